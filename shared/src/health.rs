@@ -1,0 +1,230 @@
+//! What the sidecar says on `/readyz`. The report is fact; what a reader concludes from it (thresholds,
+//! hysteresis) is the reader's own business. Unknown words deserialise, so an older gateway survives a newer
+//! sidecar.
+
+use serde::{Deserialize, Serialize};
+
+/// The answer of `/readyz`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReadyReport {
+    /// The verdict.
+    pub status: Status,
+    /// Every check, in a fixed order.
+    pub checks: Vec<Check>,
+    /// The last reading of the GPU; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuReport>,
+    /// The engine behind.
+    pub engine: EngineReport,
+    /// Unix seconds since the status is what it is.
+    pub since: u64,
+    /// Unix seconds of the GPU reading, or of the verdict where there is no GPU.
+    pub sampled_at: f64,
+}
+
+impl ReadyReport {
+    /// Whether work is admitted.
+    pub fn admits(&self) -> bool {
+        matches!(self.status, Status::Ready | Status::Degraded)
+    }
+
+    /// The checks that fail, in words, for an error message: `vram_headroom: …; engine_queue: …`.
+    pub fn failing(&self) -> String {
+        self.in_words(CheckStatus::Fail)
+    }
+
+    /// The checks that warn, in words.
+    pub fn warnings(&self) -> Vec<String> {
+        self.checks.iter().filter(|check| check.status == CheckStatus::Warn).map(Check::words).collect()
+    }
+
+    /// One line: `ready`, `degraded: …` or `not_ready: …`.
+    pub fn line(&self) -> String {
+        match self.status {
+            Status::Ready => "ready".to_owned(),
+            Status::Degraded => format!("degraded: {}", self.in_words(CheckStatus::Warn)),
+            Status::NotReady => format!("not_ready: {}", self.failing()),
+            Status::Unrecognized => "unrecognized".to_owned(),
+        }
+    }
+
+    fn in_words(&self, status: CheckStatus) -> String {
+        let words: Vec<_> =
+            self.checks.iter().filter(|check| check.status == status).map(Check::words).collect();
+        words.join("; ")
+    }
+}
+
+/// The verdict over all checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Everything that gates passes.
+    Ready,
+    /// Work is admitted, and something wants attention.
+    Degraded,
+    /// Work is refused.
+    NotReady,
+    /// A word from a newer version.
+    #[serde(other)]
+    Unrecognized,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its fixed name.
+    pub name: String,
+    /// Its result.
+    pub status: CheckStatus,
+    /// What was seen.
+    #[serde(default)]
+    pub observed: String,
+    /// What would pass.
+    #[serde(default)]
+    pub expected: String,
+    /// Where it does not pass: what is wrong, and what the operator does about it.
+    #[serde(default)]
+    pub message: String,
+}
+
+impl Check {
+    /// A check that passes.
+    pub fn pass(name: &str, observed: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            status: CheckStatus::Pass,
+            observed: observed.into(),
+            expected: expected.into(),
+            message: String::new(),
+        }
+    }
+
+    /// The same check with another result and the sentence that explains it.
+    #[must_use]
+    pub fn but(mut self, status: CheckStatus, message: impl Into<String>) -> Self {
+        self.status = status;
+        self.message = message.into();
+        self
+    }
+
+    fn words(&self) -> String {
+        format!("{}: {}", self.name, self.message)
+    }
+}
+
+/// The result of one check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckStatus {
+    /// As expected.
+    Pass,
+    /// Wants attention; does not gate.
+    Warn,
+    /// Gates.
+    Fail,
+    /// Cannot be told here, or a word from a newer version; never a failure.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The engine as the sidecar sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineReport {
+    /// `invokeai`, `comfyui` or `builtin`.
+    pub kind: String,
+    /// Its address; absent for the builtin one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Its version, once read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Jobs in it, waiting or running, whoever sent them.
+    pub queue_depth: u64,
+    /// How many models it offers.
+    pub models: usize,
+}
+
+/// One reading of the GPU. Keys are the field names of `nvidia-smi --query-gpu`; what the driver does not
+/// support is absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct GpuReport {
+    /// NVML's index.
+    pub index: u32,
+    /// Product name.
+    pub name: String,
+    /// `GPU-…`.
+    pub uuid: String,
+    /// For example `595.80`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_version: Option<String>,
+    /// MiB, the whole card.
+    #[serde(rename = "memory.total")]
+    pub memory_total: u64,
+    /// MiB that the driver keeps for itself.
+    #[serde(rename = "memory.reserved")]
+    pub memory_reserved: u64,
+    /// MiB in use by processes.
+    #[serde(rename = "memory.used")]
+    pub memory_used: u64,
+    /// MiB in nobody's use.
+    #[serde(rename = "memory.free")]
+    pub memory_free: u64,
+    /// MiB that the engine could have: free, and what it holds itself. Absent if its share cannot be told.
+    #[serde(rename = "memory.effective_free", default, skip_serializing_if = "Option::is_none")]
+    pub memory_effective_free: Option<u64>,
+    /// Degrees Celsius.
+    #[serde(rename = "temperature.gpu", default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<u32>,
+    /// Percent.
+    #[serde(rename = "utilization.gpu", default, skip_serializing_if = "Option::is_none")]
+    pub utilization_gpu: Option<u32>,
+    /// Percent.
+    #[serde(rename = "utilization.memory", default, skip_serializing_if = "Option::is_none")]
+    pub utilization_memory: Option<u32>,
+    /// Watts.
+    #[serde(rename = "power.draw", default, skip_serializing_if = "Option::is_none")]
+    pub power_draw: Option<f64>,
+    /// Watts.
+    #[serde(rename = "power.limit", default, skip_serializing_if = "Option::is_none")]
+    pub power_limit: Option<f64>,
+    /// `P0` to `P15`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pstate: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_newer_sidecar_are_survived() {
+        let json = r#"{"status":"resting","since":1,"sampled_at":1.5,"new":true,
+            "checks":[{"name":"mood","status":"sideways"}],
+            "engine":{"kind":"dream","queue_depth":0,"models":1,"extra":[]}}"#;
+        let report: ReadyReport = serde_json::from_str(json).unwrap();
+        assert_eq!(report.status, Status::Unrecognized);
+        assert_eq!(report.checks[0].status, CheckStatus::Unknown);
+        assert!(!report.admits(), "what is not understood admits nothing");
+    }
+
+    #[test]
+    fn the_line_says_why() {
+        let fail = Check::pass("engine_queue", "paused", "running").but(CheckStatus::Fail, "paused: resume it");
+        let report = ReadyReport {
+            status: Status::NotReady,
+            checks: vec![Check::pass("nvml", "loaded", "loaded"), fail],
+            gpu: None,
+            engine: EngineReport {
+                kind: "invokeai".into(),
+                url: None,
+                version: None,
+                queue_depth: 0,
+                models: 0,
+            },
+            since: 1,
+            sampled_at: 1.0,
+        };
+        assert_eq!(report.line(), "not_ready: engine_queue: paused: resume it");
+    }
+}

@@ -1,0 +1,6 @@
+//! The OpenAI dialect that both programs speak: reading requests, writing answers and errors.
+
+pub mod error;
+pub mod fields;
+pub mod images;
+pub mod models;

@@ -1,0 +1,165 @@
+//! The one error envelope, and the one list of codes. Which status a code travels with is each program's
+//! own decision (its `error.rs`); adding a code here is a change of the API.
+
+use serde::{Deserialize, Serialize};
+
+/// `{"error":{…},"detail":"…"}`: `error` as the OpenAI SDKs read it, `detail` for clients of FastAPI services.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The error itself.
+    pub error: ErrorObject,
+    /// The message once more.
+    #[serde(default)]
+    pub detail: String,
+}
+
+/// The inner object. `message`, `type`, `param` and `code` are always present, as the SDKs' types demand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ErrorObject {
+    /// What failed, why, and the next step.
+    pub message: String,
+    /// The family, for example `invalid_request_error`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The request's field that is wrong.
+    pub param: Option<String>,
+    /// The stable name of the failure.
+    pub code: Option<String>,
+    /// Which backend class was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_class: Option<String>,
+    /// `images`, `chat`, `embeddings`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_kind: Option<String>,
+    /// With `capability_not_supported`: what the backend can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supported_capabilities: Option<Vec<String>>,
+}
+
+impl Envelope {
+    /// An envelope with this code and message.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self {
+            detail: message.clone(),
+            error: ErrorObject {
+                message,
+                kind: code.kind().to_owned(),
+                param: None,
+                code: Some(code.as_str().to_owned()),
+                backend_class: None,
+                route_kind: None,
+                supported_capabilities: None,
+            },
+        }
+    }
+
+    /// Names the request's field that is wrong.
+    #[must_use]
+    pub fn param(mut self, param: Option<&str>) -> Self {
+        self.error.param = param.map(str::to_owned);
+        self
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $kind:literal;)*) => {
+        /// Every code that either program answers with.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code { $($(#[$doc])* $name,)* }
+
+        impl Code {
+            /// All of them, for tests and documentation.
+            pub const ALL: &[Code] = &[$(Code::$name,)*];
+
+            /// The code as it travels.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The family that OpenAI's clients show as `type`.
+            pub const fn kind(self) -> &'static str {
+                match self { $(Self::$name => $kind,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A field's value is malformed or out of range.
+    InvalidValue = "invalid_value", "invalid_request_error";
+    /// `size` cannot be made.
+    InvalidSize = "invalid_size", "invalid_request_error";
+    /// The body is not what the route reads.
+    InvalidBody = "invalid_body", "invalid_request_error";
+    /// The backend named or chosen does not do this.
+    CapabilityNotSupported = "capability_not_supported", "invalid_request_error";
+    /// `X-Backend` names nothing configured.
+    BackendNotFound = "backend_not_found", "invalid_request_error";
+    /// No such model; the message lists what exists.
+    ModelNotFound = "model_not_found", "invalid_request_error";
+    /// No such path.
+    NotFound = "not_found", "invalid_request_error";
+    /// The path exists, the method does not.
+    MethodNotAllowed = "method_not_allowed", "invalid_request_error";
+    /// The body is larger than the limit.
+    RequestTooLarge = "request_too_large", "invalid_request_error";
+    /// The body is compressed.
+    EncodedBody = "encoded_body", "invalid_request_error";
+    /// The body stopped arriving.
+    RequestTimeout = "request_timeout", "invalid_request_error";
+    /// No token, or one that is not known.
+    InvalidApiKey = "invalid_api_key", "authentication_error";
+    /// The caller's address is not on the list.
+    IpNotAllowed = "ip_not_allowed", "permission_error";
+    /// A web page of another origin sent this.
+    CrossOrigin = "cross_origin", "permission_error";
+    /// `Host` is not a name of ours.
+    HostNotAllowed = "host_not_allowed", "invalid_request_error";
+    /// A limit is reached; try again.
+    BackendOverloaded = "backend_overloaded", "rate_limit_error";
+    /// GPU or engine cannot serve now.
+    BackendNotReady = "backend_not_ready", "service_unavailable_error";
+    /// The backend answered what cannot be used, or broke off.
+    BackendError = "backend_error", "server_error";
+    /// The backend did not answer in time.
+    BackendTimeout = "backend_timeout", "server_error";
+    /// The engine is not there.
+    EngineUnavailable = "engine_unavailable", "service_unavailable_error";
+    /// The engine says that the job failed.
+    EngineError = "engine_error", "server_error";
+    /// The engine took too long.
+    EngineTimeout = "engine_timeout", "server_error";
+    /// The card's memory did not suffice.
+    GpuOutOfMemory = "gpu_out_of_memory", "service_unavailable_error";
+    /// The picture store's disk is full.
+    StorageFull = "storage_full", "server_error";
+    /// A fault of ours; the log has the cause.
+    Internal = "internal_error", "server_error";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique() {
+        let mut texts: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        texts.sort_unstable();
+        let all = texts.len();
+        texts.dedup();
+        assert_eq!(texts.len(), all);
+    }
+
+    #[test]
+    fn the_four_sdk_keys_are_always_there() {
+        let json = serde_json::to_value(Envelope::new(Code::InvalidSize, "no").param(Some("size"))).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({"detail": "no", "error": {
+                "message": "no", "type": "invalid_request_error", "param": "size", "code": "invalid_size"}})
+        );
+        let bare = serde_json::to_value(Envelope::new(Code::Internal, "no")).unwrap();
+        assert!(bare["error"].as_object().unwrap().contains_key("param"));
+    }
+}

@@ -1,0 +1,117 @@
+//! The answer of the Images API. Requests are read with [`super::fields`]; what they mean belongs to each program.
+
+use serde::{Deserialize, Serialize};
+
+/// `{"created":…,"data":[…]}`. Absent fields are omitted, never null.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ImagesResponse {
+    /// Unix seconds.
+    pub created: u64,
+    /// The pictures.
+    pub data: Vec<ImageObject>,
+    /// `opaque` or `transparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background: Option<String>,
+    /// `png`, `jpeg` or `webp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_format: Option<String>,
+    /// `low`, `medium` or `high`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<String>,
+    /// `WxH`, as made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// Token counts; local engines have none, the SDKs' types want zeros.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+}
+
+/// One picture: either in the answer or at an address.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageObject {
+    /// The file's bytes in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub b64_json: Option<String>,
+    /// Where it can be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The prompt as the model saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revised_prompt: Option<String>,
+    /// The seed it was made with (an extension): the same request with it gives the same picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+/// Token counts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Of the prompt.
+    pub input_tokens: u64,
+    /// Of the answer.
+    pub output_tokens: u64,
+    /// Both.
+    pub total_tokens: u64,
+    /// The prompt's, by kind.
+    #[serde(default)]
+    pub input_tokens_details: InputTokens,
+}
+
+/// The prompt's tokens by kind.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct InputTokens {
+    /// Text.
+    pub text_tokens: u64,
+    /// Pictures.
+    pub image_tokens: u64,
+}
+
+/// Width and height in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+}
+
+impl Size {
+    /// A size.
+    pub const fn new(width: u32, height: u32) -> Self {
+        Self { width, height }
+    }
+
+    /// Width times height.
+    pub fn pixels(self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
+    /// Reads `WIDTHxHEIGHT`, both whole numbers above zero.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (width, height) = text.split_once(['x', 'X'])?;
+        let side = |text: &str| {
+            let digits = (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+            digits.then(|| text.parse().ok()).flatten().filter(|side: &u32| *side > 0)
+        };
+        Some(Self::new(side(width)?, side(height)?))
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_strictly() {
+        assert_eq!(Size::parse("512x768"), Some(Size::new(512, 768)));
+        for bad in ["", "512", "x", "512x", "x512", "0x8", "-8x8", "+8x8", "8 x8", "999999x8", "auto", "8x8x8"] {
+            assert_eq!(Size::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `GET /v1/models`.
+
+use serde::{Deserialize, Serialize};
+
+/// A list of models, `{"object":"list","data":[…]}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ModelList {
+    /// Always `list`.
+    pub object: String,
+    /// The models.
+    pub data: Vec<Model>,
+}
+
+impl ModelList {
+    /// The list of these models.
+    pub fn of(data: Vec<Model>) -> Self {
+        Self { object: "list".to_owned(), data }
+    }
+}
+
+/// One model.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Model {
+    /// The name a request gives as `model`.
+    pub id: String,
+    /// Always `model`.
+    #[serde(default = "object_model")]
+    pub object: String,
+    /// Unix seconds.
+    #[serde(default)]
+    pub created: u64,
+    /// Who serves it: the engine in the sidecar, the backend class in the gateway.
+    #[serde(default)]
+    pub owned_by: String,
+}
+
+impl Model {
+    /// A model entry.
+    pub fn new(id: impl Into<String>, created: u64, owned_by: impl Into<String>) -> Self {
+        Self { id: id.into(), object: object_model(), created, owned_by: owned_by.into() }
+    }
+}
+
+fn object_model() -> String {
+    "model".to_owned()
+}

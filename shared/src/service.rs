@@ -1,0 +1,12 @@
+//! What a long-running HTTP service needs, whatever it serves: used by both binaries, free of their policy.
+
+pub mod body;
+pub mod guard;
+pub mod lifecycle;
+pub mod outbound;
+pub mod request_id;
+pub mod secret;
+pub mod serve;
+pub mod settings;
+pub mod slots;
+pub mod telemetry;

@@ -1,0 +1,203 @@
+//! From start to exit: every task is tracked, the first signal drains, the second or the grace's end aborts.
+//!
+//! ```text
+//! signal ─► draining: not ready, no new connections, work finishes
+//!        ─► aborting (grace over or second signal): work is cancelled, a few seconds to verify
+//!        ─► ended: background workers stop
+//! ```
+
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+/// How long cancelled work may take to wind up after the grace is over.
+const ABORT_TIME: Duration = Duration::from_secs(5);
+
+/// The service's phases and its tasks. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Lifecycle {
+    draining: CancellationToken,
+    aborting: CancellationToken,
+    ended: CancellationToken,
+    work: TaskTracker,
+    workers: TaskTracker,
+    failed: Arc<OnceLock<&'static str>>,
+}
+
+/// A background worker ended although the service had not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerDied(pub &'static str);
+
+impl std::fmt::Display for WorkerDied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the background task {:?} ended unexpectedly; the log above says why", self.0)
+    }
+}
+
+impl std::error::Error for WorkerDied {}
+
+impl Lifecycle {
+    /// A service that starts.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancelled when the service begins to stop.
+    pub fn draining(&self) -> &CancellationToken {
+        &self.draining
+    }
+
+    /// Cancelled when what still runs must be given up.
+    pub fn aborting(&self) -> &CancellationToken {
+        &self.aborting
+    }
+
+    /// Begins to stop, as a signal would.
+    pub fn stop(&self) {
+        self.draining.cancel();
+    }
+
+    /// Work for one caller (a connection, a job): waited for when draining. A panic ends only this task.
+    pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        self.work.spawn(async move {
+            if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+                error!(task = name, "a task panicked; only its request is lost");
+            }
+        });
+    }
+
+    /// A loop that lasts as long as the service. It is stopped after the work is done; should it end or panic
+    /// before, the service stops with an error and its supervisor starts it again.
+    pub fn worker(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let life = self.clone();
+        self.workers.spawn(async move {
+            tokio::select! {
+                () = life.ended.cancelled() => {}
+                _ = AssertUnwindSafe(work).catch_unwind() => {
+                    error!(task = name, "a background task ended unexpectedly; stopping");
+                    let _ = life.failed.set(name);
+                    life.draining.cancel();
+                }
+            }
+        });
+    }
+
+    /// How many connections and jobs are under way.
+    pub fn inflight(&self) -> usize {
+        self.work.len()
+    }
+
+    /// Waits for SIGTERM or SIGINT and begins to drain; a second one aborts. SIGHUP is noted and ignored.
+    pub fn obey_signals(&self) -> std::io::Result<()> {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut hup = signal(SignalKind::hangup())?;
+        let life = self.clone();
+        self.worker("signals", async move {
+            loop {
+                let name = tokio::select! {
+                    _ = term.recv() => "SIGTERM",
+                    _ = int.recv() => "SIGINT",
+                    _ = hup.recv() => {
+                        warn!("SIGHUP ignored: this version reads its configuration at start only; restart to apply");
+                        continue;
+                    }
+                };
+                if life.draining.is_cancelled() {
+                    warn!(signal = name, "second signal: giving up what still runs");
+                    life.aborting.cancel();
+                } else {
+                    info!(signal = name, inflight = life.inflight(), "draining");
+                    life.draining.cancel();
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits until the service is told to stop, then sees it through: up to `grace` for work to finish, a few
+    /// seconds for cancelled work to wind up, then the workers.
+    pub async fn finish(&self, grace: Duration) -> Result<(), WorkerDied> {
+        self.draining.cancelled().await;
+        self.work.close();
+        if !self.work_ends_by(Instant::now() + grace).await {
+            warn!(inflight = self.inflight(), "shutdown grace is over: giving up what still runs");
+            self.aborting.cancel();
+            if !self.work_ends_by(Instant::now() + ABORT_TIME).await {
+                error!(inflight = self.inflight(), "stopping with work unfinished");
+            }
+        }
+        self.aborting.cancel();
+        self.ended.cancel();
+        self.workers.close();
+        let _ = tokio::time::timeout(ABORT_TIME, self.workers.wait()).await;
+        self.failed.get().map_or(Ok(()), |name| Err(WorkerDied(name)))
+    }
+
+    /// Says every few seconds what is still running.
+    async fn work_ends_by(&self, deadline: Instant) -> bool {
+        loop {
+            let look = deadline.min(Instant::now() + Duration::from_secs(5));
+            let done = tokio::select! {
+                done = timeout_at(look, self.work.wait()) => done.is_ok(),
+                () = self.aborting.cancelled() => {
+                    return timeout_at(deadline.min(Instant::now() + ABORT_TIME), self.work.wait()).await.is_ok();
+                }
+            };
+            if done {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            info!(inflight = self.inflight(), "draining: still running");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_is_waited_for_and_workers_stop_last() {
+        let life = Lifecycle::new();
+        life.worker("loop", std::future::pending());
+        life.spawn("job", tokio::time::sleep(Duration::from_secs(7)));
+        life.stop();
+        let start = Instant::now();
+        assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+        assert_eq!(start.elapsed().as_secs(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_grace_work_is_told_to_give_up() {
+        let life = Lifecycle::new();
+        let told = life.aborting().clone();
+        life.spawn("job", async move { told.cancelled().await });
+        life.stop();
+        let start = Instant::now();
+        assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+        assert_eq!(start.elapsed().as_secs(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_panics_stops_the_service_and_a_job_that_panics_does_not() {
+        let life = Lifecycle::new();
+        life.spawn("job", async { panic!("one request") });
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(!life.draining().is_cancelled());
+        life.worker("sampler", async { panic!("gone") });
+        assert_eq!(life.finish(Duration::from_secs(1)).await, Err(WorkerDied("sampler")));
+    }
+}

@@ -1,0 +1,394 @@
+//! Settings: flag over environment over file over default, from one table of keys per program. Reading collects
+//! every problem, so that a broken configuration is mended in one go.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Arg, ArgMatches};
+use serde_json::Value;
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The key in the file; with dashes for underscores, the flag.
+    pub name: &'static str,
+    /// The environment variable.
+    pub env: &'static str,
+    /// The value if nothing gives one.
+    pub default: Option<&'static str>,
+    /// Never shown, and not a flag unless the contract wants it: command lines are public.
+    pub secret: bool,
+    /// What it means, for `--help`.
+    pub help: &'static str,
+}
+
+impl Key {
+    /// A key without default.
+    pub const fn new(name: &'static str, env: &'static str, help: &'static str) -> Self {
+        Self { name, env, default: None, secret: false, help }
+    }
+
+    /// With this default.
+    #[must_use]
+    pub const fn or(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    /// Never shown.
+    #[must_use]
+    pub const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    /// The flag, without the leading dashes.
+    pub fn flag(&self) -> String {
+        self.name.to_ascii_lowercase().replace('_', "-")
+    }
+
+    /// The command-line argument.
+    pub fn arg(&self) -> Arg {
+        let default = self.default.map_or_else(String::new, |default| format!(" [default: {default}]"));
+        Arg::new(self.name)
+            .long(self.flag())
+            .value_name("VALUE")
+            .global(true)
+            .allow_hyphen_values(true)
+            .help(format!("{} [env: {}]{default}", self.help, self.env))
+    }
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// `--flag`.
+    Flag(String),
+    /// A variable of the process.
+    Environment(&'static str),
+    /// A file.
+    File(PathBuf),
+    /// The built-in value.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "--{flag}"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// One thing that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, flag or variable.
+    pub source: String,
+    /// The key.
+    pub key: String,
+    /// What was expected.
+    pub expected: String,
+}
+
+impl Problem {
+    /// A problem.
+    pub fn new(source: impl fmt::Display, key: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self { source: source.to_string(), key: key.into(), expected: expected.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.source, self.key, self.expected)
+    }
+}
+
+/// The values of all keys as typed, and the problems found while reading them.
+#[derive(Debug)]
+pub struct Settings {
+    keys: &'static [Key],
+    values: BTreeMap<&'static str, (String, Source)>,
+    /// What is wrong so far.
+    pub problems: Vec<Problem>,
+}
+
+impl Settings {
+    /// Takes each key from the first place that has it. `file` maps a key to its value and place.
+    pub fn gather(
+        keys: &'static [Key],
+        flags: &ArgMatches,
+        environment: &dyn Fn(&str) -> Option<String>,
+        file: &dyn Fn(&Key) -> Option<(String, Source)>,
+    ) -> Self {
+        let find = |key: &Key| {
+            let flag = flags.try_get_one::<String>(key.name).ok().flatten();
+            flag.map(|value| (value.clone(), Source::Flag(key.flag())))
+                .or_else(|| environment(key.env).map(|value| (value, Source::Environment(key.env))))
+                .or_else(|| file(key))
+                .or_else(|| key.default.map(|value| (value.to_owned(), Source::Default)))
+        };
+        let values = keys.iter().filter_map(|key| Some((key.name, find(key)?))).collect();
+        Self { keys, values, problems: Vec::new() }
+    }
+
+    /// The value as typed.
+    pub fn raw(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// Where the value came from.
+    pub fn source(&self, name: &str) -> Source {
+        self.values.get(name).map_or(Source::Default, |(_, source)| source.clone())
+    }
+
+    /// Reads a key that has a value. `None` means a problem, which is noted.
+    pub fn take<T>(&mut self, name: &str, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        match self.optional(name, expected, parse) {
+            Some(Some(value)) => Some(value),
+            Some(None) => {
+                self.complain(name, format!("expected {expected}, found nothing"));
+                None
+            }
+            None => None,
+        }
+    }
+
+    /// Reads a key that may have no value: `Some(None)` then. `None` means a problem, which is noted.
+    pub fn optional<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<Option<T>> {
+        let Some((text, _)) = self.values.get(name) else { return Some(None) };
+        let parsed = parse(text);
+        if parsed.is_none() {
+            let secret = self.keys.iter().any(|key| key.name == name && key.secret);
+            let found = if secret { "something else".to_owned() } else { format!("{text:?}") };
+            self.complain(name, format!("expected {expected}, found {found}"));
+        }
+        parsed.map(Some)
+    }
+
+    /// Notes a problem with a key.
+    pub fn complain(&mut self, name: &str, expected: impl Into<String>) {
+        self.problems.push(Problem::new(self.source(name), name, expected));
+    }
+
+    /// The effective configuration, a line a key with its source; secrets redacted.
+    pub fn effective(&self) -> String {
+        let line = |key: &Key| {
+            let (value, source) = match self.values.get(key.name) {
+                Some((value, source)) if key.secret && !value.is_empty() => ("[redacted]", source.to_string()),
+                Some((value, source)) => (value.as_str(), source.to_string()),
+                None => ("", "not set".to_owned()),
+            };
+            format!("{}: {}  # {source}\n", key.name, yaml_scalar(value))
+        };
+        self.keys.iter().map(line).collect()
+    }
+}
+
+/// A value as a YAML scalar that can be pasted back.
+fn yaml_scalar(text: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./,+".contains(letter);
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { Value::from(text).to_string() }
+}
+
+/// A YAML file of settings: scalars, and lists of scalars (the same as comma-separated text).
+#[derive(Debug, Default)]
+pub struct YamlFile {
+    path: PathBuf,
+    values: BTreeMap<String, String>,
+}
+
+impl YamlFile {
+    /// Reads it. Unknown keys are problems that name the nearest known one.
+    pub fn read(path: &Path, text: &str, keys: &[Key]) -> Result<Self, Vec<Problem>> {
+        let wrong = |key: &str, expected: String| Problem::new(path.display(), key, expected);
+        let value: Value = if text.trim().is_empty() {
+            Value::Null
+        } else {
+            serde_saphyr::from_str(text)
+                .map_err(|error| vec![wrong("(the whole file)", format!("expected YAML: {error}"))])?
+        };
+        let map = match value {
+            Value::Null => serde_json::Map::new(),
+            Value::Object(map) => map,
+            _ => return Err(vec![wrong("(the whole file)", "expected `key: value` lines".to_owned())]),
+        };
+        let (mut values, mut problems) = (BTreeMap::new(), Vec::new());
+        for (name, value) in map {
+            if !keys.iter().any(|key| key.name == name) {
+                problems.push(wrong(&name, unknown_key(&name, keys.iter().map(|key| key.name))));
+            } else if let Some(text) = flat(&value) {
+                values.insert(name, text);
+            } else if !value.is_null() {
+                problems.push(wrong(&name, "expected one value or a list of values".to_owned()));
+            }
+        }
+        if problems.is_empty() { Ok(Self { path: path.to_owned(), values }) } else { Err(problems) }
+    }
+
+    /// The value of a key and its place.
+    pub fn get(&self, key: &Key) -> Option<(String, Source)> {
+        self.values.get(key.name).map(|value| (value.clone(), Source::File(self.path.clone())))
+    }
+}
+
+fn flat(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Array(items) => items.iter().map(flat).collect::<Option<Vec<_>>>().map(|items| items.join(",")),
+        Value::Null | Value::Object(_) => None,
+    }
+}
+
+/// `unknown key; did you mean …?`
+pub fn unknown_key<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    nearest(name, known).map_or_else(
+        || "unknown key".to_owned(),
+        |known| format!("unknown key; did you mean {known:?}?"),
+    )
+}
+
+/// The known name that is most likely meant, if any is likely.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .filter(|(distance, known)| *distance <= 1 + known.len() / 5)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// A number of bytes: `0`, `512MiB`, `8GiB`, `8G`; a bare number is bytes.
+pub fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// A duration: `500ms`, `30s`, `5m`; a bare number is seconds. Zero is none.
+pub fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let split = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let scale = match unit {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    let seconds = number.trim().parse::<f64>().ok()? * scale;
+    (seconds > 0.0 && seconds <= 31_536_000.0).then(|| Duration::from_secs_f64(seconds))
+}
+
+/// `true` and `false` as people write them.
+pub fn truth(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// Comma-separated values, each read by `parse`. Nothing is an empty list.
+pub fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: &[Key] = &[
+        Key::new("max_inflight", "T_MAX", "limit").or("4"),
+        Key::new("token", "T_TOKEN", "token").secret(),
+        Key::new("listen", "T_LISTEN", "address").or("0.0.0.0:1"),
+    ];
+
+    fn gather(flags: &[&str], env: &[(&str, &str)], file: &str) -> Settings {
+        let command = clap::Command::new("t").args(KEYS.iter().map(Key::arg));
+        let flags = command.get_matches_from([&["t"], flags].concat());
+        let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let file = YamlFile::read(Path::new("f.yaml"), file, KEYS).unwrap();
+        Settings::gather(KEYS, &flags, &env, &|key| file.get(key))
+    }
+
+    #[test]
+    fn flag_over_environment_over_file_over_default() {
+        let count = |settings: &mut Settings| settings.take("max_inflight", "a number", |text| text.parse().ok());
+        assert_eq!(count(&mut gather(&["--max-inflight", "1"], &[("T_MAX", "2")], "max_inflight: 3")), Some(1));
+        assert_eq!(count(&mut gather(&[], &[("T_MAX", "2")], "max_inflight: 3")), Some(2));
+        assert_eq!(count(&mut gather(&[], &[], "max_inflight: 3")), Some(3));
+        assert_eq!(count(&mut gather(&[], &[], "")), Some(4u32));
+    }
+
+    #[test]
+    fn every_problem_is_collected_and_no_secret_shown() {
+        let mut settings = gather(&["--listen", "x"], &[("T_MAX", "many"), ("T_TOKEN", "hush")], "");
+        let number = settings.take("max_inflight", "a number", |text| text.parse::<u32>().ok());
+        assert_eq!(number, None);
+        let _ = settings.take::<()>("listen", "an address", |_| None);
+        let _ = settings.optional::<()>("token", "16 letters", |_| None);
+        let lines: Vec<_> = settings.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "environment T_MAX: max_inflight: expected a number, found \"many\"",
+                "--listen: listen: expected an address, found \"x\"",
+                "environment T_TOKEN: token: expected 16 letters, found something else",
+            ]
+        );
+        assert!(!settings.effective().contains("hush"));
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let problems = YamlFile::read(Path::new("f.yaml"), "max_inflght: 3\nzebra: 1", KEYS).unwrap_err();
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            ["f.yaml: max_inflght: unknown key; did you mean \"max_inflight\"?", "f.yaml: zebra: unknown key"]
+        );
+        assert!(YamlFile::read(Path::new("f"), "- a\n- b", KEYS).is_err());
+        assert!(YamlFile::read(Path::new("f"), "listen: {a: 1}", KEYS).is_err());
+        assert!(YamlFile::read(Path::new("f"), "listen: [\nx", KEYS).is_err());
+    }
+
+    #[test]
+    fn lists_and_scalars_are_one_text() {
+        let settings = gather(&[], &[], "listen: ['127.0.0.1:1', '[::1]:2']\nmax_inflight: 7");
+        assert_eq!(settings.raw("listen"), Some("127.0.0.1:1,[::1]:2"));
+        assert_eq!(settings.raw("max_inflight"), Some("7"));
+    }
+
+    #[test]
+    fn units() {
+        assert_eq!(bytes("8GiB"), Some(8 << 30));
+        assert_eq!(bytes("512 MiB"), Some(512 << 20));
+        assert_eq!(bytes("0"), Some(0));
+        assert_eq!(bytes("1.5GiB").or(bytes("-1")).or(bytes("GiB")), None);
+        assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(duration("270"), Some(Duration::from_secs(270)));
+        assert_eq!(duration("0").or(duration("-1s")).or(duration("1 day")).or(duration("NaN")), None);
+    }
+}

@@ -1,0 +1,70 @@
+//! A fixed number of places, taken at once or not at all. There is no queue to wait in.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// A number of places.
+#[derive(Debug)]
+pub struct Slots {
+    limit: usize,
+    inflight: AtomicUsize,
+}
+
+impl Slots {
+    /// This many places, all free.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, inflight: AtomicUsize::new(0) })
+    }
+
+    /// A place, if one is free now.
+    pub fn try_enter(self: &Arc<Self>) -> Option<Permit> {
+        self.inflight
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| (taken < self.limit).then_some(taken + 1))
+            .ok()
+            .map(|_| Permit(self.clone()))
+    }
+
+    /// How many places there are.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How many are taken.
+    pub fn inflight(&self) -> usize {
+        self.inflight.load(Ordering::Acquire)
+    }
+
+    /// How many are free.
+    pub fn available(&self) -> usize {
+        self.limit.saturating_sub(self.inflight())
+    }
+}
+
+/// A place taken; dropping it gives it back.
+#[derive(Debug)]
+pub struct Permit(Arc<Slots>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.inflight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_holds_and_a_dropped_permit_frees_its_place() {
+        let slots = Slots::new(2);
+        let first = slots.try_enter();
+        let second = slots.try_enter();
+        assert!(first.is_some() && second.is_some() && slots.try_enter().is_none());
+        assert_eq!((slots.limit(), slots.inflight(), slots.available()), (2, 2, 0));
+        drop(first);
+        assert_eq!(slots.available(), 1);
+        assert!(slots.try_enter().is_some());
+    }
+}

@@ -1,0 +1,1 @@
+//! Table of contents: one module per behaviour.
