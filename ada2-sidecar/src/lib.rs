@@ -1,1 +1,112 @@
-//! x
+//! The sidecar: the whole service as a function of its listeners, its configuration and its lifecycle.
+//!
+//! One request, downwards: [`routes`] → `routes::images` → [`images`] (what is asked) → [`readiness`] (may work be
+//! admitted) → [`jobs`] (the task that owns the slot) → [`engine`] → the answer. Beside it: [`gpu`] and the engine's
+//! monitor feed [`readiness`].
+
+pub mod cli;
+pub mod config;
+pub mod engine;
+mod error;
+pub mod gpu;
+pub mod images;
+pub mod instance;
+pub mod jobs;
+pub mod readiness;
+mod recent;
+mod routes;
+mod state;
+mod systemd;
+
+use std::net::SocketAddr;
+
+use shared::service::{
+    guard::PRIVATE_RANGES,
+    lifecycle::{Lifecycle, WorkerDied},
+    serve::{Listener, accept},
+};
+use tokio::net::TcpListener;
+use tracing::info;
+
+use crate::{
+    config::Config,
+    engine::Engine,
+    state::{App, Parts},
+};
+
+/// Why the service ended.
+#[derive(Debug)]
+pub enum ServeError {
+    /// A part could not be started.
+    Start(std::io::Error),
+    /// A background task died.
+    Worker(WorkerDied),
+}
+
+impl std::fmt::Display for ServeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Start(error) => write!(f, "cannot start: {error}"),
+            Self::Worker(died) => write!(f, "{died}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// Binds every address, or says which cannot be had.
+pub async fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            std::io::Error::new(error.kind(), format!("cannot listen on {address} (--listen): {error}"))
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Serves until the lifecycle ends. Every background task is named here.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    config: Config,
+    lifecycle: Lifecycle,
+) -> Result<(), ServeError> {
+    announce(&listeners, &config);
+    let grace = config.shutdown_grace;
+    let engine = Engine::from_config(&config);
+    let gpu = gpu::start(config.sampling()).map_err(ServeError::Start)?;
+    let engine_state = engine.start(&lifecycle);
+    let parts = Parts::new(config, engine, engine_state, lifecycle.clone());
+    let published = readiness::start(&parts, gpu);
+    let router = routes::router(App { parts, published: published.clone() });
+    for socket in listeners {
+        lifecycle.worker("accept", accept(socket, Listener::plain(router.clone()), lifecycle.clone()));
+    }
+    systemd::start(&lifecycle, published);
+    lifecycle.finish(grace).await.map_err(ServeError::Worker)
+}
+
+fn announce(listeners: &[TcpListener], config: &Config) {
+    let addresses: Vec<_> = listeners
+        .iter()
+        .filter_map(|listener| listener.local_addr().ok())
+        .map(|address| format!("http://{address}"))
+        .collect();
+    let private: Option<Vec<ipnet::IpNet>> =
+        shared::service::settings::list(PRIVATE_RANGES, |range| range.parse().ok());
+    let who = if Some(&config.allow_from) == private.as_ref() {
+        "loopback, private and 100.64/10 addresses".to_owned()
+    } else {
+        config.allow_from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = addresses.join(", "),
+        engine = config.engine.name(),
+        url = config.engine_url.as_ref().map(shared::service::secret::redacted_url),
+        gpu = if config.gpu_required { "required" } else { "optional" },
+        token = if config.token.is_some() { "required on /v1" } else { "none" },
+        "listening; pictures may be ordered by {who}"
+    );
+}

@@ -1,1 +1,142 @@
-//! x
+//! The gateway: the whole service as a function of its listeners, its configuration and its lifecycle.
+//!
+//! One image request, downwards: `router` → `middleware::gate` → `routes::images` → `policy::demand` →
+//! `policy::catalog` → [`health`] → `policy::admission` → `backend` → `store` → the answer. Beside it: one
+//! health monitor per backend.
+
+mod backend;
+mod blocking;
+pub mod cli;
+pub mod config;
+mod error;
+pub mod health;
+mod middleware;
+mod policy;
+mod router;
+mod routes;
+mod state;
+mod store;
+mod tls;
+
+use shared::service::{
+    lifecycle::{Lifecycle, WorkerDied},
+    secret::redacted_url,
+    serve::{Listener, TlsAcceptor, accept},
+    settings::Problem,
+};
+use tokio::net::TcpListener;
+use tracing::info;
+
+use crate::{backend::Backends, config::Config, state::App, store::disk::Store};
+
+/// Why the service ended, or did not start.
+#[derive(Debug)]
+pub enum ServeError {
+    /// The configuration names what cannot be had.
+    Config(Vec<Problem>),
+    /// An address or the runtime cannot be had.
+    Start(std::io::Error),
+    /// A background task died.
+    Worker(WorkerDied),
+}
+
+impl std::fmt::Display for ServeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Config(problems) => {
+                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+            Self::Start(error) => write!(f, "cannot start: {error}"),
+            Self::Worker(died) => write!(f, "{died}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// A gateway that has everything it needs but its listeners: the store is its own, the certificate is there.
+#[derive(Debug)]
+pub struct Gateway {
+    config: Config,
+    backends: Backends,
+    store: Store,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Gateway {
+    /// Takes what the configuration names; every problem at once.
+    pub fn open(config: Config) -> Result<Self, ServeError> {
+        let store = Store::open(&config.store_dir);
+        let tls = tls::acceptor(&config);
+        let backends = Backends::new(&config.outbound).map_err(|error| {
+            Problem::new(
+                "BACKEND_CA_BUNDLE",
+                "BACKEND_CLIENT_CERT",
+                format!("expected usable files: {error}"),
+            )
+        });
+        match (store, tls, backends) {
+            (Ok(store), Ok(tls), Ok(backends)) => Ok(Self { config, backends, store, tls }),
+            (store, tls, backends) => Err(ServeError::Config(
+                [store.err(), tls.err(), backends.err()].into_iter().flatten().collect(),
+            )),
+        }
+    }
+
+    /// Binds the configured address, or says why it cannot be had.
+    pub async fn bind(&self) -> Result<Vec<TcpListener>, ServeError> {
+        let (host, port) = &self.config.listen;
+        let bound = TcpListener::bind((host.as_str(), *port)).await.map_err(|error| {
+            let words = format!("cannot listen on {host} port {port} (GATEWAY_HOST, GATEWAY_PORT): {error}");
+            ServeError::Start(std::io::Error::new(error.kind(), words))
+        })?;
+        Ok(vec![bound])
+    }
+
+    /// Serves until the lifecycle ends. Every background task is named here.
+    pub async fn serve(self, listeners: Vec<TcpListener>, lifecycle: Lifecycle) -> Result<(), ServeError> {
+        self.announce(&listeners);
+        let Self { config, backends, store, tls } = self;
+        let grace = config.shutdown_grace;
+        let app = App::new(config, backends, store, lifecycle.clone());
+        app.health.start(app.backends.pooled(), &lifecycle);
+        app.health.first_probes().await;
+        let router = router::router(app);
+        for socket in listeners {
+            let listener = Listener { tls: tls.clone(), ..Listener::plain(router.clone()) };
+            lifecycle.worker("accept", accept(socket, listener, lifecycle.clone()));
+        }
+        drop(router);
+        lifecycle.finish(grace).await.map_err(ServeError::Worker)
+    }
+
+    fn announce(&self, listeners: &[TcpListener]) {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+        let addresses: Vec<_> = addresses.map(|address| format!("{scheme}://{address}")).collect();
+        let backends = self.config.backends.all.iter();
+        let backends: Vec<_> = backends
+            .map(|backend| format!("{} at {}", backend.class, redacted_url(&backend.base_url)))
+            .collect();
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            listen = addresses.join(", "),
+            backends = backends.join(", "),
+            images = self.config.images.engine.as_str(),
+            images_class = self.config.images.class,
+            auth = if self.config.access.asks_tokens { "token" } else { "off" },
+            pictures = %self.config.store_dir.display(),
+            "listening"
+        );
+    }
+}
+
+/// Opens and serves: returns after the drain.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    config: Config,
+    lifecycle: Lifecycle,
+) -> Result<(), ServeError> {
+    Gateway::open(config)?.serve(listeners, lifecycle).await
+}

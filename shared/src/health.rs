@@ -210,7 +210,8 @@ mod tests {
 
     #[test]
     fn the_line_says_why() {
-        let fail = Check::pass("engine_queue", "paused", "running").but(CheckStatus::Fail, "paused: resume it");
+        let fail =
+            Check::pass("engine_queue", "paused", "running").but(CheckStatus::Fail, "paused: resume it");
         let report = ReadyReport {
             status: Status::NotReady,
             checks: vec![Check::pass("nvml", "loaded", "loaded"), fail],

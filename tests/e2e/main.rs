@@ -1,1 +1,12 @@
 //! Table of contents: one module per behaviour.
+
+/// The thread that looks at the card, and how it outlives every trouble.
+mod gpu_sampler;
+/// The edge: hosts, origins, bodies, tokens, paths.
+mod sidecar_edge;
+/// Pictures through the sidecar from a fake InvokeAI: translation, models, failures in the engine's own words.
+mod sidecar_images;
+/// Who holds the slot, and what becomes of jobs that nobody waits for.
+mod sidecar_jobs;
+/// Readiness: engine and card, each fault in its own words.
+mod sidecar_readyz;

@@ -1,4 +1,89 @@
 //! The harness of the end-to-end tests: both services started in-process on port 0, fake backends that replay
 //! recordings and write down what they saw, and a fake graphics card.
 
+pub mod gpu;
 pub mod invokeai;
+pub mod sidecar;
+
+use std::{
+    path::PathBuf,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+use shared::service::outbound::{Connections, builder};
+
+/// Far above anything that a loaded machine needs; a wait that gets here has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks again and again until there is an answer; gives up loudly.
+pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A folder that nobody else uses.
+pub fn fresh_folder(name: &str) -> PathBuf {
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let nth = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("e2e-{}-{nth}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
+    folder
+}
+
+/// A client as curl is one: a new connection each time.
+pub fn http() -> &'static reqwest::Client {
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        builder(Connections::Fresh).build().expect("the client has no settings that can fail")
+    });
+    &CLIENT
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body as JSON; null if it is none.
+    pub json: Value,
+}
+
+impl Answer {
+    /// Reads it.
+    pub async fn of(answer: reqwest::Response) -> Self {
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let body = answer.bytes().await.expect("a whole body");
+        Self { status, headers, json: serde_json::from_slice(&body).unwrap_or_default() }
+    }
+
+    /// A header as text; empty if absent.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The error's code; empty if it is no error.
+    pub fn code(&self) -> &str {
+        self.json.pointer("/error/code").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The error's message.
+    pub fn message(&self) -> &str {
+        self.json.pointer("/error/message").and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+/// Posts JSON.
+pub async fn post(url: &str, body: &Value) -> Answer {
+    let request = http().post(url).header("content-type", "application/json").body(body.to_string());
+    Answer::of(request.send().await.expect("an answer")).await
+}

@@ -67,7 +67,9 @@ impl Fields {
     /// A text.
     pub fn text(&self, name: &str) -> Result<Option<&str>, FieldError> {
         self.value(name)
-            .map(|value| value.as_str().ok_or_else(|| FieldError::new(name, format!("{name} must be a string."))))
+            .map(|value| {
+                value.as_str().ok_or_else(|| FieldError::new(name, format!("{name} must be a string.")))
+            })
             .transpose()
     }
 
@@ -103,7 +105,10 @@ impl Fields {
     ) -> Result<Option<f64>, FieldError> {
         let Some(value) = self.value(name) else { return Ok(None) };
         value.as_f64().filter(|number| range.contains(number)).map(Some).ok_or_else(|| {
-            FieldError::new(name, format!("{name} must be a number from {} to {}.", range.start(), range.end()))
+            FieldError::new(
+                name,
+                format!("{name} must be a number from {} to {}.", range.start(), range.end()),
+            )
         })
     }
 

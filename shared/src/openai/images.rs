@@ -110,7 +110,9 @@ mod tests {
     #[test]
     fn sizes_are_read_strictly() {
         assert_eq!(Size::parse("512x768"), Some(Size::new(512, 768)));
-        for bad in ["", "512", "x", "512x", "x512", "0x8", "-8x8", "+8x8", "8 x8", "999999x8", "auto", "8x8x8"] {
+        for bad in
+            ["", "512", "x", "512x", "x512", "0x8", "-8x8", "+8x8", "8 x8", "999999x8", "auto", "8x8x8"]
+        {
             assert_eq!(Size::parse(bad), None, "{bad}");
         }
     }

@@ -105,7 +105,8 @@ impl Canvas {
 /// One axis of waves, from -1 to 1.
 #[expect(clippy::cast_precision_loss, reason = "colours, not arithmetic")]
 fn wave(length: usize, state: &mut u64) -> Vec<f32> {
-    let mut pick = |low: f32, high: f32| low + (next(state) >> 40) as f32 / (1u64 << 24) as f32 * (high - low);
+    let mut pick =
+        |low: f32, high: f32| low + (next(state) >> 40) as f32 / (1u64 << 24) as f32 * (high - low);
     let (slow, fast, phase, share) = (pick(2.0, 9.0), pick(9.0, 30.0), pick(0.0, 6.0), pick(0.2, 0.6));
     (0..length)
         .map(|at| {
@@ -122,9 +123,9 @@ fn shade(level: f32) -> u8 {
 
 /// FNV-1a over the prompt, then one round of SplitMix64 with the seed.
 fn mix(seed: u64, prompt: &[u8]) -> u64 {
-    let hash = prompt
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = prompt.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    });
     let mut state = hash ^ seed;
     next(&mut state)
 }

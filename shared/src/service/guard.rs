@@ -55,7 +55,8 @@ impl Guard {
         let text = origin.to_str().unwrap_or("unreadable");
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let own = host.is_some_and(|host| same_place(text, host));
-        let named = text != "null" && self.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(text));
+        let named =
+            text != "null" && self.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(text));
         if given.next().is_none() && (own || named) {
             Ok(())
         } else {
@@ -96,7 +97,9 @@ mod tests {
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs
             .iter()
-            .map(|(name, value)| (name.parse::<header::HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
+            .map(|(name, value)| {
+                (name.parse::<header::HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
+            })
             .collect()
     }
 
@@ -105,12 +108,24 @@ mod tests {
         let guard = Guard { allowed_hosts: vec!["ada2.example.org".into()], ..Guard::default() };
         let check = |host: &str| guard.host(&Uri::from_static("/"), &headers(&[("host", host)]));
         for ours in [
-            "127.0.0.1:7860", "[::1]:7860", "ada2", "ada2:7860", "ADA2.local", "ada2.local.:7860", "x.home.arpa",
-            "localhost", "a.localhost:1", "ada2.example.org", "ada2.lan", "gpu.internal",
+            "127.0.0.1:7860",
+            "[::1]:7860",
+            "ada2",
+            "ada2:7860",
+            "ADA2.local",
+            "ada2.local.:7860",
+            "x.home.arpa",
+            "localhost",
+            "a.localhost:1",
+            "ada2.example.org",
+            "ada2.lan",
+            "gpu.internal",
         ] {
             assert_eq!(check(ours), Ok(()), "{ours}");
         }
-        for foreign in ["evil.example", "ada2.local.evil.example:7860", "127.0.0.1.evil.example", "xlocal.com"] {
+        for foreign in
+            ["evil.example", "ada2.local.evil.example:7860", "127.0.0.1.evil.example", "xlocal.com"]
+        {
             assert!(matches!(check(foreign), Err(Refusal::ForeignHost(_))), "{foreign}");
         }
         for bad in ["", "a b", "me@ada2"] {
@@ -126,8 +141,10 @@ mod tests {
 
     #[test]
     fn origins() {
-        let guard = Guard { allowed_origins: vec!["https://ui.example".into(), "null".into()], ..Guard::default() };
-        let check = |origin: &str, host: &str| guard.origin(&headers(&[("origin", origin), ("host", host)])).is_ok();
+        let guard =
+            Guard { allowed_origins: vec!["https://ui.example".into(), "null".into()], ..Guard::default() };
+        let check =
+            |origin: &str, host: &str| guard.origin(&headers(&[("origin", origin), ("host", host)])).is_ok();
         assert!(guard.origin(&headers(&[("host", "ada2")])).is_ok());
         assert!(check("http://ada2:7860", "ada2:7860"));
         assert!(check("http://ADA2", "ada2:80") && check("https://ada2", "ada2"));
@@ -151,7 +168,8 @@ mod tests {
 
     #[test]
     fn mapped_addresses_are_unmapped() {
-        let ranges: Vec<IpNet> = PRIVATE_RANGES.split(',').map(|range| range.trim().parse().unwrap()).collect();
+        let ranges: Vec<IpNet> =
+            PRIVATE_RANGES.split(',').map(|range| range.trim().parse().unwrap()).collect();
         for inside in ["127.0.0.1", "::1", "::ffff:192.168.1.7", "100.100.1.1", "fe80::1"] {
             assert!(in_ranges(inside.parse().unwrap(), &ranges), "{inside}");
         }

@@ -77,14 +77,17 @@ impl Lifecycle {
         });
     }
 
-    /// A loop that lasts as long as the service. It is stopped after the work is done; should it end or panic
-    /// before, the service stops with an error and its supervisor starts it again.
+    /// A loop that lasts as long as the service. It may end once the service drains and is stopped after the work
+    /// is done; should it end or panic before, the service stops with an error and its supervisor starts it again.
     pub fn worker(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let life = self.clone();
         self.workers.spawn(async move {
             tokio::select! {
                 () = life.ended.cancelled() => {}
-                _ = AssertUnwindSafe(work).catch_unwind() => {
+                ended = AssertUnwindSafe(work).catch_unwind() => {
+                    if ended.is_ok() && life.draining.is_cancelled() {
+                        return;
+                    }
                     error!(task = name, "a background task ended unexpectedly; stopping");
                     let _ = life.failed.set(name);
                     life.draining.cancel();

@@ -22,6 +22,8 @@ pub enum Connections {
 
 /// A client builder with our rules; TLS trust can be added to it.
 pub fn builder(connections: Connections) -> ClientBuilder {
+    // The client library panics without a process-wide TLS provider; a second installation is refused, harmlessly.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())

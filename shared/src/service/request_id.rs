@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn a_sane_id_is_kept_and_any_other_replaced() {
-        let accept = |text: &str| RequestId::accept(HeaderValue::from_str(text).ok().as_ref()).as_str().to_owned();
+        let accept =
+            |text: &str| RequestId::accept(HeaderValue::from_str(text).ok().as_ref()).as_str().to_owned();
         assert_eq!(accept("a.B_c-9"), "a.B_c-9");
         for other in ["", "a b", "a\"b", "id;rm", &"x".repeat(129), "ü"] {
             let id = accept(other);

@@ -68,6 +68,18 @@ pub struct Listener {
     pub tls: Option<TlsAcceptor>,
 }
 
+impl Listener {
+    /// A listener that speaks plain HTTP.
+    pub fn plain(router: Router) -> Self {
+        Self {
+            router,
+            bounds: Bounds::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+}
+
 /// A TLS acceptor; its own type because the library's prints nothing.
 #[cfg(feature = "tls")]
 #[derive(Clone)]
@@ -215,20 +227,4 @@ impl Drop for Seat {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_are_bounded_in_all_and_per_address() {
-        let counts = Counts::new(&Bounds { connections: 3, per_address: 2, ..Bounds::default() });
-        let (here, there): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let first = counts.enter(here);
-        let second = counts.enter("::ffff:10.0.0.1".parse().unwrap());
-        assert!(first.is_some() && second.is_some());
-        assert!(counts.enter(here).is_none(), "two from one address");
-        let third = counts.enter(there);
-        assert!(third.is_some() && counts.enter("10.0.0.3".parse().unwrap()).is_none(), "three in all");
-        drop(first);
-        assert!(counts.enter(here).is_some());
-    }
-}
+mod tests;

@@ -150,7 +150,12 @@ impl Settings {
     }
 
     /// Reads a key that has a value. `None` means a problem, which is noted.
-    pub fn take<T>(&mut self, name: &str, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    pub fn take<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
         match self.optional(name, expected, parse) {
             Some(Some(value)) => Some(value),
             Some(None) => {
@@ -187,7 +192,9 @@ impl Settings {
     pub fn effective(&self) -> String {
         let line = |key: &Key| {
             let (value, source) = match self.values.get(key.name) {
-                Some((value, source)) if key.secret && !value.is_empty() => ("[redacted]", source.to_string()),
+                Some((value, source)) if key.secret && !value.is_empty() => {
+                    ("[redacted]", source.to_string())
+                }
                 Some((value, source)) => (value.as_str(), source.to_string()),
                 None => ("", "not set".to_owned()),
             };
@@ -248,17 +255,17 @@ fn flat(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Array(items) => items.iter().map(flat).collect::<Option<Vec<_>>>().map(|items| items.join(",")),
+        Value::Array(items) => {
+            items.iter().map(flat).collect::<Option<Vec<_>>>().map(|items| items.join(","))
+        }
         Value::Null | Value::Object(_) => None,
     }
 }
 
 /// `unknown key; did you mean …?`
 pub fn unknown_key<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    nearest(name, known).map_or_else(
-        || "unknown key".to_owned(),
-        |known| format!("unknown key; did you mean {known:?}?"),
-    )
+    nearest(name, known)
+        .map_or_else(|| "unknown key".to_owned(), |known| format!("unknown key; did you mean {known:?}?"))
 }
 
 /// The known name that is most likely meant, if any is likely.
@@ -335,8 +342,12 @@ mod tests {
 
     #[test]
     fn flag_over_environment_over_file_over_default() {
-        let count = |settings: &mut Settings| settings.take("max_inflight", "a number", |text| text.parse().ok());
-        assert_eq!(count(&mut gather(&["--max-inflight", "1"], &[("T_MAX", "2")], "max_inflight: 3")), Some(1));
+        let count =
+            |settings: &mut Settings| settings.take("max_inflight", "a number", |text| text.parse().ok());
+        assert_eq!(
+            count(&mut gather(&["--max-inflight", "1"], &[("T_MAX", "2")], "max_inflight: 3")),
+            Some(1)
+        );
         assert_eq!(count(&mut gather(&[], &[("T_MAX", "2")], "max_inflight: 3")), Some(2));
         assert_eq!(count(&mut gather(&[], &[], "max_inflight: 3")), Some(3));
         assert_eq!(count(&mut gather(&[], &[], "")), Some(4u32));
@@ -367,7 +378,10 @@ mod tests {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(
             lines,
-            ["f.yaml: max_inflght: unknown key; did you mean \"max_inflight\"?", "f.yaml: zebra: unknown key"]
+            [
+                "f.yaml: max_inflght: unknown key; did you mean \"max_inflight\"?",
+                "f.yaml: zebra: unknown key"
+            ]
         );
         assert!(YamlFile::read(Path::new("f"), "- a\n- b", KEYS).is_err());
         assert!(YamlFile::read(Path::new("f"), "listen: {a: 1}", KEYS).is_err());

@@ -21,7 +21,9 @@ impl Slots {
     /// A place, if one is free now.
     pub fn try_enter(self: &Arc<Self>) -> Option<Permit> {
         self.inflight
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| (taken < self.limit).then_some(taken + 1))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
+                (taken < self.limit).then_some(taken + 1)
+            })
             .ok()
             .map(|_| Permit(self.clone()))
     }

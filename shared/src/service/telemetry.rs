@@ -28,7 +28,8 @@ impl Format {
 /// Starts logging. `filter` is as in `RUST_LOG`; a file is appended to.
 pub fn start(format: Format, filter: &str, file: Option<&Path>) -> std::io::Result<()> {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let file = file.map(|path| File::options().create(true).append(true).open(path).map(Arc::new)).transpose()?;
+    let file =
+        file.map(|path| File::options().create(true).append(true).open(path).map(Arc::new)).transpose()?;
     let colours = file.is_none() && std::io::stderr().is_terminal();
     let writer = fmt::writer::BoxMakeWriter::new(move || -> Box<dyn std::io::Write> {
         file.as_ref().map_or_else(|| Box::new(std::io::stderr()) as _, |file| Box::new(file.clone()) as _)

@@ -1,1 +1,14 @@
-//! x
+//! A graphics card made of a file. As a shared library it has the symbols of NVML that the sidecar calls, and
+//! answers each call from the `scenario.json` that lies beside it; as a Rust library it has the [`Scenario`]s to
+//! write there. It keeps no state of its own, so that copies in different folders are different machines.
+
+mod call;
+mod scenario;
+mod symbols;
+
+pub use scenario::{CardMemory, Gpu, Process, Scenario, Utilization};
+
+/// The scenario's file name. Replace it by renaming: a call may be reading it.
+pub const SCENARIO_FILE: &str = "scenario.json";
+/// One line for each call: the name of its symbol.
+pub const CALLS_FILE: &str = "calls.log";

@@ -1,0 +1,107 @@
+//! The layers, the problems, and the sample file.
+
+use super::*;
+
+fn read_with(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Loaded, Vec<Problem>> {
+    let directory = std::env::temp_dir().join(format!("ada2-config-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let state = directory.join("state").display().to_string();
+    let mut arguments = vec!["ada2-sidecar".to_owned()];
+    arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    if !flags.contains(&"--state-dir") {
+        arguments.extend(["--state-dir".to_owned(), state]);
+    }
+    if let Some(text) = file {
+        let path = directory.join("config.yaml");
+        std::fs::write(&path, text).unwrap();
+        arguments.extend(["--config".to_owned(), path.display().to_string()]);
+    }
+    let matches = crate::cli::command().get_matches_from(arguments);
+    let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    let loaded = load(&matches, &env);
+    std::fs::remove_dir_all(directory).unwrap();
+    loaded
+}
+
+fn problems(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Vec<String> {
+    read_with(flags, env, file).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn nothing_is_needed() {
+    let config = read_with(&[], &[], None).unwrap().config;
+    assert_eq!(config.listen, ["0.0.0.0:7860".parse().unwrap()]);
+    assert_eq!(config.engine_url.unwrap().as_str(), "http://127.0.0.1:9090/");
+    assert_eq!((config.engine_unit.as_str(), config.gpu_required), ("invokeai.service", true));
+    assert_eq!((config.min_free_vram, config.max_inflight, config.max_engine_queue), (8 << 30, 4, 4));
+    assert_eq!(config.request_timeout, Duration::from_secs(270));
+}
+
+#[test]
+fn flag_over_environment_over_file() {
+    let file = Some("max_inflight: 3\nmax_n: 2\ngpu: optional\nallow_from: [10.0.0.0/8, 192.168.1.7]");
+    let config =
+        read_with(&["--max-inflight", "1"], &[("ADA2_MAX_INFLIGHT", "2"), ("ADA2_MAX_N", "5")], file)
+            .unwrap()
+            .config;
+    assert_eq!((config.max_inflight, config.max_n, config.gpu_required), (1, 5, false));
+    assert_eq!(config.allow_from.len(), 2);
+}
+
+#[test]
+fn every_problem_is_told_at_once() {
+    let lines = problems(
+        &["--listen", "nowhere", "--engine", "sdwebui"],
+        &[("ADA2_TOKEN", " "), ("ADA2_MAX_N", "99"), ("ADA2_ENGINE_URL", "https://user:pw@host/path")],
+        None,
+    );
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    assert!(lines.iter().any(|line| line.starts_with("environment ADA2_TOKEN: token: expected a token that is not empty")));
+    assert!(
+        lines.iter().any(|line| line
+            == "environment ADA2_MAX_N: max_n: expected a whole number from 1 to 10, found \"99\"")
+    );
+    assert!(lines.iter().any(|line| line.starts_with("--engine: engine: expected invokeai or builtin")));
+}
+
+#[test]
+fn a_broken_file_is_named_with_the_nearest_key() {
+    let lines = problems(&[], &[], Some("max_inflght: 3"));
+    assert!(
+        lines[0].ends_with("config.yaml: max_inflght: unknown key; did you mean \"max_inflight\"?"),
+        "{lines:?}"
+    );
+    assert!(problems(&["--config", "/does/not/exist.yaml"], &[], None)[0].contains("cannot be read"));
+}
+
+#[test]
+fn an_empty_token_in_any_source_is_an_error_never_no_token() {
+    for (flags, env, file) in [
+        (&["--token", ""][..], &[][..], None),
+        (&[], &[("ADA2_TOKEN", "")], None),
+        (&[], &[], Some("token: ''")),
+    ] {
+        assert!(problems(flags, env, file)[0].contains("token"), "{flags:?} {env:?} {file:?}");
+    }
+}
+
+#[test]
+fn the_effective_configuration_hides_the_token() {
+    let effective = read_with(&[], &[("ADA2_TOKEN", "hush-hush")], None).unwrap().effective;
+    assert!(
+        effective.contains("token: \"[redacted]\"  # environment ADA2_TOKEN") && !effective.contains("hush"),
+        "{effective}"
+    );
+}
+
+#[test]
+fn the_sample_file_is_valid_and_says_the_defaults() {
+    let sample = include_str!("../../config.example.yaml");
+    let given = read_with(&[], &[], Some(sample)).unwrap().effective;
+    let bare = read_with(&[], &[], None).unwrap().effective;
+    let values = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with("state_dir"));
+        lines.filter_map(|line| line.split("  # ").next().map(str::to_owned)).collect()
+    };
+    assert_eq!(values(&given), values(&bare), "the sample shows each default as it is");
+}

@@ -1,0 +1,270 @@
+//! The picture engine behind us: what every engine must do, and the closed set of engines that do it.
+
+pub mod builtin;
+pub mod catalog;
+pub mod graph;
+pub mod invokeai;
+pub mod monitor;
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use reqwest::Url;
+use shared::{openai::images::Size, picture::Format, service::lifecycle::Lifecycle};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    engine::{builtin::Builtin, invokeai::InvokeAi, monitor::EngineState},
+    images::Job,
+};
+
+/// What every engine does for us.
+pub trait ImageEngine {
+    /// Looks at the engine: is it the one we know, is it running, what does it offer. Also cancels what an earlier
+    /// process of ours left in it, so that readiness is never told before that.
+    fn survey(&self) -> impl Future<Output = Result<Survey, EngineError>> + Send;
+
+    /// Makes the job's pictures. Returns only when the engine has let go of the job: after the last picture, or, once
+    /// `cancel` fires, after the engine has confirmed that the job is neither waiting nor running.
+    fn run(
+        &self,
+        job: &Job,
+        cancel: &CancellationToken,
+    ) -> impl Future<Output = Result<Vec<Picture>, EngineError>> + Send;
+}
+
+/// The engines.
+#[derive(Debug, Clone)]
+pub enum Engine {
+    /// InvokeAI behind its HTTP API and WebSocket.
+    InvokeAi(Arc<InvokeAi>),
+    /// Procedural pictures in this process.
+    Builtin(Builtin),
+}
+
+impl Engine {
+    /// The configured one.
+    pub fn from_config(config: &Config) -> Self {
+        match (config.engine, &config.engine_url) {
+            (Kind::InvokeAi, Some(url)) => {
+                Self::InvokeAi(Arc::new(InvokeAi::new(url.clone(), config.instance.tag().to_owned())))
+            }
+            _ => Self::Builtin(Builtin),
+        }
+    }
+
+    /// Starts following the engine: its events and its state.
+    pub fn start(&self, lifecycle: &Lifecycle) -> watch::Receiver<EngineState> {
+        if let Self::InvokeAi(engine) = self {
+            let engine = engine.clone();
+            lifecycle.worker("engine events", async move { engine.follow().await });
+        }
+        monitor::start(self.clone(), lifecycle)
+    }
+}
+
+impl ImageEngine for Engine {
+    async fn survey(&self) -> Result<Survey, EngineError> {
+        match self {
+            Self::InvokeAi(engine) => engine.survey().await,
+            Self::Builtin(engine) => engine.survey().await,
+        }
+    }
+
+    async fn run(&self, job: &Job, cancel: &CancellationToken) -> Result<Vec<Picture>, EngineError> {
+        match self {
+            Self::InvokeAi(engine) => engine.run(job, cancel).await,
+            Self::Builtin(engine) => engine.run(job, cancel).await,
+        }
+    }
+}
+
+/// Which engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// InvokeAI.
+    InvokeAi,
+    /// In this process.
+    Builtin,
+}
+
+impl Kind {
+    /// Reads the setting.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "invokeai" => Some(Self::InvokeAi),
+            "builtin" => Some(Self::Builtin),
+            _ => None,
+        }
+    }
+
+    /// The setting's word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvokeAi => "invokeai",
+            Self::Builtin => "builtin",
+        }
+    }
+
+    /// Where the engine listens if nothing else is said.
+    pub fn default_url(self) -> Option<Url> {
+        match self {
+            Self::InvokeAi => "http://127.0.0.1:9090".parse().ok(),
+            Self::Builtin => None,
+        }
+    }
+
+    /// Its systemd unit if nothing else is said.
+    pub const fn default_unit(self) -> &'static str {
+        match self {
+            Self::InvokeAi => "invokeai.service",
+            Self::Builtin => "ada2-sidecar.service",
+        }
+    }
+}
+
+/// The kinds of models that the built-in graphs are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Base {
+    /// Stable Diffusion 1.5.
+    Sd1,
+    /// Stable Diffusion XL.
+    Sdxl,
+}
+
+/// A model that the engine offers and we have a graph for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineModel {
+    /// The engine's key.
+    pub key: String,
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub base: Base,
+    /// What the engine's graphs want to know of it.
+    pub handle: serde_json::Value,
+    /// Its own size, steps and so on, where the engine knows them.
+    pub size: Option<Size>,
+    /// Steps.
+    pub steps: Option<u32>,
+    /// Guidance.
+    pub cfg_scale: Option<f64>,
+    /// Scheduler.
+    pub scheduler: Option<String>,
+}
+
+impl EngineModel {
+    /// A model without settings of its own.
+    pub fn plain(key: &str, name: &str, base: Base) -> Self {
+        Self {
+            key: key.to_owned(),
+            name: name.to_owned(),
+            base,
+            handle: serde_json::Value::Null,
+            size: None,
+            steps: None,
+            cfg_scale: None,
+            scheduler: None,
+        }
+    }
+}
+
+/// One look at the engine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Survey {
+    /// Its version.
+    pub version: String,
+    /// Why this version wants attention, if it does.
+    pub caution: Option<String>,
+    /// Whether its queue is paused.
+    pub paused: bool,
+    /// Whether it is working on a job, whoever's.
+    pub busy: bool,
+    /// Jobs waiting or running, whoever's.
+    pub queue_depth: u64,
+    /// Jobs of others that wait.
+    pub others_waiting: u64,
+    /// The models that we have a graph for.
+    pub models: Arc<[EngineModel]>,
+}
+
+/// A finished picture.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// The file.
+    pub bytes: Bytes,
+    /// Its format, told from the bytes.
+    pub format: Format,
+    /// The seed it was made with.
+    pub seed: u32,
+}
+
+/// Why the engine made no picture. Texts are the engine's own words, cleaned of paths and cut; or ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineError {
+    /// Nothing answers there. The GPU is free of the job.
+    Refused(String),
+    /// Something is there and does not answer in time, or broke off.
+    NoAnswer(String),
+    /// What answers is not this engine, or not as we know it.
+    Strange(String),
+    /// The job failed.
+    Failed(String),
+    /// The card's memory did not suffice.
+    OutOfMemory(String),
+    /// The engine's queue is full.
+    QueueFull,
+    /// The job was cancelled, as we asked.
+    Cancelled,
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(words)
+            | Self::NoAnswer(words)
+            | Self::Strange(words)
+            | Self::Failed(words)
+            | Self::OutOfMemory(words) => f.write_str(words),
+            Self::QueueFull => f.write_str("the engine's queue is full"),
+            Self::Cancelled => f.write_str("the job was cancelled"),
+        }
+    }
+}
+
+/// Schedulers by InvokeAI's names (6.14.2), which are our names.
+pub const SCHEDULERS: &[&str] = &[
+    "ddim",
+    "ddpm",
+    "deis",
+    "deis_k",
+    "lms",
+    "lms_k",
+    "pndm",
+    "heun",
+    "heun_k",
+    "euler",
+    "euler_k",
+    "euler_a",
+    "kdpm_2",
+    "kdpm_2_k",
+    "kdpm_2_a",
+    "kdpm_2_a_k",
+    "dpmpp_2s",
+    "dpmpp_2s_k",
+    "dpmpp_2m",
+    "dpmpp_2m_k",
+    "dpmpp_2m_sde",
+    "dpmpp_2m_sde_k",
+    "dpmpp_3m",
+    "dpmpp_3m_k",
+    "dpmpp_sde",
+    "dpmpp_sde_k",
+    "er_sde",
+    "unipc",
+    "unipc_k",
+    "lcm",
+    "tcd",
+];

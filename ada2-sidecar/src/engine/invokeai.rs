@@ -1,0 +1,323 @@
+//! InvokeAI (6.14.2). A job is one batch: its pictures differ only in the seed. It is followed over the server's
+//! WebSocket; polling is the safety net for events that never come.
+
+mod api;
+mod events;
+mod run;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures_util::{SinkExt, StreamExt};
+use reqwest::Url;
+use serde_json::{Value, json};
+use shared::openai::images::Size;
+use tokio::sync::{RwLock, broadcast};
+use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use self::{
+    api::Api,
+    events::{Event, Frame},
+};
+use super::{Base, EngineError, EngineModel, ImageEngine, Picture, Survey, graph::Template};
+use crate::images::Job;
+
+/// The version that everything here was recorded from and tested with.
+const TESTED: &str = "6.14";
+/// The list of models is read anew after this: they come and go in the engine's own web page.
+const MODELS_LAST: Duration = Duration::from_secs(10);
+/// Between attempts to connect to the events.
+const RECONNECT: Duration = Duration::from_millis(500);
+/// The server pings every 25 s and gives up after 20 more.
+const SILENCE: Duration = Duration::from_secs(50);
+/// A frame holds a preview picture; none is near this.
+const MAX_FRAME: usize = 16 << 20;
+
+/// The engine.
+#[derive(Debug)]
+pub struct InvokeAi {
+    api: Api,
+    /// Marks our jobs (`destination`).
+    tag: String,
+    events: broadcast::Sender<Event>,
+    templates: [(Base, Template); 2],
+    state: Mutex<State>,
+    /// Read while a job is being handed over, written while leftovers are cancelled by our tag: a job whose batch is
+    /// not known yet must not be taken for one.
+    door: RwLock<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Batches that a request is waiting for.
+    live: HashSet<String>,
+    /// Batches that nobody waits for and that may still be in the engine.
+    orphans: HashSet<String>,
+    /// Whether jobs with our tag may be in the engine that we know nothing of: after our own start, after the
+    /// engine's return, after an enqueue request whose answer was lost.
+    sweep: bool,
+    /// Whether nobody answered at the engine's address last time: then its GPU is free of us.
+    gone: bool,
+    models: Option<(Instant, String, Arc<[EngineModel]>)>,
+}
+
+impl InvokeAi {
+    /// The engine at this address; `tag` marks our jobs in it.
+    pub fn new(url: Url, tag: String) -> Self {
+        let template = |graph, bindings| {
+            Template::read(graph, bindings).expect("the shipped templates are read by a test")
+        };
+        Self {
+            api: Api::new(url),
+            tag,
+            events: broadcast::channel(1024).0,
+            templates: [
+                (
+                    Base::Sd1,
+                    template(
+                        include_str!("invokeai/graphs/sd-1.json"),
+                        include_str!("invokeai/graphs/sd-1.yaml"),
+                    ),
+                ),
+                (
+                    Base::Sdxl,
+                    template(
+                        include_str!("invokeai/graphs/sdxl.json"),
+                        include_str!("invokeai/graphs/sdxl.yaml"),
+                    ),
+                ),
+            ],
+            state: Mutex::new(State { sweep: true, ..State::default() }),
+            door: RwLock::default(),
+        }
+    }
+
+    /// Follows the engine's events for as long as the service lasts.
+    pub async fn follow(&self) {
+        loop {
+            let reason = self.follow_once().await;
+            debug!(reason, "the engine's events are not connected; trying again");
+            // Whoever waits for an event must look for himself now, and once more when we are back.
+            let _ = self.events.send(Event::Interrupted);
+            tokio::time::sleep(RECONNECT).await;
+        }
+    }
+
+    async fn follow_once(&self) -> &'static str {
+        let config =
+            WebSocketConfig::default().max_message_size(Some(MAX_FRAME)).max_frame_size(Some(MAX_FRAME));
+        let url = self.api.events_url();
+        let connect = tokio_tungstenite::connect_async_with_config(url, Some(config), true);
+        let Ok(Ok((mut socket, _))) = tokio::time::timeout(Duration::from_secs(5), connect).await else {
+            return "no connection";
+        };
+        loop {
+            let text = match tokio::time::timeout(SILENCE, socket.next()).await {
+                Err(_) => return "silence",
+                Ok(Some(Ok(Message::Text(text)))) => text,
+                Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => return "closed",
+                Ok(Some(Ok(_))) => continue,
+            };
+            let (answer, event) = match Frame::read(&text) {
+                Frame::Open => (Some(events::CONNECT), None),
+                // Whatever happened before the subscription is not told again.
+                Frame::Connected => (Some(events::SUBSCRIBE), Some(Event::Interrupted)),
+                Frame::Ping => (Some(events::PONG), None),
+                Frame::Refused => return "refused",
+                Frame::Event(event) => (None, Some(event)),
+                Frame::Other => (None, None),
+            };
+            if let Some(answer) = answer
+                && socket.send(Message::text(answer)).await.is_err()
+            {
+                return "closed";
+            }
+            if let Some(event) = event {
+                let _ = self.events.send(event);
+            }
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn template(&self, base: Base) -> &Template {
+        let found = self.templates.iter().find(|(of, _)| *of == base);
+        &found.expect("there is a template for every base").1
+    }
+
+    /// Cancels what nobody waits for: known orphans by their batch, unknown ones by our tag once no request waits.
+    async fn cancel_orphans(&self) -> Result<(), EngineError> {
+        let orphans: Vec<_> = self.state().orphans.iter().cloned().collect();
+        for batch in orphans {
+            self.api.cancel_batch(&batch).await?;
+            warn!(batch, "cancelled a job in the engine that nobody waits for");
+            self.state().orphans.remove(&batch);
+        }
+        let Ok(_closed) = self.door.try_write() else { return Ok(()) };
+        let due = {
+            let state = self.state();
+            state.sweep && state.live.is_empty()
+        };
+        if !due {
+            return Ok(());
+        }
+        let left = self.api.counts_of_destination(&self.tag).await?.active();
+        if left > 0 {
+            self.api.cancel_destination(&self.tag).await?;
+            warn!(jobs = left, "cancelled jobs in the engine that an earlier process of ours left behind");
+        }
+        self.state().sweep = false;
+        Ok(())
+    }
+
+    /// The models that we have a graph for; read anew after a while, and at once after a change of version.
+    async fn models(&self, version: &str) -> Result<Arc<[EngineModel]>, EngineError> {
+        if let Some((read, of, models)) = &self.state().models
+            && of == version
+            && read.elapsed() < MODELS_LAST
+        {
+            return Ok(models.clone());
+        }
+        let models: Arc<[_]> = self.api.main_models().await?.iter().filter_map(model).collect();
+        self.state().models = Some((Instant::now(), version.to_owned(), models.clone()));
+        Ok(models)
+    }
+}
+
+impl ImageEngine for InvokeAi {
+    async fn survey(&self) -> Result<Survey, EngineError> {
+        let look = async {
+            let version = self.api.version().await?;
+            self.cancel_orphans().await?;
+            let status = self.api.queue_status().await?;
+            let ours = if status.queue.pending > 0 {
+                self.api.counts_of_destination(&self.tag).await?.pending
+            } else {
+                0
+            };
+            let models = self.models(&version).await?;
+            let tested = version == TESTED || version.starts_with(&format!("{TESTED}."));
+            let caution = format!("InvokeAI {version} is untested here; tested is {TESTED}");
+            Ok(Survey {
+                caution: (!tested).then_some(caution),
+                version,
+                paused: !status.processor.is_started,
+                busy: status.processor.is_processing,
+                queue_depth: status.queue.active(),
+                others_waiting: status.queue.pending.saturating_sub(ours),
+                models,
+            })
+        };
+        let result = look.await;
+        let mut state = self.state();
+        state.gone = matches!(result, Err(EngineError::Refused(_)));
+        if matches!(result, Err(EngineError::Refused(_) | EngineError::Strange(_))) {
+            // It may come back as another process: pending items run again by themselves, models may differ.
+            state.sweep = true;
+            state.models = None;
+        }
+        drop(state);
+        result
+    }
+
+    async fn run(&self, job: &Job, cancel: &CancellationToken) -> Result<Vec<Picture>, EngineError> {
+        run::run(self, job, cancel).await
+    }
+}
+
+/// A main model of a kind that we have a graph for.
+fn model(model: &Value) -> Option<EngineModel> {
+    let text = |name: &str| model.get(name).and_then(Value::as_str);
+    let base = match text("base")? {
+        "sd-1" => Base::Sd1,
+        "sdxl" => Base::Sdxl,
+        _ => return None,
+    };
+    let own = |name: &str| model.get("default_settings").and_then(|settings| settings.get(name));
+    let side = |name: &str| own(name).and_then(Value::as_u64).and_then(|side| u32::try_from(side).ok());
+    // The five fields that the loader nodes demand.
+    let handle = json!({"key": text("key")?, "hash": text("hash")?, "name": text("name")?, "base": text("base")?,
+        "type": text("type")?});
+    Some(EngineModel {
+        key: text("key")?.to_owned(),
+        name: text("name")?.to_owned(),
+        base,
+        handle,
+        size: side("width")
+            .zip(side("height"))
+            .map(|(width, height)| Size::new(width / 8 * 8, height / 8 * 8)),
+        steps: side("steps").filter(|steps| *steps > 0),
+        cfg_scale: own("cfg_scale").and_then(Value::as_f64).filter(|scale| *scale >= 1.0),
+        scheduler: own("scheduler").and_then(Value::as_str).map(str::to_owned),
+    })
+}
+
+/// The engine's words for an answer: the first line, without paths, cut. Tracebacks and echoed graphs stay behind.
+fn own_words(text: &str) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
+    let is_path = |word: &str| {
+        let word = word.trim_matches(|letter: char| "'\"()[]<>,:;".contains(letter));
+        word.matches(['/', '\\']).count() >= 2
+    };
+    let words: Vec<_> =
+        line.split_whitespace().map(|word| if is_path(word) { "[path]" } else { word }).collect();
+    let clean: String = words.join(" ").chars().filter(|letter| !letter.is_control()).take(300).collect();
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_templates_are_sound() {
+        let engine = InvokeAi::new("http://127.0.0.1:9".parse().unwrap(), "tag".into());
+        for (base, template) in &engine.templates {
+            use crate::engine::graph::Binding as B;
+            for binding in
+                [B::NegativePrompt, B::Width, B::Height, B::Steps, B::CfgScale, B::Scheduler, B::Model]
+            {
+                assert!(!template.places(binding).is_empty(), "{base:?} {binding:?}");
+            }
+            assert_eq!(template.output, "l2i");
+        }
+    }
+
+    #[test]
+    fn words_lose_paths_and_tracebacks() {
+        assert_eq!(
+            own_words(
+                "No such file: '/srv/invokeai/models/x.safetensors' (os error 2)\nTraceback (most recent"
+            ),
+            "No such file: [path] (os error 2)"
+        );
+        assert_eq!(
+            own_words("CUDA out of memory. Tried to allocate 2 GiB"),
+            "CUDA out of memory. Tried to allocate 2 GiB"
+        );
+        assert_eq!(own_words(" \n"), "no reason given");
+        assert_eq!(own_words(&"x".repeat(1000)).len(), 300);
+    }
+
+    #[test]
+    fn only_models_with_a_graph_are_offered_with_their_own_settings() {
+        let sd1 = json!({"key": "k", "hash": "h", "name": "Dream", "base": "sd-1", "type": "main",
+            "default_settings": {"width": 515, "height": 512, "steps": 12, "cfg_scale": null, "scheduler": "ddim"}});
+        let read = model(&sd1).unwrap();
+        assert_eq!(read.size, Some(Size::new(512, 512)));
+        assert_eq!((read.steps, read.cfg_scale, read.scheduler.as_deref()), (Some(12), None, Some("ddim")));
+        assert_eq!(
+            read.handle,
+            json!({"key": "k", "hash": "h", "name": "Dream", "base": "sd-1", "type": "main"})
+        );
+        let flux = json!({"key": "k", "hash": "h", "name": "Flux", "base": "flux", "type": "main"});
+        assert_eq!(model(&flux), None);
+    }
+}

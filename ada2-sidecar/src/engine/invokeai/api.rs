@@ -1,0 +1,315 @@
+//! InvokeAI's HTTP API (6.14.2), as far as it is used. Every answer is bounded in time and size.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{Client, Method, Response, Url};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use shared::service::outbound::{BodyFault, Connections, builder, read_limited};
+
+use crate::engine::EngineError;
+
+/// For everything but a picture.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// For a picture over a slow disk.
+const PICTURE_TIME: Duration = Duration::from_secs(30);
+const MAX_ANSWER: usize = 16 << 20;
+const MAX_PICTURE: usize = 64 << 20;
+
+/// The API of one server.
+#[derive(Debug, Clone)]
+pub(super) struct Api {
+    base: Url,
+    /// For what may be sent twice.
+    pooled: Client,
+    /// For what spends GPU time: a request on a dead pooled connection would leave unknown whether it arrived.
+    fresh: Client,
+}
+
+/// What became of an enqueue request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Enqueued {
+    /// The batch.
+    pub(super) batch: String,
+    /// Its items in the order in which they run (the server answers in the reverse order).
+    pub(super) items: Vec<u64>,
+}
+
+/// Counts of a batch's or the queue's items.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Counts {
+    /// Waiting for their turn.
+    pub(super) pending: u64,
+    /// Running.
+    pub(super) in_progress: u64,
+    /// Waiting for another item.
+    #[serde(default)]
+    pub(super) waiting: u64,
+    /// Done.
+    #[serde(default)]
+    pub(super) completed: u64,
+    /// Failed.
+    #[serde(default)]
+    pub(super) failed: u64,
+    /// Cancelled.
+    #[serde(default)]
+    pub(super) canceled: u64,
+}
+
+impl Counts {
+    /// Not yet ended.
+    pub(super) fn active(&self) -> u64 {
+        self.pending + self.in_progress + self.waiting
+    }
+}
+
+/// The queue and its worker.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct QueueStatus {
+    /// All items.
+    pub(super) queue: Counts,
+    /// The worker.
+    pub(super) processor: Processor,
+}
+
+/// The queue's worker.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct Processor {
+    /// False when paused.
+    pub(super) is_started: bool,
+    /// Stays true after a cancel until the running step is over: only then is the GPU free.
+    pub(super) is_processing: bool,
+}
+
+/// One item of the queue.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Item {
+    /// `pending`, `in_progress`, `completed`, `failed`, `canceled`.
+    pub(super) status: String,
+    /// With `failed`.
+    #[serde(default)]
+    pub(super) error_type: Option<String>,
+    /// With `failed`.
+    #[serde(default)]
+    pub(super) error_message: Option<String>,
+    /// The graph's results.
+    #[serde(default)]
+    pub(super) session: Value,
+}
+
+impl Item {
+    /// The picture that this node of our graph made.
+    pub(super) fn picture_of(&self, node: &str) -> Option<&str> {
+        let prepared = self.session.get("prepared_source_mapping")?.as_object()?;
+        let (id, _) = prepared.iter().find(|(_, source)| source.as_str() == Some(node))?;
+        self.session.pointer(&format!("/results/{id}/image/image_name"))?.as_str()
+    }
+}
+
+impl Api {
+    /// The API at this address.
+    pub(super) fn new(base: Url) -> Self {
+        let client =
+            |connections| builder(connections).build().expect("the client has no settings that can fail");
+        Self { base, pooled: client(Connections::Pooled), fresh: client(Connections::Fresh) }
+    }
+
+    /// The WebSocket's address.
+    pub(super) fn events_url(&self) -> String {
+        let mut url = self.base.clone();
+        let _ = url.set_scheme("ws");
+        url.set_path("/ws/socket.io/");
+        url.set_query(Some("EIO=4&transport=websocket"));
+        url.into()
+    }
+
+    /// The version; proof that this is InvokeAI and not whatever else listens there.
+    pub(super) async fn version(&self) -> Result<String, EngineError> {
+        let answer: Value = self.get("/api/v1/app/version").await?;
+        let version = answer.get("version").and_then(Value::as_str);
+        version.map(str::to_owned).ok_or_else(|| {
+            EngineError::Strange(
+                "what answers is not InvokeAI: /api/v1/app/version names no version".to_owned(),
+            )
+        })
+    }
+
+    /// The main models, as the server describes them.
+    pub(super) async fn main_models(&self) -> Result<Vec<Value>, EngineError> {
+        #[derive(Deserialize)]
+        struct Models {
+            models: Vec<Value>,
+        }
+        Ok(self.get::<Models>("/api/v2/models/?model_type=main").await?.models)
+    }
+
+    /// The queue and its worker.
+    pub(super) async fn queue_status(&self) -> Result<QueueStatus, EngineError> {
+        self.get("/api/v1/queue/default/status").await
+    }
+
+    /// The items that were sent to this destination, whenever.
+    pub(super) async fn counts_of_destination(&self, destination: &str) -> Result<Counts, EngineError> {
+        self.get(&format!("/api/v1/queue/default/counts_by_destination?destination={destination}")).await
+    }
+
+    /// The items of a batch; zeros for one that the server does not know.
+    pub(super) async fn counts_of_batch(&self, batch: &str) -> Result<Counts, EngineError> {
+        self.get(&format!("/api/v1/queue/default/b/{batch}/status")).await
+    }
+
+    /// One item with its results.
+    pub(super) async fn item(&self, item: u64) -> Result<Item, EngineError> {
+        self.get(&format!("/api/v1/queue/default/i/{item}")).await
+    }
+
+    /// Hands over a batch. A full queue takes fewer items than asked for, and says 200.
+    pub(super) async fn enqueue(&self, batch: &Value) -> Result<Enqueued, EngineError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            batch: Batch,
+            item_ids: Vec<u64>,
+        }
+        #[derive(Deserialize)]
+        struct Batch {
+            batch_id: String,
+        }
+        let path = "/api/v1/queue/default/enqueue_batch";
+        let answer: Answer =
+            read(self.send(&self.fresh, Method::POST, path, Some(batch), ANSWER_TIME).await?).await?;
+        let mut items = answer.item_ids;
+        items.sort_unstable();
+        Ok(Enqueued { batch: answer.batch.batch_id, items })
+    }
+
+    /// Cancels everything of one batch, waiting or running.
+    pub(super) async fn cancel_batch(&self, batch: &str) -> Result<(), EngineError> {
+        let body = json!({"batch_ids": [batch]});
+        let path = "/api/v1/queue/default/cancel_by_batch_ids";
+        self.send(&self.pooled, Method::PUT, path, Some(&body), ANSWER_TIME).await.map(drop)
+    }
+
+    /// Cancels everything that was sent to this destination.
+    pub(super) async fn cancel_destination(&self, destination: &str) -> Result<(), EngineError> {
+        let path = format!("/api/v1/queue/default/cancel_by_destination?destination={destination}");
+        self.send(&self.pooled, Method::PUT, &path, None, ANSWER_TIME).await.map(drop)
+    }
+
+    /// Asks the server to drop the models that it caches and does not use.
+    pub(super) async fn empty_model_cache(&self) -> Result<(), EngineError> {
+        self.send(&self.pooled, Method::POST, "/api/v2/models/empty_model_cache", None, ANSWER_TIME)
+            .await
+            .map(drop)
+    }
+
+    /// A picture's bytes.
+    pub(super) async fn picture(&self, name: &str) -> Result<Bytes, EngineError> {
+        let sane = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+        if name.is_empty() || !name.chars().all(sane) {
+            return Err(EngineError::Strange("the engine named a picture that is no file name".to_owned()));
+        }
+        let path = format!("/api/v1/images/i/{name}/full");
+        // A fresh connection: the GPU time behind a picture must not be lost to a pooled one that just died.
+        let answer = self.send(&self.fresh, Method::GET, &path, None, PICTURE_TIME).await?;
+        read_limited(answer, MAX_PICTURE).await.map_err(body_fault)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
+        read(self.send(&self.pooled, Method::GET, path, None, ANSWER_TIME).await?).await
+    }
+
+    /// Sends one request; any status but 2xx is an error with the server's own words.
+    async fn send(
+        &self,
+        client: &Client,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        time: Duration,
+    ) -> Result<Response, EngineError> {
+        let url = self.base.join(path).map_err(|error| EngineError::Strange(error.to_string()))?;
+        let mut request = client.request(method, url).timeout(time);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().await.map_err(|error| transport_fault(&error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = read_limited(answer, MAX_ANSWER).await.map_err(body_fault)?;
+        let detail: Option<Value> = serde_json::from_slice(&body).ok();
+        let words =
+            detail.as_ref().and_then(|body| body.get("detail")).map(words_of_detail).unwrap_or_default();
+        Err(EngineError::Failed(super::own_words(&format!("InvokeAI answered {}: {words}", status.as_u16()))))
+    }
+}
+
+/// A text, or the first of the validator's findings; never its `input`, which echoes the whole graph.
+fn words_of_detail(detail: &Value) -> String {
+    let finding = |finding: &Value| finding.get("msg").and_then(Value::as_str).map(str::to_owned);
+    detail
+        .as_str()
+        .map(str::to_owned)
+        .or_else(|| detail.as_array()?.first().and_then(finding))
+        .unwrap_or_default()
+}
+
+async fn read<T: DeserializeOwned>(answer: Response) -> Result<T, EngineError> {
+    let path = answer.url().path().to_owned();
+    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_fault)?;
+    // An unknown path is answered with the web page and 200: only JSON of the right shape counts.
+    serde_json::from_slice(&body).map_err(|_| {
+        EngineError::Strange(format!(
+            "what answers is not InvokeAI as we know it: {path} gives other JSON, or none"
+        ))
+    })
+}
+
+fn body_fault(fault: BodyFault) -> EngineError {
+    match fault {
+        BodyFault::TooLong => {
+            EngineError::Strange("an answer of the engine is longer than any should be".to_owned())
+        }
+        BodyFault::Broken(error) => transport_fault(&error),
+    }
+}
+
+/// Tells "nobody there" from "somebody there who does not answer": only the first means that the GPU is free.
+fn transport_fault(error: &reqwest::Error) -> EngineError {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(this) = cause {
+        if let Some(io) = this.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::ConnectionRefused
+        {
+            return EngineError::Refused("connection refused".to_owned());
+        }
+        cause = this.source();
+    }
+    let words = if error.is_timeout() { "no answer in time" } else { "the connection broke" };
+    EngineError::NoAnswer(words.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_validators_finding_never_echoes_the_graph() {
+        let detail = json!([{"type": "x", "loc": ["body"], "msg": "Node ids must match", "input": {"graph": "secret"}}]);
+        assert_eq!(words_of_detail(&detail), "Node ids must match");
+        assert_eq!(words_of_detail(&json!("model not found")), "model not found");
+        assert_eq!(words_of_detail(&json!({"a": 1})), "");
+    }
+
+    #[test]
+    fn the_picture_is_found_by_the_nodes_name() {
+        let item: Item = serde_json::from_value(json!({"status": "completed", "session": {
+            "prepared_source_mapping": {"p1": "noise", "p2": "l2i"},
+            "results": {"p2": {"image": {"image_name": "x.png"}, "type": "image_output"}}}}))
+        .unwrap();
+        assert_eq!(item.picture_of("l2i"), Some("x.png"));
+        assert_eq!(item.picture_of("noise"), None);
+    }
+}

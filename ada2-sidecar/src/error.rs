@@ -1,0 +1,249 @@
+//! From a domain's failure to the answer: one table. The client gets a stable code and a sentence; causes go to the
+//! log.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use shared::{
+    openai::{
+        error::{Code, Envelope},
+        fields::FieldError,
+    },
+    service::{body::BodyError, guard::Refusal},
+};
+
+use crate::engine::{EngineError, catalog::UnknownModel};
+
+/// Everything that can end a request.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    Guard(Refusal),
+    AddressNotAllowed,
+    NoToken,
+    Body(BodyError),
+    Field(FieldError),
+    Model(UnknownModel),
+    /// The failing checks in words.
+    NotReady(String),
+    Busy {
+        limit: usize,
+    },
+    EngineBusy {
+        waiting: u64,
+    },
+    Engine(EngineError),
+    TooSlow {
+        seconds: u64,
+    },
+    NotFound,
+    NoSuchCheck {
+        known: String,
+    },
+    NoSuchPicture,
+    MethodNotAllowed,
+    Panic,
+}
+
+/// How a failure looks from outside.
+struct Face {
+    status: StatusCode,
+    code: Code,
+    message: String,
+    param: Option<String>,
+    /// Seconds, 1 to 55: larger values make some clients hammer.
+    retry_after: Option<u8>,
+    /// Whether a repeat at once would be in vain, or would spend GPU time again.
+    final_: bool,
+}
+
+impl Face {
+    fn new(status: u16, code: Code, message: impl Into<String>) -> Self {
+        let status = StatusCode::from_u16(status).expect("the table has valid statuses");
+        Self { status, code, message: message.into(), param: None, retry_after: None, final_: false }
+    }
+
+    fn param(mut self, param: Option<String>) -> Self {
+        self.param = param;
+        self
+    }
+
+    fn retry_after(mut self, seconds: u8) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    fn no_repeat(mut self) -> Self {
+        self.final_ = true;
+        self
+    }
+}
+
+impl ApiError {
+    fn face(self) -> Face {
+        match self {
+            Self::Guard(refusal) => guard_face(&refusal),
+            Self::AddressNotAllowed => Face::new(
+                403,
+                Code::IpNotAllowed,
+                "Your address may not order pictures here; --allow-from says who may.",
+            ),
+            Self::NoToken => Face::new(
+                401,
+                Code::InvalidApiKey,
+                "This server wants its token: send the header Authorization: Bearer TOKEN.",
+            ),
+            Self::Body(error) => body_face(error),
+            Self::Field(FieldError { param, message }) => {
+                let code = match param.as_deref() {
+                    Some("size") => Code::InvalidSize,
+                    Some(_) => Code::InvalidValue,
+                    None => Code::InvalidBody,
+                };
+                Face::new(400, code, message).param(param)
+            }
+            Self::Model(unknown) => {
+                Face::new(404, Code::ModelNotFound, unknown.to_string()).param(Some("model".to_owned()))
+            }
+            Self::NotReady(why) => {
+                Face::new(503, Code::BackendNotReady, format!("Not ready to make pictures: {why}"))
+                    .retry_after(30)
+                    .no_repeat()
+            }
+            Self::Busy { limit } => {
+                let message = format!("All {limit} slots are taken; try again in a few seconds.");
+                Face::new(429, Code::BackendOverloaded, message).retry_after(5)
+            }
+            Self::EngineBusy { waiting } => {
+                let message =
+                    format!("{waiting} jobs of others wait in the engine; try again in a few seconds.");
+                Face::new(429, Code::BackendOverloaded, message).retry_after(5)
+            }
+            Self::Engine(error) => engine_face(&error),
+            Self::TooSlow { seconds } => {
+                let message =
+                    format!("The picture was not finished within {seconds} s; the job has been cancelled.");
+                Face::new(504, Code::EngineTimeout, message).no_repeat()
+            }
+            Self::NotFound => Face::new(404, Code::NotFound, "There is nothing at this path."),
+            Self::NoSuchCheck { known } => {
+                Face::new(404, Code::NotFound, format!("There is no such check. Checks: {known}."))
+            }
+            Self::NoSuchPicture => Face::new(
+                404,
+                Code::NotFound,
+                "This picture is not here, or no longer; ask for b64_json to get it in the answer.",
+            ),
+            Self::MethodNotAllowed => Face::new(
+                405,
+                Code::MethodNotAllowed,
+                "This path does not take this method; see the Allow header.",
+            ),
+            Self::Panic => Face::new(
+                500,
+                Code::Internal,
+                "A fault of ours ended this request; the log has the cause under this request id.",
+            )
+            .no_repeat(),
+        }
+    }
+}
+
+fn guard_face(refusal: &Refusal) -> Face {
+    match refusal {
+        Refusal::BadHost => Face::new(
+            400,
+            Code::HostNotAllowed,
+            "The request needs exactly one Host header that names this server.",
+        ),
+        Refusal::ForeignHost(host) => Face::new(
+            421,
+            Code::HostNotAllowed,
+            format!(
+                "This server does not answer to the name {host:?}; if it is ours, add it to allowed_hosts (--allowed-hosts)."
+            ),
+        ),
+        Refusal::ForeignOrigin(origin) => Face::new(
+            403,
+            Code::CrossOrigin,
+            format!(
+                "A page from {origin:?} may not use this server; if it is yours, add it to allowed_origins (--allowed-origins)."
+            ),
+        ),
+    }
+}
+
+fn body_face(error: BodyError) -> Face {
+    match error {
+        BodyError::Encoded => Face::new(415, Code::EncodedBody, "Send the body without Content-Encoding."),
+        BodyError::TooLarge(limit) => Face::new(
+            413,
+            Code::RequestTooLarge,
+            format!("The body has more than {limit} bytes (--max-request-bytes)."),
+        ),
+        BodyError::Busy => Face::new(
+            429,
+            Code::BackendOverloaded,
+            "Too many large requests at once; try again in a few seconds.",
+        )
+        .retry_after(5),
+        BodyError::Stalled => Face::new(408, Code::RequestTimeout, "The body stopped arriving.").no_repeat(),
+        BodyError::Broken => Face::new(400, Code::InvalidBody, "The body could not be read to its end."),
+    }
+}
+
+fn engine_face(error: &EngineError) -> Face {
+    let said = |what: &str| format!("{what}: {error}.");
+    match error {
+        EngineError::Refused(_) | EngineError::NoAnswer(_) | EngineError::Strange(_) => {
+            Face::new(503, Code::EngineUnavailable, said("The engine is not available"))
+                .retry_after(30)
+                .no_repeat()
+        }
+        EngineError::Failed(_) => {
+            Face::new(502, Code::EngineError, said("The engine could not make the picture")).no_repeat()
+        }
+        EngineError::OutOfMemory(_) => {
+            let what = "The GPU's memory did not suffice, and the engine has been asked to free its caches; try a smaller size";
+            Face::new(503, Code::GpuOutOfMemory, said(what)).retry_after(10).no_repeat()
+        }
+        EngineError::QueueFull => {
+            Face::new(429, Code::BackendOverloaded, said("Try again in a few seconds")).retry_after(5)
+        }
+        EngineError::Cancelled => Face::new(503, Code::EngineUnavailable, said("The service is stopping"))
+            .retry_after(30)
+            .no_repeat(),
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let Face { status, code, message, param, retry_after, final_ } = self.face();
+        let envelope = Envelope::new(code, message).param(param.as_deref());
+        let mut response = (status, Json(envelope)).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
+        }
+        if final_ {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+macro_rules! from {
+    ($($domain:ty => $variant:ident),* $(,)?) => {
+        $(impl From<$domain> for ApiError {
+            fn from(error: $domain) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
+}
+
+from!(Refusal => Guard, BodyError => Body, FieldError => Field, UnknownModel => Model, EngineError => Engine);

@@ -1,0 +1,150 @@
+//! How much memory of the card the engine could have: what is free and what it holds itself, because it evicts its
+//! own models by itself. Memory of others is lost to it. Pure.
+
+use super::{GpuProcess, Memory};
+
+/// What there is for the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Headroom {
+    /// Bytes that the engine could have; absent where its own share cannot be told.
+    pub effective: Option<u64>,
+    /// Bytes in nobody's use: the least that `effective` can be.
+    pub free: u64,
+    /// Who else holds memory, largest first.
+    pub foreign: Vec<GpuProcess>,
+}
+
+/// `total − reserved − foreign`, where `foreign` is all that is used and not known to be the engine's own.
+///
+/// The sum of the processes is less than what is used (contexts and displays that nobody answers for); that
+/// remainder counts as foreign.
+pub fn headroom(
+    memory: &Memory,
+    processes: Option<&[GpuProcess]>,
+    engine_unit: &str,
+    engine_unit_active: bool,
+) -> Headroom {
+    let is_own = |process: &&GpuProcess| process.unit.as_deref() == Some(engine_unit);
+    let own = processes.map(|all| all.iter().filter(is_own).collect::<Vec<_>>());
+    let mut foreign: Vec<_> =
+        processes.unwrap_or_default().iter().filter(|process| !is_own(process)).cloned().collect();
+    foreign.sort_by(|a, b| b.used.cmp(&a.used).then(a.pid.cmp(&b.pid)));
+    let effective = own_share(memory, own.as_deref(), engine_unit_active).map(|own| {
+        let foreign = memory.used.saturating_sub(own);
+        memory.total.saturating_sub(memory.reserved).saturating_sub(foreign)
+    });
+    Headroom { effective, free: memory.free, foreign }
+}
+
+/// The engine's bytes, if they can be told. `None` also where neither a process nor the unit is the engine's: it
+/// may run outside its unit, and then what looks foreign may be its own.
+fn own_share(memory: &Memory, own: Option<&[&GpuProcess]>, engine_unit_active: bool) -> Option<u64> {
+    if memory.used == 0 {
+        return Some(0);
+    }
+    let own = own?;
+    if own.is_empty() && !engine_unit_active {
+        return None;
+    }
+    own.iter().try_fold(0, |sum: u64, process| process.used.map(|used| sum.saturating_add(used)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ENGINE: &str = "invokeai.service";
+
+    fn process(pid: u32, unit: &str, used: Option<u64>) -> GpuProcess {
+        GpuProcess { pid, name: "python3".to_owned(), unit: Some(unit.to_owned()), used }
+    }
+
+    fn memory(total: u64, reserved: u64, used: u64) -> Memory {
+        Memory { total, reserved, used, free: total.saturating_sub(reserved).saturating_sub(used) }
+    }
+
+    #[test]
+    fn what_the_engine_caches_is_its_own() {
+        let own = |used| process(1, ENGINE, used);
+        let other = |used| process(2, "ollama.service", used);
+        // 100 in all, 10 reserved.
+        let table = [
+            ("an idle card", 0, Some(vec![]), true, Some(90)),
+            ("an idle card, engine away", 0, Some(vec![]), false, Some(90)),
+            ("an idle card, no lists", 0, None, false, Some(90)),
+            ("only the engine", 60, Some(vec![own(Some(60))]), true, Some(90)),
+            ("a remainder is foreign", 65, Some(vec![own(Some(60))]), true, Some(85)),
+            (
+                "two of the engine's",
+                60,
+                Some(vec![own(Some(40)), process(3, ENGINE, Some(20))]),
+                true,
+                Some(90),
+            ),
+            ("both", 80, Some(vec![own(Some(50)), other(Some(30))]), true, Some(60)),
+            ("engine up, holding nothing", 30, Some(vec![other(Some(30))]), true, Some(60)),
+            ("another's figure is not needed", 80, Some(vec![own(Some(50)), other(None)]), true, Some(60)),
+            ("the sum is ahead of the total", 40, Some(vec![own(Some(50))]), true, Some(90)),
+            ("the unit looks idle, its process is there", 50, Some(vec![own(Some(50))]), false, Some(90)),
+            ("the engine started by hand, perhaps", 30, Some(vec![other(Some(30))]), false, None),
+            ("nobody to be seen", 30, Some(vec![]), false, None),
+            ("the engine's own figure is missing", 50, Some(vec![own(None)]), true, None),
+            ("one of them is missing", 50, Some(vec![own(Some(9)), process(3, ENGINE, None)]), true, None),
+            ("no lists", 50, None, true, None),
+        ];
+        for (case, used, processes, active, effective) in table {
+            let seen = headroom(&memory(100, 10, used), processes.as_deref(), ENGINE, active);
+            assert_eq!(seen.effective, effective, "{case}");
+            assert_eq!(seen.free, 90 - used, "{case}");
+        }
+    }
+
+    #[test]
+    fn foreign_processes_come_largest_first() {
+        let all = [
+            process(4, "a.service", None),
+            process(1, "b.service", Some(1)),
+            process(9, ENGINE, Some(50)),
+            process(3, "c.service", Some(7)),
+            process(2, "d.service", Some(7)),
+        ];
+        let seen = headroom(&memory(100, 10, 70), Some(&all), ENGINE, true);
+        assert_eq!(seen.foreign.iter().map(|process| process.pid).collect::<Vec<_>>(), [2, 3, 1, 4]);
+    }
+
+    fn any_process() -> impl Strategy<Value = GpuProcess> {
+        (1..9_u32, any::<bool>(), proptest::option::of(any::<u64>()))
+            .prop_map(|(pid, own, used)| process(pid, if own { ENGINE } else { "other.service" }, used))
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_card_has(
+            (total, reserved, used) in any::<(u64, u64, u64)>(),
+            processes in proptest::option::of(proptest::collection::vec(any_process(), 0..6)),
+            active in any::<bool>(),
+        ) {
+            let seen = headroom(&memory(total, reserved, used), processes.as_deref(), ENGINE, active);
+            prop_assert!(seen.effective.is_none_or(|bytes| bytes <= total.saturating_sub(reserved)));
+        }
+
+        #[test]
+        fn more_of_others_is_not_more_for_the_engine(
+            own in 0..50_u64,
+            others in proptest::collection::vec(0..50_u64, 0..6),
+            more in 0..50_u64,
+        ) {
+            let look = |others: &[u64]| {
+                let mut all = vec![process(1, ENGINE, Some(own))];
+                all.extend((2..).zip(others).map(|(pid, used)| process(pid, "other.service", Some(*used))));
+                let used = own + others.iter().sum::<u64>();
+                headroom(&memory(1000, 10, used), Some(&all), ENGINE, true).effective
+            };
+            let before = look(&others);
+            let after = look(&[others.as_slice(), &[more]].concat());
+            prop_assert_eq!(after, before.map(|bytes| bytes - more));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! This instance's identity, which outlives the process: jobs that an earlier process left in the engine are known
+//! by its tag. Held under a lock, so that no second process takes our jobs for leftovers.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use shared::service::settings::{Settings, Source};
+
+/// The tag that marks our jobs in the engine, and the lock behind it.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    tag: String,
+    _lock: Option<Arc<File>>,
+}
+
+impl Instance {
+    /// Opens the state directory. Systemd's choice wins; the default, if it cannot be written, gives way to the
+    /// user's own state directory (a person trying things out); an explicit choice never does. `checking` changes
+    /// nothing on disk.
+    pub fn open(settings: &mut Settings, systemd: Option<&str>, checking: bool) -> Option<Self> {
+        if checking {
+            return Some(Self { tag: String::new(), _lock: None });
+        }
+        let systemd = systemd.and_then(|list| list.split(':').next()).filter(|dir| !dir.is_empty());
+        let chosen = PathBuf::from(systemd.or(settings.raw("state_dir")).unwrap_or_default());
+        let by_default = systemd.is_none() && settings.source("state_dir") == Source::Default;
+        let own = std::env::home_dir().map(|home| home.join(".local/state/ada2-sidecar"));
+        let opened = Self::in_directory(&chosen).or_else(|fault| match (fault, own) {
+            (Fault::Unwritable(_), Some(own)) if by_default => Self::in_directory(&own),
+            (fault, _) => Err(fault),
+        });
+        opened.map_err(|fault| settings.complain("state_dir", fault.words(&chosen))).ok()
+    }
+
+    /// The tag of this instance, for example `ada2-sidecar-1b9d6bcd-…`.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    fn in_directory(directory: &Path) -> Result<Self, Fault> {
+        fs::create_dir_all(directory).map_err(Fault::Unwritable)?;
+        let path = directory.join("instance");
+        let mut options = File::options();
+        let mut file = options
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(Fault::Unwritable)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Fault::Held(fs::read_to_string(&path).unwrap_or_default()));
+            }
+            Err(TryLockError::Error(error)) => return Err(Fault::Unwritable(error)),
+        }
+        let text = fs::read_to_string(&path).map_err(Fault::Unwritable)?;
+        let known = text.lines().next().and_then(|line| uuid::Uuid::parse_str(line).ok());
+        let id = known.unwrap_or_else(uuid::Uuid::new_v4);
+        // The second line names the holder for whoever finds the lock taken.
+        file.set_len(0)
+            .and_then(|()| write!(file, "{id}\npid {}\n", std::process::id()))
+            .map_err(Fault::Unwritable)?;
+        Ok(Self { tag: format!("ada2-sidecar-{id}"), _lock: Some(Arc::new(file)) })
+    }
+}
+
+enum Fault {
+    Unwritable(std::io::Error),
+    Held(String),
+}
+
+impl Fault {
+    fn words(&self, directory: &Path) -> String {
+        let directory = directory.display();
+        match self {
+            Self::Unwritable(error) => format!(
+                "{directory} cannot be written ({error}); create it for this user: sudo install -d -o $(id -un) {directory}"
+            ),
+            Self::Held(text) => format!(
+                "{directory} is in use by another ada2-sidecar ({}); stop that one, or give this one its own --state-dir",
+                text.lines().nth(1).unwrap_or("pid unknown")
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tag_outlives_the_process_and_the_lock_does_not_admit_two() {
+        let directory = std::env::temp_dir().join(format!("ada2-instance-{}", uuid::Uuid::new_v4()));
+        let first = Instance::in_directory(&directory).ok().unwrap();
+        let tag = first.tag().to_owned();
+        let Err(fault) = Instance::in_directory(&directory) else { panic!("the lock admitted two") };
+        let words = fault.words(&directory);
+        assert!(words.contains(&format!("pid {}", std::process::id())), "{words}");
+        drop(first);
+        assert_eq!(Instance::in_directory(&directory).ok().unwrap().tag(), tag);
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

@@ -1,0 +1,181 @@
+//! Jobs: the task that owns a slot until the engine has let go of the work, whoever still waits for it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use shared::service::{
+    lifecycle::Lifecycle,
+    slots::{Permit, Slots},
+};
+use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{info, warn};
+
+use crate::{
+    engine::{Engine, EngineError, ImageEngine, Picture},
+    images::Job,
+};
+
+/// Starts jobs and knows those that are being cancelled.
+#[derive(Debug, Clone)]
+pub struct Jobs {
+    engine: Engine,
+    slots: Arc<Slots>,
+    lifecycle: Lifecycle,
+    cancelling: Cancelling,
+}
+
+/// A running job. Dropping it asks the engine to cancel exactly this job.
+#[derive(Debug)]
+pub struct JobHandle {
+    outcome: oneshot::Receiver<Result<Vec<Picture>, EngineError>>,
+    _cancel: DropGuard,
+}
+
+impl JobHandle {
+    /// Waits for the pictures.
+    pub async fn finished(&mut self) -> Result<Vec<Picture>, EngineError> {
+        let outcome = (&mut self.outcome).await;
+        outcome
+            .unwrap_or_else(|_| Err(EngineError::Failed("the job's task ended without a result".to_owned())))
+    }
+}
+
+impl Jobs {
+    /// Room for `limit` jobs.
+    pub fn new(engine: Engine, limit: usize, lifecycle: Lifecycle) -> Self {
+        Self { engine, slots: Slots::new(limit), lifecycle, cancelling: Cancelling::default() }
+    }
+
+    /// The slots.
+    pub fn slots(&self) -> &Arc<Slots> {
+        &self.slots
+    }
+
+    /// How long the oldest cancelled job has been waiting for the engine to let go of it.
+    pub fn oldest_cancel(&self, now: Instant) -> Option<Duration> {
+        self.cancelling.oldest().map(|since| now.saturating_duration_since(since))
+    }
+
+    /// Starts the job. The permit is given back when the engine has let go, before the outcome is told: whoever
+    /// reads the answer finds the slot free.
+    pub fn start(&self, job: Job, permit: Permit, request_id: String) -> JobHandle {
+        let cancel = CancellationToken::new();
+        let (sender, outcome) = oneshot::channel();
+        let (engine, cancelling, token) = (self.engine.clone(), self.cancelling.clone(), cancel.clone());
+        self.lifecycle.spawn("job", async move {
+            let started = Instant::now();
+            let watched = async {
+                token.cancelled().await;
+                info!(request_id, "nobody waits for the job any more: cancelling it in the engine");
+                cancelling.note()
+            };
+            let mut noted = None;
+            let result = {
+                let mut run = std::pin::pin!(engine.run(&job, &token));
+                let mut watched = std::pin::pin!(watched);
+                loop {
+                    tokio::select! {
+                        biased;
+                        result = run.as_mut() => break result,
+                        note = watched.as_mut(), if noted.is_none() => noted = Some(note),
+                    }
+                }
+            };
+            report(&request_id, &job, &result, started.elapsed());
+            drop(noted);
+            drop(permit);
+            let _ = sender.send(result);
+        });
+        JobHandle { outcome, _cancel: cancel.drop_guard() }
+    }
+}
+
+fn report(request_id: &str, job: &Job, result: &Result<Vec<Picture>, EngineError>, took: Duration) {
+    let (model, size, n) = (&job.model.name, job.size.to_string(), job.seeds.len());
+    let ms = took.as_millis();
+    match result {
+        Ok(_) => info!(request_id, ?model, size, n, ms, "job done"),
+        Err(EngineError::Cancelled) => {
+            info!(request_id, ?model, size, n, ms, "job cancelled, engine free of it");
+        }
+        Err(error) => warn!(request_id, ?model, size, n, ms, %error, "job failed"),
+    }
+}
+
+/// When each job that is being cancelled was first asked to end.
+#[derive(Debug, Clone, Default)]
+struct Cancelling(Arc<Mutex<(u64, BTreeMap<u64, Instant>)>>);
+
+impl Cancelling {
+    fn note(&self) -> Note {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.0 += 1;
+        let id = inner.0;
+        inner.1.insert(id, Instant::now());
+        Note { of: self.clone(), id }
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.values().min().copied()
+    }
+}
+
+struct Note {
+    of: Cancelling,
+    id: u64,
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        self.of.0.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::{Base, EngineModel, builtin::Builtin},
+        images::{GenerationRequest, Limits},
+    };
+    use shared::openai::fields::Fields;
+
+    fn job(steps: u32) -> Job {
+        let fields =
+            Fields::parse(format!(r#"{{"prompt":"a","steps":{steps},"size":"64x64"}}"#).as_bytes()).unwrap();
+        let limits = Limits { max_n: 4, max_pixels: 2_000_000 };
+        let request = GenerationRequest::read(&fields, limits).unwrap();
+        Job::plan(&request, EngineModel::plain("k", "n", Base::Sd1), 1, limits).unwrap()
+    }
+
+    fn jobs() -> Jobs {
+        Jobs::new(Engine::Builtin(Builtin), 1, Lifecycle::new())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_slot_is_free_when_the_answer_is_read() {
+        let jobs = jobs();
+        let permit = jobs.slots().try_enter().unwrap();
+        let mut handle = jobs.start(job(2), permit, "r".into());
+        assert_eq!(jobs.slots().available(), 0);
+        assert_eq!(handle.finished().await.unwrap().len(), 1);
+        assert_eq!(jobs.slots().available(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_handle_cancels_the_job_and_frees_the_slot() {
+        let jobs = jobs();
+        let permit = jobs.slots().try_enter().unwrap();
+        drop(jobs.start(job(150), permit, "r".into()));
+        let start = tokio::time::Instant::now();
+        while jobs.slots().available() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(start.elapsed() < Duration::from_secs(1), "far less than the job's 3 s");
+        assert_eq!(jobs.oldest_cancel(Instant::now()), None);
+    }
+}

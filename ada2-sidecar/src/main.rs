@@ -1,0 +1,51 @@
+//! `ada2-sidecar`: parse → configuration → log → bind → serve → exit code.
+
+use std::{io::Write, process::ExitCode};
+
+use ada2_sidecar::{cli, config, serve};
+use shared::service::{lifecycle::Lifecycle, telemetry};
+
+/// A broken configuration (`EX_CONFIG`); service managers do not restart on it.
+const EXIT_CONFIG: u8 = 78;
+/// Anything else that ends the service (`EX_SOFTWARE`).
+const EXIT_FAILED: u8 = 70;
+
+fn main() -> ExitCode {
+    let matches = cli::command().get_matches();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that hands the environment to the configuration"
+    )]
+    let loaded = config::load(&matches, &|name| std::env::var(name).ok());
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            for problem in problems {
+                let _ = writeln!(std::io::stderr(), "{problem}");
+            }
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    if matches.subcommand_name() == Some("check-config") {
+        let _ = write!(std::io::stdout(), "{}", loaded.effective);
+        return ExitCode::SUCCESS;
+    }
+    match run(loaded.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn run(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
+    telemetry::start(config.log_format, &config.log_filter, None)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let lifecycle = Lifecycle::new();
+        lifecycle.obey_signals()?;
+        let listeners = ada2_sidecar::bind(&config.listen).await?;
+        Ok(serve(listeners, config, lifecycle).await?)
+    })
+}

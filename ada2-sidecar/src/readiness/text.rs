@@ -1,0 +1,136 @@
+//! Readiness for people: one line for `/healthz`, a table and a line per check for `/readyz?verbose`.
+
+use std::fmt::Write;
+
+use shared::health::{Check, CheckStatus, GpuReport, ReadyReport};
+
+/// The second line of `/healthz`.
+pub(crate) fn health_line(report: &ReadyReport) -> String {
+    let card = report.gpu.as_ref().map_or_else(
+        || "gpu none".to_owned(),
+        |gpu| {
+            let temperature =
+                gpu.temperature.map_or_else(|| "N/A".to_owned(), |celsius| format!("{celsius}C"));
+            format!(
+                "gpu {} {} {}/{} MiB {temperature}",
+                gpu.index, gpu.name, gpu.memory_used, gpu.memory_total
+            )
+        },
+    );
+    format!("{card} {}", report.line())
+}
+
+/// A table of the card, then a line per check, then the verdict.
+pub(crate) fn verbose(report: &ReadyReport) -> String {
+    let mut text = report.gpu.as_ref().map(table).unwrap_or_default();
+    let engine = &report.engine;
+    let version = engine.version.as_deref().unwrap_or("?");
+    let _ = writeln!(
+        text,
+        "engine {} {version}, {} jobs, {} models",
+        engine.kind, engine.queue_depth, engine.models
+    );
+    for check in &report.checks {
+        text.push_str(&line(check));
+    }
+    text.push_str(if report.admits() { "readyz check passed\n" } else { "readyz check failed\n" });
+    text
+}
+
+/// `[+]name ok …` or `[-]name failed: …`.
+pub(crate) fn line(check: &Check) -> String {
+    let Check { name, observed, message, .. } = check;
+    match check.status {
+        CheckStatus::Pass => format!("[+]{name} ok {observed}\n"),
+        CheckStatus::Warn => format!("[+]{name} warning: {message}\n"),
+        CheckStatus::Unknown => format!("[+]{name} unknown: {message}\n"),
+        CheckStatus::Fail => format!("[-]{name} failed: {message}\n"),
+    }
+}
+
+fn table(gpu: &GpuReport) -> String {
+    let or_na = |value: Option<String>| value.unwrap_or_else(|| "N/A".to_owned());
+    let watts = |value: Option<f64>| or_na(value.map(|watts| format!("{watts:.0}W")));
+    let cells = [
+        or_na(gpu.temperature.map(|celsius| format!("{celsius}C"))),
+        or_na(gpu.pstate.clone()),
+        format!("{} / {}", watts(gpu.power_draw), watts(gpu.power_limit)),
+        format!("{}MiB / {}MiB", gpu.memory_used, gpu.memory_total),
+        or_na(gpu.utilization_gpu.map(|percent| format!("{percent}%"))),
+    ];
+    let heads = ["Temp", "Perf", "Pwr:Usage/Cap", "Memory-Usage", "GPU-Util"];
+    let driver = gpu.driver_version.as_deref().unwrap_or("N/A");
+    let title = format!("{} {}  {}  driver {driver}", gpu.index, gpu.name, gpu.uuid);
+    let widths: Vec<_> = heads.iter().zip(&cells).map(|(head, cell)| head.len().max(cell.len())).collect();
+    let row = |cells: &[String]| {
+        let cells: Vec<_> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
+        format!("| {} |", cells.join(" | "))
+    };
+    let heads = row(&heads.map(str::to_owned));
+    let values = row(&cells);
+    let width = (heads.len() - 4).max(title.len());
+    let rule = format!("+-{}-+", "-".repeat(width));
+    format!("{rule}\n| {title:<width$} |\n{rule}\n{heads}\n{values}\n{rule}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::health::{EngineReport, Status};
+
+    fn report() -> ReadyReport {
+        ReadyReport {
+            status: Status::NotReady,
+            checks: vec![
+                Check::pass("nvml", "loaded", "loaded"),
+                Check::pass("engine_queue", "paused", "x").but(CheckStatus::Fail, "paused: resume it"),
+                Check::pass("vram_headroom", "?", "x").but(CheckStatus::Unknown, "cannot be told"),
+            ],
+            gpu: Some(GpuReport {
+                name: "NVIDIA RTX 6000 Ada Generation".into(),
+                uuid: "GPU-1".into(),
+                memory_used: 12034,
+                memory_total: 46068,
+                temperature: Some(54),
+                ..GpuReport::default()
+            }),
+            engine: EngineReport {
+                kind: "invokeai".into(),
+                url: None,
+                version: None,
+                queue_depth: 1,
+                models: 2,
+            },
+            since: 1,
+            sampled_at: 1.0,
+        }
+    }
+
+    #[test]
+    fn the_health_line_reads_as_documented() {
+        let mut report = report();
+        report.status = Status::Ready;
+        assert_eq!(health_line(&report), "gpu 0 NVIDIA RTX 6000 Ada Generation 12034/46068 MiB 54C ready");
+        report.gpu = None;
+        report.status = Status::NotReady;
+        assert_eq!(health_line(&report), "gpu none not_ready: engine_queue: paused: resume it");
+    }
+
+    #[test]
+    fn the_verbose_text_reads_as_documented() {
+        insta::assert_snapshot!(verbose(&report()), @r"
+        +--------------------------------------------------------------+
+        | 0 NVIDIA RTX 6000 Ada Generation  GPU-1  driver N/A          |
+        +--------------------------------------------------------------+
+        | Temp | Perf | Pwr:Usage/Cap |        Memory-Usage | GPU-Util |
+        |  54C |  N/A |     N/A / N/A | 12034MiB / 46068MiB |      N/A |
+        +--------------------------------------------------------------+
+        engine invokeai ?, 1 jobs, 2 models
+        [+]nvml ok loaded
+        [-]engine_queue failed: paused: resume it
+        [+]vram_headroom unknown: cannot be told
+        readyz check failed
+        ");
+    }
+}

@@ -1,0 +1,34 @@
+//! `/v1/models`: what a request may name.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use shared::openai::models::{Model, ModelList};
+
+use crate::{engine::catalog, error::ApiError, state::App};
+
+/// All of them: the engine's models by name, and the wired-in aliases that mean one of them.
+pub(super) async fn list(State(app): State<App>) -> Result<Json<ModelList>, ApiError> {
+    Ok(Json(ModelList::of(models(&app)?)))
+}
+
+/// One of them; also by the engine's key.
+pub(super) async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Model>, ApiError> {
+    let listed = models(&app)?;
+    let exact = listed.iter().find(|model| model.id.eq_ignore_ascii_case(&id)).cloned();
+    if let Some(model) = exact {
+        return Ok(Json(model));
+    }
+    let survey = app.survey()?;
+    let found = catalog::resolve(&survey.models, Some(&id), app.parts.config.default_model.as_deref())?;
+    Ok(Json(Model::new(found.name.clone(), app.parts.started, app.parts.config.engine.name())))
+}
+
+fn models(app: &App) -> Result<Vec<Model>, ApiError> {
+    let (owner, created) = (app.parts.config.engine.name(), app.parts.started);
+    Ok(catalog::names(&app.survey()?.models)
+        .into_iter()
+        .map(|name| Model::new(name, created, owner))
+        .collect())
+}

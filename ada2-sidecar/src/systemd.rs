@@ -1,0 +1,37 @@
+//! Telling the service manager how we are (`Type=notify`). Does nothing where none is listening.
+
+use std::{sync::Arc, time::Duration};
+
+use sd_notify::NotifyState;
+use shared::service::lifecycle::Lifecycle;
+use tokio::sync::watch;
+
+use crate::readiness::Published;
+
+/// Ready now; then the readiness in words whenever it changes, and the watchdog's pings. These come from the runtime
+/// that serves requests and not from the NVML thread: a wedged driver must give 503, not a restart loop.
+pub(crate) fn start(lifecycle: &Lifecycle, mut published: watch::Receiver<Arc<Published>>) {
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let life = lifecycle.clone();
+    let ping = sd_notify::watchdog_enabled().map_or(Duration::from_secs(10), |limit| limit / 3);
+    lifecycle.worker("service manager", async move {
+        let mut tick = tokio::time::interval(ping);
+        let mut told = String::new();
+        let mut stopping = false;
+        loop {
+            let words = published.borrow_and_update().report.line();
+            if words != told {
+                let _ = sd_notify::notify(&[NotifyState::Status(&words)]);
+                told = words;
+            }
+            tokio::select! {
+                _ = tick.tick() => { let _ = sd_notify::notify(&[NotifyState::Watchdog]); }
+                changed = published.changed() => if changed.is_err() { return std::future::pending().await },
+                () = life.draining().cancelled(), if !stopping => {
+                    stopping = true;
+                    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+                }
+            }
+        }
+    });
+}

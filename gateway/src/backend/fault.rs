@@ -1,0 +1,216 @@
+//! How an exchange with a backend fails, and what that says about the backend's health.
+
+use axum::http::{HeaderMap, StatusCode, header};
+use reqwest::Response;
+use serde_json::Value;
+use shared::{openai::error::Code, service::outbound::read_limited};
+
+use crate::health::Evidence;
+
+/// Bytes of an error's body.
+const ERROR_LIMIT: usize = 64 << 10;
+/// Clients wait at most this long; with more they hammer instead.
+const LONGEST_RETRY_AFTER: u64 = 55;
+/// Letters of a backend's own words that are passed on.
+const LONGEST_WORDS: usize = 300;
+
+/// Why there are no pictures.
+#[derive(Debug)]
+pub(crate) enum BackendFault {
+    /// No connection came about; nothing was sent.
+    Unreachable(String),
+    /// Not in time.
+    TimedOut,
+    /// The connection broke off.
+    Broken(String),
+    /// It answered 2xx with what cannot be used.
+    Unusable(String),
+    /// It refused in the envelope that we speak.
+    Said(Said),
+    /// It refused in the envelope, because it is not ready.
+    SaidNotReady {
+        /// Its words.
+        words: String,
+        /// Seconds.
+        retry_after: Option<u64>,
+    },
+    /// It refused in another way.
+    Status {
+        /// Its status.
+        status: StatusCode,
+        /// Its words, where they are one plain sentence.
+        words: Option<String>,
+        /// Seconds.
+        retry_after: Option<u64>,
+    },
+}
+
+/// A backend's own envelope, kept.
+#[derive(Debug)]
+pub(crate) struct Said {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// The envelope.
+    pub(crate) body: Value,
+    /// Seconds, if it said so.
+    pub(crate) retry_after: Option<u64>,
+    /// `x-should-retry`, if it said so.
+    pub(crate) should_retry: Option<bool>,
+}
+
+impl BackendFault {
+    /// The fault that the client library met.
+    pub(crate) fn of(error: &reqwest::Error) -> Self {
+        let words = chain(error);
+        if error.is_connect() {
+            Self::Unreachable(words)
+        } else if error.is_timeout() {
+            Self::TimedOut
+        } else {
+            Self::Broken(words)
+        }
+    }
+
+    /// What it says about the backend's health at once.
+    pub(crate) fn evidence(&self) -> Option<Evidence> {
+        match self {
+            Self::Unreachable(words) if words.contains(REFUSED) => Some(Evidence::Refused),
+            Self::SaidNotReady { words, .. } => Some(Evidence::SaidNotReady(words.clone())),
+            Self::Unreachable(_)
+            | Self::TimedOut
+            | Self::Broken(_)
+            | Self::Unusable(_)
+            | Self::Said(_)
+            | Self::Status { .. } => None,
+        }
+    }
+
+    /// Whether the backend should be probed now.
+    pub(crate) fn is_suspicious(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Broken(_))
+    }
+}
+
+const REFUSED: &str = "connection refused";
+
+/// Whether nobody listens there.
+pub(crate) fn was_refused(error: &reqwest::Error) -> bool {
+    io_kind(error) == Some(std::io::ErrorKind::ConnectionRefused)
+}
+
+fn io_kind(error: &reqwest::Error) -> Option<std::io::ErrorKind> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return Some(io.kind());
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// In words without the address, which is the operator's business.
+fn chain(error: &reqwest::Error) -> String {
+    use std::io::ErrorKind;
+    match io_kind(error) {
+        Some(ErrorKind::ConnectionRefused) => REFUSED.to_owned(),
+        Some(ErrorKind::HostUnreachable) => {
+            "no route to host (on macOS: allow the gateway Local Network access, or \
+                                             run it as a LaunchDaemon)"
+                .to_owned()
+        }
+        Some(ErrorKind::ConnectionReset) => "connection reset".to_owned(),
+        Some(ErrorKind::TimedOut) => "no connection in time".to_owned(),
+        _ if error.is_connect() && error.is_timeout() => "no connection in time".to_owned(),
+        _ => {
+            let mut words = Vec::new();
+            let mut source = std::error::Error::source(error);
+            while let Some(error) = source {
+                words.push(error.to_string());
+                source = error.source();
+            }
+            words.join(": ")
+        }
+    }
+}
+
+/// Reads an answer that is no success.
+pub(super) async fn refusal(answer: Response) -> BackendFault {
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    let body = read_limited(answer, ERROR_LIMIT).await.unwrap_or_default();
+    let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    let retry_after = retry_after(&headers);
+    if !is_envelope(&body) || !(status.is_client_error() || status.is_server_error()) {
+        return BackendFault::Status { status, words: words(&body), retry_after };
+    }
+    if body["error"]["code"] == Code::BackendNotReady.as_str() {
+        let words = body["error"]["message"].as_str().unwrap_or_default();
+        return BackendFault::SaidNotReady { words: cut(words), retry_after };
+    }
+    let should_retry = headers.get("x-should-retry").map(|value| value == "true");
+    BackendFault::Said(Said { status, body, retry_after, should_retry })
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<u64> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    (1..=LONGEST_RETRY_AFTER).contains(&seconds).then_some(seconds)
+}
+
+/// `{"error": {"message": "…", "type": "…", …}}`.
+fn is_envelope(body: &Value) -> bool {
+    let error = &body["error"];
+    error["message"].is_string()
+        && error["type"].is_string()
+        && (error["code"].is_string() || error["code"].is_null())
+}
+
+/// The sentence in `{"error": "…"}` or `{"detail": "…"}`, as other servers write it.
+fn words(body: &Value) -> Option<String> {
+    let text =
+        [&body["error"], &body["detail"], &body["error"]["message"]].into_iter().find_map(Value::as_str)?;
+    Some(cut(text)).filter(|text| !text.is_empty() && !text.contains('<'))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(LONGEST_WORDS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_a_whole_envelope_is_one() {
+        assert!(is_envelope(&json!({"error": {"message": "m", "type": "t", "param": null, "code": "c"}})));
+        for other in [
+            json!({"error": "text"}),
+            json!({"detail": "text"}),
+            json!({"error": {"message": "m"}}),
+            json!(1),
+        ] {
+            assert!(!is_envelope(&other), "{other}");
+        }
+    }
+
+    #[test]
+    fn foreign_words_are_one_plain_sentence_or_none() {
+        assert_eq!(
+            words(&json!({"detail": "Model\u{1b}[31m not loaded"})).as_deref(),
+            Some("Model[31m not loaded")
+        );
+        assert_eq!(words(&json!({"error": "x".repeat(999)})).map(|words| words.len()), Some(300));
+        for other in [json!({"detail": [1]}), json!({"detail": "<html>"}), json!(null), json!({"error": ""})]
+        {
+            assert_eq!(words(&other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_wait_that_makes_clients_hammer_is_dropped() {
+        let after =
+            |text: &str| retry_after(&HeaderMap::from_iter([(header::RETRY_AFTER, text.parse().unwrap())]));
+        assert_eq!([after("5"), after("55")], [Some(5), Some(55)]);
+        assert_eq!([after("0"), after("56"), after("Fri, 01 Jan 2027 00:00:00 GMT")], [None, None, None]);
+    }
+}

@@ -1,0 +1,152 @@
+//! Reading a backend's answer: pictures in base64, in `data:` addresses, or at an address on its own origin. No
+//! other address is ever fetched: a backend's JSON must not make us speak to anybody. Pure.
+
+use reqwest::Url;
+use serde_json::{Map, Value};
+
+use super::BackendFault;
+
+/// Most pictures of one answer.
+const MOST: usize = 10;
+/// What is kept of a picture's entry besides the picture.
+const WORDS: [&str; 2] = ["seed", "revised_prompt"];
+
+/// An answer, read.
+#[derive(Debug)]
+pub(super) struct Unpacked {
+    /// The pictures, at least one.
+    pub(super) entries: Vec<Entry>,
+    /// The other fields.
+    pub(super) rest: Map<String, Value>,
+}
+
+/// One entry of `data`.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The picture, or where it is.
+    pub(super) source: Source,
+    /// `seed` and `revised_prompt`.
+    pub(super) words: Map<String, Value>,
+}
+
+/// Where a picture's bytes come from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Here they are.
+    Bytes(Vec<u8>),
+    /// On the backend's own origin.
+    At(Url),
+}
+
+/// Reads the body of a 2xx.
+pub(super) fn unpack(body: &[u8], base: &Url) -> Result<Unpacked, BackendFault> {
+    let unusable = |why: &str| BackendFault::Unusable(why.to_owned());
+    let Ok(Value::Object(mut rest)) = serde_json::from_slice(body) else {
+        return Err(unusable("it answered 2xx with no JSON object"));
+    };
+    let Some(Value::Array(data)) = rest.remove("data") else {
+        return Err(unusable("its answer has no list `data`"));
+    };
+    if data.is_empty() || data.len() > MOST {
+        return Err(unusable("its answer has no pictures, or more than ten"));
+    }
+    let entries = data.iter().map(|entry| read(entry, base)).collect::<Result<_, _>>();
+    Ok(Unpacked { entries: entries.map_err(unusable)?, rest })
+}
+
+fn read(entry: &Value, base: &Url) -> Result<Entry, &'static str> {
+    let text = |name: &str| entry[name].as_str().filter(|text| !text.is_empty());
+    let source = match (text("b64_json"), text("url")) {
+        (Some(text), _) => decode(text.strip_prefix("data:").and_then(payload).unwrap_or(text))?,
+        (None, Some(url)) => match url.strip_prefix("data:") {
+            Some(data) => decode(payload(data).ok_or("a picture's data: address is not in base64")?)?,
+            None => own(url, base)?,
+        },
+        (None, None) => return Err("an entry has neither `b64_json` nor `url`"),
+    };
+    let kept = WORDS.iter().filter_map(|name| Some(((*name).to_owned(), entry.get(name)?.clone())));
+    Ok(Entry { source, words: kept.filter(|(_, value)| !value.is_null()).collect() })
+}
+
+fn decode(text: &str) -> Result<Source, &'static str> {
+    base64_simd::STANDARD.decode_to_vec(text).map(Source::Bytes).map_err(|_| "a picture's base64 is damaged")
+}
+
+/// What follows `;base64,`.
+fn payload(data: &str) -> Option<&str> {
+    data.split_once(',').filter(|(head, _)| head.ends_with(";base64")).map(|(_, payload)| payload)
+}
+
+fn own(text: &str, base: &Url) -> Result<Source, &'static str> {
+    let url = base.join(text).map_err(|_| "a picture's address cannot be read")?;
+    let same = url.origin() == base.origin() && url.username().is_empty() && url.password().is_none();
+    if same { Ok(Source::At(url)) } else { Err("a picture's address is not on the backend's own origin") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn entries(data: &Value) -> Result<Vec<Source>, String> {
+        let base = "http://ada2:7860/v1".parse().unwrap();
+        match unpack(json!({"created": 1, "data": data}).to_string().as_bytes(), &base) {
+            Ok(unpacked) => Ok(unpacked.entries.into_iter().map(|entry| entry.source).collect()),
+            Err(BackendFault::Unusable(why)) => Err(why),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn pictures_come_in_three_ways() {
+        let read = entries(&json!([
+            {"b64_json": "aGk=", "url": null},
+            {"url": "data:image/png;base64,aGk="},
+            {"url": "/outputs/1.png"},
+            {"url": "http://ada2:7860/2.png"},
+        ]));
+        let at = |url: &str| Source::At(url.parse().unwrap());
+        let hi = || Source::Bytes(b"hi".to_vec());
+        assert_eq!(
+            read,
+            Ok(vec![hi(), hi(), at("http://ada2:7860/outputs/1.png"), at("http://ada2:7860/2.png")])
+        );
+    }
+
+    #[test]
+    fn no_other_origin_is_ever_a_source() {
+        for url in [
+            "http://evil.example/x.png",
+            "http://ada2:7861/x.png",
+            "https://ada2:7860/x.png",
+            "//evil.example/x.png",
+            "file:///etc/passwd",
+            "http://me:pass@ada2:7860/x.png",
+            "data:image/png,plain",
+        ] {
+            assert!(entries(&json!([{ "url": url }])).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_pictures_is_unusable() {
+        for data in [json!([]), json!({}), json!([{}]), json!([7]), json!([{"b64_json": "%%"}]), json!(null)]
+        {
+            assert!(entries(&data).is_err(), "{data}");
+        }
+        assert!(entries(&json!(vec![json!({"b64_json": "aGk="}); 11])).is_err());
+        let base = "http://a".parse().unwrap();
+        for body in ["", "<html>", "[]", "{}"] {
+            assert!(unpack(body.as_bytes(), &base).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn seed_prompt_and_the_answers_other_fields_are_kept() {
+        let body = json!({"created": 1, "size": "8x8",
+            "data": [{"b64_json": "aGk=", "seed": 7, "revised_prompt": null, "other": 1}]});
+        let unpacked = unpack(body.to_string().as_bytes(), &"http://a".parse().unwrap()).unwrap();
+        assert_eq!(Value::Object(unpacked.entries[0].words.clone()), json!({"seed": 7}));
+        assert_eq!(Value::Object(unpacked.rest), json!({"created": 1, "size": "8x8"}));
+    }
+}

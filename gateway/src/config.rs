@@ -1,0 +1,244 @@
+//! The configuration: one table of settings, the env file, the backends' YAML. Read once, every problem at once;
+//! after that nothing validates again.
+
+mod access;
+pub(crate) mod backends;
+mod backends_file;
+mod env_file;
+mod expand;
+mod keys;
+mod sections;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::ArgMatches;
+use shared::service::settings::{Problem, Settings, Source, duration};
+
+pub use self::{
+    access::{Access, Token},
+    backends::{Backend, Backends, Capability, Delivery},
+    keys::KEYS,
+    sections::{ImageEngine, Images, Log, Outbound, Tls},
+};
+use self::{backends_file::BackendsFile, env_file::EnvFile};
+use crate::health::Rules;
+
+/// Read if it exists and `--env-file` names no other.
+const ENV_FILE: &str = "/var/lib/gateway/app/.env";
+/// The backends' file beside the env file.
+const BACKENDS_FILE: &str = "backends_config.yaml";
+
+/// Everything that can be configured, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Host and port to listen on.
+    pub listen: (String, u16),
+    /// What is spoken there.
+    pub tls: Tls,
+    /// Who may come.
+    pub access: Access,
+    /// Bytes of one request body.
+    pub max_request: usize,
+    /// The images route.
+    pub images: Images,
+    /// Where pictures are kept.
+    pub store_dir: PathBuf,
+    /// Makes picture addresses absolute; without a slash at the end.
+    pub public_base_url: Option<String>,
+    /// When a backend counts as ready.
+    pub health: Rules,
+    /// The backends.
+    pub backends: Backends,
+    /// How backends are spoken to.
+    pub outbound: Outbound,
+    /// Where the self-made certificate is kept.
+    pub data_dir: PathBuf,
+    /// The log.
+    pub log: Log,
+    /// How long running requests may take to finish at shutdown.
+    pub shutdown_grace: Duration,
+}
+
+/// The configuration as read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// The same as text, secrets redacted.
+    pub effective: String,
+    /// What an operator should know: what was ignored, what looks misspelt.
+    pub notes: Vec<String>,
+}
+
+/// Reads flags, environment, env file and backends file.
+pub fn load(
+    matches: &ArgMatches,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let (path, file) = read_env_file(matches, environment, &mut problems);
+    let given = |name: &str, value: Option<String>| {
+        value.filter(|value| !value.trim().is_empty() || keys::BLANK_COUNTS.contains(&name))
+    };
+    let from_file = |name: &str| given(name, file.values.get(name).cloned());
+    let from_environment = |name: &str| given(name, environment(name));
+    let mut settings = Settings::gather(KEYS, matches, &from_environment, &|key| {
+        from_file(key.env).map(|value| (value, Source::File(path.clone())))
+    });
+    let used = std::cell::RefCell::new(BTreeSet::new());
+    let variable = |name: &str| {
+        used.borrow_mut().insert(name.to_owned());
+        environment(name).or_else(|| file.values.get(name).cloned())
+    };
+    let backends = read_backends(&settings, &path, &variable, &mut problems);
+    let config = compose(&mut settings, backends.as_ref());
+    problems.append(&mut settings.problems);
+    let blank = access::blank_tokens(&[
+        ("environment".to_owned(), environment),
+        (path.display().to_string(), &|name| file.values.get(name).cloned()),
+    ]);
+    // A blank token that won is already among the problems, under the same key.
+    let known: BTreeSet<_> = problems.iter().map(|problem| problem.key.clone()).collect();
+    problems.extend(blank.into_iter().filter(|problem| !known.contains(&problem.key)));
+    let (Some(config), Some(backends), true) = (config, backends, problems.is_empty()) else {
+        return Err(problems);
+    };
+    let effective = format!("{}{}", settings.effective(), config.backends);
+    let mut notes = foreign_names(&path, &file, &used.borrow());
+    notes.extend(
+        backends.disabled.iter().map(|class| format!("backend {class} is off: its base_url is empty")),
+    );
+    notes.extend(backends.notes);
+    Ok(Loaded { config, effective, notes })
+}
+
+/// The env file and its place. Lines that cannot be read are problems where they give one of our settings.
+fn read_env_file(
+    matches: &ArgMatches,
+    environment: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<Problem>,
+) -> (PathBuf, EnvFile) {
+    let named = matches.try_get_one::<String>("env-file").ok().flatten();
+    let path = PathBuf::from(named.map_or(ENV_FILE, String::as_str));
+    let file = match std::fs::read_to_string(&path) {
+        Ok(text) => EnvFile::parse(&text, environment),
+        Err(error) if named.is_some() || error.kind() != std::io::ErrorKind::NotFound => {
+            problems.push(Problem::new(
+                "--env-file",
+                path.display().to_string(),
+                format!("expected a file: {error}"),
+            ));
+            EnvFile::default()
+        }
+        Err(_) => EnvFile::default(),
+    };
+    let ours =
+        |key: &Option<String>| key.as_deref().is_none_or(|name| KEYS.iter().any(|key| key.env == name));
+    for fault in file.faults.iter().filter(|fault| ours(&fault.key)) {
+        let source = format!("{}:{}", path.display(), fault.line);
+        problems.push(Problem::new(source, fault.key.as_deref().unwrap_or("(no name)"), fault.expected));
+    }
+    (path, file)
+}
+
+fn read_backends(
+    settings: &Settings,
+    env_file: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<Problem>,
+) -> Option<BackendsFile> {
+    let named = settings.raw("backends").map(PathBuf::from);
+    let path = named.clone().unwrap_or_else(|| env_file.with_file_name(BACKENDS_FILE));
+    let override_url = settings.raw("IMAGES_BACKEND_CLASS").zip(settings.raw("IMAGES_HTTP_BASE_URL"));
+    let read = match std::fs::read_to_string(&path) {
+        Ok(text) => backends_file::read(Some((&path, &text)), override_url, variable),
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            backends_file::read(None, override_url, variable)
+        }
+        Err(error) => {
+            let source = settings.source("backends");
+            Err(vec![Problem::new(source, path.display().to_string(), format!("expected a file: {error}"))])
+        }
+    };
+    read.map_err(|more| problems.extend(more)).ok()
+}
+
+fn compose(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<Config> {
+    let host = settings.take("GATEWAY_HOST", "an IP address, or localhost", |text| {
+        (text == "localhost" || text.parse::<std::net::IpAddr>().is_ok()).then(|| text.to_owned())
+    });
+    let loopback = host.as_deref().is_some_and(|host| {
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    });
+    let port = settings.take("GATEWAY_PORT", "a port number", |text| text.parse().ok());
+    let tls = Tls::read(settings);
+    // Only a host that was understood can be judged.
+    let access = Access::read(settings, loopback || host.is_none());
+    let max_request = settings.take("MAX_REQUEST_BYTES", "a number of bytes", |text| {
+        shared::service::settings::bytes(text).and_then(|bytes| usize::try_from(bytes).ok())
+    });
+    let images = Images::read(settings, backends.map(|file| &file.backends));
+    let public_base_url =
+        settings.raw("PUBLIC_BASE_URL").map(|text| (backends_file::base_url(text), text.to_owned()));
+    if public_base_url.as_ref().is_some_and(|(url, _)| url.is_none()) {
+        settings.complain("PUBLIC_BASE_URL", backends_file::EXPECTED_URL);
+    }
+    let health = sections::health(settings);
+    let outbound = Outbound::read(settings);
+    let log = Log::read(settings);
+    let grace = settings.take("GATEWAY_SHUTDOWN_GRACE", "a time such as 30s", duration);
+    Some(Config {
+        listen: (host?, port?),
+        tls: tls?,
+        access: access?,
+        max_request: max_request?,
+        images: images?,
+        store_dir: settings.raw("UI_IMAGE_DIR")?.into(),
+        public_base_url: public_base_url.map(|(_, text)| text.trim().trim_end_matches('/').to_owned()),
+        health: health?,
+        backends: backends?.backends.clone(),
+        outbound: outbound?,
+        data_dir: settings.raw("GATEWAY_DATA_DIR")?.into(),
+        log: log?,
+        shutdown_grace: grace?,
+    })
+}
+
+/// One line for the names that are not ours, one for ours that this version does not use, and one for each that
+/// looks like a misspelling.
+fn foreign_names(path: &Path, file: &EnvFile, used: &BTreeSet<String>) -> Vec<String> {
+    let (mut notes, mut foreign, mut later) = (Vec::new(), Vec::new(), Vec::new());
+    let unread = file.faults.iter().filter_map(|fault| fault.key.as_ref());
+    for name in file.values.keys().chain(unread) {
+        let shown: String = name.escape_debug().take(64).collect();
+        if KEYS.iter().any(|key| key.env == name) || used.contains(name) {
+            continue;
+        }
+        if keys::LATER.contains(&name.as_str()) {
+            later.push(shown);
+        } else if let Some(meant) = keys::meant(name) {
+            notes.push(format!("{}: {shown} is not a setting; did you mean {meant}?", path.display()));
+        } else {
+            foreign.push(shown);
+        }
+    }
+    if !later.is_empty() {
+        notes.push(format!("{}: not used by this version: {}", path.display(), later.join(", ")));
+    }
+    if !foreign.is_empty() {
+        let count = foreign.len();
+        notes.push(format!(
+            "{}: {count} variables are not the gateway's: {}",
+            path.display(),
+            foreign.join(", ")
+        ));
+    }
+    notes
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,198 @@
+//! The backends as the configuration names them. Further classes are data, not code.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use reqwest::Url;
+use shared::service::secret::{Secret, redacted_url};
+
+/// What a backend can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    /// Pictures.
+    Images,
+    /// Chat and completions.
+    Chat,
+    /// Embeddings.
+    Embeddings,
+}
+
+impl Capability {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Images, Self::Chat, Self::Embeddings];
+
+    /// The word in the configuration and in `route_kind`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Images => "images",
+            Self::Chat => "chat",
+            Self::Embeddings => "embeddings",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|capability| capability.as_str() == text)
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a picture is handed to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// An address in our store.
+    Url,
+    /// In the answer, as base64.
+    Base64,
+}
+
+impl Delivery {
+    /// Reads the value of `response_format`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "url" => Some(Self::Url),
+            "b64_json" => Some(Self::Base64),
+            _ => None,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Url => "url",
+            Self::Base64 => "b64_json",
+        }
+    }
+}
+
+/// One backend class.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// Its name, in requests, answers and logs.
+    pub class: String,
+    /// Where it is.
+    pub base_url: Url,
+    /// What it can do, and how many requests of each kind at once.
+    pub limits: BTreeMap<Capability, usize>,
+    /// Asked whether it lives.
+    pub liveness: Url,
+    /// Asked whether it is ready.
+    pub readiness: Url,
+    /// What `response_format` is when a request gives none.
+    pub images_format: Delivery,
+    /// Whether `b64_json` may be asked for.
+    pub images_allow_base64: bool,
+    /// Its own token, never a caller's.
+    pub bearer: Option<Secret>,
+}
+
+impl Backend {
+    /// The address of one of its OpenAI paths, for example `images/generations`. `base_url` may end in `/v1` or
+    /// leave it out.
+    pub fn api(&self, path: &str) -> Url {
+        let mut url = self.base_url.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        let version = if base.ends_with("/v1") { "" } else { "/v1" };
+        url.set_path(&format!("{base}{version}/{path}"));
+        url
+    }
+
+    /// The capabilities as words.
+    pub fn capabilities(&self) -> Vec<String> {
+        self.limits.keys().map(ToString::to_string).collect()
+    }
+}
+
+/// All backends.
+#[derive(Debug, Clone, Default)]
+pub struct Backends {
+    /// Those that requests can go to.
+    pub all: Vec<Arc<Backend>>,
+    /// Names of earlier versions, each with the class that it means.
+    pub legacy: BTreeMap<String, String>,
+}
+
+impl Backends {
+    /// The backend of a class.
+    pub fn find(&self, class: &str) -> Option<&Arc<Backend>> {
+        self.all.iter().find(|backend| backend.class == class)
+    }
+
+    /// The backend that a class or legacy name means.
+    pub fn resolve(&self, name: &str) -> Option<&Arc<Backend>> {
+        self.find(name).or_else(|| self.legacy.get(name).and_then(|class| self.find(class)))
+    }
+
+    /// The names of the classes.
+    pub fn classes(&self) -> Vec<&str> {
+        self.all.iter().map(|backend| backend.class.as_str()).collect()
+    }
+}
+
+impl fmt::Display for Backends {
+    /// As YAML that could be pasted back; addresses without secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "backends:")?;
+        for backend in &self.all {
+            let limits: Vec<_> =
+                backend.limits.iter().map(|(kind, limit)| format!("{kind}: {limit}")).collect();
+            writeln!(f, "  {}:", backend.class)?;
+            writeln!(f, "    base_url: {}", redacted_url(&backend.base_url))?;
+            writeln!(f, "    supported_capabilities: [{}]", backend.capabilities().join(", "))?;
+            writeln!(f, "    concurrency_limits: {{{}}}", limits.join(", "))?;
+            writeln!(
+                f,
+                "    health: {{liveness: {}, readiness: {}}}",
+                backend.liveness.path(),
+                backend.readiness.path()
+            )?;
+            writeln!(
+                f,
+                "    payload_policy: {{images_format: {}, images_allow_base64: {}}}",
+                backend.images_format.as_str(),
+                backend.images_allow_base64
+            )?;
+            if backend.bearer.is_some() {
+                writeln!(f, "    # sends a bearer token of its own: [redacted]")?;
+            }
+        }
+        let legacy: Vec<_> = self.legacy.iter().map(|(name, class)| format!("{name}: {class}")).collect();
+        writeln!(f, "legacy_mapping: {{{}}}", legacy.join(", "))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn backend(class: &str, limits: &[(Capability, usize)]) -> Arc<Backend> {
+        let url = |path: &str| Url::parse("http://127.0.0.1:1").unwrap().join(path).unwrap();
+        Arc::new(Backend {
+            class: class.to_owned(),
+            base_url: url("/"),
+            limits: limits.iter().copied().collect(),
+            liveness: url("/healthz"),
+            readiness: url("/readyz"),
+            images_format: Delivery::Url,
+            images_allow_base64: true,
+            bearer: None,
+        })
+    }
+
+    #[test]
+    fn paths_go_below_v1_once() {
+        for (base, expected) in [
+            ("http://ada2:7860", "http://ada2:7860/v1/models"),
+            ("http://ada2:7860/", "http://ada2:7860/v1/models"),
+            ("http://a:1/v1", "http://a:1/v1/models"),
+            ("http://a:1/v1/", "http://a:1/v1/models"),
+            ("https://a/x", "https://a/x/v1/models"),
+        ] {
+            let mut backend = (*backend("c", &[])).clone();
+            backend.base_url = base.parse().unwrap();
+            assert_eq!(backend.api("models").as_str(), expected);
+        }
+    }
+}

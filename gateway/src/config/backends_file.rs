@@ -1,0 +1,312 @@
+//! `backends_config.yaml`: parsed to a value, then walked. What is not ours is kept out of routing and named once.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use reqwest::Url;
+use serde_json::{Map, Value};
+use shared::service::{
+    secret::Secret,
+    settings::{Problem, nearest, truth},
+};
+
+use super::{
+    backends::{Backend, Backends, Capability, Delivery},
+    expand::expand,
+};
+
+/// What is used when there is no file.
+const BUILT_IN: &str = include_str!("backends_default.yaml");
+
+const TOP_KEYS: &[&str] = &["backends", "legacy_mapping"];
+const BACKEND_KEYS: &[&str] = &[
+    "class",
+    "base_url",
+    "supported_capabilities",
+    "concurrency_limits",
+    "health",
+    "payload_policy",
+    "auth",
+    "default_model",
+];
+
+/// The file as read.
+#[derive(Debug, Default)]
+pub(super) struct BackendsFile {
+    /// The backends.
+    pub(super) backends: Backends,
+    /// Classes whose `base_url` is empty.
+    pub(super) disabled: Vec<String>,
+    /// What an operator should know.
+    pub(super) notes: Vec<String>,
+}
+
+/// Reads the file, or the built-in backends where there is none. `variable` finds what `${NAME}` and `bearer_env`
+/// name; `override_url` is the base address of one class.
+pub(super) fn read(
+    file: Option<(&Path, &str)>,
+    override_url: Option<(&str, &str)>,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<BackendsFile, Vec<Problem>> {
+    let (source, text) = file.map_or(("built-in backends".to_owned(), BUILT_IN), |(path, text)| {
+        (path.display().to_string(), text)
+    });
+    let mut walk = Walk { source, variable, override_url, foreign: Vec::new(), problems: Vec::new() };
+    let mut read = BackendsFile::default();
+    match serde_saphyr::from_str::<Value>(text) {
+        Ok(Value::Object(top)) => walk.top(&top, &mut read),
+        Ok(_) => walk.wrong("(the whole file)", "expected `backends:` and below it one entry per backend"),
+        Err(error) => walk.wrong("(the whole file)", &format!("expected YAML: {error}")),
+    }
+    if !walk.foreign.is_empty() {
+        read.notes.push(format!("{}: not the gateway's, left out: {}", walk.source, walk.foreign.join(", ")));
+    }
+    if file.is_none() {
+        // The built-in mapping names a class that most installations lack; nobody wrote it, so nobody is warned.
+        read.notes.clear();
+    }
+    if walk.problems.is_empty() { Ok(read) } else { Err(walk.problems) }
+}
+
+struct Walk<'a> {
+    source: String,
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    override_url: Option<(&'a str, &'a str)>,
+    foreign: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+impl Walk<'_> {
+    fn wrong(&mut self, key: &str, expected: &str) {
+        self.problems.push(Problem::new(&self.source, key, expected));
+    }
+
+    fn top(&mut self, top: &Map<String, Value>, read: &mut BackendsFile) {
+        self.strangers("", top, TOP_KEYS, &mut read.notes);
+        match top.get("backends") {
+            Some(Value::Object(backends)) => {
+                for (name, value) in backends {
+                    self.entry(name, value, read);
+                }
+            }
+            _ => self.wrong("backends", "expected one entry per backend"),
+        }
+        for (name, class) in self.map("legacy_mapping", top.get("legacy_mapping")) {
+            let class = self.text(&format!("legacy_mapping.{name}"), Some(&class)).unwrap_or_default();
+            if read.backends.find(&class).is_none() {
+                read.notes.push(format!(
+                    "{}: legacy_mapping.{name}: {class:?} is no configured class; requests for {name:?} are refused",
+                    self.source
+                ));
+            }
+            read.backends.legacy.insert(name, class);
+        }
+    }
+
+    /// Notes keys that are not ours; those that look like a misspelling of ours by a line of their own.
+    fn strangers(&mut self, at: &str, map: &Map<String, Value>, ours: &[&str], notes: &mut Vec<String>) {
+        for name in map.keys().filter(|name| !ours.contains(&name.as_str())) {
+            match nearest(name, ours.iter().copied()) {
+                Some(meant) => notes.push(format!("{}: {at}{name}: did you mean {meant:?}?", self.source)),
+                None => self.foreign.push(format!("{at}{name}")),
+            }
+        }
+    }
+
+    fn entry(&mut self, name: &str, value: &Value, read: &mut BackendsFile) {
+        let at = format!("backends.{name}");
+        let Value::Object(map) = value else {
+            return self.wrong(&at, "expected class, base_url and so on below it");
+        };
+        self.strangers(&format!("{at}."), map, BACKEND_KEYS, &mut read.notes);
+        let class = self.text(&format!("{at}.class"), map.get("class")).unwrap_or_else(|| name.to_owned());
+        let sane = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+        if class.is_empty() || class.len() > 64 || !class.chars().all(sane) {
+            return self.wrong(&format!("{at}.class"), "expected 1 to 64 letters, digits, `.`, `_` or `-`");
+        }
+        if read.backends.find(&class).is_some() {
+            return self
+                .wrong(&format!("{at}.class"), "expected a class of its own; another backend has this one");
+        }
+        let limits = self.limits(&at, map);
+        if limits.is_empty() {
+            return self.foreign.push(at);
+        }
+        match self.base_url(&at, &class, map) {
+            Address::Is(base_url) => {
+                let backend = self.backend(&at, class, base_url, limits, map);
+                read.backends.all.extend(backend.map(Arc::new));
+            }
+            Address::None => read.disabled.push(class),
+            Address::Wrong => {}
+        }
+    }
+
+    fn backend(
+        &mut self,
+        at: &str,
+        class: String,
+        base_url: Url,
+        limits: BTreeMap<Capability, usize>,
+        map: &Map<String, Value>,
+    ) -> Option<Backend> {
+        let health = self.map(&format!("{at}.health"), map.get("health"));
+        let policy = self.map(&format!("{at}.payload_policy"), map.get("payload_policy"));
+        let liveness =
+            self.path(&format!("{at}.health.liveness"), health.get("liveness"), "/healthz", &base_url);
+        let readiness =
+            self.path(&format!("{at}.health.readiness"), health.get("readiness"), "/readyz", &base_url);
+        let format_key = format!("{at}.payload_policy.images_format");
+        let format = self.text(&format_key, policy.get("images_format")).unwrap_or_else(|| "url".to_owned());
+        let images_format = Delivery::parse(&format);
+        if images_format.is_none() {
+            self.wrong(&format_key, "expected url or b64_json");
+        }
+        let base64_key = format!("{at}.payload_policy.images_allow_base64");
+        let allow = self.text(&base64_key, policy.get("images_allow_base64"));
+        let images_allow_base64 = allow.map_or(Some(true), |text| truth(&text));
+        if images_allow_base64.is_none() {
+            self.wrong(&base64_key, "expected true or false");
+        }
+        if images_allow_base64 == Some(false) && images_format == Some(Delivery::Base64) {
+            self.wrong(&base64_key, "expected true where images_format is b64_json");
+        }
+        let bearer = self.bearer(at, map);
+        Some(Backend {
+            class,
+            limits,
+            liveness: liveness?,
+            readiness: readiness?,
+            images_format: images_format?,
+            images_allow_base64: images_allow_base64?,
+            bearer: bearer?,
+            base_url,
+        })
+    }
+
+    /// Our capabilities with their limits; a missing limit means 1.
+    fn limits(&mut self, at: &str, map: &Map<String, Value>) -> BTreeMap<Capability, usize> {
+        let key = format!("{at}.supported_capabilities");
+        let given = match map.get("supported_capabilities") {
+            Some(Value::Array(items)) => {
+                items.iter().filter_map(|item| self.text(&key, Some(item))).collect()
+            }
+            None | Some(Value::Null) => Vec::new(),
+            Some(_) => {
+                self.wrong(&key, "expected a list such as [images]");
+                Vec::new()
+            }
+        };
+        let limits = self.map(&format!("{at}.concurrency_limits"), map.get("concurrency_limits"));
+        let mut ours = BTreeMap::new();
+        for word in given {
+            let Some(capability) = Capability::parse(&word) else {
+                self.foreign.push(format!("{at}: capability {word}"));
+                continue;
+            };
+            let key = format!("{at}.concurrency_limits.{word}");
+            let limit = self.text(&key, limits.get(&word)).map_or(Some(1), |text| text.parse().ok());
+            match limit.filter(|limit| *limit > 0) {
+                Some(limit) => {
+                    ours.insert(capability, limit);
+                }
+                None => self.wrong(&key, "expected a whole number above 0"),
+            }
+        }
+        ours
+    }
+
+    fn base_url(&mut self, at: &str, class: &str, map: &Map<String, Value>) -> Address {
+        let (source, key, text) = match self.override_url {
+            Some((of, url)) if of == class => {
+                ("IMAGES_HTTP_BASE_URL".to_owned(), String::new(), url.to_owned())
+            }
+            _ => {
+                let key = format!("{at}.base_url");
+                let text = self.text(&key, map.get("base_url")).unwrap_or_default();
+                (self.source.clone(), key, text)
+            }
+        };
+        if text.trim().is_empty() {
+            return Address::None;
+        }
+        if let Some(url) = base_url(&text) {
+            return Address::Is(url);
+        }
+        self.problems.push(Problem::new(source, key, EXPECTED_URL));
+        Address::Wrong
+    }
+
+    /// A path on the origin of the base address.
+    fn path(&mut self, key: &str, value: Option<&Value>, default: &str, base_url: &Url) -> Option<Url> {
+        let path = self.text(key, value).unwrap_or_else(|| default.to_owned());
+        let url = path.starts_with('/').then(|| base_url.join(&path).ok()).flatten();
+        let url = url.filter(|url| url.origin() == base_url.origin());
+        if url.is_none() {
+            self.wrong(key, "expected a path such as /readyz");
+        }
+        url
+    }
+
+    /// The token that `auth: {bearer_env: NAME}` names. A name without a value is an error: the backend would
+    /// refuse every request.
+    fn bearer(&mut self, at: &str, map: &Map<String, Value>) -> Option<Option<Secret>> {
+        let auth = self.map(&format!("{at}.auth"), map.get("auth"));
+        let key = format!("{at}.auth.bearer_env");
+        let Some(name) = self.text(&key, auth.get("bearer_env")) else { return Some(None) };
+        let secret = (self.variable)(&name).and_then(|value| Secret::new(&value));
+        if secret.is_none() {
+            self.wrong(
+                &key,
+                &format!("expected the name of a variable that holds a token; {name} is not set"),
+            );
+        }
+        secret.map(Some)
+    }
+
+    fn map(&mut self, key: &str, value: Option<&Value>) -> Map<String, Value> {
+        match value {
+            Some(Value::Object(map)) => map.clone(),
+            None | Some(Value::Null) => Map::new(),
+            Some(_) => {
+                self.wrong(key, "expected `name: value` pairs");
+                Map::new()
+            }
+        }
+    }
+
+    /// A scalar as text, with references expanded. `None` where there is none.
+    fn text(&mut self, key: &str, value: Option<&Value>) -> Option<String> {
+        match value? {
+            Value::String(text) => Some(expand(text, self.variable)),
+            scalar @ (Value::Bool(_) | Value::Number(_)) => Some(scalar.to_string()),
+            Value::Null => None,
+            Value::Array(_) | Value::Object(_) => {
+                self.wrong(key, "expected one value");
+                None
+            }
+        }
+    }
+}
+
+enum Address {
+    Is(Url),
+    None,
+    Wrong,
+}
+
+/// What a base address must be; the text itself is not repeated, since people put passwords into it.
+pub(super) const EXPECTED_URL: &str = "expected http://host:port or https://host:port, a path allowed, without user, password, query or fragment";
+
+/// Reads a base address.
+pub(super) fn base_url(text: &str) -> Option<Url> {
+    let url: Url = text.trim().parse().ok()?;
+    let plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.has_host();
+    (plain && matches!(url.scheme(), "http" | "https")).then_some(url)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+use super::*;
+
+fn read_text(text: &str) -> Result<BackendsFile, Vec<String>> {
+    let variable = |name: &str| match name {
+        "ADA2" => Some("ada2.local".to_owned()),
+        "ADA2_TOKEN" => Some("hush".to_owned()),
+        _ => None,
+    };
+    read(Some((Path::new("b.yaml"), text)), None, &variable)
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn the_built_in_backends_are_those_of_the_contract() {
+    let built_in = read(None, None, &|_| None).unwrap();
+    assert_eq!(built_in.backends.classes(), ["gpu_heavy", "local_mlx"]);
+    assert_eq!(built_in.notes, Vec::<String>::new());
+    let heavy = built_in.backends.find("gpu_heavy").unwrap();
+    assert_eq!(heavy.limits, BTreeMap::from([(Capability::Images, 2)]));
+    assert_eq!(heavy.readiness.as_str(), "http://ada2:7860/readyz");
+    let mlx = built_in.backends.resolve("mlx").unwrap();
+    assert_eq!(mlx.readiness.as_str(), "http://127.0.0.1:10240/health", "against the origin, not below /v1");
+}
+
+#[test]
+fn missing_values_have_the_contracts_meaning() {
+    let read = read_text(
+        "backends:\n  a: {base_url: 'http://${ADA2}:1', supported_capabilities: [images, music]}\n  \
+         b: {base_url: '${NONE}', supported_capabilities: [chat]}\n  \
+         c: {base_url: 'http://c', supported_capabilities: [tts]}\n\
+         legacy_mapping: {old: b}\ntop: 1\nlegacy_maping: {}",
+    )
+    .unwrap();
+    let a = read.backends.find("a").unwrap();
+    assert_eq!(a.base_url.as_str(), "http://ada2.local:1/");
+    assert_eq!(a.limits, BTreeMap::from([(Capability::Images, 1)]));
+    assert_eq!((a.liveness.path(), a.readiness.path()), ("/healthz", "/readyz"));
+    assert_eq!(read.disabled, ["b"]);
+    assert_eq!(
+        read.notes,
+        [
+            "b.yaml: legacy_maping: did you mean \"legacy_mapping\"?",
+            "b.yaml: legacy_mapping.old: \"b\" is no configured class; requests for \"old\" are refused",
+            "b.yaml: not the gateway's, left out: top, backends.a: capability music, backends.c: capability tts, \
+             backends.c",
+        ]
+    );
+}
+
+#[test]
+fn every_problem_is_named_and_no_address_with_a_password_repeated() {
+    let problems = read_text(
+        "backends:\n  a: {base_url: 'http://me:hush@x', supported_capabilities: [images]}\n  \
+         b: {base_url: 'http://b', supported_capabilities: [chat], concurrency_limits: {chat: 0}}\n  \
+         c: {base_url: 'http://c', supported_capabilities: [chat], health: {readiness: 'http://evil/'}}\n  \
+         d: {base_url: 'http://d', supported_capabilities: [chat], auth: {bearer_env: NONE}}\n  \
+         e: {base_url: 'http://e', supported_capabilities: [images], payload_policy: {images_format: gif}}\n  \
+         f: {class: 'a b', base_url: 'http://f', supported_capabilities: [chat]}\n  \
+         g: 7",
+    )
+    .unwrap_err();
+    assert_eq!(problems.len(), 7, "{problems:#?}");
+    for (problem, key) in problems.iter().zip([
+        "backends.a.base_url",
+        "backends.b.concurrency_limits.chat",
+        "backends.c.health.readiness",
+        "backends.d.auth.bearer_env",
+        "backends.e.payload_policy.images_format",
+        "backends.f.class",
+        "backends.g",
+    ]) {
+        assert!(problem.starts_with(&format!("b.yaml: {key}: expected")), "{problem}");
+        assert!(!problem.contains("hush"), "{problem}");
+    }
+    for broken in ["", "- a", "backends: [", "legacy_mapping: {}"] {
+        assert!(read_text(broken).is_err(), "{broken:?}");
+    }
+}
+
+#[test]
+fn the_backends_own_token_comes_from_a_variable_and_never_shows() {
+    let read = read_text(
+        "backends: {a: {base_url: 'http://a', supported_capabilities: [images], auth: {bearer_env: ADA2_TOKEN}}}",
+    )
+    .unwrap();
+    let backend = read.backends.find("a").unwrap();
+    assert_eq!(backend.bearer.as_ref().map(Secret::expose), Some("hush"));
+    assert!(!format!("{backend:?}{}", read.backends).contains("hush"));
+}
+
+#[test]
+fn one_setting_overrides_the_address_of_the_images_class() {
+    let file = read(None, Some(("gpu_heavy", "http://127.0.0.1:9")), &|_| None).unwrap();
+    assert_eq!(file.backends.find("gpu_heavy").unwrap().readiness.as_str(), "http://127.0.0.1:9/readyz");
+    let problems = read(None, Some(("gpu_heavy", "127.0.0.1:9")), &|_| None).unwrap_err();
+    assert!(problems[0].source.contains("IMAGES_HTTP_BASE_URL"), "{problems:?}");
+}

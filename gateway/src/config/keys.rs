@@ -1,0 +1,99 @@
+//! The one table of settings, and the names that are the gateway's own without being settings of this version.
+
+use shared::service::{guard::PRIVATE_RANGES, settings::Key};
+
+const fn key(env: &'static str, help: &'static str) -> Key {
+    Key::new(env, env, help)
+}
+
+/// Every setting. The flag is the name in lower case with dashes.
+pub const KEYS: &[Key] = &[
+    key("GATEWAY_HOST", "Address to listen on").or("127.0.0.1"),
+    key("GATEWAY_PORT", "Port to listen on; 0 takes a free one").or("8800"),
+    key("GATEWAY_TLS", "on, or off for plain HTTP").or("on"),
+    key(
+        "GATEWAY_TLS_CERT_PATH",
+        "Certificate chain, PEM; without one a self-signed certificate is made and kept",
+    ),
+    key("GATEWAY_TLS_KEY_PATH", "Its private key, PEM"),
+    key("GATEWAY_AUTH", "off asks nobody for a token; only on loopback").or("on"),
+    key("GATEWAY_BEARER_TOKEN", "The callers' token").secret(),
+    key("GATEWAY_BEARER_TOKENS", "Comma-separated tokens, each bare or name=token").secret(),
+    key("GATEWAY_ALLOWED_HOSTS", "Further Host names to answer to, besides addresses and private names"),
+    key("GATEWAY_ALLOWED_ORIGINS", "Further web origins that may speak where no token is asked"),
+    key("IP_ALLOWLIST", "CIDR ranges that may use the API [default: any]"),
+    key("UI_IP_ALLOWLIST", "CIDR ranges that may fetch pictures; empty is nobody").or(PRIVATE_RANGES),
+    key("TRUST_PROXY_CIDRS", "CIDR ranges whose X-Forwarded-For is believed [default: none]"),
+    key("MAX_REQUEST_BYTES", "Longest request body; 0 leaves only the 256 MiB for all bodies together")
+        .or("33554432"),
+    key("IMAGES_BACKEND", "http_openai_images, or mock for placeholder pictures without GPU")
+        .or("http_openai_images"),
+    key("IMAGES_BACKEND_CLASS", "The one backend class that images go to").or("gpu_heavy"),
+    key("IMAGES_HTTP_BASE_URL", "Overrides the base_url of that class"),
+    key("IMAGES_OPENAI_MODEL", "Model to ask for when a request names none"),
+    key("IMAGES_MAX_PIXELS", "Most pixels of one picture").or("2000000"),
+    key("IMAGES_HTTP_TIMEOUT_SEC", "For a whole image request").or("280"),
+    key("IMAGES_GPT_ALIASES_BASE64", "Whether gpt-image names get base64 unless they ask otherwise")
+        .or("true"),
+    key("UI_IMAGE_DIR", "Where pictures are kept").or("/var/lib/gateway/data/ui_images"),
+    key("PUBLIC_BASE_URL", "Makes picture addresses absolute, for example https://ai2.local:8800"),
+    key("HEALTH_CHECK_INTERVAL_SEC", "Between probes of a ready backend; others are asked every 2 s")
+        .or("30"),
+    key("HEALTH_CHECK_TIMEOUT_SEC", "For one probe").or("15"),
+    key("HEALTH_CHECK_FAILURE_THRESHOLD", "Unanswered probes until a ready backend counts as not ready")
+        .or("3"),
+    key("GATEWAY_DATA_DIR", "Where the self-made certificate is kept").or("/var/lib/gateway/data"),
+    key("GATEWAY_LOG_FILE", "Log file to append to [default: standard error]"),
+    key("GATEWAY_LOG_FORMAT", "text, or json for machines").or("text"),
+    key("GATEWAY_SHUTDOWN_GRACE", "How long running requests may take to finish at shutdown").or("30s"),
+    key("BACKEND_VERIFY_TLS", "Whether backends' certificates are checked").or("true"),
+    key("BACKEND_CA_BUNDLE", "PEM file of further authorities that backends' certificates may come from"),
+    key("BACKEND_CLIENT_CERT", "PEM file of certificate and key to show to backends"),
+    Key::new(
+        "backends",
+        "BACKENDS_CONFIG",
+        "YAML file of backends [default: backends_config.yaml beside the env file]",
+    ),
+];
+
+/// Names of the contract that this version knows and does not use.
+pub(super) const LATER: &[&str] = &[
+    "MODEL_ALIASES_JSON",
+    "MODEL_ALIASES_PATH",
+    "DEFAULT_BACKEND",
+    "UI_IMAGE_STORE_MAX_AGE_DAYS",
+    "UI_IMAGE_STORE_MAX_BYTES",
+    "GATEWAY_METRICS_LISTEN",
+    "GATEWAY_LEGACY_UPSTREAM",
+];
+
+/// Keys whose blank value says something: nobody may come, or a token was forgotten.
+pub(super) const BLANK_COUNTS: &[&str] =
+    &["UI_IP_ALLOWLIST", "GATEWAY_BEARER_TOKEN", "GATEWAY_BEARER_TOKENS"];
+
+/// The key of ours that a name most likely meant. Strict: a false guess in a file of foreign names is only noise.
+pub(super) fn meant(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_uppercase().replace('-', "_");
+    let ours = KEYS.iter().map(|key| key.env).chain(LATER.iter().copied());
+    ours.map(|ours| (strsim::damerau_levenshtein(&name, ours), ours))
+        .filter(|(distance, ours)| *distance <= 2.max(ours.len() / 8))
+        .min()
+        .map(|(_, ours)| ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelling_finds_its_key_and_a_stranger_none() {
+        assert_eq!(meant("GATEWAY_BEARER_TOKNE"), Some("GATEWAY_BEARER_TOKEN"));
+        assert_eq!(meant("gateway-port"), Some("GATEWAY_PORT"));
+        assert_eq!(meant("UI_IP_ALLOW_LIST"), Some("UI_IP_ALLOWLIST"));
+        for stranger in
+            ["OLLAMA_HOST", "UI_IMAGE_TTL_SEC", "UI_IMAGE_MAX_BYTES", "IMAGES_BACKEND_URL", "HOME", "PORT"]
+        {
+            assert_eq!(meant(stranger), None, "{stranger}");
+        }
+    }
+}

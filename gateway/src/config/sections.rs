@@ -1,0 +1,172 @@
+//! The smaller sections of the configuration: images, TLS, outbound trust, health rules, log.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use reqwest::{Certificate, Identity};
+use shared::service::{
+    settings::{Settings, duration, truth},
+    telemetry::Format,
+};
+
+use super::backends::{Backends, Capability};
+use crate::{health::Rules, tls};
+
+/// Who makes the pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageEngine {
+    /// The backend of the images class.
+    Backend,
+    /// The gateway itself: placeholders, to go on without a GPU.
+    Mock,
+}
+
+impl ImageEngine {
+    /// The word in the configuration and in the status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Backend => "http_openai_images",
+            Self::Mock => "mock",
+        }
+    }
+}
+
+/// The images route.
+#[derive(Debug, Clone)]
+pub struct Images {
+    /// Who makes the pictures.
+    pub engine: ImageEngine,
+    /// The one class that they come from.
+    pub class: String,
+    /// The model to ask for when a request names none.
+    pub model: Option<String>,
+    /// Pixels of one picture.
+    pub max_pixels: u64,
+    /// For a whole request.
+    pub timeout: Duration,
+    /// Whether OpenAI's own model names get base64 unless they ask otherwise.
+    pub gpt_aliases_base64: bool,
+}
+
+impl Images {
+    pub(super) fn read(settings: &mut Settings, backends: Option<&Backends>) -> Option<Self> {
+        let engine = settings.take("IMAGES_BACKEND", "http_openai_images or mock", |text| {
+            [ImageEngine::Backend, ImageEngine::Mock].into_iter().find(|engine| engine.as_str() == text)
+        });
+        let class = settings.raw("IMAGES_BACKEND_CLASS")?.trim().to_owned();
+        if let Some(backends) = backends {
+            let able =
+                backends.find(&class).is_some_and(|backend| backend.limits.contains_key(&Capability::Images));
+            if !able {
+                let known = backends.classes().join(", ");
+                settings.complain(
+                    "IMAGES_BACKEND_CLASS",
+                    format!(
+                        "expected a configured backend class with the capability images (configured: {known})"
+                    ),
+                );
+            }
+        }
+        let max_pixels = settings.take("IMAGES_MAX_PIXELS", "a number of pixels above 0", |text| {
+            text.trim().parse().ok().filter(|pixels| *pixels > 0)
+        });
+        let timeout = settings.take("IMAGES_HTTP_TIMEOUT_SEC", "a time in seconds", duration);
+        let gpt_aliases_base64 = settings.take("IMAGES_GPT_ALIASES_BASE64", "true or false", truth);
+        Some(Self {
+            engine: engine?,
+            class,
+            model: settings.raw("IMAGES_OPENAI_MODEL").map(|model| model.trim().to_owned()),
+            max_pixels: max_pixels?,
+            timeout: timeout?,
+            gpt_aliases_base64: gpt_aliases_base64?,
+        })
+    }
+}
+
+/// What the listener speaks.
+#[derive(Debug, Clone)]
+pub enum Tls {
+    /// Plain HTTP.
+    Off,
+    /// TLS with this pair.
+    Pair(Arc<rustls::ServerConfig>),
+    /// TLS with a certificate that the gateway makes itself.
+    SelfMade,
+}
+
+impl Tls {
+    pub(super) fn read(settings: &mut Settings) -> Option<Self> {
+        let on = settings.take("GATEWAY_TLS", "on or off", truth)?;
+        let pair = (settings.raw("GATEWAY_TLS_CERT_PATH"), settings.raw("GATEWAY_TLS_KEY_PATH"));
+        match (on, pair) {
+            (false, _) => Some(Self::Off),
+            (true, (None, None)) => Some(Self::SelfMade),
+            (true, (Some(certificate), Some(key))) => {
+                let read = tls::server_config(certificate.as_ref(), key.as_ref());
+                read.map_err(|fault| settings.complain(fault.setting(), fault.to_string()))
+                    .ok()
+                    .map(Self::Pair)
+            }
+            (true, (Some(_), None)) => {
+                settings.complain("GATEWAY_TLS_KEY_PATH", "expected the key of GATEWAY_TLS_CERT_PATH");
+                None
+            }
+            (true, (None, Some(_))) => {
+                settings
+                    .complain("GATEWAY_TLS_CERT_PATH", "expected the certificate of GATEWAY_TLS_KEY_PATH");
+                None
+            }
+        }
+    }
+}
+
+/// How backends' certificates are judged, and what we show them.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    /// Whether they are checked at all.
+    pub verify: bool,
+    /// Further authorities.
+    pub authorities: Vec<Certificate>,
+    /// Our certificate and key.
+    pub identity: Option<Identity>,
+}
+
+impl Outbound {
+    pub(super) fn read(settings: &mut Settings) -> Option<Self> {
+        let verify = settings.take("BACKEND_VERIFY_TLS", "true or false", truth);
+        let authorities =
+            settings.optional("BACKEND_CA_BUNDLE", "a readable PEM file of certificates", |path| {
+                let bundle = Certificate::from_pem_bundle(&std::fs::read(path).ok()?).ok()?;
+                (!bundle.is_empty()).then_some(bundle)
+            });
+        let identity =
+            settings.optional("BACKEND_CLIENT_CERT", "a readable PEM file of certificate and key", |path| {
+                Identity::from_pem(&std::fs::read(path).ok()?).ok()
+            });
+        Some(Self { verify: verify?, authorities: authorities?.unwrap_or_default(), identity: identity? })
+    }
+}
+
+/// The log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// How lines look.
+    pub format: Format,
+    /// Where they go; standard error without.
+    pub file: Option<PathBuf>,
+}
+
+impl Log {
+    pub(super) fn read(settings: &mut Settings) -> Option<Self> {
+        let format = settings.take("GATEWAY_LOG_FORMAT", "text or json", Format::parse);
+        Some(Self { format: format?, file: settings.raw("GATEWAY_LOG_FILE").map(PathBuf::from) })
+    }
+}
+
+pub(super) fn health(settings: &mut Settings) -> Option<Rules> {
+    let interval = settings.take("HEALTH_CHECK_INTERVAL_SEC", "a time in seconds", duration);
+    let timeout = settings.take("HEALTH_CHECK_TIMEOUT_SEC", "a time in seconds", duration);
+    let threshold = settings.take("HEALTH_CHECK_FAILURE_THRESHOLD", "a whole number above 0", |text| {
+        text.trim().parse().ok().filter(|count| *count > 0)
+    });
+    Some(Rules { interval: interval?, timeout: timeout?, threshold: threshold? })
+}

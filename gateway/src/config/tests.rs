@@ -1,0 +1,180 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::{cli, store::disk::tests::temporary};
+
+const EXISTING: &str = include_str!("../../tests/fixtures/existing.env");
+
+fn fixture(name: &str) -> String {
+    format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn load_with(flags: &[&str], environment: &[(&str, &str)]) -> Result<Loaded, Vec<String>> {
+    let matches = cli::command().get_matches_from([&["gateway"], flags].concat());
+    let environment = |name: &str| {
+        environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    };
+    load(&matches, &environment).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+/// An env file with this text, in a directory of its own.
+fn env_file(text: &str) -> String {
+    let path = temporary("env").join(".env");
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+fn existing() -> Result<Loaded, Vec<String>> {
+    load_with(&["--env-file", &fixture("existing.env")], &[])
+}
+
+#[test]
+fn the_existing_files_are_read_as_they_are() {
+    let loaded = existing().unwrap();
+    let config = &loaded.config;
+    assert_eq!(config.listen, ("0.0.0.0".to_owned(), 8800));
+    let names: Vec<_> = config.access.tokens.iter().map(|token| token.name.as_str()).collect();
+    assert_eq!(names, ["token", "alice", "token2"]);
+    assert!(config.access.tokens[0].secret.matches("fixture-ab$cd"));
+    assert_eq!(config.max_request, 16 << 20);
+    assert_eq!(config.images.model.as_deref(), Some("sd-xl-base-1.0"));
+    assert_eq!(config.images.max_pixels, 2_000_000, "a misspelt key changes nothing");
+    assert_eq!(config.public_base_url.as_deref(), Some("https://ai2.local:8800"));
+    assert_eq!(config.access.ui_ranges.len(), 2);
+    assert!(config.access.api_ranges.is_empty());
+    assert!(matches!(config.tls, Tls::SelfMade));
+    let heavy = config.backends.find("gpu_heavy").unwrap();
+    assert_eq!(heavy.base_url.as_str(), "http://ada2.local:7860/");
+    assert_eq!((heavy.liveness.path(), heavy.readiness.path()), ("/healthz", "/readyz"));
+    assert!(heavy.bearer.as_ref().is_some_and(|token| token.matches("not-a-real-token")));
+    assert_eq!(config.backends.classes().len(), 2);
+}
+
+#[test]
+fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
+    let notes = existing().unwrap().notes;
+    let (env, yaml) = (fixture("existing.env"), fixture("backends_config.yaml"));
+    assert_eq!(
+        notes[0],
+        format!("{env}: IMAGES_MAX_PIXLES is not a setting; did you mean IMAGES_MAX_PIXELS?")
+    );
+    assert_eq!(
+        notes[1],
+        format!("{env}: not used by this version: MODEL_ALIASES_PATH, UI_IMAGE_STORE_MAX_AGE_DAYS")
+    );
+    assert!(notes[2].starts_with(&format!("{env}: 100 variables are not the gateway's: ")), "{}", notes[2]);
+    assert!(notes[2].contains("OLLAMA_HOST") && !notes[2].contains("ADA2_HOST"), "{}", notes[2]);
+    assert!(!notes[2].contains("not-a-real"), "names, never values: {}", notes[2]);
+    assert_eq!(notes[3], "backend gpu_fast is off: its base_url is empty");
+    assert_eq!(
+        notes[4],
+        format!(
+            "{yaml}: legacy_mapping.ollama: \"gpu_fast\" is no configured class; requests for \"ollama\" are refused"
+        )
+    );
+    assert!(notes[5].starts_with(&format!("{yaml}: not the gateway's, left out: ")), "{}", notes[5]);
+    for foreign in
+        ["defaults", "routing", "version", "backends.heartmula", "capability tts", "capability music"]
+    {
+        assert!(notes[5].contains(foreign), "{foreign} in {}", notes[5]);
+    }
+    assert_eq!(notes.len(), 6);
+}
+
+#[test]
+fn the_effective_configuration_shows_no_secret() {
+    let effective = existing().unwrap().effective;
+    for secret in ["fixture-ab", "0123456789abcdef", "plain-token", "not-a-real-token"] {
+        assert!(!effective.contains(secret), "{secret}");
+    }
+    assert!(effective.contains("GATEWAY_BEARER_TOKEN: [redacted]"), "{effective}");
+    assert!(effective.contains("    base_url: http://ada2.local:7860/"), "{effective}");
+    assert!(!format!("{:?}", existing().unwrap().config).contains("plain-token"));
+    assert!(EXISTING.contains("plain-token"), "the fixture does hold it");
+}
+
+#[test]
+fn flag_over_environment_over_file_over_default() {
+    let file = env_file("GATEWAY_BEARER_TOKEN=t\nGATEWAY_PORT=1\nIMAGES_MAX_PIXELS=\n");
+    let port = |flags: &[&str], environment: &[(&str, &str)]| {
+        load_with(&[&["--env-file", &file], flags].concat(), environment).unwrap().config.listen.1
+    };
+    assert_eq!(port(&["--gateway-port", "3"], &[("GATEWAY_PORT", "2")]), 3);
+    assert_eq!(port(&[], &[("GATEWAY_PORT", "2")]), 2);
+    assert_eq!(port(&[], &[]), 1);
+    assert_eq!(port(&[], &[("GATEWAY_PORT", "")]), 1, "a blank value is none");
+    let config = load_with(&["--env-file", &file], &[]).unwrap().config;
+    assert_eq!(config.images.max_pixels, 2_000_000);
+}
+
+#[test]
+fn every_problem_is_on_a_line_of_its_own() {
+    let file = env_file(
+        "GATEWAY_BEARER_TOKENS=a,,b\nGATEWAY_PORT=many\nIP_ALLOWLIST=10.0.0.0/99\nIMAGES_BACKEND=dall-e\n\
+         IMAGES_BACKEND_CLASS=nobody\nPUBLIC_BASE_URL=https://me:hush@x\nGATEWAY_TLS_CERT_PATH=/nowhere/c.pem\n\
+         GATEWAY_HOST='open\n",
+    );
+    let problems =
+        load_with(&["--env-file", &file, "--health-check-failure-threshold", "0"], &[]).unwrap_err();
+    for key in [
+        "GATEWAY_BEARER_TOKENS",
+        "GATEWAY_PORT",
+        "IP_ALLOWLIST",
+        "IMAGES_BACKEND",
+        "IMAGES_BACKEND_CLASS",
+        "PUBLIC_BASE_URL",
+        "GATEWAY_TLS_KEY_PATH",
+        "GATEWAY_HOST",
+        "HEALTH_CHECK_FAILURE_THRESHOLD",
+    ] {
+        let named = problems.iter().filter(|problem| problem.contains(&format!(" {key}: expected"))).count();
+        assert_eq!(named, 1, "{key} in {problems:#?}");
+    }
+    assert_eq!(problems.len(), 9, "{problems:#?}");
+    assert!(
+        problems.iter().any(|problem| problem.starts_with(&format!("{file}:8: GATEWAY_HOST: "))),
+        "{problems:#?}"
+    );
+    assert!(!problems.concat().contains("hush"));
+}
+
+#[test]
+fn no_token_is_refused_unless_nobody_else_can_come() {
+    let none = env_file("");
+    let refused = |flags: &[&str]| load_with(&[&["--env-file", &none], flags].concat(), &[]).is_err();
+    assert!(refused(&[]));
+    assert!(!refused(&["--gateway-auth", "off"]));
+    assert!(!refused(&["--gateway-auth", "off", "--gateway-host", "::1"]));
+    assert!(refused(&["--gateway-auth", "off", "--gateway-host", "0.0.0.0"]));
+}
+
+#[test]
+fn a_blank_token_is_an_error_in_every_place() {
+    for (text, environment) in [
+        ("GATEWAY_BEARER_TOKEN=", &[][..]),
+        ("GATEWAY_BEARER_TOKEN=' '", &[]),
+        ("GATEWAY_BEARER_TOKENS=", &[("GATEWAY_BEARER_TOKEN", "good")]),
+        ("GATEWAY_BEARER_TOKEN=", &[("GATEWAY_BEARER_TOKEN", "good")]),
+        ("GATEWAY_BEARER_TOKEN=good", &[("GATEWAY_BEARER_TOKEN", "")]),
+        ("GATEWAY_BEARER_TOKEN=good", &[("GATEWAY_BEARER_TOKENS", "a, ,b")]),
+    ] {
+        let file = env_file(text);
+        let problems = load_with(&["--env-file", &file], environment).unwrap_err();
+        assert!(problems.concat().contains("found an empty one"), "{text} {problems:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there() {
+    let nowhere = PathBuf::from("/nowhere/at/all");
+    let nowhere = nowhere.to_str().unwrap();
+    let token = [("GATEWAY_BEARER_TOKEN", "t")];
+    assert!(load_with(&["--env-file", nowhere], &token).unwrap_err()[0].contains(nowhere));
+    let none = env_file("");
+    assert!(
+        load_with(&["--env-file", &none, "--backends", nowhere], &token).unwrap_err()[0].contains(nowhere)
+    );
+    let loaded = load_with(&["--env-file", &none], &token).unwrap();
+    assert_eq!(loaded.notes, Vec::<String>::new());
+    assert_eq!(loaded.config.backends.classes(), ["gpu_heavy", "local_mlx"], "the built-in ones");
+}

@@ -1,0 +1,131 @@
+use serde_json::json;
+use shared::openai::fields::FieldError;
+
+use super::*;
+use crate::{config::Capability, store::PictureName};
+
+fn said(status: u16, body: Value, retry_after: Option<u64>, should_retry: Option<bool>) -> ApiError {
+    let status = StatusCode::from_u16(status).unwrap();
+    ApiError::Backend("c".into(), BackendFault::Said(Said { status, body, retry_after, should_retry }))
+}
+
+fn status(status: u16, words: Option<&str>) -> ApiError {
+    let status = StatusCode::from_u16(status).unwrap();
+    ApiError::Backend(
+        "c".into(),
+        BackendFault::Status { status, words: words.map(str::to_owned), retry_after: None },
+    )
+}
+
+fn every_error() -> Vec<ApiError> {
+    let class = || "c".to_owned();
+    let backend = |fault| ApiError::Backend(class(), fault);
+    vec![
+        ApiError::Guard(Refusal::BadHost),
+        ApiError::Guard(Refusal::ForeignHost("evil.example".into())),
+        ApiError::Guard(Refusal::ForeignOrigin("https://evil.example".into())),
+        ApiError::AddressNotAllowed,
+        ApiError::Unauthenticated,
+        ApiError::Body(BodyError::Encoded),
+        ApiError::Body(BodyError::TooLarge(7)),
+        ApiError::Body(BodyError::Busy),
+        ApiError::Body(BodyError::Stalled),
+        ApiError::Body(BodyError::Broken),
+        ApiError::Malformed(Malformed::Field(FieldError::new("n", "n must be 1."))),
+        ApiError::Malformed(Malformed::Field(FieldError { param: None, message: "no JSON".into() })),
+        ApiError::Malformed(Malformed::Size("too large".into())),
+        ApiError::Denied(Denial::UnknownBackend { name: "x".into(), known: vec![class()] }),
+        ApiError::Denied(Denial::Incapable {
+            class: class(),
+            capability: Capability::Images,
+            supported: vec!["chat".into()],
+        }),
+        ApiError::Denied(Denial::Base64Off { class: class() }),
+        ApiError::NotReady(NotReady { class: class(), error: "vram_headroom: too little".into() }),
+        ApiError::Busy(Busy { class: class(), capability: Capability::Images }),
+        backend(BackendFault::Unreachable("connection refused".into())),
+        backend(BackendFault::SaidNotReady { words: "paused".into(), retry_after: Some(9) }),
+        backend(BackendFault::TimedOut),
+        backend(BackendFault::Broken("reset".into())),
+        backend(BackendFault::Unusable("no picture".into())),
+        said(
+            503,
+            json!({"error": {"message": "m", "type": "t", "code": "gpu_out_of_memory"}}),
+            Some(9),
+            None,
+        ),
+        said(429, json!({"error": {"message": "m", "type": "t", "code": "backend_overloaded"}}), None, None),
+        said(
+            502,
+            json!({"error": {"message": "m", "type": "t", "code": "x"}, "detail": "d"}),
+            None,
+            Some(true),
+        ),
+        status(301, None),
+        status(401, None),
+        status(404, Some("no such model")),
+        status(429, None),
+        status(500, Some("trace")),
+        status(503, None),
+        ApiError::Store(StoreFault::Full),
+        ApiError::Store(StoreFault::Collision(PictureName::parse("1_0123456789abcdef.png").unwrap())),
+        ApiError::Store(StoreFault::Io(std::io::Error::other("/secret/path"))),
+        ApiError::NotFound,
+        ApiError::WrongMethod,
+        ApiError::Internal,
+    ]
+}
+
+#[test]
+fn the_table() {
+    let rows: Vec<String> = every_error()
+        .iter()
+        .map(|error| {
+            let face = error.face();
+            let body: Envelope = serde_json::from_value(face.body).expect("every failure is one envelope");
+            assert_eq!(body.detail.is_empty(), body.error.message.is_empty());
+            let after = face.retry_after.map_or(String::new(), |after| format!(" after {after}"));
+            let retry = face.should_retry.map_or(String::new(), |retry| format!(" retry {retry}"));
+            format!(
+                "{} {}{after}{retry}: {}",
+                face.status.as_u16(),
+                body.error.code.unwrap(),
+                body.error.message
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(rows.join("\n"), @"");
+}
+
+#[test]
+fn a_server_error_never_invites_a_repeat_of_gpu_work() {
+    for error in every_error() {
+        let face = error.face();
+        if face.status.is_server_error() {
+            assert!(face.should_retry.is_some(), "{error:?}");
+        }
+        assert!(face.retry_after.is_none_or(|after| (1..=55).contains(&after)), "{error:?}");
+    }
+}
+
+#[test]
+fn causes_and_paths_stay_inside() {
+    for error in every_error() {
+        let body = error.face().body.to_string();
+        for secret in ["/secret", "reset", "trace"] {
+            assert!(!body.contains(secret), "{body}");
+        }
+    }
+}
+
+#[test]
+fn a_backends_own_envelope_is_kept_and_completed() {
+    let error = json!({"message": "m", "type": "t", "code": "engine_error", "extra": 1});
+    let answer = said(502, json!({ "error": error }), None, None).face();
+    assert_eq!(
+        answer.body,
+        json!({"error": {"message": "m", "type": "t", "param": null, "code": "engine_error", "extra": 1}, "detail": "m"})
+    );
+    let response = said(502, json!({ "error": error }), None, None).answer(Some("images"), Some("gpu_heavy"));
+    assert_eq!(response.headers()["x-should-retry"], "false");
+}

@@ -1,0 +1,116 @@
+//! Which backends are up: probed all the time, corrected by what requests meet. Handlers read a snapshot.
+
+mod monitor;
+pub(crate) mod probe;
+mod state;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use reqwest::Client;
+use shared::service::lifecycle::Lifecycle;
+
+use self::monitor::Watched;
+pub use self::state::{Answered, Evidence, Health, ProbeFailure, Rules, Verdict, next};
+use crate::{
+    config::{Backend, Backends, ImageEngine},
+    policy::catalog::Permitted,
+};
+
+/// How long the first probes may hold up the start. They go on after it, and until then nothing is admitted.
+const FIRST_PROBES: Duration = Duration::from_secs(2);
+
+/// All backends' health.
+#[derive(Debug)]
+pub(crate) struct Monitors {
+    watched: Vec<Watched>,
+}
+
+/// A permitted request whose backend is up. Made by [`Monitors::route`] alone.
+#[derive(Debug)]
+pub struct Live {
+    permitted: Permitted,
+}
+
+/// A backend that is not up, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotReady {
+    /// The backend.
+    pub class: String,
+    /// Its own failing checks, or what the probe met.
+    pub error: String,
+}
+
+impl Monitors {
+    /// Knows all backends and nothing about them yet.
+    pub(crate) fn new(backends: &Backends, rules: Rules) -> Self {
+        Self { watched: backends.all.iter().map(|backend| Watched::new(backend.clone(), rules)).collect() }
+    }
+
+    /// Starts one loop per backend.
+    pub(crate) fn start(&self, client: &Client, lifecycle: &Lifecycle) {
+        for watched in &self.watched {
+            lifecycle.worker("health monitor", watched.clone().run(client.clone()));
+        }
+    }
+
+    /// Waits a little for the first probes, so that what is asked first is not refused for want of knowledge.
+    pub(crate) async fn first_probes(&self) {
+        let _ =
+            tokio::time::timeout(FIRST_PROBES, join_all(self.watched.iter().map(Watched::first_probe))).await;
+    }
+
+    /// Whether the permitted backend is up. The mock is.
+    pub(crate) fn route(&self, permitted: Permitted) -> Result<Live, NotReady> {
+        if permitted.engine() == ImageEngine::Mock {
+            return Ok(Live { permitted });
+        }
+        let class = &permitted.backend().class;
+        let error = match self.watched(class) {
+            Some(watched) => watched.health().error.clone(),
+            None => Some("it is not configured".to_owned()),
+        };
+        match error {
+            None => Ok(Live { permitted }),
+            Some(error) => Err(NotReady { class: class.clone(), error }),
+        }
+    }
+
+    /// What a request met.
+    pub(crate) fn learn(&self, class: &str, evidence: Evidence) {
+        if let Some(watched) = self.watched(class) {
+            watched.learn(evidence);
+        }
+    }
+
+    /// A request met something odd: probe now.
+    pub(crate) fn probe_soon(&self, class: &str) {
+        if let Some(watched) = self.watched(class) {
+            watched.probe_soon();
+        }
+    }
+
+    /// Every backend with what is believed of it.
+    pub(crate) fn snapshot(&self) -> Vec<(Arc<Backend>, Health)> {
+        self.watched.iter().map(|watched| (watched.backend.clone(), watched.health().clone())).collect()
+    }
+
+    fn watched(&self, class: &str) -> Option<&Watched> {
+        self.watched.iter().find(|watched| watched.backend.class == class)
+    }
+}
+
+impl Live {
+    /// What was permitted.
+    pub(crate) fn into_permitted(self) -> Permitted {
+        self.permitted
+    }
+}
+
+#[cfg(test)]
+impl Live {
+    /// For tests of what comes after.
+    pub(crate) fn untested(permitted: Permitted) -> Self {
+        Self { permitted }
+    }
+}

@@ -1,0 +1,5 @@
+//! What every request passes, whatever its route.
+
+pub(crate) mod access_log;
+pub(crate) mod client;
+pub(crate) mod gate;

@@ -1,0 +1,162 @@
+//! One line per request, and the headers that say where it went. What is found out on the way is noted in the
+//! request's [`Account`]; this layer alone tells it.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use axum::{
+    extract::Request,
+    http::{HeaderValue, Method},
+    middleware::Next,
+    response::Response,
+};
+use shared::service::request_id::RequestId;
+use tracing::{error, info, warn};
+
+use crate::error::Cause;
+
+/// What is logged when the caller left before the answer.
+const CALLER_GONE: u16 = 499;
+/// Letters of foreign text in a header or a log line.
+const LONGEST: usize = 128;
+
+/// What is known of a request so far. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Account(Arc<Mutex<Known>>);
+
+/// The facts.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// The name of the caller's token.
+    pub(crate) caller: Option<String>,
+    /// The caller's address.
+    pub(crate) client: Option<IpAddr>,
+    /// `images`, once the route is known to be one.
+    pub(crate) route_kind: Option<&'static str>,
+    /// The class, or `mock`.
+    pub(crate) backend: Option<String>,
+    /// The model sent.
+    pub(crate) model: Option<String>,
+    /// Why this backend.
+    pub(crate) reason: Option<&'static str>,
+}
+
+impl Account {
+    /// Notes something.
+    pub(crate) fn note(&self, note: impl FnOnce(&mut Known)) {
+        note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Known) -> T) -> T {
+        read(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The caller's name.
+    #[cfg(test)]
+    pub(crate) fn caller(&self) -> Option<String> {
+        self.read(|known| known.caller.clone())
+    }
+
+    /// Puts the headers of the contract on the answer.
+    fn tell(&self, response: &mut Response) {
+        let headers = response.headers_mut();
+        self.read(|known| {
+            let facts = [
+                ("x-backend-used", known.backend.as_deref()),
+                ("x-model-used", known.model.as_deref()),
+                ("x-router-reason", known.reason),
+            ];
+            for (name, value) in facts {
+                if let Some(value) = value.and_then(sane) {
+                    headers.insert(name, value);
+                }
+            }
+        });
+    }
+}
+
+/// Foreign text as a header's value.
+fn sane(text: &str) -> Option<HeaderValue> {
+    let visible = |letter: char| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' };
+    HeaderValue::from_str(&text.chars().take(LONGEST).map(visible).collect::<String>()).ok()
+}
+
+/// The layer.
+pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
+    let account = Account::default();
+    request.extensions_mut().insert(account.clone());
+    let id = request.extensions().get::<RequestId>().cloned();
+    let mut line = Line {
+        id: id.map_or_else(String::new, |id| id.as_str().to_owned()),
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        account: account.clone(),
+        start: Instant::now(),
+        status: CALLER_GONE,
+        cause: None,
+    };
+    let mut response = next.run(request).await;
+    account.tell(&mut response);
+    line.status = response.status().as_u16();
+    line.cause = response.extensions().get::<Cause>().map(|cause| cause.0.clone());
+    response
+}
+
+/// The line. It is written when dropped, which a caller's leaving does, too.
+struct Line {
+    id: String,
+    method: Method,
+    path: String,
+    account: Account,
+    start: Instant,
+    status: u16,
+    cause: Option<String>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        macro_rules! line {
+            ($level:ident, $known:expr, $cause:expr) => {
+                $level!(
+                    id = self.id,
+                    caller = $known.caller.as_deref(),
+                    client = $known.client.map(tracing::field::display),
+                    method = %self.method,
+                    path = ?cut(&self.path),
+                    route_kind = $known.route_kind,
+                    backend = $known.backend.as_deref(),
+                    model = $known.model.as_deref().map(cut).map(tracing::field::debug),
+                    status = self.status,
+                    ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    cause = $cause,
+                    "request"
+                )
+            };
+        }
+        let cause = self.cause.as_deref().map(|cause| cause.chars().take(3 * LONGEST).collect::<String>());
+        let cause = cause.map(tracing::field::debug);
+        self.account.read(|known| match self.status {
+            500.. => line!(error, known, cause),
+            400.. => line!(warn, known, cause),
+            _ => line!(info, known, None::<tracing::field::DebugValue<String>>),
+        });
+    }
+}
+
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_in_a_header_is_visible_and_short() {
+        assert_eq!(sane("sd xl\r\nx: y\u{e9}").unwrap(), "sd xl??x: y?");
+        assert_eq!(sane(&"x".repeat(999)).unwrap().len(), LONGEST);
+    }
+}

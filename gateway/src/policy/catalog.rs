@@ -1,0 +1,235 @@
+//! Where a request may go. Pictures go to one class; no other is ever tried instead.
+
+use std::sync::Arc;
+
+use super::demand::Demand;
+use crate::config::{Backend, Backends, Capability, Delivery, ImageEngine, Images};
+
+/// A request that may go to its backend.
+#[derive(Debug)]
+pub(crate) struct Permitted {
+    backend: Arc<Backend>,
+    engine: ImageEngine,
+    capability: Capability,
+    model: Option<String>,
+    delivery: Delivery,
+}
+
+/// Why a request may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Denial {
+    /// `X-Backend` names nothing configured.
+    UnknownBackend {
+        /// What it names.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The backend named does not do this.
+    Incapable {
+        /// The backend.
+        class: String,
+        /// What was asked of it.
+        capability: Capability,
+        /// What it does.
+        supported: Vec<String>,
+    },
+    /// The backend's policy hands out addresses only.
+    Base64Off {
+        /// The backend.
+        class: String,
+    },
+}
+
+impl Permitted {
+    /// The backend.
+    pub(crate) fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// Who makes the pictures.
+    pub(crate) const fn engine(&self) -> ImageEngine {
+        self.engine
+    }
+
+    /// What counts against which limit.
+    pub(crate) const fn capability(&self) -> Capability {
+        self.capability
+    }
+
+    /// The model to ask the backend for; none leaves it to the backend.
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// How the pictures are handed out.
+    pub(crate) const fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    /// The name in `X-Backend-Used`.
+    pub(crate) fn used(&self) -> &str {
+        match self.engine {
+            ImageEngine::Backend => &self.backend.class,
+            ImageEngine::Mock => "mock",
+        }
+    }
+}
+
+/// Where a picture request goes.
+pub(crate) fn permit_images(
+    backends: &Backends,
+    rules: &Images,
+    demand: &Demand,
+) -> Result<Permitted, Denial> {
+    let named = match &demand.backend {
+        Some(name) => backends
+            .resolve(name)
+            .map(|backend| backend.class.as_str())
+            .ok_or_else(|| unknown(backends, name))?,
+        None => rules.class.as_str(),
+    };
+    let backend = backends.find(named).ok_or_else(|| unknown(backends, named))?;
+    if backend.class != rules.class {
+        return Err(Denial::Incapable {
+            class: backend.class.clone(),
+            capability: Capability::Images,
+            supported: backend.capabilities(),
+        });
+    }
+    let delivery = delivery(backend, rules, demand)?;
+    // A class name as model asks for the class, which pictures go to anyway: it counts as none given.
+    let is_class = |model: &&str| backends.find(model).is_some() || backends.legacy.contains_key(*model);
+    let asked = demand.model.as_deref().filter(|model| !is_class(model));
+    Ok(Permitted {
+        backend: backend.clone(),
+        engine: rules.engine,
+        capability: Capability::Images,
+        model: asked.or(rules.model.as_deref()).map(str::to_owned),
+        delivery,
+    })
+}
+
+fn unknown(backends: &Backends, name: &str) -> Denial {
+    let known = backends.classes().into_iter().map(str::to_owned).collect();
+    Denial::UnknownBackend { name: name.to_owned(), known }
+}
+
+/// What was asked for; else base64 for clients that hard-code OpenAI's names and cannot fetch; else the policy.
+fn delivery(backend: &Backend, rules: &Images, demand: &Demand) -> Result<Delivery, Denial> {
+    let model = demand.model.as_deref().unwrap_or_default();
+    let hard_coded = model.starts_with("gpt-image") || model.starts_with("chatgpt-image");
+    match demand.delivery {
+        Some(Delivery::Base64) if !backend.images_allow_base64 => {
+            Err(Denial::Base64Off { class: backend.class.clone() })
+        }
+        Some(asked) => Ok(asked),
+        None if hard_coded && rules.gpt_aliases_base64 && backend.images_allow_base64 => Ok(Delivery::Base64),
+        None => Ok(backend.images_format),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use super::*;
+    use crate::config::backends::tests::backend;
+
+    pub(crate) fn rules() -> Images {
+        Images {
+            engine: ImageEngine::Backend,
+            class: "gpu_heavy".to_owned(),
+            model: None,
+            max_pixels: 2_000_000,
+            timeout: Duration::from_secs(280),
+            gpt_aliases_base64: true,
+        }
+    }
+
+    pub(crate) fn backends() -> Backends {
+        let heavy = backend("gpu_heavy", &[(Capability::Images, 2)]);
+        let mlx = backend("local_mlx", &[(Capability::Chat, 2), (Capability::Embeddings, 2)]);
+        let legacy = [("mlx", "local_mlx"), ("ollama", "gpu_fast"), ("ada2", "gpu_heavy")];
+        let legacy = legacy.iter().map(|(name, class)| ((*name).to_owned(), (*class).to_owned()));
+        Backends { all: vec![mlx, heavy], legacy: legacy.collect::<BTreeMap<_, _>>() }
+    }
+
+    pub(crate) fn demand(backend: Option<&str>, extra: &str) -> Demand {
+        let body = format!(r#"{{"prompt":"p"{extra}}}"#);
+        Demand::of_images(body.as_bytes(), backend.map(str::to_owned), 2_000_000).unwrap()
+    }
+
+    fn permit(backend: Option<&str>, extra: &str) -> Result<Permitted, Denial> {
+        permit_images(&backends(), &rules(), &demand(backend, extra))
+    }
+
+    #[test]
+    fn pictures_go_to_their_class_whoever_asks_how() {
+        for (header, extra) in [
+            (None, ""),
+            (None, r#","model":"local_mlx""#),
+            (Some("gpu_heavy"), ""),
+            (Some("ada2"), r#","model":"any""#),
+        ] {
+            assert_eq!(permit(header, extra).unwrap().backend().class, "gpu_heavy", "{header:?} {extra}");
+        }
+    }
+
+    #[test]
+    fn another_class_is_refused_by_what_it_can_do() {
+        for name in ["local_mlx", "mlx"] {
+            let supported = vec!["chat".to_owned(), "embeddings".to_owned()];
+            let denial =
+                Denial::Incapable { class: "local_mlx".into(), capability: Capability::Images, supported };
+            assert_eq!(permit(Some(name), "").unwrap_err(), denial);
+        }
+        for name in ["nobody", "ollama", "LOCAL_MLX"] {
+            assert!(matches!(permit(Some(name), ""), Err(Denial::UnknownBackend { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_class_name_as_model_counts_as_none() {
+        let with_default = Images { model: Some("sd-xl".to_owned()), ..rules() };
+        for (extra, model) in [
+            (r#","model":"gpu_heavy""#, None),
+            (r#","model":"mlx""#, None),
+            (r#","model":"sd-v1-5""#, Some("sd-v1-5")),
+            ("", None),
+        ] {
+            assert_eq!(permit(None, extra).unwrap().model(), model, "{extra}");
+            let defaulted = permit_images(&backends(), &with_default, &demand(None, extra)).unwrap();
+            assert_eq!(defaulted.model(), model.or(Some("sd-xl")), "{extra}");
+        }
+    }
+
+    #[test]
+    fn delivery_is_what_was_asked_else_by_model_name_else_the_policy() {
+        let url_only = || {
+            let mut backends = backends();
+            let mut heavy = (**backends.find("gpu_heavy").unwrap()).clone();
+            heavy.images_allow_base64 = false;
+            backends.all[1] = Arc::new(heavy);
+            backends
+        };
+        for (extra, expected, without_base64) in [
+            ("", Delivery::Url, Ok(Delivery::Url)),
+            (r#","response_format":"url""#, Delivery::Url, Ok(Delivery::Url)),
+            (r#","response_format":"b64_json""#, Delivery::Base64, Err(())),
+            (r#","model":"gpt-image-1""#, Delivery::Base64, Ok(Delivery::Url)),
+            (r#","model":"chatgpt-image-latest""#, Delivery::Base64, Ok(Delivery::Url)),
+            (r#","model":"my-gpt-image""#, Delivery::Url, Ok(Delivery::Url)),
+            (r#","model":"gpt-image-1","response_format":"url""#, Delivery::Url, Ok(Delivery::Url)),
+        ] {
+            let demand = demand(None, extra);
+            let permit = |backends: &Backends, rules: &Images| permit_images(backends, rules, &demand);
+            assert_eq!(permit(&backends(), &rules()).unwrap().delivery(), expected, "{extra}");
+            let plain = permit(&url_only(), &rules()).map(|permitted| permitted.delivery()).map_err(|_| ());
+            assert_eq!(plain, without_base64, "{extra}");
+        }
+        let off = Images { gpt_aliases_base64: false, ..rules() };
+        let demand = demand(None, r#","model":"gpt-image-1""#);
+        assert_eq!(permit_images(&backends(), &off, &demand).unwrap().delivery(), Delivery::Url);
+    }
+}

@@ -1,0 +1,163 @@
+//! What a request asks for: read once from its bytes, and checked for what the gateway decides on. Everything else
+//! in the body is the backend's business and passes untouched.
+
+use shared::openai::{
+    fields::{FieldError, Fields},
+    images::Size,
+};
+
+use crate::config::Delivery;
+
+/// Most pictures of one request.
+const MOST_PICTURES: u64 = 10;
+
+/// A picture request.
+#[derive(Debug)]
+pub(crate) struct Demand {
+    /// The body, to be passed on.
+    pub fields: Fields,
+    /// The class or legacy name in `X-Backend`.
+    pub backend: Option<String>,
+    /// The model by its name in the request.
+    pub model: Option<String>,
+    /// The prompt.
+    pub prompt: String,
+    /// How many pictures.
+    pub count: u64,
+    /// Their size; none leaves it to the backend.
+    pub size: Option<Size>,
+    /// The seed, where the request has one.
+    pub seed: Option<u64>,
+    /// How they are wanted.
+    pub delivery: Option<Delivery>,
+}
+
+/// Why a request's body is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// A field is missing, of the wrong type or out of range.
+    Field(FieldError),
+    /// `size` cannot be read or is too large.
+    Size(String),
+}
+
+impl From<FieldError> for Malformed {
+    fn from(error: FieldError) -> Self {
+        Self::Field(error)
+    }
+}
+
+impl Demand {
+    /// Reads a body of `POST /v1/images/generations`.
+    pub(crate) fn of_images(
+        body: &[u8],
+        backend: Option<String>,
+        max_pixels: u64,
+    ) -> Result<Self, Malformed> {
+        let fields = Fields::parse(body)?;
+        let prompt = fields.text("prompt")?.filter(|prompt| !prompt.trim().is_empty());
+        let prompt =
+            prompt.ok_or_else(|| FieldError::new("prompt", "prompt must be a string that is not empty."))?;
+        if fields.flag("stream")? == Some(true) {
+            return Err(FieldError::new("stream", "stream is not supported in this version.").into());
+        }
+        let delivery = match fields.text("response_format")? {
+            None => None,
+            Some(text) => Some(Delivery::parse(text).ok_or_else(|| {
+                FieldError::new("response_format", "response_format must be \"url\" or \"b64_json\".")
+            })?),
+        };
+        Ok(Self {
+            backend,
+            model: fields.text("model")?.filter(|model| !model.is_empty()).map(str::to_owned),
+            prompt: prompt.to_owned(),
+            count: fields.integer("n", 1..=MOST_PICTURES)?.unwrap_or(1),
+            size: size(&fields, max_pixels)?,
+            // Its range is the backend's business.
+            seed: fields.value("seed").and_then(serde_json::Value::as_u64),
+            delivery,
+            fields,
+        })
+    }
+}
+
+fn size(fields: &Fields, max_pixels: u64) -> Result<Option<Size>, Malformed> {
+    let wrong = || {
+        Malformed::Size("size must be \"auto\" or \"WIDTHxHEIGHT\", for example \"1024x1024\".".to_owned())
+    };
+    let text = match fields.value("size") {
+        None => return Ok(None),
+        Some(value) => value.as_str().ok_or_else(wrong)?,
+    };
+    if text == "auto" {
+        return Ok(None);
+    }
+    let size = Size::parse(text).ok_or_else(wrong)?;
+    if size.pixels() > max_pixels {
+        let pixels = size.pixels();
+        return Err(Malformed::Size(format!(
+            "size {size} has {pixels} pixels; at most {max_pixels} are allowed."
+        )));
+    }
+    Ok(Some(size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(body: &str) -> Result<Demand, Malformed> {
+        Demand::of_images(body.as_bytes(), None, 2_000_000)
+    }
+
+    #[test]
+    fn the_least_request_asks_for_one_picture() {
+        let demand = of(r#"{"prompt":"a cat","model":null,"n":null,"stream":false}"#).unwrap();
+        assert_eq!((demand.count, demand.size, demand.model, demand.delivery), (1, None, None, None));
+    }
+
+    #[test]
+    fn what_is_decided_on_is_read() {
+        let demand = of(
+            r#"{"prompt":"p","model":"sd","n":10,"size":"512x768","response_format":"b64_json","seed":7,"steps":9}"#,
+        )
+        .unwrap();
+        assert_eq!((demand.count, demand.size), (10, Some(Size::new(512, 768))));
+        assert_eq!((demand.model.as_deref(), demand.delivery), (Some("sd"), Some(Delivery::Base64)));
+        assert_eq!(demand.seed, Some(7));
+        assert_eq!(demand.fields.value("steps"), Some(&9.into()), "the rest passes");
+    }
+
+    #[test]
+    fn a_refusal_names_the_field() {
+        for (body, param) in [
+            (r#"{}"#, Some("prompt")),
+            (r#"{"prompt":" "}"#, Some("prompt")),
+            (r#"{"prompt":7}"#, Some("prompt")),
+            (r#"{"prompt":"p","n":0}"#, Some("n")),
+            (r#"{"prompt":"p","n":11}"#, Some("n")),
+            (r#"{"prompt":"p","n":"2"}"#, Some("n")),
+            (r#"{"prompt":"p","model":[]}"#, Some("model")),
+            (r#"{"prompt":"p","stream":true}"#, Some("stream")),
+            (r#"{"prompt":"p","stream":"yes"}"#, Some("stream")),
+            (r#"{"prompt":"p","response_format":"png"}"#, Some("response_format")),
+            (r#"{"prompt":"p","prompt":"q"}"#, None),
+            ("[]", None),
+        ] {
+            match of(body) {
+                Err(Malformed::Field(error)) => assert_eq!(error.param.as_deref(), param, "{body}"),
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_are_auto_or_within_the_pixel_bound() {
+        assert_eq!(of(r#"{"prompt":"p","size":"auto"}"#).unwrap().size, None);
+        assert!(of(r#"{"prompt":"p","size":"2000x1000"}"#).is_ok());
+        for size in ["\"2000x1001\"", "\"big\"", "\"0x8\"", "512", "\"\""] {
+            let body = format!(r#"{{"prompt":"p","size":{size}}}"#);
+            assert!(matches!(of(&body), Err(Malformed::Size(_))), "{body}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The handlers, one file per thing that is asked for.
+
+pub(crate) mod files;
+pub(crate) mod images;
+pub(crate) mod models;
+pub(crate) mod probes;
+pub(crate) mod status;

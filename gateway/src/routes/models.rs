@@ -1,0 +1,50 @@
+//! `GET /v1/models`: what all ready backends list together.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use futures_util::future::join_all;
+use shared::{
+    openai::models::{Model, ModelList},
+    service::outbound::read_limited,
+};
+use tracing::warn;
+
+use crate::{config::Backend, health::probe::authorized, state::App};
+
+/// For one backend's list.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// Bytes of one backend's list.
+const LIST_LIMIT: usize = 1 << 20;
+
+/// The handler. A backend that lists nothing now is left out.
+pub(crate) async fn list(State(app): State<App>) -> Response {
+    let ready = app.health.snapshot().into_iter().filter(|(_, health)| health.ready);
+    let lists = ready.map(|(backend, _)| {
+        let app = app.clone();
+        async move {
+            match tokio::time::timeout(PATIENCE, models(&app, &backend)).await {
+                Ok(Some(models)) => models,
+                Ok(None) | Err(_) => {
+                    warn!(backend = backend.class, "no list of models from this backend");
+                    Vec::new()
+                }
+            }
+        }
+    });
+    let models = join_all(lists).await.concat();
+    Json(ModelList::of(models)).into_response()
+}
+
+async fn models(app: &App, backend: &Backend) -> Option<Vec<Model>> {
+    let request = authorized(app.backends.pooled().get(backend.api("models")), backend);
+    let answer = request.send().await.ok().filter(|answer| answer.status().is_success())?;
+    let body = read_limited(answer, LIST_LIMIT).await.ok()?;
+    if body.trim_ascii().is_empty() {
+        return Some(Vec::new());
+    }
+    let list: ModelList = serde_json::from_slice(&body).ok()?;
+    Some(list.data.into_iter().map(|model| Model { owned_by: backend.class.clone(), ..model }).collect())
+}

@@ -1,0 +1,34 @@
+//! `GET /v1/gateway/status`: places, backends and the gateway itself, from snapshots.
+
+use axum::{Json, extract::State};
+use serde_json::{Map, Value, json};
+
+use crate::state::App;
+
+/// The handler.
+pub(crate) async fn status(State(app): State<App>) -> Json<Value> {
+    let places = app.admission.snapshot().map(|(key, slots)| {
+        (key, json!({"limit": slots.limit(), "available": slots.available(), "inflight": slots.inflight()}))
+    });
+    let backends = app.health.snapshot().into_iter().map(|(backend, health)| {
+        let seen = json!({
+            "healthy": health.alive,
+            "ready": health.ready,
+            "last_check": health.last_check,
+            "error": health.error,
+            "warnings": health.warnings,
+            "gpu": health.gpu,
+        });
+        (backend.class.clone(), seen)
+    });
+    Json(json!({
+        "admission_control": places.collect::<Map<_, _>>(),
+        "backend_health": backends.collect::<Map<_, _>>(),
+        "gateway": {
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_seconds": app.started.elapsed().as_secs(),
+            "images_backend": app.config.images.engine.as_str(),
+            "config": {"loaded_at": app.loaded_at, "last_error": null},
+        },
+    }))
+}

@@ -1,0 +1,61 @@
+//! What handlers hold: cheap handles, built once.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use shared::service::{body::BodyBudget, lifecycle::Lifecycle};
+
+use crate::{
+    backend::Backends, config::Config, health::Monitors, policy::admission::Admission, store::disk::Store,
+};
+
+/// Bytes of all request bodies together.
+const ALL_BODIES: usize = 256 << 20;
+
+/// The state.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    /// The configuration; one value per request.
+    pub(crate) config: Arc<Config>,
+    /// Bounds what is held of request bodies.
+    pub(crate) bodies: BodyBudget,
+    /// Which backends are up.
+    pub(crate) health: Arc<Monitors>,
+    /// Where there is room.
+    pub(crate) admission: Arc<Admission>,
+    /// The clients to the backends.
+    pub(crate) backends: Backends,
+    /// The pictures.
+    pub(crate) store: Store,
+    /// Whether the service drains.
+    pub(crate) lifecycle: Lifecycle,
+    /// When the service started.
+    pub(crate) started: Instant,
+    /// Unix seconds of the same.
+    pub(crate) loaded_at: u64,
+}
+
+impl App {
+    /// The state at start.
+    pub(crate) fn new(config: Config, backends: Backends, store: Store, lifecycle: Lifecycle) -> Self {
+        let each = if config.max_request == 0 { ALL_BODIES } else { config.max_request };
+        Self {
+            bodies: BodyBudget::new(ALL_BODIES, each.min(ALL_BODIES)),
+            health: Arc::new(Monitors::new(&config.backends, config.health)),
+            admission: Arc::new(Admission::new(&config.backends)),
+            config: Arc::new(config),
+            backends,
+            store,
+            lifecycle,
+            started: Instant::now(),
+            loaded_at: unix_now(),
+        }
+    }
+}
+
+/// Unix seconds now.
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,138 @@
+//! The picture store: names that are made from the bytes, so that one name never means two pictures.
+//! This file decides; only [`disk`] touches the file system.
+
+pub(crate) mod disk;
+mod lock;
+
+use sha2::{Digest, Sha256};
+use shared::picture::{Format, NotAPicture};
+
+/// A picture: bytes that were seen to be one, whole.
+#[derive(Debug, Clone)]
+pub(crate) struct Picture {
+    bytes: Vec<u8>,
+    format: Format,
+}
+
+impl Picture {
+    /// Takes bytes that are a whole picture.
+    pub(crate) fn of(bytes: Vec<u8>) -> Result<Self, NotAPicture> {
+        Format::of_whole(&bytes).map(|format| Self { bytes, format })
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The name that it is kept under when it was made at `unix` seconds.
+    fn name(&self, unix: u64) -> PictureName {
+        let hash: String =
+            Sha256::digest(&self.bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        PictureName(format!("{unix}_{hash}.{}", self.format.extension()))
+    }
+}
+
+/// `{unix seconds}_{first 16 hex digits of SHA-256}.{ext}`: the only form that the store makes and serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PictureName(String);
+
+impl PictureName {
+    /// Reads a name; anything else is none.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (unix, rest) = text.split_once('_')?;
+        let (hash, extension) = rest.split_once('.')?;
+        let digits = (1..=12).contains(&unix.len()) && unix.bytes().all(|byte| byte.is_ascii_digit());
+        let hex = hash.len() == 16 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let known = matches!(extension, "png" | "jpg" | "webp" | "svg");
+        (digits && hex && known).then(|| Self(text.to_owned()))
+    }
+
+    /// As text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part that is made from the bytes.
+    pub(crate) fn hash(&self) -> &str {
+        self.0.split(['_', '.']).nth(1).unwrap_or_default()
+    }
+
+    /// Whether an earlier system kept a drawing under it.
+    pub(crate) fn is_svg(&self) -> bool {
+        self.0.strip_suffix(".svg").is_some()
+    }
+}
+
+/// Why a picture was not kept.
+#[derive(Debug)]
+pub(crate) enum StoreFault {
+    /// The disk or the quota is full.
+    Full,
+    /// Another picture has its name.
+    Collision(PictureName),
+    /// Anything else.
+    Io(std::io::Error),
+}
+
+impl From<std::io::Error> for StoreFault {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl std::fmt::Display for StoreFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full => f.write_str("the picture store's disk is full"),
+            Self::Collision(name) => write!(f, "another picture is stored as {}", name.as_str()),
+            Self::Io(error) => write!(f, "the picture store failed: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_the_stores_form_are_names() {
+        for name in ["1736697234_0123456789abcdef.png", "1_ffffffffffffffff.jpg", "1_0000000000000000.svg"] {
+            let parsed = PictureName::parse(name).unwrap();
+            assert_eq!(parsed.as_str(), name);
+            assert_eq!(parsed.hash().len(), 16);
+        }
+        for other in [
+            "",
+            "x",
+            "1_0123456789abcdef.gif",
+            "1_0123456789ABCDEF.png",
+            "1_0123456789abcde.png",
+            "../1_0123456789abcdef.png",
+            "1_0123456789abcdef.png/..",
+            "1_0123456789abcdef.png\0",
+            "_0123456789abcdef.png",
+            "-1_0123456789abcdef.png",
+            "1234567890123_0123456789abcdef.png",
+            ".incoming-x.tmp",
+            "1_0123456789abcdef.png.png",
+            ".lock",
+        ] {
+            assert_eq!(PictureName::parse(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_and_a_full_quota_are_the_same() {
+        use std::io::{Error, ErrorKind};
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            assert!(matches!(StoreFault::from(Error::from(kind)), StoreFault::Full));
+        }
+        // ENOSPC has the same number on Linux and macOS.
+        assert!(matches!(StoreFault::from(Error::from_raw_os_error(28)), StoreFault::Full));
+        assert!(matches!(StoreFault::from(Error::from(ErrorKind::PermissionDenied)), StoreFault::Io(_)));
+    }
+}

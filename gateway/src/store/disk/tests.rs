@@ -1,0 +1,111 @@
+use std::collections::BTreeSet;
+
+use shared::{openai::images::Size, picture::paint::Painting};
+
+use super::*;
+
+/// A fresh directory of this test's own, below the build's temporary directory.
+pub(crate) fn temporary(purpose: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("gateway-{purpose}-{}", uuid::Uuid::new_v4().simple()));
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+fn picture(seed: u64) -> Picture {
+    let painting = Painting { painter: "test", prompt: "x", seed, size: Size::new(8, 8) };
+    Picture::of(painting.to_png()).unwrap()
+}
+
+fn files(dir: &Path) -> BTreeSet<String> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_picture_is_kept_under_its_hash_and_nothing_else_is_left() {
+    let dir = temporary("keep");
+    let store = Store::open(&dir).unwrap();
+    let names = store.keep(&[&picture(1), &picture(2)], 1_736_697_234).unwrap();
+    assert_eq!(names.len(), 2);
+    assert!(names[0].as_str().starts_with("1736697234_") && names[0] != names[1]);
+    assert_eq!(fs::read(dir.join(names[0].as_str())).unwrap(), picture(1).bytes());
+    let mut expected: BTreeSet<_> = names.iter().map(|name| name.as_str().to_owned()).collect();
+    expected.insert(".lock".to_owned());
+    assert_eq!(files(&dir), expected);
+    assert_eq!(store.find(&names[0]).unwrap().mime, "image/png");
+    assert_eq!(store.keep(&[&picture(1)], 1_736_697_234).unwrap(), names[..1], "the same again is no error");
+}
+
+#[test]
+fn an_existing_name_with_other_bytes_is_an_error_and_stays() {
+    let dir = temporary("collision");
+    let store = Store::open(&dir).unwrap();
+    let name = picture(1).name(7);
+    fs::write(dir.join(name.as_str()), b"other").unwrap();
+    assert!(matches!(store.keep(&[&picture(1)], 7), Err(StoreFault::Collision(taken)) if taken == name));
+    assert_eq!(fs::read(dir.join(name.as_str())).unwrap(), b"other");
+}
+
+#[test]
+fn only_our_own_unfinished_files_are_swept() {
+    let dir = temporary("sweep");
+    let ours = format!(".incoming-{}.tmp", "0a".repeat(16));
+    let others = [
+        "1_0123456789abcdef.png",
+        ".incoming-x.tmp",
+        "notes.txt",
+        ".incoming-00000000000000000000000000000000.bak",
+    ];
+    for name in others.iter().copied().chain([ours.as_str()]) {
+        fs::write(dir.join(name), b"x").unwrap();
+    }
+    fs::create_dir(dir.join(format!(".incoming-{}.tmp", "0b".repeat(16)))).unwrap();
+    let _store = Store::open(&dir).unwrap();
+    let left = files(&dir);
+    assert!(!left.contains(&ours));
+    assert!(others.iter().all(|name| left.contains(*name)), "{left:?}");
+    assert_eq!(left.len(), others.len() + 2, "the directory and the lock stay: {left:?}");
+}
+
+#[test]
+fn a_second_store_on_the_same_directory_names_the_holder() {
+    let dir = temporary("lock");
+    let first = Store::open(&dir).unwrap();
+    let problem = Store::open(&dir).unwrap_err().to_string();
+    assert!(problem.contains(&format!("process {}", std::process::id())), "{problem}");
+    drop(first);
+    assert!(Store::open(&dir).is_ok());
+}
+
+#[test]
+fn a_store_that_cannot_be_written_names_path_owner_and_remedy() {
+    let dir = temporary("unwritable").join("file");
+    fs::write(&dir, b"no directory").unwrap();
+    let problem = Store::open(&dir.join("it's here")).unwrap_err().to_string();
+    for part in ["UI_IMAGE_DIR", &dir.display().to_string(), "is owned by uid", "sudo chown", r"'\''s here'"]
+    {
+        assert!(problem.contains(part), "{part} in {problem}");
+    }
+}
+
+#[test]
+fn an_unwritten_rest_is_removed() {
+    let dir = temporary("rest");
+    drop(Unfinished::create(&dir).unwrap());
+    assert_eq!(files(&dir), BTreeSet::new());
+}
+
+#[test]
+fn the_type_is_told_by_the_bytes_and_a_link_is_no_picture() {
+    let dir = temporary("mime");
+    let store = Store::open(&dir).unwrap();
+    let find = |name: &str| store.find(&PictureName::parse(name).unwrap()).map(|stored| stored.mime);
+    fs::write(dir.join("1_0000000000000001.png"), [0xFF, 0xD8, 0xFF, 0xE0]).unwrap();
+    fs::write(dir.join("1_0000000000000002.svg"), b" <svg/>").unwrap();
+    fs::write(dir.join("1_0000000000000003.png"), b"<script>").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", dir.join("1_0000000000000004.png")).unwrap();
+    assert_eq!(find("1_0000000000000001.png"), Some("image/jpeg"));
+    assert_eq!(find("1_0000000000000002.svg"), Some("image/svg+xml"));
+    assert_eq!(find("1_0000000000000003.png"), Some("application/octet-stream"));
+    assert_eq!(find("1_0000000000000004.png"), None);
+    assert_eq!(find("1_0000000000000005.png"), None);
+}

@@ -1,0 +1,49 @@
+//! The store belongs to one process: two would sweep each other's unfinished files.
+
+use std::{
+    fs::{File, TryLockError},
+    io::{Read, Seek, Write},
+    path::Path,
+};
+
+/// The lock; released when dropped, or when the process ends in any way.
+#[derive(Debug)]
+pub(super) struct StoreLock {
+    _file: File,
+}
+
+/// Why the lock was not had.
+#[derive(Debug)]
+pub(super) enum LockFault {
+    /// This process has it, in its own words.
+    Held(String),
+    /// The file cannot be made or locked.
+    Io(std::io::Error),
+}
+
+impl StoreLock {
+    /// Takes the lock and writes down who has it.
+    pub(super) fn take(dir: &Path) -> Result<Self, LockFault> {
+        let path = dir.join(".lock");
+        // Not truncated: until it is ours, it says whose it is.
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.take(200).read_to_string(&mut holder);
+                return Err(LockFault::Held(holder.trim().escape_debug().to_string()));
+            }
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
+        file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
+        writeln!(file, "gateway {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id())
+            .map_err(io)?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn io(error: std::io::Error) -> LockFault {
+    LockFault::Io(error)
+}

@@ -1,0 +1,196 @@
+//! TLS on the listener: a given pair, or a certificate of our own making that names this host in every way it is
+//! called, lasts 397 days (the most that Apple's clients take without fuss is 825) and is remade when it ends.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use shared::service::{serve::TlsAcceptor, settings::Problem};
+
+use crate::config::{Config, Tls};
+
+const DAY: Duration = Duration::from_hours(24);
+const LIFE: Duration = Duration::from_hours(24 * 397);
+/// A certificate this close to its end is remade at start.
+const RENEW: Duration = Duration::from_hours(24 * 30);
+/// The line in our own certificate file that says when it ends, in Unix seconds. PEM readers skip it.
+const EXPIRES: &str = "# made by gateway; expires ";
+
+/// What is wrong with a pair.
+#[derive(Debug)]
+pub(crate) enum PairFault {
+    /// The certificate cannot be read.
+    Certificate(String),
+    /// The key cannot be read, or is not the certificate's.
+    Key(String),
+}
+
+impl PairFault {
+    /// The setting to mend.
+    pub(crate) const fn setting(&self) -> &'static str {
+        match self {
+            Self::Certificate(_) => "GATEWAY_TLS_CERT_PATH",
+            Self::Key(_) => "GATEWAY_TLS_KEY_PATH",
+        }
+    }
+}
+
+impl fmt::Display for PairFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate(why) => write!(f, "expected a certificate chain in PEM: {why}"),
+            Self::Key(why) => write!(f, "expected the certificate's private key in PEM: {why}"),
+        }
+    }
+}
+
+/// The acceptor that the configuration asks for, if it asks for TLS. May make and keep a certificate.
+pub(crate) fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, Problem> {
+    let server = match &config.tls {
+        Tls::Off => return Ok(None),
+        Tls::Pair(server) => server.clone(),
+        Tls::SelfMade => self_made(&config.data_dir, SystemTime::now()).map_err(|why| {
+            let expected = format!("expected a directory to keep the self-made certificate in: {why}");
+            Problem::new("GATEWAY_DATA_DIR", config.data_dir.display().to_string(), expected)
+        })?,
+    };
+    Ok(Some(TlsAcceptor(server.into())))
+}
+
+/// Reads a pair. HTTP/1.1 only.
+pub(crate) fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, PairFault> {
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| PairFault::Certificate(format!("{}: {error}", certificate.display())))?;
+    if chain.is_empty() {
+        return Err(PairFault::Certificate(format!("{}: it holds no certificate", certificate.display())));
+    }
+    let secret = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| PairFault::Key(format!("{}: {error}", key.display())))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut server = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret))
+        .map_err(|error| PairFault::Key(format!("{}: {error}", key.display())))?;
+    server.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(server))
+}
+
+/// The pair kept in `dir`, made anew if there is none, or none that still lasts.
+fn self_made(dir: &Path, now: SystemTime) -> Result<Arc<ServerConfig>, String> {
+    let (certificate, key) = (dir.join("gateway-cert.pem"), dir.join("gateway-key.pem"));
+    let lasts = expiry(&certificate).is_some_and(|end| end > now + RENEW);
+    if lasts && let Ok(server) = server_config(&certificate, &key) {
+        return Ok(server);
+    }
+    make(dir, &certificate, &key, now).map_err(|why| format!("{}: {why}", dir.display()))?;
+    tracing::info!(certificate = %certificate.display(), "made a self-signed certificate; clients may pin it");
+    server_config(&certificate, &key).map_err(|fault| fault.to_string())
+}
+
+fn expiry(certificate: &Path) -> Option<SystemTime> {
+    let text = fs::read_to_string(certificate).ok()?;
+    let seconds = text.lines().find_map(|line| line.strip_prefix(EXPIRES))?.trim().parse().ok()?;
+    Some(UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+fn make(
+    dir: &Path,
+    certificate: &Path,
+    key: &Path,
+    now: SystemTime,
+) -> Result<(), Box<dyn std::error::Error>> {
+    fs::create_dir_all(dir)?;
+    let since = now.duration_since(UNIX_EPOCH)?;
+    let mut params = rcgen::CertificateParams::new(names())?;
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    // A day earlier, for clients whose clock is behind.
+    params.not_before = epoch + since.saturating_sub(DAY);
+    params.not_after = epoch + since + LIFE - DAY;
+    params.distinguished_name.push(rcgen::DnType::CommonName, "gateway");
+    params.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ServerAuth);
+    let pair = rcgen::KeyPair::generate()?;
+    let made = params.self_signed(&pair)?;
+    // The key first: a certificate without its key would be taken for a whole pair.
+    place(key, pair.serialize_pem().as_bytes(), 0o600)?;
+    let end = (since + LIFE - DAY).as_secs();
+    place(certificate, format!("{EXPIRES}{end}\n{}", made.pem()).as_bytes(), 0o644)?;
+    Ok(())
+}
+
+/// Written whole under another name first, so that no reader sees half a file.
+fn place(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+    let mut temporary = PathBuf::from(path);
+    temporary.set_extension("new");
+    let _ = fs::remove_file(&temporary);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+/// Every name and address that this host is called by.
+fn names() -> Vec<String> {
+    let host =
+        hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_default().to_lowercase();
+    let short = host.split('.').next().unwrap_or_default().to_owned();
+    let local = if short.is_empty() { String::new() } else { format!("{short}.local") };
+    let mut names = BTreeSet::from(["localhost".to_owned(), host, short, local]);
+    names.extend(["127.0.0.1".to_owned(), "::1".to_owned()]);
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    names.extend(interfaces.iter().map(|interface| interface.ip().to_string()));
+    names.retain(|name| !name.is_empty() && name.is_ascii());
+    names.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::disk::tests::temporary;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_self_made_certificate_is_kept_private_and_remade_when_it_ends() {
+        let dir = temporary("tls");
+        let now = SystemTime::now();
+        self_made(&dir, now).unwrap();
+        let certificate = fs::read(dir.join("gateway-cert.pem")).unwrap();
+        let key = fs::metadata(dir.join("gateway-key.pem")).unwrap();
+        assert_eq!(key.permissions().mode() & 0o777, 0o600);
+        self_made(&dir, now + DAY).unwrap();
+        assert_eq!(fs::read(dir.join("gateway-cert.pem")).unwrap(), certificate, "kept while it lasts");
+        self_made(&dir, now + LIFE).unwrap();
+        assert_ne!(fs::read(dir.join("gateway-cert.pem")).unwrap(), certificate, "remade at its end");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_pair_that_cannot_be_read_names_the_setting() {
+        let dir = temporary("pair");
+        self_made(&dir, SystemTime::now()).unwrap();
+        let (certificate, key) = (dir.join("gateway-cert.pem"), dir.join("gateway-key.pem"));
+        assert!(server_config(&certificate, &key).is_ok());
+        let none = dir.join("none");
+        assert_eq!(server_config(&none, &key).unwrap_err().setting(), "GATEWAY_TLS_CERT_PATH");
+        assert_eq!(server_config(&key, &key).unwrap_err().setting(), "GATEWAY_TLS_CERT_PATH");
+        assert_eq!(server_config(&certificate, &certificate).unwrap_err().setting(), "GATEWAY_TLS_KEY_PATH");
+    }
+
+    #[test]
+    fn the_names_hold_localhost_and_loopback() {
+        let names = names();
+        for name in ["localhost", "127.0.0.1", "::1"] {
+            assert!(names.iter().any(|known| known == name), "{names:?}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The bounds of the accept loop, over real sockets; time is paused.
+
+use std::time::Duration;
+
+use axum::routing::get;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::Instant,
+};
+
+use super::*;
+
+#[test]
+fn connections_are_bounded_in_all_and_per_address() {
+    let counts = Counts::new(&Bounds { connections: 3, per_address: 2, ..Bounds::default() });
+    let (here, there): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+    let first = counts.enter(here);
+    let second = counts.enter("::ffff:10.0.0.1".parse().unwrap());
+    assert!(first.is_some() && second.is_some());
+    assert!(counts.enter(here).is_none(), "two from one address");
+    let third = counts.enter(there);
+    assert!(third.is_some() && counts.enter("10.0.0.3".parse().unwrap()).is_none(), "three in all");
+    drop(first);
+    assert!(counts.enter(here).is_some());
+}
+
+async fn start(router: Router, bounds: Bounds) -> (SocketAddr, Lifecycle) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let lifecycle = Lifecycle::new();
+    let listener = Listener { bounds, ..Listener::plain(router) };
+    lifecycle.worker("accept", accept(socket, listener, lifecycle.clone()));
+    (address, lifecycle)
+}
+
+fn hello() -> Router {
+    Router::new().route("/", get(async || "hello"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_never_ends_is_given_up_after_its_time() {
+    let (address, _life) = start(hello(), Bounds::default()).await;
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow").await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(begun.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_no_byte_is_gone_after_its_time() {
+    let large = Router::new().route("/", get(async || vec![0u8; 64 << 20]));
+    let (address, life) = start(large, Bounds::default()).await;
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    while life.inflight() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    while life.inflight() > 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(begun.elapsed() < Duration::from_secs(70), "the connection is still held");
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(59));
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_are_closed_at_once() {
+    let (address, _life) = start(hello(), Bounds { per_address: 1, ..Bounds::default() }).await;
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    first.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let mut second = TcpStream::connect(address).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = second.read_to_end(&mut rest).await;
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn draining_ends_idle_connections_and_accepts_no_new_ones() {
+    let (address, life) = start(hello(), Bounds::default()).await;
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    idle.read_exact(&mut answer).await.unwrap();
+    life.stop();
+    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+    assert!(TcpStream::connect(address).await.is_err());
+}

@@ -1,0 +1,166 @@
+//! The edge of the sidecar: hosts, origins, bodies, tokens, paths.
+
+use e2e::{Answer, sidecar::Sidecar};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// Sends bytes as they are and reads to the end.
+async fn raw(sidecar: &Sidecar, request: &str) -> String {
+    let address = sidecar.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn get(path: &str, headers: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n")
+}
+
+#[tokio::test]
+async fn only_our_own_names_are_answered_to() {
+    let sidecar = Sidecar::builtin(&["--allowed-hosts", "ada2.example.org"]).await;
+    for host in ["127.0.0.1", "ada2", "ada2.local:7860", "ada2.example.org"] {
+        let answer = raw(&sidecar, &get("/healthz", &format!("Host: {host}\r\n"))).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
+    }
+    for path in ["/healthz", "/readyz", "/v1/models", "/anything"] {
+        let answer = raw(&sidecar, &get(path, "Host: rebound.evil.example\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 421 "), "{path}: {answer}");
+        assert!(answer.contains("allowed_hosts") && answer.contains("host_not_allowed"), "{answer}");
+    }
+    for headers in ["", "Host: ada2\r\nHost: evil.example\r\n", "Host: a@ada2\r\n"] {
+        let answer = raw(&sidecar, &get("/healthz", headers)).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{headers:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_is_refused_before_anything_runs() {
+    let sidecar = Sidecar::builtin(&["--allowed-origins", "https://ui.example.org"]).await;
+    let host = "Host: ada2:7860\r\n";
+    for origin in ["http://evil.example", "null", "http://ada2:7861", "https://ada2:7860.evil.example"] {
+        for path in ["/healthz", "/readyz", "/v1/models", "/anything"] {
+            let answer = raw(&sidecar, &get(path, &format!("{host}Origin: {origin}\r\n"))).await;
+            assert!(
+                answer.starts_with("HTTP/1.1 403 ") && answer.contains("cross_origin"),
+                "{origin}: {answer}"
+            );
+        }
+    }
+    for origin in ["http://ada2:7860", "https://ui.example.org"] {
+        let answer = raw(&sidecar, &get("/healthz", &format!("{host}Origin: {origin}\r\n"))).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{origin}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_guards_v1_and_vouches_for_any_origin() {
+    let sidecar = Sidecar::builtin(&["--token", "a-long-secret-token"]).await;
+    sidecar.until_ready().await;
+    let models = format!("{}/v1/models", sidecar.url);
+    for credential in ["", "Bearer ", "Bearer a-long-secret-toke", "Basic a-long-secret-token"] {
+        let answer =
+            Answer::of(e2e::http().get(&models).header("authorization", credential).send().await.unwrap())
+                .await;
+        assert_eq!((answer.status, answer.code()), (401, "invalid_api_key"), "{credential:?}");
+        assert_eq!(answer.header("www-authenticate"), "Bearer");
+        assert!(!answer.json.to_string().contains("a-long-secret"));
+    }
+    let with = e2e::http().get(&models).header("authorization", "Bearer a-long-secret-token");
+    let answer = Answer::of(with.header("origin", "https://any.example").send().await.unwrap()).await;
+    assert_eq!(answer.status, 200);
+    let health = e2e::http().get(format!("{}/healthz", sidecar.url)).send().await.unwrap();
+    assert_eq!(health.status(), 200, "health answers everybody");
+}
+
+#[tokio::test]
+async fn who_may_order_pictures_goes_by_address_and_health_answers_everybody() {
+    let sidecar = Sidecar::builtin(&["--allow-from", "10.0.0.0/8"]).await;
+    sidecar.until_ready().await;
+    let forwarded =
+        e2e::http().get(format!("{}/v1/models", sidecar.url)).header("x-forwarded-for", "10.0.0.1");
+    let answer = Answer::of(forwarded.send().await.unwrap()).await;
+    assert_eq!((answer.status, answer.code()), (403, "ip_not_allowed"), "a header is no address");
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_plain_and_one_json_object() {
+    let sidecar = Sidecar::builtin(&["--max-request-bytes", "2KiB"]).await;
+    sidecar.until_ready().await;
+    let url = format!("{}/v1/images/generations", sidecar.url);
+    let post = async |body: String, encoding: Option<&str>| {
+        let mut request = e2e::http().post(&url).header("content-type", "application/json").body(body);
+        if let Some(encoding) = encoding {
+            request = request.header("content-encoding", encoding);
+        }
+        Answer::of(request.send().await.unwrap()).await
+    };
+    let large = json!({"prompt": "x".repeat(3000)}).to_string();
+    for (body, encoding, status, code) in [
+        (large, None, 413, "request_too_large"),
+        ("x".to_owned(), Some("gzip"), 415, "encoded_body"),
+        ("[]".to_owned(), None, 400, "invalid_body"),
+        (r#"{"prompt":"a","n":1,"n":4}"#.to_owned(), None, 400, "invalid_body"),
+        (r#"{"prompt":"a","size":"7x7"}"#.to_owned(), None, 400, "invalid_size"),
+        (r#"{"prompt":"a","n":9}"#.to_owned(), None, 400, "invalid_value"),
+        (r#"{"prompt":"a","stream":true}"#.to_owned(), None, 400, "invalid_value"),
+    ] {
+        let answer = post(body.clone(), encoding).await;
+        assert_eq!((answer.status, answer.code()), (status, code), "{body:.60}: {answer:?}");
+        assert_eq!(answer.json["detail"], answer.json["error"]["message"]);
+    }
+}
+
+#[tokio::test]
+async fn paths_match_exactly_and_every_refusal_is_the_envelope() {
+    let sidecar = Sidecar::builtin(&[]).await;
+    sidecar.until_ready().await;
+    for path in [
+        "/nothing",
+        "/healthz/",
+        "//healthz",
+        "/%68ealthz",
+        "/readyz/none",
+        "/v1/",
+        "/v1/images",
+        "/V1/models",
+    ] {
+        let answer =
+            Answer::of(e2e::http().get(format!("{}{path}", sidecar.url)).send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.code()), (404, "not_found"), "{path}");
+    }
+    let wrong =
+        Answer::of(e2e::http().get(format!("{}/v1/images/generations", sidecar.url)).send().await.unwrap())
+            .await;
+    assert_eq!((wrong.status, wrong.code(), wrong.header("allow")), (405, "method_not_allowed", "POST"));
+}
+
+#[tokio::test]
+async fn a_sane_request_id_is_kept_and_any_other_replaced() {
+    let sidecar = Sidecar::builtin(&[]).await;
+    let ask = async |id: &str| {
+        let request = e2e::http().get(format!("{}/healthz", sidecar.url)).header("x-request-id", id);
+        Answer::of(request.send().await.unwrap()).await.header("x-request-id").to_owned()
+    };
+    assert_eq!(ask("abc-1.2_3").await, "abc-1.2_3");
+    for odd in ["a b", "a\"b", &"x".repeat(129)] {
+        let id = ask(odd).await;
+        assert!(id != odd && id.len() == 36, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn headers_are_bounded_in_number_and_size() {
+    let sidecar = Sidecar::builtin(&[]).await;
+    let many: String = (0..200).map(|nth| format!("X-{nth}: y\r\n")).collect();
+    let answer = raw(&sidecar, &get("/healthz", &format!("Host: ada2\r\n{many}"))).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    let long = "y".repeat(100_000);
+    let answer = raw(&sidecar, &get("/healthz", &format!("Host: ada2\r\nX-Long: {long}\r\n"))).await;
+    assert!(answer.starts_with("HTTP/1.1 431 ") || answer.is_empty(), "{answer}");
+}

@@ -1,0 +1,315 @@
+//! The queue and the gallery: what is stored, what enqueueing refuses, what cancelling hits.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::{net::TcpSocket, sync::broadcast};
+
+use super::{
+    recording,
+    script::{Failure, Script},
+};
+
+/// Where an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the engine's own words")]
+pub enum Status {
+    Pending,
+    InProgress,
+    Completed,
+    Failed,
+    Canceled,
+}
+
+impl Status {
+    /// As the engine spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+/// One queue item: one picture.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Ascending in the order in which items run.
+    pub id: u32,
+    /// The batch that it came in.
+    pub batch_id: String,
+    /// Its own.
+    pub session_id: String,
+    /// As enqueued.
+    pub origin: Option<String>,
+    /// As enqueued; ours is told from others' by it.
+    pub destination: Option<String>,
+    /// Where it is.
+    pub status: Status,
+    /// With the batch's data put in.
+    pub graph: Value,
+    /// The picture's name, once finished.
+    pub picture: Option<String>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+}
+
+impl Item {
+    /// The first value of that name in any node's inputs, for example `seed` or `steps`.
+    pub fn input(&self, name: &str) -> Option<&Value> {
+        self.graph["nodes"].as_object()?.values().find_map(|node| node.get(name))
+    }
+
+    /// The value as a number, 0 if there is none.
+    pub fn number(&self, name: &str) -> u64 {
+        self.input(name).and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    /// The positive prompt: what is connected to the denoiser as such.
+    pub fn prompt(&self) -> &str {
+        let edges = self.graph["edges"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let positive = edges.iter().find(|edge| edge["destination"]["field"] == "positive_conditioning");
+        let node = positive.and_then(|edge| edge["source"]["node_id"].as_str()).unwrap_or("pos");
+        self.graph["nodes"][node]["prompt"].as_str().unwrap_or_default()
+    }
+}
+
+/// One HTTP request.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// `GET`, `POST`…
+    pub method: String,
+    /// With its query.
+    pub path: String,
+    /// The client's port: the same for all requests of one connection.
+    pub connection: u16,
+    /// As sent.
+    pub body: Bytes,
+    /// When it had arrived whole.
+    pub at: Instant,
+}
+
+/// A Socket.IO event on its way to every socket.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    pub(super) text: String,
+    pub(super) finishes: Option<u32>,
+}
+
+/// Everything that the server knows.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) script: Script,
+    pub(super) items: Vec<Item>,
+    /// Not paused.
+    pub(super) started: bool,
+    /// The worker is at work, if only on the rest of a cancelled item.
+    pub(super) processing: bool,
+    /// The gallery. The bytes are there as soon as the painter is done.
+    pub(super) pictures: BTreeMap<String, Bytes>,
+    /// Equal graphs give the stored picture again, as the real node cache does.
+    pub(super) cache: HashMap<String, String>,
+    pub(super) seen: Vec<Seen>,
+    pub(super) finished: HashMap<u32, Instant>,
+    pub(super) frames: broadcast::Sender<Frame>,
+    /// Holds the port while stopped: bound and not listening, so connections are refused.
+    pub(super) parked: Option<TcpSocket>,
+    ids: u32,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        Self {
+            script: Script::default(),
+            items: Vec::new(),
+            started: true,
+            processing: false,
+            pictures: BTreeMap::new(),
+            cache: HashMap::new(),
+            seen: Vec::new(),
+            finished: HashMap::new(),
+            frames: broadcast::Sender::new(4096),
+            parked: None,
+            ids: 0,
+        }
+    }
+
+    pub(super) fn uuid(&mut self) -> String {
+        self.ids += 1;
+        format!("{:08x}-0000-4000-8000-{:012x}", self.ids, std::process::id())
+    }
+
+    pub(super) fn item(&self, id: u32) -> Option<&Item> {
+        self.items.iter().find(|item| item.id == id)
+    }
+
+    pub(super) fn next_pending(&self) -> Option<u32> {
+        let pending = self.items.iter().find(|item| item.status == Status::Pending)?;
+        self.started.then_some(pending.id)
+    }
+
+    /// Sends an event to whoever listens.
+    pub(super) fn emit(&self, text: String, finishes: Option<u32>) {
+        if !self.script.swallow.iter().any(|part| text.contains(part)) {
+            // An error says only that nobody listens.
+            self.frames.send(Frame { text, finishes }).ok();
+        }
+    }
+
+    /// Moves an item on and tells it.
+    pub(super) fn set_status(&mut self, id: u32, status: Status) {
+        if let Some(item) = self.items.iter_mut().find(|item| item.id == id) {
+            item.status = status;
+        }
+        let item = self.item(id).expect("only known items move").clone();
+        self.emit(recording::status_changed(&item, self), (status == Status::Completed).then_some(id));
+    }
+
+    /// Takes in `POST enqueue_batch`, or says what is wrong with it, both in the real server's words.
+    pub(super) fn enqueue(&mut self, body: &Value) -> Result<Value, Value> {
+        let batch = &body["batch"];
+        let graphs = graphs(batch)?;
+        let (requested, batch_id) = (graphs.len(), self.uuid());
+        let waiting = self.items.iter().filter(|item| item.status == Status::Pending).count();
+        let text = |name: &str| batch[name].as_str().map(str::to_owned);
+        let mut ids = Vec::new();
+        for graph in graphs.into_iter().take(self.script.max_queue.saturating_sub(waiting)) {
+            let id = u32::try_from(self.items.len() + 1).expect("few items");
+            let session_id = self.uuid();
+            self.items.push(Item {
+                id,
+                batch_id: batch_id.clone(),
+                session_id,
+                origin: text("origin"),
+                destination: text("destination"),
+                status: Status::Pending,
+                graph,
+                picture: None,
+                failure: None,
+            });
+            // The real server lists them newest first.
+            ids.insert(0, id);
+        }
+        self.emit(
+            recording::batch_enqueued(&batch_id, text("origin").as_deref(), ids.len(), requested),
+            None,
+        );
+        let mut echo = batch.clone();
+        echo["batch_id"] = json!(batch_id);
+        Ok(json!({"queue_id": "default", "enqueued": ids.len(), "requested": requested, "batch": echo,
+            "priority": 0, "item_ids": ids}))
+    }
+
+    /// Cancels what is picked and not over yet, and tells it as the real server does: waiting items only in one
+    /// event for all.
+    pub(super) fn cancel(&mut self, pick: impl Fn(&Item) -> bool) -> usize {
+        let ids = |state: &Self, status: Status| -> Vec<u32> {
+            state
+                .items
+                .iter()
+                .filter(|item| item.status == status && pick(item))
+                .map(|item| item.id)
+                .collect()
+        };
+        let (running, pending) = (ids(self, Status::InProgress), ids(self, Status::Pending));
+        for item in self.items.iter_mut().filter(|item| pending.contains(&item.id)) {
+            item.status = Status::Canceled;
+        }
+        for &id in &running {
+            self.set_status(id, Status::Canceled);
+        }
+        if !pending.is_empty() {
+            self.emit(recording::items_canceled(&pending), None);
+        }
+        running.len() + pending.len()
+    }
+
+    /// What a new process makes of the stored queue.
+    pub(super) fn restart(&mut self) {
+        for item in self.items.iter_mut().filter(|item| item.status == Status::InProgress) {
+            item.status = Status::Canceled;
+        }
+        (self.started, self.processing) = (true, false);
+        self.cache.clear();
+    }
+
+    /// The fields that all counting answers have, in the recorded order.
+    pub(super) fn counts(&self, pick: impl Fn(&Item) -> bool) -> String {
+        let picked: Vec<Status> =
+            self.items.iter().filter(|item| pick(item)).map(|item| item.status).collect();
+        let count = |status| picked.iter().filter(|one| **one == status).count();
+        format!(
+            "\"pending\":{},\"in_progress\":{},\"waiting\":0,\"completed\":{},\"failed\":{},\"canceled\":{},\"total\":{}",
+            count(Status::Pending),
+            count(Status::InProgress),
+            count(Status::Completed),
+            count(Status::Failed),
+            count(Status::Canceled),
+            picked.len(),
+        )
+    }
+}
+
+/// One graph per item, with the batch's data put in; the refusals are the recorded ones.
+fn graphs(batch: &Value) -> Result<Vec<Value>, Value> {
+    let graph = &batch["graph"];
+    let missing =
+        |loc: &[&str]| json!([{"type": "missing", "loc": loc, "msg": "Field required", "input": null}]);
+    let nodes = match (batch.as_object(), graph["nodes"].as_object()) {
+        (None, _) => return Err(missing(&["body", "batch"])),
+        (_, None) => return Err(missing(&["body", "batch", "graph"])),
+        (_, Some(nodes)) => nodes,
+    };
+    let wrong = |message: String| {
+        Err(
+            json!([{"type": "value_error", "loc": ["body", "batch"], "msg": format!("Value error, {message}"),
+            "input": "the whole graph", "ctx": {"error": {}}}]),
+        )
+    };
+    for (key, node) in nodes {
+        if node["id"] != json!(key) {
+            return wrong(format!("Node ids must match, got {key} and {}", node["id"]));
+        }
+        for name in ["width", "height"] {
+            if node.get(name).and_then(Value::as_u64).is_some_and(|pixels| pixels % 8 != 0) {
+                return Err(
+                    json!([{"type": "multiple_of", "loc": ["body", "batch", "graph", "nodes", key, name],
+                    "msg": "Input should be a multiple of 8", "input": node[name], "ctx": {"multiple_of": 8}}]),
+                );
+            }
+        }
+    }
+    for edge in graph["edges"].as_array().into_iter().flatten() {
+        for (end, says) in [("source", "source"), ("destination", "target")] {
+            let node = edge[end]["node_id"].as_str().unwrap_or_default();
+            if !nodes.contains_key(node) {
+                return wrong(format!("Edge {says} node {node} does not exist in the graph"));
+            }
+        }
+    }
+    let zipped = batch["data"][0].as_array().map(Vec::as_slice).unwrap_or_default();
+    let length = |entry: &Value| entry["items"].as_array().map_or(0, Vec::len);
+    let times = zipped.first().map_or(1, length);
+    if zipped.iter().any(|entry| length(entry) != times) {
+        return wrong("Zipped batch items must all have the same length".to_owned());
+    }
+    let mut graphs = vec![graph.clone(); times];
+    for entry in zipped {
+        let (node, field) = (entry["node_path"].as_str().unwrap_or_default(), entry["field_name"].as_str());
+        if !nodes.contains_key(node) {
+            return wrong(format!("Node {node} not found in graph"));
+        }
+        for (graph, value) in graphs.iter_mut().zip(entry["items"].as_array().into_iter().flatten()) {
+            graph["nodes"][node][field.unwrap_or_default()] = value.clone();
+        }
+    }
+    let runs = usize::try_from(batch["runs"].as_u64().unwrap_or(1)).expect("few runs");
+    Ok(std::iter::repeat_n(graphs, runs).flatten().collect())
+}

@@ -1,0 +1,97 @@
+//! Socket.IO over one raw WebSocket: the five kinds of frame that are used, and events to everybody.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension,
+    extract::{
+        State,
+        ws::{Message, WebSocket, WebSocketUpgrade},
+    },
+    response::Response,
+};
+use serde_json::json;
+use tokio::{sync::broadcast::error::RecvError, time::Instant};
+
+use super::{Core, Line, queue::Frame};
+
+pub(super) async fn upgrade(
+    State(core): State<Arc<Core>>,
+    Extension(line): Extension<Line>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    upgrade.on_upgrade(async move |socket| {
+        let mut cuts = core.sockets.subscribe();
+        tokio::select! {
+            () = serve(&core, socket) => {}
+            () = line.cut.cancelled() => {}
+            _ = cuts.changed() => {}
+        }
+        // Whoever waits for sockets to go learns of it.
+        core.change(|_| ());
+    })
+}
+
+/// Returns to close without a close frame, as the real server does with a client that it does not understand.
+async fn serve(core: &Core, mut socket: WebSocket) {
+    let session = core.change(super::queue::State::uuid);
+    let open = json!({"sid": session, "upgrades": [], "pingTimeout": 20000, "pingInterval": 25000, "maxPayload": 1_000_000});
+    if socket.send(text(format!("0{open}"))).await.is_err()
+        || next(&mut socket).await.as_deref() != Some("40")
+    {
+        return;
+    }
+    let mut events = core.change(|state| state.frames.subscribe());
+    if socket.send(text(format!("40{}", json!({ "sid": session })))).await.is_err() {
+        return;
+    }
+    let mut asked_at = Instant::now();
+    let mut answered = true;
+    loop {
+        let ping = core.look(|state| state.script.ping);
+        tokio::select! {
+            event = events.recv() => match event {
+                Ok(frame) => {
+                    if !deliver(core, &mut socket, frame).await {
+                        return;
+                    }
+                }
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            said = next(&mut socket) => match said.as_deref() {
+                Some("3") => answered = true,
+                Some(said) if said.starts_with("42") => {}
+                _ => return,
+            },
+            () = tokio::time::sleep_until(asked_at + ping) => {
+                if !answered || socket.send(text("2".to_owned())).await.is_err() {
+                    return;
+                }
+                (asked_at, answered) = (Instant::now(), false);
+            }
+        }
+    }
+}
+
+async fn deliver(core: &Core, socket: &mut WebSocket, frame: Frame) -> bool {
+    core.unless_hung().await;
+    if let Some(id) = frame.finishes {
+        core.change(|state| *state.finished.entry(id).or_insert_with(std::time::Instant::now));
+    }
+    socket.send(text(frame.text)).await.is_ok()
+}
+
+async fn next(socket: &mut WebSocket) -> Option<String> {
+    loop {
+        match socket.recv().await? {
+            Ok(Message::Text(said)) => return Some(said.to_string()),
+            Ok(Message::Ping(_) | Message::Pong(_)) => {}
+            _ => return None,
+        }
+    }
+}
+
+fn text(frame: String) -> Message {
+    Message::Text(frame.into())
+}
