@@ -10,7 +10,7 @@ use shared::service::{
     lifecycle::Lifecycle,
     slots::{Permit, Slots},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
@@ -26,6 +26,7 @@ pub struct Jobs {
     slots: Arc<Slots>,
     lifecycle: Lifecycle,
     cancelling: Cancelling,
+    changed: Arc<Notify>,
 }
 
 /// A running job. Dropping it asks the engine to cancel exactly this job.
@@ -47,12 +48,23 @@ impl JobHandle {
 impl Jobs {
     /// Room for `limit` jobs.
     pub fn new(engine: Engine, limit: usize, lifecycle: Lifecycle) -> Self {
-        Self { engine, slots: Slots::new(limit), lifecycle, cancelling: Cancelling::default() }
+        Self {
+            engine,
+            slots: Slots::new(limit),
+            lifecycle,
+            cancelling: Cancelling::default(),
+            changed: Arc::default(),
+        }
     }
 
     /// The slots.
     pub fn slots(&self) -> &Arc<Slots> {
         &self.slots
+    }
+
+    /// Returns when a slot was taken or given back.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// How long the oldest cancelled job has been waiting for the engine to let go of it.
@@ -66,6 +78,8 @@ impl Jobs {
         let cancel = CancellationToken::new();
         let (sender, outcome) = oneshot::channel();
         let (engine, cancelling, token) = (self.engine.clone(), self.cancelling.clone(), cancel.clone());
+        let changed = self.changed.clone();
+        changed.notify_one();
         self.lifecycle.spawn("job", async move {
             let started = Instant::now();
             let watched = async {
@@ -88,6 +102,7 @@ impl Jobs {
             report(&request_id, &job, &result, started.elapsed());
             drop(noted);
             drop(permit);
+            changed.notify_one();
             let _ = sender.send(result);
         });
         JobHandle { outcome, _cancel: cancel.drop_guard() }

@@ -59,6 +59,7 @@ pub(crate) fn start(
                 _ = tick.tick() => {}
                 changed = gpu.changed(), if gpu_lives => gpu_lives = changed.is_ok(),
                 _ = engine.changed() => {}
+                () = judge.parts.jobs.changed() => {}
                 () = draining.cancelled(), if !drains => drains = true,
             }
             let sample = gpu.borrow_and_update().clone();

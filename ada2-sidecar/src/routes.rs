@@ -18,7 +18,7 @@ use crate::{error::ApiError, state::App};
 
 /// All of it.
 pub(crate) fn router(app: App) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/readyz/{check}", get(health::check))
@@ -27,11 +27,64 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .fallback(async || ApiError::NotFound)
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
+    layered(routes, app)
+}
+
+fn layered(routes: Router<App>, app: App) -> Router {
+    routes
         // The last layer added is the first that a request meets.
         .layer(from_fn_with_state(app.clone(), access::admit))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| ApiError::Panic.into_response()))
         .layer(from_fn(access::log))
         .layer(from_fn(request_id::layer))
         .with_state(app)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::{body::Body, extract::Request};
+    use shared::{
+        openai::error::Envelope,
+        service::{lifecycle::Lifecycle, serve::Peer},
+    };
+
+    use super::*;
+    use crate::{config, engine::Engine, readiness, state::Parts};
+
+    fn app() -> App {
+        let state =
+            std::env::temp_dir().join(format!("ada2-routes-{}", uuid::Uuid::new_v4())).display().to_string();
+        let flags = ["ada2-sidecar", "--engine", "builtin", "--gpu", "optional", "--state-dir", &state];
+        let config = config::load(&crate::cli::command().get_matches_from(flags), &|_| None).unwrap().config;
+        let lifecycle = Lifecycle::new();
+        let engine = Engine::from_config(&config);
+        let state = engine.start(&lifecycle);
+        let parts = Parts::new(config, engine, state, lifecycle);
+        let published = readiness::start(&parts, tokio::sync::watch::channel(None).1);
+        App { parts, published }
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_only_its_request_and_says_nothing_of_its_cause() {
+        async fn boom() -> &'static str {
+            panic!("a secret cause")
+        }
+        let router =
+            layered(Router::new().route("/boom", get(boom)).route("/fine", get(async || "fine")), app());
+        let ask = async |path: &str| {
+            let mut request = Request::get(path).header("host", "ada2").body(Body::empty()).unwrap();
+            request.extensions_mut().insert(Peer((Ipv4Addr::LOCALHOST, 1).into()));
+            let response = tower::ServiceExt::oneshot(router.clone(), request).await.unwrap();
+            let status = response.status().as_u16();
+            (status, axum::body::to_bytes(response.into_body(), 10_000).await.unwrap())
+        };
+        let (status, body) = ask("/boom").await;
+        let envelope: Envelope = serde_json::from_slice(&body).unwrap();
+        assert_eq!((status, envelope.error.code.as_deref()), (500, Some("internal_error")));
+        assert!(!String::from_utf8_lossy(&body).contains("secret"));
+        assert_eq!(ask("/fine").await.0, 200);
+    }
 }

@@ -151,7 +151,7 @@ fn read_backends(
     variable: &dyn Fn(&str) -> Option<String>,
     problems: &mut Vec<Problem>,
 ) -> Option<BackendsFile> {
-    let named = settings.raw("backends").map(PathBuf::from);
+    let named = settings.raw("BACKENDS_CONFIG").map(PathBuf::from);
     let path = named.clone().unwrap_or_else(|| env_file.with_file_name(BACKENDS_FILE));
     let override_url = settings.raw("IMAGES_BACKEND_CLASS").zip(settings.raw("IMAGES_HTTP_BASE_URL"));
     let read = match std::fs::read_to_string(&path) {
@@ -160,7 +160,7 @@ fn read_backends(
             backends_file::read(None, override_url, variable)
         }
         Err(error) => {
-            let source = settings.source("backends");
+            let source = settings.source("BACKENDS_CONFIG");
             Err(vec![Problem::new(source, path.display().to_string(), format!("expected a file: {error}"))])
         }
     };

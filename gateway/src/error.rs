@@ -1,5 +1,7 @@
 //! The one table from failures to answers. No other file chooses a status, except for `/readyz`.
 
+mod faces;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -12,7 +14,7 @@ use shared::{
 };
 
 use crate::{
-    backend::{BackendFault, Said},
+    backend::BackendFault,
     health::NotReady,
     policy::{admission::Busy, catalog::Denial, demand::Malformed},
     store::StoreFault,
@@ -93,7 +95,7 @@ impl Face {
 impl ApiError {
     fn face(&self) -> Face {
         match self {
-            Self::Guard(refusal) => guard(refusal),
+            Self::Guard(refusal) => faces::guard(refusal),
             Self::AddressNotAllowed => {
                 Face::new(StatusCode::FORBIDDEN, Code::IpNotAllowed, "Your address is not allowed here")
             }
@@ -102,7 +104,7 @@ impl ApiError {
                 Code::InvalidApiKey,
                 "A valid token is needed: send `Authorization: Bearer …`",
             ),
-            Self::Body(fault) => body(*fault),
+            Self::Body(fault) => faces::body(*fault),
             Self::Malformed(Malformed::Field(error)) => {
                 let code = if error.param.is_some() { Code::InvalidValue } else { Code::InvalidBody };
                 let envelope = Envelope::new(code, &error.message).param(error.param.as_deref());
@@ -112,15 +114,15 @@ impl ApiError {
                 StatusCode::BAD_REQUEST,
                 Envelope::new(Code::InvalidSize, message).param(Some("size")),
             ),
-            Self::Denied(denial) => denied(denial),
-            Self::NotReady(NotReady { class, error }) => not_ready(class, error, None),
+            Self::Denied(denial) => faces::denied(denial),
+            Self::NotReady(NotReady { class, error }) => faces::not_ready(class, error, None),
             Self::Busy(Busy { class, capability }) => Face::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 Code::BackendOverloaded,
                 format!("Backend {class} is at capacity for {capability} requests"),
             )
             .after(5),
-            Self::Backend(class, fault) => backend(class, fault),
+            Self::Backend(class, fault) => faces::backend(class, fault),
             Self::Store(StoreFault::Full) => Face::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 Code::StorageFull,
@@ -179,154 +181,6 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.answer(None, None)
     }
-}
-
-fn guard(refusal: &Refusal) -> Face {
-    match refusal {
-        Refusal::BadHost => {
-            Face::new(StatusCode::BAD_REQUEST, Code::HostNotAllowed, "The request needs one readable Host")
-        }
-        Refusal::ForeignHost(host) => Face::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            Code::HostNotAllowed,
-            format!("{:?} is not a name of this gateway; GATEWAY_ALLOWED_HOSTS can make it one", short(host)),
-        ),
-        Refusal::ForeignOrigin(origin) => Face::new(
-            StatusCode::FORBIDDEN,
-            Code::CrossOrigin,
-            format!(
-                "Web pages of {:?} may not speak here; GATEWAY_ALLOWED_ORIGINS can allow it",
-                short(origin)
-            ),
-        ),
-    }
-}
-
-fn body(fault: BodyError) -> Face {
-    match fault {
-        BodyError::Encoded => Face::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Code::EncodedBody,
-            "The request body must not be compressed (Content-Encoding)",
-        ),
-        BodyError::TooLarge(limit) => Face::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            Code::RequestTooLarge,
-            format!("The request body is larger than {limit} bytes (MAX_REQUEST_BYTES)"),
-        ),
-        BodyError::Busy => Face::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            Code::BackendOverloaded,
-            "The gateway holds too many request bodies at once",
-        )
-        .after(5),
-        BodyError::Stalled => {
-            Face::new(StatusCode::REQUEST_TIMEOUT, Code::RequestTimeout, "The request body stopped arriving")
-                .last()
-        }
-        BodyError::Broken => Face::new(
-            StatusCode::BAD_REQUEST,
-            Code::InvalidBody,
-            "The request body broke off or is badly framed",
-        ),
-    }
-}
-
-fn denied(denial: &Denial) -> Face {
-    match denial {
-        Denial::UnknownBackend { name, known } => Face::new(
-            StatusCode::BAD_REQUEST,
-            Code::BackendNotFound,
-            format!("There is no backend {:?}; there are: {}", short(name), known.join(", ")),
-        ),
-        Denial::Incapable { class, capability, supported } => Face::new(
-            StatusCode::BAD_REQUEST,
-            Code::CapabilityNotSupported,
-            format!("Backend {class} does not support {capability}"),
-        )
-        .with("backend_class", class.as_str())
-        .with("supported_capabilities", supported.clone()),
-        Denial::Base64Off { class } => Face::new(
-            StatusCode::BAD_REQUEST,
-            Code::InvalidValue,
-            format!("Backend {class} hands out addresses only: response_format must be \"url\""),
-        )
-        .with("param", "response_format"),
-    }
-}
-
-fn not_ready(class: &str, error: &str, retry_after: Option<u64>) -> Face {
-    let message = format!("Backend {class} is not ready to accept requests: {error}");
-    Face::new(StatusCode::SERVICE_UNAVAILABLE, Code::BackendNotReady, message)
-        .with("backend_class", class)
-        .with("health_error", error)
-        .after(retry_after.unwrap_or(30))
-        .last()
-}
-
-fn backend(class: &str, fault: &BackendFault) -> Face {
-    let failed =
-        |status, why: String| Face::new(status, Code::BackendError, format!("Backend {class} {why}"));
-    match fault {
-        BackendFault::Unreachable(words) => not_ready(class, words, None),
-        BackendFault::SaidNotReady { words, retry_after } => not_ready(class, words, *retry_after),
-        BackendFault::TimedOut => Face::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            Code::BackendTimeout,
-            format!("Backend {class} did not answer in time"),
-        )
-        .last(),
-        BackendFault::Broken(_) => {
-            failed(StatusCode::BAD_GATEWAY, "broke off the connection".to_owned()).last()
-        }
-        BackendFault::Unusable(why) => {
-            failed(StatusCode::BAD_GATEWAY, format!("sent an unusable answer: {why}")).last()
-        }
-        BackendFault::Said(said) => kept(said),
-        BackendFault::Status { status, words, retry_after } => {
-            let words = words.as_ref().filter(|_| status.is_client_error());
-            let why = format!("answered {}", status.as_u16());
-            let why = words.map_or(why.clone(), |words| format!("{why}: {words}"));
-            match *status {
-                StatusCode::TOO_MANY_REQUESTS => {
-                    Face::new(*status, Code::BackendOverloaded, format!("Backend {class} {why}"))
-                        .after(retry_after.unwrap_or(5))
-                }
-                // Its quarrel with our token is not the caller's.
-                StatusCode::UNAUTHORIZED
-                | StatusCode::FORBIDDEN
-                | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                    failed(StatusCode::BAD_GATEWAY, "does not accept the gateway's credential".to_owned())
-                        .last()
-                }
-                StatusCode::SERVICE_UNAVAILABLE => failed(*status, why).last(),
-                other if other.is_client_error() => failed(other, why).last(),
-                _ => failed(StatusCode::BAD_GATEWAY, why).last(),
-            }
-        }
-    }
-}
-
-/// The backend's own words, whole; only what our clients need is added.
-fn kept(said: &Said) -> Face {
-    let mut body = said.body.clone();
-    if body["detail"].is_null() {
-        body["detail"] = body["error"]["message"].clone();
-    }
-    for name in ["param", "code"] {
-        if body["error"].get(name).is_none() {
-            body["error"][name] = Value::Null;
-        }
-    }
-    // A server error that says nothing about repeating may have cost GPU time.
-    let should_retry = said.should_retry.or_else(|| said.status.is_server_error().then_some(false));
-    let retry_after =
-        said.retry_after.or_else(|| (said.status == StatusCode::TOO_MANY_REQUESTS).then_some(5));
-    Face { status: said.status, body, retry_after, should_retry }
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(100).collect()
 }
 
 #[cfg(test)]

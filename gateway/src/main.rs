@@ -20,8 +20,8 @@ fn main() -> ExitCode {
     let ended = match (loaded, matches.subcommand_name()) {
         (Err(problems), _) => Err(ServeError::Config(problems)),
         (Ok(loaded), Some("check-config")) => {
-            let notes: String = loaded.notes.iter().map(|note| format!("# {note}\n")).collect();
-            let _ = write!(std::io::stdout(), "{}{notes}", loaded.effective);
+            let notes: Vec<_> = loaded.notes.iter().map(|note| format!("# {note}")).collect();
+            let _ = writeln!(std::io::stdout(), "{}{}", loaded.effective, notes.join("\n"));
             Ok(())
         }
         (Ok(loaded), _) => run(loaded),

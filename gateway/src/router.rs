@@ -38,3 +38,27 @@ pub(crate) fn router(app: App) -> Router {
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<axum::body::Body> {
     ApiError::Internal.answer(None, None)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, extract::Request};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_its_request_in_the_envelope_and_says_nothing_of_itself() {
+        let router = Router::new()
+            .route("/", get(async || -> &'static str { panic!("secret") }))
+            .route("/fine", get(async || "fine"))
+            .layer(CatchPanicLayer::custom(panicked));
+        let ask = |path: &str| router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap());
+        let answer = ask("/").await.unwrap();
+        assert_eq!(answer.status().as_u16(), 500);
+        assert_eq!(answer.headers()["x-should-retry"], "false");
+        let body = axum::body::to_bytes(answer.into_body(), 9999).await.unwrap();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains("internal_error") && !body.contains("secret"), "{body}");
+        assert_eq!(ask("/fine").await.unwrap().status().as_u16(), 200);
+    }
+}

@@ -20,7 +20,8 @@ use shared::service::{serve::TlsAcceptor, settings::Problem};
 use crate::config::{Config, Tls};
 
 const DAY: Duration = Duration::from_hours(24);
-const LIFE: Duration = Duration::from_hours(24 * 397);
+/// It begins a day early, for clients whose clock is behind, and lasts 397 days in all.
+const LIFE: Duration = Duration::from_hours(24 * 396);
 /// A certificate this close to its end is remade at start.
 const RENEW: Duration = Duration::from_hours(24 * 30);
 /// The line in our own certificate file that says when it ends, in Unix seconds. PEM readers skip it.
@@ -114,16 +115,15 @@ fn make(
     let since = now.duration_since(UNIX_EPOCH)?;
     let mut params = rcgen::CertificateParams::new(names())?;
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    // A day earlier, for clients whose clock is behind.
     params.not_before = epoch + since.saturating_sub(DAY);
-    params.not_after = epoch + since + LIFE - DAY;
+    params.not_after = epoch + since + LIFE;
     params.distinguished_name.push(rcgen::DnType::CommonName, "gateway");
     params.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ServerAuth);
     let pair = rcgen::KeyPair::generate()?;
     let made = params.self_signed(&pair)?;
     // The key first: a certificate without its key would be taken for a whole pair.
     place(key, pair.serialize_pem().as_bytes(), 0o600)?;
-    let end = (since + LIFE - DAY).as_secs();
+    let end = (since + LIFE).as_secs();
     place(certificate, format!("{EXPIRES}{end}\n{}", made.pem()).as_bytes(), 0o644)?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Table of contents: one module per behaviour.
 
+/// The gateway in front of a fake backend: access, routing, admission, health, errors, pictures.
+mod gateway;
 /// The thread that looks at the card, and how it outlives every trouble.
 mod gpu_sampler;
 /// The edge: hosts, origins, bodies, tokens, paths.
@@ -10,3 +12,5 @@ mod sidecar_images;
 mod sidecar_jobs;
 /// Readiness: engine and card, each fault in its own words.
 mod sidecar_readyz;
+/// The list of behaviours of the migration, through both services down to the engine.
+mod whole_path;

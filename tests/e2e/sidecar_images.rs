@@ -194,7 +194,8 @@ async fn an_event_that_never_comes_is_made_up_for() {
     let (fake, sidecar) = both().await;
     fake.until_followed(1).await;
     fake.script(|script| script.swallow = vec!["\"status\":\"completed\"".to_owned()]);
-    let (answer, ()) = tokio::join!(sidecar.generate(&json!({"prompt": "a", "size": "64x64"})), async {
+    let request = json!({"prompt": "a", "size": "64x64"});
+    let (answer, ()) = tokio::join!(sidecar.generate(&request), async {
         fake.until(|items| items.iter().any(|item| over(item))).await;
         fake.drop_sockets();
     });

@@ -69,8 +69,8 @@ start() {
     echo $! >"$dir/pid"
     for _ in $(seq 480); do
         answers && return
-        running >/dev/null || { sleep 1; running >/dev/null; } || { tail -15 "$dir/server.log" >&2; fail "it ended while starting"; }
         sleep 0.5
+        running >/dev/null || { tail -15 "$dir/server.log" >&2; fail "it ended while starting"; }
     done
     fail "no answer after four minutes"
 }

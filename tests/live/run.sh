@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs the main path against a real InvokeAI on the CPU, through both real programs. See README.md.
 #
-#   tests/live/run.sh [--faults]
+#   tests/live/run.sh [--faults] [STEP...]
 #
 # --faults        also kill and stop InvokeAI and the sidecar in mid-job (only where this script starts InvokeAI)
+# STEP            only these steps of main_path.py, for example a_paused_queue
 # INVOKEAI_URL    use the InvokeAI that runs there; nothing is installed or started
 # BIN_DIR         take ada2-sidecar and gateway from there; nothing is built
 # LIVE_DIR        where InvokeAI is kept (default ~/.cache/ada2-live), PORT where it listens (9190)
@@ -22,4 +23,4 @@ if [ -z "${INVOKEAI_URL:-}" ]; then
     INVOKEAI_URL=http://127.0.0.1:$PORT
 fi
 export BIN_DIR INVOKEAI_URL
-python3 "$here/main_path.py" "$@"
+python3 -B "$here/main_path.py" "$@"

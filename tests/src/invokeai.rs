@@ -171,6 +171,8 @@ async fn accept(listener: TcpListener, router: Router) {
     let _cut_all = alive.clone().drop_guard();
     let mut connections = JoinSet::new();
     while let Ok((stream, peer)) = listener.accept().await {
+        // As Python's asyncio does; without it small frames wait for the peer's delayed acknowledgement.
+        stream.set_nodelay(true).expect("a fresh socket takes options");
         let line = Line { peer_port: peer.port(), cut: alive.child_token() };
         let service = TowerToHyperService::new(router.clone().layer(axum::Extension(line.clone())));
         connections.spawn(async move {

@@ -22,6 +22,7 @@ pub(crate) enum BackendFault {
     /// Not in time.
     TimedOut,
     /// The connection broke off.
+    #[expect(dead_code, reason = "the log shows it, by Debug")]
     Broken(String),
     /// It answered 2xx with what cannot be used.
     Unusable(String),

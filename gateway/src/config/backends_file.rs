@@ -1,18 +1,18 @@
 //! `backends_config.yaml`: parsed to a value, then walked. What is not ours is kept out of routing and named once.
 
+mod values;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use reqwest::Url;
 use serde_json::{Map, Value};
 use shared::service::{
     secret::Secret,
-    settings::{Problem, nearest, truth},
+    settings::{Problem, truth},
 };
 
-use super::{
-    backends::{Backend, Backends, Capability, Delivery},
-    expand::expand,
-};
+pub(super) use self::values::{EXPECTED_URL, base_url};
+use super::backends::{Backend, Backends, Capability, Delivery};
 
 /// What is used when there is no file.
 const BUILT_IN: &str = include_str!("backends_default.yaml");
@@ -76,10 +76,6 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn wrong(&mut self, key: &str, expected: &str) {
-        self.problems.push(Problem::new(&self.source, key, expected));
-    }
-
     fn top(&mut self, top: &Map<String, Value>, read: &mut BackendsFile) {
         self.strangers("", top, TOP_KEYS, &mut read.notes);
         match top.get("backends") {
@@ -99,16 +95,6 @@ impl Walk<'_> {
                 ));
             }
             read.backends.legacy.insert(name, class);
-        }
-    }
-
-    /// Notes keys that are not ours; those that look like a misspelling of ours by a line of their own.
-    fn strangers(&mut self, at: &str, map: &Map<String, Value>, ours: &[&str], notes: &mut Vec<String>) {
-        for name in map.keys().filter(|name| !ours.contains(&name.as_str())) {
-            match nearest(name, ours.iter().copied()) {
-                Some(meant) => notes.push(format!("{}: {at}{name}: did you mean {meant:?}?", self.source)),
-                None => self.foreign.push(format!("{at}{name}")),
-            }
         }
     }
 
@@ -178,7 +164,7 @@ impl Walk<'_> {
             readiness: readiness?,
             images_format: images_format?,
             images_allow_base64: images_allow_base64?,
-            bearer: bearer?,
+            bearer,
             base_url,
         })
     }
@@ -236,23 +222,12 @@ impl Walk<'_> {
         Address::Wrong
     }
 
-    /// A path on the origin of the base address.
-    fn path(&mut self, key: &str, value: Option<&Value>, default: &str, base_url: &Url) -> Option<Url> {
-        let path = self.text(key, value).unwrap_or_else(|| default.to_owned());
-        let url = path.starts_with('/').then(|| base_url.join(&path).ok()).flatten();
-        let url = url.filter(|url| url.origin() == base_url.origin());
-        if url.is_none() {
-            self.wrong(key, "expected a path such as /readyz");
-        }
-        url
-    }
-
-    /// The token that `auth: {bearer_env: NAME}` names. A name without a value is an error: the backend would
+    /// The token that `auth: {bearer_env: NAME}` names. A name without a value is a problem: the backend would
     /// refuse every request.
-    fn bearer(&mut self, at: &str, map: &Map<String, Value>) -> Option<Option<Secret>> {
+    fn bearer(&mut self, at: &str, map: &Map<String, Value>) -> Option<Secret> {
         let auth = self.map(&format!("{at}.auth"), map.get("auth"));
         let key = format!("{at}.auth.bearer_env");
-        let Some(name) = self.text(&key, auth.get("bearer_env")) else { return Some(None) };
+        let name = self.text(&key, auth.get("bearer_env"))?;
         let secret = (self.variable)(&name).and_then(|value| Secret::new(&value));
         if secret.is_none() {
             self.wrong(
@@ -260,31 +235,7 @@ impl Walk<'_> {
                 &format!("expected the name of a variable that holds a token; {name} is not set"),
             );
         }
-        secret.map(Some)
-    }
-
-    fn map(&mut self, key: &str, value: Option<&Value>) -> Map<String, Value> {
-        match value {
-            Some(Value::Object(map)) => map.clone(),
-            None | Some(Value::Null) => Map::new(),
-            Some(_) => {
-                self.wrong(key, "expected `name: value` pairs");
-                Map::new()
-            }
-        }
-    }
-
-    /// A scalar as text, with references expanded. `None` where there is none.
-    fn text(&mut self, key: &str, value: Option<&Value>) -> Option<String> {
-        match value? {
-            Value::String(text) => Some(expand(text, self.variable)),
-            scalar @ (Value::Bool(_) | Value::Number(_)) => Some(scalar.to_string()),
-            Value::Null => None,
-            Value::Array(_) | Value::Object(_) => {
-                self.wrong(key, "expected one value");
-                None
-            }
-        }
+        secret
     }
 }
 
@@ -292,20 +243,6 @@ enum Address {
     Is(Url),
     None,
     Wrong,
-}
-
-/// What a base address must be; the text itself is not repeated, since people put passwords into it.
-pub(super) const EXPECTED_URL: &str = "expected http://host:port or https://host:port, a path allowed, without user, password, query or fragment";
-
-/// Reads a base address.
-pub(super) fn base_url(text: &str) -> Option<Url> {
-    let url: Url = text.trim().parse().ok()?;
-    let plain = url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && url.has_host();
-    (plain && matches!(url.scheme(), "http" | "https")).then_some(url)
 }
 
 #[cfg(test)]

@@ -49,11 +49,8 @@ pub const KEYS: &[Key] = &[
     key("BACKEND_VERIFY_TLS", "Whether backends' certificates are checked").or("true"),
     key("BACKEND_CA_BUNDLE", "PEM file of further authorities that backends' certificates may come from"),
     key("BACKEND_CLIENT_CERT", "PEM file of certificate and key to show to backends"),
-    Key::new(
-        "backends",
-        "BACKENDS_CONFIG",
-        "YAML file of backends [default: backends_config.yaml beside the env file]",
-    ),
+    key("BACKENDS_CONFIG", "YAML file of backends [default: backends_config.yaml beside the env file]")
+        .long("backends"),
 ];
 
 /// Names of the contract that this version knows and does not use.

@@ -87,7 +87,7 @@ fn the_effective_configuration_shows_no_secret() {
     for secret in ["fixture-ab", "0123456789abcdef", "plain-token", "not-a-real-token"] {
         assert!(!effective.contains(secret), "{secret}");
     }
-    assert!(effective.contains("GATEWAY_BEARER_TOKEN: [redacted]"), "{effective}");
+    assert!(effective.contains("GATEWAY_BEARER_TOKEN: \"[redacted]\""), "{effective}");
     assert!(effective.contains("    base_url: http://ada2.local:7860/"), "{effective}");
     assert!(!format!("{:?}", existing().unwrap().config).contains("plain-token"));
     assert!(EXISTING.contains("plain-token"), "the fixture does hold it");

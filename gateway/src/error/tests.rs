@@ -2,7 +2,7 @@ use serde_json::json;
 use shared::openai::fields::FieldError;
 
 use super::*;
-use crate::{config::Capability, store::PictureName};
+use crate::{backend::Said, config::Capability, store::PictureName};
 
 fn said(status: u16, body: Value, retry_after: Option<u64>, should_retry: Option<bool>) -> ApiError {
     let status = StatusCode::from_u16(status).unwrap();
@@ -94,7 +94,46 @@ fn the_table() {
             )
         })
         .collect();
-    insta::assert_snapshot!(rows.join("\n"), @"");
+    insta::assert_snapshot!(rows.join("\n"), @r#"
+    400 host_not_allowed: The request needs one readable Host
+    421 host_not_allowed: "evil.example" is not a name of this gateway; GATEWAY_ALLOWED_HOSTS can make it one
+    403 cross_origin: Web pages of "https://evil.example" may not speak here; GATEWAY_ALLOWED_ORIGINS can allow it
+    403 ip_not_allowed: Your address is not allowed here
+    401 invalid_api_key: A valid token is needed: send `Authorization: Bearer …`
+    415 encoded_body: The request body must not be compressed (Content-Encoding)
+    413 request_too_large: The request body is larger than 7 bytes (MAX_REQUEST_BYTES)
+    429 backend_overloaded after 5: The gateway holds too many request bodies at once
+    408 request_timeout retry false: The request body stopped arriving
+    400 invalid_body: The request body broke off or is badly framed
+    400 invalid_value: n must be 1.
+    400 invalid_body: no JSON
+    400 invalid_size: too large
+    400 backend_not_found: There is no backend "x"; there are: c
+    400 capability_not_supported: Backend c does not support images
+    400 invalid_value: Backend c hands out addresses only: response_format must be "url"
+    503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: vram_headroom: too little
+    429 backend_overloaded after 5: Backend c is at capacity for images requests
+    503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: connection refused
+    503 backend_not_ready after 9 retry false: Backend c is not ready to accept requests: paused
+    504 backend_timeout retry false: Backend c did not answer in time
+    502 backend_error retry false: Backend c broke off the connection
+    502 backend_error retry false: Backend c sent an unusable answer: no picture
+    503 gpu_out_of_memory after 9 retry false: m
+    429 backend_overloaded after 5: m
+    502 x retry true: m
+    502 backend_error retry false: Backend c answered 301
+    502 backend_error retry false: Backend c does not accept the gateway's credential
+    404 backend_error retry false: Backend c answered 404: no such model
+    429 backend_overloaded after 5: Backend c answered 429
+    502 backend_error retry false: Backend c answered 500
+    503 backend_error retry false: Backend c answered 503
+    507 storage_full retry false: The picture store's disk is full
+    500 internal_error retry false: The picture could not be stored
+    500 internal_error retry false: The picture could not be stored
+    404 not_found: There is nothing at this path
+    405 method_not_allowed: This path does not take this method; `Allow` names those that it takes
+    500 internal_error retry false: Internal error; the log has the cause
+    "#);
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl Watched {
     }
 }
 
-/// Foreign words enter the log escaped and cut.
+/// Foreign words enter the log cut; the log escapes them.
 fn short(text: &str) -> String {
-    text.chars().take(300).flat_map(char::escape_debug).collect()
+    text.chars().take(300).collect()
 }

@@ -113,7 +113,7 @@ impl Health {
 pub fn next(prev: &Health, evidence: Evidence, rules: &Rules, now: f64) -> Health {
     let seen = Health { last_check: Some(now), unanswered: 0, ..prev.clone() };
     match evidence {
-        Evidence::Answered(answered) => answer(seen, answered),
+        Evidence::Answered(answered) => answer(&seen, answered),
         Evidence::Refused => seen.not_ready(false, "connection refused: nothing listens there"),
         Evidence::SaidNotReady(words) => seen.not_ready(true, words),
         Evidence::ProbeFailed(failure) => {
@@ -128,7 +128,7 @@ pub fn next(prev: &Health, evidence: Evidence, rules: &Rules, now: f64) -> Healt
     }
 }
 
-fn answer(seen: Health, answered: Answered) -> Health {
+fn answer(seen: &Health, answered: Answered) -> Health {
     let mut warnings: Vec<_> = answered
         .wrong_paths
         .iter()
@@ -156,7 +156,8 @@ fn answer(seen: Health, answered: Answered) -> Health {
         warnings,
         gpu,
         wrong_paths: answered.wrong_paths,
-        ..seen
+        last_check: seen.last_check,
+        unanswered: seen.unanswered,
     }
 }
 

@@ -125,10 +125,10 @@ impl Drop for Line {
                     caller = $known.caller.as_deref(),
                     client = $known.client.map(tracing::field::display),
                     method = %self.method,
-                    path = ?cut(&self.path),
+                    path = cut(&self.path),
                     route_kind = $known.route_kind,
                     backend = $known.backend.as_deref(),
-                    model = $known.model.as_deref().map(cut).map(tracing::field::debug),
+                    model = $known.model.as_deref().map(cut),
                     status = self.status,
                     ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX),
                     cause = $cause,
@@ -137,11 +137,10 @@ impl Drop for Line {
             };
         }
         let cause = self.cause.as_deref().map(|cause| cause.chars().take(3 * LONGEST).collect::<String>());
-        let cause = cause.map(tracing::field::debug);
         self.account.read(|known| match self.status {
             500.. => line!(error, known, cause),
             400.. => line!(warn, known, cause),
-            _ => line!(info, known, None::<tracing::field::DebugValue<String>>),
+            _ => line!(info, known, None::<String>),
         });
     }
 }

@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_field() {
         for (body, param) in [
-            (r#"{}"#, Some("prompt")),
+            ("{}", Some("prompt")),
             (r#"{"prompt":" "}"#, Some("prompt")),
             (r#"{"prompt":7}"#, Some("prompt")),
             (r#"{"prompt":"p","n":0}"#, Some("n")),

@@ -25,13 +25,11 @@ pub(crate) async fn list(State(app): State<App>) -> Response {
     let lists = ready.map(|(backend, _)| {
         let app = app.clone();
         async move {
-            match tokio::time::timeout(PATIENCE, models(&app, &backend)).await {
-                Ok(Some(models)) => models,
-                Ok(None) | Err(_) => {
-                    warn!(backend = backend.class, "no list of models from this backend");
-                    Vec::new()
-                }
-            }
+            let listed = tokio::time::timeout(PATIENCE, models(&app, &backend)).await;
+            listed.ok().flatten().unwrap_or_else(|| {
+                warn!(backend = backend.class, "no list of models from this backend");
+                Vec::new()
+            })
         }
     });
     let models = join_all(lists).await.concat();

@@ -40,17 +40,18 @@ struct Canvas {
 }
 
 impl Canvas {
-    /// Interfering waves in three colour channels. Each wave depends on one axis only, so two tables of sines
-    /// per channel suffice and a megapixel costs milliseconds.
+    /// Interfering waves in three colour channels: across, down and along the diagonal. Each depends on one number
+    /// only, so three tables of sines per channel suffice and a megapixel costs milliseconds.
     fn waves(size: Size, mut state: u64) -> Self {
         let (width, height) = (size.width as usize, size.height as usize);
         let mut rgb = vec![0; width * height * 3];
         for channel in 0..3 {
             let across = wave(width, &mut state);
             let down = wave(height, &mut state);
+            let along = wave(width + height, &mut state);
             for (y, row) in rgb.chunks_exact_mut(width * 3).enumerate() {
                 for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
-                    pixel[channel] = shade(across[x] * down[y] + across[(x + y) % width] * 0.5);
+                    pixel[channel] = shade(across[x] * down[y] + along[x + y] * 0.5);
                 }
             }
         }

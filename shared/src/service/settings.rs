@@ -22,6 +22,8 @@ pub struct Key {
     pub default: Option<&'static str>,
     /// Never shown, and not a flag unless the contract wants it: command lines are public.
     pub secret: bool,
+    /// The flag, where it is not made from the key.
+    pub long: Option<&'static str>,
     /// What it means, for `--help`.
     pub help: &'static str,
 }
@@ -29,13 +31,20 @@ pub struct Key {
 impl Key {
     /// A key without default.
     pub const fn new(name: &'static str, env: &'static str, help: &'static str) -> Self {
-        Self { name, env, default: None, secret: false, help }
+        Self { name, env, default: None, secret: false, long: None, help }
     }
 
     /// With this default.
     #[must_use]
     pub const fn or(mut self, default: &'static str) -> Self {
         self.default = Some(default);
+        self
+    }
+
+    /// With this flag.
+    #[must_use]
+    pub const fn long(mut self, flag: &'static str) -> Self {
+        self.long = Some(flag);
         self
     }
 
@@ -48,7 +57,7 @@ impl Key {
 
     /// The flag, without the leading dashes.
     pub fn flag(&self) -> String {
-        self.name.to_ascii_lowercase().replace('_', "-")
+        self.long.map_or_else(|| self.name.to_ascii_lowercase().replace('_', "-"), str::to_owned)
     }
 
     /// The command-line argument.

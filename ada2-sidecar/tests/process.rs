@@ -1,0 +1,206 @@
+//! The binary as a service manager meets it: exit codes, signals, kill -9.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use e2e::invokeai::{FakeInvoke, Status};
+use serde_json::json;
+
+fn binary(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ada2-sidecar"));
+    command.args(arguments).env_clear();
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    binary(arguments).output().expect("the binary starts")
+}
+
+/// A running sidecar; killed when dropped.
+struct Running {
+    child: Child,
+    url: String,
+    log: Option<BufReader<std::process::ChildStderr>>,
+}
+
+impl Running {
+    /// Starts it on a free port, which it tells in its first line.
+    fn start(state: &Path, arguments: &[&str]) -> Self {
+        let state = state.display().to_string();
+        let common =
+            ["--listen", "127.0.0.1:0", "--gpu", "optional", "--log-format", "json", "--state-dir", &state];
+        let mut child =
+            binary(&common).args(arguments).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        while !line.contains("\"listen\"") {
+            line.clear();
+            assert!(log.read_line(&mut line).expect("a log") > 0, "it ended before it listened");
+        }
+        let line: serde_json::Value = serde_json::from_str(&line).expect("JSON lines");
+        Self { child, url: line["listen"].as_str().expect("an address").to_owned(), log: Some(log) }
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill is everywhere").success());
+    }
+
+    async fn ready(&self) {
+        e2e::eventually("ready", async || {
+            let answer = e2e::http().get(format!("{}/readyz", self.url)).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// Waits for its end; gives the exit code and the rest of the log.
+    async fn end(mut self) -> (Option<i32>, String) {
+        let mut log = self.log.take().expect("taken once");
+        let mut child =
+            std::mem::replace(&mut self.child, Command::new("true").spawn().expect("true is everywhere"));
+        tokio::task::spawn_blocking(move || {
+            let mut rest = String::new();
+            std::io::Read::read_to_string(&mut log, &mut rest).expect("a log");
+            (child.wait().expect("it can be waited for").code(), rest)
+        })
+        .await
+        .expect("the wait ends")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_broken_configuration_is_78_with_every_problem_on_its_own_line() {
+    for subcommand in ["serve", "check-config"] {
+        let output = run(&[subcommand, "--listen", "nowhere", "--max-n", "0", "--engine", "x"]);
+        assert_eq!(output.status.code(), Some(78), "{subcommand}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(text.contains("--max-n: max_n: expected a whole number from 1 to 10, found \"0\""), "{text}");
+    }
+}
+
+#[test]
+fn check_config_prints_what_is_in_force_and_changes_nothing() {
+    let state = e2e::fresh_folder("check").join("not-made");
+    let output =
+        run(&["check-config", "--token", "hush-hush-hush", "--state-dir", &state.display().to_string()]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("listen: \"0.0.0.0:7860\"  # default") && text.contains("[redacted]"), "{text}");
+    assert!(!text.contains("hush") && !state.exists());
+}
+
+#[test]
+fn help_and_version_are_for_newcomers() {
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    for words in ["--engine-url", "ADA2_ENGINE_URL", "check-config", "Examples:", "[default: 0.0.0.0:7860]"] {
+        assert!(help.contains(words), "{words}: {help}");
+    }
+    assert!(String::from_utf8(run(&["--version"]).stdout).unwrap().starts_with("ada2-sidecar 0."));
+}
+
+#[test]
+fn an_address_that_is_taken_is_said() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let state = e2e::fresh_folder("taken").display().to_string();
+    let output = run(&["--engine", "builtin", "--listen", &address, "--state-dir", &state]);
+    assert_eq!(output.status.code(), Some(70));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains(&format!("cannot listen on {address} (--listen)")), "{text}");
+}
+
+#[tokio::test]
+async fn two_processes_never_share_an_identity() {
+    let state = e2e::fresh_folder("shared");
+    let first = Running::start(&state, &["--engine", "builtin"]);
+    let output =
+        run(&["--engine", "builtin", "--listen", "127.0.0.1:0", "--state-dir", &state.display().to_string()]);
+    assert_eq!(output.status.code(), Some(78));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains(&format!("(pid {})", first.child.id())) && text.contains("--state-dir"), "{text}");
+}
+
+#[tokio::test]
+async fn sigterm_lets_the_running_request_finish_and_exits_0() {
+    let sidecar = Running::start(&e2e::fresh_folder("term"), &["--engine", "builtin"]);
+    sidecar.ready().await;
+    let url = format!("{}/v1/images/generations", sidecar.url);
+    let request = json!({"prompt": "a", "size": "64x64", "steps": 50});
+    let (answer, ()) = tokio::join!(e2e::post(&url, &request), async {
+        e2e::eventually("the job runs", async || {
+            let answer = e2e::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.ok()?;
+            answer.text().await.ok()?.contains("1 of 4").then_some(())
+        })
+        .await;
+        sidecar.signal("-TERM");
+    });
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let (code, log) = sidecar.end().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("draining"), "{log}");
+}
+
+#[tokio::test]
+async fn a_second_signal_gives_up_at_once_and_sighup_does_not_kill() {
+    let sidecar = Running::start(&e2e::fresh_folder("twice"), &["--engine", "builtin"]);
+    sidecar.ready().await;
+    sidecar.signal("-HUP");
+    sidecar.ready().await;
+    let url = format!("{}/v1/images/generations", sidecar.url);
+    let request = e2e::http().post(url).header("content-type", "application/json");
+    let request =
+        request.body(json!({"prompt": "a", "size": "64x64", "steps": 150, "n": 4}).to_string()).send();
+    let (answer, ()) = tokio::join!(request, async {
+        e2e::eventually("the job runs", async || {
+            let answer = e2e::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.ok()?;
+            answer.text().await.ok()?.contains("1 of 4").then_some(())
+        })
+        .await;
+        sidecar.signal("-TERM");
+        e2e::eventually("it drains", async || {
+            e2e::http().get(format!("{}/healthz", sidecar.url)).send().await.is_err().then_some(())
+        })
+        .await;
+        sidecar.signal("-TERM");
+    });
+    assert!(answer.is_err(), "a 12 s job did not finish");
+    assert_eq!(sidecar.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn after_kill_9_in_mid_job_the_next_start_cancels_the_orphan_and_nobody_elses_job() {
+    let fake = FakeInvoke::start().await;
+    fake.script(|script| script.hold = true);
+    let (state, engine) = (e2e::fresh_folder("orphan"), fake.url());
+    let flags = ["--engine", "invokeai", "--engine-url", &engine];
+    let mut first = Running::start(&state, &flags);
+    first.ready().await;
+    let url = format!("{}/v1/images/generations", first.url);
+    let request = e2e::http().post(url).header("content-type", "application/json");
+    let request = request.body(json!({"prompt": "a", "size": "64x64"}).to_string()).send();
+    let (answer, ()) = tokio::join!(request, async {
+        fake.until(|items| items.iter().any(|item| item.status == Status::InProgress)).await;
+        first.child.kill().expect("kill -9");
+    });
+    assert!(answer.is_err());
+    let stranger = fake.stranger_job();
+    assert_eq!(fake.items()[0].status, Status::InProgress, "nobody has told the engine");
+    let second = Running::start(&state, &flags);
+    second.ready().await;
+    assert_eq!(fake.items()[0].status, Status::Canceled);
+    fake.until(|items| items.iter().any(|item| item.id == stranger && item.status == Status::InProgress))
+        .await;
+}

@@ -1,0 +1,21 @@
+//! The gateway in front of a fake backend that plays a script and writes down what it saw.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+/// Tokens, addresses, hosts, origins, bodies.
+mod access;
+/// Places: the limit, and how each is freed.
+mod admission;
+/// What becomes of a backend's failures, and of requests for nothing.
+mod errors;
+/// Probes, and what requests find out.
+mod health;
+/// Pictures through the gateway: routing, delivery, what passes and what does not.
+mod images;
+/// The order of checks.
+mod order;
+/// Status and lists.
+mod status;
+/// Stored pictures and how they are served.
+mod store;
+/// The listener's TLS.
+mod tls;

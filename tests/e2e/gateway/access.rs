@@ -1,0 +1,129 @@
+//! Tokens, addresses, hosts, origins, bodies.
+
+use e2e::{
+    Answer,
+    gateway::{Gateway, TOKEN},
+    upstream::Upstream,
+};
+use reqwest::Method;
+use serde_json::json;
+
+async fn with(gateway: &Gateway, path: &str, lines: &[(&str, &str)]) -> Answer {
+    let mut request = gateway.anonymous(Method::GET, path);
+    for (name, value) in lines {
+        request = request.header(*name, *value);
+    }
+    Answer::of(request.send().await.unwrap()).await
+}
+
+#[tokio::test]
+async fn without_a_good_token_nothing_is_told() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    for path in ["/v1/models", "/v1/gateway/status", "/v1/images/generations", "/nothing"] {
+        for lines in [&[][..], &[("authorization", "Bearer wrong")], &[("authorization", "Bearer ")]] {
+            let answer = with(&gateway, path, lines).await;
+            assert_eq!((answer.status, answer.code()), (401, "invalid_api_key"), "{path} {lines:?}");
+            assert_eq!(answer.header("www-authenticate"), "Bearer");
+        }
+    }
+    let order =
+        gateway.anonymous(Method::POST, "/v1/images/generations").body(json!({"prompt": "p"}).to_string());
+    assert_eq!(order.send().await.unwrap().status().as_u16(), 401);
+    assert!(upstream.images().is_empty());
+}
+
+#[tokio::test]
+async fn bare_liveness_and_readiness_are_for_everybody_and_details_for_callers() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    for path in ["/healthz", "/readyz"] {
+        let answer = gateway.anonymous(Method::GET, path).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        let text = answer.text().await.unwrap();
+        assert!(["ok\n", "ready\n"].contains(&text.as_str()), "{text}");
+    }
+    let detail = gateway.get("/readyz").await;
+    assert_eq!(detail.json, json!({"status": "ready", "draining": false, "store": "writable"}));
+    upstream.stop().await;
+    assert_eq!(gateway.get("/readyz").await.status, 200, "its own state only, never a backend's");
+    std::fs::remove_dir_all(&gateway.store).unwrap();
+    let detail = gateway.get("/readyz").await;
+    assert_eq!((detail.status, &detail.json["status"]), (503, &json!("not_ready")));
+}
+
+#[tokio::test]
+async fn a_foreign_host_is_421_everywhere_and_a_foreign_page_403_where_no_token_was_checked() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &["--gateway-allowed-hosts", "ai2.example.org"]).await;
+    let bearer = format!("Bearer {TOKEN}");
+    for path in ["/healthz", "/ui/images/x", "/v1/models", "/nothing"] {
+        let answer = with(&gateway, path, &[("host", "evil.example"), ("authorization", &bearer)]).await;
+        assert_eq!((answer.status, answer.code()), (421, "host_not_allowed"), "{path}");
+        assert!(answer.message().contains("GATEWAY_ALLOWED_HOSTS"));
+    }
+    assert_eq!(with(&gateway, "/healthz", &[("host", "ai2.example.org")]).await.status, 200);
+    let evil = ("origin", "https://evil.example");
+    for path in ["/healthz", "/readyz", "/ui/images/x"] {
+        let answer = with(&gateway, path, &[evil]).await;
+        assert_eq!((answer.status, answer.code()), (403, "cross_origin"), "{path}");
+        assert_eq!(with(&gateway, path, &[("origin", "null")]).await.status, 403, "{path}");
+    }
+    assert_eq!(with(&gateway, "/v1/models", &[evil, ("authorization", &bearer)]).await.status, 200);
+    drop(gateway);
+    let gateway = Gateway::start(&upstream, &["--gateway-auth", "off"]).await;
+    assert_eq!(with(&gateway, "/v1/models", &[]).await.status, 200);
+    assert_eq!(with(&gateway, "/v1/models", &[evil]).await.code(), "cross_origin");
+    let order =
+        gateway.anonymous(Method::POST, "/v1/images/generations").header("origin", "https://evil.example");
+    assert_eq!(order.body(r#"{"prompt":"p"}"#).send().await.unwrap().status().as_u16(), 403);
+    assert!(upstream.images().is_empty());
+}
+
+#[tokio::test]
+async fn addresses_are_told_by_the_connection_unless_a_trusted_proxy_says_otherwise() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &["--ip-allowlist", "10.0.0.0/8"]).await;
+    let answer = gateway.get("/v1/models").await;
+    assert_eq!((answer.status, answer.code()), (403, "ip_not_allowed"), "before the token is looked at");
+    let tale = ("x-forwarded-for", "10.1.1.1");
+    let bearer = format!("Bearer {TOKEN}");
+    let lines = [tale, ("authorization", bearer.as_str())];
+    assert_eq!(with(&gateway, "/v1/models", &lines).await.status, 403, "anybody can tell a tale");
+    assert_eq!(with(&gateway, "/ui/images/x", &[]).await.status, 404);
+    assert_eq!(with(&gateway, "/ui/images/x", &[tale]).await.status, 403);
+    drop(gateway);
+    let flags = ["--ip-allowlist", "10.0.0.0/8", "--trust-proxy-cidrs", "127.0.0.1"];
+    let gateway = Gateway::start(&upstream, &flags).await;
+    assert_eq!(with(&gateway, "/v1/models", &lines).await.status, 200);
+    assert_eq!(
+        with(&gateway, "/v1/models", &[("x-forwarded-for", "10.1.1.1, 8.8.8.8"), lines[1]]).await.status,
+        403
+    );
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_and_never_compressed() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &["--max-request-bytes", "1000"]).await;
+    let long = json!({"prompt": "x".repeat(2000)});
+    let answer = gateway.generate(&long).await;
+    assert_eq!((answer.status, answer.code()), (413, "request_too_large"));
+    assert!(answer.message().contains("1000 bytes"), "{}", answer.message());
+    let packed =
+        gateway.order(&json!({"prompt": "p"})).header("content-encoding", "gzip").send().await.unwrap();
+    assert_eq!(packed.status().as_u16(), 415);
+    drop(gateway);
+    let gateway = Gateway::start(&upstream, &["--max-request-bytes", "0"]).await;
+    assert_eq!(gateway.generate(&long).await.status, 200, "0 is no limit of its own");
+}
+
+#[tokio::test]
+async fn an_id_that_is_not_sane_is_replaced() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    let kept = with(&gateway, "/healthz", &[("x-request-id", "abc.1")]).await;
+    assert_eq!(kept.header("x-request-id"), "abc.1");
+    let replaced = with(&gateway, "/healthz", &[("x-request-id", "a b\"c")]).await;
+    assert_eq!(replaced.header("x-request-id").len(), 36);
+}

@@ -1,0 +1,54 @@
+//! Status and lists.
+
+use e2e::{
+    gateway::{Gateway, with_local_mlx},
+    upstream::{Reply, Upstream},
+};
+use serde_json::json;
+
+#[tokio::test]
+async fn the_status_names_every_place_and_every_backend() {
+    let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
+    let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &[]).await;
+    gateway.until_ready("local_mlx", true).await;
+    let status = gateway.get("/v1/gateway/status").await;
+    let free = json!({"limit": 2, "available": 2, "inflight": 0});
+    assert_eq!(
+        status.json["admission_control"],
+        json!({"gpu_heavy.images": free, "local_mlx.chat": free, "local_mlx.embeddings": free})
+    );
+    let heavy = &status.json["backend_health"]["gpu_heavy"];
+    assert!(heavy["last_check"].as_f64().unwrap() > 1.7e9);
+    assert_eq!(
+        (&heavy["healthy"], &heavy["ready"], &heavy["error"], &heavy["warnings"], &heavy["gpu"]),
+        (&json!(true), &json!(true), &json!(null), &json!([]), &json!(null))
+    );
+    let own = &status.json["gateway"];
+    assert_eq!(own["images_backend"], "http_openai_images");
+    assert!(own["version"].is_string() && own["uptime_seconds"].is_u64());
+    assert!(own["config"]["loaded_at"].is_u64() && own["config"]["last_error"].is_null());
+}
+
+#[tokio::test]
+async fn models_are_those_of_all_ready_backends_owned_by_their_class() {
+    let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
+    mlx.set(
+        "/v1/models",
+        Reply::json(200, json!({"object": "list", "data": [{"id": "qwen", "object": "model"}]})),
+    );
+    let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &[]).await;
+    gateway.until_ready("local_mlx", true).await;
+    let list = gateway.get("/v1/models").await;
+    assert_eq!(list.json["object"], "list");
+    let mut models: Vec<_> = list.json["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|model| (model["id"].as_str().unwrap(), model["owned_by"].as_str().unwrap()))
+        .collect();
+    models.sort_unstable();
+    assert_eq!(models, [("qwen", "local_mlx"), ("sd-xl-base-1.0", "gpu_heavy")]);
+    mlx.set("/v1/models", Reply::Say(500, vec![], vec![]));
+    let list = gateway.get("/v1/models").await;
+    assert_eq!(list.json["data"].as_array().unwrap().len(), 1, "one that lists nothing is left out");
+}

@@ -1,0 +1,168 @@
+//! The gateway, in this process, on a free port, with a store and files of its own.
+
+use std::{path::PathBuf, time::Duration};
+
+use gateway::{ServeError, cli, config};
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
+use shared::service::lifecycle::Lifecycle;
+use tokio::task::JoinHandle;
+
+use crate::{Answer, upstream::Upstream};
+
+/// The callers' token.
+pub const TOKEN: &str = "e2e-token-0123456789";
+
+/// A running gateway. Dropping it aborts it; [`Gateway::stop`] drains it.
+#[derive(Debug)]
+pub struct Gateway {
+    /// `http://127.0.0.1:port`.
+    pub url: String,
+    /// Its picture store.
+    pub store: PathBuf,
+    /// Its phases, for tests that stop it.
+    pub lifecycle: Lifecycle,
+    task: JoinHandle<Result<(), ServeError>>,
+}
+
+/// One backend, `gpu_heavy`, with two places for images.
+pub fn gpu_heavy(upstream: &Upstream) -> String {
+    format!(
+        "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n    \
+         concurrency_limits: {{images: 2}}\n",
+        upstream.url
+    )
+}
+
+/// `gpu_heavy`, and `local_mlx` for chat and embeddings.
+pub fn with_local_mlx(upstream: &Upstream, mlx: &Upstream) -> String {
+    format!(
+        "{}  local_mlx:\n    base_url: {}/v1\n    supported_capabilities: [chat, embeddings]\n    \
+         concurrency_limits: {{chat: 2, embeddings: 2}}\nlegacy_mapping: {{mlx: local_mlx}}\n",
+        gpu_heavy(upstream),
+        mlx.url
+    )
+}
+
+impl Gateway {
+    /// In front of this backend as `gpu_heavy`, with these further flags.
+    pub async fn start(upstream: &Upstream, flags: &[&str]) -> Self {
+        Self::with_backends(&gpu_heavy(upstream), flags).await
+    }
+
+    /// With this `backends_config.yaml`.
+    pub async fn with_backends(yaml: &str, flags: &[&str]) -> Self {
+        Self::start_in(crate::fresh_folder("gateway"), yaml, flags).await
+    }
+
+    /// In a folder that an earlier one left, as after a restart.
+    pub async fn start_in(folder: PathBuf, yaml: &str, flags: &[&str]) -> Self {
+        Self::try_start_in(folder, yaml, flags).await.expect("the test's configuration is valid")
+    }
+
+    /// The same, giving the configuration's problems.
+    pub async fn try_start_in(folder: PathBuf, yaml: &str, flags: &[&str]) -> Result<Self, Vec<String>> {
+        let (env_file, backends) = (folder.join(".env"), folder.join("backends_config.yaml"));
+        std::fs::write(&env_file, format!("GATEWAY_BEARER_TOKEN={TOKEN}\n")).expect("a writable folder");
+        std::fs::write(&backends, yaml).expect("a writable folder");
+        let store = folder.join("pictures");
+        let (env_file, pictures) = (env_file.display().to_string(), store.display().to_string());
+        let data = folder.display().to_string();
+        let tls: &[&str] = if flags.contains(&"--gateway-tls") { &[] } else { &["--gateway-tls", "off"] };
+        let own =
+            ["gateway", "--env-file", &env_file, "--ui-image-dir", &pictures, "--gateway-data-dir", &data];
+        let loaded =
+            config::load(&cli::command().get_matches_from([&own[..], tls, flags].concat()), &|_| None)
+                .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let scheme = if matches!(loaded.config.tls, config::Tls::Off) { "http" } else { "https" };
+        let url = format!("{scheme}://{}", listener.local_addr().expect("a bound socket has an address"));
+        let lifecycle = Lifecycle::new();
+        let life = lifecycle.clone();
+        #[expect(clippy::disallowed_methods, reason = "the harness owns the service's one task")]
+        let task = tokio::spawn(gateway::serve(vec![listener], loaded.config, life));
+        let gateway = Self { url, store, lifecycle, task };
+        if scheme == "http" {
+            // Answered once it serves; broken off if it does not start.
+            let _ = gateway.anonymous(Method::GET, "/healthz").send().await;
+        }
+        Ok(gateway)
+    }
+
+    /// A request with the token.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.anonymous(method, path).bearer_auth(TOKEN)
+    }
+
+    /// A request without it.
+    pub fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
+        crate::http().request(method, format!("{}{path}", self.url))
+    }
+
+    /// Gets a path, with the token.
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path).send().await.expect("an answer")).await
+    }
+
+    /// A picture request, to be completed or sent.
+    pub fn order(&self, body: &Value) -> RequestBuilder {
+        let request = self.request(Method::POST, "/v1/images/generations");
+        request.header("content-type", "application/json").body(body.to_string())
+    }
+
+    /// Orders pictures.
+    pub async fn generate(&self, body: &Value) -> Answer {
+        Answer::of(self.order(body).send().await.expect("an answer")).await
+    }
+
+    /// Fetches a stored picture as a browser does: without token.
+    pub async fn picture(&self, path: &str) -> Vec<u8> {
+        let answer = self.anonymous(Method::GET, path).send().await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), 200, "{path}");
+        answer.bytes().await.expect("a whole picture").to_vec()
+    }
+
+    /// Places taken under a key of the status, for example `gpu_heavy.images`.
+    pub async fn inflight(&self, key: &str) -> u64 {
+        let status = self.get("/v1/gateway/status").await;
+        status.json["admission_control"][key]["inflight"].as_u64().expect("a configured key")
+    }
+
+    /// Waits until this many places are taken (bounded).
+    pub async fn until_inflight(&self, key: &str, wanted: u64) {
+        crate::eventually("places taken", async || (self.inflight(key).await == wanted).then_some(())).await;
+    }
+
+    /// What the status says of a backend.
+    pub async fn backend(&self, class: &str) -> Value {
+        self.get("/v1/gateway/status").await.json["backend_health"][class].clone()
+    }
+
+    /// Waits until a backend is ready, or is not (bounded); gives what the status says of it.
+    pub async fn until_ready(&self, class: &str, ready: bool) -> Value {
+        crate::eventually("the backend's readiness", async || {
+            Some(self.backend(class).await).filter(|seen| seen["ready"] == ready)
+        })
+        .await
+    }
+
+    /// Drains it and waits for its end.
+    pub async fn stop(mut self) {
+        self.lifecycle.stop();
+        let ended = tokio::time::timeout(Duration::from_mins(1), &mut self.task).await.expect("it drains");
+        ended.expect("without panic").expect("in order");
+    }
+
+    /// Waits for an end that nobody asked for.
+    pub async fn ended(mut self) -> Result<(), ServeError> {
+        (&mut self.task).await.expect("without panic")
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.lifecycle.stop();
+        self.lifecycle.aborting().cancel();
+        self.task.abort();
+    }
+}
