@@ -1,6 +1,6 @@
 //! The sidecar: the whole service as a function of its listeners, its configuration and its lifecycle.
 //!
-//! One request, downwards: [`routes`] → `routes::images` → [`images`] (what is asked) → [`readiness`] (may work be
+//! One request, downwards: `routes` → `routes::images` → [`images`] (what is asked) → [`readiness`] (may work be
 //! admitted) → [`jobs`] (the task that owns the slot) → [`engine`] → the answer. Beside it: [`gpu`] and the engine's
 //! monitor feed [`readiness`].
 

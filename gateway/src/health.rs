@@ -26,7 +26,7 @@ pub(crate) struct Monitors {
     watched: Vec<Watched>,
 }
 
-/// A permitted request whose backend is up. Made by [`Monitors::route`] alone.
+/// A permitted request whose backend is up. Made by `Monitors::route` alone.
 #[derive(Debug)]
 pub struct Live {
     permitted: Permitted,

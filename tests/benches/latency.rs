@@ -51,7 +51,7 @@ async fn main() {
         bytes = gateway.picture(&answered.1).await.len();
     }
     let mut out = std::io::stdout();
-    let (own, poller) = (summary(&mut ours), summary(&mut polled));
+    let (events, polls) = (summary(&mut ours), summary(&mut polled));
     let _ = writeln!(
         out,
         "engine's finished event -> gateway's answer, 1024x1024, {} KiB, n = {PICTURES}",
@@ -60,14 +60,14 @@ async fn main() {
     let _ = writeln!(
         out,
         "  event-driven, stored    p50 {:>8.2?}  p90 {:>8.2?}  max {:>8.2?}",
-        own.0, own.1, own.2
+        events.0, events.1, events.2
     );
     let _ = writeln!(
         out,
         "  seen by a 250 ms poller p50 {:>8.2?}  p90 {:>8.2?}  max {:>8.2?}",
-        poller.0, poller.1, poller.2
+        polls.0, polls.1, polls.2
     );
-    let _ = writeln!(out, "  ratio of the medians    {:.1}", poller.0.as_secs_f64() / own.0.as_secs_f64());
+    let _ = writeln!(out, "  ratio of the medians    {:.1}", polls.0.as_secs_f64() / events.0.as_secs_f64());
 }
 
 /// When a poller that looks every 250 ms would have noticed; it would still have to fetch the picture.

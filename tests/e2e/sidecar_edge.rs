@@ -157,7 +157,7 @@ async fn a_sane_request_id_is_kept_and_any_other_replaced() {
 #[tokio::test]
 async fn headers_are_bounded_in_number_and_size() {
     let sidecar = Sidecar::builtin(&[]).await;
-    let many: String = (0..200).map(|nth| format!("X-{nth}: y\r\n")).collect();
+    let many = "X-Many: y\r\n".repeat(200);
     let answer = raw(&sidecar, &get("/healthz", &format!("Host: ada2\r\n{many}"))).await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     let long = "y".repeat(300_000);
