@@ -10,14 +10,14 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use reqwest::Url;
-use shared::{openai::images::Size, picture::Format, service::lifecycle::Lifecycle};
+use shared::{picture::Format, service::lifecycle::Lifecycle};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::Config,
     engine::{builtin::Builtin, invokeai::InvokeAi, monitor::EngineState},
     images::Job,
+    models::EngineModel,
 };
 
 /// What every engine does for us.
@@ -45,11 +45,11 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The configured one.
-    pub fn from_config(config: &Config) -> Self {
-        match (config.engine, &config.engine_url) {
+    /// An engine of this kind at this address; `tag` marks our jobs in it.
+    pub fn new(kind: Kind, url: Option<&Url>, tag: &str) -> Self {
+        match (kind, url) {
             (Kind::InvokeAi, Some(url)) => {
-                Self::InvokeAi(Arc::new(InvokeAi::new(url.clone(), config.instance.tag().to_owned())))
+                Self::InvokeAi(Arc::new(InvokeAi::new(url.clone(), tag.to_owned())))
             }
             _ => Self::Builtin(Builtin),
         }
@@ -125,52 +125,6 @@ impl Kind {
     }
 }
 
-/// The kinds of models that the built-in graphs are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Base {
-    /// Stable Diffusion 1.5.
-    Sd1,
-    /// Stable Diffusion XL.
-    Sdxl,
-}
-
-/// A model that the engine offers and we have a graph for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EngineModel {
-    /// The engine's key.
-    pub key: String,
-    /// Its name.
-    pub name: String,
-    /// Its kind.
-    pub base: Base,
-    /// What the engine's graphs want to know of it.
-    pub handle: serde_json::Value,
-    /// Its own size, steps and so on, where the engine knows them.
-    pub size: Option<Size>,
-    /// Steps.
-    pub steps: Option<u32>,
-    /// Guidance.
-    pub cfg_scale: Option<f64>,
-    /// Scheduler.
-    pub scheduler: Option<String>,
-}
-
-impl EngineModel {
-    /// A model without settings of its own.
-    pub fn plain(key: &str, name: &str, base: Base) -> Self {
-        Self {
-            key: key.to_owned(),
-            name: name.to_owned(),
-            base,
-            handle: serde_json::Value::Null,
-            size: None,
-            steps: None,
-            cfg_scale: None,
-            scheduler: None,
-        }
-    }
-}
-
 /// One look at the engine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Survey {
@@ -233,38 +187,3 @@ impl fmt::Display for EngineError {
         }
     }
 }
-
-/// Schedulers by InvokeAI's names (6.14.2), which are our names.
-pub const SCHEDULERS: &[&str] = &[
-    "ddim",
-    "ddpm",
-    "deis",
-    "deis_k",
-    "lms",
-    "lms_k",
-    "pndm",
-    "heun",
-    "heun_k",
-    "euler",
-    "euler_k",
-    "euler_a",
-    "kdpm_2",
-    "kdpm_2_k",
-    "kdpm_2_a",
-    "kdpm_2_a_k",
-    "dpmpp_2s",
-    "dpmpp_2s_k",
-    "dpmpp_2m",
-    "dpmpp_2m_k",
-    "dpmpp_2m_sde",
-    "dpmpp_2m_sde_k",
-    "dpmpp_3m",
-    "dpmpp_3m_k",
-    "dpmpp_sde",
-    "dpmpp_sde_k",
-    "er_sde",
-    "unipc",
-    "unipc_k",
-    "lcm",
-    "tcd",
-];

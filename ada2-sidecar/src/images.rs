@@ -6,7 +6,7 @@ use shared::openai::{
     images::Size,
 };
 
-use crate::engine::{Base, EngineModel, SCHEDULERS};
+use crate::models::{Base, EngineModel, SCHEDULERS};
 
 /// The largest seed that the engines take: 32 bits.
 pub const MAX_SEED: u64 = u32::MAX as u64;

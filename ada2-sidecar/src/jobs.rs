@@ -154,8 +154,9 @@ impl Drop for Note {
 mod tests {
     use super::*;
     use crate::{
-        engine::{Base, EngineModel, builtin::Builtin},
+        engine::builtin::Builtin,
         images::{GenerationRequest, Limits},
+        models::{Base, EngineModel},
     };
     use shared::openai::fields::Fields;
 

@@ -12,6 +12,7 @@ pub mod gpu;
 pub mod images;
 pub mod instance;
 pub mod jobs;
+pub mod models;
 pub mod readiness;
 mod recent;
 mod routes;
@@ -28,11 +29,7 @@ use shared::service::{
 use tokio::net::TcpListener;
 use tracing::info;
 
-use crate::{
-    config::Config,
-    engine::Engine,
-    state::{App, Parts},
-};
+use crate::{config::Config, engine::Engine, jobs::Jobs, state::App};
 
 /// Why the service ended.
 #[derive(Debug)]
@@ -74,12 +71,12 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     announce(&listeners, &config);
     let grace = config.shutdown_grace;
-    let engine = Engine::from_config(&config);
+    let engine = Engine::new(config.engine, config.engine_url.as_ref(), config.instance.tag());
     let gpu = gpu::start(config.sampling()).map_err(ServeError::Start)?;
     let engine_state = engine.start(&lifecycle);
-    let parts = Parts::new(config, engine, engine_state, lifecycle.clone());
-    let published = readiness::start(&parts, gpu);
-    let router = routes::router(App { parts, published: published.clone() });
+    let jobs = Jobs::new(engine, config.max_inflight, lifecycle.clone());
+    let published = readiness::start(&config, gpu, engine_state.clone(), jobs.clone(), &lifecycle);
+    let router = routes::router(App::new(config, jobs, engine_state, published.clone()));
     for socket in listeners {
         lifecycle.worker("accept", accept(socket, Listener::plain(router.clone()), lifecycle.clone()));
     }

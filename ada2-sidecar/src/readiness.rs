@@ -10,14 +10,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use shared::health::{CheckStatus, ReadyReport};
+use shared::{
+    health::{CheckStatus, ReadyReport},
+    service::lifecycle::Lifecycle,
+};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    config::Config,
+    engine::monitor::EngineState,
     gpu::GpuSample,
+    jobs::Jobs,
     readiness::rules::{Inputs, Rules, Verdict, judge},
-    state::Parts,
 };
 
 pub(crate) use text::{health_line, line, verbose};
@@ -43,27 +49,29 @@ impl Published {
 
 /// Starts judging.
 pub(crate) fn start(
-    parts: &Parts,
+    config: &Config,
     mut gpu: watch::Receiver<Option<Arc<GpuSample>>>,
+    mut engine: watch::Receiver<EngineState>,
+    jobs: Jobs,
+    lifecycle: &Lifecycle,
 ) -> watch::Receiver<Arc<Published>> {
-    let judge = Judge { rules: Rules::of(&parts.config), parts: parts.clone() };
-    let mut engine = parts.engine.clone();
-    let mut verdict = judge.look(None, None);
+    let draining = lifecycle.draining().clone();
+    let judge = Judge { rules: Rules::of(config), jobs, draining: draining.clone() };
+    let mut verdict = judge.look(None, None, &engine.borrow());
     let (sender, receiver) = watch::channel(Published::of(verdict.report.clone()));
-    parts.lifecycle.worker("readiness", async move {
+    lifecycle.worker("readiness", async move {
         let mut tick = tokio::time::interval(TICK);
-        let draining = judge.parts.lifecycle.draining().clone();
         let (mut gpu_lives, mut drains) = (true, false);
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 changed = gpu.changed(), if gpu_lives => gpu_lives = changed.is_ok(),
                 _ = engine.changed() => {}
-                () = judge.parts.jobs.changed() => {}
+                () = judge.jobs.changed() => {}
                 () = draining.cancelled(), if !drains => drains = true,
             }
             let sample = gpu.borrow_and_update().clone();
-            let next = judge.look(Some(&verdict), sample.as_deref());
+            let next = judge.look(Some(&verdict), sample.as_deref(), &engine.borrow_and_update());
             report_change(&verdict.report, &next.report);
             sender.send_replace(Published::of(next.report.clone()));
             verdict = next;
@@ -74,20 +82,20 @@ pub(crate) fn start(
 
 struct Judge {
     rules: Rules,
-    parts: Parts,
+    jobs: Jobs,
+    draining: CancellationToken,
 }
 
 impl Judge {
-    fn look(&self, prev: Option<&Verdict>, gpu: Option<&GpuSample>) -> Verdict {
+    fn look(&self, prev: Option<&Verdict>, gpu: Option<&GpuSample>, engine: &EngineState) -> Verdict {
         let now = Instant::now();
-        let engine = self.parts.engine.borrow().clone();
         let inputs = Inputs {
             gpu,
-            engine: &engine,
-            limit: self.parts.jobs.slots().limit(),
-            inflight: self.parts.jobs.slots().inflight(),
-            oldest_cancel: self.parts.jobs.oldest_cancel(now),
-            draining: self.parts.lifecycle.draining().is_cancelled(),
+            engine,
+            limit: self.jobs.slots().limit(),
+            inflight: self.jobs.slots().inflight(),
+            oldest_cancel: self.jobs.oldest_cancel(now),
+            draining: self.draining.is_cancelled(),
         };
         judge(prev, &inputs, &self.rules, now, SystemTime::now())
     }

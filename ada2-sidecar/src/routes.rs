@@ -52,7 +52,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{config, engine::Engine, readiness, state::Parts};
+    use crate::{config, engine::Engine, jobs::Jobs, readiness};
 
     fn app() -> App {
         let state =
@@ -60,11 +60,12 @@ mod tests {
         let flags = ["ada2-sidecar", "--engine", "builtin", "--gpu", "optional", "--state-dir", &state];
         let config = config::load(&crate::cli::command().get_matches_from(flags), &|_| None).unwrap().config;
         let lifecycle = Lifecycle::new();
-        let engine = Engine::from_config(&config);
+        let engine = Engine::new(config.engine, None, "");
         let state = engine.start(&lifecycle);
-        let parts = Parts::new(config, engine, state, lifecycle);
-        let published = readiness::start(&parts, tokio::sync::watch::channel(None).1);
-        App { parts, published }
+        let jobs = Jobs::new(engine, 1, lifecycle.clone());
+        let gpu = tokio::sync::watch::channel(None).1;
+        let published = readiness::start(&config, gpu, state.clone(), jobs.clone(), &lifecycle);
+        App::new(config, jobs, state, published)
     }
 
     #[tokio::test]

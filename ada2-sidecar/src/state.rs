@@ -5,70 +5,59 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use shared::service::{body::BodyBudget, lifecycle::Lifecycle};
+use shared::service::body::BodyBudget;
 use tokio::sync::watch;
 
 use crate::{
     config::Config,
-    engine::{Engine, Survey, monitor::EngineState},
+    engine::{Survey, monitor::EngineState},
     error::ApiError,
     jobs::Jobs,
     readiness::Published,
     recent::Recent,
 };
 
-/// All requests' bodies together.
+/// Bytes of all requests' bodies together.
 const BODIES: usize = 256 << 20;
-
-/// The parts that live as long as the service.
-#[derive(Debug, Clone)]
-pub(crate) struct Parts {
-    /// The configuration.
-    pub(crate) config: Arc<Config>,
-    /// Starts jobs.
-    pub(crate) jobs: Jobs,
-    /// Reads bodies.
-    pub(crate) bodies: BodyBudget,
-    /// Pictures behind addresses.
-    pub(crate) recent: Arc<Recent>,
-    /// The engine as last seen.
-    pub(crate) engine: watch::Receiver<EngineState>,
-    /// Unix seconds of our start: the date of models, whose own the engines do not keep.
-    pub(crate) started: u64,
-    /// The phases of the service.
-    pub(crate) lifecycle: Lifecycle,
-}
-
-impl Parts {
-    /// Builds them.
-    pub(crate) fn new(
-        config: Config,
-        engine: Engine,
-        state: watch::Receiver<EngineState>,
-        lifecycle: Lifecycle,
-    ) -> Self {
-        Self {
-            jobs: Jobs::new(engine, config.max_inflight, lifecycle.clone()),
-            bodies: BodyBudget::new(BODIES, config.max_request_bytes),
-            recent: Arc::default(),
-            engine: state,
-            started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-            config: Arc::new(config),
-            lifecycle,
-        }
-    }
-}
 
 /// The handlers' state.
 #[derive(Debug, Clone)]
 pub(crate) struct App {
-    /// The parts.
-    pub(crate) parts: Parts,
+    /// The configuration.
+    pub(crate) config: Arc<Config>,
+    /// Starts jobs.
+    pub(crate) jobs: Jobs,
+    /// The engine as last seen.
+    pub(crate) engine: watch::Receiver<EngineState>,
     /// The verdict that is in force.
     pub(crate) published: watch::Receiver<Arc<Published>>,
+    /// Reads bodies.
+    pub(crate) bodies: BodyBudget,
+    /// Pictures behind addresses.
+    pub(crate) recent: Arc<Recent>,
+    /// Unix seconds of our start: the date of models, whose own the engines do not keep.
+    pub(crate) started: u64,
 }
 
 impl App {
+    /// Builds it.
+    pub(crate) fn new(
+        config: Config,
+        jobs: Jobs,
+        engine: watch::Receiver<EngineState>,
+        published: watch::Receiver<Arc<Published>>,
+    ) -> Self {
+        Self {
+            bodies: BodyBudget::new(BODIES, config.max_request_bytes),
+            config: Arc::new(config),
+            jobs,
+            engine,
+            published,
+            recent: Arc::default(),
+            started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        }
+    }
+
     /// Passes if work is admitted now.
     pub(crate) fn gate(&self) -> Result<(), ApiError> {
         let published = self.published.borrow();
@@ -77,7 +66,7 @@ impl App {
 
     /// The engine as last seen. Not there before it has answered for the first time.
     pub(crate) fn survey(&self) -> Result<Survey, ApiError> {
-        let survey = self.parts.engine.borrow().survey.clone();
+        let survey = self.engine.borrow().survey.clone();
         survey.ok_or_else(|| ApiError::NotReady(self.published.borrow().report.failing()))
     }
 }

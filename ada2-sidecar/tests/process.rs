@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use e2e::invokeai::{FakeInvoke, Status};
@@ -29,11 +30,19 @@ struct Running {
 impl Running {
     /// Starts it on a free port, which it tells in its first line.
     fn start(state: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(state, arguments, &[])
+    }
+
+    fn start_with(state: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let state = state.display().to_string();
         let common =
             ["--listen", "127.0.0.1:0", "--gpu", "optional", "--log-format", "json", "--state-dir", &state];
-        let mut child =
-            binary(&common).args(arguments).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut child = binary(&common)
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
         let mut log = BufReader::new(child.stderr.take().expect("piped"));
         let mut line = String::new();
         while !line.contains("\"listen\"") {
@@ -151,6 +160,33 @@ async fn sigterm_lets_the_running_request_finish_and_exits_0() {
     let (code, log) = sidecar.end().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("draining"), "{log}");
+}
+
+#[tokio::test]
+async fn the_service_manager_is_told_ready_status_watchdog_and_stopping() {
+    let folder = e2e::fresh_folder("notify");
+    let path = folder.join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let address = path.display().to_string();
+    let environment = [("NOTIFY_SOCKET", address.as_str()), ("WATCHDOG_USEC", "300000")];
+    let sidecar = Running::start_with(&folder.join("state"), &["--engine", "builtin"], &environment);
+    let told = async |wanted: &str| {
+        let mut message = [0; 4096];
+        loop {
+            let length = tokio::time::timeout(Duration::from_secs(20), socket.recv(&mut message)).await;
+            let length = length.unwrap_or_else(|_| panic!("never told: {wanted}")).unwrap();
+            if String::from_utf8_lossy(&message[..length]).contains(wanted) {
+                return;
+            }
+        }
+    };
+    told("READY=1").await;
+    told("STATUS=ready").await;
+    told("WATCHDOG=1").await;
+    told("WATCHDOG=1").await;
+    sidecar.signal("-TERM");
+    told("STOPPING=1").await;
+    assert_eq!(sidecar.end().await.0, Some(0));
 }
 
 #[tokio::test]

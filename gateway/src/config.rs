@@ -6,7 +6,7 @@ pub(crate) mod backends;
 mod backends_file;
 mod env_file;
 mod expand;
-mod keys;
+pub mod keys;
 mod sections;
 
 use std::{
@@ -25,7 +25,7 @@ pub use self::{
     sections::{ImageEngine, Images, Log, Outbound, Tls},
 };
 use self::{backends_file::BackendsFile, env_file::EnvFile};
-use crate::health::Rules;
+use crate::health::state::Rules;
 
 /// Read if it exists and `--env-file` names no other.
 const ENV_FILE: &str = "/var/lib/gateway/app/.env";

@@ -155,6 +155,7 @@ impl ApiError {
     /// The answer, naming what the request was and which backend it was for.
     pub(crate) fn answer(&self, route_kind: Option<&str>, class: Option<&str>) -> Response {
         let mut face = self.face();
+        let cause = self.cause(face.body["error"]["message"].as_str().unwrap_or_default());
         for (name, value) in [("route_kind", route_kind), ("backend_class", class)] {
             if let (Some(value), true) = (value, face.body["error"][name].is_null()) {
                 face = face.with(name, value);
@@ -172,8 +173,17 @@ impl ApiError {
         if face.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        response.extensions_mut().insert(Cause(format!("{self:?}")));
+        response.extensions_mut().insert(Cause(cause));
         response
+    }
+
+    /// What the log says: the caller's message, and what is not for the caller.
+    fn cause(&self, message: &str) -> String {
+        match self {
+            Self::Backend(_, BackendFault::Broken(words)) => format!("{message}: {words}"),
+            Self::Store(fault) => fault.to_string(),
+            _ => message.to_owned(),
+        }
     }
 }
 

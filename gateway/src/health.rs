@@ -2,7 +2,7 @@
 
 mod monitor;
 pub(crate) mod probe;
-mod state;
+pub mod state;
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use reqwest::Client;
 use shared::service::lifecycle::Lifecycle;
 
 use self::monitor::Watched;
-pub use self::state::{Answered, Evidence, Health, ProbeFailure, Rules, Verdict, next};
+use self::state::{Evidence, Health, Rules};
 use crate::{
     config::{Backend, Backends, ImageEngine},
     policy::catalog::Permitted,

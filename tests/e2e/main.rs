@@ -6,6 +6,8 @@
 mod gateway;
 /// The thread that looks at the card, and how it outlives every trouble.
 mod gpu_sampler;
+/// The files for systemd and launchd, read as these read them.
+mod service_files;
 /// The edge: hosts, origins, bodies, tokens, paths.
 mod sidecar_edge;
 /// Pictures through the sidecar from a fake InvokeAI: translation, models, failures in the engine's own words.

@@ -6,8 +6,11 @@ use std::{sync::Arc, time::Duration};
 use shared::picture::{Format, paint::Painting};
 use tokio_util::sync::CancellationToken;
 
-use super::{Base, EngineError, EngineModel, ImageEngine, Picture, Survey};
-use crate::images::Job;
+use super::{EngineError, ImageEngine, Picture, Survey};
+use crate::{
+    images::Job,
+    models::{Base, EngineModel},
+};
 
 const STEP: Duration = Duration::from_millis(20);
 

@@ -1,6 +1,6 @@
 //! Which model a request means. Pure. Never a silent swap: what is not known is refused with a list of what is.
 
-use super::{Base, EngineModel};
+use crate::models::{Base, EngineModel};
 
 /// Names that today's clients have wired in, and the kind of model that they mean.
 const ALIASES: &[(&str, Base)] = &[("sd-xl-base-1.0", Base::Sdxl), ("sd-v1-5", Base::Sd1)];

@@ -133,8 +133,8 @@ impl Template {
 mod tests {
     use super::*;
     use crate::{
-        engine::{Base, EngineModel},
         images::{GenerationRequest, Limits},
+        models::{Base, EngineModel},
     };
     use shared::openai::fields::Fields;
 

@@ -24,8 +24,11 @@ use self::{
     api::Api,
     events::{Event, Frame},
 };
-use super::{Base, EngineError, EngineModel, ImageEngine, Picture, Survey, graph::Template};
-use crate::images::Job;
+use super::{EngineError, ImageEngine, Picture, Survey, graph::Template};
+use crate::{
+    images::Job,
+    models::{Base, EngineModel},
+};
 
 /// The version that everything here was recorded from and tested with.
 const TESTED: &str = "6.14";

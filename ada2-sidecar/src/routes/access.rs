@@ -20,7 +20,7 @@ pub(super) async fn admit(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let config = &app.parts.config;
+    let config = &app.config;
     let headers = request.headers();
     config.guard.host(request.uri(), headers)?;
     let path = request.uri().path();

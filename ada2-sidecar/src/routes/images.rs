@@ -32,9 +32,9 @@ pub(super) async fn generations(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let config = &app.parts.config;
+    let config = &app.config;
     let limits = Limits { max_n: config.max_n, max_pixels: config.max_pixels };
-    let body = app.parts.bodies.read(&headers, body).await?;
+    let body = app.bodies.read(&headers, body).await?;
     let request = GenerationRequest::read(&Fields::parse(&body.bytes)?, limits)?;
     drop(body);
 
@@ -43,13 +43,13 @@ pub(super) async fn generations(
     let model =
         catalog::resolve(&survey.models, request.model.as_deref(), config.default_model.as_deref())?.clone();
     let job = Job::plan(&request, model, any_seed(), limits)?;
-    let permit = app.parts.jobs.slots().try_enter().ok_or(ApiError::Busy { limit: config.max_inflight })?;
+    let permit = app.jobs.slots().try_enter().ok_or(ApiError::Busy { limit: config.max_inflight })?;
     if survey.others_waiting > config.max_engine_queue {
         return Err(ApiError::EngineBusy { waiting: survey.others_waiting });
     }
 
     let time = config.request_timeout.min(time_left(&headers).unwrap_or(Duration::MAX));
-    let mut handle = app.parts.jobs.start(job.clone(), permit, id.as_str().to_owned());
+    let mut handle = app.jobs.start(job.clone(), permit, id.as_str().to_owned());
     let pictures = tokio::time::timeout(time, handle.finished())
         .await
         .map_err(|_| ApiError::TooSlow { seconds: time.as_secs() })??;
@@ -76,7 +76,7 @@ async fn render(
 ) -> Result<Response, ApiError> {
     let format = pictures.first().map(|picture| picture.format.name().to_owned());
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let (recent, delivery, base) = (app.parts.recent.clone(), request.delivery, format!("http://{host}"));
+    let (recent, delivery, base) = (app.recent.clone(), request.delivery, format!("http://{host}"));
     let object = move |picture: &Picture| {
         let seed = Some(u64::from(picture.seed));
         match delivery {
@@ -110,7 +110,7 @@ async fn render(
 
 /// A picture that an answer named.
 pub(super) async fn file(State(app): State<App>, Path(name): Path<String>) -> Result<Response, ApiError> {
-    let (bytes, format) = app.parts.recent.find(&name).ok_or(ApiError::NoSuchPicture)?;
+    let (bytes, format) = app.recent.find(&name).ok_or(ApiError::NoSuchPicture)?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(format.mime())),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),

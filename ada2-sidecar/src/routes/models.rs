@@ -21,12 +21,12 @@ pub(super) async fn one(State(app): State<App>, Path(id): Path<String>) -> Resul
         return Ok(Json(model));
     }
     let survey = app.survey()?;
-    let found = catalog::resolve(&survey.models, Some(&id), app.parts.config.default_model.as_deref())?;
-    Ok(Json(Model::new(found.name.clone(), app.parts.started, app.parts.config.engine.name())))
+    let found = catalog::resolve(&survey.models, Some(&id), app.config.default_model.as_deref())?;
+    Ok(Json(Model::new(found.name.clone(), app.started, app.config.engine.name())))
 }
 
 fn models(app: &App) -> Result<Vec<Model>, ApiError> {
-    let (owner, created) = (app.parts.config.engine.name(), app.parts.started);
+    let (owner, created) = (app.config.engine.name(), app.started);
     Ok(catalog::names(&app.survey()?.models)
         .into_iter()
         .map(|name| Model::new(name, created, owner))

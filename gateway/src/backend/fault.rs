@@ -5,7 +5,7 @@ use reqwest::Response;
 use serde_json::Value;
 use shared::{openai::error::Code, service::outbound::read_limited};
 
-use crate::health::Evidence;
+use crate::health::state::Evidence;
 
 /// Bytes of an error's body.
 const ERROR_LIMIT: usize = 64 << 10;
@@ -22,7 +22,6 @@ pub(crate) enum BackendFault {
     /// Not in time.
     TimedOut,
     /// The connection broke off.
-    #[expect(dead_code, reason = "the log shows it, by Debug")]
     Broken(String),
     /// It answered 2xx with what cannot be used.
     Unusable(String),

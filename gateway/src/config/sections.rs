@@ -9,7 +9,7 @@ use shared::service::{
 };
 
 use super::backends::{Backends, Capability};
-use crate::{health::Rules, tls};
+use crate::{health::state::Rules, tls};
 
 /// Who makes the pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

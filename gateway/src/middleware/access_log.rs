@@ -121,7 +121,7 @@ impl Drop for Line {
         macro_rules! line {
             ($level:ident, $known:expr, $cause:expr) => {
                 $level!(
-                    id = self.id,
+                    request_id = self.id,
                     caller = $known.caller.as_deref(),
                     client = $known.client.map(tracing::field::display),
                     method = %self.method,

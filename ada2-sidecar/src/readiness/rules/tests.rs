@@ -6,8 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    engine::{Base, EngineModel, Survey},
+    engine::Survey,
     gpu::{GpuProcess, Memory},
+    models::{Base, EngineModel},
 };
 
 const MIB: u64 = 1 << 20;

@@ -1,0 +1,57 @@
+//! The files for systemd and launchd: what they promise must fit what the programs do.
+
+use std::time::Duration;
+
+use ada2_sidecar::config as sidecar;
+use shared::service::settings::{Key, duration};
+
+fn default_of(keys: &[Key], name: &str) -> Duration {
+    let key = keys.iter().find(|key| key.name == name || key.env == name).unwrap();
+    duration(key.default.unwrap()).unwrap()
+}
+
+#[test]
+fn the_launchd_job_runs_the_binary_itself_and_waits_for_its_drain() {
+    let text = include_bytes!("../../launchd/com.ai.gateway.plist");
+    let job = plist::Value::from_reader_xml(&text[..]).unwrap().into_dictionary().unwrap();
+    let number = |name: &str| job[name].as_unsigned_integer().unwrap();
+    assert_eq!(job["Label"].as_string(), Some("com.ai.gateway"));
+    let command = job["ProgramArguments"].as_array().unwrap();
+    assert_eq!(command[0].as_string(), Some("/usr/local/bin/gateway"), "no shell in between");
+    assert_eq!(command[1].as_string(), Some("serve"));
+    assert_eq!(job["KeepAlive"].as_boolean(), Some(true));
+    assert_eq!(job["RunAtLoad"].as_boolean(), Some(true));
+    let grace = default_of(gateway::config::keys::KEYS, "GATEWAY_SHUTDOWN_GRACE");
+    assert!(
+        Duration::from_secs(number("ExitTimeOut")) > grace + Duration::from_secs(10),
+        "or the drain is cut off"
+    );
+    assert!(number("ThrottleInterval") >= 10, "a broken configuration is no fast loop");
+    for limits in ["SoftResourceLimits", "HardResourceLimits"] {
+        let files = job[limits].as_dictionary().unwrap()["NumberOfFiles"].as_unsigned_integer().unwrap();
+        assert!(files >= 4096, "{limits}");
+    }
+    for (name, value) in job["EnvironmentVariables"].as_dictionary().unwrap() {
+        assert!(gateway::config::keys::KEYS.iter().any(|key| key.env == name), "{name} is no setting");
+        assert!(
+            !name.contains("TOKEN"),
+            "{name}={value:?}: secrets do not belong in a file that everybody can read"
+        );
+    }
+}
+
+#[test]
+fn the_systemd_unit_notifies_waits_for_the_drain_and_keeps_the_card_visible() {
+    let unit = include_str!("../../systemd/ada2-sidecar.service");
+    let values = |name: &str| -> Vec<&str> {
+        unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).collect()
+    };
+    assert_eq!(values("Type"), ["notify"]);
+    assert_eq!(values("RestartPreventExitStatus"), ["78"]);
+    let grace = default_of(sidecar::KEYS, "shutdown_grace");
+    let stop = duration(values("TimeoutStopSec")[0]).unwrap();
+    assert!(stop > grace + Duration::from_secs(10), "or what was cancelled is not verified");
+    assert!(values("PrivateDevices").is_empty(), "the card's device files are needed");
+    assert_eq!(values("ProtectProc"), ["default"], "or whose VRAM is whose cannot be told");
+    assert_eq!(values("StateDirectory"), ["ada2-sidecar"]);
+}
