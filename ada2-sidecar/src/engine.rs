@@ -6,12 +6,15 @@ pub mod graph;
 pub mod invokeai;
 pub mod monitor;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use reqwest::Url;
 use shared::{picture::Format, service::lifecycle::Lifecycle};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,12 +30,35 @@ pub trait ImageEngine {
     fn survey(&self) -> impl Future<Output = Result<Survey, EngineError>> + Send;
 
     /// Makes the job's pictures. Returns only when the engine has let go of the job: after the last picture, or, once
-    /// `cancel` fires, after the engine has confirmed that the job is neither waiting nor running.
-    fn run(
-        &self,
-        job: &Job,
-        cancel: &CancellationToken,
-    ) -> impl Future<Output = Result<Vec<Picture>, EngineError>> + Send;
+    /// cancelled, after the engine has confirmed that the job is neither waiting nor running. A failure that is
+    /// certain before that is told on the desk.
+    fn run(&self, job: &Job, desk: &Desk) -> impl Future<Output = Result<Vec<Picture>, EngineError>> + Send;
+}
+
+/// Where a running job and whoever waits for it meet.
+#[derive(Debug)]
+pub struct Desk {
+    /// Fires when nobody waits any more.
+    pub cancel: CancellationToken,
+    outcome: Mutex<Option<oneshot::Sender<Outcome>>>,
+}
+
+/// What comes of a job.
+pub type Outcome = Result<Vec<Picture>, EngineError>;
+
+impl Desk {
+    /// A desk, and the end at which the outcome is waited for.
+    pub fn open() -> (Self, oneshot::Receiver<Outcome>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self { cancel: CancellationToken::new(), outcome: Mutex::new(Some(sender)) }, receiver)
+    }
+
+    /// Tells the outcome. The first counts.
+    pub fn tell(&self, outcome: Outcome) {
+        let sender = self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Whoever has left does not want to know.
+        let _ = sender.map(|sender| sender.send(outcome));
+    }
 }
 
 /// The engines.
@@ -73,10 +99,10 @@ impl ImageEngine for Engine {
         }
     }
 
-    async fn run(&self, job: &Job, cancel: &CancellationToken) -> Result<Vec<Picture>, EngineError> {
+    async fn run(&self, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
         match self {
-            Self::InvokeAi(engine) => engine.run(job, cancel).await,
-            Self::Builtin(engine) => engine.run(job, cancel).await,
+            Self::InvokeAi(engine) => engine.run(job, desk).await,
+            Self::Builtin(engine) => engine.run(job, desk).await,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,11 +12,11 @@ use shared::service::{
     slots::{Permit, Slots},
 };
 use tokio::sync::{Notify, oneshot};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 use tracing::{info, warn};
 
 use crate::{
-    engine::{Engine, EngineError, ImageEngine, Picture},
+    engine::{Desk, Engine, EngineError, ImageEngine, Outcome},
     images::Job,
 };
 
@@ -32,13 +33,13 @@ pub struct Jobs {
 /// A running job. Dropping it asks the engine to cancel exactly this job.
 #[derive(Debug)]
 pub struct JobHandle {
-    outcome: oneshot::Receiver<Result<Vec<Picture>, EngineError>>,
+    outcome: oneshot::Receiver<Outcome>,
     _cancel: DropGuard,
 }
 
 impl JobHandle {
     /// Waits for the pictures.
-    pub async fn finished(&mut self) -> Result<Vec<Picture>, EngineError> {
+    pub async fn finished(&mut self) -> Outcome {
         let outcome = (&mut self.outcome).await;
         outcome
             .unwrap_or_else(|_| Err(EngineError::Failed("the job's task ended without a result".to_owned())))
@@ -75,41 +76,34 @@ impl Jobs {
     /// Starts the job. The permit is given back when the engine has let go, before the outcome is told: whoever
     /// reads the answer finds the slot free.
     pub fn start(&self, job: Job, permit: Permit, request_id: String) -> JobHandle {
-        let cancel = CancellationToken::new();
-        let (sender, outcome) = oneshot::channel();
-        let (engine, cancelling, token) = (self.engine.clone(), self.cancelling.clone(), cancel.clone());
+        let (desk, outcome) = Desk::open();
+        let cancel = desk.cancel.clone();
+        let (engine, cancelling) = (self.engine.clone(), self.cancelling.clone());
         let changed = self.changed.clone();
         changed.notify_one();
         self.lifecycle.spawn("job", async move {
             let started = Instant::now();
-            let watched = async {
-                token.cancelled().await;
-                info!(request_id, "nobody waits for the job any more: cancelling it in the engine");
-                cancelling.note()
-            };
-            let mut noted = None;
             let result = {
-                let mut run = std::pin::pin!(engine.run(&job, &token));
-                let mut watched = std::pin::pin!(watched);
-                loop {
-                    tokio::select! {
-                        biased;
-                        result = run.as_mut() => break result,
-                        note = watched.as_mut(), if noted.is_none() => noted = Some(note),
+                let mut run = pin!(engine.run(&job, &desk));
+                tokio::select! {
+                    result = run.as_mut() => result,
+                    () = desk.cancel.cancelled() => {
+                        info!(request_id, "nobody waits for the job any more: cancelling it in the engine");
+                        let _noted = cancelling.note();
+                        run.await
                     }
                 }
             };
             report(&request_id, &job, &result, started.elapsed());
-            drop(noted);
             drop(permit);
             changed.notify_one();
-            let _ = sender.send(result);
+            desk.tell(result);
         });
         JobHandle { outcome, _cancel: cancel.drop_guard() }
     }
 }
 
-fn report(request_id: &str, job: &Job, result: &Result<Vec<Picture>, EngineError>, took: Duration) {
+fn report(request_id: &str, job: &Job, result: &Outcome, took: Duration) {
     let (model, size, n) = (&job.model.name, job.size.to_string(), job.seeds.len());
     let ms = took.as_millis();
     match result {

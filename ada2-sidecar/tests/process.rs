@@ -101,6 +101,13 @@ fn a_broken_configuration_is_78_with_every_problem_on_its_own_line() {
 }
 
 #[test]
+fn a_flag_that_does_not_exist_is_78_with_the_nearest() {
+    let output = run(&["--max-inflght", "3"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--max-inflight"));
+}
+
+#[test]
 fn check_config_prints_what_is_in_force_and_changes_nothing() {
     let state = e2e::fresh_folder("check").join("not-made");
     let output =

@@ -3,15 +3,20 @@
 use std::{io::Write, process::ExitCode};
 
 use gateway::{Gateway, ServeError, cli, config};
-use shared::service::{lifecycle::Lifecycle, settings::Problem, telemetry};
+use shared::service::{
+    lifecycle::Lifecycle,
+    settings::{EXIT_CONFIG, Problem, command_line},
+    telemetry,
+};
 
-/// A broken configuration (`EX_CONFIG`); service managers do not restart on it.
-const EXIT_CONFIG: u8 = 78;
 /// Anything else that ends the service (`EX_SOFTWARE`).
 const EXIT_FAILED: u8 = 70;
 
 fn main() -> ExitCode {
-    let matches = cli::command().get_matches();
+    let matches = match command_line(cli::command()) {
+        Ok(matches) => matches,
+        Err(exit) => return exit,
+    };
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that hands the environment to the configuration"

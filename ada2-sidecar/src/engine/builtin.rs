@@ -4,9 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use shared::picture::{Format, paint::Painting};
-use tokio_util::sync::CancellationToken;
 
-use super::{EngineError, ImageEngine, Picture, Survey};
+use super::{Desk, EngineError, ImageEngine, Picture, Survey};
 use crate::{
     images::Job,
     models::{Base, EngineModel},
@@ -35,12 +34,12 @@ impl ImageEngine for Builtin {
         })
     }
 
-    async fn run(&self, job: &Job, cancel: &CancellationToken) -> Result<Vec<Picture>, EngineError> {
+    async fn run(&self, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
         let mut pictures = Vec::with_capacity(job.seeds.len());
         for &seed in &job.seeds {
             for _ in 0..job.steps {
                 tokio::select! {
-                    () = cancel.cancelled() => return Err(EngineError::Cancelled),
+                    () = desk.cancel.cancelled() => return Err(EngineError::Cancelled),
                     () = tokio::time::sleep(STEP) => {}
                 }
             }

@@ -17,14 +17,13 @@ use serde_json::{Value, json};
 use shared::openai::images::Size;
 use tokio::sync::{RwLock, broadcast};
 use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::{
     api::Api,
     events::{Event, Frame},
 };
-use super::{EngineError, ImageEngine, Picture, Survey, graph::Template};
+use super::{Desk, EngineError, ImageEngine, Picture, Survey, graph::Template};
 use crate::{
     images::Job,
     models::{Base, EngineModel},
@@ -230,8 +229,8 @@ impl ImageEngine for InvokeAi {
         result
     }
 
-    async fn run(&self, job: &Job, cancel: &CancellationToken) -> Result<Vec<Picture>, EngineError> {
-        run::run(self, job, cancel).await
+    async fn run(&self, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
+        run::run(self, job, desk).await
     }
 }
 

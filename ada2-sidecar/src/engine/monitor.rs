@@ -10,8 +10,8 @@ use super::{Engine, EngineError, ImageEngine, Survey};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// An idle engine answers in milliseconds; this long is a failure.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// An idle engine answers in milliseconds; this long is a failure. With the interval it makes two seconds at most.
+const PATIENCE: Duration = Duration::from_millis(1500);
 /// A busy one may hold its interpreter for seconds while it loads a checkpoint.
 const PATIENCE_WHEN_BUSY: Duration = Duration::from_secs(10);
 
@@ -59,9 +59,8 @@ pub fn start(engine: Engine, lifecycle: &Lifecycle) -> watch::Receiver<EngineSta
         loop {
             tick.tick().await;
             let survey = tokio::time::timeout(PATIENCE, engine.survey()).await;
-            let survey = survey.unwrap_or_else(|_| {
-                Err(EngineError::NoAnswer(format!("no answer within {} s", PATIENCE.as_secs())))
-            });
+            let survey = survey
+                .unwrap_or_else(|_| Err(EngineError::NoAnswer(format!("no answer within {PATIENCE:?}"))));
             let before = sender.borrow().clone();
             let after = before.clone().next(survey, Instant::now());
             report_change(&before, &after);
@@ -106,11 +105,11 @@ mod tests {
     #[test]
     fn silence_counts_once_it_has_lasted_and_longer_when_the_engine_was_at_work() {
         let start = Instant::now();
-        for (busy, limit) in [(false, 1), (true, 10)] {
+        for (busy, limit) in [(false, 1500), (true, 10_000)] {
             let good = EngineState::default().next(Ok(survey(busy)), start);
-            let early = good.clone().next(silence(), start + Duration::from_millis(limit * 1000 - 1));
+            let early = good.clone().next(silence(), start + Duration::from_millis(limit - 1));
             assert!(early.reachable(), "busy: {busy}");
-            assert!(!early.next(silence(), start + Duration::from_secs(limit)).reachable(), "busy: {busy}");
+            assert!(!early.next(silence(), start + Duration::from_millis(limit)).reachable(), "busy: {busy}");
         }
     }
 

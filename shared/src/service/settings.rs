@@ -5,11 +5,24 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    process::ExitCode,
     time::Duration,
 };
 
 use clap::{Arg, ArgMatches};
 use serde_json::Value;
+
+/// A broken configuration (`EX_CONFIG`); service managers must not restart on it.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Reads the command line. Help and version are printed and end well; a mistake is printed and ends with 78, as any
+/// other mistake in the configuration does.
+pub fn command_line(grammar: clap::Command) -> Result<ArgMatches, ExitCode> {
+    grammar.try_get_matches().map_err(|told| {
+        let _ = told.print();
+        if told.use_stderr() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS }
+    })
+}
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,6 @@ use std::{collections::HashMap, time::Duration};
 use serde_json::{Value, json};
 use shared::picture::Format;
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::{
     engine::{
-        EngineError, Picture,
+        Desk, EngineError, Picture,
         graph::{Binding, Template},
     },
     images::Job,
@@ -28,14 +27,10 @@ const SAFETY_POLL: Duration = Duration::from_secs(5);
 const VERIFY_POLL: Duration = Duration::from_millis(100);
 
 /// Runs the job. See [`crate::engine::ImageEngine::run`].
-pub(super) async fn run(
-    engine: &InvokeAi,
-    job: &Job,
-    cancel: &CancellationToken,
-) -> Result<Vec<Picture>, EngineError> {
+pub(super) async fn run(engine: &InvokeAi, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
     let template = engine.template(job.model.base);
     let mut events = engine.events.subscribe();
-    let (batch, _live) = hand_over(engine, &batch(template, job, &engine.tag)).await?;
+    let (batch, _live) = hand_over(engine, &batch(template, job, &engine.tag), desk).await?;
     if batch.items.len() < job.seeds.len() {
         let_go(engine, &batch.batch).await;
         return Err(EngineError::QueueFull);
@@ -43,7 +38,7 @@ pub(super) async fn run(
     let mut progress = Progress::new(engine, template, job, &batch);
     let outcome = tokio::select! {
         outcome = progress.follow(&mut events) => outcome,
-        () = cancel.cancelled() => Err(EngineError::Cancelled),
+        () = desk.cancel.cancelled() => Err(EngineError::Cancelled),
     };
     match outcome {
         Ok(()) => Ok(progress.into_pictures()),
@@ -65,8 +60,12 @@ pub(super) async fn run(
 }
 
 /// Enqueues the batch. Where the answer is lost, the job perhaps is not: then this returns only after the survey has
-/// looked for it by our tag, or the engine is gone.
-async fn hand_over<'a>(engine: &'a InvokeAi, batch: &Value) -> Result<(Enqueued, Live<'a>), EngineError> {
+/// looked for it by our tag, or the engine is gone; whoever waits is told at once.
+async fn hand_over<'a>(
+    engine: &'a InvokeAi,
+    batch: &Value,
+    desk: &Desk,
+) -> Result<(Enqueued, Live<'a>), EngineError> {
     let open = engine.door.read().await;
     let error = match engine.api.enqueue(batch).await {
         Ok(batch) => {
@@ -77,6 +76,7 @@ async fn hand_over<'a>(engine: &'a InvokeAi, batch: &Value) -> Result<(Enqueued,
     };
     drop(open);
     if matches!(error, EngineError::NoAnswer(_) | EngineError::Strange(_)) {
+        desk.tell(Err(error.clone()));
         engine.state().sweep = true;
         let unresolved = || {
             let state = engine.state();
