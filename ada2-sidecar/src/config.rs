@@ -123,7 +123,14 @@ pub fn load(
     let mut settings = Settings::gather(KEYS, flags, environment, &|key| file.get(key));
     let systemd_state = environment("STATE_DIRECTORY");
     let checking = flags.subcommand_name() == Some("check-config");
-    let config = read(&mut settings, systemd_state.as_deref(), checking);
+    let config = read(&mut settings, &|settings, kind| {
+        // The builtin engine lives and dies with this process: it has no jobs to know again.
+        if checking || kind == Kind::Builtin {
+            Some(Instance::nameless())
+        } else {
+            Instance::open(settings, systemd_state.as_deref())
+        }
+    });
     match config {
         Some(config) if settings.problems.is_empty() => {
             Ok(Loaded { config, effective: settings.effective() })
@@ -149,7 +156,7 @@ fn read_file(
     }
 }
 
-fn read(s: &mut Settings, systemd_state: Option<&str>, checking: bool) -> Option<Config> {
+fn read(s: &mut Settings, instance: &dyn Fn(&mut Settings, Kind) -> Option<Instance>) -> Option<Config> {
     let engine = s.take("engine", "invokeai or builtin", Kind::parse);
     let kind = engine.unwrap_or(Kind::Builtin);
     let (listen, allow_from, token, guard) = read_edge(s);
@@ -182,7 +189,7 @@ fn read(s: &mut Settings, systemd_state: Option<&str>, checking: bool) -> Option
     let shutdown_grace = s.take("shutdown_grace", "a duration like 30s", duration);
     let log_format = s.take("log_format", "text or json", Format::parse);
     let log_filter = s.take("log_filter", "a filter like info or debug", non_empty);
-    let instance = Instance::open(s, systemd_state, checking);
+    let instance = instance(s, kind);
     Some(Config {
         engine_url: engine_url?.or_else(|| kind.default_url()),
         engine_unit: engine_unit?.unwrap_or_else(|| kind.default_unit().to_owned()),

@@ -19,12 +19,8 @@ pub struct Instance {
 
 impl Instance {
     /// Opens the state directory. Systemd's choice wins; the default, if it cannot be written, gives way to the
-    /// user's own state directory (a person trying things out); an explicit choice never does. `checking` changes
-    /// nothing on disk.
-    pub fn open(settings: &mut Settings, systemd: Option<&str>, checking: bool) -> Option<Self> {
-        if checking {
-            return Some(Self { tag: String::new(), _lock: None });
-        }
+    /// user's own state directory (a person trying things out); an explicit choice never does.
+    pub fn open(settings: &mut Settings, systemd: Option<&str>) -> Option<Self> {
         let systemd = systemd.and_then(|list| list.split(':').next()).filter(|dir| !dir.is_empty());
         let chosen = PathBuf::from(systemd.or(settings.raw("state_dir")).unwrap_or_default());
         let by_default = systemd.is_none() && settings.source("state_dir") == Source::Default;
@@ -34,6 +30,11 @@ impl Instance {
             (fault, _) => Err(fault),
         });
         opened.map_err(|fault| settings.complain("state_dir", fault.words(&chosen))).ok()
+    }
+
+    /// No identity, where none is needed. Touches nothing on disk.
+    pub fn nameless() -> Self {
+        Self { tag: String::new(), _lock: None }
     }
 
     /// The tag of this instance, for example `ada2-sidecar-1b9d6bcd-…`.

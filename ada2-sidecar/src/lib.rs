@@ -81,6 +81,8 @@ pub async fn serve(
         lifecycle.worker("accept", accept(socket, Listener::plain(router.clone()), lifecycle.clone()));
     }
     systemd::start(&lifecycle, published);
+    lifecycle.draining().cancelled().await;
+    systemd::stopping();
     lifecycle.finish(grace).await.map_err(ServeError::Worker)
 }
 

@@ -12,14 +12,13 @@ use crate::readiness::Published;
 /// that serves requests and not from the NVML thread: a wedged driver must give 503, not a restart loop.
 pub(crate) fn start(lifecycle: &Lifecycle, mut published: watch::Receiver<Arc<Published>>) {
     let _ = sd_notify::notify(&[NotifyState::Ready]);
-    let life = lifecycle.clone();
     let ping = sd_notify::watchdog_enabled().map_or(Duration::from_secs(10), |limit| limit / 3);
     lifecycle.worker("service manager", async move {
         let mut tick = tokio::time::interval(ping);
         let mut told = String::new();
-        let mut stopping = false;
         loop {
-            let words = published.borrow_and_update().report.line();
+            // A line break would begin another assignment.
+            let words = published.borrow_and_update().report.line().replace(['\n', '\r'], " ");
             if words != told {
                 let _ = sd_notify::notify(&[NotifyState::Status(&words)]);
                 told = words;
@@ -27,11 +26,12 @@ pub(crate) fn start(lifecycle: &Lifecycle, mut published: watch::Receiver<Arc<Pu
             tokio::select! {
                 _ = tick.tick() => { let _ = sd_notify::notify(&[NotifyState::Watchdog]); }
                 changed = published.changed() => if changed.is_err() { return std::future::pending().await },
-                () = life.draining().cancelled(), if !stopping => {
-                    stopping = true;
-                    let _ = sd_notify::notify(&[NotifyState::Stopping]);
-                }
             }
         }
     });
+}
+
+/// Stopping now.
+pub(crate) fn stopping() {
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
 }

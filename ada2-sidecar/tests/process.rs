@@ -141,9 +141,8 @@ fn an_address_that_is_taken_is_said() {
 #[tokio::test]
 async fn two_processes_never_share_an_identity() {
     let state = e2e::fresh_folder("shared");
-    let first = Running::start(&state, &["--engine", "builtin"]);
-    let output =
-        run(&["--engine", "builtin", "--listen", "127.0.0.1:0", "--state-dir", &state.display().to_string()]);
+    let first = Running::start(&state, &["--engine-url", "http://127.0.0.1:9"]);
+    let output = run(&["--listen", "127.0.0.1:0", "--state-dir", &state.display().to_string()]);
     assert_eq!(output.status.code(), Some(78));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains(&format!("(pid {})", first.child.id())) && text.contains("--state-dir"), "{text}");

@@ -17,12 +17,11 @@ use shared::service::{
 };
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use self::fault::{BackendFault, Said, was_refused};
+pub(crate) use self::fault::{BackendFault, Said};
 use self::unpack::{Entry, Source, Unpacked, unpack};
 use crate::{
     blocking::blocking,
     config::{Backend, Outbound},
-    health::probe::authorized,
     policy::admission::Grant,
     store::Picture,
 };
@@ -112,7 +111,7 @@ impl Backends {
             .header(X_REQUEST_ID, outgoing.request_id)
             .header(X_REQUEST_TIMEOUT_MS, left.as_millis().max(1).to_string())
             .body(outgoing.body);
-        let answer = authorized(request, backend).send().await.map_err(|error| BackendFault::of(&error))?;
+        let answer = backend.authorized(request).send().await.map_err(|error| BackendFault::of(&error))?;
         if !answer.status().is_success() {
             return Err(fault::refusal(answer).await);
         }
@@ -135,7 +134,7 @@ impl Backends {
 
     /// A picture on the backend's own origin.
     async fn fetch(&self, backend: &Backend, url: Url) -> Result<Bytes, BackendFault> {
-        let request = authorized(self.pooled.get(url), backend);
+        let request = backend.authorized(self.pooled.get(url));
         let answer = request.send().await.map_err(|error| BackendFault::of(&error))?;
         if !answer.status().is_success() {
             let status = answer.status().as_u16();

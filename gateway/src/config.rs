@@ -22,10 +22,10 @@ pub use self::{
     access::{Access, Token},
     backends::{Backend, Backends, Capability, Delivery},
     keys::KEYS,
-    sections::{ImageEngine, Images, Log, Outbound, Tls},
+    sections::{ImageEngine, Images, Log, Outbound},
 };
 use self::{backends_file::BackendsFile, env_file::EnvFile};
-use crate::health::state::Rules;
+use crate::{health::state::Rules, tls::Tls};
 
 /// Read if it exists and `--env-file` names no other.
 const ENV_FILE: &str = "/var/lib/gateway/app/.env";
@@ -175,7 +175,7 @@ fn compose(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<C
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     });
     let port = settings.take("GATEWAY_PORT", "a port number", |text| text.parse().ok());
-    let tls = Tls::read(settings);
+    let tls = sections::read_tls(settings);
     // Only a host that was understood can be judged.
     let access = Access::read(settings, loopback || host.is_none());
     let max_request = settings.take("MAX_REQUEST_BYTES", "a number of bytes", |text| {

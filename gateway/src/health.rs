@@ -1,7 +1,7 @@
 //! Which backends are up: probed all the time, corrected by what requests meet. Handlers read a snapshot.
 
 mod monitor;
-pub(crate) mod probe;
+mod probe;
 pub mod state;
 
 use std::{sync::Arc, time::Duration};

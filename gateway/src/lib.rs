@@ -16,7 +16,7 @@ mod router;
 mod routes;
 mod state;
 mod store;
-mod tls;
+pub mod tls;
 
 use shared::service::{
     lifecycle::{Lifecycle, WorkerDied},
@@ -68,7 +68,7 @@ impl Gateway {
     /// Takes what the configuration names; every problem at once.
     pub fn open(config: Config) -> Result<Self, ServeError> {
         let store = Store::open(&config.store_dir);
-        let tls = tls::acceptor(&config);
+        let tls = tls::acceptor(&config.tls, &config.data_dir);
         let backends = Backends::new(&config.outbound).map_err(|error| {
             Problem::new(
                 "BACKEND_CA_BUNDLE",

@@ -17,8 +17,6 @@ use rustls::{
 };
 use shared::service::{serve::TlsAcceptor, settings::Problem};
 
-use crate::config::{Config, Tls};
-
 const DAY: Duration = Duration::from_hours(24);
 /// It begins a day early, for clients whose clock is behind, and lasts 397 days in all.
 const LIFE: Duration = Duration::from_hours(24 * 396);
@@ -55,14 +53,25 @@ impl fmt::Display for PairFault {
     }
 }
 
-/// The acceptor that the configuration asks for, if it asks for TLS. May make and keep a certificate.
-pub(crate) fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, Problem> {
-    let server = match &config.tls {
+/// What the listener speaks.
+#[derive(Debug, Clone)]
+pub enum Tls {
+    /// Plain HTTP.
+    Off,
+    /// TLS with this pair.
+    Pair(Arc<rustls::ServerConfig>),
+    /// TLS with a certificate that the gateway makes itself.
+    SelfMade,
+}
+
+/// The acceptor that the configuration asks for, if it asks for TLS. May make a certificate and keep it in `data_dir`.
+pub(crate) fn acceptor(tls: &Tls, data_dir: &Path) -> Result<Option<TlsAcceptor>, Problem> {
+    let server = match tls {
         Tls::Off => return Ok(None),
         Tls::Pair(server) => server.clone(),
-        Tls::SelfMade => self_made(&config.data_dir, SystemTime::now()).map_err(|why| {
+        Tls::SelfMade => self_made(data_dir, SystemTime::now()).map_err(|why| {
             let expected = format!("expected a directory to keep the self-made certificate in: {why}");
-            Problem::new("GATEWAY_DATA_DIR", config.data_dir.display().to_string(), expected)
+            Problem::new("GATEWAY_DATA_DIR", data_dir.display().to_string(), expected)
         })?,
     };
     Ok(Some(TlsAcceptor(server.into())))

@@ -75,7 +75,7 @@ impl Gateway {
             config::load(&cli::command().get_matches_from([&own[..], tls, flags].concat()), &|_| None)
                 .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
-        let scheme = if matches!(loaded.config.tls, config::Tls::Off) { "http" } else { "https" };
+        let scheme = if matches!(loaded.config.tls, gateway::tls::Tls::Off) { "http" } else { "https" };
         let url = format!("{scheme}://{}", listener.local_addr().expect("a bound socket has an address"));
         let lifecycle = Lifecycle::new();
         let life = lifecycle.clone();

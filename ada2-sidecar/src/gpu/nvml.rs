@@ -132,7 +132,9 @@ fn refused(doing: &str, error: &NvmlError) -> GpuState {
         NvmlError::DriverNotLoaded => GpuState::DriverNotLoaded,
         NvmlError::NoPermission => GpuState::NoPermission,
         NvmlError::LibRmVersionMismatch => GpuState::VersionMismatch,
-        NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound => GpuState::NoLibrary(error.to_string()),
+        // The loader's own words; the wrapper's only say that there are some.
+        NvmlError::LibloadingError(loader) => GpuState::NoLibrary(loader.to_string()),
+        NvmlError::LibraryNotFound => GpuState::NoLibrary(error.to_string()),
         // Codes newer than the wrapper; its own words call them an enum variant.
         NvmlError::UnexpectedVariant(code) => GpuState::Failed(format!("{doing}: NVML error {code}")),
         _ => GpuState::Failed(format!("{doing}: {error}")),

@@ -3,7 +3,10 @@
 use axum::http::{HeaderMap, StatusCode, header};
 use reqwest::Response;
 use serde_json::Value;
-use shared::{openai::error::Code, service::outbound::read_limited};
+use shared::{
+    openai::error::Code,
+    service::outbound::{io_kind, read_limited},
+};
 
 use crate::health::state::Evidence;
 
@@ -92,22 +95,6 @@ impl BackendFault {
 }
 
 const REFUSED: &str = "connection refused";
-
-/// Whether nobody listens there.
-pub(crate) fn was_refused(error: &reqwest::Error) -> bool {
-    io_kind(error) == Some(std::io::ErrorKind::ConnectionRefused)
-}
-
-fn io_kind(error: &reqwest::Error) -> Option<std::io::ErrorKind> {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return Some(io.kind());
-        }
-        source = error.source();
-    }
-    None
-}
 
 /// In words without the address, which is the operator's business.
 fn chain(error: &reqwest::Error) -> String {

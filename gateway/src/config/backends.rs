@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use reqwest::Url;
+use reqwest::{RequestBuilder, Url};
 use shared::service::secret::{Secret, redacted_url};
 
 /// What a backend can do.
@@ -89,6 +89,14 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// The request with the backend's own token.
+    pub fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.bearer {
+            Some(secret) => request.bearer_auth(secret.expose()),
+            None => request,
+        }
+    }
+
     /// The address of one of its OpenAI paths, for example `images/generations`. `base_url` may end in `/v1` or
     /// leave it out.
     pub fn api(&self, path: &str) -> Url {

@@ -1,6 +1,6 @@
 //! The smaller sections of the configuration: images, TLS, outbound trust, health rules, log.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use reqwest::{Certificate, Identity};
 use shared::service::{
@@ -9,7 +9,10 @@ use shared::service::{
 };
 
 use super::backends::{Backends, Capability};
-use crate::{health::state::Rules, tls};
+use crate::{
+    health::state::Rules,
+    tls::{self, Tls},
+};
 
 /// Who makes the pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,38 +86,23 @@ impl Images {
 }
 
 /// What the listener speaks.
-#[derive(Debug, Clone)]
-pub enum Tls {
-    /// Plain HTTP.
-    Off,
-    /// TLS with this pair.
-    Pair(Arc<rustls::ServerConfig>),
-    /// TLS with a certificate that the gateway makes itself.
-    SelfMade,
-}
-
-impl Tls {
-    pub(super) fn read(settings: &mut Settings) -> Option<Self> {
-        let on = settings.take("GATEWAY_TLS", "on or off", truth)?;
-        let pair = (settings.raw("GATEWAY_TLS_CERT_PATH"), settings.raw("GATEWAY_TLS_KEY_PATH"));
-        match (on, pair) {
-            (false, _) => Some(Self::Off),
-            (true, (None, None)) => Some(Self::SelfMade),
-            (true, (Some(certificate), Some(key))) => {
-                let read = tls::server_config(certificate.as_ref(), key.as_ref());
-                read.map_err(|fault| settings.complain(fault.setting(), fault.to_string()))
-                    .ok()
-                    .map(Self::Pair)
-            }
-            (true, (Some(_), None)) => {
-                settings.complain("GATEWAY_TLS_KEY_PATH", "expected the key of GATEWAY_TLS_CERT_PATH");
-                None
-            }
-            (true, (None, Some(_))) => {
-                settings
-                    .complain("GATEWAY_TLS_CERT_PATH", "expected the certificate of GATEWAY_TLS_KEY_PATH");
-                None
-            }
+pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
+    let on = settings.take("GATEWAY_TLS", "on or off", truth)?;
+    let pair = (settings.raw("GATEWAY_TLS_CERT_PATH"), settings.raw("GATEWAY_TLS_KEY_PATH"));
+    match (on, pair) {
+        (false, _) => Some(Tls::Off),
+        (true, (None, None)) => Some(Tls::SelfMade),
+        (true, (Some(certificate), Some(key))) => {
+            let read = tls::server_config(certificate.as_ref(), key.as_ref());
+            read.map_err(|fault| settings.complain(fault.setting(), fault.to_string())).ok().map(Tls::Pair)
+        }
+        (true, (Some(_), None)) => {
+            settings.complain("GATEWAY_TLS_KEY_PATH", "expected the key of GATEWAY_TLS_CERT_PATH");
+            None
+        }
+        (true, (None, Some(_))) => {
+            settings.complain("GATEWAY_TLS_CERT_PATH", "expected the certificate of GATEWAY_TLS_KEY_PATH");
+            None
         }
     }
 }

@@ -1,11 +1,14 @@
 //! One probe of one backend: the liveness path, the readiness path, and, where the backend has no such path, its
 //! list of models.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
-use shared::{health::ReadyReport, service::outbound::read_limited};
+use shared::{
+    health::ReadyReport,
+    service::outbound::{io_kind, read_limited},
+};
 
 use super::state::{Answered, Evidence, ProbeFailure, Verdict};
 use crate::config::Backend;
@@ -74,15 +77,7 @@ async fn lists_models(client: &Client, backend: &Backend) -> Result<Verdict, Evi
 }
 
 async fn get(client: &Client, backend: &Backend, url: &Url) -> Result<Response, Evidence> {
-    authorized(client.get(url.clone()), backend).send().await.map_err(|error| failure(&error))
-}
-
-/// With the backend's own token.
-pub(crate) fn authorized(request: RequestBuilder, backend: &Backend) -> RequestBuilder {
-    match &backend.bearer {
-        Some(secret) => request.bearer_auth(secret.expose()),
-        None => request,
-    }
+    backend.authorized(client.get(url.clone())).send().await.map_err(|error| failure(&error))
 }
 
 async fn body(answer: Response) -> Result<bytes::Bytes, Evidence> {
@@ -95,7 +90,7 @@ async fn body(answer: Response) -> Result<bytes::Bytes, Evidence> {
 }
 
 fn failure(error: &reqwest::Error) -> Evidence {
-    if crate::backend::was_refused(error) {
+    if io_kind(error) == Some(ErrorKind::ConnectionRefused) {
         Evidence::Refused
     } else if error.is_timeout() {
         Evidence::ProbeFailed(ProbeFailure::TimedOut)

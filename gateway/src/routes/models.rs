@@ -12,7 +12,7 @@ use shared::{
 };
 use tracing::warn;
 
-use crate::{config::Backend, health::probe::authorized, state::App};
+use crate::{config::Backend, state::App};
 
 /// For one backend's list.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -37,7 +37,7 @@ pub(crate) async fn list(State(app): State<App>) -> Response {
 }
 
 async fn models(app: &App, backend: &Backend) -> Option<Vec<Model>> {
-    let request = authorized(app.backends.pooled().get(backend.api("models")), backend);
+    let request = backend.authorized(app.backends.pooled().get(backend.api("models")));
     let answer = request.send().await.ok().filter(|answer| answer.status().is_success())?;
     let body = read_limited(answer, LIST_LIMIT).await.ok()?;
     if body.trim_ascii().is_empty() {

@@ -1,7 +1,7 @@
 //! The HTTP clients that we are: no redirects, no system proxy, no retries, no decompression, and a bounded
 //! connect. Both binaries build theirs here, so that no client exists without these rules.
 
-use std::time::Duration;
+use std::{error::Error, io::ErrorKind, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{Client, ClientBuilder};
@@ -34,6 +34,18 @@ pub fn builder(connections: Connections) -> ClientBuilder {
         .http1_only()
         .pool_idle_timeout(Duration::from_secs(4))
         .pool_max_idle_per_host(if connections == Connections::Fresh { 0 } else { 8 })
+}
+
+/// What the operating system said, if it was what failed. `ConnectionRefused`: nobody listens there.
+pub fn io_kind(error: &reqwest::Error) -> Option<ErrorKind> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return Some(io.kind());
+        }
+        source = error.source();
+    }
+    None
 }
 
 /// Why an answer's body could not be had.

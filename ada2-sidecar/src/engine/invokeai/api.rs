@@ -1,12 +1,12 @@
 //! InvokeAI's HTTP API (6.14.2), as far as it is used. Every answer is bounded in time and size.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{Client, Method, Response, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use shared::service::outbound::{BodyFault, Connections, builder, read_limited};
+use shared::service::outbound::{BodyFault, Connections, builder, io_kind, read_limited};
 
 use crate::engine::EngineError;
 
@@ -128,7 +128,9 @@ impl Api {
     pub(super) async fn version(&self) -> Result<String, EngineError> {
         let answer: Value = self.get("/api/v1/app/version").await?;
         let version = answer.get("version").and_then(Value::as_str);
-        version.map(str::to_owned).ok_or_else(|| {
+        // It is shown in terminals and to the service manager.
+        let clean = |text: &str| text.chars().filter(|letter| !letter.is_control()).take(64).collect();
+        version.map(clean).ok_or_else(|| {
             EngineError::Strange(
                 "what answers is not InvokeAI: /api/v1/app/version names no version".to_owned(),
             )
@@ -278,14 +280,8 @@ fn body_fault(fault: BodyFault) -> EngineError {
 
 /// Tells "nobody there" from "somebody there who does not answer": only the first means that the GPU is free.
 fn transport_fault(error: &reqwest::Error) -> EngineError {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(this) = cause {
-        if let Some(io) = this.downcast_ref::<std::io::Error>()
-            && io.kind() == std::io::ErrorKind::ConnectionRefused
-        {
-            return EngineError::Refused("connection refused".to_owned());
-        }
-        cause = this.source();
+    if io_kind(error) == Some(ErrorKind::ConnectionRefused) {
+        return EngineError::Refused("connection refused".to_owned());
     }
     let words = if error.is_timeout() { "no answer in time" } else { "the connection broke" };
     EngineError::NoAnswer(words.to_owned())
