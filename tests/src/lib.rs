@@ -41,10 +41,13 @@ pub fn fresh_folder(name: &str) -> PathBuf {
     folder
 }
 
-/// A client as curl is one: a new connection each time.
+/// A client as curl is one: a new connection each time. An answer that does not come is a failure, not a hang.
 pub fn http() -> &'static reqwest::Client {
     static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
-        builder(Connections::Fresh).build().expect("the client has no settings that can fail")
+        builder(Connections::Fresh)
+            .timeout(PATIENCE)
+            .build()
+            .expect("the client has no settings that can fail")
     });
     &CLIENT
 }

@@ -58,10 +58,8 @@ pub struct InvokeAi {
 struct State {
     /// Batches that a request is waiting for.
     live: HashSet<String>,
-    /// Batches that nobody waits for and that may still be in the engine.
-    orphans: HashSet<String>,
-    /// Whether jobs with our tag may be in the engine that we know nothing of: after our own start, after the
-    /// engine's return, after an enqueue request whose answer was lost.
+    /// Whether jobs with our tag may be in the engine that nobody waits for: after our own start, after the engine's
+    /// return, after an enqueue request whose answer was lost.
     sweep: bool,
     /// Whether nobody answered at the engine's address last time: then its GPU is free of us.
     gone: bool,
@@ -154,14 +152,8 @@ impl InvokeAi {
         &found.expect("there is a template for every base").1
     }
 
-    /// Cancels what nobody waits for: known orphans by their batch, unknown ones by our tag once no request waits.
+    /// Cancels by our tag what nobody waits for, once no request waits.
     async fn cancel_orphans(&self) -> Result<(), EngineError> {
-        let orphans: Vec<_> = self.state().orphans.iter().cloned().collect();
-        for batch in orphans {
-            self.api.cancel_batch(&batch).await?;
-            warn!(batch, "cancelled a job in the engine that nobody waits for");
-            self.state().orphans.remove(&batch);
-        }
         let Ok(_closed) = self.door.try_write() else { return Ok(()) };
         let due = {
             let state = self.state();

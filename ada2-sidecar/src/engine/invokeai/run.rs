@@ -44,7 +44,7 @@ pub(super) async fn run(engine: &InvokeAi, job: &Job, desk: &Desk) -> Result<Vec
         Ok(()) => Ok(progress.into_pictures()),
         // Nobody is there: the GPU is free. What the engine finds in its queue on its return is cancelled then.
         Err(EngineError::Refused(words)) => {
-            engine.state().orphans.insert(batch.batch);
+            engine.state().sweep = true;
             Err(EngineError::Refused(words))
         }
         Err(error) => {
@@ -113,7 +113,7 @@ async fn let_go(engine: &InvokeAi, batch: &str) {
             Ok(true) => return,
             Ok(false) => {}
             Err(EngineError::Refused(_)) => {
-                engine.state().orphans.insert(batch.to_owned());
+                engine.state().sweep = true;
                 return;
             }
             Err(error) => debug!(%error, batch, "cannot tell yet whether the engine has let go of a job"),
