@@ -85,19 +85,22 @@ impl FakeInvoke {
         self.core.look(|state| state.pictures.keys().cloned().collect())
     }
 
-    /// Waits until the items are as `wanted` says. Unbounded: the caller knows how long that may take.
+    /// Waits until the items are as `wanted` says (bounded).
     pub async fn until(&self, wanted: impl Fn(&[Item]) -> bool) {
-        self.core.until(|state| wanted(&state.items).then_some(())).await;
+        crate::bounded("items", self.core.until(|state| wanted(&state.items).then_some(()))).await;
     }
 
     /// Waits until nothing runs, not even the rest of a cancelled step.
     pub async fn until_idle(&self) {
-        self.core.until(|state| (!state.processing && state.next_pending().is_none()).then_some(())).await;
+        let idle =
+            self.core.until(|state| (!state.processing && state.next_pending().is_none()).then_some(()));
+        crate::bounded("the engine is idle", idle).await;
     }
 
     /// Waits until `count` sockets follow the events.
     pub async fn until_followed(&self, count: usize) {
-        self.core.until(|state| (state.frames.receiver_count() == count).then_some(())).await;
+        let followed = self.core.until(|state| (state.frames.receiver_count() == count).then_some(()));
+        crate::bounded("the events are followed", followed).await;
     }
 
     /// Enqueues a job of somebody else and gives its item id. Its [`Item::status`] and [`Self::cancels`] tell

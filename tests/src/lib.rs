@@ -32,6 +32,13 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     }
 }
 
+/// Waits, but not for ever; gives up loudly.
+pub async fn bounded<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(PATIENCE, wait).await;
+    assert!(waited.is_ok(), "not within {PATIENCE:?}: {what}");
+    waited.expect("just seen")
+}
+
 /// A folder that nobody else uses.
 pub fn fresh_folder(name: &str) -> PathBuf {
     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);

@@ -58,8 +58,8 @@ pub struct InvokeAi {
 struct State {
     /// Batches that a request is waiting for.
     live: HashSet<String>,
-    /// Whether jobs with our tag may be in the engine that nobody waits for: after our own start, after the engine's
-    /// return, after an enqueue request whose answer was lost.
+    /// Whether jobs with our tag may be in the engine that nobody waits for: after our own start, after the engine
+    /// went away in mid-job (it runs waiting items again by itself), after an enqueue whose answer was lost.
     sweep: bool,
     /// Whether nobody answered at the engine's address last time: then its GPU is free of us.
     gone: bool,
@@ -213,8 +213,7 @@ impl ImageEngine for InvokeAi {
         let mut state = self.state();
         state.gone = matches!(result, Err(EngineError::Refused(_)));
         if matches!(result, Err(EngineError::Refused(_) | EngineError::Strange(_))) {
-            // It may come back as another process: pending items run again by themselves, models may differ.
-            state.sweep = true;
+            // It may come back as another process with other models.
             state.models = None;
         }
         drop(state);
