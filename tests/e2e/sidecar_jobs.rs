@@ -92,6 +92,11 @@ async fn the_slot_is_held_until_the_engine_has_let_go_of_a_cancelled_job() {
         }
     }
     fake.until(is(Status::Canceled)).await;
+    e2e::eventually("the engine is asked again and again whether it has let go", async || {
+        let asked = fake.seen().into_iter().filter(|seen| seen.path.contains("/b/")).count();
+        (asked >= 3).then_some(())
+    })
+    .await;
     let busy = sidecar.generate(&request).await;
     assert_eq!((busy.status, busy.code()), (429, "backend_overloaded"), "the step still runs on the GPU");
     assert_eq!(busy.header("retry-after"), "5");
