@@ -43,7 +43,7 @@ async fn a_caller_who_leaves_takes_exactly_his_own_job_with_him() {
     let left = Instant::now();
     let stranger = fake.stranger_job();
     fake.until(is(Status::Canceled)).await;
-    assert!(left.elapsed() < Duration::from_secs(1), "{:?}", left.elapsed());
+    assert!(left.elapsed() < Duration::from_secs(5), "{:?}", left.elapsed());
     fake.until(|items| items.iter().any(|item| item.id == stranger && item.status == Status::InProgress))
         .await;
     sidecar.until_inflight(0).await;
@@ -184,7 +184,7 @@ async fn an_engine_killed_in_mid_job_ends_the_request_frees_the_slot_and_finds_n
         fake.stop().await;
         Instant::now()
     });
-    assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < Duration::from_secs(4), "{:?}", killed.elapsed());
     assert_eq!((answer.status, answer.code()), (503, "engine_unavailable"));
     let check = sidecar.until_fails("engine_reachable").await;
     assert!(check.message.contains("nothing listens"), "{}", check.message);

@@ -46,7 +46,7 @@ async fn a_paused_queue_gates_and_the_engine_hears_nothing() {
     fake.pause(true);
     let start = Instant::now();
     let check = sidecar.until_fails("engine_queue").await;
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(check.message.contains("resume it"), "{}", check.message);
     refused(&sidecar, "engine_queue: ").await;
     assert!(!fake.seen().iter().any(|seen| seen.method == "POST"), "nothing was enqueued");
@@ -71,7 +71,7 @@ async fn an_engine_that_hangs_is_told_from_one_that_is_gone() {
     fake.script(|script| script.hang = true);
     let start = Instant::now();
     let check = sidecar.until_fails("engine_reachable").await;
-    assert!(start.elapsed() < Duration::from_millis(2500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(check.message.contains("does not answer"), "{}", check.message);
     fake.script(|script| script.hang = false);
     sidecar.until_ready().await;
@@ -186,6 +186,6 @@ async fn a_driver_that_hangs_makes_the_reading_old_and_nothing_else() {
     assert!(check.message.contains("hangs"), "{}", check.message);
     let start = Instant::now();
     assert_eq!(text(&format!("{}/healthz", sidecar.url)).await.0, 200);
-    assert!(start.elapsed() < Duration::from_secs(1), "no request waits for the driver");
+    assert!(start.elapsed() < Duration::from_secs(5), "no request waits for the driver");
     sidecar.stop().await;
 }

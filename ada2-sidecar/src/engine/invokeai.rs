@@ -35,6 +35,8 @@ const TESTED: &str = "6.14";
 const MODELS_LAST: Duration = Duration::from_secs(10);
 /// Between attempts to connect to the events.
 const RECONNECT: Duration = Duration::from_millis(500);
+/// Without events for this long although the engine answers: a warning.
+const DEAF: Duration = Duration::from_secs(5);
 /// The server pings every 25 s and gives up after 20 more.
 const SILENCE: Duration = Duration::from_secs(50);
 /// A frame holds a preview picture; none is near this.
@@ -64,6 +66,8 @@ struct State {
     /// Whether nobody answered at the engine's address last time: then its GPU is free of us.
     gone: bool,
     models: Option<(Instant, String, Arc<[EngineModel]>)>,
+    /// Since when the events do not come; none while they do.
+    deaf: Option<Instant>,
 }
 
 impl InvokeAi {
@@ -92,7 +96,7 @@ impl InvokeAi {
                     ),
                 ),
             ],
-            state: Mutex::new(State { sweep: true, ..State::default() }),
+            state: Mutex::new(State { sweep: true, deaf: Some(Instant::now()), ..State::default() }),
             door: RwLock::default(),
         }
     }
@@ -101,6 +105,7 @@ impl InvokeAi {
     pub async fn follow(&self) {
         loop {
             let reason = self.follow_once().await;
+            self.state().deaf.get_or_insert_with(Instant::now);
             debug!(reason, "the engine's events are not connected; trying again");
             // Whoever waits for an event must look for himself now, and once more when we are back.
             let _ = self.events.send(Event::Interrupted);
@@ -138,6 +143,7 @@ impl InvokeAi {
                 return "closed";
             }
             if let Some(event) = event {
+                self.state().deaf = None;
                 let _ = self.events.send(event);
             }
         }
@@ -165,10 +171,21 @@ impl InvokeAi {
         let left = self.api.counts_of_destination(&self.tag).await?.active();
         if left > 0 {
             self.api.cancel_destination(&self.tag).await?;
-            warn!(jobs = left, "cancelled jobs in the engine that an earlier process of ours left behind");
+            warn!(jobs = left, "cancelled jobs of ours in the engine that nobody waits for");
         }
         self.state().sweep = false;
         Ok(())
+    }
+
+    /// What wants attention although the engine works.
+    fn caution(&self, version: &str) -> Option<String> {
+        if version != TESTED && !version.starts_with(&format!("{TESTED}.")) {
+            return Some(format!("InvokeAI {version} is untested here; tested is {TESTED}"));
+        }
+        let deaf = self.state().deaf.is_some_and(|since| since.elapsed() > DEAF);
+        let words = "the engine's WebSocket cannot be followed, so finished pictures are noticed late: look what stands \
+                     between us and /ws/socket.io";
+        deaf.then(|| words.to_owned())
     }
 
     /// The models that we have a graph for; read anew after a while, and at once after a change of version.
@@ -197,10 +214,8 @@ impl ImageEngine for InvokeAi {
                 0
             };
             let models = self.models(&version).await?;
-            let tested = version == TESTED || version.starts_with(&format!("{TESTED}."));
-            let caution = format!("InvokeAI {version} is untested here; tested is {TESTED}");
             Ok(Survey {
-                caution: (!tested).then_some(caution),
+                caution: self.caution(&version),
                 version,
                 paused: !status.processor.is_started,
                 busy: status.processor.is_processing,
