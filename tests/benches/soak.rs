@@ -27,21 +27,20 @@ async fn main() {
     let gateway = Gateway::with_backends(&backends, &[]).await;
     gateway.until_ready("gpu_heavy", true).await;
     let mut out = std::io::stdout();
+    let (mut done, mut seen) = (0, Vec::new());
     // The first hundred bring allocator and pools to their size.
-    run(&gateway, 0, 100).await;
-    let before = settled(&sidecar, &gateway).await;
-    let _ = writeln!(out, "after   100 pictures: {before:?}");
-    let start = Instant::now();
-    run(&gateway, 100, PICTURES).await;
-    let took = start.elapsed();
-    let after = settled(&sidecar, &gateway).await;
-    let _ = writeln!(out, "after {PICTURES} pictures: {after:?}, {took:.1?}, no error");
-    assert_eq!(
-        (before.tasks, before.descriptors),
-        (after.tasks, after.descriptors),
-        "something is left behind"
-    );
-    assert!(after.resident_kib < before.resident_kib + 32 * 1024, "memory grows");
+    for goal in [100, 400, 700, PICTURES] {
+        let start = Instant::now();
+        run(&gateway, done, goal).await;
+        let took = start.elapsed();
+        done = goal;
+        let footprint = settled(&sidecar, &gateway).await;
+        let _ = writeln!(out, "after {goal:>4} pictures: {footprint:?}, the last in {took:.1?}, no error");
+        seen.push(footprint);
+    }
+    let (first, last) = (&seen[0], &seen[seen.len() - 1]);
+    assert_eq!((first.tasks, first.descriptors), (last.tasks, last.descriptors), "something is left behind");
+    assert!(last.resident_kib < first.resident_kib + 32 * 1024, "memory grows");
 }
 
 async fn run(gateway: &Gateway, from: u64, to: u64) {
