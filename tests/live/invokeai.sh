@@ -23,7 +23,7 @@ answers() { curl --noproxy '*' -fsS -m 5 "$url/api/v1/app/version" 2>/dev/null |
 # The server's process id, if it is still that server: ids are used again.
 running() {
     local pid
-    pid=$(cat "$dir/pid" 2>/dev/null) && ps -o args= -p "$pid" 2>/dev/null | grep -qF -- "--root $dir/root" &&
+    pid=$(cat "$dir/pid" 2>/dev/null) && ps -o args= -p "$pid" 2>/dev/null | grep -qF -- "--root $dir/home" &&
         echo "$pid"
 }
 
@@ -59,12 +59,12 @@ start() {
     running >/dev/null && answers && return
     # InvokeAI silently takes the next port if its own is in use.
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then fail "port $port is in use: set PORT"; fi
-    mkdir -p "$dir/root"
+    mkdir -p "$dir/home"
     printf '%s\n' 'schema_version: 4.0.3' 'host: 127.0.0.1' "port: $port" 'device: cpu' 'precision: float32' \
-        'log_format: plain' >"$dir/root/invokeai.yaml"
+        'log_format: plain' >"$dir/home/invokeai.yaml"
     note "starting on $url (half a minute; log: $dir/server.log)"
     # One thread: torch's threads wait for each other on a busy machine, and pictures take five times as long.
-    (cd "$dir" && exec setsid nohup "$dir/venv/bin/invokeai-web" --root "$dir/root") \
+    (cd "$dir" && exec setsid nohup "$dir/venv/bin/invokeai-web" --root "$dir/home") \
         >>"$dir/server.log" 2>&1 </dev/null &
     echo $! >"$dir/pid"
     for _ in $(seq 480); do
