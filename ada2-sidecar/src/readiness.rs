@@ -56,7 +56,7 @@ pub(crate) fn start(
     lifecycle: &Lifecycle,
 ) -> watch::Receiver<Arc<Published>> {
     let draining = lifecycle.draining().clone();
-    let judge = Judge { rules: Rules::of(config), jobs, draining: draining.clone() };
+    let judge = Judge { rules: Rules::of(config), started: Instant::now(), jobs, draining: draining.clone() };
     let mut verdict = judge.look(None, None, &engine.borrow());
     let (sender, receiver) = watch::channel(Published::of(verdict.report.clone()));
     lifecycle.worker("readiness", async move {
@@ -82,6 +82,7 @@ pub(crate) fn start(
 
 struct Judge {
     rules: Rules,
+    started: Instant,
     jobs: Jobs,
     draining: CancellationToken,
 }
@@ -91,6 +92,7 @@ impl Judge {
         let now = Instant::now();
         let inputs = Inputs {
             gpu,
+            started: self.started,
             engine,
             limit: self.jobs.slots().limit(),
             inflight: self.jobs.slots().inflight(),

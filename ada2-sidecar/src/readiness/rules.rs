@@ -23,6 +23,8 @@ const CANCEL_LIMIT: Duration = Duration::from_mins(1);
 pub struct Inputs<'a> {
     /// The last look at the card; none before the first.
     pub gpu: Option<&'a GpuSample>,
+    /// When looking at the card began.
+    pub started: Instant,
     /// The engine as last seen.
     pub engine: &'a EngineState,
     /// Slots.
@@ -89,7 +91,7 @@ pub fn judge(
     let (vram, headroom) = vram::check(prev.and_then(|prev| prev.vram), reading, rules, now);
     let checks = vec![
         nvml(inputs.gpu, rules),
-        snapshot_fresh(inputs.gpu, now),
+        snapshot_fresh(inputs, now),
         gpu_present(inputs.gpu, rules),
         headroom,
         engine_reachable(inputs.engine, rules),
@@ -165,20 +167,23 @@ fn nvml(sample: Option<&GpuSample>, rules: &Rules) -> Check {
     }
 }
 
-fn snapshot_fresh(sample: Option<&GpuSample>, now: Instant) -> Check {
+fn snapshot_fresh(inputs: &Inputs<'_>, now: Instant) -> Check {
     let expected = format!("at most {} s old", STALE.as_secs());
-    let Some(sample) = sample else {
-        return Check::pass("snapshot_fresh", "no reading yet", expected)
-            .but(CheckStatus::Unknown, "the card has not been read yet");
+    let age = now.saturating_duration_since(inputs.gpu.map_or(inputs.started, |sample| sample.taken));
+    let observed = match inputs.gpu {
+        Some(_) => format!("{:.1} s old", age.as_secs_f64()),
+        None => "no reading yet".to_owned(),
     };
-    let age = now.saturating_duration_since(sample.taken);
-    let check = Check::pass("snapshot_fresh", format!("{:.1} s old", age.as_secs_f64()), expected);
+    let check = Check::pass("snapshot_fresh", observed, expected);
     if age <= STALE {
         return check;
     }
     check.but(
         CheckStatus::Fail,
-        format!("the last reading is {} s old: a call into the NVIDIA driver hangs; look at `dmesg`, a reboot may be needed", age.as_secs()),
+        format!(
+            "nothing was read for {} s: a call into the NVIDIA driver hangs; look at `dmesg`, a reboot may be needed",
+            age.as_secs()
+        ),
     )
 }
 

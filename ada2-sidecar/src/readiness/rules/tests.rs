@@ -57,7 +57,15 @@ fn process(pid: u32, unit: &str, mib: u64) -> GpuProcess {
 }
 
 fn judged(gpu: Option<&GpuSample>, engine: &EngineState, rules: &Rules) -> ReadyReport {
-    let inputs = Inputs { gpu, engine, limit: 4, inflight: 0, oldest_cancel: None, draining: false };
+    let inputs = Inputs {
+        gpu,
+        started: Instant::now(),
+        engine,
+        limit: 4,
+        inflight: 0,
+        oldest_cancel: None,
+        draining: false,
+    };
     judge(None, &inputs, rules, Instant::now(), SystemTime::now()).report
 }
 
@@ -104,6 +112,7 @@ fn a_sample_that_grows_old_is_a_hanging_driver() {
     let engine = engine();
     let inputs = Inputs {
         gpu: Some(&old),
+        started: Instant::now(),
         engine: &engine,
         limit: 4,
         inflight: 0,
@@ -116,6 +125,25 @@ fn a_sample_that_grows_old_is_a_hanging_driver() {
     let late = at(6).report;
     assert!(check(&late, "snapshot_fresh").message.contains("hangs"));
     assert_eq!(late.status, Status::NotReady);
+}
+
+#[test]
+fn a_driver_that_hangs_from_the_first_call_on_gates_even_where_a_gpu_is_optional() {
+    let (engine, start) = (engine(), Instant::now());
+    let inputs = Inputs {
+        gpu: None,
+        started: start,
+        engine: &engine,
+        limit: 4,
+        inflight: 0,
+        oldest_cancel: None,
+        draining: false,
+    };
+    let optional = Rules { gpu_required: false, ..rules() };
+    let at =
+        |seconds| judge(None, &inputs, &optional, start + Duration::from_secs(seconds), SystemTime::now());
+    assert_eq!(at(5).report.status, Status::Ready);
+    assert_eq!(at(6).report.status, Status::NotReady);
 }
 
 #[test]
@@ -176,6 +204,7 @@ fn an_untested_version_degrades_and_a_busy_sidecar_is_ready() {
     let (gpu, engine) = (sample(present(vec![])), engine());
     let busy = Inputs {
         gpu: Some(&gpu),
+        started: Instant::now(),
         engine: &engine,
         limit: 4,
         inflight: 4,
@@ -195,7 +224,7 @@ proptest! {
     #[test]
     fn a_lost_gpu_or_a_draining_service_is_never_ready(inflight in 0usize..5, required: bool, draining: bool) {
         let (lost, engine) = (sample(GpuState::Lost), engine());
-        let inputs = Inputs { gpu: Some(&lost), engine: &engine, limit: 4, inflight, oldest_cancel: None, draining };
+        let inputs = Inputs { gpu: Some(&lost), started: Instant::now(), engine: &engine, limit: 4, inflight, oldest_cancel: None, draining };
         let rules = Rules { gpu_required: required, ..rules() };
         let verdict = judge(None, &inputs, &rules, Instant::now(), SystemTime::now());
         prop_assert!(!verdict.report.admits());
