@@ -171,6 +171,16 @@ async fn the_backend_gets_its_own_token_an_id_and_a_deadline_and_nothing_of_the_
 }
 
 #[tokio::test]
+async fn the_callers_token_stays_at_the_gateway() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
+    let seen = &upstream.images()[0];
+    assert_eq!(seen.header("authorization"), "", "the backend has no token of its own");
+    assert!(!format!("{seen:?}").contains(TOKEN));
+}
+
+#[tokio::test]
 async fn every_picture_request_has_a_connection_of_its_own() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
