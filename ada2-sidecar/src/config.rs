@@ -121,14 +121,14 @@ pub fn load(
 ) -> Result<Loaded, Vec<Problem>> {
     let file = read_file(flags, environment)?;
     let mut settings = Settings::gather(KEYS, flags, environment, &|key| file.get(key));
-    let systemd_state = environment("STATE_DIRECTORY");
+    let (systemd_state, home) = (environment("STATE_DIRECTORY"), environment("HOME"));
     let checking = flags.subcommand_name() == Some("check-config");
     let config = read(&mut settings, &|settings, kind| {
         // The builtin engine lives and dies with this process: it has no jobs to know again.
         if checking || kind == Kind::Builtin {
             Some(Instance::nameless())
         } else {
-            Instance::open(settings, systemd_state.as_deref())
+            Instance::open(settings, systemd_state.as_deref(), home.as_deref())
         }
     });
     match config {
@@ -188,7 +188,9 @@ fn read(s: &mut Settings, instance: &dyn Fn(&mut Settings, Kind) -> Option<Insta
         s.take("request_timeout", "a duration from 1s to 1h", |text| between(text, 1_000, 3_600_000));
     let shutdown_grace = s.take("shutdown_grace", "a duration like 30s", duration);
     let log_format = s.take("log_format", "text or json", Format::parse);
-    let log_filter = s.take("log_filter", "a filter like info or debug", non_empty);
+    let log_filter = s.take("log_filter", "a filter like info or ada2_sidecar=debug", |text| {
+        shared::service::telemetry::is_filter(text).then(|| text.to_owned())
+    });
     let instance = instance(s, kind);
     Some(Config {
         engine_url: engine_url?.or_else(|| kind.default_url()),

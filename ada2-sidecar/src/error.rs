@@ -1,6 +1,8 @@
 //! From a domain's failure to the answer: one table. The client gets a stable code and a sentence; causes go to the
 //! log.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -34,9 +36,7 @@ pub(crate) enum ApiError {
         waiting: u64,
     },
     Engine(EngineError),
-    TooSlow {
-        seconds: u64,
-    },
+    TooSlow(Duration),
     NotFound,
     NoSuchCheck {
         known: String,
@@ -121,9 +121,9 @@ impl ApiError {
                 Face::new(429, Code::BackendOverloaded, message).retry_after(5)
             }
             Self::Engine(error) => engine_face(&error),
-            Self::TooSlow { seconds } => {
+            Self::TooSlow(time) => {
                 let message =
-                    format!("The picture was not finished within {seconds} s; the job has been cancelled.");
+                    format!("The picture was not finished within {time:?}; the job has been cancelled.");
                 Face::new(504, Code::EngineTimeout, message).no_repeat()
             }
             Self::NotFound => Face::new(404, Code::NotFound, "There is nothing at this path."),

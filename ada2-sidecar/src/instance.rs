@@ -20,11 +20,11 @@ pub struct Instance {
 impl Instance {
     /// Opens the state directory. Systemd's choice wins; the default, if it cannot be written, gives way to the
     /// user's own state directory (a person trying things out); an explicit choice never does.
-    pub fn open(settings: &mut Settings, systemd: Option<&str>) -> Option<Self> {
+    pub fn open(settings: &mut Settings, systemd: Option<&str>, home: Option<&str>) -> Option<Self> {
         let systemd = systemd.and_then(|list| list.split(':').next()).filter(|dir| !dir.is_empty());
         let chosen = PathBuf::from(systemd.or(settings.raw("state_dir")).unwrap_or_default());
         let by_default = systemd.is_none() && settings.source("state_dir") == Source::Default;
-        let own = std::env::home_dir().map(|home| home.join(".local/state/ada2-sidecar"));
+        let own = home.map(|home| Path::new(home).join(".local/state/ada2-sidecar"));
         let opened = Self::in_directory(&chosen).or_else(|fault| match (fault, own) {
             (Fault::Unwritable(_), Some(own)) if by_default => Self::in_directory(&own),
             (fault, _) => Err(fault),

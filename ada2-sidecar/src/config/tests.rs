@@ -52,10 +52,15 @@ fn flag_over_environment_over_file() {
 fn every_problem_is_told_at_once() {
     let lines = problems(
         &["--listen", "nowhere", "--engine", "sdwebui"],
-        &[("ADA2_TOKEN", " "), ("ADA2_MAX_N", "99"), ("ADA2_ENGINE_URL", "https://user:pw@host/path")],
+        &[
+            ("ADA2_TOKEN", " "),
+            ("ADA2_MAX_N", "99"),
+            ("ADA2_ENGINE_URL", "https://user:pw@host/path"),
+            ("ADA2_LOG", "a=b=c=d"),
+        ],
         None,
     );
-    assert_eq!(lines.len(), 5, "{lines:#?}");
+    assert_eq!(lines.len(), 6, "{lines:#?}");
     assert!(lines.iter().any(|line| line.starts_with("environment ADA2_TOKEN: token: expected a token that is not empty")));
     assert!(
         lines.iter().any(|line| line

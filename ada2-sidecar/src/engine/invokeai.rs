@@ -33,6 +33,9 @@ use crate::{
 const TESTED: &str = "6.14";
 /// The list of models is read anew after this: they come and go in the engine's own web page.
 const MODELS_LAST: Duration = Duration::from_secs(10);
+/// Looks, one a survey, that must find nothing before leftovers are ruled out. More than one: an engine that hung may
+/// answer a look before it reads the order whose answer we gave up on.
+const SWEEPS: u8 = 2;
 /// Between attempts to connect to the events.
 const RECONNECT: Duration = Duration::from_millis(500);
 /// Without events for this long although the engine answers: a warning.
@@ -60,9 +63,9 @@ pub struct InvokeAi {
 struct State {
     /// Batches that a request is waiting for.
     live: HashSet<String>,
-    /// Whether jobs with our tag may be in the engine that nobody waits for: after our own start, after the engine
-    /// went away in mid-job (it runs waiting items again by itself), after an enqueue whose answer was lost.
-    sweep: bool,
+    /// How often to look yet for jobs with our tag that nobody waits for: after our own start, after the engine went
+    /// away in mid-job (it runs waiting items again by itself), after an enqueue whose answer was lost.
+    sweeps: u8,
     /// Whether nobody answered at the engine's address last time: then its GPU is free of us.
     gone: bool,
     models: Option<(Instant, String, Arc<[EngineModel]>)>,
@@ -96,7 +99,7 @@ impl InvokeAi {
                     ),
                 ),
             ],
-            state: Mutex::new(State { sweep: true, deaf: Some(Instant::now()), ..State::default() }),
+            state: Mutex::new(State { sweeps: SWEEPS, deaf: Some(Instant::now()), ..State::default() }),
             door: RwLock::default(),
         }
     }
@@ -153,6 +156,11 @@ impl InvokeAi {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has the next surveys look for jobs of ours that nobody waits for.
+    fn sweep(&self) {
+        self.state().sweeps = SWEEPS;
+    }
+
     fn template(&self, base: Base) -> &Template {
         let found = self.templates.iter().find(|(of, _)| *of == base);
         &found.expect("there is a template for every base").1
@@ -163,7 +171,7 @@ impl InvokeAi {
         let Ok(_closed) = self.door.try_write() else { return Ok(()) };
         let due = {
             let state = self.state();
-            state.sweep && state.live.is_empty()
+            state.sweeps > 0 && state.live.is_empty()
         };
         if !due {
             return Ok(());
@@ -173,7 +181,9 @@ impl InvokeAi {
             self.api.cancel_destination(&self.tag).await?;
             warn!(jobs = left, "cancelled jobs of ours in the engine that nobody waits for");
         }
-        self.state().sweep = false;
+        let mut state = self.state();
+        state.sweeps = if left > 0 { SWEEPS } else { state.sweeps.saturating_sub(1) };
+        drop(state);
         Ok(())
     }
 

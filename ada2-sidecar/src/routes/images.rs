@@ -50,9 +50,8 @@ pub(super) async fn generations(
 
     let time = config.request_timeout.min(time_left(&headers).unwrap_or(Duration::MAX));
     let mut handle = app.jobs.start(job.clone(), permit, id.as_str().to_owned());
-    let pictures = tokio::time::timeout(time, handle.finished())
-        .await
-        .map_err(|_| ApiError::TooSlow { seconds: time.as_secs() })??;
+    let pictures =
+        tokio::time::timeout(time, handle.finished()).await.map_err(|_| ApiError::TooSlow(time))??;
     render(&app, &headers, &request, &job, pictures).await
 }
 

@@ -44,7 +44,7 @@ impl Guard {
         let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
         let private = !name.contains('.') || PRIVATE_ENDINGS.iter().any(|ending| name.ends_with(ending));
         let named = self.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&name));
-        if address || private || named { Ok(()) } else { Err(Refusal::ForeignHost(name)) }
+        if address || private || named { Ok(()) } else { Err(Refusal::ForeignHost(cut(&name))) }
     }
 
     /// Passes a request without `Origin`, one whose origin's host and port are those of `Host`, and
@@ -57,12 +57,13 @@ impl Guard {
         let own = host.is_some_and(|host| same_place(text, host));
         let named =
             text != "null" && self.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(text));
-        if given.next().is_none() && (own || named) {
-            Ok(())
-        } else {
-            Err(Refusal::ForeignOrigin(text.to_owned()))
-        }
+        if given.next().is_none() && (own || named) { Ok(()) } else { Err(Refusal::ForeignOrigin(cut(text))) }
     }
+}
+
+/// Foreign text for an answer or a log.
+fn cut(text: &str) -> String {
+    text.chars().take(100).collect()
 }
 
 fn same_place(origin: &str, host: &str) -> bool {
@@ -161,6 +162,12 @@ mod tests {
         ] {
             assert!(!check(origin, host), "{origin} at {host}");
         }
+        let long = format!("http://{}", "x".repeat(5000));
+        let refusal = guard.origin(&headers(&[("origin", &long), ("host", "ada2")]));
+        assert!(
+            matches!(refusal, Err(Refusal::ForeignOrigin(text)) if text.len() == 100),
+            "foreign text is cut"
+        );
         let mut twice = headers(&[("origin", "http://ada2"), ("host", "ada2")]);
         twice.append("origin", HeaderValue::from_static("http://evil.example"));
         assert!(guard.origin(&twice).is_err());

@@ -25,6 +25,11 @@ impl Format {
     }
 }
 
+/// Whether a filter can be read.
+pub fn is_filter(text: &str) -> bool {
+    !text.trim().is_empty() && EnvFilter::try_new(text).is_ok()
+}
+
 /// Starts logging. `filter` is as in `RUST_LOG`; a file is appended to.
 pub fn start(format: Format, filter: &str, file: Option<&Path>) -> std::io::Result<()> {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));

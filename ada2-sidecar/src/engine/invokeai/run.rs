@@ -44,7 +44,7 @@ pub(super) async fn run(engine: &InvokeAi, job: &Job, desk: &Desk) -> Result<Vec
         Ok(()) => Ok(progress.into_pictures()),
         // Nobody is there: the GPU is free. What the engine finds in its queue on its return is cancelled then.
         Err(EngineError::Refused(words)) => {
-            engine.state().sweep = true;
+            engine.sweep();
             Err(EngineError::Refused(words))
         }
         Err(error) => {
@@ -77,10 +77,10 @@ async fn hand_over<'a>(
     drop(open);
     if matches!(error, EngineError::NoAnswer(_) | EngineError::Strange(_)) {
         desk.tell(Err(error.clone()));
-        engine.state().sweep = true;
+        engine.sweep();
         let unresolved = || {
             let state = engine.state();
-            state.sweep && !state.gone
+            state.sweeps > 0 && !state.gone
         };
         while unresolved() {
             tokio::time::sleep(VERIFY_POLL).await;
@@ -113,7 +113,7 @@ async fn let_go(engine: &InvokeAi, batch: &str) {
             Ok(true) => return,
             Ok(false) => {}
             Err(EngineError::Refused(_)) => {
-                engine.state().sweep = true;
+                engine.sweep();
                 return;
             }
             Err(error) => debug!(%error, batch, "cannot tell yet whether the engine has let go of a job"),
@@ -145,6 +145,10 @@ impl<'a> Live<'a> {
 
 impl Drop for Live<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Nobody is left to cancel it.
+            self.engine.sweep();
+        }
         self.engine.state().live.remove(&self.batch);
     }
 }
@@ -280,6 +284,20 @@ fn cancelled_by_others() -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_whose_task_panics_is_looked_for() {
+        let engine = InvokeAi::new("http://127.0.0.1:9".parse().unwrap(), "tag".into());
+        engine.state().sweeps = 0;
+        drop(Live::enter(&engine, "done"));
+        assert_eq!(engine.state().sweeps, 0, "a job that ended in order leaves nothing behind");
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _live = Live::enter(&engine, "lost");
+            panic!("a fault of ours");
+        }));
+        assert!(panicked.is_err());
+        assert!(engine.state().sweeps > 0 && engine.state().live.is_empty());
+    }
 
     #[test]
     fn running_out_of_memory_is_told_from_other_failures() {
