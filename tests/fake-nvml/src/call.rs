@@ -1,16 +1,13 @@
-//! What every call does before it answers: note itself, read the scenario, be slow or hang, fail as told.
+//! What every call does before it answers: note itself, look at the scenario, be slow or hang, fail as told.
 
 use std::{
-    ffi::{CStr, OsStr, c_void},
-    fs::{self, OpenOptions},
-    io::Write,
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
+    ffi::c_void,
+    sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::{CALLS_FILE, Gpu, SCENARIO_FILE, Scenario};
+use crate::{Gpu, Scenario, machine};
 
 /// `nvmlReturn_t`.
 pub(crate) type Code = u32;
@@ -26,27 +23,53 @@ pub(crate) const GPU_IS_LOST: Code = 15;
 pub(crate) const ARGUMENT_VERSION_MISMATCH: Code = 25;
 pub(crate) const UNKNOWN: Code = 999;
 
+/// How often whoever waits looks at the scenario again.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// A call that is about the machine.
 pub(crate) fn system(symbol: &str, answer: impl FnOnce(&Scenario) -> Result<(), Code>) -> Code {
-    let answered = machine(symbol).and_then(|scenario| answer(&scenario));
+    let began = Instant::now();
+    machine::note(symbol);
+    let answered = settled(symbol, began).and_then(|scenario| answer(&scenario));
     answered.err().unwrap_or(SUCCESS)
 }
 
 /// A call that is about one card.
 pub(crate) fn card(symbol: &str, handle: Handle, answer: impl FnOnce(&Gpu) -> Result<(), Code>) -> Code {
     system(symbol, |scenario| {
-        let is_meant = |gpu: &&Gpu| handle_of(gpu) == handle;
-        let gpu = scenario.gpus.iter().find(is_meant).ok_or(INVALID_ARGUMENT)?;
+        let gpu = meant(scenario, handle)?;
         may_answer(symbol, gpu)?;
         answer(gpu)
     })
 }
 
+/// The scenario, once it lets a call answer that began then: a symbol hangs for as long as it is said to, and one
+/// that is slow no longer is so as soon as the scenario says so.
+pub(crate) fn settled(symbol: &str, began: Instant) -> Result<Arc<Scenario>, Code> {
+    loop {
+        let scenario = machine::scenario()?;
+        let delay = Duration::from_millis(scenario.delay_ms.get(symbol).copied().unwrap_or(0));
+        let left = delay.saturating_sub(began.elapsed());
+        let hangs = scenario.hang.iter().any(|hanging| hanging == symbol);
+        if !hangs && left.is_zero() {
+            return scenario.errors.get(symbol).map_or(Ok(scenario.clone()), |code| Err(*code));
+        }
+        thread::sleep(if hangs { LOOK_EVERY } else { LOOK_EVERY.min(left) });
+    }
+}
+
+/// The card of this handle.
+pub(crate) fn meant(scenario: &Scenario, handle: Handle) -> Result<&Gpu, Code> {
+    scenario.gpus.iter().find(|gpu| handle_of(gpu) == handle).ok_or(INVALID_ARGUMENT)
+}
+
 /// Whether the card answers this symbol.
 pub(crate) fn may_answer(symbol: &str, gpu: &Gpu) -> Result<(), Code> {
-    if gpu.lost {
-        return Err(GPU_IS_LOST);
-    }
+    if gpu.lost { Err(GPU_IS_LOST) } else { told_to_fail(symbol, gpu) }
+}
+
+/// Whether a card that is there answers this symbol.
+pub(crate) fn told_to_fail(symbol: &str, gpu: &Gpu) -> Result<(), Code> {
     if gpu.unsupported.iter().any(|unsupported| unsupported == symbol) {
         return Err(NOT_SUPPORTED);
     }
@@ -54,47 +77,5 @@ pub(crate) fn may_answer(symbol: &str, gpu: &Gpu) -> Result<(), Code> {
 }
 
 pub(crate) fn handle_of(gpu: &Gpu) -> Handle {
-    (gpu.index as usize + 1) as Handle
-}
-
-fn machine(symbol: &str) -> Result<Scenario, Code> {
-    let folder = own_folder().ok_or(UNKNOWN)?;
-    note(&folder, symbol);
-    let scenario: Scenario = fs::read(folder.join(SCENARIO_FILE))
-        .ok()
-        .and_then(|json| serde_json::from_slice(&json).ok())
-        .ok_or(UNKNOWN)?;
-    while scenario.hang.iter().any(|hanging| hanging == symbol) {
-        thread::sleep(Duration::from_hours(1));
-    }
-    if let Some(milliseconds) = scenario.delay_ms.get(symbol) {
-        thread::sleep(Duration::from_millis(*milliseconds));
-    }
-    Ok(scenario)
-}
-
-/// One write, to a file that is only ever appended to: lines of several threads do not mix. A test that is over has
-/// removed the folder, and then nobody reads it.
-fn note(folder: &Path, symbol: &str) {
-    if let Ok(mut calls) = OpenOptions::new().append(true).create(true).open(folder.join(CALLS_FILE)) {
-        let _ = calls.write_all(format!("{symbol}\n").as_bytes());
-    }
-}
-
-/// Where this copy of the library was loaded from.
-fn own_folder() -> Option<PathBuf> {
-    let mut found = libc::Dl_info {
-        dli_fname: std::ptr::null(),
-        dli_fbase: std::ptr::null_mut(),
-        dli_sname: std::ptr::null(),
-        dli_saddr: std::ptr::null_mut(),
-    };
-    // SAFETY: the address is of a function in this library, and `found` is ours to be written.
-    let known = unsafe { libc::dladdr(own_folder as *const c_void, &raw mut found) };
-    if known == 0 || found.dli_fname.is_null() {
-        return None;
-    }
-    // SAFETY: the loader's string, which lives as long as the library is loaded.
-    let path = unsafe { CStr::from_ptr(found.dli_fname) };
-    Path::new(OsStr::from_bytes(path.to_bytes())).parent().map(Path::to_owned)
+    std::ptr::without_provenance_mut(gpu.index as usize + 1)
 }

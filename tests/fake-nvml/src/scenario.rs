@@ -15,9 +15,11 @@ pub struct Scenario {
     pub driver_version: String,
     /// The cards.
     pub gpus: Vec<Gpu>,
-    /// Milliseconds that a symbol takes.
+    /// Symbols that return something else, whatever card they are about.
+    pub errors: BTreeMap<String, u32>,
+    /// Milliseconds that a symbol takes, until this says otherwise.
     pub delay_ms: BTreeMap<String, u64>,
-    /// Symbols that never return.
+    /// Symbols that do not return while they are named here.
     pub hang: Vec<String>,
 }
 
@@ -28,6 +30,7 @@ impl Default for Scenario {
             init_error: 0,
             driver_version: "595.80".to_owned(),
             gpus: vec![Gpu::default()],
+            errors: BTreeMap::new(),
             delay_ms: BTreeMap::new(),
             hang: Vec::new(),
         }

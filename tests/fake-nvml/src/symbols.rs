@@ -9,6 +9,7 @@ use crate::{
         ARGUMENT_VERSION_MISMATCH, Code, Handle, INSUFFICIENT_SIZE, INVALID_ARGUMENT, NOT_FOUND, card,
         handle_of, may_answer, system,
     },
+    machine,
 };
 
 const MIB: u64 = 1 << 20;
@@ -65,7 +66,9 @@ unsafe extern "C" fn nvmlInitWithFlags(_flags: u32) -> Code {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlShutdown() -> Code {
-    system("nvmlShutdown", |_| Ok(()))
+    let code = system("nvmlShutdown", |_| Ok(()));
+    machine::let_go();
+    code
 }
 
 #[unsafe(no_mangle)]

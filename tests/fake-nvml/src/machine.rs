@@ -1,0 +1,118 @@
+//! The two files beside this copy of the library, opened as seldom as can be: a call costs a look at the scenario's
+//! inode and a line in the list of calls. Whatever is kept belongs to this copy alone.
+
+use std::{
+    ffi::{CStr, OsStr, c_void},
+    fs::{self, File, Metadata, OpenOptions},
+    io::{Read, Write},
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use crate::{
+    CALLS_FILE, SCENARIO_FILE, Scenario,
+    call::{Code, UNKNOWN},
+};
+
+/// What is kept from one call to the next.
+struct Kept {
+    calls: Option<File>,
+    scenario: Option<LastRead>,
+}
+
+static KEPT: Mutex<Kept> = Mutex::new(Kept { calls: None, scenario: None });
+
+/// The scenario as it was last read.
+struct LastRead {
+    mark: Mark,
+    /// `None` if it was no scenario.
+    scenario: Option<Arc<Scenario>>,
+    /// Open, so that no later file can get the same inode number.
+    _file: File,
+}
+
+/// Two files with the same mark have the same contents.
+#[derive(PartialEq, Eq)]
+struct Mark {
+    inode: u64,
+    changed: (i64, i64),
+    size: u64,
+}
+
+impl Mark {
+    fn of(file: &Metadata) -> Self {
+        Self { inode: file.ino(), changed: (file.mtime(), file.mtime_nsec()), size: file.size() }
+    }
+}
+
+/// One write, to a file that is only ever appended to: lines of several threads do not mix. A test that is over has
+/// removed the folder, and then nobody reads it.
+pub(crate) fn note(symbol: &str) {
+    let Some(Paths { calls, .. }) = paths() else { return };
+    let mut kept = kept();
+    if kept.calls.is_none() {
+        kept.calls = OpenOptions::new().append(true).create(true).open(calls).ok();
+    }
+    if let Some(calls) = &mut kept.calls {
+        let _ = calls.write_all(format!("{symbol}\n").as_bytes());
+    }
+}
+
+/// What the machine is like now.
+pub(crate) fn scenario() -> Result<Arc<Scenario>, Code> {
+    let path = &paths().ok_or(UNKNOWN)?.scenario;
+    let now = Mark::of(&fs::metadata(path).map_err(|_| UNKNOWN)?);
+    let mut kept = kept();
+    if kept.scenario.as_ref().is_none_or(|last| last.mark != now) {
+        kept.scenario = Some(read(path).ok_or(UNKNOWN)?);
+    }
+    kept.scenario.as_ref().and_then(|last| last.scenario.clone()).ok_or(UNKNOWN)
+}
+
+/// Closes the files. After the last shutdown the library may be unloaded, and then nobody else could.
+pub(crate) fn let_go() {
+    *kept() = Kept { calls: None, scenario: None };
+}
+
+fn kept() -> MutexGuard<'static, Kept> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read(path: &Path) -> Option<LastRead> {
+    let mut file = File::open(path).ok()?;
+    let mark = Mark::of(&file.metadata().ok()?);
+    let mut json = Vec::new();
+    file.read_to_end(&mut json).ok()?;
+    Some(LastRead { mark, scenario: serde_json::from_slice(&json).ok().map(Arc::new), _file: file })
+}
+
+struct Paths {
+    scenario: PathBuf,
+    calls: PathBuf,
+}
+
+fn paths() -> Option<&'static Paths> {
+    static PATHS: OnceLock<Option<Paths>> = OnceLock::new();
+    let beside =
+        |folder: PathBuf| Paths { scenario: folder.join(SCENARIO_FILE), calls: folder.join(CALLS_FILE) };
+    PATHS.get_or_init(|| own_folder().map(beside)).as_ref()
+}
+
+/// Where this copy of the library was loaded from.
+fn own_folder() -> Option<PathBuf> {
+    let mut found = libc::Dl_info {
+        dli_fname: std::ptr::null(),
+        dli_fbase: std::ptr::null_mut(),
+        dli_sname: std::ptr::null(),
+        dli_saddr: std::ptr::null_mut(),
+    };
+    // SAFETY: the address is of a function in this library, and `found` is ours to be written.
+    let known = unsafe { libc::dladdr(own_folder as *const c_void, &raw mut found) };
+    if known == 0 || found.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: the loader's string, which lives as long as the library is loaded.
+    let path = unsafe { CStr::from_ptr(found.dli_fname) };
+    Path::new(OsStr::from_bytes(path.to_bytes())).parent().map(Path::to_owned)
+}
