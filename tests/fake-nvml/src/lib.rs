@@ -8,7 +8,10 @@ mod machine;
 mod scenario;
 mod symbols;
 
-pub use scenario::{CardMemory, Gpu, Process, Scenario, Utilization};
+pub use scenario::{
+    CardMemory, Clocks, Display, Ecc, EccCounts, Gpu, Mig, Pci, Pcie, Process, RemappedRows, Scenario,
+    Utilization, Xid,
+};
 
 /// The scenario's file name. Replace it by renaming: a call may be reading it.
 pub const SCENARIO_FILE: &str = "scenario.json";

@@ -1,0 +1,103 @@
+//! How busy a card is, and how hard it works: what changes from one second to the next.
+
+use super::{MIB, put, values};
+use crate::{
+    Gpu,
+    call::{ARGUMENT_VERSION_MISMATCH, Code, Handle, INVALID_ARGUMENT, card},
+};
+
+/// Size of the structure, and its version 2 in the highest byte.
+const MEMORY_VERSION: u32 = 0x0200_0028;
+
+/// `nvmlMemory_v2_t`.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Memory {
+    version: u32,
+    total: u64,
+    reserved: u64,
+    free: u64,
+    used: u64,
+}
+
+/// `nvmlUtilization_t`.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Rates {
+    gpu: u32,
+    memory: u32,
+}
+
+const _: () = assert!(size_of::<Memory>() == 40 && size_of::<Rates>() == 8);
+
+values! {
+    nvmlDeviceGetUtilizationRates(gpu) -> Rates {
+        Rates { gpu: gpu.utilization.gpu, memory: gpu.utilization.memory }
+    }
+    nvmlDeviceGetPowerUsage(gpu) -> u32 { gpu.power_draw_mw }
+    nvmlDeviceGetEnforcedPowerLimit(gpu) -> u32 { gpu.power_limit_mw }
+    nvmlDeviceGetPowerManagementLimit(gpu) -> u32 { gpu.power_management_limit_mw }
+    nvmlDeviceGetPerformanceState(gpu) -> u32 { gpu.pstate }
+    nvmlDeviceGetCurrentClocksThrottleReasons(gpu) -> u64 { gpu.throttle_reasons }
+    nvmlDeviceGetCurrPcieLinkGeneration(gpu) -> u32 { gpu.pcie.generation }
+    nvmlDeviceGetMaxPcieLinkGeneration(gpu) -> u32 { gpu.pcie.max_generation }
+    nvmlDeviceGetCurrPcieLinkWidth(gpu) -> u32 { gpu.pcie.width }
+    nvmlDeviceGetMaxPcieLinkWidth(gpu) -> u32 { gpu.pcie.max_width }
+    nvmlDeviceGetNumFans(gpu) -> u32 { super::length_of(&gpu.fans) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(gpu: Handle, memory: *mut Memory) -> Code {
+    card("nvmlDeviceGetMemoryInfo_v2", gpu, |gpu| {
+        // SAFETY: the caller's structure, or null; whoever asks for version 2 has set its version.
+        match unsafe { memory.as_ref() }.ok_or(INVALID_ARGUMENT)?.version {
+            // SAFETY: as above.
+            MEMORY_VERSION => unsafe { put(memory, memory_of(gpu)) },
+            _ => Err(ARGUMENT_VERSION_MISMATCH),
+        }
+    })
+}
+
+fn memory_of(gpu: &Gpu) -> Memory {
+    let memory = gpu.memory;
+    Memory {
+        version: MEMORY_VERSION,
+        total: memory.total * MIB,
+        reserved: memory.reserved * MIB,
+        free: memory.total.saturating_sub(memory.reserved + memory.used) * MIB,
+        used: memory.used * MIB,
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetTemperature(gpu: Handle, sensor: u32, temperature: *mut u32) -> Code {
+    card("nvmlDeviceGetTemperature", gpu, |gpu| match sensor {
+        // SAFETY: the caller's pointer.
+        0 => unsafe { put(temperature, gpu.temperature) },
+        _ => Err(INVALID_ARGUMENT),
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetClockInfo(gpu: Handle, clock: u32, megahertz: *mut u32) -> Code {
+    card("nvmlDeviceGetClockInfo", gpu, |gpu| {
+        let value = match clock {
+            0 => gpu.clocks.graphics,
+            1 => gpu.clocks.sm,
+            2 => gpu.clocks.memory,
+            3 => gpu.clocks.video,
+            _ => return Err(INVALID_ARGUMENT),
+        };
+        // SAFETY: the caller's pointer.
+        unsafe { put(megahertz, value) }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetFanSpeed_v2(gpu: Handle, fan: u32, percent: *mut u32) -> Code {
+    card("nvmlDeviceGetFanSpeed_v2", gpu, |gpu| {
+        let value = *gpu.fans.get(fan as usize).ok_or(INVALID_ARGUMENT)?;
+        // SAFETY: the caller's pointer.
+        unsafe { put(percent, value) }
+    })
+}
