@@ -19,6 +19,7 @@ pub(crate) const INVALID_ARGUMENT: Code = 2;
 pub(crate) const NOT_SUPPORTED: Code = 3;
 pub(crate) const NOT_FOUND: Code = 6;
 pub(crate) const INSUFFICIENT_SIZE: Code = 7;
+pub(crate) const TIMEOUT: Code = 10;
 pub(crate) const GPU_IS_LOST: Code = 15;
 pub(crate) const ARGUMENT_VERSION_MISMATCH: Code = 25;
 pub(crate) const UNKNOWN: Code = 999;
@@ -77,5 +78,9 @@ pub(crate) fn told_to_fail(symbol: &str, gpu: &Gpu) -> Result<(), Code> {
 }
 
 pub(crate) fn handle_of(gpu: &Gpu) -> Handle {
-    std::ptr::without_provenance_mut(gpu.index as usize + 1)
+    handle_at(gpu.index)
+}
+
+pub(crate) fn handle_at(index: u32) -> Handle {
+    std::ptr::without_provenance_mut(index as usize + 1)
 }

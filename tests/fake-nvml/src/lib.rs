@@ -4,6 +4,7 @@
 //! copy of the library for itself, so that copies in different folders are different machines.
 
 mod call;
+mod event_sets;
 mod machine;
 mod scenario;
 mod symbols;

@@ -1,17 +1,95 @@
-//! Sets of events.
+//! Being told of XIDs, instead of asking.
 
-use std::ffi::c_void;
+use std::{
+    ffi::c_void,
+    thread,
+    time::{Duration, Instant},
+};
 
-use super::put;
-use crate::call::{Code, system};
+use super::{NO_INSTANCE, put, values};
+use crate::{
+    call::{
+        Code, Handle, INVALID_ARGUMENT, LOOK_EVERY, NOT_SUPPORTED, TIMEOUT, card, handle_at, settled, system,
+    },
+    event_sets::{self, Event, XID},
+};
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlEventSetCreate(set: *mut *mut c_void) -> Code {
-    // SAFETY: the caller's pointer.
-    system("nvmlEventSetCreate", |_| unsafe { put(set, std::ptr::without_provenance_mut(1)) })
+/// `nvmlEventSet_t`: opaque.
+type SetHandle = *mut c_void;
+
+/// `nvmlEventData_t`.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct EventEntry {
+    gpu: Handle,
+    kind: u64,
+    data: u64,
+    gpu_instance: u32,
+    compute_instance: u32,
+}
+
+const _: () = assert!(size_of::<EventEntry>() == 32);
+
+values! {
+    nvmlDeviceGetSupportedEventTypes(gpu) -> u64 { gpu.event_types }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlEventSetFree(_set: *mut c_void) -> Code {
-    system("nvmlEventSetFree", |_| Ok(()))
+unsafe extern "C" fn nvmlEventSetCreate(set: *mut SetHandle) -> Code {
+    system("nvmlEventSetCreate", |_| {
+        if set.is_null() {
+            return Err(INVALID_ARGUMENT);
+        }
+        // SAFETY: the caller's pointer.
+        unsafe { put(set, std::ptr::without_provenance_mut(event_sets::create())) }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceRegisterEvents(gpu: Handle, types: u64, set: SetHandle) -> Code {
+    card("nvmlDeviceRegisterEvents", gpu, |gpu| {
+        if types & !gpu.event_types != 0 {
+            return Err(NOT_SUPPORTED);
+        }
+        event_sets::register(set.addr(), gpu, types)
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlEventSetWait_v2(set: SetHandle, event: *mut EventEntry, timeout_ms: u32) -> Code {
+    let symbol = "nvmlEventSetWait_v2";
+    let (began, timeout) = (Instant::now(), Duration::from_millis(timeout_ms.into()));
+    system(symbol, |_| {
+        if event.is_null() {
+            return Err(INVALID_ARGUMENT);
+        }
+        loop {
+            // Also a wait that has begun fails, or hangs, from the moment on when the scenario says so.
+            let scenario = settled(symbol, began)?;
+            if let Some(next) = event_sets::next(set.addr(), symbol, &scenario)? {
+                // SAFETY: the caller's pointer.
+                return unsafe { put(event, entry_of(&next)) };
+            }
+            let left = timeout.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Err(TIMEOUT);
+            }
+            thread::sleep(LOOK_EVERY.min(left));
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlEventSetFree(set: SetHandle) -> Code {
+    system("nvmlEventSetFree", |_| event_sets::free(set.addr()))
+}
+
+fn entry_of(event: &Event) -> EventEntry {
+    EventEntry {
+        gpu: handle_at(event.index),
+        kind: XID,
+        data: event.xid,
+        gpu_instance: NO_INSTANCE,
+        compute_instance: NO_INSTANCE,
+    }
 }

@@ -1,0 +1,95 @@
+//! What each set of events has been told. A set is told of no XID from before it was registered, and of each one
+//! after that once; but with the card's newest code, as NVML does it: older ones are not to be had any more.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    Gpu, Scenario,
+    call::{Code, GPU_IS_LOST, INVALID_ARGUMENT, told_to_fail},
+};
+
+/// `nvmlEventTypeXidCriticalError`.
+pub(crate) const XID: u64 = 8;
+
+/// By their handles, which are not used again.
+static SETS: Mutex<Sets> = Mutex::new(Sets { newest: 0, open: BTreeMap::new() });
+
+struct Sets {
+    newest: usize,
+    open: BTreeMap<usize, Vec<Watch>>,
+}
+
+/// One card that a set looks at.
+struct Watch {
+    index: u32,
+    types: u64,
+    /// The sequence number of the last XID told.
+    told: u64,
+}
+
+/// What a set is told.
+pub(crate) struct Event {
+    pub(crate) index: u32,
+    pub(crate) xid: u64,
+}
+
+/// A new set, of no cards.
+pub(crate) fn create() -> usize {
+    let mut sets = sets();
+    sets.newest += 1;
+    let set = sets.newest;
+    sets.open.insert(set, Vec::new());
+    set
+}
+
+/// Ends a set.
+pub(crate) fn free(set: usize) -> Result<(), Code> {
+    sets().open.remove(&set).map(drop).ok_or(INVALID_ARGUMENT)
+}
+
+/// From now on the set is told these too.
+pub(crate) fn register(set: usize, gpu: &Gpu, types: u64) -> Result<(), Code> {
+    let mut sets = sets();
+    let watches = sets.open.get_mut(&set).ok_or(INVALID_ARGUMENT)?;
+    match watches.iter_mut().find(|watch| watch.index == gpu.index) {
+        Some(watch) if watch.types & XID != 0 => watch.types |= types,
+        Some(watch) => *watch = Watch { types: watch.types | types, told: gpu.newest_xid(), ..*watch },
+        None => watches.push(Watch { index: gpu.index, types, told: gpu.newest_xid() }),
+    }
+    Ok(())
+}
+
+/// What the set has not been told. A loss is told after the XIDs that came with it.
+pub(crate) fn next(set: usize, symbol: &str, scenario: &Scenario) -> Result<Option<Event>, Code> {
+    let mut sets = sets();
+    let watches = sets.open.get_mut(&set).ok_or(INVALID_ARGUMENT)?;
+    let mut lost = false;
+    for watch in watches {
+        let Some(gpu) = scenario.gpus.iter().find(|gpu| gpu.index == watch.index) else { continue };
+        told_to_fail(symbol, gpu)?;
+        if let Some(event) = watch.next(gpu) {
+            return Ok(Some(event));
+        }
+        lost |= gpu.lost;
+    }
+    if lost { Err(GPU_IS_LOST) } else { Ok(None) }
+}
+
+impl Watch {
+    fn next(&mut self, gpu: &Gpu) -> Option<Event> {
+        if self.types & XID == 0 {
+            return None;
+        }
+        let untold = gpu.xids.iter().map(|event| event.sequence).filter(|sequence| *sequence > self.told);
+        self.told = untold.min()?;
+        let newest = gpu.xids.iter().max_by_key(|event| event.sequence)?;
+        Some(Event { index: gpu.index, xid: newest.xid })
+    }
+}
+
+fn sets() -> MutexGuard<'static, Sets> {
+    SETS.lock().unwrap_or_else(PoisonError::into_inner)
+}
