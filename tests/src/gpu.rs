@@ -4,7 +4,10 @@
 use std::{env, fs, path::PathBuf};
 
 use fake_nvml::{CALLS_FILE, SCENARIO_FILE};
-pub use fake_nvml::{CardMemory, Gpu, Process, Scenario, Utilization};
+pub use fake_nvml::{
+    CardMemory, Clocks, Display, Ecc, EccCounts, Gpu, Mig, Pci, Pcie, Process, RemappedRows, Scenario,
+    Utilization, Xid,
+};
 
 use crate::fresh_folder;
 
@@ -37,10 +40,23 @@ impl FakeCard {
         self.write(&scenario);
     }
 
+    /// The driver logs one more event.
+    pub fn xid(&self, code: u64) {
+        self.set(|scenario| scenario.gpus[0].xid(code));
+    }
+
     /// How often a symbol was called.
     pub fn calls(&self, symbol: &str) -> usize {
-        let calls = fs::read_to_string(self.folder.join(CALLS_FILE)).unwrap_or_default();
-        calls.lines().filter(|line| *line == symbol).count()
+        self.call_log().lines().filter(|line| *line == symbol).count()
+    }
+
+    /// How often any symbol was called.
+    pub fn all_calls(&self) -> usize {
+        self.call_log().lines().count()
+    }
+
+    fn call_log(&self) -> String {
+        fs::read_to_string(self.folder.join(CALLS_FILE)).unwrap_or_default()
     }
 
     /// By renaming, because a call may be reading it.
