@@ -1,0 +1,153 @@
+//! XIDs: what a set is told, what it is not, and how soon.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use nvml_wrapper::{
+    EventSet, Nvml, bitmasks::event::EventTypes, enums::event::XidError, error::NvmlError,
+    struct_wrappers::event::EventData,
+};
+
+use crate::machine::Machine;
+
+const SOON: Duration = Duration::from_millis(50);
+/// Longer than anything that should come.
+const LONG_MS: u32 = 10_000;
+
+#[test]
+fn an_xid_ends_a_wait_within_50_ms() {
+    let machine = Machine::new();
+    let nvml = machine.load();
+    let set = registered(&nvml);
+    // The fastest of a few: a busy machine may keep either thread waiting.
+    let took = (0..5).map(|_| time_to_be_told(&machine, &set)).min().expect("five times");
+    assert!(took < SOON, "it took {took:?}");
+}
+
+fn time_to_be_told(machine: &Machine, set: &EventSet<'_>) -> Duration {
+    thread::scope(|scope| {
+        let happening = scope.spawn(|| {
+            thread::sleep(Duration::from_millis(25));
+            machine.set_card(|gpu| gpu.xid(79));
+            Instant::now()
+        });
+        assert_eq!(set_wait(set, LONG_MS), Ok(79));
+        let told = Instant::now();
+        told.saturating_duration_since(happening.join().expect("no panic"))
+    })
+}
+
+#[test]
+fn an_event_says_which_card_it_is_about() -> Result<(), NvmlError> {
+    let machine = Machine::new();
+    machine.set(|scenario| {
+        let mut second = scenario.gpus[0].clone();
+        (second.index, second.uuid) = (1, "GPU-2".into());
+        scenario.gpus.push(second);
+    });
+    let nvml = machine.load();
+    let set = registered(&nvml);
+    let second = nvml.device_by_index(1)?;
+    let set = second.register_events(EventTypes::CRITICAL_XID_ERROR, set).map_err(|failed| failed.error)?;
+    machine.set(|scenario| scenario.gpus[1].xid(48));
+    let event: EventData<'_> = set.wait(LONG_MS)?;
+    assert_eq!(event.device.uuid()?, "GPU-2");
+    assert_eq!(event.event_type, EventTypes::CRITICAL_XID_ERROR);
+    Ok(())
+}
+
+#[test]
+fn nothing_is_told_twice_or_from_before_the_registration() {
+    let machine = Machine::new();
+    machine.set_card(|gpu| gpu.xid(31));
+    let nvml = machine.load();
+    let early = registered(&nvml);
+    assert_eq!(set_wait(&early, 30), Err(Told::Nothing));
+    machine.set_card(|gpu| gpu.xid(43));
+    let late = registered(&nvml);
+    assert_eq!(set_wait(&early, LONG_MS), Ok(43));
+    assert_eq!(set_wait(&early, 30), Err(Told::Nothing));
+    assert_eq!(set_wait(&late, 0), Err(Told::Nothing), "sets are told each for itself");
+    drop(early);
+    drop(late);
+    assert_eq!(set_wait(&registered(&nvml), 0), Err(Told::Nothing));
+}
+
+#[test]
+fn of_several_xids_only_the_newest_code_is_told() {
+    let machine = Machine::new();
+    let nvml = machine.load();
+    let set = registered(&nvml);
+    for code in [13, 48, 79] {
+        machine.set_card(|gpu| gpu.xid(code));
+    }
+    assert_eq!([(); 3].map(|()| set_wait(&set, 0)), [Ok(79), Ok(79), Ok(79)]);
+    assert_eq!(set_wait(&set, 0), Err(Told::Nothing));
+}
+
+#[test]
+fn a_loss_ends_a_wait_after_its_xid() {
+    let machine = Machine::new();
+    let nvml = machine.load();
+    let set = registered(&nvml);
+    machine.set_card(|gpu| {
+        gpu.xid(79);
+        gpu.lost = true;
+    });
+    assert_eq!(set_wait(&set, LONG_MS), Ok(79));
+    assert_eq!(set_wait(&set, LONG_MS), Err(Told::Lost));
+    machine.set_card(|gpu| gpu.lost = false);
+    assert_eq!(set_wait(&set, 0), Err(Told::Nothing));
+}
+
+#[test]
+fn waiting_fails_as_told() {
+    let machine = Machine::new();
+    let nvml = machine.load();
+    let set = registered(&nvml);
+    machine.set_card(|gpu| gpu.fail("nvmlEventSetWait_v2", 999));
+    assert!(matches!(set.wait(LONG_MS), Err(NvmlError::Unknown)));
+    assert!(set.release_events().is_ok());
+}
+
+#[test]
+fn only_supported_types_can_be_registered() -> Result<(), NvmlError> {
+    let machine = Machine::new();
+    let nvml = machine.load();
+    let card = nvml.device_by_index(0)?;
+    assert!(card.supported_event_types()?.contains(EventTypes::CRITICAL_XID_ERROR));
+    machine.set_card(|gpu| gpu.event_types = 1);
+    let refused = card.register_events(EventTypes::CRITICAL_XID_ERROR, nvml.create_event_set()?);
+    assert!(matches!(refused.map_err(|failed| failed.error), Err(NvmlError::NotSupported)));
+    let frees = machine.calls().iter().filter(|call| *call == "nvmlEventSetFree").count();
+    assert_eq!(frees, 1, "the wrapper frees a set that it cannot register");
+    Ok(())
+}
+
+/// Why no XID was told.
+#[derive(Debug, PartialEq)]
+enum Told {
+    Nothing,
+    Lost,
+    Other(String),
+}
+
+fn registered(nvml: &Nvml) -> EventSet<'_> {
+    let card = nvml.device_by_index(0).expect("there is one");
+    let set = nvml.create_event_set().expect("a set");
+    card.register_events(EventTypes::CRITICAL_XID_ERROR, set)
+        .map_err(|failed| failed.error)
+        .expect("registered")
+}
+
+fn set_wait(set: &EventSet<'_>, timeout_ms: u32) -> Result<u64, Told> {
+    match set.wait(timeout_ms) {
+        Ok(EventData { event_data: Some(XidError::Value(code)), .. }) => Ok(code),
+        Ok(event) => Err(Told::Other(format!("{event:?}"))),
+        Err(NvmlError::Timeout) => Err(Told::Nothing),
+        Err(NvmlError::GpuLost) => Err(Told::Lost),
+        Err(error) => Err(Told::Other(error.to_string())),
+    }
+}
