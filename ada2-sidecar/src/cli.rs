@@ -1,6 +1,6 @@
 //! The command line. Flags come from the one table of settings.
 
-use clap::{Arg, Command};
+use clap::{Arg, ArgAction, Command};
 
 use crate::config::KEYS;
 
@@ -12,18 +12,25 @@ Examples:
   ada2-sidecar --engine builtin --gpu optional      try it without engine and GPU
   ada2-sidecar --engine-url http://127.0.0.1:9090   in front of InvokeAI
   ada2-sidecar check-config                         print the effective configuration, or every problem in it
-  curl http://127.0.0.1:7860/readyz?verbose         why it is ready, or why not
+  ada2-sidecar readyz                               why it is ready, or why not (curl 'ada2:7860/readyz?verbose')
+  ada2-sidecar gpu --query memory.free,temperature.gpu --format csv,noheader,nounits
+                                                    as nvidia-smi --query-gpu (curl 'ada2:7860/gpu?query=…&format=csv')
+  ada2-sidecar ack                                  go on after a fatal error report of the driver
   curl http://127.0.0.1:7860/v1/images/generations -H 'Content-Type: application/json' \\
        -d '{\"model\":\"sd-xl-base-1.0\",\"prompt\":\"a red cat\",\"size\":\"512x512\"}'
 
 Every setting is a flag, an environment variable and a key of the YAML file; the flag wins, then the environment.
-Exit codes: 0 done, 70 failed, 78 broken configuration.";
+Exit codes: 0 done, 1 not ready or not possible, 70 failed, 78 broken configuration.";
 
 /// The command line's grammar.
 pub fn command() -> Command {
     let config = Arg::new("config").long("config").value_name("FILE").global(true).help(
         "YAML file of settings [env: ADA2_CONFIG] [default: /etc/ada2-sidecar/config.yaml if it exists]",
     );
+    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON");
+    let option = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
     Command::new("ada2-sidecar")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
@@ -34,6 +41,23 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("check-config").about("Check the configuration and print it; exit code 0 or 78"),
         )
+        .subcommand(
+            Command::new("gpu")
+                .about(
+                    "Show the card: from the sidecar that runs here, else from the driver; exit code 0 or 1",
+                )
+                .arg(json.clone())
+                .arg(option("query", "FIELDS", "Field names of nvidia-smi --query-gpu, comma-separated"))
+                .arg(option("format", "FORMAT", "csv[,noheader][,nounits]").requires("query")),
+        )
+        .subcommand(
+            Command::new("readyz")
+                .about("Show the readiness with every check, in the same way; exit code 0 (ready) or 1")
+                .arg(json),
+        )
+        .subcommand(Command::new("ack").about(
+            "Acknowledge what stays in force until somebody has seen to it (fatal XIDs, new memory errors)",
+        ))
 }
 
 #[cfg(test)]

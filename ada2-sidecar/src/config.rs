@@ -1,5 +1,7 @@
 //! The configuration: one table of keys, read into one valid value, every problem at once.
 
+mod keys;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -10,69 +12,23 @@ use clap::ArgMatches;
 use ipnet::IpNet;
 use reqwest::Url;
 use shared::service::{
-    guard::{Guard, PRIVATE_RANGES},
+    guard::Guard,
     secret::Secret,
-    settings::{Key, Problem, Settings, YamlFile, bytes, duration, list},
+    settings::{Problem, Settings, Source, YamlFile, bytes, duration, list, truth},
     telemetry::Format,
 };
 
-use crate::{engine::Kind, gpu::Sampling, instance::Instance};
+use crate::{
+    engine::Kind,
+    gpu::Sampling,
+    host,
+    instance::Instance,
+    readiness::rules::{CardRules, HostRules},
+};
+
+pub use keys::KEYS;
 
 const DEFAULT_FILE: &str = "/etc/ada2-sidecar/config.yaml";
-
-/// Every setting.
-pub const KEYS: &[Key] = &[
-    Key::new("listen", "ADA2_LISTEN", "Addresses to listen on, comma-separated").or("0.0.0.0:7860"),
-    Key::new(
-        "allow_from",
-        "ADA2_ALLOW_FROM",
-        "Address ranges (CIDR) that may order pictures; health answers everybody",
-    )
-    .or(PRIVATE_RANGES),
-    Key::new("token", "ADA2_TOKEN", "If set, /v1 needs this bearer token as well").secret(),
-    Key::new("allowed_hosts", "ADA2_ALLOWED_HOSTS", "Further names that this server is reached by"),
-    Key::new("allowed_origins", "ADA2_ALLOWED_ORIGINS", "Web origins whose pages may call this server"),
-    Key::new("engine", "ADA2_ENGINE", "invokeai, or builtin (procedural pictures, for trying things out)")
-        .or("invokeai"),
-    Key::new("engine_url", "ADA2_ENGINE_URL", "The engine's address (by engine: http://127.0.0.1:9090)"),
-    Key::new(
-        "engine_unit",
-        "ADA2_ENGINE_UNIT",
-        "The engine's systemd unit, whose GPU memory counts as its own (by engine: invokeai.service)",
-    ),
-    Key::new(
-        "default_model",
-        "ADA2_DEFAULT_MODEL",
-        "Model for requests that name none (without: the engine's first)",
-    ),
-    Key::new("gpu", "ADA2_GPU", "required: no GPU, not ready. optional: an absent GPU does not gate")
-        .or("required"),
-    Key::new("gpu_id", "ADA2_GPU_ID", "Index or UUID of the card").or("0"),
-    Key::new("nvml_lib", "ADA2_NVML_LIB", "Absolute path of libnvidia-ml.so.1 (without: the system's)"),
-    Key::new(
-        "min_free_vram",
-        "ADA2_MIN_FREE_VRAM",
-        "Not ready below this much VRAM that the engine could have; 0 = off",
-    )
-    .or("8GiB"),
-    Key::new("sample_interval", "ADA2_SAMPLE_INTERVAL", "How often the card is read").or("500ms"),
-    Key::new("max_inflight", "ADA2_MAX_INFLIGHT", "Image requests at once; one more gets 429").or("4"),
-    Key::new(
-        "max_engine_queue",
-        "ADA2_MAX_ENGINE_QUEUE",
-        "Waiting jobs of others in the engine above which a request gets 429",
-    )
-    .or("4"),
-    Key::new("max_n", "ADA2_MAX_N", "Pictures a request").or("4"),
-    Key::new("max_pixels", "ADA2_MAX_PIXELS", "Pixels a picture").or("2000000"),
-    Key::new("max_request_bytes", "ADA2_MAX_REQUEST_BYTES", "Bytes of a request's body").or("32MiB"),
-    Key::new("request_timeout", "ADA2_REQUEST_TIMEOUT", "For a whole image request").or("270s"),
-    Key::new("shutdown_grace", "ADA2_SHUTDOWN_GRACE", "For running requests to finish on SIGTERM").or("30s"),
-    Key::new("state_dir", "ADA2_STATE_DIR", "Where this instance keeps its identity; STATE_DIRECTORY wins")
-        .or("/var/lib/ada2-sidecar"),
-    Key::new("log_format", "ADA2_LOG_FORMAT", "text or json").or("text"),
-    Key::new("log_filter", "ADA2_LOG", "Which lines are logged, as in RUST_LOG").or("info"),
-];
 
 /// A valid configuration.
 #[derive(Debug)]
@@ -93,6 +49,10 @@ pub struct Config {
     /// Bytes.
     pub min_free_vram: u64,
     pub sample_interval: Duration,
+    pub card: CardRules,
+    pub host: HostRules,
+    pub engine_output_dir: Option<PathBuf>,
+    pub warm_up: bool,
     pub max_inflight: usize,
     pub max_engine_queue: u64,
     pub max_n: u64,
@@ -101,6 +61,8 @@ pub struct Config {
     pub request_timeout: Duration,
     pub shutdown_grace: Duration,
     pub instance: Instance,
+    /// Where state may be, the likeliest first.
+    pub state_dirs: Vec<PathBuf>,
     pub log_format: Format,
     pub log_filter: String,
 }
@@ -122,17 +84,21 @@ pub fn load(
     let file = read_file(flags, environment)?;
     let mut settings = Settings::gather(KEYS, flags, environment, &|key| file.get(key));
     let (systemd_state, home) = (environment("STATE_DIRECTORY"), environment("HOME"));
-    let checking = flags.subcommand_name() == Some("check-config");
+    let state_dirs = Instance::candidates(&settings, systemd_state.as_deref(), home.as_deref());
+    let serving = matches!(flags.subcommand_name(), None | Some("serve"));
     let config = read(&mut settings, &|settings, kind| {
-        // The builtin engine lives and dies with this process: it has no jobs to know again.
-        if checking || kind == Kind::Builtin {
-            Some(Instance::nameless())
+        // The builtin engine lives and dies with this process and has no jobs to know again: trying it out leaves nothing
+        // behind, unless a directory is named for it.
+        let named = systemd_state.is_some() || settings.source("state_dir") != Source::Default;
+        if serving && (kind != Kind::Builtin || named) {
+            Instance::open(settings, &state_dirs)
         } else {
-            Instance::open(settings, systemd_state.as_deref(), home.as_deref())
+            Some(Instance::nameless())
         }
     });
     match config {
         Some(config) if settings.problems.is_empty() => {
+            let config = Config { state_dirs, ..config };
             Ok(Loaded { config, effective: settings.effective() })
         }
         _ => Err(settings.problems),
@@ -169,12 +135,14 @@ fn read(s: &mut Settings, instance: &dyn Fn(&mut Settings, Kind) -> Option<Insta
         _ => None,
     });
     let gpu_id = s.take("gpu_id", "an index like 0 or a UUID like GPU-…", gpu_id);
-    let nvml_lib = s.optional("nvml_lib", "an absolute path", |text| {
-        Some(PathBuf::from(text)).filter(|path| path.is_absolute())
-    });
+    let nvml_lib = s.optional("nvml_lib", "an absolute path", absolute);
     let min_free_vram = s.take("min_free_vram", "a size like 8GiB, or 0", bytes);
     let sample_interval =
         s.take("sample_interval", "a duration from 10ms to 5s", |text| between(text, 10, 5_000));
+    let card = read_card(s);
+    let host = read_host(s);
+    let engine_output_dir = s.optional("engine_output_dir", "an absolute path", absolute);
+    let warm_up = s.take("warm_up", "on or off", truth);
     let max_inflight = count(s, "max_inflight", 1, 64);
     let max_engine_queue = count(s, "max_engine_queue", 0, 1_000_000);
     let max_n = count(s, "max_n", 1, 10);
@@ -206,6 +174,10 @@ fn read(s: &mut Settings, instance: &dyn Fn(&mut Settings, Kind) -> Option<Insta
         nvml_lib: nvml_lib?,
         min_free_vram: min_free_vram?,
         sample_interval: sample_interval?,
+        card: card?,
+        host: host?,
+        engine_output_dir: engine_output_dir?,
+        warm_up: warm_up?,
         max_inflight: max_inflight?.try_into().ok()?,
         max_engine_queue: max_engine_queue?,
         max_n: max_n?,
@@ -214,9 +186,49 @@ fn read(s: &mut Settings, instance: &dyn Fn(&mut Settings, Kind) -> Option<Insta
         request_timeout: request_timeout?,
         shutdown_grace: shutdown_grace?,
         instance: instance?,
+        state_dirs: Vec::new(),
         log_format: log_format?,
         log_filter: log_filter?,
     })
+}
+
+/// What the operator thinks of the card's faults.
+fn read_card(s: &mut Settings) -> Option<CardRules> {
+    let ecc_mode = s.take("ecc_mode", "any, on or off", |text| match text {
+        "any" => Some(None),
+        _ => truth(text).map(Some),
+    });
+    let gates = |text: &str| match text {
+        "not_ready" => Some(true),
+        "degraded" => Some(false),
+        _ => None,
+    };
+    let words = "degraded or not_ready";
+    let (errors, pending) = (s.take("ecc_errors", words, gates), s.take("row_remap_pending", words, gates));
+    let failure = s.take("row_remap_failure", words, gates);
+    Some(CardRules {
+        ecc_mode: ecc_mode?,
+        old_ecc_errors_gate: errors?,
+        remap_pending_gates: pending?,
+        remap_failure_gates: failure?,
+    })
+}
+
+fn read_host(s: &mut Settings) -> Option<HostRules> {
+    let disk = s.take("min_free_disk", "a size like 1GiB, or 0", bytes);
+    let memory = s.take("min_free_memory", "a size like 1GiB, or 0", bytes);
+    let swap = count(s, "max_swap_used", 1, 100);
+    let engine = s.take("max_engine_memory", "a size like 48GiB, or 0", bytes);
+    Some(HostRules {
+        min_free_disk: disk?,
+        min_free_memory: memory?,
+        max_swap_used: swap?,
+        max_engine_memory: engine?,
+    })
+}
+
+fn absolute(text: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(text)).filter(|path| path.is_absolute())
 }
 
 type Edge = (Option<Vec<SocketAddr>>, Option<Vec<IpNet>>, Option<Option<Secret>>, Option<Guard>);
@@ -251,6 +263,15 @@ impl Config {
             gpu_id: self.gpu_id.clone(),
             interval: self.sample_interval,
             engine_unit: self.engine_unit.clone(),
+        }
+    }
+
+    /// What is looked at of the host.
+    pub fn host_watch(&self) -> host::Watch {
+        host::Watch {
+            output_dir: self.engine_output_dir.clone(),
+            engine_unit: self.engine_unit.clone(),
+            engine_is_us: self.engine == Kind::Builtin,
         }
     }
 }

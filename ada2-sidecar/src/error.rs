@@ -16,7 +16,10 @@ use shared::{
     service::{body::BodyError, guard::Refusal},
 };
 
-use crate::engine::{EngineError, catalog::UnknownModel};
+use crate::{
+    engine::{EngineError, catalog::UnknownModel},
+    smi::FaultyQuery,
+};
 
 /// Everything that can end a request.
 #[derive(Debug)]
@@ -42,6 +45,10 @@ pub(crate) enum ApiError {
         known: String,
     },
     NoSuchPicture,
+    /// The card cannot be queried as asked.
+    Query(FaultyQuery),
+    /// There is no reading of the card to answer with, and why.
+    NoReading(String),
     MethodNotAllowed,
     Panic,
 }
@@ -130,6 +137,8 @@ impl ApiError {
             Self::NoSuchCheck { known } => {
                 Face::new(404, Code::NotFound, format!("There is no such check. Checks: {known}."))
             }
+            Self::Query(fault) => query_face(&fault),
+            Self::NoReading(why) => Face::new(503, Code::BackendNotReady, why).retry_after(5).no_repeat(),
             Self::NoSuchPicture => Face::new(
                 404,
                 Code::NotFound,
@@ -148,6 +157,14 @@ impl ApiError {
             .no_repeat(),
         }
     }
+}
+
+fn query_face(fault: &FaultyQuery) -> Face {
+    let param = match fault {
+        FaultyQuery::Field(_) => "query",
+        FaultyQuery::Format(_) => "format",
+    };
+    Face::new(400, Code::InvalidValue, fault.to_string()).param(Some(param.to_owned()))
 }
 
 fn guard_face(refusal: &Refusal) -> Face {
@@ -246,4 +263,4 @@ macro_rules! from {
     };
 }
 
-from!(Refusal => Guard, BodyError => Body, FieldError => Field, UnknownModel => Model, EngineError => Engine);
+from!(Refusal => Guard, BodyError => Body, FieldError => Field, UnknownModel => Model, EngineError => Engine, FaultyQuery => Query);

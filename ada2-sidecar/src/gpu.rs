@@ -1,12 +1,17 @@
 //! The graphics card: one thread looks at it and publishes what it sees, everybody else reads the last sample. No
 //! request ever waits on the driver, and nothing here judges: that is `readiness`'s business.
 
+mod installed;
 mod nvml;
-mod processes;
+pub(crate) mod processes;
 mod sampler;
 pub mod vram;
 
+pub(crate) use nvml::recovery_words;
+pub(crate) use sampler::PROOF;
+
 use std::{
+    collections::BTreeMap,
     fmt, io,
     path::PathBuf,
     sync::Arc,
@@ -45,6 +50,36 @@ pub struct GpuSample {
     pub wall: SystemTime,
     /// What was seen.
     pub state: GpuState,
+    /// Looks in a row, this one included, that the card answered.
+    pub good: u32,
+    /// Looks in a row, this one included, that failed with [`GpuState::Failed`].
+    pub failed: u32,
+    /// Loads of the driver that were seen to follow its absence.
+    pub driver_loads: u32,
+    /// What the driver reported of itself.
+    pub xids: Arc<XidLog>,
+}
+
+/// The driver's error reports (XIDs) since this process began to listen.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct XidLog {
+    /// The last ones, oldest first.
+    pub recent: Vec<Xid>,
+    /// How many of each code, and when the last came.
+    pub totals: BTreeMap<u32, (u64, SystemTime)>,
+}
+
+/// One report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Xid {
+    /// Counts up by one for each report.
+    pub sequence: u64,
+    /// The code; 999 where the driver does not tell it.
+    pub code: u32,
+    /// When, for judging its age.
+    pub at: Instant,
+    /// When, for people.
+    pub wall: SystemTime,
 }
 
 /// What a look at the card gives.
@@ -71,6 +106,14 @@ pub enum GpuState {
     Lost,
     /// Any other error, in words.
     Failed(String),
+}
+
+impl GpuState {
+    /// Whether the driver must be let go of: it advises a reset or more, which our hold on its device files would block.
+    pub fn wants_release(&self) -> bool {
+        let Self::Present(reading) = self else { return false };
+        matches!(reading.vitals.recovery_action, Some(1 | 2 | 4 | 6 | 7))
+    }
 }
 
 impl fmt::Display for GpuState {
@@ -100,12 +143,39 @@ impl fmt::Display for GpuState {
 pub struct GpuReading {
     /// As `/readyz` says it.
     pub report: GpuReport,
+    /// What the rules judge.
+    pub vitals: Vitals,
     /// Memory at the time of `processes`.
     pub memory: Memory,
     /// Who holds memory; absent where the driver does not say.
     pub processes: Option<Vec<GpuProcess>>,
     /// Whether the engine's unit had any process at the time of `processes`.
     pub engine_unit_active: bool,
+}
+
+/// Readings that say how well the card is. Absent where the driver does not support them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// What slows the clocks: bits of `nvmlClocksEventReasons`.
+    pub slowdown: Option<u64>,
+    /// Uncorrected memory errors since the driver was loaded.
+    pub ecc_uncorrected: Option<u64>,
+    /// Error correction now, and after the next reboot.
+    pub ecc_mode: Option<(bool, bool)>,
+    /// Memory rows replaced after uncorrectable errors.
+    pub remapped_uncorrectable: Option<u64>,
+    /// A row is to be replaced at the next reset.
+    pub remap_pending: Option<bool>,
+    /// A row could not be replaced.
+    pub remap_failure: Option<bool>,
+    /// What the driver advises (`NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`): 0 nothing, 1 reset, 2 reboot, …
+    pub recovery_action: Option<u32>,
+    /// PCIe lanes now, and at most.
+    pub pcie_width: Option<(u32, u32)>,
+    /// Whether the driver reports XIDs to us.
+    pub reports_xids: bool,
+    /// The driver on disk, if it is not the one that is loaded.
+    pub replaced_driver: Option<String>,
 }
 
 /// The card's memory in bytes; `total = reserved + used + free`.
@@ -128,8 +198,32 @@ pub struct GpuProcess {
     pub pid: u32,
     /// The kernel's short name of it.
     pub name: String,
-    /// The systemd unit that it belongs to.
+    /// The systemd unit that it belongs to, or that started it.
     pub unit: Option<String>,
+    /// What it does with the card.
+    pub work: Work,
     /// Bytes; absent where the driver does not say.
     pub used: Option<u64>,
+}
+
+/// What a process does with the card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// It computes.
+    Compute,
+    /// It draws.
+    Graphics,
+    /// Both.
+    Both,
+}
+
+impl Work {
+    /// `nvidia-smi`'s word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Compute => "C",
+            Self::Graphics => "G",
+            Self::Both => "C+G",
+        }
+    }
 }

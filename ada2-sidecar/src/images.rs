@@ -187,9 +187,27 @@ pub struct Job {
     pub scheduler: String,
     /// One picture each, in this order.
     pub seeds: Vec<u32>,
+    /// Whether the pictures stay out of the engine's own gallery.
+    pub discard: bool,
 }
 
 impl Job {
+    /// The smallest that has the engine load this model.
+    pub fn warm_up(model: EngineModel) -> Self {
+        let usual = Usual::of(model.base);
+        Self {
+            prompt: "warm-up".to_owned(),
+            negative_prompt: String::new(),
+            size: Size::new(64, 64),
+            steps: 1,
+            cfg_scale: usual.cfg_scale,
+            scheduler: model.scheduler.clone().unwrap_or_else(|| USUAL_SCHEDULER.to_owned()),
+            model,
+            seeds: vec![0],
+            discard: true,
+        }
+    }
+
     /// Decides what the request leaves open: the model's own settings, else those usual for its kind. `any_seed` is
     /// used if none is given. Seeds count up from the first and wrap at 32 bits, as the engines' do.
     pub fn plan(
@@ -218,12 +236,15 @@ impl Job {
                 .scheduler
                 .clone()
                 .or_else(|| model.scheduler.clone())
-                .unwrap_or_else(|| "euler".to_owned()),
+                .unwrap_or_else(|| USUAL_SCHEDULER.to_owned()),
             seeds: (0..narrow(request.n)).map(|nth| first.wrapping_add(nth)).collect(),
+            discard: false,
             model,
         })
     }
 }
+
+const USUAL_SCHEDULER: &str = "euler";
 
 /// What a kind of model is usually run with.
 struct Usual {

@@ -14,32 +14,65 @@ use shared::service::settings::{Settings, Source};
 #[derive(Debug, Clone)]
 pub struct Instance {
     tag: String,
+    directory: Option<PathBuf>,
     _lock: Option<Arc<File>>,
 }
 
 impl Instance {
-    /// Opens the state directory. Systemd's choice wins; the default, if it cannot be written, gives way to the
-    /// user's own state directory (a person trying things out); an explicit choice never does.
-    pub fn open(settings: &mut Settings, systemd: Option<&str>, home: Option<&str>) -> Option<Self> {
+    /// Where the state directory may be, the likeliest first. Systemd's choice wins; the default gives way to the user's
+    /// own state directory (a person trying things out); an explicit choice never does.
+    pub fn candidates(settings: &Settings, systemd: Option<&str>, home: Option<&str>) -> Vec<PathBuf> {
         let systemd = systemd.and_then(|list| list.split(':').next()).filter(|dir| !dir.is_empty());
         let chosen = PathBuf::from(systemd.or(settings.raw("state_dir")).unwrap_or_default());
         let by_default = systemd.is_none() && settings.source("state_dir") == Source::Default;
-        let own = home.map(|home| Path::new(home).join(".local/state/ada2-sidecar"));
-        let opened = Self::in_directory(&chosen).or_else(|fault| match (fault, own) {
-            (Fault::Unwritable(_), Some(own)) if by_default => Self::in_directory(&own),
-            (fault, _) => Err(fault),
-        });
-        opened.map_err(|fault| settings.complain("state_dir", fault.words(&chosen))).ok()
+        let own = home.filter(|_| by_default).map(|home| Path::new(home).join(".local/state/ada2-sidecar"));
+        std::iter::once(chosen).chain(own).collect()
+    }
+
+    /// Opens the first of these state directories that can be written.
+    pub fn open(settings: &mut Settings, candidates: &[PathBuf]) -> Option<Self> {
+        let mut first = None;
+        for folder in candidates {
+            match Self::in_directory(folder) {
+                Ok(instance) => return Some(instance),
+                Err(fault @ Fault::Held(_)) => {
+                    settings.complain("state_dir", fault.words(folder));
+                    return None;
+                }
+                Err(fault) => {
+                    first.get_or_insert_with(|| fault.words(folder));
+                }
+            }
+        }
+        settings.complain("state_dir", first.unwrap_or_else(|| "expected a directory".to_owned()));
+        None
+    }
+
+    /// Who holds this state directory now, in words; none if nobody does.
+    pub fn holder(directory: &Path) -> Option<String> {
+        let file = File::open(directory.join("instance")).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => {
+                let text = fs::read_to_string(directory.join("instance")).unwrap_or_default();
+                Some(text.lines().nth(1).unwrap_or("pid unknown").to_owned())
+            }
+            Ok(()) | Err(TryLockError::Error(_)) => None,
+        }
     }
 
     /// No identity, where none is needed. Touches nothing on disk.
     pub fn nameless() -> Self {
-        Self { tag: String::new(), _lock: None }
+        Self { tag: String::new(), directory: None, _lock: None }
     }
 
     /// The tag of this instance, for example `ada2-sidecar-1b9d6bcd-…`.
     pub fn tag(&self) -> &str {
         &self.tag
+    }
+
+    /// The state directory; none for a nameless one.
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
     }
 
     fn in_directory(directory: &Path) -> Result<Self, Fault> {
@@ -67,7 +100,8 @@ impl Instance {
         file.set_len(0)
             .and_then(|()| write!(file, "{id}\npid {}\n", std::process::id()))
             .map_err(Fault::Unwritable)?;
-        Ok(Self { tag: format!("ada2-sidecar-{id}"), _lock: Some(Arc::new(file)) })
+        let directory = Some(directory.to_owned());
+        Ok(Self { tag: format!("ada2-sidecar-{id}"), directory, _lock: Some(Arc::new(file)) })
     }
 }
 

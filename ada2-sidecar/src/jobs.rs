@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::{
     engine::{Desk, Engine, EngineError, ImageEngine, Outcome},
     images::Job,
+    metrics::Metrics,
 };
 
 /// Starts jobs and knows those that are being cancelled.
@@ -28,6 +29,7 @@ pub struct Jobs {
     lifecycle: Lifecycle,
     cancelling: Cancelling,
     changed: Arc<Notify>,
+    metrics: Metrics,
 }
 
 /// A running job. Dropping it asks the engine to cancel exactly this job.
@@ -48,13 +50,14 @@ impl JobHandle {
 
 impl Jobs {
     /// Room for `limit` jobs.
-    pub fn new(engine: Engine, limit: usize, lifecycle: Lifecycle) -> Self {
+    pub fn new(engine: Engine, limit: usize, lifecycle: Lifecycle, metrics: Metrics) -> Self {
         Self {
             engine,
             slots: Slots::new(limit),
             lifecycle,
             cancelling: Cancelling::default(),
             changed: Arc::default(),
+            metrics,
         }
     }
 
@@ -79,7 +82,7 @@ impl Jobs {
         let (desk, outcome) = Desk::open();
         let cancel = desk.cancel.clone();
         let (engine, cancelling) = (self.engine.clone(), self.cancelling.clone());
-        let changed = self.changed.clone();
+        let (changed, metrics) = (self.changed.clone(), self.metrics.clone());
         changed.notify_one();
         self.lifecycle.spawn("job", async move {
             let started = Instant::now();
@@ -95,6 +98,11 @@ impl Jobs {
                 }
             };
             report(&request_id, &job, &result, started.elapsed());
+            metrics.job_ended(match &result {
+                Ok(_) => "done",
+                Err(EngineError::Cancelled) => "cancelled",
+                Err(_) => "failed",
+            });
             drop(permit);
             changed.notify_one();
             desk.tell(result);
@@ -163,7 +171,7 @@ mod tests {
     }
 
     fn jobs() -> Jobs {
-        Jobs::new(Engine::Builtin(Builtin), 1, Lifecycle::new())
+        Jobs::new(Engine::Builtin(Builtin), 1, Lifecycle::new(), Metrics::default())
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,31 +5,46 @@
 //! monitor feed [`readiness`].
 
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod engine;
 mod error;
 pub mod gpu;
+pub mod host;
 pub mod images;
 pub mod instance;
 pub mod jobs;
+pub mod metrics;
 pub mod models;
 pub mod readiness;
 mod recent;
 mod routes;
+mod smi;
 mod state;
 mod systemd;
+pub mod warm_up;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use shared::service::{
     guard::PRIVATE_RANGES,
     lifecycle::{Lifecycle, WorkerDied},
     serve::{Listener, accept},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tracing::info;
 
-use crate::{config::Config, engine::Engine, jobs::Jobs, state::App};
+use crate::{
+    config::Config,
+    engine::{Engine, monitor::EngineState},
+    gpu::GpuSample,
+    host::HostSample,
+    jobs::Jobs,
+    metrics::Metrics,
+    readiness::{Published, Sources, latch::file::LatchFile, rules::Rules},
+    state::App,
+    warm_up::{WarmUp, Warmer},
+};
 
 /// Why the service ended.
 #[derive(Debug)]
@@ -74,9 +89,11 @@ pub async fn serve(
     let engine = Engine::new(config.engine, config.engine_url.as_ref(), config.instance.tag());
     let gpu = gpu::start(config.sampling()).map_err(ServeError::Start)?;
     let engine_state = engine.start(&lifecycle);
-    let jobs = Jobs::new(engine, config.max_inflight, lifecycle.clone());
-    let published = readiness::start(&config, gpu, engine_state.clone(), jobs.clone(), &lifecycle);
-    let router = routes::router(App::new(config, jobs, engine_state, published.clone()));
+    let metrics = Metrics::default();
+    let jobs = Jobs::new(engine, config.max_inflight, lifecycle.clone(), metrics.clone());
+    let host = host::start(config.host_watch()).map_err(ServeError::Start)?;
+    let published = judge(&config, gpu, host, &engine_state, &jobs, &lifecycle);
+    let router = routes::router(App::new(config, jobs, engine_state, published.clone(), metrics));
     for socket in listeners {
         lifecycle.worker("accept", accept(socket, Listener::plain(router.clone()), lifecycle.clone()));
     }
@@ -84,6 +101,31 @@ pub async fn serve(
     lifecycle.draining().cancelled().await;
     systemd::stopping();
     lifecycle.finish(grace).await.map_err(ServeError::Worker)
+}
+
+/// Starts readiness, and the loading of the model that it may wait for.
+fn judge(
+    config: &Config,
+    gpu: watch::Receiver<Option<Arc<GpuSample>>>,
+    host: watch::Receiver<Option<Arc<HostSample>>>,
+    engine: &watch::Receiver<EngineState>,
+    jobs: &Jobs,
+    lifecycle: &Lifecycle,
+) -> watch::Receiver<Arc<Published>> {
+    let (state, warm_up) = watch::channel(if config.warm_up { WarmUp::Due } else { WarmUp::Off });
+    let sources = Sources { gpu, host, engine: engine.clone(), warm_up, jobs: jobs.clone() };
+    let files = config.instance.directory().map(LatchFile::in_directory);
+    let published = readiness::start(Rules::of(config), sources, files, lifecycle);
+    let warmer = Warmer {
+        state,
+        engine: engine.clone(),
+        published: published.clone(),
+        jobs: jobs.clone(),
+        default_model: config.default_model.clone(),
+        time: config.request_timeout,
+    };
+    warmer.start(lifecycle);
+    published
 }
 
 fn announce(listeners: &[TcpListener], config: &Config) {

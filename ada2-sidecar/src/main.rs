@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::ExitCode};
 
-use ada2_sidecar::{cli, config, serve};
+use ada2_sidecar::{cli, commands, config, serve};
 use shared::service::{
     lifecycle::Lifecycle,
     settings::{EXIT_CONFIG, command_line},
@@ -34,6 +34,9 @@ fn main() -> ExitCode {
     if matches.subcommand_name() == Some("check-config") {
         let _ = write!(std::io::stdout(), "{}", loaded.effective);
         return ExitCode::SUCCESS;
+    }
+    if let Some(code) = commands::run(&matches, &loaded.config) {
+        return code;
     }
     match run(loaded.config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -22,6 +22,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/readyz/{check}", get(health::check))
+        .route("/gpu", get(health::gpu))
+        .route("/metrics", get(health::metrics))
         .route("/v1/images/generations", post(images::generations))
         .route("/v1/images/files/{name}", get(images::file))
         .route("/v1/models", get(models::list))
@@ -36,7 +38,7 @@ fn layered(routes: Router<App>, app: App) -> Router {
         // The last layer added is the first that a request meets.
         .layer(from_fn_with_state(app.clone(), access::admit))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| ApiError::Panic.into_response()))
-        .layer(from_fn(access::log))
+        .layer(from_fn_with_state(app.metrics.clone(), access::log))
         .layer(from_fn(request_id::layer))
         .with_state(app)
 }
@@ -51,8 +53,17 @@ mod tests {
         service::{lifecycle::Lifecycle, serve::Peer},
     };
 
+    use tokio::sync::watch;
+
     use super::*;
-    use crate::{config, engine::Engine, jobs::Jobs, readiness};
+    use crate::{
+        config,
+        engine::Engine,
+        jobs::Jobs,
+        metrics::Metrics,
+        readiness::{self, Sources, rules::Rules},
+        warm_up::WarmUp,
+    };
 
     fn app() -> App {
         let state =
@@ -62,10 +73,13 @@ mod tests {
         let lifecycle = Lifecycle::new();
         let engine = Engine::new(config.engine, None, "");
         let state = engine.start(&lifecycle);
-        let jobs = Jobs::new(engine, 1, lifecycle.clone());
-        let gpu = tokio::sync::watch::channel(None).1;
-        let published = readiness::start(&config, gpu, state.clone(), jobs.clone(), &lifecycle);
-        App::new(config, jobs, state, published)
+        let metrics = Metrics::default();
+        let jobs = Jobs::new(engine, 1, lifecycle.clone(), metrics.clone());
+        let (gpu, host) = (watch::channel(None).1, watch::channel(None).1);
+        let warm_up = watch::channel(WarmUp::Off).1;
+        let sources = Sources { gpu, host, engine: state.clone(), warm_up, jobs: jobs.clone() };
+        let published = readiness::start(Rules::of(&config), sources, None, &lifecycle);
+        App::new(config, jobs, state, published, metrics)
     }
 
     #[tokio::test]

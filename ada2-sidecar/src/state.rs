@@ -13,6 +13,7 @@ use crate::{
     engine::{Survey, monitor::EngineState},
     error::ApiError,
     jobs::Jobs,
+    metrics::Metrics,
     readiness::Published,
     recent::Recent,
 };
@@ -35,6 +36,8 @@ pub(crate) struct App {
     pub(crate) bodies: BodyBudget,
     /// Pictures behind addresses.
     pub(crate) recent: Arc<Recent>,
+    /// What was counted.
+    pub(crate) metrics: Metrics,
     /// Unix seconds of our start: the date of models, whose own the engines do not keep.
     pub(crate) started: u64,
 }
@@ -46,6 +49,7 @@ impl App {
         jobs: Jobs,
         engine: watch::Receiver<EngineState>,
         published: watch::Receiver<Arc<Published>>,
+        metrics: Metrics,
     ) -> Self {
         Self {
             bodies: BodyBudget::new(BODIES, config.max_request_bytes),
@@ -54,6 +58,7 @@ impl App {
             engine,
             published,
             recent: Arc::default(),
+            metrics,
             started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         }
     }

@@ -2,7 +2,11 @@
 //! hysteresis) is the reader's own business. Unknown words deserialise, so an older gateway survives a newer
 //! sidecar.
 
+mod gpu;
+
 use serde::{Deserialize, Serialize};
+
+pub use gpu::GpuReport;
 
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +35,12 @@ impl ReadyReport {
     /// The checks that fail, in words, for an error message: `vram_headroom: …; engine_queue: …`.
     pub fn failing(&self) -> String {
         self.in_words(CheckStatus::Fail)
+    }
+
+    /// Whether this check fails, and no other.
+    pub fn fails_only(&self, name: &str) -> bool {
+        let mut failing = self.checks.iter().filter(|check| check.status == CheckStatus::Fail);
+        failing.next().is_some_and(|check| check.name == name) && failing.next().is_none()
     }
 
     /// The checks that warn, in words.
@@ -143,54 +153,6 @@ pub struct EngineReport {
     pub queue_depth: u64,
     /// How many models it offers.
     pub models: usize,
-}
-
-/// One reading of the GPU. Keys are the field names of `nvidia-smi --query-gpu`; what the driver does not
-/// support is absent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct GpuReport {
-    /// NVML's index.
-    pub index: u32,
-    /// Product name.
-    pub name: String,
-    /// `GPU-…`.
-    pub uuid: String,
-    /// For example `595.80`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub driver_version: Option<String>,
-    /// MiB, the whole card.
-    #[serde(rename = "memory.total")]
-    pub memory_total: u64,
-    /// MiB that the driver keeps for itself.
-    #[serde(rename = "memory.reserved")]
-    pub memory_reserved: u64,
-    /// MiB in use by processes.
-    #[serde(rename = "memory.used")]
-    pub memory_used: u64,
-    /// MiB in nobody's use.
-    #[serde(rename = "memory.free")]
-    pub memory_free: u64,
-    /// MiB that the engine could have: free, and what it holds itself. Absent if its share cannot be told.
-    #[serde(rename = "memory.effective_free", default, skip_serializing_if = "Option::is_none")]
-    pub memory_effective_free: Option<u64>,
-    /// Degrees Celsius.
-    #[serde(rename = "temperature.gpu", default, skip_serializing_if = "Option::is_none")]
-    pub temperature: Option<u32>,
-    /// Percent.
-    #[serde(rename = "utilization.gpu", default, skip_serializing_if = "Option::is_none")]
-    pub utilization_gpu: Option<u32>,
-    /// Percent.
-    #[serde(rename = "utilization.memory", default, skip_serializing_if = "Option::is_none")]
-    pub utilization_memory: Option<u32>,
-    /// Watts.
-    #[serde(rename = "power.draw", default, skip_serializing_if = "Option::is_none")]
-    pub power_draw: Option<f64>,
-    /// Watts.
-    #[serde(rename = "power.limit", default, skip_serializing_if = "Option::is_none")]
-    pub power_limit: Option<f64>,
-    /// `P0` to `P15`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pstate: Option<String>,
 }
 
 #[cfg(test)]

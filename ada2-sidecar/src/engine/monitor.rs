@@ -24,6 +24,8 @@ pub struct EngineState {
     pub fault: Option<EngineError>,
     /// When the last good survey was taken.
     pub seen: Option<Instant>,
+    /// How often the engine was seen to come up.
+    pub starts: u64,
 }
 
 impl EngineState {
@@ -37,7 +39,15 @@ impl EngineState {
     #[must_use]
     pub fn next(self, result: Result<Survey, EngineError>, now: Instant) -> Self {
         match result {
-            Ok(survey) => Self { survey: Some(survey), fault: None, seen: Some(now) },
+            Ok(survey) => {
+                // Silence is not an end: it may have been busy.
+                let came_up = match &self.fault {
+                    None | Some(EngineError::NoAnswer(_)) => self.survey.is_none(),
+                    Some(_) => true,
+                };
+                let starts = self.starts + u64::from(came_up);
+                Self { survey: Some(survey), fault: None, seen: Some(now), starts }
+            }
             Err(EngineError::NoAnswer(words)) => {
                 let busy = self.survey.as_ref().is_some_and(|survey| survey.busy);
                 let patience = if busy { PATIENCE_WHEN_BUSY } else { PATIENCE };
@@ -122,7 +132,14 @@ mod tests {
             assert!(!gone.reachable());
             let silent = gone.next(silence(), start);
             assert!(!silent.reachable(), "silence after a refusal does not look better than the refusal");
-            assert!(silent.next(Ok(survey(false)), start).reachable());
+            let back = silent.next(Ok(survey(false)), start);
+            assert!(back.reachable());
+            assert_eq!(back.starts, 2, "it was away and came up again");
+            assert_eq!(
+                back.next(silence(), start).next(Ok(survey(false)), start).starts,
+                2,
+                "silence is no end"
+            );
         }
     }
 

@@ -1,21 +1,21 @@
-//! The driver's library: load it, find the card, read it. The only file that names `nvml_wrapper`; what it cannot
-//! read is absent, and what keeps it from reading at all is a [`GpuState`].
+//! The driver's library: load it, find the card, read it. Only this file and those below it name `nvml_wrapper`; what
+//! they cannot read is absent, and what keeps them from reading at all is a [`GpuState`].
+
+mod card;
+mod events;
 
 use std::path::Path;
 
-use nvml_wrapper::{
-    Device, Nvml, enum_wrappers::device::TemperatureSensor, enums::device::UsedGpuMemory, error::NvmlError,
-    struct_wrappers::device::ProcessInfo,
-};
-use shared::health::GpuReport;
+use nvml_wrapper::{Nvml, error::NvmlError};
 
-use super::{GpuState, Memory, processes::Usage};
+use super::GpuState;
 
-const MIB: u64 = 1 << 20;
+pub(crate) use card::recovery_words;
+pub(super) use card::{Card, Seldom};
+pub(super) use events::Events;
+
 /// `NVML_ERROR_GPU_NOT_FOUND`, which the wrapper does not know by name.
 const GPU_NOT_FOUND: u32 = 28;
-/// `NVML_PSTATE_UNKNOWN` is 32.
-const LAST_PSTATE: u32 = 15;
 
 /// NVML, loaded and initialised. Dropping it lets go of the driver, so that it can be reloaded.
 pub(super) struct Library(Box<Nvml>);
@@ -43,12 +43,17 @@ impl Library {
             Err(_) => self.0.device_by_uuid(wanted),
         };
         match found {
-            Ok(device) => Card::identify(device, self.0.sys_driver_version().ok()),
+            Ok(device) => Card::identify(device, &self.0),
             Err(
                 NvmlError::InvalidArg | NvmlError::NotFound | NvmlError::UnexpectedVariant(GPU_NOT_FOUND),
             ) => Err(GpuState::NoDevice { wanted: wanted.to_owned(), found: self.inventory() }),
             Err(error) => Err(refused("looking for the GPU", &error)),
         }
+    }
+
+    /// Listens to what the driver reports of the card.
+    pub(super) fn events<'nvml>(&'nvml self, card: &Card<'nvml>) -> Events<'nvml> {
+        Events::of(&self.0, card)
     }
 
     /// `0 = GPU-… (NVIDIA RTX 6000 Ada Generation)`, one for each card.
@@ -60,59 +65,6 @@ impl Library {
         (0..self.0.device_count().unwrap_or(0))
             .map(|index| words(index).unwrap_or_else(|error: NvmlError| format!("{index} ({error})")))
             .collect()
-    }
-}
-
-/// One card, and what never changes about it.
-pub(super) struct Card<'nvml> {
-    device: Device<'nvml>,
-    identity: GpuReport,
-}
-
-impl<'nvml> Card<'nvml> {
-    fn identify(device: Device<'nvml>, driver_version: Option<String>) -> Result<Self, GpuState> {
-        let identity = GpuReport {
-            index: optional(device.index())?.unwrap_or(0),
-            name: optional(device.name())?.unwrap_or_else(|| "NVIDIA GPU".to_owned()),
-            uuid: optional(device.uuid())?.unwrap_or_default(),
-            driver_version,
-            ..GpuReport::default()
-        };
-        Ok(Self { device, identity })
-    }
-
-    /// The one reading that must be had.
-    pub(super) fn memory(&self) -> Result<Memory, GpuState> {
-        let memory = self.device.memory_info().map_err(|error| refused("reading the memory", &error))?;
-        Ok(Memory { total: memory.total, reserved: memory.reserved, used: memory.used, free: memory.free })
-    }
-
-    /// Who computes and who draws, one after the other; a process that does both is there twice. Takes the driver
-    /// milliseconds under its global lock.
-    pub(super) fn processes(&self) -> Result<Option<Vec<Usage>>, GpuState> {
-        let Some(mut all) = optional(self.device.running_compute_processes())? else { return Ok(None) };
-        all.extend(optional(self.device.running_graphics_processes())?.unwrap_or_default());
-        Ok(Some(all.iter().map(usage).collect()))
-    }
-
-    /// Everything that changes.
-    pub(super) fn report(&self) -> Result<GpuReport, GpuState> {
-        let memory = self.memory()?;
-        let utilisation = optional(self.device.utilization_rates())?;
-        let pstate = optional(self.device.performance_state())?.map(|state| state.as_c());
-        Ok(GpuReport {
-            memory_total: memory.total / MIB,
-            memory_reserved: memory.reserved / MIB,
-            memory_used: memory.used / MIB,
-            memory_free: memory.free / MIB,
-            temperature: optional(self.device.temperature(TemperatureSensor::Gpu))?,
-            utilization_gpu: utilisation.as_ref().map(|rates| rates.gpu),
-            utilization_memory: utilisation.as_ref().map(|rates| rates.memory),
-            power_draw: optional(self.device.power_usage())?.map(watts),
-            power_limit: optional(self.device.enforced_power_limit())?.map(watts),
-            pstate: pstate.filter(|state| *state <= LAST_PSTATE).map(|state| format!("P{state}")),
-            ..self.identity.clone()
-        })
     }
 }
 
@@ -139,16 +91,4 @@ fn refused(doing: &str, error: &NvmlError) -> GpuState {
         NvmlError::UnexpectedVariant(code) => GpuState::Failed(format!("{doing}: NVML error {code}")),
         _ => GpuState::Failed(format!("{doing}: {error}")),
     }
-}
-
-fn usage(process: &ProcessInfo) -> Usage {
-    let used = match process.used_gpu_memory {
-        UsedGpuMemory::Used(bytes) => Some(bytes),
-        UsedGpuMemory::Unavailable => None,
-    };
-    Usage { pid: process.pid, used }
-}
-
-fn watts(milliwatts: u32) -> f64 {
-    f64::from(milliwatts) / 1000.0
 }

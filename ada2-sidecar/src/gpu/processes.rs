@@ -8,12 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::GpuProcess;
+use super::{GpuProcess, Work};
 
 /// `nvidia-smi`'s word for a process that is not there (any more, or in our pid namespace).
 const NOT_FOUND: &str = "[Not Found]";
 /// `systemd/user.slice/user-1000.slice/user@1000.service/app.slice/engine.service` is six deep.
 const MAX_DEPTH: usize = 6;
+/// From a process to the engine that started it, through shells and wrappers.
+const MAX_ANCESTORS: usize = 16;
 /// A host with very many containers must not cost us seconds.
 const MAX_VISITED: usize = 4096;
 
@@ -22,26 +24,52 @@ const MAX_VISITED: usize = 4096;
 pub(super) struct Usage {
     pub(super) pid: u32,
     pub(super) used: Option<u64>,
+    pub(super) work: Work,
 }
 
 /// Names every process once; `proc` is `/proc`.
 pub(super) fn describe(usages: &[Usage], proc: &Path, engine_unit: &str) -> Vec<GpuProcess> {
-    let describe = |Usage { pid, used }| {
+    let describe = |Usage { pid, used, work }| {
         let folder = proc.join(pid.to_string());
-        let cgroup = fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
-        GpuProcess { pid, name: name(&folder), unit: unit_of(&cgroup, engine_unit), used }
+        GpuProcess { pid, name: name(&folder), unit: unit_of(pid, proc, engine_unit), work, used }
     };
     once_each(usages).into_iter().map(describe).collect()
 }
 
 /// A process that computes and draws is in both lists, with the same figure or without one.
 fn once_each(usages: &[Usage]) -> Vec<Usage> {
-    let mut by_pid = BTreeMap::new();
+    let mut by_pid: BTreeMap<u32, Usage> = BTreeMap::new();
     for usage in usages {
-        let used = by_pid.entry(usage.pid).or_insert(None);
-        *used = usage.used.max(*used);
+        let known = by_pid.entry(usage.pid).or_insert(*usage);
+        known.used = usage.used.max(known.used);
+        if known.work != usage.work {
+            known.work = Work::Both;
+        }
     }
-    by_pid.into_iter().map(|(pid, used)| Usage { pid, used }).collect()
+    by_pid.into_values().collect()
+}
+
+/// The unit of a process. The engine's own counts for whatever it started, wherever that was moved to since.
+fn unit_of(pid: u32, proc: &Path, engine_unit: &str) -> Option<String> {
+    let own = unit_in(&cgroup(pid, proc), engine_unit);
+    if own.as_deref() == Some(engine_unit) {
+        return own;
+    }
+    let started_by_engine = std::iter::successors(parent(pid, proc), |pid| parent(*pid, proc))
+        .take(MAX_ANCESTORS)
+        .any(|ancestor| unit_in(&cgroup(ancestor, proc), engine_unit).as_deref() == Some(engine_unit));
+    if started_by_engine { Some(engine_unit.to_owned()) } else { own }
+}
+
+fn cgroup(pid: u32, proc: &Path) -> String {
+    fs::read_to_string(proc.join(pid.to_string()).join("cgroup")).unwrap_or_default()
+}
+
+/// The second field behind the name, which is in parentheses and may hold any character. Nobody's is 0.
+fn parent(pid: u32, proc: &Path) -> Option<u32> {
+    let stat = fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 1)
 }
 
 /// Whoever owns a process names it: control characters do not get into logs and terminals.
@@ -56,7 +84,7 @@ fn name(folder: &Path) -> String {
 ///
 /// The engine's own unit counts wherever in the path it stands, since whatever it starts below itself (a container,
 /// a scope) is the engine too; otherwise the innermost one is meant.
-fn unit_of(cgroup: &str, engine_unit: &str) -> Option<String> {
+fn unit_in(cgroup: &str, engine_unit: &str) -> Option<String> {
     let paths = || cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     if paths().flat_map(|path| path.split('/')).any(|part| part == engine_unit && !part.is_empty()) {
         return Some(engine_unit.to_owned());
@@ -88,14 +116,32 @@ fn is_container_id(part: &str) -> bool {
 
 /// Whether the unit has any process; `cgroups` is `/sys/fs/cgroup`.
 pub(super) fn unit_is_active(cgroups: &Path, unit: &str) -> bool {
+    folder_of(cgroups, unit).is_some_and(|folder| is_populated(&folder))
+}
+
+/// The unit's processes, those in groups below its own included; `cgroups` is `/sys/fs/cgroup`.
+pub(crate) fn pids_of_unit(cgroups: &Path, unit: &str) -> Vec<u32> {
+    let Some(folder) = folder_of(cgroups, unit) else { return Vec::new() };
+    let pids = |folder: PathBuf| fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    folders_below(&folder)
+        .flat_map(|folder| {
+            pids(folder).lines().filter_map(|line| line.trim().parse().ok()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn folder_of(cgroups: &Path, unit: &str) -> Option<PathBuf> {
     if !is_unit(unit) || unit.contains('/') {
-        return false;
+        return None;
     }
     let usual = cgroups.join("system.slice").join(unit);
     if usual.is_dir() {
-        return is_populated(&usual);
+        return Some(usual);
     }
-    folders_below(cgroups).any(|folder| folder.ends_with(unit) && is_populated(&folder))
+    let mut homes = folders_below(cgroups).filter(|folder| folder.ends_with(unit));
+    let first = homes.next()?;
+    // A user's unit may be known in several slices: the one with processes is meant.
+    Some(std::iter::once(first.clone()).chain(homes).find(|folder| is_populated(folder)).unwrap_or(first))
 }
 
 /// A unit may keep its processes in groups below its own, where its `cgroup.procs` is empty; `cgroup.events` counts

@@ -54,11 +54,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::gpu::Work;
 
     const ENGINE: &str = "invokeai.service";
 
     fn process(pid: u32, unit: &str, used: Option<u64>) -> GpuProcess {
-        GpuProcess { pid, name: "python3".to_owned(), unit: Some(unit.to_owned()), used }
+        GpuProcess { pid, name: "python3".to_owned(), unit: Some(unit.to_owned()), work: Work::Compute, used }
     }
 
     fn memory(total: u64, reserved: u64, used: u64) -> Memory {

@@ -1,32 +1,39 @@
-//! The rules: from what was seen to the verdict. Pure: no clock, no I/O, no lock; `now` comes in.
+//! The rules: from what was seen to the verdict. Pure: no clock, no I/O, no lock; `now` comes in. Each check is a
+//! function in the file of what it is about; what the next verdict must remember is in [`Memory`].
 
+mod card;
+mod engine;
+mod gpu;
+mod host;
 mod vram;
+mod xid;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use shared::health::{Check, CheckStatus, EngineReport, GpuReport, ReadyReport, Status};
+use shared::health::{Check, CheckStatus, EngineReport, ReadyReport, Status};
 
-use self::vram::Watermark;
+use super::{alarm::Alarm, latch::Latch};
 use crate::{
     config::Config,
-    engine::{EngineError, catalog, monitor::EngineState},
+    engine::monitor::EngineState,
     gpu::{GpuReading, GpuSample, GpuState},
+    host::HostSample,
+    warm_up::WarmUp,
 };
 
-/// A sample older than this means that the driver hangs.
-const STALE: Duration = Duration::from_secs(5);
-/// A cancelled job that the engine has not let go of for this long gates.
-const CANCEL_LIMIT: Duration = Duration::from_mins(1);
-
 /// What is judged.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
     /// The last look at the card; none before the first.
     pub gpu: Option<&'a GpuSample>,
-    /// When looking at the card began.
+    /// The last look at the host; none before the first.
+    pub host: Option<&'a HostSample>,
+    /// When looking began.
     pub started: Instant,
     /// The engine as last seen.
     pub engine: &'a EngineState,
+    /// Whether its model is loaded.
+    pub warm_up: &'a WarmUp,
     /// Slots.
     pub limit: usize,
     /// Slots taken.
@@ -52,6 +59,36 @@ pub struct Rules {
     pub engine_url: Option<String>,
     /// The model that requests without one get.
     pub default_model: Option<String>,
+    /// What the operator thinks of the card's faults.
+    pub card: CardRules,
+    /// The host's thresholds.
+    pub host: HostRules,
+}
+
+/// What the operator thinks of the card's faults.
+#[derive(Debug, Clone, Copy)]
+pub struct CardRules {
+    /// What error correction should be.
+    pub ecc_mode: Option<bool>,
+    /// Whether uncorrected errors from before our start gate.
+    pub old_ecc_errors_gate: bool,
+    /// Whether a row that waits for its replacement gates.
+    pub remap_pending_gates: bool,
+    /// Whether a row that could not be replaced gates.
+    pub remap_failure_gates: bool,
+}
+
+/// The host's thresholds; 0 = off.
+#[derive(Debug, Clone, Copy)]
+pub struct HostRules {
+    /// Bytes.
+    pub min_free_disk: u64,
+    /// Bytes.
+    pub min_free_memory: u64,
+    /// Percent.
+    pub max_swap_used: u64,
+    /// Bytes.
+    pub max_engine_memory: u64,
 }
 
 impl Rules {
@@ -64,7 +101,14 @@ impl Rules {
             engine: config.engine.name(),
             engine_url: config.engine_url.as_ref().map(shared::service::secret::redacted_url),
             default_model: config.default_model.clone(),
+            card: config.card,
+            host: config.host,
         }
+    }
+
+    /// What an absent GPU means: a failure where one is required, else just not known.
+    fn absent(&self) -> CheckStatus {
+        if self.gpu_required { CheckStatus::Fail } else { CheckStatus::Unknown }
     }
 }
 
@@ -73,12 +117,39 @@ impl Rules {
 pub struct Verdict {
     /// What is published.
     pub report: ReadyReport,
-    vram: Option<Watermark>,
+    /// What is remembered.
+    pub memory: Memory,
 }
 
-/// Judges.
+/// What one verdict leaves to the next.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// What also outlives the process.
+    pub latch: Latch,
+    vram: Option<Alarm>,
+    card: card::Alarms,
+    host: host::Alarms,
+    trouble: gpu::Trouble,
+    reports: xid::Reports,
+}
+
+impl Memory {
+    /// At the start of the service, with what an earlier one left.
+    pub fn starting(latch: Latch) -> Self {
+        Self { latch, ..Self::default() }
+    }
+
+    /// An operator has seen to it.
+    pub fn acknowledge(&mut self) {
+        self.latch = self.latch.cleared();
+        self.reports.acknowledge();
+    }
+}
+
+/// Judges. `prev` is the report before this one; `memory` what it left.
 pub fn judge(
-    prev: Option<&Verdict>,
+    prev: Option<&ReadyReport>,
+    mut memory: Memory,
     inputs: &Inputs<'_>,
     rules: &Rules,
     now: Instant,
@@ -88,42 +159,50 @@ pub fn judge(
         Some(GpuState::Present(reading)) => Some(&**reading),
         _ => None,
     };
-    let (vram, headroom) = vram::check(prev.and_then(|prev| prev.vram), reading, rules, now);
-    let checks = vec![
-        nvml(inputs.gpu, rules),
-        snapshot_fresh(inputs, now),
-        gpu_present(inputs.gpu, rules),
-        headroom,
-        engine_reachable(inputs.engine, rules),
-        engine_queue(inputs.engine),
-        engine_model(inputs.engine, rules),
-        slots(inputs),
-        draining(inputs.draining),
-    ];
+    xid::note(&mut memory, inputs, reading);
+    let mut checks = gpu::checks(&mut memory.trouble, inputs, rules, now);
+    checks.push(xid::check(&memory, inputs, reading, now, wall));
+    checks.extend(card::checks(&mut memory, reading, rules.card, now));
+    let (vram, headroom) = vram::check(memory.vram, reading, rules, now);
+    memory.vram = vram;
+    checks.push(headroom);
+    checks.extend(engine::checks(inputs, rules));
+    checks.extend(host::checks(&mut memory.host, inputs, rules, now));
+    checks.push(draining(inputs.draining));
     let status = status_of(&checks);
     let unix = unix_seconds(wall);
-    let unchanged = prev.filter(|prev| prev.report.status == status);
+    let unchanged = prev.filter(|prev| prev.status == status);
     let report = ReadyReport {
         status,
         checks,
-        gpu: reading.map(|reading| GpuReport { ..reading.report.clone() }),
+        gpu: reading.map(|reading| reading.report.clone()),
         engine: engine_report(inputs.engine, rules),
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "unix seconds fit for long"
         )]
-        since: unchanged.map_or(unix as u64, |prev| prev.report.since),
+        since: unchanged.map_or(unix as u64, |prev| prev.since),
         sampled_at: inputs.gpu.filter(|_| reading.is_some()).map_or(unix, |sample| unix_seconds(sample.wall)),
     };
-    Verdict { report, vram }
+    Verdict { report, memory }
 }
 
-fn unix_seconds(time: SystemTime) -> f64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+/// Only what is about card and host: for a look without a service, which has neither engine nor slots.
+pub fn is_about_host(check: &Check) -> bool {
+    !matches!(
+        check.name.as_str(),
+        "engine_reachable" | "engine_process" | "engine_queue" | "engine_model" | "slots" | "draining"
+    )
 }
 
-fn status_of(checks: &[Check]) -> Status {
+/// Whether a look at the card is so old that a driver call must be hanging.
+pub fn is_stale(sample: &GpuSample, now: Instant) -> bool {
+    now.saturating_duration_since(sample.taken) > gpu::STALE
+}
+
+/// The verdict over these checks.
+pub fn status_of(checks: &[Check]) -> Status {
     let any = |status| checks.iter().any(|check| check.status == status);
     if any(CheckStatus::Fail) {
         Status::NotReady
@@ -134,162 +213,8 @@ fn status_of(checks: &[Check]) -> Status {
     }
 }
 
-/// What an absent GPU means: a failure where one is required, else just not known.
-fn absent(rules: &Rules) -> CheckStatus {
-    if rules.gpu_required { CheckStatus::Fail } else { CheckStatus::Unknown }
-}
-
-fn nvml(sample: Option<&GpuSample>, rules: &Rules) -> Check {
-    let check = |observed: &str| Check::pass("nvml", observed, "loaded");
-    let hint = if rules.gpu_required { ", or start with --gpu optional if this host has no GPU" } else { "" };
-    match sample.map(|sample| &sample.state) {
-        None => check("not asked yet").but(absent(rules), "the driver has not answered yet; wait a moment"),
-        Some(GpuState::NoLibrary(words)) => check("not found").but(
-            absent(rules),
-            format!("libnvidia-ml cannot be loaded ({words}): install the NVIDIA driver, or name it with --nvml-lib{hint}"),
-        ),
-        Some(GpuState::DriverNotLoaded) => check("driver not loaded").but(
-            absent(rules),
-            format!("the NVIDIA kernel module is not loaded: run `sudo modprobe nvidia`, look at `dmesg`{hint}"),
-        ),
-        Some(GpuState::NoPermission) => check("no permission").but(
-            CheckStatus::Fail,
-            "the driver refuses this user: allow the unit /dev/nvidiactl and /dev/nvidia0 (no PrivateDevices=)",
-        ),
-        Some(GpuState::VersionMismatch) => check("version mismatch").but(
-            CheckStatus::Fail,
-            "the driver was upgraded while its old kernel module is loaded: reboot, or reload the module",
-        ),
-        Some(GpuState::Failed(words)) => {
-            check("error").but(CheckStatus::Fail, format!("NVML fails: {words}; look at `nvidia-smi` and `dmesg`"))
-        }
-        Some(GpuState::Present(_) | GpuState::NoDevice { .. } | GpuState::Lost) => check("loaded"),
-    }
-}
-
-fn snapshot_fresh(inputs: &Inputs<'_>, now: Instant) -> Check {
-    let expected = format!("at most {} s old", STALE.as_secs());
-    let age = now.saturating_duration_since(inputs.gpu.map_or(inputs.started, |sample| sample.taken));
-    let observed = match inputs.gpu {
-        Some(_) => format!("{:.1} s old", age.as_secs_f64()),
-        None => "no reading yet".to_owned(),
-    };
-    let check = Check::pass("snapshot_fresh", observed, expected);
-    if age <= STALE {
-        return check;
-    }
-    check.but(
-        CheckStatus::Fail,
-        format!(
-            "nothing was read for {} s: a call into the NVIDIA driver hangs; look at `dmesg`, a reboot may be needed",
-            age.as_secs()
-        ),
-    )
-}
-
-fn gpu_present(sample: Option<&GpuSample>, rules: &Rules) -> Check {
-    let check = |observed: String| Check::pass("gpu_present", observed, "the configured GPU answers");
-    match sample.map(|sample| &sample.state) {
-        Some(GpuState::Present(reading)) => check(format!("{} {}", reading.report.name, reading.report.uuid)),
-        Some(GpuState::Lost) => check("lost".to_owned()).but(
-            CheckStatus::Fail,
-            "GPU is lost: it fell off the bus or needs a reset; look at `dmesg` for Xid lines, reboot if it does not return",
-        ),
-        Some(GpuState::NoDevice { wanted, found }) if found.is_empty() => check("no GPU".to_owned())
-            .but(absent(rules), format!("the driver knows no GPU, and --gpu-id wants {wanted}")),
-        Some(GpuState::NoDevice { wanted, found }) => check("another GPU".to_owned())
-            .but(CheckStatus::Fail, format!("--gpu-id wants {wanted}, and there is only {}", found.join(", "))),
-        _ => check("unknown".to_owned()).but(absent(rules), "no GPU can be seen, see nvml"),
-    }
-}
-
-fn engine_reachable(engine: &EngineState, rules: &Rules) -> Check {
-    let url = rules.engine_url.as_deref().unwrap_or("in this process");
-    let name = rules.engine;
-    let check =
-        |observed: String| Check::pass("engine_reachable", observed, format!("{name} answers at {url}"));
-    match (&engine.fault, &engine.survey) {
-        (None, Some(survey)) => {
-            let check = check(format!("{name} {}", survey.version));
-            match &survey.caution {
-                Some(caution) => check.but(CheckStatus::Warn, caution.clone()),
-                None => check,
-            }
-        }
-        (None, None) => check("not asked yet".to_owned())
-            .but(CheckStatus::Fail, "the engine has not answered yet; wait a moment"),
-        (Some(EngineError::Refused(words)), _) => check(words.clone()).but(
-            CheckStatus::Fail,
-            format!(
-                "nothing listens at {url}: start the engine (`systemctl start {}`) or mend --engine-url",
-                rules.engine_unit
-            ),
-        ),
-        (Some(EngineError::NoAnswer(words)), _) => check(words.clone()).but(
-            CheckStatus::Fail,
-            format!(
-                "the engine at {url} does not answer ({words}): look at `systemctl status {}`",
-                rules.engine_unit
-            ),
-        ),
-        (Some(fault), _) => check("unusable".to_owned())
-            .but(CheckStatus::Fail, format!("{fault}; check --engine and --engine-url ({url})")),
-    }
-}
-
-fn unseen(name: &str, expected: &str) -> Check {
-    Check::pass(name, "unknown", expected)
-        .but(CheckStatus::Unknown, "the engine cannot be asked, see engine_reachable")
-}
-
-fn engine_queue(engine: &EngineState) -> Check {
-    let expected = "not paused";
-    let Some(survey) = engine.survey.as_ref().filter(|_| engine.reachable()) else {
-        return unseen("engine_queue", expected);
-    };
-    if survey.paused {
-        return Check::pass("engine_queue", "paused", expected).but(
-            CheckStatus::Fail,
-            "the engine's queue is paused, new jobs would wait for ever: resume it in the engine's own web page",
-        );
-    }
-    let observed = format!("{} jobs, {} of others waiting", survey.queue_depth, survey.others_waiting);
-    Check::pass("engine_queue", observed, expected)
-}
-
-fn engine_model(engine: &EngineState, rules: &Rules) -> Check {
-    let expected = match &rules.default_model {
-        Some(model) => format!("{model:?} is installed"),
-        None => "a model that is served here is installed".to_owned(),
-    };
-    let Some(survey) = engine.survey.as_ref().filter(|_| engine.reachable()) else {
-        return unseen("engine_model", &expected);
-    };
-    let check = Check::pass("engine_model", format!("{} models", survey.models.len()), expected);
-    match catalog::resolve(&survey.models, None, rules.default_model.as_deref()) {
-        Ok(_) => check,
-        Err(_) if survey.models.is_empty() => check.but(
-            CheckStatus::Fail,
-            "the engine has no SD 1.5 or SDXL main model: install one in the engine's model manager",
-        ),
-        Err(unknown) => check.but(CheckStatus::Fail, format!("--default-model cannot be used: {unknown}")),
-    }
-}
-
-/// Informs: a busy sidecar is ready and answers 429. Gates only while the engine does not let go of a cancelled job.
-fn slots(inputs: &Inputs<'_>) -> Check {
-    let observed = format!("{} of {} taken", inputs.inflight, inputs.limit);
-    let check = Check::pass("slots", observed, "any; cancelled jobs are let go of");
-    match inputs.oldest_cancel {
-        Some(age) if age >= CANCEL_LIMIT => check.but(
-            CheckStatus::Fail,
-            format!(
-                "the engine has not confirmed a cancel for {} s: restart it if it does not recover",
-                age.as_secs()
-            ),
-        ),
-        _ => check,
-    }
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 fn draining(draining: bool) -> Check {
@@ -312,16 +237,11 @@ fn engine_report(engine: &EngineState, rules: &Rules) -> EngineReport {
     }
 }
 
-impl GpuReading {
-    /// Bytes that the engine could have, if it can be told.
-    pub fn headroom(&self, engine_unit: &str) -> crate::gpu::vram::Headroom {
-        crate::gpu::vram::headroom(
-            &self.memory,
-            self.processes.as_deref(),
-            engine_unit,
-            self.engine_unit_active,
-        )
-    }
+/// A reading that is not there says nothing.
+fn unread(name: &str, expected: &str, reading: Option<&GpuReading>) -> Check {
+    let why =
+        if reading.is_some() { "the driver does not support this reading" } else { "no GPU is being read" };
+    Check::pass(name, "unknown", expected).but(CheckStatus::Unknown, why)
 }
 
 #[cfg(test)]

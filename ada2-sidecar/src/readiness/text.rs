@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use shared::health::{Check, CheckStatus, GpuReport, ReadyReport};
+use shared::health::{Check, CheckStatus, ReadyReport};
+
+use crate::smi::{View, table};
 
 /// The second line of `/healthz`.
 pub(crate) fn health_line(report: &ReadyReport) -> String {
@@ -21,8 +23,9 @@ pub(crate) fn health_line(report: &ReadyReport) -> String {
 }
 
 /// A table of the card, then a line per check, then the verdict.
-pub(crate) fn verbose(report: &ReadyReport) -> String {
-    let mut text = report.gpu.as_ref().map(table).unwrap_or_default();
+pub(crate) fn verbose(view: &View<'_>) -> String {
+    let mut text = table(view);
+    let report = view.report;
     let engine = &report.engine;
     let version = engine.version.as_deref().unwrap_or("?");
     let _ = writeln!(
@@ -48,36 +51,12 @@ pub(crate) fn line(check: &Check) -> String {
     }
 }
 
-fn table(gpu: &GpuReport) -> String {
-    let or_na = |value: Option<String>| value.unwrap_or_else(|| "N/A".to_owned());
-    let watts = |value: Option<f64>| or_na(value.map(|watts| format!("{watts:.0}W")));
-    let cells = [
-        or_na(gpu.temperature.map(|celsius| format!("{celsius}C"))),
-        or_na(gpu.pstate.clone()),
-        format!("{} / {}", watts(gpu.power_draw), watts(gpu.power_limit)),
-        format!("{}MiB / {}MiB", gpu.memory_used, gpu.memory_total),
-        or_na(gpu.utilization_gpu.map(|percent| format!("{percent}%"))),
-    ];
-    let heads = ["Temp", "Perf", "Pwr:Usage/Cap", "Memory-Usage", "GPU-Util"];
-    let driver = gpu.driver_version.as_deref().unwrap_or("N/A");
-    let title = format!("{} {}  {}  driver {driver}", gpu.index, gpu.name, gpu.uuid);
-    let widths: Vec<_> = heads.iter().zip(&cells).map(|(head, cell)| head.len().max(cell.len())).collect();
-    let row = |cells: &[String]| {
-        let cells: Vec<_> =
-            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
-        format!("| {} |", cells.join(" | "))
-    };
-    let heads = row(&heads.map(str::to_owned));
-    let values = row(&cells);
-    let width = (heads.len() - 4).max(title.len());
-    let rule = format!("+-{}-+", "-".repeat(width));
-    format!("{rule}\n| {title:<width$} |\n{rule}\n{heads}\n{values}\n{rule}\n")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
-    use shared::health::{EngineReport, Status};
+    use shared::health::{EngineReport, GpuReport, Status};
 
     fn report() -> ReadyReport {
         ReadyReport {
@@ -89,7 +68,6 @@ mod tests {
             ],
             gpu: Some(GpuReport {
                 name: "NVIDIA RTX 6000 Ada Generation".into(),
-                uuid: "GPU-1".into(),
                 memory_used: 12034,
                 memory_total: 46068,
                 temperature: Some(54),
@@ -119,13 +97,11 @@ mod tests {
 
     #[test]
     fn the_verbose_text_reads_as_documented() {
-        insta::assert_snapshot!(verbose(&report()), @r"
-        +--------------------------------------------------------------+
-        | 0 NVIDIA RTX 6000 Ada Generation  GPU-1  driver N/A          |
-        +--------------------------------------------------------------+
-        | Temp | Perf | Pwr:Usage/Cap |        Memory-Usage | GPU-Util |
-        |  54C |  N/A |     N/A / N/A | 12034MiB / 46068MiB |      N/A |
-        +--------------------------------------------------------------+
+        let report = report();
+        let view = View { sample: None, report: &report, now: Instant::now() };
+        insta::assert_snapshot!(verbose(&view), @r"
+        the driver has not answered yet
+        readiness: not_ready: engine_queue: paused: resume it
         engine invokeai ?, 1 jobs, 2 models
         [+]nvml ok loaded
         [-]engine_queue failed: paused: resume it

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use axum::{
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{StatusCode, header},
     middleware::Next,
     response::Response,
@@ -11,7 +11,7 @@ use axum::{
 use shared::service::{guard::in_ranges, request_id::RequestId, secret::bearer, serve::Peer};
 use tracing::{debug, error, info, warn};
 
-use crate::{error::ApiError, state::App};
+use crate::{error::ApiError, metrics::Metrics, state::App};
 
 /// The guards in order: the name we are called by, the web page that sent this, the address, the token. Paths are
 /// compared as they came; no other spelling of a path reaches its route.
@@ -44,8 +44,8 @@ pub(super) async fn admit(
 }
 
 /// One line a request, when it is answered, or when its caller went away first.
-pub(super) async fn log(request: Request, next: Next) -> Response {
-    let mut line = Line::of(&request);
+pub(super) async fn log(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let mut line = Line::of(&request, metrics);
     let response = next.run(request).await;
     line.status = Some(response.status());
     response
@@ -58,10 +58,17 @@ struct Line {
     path: String,
     started: Instant,
     status: Option<StatusCode>,
+    route: String,
+    metrics: Metrics,
 }
 
+/// What nginx writes for a caller who left.
+const LEFT: u16 = 499;
+
 impl Line {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, metrics: Metrics) -> Self {
+        // Only routes of ours become labels.
+        let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str);
         let path = request.uri().path();
         Self {
             id: request.extensions().get::<RequestId>().map(|id| id.as_str().to_owned()).unwrap_or_default(),
@@ -70,13 +77,16 @@ impl Line {
             path: path.chars().take(200).collect(),
             started: Instant::now(),
             status: None,
+            route: route.to_owned(),
+            metrics,
         }
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let Self { id, peer, method, path, started, status } = self;
+        let Self { id, peer, method, path, started, status, route, metrics } = self;
+        metrics.answered(route, status.map_or(LEFT, |status| status.as_u16()), started.elapsed());
         let ms = started.elapsed().as_millis();
         match status.map(|status| status.as_u16()) {
             None => warn!(request_id = id, peer, method, ?path, ms, "request abandoned by its caller"),
@@ -85,7 +95,7 @@ impl Drop for Line {
             }
             Some(status @ 400..=499) => warn!(request_id = id, peer, method, ?path, status, ms, "request"),
             // Probes come every few seconds, and what they find is logged where it changes.
-            Some(status) if path == "/healthz" || path.starts_with("/readyz") => {
+            Some(status) if path == "/healthz" || path == "/metrics" || path.starts_with("/readyz") => {
                 debug!(request_id = id, peer, method, ?path, status, ms, "request");
             }
             Some(status) => info!(request_id = id, peer, method, ?path, status, ms, "request"),

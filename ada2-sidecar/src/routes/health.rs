@@ -1,18 +1,27 @@
-//! `/healthz` and `/readyz`: read from what is published, never from a driver or an engine.
+//! `/healthz`, `/readyz`, `/gpu` and `/metrics`: read from what is published, never from a driver or an engine.
+
+use std::{collections::BTreeMap, time::Instant};
 
 use axum::{
     Json,
-    extract::{Path, RawQuery, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    extract::{Path, Query, RawQuery, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use shared::health::CheckStatus;
 
-use crate::{error::ApiError, readiness, state::App};
+use crate::{
+    error::ApiError,
+    readiness::{self, Published},
+    smi,
+    state::App,
+};
 
 /// Seconds after which a prober may come again.
 const RETRY_AFTER: (HeaderName, HeaderValue) = (header::RETRY_AFTER, HeaderValue::from_static("5"));
 const NO_STORE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+const PROMETHEUS: (HeaderName, HeaderValue) =
+    (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
 const JSON: (HeaderName, HeaderValue) = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
 
 /// Alive: 200 for as long as this process answers, whatever GPU and engine do.
@@ -25,11 +34,42 @@ pub(super) async fn healthz(State(app): State<App>) -> Response {
 pub(super) async fn readyz(State(app): State<App>, RawQuery(query): RawQuery) -> Response {
     let published = app.published.borrow().clone();
     let body = if is_verbose(query.as_deref()) {
-        readiness::verbose(&published.report).into_response()
+        readiness::verbose(&view(&published)).into_response()
     } else {
         ([JSON], published.json.clone()).into_response()
     };
     answer(published.report.admits(), body)
+}
+
+/// The card as `nvidia-smi` shows it: a table, JSON, or CSV of the fields asked for.
+pub(super) async fn gpu(
+    State(app): State<App>,
+    Query(parameters): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let published = app.published.borrow().clone();
+    let view = view(&published);
+    if let Some(fields) = parameters.get("query") {
+        let format = parameters.get("format").map_or("csv", String::as_str);
+        let query = smi::Query::read(fields, format)?;
+        let (reading, wall) = view.fresh().map_err(ApiError::NoReading)?;
+        return Ok(([NO_STORE], query.answer(&reading.report, wall)).into_response());
+    }
+    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accepts.contains("application/json") {
+        return Ok(([NO_STORE], Json(view.json())).into_response());
+    }
+    Ok(([NO_STORE], smi::table(&view)).into_response())
+}
+
+/// For Prometheus.
+pub(super) async fn metrics(State(app): State<App>) -> Response {
+    let published = app.published.borrow().clone();
+    ([NO_STORE, PROMETHEUS], app.metrics.scrape(&published, &app.jobs)).into_response()
+}
+
+fn view(published: &Published) -> smi::View<'_> {
+    smi::View { sample: published.gpu.as_deref(), report: &published.report, now: Instant::now() }
 }
 
 /// One check.

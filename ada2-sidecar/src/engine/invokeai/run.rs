@@ -96,8 +96,13 @@ fn batch(template: &Template, job: &Job, tag: &str) -> Value {
         .iter()
         .map(|place| json!({"node_path": place.node, "field_name": place.field, "items": job.seeds}))
         .collect();
+    let mut graph = template.render(job);
+    if job.discard {
+        // The engine keeps intermediate pictures out of its gallery and deletes them by itself.
+        graph["nodes"][&template.output]["is_intermediate"] = json!(true);
+    }
     json!({"prepend": false, "batch": {
-        "graph": template.render(job), "runs": 1, "data": [seeds], "origin": "ada2-sidecar", "destination": tag}})
+        "graph": graph, "runs": 1, "data": [seeds], "origin": "ada2-sidecar", "destination": tag}})
 }
 
 /// Cancels the batch and returns once the GPU is free of it: no item waits or runs, and the worker is idle or already

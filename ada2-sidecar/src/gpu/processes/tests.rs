@@ -45,14 +45,17 @@ fn the_unit_is_read_from_the_cgroup() {
         ("nothing", "", None),
     ];
     for (case, cgroup, unit) in table {
-        assert_eq!(unit_of(cgroup, "engine.service").as_deref(), unit, "{case}");
+        assert_eq!(unit_in(cgroup, "engine.service").as_deref(), unit, "{case}");
     }
-    assert_eq!(unit_of("0::/\n", ""), None, "no unit configured is nobody's unit");
+    assert_eq!(unit_in("0::/\n", ""), None, "no unit configured is nobody's unit");
+}
+
+fn usage(pid: u32, used: Option<u64>) -> Usage {
+    Usage { pid, used, work: Work::Compute }
 }
 
 #[test]
 fn a_process_in_both_lists_counts_once() {
-    let usage = |pid, used| Usage { pid, used };
     let twice = [usage(7, Some(5)), usage(3, None), usage(7, Some(5)), usage(3, Some(9)), usage(4, None)];
     assert_eq!(once_each(&twice), [usage(3, Some(9)), usage(4, None), usage(7, Some(5))]);
 }
@@ -62,17 +65,61 @@ fn a_process_is_described_and_a_vanished_one_too() {
     let tree = Tree::new();
     tree.write("7/comm", "evil\u{1b}[2Jname\n");
     tree.write("7/cgroup", "0::/system.slice/ollama.service\n");
-    let usages = [Usage { pid: 7, used: Some(1) }, Usage { pid: 8, used: None }];
+    let usages = [usage(7, Some(1)), usage(8, None)];
     let process = |pid, name: &str, unit: Option<&str>, used| GpuProcess {
         pid,
         name: name.to_owned(),
         unit: unit.map(str::to_owned),
+        work: Work::Compute,
         used,
     };
     assert_eq!(
         describe(&usages, &tree.0, "engine.service"),
         [process(7, "evil[2Jname", Some("ollama.service"), Some(1)), process(8, NOT_FOUND, None, None)]
     );
+}
+
+#[test]
+fn a_process_that_computes_and_draws_does_both() {
+    let graphics = Usage { work: Work::Graphics, ..usage(7, Some(5)) };
+    assert_eq!(once_each(&[usage(7, None), graphics]), [Usage { work: Work::Both, ..usage(7, Some(5)) }]);
+}
+
+#[test]
+fn what_the_engine_started_is_the_engines_wherever_it_was_moved_to() {
+    let tree = Tree::new();
+    let process = |pid: u32, parent: u32, cgroup: &str| {
+        tree.write(&format!("{pid}/cgroup"), &format!("0::{cgroup}\n"));
+        tree.write(&format!("{pid}/stat"), &format!("{pid} (evil) name) S {parent} 1 1 0 -1\n"));
+    };
+    process(10, 1, "/system.slice/engine.service");
+    process(11, 10, "/user.slice/user-1000.slice/run-7.scope");
+    process(12, 11, "/system.slice/docker-x.scope");
+    process(20, 1, "/system.slice/ollama.service");
+    process(21, 20, "/user.slice");
+    // A loop that no kernel makes must not hang us.
+    process(30, 31, "/");
+    process(31, 30, "/");
+    for (pid, unit) in [
+        (10, Some("engine.service")),
+        (11, Some("engine.service")),
+        (12, Some("engine.service")),
+        (20, Some("ollama.service")),
+        (21, None),
+        (30, None),
+        (99, None),
+    ] {
+        assert_eq!(unit_of(pid, &tree.0, "engine.service").as_deref(), unit, "{pid}");
+    }
+}
+
+#[test]
+fn a_units_processes_are_found_below_it_too() {
+    let tree = Tree::new();
+    tree.write("system.slice/engine.service/cgroup.procs", "17\n");
+    tree.write("system.slice/engine.service/worker/cgroup.procs", "18\n19\n");
+    assert_eq!(pids_of_unit(&tree.0, "engine.service"), [17, 18, 19]);
+    assert!(pids_of_unit(&tree.0, "other.service").is_empty());
 }
 
 #[test]

@@ -1,17 +1,158 @@
-//! The rules, case by case.
+//! The rules, case by case. A [`World`] is what is seen at one moment; time passes by hand.
+
+mod card;
+mod host;
+mod properties;
+mod xid;
 
 use std::sync::Arc;
 
-use proptest::prelude::*;
+use shared::health::GpuReport;
 
 use super::*;
 use crate::{
-    engine::Survey,
-    gpu::{GpuProcess, Memory},
+    engine::{EngineError, Survey},
+    gpu::{GpuProcess, Memory as Vram, Vitals, Work, Xid, XidLog},
+    host::Disk,
     models::{Base, EngineModel},
 };
 
 const MIB: u64 = 1 << 20;
+const UUID: &str = "GPU-1";
+
+/// What is seen, the thresholds, and what was concluded so far.
+#[derive(Clone)]
+struct World {
+    rules: Rules,
+    start: Instant,
+    now: Instant,
+    gpu: Option<GpuSample>,
+    host: Option<HostSample>,
+    engine: EngineState,
+    warm_up: WarmUp,
+    inflight: usize,
+    oldest_cancel: Option<Duration>,
+    draining: bool,
+    memory: Memory,
+    report: Option<ReadyReport>,
+}
+
+impl World {
+    /// A healthy idle card, an engine, a host with room.
+    fn healthy() -> Self {
+        let now = Instant::now();
+        let mut world = Self {
+            rules: rules(),
+            start: now,
+            now,
+            gpu: None,
+            host: Some(host(now)),
+            engine: engine(),
+            warm_up: WarmUp::Off,
+            inflight: 0,
+            oldest_cancel: None,
+            draining: false,
+            memory: Memory::starting(Latch::new("boot")),
+            report: None,
+        };
+        world.state(present(vec![]));
+        world
+    }
+
+    /// The card is looked at now, and this is what is seen.
+    fn state(&mut self, state: GpuState) {
+        let before = self.gpu.take();
+        let (good, failed, loads, xids) = before.map_or((PROVEN, 0, 0, Arc::default()), |before| {
+            (before.good, before.failed, before.driver_loads, before.xids)
+        });
+        self.gpu = Some(GpuSample {
+            taken: self.now,
+            wall: SystemTime::UNIX_EPOCH,
+            good: if matches!(state, GpuState::Present(_)) { good + 1 } else { 0 },
+            failed: if matches!(state, GpuState::Failed(_)) { failed + 1 } else { 0 },
+            driver_loads: loads,
+            xids,
+            state,
+        });
+    }
+
+    /// The reading changes, and the card is looked at now.
+    fn reading(&mut self, change: impl FnOnce(&mut GpuReading)) {
+        let before = self.gpu.as_ref().map(|sample| sample.state.clone());
+        let Some(GpuState::Present(mut reading)) = before else { panic!("there is no reading to change") };
+        change(&mut reading);
+        self.state(GpuState::Present(reading));
+    }
+
+    fn vitals(&mut self, change: impl FnOnce(&mut Vitals)) {
+        self.reading(|reading| change(&mut reading.vitals));
+    }
+
+    fn xid(&mut self, code: u32) {
+        let sample = self.gpu.as_mut().unwrap();
+        let mut log = XidLog::clone(&sample.xids);
+        let sequence = log.recent.last().map_or(1, |last| last.sequence + 1);
+        log.recent.push(Xid { sequence, code, at: self.now, wall: SystemTime::UNIX_EPOCH });
+        sample.xids = Arc::new(log);
+    }
+
+    /// Judges now; the host is looked at afresh.
+    fn judge(&mut self) -> &ReadyReport {
+        if let Some(host) = &mut self.host {
+            host.taken = self.now;
+        }
+        let inputs = Inputs {
+            gpu: self.gpu.as_ref(),
+            host: self.host.as_ref(),
+            started: self.start,
+            engine: &self.engine,
+            warm_up: &self.warm_up,
+            limit: 4,
+            inflight: self.inflight,
+            oldest_cancel: self.oldest_cancel,
+            draining: self.draining,
+        };
+        let memory = std::mem::take(&mut self.memory);
+        let verdict =
+            judge(self.report.as_ref(), memory, &inputs, &self.rules, self.now, SystemTime::UNIX_EPOCH);
+        self.memory = verdict.memory;
+        self.report.insert(verdict.report)
+    }
+
+    /// Judges twice a second for this long, the card being looked at each time and staying as it is.
+    fn pass(&mut self, seconds: f64) -> Status {
+        let until = self.now + Duration::from_secs_f64(seconds);
+        while self.now < until {
+            self.now = until.min(self.now + Duration::from_millis(500));
+            if let Some(state) = self.gpu.as_ref().map(|sample| sample.state.clone()) {
+                self.state(state);
+            }
+            self.judge();
+        }
+        self.status()
+    }
+
+    fn status(&self) -> Status {
+        self.report.as_ref().unwrap().status
+    }
+
+    /// The result of a check at the last verdict.
+    fn check(&self, name: &str) -> &Check {
+        self.report.as_ref().unwrap().checks.iter().find(|check| check.name == name).unwrap()
+    }
+
+    /// Judges now and expects this of a check: its result, and words in its message.
+    #[track_caller]
+    fn expect(&mut self, name: &str, status: CheckStatus, says: &str) {
+        self.judge();
+        let check = self.check(name);
+        assert_eq!(check.status, status, "{check:?}");
+        assert!(check.message.contains(says), "{check:?}");
+    }
+}
+
+/// Good looks of a card that has long been well.
+const PROVEN: u32 = 10;
 
 fn rules() -> Rules {
     Rules {
@@ -21,6 +162,18 @@ fn rules() -> Rules {
         engine: "invokeai",
         engine_url: Some("http://127.0.0.1:9090/".into()),
         default_model: None,
+        card: CardRules {
+            ecc_mode: None,
+            old_ecc_errors_gate: false,
+            remap_pending_gates: false,
+            remap_failure_gates: true,
+        },
+        host: HostRules {
+            min_free_disk: 1 << 30,
+            min_free_memory: 1 << 30,
+            max_swap_used: 90,
+            max_engine_memory: 0,
+        },
     }
 }
 
@@ -34,18 +187,39 @@ fn engine() -> EngineState {
         others_waiting: 0,
         models: Arc::new([EngineModel::plain("k", "tiny", Base::Sd1)]),
     };
-    EngineState { survey: Some(survey), fault: None, seen: Some(Instant::now()) }
+    EngineState { survey: Some(survey), fault: None, seen: Some(Instant::now()), starts: 1 }
 }
 
-fn sample(state: GpuState) -> GpuSample {
-    GpuSample { taken: Instant::now(), wall: SystemTime::UNIX_EPOCH, state }
+fn host(taken: Instant) -> HostSample {
+    HostSample {
+        taken,
+        memory_total: 64 << 30,
+        memory_available: 32 << 30,
+        swap_total: 8 << 30,
+        swap_used: 0,
+        disk: Disk::Seen { mount: "/data".into(), total: 1 << 40, available: 1 << 39 },
+        engine: None,
+    }
 }
 
 fn present(processes: Vec<GpuProcess>) -> GpuState {
     let used: u64 = processes.iter().filter_map(|process| process.used).sum();
-    let memory = Memory { total: 46_068 * MIB, reserved: 609 * MIB, used, free: (46_068 - 609) * MIB - used };
+    let memory = Vram { total: 46_068 * MIB, reserved: 609 * MIB, used, free: (46_068 - 609) * MIB - used };
+    let vitals = Vitals {
+        slowdown: Some(1),
+        ecc_uncorrected: Some(0),
+        ecc_mode: Some((true, true)),
+        remapped_uncorrectable: Some(0),
+        remap_pending: Some(false),
+        remap_failure: Some(false),
+        recovery_action: Some(0),
+        pcie_width: Some((16, 16)),
+        reports_xids: true,
+        replaced_driver: None,
+    };
     GpuState::Present(Box::new(GpuReading {
-        report: GpuReport { name: "RTX 6000 Ada".into(), uuid: "GPU-1".into(), ..GpuReport::default() },
+        report: GpuReport { name: "RTX 6000 Ada".into(), uuid: UUID.into(), ..GpuReport::default() },
+        vitals,
         memory,
         processes: Some(processes),
         engine_unit_active: true,
@@ -53,41 +227,54 @@ fn present(processes: Vec<GpuProcess>) -> GpuState {
 }
 
 fn process(pid: u32, unit: &str, mib: u64) -> GpuProcess {
-    GpuProcess { pid, name: "python3".into(), unit: Some(unit.into()), used: Some(mib * MIB) }
-}
-
-fn judged(gpu: Option<&GpuSample>, engine: &EngineState, rules: &Rules) -> ReadyReport {
-    let inputs = Inputs {
-        gpu,
-        started: Instant::now(),
-        engine,
-        limit: 4,
-        inflight: 0,
-        oldest_cancel: None,
-        draining: false,
-    };
-    judge(None, &inputs, rules, Instant::now(), SystemTime::now()).report
-}
-
-fn check<'a>(report: &'a ReadyReport, name: &str) -> &'a Check {
-    report.checks.iter().find(|check| check.name == name).unwrap()
+    GpuProcess {
+        pid,
+        name: "python3".into(),
+        unit: Some(unit.into()),
+        work: Work::Compute,
+        used: Some(mib * MIB),
+    }
 }
 
 #[test]
 fn all_well_is_ready() {
-    let report = judged(Some(&sample(present(vec![]))), &engine(), &rules());
-    assert_eq!((report.status, report.line()), (Status::Ready, "ready".to_owned()));
+    let mut world = World::healthy();
+    assert_eq!(world.judge().line(), "ready");
+    let names: Vec<_> = world.report.unwrap().checks.into_iter().map(|check| check.name).collect();
+    assert_eq!(
+        names,
+        [
+            "nvml",
+            "driver",
+            "snapshot_fresh",
+            "gpu_present",
+            "recovery_action",
+            "xid",
+            "ecc",
+            "row_remap",
+            "thermal",
+            "power_brake",
+            "pcie_width",
+            "vram_headroom",
+            "engine_reachable",
+            "engine_process",
+            "engine_queue",
+            "engine_model",
+            "slots",
+            "disk",
+            "host_memory",
+            "draining"
+        ]
+    );
 }
 
 #[test]
 fn each_state_of_the_card_is_said_in_its_own_words() {
-    let optional = Rules { gpu_required: false, ..rules() };
     for (state, name, says, gates_when_optional) in [
         (GpuState::NoLibrary("no file".into()), "nvml", "libnvidia-ml cannot be loaded (no file)", false),
         (GpuState::DriverNotLoaded, "nvml", "modprobe nvidia", false),
         (GpuState::NoPermission, "nvml", "/dev/nvidiactl", true),
-        (GpuState::VersionMismatch, "nvml", "reboot", true),
-        (GpuState::Failed("Unknown Error".into()), "nvml", "Unknown Error", true),
+        (GpuState::VersionMismatch, "driver", "reboot needed", true),
         (GpuState::Lost, "gpu_present", "GPU is lost", true),
         (GpuState::NoDevice { wanted: "0".into(), found: vec![] }, "gpu_present", "knows no GPU", false),
         (
@@ -97,75 +284,144 @@ fn each_state_of_the_card_is_said_in_its_own_words() {
             true,
         ),
     ] {
-        let sample = sample(state);
-        let report = judged(Some(&sample), &engine(), &rules());
-        assert_eq!(report.status, Status::NotReady, "{sample:?}");
-        assert!(check(&report, name).message.contains(says), "{:?}", check(&report, name));
-        let lenient = judged(Some(&sample), &engine(), &optional);
-        assert_eq!(lenient.status == Status::NotReady, gates_when_optional, "optional: {sample:?}");
+        for required in [true, false] {
+            let mut world = World::healthy();
+            world.rules.gpu_required = required;
+            world.state(state.clone());
+            let status = world.judge().status;
+            assert_eq!(status == Status::NotReady, required || gates_when_optional, "{required} {state:?}");
+            if required {
+                assert!(world.check(name).message.contains(says), "{:?}", world.check(name));
+            }
+        }
     }
 }
 
 #[test]
-fn a_sample_that_grows_old_is_a_hanging_driver() {
-    let old = GpuSample { taken: Instant::now(), ..sample(present(vec![])) };
-    let engine = engine();
-    let inputs = Inputs {
-        gpu: Some(&old),
-        started: Instant::now(),
-        engine: &engine,
-        limit: 4,
-        inflight: 0,
-        oldest_cancel: None,
-        draining: false,
-    };
-    let at =
-        |seconds| judge(None, &inputs, &rules(), old.taken + Duration::from_secs(seconds), SystemTime::now());
-    assert_eq!(at(5).report.status, Status::Ready);
-    let late = at(6).report;
-    assert!(check(&late, "snapshot_fresh").message.contains("hangs"));
-    assert_eq!(late.status, Status::NotReady);
+fn a_lost_card_gates_at_once_and_has_to_prove_itself() {
+    let mut world = World::healthy();
+    world.judge();
+    world.state(GpuState::Lost);
+    world.expect("gpu_present", CheckStatus::Fail, "GPU is lost");
+    world.state(present(vec![]));
+    for good in [1, 2] {
+        world.gpu.as_mut().unwrap().good = good;
+        world.expect("gpu_present", CheckStatus::Fail, "prove itself");
+    }
+    world.gpu.as_mut().unwrap().good = 3;
+    assert_eq!(world.judge().status, Status::Ready);
 }
 
 #[test]
-fn a_driver_that_hangs_from_the_first_call_on_gates_even_where_a_gpu_is_optional() {
-    let (engine, start) = (engine(), Instant::now());
-    let inputs = Inputs {
-        gpu: None,
-        started: start,
-        engine: &engine,
-        limit: 4,
-        inflight: 0,
-        oldest_cancel: None,
-        draining: false,
-    };
-    let optional = Rules { gpu_required: false, ..rules() };
-    let at =
-        |seconds| judge(None, &inputs, &optional, start + Duration::from_secs(seconds), SystemTime::now());
-    assert_eq!(at(5).report.status, Status::Ready);
-    assert_eq!(at(6).report.status, Status::NotReady);
+fn one_failed_call_is_chance_and_two_are_not() {
+    let mut world = World::healthy();
+    world.judge();
+    let failed = || GpuState::Failed("reading the memory: Unknown Error".into());
+    world.state(failed());
+    assert_eq!(world.judge().status, Status::Ready);
+    world.state(failed());
+    world.expect("nvml", CheckStatus::Fail, "Unknown Error");
+    world.state(present(vec![]));
+    world.gpu.as_mut().unwrap().good = 2;
+    world.expect("nvml", CheckStatus::Fail, "Unknown Error");
+    world.gpu.as_mut().unwrap().good = 3;
+    assert_eq!(world.judge().status, Status::Ready);
+}
+
+#[test]
+fn a_sample_that_grows_old_is_a_hanging_driver_even_the_first() {
+    for (gpu, required) in [(true, true), (false, false)] {
+        let mut world = World::healthy();
+        world.rules.gpu_required = required;
+        if !gpu {
+            world.gpu = None;
+        }
+        world.now = world.start + Duration::from_secs(5);
+        assert_eq!(world.judge().status, Status::Ready, "{gpu}");
+        world.now += Duration::from_millis(1);
+        world.expect("snapshot_fresh", CheckStatus::Fail, "hangs");
+        assert_eq!(world.status(), Status::NotReady);
+    }
+}
+
+#[test]
+fn a_driver_that_was_upgraded_under_us_is_said_in_these_words() {
+    let mut world = World::healthy();
+    world.reading(|reading| {
+        reading.report.driver_version = Some("595.80".into());
+        reading.vitals.replaced_driver = Some("600.10".into());
+    });
+    world.expect("driver", CheckStatus::Warn, "upgraded under us: 595.80 runs, 600.10 is installed");
+    assert_eq!(world.status(), Status::Degraded);
+}
+
+#[test]
+fn the_drivers_advice_gates_or_warns() {
+    for (action, status, says) in [
+        (1, CheckStatus::Fail, "--gpu-reset"),
+        (2, CheckStatus::Fail, "reboot this host"),
+        (3, CheckStatus::Warn, "between GPUs"),
+        (4, CheckStatus::Fail, "let running work end"),
+        (5, CheckStatus::Warn, "nvidia-smi -q"),
+        (6, CheckStatus::Fail, "bus"),
+        (7, CheckStatus::Fail, "reboot this host"),
+        (99, CheckStatus::Warn, "nvidia-smi -q"),
+    ] {
+        let mut world = World::healthy();
+        world.vitals(|vitals| vitals.recovery_action = Some(action));
+        world.expect("recovery_action", status, says);
+        world.vitals(|vitals| vitals.recovery_action = Some(0));
+        world.expect("recovery_action", CheckStatus::Pass, "");
+    }
 }
 
 #[test]
 fn what_the_engine_caches_is_its_own_and_what_others_hold_is_named() {
-    let own = sample(present(vec![process(1, "invokeai.service", 40_000)]));
-    assert_eq!(judged(Some(&own), &engine(), &rules()).status, Status::Ready);
-    let foreign = sample(present(vec![process(7, "ollama.service", 40_000)]));
-    let report = judged(Some(&foreign), &engine(), &rules());
-    let message = &check(&report, "vram_headroom").message;
-    assert_eq!(report.status, Status::NotReady);
-    assert!(message.contains("pid 7 \"python3\" (ollama.service) 40000 MiB"), "{message}");
-    let off = Rules { min_free_vram: 0, ..rules() };
-    assert_eq!(judged(Some(&foreign), &engine(), &off).status, Status::Ready);
+    let mut world = World::healthy();
+    world.state(present(vec![process(1, "invokeai.service", 40_000)]));
+    assert_eq!(world.judge().status, Status::Ready);
+    let mut world = World::healthy();
+    world.state(present(vec![process(7, "ollama.service", 40_000)]));
+    world.expect("vram_headroom", CheckStatus::Fail, "pid 7 \"python3\" (ollama.service) 40000 MiB");
+    world.rules.min_free_vram = 0;
+    assert_eq!(world.judge().status, Status::Ready);
+}
+
+#[test]
+fn foreign_vram_gates_after_15_s_and_no_longer_after_10_with_a_margin() {
+    let mut world = World::healthy();
+    world.judge();
+    let hold = |world: &mut World, mib| world.state(present(vec![process(7, "ollama.service", mib)]));
+    hold(&mut world, 40_000);
+    world.judge();
+    assert_eq!(world.pass(14.5), Status::Ready);
+    assert_eq!(world.pass(0.5), Status::NotReady);
+    // At the floor, but without the margin of 1 GiB.
+    hold(&mut world, 46_068 - 609 - 8_192);
+    assert_eq!(world.pass(60.0), Status::NotReady);
+    hold(&mut world, 30_000);
+    world.judge();
+    assert_eq!(world.pass(9.5), Status::NotReady);
+    assert_eq!(world.pass(0.5), Status::Ready);
+}
+
+#[test]
+fn what_was_known_of_vram_outlasts_a_look_that_failed() {
+    let mut world = World::healthy();
+    world.judge();
+    world.state(GpuState::Failed("once".into()));
+    world.judge();
+    world.state(present(vec![process(7, "ollama.service", 40_000)]));
+    assert_eq!(world.judge().status, Status::Ready, "not decided at once, as a first reading is");
 }
 
 #[test]
 fn a_share_that_cannot_be_told_is_unknown_and_gates_nothing() {
-    let GpuState::Present(mut reading) = present(vec![process(7, "session-1.scope", 40_000)]) else { return };
-    reading.engine_unit_active = false;
-    let report = judged(Some(&sample(GpuState::Present(reading))), &engine(), &rules());
-    assert_eq!(check(&report, "vram_headroom").status, CheckStatus::Unknown);
-    assert_eq!(report.status, Status::Ready);
+    let mut world = World::healthy();
+    world.state(present(vec![process(7, "session-1.scope", 40_000)]));
+    world.reading(|reading| reading.engine_unit_active = false);
+    world.expect("vram_headroom", CheckStatus::Unknown, "cannot be told");
+    assert_eq!(world.status(), Status::Ready);
 }
 
 #[test]
@@ -187,49 +443,46 @@ fn the_engines_faults_gate_in_their_own_words() {
         (paused, "engine_queue", "paused"),
         (bare, "engine_model", "install one"),
     ] {
-        let report = judged(Some(&sample(present(vec![]))), &state, &rules());
-        assert_eq!(report.status, Status::NotReady, "{name}");
-        assert!(check(&report, name).message.contains(says), "{:?}", check(&report, name));
+        let mut world = World::healthy();
+        world.engine = state;
+        world.expect(name, CheckStatus::Fail, says);
+        assert_eq!(world.status(), Status::NotReady);
     }
-    let missing = Rules { default_model: Some("gone".into()), ..rules() };
-    let report = judged(Some(&sample(present(vec![]))), &engine(), &missing);
-    assert!(check(&report, "engine_model").message.contains("\"gone\" does not exist"));
+    let mut world = World::healthy();
+    world.rules.default_model = Some("gone".into());
+    world.expect("engine_model", CheckStatus::Fail, "\"gone\" does not exist");
+    let mut world = World::healthy();
+    world.engine.survey.as_mut().unwrap().caution = Some("untested".into());
+    world.expect("engine_reachable", CheckStatus::Warn, "untested");
+    assert_eq!(world.status(), Status::Degraded);
 }
 
 #[test]
-fn an_untested_version_degrades_and_a_busy_sidecar_is_ready() {
-    let mut newer = engine();
-    newer.survey.as_mut().unwrap().caution = Some("untested".into());
-    assert_eq!(judged(Some(&sample(present(vec![]))), &newer, &rules()).status, Status::Degraded);
-    let (gpu, engine) = (sample(present(vec![])), engine());
-    let busy = Inputs {
-        gpu: Some(&gpu),
-        started: Instant::now(),
-        engine: &engine,
-        limit: 4,
-        inflight: 4,
-        oldest_cancel: None,
-        draining: false,
-    };
-    let at = |cancel| {
-        let inputs = Inputs { oldest_cancel: cancel, ..Inputs { gpu: Some(&gpu), engine: &engine, ..busy } };
-        judge(None, &inputs, &rules(), Instant::now(), SystemTime::now()).report.status
-    };
-    assert_eq!(at(None), Status::Ready);
-    assert_eq!(at(Some(Duration::from_secs(59))), Status::Ready);
-    assert_eq!(at(Some(Duration::from_mins(1))), Status::NotReady, "the one case in which slots gate");
+fn a_model_that_is_being_loaded_gates_until_it_is_and_again_after_a_restart() {
+    let mut world = World::healthy();
+    for (warm_up, status, says) in [
+        (WarmUp::Due, CheckStatus::Fail, "warming"),
+        (WarmUp::Running, CheckStatus::Fail, "warming"),
+        (WarmUp::Done(1), CheckStatus::Pass, ""),
+        (WarmUp::Failed(1, "out of memory".into()), CheckStatus::Warn, "out of memory"),
+        (WarmUp::Done(0), CheckStatus::Fail, "warming"),
+    ] {
+        world.warm_up = warm_up;
+        world.expect("engine_model", status, says);
+    }
+    world.warm_up = WarmUp::Done(1);
+    world.engine.starts = 2;
+    world.expect("engine_model", CheckStatus::Fail, "warming");
 }
 
-proptest! {
-    #[test]
-    fn a_lost_gpu_or_a_draining_service_is_never_ready(inflight in 0usize..5, required: bool, draining: bool) {
-        let (lost, engine) = (sample(GpuState::Lost), engine());
-        let inputs = Inputs { gpu: Some(&lost), started: Instant::now(), engine: &engine, limit: 4, inflight, oldest_cancel: None, draining };
-        let rules = Rules { gpu_required: required, ..rules() };
-        let verdict = judge(None, &inputs, &rules, Instant::now(), SystemTime::now());
-        prop_assert!(!verdict.report.admits());
-        let well = sample(present(vec![]));
-        let inputs = Inputs { gpu: Some(&well), draining: true, ..inputs };
-        prop_assert!(!judge(Some(&verdict), &inputs, &rules, Instant::now(), SystemTime::now()).report.admits());
+#[test]
+fn a_busy_sidecar_is_ready_and_a_cancel_that_is_not_confirmed_gates_after_a_minute() {
+    let mut world = World::healthy();
+    world.inflight = 4;
+    for (seconds, status) in [(0, Status::Ready), (59, Status::Ready), (60, Status::NotReady)] {
+        world.oldest_cancel = Some(Duration::from_secs(seconds));
+        assert_eq!(world.judge().status, status, "{seconds}");
     }
+    world.oldest_cancel = None;
+    assert_eq!(world.judge().status, Status::Ready, "clears when the engine answers without the job");
 }

@@ -1,0 +1,178 @@
+//! `ada2-sidecar gpu` and `ada2-sidecar readyz`: from the sidecar that runs here, else directly from card and host.
+
+use std::{
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::ExitCode,
+    time::{Duration, Instant, SystemTime},
+};
+
+use clap::ArgMatches;
+use shared::{
+    health::ReadyReport,
+    service::outbound::{Connections, builder, io_kind, read_limited},
+};
+use sysinfo::System;
+
+use super::EXIT_NO;
+use crate::{
+    config::Config,
+    engine::monitor::EngineState,
+    gpu, host,
+    readiness::{
+        self,
+        latch::{
+            Latch,
+            file::{LatchFile, boot_id},
+        },
+        rules::{Inputs, Memory, Rules, is_about_host, judge, status_of},
+    },
+    smi::{Query, View, table},
+    warm_up::WarmUp,
+};
+
+/// For the running sidecar: it answers from memory.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// For the driver, where no sidecar runs; it may hang.
+const DRIVER_TIME: Duration = Duration::from_secs(5);
+const MAX_ANSWER: usize = 1 << 20;
+
+pub(super) fn gpu(arguments: &ArgMatches, config: &Config) -> io::Result<ExitCode> {
+    let text = |name: &str| arguments.get_one::<String>(name).map(String::as_str);
+    let query = text("query").map(|fields| (fields, text("format").unwrap_or("csv")));
+    let wanted = query.map(|(fields, format)| Query::read(fields, format)).transpose();
+    let wanted = wanted.map_err(|fault| io::Error::new(io::ErrorKind::InvalidInput, fault.to_string()))?;
+    let as_json = arguments.get_flag("json");
+    let path = match query {
+        Some((fields, format)) => format!("/gpu?query={fields}&format={format}"),
+        None => "/gpu".to_owned(),
+    };
+    if let Some((well, body)) = running(config, &path, as_json)? {
+        return print(&body, well);
+    }
+    let look = Look::now(config)?;
+    let view = look.view();
+    let well = view.fresh().is_ok();
+    match (wanted, view.fresh()) {
+        (Some(wanted), Ok((seen, taken))) => print(&wanted.answer(&seen.report, taken), true),
+        (Some(_), Err(words)) => Err(io::Error::other(words)),
+        (None, _) if as_json => print(
+            &format!(
+                "{:#}
+",
+                view.json()
+            ),
+            well,
+        ),
+        (None, _) => print(&format!("{}{}", look.note, table(&view)), well),
+    }
+}
+
+pub(super) fn readyz(arguments: &ArgMatches, config: &Config) -> io::Result<ExitCode> {
+    let as_json = arguments.get_flag("json");
+    let path = if as_json { "/readyz" } else { "/readyz?verbose" };
+    if let Some((well, body)) = running(config, path, as_json)? {
+        return print(&body, well);
+    }
+    let look = Look::now(config)?;
+    let well = look.report.admits();
+    if as_json {
+        return print(&serde_json::to_string(&look.report)?, well);
+    }
+    print(&format!("{}{}", look.note, readiness::verbose(&look.view())), well)
+}
+
+fn print(text: &str, well: bool) -> io::Result<ExitCode> {
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) })
+}
+
+/// The answer of the sidecar that runs here, and whether it was a good one; none if none runs.
+fn running(config: &Config, path: &str, as_json: bool) -> io::Result<Option<(bool, String)>> {
+    let Some(address) = config.listen.first().map(reachable) else { return Ok(None) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = builder(Connections::Fresh).timeout(ANSWER_TIME).build().map_err(io::Error::other)?;
+        let accept = if as_json { "application/json" } else { "*/*" };
+        let request = client.get(format!("http://{address}{path}")).header("accept", accept);
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) if io_kind(&error) == Some(io::ErrorKind::ConnectionRefused) => return Ok(None),
+            Err(error) => {
+                return Err(io::Error::other(format!("the sidecar at {address} does not answer: {error}")));
+            }
+        };
+        let well = answer.status().is_success();
+        let body = read_limited(answer, MAX_ANSWER).await;
+        let body = body.map_err(|fault| io::Error::other(format!("the sidecar at {address}: {fault:?}")))?;
+        Ok(Some((well, String::from_utf8_lossy(&body).into_owned())))
+    })
+}
+
+/// An address to connect to, where the service listens on all of them.
+fn reachable(listen: &SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// One look of our own at card and host.
+struct Look {
+    sample: Option<std::sync::Arc<gpu::GpuSample>>,
+    report: ReadyReport,
+    note: String,
+}
+
+impl Look {
+    fn now(config: &Config) -> io::Result<Self> {
+        let started = Instant::now();
+        let mut samples = gpu::start(config.sampling())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let sample = runtime.block_on(async {
+            let first = tokio::time::timeout(DRIVER_TIME, samples.wait_for(Option::is_some)).await;
+            first.ok().and_then(Result::ok).and_then(|sample| sample.clone())
+        });
+        let host = System::new().ok().map(|mut system| host::look(&mut system, &config.host_watch()));
+        let inputs = Inputs {
+            gpu: sample.as_deref(),
+            host: host.as_ref(),
+            started,
+            engine: &EngineState::default(),
+            warm_up: &WarmUp::Off,
+            limit: config.max_inflight,
+            inflight: 0,
+            oldest_cancel: None,
+            draining: false,
+        };
+        let memory = Memory::starting(latched(config));
+        let now = Instant::now();
+        let mut report = judge(None, memory, &inputs, &Rules::of(config), now, SystemTime::now()).report;
+        report.checks.retain(is_about_host);
+        report.status = status_of(&report.checks);
+        let address = config.listen.first().map(reachable).map(|address| format!(" at {address}"));
+        let note = format!(
+            "no sidecar runs{}: this is read directly, and says nothing of the engine\n",
+            address.unwrap_or_default()
+        );
+        Ok(Self { sample, report, note })
+    }
+
+    fn view(&self) -> View<'_> {
+        View { sample: self.sample.as_deref(), report: &self.report, now: Instant::now() }
+    }
+}
+
+/// What a sidecar that ran here left latched.
+fn latched(config: &Config) -> Latch {
+    let boot = boot_id();
+    let kept =
+        config.state_dirs.iter().find_map(|folder| LatchFile::in_directory(folder).read().ok().flatten());
+    kept.unwrap_or_default().of_boot(&boot)
+}

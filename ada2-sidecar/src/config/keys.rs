@@ -1,0 +1,112 @@
+//! The one table of settings.
+
+use shared::service::{guard::PRIVATE_RANGES, settings::Key};
+
+/// Every setting.
+pub const KEYS: &[Key] = &[
+    Key::new("listen", "ADA2_LISTEN", "Addresses to listen on, comma-separated").or("0.0.0.0:7860"),
+    Key::new(
+        "allow_from",
+        "ADA2_ALLOW_FROM",
+        "Address ranges (CIDR) that may order pictures; health answers everybody",
+    )
+    .or(PRIVATE_RANGES),
+    Key::new("token", "ADA2_TOKEN", "If set, /v1 needs this bearer token as well").secret(),
+    Key::new("allowed_hosts", "ADA2_ALLOWED_HOSTS", "Further names that this server is reached by"),
+    Key::new("allowed_origins", "ADA2_ALLOWED_ORIGINS", "Web origins whose pages may call this server"),
+    Key::new("engine", "ADA2_ENGINE", "invokeai, or builtin (procedural pictures, for trying things out)")
+        .or("invokeai"),
+    Key::new("engine_url", "ADA2_ENGINE_URL", "The engine's address (by engine: http://127.0.0.1:9090)"),
+    Key::new(
+        "engine_unit",
+        "ADA2_ENGINE_UNIT",
+        "The engine's systemd unit, whose GPU memory counts as its own (by engine: invokeai.service)",
+    ),
+    Key::new(
+        "default_model",
+        "ADA2_DEFAULT_MODEL",
+        "Model for requests that name none (without: the engine's first)",
+    ),
+    Key::new("gpu", "ADA2_GPU", "required: no GPU, not ready. optional: an absent GPU does not gate")
+        .or("required"),
+    Key::new("gpu_id", "ADA2_GPU_ID", "Index or UUID of the card").or("0"),
+    Key::new("nvml_lib", "ADA2_NVML_LIB", "Absolute path of libnvidia-ml.so.1 (without: the system's)"),
+    Key::new(
+        "min_free_vram",
+        "ADA2_MIN_FREE_VRAM",
+        "Not ready below this much VRAM that the engine could have; 0 = off",
+    )
+    .or("8GiB"),
+    Key::new("sample_interval", "ADA2_SAMPLE_INTERVAL", "How often the card is read").or("500ms"),
+    Key::new("ecc_mode", "ADA2_ECC_MODE", "on or off: warn if the card's error correction is otherwise")
+        .or("any"),
+    Key::new(
+        "ecc_errors",
+        "ADA2_ECC_ERRORS",
+        "Uncorrected memory errors from before our start: degraded or not_ready (new ones always gate)",
+    )
+    .or("degraded"),
+    Key::new(
+        "row_remap_pending",
+        "ADA2_ROW_REMAP_PENDING",
+        "A memory row that waits for a reset to be replaced: degraded or not_ready",
+    )
+    .or("degraded"),
+    Key::new(
+        "row_remap_failure",
+        "ADA2_ROW_REMAP_FAILURE",
+        "A memory row that could not be replaced: not_ready, or degraded to go on with a faulty card",
+    )
+    .or("not_ready"),
+    Key::new(
+        "engine_output_dir",
+        "ADA2_ENGINE_OUTPUT_DIR",
+        "Folder that the engine writes its pictures to, whose disk is watched",
+    ),
+    Key::new(
+        "min_free_disk",
+        "ADA2_MIN_FREE_DISK",
+        "Not ready below this much room there, a warning below twice as much; 0 = off",
+    )
+    .or("1GiB"),
+    Key::new(
+        "min_free_memory",
+        "ADA2_MIN_FREE_MEMORY",
+        "Not ready below this much available host memory, a warning below twice as much; 0 = off",
+    )
+    .or("1GiB"),
+    Key::new(
+        "max_swap_used",
+        "ADA2_MAX_SWAP_USED",
+        "A warning above this percentage of swap in use; 100 = off",
+    )
+    .or("90"),
+    Key::new(
+        "max_engine_memory",
+        "ADA2_MAX_ENGINE_MEMORY",
+        "A warning above this much host memory of the engine's processes; 0 = off",
+    )
+    .or("0"),
+    Key::new(
+        "warm_up",
+        "ADA2_WARM_UP",
+        "on: load the default model by a smallest picture at start and after the engine's restarts",
+    )
+    .or("off"),
+    Key::new("max_inflight", "ADA2_MAX_INFLIGHT", "Image requests at once; one more gets 429").or("4"),
+    Key::new(
+        "max_engine_queue",
+        "ADA2_MAX_ENGINE_QUEUE",
+        "Waiting jobs of others in the engine above which a request gets 429",
+    )
+    .or("4"),
+    Key::new("max_n", "ADA2_MAX_N", "Pictures a request").or("4"),
+    Key::new("max_pixels", "ADA2_MAX_PIXELS", "Pixels a picture").or("2000000"),
+    Key::new("max_request_bytes", "ADA2_MAX_REQUEST_BYTES", "Bytes of a request's body").or("32MiB"),
+    Key::new("request_timeout", "ADA2_REQUEST_TIMEOUT", "For a whole image request").or("270s"),
+    Key::new("shutdown_grace", "ADA2_SHUTDOWN_GRACE", "For running requests to finish on SIGTERM").or("30s"),
+    Key::new("state_dir", "ADA2_STATE_DIR", "Where this instance keeps its identity; STATE_DIRECTORY wins")
+        .or("/var/lib/ada2-sidecar"),
+    Key::new("log_format", "ADA2_LOG_FORMAT", "text or json").or("text"),
+    Key::new("log_filter", "ADA2_LOG", "Which lines are logged, as in RUST_LOG").or("info"),
+];

@@ -1,0 +1,213 @@
+//! One card: what never changes about it, what seldom does, and the rest.
+
+use nvml_wrapper::{
+    Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor,
+    enum_wrappers::device::{Clock, ComputeMode, EccCounter, MemoryError, TemperatureSensor},
+    enums::device::{SampleValue, UsedGpuMemory},
+    struct_wrappers::device::ProcessInfo,
+    structs::device::FieldId,
+};
+use shared::health::GpuReport;
+
+use super::{optional, refused};
+use crate::gpu::{GpuState, Memory, Vitals, Work, processes::Usage};
+
+const MIB: u64 = 1 << 20;
+/// `NVML_PSTATE_UNKNOWN` is 32.
+const LAST_PSTATE: u32 = 15;
+/// `NVML_FI_DEV_REMAPPED_{COR,UNC,PENDING,FAILURE}` and `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`.
+const FIELDS: [FieldId; 5] = [FieldId(142), FieldId(143), FieldId(144), FieldId(145), FieldId(230)];
+
+/// One card, and what never changes about it.
+pub(in crate::gpu) struct Card<'nvml> {
+    pub(super) device: Device<'nvml>,
+    identity: GpuReport,
+}
+
+/// What changes seldom, or costs the driver much to tell.
+#[derive(Debug, Clone)]
+pub(in crate::gpu) struct Seldom {
+    report: GpuReport,
+    ecc_mode: Option<(bool, bool)>,
+    pcie_width: Option<(u32, u32)>,
+}
+
+impl<'nvml> Card<'nvml> {
+    pub(super) fn identify(device: Device<'nvml>, nvml: &Nvml) -> Result<Self, GpuState> {
+        let cuda = nvml.sys_cuda_driver_version().ok();
+        let identity = GpuReport {
+            index: optional(device.index())?.unwrap_or(0),
+            name: optional(device.name())?.unwrap_or_else(|| "NVIDIA GPU".to_owned()),
+            uuid: optional(device.uuid())?.unwrap_or_default(),
+            driver_version: nvml.sys_driver_version().ok(),
+            cuda_version: cuda.map(|version| {
+                format!("{}.{}", cuda_driver_version_major(version), cuda_driver_version_minor(version))
+            }),
+            pci_bus_id: optional(device.pci_info())?.map(|pci| pci.bus_id),
+            compute_cap: optional(device.cuda_compute_capability())?
+                .map(|version| format!("{}.{}", version.major, version.minor)),
+            ..GpuReport::default()
+        };
+        Ok(Self { device, identity })
+    }
+
+    /// The running driver's version.
+    pub(in crate::gpu) fn driver_version(&self) -> Option<&str> {
+        self.identity.driver_version.as_deref()
+    }
+
+    /// The one reading that must be had.
+    pub(in crate::gpu) fn memory(&self) -> Result<Memory, GpuState> {
+        let memory = self.device.memory_info().map_err(|error| refused("reading the memory", &error))?;
+        Ok(Memory { total: memory.total, reserved: memory.reserved, used: memory.used, free: memory.free })
+    }
+
+    /// Who computes and who draws, one after the other; a process that does both is there twice. Takes the driver
+    /// milliseconds under its global lock.
+    pub(in crate::gpu) fn processes(&self) -> Result<Option<Vec<Usage>>, GpuState> {
+        let Some(compute) = optional(self.device.running_compute_processes())? else { return Ok(None) };
+        let graphics = optional(self.device.running_graphics_processes())?.unwrap_or_default();
+        let compute = compute.iter().map(|process| usage(process, Work::Compute));
+        let graphics = graphics.iter().map(|process| usage(process, Work::Graphics));
+        Ok(Some(compute.chain(graphics).collect()))
+    }
+
+    /// Fans and PCIe cost the driver 100 µs and more; the others change by an operator's hand only.
+    pub(in crate::gpu) fn seldom(&self) -> Result<Seldom, GpuState> {
+        let device = &self.device;
+        let fan = optional(device.num_fans())?.filter(|fans| *fans > 0);
+        let ecc =
+            optional(device.is_ecc_enabled())?.map(|mode| (mode.currently_enabled, mode.pending_enabled));
+        let errors = |kind, counter| optional(device.total_ecc_errors(kind, counter));
+        let width = optional(device.current_pcie_link_width())?;
+        let widest = optional(device.max_pcie_link_width())?;
+        let report = GpuReport {
+            compute_mode: optional(device.compute_mode())?.map(|mode| compute_mode(mode).to_owned()),
+            persistence_mode: optional(device.is_in_persistent_mode())?.map(enabled),
+            display_active: optional(device.is_display_active())?.map(enabled),
+            fan_speed: fan.map_or(Ok(None), |_| optional(device.fan_speed(0)))?,
+            power_limit: optional(device.power_management_limit())?.map(watts),
+            enforced_power_limit: optional(device.enforced_power_limit())?.map(watts),
+            ecc_mode_current: ecc.map(|(current, _)| enabled(current)),
+            ecc_mode_pending: ecc.map(|(_, pending)| enabled(pending)),
+            ecc_corrected_volatile: errors(MemoryError::Corrected, EccCounter::Volatile)?,
+            ecc_corrected_aggregate: errors(MemoryError::Corrected, EccCounter::Aggregate)?,
+            ecc_uncorrected_aggregate: errors(MemoryError::Uncorrected, EccCounter::Aggregate)?,
+            pcie_gen_current: optional(device.current_pcie_link_gen())?,
+            pcie_gen_max: optional(device.max_pcie_link_gen())?,
+            pcie_width_current: width,
+            pcie_width_max: widest,
+            ..self.identity.clone()
+        };
+        Ok(Seldom { report, ecc_mode: ecc, pcie_width: width.zip(widest) })
+    }
+
+    /// Everything else. Two reports of one moment: in words, and for the rules.
+    pub(in crate::gpu) fn read(&self, seldom: &Seldom) -> Result<(GpuReport, Vitals), GpuState> {
+        let device = &self.device;
+        let memory = self.memory()?;
+        let rates = optional(device.utilization_rates())?;
+        let pstate = optional(device.performance_state())?.map(|state| state.as_c());
+        let clock = |of| optional(device.clock_info(of));
+        let slowdown = optional(device.current_throttle_reasons())?.map(|reasons| reasons.bits());
+        let uncorrected = optional(device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile))?;
+        let [correctable, uncorrectable, pending, failure, recovery] = self.fields()?;
+        let vitals = Vitals {
+            slowdown,
+            ecc_uncorrected: uncorrected,
+            ecc_mode: seldom.ecc_mode,
+            remapped_uncorrectable: uncorrectable,
+            remap_pending: pending.map(|rows| rows > 0),
+            remap_failure: failure.map(|rows| rows > 0),
+            recovery_action: recovery.and_then(|action| u32::try_from(action).ok()),
+            pcie_width: seldom.pcie_width,
+            ..Vitals::default()
+        };
+        let report = GpuReport {
+            memory_total: memory.total / MIB,
+            memory_reserved: memory.reserved / MIB,
+            memory_used: memory.used / MIB,
+            memory_free: memory.free / MIB,
+            temperature: optional(device.temperature(TemperatureSensor::Gpu))?,
+            utilization_gpu: rates.as_ref().map(|rates| rates.gpu),
+            utilization_memory: rates.as_ref().map(|rates| rates.memory),
+            power_draw: optional(device.power_usage())?.map(watts),
+            clocks_graphics: clock(Clock::Graphics)?,
+            clocks_sm: clock(Clock::SM)?,
+            clocks_memory: clock(Clock::Memory)?,
+            clocks_event_reasons: slowdown.map(|bits| format!("{bits:#018x}")),
+            pstate: pstate.filter(|state| *state <= LAST_PSTATE).map(|state| format!("P{state}")),
+            ecc_uncorrected_volatile: uncorrected,
+            remapped_correctable: correctable,
+            remapped_uncorrectable: uncorrectable,
+            remapped_pending: vitals.remap_pending.map(yes),
+            remapped_failure: vitals.remap_failure.map(yes),
+            recovery_action: vitals.recovery_action.map(|action| recovery_words(action).to_owned()),
+            ..seldom.report.clone()
+        };
+        Ok((report, vitals))
+    }
+
+    /// A lost card can look like a success that holds errors.
+    fn fields(&self) -> Result<[Option<u64>; 5], GpuState> {
+        let Some(samples) = optional(self.device.field_values_for(&FIELDS))? else { return Ok([None; 5]) };
+        let mut values = [None; 5];
+        for (value, sample) in values.iter_mut().zip(samples) {
+            *value = optional(sample.and_then(|sample| sample.value))?.and_then(|value| number(&value));
+        }
+        Ok(values)
+    }
+}
+
+fn number(value: &SampleValue) -> Option<u64> {
+    match value {
+        SampleValue::U32(number) => Some(u64::from(*number)),
+        SampleValue::U64(number) => Some(*number),
+        SampleValue::I64(number) => u64::try_from(*number).ok(),
+        SampleValue::F64(_) => None,
+    }
+}
+
+fn usage(process: &ProcessInfo, work: Work) -> Usage {
+    let used = match process.used_gpu_memory {
+        UsedGpuMemory::Used(bytes) => Some(bytes),
+        UsedGpuMemory::Unavailable => None,
+    };
+    Usage { pid: process.pid, used, work }
+}
+
+fn watts(milliwatts: u32) -> f64 {
+    f64::from(milliwatts) / 1000.0
+}
+
+fn enabled(on: bool) -> String {
+    if on { "Enabled" } else { "Disabled" }.to_owned()
+}
+
+fn yes(is: bool) -> String {
+    if is { "Yes" } else { "No" }.to_owned()
+}
+
+const fn compute_mode(mode: ComputeMode) -> &'static str {
+    match mode {
+        ComputeMode::Default => "Default",
+        ComputeMode::ExclusiveThread => "Exclusive_Thread",
+        ComputeMode::Prohibited => "Prohibited",
+        ComputeMode::ExclusiveProcess => "Exclusive_Process",
+    }
+}
+
+/// `nvmlDeviceGpuRecoveryAction_t`, as `nvidia-smi` words it.
+pub(crate) const fn recovery_words(action: u32) -> &'static str {
+    match action {
+        0 => "None",
+        1 => "Reset",
+        2 => "Reboot",
+        3 => "Drain P2P",
+        4 => "Drain and Reset",
+        5 => "IMEX Restart",
+        6 => "Bus Reset",
+        7 => "System Reboot",
+        _ => "Unknown",
+    }
+}

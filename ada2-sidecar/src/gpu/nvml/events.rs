@@ -1,0 +1,58 @@
+//! What the driver reports of itself (XIDs), which no reading shows: NVML's event set. Waiting for a report is also how
+//! the sampler sleeps, so that one is acted on at once.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use nvml_wrapper::{
+    Nvml, bitmasks::event::EventTypes, enums::event::XidError, error::NvmlError, event::EventSet,
+};
+
+use super::Card;
+use crate::gpu::GpuState;
+
+/// The code that stands for "not told".
+const UNTOLD: u32 = 999;
+
+/// The driver's reports of one card.
+pub(in crate::gpu) struct Events<'nvml>(Option<EventSet<'nvml>>);
+
+impl<'nvml> Events<'nvml> {
+    pub(super) fn of(nvml: &'nvml Nvml, card: &Card<'nvml>) -> Self {
+        // Dropping a set without this symbol would panic.
+        if nvml.lib().nvmlEventSetFree.is_err() {
+            return Self(None);
+        }
+        let register = |set| card.device.register_events(EventTypes::CRITICAL_XID_ERROR, set).ok();
+        Self(nvml.create_event_set().ok().and_then(register))
+    }
+
+    /// Whether the driver reports to us.
+    pub(in crate::gpu) fn come(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Sleeps for that long, or until the next report: its code. Several reports between two waits all come with the
+    /// code of the last (as NVML documents).
+    pub(in crate::gpu) fn wait(&self, time: Duration) -> Result<Option<u32>, GpuState> {
+        let until = Instant::now() + time;
+        let waited = match &self.0 {
+            Some(set) => set.wait(u32::try_from(time.as_millis()).unwrap_or(u32::MAX)),
+            None => Err(NvmlError::NotSupported),
+        };
+        match waited {
+            Ok(event) => Ok(event.event_data.map(|xid| match xid {
+                XidError::Value(code) => u32::try_from(code).unwrap_or(UNTOLD),
+                XidError::Unknown => UNTOLD,
+            })),
+            Err(NvmlError::GpuLost | NvmlError::ResetRequired) => Err(GpuState::Lost),
+            Err(_) => {
+                // Also a set that fails at once: never a busy loop.
+                thread::sleep(until.saturating_duration_since(Instant::now()));
+                Ok(None)
+            }
+        }
+    }
+}

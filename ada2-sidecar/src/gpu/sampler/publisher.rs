@@ -1,0 +1,148 @@
+//! The sending end of the samples: counts looks and keeps the driver's reports, so that a reader who misses a sample
+//! misses nothing of them.
+
+use std::{
+    mem::discriminant,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::gpu::{GpuSample, GpuState, Xid, XidLog};
+
+/// Good looks in a row after which a card that was in trouble has proved itself.
+pub(crate) const PROOF: u32 = 3;
+/// Reports kept one by one; all of them are counted.
+const KEPT_XIDS: usize = 32;
+
+/// The sending end, and what it has sent.
+pub(super) struct Publisher {
+    sender: watch::Sender<Option<Arc<GpuSample>>>,
+    interval: Duration,
+    good: u32,
+    failed: u32,
+    /// The card was well at some time in this session.
+    well: bool,
+    /// The card was in trouble and has not proved itself since.
+    proving: bool,
+    driver_away: bool,
+    driver_loads: u32,
+    xids: Arc<XidLog>,
+}
+
+impl Publisher {
+    pub(super) fn new(sender: watch::Sender<Option<Arc<GpuSample>>>, interval: Duration) -> Self {
+        Self {
+            sender,
+            interval,
+            good: 0,
+            failed: 0,
+            well: false,
+            proving: false,
+            driver_away: false,
+            driver_loads: 0,
+            xids: Arc::default(),
+        }
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// A session begins.
+    pub(super) fn begin(&mut self) {
+        self.well = false;
+    }
+
+    /// Whether the card was well in this session.
+    pub(super) fn was_well(&self) -> bool {
+        self.well
+    }
+
+    /// Whether the card was in trouble and is not yet trusted again.
+    pub(super) fn is_proving(&self) -> bool {
+        self.proving
+    }
+
+    /// What a look gave.
+    pub(super) fn publish(&mut self, state: GpuState) {
+        self.count(&state);
+        self.announce(&state);
+        self.send(state, Instant::now(), SystemTime::now());
+    }
+
+    fn count(&mut self, state: &GpuState) {
+        let present = matches!(state, GpuState::Present(_));
+        self.good = if present && !state.wants_release() { self.good.saturating_add(1) } else { 0 };
+        self.failed = if matches!(state, GpuState::Failed(_)) { self.failed.saturating_add(1) } else { 0 };
+        self.proving = if self.good >= PROOF { false } else { self.proving || !present };
+        self.well |= self.good > 0;
+        if present && std::mem::take(&mut self.driver_away) {
+            self.driver_loads += 1;
+        }
+        self.driver_away |= matches!(state, GpuState::DriverNotLoaded);
+    }
+
+    /// The driver reported this. Told at once, before the look that follows.
+    pub(super) fn report(&mut self, code: u32) {
+        let (at, wall) = (Instant::now(), SystemTime::now());
+        let log = Arc::make_mut(&mut self.xids);
+        let sequence = log.recent.last().map_or(1, |last| last.sequence + 1);
+        log.recent.push(Xid { sequence, code, at, wall });
+        if log.recent.len() > KEPT_XIDS {
+            log.recent.remove(0);
+        }
+        let total = log.totals.entry(code).or_insert((0, wall));
+        *total = (total.0 + 1, wall);
+        warn!(xid = code, "the NVIDIA driver reports an error");
+        let last = self.sender.borrow().clone();
+        if let Some(last) = last {
+            self.send(last.state.clone(), last.taken, last.wall);
+        }
+    }
+
+    /// The same every interval for that long, or until `changed`, which it gives: an old sample means a hung driver,
+    /// and nothing else.
+    pub(super) fn repeat(&mut self, state: &GpuState, pause: Duration, changed: impl Fn() -> bool) -> bool {
+        let until = Instant::now() + pause;
+        let seen = SystemTime::now();
+        while !self.is_alone() {
+            self.send(state.clone(), Instant::now(), seen);
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            if changed() {
+                return true;
+            }
+            thread::sleep(self.interval.min(left));
+        }
+        false
+    }
+
+    fn announce(&self, state: &GpuState) {
+        let last = self.sender.borrow();
+        let news = last.as_ref().is_none_or(|sample| discriminant(&sample.state) != discriminant(state));
+        if news && matches!(state, GpuState::Present(_)) {
+            info!(gpu = %state, "GPU");
+        } else if news {
+            warn!(gpu = %state, "GPU");
+        }
+    }
+
+    fn send(&self, state: GpuState, taken: Instant, wall: SystemTime) {
+        let sample = GpuSample {
+            taken,
+            wall,
+            state,
+            good: self.good,
+            failed: self.failed,
+            driver_loads: self.driver_loads,
+            xids: self.xids.clone(),
+        };
+        self.sender.send_replace(Some(Arc::new(sample)));
+    }
+}

@@ -1,0 +1,100 @@
+//! Where latches outlive the process: `latch.json` in the state directory; and how an operator clears them: by a file
+//! `ack` beside it, because whoever may write there administers this service. No network is involved.
+
+use std::{
+    fs,
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use super::Latch;
+
+/// Without it (not Linux, or hidden) every start counts as a new boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The files of one state directory.
+#[derive(Debug, Clone)]
+pub(crate) struct LatchFile {
+    folder: PathBuf,
+}
+
+/// This boot's name.
+pub(crate) fn boot_id() -> String {
+    let read = fs::read_to_string(BOOT_ID).map(|id| id.trim().to_owned());
+    read.unwrap_or_else(|_| uuid::Uuid::new_v4().to_string())
+}
+
+impl LatchFile {
+    /// In this directory.
+    pub(crate) fn in_directory(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// What was kept. A file that cannot be understood is put aside, never overwritten.
+    pub(crate) fn read(&self) -> std::io::Result<Option<Latch>> {
+        let path = self.folder.join("latch.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match serde_json::from_slice(&text) {
+            Ok(latch) => Ok(Some(latch)),
+            Err(error) => {
+                let aside = self.folder.join("latch.json.unreadable");
+                fs::rename(&path, &aside)?;
+                let words =
+                    format!("{} cannot be understood ({error}); kept as {}", path.display(), aside.display());
+                Err(std::io::Error::new(ErrorKind::InvalidData, words))
+            }
+        }
+    }
+
+    /// Whole or not at all.
+    pub(crate) fn write(&self, latch: &Latch) -> std::io::Result<()> {
+        let new = self.folder.join("latch.json.new");
+        let mut file = fs::File::create(&new)?;
+        file.write_all(&serde_json::to_vec_pretty(latch)?)?;
+        file.sync_all()?;
+        fs::rename(new, self.folder.join("latch.json"))
+    }
+
+    /// Asks the running service to clear what is latched.
+    pub(crate) fn ask_ack(&self) -> std::io::Result<()> {
+        fs::write(self.folder.join("ack"), b"")
+    }
+
+    /// Whether somebody asks for it.
+    pub(crate) fn ack_is_asked(&self) -> bool {
+        self.folder.join("ack").exists()
+    }
+
+    /// It is done.
+    pub(crate) fn ack_is_done(&self) -> std::io::Result<()> {
+        match fs::remove_file(self.folder.join("ack")) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_comes_back_and_a_broken_file_is_put_aside() {
+        let folder = std::env::temp_dir().join(format!("ada2-latch-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(&folder).unwrap();
+        let file = LatchFile::in_directory(&folder);
+        assert_eq!(file.read().unwrap(), None);
+        let mut latch = Latch::new("boot");
+        latch.note(79, std::time::SystemTime::now());
+        file.write(&latch).unwrap();
+        assert_eq!(file.read().unwrap(), Some(latch));
+        fs::write(folder.join("latch.json"), "{").unwrap();
+        assert!(file.read().unwrap_err().to_string().contains("latch.json.unreadable"));
+        assert_eq!(file.read().unwrap(), None);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

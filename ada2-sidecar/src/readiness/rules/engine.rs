@@ -1,0 +1,160 @@
+//! The engine behind us, and our slots in it.
+
+use std::time::Duration;
+
+use shared::health::{Check, CheckStatus};
+
+use super::{Inputs, Rules};
+use crate::{
+    engine::{EngineError, catalog, monitor::EngineState},
+    warm_up::WarmUp,
+};
+
+/// A cancelled job that the engine has not let go of for this long gates.
+const CANCEL_LIMIT: Duration = Duration::from_mins(1);
+const MIB: u64 = 1 << 20;
+
+pub(super) fn checks(inputs: &Inputs<'_>, rules: &Rules) -> Vec<Check> {
+    vec![
+        engine_reachable(inputs.engine, rules),
+        engine_process(inputs, rules),
+        engine_queue(inputs.engine),
+        engine_model(inputs, rules),
+        slots(inputs),
+    ]
+}
+
+fn engine_reachable(engine: &EngineState, rules: &Rules) -> Check {
+    let url = rules.engine_url.as_deref().unwrap_or("in this process");
+    let name = rules.engine;
+    let check =
+        |observed: String| Check::pass("engine_reachable", observed, format!("{name} answers at {url}"));
+    match (&engine.fault, &engine.survey) {
+        (None, Some(survey)) => {
+            let check = check(format!("{name} {}", survey.version));
+            match &survey.caution {
+                Some(caution) => check.but(CheckStatus::Warn, caution.clone()),
+                None => check,
+            }
+        }
+        (None, None) => check("not asked yet".to_owned())
+            .but(CheckStatus::Fail, "the engine has not answered yet; wait a moment"),
+        (Some(EngineError::Refused(words)), _) => check(words.clone()).but(
+            CheckStatus::Fail,
+            format!(
+                "nothing listens at {url}: start the engine (`systemctl start {}`) or mend --engine-url",
+                rules.engine_unit
+            ),
+        ),
+        (Some(EngineError::NoAnswer(words)), _) => check(words.clone()).but(
+            CheckStatus::Fail,
+            format!(
+                "the engine at {url} does not answer ({words}): look at `systemctl status {}`",
+                rules.engine_unit
+            ),
+        ),
+        (Some(fault), _) => check("unusable".to_owned())
+            .but(CheckStatus::Fail, format!("{fault}; check --engine and --engine-url ({url})")),
+    }
+}
+
+/// Informs: whether the engine works is `engine_reachable`'s business.
+fn engine_process(inputs: &Inputs<'_>, rules: &Rules) -> Check {
+    let limit = rules.host.max_engine_memory;
+    let expected = if limit == 0 { "any".to_owned() } else { format!("at most {} MiB", limit / MIB) };
+    let check = |observed: String| Check::pass("engine_process", observed, expected);
+    match inputs.host.and_then(|sample| sample.engine.as_ref()) {
+        Some(process) => {
+            let resident = process.resident / MIB;
+            let check =
+                check(format!("pid {}, {} processes, {resident} MiB resident", process.pid, process.count));
+            if limit == 0 || process.resident <= limit {
+                return check;
+            }
+            let words = format!(
+                "the engine holds {resident} MiB of host memory, more than --max-engine-memory: free its caches or restart {}",
+                rules.engine_unit
+            );
+            check.but(CheckStatus::Warn, words)
+        }
+        None => check("not seen".to_owned()).but(
+            CheckStatus::Unknown,
+            format!(
+                "{} has no process: the engine is down, or runs outside that unit (--engine-unit)",
+                rules.engine_unit
+            ),
+        ),
+    }
+}
+
+fn unseen(name: &str, expected: &str) -> Check {
+    Check::pass(name, "unknown", expected)
+        .but(CheckStatus::Unknown, "the engine cannot be asked, see engine_reachable")
+}
+
+fn engine_queue(engine: &EngineState) -> Check {
+    let expected = "not paused";
+    let Some(survey) = engine.survey.as_ref().filter(|_| engine.reachable()) else {
+        return unseen("engine_queue", expected);
+    };
+    if survey.paused {
+        return Check::pass("engine_queue", "paused", expected).but(
+            CheckStatus::Fail,
+            "the engine's queue is paused, new jobs would wait for ever: resume it in the engine's own web page",
+        );
+    }
+    let observed = format!("{} jobs, {} of others waiting", survey.queue_depth, survey.others_waiting);
+    Check::pass("engine_queue", observed, expected)
+}
+
+fn engine_model(inputs: &Inputs<'_>, rules: &Rules) -> Check {
+    let engine = inputs.engine;
+    let expected = match &rules.default_model {
+        Some(model) => format!("{model:?} is installed"),
+        None => "a model that is served here is installed".to_owned(),
+    };
+    let Some(survey) = engine.survey.as_ref().filter(|_| engine.reachable()) else {
+        return unseen("engine_model", &expected);
+    };
+    let check = Check::pass("engine_model", format!("{} models", survey.models.len()), expected);
+    let model = match catalog::resolve(&survey.models, None, rules.default_model.as_deref()) {
+        Ok(model) => model,
+        Err(_) if survey.models.is_empty() => {
+            return check.but(
+                CheckStatus::Fail,
+                "the engine has no SD 1.5 or SDXL main model: install one in the engine's model manager",
+            );
+        }
+        Err(unknown) => {
+            return check.but(CheckStatus::Fail, format!("--default-model cannot be used: {unknown}"));
+        }
+    };
+    match inputs.warm_up.for_start(engine.starts) {
+        WarmUp::Off | WarmUp::Done(_) => check,
+        WarmUp::Due | WarmUp::Running => Check { observed: "warming".to_owned(), ..check }
+            .but(CheckStatus::Fail, format!("warming: the engine loads {:?}; wait a moment", model.name)),
+        WarmUp::Failed(_, words) => Check { observed: "not warmed".to_owned(), ..check }.but(
+            CheckStatus::Warn,
+            format!(
+                "{:?} could not be loaded in advance ({words}): the first picture may take long, or fail too",
+                model.name
+            ),
+        ),
+    }
+}
+
+/// Informs: a busy sidecar is ready and answers 429. Gates only while the engine does not let go of a cancelled job.
+fn slots(inputs: &Inputs<'_>) -> Check {
+    let observed = format!("{} of {} taken", inputs.inflight, inputs.limit);
+    let check = Check::pass("slots", observed, "any; cancelled jobs are let go of");
+    match inputs.oldest_cancel {
+        Some(age) if age >= CANCEL_LIMIT => check.but(
+            CheckStatus::Fail,
+            format!(
+                "the engine has not confirmed a cancel for {} s: restart it if it does not recover",
+                age.as_secs()
+            ),
+        ),
+        _ => check,
+    }
+}

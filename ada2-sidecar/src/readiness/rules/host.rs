@@ -1,0 +1,121 @@
+//! The host: room for pictures, memory for models.
+
+use std::time::{Duration, Instant};
+
+use shared::health::{Check, CheckStatus};
+
+use super::{HostRules, Inputs, Rules};
+use crate::{
+    host::{Disk, HostSample},
+    readiness::alarm::{Alarm, Delays},
+};
+
+/// A look older than this is none: a disk hangs.
+const STALE: Duration = Duration::from_secs(15);
+/// A program that loads a model takes memory for moments.
+const DELAYS: Delays = Delays { rise: Duration::from_secs(15), fall: Duration::from_secs(10) };
+const MIB: u64 = 1 << 20;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Alarms {
+    memory: Option<Alarm>,
+    disk: Option<Alarm>,
+}
+
+pub(super) fn checks(alarms: &mut Alarms, inputs: &Inputs<'_>, rules: &Rules, now: Instant) -> Vec<Check> {
+    let fresh = inputs.host.filter(|sample| now.saturating_duration_since(sample.taken) <= STALE);
+    let hangs = inputs.host.is_some() && fresh.is_none();
+    vec![
+        disk(&mut alarms.disk, fresh, hangs, &rules.host, now),
+        host_memory(&mut alarms.memory, fresh, &rules.host, now),
+    ]
+}
+
+/// Below the floor: an alarm, off again only with a tenth to spare.
+fn follow(alarm: &mut Option<Alarm>, room: u64, floor: u64, now: Instant) -> bool {
+    let enough = room >= floor.saturating_add(floor / 10);
+    let next = alarm
+        .map_or_else(|| Alarm::starting(room < floor), |alarm| alarm.next(room < floor, enough, DELAYS, now));
+    *alarm = Some(next);
+    next.on
+}
+
+fn disk(
+    alarm: &mut Option<Alarm>,
+    sample: Option<&HostSample>,
+    hangs: bool,
+    rules: &HostRules,
+    now: Instant,
+) -> Check {
+    let floor = rules.min_free_disk;
+    let check = |observed: String| Check::pass("disk", observed, format!("at least {} MiB", floor / MIB));
+    let (mount, available) = match sample.map(|sample| &sample.disk) {
+        None if hangs => {
+            return check("unknown".to_owned())
+                .but(CheckStatus::Unknown, "looking at the disks hangs: look for a dead mount with `df`");
+        }
+        None => {
+            return check("unknown".to_owned()).but(CheckStatus::Unknown, "not looked at yet; wait a moment");
+        }
+        Some(Disk::NotConfigured) => {
+            return check("not watched".to_owned()).but(
+                CheckStatus::Unknown,
+                "name the folder of the engine's pictures with --engine-output-dir",
+            );
+        }
+        Some(Disk::NotSeen(folder)) => {
+            let words = format!("--engine-output-dir {} cannot be seen from here", folder.display());
+            return check("not seen".to_owned()).but(CheckStatus::Unknown, words);
+        }
+        Some(Disk::Seen { mount, available, .. }) => (mount.display(), *available),
+    };
+    let seen = check(format!("{} MiB on {mount}", available / MIB));
+    let remedy = "delete pictures in the engine, or make room";
+    if follow(alarm, available, floor, now) && floor > 0 {
+        let words =
+            format!("only {} MiB are left on {mount} for the engine's pictures: {remedy}", available / MIB);
+        return seen.but(CheckStatus::Fail, words);
+    }
+    if available < floor.saturating_mul(2) {
+        let words =
+            format!("{} MiB are left on {mount} for the engine's pictures: {remedy} soon", available / MIB);
+        return seen.but(CheckStatus::Warn, words);
+    }
+    seen
+}
+
+fn host_memory(
+    alarm: &mut Option<Alarm>,
+    sample: Option<&HostSample>,
+    rules: &HostRules,
+    now: Instant,
+) -> Check {
+    let floor = rules.min_free_memory;
+    let check = |observed: String| {
+        Check::pass("host_memory", observed, format!("at least {} MiB available", floor / MIB))
+    };
+    let Some(sample) = sample else {
+        return check("unknown".to_owned()).but(CheckStatus::Unknown, "not looked at lately, see disk");
+    };
+    let HostSample { memory_available: available, memory_total, swap_total, swap_used, .. } = sample;
+    let percent = (swap_used * 100).checked_div(*swap_total).unwrap_or(0);
+    let seen =
+        check(format!("{} of {} MiB available, swap {percent} % used", available / MIB, memory_total / MIB));
+    let remedy = "stop what needs it not, or lower the engine's caches";
+    if follow(alarm, *available, floor, now) && floor > 0 {
+        let words = format!(
+            "only {} MiB of host memory are available: the engine may be killed while it loads a model; {remedy}",
+            available / MIB
+        );
+        return seen.but(CheckStatus::Fail, words);
+    }
+    if *available < floor.saturating_mul(2) {
+        let words = format!("host memory is short ({} MiB available): {remedy}", available / MIB);
+        return seen.but(CheckStatus::Warn, words);
+    }
+    if rules.max_swap_used < 100 && percent > rules.max_swap_used {
+        return seen
+            .but(CheckStatus::Warn, format!("{percent} % of swap are in use: the host is slow; {remedy}"));
+    }
+    seen
+}

@@ -1,0 +1,148 @@
+//! Memory errors, rows, heat, power, slot.
+
+use super::*;
+
+const SW_THERMAL: u64 = 0x20;
+const HW_THERMAL: u64 = 0x40;
+const HW_POWER_BRAKE: u64 = 0x80;
+const HW_SLOWDOWN: u64 = 0x08;
+
+#[test]
+fn memory_errors_that_rise_gate_until_the_driver_is_loaded_anew() {
+    let mut world = World::healthy();
+    world.judge();
+    world.vitals(|vitals| vitals.ecc_uncorrected = Some(2));
+    world.expect("ecc", CheckStatus::Fail, "rose above the 0");
+    world.vitals(|vitals| vitals.ecc_uncorrected = Some(2));
+    world.expect("ecc", CheckStatus::Fail, "cannot be trusted");
+    world.vitals(|vitals| vitals.ecc_uncorrected = Some(0));
+    world.expect("ecc", CheckStatus::Pass, "");
+}
+
+#[test]
+fn memory_errors_from_before_warn_or_gate_as_configured() {
+    for (gates, status) in [(false, CheckStatus::Warn), (true, CheckStatus::Fail)] {
+        let mut world = World::healthy();
+        world.rules.card.old_ecc_errors_gate = gates;
+        world.vitals(|vitals| vitals.ecc_uncorrected = Some(7));
+        world.expect("ecc", status, "7 uncorrected memory errors since the driver was loaded");
+    }
+}
+
+#[test]
+fn an_acknowledged_rise_is_an_old_error_and_rises_again() {
+    let mut world = World::healthy();
+    world.judge();
+    world.vitals(|vitals| vitals.ecc_uncorrected = Some(1));
+    world.expect("ecc", CheckStatus::Fail, "rose");
+    world.memory.acknowledge();
+    world.expect("ecc", CheckStatus::Warn, "none of them new");
+    world.vitals(|vitals| vitals.ecc_uncorrected = Some(2));
+    world.expect("ecc", CheckStatus::Fail, "rose above the 1");
+}
+
+#[test]
+fn error_correction_that_is_otherwise_than_wanted_warns() {
+    let mut world = World::healthy();
+    world.vitals(|vitals| vitals.ecc_mode = Some((true, false)));
+    world.expect("ecc", CheckStatus::Warn, "will be off after the next reboot");
+    world.vitals(|vitals| vitals.ecc_mode = Some((true, true)));
+    world.rules.card.ecc_mode = Some(false);
+    world.expect("ecc", CheckStatus::Warn, "--ecc-mode");
+    world.rules.card.ecc_mode = Some(true);
+    world.expect("ecc", CheckStatus::Pass, "");
+}
+
+#[test]
+fn rows_that_fail_wait_or_are_many() {
+    for (pending, failure, rows, status, says) in [
+        (false, true, 1, CheckStatus::Fail, "replace the card"),
+        (true, false, 1, CheckStatus::Warn, "next reset"),
+        (false, false, 512, CheckStatus::Warn, "plan to replace"),
+        (false, false, 511, CheckStatus::Pass, ""),
+    ] {
+        let mut world = World::healthy();
+        world.vitals(|vitals| {
+            vitals.remap_pending = Some(pending);
+            vitals.remap_failure = Some(failure);
+            vitals.remapped_uncorrectable = Some(rows);
+        });
+        world.expect("row_remap", status, says);
+        world.rules.card.remap_failure_gates = false;
+        world.rules.card.remap_pending_gates = true;
+        let turned = match status {
+            CheckStatus::Fail => CheckStatus::Warn,
+            CheckStatus::Warn if pending => CheckStatus::Fail,
+            other => other,
+        };
+        world.expect("row_remap", turned, says);
+    }
+}
+
+#[test]
+fn heat_warns_after_10_s_and_the_hardwares_brake_gates_after_60() {
+    let mut world = World::healthy();
+    world.judge();
+    world.vitals(|vitals| vitals.slowdown = Some(SW_THERMAL));
+    world.judge();
+    assert_eq!(world.pass(9.5), Status::Ready);
+    assert_eq!(world.pass(0.5), Status::Degraded);
+    assert!(world.check("thermal").message.contains("pictures take longer"));
+    assert_eq!(world.pass(120.0), Status::Degraded, "software's slowing down never gates");
+    world.vitals(|vitals| vitals.slowdown = Some(HW_THERMAL));
+    world.judge();
+    assert_eq!(world.pass(59.5), Status::Degraded);
+    assert_eq!(world.pass(0.5), Status::NotReady);
+    world.vitals(|vitals| vitals.slowdown = Some(1));
+    world.judge();
+    assert_eq!(world.pass(14.5), Status::NotReady);
+    assert_eq!(world.pass(0.5), Status::Ready);
+}
+
+#[test]
+fn a_power_brake_warns_and_a_power_cap_is_normal() {
+    for (bit, status) in [
+        (HW_POWER_BRAKE, Status::Degraded),
+        (HW_SLOWDOWN, Status::Degraded),
+        (0x04, Status::Ready),
+        (0x01, Status::Ready),
+    ] {
+        let mut world = World::healthy();
+        world.judge();
+        world.vitals(|vitals| vitals.slowdown = Some(bit));
+        world.judge();
+        assert_eq!(world.pass(9.5), Status::Ready, "{bit:#x}");
+        assert_eq!(world.pass(0.5), status, "{bit:#x}");
+        world.vitals(|vitals| vitals.slowdown = Some(0));
+        world.judge();
+        assert_eq!(world.pass(15.0), Status::Ready, "{bit:#x}");
+    }
+}
+
+#[test]
+fn a_narrow_link_warns_only_while_busy() {
+    let mut world = World::healthy();
+    world.vitals(|vitals| vitals.pcie_width = Some((8, 16)));
+    world.judge();
+    assert_eq!(world.pass(120.0), Status::Ready, "an idle link may narrow");
+    world.reading(|reading| reading.report.utilization_gpu = Some(97));
+    world.judge();
+    assert_eq!(world.pass(29.5), Status::Ready);
+    assert_eq!(world.pass(0.5), Status::Degraded);
+    assert!(world.check("pcie_width").message.contains("8 of 16"));
+    world.reading(|reading| reading.report.utilization_gpu = Some(0));
+    assert_eq!(world.pass(60.0), Status::Degraded, "idle proves nothing");
+    world.vitals(|vitals| vitals.pcie_width = Some((16, 16)));
+    assert_eq!(world.judge().status, Status::Ready);
+}
+
+#[test]
+fn what_the_driver_does_not_support_is_unknown_and_never_fails() {
+    let mut world = World::healthy();
+    world.vitals(|vitals| *vitals = Vitals::default());
+    world.judge();
+    assert_eq!(world.pass(120.0), Status::Ready);
+    for name in ["recovery_action", "xid", "ecc", "row_remap", "thermal", "power_brake", "pcie_width"] {
+        world.expect(name, CheckStatus::Unknown, "does not support");
+    }
+}

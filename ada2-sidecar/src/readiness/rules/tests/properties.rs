@@ -1,0 +1,175 @@
+//! What must hold whatever is seen, in whatever order.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Something that happens between two verdicts.
+#[derive(Debug, Clone)]
+enum Event {
+    State(u8),
+    Foreign(u64),
+    Slowdown(u64),
+    Recovery(u32),
+    Ecc(u64),
+    Rows(bool, bool),
+    Xid(u32),
+    Memory(u64),
+    EngineRestart,
+    DriverLoad,
+    Acknowledge,
+    Pass(u16),
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (0..5_u8).prop_map(Event::State),
+        (0..45_000_u64).prop_map(Event::Foreign),
+        prop::sample::select(vec![0, 1, 4, 8, 0x20, 0x40, 0x80, 0xff]).prop_map(Event::Slowdown),
+        (0..9_u32).prop_map(Event::Recovery),
+        (0..4_u64).prop_map(Event::Ecc),
+        any::<(bool, bool)>().prop_map(|(pending, failure)| Event::Rows(pending, failure)),
+        prop::sample::select(vec![13, 31, 45, 63, 79, 94, 109, 154, 999]).prop_map(Event::Xid),
+        (0..64_u64).prop_map(Event::Memory),
+        Just(Event::EngineRestart),
+        Just(Event::DriverLoad),
+        Just(Event::Acknowledge),
+        (1..300_u16).prop_map(Event::Pass),
+    ]
+}
+
+impl World {
+    /// The look that is there shows something else.
+    fn same_look(&mut self, change: impl FnOnce(&mut Vitals)) {
+        if let Some(GpuState::Present(reading)) = self.gpu.as_mut().map(|sample| &mut sample.state) {
+            change(&mut reading.vitals);
+        }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        let is_present = matches!(&self.gpu.as_ref().unwrap().state, GpuState::Present(_));
+        match event {
+            Event::State(0) => self.state(GpuState::Lost),
+            Event::State(1) => self.state(GpuState::Failed("odd".into())),
+            Event::State(2) => self.state(GpuState::DriverNotLoaded),
+            Event::State(_) => self.state(present(vec![])),
+            Event::Foreign(mib) => self.state(present(vec![process(7, "ollama.service", *mib)])),
+            Event::Xid(code) => self.xid(*code),
+            Event::Memory(gib) => self.host.as_mut().unwrap().memory_available = gib << 30,
+            Event::EngineRestart => self.engine.starts += 1,
+            Event::DriverLoad => self.gpu.as_mut().unwrap().driver_loads += 1,
+            Event::Acknowledge => self.memory.acknowledge(),
+            Event::Pass(halves) => {
+                self.pass(f64::from(*halves) / 2.0);
+            }
+            _ if !is_present => {}
+            Event::Slowdown(bits) => self.vitals(|vitals| vitals.slowdown = Some(*bits)),
+            Event::Recovery(action) => self.vitals(|vitals| vitals.recovery_action = Some(*action)),
+            Event::Ecc(count) => self.vitals(|vitals| vitals.ecc_uncorrected = Some(*count)),
+            Event::Rows(pending, failure) => self.vitals(|vitals| {
+                vitals.remap_pending = Some(*pending);
+                vitals.remap_failure = Some(*failure);
+            }),
+        }
+        self.judge();
+    }
+}
+
+fn severity(status: CheckStatus) -> u8 {
+    match status {
+        CheckStatus::Pass | CheckStatus::Unknown => 0,
+        CheckStatus::Warn => 1,
+        CheckStatus::Fail => 2,
+    }
+}
+
+proptest! {
+    #[test]
+    fn never_ready_with_a_lost_card_or_while_draining(story in prop::collection::vec(any_event(), 0..30), draining: bool) {
+        let mut world = World::healthy();
+        for event in &story {
+            world.happen(event);
+        }
+        world.draining = draining;
+        if !draining {
+            world.state(GpuState::Lost);
+        }
+        prop_assert!(!world.judge().admits());
+    }
+
+    #[test]
+    fn the_verdict_is_the_worst_of_its_checks_and_each_that_does_not_pass_says_why(
+        story in prop::collection::vec(any_event(), 1..30),
+    ) {
+        let mut world = World::healthy();
+        for event in &story {
+            world.happen(event);
+            let report = world.report.clone().unwrap();
+            let worst = report.checks.iter().map(|check| severity(check.status)).max().unwrap();
+            let expected = [Status::Ready, Status::Degraded, Status::NotReady][usize::from(worst)];
+            prop_assert_eq!(report.status, expected);
+            for check in &report.checks {
+                prop_assert_eq!(check.status != CheckStatus::Pass, !check.message.is_empty(), "{:?}", check);
+            }
+        }
+    }
+
+    /// A reading that goes away can only turn its check to unknown; nothing that passed begins to fail.
+    #[test]
+    fn a_reading_that_is_not_supported_never_fails(story in prop::collection::vec(any_event(), 0..20)) {
+        let mut world = World::healthy();
+        for event in &story {
+            world.happen(event);
+        }
+        world.state(present(vec![]));
+        world.judge();
+        let mut mute = world.clone();
+        mute.vitals(|vitals| *vitals = Vitals::default());
+        mute.judge();
+        for name in ["recovery_action", "row_remap", "thermal", "power_brake", "pcie_width", "ecc", "xid"] {
+            prop_assert!(severity(mute.check(name).status) <= severity(world.check(name).status), "{}", name);
+        }
+    }
+
+    /// More trouble never looks better: whatever went before, adding a fault leaves no check milder.
+    #[test]
+    fn it_is_monotone_in_severity(story in prop::collection::vec(any_event(), 0..20), worse in 0..6_u8) {
+        let mut world = World::healthy();
+        for event in &story {
+            world.happen(event);
+        }
+        world.state(present(vec![]));
+        let mut faulty = world.clone();
+        world.judge();
+        match worse {
+            0 => faulty.same_look(|vitals| vitals.recovery_action = Some(2)),
+            1 => faulty.same_look(|vitals| vitals.remap_failure = Some(true)),
+            2 => faulty.same_look(|vitals| vitals.remap_pending = Some(true)),
+            3 => faulty.xid(79),
+            4 => faulty.engine.fault = Some(EngineError::Refused("gone".into())),
+            _ => faulty.oldest_cancel = Some(Duration::from_mins(2)),
+        }
+        let (well, ill) = (world.report.unwrap(), faulty.judge().clone());
+        prop_assert!(!ill.admits() || well.admits());
+        for (before, after) in well.checks.iter().zip(&ill.checks) {
+            // Without the engine nothing is known of its queue and model.
+            if !(worse == 4 && matches!(before.name.as_str(), "engine_queue" | "engine_model")) {
+                prop_assert!(severity(after.status) >= severity(before.status), "{:?} {:?}", before, after);
+            }
+        }
+    }
+
+    /// With the same readings for ever, the verdict settles and stays.
+    #[test]
+    fn it_settles(story in prop::collection::vec(any_event(), 0..20)) {
+        let mut world = World::healthy();
+        for event in &story {
+            world.happen(event);
+        }
+        world.pass(700.0);
+        let settled = world.status();
+        for _ in 0..100 {
+            prop_assert_eq!(world.pass(1.0), settled);
+        }
+    }
+}

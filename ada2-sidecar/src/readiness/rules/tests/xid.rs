@@ -1,0 +1,123 @@
+//! Error reports of the driver.
+
+use super::*;
+
+#[test]
+fn a_fatal_report_gates_until_reboot_reload_recovery_or_acknowledgement() {
+    let fatal = || {
+        let mut world = World::healthy();
+        world.judge();
+        world.xid(79);
+        world.expect("xid", CheckStatus::Fail, "XID 79 (GPU has fallen off the bus)");
+        assert_eq!(world.pass(3600.0), Status::NotReady, "time does not mend it");
+        world
+    };
+    let mut world = fatal();
+    world.engine.starts += 1;
+    assert_eq!(world.judge().status, Status::NotReady, "nor does the engine's restart");
+    world.memory.acknowledge();
+    assert_eq!(world.judge().status, Status::Ready);
+
+    let mut world = fatal();
+    world.gpu.as_mut().unwrap().driver_loads += 1;
+    assert_eq!(world.judge().status, Status::Ready);
+
+    let mut world = fatal();
+    world.vitals(|vitals| vitals.recovery_action = Some(1));
+    assert_eq!(world.judge().status, Status::NotReady);
+    world.vitals(|vitals| vitals.recovery_action = Some(0));
+    assert_eq!(world.judge().status, Status::Ready);
+
+    // The service restarts in the same boot, and in the next one.
+    for (boot, status) in [("boot", Status::NotReady), ("next", Status::Ready)] {
+        let latch = fatal().memory.latch.of_boot(boot);
+        let mut world = World::healthy();
+        world.memory = Memory::starting(latch);
+        assert_eq!(world.judge().status, status, "{boot}");
+    }
+}
+
+#[test]
+fn a_contained_error_gates_until_the_engine_is_started_anew() {
+    let mut world = World::healthy();
+    world.judge();
+    world.xid(94);
+    world.expect("xid", CheckStatus::Fail, "restart the engine");
+    world.engine.starts += 1;
+    assert_eq!(world.judge().status, Status::Ready);
+}
+
+#[test]
+fn a_programs_fault_warns_for_a_minute_and_never_gates() {
+    for code in [13, 31, 43, 68, 109, 999, 4711] {
+        let mut world = World::healthy();
+        world.judge();
+        world.xid(code);
+        world.expect("xid", CheckStatus::Warn, &format!("XID {code}"));
+        assert_eq!(world.pass(59.5), Status::Degraded);
+        assert_eq!(world.pass(0.5), Status::Ready, "{code}");
+    }
+}
+
+#[test]
+fn programs_faults_in_numbers_warn_until_the_engine_is_started_anew() {
+    for (codes, many) in [(&[31, 31][..], false), (&[31, 13, 43], true), (&[109, 109], true)] {
+        let mut world = World::healthy();
+        world.judge();
+        for code in codes {
+            world.xid(*code);
+            world.judge();
+            world.pass(100.0);
+        }
+        let (before, words) = (world.status(), world.check("xid").message.clone());
+        assert_eq!(before, if many { Status::Degraded } else { Status::Ready }, "{codes:?} {words}");
+        world.engine.starts += 1;
+        assert_eq!(world.judge().status, Status::Ready, "{codes:?}");
+    }
+}
+
+#[test]
+fn faults_far_apart_are_not_many() {
+    let mut world = World::healthy();
+    world.judge();
+    for _ in 0..5 {
+        world.xid(31);
+        world.judge();
+        assert_eq!(world.pass(400.0), Status::Ready);
+    }
+}
+
+#[test]
+fn a_replaced_row_stays_a_warning_and_an_echo_says_nothing() {
+    let mut world = World::healthy();
+    world.judge();
+    world.xid(63);
+    assert_eq!(world.pass(3600.0), Status::Degraded);
+    world.memory.acknowledge();
+    assert_eq!(world.judge().status, Status::Ready);
+    for echo in [45, 154] {
+        world.xid(echo);
+        assert_eq!(world.judge().status, Status::Ready, "{echo}");
+    }
+}
+
+#[test]
+fn a_report_counts_once_however_often_it_is_judged() {
+    let mut world = World::healthy();
+    world.judge();
+    world.xid(79);
+    world.judge();
+    world.memory.acknowledge();
+    world.pass(10.0);
+    assert_eq!(world.status(), Status::Ready);
+}
+
+#[test]
+fn a_latched_report_is_told_while_nothing_can_be_read() {
+    let mut world = World::healthy();
+    world.judge();
+    world.xid(79);
+    world.judge();
+    world.state(GpuState::Lost);
+    world.expect("xid", CheckStatus::Fail, "XID 79");
+}

@@ -1,0 +1,230 @@
+//! The table that `nvidia-smi` prints, and below it what only we know.
+
+use std::fmt::Write;
+
+use shared::health::GpuReport;
+
+use super::{MIB, View, csv::timestamp};
+use crate::{
+    gpu::{GpuProcess, GpuReading},
+    readiness,
+};
+
+/// Letters between the outer bars.
+const WIDTH: usize = 89;
+
+/// The whole answer; its last line is the readiness.
+pub(crate) fn table(view: &View<'_>) -> String {
+    let mut text = match view.reading() {
+        Some(reading) => card(reading),
+        None => format!("{}\n", view.trouble()),
+    };
+    if let Some(sample) = view.sample {
+        let age = view.now.saturating_duration_since(sample.taken).as_secs_f64();
+        let _ = writeln!(text, "sampled {} ({age:.1} s ago)", timestamp(sample.wall));
+        if let Some(xid) = sample.xids.recent.last() {
+            let age = view.now.saturating_duration_since(xid.at).as_secs();
+            let _ =
+                writeln!(text, "last XID {} ({}) {age} s ago", xid.code, readiness::xid_meaning(xid.code));
+        }
+    }
+    let _ = writeln!(text, "readiness: {}", view.report.line());
+    text
+}
+
+fn card(reading: &GpuReading) -> String {
+    let report = &reading.report;
+    let mut text = String::new();
+    let title = format!(
+        "ada2-sidecar {:<20} Driver Version: {:<14} CUDA Version: {}",
+        env!("CARGO_PKG_VERSION"),
+        or_na(report.driver_version.as_deref()),
+        or_na(report.cuda_version.as_deref())
+    );
+    rule(&mut text, '+', '-', &[WIDTH]);
+    row(&mut text, &[(title, WIDTH)]);
+    rule(&mut text, '|', '-', &[41, 24, 22]);
+    for heads in [
+        ["GPU  Name                 Persistence-M", "Bus-Id          Disp.A", "Volatile Uncorr. ECC"],
+        ["Fan  Temp   Perf          Pwr:Usage/Cap", "          Memory-Usage", "GPU-Util  Compute M."],
+    ] {
+        row(&mut text, &[(heads[0].into(), 41), (heads[1].into(), 24), (heads[2].into(), 22)]);
+    }
+    rule(&mut text, '|', '=', &[41, 24, 22]);
+    for cells in lines(report) {
+        let [left, middle, right] = cells;
+        row(&mut text, &[(left, 41), (middle, 24), (right, 22)]);
+    }
+    rule(&mut text, '+', '-', &[41, 24, 22]);
+    processes(&mut text, report.index, reading.processes.as_deref());
+    let effective =
+        report.memory_effective_free.map_or_else(|| "unknown".to_owned(), |mib| format!("{mib} MiB"));
+    let _ = writeln!(
+        text,
+        "the engine could have {effective} of VRAM; recovery action {}",
+        or_na(report.recovery_action.as_deref())
+    );
+    text
+}
+
+fn lines(report: &GpuReport) -> [[String; 3]; 2] {
+    let short = |word: Option<&str>| match word {
+        Some("Enabled") => "On",
+        Some("Disabled") => "Off",
+        _ => "N/A",
+    };
+    let number = |value: Option<u32>, unit: &str| {
+        value.map_or_else(|| "N/A".to_owned(), |value| format!("{value}{unit}"))
+    };
+    let watts = |value: Option<f64>| value.map_or_else(|| "N/A".to_owned(), |watts| format!("{watts:.0}W"));
+    // As nvidia-smi: a count where error correction is on.
+    let ecc = match report.ecc_mode_current.as_deref() {
+        Some("Disabled") => "Off".to_owned(),
+        _ => report.ecc_uncorrected_volatile.map_or_else(|| "N/A".to_owned(), |count| count.to_string()),
+    };
+    let name: String = if report.name.chars().count() > 27 {
+        report.name.chars().take(24).chain("...".chars()).collect()
+    } else {
+        report.name.clone()
+    };
+    [
+        [
+            format!("{:>3}  {name:<28} {:>5}", report.index, short(report.persistence_mode.as_deref())),
+            format!(
+                "{:>18} {:>3}",
+                or_na(report.pci_bus_id.as_deref()),
+                short(report.display_active.as_deref())
+            ),
+            format!("{ecc:>20}"),
+        ],
+        [
+            format!(
+                "{:>3}  {:>4}    {:<3}{:>15} / {:>5}",
+                number(report.fan_speed, "%"),
+                number(report.temperature, "C"),
+                or_na(report.pstate.as_deref()),
+                watts(report.power_draw),
+                watts(report.enforced_power_limit.or(report.power_limit))
+            ),
+            format!("{:>7}MiB / {:>6}MiB", report.memory_used, report.memory_total),
+            format!(
+                "{:>7} {:>12}",
+                number(report.utilization_gpu, "%"),
+                or_na(report.compute_mode.as_deref())
+            ),
+        ],
+    ]
+}
+
+fn processes(text: &mut String, index: u32, processes: Option<&[GpuProcess]>) {
+    rule(text, '+', '-', &[WIDTH]);
+    row(text, &[("Processes:".into(), WIDTH)]);
+    let heads = format!(
+        " {:>3} {:>8} {:>4}  {:<24} {:<28} {:>13}",
+        "GPU", "PID", "Type", "Process name", "Unit", "GPU Memory"
+    );
+    row(text, &[(heads, WIDTH)]);
+    rule(text, '|', '=', &[WIDTH]);
+    let none = match processes {
+        None => Some("  The driver does not tell them"),
+        Some([]) => Some("  No running processes found"),
+        Some(_) => None,
+    };
+    if let Some(words) = none {
+        row(text, &[(words.into(), WIDTH)]);
+    }
+    for process in processes.unwrap_or_default() {
+        let used = process.used.map_or_else(|| "N/A".to_owned(), |bytes| format!("{}MiB", bytes / MIB));
+        let unit = process.unit.as_deref().unwrap_or("-");
+        let line = format!(
+            " {index:>3} {:>8} {:>4}  {:<24.24} {unit:<28.28} {used:>13}",
+            process.pid,
+            process.work.as_str(),
+            process.name
+        );
+        row(text, &[(line, WIDTH)]);
+    }
+    rule(text, '+', '-', &[WIDTH]);
+}
+
+fn or_na(text: Option<&str>) -> &str {
+    text.unwrap_or("N/A")
+}
+
+fn rule(text: &mut String, corner: char, dash: char, widths: &[usize]) {
+    let cells: Vec<_> = widths.iter().map(|width| dash.to_string().repeat(*width)).collect();
+    let last = if corner == '|' && dash == '=' { '|' } else { '+' };
+    let _ = writeln!(text, "{corner}{}{last}", cells.join("+"));
+}
+
+fn row(text: &mut String, cells: &[(String, usize)]) {
+    for (cell, width) in cells {
+        let room = width - 2;
+        let _ = write!(text, "| {cell:<room$} ");
+    }
+    text.push_str("|\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Memory, Vitals, Work};
+
+    #[test]
+    fn it_looks_like_nvidia_smis() {
+        let report = GpuReport {
+            name: "NVIDIA RTX 6000 Ada Generation".into(),
+            driver_version: Some("595.80".into()),
+            cuda_version: Some("13.1".into()),
+            pci_bus_id: Some("00000000:01:00.0".into()),
+            persistence_mode: Some("Enabled".into()),
+            display_active: Some("Disabled".into()),
+            compute_mode: Some("Default".into()),
+            pstate: Some("P2".into()),
+            temperature: Some(54),
+            fan_speed: Some(30),
+            utilization_gpu: Some(97),
+            power_draw: Some(287.3),
+            enforced_power_limit: Some(300.0),
+            memory_total: 46_068,
+            memory_used: 12_034,
+            memory_effective_free: Some(45_459),
+            ecc_uncorrected_volatile: Some(0),
+            recovery_action: Some("None".into()),
+            ..GpuReport::default()
+        };
+        let engine = GpuProcess {
+            pid: 4711,
+            name: "python3".into(),
+            unit: Some("invokeai.service".into()),
+            work: Work::Compute,
+            used: Some(12_034 * MIB),
+        };
+        let reading = GpuReading {
+            report,
+            vitals: Vitals::default(),
+            memory: Memory { total: 0, reserved: 0, used: 0, free: 0 },
+            processes: Some(vec![engine]),
+            engine_unit_active: true,
+        };
+        insta::assert_snapshot!(card(&reading), @r"
+        +-----------------------------------------------------------------------------------------+
+        | ada2-sidecar 0.1.0                Driver Version: 595.80         CUDA Version: 13.1     |
+        |-----------------------------------------+------------------------+----------------------+
+        | GPU  Name                 Persistence-M | Bus-Id          Disp.A | Volatile Uncorr. ECC |
+        | Fan  Temp   Perf          Pwr:Usage/Cap |           Memory-Usage | GPU-Util  Compute M. |
+        |=========================================+========================+======================|
+        |   0  NVIDIA RTX 6000 Ada Gene...     On |   00000000:01:00.0 Off |                    0 |
+        | 30%   54C    P2            287W /  300W |   12034MiB /  46068MiB |     97%      Default |
+        +-----------------------------------------+------------------------+----------------------+
+        +-----------------------------------------------------------------------------------------+
+        | Processes:                                                                              |
+        |  GPU      PID Type  Process name             Unit                            GPU Memory |
+        |=========================================================================================|
+        |    0     4711    C  python3                  invokeai.service                  12034MiB |
+        +-----------------------------------------------------------------------------------------+
+        the engine could have 45459 MiB of VRAM; recovery action None
+        ");
+        assert!(card(&reading).lines().all(|line| line.chars().count() <= 100));
+    }
+}

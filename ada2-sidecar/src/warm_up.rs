@@ -1,0 +1,113 @@
+//! Loading the default model before anybody asks for a picture: a smallest possible generation at start, and whenever
+//! the engine was started anew. Until it is done readiness says `engine_model: warming`.
+
+use std::{sync::Arc, time::Duration};
+
+use shared::service::lifecycle::Lifecycle;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::{
+    engine::{EngineError, catalog, monitor::EngineState},
+    images::Job,
+    jobs::{JobHandle, Jobs},
+    readiness::Published,
+};
+
+/// While the card or the engine is not ready for it.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Whether the default model is loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum WarmUp {
+    /// Nobody wants that known.
+    #[default]
+    Off,
+    /// Not yet begun, or of an engine that was started anew since.
+    Due,
+    /// Being loaded.
+    Running,
+    /// Loaded in the engine's start of this number.
+    Done(u64),
+    /// Could not be loaded in the engine's start of this number, and why.
+    Failed(u64, String),
+}
+
+impl WarmUp {
+    /// As it stands for this start of the engine.
+    #[must_use]
+    pub fn for_start(&self, start: u64) -> &Self {
+        match self {
+            Self::Done(of) | Self::Failed(of, _) if *of != start => &Self::Due,
+            _ => self,
+        }
+    }
+}
+
+/// Loads it, again and again as the engine restarts.
+pub(crate) struct Warmer {
+    pub(crate) state: watch::Sender<WarmUp>,
+    pub(crate) engine: watch::Receiver<EngineState>,
+    pub(crate) published: watch::Receiver<Arc<Published>>,
+    pub(crate) jobs: Jobs,
+    pub(crate) default_model: Option<String>,
+    pub(crate) time: Duration,
+}
+
+impl Warmer {
+    /// Starts it, if it is wanted.
+    pub(crate) fn start(self, lifecycle: &Lifecycle) {
+        if *self.state.borrow() == WarmUp::Off {
+            return;
+        }
+        let draining = lifecycle.draining().clone();
+        lifecycle.worker("warm-up", async move {
+            // Dropping the job's handle cancels it: nobody waits for a picture when we stop.
+            draining.run_until_cancelled(self.run()).await;
+        });
+    }
+
+    async fn run(mut self) {
+        loop {
+            let start = self.engine.borrow().starts;
+            if *self.state.borrow().for_start(start) != WarmUp::Due {
+                if self.engine.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let Some(mut handle) = self.begin() else {
+                tokio::time::sleep(RETRY).await;
+                continue;
+            };
+            self.state.send_replace(WarmUp::Running);
+            let end = tokio::time::timeout(self.time, handle.finished()).await;
+            self.state.send_replace(match end {
+                Ok(Ok(_)) => {
+                    info!("the default model is loaded");
+                    WarmUp::Done(start)
+                }
+                // The engine went away: it has another start before it.
+                Ok(Err(EngineError::Refused(_))) => WarmUp::Due,
+                Ok(Err(error)) => failed(start, &error.to_string()),
+                Err(_) => failed(start, &format!("not done within {:?}", self.time)),
+            });
+        }
+    }
+
+    /// Only where nothing else keeps the service from being ready, and there is a slot.
+    fn begin(&self) -> Option<JobHandle> {
+        if !self.published.borrow().report.fails_only("engine_model") {
+            return None;
+        }
+        let survey = self.engine.borrow().survey.clone()?;
+        let model = catalog::resolve(&survey.models, None, self.default_model.as_deref()).ok()?;
+        let permit = self.jobs.slots().try_enter()?;
+        Some(self.jobs.start(Job::warm_up(model.clone()), permit, "warm-up".to_owned()))
+    }
+}
+
+fn failed(start: u64, words: &str) -> WarmUp {
+    warn!(error = words, "the default model could not be loaded in advance");
+    WarmUp::Failed(start, words.to_owned())
+}
