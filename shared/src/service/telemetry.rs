@@ -1,8 +1,24 @@
-//! Logs: text for people, JSON for machines, to standard error or to a file of our own.
+//! Logs: text for people, JSON for machines, to standard error or to a file of our own. A line that cannot be written
+//! is dropped and counted; it fails nothing.
 
-use std::{fs::File, io::IsTerminal, path::Path, sync::Arc};
+mod lines;
+
+use std::{
+    fs::File,
+    io::{IsTerminal, Write},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use self::lines::{Line, Lines};
+
+/// The process has one log, and so one count.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,21 +46,25 @@ pub fn is_filter(text: &str) -> bool {
     !text.trim().is_empty() && EnvFilter::try_new(text).is_ok()
 }
 
+/// How many lines were dropped so far because they could not be written.
+pub fn dropped_lines() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
 /// Starts logging. `filter` is as in `RUST_LOG`; a file is appended to.
 pub fn start(format: Format, filter: &str, file: Option<&Path>) -> std::io::Result<()> {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let file =
-        file.map(|path| File::options().create(true).append(true).open(path).map(Arc::new)).transpose()?;
+    let file = file.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
     let colours = file.is_none() && std::io::stderr().is_terminal();
-    let writer = fmt::writer::BoxMakeWriter::new(move || -> Box<dyn std::io::Write> {
-        file.as_ref().map_or_else(|| Box::new(std::io::stderr()) as _, |file| Box::new(file.clone()) as _)
-    });
-    let lines = fmt::layer().with_target(false).with_ansi(colours).with_writer(writer);
+    let out: Box<dyn Write + Send> =
+        file.map_or_else(|| Box::new(std::io::stderr()) as _, |file| Box::new(file) as _);
+    let lines = Arc::new(Lines::new(out, format, &DROPPED));
+    let layer = fmt::layer().with_target(false).with_ansi(colours).with_writer(move || Line(lines.clone()));
     let registry = tracing_subscriber::registry().with(filter);
     // A second start in one process (tests) keeps the first subscriber.
     let _ = match format {
-        Format::Text => registry.with(lines).try_init(),
-        Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        Format::Text => registry.with(layer).try_init(),
+        Format::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
     Ok(())
 }
