@@ -3,6 +3,7 @@
 
 mod fault;
 pub(crate) mod mock;
+pub(crate) mod obstacle;
 mod unpack;
 
 use std::time::Duration;

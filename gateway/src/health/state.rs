@@ -24,6 +24,8 @@ pub enum Evidence {
     ProbeFailed(ProbeFailure),
     /// Nobody listens there; met by a probe or by a request.
     Refused,
+    /// The operating system knows no way there, in these words; met by a probe or by a request.
+    NoRoute(String),
     /// A request was answered with `backend_not_ready`, and these words.
     SaidNotReady(String),
 }
@@ -115,6 +117,7 @@ pub fn next(prev: &Health, evidence: Evidence, rules: &Rules, now: f64) -> Healt
     match evidence {
         Evidence::Answered(answered) => answer(&seen, answered),
         Evidence::Refused => seen.not_ready(false, "connection refused: nothing listens there"),
+        Evidence::NoRoute(words) => seen.not_ready(false, words),
         Evidence::SaidNotReady(words) => seen.not_ready(true, words),
         Evidence::ProbeFailed(failure) => {
             let unanswered = prev.unanswered.saturating_add(1);
@@ -209,6 +212,7 @@ mod tests {
             (said(Verdict::Ready), true, None),
             (said(Verdict::NotReady("/readyz answered 503".into())), false, Some("/readyz answered 503")),
             (Evidence::Refused, false, Some("connection refused: nothing listens there")),
+            (Evidence::NoRoute("no route to host".into()), false, Some("no route to host")),
             (Evidence::SaidNotReady("paused".into()), false, Some("paused")),
         ] {
             let health = after([said(Verdict::Ready), evidence.clone()]);
@@ -256,6 +260,7 @@ mod tests {
             Just(SILENT),
             Just(Evidence::ProbeFailed(ProbeFailure::Broken)),
             Just(Evidence::Refused),
+            Just(Evidence::NoRoute("no".into())),
             Just(Evidence::SaidNotReady("no".into())),
             Just(said(Verdict::Ready)),
             Just(said(Verdict::NotReady("no".into()))),
