@@ -2,7 +2,7 @@
 //!
 //! One image request, downwards: `router` → `middleware::gate` → `routes::images` → `policy::demand` →
 //! `policy::catalog` → [`health`] → `policy::admission` → `backend` → `store` → the answer. Beside it: one
-//! health monitor per backend.
+//! health monitor per backend, and one look a second whether the machine slept.
 
 mod backend;
 mod blocking;
@@ -17,6 +17,7 @@ mod routes;
 mod state;
 mod store;
 pub mod tls;
+pub mod wake;
 
 use shared::service::{
     lifecycle::{Lifecycle, WorkerDied},
@@ -27,7 +28,7 @@ use shared::service::{
 use tokio::net::TcpListener;
 use tracing::info;
 
-use crate::{backend::Backends, config::Config, state::App, store::disk::Store};
+use crate::{backend::Backends, config::Config, state::App, store::disk::Store, wake::ClockSource};
 
 /// Why the service ended, or did not start.
 #[derive(Debug)]
@@ -62,6 +63,7 @@ pub struct Gateway {
     backends: Backends,
     store: Store,
     tls: Option<TlsAcceptor>,
+    clocks: ClockSource,
 }
 
 impl Gateway {
@@ -77,11 +79,19 @@ impl Gateway {
             )
         });
         match (store, tls, backends) {
-            (Ok(store), Ok(tls), Ok(backends)) => Ok(Self { config, backends, store, tls }),
+            (Ok(store), Ok(tls), Ok(backends)) => {
+                Ok(Self { config, backends, store, tls, clocks: ClockSource::default() })
+            }
             (store, tls, backends) => Err(ServeError::Config(
                 [store.err(), tls.err(), backends.err()].into_iter().flatten().collect(),
             )),
         }
+    }
+
+    /// Reads the clocks elsewhere, as tests do that let the machine sleep.
+    #[must_use]
+    pub fn with_clocks(self, clocks: ClockSource) -> Self {
+        Self { clocks, ..self }
     }
 
     /// Binds the configured address, or says why it cannot be had.
@@ -97,10 +107,11 @@ impl Gateway {
     /// Serves until the lifecycle ends. Every background task is named here.
     pub async fn serve(self, listeners: Vec<TcpListener>, lifecycle: Lifecycle) -> Result<(), ServeError> {
         self.announce(&listeners);
-        let Self { config, backends, store, tls } = self;
+        let Self { config, backends, store, tls, clocks } = self;
         let grace = config.shutdown_grace;
-        let app = App::new(config, backends, store, lifecycle.clone());
-        app.health.start(app.backends.pooled(), &lifecycle);
+        let app = App::new(config, backends, store, clocks, lifecycle.clone());
+        app.health.start(&app.backends, &lifecycle);
+        lifecycle.worker("wake", wake::watch(app.clone()));
         app.health.first_probes().await;
         let router = router::router(app);
         for socket in listeners {

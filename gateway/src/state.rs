@@ -6,9 +6,15 @@ use std::{
 };
 
 use shared::service::{body::BodyBudget, lifecycle::Lifecycle};
+use tracing::info;
 
 use crate::{
-    backend::Backends, config::Config, health::Monitors, policy::admission::Admission, store::disk::Store,
+    backend::Backends,
+    config::Config,
+    health::Monitors,
+    policy::admission::Admission,
+    store::disk::Store,
+    wake::{ClockSource, Vigil},
 };
 
 /// Bytes of all request bodies together.
@@ -27,6 +33,8 @@ pub(crate) struct App {
     pub(crate) admission: Arc<Admission>,
     /// The clients to the backends.
     pub(crate) backends: Backends,
+    /// Whether the machine slept.
+    pub(crate) vigil: Arc<Vigil>,
     /// The pictures.
     pub(crate) store: Store,
     /// Whether the service drains.
@@ -39,7 +47,13 @@ pub(crate) struct App {
 
 impl App {
     /// The state at start.
-    pub(crate) fn new(config: Config, backends: Backends, store: Store, lifecycle: Lifecycle) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        backends: Backends,
+        store: Store,
+        clocks: ClockSource,
+        lifecycle: Lifecycle,
+    ) -> Self {
         let each = if config.max_request == 0 { ALL_BODIES } else { config.max_request };
         Self {
             bodies: BodyBudget::new(ALL_BODIES, each.min(ALL_BODIES)),
@@ -47,11 +61,23 @@ impl App {
             admission: Arc::new(Admission::new(&config.backends)),
             config: Arc::new(config),
             backends,
+            vigil: Arc::new(Vigil::new(clocks)),
             store,
             lifecycle,
             started: Instant::now(),
             loaded_at: unix_now(),
         }
+    }
+
+    /// After a sleep of the machine drops what was known and idle before it, so that nothing is admitted until each
+    /// backend was asked anew.
+    pub(crate) fn look_for_sleep(&self) {
+        self.vigil.look(|slept| {
+            info!(seconds = slept.as_secs(), "the machine was asleep; asking every backend again");
+            // The connections first: the new probes must not take an old one.
+            self.backends.drop_idle();
+            self.health.forget();
+        });
     }
 }
 

@@ -19,3 +19,5 @@ mod status;
 mod store;
 /// The listener's TLS.
 mod tls;
+/// The machine sleeps and wakes.
+mod wake;

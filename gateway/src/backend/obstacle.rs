@@ -121,6 +121,7 @@ pub(crate) mod tests {
             "[fe80::1]",
             "[fd00::7]",
             "ada2",
+            "ada2.local.",
             "x.lan",
         ] {
             assert!(is_local(host), "{host}");

@@ -62,6 +62,7 @@ async fn generate(
     let permitted =
         permit_images(&app.config.backends, &app.config.images, &demand).map_err(ApiError::Denied)?; // may it
     *class = Some(note(account, &permitted));
+    app.look_for_sleep(); // or the first request after it would be admitted on what was known before
     let live = app.health.route(permitted).map_err(ApiError::NotReady)?; // is anyone up
     let grant = app.admission.enter(live).map_err(ApiError::Busy)?; // is there room: now or 429
     let answer = match grant.permitted().engine() {
