@@ -14,6 +14,7 @@ use self::state::{Evidence, Health, Rules};
 use crate::{
     backend,
     config::{Backend, Backends, ImageEngine},
+    metrics::Metrics,
     policy::catalog::Permitted,
 };
 
@@ -43,8 +44,9 @@ pub struct NotReady {
 
 impl Monitors {
     /// Knows all backends and nothing about them yet.
-    pub(crate) fn new(backends: &Backends, rules: Rules) -> Self {
-        Self { watched: backends.all.iter().map(|backend| Watched::new(backend.clone(), rules)).collect() }
+    pub(crate) fn new(backends: &Backends, rules: Rules, metrics: &Arc<Metrics>) -> Self {
+        let watched = backends.all.iter();
+        Self { watched: watched.map(|one| Watched::new(one.clone(), rules, metrics.clone())).collect() }
     }
 
     /// Starts one loop per backend.

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 mod error;
 pub mod health;
+mod metrics;
 mod middleware;
 mod policy;
 mod router;
@@ -56,6 +57,26 @@ impl std::fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
+/// The bound sockets.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For callers.
+    pub api: TcpListener,
+    /// For metrics alone, if configured.
+    pub metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// `https://…` or `http://…` of both, for the log.
+    fn addresses(&self, tls: bool) -> (String, Option<String>) {
+        let address = |scheme: &str, socket: &TcpListener| {
+            socket.local_addr().map_or_else(|_| scheme.to_owned(), |address| format!("{scheme}://{address}"))
+        };
+        let scheme = if tls { "https" } else { "http" };
+        (address(scheme, &self.api), self.metrics.as_ref().map(|socket| address("http", socket)))
+    }
+}
+
 /// A gateway that has everything it needs but its listeners: the store is its own, the certificate is there.
 #[derive(Debug)]
 pub struct Gateway {
@@ -94,18 +115,22 @@ impl Gateway {
         Self { clocks, ..self }
     }
 
-    /// Binds the configured address, or says why it cannot be had.
-    pub async fn bind(&self) -> Result<Vec<TcpListener>, ServeError> {
+    /// Binds the configured addresses, or says why one cannot be had.
+    pub async fn bind(&self) -> Result<Listeners, ServeError> {
         let (host, port) = &self.config.listen;
-        let bound = TcpListener::bind((host.as_str(), *port)).await.map_err(|error| {
-            let words = format!("cannot listen on {host} port {port} (GATEWAY_HOST, GATEWAY_PORT): {error}");
-            ServeError::Start(std::io::Error::new(error.kind(), words))
-        })?;
-        Ok(vec![bound])
+        let api = bind((host.as_str(), *port), || format!("{host} port {port} (GATEWAY_HOST, GATEWAY_PORT)"));
+        let api = api.await?;
+        let metrics = match self.config.metrics_listen {
+            Some(address) => {
+                Some(bind(address, || format!("{address} for metrics (GATEWAY_METRICS_LISTEN)")).await?)
+            }
+            None => None,
+        };
+        Ok(Listeners { api, metrics })
     }
 
     /// Serves until the lifecycle ends. Every background task is named here.
-    pub async fn serve(self, listeners: Vec<TcpListener>, lifecycle: Lifecycle) -> Result<(), ServeError> {
+    pub async fn serve(self, listeners: Listeners, lifecycle: Lifecycle) -> Result<(), ServeError> {
         self.announce(&listeners);
         let Self { config, backends, store, tls, clocks } = self;
         let grace = config.shutdown_grace;
@@ -113,26 +138,25 @@ impl Gateway {
         app.health.start(&app.backends, &lifecycle);
         lifecycle.worker("wake", wake::watch(app.clone()));
         app.health.first_probes().await;
-        let router = router::router(app);
-        for socket in listeners {
-            let listener = Listener { tls: tls.clone(), ..Listener::plain(router.clone()) };
-            lifecycle.worker("accept", accept(socket, listener, lifecycle.clone()));
+        if let Some(socket) = listeners.metrics {
+            let listener = Listener::plain(router::metrics_alone(app.clone()));
+            lifecycle.worker("accept metrics", accept(socket, listener, lifecycle.clone()));
         }
-        drop(router);
+        let listener = Listener { tls, ..Listener::plain(router::router(app)) };
+        lifecycle.worker("accept", accept(listeners.api, listener, lifecycle.clone()));
         lifecycle.finish(grace).await.map_err(ServeError::Worker)
     }
 
-    fn announce(&self, listeners: &[TcpListener]) {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
-        let addresses: Vec<_> = addresses.map(|address| format!("{scheme}://{address}")).collect();
+    fn announce(&self, listeners: &Listeners) {
+        let (listen, metrics) = listeners.addresses(self.tls.is_some());
         let backends = self.config.backends.all.iter();
         let backends: Vec<_> = backends
             .map(|backend| format!("{} at {}", backend.class, redacted_url(&backend.base_url)))
             .collect();
         info!(
             version = env!("CARGO_PKG_VERSION"),
-            listen = addresses.join(", "),
+            listen,
+            metrics,
             backends = backends.join(", "),
             images = self.config.images.engine.as_str(),
             images_class = self.config.images.class,
@@ -143,11 +167,11 @@ impl Gateway {
     }
 }
 
-/// Opens and serves: returns after the drain.
-pub async fn serve(
-    listeners: Vec<TcpListener>,
-    config: Config,
-    lifecycle: Lifecycle,
-) -> Result<(), ServeError> {
-    Gateway::open(config)?.serve(listeners, lifecycle).await
+async fn bind(
+    address: impl tokio::net::ToSocketAddrs,
+    what: impl FnOnce() -> String,
+) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        ServeError::Start(std::io::Error::new(error.kind(), format!("cannot listen on {}: {error}", what())))
+    })
 }

@@ -12,6 +12,7 @@ use crate::{
     backend::Backends,
     config::Config,
     health::Monitors,
+    metrics::Metrics,
     policy::admission::Admission,
     store::disk::Store,
     wake::{ClockSource, Vigil},
@@ -37,6 +38,8 @@ pub(crate) struct App {
     pub(crate) vigil: Arc<Vigil>,
     /// The pictures.
     pub(crate) store: Store,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
     /// Whether the service drains.
     pub(crate) lifecycle: Lifecycle,
     /// When the service started.
@@ -55,14 +58,16 @@ impl App {
         lifecycle: Lifecycle,
     ) -> Self {
         let each = if config.max_request == 0 { ALL_BODIES } else { config.max_request };
+        let metrics = Arc::new(Metrics::new(config.backends.classes()));
         Self {
             bodies: BodyBudget::new(ALL_BODIES, each.min(ALL_BODIES)),
-            health: Arc::new(Monitors::new(&config.backends, config.health)),
+            health: Arc::new(Monitors::new(&config.backends, config.health, &metrics)),
             admission: Arc::new(Admission::new(&config.backends)),
             config: Arc::new(config),
             backends,
             vigil: Arc::new(Vigil::new(clocks)),
             store,
+            metrics,
             lifecycle,
             started: Instant::now(),
             loaded_at: unix_now(),

@@ -6,6 +6,7 @@ use std::{
     net::TcpStream,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 const TOKEN: &str = "process-token-0123";
@@ -18,7 +19,12 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
+/// On a free port.
 fn gateway(folder: &std::path::Path, arguments: &[&str]) -> Command {
+    on_port("0", folder, arguments)
+}
+
+fn on_port(port: &str, folder: &std::path::Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
     command
         .env_clear()
@@ -28,7 +34,7 @@ fn gateway(folder: &std::path::Path, arguments: &[&str]) -> Command {
         .arg(folder.join("pictures"))
         .arg("--gateway-data-dir")
         .arg(folder)
-        .args(["--gateway-tls", "off", "--gateway-port", "0", "--images-backend", "mock"])
+        .args(["--gateway-tls", "off", "--gateway-port", port, "--images-backend", "mock"])
         .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -43,17 +49,21 @@ fn run(mut command: Command) -> Output {
     command.output().unwrap()
 }
 
+fn stderr(child: &mut Child) -> BufReader<Box<dyn Read>> {
+    BufReader::new(Box::new(child.stderr.take().unwrap()))
+}
+
 /// A running gateway and where it listens, read from its own start line.
 struct Running {
     child: Child,
-    log: BufReader<std::process::ChildStderr>,
+    log: BufReader<Box<dyn Read>>,
     address: String,
 }
 
 impl Running {
     fn start(mut command: Command) -> Self {
         let mut child = command.env("GATEWAY_BEARER_TOKEN", TOKEN).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut log = stderr(&mut child);
         let mut line = String::new();
         let address = loop {
             line.clear();
@@ -64,6 +74,15 @@ impl Running {
             }
         };
         Self { child, log, address }
+    }
+
+    /// For one whose log does not say so.
+    fn until_it_listens(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(&self.address).is_err() {
+            assert!(Instant::now() < deadline, "it does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn request(&self, head: &str) -> String {
@@ -195,6 +214,76 @@ fn a_store_that_cannot_be_written_exits_78_with_the_remedy() {
     for part in ["UI_IMAGE_DIR", &path.display().to_string(), "is owned by uid", "sudo chown"] {
         assert!(said.contains(part), "{part} in {said}");
     }
+}
+
+#[test]
+fn an_address_for_metrics_that_is_none_exits_78_and_one_that_is_taken_70() {
+    let folder = folder("metrics");
+    let listen = |address: &str| {
+        let mut command = gateway(&folder, &["--gateway-metrics-listen", address]);
+        command.env("GATEWAY_BEARER_TOKEN", TOKEN);
+        let output = run(command);
+        (output.status.code(), text(&output.stderr))
+    };
+    for bad in ["8801", "localhost", "127.0.0.1", ":8801"] {
+        let (code, said) = listen(bad);
+        assert_eq!(code, Some(78), "{said}");
+        assert!(said.contains("GATEWAY_METRICS_LISTEN: expected an IP address with a port"), "{said}");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (code, said) = listen(&taken.local_addr().unwrap().to_string());
+    assert_eq!(code, Some(70), "{said}");
+    assert!(
+        said.contains("cannot listen on 127.0.0.1:") && said.contains("GATEWAY_METRICS_LISTEN"),
+        "{said}"
+    );
+}
+
+/// The value of a metric.
+fn metric(scrape: &str, name: &str) -> u64 {
+    let value = scrape.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("{name} in {scrape}"))
+}
+
+const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nAuthorization: Bearer process-token-0123";
+
+#[test]
+fn a_full_log_disk_costs_lines_and_nothing_else() {
+    if !std::path::Path::new("/dev/full").exists() {
+        println!("skipped: there is no /dev/full here");
+        return;
+    }
+    let folder = folder("full");
+    // The log cannot tell the port, so it is chosen here.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let port = address.rsplit(':').next().unwrap();
+    let mut command = on_port(port, &folder, &["--gateway-log-file", "/dev/full"]);
+    let mut child = command.env("GATEWAY_BEARER_TOKEN", TOKEN).spawn().unwrap();
+    let log = stderr(&mut child);
+    let running = Running { child, log, address };
+    running.until_it_listens();
+    assert!(running.request("GET /healthz HTTP/1.1").starts_with("HTTP/1.1 200 OK"));
+    let dropped = metric(&running.request(SCRAPE), "gateway_log_lines_dropped_total");
+    assert!(dropped >= 2, "the start and a request: {dropped}");
+    running.signal("-TERM");
+    assert_eq!(running.end(), (Some(0), String::new()), "nothing is printed elsewhere");
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_costs_lines_and_nothing_else() {
+    let folder = folder("unread");
+    let mut running = Running::start(gateway(&folder, &[]));
+    // The other end of its standard error is closed.
+    running.log = BufReader::new(Box::new(std::io::empty()));
+    for _ in 0..2 {
+        assert!(running.request("GET /healthz HTTP/1.1").starts_with("HTTP/1.1 200 OK"));
+    }
+    let dropped = metric(&running.request(SCRAPE), "gateway_log_lines_dropped_total");
+    assert!(dropped >= 2, "{dropped}");
+    running.signal("-TERM");
+    assert_eq!(running.end().0, Some(0));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use gateway::{
-    ServeError, cli,
+    Listeners, ServeError, cli,
     config::{self, Config},
     wake::{ClockSource, Clocks},
 };
@@ -29,6 +29,8 @@ pub const TOKEN: &str = "e2e-token-0123456789";
 pub struct Gateway {
     /// `http://127.0.0.1:port`.
     pub url: String,
+    /// The same of the listener for metrics, with `--gateway-metrics-listen 127.0.0.1:0`.
+    pub metrics_url: Option<String>,
     /// Its picture store.
     pub store: PathBuf,
     /// Its phases, for tests that stop it.
@@ -90,12 +92,20 @@ impl Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let scheme = if matches!(loaded.config.tls, gateway::tls::Tls::Off) { "http" } else { "https" };
         let url = format!("{scheme}://{}", listener.local_addr().expect("a bound socket has an address"));
+        let metrics = match loaded.config.metrics_listen {
+            Some(address) => Some(TcpListener::bind(address).await.expect("loopback has a free port")),
+            None => None,
+        };
+        let metrics_url = metrics
+            .as_ref()
+            .map(|socket| format!("http://{}", socket.local_addr().expect("a bound socket has an address")));
+        let listeners = Listeners { api: listener, metrics };
         let lifecycle = Lifecycle::new();
         let slept = Arc::new(AtomicU64::new(0));
-        let serving = serve(listener, loaded.config, clocks(slept.clone()), lifecycle.clone());
+        let serving = serve(listeners, loaded.config, clocks(slept.clone()), lifecycle.clone());
         #[expect(clippy::disallowed_methods, reason = "the harness owns the service's one task")]
         let task = tokio::spawn(serving);
-        let gateway = Self { url, store, lifecycle, slept, task };
+        let gateway = Self { url, metrics_url, store, lifecycle, slept, task };
         if scheme == "http" {
             // Answered once it serves; broken off if it does not start.
             let _ = gateway.anonymous(Method::GET, "/healthz").send().await;
@@ -122,6 +132,13 @@ impl Gateway {
     pub fn order(&self, body: &Value) -> RequestBuilder {
         let request = self.request(Method::POST, "/v1/images/generations");
         request.header("content-type", "application/json").body(body.to_string())
+    }
+
+    /// What it has counted, as text.
+    pub async fn metrics(&self) -> String {
+        let scrape = self.request(Method::GET, "/metrics").send().await.expect("an answer");
+        assert_eq!(scrape.status().as_u16(), 200);
+        scrape.text().await.expect("a whole body")
     }
 
     /// Orders pictures.
@@ -179,12 +196,12 @@ impl Gateway {
 }
 
 async fn serve(
-    listener: TcpListener,
+    listeners: Listeners,
     config: Config,
     clocks: ClockSource,
     lifecycle: Lifecycle,
 ) -> Result<(), ServeError> {
-    gateway::Gateway::open(config)?.with_clocks(clocks).serve(vec![listener], lifecycle).await
+    gateway::Gateway::open(config)?.with_clocks(clocks).serve(listeners, lifecycle).await
 }
 
 /// The machine's clocks, after a sleep of so many seconds.

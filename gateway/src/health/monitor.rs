@@ -12,7 +12,7 @@ use super::{
     probe::probe,
     state::{Evidence, Health, Rules, next},
 };
-use crate::{backend::Backends, config::Backend};
+use crate::{backend::Backends, config::Backend, metrics::Metrics};
 
 /// Between probes of a backend that is not ready.
 const RETRY: Duration = Duration::from_secs(2);
@@ -24,11 +24,13 @@ pub(super) struct Watched {
     health: watch::Sender<Health>,
     probe_now: Arc<Notify>,
     rules: Rules,
+    metrics: Arc<Metrics>,
 }
 
 impl Watched {
-    pub(super) fn new(backend: Arc<Backend>, rules: Rules) -> Self {
-        Self { backend, health: watch::Sender::new(Health::unknown()), probe_now: Arc::default(), rules }
+    pub(super) fn new(backend: Arc<Backend>, rules: Rules, metrics: Arc<Metrics>) -> Self {
+        let health = watch::Sender::new(Health::unknown());
+        Self { backend, health, probe_now: Arc::default(), rules, metrics }
     }
 
     pub(super) fn health(&self) -> watch::Ref<'_, Health> {
@@ -80,6 +82,7 @@ impl Watched {
             let client = backends.pooled();
             tokio::select! {
                 evidence = probe(&client, &self.backend, self.rules.timeout) => {
+                    self.metrics.probed(&self.backend.class, &evidence);
                     self.learn_from_probe(evidence, sleeps);
                 }
                 // Its connection may be dead: another one asks now, instead of after this one's time.
@@ -138,7 +141,7 @@ mod tests {
     fn a_probe_from_before_a_sleep_counts_no_more() {
         let rules =
             Rules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
-        let watched = Watched::new(backend("c", &[]), rules);
+        let watched = Watched::new(backend("c", &[]), rules, Arc::new(Metrics::new([])));
         let good =
             || Evidence::Answered(Answered { alive: true, verdict: Verdict::Ready, wrong_paths: Vec::new() });
         let before = watched.health().sleeps;

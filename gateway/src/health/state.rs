@@ -30,6 +30,22 @@ pub enum Evidence {
     SaidNotReady(String),
 }
 
+impl Evidence {
+    /// How a probe can end, for the metrics.
+    pub const PROBE_RESULTS: [&str; 5] = ["answered", "refused", "no_route", "timed_out", "broken"];
+
+    /// How the probe ended that found this.
+    pub const fn probe_result(&self) -> &'static str {
+        match self {
+            Self::Answered(_) | Self::SaidNotReady(_) => "answered",
+            Self::Refused => "refused",
+            Self::NoRoute(_) => "no_route",
+            Self::ProbeFailed(ProbeFailure::TimedOut) => "timed_out",
+            Self::ProbeFailed(ProbeFailure::Broken) => "broken",
+        }
+    }
+}
+
 /// An answered probe.
 #[derive(Debug, Clone)]
 pub struct Answered {

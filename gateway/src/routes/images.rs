@@ -153,6 +153,7 @@ struct KeptPicture {
 async fn keep(app: &App, answer: Answer) -> Result<Kept, ApiError> {
     let Answer { grant, made, rest } = answer;
     let store = app.store.clone();
+    let bytes = made.iter().map(|made| made.picture.bytes().len()).sum();
     let inline = grant.permitted().delivery() == Delivery::Base64;
     let unix = unix_now();
     let pictures = blocking(move || {
@@ -165,7 +166,8 @@ async fn keep(app: &App, answer: Answer) -> Result<Kept, ApiError> {
         };
         Ok(names.into_iter().zip(made).map(hand_out).collect())
     });
-    let pictures = pictures.await.map_err(ApiError::Store)?;
+    let pictures: Vec<_> = pictures.await.map_err(ApiError::Store)?;
+    app.metrics.stored(pictures.len(), bytes);
     drop(grant);
     Ok(Kept { pictures, rest, unix })
 }
