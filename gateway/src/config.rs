@@ -178,7 +178,8 @@ fn compose(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<C
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     });
     let port = settings.take("GATEWAY_PORT", "a port number", |text| text.parse().ok());
-    let metrics_listen = sections::metrics_listen(settings);
+    let metrics_listen =
+        settings.optional("GATEWAY_METRICS_LISTEN", sections::SOCKET, |text| text.trim().parse().ok());
     let tls = sections::read_tls(settings);
     // Only a host that was understood can be judged.
     let access = Access::read(settings, loopback || host.is_none());

@@ -242,7 +242,8 @@ fn an_address_for_metrics_that_is_none_exits_78_and_one_that_is_taken_70() {
 /// The value of a metric.
 fn metric(scrape: &str, name: &str) -> u64 {
     let value = scrape.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("{name} in {scrape}"))
+    assert!(value.is_some(), "{name} in {scrape}");
+    value.unwrap().trim().parse().unwrap()
 }
 
 const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nAuthorization: Bearer process-token-0123";

@@ -1,6 +1,6 @@
 //! The smaller sections of the configuration: images, TLS, outbound trust, health rules, log.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use reqwest::{Certificate, Identity};
 use shared::service::{
@@ -13,6 +13,9 @@ use crate::{
     health::state::Rules,
     tls::{self, Tls},
 };
+
+/// What a setting that names a listener of its own expects.
+pub(super) const SOCKET: &str = "an IP address with a port, such as 127.0.0.1:8801";
 
 /// Who makes the pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,12 +108,6 @@ pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
             None
         }
     }
-}
-
-/// Where metrics are served without token.
-pub(super) fn metrics_listen(settings: &mut Settings) -> Option<Option<SocketAddr>> {
-    let expected = "an IP address with a port, such as 127.0.0.1:8801";
-    settings.optional("GATEWAY_METRICS_LISTEN", expected, |text| text.trim().parse().ok())
 }
 
 /// How backends' certificates are judged, and what we show them.

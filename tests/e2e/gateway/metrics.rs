@@ -15,20 +15,13 @@ use serde_json::json;
 
 /// What promtool has against the text; none where promtool is not there.
 fn lint(metrics: &str) -> Option<String> {
-    let mut promtool = match Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-    {
-        Ok(promtool) => promtool,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            println!("skipped: promtool is not on PATH");
-            return None;
-        }
-        Err(error) => panic!("promtool: {error}"),
-    };
+    let mut command = Command::new("promtool");
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let started = command.spawn();
+    if started.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return None;
+    }
+    let mut promtool = started.unwrap();
     promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -74,8 +67,9 @@ async fn everything_that_happens_is_counted_and_promtool_has_nothing_against_it(
         assert!(has(&metrics, line), "{line} in\n{metrics}");
     }
     assert!(!metrics.contains("engine_error"), "a backend's failure is no rejection");
-    if let Some(said) = lint(&metrics) {
-        assert_eq!(said, "", "{metrics}");
+    match lint(&metrics) {
+        Some(said) => assert_eq!(said, "", "{metrics}"),
+        None => println!("skipped: promtool is not on PATH"),
     }
 }
 
