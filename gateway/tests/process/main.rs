@@ -1,110 +1,16 @@
 //! The program as its supervisor sees it: exit codes, signals, what it prints.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod log;
+mod running;
+
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
-    path::PathBuf,
-    process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    process::Command,
 };
 
-const TOKEN: &str = "process-token-0123";
-
-/// A folder that nobody else uses, with an empty env file in it.
-fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("gateway-process-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join(".env"), "").unwrap();
-    folder
-}
-
-/// On a free port.
-fn gateway(folder: &std::path::Path, arguments: &[&str]) -> Command {
-    on_port("0", folder, arguments)
-}
-
-fn on_port(port: &str, folder: &std::path::Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-    command
-        .env_clear()
-        .arg("--env-file")
-        .arg(folder.join(".env"))
-        .arg("--ui-image-dir")
-        .arg(folder.join("pictures"))
-        .arg("--gateway-data-dir")
-        .arg(folder)
-        .args(["--gateway-tls", "off", "--gateway-port", port, "--images-backend", "mock"])
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn run(mut command: Command) -> Output {
-    command.output().unwrap()
-}
-
-fn stderr(child: &mut Child) -> BufReader<Box<dyn Read>> {
-    BufReader::new(Box::new(child.stderr.take().unwrap()))
-}
-
-/// A running gateway and where it listens, read from its own start line.
-struct Running {
-    child: Child,
-    log: BufReader<Box<dyn Read>>,
-    address: String,
-}
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.env("GATEWAY_BEARER_TOKEN", TOKEN).spawn().unwrap();
-        let mut log = stderr(&mut child);
-        let mut line = String::new();
-        let address = loop {
-            line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
-            if let Some((_, rest)) = line.split_once("http://127.0.0.1:") {
-                let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-                break format!("127.0.0.1:{port}");
-            }
-        };
-        Self { child, log, address }
-    }
-
-    /// For one whose log does not say so.
-    fn until_it_listens(&self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(&self.address).is_err() {
-            assert!(Instant::now() < deadline, "it does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn request(&self, head: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(stream, "{head}\r\nHost: ai2\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        text(&answer)
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
-    }
-
-    /// Waits for its end; gives the exit code and the rest of the log.
-    fn end(mut self) -> (Option<i32>, String) {
-        let mut rest = String::new();
-        self.log.read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap().code(), rest)
-    }
-}
+use running::{Running, TOKEN, folder, gateway, run, text};
 
 #[test]
 fn a_sound_configuration_is_printed_without_its_secrets() {
@@ -237,54 +143,6 @@ fn an_address_for_metrics_that_is_none_exits_78_and_one_that_is_taken_70() {
         said.contains("cannot listen on 127.0.0.1:") && said.contains("GATEWAY_METRICS_LISTEN"),
         "{said}"
     );
-}
-
-/// The value of a metric.
-fn metric(scrape: &str, name: &str) -> u64 {
-    let value = scrape.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    assert!(value.is_some(), "{name} in {scrape}");
-    value.unwrap().trim().parse().unwrap()
-}
-
-const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nAuthorization: Bearer process-token-0123";
-
-#[test]
-fn a_full_log_disk_costs_lines_and_nothing_else() {
-    if !std::path::Path::new("/dev/full").exists() {
-        println!("skipped: there is no /dev/full here");
-        return;
-    }
-    let folder = folder("full");
-    // The log cannot tell the port, so it is chosen here.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
-    let port = address.rsplit(':').next().unwrap();
-    let mut command = on_port(port, &folder, &["--gateway-log-file", "/dev/full"]);
-    let mut child = command.env("GATEWAY_BEARER_TOKEN", TOKEN).spawn().unwrap();
-    let log = stderr(&mut child);
-    let running = Running { child, log, address };
-    running.until_it_listens();
-    assert!(running.request("GET /healthz HTTP/1.1").starts_with("HTTP/1.1 200 OK"));
-    let dropped = metric(&running.request(SCRAPE), "gateway_log_lines_dropped_total");
-    assert!(dropped >= 2, "the start and a request: {dropped}");
-    running.signal("-TERM");
-    assert_eq!(running.end(), (Some(0), String::new()), "nothing is printed elsewhere");
-}
-
-#[test]
-fn a_log_that_nobody_reads_any_more_costs_lines_and_nothing_else() {
-    let folder = folder("unread");
-    let mut running = Running::start(gateway(&folder, &[]));
-    // The other end of its standard error is closed.
-    running.log = BufReader::new(Box::new(std::io::empty()));
-    for _ in 0..2 {
-        assert!(running.request("GET /healthz HTTP/1.1").starts_with("HTTP/1.1 200 OK"));
-    }
-    let dropped = metric(&running.request(SCRAPE), "gateway_log_lines_dropped_total");
-    assert!(dropped >= 2, "{dropped}");
-    running.signal("-TERM");
-    assert_eq!(running.end().0, Some(0));
 }
 
 #[test]
