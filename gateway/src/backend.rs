@@ -3,9 +3,10 @@
 
 mod fault;
 pub(crate) mod mock;
+pub(crate) mod obstacle;
 mod unpack;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::http::{HeaderName, HeaderValue, header};
 use bytes::Bytes;
@@ -15,7 +16,11 @@ use shared::service::{
     outbound::{BodyFault, Connections, builder, read_limited},
     request_id::X_REQUEST_ID,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+use tracing::error;
 
 pub(crate) use self::fault::{BackendFault, Said};
 use self::unpack::{Entry, Source, Unpacked, unpack};
@@ -35,11 +40,13 @@ const ANSWER_LIMIT: usize = 128 << 20;
 /// Bytes of one picture fetched by its address.
 const PICTURE_LIMIT: usize = 64 << 20;
 
-/// The two clients: one that never reuses a connection, and one for questions that may be asked twice.
+/// The two clients: one that never reuses a connection, and one for questions that may be asked twice. Cheap to clone;
+/// all clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Backends {
     fresh: Client,
-    pooled: Client,
+    pooled: watch::Sender<Client>,
+    outbound: Arc<Outbound>,
 }
 
 /// What is sent.
@@ -78,13 +85,25 @@ pub(crate) struct Made {
 impl Backends {
     /// The clients, trusting whom the configuration trusts.
     pub(crate) fn new(outbound: &Outbound) -> reqwest::Result<Self> {
-        let build = |connections| trusting(builder(connections), outbound).build();
-        Ok(Self { fresh: build(Connections::Fresh)?, pooled: build(Connections::Pooled)? })
+        Ok(Self {
+            fresh: client(Connections::Fresh, outbound)?,
+            pooled: watch::Sender::new(client(Connections::Pooled, outbound)?),
+            outbound: Arc::new(outbound.clone()),
+        })
     }
 
-    /// The client for probes and lists.
-    pub(crate) fn pooled(&self) -> &Client {
-        &self.pooled
+    /// The client for probes and lists, as it is now.
+    pub(crate) fn pooled(&self) -> Client {
+        self.pooled.borrow().clone()
+    }
+
+    /// Drops the idle connections, by dropping the client that has them: while the machine sleeps its timer for them
+    /// stands still, and their other ends go away.
+    pub(crate) fn drop_idle(&self) {
+        match client(Connections::Pooled, &self.outbound) {
+            Ok(client) => drop(self.pooled.send_replace(client)),
+            Err(error) => error!(%error, "no new client for backends; the old one keeps its connections"),
+        }
     }
 
     /// Has pictures made. Dropping the future closes the connection, which ends the job.
@@ -134,7 +153,7 @@ impl Backends {
 
     /// A picture on the backend's own origin.
     async fn fetch(&self, backend: &Backend, url: Url) -> Result<Bytes, BackendFault> {
-        let request = backend.authorized(self.pooled.get(url));
+        let request = backend.authorized(self.pooled().get(url));
         let answer = request.send().await.map_err(|error| BackendFault::of(&error))?;
         if !answer.status().is_success() {
             let status = answer.status().as_u16();
@@ -149,6 +168,10 @@ async fn whole(answer: Response, limit: usize) -> Result<Bytes, BackendFault> {
         BodyFault::TooLong => BackendFault::Unusable(format!("its answer is longer than {limit} bytes")),
         BodyFault::Broken(error) => BackendFault::of(&error),
     })
+}
+
+fn client(connections: Connections, outbound: &Outbound) -> reqwest::Result<Client> {
+    trusting(builder(connections), outbound).build()
 }
 
 fn trusting(mut builder: ClientBuilder, outbound: &Outbound) -> ClientBuilder {

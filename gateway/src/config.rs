@@ -11,6 +11,7 @@ mod sections;
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -37,6 +38,8 @@ const BACKENDS_FILE: &str = "backends_config.yaml";
 pub struct Config {
     /// Host and port to listen on.
     pub listen: (String, u16),
+    /// Where metrics are served without token, if anywhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// What is spoken there.
     pub tls: Tls,
     /// Who may come.
@@ -175,6 +178,8 @@ fn compose(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<C
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     });
     let port = settings.take("GATEWAY_PORT", "a port number", |text| text.parse().ok());
+    let metrics_listen =
+        settings.optional("GATEWAY_METRICS_LISTEN", sections::SOCKET, |text| text.trim().parse().ok());
     let tls = sections::read_tls(settings);
     // Only a host that was understood can be judged.
     let access = Access::read(settings, loopback || host.is_none());
@@ -193,6 +198,7 @@ fn compose(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<C
     let grace = settings.take("GATEWAY_SHUTDOWN_GRACE", "a time such as 30s", duration);
     Some(Config {
         listen: (host?, port?),
+        metrics_listen: metrics_listen?,
         tls: tls?,
         access: access?,
         max_request: max_request?,

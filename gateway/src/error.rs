@@ -55,6 +55,10 @@ pub(crate) enum ApiError {
 #[derive(Debug, Clone)]
 pub(crate) struct Cause(pub(crate) String);
 
+/// The gateway itself refused, before any backend was asked; in the answer's extensions, for the metrics.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rejected(pub(crate) Code);
+
 /// What of a failure the caller sees.
 #[derive(Debug)]
 struct Face {
@@ -78,6 +82,11 @@ impl Face {
     fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.body["error"][name] = value.into();
         self
+    }
+
+    /// The code, if it is one of ours and not a backend's own.
+    fn code(&self) -> Option<Code> {
+        Code::ALL.iter().copied().find(|code| self.body["error"]["code"] == code.as_str())
     }
 
     fn after(mut self, seconds: u64) -> Self {
@@ -156,6 +165,7 @@ impl ApiError {
     pub(crate) fn answer(&self, route_kind: Option<&str>, class: Option<&str>) -> Response {
         let mut face = self.face();
         let cause = self.cause(face.body["error"]["message"].as_str().unwrap_or_default());
+        let rejected = self.is_rejection().then(|| face.code()).flatten();
         for (name, value) in [("route_kind", route_kind), ("backend_class", class)] {
             if let (Some(value), true) = (value, face.body["error"][name].is_null()) {
                 face = face.with(name, value);
@@ -174,7 +184,27 @@ impl ApiError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response.extensions_mut().insert(Cause(cause));
+        if let Some(code) = rejected {
+            response.extensions_mut().insert(Rejected(code));
+        }
         response
+    }
+
+    /// Whether the gateway itself refused. Otherwise the backend was asked, or we failed.
+    const fn is_rejection(&self) -> bool {
+        match self {
+            Self::Guard(_)
+            | Self::AddressNotAllowed
+            | Self::Unauthenticated
+            | Self::Body(_)
+            | Self::Malformed(_)
+            | Self::Denied(_)
+            | Self::NotReady(_)
+            | Self::Busy(_)
+            | Self::NotFound
+            | Self::WrongMethod => true,
+            Self::Backend(..) | Self::Store(_) | Self::Internal => false,
+        }
     }
 
     /// What the log says: the caller's message, and what is not for the caller.

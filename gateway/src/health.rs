@@ -7,13 +7,14 @@ pub mod state;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use reqwest::Client;
 use shared::service::lifecycle::Lifecycle;
 
 use self::monitor::Watched;
 use self::state::{Evidence, Health, Rules};
 use crate::{
+    backend,
     config::{Backend, Backends, ImageEngine},
+    metrics::Metrics,
     policy::catalog::Permitted,
 };
 
@@ -43,14 +44,15 @@ pub struct NotReady {
 
 impl Monitors {
     /// Knows all backends and nothing about them yet.
-    pub(crate) fn new(backends: &Backends, rules: Rules) -> Self {
-        Self { watched: backends.all.iter().map(|backend| Watched::new(backend.clone(), rules)).collect() }
+    pub(crate) fn new(backends: &Backends, rules: Rules, metrics: &Arc<Metrics>) -> Self {
+        let watched = backends.all.iter();
+        Self { watched: watched.map(|one| Watched::new(one.clone(), rules, metrics.clone())).collect() }
     }
 
     /// Starts one loop per backend.
-    pub(crate) fn start(&self, client: &Client, lifecycle: &Lifecycle) {
+    pub(crate) fn start(&self, clients: &backend::Backends, lifecycle: &Lifecycle) {
         for watched in &self.watched {
-            lifecycle.worker("health monitor", watched.clone().run(client.clone()));
+            lifecycle.worker("health monitor", watched.clone().run(clients.clone()));
         }
     }
 
@@ -81,6 +83,11 @@ impl Monitors {
         if let Some(watched) = self.watched(class) {
             watched.learn(evidence);
         }
+    }
+
+    /// The machine slept: until each backend was probed anew, it gets no request.
+    pub(crate) fn forget(&self) {
+        self.watched.iter().for_each(Watched::forget);
     }
 
     /// A request met something odd: probe now.

@@ -2,7 +2,7 @@
 //!
 //! One image request, downwards: `router` → `middleware::gate` → `routes::images` → `policy::demand` →
 //! `policy::catalog` → [`health`] → `policy::admission` → `backend` → `store` → the answer. Beside it: one
-//! health monitor per backend.
+//! health monitor per backend, and one look a second whether the machine slept.
 
 mod backend;
 mod blocking;
@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 mod error;
 pub mod health;
+mod metrics;
 mod middleware;
 mod policy;
 mod router;
@@ -17,6 +18,7 @@ mod routes;
 mod state;
 mod store;
 pub mod tls;
+pub mod wake;
 
 use shared::service::{
     lifecycle::{Lifecycle, WorkerDied},
@@ -27,7 +29,7 @@ use shared::service::{
 use tokio::net::TcpListener;
 use tracing::info;
 
-use crate::{backend::Backends, config::Config, state::App, store::disk::Store};
+use crate::{backend::Backends, config::Config, state::App, store::disk::Store, wake::ClockSource};
 
 /// Why the service ended, or did not start.
 #[derive(Debug)]
@@ -55,6 +57,26 @@ impl std::fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
+/// The bound sockets.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For callers.
+    pub api: TcpListener,
+    /// For metrics alone, if configured.
+    pub metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// `https://…` or `http://…` of both, for the log.
+    fn addresses(&self, tls: bool) -> (String, Option<String>) {
+        let address = |scheme: &str, socket: &TcpListener| {
+            socket.local_addr().map_or_else(|_| scheme.to_owned(), |address| format!("{scheme}://{address}"))
+        };
+        let scheme = if tls { "https" } else { "http" };
+        (address(scheme, &self.api), self.metrics.as_ref().map(|socket| address("http", socket)))
+    }
+}
+
 /// A gateway that has everything it needs but its listeners: the store is its own, the certificate is there.
 #[derive(Debug)]
 pub struct Gateway {
@@ -62,6 +84,7 @@ pub struct Gateway {
     backends: Backends,
     store: Store,
     tls: Option<TlsAcceptor>,
+    clocks: ClockSource,
 }
 
 impl Gateway {
@@ -77,51 +100,63 @@ impl Gateway {
             )
         });
         match (store, tls, backends) {
-            (Ok(store), Ok(tls), Ok(backends)) => Ok(Self { config, backends, store, tls }),
+            (Ok(store), Ok(tls), Ok(backends)) => {
+                Ok(Self { config, backends, store, tls, clocks: ClockSource::default() })
+            }
             (store, tls, backends) => Err(ServeError::Config(
                 [store.err(), tls.err(), backends.err()].into_iter().flatten().collect(),
             )),
         }
     }
 
-    /// Binds the configured address, or says why it cannot be had.
-    pub async fn bind(&self) -> Result<Vec<TcpListener>, ServeError> {
+    /// Reads the clocks elsewhere, as tests do that let the machine sleep.
+    #[must_use]
+    pub fn with_clocks(self, clocks: ClockSource) -> Self {
+        Self { clocks, ..self }
+    }
+
+    /// Binds the configured addresses, or says why one cannot be had.
+    pub async fn bind(&self) -> Result<Listeners, ServeError> {
         let (host, port) = &self.config.listen;
-        let bound = TcpListener::bind((host.as_str(), *port)).await.map_err(|error| {
-            let words = format!("cannot listen on {host} port {port} (GATEWAY_HOST, GATEWAY_PORT): {error}");
-            ServeError::Start(std::io::Error::new(error.kind(), words))
-        })?;
-        Ok(vec![bound])
+        let api = bind((host.as_str(), *port), || format!("{host} port {port} (GATEWAY_HOST, GATEWAY_PORT)"));
+        let api = api.await?;
+        let metrics = match self.config.metrics_listen {
+            Some(address) => {
+                Some(bind(address, || format!("{address} for metrics (GATEWAY_METRICS_LISTEN)")).await?)
+            }
+            None => None,
+        };
+        Ok(Listeners { api, metrics })
     }
 
     /// Serves until the lifecycle ends. Every background task is named here.
-    pub async fn serve(self, listeners: Vec<TcpListener>, lifecycle: Lifecycle) -> Result<(), ServeError> {
+    pub async fn serve(self, listeners: Listeners, lifecycle: Lifecycle) -> Result<(), ServeError> {
         self.announce(&listeners);
-        let Self { config, backends, store, tls } = self;
+        let Self { config, backends, store, tls, clocks } = self;
         let grace = config.shutdown_grace;
-        let app = App::new(config, backends, store, lifecycle.clone());
-        app.health.start(app.backends.pooled(), &lifecycle);
+        let app = App::new(config, backends, store, clocks, lifecycle.clone());
+        app.health.start(&app.backends, &lifecycle);
+        lifecycle.worker("wake", wake::watch(app.clone()));
         app.health.first_probes().await;
-        let router = router::router(app);
-        for socket in listeners {
-            let listener = Listener { tls: tls.clone(), ..Listener::plain(router.clone()) };
-            lifecycle.worker("accept", accept(socket, listener, lifecycle.clone()));
+        if let Some(socket) = listeners.metrics {
+            let listener = Listener::plain(router::metrics_alone(app.clone()));
+            lifecycle.worker("accept metrics", accept(socket, listener, lifecycle.clone()));
         }
-        drop(router);
+        let listener = Listener { tls, ..Listener::plain(router::router(app)) };
+        lifecycle.worker("accept", accept(listeners.api, listener, lifecycle.clone()));
         lifecycle.finish(grace).await.map_err(ServeError::Worker)
     }
 
-    fn announce(&self, listeners: &[TcpListener]) {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
-        let addresses: Vec<_> = addresses.map(|address| format!("{scheme}://{address}")).collect();
+    fn announce(&self, listeners: &Listeners) {
+        let (listen, metrics) = listeners.addresses(self.tls.is_some());
         let backends = self.config.backends.all.iter();
         let backends: Vec<_> = backends
             .map(|backend| format!("{} at {}", backend.class, redacted_url(&backend.base_url)))
             .collect();
         info!(
             version = env!("CARGO_PKG_VERSION"),
-            listen = addresses.join(", "),
+            listen,
+            metrics,
             backends = backends.join(", "),
             images = self.config.images.engine.as_str(),
             images_class = self.config.images.class,
@@ -132,11 +167,11 @@ impl Gateway {
     }
 }
 
-/// Opens and serves: returns after the drain.
-pub async fn serve(
-    listeners: Vec<TcpListener>,
-    config: Config,
-    lifecycle: Lifecycle,
-) -> Result<(), ServeError> {
-    Gateway::open(config)?.serve(listeners, lifecycle).await
+async fn bind(
+    address: impl tokio::net::ToSocketAddrs,
+    what: impl FnOnce() -> String,
+) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        ServeError::Start(std::io::Error::new(error.kind(), format!("cannot listen on {}: {error}", what())))
+    })
 }

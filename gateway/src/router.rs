@@ -12,7 +12,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     error::ApiError,
     middleware::{access_log, gate},
-    routes::{files, images, models, probes, status},
+    routes::{files, images, metrics, models, probes, status},
     state::App,
 };
 
@@ -22,6 +22,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/images/generations", post(images::generations))
         .route("/v1/models", get(models::list))
         .route("/v1/gateway/status", get(status::status))
+        .route("/metrics", get(metrics::scrape))
         .route("/ui/images/{name}", get(files::picture))
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
@@ -29,8 +30,21 @@ pub(crate) fn router(app: App) -> Router {
         .method_not_allowed_fallback(async || ApiError::WrongMethod)
         .layer(from_fn_with_state(app.clone(), gate::layer)) // Host, Origin, address, token
         .layer(CatchPanicLayer::custom(panicked)) // one request is lost, not the service
-        .layer(from_fn(access_log::layer)) // the one line, and where the request went
+        .layer(from_fn_with_state(app.clone(), access_log::layer)) // the one line, and where the request went
         .layer(from_fn(request_id::layer)) // outermost: every answer has the id
+        .with_state(app)
+}
+
+/// What the listener for metrics serves: them alone, to whoever reaches it. No lines in the log: a scraper comes every
+/// few seconds.
+pub(crate) fn metrics_alone(app: App) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::scrape))
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(async || ApiError::WrongMethod)
+        .layer(from_fn_with_state(app.clone(), gate::without_token)) // Host, Origin
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(request_id::layer))
         .with_state(app)
 }
 

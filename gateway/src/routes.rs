@@ -2,6 +2,7 @@
 
 pub(crate) mod files;
 pub(crate) mod images;
+pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod probes;
 pub(crate) mod status;

@@ -11,6 +11,8 @@ mod errors;
 mod health;
 /// Pictures through the gateway: routing, delivery, what passes and what does not.
 mod images;
+/// What is counted, and who may read it.
+mod metrics;
 /// The order of checks.
 mod order;
 /// Status and lists.
@@ -19,3 +21,5 @@ mod status;
 mod store;
 /// The listener's TLS.
 mod tls;
+/// The machine sleeps and wakes.
+mod wake;

@@ -26,7 +26,8 @@ fn the_launchd_job_runs_the_binary_itself_and_waits_for_its_drain() {
         Duration::from_secs(number("ExitTimeOut")) > grace + Duration::from_secs(10),
         "or the drain is cut off"
     );
-    assert!(number("ThrottleInterval") >= 10, "a broken configuration is no fast loop");
+    let throttle = number("ThrottleInterval");
+    assert!((30..=60).contains(&throttle), "no fast loop after exit 78, and back soon after it is mended");
     for limits in ["SoftResourceLimits", "HardResourceLimits"] {
         let files = job[limits].as_dictionary().unwrap()["NumberOfFiles"].as_unsigned_integer().unwrap();
         assert!(files >= 4096, "{limits}");
@@ -48,6 +49,12 @@ fn the_systemd_unit_notifies_waits_for_the_drain_and_keeps_the_card_visible() {
     };
     assert_eq!(values("Type"), ["notify"]);
     assert_eq!(values("RestartPreventExitStatus"), ["78"]);
+    assert_eq!(values("Restart"), ["on-failure"]);
+    let number = |name: &str| values(name)[0].parse::<u64>().unwrap();
+    let (pause, starts) = (number("RestartSec"), number("StartLimitBurst"));
+    let interval = number("StartLimitIntervalSec");
+    assert!(pause >= 1 && interval / pause < starts, "a failure that may pass is tried again, but not fast");
+    assert!(starts <= interval, "starts by a socket after exit 78 are stopped");
     let grace = default_of(sidecar::KEYS, "shutdown_grace");
     let stop = duration(values("TimeoutStopSec")[0]).unwrap();
     assert!(stop > grace + Duration::from_secs(10), "or what was cancelled is not verified");

@@ -1,12 +1,23 @@
 //! The gateway, in this process, on a free port, with a store and files of its own.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use gateway::{ServeError, cli, config};
+use gateway::{
+    Listeners, ServeError, cli,
+    config::{self, Config},
+    wake::{ClockSource, Clocks},
+};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use shared::service::lifecycle::Lifecycle;
-use tokio::task::JoinHandle;
+use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{Answer, upstream::Upstream};
 
@@ -18,10 +29,14 @@ pub const TOKEN: &str = "e2e-token-0123456789";
 pub struct Gateway {
     /// `http://127.0.0.1:port`.
     pub url: String,
+    /// The same of the listener for metrics, with `--gateway-metrics-listen 127.0.0.1:0`.
+    pub metrics_url: Option<String>,
     /// Its picture store.
     pub store: PathBuf,
     /// Its phases, for tests that stop it.
     pub lifecycle: Lifecycle,
+    /// Seconds that its machine seems to have slept.
+    slept: Arc<AtomicU64>,
     task: JoinHandle<Result<(), ServeError>>,
 }
 
@@ -74,14 +89,23 @@ impl Gateway {
         let loaded =
             config::load(&cli::command().get_matches_from([&own[..], tls, flags].concat()), &|_| None)
                 .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let scheme = if matches!(loaded.config.tls, gateway::tls::Tls::Off) { "http" } else { "https" };
         let url = format!("{scheme}://{}", listener.local_addr().expect("a bound socket has an address"));
+        let metrics = match loaded.config.metrics_listen {
+            Some(address) => Some(TcpListener::bind(address).await.expect("loopback has a free port")),
+            None => None,
+        };
+        let metrics_url = metrics
+            .as_ref()
+            .map(|socket| format!("http://{}", socket.local_addr().expect("a bound socket has an address")));
+        let listeners = Listeners { api: listener, metrics };
         let lifecycle = Lifecycle::new();
-        let life = lifecycle.clone();
+        let slept = Arc::new(AtomicU64::new(0));
+        let serving = serve(listeners, loaded.config, clocks(slept.clone()), lifecycle.clone());
         #[expect(clippy::disallowed_methods, reason = "the harness owns the service's one task")]
-        let task = tokio::spawn(gateway::serve(vec![listener], loaded.config, life));
-        let gateway = Self { url, store, lifecycle, task };
+        let task = tokio::spawn(serving);
+        let gateway = Self { url, metrics_url, store, lifecycle, slept, task };
         if scheme == "http" {
             // Answered once it serves; broken off if it does not start.
             let _ = gateway.anonymous(Method::GET, "/healthz").send().await;
@@ -108,6 +132,13 @@ impl Gateway {
     pub fn order(&self, body: &Value) -> RequestBuilder {
         let request = self.request(Method::POST, "/v1/images/generations");
         request.header("content-type", "application/json").body(body.to_string())
+    }
+
+    /// What it has counted, as text.
+    pub async fn metrics(&self) -> String {
+        let scrape = self.request(Method::GET, "/metrics").send().await.expect("an answer");
+        assert_eq!(scrape.status().as_u16(), 200);
+        scrape.text().await.expect("a whole body")
     }
 
     /// Orders pictures.
@@ -146,6 +177,11 @@ impl Gateway {
         .await
     }
 
+    /// Lets its machine sleep, as far as it can tell: wall time runs ahead.
+    pub fn sleep(&self, time: Duration) {
+        self.slept.fetch_add(time.as_secs(), Ordering::AcqRel);
+    }
+
     /// Drains it and waits for its end.
     pub async fn stop(mut self) {
         self.lifecycle.stop();
@@ -157,6 +193,23 @@ impl Gateway {
     pub async fn ended(mut self) -> Result<(), ServeError> {
         (&mut self.task).await.expect("without panic")
     }
+}
+
+async fn serve(
+    listeners: Listeners,
+    config: Config,
+    clocks: ClockSource,
+    lifecycle: Lifecycle,
+) -> Result<(), ServeError> {
+    gateway::Gateway::open(config)?.with_clocks(clocks).serve(listeners, lifecycle).await
+}
+
+/// The machine's clocks, after a sleep of so many seconds.
+fn clocks(slept: Arc<AtomicU64>) -> ClockSource {
+    ClockSource::new(move || {
+        let now = Clocks::read();
+        Clocks { wall: now.wall + Duration::from_secs(slept.load(Ordering::Acquire)), ..now }
+    })
 }
 
 impl Drop for Gateway {

@@ -8,6 +8,7 @@ use shared::{
     service::outbound::{io_kind, read_limited},
 };
 
+use super::obstacle::Obstacle;
 use crate::health::state::Evidence;
 
 /// Bytes of an error's body.
@@ -20,7 +21,9 @@ const LONGEST_WORDS: usize = 300;
 /// Why there are no pictures.
 #[derive(Debug)]
 pub(crate) enum BackendFault {
-    /// No connection came about; nothing was sent.
+    /// No connection came about, for certain; nothing was sent.
+    Obstructed(Obstacle),
+    /// No connection came about for another reason; nothing was sent.
     Unreachable(String),
     /// Not in time.
     TimedOut,
@@ -64,20 +67,18 @@ pub(crate) struct Said {
 impl BackendFault {
     /// The fault that the client library met.
     pub(crate) fn of(error: &reqwest::Error) -> Self {
-        let words = chain(error);
-        if error.is_connect() {
-            Self::Unreachable(words)
-        } else if error.is_timeout() {
-            Self::TimedOut
-        } else {
-            Self::Broken(words)
+        match Obstacle::of(error) {
+            Some(obstacle) if error.is_connect() => Self::Obstructed(obstacle),
+            _ if error.is_connect() => Self::Unreachable(chain(error)),
+            _ if error.is_timeout() => Self::TimedOut,
+            _ => Self::Broken(chain(error)),
         }
     }
 
     /// What it says about the backend's health at once.
     pub(crate) fn evidence(&self) -> Option<Evidence> {
         match self {
-            Self::Unreachable(words) if words.contains(REFUSED) => Some(Evidence::Refused),
+            Self::Obstructed(obstacle) => Some(obstacle.evidence()),
             Self::SaidNotReady { words, .. } => Some(Evidence::SaidNotReady(words.clone())),
             Self::Unreachable(_)
             | Self::TimedOut
@@ -94,18 +95,10 @@ impl BackendFault {
     }
 }
 
-const REFUSED: &str = "connection refused";
-
 /// In words without the address, which is the operator's business.
 fn chain(error: &reqwest::Error) -> String {
     use std::io::ErrorKind;
     match io_kind(error) {
-        Some(ErrorKind::ConnectionRefused) => REFUSED.to_owned(),
-        Some(ErrorKind::HostUnreachable) => {
-            "no route to host (on macOS: allow the gateway Local Network access, or \
-                                             run it as a LaunchDaemon)"
-                .to_owned()
-        }
         Some(ErrorKind::ConnectionReset) => "connection reset".to_owned(),
         Some(ErrorKind::TimedOut) => "no connection in time".to_owned(),
         _ if error.is_connect() && error.is_timeout() => "no connection in time".to_owned(),
@@ -165,7 +158,17 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::obstacle::tests::client_that_meets;
     use serde_json::json;
+
+    #[tokio::test]
+    async fn no_way_to_the_backend_is_evidence_at_once_and_in_the_words_of_a_probe() {
+        let client = client_that_meets(std::io::ErrorKind::HostUnreachable);
+        let fault = BackendFault::of(&client.get("http://ada2.local/").send().await.unwrap_err());
+        assert!(matches!(fault, BackendFault::Obstructed(Obstacle::NoLocalRoute)), "{fault:?}");
+        let Some(Evidence::NoRoute(words)) = fault.evidence() else { panic!("{fault:?}") };
+        assert_eq!(words, Obstacle::NoLocalRoute.to_string());
+    }
 
     #[test]
     fn only_a_whole_envelope_is_one() {

@@ -45,6 +45,10 @@ pub const KEYS: &[Key] = &[
     key("GATEWAY_DATA_DIR", "Where the self-made certificate is kept").or("/var/lib/gateway/data"),
     key("GATEWAY_LOG_FILE", "Log file to append to [default: standard error]"),
     key("GATEWAY_LOG_FORMAT", "text, or json for machines").or("text"),
+    key(
+        "GATEWAY_METRICS_LISTEN",
+        "Address and port that serve /metrics alone, in plain HTTP and without token, such as 127.0.0.1:8801",
+    ),
     key("GATEWAY_SHUTDOWN_GRACE", "How long running requests may take to finish at shutdown").or("30s"),
     key("BACKEND_VERIFY_TLS", "Whether backends' certificates are checked").or("true"),
     key("BACKEND_CA_BUNDLE", "PEM file of further authorities that backends' certificates may come from"),
@@ -60,7 +64,6 @@ pub(super) const LATER: &[&str] = &[
     "DEFAULT_BACKEND",
     "UI_IMAGE_STORE_MAX_AGE_DAYS",
     "UI_IMAGE_STORE_MAX_BYTES",
-    "GATEWAY_METRICS_LISTEN",
     "GATEWAY_LEGACY_UPSTREAM",
 ];
 

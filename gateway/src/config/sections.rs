@@ -14,6 +14,9 @@ use crate::{
     tls::{self, Tls},
 };
 
+/// What a setting that names a listener of its own expects.
+pub(super) const SOCKET: &str = "an IP address with a port, such as 127.0.0.1:8801";
+
 /// Who makes the pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageEngine {

@@ -111,7 +111,7 @@ fn flag_over_environment_over_file_over_default() {
 fn every_problem_is_on_a_line_of_its_own() {
     let file = env_file(
         "GATEWAY_BEARER_TOKENS=a,,b\nGATEWAY_PORT=many\nIP_ALLOWLIST=10.0.0.0/99\nIMAGES_BACKEND=dall-e\n\
-         IMAGES_BACKEND_CLASS=nobody\nPUBLIC_BASE_URL=https://me:hush@x\nGATEWAY_TLS_CERT_PATH=/nowhere/c.pem\n\
+         IMAGES_BACKEND_CLASS=nobody\nPUBLIC_BASE_URL=https://me:hush@x\nGATEWAY_METRICS_LISTEN=8801\nGATEWAY_TLS_CERT_PATH=/nowhere/c.pem\n\
          GATEWAY_HOST='open\n",
     );
     let problems =
@@ -123,6 +123,7 @@ fn every_problem_is_on_a_line_of_its_own() {
         "IMAGES_BACKEND",
         "IMAGES_BACKEND_CLASS",
         "PUBLIC_BASE_URL",
+        "GATEWAY_METRICS_LISTEN",
         "GATEWAY_TLS_KEY_PATH",
         "GATEWAY_HOST",
         "HEALTH_CHECK_FAILURE_THRESHOLD",
@@ -130,9 +131,9 @@ fn every_problem_is_on_a_line_of_its_own() {
         let named = problems.iter().filter(|problem| problem.contains(&format!(" {key}: expected"))).count();
         assert_eq!(named, 1, "{key} in {problems:#?}");
     }
-    assert_eq!(problems.len(), 9, "{problems:#?}");
+    assert_eq!(problems.len(), 10, "{problems:#?}");
     assert!(
-        problems.iter().any(|problem| problem.starts_with(&format!("{file}:8: GATEWAY_HOST: "))),
+        problems.iter().any(|problem| problem.starts_with(&format!("{file}:9: GATEWAY_HOST: "))),
         "{problems:#?}"
     );
     assert!(!problems.concat().contains("hush"));

@@ -100,6 +100,7 @@ pub(super) fn backend(class: &str, fault: &BackendFault) -> Face {
     let failed =
         |status, why: String| Face::new(status, Code::BackendError, format!("Backend {class} {why}"));
     match fault {
+        BackendFault::Obstructed(obstacle) => not_ready(class, &obstacle.to_string(), None),
         BackendFault::Unreachable(words) => not_ready(class, words, None),
         BackendFault::SaidNotReady { words, retry_after } => not_ready(class, words, *retry_after),
         BackendFault::TimedOut => Face::new(

@@ -2,7 +2,11 @@ use serde_json::json;
 use shared::openai::fields::FieldError;
 
 use super::*;
-use crate::{backend::Said, config::Capability, store::PictureName};
+use crate::{
+    backend::{Said, obstacle::Obstacle},
+    config::Capability,
+    store::PictureName,
+};
 
 fn said(status: u16, body: Value, retry_after: Option<u64>, should_retry: Option<bool>) -> ApiError {
     let status = StatusCode::from_u16(status).unwrap();
@@ -43,7 +47,9 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Denied(Denial::Base64Off { class: class() }),
         ApiError::NotReady(NotReady { class: class(), error: "vram_headroom: too little".into() }),
         ApiError::Busy(Busy { class: class(), capability: Capability::Images }),
-        backend(BackendFault::Unreachable("connection refused".into())),
+        backend(BackendFault::Obstructed(Obstacle::Refused)),
+        backend(BackendFault::Obstructed(Obstacle::NoLocalRoute)),
+        backend(BackendFault::Unreachable("no connection in time".into())),
         backend(BackendFault::SaidNotReady { words: "paused".into(), retry_after: Some(9) }),
         backend(BackendFault::TimedOut),
         backend(BackendFault::Broken("reset".into())),
@@ -114,6 +120,8 @@ fn the_table() {
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: vram_headroom: too little
     429 backend_overloaded after 5: Backend c is at capacity for images requests
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: connection refused
+    503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: no route to host: it is off or elsewhere; or, on macOS, Local Network Privacy keeps the gateway from it: run the gateway as a LaunchDaemon, or allow it in System Settings > Privacy & Security > Local Network
+    503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: no connection in time
     503 backend_not_ready after 9 retry false: Backend c is not ready to accept requests: paused
     504 backend_timeout retry false: Backend c did not answer in time
     502 backend_error retry false: Backend c broke off the connection

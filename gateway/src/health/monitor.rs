@@ -5,7 +5,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use reqwest::Client;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
@@ -13,7 +12,7 @@ use super::{
     probe::probe,
     state::{Evidence, Health, Rules, next},
 };
-use crate::config::Backend;
+use crate::{backend::Backends, config::Backend, metrics::Metrics};
 
 /// Between probes of a backend that is not ready.
 const RETRY: Duration = Duration::from_secs(2);
@@ -25,11 +24,13 @@ pub(super) struct Watched {
     health: watch::Sender<Health>,
     probe_now: Arc<Notify>,
     rules: Rules,
+    metrics: Arc<Metrics>,
 }
 
 impl Watched {
-    pub(super) fn new(backend: Arc<Backend>, rules: Rules) -> Self {
-        Self { backend, health: watch::Sender::new(Health::unknown()), probe_now: Arc::default(), rules }
+    pub(super) fn new(backend: Arc<Backend>, rules: Rules, metrics: Arc<Metrics>) -> Self {
+        let health = watch::Sender::new(Health::unknown());
+        Self { backend, health, probe_now: Arc::default(), rules, metrics }
     }
 
     pub(super) fn health(&self) -> watch::Ref<'_, Health> {
@@ -43,12 +44,30 @@ impl Watched {
 
     /// Draws the conclusion now.
     pub(super) fn learn(&self, evidence: Evidence) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        self.health.send_modify(|health| {
-            let new = next(health, evidence, &self.rules, now);
-            self.announce(health, &new);
-            *health = new;
+        self.health.send_modify(|health| self.conclude(health, evidence));
+    }
+
+    /// The same with what a probe found, unless the machine slept since it was sent: then it says nothing of now.
+    fn learn_from_probe(&self, evidence: Evidence, sleeps: u64) {
+        self.health.send_if_modified(|health| {
+            let counts = health.sleeps == sleeps;
+            if counts {
+                self.conclude(health, evidence);
+            }
+            counts
         });
+    }
+
+    fn conclude(&self, health: &mut Health, evidence: Evidence) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let new = next(health, evidence, &self.rules, now);
+        self.announce(health, &new);
+        *health = new;
+    }
+
+    /// The machine slept: nothing is known any more, and the loop probes at once.
+    pub(super) fn forget(&self) {
+        self.health.send_modify(|health| *health = Health::after_sleep(health));
     }
 
     /// Asks for a probe without waiting for the next one's time.
@@ -57,22 +76,35 @@ impl Watched {
     }
 
     /// The loop.
-    pub(super) async fn run(self, client: Client) {
+    pub(super) async fn run(self, backends: Backends) {
         loop {
-            let evidence = probe(&client, &self.backend, self.rules.timeout).await;
-            self.learn(evidence);
-            self.wait().await;
+            let sleeps = self.health().sleeps;
+            let client = backends.pooled();
+            tokio::select! {
+                evidence = probe(&client, &self.backend, self.rules.timeout) => {
+                    self.metrics.probed(&self.backend.class, &evidence);
+                    self.learn_from_probe(evidence, sleeps);
+                }
+                // Its connection may be dead: another one asks now, instead of after this one's time.
+                () = self.slept_since(sleeps) => continue,
+            }
+            self.wait(sleeps).await;
         }
     }
 
+    async fn slept_since(&self, sleeps: u64) {
+        let _ = self.health.subscribe().wait_for(|health| health.sleeps != sleeps).await;
+    }
+
     /// Until the next probe's time. Should a request find out something meanwhile, the time is counted anew.
-    async fn wait(&self) {
+    async fn wait(&self, sleeps: u64) {
         let mut seen = self.health.subscribe();
         loop {
             let pause = if seen.borrow_and_update().ready { self.rules.interval } else { RETRY };
             tokio::select! {
                 () = tokio::time::sleep(pause) => return,
                 () = self.probe_now.notified() => return,
+                () = self.slept_since(sleeps) => return,
                 _ = seen.changed() => {}
             }
         }
@@ -97,4 +129,30 @@ impl Watched {
 /// Foreign words enter the log cut; the log escapes them.
 fn short(text: &str) -> String {
     text.chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::{Answered, Verdict};
+    use super::*;
+    use crate::config::backends::tests::backend;
+
+    #[test]
+    fn a_probe_from_before_a_sleep_counts_no_more() {
+        let rules =
+            Rules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
+        let watched = Watched::new(backend("c", &[]), rules, Arc::new(Metrics::new([])));
+        let good =
+            || Evidence::Answered(Answered { alive: true, verdict: Verdict::Ready, wrong_paths: Vec::new() });
+        let before = watched.health().sleeps;
+        watched.learn_from_probe(good(), before);
+        assert!(watched.health().ready);
+        watched.forget();
+        watched.learn_from_probe(good(), before);
+        assert!(!watched.health().ready);
+        assert!(watched.health().error.as_ref().is_some_and(|error| error.contains("asleep")));
+        let after = watched.health().sleeps;
+        watched.learn_from_probe(good(), after);
+        assert!(watched.health().ready);
+    }
 }

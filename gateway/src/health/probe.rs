@@ -1,17 +1,14 @@
 //! One probe of one backend: the liveness path, the readiness path, and, where the backend has no such path, its
 //! list of models.
 
-use std::{io::ErrorKind, time::Duration};
+use std::time::Duration;
 
 use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
-use shared::{
-    health::ReadyReport,
-    service::outbound::{io_kind, read_limited},
-};
+use shared::{health::ReadyReport, service::outbound::read_limited};
 
 use super::state::{Answered, Evidence, ProbeFailure, Verdict};
-use crate::config::Backend;
+use crate::{backend::obstacle::Obstacle, config::Backend};
 
 /// Bytes of a readiness answer or a list of models.
 const ANSWER_LIMIT: usize = 1 << 20;
@@ -90,11 +87,27 @@ async fn body(answer: Response) -> Result<bytes::Bytes, Evidence> {
 }
 
 fn failure(error: &reqwest::Error) -> Evidence {
-    if io_kind(error) == Some(ErrorKind::ConnectionRefused) {
-        Evidence::Refused
-    } else if error.is_timeout() {
-        Evidence::ProbeFailed(ProbeFailure::TimedOut)
-    } else {
-        Evidence::ProbeFailed(ProbeFailure::Broken)
+    match Obstacle::of(error) {
+        Some(obstacle) => obstacle.evidence(),
+        None if error.is_timeout() => Evidence::ProbeFailed(ProbeFailure::TimedOut),
+        None => Evidence::ProbeFailed(ProbeFailure::Broken),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{backend::obstacle::tests::client_that_meets, config::backends::tests::backend};
+
+    #[tokio::test]
+    async fn a_probe_kept_from_the_local_network_says_so() {
+        let mut backend = (*backend("gpu_heavy", &[])).clone();
+        for url in [&mut backend.liveness, &mut backend.readiness] {
+            url.set_host(Some("ada2.local")).unwrap();
+        }
+        let client = client_that_meets(std::io::ErrorKind::HostUnreachable);
+        let evidence = probe(&client, &backend, Duration::from_secs(15)).await;
+        let Evidence::NoRoute(words) = &evidence else { panic!("{evidence:?}") };
+        assert!(words.contains("Local Network Privacy"), "{words}");
     }
 }

@@ -24,8 +24,26 @@ pub enum Evidence {
     ProbeFailed(ProbeFailure),
     /// Nobody listens there; met by a probe or by a request.
     Refused,
+    /// The operating system knows no way there, in these words; met by a probe or by a request.
+    NoRoute(String),
     /// A request was answered with `backend_not_ready`, and these words.
     SaidNotReady(String),
+}
+
+impl Evidence {
+    /// How a probe can end, for the metrics.
+    pub const PROBE_RESULTS: [&str; 5] = ["answered", "refused", "no_route", "timed_out", "broken"];
+
+    /// How the probe ended that found this.
+    pub const fn probe_result(&self) -> &'static str {
+        match self {
+            Self::Answered(_) | Self::SaidNotReady(_) => "answered",
+            Self::Refused => "refused",
+            Self::NoRoute(_) => "no_route",
+            Self::ProbeFailed(ProbeFailure::TimedOut) => "timed_out",
+            Self::ProbeFailed(ProbeFailure::Broken) => "broken",
+        }
+    }
 }
 
 /// An answered probe.
@@ -87,6 +105,8 @@ pub struct Health {
     pub last_check: Option<f64>,
     /// Unanswered probes in a row.
     pub unanswered: u32,
+    /// How often the machine had slept when this belief began.
+    pub sleeps: u64,
 }
 
 impl Health {
@@ -101,6 +121,18 @@ impl Health {
             wrong_paths: Vec::new(),
             last_check: None,
             unanswered: 0,
+            sleeps: 0,
+        }
+    }
+
+    /// The machine slept: as little is known as at first.
+    pub fn after_sleep(prev: &Self) -> Self {
+        Self {
+            error: Some("the machine was asleep; the backend is being asked again".to_owned()),
+            // Not news when they are met again.
+            wrong_paths: prev.wrong_paths.clone(),
+            sleeps: prev.sleeps + 1,
+            ..Self::unknown()
         }
     }
 
@@ -115,6 +147,7 @@ pub fn next(prev: &Health, evidence: Evidence, rules: &Rules, now: f64) -> Healt
     match evidence {
         Evidence::Answered(answered) => answer(&seen, answered),
         Evidence::Refused => seen.not_ready(false, "connection refused: nothing listens there"),
+        Evidence::NoRoute(words) => seen.not_ready(false, words),
         Evidence::SaidNotReady(words) => seen.not_ready(true, words),
         Evidence::ProbeFailed(failure) => {
             let unanswered = prev.unanswered.saturating_add(1);
@@ -158,6 +191,7 @@ fn answer(seen: &Health, answered: Answered) -> Health {
         wrong_paths: answered.wrong_paths,
         last_check: seen.last_check,
         unanswered: seen.unanswered,
+        sleeps: seen.sleeps,
     }
 }
 
@@ -167,120 +201,4 @@ fn words_of(report: &ReadyReport) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use shared::health::{Check, CheckStatus, EngineReport, Status};
-
-    const RULES: Rules =
-        Rules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
-
-    fn report(status: Status, checks: Vec<Check>) -> Evidence {
-        let engine =
-            EngineReport { kind: "builtin".into(), url: None, version: None, queue_depth: 0, models: 1 };
-        let report = ReadyReport { status, checks, gpu: None, engine, since: 1, sampled_at: 1.0 };
-        said(Verdict::Report(Box::new(report)))
-    }
-
-    fn said(verdict: Verdict) -> Evidence {
-        Evidence::Answered(Answered { alive: true, verdict, wrong_paths: Vec::new() })
-    }
-
-    fn after(evidence: impl IntoIterator<Item = Evidence>) -> Health {
-        evidence.into_iter().fold(Health::unknown(), |health, evidence| next(&health, evidence, &RULES, 1.0))
-    }
-
-    const SILENT: Evidence = Evidence::ProbeFailed(ProbeFailure::TimedOut);
-
-    #[test]
-    fn what_a_backend_says_counts_at_once() {
-        let failing =
-            Check::pass("vram_headroom", "1", "8").but(CheckStatus::Fail, "too little: stop the other job");
-        let warning = Check::pass("thermal", "85", "80").but(CheckStatus::Warn, "warm");
-        for (evidence, ready, error) in [
-            (report(Status::Ready, vec![]), true, None),
-            (report(Status::Degraded, vec![warning]), true, None),
-            (
-                report(Status::NotReady, vec![failing]),
-                false,
-                Some("vram_headroom: too little: stop the other job"),
-            ),
-            (report(Status::Unrecognized, vec![]), false, Some("unrecognized")),
-            (said(Verdict::Ready), true, None),
-            (said(Verdict::NotReady("/readyz answered 503".into())), false, Some("/readyz answered 503")),
-            (Evidence::Refused, false, Some("connection refused: nothing listens there")),
-            (Evidence::SaidNotReady("paused".into()), false, Some("paused")),
-        ] {
-            let health = after([said(Verdict::Ready), evidence.clone()]);
-            assert_eq!((health.ready, health.error.as_deref()), (ready, error), "{evidence:?}");
-            assert_eq!(health.last_check, Some(1.0));
-        }
-    }
-
-    #[test]
-    fn silence_counts_only_when_it_lasts() {
-        let ready = said(Verdict::Ready);
-        assert!(after([ready.clone(), SILENT, SILENT]).ready);
-        let health = after([ready.clone(), SILENT, SILENT, SILENT]);
-        assert_eq!((health.ready, health.alive), (false, false));
-        assert_eq!(health.error.as_deref(), Some("health probe timed out"));
-        assert!(
-            after([ready.clone(), SILENT, SILENT, ready, SILENT, SILENT]).ready,
-            "an answer ends the silence"
-        );
-        assert!(!after([SILENT]).ready);
-    }
-
-    #[test]
-    fn a_wrong_probe_is_named_and_does_not_gate() {
-        let answered =
-            Answered { alive: true, verdict: Verdict::Ready, wrong_paths: vec!["/readyz".to_owned()] };
-        let health = after([Evidence::Answered(answered)]);
-        assert!(health.alive && health.ready);
-        assert!(
-            health.warnings[0].starts_with("wrong probe: the backend answers 404 on /readyz"),
-            "{health:?}"
-        );
-    }
-
-    #[test]
-    fn warnings_and_the_gpu_last_no_longer_than_the_report_that_has_them() {
-        let warning = Check::pass("thermal", "85", "80").but(CheckStatus::Warn, "warm");
-        let degraded = report(Status::Degraded, vec![warning]);
-        assert_eq!(after([degraded.clone()]).warnings, ["thermal: warm"]);
-        assert!(after([degraded, report(Status::Ready, vec![])]).warnings.is_empty());
-    }
-
-    fn any_evidence() -> impl Strategy<Value = Evidence> {
-        prop_oneof![
-            Just(SILENT),
-            Just(Evidence::ProbeFailed(ProbeFailure::Broken)),
-            Just(Evidence::Refused),
-            Just(Evidence::SaidNotReady("no".into())),
-            Just(said(Verdict::Ready)),
-            Just(said(Verdict::NotReady("no".into()))),
-            Just(report(Status::Ready, vec![])),
-            Just(report(Status::NotReady, vec![])),
-        ]
-    }
-
-    proptest! {
-        /// Ready exactly if the last word was good and fewer probes than the threshold went unanswered since.
-        #[test]
-        fn ready_needs_a_good_last_word_that_is_not_stale(story in prop::collection::vec(any_evidence(), 0..20)) {
-            let silent = |evidence: &&Evidence| matches!(evidence, Evidence::ProbeFailed(_));
-            let since = story.iter().rev().take_while(silent).count();
-            let good = match story.iter().rev().find(|evidence| !silent(evidence)) {
-                Some(Evidence::Answered(answered)) => match &answered.verdict {
-                    Verdict::Report(report) => report.admits(),
-                    Verdict::Ready => true,
-                    Verdict::NotReady(_) => false,
-                },
-                _ => false,
-            };
-            let health = after(story);
-            prop_assert_eq!(health.ready, good && since < 3);
-            prop_assert_eq!(health.ready, health.error.is_none(), "not ready always says why");
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! One line per request, and the headers that say where it went. What is found out on the way is noted in the
+//! One line per request, its count in the metrics, and the headers that say where it went. What is found out on the way is noted in the
 //! request's [`Account`]; this layer alone tells it.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::{
-    extract::Request,
+    extract::{MatchedPath, Request, State},
     http::{HeaderValue, Method},
     middleware::Next,
     response::Response,
@@ -16,7 +16,11 @@ use axum::{
 use shared::service::request_id::RequestId;
 use tracing::{error, info, warn};
 
-use crate::error::Cause;
+use crate::{
+    error::{Cause, Rejected},
+    metrics::Metrics,
+    state::App,
+};
 
 /// What is logged when the caller left before the answer.
 const CALLER_GONE: u16 = 499;
@@ -85,7 +89,7 @@ fn sane(text: &str) -> Option<HeaderValue> {
 }
 
 /// The layer.
-pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
+pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let account = Account::default();
     request.extensions_mut().insert(account.clone());
     let id = request.extensions().get::<RequestId>().cloned();
@@ -93,6 +97,8 @@ pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
         id: id.map_or_else(String::new, |id| id.as_str().to_owned()),
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
+        route: request.extensions().get::<MatchedPath>().cloned(),
+        metrics: app.metrics,
         account: account.clone(),
         start: Instant::now(),
         status: CALLER_GONE,
@@ -101,15 +107,21 @@ pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     account.tell(&mut response);
     line.status = response.status().as_u16();
+    if let Some(Rejected(code)) = response.extensions().get() {
+        line.metrics.rejected(*code);
+    }
     line.cause = response.extensions().get::<Cause>().map(|cause| cause.0.clone());
     response
 }
 
-/// The line. It is written when dropped, which a caller's leaving does, too.
+/// The line. It is written and counted when dropped, which a caller's leaving does, too.
 struct Line {
     id: String,
     method: Method,
     path: String,
+    /// The router's name of the path; none where it is none of ours.
+    route: Option<MatchedPath>,
+    metrics: Arc<Metrics>,
     account: Account,
     start: Instant,
     status: u16,
@@ -118,6 +130,7 @@ struct Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        let took = self.start.elapsed();
         macro_rules! line {
             ($level:ident, $known:expr, $cause:expr) => {
                 $level!(
@@ -130,13 +143,17 @@ impl Drop for Line {
                     backend = $known.backend.as_deref(),
                     model = $known.model.as_deref().map(cut),
                     status = self.status,
-                    ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
                     cause = $cause,
                     "request"
                 )
             };
         }
         let cause = self.cause.as_deref().map(|cause| cause.chars().take(3 * LONGEST).collect::<String>());
+        let route = self.route.as_ref().map(MatchedPath::as_str);
+        self.account.read(|known| {
+            self.metrics.answered(route, known.backend.as_deref(), self.status, took);
+        });
         self.account.read(|known| match self.status {
             500.. => line!(error, known, cause),
             400.. => line!(warn, known, cause),

@@ -52,11 +52,9 @@ impl Admission {
         }
     }
 
-    /// `class.capability`, and its places.
-    pub(crate) fn snapshot(&self) -> impl Iterator<Item = (String, &Slots)> {
-        self.slots
-            .iter()
-            .map(|((class, capability), slots)| (format!("{class}.{capability}"), slots.as_ref()))
+    /// Every class and capability, and its places.
+    pub(crate) fn snapshot(&self) -> impl Iterator<Item = (&str, Capability, &Slots)> {
+        self.slots.iter().map(|((class, capability), slots)| (class.as_str(), *capability, slots.as_ref()))
     }
 }
 
@@ -94,11 +92,15 @@ mod tests {
     fn every_class_and_capability_has_its_own_places() {
         let admission = Admission::new(&backends());
         let _one = admission.enter(live()).unwrap();
-        let seen: Vec<_> =
-            admission.snapshot().map(|(key, slots)| (key, slots.limit(), slots.inflight())).collect();
-        let expected = [("gpu_heavy.images", 2, 1), ("local_mlx.chat", 2, 0), ("local_mlx.embeddings", 2, 0)];
-        let expected: Vec<_> =
-            expected.iter().map(|(key, limit, taken)| ((*key).to_owned(), *limit, *taken)).collect();
+        let seen: Vec<_> = admission
+            .snapshot()
+            .map(|(class, capability, slots)| (class, capability, slots.limit(), slots.inflight()))
+            .collect();
+        let expected = [
+            ("gpu_heavy", Capability::Images, 2, 1),
+            ("local_mlx", Capability::Chat, 2, 0),
+            ("local_mlx", Capability::Embeddings, 2, 0),
+        ];
         assert_eq!(seen, expected);
     }
 }

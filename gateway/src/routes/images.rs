@@ -62,6 +62,7 @@ async fn generate(
     let permitted =
         permit_images(&app.config.backends, &app.config.images, &demand).map_err(ApiError::Denied)?; // may it
     *class = Some(note(account, &permitted));
+    app.look_for_sleep(); // or the first request after it would be admitted on what was known before
     let live = app.health.route(permitted).map_err(ApiError::NotReady)?; // is anyone up
     let grant = app.admission.enter(live).map_err(ApiError::Busy)?; // is there room: now or 429
     let answer = match grant.permitted().engine() {
@@ -152,6 +153,7 @@ struct KeptPicture {
 async fn keep(app: &App, answer: Answer) -> Result<Kept, ApiError> {
     let Answer { grant, made, rest } = answer;
     let store = app.store.clone();
+    let bytes = made.iter().map(|made| made.picture.bytes().len()).sum();
     let inline = grant.permitted().delivery() == Delivery::Base64;
     let unix = unix_now();
     let pictures = blocking(move || {
@@ -164,7 +166,8 @@ async fn keep(app: &App, answer: Answer) -> Result<Kept, ApiError> {
         };
         Ok(names.into_iter().zip(made).map(hand_out).collect())
     });
-    let pictures = pictures.await.map_err(ApiError::Store)?;
+    let pictures: Vec<_> = pictures.await.map_err(ApiError::Store)?;
+    app.metrics.stored(pictures.len(), bytes);
     drop(grant);
     Ok(Kept { pictures, rest, unix })
 }

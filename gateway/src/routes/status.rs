@@ -7,8 +7,10 @@ use crate::state::App;
 
 /// The handler.
 pub(crate) async fn status(State(app): State<App>) -> Json<Value> {
-    let places = app.admission.snapshot().map(|(key, slots)| {
-        (key, json!({"limit": slots.limit(), "available": slots.available(), "inflight": slots.inflight()}))
+    let places = app.admission.snapshot().map(|(class, capability, slots)| {
+        let places =
+            json!({"limit": slots.limit(), "available": slots.available(), "inflight": slots.inflight()});
+        (format!("{class}.{capability}"), places)
     });
     let backends = app.health.snapshot().into_iter().map(|(backend, health)| {
         let seen = json!({

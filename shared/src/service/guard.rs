@@ -42,9 +42,12 @@ impl Guard {
         }
         let name = host.host().trim_end_matches('.').to_ascii_lowercase();
         let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
-        let private = !name.contains('.') || PRIVATE_ENDINGS.iter().any(|ending| name.ends_with(ending));
         let named = self.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&name));
-        if address || private || named { Ok(()) } else { Err(Refusal::ForeignHost(cut(&name))) }
+        if address || is_private_name(&name) || named {
+            Ok(())
+        } else {
+            Err(Refusal::ForeignHost(cut(&name)))
+        }
     }
 
     /// Passes a request without `Origin`, one whose origin's host and port are those of `Host`, and
@@ -59,6 +62,11 @@ impl Guard {
             text != "null" && self.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(text));
         if given.next().is_none() && (own || named) { Ok(()) } else { Err(Refusal::ForeignOrigin(cut(text))) }
     }
+}
+
+/// Whether a name, in lower case and without a dot at its end, is one that the public DNS cannot hand out.
+pub fn is_private_name(name: &str) -> bool {
+    !name.contains('.') || PRIVATE_ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Foreign text for an answer or a log.

@@ -1,91 +1,16 @@
 //! The program as its supervisor sees it: exit codes, signals, what it prints.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod log;
+mod running;
+
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
-    path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::Command,
 };
 
-const TOKEN: &str = "process-token-0123";
-
-/// A folder that nobody else uses, with an empty env file in it.
-fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("gateway-process-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join(".env"), "").unwrap();
-    folder
-}
-
-fn gateway(folder: &std::path::Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-    command
-        .env_clear()
-        .arg("--env-file")
-        .arg(folder.join(".env"))
-        .arg("--ui-image-dir")
-        .arg(folder.join("pictures"))
-        .arg("--gateway-data-dir")
-        .arg(folder)
-        .args(["--gateway-tls", "off", "--gateway-port", "0", "--images-backend", "mock"])
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn run(mut command: Command) -> Output {
-    command.output().unwrap()
-}
-
-/// A running gateway and where it listens, read from its own start line.
-struct Running {
-    child: Child,
-    log: BufReader<std::process::ChildStderr>,
-    address: String,
-}
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.env("GATEWAY_BEARER_TOKEN", TOKEN).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        let address = loop {
-            line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
-            if let Some((_, rest)) = line.split_once("http://127.0.0.1:") {
-                let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-                break format!("127.0.0.1:{port}");
-            }
-        };
-        Self { child, log, address }
-    }
-
-    fn request(&self, head: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(stream, "{head}\r\nHost: ai2\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        text(&answer)
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
-    }
-
-    /// Waits for its end; gives the exit code and the rest of the log.
-    fn end(mut self) -> (Option<i32>, String) {
-        let mut rest = String::new();
-        self.log.read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap().code(), rest)
-    }
-}
+use running::{Running, TOKEN, folder, gateway, run, text};
 
 #[test]
 fn a_sound_configuration_is_printed_without_its_secrets() {
@@ -195,6 +120,29 @@ fn a_store_that_cannot_be_written_exits_78_with_the_remedy() {
     for part in ["UI_IMAGE_DIR", &path.display().to_string(), "is owned by uid", "sudo chown"] {
         assert!(said.contains(part), "{part} in {said}");
     }
+}
+
+#[test]
+fn an_address_for_metrics_that_is_none_exits_78_and_one_that_is_taken_70() {
+    let folder = folder("metrics");
+    let listen = |address: &str| {
+        let mut command = gateway(&folder, &["--gateway-metrics-listen", address]);
+        command.env("GATEWAY_BEARER_TOKEN", TOKEN);
+        let output = run(command);
+        (output.status.code(), text(&output.stderr))
+    };
+    for bad in ["8801", "localhost", "127.0.0.1", ":8801"] {
+        let (code, said) = listen(bad);
+        assert_eq!(code, Some(78), "{said}");
+        assert!(said.contains("GATEWAY_METRICS_LISTEN: expected an IP address with a port"), "{said}");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (code, said) = listen(&taken.local_addr().unwrap().to_string());
+    assert_eq!(code, Some(70), "{said}");
+    assert!(
+        said.contains("cannot listen on 127.0.0.1:") && said.contains("GATEWAY_METRICS_LISTEN"),
+        "{said}"
+    );
 }
 
 #[test]

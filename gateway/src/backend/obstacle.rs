@@ -1,0 +1,150 @@
+//! What keeps a connection to a backend from coming about, where the operating system says so for certain. One place
+//! for the words: a probe and a request that meet the same obstacle say the same.
+
+use std::{
+    fmt,
+    io::ErrorKind,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use shared::service::{guard::is_private_name, outbound::io_kind};
+
+use crate::health::state::Evidence;
+
+/// Certain knowledge; a slow or broken connection is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// Nobody listens there.
+    Refused,
+    /// No way to an address outside of the local network.
+    NoRoute,
+    /// No way to an address of the local network. On macOS the system may be withholding it.
+    NoLocalRoute,
+}
+
+impl Obstacle {
+    /// The obstacle that the client library met, if it was one.
+    pub(crate) fn of(error: &reqwest::Error) -> Option<Self> {
+        match io_kind(error)? {
+            ErrorKind::ConnectionRefused => Some(Self::Refused),
+            ErrorKind::HostUnreachable => {
+                let local = error.url().and_then(|url| url.host_str()).is_some_and(is_local);
+                Some(if local { Self::NoLocalRoute } else { Self::NoRoute })
+            }
+            _ => None,
+        }
+    }
+
+    /// What it says about the backend's health.
+    pub(crate) fn evidence(self) -> Evidence {
+        match self {
+            Self::Refused => Evidence::Refused,
+            Self::NoRoute | Self::NoLocalRoute => Evidence::NoRoute(self.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "connection refused",
+            Self::NoRoute => "no route to host",
+            Self::NoLocalRoute => {
+                "no route to host: it is off or elsewhere; or, on macOS, Local Network Privacy keeps the gateway from \
+                 it: run the gateway as a LaunchDaemon, or allow it in System Settings > Privacy & Security > Local \
+                 Network"
+            }
+        })
+    }
+}
+
+/// Whether the host is on the local network: by its address, or by a name that the public DNS cannot hand out. What
+/// other names stand for is not known here.
+fn is_local(host: &str) -> bool {
+    let host = host.trim_end_matches('.');
+    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(IpAddr::V4(address)) => address.is_private() || address.is_link_local(),
+        Ok(IpAddr::V6(address)) => is_local_v6(address),
+        Err(_) => is_private_name(host) && !host.ends_with("localhost"),
+    }
+}
+
+fn is_local_v6(address: Ipv6Addr) -> bool {
+    address.is_unique_local() || address.is_unicast_link_local()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use reqwest::dns::{Name, Resolve, Resolving};
+    use shared::service::outbound::{Connections, builder};
+
+    use super::*;
+
+    /// Fails where connecting would, with the same error of the operating system.
+    struct Failing(ErrorKind);
+
+    impl Resolve for Failing {
+        fn resolve(&self, _: Name) -> Resolving {
+            let error = std::io::Error::from(self.0);
+            Box::pin(std::future::ready(Err(error.into())))
+        }
+    }
+
+    /// A client whose connections all meet this.
+    pub(crate) fn client_that_meets(kind: ErrorKind) -> reqwest::Client {
+        builder(Connections::Pooled).dns_resolver(Arc::new(Failing(kind))).build().unwrap()
+    }
+
+    async fn met(kind: ErrorKind, url: &str) -> Option<Obstacle> {
+        Obstacle::of(&client_that_meets(kind).get(url).send().await.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn the_local_network_is_told_from_the_rest() {
+        use ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable};
+        assert_eq!(met(HostUnreachable, "http://ada2.local:1/x").await, Some(Obstacle::NoLocalRoute));
+        assert_eq!(met(HostUnreachable, "http://ada2/").await, Some(Obstacle::NoLocalRoute));
+        assert_eq!(met(HostUnreachable, "http://api.example.org/").await, Some(Obstacle::NoRoute));
+        assert_eq!(met(ConnectionRefused, "http://ada2.local/").await, Some(Obstacle::Refused));
+        assert_eq!(met(ConnectionReset, "http://ada2.local/").await, None);
+    }
+
+    #[test]
+    fn hosts_of_the_local_network() {
+        for host in [
+            "192.168.1.7",
+            "10.0.0.1",
+            "172.31.0.1",
+            "169.254.3.4",
+            "[fe80::1]",
+            "[fd00::7]",
+            "ada2",
+            "ada2.local.",
+            "x.lan",
+        ] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in
+            ["127.0.0.1", "[::1]", "localhost", "8.8.8.8", "172.32.0.1", "[2001:db8::1]", "example.org"]
+        {
+            assert!(!is_local(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_words_name_the_remedies() {
+        let words = Obstacle::NoLocalRoute.to_string();
+        for part in [
+            "no route to host",
+            "Local Network Privacy",
+            "LaunchDaemon",
+            "System Settings > Privacy & Security > Local Network",
+        ] {
+            assert!(words.contains(part), "{part} in {words}");
+        }
+        assert!(words.len() < 300, "the log cuts longer ones");
+        assert!(!Obstacle::NoRoute.to_string().contains("macOS"));
+    }
+}

@@ -1,0 +1,125 @@
+use super::*;
+use proptest::prelude::*;
+use shared::health::{Check, CheckStatus, EngineReport, Status};
+
+const RULES: Rules =
+    Rules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
+
+fn report(status: Status, checks: Vec<Check>) -> Evidence {
+    let engine = EngineReport { kind: "builtin".into(), url: None, version: None, queue_depth: 0, models: 1 };
+    let report = ReadyReport { status, checks, gpu: None, engine, since: 1, sampled_at: 1.0 };
+    said(Verdict::Report(Box::new(report)))
+}
+
+fn said(verdict: Verdict) -> Evidence {
+    Evidence::Answered(Answered { alive: true, verdict, wrong_paths: Vec::new() })
+}
+
+fn after(evidence: impl IntoIterator<Item = Evidence>) -> Health {
+    evidence.into_iter().fold(Health::unknown(), |health, evidence| next(&health, evidence, &RULES, 1.0))
+}
+
+const SILENT: Evidence = Evidence::ProbeFailed(ProbeFailure::TimedOut);
+
+#[test]
+fn what_a_backend_says_counts_at_once() {
+    let failing =
+        Check::pass("vram_headroom", "1", "8").but(CheckStatus::Fail, "too little: stop the other job");
+    let warning = Check::pass("thermal", "85", "80").but(CheckStatus::Warn, "warm");
+    for (evidence, ready, error) in [
+        (report(Status::Ready, vec![]), true, None),
+        (report(Status::Degraded, vec![warning]), true, None),
+        (
+            report(Status::NotReady, vec![failing]),
+            false,
+            Some("vram_headroom: too little: stop the other job"),
+        ),
+        (report(Status::Unrecognized, vec![]), false, Some("unrecognized")),
+        (said(Verdict::Ready), true, None),
+        (said(Verdict::NotReady("/readyz answered 503".into())), false, Some("/readyz answered 503")),
+        (Evidence::Refused, false, Some("connection refused: nothing listens there")),
+        (Evidence::NoRoute("no route to host".into()), false, Some("no route to host")),
+        (Evidence::SaidNotReady("paused".into()), false, Some("paused")),
+    ] {
+        let health = after([said(Verdict::Ready), evidence.clone()]);
+        assert_eq!((health.ready, health.error.as_deref()), (ready, error), "{evidence:?}");
+        assert_eq!(health.last_check, Some(1.0));
+    }
+}
+
+#[test]
+fn silence_counts_only_when_it_lasts() {
+    let ready = said(Verdict::Ready);
+    assert!(after([ready.clone(), SILENT, SILENT]).ready);
+    let health = after([ready.clone(), SILENT, SILENT, SILENT]);
+    assert_eq!((health.ready, health.alive), (false, false));
+    assert_eq!(health.error.as_deref(), Some("health probe timed out"));
+    assert!(
+        after([ready.clone(), SILENT, SILENT, ready, SILENT, SILENT]).ready,
+        "an answer ends the silence"
+    );
+    assert!(!after([SILENT]).ready);
+}
+
+#[test]
+fn a_wrong_probe_is_named_and_does_not_gate() {
+    let answered = Answered { alive: true, verdict: Verdict::Ready, wrong_paths: vec!["/readyz".to_owned()] };
+    let health = after([Evidence::Answered(answered)]);
+    assert!(health.alive && health.ready);
+    assert!(health.warnings[0].starts_with("wrong probe: the backend answers 404 on /readyz"), "{health:?}");
+}
+
+#[test]
+fn warnings_and_the_gpu_last_no_longer_than_the_report_that_has_them() {
+    let warning = Check::pass("thermal", "85", "80").but(CheckStatus::Warn, "warm");
+    let degraded = report(Status::Degraded, vec![warning]);
+    assert_eq!(after([degraded.clone()]).warnings, ["thermal: warm"]);
+    assert!(after([degraded, report(Status::Ready, vec![])]).warnings.is_empty());
+}
+
+#[test]
+fn after_a_sleep_nothing_is_known_but_that() {
+    let answered = Answered { alive: true, verdict: Verdict::Ready, wrong_paths: vec!["/readyz".to_owned()] };
+    let health = Health::after_sleep(&after([Evidence::Answered(answered)]));
+    assert_eq!((health.alive, health.ready, health.last_check), (false, false, None));
+    assert!(health.error.is_some_and(|error| error.contains("asleep") && error.contains("asked again")));
+    assert_eq!((health.wrong_paths.len(), health.warnings.len()), (1, 0));
+    let slept = Health::after_sleep(&after([said(Verdict::Ready)]));
+    assert!(!next(&slept, SILENT, &RULES, 1.0).ready, "silence confirms nothing");
+    assert!(next(&slept, said(Verdict::Ready), &RULES, 1.0).ready);
+    assert_eq!(next(&slept, said(Verdict::Ready), &RULES, 1.0).sleeps, 1);
+}
+
+fn any_evidence() -> impl Strategy<Value = Evidence> {
+    prop_oneof![
+        Just(SILENT),
+        Just(Evidence::ProbeFailed(ProbeFailure::Broken)),
+        Just(Evidence::Refused),
+        Just(Evidence::NoRoute("no".into())),
+        Just(Evidence::SaidNotReady("no".into())),
+        Just(said(Verdict::Ready)),
+        Just(said(Verdict::NotReady("no".into()))),
+        Just(report(Status::Ready, vec![])),
+        Just(report(Status::NotReady, vec![])),
+    ]
+}
+
+proptest! {
+    /// Ready exactly if the last word was good and fewer probes than the threshold went unanswered since.
+    #[test]
+    fn ready_needs_a_good_last_word_that_is_not_stale(story in prop::collection::vec(any_evidence(), 0..20)) {
+        let silent = |evidence: &&Evidence| matches!(evidence, Evidence::ProbeFailed(_));
+        let since = story.iter().rev().take_while(silent).count();
+        let good = match story.iter().rev().find(|evidence| !silent(evidence)) {
+            Some(Evidence::Answered(answered)) => match &answered.verdict {
+                Verdict::Report(report) => report.admits(),
+                Verdict::Ready => true,
+                Verdict::NotReady(_) => false,
+            },
+            _ => false,
+        };
+        let health = after(story);
+        prop_assert_eq!(health.ready, good && since < 3);
+        prop_assert_eq!(health.ready, health.error.is_none(), "not ready always says why");
+    }
+}

@@ -1,0 +1,120 @@
+//! What is counted, for `/metrics`. Labels come from what the gateway itself knows (its routes, backends, codes), never
+//! from a request, so that nobody can make series. What can be read from a snapshot is not counted here but read when
+//! scraped: see [`seen`].
+
+pub(crate) mod seen;
+
+use std::time::Duration;
+
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder, core::Collector,
+};
+use shared::openai::error::Code;
+
+use self::seen::Seen;
+use crate::health::state::Evidence;
+
+/// For what is none of the known values.
+const OTHER: &str = "other";
+/// Where a request was answered before a backend was chosen.
+const NO_BACKEND: &str = "none";
+/// The access log's status of a caller who left.
+const CALLER_GONE: u16 = 499;
+/// Seconds: from answers of the gateway itself to whole image requests.
+const BUCKETS: [f64; 13] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0];
+
+/// The counters.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    rejected: IntCounterVec,
+    probes: IntCounterVec,
+    pictures: IntCounter,
+    picture_bytes: IntCounter,
+}
+
+impl Metrics {
+    /// All at 0; the probes of these backends are there from the start.
+    pub(crate) fn new<'a>(classes: impl IntoIterator<Item = &'a str>) -> Self {
+        let registry = Registry::new();
+        let counters = |name, help, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels).expect("a sound name");
+            registered(&registry, counters)
+        };
+        let counter = |name, help| registered(&registry, IntCounter::new(name, help).expect("a sound name"));
+        let durations = HistogramOpts::new(
+            "gateway_request_duration_seconds",
+            "Time from a request's head to its answer's, by route.",
+        );
+        let durations = HistogramVec::new(durations.buckets(BUCKETS.to_vec()), &["route"]);
+        let metrics = Self {
+            requests: counters(
+                "gateway_requests_total",
+                "Requests answered, by route, backend and status; 499 is a caller who left.",
+                &["route", "backend", "status"],
+            ),
+            durations: registered(&registry, durations.expect("a sound name")),
+            rejected: counters(
+                "gateway_rejected_total",
+                "Requests refused before any backend was asked, by error code.",
+                &["reason"],
+            ),
+            probes: counters("gateway_probes_total", "Health probes, by result.", &["backend", "result"]),
+            pictures: counter("gateway_pictures_stored_total", "Pictures stored."),
+            picture_bytes: counter("gateway_pictures_stored_bytes_total", "Bytes of the pictures stored."),
+            registry,
+        };
+        for class in classes {
+            for result in Evidence::PROBE_RESULTS {
+                metrics.probes.with_label_values(&[class, result]);
+            }
+        }
+        metrics
+    }
+
+    /// A request was answered. `route` is a path of the router; without one, the path was none of ours.
+    pub(crate) fn answered(&self, route: Option<&str>, backend: Option<&str>, status: u16, took: Duration) {
+        let (route, backend) = (route.unwrap_or(OTHER), backend.unwrap_or(NO_BACKEND));
+        self.requests.with_label_values(&[route, backend, &status_label(status)]).inc();
+        self.durations.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    /// A request was refused by the gateway itself.
+    pub(crate) fn rejected(&self, code: Code) {
+        self.rejected.with_label_values(&[code.as_str()]).inc();
+    }
+
+    /// A probe of a backend ended.
+    pub(crate) fn probed(&self, class: &str, evidence: &Evidence) {
+        self.probes.with_label_values(&[class, evidence.probe_result()]).inc();
+    }
+
+    /// Pictures were stored.
+    pub(crate) fn stored(&self, pictures: usize, bytes: usize) {
+        self.pictures.inc_by(pictures as u64);
+        self.picture_bytes.inc_by(bytes as u64);
+    }
+
+    /// Everything in Prometheus' text format.
+    pub(crate) fn text(&self, seen: &Seen) -> String {
+        let mut families = [self.registry.gather(), seen.families()].concat();
+        families.sort_by(|one, other| one.name().cmp(other.name()));
+        TextEncoder::new().encode_to_string(&families).expect("gathered families have names and samples")
+    }
+}
+
+/// A backend's own status passes through; one that is no known one makes no series of its own.
+fn status_label(status: u16) -> String {
+    let known = axum::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    if known.is_some() || status == CALLER_GONE { status.to_string() } else { OTHER.to_owned() }
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+    registry.register(Box::new(collector.clone())).expect("every name is registered once");
+    collector
+}
+
+#[cfg(test)]
+mod tests;

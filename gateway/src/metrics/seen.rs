@@ -1,0 +1,129 @@
+//! What a scrape reads from snapshots: places, backends, the process itself.
+
+use prometheus::{GaugeVec, IntCounter, Opts, Registry, proto::MetricFamily};
+use shared::service::telemetry;
+
+use super::registered;
+use crate::{config::Capability, health::state::Health, state::App};
+
+/// The snapshots.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    places: Vec<Places>,
+    backends: Vec<(String, Health)>,
+    dropped_lines: u64,
+    started: u64,
+}
+
+/// The places of one backend for one capability.
+#[derive(Debug)]
+struct Places {
+    class: String,
+    capability: Capability,
+    limit: usize,
+    inflight: usize,
+}
+
+impl Seen {
+    /// As everything is now.
+    pub(crate) fn now(app: &App) -> Self {
+        let places = app.admission.snapshot().map(|(class, capability, slots)| Places {
+            class: class.to_owned(),
+            capability,
+            limit: slots.limit(),
+            inflight: slots.inflight(),
+        });
+        let backends = app.health.snapshot().into_iter();
+        Self {
+            places: places.collect(),
+            backends: backends.map(|(backend, health)| (backend.class.clone(), health)).collect(),
+            dropped_lines: telemetry::dropped_lines(),
+            started: app.loaded_at,
+        }
+    }
+
+    /// The same as metrics.
+    pub(super) fn families(&self) -> Vec<MetricFamily> {
+        let registry = Registry::new();
+        self.places(&registry);
+        self.backends(&registry);
+        let dropped = IntCounter::new(
+            "gateway_log_lines_dropped_total",
+            "Log lines that could not be written, on a full disk for example.",
+        );
+        registered(&registry, dropped.expect("a sound name")).inc_by(self.dropped_lines);
+        gauge(&registry, "gateway_build_info", "1; the label says which version runs.", &["version"])
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
+        gauge(&registry, "process_start_time_seconds", "Unix time of the start.", &[])
+            .with_label_values::<&str>(&[])
+            .set(seconds(self.started));
+        registry.gather()
+    }
+
+    fn places(&self, registry: &Registry) {
+        const LABELS: &[&str] = &["backend", "capability"];
+        let limit =
+            gauge(registry, "gateway_slots_limit", "Requests that a backend may have at once.", LABELS);
+        let inflight = gauge(registry, "gateway_slots_inflight", "Requests that a backend has now.", LABELS);
+        for places in &self.places {
+            let labels = [places.class.as_str(), places.capability.as_str()];
+            limit.with_label_values(&labels).set(count(places.limit));
+            inflight.with_label_values(&labels).set(count(places.inflight));
+        }
+    }
+
+    fn backends(&self, registry: &Registry) {
+        const LABELS: &[&str] = &["backend"];
+        let ready = gauge(registry, "gateway_backend_ready", "Whether a backend gets requests.", LABELS);
+        let healthy = gauge(registry, "gateway_backend_healthy", "Whether a backend answers.", LABELS);
+        let checked = gauge(
+            registry,
+            "gateway_backend_last_check_timestamp_seconds",
+            "Unix time of what is known last of a backend; absent while nothing is.",
+            LABELS,
+        );
+        for (class, health) in &self.backends {
+            ready.with_label_values(&[class]).set(f64::from(u8::from(health.ready)));
+            healthy.with_label_values(&[class]).set(f64::from(u8::from(health.alive)));
+            if let Some(at) = health.last_check {
+                checked.with_label_values(&[class]).set(at);
+            }
+        }
+    }
+
+    /// One backend of each kind of state, for tests of the text.
+    #[cfg(test)]
+    pub(super) fn example() -> Self {
+        let ready =
+            Health { alive: true, ready: true, last_check: Some(1_736_697_234.5), ..Health::unknown() };
+        let places = |class: &str, capability, inflight| Places {
+            class: class.to_owned(),
+            capability,
+            limit: 2,
+            inflight,
+        };
+        Self {
+            places: vec![
+                places("gpu_heavy", Capability::Images, 1),
+                places("local_mlx", Capability::Chat, 0),
+            ],
+            backends: vec![("gpu_heavy".to_owned(), ready), ("local_mlx".to_owned(), Health::unknown())],
+            dropped_lines: 3,
+            started: 1_736_690_000,
+        }
+    }
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    registered(registry, GaugeVec::new(Opts::new(name, help), labels).expect("a sound name"))
+}
+
+fn count(places: usize) -> f64 {
+    u32::try_from(places).unwrap_or(u32::MAX).into()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds stay below 2^53 for the next 285 million years")]
+fn seconds(unix: u64) -> f64 {
+    unix as f64
+}

@@ -1,0 +1,85 @@
+use super::*;
+use crate::health::state::ProbeFailure;
+
+#[test]
+fn the_text() {
+    let metrics = Metrics::new(["gpu_heavy"]);
+    metrics.answered(Some("/v1/images/generations"), Some("gpu_heavy"), 200, Duration::from_secs(7));
+    metrics.answered(None, None, 404, Duration::from_millis(1));
+    metrics.rejected(Code::NotFound);
+    metrics.probed("gpu_heavy", &Evidence::Refused);
+    metrics.stored(2, 1234);
+    let text = metrics.text(&Seen::example()).replace(env!("CARGO_PKG_VERSION"), "x.y.z");
+    let (buckets, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.contains("_bucket{"));
+    assert_eq!(buckets.len(), 2 * (BUCKETS.len() + 1), "per route, and one without end");
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    # HELP gateway_backend_healthy Whether a backend answers.
+    # TYPE gateway_backend_healthy gauge
+    gateway_backend_healthy{backend="gpu_heavy"} 1
+    gateway_backend_healthy{backend="local_mlx"} 0
+    # HELP gateway_backend_last_check_timestamp_seconds Unix time of what is known last of a backend; absent while nothing is.
+    # TYPE gateway_backend_last_check_timestamp_seconds gauge
+    gateway_backend_last_check_timestamp_seconds{backend="gpu_heavy"} 1736697234.5
+    # HELP gateway_backend_ready Whether a backend gets requests.
+    # TYPE gateway_backend_ready gauge
+    gateway_backend_ready{backend="gpu_heavy"} 1
+    gateway_backend_ready{backend="local_mlx"} 0
+    # HELP gateway_build_info 1; the label says which version runs.
+    # TYPE gateway_build_info gauge
+    gateway_build_info{version="x.y.z"} 1
+    # HELP gateway_log_lines_dropped_total Log lines that could not be written, on a full disk for example.
+    # TYPE gateway_log_lines_dropped_total counter
+    gateway_log_lines_dropped_total 3
+    # HELP gateway_pictures_stored_bytes_total Bytes of the pictures stored.
+    # TYPE gateway_pictures_stored_bytes_total counter
+    gateway_pictures_stored_bytes_total 1234
+    # HELP gateway_pictures_stored_total Pictures stored.
+    # TYPE gateway_pictures_stored_total counter
+    gateway_pictures_stored_total 2
+    # HELP gateway_probes_total Health probes, by result.
+    # TYPE gateway_probes_total counter
+    gateway_probes_total{backend="gpu_heavy",result="answered"} 0
+    gateway_probes_total{backend="gpu_heavy",result="broken"} 0
+    gateway_probes_total{backend="gpu_heavy",result="no_route"} 0
+    gateway_probes_total{backend="gpu_heavy",result="refused"} 1
+    gateway_probes_total{backend="gpu_heavy",result="timed_out"} 0
+    # HELP gateway_rejected_total Requests refused before any backend was asked, by error code.
+    # TYPE gateway_rejected_total counter
+    gateway_rejected_total{reason="not_found"} 1
+    # HELP gateway_request_duration_seconds Time from a request's head to its answer's, by route.
+    # TYPE gateway_request_duration_seconds histogram
+    gateway_request_duration_seconds_sum{route="/v1/images/generations"} 7
+    gateway_request_duration_seconds_count{route="/v1/images/generations"} 1
+    gateway_request_duration_seconds_sum{route="other"} 0.001
+    gateway_request_duration_seconds_count{route="other"} 1
+    # HELP gateway_requests_total Requests answered, by route, backend and status; 499 is a caller who left.
+    # TYPE gateway_requests_total counter
+    gateway_requests_total{backend="gpu_heavy",route="/v1/images/generations",status="200"} 1
+    gateway_requests_total{backend="none",route="other",status="404"} 1
+    # HELP gateway_slots_inflight Requests that a backend has now.
+    # TYPE gateway_slots_inflight gauge
+    gateway_slots_inflight{backend="gpu_heavy",capability="images"} 1
+    gateway_slots_inflight{backend="local_mlx",capability="chat"} 0
+    # HELP gateway_slots_limit Requests that a backend may have at once.
+    # TYPE gateway_slots_limit gauge
+    gateway_slots_limit{backend="gpu_heavy",capability="images"} 2
+    gateway_slots_limit{backend="local_mlx",capability="chat"} 2
+    # HELP process_start_time_seconds Unix time of the start.
+    # TYPE process_start_time_seconds gauge
+    process_start_time_seconds 1736690000
+    "#);
+}
+
+#[test]
+fn no_status_makes_a_series_unless_it_is_a_known_one() {
+    let labels = [200, 404, 421, 499, 599, 0].map(status_label);
+    assert_eq!(labels, ["200", "404", "421", "499", "other", "other"]);
+}
+
+#[test]
+fn every_probe_has_a_known_result() {
+    let timed_out = Evidence::ProbeFailed(ProbeFailure::TimedOut);
+    for evidence in [timed_out, Evidence::Refused, Evidence::NoRoute("no".into())] {
+        assert!(Evidence::PROBE_RESULTS.contains(&evidence.probe_result()), "{evidence:?}");
+    }
+}

@@ -1,0 +1,136 @@
+use super::*;
+use axum::body::Body;
+use shared::service::{guard::Guard, secret::Secret};
+
+use crate::config::Token;
+
+fn access() -> Access {
+    let token = |name: &str, text| Token { name: name.to_owned(), secret: Secret::new(text).unwrap() };
+    Access {
+        tokens: vec![token("alice", "0123456789abcdef"), token("bob", "fedcba9876543210")],
+        asks_tokens: true,
+        api_ranges: Vec::new(),
+        ui_ranges: vec!["127.0.0.0/8".parse().unwrap()],
+        proxies: Vec::new(),
+        guard: Guard::default(),
+    }
+}
+
+/// The status, or the caller's name.
+fn passes(access: &Access, path: &str, address: &str, lines: &[(&str, &str)]) -> Result<String, u16> {
+    let mut request = Request::builder().uri(path).header("host", "ai2");
+    for (name, value) in lines {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::empty()).unwrap();
+    let client = Client::of(address.parse().unwrap(), request.headers(), &access.proxies);
+    let account = Account::default();
+    match pass(access, client, &request, &account) {
+        Ok(caller) => Ok(match (account.caller(), caller) {
+            (Some(name), _) => name,
+            (None, Some(Caller)) => "anybody".to_owned(),
+            (None, None) => "nobody".to_owned(),
+        }),
+        Err(error) => Err(error.into_response().status().as_u16()),
+    }
+}
+
+const ALICE: (&str, &str) = ("authorization", "Bearer 0123456789abcdef");
+
+#[test]
+fn every_path_but_the_open_ones_needs_a_token() {
+    let access = access();
+    for path in [
+        "/v1/models",
+        "/v1/images/generations",
+        "/",
+        "/healthz/",
+        "/HEALTHZ",
+        "//healthz",
+        "/ui/",
+        "/x",
+        "/metrics",
+        "/ui/images/",
+        "/ui/images/a/b",
+        "/%68ealthz",
+        "/readyz/x",
+    ] {
+        let open = path == "/ui/images/";
+        let expected = if open { Ok("nobody".to_owned()) } else { Err(401) };
+        assert_eq!(passes(&access, path, "127.0.0.1", &[]), expected, "{path}");
+        assert_eq!(passes(&access, path, "127.0.0.1", &[ALICE]).as_deref(), Ok("alice"), "{path}");
+    }
+    for path in ["/healthz", "/readyz", "/ui", "/ui/images/x.png"] {
+        assert_eq!(passes(&access, path, "127.0.0.1", &[]).as_deref(), Ok("nobody"), "{path}");
+    }
+}
+
+#[test]
+fn no_other_credential_is_good() {
+    let access = access();
+    for value in [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer  ",
+        "Basic 0123456789abcdef",
+        "Bearer 0123456789abcdeX",
+        "0123456789abcdef",
+    ] {
+        assert_eq!(
+            passes(&access, "/v1/models", "127.0.0.1", &[("authorization", value)]),
+            Err(401),
+            "{value:?}"
+        );
+    }
+    assert_eq!(passes(&access, "/v1/models", "127.0.0.1", &[ALICE, ("authorization", "Bearer x")]), Err(401));
+    let bob = ("authorization", "bearer fedcba9876543210");
+    assert_eq!(passes(&access, "/v1/models", "127.0.0.1", &[bob]).as_deref(), Ok("bob"));
+}
+
+#[test]
+fn addresses_are_checked_before_tokens() {
+    let mut access = access();
+    access.api_ranges = vec!["10.0.0.0/8".parse().unwrap()];
+    assert_eq!(passes(&access, "/v1/models", "192.168.1.1", &[]), Err(403));
+    assert_eq!(passes(&access, "/v1/models", "192.168.1.1", &[ALICE]), Err(403));
+    assert_eq!(passes(&access, "/v1/models", "10.1.1.1", &[]), Err(401));
+    assert_eq!(passes(&access, "/v1/models", "10.1.1.1", &[ALICE]).as_deref(), Ok("alice"));
+    assert_eq!(
+        passes(&access, "/ui/images/x", "10.1.1.1", &[]),
+        Err(403),
+        "pictures have a list of their own"
+    );
+    access.ui_ranges.clear();
+    assert_eq!(passes(&access, "/ui/images/x", "127.0.0.1", &[ALICE]), Err(403), "an empty list is nobody");
+}
+
+#[test]
+fn a_forwarding_header_from_a_stranger_closes_what_the_address_alone_guards() {
+    let mut access = access();
+    let tale = ("x-forwarded-for", "127.0.0.1");
+    assert_eq!(passes(&access, "/ui/images/x", "127.0.0.1", &[tale]), Err(403));
+    assert_eq!(passes(&access, "/v1/models", "127.0.0.1", &[tale, ALICE]).as_deref(), Ok("alice"));
+    access.proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    assert!(passes(&access, "/ui/images/x", "127.0.0.1", &[tale]).is_ok());
+    assert_eq!(passes(&access, "/ui/images/x", "127.0.0.1", &[("x-forwarded-for", "8.8.8.8")]), Err(403));
+}
+
+#[test]
+fn origins_are_checked_where_no_token_is_and_hosts_everywhere() {
+    let mut access = access();
+    let evil = ("origin", "https://evil.example");
+    for path in ["/healthz", "/readyz", "/ui", "/ui/images/x.png"] {
+        assert_eq!(passes(&access, path, "127.0.0.1", &[evil, ALICE]), Err(403), "{path}");
+        assert!(passes(&access, path, "127.0.0.1", &[("origin", "http://ai2")]).is_ok(), "{path}");
+    }
+    assert!(passes(&access, "/v1/models", "127.0.0.1", &[evil, ALICE]).is_ok());
+    access.asks_tokens = false;
+    assert_eq!(passes(&access, "/v1/models", "127.0.0.1", &[evil]), Err(403));
+    assert_eq!(passes(&access, "/v1/models", "127.0.0.1", &[]).as_deref(), Ok("anybody"));
+    let request =
+        Request::builder().uri("/v1/models").header("host", "evil.example").body(Body::empty()).unwrap();
+    let client = Client::of("127.0.0.1".parse().unwrap(), request.headers(), &[]);
+    let refused = pass(&access, client, &request, &Account::default()).unwrap_err().into_response();
+    assert_eq!(refused.status().as_u16(), 421);
+}

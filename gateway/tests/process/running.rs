@@ -1,0 +1,106 @@
+//! The program, started with files of its own, and what can be asked of it.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+pub(super) const TOKEN: &str = "process-token-0123";
+
+/// A folder that nobody else uses, with an empty env file in it.
+pub(super) fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("gateway-process-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(".env"), "").unwrap();
+    folder
+}
+
+/// On a free port.
+pub(super) fn gateway(folder: &std::path::Path, arguments: &[&str]) -> Command {
+    on_port("0", folder, arguments)
+}
+
+pub(super) fn on_port(port: &str, folder: &std::path::Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+    command
+        .env_clear()
+        .arg("--env-file")
+        .arg(folder.join(".env"))
+        .arg("--ui-image-dir")
+        .arg(folder.join("pictures"))
+        .arg("--gateway-data-dir")
+        .arg(folder)
+        .args(["--gateway-tls", "off", "--gateway-port", port, "--images-backend", "mock"])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+pub(super) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub(super) fn run(mut command: Command) -> Output {
+    command.output().unwrap()
+}
+
+pub(super) fn stderr(child: &mut Child) -> BufReader<Box<dyn Read>> {
+    BufReader::new(Box::new(child.stderr.take().unwrap()))
+}
+
+/// A running gateway and where it listens, read from its own start line.
+pub(super) struct Running {
+    pub(super) child: Child,
+    pub(super) log: BufReader<Box<dyn Read>>,
+    pub(super) address: String,
+}
+
+impl Running {
+    pub(super) fn start(mut command: Command) -> Self {
+        let mut child = command.env("GATEWAY_BEARER_TOKEN", TOKEN).spawn().unwrap();
+        let mut log = stderr(&mut child);
+        let mut line = String::new();
+        let address = loop {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
+            if let Some((_, rest)) = line.split_once("http://127.0.0.1:") {
+                let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                break format!("127.0.0.1:{port}");
+            }
+        };
+        Self { child, log, address }
+    }
+
+    /// For one whose log does not say so.
+    pub(super) fn until_it_listens(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(&self.address).is_err() {
+            assert!(Instant::now() < deadline, "it does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(super) fn request(&self, head: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(stream, "{head}\r\nHost: ai2\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        text(&answer)
+    }
+
+    pub(super) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    /// Waits for its end; gives the exit code and the rest of the log.
+    pub(super) fn end(mut self) -> (Option<i32>, String) {
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap().code(), rest)
+    }
+}
