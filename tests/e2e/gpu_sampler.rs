@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ada2_sidecar::gpu::{self, GpuReading, GpuSample, GpuState, Sampling};
-use e2e::gpu::{CardMemory, FakeCard, Process, Utilization};
+use e2e::gpu::{CardMemory, Clocks, EccCounts, FakeCard, Pcie, Process, RemappedRows, Utilization};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -24,6 +24,15 @@ async fn every_reading_arrives() {
         gpu.utilization = Utilization { gpu: 97, memory: 40 };
         gpu.pstate = 2;
         gpu.power_draw_mw = 287_310;
+        gpu.power_limit_mw = 290_000;
+        gpu.clocks = Clocks { graphics: 2505, sm: 2500, memory: 10_001, video: 0 };
+        gpu.throttle_reasons = 4;
+        gpu.ecc.pending = false;
+        gpu.ecc.corrected = EccCounts { volatile: 1, aggregate: 2 };
+        gpu.ecc.uncorrected = EccCounts { volatile: 3, aggregate: 4 };
+        gpu.remapped_rows = RemappedRows { correctable: 5, uncorrectable: 6, pending: true, failure: false };
+        gpu.recovery_action = 3;
+        gpu.pcie = Pcie { generation: 3, max_generation: 4, width: 8, max_width: 16 };
         gpu.processes = vec![
             Process { pid: own_pid, used_mib: Some(11_000), graphics: false },
             Process { pid: own_pid, used_mib: Some(11_000), graphics: true },
@@ -32,11 +41,18 @@ async fn every_reading_arrives() {
     });
     let mut samples = Samples::of(&card, "0");
     let reading = samples.reading(|_| true).await;
+    let text = |text: &str| Some(text.to_owned());
     let expected = shared::health::GpuReport {
         index: 0,
         name: "NVIDIA RTX 6000 Ada Generation".into(),
         uuid: "GPU-6adaf00d-1234-5678-9abc-def012345678".into(),
-        driver_version: Some("595.80".into()),
+        driver_version: text("595.80"),
+        cuda_version: text("13.1"),
+        pci_bus_id: text("00000000:01:00.0"),
+        compute_cap: text("8.9"),
+        compute_mode: text("Default"),
+        persistence_mode: text("Enabled"),
+        display_active: text("Disabled"),
         memory_total: 46_068,
         memory_reserved: 609,
         memory_used: 11_425,
@@ -45,9 +61,30 @@ async fn every_reading_arrives() {
         temperature: Some(54),
         utilization_gpu: Some(97),
         utilization_memory: Some(40),
+        fan_speed: Some(30),
         power_draw: Some(287.31),
         power_limit: Some(300.0),
-        pstate: Some("P2".into()),
+        enforced_power_limit: Some(290.0),
+        clocks_graphics: Some(2505),
+        clocks_sm: Some(2500),
+        clocks_memory: Some(10_001),
+        clocks_event_reasons: text("0x0000000000000004"),
+        ecc_mode_current: text("Enabled"),
+        ecc_mode_pending: text("Disabled"),
+        ecc_corrected_volatile: Some(1),
+        ecc_corrected_aggregate: Some(2),
+        ecc_uncorrected_volatile: Some(3),
+        ecc_uncorrected_aggregate: Some(4),
+        remapped_correctable: Some(5),
+        remapped_uncorrectable: Some(6),
+        remapped_pending: text("Yes"),
+        remapped_failure: text("No"),
+        recovery_action: text("Drain P2P"),
+        pcie_gen_current: Some(3),
+        pcie_gen_max: Some(4),
+        pcie_width_current: Some(8),
+        pcie_width_max: Some(16),
+        pstate: text("P2"),
     };
     assert_eq!(reading.report, expected, "nobody knows the engine's share: its unit is not there");
     assert_eq!(reading.memory.free, 34_034 * MIB);
@@ -91,6 +128,7 @@ async fn what_the_driver_does_not_support_is_absent() {
             "nvmlDeviceGetTemperature",
             "nvmlDeviceGetPowerUsage",
             "nvmlDeviceGetEnforcedPowerLimit",
+            "nvmlDeviceGetPowerManagementLimit",
             "nvmlDeviceGetComputeRunningProcesses_v3",
         ]
         .map(str::to_owned)

@@ -219,7 +219,7 @@ mod tests {
             supervise(publisher, None, |publisher| {
                 publisher.publish(GpuState::Lost);
                 Err(GpuState::Lost)
-            })
+            });
         });
         assert_comes(&mut samples, |state| matches!(state, GpuState::Lost)).await;
         let first = samples.borrow().as_ref().unwrap().taken;
