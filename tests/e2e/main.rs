@@ -10,11 +10,15 @@ mod gpu_sampler;
 mod service_files;
 /// The edge: hosts, origins, bodies, tokens, paths.
 mod sidecar_edge;
+/// The card over HTTP: as nvidia-smi tells it, for Prometheus, and every latch seen from outside.
+mod sidecar_gpu;
 /// Pictures through the sidecar from a fake InvokeAI: translation, models, failures in the engine's own words.
 mod sidecar_images;
 /// Who holds the slot, and what becomes of jobs that nobody waits for.
 mod sidecar_jobs;
 /// Readiness: engine and card, each fault in its own words.
 mod sidecar_readyz;
+/// The default model is loaded before anybody asks for a picture.
+mod sidecar_warm_up;
 /// The list of behaviours of the migration, through both services down to the engine.
 mod whole_path;

@@ -4,6 +4,7 @@
 pub mod gateway;
 pub mod gpu;
 pub mod invokeai;
+pub mod promtool;
 pub mod sidecar;
 pub mod upstream;
 

@@ -26,6 +26,8 @@ pub struct EngineState {
     pub seen: Option<Instant>,
     /// How often the engine was seen to come up.
     pub starts: u64,
+    /// It was surely not there since it answered last; silence proves nothing, it may have been busy.
+    away: bool,
 }
 
 impl EngineState {
@@ -40,13 +42,8 @@ impl EngineState {
     pub fn next(self, result: Result<Survey, EngineError>, now: Instant) -> Self {
         match result {
             Ok(survey) => {
-                // Silence is not an end: it may have been busy.
-                let came_up = match &self.fault {
-                    None | Some(EngineError::NoAnswer(_)) => self.survey.is_none(),
-                    Some(_) => true,
-                };
-                let starts = self.starts + u64::from(came_up);
-                Self { survey: Some(survey), fault: None, seen: Some(now), starts }
+                let starts = self.starts + u64::from(self.away || self.survey.is_none());
+                Self { survey: Some(survey), fault: None, seen: Some(now), starts, away: false }
             }
             Err(EngineError::NoAnswer(words)) => {
                 let busy = self.survey.as_ref().is_some_and(|survey| survey.busy);
@@ -55,7 +52,7 @@ impl EngineState {
                 let fault = if patient { None } else { Some(EngineError::NoAnswer(words)) };
                 Self { fault, ..self }
             }
-            Err(fault) => Self { fault: Some(fault), ..self },
+            Err(fault) => Self { fault: Some(fault), away: true, ..self },
         }
     }
 }

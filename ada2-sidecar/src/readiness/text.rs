@@ -28,11 +28,14 @@ pub(crate) fn verbose(view: &View<'_>) -> String {
     let report = view.report;
     let engine = &report.engine;
     let version = engine.version.as_deref().unwrap_or("?");
-    let _ = writeln!(
-        text,
-        "engine {} {version}, {} jobs, {} models",
-        engine.kind, engine.queue_depth, engine.models
-    );
+    // A look without a service says nothing of the engine.
+    if report.checks.iter().any(|check| check.name.starts_with("engine_")) {
+        let _ = writeln!(
+            text,
+            "engine {} {version}, {} jobs, {} models",
+            engine.kind, engine.queue_depth, engine.models
+        );
+    }
     for check in &report.checks {
         text.push_str(&line(check));
     }

@@ -1,36 +1,13 @@
 //! What is counted, and who may read it.
 
-use std::{
-    io::{ErrorKind, Write},
-    process::{Command, Stdio},
-};
-
 use e2e::{
     Answer,
     gateway::{Gateway, with_local_mlx},
     http,
+    promtool::lint,
     upstream::{Reply, Upstream},
 };
 use serde_json::json;
-
-/// What promtool has against the text; none where promtool is not there.
-fn lint(metrics: &str) -> Option<String> {
-    let mut command = Command::new("promtool");
-    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let started = command.spawn();
-    if started.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-        return None;
-    }
-    let mut promtool = started.unwrap();
-    promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    Some(format!(
-        "{}{}",
-        String::from_utf8_lossy(&said),
-        if output.status.success() { "" } else { " (failed)" }
-    ))
-}
 
 fn has(metrics: &str, line: &str) -> bool {
     metrics.lines().any(|known| known == line)

@@ -67,7 +67,7 @@ fn engine_process(inputs: &Inputs<'_>, rules: &Rules) -> Check {
         Some(process) => {
             let resident = process.resident / MIB;
             let check =
-                check(format!("pid {}, {} processes, {resident} MiB resident", process.pid, process.count));
+                check(format!("pid {}, {} in all, {resident} MiB resident", process.pid, process.count));
             if limit == 0 || process.resident <= limit {
                 return check;
             }

@@ -187,7 +187,7 @@ fn engine() -> EngineState {
         others_waiting: 0,
         models: Arc::new([EngineModel::plain("k", "tiny", Base::Sd1)]),
     };
-    EngineState { survey: Some(survey), fault: None, seen: Some(Instant::now()), starts: 1 }
+    EngineState::default().next(Ok(survey), Instant::now())
 }
 
 fn host(taken: Instant) -> HostSample {
@@ -426,7 +426,7 @@ fn a_share_that_cannot_be_told_is_unknown_and_gates_nothing() {
 
 #[test]
 fn the_engines_faults_gate_in_their_own_words() {
-    let with = |fault| EngineState { fault: Some(fault), ..engine() };
+    let with = |fault| engine().next(Err(fault), Instant::now() + Duration::from_mins(1));
     let mut paused = engine();
     paused.survey.as_mut().unwrap().paused = true;
     let mut bare = engine();

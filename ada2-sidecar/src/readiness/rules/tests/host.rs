@@ -93,7 +93,7 @@ fn the_engines_process_is_shown_and_warns_when_it_grows_too_large() {
     world.expect("engine_process", CheckStatus::Unknown, "invokeai.service has no process");
     world.host.as_mut().unwrap().engine = Some(EngineProcess { pid: 7, count: 2, resident: 5000 * MIB });
     world.expect("engine_process", CheckStatus::Pass, "");
-    assert_eq!(world.check("engine_process").observed, "pid 7, 2 processes, 5000 MiB resident");
+    assert_eq!(world.check("engine_process").observed, "pid 7, 2 in all, 5000 MiB resident");
     world.rules.host.max_engine_memory = 4000 * MIB;
     world.expect("engine_process", CheckStatus::Warn, "more than --max-engine-memory");
 }

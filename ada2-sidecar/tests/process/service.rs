@@ -1,92 +1,11 @@
-//! The binary as a service manager meets it: exit codes, signals, kill -9.
+//! Exit codes, signals, kill -9.
 
-use std::{
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Output, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use e2e::invokeai::{FakeInvoke, Status};
 use serde_json::json;
 
-fn binary(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ada2-sidecar"));
-    command.args(arguments).env_clear();
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    binary(arguments).output().expect("the binary starts")
-}
-
-/// A running sidecar; killed when dropped.
-struct Running {
-    child: Child,
-    url: String,
-    log: Option<BufReader<std::process::ChildStderr>>,
-}
-
-impl Running {
-    /// Starts it on a free port, which it tells in its first line.
-    fn start(state: &Path, arguments: &[&str]) -> Self {
-        Self::start_with(state, arguments, &[])
-    }
-
-    fn start_with(state: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let state = state.display().to_string();
-        let common =
-            ["--listen", "127.0.0.1:0", "--gpu", "optional", "--log-format", "json", "--state-dir", &state];
-        let mut child = binary(&common)
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let mut log = BufReader::new(child.stderr.take().expect("piped"));
-        let mut line = String::new();
-        while !line.contains("\"listen\"") {
-            line.clear();
-            assert!(log.read_line(&mut line).expect("a log") > 0, "it ended before it listened");
-        }
-        let line: serde_json::Value = serde_json::from_str(&line).expect("JSON lines");
-        Self { child, url: line["listen"].as_str().expect("an address").to_owned(), log: Some(log) }
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
-        assert!(status.expect("kill is everywhere").success());
-    }
-
-    async fn ready(&self) {
-        e2e::eventually("ready", async || {
-            let answer = e2e::http().get(format!("{}/readyz", self.url)).send().await.ok()?;
-            answer.status().is_success().then_some(())
-        })
-        .await;
-    }
-
-    /// Waits for its end; gives the exit code and the rest of the log.
-    async fn end(mut self) -> (Option<i32>, String) {
-        let mut log = self.log.take().expect("taken once");
-        let mut child =
-            std::mem::replace(&mut self.child, Command::new("true").spawn().expect("true is everywhere"));
-        tokio::task::spawn_blocking(move || {
-            let mut rest = String::new();
-            std::io::Read::read_to_string(&mut log, &mut rest).expect("a log");
-            (child.wait().expect("it can be waited for").code(), rest)
-        })
-        .await
-        .expect("the wait ends")
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::running::{Running, run};
 
 #[test]
 fn a_broken_configuration_is_78_with_every_problem_on_its_own_line() {

@@ -1,0 +1,110 @@
+//! What a person at a terminal sees, with a running sidecar and without.
+
+use std::process::Output;
+
+use e2e::gpu::FakeCard;
+
+use crate::running::{Running, run};
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// An address that nothing listens at.
+const NOBODY: &str = "127.0.0.1:9";
+
+#[tokio::test]
+async fn the_running_sidecar_is_asked_and_the_exit_code_says_whether_it_is_ready() {
+    let card = FakeCard::new();
+    let library = card.library().display().to_string();
+    let state = e2e::fresh_folder("show");
+    let sidecar = Running::start(&state, &["--engine", "builtin", "--nvml-lib", &library]);
+    sidecar.ready().await;
+    let address = sidecar.url.trim_start_matches("http://").to_owned();
+    let ask = |arguments: &[&str]| run(&[arguments, &["--listen", &address]].concat());
+    let output = ask(&["readyz"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        text(&output).contains("[+]engine_reachable ok builtin")
+            && text(&output).ends_with("readyz check passed\n")
+    );
+    let output = ask(&["gpu", "--query", "memory.free,temperature.gpu", "--format", "csv,noheader,nounits"]);
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "45459, 54\n"));
+    let json: serde_json::Value = serde_json::from_slice(&ask(&["gpu", "--json"]).stdout).unwrap();
+    assert_eq!(json["memory.free"], 45_459);
+    assert!(text(&ask(&["gpu"])).ends_with("readiness: ready\n"));
+    let output = ask(&["gpu", "--query", "memory.fre"]);
+    assert!(
+        output.status.code() == Some(1) && text(&output).contains("not a valid field"),
+        "{}",
+        text(&output)
+    );
+    card.xid(79);
+    e2e::eventually("it gates", async || (ask(&["readyz"]).status.code() == Some(1)).then_some(())).await;
+    let output = ask(&["readyz", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["status"]), (Some(1), &"not_ready".into()));
+}
+
+#[test]
+fn without_a_running_sidecar_card_and_host_are_read_directly() {
+    let card = FakeCard::new();
+    let library = card.library().display().to_string();
+    let state = e2e::fresh_folder("direct").display().to_string();
+    let ask = |arguments: &[&str]| {
+        run(&[arguments, &["--listen", NOBODY, "--nvml-lib", &library, "--state-dir", &state]].concat())
+    };
+    let output = ask(&["readyz"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.starts_with("no sidecar runs at 127.0.0.1:9") && said.contains("[+]ecc ok"), "{said}");
+    assert!(!said.contains("engine_reachable"), "nothing is said of the engine: {said}");
+    let output = ask(&["gpu", "--query", "memory.free", "--format", "csv,noheader,nounits"]);
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "45459\n"));
+    card.set(|scenario| scenario.gpus[0].recovery_action = 2);
+    assert_eq!(ask(&["readyz"]).status.code(), Some(1));
+    card.set(|scenario| scenario.init_error = 9);
+    let output = ask(&["gpu"]);
+    assert!(
+        output.status.code() == Some(1) && text(&output).contains("couldn't communicate"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[tokio::test]
+async fn ack_goes_through_the_state_directory_with_and_without_a_running_sidecar() {
+    let card = FakeCard::new();
+    let library = card.library().display().to_string();
+    let state = e2e::fresh_folder("ack");
+    let folder = state.display().to_string();
+    let flags = ["--engine", "builtin", "--nvml-lib", &library];
+    let mut sidecar = Running::start(&state, &flags);
+    sidecar.ready().await;
+    let latch = async |sidecar: &Running| {
+        card.xid(79);
+        e2e::eventually("kept", async || {
+            std::fs::read_to_string(state.join("latch.json")).ok().filter(|kept| kept.contains("\"79\""))
+        })
+        .await;
+        let answer = e2e::http().get(format!("{}/readyz", sidecar.url)).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 503);
+    };
+    latch(&sidecar).await;
+    let output = run(&["ack", "--state-dir", &folder]);
+    assert_eq!(
+        (output.status.code(), text(&output).as_str()),
+        (Some(0), "acknowledged: XID 79 (GPU has fallen off the bus)\n")
+    );
+    sidecar.ready().await;
+    let output = run(&["ack", "--state-dir", &folder]);
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "nothing was latched\n"));
+    latch(&sidecar).await;
+    sidecar.child.kill().unwrap();
+    sidecar.child.wait().unwrap();
+    let output = run(&["ack", "--state-dir", &folder]);
+    assert!(output.status.code() == Some(0) && text(&output).contains("XID 79"), "{}", text(&output));
+    Running::start(&state, &flags).ready().await;
+    let output = run(&["ack", "--state-dir", "/no/such/folder"]);
+    assert!(output.status.code() == Some(1) && text(&output).contains("--state-dir"), "{}", text(&output));
+}

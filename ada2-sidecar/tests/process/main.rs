@@ -1,0 +1,8 @@
+//! The binary as a service manager and a person at a terminal meet it.
+
+/// `ada2-sidecar gpu`, `readyz`, `ack`.
+mod commands;
+/// The harness.
+mod running;
+/// Exit codes, signals, kill -9.
+mod service;

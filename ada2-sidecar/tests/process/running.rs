@@ -1,0 +1,85 @@
+//! The binary, run as a service manager runs it.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+pub(crate) fn binary(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ada2-sidecar"));
+    command.args(arguments).env_clear();
+    command
+}
+
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    binary(arguments).output().expect("the binary starts")
+}
+
+/// A running sidecar; killed when dropped.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) url: String,
+    log: Option<BufReader<std::process::ChildStderr>>,
+}
+
+impl Running {
+    /// Starts it on a free port, which it tells in its first line.
+    pub(crate) fn start(state: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(state, arguments, &[])
+    }
+
+    pub(crate) fn start_with(state: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let state = state.display().to_string();
+        let common =
+            ["--listen", "127.0.0.1:0", "--gpu", "optional", "--log-format", "json", "--state-dir", &state];
+        let mut child = binary(&common)
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        while !line.contains("\"listen\"") {
+            line.clear();
+            assert!(log.read_line(&mut line).expect("a log") > 0, "it ended before it listened");
+        }
+        let line: serde_json::Value = serde_json::from_str(&line).expect("JSON lines");
+        Self { child, url: line["listen"].as_str().expect("an address").to_owned(), log: Some(log) }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill is everywhere").success());
+    }
+
+    pub(crate) async fn ready(&self) {
+        e2e::eventually("ready", async || {
+            let answer = e2e::http().get(format!("{}/readyz", self.url)).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// Waits for its end; gives the exit code and the rest of the log.
+    pub(crate) async fn end(mut self) -> (Option<i32>, String) {
+        let mut log = self.log.take().expect("taken once");
+        let mut child =
+            std::mem::replace(&mut self.child, Command::new("true").spawn().expect("true is everywhere"));
+        tokio::task::spawn_blocking(move || {
+            let mut rest = String::new();
+            std::io::Read::read_to_string(&mut log, &mut rest).expect("a log");
+            (child.wait().expect("it can be waited for").code(), rest)
+        })
+        .await
+        .expect("the wait ends")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,22 @@
+//! What Prometheus' own checker says of a metrics page.
+
+use std::{
+    io::{ErrorKind, Write},
+    process::{Command, Stdio},
+};
+
+/// What `promtool check metrics` has against the text: nothing, where all is well. None where promtool is not there.
+pub fn lint(metrics: &str) -> Option<String> {
+    let mut command = Command::new("promtool");
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let started = command.spawn();
+    if started.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return None;
+    }
+    let mut promtool = started.expect("promtool starts");
+    promtool.stdin.take().expect("piped").write_all(metrics.as_bytes()).expect("promtool reads");
+    let output = promtool.wait_with_output().expect("promtool ends");
+    let said = [output.stdout, output.stderr].concat();
+    let failed = if output.status.success() { "" } else { " (failed)" };
+    Some(format!("{}{failed}", String::from_utf8_lossy(&said)))
+}
