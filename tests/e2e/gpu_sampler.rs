@@ -41,8 +41,19 @@ async fn every_reading_arrives() {
     });
     let mut samples = Samples::of(&card, "0");
     let reading = samples.reading(|_| true).await;
+    assert_eq!(reading.report, every_value(), "nobody knows the engine's share: its unit is not there");
+    assert_eq!(reading.memory.free, 34_034 * MIB);
+    let processes = reading.processes.expect("the lists are supported");
+    assert_eq!(processes.iter().map(|process| process.pid).collect::<Vec<_>>(), [own_pid, NO_SUCH_PID]);
+    assert_eq!(processes[0].used, Some(11_000 * MIB));
+    assert!(!processes[0].name.starts_with('['), "a living process has a name");
+    assert_eq!((processes[1].name.as_str(), processes[1].used), ("[Not Found]", None));
+}
+
+/// What the card of [`every_reading_arrives`] says.
+fn every_value() -> shared::health::GpuReport {
     let text = |text: &str| Some(text.to_owned());
-    let expected = shared::health::GpuReport {
+    shared::health::GpuReport {
         index: 0,
         name: "NVIDIA RTX 6000 Ada Generation".into(),
         uuid: "GPU-6adaf00d-1234-5678-9abc-def012345678".into(),
@@ -85,14 +96,7 @@ async fn every_reading_arrives() {
         pcie_width_current: Some(8),
         pcie_width_max: Some(16),
         pstate: text("P2"),
-    };
-    assert_eq!(reading.report, expected, "nobody knows the engine's share: its unit is not there");
-    assert_eq!(reading.memory.free, 34_034 * MIB);
-    let processes = reading.processes.expect("the lists are supported");
-    assert_eq!(processes.iter().map(|process| process.pid).collect::<Vec<_>>(), [own_pid, NO_SUCH_PID]);
-    assert_eq!(processes[0].used, Some(11_000 * MIB));
-    assert!(!processes[0].name.starts_with('['), "a living process has a name");
-    assert_eq!((processes[1].name.as_str(), processes[1].used), ("[Not Found]", None));
+    }
 }
 
 #[tokio::test]
