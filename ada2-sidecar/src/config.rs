@@ -1,10 +1,12 @@
 //! The configuration: one table of keys, read into one valid value, every problem at once.
 
 mod keys;
+mod presets;
 
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,6 +25,7 @@ use crate::{
     gpu::Sampling,
     host,
     instance::Instance,
+    models::Preset,
     readiness::rules::{CardRules, HostRules},
 };
 
@@ -53,6 +56,12 @@ pub struct Config {
     pub host: HostRules,
     pub engine_output_dir: Option<PathBuf>,
     pub warm_up: bool,
+    pub presets: Vec<Arc<Preset>>,
+    /// Whether pictures stay out of the engine's own gallery.
+    pub discard_outputs: bool,
+    /// Whether what the engine writes into a PNG is taken out.
+    pub strip_metadata: bool,
+    pub log_prompts: bool,
     pub max_inflight: usize,
     pub max_engine_queue: u64,
     pub max_n: u64,
@@ -86,7 +95,7 @@ pub fn load(
     let (systemd_state, home) = (environment("STATE_DIRECTORY"), environment("HOME"));
     let state_dirs = Instance::candidates(&settings, systemd_state.as_deref(), home.as_deref());
     let serving = matches!(flags.subcommand_name(), None | Some("serve"));
-    let config = read(&mut settings, &|settings, kind| {
+    let config = read(&mut settings, file.folder(), &|settings, kind| {
         // The builtin engine lives and dies with this process and has no jobs to know again: trying it out leaves nothing
         // behind, unless a directory is named for it.
         let named = systemd_state.is_some() || settings.source("state_dir") != Source::Default;
@@ -122,7 +131,16 @@ fn read_file(
     }
 }
 
-fn read(s: &mut Settings, instance: &dyn Fn(&mut Settings, Kind) -> Option<Instance>) -> Option<Config> {
+/// For a setting with two words: whether it is the second.
+fn one_of(no: &'static str, yes: &'static str) -> impl Fn(&str) -> Option<bool> {
+    move |text| (text == yes).then_some(true).or((text == no).then_some(false))
+}
+
+fn read(
+    s: &mut Settings,
+    base: &Path,
+    instance: &dyn Fn(&mut Settings, Kind) -> Option<Instance>,
+) -> Option<Config> {
     let engine = s.take("engine", "invokeai or builtin", Kind::parse);
     let kind = engine.unwrap_or(Kind::Builtin);
     let (listen, allow_from, token, guard) = read_edge(s);
@@ -143,6 +161,10 @@ fn read(s: &mut Settings, instance: &dyn Fn(&mut Settings, Kind) -> Option<Insta
     let host = read_host(s);
     let engine_output_dir = s.optional("engine_output_dir", "an absolute path", absolute);
     let warm_up = s.take("warm_up", "on or off", truth);
+    let presets = presets::read(s, kind, base);
+    let discard_outputs = s.take("engine_outputs", "keep or discard", one_of("keep", "discard"));
+    let strip_metadata = s.take("png_metadata", "keep or strip", one_of("keep", "strip"));
+    let log_prompts = s.take("log_prompts", "on or off", truth);
     let max_inflight = count(s, "max_inflight", 1, 64);
     let max_engine_queue = count(s, "max_engine_queue", 0, 1_000_000);
     let max_n = count(s, "max_n", 1, 10);
@@ -178,6 +200,10 @@ fn read(s: &mut Settings, instance: &dyn Fn(&mut Settings, Kind) -> Option<Insta
         host: host?,
         engine_output_dir: engine_output_dir?,
         warm_up: warm_up?,
+        presets: presets?,
+        discard_outputs: discard_outputs?,
+        strip_metadata: strip_metadata?,
+        log_prompts: log_prompts?,
         max_inflight: max_inflight?.try_into().ok()?,
         max_engine_queue: max_engine_queue?,
         max_n: max_n?,

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod graph;
 pub mod invokeai;
 pub mod monitor;
+mod upload;
 
 use std::{
     fmt,
@@ -18,7 +19,12 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{builtin::Builtin, invokeai::InvokeAi, monitor::EngineState},
+    engine::{
+        builtin::Builtin,
+        graph::{Fault, Form, Template},
+        invokeai::InvokeAi,
+        monitor::EngineState,
+    },
     images::Job,
     models::EngineModel,
 };
@@ -33,6 +39,9 @@ pub trait ImageEngine {
     /// cancelled, after the engine has confirmed that the job is neither waiting nor running. A failure that is
     /// certain before that is told on the desk.
     fn run(&self, job: &Job, desk: &Desk) -> impl Future<Output = Result<Vec<Picture>, EngineError>> + Send;
+
+    /// What the engine has against a graph: nodes and inputs that it does not know, each named.
+    fn vet(&self, template: &Template) -> impl Future<Output = Result<Vec<Fault>, EngineError>> + Send;
 }
 
 /// Where a running job and whoever waits for it meet.
@@ -40,6 +49,8 @@ pub trait ImageEngine {
 pub struct Desk {
     /// Fires when nobody waits any more.
     pub cancel: CancellationToken,
+    /// How far it is. Whoever looks sees the newest only.
+    pub progress: watch::Sender<Progress>,
     outcome: Mutex<Option<oneshot::Sender<Outcome>>>,
 }
 
@@ -50,7 +61,8 @@ impl Desk {
     /// A desk, and the end at which the outcome is waited for.
     pub fn open() -> (Self, oneshot::Receiver<Outcome>) {
         let (sender, receiver) = oneshot::channel();
-        (Self { cancel: CancellationToken::new(), outcome: Mutex::new(Some(sender)) }, receiver)
+        let progress = watch::Sender::new(Progress::default());
+        (Self { cancel: CancellationToken::new(), progress, outcome: Mutex::new(Some(sender)) }, receiver)
     }
 
     /// Tells the outcome. The first counts.
@@ -59,6 +71,24 @@ impl Desk {
         // Whoever has left does not want to know.
         let _ = sender.map(|sender| sender.send(outcome));
     }
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Of its steps, 0 to 1.
+    pub fraction: f64,
+    /// The engine's own preview at that point.
+    pub preview: Option<Preview>,
+}
+
+/// A preview as the engine made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// The file.
+    pub bytes: Bytes,
+    /// Its format.
+    pub format: Format,
 }
 
 /// The engines.
@@ -105,6 +135,13 @@ impl ImageEngine for Engine {
             Self::Builtin(engine) => engine.run(job, desk).await,
         }
     }
+
+    async fn vet(&self, template: &Template) -> Result<Vec<Fault>, EngineError> {
+        match self {
+            Self::InvokeAi(engine) => engine.vet(template).await,
+            Self::Builtin(engine) => engine.vet(template).await,
+        }
+    }
 }
 
 /// Which engine.
@@ -131,6 +168,13 @@ impl Kind {
         match self {
             Self::InvokeAi => "invokeai",
             Self::Builtin => "builtin",
+        }
+    }
+
+    /// What its graphs look like.
+    pub const fn form(self) -> Form {
+        match self {
+            Self::InvokeAi | Self::Builtin => Form::InvokeAi,
         }
     }
 
@@ -211,5 +255,39 @@ impl fmt::Display for EngineError {
             Self::QueueFull => f.write_str("the engine's queue is full"),
             Self::Cancelled => f.write_str("the job was cancelled"),
         }
+    }
+}
+
+/// The engine's words for an answer: the first line, without paths, cut. Tracebacks and echoed graphs stay behind.
+fn own_words(text: &str) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
+    let is_path = |word: &str| {
+        let word = word.trim_matches(|letter: char| "'\"()[]<>,:;".contains(letter));
+        word.matches(['/', '\\']).count() >= 2
+    };
+    let words: Vec<_> =
+        line.split_whitespace().map(|word| if is_path(word) { "[path]" } else { word }).collect();
+    let clean: String = words.join(" ").chars().filter(|letter| !letter.is_control()).take(300).collect();
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_lose_paths_and_tracebacks() {
+        assert_eq!(
+            own_words(
+                "No such file: '/srv/invokeai/models/x.safetensors' (os error 2)\nTraceback (most recent"
+            ),
+            "No such file: [path] (os error 2)"
+        );
+        assert_eq!(
+            own_words("CUDA out of memory. Tried to allocate 2 GiB"),
+            "CUDA out of memory. Tried to allocate 2 GiB"
+        );
+        assert_eq!(own_words(" \n"), "no reason given");
+        assert_eq!(own_words(&"x".repeat(1000)).len(), 300);
     }
 }

@@ -234,6 +234,14 @@ fn engine_face(error: &EngineError) -> Face {
     }
 }
 
+impl ApiError {
+    /// What the client is told, where no status can be sent any more.
+    pub(crate) fn envelope(self) -> Envelope {
+        let Face { code, message, param, .. } = self.face();
+        Envelope::new(code, message).param(param.as_deref())
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let Face { status, code, message, param, retry_after, final_ } = self.face();

@@ -11,12 +11,12 @@ use shared::service::{
     lifecycle::Lifecycle,
     slots::{Permit, Slots},
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::DropGuard;
 use tracing::{info, warn};
 
 use crate::{
-    engine::{Desk, Engine, EngineError, ImageEngine, Outcome},
+    engine::{Desk, Engine, EngineError, ImageEngine, Outcome, Progress},
     images::Job,
     metrics::Metrics,
 };
@@ -35,11 +35,17 @@ pub struct Jobs {
 /// A running job. Dropping it asks the engine to cancel exactly this job.
 #[derive(Debug)]
 pub struct JobHandle {
+    progress: watch::Receiver<Progress>,
     outcome: oneshot::Receiver<Outcome>,
     _cancel: DropGuard,
 }
 
 impl JobHandle {
+    /// How far it is, the newest only.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
     /// Waits for the pictures.
     pub async fn finished(&mut self) -> Outcome {
         let outcome = (&mut self.outcome).await;
@@ -80,7 +86,7 @@ impl Jobs {
     /// reads the answer finds the slot free.
     pub fn start(&self, job: Job, permit: Permit, request_id: String) -> JobHandle {
         let (desk, outcome) = Desk::open();
-        let cancel = desk.cancel.clone();
+        let (cancel, progress) = (desk.cancel.clone(), desk.progress.subscribe());
         let (engine, cancelling) = (self.engine.clone(), self.cancelling.clone());
         let (changed, metrics) = (self.changed.clone(), self.metrics.clone());
         changed.notify_one();
@@ -107,19 +113,19 @@ impl Jobs {
             changed.notify_one();
             desk.tell(result);
         });
-        JobHandle { outcome, _cancel: cancel.drop_guard() }
+        JobHandle { progress, outcome, _cancel: cancel.drop_guard() }
     }
 }
 
 fn report(request_id: &str, job: &Job, result: &Outcome, took: Duration) {
-    let (model, size, n) = (&job.model.name, job.size.to_string(), job.seeds.len());
+    let (model, size, n, task) = (&job.name, job.size.to_string(), job.seeds.len(), job.task().name());
     let ms = took.as_millis();
     match result {
-        Ok(_) => info!(request_id, ?model, size, n, ms, "job done"),
+        Ok(_) => info!(request_id, task, ?model, size, n, ms, "job done"),
         Err(EngineError::Cancelled) => {
-            info!(request_id, ?model, size, n, ms, "job cancelled, engine free of it");
+            info!(request_id, task, ?model, size, n, ms, "job cancelled, engine free of it");
         }
-        Err(error) => warn!(request_id, ?model, size, n, ms, %error, "job failed"),
+        Err(error) => warn!(request_id, task, ?model, size, n, ms, %error, "job failed"),
     }
 }
 
@@ -156,18 +162,13 @@ impl Drop for Note {
 mod tests {
     use super::*;
     use crate::{
-        engine::builtin::Builtin,
-        images::{GenerationRequest, Limits},
+        engine::{builtin::Builtin, catalog::Choice},
         models::{Base, EngineModel},
     };
-    use shared::openai::fields::Fields;
 
     fn job(steps: u32) -> Job {
-        let fields =
-            Fields::parse(format!(r#"{{"prompt":"a","steps":{steps},"size":"64x64"}}"#).as_bytes()).unwrap();
-        let limits = Limits { max_n: 4, max_pixels: 2_000_000 };
-        let request = GenerationRequest::read(&fields, limits).unwrap();
-        Job::plan(&request, EngineModel::plain("k", "n", Base::Sd1), 1, limits).unwrap()
+        let model = Some(EngineModel::plain("k", "n", Base::Sd1));
+        Job { steps, ..Job::warm_up(Choice { name: "n".into(), model, preset: None }) }
     }
 
     fn jobs() -> Jobs {

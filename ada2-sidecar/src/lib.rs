@@ -16,6 +16,7 @@ pub mod instance;
 pub mod jobs;
 pub mod metrics;
 pub mod models;
+mod pictures;
 pub mod readiness;
 mod recent;
 mod routes;
@@ -122,6 +123,7 @@ fn judge(
         published: published.clone(),
         jobs: jobs.clone(),
         default_model: config.default_model.clone(),
+        presets: config.presets.clone(),
         time: config.request_timeout,
     };
     warmer.start(lifecycle);

@@ -1,6 +1,10 @@
 //! What is known of an engine's models: their kinds, their own settings, the schedulers that they run with.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use shared::openai::images::Size;
+
+use crate::{engine::graph::Template, images::Task};
 
 /// The kinds of models that the built-in graphs are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,6 +50,25 @@ impl EngineModel {
             scheduler: None,
         }
     }
+}
+
+/// A name of the configuration for a model and how it is run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Preset {
+    /// What requests say as `model`.
+    pub name: String,
+    /// An engine model's key or name; none where the templates load their own.
+    pub model: Option<String>,
+    /// Size.
+    pub size: Option<Size>,
+    /// Steps.
+    pub steps: Option<u32>,
+    /// Guidance.
+    pub cfg_scale: Option<f64>,
+    /// Scheduler.
+    pub scheduler: Option<String>,
+    /// Graphs in place of the built-in ones.
+    pub templates: BTreeMap<Task, Arc<Template>>,
 }
 
 /// Schedulers by InvokeAI's names (6.14.2), which are our names.

@@ -25,6 +25,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/gpu", get(health::gpu))
         .route("/metrics", get(health::metrics))
         .route("/v1/images/generations", post(images::generations))
+        .route("/v1/images/edits", post(images::edits))
         .route("/v1/images/files/{name}", get(images::file))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))

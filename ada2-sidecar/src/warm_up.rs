@@ -11,6 +11,7 @@ use crate::{
     engine::{EngineError, catalog, monitor::EngineState},
     images::Job,
     jobs::{JobHandle, Jobs},
+    models::Preset,
     readiness::Published,
 };
 
@@ -51,6 +52,7 @@ pub(crate) struct Warmer {
     pub(crate) published: watch::Receiver<Arc<Published>>,
     pub(crate) jobs: Jobs,
     pub(crate) default_model: Option<String>,
+    pub(crate) presets: Vec<Arc<Preset>>,
     pub(crate) time: Duration,
 }
 
@@ -101,9 +103,10 @@ impl Warmer {
             return None;
         }
         let survey = self.engine.borrow().survey.clone()?;
-        let model = catalog::resolve(&survey.models, None, self.default_model.as_deref()).ok()?;
+        let choice =
+            catalog::resolve(&survey.models, &self.presets, None, self.default_model.as_deref()).ok()?;
         let permit = self.jobs.slots().try_enter()?;
-        Some(self.jobs.start(Job::warm_up(model.clone()), permit, "warm-up".to_owned()))
+        Some(self.jobs.start(Job::warm_up(choice), permit, "warm-up".to_owned()))
     }
 }
 

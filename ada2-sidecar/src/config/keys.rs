@@ -93,6 +93,21 @@ pub const KEYS: &[Key] = &[
         "on: load the default model by a smallest picture at start and after the engine's restarts",
     )
     .or("off"),
+    Key::new("presets", "ADA2_PRESETS", "Names for models and how they are run; a map, in the file")
+        .structured(),
+    Key::new(
+        "engine_outputs",
+        "ADA2_ENGINE_OUTPUTS",
+        "keep or discard: whether pictures made here show in the engine's own gallery",
+    )
+    .or("keep"),
+    Key::new(
+        "png_metadata",
+        "ADA2_PNG_METADATA",
+        "keep or strip: what the engine writes into a PNG (the prompt, the whole graph)",
+    )
+    .or("keep"),
+    Key::new("log_prompts", "ADA2_LOG_PROMPTS", "on: prompts are written to the log").or("off"),
     Key::new("max_inflight", "ADA2_MAX_INFLIGHT", "Image requests at once; one more gets 429").or("4"),
     Key::new(
         "max_engine_queue",

@@ -3,15 +3,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::picture::{Format, paint::Painting};
+use image::{DynamicImage, ImageFormat, Rgb};
+use shared::{
+    openai::images::Size,
+    picture::{Format, paint::Painting},
+};
 
-use super::{Desk, EngineError, ImageEngine, Picture, Survey};
+use super::{
+    Desk, EngineError, ImageEngine, Picture, Preview, Progress, Survey,
+    graph::{Fault, Template},
+};
 use crate::{
-    images::Job,
+    images::{Job, Source},
     models::{Base, EngineModel},
 };
 
 const STEP: Duration = Duration::from_millis(20);
+/// A preview's sides are this much shorter, as InvokeAI's are.
+const PREVIEW_SCALE: u32 = 8;
 
 /// The engine; it has no state.
 #[derive(Debug, Clone, Copy)]
@@ -36,26 +45,67 @@ impl ImageEngine for Builtin {
 
     async fn run(&self, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
         let mut pictures = Vec::with_capacity(job.seeds.len());
-        for &seed in &job.seeds {
-            for _ in 0..job.steps {
+        for (nth, &seed) in (0_u32..).zip(&job.seeds) {
+            for step in 0..job.steps {
                 tokio::select! {
                     () = desk.cancel.cancelled() => return Err(EngineError::Cancelled),
                     () = tokio::time::sleep(STEP) => {}
                 }
+                let done = f64::from(nth * job.steps + step + 1);
+                let all = f64::from(job.steps) * f64::from(u32::try_from(job.seeds.len()).unwrap_or(1));
+                let preview = job.previews.then(|| preview(job, seed));
+                desk.progress.send_replace(Progress { fraction: done / all, preview });
             }
             let (prompt, size) = (job.prompt.clone(), job.size);
+            let (source, strength) = (job.source.clone(), job.strength);
             let painting = tokio::task::spawn_blocking(move || {
-                Painting {
-                    painter: "ada2-sidecar builtin engine",
-                    prompt: &prompt,
-                    seed: u64::from(seed),
-                    size,
+                let painted = paint(&prompt, seed, size);
+                match source {
+                    Some(source) => over(&source, strength, &painted),
+                    None => Ok(painted),
                 }
-                .to_png()
             });
-            let bytes = painting.await.map_err(|_| EngineError::Failed("the painter panicked".to_owned()))?;
+            let bytes =
+                painting.await.map_err(|_| EngineError::Failed("the painter panicked".to_owned()))??;
             pictures.push(Picture { bytes: bytes.into(), format: Format::Png, seed });
         }
         Ok(pictures)
     }
+
+    async fn vet(&self, _: &Template) -> Result<Vec<Fault>, EngineError> {
+        Ok(vec![Fault("the builtin engine runs no graphs".to_owned())])
+    }
+}
+
+fn paint(prompt: &str, seed: u32, size: Size) -> Vec<u8> {
+    Painting { painter: "ada2-sidecar builtin engine", prompt, seed: u64::from(seed), size }.to_png()
+}
+
+fn preview(job: &Job, seed: u32) -> Preview {
+    let size = Size::new((job.size.width / PREVIEW_SCALE).max(8), (job.size.height / PREVIEW_SCALE).max(8));
+    Preview { bytes: paint(&job.prompt, seed, size).into(), format: Format::Png }
+}
+
+/// The painting over the source: where the mask is black, or everywhere, as far as the source is given up.
+fn over(source: &Source, strength: f64, painted: &[u8]) -> Result<Vec<u8>, EngineError> {
+    let decode = |bytes: &[u8]| {
+        image::load_from_memory_with_format(bytes, ImageFormat::Png)
+            .map_err(|error| EngineError::Failed(format!("a picture cannot be read: {error}")))
+    };
+    let mut picture = decode(&source.picture)?.into_rgb8();
+    let painted = decode(painted)?.into_rgb8();
+    let mask = source.mask.as_deref().map(decode).transpose()?.map(DynamicImage::into_luma8);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean of two bytes is one")]
+    let mix = |was: u8, is: u8| (f64::from(was) * (1.0 - strength) + f64::from(is) * strength).round() as u8;
+    for (x, y, pixel) in picture.enumerate_pixels_mut() {
+        if mask.as_ref().is_none_or(|mask| mask.get_pixel(x, y)[0] == 0) {
+            let Rgb([r, g, b]) = *painted.get_pixel(x, y);
+            *pixel = Rgb([mix(pixel[0], r), mix(pixel[1], g), mix(pixel[2], b)]);
+        }
+    }
+    let mut bytes = Vec::new();
+    picture
+        .write_to(&mut std::io::Cursor::new(&mut bytes), ImageFormat::Png)
+        .map_err(|error| EngineError::Failed(format!("the picture cannot be written: {error}")))?;
+    Ok(bytes)
 }

@@ -1,6 +1,8 @@
 //! Which model a request means. Pure. Never a silent swap: what is not known is refused with a list of what is.
 
-use crate::models::{Base, EngineModel};
+use std::sync::Arc;
+
+use crate::models::{Base, EngineModel, Preset};
 
 /// Names that today's clients have wired in, and the kind of model that they mean.
 const ALIASES: &[(&str, Base)] = &[("sd-xl-base-1.0", Base::Sdxl), ("sd-v1-5", Base::Sd1)];
@@ -30,32 +32,76 @@ impl std::fmt::Display for UnknownModel {
     }
 }
 
-/// Resolves a request's `model`: an engine model by key or name, a wired-in alias, an OpenAI name, or none at all.
-pub fn resolve<'a>(
-    models: &'a [EngineModel],
+/// What a request's `model` came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// What it is called, for logs.
+    pub name: String,
+    /// The engine's model; none where a preset's template loads its own.
+    pub model: Option<EngineModel>,
+    /// The preset that was named.
+    pub preset: Option<Arc<Preset>>,
+}
+
+/// Resolves a request's `model`: a preset, an engine model by key or name, a wired-in alias, an OpenAI name, or none at
+/// all.
+pub fn resolve(
+    models: &[EngineModel],
+    presets: &[Arc<Preset>],
     asked: Option<&str>,
     default: Option<&str>,
-) -> Result<&'a EngineModel, UnknownModel> {
+) -> Result<Choice, UnknownModel> {
     let unknown = |asked: Option<&str>| UnknownModel {
         asked: asked.map(|asked| asked.chars().take(200).collect()),
-        available: names(models),
+        available: names(models, presets),
     };
-    match asked.filter(|asked| named(models, asked).is_some() || !is_openai_name(asked)) {
-        Some(asked) => named(models, asked).ok_or_else(|| unknown(Some(asked))),
+    let find = |asked: &str| match preset(presets, asked) {
+        Some(preset) => of_preset(models, preset).ok_or_else(|| unknown(preset.model.as_deref())),
+        None => named(models, asked).map(of_model).ok_or_else(|| unknown(Some(asked))),
+    };
+    let is_known = |asked: &str| preset(presets, asked).is_some() || named(models, asked).is_some();
+    match asked.filter(|asked| is_known(asked) || !is_openai_name(asked)) {
+        Some(asked) => find(asked),
         None => match default {
-            Some(default) => named(models, default).ok_or_else(|| unknown(Some(default))),
-            None => models.first().ok_or_else(|| unknown(None)),
+            Some(default) => find(default),
+            None => models.first().map(of_model).ok_or_else(|| unknown(None)),
         },
     }
 }
 
+fn of_model(model: &EngineModel) -> Choice {
+    Choice { name: model.name.clone(), model: Some(model.clone()), preset: None }
+}
+
+/// A preset that names a model needs it; one that names none needs templates, or means the engine's first model.
+fn of_preset(models: &[EngineModel], preset: &Arc<Preset>) -> Option<Choice> {
+    let model = match &preset.model {
+        Some(name) => Some(named(models, name)?.clone()),
+        None if preset.templates.is_empty() => Some(models.first()?.clone()),
+        None => None,
+    };
+    Some(Choice { name: preset.name.clone(), model, preset: Some(preset.clone()) })
+}
+
+fn preset<'a>(presets: &'a [Arc<Preset>], asked: &str) -> Option<&'a Arc<Preset>> {
+    presets.iter().find(|preset| preset.name.eq_ignore_ascii_case(asked))
+}
+
 /// Every name that resolves, for `/v1/models` and for error messages.
-pub fn names(models: &[EngineModel]) -> Vec<String> {
-    let aliases = ALIASES.iter().filter(|(_, base)| of_base(models, *base).is_some());
-    let mut names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
-    names.extend(
-        aliases.map(|(alias, _)| (*alias).to_owned()).filter(|alias| named_exactly(models, alias).is_none()),
-    );
+pub fn names(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<String> {
+    let usable = presets.iter().filter(|preset| of_preset(models, preset).is_some());
+    let mut names: Vec<String> = usable.map(|preset| preset.name.clone()).collect();
+    let is_new = |names: &[String], name: &str| !names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    for model in models {
+        if is_new(&names, &model.name) {
+            names.push(model.name.clone());
+        }
+    }
+    for (alias, base) in ALIASES {
+        if of_base(models, *base).is_some() && is_new(&names, alias) {
+            names.push((*alias).to_owned());
+        }
+    }
     names
 }
 
@@ -96,7 +142,8 @@ mod tests {
     #[test]
     fn who_is_meant() {
         let models = models();
-        let key = |asked, default| resolve(&models, asked, default).map(|model| model.key.as_str());
+        let key =
+            |asked, default| resolve(&models, &[], asked, default).map(|choice| choice.model.unwrap().key);
         for (asked, default, expected) in [
             (Some("k2"), None, "k2"),
             (Some("juggernaut xl"), None, "k1"),
@@ -108,26 +155,48 @@ mod tests {
             (None, Some("sd-v1-5"), "k2"),
             (None, None, "k1"),
         ] {
-            assert_eq!(key(asked, default), Ok(expected), "{asked:?} {default:?}");
+            assert_eq!(key(asked, default), Ok(expected.to_owned()), "{asked:?} {default:?}");
         }
     }
 
     #[test]
     fn an_unknown_model_is_refused_with_what_there_is() {
         let models = models();
-        let error = resolve(&models, Some("flux"), None).unwrap_err();
+        let error = resolve(&models, &[], Some("flux"), None).unwrap_err();
         assert_eq!(
             error.to_string(),
             "The model \"flux\" does not exist. Available: Juggernaut XL, Dreamshaper 8, \
              stable-diffusion-xl-base-1-0, sd-xl-base-1.0, sd-v1-5."
         );
         assert!(
-            resolve(&models, None, Some("gone")).is_err(),
+            resolve(&models, &[], None, Some("gone")).is_err(),
             "a default that is gone is never replaced silently"
         );
-        assert!(resolve(&[], Some("gpt-image-1"), None).is_err());
+        assert!(resolve(&[], &[], Some("gpt-image-1"), None).is_err());
         let only_xl = &models[..1];
-        assert!(resolve(only_xl, Some("sd-v1-5"), None).is_err(), "never another kind of model");
-        assert_eq!(names(only_xl), ["Juggernaut XL", "sd-xl-base-1.0"]);
+        assert!(resolve(only_xl, &[], Some("sd-v1-5"), None).is_err(), "never another kind of model");
+        assert_eq!(names(only_xl, &[]), ["Juggernaut XL", "sd-xl-base-1.0"]);
+    }
+
+    #[test]
+    fn a_preset_is_a_name_for_a_model_and_its_settings() {
+        let models = models();
+        let preset = |name: &str, model: Option<&str>| {
+            Arc::new(Preset { name: name.into(), model: model.map(str::to_owned), ..Preset::default() })
+        };
+        let presets = [
+            preset("gpu_fast", Some("dreamshaper 8")),
+            preset("gpt-image-1", Some("k3")),
+            preset("lost", Some("gone")),
+        ];
+        let key =
+            |asked| resolve(&models, &presets, Some(asked), None).map(|choice| choice.model.unwrap().key);
+        assert_eq!(key("GPU_FAST"), Ok("k2".to_owned()));
+        assert_eq!(key("gpt-image-1"), Ok("k3".to_owned()), "an OpenAI name can be a preset");
+        assert_eq!(key("dall-e-3"), Ok("k1".to_owned()));
+        assert!(key("lost").unwrap_err().to_string().starts_with("The model \"gone\" does not exist"));
+        let names = names(&models, &presets);
+        assert_eq!(names[..2], ["gpu_fast", "gpt-image-1"], "a preset without its model is not offered");
+        assert_eq!(resolve(&models, &presets, None, Some("gpu_fast")).unwrap().name, "gpu_fast");
     }
 }

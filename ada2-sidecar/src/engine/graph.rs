@@ -2,12 +2,14 @@
 //! graphs are templates like any other. Values are set as JSON, never spliced into text, so a prompt is only ever a
 //! prompt.
 
+mod workflow;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
-use crate::images::Job;
+use crate::images::Task;
 
 /// A value of the job that a graph can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -23,23 +25,20 @@ pub enum Binding {
     CfgScale,
     Scheduler,
     Model,
+    Image,
+    Mask,
+    Strength,
+    /// Always 1: several pictures are several runs, each with its own seed.
+    N,
 }
 
-impl Binding {
-    /// The job's value; the seed is the first picture's.
-    fn value(self, job: &Job) -> Value {
-        match self {
-            Self::Prompt => json!(job.prompt),
-            Self::NegativePrompt => json!(job.negative_prompt),
-            Self::Width => json!(job.size.width),
-            Self::Height => json!(job.size.height),
-            Self::Seed => json!(job.seeds.first()),
-            Self::Steps => json!(job.steps),
-            Self::CfgScale => json!(job.cfg_scale),
-            Self::Scheduler => json!(job.scheduler),
-            Self::Model => job.model.handle.clone(),
-        }
-    }
+/// Whose graph it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// InvokeAI's: `nodes` with their inputs, and `edges`; or a workflow that its web page exported.
+    InvokeAi,
+    /// ComfyUI's API format: nodes with `class_type` and `inputs`.
+    ComfyUi,
 }
 
 /// An input of a node.
@@ -52,8 +51,9 @@ pub struct Place {
 }
 
 /// A graph with its bindings.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Template {
+    form: Form,
     graph: Value,
     bindings: BTreeMap<Binding, Vec<Place>>,
     /// The node whose picture is the result.
@@ -78,46 +78,55 @@ struct Declaration {
 }
 
 impl Template {
-    /// Reads a graph (JSON with `nodes`) and its declaration (YAML: `output` and `bindings`). Every place must exist.
-    pub fn read(graph: &str, declaration: &str) -> Result<Self, Fault> {
+    /// Reads a graph (JSON) and its declaration (YAML: `output` and `bindings`). Every place must exist.
+    pub fn read(form: Form, graph: &str, declaration: &str) -> Result<Self, Fault> {
         let graph: Value =
             serde_json::from_str(graph).map_err(|error| Fault(format!("the graph is not JSON: {error}")))?;
         let declared: Declaration =
             serde_saphyr::from_str(declaration).map_err(|error| Fault(format!("the bindings: {error}")))?;
-        let node = |id: &str| graph.get("nodes").and_then(|nodes| nodes.get(id)).and_then(Value::as_object);
-        let mut bindings: BTreeMap<Binding, Vec<Place>> = BTreeMap::new();
+        let graph = match form {
+            Form::InvokeAi => workflow::to_graph(graph)?,
+            Form::ComfyUi => api_format(graph)?,
+        };
+        let mut template = Self { form, graph, bindings: BTreeMap::new(), output: declared.output };
         for (binding, places) in declared.bindings {
             for text in places {
-                let (id, field) =
-                    text.split_once('.').ok_or_else(|| Fault(format!("{text:?} is not node.input")))?;
-                let inputs =
-                    node(id).ok_or_else(|| Fault(format!("{binding:?}: the graph has no node {id:?}")))?;
-                if !inputs.contains_key(field) {
-                    return Err(Fault(format!("{binding:?}: the node {id:?} has no input {field:?}")));
-                }
-                let place = Place { node: id.to_owned(), field: field.to_owned() };
-                bindings.entry(binding).or_default().push(place);
+                let place = template.place(binding, &text)?;
+                template.bindings.entry(binding).or_default().push(place);
             }
         }
-        if node(&declared.output).is_none() {
-            return Err(Fault(format!("output: the graph has no node {:?}", declared.output)));
+        if template.node(&template.output).is_none() {
+            return Err(Fault(format!("output: the graph has no node {:?}", template.output)));
         }
-        for needed in [Binding::Prompt, Binding::Seed] {
-            if !bindings.contains_key(&needed) {
-                return Err(Fault(format!(
-                    "{needed:?} is bound to no input: every request would give the same picture"
-                )));
-            }
-        }
-        Ok(Self { graph, bindings, output: declared.output })
+        Ok(template)
     }
 
-    /// The graph with the job's values in their places.
-    pub fn render(&self, job: &Job) -> Value {
+    /// Whether everything is bound that this task needs.
+    pub fn serves(&self, task: Task) -> Result<(), Fault> {
+        let needed: &[Binding] = match task {
+            Task::Generate => &[Binding::Prompt, Binding::Seed],
+            Task::Edit => &[Binding::Prompt, Binding::Seed, Binding::Image],
+            Task::Inpaint => &[Binding::Prompt, Binding::Seed, Binding::Image, Binding::Mask],
+        };
+        match needed.iter().find(|binding| !self.bindings.contains_key(binding)) {
+            Some(missing) => Err(Fault(format!(
+                "{missing:?} is bound to no input: for {} it must be, or every request would give the same picture",
+                task.name()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The graph with values in their places.
+    pub fn render(&self, value: impl Fn(Binding, &Place) -> Value) -> Value {
         let mut graph = self.graph.clone();
         for (binding, places) in &self.bindings {
             for place in places {
-                graph["nodes"][&place.node][&place.field] = binding.value(job);
+                let inputs = match self.form {
+                    Form::InvokeAi => &mut graph["nodes"][&place.node],
+                    Form::ComfyUi => &mut graph[&place.node]["inputs"],
+                };
+                inputs[&place.field] = value(*binding, place);
             }
         }
         graph
@@ -127,45 +136,91 @@ impl Template {
     pub fn places(&self, binding: Binding) -> &[Place] {
         self.bindings.get(&binding).map_or(&[], Vec::as_slice)
     }
+
+    /// Every bound place.
+    pub fn bound(&self) -> impl Iterator<Item = &Place> {
+        self.bindings.values().flatten()
+    }
+
+    /// Every node: its id, its type, its inputs.
+    pub fn nodes(&self) -> impl Iterator<Item = (&str, &str, &Map<String, Value>)> {
+        let nodes = match self.form {
+            Form::InvokeAi => &self.graph["nodes"],
+            Form::ComfyUi => &self.graph,
+        };
+        nodes.as_object().into_iter().flatten().filter_map(|(id, node)| {
+            let (kind, inputs) = match self.form {
+                Form::InvokeAi => ("type", node),
+                Form::ComfyUi => ("class_type", &node["inputs"]),
+            };
+            Some((id.as_str(), node.get(kind)?.as_str()?, inputs.as_object()?))
+        })
+    }
+
+    fn node(&self, id: &str) -> Option<&Map<String, Value>> {
+        self.nodes().find(|(known, _, _)| *known == id).map(|(_, _, inputs)| inputs)
+    }
+
+    fn place(&self, binding: Binding, text: &str) -> Result<Place, Fault> {
+        let (id, field) = text.split_once('.').ok_or_else(|| Fault(format!("{text:?} is not node.input")))?;
+        let inputs =
+            self.node(id).ok_or_else(|| Fault(format!("{binding:?}: the graph has no node {id:?}")))?;
+        if !inputs.contains_key(field) {
+            return Err(Fault(format!("{binding:?}: the node {id:?} has no input {field:?}")));
+        }
+        Ok(Place { node: id.to_owned(), field: field.to_owned() })
+    }
+}
+
+/// The web page's own format has lists of nodes and links, and cannot be run.
+fn api_format(graph: Value) -> Result<Value, Fault> {
+    if graph.get("nodes").is_some_and(Value::is_array) {
+        return Err(Fault("this is ComfyUI's own workflow format: export it with Export (API)".to_owned()));
+    }
+    let is_node = |node: &Value| node["class_type"].is_string() && node["inputs"].is_object();
+    match graph.as_object().map(|nodes| nodes.iter().find(|(_, node)| !is_node(node))) {
+        None => Err(Fault("the graph is not an object of nodes".to_owned())),
+        Some(Some((id, _))) => Err(Fault(format!("the node {id:?} has no class_type and inputs"))),
+        Some(None) => Ok(graph),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::{
-        images::{GenerationRequest, Limits},
-        models::{Base, EngineModel},
-    };
-    use shared::openai::fields::Fields;
 
-    const GRAPH: &str =
-        r#"{"nodes":{"pos":{"id":"pos","prompt":""},"noise":{"id":"noise","seed":0,"width":0}}}"#;
+    const GRAPH: &str = r#"{"nodes":{"pos":{"id":"pos","type":"compel","prompt":""},"noise":{"id":"noise","type":"noise","seed":0,"width":0}}}"#;
 
-    fn job(prompt: &str) -> Job {
-        let fields = Fields::parse(json!({"prompt": prompt, "seed": 9}).to_string().as_bytes()).unwrap();
-        let limits = Limits { max_n: 4, max_pixels: 2_000_000 };
-        let request = GenerationRequest::read(&fields, limits).unwrap();
-        Job::plan(&request, EngineModel::plain("k", "n", Base::Sd1), 1, limits).unwrap()
+    fn invoke(yaml: &str) -> Result<Template, Fault> {
+        Template::read(Form::InvokeAi, GRAPH, yaml)
     }
 
     #[test]
     fn a_prompt_is_only_ever_a_prompt() {
-        let yaml = "output: pos\nbindings: {prompt: [pos.prompt], seed: [noise.seed], width: [noise.width]}";
-        let template = Template::read(GRAPH, yaml).unwrap();
-        for prompt in ["\"},\"evil\":{\"id\":\"evil\"", "{{seed}} ${HOME} \\u0000 \u{0}", "ünïcode"] {
-            let graph = template.render(&job(prompt));
-            assert_eq!(graph["nodes"]["pos"]["prompt"], prompt);
-            assert_eq!(graph["nodes"].as_object().unwrap().len(), 2, "no node came in");
-            assert_eq!(
-                (&graph["nodes"]["noise"]["seed"], &graph["nodes"]["noise"]["width"]),
-                (&json!(9), &json!(512))
-            );
+        let yaml = "output: pos\nbindings: {prompt: [pos.prompt], seed: [noise.seed]}";
+        let api = r#"{"pos":{"class_type":"CLIPTextEncode","inputs":{"prompt":""}},"noise":{"class_type":"KSampler","inputs":{"seed":1}}}"#;
+        for (form, graph, at) in
+            [(Form::InvokeAi, GRAPH, "/nodes/pos/prompt"), (Form::ComfyUi, api, "/pos/inputs/prompt")]
+        {
+            let template = Template::read(form, graph, yaml).unwrap();
+            let bare = template.render(|_, _| json!(0));
+            for prompt in ["\"},\"evil\":{\"id\":\"evil\"", "{{seed}} ${HOME} \\u0000 \u{0}", "ünïcode"] {
+                let graph = template.render(|binding, _| match binding {
+                    Binding::Prompt => json!(prompt),
+                    _ => json!(9),
+                });
+                assert_eq!(graph.pointer(at), Some(&json!(prompt)));
+                let keys = |graph: &Value| graph.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+                assert_eq!(keys(&graph), keys(&bare), "no node came in");
+            }
         }
     }
 
     #[test]
     fn a_place_that_does_not_exist_is_named() {
-        let read = |yaml: &str| Template::read(GRAPH, yaml).unwrap_err().0;
+        let read = |yaml: &str| invoke(yaml).unwrap_err().0;
         let bound =
             |more: &str| format!("output: pos\nbindings: {{prompt: [pos.prompt], seed: [noise.seed]{more}}}");
         assert_eq!(read(&bound(", width: [nose.width]")), "Width: the graph has no node \"nose\"");
@@ -178,7 +233,31 @@ mod tests {
         assert!(
             read("output: x\nbindings: {prompt: [pos.prompt], seed: [noise.seed]}").contains("no node \"x\"")
         );
-        assert!(read("output: pos\nbindings: {prompt: [pos.prompt]}").contains("Seed is bound to no input"));
-        assert!(Template::read("[", &bound("")).is_err());
+        assert!(Template::read(Form::InvokeAi, "[", &bound("")).is_err());
+    }
+
+    #[test]
+    fn a_task_needs_its_bindings() {
+        let bare = invoke("output: pos\nbindings: {prompt: [pos.prompt]}").unwrap();
+        assert!(bare.serves(Task::Generate).unwrap_err().0.starts_with("Seed is bound to no input"));
+        let whole = invoke("output: pos\nbindings: {prompt: [pos.prompt], seed: [noise.seed]}").unwrap();
+        assert_eq!(whole.serves(Task::Generate), Ok(()));
+        assert!(whole.serves(Task::Edit).unwrap_err().0.starts_with("Image is bound"));
+    }
+
+    #[test]
+    fn a_workflow_of_comfyuis_web_page_is_told_from_its_api_format() {
+        let read = |graph: &str| {
+            Template::read(
+                Form::ComfyUi,
+                graph,
+                "output: '9'\nbindings: {prompt: ['6.text'], seed: ['3.seed']}",
+            )
+            .unwrap_err()
+            .0
+        };
+        assert!(read(r#"{"nodes":[],"links":[]}"#).contains("Export (API)"));
+        assert!(read(r#"{"3":{"inputs":{}}}"#).contains("\"3\" has no class_type"));
+        assert!(read("[]").contains("not an object"));
     }
 }

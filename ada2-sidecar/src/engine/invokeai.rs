@@ -3,6 +3,7 @@
 
 mod api;
 mod events;
+mod graphs;
 mod run;
 
 use std::{
@@ -23,7 +24,10 @@ use self::{
     api::Api,
     events::{Event, Frame},
 };
-use super::{Desk, EngineError, ImageEngine, Picture, Survey, graph::Template};
+use super::{
+    Desk, EngineError, ImageEngine, Picture, Survey,
+    graph::{Fault, Template},
+};
 use crate::{
     images::Job,
     models::{Base, EngineModel},
@@ -52,7 +56,7 @@ pub struct InvokeAi {
     /// Marks our jobs (`destination`).
     tag: String,
     events: broadcast::Sender<Event>,
-    templates: [(Base, Template); 2],
+    templates: graphs::Graphs,
     state: Mutex<State>,
     /// Read while a job is being handed over, written while leftovers are cancelled by our tag: a job whose batch is
     /// not known yet must not be taken for one.
@@ -76,29 +80,11 @@ struct State {
 impl InvokeAi {
     /// The engine at this address; `tag` marks our jobs in it.
     pub fn new(url: Url, tag: String) -> Self {
-        let template = |graph, bindings| {
-            Template::read(graph, bindings).expect("the shipped templates are read by a test")
-        };
         Self {
             api: Api::new(url),
             tag,
             events: broadcast::channel(1024).0,
-            templates: [
-                (
-                    Base::Sd1,
-                    template(
-                        include_str!("invokeai/graphs/sd-1.json"),
-                        include_str!("invokeai/graphs/sd-1.yaml"),
-                    ),
-                ),
-                (
-                    Base::Sdxl,
-                    template(
-                        include_str!("invokeai/graphs/sdxl.json"),
-                        include_str!("invokeai/graphs/sdxl.yaml"),
-                    ),
-                ),
-            ],
+            templates: graphs::all(),
             state: Mutex::new(State { sweeps: SWEEPS, deaf: Some(Instant::now()), ..State::default() }),
             door: RwLock::default(),
         }
@@ -161,9 +147,10 @@ impl InvokeAi {
         self.state().sweeps = SWEEPS;
     }
 
-    fn template(&self, base: Base) -> &Template {
-        let found = self.templates.iter().find(|(of, _)| *of == base);
-        &found.expect("there is a template for every base").1
+    /// The job's own graph, or the built-in one for its kind of model.
+    fn template<'a>(&'a self, job: &'a Job) -> &'a Template {
+        let base = job.model.as_ref().map_or(Base::Sdxl, |model| model.base);
+        job.template.as_deref().unwrap_or_else(|| &self.templates[&(base, job.task())])
     }
 
     /// Cancels by our tag what nobody waits for, once no request waits.
@@ -248,6 +235,23 @@ impl ImageEngine for InvokeAi {
     async fn run(&self, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
         run::run(self, job, desk).await
     }
+
+    async fn vet(&self, template: &Template) -> Result<Vec<Fault>, EngineError> {
+        let known = self.api.node_types().await?;
+        let mut faults = Vec::new();
+        for (id, kind, _) in template.nodes() {
+            let Some(inputs) = known.get(kind) else {
+                faults.push(Fault(format!(
+                    "the node {id:?} is of type {kind:?}, which this InvokeAI does not know"
+                )));
+                continue;
+            };
+            for place in template.bound().filter(|place| place.node == id && !inputs.contains(&place.field)) {
+                faults.push(Fault(format!("the node {id:?} ({kind}) takes no input {:?}", place.field)));
+            }
+        }
+        Ok(faults)
+    }
 }
 
 /// A main model of a kind that we have a graph for.
@@ -277,52 +281,9 @@ fn model(model: &Value) -> Option<EngineModel> {
     })
 }
 
-/// The engine's words for an answer: the first line, without paths, cut. Tracebacks and echoed graphs stay behind.
-fn own_words(text: &str) -> String {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
-    let is_path = |word: &str| {
-        let word = word.trim_matches(|letter: char| "'\"()[]<>,:;".contains(letter));
-        word.matches(['/', '\\']).count() >= 2
-    };
-    let words: Vec<_> =
-        line.split_whitespace().map(|word| if is_path(word) { "[path]" } else { word }).collect();
-    let clean: String = words.join(" ").chars().filter(|letter| !letter.is_control()).take(300).collect();
-    clean
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_shipped_templates_are_sound() {
-        let engine = InvokeAi::new("http://127.0.0.1:9".parse().unwrap(), "tag".into());
-        for (base, template) in &engine.templates {
-            use crate::engine::graph::Binding as B;
-            for binding in
-                [B::NegativePrompt, B::Width, B::Height, B::Steps, B::CfgScale, B::Scheduler, B::Model]
-            {
-                assert!(!template.places(binding).is_empty(), "{base:?} {binding:?}");
-            }
-            assert_eq!(template.output, "l2i");
-        }
-    }
-
-    #[test]
-    fn words_lose_paths_and_tracebacks() {
-        assert_eq!(
-            own_words(
-                "No such file: '/srv/invokeai/models/x.safetensors' (os error 2)\nTraceback (most recent"
-            ),
-            "No such file: [path] (os error 2)"
-        );
-        assert_eq!(
-            own_words("CUDA out of memory. Tried to allocate 2 GiB"),
-            "CUDA out of memory. Tried to allocate 2 GiB"
-        );
-        assert_eq!(own_words(" \n"), "no reason given");
-        assert_eq!(own_words(&"x".repeat(1000)).len(), 300);
-    }
 
     #[test]
     fn only_models_with_a_graph_are_offered_with_their_own_settings() {

@@ -8,7 +8,10 @@ mod host;
 mod vram;
 mod xid;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use shared::health::{Check, CheckStatus, EngineReport, ReadyReport, Status};
 
@@ -18,6 +21,7 @@ use crate::{
     engine::monitor::EngineState,
     gpu::{GpuReading, GpuSample, GpuState},
     host::HostSample,
+    models::Preset,
     warm_up::WarmUp,
 };
 
@@ -59,6 +63,8 @@ pub struct Rules {
     pub engine_url: Option<String>,
     /// The model that requests without one get.
     pub default_model: Option<String>,
+    /// Names for models.
+    pub presets: Vec<Arc<Preset>>,
     /// What the operator thinks of the card's faults.
     pub card: CardRules,
     /// The host's thresholds.
@@ -101,6 +107,7 @@ impl Rules {
             engine: config.engine.name(),
             engine_url: config.engine_url.as_ref().map(shared::service::secret::redacted_url),
             default_model: config.default_model.clone(),
+            presets: config.presets.clone(),
             card: config.card,
             host: config.host,
         }

@@ -1,30 +1,32 @@
-//! `POST /v1/images/generations`, from the body to the answer.
+//! `POST /v1/images/generations` and `/v1/images/edits`, from the body to the answer.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod form;
+mod render;
+mod stream;
+
+use std::time::Duration;
 
 use axum::{
-    Extension, Json,
+    Extension,
     body::Body,
     extract::{Path, State},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use shared::{
-    openai::{
-        fields::Fields,
-        images::{ImageObject, ImagesResponse, Usage},
-    },
-    service::request_id::RequestId,
-};
+use bytes::Bytes;
+use shared::{openai::fields::Fields, service::request_id::RequestId};
+use tokio::time::Instant;
 
+use self::form::Upload;
 use crate::{
-    engine::{Picture, catalog},
+    engine::catalog,
     error::ApiError,
-    images::{Delivery, GenerationRequest, Job, Limits},
+    images::{ImageRequest, Job, Limits, Route},
+    pictures,
     state::App,
 };
 
-/// Makes pictures. The body is read whole before anything else: only then is a caller's hang-up noticed, and a
+/// Pictures from words. The body is read whole before anything else: only then is a caller's hang-up noticed, and a
 /// hang-up drops this future and with it the job's handle, which cancels the job.
 pub(super) async fn generations(
     State(app): State<App>,
@@ -32,27 +34,78 @@ pub(super) async fn generations(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let config = &app.config;
-    let limits = Limits { max_n: config.max_n, max_pixels: config.max_pixels };
     let body = app.bodies.read(&headers, body).await?;
-    let request = GenerationRequest::read(&Fields::parse(&body.bytes)?, limits)?;
+    let request = ImageRequest::read(&Fields::parse(&body.bytes)?, app.limits())?;
     drop(body);
+    make(&app, &headers, &id, request, None).await
+}
 
-    app.gate()?;
+/// Pictures from a picture and words.
+pub(super) async fn edits(
+    State(app): State<App>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let body = app.bodies.read(&headers, body).await?;
+    let Upload { fields, picture, mask } = form::read(&headers, &body.bytes).await?;
+    let request = ImageRequest::read(&fields, app.limits())?;
+    let own = pictures::size_of("image", &picture)?;
+    if let Some(mask) = &mask {
+        pictures::size_of("mask", mask)?;
+    }
+    let size = request.size.unwrap_or_else(|| pictures::size_to_make(own, app.config.max_pixels));
+    let request = ImageRequest { size: Some(size), ..request };
+    // The body's budget is held until the pictures are decoded.
+    make(&app, &headers, &id, request, Some(Start { picture, mask, _body: body })).await
+}
+
+/// What an edit starts from, as it came.
+struct Start {
+    picture: Bytes,
+    mask: Option<Bytes>,
+    _body: shared::service::body::WholeBody,
+}
+
+async fn make(
+    app: &App,
+    headers: &HeaderMap,
+    id: &RequestId,
+    request: ImageRequest,
+    start: Option<Start>,
+) -> Result<Response, ApiError> {
+    let arrival = Instant::now();
+    let config = &app.config;
+    app.gate()?; // may work be admitted
     let survey = app.survey()?;
-    let model =
-        catalog::resolve(&survey.models, request.model.as_deref(), config.default_model.as_deref())?.clone();
-    let job = Job::plan(&request, model, any_seed(), limits)?;
+    let asked = request.model.as_deref();
+    let choice = catalog::resolve(&survey.models, &config.presets, asked, config.default_model.as_deref())?;
+    let planned = Job::plan(&request, choice.clone(), any_seed(), app.limits())?;
     let permit = app.jobs.slots().try_enter().ok_or(ApiError::Busy { limit: config.max_inflight })?;
     if survey.others_waiting > config.max_engine_queue {
         return Err(ApiError::EngineBusy { waiting: survey.others_waiting });
     }
-
-    let time = config.request_timeout.min(time_left(&headers).unwrap_or(Duration::MAX));
+    let (route, job) = match start {
+        None => (Route::Generations, planned),
+        Some(start) => {
+            let size = planned.size;
+            let prepared = blocking(move || pictures::prepare(&start.picture, start.mask.as_deref(), size));
+            (Route::Edits, planned.from_source(prepared.await??, &request, &choice)?)
+        }
+    };
+    let job = Job { discard: config.discard_outputs, ..job };
+    if config.log_prompts {
+        tracing::info!(request_id = id.as_str(), prompt = ?job.prompt, "prompt");
+    }
+    let time = config.request_timeout.min(time_left(headers).unwrap_or(Duration::MAX));
     let mut handle = app.jobs.start(job.clone(), permit, id.as_str().to_owned());
-    let pictures =
-        tokio::time::timeout(time, handle.finished()).await.map_err(|_| ApiError::TooSlow(time))??;
-    render(&app, &headers, &request, &job, pictures).await
+    let answer = render::Answer::of(app, headers, &request, &job);
+    if let Some(partials) = request.partial_images {
+        return Ok(stream::answer(handle, answer, route, partials, arrival + time, time));
+    }
+    let pictures = tokio::time::timeout_at(arrival + time, handle.finished());
+    let pictures = pictures.await.map_err(|_| ApiError::TooSlow(time))??;
+    answer.whole(pictures).await
 }
 
 /// What the caller says is left of its own time limit.
@@ -66,45 +119,15 @@ fn any_seed() -> u32 {
     u32::from_be_bytes([a, b, c, d])
 }
 
-async fn render(
-    app: &App,
-    headers: &HeaderMap,
-    request: &GenerationRequest,
-    job: &Job,
-    pictures: Vec<Picture>,
-) -> Result<Response, ApiError> {
-    let format = pictures.first().map(|picture| picture.format.name().to_owned());
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let (recent, delivery, base) = (app.recent.clone(), request.delivery, format!("http://{host}"));
-    let object = move |picture: &Picture| {
-        let seed = Some(u64::from(picture.seed));
-        match delivery {
-            Delivery::Base64 => ImageObject {
-                b64_json: Some(base64_simd::STANDARD.encode_to_string(&picture.bytes)),
-                seed,
-                ..ImageObject::default()
-            },
-            Delivery::Address => {
-                let url = format!("{base}/v1/images/files/{}", recent.keep(picture));
-                ImageObject { url: Some(url), seed, ..ImageObject::default() }
-            }
-        }
-    };
-    let answer = ImagesResponse {
-        created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-        data: Vec::new(),
-        background: Some("opaque".to_owned()),
-        output_format: format,
-        quality: Some(request.quality.name().to_owned()),
-        size: Some(job.size.to_string()),
-        usage: Some(Usage::default()),
-    };
-    // Megabytes of base64 and JSON: not on the threads that accept connections.
-    let rendered = tokio::task::spawn_blocking(move || {
-        let data = pictures.iter().map(object).collect();
-        Json(ImagesResponse { data, ..answer }).into_response()
-    });
-    rendered.await.map_err(|_| ApiError::Panic)
+/// Megabytes of pixels, base64 and JSON: not on the threads that accept connections.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::Panic)
+}
+
+impl App {
+    fn limits(&self) -> Limits {
+        Limits { max_n: self.config.max_n, max_pixels: self.config.max_pixels }
+    }
 }
 
 /// A picture that an answer named.

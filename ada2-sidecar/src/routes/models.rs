@@ -8,7 +8,7 @@ use shared::openai::models::{Model, ModelList};
 
 use crate::{engine::catalog, error::ApiError, state::App};
 
-/// All of them: the engine's models by name, and the wired-in aliases that mean one of them.
+/// All of them: presets, the engine's models by name, and the wired-in aliases that mean one of them.
 pub(super) async fn list(State(app): State<App>) -> Result<Json<ModelList>, ApiError> {
     Ok(Json(ModelList::of(models(&app)?)))
 }
@@ -21,13 +21,15 @@ pub(super) async fn one(State(app): State<App>, Path(id): Path<String>) -> Resul
         return Ok(Json(model));
     }
     let survey = app.survey()?;
-    let found = catalog::resolve(&survey.models, Some(&id), app.config.default_model.as_deref())?;
-    Ok(Json(Model::new(found.name.clone(), app.started, app.config.engine.name())))
+    let config = &app.config;
+    let found =
+        catalog::resolve(&survey.models, &config.presets, Some(&id), config.default_model.as_deref())?;
+    Ok(Json(Model::new(found.name, app.started, config.engine.name())))
 }
 
 fn models(app: &App) -> Result<Vec<Model>, ApiError> {
     let (owner, created) = (app.config.engine.name(), app.started);
-    Ok(catalog::names(&app.survey()?.models)
+    Ok(catalog::names(&app.survey()?.models, &app.config.presets)
         .into_iter()
         .map(|name| Model::new(name, created, owner))
         .collect())

@@ -7,9 +7,16 @@ use std::fmt;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// A request body read as one JSON object.
+/// A request's fields: one JSON object, or the texts of a form, in which numbers are text, too.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fields(Map<String, Value>);
+pub struct Fields(Map<String, Value>, Kind);
+
+/// Where the fields came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Json,
+    Form,
+}
 
 /// What is wrong with the request, and in which field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +45,31 @@ impl Fields {
     pub fn parse(body: &[u8]) -> Result<Self, FieldError> {
         let mut json = serde_json::Deserializer::from_slice(body);
         let map = json.deserialize_map(UniqueKeys).and_then(|map| json.end().map(|()| map));
-        map.map(Self).map_err(|error| FieldError {
+        map.map(|map| Self(map, Kind::Json)).map_err(|error| FieldError {
             param: None,
             message: format!("The request body must be one JSON object: {error}."),
         })
+    }
+
+    /// The texts of a form. A name given twice is refused; an empty text is an absent field, as forms have no null.
+    pub fn of_form(texts: impl IntoIterator<Item = (String, String)>) -> Result<Self, FieldError> {
+        let mut map = Map::new();
+        for (name, text) in texts {
+            if map.contains_key(&name) {
+                let shown: String = name.chars().take(64).collect();
+                return Err(FieldError::new(&shown, format!("{shown} is given twice.")));
+            }
+            map.insert(name, if text.is_empty() { Value::Null } else { Value::String(text) });
+        }
+        Ok(Self(map, Kind::Form))
+    }
+
+    /// A value as JSON would have given it.
+    fn typed<T: serde::de::DeserializeOwned>(&self, value: &Value) -> Option<T> {
+        match (self.1, value) {
+            (Kind::Form, Value::String(text)) => serde_json::from_str(text.trim()).ok(),
+            _ => serde_json::from_value(value.clone()).ok(),
+        }
     }
 
     /// The value as it came, for fields that are passed on.
@@ -77,7 +105,8 @@ impl Fields {
     pub fn flag(&self, name: &str) -> Result<Option<bool>, FieldError> {
         self.value(name)
             .map(|value| {
-                value.as_bool().ok_or_else(|| FieldError::new(name, format!("{name} must be true or false.")))
+                self.typed(value)
+                    .ok_or_else(|| FieldError::new(name, format!("{name} must be true or false.")))
             })
             .transpose()
     }
@@ -89,7 +118,7 @@ impl Fields {
         range: std::ops::RangeInclusive<u64>,
     ) -> Result<Option<u64>, FieldError> {
         let Some(value) = self.value(name) else { return Ok(None) };
-        value.as_u64().filter(|number| range.contains(number)).map(Some).ok_or_else(|| {
+        self.typed(value).filter(|number| range.contains(number)).map(Some).ok_or_else(|| {
             FieldError::new(
                 name,
                 format!("{name} must be a whole number from {} to {}.", range.start(), range.end()),
@@ -104,7 +133,7 @@ impl Fields {
         range: std::ops::RangeInclusive<f64>,
     ) -> Result<Option<f64>, FieldError> {
         let Some(value) = self.value(name) else { return Ok(None) };
-        value.as_f64().filter(|number| range.contains(number)).map(Some).ok_or_else(|| {
+        self.typed(value).filter(|number| range.contains(number)).map(Some).ok_or_else(|| {
             FieldError::new(
                 name,
                 format!("{name} must be a number from {} to {}.", range.start(), range.end()),
@@ -159,6 +188,24 @@ mod tests {
         assert_eq!(fields.number("cfg_scale", 1.0..=30.0).unwrap_err().param.as_deref(), Some("cfg_scale"));
         assert_eq!(fields.text("prompt").unwrap_err().message, "prompt must be a string.");
         assert!(fields.integer("steps", 1..=150).is_err());
+    }
+
+    #[test]
+    fn a_forms_numbers_are_text_and_its_empty_texts_are_absent() {
+        let form = |texts: &[(&str, &str)]| {
+            Fields::of_form(texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())))
+        };
+        let fields =
+            form(&[("n", "2"), ("cfg_scale", " 7.5"), ("stream", "true"), ("prompt", "7"), ("size", "")])
+                .unwrap();
+        assert_eq!(fields.integer("n", 1..=4), Ok(Some(2)));
+        assert_eq!(fields.number("cfg_scale", 1.0..=30.0), Ok(Some(7.5)));
+        assert_eq!(fields.flag("stream"), Ok(Some(true)));
+        assert_eq!((fields.text("prompt"), fields.text("size")), (Ok(Some("7")), Ok(None)));
+        for (name, text) in [("n", "2.5"), ("n", "x"), ("n", "9")] {
+            assert!(form(&[(name, text)]).unwrap().integer("n", 1..=4).is_err(), "{text}");
+        }
+        assert_eq!(form(&[("n", "1"), ("n", "2")]).unwrap_err().param.as_deref(), Some("n"));
     }
 
     #[test]

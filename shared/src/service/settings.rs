@@ -35,6 +35,8 @@ pub struct Key {
     pub default: Option<&'static str>,
     /// Never shown, and not a flag unless the contract wants it: command lines are public.
     pub secret: bool,
+    /// Whether the file may hold a map under it, which is then read from its text.
+    pub structured: bool,
     /// The flag, where it is not made from the key.
     pub long: Option<&'static str>,
     /// What it means, for `--help`.
@@ -44,7 +46,7 @@ pub struct Key {
 impl Key {
     /// A key without default.
     pub const fn new(name: &'static str, env: &'static str, help: &'static str) -> Self {
-        Self { name, env, default: None, secret: false, long: None, help }
+        Self { name, env, default: None, secret: false, structured: false, long: None, help }
     }
 
     /// With this default.
@@ -65,6 +67,13 @@ impl Key {
     #[must_use]
     pub const fn secret(mut self) -> Self {
         self.secret = true;
+        self
+    }
+
+    /// With a map in the file.
+    #[must_use]
+    pub const fn structured(mut self) -> Self {
+        self.structured = true;
         self
     }
 
@@ -256,8 +265,12 @@ impl YamlFile {
         };
         let (mut values, mut problems) = (BTreeMap::new(), Vec::new());
         for (name, value) in map {
-            if !keys.iter().any(|key| key.name == name) {
+            let Some(key) = keys.iter().find(|key| key.name == name) else {
                 problems.push(wrong(&name, unknown_key(&name, keys.iter().map(|key| key.name))));
+                continue;
+            };
+            if key.structured && value.is_object() {
+                values.insert(name, value.to_string());
             } else if let Some(text) = flat(&value) {
                 values.insert(name, text);
             } else if !value.is_null() {
@@ -265,6 +278,11 @@ impl YamlFile {
             }
         }
         if problems.is_empty() { Ok(Self { path: path.to_owned(), values }) } else { Err(problems) }
+    }
+
+    /// The folder that it lies in: what paths in it are relative to.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
     }
 
     /// The value of a key and its place.

@@ -1,14 +1,18 @@
 //! InvokeAI's HTTP API (6.14.2), as far as it is used. Every answer is bounded in time and size.
 
-use std::{io::ErrorKind, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::ErrorKind,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use reqwest::{Client, Method, Response, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use shared::service::outbound::{BodyFault, Connections, builder, io_kind, read_limited};
 
-use crate::engine::EngineError;
+use crate::engine::{EngineError, own_words, upload::png_form};
 
 /// For everything but a picture.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -205,6 +209,38 @@ impl Api {
             .map(drop)
     }
 
+    /// Puts a PNG into the engine, out of sight of its gallery; gives its name.
+    pub(super) async fn upload(&self, png: &[u8]) -> Result<String, EngineError> {
+        #[derive(Deserialize)]
+        struct Uploaded {
+            image_name: String,
+        }
+        let form = png_form("file", "ada2-sidecar.png", png, &[]);
+        let url = self.url("/api/v1/images/upload?image_category=user&is_intermediate=true")?;
+        let request = self.fresh.post(url).timeout(PICTURE_TIME);
+        let request = request.header("content-type", form.content_type).body(form.body);
+        let answer: Uploaded = read(answered(request).await?).await?;
+        Ok(answer.image_name)
+    }
+
+    /// Takes a picture of ours out of the engine again.
+    pub(super) async fn delete_picture(&self, name: &str) -> Result<(), EngineError> {
+        let path = format!("/api/v1/images/i/{name}");
+        self.send(&self.pooled, Method::DELETE, &path, None, ANSWER_TIME).await.map(drop)
+    }
+
+    /// Every type of node, and the inputs that it takes.
+    pub(super) async fn node_types(&self) -> Result<BTreeMap<String, BTreeSet<String>>, EngineError> {
+        let description: Value = self.get("/openapi.json").await?;
+        let schemas = description.pointer("/components/schemas").and_then(Value::as_object);
+        let node = |schema: &Value| {
+            let inputs = schema.get("properties")?.as_object()?;
+            let kind = inputs.get("type")?.get("const")?.as_str()?.to_owned();
+            Some((kind, inputs.keys().cloned().collect()))
+        };
+        Ok(schemas.into_iter().flatten().filter_map(|(_, schema)| node(schema)).collect())
+    }
+
     /// A picture's bytes.
     pub(super) async fn picture(&self, name: &str) -> Result<Bytes, EngineError> {
         let sane = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
@@ -230,22 +266,29 @@ impl Api {
         body: Option<&Value>,
         time: Duration,
     ) -> Result<Response, EngineError> {
-        let url = self.base.join(path).map_err(|error| EngineError::Strange(error.to_string()))?;
-        let mut request = client.request(method, url).timeout(time);
+        let mut request = client.request(method, self.url(path)?).timeout(time);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let answer = request.send().await.map_err(|error| transport_fault(&error))?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let body = read_limited(answer, MAX_ANSWER).await.map_err(body_fault)?;
-        let detail: Option<Value> = serde_json::from_slice(&body).ok();
-        let words =
-            detail.as_ref().and_then(|body| body.get("detail")).map(words_of_detail).unwrap_or_default();
-        Err(EngineError::Failed(super::own_words(&format!("InvokeAI answered {}: {words}", status.as_u16()))))
+        answered(request).await
     }
+
+    fn url(&self, path: &str) -> Result<Url, EngineError> {
+        self.base.join(path).map_err(|error| EngineError::Strange(error.to_string()))
+    }
+}
+
+/// Any status but 2xx is an error with the server's own words.
+async fn answered(request: RequestBuilder) -> Result<Response, EngineError> {
+    let answer = request.send().await.map_err(|error| transport_fault(&error))?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_fault)?;
+    let detail: Option<Value> = serde_json::from_slice(&body).ok();
+    let words = detail.as_ref().and_then(|body| body.get("detail")).map(words_of_detail).unwrap_or_default();
+    Err(EngineError::Failed(own_words(&format!("InvokeAI answered {}: {words}", status.as_u16()))))
 }
 
 /// A text, or the first of the validator's findings; never its `input`, which echoes the whole graph.

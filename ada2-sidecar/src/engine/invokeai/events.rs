@@ -1,10 +1,14 @@
 //! InvokeAI's events: Socket.IO over one raw WebSocket, five kinds of frames (recorded from 6.14.2). Pure.
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
+use shared::picture::Format;
+
+use crate::engine::Preview;
 
 /// What a frame asks of us, or tells us.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Frame {
     /// The transport is open: connect to the namespace.
     Open,
@@ -21,7 +25,7 @@ pub(super) enum Frame {
 }
 
 /// What the engine tells about a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Event {
     /// An item of a batch changed its status.
     Item {
@@ -33,6 +37,17 @@ pub(super) enum Event {
         status: String,
         /// With `failed`: the error's type and message.
         error: Option<(String, String)>,
+    },
+    /// An item took a step.
+    Progress {
+        /// The item's batch.
+        batch: String,
+        /// The item.
+        item: u64,
+        /// Of its steps, 0 to 1.
+        fraction: f64,
+        /// A small picture of how it looks.
+        preview: Option<Preview>,
     },
     /// A node of an item made a picture.
     Picture {
@@ -76,6 +91,20 @@ struct InvocationComplete {
 }
 
 #[derive(Deserialize)]
+struct InvocationProgress {
+    item_id: u64,
+    batch_id: String,
+    percentage: Option<f64>,
+    image: Option<ProgressImage>,
+}
+
+#[derive(Deserialize)]
+struct ProgressImage {
+    #[serde(rename = "dataURL")]
+    data_url: String,
+}
+
+#[derive(Deserialize)]
 struct ItemsCancelled {
     canceled_item_ids: Vec<u64>,
 }
@@ -95,11 +124,8 @@ impl Frame {
 }
 
 fn event(json: &str) -> Option<Event> {
-    // Most frames are progress with a preview inside: the name is looked at before anything is parsed.
+    // Many events are of no interest: the name is looked at before anything is parsed.
     let name = json.strip_prefix("[\"")?.split('"').next()?;
-    if !matches!(name, "queue_item_status_changed" | "invocation_complete" | "queue_items_canceled") {
-        return None;
-    }
     match name {
         "queue_item_status_changed" => {
             let (_, event): (&str, ItemChanged) = serde_json::from_str(json).ok()?;
@@ -118,11 +144,29 @@ fn event(json: &str) -> Option<Event> {
                 image,
             })
         }
-        _ => {
+        "invocation_progress" => {
+            let (_, event): (&str, InvocationProgress) = serde_json::from_str(json).ok()?;
+            Some(Event::Progress {
+                batch: event.batch_id,
+                item: event.item_id,
+                // Other nodes tell that they are at work, and no percentage.
+                fraction: event.percentage?.clamp(0.0, 1.0),
+                preview: event.image.and_then(|image| preview(&image.data_url)),
+            })
+        }
+        "queue_items_canceled" => {
             let (_, event): (&str, ItemsCancelled) = serde_json::from_str(json).ok()?;
             Some(Event::Cancelled(event.canceled_item_ids))
         }
+        _ => None,
     }
+}
+
+/// `data:image/jpeg;base64,…`
+fn preview(data_url: &str) -> Option<Preview> {
+    let (_, base64) = data_url.split_once(";base64,")?;
+    let bytes: Bytes = base64_simd::STANDARD.decode_to_vec(base64).ok()?.into();
+    Some(Preview { format: Format::of_whole(&bytes).ok()?, bytes })
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use super::{
     InvokeAi,
     api::{Api, Enqueued, Item},
     events::Event,
-    own_words,
 };
 use crate::{
     engine::{
-        Desk, EngineError, Picture,
-        graph::{Binding, Template},
+        self, Desk, EngineError, Picture, Preview,
+        graph::{Binding, Place, Template},
+        own_words,
     },
     images::Job,
 };
@@ -28,14 +28,34 @@ const VERIFY_POLL: Duration = Duration::from_millis(100);
 
 /// Runs the job. See [`crate::engine::ImageEngine::run`].
 pub(super) async fn run(engine: &InvokeAi, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
-    let template = engine.template(job.model.base);
+    let uploads = Uploads::of(engine, job).await?;
+    let outcome = make(engine, job, &uploads, desk).await;
+    if uploads.any() {
+        // Nobody need wait for the tidying up.
+        desk.tell(outcome.clone());
+        uploads.remove(engine).await;
+    }
+    outcome
+}
+
+async fn make(
+    engine: &InvokeAi,
+    job: &Job,
+    uploads: &Uploads,
+    desk: &Desk,
+) -> Result<Vec<Picture>, EngineError> {
+    if desk.cancel.is_cancelled() {
+        return Err(EngineError::Cancelled);
+    }
+    let template = engine.template(job);
     let mut events = engine.events.subscribe();
-    let (batch, _live) = hand_over(engine, &batch(template, job, &engine.tag), desk).await?;
+    let order = batch(template, job, uploads, &engine.tag);
+    let (batch, _live) = hand_over(engine, &order, desk).await?;
     if batch.items.len() < job.seeds.len() {
         let_go(engine, &batch.batch).await;
         return Err(EngineError::QueueFull);
     }
-    let mut progress = Progress::new(engine, template, job, &batch);
+    let mut progress = Progress::new(engine, template, job, &batch, desk);
     let outcome = tokio::select! {
         outcome = progress.follow(&mut events) => outcome,
         () = desk.cancel.cancelled() => Err(EngineError::Cancelled),
@@ -56,6 +76,60 @@ pub(super) async fn run(engine: &InvokeAi, job: &Job, desk: &Desk) -> Result<Vec
             }
             Err(error)
         }
+    }
+}
+
+/// What an edit needs in the engine: names of pictures that were put there for this job.
+#[derive(Debug, Default)]
+struct Uploads {
+    picture: Option<String>,
+    mask: Option<String>,
+}
+
+impl Uploads {
+    async fn of(engine: &InvokeAi, job: &Job) -> Result<Self, EngineError> {
+        let Some(source) = &job.source else { return Ok(Self::default()) };
+        let picture = Some(engine.api.upload(&source.picture).await?);
+        let mask = match &source.mask {
+            Some(mask) => Some(engine.api.upload(mask).await?),
+            None => None,
+        };
+        Ok(Self { picture, mask })
+    }
+
+    fn any(&self) -> bool {
+        self.picture.is_some()
+    }
+
+    async fn remove(&self, engine: &InvokeAi) {
+        for name in self.picture.iter().chain(&self.mask) {
+            if let Err(error) = engine.api.delete_picture(name).await {
+                debug!(%error, "an uploaded picture stays in the engine");
+            }
+        }
+    }
+}
+
+/// What goes into a bound input.
+fn value(job: &Job, uploads: &Uploads, binding: Binding, place: &Place) -> Value {
+    let image = |name: &Option<String>| name.as_ref().map_or(Value::Null, |name| json!({"image_name": name}));
+    match binding {
+        Binding::Prompt => json!(job.prompt),
+        Binding::NegativePrompt => json!(job.negative_prompt),
+        Binding::Width => json!(job.size.width),
+        Binding::Height => json!(job.size.height),
+        // The first picture's; the others come with the batch's data.
+        Binding::Seed => json!(job.seeds.first()),
+        Binding::Steps => json!(job.steps),
+        Binding::CfgScale => json!(job.cfg_scale),
+        Binding::Scheduler => json!(job.scheduler),
+        Binding::Model => job.model.as_ref().map_or(Value::Null, |model| model.handle.clone()),
+        Binding::Image => image(&uploads.picture),
+        Binding::Mask => image(&uploads.mask),
+        // Where denoising starts: late, if little of the source is given up.
+        Binding::Strength if place.field == "denoising_start" => json!(1.0 - job.strength),
+        Binding::Strength => json!(job.strength),
+        Binding::N => json!(1),
     }
 }
 
@@ -90,13 +164,13 @@ async fn hand_over<'a>(
 }
 
 /// The request body: the graph once, and the seeds as the batch's data.
-fn batch(template: &Template, job: &Job, tag: &str) -> Value {
+fn batch(template: &Template, job: &Job, uploads: &Uploads, tag: &str) -> Value {
     let seeds: Vec<_> = template
         .places(Binding::Seed)
         .iter()
         .map(|place| json!({"node_path": place.node, "field_name": place.field, "items": job.seeds}))
         .collect();
-    let mut graph = template.render(job);
+    let mut graph = template.render(|binding, place| value(job, uploads, binding, place));
     if job.discard {
         // The engine keeps intermediate pictures out of its gallery and deletes them by itself.
         graph["nodes"][&template.output]["is_intermediate"] = json!(true);
@@ -165,14 +239,21 @@ struct Progress<'a> {
     /// The node whose pictures are the result.
     output: &'a str,
     seeds: &'a [u32],
+    desk: &'a Desk,
     names: HashMap<u64, String>,
     pictures: HashMap<u64, Picture>,
 }
 
 impl<'a> Progress<'a> {
-    fn new(engine: &'a InvokeAi, template: &'a Template, job: &'a Job, batch: &'a Enqueued) -> Self {
+    fn new(
+        engine: &'a InvokeAi,
+        template: &'a Template,
+        job: &'a Job,
+        batch: &'a Enqueued,
+        desk: &'a Desk,
+    ) -> Self {
         let (names, pictures) = (HashMap::new(), HashMap::new());
-        Self { engine, batch, output: &template.output, seeds: &job.seeds, names, pictures }
+        Self { engine, batch, output: &template.output, seeds: &job.seeds, desk, names, pictures }
     }
 
     /// Until every picture is here, or the first failure.
@@ -190,6 +271,9 @@ impl<'a> Progress<'a> {
                 {
                     self.names.insert(item, image);
                 }
+                Ok(Event::Progress { batch, fraction, preview, .. }) if self.is_ours(&batch) => {
+                    self.step(fraction, preview);
+                }
                 Ok(Event::Item { batch, item, status, error }) if self.is_ours(&batch) => {
                     self.item_changed(item, &status, error).await?;
                 }
@@ -202,6 +286,14 @@ impl<'a> Progress<'a> {
             }
         }
         Ok(())
+    }
+
+    /// One picture runs at a time: those before it are done.
+    #[expect(clippy::cast_precision_loss, reason = "a handful of pictures")]
+    fn step(&self, fraction: f64, preview: Option<Preview>) {
+        let done = self.pictures.len() as f64;
+        let fraction = (done + fraction) / self.batch.items.len() as f64;
+        self.desk.progress.send_replace(engine::Progress { fraction, preview });
     }
 
     fn is_ours(&self, batch: &str) -> bool {

@@ -117,7 +117,7 @@ fn engine_model(inputs: &Inputs<'_>, rules: &Rules) -> Check {
         return unseen("engine_model", &expected);
     };
     let check = Check::pass("engine_model", format!("{} models", survey.models.len()), expected);
-    let model = match catalog::resolve(&survey.models, None, rules.default_model.as_deref()) {
+    let model = match catalog::resolve(&survey.models, &rules.presets, None, rules.default_model.as_deref()) {
         Ok(model) => model,
         Err(_) if survey.models.is_empty() => {
             return check.but(

@@ -5,8 +5,6 @@ mod host;
 mod properties;
 mod xid;
 
-use std::sync::Arc;
-
 use shared::health::GpuReport;
 
 use super::*;
@@ -162,6 +160,7 @@ fn rules() -> Rules {
         engine: "invokeai",
         engine_url: Some("http://127.0.0.1:9090/".into()),
         default_model: None,
+        presets: Vec::new(),
         card: CardRules {
             ecc_mode: None,
             old_ecc_errors_gate: false,

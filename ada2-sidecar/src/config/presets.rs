@@ -1,0 +1,137 @@
+//! `presets`: names for models and how they are run, and the templates that some of them bring.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::Deserialize;
+use serde_json::Value;
+use shared::{
+    openai::images::Size,
+    service::settings::{Settings, unknown_key},
+};
+
+use crate::{
+    engine::{
+        Kind,
+        graph::{Form, Template},
+    },
+    images::Task,
+    models::{Preset, SCHEDULERS},
+};
+
+const KEYS: [&str; 6] = ["model", "steps", "cfg_scale", "scheduler", "size", "template"];
+
+/// Reads the section; every problem is noted under `presets`. Paths are relative to `base`.
+pub(super) fn read(s: &mut Settings, kind: Kind, base: &Path) -> Option<Vec<Arc<Preset>>> {
+    let Some(text) = s.raw("presets").map(str::to_owned) else { return Some(Vec::new()) };
+    let expected = "expected a map of names to {model, steps, cfg_scale, scheduler, size, template}";
+    let Ok(section) = serde_saphyr::from_str::<BTreeMap<String, Value>>(&text) else {
+        s.complain("presets", expected);
+        return None;
+    };
+    let mut presets = Vec::new();
+    let mut problems = Vec::new();
+    for (name, value) in section {
+        match preset(&name, &value, kind.form(), base) {
+            Ok(preset) => presets.push(Arc::new(preset)),
+            Err(faults) => problems.extend(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
+        }
+    }
+    let sound = problems.is_empty();
+    for problem in problems {
+        s.complain("presets", problem);
+    }
+    sound.then_some(presets)
+}
+
+fn preset(name: &str, value: &Value, form: Form, base: &Path) -> Result<Preset, Vec<String>> {
+    let Some(map) = value.as_object() else { return Err(vec!["expected a map of settings".to_owned()]) };
+    let mut faults: Vec<String> = map
+        .keys()
+        .filter(|key| !KEYS.contains(&key.as_str()))
+        .map(|key| format!("{key}: {}", unknown_key(key, KEYS.into_iter())))
+        .collect();
+    let mut wrong = |key: &str, expected: &str| faults.push(format!("{key}: expected {expected}"));
+    let text = |key: &str| map.get(key).and_then(Value::as_str);
+    let mut preset = Preset { name: name.to_owned(), ..Preset::default() };
+    if map.contains_key("model") {
+        preset.model = text("model").map(str::to_owned);
+        if preset.model.is_none() {
+            wrong("model", "an engine model's key or name");
+        }
+    }
+    if let Some(value) = map.get("steps") {
+        preset.steps =
+            value.as_u64().filter(|steps| (1..=150).contains(steps)).and_then(|steps| steps.try_into().ok());
+        if preset.steps.is_none() {
+            wrong("steps", "a whole number from 1 to 150");
+        }
+    }
+    if let Some(value) = map.get("cfg_scale") {
+        preset.cfg_scale = value.as_f64().filter(|scale| (1.0..=30.0).contains(scale));
+        if preset.cfg_scale.is_none() {
+            wrong("cfg_scale", "a number from 1 to 30");
+        }
+    }
+    if map.contains_key("scheduler") {
+        preset.scheduler = text("scheduler").filter(|name| SCHEDULERS.contains(name)).map(str::to_owned);
+        if preset.scheduler.is_none() {
+            wrong("scheduler", &format!("one of {}", SCHEDULERS.join(", ")));
+        }
+    }
+    if map.contains_key("size") {
+        preset.size =
+            text("size").and_then(Size::parse).filter(|size| size.width % 8 == 0 && size.height % 8 == 0);
+        if preset.size.is_none() {
+            wrong("size", "WIDTHxHEIGHT, multiples of 8");
+        }
+    }
+    if let Some(value) = map.get("template") {
+        match templates(value, form, base) {
+            Ok(templates) => preset.templates = templates,
+            Err(more) => faults.extend(more),
+        }
+    }
+    if faults.is_empty() { Ok(preset) } else { Err(faults) }
+}
+
+/// A file, or one for each task.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Files {
+    One(PathBuf),
+    ByTask(BTreeMap<Task, PathBuf>),
+}
+
+fn templates(value: &Value, form: Form, base: &Path) -> Result<BTreeMap<Task, Arc<Template>>, Vec<String>> {
+    let files = match serde_json::from_value(value.clone()) {
+        Ok(Files::One(path)) => BTreeMap::from([(Task::Generate, path)]),
+        Ok(Files::ByTask(files)) => files,
+        Err(_) => {
+            return Err(vec![
+                "template: expected a file, or {generate, edit, inpaint} with a file each".to_owned(),
+            ]);
+        }
+    };
+    let (mut templates, mut faults) = (BTreeMap::new(), Vec::new());
+    for (task, path) in files {
+        match template(&base.join(path), task, form) {
+            Ok(template) => drop(templates.insert(task, Arc::new(template))),
+            Err(fault) => faults.push(format!("template: {fault}")),
+        }
+    }
+    if faults.is_empty() { Ok(templates) } else { Err(faults) }
+}
+
+/// The graph, and beside it its bindings in a file of the same name with the ending `.yaml`.
+fn template(graph: &Path, task: Task, form: Form) -> Result<Template, String> {
+    let read = |path: &Path| fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
+    let bindings = graph.with_extension("yaml");
+    let template = Template::read(form, &read(graph)?, &read(&bindings)?)
+        .and_then(|template| template.serves(task).map(|()| template));
+    template.map_err(|fault| format!("{} with {}: {fault}", graph.display(), bindings.display()))
+}

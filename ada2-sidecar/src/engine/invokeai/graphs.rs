@@ -1,0 +1,54 @@
+//! The built-in graphs: a kind of model and a task each. They are templates like a user's own.
+
+use std::collections::HashMap;
+
+use crate::{
+    engine::graph::{Form, Template},
+    images::Task,
+    models::Base,
+};
+
+/// By kind of model and task.
+pub(super) type Graphs = HashMap<(Base, Task), Template>;
+
+macro_rules! template {
+    ($name:literal) => {
+        Template::read(
+            Form::InvokeAi,
+            include_str!(concat!("graphs/", $name, ".json")),
+            include_str!(concat!("graphs/", $name, ".yaml")),
+        )
+        .expect("the shipped templates are read by a test")
+    };
+}
+
+/// All of them.
+pub(super) fn all() -> Graphs {
+    HashMap::from([
+        ((Base::Sd1, Task::Generate), template!("sd-1")),
+        ((Base::Sd1, Task::Edit), template!("sd-1-edit")),
+        ((Base::Sd1, Task::Inpaint), template!("sd-1-inpaint")),
+        ((Base::Sdxl, Task::Generate), template!("sdxl")),
+        ((Base::Sdxl, Task::Edit), template!("sdxl-edit")),
+        ((Base::Sdxl, Task::Inpaint), template!("sdxl-inpaint")),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::graph::Binding as B;
+
+    #[test]
+    fn the_shipped_templates_bind_everything() {
+        for ((base, task), template) in all() {
+            assert_eq!(template.serves(task), Ok(()), "{base:?} {task:?}");
+            for binding in
+                [B::NegativePrompt, B::Width, B::Height, B::Steps, B::CfgScale, B::Scheduler, B::Model]
+            {
+                assert!(!template.places(binding).is_empty(), "{base:?} {task:?} {binding:?}");
+            }
+            assert_eq!(template.places(B::Strength).is_empty(), task == Task::Generate);
+        }
+    }
+}

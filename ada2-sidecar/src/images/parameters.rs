@@ -1,0 +1,119 @@
+//! Every parameter of OpenAI's Images API and every extension, and what becomes of it here: one table, which the
+//! documentation is tested against. What is malformed is 400 in any case; what is not in the table is ignored.
+
+/// What becomes of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Treatment {
+    /// It has its effect.
+    Works,
+    /// It is read, checked and changes nothing: its clients send it without needing it.
+    Ignored,
+    /// Some of its values are refused with the reason; the others work.
+    Partly,
+}
+
+/// One parameter.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameter {
+    /// Its name, and the other names that clients send for it.
+    pub names: &'static [&'static str],
+    /// What becomes of it.
+    pub treatment: Treatment,
+    /// What it means here, for the documentation.
+    pub meaning: &'static str,
+}
+
+const fn row(names: &'static [&'static str], treatment: Treatment, meaning: &'static str) -> Parameter {
+    Parameter { names, treatment, meaning }
+}
+
+/// All of them.
+pub const PARAMETERS: &[Parameter] = &[
+    row(&["prompt"], Treatment::Works, "required, up to 32,000 characters"),
+    row(
+        &["model"],
+        Treatment::Works,
+        "an engine model's key or name, a preset, `sd-xl-base-1.0` or `sd-v1-5`; OpenAI's names and nothing: the default; anything else is 404 with a list",
+    ),
+    row(
+        &["n"],
+        Treatment::Works,
+        "1 to `max_n`, seeds counting up; all pictures or an error; 1 with `stream`",
+    ),
+    row(
+        &["size"],
+        Treatment::Works,
+        "`WxH`, multiples of 8 from 64, up to `max_pixels`; `auto` or nothing: the model's own, for edits the picture's own",
+    ),
+    row(
+        &["quality"],
+        Treatment::Works,
+        "`low` half, `high`, `hd`, `xhigh`, `max` one and a half times the usual steps; `steps` wins",
+    ),
+    row(
+        &["response_format"],
+        Treatment::Works,
+        "`b64_json` (default) or `url`: an address on this server, kept for the last 128 MiB of pictures",
+    ),
+    row(
+        &["output_format"],
+        Treatment::Partly,
+        "`png`, `jpeg`, `webp`; `gif` and `svg` are refused: the models paint one still picture of pixels",
+    ),
+    row(
+        &["output_compression"],
+        Treatment::Works,
+        "0 to 100, the quality of `jpeg` and `webp`; without meaning for `png`",
+    ),
+    row(
+        &["background"],
+        Treatment::Partly,
+        "`auto`, `opaque`; `transparent` is refused: the models paint opaque",
+    ),
+    row(&["stream"], Treatment::Works, "server-sent events as OpenAI's"),
+    row(&["partial_images"], Treatment::Works, "0 to 3 of the engine's own previews, with `stream`"),
+    row(
+        &["image", "image[]"],
+        Treatment::Partly,
+        "edits: one PNG, JPEG or WebP up to 40 megapixels; several are refused: the graphs take one",
+    ),
+    row(
+        &["mask"],
+        Treatment::Works,
+        "edits: transparent where to repaint; without one, the picture's own transparency",
+    ),
+    row(&["style"], Treatment::Ignored, "the prompt says it"),
+    row(&["moderation"], Treatment::Ignored, "there is none"),
+    row(&["user", "safety_identifier"], Treatment::Ignored, "nobody is told apart here"),
+    row(&["input_fidelity"], Treatment::Ignored, "`strength` says it"),
+    row(&["seed"], Treatment::Works, "0 to 4294967295; the same request with it gives the same picture"),
+    row(&["steps", "num_inference_steps"], Treatment::Works, "1 to 150"),
+    row(&["cfg_scale", "guidance_scale"], Treatment::Works, "1 to 30"),
+    row(&["negative_prompt", "negative"], Treatment::Works, "up to 32,000 characters"),
+    row(&["scheduler", "sampler"], Treatment::Works, "one of InvokeAI's names, on every engine"),
+    row(
+        &["strength"],
+        Treatment::Works,
+        "edits: 0 (the picture as it is) to 1 (nothing of it); usually 0.75, with a mask 1",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_every_row() {
+        let readme = include_str!("../../README.md");
+        for Parameter { names, treatment, meaning } in PARAMETERS {
+            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+            let word = match treatment {
+                Treatment::Works => "works",
+                Treatment::Ignored => "ignored",
+                Treatment::Partly => "partly",
+            };
+            let line = format!("| {} | {word} | {meaning} |", names.join(", "));
+            assert!(readme.contains(&line), "the README lacks\n{line}");
+        }
+    }
+}

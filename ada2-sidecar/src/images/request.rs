@@ -1,0 +1,222 @@
+//! Reading a request: every known field in its range, or refused by name.
+
+use shared::{
+    openai::{
+        fields::{FieldError, Fields},
+        images::Size,
+    },
+    picture::Format,
+};
+
+use super::{MAX_SEED, narrow};
+use crate::models::SCHEDULERS;
+
+const MAX_PROMPT_CHARS: usize = 32_000;
+const MAX_STEPS: u64 = 150;
+/// What the encoders give if nothing is said: small, and without visible loss.
+const USUAL_COMPRESSION: u8 = 90;
+
+/// What one request may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Pictures.
+    pub max_n: u64,
+    /// Pixels a picture.
+    pub max_pixels: u64,
+}
+
+/// Which of the two routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// `/v1/images/generations`.
+    Generations,
+    /// `/v1/images/edits`.
+    Edits,
+}
+
+/// How a picture travels in the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// `b64_json`.
+    Base64,
+    /// `url`.
+    Address,
+}
+
+/// The file that a picture becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Output {
+    /// Its format.
+    pub format: Format,
+    /// The quality of JPEG and WebP, 0 to 100.
+    pub quality: u8,
+}
+
+/// How much effort: scales the steps that are the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quality {
+    /// Half of them.
+    Low,
+    /// As they are.
+    Medium,
+    /// Half as many again.
+    High,
+}
+
+impl Quality {
+    /// The name in the answer.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+
+    pub(super) const fn of(self, steps: u32) -> u32 {
+        match self {
+            Self::Low => steps.div_ceil(2),
+            Self::Medium => steps,
+            Self::High => steps + steps / 2,
+        }
+    }
+}
+
+/// A request for pictures, read and in range.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "each field is the request's field of the same name")]
+pub struct ImageRequest {
+    pub prompt: String,
+    pub negative_prompt: String,
+    pub model: Option<String>,
+    pub n: u64,
+    pub size: Option<Size>,
+    pub seed: Option<u64>,
+    pub steps: Option<u32>,
+    pub cfg_scale: Option<f64>,
+    pub scheduler: Option<String>,
+    pub strength: Option<f64>,
+    pub quality: Quality,
+    pub delivery: Delivery,
+    pub output: Output,
+    /// How many previews to stream; none where the whole answer is wanted.
+    pub partial_images: Option<u8>,
+}
+
+impl ImageRequest {
+    /// Reads the request. Extensions have the names that existing clients send; the first name given counts.
+    pub fn read(fields: &Fields, limits: Limits) -> Result<Self, FieldError> {
+        let steps_name = fields.first_of(&["steps", "num_inference_steps"]);
+        let cfg_name = fields.first_of(&["cfg_scale", "guidance_scale"]);
+        let negative_name = fields.first_of(&["negative_prompt", "negative"]);
+        let scheduler_name = fields.first_of(&["scheduler", "sampler"]);
+        let n = fields.integer("n", 1..=limits.max_n)?.unwrap_or(1);
+        background(fields)?;
+        Ok(Self {
+            prompt: prompt(fields, "prompt")?.ok_or_else(|| {
+                FieldError::new("prompt", "prompt is required: say what the picture shows.")
+            })?,
+            negative_prompt: prompt(fields, negative_name)?.unwrap_or_default(),
+            model: fields.text("model")?.map(str::trim).filter(|model| !model.is_empty()).map(str::to_owned),
+            n,
+            size: size(fields, limits.max_pixels)?,
+            seed: fields.integer("seed", 0..=MAX_SEED)?,
+            steps: fields.integer(steps_name, 1..=MAX_STEPS)?.map(narrow),
+            cfg_scale: fields.number(cfg_name, 1.0..=30.0)?,
+            scheduler: one_of(fields, scheduler_name, SCHEDULERS)?.map(str::to_owned),
+            strength: fields.number("strength", 0.0..=1.0)?,
+            quality: quality(fields)?,
+            delivery: match one_of(fields, "response_format", &["b64_json", "url"])? {
+                Some("url") => Delivery::Address,
+                _ => Delivery::Base64,
+            },
+            output: output(fields)?,
+            partial_images: stream(fields, n)?,
+        })
+    }
+}
+
+fn prompt(fields: &Fields, name: &str) -> Result<Option<String>, FieldError> {
+    let Some(text) = fields.text(name)? else { return Ok(None) };
+    if text.chars().count() > MAX_PROMPT_CHARS {
+        return Err(FieldError::new(
+            name,
+            format!("{name} must have at most {MAX_PROMPT_CHARS} characters."),
+        ));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+/// `auto` and nothing leave the size to the model.
+fn size(fields: &Fields, max_pixels: u64) -> Result<Option<Size>, FieldError> {
+    let text = match fields.text("size")? {
+        None | Some("auto") => return Ok(None),
+        Some(text) => text,
+    };
+    let expected = || {
+        format!(
+            "size must be auto or WIDTHxHEIGHT, both multiples of 8 and at least 64, with at most {max_pixels} pixels."
+        )
+    };
+    Size::parse(text)
+        .filter(|size| size.width % 8 == 0 && size.height % 8 == 0)
+        .filter(|size| size.width >= 64 && size.height >= 64 && size.pixels() <= max_pixels)
+        .map(Some)
+        .ok_or_else(|| FieldError::new("size", expected()))
+}
+
+fn quality(fields: &Fields) -> Result<Quality, FieldError> {
+    let known = ["auto", "low", "medium", "high", "standard", "hd", "xhigh", "max"];
+    Ok(match one_of(fields, "quality", &known)? {
+        Some("low") => Quality::Low,
+        Some("high" | "hd" | "xhigh" | "max") => Quality::High,
+        _ => Quality::Medium,
+    })
+}
+
+fn background(fields: &Fields) -> Result<(), FieldError> {
+    if one_of(fields, "background", &["auto", "opaque", "transparent"])? == Some("transparent") {
+        return Err(FieldError::new(
+            "background",
+            "background transparent is not possible: the models paint opaque.",
+        ));
+    }
+    Ok(())
+}
+
+fn output(fields: &Fields) -> Result<Output, FieldError> {
+    let format = match one_of(fields, "output_format", &["png", "jpeg", "jpg", "webp", "gif", "svg"])? {
+        None | Some("png") => Format::Png,
+        Some("webp") => Format::Webp,
+        Some(unable @ ("gif" | "svg")) => {
+            let message = format!(
+                "output_format {unable} is not possible: the models paint one still picture of pixels."
+            );
+            return Err(FieldError::new("output_format", message));
+        }
+        Some(_) => Format::Jpeg,
+    };
+    let quality = fields.integer("output_compression", 0..=100)?;
+    let quality = quality.map_or(USUAL_COMPRESSION, |percent| u8::try_from(percent).expect("at most 100"));
+    Ok(Output { format, quality })
+}
+
+/// A stream has one completed event and so one picture.
+fn stream(fields: &Fields, n: u64) -> Result<Option<u8>, FieldError> {
+    let partials = fields.integer("partial_images", 0..=3)?.unwrap_or(0);
+    if fields.flag("stream")? != Some(true) {
+        return Ok(None);
+    }
+    if n > 1 {
+        return Err(FieldError::new("n", "n must be 1 with stream."));
+    }
+    Ok(Some(u8::try_from(partials).expect("at most 3")))
+}
+
+fn one_of<'a>(fields: &'a Fields, name: &str, known: &[&str]) -> Result<Option<&'a str>, FieldError> {
+    let Some(text) = fields.text(name)? else { return Ok(None) };
+    if known.contains(&text) {
+        return Ok(Some(text));
+    }
+    Err(FieldError::new(name, format!("{name} must be one of {}.", known.join(", "))))
+}

@@ -1,0 +1,173 @@
+//! Fields, ranges, and what is decided where they are silent.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use serde_json::json;
+use shared::{
+    openai::{
+        fields::{FieldError, Fields},
+        images::Size,
+    },
+    picture::Format,
+};
+
+use super::*;
+use crate::{
+    engine::{
+        catalog::Choice,
+        graph::{Form, Template},
+    },
+    models::{Base, EngineModel, Preset},
+};
+
+const LIMITS: Limits = Limits { max_n: 4, max_pixels: 2_000_000 };
+
+fn read(json: &serde_json::Value) -> Result<ImageRequest, FieldError> {
+    ImageRequest::read(&Fields::parse(json.to_string().as_bytes()).unwrap(), LIMITS)
+}
+
+fn choice(base: Base) -> Choice {
+    with(EngineModel::plain("key", "name", base), None)
+}
+
+fn with(model: EngineModel, preset: Option<Preset>) -> Choice {
+    Choice { name: model.name.clone(), model: Some(model), preset: preset.map(Arc::new) }
+}
+
+#[test]
+fn what_is_wrong_is_named_with_what_is_allowed() {
+    for (field, value, says) in [
+        ("n", json!(0), "from 1 to 4"),
+        ("n", json!(5), "from 1 to 4"),
+        ("n", json!("2"), "from 1 to 4"),
+        ("size", json!("513x512"), "multiples of 8"),
+        ("size", json!("8x8"), "at least 64"),
+        ("size", json!("2000x2000"), "at most 2000000 pixels"),
+        ("size", json!("big"), "WIDTHxHEIGHT"),
+        ("size", json!(512), "must be a string"),
+        ("seed", json!(-1), "from 0 to 4294967295"),
+        ("seed", json!(4_294_967_296_u64), "from 0 to 4294967295"),
+        ("steps", json!(0), "from 1 to 150"),
+        ("num_inference_steps", json!(151), "from 1 to 150"),
+        ("cfg_scale", json!(0.5), "from 1 to 30"),
+        ("guidance_scale", json!(31), "from 1 to 30"),
+        ("strength", json!(1.5), "from 0 to 1"),
+        ("scheduler", json!("magic"), "euler_a"),
+        ("sampler", json!(1), "must be a string"),
+        ("response_format", json!("file"), "b64_json, url"),
+        ("quality", json!("ultra"), "low, medium"),
+        ("background", json!("transparent"), "not possible"),
+        ("output_format", json!("gif"), "one still picture"),
+        ("output_format", json!("svg"), "one still picture"),
+        ("output_format", json!("bmp"), "png, jpeg"),
+        ("output_compression", json!(101), "from 0 to 100"),
+        ("partial_images", json!(4), "from 0 to 3"),
+        ("stream", json!("yes"), "true or false"),
+        ("prompt", json!(["a"]), "must be a string"),
+        ("prompt", json!(null), "is required"),
+        ("prompt", json!("x".repeat(32_001)), "at most 32000"),
+    ] {
+        let mut request = json!({"prompt": "a"});
+        request[field] = value.clone();
+        let error = read(&request).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some(field), "{field}={value}: {error}");
+        assert!(error.message.contains(says), "{field}={value}: {error}");
+    }
+    let error = read(&json!({"prompt": "a", "stream": true, "n": 2})).unwrap_err();
+    assert_eq!(error.param.as_deref(), Some("n"));
+}
+
+#[test]
+fn openai_fields_without_meaning_here_are_ignored() {
+    let request =
+        read(&json!({"prompt": "a", "user": "u", "moderation": "low", "style": "vivid", "odd": [1],
+        "stream": false, "background": "auto", "output_format": "png", "size": "auto", "partial_images": 2}))
+        .unwrap();
+    assert_eq!((request.n, request.size, request.delivery), (1, None, Delivery::Base64));
+    assert_eq!((request.partial_images, request.output.format), (None, Format::Png));
+}
+
+#[test]
+fn streams_and_formats() {
+    let request = |more: serde_json::Value| {
+        let mut request = json!({"prompt": "a"});
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        read(&request).unwrap()
+    };
+    assert_eq!(request(json!({"stream": true})).partial_images, Some(0));
+    assert_eq!(request(json!({"stream": true, "partial_images": 3})).partial_images, Some(3));
+    let output = |format: &str, quality: u64| {
+        request(json!({"output_format": format, "output_compression": quality})).output
+    };
+    assert_eq!(output("jpg", 0), Output { format: Format::Jpeg, quality: 0 });
+    assert_eq!(output("webp", 55), Output { format: Format::Webp, quality: 55 });
+    assert_eq!(request(json!({"output_format": "jpeg"})).output.quality, 90);
+}
+
+#[test]
+fn what_is_left_open_comes_from_the_model_then_from_its_kind() {
+    let open = read(&json!({"prompt": "a", "quality": "hd", "n": 3, "seed": 4_294_967_295_u64})).unwrap();
+    let job = Job::plan(&open, choice(Base::Sdxl), 7, LIMITS).unwrap();
+    assert_eq!((job.size, job.steps, job.scheduler.as_str()), (Size::new(1024, 1024), 45, "euler"));
+    assert_eq!(job.seeds, [u32::MAX, 0, 1], "seeds wrap as the engine's do");
+    let model = EngineModel::plain("key", "name", Base::Sd1);
+    let own = EngineModel { size: Some(Size::new(640, 512)), steps: Some(8), ..model };
+    let job =
+        Job::plan(&read(&json!({"prompt": "a", "quality": "low"})).unwrap(), with(own, None), 7, LIMITS);
+    let job = job.unwrap();
+    assert_eq!((job.size, job.steps, job.seeds), (Size::new(640, 512), 4, vec![7]));
+}
+
+#[test]
+fn what_is_given_wins_then_the_preset_then_the_model() {
+    let model = EngineModel::plain("key", "name", Base::Sd1);
+    let own = EngineModel { steps: Some(8), cfg_scale: Some(2.0), scheduler: Some("ddim".into()), ..model };
+    let preset =
+        Preset { steps: Some(4), cfg_scale: Some(1.5), size: Some(Size::new(768, 512)), ..Preset::default() };
+    let open = read(&json!({"prompt": "a"})).unwrap();
+    let job = Job::plan(&open, with(own.clone(), Some(preset.clone())), 7, LIMITS).unwrap();
+    assert_eq!((job.steps, job.cfg_scale.to_string().as_str(), job.scheduler.as_str()), (4, "1.5", "ddim"));
+    assert_eq!(job.size, Size::new(768, 512));
+    let request =
+        read(&json!({"prompt": "a", "negative": "b", "num_inference_steps": 9, "guidance_scale": 3,
+        "sampler": "lcm", "size": "512x768", "quality": "hd", "seed": 5}))
+        .unwrap();
+    let job = Job::plan(&request, with(own, Some(preset)), 7, LIMITS).unwrap();
+    assert_eq!((job.steps, job.scheduler.as_str(), job.negative_prompt.as_str()), (9, "lcm", "b"));
+    assert_eq!((job.size, job.seeds), (Size::new(512, 768), vec![5]));
+}
+
+#[test]
+fn the_models_own_size_is_bounded_too() {
+    let request = read(&json!({"prompt": "a"})).unwrap();
+    let limits = Limits { max_n: 1, max_pixels: 512 * 512 };
+    let error = Job::plan(&request, choice(Base::Sdxl), 7, limits).unwrap_err();
+    assert_eq!(error.param.as_deref(), Some("size"));
+}
+
+#[test]
+fn an_edit_is_told_by_its_picture_and_a_preset_needs_a_graph_for_it() {
+    let request = read(&json!({"prompt": "a"})).unwrap();
+    let source = |mask: Option<&'static [u8]>| Source {
+        picture: Bytes::from_static(b"p"),
+        mask: mask.map(Bytes::from_static),
+    };
+    let planned = |choice: &Choice| Job::plan(&request, choice.clone(), 7, LIMITS).unwrap();
+    let plain = choice(Base::Sd1);
+    assert_eq!(planned(&plain).task(), Task::Generate);
+    let edit = planned(&plain).from_source(source(None), &request, &plain).unwrap();
+    assert_eq!((edit.task(), edit.strength.to_string().as_str()), (Task::Edit, "0.75"));
+    let inpaint = planned(&plain).from_source(source(Some(b"m")), &request, &plain).unwrap();
+    assert_eq!((inpaint.task(), inpaint.strength.to_string().as_str()), (Task::Inpaint, "1"));
+
+    let graph = r#"{"a":{"class_type":"x","inputs":{"text":"","seed":0}}}"#;
+    let yaml = "output: a\nbindings: {prompt: [a.text], seed: [a.seed]}";
+    let template = Arc::new(Template::read(Form::ComfyUi, graph, yaml).unwrap());
+    let templates = BTreeMap::from([(Task::Generate, template.clone())]);
+    let preset = Preset { name: "mine".into(), templates, ..Preset::default() };
+    let own = with(EngineModel::plain("key", "name", Base::Sd1), Some(preset));
+    assert_eq!(planned(&own).template, Some(template));
+    let error = planned(&own).from_source(source(None), &request, &own).unwrap_err();
+    assert_eq!(error.message, "The preset \"mine\" has no template for edit.");
+}

@@ -1,0 +1,105 @@
+//! The answer: pictures in the format that is wanted, with what they were made with.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Json,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use shared::openai::images::{ImageObject, ImagesResponse, Usage};
+
+use super::blocking;
+use crate::{
+    engine::{EngineError, Picture},
+    error::ApiError,
+    images::{Delivery, ImageRequest, Job, Output},
+    pictures,
+    recent::Recent,
+    state::App,
+};
+
+/// How this request is answered, whatever the pictures will be.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    recent: Arc<Recent>,
+    delivery: Delivery,
+    output: Output,
+    strip_metadata: bool,
+    /// This server as the caller knows it.
+    base: String,
+    pub(super) quality: &'static str,
+    pub(super) size: String,
+}
+
+impl Answer {
+    pub(super) fn of(app: &App, headers: &HeaderMap, request: &ImageRequest, job: &Job) -> Self {
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        Self {
+            recent: app.recent.clone(),
+            delivery: request.delivery,
+            output: request.output,
+            strip_metadata: app.config.strip_metadata,
+            base: format!("http://{host}"),
+            quality: request.quality.name(),
+            size: job.size.to_string(),
+        }
+    }
+
+    /// The whole answer at once.
+    pub(super) async fn whole(self, pictures: Vec<Picture>) -> Result<Response, ApiError> {
+        blocking(move || {
+            let data = pictures.into_iter().map(|picture| self.object(picture)).collect::<Result<_, _>>()?;
+            let answer = ImagesResponse {
+                created: unix_now(),
+                data,
+                background: Some("opaque".to_owned()),
+                output_format: Some(self.output.format.name().to_owned()),
+                quality: Some(self.quality.to_owned()),
+                size: Some(self.size.clone()),
+                usage: Some(Usage::default()),
+            };
+            Ok(Json(answer).into_response())
+        })
+        .await?
+    }
+
+    fn object(&self, picture: Picture) -> Result<ImageObject, ApiError> {
+        let picture = self.finished(picture)?;
+        let seed = Some(u64::from(picture.seed));
+        Ok(match self.delivery {
+            Delivery::Base64 => {
+                ImageObject { b64_json: Some(base64(&picture.bytes)), seed, ..ImageObject::default() }
+            }
+            Delivery::Address => {
+                let url = format!("{}/v1/images/files/{}", self.base, self.recent.keep(&picture));
+                ImageObject { url: Some(url), seed, ..ImageObject::default() }
+            }
+        })
+    }
+
+    /// The picture as its caller gets it.
+    pub(super) fn finished(&self, picture: Picture) -> Result<Picture, ApiError> {
+        let bytes = if self.strip_metadata { pictures::strip(&picture.bytes) } else { picture.bytes };
+        let bytes = pictures::encode(bytes, picture.format, self.output).map_err(|words| {
+            ApiError::Engine(EngineError::Failed(format!("its picture cannot be used: {words}")))
+        })?;
+        Ok(Picture { bytes, format: self.output.format, seed: picture.seed })
+    }
+
+    /// The name of the format that is answered in.
+    pub(super) fn format(&self) -> &'static str {
+        self.output.format.name()
+    }
+}
+
+pub(super) fn base64(bytes: &[u8]) -> String {
+    base64_simd::STANDARD.encode_to_string(bytes)
+}
+
+pub(super) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
