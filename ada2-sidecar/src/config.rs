@@ -141,7 +141,7 @@ fn read(
     base: &Path,
     instance: &dyn Fn(&mut Settings, Kind) -> Option<Instance>,
 ) -> Option<Config> {
-    let engine = s.take("engine", "invokeai or builtin", Kind::parse);
+    let engine = s.take("engine", "invokeai, comfyui or builtin", Kind::parse);
     let kind = engine.unwrap_or(Kind::Builtin);
     let (listen, allow_from, token, guard) = read_edge(s);
     let engine_url = s.optional("engine_url", "an address like http://127.0.0.1:9090", engine_address);

@@ -2,7 +2,9 @@
 
 pub mod builtin;
 pub mod catalog;
+pub mod comfyui;
 pub mod graph;
+mod http;
 pub mod invokeai;
 pub mod monitor;
 mod upload;
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     engine::{
         builtin::Builtin,
+        comfyui::ComfyUi,
         graph::{Fault, Form, Template},
         invokeai::InvokeAi,
         monitor::EngineState,
@@ -96,6 +99,8 @@ pub struct Preview {
 pub enum Engine {
     /// InvokeAI behind its HTTP API and WebSocket.
     InvokeAi(Arc<InvokeAi>),
+    /// ComfyUI behind its HTTP API and WebSocket.
+    ComfyUi(Arc<ComfyUi>),
     /// Procedural pictures in this process.
     Builtin(Builtin),
 }
@@ -107,17 +112,34 @@ impl Engine {
             (Kind::InvokeAi, Some(url)) => {
                 Self::InvokeAi(Arc::new(InvokeAi::new(url.clone(), tag.to_owned())))
             }
+            (Kind::ComfyUi, Some(url)) => Self::ComfyUi(Arc::new(ComfyUi::new(url.clone(), tag.to_owned()))),
             _ => Self::Builtin(Builtin),
         }
     }
 
     /// Starts following the engine: its events and its state.
     pub fn start(&self, lifecycle: &Lifecycle) -> watch::Receiver<EngineState> {
-        if let Self::InvokeAi(engine) = self {
-            let engine = engine.clone();
-            lifecycle.worker("engine events", async move { engine.follow().await });
+        match self.clone() {
+            Self::InvokeAi(engine) => {
+                lifecycle.worker("engine events", async move { engine.follow().await });
+            }
+            Self::ComfyUi(engine) => {
+                lifecycle.worker("engine events", async move { engine.follow().await });
+            }
+            Self::Builtin(_) => {}
         }
         monitor::start(self.clone(), lifecycle)
+    }
+
+    /// The graphs that are shipped for it, by name and in a lasting order.
+    pub fn shipped(&self) -> Vec<(String, &Template)> {
+        let mut all: Vec<_> = match self {
+            Self::InvokeAi(engine) => engine.shipped().collect(),
+            Self::ComfyUi(engine) => engine.shipped().collect(),
+            Self::Builtin(_) => Vec::new(),
+        };
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        all
     }
 }
 
@@ -125,6 +147,7 @@ impl ImageEngine for Engine {
     async fn survey(&self) -> Result<Survey, EngineError> {
         match self {
             Self::InvokeAi(engine) => engine.survey().await,
+            Self::ComfyUi(engine) => engine.survey().await,
             Self::Builtin(engine) => engine.survey().await,
         }
     }
@@ -132,6 +155,7 @@ impl ImageEngine for Engine {
     async fn run(&self, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
         match self {
             Self::InvokeAi(engine) => engine.run(job, desk).await,
+            Self::ComfyUi(engine) => engine.run(job, desk).await,
             Self::Builtin(engine) => engine.run(job, desk).await,
         }
     }
@@ -139,6 +163,7 @@ impl ImageEngine for Engine {
     async fn vet(&self, template: &Template) -> Result<Vec<Fault>, EngineError> {
         match self {
             Self::InvokeAi(engine) => engine.vet(template).await,
+            Self::ComfyUi(engine) => engine.vet(template).await,
             Self::Builtin(engine) => engine.vet(template).await,
         }
     }
@@ -149,6 +174,8 @@ impl ImageEngine for Engine {
 pub enum Kind {
     /// InvokeAI.
     InvokeAi,
+    /// ComfyUI.
+    ComfyUi,
     /// In this process.
     Builtin,
 }
@@ -158,6 +185,7 @@ impl Kind {
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "invokeai" => Some(Self::InvokeAi),
+            "comfyui" => Some(Self::ComfyUi),
             "builtin" => Some(Self::Builtin),
             _ => None,
         }
@@ -167,6 +195,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::InvokeAi => "invokeai",
+            Self::ComfyUi => "comfyui",
             Self::Builtin => "builtin",
         }
     }
@@ -175,6 +204,7 @@ impl Kind {
     pub const fn form(self) -> Form {
         match self {
             Self::InvokeAi | Self::Builtin => Form::InvokeAi,
+            Self::ComfyUi => Form::ComfyUi,
         }
     }
 
@@ -182,6 +212,7 @@ impl Kind {
     pub fn default_url(self) -> Option<Url> {
         match self {
             Self::InvokeAi => "http://127.0.0.1:9090".parse().ok(),
+            Self::ComfyUi => "http://127.0.0.1:8188".parse().ok(),
             Self::Builtin => None,
         }
     }
@@ -190,6 +221,7 @@ impl Kind {
     pub const fn default_unit(self) -> &'static str {
         match self {
             Self::InvokeAi => "invokeai.service",
+            Self::ComfyUi => "comfyui.service",
             Self::Builtin => "ada2-sidecar.service",
         }
     }

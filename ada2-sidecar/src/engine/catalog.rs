@@ -112,7 +112,8 @@ fn named<'a>(models: &'a [EngineModel], asked: &str) -> Option<&'a EngineModel> 
 
 fn named_exactly<'a>(models: &'a [EngineModel], asked: &str) -> Option<&'a EngineModel> {
     let by_key = models.iter().find(|model| model.key == asked);
-    by_key.or_else(|| models.iter().find(|model| model.name.to_lowercase() == asked.to_lowercase()))
+    let is_asked = |text: &str| text.to_lowercase() == asked.to_lowercase();
+    by_key.or_else(|| models.iter().find(|model| is_asked(&model.name) || is_asked(&model.key)))
 }
 
 /// The model of this kind whose name says base, else the first.

@@ -90,6 +90,17 @@ impl InvokeAi {
         }
     }
 
+    /// The graphs that are shipped, by name.
+    pub fn shipped(&self) -> impl Iterator<Item = (String, &Template)> {
+        let name = |base| match base {
+            Base::Sd1 => "SD 1.5",
+            Base::Sdxl => "SDXL",
+        };
+        self.templates
+            .iter()
+            .map(move |((base, task), template)| (format!("{} for {}", task.name(), name(*base)), template))
+    }
+
     /// Follows the engine's events for as long as the service lasts.
     pub async fn follow(&self) {
         loop {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::ErrorKind,
     time::Duration,
 };
 
@@ -10,9 +9,14 @@ use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use shared::service::outbound::{BodyFault, Connections, builder, io_kind, read_limited};
+use shared::service::outbound::{Connections, builder, read_limited};
 
-use crate::engine::{EngineError, own_words, upload::png_form};
+use crate::engine::{
+    EngineError,
+    http::{body_fault, transport_fault},
+    own_words,
+    upload::png_form,
+};
 
 /// For everything but a picture.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -310,24 +314,6 @@ async fn read<T: DeserializeOwned>(answer: Response) -> Result<T, EngineError> {
             "what answers is not InvokeAI as we know it: {path} gives other JSON, or none"
         ))
     })
-}
-
-fn body_fault(fault: BodyFault) -> EngineError {
-    match fault {
-        BodyFault::TooLong => {
-            EngineError::Strange("an answer of the engine is longer than any should be".to_owned())
-        }
-        BodyFault::Broken(error) => transport_fault(&error),
-    }
-}
-
-/// Tells "nobody there" from "somebody there who does not answer": only the first means that the GPU is free.
-fn transport_fault(error: &reqwest::Error) -> EngineError {
-    if io_kind(error) == Some(ErrorKind::ConnectionRefused) {
-        return EngineError::Refused("connection refused".to_owned());
-    }
-    let words = if error.is_timeout() { "no answer in time" } else { "the connection broke" };
-    EngineError::NoAnswer(words.to_owned())
 }
 
 #[cfg(test)]

@@ -1,0 +1,207 @@
+//! ComfyUI's HTTP API (recorded from 0.33.0, 0.12.1 and 0.3.64), as far as it is used. Every answer is bounded in time
+//! and size.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{Client, RequestBuilder, Response, Url};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use shared::service::outbound::{Connections, builder, read_limited};
+
+use super::{
+    history::{Entry, File},
+    queue::Queue,
+    refusal,
+    version::{InterruptsById, Version},
+};
+use crate::engine::{
+    EngineError,
+    http::{body_fault, transport_fault},
+    upload::png_form,
+};
+
+/// For everything but a picture.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// For a picture over a slow disk.
+const PICTURE_TIME: Duration = Duration::from_secs(30);
+const MAX_ANSWER: usize = 16 << 20;
+const MAX_PICTURE: usize = 64 << 20;
+/// Where pictures to edit are put: the engine empties this folder at its start. It has no way to delete one.
+const UPLOADS: [(&str, &str); 3] = [("type", "temp"), ("subfolder", "ada2-sidecar"), ("overwrite", "true")];
+
+/// The API of one server.
+#[derive(Debug, Clone)]
+pub(super) struct Api {
+    base: Url,
+    /// For what may be sent twice.
+    pooled: Client,
+    /// For what spends GPU time, and what that bought: a request on a dead pooled connection would leave unknown whether
+    /// it arrived.
+    fresh: Client,
+}
+
+impl Api {
+    /// The API at this address.
+    pub(super) fn new(base: Url) -> Self {
+        let client =
+            |connections| builder(connections).build().expect("the client has no settings that can fail");
+        Self { base, pooled: client(Connections::Pooled), fresh: client(Connections::Fresh) }
+    }
+
+    /// The WebSocket's address for a client of this name.
+    pub(super) fn events_url(&self, client: &str) -> String {
+        let mut url = self.url(&["ws"]);
+        let _ = url.set_scheme("ws");
+        url.query_pairs_mut().append_pair("clientId", client);
+        url.into()
+    }
+
+    /// The version; proof that this is ComfyUI and not whatever else listens there.
+    pub(super) async fn version(&self) -> Result<Version, EngineError> {
+        let answer: Value = self.get(&["system_stats"]).await?;
+        let version = answer.pointer("/system/comfyui_version").and_then(Value::as_str).ok_or_else(|| {
+            EngineError::Strange("what answers is not ComfyUI: /system_stats names no version".to_owned())
+        })?;
+        Ok(Version::read(version))
+    }
+
+    /// The files that checkpoints can be loaded from.
+    pub(super) async fn checkpoints(&self) -> Result<Vec<String>, EngineError> {
+        self.get(&["models", "checkpoints"]).await
+    }
+
+    /// Who is served and who waits.
+    pub(super) async fn queue(&self) -> Result<Queue, EngineError> {
+        self.get(&["queue"]).await
+    }
+
+    /// What became of a prompt; none while it waits or runs, and for one that the server does not know.
+    pub(super) async fn entry(&self, prompt: &str) -> Result<Option<Entry>, EngineError> {
+        let mut answer: serde_json::Map<String, Value> = self.get(&["history", prompt]).await?;
+        let entry = answer.remove(prompt).map(serde_json::from_value).transpose();
+        entry.map_err(|_| strange("/history"))
+    }
+
+    /// What a class of nodes takes and gives; none for one that the server does not know.
+    pub(super) async fn class(&self, name: &str) -> Result<Option<Value>, EngineError> {
+        let mut answer: serde_json::Map<String, Value> = self.get(&["object_info", name]).await?;
+        Ok(answer.remove(name))
+    }
+
+    /// Hands over a prompt. Faults that the server finds with a part of the graph come with 200: it would run the rest.
+    pub(super) async fn submit(&self, order: &Value) -> Result<(), EngineError> {
+        let answer: Value = read(self.post(&self.fresh, &["prompt"], order).await?).await?;
+        match answer.get("node_errors").and_then(Value::as_object) {
+            Some(faults) if faults.is_empty() => Ok(()),
+            Some(_) => Err(EngineError::Failed(refusal::words(&answer))),
+            None => Err(strange("/prompt")),
+        }
+    }
+
+    /// Takes these prompts out of the queue as far as they wait.
+    pub(super) async fn unqueue(&self, prompts: &[String]) -> Result<(), EngineError> {
+        self.post(&self.pooled, &["queue"], &json!({"delete": prompts})).await.map(drop)
+    }
+
+    /// Ends this prompt if it runs, and no other.
+    pub(super) async fn interrupt(&self, prompt: &str, _: InterruptsById) -> Result<(), EngineError> {
+        self.post(&self.pooled, &["interrupt"], &json!({"prompt_id": prompt})).await.map(drop)
+    }
+
+    /// Asks the server to give back memory as soon as nothing runs.
+    pub(super) async fn free_memory(&self) -> Result<(), EngineError> {
+        let what = json!({"unload_models": true, "free_memory": true});
+        self.post(&self.pooled, &["free"], &what).await.map(drop)
+    }
+
+    /// Puts a PNG where the nodes that load pictures find it; gives what they call it.
+    pub(super) async fn upload(&self, png: &[u8]) -> Result<String, EngineError> {
+        #[derive(Deserialize)]
+        struct Uploaded {
+            name: String,
+            #[serde(default)]
+            subfolder: String,
+            #[serde(rename = "type")]
+            folder: String,
+        }
+        let name = format!("{}.png", uuid::Uuid::new_v4().simple());
+        let form = png_form("image", &name, png, &UPLOADS);
+        let request = self.fresh.post(self.url(&["upload", "image"])).timeout(PICTURE_TIME);
+        let request = request.header("content-type", form.content_type).body(form.body);
+        let Uploaded { name, subfolder, folder } = read(answered(request).await?).await?;
+        let path = if subfolder.is_empty() { name } else { format!("{subfolder}/{name}") };
+        Ok(if folder == "input" { path } else { format!("{path} [{folder}]") })
+    }
+
+    /// A picture's bytes.
+    pub(super) async fn picture(&self, file: &File) -> Result<Bytes, EngineError> {
+        let mut url = self.url(&["view"]);
+        url.query_pairs_mut()
+            .append_pair("filename", &file.filename)
+            .append_pair("subfolder", &file.subfolder)
+            .append_pair("type", &file.folder);
+        let answer = answered(self.fresh.get(url).timeout(PICTURE_TIME)).await?;
+        read_limited(answer, MAX_PICTURE).await.map_err(body_fault)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, EngineError> {
+        read(answered(self.pooled.get(self.url(path)).timeout(ANSWER_TIME)).await?).await
+    }
+
+    async fn post(&self, client: &Client, path: &[&str], body: &Value) -> Result<Response, EngineError> {
+        let request = client.post(self.url(path)).timeout(ANSWER_TIME);
+        answered(request.header("content-type", "application/json").body(body.to_string())).await
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.clear().extend(path);
+        }
+        url
+    }
+}
+
+/// Any status but 2xx is an error: with the server's own words if it has any.
+async fn answered(request: RequestBuilder) -> Result<Response, EngineError> {
+    let answer = request.send().await.map_err(|error| transport_fault(&error))?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let path = answer.url().path().to_owned();
+    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_fault)?;
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    Err(EngineError::Failed(match body.get("error") {
+        Some(Value::Object(_)) => refusal::words(&body),
+        _ => format!("ComfyUI answered {} to {path}", status.as_u16()),
+    }))
+}
+
+async fn read<T: DeserializeOwned>(answer: Response) -> Result<T, EngineError> {
+    let path = answer.url().path().to_owned();
+    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_fault)?;
+    serde_json::from_slice(&body).map_err(|_| strange(&path))
+}
+
+fn strange(path: &str) -> EngineError {
+    EngineError::Strange(format!(
+        "what answers is not ComfyUI as we know it: {path} gives other JSON, or none"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_in_addresses() {
+        let api = Api::new("http://127.0.0.1:8188".parse().unwrap());
+        assert_eq!(
+            api.url(&["object_info", "a/../b?c"]).as_str(),
+            "http://127.0.0.1:8188/object_info/a%2F..%2Fb%3Fc"
+        );
+        assert_eq!(api.events_url("tag.1"), "ws://127.0.0.1:8188/ws?clientId=tag.1");
+    }
+}

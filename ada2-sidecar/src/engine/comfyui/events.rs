@@ -1,0 +1,126 @@
+//! ComfyUI's events: frames of one WebSocket (recorded from 0.33.0, 0.12.1 and 0.3.64). Pure.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use shared::picture::Format;
+
+use crate::engine::Preview;
+
+/// What is of interest in them. How a job ended is not: the history tells that once, and for certain.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Event {
+    /// A node of the prompt took a step.
+    Progress {
+        /// The prompt.
+        prompt: String,
+        /// Of the node's steps, 0 to 1.
+        fraction: f64,
+    },
+    /// How the prompt's picture looks; the progress of the same step follows.
+    Preview {
+        /// The prompt.
+        prompt: String,
+        /// A small picture.
+        preview: Preview,
+    },
+    /// The prompt ended, well or not, and its entry in the history is written.
+    Ended {
+        /// The prompt.
+        prompt: String,
+    },
+    /// The connection is lost or was lost: whoever waits must look for himself.
+    Interrupted,
+}
+
+/// The first message of ours: with it previews say whose they are.
+pub(super) fn hello() -> String {
+    json!({"type": "feature_flags", "data": {"supports_preview_metadata": true}}).to_string()
+}
+
+/// Reads a text frame. What is not understood is nothing: events of newer versions must not disturb.
+pub(super) fn read_text(text: &str) -> Option<Event> {
+    let frame: Value = serde_json::from_str(text).ok()?;
+    let data = &frame["data"];
+    let prompt = || data["prompt_id"].as_str().map(str::to_owned);
+    match frame["type"].as_str()? {
+        "progress" => {
+            let fraction = data["value"].as_f64()? / data["max"].as_f64().filter(|max| *max > 0.0)?;
+            Some(Event::Progress { prompt: prompt()?, fraction: fraction.clamp(0.0, 1.0) })
+        }
+        "executing" if data["node"].is_null() => Some(Event::Ended { prompt: prompt()? }),
+        _ => None,
+    }
+}
+
+/// A preview that says whose it is: `4`, the length of the JSON, the JSON, the picture. Those that do not say may be
+/// anybody's.
+const PREVIEW_WITH_METADATA: u32 = 4;
+
+/// Reads a binary frame.
+pub(super) fn read_binary(frame: &Bytes) -> Option<Event> {
+    let number = |at: usize| Some(u32::from_be_bytes(frame.get(at..at + 4)?.try_into().ok()?));
+    if number(0)? != PREVIEW_WITH_METADATA {
+        return None;
+    }
+    let picture = usize::try_from(number(4)?).ok()?.checked_add(8)?;
+    let metadata: Value = serde_json::from_slice(frame.get(8..picture)?).ok()?;
+    let prompt = metadata["prompt_id"].as_str()?.to_owned();
+    let bytes = frame.slice(picture..);
+    Some(Event::Preview { prompt, preview: Preview { format: Format::of_whole(&bytes).ok()?, bytes } })
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{openai::images::Size, picture::paint::Painting};
+
+    use super::*;
+
+    const ID: &str = "c7ae6edd-c669-4a93-b355-168c509a1bd3";
+
+    #[test]
+    fn steps_and_the_end_are_told() {
+        let step = format!(
+            r#"{{"type": "progress", "data": {{"value": 1, "max": 2, "prompt_id": "{ID}", "node": "3"}}}}"#
+        );
+        assert_eq!(read_text(&step), Some(Event::Progress { prompt: ID.into(), fraction: 0.5 }));
+        let end = format!(r#"{{"type": "executing", "data": {{"node": null, "prompt_id": "{ID}"}}}}"#);
+        assert_eq!(read_text(&end), Some(Event::Ended { prompt: ID.into() }));
+    }
+
+    #[test]
+    fn everything_else_disturbs_nobody() {
+        for noise in [
+            r#"{"type": "status", "data": {"status": {"exec_info": {"queue_remaining": 0}}, "sid": "x"}}"#,
+            r#"{"type": "executing", "data": {"node": "9", "display_node": "9", "prompt_id": "p"}}"#,
+            // What a socket that came back is told first.
+            r#"{"type": "executing", "data": {"node": "3"}}"#,
+            r#"{"type": "execution_success", "data": {"prompt_id": "p", "timestamp": 1795424698495}}"#,
+            r#"{"type": "progress", "data": {"value": 1, "max": 0, "prompt_id": "p", "node": "3"}}"#,
+            r#"{"type": "new_event"}"#,
+            "[]",
+            "{",
+            "",
+        ] {
+            assert_eq!(read_text(noise), None, "{noise}");
+        }
+    }
+
+    #[test]
+    fn a_preview_is_told_by_its_prompt_and_one_without_is_nobodys() {
+        let png = Painting { painter: "x", prompt: "x", seed: 1, size: Size::new(8, 8) }.to_png();
+        let metadata = json!({"node_id": "3", "prompt_id": ID, "image_type": "image/png"}).to_string();
+        let length = u32::try_from(metadata.len()).unwrap();
+        let frame = [&4_u32.to_be_bytes()[..], &length.to_be_bytes(), metadata.as_bytes(), &png].concat();
+        let Some(Event::Preview { prompt, preview }) = read_binary(&frame.clone().into()) else {
+            panic!("no preview");
+        };
+        assert_eq!((prompt.as_str(), preview.format, &preview.bytes[..]), (ID, Format::Png, &png[..]));
+        let plain = [&1_u32.to_be_bytes()[..], &2_u32.to_be_bytes(), &png].concat();
+        assert_eq!(read_binary(&plain.into()), None);
+        for cut in 0..frame.len() {
+            assert_eq!(read_binary(&frame[..cut].to_vec().into()), None, "cut off at {cut}");
+        }
+        let liar = [&4_u32.to_be_bytes()[..], &u32::MAX.to_be_bytes(), b"{}"].concat();
+        assert_eq!(read_binary(&liar.into()), None);
+    }
+}

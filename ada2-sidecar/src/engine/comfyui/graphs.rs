@@ -1,0 +1,53 @@
+//! The built-in graphs, one for each task: ComfyUI tells the kinds of models apart by itself. They are templates like
+//! a user's own.
+
+use std::collections::HashMap;
+
+use crate::{
+    engine::graph::{Form, Template},
+    images::Task,
+};
+
+/// By task.
+pub(super) type Graphs = HashMap<Task, Template>;
+
+macro_rules! template {
+    ($name:literal) => {
+        Template::read(
+            Form::ComfyUi,
+            include_str!(concat!("graphs/", $name, ".json")),
+            include_str!(concat!("graphs/", $name, ".yaml")),
+        )
+        .expect("the shipped templates are read by a test")
+    };
+}
+
+/// All of them.
+pub(super) fn all() -> Graphs {
+    HashMap::from([
+        (Task::Generate, template!("generate")),
+        (Task::Edit, template!("edit")),
+        (Task::Inpaint, template!("inpaint")),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::graph::Binding as B;
+
+    #[test]
+    fn the_shipped_templates_bind_everything() {
+        for (task, template) in all() {
+            assert_eq!(template.serves(task), Ok(()), "{task:?}");
+            for binding in [B::NegativePrompt, B::Steps, B::CfgScale, B::Scheduler, B::Model] {
+                assert!(!template.places(binding).is_empty(), "{task:?} {binding:?}");
+            }
+            // An edit has the size of its picture.
+            let generates = task == Task::Generate;
+            assert_eq!(template.places(B::Width).is_empty(), !generates);
+            assert_eq!(template.places(B::Height).is_empty(), !generates);
+            assert_eq!(template.places(B::Strength).is_empty(), generates);
+        }
+    }
+}

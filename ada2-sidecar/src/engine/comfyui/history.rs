@@ -1,0 +1,124 @@
+//! What became of a prompt, as its entry in the history tells it. Pure.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::engine::{EngineError, own_words};
+
+/// A prompt that has ended.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Entry {
+    #[serde(default)]
+    outputs: Value,
+    #[serde(default)]
+    status: Value,
+}
+
+/// A picture in one of the engine's folders.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct File {
+    pub(super) filename: String,
+    #[serde(default)]
+    pub(super) subfolder: String,
+    /// `output`, `temp` or `input`.
+    #[serde(rename = "type")]
+    pub(super) folder: String,
+}
+
+impl Entry {
+    /// The picture of this node, or why there is none.
+    pub(super) fn picture_of(&self, node: &str) -> Result<File, EngineError> {
+        if self.status["status_str"] == "error" {
+            return Err(self.failure());
+        }
+        let file = self.outputs[node]["images"].get(0).cloned();
+        file.and_then(|file| serde_json::from_value(file).ok()).ok_or_else(|| {
+            EngineError::Failed(format!("the engine finished the job without a picture of its node {node:?}"))
+        })
+    }
+
+    /// An interrupted prompt and a failed one differ in their messages only.
+    fn failure(&self) -> EngineError {
+        let messages = self.status["messages"].as_array().map_or(&[][..], Vec::as_slice);
+        let told = |name: &str| messages.iter().find(|message| message[0] == name).map(|message| &message[1]);
+        let text = |error: &Value, name: &str| error[name].as_str().unwrap_or_default().to_owned();
+        match (told("execution_error"), told("execution_interrupted")) {
+            (Some(error), _) => classified(&text(error, "exception_type"), &text(error, "exception_message")),
+            (None, Some(_)) => EngineError::Failed("the job was interrupted in ComfyUI".to_owned()),
+            (None, None) => {
+                EngineError::Failed("the engine says that the job failed, and not why".to_owned())
+            }
+        }
+    }
+}
+
+fn classified(kind: &str, message: &str) -> EngineError {
+    let words = own_words(message);
+    let lower = message.to_ascii_lowercase();
+    // The last is what PyTorch says of host memory.
+    let memory = kind.contains("OutOfMemory")
+        || lower.contains("out of memory")
+        || lower.contains("can't allocate memory");
+    if memory { EngineError::OutOfMemory(words) } else { EngineError::Failed(words) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(outputs: Value, status: &str, messages: Value) -> Entry {
+        let status = json!({"status_str": status, "completed": status == "success", "messages": messages});
+        serde_json::from_value(json!({"prompt": [1], "outputs": outputs, "status": status, "meta": {}}))
+            .unwrap()
+    }
+
+    #[test]
+    fn the_picture_is_that_of_the_output_node() {
+        let images =
+            json!({"images": [{"filename": "t2i_00001_.png", "subfolder": "ada2", "type": "output"}]});
+        let done = entry(json!({"9": images}), "success", json!([]));
+        let file =
+            File { filename: "t2i_00001_.png".into(), subfolder: "ada2".into(), folder: "output".into() };
+        assert_eq!(done.picture_of("9"), Ok(file));
+        let words = done.picture_of("8").unwrap_err().to_string();
+        assert_eq!(words, "the engine finished the job without a picture of its node \"8\"");
+    }
+
+    #[test]
+    fn a_failure_is_told_in_the_engines_words_without_its_inputs() {
+        let fail = |kind: &str, message: &str| {
+            let error = json!({"prompt_id": "p", "node_id": "8", "exception_message": message, "exception_type": kind,
+                "traceback": ["File \"/srv/comfyui/execution.py\""], "current_inputs": {"text": ["secret"]}});
+            let messages = json!([["execution_start", {}], ["execution_error", error]]);
+            entry(json!({}), "error", messages).picture_of("9").unwrap_err()
+        };
+        assert_eq!(
+            fail("PIL.UnidentifiedImageError", "cannot identify image file '/srv/comfyui/input/junk.png'\n"),
+            EngineError::Failed("cannot identify image file [path]".into())
+        );
+        for (kind, message) in [
+            (
+                "torch.OutOfMemoryError",
+                "CUDA error\nThis error means you ran out of memory on your GPU.\n\nTIPS: …",
+            ),
+            ("RuntimeError", "HIP out of memory. Tried to allocate 2.00 GiB."),
+            (
+                "RuntimeError",
+                "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
+                 allocate 1 bytes.",
+            ),
+        ] {
+            assert!(matches!(fail(kind, message), EngineError::OutOfMemory(_)), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_interrupted_job_is_told_from_a_failed_one() {
+        let interrupted = json!([["execution_start", {}], ["execution_interrupted", {"node_id": "3"}]]);
+        let words = |entry: Entry| entry.picture_of("9").unwrap_err().to_string();
+        assert_eq!(words(entry(json!({}), "error", interrupted)), "the job was interrupted in ComfyUI");
+        assert!(words(entry(json!({}), "error", json!(null))).contains("not why"));
+    }
+}

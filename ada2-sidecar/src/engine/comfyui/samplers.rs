@@ -1,0 +1,66 @@
+//! Our scheduler names, which are InvokeAI's, as ComfyUI's pairs of sampler and scheduler.
+
+/// Our name, ComfyUI's `sampler_name`, ComfyUI's `scheduler`. Where ComfyUI has no equal it is the nearest: `pndm` runs
+/// as its improved form, `dpmpp_2s` as the ancestral one, `dpmpp_3m` as the stochastic one, `tcd` as `lcm`.
+const PAIRS: &[(&str, &str, &str)] = &[
+    ("ddim", "ddim", "ddim_uniform"),
+    ("ddpm", "ddpm", "normal"),
+    ("deis", "deis", "normal"),
+    ("deis_k", "deis", "karras"),
+    ("lms", "lms", "normal"),
+    ("lms_k", "lms", "karras"),
+    ("pndm", "ipndm", "normal"),
+    ("heun", "heun", "normal"),
+    ("heun_k", "heun", "karras"),
+    ("euler", "euler", "normal"),
+    ("euler_k", "euler", "karras"),
+    ("euler_a", "euler_ancestral", "normal"),
+    ("kdpm_2", "dpm_2", "normal"),
+    ("kdpm_2_k", "dpm_2", "karras"),
+    ("kdpm_2_a", "dpm_2_ancestral", "normal"),
+    ("kdpm_2_a_k", "dpm_2_ancestral", "karras"),
+    ("dpmpp_2s", "dpmpp_2s_ancestral", "normal"),
+    ("dpmpp_2s_k", "dpmpp_2s_ancestral", "karras"),
+    ("dpmpp_2m", "dpmpp_2m", "normal"),
+    ("dpmpp_2m_k", "dpmpp_2m", "karras"),
+    ("dpmpp_2m_sde", "dpmpp_2m_sde", "normal"),
+    ("dpmpp_2m_sde_k", "dpmpp_2m_sde", "karras"),
+    ("dpmpp_3m", "dpmpp_3m_sde", "normal"),
+    ("dpmpp_3m_k", "dpmpp_3m_sde", "karras"),
+    ("dpmpp_sde", "dpmpp_sde", "normal"),
+    ("dpmpp_sde_k", "dpmpp_sde", "karras"),
+    ("er_sde", "er_sde", "normal"),
+    ("unipc", "uni_pc", "normal"),
+    ("unipc_k", "uni_pc", "karras"),
+    ("lcm", "lcm", "sgm_uniform"),
+    ("tcd", "lcm", "sgm_uniform"),
+];
+
+/// Sampler and scheduler of this name.
+pub(super) fn pair(name: &str) -> (&'static str, &'static str) {
+    let known = PAIRS.iter().find(|(known, _, _)| *known == name);
+    // The names are checked where requests and presets are read, against the list that a test holds this one to.
+    known.map_or(("euler", "normal"), |(_, sampler, scheduler)| (sampler, scheduler))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::SCHEDULERS;
+
+    /// `KSampler` of 0.33.0, 0.12.1 and 0.3.64.
+    const SAMPLERS: &str = "euler euler_ancestral heun dpm_2 dpm_2_ancestral lms dpmpp_2s_ancestral dpmpp_sde dpmpp_2m \
+        dpmpp_2m_sde dpmpp_3m_sde ddpm lcm ipndm deis er_sde ddim uni_pc";
+    const OF_COMFYUI: &str = "simple sgm_uniform karras exponential ddim_uniform beta normal";
+
+    #[test]
+    fn every_name_has_a_pair_that_comfyui_knows() {
+        let names: Vec<_> = PAIRS.iter().map(|(name, _, _)| *name).collect();
+        assert_eq!(names, SCHEDULERS);
+        for (name, sampler, scheduler) in PAIRS {
+            assert!(SAMPLERS.split_whitespace().any(|known| known == *sampler), "{name}: {sampler}");
+            assert!(OF_COMFYUI.split_whitespace().any(|known| known == *scheduler), "{name}: {scheduler}");
+        }
+        assert_eq!(pair("dpmpp_2m_k"), ("dpmpp_2m", "karras"));
+    }
+}

@@ -1,0 +1,96 @@
+//! What a version of ComfyUI can do (from its upstream history). Pure.
+
+/// Prompts take an id of the client's choosing: without that a lost answer leaves a job that nobody can name.
+const CLIENT_IDS: [u64; 3] = [0, 3, 45];
+/// `/interrupt` looks at its `prompt_id`. Before, it stops whatever runs.
+const INTERRUPT_BY_ID: [u64; 3] = [0, 3, 57];
+/// Everything here was recorded from and tested with the first; the others answered alike.
+const TESTED: &[&str] = &["0.33", "0.12", "0.3.64"];
+
+/// A version as the server tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Version {
+    /// Its words.
+    pub(super) text: String,
+    /// None if they are no numbers.
+    numbers: Option<[u64; 3]>,
+}
+
+/// Proof that this server interrupts exactly the prompt that is named, and nobody else's. Only a version gives it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InterruptsById(());
+
+impl Version {
+    pub(super) fn read(text: &str) -> Self {
+        let part = |part: &str| {
+            let end = part.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(part.len());
+            part[..end].parse::<u64>().ok()
+        };
+        let mut parts = text.trim_start_matches('v').split('.').map(part);
+        let mut next = || parts.next().unwrap_or(Some(0));
+        let numbers = next().zip(next()).zip(next()).map(|((major, minor), patch)| [major, minor, patch]);
+        // It is shown in terminals and to the service manager.
+        let text = text.chars().filter(|letter| !letter.is_control()).take(64).collect();
+        Self { text, numbers }
+    }
+
+    /// Whether it can be worked with at all; one that is no number gets the benefit of the doubt.
+    pub(super) fn is_too_old(&self) -> bool {
+        self.numbers.is_some_and(|numbers| numbers < CLIENT_IDS)
+    }
+
+    /// Whether a running job can be ended without hitting another's; no benefit of the doubt here.
+    pub(super) fn interrupts_by_id(&self) -> Option<InterruptsById> {
+        self.numbers.filter(|numbers| *numbers >= INTERRUPT_BY_ID).map(|_| InterruptsById(()))
+    }
+
+    /// Why this version wants attention, if it does.
+    pub(super) fn caution(&self) -> Option<String> {
+        let text = &self.text;
+        let is = |tested: &&str| text == *tested || text.starts_with(&format!("{tested}."));
+        if self.interrupts_by_id().is_none() {
+            return Some(format!(
+                "ComfyUI {text} cannot end one running job without risk to another's, so a cancelled picture runs on \
+                 and holds its slot: update it to 0.3.57 or later"
+            ));
+        }
+        let tested = TESTED[0];
+        (!TESTED.iter().any(is)).then(|| format!("ComfyUI {text} is untested here; tested is {tested}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_versions_that_honour_the_id_are_ever_asked_to_interrupt() {
+        for (text, too_old, interrupts) in [
+            ("0.33.0", false, true),
+            ("0.3.64", false, true),
+            ("0.3.57", false, true),
+            ("v1.0", false, true),
+            ("0.4.0rc1", false, true),
+            ("0.3.56", false, false),
+            ("0.3.50", false, false),
+            ("0.3.44", true, false),
+            ("0.2.9", true, false),
+            ("unknown", false, false),
+            ("", false, false),
+        ] {
+            let version = Version::read(text);
+            assert_eq!(version.is_too_old(), too_old, "{text}");
+            assert_eq!(version.interrupts_by_id().is_some(), interrupts, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_untested_version_is_cautioned_against() {
+        for tested in ["0.33.0", "0.33.7", "0.12.1", "0.3.64"] {
+            assert_eq!(Version::read(tested).caution(), None, "{tested}");
+        }
+        assert!(Version::read("0.37.0").caution().unwrap().contains("0.37.0 is untested"));
+        assert!(Version::read("0.3.640").caution().is_some());
+        assert!(Version::read("0.3.50").caution().unwrap().contains("update it"));
+    }
+}

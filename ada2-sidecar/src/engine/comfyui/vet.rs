@@ -1,0 +1,147 @@
+//! What a ComfyUI has against a graph, told by its own description of each class of nodes.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use super::api::Api;
+use crate::engine::{
+    EngineError,
+    graph::{Fault, Template},
+};
+
+/// Asks for every class that the graph uses.
+pub(super) async fn vet(api: &Api, template: &Template) -> Result<Vec<Fault>, EngineError> {
+    let mut known = HashMap::new();
+    for (_, class, _) in template.nodes() {
+        if !known.contains_key(class) {
+            known.insert(class.to_owned(), api.class(class).await?);
+        }
+    }
+    Ok(faults(template, &known))
+}
+
+/// A class's description, or none if it is not installed.
+type Classes = HashMap<String, Option<Value>>;
+
+fn faults(template: &Template, known: &Classes) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (id, class, inputs) in template.nodes() {
+        let Some(description) = known.get(class).and_then(Option::as_ref) else {
+            faults.push(format!("the node {id:?} is of class {class:?}, which this ComfyUI does not know"));
+            continue;
+        };
+        let name = format!("the node {id:?} ({class})");
+        let bound: Vec<&str> =
+            template.bound().filter(|place| place.node == id).map(|place| place.field.as_str()).collect();
+        let takes = |input: &str| {
+            spec(description, "required", input).or_else(|| spec(description, "optional", input))
+        };
+        let unknown = bound.iter().filter(|input| takes(input).is_none());
+        faults.extend(unknown.map(|input| format!("{name} takes no input {input:?}")));
+        let missing = required(description).filter(|input| !inputs.contains_key(*input));
+        faults.extend(missing.map(|input| format!("{name} misses its input {input:?}")));
+        for (input, value) in inputs.iter().filter(|(input, _)| !bound.contains(&input.as_str())) {
+            if let Some(value) = takes(input).and_then(|spec| not_in_list(spec, value)) {
+                faults.push(format!("{name} does not take {value} as {input:?}"));
+            }
+            if let Some(absent) = absent_node(template, value) {
+                faults.push(format!(
+                    "{name} has its input {input:?} from a node {absent:?} that does not exist"
+                ));
+            }
+        }
+        if id == template.output && description["output_node"] == false {
+            faults.push(format!("{name} is named as output, and gives out no pictures (SaveImage does)"));
+        }
+    }
+    faults.into_iter().map(Fault).collect()
+}
+
+fn spec<'a>(description: &'a Value, group: &str, input: &str) -> Option<&'a Value> {
+    description["input"][group].get(input)
+}
+
+/// Inputs that must be there. Those of the newer dynamic types stand in graphs under other names than their own.
+fn required(description: &Value) -> impl Iterator<Item = &str> {
+    let all: Option<&Map<String, Value>> = description["input"]["required"].as_object();
+    let is_plain = |spec: &Value| !spec[0].as_str().is_some_and(|kind| kind.starts_with("COMFY_"));
+    all.into_iter().flatten().filter(move |(_, spec)| is_plain(spec)).map(|(name, _)| name.as_str())
+}
+
+/// The value, if the input takes only values of a list and this is not one of them. The list comes in two forms.
+fn not_in_list<'a>(spec: &Value, value: &'a Value) -> Option<&'a Value> {
+    let list = spec[0].as_array().or_else(|| spec[1]["options"].as_array())?;
+    let options = &spec[1];
+    // Pictures can lie in folders that are not listed.
+    let is_file = options["image_upload"] == true || options["image_folder"].is_string();
+    let is_link = value.is_array();
+    (!is_file && !is_link && !list.contains(value)).then_some(value)
+}
+
+/// The id of the node that an input is linked to, if there is none of that id.
+fn absent_node<'a>(template: &Template, value: &'a Value) -> Option<&'a str> {
+    let link = value.as_array().filter(|link| link.len() == 2 && link[1].is_u64())?;
+    let source = link[0].as_str()?;
+    (!template.nodes().any(|(id, _, _)| id == source)).then_some(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::graph::Form;
+
+    fn classes() -> Classes {
+        let sampler = json!({"input": {"required": {"seed": ["INT", {}], "steps": ["INT", {}],
+            "sampler_name": [["euler", "ddim"], {}], "scheduler": ["COMBO", {"options": ["normal"]}],
+            "format": ["COMFY_DYNAMICCOMBO_V3", {}]}, "optional": {"mask": ["MASK"]}}, "output_node": false});
+        let save = json!({"input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING"]}}, "output_node": true});
+        let load = json!({"input": {"required": {"image": [["a.png"], {"image_upload": true}]}}, "output_node": false});
+        HashMap::from([
+            ("KSampler".into(), Some(sampler)),
+            ("SaveImage".into(), Some(save)),
+            ("LoadImage".into(), Some(load)),
+            ("Lost".into(), None),
+        ])
+    }
+
+    fn told(graph: &Value, output: &str, seed: &str) -> Vec<String> {
+        let yaml = format!("output: {output}\nbindings: {{seed: [{seed}]}}");
+        let template = Template::read(Form::ComfyUi, &graph.to_string(), &yaml).unwrap();
+        faults(&template, &classes()).into_iter().map(|fault| fault.0).collect()
+    }
+
+    #[test]
+    fn a_sound_graph_has_no_faults() {
+        let graph = json!({
+            "3": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 2, "sampler_name": "ddim", "scheduler": "normal",
+                "mask": ["4", 1]}},
+            "4": {"class_type": "LoadImage", "inputs": {"image": "folder/b.png"}},
+            "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "x"}}});
+        assert_eq!(told(&graph, "'9'", "3.seed"), [""; 0]);
+    }
+
+    #[test]
+    fn every_fault_names_node_class_and_input() {
+        let graph = json!({
+            "3": {"class_type": "KSampler", "inputs": {"sead": 1, "seed": 1, "sampler_name": "nope", "scheduler": "beta"}},
+            "7": {"class_type": "Lost", "inputs": {}},
+            "9": {"class_type": "SaveImage", "inputs": {"images": ["99", 0], "filename_prefix": "x"}}});
+        let mut told = told(&graph, "'3'", "3.sead");
+        told.sort();
+        assert_eq!(
+            told,
+            [
+                "the node \"3\" (KSampler) does not take \"beta\" as \"scheduler\"",
+                "the node \"3\" (KSampler) does not take \"nope\" as \"sampler_name\"",
+                "the node \"3\" (KSampler) is named as output, and gives out no pictures (SaveImage does)",
+                "the node \"3\" (KSampler) misses its input \"steps\"",
+                "the node \"3\" (KSampler) takes no input \"sead\"",
+                "the node \"7\" is of class \"Lost\", which this ComfyUI does not know",
+                "the node \"9\" (SaveImage) has its input \"images\" from a node \"99\" that does not exist",
+            ]
+        );
+    }
+}

@@ -1,0 +1,26 @@
+//! What an engine's HTTP client met, as an engine's error.
+
+use std::io::ErrorKind;
+
+use shared::service::outbound::{BodyFault, io_kind};
+
+use super::EngineError;
+
+/// Tells "nobody there" from "somebody there who does not answer": only the first means that the GPU is free.
+pub(super) fn transport_fault(error: &reqwest::Error) -> EngineError {
+    if io_kind(error) == Some(ErrorKind::ConnectionRefused) {
+        return EngineError::Refused("connection refused".to_owned());
+    }
+    let words = if error.is_timeout() { "no answer in time" } else { "the connection broke" };
+    EngineError::NoAnswer(words.to_owned())
+}
+
+/// An answer whose body could not be had.
+pub(super) fn body_fault(fault: BodyFault) -> EngineError {
+    match fault {
+        BodyFault::TooLong => {
+            EngineError::Strange("an answer of the engine is longer than any should be".to_owned())
+        }
+        BodyFault::Broken(error) => transport_fault(&error),
+    }
+}
