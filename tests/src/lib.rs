@@ -6,6 +6,7 @@ pub mod gpu;
 pub mod invokeai;
 pub mod promtool;
 pub mod sidecar;
+pub mod sse;
 pub mod upstream;
 
 use std::{

@@ -81,6 +81,16 @@ impl Item {
     }
 }
 
+impl Item {
+    /// The node whose picture is the item's: the one that pastes kept pixels back, else the decoder.
+    pub(super) fn last_node(&self) -> Option<String> {
+        let nodes = self.graph["nodes"].as_object()?;
+        let of =
+            |kind: &str| nodes.iter().find(|(_, node)| node["type"] == kind).map(|(name, _)| name.clone());
+        of("canvas_paste_back").or_else(|| of("l2i"))
+    }
+}
+
 /// One HTTP request.
 #[derive(Debug, Clone)]
 pub struct Seen {
