@@ -117,7 +117,8 @@ fn presets_are_read_and_every_problem_in_them_is_named() {
     let presets = read_with(&[], &[], Some(file)).unwrap().config.presets;
     assert_eq!(presets.iter().map(|preset| preset.name.as_str()).collect::<Vec<_>>(), ["fast", "plain"]);
     assert_eq!((presets[0].steps, presets[0].scheduler.as_deref()), (Some(4), Some("lcm")));
-    let broken = "presets: {a: {modle: k, steps: 0, size: 5x5, scheduler: magic}, b: 7, c: {template: no.json}}";
+    let broken =
+        "presets: {a: {modle: k, steps: 0, size: 5x5, scheduler: magic}, b: 7, c: {template: no.json}}";
     let lines = problems(&[], &[], Some(broken)).join("\n");
     for words in [
         "presets: a: modle: unknown key; did you mean \"model\"?",
