@@ -20,6 +20,8 @@ mod refusal;
 mod run;
 mod script;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod worker;
 
