@@ -1,13 +1,12 @@
 //! The HTTP side, answers as recorded.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Extension, Router,
-    body::Body,
-    extract::{Path, Query, Request, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, Method, StatusCode, header::CONTENT_TYPE},
-    middleware::{self, Next},
+    middleware,
     response::{Html, IntoResponse, Response},
     routing::{get, post, put},
 };
@@ -15,8 +14,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    Core, Line,
-    queue::{Item, Seen, Status},
+    Core, Line, fake,
+    queue::{Item, Status},
     recording,
     script::{Failure, PictureBytes, VersionAnswer},
     socket,
@@ -48,29 +47,8 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/api/v1/images/i/{name}/full", get(image_bytes))
         .route("/ws/socket.io/", get(socket::upgrade))
         .fallback(unknown)
-        .layer(middleware::from_fn_with_state(Arc::clone(&core), record))
+        .layer(middleware::from_fn_with_state(Arc::clone(&core), fake::record))
         .with_state(core)
-}
-
-/// Writes the request down, then does nothing while hung.
-async fn record(
-    State(core): Shared,
-    Extension(line): Extension<Line>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let (parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return unknown(parts.method).await };
-    let seen = Seen {
-        method: parts.method.to_string(),
-        path: parts.uri.to_string(),
-        connection: line.peer_port,
-        body: body.clone(),
-        at: Instant::now(),
-    };
-    core.change(|state| state.seen.push(seen));
-    core.unless_hung().await;
-    next.run(Request::from_parts(parts, Body::from(body))).await
 }
 
 async fn version(State(core): Shared) -> Response {
