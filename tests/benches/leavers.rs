@@ -141,7 +141,7 @@ async fn run(engine: &impl Engine, clients: usize, seed: u64) {
             if nth.is_multiple_of(STRANGER_EVERY) {
                 engine.stranger();
             }
-            let patience = engine.job().mul_f64(1.5 * fraction(&random));
+            let patience = engine.job().mul_f64(6.0 * fraction(&random));
             one(&sidecar, nth, patience, &done).await;
         }
     };
@@ -187,18 +187,21 @@ async fn one(sidecar: &Sidecar, nth: usize, patience: Duration, done: &Outcomes)
         .body(request.to_string());
     loop {
         let request = request.try_clone().expect("its body is in memory");
-        let whole = async { request.send().await?.error_for_status()?.bytes().await };
+        let whole = async {
+            let answer = request.send().await.expect("the sidecar answers");
+            (answer.status().as_u16(), answer.text().await.unwrap_or_default())
+        };
         // Dropping the request closes its connection, as a killed program does.
         let outcome = match tokio::time::timeout(patience, whole).await {
             Err(_) => &done.gone,
-            Ok(Ok(_)) => &done.served,
-            Ok(Err(error)) => {
-                // All slots are taken, by jobs that the engine has yet to let go of: the caller comes again.
-                assert!(error.status().is_some_and(|status| status == 429), "{error}");
+            Ok((200, _)) => &done.served,
+            // All slots are taken, by jobs that the engine has yet to let go of: the caller comes again.
+            Ok((429, _)) => {
                 done.refused.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(AGAIN).await;
                 continue;
             }
+            Ok((status, body)) => unreachable!("{status}: {body}"),
         };
         outcome.fetch_add(1, Ordering::Relaxed);
         return;
