@@ -5,6 +5,8 @@
 mod access;
 /// Places: the limit, and how each is freed.
 mod admission;
+/// Pictures from pictures: what passes byte for byte, and what is refused.
+mod edits;
 /// What becomes of a backend's failures, and of requests for nothing.
 mod errors;
 /// Probes, and what requests find out.
