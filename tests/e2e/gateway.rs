@@ -21,6 +21,10 @@ mod order;
 mod status;
 /// Stored pictures and how they are served.
 mod store;
+/// Events as they happen.
+mod stream;
+/// Streams that go wrong.
+mod stream_failures;
 /// The listener's TLS.
 mod tls;
 /// The machine sleeps and wakes.
