@@ -7,7 +7,6 @@ use axum::http::HeaderValue;
 use bytes::Bytes;
 use futures_util::{FutureExt, stream};
 use multer::{Field, Multipart};
-use serde_json::{Map, Value};
 use shared::openai::fields::{FieldError, Fields};
 
 use super::{Sent, unreadable};
@@ -18,9 +17,6 @@ const MOST_PARTS: usize = 128;
 /// ones.
 const TEXTS: [&str; 9] =
     ["model", "prompt", "n", "size", "response_format", "stream", "partial_images", "seed", "user"];
-/// Texts that JSON would give as a number, or as true or false.
-const TYPED: [&str; 4] = ["n", "stream", "partial_images", "seed"];
-
 /// A form.
 #[derive(Debug)]
 pub(super) struct Form {
@@ -68,14 +64,9 @@ impl Form {
         Ok(())
     }
 
-    /// The same that a JSON object with these fields gives. A form has no null: an empty text is an absent field.
+    /// What a JSON object with these fields gives.
     fn fields(&self) -> Result<Fields, FieldError> {
-        let texts = self.parts.iter().filter_map(|part| Some((&part.name, part.text.as_ref()?)));
-        let typed = texts.filter(|(_, text)| !text.is_empty()).map(|(name, text)| {
-            let value = serde_json::from_str(text.trim()).ok().filter(|_| TYPED.contains(&name.as_str()));
-            (name.clone(), value.unwrap_or_else(|| Value::String(text.clone())))
-        });
-        Fields::parse(Value::Object(typed.collect::<Map<_, _>>()).to_string().as_bytes())
+        Fields::of_form(self.parts.iter().filter_map(|part| Some((part.name.clone(), part.text.clone()?))))
     }
 
     /// The form with these texts in it, or without where there is none; every other part is as it was.
