@@ -2,6 +2,7 @@
 
 mod keys;
 mod presets;
+mod sections;
 
 use std::{
     net::SocketAddr,
@@ -16,7 +17,7 @@ use reqwest::Url;
 use shared::service::{
     guard::Guard,
     secret::Secret,
-    settings::{Problem, Settings, Source, YamlFile, bytes, duration, list, truth},
+    settings::{Problem, Settings, Source, YamlFile, bytes, duration, truth},
     telemetry::Format,
 };
 
@@ -57,11 +58,7 @@ pub struct Config {
     pub engine_output_dir: Option<PathBuf>,
     pub warm_up: bool,
     pub presets: Vec<Arc<Preset>>,
-    /// Whether pictures stay out of the engine's own gallery.
-    pub discard_outputs: bool,
-    /// Whether what the engine writes into a PNG is taken out.
-    pub strip_metadata: bool,
-    pub log_prompts: bool,
+    pub privacy: Privacy,
     pub max_inflight: usize,
     pub max_engine_queue: u64,
     pub max_n: u64,
@@ -74,6 +71,17 @@ pub struct Config {
     pub state_dirs: Vec<PathBuf>,
     pub log_format: Format,
     pub log_filter: String,
+}
+
+/// What is left behind of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Privacy {
+    /// Pictures stay out of the engine's own gallery.
+    pub discard_outputs: bool,
+    /// What the engine writes into a PNG is taken out.
+    pub strip_metadata: bool,
+    /// Prompts are written to the log.
+    pub log_prompts: bool,
 }
 
 /// A configuration, and how it came about.
@@ -143,7 +151,7 @@ fn read(
 ) -> Option<Config> {
     let engine = s.take("engine", "invokeai, comfyui or builtin", Kind::parse);
     let kind = engine.unwrap_or(Kind::Builtin);
-    let (listen, allow_from, token, guard) = read_edge(s);
+    let (listen, allow_from, token, guard) = sections::edge(s);
     let engine_url = s.optional("engine_url", "an address like http://127.0.0.1:9090", engine_address);
     let engine_unit = s.optional("engine_unit", "a unit name like invokeai.service", non_empty);
     let default_model = s.optional("default_model", "a model's name", non_empty);
@@ -157,14 +165,12 @@ fn read(
     let min_free_vram = s.take("min_free_vram", "a size like 8GiB, or 0", bytes);
     let sample_interval =
         s.take("sample_interval", "a duration from 10ms to 5s", |text| between(text, 10, 5_000));
-    let card = read_card(s);
-    let host = read_host(s);
+    let card = sections::card(s);
+    let host = sections::host(s);
     let engine_output_dir = s.optional("engine_output_dir", "an absolute path", absolute);
     let warm_up = s.take("warm_up", "on or off", truth);
     let presets = presets::read(s, kind, base);
-    let discard_outputs = s.take("engine_outputs", "keep or discard", one_of("keep", "discard"));
-    let strip_metadata = s.take("png_metadata", "keep or strip", one_of("keep", "strip"));
-    let log_prompts = s.take("log_prompts", "on or off", truth);
+    let privacy = sections::privacy(s);
     let max_inflight = count(s, "max_inflight", 1, 64);
     let max_engine_queue = count(s, "max_engine_queue", 0, 1_000_000);
     let max_n = count(s, "max_n", 1, 10);
@@ -178,9 +184,7 @@ fn read(
         s.take("request_timeout", "a duration from 1s to 1h", |text| between(text, 1_000, 3_600_000));
     let shutdown_grace = s.take("shutdown_grace", "a duration like 30s", duration);
     let log_format = s.take("log_format", "text or json", Format::parse);
-    let log_filter = s.take("log_filter", "a filter like info or ada2_sidecar=debug", |text| {
-        shared::service::telemetry::is_filter(text).then(|| text.to_owned())
-    });
+    let log_filter = s.take("log_filter", "a filter like info or ada2_sidecar=debug", log_filter);
     let instance = instance(s, kind);
     Some(Config {
         engine_url: engine_url?.or_else(|| kind.default_url()),
@@ -201,9 +205,7 @@ fn read(
         engine_output_dir: engine_output_dir?,
         warm_up: warm_up?,
         presets: presets?,
-        discard_outputs: discard_outputs?,
-        strip_metadata: strip_metadata?,
-        log_prompts: log_prompts?,
+        privacy: privacy?,
         max_inflight: max_inflight?.try_into().ok()?,
         max_engine_queue: max_engine_queue?,
         max_n: max_n?,
@@ -218,67 +220,8 @@ fn read(
     })
 }
 
-/// What the operator thinks of the card's faults.
-fn read_card(s: &mut Settings) -> Option<CardRules> {
-    let ecc_mode = s.take("ecc_mode", "any, on or off", |text| match text {
-        "any" => Some(None),
-        _ => truth(text).map(Some),
-    });
-    let gates = |text: &str| match text {
-        "not_ready" => Some(true),
-        "degraded" => Some(false),
-        _ => None,
-    };
-    let words = "degraded or not_ready";
-    let (errors, pending) = (s.take("ecc_errors", words, gates), s.take("row_remap_pending", words, gates));
-    let failure = s.take("row_remap_failure", words, gates);
-    Some(CardRules {
-        ecc_mode: ecc_mode?,
-        old_ecc_errors_gate: errors?,
-        remap_pending_gates: pending?,
-        remap_failure_gates: failure?,
-    })
-}
-
-fn read_host(s: &mut Settings) -> Option<HostRules> {
-    let disk = s.take("min_free_disk", "a size like 1GiB, or 0", bytes);
-    let memory = s.take("min_free_memory", "a size like 1GiB, or 0", bytes);
-    let swap = count(s, "max_swap_used", 1, 100);
-    let engine = s.take("max_engine_memory", "a size like 48GiB, or 0", bytes);
-    Some(HostRules {
-        min_free_disk: disk?,
-        min_free_memory: memory?,
-        max_swap_used: swap?,
-        max_engine_memory: engine?,
-    })
-}
-
 fn absolute(text: &str) -> Option<PathBuf> {
     Some(PathBuf::from(text)).filter(|path| path.is_absolute())
-}
-
-type Edge = (Option<Vec<SocketAddr>>, Option<Vec<IpNet>>, Option<Option<Secret>>, Option<Guard>);
-
-/// Who may come, and how they name us.
-fn read_edge(s: &mut Settings) -> Edge {
-    let listen = s.take("listen", "addresses like 0.0.0.0:7860", |text| {
-        list(text, |item| item.parse().ok()).filter(|all: &Vec<_>| !all.is_empty())
-    });
-    let allow_from = s.take("allow_from", "ranges like 192.168.0.0/16", |text| list(text, range));
-    let token =
-        s.optional("token", "a token that is not empty (leave the setting out for none)", Secret::new);
-    let hosts = s.optional("allowed_hosts", "names like ada2.example.org, without port", |text| {
-        list(text, |name| (!name.contains(['/', ':'])).then(|| name.to_owned()))
-    });
-    let origins =
-        s.optional("allowed_origins", "origins like https://ui.example.org, without path", |text| {
-            list(text, |origin| origin_of(origin).map(|()| origin.to_owned()))
-        });
-    let guard = hosts.zip(origins).map(|(hosts, origins)| Guard {
-        allowed_hosts: hosts.unwrap_or_default(),
-        allowed_origins: origins.unwrap_or_default(),
-    });
-    (listen, allow_from, token, guard)
 }
 
 impl Config {
@@ -302,6 +245,10 @@ impl Config {
     }
 }
 
+fn log_filter(text: &str) -> Option<String> {
+    shared::service::telemetry::is_filter(text).then(|| text.to_owned())
+}
+
 fn non_empty(text: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
@@ -310,19 +257,10 @@ fn gpu_id(text: &str) -> Option<String> {
     (text.parse::<u32>().is_ok() || text.starts_with("GPU-")).then(|| text.to_owned())
 }
 
-fn range(text: &str) -> Option<IpNet> {
-    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
-}
-
 fn engine_address(text: &str) -> Option<Url> {
     let url: Url = text.parse().ok()?;
     let plain = url.scheme() == "http" && url.has_host() && matches!(url.path(), "" | "/");
     (plain && url.query().is_none() && url.username().is_empty() && url.password().is_none()).then_some(url)
-}
-
-fn origin_of(text: &str) -> Option<()> {
-    let (scheme, rest) = text.split_once("://")?;
-    (matches!(scheme, "http" | "https") && !rest.is_empty() && !rest.contains('/')).then_some(())
 }
 
 fn between(text: &str, low_ms: u64, high_ms: u64) -> Option<Duration> {

@@ -68,6 +68,11 @@ impl Desk {
         (Self { cancel: CancellationToken::new(), progress, outcome: Mutex::new(Some(sender)) }, receiver)
     }
 
+    /// Whether the outcome is told: then it does not matter who waits.
+    pub fn is_told(&self) -> bool {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Tells the outcome. The first counts.
     pub fn tell(&self, outcome: Outcome) {
         let sender = self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();

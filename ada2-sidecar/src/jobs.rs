@@ -97,8 +97,11 @@ impl Jobs {
                 tokio::select! {
                     result = run.as_mut() => result,
                     () = desk.cancel.cancelled() => {
-                        info!(request_id, "nobody waits for the job any more: cancelling it in the engine");
-                        let _noted = cancelling.note();
+                        // What is told already needs no cancelling: the engine is only being tidied up.
+                        let noted = (!desk.is_told()).then(|| cancelling.note());
+                        if noted.is_some() {
+                            info!(request_id, "nobody waits for the job any more: cancelling it in the engine");
+                        }
                         run.await
                     }
                 }

@@ -42,7 +42,7 @@ pub(crate) fn size_of(param: &str, bytes: &[u8]) -> Result<Size, FieldError> {
 /// The size that is made from a picture of this size if none is asked for: its own, rounded to multiples of 8, or the
 /// largest of the same shape that is allowed.
 pub(crate) fn size_to_make(own: Size, max_pixels: u64) -> Size {
-    let side = |length: f64| {
+    let rounded = |length: f64| {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -53,7 +53,7 @@ pub(crate) fn size_to_make(own: Size, max_pixels: u64) -> Size {
     };
     #[expect(clippy::cast_precision_loss, reason = "pixel counts are far below 2^52")]
     let scale = (max_pixels as f64 / own.pixels() as f64).sqrt().min(1.0);
-    let mut size = Size::new(side(f64::from(own.width) * scale), side(f64::from(own.height) * scale));
+    let mut size = Size::new(rounded(f64::from(own.width) * scale), rounded(f64::from(own.height) * scale));
     // A very long picture whose short side was raised.
     while size.pixels() > max_pixels && size.width.max(size.height) > MIN_SIDE {
         if size.width > size.height { size.width -= 8 } else { size.height -= 8 }

@@ -81,14 +81,16 @@ pub(crate) fn start(
     lifecycle.worker("readiness", async move {
         let _asks = ask;
         let mut tick = tokio::time::interval(TICK);
-        let (mut gpu_lives, mut host_lives, mut drains) = (true, true, false);
+        // Whoever is gone (the warm-up, where nobody wants one) would be told as changed for ever.
+        let (mut gpu_lives, mut host_lives, mut engine_lives, mut warm_up_lives) = (true, true, true, true);
+        let mut drains = false;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 changed = sources.gpu.changed(), if gpu_lives => gpu_lives = changed.is_ok(),
                 changed = sources.host.changed(), if host_lives => host_lives = changed.is_ok(),
-                _ = sources.engine.changed() => {}
-                _ = sources.warm_up.changed() => {}
+                changed = sources.engine.changed(), if engine_lives => engine_lives = changed.is_ok(),
+                changed = sources.warm_up.changed(), if warm_up_lives => warm_up_lives = changed.is_ok(),
                 () = sources.jobs.changed() => {}
                 Some(()) = acks.recv() => {
                     info!(latched = memory.latch.lines().join(", "), "acknowledged by an operator");
@@ -207,5 +209,39 @@ fn report_change(before: &ReadyReport, after: &ReadyReport) {
     }
     if before.status != after.status {
         info!(before = ?before.status, now = ?after.status, "readiness changed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::{Engine, builtin::Builtin},
+        metrics::Metrics,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn sources_that_are_gone_are_no_reason_to_judge_without_end() {
+        let flags = crate::cli::command().get_matches_from(["ada2-sidecar", "--engine", "builtin"]);
+        let config = crate::config::load(&flags, &|_| None).unwrap().config;
+        let lifecycle = Lifecycle::new();
+        let engine = Engine::Builtin(Builtin);
+        let sources = Sources {
+            gpu: watch::channel(None).1,
+            host: watch::channel(None).1,
+            engine: watch::channel(EngineState::default()).1,
+            warm_up: watch::channel(WarmUp::Off).1,
+            jobs: Jobs::new(engine, 1, lifecycle.clone(), Metrics::default()),
+        };
+        let mut published = start(Rules::of(&config), sources, None, &lifecycle);
+        let mut verdicts = 0;
+        let count = async {
+            while verdicts < 100 {
+                published.changed().await.unwrap();
+                verdicts += 1;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(10), count).await;
+        assert!(verdicts <= 30, "{verdicts} in 10 s, at two a second");
     }
 }

@@ -1,18 +1,22 @@
-//! The client to the backends: a grant and a request in, pictures out. One request, one backend, one try, on a
-//! connection of its own, so that it need never be sent twice.
+//! The client to the backends: a grant and a request in, pictures or events out. One request, one backend, one try, on
+//! a connection of its own, so that it need never be sent twice.
 
+pub(crate) mod events;
 mod fault;
 pub(crate) mod mock;
 pub(crate) mod obstacle;
+mod sse;
 mod unpack;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::http::{HeaderName, HeaderValue, header};
 use bytes::Bytes;
-use reqwest::{Client, ClientBuilder, Response, Url};
+use futures_util::{StreamExt, stream};
+use reqwest::{Body, Client, ClientBuilder, RequestBuilder, Response, Url};
 use serde_json::{Map, Value};
 use shared::service::{
+    body::WholeBody,
     outbound::{BodyFault, Connections, builder, read_limited},
     request_id::X_REQUEST_ID,
 };
@@ -23,11 +27,15 @@ use tokio::{
 use tracing::error;
 
 pub(crate) use self::fault::{BackendFault, Said};
-use self::unpack::{Entry, Source, Unpacked, unpack};
+use self::{
+    events::Events,
+    unpack::{Entry, Source, Unpacked, unpack},
+};
 use crate::{
     blocking::blocking,
     config::{Backend, Outbound},
-    policy::admission::Grant,
+    payload::Sent,
+    policy::{admission::Grant, demand::Task},
     store::Picture,
 };
 
@@ -52,8 +60,14 @@ pub(crate) struct Backends {
 /// What is sent.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
+    /// What is to be done.
+    pub(crate) task: Task,
+    /// Whether it answers with events.
+    pub(crate) stream: bool,
     /// The request's body.
-    pub(crate) body: Vec<u8>,
+    pub(crate) sent: Sent,
+    /// What its bytes count against until they are sent.
+    pub(crate) counted: WholeBody,
     /// The request's id, for both programs' logs.
     pub(crate) request_id: HeaderValue,
     /// When our own patience ends.
@@ -62,9 +76,18 @@ pub(crate) struct Outgoing {
     pub(crate) caller_deadline: Option<Instant>,
 }
 
+/// What a backend answers to a request that it takes.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Pictures, all at once.
+    Pictures(Pictures),
+    /// Events, as they happen.
+    Events(Events),
+}
+
 /// Pictures, and the grant that they were made under: the place is free only once they are stored.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Pictures {
     /// The place.
     pub(crate) grant: Grant,
     /// The pictures.
@@ -106,34 +129,51 @@ impl Backends {
         }
     }
 
-    /// Has pictures made. Dropping the future closes the connection, which ends the job.
-    pub(crate) async fn generate(&self, grant: Grant, outgoing: Outgoing) -> Result<Answer, BackendFault> {
+    /// Has pictures made. Dropping the future, or the events, closes the connection, which ends the job.
+    pub(crate) async fn send(&self, grant: Grant, outgoing: Outgoing) -> Result<Answer, BackendFault> {
         let deadline = outgoing.deadline;
-        let exchange = self.exchange(grant.permitted().backend(), outgoing);
-        let (made, rest) = timeout_at(deadline, exchange).await.map_err(|_| BackendFault::TimedOut)??;
-        Ok(Answer { grant, made, rest })
+        timeout_at(deadline, self.exchange(grant, outgoing)).await.map_err(|_| BackendFault::TimedOut)?
     }
 
-    async fn exchange(
-        &self,
-        backend: &Backend,
-        outgoing: Outgoing,
-    ) -> Result<(Vec<Made>, Map<String, Value>), BackendFault> {
-        let patience =
-            outgoing.caller_deadline.map_or(outgoing.deadline, |theirs| theirs.min(outgoing.deadline));
-        let left = patience.saturating_duration_since(Instant::now()).saturating_sub(HOMEWARD);
-        let request = self
-            .fresh
-            .post(backend.api("images/generations"))
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, "application/json")
-            .header(X_REQUEST_ID, outgoing.request_id)
-            .header(X_REQUEST_TIMEOUT_MS, left.as_millis().max(1).to_string())
-            .body(outgoing.body);
-        let answer = backend.authorized(request).send().await.map_err(|error| BackendFault::of(&error))?;
+    async fn exchange(&self, grant: Grant, outgoing: Outgoing) -> Result<Answer, BackendFault> {
+        let (stream, deadline) = (outgoing.stream, outgoing.deadline);
+        let backend = grant.permitted().backend();
+        let request = backend.authorized(self.request(backend, outgoing));
+        let answer = request.send().await.map_err(|error| BackendFault::of(&error))?;
         if !answer.status().is_success() {
             return Err(fault::refusal(answer).await);
         }
+        if stream {
+            return Events::of(grant, answer, deadline).map(Answer::Events);
+        }
+        let (made, rest) = self.pictures(backend, answer).await?;
+        Ok(Answer::Pictures(Pictures { grant, made, rest }))
+    }
+
+    fn request(&self, backend: &Backend, outgoing: Outgoing) -> RequestBuilder {
+        let Outgoing { task, stream, sent, counted, request_id, deadline, caller_deadline } = outgoing;
+        let patience = caller_deadline.map_or(deadline, |theirs| theirs.min(deadline));
+        let left = patience.saturating_duration_since(Instant::now()).saturating_sub(HOMEWARD);
+        let length: usize = sent.pieces.iter().map(Bytes::len).sum();
+        let body = stream::iter(sent.pieces).map(move |piece| {
+            let _until_sent = &counted;
+            Ok::<_, Infallible>(piece)
+        });
+        self.fresh
+            .post(backend.api(task.path()))
+            .header(header::CONTENT_TYPE, sent.content_type)
+            .header(header::CONTENT_LENGTH, length)
+            .header(header::ACCEPT, if stream { "text/event-stream" } else { "application/json" })
+            .header(X_REQUEST_ID, request_id)
+            .header(X_REQUEST_TIMEOUT_MS, left.as_millis().max(1).to_string())
+            .body(Body::wrap_stream(body))
+    }
+
+    async fn pictures(
+        &self,
+        backend: &Backend,
+        answer: Response,
+    ) -> Result<(Vec<Made>, Map<String, Value>), BackendFault> {
         let body = whole(answer, ANSWER_LIMIT).await?;
         let origin = backend.base_url.clone();
         let Unpacked { entries, rest } = blocking(move || unpack(&body, &origin)).await?;
@@ -143,9 +183,7 @@ impl Backends {
                 Source::Bytes(bytes) => bytes,
                 Source::At(url) => self.fetch(backend, url).await?.into(),
             };
-            let picture = blocking(move || Picture::of(bytes)).await;
-            let picture =
-                picture.map_err(|why| BackendFault::Unusable(format!("it sent no picture: {why}")))?;
+            let picture = blocking(move || picture(bytes)).await?;
             made.push(Made { picture, words });
         }
         Ok((made, rest))
@@ -161,6 +199,10 @@ impl Backends {
         }
         whole(answer, PICTURE_LIMIT).await
     }
+}
+
+fn picture(bytes: Vec<u8>) -> Result<Picture, BackendFault> {
+    Picture::of(bytes).map_err(|why| BackendFault::Unusable(format!("it sent no picture: {why}")))
 }
 
 async fn whole(answer: Response, limit: usize) -> Result<Bytes, BackendFault> {

@@ -1,6 +1,7 @@
 //! The one table from failures to answers. No other file chooses a status, except for `/readyz`.
 
 mod faces;
+mod in_stream;
 
 use axum::{
     Json,
@@ -161,16 +162,22 @@ impl ApiError {
         }
     }
 
-    /// The answer, naming what the request was and which backend it was for.
-    pub(crate) fn answer(&self, route_kind: Option<&str>, class: Option<&str>) -> Response {
+    /// The face, naming what the request was and which backend it was for; and the cause, for the log.
+    fn face_for(&self, route_kind: Option<&str>, class: Option<&str>) -> (Face, Cause) {
         let mut face = self.face();
         let cause = self.cause(face.body["error"]["message"].as_str().unwrap_or_default());
-        let rejected = self.is_rejection().then(|| face.code()).flatten();
         for (name, value) in [("route_kind", route_kind), ("backend_class", class)] {
             if let (Some(value), true) = (value, face.body["error"][name].is_null()) {
                 face = face.with(name, value);
             }
         }
+        (face, Cause(cause))
+    }
+
+    /// The answer.
+    pub(crate) fn answer(&self, route_kind: Option<&str>, class: Option<&str>) -> Response {
+        let (face, cause) = self.face_for(route_kind, class);
+        let rejected = self.is_rejection().then(|| face.code()).flatten();
         let mut response = (face.status, Json(face.body)).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = face.retry_after {
@@ -183,7 +190,7 @@ impl ApiError {
         if face.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        response.extensions_mut().insert(Cause(cause));
+        response.extensions_mut().insert(cause);
         if let Some(code) = rejected {
             response.extensions_mut().insert(Rejected(code));
         }

@@ -10,9 +10,9 @@ use futures_util::future::join_all;
 use shared::service::lifecycle::Lifecycle;
 
 use self::monitor::Watched;
-use self::state::{Evidence, Health, Rules};
+use self::state::{Health, Rules};
 use crate::{
-    backend,
+    backend::{self, BackendFault},
     config::{Backend, Backends, ImageEngine},
     metrics::Metrics,
     policy::catalog::Permitted,
@@ -78,23 +78,19 @@ impl Monitors {
         }
     }
 
-    /// What a request met.
-    pub(crate) fn learn(&self, class: &str, evidence: Evidence) {
-        if let Some(watched) = self.watched(class) {
-            watched.learn(evidence);
+    /// What a request met: known at once, or a reason to probe now.
+    pub(crate) fn met(&self, class: &str, fault: &BackendFault) {
+        let Some(watched) = self.watched(class) else { return };
+        match fault.evidence() {
+            Some(evidence) => watched.learn(evidence),
+            None if fault.is_suspicious() => watched.probe_soon(),
+            None => {}
         }
     }
 
     /// The machine slept: until each backend was probed anew, it gets no request.
     pub(crate) fn forget(&self) {
         self.watched.iter().for_each(Watched::forget);
-    }
-
-    /// A request met something odd: probe now.
-    pub(crate) fn probe_soon(&self, class: &str) {
-        if let Some(watched) = self.watched(class) {
-            watched.probe_soon();
-        }
     }
 
     /// Every backend with what is believed of it.

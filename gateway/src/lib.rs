@@ -1,6 +1,6 @@
 //! The gateway: the whole service as a function of its listeners, its configuration and its lifecycle.
 //!
-//! One image request, downwards: `router` → `middleware::gate` → `routes::images` → `policy::demand` →
+//! One image request, downwards: `router` → `middleware::gate` → `routes::images` → `payload` → `policy::demand` →
 //! `policy::catalog` → [`health`] → `policy::admission` → `backend` → `store` → the answer. Beside it: one
 //! health monitor per backend, and one look a second whether the machine slept.
 
@@ -12,6 +12,7 @@ mod error;
 pub mod health;
 mod metrics;
 mod middleware;
+mod payload;
 mod policy;
 mod router;
 mod routes;

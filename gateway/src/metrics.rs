@@ -46,7 +46,7 @@ impl Metrics {
         let counter = |name, help| registered(&registry, IntCounter::new(name, help).expect("a sound name"));
         let durations = HistogramOpts::new(
             "gateway_request_duration_seconds",
-            "Time from a request's head to its answer's, by route.",
+            "Time from a request's head to its answer's, or to the end of a stream, by route.",
         );
         let durations = HistogramVec::new(durations.buckets(BUCKETS.to_vec()), &["route"]);
         let metrics = Self {

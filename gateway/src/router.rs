@@ -20,6 +20,7 @@ use crate::{
 pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/v1/images/generations", post(images::generations))
+        .route("/v1/images/edits", post(images::edits))
         .route("/v1/models", get(models::list))
         .route("/v1/gateway/status", get(status::status))
         .route("/metrics", get(metrics::scrape))

@@ -5,6 +5,8 @@
 mod access;
 /// Places: the limit, and how each is freed.
 mod admission;
+/// Pictures from pictures: what passes byte for byte, and what is refused.
+mod edits;
 /// What becomes of a backend's failures, and of requests for nothing.
 mod errors;
 /// Probes, and what requests find out.
@@ -19,6 +21,10 @@ mod order;
 mod status;
 /// Stored pictures and how they are served.
 mod store;
+/// Events as they happen.
+mod stream;
+/// Streams that go wrong.
+mod stream_failures;
 /// The listener's TLS.
 mod tls;
 /// The machine sleeps and wakes.

@@ -10,6 +10,8 @@ mod gpu_sampler;
 mod service_files;
 /// The edge: hosts, origins, bodies, tokens, paths.
 mod sidecar_edge;
+/// Edits: a picture from a picture.
+mod sidecar_edits;
 /// The card over HTTP: as nvidia-smi tells it, for Prometheus, and every latch seen from outside.
 mod sidecar_gpu;
 /// Pictures through the sidecar from a fake InvokeAI: translation, models, failures in the engine's own words.
@@ -18,6 +20,8 @@ mod sidecar_images;
 mod sidecar_jobs;
 /// Readiness: engine and card, each fault in its own words.
 mod sidecar_readyz;
+/// Streams, formats, presets and templates.
+mod sidecar_stream;
 /// The default model is loaded before anybody asks for a picture.
 mod sidecar_warm_up;
 /// The list of behaviours of the migration, through both services down to the engine.

@@ -253,3 +253,65 @@ async fn the_mock_is_the_way_back_without_any_gpu() {
     assert_eq!((answer.status, answer.header("x-backend-used")), (200, "mock"));
     assert_eq!(Format::of_whole(&gateway.picture(url(&answer)).await), Ok(Format::Png));
 }
+
+#[tokio::test]
+async fn an_edit_goes_all_the_way_and_keeps_what_the_mask_keeps() {
+    use e2e::form::{KIND, file, form, text};
+    let path = path().await;
+    let encoded = |picture: image::DynamicImage| {
+        let mut bytes = Vec::new();
+        picture.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Png).unwrap();
+        bytes
+    };
+    let source = image::RgbImage::from_pixel(64, 64, image::Rgb([1, 2, 3]));
+    let half = |x: u32, _| image::Rgba([0, 0, 0, if x < 32 { 0 } else { 255 }]);
+    let mask = encoded(image::RgbaImage::from_fn(64, 64, half).into());
+    let (picture, heads) = (encoded(source.clone().into()), [file("image", "a.png"), file("mask", "m.png")]);
+    let body = form(&[
+        (&heads[0], &picture),
+        (&heads[1], &mask),
+        (&text("prompt"), b"a cat"),
+        (&text("model"), b"sd-v1-5"),
+        (&text("steps"), b"2"),
+    ]);
+    let order = path
+        .gateway
+        .request(reqwest::Method::POST, "/v1/images/edits")
+        .header("content-type", KIND)
+        .body(body);
+    let answer = Answer::of(order.send().await.unwrap()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let made = image::load_from_memory(&path.gateway.picture(url(&answer)).await).unwrap().into_rgb8();
+    assert!((32..64).all(|x| made.get_pixel(x, 9) == source.get_pixel(x, 9)));
+    assert!((0..32).any(|x| made.get_pixel(x, 9) != source.get_pixel(x, 9)));
+}
+
+#[tokio::test]
+async fn a_stream_goes_all_the_way_and_its_picture_is_in_the_store() {
+    let path = path().await;
+    path.engine.script(|script| script.item = std::time::Duration::from_millis(200));
+    let mut request = picture();
+    request["stream"] = json!(true);
+    request["partial_images"] = json!(2);
+    let events = e2e::sse::Events::of(path.gateway.order(&request).send().await.unwrap()).rest().await;
+    let types: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let partial = "image_generation.partial_image";
+    assert_eq!(types, [partial, partial, "image_generation.completed"]);
+    let stored = path.gateway.picture(events[2]["url"].as_str().unwrap()).await;
+    let sent = base64_simd::STANDARD.decode_to_vec(events[2]["b64_json"].as_str().unwrap()).unwrap();
+    assert_eq!(stored, sent);
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_a_stream_frees_the_engine_all_the_way() {
+    let path = path().await;
+    path.engine.script(|script| script.hold = true);
+    let mut request = picture();
+    request["stream"] = json!(true);
+    let events = e2e::sse::Events::of(path.gateway.order(&request).send().await.unwrap());
+    path.engine.until(|items| running(items) == 1).await;
+    drop(events);
+    path.engine.until(|items| items[0].status == Status::Canceled).await;
+    path.sidecar.until_inflight(0).await;
+    path.gateway.until_inflight("gpu_heavy.images", 0).await;
+}

@@ -134,6 +134,12 @@ impl Gateway {
         request.header("content-type", "application/json").body(body.to_string())
     }
 
+    /// An order to edit pictures, to be completed or sent.
+    pub fn edit(&self, content_type: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
+        let request = self.request(Method::POST, "/v1/images/edits");
+        request.header("content-type", content_type).body(body)
+    }
+
     /// What it has counted, as text.
     pub async fn metrics(&self) -> String {
         let scrape = self.request(Method::GET, "/metrics").send().await.expect("an answer");

@@ -1,11 +1,16 @@
 //! The harness of the end-to-end tests: both services started in-process on port 0, fake backends that replay
 //! recordings and write down what they saw, and a fake graphics card.
 
+pub mod caller;
+pub mod comfyui;
+mod fake;
+pub mod form;
 pub mod gateway;
 pub mod gpu;
 pub mod invokeai;
 pub mod promtool;
 pub mod sidecar;
+pub mod sse;
 pub mod upstream;
 
 use std::{

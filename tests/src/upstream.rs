@@ -1,5 +1,9 @@
 //! A fake backend that speaks the OpenAI Images API: it does what its script says and writes down what it saw.
 
+pub mod form;
+mod reply;
+pub mod sse;
+
 use std::{
     collections::VecDeque,
     net::SocketAddr,
@@ -13,6 +17,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use serde_json::{Value, json};
 use shared::{
     openai::images::Size,
@@ -24,48 +29,11 @@ use shared::{
 };
 use tokio::sync::watch;
 
-/// An answer of the script.
-#[derive(Debug, Clone)]
-pub enum Reply {
-    /// Pictures as asked for, in base64, with seeds.
-    Pictures,
-    /// A status, headers and a body.
-    Say(u16, Vec<(&'static str, String)>, Vec<u8>),
-    /// Pictures, but only once [`Upstream::release`] is called.
-    Hold,
-    /// The head of an answer, then a broken connection.
-    Break,
-}
+use self::form::Part;
+pub use self::reply::Reply;
 
-impl Reply {
-    /// JSON with a status.
-    #[expect(clippy::needless_pass_by_value, reason = "tests write json!(…) here")]
-    pub fn json(status: u16, body: Value) -> Self {
-        Self::Say(
-            status,
-            vec![("content-type", "application/json".to_owned())],
-            body.to_string().into_bytes(),
-        )
-    }
-
-    /// An error in the envelope.
-    pub fn error(status: u16, code: &str, message: &str) -> Self {
-        let error = json!({"message": message, "type": "server_error", "param": null, "code": code});
-        Self::json(status, json!({"error": error, "detail": message}))
-    }
-
-    /// With a header.
-    #[must_use]
-    pub fn with(self, name: &'static str, value: &str) -> Self {
-        match self {
-            Self::Say(status, mut headers, body) => {
-                headers.push((name, value.to_owned()));
-                Self::Say(status, headers, body)
-            }
-            other => other,
-        }
-    }
-}
+/// The paths that make pictures.
+const IMAGES: [&str; 2] = ["/v1/images/generations", "/v1/images/edits"];
 
 /// A request that arrived.
 #[derive(Debug, Clone)]
@@ -74,8 +42,12 @@ pub struct Seen {
     pub line: String,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body; null if it is no JSON.
+    /// The body: JSON as it is, of a form the texts; null if it is neither.
     pub body: Value,
+    /// The body's bytes.
+    pub bytes: Bytes,
+    /// The parts of a form.
+    pub parts: Vec<Part>,
     /// The connection, told by its other end.
     pub connection: SocketAddr,
 }
@@ -102,6 +74,8 @@ struct Script {
     once: Mutex<VecDeque<Reply>>,
     seen: Mutex<Vec<Seen>>,
     released: watch::Sender<bool>,
+    /// How many waits of each script of events are over.
+    steps: watch::Sender<usize>,
     /// Image requests under way, and those whose caller left before the answer.
     held: watch::Sender<(usize, usize)>,
 }
@@ -116,13 +90,15 @@ impl Upstream {
             ("/healthz".to_owned(), Reply::Say(200, Vec::new(), b"ok".to_vec())),
             ("/readyz".to_owned(), Reply::Say(200, Vec::new(), b"ready".to_vec())),
             ("/v1/models".to_owned(), Reply::json(200, models)),
-            ("/v1/images/generations".to_owned(), Reply::Pictures),
+            (IMAGES[0].to_owned(), Reply::Pictures),
+            (IMAGES[1].to_owned(), Reply::Pictures),
         ];
         let script = Arc::new(Script {
             paths: Mutex::new(paths),
             once: Mutex::default(),
             seen: Mutex::default(),
             released: watch::Sender::new(false),
+            steps: watch::Sender::new(0),
             held: watch::Sender::new((0, 0)),
         });
         let lifecycle = Lifecycle::new();
@@ -140,7 +116,8 @@ impl Upstream {
 
     /// From now on picture requests are answered like this.
     pub fn set_images(&self, reply: Reply) {
-        self.set("/v1/images/generations", reply);
+        self.set(IMAGES[0], reply.clone());
+        self.set(IMAGES[1], reply);
     }
 
     /// The next picture request is answered like this; further calls are for those after it.
@@ -151,6 +128,11 @@ impl Upstream {
     /// Lets every held request go on.
     pub fn release(&self) {
         self.script.released.send_replace(true);
+    }
+
+    /// Lets every script of events go on behind its next wait.
+    pub fn step(&self) {
+        self.script.steps.send_modify(|steps| *steps += 1);
     }
 
     /// Waits until this many picture requests are held here (bounded).
@@ -173,9 +155,14 @@ impl Upstream {
         lock(&self.script.seen).iter().filter(|seen| seen.line.ends_with(&ends)).cloned().collect()
     }
 
-    /// The picture requests that arrived.
+    /// The requests for pictures from words that arrived.
     pub fn images(&self) -> Vec<Seen> {
-        self.seen("/v1/images/generations")
+        self.seen(IMAGES[0])
+    }
+
+    /// The requests to edit pictures that arrived.
+    pub fn edits(&self) -> Vec<Seen> {
+        self.seen(IMAGES[1])
     }
 
     /// Stops listening; whoever comes is refused.
@@ -195,37 +182,52 @@ impl Drop for Upstream {
 
 async fn answer(State(script): State<Arc<Script>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, 64 << 20).await.unwrap_or_default();
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let bytes = to_bytes(body, 64 << 20).await.unwrap_or_default();
+    let form = form::read(&parts.headers, &bytes).await;
+    let body = form.texts().unwrap_or_else(|| serde_json::from_slice(&bytes).unwrap_or_default());
     let peer = parts.extensions.get::<Peer>().expect("the accept loop tells the peer").0;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let line = format!("{} {target}", parts.method);
-    lock(&script.seen).push(Seen { line, headers: parts.headers, body: body.clone(), connection: peer });
-    let once = if target == "/v1/images/generations" { lock(&script.once).pop_front() } else { None };
+    lock(&script.seen).push(Seen {
+        line,
+        headers: parts.headers,
+        body: body.clone(),
+        bytes,
+        parts: form.parts,
+        connection: peer,
+    });
+    let once = if IMAGES.contains(&target.as_str()) { lock(&script.once).pop_front() } else { None };
     let listed =
         || lock(&script.paths).iter().find(|(path, _)| *path == target).map(|(_, reply)| reply.clone());
     match once.or_else(listed) {
         Some(Reply::Pictures) => pictures(&body),
         Some(Reply::Say(status, headers, body)) => say(status, &headers, body),
         Some(Reply::Hold) => {
-            let mut held = Held { script: &script, answered: false };
-            script.held.send_modify(|(here, _)| *here += 1);
+            let mut held = Held::new(&script);
             let _ = script.released.subscribe().wait_for(|released| *released).await;
             held.answered = true;
             pictures(&body)
         }
         Some(Reply::Break) => broken(),
+        Some(Reply::Events(acts)) => sse::play(acts, Held::new(&script), script.steps.subscribe()),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
 /// A held request; dropped early when its caller leaves.
-struct Held<'a> {
-    script: &'a Script,
+struct Held {
+    script: Arc<Script>,
     answered: bool,
 }
 
-impl Drop for Held<'_> {
+impl Held {
+    fn new(script: &Arc<Script>) -> Self {
+        script.held.send_modify(|(here, _)| *here += 1);
+        Self { script: script.clone(), answered: false }
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
         self.script.held.send_modify(|(here, left)| {
             *here -= 1;

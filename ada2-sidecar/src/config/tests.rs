@@ -112,3 +112,25 @@ fn the_sample_file_is_valid_and_says_the_defaults() {
     };
     assert_eq!(values(&given), values(&bare), "the sample shows each default as it is");
 }
+
+#[test]
+fn presets_are_read_and_every_problem_in_them_is_named() {
+    let file = "presets: {fast: {model: k, steps: 4, cfg_scale: 1.5, scheduler: lcm, size: 512x512}, plain: {model: k}}";
+    let presets = read_with(&[], &[], Some(file)).unwrap().config.presets;
+    assert_eq!(presets.iter().map(|preset| preset.name.as_str()).collect::<Vec<_>>(), ["fast", "plain"]);
+    assert_eq!((presets[0].steps, presets[0].scheduler.as_deref()), (Some(4), Some("lcm")));
+    let broken =
+        "presets: {a: {modle: k, steps: 0, size: 5x5, scheduler: magic}, b: 7, c: {template: no.json}}";
+    let lines = problems(&[], &[], Some(broken)).join("\n");
+    for words in [
+        "presets: a: modle: unknown key; did you mean \"model\"?",
+        "presets: a: steps: expected a whole number from 1 to 150",
+        "presets: a: size: expected WIDTHxHEIGHT",
+        "presets: a: scheduler: expected one of ddim",
+        "presets: b: expected a map of settings",
+        "no.json",
+    ] {
+        assert!(lines.contains(words), "{words}:\n{lines}");
+    }
+    assert!(problems(&[], &[], Some("presets: [a]"))[0].contains("a map of names"));
+}

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn rgb(width: u32, height: u32) -> DynamicImage {
-    let pixel = |x: u32, y: u32| Rgb([(x * 7 % 256) as u8, (y * 5 % 256) as u8, 99]);
+    let byte = |number: u32| u8::try_from(number % 256).unwrap();
+    let pixel = |x: u32, y: u32| Rgb([byte(x * 7), byte(y * 5), 99]);
     DynamicImage::ImageRgb8(RgbImage::from_fn(width, height, pixel))
 }
 
@@ -137,7 +138,7 @@ proptest! {
     #[test]
     fn the_size_to_make_is_always_allowed(width in 1..20_000_u32, height in 1..20_000_u32) {
         let size = size_to_make(Size::new(width, height), 2_000_000);
-        prop_assert!(size.width % 8 == 0 && size.height % 8 == 0 && size.width >= 64 && size.height >= 64);
+        prop_assert!([size.width, size.height].iter().all(|side| side.is_multiple_of(8) && *side >= 64));
         prop_assert!(size.pixels() <= 2_000_000, "{}", size);
     }
 

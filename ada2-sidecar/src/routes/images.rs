@@ -93,8 +93,8 @@ async fn make(
             (Route::Edits, planned.from_source(prepared.await??, &request, &choice)?)
         }
     };
-    let job = Job { discard: config.discard_outputs, ..job };
-    if config.log_prompts {
+    let job = Job { discard: config.privacy.discard_outputs, ..job };
+    if config.privacy.log_prompts {
         tracing::info!(request_id = id.as_str(), prompt = ?job.prompt, "prompt");
     }
     let time = config.request_timeout.min(time_left(headers).unwrap_or(Duration::MAX));

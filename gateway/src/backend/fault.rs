@@ -31,6 +31,8 @@ pub(crate) enum BackendFault {
     Broken(String),
     /// It answered 2xx with what cannot be used.
     Unusable(String),
+    /// An error event of its own, in these words.
+    Failed(String),
     /// It refused in the envelope that we speak.
     Said(Said),
     /// It refused in the envelope, because it is not ready.
@@ -84,6 +86,7 @@ impl BackendFault {
             | Self::TimedOut
             | Self::Broken(_)
             | Self::Unusable(_)
+            | Self::Failed(_)
             | Self::Said(_)
             | Self::Status { .. } => None,
         }
@@ -151,7 +154,8 @@ fn words(body: &Value) -> Option<String> {
     Some(cut(text)).filter(|text| !text.is_empty() && !text.contains('<'))
 }
 
-fn cut(text: &str) -> String {
+/// Foreign words in one line, not too long.
+pub(super) fn cut(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(LONGEST_WORDS).collect()
 }
 

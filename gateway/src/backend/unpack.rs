@@ -57,9 +57,11 @@ pub(super) fn unpack(body: &[u8], base: &Url) -> Result<Unpacked, BackendFault> 
 fn read(entry: &Value, base: &Url) -> Result<Entry, &'static str> {
     let text = |name: &str| entry[name].as_str().filter(|text| !text.is_empty());
     let source = match (text("b64_json"), text("url")) {
-        (Some(text), _) => decode(text.strip_prefix("data:").and_then(payload).unwrap_or(text))?,
+        (Some(text), _) => Source::Bytes(bytes_of(text)?),
         (None, Some(url)) => match url.strip_prefix("data:") {
-            Some(data) => decode(payload(data).ok_or("a picture's data: address is not in base64")?)?,
+            Some(data) => {
+                Source::Bytes(decode(payload(data).ok_or("a picture's data: address is not in base64")?)?)
+            }
             None => own(url, base)?,
         },
         (None, None) => return Err("an entry has neither `b64_json` nor `url`"),
@@ -68,8 +70,13 @@ fn read(entry: &Value, base: &Url) -> Result<Entry, &'static str> {
     Ok(Entry { source, words: kept.filter(|(_, value)| !value.is_null()).collect() })
 }
 
-fn decode(text: &str) -> Result<Source, &'static str> {
-    base64_simd::STANDARD.decode_to_vec(text).map(Source::Bytes).map_err(|_| "a picture's base64 is damaged")
+/// A picture's bytes by its `b64_json`, in which some servers write a data: address.
+pub(super) fn bytes_of(text: &str) -> Result<Vec<u8>, &'static str> {
+    decode(text.strip_prefix("data:").and_then(payload).unwrap_or(text))
+}
+
+fn decode(text: &str) -> Result<Vec<u8>, &'static str> {
+    base64_simd::STANDARD.decode_to_vec(text).map_err(|_| "a picture's base64 is damaged")
 }
 
 /// What follows `;base64,`.

@@ -84,6 +84,14 @@ pub(super) fn denied(denial: &Denial) -> Face {
             format!("Backend {class} hands out addresses only: response_format must be \"url\""),
         )
         .with("param", "response_format"),
+        Denial::StreamOff { class } => Face::new(
+            StatusCode::BAD_REQUEST,
+            Code::InvalidValue,
+            format!(
+                "Backend {class} hands out addresses only, and streams carry base64: stream must be false"
+            ),
+        )
+        .with("param", "stream"),
     }
 }
 
@@ -115,6 +123,7 @@ pub(super) fn backend(class: &str, fault: &BackendFault) -> Face {
         BackendFault::Unusable(why) => {
             failed(StatusCode::BAD_GATEWAY, format!("sent an unusable answer: {why}")).last()
         }
+        BackendFault::Failed(words) => failed(StatusCode::BAD_GATEWAY, format!("failed: {words}")).last(),
         BackendFault::Said(said) => kept(said),
         BackendFault::Status { status, words, retry_after } => {
             let words = words.as_ref().filter(|_| status.is_client_error());

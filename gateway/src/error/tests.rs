@@ -45,6 +45,7 @@ fn every_error() -> Vec<ApiError> {
             supported: vec!["chat".into()],
         }),
         ApiError::Denied(Denial::Base64Off { class: class() }),
+        ApiError::Denied(Denial::StreamOff { class: class() }),
         ApiError::NotReady(NotReady { class: class(), error: "vram_headroom: too little".into() }),
         ApiError::Busy(Busy { class: class(), capability: Capability::Images }),
         backend(BackendFault::Obstructed(Obstacle::Refused)),
@@ -54,6 +55,7 @@ fn every_error() -> Vec<ApiError> {
         backend(BackendFault::TimedOut),
         backend(BackendFault::Broken("reset".into())),
         backend(BackendFault::Unusable("no picture".into())),
+        backend(BackendFault::Failed("the job failed".into())),
         said(
             503,
             json!({"error": {"message": "m", "type": "t", "code": "gpu_out_of_memory"}}),
@@ -117,6 +119,7 @@ fn the_table() {
     400 backend_not_found: There is no backend "x"; there are: c
     400 capability_not_supported: Backend c does not support images
     400 invalid_value: Backend c hands out addresses only: response_format must be "url"
+    400 invalid_value: Backend c hands out addresses only, and streams carry base64: stream must be false
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: vram_headroom: too little
     429 backend_overloaded after 5: Backend c is at capacity for images requests
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: connection refused
@@ -126,6 +129,7 @@ fn the_table() {
     504 backend_timeout retry false: Backend c did not answer in time
     502 backend_error retry false: Backend c broke off the connection
     502 backend_error retry false: Backend c sent an unusable answer: no picture
+    502 backend_error retry false: Backend c failed: the job failed
     503 gpu_out_of_memory after 9 retry false: m
     429 backend_overloaded after 5: m
     502 x retry true: m

@@ -46,7 +46,7 @@ fn the_text() {
     # HELP gateway_rejected_total Requests refused before any backend was asked, by error code.
     # TYPE gateway_rejected_total counter
     gateway_rejected_total{reason="not_found"} 1
-    # HELP gateway_request_duration_seconds Time from a request's head to its answer's, by route.
+    # HELP gateway_request_duration_seconds Time from a request's head to its answer's, or to the end of a stream, by route.
     # TYPE gateway_request_duration_seconds histogram
     gateway_request_duration_seconds_sum{route="/v1/images/generations"} 7
     gateway_request_duration_seconds_count{route="/v1/images/generations"} 1

@@ -3,16 +3,21 @@
 
 use std::{
     net::IpAddr,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Instant,
 };
 
 use axum::{
+    body::{Body, BodyDataStream},
     extract::{MatchedPath, Request, State},
     http::{HeaderValue, Method},
     middleware::Next,
     response::Response,
 };
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use shared::service::request_id::RequestId;
 use tracing::{error, info, warn};
 
@@ -46,7 +51,22 @@ pub(crate) struct Known {
     pub(crate) model: Option<String>,
     /// Why this backend.
     pub(crate) reason: Option<&'static str>,
+    /// How a stream went, once that is known: its status was sent long before.
+    pub(crate) outcome: Option<Outcome>,
 }
+
+/// How a stream went.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    /// The status that would have told it.
+    pub(crate) status: u16,
+    /// Why.
+    pub(crate) cause: Option<String>,
+}
+
+/// In the extensions of an answer that is not over with its head: the line waits for the body's end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Streamed;
 
 impl Account {
     /// Notes something.
@@ -111,7 +131,25 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
         line.metrics.rejected(*code);
     }
     line.cause = response.extensions().get::<Cause>().map(|cause| cause.0.clone());
-    response
+    if response.extensions().get::<Streamed>().is_none() {
+        return response;
+    }
+    line.status = CALLER_GONE; // unless the stream says otherwise before its end
+    response.map(|body| Body::from_stream(Followed { body: body.into_data_stream(), _line: line }))
+}
+
+/// A body, and the line that is written when it is over or given up.
+struct Followed {
+    body: BodyDataStream,
+    _line: Line,
+}
+
+impl Stream for Followed {
+    type Item = Result<Bytes, axum::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.body.poll_next_unpin(context)
+    }
 }
 
 /// The line. It is written and counted when dropped, which a caller's leaving does, too.
@@ -131,6 +169,9 @@ struct Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let took = self.start.elapsed();
+        if let Some(Outcome { status, cause }) = self.account.read(|known| known.outcome.clone()) {
+            (self.status, self.cause) = (status, cause);
+        }
         macro_rules! line {
             ($level:ident, $known:expr, $cause:expr) => {
                 $level!(

@@ -39,6 +39,11 @@ pub(crate) enum Denial {
         /// The backend.
         class: String,
     },
+    /// The same, and a stream's events carry base64.
+    StreamOff {
+        /// The backend.
+        class: String,
+    },
 }
 
 impl Permitted {
@@ -97,6 +102,9 @@ pub(crate) fn permit_images(
             supported: backend.capabilities(),
         });
     }
+    if demand.stream && !backend.images_allow_base64 {
+        return Err(Denial::StreamOff { class: backend.class.clone() });
+    }
     let delivery = delivery(backend, rules, demand)?;
     // A class name as model asks for the class, which pictures go to anyway: it counts as none given.
     let is_class = |model: &&str| backends.find(model).is_some() || backends.legacy.contains_key(*model);
@@ -133,8 +141,10 @@ fn delivery(backend: &Backend, rules: &Images, demand: &Demand) -> Result<Delive
 pub(crate) mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
+    use shared::openai::fields::Fields;
+
     use super::*;
-    use crate::config::backends::tests::backend;
+    use crate::{config::backends::tests::backend, policy::demand::Task};
 
     pub(crate) fn rules() -> Images {
         Images {
@@ -156,8 +166,8 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn demand(backend: Option<&str>, extra: &str) -> Demand {
-        let body = format!(r#"{{"prompt":"p"{extra}}}"#);
-        Demand::of_images(body.as_bytes(), backend.map(str::to_owned), 2_000_000).unwrap()
+        let fields = Fields::parse(format!(r#"{{"prompt":"p"{extra}}}"#).as_bytes()).unwrap();
+        Demand::of_images(Task::Generation, &fields, backend.map(str::to_owned), 2_000_000).unwrap()
     }
 
     fn permit(backend: Option<&str>, extra: &str) -> Result<Permitted, Denial> {
@@ -228,6 +238,8 @@ pub(crate) mod tests {
             let plain = permit(&url_only(), &rules()).map(|permitted| permitted.delivery()).map_err(|_| ());
             assert_eq!(plain, without_base64, "{extra}");
         }
+        let streamed = permit_images(&url_only(), &rules(), &demand(None, r#","stream":true"#));
+        assert_eq!(streamed.unwrap_err(), Denial::StreamOff { class: "gpu_heavy".to_owned() });
         let off = Images { gpt_aliases_base64: false, ..rules() };
         let demand = demand(None, r#","model":"gpt-image-1""#);
         assert_eq!(permit_images(&backends(), &off, &demand).unwrap().delivery(), Delivery::Url);

@@ -1,5 +1,5 @@
-//! What a request asks for: read once from its bytes, and checked for what the gateway decides on. Everything else
-//! in the body is the backend's business and passes untouched.
+//! What a request asks for: read once from its fields, and checked for what the gateway decides on. Everything else
+//! in the body is the backend's business and passes untouched (see `payload`).
 
 use shared::openai::{
     fields::{FieldError, Fields},
@@ -11,11 +11,38 @@ use crate::config::Delivery;
 /// Most pictures of one request.
 const MOST_PICTURES: u64 = 10;
 
+/// What is done for a picture request; both are the capability `images`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// A picture is made from words.
+    Generation,
+    /// Pictures are changed.
+    Edit,
+}
+
+impl Task {
+    /// Its path behind `/v1`, with us and with the backend.
+    pub(crate) const fn path(self) -> &'static str {
+        match self {
+            Self::Generation => "images/generations",
+            Self::Edit => "images/edits",
+        }
+    }
+
+    /// The name of the last event of its stream.
+    pub(crate) const fn completed_event(self) -> &'static str {
+        match self {
+            Self::Generation => "image_generation.completed",
+            Self::Edit => "image_edit.completed",
+        }
+    }
+}
+
 /// A picture request.
 #[derive(Debug)]
 pub(crate) struct Demand {
-    /// The body, to be passed on.
-    pub fields: Fields,
+    /// What is to be done.
+    pub task: Task,
     /// The class or legacy name in `X-Backend`.
     pub backend: Option<String>,
     /// The model by its name in the request.
@@ -30,6 +57,8 @@ pub(crate) struct Demand {
     pub seed: Option<u64>,
     /// How they are wanted.
     pub delivery: Option<Delivery>,
+    /// Whether events are wanted as they happen.
+    pub stream: bool,
 }
 
 /// Why a request's body is refused.
@@ -48,18 +77,20 @@ impl From<FieldError> for Malformed {
 }
 
 impl Demand {
-    /// Reads a body of `POST /v1/images/generations`.
+    /// Reads the fields of a picture request.
     pub(crate) fn of_images(
-        body: &[u8],
+        task: Task,
+        fields: &Fields,
         backend: Option<String>,
         max_pixels: u64,
     ) -> Result<Self, Malformed> {
-        let fields = Fields::parse(body)?;
         let prompt = fields.text("prompt")?.filter(|prompt| !prompt.trim().is_empty());
         let prompt =
             prompt.ok_or_else(|| FieldError::new("prompt", "prompt must be a string that is not empty."))?;
-        if fields.flag("stream")? == Some(true) {
-            return Err(FieldError::new("stream", "stream is not supported in this version.").into());
+        let stream = fields.flag("stream")?.unwrap_or(false);
+        let count = fields.integer("n", 1..=MOST_PICTURES)?.unwrap_or(1);
+        if stream && count > 1 {
+            return Err(FieldError::new("n", "n must be 1 with stream.").into());
         }
         let delivery = match fields.text("response_format")? {
             None => None,
@@ -68,15 +99,16 @@ impl Demand {
             })?),
         };
         Ok(Self {
+            task,
             backend,
             model: fields.text("model")?.filter(|model| !model.is_empty()).map(str::to_owned),
             prompt: prompt.to_owned(),
-            count: fields.integer("n", 1..=MOST_PICTURES)?.unwrap_or(1),
-            size: size(&fields, max_pixels)?,
+            count,
+            size: size(fields, max_pixels)?,
             // Its range is the backend's business.
             seed: fields.value("seed").and_then(serde_json::Value::as_u64),
             delivery,
-            fields,
+            stream,
         })
     }
 }
@@ -107,7 +139,7 @@ mod tests {
     use super::*;
 
     fn of(body: &str) -> Result<Demand, Malformed> {
-        Demand::of_images(body.as_bytes(), None, 2_000_000)
+        Demand::of_images(Task::Generation, &Fields::parse(body.as_bytes())?, None, 2_000_000)
     }
 
     #[test]
@@ -125,7 +157,7 @@ mod tests {
         assert_eq!((demand.count, demand.size), (10, Some(Size::new(512, 768))));
         assert_eq!((demand.model.as_deref(), demand.delivery), (Some("sd"), Some(Delivery::Base64)));
         assert_eq!(demand.seed, Some(7));
-        assert_eq!(demand.fields.value("steps"), Some(&9.into()), "the rest passes");
+        assert!(!demand.stream && of(r#"{"prompt":"p","stream":true}"#).unwrap().stream);
     }
 
     #[test]
@@ -138,7 +170,7 @@ mod tests {
             (r#"{"prompt":"p","n":11}"#, Some("n")),
             (r#"{"prompt":"p","n":"2"}"#, Some("n")),
             (r#"{"prompt":"p","model":[]}"#, Some("model")),
-            (r#"{"prompt":"p","stream":true}"#, Some("stream")),
+            (r#"{"prompt":"p","stream":true,"n":2}"#, Some("n")),
             (r#"{"prompt":"p","stream":"yes"}"#, Some("stream")),
             (r#"{"prompt":"p","response_format":"png"}"#, Some("response_format")),
             (r#"{"prompt":"p","prompt":"q"}"#, None),

@@ -1,37 +1,62 @@
-//! `POST /v1/images/generations`: the spine. Each value is the proof that the next step needs.
+//! `POST /v1/images/generations` and `/v1/images/edits`: the spine. Each value is the proof that the next step needs.
+
+mod keep;
+mod relay;
 
 use std::time::Duration;
 
 use axum::{
-    Extension, Json,
+    Extension,
     extract::{Request, State},
-    http::HeaderMap,
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use serde_json::{Map, Value, json};
+use bytes::Bytes;
 use shared::service::request_id::RequestId;
 use tokio::time::Instant;
 
 use crate::{
-    backend::{Answer, Backends, Made, Outgoing, mock},
-    blocking::blocking,
-    config::{Capability, Delivery, ImageEngine},
+    backend::{Answer, Outgoing, mock},
+    config::{Capability, ImageEngine},
     error::ApiError,
     middleware::{access_log::Account, gate::Caller},
+    payload::Payload,
     policy::{
         admission::Grant,
         catalog::{Permitted, permit_images},
-        demand::Demand,
+        demand::{Demand, Malformed, Task},
     },
-    state::{App, unix_now},
-    store::PictureName,
+    state::App,
 };
 
-/// The handler: what is asked, answered or refused.
+/// Pictures from words.
 pub(crate) async fn generations(
     State(app): State<App>,
     Extension(account): Extension<Account>,
     Extension(id): Extension<RequestId>,
+    caller: Option<Extension<Caller>>,
+    request: Request,
+) -> Response {
+    respond(Task::Generation, &app, &account, &id, caller, request).await
+}
+
+/// Pictures from pictures.
+pub(crate) async fn edits(
+    State(app): State<App>,
+    Extension(account): Extension<Account>,
+    Extension(id): Extension<RequestId>,
+    caller: Option<Extension<Caller>>,
+    request: Request,
+) -> Response {
+    respond(Task::Edit, &app, &account, &id, caller, request).await
+}
+
+/// What is asked, answered or refused.
+async fn respond(
+    task: Task,
+    app: &App,
+    account: &Account,
+    id: &RequestId,
     caller: Option<Extension<Caller>>,
     request: Request,
 ) -> Response {
@@ -42,13 +67,14 @@ pub(crate) async fn generations(
         return ApiError::Unauthenticated.into_response();
     }
     let mut class = None;
-    match generate(&app, &account, &id, request, &mut class).await {
+    match serve(task, app, account, id, request, &mut class).await {
         Ok(response) => response,
         Err(error) => error.answer(Some(kind), class.as_deref()),
     }
 }
 
-async fn generate(
+async fn serve(
+    task: Task,
     app: &App,
     account: &Account,
     id: &RequestId,
@@ -58,7 +84,7 @@ async fn generate(
     let arrival = Instant::now();
     let (parts, body) = request.into_parts();
     let ask = app.bodies.read(&parts.headers, body).await.map_err(ApiError::Body)?;
-    let demand = read(app, &parts.headers, &ask.bytes)?; // what is asked
+    let (payload, demand) = read(task, app, &parts.headers, &ask.bytes).map_err(ApiError::Malformed)?; // what is asked
     let permitted =
         permit_images(&app.config.backends, &app.config.images, &demand).map_err(ApiError::Denied)?; // may it
     *class = Some(note(account, &permitted));
@@ -68,20 +94,37 @@ async fn generate(
     let answer = match grant.permitted().engine() {
         ImageEngine::Mock => mock::paint(grant, &demand).await,
         ImageEngine::Backend => {
-            let outgoing = outgoing(app, arrival, &parts.headers, id, demand, &grant);
-            drop(ask);
+            let outgoing = Outgoing {
+                task,
+                stream: demand.stream,
+                sent: payload.into_sent(grant.permitted().model()),
+                counted: ask,
+                request_id: id.header(),
+                deadline: arrival + app.config.images.timeout,
+                // With a stream, the caller waits that long for each piece and not for the whole.
+                caller_deadline: caller_patience(&parts.headers)
+                    .filter(|_| !demand.stream)
+                    .map(|patience| arrival + patience),
+            };
             send(app, grant, outgoing).await? // do it, once
         }
     };
-    let kept = keep(app, answer).await?; // keep it
-    Ok(render(kept, app.config.public_base_url.as_deref().unwrap_or_default())) // answer
+    match answer {
+        Answer::Pictures(pictures) => {
+            let kept = keep::keep(app, pictures).await?; // keep it
+            Ok(keep::render(app, kept)) // answer
+        }
+        Answer::Events(events) => Ok(relay::respond(app, account, events)), // the same, as it happens
+    }
 }
 
-fn read(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Demand, ApiError> {
+fn read(task: Task, app: &App, headers: &HeaderMap, body: &Bytes) -> Result<(Payload, Demand), Malformed> {
     let backend =
         headers.get("x-backend").map(|name| String::from_utf8_lossy(name.as_bytes()).trim().to_owned());
     let backend = backend.filter(|name| !name.is_empty());
-    Demand::of_images(body, backend, app.config.images.max_pixels).map_err(ApiError::Malformed)
+    let payload = Payload::read(task, headers.get(header::CONTENT_TYPE), body)?;
+    let demand = Demand::of_images(task, payload.fields(), backend, app.config.images.max_pixels)?;
+    Ok((payload, demand))
 }
 
 /// Notes where the request goes; gives the class.
@@ -94,29 +137,6 @@ fn note(account: &Account, permitted: &Permitted) -> String {
     permitted.backend().class.clone()
 }
 
-/// The caller's body, but for the model and the form of the pictures, which we store in any case.
-fn outgoing(
-    app: &App,
-    arrival: Instant,
-    headers: &HeaderMap,
-    id: &RequestId,
-    demand: Demand,
-    grant: &Grant,
-) -> Outgoing {
-    let mut fields = demand.fields;
-    fields.set("response_format", "b64_json");
-    match grant.permitted().model() {
-        Some(model) => fields.set("model", model),
-        None => fields.remove("model"),
-    }
-    Outgoing {
-        body: fields.to_bytes(),
-        request_id: id.header(),
-        deadline: arrival + app.config.images.timeout,
-        caller_deadline: caller_patience(headers).map(|patience| arrival + patience),
-    }
-}
-
 /// How long the caller's own library waits, as OpenAI's Python library says.
 fn caller_patience(headers: &HeaderMap) -> Option<Duration> {
     let seconds: f64 = headers.get("x-stainless-read-timeout")?.to_str().ok()?.trim().parse().ok()?;
@@ -125,68 +145,8 @@ fn caller_patience(headers: &HeaderMap) -> Option<Duration> {
 
 async fn send(app: &App, grant: Grant, outgoing: Outgoing) -> Result<Answer, ApiError> {
     let class = grant.permitted().backend().class.clone();
-    let backends: &Backends = &app.backends;
-    backends.generate(grant, outgoing).await.map_err(|fault| {
-        if let Some(evidence) = fault.evidence() {
-            app.health.learn(&class, evidence);
-        } else if fault.is_suspicious() {
-            app.health.probe_soon(&class);
-        }
+    app.backends.send(grant, outgoing).await.map_err(|fault| {
+        app.health.met(&class, &fault);
         ApiError::Backend(class, fault)
     })
-}
-
-/// Pictures in the store, ready to be handed out.
-struct Kept {
-    pictures: Vec<KeptPicture>,
-    rest: Map<String, Value>,
-    unix: u64,
-}
-
-struct KeptPicture {
-    name: PictureName,
-    base64: Option<String>,
-    words: Map<String, Value>,
-}
-
-/// Stores every picture, base64 or not. The place in the backend is held until it is done.
-async fn keep(app: &App, answer: Answer) -> Result<Kept, ApiError> {
-    let Answer { grant, made, rest } = answer;
-    let store = app.store.clone();
-    let bytes = made.iter().map(|made| made.picture.bytes().len()).sum();
-    let inline = grant.permitted().delivery() == Delivery::Base64;
-    let unix = unix_now();
-    let pictures = blocking(move || {
-        let pictures: Vec<_> = made.iter().map(|made| &made.picture).collect();
-        let names = store.keep(&pictures, unix)?;
-        let hand_out = |(name, Made { picture, words })| KeptPicture {
-            name,
-            base64: inline.then(|| base64_simd::STANDARD.encode_to_string(picture.bytes())),
-            words,
-        };
-        Ok(names.into_iter().zip(made).map(hand_out).collect())
-    });
-    let pictures: Vec<_> = pictures.await.map_err(ApiError::Store)?;
-    app.metrics.stored(pictures.len(), bytes);
-    drop(grant);
-    Ok(Kept { pictures, rest, unix })
-}
-
-fn render(kept: Kept, base: &str) -> Response {
-    let Kept { pictures, rest: mut answer, unix } = kept;
-    let entry = |picture: KeptPicture| {
-        let mut entry = picture.words;
-        match picture.base64 {
-            Some(base64) => entry.insert("b64_json".to_owned(), base64.into()),
-            None => {
-                entry.insert("url".to_owned(), format!("{base}/ui/images/{}", picture.name.as_str()).into())
-            }
-        };
-        Value::Object(entry)
-    };
-    answer.insert("data".to_owned(), pictures.into_iter().map(entry).collect());
-    if !answer.get("created").is_some_and(Value::is_u64) {
-        answer.insert("created".to_owned(), json!(unix));
-    }
-    Json(Value::Object(answer)).into_response()
 }

@@ -1,13 +1,12 @@
 //! The HTTP side, answers as recorded.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Extension, Router,
-    body::Body,
-    extract::{Path, Query, Request, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, Method, StatusCode, header::CONTENT_TYPE},
-    middleware::{self, Next},
+    middleware,
     response::{Html, IntoResponse, Response},
     routing::{get, post, put},
 };
@@ -15,8 +14,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    Core, Line,
-    queue::{Item, Seen, Status},
+    Core, Line, fake,
+    queue::{Item, Status},
     recording,
     script::{Failure, PictureBytes, VersionAnswer},
     socket,
@@ -43,33 +42,13 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/api/v1/app/version", get(version))
         .route("/api/v2/models/", get(models))
         .route("/api/v2/models/empty_model_cache", post(async || axum::Json(Value::Null)))
+        .route("/api/v1/images/upload", post(upload))
         .route("/api/v1/images/i/{name}", get(image).delete(delete_image))
         .route("/api/v1/images/i/{name}/full", get(image_bytes))
         .route("/ws/socket.io/", get(socket::upgrade))
         .fallback(unknown)
-        .layer(middleware::from_fn_with_state(Arc::clone(&core), record))
+        .layer(middleware::from_fn_with_state(Arc::clone(&core), fake::record))
         .with_state(core)
-}
-
-/// Writes the request down, then does nothing while hung.
-async fn record(
-    State(core): Shared,
-    Extension(line): Extension<Line>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let (parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return unknown(parts.method).await };
-    let seen = Seen {
-        method: parts.method.to_string(),
-        path: parts.uri.to_string(),
-        connection: line.peer_port,
-        body: body.clone(),
-        at: Instant::now(),
-    };
-    core.change(|state| state.seen.push(seen));
-    core.unless_hung().await;
-    next.run(Request::from_parts(parts, Body::from(body))).await
 }
 
 async fn version(State(core): Shared) -> Response {
@@ -207,11 +186,9 @@ fn describe(item: &Item) -> Value {
         }
     }
     let prepared = answer["session"]["prepared_source_mapping"].as_object().expect("as recorded").clone();
-    let node = item.graph["nodes"]
-        .as_object()
-        .and_then(|nodes| nodes.iter().find(|(_, node)| node["type"] == "l2i"));
+    let node = item.last_node();
     let (l2i, _) = prepared.iter().find(|(_, source)| *source == "l2i").expect("as recorded");
-    answer["session"]["prepared_source_mapping"][l2i] = json!(node.map(|(name, _)| name));
+    answer["session"]["prepared_source_mapping"][l2i] = json!(node);
     match &item.picture {
         Some(picture) => {
             let result = &mut answer["session"]["results"][l2i];
@@ -245,10 +222,41 @@ async fn image_bytes(State(core): Shared, Path(name): Path<String>) -> Response 
     match how {
         PictureBytes::Html => Html(PAGE).into_response(),
         PictureBytes::Whole => ([(CONTENT_TYPE, "image/png")], bytes).into_response(),
+        PictureBytes::Telling => ([(CONTENT_TYPE, "image/png")], with_graph(&bytes)).into_response(),
         PictureBytes::CutOff => {
             ([(CONTENT_TYPE, "image/png")], bytes.slice(..bytes.len() / 2)).into_response()
         }
     }
+}
+
+/// A `tEXt` chunk behind the header. Nobody checks its sum.
+fn with_graph(png: &[u8]) -> Bytes {
+    let text = b"tEXtinvokeai_graph\0{}";
+    let length = u32::try_from(text.len() - 4).expect("short").to_be_bytes();
+    [&png[..33], &length, text, &[0; 4], &png[33..]].concat().into()
+}
+
+/// What is uploaded is stored as it is, under a new name; the form's only file is the picture.
+async fn upload(State(core): Shared, headers: HeaderMap, body: Bytes) -> Response {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let Ok(boundary) = multer::parse_boundary(content_type) else { return missing("body", "file") };
+    let whole = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(body)]);
+    let mut parts = multer::Multipart::new(whole, boundary);
+    while let Ok(Some(part)) = parts.next_field().await {
+        if part.name() == Some("file") {
+            let bytes = part.bytes().await.expect("a whole form");
+            let name = core.change(|state| {
+                let name = format!("{}.png", state.uuid());
+                state.pictures.insert(name.clone(), bytes);
+                name
+            });
+            let mut answer: Value = serde_json::from_str(include_str!("../../fixtures/invokeai/image.json"))
+                .expect("a JSON fixture");
+            answer["image_name"] = json!(name);
+            return (StatusCode::CREATED, axum::Json(answer)).into_response();
+        }
+    }
+    missing("body", "file")
 }
 
 async fn delete_image(State(core): Shared, Path(name): Path<String>) -> Response {

@@ -7,9 +7,11 @@ use std::{
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::{net::TcpSocket, sync::broadcast};
+use tokio::sync::broadcast;
 
 use super::{
+    Seen,
+    fake::Scripted,
     recording,
     script::{Failure, Script},
 };
@@ -81,19 +83,14 @@ impl Item {
     }
 }
 
-/// One HTTP request.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    /// `GET`, `POST`…
-    pub method: String,
-    /// With its query.
-    pub path: String,
-    /// The client's port: the same for all requests of one connection.
-    pub connection: u16,
-    /// As sent.
-    pub body: Bytes,
-    /// When it had arrived whole.
-    pub at: Instant,
+impl Item {
+    /// The node whose picture is the item's: the one that pastes kept pixels back, else the decoder.
+    pub(super) fn last_node(&self) -> Option<String> {
+        let nodes = self.graph["nodes"].as_object()?;
+        let of =
+            |kind: &str| nodes.iter().find(|(_, node)| node["type"] == kind).map(|(name, _)| name.clone());
+        of("canvas_paste_back").or_else(|| of("l2i"))
+    }
 }
 
 /// A Socket.IO event on its way to every socket.
@@ -119,9 +116,17 @@ pub(super) struct State {
     pub(super) seen: Vec<Seen>,
     pub(super) finished: HashMap<u32, Instant>,
     pub(super) frames: broadcast::Sender<Frame>,
-    /// Holds the port while stopped: bound and not listening, so connections are refused.
-    pub(super) parked: Option<TcpSocket>,
     ids: u32,
+}
+
+impl Scripted for State {
+    fn is_hung(&self) -> bool {
+        self.script.hang
+    }
+
+    fn seen(&mut self) -> &mut Vec<Seen> {
+        &mut self.seen
+    }
 }
 
 impl State {
@@ -136,7 +141,6 @@ impl State {
             seen: Vec::new(),
             finished: HashMap::new(),
             frames: broadcast::Sender::new(4096),
-            parked: None,
             ids: 0,
         }
     }

@@ -89,7 +89,21 @@ pub(super) fn performance(item: &Item, picture: &str, computes: impl Fn(&str) ->
             beats.push(named);
         }
     }
+    paste_back(&mut beats, item);
     beats
+}
+
+/// The node that pastes kept pixels back ends as the decoder before it does (recorded so; its frames differ in names
+/// only).
+fn paste_back(beats: &mut Vec<Beat>, item: &Item) {
+    let last = item.last_node();
+    let decoded = beats.iter().rposition(|beat| beat.event == "invocation_complete" && beat.kind == "l2i");
+    if let (Some(last), Some(at)) = (last, decoded)
+        && item.graph["nodes"][&last]["type"] == "canvas_paste_back"
+    {
+        let text = set(&beats[at].text, "invocation_source_id", &json!(last));
+        beats.insert(at + 1, Beat { text, kind: "canvas_paste_back".to_owned(), ..beats[at].clone() });
+    }
 }
 
 /// `queue_item_status_changed`, with the counts of this moment.

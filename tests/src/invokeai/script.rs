@@ -102,6 +102,8 @@ pub enum VersionAnswer {
 pub enum PictureBytes {
     /// The picture.
     Whole,
+    /// The picture, with the graph in a text chunk as the real server writes it.
+    Telling,
     /// Its first half, as if that were all.
     CutOff,
     /// A web page.

@@ -323,7 +323,7 @@ async fn a_hung_server_accepts_and_answers_nothing_until_it_goes_on() {
     tokio::pin!(asked);
     tokio::select! {
         _ = &mut asked => panic!("a hung server answered"),
-        () = fake.core.until(|state| (!state.seen.is_empty()).then_some(())) => {}
+        () = fake.process.core.until(|state| (!state.seen.is_empty()).then_some(())) => {}
     }
     fake.script(|script| script.hang = false);
     assert_eq!(asked.await.unwrap().0, 200);

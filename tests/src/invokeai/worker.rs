@@ -37,7 +37,8 @@ fn begin(state: &mut State, id: u32) -> Option<Item> {
 async fn run(core: &Core, item: &Item) {
     let known = core.look(|state| state.cache.contains_key(&item.graph.to_string()));
     let (picture, is_new) = core.change(|state| picture_name(state, item));
-    let painting = is_new.then(|| paint(item.clone()));
+    let source = core.look(|state| Source::of(state, item));
+    let painting = is_new.then(|| paint(item.clone(), source));
     let computes = |kind: &str| if kind == "l2i" { is_new } else { !known || uncached(item, "denoise") };
     let unknown_model = core.look(|state| unknown_model(state, item));
     let mut previews = 0;
@@ -148,10 +149,48 @@ fn unknown_model(state: &State, item: &Item) -> Option<Failure> {
         .then(|| Failure::new("Exception", &format!("Unknown model {}", key.as_str().unwrap_or_default())))
 }
 
-fn paint(item: Item) -> JoinHandle<Vec<u8>> {
+/// An edit shows its source: all of it mixed with the painting, or only where its mask is black.
+fn paint(item: Item, source: Option<Source>) -> JoinHandle<Vec<u8>> {
     tokio::task::spawn_blocking(move || {
         let pixels = |name| u32::try_from(item.number(name)).expect("a picture's width or height").max(8);
         let size = Size::new(pixels("width"), pixels("height"));
-        Painting { painter: "fake InvokeAI", prompt: item.prompt(), seed: item.number("seed"), size }.to_png()
+        let painted =
+            Painting { painter: "fake InvokeAI", prompt: item.prompt(), seed: item.number("seed"), size }
+                .to_png();
+        source.map_or_else(|| painted.clone(), |source| source.edited(&painted))
     })
+}
+
+/// The pictures that an edit was given.
+struct Source {
+    picture: Bytes,
+    mask: Option<Bytes>,
+}
+
+impl Source {
+    fn of(state: &State, item: &Item) -> Option<Self> {
+        let stored = |name: &str| {
+            let name = item.input(name)?.get("image_name")?.as_str()?;
+            state.pictures.get(name).cloned()
+        };
+        Some(Self { picture: stored("image")?, mask: stored("mask") })
+    }
+
+    fn edited(&self, painted: &[u8]) -> Vec<u8> {
+        let decode = |bytes: &[u8]| image::load_from_memory(bytes).expect("a picture");
+        let (mut picture, painted) = (decode(&self.picture).into_rgb8(), decode(painted).into_rgb8());
+        let mask = self.mask.as_deref().map(|mask| decode(mask).into_luma8());
+        for (x, y, pixel) in picture.enumerate_pixels_mut() {
+            let new = painted.get_pixel(x, y);
+            match &mask {
+                Some(mask) if mask.get_pixel(x, y)[0] == 0 => *pixel = *new,
+                Some(_) => {}
+                None => pixel.0 = std::array::from_fn(|channel| pixel[channel] / 2 + new[channel] / 2),
+            }
+        }
+        let mut bytes = Vec::new();
+        let into = &mut std::io::Cursor::new(&mut bytes);
+        picture.write_to(into, image::ImageFormat::Png).expect("memory can be written");
+        bytes
+    }
 }

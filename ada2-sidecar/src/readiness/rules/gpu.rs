@@ -17,16 +17,26 @@ const FAILED_LOOKS: u32 = 2;
 pub(super) struct Trouble {
     lost: bool,
     failing: Option<String>,
+    /// The last look that told anything found the card well: only then can one failed call be chance.
+    well: bool,
 }
 
 impl Trouble {
     fn next(&mut self, sample: Option<&GpuSample>) {
         let Some(sample) = sample else { return };
         match &sample.state {
-            GpuState::Lost => self.lost = true,
-            GpuState::Failed(words) if sample.failed >= FAILED_LOOKS => self.failing = Some(words.clone()),
-            GpuState::Present(_) if sample.good >= PROOF => *self = Self::default(),
-            _ => {}
+            GpuState::Present(_) if sample.good >= PROOF => *self = Self { well: true, ..Self::default() },
+            GpuState::Present(_) => self.well = !self.lost && self.failing.is_none(),
+            GpuState::Failed(words) if sample.failed >= FAILED_LOOKS || !self.well => {
+                self.failing = Some(words.clone());
+            }
+            GpuState::Failed(_) => {}
+            GpuState::Lost => (self.lost, self.well) = (true, false),
+            GpuState::NoLibrary(_)
+            | GpuState::DriverNotLoaded
+            | GpuState::NoPermission
+            | GpuState::VersionMismatch
+            | GpuState::NoDevice { .. } => self.well = false,
         }
     }
 }

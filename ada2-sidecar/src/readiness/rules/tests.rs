@@ -328,6 +328,23 @@ fn one_failed_call_is_chance_and_two_are_not() {
 }
 
 #[test]
+fn a_failed_call_is_chance_only_where_the_card_was_well_before() {
+    let failed = || GpuState::Failed("nvmlInit_v2: Unknown Error".into());
+    let mut first = World::healthy();
+    first.gpu = None;
+    first.state(failed());
+    first.expect("nvml", CheckStatus::Fail, "Unknown Error");
+    for before in [GpuState::NoPermission, GpuState::DriverNotLoaded, GpuState::VersionMismatch] {
+        let mut world = World::healthy();
+        world.judge();
+        world.state(before);
+        world.judge();
+        world.state(failed());
+        world.expect("nvml", CheckStatus::Fail, "Unknown Error");
+    }
+}
+
+#[test]
 fn a_sample_that_grows_old_is_a_hanging_driver_even_the_first() {
     for (gpu, required) in [(true, true), (false, false)] {
         let mut world = World::healthy();

@@ -42,7 +42,7 @@ impl Answer {
             recent: app.recent.clone(),
             delivery: request.delivery,
             output: request.output,
-            strip_metadata: app.config.strip_metadata,
+            strip_metadata: app.config.privacy.strip_metadata,
             base: format!("http://{host}"),
             quality: request.quality.name(),
             size: job.size.to_string(),

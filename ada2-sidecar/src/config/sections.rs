@@ -1,0 +1,92 @@
+//! The sections of the configuration that are read by themselves.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use shared::service::{
+    guard::Guard,
+    secret::Secret,
+    settings::{Settings, bytes, list, truth},
+};
+
+use super::{Privacy, count, one_of};
+use crate::readiness::rules::{CardRules, HostRules};
+
+type Edge = (Option<Vec<SocketAddr>>, Option<Vec<IpNet>>, Option<Option<Secret>>, Option<Guard>);
+
+/// Who may come, and how they name us.
+pub(super) fn edge(s: &mut Settings) -> Edge {
+    let listen = s.take("listen", "addresses like 0.0.0.0:7860", |text| {
+        list(text, |item| item.parse().ok()).filter(|all: &Vec<_>| !all.is_empty())
+    });
+    let allow_from = s.take("allow_from", "ranges like 192.168.0.0/16", |text| list(text, range));
+    let token =
+        s.optional("token", "a token that is not empty (leave the setting out for none)", Secret::new);
+    let hosts = s.optional("allowed_hosts", "names like ada2.example.org, without port", |text| {
+        list(text, |name| (!name.contains(['/', ':'])).then(|| name.to_owned()))
+    });
+    let origins =
+        s.optional("allowed_origins", "origins like https://ui.example.org, without path", |text| {
+            list(text, |origin| origin_of(origin).map(|()| origin.to_owned()))
+        });
+    let guard = hosts.zip(origins).map(|(hosts, origins)| Guard {
+        allowed_hosts: hosts.unwrap_or_default(),
+        allowed_origins: origins.unwrap_or_default(),
+    });
+    (listen, allow_from, token, guard)
+}
+
+/// What the operator thinks of the card's faults.
+pub(super) fn card(s: &mut Settings) -> Option<CardRules> {
+    let ecc_mode = s.take("ecc_mode", "any, on or off", |text| match text {
+        "any" => Some(None),
+        _ => truth(text).map(Some),
+    });
+    let gates = |text: &str| match text {
+        "not_ready" => Some(true),
+        "degraded" => Some(false),
+        _ => None,
+    };
+    let words = "degraded or not_ready";
+    let (errors, pending) = (s.take("ecc_errors", words, gates), s.take("row_remap_pending", words, gates));
+    let failure = s.take("row_remap_failure", words, gates);
+    Some(CardRules {
+        ecc_mode: ecc_mode?,
+        old_ecc_errors_gate: errors?,
+        remap_pending_gates: pending?,
+        remap_failure_gates: failure?,
+    })
+}
+
+pub(super) fn privacy(s: &mut Settings) -> Option<Privacy> {
+    let discard_outputs = s.take("engine_outputs", "keep or discard", one_of("keep", "discard"));
+    let strip_metadata = s.take("png_metadata", "keep or strip", one_of("keep", "strip"));
+    let log_prompts = s.take("log_prompts", "on or off", truth);
+    Some(Privacy {
+        discard_outputs: discard_outputs?,
+        strip_metadata: strip_metadata?,
+        log_prompts: log_prompts?,
+    })
+}
+
+pub(super) fn host(s: &mut Settings) -> Option<HostRules> {
+    let disk = s.take("min_free_disk", "a size like 1GiB, or 0", bytes);
+    let memory = s.take("min_free_memory", "a size like 1GiB, or 0", bytes);
+    let swap = count(s, "max_swap_used", 1, 100);
+    let engine = s.take("max_engine_memory", "a size like 48GiB, or 0", bytes);
+    Some(HostRules {
+        min_free_disk: disk?,
+        min_free_memory: memory?,
+        max_swap_used: swap?,
+        max_engine_memory: engine?,
+    })
+}
+
+fn range(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
+}
+
+fn origin_of(text: &str) -> Option<()> {
+    let (scheme, rest) = text.split_once("://")?;
+    (matches!(scheme, "http" | "https") && !rest.is_empty() && !rest.contains('/')).then_some(())
+}

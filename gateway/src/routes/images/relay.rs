@@ -1,0 +1,106 @@
+//! A backend's events on their way to the caller. They pass as they came, but for the finished picture: it is stored
+//! first, and its event then has its address. When the caller leaves, the HTTP library drops the body and with it the
+//! events: the connection to the backend is closed, and the place free.
+
+use std::io;
+
+use axum::{
+    body::Body,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::Value;
+use tokio::task::yield_now;
+
+use super::keep::keep_one;
+use crate::{
+    backend::{
+        BackendFault,
+        events::{Events, Finished, Happening},
+    },
+    config::Capability,
+    error::ApiError,
+    middleware::access_log::{Account, Outcome, Streamed},
+    state::App,
+};
+
+/// The answer whose body the events are.
+pub(super) fn respond(app: &App, account: &Account, events: Events) -> Response {
+    let relay = Relay { app: app.clone(), account: account.clone(), events };
+    let body = stream::unfold(Some(relay), async |relay| relay?.step().await);
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    let mut response = (headers, Body::from_stream(body)).into_response();
+    response.extensions_mut().insert(Streamed);
+    response
+}
+
+struct Relay {
+    app: App,
+    account: Account,
+    events: Events,
+}
+
+/// What the caller gets, and who goes on; an error cuts the connection.
+type Step = (io::Result<Bytes>, Option<Relay>);
+
+impl Relay {
+    async fn step(mut self) -> Option<Step> {
+        match self.events.next().await {
+            Ok(None) => None,
+            Ok(Some(Happening::Passing(bytes))) => Some((Ok(bytes), Some(self))),
+            Ok(Some(Happening::Failed(bytes, words))) => {
+                self.refused(&self.fault(BackendFault::Failed(words))); // in its words, not in ours
+                Some((Ok(bytes), Some(self)))
+            }
+            Ok(Some(Happening::Completed(finished))) => match self.completed(finished).await {
+                Ok(event) => {
+                    self.note(StatusCode::OK.as_u16(), None);
+                    Some((Ok(event), Some(self)))
+                }
+                Err(error) => Some((Ok(self.refused(&error)), None)),
+            },
+            Err(fault) => Some((self.failed(fault).await, None)),
+        }
+    }
+
+    /// The event of a picture that is stored: as it came, and with its address.
+    async fn completed(&self, finished: Finished) -> Result<Bytes, ApiError> {
+        let Finished { name, mut fields, picture } = finished;
+        fields.insert("url".to_owned(), keep_one(&self.app, picture).await?.into());
+        Ok(format!("event: {name}\ndata: {}\n\n", Value::Object(fields)).into())
+    }
+
+    /// A backend that broke off leaves the caller a broken connection, which its library tells from an end.
+    async fn failed(&self, fault: BackendFault) -> io::Result<Bytes> {
+        self.app.health.met(self.events.class(), &fault);
+        let broken = matches!(fault, BackendFault::Broken(_));
+        let event = self.refused(&self.fault(fault));
+        if !broken {
+            return Ok(event);
+        }
+        // What passed before goes out first, the head above all: a library that has seen no head asks again.
+        yield_now().await;
+        Err(io::Error::other("the backend broke off"))
+    }
+
+    fn fault(&self, fault: BackendFault) -> ApiError {
+        ApiError::Backend(self.events.class().to_owned(), fault)
+    }
+
+    /// Notes how it went, and gives the event that says so.
+    fn refused(&self, error: &ApiError) -> Bytes {
+        let told = error.in_stream(Capability::Images.as_str(), self.events.class());
+        self.note(told.status, Some(told.cause.0));
+        told.event
+    }
+
+    fn note(&self, status: u16, cause: Option<String>) {
+        self.account.note(|known| known.outcome = Some(Outcome { status, cause }));
+    }
+}

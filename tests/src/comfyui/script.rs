@@ -1,0 +1,129 @@
+//! How the fake is to behave. The default is a healthy, fast server of the newest recorded version.
+
+use std::{fmt, time::Duration};
+
+use serde_json::Value;
+
+/// The knobs. Each holds until it is set back, unless it says otherwise.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a knob of its own")]
+pub struct Script {
+    /// Which server it is. It lacks what came later.
+    pub version: Version,
+    /// What `GET /system_stats` answers.
+    pub stats: StatsAnswer,
+    /// How long a prompt's sampling takes in all, spread over its steps.
+    pub item: Duration,
+    /// Prompts stop in mid-sampling, after the first step, until this is false again or they are interrupted.
+    pub hold: bool,
+    /// Every prompt fails in mid-sampling; one that does not sample fails in its first node.
+    pub fail: Option<Failure>,
+    /// An interrupt is noticed only after this long, as while a checkpoint is loaded. The prompt runs on until then
+    /// and nothing else starts. Setting it to zero ends it at once.
+    pub cancel_tail: Duration,
+    /// Text frames that contain any of these are not sent, for example `"execution_success"`.
+    pub swallow: Vec<String>,
+    /// The next prompt is accepted and runs, but its answer is never sent: the connection is cut instead. Once.
+    pub lose_prompt_answer: bool,
+    /// Connections are accepted and nothing is answered, sent or done, like a stopped process.
+    pub hang: bool,
+    /// The history entry appears this long after the terminal event; the prompt counts as running until then. Setting
+    /// it to zero ends it at once.
+    pub history_lag: Duration,
+    /// What the bytes of a picture are.
+    pub pictures: PictureBytes,
+    /// The checkpoint files that are installed.
+    pub checkpoints: Vec<String>,
+    /// The server was started with a preview method.
+    pub previews: bool,
+    /// The largest request body, in bytes.
+    pub max_upload: usize,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            version: Version::V0_33_0,
+            stats: StatsAnswer::Real,
+            item: Duration::from_millis(20),
+            hold: false,
+            fail: None,
+            cancel_tail: Duration::ZERO,
+            swallow: Vec::new(),
+            lose_prompt_answer: false,
+            hang: false,
+            history_lag: Duration::ZERO,
+            pictures: PictureBytes::Whole,
+            checkpoints: ["random-sd15.safetensors", "tiny-sd15.safetensors"].map(str::to_owned).to_vec(),
+            previews: false,
+            max_upload: 100 << 20,
+        }
+    }
+}
+
+/// A ComfyUI release. Three are recorded; others behave as the table of changes says, down to 0.3.45.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u16, pub u16, pub u16);
+
+impl Version {
+    /// August 2026.
+    pub const V0_33_0: Self = Self(0, 33, 0);
+    /// February 2026: a client's `prompt_id` may be anything, jobs cannot be cancelled as such.
+    pub const V0_12_1: Self = Self(0, 12, 1);
+    /// October 2025: no jobs at all, no previews on request.
+    pub const V0_3_64: Self = Self(0, 3, 64);
+    /// The last one that stops whatever runs, no matter which `prompt_id` an interrupt names.
+    pub const V0_3_56: Self = Self(0, 3, 56);
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+/// What a prompt fails with, in the engine's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The Python class.
+    pub exception_type: String,
+    /// Its text.
+    pub message: String,
+}
+
+impl Failure {
+    /// Any failure.
+    pub fn new(exception_type: &str, message: &str) -> Self {
+        Self { exception_type: exception_type.to_owned(), message: message.to_owned() }
+    }
+
+    /// The card's memory was too small: PyTorch's words and ComfyUI's advice, as recorded.
+    pub fn out_of_memory() -> Self {
+        let message = "CUDA out of memory. Tried to allocate 2.00 GiB. (simulated)\nThis error means you ran out of \
+            memory on your GPU.\n\nTIPS: If the workflow worked before you might have accidentally set the batch_size \
+            to a large number.";
+        Self::new("torch.OutOfMemoryError", message)
+    }
+}
+
+/// Answers to `GET /system_stats`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StatsAnswer {
+    /// As recorded from that version.
+    Real,
+    /// A web page, as something else on the port would answer.
+    Html,
+    /// Any JSON.
+    Json(Value),
+}
+
+/// What `GET /view` sends of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PictureBytes {
+    /// The picture.
+    Whole,
+    /// Its first half, as if that were all.
+    CutOff,
+    /// A web page.
+    Html,
+}

@@ -1,0 +1,66 @@
+//! A client of server-sent events, as an SDK is one: reads a stream event by event.
+
+use serde_json::Value;
+
+use crate::bounded;
+
+/// A stream that is being read.
+#[derive(Debug)]
+pub struct Events {
+    answer: reqwest::Response,
+    unread: String,
+    /// Comment lines so far.
+    pub comments: usize,
+}
+
+impl Events {
+    /// Of an answer that is a stream.
+    pub fn of(answer: reqwest::Response) -> Self {
+        let kind = answer.headers()["content-type"].to_str().expect("text").to_owned();
+        assert!(
+            answer.status() == 200 && kind.starts_with("text/event-stream"),
+            "{} {kind}",
+            answer.status()
+        );
+        Self { answer, unread: String::new(), comments: 0 }
+    }
+
+    /// The next event's data; none at the stream's end. A broken connection is an error.
+    pub async fn next(&mut self) -> Result<Option<Value>, reqwest::Error> {
+        loop {
+            while let Some((block, rest)) = self.unread.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.unread = rest;
+                if let Some(data) = self.read(&block) {
+                    return Ok(Some(data));
+                }
+            }
+            match bounded("the next event", self.answer.chunk()).await? {
+                Some(chunk) => self.unread.push_str(std::str::from_utf8(&chunk).expect("text")),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// All that are left.
+    pub async fn rest(mut self) -> Vec<Value> {
+        let mut all = Vec::new();
+        while let Some(event) = self.next().await.expect("a whole stream") {
+            all.push(event);
+        }
+        all
+    }
+
+    fn read(&mut self, block: &str) -> Option<Value> {
+        let mut data = None;
+        for line in block.lines() {
+            match line.split_once(':') {
+                Some(("", _)) => self.comments += 1,
+                Some(("data", text)) => data = Some(serde_json::from_str(text.trim()).expect("JSON")),
+                Some(("event", name)) => assert!(!name.trim().is_empty()),
+                _ => {}
+            }
+        }
+        data
+    }
+}

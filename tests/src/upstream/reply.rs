@@ -1,0 +1,50 @@
+//! What the fake answers.
+
+use serde_json::{Value, json};
+
+use super::sse::Act;
+
+/// An answer of the script.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// Pictures as asked for, in base64, with seeds.
+    Pictures,
+    /// A status, headers and a body.
+    Say(u16, Vec<(&'static str, String)>, Vec<u8>),
+    /// Pictures, but only once [`Upstream::release`] is called.
+    Hold,
+    /// The head of an answer, then a broken connection.
+    Break,
+    /// Server-sent events; what happens is counted as for a held request.
+    Events(Vec<Act>),
+}
+
+impl Reply {
+    /// JSON with a status.
+    #[expect(clippy::needless_pass_by_value, reason = "tests write json!(…) here")]
+    pub fn json(status: u16, body: Value) -> Self {
+        Self::Say(
+            status,
+            vec![("content-type", "application/json".to_owned())],
+            body.to_string().into_bytes(),
+        )
+    }
+
+    /// An error in the envelope.
+    pub fn error(status: u16, code: &str, message: &str) -> Self {
+        let error = json!({"message": message, "type": "server_error", "param": null, "code": code});
+        Self::json(status, json!({"error": error, "detail": message}))
+    }
+
+    /// With a header.
+    #[must_use]
+    pub fn with(self, name: &'static str, value: &str) -> Self {
+        match self {
+            Self::Say(status, mut headers, body) => {
+                headers.push((name, value.to_owned()));
+                Self::Say(status, headers, body)
+            }
+            other => other,
+        }
+    }
+}
