@@ -4,14 +4,15 @@ use clap::{Arg, ArgAction, Command};
 
 use crate::config::KEYS;
 
-const ABOUT: &str =
-    "Stands in front of InvokeAI: readiness that is the GPU's live state, and the OpenAI Images API.";
+const ABOUT: &str = "Stands in front of InvokeAI or ComfyUI: readiness that is the GPU's live state, and the OpenAI Images API.";
 
 const EXAMPLES: &str = "\
 Examples:
   ada2-sidecar --engine builtin --gpu optional      try it without engine and GPU
   ada2-sidecar --engine-url http://127.0.0.1:9090   in front of InvokeAI
+  ada2-sidecar --engine comfyui                     in front of ComfyUI on its usual port
   ada2-sidecar check-config                         print the effective configuration, or every problem in it
+  ada2-sidecar check-config --live                  the same, and what the engine has against the graphs
   ada2-sidecar readyz                               why it is ready, or why not (curl 'ada2:7860/readyz?verbose')
   ada2-sidecar gpu --query memory.free,temperature.gpu --format csv,noheader,nounits
                                                     as nvidia-smi --query-gpu (curl 'ada2:7860/gpu?query=…&format=csv')
@@ -28,6 +29,8 @@ pub fn command() -> Command {
         "YAML file of settings [env: ADA2_CONFIG] [default: /etc/ada2-sidecar/config.yaml if it exists]",
     );
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON");
+    let live = Arg::new("live").long("live").action(ArgAction::SetTrue);
+    let live = live.help("Also ask the engine about every graph: built-in ones and those of presets");
     let option = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
     };
@@ -39,7 +42,9 @@ pub fn command() -> Command {
         .args(KEYS.iter().map(shared::service::settings::Key::arg))
         .subcommand(Command::new("serve").about("Serve (what happens without a subcommand, too)"))
         .subcommand(
-            Command::new("check-config").about("Check the configuration and print it; exit code 0 or 78"),
+            Command::new("check-config")
+                .about("Check the configuration and print it; exit code 0 or 78")
+                .arg(live),
         )
         .subcommand(
             Command::new("gpu")

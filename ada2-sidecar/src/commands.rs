@@ -1,9 +1,11 @@
-//! What the binary does besides serving: shows the card and the readiness in a terminal, and acknowledges what is latched.
+//! What the binary does besides serving: shows the card and the readiness in a terminal, acknowledges what is latched, and
+//! has the engine look at the graphs.
 
 mod ack;
+mod live;
 mod show;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use clap::ArgMatches;
 
@@ -21,9 +23,18 @@ pub fn run(matches: &ArgMatches, config: &Config) -> Option<ExitCode> {
         "ack" => ack::ack(config),
         _ => return None,
     };
-    Some(done.unwrap_or_else(|error| {
+    Some(ended(name, done))
+}
+
+/// The second half of `check-config --live`.
+pub fn check_live(config: &Config) -> ExitCode {
+    ended("check-config", live::check(config))
+}
+
+fn ended(name: &str, done: io::Result<ExitCode>) -> ExitCode {
+    done.unwrap_or_else(|error| {
         use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "ada2-sidecar {name}: {error}");
+        let _ = writeln!(io::stderr(), "ada2-sidecar {name}: {error}");
         ExitCode::from(EXIT_NO)
-    }))
+    })
 }

@@ -31,9 +31,13 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    if matches.subcommand_name() == Some("check-config") {
+    if let Some(("check-config", arguments)) = matches.subcommand() {
         let _ = write!(std::io::stdout(), "{}", loaded.effective);
-        return ExitCode::SUCCESS;
+        return if arguments.get_flag("live") {
+            commands::check_live(&loaded.config)
+        } else {
+            ExitCode::SUCCESS
+        };
     }
     if let Some(code) = commands::run(&matches, &loaded.config) {
         return code;

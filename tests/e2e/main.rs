@@ -2,6 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets a None has failed")]
 
+/// Edits through the sidecar from a fake ComfyUI: what is kept is kept to the byte.
+mod comfyui_edits;
+/// Pictures through the sidecar from a fake ComfyUI: translation, models, lost events, failures in the engine's own words.
+mod comfyui_images;
+/// Who holds the slot in front of a ComfyUI, and that nobody else's job is ever touched, in every version.
+mod comfyui_jobs;
+/// Readiness of a sidecar in front of a ComfyUI.
+mod comfyui_readyz;
 /// The gateway in front of a fake backend: access, routing, admission, health, errors, pictures.
 mod gateway;
 /// The thread that looks at the card, and how it outlives every trouble.

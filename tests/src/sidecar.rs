@@ -30,6 +30,11 @@ impl Sidecar {
         Self::start(&[&["--engine", "invokeai", "--engine-url", url], flags].concat()).await
     }
 
+    /// In front of this ComfyUI.
+    pub async fn comfyui(url: &str, flags: &[&str]) -> Self {
+        Self::start(&[&["--engine", "comfyui", "--engine-url", url], flags].concat()).await
+    }
+
     async fn start(flags: &[&str]) -> Self {
         Self::start_in(crate::fresh_folder("sidecar"), flags).await
     }

@@ -14,13 +14,21 @@ pub const KEYS: &[Key] = &[
     Key::new("token", "ADA2_TOKEN", "If set, /v1 needs this bearer token as well").secret(),
     Key::new("allowed_hosts", "ADA2_ALLOWED_HOSTS", "Further names that this server is reached by"),
     Key::new("allowed_origins", "ADA2_ALLOWED_ORIGINS", "Web origins whose pages may call this server"),
-    Key::new("engine", "ADA2_ENGINE", "invokeai, or builtin (procedural pictures, for trying things out)")
-        .or("invokeai"),
-    Key::new("engine_url", "ADA2_ENGINE_URL", "The engine's address (by engine: http://127.0.0.1:9090)"),
+    Key::new(
+        "engine",
+        "ADA2_ENGINE",
+        "invokeai, comfyui, or builtin (procedural pictures, for trying things out)",
+    )
+    .or("invokeai"),
+    Key::new(
+        "engine_url",
+        "ADA2_ENGINE_URL",
+        "The engine's address (by engine: http://127.0.0.1:9090 or :8188)",
+    ),
     Key::new(
         "engine_unit",
         "ADA2_ENGINE_UNIT",
-        "The engine's systemd unit, whose GPU memory counts as its own (by engine: invokeai.service)",
+        "The engine's systemd unit, whose GPU memory counts as its own (by engine: invokeai.service or comfyui.service)",
     ),
     Key::new(
         "default_model",

@@ -8,7 +8,9 @@ mod events;
 mod follow;
 mod graphs;
 mod history;
+mod mask;
 mod order;
+mod prompts;
 mod queue;
 mod refusal;
 mod run;
@@ -25,13 +27,11 @@ use std::{
 use reqwest::Url;
 use serde_json::json;
 use tokio::sync::broadcast;
-use tracing::warn;
 
 use self::{
     api::Api,
     events::Event,
     follow::{Socket, client_prefix},
-    queue::{Queue, Ticket},
     version::{InterruptsById, Version},
 };
 use super::{
@@ -102,41 +102,6 @@ impl ComfyUi {
         self.state().version.as_ref().and_then(Version::interrupts_by_id)
     }
 
-    /// Cancels what is of us and waited for by nobody: of an earlier process, or of an order whose answer was lost. A
-    /// running one is let run where it could only be ended together with others' work.
-    async fn cancel_orphans(&self, queue: &Queue, live_before: &HashSet<String>) -> Result<(), EngineError> {
-        let prefix = client_prefix(&self.tag);
-        let is_orphan = |ticket: &&Ticket, live: &HashSet<String>| {
-            let waited_for = live_before.contains(&ticket.prompt) || live.contains(&ticket.prompt);
-            ticket.is_of(&prefix) && !waited_for
-        };
-        let (pending, running) = {
-            let mut state = self.state();
-            let orphans = |tickets: &[Ticket]| -> Vec<String> {
-                let orphans = tickets.iter().filter(|ticket| is_orphan(ticket, &state.live));
-                orphans.map(|ticket| ticket.prompt.clone()).collect()
-            };
-            let (pending, running) = (orphans(&queue.pending), orphans(&queue.running));
-            let all: HashSet<String> = pending.iter().chain(&running).cloned().collect();
-            let new = all.difference(&state.orphans).count();
-            if new > 0 {
-                warn!(jobs = new, "cancelling jobs of ours in the engine that nobody waits for");
-            }
-            state.orphans = all;
-            (pending, running)
-        };
-        if !pending.is_empty() {
-            self.api.unqueue(&pending).await?;
-        }
-        if let Some(allowed) = self.interrupts_by_id() {
-            // One that waited a moment ago may run by now.
-            for prompt in pending.iter().chain(&running) {
-                self.api.interrupt(prompt, allowed).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// What wants attention although the engine works.
     fn caution(&self, version: &Version) -> Option<String> {
         let words = "the engine's WebSocket cannot be followed, so finished pictures are noticed late: look what stands \
@@ -172,7 +137,7 @@ impl ComfyUi {
             state.live.clone()
         };
         let queue = self.api.queue().await?;
-        self.cancel_orphans(&queue, &live_before).await?;
+        cancel::orphans(self, &queue, &live_before).await?;
         let prefix = client_prefix(&self.tag);
         let of_others = queue.pending.iter().filter(|ticket| !ticket.is_of(&prefix));
         Ok(Survey {
@@ -204,6 +169,8 @@ impl ImageEngine for ComfyUi {
     }
 
     async fn vet(&self, template: &Template) -> Result<Vec<Fault>, EngineError> {
+        // Whatever else listens there knows no class of nodes either: say so once, and not of every node.
+        self.api.version().await?;
         vet::vet(&self.api, template).await
     }
 }

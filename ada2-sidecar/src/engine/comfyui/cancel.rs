@@ -1,10 +1,17 @@
 //! Getting the engine to let go of prompts of ours: of exactly these.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
-use tracing::debug;
+use tracing::{debug, warn};
 
-use super::ComfyUi;
+use super::{
+    ComfyUi,
+    follow::client_prefix,
+    queue::{Queue, Ticket},
+};
 use crate::engine::EngineError;
 
 /// How often prompts are looked for until the engine is free of them.
@@ -52,7 +59,7 @@ async fn ask(engine: &ComfyUi, prompts: &[String], asked: &mut Option<Instant>) 
         api.unqueue(prompts).await?;
     }
     let queue = api.queue().await?;
-    let of_us = |tickets: &[super::Ticket]| -> Vec<String> {
+    let of_us = |tickets: &[Ticket]| -> Vec<String> {
         tickets.iter().map(|ticket| ticket.prompt.clone()).filter(|prompt| prompts.contains(prompt)).collect()
     };
     let (pending, running) = (of_us(&queue.pending), of_us(&queue.running));
@@ -74,4 +81,43 @@ async fn ask(engine: &ComfyUi, prompts: &[String], asked: &mut Option<Instant>) 
         *asked = Some(Instant::now());
     }
     Ok(false)
+}
+
+/// Cancels what is of us and waited for by nobody: of an earlier process, or of an order whose answer was lost. A
+/// running one is let run where it could only be ended together with others' work.
+pub(super) async fn orphans(
+    engine: &ComfyUi,
+    queue: &Queue,
+    live_before: &HashSet<String>,
+) -> Result<(), EngineError> {
+    let prefix = client_prefix(&engine.tag);
+    let is_orphan = |ticket: &&Ticket, live: &HashSet<String>| {
+        let waited_for = live_before.contains(&ticket.prompt) || live.contains(&ticket.prompt);
+        ticket.is_of(&prefix) && !waited_for
+    };
+    let (pending, running) = {
+        let mut state = engine.state();
+        let orphans = |tickets: &[Ticket]| -> Vec<String> {
+            let orphans = tickets.iter().filter(|ticket| is_orphan(ticket, &state.live));
+            orphans.map(|ticket| ticket.prompt.clone()).collect()
+        };
+        let (pending, running) = (orphans(&queue.pending), orphans(&queue.running));
+        let all: HashSet<String> = pending.iter().chain(&running).cloned().collect();
+        let new = all.difference(&state.orphans).count();
+        if new > 0 {
+            warn!(jobs = new, "cancelling jobs of ours in the engine that nobody waits for");
+        }
+        state.orphans = all;
+        (pending, running)
+    };
+    if !pending.is_empty() {
+        engine.api.unqueue(&pending).await?;
+    }
+    if let Some(allowed) = engine.interrupts_by_id() {
+        // One that waited a moment ago may run by now.
+        for prompt in pending.iter().chain(&running) {
+            engine.api.interrupt(prompt, allowed).await?;
+        }
+    }
+    Ok(())
 }

@@ -14,10 +14,12 @@ use super::{
     cancel::{Left, let_go},
     events::Event,
     history::Entry,
+    mask,
     order::{Uploads, order},
+    prompts::{Live, Prompt, Stage},
 };
 use crate::{
-    engine::{self, Desk, EngineError, Outcome, Picture, Preview},
+    engine::{self, Desk, EngineError, Outcome, Picture},
     images::Job,
 };
 
@@ -65,52 +67,6 @@ pub(super) async fn run(engine: &ComfyUi, job: &Job, desk: &Desk) -> Outcome {
     Err(error)
 }
 
-/// One picture's prompt.
-#[derive(Debug)]
-struct Prompt {
-    id: String,
-    seed: u32,
-    stage: Stage,
-    /// The newest preview, until the step is told that it belongs to.
-    preview: Option<Preview>,
-    picture: Option<Picture>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// The engine has not heard of it, or has refused it.
-    Ours,
-    /// It may have heard of it.
-    Sent,
-    /// It took it.
-    Taken,
-    /// It is done with it.
-    Ended,
-}
-
-/// Keeps the prompts among those that a request waits for.
-struct Live<'a> {
-    engine: &'a ComfyUi,
-    prompts: Vec<String>,
-}
-
-impl<'a> Live<'a> {
-    fn enter(engine: &'a ComfyUi, prompts: &[Prompt]) -> Self {
-        let prompts: Vec<_> = prompts.iter().map(|prompt| prompt.id.clone()).collect();
-        engine.state().live.extend(prompts.iter().cloned());
-        Self { engine, prompts }
-    }
-}
-
-impl Drop for Live<'_> {
-    fn drop(&mut self) {
-        let mut state = self.engine.state();
-        for prompt in &self.prompts {
-            state.live.remove(prompt);
-        }
-    }
-}
-
 /// What is known of a running job.
 struct Run<'a> {
     engine: &'a ComfyUi,
@@ -125,9 +81,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(engine: &'a ComfyUi, job: &'a Job, desk: &'a Desk) -> Self {
-        let id = || uuid::Uuid::new_v4().to_string();
-        let prompt = |&seed| Prompt { id: id(), seed, stage: Stage::Ours, preview: None, picture: None };
-        let prompts = job.seeds.iter().map(prompt).collect();
+        let prompts = job.seeds.iter().map(|seed| Prompt::new(*seed)).collect();
         let output = &engine.template(job).output;
         Self { engine, job, desk, output, client: engine.client(), prompts }
     }
@@ -142,11 +96,12 @@ impl<'a> Run<'a> {
     async fn upload(&self) -> Result<Uploads, EngineError> {
         let Some(source) = &self.job.source else { return Ok(Uploads::default()) };
         let picture = Some(self.engine.api.upload(&source.picture).await?);
-        let mask = match &source.mask {
-            Some(mask) => Some(self.engine.api.upload(mask).await?),
-            None => None,
-        };
-        Ok(Uploads { picture, mask })
+        let Some(mask) = source.mask.clone() else { return Ok(Uploads { picture, mask: None }) };
+        let converting = tokio::task::spawn_blocking(move || mask::in_colour(&mask));
+        let mask = converting
+            .await
+            .map_err(|_| EngineError::Failed("the mask's converter panicked".to_owned()))??;
+        Ok(Uploads { picture, mask: Some(self.engine.api.upload(&mask).await?) })
     }
 
     async fn hand_over(&mut self, uploads: &Uploads) -> Result<(), EngineError> {
@@ -157,8 +112,8 @@ impl<'a> Run<'a> {
             prompt.stage = Stage::Sent;
             let taken = self.engine.api.submit(&order).await;
             prompt.stage = match &taken {
-                // It has answered, and may have found fault with a part of the graph and run the rest.
-                Ok(()) | Err(EngineError::Failed(_)) => Stage::Taken,
+                // It may have found fault with a part of the graph, and run the rest.
+                Ok(()) | Err(EngineError::Failed(_)) => Stage::Answered,
                 Err(_) => Stage::Sent,
             };
             taken?;
@@ -257,31 +212,13 @@ impl<'a> Run<'a> {
 
     /// What the engine may still hold.
     fn left(&self) -> Left {
-        let held = self.prompts.iter().filter(|prompt| matches!(prompt.stage, Stage::Sent | Stage::Taken));
-        let sure = held.clone().all(|prompt| prompt.stage == Stage::Taken);
+        let held = self.prompts.iter().filter(|prompt| matches!(prompt.stage, Stage::Sent | Stage::Answered));
+        let sure = held.clone().all(|prompt| prompt.stage == Stage::Answered);
         Left { prompts: held.map(|prompt| prompt.id.clone()).collect(), sure }
     }
 
     /// In the order of the seeds.
     fn into_pictures(self) -> Vec<Picture> {
         self.prompts.into_iter().filter_map(|prompt| prompt.picture).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_job_whose_task_panics_is_an_orphan_to_the_next_survey() {
-        let engine = ComfyUi::new("http://127.0.0.1:9".parse().unwrap(), "tag".into());
-        let prompt = || Prompt { id: "p".into(), seed: 1, stage: Stage::Ours, preview: None, picture: None };
-        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _live = Live::enter(&engine, &[prompt()]);
-            assert!(engine.state().live.contains("p"), "before the engine hears of it");
-            panic!("a fault of ours");
-        }));
-        assert!(panicked.is_err());
-        assert!(engine.state().live.is_empty());
     }
 }

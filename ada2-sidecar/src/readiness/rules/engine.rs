@@ -122,7 +122,7 @@ fn engine_model(inputs: &Inputs<'_>, rules: &Rules) -> Check {
         Err(_) if survey.models.is_empty() => {
             return check.but(
                 CheckStatus::Fail,
-                "the engine has no SD 1.5 or SDXL main model: install one in the engine's model manager",
+                "the engine has no SD 1.5 or SDXL main model: install one (InvokeAI: in its model manager; ComfyUI: in models/checkpoints)",
             );
         }
         Err(unknown) => {

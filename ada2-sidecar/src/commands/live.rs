@@ -1,0 +1,68 @@
+//! `ada2-sidecar check-config --live`: has the engine look at every graph that could be sent to it.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use shared::service::settings::EXIT_CONFIG;
+
+use crate::{
+    config::Config,
+    engine::{Engine, EngineError, ImageEngine, graph::Template},
+    models::Preset,
+};
+
+/// A line for every fault; nothing is run, and nothing in the engine changes.
+pub(super) fn check(config: &Config) -> io::Result<ExitCode> {
+    // Without a tag: only whoever serves may take jobs for his own.
+    let engine = Engine::new(config.engine, config.engine_url.as_ref(), "");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let templates = templates(&engine, &config.presets);
+    let kind = config.engine.name();
+    match runtime.block_on(faults(&engine, &templates)) {
+        Ok(faults) if faults.is_empty() => {
+            let mut out = io::stdout();
+            writeln!(
+                out,
+                "# {kind} has nothing against the {} graphs that it was asked about",
+                templates.len()
+            )?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(faults) => {
+            let mut out = io::stderr();
+            for fault in faults {
+                writeln!(out, "{fault}")?;
+            }
+            Ok(ExitCode::from(EXIT_CONFIG))
+        }
+        Err(error) => {
+            let url =
+                config.engine_url.as_ref().map(shared::service::secret::redacted_url).unwrap_or_default();
+            writeln!(io::stderr(), "{kind} at {url} cannot be asked about graphs: {error}")?;
+            Ok(ExitCode::from(EXIT_CONFIG))
+        }
+    }
+}
+
+/// Every graph, and what to call it.
+fn templates<'a>(engine: &'a Engine, presets: &'a [Arc<Preset>]) -> Vec<(String, &'a Template)> {
+    let shipped =
+        engine.shipped().into_iter().map(|(name, template)| (format!("built in, {name}"), template));
+    let of_presets = presets.iter().flat_map(|preset| {
+        let name = move |task: &str| format!("preset {:?}, {task}", preset.name);
+        preset.templates.iter().map(move |(task, template)| (name(task.name()), template.as_ref()))
+    });
+    shipped.chain(of_presets).collect()
+}
+
+async fn faults(engine: &Engine, templates: &[(String, &Template)]) -> Result<Vec<String>, EngineError> {
+    let mut lines = Vec::new();
+    for (name, template) in templates {
+        let faults = engine.vet(template).await?;
+        lines.extend(faults.into_iter().map(|fault| format!("{name}: {fault}")));
+    }
+    Ok(lines)
+}

@@ -1,0 +1,77 @@
+//! The prompts of one job: one for each picture.
+
+use super::ComfyUi;
+use crate::engine::{Picture, Preview};
+
+/// One picture's prompt.
+#[derive(Debug)]
+pub(super) struct Prompt {
+    /// Of our choosing, so that it is known even if the engine's answer is lost.
+    pub(super) id: String,
+    pub(super) seed: u32,
+    pub(super) stage: Stage,
+    /// The newest preview, until the step is told that it belongs to.
+    pub(super) preview: Option<Preview>,
+    pub(super) picture: Option<Picture>,
+}
+
+impl Prompt {
+    pub(super) fn new(seed: u32) -> Self {
+        let id = uuid::Uuid::new_v4().to_string();
+        Self { id, seed, stage: Stage::Ours, preview: None, picture: None }
+    }
+}
+
+/// How far the engine has come with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The engine has not heard of it.
+    Ours,
+    /// It may have heard of it.
+    Sent,
+    /// It has answered, and took it or did not.
+    Answered,
+    /// It is done with it.
+    Ended,
+}
+
+/// Keeps the prompts among those that a request waits for.
+pub(super) struct Live<'a> {
+    engine: &'a ComfyUi,
+    prompts: Vec<String>,
+}
+
+impl<'a> Live<'a> {
+    pub(super) fn enter(engine: &'a ComfyUi, prompts: &[Prompt]) -> Self {
+        let prompts: Vec<_> = prompts.iter().map(|prompt| prompt.id.clone()).collect();
+        engine.state().live.extend(prompts.iter().cloned());
+        Self { engine, prompts }
+    }
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        let mut state = self.engine.state();
+        for prompt in &self.prompts {
+            state.live.remove(prompt);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_whose_task_panics_is_an_orphan_to_the_next_survey() {
+        let engine = ComfyUi::new("http://127.0.0.1:9".parse().unwrap(), "tag".into());
+        let prompt = Prompt::new(1);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _live = Live::enter(&engine, std::slice::from_ref(&prompt));
+            assert!(engine.state().live.contains(&prompt.id), "before the engine hears of it");
+            panic!("a fault of ours");
+        }));
+        assert!(panicked.is_err());
+        assert!(engine.state().live.is_empty());
+    }
+}

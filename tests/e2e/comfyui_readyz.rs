@@ -1,0 +1,124 @@
+//! Readiness of a sidecar in front of a ComfyUI.
+
+use e2e::{
+    comfyui::{FakeComfy, StatsAnswer, Status, Version},
+    sidecar::Sidecar,
+};
+use serde_json::{Value, json};
+use shared::health::{self, CheckStatus};
+
+async fn says(sidecar: &Sidecar, words: &str) {
+    e2e::eventually(words, async || {
+        let check = sidecar.until_fails("engine_reachable").await;
+        check.message.contains(words).then_some(())
+    })
+    .await;
+}
+
+async fn warns(sidecar: &Sidecar, words: &str) {
+    e2e::eventually(words, async || {
+        let report = sidecar.readyz().await;
+        let check = report.checks.iter().find(|check| check.name == "engine_reachable")?.clone();
+        let warned = check.status == CheckStatus::Warn && check.message.contains(words);
+        (warned && report.status == health::Status::Degraded).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_engine_that_is_not_there_yet_is_waited_for() {
+    let fake = FakeComfy::start().await;
+    fake.stop().await;
+    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+    sidecar.until_fails("engine_reachable").await;
+    let refused = sidecar.generate(&json!({"prompt": "a", "size": "64x64"})).await;
+    assert_eq!((refused.status, refused.code()), (503, "backend_not_ready"), "{refused:?}");
+    fake.restart();
+    let report = sidecar.until_ready().await;
+    assert_eq!((report.engine.kind.as_str(), report.engine.version.as_deref()), ("comfyui", Some("0.33.0")));
+    assert_eq!(report.engine.models, 2);
+}
+
+#[tokio::test]
+async fn an_engine_that_hangs_is_told_from_one_that_is_gone() {
+    let fake = FakeComfy::start().await;
+    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+    sidecar.until_ready().await;
+    fake.script(|script| script.hang = true);
+    says(&sidecar, "does not answer").await;
+    fake.script(|script| script.hang = false);
+    sidecar.until_ready().await;
+}
+
+#[tokio::test]
+async fn whatever_else_listens_there_is_not_the_engine() {
+    let fake = FakeComfy::start().await;
+    fake.script(|script| script.stats = StatsAnswer::Html);
+    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+    says(&sidecar, "gives other JSON, or none").await;
+    fake.script(|script| script.stats = StatsAnswer::Json(json!({"system": {"os": "linux"}})));
+    says(&sidecar, "names no version").await;
+    let version = |text: &str| StatsAnswer::Json(json!({"system": {"comfyui_version": text}, "devices": []}));
+    fake.script(|script| script.stats = version("0.3.40"));
+    says(&sidecar, "0.3.45 is the oldest").await;
+    fake.script(|script| script.stats = version("0.44.0"));
+    warns(&sidecar, "untested").await;
+    fake.script(|script| {
+        script.stats = StatsAnswer::Real;
+        script.version = Version(0, 3, 50);
+    });
+    warns(&sidecar, "cannot end one running job").await;
+    fake.script(|script| script.version = Version::V0_33_0);
+    e2e::eventually("no warning", async || {
+        Some(sidecar.readyz().await).filter(|report| report.status == health::Status::Ready)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_checkpoint_nothing_is_admitted() {
+    let fake = FakeComfy::start().await;
+    fake.script(|script| script.checkpoints.clear());
+    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+    let check = sidecar.until_fails("engine_model").await;
+    assert!(check.message.contains("models/checkpoints"), "{}", check.message);
+}
+
+#[tokio::test]
+async fn jobs_of_others_that_wait_are_told_from_ours() {
+    let fake = FakeComfy::start().await;
+    fake.script(|script| script.hold = true);
+    let sidecar = Sidecar::comfyui(&fake.url(), &["--max-engine-queue", "1"]).await;
+    sidecar.until_ready().await;
+    for _ in 0..3 {
+        fake.stranger_job();
+    }
+    fake.until(|items| items.iter().any(|item| item.status == Status::Running)).await;
+    let observed = async |words: &str| {
+        e2e::eventually(words, async || {
+            let report = sidecar.readyz().await;
+            let check = report.checks.iter().find(|check| check.name == "engine_queue")?.clone();
+            (check.observed == words).then_some(())
+        })
+        .await;
+    };
+    observed("3 jobs, 2 of others waiting").await;
+    let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 2})).await;
+    assert_eq!((answer.status, answer.code()), (429, "backend_overloaded"));
+    let orders = fake.seen().iter().filter(|seen| seen.method == "POST").count();
+    assert_eq!(orders, 0, "the engine heard nothing");
+}
+
+#[tokio::test]
+async fn a_model_that_is_put_there_later_is_offered() {
+    let fake = FakeComfy::start().await;
+    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+    sidecar.until_ready().await;
+    fake.script(|script| script.checkpoints.push("newXL.safetensors".to_owned()));
+    e2e::eventually("it is listed", async || {
+        let list = e2e::http().get(format!("{}/v1/models", sidecar.url)).send().await.unwrap();
+        let list: Value = serde_json::from_slice(&list.bytes().await.unwrap()).unwrap();
+        list["data"].as_array()?.iter().any(|model| model["id"] == "newXL").then_some(())
+    })
+    .await;
+}
