@@ -194,7 +194,7 @@ async fn the_history_may_come_late() {
 async fn an_event_that_never_comes_is_made_up_for() {
     let (fake, sidecar) = both(&[]).await;
     fake.script(|script| {
-        script.swallow = vec!["\"executing\"".to_owned(), "\"execution_success\"".to_owned()]
+        script.swallow = vec!["\"executing\"".to_owned(), "\"execution_success\"".to_owned()];
     });
     let asked = request();
     let (answer, ()) = tokio::join!(sidecar.generate(&asked), async {

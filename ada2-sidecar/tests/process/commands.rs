@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use e2e::gpu::FakeCard;
+use e2e::{comfyui::FakeComfy, gpu::FakeCard};
 
 use crate::running::{Running, run};
 
@@ -107,4 +107,42 @@ async fn ack_goes_through_the_state_directory_with_and_without_a_running_sidecar
     Running::start(&state, &flags).ready().await;
     let output = run(&["ack", "--state-dir", "/no/such/folder"]);
     assert!(output.status.code() == Some(1) && text(&output).contains("--state-dir"), "{}", text(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engine_is_asked_about_every_graph_and_its_faults_are_named() {
+    let fake = FakeComfy::start().await;
+    let folder = e2e::fresh_folder("live");
+    let graph = r#"{"3":{"class_type":"KSampler","inputs":{"seed":1}},"6":{"class_type":"CLIPTextEncode","inputs":{"text":""}},
+        "9":{"class_type":"SaveImageFancy","inputs":{}}}"#;
+    std::fs::write(folder.join("mine.json"), graph).unwrap();
+    let bindings = "output: '9'\nbindings: {prompt: ['6.text'], seed: ['3.seed']}";
+    std::fs::write(folder.join("mine.yaml"), bindings).unwrap();
+    let file = folder.join("config.yaml").display().to_string();
+    let ask = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        run(&["check-config", "--live", "--config", &file])
+    };
+    let engine = format!("engine: comfyui\nengine_url: {}\n", fake.url());
+    let output = ask(&engine);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).ends_with("# comfyui has nothing against the 3 graphs that it was asked about\n"));
+    let output = ask(&format!("{engine}presets: {{mine: {{template: mine.json}}}}"));
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    for fault in [
+        "preset \"mine\", generate: the node \"3\" (KSampler) misses its input \"steps\"\n",
+        "preset \"mine\", generate: the node \"9\" is of class \"SaveImageFancy\", which this ComfyUI does not know\n",
+    ] {
+        assert!(said.contains(fault), "{said}");
+    }
+    assert!(!fake.seen().iter().any(|seen| seen.method == "POST"), "nothing was run, nothing cancelled");
+    fake.stop().await;
+    let output = ask(&engine);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(
+        text(&output).ends_with("cannot be asked about graphs: connection refused\n"),
+        "{}",
+        text(&output)
+    );
 }

@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    fn entry(outputs: Value, status: &str, messages: Value) -> Entry {
+    fn entry(outputs: &Value, status: &str, messages: &Value) -> Entry {
         let status = json!({"status_str": status, "completed": status == "success", "messages": messages});
         serde_json::from_value(json!({"prompt": [1], "outputs": outputs, "status": status, "meta": {}}))
             .unwrap()
@@ -78,7 +78,7 @@ mod tests {
     fn the_picture_is_that_of_the_output_node() {
         let images =
             json!({"images": [{"filename": "t2i_00001_.png", "subfolder": "ada2", "type": "output"}]});
-        let done = entry(json!({"9": images}), "success", json!([]));
+        let done = entry(&json!({"9": images}), "success", &json!([]));
         let file =
             File { filename: "t2i_00001_.png".into(), subfolder: "ada2".into(), folder: "output".into() };
         assert_eq!(done.picture_of("9"), Ok(file));
@@ -92,7 +92,7 @@ mod tests {
             let error = json!({"prompt_id": "p", "node_id": "8", "exception_message": message, "exception_type": kind,
                 "traceback": ["File \"/srv/comfyui/execution.py\""], "current_inputs": {"text": ["secret"]}});
             let messages = json!([["execution_start", {}], ["execution_error", error]]);
-            entry(json!({}), "error", messages).picture_of("9").unwrap_err()
+            entry(&json!({}), "error", &messages).picture_of("9").unwrap_err()
         };
         assert_eq!(
             fail("PIL.UnidentifiedImageError", "cannot identify image file '/srv/comfyui/input/junk.png'\n"),
@@ -118,7 +118,7 @@ mod tests {
     fn an_interrupted_job_is_told_from_a_failed_one() {
         let interrupted = json!([["execution_start", {}], ["execution_interrupted", {"node_id": "3"}]]);
         let words = |entry: Entry| entry.picture_of("9").unwrap_err().to_string();
-        assert_eq!(words(entry(json!({}), "error", interrupted)), "the job was interrupted in ComfyUI");
-        assert!(words(entry(json!({}), "error", json!(null))).contains("not why"));
+        assert_eq!(words(entry(&json!({}), "error", &interrupted)), "the job was interrupted in ComfyUI");
+        assert!(words(entry(&json!({}), "error", &json!(null))).contains("not why"));
     }
 }
