@@ -4,6 +4,8 @@
 mod api;
 mod events;
 mod graphs;
+mod order;
+mod progress;
 mod run;
 
 use std::{

@@ -94,6 +94,8 @@ mod tests {
         };
         point_at("595.80");
         let then = Installed::remember(Some(&link));
+        // A library that is loaded keeps its inode from being used again.
+        let _loaded = fs::File::open(&link).unwrap();
         assert_eq!(then.replaced_by(Some("595.80")), None);
         point_at("595.80");
         assert_eq!(then.replaced_by(Some("595.80")), None);

@@ -222,7 +222,7 @@ mod tests {
             });
         });
         assert_comes(&mut samples, |state| matches!(state, GpuState::Lost)).await;
-        let first = samples.borrow().as_ref().unwrap().taken;
+        let first = samples.borrow_and_update().as_ref().unwrap().taken;
         samples.changed().await.unwrap();
         assert!(samples.borrow().as_ref().unwrap().taken > first);
         drop(samples);

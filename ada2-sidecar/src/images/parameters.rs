@@ -112,7 +112,8 @@ mod tests {
                 Treatment::Ignored => "ignored",
                 Treatment::Partly => "partly",
             };
-            let line = format!("| {} | {word} | {meaning} |", names.join(", "));
+            // The graphs of both engines take the same values.
+            let line = format!("| {} | {word} | {word} | {meaning} |", names.join(", "));
             assert!(readme.contains(&line), "the README lacks\n{line}");
         }
     }

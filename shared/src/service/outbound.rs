@@ -29,7 +29,10 @@ pub fn builder(connections: Connections) -> ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .connect_timeout(CONNECT_TIMEOUT)
+        // A peer that vanished without a word is found within 30 s.
         .tcp_keepalive(Duration::from_secs(10))
+        .tcp_keepalive_interval(Duration::from_secs(5))
+        .tcp_keepalive_retries(3)
         .tcp_nodelay(true)
         .http1_only()
         .pool_idle_timeout(Duration::from_secs(4))

@@ -1,28 +1,21 @@
 //! One job in InvokeAI, from the enqueue to the last picture, or to the proof that the GPU is free of it.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use serde_json::{Value, json};
-use shared::picture::Format;
-use tokio::sync::broadcast::{self, error::RecvError};
+use serde_json::Value;
 use tracing::{debug, warn};
 
 use super::{
     InvokeAi,
-    api::{Api, Enqueued, Item},
-    events::Event,
+    api::{Api, Enqueued},
+    order::{Uploads, batch},
+    progress::Progress,
 };
 use crate::{
-    engine::{
-        self, Desk, EngineError, Picture, Preview,
-        graph::{Binding, Place, Template},
-        own_words,
-    },
+    engine::{Desk, EngineError, Picture},
     images::Job,
 };
 
-/// How often a job is looked for although no event came.
-const SAFETY_POLL: Duration = Duration::from_secs(5);
 /// How often a cancelled job is looked for until the engine is free of it.
 const VERIFY_POLL: Duration = Duration::from_millis(100);
 
@@ -79,60 +72,6 @@ async fn make(
     }
 }
 
-/// What an edit needs in the engine: names of pictures that were put there for this job.
-#[derive(Debug, Default)]
-struct Uploads {
-    picture: Option<String>,
-    mask: Option<String>,
-}
-
-impl Uploads {
-    async fn of(engine: &InvokeAi, job: &Job) -> Result<Self, EngineError> {
-        let Some(source) = &job.source else { return Ok(Self::default()) };
-        let picture = Some(engine.api.upload(&source.picture).await?);
-        let mask = match &source.mask {
-            Some(mask) => Some(engine.api.upload(mask).await?),
-            None => None,
-        };
-        Ok(Self { picture, mask })
-    }
-
-    fn any(&self) -> bool {
-        self.picture.is_some()
-    }
-
-    async fn remove(&self, engine: &InvokeAi) {
-        for name in self.picture.iter().chain(&self.mask) {
-            if let Err(error) = engine.api.delete_picture(name).await {
-                debug!(%error, "an uploaded picture stays in the engine");
-            }
-        }
-    }
-}
-
-/// What goes into a bound input.
-fn value(job: &Job, uploads: &Uploads, binding: Binding, place: &Place) -> Value {
-    let image = |name: &Option<String>| name.as_ref().map_or(Value::Null, |name| json!({"image_name": name}));
-    match binding {
-        Binding::Prompt => json!(job.prompt),
-        Binding::NegativePrompt => json!(job.negative_prompt),
-        Binding::Width => json!(job.size.width),
-        Binding::Height => json!(job.size.height),
-        // The first picture's; the others come with the batch's data.
-        Binding::Seed => json!(job.seeds.first()),
-        Binding::Steps => json!(job.steps),
-        Binding::CfgScale => json!(job.cfg_scale),
-        Binding::Scheduler => json!(job.scheduler),
-        Binding::Model => job.model.as_ref().map_or(Value::Null, |model| model.handle.clone()),
-        Binding::Image => image(&uploads.picture),
-        Binding::Mask => image(&uploads.mask),
-        // Where denoising starts: late, if little of the source is given up.
-        Binding::Strength if place.field == "denoising_start" => json!(1.0 - job.strength),
-        Binding::Strength => json!(job.strength),
-        Binding::N => json!(1),
-    }
-}
-
 /// Enqueues the batch. Where the answer is lost, the job perhaps is not: then this returns only after the survey has
 /// looked for it by our tag, or the engine is gone; whoever waits is told at once.
 async fn hand_over<'a>(
@@ -161,22 +100,6 @@ async fn hand_over<'a>(
         }
     }
     Err(error)
-}
-
-/// The request body: the graph once, and the seeds as the batch's data.
-fn batch(template: &Template, job: &Job, uploads: &Uploads, tag: &str) -> Value {
-    let seeds: Vec<_> = template
-        .places(Binding::Seed)
-        .iter()
-        .map(|place| json!({"node_path": place.node, "field_name": place.field, "items": job.seeds}))
-        .collect();
-    let mut graph = template.render(|binding, place| value(job, uploads, binding, place));
-    if job.discard {
-        // The engine keeps intermediate pictures out of its gallery and deletes them by itself.
-        graph["nodes"][&template.output]["is_intermediate"] = json!(true);
-    }
-    json!({"prepend": false, "batch": {
-        "graph": graph, "runs": 1, "data": [seeds], "origin": "ada2-sidecar", "destination": tag}})
 }
 
 /// Cancels the batch and returns once the GPU is free of it: no item waits or runs, and the worker is idle or already
@@ -232,152 +155,6 @@ impl Drop for Live<'_> {
     }
 }
 
-/// What is known of a running batch.
-struct Progress<'a> {
-    engine: &'a InvokeAi,
-    batch: &'a Enqueued,
-    /// The node whose pictures are the result.
-    output: &'a str,
-    seeds: &'a [u32],
-    desk: &'a Desk,
-    names: HashMap<u64, String>,
-    pictures: HashMap<u64, Picture>,
-}
-
-impl<'a> Progress<'a> {
-    fn new(
-        engine: &'a InvokeAi,
-        template: &'a Template,
-        job: &'a Job,
-        batch: &'a Enqueued,
-        desk: &'a Desk,
-    ) -> Self {
-        let (names, pictures) = (HashMap::new(), HashMap::new());
-        Self { engine, batch, output: &template.output, seeds: &job.seeds, desk, names, pictures }
-    }
-
-    /// Until every picture is here, or the first failure.
-    async fn follow(&mut self, events: &mut broadcast::Receiver<Event>) -> Result<(), EngineError> {
-        let mut safety = tokio::time::interval(SAFETY_POLL);
-        safety.reset();
-        while self.pictures.len() < self.batch.items.len() {
-            let event = tokio::select! {
-                event = events.recv() => event,
-                _ = safety.tick() => Ok(Event::Interrupted),
-            };
-            match event {
-                Ok(Event::Picture { batch, item, node, image })
-                    if self.is_ours(&batch) && node == self.output =>
-                {
-                    self.names.insert(item, image);
-                }
-                Ok(Event::Progress { batch, fraction, preview, .. }) if self.is_ours(&batch) => {
-                    self.step(fraction, preview);
-                }
-                Ok(Event::Item { batch, item, status, error }) if self.is_ours(&batch) => {
-                    self.item_changed(item, &status, error).await?;
-                }
-                Ok(Event::Cancelled(items)) if items.iter().any(|item| self.batch.items.contains(item)) => {
-                    return Err(cancelled_by_others());
-                }
-                Ok(Event::Interrupted) | Err(RecvError::Lagged(_)) => self.look().await?,
-                Ok(_) => {}
-                Err(RecvError::Closed) => return Err(EngineError::NoAnswer("the events ended".to_owned())),
-            }
-        }
-        Ok(())
-    }
-
-    /// One picture runs at a time: those before it are done.
-    #[expect(clippy::cast_precision_loss, reason = "a handful of pictures")]
-    fn step(&self, fraction: f64, preview: Option<Preview>) {
-        let done = self.pictures.len() as f64;
-        let fraction = (done + fraction) / self.batch.items.len() as f64;
-        self.desk.progress.send_replace(engine::Progress { fraction, preview });
-    }
-
-    fn is_ours(&self, batch: &str) -> bool {
-        self.batch.batch == batch
-    }
-
-    async fn item_changed(
-        &mut self,
-        item: u64,
-        status: &str,
-        error: Option<(String, String)>,
-    ) -> Result<(), EngineError> {
-        match status {
-            "completed" => self.fetch(item).await,
-            "failed" => {
-                let (kind, message) = error.unwrap_or_default();
-                Err(failure(&kind, &message))
-            }
-            "canceled" => Err(cancelled_by_others()),
-            _ => Ok(()),
-        }
-    }
-
-    /// The safety net: asks for every item that is still missing. An engine that does not answer is asked again
-    /// later; the request's own time limit ends the waiting.
-    async fn look(&mut self) -> Result<(), EngineError> {
-        for &id in &self.batch.items {
-            if self.pictures.contains_key(&id) {
-                continue;
-            }
-            let item = match self.engine.api.item(id).await {
-                Ok(item) => item,
-                Err(error @ (EngineError::NoAnswer(_) | EngineError::Strange(_))) => {
-                    debug!(%error, item = id, "cannot look for a job; trying again");
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            };
-            let Item { status, error_type, error_message, .. } = &item;
-            if let Some(image) = item.picture_of(self.output) {
-                self.names.insert(id, image.to_owned());
-            }
-            let error =
-                Some((error_type.clone().unwrap_or_default(), error_message.clone().unwrap_or_default()));
-            self.item_changed(id, status, error).await?;
-        }
-        Ok(())
-    }
-
-    async fn fetch(&mut self, item: u64) -> Result<(), EngineError> {
-        if self.pictures.contains_key(&item) {
-            return Ok(());
-        }
-        if !self.names.contains_key(&item) {
-            let found = self.engine.api.item(item).await?;
-            let image = found.picture_of(self.output).ok_or_else(|| {
-                EngineError::Failed("the engine finished the job without a picture".to_owned())
-            })?;
-            self.names.insert(item, image.to_owned());
-        }
-        let bytes = self.engine.api.picture(&self.names[&item]).await?;
-        let format = Format::of_whole(&bytes)
-            .map_err(|fault| EngineError::Failed(format!("the engine's picture cannot be used: {fault}")))?;
-        let place = self.batch.items.iter().position(|id| *id == item).unwrap_or_default();
-        self.pictures.insert(item, Picture { bytes, format, seed: self.seeds[place] });
-        Ok(())
-    }
-
-    /// In the order of the seeds.
-    fn into_pictures(mut self) -> Vec<Picture> {
-        self.batch.items.iter().filter_map(|item| self.pictures.remove(item)).collect()
-    }
-}
-
-fn failure(kind: &str, message: &str) -> EngineError {
-    let words = own_words(message);
-    let memory = kind.contains("OutOfMemory") || message.to_ascii_lowercase().contains("out of memory");
-    if memory { EngineError::OutOfMemory(words) } else { EngineError::Failed(words) }
-}
-
-fn cancelled_by_others() -> EngineError {
-    EngineError::Failed("the job was cancelled in InvokeAI, by a person there or by its restart".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,19 +171,5 @@ mod tests {
         }));
         assert!(panicked.is_err());
         assert!(engine.state().sweeps > 0 && engine.state().live.is_empty());
-    }
-
-    #[test]
-    fn running_out_of_memory_is_told_from_other_failures() {
-        for (kind, message) in [
-            ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB."),
-            ("RuntimeError", "CUDA error: out of memory"),
-        ] {
-            assert!(matches!(failure(kind, message), EngineError::OutOfMemory(_)), "{kind}");
-        }
-        assert_eq!(
-            failure("Exception", "Unknown model x\nTraceback"),
-            EngineError::Failed("Unknown model x".into())
-        );
     }
 }
