@@ -106,7 +106,8 @@ impl Demand {
             count,
             size: size(fields, max_pixels)?,
             // Its range is the backend's business.
-            seed: fields.value("seed").and_then(serde_json::Value::as_u64),
+            // Its range is the backend's business.
+            seed: fields.integer("seed", 0..=u64::MAX).ok().flatten(),
             delivery,
             stream,
         })
