@@ -1,5 +1,6 @@
-//! From the engine's last event to the answer in the caller's hands: through gateway and sidecar, 1024x1024, against a
-//! fake InvokeAI that notes when it wrote the event. Beside it, in the same run, what a poller of 250 ms would add.
+//! From the engine's event to the caller's hands, 1024x1024, against fake engines that note when they wrote it: the last
+//! event to the whole answer, from the sidecar and through the gateway (which stores the picture first), and a preview to
+//! the streamed partial. Beside it, in the same run, what a poller of 250 ms would add.
 //!
 //! `cargo bench -p e2e --bench latency`
 
@@ -9,17 +10,35 @@ use std::{
 };
 
 use e2e::{
+    comfyui::FakeComfy,
     gateway::Gateway,
     invokeai::{FakeInvoke, Status},
     sidecar::Sidecar,
+    sse::Events,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 const PICTURES: u64 = 60;
+const PARTIALS: u64 = 30;
 const POLL: Duration = Duration::from_millis(250);
 
 #[tokio::main]
 async fn main() {
+    invokeai_through_the_gateway().await;
+    comfyui().await;
+    first_partial().await;
+}
+
+fn request(seed: u64) -> Value {
+    json!({"prompt": "a lighthouse", "size": "1024x1024", "model": "sd-xl-base-1.0", "seed": seed})
+}
+
+/// Spreads the ends over the poller's period, as real jobs' are.
+fn duration(seed: u64) -> Duration {
+    Duration::from_millis(200 + seed * 37 % 250)
+}
+
+async fn invokeai_through_the_gateway() {
     let engine = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&engine.url(), &[]).await;
     sidecar.until_ready().await;
@@ -32,13 +51,11 @@ async fn main() {
     engine.until_followed(1).await;
     let (mut ours, mut polled, mut bytes) = (Vec::new(), Vec::new(), 0);
     for seed in 0..PICTURES {
-        // Spread the ends over the poller's period, as real jobs' are.
-        engine.script(|script| script.item = Duration::from_millis(200 + seed * 37 % 250));
-        let request =
-            json!({"prompt": "a lighthouse", "size": "1024x1024", "model": "sd-xl-base-1.0", "seed": seed});
+        engine.script(|script| script.item = duration(seed));
+        let order = request(seed);
         let (answered, seen) = tokio::join!(
             async {
-                let answer = gateway.generate(&request).await;
+                let answer = gateway.generate(&order).await;
                 assert_eq!(answer.status, 200, "{answer:?}");
                 (Instant::now(), answer.json["data"][0]["url"].as_str().expect("an address").to_owned())
             },
@@ -50,24 +67,57 @@ async fn main() {
         polled.push(seen.saturating_duration_since(finished));
         bytes = gateway.picture(&answered.1).await.len();
     }
-    let mut out = std::io::stdout();
-    let (events, polls) = (summary(&mut ours), summary(&mut polled));
-    let _ = writeln!(
-        out,
-        "engine's finished event -> gateway's answer, 1024x1024, {} KiB, n = {PICTURES}",
-        bytes >> 10
-    );
-    let _ = writeln!(
-        out,
-        "  event-driven, stored    p50 {:>8.2?}  p90 {:>8.2?}  max {:>8.2?}",
-        events.0, events.1, events.2
-    );
-    let _ = writeln!(
-        out,
-        "  seen by a 250 ms poller p50 {:>8.2?}  p90 {:>8.2?}  max {:>8.2?}",
-        polls.0, polls.1, polls.2
-    );
-    let _ = writeln!(out, "  ratio of the medians    {:.1}", polls.0.as_secs_f64() / events.0.as_secs_f64());
+    let (event, poll) =
+        (print("InvokeAI's last event -> gateway's answer, stored", bytes, &mut ours), median(&mut polled));
+    let ratio = poll.as_secs_f64() / event.as_secs_f64();
+    say(&format!("  seen by a 250 ms poller: p50 {poll:.2?}, {ratio:.1} times as late"));
+}
+
+async fn comfyui() {
+    let engine = FakeComfy::start().await;
+    engine.script(|script| script.history_lag = Duration::ZERO);
+    let sidecar = Sidecar::comfyui(&engine.url(), &[]).await;
+    sidecar.until_ready().await;
+    engine.until_followed(1).await;
+    let (mut ours, mut bytes) = (Vec::new(), 0);
+    for seed in 0..PICTURES {
+        engine.script(|script| script.item = duration(seed));
+        let mut order = request(seed);
+        order.as_object_mut().expect("an object").remove("model");
+        let answer = sidecar.generate(&order).await;
+        let answered = Instant::now();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let id = engine.items().last().expect("a prompt").prompt_id.clone();
+        ours.push(answered - engine.finished_event_at(&id).expect("the event was written"));
+        bytes = answer.json["data"][0]["b64_json"].as_str().expect("base64").len() / 4 * 3;
+    }
+    print("ComfyUI's last event -> sidecar's answer", bytes, &mut ours);
+}
+
+/// With two steps and one partial the second preview is due: the one at half of the work.
+async fn first_partial() {
+    let engine = FakeInvoke::start().await;
+    let sidecar = Sidecar::invokeai(&engine.url(), &[]).await;
+    sidecar.until_ready().await;
+    engine.until_followed(1).await;
+    engine.script(|script| script.item = Duration::from_millis(300));
+    let mut ours = Vec::new();
+    for seed in 0..PARTIALS {
+        let mut order = request(seed);
+        order["steps"] = json!(2);
+        order["stream"] = json!(true);
+        order["partial_images"] = json!(1);
+        let post = e2e::http().post(format!("{}/v1/images/generations", sidecar.url));
+        let post = post.header("content-type", "application/json").body(order.to_string());
+        let mut events = Events::of(post.send().await.expect("an answer"));
+        let partial = events.next().await.expect("a whole stream").expect("a partial");
+        let came = Instant::now();
+        assert_eq!(partial["partial_image_index"], 0);
+        let item = engine.items().last().expect("an item").id;
+        ours.push(came - engine.previews_at(item)[1]);
+        events.rest().await;
+    }
+    print("a preview -> the streamed partial", 1024, &mut ours);
 }
 
 /// When a poller that looks every 250 ms would have noticed; it would still have to fetch the picture.
@@ -83,7 +133,22 @@ async fn poll(engine: &FakeInvoke, jobs_before: u64) -> Instant {
     }
 }
 
-fn summary(times: &mut [Duration]) -> (Duration, Duration, Duration) {
+fn print(what: &str, bytes: usize, times: &mut [Duration]) -> Duration {
+    let p50 = median(times);
+    let (p90, max) = (times[times.len() * 9 / 10], times[times.len() - 1]);
+    say(&format!(
+        "{what}, {} KiB, n = {}: p50 {p50:.2?}  p90 {p90:.2?}  max {max:.2?}",
+        bytes >> 10,
+        times.len()
+    ));
+    p50
+}
+
+fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
-    (times[times.len() / 2], times[times.len() * 9 / 10], times[times.len() - 1])
+    times[times.len() / 2]
+}
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

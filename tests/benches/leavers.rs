@@ -2,7 +2,8 @@
 //! afterwards no job of ours is left in the engine after a second, no stranger's was touched, and every slot is free.
 //!
 //! `cargo bench -p e2e --bench leavers` (against the fake engines)
-//! `cargo bench -p e2e --bench leavers -- --clients 50 --live http://127.0.0.1:9190` (against a real InvokeAI)
+//! `cargo bench -p e2e --bench leavers -- --clients 50 --live http://127.0.0.1:9190` (against a real InvokeAI, or with
+//! `--live-comfyui` a real ComfyUI)
 
 use std::{
     io::Write,
@@ -15,6 +16,7 @@ use std::{
 };
 
 use e2e::{
+    comfyui::{self, FakeComfy},
     invokeai::{FakeInvoke, Status},
     sidecar::Sidecar,
 };
@@ -36,9 +38,13 @@ async fn main() {
     let value = |name: &str| arguments.iter().position(|one| one == name).map(|at| arguments[at + 1].clone());
     let clients = value("--clients").and_then(|text| text.parse().ok()).unwrap_or(500);
     let seed = value("--seed").and_then(|text| text.parse().ok()).unwrap_or(1);
-    match value("--live") {
-        Some(url) => run(&Live(url), clients, seed).await,
-        None => run(&fake_invokeai().await, clients, seed).await,
+    match (value("--live"), value("--live-comfyui")) {
+        (Some(url), _) => run(&LiveInvoke(url), clients, seed).await,
+        (_, Some(url)) => run(&LiveComfy(url), clients, seed).await,
+        (None, None) => {
+            run(&fake_invokeai().await, clients, seed).await;
+            run(&fake_comfyui().await, clients, seed).await;
+        }
     }
 }
 
@@ -95,9 +101,9 @@ impl Engine for FakeInvoke {
 }
 
 /// A real InvokeAI; nobody else uses it.
-struct Live(String);
+struct LiveInvoke(String);
 
-impl Engine for Live {
+impl Engine for LiveInvoke {
     fn flags(&self) -> Vec<String> {
         vec!["--engine".into(), "invokeai".into(), "--engine-url".into(), self.0.clone()]
     }
@@ -114,6 +120,76 @@ impl Engine for Live {
         let counts: Value = serde_json::from_slice(&answer.bytes().await.expect("whole")).expect("JSON");
         let count = |name: &str| counts[name].as_u64().expect("a count");
         usize::try_from(count("pending") + count("in_progress")).expect("few")
+    }
+
+    fn strangers(&self) -> (usize, usize) {
+        (0, 0)
+    }
+}
+
+async fn fake_comfyui() -> FakeComfy {
+    let fake = FakeComfy::start().await;
+    fake.script(|script| {
+        script.item = Duration::from_millis(300);
+        script.cancel_tail = Duration::from_millis(100);
+    });
+    fake
+}
+
+impl Engine for FakeComfy {
+    fn flags(&self) -> Vec<String> {
+        vec!["--engine".into(), "comfyui".into(), "--engine-url".into(), self.url()]
+    }
+
+    fn job(&self) -> Duration {
+        Duration::from_millis(300)
+    }
+
+    fn stranger(&self) {
+        self.stranger_job();
+    }
+
+    async fn ours(&self, tag: &str) -> usize {
+        let active = |status| matches!(status, comfyui::Status::Pending | comfyui::Status::Running);
+        let ours = |item: &comfyui::Item| {
+            active(item.status) && item.client_id.as_deref().is_some_and(|client| client.starts_with(tag))
+        };
+        self.items().iter().filter(|item| ours(item)).count()
+    }
+
+    fn strangers(&self) -> (usize, usize) {
+        let is_ours = |item: &comfyui::Item| {
+            item.client_id.as_deref().is_some_and(|id| id.starts_with("ada2-sidecar-"))
+        };
+        let theirs: Vec<_> = self.items().into_iter().filter(|item| !is_ours(item)).collect();
+        let cancelled = |item: &&comfyui::Item| {
+            matches!(item.status, comfyui::Status::Interrupted | comfyui::Status::Deleted)
+        };
+        (theirs.len(), theirs.iter().filter(cancelled).count())
+    }
+}
+
+/// A real ComfyUI; nobody else uses it.
+struct LiveComfy(String);
+
+impl Engine for LiveComfy {
+    fn flags(&self) -> Vec<String> {
+        vec!["--engine".into(), "comfyui".into(), "--engine-url".into(), self.0.clone()]
+    }
+
+    fn job(&self) -> Duration {
+        Duration::from_millis(1500)
+    }
+
+    fn stranger(&self) {}
+
+    async fn ours(&self, tag: &str) -> usize {
+        let answer = e2e::http().get(format!("{}/queue", self.0)).send().await.expect("ComfyUI answers");
+        let queue: Value = serde_json::from_slice(&answer.bytes().await.expect("whole")).expect("JSON");
+        let ours =
+            |item: &&Value| item[3]["client_id"].as_str().is_some_and(|client| client.starts_with(tag));
+        let count = |name: &str| queue[name].as_array().expect("a list").iter().filter(ours).count();
+        count("queue_running") + count("queue_pending")
     }
 
     fn strangers(&self) -> (usize, usize) {

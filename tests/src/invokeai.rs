@@ -130,6 +130,11 @@ impl FakeInvoke {
         self.process.core.look(|state| state.finished.get(&item).copied())
     }
 
+    /// When each preview of the item was sent, the one before the first step included.
+    pub fn previews_at(&self, item: u32) -> Vec<Instant> {
+        self.process.core.look(|state| state.previewed.get(&item).cloned().unwrap_or_default())
+    }
+
     /// Ends at once, as a killed process does: connections break, new ones are refused. The port stays ours.
     pub async fn stop(&self) {
         self.process.stop().await;

@@ -115,6 +115,8 @@ pub(super) struct State {
     pub(super) cache: HashMap<String, String>,
     pub(super) seen: Vec<Seen>,
     pub(super) finished: HashMap<u32, Instant>,
+    /// When each preview of an item was sent.
+    pub(super) previewed: HashMap<u32, Vec<Instant>>,
     pub(super) frames: broadcast::Sender<Frame>,
     ids: u32,
 }
@@ -140,6 +142,7 @@ impl State {
             cache: HashMap::new(),
             seen: Vec::new(),
             finished: HashMap::new(),
+            previewed: HashMap::new(),
             frames: broadcast::Sender::new(4096),
             ids: 0,
         }

@@ -1,6 +1,9 @@
 //! The one worker: runs items first in, first out, by playing their recording.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use shared::{openai::images::Size, picture::paint::Painting};
@@ -47,6 +50,7 @@ async fn run(core: &Core, item: &Item) {
         if beat.denoising {
             pause(core, item, previews).await;
             previews += 1;
+            core.change(|state| state.previewed.entry(item.id).or_default().push(Instant::now()));
         }
         if core.change(|state| !tell(state, item.id, &beat.text)) {
             return finish_step(core).await;
