@@ -26,13 +26,14 @@ class Programs:
         self.pictures = self.dir / "pictures"
         self.pictures.mkdir()
         self.running = {}
-        self.engine = Server(os.environ["INVOKEAI_URL"])
+        self.kind = os.environ.get("ENGINE", "invokeai")
+        self.engine = Server(os.environ.get("ENGINE_URL") or os.environ["INVOKEAI_URL"])
         self.sidecar = Server(f"http://127.0.0.1:{free_port()}")
         self.gateway = Server(f"https://127.0.0.1:{free_port()}", TOKEN, self.dir / "gateway/gateway-cert.pem")
 
     def start_sidecar(self):
         listen = self.sidecar.url.removeprefix("http://")
-        self._start("ada2-sidecar", "--listen", listen, "--engine-url", self.engine.url, "--gpu", "optional",
+        self._start("ada2-sidecar", "--listen", listen, "--engine", self.kind, "--engine-url", self.engine.url, "--gpu", "optional",
                     "--state-dir", self.dir / "sidecar")
 
     def start_gateway(self):
