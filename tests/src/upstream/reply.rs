@@ -11,7 +11,7 @@ pub enum Reply {
     Pictures,
     /// A status, headers and a body.
     Say(u16, Vec<(&'static str, String)>, Vec<u8>),
-    /// Pictures, but only once [`Upstream::release`] is called.
+    /// Pictures, but only once [`super::Upstream::release`] is called.
     Hold,
     /// The head of an answer, then a broken connection.
     Break,
