@@ -1,4 +1,4 @@
-//! From the engine's event to the caller's hands, 1024x1024, against fake engines that note when they wrote it: the last
+//! From the engine's event to the caller's hands, pictures of 2 MB, against fake engines that note when they wrote it: the last
 //! event to the whole answer, from the sidecar and through the gateway (which stores the picture first), and a preview to
 //! the streamed partial. Beside it, in the same run, what a poller of 250 ms would add.
 //!
@@ -20,6 +20,9 @@ use serde_json::{Value, json};
 
 const PICTURES: u64 = 60;
 const PARTIALS: u64 = 30;
+/// The fakes' pictures compress well: so large they have 2 MB.
+const SIZE: &str = "1920x1920";
+const MAX_PIXELS: &str = "8000000";
 const POLL: Duration = Duration::from_millis(250);
 
 #[tokio::main]
@@ -30,23 +33,23 @@ async fn main() {
 }
 
 fn request(seed: u64) -> Value {
-    json!({"prompt": "a lighthouse", "size": "1024x1024", "model": "sd-xl-base-1.0", "seed": seed})
+    json!({"prompt": "a lighthouse", "size": SIZE, "model": "sd-xl-base-1.0", "seed": seed})
 }
 
 /// Spreads the ends over the poller's period, as real jobs' are.
 fn duration(seed: u64) -> Duration {
-    Duration::from_millis(200 + seed * 37 % 250)
+    Duration::from_millis(500 + seed * 37 % 250)
 }
 
 async fn invokeai_through_the_gateway() {
     let engine = FakeInvoke::start().await;
-    let sidecar = Sidecar::invokeai(&engine.url(), &[]).await;
+    let sidecar = Sidecar::invokeai(&engine.url(), &["--max-pixels", MAX_PIXELS]).await;
     sidecar.until_ready().await;
     let backends = format!(
         "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n",
         sidecar.url
     );
-    let gateway = Gateway::with_backends(&backends, &[]).await;
+    let gateway = Gateway::with_backends(&backends, &["--images-max-pixels", MAX_PIXELS]).await;
     gateway.until_ready("gpu_heavy", true).await;
     engine.until_followed(1).await;
     let (mut ours, mut polled, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -76,7 +79,7 @@ async fn invokeai_through_the_gateway() {
 async fn comfyui() {
     let engine = FakeComfy::start().await;
     engine.script(|script| script.history_lag = Duration::ZERO);
-    let sidecar = Sidecar::comfyui(&engine.url(), &[]).await;
+    let sidecar = Sidecar::comfyui(&engine.url(), &["--max-pixels", MAX_PIXELS]).await;
     sidecar.until_ready().await;
     engine.until_followed(1).await;
     let (mut ours, mut bytes) = (Vec::new(), 0);
@@ -107,6 +110,7 @@ async fn first_partial() {
         order["steps"] = json!(2);
         order["stream"] = json!(true);
         order["partial_images"] = json!(1);
+        order["size"] = json!("512x512");
         let post = e2e::http().post(format!("{}/v1/images/generations", sidecar.url));
         let post = post.header("content-type", "application/json").body(order.to_string());
         let mut events = Events::of(post.send().await.expect("an answer"));
