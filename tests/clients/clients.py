@@ -83,9 +83,23 @@ class Client:
         return run(self.home / "bin/python", "-c", code).strip()
 
 
+def ai_sdk(version, openai, compatible, node):
+    """One SDK, two providers, which share a folder."""
+    packages = (f"ai@{version}", f"@ai-sdk/openai@{openai}", f"@ai-sdk/openai-compatible@{compatible}")
+    newest = tuple(package.split(".")[0] for package in packages)  # Within the major version.
+    major = version.split(".")[0]
+    for provider in ("openai", "openai-compatible"):
+        yield Client(f"ai-sdk-{major}-{provider}", "ai_sdk.mjs", packages, newest, f"ai-sdk-{major}", node,
+                     f"@ai-sdk/{provider}")
+
+
 CLIENTS = [
     Client("openai-python-3", "openai_python.py", ("openai==3.57.0",), ("openai",), "openai-python-3"),
     Client("openai-python-1", "openai_python.py", ("openai==1.109.1",), ("openai<2",), "openai-python-1"),
+    Client("openai-node-6", "openai_node.mjs", ("openai@6.49.0",), ("openai@6",), "openai-node-6", node=20),
+    Client("openai-node-7", "openai_node.mjs", ("openai@7.57.0",), ("openai@7",), "openai-node-7", node=22),
+    *ai_sdk("6.0.326", "3.0.141", "2.0.92", node=20),
+    *ai_sdk("7.0.173", "4.0.118", "3.0.92", node=22),
 ]
 
 
