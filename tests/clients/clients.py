@@ -100,6 +100,9 @@ CLIENTS = [
     Client("openai-node-7", "openai_node.mjs", ("openai@7.57.0",), ("openai@7",), "openai-node-7", node=22),
     *ai_sdk("6.0.326", "3.0.141", "2.0.92", node=20),
     *ai_sdk("7.0.173", "4.0.118", "3.0.92", node=22),
+    Client("litellm", "litellm_client.py", ("litellm==1.110.2",), ("litellm",), "litellm"),
+    Client("langchain", "langchain_client.py", ("langchain-community==0.4.2", "openai==3.57.0"),
+           ("langchain-community", "openai"), "langchain"),
 ]
 
 
