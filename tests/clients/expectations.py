@@ -105,7 +105,8 @@ OPERATIONS = {
         refusals=(refused("InternalServerError ServiceUnavailableError", 503, "backend_not_ready"),)),
     "soon_enough": Operation("0.2 s of work, timeout 2 s", ONE),
     "timeout": Operation(
-        "3 s of work, timeout 2 s", TWO, refusals=(refused(TIMED_OUT),),
+        # Two seconds of patience, a second's pause, and two pictures.
+        "3 s of work, timeout 2 s", TWO, seconds=2.8, refusals=(refused(TIMED_OUT),),
         instead=refused("InternalServerError Timeout", 504, "engine_timeout"),
         why_instead="the server knows the client's timeout and answers 504 `engine_timeout` before it, "
                     "which the client does not repeat"),
@@ -114,13 +115,13 @@ OPERATIONS = {
 BASE64_ONLY = "the wrapper takes only `url` and does not ask for it; unasked, the sidecar answers base64"
 URL_ONLY = "the provider takes only base64 and does not ask for it; unasked, the gateway answers `url` for this name"
 
-# What a client cannot do with a server that is as documented, by server and by script or its variant. It is tried all
-# the same: if it works, the table says so.
+# What a client cannot do with a server that is as documented, by server and by script or its variant: operations, the
+# client's complaint, and why. It is tried all the same: if it works, or fails in another way, the table says so.
 KNOWN = {
     ("sidecar", "langchain_client.py"): (
         {"one_picture", "two_pictures", "sizes", "address", "over_capacity", "busy_then_served",
-         "soon_enough", "timeout"}, BASE64_ONLY),
-    ("gateway", "@ai-sdk/openai"): ({"edit_by_engine_model"}, URL_ONLY),
+         "soon_enough", "timeout"}, "expected str instance, NoneType found", BASE64_ONLY),
+    ("gateway", "@ai-sdk/openai"): ({"edit_by_engine_model"}, "Invalid JSON response", URL_ONLY),
 }
 
 

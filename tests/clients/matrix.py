@@ -115,8 +115,10 @@ def judged(client, server, name, outcome, asked_not_ready, source):
     if not wrong:
         instead = operation.instead and any(map(operation.instead.fits, outcome["refusals"]))
         return "works", operation.why_instead if instead else outcome.get("note")
-    known, reason = KNOWN.get((server.name, client.variant or client.script), ((), None))
-    return ("refused", reason) if name in known else ("FAILS", f"{client.name}, {name}: {wrong}")
+    known, complaint, reason = KNOWN.get((server.name, client.variant or client.script), ((), "", None))
+    if name in known and any(complaint in one["message"] for one in outcome["refusals"]):
+        return "refused", reason
+    return "FAILS", f"{client.name}, {name}: {wrong}"
 
 
 def table(server, columns):
