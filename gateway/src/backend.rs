@@ -41,7 +41,7 @@ use crate::{
 
 /// What is left of a request's time, in milliseconds; the backend gives up by then.
 const X_REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");
-/// Kept back from it for the way home and for storing.
+/// Kept back from it for the way home and for storing; of a short time no more than a tenth.
 const HOMEWARD: Duration = Duration::from_secs(2);
 /// Bytes of an answer with pictures: ten of two megapixels in base64, and room.
 const ANSWER_LIMIT: usize = 128 << 20;
@@ -153,7 +153,7 @@ impl Backends {
     fn request(&self, backend: &Backend, outgoing: Outgoing) -> RequestBuilder {
         let Outgoing { task, stream, sent, counted, request_id, deadline, caller_deadline } = outgoing;
         let patience = caller_deadline.map_or(deadline, |theirs| theirs.min(deadline));
-        let left = patience.saturating_duration_since(Instant::now()).saturating_sub(HOMEWARD);
+        let left = for_the_backend(patience.saturating_duration_since(Instant::now()));
         let length: usize = sent.pieces.iter().map(Bytes::len).sum();
         let body = stream::iter(sent.pieces).map(move |piece| {
             let _until_sent = &counted;
@@ -201,6 +201,11 @@ impl Backends {
     }
 }
 
+/// What the backend may use of the time left.
+fn for_the_backend(left: Duration) -> Duration {
+    left.saturating_sub(HOMEWARD.min(left / 10))
+}
+
 fn picture(bytes: Vec<u8>) -> Result<Picture, BackendFault> {
     Picture::of(bytes).map_err(|why| BackendFault::Unusable(format!("it sent no picture: {why}")))
 }
@@ -227,5 +232,17 @@ fn trusting(mut builder: ClientBuilder, outbound: &Outbound) -> ClientBuilder {
     match &outbound.identity {
         Some(identity) => builder.identity(identity.clone()),
         None => builder,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_left_nine_tenths_of_a_short_time_and_all_but_two_seconds_of_a_long_one() {
+        for (left, theirs) in [(0, 0), (10, 9), (2_000, 1_800), (20_000, 18_000), (300_000, 298_000)] {
+            assert_eq!(for_the_backend(Duration::from_millis(left)), Duration::from_millis(theirs), "{left}");
+        }
     }
 }

@@ -44,6 +44,8 @@ pub(crate) enum ApiError {
     Backend(String, BackendFault),
     /// The pictures could not be kept.
     Store(StoreFault),
+    /// No backend that is up lists a model of this name.
+    UnknownModel(String),
     /// No such path, or no such picture.
     NotFound,
     /// The path exists, the method does not.
@@ -145,6 +147,16 @@ impl ApiError {
                 "The picture could not be stored",
             )
             .last(),
+            Self::UnknownModel(id) => Face::of(
+                StatusCode::NOT_FOUND,
+                Envelope::new(
+                    Code::ModelNotFound,
+                    format!(
+                        "No backend that is up now has a model {id:?}; GET /v1/models lists those there are"
+                    ),
+                )
+                .param(Some("model")),
+            ),
             Self::NotFound => {
                 Face::new(StatusCode::NOT_FOUND, Code::NotFound, "There is nothing at this path")
             }
@@ -208,6 +220,7 @@ impl ApiError {
             | Self::Denied(_)
             | Self::NotReady(_)
             | Self::Busy(_)
+            | Self::UnknownModel(_)
             | Self::NotFound
             | Self::WrongMethod => true,
             Self::Backend(..) | Self::Store(_) | Self::Internal => false,

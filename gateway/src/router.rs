@@ -22,6 +22,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/images/generations", post(images::generations))
         .route("/v1/images/edits", post(images::edits))
         .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::one))
         .route("/v1/gateway/status", get(status::status))
         .route("/metrics", get(metrics::scrape))
         .route("/ui/images/{name}", get(files::picture))

@@ -74,8 +74,27 @@ async fn a_token_guards_v1_and_vouches_for_any_origin() {
     let with = e2e::http().get(&models).header("authorization", "Bearer a-long-secret-token");
     let answer = Answer::of(with.header("origin", "https://any.example").send().await.unwrap()).await;
     assert_eq!(answer.status, 200);
-    let health = e2e::http().get(format!("{}/healthz", sidecar.url)).send().await.unwrap();
-    assert_eq!(health.status(), 200, "health answers everybody");
+    let bare =
+        async |path: &str| e2e::http().get(format!("{}{path}", sidecar.url)).send().await.unwrap().status();
+    assert_eq!(bare("/healthz").await, 200, "health answers everybody");
+
+    let ask = json!({"prompt": "a boat", "size": "64x64", "response_format": "url"});
+    let order = e2e::http().post(format!("{}/v1/images/generations", sidecar.url)).body(ask.to_string());
+    let made = Answer::of(
+        order
+            .header("content-type", "application/json")
+            .bearer_auth("a-long-secret-token")
+            .send()
+            .await
+            .unwrap(),
+    )
+    .await;
+    let url = made.json["data"][0]["url"].as_str().unwrap();
+    let path = url.strip_prefix(&sidecar.url).unwrap();
+    assert_eq!(bare(path).await, 200, "whoever is given a picture's address can fetch it");
+    assert_eq!(bare("/v1/images/files/0123.png").await, 404);
+    assert_eq!(bare("/v1/images/files/").await, 401);
+    assert_eq!(bare(&format!("{path}/..%2f..%2fmodels")).await, 401);
 }
 
 #[tokio::test]

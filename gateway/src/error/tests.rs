@@ -38,6 +38,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Malformed(Malformed::Field(FieldError::new("n", "n must be 1."))),
         ApiError::Malformed(Malformed::Field(FieldError { param: None, message: "no JSON".into() })),
         ApiError::Malformed(Malformed::Size("too large".into())),
+        ApiError::UnknownModel("x".into()),
         ApiError::Denied(Denial::UnknownBackend { name: "x".into(), known: vec![class()] }),
         ApiError::Denied(Denial::Incapable {
             class: class(),
@@ -116,6 +117,7 @@ fn the_table() {
     400 invalid_value: n must be 1.
     400 invalid_body: no JSON
     400 invalid_size: too large
+    404 model_not_found: No backend that is up now has a model "x"; GET /v1/models lists those there are
     400 backend_not_found: There is no backend "x"; there are: c
     400 capability_not_supported: Backend c does not support images
     400 invalid_value: Backend c hands out addresses only: response_format must be "url"

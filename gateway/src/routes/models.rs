@@ -1,8 +1,8 @@
-//! `GET /v1/models`: what all ready backends list together.
+//! `GET /v1/models` and `GET /v1/models/{id}`: what all ready backends list together.
 
 use axum::{
     Json,
-    extract::State,
+    extract::{Path, State},
     response::{IntoResponse, Response},
 };
 use futures_util::future::join_all;
@@ -12,15 +12,25 @@ use shared::{
 };
 use tracing::warn;
 
-use crate::{config::Backend, state::App};
+use crate::{config::Backend, error::ApiError, state::App};
 
 /// For one backend's list.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 /// Bytes of one backend's list.
 const LIST_LIMIT: usize = 1 << 20;
 
-/// The handler. A backend that lists nothing now is left out.
+/// All of them. A backend that lists nothing now is left out.
 pub(crate) async fn list(State(app): State<App>) -> Response {
+    Json(ModelList::of(listed(&app).await)).into_response()
+}
+
+/// One of them; a name may have slashes in it.
+pub(crate) async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Model>, ApiError> {
+    let found = listed(&app).await.into_iter().find(|model| model.id == id);
+    found.map(Json).ok_or(ApiError::UnknownModel(id))
+}
+
+async fn listed(app: &App) -> Vec<Model> {
     let ready = app.health.snapshot().into_iter().filter(|(_, health)| health.ready);
     let lists = ready.map(|(backend, _)| {
         let app = app.clone();
@@ -32,8 +42,7 @@ pub(crate) async fn list(State(app): State<App>) -> Response {
             })
         }
     });
-    let models = join_all(lists).await.concat();
-    Json(ModelList::of(models)).into_response()
+    join_all(lists).await.concat()
 }
 
 async fn models(app: &App, backend: &Backend) -> Option<Vec<Model>> {

@@ -48,6 +48,14 @@ async fn models_are_those_of_all_ready_backends_owned_by_their_class() {
         .collect();
     models.sort_unstable();
     assert_eq!(models, [("qwen", "local_mlx"), ("sd-xl-base-1.0", "gpu_heavy")]);
+    let one = gateway.get("/v1/models/qwen").await;
+    assert_eq!(
+        (one.status, &one.json["id"], &one.json["owned_by"]),
+        (200, &json!("qwen"), &json!("local_mlx"))
+    );
+    let none = gateway.get("/v1/models/some/other").await;
+    assert_eq!((none.status, none.code()), (404, "model_not_found"));
+    assert_eq!(none.json["error"]["param"], "model");
     mlx.set("/v1/models", Reply::Say(500, vec![], vec![]));
     let list = gateway.get("/v1/models").await;
     assert_eq!(list.json["data"].as_array().unwrap().len(), 1, "one that lists nothing is left out");
