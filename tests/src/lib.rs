@@ -3,6 +3,7 @@
 
 pub mod comfyui;
 mod fake;
+pub mod figures;
 pub mod gateway;
 pub mod gpu;
 pub mod invokeai;
