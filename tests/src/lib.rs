@@ -4,6 +4,7 @@
 pub mod caller;
 pub mod comfyui;
 mod fake;
+pub mod figures;
 pub mod form;
 pub mod gateway;
 pub mod gpu;

@@ -1,13 +1,16 @@
 //! The sidecar, in this process, on a free port, with a state folder of its own.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ada2_sidecar::{cli, config};
 use shared::{
     health::{Check, ReadyReport},
     service::lifecycle::Lifecycle,
 };
-use tokio::task::JoinHandle;
+use tokio::{net::TcpListener, task::JoinHandle};
 
 /// A running sidecar. Dropping it aborts it; [`Sidecar::stop`] drains it.
 #[derive(Debug)]
@@ -41,7 +44,12 @@ impl Sidecar {
 
     /// With a state folder that an earlier one left, as after a crash.
     pub async fn start_in(state: PathBuf, flags: &[&str]) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        Self::start_on(listener, &state, flags)
+    }
+
+    /// On this socket as well, as after a restart.
+    pub fn start_on(listener: TcpListener, state: &Path, flags: &[&str]) -> Self {
         let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
         let gpu: &[&str] = if flags.contains(&"--gpu") { &[] } else { &["--gpu", "optional"] };
         let folder = state.display().to_string();

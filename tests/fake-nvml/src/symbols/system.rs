@@ -4,13 +4,22 @@ use std::ffi::{CStr, c_char, c_int};
 
 use super::{length_of, put, put_text};
 use crate::{
-    call::{Code, Handle, INVALID_ARGUMENT, NOT_FOUND, handle_of, may_answer, system},
+    call::{Code, Handle, INVALID_ARGUMENT, NOT_FOUND, SUCCESS, handle_of, may_answer, system},
     machine,
 };
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlInit_v2() -> Code {
-    system("nvmlInit_v2", |scenario| if scenario.init_error == 0 { Ok(()) } else { Err(scenario.init_error) })
+    let code =
+        system(
+            "nvmlInit_v2",
+            |scenario| if scenario.init_error == 0 { Ok(()) } else { Err(scenario.init_error) },
+        );
+    if code != SUCCESS {
+        // Nobody shuts down what did not start, and then the library may be unloaded.
+        machine::let_go();
+    }
+    code
 }
 
 #[unsafe(no_mangle)]

@@ -1,0 +1,112 @@
+//! How what happens is brought about.
+
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use e2e::{
+    gpu::{FakeCard, Process, Scenario},
+    invokeai::{FakeInvoke, Status},
+};
+use shared::health::CheckStatus;
+
+use super::{fault::Act, world::World};
+
+/// MiB of the engine's own, and of somebody else: of 46068 less than 8192 are left.
+const OWN: u64 = 1_000;
+const FOREIGN: u64 = 38_000;
+/// No Linux gives out such a number.
+const SOMEBODY: u32 = 4_194_305;
+
+/// What only needs a card; gives the time at which it was so.
+pub(crate) fn on_card(act: Act, card: &FakeCard) -> Instant {
+    match act {
+        Act::Machine(change) => card.set(change),
+        Act::Card(change) => card.set(|machine| change(&mut machine.gpus[0])),
+        Act::Foreign => card.set(|machine| {
+            let gpu = &mut machine.gpus[0];
+            let process = |pid, mib| Process { pid, used_mib: Some(mib), graphics: false };
+            gpu.memory.used = OWN + FOREIGN;
+            gpu.processes = vec![process(std::process::id(), OWN), process(SOMEBODY, FOREIGN)];
+        }),
+        Act::Heal => card.set(|machine| {
+            let xids = machine.gpus.pop().map(|gpu| gpu.xids).unwrap_or_default();
+            *machine = Scenario::default();
+            machine.gpus[0].xids = xids;
+        }),
+        Act::Xids(codes) => card.set(|machine| codes.iter().for_each(|code| machine.gpus[0].xid(*code))),
+        Act::LibraryAway => move_file(card.library(), kept(card)),
+        Act::LibraryUpgraded => {
+            move_file(card.library(), kept(card));
+            let new = card.library().with_extension("new");
+            fs::copy(kept(card), &new).expect("the card's folder can be written");
+            move_file(new, card.library());
+        }
+        Act::LibraryBack => move_file(kept(card), card.library()),
+        _ => unreachable!("not about the card"),
+    }
+    Instant::now()
+}
+
+/// Anything; gives the time from which on it counts.
+pub(crate) async fn perform(act: Act, world: &mut World) -> Instant {
+    match act {
+        Act::Acknowledge => fs::write(world.state.join("ack"), "").expect("the state folder can be written"),
+        Act::Engine(change) => engine(world).script(change),
+        Act::EngineStops => engine(world).stop().await,
+        Act::EngineStarts => restart(world).await,
+        Act::Pause(paused) => engine(world).pause(paused),
+        Act::CancelUnheard => leave_a_job(world).await,
+        Act::CancelHeard => engine(world).script(|script| {
+            script.hold = false;
+            script.cancel_tail = Duration::ZERO;
+        }),
+        Act::Stop => world.sidecar.lifecycle.stop(),
+        Act::Start => world.start_sidecar_again().await,
+        Act::Wait => {}
+        act => return on_card(act, &world.card),
+    }
+    Instant::now()
+}
+
+fn engine(world: &World) -> &FakeInvoke {
+    world.engine.as_ref().expect("the row has an engine")
+}
+
+/// A real one takes seconds to come up again, in which the sidecar sees that it is gone.
+async fn restart(world: &World) {
+    let gone = async || {
+        let report = world.readyz().await?;
+        let check = report.checks.into_iter().find(|check| check.name == "engine_reachable")?;
+        (check.status == CheckStatus::Fail).then_some(())
+    };
+    if gone().await.is_none() {
+        engine(world).stop().await;
+        e2e::eventually("the engine is gone", gone).await;
+    }
+    engine(world).restart();
+}
+
+/// The caller goes when the engine works on his picture, and the engine does not let go of it.
+async fn leave_a_job(world: &World) {
+    let engine = engine(world);
+    engine.script(|script| {
+        script.hold = true;
+        script.cancel_tail = Duration::from_hours(1);
+    });
+    tokio::select! {
+        _ = world.order_within(Duration::from_mins(1)) => {}
+        () = engine.until(|items| items.iter().any(|item| item.status == Status::InProgress)) => {}
+    }
+}
+
+fn kept(card: &FakeCard) -> PathBuf {
+    card.library().with_extension("kept")
+}
+
+/// The file itself, not a copy: which one it is counts.
+fn move_file(from: PathBuf, to: PathBuf) {
+    fs::rename(from, to).expect("both are in the card's folder");
+}

@@ -1,0 +1,157 @@
+//! What a row of the table is: how it breaks, what must be said of it, and how it is mended.
+
+use std::time::Duration;
+
+use e2e::{
+    gpu::{Gpu, Scenario},
+    invokeai::Script,
+};
+use shared::health::Status;
+
+/// A row.
+#[derive(Debug, Clone)]
+pub(crate) struct Fault {
+    /// As the table calls it.
+    pub(crate) name: &'static str,
+    /// What becomes of the service.
+    pub(crate) status: Status,
+    /// Which check says so.
+    pub(crate) check: &'static str,
+    /// Whether it is there when the sidecar starts.
+    pub(crate) at_start: bool,
+    /// Whether the engine is the fake InvokeAI.
+    pub(crate) invokeai: bool,
+    /// Further flags of the sidecar.
+    pub(crate) flags: &'static [&'static str],
+    /// How it breaks.
+    pub(crate) breaks: Act,
+    /// How it is mended.
+    pub(crate) mends: Act,
+    /// The rule's own delay until it counts.
+    pub(crate) rise: Duration,
+    /// And until it no longer does.
+    pub(crate) fall: Duration,
+    /// How long it is left broken after it was seen.
+    pub(crate) lasts: Duration,
+    /// How soon it must be seen, counted from `rise` on.
+    pub(crate) goal: Goal,
+}
+
+/// How soon a fault is to be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// Every look at the card shows it: 1 s.
+    Sampled,
+    /// The driver tells it by itself: 200 ms.
+    Told,
+    /// It is looked at every 10 s only.
+    Seldom,
+    /// None: it has other ways to be seen.
+    Other,
+}
+
+/// Something that happens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Act {
+    /// The machine's driver changes.
+    Machine(fn(&mut Scenario)),
+    /// The card changes.
+    Card(fn(&mut Gpu)),
+    /// Another process takes memory beside the engine's own.
+    Foreign,
+    /// Machine and card are as new; what the driver once reported stays reported.
+    Heal,
+    /// Nothing: it passes by itself.
+    Wait,
+    /// The driver reports these.
+    Xids(&'static [u64]),
+    /// An operator acknowledges what is latched.
+    Acknowledge,
+    /// The driver's library is not there.
+    LibraryAway,
+    /// A library of another version takes its place.
+    LibraryUpgraded,
+    /// The library is the first one again.
+    LibraryBack,
+    /// The engine behaves otherwise.
+    Engine(fn(&mut Script)),
+    /// The engine ends.
+    EngineStops,
+    /// The engine comes back, or is restarted.
+    EngineStarts,
+    /// The engine's queue is paused, or resumed.
+    Pause(bool),
+    /// A caller leaves, and the engine goes on with his picture.
+    CancelUnheard,
+    /// The engine lets go of it.
+    CancelHeard,
+    /// The sidecar is told to stop.
+    Stop,
+    /// It is started again.
+    Start,
+}
+
+impl Fault {
+    /// A fault of the card that refuses work.
+    pub(crate) fn gates(name: &'static str, check: &'static str, breaks: Act) -> Self {
+        Self {
+            name,
+            status: Status::NotReady,
+            check,
+            at_start: false,
+            invokeai: false,
+            flags: &[],
+            breaks,
+            mends: Act::Heal,
+            rise: Duration::ZERO,
+            fall: Duration::ZERO,
+            lasts: Duration::from_secs(1),
+            goal: Goal::Sampled,
+        }
+    }
+
+    /// A fault of the card that only warns.
+    pub(crate) fn warns(name: &'static str, check: &'static str, breaks: Act) -> Self {
+        Self { status: Status::Degraded, ..Self::gates(name, check, breaks) }
+    }
+
+    /// A fatal report of the driver.
+    pub(crate) fn fatal(name: &'static str, code: &'static [u64]) -> Self {
+        Self { goal: Goal::Told, ..Self::gates(name, "xid", Act::Xids(code)).mended(Act::Acknowledge) }
+    }
+
+    /// It is there when the sidecar starts.
+    pub(crate) fn at_start(self) -> Self {
+        Self { at_start: true, goal: Goal::Other, ..self }
+    }
+
+    /// The engine is the fake InvokeAI.
+    pub(crate) fn of_invokeai(self) -> Self {
+        Self { invokeai: true, ..self }
+    }
+
+    /// How it is mended.
+    pub(crate) fn mended(self, mends: Act) -> Self {
+        Self { mends, ..self }
+    }
+
+    /// The rule's own delays in seconds.
+    pub(crate) fn delays(self, rise: f64, fall: f64) -> Self {
+        Self { rise: Duration::from_secs_f64(rise), fall: Duration::from_secs_f64(fall), ..self }
+    }
+
+    /// How soon it is to be seen.
+    pub(crate) fn goal(self, goal: Goal) -> Self {
+        Self { goal, ..self }
+    }
+
+    /// How long a trial of it waits at the least.
+    pub(crate) fn waits(&self) -> Duration {
+        self.rise + self.fall + self.lasts
+    }
+
+    /// Whether it takes seconds to be seen.
+    pub(crate) fn seldom_read(&self) -> bool {
+        self.goal == Goal::Seldom
+    }
+}

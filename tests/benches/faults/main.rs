@@ -1,0 +1,69 @@
+//! Every row of the readiness table as a fault that is really there, through a real gateway in front of a real sidecar:
+//! what the operator reads, how soon nobody is let in any more, and how soon everybody is again. Prints the table of
+//! `ada2-sidecar/README.md`, and names the goals that were missed; asserts only that each fault is called by its name.
+//!
+//! `cargo bench -p e2e --bench faults -- [--runs 20] [words of the faults' names]`
+
+mod act;
+mod fault;
+mod rows;
+mod table;
+mod trial;
+mod world;
+
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream};
+
+use self::{fault::Fault, trial::Trial};
+
+const RUNS: usize = 20;
+/// Trials at once. More, and they measure each other.
+const QUICK_AT_ONCE: usize = 6;
+/// Those that mostly wait.
+const SLOW_AT_ONCE: usize = 40;
+/// Longer than this, and a trial mostly waits.
+const SLOW: Duration = Duration::from_secs(8);
+
+#[tokio::main]
+async fn main() {
+    let (runs, words) = arguments();
+    let wanted = |fault: &Fault| words.is_empty() || words.iter().any(|word| fault.name.contains(word));
+    let faults: Vec<Fault> = rows::all().into_iter().filter(wanted).collect();
+    let started = Instant::now();
+    let mut trials: Vec<Vec<Trial>> = faults.iter().map(|_| Vec::new()).collect();
+    let (slow, quick): (Vec<_>, Vec<_>) =
+        (0..faults.len()).partition(|row| faults[*row].waits() >= SLOW || faults[*row].seldom_read());
+    for (rows, at_once) in [(quick, QUICK_AT_ONCE), (slow, SLOW_AT_ONCE)] {
+        let plan = (0..runs).flat_map(|run| rows.iter().map(move |row| (*row, run)));
+        let faults = &faults;
+        let mut done = stream::iter(plan)
+            .map(|(row, run)| Box::pin(async move { (row, trial::run(&faults[row], run).await) }))
+            .buffer_unordered(at_once);
+        while let Some((row, trial)) = done.next().await {
+            trials[row].push(trial);
+            if trials[row].len() == runs {
+                let _ =
+                    writeln!(std::io::stderr(), "{:>4} s  {}", started.elapsed().as_secs(), faults[row].name);
+            }
+        }
+    }
+    let _ = std::io::stdout().write_all(table::print(&faults, &trials, runs).as_bytes());
+}
+
+/// `--runs` and the words; Cargo's own `--bench` is none.
+fn arguments() -> (usize, Vec<String>) {
+    let mut given = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let (mut runs, mut words) = (RUNS, Vec::new());
+    while let Some(argument) = given.next() {
+        if argument == "--runs" {
+            runs = given.next().and_then(|runs| runs.parse().ok()).expect("--runs takes a number");
+        } else {
+            words.push(argument);
+        }
+    }
+    (runs, words)
+}

@@ -1,0 +1,146 @@
+//! One trial's own card, engine, sidecar and gateway, and what its caller meets.
+
+use std::{
+    path::PathBuf,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use e2e::{
+    fresh_folder,
+    gateway::{Gateway, TOKEN},
+    gpu::FakeCard,
+    invokeai::FakeInvoke,
+    sidecar::Sidecar,
+};
+use reqwest::Client;
+use serde_json::Value;
+use shared::{
+    health::ReadyReport,
+    service::outbound::{Connections, builder},
+};
+
+use super::fault::Fault;
+
+/// A caller waits no longer for a picture that takes 20 ms; a hung engine must not hang the trial.
+const PATIENCE: Duration = Duration::from_millis(500);
+const PICTURE: &str = r#"{"prompt":"p","size":"64x64","steps":1}"#;
+
+/// Everything that there is.
+pub(crate) struct World {
+    pub(crate) card: FakeCard,
+    pub(crate) engine: Option<FakeInvoke>,
+    pub(crate) sidecar: Sidecar,
+    pub(crate) gateway: Gateway,
+    pub(crate) state: PathBuf,
+    flags: Vec<String>,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(crate) enum Met {
+    /// A picture.
+    Picture,
+    /// A refusal, in these words.
+    Refusal(String),
+    /// Neither: no place, or no answer in time.
+    Nothing,
+}
+
+impl World {
+    /// A card that may be broken already, and the services, not waited for.
+    pub(crate) async fn start(fault: &Fault, card: FakeCard) -> Self {
+        let engine = if fault.invokeai { Some(FakeInvoke::start().await) } else { None };
+        let library = card.library().display().to_string();
+        let unit = own_unit();
+        let mut flags = vec!["--gpu", "required", "--nvml-lib", &library, "--engine-unit", &unit];
+        // The bench's own appetite is no fault.
+        flags.extend(["--min-free-memory", "0", "--max-swap-used", "100"]);
+        flags.extend(fault.flags);
+        let url = engine.as_ref().map(FakeInvoke::url);
+        match &url {
+            Some(url) => flags.extend(["--engine", "invokeai", "--engine-url", url]),
+            None => flags.extend(["--engine", "builtin"]),
+        }
+        let state = fresh_folder("sidecar");
+        let sidecar = Sidecar::start_in(state.clone(), &flags).await;
+        let flags = flags.into_iter().map(str::to_owned).collect();
+        let backends = format!(
+            "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n    \
+             concurrency_limits: {{images: 2}}\n",
+            sidecar.url
+        );
+        let gateway = Gateway::with_backends(&backends, &[]).await;
+        Self { card, engine, sidecar, gateway, state, flags }
+    }
+
+    /// Waits until pictures are made, and events of the engine are followed.
+    pub(crate) async fn until_well(&self) {
+        self.sidecar.until_ready().await;
+        self.gateway.until_ready("gpu_heavy", true).await;
+        if let Some(engine) = &self.engine {
+            engine.until_followed(1).await;
+        }
+        let picture = async || matches!(self.order().await, Met::Picture).then_some(());
+        e2e::eventually("it works before it is broken", picture).await;
+    }
+
+    /// Another process in the place of the sidecar that was stopped.
+    pub(crate) async fn start_sidecar_again(&mut self) {
+        let address = self.sidecar.url.trim_start_matches("http://");
+        let listener = tokio::net::TcpListener::bind(address).await.expect("the port is free again");
+        let flags: Vec<_> = self.flags.iter().map(String::as_str).collect();
+        self.sidecar = Sidecar::start_on(listener, &fresh_folder("sidecar"), &flags);
+    }
+
+    /// One picture through the gateway.
+    pub(crate) async fn order(&self) -> Met {
+        self.order_within(PATIENCE).await
+    }
+
+    /// The same with another patience.
+    pub(crate) async fn order_within(&self, patience: Duration) -> Met {
+        let url = format!("{}/v1/images/generations", self.gateway.url);
+        let request = client().post(url).bearer_auth(TOKEN).header("content-type", "application/json");
+        let Ok(answer) = request.body(PICTURE).timeout(patience).send().await else { return Met::Nothing };
+        let status = answer.status().as_u16();
+        let Ok(body) = answer.bytes().await else { return Met::Nothing };
+        match status {
+            200 => Met::Picture,
+            429 => Met::Nothing,
+            _ => {
+                let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+                Met::Refusal(json["error"]["message"].as_str().unwrap_or_default().to_owned())
+            }
+        }
+    }
+
+    /// `/readyz`, if the sidecar is there.
+    pub(crate) async fn readyz(&self) -> Option<ReadyReport> {
+        let answer =
+            client().get(format!("{}/readyz", self.sidecar.url)).timeout(PATIENCE).send().await.ok()?;
+        serde_json::from_slice(&answer.bytes().await.ok()?).ok()
+    }
+}
+
+/// Until then from the start of something, but for the last second.
+pub(crate) async fn almost(then: Instant) {
+    let before = then.checked_sub(Duration::from_secs(1)).unwrap_or(then);
+    tokio::time::sleep(before.saturating_duration_since(Instant::now())).await;
+}
+
+/// Which unit the card's memory that this process holds is told as: any part of our own cgroup's path.
+fn own_unit() -> String {
+    let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut parts =
+        cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/'));
+    parts.rfind(|part| !part.is_empty()).unwrap_or("none.service").to_owned()
+}
+
+/// Keeps its connections, as a busy caller does.
+fn client() -> &'static Client {
+    static CLIENT: LazyLock<Client> = LazyLock::new(|| {
+        builder(Connections::Pooled).build().expect("the client has no settings that can fail")
+    });
+    &CLIENT
+}
