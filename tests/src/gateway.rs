@@ -17,6 +17,7 @@ use gateway::{
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use shared::service::lifecycle::Lifecycle;
+use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{Answer, upstream::Upstream};
@@ -38,6 +39,8 @@ pub struct Gateway {
     /// Seconds that its machine seems to have slept.
     slept: Arc<AtomicU64>,
     task: JoinHandle<Result<(), ServeError>>,
+    /// Removed with this value.
+    own_folder: Option<TempDir>,
 }
 
 /// One backend, `gpu_heavy`, with two places for images.
@@ -67,7 +70,10 @@ impl Gateway {
 
     /// With this `backends_config.yaml`.
     pub async fn with_backends(yaml: &str, flags: &[&str]) -> Self {
-        Self::start_in(crate::fresh_folder("gateway"), yaml, flags).await
+        let own = crate::own_folder();
+        let mut gateway = Self::start_in(own.path().to_owned(), yaml, flags).await;
+        gateway.own_folder = Some(own);
+        gateway
     }
 
     /// In a folder that an earlier one left, as after a restart.
@@ -105,7 +111,7 @@ impl Gateway {
         let serving = serve(listeners, loaded.config, clocks(slept.clone()), lifecycle.clone());
         #[expect(clippy::disallowed_methods, reason = "the harness owns the service's one task")]
         let task = tokio::spawn(serving);
-        let gateway = Self { url, metrics_url, store, lifecycle, slept, task };
+        let gateway = Self { url, metrics_url, store, lifecycle, slept, task, own_folder: None };
         if scheme == "http" {
             // Answered once it serves; broken off if it does not start.
             let _ = gateway.anonymous(Method::GET, "/healthz").send().await;

@@ -23,6 +23,7 @@ use std::{
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 use shared::service::outbound::{Connections, builder};
+use tempfile::TempDir;
 
 /// Far above anything that a loaded machine needs; a wait that gets here has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,7 +47,12 @@ pub async fn bounded<T>(what: &str, wait: impl Future<Output = T>) -> T {
     waited.expect("just seen")
 }
 
-/// A folder that nobody else uses.
+/// A folder that is gone with its owner.
+fn own_folder() -> TempDir {
+    tempfile::Builder::new().prefix("e2e-").tempdir().expect("the temporary folder can be written")
+}
+
+/// A folder that nobody else uses, for what outlives one service.
 pub fn fresh_folder(name: &str) -> PathBuf {
     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let nth = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

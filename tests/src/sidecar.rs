@@ -10,6 +10,7 @@ use shared::{
     health::{Check, ReadyReport},
     service::lifecycle::Lifecycle,
 };
+use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 /// A running sidecar. Dropping it aborts it; [`Sidecar::stop`] drains it.
@@ -20,6 +21,8 @@ pub struct Sidecar {
     /// Its phases, for tests that stop it.
     pub lifecycle: Lifecycle,
     task: JoinHandle<()>,
+    /// Removed with this value.
+    own_folder: Option<TempDir>,
 }
 
 impl Sidecar {
@@ -39,7 +42,10 @@ impl Sidecar {
     }
 
     async fn start(flags: &[&str]) -> Self {
-        Self::start_in(crate::fresh_folder("sidecar"), flags).await
+        let own = crate::own_folder();
+        let mut sidecar = Self::start_in(own.path().to_owned(), flags).await;
+        sidecar.own_folder = Some(own);
+        sidecar
     }
 
     /// With a state folder that an earlier one left, as after a crash.
@@ -64,7 +70,7 @@ impl Sidecar {
                 .await
                 .expect("the sidecar ends in order");
         });
-        Self { url, lifecycle, task }
+        Self { url, lifecycle, task, own_folder: None }
     }
 
     /// Waits until it is ready (bounded), and gives the report.
