@@ -226,8 +226,8 @@ fn clocks(slept: Arc<AtomicU64>) -> ClockSource {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        // And no more: the service ends its workers itself, which would outlive a task cut off here.
         self.lifecycle.stop();
         self.lifecycle.aborting().cancel();
-        self.task.abort();
     }
 }

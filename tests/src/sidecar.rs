@@ -126,8 +126,8 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
+        // And no more: the service ends its workers itself, which would outlive a task cut off here.
         self.lifecycle.stop();
         self.lifecycle.aborting().cancel();
-        self.task.abort();
     }
 }
