@@ -25,7 +25,7 @@ use crate::{Answer, upstream::Upstream};
 /// The callers' token.
 pub const TOKEN: &str = "e2e-token-0123456789";
 
-/// A running gateway. Dropping it aborts it; [`Gateway::stop`] drains it.
+/// A running gateway. Dropping it gives up what runs; [`Gateway::stop`] drains it.
 #[derive(Debug)]
 pub struct Gateway {
     /// `http://127.0.0.1:port`.
@@ -225,8 +225,9 @@ fn clocks(slept: Arc<AtomicU64>) -> ClockSource {
 }
 
 impl Drop for Gateway {
+    /// The task is not aborted: only its own end ends the service's workers and threads. Left alone they would go on, and
+    /// meet whoever gets their ports next.
     fn drop(&mut self) {
-        // And no more: the service ends its workers itself, which would outlive a task cut off here.
         self.lifecycle.stop();
         self.lifecycle.aborting().cancel();
     }

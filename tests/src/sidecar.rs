@@ -13,7 +13,7 @@ use shared::{
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// A running sidecar. Dropping it aborts it; [`Sidecar::stop`] drains it.
+/// A running sidecar. Dropping it gives up what runs; [`Sidecar::stop`] drains it.
 #[derive(Debug)]
 pub struct Sidecar {
     /// `http://127.0.0.1:port`.
@@ -125,8 +125,9 @@ impl Sidecar {
 }
 
 impl Drop for Sidecar {
+    /// The task is not aborted: only its own end ends the service's workers and threads. Left alone they would go on, and
+    /// meet whoever gets their ports next.
     fn drop(&mut self) {
-        // And no more: the service ends its workers itself, which would outlive a task cut off here.
         self.lifecycle.stop();
         self.lifecycle.aborting().cancel();
     }
