@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 const PICTURES: u64 = 60;
 const PARTIALS: u64 = 30;
 /// The fakes' pictures compress well: so large they have 2 MB.
-const SIZE: &str = "1920x1920";
+const SIZE: &str = "2304x2304";
 const MAX_PIXELS: &str = "8000000";
 const POLL: Duration = Duration::from_millis(250);
 
