@@ -41,6 +41,7 @@ async fn main() {
             &cards[1],
             &["--engine", "invokeai", "--engine-url", &engine.url()],
         ),
+        Watched::start("engine builtin, card without events", &cards[2], &["--engine", "builtin"]),
     ];
     tokio::time::sleep(SETTLE).await;
     let before: Vec<_> = watched.iter().zip(&cards).map(|(one, card)| one.look(card)).collect();

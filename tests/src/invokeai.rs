@@ -94,9 +94,9 @@ impl FakeInvoke {
 
     /// Waits until `count` sockets follow the events.
     pub async fn until_followed(&self, count: usize) {
-        // Asked again and again: a receiver that goes away tells nobody.
-        let followed = || self.process.core.look(|state| state.frames.receiver_count() == count);
-        crate::eventually("the events are followed", async || followed().then_some(())).await;
+        let followed =
+            self.process.core.until(|state| (state.frames.receiver_count() == count).then_some(()));
+        crate::bounded("the events are followed", followed).await;
     }
 
     /// Enqueues a job of somebody else and gives its item id. Its [`Item::status`] and [`Self::cancels`] tell

@@ -161,7 +161,9 @@ impl Weather {
         match kind {
             0 => card.lost = false,
             1 => card.lost_inside_fields = false,
-            2..=4 => card.errors.clear(),
+            2 => card.errors.retain(|symbol, _| symbol != MEMORY),
+            3 => card.errors.retain(|symbol, _| symbol != TEMPERATURE),
+            4 => card.errors.retain(|symbol, _| symbol != ECC),
             5 => card.field_errors.clear(),
             6 => card.recovery_action = 0,
             7 => card.remapped_rows = RemappedRows::default(),
