@@ -52,8 +52,6 @@ pub struct GpuSample {
     pub state: GpuState,
     /// Looks in a row, this one included, that the card answered.
     pub good: u32,
-    /// Looks in a row, this one included, that failed with [`GpuState::Failed`].
-    pub failed: u32,
     /// Loads of the driver that were seen to follow its absence.
     pub driver_loads: u32,
     /// What the driver reported of itself.

@@ -310,3 +310,22 @@ async fn metrics_are_prometheus_own_and_promtool_has_nothing_against_them() {
         None => println!("skipped: promtool is not on PATH"),
     }
 }
+
+#[tokio::test]
+async fn a_call_that_fails_opens_no_gate_that_the_last_reading_closed() {
+    let card = FakeCard::new();
+    let sidecar = watched_every(&card, "200ms").await;
+    card.set(|scenario| scenario.gpus[0].remapped_rows.failure = true);
+    sidecar.until_fails("row_remap").await;
+    card.set(|scenario| scenario.gpus[0].fail("nvmlDeviceGetMemoryInfo_v2", 999));
+    e2e::eventually("two calls have failed", async || {
+        let report = sidecar.readyz().await;
+        assert!(!report.admits(), "{report:?}");
+        report
+            .checks
+            .iter()
+            .any(|check| check.name == "nvml" && check.status == CheckStatus::Fail)
+            .then_some(())
+    })
+    .await;
+}

@@ -30,7 +30,7 @@ const PROCESSES_EVERY: Duration = Duration::from_secs(2);
 const SELDOM_EVERY: Duration = Duration::from_secs(10);
 /// After this long of errors that say nothing better, the library is loaded anew.
 const REOPEN_AFTER: Duration = Duration::from_secs(5);
-/// Between looks while a card that was in trouble proves itself.
+/// Between looks while a card that was in trouble proves itself, and after a failed call.
 const PROVING: Duration = Duration::from_millis(100);
 /// Initialising costs the driver much; a card that went away is first looked for after this …
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -130,7 +130,7 @@ impl Session<'_> {
                 }
                 Err(state) => return Err(state),
             }
-            let pause = if publisher.is_proving() { PROVING } else { self.sampling.interval };
+            let pause = if publisher.is_pressing() { PROVING } else { self.sampling.interval };
             if let Some(code) = self.events.wait(pause.min(self.sampling.interval))? {
                 publisher.report(code);
             }

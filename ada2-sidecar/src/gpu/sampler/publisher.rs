@@ -15,6 +15,8 @@ use crate::gpu::{GpuSample, GpuState, Xid, XidLog};
 
 /// Good looks in a row after which a card that was in trouble has proved itself.
 pub(crate) const PROOF: u32 = 3;
+/// One failed call can be chance; so many in a row are not.
+const FAILED_LOOKS: u32 = 2;
 /// Reports kept one by one; all of them are counted.
 const KEPT_XIDS: usize = 32;
 
@@ -62,14 +64,19 @@ impl Publisher {
         self.well
     }
 
-    /// Whether the card was in trouble and is not yet trusted again.
-    pub(super) fn is_proving(&self) -> bool {
-        self.proving
+    /// Whether the next look is awaited: the card was in trouble and is not yet trusted again, or its last call failed.
+    pub(super) fn is_pressing(&self) -> bool {
+        self.proving || self.failed > 0
     }
 
-    /// What a look gave.
+    /// What a look gave. One failed call of a card that was well can be chance: the last sample stands, so that what it
+    /// gates stays gated, until the next look says more; should that one hang, the sample grows old.
     pub(super) fn publish(&mut self, state: GpuState) {
         self.count(&state);
+        if self.is_chance(&state) {
+            return;
+        }
+        self.proving |= !matches!(state, GpuState::Present(_));
         self.announce(&state);
         self.send(state, Instant::now(), SystemTime::now());
     }
@@ -78,12 +85,16 @@ impl Publisher {
         let present = matches!(state, GpuState::Present(_));
         self.good = if present && !state.wants_release() { self.good.saturating_add(1) } else { 0 };
         self.failed = if matches!(state, GpuState::Failed(_)) { self.failed.saturating_add(1) } else { 0 };
-        self.proving = if self.good >= PROOF { false } else { self.proving || !present };
+        self.proving &= self.good < PROOF;
         self.well |= self.good > 0;
         if present && std::mem::take(&mut self.driver_away) {
             self.driver_loads += 1;
         }
         self.driver_away |= matches!(state, GpuState::DriverNotLoaded);
+    }
+
+    fn is_chance(&self, state: &GpuState) -> bool {
+        matches!(state, GpuState::Failed(_)) && self.failed < FAILED_LOOKS && self.well && !self.proving
     }
 
     /// The driver reported this. Told at once, before the look that follows.
@@ -139,10 +150,84 @@ impl Publisher {
             wall,
             state,
             good: self.good,
-            failed: self.failed,
             driver_loads: self.driver_loads,
             xids: self.xids.clone(),
         };
         self.sender.send_replace(Some(Arc::new(sample)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::health::GpuReport;
+
+    use super::*;
+    use crate::gpu::{GpuReading, Memory, Vitals};
+
+    fn publisher() -> (Publisher, watch::Receiver<Option<Arc<GpuSample>>>) {
+        let (sender, samples) = watch::channel(None);
+        (Publisher::new(sender, Duration::from_millis(500)), samples)
+    }
+
+    fn present() -> GpuState {
+        GpuState::Present(Box::new(GpuReading {
+            report: GpuReport::default(),
+            vitals: Vitals::default(),
+            memory: Memory { total: 0, reserved: 0, used: 0, free: 0 },
+            processes: None,
+            engine_unit_active: false,
+        }))
+    }
+
+    /// `+` a good look, `x` a failed one, `-` a lost card, `|` a new session; gives what is known after each.
+    fn seen(looks: &str) -> String {
+        let (mut publisher, samples) = publisher();
+        let word = |sample: &Option<Arc<GpuSample>>| match sample.as_ref().map(|sample| &sample.state) {
+            Some(GpuState::Present(_)) => '+',
+            Some(GpuState::Failed(_)) => 'x',
+            Some(_) => '-',
+            None => '.',
+        };
+        looks
+            .chars()
+            .map(|look| {
+                match look {
+                    '+' => publisher.publish(present()),
+                    'x' => publisher.publish(GpuState::Failed("odd".to_owned())),
+                    '-' => publisher.publish(GpuState::Lost),
+                    _ => publisher.begin(),
+                }
+                word(&samples.borrow())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn one_failed_call_of_a_card_that_was_well_changes_nothing_and_any_other_is_told() {
+        for (looks, expected) in [
+            ("x", "x"),
+            ("+x", "++"),
+            ("+xx", "++x"),
+            ("+x+x+", "+++++"),
+            ("+xx+x", "++x+x"),
+            ("+xx+++x", "++x++++"),
+            ("-x", "-x"),
+            ("-+x", "-+x"),
+            ("-+++x", "-++++"),
+            ("+|x", "++x"),
+        ] {
+            assert_eq!(seen(looks), expected, "{looks}");
+        }
+    }
+
+    #[test]
+    fn after_a_failed_call_the_next_look_presses_until_one_is_good() {
+        let (mut publisher, _samples) = publisher();
+        publisher.publish(present());
+        assert!(!publisher.is_pressing());
+        publisher.publish(GpuState::Failed("odd".to_owned()));
+        assert!(publisher.is_pressing());
+        publisher.publish(present());
+        assert!(!publisher.is_pressing());
     }
 }

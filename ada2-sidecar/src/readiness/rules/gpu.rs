@@ -9,34 +9,22 @@ use crate::gpu::{GpuSample, GpuState, PROOF, recovery_words};
 
 /// A sample older than this means that the driver hangs.
 pub(super) const STALE: Duration = Duration::from_secs(5);
-/// One failed call can be chance; so many in a row are not.
-const FAILED_LOOKS: u32 = 2;
 
 /// Whether the card is or was in trouble and has yet to prove itself.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Trouble {
     lost: bool,
     failing: Option<String>,
-    /// The last look that told anything found the card well: only then can one failed call be chance.
-    well: bool,
 }
 
 impl Trouble {
     fn next(&mut self, sample: Option<&GpuSample>) {
         let Some(sample) = sample else { return };
         match &sample.state {
-            GpuState::Present(_) if sample.good >= PROOF => *self = Self { well: true, ..Self::default() },
-            GpuState::Present(_) => self.well = !self.lost && self.failing.is_none(),
-            GpuState::Failed(words) if sample.failed >= FAILED_LOOKS || !self.well => {
-                self.failing = Some(words.clone());
-            }
-            GpuState::Failed(_) => {}
-            GpuState::Lost => (self.lost, self.well) = (true, false),
-            GpuState::NoLibrary(_)
-            | GpuState::DriverNotLoaded
-            | GpuState::NoPermission
-            | GpuState::VersionMismatch
-            | GpuState::NoDevice { .. } => self.well = false,
+            GpuState::Present(_) if sample.good >= PROOF => *self = Self::default(),
+            GpuState::Failed(words) => self.failing = Some(words.clone()),
+            GpuState::Lost => self.lost = true,
+            _ => {}
         }
     }
 }
@@ -77,8 +65,10 @@ fn nvml(sample: Option<&GpuSample>, trouble: &Trouble, rules: &Rules) -> Check {
         Some(GpuState::VersionMismatch) => {
             check("unknown").but(CheckStatus::Unknown, "NVML does not start, see driver")
         }
-        Some(GpuState::Failed(words)) => check(&format!("one failed call: {words}")),
-        Some(GpuState::Present(_) | GpuState::NoDevice { .. } | GpuState::Lost) => check("loaded"),
+        // What failed is said above.
+        Some(GpuState::Present(_) | GpuState::Failed(_) | GpuState::NoDevice { .. } | GpuState::Lost) => {
+            check("loaded")
+        }
     }
 }
 
@@ -143,10 +133,6 @@ fn gpu_present(sample: Option<&GpuSample>, trouble: &Trouble, rules: &Rules) -> 
             .but(rules.absent(), format!("the driver knows no GPU, and --gpu-id wants {wanted}")),
         Some(GpuState::NoDevice { wanted, found }) => check("another GPU".to_owned())
             .but(CheckStatus::Fail, format!("--gpu-id wants {wanted}, and there is only {}", found.join(", "))),
-        // One failed call: the card is what it was.
-        Some(GpuState::Failed(_)) if trouble.failing.is_none() && !trouble.lost => {
-            check("unknown".to_owned()).but(CheckStatus::Unknown, "one call failed; asking again")
-        }
         _ => check("unknown".to_owned()).but(rules.absent(), "no GPU can be seen, see nvml"),
     }
 }

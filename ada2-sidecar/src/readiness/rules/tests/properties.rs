@@ -159,6 +159,17 @@ proptest! {
         }
     }
 
+    /// Where a look failed and nothing is known of the card, nothing is admitted.
+    #[test]
+    fn a_failed_look_that_is_told_admits_nothing(story in prop::collection::vec(any_event(), 0..20)) {
+        let mut world = World::healthy();
+        for event in &story {
+            world.happen(event);
+        }
+        world.state(GpuState::Failed("odd".into()));
+        prop_assert!(!world.judge().admits());
+    }
+
     /// With the same readings for ever, the verdict settles and stays.
     #[test]
     fn it_settles(story in prop::collection::vec(any_event(), 0..20)) {
