@@ -32,9 +32,11 @@ const SELDOM_EVERY: Duration = Duration::from_secs(10);
 const REOPEN_AFTER: Duration = Duration::from_secs(5);
 /// Between looks while a card that was in trouble proves itself, and after a failed call.
 const PROVING: Duration = Duration::from_millis(100);
-/// Initialising costs the driver much; a card that went away is first looked for after this …
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// … and, doubling, at last every.
+/// Trying costs the driver, and while we try nobody can reset the card: a pause is so many times as long as the try …
+const PAUSE_PER_TRY: u32 = 10;
+/// … but at least this …
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+/// … and at most this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const MIB: u64 = 1 << 20;
 
@@ -55,22 +57,24 @@ fn supervise(
     library: Option<&Path>,
     mut session: impl FnMut(&mut Publisher) -> Result<(), GpuState>,
 ) {
-    let mut pause = FIRST_PAUSE;
     while !publisher.is_alone() {
         publisher.begin();
+        let began = Instant::now();
         let end = catch_unwind(AssertUnwindSafe(|| session(&mut publisher))).unwrap_or_else(|panic| {
             let state = GpuState::Failed(panic_words(panic.as_ref()));
             publisher.publish(state.clone());
             Err(state)
         });
         let Err(state) = end else { return };
-        if publisher.was_well() {
-            pause = FIRST_PAUSE;
-        }
+        let pause = pause_after(began.elapsed(), publisher.was_well());
         let before = fingerprint(library);
-        let changed = publisher.repeat(&state, pause, || fingerprint(library) != before);
-        pause = if changed { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+        publisher.repeat(&state, pause, || fingerprint(library) != before);
     }
+}
+
+/// A session that found the card well was more than a try.
+fn pause_after(session: Duration, was_well: bool) -> Duration {
+    if was_well { SHORTEST_PAUSE } else { (session * PAUSE_PER_TRY).clamp(SHORTEST_PAUSE, LONGEST_PAUSE) }
 }
 
 /// From loading the library to losing the card, which is published; `Ok` once nobody listens. Everything of the driver
@@ -187,6 +191,20 @@ fn panic_words(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_driver_that_is_slow_to_try_is_tried_seldom() {
+        for (tried, was_well, expected) in [
+            (3, false, 500),
+            (80, false, 800),
+            (1_500, false, 15_000),
+            (9_000, false, 30_000),
+            (9_000, true, 500),
+        ] {
+            let pause = pause_after(Duration::from_millis(tried), was_well);
+            assert_eq!(pause, Duration::from_millis(expected), "{tried} ms, well: {was_well}");
+        }
+    }
 
     #[tokio::test]
     async fn a_panic_is_published_and_the_next_session_follows() {

@@ -6,6 +6,7 @@
 mod call;
 mod event_sets;
 mod machine;
+mod news;
 mod scenario;
 mod symbols;
 

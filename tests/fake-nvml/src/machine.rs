@@ -88,14 +88,23 @@ fn read(path: &Path) -> Option<LastRead> {
 }
 
 struct Paths {
+    folder: PathBuf,
     scenario: PathBuf,
     calls: PathBuf,
 }
 
+/// Where scenarios are renamed into place.
+pub(crate) fn folder() -> Option<&'static Path> {
+    paths().map(|paths| paths.folder.as_path())
+}
+
 fn paths() -> Option<&'static Paths> {
     static PATHS: OnceLock<Option<Paths>> = OnceLock::new();
-    let beside =
-        |folder: PathBuf| Paths { scenario: folder.join(SCENARIO_FILE), calls: folder.join(CALLS_FILE) };
+    let beside = |folder: PathBuf| Paths {
+        scenario: folder.join(SCENARIO_FILE),
+        calls: folder.join(CALLS_FILE),
+        folder,
+    };
     PATHS.get_or_init(|| own_folder().map(beside)).as_ref()
 }
 

@@ -115,23 +115,18 @@ impl Publisher {
         }
     }
 
-    /// The same every interval for that long, or until `changed`, which it gives: an old sample means a hung driver,
-    /// and nothing else.
-    pub(super) fn repeat(&mut self, state: &GpuState, pause: Duration, changed: impl Fn() -> bool) -> bool {
+    /// The same every interval for that long, or until `changed`: an old sample means a hung driver, and nothing else.
+    pub(super) fn repeat(&mut self, state: &GpuState, pause: Duration, changed: impl Fn() -> bool) {
         let until = Instant::now() + pause;
         let seen = SystemTime::now();
         while !self.is_alone() {
             self.send(state.clone(), Instant::now(), seen);
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            if changed() {
-                return true;
+            if left.is_zero() || changed() {
+                return;
             }
             thread::sleep(self.interval.min(left));
         }
-        false
     }
 
     fn announce(&self, state: &GpuState) {

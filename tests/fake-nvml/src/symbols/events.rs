@@ -2,16 +2,14 @@
 
 use std::{
     ffi::c_void,
-    thread,
     time::{Duration, Instant},
 };
 
 use super::{NO_INSTANCE, put, values};
 use crate::{
-    call::{
-        Code, Handle, INVALID_ARGUMENT, LOOK_EVERY, NOT_SUPPORTED, TIMEOUT, card, handle_at, settled, system,
-    },
+    call::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED, TIMEOUT, card, handle_at, settled, system},
     event_sets::{self, Event, XID},
+    news::News,
 };
 
 /// `nvmlEventSet_t`: opaque.
@@ -63,6 +61,8 @@ unsafe extern "C" fn nvmlEventSetWait_v2(set: SetHandle, event: *mut EventEntry,
         if event.is_null() {
             return Err(INVALID_ARGUMENT);
         }
+        // Before the first look: no change after it is missed.
+        let news = News::watch()?;
         loop {
             // Also a wait that has begun fails, or hangs, from the moment on when the scenario says so.
             let scenario = settled(symbol, began)?;
@@ -74,7 +74,7 @@ unsafe extern "C" fn nvmlEventSetWait_v2(set: SetHandle, event: *mut EventEntry,
             if left.is_zero() {
                 return Err(TIMEOUT);
             }
-            thread::sleep(LOOK_EVERY.min(left));
+            news.wait(left);
         }
     })
 }
