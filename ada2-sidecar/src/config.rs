@@ -12,11 +12,8 @@ use std::{
 };
 
 use clap::ArgMatches;
-use ipnet::IpNet;
 use reqwest::Url;
 use shared::service::{
-    guard::Guard,
-    secret::Secret,
     settings::{Problem, Settings, Source, YamlFile, bytes, duration, truth},
     telemetry::Format,
 };
@@ -30,7 +27,7 @@ use crate::{
     readiness::rules::{CardRules, HostRules},
 };
 
-pub use keys::KEYS;
+pub use self::{keys::KEYS, sections::Edge};
 
 const DEFAULT_FILE: &str = "/etc/ada2-sidecar/config.yaml";
 
@@ -39,9 +36,7 @@ const DEFAULT_FILE: &str = "/etc/ada2-sidecar/config.yaml";
 #[expect(missing_docs, reason = "each field is the key of the same name; its help says what it means")]
 pub struct Config {
     pub listen: Vec<SocketAddr>,
-    pub allow_from: Vec<IpNet>,
-    pub token: Option<Secret>,
-    pub guard: Guard,
+    pub edge: Edge,
     pub engine: Kind,
     /// None for the builtin engine.
     pub engine_url: Option<Url>,
@@ -151,7 +146,7 @@ fn read(
 ) -> Option<Config> {
     let engine = s.take("engine", "invokeai, comfyui or builtin", Kind::parse);
     let kind = engine.unwrap_or(Kind::Builtin);
-    let (listen, allow_from, token, guard) = sections::edge(s);
+    let (listen, edge) = (sections::listen(s), Edge::read(s));
     let engine_url = s.optional("engine_url", "an address like http://127.0.0.1:9090", engine_address);
     let engine_unit = s.optional("engine_unit", "a unit name like invokeai.service", non_empty);
     let default_model = s.optional("default_model", "a model's name", non_empty);
@@ -191,9 +186,7 @@ fn read(
         engine_unit: engine_unit?.unwrap_or_else(|| kind.default_unit().to_owned()),
         engine: engine?,
         listen: listen?,
-        allow_from: allow_from?,
-        token: token?,
-        guard: guard?,
+        edge: edge?,
         default_model: default_model?,
         gpu_required: gpu_required?,
         gpu_id: gpu_id?,

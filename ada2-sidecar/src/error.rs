@@ -18,6 +18,7 @@ use shared::{
 
 use crate::{
     engine::{EngineError, catalog::UnknownModel},
+    passthrough::PassFault,
     smi::FaultyQuery,
 };
 
@@ -26,6 +27,9 @@ use crate::{
 pub(crate) enum ApiError {
     Guard(Refusal),
     AddressNotAllowed,
+    /// Somebody says for whom this is, and is not believed.
+    AddressDoubtful,
+    PassThrough(PassFault),
     NoToken,
     Body(BodyError),
     Field(FieldError),
@@ -91,11 +95,9 @@ impl ApiError {
     fn face(self) -> Face {
         match self {
             Self::Guard(refusal) => guard_face(&refusal),
-            Self::AddressNotAllowed => Face::new(
-                403,
-                Code::IpNotAllowed,
-                "Your address may not order pictures here; --allow-from says who may.",
-            ),
+            Self::AddressNotAllowed => address_face(false),
+            Self::AddressDoubtful => address_face(true),
+            Self::PassThrough(fault) => pass_face(&fault),
             Self::NoToken => Face::new(
                 401,
                 Code::InvalidApiKey,
@@ -167,6 +169,16 @@ fn query_face(fault: &FaultyQuery) -> Face {
     Face::new(400, Code::InvalidValue, fault.to_string()).param(Some(param.to_owned()))
 }
 
+fn address_face(doubtful: bool) -> Face {
+    let words = if doubtful {
+        "This came with a forwarding header (X-Forwarded-For, Forwarded or X-Real-IP) from a peer that is not believed; \
+         if a proxy of yours sent it, add the proxy's address to --trusted-proxies."
+    } else {
+        "Your address may not use the engine here; --allow-from says who may."
+    };
+    Face::new(403, Code::IpNotAllowed, words)
+}
+
 fn guard_face(refusal: &Refusal) -> Face {
     match refusal {
         Refusal::BadHost => Face::new(
@@ -210,6 +222,20 @@ fn body_face(error: BodyError) -> Face {
     }
 }
 
+fn pass_face(fault: &PassFault) -> Face {
+    let (status, code) = match fault {
+        PassFault::Down(_) => (503, Code::EngineUnavailable),
+        PassFault::Broken(_) => (502, Code::EngineUnavailable),
+        PassFault::Unasked => (502, Code::EngineError),
+        PassFault::TooSlow => (504, Code::EngineTimeout),
+        PassFault::TooLarge(_) => (413, Code::RequestTooLarge),
+        PassFault::Stalled => (408, Code::RequestTimeout),
+        PassFault::BrokenOff => (400, Code::InvalidBody),
+    };
+    let face = Face::new(status, code, fault.to_string()).no_repeat();
+    if status == 503 { face.retry_after(5) } else { face }
+}
+
 fn engine_face(error: &EngineError) -> Face {
     let said = |what: &str| format!("{what}: {error}.");
     match error {
@@ -244,10 +270,15 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let ambiguous = matches!(self, Self::Guard(Refusal::BadHost));
         let Face { status, code, message, param, retry_after, final_ } = self.face();
         let envelope = Envelope::new(code, message).param(param.as_deref());
         let mut response = (status, Json(envelope)).into_response();
         let headers = response.headers_mut();
+        if ambiguous {
+            // Whoever sends such a head may mean the bytes behind it as something else, too.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
         }

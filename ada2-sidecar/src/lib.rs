@@ -4,9 +4,11 @@
 //! admitted) → [`jobs`] (the task that owns the slot) → [`engine`] → the answer. Beside it: [`gpu`] and the engine's
 //! monitor feed [`readiness`].
 
+mod access;
 pub mod cli;
 pub mod commands;
 pub mod config;
+mod edge;
 pub mod engine;
 mod error;
 pub mod gpu;
@@ -16,6 +18,7 @@ pub mod instance;
 pub mod jobs;
 pub mod metrics;
 pub mod models;
+mod passthrough;
 mod pictures;
 pub mod readiness;
 mod recent;
@@ -27,6 +30,7 @@ pub mod warm_up;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use listenfd::ListenFd;
 use shared::service::{
     guard::PRIVATE_RANGES,
     lifecycle::{Lifecycle, WorkerDied},
@@ -37,11 +41,13 @@ use tracing::info;
 
 use crate::{
     config::Config,
+    edge::Edge,
     engine::{Engine, monitor::EngineState},
     gpu::GpuSample,
     host::HostSample,
     jobs::Jobs,
     metrics::Metrics,
+    passthrough::PassThrough,
     readiness::{Published, Sources, latch::file::LatchFile, rules::Rules},
     state::App,
     warm_up::{WarmUp, Warmer},
@@ -79,6 +85,25 @@ pub async fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>>
     Ok(listeners)
 }
 
+/// The sockets that the service manager listens on for us (`ada2-sidecar.socket`); they stay open while we restart, and
+/// take the place of `listen`.
+pub fn handed_over(mut manager: ListenFd) -> std::io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for place in 0..manager.len() {
+        let socket = manager.take_tcp_listener(place).map_err(|error| {
+            std::io::Error::new(
+                error.kind(),
+                format!("socket {place} of the service manager is not a TCP one: {error}"),
+            )
+        })?;
+        if let Some(socket) = socket {
+            socket.set_nonblocking(true)?;
+            listeners.push(TcpListener::from_std(socket)?);
+        }
+    }
+    Ok(listeners)
+}
+
 /// Serves until the lifecycle ends. Every background task is named here.
 pub async fn serve(
     listeners: Vec<TcpListener>,
@@ -94,9 +119,14 @@ pub async fn serve(
     let jobs = Jobs::new(engine, config.max_inflight, lifecycle.clone(), metrics.clone());
     let host = host::start(config.host_watch()).map_err(ServeError::Start)?;
     let published = judge(&config, gpu, host, &engine_state, &jobs, &lifecycle);
-    let router = routes::router(App::new(config, jobs, engine_state, published.clone(), metrics));
+    let way = config
+        .engine_url
+        .as_ref()
+        .map(|url| Arc::new(PassThrough::new(url, config.edge.max_upload, lifecycle.clone())));
+    let app = App::new(config, jobs, engine_state, published.clone(), metrics);
+    let edge = Edge { routes: routes::router(app.clone()), app, engine: way };
     for socket in listeners {
-        lifecycle.worker("accept", accept(socket, Listener::plain(router.clone()), lifecycle.clone()));
+        lifecycle.worker("accept", accept(socket, Listener::plain(edge.clone()), lifecycle.clone()));
     }
     systemd::start(&lifecycle, published);
     lifecycle.draining().cancelled().await;
@@ -138,10 +168,10 @@ fn announce(listeners: &[TcpListener], config: &Config) {
         .collect();
     let private: Option<Vec<ipnet::IpNet>> =
         shared::service::settings::list(PRIVATE_RANGES, |range| range.parse().ok());
-    let who = if Some(&config.allow_from) == private.as_ref() {
+    let who = if Some(&config.edge.allow_from) == private.as_ref() {
         "loopback, private and 100.64/10 addresses".to_owned()
     } else {
-        config.allow_from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        config.edge.allow_from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -149,7 +179,7 @@ fn announce(listeners: &[TcpListener], config: &Config) {
         engine = config.engine.name(),
         url = config.engine_url.as_ref().map(shared::service::secret::redacted_url),
         gpu = if config.gpu_required { "required" } else { "optional" },
-        token = if config.token.is_some() { "required on /v1" } else { "none" },
-        "listening; pictures may be ordered by {who}"
+        token = if config.edge.token.is_some() { "required on /v1" } else { "none" },
+        "listening; whoever may come may run workflows on this machine: {who}"
     );
 }

@@ -3,6 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use ada2_sidecar::{cli, commands, config, serve};
+use listenfd::ListenFd;
 use shared::service::{
     lifecycle::Lifecycle,
     settings::{EXIT_CONFIG, command_line},
@@ -57,7 +58,10 @@ fn run(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
     runtime.block_on(async {
         let lifecycle = Lifecycle::new();
         lifecycle.obey_signals()?;
-        let listeners = ada2_sidecar::bind(&config.listen).await?;
+        let listeners = match ada2_sidecar::handed_over(ListenFd::from_env())? {
+            handed if handed.is_empty() => ada2_sidecar::bind(&config.listen).await?,
+            handed => handed,
+        };
         Ok(serve(listeners, config, lifecycle).await?)
     })
 }

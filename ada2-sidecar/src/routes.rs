@@ -1,6 +1,5 @@
 //! Every path and every layer, on one page. Requests travel downwards through the layers, then to the routes.
 
-mod access;
 mod health;
 mod images;
 mod models;
@@ -14,7 +13,7 @@ use axum::{
 use shared::service::request_id;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::{error::ApiError, state::App};
+use crate::{access, error::ApiError, state::App};
 
 /// All of it.
 pub(crate) fn router(app: App) -> Router {
@@ -37,7 +36,7 @@ pub(crate) fn router(app: App) -> Router {
 fn layered(routes: Router<App>, app: App) -> Router {
     routes
         // The last layer added is the first that a request meets.
-        .layer(from_fn_with_state(app.clone(), access::admit))
+        .layer(from_fn_with_state(app.clone(), access::layer))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| ApiError::Panic.into_response()))
         .layer(from_fn_with_state(app.metrics.clone(), access::log))
         .layer(from_fn(request_id::layer))

@@ -1,5 +1,4 @@
 //! What every request passes, whatever its route.
 
 pub(crate) mod access_log;
-pub(crate) mod client;
 pub(crate) mod gate;

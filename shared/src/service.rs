@@ -1,6 +1,7 @@
 //! What a long-running HTTP service needs, whatever it serves: used by both binaries, free of their policy.
 
 pub mod body;
+pub mod client;
 pub mod guard;
 pub mod lifecycle;
 pub mod outbound;

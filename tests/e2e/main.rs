@@ -14,6 +14,8 @@ mod comfyui_readyz;
 mod gateway;
 /// The thread that looks at the card, and how it outlives every trouble.
 mod gpu_sampler;
+/// Everything that is not the sidecar's own, on its way to the engine and back.
+mod passthrough;
 /// The files for systemd and launchd, read as these read them.
 mod service_files;
 /// The edge: hosts, origins, bodies, tokens, paths.

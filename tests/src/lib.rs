@@ -10,9 +10,11 @@ pub mod gateway;
 pub mod gpu;
 pub mod invokeai;
 pub mod promtool;
+pub mod raw_engine;
 pub mod sidecar;
 pub mod sse;
 pub mod upstream;
+pub mod wire;
 
 use std::{
     path::PathBuf,

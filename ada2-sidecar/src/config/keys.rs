@@ -8,9 +8,14 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "allow_from",
         "ADA2_ALLOW_FROM",
-        "Address ranges (CIDR) that may order pictures; health answers everybody",
+        "Address ranges (CIDR) that may use the engine and order pictures; health answers everybody",
     )
     .or(PRIVATE_RANGES),
+    Key::new(
+        "trusted_proxies",
+        "ADA2_TRUSTED_PROXIES",
+        "Address ranges (CIDR) of proxies in front, whose X-Forwarded-For is believed",
+    ),
     Key::new("token", "ADA2_TOKEN", "If set, /v1 needs this bearer token as well").secret(),
     Key::new("allowed_hosts", "ADA2_ALLOWED_HOSTS", "Further names that this server is reached by"),
     Key::new("allowed_origins", "ADA2_ALLOWED_ORIGINS", "Web origins whose pages may call this server"),
@@ -126,6 +131,12 @@ pub const KEYS: &[Key] = &[
     Key::new("max_n", "ADA2_MAX_N", "Pictures a request").or("4"),
     Key::new("max_pixels", "ADA2_MAX_PIXELS", "Pixels a picture").or("2000000"),
     Key::new("max_request_bytes", "ADA2_MAX_REQUEST_BYTES", "Bytes of a request's body").or("32MiB"),
+    Key::new(
+        "max_upload_bytes",
+        "ADA2_MAX_UPLOAD_BYTES",
+        "Bytes of a body that goes to the engine's own paths; 0 = no limit",
+    )
+    .or("0"),
     Key::new("request_timeout", "ADA2_REQUEST_TIMEOUT", "For a whole image request").or("270s"),
     Key::new("shutdown_grace", "ADA2_SHUTDOWN_GRACE", "For running requests to finish on SIGTERM").or("30s"),
     Key::new("state_dir", "ADA2_STATE_DIR", "Where this instance keeps its identity; STATE_DIRECTORY wins")

@@ -12,28 +12,53 @@ use shared::service::{
 use super::{Privacy, count, one_of};
 use crate::readiness::rules::{CardRules, HostRules};
 
-type Edge = (Option<Vec<SocketAddr>>, Option<Vec<IpNet>>, Option<Option<Secret>>, Option<Guard>);
-
 /// Who may come, and how they name us.
-pub(super) fn edge(s: &mut Settings) -> Edge {
-    let listen = s.take("listen", "addresses like 0.0.0.0:7860", |text| {
-        list(text, |item| item.parse().ok()).filter(|all: &Vec<_>| !all.is_empty())
-    });
-    let allow_from = s.take("allow_from", "ranges like 192.168.0.0/16", |text| list(text, range));
-    let token =
-        s.optional("token", "a token that is not empty (leave the setting out for none)", Secret::new);
-    let hosts = s.optional("allowed_hosts", "names like ada2.example.org, without port", |text| {
-        list(text, |name| (!name.contains(['/', ':'])).then(|| name.to_owned()))
-    });
-    let origins =
-        s.optional("allowed_origins", "origins like https://ui.example.org, without path", |text| {
-            list(text, |origin| origin_of(origin).map(|()| origin.to_owned()))
+#[derive(Debug)]
+pub struct Edge {
+    /// Who may use the engine.
+    pub allow_from: Vec<IpNet>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Asked for on `/v1`.
+    pub token: Option<Secret>,
+    /// Names and origins that are ours.
+    pub guard: Guard,
+    /// Bytes of a body on its way to the engine; `None` for no limit.
+    pub max_upload: Option<u64>,
+}
+
+impl Edge {
+    pub(super) fn read(s: &mut Settings) -> Option<Self> {
+        let allow_from = s.take("allow_from", "ranges like 192.168.0.0/16", |text| list(text, range));
+        let proxies = s.optional("trusted_proxies", "ranges like 192.168.1.7/32", |text| list(text, range));
+        let token =
+            s.optional("token", "a token that is not empty (leave the setting out for none)", Secret::new);
+        let hosts = s.optional("allowed_hosts", "names like ada2.example.org, without port", |text| {
+            list(text, |name| (!name.contains(['/', ':'])).then(|| name.to_owned()))
         });
-    let guard = hosts.zip(origins).map(|(hosts, origins)| Guard {
-        allowed_hosts: hosts.unwrap_or_default(),
-        allowed_origins: origins.unwrap_or_default(),
-    });
-    (listen, allow_from, token, guard)
+        let origins =
+            s.optional("allowed_origins", "origins like https://ui.example.org, without path", |text| {
+                list(text, |origin| origin_of(origin).map(|()| origin.to_owned()))
+            });
+        let max_upload = s.take("max_upload_bytes", "a size like 4GiB, or 0", bytes);
+        Some(Self {
+            allow_from: allow_from?,
+            trusted_proxies: proxies?.unwrap_or_default(),
+            token: token?,
+            guard: Guard {
+                allowed_hosts: hosts?.unwrap_or_default(),
+                allowed_origins: origins?.unwrap_or_default(),
+            },
+            max_upload: Some(max_upload?).filter(|limit| *limit > 0),
+        })
+    }
+}
+
+/// Where to listen.
+pub(super) fn listen(s: &mut Settings) -> Option<Vec<SocketAddr>> {
+    s.take("listen", "addresses like 0.0.0.0:7860", |text| {
+        list(text, |item| item.parse().ok()).filter(|all: &Vec<_>| !all.is_empty())
+    })
 }
 
 /// What the operator thinks of the card's faults.

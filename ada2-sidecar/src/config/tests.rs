@@ -45,7 +45,7 @@ fn flag_over_environment_over_file() {
             .unwrap()
             .config;
     assert_eq!((config.max_inflight, config.max_n, config.gpu_required), (1, 5, false));
-    assert_eq!(config.allow_from.len(), 2);
+    assert_eq!(config.edge.allow_from.len(), 2);
 }
 
 #[test]

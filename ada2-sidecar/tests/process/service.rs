@@ -165,3 +165,40 @@ async fn after_kill_9_in_mid_job_the_next_start_cancels_the_orphan_and_nobody_el
     fake.until(|items| items.iter().any(|item| item.id == stranger && item.status == Status::InProgress))
         .await;
 }
+
+/// As systemd hands over a socket: open as descriptor 3, told of by environment. It stays open while the service is away.
+#[tokio::test]
+async fn a_socket_that_the_service_manager_holds_is_served_and_outlives_a_restart() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
+    let start = |name: &str| {
+        let state = e2e::fresh_folder(name).display().to_string();
+        std::process::Command::new("sh")
+            .args(["-c", "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3<&0 </dev/null"])
+            .arg(env!("CARGO_BIN_EXE_ada2-sidecar"))
+            .args([
+                "--engine",
+                "builtin",
+                "--gpu",
+                "optional",
+                "--listen",
+                "203.0.113.1:1",
+                "--state-dir",
+                &state,
+            ])
+            .stdin(std::os::fd::OwnedFd::from(socket.try_clone().unwrap()))
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut first = start("handed-1");
+    let health = async || e2e::http().get(format!("{url}/healthz")).send().await.unwrap().status();
+    assert_eq!(health().await, 200, "and --listen is not bound: that address is nobody's");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    // Nobody is there: the request waits in the socket, and is not refused.
+    let (answered, mut second) = tokio::join!(health(), async { start("handed-2") });
+    assert_eq!(answered, 200);
+    second.kill().unwrap();
+    second.wait().unwrap();
+}

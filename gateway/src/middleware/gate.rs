@@ -7,9 +7,9 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use shared::service::{guard::in_ranges, secret::bearer, serve::Peer};
+use shared::service::{client::Client, guard::in_ranges, secret::bearer, serve::Peer};
 
-use super::{access_log::Account, client::Client};
+use super::access_log::Account;
 use crate::{config::Access, error::ApiError, state::App};
 
 /// A caller who showed a good token, or whom nobody asks for one.

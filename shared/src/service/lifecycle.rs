@@ -96,6 +96,20 @@ impl Lifecycle {
         });
     }
 
+    /// What lasts beside the work and is not waited for: it ends, at the latest, once the work is done. A panic ends
+    /// only this task.
+    pub fn beside(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let life = self.clone();
+        self.workers.spawn(async move {
+            tokio::select! {
+                () = life.ended.cancelled() => {}
+                ended = AssertUnwindSafe(task).catch_unwind() => if ended.is_err() {
+                    error!(task = name, "a task panicked; only its connection is lost");
+                },
+            }
+        });
+    }
+
     /// How many connections and jobs are under way.
     pub fn inflight(&self) -> usize {
         self.work.len()

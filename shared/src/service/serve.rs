@@ -1,15 +1,11 @@
 //! The accept loop: connections bounded in all and per address, headers bounded in time, number and size, a client
 //! that takes no byte dropped, and a graceful end. `axum::serve` can do none of these.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod seats;
 
-use axum::{Router, extract::Request};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, extract::Request, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
@@ -20,6 +16,8 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
 
+use self::seats::Counts;
+pub use self::seats::Seat;
 use super::lifecycle::Lifecycle;
 
 /// Bounds of the listener.
@@ -56,11 +54,26 @@ impl Default for Bounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
+/// What answers requests.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// Answers one.
+    fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Response> + Send;
+}
+
+impl Handler for Router {
+    async fn handle(&self, request: Request<Incoming>) -> Response {
+        match tower_service::Service::call(&mut self.clone(), request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
 /// What a listener serves, and how.
 #[derive(Debug, Clone)]
-pub struct Listener {
-    /// The routes.
-    pub router: Router,
+pub struct Listener<H> {
+    /// Who answers.
+    pub handler: H,
     /// The bounds.
     pub bounds: Bounds,
     /// TLS, if the listener speaks it.
@@ -68,11 +81,11 @@ pub struct Listener {
     pub tls: Option<TlsAcceptor>,
 }
 
-impl Listener {
+impl<H: Handler> Listener<H> {
     /// A listener that speaks plain HTTP.
-    pub fn plain(router: Router) -> Self {
+    pub fn plain(handler: H) -> Self {
         Self {
-            router,
+            handler,
             bounds: Bounds::default(),
             #[cfg(feature = "tls")]
             tls: None,
@@ -93,7 +106,7 @@ impl std::fmt::Debug for TlsAcceptor {
 }
 
 /// Accepts until the service drains. Every connection is a task of the lifecycle.
-pub async fn accept(socket: TcpListener, listener: Listener, lifecycle: Lifecycle) {
+pub async fn accept<H: Handler>(socket: TcpListener, listener: Listener<H>, lifecycle: Lifecycle) {
     let counts = Counts::new(&listener.bounds);
     loop {
         let accepted = tokio::select! {
@@ -115,20 +128,29 @@ pub async fn accept(socket: TcpListener, listener: Listener, lifecycle: Lifecycl
         };
         let (listener, life) = (listener.clone(), lifecycle.clone());
         lifecycle.spawn("connection", async move {
-            let _seat = seat;
-            connection(stream, peer, listener, life).await;
+            connection(stream, Visit { peer, seat }, listener, life).await;
         });
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, listener: Listener, life: Lifecycle) {
+/// Sends without delay, and finds a peer that vanished without a word (a sleeping Mac, a pulled cable) within 30 s.
+pub fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
-    // A peer that vanished without a word (a sleeping Mac, a pulled cable) is found within 30 s.
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(15))
         .with_interval(Duration::from_secs(5))
         .with_retries(3);
-    let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+/// Who is connected.
+struct Visit {
+    peer: SocketAddr,
+    seat: Arc<Seat>,
+}
+
+async fn connection<H: Handler>(stream: TcpStream, visit: Visit, listener: Listener<H>, life: Lifecycle) {
+    prepare(&stream);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(listener.bounds.stall));
     let stream = Box::pin(stream);
@@ -140,23 +162,27 @@ async fn connection(stream: TcpStream, peer: SocketAddr, listener: Listener, lif
             () = life.draining().cancelled() => return,
         };
         match shaken {
-            Ok(Ok(stream)) => http(stream, peer, listener, life).await,
-            Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
-            Err(_) => debug!(%peer, "TLS handshake took too long"),
+            Ok(Ok(stream)) => http(stream, visit, listener, life).await,
+            Ok(Err(error)) => debug!(peer = %visit.peer, %error, "TLS handshake failed"),
+            Err(_) => debug!(peer = %visit.peer, "TLS handshake took too long"),
         }
         return;
     }
-    http(stream, peer, listener, life).await;
+    http(stream, visit, listener, life).await;
 }
 
-async fn http<S>(stream: S, peer: SocketAddr, listener: Listener, life: Lifecycle)
+async fn http<H, S>(stream: S, visit: Visit, listener: Listener<H>, life: Lifecycle)
 where
+    H: Handler,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Listener { router, bounds, .. } = listener;
+    let Listener { handler, bounds, .. } = listener;
+    let Visit { peer, seat } = visit;
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        tower_service::Service::call(&mut router.clone(), request)
+        request.extensions_mut().insert(seat.clone());
+        let handler = handler.clone();
+        async move { Ok::<_, Infallible>(handler.handle(request).await) }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -164,7 +190,7 @@ where
         .header_read_timeout(bounds.head_time)
         .max_headers(bounds.headers)
         .max_buf_size(bounds.head_bytes);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut draining = false;
     loop {
         tokio::select! {
@@ -179,49 +205,6 @@ where
                 connection.as_mut().graceful_shutdown();
             }
             () = life.aborting().cancelled() => return,
-        }
-    }
-}
-
-/// How many connections there are, in all and per address.
-#[derive(Debug, Clone)]
-struct Counts {
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    total: usize,
-    each: usize,
-}
-
-impl Counts {
-    fn new(bounds: &Bounds) -> Self {
-        Self { open: Arc::default(), total: bounds.connections, each: bounds.per_address }
-    }
-
-    fn enter(&self, address: IpAddr) -> Option<Seat> {
-        let address = address.to_canonical();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = open.values().sum();
-        let here = open.get(&address).copied().unwrap_or(0);
-        if all >= self.total || here >= self.each {
-            return None;
-        }
-        open.insert(address, here + 1);
-        Some(Seat { counts: self.clone(), address })
-    }
-}
-
-struct Seat {
-    counts: Counts,
-    address: IpAddr,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut open = self.counts.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = open.get_mut(&self.address) {
-            *here -= 1;
-            if *here == 0 {
-                open.remove(&self.address);
-            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The bounds of the accept loop, over real sockets; time is paused.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use axum::routing::get;
 use tokio::{

@@ -4,25 +4,26 @@ use std::net::IpAddr;
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
-use shared::service::guard::in_ranges;
+
+use super::guard::in_ranges;
 
 /// Headers that claim to know better than the connection.
 const FORWARDING: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
 
 /// The caller's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Client {
+pub struct Client {
     /// The address that counts.
-    pub(crate) address: IpAddr,
+    pub address: IpAddr,
     /// Somebody claims that it is another, whom we do not trust or cannot read. What is guarded by address alone
     /// stays closed then.
-    pub(crate) doubtful: bool,
+    pub doubtful: bool,
 }
 
 impl Client {
     /// Believes `X-Forwarded-For` only from `proxies`, reading from the right: each proxy appends its own peer, so
     /// the last address that is no trusted proxy is the caller; what stands left of it is the caller's own tale.
-    pub(crate) fn of(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> Self {
+    pub fn of(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
         if !in_ranges(peer, proxies) {
             return Self {

@@ -1,0 +1,173 @@
+//! Who may come in, and the one log line of every request.
+
+use std::{net::IpAddr, time::Instant};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware::Next,
+    response::Response,
+};
+use shared::service::{
+    client::Client,
+    guard::{Refusal, in_ranges},
+    request_id::RequestId,
+    secret::bearer,
+    serve::Peer,
+};
+use tracing::{debug, error, info, warn};
+
+use crate::{config::Config, error::ApiError, metrics::Metrics, state::App};
+
+/// The guards of our own routes in order: the name we are called by, the web page that sent this, the address, the
+/// token. Paths are compared as they came; no other spelling of a path reaches its route.
+pub(crate) async fn layer(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    to_routes(&app.config, &request)?;
+    Ok(next.run(request).await)
+}
+
+fn to_routes<B>(config: &Config, request: &Request<B>) -> Result<(), ApiError> {
+    config.edge.guard.host(request.uri(), request.headers())?;
+    let path = request.uri().path();
+    let guarded = path == "/v1" || path.starts_with("/v1/");
+    let vouched = guarded && holds_our_token(config, request.headers());
+    if !vouched {
+        config.edge.guard.origin(request.headers())?;
+    }
+    if !guarded {
+        return Ok(());
+    }
+    let (_, client) = client_of(config, request)?;
+    by_address(config, client, vouched)?;
+    if config.edge.token.is_some() && !vouched && !is_picture(path) {
+        return Err(ApiError::NoToken);
+    }
+    Ok(())
+}
+
+/// The guards of the engine's own paths, where no token is asked for; gives what the engine is told of who asks.
+pub(crate) fn to_engine<B>(config: &Config, request: &Request<B>) -> Result<Visit, ApiError> {
+    let headers = request.headers();
+    config.edge.guard.host(request.uri(), headers)?;
+    config.edge.guard.origin(headers)?;
+    from_another_site(request)?;
+    // A tunnel to anywhere is no request to the engine.
+    if request.method() == Method::CONNECT {
+        return Err(ApiError::MethodNotAllowed);
+    }
+    let (peer, client) = client_of(config, request)?;
+    by_address(config, client, false)?;
+    let trusted = in_ranges(peer, &config.edge.trusted_proxies);
+    Ok(Visit { peer, trusted, our_token: holds_our_token(config, headers) })
+}
+
+/// What is known of one who may ask the engine.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    /// The TCP peer.
+    pub(crate) peer: IpAddr,
+    /// It is a proxy that is believed.
+    pub(crate) trusted: bool,
+    /// It shows our token, which the engine must not see.
+    pub(crate) our_token: bool,
+}
+
+/// A page of another site that embeds something of the engine's sends no `Origin`; newer browsers say it otherwise. A
+/// link that a person follows is no attack.
+fn from_another_site<B>(request: &Request<B>) -> Result<(), ApiError> {
+    let says = |name: &str, value: &str| request.headers().get(name).is_some_and(|said| said == value);
+    let foreign = says("sec-fetch-site", "cross-site") && !request.headers().contains_key(header::ORIGIN);
+    let followed = says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document");
+    if foreign && !followed { Err(Refusal::ForeignOrigin("another site".to_owned()).into()) } else { Ok(()) }
+}
+
+fn client_of<B>(config: &Config, request: &Request<B>) -> Result<(IpAddr, Client), ApiError> {
+    let peer = request.extensions().get::<Peer>().ok_or(ApiError::AddressNotAllowed)?.0.ip();
+    Ok((peer, Client::of(peer, request.headers(), &config.edge.trusted_proxies)))
+}
+
+/// Without a token the address alone guards, and one that somebody claims is none.
+fn by_address(config: &Config, client: Client, vouched: bool) -> Result<(), ApiError> {
+    if client.doubtful && !vouched {
+        return Err(ApiError::AddressDoubtful);
+    }
+    if in_ranges(client.address, &config.edge.allow_from) { Ok(()) } else { Err(ApiError::AddressNotAllowed) }
+}
+
+fn holds_our_token(config: &Config, headers: &HeaderMap) -> bool {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
+    config.edge.token.as_ref().zip(given).is_some_and(|(token, given)| token.matches(given))
+}
+
+/// Whether this is the address of a picture just made. Its name cannot be guessed, and those who are given a `url` fetch
+/// it with no header: browsers, and every client library.
+fn is_picture(path: &str) -> bool {
+    path.strip_prefix("/v1/images/files/").is_some_and(|name| !name.is_empty() && !name.contains('/'))
+}
+
+/// One line a request, when it is answered, or when its caller went away first.
+pub(crate) async fn log(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let id = request.extensions().get::<RequestId>().cloned();
+    let mut line = Line::of(&request, id.as_ref(), metrics);
+    let response = next.run(request).await;
+    line.status = Some(response.status());
+    response
+}
+
+/// The line of one request, written when this is dropped.
+pub(crate) struct Line {
+    id: String,
+    peer: String,
+    method: String,
+    path: String,
+    started: Instant,
+    /// `None` as long as there is no answer.
+    pub(crate) status: Option<StatusCode>,
+    route: String,
+    metrics: Metrics,
+}
+
+/// What nginx writes for a caller who left.
+const LEFT: u16 = 499;
+
+impl Line {
+    pub(crate) fn of<B>(request: &Request<B>, id: Option<&RequestId>, metrics: Metrics) -> Self {
+        // Only routes of ours become labels.
+        let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str);
+        let path = request.uri().path();
+        Self {
+            id: id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+            peer: request.extensions().get::<Peer>().map(|peer| peer.0.to_string()).unwrap_or_default(),
+            method: request.method().as_str().chars().take(16).collect(),
+            path: path.chars().take(200).collect(),
+            started: Instant::now(),
+            status: None,
+            route: route.to_owned(),
+            metrics,
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Self { id, peer, method, path, started, status, route, metrics } = self;
+        metrics.answered(route, status.map_or(LEFT, |status| status.as_u16()), started.elapsed());
+        let ms = started.elapsed().as_millis();
+        match status.map(|status| status.as_u16()) {
+            None => warn!(request_id = id, peer, method, ?path, ms, "request abandoned by its caller"),
+            Some(status @ 500..) if !path.starts_with("/readyz") => {
+                error!(request_id = id, peer, method, ?path, status, ms, "request");
+            }
+            Some(status @ 400..=499) => warn!(request_id = id, peer, method, ?path, status, ms, "request"),
+            // Probes come every few seconds, and what they find is logged where it changes.
+            Some(status) if path == "/healthz" || path == "/metrics" || path.starts_with("/readyz") => {
+                debug!(request_id = id, peer, method, ?path, status, ms, "request");
+            }
+            Some(status) => info!(request_id = id, peer, method, ?path, status, ms, "request"),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The door: what is ours goes to our routes, everything else to the engine.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::Request,
+    response::{IntoResponse, Response},
+};
+use hyper::body::Incoming;
+use shared::service::{
+    request_id::{RequestId, X_REQUEST_ID},
+    serve::Handler,
+};
+
+use crate::{
+    access::{self, Line},
+    error::ApiError,
+    passthrough::{PassFault, PassThrough, engine_down, is_person},
+    state::App,
+};
+
+/// Answers every request of a listener.
+#[derive(Debug, Clone)]
+pub(crate) struct Edge {
+    pub(crate) app: App,
+    pub(crate) routes: Router,
+    /// None in front of the builtin engine, which has no paths.
+    pub(crate) engine: Option<Arc<PassThrough>>,
+}
+
+impl Handler for Edge {
+    async fn handle(&self, request: Request<Incoming>) -> Response {
+        match &self.engine {
+            Some(engine) if !is_ours(request.uri().path()) => Box::pin(self.pass(engine, request)).await,
+            _ => self.routes.handle(request).await,
+        }
+    }
+}
+
+impl Edge {
+    async fn pass(&self, engine: &PassThrough, request: Request<Incoming>) -> Response {
+        let id = RequestId::accept(request.headers().get(X_REQUEST_ID));
+        let mut line = Line::of(&request, Some(&id), self.app.metrics.clone());
+        let person = is_person(&request);
+        let visit = access::to_engine(&self.app.config, &request);
+        let mut response = match visit {
+            Err(refused) => refused.into_response(),
+            Ok(visit) => match engine.forward(request, &visit, &id.header()).await {
+                Ok(response) => response,
+                Err(fault) => self.say(fault, person),
+            },
+        };
+        response.headers_mut().insert(X_REQUEST_ID, id.header());
+        line.status = Some(response.status());
+        response
+    }
+
+    fn say(&self, fault: PassFault, person: bool) -> Response {
+        let words = fault.to_string();
+        let error = ApiError::PassThrough(fault).into_response();
+        if person { engine_down(error, &words, &self.app.config.engine_unit) } else { error }
+    }
+}
+
+/// Told by the raw path: other spellings of a path are the engine's, and no path of the engine's shadows ours.
+fn is_ours(path: &str) -> bool {
+    let below =
+        |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    matches!(path, "/healthz" | "/metrics") || ["/v1", "/readyz", "/gpu"].into_iter().any(below)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_paths_are_told_by_their_raw_spelling() {
+        for ours in [
+            "/healthz",
+            "/metrics",
+            "/readyz",
+            "/readyz/",
+            "/readyz/nvml",
+            "/gpu",
+            "/gpu/x",
+            "/v1",
+            "/v1/",
+            "/v1/x",
+        ] {
+            assert!(is_ours(ours), "{ours}");
+        }
+        for engine in [
+            "/",
+            "",
+            "*",
+            "/healthz/",
+            "/%68ealthz",
+            "//v1/models",
+            "/V1/models",
+            "/v1x",
+            "/gpus",
+            "/api/v1/x",
+            "/metrics/",
+        ] {
+            assert!(!is_ours(engine), "{engine}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Which headers travel: all, but those that belong to one connection, and those that say who asked. Pure.
+
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Uri,
+    header::{
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    },
+    request::Parts,
+    uri::PathAndQuery,
+};
+use shared::service::request_id::X_REQUEST_ID;
+
+use crate::access::Visit;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// What browsers say of the page that asks. Judged at the edge; the engines judge it by a `Host` that is not theirs.
+const FETCH: [HeaderName; 4] = [
+    HeaderName::from_static("sec-fetch-site"),
+    HeaderName::from_static("sec-fetch-mode"),
+    HeaderName::from_static("sec-fetch-dest"),
+    HeaderName::from_static("sec-fetch-user"),
+];
+
+/// Makes the caller's head the engine's.
+pub(super) fn to_engine(parts: &mut Parts, visit: &Visit, id: &HeaderValue, websocket: bool) {
+    parts.uri = origin_form(&parts.uri);
+    let headers = &mut parts.headers;
+    let trailers = headers.get_all(TE).iter().any(|te| has_token(te, "trailers"));
+    drop_hop_by_hop(headers);
+    // The HTTP library has sent its 100 by the time the engine could.
+    for name in [EXPECT, PROXY_AUTHORIZATION, TE].iter().chain(&FETCH) {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if websocket {
+        ask_for_websocket(headers);
+    }
+    if visit.our_token {
+        headers.remove(AUTHORIZATION);
+    }
+    let host = headers.get(HOST).cloned();
+    if let Some(host) = &host
+        && headers.contains_key(ORIGIN)
+        // It has passed the guard; engines compare it with `Host`.
+        && let Ok(own) = HeaderValue::from_bytes(&[b"http://", host.as_bytes()].concat())
+    {
+        headers.insert(ORIGIN, own);
+    }
+    say_who_asked(headers, visit, host);
+    headers.insert(X_REQUEST_ID, id.clone());
+}
+
+/// Makes the engine's head the caller's.
+pub(super) fn to_caller(headers: &mut HeaderMap, websocket: bool) {
+    drop_hop_by_hop(headers);
+    headers.remove(PROXY_AUTHENTICATE);
+    if websocket {
+        ask_for_websocket(headers);
+    }
+}
+
+/// Whether this asks for, or agrees to, a WebSocket and nothing else.
+pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
+    let mut upgrades = headers.get_all(UPGRADE).iter();
+    let websocket = upgrades.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    websocket
+        && upgrades.next().is_none()
+        && headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"))
+}
+
+fn ask_for_websocket(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// What was sent, without the scheme and the name that a proxy is asked with.
+fn origin_form(uri: &Uri) -> Uri {
+    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Uri::from(path)
+}
+
+/// `Host` stays even where `Connection` names it: without it the request would be another.
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+fn say_who_asked(headers: &mut HeaderMap, visit: &Visit, host: Option<HeaderValue>) {
+    let peer = visit.peer.to_canonical().to_string();
+    let told: Vec<_> = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
+    let chain = if visit.trusted && !told.is_empty() { format!("{}, {peer}", told.join(", ")) } else { peer };
+    headers.insert(FORWARDED_FOR, HeaderValue::from_str(&chain).expect("addresses and what was a header"));
+    if !visit.trusted || !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if (!visit.trusted || !headers.contains_key(FORWARDED_HOST))
+        && let Some(host) = host
+    {
+        headers.insert(FORWARDED_HOST, host);
+    }
+}
+
+fn has_token(value: &HeaderValue, token: &str) -> bool {
+    value.to_str().is_ok_and(|value| value.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! What a person sees instead of the engine's page while the engine is away.
+
+use axum::{
+    http::{HeaderValue, Method, Request, header},
+    response::{Html, IntoResponse, Response},
+};
+
+/// Whether it is a person who asks, for a page.
+pub(crate) fn is_person<B>(request: &Request<B>) -> bool {
+    let accepted = request.headers().get_all(header::ACCEPT);
+    request.method() == Method::GET && accepted.iter().any(wants_html)
+}
+
+/// The page in place of an error for programs: it says what failed, and loads the engine's page when the engine is back.
+pub(crate) fn engine_down(error: Response, why: &str, unit: &str) -> Response {
+    let (mut parts, _) = error.into_parts();
+    parts.headers.remove(header::CONTENT_TYPE);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let page =
+        include_str!("page.html").replace("{{why}}", &escaped(why)).replace("{{unit}}", &escaped(unit));
+    (parts.status, parts.headers, Html(page)).into_response()
+}
+
+fn wants_html(value: &HeaderValue) -> bool {
+    value.to_str().is_ok_and(|value| value.contains("text/html"))
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

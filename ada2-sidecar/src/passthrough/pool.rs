@@ -1,0 +1,109 @@
+//! Connections to the engine that are kept for a moment. hyper's own client with a pool costs a sixth more processor time
+//! on small requests; this one hands back what was not sent, which that needs as well.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use reqwest::Url;
+use shared::service::{lifecycle::Lifecycle, outbound::CONNECT_TIMEOUT, serve::prepare};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tracing::debug;
+
+use super::body::Upload;
+
+/// Below the idle close of uvicorn, which InvokeAI runs on (5 s, measured on 6.14.2).
+const KEPT_FOR: Duration = Duration::from_secs(4);
+/// More than a household's browsers use at once.
+const KEPT: usize = 64;
+
+/// One side of a connection to the engine.
+pub(super) type Sender = SendRequest<Upload>;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct ConnectFault(pub(super) String);
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    host: String,
+    port: u16,
+    /// The one used last is the last.
+    idle: Mutex<Vec<Idle>>,
+    lifecycle: Lifecycle,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: Sender,
+    since: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(engine: &Url, lifecycle: Lifecycle) -> Arc<Self> {
+        // In brackets an IPv6 address is a URL's; without, the resolver's.
+        let host = engine.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let port = engine.port_or_known_default().unwrap_or(80);
+        Arc::new(Self { host, port, idle: Mutex::default(), lifecycle })
+    }
+
+    /// A connection that is open and free now.
+    pub(super) fn take(&self) -> Option<Sender> {
+        let mut idle = self.idle();
+        // From the end: what lies before one that is too old is older.
+        for place in (0..idle.len()).rev() {
+            if idle[place].since.elapsed() > KEPT_FOR {
+                idle.drain(..=place);
+                return None;
+            }
+            // One that is neither has just ended its answer, and is free in a moment.
+            if idle[place].sender.is_closed() {
+                idle.remove(place);
+            } else if idle[place].sender.is_ready() {
+                return Some(idle.remove(place).sender);
+            }
+        }
+        None
+    }
+
+    /// For the next request, once its answer has ended.
+    pub(super) fn keep(&self, sender: Sender) {
+        if sender.is_closed() || self.lifecycle.draining().is_cancelled() {
+            return;
+        }
+        let mut idle = self.idle();
+        if idle.len() >= KEPT {
+            idle.remove(0);
+        }
+        idle.push(Idle { sender, since: Instant::now() });
+    }
+
+    /// A new connection.
+    pub(super) async fn connect(&self) -> Result<Sender, ConnectFault> {
+        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect((self.host.as_str(), self.port))).await;
+        let stream = connected
+            .map_err(|_| ConnectFault(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
+            .map_err(|error| ConnectFault(error.to_string()))?;
+        prepare(&stream);
+        let (sender, connection) = http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| ConnectFault(error.to_string()))?;
+        self.lifecycle.beside("engine connection", async move {
+            if let Err(error) = connection.with_upgrades().await {
+                debug!(%error, "connection to the engine ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,175 @@
+//! Who is compared: the sidecar, nginx as users have it, nginx tuned; each in processes of its own.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use e2e::sidecar::Sidecar;
+use shared::service::telemetry;
+
+/// The first argument of the sidecar's process.
+pub(crate) const NAME: &str = "sidecar";
+/// What `/proc` counts processor time in: `sysconf(_SC_CLK_TCK)` on every Linux that there is.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// As the users' file: a new connection to the engine for each request, everything buffered, an access log.
+const USERS: &str = "
+    location = /healthz { return 200 'ok\\n'; }
+    location / {
+        proxy_pass ENGINE;
+        proxy_http_version 1.1;
+        proxy_set_header Host $host;
+        proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection 'upgrade';
+        client_max_body_size 0;
+        proxy_read_timeout 600s;
+    }";
+
+/// Connections kept, nothing of a request buffered, larger buffers, the log written in blocks.
+const TUNED: &str = "
+    location = /healthz { return 200 'ok\\n'; }
+    location / {
+        proxy_pass http://engine;
+        proxy_http_version 1.1;
+        proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection $connection_upgrade;
+        proxy_request_buffering off;
+        proxy_buffers 16 64k;
+        proxy_buffer_size 64k;
+        proxy_max_temp_file_size 0;
+        client_max_body_size 0;
+        proxy_read_timeout 600s;
+    }";
+
+/// One of them.
+pub(crate) struct Contestant {
+    pub(crate) name: &'static str,
+    pub(crate) url: String,
+    process: Child,
+}
+
+impl Contestant {
+    /// Of all its processes.
+    pub(crate) fn processor_seconds(&self) -> f64 {
+        let stat = |pid: u32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
+            // utime and stime are the 14th and 15th of all, and the name is the second.
+            fields
+                .split_whitespace()
+                .skip(11)
+                .take(2)
+                .filter_map(|ticks| ticks.parse::<f64>().ok())
+                .sum::<f64>()
+        };
+        self.processes().into_iter().map(stat).sum::<f64>() / TICKS_PER_SECOND
+    }
+
+    /// Resident memory of all its processes, in words.
+    pub(crate) fn memory(&self) -> String {
+        let resident = |pid: u32| -> f64 {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+            line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0.0)
+        };
+        let kib: f64 = self.processes().into_iter().map(resident).sum();
+        format!("{} {:.1} MiB", self.name, kib / 1024.0)
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        let parent = self.process.id();
+        let children =
+            fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        std::iter::once(parent)
+            .chain(children.split_whitespace().filter_map(|pid| pid.parse().ok()))
+            .collect()
+    }
+}
+
+impl Drop for Contestant {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            let _ = Command::new("kill").arg(pid.to_string()).status();
+        }
+        let _ = self.process.wait();
+    }
+}
+
+pub(crate) fn start_origin() -> Contestant {
+    of_this_program("origin", &[super::origin::NAME])
+}
+
+/// The sidecar first. Without nginx it is alone.
+pub(crate) fn all(engine: &str) -> Vec<Contestant> {
+    let mut all = vec![of_this_program("ada2-sidecar", &[NAME, engine])];
+    if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok() {
+        all.push(nginx("nginx, users", engine, USERS, ""));
+        all.push(nginx("nginx, tuned", engine, TUNED, " buffer=64k flush=1s"));
+    }
+    all
+}
+
+/// The sidecar's process: logs to a file, as the service does to the journal.
+pub(crate) async fn serve(arguments: &[String]) {
+    let folder = e2e::fresh_folder("proxied");
+    telemetry::start(telemetry::Format::Text, "info", Some(&folder.join("log")))
+        .expect("the log can be opened");
+    let sidecar = Sidecar::start_in(folder, &["--engine", "invokeai", "--engine-url", &arguments[0]]).await;
+    let _ = writeln!(std::io::stdout(), "{}", sidecar.url);
+    std::future::pending::<()>().await;
+}
+
+fn of_this_program(name: &'static str, arguments: &[&str]) -> Contestant {
+    let mut process = Command::new(std::env::current_exe().expect("this program has a path"))
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("this program can be started");
+    let mut url = String::new();
+    let output = process.stdout.take().expect("it is piped");
+    BufReader::new(output).read_line(&mut url).expect("it says where it listens");
+    Contestant { name, url: url.trim().to_owned(), process }
+}
+
+fn nginx(name: &'static str, engine: &str, locations: &str, log: &str) -> Contestant {
+    let folder = e2e::fresh_folder("nginx");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+    let host = engine.trim_start_matches("http://");
+    let locations = locations.replace("ENGINE", engine);
+    let at = folder.display();
+    let file = format!(
+        "worker_processes auto; pid {at}/pid; error_log {at}/error.log; daemon off;
+events {{ worker_connections 1024; }}
+http {{
+    access_log {at}/access.log combined{log};
+    sendfile on; tcp_nopush on; keepalive_requests 1000000000;
+    client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
+    map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+    upstream engine {{ server {host}; keepalive 64; keepalive_requests 1000000000; }}
+    server {{ listen {free}; {locations} }}
+}}"
+    );
+    let path = folder.join("nginx.conf");
+    fs::write(&path, file).expect("the folder can be written");
+    let process =
+        Command::new("nginx").arg("-c").arg(&path).stderr(Stdio::null()).spawn().expect("nginx starts");
+    wait_for(&free.to_string(), &folder);
+    Contestant { name, url: format!("http://{free}"), process }
+}
+
+fn wait_for(address: &str, folder: &Path) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while std::net::TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < until, "nginx does not listen: see {}", folder.display());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,83 @@
+use e2e::raw_engine::RawEngine;
+
+use super::{ask, before};
+
+async fn status(sidecar: &e2e::sidecar::Sidecar, headers: &str) -> (u16, String) {
+    let answer = ask(sidecar, &format!("GET /x HTTP/1.1\r\nHost: ada2:7860\r\n{headers}\r\n")).await;
+    (answer.status(), answer.text())
+}
+
+#[tokio::test]
+async fn addresses_guard_the_engine_and_a_claimed_one_is_none() {
+    let engine = RawEngine::start().await;
+    let sidecar = before(&engine, &["--allow-from", "10.0.0.0/8"]).await;
+    let (code, body) = status(&sidecar, "").await;
+    assert_eq!(code, 403);
+    assert!(body.contains("ip_not_allowed") && body.contains("--allow-from"), "{body}");
+    for claim in ["X-Forwarded-For: 10.0.0.1", "X-Real-IP: 10.0.0.1", "Forwarded: for=10.0.0.1"] {
+        let (code, body) = status(&sidecar, &format!("{claim}\r\n")).await;
+        assert_eq!(code, 403, "{claim}");
+        assert!(body.contains("--trusted-proxies"), "{body}");
+    }
+    let open = before(&engine, &[]).await;
+    assert_eq!(status(&open, "").await.0, 200);
+    assert_eq!(status(&open, "X-Forwarded-For: 127.0.0.1\r\n").await.0, 403, "loopback is no proof");
+    let health = ask(&sidecar, "GET /healthz HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n").await;
+    assert_eq!(health.status(), 200, "health answers everybody");
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_named_is_believed() {
+    let engine = RawEngine::start().await;
+    let sidecar = before(&engine, &["--allow-from", "10.0.0.0/8", "--trusted-proxies", "127.0.0.1/32"]).await;
+    assert_eq!(status(&sidecar, "X-Forwarded-For: 192.168.1.1\r\n").await.0, 403);
+    let told = "X-Forwarded-For: 192.168.1.1, 10.0.0.7\r\nX-Forwarded-Proto: https\r\n";
+    assert_eq!(status(&sidecar, told).await.0, 200);
+    let seen = &engine.seen("/x")[0];
+    assert_eq!(seen.header("x-forwarded-for"), ["192.168.1.1, 10.0.0.7, 127.0.0.1"]);
+    assert_eq!(seen.header("x-forwarded-proto"), ["https"]);
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_reach_nothing_of_the_engine() {
+    let engine = RawEngine::start().await;
+    let sidecar = before(&engine, &["--allowed-origins", "https://ui.example"]).await;
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
+    for foreign in [
+        "Origin: http://evil.example\r\n".to_owned(),
+        "Origin: null\r\n".to_owned(),
+        "Origin: http://ada2:9090\r\n".to_owned(),
+        format!("Origin: http://evil.example\r\n{upgrade}"),
+        "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n".to_owned(),
+        "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n".to_owned(),
+    ] {
+        let (code, body) = status(&sidecar, &foreign).await;
+        assert_eq!(code, 403, "{foreign}");
+        assert!(body.contains("cross_origin"), "{body}");
+    }
+    let rebound = ask(&sidecar, "GET /x HTTP/1.1\r\nHost: rebound.example\r\n\r\n").await;
+    assert_eq!(rebound.status(), 421);
+    assert!(engine.seen("/x").is_empty());
+    for ours in [
+        "Origin: http://ada2:7860\r\n",
+        "Origin: https://ui.example\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: cors\r\n",
+        "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n",
+        "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n",
+    ] {
+        assert_eq!(status(&sidecar, ours).await.0, 200, "{ours}");
+    }
+    for seen in engine.seen("/x") {
+        assert!(seen.header("origin").iter().all(|origin| *origin == "http://ada2:7860"), "{seen:?}");
+        assert!(seen.header("sec-fetch-site").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn our_token_stays_here_and_every_other_credential_travels() {
+    let engine = RawEngine::start().await;
+    let sidecar = before(&engine, &["--token", "a-long-secret-token"]).await;
+    assert_eq!(status(&sidecar, "Authorization: Bearer a-long-secret-token\r\n").await.0, 200);
+    assert_eq!(status(&sidecar, "Authorization: Basic bWU6bWU=\r\n").await.0, 200);
+    let seen: Vec<_> = engine.seen("/x").iter().map(|seen| seen.header("authorization").join("|")).collect();
+    assert_eq!(seen, ["", "Basic bWU6bWU="]);
+}
