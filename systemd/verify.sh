@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks the unit with systemd-analyze, with the binary's path replaced by one that exists here.
+# Checks the units with systemd-analyze, with the binary's path replaced by one that exists here.
 set -eu
 cd "$(dirname "$0")"
 if ! command -v systemd-analyze >/dev/null 2>&1; then
@@ -9,9 +9,10 @@ fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 sed "s|^ExecStart=[^ ]*|ExecStart=/bin/true|" ada2-sidecar.service >"$folder/ada2-sidecar.service"
+cp ada2-sidecar.socket "$folder"
 # The engine's own unit is named in After= and need not exist.
-said=$(systemd-analyze verify --man=no "$folder/ada2-sidecar.service" 2>&1) || { echo "$said"; exit 1; }
-if printf '%s' "$said" | grep -q 'ada2-sidecar.service'; then
+said=$(systemd-analyze verify --man=no "$folder/ada2-sidecar.service" "$folder/ada2-sidecar.socket" 2>&1) || { echo "$said"; exit 1; }
+if printf '%s' "$said" | grep -q 'ada2-sidecar\.'; then
     echo "$said"
     exit 1
 fi

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 8;
 const UP: Duration = Duration::from_millis(1_500);
 const DOWN: Duration = Duration::from_millis(500);
 /// Between two requests of one caller: the engine is killed many times before the last.
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(40);
 /// The stated bound: a connection to the engine is made within 3 s, and a broken one is noticed at once.
 const BOUND: Duration = Duration::from_secs(4);
 /// The engine's answer, whole.

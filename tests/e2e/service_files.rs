@@ -62,3 +62,13 @@ fn the_systemd_unit_notifies_waits_for_the_drain_and_keeps_the_card_visible() {
     assert_eq!(values("ProtectProc"), ["default"], "or whose VRAM is whose cannot be told");
     assert_eq!(values("StateDirectory"), ["ada2-sidecar"]);
 }
+
+#[test]
+fn the_systemd_socket_listens_where_the_service_would() {
+    let socket = include_str!("../../systemd/ada2-sidecar.socket");
+    let listens: Vec<_> = socket.lines().filter_map(|line| line.strip_prefix("ListenStream=")).collect();
+    let listen = sidecar::KEYS.iter().find(|key| key.name == "listen").and_then(|key| key.default);
+    assert_eq!(listens, [listen.unwrap()]);
+    // One socket for each connection would start a service for each.
+    assert!(!socket.contains("Accept=yes"));
+}
