@@ -97,7 +97,7 @@ async fn caller(url: &str, next: &AtomicUsize, requests: usize) -> Vec<(&'static
         let begun = Instant::now();
         // One in four may change something: it is never sent twice.
         let request = if nth.is_multiple_of(4) {
-            client.post(format!("{url}/api/v1/model_manager/empty_cache"))
+            client.post(format!("{url}/api/v2/models/empty_model_cache"))
         } else {
             client.get(format!("{url}/api/v1/app/version"))
         };
