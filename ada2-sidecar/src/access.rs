@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::Next,
     response::Response,
 };
@@ -15,7 +15,7 @@ use shared::service::{
     secret::bearer,
     serve::Peer,
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, field::display, info, warn};
 
 use crate::{config::Config, error::ApiError, metrics::Metrics, state::App};
 
@@ -112,7 +112,7 @@ fn is_picture(path: &str) -> bool {
 /// One line a request, when it is answered, or when its caller went away first.
 pub(crate) async fn log(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let id = request.extensions().get::<RequestId>().cloned();
-    let mut line = Line::of(&request, id.as_ref(), metrics);
+    let mut line = Line::of(&request, id, metrics);
     let response = next.run(request).await;
     line.status = Some(response.status());
     response
@@ -120,14 +120,14 @@ pub(crate) async fn log(State(metrics): State<Metrics>, request: Request, next: 
 
 /// The line of one request, written when this is dropped.
 pub(crate) struct Line {
-    id: String,
-    peer: String,
-    method: String,
-    path: String,
+    id: Option<RequestId>,
+    peer: Option<Peer>,
+    method: Method,
+    uri: Uri,
     started: Instant,
     /// `None` as long as there is no answer.
     pub(crate) status: Option<StatusCode>,
-    route: String,
+    route: Option<MatchedPath>,
     metrics: Metrics,
 }
 
@@ -135,39 +135,53 @@ pub(crate) struct Line {
 const LEFT: u16 = 499;
 
 impl Line {
-    pub(crate) fn of<B>(request: &Request<B>, id: Option<&RequestId>, metrics: Metrics) -> Self {
-        // Only routes of ours become labels.
-        let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str);
-        let path = request.uri().path();
+    pub(crate) fn of<B>(request: &Request<B>, id: Option<RequestId>, metrics: Metrics) -> Self {
         Self {
-            id: id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
-            peer: request.extensions().get::<Peer>().map(|peer| peer.0.to_string()).unwrap_or_default(),
-            method: request.method().as_str().chars().take(16).collect(),
-            path: path.chars().take(200).collect(),
+            id,
+            peer: request.extensions().get().copied(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
             started: Instant::now(),
             status: None,
-            route: route.to_owned(),
+            route: request.extensions().get().cloned(),
             metrics,
         }
+    }
+
+    /// What comes every few seconds: probes, whose findings are logged where they change, and what the engine's page reads.
+    fn is_routine(&self) -> bool {
+        let path = self.uri.path();
+        let probe = path == "/healthz" || path == "/metrics" || path.starts_with("/readyz");
+        let read = self.method == Method::GET || self.method == Method::HEAD;
+        probe || (self.route.is_none() && read && self.status != Some(StatusCode::SWITCHING_PROTOCOLS))
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let Self { id, peer, method, path, started, status, route, metrics } = self;
-        metrics.answered(route, status.map_or(LEFT, |status| status.as_u16()), started.elapsed());
-        let ms = started.elapsed().as_millis();
-        match status.map(|status| status.as_u16()) {
+        let status = self.status.map(|status| status.as_u16());
+        // Only routes of ours become labels.
+        let route = self.route.as_ref().map_or("other", MatchedPath::as_str);
+        self.metrics.answered(route, status.unwrap_or(LEFT), self.started.elapsed());
+        let id = self.id.as_ref().map_or("", RequestId::as_str);
+        let peer = self.peer.map(|peer| display(peer.0));
+        let method = cut(self.method.as_str(), 16);
+        let path = cut(self.uri.path(), 200);
+        let ms = self.started.elapsed().as_millis();
+        match status {
             None => warn!(request_id = id, peer, method, ?path, ms, "request abandoned by its caller"),
             Some(status @ 500..) if !path.starts_with("/readyz") => {
                 error!(request_id = id, peer, method, ?path, status, ms, "request");
             }
             Some(status @ 400..=499) => warn!(request_id = id, peer, method, ?path, status, ms, "request"),
-            // Probes come every few seconds, and what they find is logged where it changes.
-            Some(status) if path == "/healthz" || path == "/metrics" || path.starts_with("/readyz") => {
+            Some(status) if self.is_routine() => {
                 debug!(request_id = id, peer, method, ?path, status, ms, "request");
             }
             Some(status) => info!(request_id = id, peer, method, ?path, status, ms, "request"),
         }
     }
+}
+
+fn cut(text: &str, letters: usize) -> &str {
+    text.char_indices().nth(letters).map_or(text, |(end, _)| &text[..end])
 }

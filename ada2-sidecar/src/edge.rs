@@ -20,30 +20,37 @@ use crate::{
     state::App,
 };
 
-/// Answers every request of a listener.
+/// Answers every request of a listener. Cheap to clone, which each request does; all clones are the same.
 #[derive(Debug, Clone)]
-pub(crate) struct Edge {
-    pub(crate) app: App,
-    pub(crate) routes: Router,
-    /// None in front of the builtin engine, which has no paths.
-    pub(crate) engine: Option<Arc<PassThrough>>,
+pub(crate) struct Edge(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    app: App,
+    routes: Router,
+    engine: Option<PassThrough>,
 }
 
 impl Handler for Edge {
     async fn handle(&self, request: Request<Incoming>) -> Response {
-        match &self.engine {
+        match &self.0.engine {
             Some(engine) if !is_ours(request.uri().path()) => Box::pin(self.pass(engine, request)).await,
-            _ => self.routes.handle(request).await,
+            _ => self.0.routes.handle(request).await,
         }
     }
 }
 
 impl Edge {
+    /// Without engine, in front of the builtin one, every path is ours.
+    pub(crate) fn new(app: App, routes: Router, engine: Option<PassThrough>) -> Self {
+        Self(Arc::new(Parts { app, routes, engine }))
+    }
+
     async fn pass(&self, engine: &PassThrough, request: Request<Incoming>) -> Response {
         let id = RequestId::accept(request.headers().get(X_REQUEST_ID));
-        let mut line = Line::of(&request, Some(&id), self.app.metrics.clone());
+        let mut line = Line::of(&request, Some(id.clone()), self.0.app.metrics.clone());
         let person = is_person(&request);
-        let visit = access::to_engine(&self.app.config, &request);
+        let visit = access::to_engine(&self.0.app.config, &request);
         let mut response = match visit {
             Err(refused) => refused.into_response(),
             Ok(visit) => match engine.forward(request, &visit, &id.header()).await {
@@ -59,7 +66,7 @@ impl Edge {
     fn say(&self, fault: PassFault, person: bool) -> Response {
         let words = fault.to_string();
         let error = ApiError::PassThrough(fault).into_response();
-        if person { engine_down(error, &words, &self.app.config.engine_unit) } else { error }
+        if person { engine_down(error, &words, &self.0.app.config.engine_unit) } else { error }
     }
 }
 

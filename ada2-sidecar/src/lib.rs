@@ -119,12 +119,10 @@ pub async fn serve(
     let jobs = Jobs::new(engine, config.max_inflight, lifecycle.clone(), metrics.clone());
     let host = host::start(config.host_watch()).map_err(ServeError::Start)?;
     let published = judge(&config, gpu, host, &engine_state, &jobs, &lifecycle);
-    let way = config
-        .engine_url
-        .as_ref()
-        .map(|url| Arc::new(PassThrough::new(url, config.edge.max_upload, lifecycle.clone())));
+    let engine_url = config.engine_url.as_ref();
+    let way = engine_url.map(|url| PassThrough::new(url, config.edge.max_upload, lifecycle.clone()));
     let app = App::new(config, jobs, engine_state, published.clone(), metrics);
-    let edge = Edge { routes: routes::router(app.clone()), app, engine: way };
+    let edge = Edge::new(app.clone(), routes::router(app), way);
     for socket in listeners {
         lifecycle.worker("accept", accept(socket, Listener::plain(edge.clone()), lifecycle.clone()));
     }

@@ -1,7 +1,7 @@
 //! The pass-through side by side with nginx: as users have it, and tuned. Every row is measured in turns, in one run, over
 //! loopback; the ratios and the processor time per request are what to trust. Needs Debian's `nginx`.
 //!
-//! `cargo bench -p e2e --bench proxy -- [rounds]`
+//! `cargo bench -p e2e --bench proxy -- [rounds] [part of a row's name]`
 
 #![expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 
@@ -66,7 +66,8 @@ async fn main() {
         "idle memory: {}",
         contestants.iter().map(Contestant::memory).collect::<Vec<_>>().join(", ")
     ));
-    for row in &rows {
+    let wanted = given.get(1).map_or("", String::as_str);
+    for row in rows.iter().filter(|row| row.name.contains(wanted)) {
         measure(row, &contestants, rounds).await;
     }
     say(format_args!(
