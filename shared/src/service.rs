@@ -5,6 +5,7 @@ pub mod client;
 pub mod guard;
 pub mod lifecycle;
 pub mod outbound;
+pub mod reload;
 pub mod request_id;
 pub mod secret;
 pub mod serve;

@@ -58,6 +58,12 @@ impl BodyBudget {
         Self { held: Arc::default(), total, each }
     }
 
+    /// The same budget for bodies of this length, as after a reload: what is held counts on.
+    #[must_use]
+    pub fn with_each(&self, each: usize) -> Self {
+        Self { each, ..self.clone() }
+    }
+
     /// Reads the body whole.
     pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<WholeBody, BodyError> {
         let coding = headers.get(header::CONTENT_ENCODING);

@@ -16,6 +16,7 @@ use std::{
 use futures_util::FutureExt;
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::Notify,
     time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,6 +34,7 @@ pub struct Lifecycle {
     work: TaskTracker,
     workers: TaskTracker,
     failed: Arc<OnceLock<&'static str>>,
+    reload: Arc<Notify>,
 }
 
 /// A background worker ended although the service had not.
@@ -68,6 +70,16 @@ impl Lifecycle {
         self.draining.cancel();
     }
 
+    /// Asks for the configuration to be read again, as SIGHUP does.
+    pub fn request_reload(&self) {
+        self.reload.notify_one();
+    }
+
+    /// Waits until somebody asks for that. Several requests that come while one is being met are met as one.
+    pub async fn reload_requested(&self) {
+        self.reload.notified().await;
+    }
+
     /// Work for one caller (a connection, a job): waited for when draining. A panic ends only this task.
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         self.work.spawn(async move {
@@ -80,12 +92,29 @@ impl Lifecycle {
     /// A loop that lasts as long as the service. It may end once the service drains and is stopped after the work
     /// is done; should it end or panic before, the service stops with an error and its supervisor starts it again.
     pub fn worker(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        self.worker_until(CancellationToken::new(), name, work);
+    }
+
+    /// The same for a loop that a reload may replace: it is stopped when `over` is cancelled.
+    pub fn worker_until(
+        &self,
+        over: CancellationToken,
+        name: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
         let life = self.clone();
+        let replaced = over.clone();
+        let work = async move {
+            tokio::select! {
+                () = work => {}
+                () = replaced.cancelled() => {}
+            }
+        };
         self.workers.spawn(async move {
             tokio::select! {
                 () = life.ended.cancelled() => {}
                 ended = AssertUnwindSafe(work).catch_unwind() => {
-                    if ended.is_ok() && life.draining.is_cancelled() {
+                    if ended.is_ok() && (life.draining.is_cancelled() || over.is_cancelled()) {
                         return;
                     }
                     error!(task = name, "a background task ended unexpectedly; stopping");
@@ -115,7 +144,7 @@ impl Lifecycle {
         self.work.len()
     }
 
-    /// Waits for SIGTERM or SIGINT and begins to drain; a second one aborts. SIGHUP is noted and ignored.
+    /// Waits for SIGTERM or SIGINT and begins to drain; a second one aborts. SIGHUP requests a reload.
     pub fn obey_signals(&self) -> std::io::Result<()> {
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hup = signal(SignalKind::hangup())?;
@@ -126,7 +155,7 @@ impl Lifecycle {
                     _ = term.recv() => "SIGTERM",
                     _ = int.recv() => "SIGINT",
                     _ = hup.recv() => {
-                        warn!("SIGHUP ignored: this version reads its configuration at start only; restart to apply");
+                        life.request_reload();
                         continue;
                     }
                 };
@@ -206,6 +235,18 @@ mod tests {
         let start = Instant::now();
         assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
         assert_eq!(start.elapsed().as_secs(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replaced_worker_ends_alone_and_another_ends_the_service() {
+        let life = Lifecycle::new();
+        let over = CancellationToken::new();
+        life.worker_until(over.clone(), "monitor", std::future::pending());
+        over.cancel();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(!life.draining().is_cancelled());
+        life.worker_until(CancellationToken::new(), "monitor", async {});
+        assert_eq!(life.finish(Duration::from_secs(1)).await, Err(WorkerDied("monitor")));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,9 @@
 //! Settings: flag over environment over file over default, from one table of keys per program. Reading collects
 //! every problem, so that a broken configuration is mended in one go.
 
+mod fixed;
+mod secret_file;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -11,6 +14,8 @@ use std::{
 
 use clap::{Arg, ArgMatches};
 use serde_json::Value;
+
+pub use self::fixed::Fixed;
 
 /// A broken configuration (`EX_CONFIG`); service managers must not restart on it.
 pub const EXIT_CONFIG: u8 = 78;
@@ -37,6 +42,8 @@ pub struct Key {
     pub secret: bool,
     /// Whether the file may hold a map under it, which is then read from its text.
     pub structured: bool,
+    /// Whether it cannot change while the service runs.
+    pub fixed: bool,
     /// The flag, where it is not made from the key.
     pub long: Option<&'static str>,
     /// What it means, for `--help`.
@@ -46,7 +53,7 @@ pub struct Key {
 impl Key {
     /// A key without default.
     pub const fn new(name: &'static str, env: &'static str, help: &'static str) -> Self {
-        Self { name, env, default: None, secret: false, structured: false, long: None, help }
+        Self { name, env, default: None, secret: false, structured: false, fixed: false, long: None, help }
     }
 
     /// With this default.
@@ -67,6 +74,13 @@ impl Key {
     #[must_use]
     pub const fn secret(mut self) -> Self {
         self.secret = true;
+        self
+    }
+
+    /// Read at start only.
+    #[must_use]
+    pub const fn fixed(mut self) -> Self {
+        self.fixed = true;
         self
     }
 

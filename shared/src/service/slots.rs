@@ -8,21 +8,21 @@ use std::sync::{
 /// A number of places.
 #[derive(Debug)]
 pub struct Slots {
-    limit: usize,
+    limit: AtomicUsize,
     inflight: AtomicUsize,
 }
 
 impl Slots {
     /// This many places, all free.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, inflight: AtomicUsize::new(0) })
+        Arc::new(Self { limit: AtomicUsize::new(limit), inflight: AtomicUsize::new(0) })
     }
 
     /// A place, if one is free now.
     pub fn try_enter(self: &Arc<Self>) -> Option<Permit> {
         self.inflight
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
-                (taken < self.limit).then_some(taken + 1)
+                (taken < self.limit()).then_some(taken + 1)
             })
             .ok()
             .map(|_| Permit(self.clone()))
@@ -30,7 +30,12 @@ impl Slots {
 
     /// How many places there are.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit.load(Ordering::Acquire)
+    }
+
+    /// From now on there are this many. Places that are taken stay so, even above it.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Release);
     }
 
     /// How many are taken.
@@ -40,7 +45,7 @@ impl Slots {
 
     /// How many are free.
     pub fn available(&self) -> usize {
-        self.limit.saturating_sub(self.inflight())
+        self.limit().saturating_sub(self.inflight())
     }
 }
 
@@ -67,6 +72,21 @@ mod tests {
         assert_eq!((slots.limit(), slots.inflight(), slots.available()), (2, 2, 0));
         drop(first);
         assert_eq!(slots.available(), 1);
+        assert!(slots.try_enter().is_some());
+    }
+
+    #[test]
+    fn a_changed_limit_counts_at_once_and_takes_no_place_away() {
+        let slots = Slots::new(2);
+        let taken = [slots.try_enter(), slots.try_enter()];
+        slots.set_limit(3);
+        let third = slots.try_enter();
+        assert!(third.is_some() && slots.try_enter().is_none());
+        slots.set_limit(1);
+        assert_eq!((slots.limit(), slots.inflight(), slots.available()), (1, 3, 0));
+        drop(taken);
+        assert!(slots.try_enter().is_none(), "the third still has the one place");
+        drop(third);
         assert!(slots.try_enter().is_some());
     }
 }

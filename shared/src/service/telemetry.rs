@@ -8,7 +8,7 @@ use std::{
     io::{IsTerminal, Write},
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -19,6 +19,9 @@ use self::lines::{Line, Lines};
 
 /// The process has one log, and so one count.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
+static LOG: OnceLock<Arc<Lines<Out>>> = OnceLock::new();
+
+type Out = Box<dyn Write + Send>;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,14 +54,36 @@ pub fn dropped_lines() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
+/// Where lines could go from now on: opened, and not used before [`OpenedLog::take_over`].
+pub struct OpenedLog(Out);
+
+impl OpenedLog {
+    /// Opens the file for appending, making it if a rotation moved it away; standard error without one.
+    pub fn open(file: Option<&Path>) -> std::io::Result<Self> {
+        let file = file.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
+        Ok(Self(file.map_or_else(|| Box::new(std::io::stderr()) as _, |file| Box::new(file) as _)))
+    }
+
+    /// Every line goes there now. Without a log that was started there are no lines.
+    pub fn take_over(self) {
+        if let Some(log) = LOG.get() {
+            log.write_to(self.0);
+        }
+    }
+}
+
+impl std::fmt::Debug for OpenedLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OpenedLog")
+    }
+}
+
 /// Starts logging. `filter` is as in `RUST_LOG`; a file is appended to.
 pub fn start(format: Format, filter: &str, file: Option<&Path>) -> std::io::Result<()> {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let file = file.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
     let colours = file.is_none() && std::io::stderr().is_terminal();
-    let out: Box<dyn Write + Send> =
-        file.map_or_else(|| Box::new(std::io::stderr()) as _, |file| Box::new(file) as _);
-    let lines = Arc::new(Lines::new(out, format, &DROPPED));
+    let OpenedLog(out) = OpenedLog::open(file)?;
+    let lines = LOG.get_or_init(|| Arc::new(Lines::new(out, format, &DROPPED))).clone();
     let layer = fmt::layer().with_target(false).with_ansi(colours).with_writer(move || Line(lines.clone()));
     let registry = tracing_subscriber::registry().with(filter);
     // A second start in one process (tests) keeps the first subscriber.

@@ -42,6 +42,12 @@ impl<W: Write> Lines<W> {
         Self { out: Mutex::new(Out { writer, missing: 0, torn: false }), format, dropped }
     }
 
+    /// Lines go there from now on; what is missing is told there.
+    pub(super) fn write_to(&self, writer: W) {
+        let out = &mut *self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        (out.writer, out.torn) = (writer, false);
+    }
+
     fn write(&self, line: &[u8]) {
         let out = &mut *self.out.lock().unwrap_or_else(PoisonError::into_inner);
         if out.missing > 0 && out.put(note(self.format, out.missing).as_bytes()) {

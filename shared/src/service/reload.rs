@@ -1,0 +1,110 @@
+//! The configuration read again while the service runs: all of it or nothing, and what became of the last try.
+
+use std::{
+    future::Future,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::{lifecycle::Lifecycle, settings::Problem};
+
+/// A value that is replaced whole. Whoever took it keeps what they took. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone)]
+pub struct Switch<T>(watch::Sender<T>);
+
+impl<T: Clone> Switch<T> {
+    /// With this value.
+    pub fn new(value: T) -> Self {
+        Self(watch::Sender::new(value))
+    }
+
+    /// The value as it is now.
+    pub fn now(&self) -> T {
+        self.0.borrow().clone()
+    }
+
+    /// From now on it is this one; gives the one before.
+    pub fn replace(&self, value: T) -> T {
+        self.0.send_replace(value)
+    }
+}
+
+/// Which configuration is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// Unix seconds since when.
+    pub loaded_at: u64,
+    /// Why the last reload was refused, if it was.
+    pub last_error: Option<String>,
+}
+
+/// The tries so far. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone)]
+pub struct Reloads(Switch<InForce>);
+
+impl Default for Reloads {
+    fn default() -> Self {
+        Self(Switch::new(InForce { loaded_at: unix_now(), last_error: None }))
+    }
+}
+
+impl Reloads {
+    /// What is in force.
+    pub fn in_force(&self) -> InForce {
+        self.0.now()
+    }
+
+    /// The worker: whenever a reload is asked for, tries it. `reload` changes everything and gives what an operator should
+    /// know of the new configuration, or changes nothing and gives every problem.
+    pub async fn obey<F>(self, lifecycle: Lifecycle, mut reload: impl FnMut() -> F)
+    where
+        F: Future<Output = Result<Vec<String>, Vec<Problem>>>,
+    {
+        loop {
+            lifecycle.reload_requested().await;
+            self.note(reload().await);
+        }
+    }
+
+    fn note(&self, tried: Result<Vec<String>, Vec<Problem>>) {
+        match tried {
+            Ok(notes) => {
+                self.0.replace(InForce { loaded_at: unix_now(), last_error: None });
+                notes.iter().for_each(|note| warn!("{note}"));
+                info!("configuration reloaded");
+            }
+            Err(problems) => {
+                problems.iter().for_each(|problem| error!("{problem}"));
+                error!(
+                    problems = problems.len(),
+                    "configuration not reloaded; the one before stays in force"
+                );
+                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                let last_error = Some(lines.join("; "));
+                self.0.replace(InForce { last_error, ..self.in_force() });
+            }
+        }
+    }
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_reload_is_remembered_until_one_is_done() {
+        let reloads = Reloads::default();
+        assert_eq!(reloads.in_force().last_error, None);
+        let problems = ["a", "b"].map(|key| Problem::new("f", key, "expected c"));
+        reloads.note(Err(problems.to_vec()));
+        assert_eq!(reloads.in_force().last_error.as_deref(), Some("f: a: expected c; f: b: expected c"));
+        reloads.note(Ok(Vec::new()));
+        assert_eq!(reloads.in_force().last_error, None);
+    }
+}
