@@ -120,6 +120,11 @@ impl Backends {
         self.pooled.borrow().clone()
     }
 
+    /// The client that never uses a connection twice.
+    pub(crate) fn fresh(&self) -> &Client {
+        &self.fresh
+    }
+
     /// Drops the idle connections, by dropping the client that has them: while the machine sleeps its timer for them
     /// stands still, and their other ends go away.
     pub(crate) fn drop_idle(&self) {

@@ -17,13 +17,13 @@ use std::{
 };
 
 use clap::ArgMatches;
-use shared::service::settings::{Problem, Settings, Source, duration};
+use shared::service::settings::{Fixed, Problem, Settings, Source, duration};
 
 pub use self::{
-    access::{Access, Token},
+    access::{Access, Token, is_name as is_token_name},
     backends::{Backend, Backends, Capability, Delivery},
     keys::KEYS,
-    sections::{ImageEngine, Images, Log, Outbound},
+    sections::{ImageEngine, Images, Legacy, Log, Outbound},
 };
 use self::{backends_file::BackendsFile, env_file::EnvFile};
 use crate::{health::state::Rules, tls::Tls};
@@ -58,12 +58,16 @@ pub struct Config {
     pub backends: Backends,
     /// How backends are spoken to.
     pub outbound: Outbound,
+    /// Who gets every path that is not ours, if anybody.
+    pub legacy: Option<Legacy>,
     /// Where the self-made certificate is kept.
     pub data_dir: PathBuf,
     /// The log.
     pub log: Log,
     /// How long running requests may take to finish at shutdown.
     pub shutdown_grace: Duration,
+    /// What a reload must not change.
+    pub fixed: Fixed,
 }
 
 /// The configuration as read.
@@ -194,6 +198,7 @@ fn compose(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<C
     }
     let health = sections::health(settings);
     let outbound = Outbound::read(settings);
+    let legacy = Legacy::read(settings, port);
     let log = Log::read(settings);
     let grace = settings.take("GATEWAY_SHUTDOWN_GRACE", "a time such as 30s", duration);
     Some(Config {
@@ -208,9 +213,11 @@ fn compose(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<C
         health: health?,
         backends: backends?.backends.clone(),
         outbound: outbound?,
+        legacy,
         data_dir: settings.raw("GATEWAY_DATA_DIR")?.into(),
         log: log?,
         shutdown_grace: grace?,
+        fixed: settings.fixed(),
     })
 }
 

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use shared::service::lifecycle::Lifecycle;
+use tokio_util::sync::CancellationToken;
 
 use self::monitor::Watched;
 use self::state::{Health, Rules};
@@ -25,6 +26,8 @@ const FIRST_PROBES: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Monitors {
     watched: Vec<Watched>,
+    /// Cancelled when others took over.
+    over: CancellationToken,
 }
 
 /// A permitted request whose backend is up. Made by `Monitors::route` alone.
@@ -45,15 +48,30 @@ pub struct NotReady {
 impl Monitors {
     /// Knows all backends and nothing about them yet.
     pub(crate) fn new(backends: &Backends, rules: Rules, metrics: &Arc<Metrics>) -> Self {
-        let watched = backends.all.iter();
-        Self { watched: watched.map(|one| Watched::new(one.clone(), rules, metrics.clone())).collect() }
+        let none = Self { watched: Vec::new(), over: CancellationToken::new() };
+        none.succeeded_by(backends, rules, metrics)
+    }
+
+    /// The same after a reload, not started yet. What is known of a backend that stays where it is stays known.
+    pub(crate) fn succeeded_by(&self, backends: &Backends, rules: Rules, metrics: &Arc<Metrics>) -> Self {
+        let watched = backends.all.iter().map(|backend| {
+            let before = self.watched(&backend.class).filter(|one| one.backend.is_where(backend));
+            Watched::new(backend.clone(), rules, metrics.clone(), before)
+        });
+        Self { watched: watched.collect(), over: CancellationToken::new() }
     }
 
     /// Starts one loop per backend.
     pub(crate) fn start(&self, clients: &backend::Backends, lifecycle: &Lifecycle) {
         for watched in &self.watched {
-            lifecycle.worker("health monitor", watched.clone().run(clients.clone()));
+            let over = self.over.clone();
+            lifecycle.worker_until(over, "health monitor", watched.clone().run(clients.clone()));
         }
+    }
+
+    /// Ends the loops: others go on.
+    pub(crate) fn retire(&self) {
+        self.over.cancel();
     }
 
     /// Waits a little for the first probes, so that what is asked first is not refused for want of knowledge.

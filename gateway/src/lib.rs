@@ -7,6 +7,7 @@
 mod backend;
 mod blocking;
 pub mod cli;
+pub mod commands;
 pub mod config;
 mod error;
 pub mod health;
@@ -14,6 +15,7 @@ mod metrics;
 mod middleware;
 mod payload;
 mod policy;
+pub mod reload;
 mod router;
 mod routes;
 mod state;
@@ -21,16 +23,31 @@ mod store;
 pub mod tls;
 pub mod wake;
 
+use std::sync::Arc;
+
 use shared::service::{
     lifecycle::{Lifecycle, WorkerDied},
     secret::redacted_url,
-    serve::{Listener, TlsAcceptor, accept},
-    settings::Problem,
+    serve::{Listener, accept},
+    settings::{EXIT_CONFIG, Problem},
+    telemetry,
 };
 use tokio::net::TcpListener;
 use tracing::info;
 
-use crate::{backend::Backends, config::Config, state::App, store::disk::Store, wake::ClockSource};
+use crate::{
+    backend::Backends,
+    config::Config,
+    reload::{Reload, Source},
+    state::{App, Serving},
+    store::disk::Store,
+    tls::Shown,
+    wake::ClockSource,
+};
+
+/// Anything else than a broken configuration that ends the service, or a command that cannot do its work
+/// (`EX_SOFTWARE`).
+pub(crate) const EXIT_FAILED: u8 = 70;
 
 /// Why the service ended, or did not start.
 #[derive(Debug)]
@@ -41,6 +58,16 @@ pub enum ServeError {
     Start(std::io::Error),
     /// A background task died.
     Worker(WorkerDied),
+}
+
+impl ServeError {
+    /// What the process ends with.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => EXIT_CONFIG,
+            Self::Start(_) | Self::Worker(_) => EXIT_FAILED,
+        }
+    }
 }
 
 impl std::fmt::Display for ServeError {
@@ -84,30 +111,32 @@ pub struct Gateway {
     config: Config,
     backends: Backends,
     store: Store,
-    tls: Option<TlsAcceptor>,
+    shown: Option<Arc<Shown>>,
     clocks: ClockSource,
+    source: Option<Source>,
 }
 
 impl Gateway {
     /// Takes what the configuration names; every problem at once.
     pub fn open(config: Config) -> Result<Self, ServeError> {
         let store = Store::open(&config.store_dir);
-        let tls = tls::acceptor(&config.tls, &config.data_dir);
-        let backends = Backends::new(&config.outbound).map_err(|error| {
-            Problem::new(
-                "BACKEND_CA_BUNDLE",
-                "BACKEND_CLIENT_CERT",
-                format!("expected usable files: {error}"),
-            )
-        });
-        match (store, tls, backends) {
-            (Ok(store), Ok(tls), Ok(backends)) => {
-                Ok(Self { config, backends, store, tls, clocks: ClockSource::default() })
+        let certificate = tls::certificate(&config.tls, &config.data_dir);
+        let backends = Backends::new(&config.outbound).map_err(|error| outbound_problem(&error));
+        match (store, certificate, backends) {
+            (Ok(store), Ok(certificate), Ok(backends)) => {
+                let shown = certificate.map(|certificate| Arc::new(Shown::new(certificate)));
+                Ok(Self { config, backends, store, shown, clocks: ClockSource::default(), source: None })
             }
-            (store, tls, backends) => Err(ServeError::Config(
-                [store.err(), tls.err(), backends.err()].into_iter().flatten().collect(),
+            (store, certificate, backends) => Err(ServeError::Config(
+                [store.err(), certificate.err(), backends.err()].into_iter().flatten().collect(),
             )),
         }
+    }
+
+    /// Reads the configuration from there again when it is asked to.
+    #[must_use]
+    pub fn reloading(self, source: Source) -> Self {
+        Self { source: Some(source), ..self }
     }
 
     /// Reads the clocks elsewhere, as tests do that let the machine sleep.
@@ -133,23 +162,31 @@ impl Gateway {
     /// Serves until the lifecycle ends. Every background task is named here.
     pub async fn serve(self, listeners: Listeners, lifecycle: Lifecycle) -> Result<(), ServeError> {
         self.announce(&listeners);
-        let Self { config, backends, store, tls, clocks } = self;
+        let Self { config, backends, store, shown, clocks, source } = self;
         let grace = config.shutdown_grace;
         let app = App::new(config, backends, store, clocks, lifecycle.clone());
         app.health.start(&app.backends, &lifecycle);
-        lifecycle.worker("wake", wake::watch(app.clone()));
         app.health.first_probes().await;
+        let serving = Serving::new(app);
+        lifecycle.worker("wake", wake::watch(serving.app.clone()));
+        if let Some(shown) = shown.clone() {
+            lifecycle.worker("certificate", tls::renew(shown, serving.app.clone()));
+        }
+        if let Some(source) = source {
+            let reload = Reload::new(source, serving.clone(), shown.clone(), lifecycle.clone());
+            lifecycle.worker("reload", reload.run());
+        }
         if let Some(socket) = listeners.metrics {
-            let listener = Listener::plain(router::metrics_alone(app.clone()));
+            let listener = Listener::plain(serving.metrics.clone());
             lifecycle.worker("accept metrics", accept(socket, listener, lifecycle.clone()));
         }
-        let listener = Listener { tls, ..Listener::plain(router::router(app)) };
+        let listener = Listener { tls: shown.map(tls::acceptor), ..Listener::plain(serving.api) };
         lifecycle.worker("accept", accept(listeners.api, listener, lifecycle.clone()));
         lifecycle.finish(grace).await.map_err(ServeError::Worker)
     }
 
     fn announce(&self, listeners: &Listeners) {
-        let (listen, metrics) = listeners.addresses(self.tls.is_some());
+        let (listen, metrics) = listeners.addresses(self.shown.is_some());
         let backends = self.config.backends.all.iter();
         let backends: Vec<_> = backends
             .map(|backend| format!("{} at {}", backend.class, redacted_url(&backend.base_url)))
@@ -166,6 +203,22 @@ impl Gateway {
             "listening"
         );
     }
+}
+
+/// Starts the log that the configuration asks for.
+pub fn start_log(log: &config::Log) -> Result<(), ServeError> {
+    let file = log.file.as_deref();
+    telemetry::start(log.format, "info", file)
+        .map_err(|error| ServeError::Config(vec![log_problem(file, &error)]))
+}
+
+fn log_problem(file: Option<&std::path::Path>, error: &std::io::Error) -> Problem {
+    let path = file.map(|file| file.display().to_string()).unwrap_or_default();
+    Problem::new("GATEWAY_LOG_FILE", path, format!("expected a writable file: {error}"))
+}
+
+fn outbound_problem(error: &reqwest::Error) -> Problem {
+    Problem::new("BACKEND_CA_BUNDLE", "BACKEND_CLIENT_CERT", format!("expected usable files: {error}"))
 }
 
 async fn bind(

@@ -9,3 +9,4 @@
 pub(crate) mod admission;
 pub(crate) mod catalog;
 pub(crate) mod demand;
+pub(crate) mod legacy;

@@ -12,7 +12,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     error::ApiError,
     middleware::{access_log, gate},
-    routes::{files, images, metrics, models, probes, status},
+    routes::{files, images, legacy, metrics, models, probes, status},
     state::App,
 };
 
@@ -28,7 +28,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/ui/images/{name}", get(files::picture))
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
-        .fallback(async || ApiError::NotFound)
+        .fallback(legacy::forward)
         .method_not_allowed_fallback(async || ApiError::WrongMethod)
         .layer(from_fn_with_state(app.clone(), gate::layer)) // Host, Origin, address, token
         .layer(CatchPanicLayer::custom(panicked)) // one request is lost, not the service

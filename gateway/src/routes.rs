@@ -2,6 +2,7 @@
 
 pub(crate) mod files;
 pub(crate) mod images;
+pub(crate) mod legacy;
 pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod probes;

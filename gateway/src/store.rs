@@ -26,7 +26,7 @@ impl Picture {
     }
 
     /// The name that it is kept under when it was made at `unix` seconds.
-    fn name(&self, unix: u64) -> PictureName {
+    pub(crate) fn name(&self, unix: u64) -> PictureName {
         let hash = Sha256::digest(&self.bytes);
         let hash: u64 = hash[..8].iter().fold(0, |hash, byte| hash << 8 | u64::from(*byte));
         PictureName(format!("{unix}_{hash:016x}.{}", self.format.extension()))

@@ -1,29 +1,29 @@
-//! TLS on the listener: a given pair, or a certificate of our own making that names this host in every way it is
-//! called, lasts 397 days (the most that Apple's clients take without fuss is 825) and is remade when it ends.
+//! TLS on the listener: a given pair, or a certificate of our own making. New connections are shown the one that is in
+//! force; which that is can change while they come.
+
+pub(crate) mod self_made;
 
 use std::{
-    collections::BTreeSet,
-    fmt, fs,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    fmt,
+    path::Path,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
 };
-use shared::service::{serve::TlsAcceptor, settings::Problem};
+use shared::service::{reload::Switch, serve::TlsAcceptor, settings::Problem};
+use tracing::{error, info};
 
-const DAY: Duration = Duration::from_hours(24);
-/// It begins a day early, for clients whose clock is behind, and lasts 397 days in all.
-const LIFE: Duration = Duration::from_hours(24 * 396);
-/// A certificate this close to its end is remade at start.
-const RENEW: Duration = Duration::from_hours(24 * 30);
-/// The line in our own certificate file that says when it ends, in Unix seconds. PEM readers skip it.
-const EXPIRES: &str = "# made by gateway; expires ";
+use self::self_made::self_made;
+use crate::{blocking::blocking, state::App};
+
+/// Between two looks whether the self-made certificate is near its end.
+const LOOK: Duration = Duration::from_hours(1);
 
 /// What is wrong with a pair.
 #[derive(Debug)]
@@ -59,147 +59,112 @@ pub enum Tls {
     /// Plain HTTP.
     Off,
     /// TLS with this pair.
-    Pair(Arc<rustls::ServerConfig>),
+    Pair(Arc<CertifiedKey>),
     /// TLS with a certificate that the gateway makes itself.
     SelfMade,
 }
 
-/// The acceptor that the configuration asks for, if it asks for TLS. May make a certificate and keep it in `data_dir`.
-pub(crate) fn acceptor(tls: &Tls, data_dir: &Path) -> Result<Option<TlsAcceptor>, Problem> {
-    let server = match tls {
-        Tls::Off => return Ok(None),
-        Tls::Pair(server) => server.clone(),
-        Tls::SelfMade => self_made(data_dir, SystemTime::now()).map_err(|why| {
-            let expected = format!("expected a directory to keep the self-made certificate in: {why}");
-            Problem::new("GATEWAY_DATA_DIR", data_dir.display().to_string(), expected)
-        })?,
-    };
-    Ok(Some(TlsAcceptor(server.into())))
+/// The certificate that new connections are shown.
+#[derive(Debug)]
+pub(crate) struct Shown(Switch<Arc<CertifiedKey>>);
+
+impl Shown {
+    /// This one at first.
+    pub(crate) fn new(certificate: Arc<CertifiedKey>) -> Self {
+        Self(Switch::new(certificate))
+    }
+
+    /// This one from now on. Connections that are there keep theirs.
+    pub(crate) fn show(&self, certificate: &Arc<CertifiedKey>) {
+        if self.0.replace(certificate.clone()).cert != certificate.cert {
+            info!("new connections are shown another certificate");
+        }
+    }
 }
 
-/// Reads a pair. HTTP/1.1 only.
-pub(crate) fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, PairFault> {
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.now())
+    }
+}
+
+/// The acceptor that shows it. HTTP/1.1 only.
+pub(crate) fn acceptor(shown: Arc<Shown>) -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut server = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(shown);
+    server.alpn_protocols = vec![b"http/1.1".to_vec()];
+    TlsAcceptor(Arc::new(server).into())
+}
+
+/// The certificate that the configuration asks for, if it asks for TLS. May make one and keep it in `data_dir`.
+pub(crate) fn certificate(tls: &Tls, data_dir: &Path) -> Result<Option<Arc<CertifiedKey>>, Problem> {
+    match tls {
+        Tls::Off => Ok(None),
+        Tls::Pair(pair) => Ok(Some(pair.clone())),
+        Tls::SelfMade => self_made(data_dir, SystemTime::now()).map(Some).map_err(|why| {
+            let expected = format!("expected a directory to keep the self-made certificate in: {why}");
+            Problem::new("GATEWAY_DATA_DIR", data_dir.display().to_string(), expected)
+        }),
+    }
+}
+
+/// Reads a pair.
+pub(crate) fn read_pair(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, PairFault> {
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| PairFault::Certificate(format!("{}: {error}", certificate.display())))?;
     if chain.is_empty() {
         return Err(PairFault::Certificate(format!("{}: it holds no certificate", certificate.display())));
     }
-    let secret = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| PairFault::Key(format!("{}: {error}", key.display())))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut server = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret))
-        .map_err(|error| PairFault::Key(format!("{}: {error}", key.display())))?;
-    server.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(server))
+    let wrong_key = |error: &dyn fmt::Display| PairFault::Key(format!("{}: {error}", key.display()));
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong_key(&error))?;
+    let provider = rustls::crypto::ring::default_provider();
+    let pair = CertifiedKey::from_der(chain, secret, &provider).map_err(|error| wrong_key(&error))?;
+    Ok(Arc::new(pair))
 }
 
-/// The pair kept in `dir`, made anew if there is none, or none that still lasts.
-fn self_made(dir: &Path, now: SystemTime) -> Result<Arc<ServerConfig>, String> {
-    let (certificate, key) = (dir.join("gateway-cert.pem"), dir.join("gateway-key.pem"));
-    let lasts = expiry(&certificate).is_some_and(|end| end > now + RENEW);
-    if lasts && let Ok(server) = server_config(&certificate, &key) {
-        return Ok(server);
+/// The worker: remakes a self-made certificate before it ends, for as long as the configuration asks for one.
+pub(crate) async fn renew(shown: Arc<Shown>, app: Switch<App>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let config = app.now().config;
+        if !matches!(config.tls, Tls::SelfMade) {
+            continue;
+        }
+        match blocking(move || self_made(&config.data_dir, SystemTime::now())).await {
+            Ok(certificate) => shown.show(&certificate),
+            Err(why) => error!(why, "the self-made certificate cannot be renewed; the one before is shown"),
+        }
     }
-    make(dir, &certificate, &key, now).map_err(|why| format!("{}: {why}", dir.display()))?;
-    tracing::info!(certificate = %certificate.display(), "made a self-signed certificate; clients may pin it");
-    server_config(&certificate, &key).map_err(|fault| fault.to_string())
-}
-
-fn expiry(certificate: &Path) -> Option<SystemTime> {
-    let text = fs::read_to_string(certificate).ok()?;
-    let seconds = text.lines().find_map(|line| line.strip_prefix(EXPIRES))?.trim().parse().ok()?;
-    Some(UNIX_EPOCH + Duration::from_secs(seconds))
-}
-
-fn make(
-    dir: &Path,
-    certificate: &Path,
-    key: &Path,
-    now: SystemTime,
-) -> Result<(), Box<dyn std::error::Error>> {
-    fs::create_dir_all(dir)?;
-    let since = now.duration_since(UNIX_EPOCH)?;
-    let mut params = rcgen::CertificateParams::new(names())?;
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + since.saturating_sub(DAY);
-    params.not_after = epoch + since + LIFE;
-    params.distinguished_name.push(rcgen::DnType::CommonName, "gateway");
-    params.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ServerAuth);
-    let pair = rcgen::KeyPair::generate()?;
-    let made = params.self_signed(&pair)?;
-    // The key first: a certificate without its key would be taken for a whole pair.
-    place(key, pair.serialize_pem().as_bytes(), 0o600)?;
-    let end = (since + LIFE).as_secs();
-    place(certificate, format!("{EXPIRES}{end}\n{}", made.pem()).as_bytes(), 0o644)?;
-    Ok(())
-}
-
-/// Written whole under another name first, so that no reader sees half a file.
-fn place(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    let mut temporary = PathBuf::from(path);
-    temporary.set_extension("new");
-    let _ = fs::remove_file(&temporary);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
-}
-
-/// Every name and address that this host is called by.
-fn names() -> Vec<String> {
-    let host =
-        hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_default().to_lowercase();
-    let short = host.split('.').next().unwrap_or_default().to_owned();
-    let local = if short.is_empty() { String::new() } else { format!("{short}.local") };
-    let mut names = BTreeSet::from(["localhost".to_owned(), host, short, local]);
-    names.extend(["127.0.0.1".to_owned(), "::1".to_owned()]);
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    names.extend(interfaces.iter().map(|interface| interface.ip().to_string()));
-    names.retain(|name| !name.is_empty() && name.is_ascii());
-    names.into_iter().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::disk::tests::temporary;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn a_self_made_certificate_is_kept_private_and_remade_when_it_ends() {
-        let dir = temporary("tls");
-        let now = SystemTime::now();
-        self_made(&dir, now).unwrap();
-        let certificate = fs::read(dir.join("gateway-cert.pem")).unwrap();
-        let key = fs::metadata(dir.join("gateway-key.pem")).unwrap();
-        assert_eq!(key.permissions().mode() & 0o777, 0o600);
-        self_made(&dir, now + DAY).unwrap();
-        assert_eq!(fs::read(dir.join("gateway-cert.pem")).unwrap(), certificate, "kept while it lasts");
-        self_made(&dir, now + LIFE).unwrap();
-        assert_ne!(fs::read(dir.join("gateway-cert.pem")).unwrap(), certificate, "remade at its end");
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
-    }
 
     #[test]
     fn a_pair_that_cannot_be_read_names_the_setting() {
         let dir = temporary("pair");
         self_made(&dir, SystemTime::now()).unwrap();
         let (certificate, key) = (dir.join("gateway-cert.pem"), dir.join("gateway-key.pem"));
-        assert!(server_config(&certificate, &key).is_ok());
+        assert!(read_pair(&certificate, &key).is_ok());
         let none = dir.join("none");
-        assert_eq!(server_config(&none, &key).unwrap_err().setting(), "GATEWAY_TLS_CERT_PATH");
-        assert_eq!(server_config(&key, &key).unwrap_err().setting(), "GATEWAY_TLS_CERT_PATH");
-        assert_eq!(server_config(&certificate, &certificate).unwrap_err().setting(), "GATEWAY_TLS_KEY_PATH");
+        assert_eq!(read_pair(&none, &key).unwrap_err().setting(), "GATEWAY_TLS_CERT_PATH");
+        assert_eq!(read_pair(&key, &key).unwrap_err().setting(), "GATEWAY_TLS_CERT_PATH");
+        assert_eq!(read_pair(&certificate, &certificate).unwrap_err().setting(), "GATEWAY_TLS_KEY_PATH");
     }
 
     #[test]
-    fn the_names_hold_localhost_and_loopback() {
-        let names = names();
-        for name in ["localhost", "127.0.0.1", "::1"] {
-            assert!(names.iter().any(|known| known == name), "{names:?}");
-        }
+    fn a_pair_whose_halves_do_not_fit_is_refused() {
+        let (one, other) = (temporary("one"), temporary("other"));
+        self_made(&one, SystemTime::now()).unwrap();
+        self_made(&other, SystemTime::now()).unwrap();
+        let fault = read_pair(&one.join("gateway-cert.pem"), &other.join("gateway-key.pem")).unwrap_err();
+        assert_eq!(fault.setting(), "GATEWAY_TLS_KEY_PATH");
     }
 }

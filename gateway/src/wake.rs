@@ -3,9 +3,14 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
+
+use shared::service::reload::Switch;
 
 use crate::state::App;
 
@@ -61,36 +66,50 @@ fn slept(prev: &Clocks, now: &Clocks) -> Option<Duration> {
     (ahead > AHEAD).then_some(ahead)
 }
 
-/// The last look at the clocks.
+/// Looks at the clocks, for all states of the service.
 #[derive(Debug)]
 pub(crate) struct Vigil {
     source: ClockSource,
-    last: Mutex<Clocks>,
+    seen: Mutex<Seen>,
+}
+
+/// What the last look saw.
+#[derive(Debug)]
+struct Seen {
+    clocks: Clocks,
+    /// Sleeps so far.
+    sleeps: u64,
+    /// How long the last one was.
+    slept: Duration,
 }
 
 impl Vigil {
     /// Awake from now on.
     pub(crate) fn new(source: ClockSource) -> Self {
-        let last = Mutex::new((source.0)());
-        Self { source, last }
+        let clocks = (source.0)();
+        Self { source, seen: Mutex::new(Seen { clocks, sleeps: 0, slept: Duration::ZERO }) }
     }
 
-    /// Looks. After a sleep, whoever looks at the same time waits until `woke` is done, and so acts on nothing old.
-    pub(crate) fn look(&self, woke: impl FnOnce(Duration)) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Looks. After a sleep that `known` does not count yet, whoever looks at the same time waits until `woke` is done,
+    /// and so acts on nothing old.
+    pub(crate) fn look(&self, known: &AtomicU64, woke: impl FnOnce(Duration)) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = (self.source.0)();
-        let slept = slept(&last, &now);
-        *last = now;
-        if let Some(slept) = slept {
-            woke(slept);
+        if let Some(slept) = slept(&seen.clocks, &now) {
+            seen.sleeps += 1;
+            seen.slept = slept;
+        }
+        seen.clocks = now;
+        if known.swap(seen.sleeps, Ordering::AcqRel) != seen.sleeps {
+            woke(seen.slept);
         }
     }
 }
 
 /// The worker: looks once a second.
-pub(crate) async fn watch(app: App) {
+pub(crate) async fn watch(app: Switch<App>) {
     loop {
-        app.look_for_sleep();
+        app.now().look_for_sleep();
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -123,21 +142,24 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_is_noticed_once() {
+    fn a_sleep_is_noticed_once_by_each_state() {
         let ahead = Arc::new(Mutex::new(Duration::ZERO));
         let shared = ahead.clone();
         let vigil = Vigil::new(ClockSource::new(move || {
             let now = Clocks::read();
             Clocks { wall: now.wall + *shared.lock().unwrap(), ..now }
         }));
-        let noticed = || {
+        let (one, other) = (AtomicU64::new(0), AtomicU64::new(0));
+        let noticed = |known: &AtomicU64| {
             let mut noticed = None;
-            vigil.look(|slept| noticed = Some(slept.as_secs()));
+            vigil.look(known, |slept| noticed = Some(slept.as_secs()));
             noticed
         };
-        assert_eq!(noticed(), None);
+        assert_eq!(noticed(&one), None);
         *ahead.lock().unwrap() = Duration::from_mins(1);
-        assert!(noticed().is_some_and(|slept| (59..=60).contains(&slept)));
-        assert_eq!(noticed(), None);
+        assert!(noticed(&one).is_some_and(|slept| (59..=60).contains(&slept)));
+        assert_eq!(noticed(&one), None);
+        assert!(noticed(&other).is_some(), "the other state has not heard of it yet");
+        assert_eq!(noticed(&other), None);
     }
 }

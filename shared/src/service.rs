@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod client;
+pub mod forwarded;
 pub mod guard;
 pub mod lifecycle;
 pub mod outbound;

@@ -13,10 +13,14 @@ mod errors;
 mod health;
 /// Pictures through the gateway: routing, delivery, what passes and what does not.
 mod images;
+/// The old gateway behind: what is passed on, and what never is.
+mod legacy;
 /// What is counted, and who may read it.
 mod metrics;
 /// The order of checks.
 mod order;
+/// The configuration read again: all of it or nothing.
+mod reload;
 /// Status and lists.
 mod status;
 /// Stored pictures and how they are served.

@@ -12,6 +12,7 @@ use std::{
 use gateway::{
     Listeners, ServeError, cli,
     config::{self, Config},
+    reload::Source,
     wake::{ClockSource, Clocks},
 };
 use reqwest::{Method, RequestBuilder};
@@ -32,6 +33,8 @@ pub struct Gateway {
     pub url: String,
     /// The same of the listener for metrics, with `--gateway-metrics-listen 127.0.0.1:0`.
     pub metrics_url: Option<String>,
+    /// Where its files are: `.env`, `backends_config.yaml`, its certificate.
+    pub folder: PathBuf,
     /// Its picture store.
     pub store: PathBuf,
     /// Its phases, for tests that stop it.
@@ -92,9 +95,10 @@ impl Gateway {
         let tls: &[&str] = if flags.contains(&"--gateway-tls") { &[] } else { &["--gateway-tls", "off"] };
         let own =
             ["gateway", "--env-file", &env_file, "--ui-image-dir", &pictures, "--gateway-data-dir", &data];
+        let matches = cli::command().get_matches_from([&own[..], tls, flags].concat());
+        let read = move || config::load(&matches, &|_| None);
         let loaded =
-            config::load(&cli::command().get_matches_from([&own[..], tls, flags].concat()), &|_| None)
-                .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+            read().map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let scheme = if matches!(loaded.config.tls, gateway::tls::Tls::Off) { "http" } else { "https" };
         let url = format!("{scheme}://{}", listener.local_addr().expect("a bound socket has an address"));
@@ -108,10 +112,11 @@ impl Gateway {
         let listeners = Listeners { api: listener, metrics };
         let lifecycle = Lifecycle::new();
         let slept = Arc::new(AtomicU64::new(0));
-        let serving = serve(listeners, loaded.config, clocks(slept.clone()), lifecycle.clone());
+        let serving =
+            serve(listeners, loaded.config, Source::new(read), clocks(slept.clone()), lifecycle.clone());
         #[expect(clippy::disallowed_methods, reason = "the harness owns the service's one task")]
         let task = tokio::spawn(serving);
-        let gateway = Self { url, metrics_url, store, lifecycle, slept, task, own_folder: None };
+        let gateway = Self { url, metrics_url, folder, store, lifecycle, slept, task, own_folder: None };
         if scheme == "http" {
             // Answered once it serves; broken off if it does not start.
             let _ = gateway.anonymous(Method::GET, "/healthz").send().await;
@@ -194,6 +199,34 @@ impl Gateway {
         self.slept.fetch_add(time.as_secs(), Ordering::AcqRel);
     }
 
+    /// Changes its env file, as a person would.
+    pub fn set_env(&self, lines: &str) {
+        std::fs::write(self.folder.join(".env"), lines).expect("a writable folder");
+    }
+
+    /// Changes its `backends_config.yaml`.
+    pub fn set_backends(&self, yaml: &str) {
+        std::fs::write(self.folder.join("backends_config.yaml"), yaml).expect("a writable folder");
+    }
+
+    /// Asks for a reload as SIGHUP does, and waits until it is done or refused (bounded); gives what the status, asked with
+    /// this token, says of the configuration.
+    pub async fn reload(&self, token: &str) -> Value {
+        let tries = |config: &Value| config["reloads"].as_u64();
+        let before = tries(&self.in_force(token).await).unwrap_or_default();
+        self.lifecycle.request_reload();
+        crate::eventually("a reload", async || {
+            Some(self.in_force(token).await).filter(|now| tries(now).is_some_and(|tries| tries > before))
+        })
+        .await
+    }
+
+    /// What the status says of the configuration.
+    pub async fn in_force(&self, token: &str) -> Value {
+        let request = self.anonymous(Method::GET, "/v1/gateway/status").bearer_auth(token);
+        Answer::of(request.send().await.expect("an answer")).await.json["gateway"]["config"].clone()
+    }
+
     /// Drains it and waits for its end.
     pub async fn stop(mut self) {
         self.lifecycle.stop();
@@ -210,10 +243,11 @@ impl Gateway {
 async fn serve(
     listeners: Listeners,
     config: Config,
+    source: Source,
     clocks: ClockSource,
     lifecycle: Lifecycle,
 ) -> Result<(), ServeError> {
-    gateway::Gateway::open(config)?.with_clocks(clocks).serve(listeners, lifecycle).await
+    gateway::Gateway::open(config)?.with_clocks(clocks).reloading(source).serve(listeners, lifecycle).await
 }
 
 /// The machine's clocks, after a sleep of so many seconds.

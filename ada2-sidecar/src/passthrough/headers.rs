@@ -3,21 +3,18 @@
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
     header::{
-        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+        AUTHORIZATION, CONNECTION, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, UPGRADE,
     },
     request::Parts,
     uri::PathAndQuery,
 };
-use shared::service::request_id::X_REQUEST_ID;
+use shared::service::{
+    forwarded::{drop_hop_by_hop, say_who_asked},
+    request_id::X_REQUEST_ID,
+};
 
 use crate::access::Visit;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// What browsers say of the page that asks. Judged at the edge; the engines judge it by a `Host` that is not theirs.
 const FETCH: [HeaderName; 4] = [
     HeaderName::from_static("sec-fetch-site"),
@@ -53,7 +50,7 @@ pub(super) fn to_engine(parts: &mut Parts, visit: &Visit, id: &HeaderValue, webs
     {
         headers.insert(ORIGIN, own);
     }
-    say_who_asked(headers, visit, host);
+    say_who_asked(headers, visit.peer, visit.trusted, "http");
     headers.insert(X_REQUEST_ID, id.clone());
 }
 
@@ -84,42 +81,6 @@ fn ask_for_websocket(headers: &mut HeaderMap) {
 fn origin_form(uri: &Uri) -> Uri {
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     Uri::from(path)
-}
-
-/// `Host` stays even where `Connection` names it: without it the request would be another.
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
-    }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
-}
-
-fn say_who_asked(headers: &mut HeaderMap, visit: &Visit, host: Option<HeaderValue>) {
-    let peer = visit.peer.to_canonical().to_string();
-    let told: Vec<_> = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
-    let chain = if visit.trusted && !told.is_empty() { format!("{}, {peer}", told.join(", ")) } else { peer };
-    headers.insert(FORWARDED_FOR, HeaderValue::from_str(&chain).expect("addresses and what was a header"));
-    if !visit.trusted || !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if (!visit.trusted || !headers.contains_key(FORWARDED_HOST))
-        && let Some(host) = host
-    {
-        headers.insert(FORWARDED_HOST, host);
-    }
 }
 
 fn has_token(value: &HeaderValue, token: &str) -> bool {

@@ -39,6 +39,8 @@ impl Access {
     /// Reads the section. `loopback` is whether the gateway listens on loopback only.
     pub(super) fn read(settings: &mut Settings, loopback: bool) -> Option<Self> {
         let asks_tokens = settings.take("GATEWAY_AUTH", "on or off", truth);
+        settings.secret_from_file("GATEWAY_BEARER_TOKEN", "GATEWAY_BEARER_TOKEN_FILE");
+        settings.secret_from_file("GATEWAY_BEARER_TOKENS", "GATEWAY_BEARER_TOKENS_FILE");
         let single = tokens(settings, "GATEWAY_BEARER_TOKEN", &|text| Ok(vec![token("token", text)?]));
         let several = tokens(settings, "GATEWAY_BEARER_TOKENS", &named_tokens);
         let tokens: Option<Vec<Token>> =
@@ -88,7 +90,7 @@ pub(super) type Place<'a> = (String, &'a dyn Fn(&str) -> Option<String>);
 /// A blank token in a place that another place overrules is a forgotten one all the same.
 pub(super) fn blank_tokens(places: &[Place<'_>]) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for name in ["GATEWAY_BEARER_TOKEN", "GATEWAY_BEARER_TOKENS"] {
+    for name in ["GATEWAY_BEARER_TOKEN", "GATEWAY_BEARER_TOKENS", "GATEWAY_LEGACY_BEARER_TOKEN"] {
         for (place, read) in places {
             if read(name).is_some_and(|value| value.trim().is_empty()) {
                 problems.push(Problem::new(place, name, EMPTY));
@@ -105,7 +107,7 @@ fn token(name: &str, text: &str) -> Result<Token, &'static str> {
     Ok(Token { name: name.to_owned(), secret })
 }
 
-/// Comma-separated. `name=token` where the name is `[a-z0-9_-]{1,32}` and at least 16 characters follow;
+/// Separated by commas or, as files have them, by line ends. `name=token` where the name is `[a-z0-9_-]{1,32}` and at least 16 characters follow;
 /// anything else is a bare token, since tokens in base64 end with `=`.
 fn named_tokens(text: &str) -> TokensRead {
     let read = |(at, item): (usize, &str)| {
@@ -117,10 +119,11 @@ fn named_tokens(text: &str) -> TokensRead {
             _ => token(&format!("token{}", at + 1), item),
         }
     };
-    text.split(',').enumerate().map(read).collect()
+    text.split([',', '\n']).enumerate().map(read).collect()
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether it can name a token.
+pub fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len())
         && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
@@ -150,6 +153,7 @@ mod tests {
             ("short=012345", &[("token1", "short=012345")]),
             ("Alice=0123456789abcdef", &[("token1", "Alice=0123456789abcdef")]),
             ("bare, bob=0123456789abcdefg", &[("token1", "bare"), ("bob", "0123456789abcdefg")]),
+            ("a1\nbob=0123456789abcdefg", &[("token1", "a1"), ("bob", "0123456789abcdefg")]),
             ("c2VjcmV0LXRva2Vu==", &[("token1", "c2VjcmV0LXRva2Vu==")]),
         ] {
             let tokens = named_tokens(text).unwrap();

@@ -97,6 +97,15 @@ impl Backend {
         }
     }
 
+    /// Whether what is known of one holds for the other: the same place, asked in the same way.
+    pub fn is_where(&self, other: &Self) -> bool {
+        let token = |backend: &Self| backend.bearer.as_ref().map(|secret| secret.expose().to_owned());
+        self.base_url == other.base_url
+            && self.liveness == other.liveness
+            && self.readiness == other.readiness
+            && token(self) == token(other)
+    }
+
     /// The address of one of its OpenAI paths, for example `images/generations`. `base_url` may end in `/v1` or
     /// leave it out.
     pub fn api(&self, path: &str) -> Url {

@@ -8,9 +8,9 @@ const fn key(env: &'static str, help: &'static str) -> Key {
 
 /// Every setting. The flag is the name in lower case with dashes.
 pub const KEYS: &[Key] = &[
-    key("GATEWAY_HOST", "Address to listen on").or("127.0.0.1"),
-    key("GATEWAY_PORT", "Port to listen on; 0 takes a free one").or("8800"),
-    key("GATEWAY_TLS", "on, or off for plain HTTP").or("on"),
+    key("GATEWAY_HOST", "Address to listen on").or("127.0.0.1").fixed(),
+    key("GATEWAY_PORT", "Port to listen on; 0 takes a free one").or("8800").fixed(),
+    key("GATEWAY_TLS", "on, or off for plain HTTP").or("on").fixed(),
     key(
         "GATEWAY_TLS_CERT_PATH",
         "Certificate chain, PEM; without one a self-signed certificate is made and kept",
@@ -18,7 +18,9 @@ pub const KEYS: &[Key] = &[
     key("GATEWAY_TLS_KEY_PATH", "Its private key, PEM"),
     key("GATEWAY_AUTH", "off asks nobody for a token; only on loopback").or("on"),
     key("GATEWAY_BEARER_TOKEN", "The callers' token").secret(),
+    key("GATEWAY_BEARER_TOKEN_FILE", "A file that holds the callers' token instead"),
     key("GATEWAY_BEARER_TOKENS", "Comma-separated tokens, each bare or name=token").secret(),
+    key("GATEWAY_BEARER_TOKENS_FILE", "A file that holds these instead, separated by commas or line ends"),
     key("GATEWAY_ALLOWED_HOSTS", "Further Host names to answer to, besides addresses and private names"),
     key("GATEWAY_ALLOWED_ORIGINS", "Further web origins that may speak where no token is asked"),
     key("IP_ALLOWLIST", "CIDR ranges that may use the API [default: any]"),
@@ -35,21 +37,30 @@ pub const KEYS: &[Key] = &[
     key("IMAGES_HTTP_TIMEOUT_SEC", "For a whole image request").or("280"),
     key("IMAGES_GPT_ALIASES_BASE64", "Whether gpt-image names get base64 unless they ask otherwise")
         .or("true"),
-    key("UI_IMAGE_DIR", "Where pictures are kept").or("/var/lib/gateway/data/ui_images"),
+    key("UI_IMAGE_DIR", "Where pictures are kept").or("/var/lib/gateway/data/ui_images").fixed(),
     key("PUBLIC_BASE_URL", "Makes picture addresses absolute, for example https://ai2.local:8800"),
     key("HEALTH_CHECK_INTERVAL_SEC", "Between probes of a ready backend; others are asked every 2 s")
         .or("30"),
     key("HEALTH_CHECK_TIMEOUT_SEC", "For one probe").or("15"),
     key("HEALTH_CHECK_FAILURE_THRESHOLD", "Unanswered probes until a ready backend counts as not ready")
         .or("3"),
-    key("GATEWAY_DATA_DIR", "Where the self-made certificate is kept").or("/var/lib/gateway/data"),
+    key("GATEWAY_DATA_DIR", "Where the self-made certificate is kept").or("/var/lib/gateway/data").fixed(),
     key("GATEWAY_LOG_FILE", "Log file to append to [default: standard error]"),
-    key("GATEWAY_LOG_FORMAT", "text, or json for machines").or("text"),
+    key("GATEWAY_LOG_FORMAT", "text, or json for machines").or("text").fixed(),
     key(
         "GATEWAY_METRICS_LISTEN",
         "Address and port that serve /metrics alone, in plain HTTP and without token, such as 127.0.0.1:8801",
-    ),
-    key("GATEWAY_SHUTDOWN_GRACE", "How long running requests may take to finish at shutdown").or("30s"),
+    )
+    .fixed(),
+    key("GATEWAY_SHUTDOWN_GRACE", "How long running requests may take to finish at shutdown")
+        .or("30s")
+        .fixed(),
+    key("GATEWAY_LEGACY_UPSTREAM", "Address of the old gateway: it gets every path that is not ours"),
+    key(
+        "GATEWAY_LEGACY_BEARER_TOKEN",
+        "The token that the old gateway asks for; a caller's is not passed on",
+    )
+    .secret(),
     key("BACKEND_VERIFY_TLS", "Whether backends' certificates are checked").or("true"),
     key("BACKEND_CA_BUNDLE", "PEM file of further authorities that backends' certificates may come from"),
     key("BACKEND_CLIENT_CERT", "PEM file of certificate and key to show to backends"),
@@ -64,12 +75,11 @@ pub(super) const LATER: &[&str] = &[
     "DEFAULT_BACKEND",
     "UI_IMAGE_STORE_MAX_AGE_DAYS",
     "UI_IMAGE_STORE_MAX_BYTES",
-    "GATEWAY_LEGACY_UPSTREAM",
 ];
 
 /// Keys whose blank value says something: nobody may come, or a token was forgotten.
 pub(super) const BLANK_COUNTS: &[&str] =
-    &["UI_IP_ALLOWLIST", "GATEWAY_BEARER_TOKEN", "GATEWAY_BEARER_TOKENS"];
+    &["UI_IP_ALLOWLIST", "GATEWAY_BEARER_TOKEN", "GATEWAY_BEARER_TOKENS", "GATEWAY_LEGACY_BEARER_TOKEN"];
 
 /// The key of ours that a name most likely meant. Strict: a false guess in a file of foreign names is only noise.
 pub(super) fn meant(name: &str) -> Option<&'static str> {

@@ -2,13 +2,17 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use reqwest::{Certificate, Identity};
+use reqwest::{Certificate, Identity, Url};
 use shared::service::{
+    secret::Secret,
     settings::{Settings, duration, truth},
     telemetry::Format,
 };
 
-use super::backends::{Backends, Capability};
+use super::{
+    backends::{Backends, Capability},
+    backends_file::base_url,
+};
 use crate::{
     health::state::Rules,
     tls::{self, Tls},
@@ -96,7 +100,7 @@ pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
         (false, _) => Some(Tls::Off),
         (true, (None, None)) => Some(Tls::SelfMade),
         (true, (Some(certificate), Some(key))) => {
-            let read = tls::server_config(certificate.as_ref(), key.as_ref());
+            let read = tls::read_pair(certificate.as_ref(), key.as_ref());
             read.map_err(|fault| settings.complain(fault.setting(), fault.to_string())).ok().map(Tls::Pair)
         }
         (true, (Some(_), None)) => {
@@ -134,6 +138,34 @@ impl Outbound {
                 Identity::from_pem(&std::fs::read(path).ok()?).ok()
             });
         Some(Self { verify: verify?, authorities: authorities?.unwrap_or_default(), identity: identity? })
+    }
+}
+
+/// The old gateway, while it still serves what is not ours.
+#[derive(Debug, Clone)]
+pub struct Legacy {
+    /// Where it is; without a path.
+    pub origin: Url,
+    /// The token that it asks for.
+    pub bearer: Option<Secret>,
+}
+
+impl Legacy {
+    /// None where there is none, and where a problem was noted. `port` is the gateway's own.
+    pub(super) fn read(settings: &mut Settings, port: Option<u16>) -> Option<Self> {
+        let bearer =
+            settings.optional("GATEWAY_LEGACY_BEARER_TOKEN", "a token, not an empty one", Secret::new);
+        let expected = "http://host:port or https://host:port, without a path";
+        let origin = settings.optional("GATEWAY_LEGACY_UPSTREAM", expected, |text| {
+            base_url(text).filter(|url| url.path() == "/")
+        });
+        let origin = origin.flatten()?;
+        let loopback = matches!(origin.host_str(), Some("127.0.0.1" | "[::1]" | "localhost"));
+        if loopback && port == origin.port_or_known_default() {
+            let words = "expected the old gateway; this is the gateway itself";
+            settings.complain("GATEWAY_LEGACY_UPSTREAM", words);
+        }
+        Some(Self { origin, bearer: bearer? })
     }
 }
 

@@ -28,9 +28,17 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(backend: Arc<Backend>, rules: Rules, metrics: Arc<Metrics>) -> Self {
-        let health = watch::Sender::new(Health::unknown());
-        Self { backend, health, probe_now: Arc::default(), rules, metrics }
+    /// `before` is the same backend until now: what is known of it, and what requests that are under way find out, is
+    /// shared.
+    pub(super) fn new(
+        backend: Arc<Backend>,
+        rules: Rules,
+        metrics: Arc<Metrics>,
+        before: Option<&Self>,
+    ) -> Self {
+        let health = before.map_or_else(|| watch::Sender::new(Health::unknown()), |one| one.health.clone());
+        let probe_now = before.map(|one| one.probe_now.clone()).unwrap_or_default();
+        Self { backend, health, probe_now, rules, metrics }
     }
 
     pub(super) fn health(&self) -> watch::Ref<'_, Health> {
@@ -141,7 +149,7 @@ mod tests {
     fn a_probe_from_before_a_sleep_counts_no_more() {
         let rules =
             Rules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
-        let watched = Watched::new(backend("c", &[]), rules, Arc::new(Metrics::new([])));
+        let watched = Watched::new(backend("c", &[]), rules, Arc::new(Metrics::new([])), None);
         let good =
             || Evidence::Answered(Answered { alive: true, verdict: Verdict::Ready, wrong_paths: Vec::new() });
         let before = watched.health().sleeps;

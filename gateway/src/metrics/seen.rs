@@ -38,7 +38,7 @@ impl Seen {
             places: places.collect(),
             backends: backends.map(|(backend, health)| (backend.class.clone(), health)).collect(),
             dropped_lines: telemetry::dropped_lines(),
-            started: app.loaded_at,
+            started: app.started_at,
         }
     }
 

@@ -10,9 +10,9 @@ use std::{
 };
 
 use axum::{
-    body::{Body, BodyDataStream},
+    body::{Body, BodyDataStream, HttpBody},
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, Method},
+    http::{HeaderValue, Method, header},
     middleware::Next,
     response::Response,
 };
@@ -122,6 +122,7 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
         account: account.clone(),
         start: Instant::now(),
         status: CALLER_GONE,
+        bytes: 0,
         cause: None,
     };
     let mut response = next.run(request).await;
@@ -132,23 +133,28 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
     }
     line.cause = response.extensions().get::<Cause>().map(|cause| cause.0.clone());
     if response.extensions().get::<Streamed>().is_none() {
+        line.bytes = response.body().size_hint().exact().unwrap_or_else(|| announced(&response));
         return response;
     }
     line.status = CALLER_GONE; // unless the stream says otherwise before its end
-    response.map(|body| Body::from_stream(Followed { body: body.into_data_stream(), _line: line }))
+    response.map(|body| Body::from_stream(Followed { body: body.into_data_stream(), line }))
 }
 
 /// A body, and the line that is written when it is over or given up.
 struct Followed {
     body: BodyDataStream,
-    _line: Line,
+    line: Line,
 }
 
 impl Stream for Followed {
     type Item = Result<Bytes, axum::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.body.poll_next_unpin(context)
+        let polled = self.body.poll_next_unpin(context);
+        if let Poll::Ready(Some(Ok(piece))) = &polled {
+            self.line.bytes += piece.len() as u64;
+        }
+        polled
     }
 }
 
@@ -163,6 +169,8 @@ struct Line {
     account: Account,
     start: Instant,
     status: u16,
+    /// Of the answer's body.
+    bytes: u64,
     cause: Option<String>,
 }
 
@@ -183,7 +191,9 @@ impl Drop for Line {
                     route_kind = $known.route_kind,
                     backend = $known.backend.as_deref(),
                     model = $known.model.as_deref().map(cut),
+                    reason = $known.reason,
                     status = self.status,
+                    bytes = self.bytes,
                     ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
                     cause = $cause,
                     "request"
@@ -201,6 +211,11 @@ impl Drop for Line {
             _ => line!(info, known, None::<String>),
         });
     }
+}
+
+fn announced(response: &Response) -> u64 {
+    let length = response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    length.and_then(|length| length.parse().ok()).unwrap_or_default()
 }
 
 fn cut(text: &str) -> &str {

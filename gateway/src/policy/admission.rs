@@ -35,9 +35,18 @@ pub(crate) struct Busy {
 impl Admission {
     /// The places that the backends' limits give.
     pub(crate) fn new(backends: &Backends) -> Self {
+        Self { slots: BTreeMap::new() }.succeeded_by(backends)
+    }
+
+    /// The same after a reload. Who has a place keeps it, and counts under the new limit.
+    pub(crate) fn succeeded_by(&self, backends: &Backends) -> Self {
         let slots = backends.all.iter().flat_map(|backend| {
-            let limits = backend.limits.iter();
-            limits.map(|(capability, limit)| ((backend.class.clone(), *capability), Slots::new(*limit)))
+            backend.limits.iter().map(|(capability, limit)| {
+                let key = (backend.class.clone(), *capability);
+                let slots = self.slots.get(&key).cloned().unwrap_or_else(|| Slots::new(*limit));
+                slots.set_limit(*limit);
+                (key, slots)
+            })
         });
         Self { slots: slots.collect() }
     }

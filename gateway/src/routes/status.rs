@@ -23,6 +23,7 @@ pub(crate) async fn status(State(app): State<App>) -> Json<Value> {
         });
         (backend.class.clone(), seen)
     });
+    let in_force = app.reloads.in_force();
     Json(json!({
         "admission_control": places.collect::<Map<_, _>>(),
         "backend_health": backends.collect::<Map<_, _>>(),
@@ -30,7 +31,12 @@ pub(crate) async fn status(State(app): State<App>) -> Json<Value> {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": app.started.elapsed().as_secs(),
             "images_backend": app.config.images.engine.as_str(),
-            "config": {"loaded_at": app.loaded_at, "last_error": null},
+            "images_class": app.config.images.class,
+            "config": {
+                "loaded_at": in_force.loaded_at,
+                "last_error": in_force.last_error,
+                "reloads": in_force.tries,
+            },
         },
     }))
 }

@@ -51,3 +51,47 @@ fn a_log_that_nobody_reads_any_more_costs_lines_and_nothing_else() {
     running.signal("-TERM");
     assert_eq!(running.end().0, Some(0));
 }
+
+#[test]
+fn a_log_that_was_moved_away_is_begun_anew_on_sighup() {
+    let folder = folder("rotated");
+    let log = folder.join("gateway.log");
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default();
+    let path = log.display().to_string();
+    let mut command = gateway(&folder, &["--gateway-log-file", &path, "--gateway-log-format", "json"]);
+    let mut child = command.env("GATEWAY_BEARER_TOKEN", TOKEN).spawn().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let address = loop {
+        let said = lines();
+        if let Some((_, rest)) = said.split_once("http://127.0.0.1:") {
+            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            break format!("127.0.0.1:{port}");
+        }
+        assert!(std::time::Instant::now() < deadline, "{said}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    };
+    let errors = stderr(&mut child);
+    let running = Running { child, log: errors, address };
+    std::fs::rename(&log, folder.join("gateway.log.0")).unwrap();
+    running.request("GET /before HTTP/1.1");
+    running.signal("-HUP");
+    while !lines().contains("configuration reloaded") {
+        assert!(std::time::Instant::now() < deadline, "{}", lines());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    running.request("GET /v1/images/none HTTP/1.1");
+    running.signal("-TERM");
+    assert_eq!(running.end().0, Some(0));
+    let (old, new) = (std::fs::read_to_string(folder.join("gateway.log.0")).unwrap(), lines());
+    assert!(old.contains("/before") && !new.contains("/before"), "{new}");
+    let line = new.lines().find(|line| line.contains("/v1/images/none")).expect("found by its path");
+    for part in [
+        "\"request_id\":\"",
+        "\"client\":\"127.0.0.1\"",
+        "\"method\":\"GET\"",
+        "\"status\":401",
+        "\"bytes\":",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The program as its supervisor sees it: exit codes, signals, what it prints.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod ask;
 mod log;
 mod running;
 
@@ -81,9 +82,20 @@ fn it_serves_on_a_free_port_drains_on_sigterm_and_exits_0() {
     assert_eq!(code, Some(0), "{log}");
     assert!(TcpStream::connect(address).is_err());
     let line = log.lines().find(|line| line.contains("/v1/images/generations")).expect("the access log");
-    for part in
-        ["request", "route_kind=\"images\"", "backend=\"mock\"", "status=200", "caller=\"token\"", "ms="]
-    {
+    for part in [
+        "request",
+        "request_id=\"",
+        "caller=\"token\"",
+        "client=127.0.0.1",
+        "method=POST",
+        "route_kind=\"images\"",
+        "backend=\"mock\"",
+        "model=\"default\"",
+        "reason=\"backend_class\"",
+        "status=200",
+        "bytes=",
+        "ms=",
+    ] {
         assert!(line.contains(part), "{part} in {line}");
     }
     assert!(!log.contains(TOKEN), "{log}");

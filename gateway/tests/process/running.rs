@@ -60,8 +60,12 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn start(mut command: Command) -> Self {
-        let mut child = command.env("GATEWAY_BEARER_TOKEN", TOKEN).spawn().unwrap();
+    pub(super) fn start(command: Command) -> Self {
+        Self::start_with(command, Some(TOKEN))
+    }
+
+    pub(super) fn start_with(mut command: Command, token: Option<&str>) -> Self {
+        let mut child = command.envs(token.map(|token| ("GATEWAY_BEARER_TOKEN", token))).spawn().unwrap();
         let mut log = stderr(&mut child);
         let mut line = String::new();
         let address = loop {

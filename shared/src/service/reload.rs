@@ -38,6 +38,8 @@ pub struct InForce {
     pub loaded_at: u64,
     /// Why the last reload was refused, if it was.
     pub last_error: Option<String>,
+    /// How often a reload was tried.
+    pub tries: u64,
 }
 
 /// The tries so far. Cheap to clone; all clones are the same.
@@ -46,7 +48,7 @@ pub struct Reloads(Switch<InForce>);
 
 impl Default for Reloads {
     fn default() -> Self {
-        Self(Switch::new(InForce { loaded_at: unix_now(), last_error: None }))
+        Self(Switch::new(InForce { loaded_at: unix_now(), last_error: None, tries: 0 }))
     }
 }
 
@@ -68,22 +70,28 @@ impl Reloads {
         }
     }
 
-    fn note(&self, tried: Result<Vec<String>, Vec<Problem>>) {
-        match tried {
+    fn note(&self, outcome: Result<Vec<String>, Vec<Problem>>) {
+        let before = self.in_force();
+        let tries = before.tries + 1;
+        match outcome {
             Ok(notes) => {
-                self.0.replace(InForce { loaded_at: unix_now(), last_error: None });
-                notes.iter().for_each(|note| warn!("{note}"));
+                self.0.replace(InForce { loaded_at: unix_now(), last_error: None, tries });
+                for note in notes {
+                    warn!("{note}");
+                }
                 info!("configuration reloaded");
             }
             Err(problems) => {
-                problems.iter().for_each(|problem| error!("{problem}"));
+                for problem in &problems {
+                    error!("{problem}");
+                }
                 error!(
                     problems = problems.len(),
                     "configuration not reloaded; the one before stays in force"
                 );
                 let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
                 let last_error = Some(lines.join("; "));
-                self.0.replace(InForce { last_error, ..self.in_force() });
+                self.0.replace(InForce { last_error, tries, ..before });
             }
         }
     }
@@ -105,6 +113,6 @@ mod tests {
         reloads.note(Err(problems.to_vec()));
         assert_eq!(reloads.in_force().last_error.as_deref(), Some("f: a: expected c; f: b: expected c"));
         reloads.note(Ok(Vec::new()));
-        assert_eq!(reloads.in_force().last_error, None);
+        assert_eq!((reloads.in_force().last_error, reloads.in_force().tries), (None, 2));
     }
 }

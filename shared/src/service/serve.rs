@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 
 use self::seats::Counts;
 pub use self::seats::Seat;
-use super::lifecycle::Lifecycle;
+use super::{lifecycle::Lifecycle, reload::Switch};
 
 /// Bounds of the listener.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +66,14 @@ impl Handler for Router {
             Ok(response) => response,
             Err(never) => match never {},
         }
+    }
+}
+
+/// A request is answered by the one that is there when it comes, to its end.
+impl<H: Handler> Handler for Switch<H> {
+    async fn handle(&self, request: Request<Incoming>) -> Response {
+        let handler = self.now();
+        handler.handle(request).await
     }
 }
 

@@ -1,0 +1,183 @@
+//! A running gateway and how it is asked: its address, a token and its certificate come from the configuration, unless the
+//! command line names others.
+
+use std::{error::Error, future::Future, io, time::Duration};
+
+use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use clap::ArgMatches;
+use reqwest::{Certificate, Client, Method, RequestBuilder, Url};
+use serde_json::Value;
+use shared::service::{
+    outbound::{Connections, builder, io_kind, read_limited},
+    secret::Secret,
+};
+
+use super::{Environment, Trouble};
+use crate::{
+    config::{self, Config},
+    tls::{Tls, self_made},
+};
+
+/// For what the gateway answers from memory, and a list of models.
+const ANSWER_TIME: Duration = Duration::from_secs(15);
+/// Bytes of one answer; a picture is the longest.
+const ANSWER_LIMIT: usize = 64 << 20;
+
+/// A gateway that is asked.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// Where it is.
+    pub(super) base: Url,
+    token: Option<Secret>,
+    client: Client,
+}
+
+/// What it answered.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Target {
+    /// The one that the command line means.
+    pub(super) fn find(arguments: &ArgMatches, environment: Environment) -> Result<Self, Trouble> {
+        let given = |name: &str| arguments.get_one::<String>(name).cloned();
+        let (url, token) = (given("url"), given("token"));
+        // Who names both needs no configuration, which may be readable for the gateway alone.
+        let config = if url.is_some() && token.is_some() {
+            None
+        } else {
+            Some(config::load(arguments, &environment).map_err(Trouble::Config)?.config)
+        };
+        let base = url
+            .or_else(|| config.as_ref().and_then(address))
+            .ok_or_else(|| Trouble::Words("port 0 is no address to ask at: name it with --url".to_owned()))?;
+        let base = base.parse().map_err(|_| {
+            Trouble::Words("--url: expected an address such as https://ai2.local:8800".to_owned())
+        })?;
+        let own = config.as_ref().and_then(|config| config.access.tokens.first());
+        let token = token.as_deref().and_then(Secret::new).or_else(|| own.map(|token| token.secret.clone()));
+        let client = client(given("ca"), given("url").is_some(), config.as_ref())?;
+        Ok(Self { base, token, client })
+    }
+
+    /// A request with the token.
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.anonymous(method, path);
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        }
+    }
+
+    /// A request without it. `path` may be an absolute address.
+    pub(super) fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = self.base.join(path).unwrap_or_else(|_| self.base.clone());
+        self.client.request(method, url).timeout(ANSWER_TIME)
+    }
+}
+
+impl Reply {
+    /// The answer to a request, or in words why there is none.
+    pub(super) async fn to(request: RequestBuilder) -> Result<Self, String> {
+        let answer = request.send().await.map_err(|error| why(&error))?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = read_limited(answer, ANSWER_LIMIT).await;
+        let body = body.map_err(|fault| format!("its answer broke off, or is too long: {fault:?}"))?;
+        Ok(Self { status, headers, body })
+    }
+
+    /// The body as JSON; null if it is none.
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// A header as text; empty if absent.
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// Runs a command's questions.
+pub(super) fn ask<T>(questions: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(questions)
+}
+
+/// Foreign text for a terminal: escaped, and cut.
+pub(super) fn shown(text: &str) -> String {
+    text.chars()
+        .take(300)
+        .flat_map(char::escape_debug)
+        .collect::<String>()
+        .replace("\\\"", "\"")
+        .replace("\\'", "'")
+}
+
+/// Where the configured gateway can be asked on this machine.
+fn address(config: &Config) -> Option<String> {
+    let (host, port) = &config.listen;
+    let scheme = if matches!(config.tls, Tls::Off) { "http" } else { "https" };
+    let host = match host.as_str() {
+        "0.0.0.0" => "127.0.0.1".to_owned(),
+        "::" => "[::1]".to_owned(),
+        v6 if v6.contains(':') => format!("[{v6}]"),
+        other => other.to_owned(),
+    };
+    (*port != 0).then(|| format!("{scheme}://{host}:{port}"))
+}
+
+/// Trusts the given certificate alone, or the gateway's own; at another address also whom the system trusts.
+fn client(ca: Option<String>, elsewhere: bool, config: Option<&Config>) -> Result<Client, Trouble> {
+    let mut client = builder(Connections::Fresh);
+    let own = config.map(own_certificates).unwrap_or_default();
+    if let Some(path) = ca {
+        let named = std::fs::read(&path).map_err(|error| error.to_string());
+        let named =
+            named.and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string()));
+        let named =
+            named.map_err(|error| Trouble::Words(format!("--ca {path}: expected a PEM file: {error}")))?;
+        client = client.tls_certs_only(named);
+    } else if elsewhere {
+        client = client.tls_certs_merge(own);
+    } else if !own.is_empty() {
+        client = client.tls_certs_only(own);
+    }
+    client.build().map_err(|error| Trouble::Output(io::Error::other(error)))
+}
+
+fn own_certificates(config: &Config) -> Vec<Certificate> {
+    match &config.tls {
+        Tls::Off => Vec::new(),
+        Tls::Pair(pair) => pair.cert.iter().filter_map(|der| Certificate::from_der(der).ok()).collect(),
+        Tls::SelfMade => {
+            let pem = std::fs::read(config.data_dir.join(self_made::CERTIFICATE)).unwrap_or_default();
+            Certificate::from_pem_bundle(&pem).unwrap_or_default()
+        }
+    }
+}
+
+/// Why there is no answer, and what to do.
+fn why(error: &reqwest::Error) -> String {
+    if io_kind(error) == Some(io::ErrorKind::ConnectionRefused) {
+        return "nothing listens there: is the gateway running, and is this its address (--url)?".to_owned();
+    }
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut words = Vec::new();
+    let mut source = error.source();
+    while let Some(error) = source {
+        words.push(error.to_string());
+        source = error.source();
+    }
+    let words = words.join(": ");
+    if words.contains("certificate") {
+        return format!(
+            "its certificate is not trusted here ({words}): name one of its own names with --url, or its file with --ca"
+        );
+    }
+    words
+}

@@ -1,0 +1,214 @@
+//! `gateway status`: what a running gateway says of itself and of its backends, as a table for a terminal.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal, Write as _},
+    process::ExitCode,
+    time::UNIX_EPOCH,
+};
+
+use clap::ArgMatches;
+use reqwest::Method;
+use serde_json::Value;
+use shared::health::GpuReport;
+
+use super::{
+    Environment, Trouble,
+    ask::{Reply, Target, ask, shown},
+    verdict,
+};
+
+const PATH: &str = "/v1/gateway/status";
+
+pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<ExitCode, Trouble> {
+    let target = Target::find(arguments, environment)?;
+    let reply =
+        ask(async { fetch(&target).await.map_err(|why| Trouble::Words(format!("{}: {why}", target.base))) })?;
+    let status = reply.json();
+    if arguments.get_flag("json") {
+        writeln!(io::stdout(), "{status:#}")?;
+    } else {
+        let colours = io::stdout().is_terminal() && environment("NO_COLOR").is_none();
+        let page = Page { now: unix_date(&reply), colours };
+        write!(io::stdout(), "{}", page.of(target.base.as_str(), &status))?;
+    }
+    Ok(verdict(all_ready(&status)))
+}
+
+/// The status, or in words why it cannot be had.
+pub(super) async fn fetch(target: &Target) -> Result<Reply, String> {
+    let reply = Reply::to(target.request(Method::GET, PATH)).await?;
+    match reply.status.as_u16() {
+        200 if reply.json()["backend_health"].is_object() => Ok(reply),
+        401 => Err("it does not know the token; --token names another".to_owned()),
+        status => Err(format!(
+            "{PATH} answered {status}, and no gateway's status: {}",
+            shown(reply.json()["error"]["message"].as_str().unwrap_or("in other words than a gateway's"))
+        )),
+    }
+}
+
+fn all_ready(status: &Value) -> bool {
+    let backends = status["backend_health"].as_object();
+    backends.is_some_and(|backends| backends.values().all(|backend| backend["ready"] == true))
+}
+
+/// The gateway's own clock, since ages are never told by comparing two.
+fn unix_date(reply: &Reply) -> Option<f64> {
+    let date = httpdate::parse_http_date(reply.header("date")).ok()?;
+    date.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64())
+}
+
+/// How it looks.
+struct Page {
+    /// Unix seconds, where the answer told them.
+    now: Option<f64>,
+    colours: bool,
+}
+
+impl Page {
+    fn of(&self, base: &str, status: &Value) -> String {
+        let own = &status["gateway"];
+        let text = |value: &Value| shown(value.as_str().unwrap_or("unknown"));
+        let mut page = format!(
+            "gateway {} at {}, up {}; pictures from {}\n",
+            text(&own["version"]),
+            shown(base.trim_end_matches('/')),
+            span(own["uptime_seconds"].as_f64()),
+            text(&own["images_backend"]),
+        );
+        let loaded = self.age(&own["config"]["loaded_at"]);
+        let _ = writeln!(page, "configuration of {loaded}");
+        if let Some(error) = own["config"]["last_error"].as_str() {
+            let _ = writeln!(page, "{}", self.red(&format!("last reload refused: {}", shown(error))));
+        }
+        page.push('\n');
+        page.push_str(&self.table(status));
+        page
+    }
+
+    /// A line per backend in columns, and below it what wants attention.
+    fn table(&self, status: &Value) -> String {
+        let none = serde_json::Map::new();
+        let backends = status["backend_health"].as_object().unwrap_or(&none);
+        let mut rows = vec![["BACKEND", "READY", "CHECKED", "PLACES TAKEN", "GPU"].map(str::to_owned)];
+        for (class, seen) in backends {
+            let ready = if seen["ready"] == true { "yes" } else { "no" };
+            let checked = self.age(&seen["last_check"]);
+            rows.push([shown(class), ready.to_owned(), checked, places(class, status), gpu(&seen["gpu"])]);
+        }
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: [usize; 5] = std::array::from_fn(width);
+        let mut table = String::new();
+        for (nth, row) in rows.iter().enumerate() {
+            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+            let line = cells.collect::<Vec<_>>().join("  ").trim_end().to_owned();
+            let seen = nth.checked_sub(1).and_then(|nth| backends.values().nth(nth));
+            let _ = match seen {
+                Some(seen) if seen["ready"] != true => writeln!(table, "{}", self.red(&line)),
+                _ => writeln!(table, "{line}"),
+            };
+            for words in seen.into_iter().flat_map(remarks) {
+                let _ = writeln!(table, "  {words}");
+            }
+        }
+        table
+    }
+
+    fn age(&self, at: &Value) -> String {
+        match (self.now, at.as_f64()) {
+            (Some(now), Some(at)) => format!("{} ago", span(Some((now - at).max(0.0)))),
+            (None, Some(_)) => "unknown".to_owned(),
+            (_, None) => "never".to_owned(),
+        }
+    }
+
+    fn red(&self, text: &str) -> String {
+        if self.colours { format!("\x1b[31m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+fn remarks(seen: &Value) -> Vec<String> {
+    let error = seen["error"].as_str().map(shown);
+    let warnings = seen["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    error.into_iter().chain(warnings.map(|words| format!("warning: {}", shown(words)))).collect()
+}
+
+/// `images 1/2`, for each capability.
+fn places(class: &str, status: &Value) -> String {
+    let all = status["admission_control"].as_object().into_iter().flatten();
+    let of_class = all.filter_map(|(key, places)| {
+        let capability = key.strip_prefix(class)?.strip_prefix('.')?;
+        Some(format!("{} {}/{}", shown(capability), places["inflight"], places["limit"]))
+    });
+    of_class.collect::<Vec<_>>().join(", ")
+}
+
+fn gpu(report: &Value) -> String {
+    let Ok(report) = serde_json::from_value::<GpuReport>(report.clone()) else { return String::new() };
+    let degrees = report.temperature.map_or_else(String::new, |degrees| format!(" {degrees}C"));
+    format!("{} {}/{} MiB{degrees}", shown(&report.name), report.memory_used, report.memory_total)
+}
+
+/// A time as people say it, in its two largest units.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an age in whole seconds")]
+fn span(seconds: Option<f64>) -> String {
+    let Some(seconds) = seconds.map(|seconds| seconds as u64) else { return "unknown".to_owned() };
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, seconds) => format!("{seconds}s"),
+        (0, 0, minutes, seconds) => format!("{minutes}m {seconds}s"),
+        (0, hours, minutes, _) => format!("{hours}h {minutes}m"),
+        (days, hours, ..) => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn example() -> Value {
+        json!({
+            "admission_control": {
+                "gpu_heavy.images": {"limit": 2, "available": 1, "inflight": 1},
+                "local_mlx.chat": {"limit": 2, "available": 2, "inflight": 0},
+                "local_mlx.embeddings": {"limit": 4, "available": 4, "inflight": 0},
+            },
+            "backend_health": {
+                "gpu_heavy": {"healthy": true, "ready": true, "last_check": 995.5, "error": null,
+                    "warnings": ["limit 4 is above its own 2"], "gpu": {
+                        "index": 0, "name": "NVIDIA RTX 6000 Ada", "uuid": "GPU-1", "memory.total": 46068,
+                        "memory.reserved": 500, "memory.used": 12034, "memory.free": 33534, "temperature.gpu": 54}},
+                "local_mlx": {"healthy": false, "ready": false, "last_check": null,
+                    "error": "refused\u{1b}[2J", "warnings": [], "gpu": null},
+            },
+            "gateway": {"version": "0.1.0", "uptime_seconds": 11_000, "images_backend": "http_openai_images",
+                "config": {"loaded_at": 900, "last_error": "f: k: expected x"}},
+        })
+    }
+
+    #[test]
+    fn the_table_is_aligned_and_foreign_text_is_escaped() {
+        let page = Page { now: Some(1000.0), colours: false }.of("https://127.0.0.1:8800/", &example());
+        insta::assert_snapshot!(page, @r"
+        gateway 0.1.0 at https://127.0.0.1:8800, up 3h 3m; pictures from http_openai_images
+        configuration of 1m 40s ago
+        last reload refused: f: k: expected x
+
+        BACKEND    READY  CHECKED  PLACES TAKEN              GPU
+        gpu_heavy  yes    4s ago   images 1/2                NVIDIA RTX 6000 Ada 12034/46068 MiB 54C
+          warning: limit 4 is above its own 2
+        local_mlx  no     never    chat 0/2, embeddings 0/4
+          refused\u{1b}[2J
+        ");
+    }
+
+    #[test]
+    fn colours_are_for_what_is_wrong() {
+        let page = Page { now: None, colours: true }.of("http://x", &example());
+        let red: Vec<_> = page.lines().filter(|line| line.starts_with("\x1b[31m")).collect();
+        assert_eq!(red.len(), 2, "{page}");
+        assert!(red[1].contains("local_mlx") && !all_ready(&example()));
+    }
+}

@@ -1,0 +1,101 @@
+//! The configuration read again while the gateway serves, on SIGHUP: all of it or nothing. A request that is under way
+//! keeps the state that it came to; its place counts under the new limits.
+
+use std::{fmt, sync::Arc};
+
+use shared::service::{lifecycle::Lifecycle, settings::Problem, telemetry::OpenedLog};
+
+use crate::{
+    blocking::blocking,
+    config::{Config, Loaded},
+    state::Serving,
+    tls::{self, Shown},
+};
+
+/// Where a configuration is read from, again and again.
+#[derive(Clone)]
+pub struct Source(Arc<Read>);
+
+type Read = dyn Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync;
+
+impl Source {
+    /// Reads it so.
+    pub fn new(read: impl Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
+    }
+}
+
+/// What a reload changes.
+#[derive(Debug)]
+pub(crate) struct Reload {
+    source: Source,
+    serving: Serving,
+    shown: Option<Arc<Shown>>,
+    lifecycle: Lifecycle,
+}
+
+impl Reload {
+    /// Of this service.
+    pub(crate) fn new(
+        source: Source,
+        serving: Serving,
+        shown: Option<Arc<Shown>>,
+        lifecycle: Lifecycle,
+    ) -> Self {
+        Self { source, serving, shown, lifecycle }
+    }
+
+    /// The worker.
+    pub(crate) async fn run(self) {
+        let reloads = self.serving.app.now().reloads;
+        reloads.obey(self.lifecycle.clone(), || self.once()).await;
+    }
+
+    async fn once(&self) -> Result<Vec<String>, Vec<Problem>> {
+        let read = self.source.clone();
+        let Loaded { config, notes, .. } = blocking(move || (read.0)()).await?;
+        let old = self.serving.app.now();
+        let unchangeable = unchangeable(&old.config, &config);
+        if !unchangeable.is_empty() {
+            return Err(unchangeable);
+        }
+        let (tls, data_dir, file) = (config.tls.clone(), config.data_dir.clone(), config.log.file.clone());
+        let opened = blocking(move || {
+            let log = OpenedLog::open(file.as_deref());
+            (
+                tls::certificate(&tls, &data_dir),
+                log.map_err(|error| crate::log_problem(file.as_deref(), &error)),
+            )
+        });
+        let (certificate, log) = match opened.await {
+            (Ok(certificate), Ok(log)) => (certificate, log),
+            (certificate, log) => return Err([certificate.err(), log.err()].into_iter().flatten().collect()),
+        };
+        let new = old.with_config(config).map_err(|problem| vec![problem])?;
+        // Nothing fails from here on. A backend that is new is asked before requests get to it.
+        new.health.start(&new.backends, &self.lifecycle);
+        new.health.first_probes().await;
+        log.take_over();
+        if let Some((shown, certificate)) = self.shown.as_ref().zip(certificate) {
+            shown.show(&certificate);
+        }
+        self.serving.replace(new).health.retire();
+        Ok(notes)
+    }
+}
+
+/// What differs and cannot while the gateway runs.
+fn unchangeable(old: &Config, new: &Config) -> Vec<Problem> {
+    let mut problems = old.fixed.changes(&new.fixed);
+    if old.log.file.is_some() != new.log.file.is_some() {
+        let words = "expected a file as at start, or none as at start; restart to apply";
+        problems.push(Problem::new("GATEWAY_LOG_FILE", "GATEWAY_LOG_FILE", words));
+    }
+    problems
+}
