@@ -14,7 +14,7 @@ use std::{
 use clap::ArgMatches;
 use reqwest::Url;
 use shared::service::{
-    settings::{Problem, Settings, Source, YamlFile, bytes, duration, truth},
+    settings::{Fixed, Problem, Settings, Source, YamlFile, bytes, duration, truth},
     telemetry::Format,
 };
 
@@ -66,6 +66,8 @@ pub struct Config {
     pub state_dirs: Vec<PathBuf>,
     pub log_format: Format,
     pub log_filter: String,
+    /// What a reload must not change.
+    pub fixed: Fixed,
 }
 
 /// What is left behind of a request.
@@ -93,16 +95,33 @@ pub fn load(
     flags: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Vec<Problem>> {
+    let serving = matches!(flags.subcommand_name(), None | Some("serve"));
+    load_as(flags, environment, serving)
+}
+
+/// The same for a service that runs, and so has its state directory already.
+pub fn load_again(
+    flags: &ArgMatches,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Vec<Problem>> {
+    load_as(flags, environment, false)
+}
+
+/// `opens` is whether the state directory is taken.
+fn load_as(
+    flags: &ArgMatches,
+    environment: &dyn Fn(&str) -> Option<String>,
+    opens: bool,
+) -> Result<Loaded, Vec<Problem>> {
     let file = read_file(flags, environment)?;
     let mut settings = Settings::gather(KEYS, flags, environment, &|key| file.get(key));
     let (systemd_state, home) = (environment("STATE_DIRECTORY"), environment("HOME"));
     let state_dirs = Instance::candidates(&settings, systemd_state.as_deref(), home.as_deref());
-    let serving = matches!(flags.subcommand_name(), None | Some("serve"));
     let config = read(&mut settings, file.folder(), &|settings, kind| {
         // The builtin engine lives and dies with this process and has no jobs to know again: trying it out leaves nothing
         // behind, unless a directory is named for it.
         let named = systemd_state.is_some() || settings.source("state_dir") != Source::Default;
-        if serving && (kind != Kind::Builtin || named) {
+        if opens && (kind != Kind::Builtin || named) {
             Instance::open(settings, &state_dirs)
         } else {
             Some(Instance::nameless())
@@ -210,6 +229,7 @@ fn read(
         state_dirs: Vec::new(),
         log_format: log_format?,
         log_filter: log_filter?,
+        fixed: s.fixed(),
     })
 }
 

@@ -15,8 +15,10 @@ use shared::service::{
 
 use crate::{
     access::{self, Line},
+    config::Config,
     error::ApiError,
     passthrough::{PassFault, PassThrough, engine_down, is_person},
+    routes,
     state::App,
 };
 
@@ -28,7 +30,7 @@ pub(crate) struct Edge(Arc<Parts>);
 struct Parts {
     app: App,
     routes: Router,
-    engine: Option<PassThrough>,
+    engine: Option<Arc<PassThrough>>,
 }
 
 impl Handler for Edge {
@@ -42,8 +44,13 @@ impl Handler for Edge {
 
 impl Edge {
     /// Without engine, in front of the builtin one, every path is ours.
-    pub(crate) fn new(app: App, routes: Router, engine: Option<PassThrough>) -> Self {
-        Self(Arc::new(Parts { app, routes, engine }))
+    pub(crate) fn new(app: App, engine: Option<Arc<PassThrough>>) -> Self {
+        Self(Arc::new(Parts { routes: routes::router(app.clone()), app, engine }))
+    }
+
+    /// The same with another configuration.
+    pub(crate) fn with_config(&self, config: Arc<Config>) -> Self {
+        Self::new(self.0.app.with_config(config), self.0.engine.clone())
     }
 
     async fn pass(&self, engine: &PassThrough, request: Request<Incoming>) -> Response {

@@ -22,6 +22,7 @@ mod passthrough;
 mod pictures;
 pub mod readiness;
 mod recent;
+pub mod reload;
 mod routes;
 mod smi;
 mod state;
@@ -34,6 +35,7 @@ use listenfd::ListenFd;
 use shared::service::{
     guard::PRIVATE_RANGES,
     lifecycle::{Lifecycle, WorkerDied},
+    reload::{Reloads, Switch},
     serve::{Listener, accept},
 };
 use tokio::{net::TcpListener, sync::watch};
@@ -48,7 +50,8 @@ use crate::{
     jobs::Jobs,
     metrics::Metrics,
     passthrough::PassThrough,
-    readiness::{Published, Sources, latch::file::LatchFile, rules::Rules},
+    readiness::{Published, Sources, latch::file::LatchFile},
+    reload::{Current, Reload, Source},
     state::App,
     warm_up::{WarmUp, Warmer},
 };
@@ -104,10 +107,12 @@ pub fn handed_over(mut manager: ListenFd) -> std::io::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// Serves until the lifecycle ends. Every background task is named here.
+/// Serves until the lifecycle ends. Every background task is named here. `source` is where the configuration is read from
+/// again, when that is asked for.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     config: Config,
+    source: Source,
     lifecycle: Lifecycle,
 ) -> Result<(), ServeError> {
     announce(&listeners, &config);
@@ -118,15 +123,20 @@ pub async fn serve(
     let metrics = Metrics::default();
     let jobs = Jobs::new(engine, config.max_inflight, lifecycle.clone(), metrics.clone());
     let host = host::start(config.host_watch()).map_err(ServeError::Start)?;
-    let published = judge(&config, gpu, host, &engine_state, &jobs, &lifecycle);
+    let current = Current::new(config, jobs.slots().clone());
+    let published = judge(&current, gpu, host, &engine_state, &jobs, &lifecycle);
+    let config = current.config.now();
     let engine_url = config.engine_url.as_ref();
     let way = engine_url.map(|url| PassThrough::new(url, config.edge.max_upload, lifecycle.clone()));
     let app = App::new(config, jobs, engine_state, published.clone(), metrics);
-    let edge = Edge::new(app.clone(), routes::router(app), way);
+    let door = Switch::new(Edge::new(app, way.map(Arc::new)));
     for socket in listeners {
-        lifecycle.worker("accept", accept(socket, Listener::plain(edge.clone()), lifecycle.clone()));
+        lifecycle.worker("accept", accept(socket, Listener::plain(door.clone()), lifecycle.clone()));
     }
-    systemd::start(&lifecycle, published);
+    let reloads = Reloads::default();
+    let reload = Reload { source, current, door };
+    lifecycle.worker("reload", reload.run(reloads.clone(), lifecycle.clone()));
+    systemd::start(&lifecycle, published, reloads);
     lifecycle.draining().cancelled().await;
     systemd::stopping();
     lifecycle.finish(grace).await.map_err(ServeError::Worker)
@@ -134,25 +144,24 @@ pub async fn serve(
 
 /// Starts readiness, and the loading of the model that it may wait for.
 fn judge(
-    config: &Config,
+    current: &Current,
     gpu: watch::Receiver<Option<Arc<GpuSample>>>,
     host: watch::Receiver<Option<Arc<HostSample>>>,
     engine: &watch::Receiver<EngineState>,
     jobs: &Jobs,
     lifecycle: &Lifecycle,
 ) -> watch::Receiver<Arc<Published>> {
+    let config = current.config.now();
     let (state, warm_up) = watch::channel(if config.warm_up { WarmUp::Due } else { WarmUp::Off });
     let sources = Sources { gpu, host, engine: engine.clone(), warm_up, jobs: jobs.clone() };
     let files = config.instance.directory().map(LatchFile::in_directory);
-    let published = readiness::start(Rules::of(config), sources, files, lifecycle);
+    let published = readiness::start(current.rules.clone(), sources, files, lifecycle);
     let warmer = Warmer {
         state,
         engine: engine.clone(),
         published: published.clone(),
         jobs: jobs.clone(),
-        default_model: config.default_model.clone(),
-        presets: config.presets.clone(),
-        time: config.request_timeout,
+        config: current.config.clone(),
     };
     warmer.start(lifecycle);
     published

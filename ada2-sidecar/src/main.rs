@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::ExitCode};
 
-use ada2_sidecar::{cli, commands, config, serve};
+use ada2_sidecar::{cli, commands, config, reload::Source, serve};
 use listenfd::ListenFd;
 use shared::service::{
     lifecycle::Lifecycle,
@@ -13,17 +13,20 @@ use shared::service::{
 /// Anything else that ends the service (`EX_SOFTWARE`).
 const EXIT_FAILED: u8 = 70;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that hands the environment to the configuration"
+)]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 fn main() -> ExitCode {
     let matches = match command_line(cli::command()) {
         Ok(matches) => matches,
         Err(exit) => return exit,
     };
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that hands the environment to the configuration"
-    )]
-    let loaded = config::load(&matches, &|name| std::env::var(name).ok());
-    let loaded = match loaded {
+    let loaded = match config::load(&matches, &environment) {
         Ok(loaded) => loaded,
         Err(problems) => {
             for problem in problems {
@@ -43,7 +46,8 @@ fn main() -> ExitCode {
     if let Some(code) = commands::run(&matches, &loaded.config) {
         return code;
     }
-    match run(loaded.config) {
+    let source = Source::new(move || config::load_again(&matches, &environment));
+    match run(loaded.config, source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -52,7 +56,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
+fn run(config: config::Config, source: Source) -> Result<(), Box<dyn std::error::Error>> {
     telemetry::start(config.log_format, &config.log_filter, None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -62,6 +66,6 @@ fn run(config: config::Config) -> Result<(), Box<dyn std::error::Error>> {
             handed if handed.is_empty() => ada2_sidecar::bind(&config.listen).await?,
             handed => handed,
         };
-        Ok(serve(listeners, config, lifecycle).await?)
+        Ok(serve(listeners, config, source, lifecycle).await?)
     })
 }

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use shared::{
     health::{CheckStatus, ReadyReport},
-    service::lifecycle::Lifecycle,
+    service::{lifecycle::Lifecycle, reload::Switch},
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +63,7 @@ pub(crate) struct Sources {
 
 /// Starts judging. What is latched is kept in `files`, where there is a state directory.
 pub(crate) fn start(
-    rules: Rules,
+    rules: Switch<Rules>,
     mut sources: Sources,
     files: Option<LatchFile>,
     lifecycle: &Lifecycle,
@@ -167,7 +167,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 struct Judge {
-    rules: Rules,
+    rules: Switch<Rules>,
     started: Instant,
     draining: CancellationToken,
 }
@@ -188,7 +188,7 @@ impl Judge {
             oldest_cancel: sources.jobs.oldest_cancel(now),
             draining: self.draining.is_cancelled(),
         };
-        let verdict = judge(prev, memory, &inputs, &self.rules, now, SystemTime::now());
+        let verdict = judge(prev, memory, &inputs, &self.rules.now(), now, SystemTime::now());
         (verdict.memory, verdict.report)
     }
 }
@@ -233,7 +233,7 @@ mod tests {
             warm_up: watch::channel(WarmUp::Off).1,
             jobs: Jobs::new(engine, 1, lifecycle.clone(), Metrics::default()),
         };
-        let mut published = start(Rules::of(&config), sources, None, &lifecycle);
+        let mut published = start(Switch::new(Rules::of(&config)), sources, None, &lifecycle);
         let mut verdicts = 0;
         let count = async {
             while verdicts < 100 {

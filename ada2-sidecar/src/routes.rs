@@ -45,12 +45,12 @@ fn layered(routes: Router<App>, app: App) -> Router {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::{net::Ipv4Addr, sync::Arc};
 
     use axum::{body::Body, extract::Request};
     use shared::{
         openai::error::Envelope,
-        service::{lifecycle::Lifecycle, serve::Peer},
+        service::{lifecycle::Lifecycle, reload::Switch, serve::Peer},
     };
 
     use tokio::sync::watch;
@@ -78,8 +78,8 @@ mod tests {
         let (gpu, host) = (watch::channel(None).1, watch::channel(None).1);
         let warm_up = watch::channel(WarmUp::Off).1;
         let sources = Sources { gpu, host, engine: state.clone(), warm_up, jobs: jobs.clone() };
-        let published = readiness::start(Rules::of(&config), sources, None, &lifecycle);
-        App::new(config, jobs, state, published, metrics)
+        let published = readiness::start(Switch::new(Rules::of(&config)), sources, None, &lifecycle);
+        App::new(Arc::new(config), jobs, state, published, metrics)
     }
 
     #[tokio::test]

@@ -45,7 +45,7 @@ pub(crate) struct App {
 impl App {
     /// Builds it.
     pub(crate) fn new(
-        config: Config,
+        config: Arc<Config>,
         jobs: Jobs,
         engine: watch::Receiver<EngineState>,
         published: watch::Receiver<Arc<Published>>,
@@ -53,7 +53,7 @@ impl App {
     ) -> Self {
         Self {
             bodies: BodyBudget::new(BODIES, config.max_request_bytes),
-            config: Arc::new(config),
+            config,
             jobs,
             engine,
             published,
@@ -61,6 +61,11 @@ impl App {
             metrics,
             started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         }
+    }
+
+    /// The same with another configuration; bodies that are held count on.
+    pub(crate) fn with_config(&self, config: Arc<Config>) -> Self {
+        Self { bodies: self.bodies.with_each(config.max_request_bytes), config, ..self.clone() }
     }
 
     /// Passes if work is admitted now.

@@ -3,22 +3,24 @@
 use std::{sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
-use shared::service::lifecycle::Lifecycle;
+use shared::service::{lifecycle::Lifecycle, reload::Reloads};
 use tokio::sync::watch;
 
 use crate::readiness::Published;
 
 /// Ready now; then the readiness in words whenever it changes, and the watchdog's pings. These come from the runtime
 /// that serves requests and not from the NVML thread: a wedged driver must give 503, not a restart loop.
-pub(crate) fn start(lifecycle: &Lifecycle, mut published: watch::Receiver<Arc<Published>>) {
-    let _ = sd_notify::notify(&[NotifyState::Ready]);
+pub(crate) fn start(lifecycle: &Lifecycle, mut published: watch::Receiver<Arc<Published>>, reloads: Reloads) {
+    ready();
     let ping = sd_notify::watchdog_enabled().map_or(Duration::from_secs(10), |limit| limit / 3);
     lifecycle.worker("service manager", async move {
         let mut tick = tokio::time::interval(ping);
         let mut told = String::new();
         loop {
             // A line break would begin another assignment.
-            let words = published.borrow_and_update().report.line().replace(['\n', '\r'], " ");
+            let words = published.borrow_and_update().report.line();
+            let refused = reloads.in_force().last_error.map(|why| format!("; last reload refused: {why}"));
+            let words = format!("{words}{}", refused.unwrap_or_default()).replace(['\n', '\r'], " ");
             if words != told {
                 let _ = sd_notify::notify(&[NotifyState::Status(&words)]);
                 told = words;
@@ -29,6 +31,18 @@ pub(crate) fn start(lifecycle: &Lifecycle, mut published: watch::Receiver<Arc<Pu
             }
         }
     });
+}
+
+/// Ready, at first or again.
+pub(crate) fn ready() {
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+}
+
+/// Reading the configuration again; [`ready`] ends it.
+pub(crate) fn reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        let _ = sd_notify::notify(&[NotifyState::Reloading, now]);
+    }
 }
 
 /// Stopping now.

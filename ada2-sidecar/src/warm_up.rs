@@ -3,15 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::service::lifecycle::Lifecycle;
+use shared::service::{lifecycle::Lifecycle, reload::Switch};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
+    config::Config,
     engine::{EngineError, catalog, monitor::EngineState},
     images::Job,
     jobs::{JobHandle, Jobs},
-    models::Preset,
     readiness::Published,
 };
 
@@ -51,9 +51,7 @@ pub(crate) struct Warmer {
     pub(crate) engine: watch::Receiver<EngineState>,
     pub(crate) published: watch::Receiver<Arc<Published>>,
     pub(crate) jobs: Jobs,
-    pub(crate) default_model: Option<String>,
-    pub(crate) presets: Vec<Arc<Preset>>,
-    pub(crate) time: Duration,
+    pub(crate) config: Switch<Arc<Config>>,
 }
 
 impl Warmer {
@@ -83,7 +81,8 @@ impl Warmer {
                 continue;
             };
             self.state.send_replace(WarmUp::Running);
-            let end = tokio::time::timeout(self.time, handle.finished()).await;
+            let time = self.config.now().request_timeout;
+            let end = tokio::time::timeout(time, handle.finished()).await;
             self.state.send_replace(match end {
                 Ok(Ok(_)) => {
                     info!("the default model is loaded");
@@ -92,7 +91,7 @@ impl Warmer {
                 // The engine went away: it has another start before it.
                 Ok(Err(EngineError::Refused(_))) => WarmUp::Due,
                 Ok(Err(error)) => failed(start, &error.to_string()),
-                Err(_) => failed(start, &format!("not done within {:?}", self.time)),
+                Err(_) => failed(start, &format!("not done within {time:?}")),
             });
         }
     }
@@ -103,8 +102,9 @@ impl Warmer {
             return None;
         }
         let survey = self.engine.borrow().survey.clone()?;
-        let choice =
-            catalog::resolve(&survey.models, &self.presets, None, self.default_model.as_deref()).ok()?;
+        let config = self.config.now();
+        let default = config.default_model.as_deref();
+        let choice = catalog::resolve(&survey.models, &config.presets, None, default).ok()?;
         let permit = self.jobs.slots().try_enter()?;
         Some(self.jobs.start(Job::warm_up(choice), permit, "warm-up".to_owned()))
     }

@@ -1,7 +1,7 @@
 //! The configuration read again while the gateway serves, on SIGHUP: all of it or nothing. A request that is under way
 //! keeps the state that it came to; its place counts under the new limits.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use shared::service::{lifecycle::Lifecycle, settings::Problem, telemetry::OpenedLog};
 
@@ -12,24 +12,8 @@ use crate::{
     tls::{self, Shown},
 };
 
-/// Where a configuration is read from, again and again.
-#[derive(Clone)]
-pub struct Source(Arc<Read>);
-
-type Read = dyn Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync;
-
-impl Source {
-    /// Reads it so.
-    pub fn new(read: impl Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
-    }
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Source")
-    }
-}
+/// Where the gateway's is read from.
+pub type Source = shared::service::reload::Source<Loaded>;
 
 /// What a reload changes.
 #[derive(Debug)]
@@ -58,8 +42,7 @@ impl Reload {
     }
 
     async fn once(&self) -> Result<Vec<String>, Vec<Problem>> {
-        let read = self.source.clone();
-        let Loaded { config, notes, .. } = blocking(move || (read.0)()).await?;
+        let Loaded { config, notes, .. } = self.source.read().await?;
         let old = self.serving.app.now();
         let unchangeable = unchangeable(&old.config, &config);
         if !unchangeable.is_empty() {

@@ -49,6 +49,7 @@ fn the_systemd_unit_notifies_waits_for_the_drain_and_keeps_the_card_visible() {
     };
     assert_eq!(values("Type"), ["notify"]);
     assert_eq!(values("RestartPreventExitStatus"), ["78"]);
+    assert_eq!(values("ExecReload"), ["/bin/kill -HUP $MAINPID"], "what the service takes for a reload");
     assert_eq!(values("Restart"), ["on-failure"]);
     let number = |name: &str| values(name)[0].parse::<u64>().unwrap();
     let (pause, starts) = (number("RestartSec"), number("StartLimitBurst"));

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use ada2_sidecar::{cli, config};
+use ada2_sidecar::{cli, config, reload::Source};
 use shared::{
     health::{Check, ReadyReport},
     service::lifecycle::Lifecycle,
@@ -60,13 +60,14 @@ impl Sidecar {
         let gpu: &[&str] = if flags.contains(&"--gpu") { &[] } else { &["--gpu", "optional"] };
         let folder = state.display().to_string();
         let all = [&["ada2-sidecar", "--state-dir", &folder], gpu, flags].concat();
-        let loaded = config::load(&cli::command().get_matches_from(all), &|_| None)
-            .expect("the test's flags are valid");
+        let matches = cli::command().get_matches_from(all);
+        let loaded = config::load(&matches, &|_| None).expect("the test's flags are valid");
+        let source = Source::new(move || config::load_again(&matches, &|_| None));
         let lifecycle = Lifecycle::new();
         let life = lifecycle.clone();
         #[expect(clippy::disallowed_methods, reason = "the harness owns the service's one task")]
         let task = tokio::spawn(async move {
-            ada2_sidecar::serve(vec![listener], loaded.config, life)
+            ada2_sidecar::serve(vec![listener], loaded.config, source, life)
                 .await
                 .expect("the sidecar ends in order");
         });

@@ -4,7 +4,7 @@ use shared::service::{guard::PRIVATE_RANGES, settings::Key};
 
 /// Every setting.
 pub const KEYS: &[Key] = &[
-    Key::new("listen", "ADA2_LISTEN", "Addresses to listen on, comma-separated").or("0.0.0.0:7860"),
+    Key::new("listen", "ADA2_LISTEN", "Addresses to listen on, comma-separated").or("0.0.0.0:7860").fixed(),
     Key::new(
         "allow_from",
         "ADA2_ALLOW_FROM",
@@ -17,6 +17,7 @@ pub const KEYS: &[Key] = &[
         "Address ranges (CIDR) of proxies in front, whose X-Forwarded-For is believed",
     ),
     Key::new("token", "ADA2_TOKEN", "If set, /v1 needs this bearer token as well").secret(),
+    Key::new("token_file", "ADA2_TOKEN_FILE", "A file that holds the token instead, such as a systemd credential"),
     Key::new("allowed_hosts", "ADA2_ALLOWED_HOSTS", "Further names that this server is reached by"),
     Key::new("allowed_origins", "ADA2_ALLOWED_ORIGINS", "Web origins whose pages may call this server"),
     Key::new(
@@ -24,17 +25,17 @@ pub const KEYS: &[Key] = &[
         "ADA2_ENGINE",
         "invokeai, comfyui, or builtin (procedural pictures, for trying things out)",
     )
-    .or("invokeai"),
+    .or("invokeai").fixed(),
     Key::new(
         "engine_url",
         "ADA2_ENGINE_URL",
         "The engine's address (by engine: http://127.0.0.1:9090 or :8188)",
-    ),
+    ).fixed(),
     Key::new(
         "engine_unit",
         "ADA2_ENGINE_UNIT",
         "The engine's systemd unit, whose GPU memory counts as its own (by engine: invokeai.service or comfyui.service)",
-    ),
+    ).fixed(),
     Key::new(
         "default_model",
         "ADA2_DEFAULT_MODEL",
@@ -42,15 +43,15 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("gpu", "ADA2_GPU", "required: no GPU, not ready. optional: an absent GPU does not gate")
         .or("required"),
-    Key::new("gpu_id", "ADA2_GPU_ID", "Index or UUID of the card").or("0"),
-    Key::new("nvml_lib", "ADA2_NVML_LIB", "Absolute path of libnvidia-ml.so.1 (without: the system's)"),
+    Key::new("gpu_id", "ADA2_GPU_ID", "Index or UUID of the card").or("0").fixed(),
+    Key::new("nvml_lib", "ADA2_NVML_LIB", "Absolute path of libnvidia-ml.so.1 (without: the system's)").fixed(),
     Key::new(
         "min_free_vram",
         "ADA2_MIN_FREE_VRAM",
         "Not ready below this much VRAM that the engine could have; 0 = off",
     )
     .or("8GiB"),
-    Key::new("sample_interval", "ADA2_SAMPLE_INTERVAL", "How often the card is read").or("500ms"),
+    Key::new("sample_interval", "ADA2_SAMPLE_INTERVAL", "How often the card is read").or("500ms").fixed(),
     Key::new("ecc_mode", "ADA2_ECC_MODE", "on or off: warn if the card's error correction is otherwise")
         .or("any"),
     Key::new(
@@ -75,7 +76,7 @@ pub const KEYS: &[Key] = &[
         "engine_output_dir",
         "ADA2_ENGINE_OUTPUT_DIR",
         "Folder that the engine writes its pictures to, whose disk is watched",
-    ),
+    ).fixed(),
     Key::new(
         "min_free_disk",
         "ADA2_MIN_FREE_DISK",
@@ -105,7 +106,7 @@ pub const KEYS: &[Key] = &[
         "ADA2_WARM_UP",
         "on: load the default model by a smallest picture at start and after the engine's restarts",
     )
-    .or("off"),
+    .or("off").fixed(),
     Key::new("presets", "ADA2_PRESETS", "Names for models and how they are run; a map, in the file")
         .structured(),
     Key::new(
@@ -136,11 +137,11 @@ pub const KEYS: &[Key] = &[
         "ADA2_MAX_UPLOAD_BYTES",
         "Bytes of a body that goes to the engine's own paths; 0 = no limit",
     )
-    .or("0"),
+    .or("0").fixed(),
     Key::new("request_timeout", "ADA2_REQUEST_TIMEOUT", "For a whole image request").or("270s"),
-    Key::new("shutdown_grace", "ADA2_SHUTDOWN_GRACE", "For running requests to finish on SIGTERM").or("30s"),
+    Key::new("shutdown_grace", "ADA2_SHUTDOWN_GRACE", "For running requests to finish on SIGTERM").or("30s").fixed(),
     Key::new("state_dir", "ADA2_STATE_DIR", "Where this instance keeps its identity; STATE_DIRECTORY wins")
-        .or("/var/lib/ada2-sidecar"),
-    Key::new("log_format", "ADA2_LOG_FORMAT", "text or json").or("text"),
-    Key::new("log_filter", "ADA2_LOG", "Which lines are logged, as in RUST_LOG").or("info"),
+        .or("/var/lib/ada2-sidecar").fixed(),
+    Key::new("log_format", "ADA2_LOG_FORMAT", "text or json").or("text").fixed(),
+    Key::new("log_filter", "ADA2_LOG", "Which lines are logged, as in RUST_LOG").or("info").fixed(),
 ];

@@ -31,6 +31,7 @@ impl Edge {
     pub(super) fn read(s: &mut Settings) -> Option<Self> {
         let allow_from = s.take("allow_from", "ranges like 192.168.0.0/16", |text| list(text, range));
         let proxies = s.optional("trusted_proxies", "ranges like 192.168.1.7/32", |text| list(text, range));
+        s.secret_from_file("token", "token_file");
         let token =
             s.optional("token", "a token that is not empty (leave the setting out for none)", Secret::new);
         let hosts = s.optional("allowed_hosts", "names like ada2.example.org, without port", |text| {

@@ -2,6 +2,8 @@
 
 /// `ada2-sidecar gpu`, `readyz`, `ack`.
 mod commands;
+/// SIGHUP.
+mod reload;
 /// The harness.
 mod running;
 /// Exit codes, signals, kill -9.

@@ -179,3 +179,36 @@ fn a_file_that_is_named_must_be_there() {
     assert_eq!(loaded.notes, Vec::<String>::new());
     assert_eq!(loaded.config.backends.classes(), ["gpu_heavy", "local_mlx"], "the built-in ones");
 }
+
+#[test]
+fn the_old_gateway_is_an_origin_and_not_ourselves() {
+    let file = env_file("GATEWAY_BEARER_TOKEN=t\n");
+    let with = |extra: &[(&str, &str)]| load_with(&["--env-file", &file], extra);
+    let legacy =
+        with(&[("GATEWAY_LEGACY_UPSTREAM", "http://127.0.0.1:8802")]).unwrap().config.legacy.unwrap();
+    assert_eq!(legacy.origin.as_str(), "http://127.0.0.1:8802/");
+    assert!(legacy.bearer.is_none() && with(&[]).unwrap().config.legacy.is_none());
+    for (bad, words) in [
+        (("GATEWAY_LEGACY_UPSTREAM", "http://127.0.0.1:8800"), "this is the gateway itself"),
+        (("GATEWAY_LEGACY_UPSTREAM", "http://old:1/path"), "without a path"),
+        (("GATEWAY_LEGACY_UPSTREAM", "http://me:hush@old:1"), "expected http://host:port"),
+        (("GATEWAY_LEGACY_BEARER_TOKEN", " "), "an empty one"),
+    ] {
+        let problems = with(&[bad]).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].contains(words), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_token_comes_from_one_place() {
+    let file = env_file("GATEWAY_BEARER_TOKEN=t\n");
+    let tokens = temporary("tokens").join("tokens");
+    std::fs::write(&tokens, "alice=0123456789abcdef\n").unwrap();
+    let path = tokens.display().to_string();
+    let read = |name: &str| load_with(&["--env-file", &file], &[(name, &path)]);
+    let loaded = read("GATEWAY_BEARER_TOKENS_FILE").unwrap();
+    assert_eq!(loaded.config.access.tokens.len(), 2);
+    assert!(!loaded.effective.contains("0123456789abcdef"), "{}", loaded.effective);
+    let problems = read("GATEWAY_BEARER_TOKEN_FILE").unwrap_err();
+    assert!(problems[0].contains("found both"), "{problems:?}");
+}

@@ -1,7 +1,9 @@
 //! The configuration read again while the service runs: all of it or nothing, and what became of the last try.
 
 use std::{
+    fmt,
     future::Future,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -9,6 +11,33 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{lifecycle::Lifecycle, settings::Problem};
+
+/// Where a configuration is read from, again and again.
+pub struct Source<L>(Arc<Read<L>>);
+
+type Read<L> = dyn Fn() -> Result<L, Vec<Problem>> + Send + Sync;
+
+impl<L: Send + 'static> Source<L> {
+    /// Reads it so.
+    pub fn new(read: impl Fn() -> Result<L, Vec<Problem>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// Reads it, beside the async threads.
+    pub async fn read(&self) -> Result<L, Vec<Problem>> {
+        let read = self.0.clone();
+        let ended = tokio::task::spawn_blocking(move || read()).await;
+        ended.unwrap_or_else(|died| {
+            Err(vec![Problem::new("reload", "(all of it)", format!("reading it failed: {died}"))])
+        })
+    }
+}
+
+impl<L> fmt::Debug for Source<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
+    }
+}
 
 /// A value that is replaced whole. Whoever took it keeps what they took. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]

@@ -1,0 +1,93 @@
+//! The configuration read again on SIGHUP: all of it or nothing.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+use std::{path::Path, time::Duration};
+
+use serde_json::json;
+use tokio::net::UnixDatagram;
+
+use crate::running::Running;
+
+/// A sidecar with this file, and the service manager's end of its socket.
+fn start(folder: &Path, yaml: &str) -> (Running, UnixDatagram) {
+    let (file, socket) = (folder.join("config.yaml"), folder.join("notify"));
+    std::fs::write(&file, yaml).unwrap();
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    let (file, socket) = (file.display().to_string(), socket.display().to_string());
+    let flags = ["--engine", "builtin", "--config", &file];
+    (Running::start_with(&folder.join("state"), &flags, &[("NOTIFY_SOCKET", &socket)]), manager)
+}
+
+/// The next message of the service manager's with these words (bounded).
+async fn told(manager: &UnixDatagram, wanted: &str) -> String {
+    let mut message = [0; 4096];
+    loop {
+        let length = tokio::time::timeout(Duration::from_secs(20), manager.recv(&mut message)).await;
+        let length = length.unwrap_or_else(|_| panic!("never told: {wanted}")).unwrap();
+        let message = String::from_utf8_lossy(&message[..length]).into_owned();
+        if message.contains(wanted) {
+            return message;
+        }
+    }
+}
+
+async fn reload(sidecar: &Running, manager: &UnixDatagram, folder: &Path, yaml: &str) {
+    std::fs::write(folder.join("config.yaml"), yaml).unwrap();
+    sidecar.signal("-HUP");
+    assert!(told(manager, "RELOADING=1").await.contains("MONOTONIC_USEC="));
+    told(manager, "READY=1").await;
+}
+
+async fn slots(sidecar: &Running) -> String {
+    let answer = e2e::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.unwrap();
+    answer.text().await.unwrap()
+}
+
+#[tokio::test]
+async fn limits_and_token_change_while_a_job_runs() {
+    let folder = e2e::fresh_folder("reload");
+    let (sidecar, manager) = start(&folder, "max_inflight: 1\n");
+    sidecar.ready().await;
+    told(&manager, "READY=1").await;
+    let url = format!("{}/v1/images/generations", sidecar.url);
+    let long = json!({"prompt": "a", "size": "64x64", "steps": 150});
+    let short = json!({"prompt": "a", "size": "64x64", "steps": 1});
+    let (begun, ()) = tokio::join!(e2e::post(&url, &long), async {
+        e2e::eventually("the job runs", async || slots(&sidecar).await.contains("1 of 1").then_some(()))
+            .await;
+        assert_eq!(e2e::post(&url, &short).await.status, 429);
+        reload(&sidecar, &manager, &folder, "max_inflight: 2\n").await;
+        assert_eq!(e2e::post(&url, &short).await.status, 200, "beside the one that runs");
+        let yaml = "max_inflight: 2\ntoken: sesame-sesame-1\n";
+        reload(&sidecar, &manager, &folder, yaml).await;
+        assert_eq!(e2e::post(&url, &short).await.status, 401);
+    });
+    assert_eq!(begun.status, 200, "begun without token, and finished so: {begun:?}");
+}
+
+#[tokio::test]
+async fn a_refused_reload_changes_nothing_and_log_and_status_say_why() {
+    let folder = e2e::fresh_folder("refused");
+    let (sidecar, manager) = start(&folder, "max_n: 2\n");
+    sidecar.ready().await;
+    told(&manager, "READY=1").await;
+    reload(&sidecar, &manager, &folder, "max_n: 3\nengine_unit: other.service\ntoken: sesame-sesame-1\n")
+        .await;
+    told(&manager, "last reload refused: ").await;
+    reload(&sidecar, &manager, &folder, "max_n: [").await;
+    let url = format!("{}/v1/images/generations", sidecar.url);
+    let answer = e2e::post(&url, &json!({"prompt": "a", "size": "64x64", "n": 3})).await;
+    assert_eq!(answer.status, 400, "two is still the most, and no token is asked: {answer:?}");
+    reload(&sidecar, &manager, &folder, "max_n: 3\n").await;
+    let answer = e2e::post(&url, &json!({"prompt": "a", "size": "64x64", "n": 3, "steps": 1})).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    sidecar.signal("-TERM");
+    let (code, log) = sidecar.end().await;
+    assert_eq!(code, Some(0));
+    for part in
+        ["engine_unit: expected", "restart to apply", "config.yaml", "not reloaded", "configuration reloaded"]
+    {
+        assert!(log.contains(part), "{part} in {log}");
+    }
+    assert!(!log.contains("sesame"), "{log}");
+}
