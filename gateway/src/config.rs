@@ -70,6 +70,13 @@ pub struct Config {
     pub fixed: Fixed,
 }
 
+impl Config {
+    /// Where the self-made certificate is kept, if there is one.
+    pub fn self_made_in(&self) -> Option<&Path> {
+        matches!(self.tls, Tls::SelfMade).then_some(&self.data_dir)
+    }
+}
+
 /// The configuration as read.
 #[derive(Debug)]
 pub struct Loaded {

@@ -23,7 +23,7 @@ mod store;
 pub mod tls;
 pub mod wake;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use shared::service::{
     lifecycle::{Lifecycle, WorkerDied},
@@ -170,7 +170,9 @@ impl Gateway {
         let serving = Serving::new(app);
         lifecycle.worker("wake", wake::watch(serving.app.clone()));
         if let Some(shown) = shown.clone() {
-            lifecycle.worker("certificate", tls::renew(shown, serving.app.clone()));
+            let app = serving.app.clone();
+            let folder = move || app.now().config.self_made_in().map(Path::to_owned);
+            lifecycle.worker("certificate", tls::renew(shown, folder));
         }
         if let Some(source) = source {
             let reload = Reload::new(source, serving.clone(), shown.clone(), lifecycle.clone());
@@ -212,7 +214,7 @@ pub fn start_log(log: &config::Log) -> Result<(), ServeError> {
         .map_err(|error| ServeError::Config(vec![log_problem(file, &error)]))
 }
 
-fn log_problem(file: Option<&std::path::Path>, error: &std::io::Error) -> Problem {
+fn log_problem(file: Option<&Path>, error: &std::io::Error) -> Problem {
     let path = file.map(|file| file.display().to_string()).unwrap_or_default();
     Problem::new("GATEWAY_LOG_FILE", path, format!("expected a writable file: {error}"))
 }

@@ -5,7 +5,7 @@ pub(crate) mod self_made;
 
 use std::{
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -20,7 +20,7 @@ use shared::service::{reload::Switch, serve::TlsAcceptor, settings::Problem};
 use tracing::{error, info};
 
 use self::self_made::self_made;
-use crate::{blocking::blocking, state::App};
+use crate::blocking::blocking;
 
 /// Between two looks whether the self-made certificate is near its end.
 const LOOK: Duration = Duration::from_hours(1);
@@ -127,15 +127,13 @@ pub(crate) fn read_pair(certificate: &Path, key: &Path) -> Result<Arc<CertifiedK
     Ok(Arc::new(pair))
 }
 
-/// The worker: remakes a self-made certificate before it ends, for as long as the configuration asks for one.
-pub(crate) async fn renew(shown: Arc<Shown>, app: Switch<App>) {
+/// The worker: remakes a self-made certificate before it ends. `folder` is where it is kept, for as long as the
+/// configuration asks for one.
+pub(crate) async fn renew(shown: Arc<Shown>, folder: impl Fn() -> Option<PathBuf>) {
     loop {
         tokio::time::sleep(LOOK).await;
-        let config = app.now().config;
-        if !matches!(config.tls, Tls::SelfMade) {
-            continue;
-        }
-        match blocking(move || self_made(&config.data_dir, SystemTime::now())).await {
+        let Some(folder) = folder() else { continue };
+        match blocking(move || self_made(&folder, SystemTime::now())).await {
             Ok(certificate) => shown.show(&certificate),
             Err(why) => error!(why, "the self-made certificate cannot be renewed; the one before is shown"),
         }
@@ -157,6 +155,28 @@ mod tests {
         assert_eq!(read_pair(&none, &key).unwrap_err().setting(), "GATEWAY_TLS_CERT_PATH");
         assert_eq!(read_pair(&key, &key).unwrap_err().setting(), "GATEWAY_TLS_CERT_PATH");
         assert_eq!(read_pair(&certificate, &certificate).unwrap_err().setting(), "GATEWAY_TLS_KEY_PATH");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_near_its_end_is_renewed_while_it_is_shown() {
+        let dir = temporary("renewed");
+        let first = self_made(&dir, SystemTime::now()).unwrap();
+        let shown = Arc::new(Shown::new(first.clone()));
+        let two_looks = async || {
+            let worker = renew(shown.clone(), || Some(dir.clone()));
+            let _ = tokio::time::timeout(LOOK * 2 + LOOK / 2, worker).await;
+        };
+        two_looks().await;
+        assert_eq!(shown.0.now().cert, first.cert, "it lasts");
+        let old = SystemTime::now() - Duration::from_hours(24 * 370);
+        std::fs::remove_file(dir.join("gateway-cert.pem")).unwrap();
+        self_made(&dir, old).unwrap();
+        two_looks().await;
+        let kept = read_pair(&dir.join("gateway-cert.pem"), &dir.join("gateway-key.pem")).unwrap();
+        assert_ne!(shown.0.now().cert, first.cert);
+        assert_eq!(shown.0.now().cert, kept.cert, "what is shown is what clients may pin");
+        let whole = SystemTime::now() + Duration::from_hours(24 * 300);
+        assert!(self_made::expiry(&dir.join("gateway-cert.pem")).unwrap() > whole);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) fn self_made(dir: &Path, now: SystemTime) -> Result<Arc<CertifiedKey>
     read_pair(&certificate, &key).map_err(|fault| fault.to_string())
 }
 
-fn expiry(certificate: &Path) -> Option<SystemTime> {
+pub(super) fn expiry(certificate: &Path) -> Option<SystemTime> {
     let text = fs::read_to_string(certificate).ok()?;
     let seconds = text.lines().find_map(|line| line.strip_prefix(EXPIRES))?.trim().parse().ok()?;
     Some(UNIX_EPOCH + Duration::from_secs(seconds))
