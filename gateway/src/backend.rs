@@ -1,10 +1,11 @@
-//! The client to the backends: a grant and a request in, pictures or events out. One request, one backend, one try, on
+//! The client to the backends: a grant and a request in; pictures, events or an answer that passes out. One request, one backend, one try, on
 //! a connection of its own, so that it need never be sent twice.
 
 pub(crate) mod events;
 mod fault;
 pub(crate) mod mock;
 pub(crate) mod obstacle;
+pub(crate) mod passage;
 mod sse;
 mod unpack;
 
@@ -26,7 +27,7 @@ use tokio::{
 };
 use tracing::error;
 
-pub(crate) use self::fault::{BackendFault, Said};
+pub(crate) use self::fault::{BackendFault, Said, cut};
 use self::{
     events::Events,
     unpack::{Entry, Source, Unpacked, unpack},
@@ -159,11 +160,7 @@ impl Backends {
         let Outgoing { task, stream, sent, counted, request_id, deadline, caller_deadline } = outgoing;
         let patience = caller_deadline.map_or(deadline, |theirs| theirs.min(deadline));
         let left = for_the_backend(patience.saturating_duration_since(Instant::now()));
-        let length: usize = sent.pieces.iter().map(Bytes::len).sum();
-        let body = stream::iter(sent.pieces).map(move |piece| {
-            let _until_sent = &counted;
-            Ok::<_, Infallible>(piece)
-        });
+        let (length, body) = body_of(sent.pieces, counted);
         self.fresh
             .post(backend.api(task.path()))
             .header(header::CONTENT_TYPE, sent.content_type)
@@ -171,7 +168,7 @@ impl Backends {
             .header(header::ACCEPT, if stream { "text/event-stream" } else { "application/json" })
             .header(X_REQUEST_ID, request_id)
             .header(X_REQUEST_TIMEOUT_MS, left.as_millis().max(1).to_string())
-            .body(Body::wrap_stream(body))
+            .body(body)
     }
 
     async fn pictures(
@@ -204,6 +201,16 @@ impl Backends {
         }
         whole(answer, PICTURE_LIMIT).await
     }
+}
+
+/// Pieces as one body, and their length; what they count against is held until they are sent.
+fn body_of(pieces: Vec<Bytes>, counted: WholeBody) -> (usize, Body) {
+    let length = pieces.iter().map(Bytes::len).sum();
+    let pieces = stream::iter(pieces).map(move |piece| {
+        let _until_sent = &counted;
+        Ok::<_, Infallible>(piece)
+    });
+    (length, Body::wrap_stream(pieces))
 }
 
 /// What the backend may use of the time left.

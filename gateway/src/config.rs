@@ -7,6 +7,7 @@ mod backends_file;
 mod env_file;
 mod expand;
 pub mod keys;
+mod routing;
 mod sections;
 
 use std::{
@@ -23,6 +24,7 @@ pub use self::{
     access::{Access, Token, is_name as is_token_name},
     backends::{Backend, Backends, Capability, Delivery},
     keys::KEYS,
+    routing::{Alias, Routing},
     sections::{ImageEngine, Images, Legacy, Log, Outbound},
 };
 use self::{backends_file::BackendsFile, env_file::EnvFile};
@@ -56,6 +58,8 @@ pub struct Config {
     pub health: Rules,
     /// The backends.
     pub backends: Backends,
+    /// Where chat, completions and embeddings go.
+    pub routing: Routing,
     /// How backends are spoken to.
     pub outbound: Outbound,
     /// Who gets every path that is not ours, if anybody.
@@ -109,7 +113,8 @@ pub fn load(
         environment(name).or_else(|| file.values.get(name).cloned())
     };
     let backends = read_backends(&settings, &path, &variable, &mut problems);
-    let config = compose(&mut settings, backends.as_ref());
+    let mut routing_notes = Vec::new();
+    let config = compose(&mut settings, backends.as_ref(), &mut routing_notes);
     problems.append(&mut settings.problems);
     let blank = access::blank_tokens(&[
         ("environment".to_owned(), environment),
@@ -127,6 +132,7 @@ pub fn load(
         backends.disabled.iter().map(|class| format!("backend {class} is off: its base_url is empty")),
     );
     notes.extend(backends.notes);
+    notes.extend(routing_notes);
     Ok(Loaded { config, effective, notes })
 }
 
@@ -181,7 +187,11 @@ fn read_backends(
     read.map_err(|more| problems.extend(more)).ok()
 }
 
-fn compose(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<Config> {
+fn compose(
+    settings: &mut Settings,
+    backends: Option<&BackendsFile>,
+    notes: &mut Vec<String>,
+) -> Option<Config> {
     let host = settings.take("GATEWAY_HOST", "an IP address, or localhost", |text| {
         (text == "localhost" || text.parse::<std::net::IpAddr>().is_ok()).then(|| text.to_owned())
     });
@@ -204,6 +214,7 @@ fn compose(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<C
         settings.complain("PUBLIC_BASE_URL", backends_file::EXPECTED_URL);
     }
     let health = sections::health(settings);
+    let routing = Routing::read(settings, backends, notes);
     let outbound = Outbound::read(settings);
     let legacy = Legacy::read(settings, port);
     let log = Log::read(settings);
@@ -219,6 +230,7 @@ fn compose(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<C
         public_base_url: public_base_url.map(|(_, text)| text.trim().trim_end_matches('/').to_owned()),
         health: health?,
         backends: backends?.backends.clone(),
+        routing: routing?,
         outbound: outbound?,
         legacy,
         data_dir: settings.raw("GATEWAY_DATA_DIR")?.into(),

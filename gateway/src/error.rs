@@ -209,6 +209,12 @@ impl ApiError {
         response
     }
 
+    /// The status that would have told it, and why, for the log: of a failure after the head was sent.
+    pub(crate) fn told(&self) -> (u16, Cause) {
+        let (face, cause) = self.face_for(None, None);
+        (face.status.as_u16(), cause)
+    }
+
     /// Whether the gateway itself refused. Otherwise the backend was asked, or we failed.
     const fn is_rejection(&self) -> bool {
         match self {

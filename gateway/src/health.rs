@@ -1,5 +1,6 @@
 //! Which backends are up: probed all the time, corrected by what requests meet. Handlers read a snapshot.
 
+mod listing;
 mod monitor;
 mod probe;
 pub mod state;
@@ -16,7 +17,7 @@ use crate::{
     backend::{self, BackendFault},
     config::{Backend, Backends, ImageEngine},
     metrics::Metrics,
-    policy::catalog::Permitted,
+    policy::catalog::{Permitted, text::Listed},
 };
 
 /// How long the first probes may hold up the start. They go on after it, and until then nothing is admitted.
@@ -114,6 +115,12 @@ impl Monitors {
     /// Every backend with what is believed of it.
     pub(crate) fn snapshot(&self) -> Vec<(Arc<Backend>, Health)> {
         self.watched.iter().map(|watched| (watched.backend.clone(), watched.health().clone())).collect()
+    }
+
+    /// Every ready backend with the models that it listed last.
+    pub(crate) fn lists(&self) -> Vec<Listed> {
+        let ready = self.watched.iter().filter(|watched| watched.health().ready);
+        ready.map(|watched| (watched.backend.clone(), watched.models())).collect()
     }
 
     fn watched(&self, class: &str) -> Option<&Watched> {

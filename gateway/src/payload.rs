@@ -1,7 +1,9 @@
-//! The body of a picture request: read for what the gateway decides on, and written again for the backend. Only the
-//! model and the form of the pictures change; whatever else the caller sent travels as it came. Pure.
+//! The body of a request: read for what the gateway decides on, and written again for the backend. Of a picture request
+//! only the model and the form of the pictures change, of any other ([`text`]) the model alone; whatever else the caller
+//! sent travels as it came. Pure.
 
 mod form;
+pub(crate) mod text;
 
 use axum::http::HeaderValue;
 use bytes::Bytes;

@@ -12,7 +12,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     error::ApiError,
     middleware::{access_log, gate},
-    routes::{files, images, legacy, metrics, models, probes, status},
+    routes::{files, images, legacy, metrics, models, probes, status, text},
     state::App,
 };
 
@@ -21,6 +21,9 @@ pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/v1/images/generations", post(images::generations))
         .route("/v1/images/edits", post(images::edits))
+        .route("/v1/chat/completions", post(text::chat))
+        .route("/v1/completions", post(text::completions))
+        .route("/v1/embeddings", post(text::embeddings))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/gateway/status", get(status::status))

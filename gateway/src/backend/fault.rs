@@ -121,7 +121,7 @@ fn chain(error: &reqwest::Error) -> String {
 pub(super) async fn refusal(answer: Response) -> BackendFault {
     let (status, headers) = (answer.status(), answer.headers().clone());
     let body = read_limited(answer, ERROR_LIMIT).await.unwrap_or_default();
-    let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    let body = unwrapped(serde_json::from_slice(&body).unwrap_or_default());
     let retry_after = retry_after(&headers);
     if !is_envelope(&body) || !(status.is_client_error() || status.is_server_error()) {
         return BackendFault::Status { status, words: words(&body), retry_after };
@@ -132,6 +132,11 @@ pub(super) async fn refusal(answer: Response) -> BackendFault {
     }
     let should_retry = headers.get("x-should-retry").map(|value| value == "true");
     BackendFault::Said(Said { status, body, retry_after, should_retry })
+}
+
+/// FastAPI's servers put what they raise, an envelope too, under `detail`.
+fn unwrapped(mut body: Value) -> Value {
+    if is_envelope(&body["detail"]) { body["detail"].take() } else { body }
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<u64> {
@@ -147,15 +152,15 @@ fn is_envelope(body: &Value) -> bool {
         && (error["code"].is_string() || error["code"].is_null())
 }
 
-/// The sentence in `{"error": "…"}` or `{"detail": "…"}`, as other servers write it.
+/// The sentence in `{"error": "…"}`, `{"detail": "…"}` or `{"detail": [{"msg": "…"}]}`, as other servers write it.
 fn words(body: &Value) -> Option<String> {
-    let text =
-        [&body["error"], &body["detail"], &body["error"]["message"]].into_iter().find_map(Value::as_str)?;
+    let places = [&body["error"], &body["detail"], &body["error"]["message"], &body["detail"][0]["msg"]];
+    let text = places.into_iter().find_map(Value::as_str)?;
     Some(cut(text)).filter(|text| !text.is_empty() && !text.contains('<'))
 }
 
 /// Foreign words in one line, not too long.
-pub(super) fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(LONGEST_WORDS).collect()
 }
 
@@ -198,6 +203,17 @@ mod tests {
         {
             assert_eq!(words(&other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn fastapis_ways_of_telling_are_read() {
+        let envelope = json!({"error": {"message": "queue full", "type": "rate_limit_error", "code": "429"}});
+        assert_eq!(unwrapped(json!({ "detail": envelope })), envelope);
+        for other in [json!({"detail": "no"}), json!({"detail": {"error": "no"}}), envelope, json!(null)] {
+            assert_eq!(unwrapped(other.clone()), other);
+        }
+        let validation = json!({"detail": [{"loc": ["body"], "msg": "Field required", "type": "missing"}]});
+        assert_eq!(words(&validation).as_deref(), Some("Field required"));
     }
 
     #[test]

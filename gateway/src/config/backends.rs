@@ -86,6 +86,8 @@ pub struct Backend {
     pub images_allow_base64: bool,
     /// Its own token, never a caller's.
     pub bearer: Option<Secret>,
+    /// The model to ask for where a request for words or numbers names none.
+    pub default_model: Option<String>,
 }
 
 impl Backend {
@@ -171,6 +173,9 @@ impl fmt::Display for Backends {
                 backend.images_format.as_str(),
                 backend.images_allow_base64
             )?;
+            if let Some(model) = &backend.default_model {
+                writeln!(f, "    default_model: {model:?}")?;
+            }
             if backend.bearer.is_some() {
                 writeln!(f, "    # sends a bearer token of its own: [redacted]")?;
             }
@@ -195,6 +200,7 @@ pub(crate) mod tests {
             images_format: Delivery::Url,
             images_allow_base64: true,
             bearer: None,
+            default_model: None,
         })
     }
 

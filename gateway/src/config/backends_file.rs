@@ -1,5 +1,6 @@
 //! `backends_config.yaml`: parsed to a value, then walked. What is not ours is kept out of routing and named once.
 
+mod order;
 mod values;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
@@ -53,7 +54,7 @@ pub(super) fn read(
     let mut walk = Walk { source, variable, override_url, foreign: Vec::new(), problems: Vec::new() };
     let mut read = BackendsFile::default();
     match serde_saphyr::from_str::<Value>(text) {
-        Ok(Value::Object(top)) => walk.top(&top, &mut read),
+        Ok(Value::Object(top)) => walk.top(&top, &order::of_backends(text), &mut read),
         Ok(_) => walk.wrong("(the whole file)", "expected `backends:` and below it one entry per backend"),
         Err(error) => walk.wrong("(the whole file)", &format!("expected YAML: {error}")),
     }
@@ -76,10 +77,13 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn top(&mut self, top: &Map<String, Value>, read: &mut BackendsFile) {
+    fn top(&mut self, top: &Map<String, Value>, order: &[String], read: &mut BackendsFile) {
         self.strangers("", top, TOP_KEYS, &mut read.notes);
         match top.get("backends") {
             Some(Value::Object(backends)) => {
+                let nth = |name: &String| order.iter().position(|known| known == name);
+                let mut backends: Vec<_> = backends.iter().collect();
+                backends.sort_by_key(|(name, _)| nth(name));
                 for (name, value) in backends {
                     self.entry(name, value, read);
                 }
@@ -157,6 +161,7 @@ impl Walk<'_> {
             self.wrong(&base64_key, "expected true where images_format is b64_json");
         }
         let bearer = self.bearer(at, map);
+        let default_model = self.text(&format!("{at}.default_model"), map.get("default_model"));
         Some(Backend {
             class,
             limits,
@@ -166,6 +171,7 @@ impl Walk<'_> {
             images_allow_base64: images_allow_base64?,
             bearer,
             base_url,
+            default_model: default_model.filter(|model| !model.trim().is_empty()),
         })
     }
 

@@ -39,6 +39,15 @@ pub const KEYS: &[Key] = &[
         .or("true"),
     key("UI_IMAGE_DIR", "Where pictures are kept").or("/var/lib/gateway/data/ui_images").fixed(),
     key("PUBLIC_BASE_URL", "Makes picture addresses absolute, for example https://ai2.local:8800"),
+    key(
+        "MODEL_ALIASES_JSON",
+        "Names for models of chat and embeddings: {\"name\": {\"backend\": …, \"model\": …}}",
+    ),
+    key("MODEL_ALIASES_PATH", "JSON file of the same; a name in both means what MODEL_ALIASES_JSON says"),
+    key(
+        "DEFAULT_BACKEND",
+        "Class for chat and embeddings that nothing else leads anywhere [default: the first that can]",
+    ),
     key("HEALTH_CHECK_INTERVAL_SEC", "Between probes of a ready backend; others are asked every 2 s")
         .or("30"),
     key("HEALTH_CHECK_TIMEOUT_SEC", "For one probe").or("15"),
@@ -69,13 +78,7 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// Names of the contract that this version knows and does not use.
-pub(super) const LATER: &[&str] = &[
-    "MODEL_ALIASES_JSON",
-    "MODEL_ALIASES_PATH",
-    "DEFAULT_BACKEND",
-    "UI_IMAGE_STORE_MAX_AGE_DAYS",
-    "UI_IMAGE_STORE_MAX_BYTES",
-];
+pub(super) const LATER: &[&str] = &["UI_IMAGE_STORE_MAX_AGE_DAYS", "UI_IMAGE_STORE_MAX_BYTES"];
 
 /// Keys whose blank value says something: nobody may come, or a token was forgotten.
 pub(super) const BLANK_COUNTS: &[&str] =

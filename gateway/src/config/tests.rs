@@ -24,8 +24,10 @@ fn env_file(text: &str) -> String {
     path.display().to_string()
 }
 
+/// The aliases lie where the tests are.
 fn existing() -> Result<Loaded, Vec<String>> {
-    load_with(&["--env-file", &fixture("existing.env")], &[])
+    let aliases = fixture("model_aliases.json");
+    load_with(&["--env-file", &fixture("existing.env"), "--model-aliases-path", &aliases], &[])
 }
 
 #[test]
@@ -48,6 +50,9 @@ fn the_existing_files_are_read_as_they_are() {
     assert_eq!((heavy.liveness.path(), heavy.readiness.path()), ("/healthz", "/readyz"));
     assert!(heavy.bearer.as_ref().is_some_and(|token| token.matches("not-a-real-token")));
     assert_eq!(config.backends.classes().len(), 2);
+    let coder = &config.routing.aliases["coder"];
+    assert_eq!((coder.backend.as_str(), coder.model.contains("Coder-7B")), ("local_mlx", true));
+    assert_eq!((config.routing.aliases.len(), &config.routing.default), (3, &None));
 }
 
 #[test]
@@ -58,10 +63,7 @@ fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
         notes[0],
         format!("{env}: IMAGES_MAX_PIXLES is not a setting; did you mean IMAGES_MAX_PIXELS?")
     );
-    assert_eq!(
-        notes[1],
-        format!("{env}: not used by this version: MODEL_ALIASES_PATH, UI_IMAGE_STORE_MAX_AGE_DAYS")
-    );
+    assert_eq!(notes[1], format!("{env}: not used by this version: UI_IMAGE_STORE_MAX_AGE_DAYS"));
     assert!(notes[2].starts_with(&format!("{env}: 100 variables are not the gateway's: ")), "{}", notes[2]);
     assert!(notes[2].contains("OLLAMA_HOST") && !notes[2].contains("ADA2_HOST"), "{}", notes[2]);
     assert!(!notes[2].contains("not-a-real"), "names, never values: {}", notes[2]);
@@ -78,7 +80,12 @@ fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
     {
         assert!(notes[5].contains(foreign), "{foreign} in {}", notes[5]);
     }
-    assert_eq!(notes.len(), 6);
+    let aliases = fixture("model_aliases.json");
+    assert_eq!(
+        notes[6],
+        format!("{aliases}: llama: \"ollama\" leads to no configured class; requests for it are refused")
+    );
+    assert_eq!(notes.len(), 7);
 }
 
 #[test]
@@ -177,7 +184,63 @@ fn a_file_that_is_named_must_be_there() {
     );
     let loaded = load_with(&["--env-file", &none], &token).unwrap();
     assert_eq!(loaded.notes, Vec::<String>::new());
-    assert_eq!(loaded.config.backends.classes(), ["gpu_heavy", "local_mlx"], "the built-in ones");
+    assert_eq!(loaded.config.backends.classes(), ["local_mlx", "gpu_heavy"], "the built-in ones");
+}
+
+#[test]
+fn aliases_come_from_both_places_and_the_setting_wins() {
+    let path = temporary("aliases").join("aliases.json");
+    std::fs::write(
+        &path,
+        r#"{"a": {"backend": "mlx", "model": "x"}, "b": {"backend": "local_mlx", "model": "y"}}"#,
+    )
+    .unwrap();
+    let path = path.display().to_string();
+    let file = env_file(
+        "GATEWAY_BEARER_TOKEN=t\nMODEL_ALIASES_JSON={\"a\": {\"backend\": \"local_mlx\", \"model\": \"z\"}}\n\
+         DEFAULT_BACKEND=mlx\n",
+    );
+    let routing =
+        load_with(&["--env-file", &file, "--model-aliases-path", &path], &[]).unwrap().config.routing;
+    let models: Vec<_> =
+        routing.aliases.iter().map(|(name, alias)| (name.as_str(), alias.model.as_str())).collect();
+    assert_eq!(models, [("a", "z"), ("b", "y")]);
+    assert_eq!(routing.default.as_deref(), Some("local_mlx"), "the class that a legacy name means");
+}
+
+#[test]
+fn what_is_wrong_with_routing_is_told_by_place_and_name() {
+    let problems = |aliases: &str, flags: &[&str]| {
+        let file = env_file("GATEWAY_BEARER_TOKEN=t\n");
+        let flags = [&["--env-file", &file, "--model-aliases-json", aliases][..], flags].concat();
+        load_with(&flags, &[]).unwrap_err()
+    };
+    for (aliases, problem) in [
+        ("[]", "(all of it): expected a JSON object such as"),
+        ("{", "(all of it): expected a JSON object such as"),
+        (r#"{"a": "qwen"}"#, r#"a: expected {"backend": "…", "model": "…"}"#),
+        (r#"{"a": {"backend": "local_mlx"}}"#, "a.model: expected the model's name"),
+        (r#"{"a": {"backend": "local_mlx", "model": " "}}"#, "a.model: expected the model's name"),
+        (r#"{"a": {"model": "m"}}"#, "a.backend: expected the class or legacy name"),
+        (
+            r#"{"a": {"backend": "nobody", "model": "m"}}"#,
+            "a.backend: expected a backend with chat or embeddings (there are: local_mlx)",
+        ),
+        (r#"{"a": {"backend": "gpu_heavy", "model": "m"}}"#, "a.backend: expected a backend with chat"),
+    ] {
+        let found = problems(aliases, &[]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("MODEL_ALIASES_JSON") && found[0].contains(problem), "{found:?}");
+    }
+    let found = problems("{}", &["--default-backend", "nobody", "--model-aliases-path", "/nowhere/a.json"]);
+    assert!(found[0].contains("MODEL_ALIASES_PATH") && found[0].contains("/nowhere/a.json"), "{found:?}");
+    assert!(found[1].contains("DEFAULT_BACKEND: expected a backend with chat"), "{found:?}");
+    assert_eq!(found.len(), 2);
+    let loaded =
+        load_with(&["--env-file", &env_file("GATEWAY_BEARER_TOKEN=t\n"), "--default-backend", "ollama"], &[])
+            .unwrap();
+    assert!(loaded.notes[0].contains("the first backend that can do it is used"), "{:?}", loaded.notes);
+    assert_eq!(loaded.config.routing.default, None);
 }
 
 #[test]

@@ -78,6 +78,12 @@ pub(super) fn denied(denial: &Denial) -> Face {
         )
         .with("backend_class", class.as_str())
         .with("supported_capabilities", supported.clone()),
+        Denial::NobodyAble(capability) => Face::new(
+            StatusCode::BAD_REQUEST,
+            Code::CapabilityNotSupported,
+            format!("No backend supports {capability}"),
+        )
+        .with("supported_capabilities", Vec::<String>::new()),
         Denial::Base64Off { class } => Face::new(
             StatusCode::BAD_REQUEST,
             Code::InvalidValue,

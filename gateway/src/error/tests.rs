@@ -45,6 +45,7 @@ fn every_error() -> Vec<ApiError> {
             capability: Capability::Images,
             supported: vec!["chat".into()],
         }),
+        ApiError::Denied(Denial::NobodyAble(Capability::Chat)),
         ApiError::Denied(Denial::Base64Off { class: class() }),
         ApiError::Denied(Denial::StreamOff { class: class() }),
         ApiError::NotReady(NotReady { class: class(), error: "vram_headroom: too little".into() }),
@@ -120,6 +121,7 @@ fn the_table() {
     404 model_not_found: No backend that is up now has a model "x"; GET /v1/models lists those there are
     400 backend_not_found: There is no backend "x"; there are: c
     400 capability_not_supported: Backend c does not support images
+    400 capability_not_supported: No backend supports chat
     400 invalid_value: Backend c hands out addresses only: response_format must be "url"
     400 invalid_value: Backend c hands out addresses only, and streams carry base64: stream must be false
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: vram_headroom: too little

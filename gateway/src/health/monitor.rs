@@ -5,10 +5,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use reqwest::Client;
+use shared::openai::models::Model;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use super::{
+    listing,
     probe::probe,
     state::{Evidence, Health, Rules, next},
 };
@@ -22,6 +25,8 @@ const RETRY: Duration = Duration::from_secs(2);
 pub(super) struct Watched {
     pub(super) backend: Arc<Backend>,
     health: watch::Sender<Health>,
+    /// What it listed last.
+    models: watch::Sender<Arc<[Model]>>,
     probe_now: Arc<Notify>,
     rules: Rules,
     metrics: Arc<Metrics>,
@@ -37,12 +42,17 @@ impl Watched {
         before: Option<&Self>,
     ) -> Self {
         let health = before.map_or_else(|| watch::Sender::new(Health::unknown()), |one| one.health.clone());
+        let models = before.map_or_else(|| watch::Sender::new(Arc::default()), |one| one.models.clone());
         let probe_now = before.map(|one| one.probe_now.clone()).unwrap_or_default();
-        Self { backend, health, probe_now, rules, metrics }
+        Self { backend, health, models, probe_now, rules, metrics }
     }
 
     pub(super) fn health(&self) -> watch::Ref<'_, Health> {
         self.health.borrow()
+    }
+
+    pub(super) fn models(&self) -> Arc<[Model]> {
+        self.models.borrow().clone()
     }
 
     /// Waits until the first probe is answered, or given up.
@@ -89,7 +99,7 @@ impl Watched {
             let sleeps = self.health().sleeps;
             let client = backends.pooled();
             tokio::select! {
-                evidence = probe(&client, &self.backend, self.rules.timeout) => {
+                evidence = self.look(&client) => {
                     self.metrics.probed(&self.backend.class, &evidence);
                     self.learn_from_probe(evidence, sleeps);
                 }
@@ -98,6 +108,17 @@ impl Watched {
             }
             self.wait(sleeps).await;
         }
+    }
+
+    /// The list comes before the good news: whoever is let in by these finds that.
+    async fn look(&self, client: &Client) -> Evidence {
+        let evidence = probe(client, &self.backend, self.rules.timeout).await;
+        if evidence.admits()
+            && let Some(models) = listing::ask(client, &self.backend).await
+        {
+            self.models.send_replace(models);
+        }
+        evidence
     }
 
     async fn slept_since(&self, sleeps: u64) {
@@ -129,7 +150,7 @@ impl Watched {
         }
         if new.wrong_paths != prev.wrong_paths && !new.wrong_paths.is_empty() {
             let paths = new.wrong_paths.join(", ");
-            warn!(backend, paths, "wrong probe: the backend answers 404 there; its list of models decides");
+            warn!(backend, paths, "wrong probe: the backend has no such path; its list of models decides");
         }
     }
 }

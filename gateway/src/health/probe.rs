@@ -3,12 +3,19 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Response, StatusCode, Url};
+use bytes::Bytes;
+use reqwest::{Client, StatusCode, Url};
 use serde_json::Value;
-use shared::{health::ReadyReport, service::outbound::read_limited};
+use shared::{
+    health::ReadyReport,
+    service::outbound::{BodyFault, read_limited},
+};
 
 use super::state::{Answered, Evidence, ProbeFailure, Verdict};
-use crate::{backend::obstacle::Obstacle, config::Backend};
+use crate::{
+    backend::{cut, obstacle::Obstacle},
+    config::Backend,
+};
 
 /// Bytes of a readiness answer or a list of models.
 const ANSWER_LIMIT: usize = 1 << 20;
@@ -26,22 +33,28 @@ async fn ask(client: &Client, backend: &Backend) -> Result<Answered, Evidence> {
     let mut wrong_paths = Vec::new();
     let mut alive = true;
     if backend.liveness != backend.readiness {
-        let status = get(client, backend, &backend.liveness).await?.status();
-        if status == StatusCode::NOT_FOUND {
+        let (status, body) = get(client, backend, &backend.liveness).await?;
+        if is_no_path(status, &body) {
             wrong_paths.push(backend.liveness.path().to_owned());
         } else {
             alive = status.is_success();
         }
     }
-    let answer = get(client, backend, &backend.readiness).await?;
-    let status = answer.status();
-    let verdict = if status == StatusCode::NOT_FOUND {
+    let (status, body) = get(client, backend, &backend.readiness).await?;
+    let verdict = if is_no_path(status, &body) {
         wrong_paths.push(backend.readiness.path().to_owned());
         lists_models(client, backend).await?
     } else {
-        judge(status, &body(answer).await?, &backend.readiness)
+        judge(status, &body, &backend.readiness)
     };
     Ok(Answered { alive, verdict, wrong_paths })
+}
+
+/// Whether the backend has no such path, which says nothing of how it is. LM Studio tells that with 200 and
+/// `{"error": "Unexpected endpoint or method. …"}`.
+fn is_no_path(status: StatusCode, body: &[u8]) -> bool {
+    let error = || serde_json::from_slice::<Value>(body).is_ok_and(|said| !said["error"].is_null());
+    status == StatusCode::NOT_FOUND || status.is_success() && error()
 }
 
 /// A report says everything; without one the status alone does.
@@ -49,16 +62,23 @@ fn judge(status: StatusCode, body: &[u8], path: &Url) -> Verdict {
     match serde_json::from_slice::<ReadyReport>(body) {
         Ok(report) if status.is_success() || !report.admits() => Verdict::Report(Box::new(report)),
         _ if status.is_success() => Verdict::Ready,
-        _ => Verdict::NotReady(format!("{} answered {}", path.path(), status.as_u16())),
+        _ => Verdict::NotReady(format!("{} answered {}{}", path.path(), status.as_u16(), said(body))),
     }
+}
+
+/// The words of a refusal, as MLX servers write them: `{"status": "unhealthy", "model_status": "no_models"}`.
+fn said(body: &[u8]) -> String {
+    let body = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    let words =
+        ["status", "model_status", "detail", "error"].into_iter().filter_map(|name| body[name].as_str());
+    let words = words.collect::<Vec<_>>().join(", ");
+    if words.is_empty() { words } else { format!(": {}", cut(&words)) }
 }
 
 /// mlx_lm answers an empty body where it has no cache of models.
 async fn lists_models(client: &Client, backend: &Backend) -> Result<Verdict, Evidence> {
     let url = backend.api("models");
-    let answer = get(client, backend, &url).await?;
-    let status = answer.status();
-    let body = body(answer).await?;
+    let (status, body) = get(client, backend, &url).await?;
     let list = |body: &[u8]| {
         serde_json::from_slice::<Value>(body).is_ok_and(|value| value.get("object") == Some(&"list".into()))
     };
@@ -73,16 +93,15 @@ async fn lists_models(client: &Client, backend: &Backend) -> Result<Verdict, Evi
     )))
 }
 
-async fn get(client: &Client, backend: &Backend, url: &Url) -> Result<Response, Evidence> {
-    backend.authorized(client.get(url.clone())).send().await.map_err(|error| failure(&error))
-}
-
-async fn body(answer: Response) -> Result<bytes::Bytes, Evidence> {
-    // One that is too long is no report.
+async fn get(client: &Client, backend: &Backend, url: &Url) -> Result<(StatusCode, Bytes), Evidence> {
+    let request = backend.authorized(client.get(url.clone()));
+    let answer = request.send().await.map_err(|error| failure(&error))?;
+    let status = answer.status();
     match read_limited(answer, ANSWER_LIMIT).await {
-        Ok(body) => Ok(body),
-        Err(shared::service::outbound::BodyFault::TooLong) => Ok(bytes::Bytes::new()),
-        Err(shared::service::outbound::BodyFault::Broken(error)) => Err(failure(&error)),
+        Ok(body) => Ok((status, body)),
+        // One that is too long is no report.
+        Err(BodyFault::TooLong) => Ok((status, Bytes::new())),
+        Err(BodyFault::Broken(error)) => Err(failure(&error)),
     }
 }
 
@@ -98,6 +117,43 @@ fn failure(error: &reqwest::Error) -> Evidence {
 mod tests {
     use super::*;
     use crate::{backend::obstacle::tests::client_that_meets, config::backends::tests::backend};
+
+    #[test]
+    fn a_path_that_is_not_there_is_told_from_a_backend_that_is_not_well() {
+        let ok = StatusCode::OK;
+        for (status, body, missing) in [
+            (StatusCode::NOT_FOUND, "Not Found", true),
+            (StatusCode::NOT_FOUND, "{\"detail\":\"Not Found\"}", true),
+            (ok, "{\"error\":\"Unexpected endpoint or method. (GET /healthz)\"}", true),
+            (ok, "{\"status\": \"ok\"}", false),
+            (ok, "{\"status\":\"ok\",\"error\":null}", false),
+            (ok, "", false),
+            (StatusCode::SERVICE_UNAVAILABLE, "{\"error\":\"loading\"}", false),
+            (StatusCode::UNAUTHORIZED, "", false),
+        ] {
+            assert_eq!(is_no_path(status, body.as_bytes()), missing, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_backends_own_words() {
+        let path = "http://mlx/health".parse().unwrap();
+        for (body, words) in [
+            ("", "/health answered 503"),
+            ("<html>", "/health answered 503"),
+            (
+                "{\"status\":\"unhealthy\",\"model_status\":\"no_models\"}",
+                "/health answered 503: unhealthy, no_models",
+            ),
+            ("{\"detail\":\"Model not\\nloaded\"}", "/health answered 503: Model notloaded"),
+        ] {
+            match judge(StatusCode::SERVICE_UNAVAILABLE, body.as_bytes(), &path) {
+                Verdict::NotReady(told) => assert_eq!(told, words),
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+        assert!(matches!(judge(StatusCode::OK, b"{\"status\": \"ok\"}", &path), Verdict::Ready));
+    }
 
     #[tokio::test]
     async fn a_probe_kept_from_the_local_network_says_so() {

@@ -34,6 +34,14 @@ impl Evidence {
     /// How a probe can end, for the metrics.
     pub const PROBE_RESULTS: [&str; 5] = ["answered", "refused", "no_route", "timed_out", "broken"];
 
+    /// Whether a backend of which this was seen is ready.
+    pub fn admits(&self) -> bool {
+        match self {
+            Self::Answered(answered) => answered.alive && answered.verdict.admits(),
+            Self::ProbeFailed(_) | Self::Refused | Self::NoRoute(_) | Self::SaidNotReady(_) => false,
+        }
+    }
+
     /// How the probe ended that found this.
     pub const fn probe_result(&self) -> &'static str {
         match self {
@@ -66,6 +74,16 @@ pub enum Verdict {
     Ready,
     /// Not ready, because.
     NotReady(String),
+}
+
+impl Verdict {
+    fn admits(&self) -> bool {
+        match self {
+            Self::Report(report) => report.admits(),
+            Self::Ready => true,
+            Self::NotReady(_) => false,
+        }
+    }
 }
 
 /// Why a probe was not answered.
@@ -165,9 +183,7 @@ fn answer(seen: &Health, answered: Answered) -> Health {
     let mut warnings: Vec<_> = answered
         .wrong_paths
         .iter()
-        .map(|path| {
-            format!("wrong probe: the backend answers 404 on {path}; name its own path under `health`")
-        })
+        .map(|path| format!("wrong probe: the backend has no {path}; name its own path under `health`"))
         .collect();
     let mut gpu = None;
     let verdict = match answered.verdict {

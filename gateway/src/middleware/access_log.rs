@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 use crate::{
     error::{Cause, Rejected},
     metrics::Metrics,
+    policy::catalog::Permitted,
     state::App,
 };
 
@@ -43,7 +44,7 @@ pub(crate) struct Known {
     pub(crate) caller: Option<String>,
     /// The caller's address.
     pub(crate) client: Option<IpAddr>,
-    /// `images`, once the route is known to be one.
+    /// `images`, `chat` or `embeddings`, once the route is known to be one.
     pub(crate) route_kind: Option<&'static str>,
     /// The class, or `mock`.
     pub(crate) backend: Option<String>,
@@ -72,6 +73,16 @@ impl Account {
     /// Notes something.
     pub(crate) fn note(&self, note: impl FnOnce(&mut Known)) {
         note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Notes where the request goes; gives the class.
+    pub(crate) fn goes(&self, permitted: &Permitted) -> String {
+        self.note(|known| {
+            known.backend = Some(permitted.used().to_owned());
+            known.model = Some(permitted.model().unwrap_or("default").to_owned());
+            known.reason = Some(permitted.reason());
+        });
+        permitted.backend().class.clone()
     }
 
     fn read<T>(&self, read: impl FnOnce(&Known) -> T) -> T {

@@ -1,4 +1,6 @@
-//! Where a request may go. Pictures go to one class; no other is ever tried instead.
+//! Where a request may go. Pictures go to one class, other requests where [`text`] says; no other is ever tried instead.
+
+pub(crate) mod text;
 
 use std::sync::Arc;
 
@@ -12,7 +14,24 @@ pub(crate) struct Permitted {
     engine: ImageEngine,
     capability: Capability,
     model: Option<String>,
+    /// Of pictures.
     delivery: Delivery,
+    reason: Reason,
+}
+
+/// Why a request goes where it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// Pictures have one class.
+    BackendClass,
+    /// `X-Backend` names it.
+    Header,
+    /// The model is an alias.
+    Alias,
+    /// The model is a class, or is listed by one backend.
+    Model,
+    /// Nothing else says where.
+    Default,
 }
 
 /// Why a request may not.
@@ -34,6 +53,8 @@ pub(crate) enum Denial {
         /// What it does.
         supported: Vec<String>,
     },
+    /// No backend at all does this.
+    NobodyAble(Capability),
     /// The backend's policy hands out addresses only.
     Base64Off {
         /// The backend.
@@ -72,6 +93,17 @@ impl Permitted {
         self.delivery
     }
 
+    /// Why it goes there, in the words of `X-Router-Reason`.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self.reason {
+            Reason::BackendClass => "backend_class",
+            Reason::Header => "header:x-backend",
+            Reason::Alias => "alias",
+            Reason::Model => "model",
+            Reason::Default => "default",
+        }
+    }
+
     /// The name in `X-Backend-Used`.
     pub(crate) fn used(&self) -> &str {
         match self.engine {
@@ -107,15 +139,20 @@ pub(crate) fn permit_images(
     }
     let delivery = delivery(backend, rules, demand)?;
     // A class name as model asks for the class, which pictures go to anyway: it counts as none given.
-    let is_class = |model: &&str| backends.find(model).is_some() || backends.legacy.contains_key(*model);
-    let asked = demand.model.as_deref().filter(|model| !is_class(model));
+    let asked = demand.model.as_deref().filter(|model| !is_class(backends, model));
     Ok(Permitted {
         backend: backend.clone(),
         engine: rules.engine,
         capability: Capability::Images,
         model: asked.or(rules.model.as_deref()).map(str::to_owned),
         delivery,
+        reason: Reason::BackendClass,
     })
+}
+
+/// Whether a model's name is the name of a class, of today or of earlier versions.
+fn is_class(backends: &Backends, model: &str) -> bool {
+    backends.find(model).is_some() || backends.legacy.contains_key(model)
 }
 
 fn unknown(backends: &Backends, name: &str) -> Denial {

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use shared::service::request_id::RequestId;
 use tokio::time::Instant;
 
+use super::named_backend;
 use crate::{
     backend::{Answer, Outgoing, mock},
     config::{Capability, ImageEngine},
@@ -23,7 +24,7 @@ use crate::{
     payload::Payload,
     policy::{
         admission::Grant,
-        catalog::{Permitted, permit_images},
+        catalog::permit_images,
         demand::{Demand, Malformed, Task},
     },
     state::App,
@@ -87,7 +88,7 @@ async fn serve(
     let (payload, demand) = read(task, app, &parts.headers, &ask.bytes).map_err(ApiError::Malformed)?; // what is asked
     let permitted =
         permit_images(&app.config.backends, &app.config.images, &demand).map_err(ApiError::Denied)?; // may it
-    *class = Some(note(account, &permitted));
+    *class = Some(account.goes(&permitted));
     app.look_for_sleep(); // or the first request after it would be admitted on what was known before
     let live = app.health.route(permitted).map_err(ApiError::NotReady)?; // is anyone up
     let grant = app.admission.enter(live).map_err(ApiError::Busy)?; // is there room: now or 429
@@ -119,22 +120,10 @@ async fn serve(
 }
 
 fn read(task: Task, app: &App, headers: &HeaderMap, body: &Bytes) -> Result<(Payload, Demand), Malformed> {
-    let backend =
-        headers.get("x-backend").map(|name| String::from_utf8_lossy(name.as_bytes()).trim().to_owned());
-    let backend = backend.filter(|name| !name.is_empty());
     let payload = Payload::read(task, headers.get(header::CONTENT_TYPE), body)?;
-    let demand = Demand::of_images(task, payload.fields(), backend, app.config.images.max_pixels)?;
+    let demand =
+        Demand::of_images(task, payload.fields(), named_backend(headers), app.config.images.max_pixels)?;
     Ok((payload, demand))
-}
-
-/// Notes where the request goes; gives the class.
-fn note(account: &Account, permitted: &Permitted) -> String {
-    account.note(|known| {
-        known.backend = Some(permitted.used().to_owned());
-        known.model = Some(permitted.model().unwrap_or("default").to_owned());
-        known.reason = Some("backend_class");
-    });
-    permitted.backend().class.clone()
 }
 
 /// How long the caller's own library waits, as OpenAI's Python library says.

@@ -13,7 +13,7 @@ fn read_text(text: &str) -> Result<BackendsFile, Vec<String>> {
 #[test]
 fn the_built_in_backends_are_those_of_the_contract() {
     let built_in = read(None, None, &|_| None).unwrap();
-    assert_eq!(built_in.backends.classes(), ["gpu_heavy", "local_mlx"]);
+    assert_eq!(built_in.backends.classes(), ["local_mlx", "gpu_heavy"]);
     assert_eq!(built_in.notes, Vec::<String>::new());
     let heavy = built_in.backends.find("gpu_heavy").unwrap();
     assert_eq!(heavy.limits, BTreeMap::from([(Capability::Images, 2)]));
@@ -94,4 +94,20 @@ fn one_setting_overrides_the_address_of_the_images_class() {
     assert_eq!(file.backends.find("gpu_heavy").unwrap().readiness.as_str(), "http://127.0.0.1:9/readyz");
     let problems = read(None, Some(("gpu_heavy", "127.0.0.1:9")), &|_| None).unwrap_err();
     assert!(problems[0].source.contains("IMAGES_HTTP_BASE_URL"), "{problems:?}");
+}
+
+#[test]
+fn further_classes_are_data_in_the_order_of_the_file() {
+    let read = read_text(
+        "backends:\n  z: {base_url: 'http://z', supported_capabilities: [chat], default_model: '${ADA2}'}\n  \
+         a: {base_url: 'http://a', supported_capabilities: [embeddings, chat], default_model: ''}\n  \
+         gpu_fast: {class: gpu_fast, base_url: 'http://f', supported_capabilities: [chat, embeddings]}\n\
+         legacy_mapping: {ollama: gpu_fast}",
+    )
+    .unwrap();
+    assert_eq!(read.backends.classes(), ["z", "a", "gpu_fast"]);
+    let models: Vec<_> = read.backends.all.iter().map(|backend| backend.default_model.as_deref()).collect();
+    assert_eq!(models, [Some("ada2.local"), None, None]);
+    assert!(read.backends.to_string().contains("    default_model: \"ada2.local\"\n"));
+    assert_eq!(read.notes, Vec::<String>::new());
 }

@@ -1,0 +1,116 @@
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+fn read(body: &str) -> Result<TextBody, FieldError> {
+    TextBody::read(Bytes::copy_from_slice(body.as_bytes()))
+}
+
+fn sent(body: &str, model: Option<&str>) -> String {
+    let sent = read(body).unwrap().into_sent(model);
+    assert_eq!(sent.content_type, "application/json");
+    String::from_utf8(sent.pieces.concat()).unwrap()
+}
+
+#[test]
+fn a_model_that_stays_leaves_every_byte() {
+    for body in [
+        "{}",
+        r#"{"messages":[]}"#,
+        r#"{ "b" : 1.0 , "model" : "m" , "a" : 2e0 }"#,
+        "\n{\"model\":\"m\",\"x\":1,\"x\":2}\r\n",
+        r#"{"model":"\u006d"}"#,
+    ] {
+        let model = read(body).unwrap().model().map(str::to_owned);
+        assert_eq!(sent(body, model.as_deref()), body);
+    }
+}
+
+#[test]
+fn another_model_changes_its_value_and_nothing_else() {
+    for (body, expected) in [
+        (
+            r#"{ "b":1.0, "model" : "m" ,"a":{"model":"m"} }"#,
+            r#"{ "b":1.0, "model" : "n\"" ,"a":{"model":"m"} }"#,
+        ),
+        (r#"{"m\u006fdel":"m"}"#, r#"{"m\u006fdel":"n\""}"#),
+        (r#"{"model":null,"a":1}"#, r#"{"model":"n\"","a":1}"#),
+        (r#"{"model":""}"#, r#"{"model":"n\""}"#),
+        (r#"{"a":1}"#, r#"{"model":"n\"","a":1}"#),
+        (r#" { } "#, r#" {"model":"n\"" } "#),
+    ] {
+        assert_eq!(sent(body, Some("n\"")), expected);
+    }
+}
+
+#[test]
+fn no_model_takes_the_field_away_with_its_comma() {
+    for (body, expected) in [
+        (r#"{"model":"m"}"#, "{}"),
+        (r#"{ "model" : "m" }"#, "{ }"),
+        (r#"{"model":"m", "a":1}"#, r#"{ "a":1}"#),
+        (r#"{"model":"m" , "a":1}"#, r#"{ "a":1}"#),
+        (r#"{"a":"model", "model":"m","b":2}"#, r#"{"a":"model","b":2}"#),
+        (r#"{"a":1 ,"model":null }"#, r#"{"a":1  }"#),
+        (r#"{"a":1}"#, r#"{"a":1}"#),
+    ] {
+        let body = sent(body, None);
+        assert_eq!(body.replace(' ', ""), expected.replace(' ', ""));
+        assert!(serde_json::from_str::<Value>(&body).is_ok(), "{body}");
+    }
+}
+
+#[test]
+fn what_policy_cannot_decide_on_is_refused() {
+    for (body, param) in [
+        (r#"{"model":"a","model":"a"}"#, Some("model")),
+        (r#"{"model":"a","mod\u0065l":"b"}"#, Some("model")),
+        (r#"{"model":7}"#, Some("model")),
+        (r#"{"model":["a"]}"#, Some("model")),
+        ("[]", None),
+        ("", None),
+        ("{} x", None),
+        ("{\"a\":1", None),
+        ("\u{feff}{}", None),
+        ("null", None),
+    ] {
+        assert_eq!(read(body).unwrap_err().param.as_deref(), param, "{body}");
+    }
+    assert!(TextBody::read(Bytes::from_static(b"{\"a\":\"\xff\"}")).is_err(), "no text at all");
+    assert_eq!(read(r#"{"model":""}"#).unwrap().model(), None);
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf =
+        prop_oneof![Just(json!(null)), any::<bool>().prop_map(Value::from), ".*".prop_map(Value::from)];
+    leaf.prop_recursive(3, 12, 3, |inner| prop::collection::vec(inner, 0..3).prop_map(Value::from))
+}
+
+proptest! {
+    /// Whatever else is in the body is the same for every reader afterwards.
+    #[test]
+    fn only_the_model_differs(
+        members in prop::collection::btree_map(".{0,4}", any_value(), 0..5),
+        given in prop::option::of(".*"),
+        wanted in prop::option::of("."),
+        pretty in any::<bool>(),
+    ) {
+        let mut object: Map<String, Value> = members.into_iter().collect();
+        object.remove(MODEL);
+        let rest = Value::Object(object.clone());
+        if let Some(given) = given {
+            object.insert(MODEL.to_owned(), given.into());
+        }
+        let body = if pretty { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) };
+        let mut after: Value = serde_json::from_str(&sent(&body.unwrap(), wanted.as_deref())).unwrap();
+        let model = after.as_object_mut().unwrap().remove(MODEL);
+        prop_assert_eq!(model, wanted.map(Value::from));
+        prop_assert_eq!(after, rest);
+    }
+
+    #[test]
+    fn no_bytes_panic(body in prop::collection::vec(any::<u8>(), 0..60)) {
+        let _ = TextBody::read(body.into());
+    }
+}

@@ -1,0 +1,185 @@
+//! `POST /v1/chat/completions`, `/v1/completions` and `/v1/embeddings`: the spine of pictures, without a store. What the
+//! backend answers passes as it comes.
+
+use std::io;
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use shared::service::request_id::RequestId;
+use tokio::task::yield_now;
+
+use super::named_backend;
+use crate::{
+    backend::{
+        BackendFault,
+        passage::{Passage, Passing},
+    },
+    config::Capability,
+    error::ApiError,
+    middleware::{
+        access_log::{Account, Outcome, Streamed},
+        gate::Caller,
+    },
+    payload::text::TextBody,
+    policy::{
+        admission::Grant,
+        catalog::text::{Asked, permit_text},
+    },
+    state::App,
+};
+
+/// What is asked for: the path behind `/v1`, with us and with the backend, and what it counts as.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    path: &'static str,
+    capability: Capability,
+}
+
+/// Words in a conversation.
+pub(crate) async fn chat(app: State<App>, known: Known, request: Request) -> Response {
+    respond(Kind { path: "chat/completions", capability: Capability::Chat }, app, known, request).await
+}
+
+/// Words that go on from others.
+pub(crate) async fn completions(app: State<App>, known: Known, request: Request) -> Response {
+    respond(Kind { path: "completions", capability: Capability::Chat }, app, known, request).await
+}
+
+/// Numbers for words.
+pub(crate) async fn embeddings(app: State<App>, known: Known, request: Request) -> Response {
+    respond(Kind { path: "embeddings", capability: Capability::Embeddings }, app, known, request).await
+}
+
+/// What the layers noted.
+type Known = (Extension<Account>, Extension<RequestId>, Option<Extension<Caller>>);
+
+async fn respond(kind: Kind, State(app): State<App>, known: Known, request: Request) -> Response {
+    let (Extension(account), Extension(id), caller) = known;
+    let route_kind = kind.capability.as_str();
+    account.note(|known| known.route_kind = Some(route_kind));
+    // The gate lets nobody else come this far.
+    if caller.is_none() {
+        return ApiError::Unauthenticated.into_response();
+    }
+    let mut class = None;
+    match serve(kind, &app, &account, &id, request, &mut class).await {
+        Ok(response) => response,
+        Err(error) => error.answer(Some(route_kind), class.as_deref()),
+    }
+}
+
+async fn serve(
+    kind: Kind,
+    app: &App,
+    account: &Account,
+    id: &RequestId,
+    request: Request,
+    class: &mut Option<String>,
+) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let counted = app.bodies.read(&parts.headers, body).await.map_err(ApiError::Body)?;
+    let body = TextBody::read(counted.bytes.clone()).map_err(|error| ApiError::Malformed(error.into()))?;
+    let backend = named_backend(&parts.headers);
+    let asked = Asked { capability: kind.capability, backend: backend.as_deref(), model: body.model() }; // what is asked
+    let (config, lists) = (&app.config, app.health.lists());
+    let permitted =
+        permit_text(&config.backends, &config.routing, &lists, asked).map_err(ApiError::Denied)?; // may it
+    *class = Some(account.goes(&permitted));
+    app.look_for_sleep(); // or the first request after it would be admitted on what was known before
+    let live = app.health.route(permitted).map_err(ApiError::NotReady)?; // is it up
+    let grant = app.admission.enter(live).map_err(ApiError::Busy)?; // is there room: now or 429
+    let passing = Passing {
+        path: kind.path,
+        sent: body.into_sent(grant.permitted().model()),
+        counted,
+        accept: parts.headers.get(header::ACCEPT).cloned(),
+        request_id: id.header(),
+    };
+    let passage = send(app, grant, passing).await?; // do it, once
+    Ok(relay(app, account, passage)) // answer
+}
+
+async fn send(app: &App, grant: Grant, passing: Passing) -> Result<Passage, ApiError> {
+    let class = grant.permitted().backend().class.clone();
+    app.backends.pass(grant, passing).await.map_err(|fault| {
+        app.health.met(&class, &fault);
+        ApiError::Backend(class, fault)
+    })
+}
+
+/// The answer whose body is the backend's. When the caller leaves, the HTTP library drops it: the connection to the
+/// backend is closed, and the place free.
+fn relay(app: &App, account: &Account, mut passage: Passage) -> Response {
+    let (status, headers) = (passage.status, std::mem::take(&mut passage.headers));
+    let relay = Relay { app: app.clone(), account: account.clone(), passage };
+    relay.note_if_whole();
+    let body = stream::unfold(Some(relay), async |relay| relay?.step().await);
+    let mut response = (status, headers, Body::from_stream(body)).into_response();
+    unheld(response.headers_mut());
+    response.extensions_mut().insert(Streamed);
+    response
+}
+
+/// Proxies between the caller and us let events pass one by one.
+fn unheld(headers: &mut HeaderMap) {
+    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
+    if kind.is_some_and(|kind| kind.starts_with(b"text/event-stream")) {
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    }
+}
+
+struct Relay {
+    app: App,
+    account: Account,
+    passage: Passage,
+}
+
+/// What the caller gets, and who goes on; an error cuts the connection.
+type Step = (io::Result<Bytes>, Option<Relay>);
+
+impl Relay {
+    async fn step(mut self) -> Option<Step> {
+        match self.passage.next().await {
+            Ok(Some(bytes)) => {
+                self.note_if_whole();
+                Some((Ok(bytes), Some(self)))
+            }
+            Ok(None) => {
+                self.note(self.passage.status.as_u16(), None);
+                None
+            }
+            Err(fault) => {
+                self.broke(fault);
+                // What passed before goes out first, the head above all: a library that has seen no head asks again.
+                yield_now().await;
+                Some((Err(io::Error::other("the backend broke off")), None))
+            }
+        }
+    }
+
+    /// An answer of known length ends with its last byte: the HTTP library asks for no more.
+    fn note_if_whole(&self) {
+        if self.passage.is_whole() {
+            self.note(self.passage.status.as_u16(), None);
+        }
+    }
+
+    fn broke(&self, fault: BackendFault) {
+        let class = self.passage.class();
+        self.app.health.met(class, &fault);
+        let (status, cause) = ApiError::Backend(class.to_owned(), fault).told();
+        self.note(status, Some(cause.0));
+    }
+
+    fn note(&self, status: u16, cause: Option<String>) {
+        self.account.note(|known| known.outcome = Some(Outcome { status, cause }));
+    }
+}
