@@ -5,6 +5,10 @@
 mod access;
 /// Places: the limit, and how each is freed.
 mod admission;
+/// Words and numbers: what passes, and how.
+mod chat;
+/// Words that do not come.
+mod chat_failures;
 /// Pictures from pictures: what passes byte for byte, and what is refused.
 mod edits;
 /// What becomes of a backend's failures, and of requests for nothing.
@@ -21,6 +25,8 @@ mod metrics;
 mod order;
 /// The configuration read again: all of it or nothing.
 mod reload;
+/// Where chat and embeddings go, and that no other backend is asked instead.
+mod routing;
 /// Status and lists.
 mod status;
 /// Stored pictures and how they are served.

@@ -55,6 +55,14 @@ pub fn gpu_heavy(upstream: &Upstream) -> String {
     )
 }
 
+/// One more backend of this class for chat and embeddings, with one place each; `more` are further lines of it.
+pub fn speaking(class: &str, url: &str, more: &str) -> String {
+    format!(
+        "  {class}:\n    base_url: {url}/v1\n    supported_capabilities: [chat, embeddings]\n    \
+         concurrency_limits: {{chat: 1, embeddings: 1}}\n{more}"
+    )
+}
+
 /// `gpu_heavy`, and `local_mlx` for chat and embeddings.
 pub fn with_local_mlx(upstream: &Upstream, mlx: &Upstream) -> String {
     format!(
@@ -143,6 +151,17 @@ impl Gateway {
     pub fn order(&self, body: &Value) -> RequestBuilder {
         let request = self.request(Method::POST, "/v1/images/generations");
         request.header("content-type", "application/json").body(body.to_string())
+    }
+
+    /// A request for words or numbers, to be completed or sent.
+    pub fn ask(&self, path: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
+        self.request(Method::POST, path).header("content-type", "application/json").body(body)
+    }
+
+    /// Asks for words in a conversation.
+    pub async fn chat(&self, body: &Value) -> Answer {
+        let request = self.ask("/v1/chat/completions", body.to_string());
+        Answer::of(request.send().await.expect("an answer")).await
     }
 
     /// An order to edit pictures, to be completed or sent.

@@ -9,6 +9,7 @@ pub mod form;
 pub mod gateway;
 pub mod gpu;
 pub mod invokeai;
+pub mod mlx;
 pub mod promtool;
 pub mod raw_engine;
 pub mod sidecar;

@@ -150,3 +150,47 @@ async fn probes_go_to_the_origin_of_the_base_address() {
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
     assert!(!upstream.seen("/healthz").is_empty() && !upstream.seen("/readyz?deep=1").is_empty());
 }
+
+#[tokio::test]
+async fn an_mlx_server_behind_the_usual_paths_is_ready_and_its_probes_are_called_wrong() {
+    let (mlx, heavy) = (e2e::mlx::Mlx::start().await, Upstream::start().await);
+    let yaml = gpu_heavy(&heavy) + &e2e::gateway::speaking("local_mlx", &mlx.url, "");
+    let gateway = Gateway::with_backends(&yaml, &[]).await;
+    let seen = gateway.until_ready("local_mlx", true).await;
+    assert_eq!(seen["healthy"], true);
+    for path in ["/healthz", "/readyz"] {
+        let warning = format!("wrong probe: the backend has no {path}; name its own path under `health`");
+        assert!(seen["warnings"].as_array().unwrap().contains(&json!(warning)), "{seen}");
+    }
+    let models = gateway.get("/v1/models").await.json["data"].to_string();
+    assert!(!models.contains("local_mlx"), "an empty body is an empty list: {models}");
+}
+
+#[tokio::test]
+async fn a_server_that_answers_every_path_with_200_is_seen_through() {
+    let studio = Upstream::start().await;
+    for path in ["/healthz", "/readyz"] {
+        let error = format!("Unexpected endpoint or method. (GET {path})");
+        studio.set(path, Reply::json(200, json!({ "error": error })));
+    }
+    let gateway = Gateway::start(&studio, &["--health-check-interval-sec", "0.2"]).await;
+    let seen = gateway.until_ready("gpu_heavy", true).await;
+    assert!(seen["warnings"].to_string().contains("wrong probe: the backend has no /readyz"), "{seen}");
+    studio.set("/v1/models", Reply::json(200, json!({"error": "Unexpected endpoint or method."})));
+    let seen = gateway.until_ready("gpu_heavy", false).await;
+    assert_eq!((&seen["healthy"], seen["warnings"].as_array().unwrap().len()), (&json!(true), 2));
+}
+
+#[tokio::test]
+async fn a_wrong_probe_is_told_from_a_backend_that_is_down() {
+    let upstream = Upstream::start().await;
+    upstream.set("/readyz", Reply::Say(404, vec![], vec![]));
+    let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
+    gateway.until_ready("gpu_heavy", true).await;
+    upstream.stop().await;
+    let seen = gateway.until_ready("gpu_heavy", false).await;
+    assert_eq!(
+        (&seen["healthy"], &seen["error"]),
+        (&json!(false), &json!("connection refused: nothing listens there"))
+    );
+}

@@ -56,7 +56,4 @@ async fn models_are_those_of_all_ready_backends_owned_by_their_class() {
     let none = gateway.get("/v1/models/some/other").await;
     assert_eq!((none.status, none.code()), (404, "model_not_found"));
     assert_eq!(none.json["error"]["param"], "model");
-    mlx.set("/v1/models", Reply::Say(500, vec![], vec![]));
-    let list = gateway.get("/v1/models").await;
-    assert_eq!(list.json["data"].as_array().unwrap().len(), 1, "one that lists nothing is left out");
 }

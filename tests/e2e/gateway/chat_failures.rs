@@ -1,0 +1,162 @@
+//! Words that do not come. Before the head every failure is one envelope; after it, the connection breaks.
+
+use e2e::{
+    Answer,
+    caller::Caller,
+    gateway::{Gateway, gpu_heavy, speaking},
+    mlx::{self, Mlx},
+    upstream::{Reply, Upstream, sse::Act},
+};
+use serde_json::json;
+
+use super::chat::{CHAT, EMBEDDINGS, KEY, before, bytes_of, token, until_counted};
+
+#[tokio::test]
+async fn a_refusal_is_kept_if_it_is_an_envelope_and_becomes_one_if_not() {
+    let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
+    let gateway = before(&mlx, &heavy).await;
+    let html = || b"<html>Traceback: /opt/mlx.py</html>".to_vec();
+    let wrapped =
+        json!({"detail": {"error": {"message": "queue full", "type": "rate_limit", "code": "429"}}});
+    let validation = json!({"detail": [{"loc": ["body", "messages"], "msg": "Field required"}]});
+    for (reply, status, code, message) in [
+        (Reply::error(404, "model_not_found", "no such"), 404, "model_not_found", "no such"),
+        (Reply::json(429, wrapped), 429, "429", "queue full"),
+        (
+            Reply::json(422, validation),
+            422,
+            "backend_error",
+            "Backend local_mlx answered 422: Field required",
+        ),
+        (
+            Reply::json(400, json!({"error": "bad"})),
+            400,
+            "backend_error",
+            "Backend local_mlx answered 400: bad",
+        ),
+        (Reply::Say(500, vec![], html()), 502, "backend_error", "Backend local_mlx answered 500"),
+        (Reply::Say(503, vec![], html()), 503, "backend_error", "Backend local_mlx answered 503"),
+        (Reply::Say(301, vec![("location", "http://127.0.0.1:1/".into())], vec![]), 502, "backend_error", ""),
+        (Reply::Say(401, vec![], vec![]), 502, "backend_error", ""),
+        (Reply::Say(429, vec![], vec![]), 429, "backend_overloaded", ""),
+    ] {
+        mlx.set(CHAT, reply);
+        let answer = gateway.chat(&json!({"model": "m"})).await;
+        assert_eq!((answer.status, answer.code()), (status, code), "{answer:?}");
+        assert!(message.is_empty() || answer.message() == message, "{answer:?}");
+        assert_eq!(answer.json["detail"], answer.json["error"]["message"]);
+        assert_eq!(answer.json["error"]["route_kind"], "chat");
+        assert_eq!(answer.json["error"]["backend_class"], "local_mlx");
+        assert!(!answer.json.to_string().contains("Traceback"));
+        let last = status >= 500 || code == "backend_error";
+        assert_eq!(answer.header("x-should-retry"), if last { "false" } else { "" });
+        assert_eq!(answer.header("retry-after"), if status == 429 { "5" } else { "" });
+        assert_eq!((answer.header("x-backend-used"), answer.header("x-model-used")), ("local_mlx", "m"));
+        assert_eq!(gateway.inflight(KEY).await, 0);
+    }
+}
+
+async fn before_mlx_lm() -> (Gateway, Mlx, Upstream) {
+    let (mlx, heavy) = (Mlx::start().await, Upstream::start().await);
+    let yaml = gpu_heavy(&heavy) + &speaking("local_mlx", &mlx.url, "    health: {readiness: /health}\n");
+    let gateway = Gateway::with_backends(&yaml, &[]).await;
+    gateway.until_ready("local_mlx", true).await;
+    (gateway, mlx, heavy)
+}
+
+#[tokio::test]
+async fn what_mlx_lm_refuses_is_told_in_its_words() {
+    let (gateway, _mlx, _heavy) = before_mlx_lm().await;
+    for (path, ask, status, words) in [
+        (
+            CHAT,
+            json!({"model": "no/such-model", "messages": []}),
+            404,
+            "Cannot find an appropriate cached snapshot",
+        ),
+        (CHAT, json!({"model": "m"}), 400, "Request did not contain messages"),
+        (EMBEDDINGS, json!({"model": "m", "input": "x"}), 404, "answered 404"),
+    ] {
+        let answer = Answer::of(gateway.ask(path, ask.to_string()).send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.code()), (status, "backend_error"), "{answer:?}");
+        assert!(answer.message().contains(words), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_cuts_the_callers_connection() {
+    let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
+    let gateway = before(&mlx, &heavy).await;
+    let probes = mlx.seen("/readyz").len();
+    mlx.set(CHAT, Reply::Events(vec![token("one"), Act::Wait, Act::Break]));
+    let mut caller = Caller::of(gateway.ask(CHAT, r#"{"stream":true}"#)).await;
+    caller.until(&bytes_of(&[token("one")])).await;
+    mlx.step();
+    assert!(!caller.end().await, "no end in order");
+    assert_eq!(caller.come, bytes_of(&[token("one")]), "and nothing of ours in it");
+    gateway.until_inflight(KEY, 0).await;
+    until_counted(&gateway, 502).await;
+    e2e::eventually("a further probe", async || (mlx.seen("/readyz").len() > probes).then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_shorter_than_announced_is_none_for_the_caller() {
+    let (gateway, _mlx, _heavy) = before_mlx_lm().await;
+    let ask = json!({"model": mlx::CUT_SHORT, "messages": []});
+    let mut caller = Caller::of(gateway.ask(CHAT, ask.to_string())).await;
+    assert_eq!(caller.header("content-length"), mlx::body(mlx::CHAT).len().to_string());
+    assert!(!caller.end().await);
+    gateway.until_inflight(KEY, 0).await;
+    until_counted(&gateway, 502).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_is_gone_is_503_at_once_and_nobody_else_is_asked() {
+    let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
+    let gateway = before(&mlx, &heavy).await;
+    mlx.stop().await;
+    for _ in 0..2 {
+        let answer = gateway.chat(&json!({"model": "m"})).await;
+        assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
+        assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("30", "false"));
+        assert!(answer.message().contains("connection refused"), "{}", answer.message());
+    }
+    assert_eq!(gateway.backend("local_mlx").await["healthy"], false);
+    assert!(heavy.seen(CHAT).is_empty());
+}
+
+#[tokio::test]
+async fn of_several_faults_the_first_in_order_answers() {
+    let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
+    let flags = ["--max-request-bytes", "200", "--health-check-interval-sec", "0.2"];
+    let yaml = e2e::gateway::with_local_mlx(&heavy, &mlx);
+    let gateway = Gateway::with_backends(&yaml, &flags).await;
+    gateway.until_ready("local_mlx", true).await;
+    mlx.set("/readyz", Reply::Say(503, vec![], b"{\"status\":\"unhealthy\"}".to_vec()));
+    let seen = gateway.until_ready("local_mlx", false).await;
+    assert_eq!(seen["error"], "/readyz answered 503: unhealthy");
+    let long = format!(r#"{{"model":7,"a":"{}"}}"#, "x".repeat(200));
+    for (backend, body, status, code, param) in [
+        ("nobody", long.as_str(), 413, "request_too_large", json!(null)),
+        ("nobody", "not json", 400, "invalid_body", json!(null)),
+        ("nobody", "[]", 400, "invalid_body", json!(null)),
+        ("nobody", r#"{"model":7}"#, 400, "invalid_value", json!("model")),
+        ("nobody", r#"{"model":"a","model":"a"}"#, 400, "invalid_value", json!("model")),
+        ("nobody", "{}", 400, "backend_not_found", json!(null)),
+        ("gpu_heavy", "{}", 400, "capability_not_supported", json!(null)),
+        ("local_mlx", "{}", 503, "backend_not_ready", json!(null)),
+    ] {
+        let request = gateway.ask(CHAT, body.to_owned()).header("x-backend", backend);
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.code()), (status, code), "{answer:?}");
+        assert_eq!(
+            (&answer.json["error"]["param"], &answer.json["error"]["route_kind"]),
+            (&param, &json!("chat"))
+        );
+    }
+    let anonymous = gateway.anonymous(reqwest::Method::POST, CHAT).body(long).send().await.unwrap();
+    assert_eq!(anonymous.status(), 401, "before the body is looked at");
+    let encoded = gateway.ask(CHAT, "{}").header("content-encoding", "gzip").send().await.unwrap();
+    assert_eq!(encoded.status(), 415);
+    assert!(mlx.seen(CHAT).is_empty() && heavy.seen(CHAT).is_empty());
+}
