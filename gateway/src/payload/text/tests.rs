@@ -38,7 +38,7 @@ fn another_model_changes_its_value_and_nothing_else() {
         (r#"{"model":null,"a":1}"#, r#"{"model":"n\"","a":1}"#),
         (r#"{"model":""}"#, r#"{"model":"n\""}"#),
         (r#"{"a":1}"#, r#"{"model":"n\"","a":1}"#),
-        (r#" { } "#, r#" {"model":"n\"" } "#),
+        (r" { } ", r#" {"model":"n\"" } "#),
     ] {
         assert_eq!(sent(body, Some("n\"")), expected);
     }
