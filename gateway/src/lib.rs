@@ -1,8 +1,9 @@
 //! The gateway: the whole service as a function of its listeners, its configuration and its lifecycle.
 //!
 //! One image request, downwards: `router` → `middleware::gate` → `routes::images` → `payload` → `policy::demand` →
-//! `policy::catalog` → [`health`] → `policy::admission` → `backend` → `store` → the answer. Beside it: one
-//! health monitor per backend, and one look a second whether the machine slept.
+//! `policy::catalog` → [`health`] → `policy::admission` → `backend` → `store` → the answer. A request for words
+//! or numbers goes through `routes::text` the same way, without a store. Beside it: one health monitor per backend, and
+//! one look a second whether the machine slept.
 
 mod backend;
 mod blocking;
