@@ -28,7 +28,7 @@ fn listed(app: &App) -> Vec<Model> {
     let ready = |class: &str| lists.iter().any(|(backend, _)| backend.class == class);
     let named = aliases.iter().filter_map(|(name, alias)| {
         let class = &backends.resolve(&alias.backend)?.class;
-        ready(class).then(|| Model::new(name, app.loaded_at, class))
+        ready(class).then(|| Model::new(name, app.started_at, class))
     });
     let listed = lists.iter().flat_map(|(_, models)| models.iter());
     listed.filter(|model| !aliases.contains_key(&model.id)).cloned().chain(named).collect()
