@@ -132,7 +132,7 @@ pub(crate) struct Line {
 }
 
 /// What nginx writes for a caller who left.
-const LEFT: u16 = 499;
+const LEFT: &str = "499";
 
 impl Line {
     pub(crate) fn of<B>(request: &Request<B>, id: Option<RequestId>, metrics: Metrics) -> Self {
@@ -162,7 +162,8 @@ impl Drop for Line {
         let status = self.status.map(|status| status.as_u16());
         // Only routes of ours become labels.
         let route = self.route.as_ref().map_or("other", MatchedPath::as_str);
-        self.metrics.answered(route, status.unwrap_or(LEFT), self.started.elapsed());
+        let shown = self.status.as_ref().map_or(LEFT, StatusCode::as_str);
+        self.metrics.answered(route, shown, self.started.elapsed());
         let id = self.id.as_ref().map_or("", RequestId::as_str);
         let peer = self.peer.map(|peer| display(peer.0));
         let method = cut(self.method.as_str(), 16);

@@ -52,8 +52,8 @@ impl Default for Metrics {
 
 impl Metrics {
     /// A request was answered; 499 if its caller left before. The route is one of ours, or `other`.
-    pub(crate) fn answered(&self, route: &str, status: u16, took: Duration) {
-        self.0.requests.with_label_values(&[route, &status.to_string()]).inc();
+    pub(crate) fn answered(&self, route: &str, status: &str, took: Duration) {
+        self.0.requests.with_label_values(&[route, status]).inc();
         self.0.durations.with_label_values(&[route]).observe(took.as_secs_f64());
     }
 
