@@ -1,6 +1,7 @@
 //! The client to the backends: a grant and a request in; pictures, events or an answer that passes out. One request, one backend, one try, on
 //! a connection of its own, so that it need never be sent twice.
 
+mod answer;
 pub(crate) mod events;
 mod fault;
 pub(crate) mod mock;
@@ -18,7 +19,7 @@ use reqwest::{Body, Client, ClientBuilder, RequestBuilder, Response, Url};
 use serde_json::{Map, Value};
 use shared::service::{
     body::WholeBody,
-    outbound::{BodyFault, Connections, builder, read_limited},
+    outbound::{Connections, builder},
     request_id::X_REQUEST_ID,
 };
 use tokio::{
@@ -33,22 +34,16 @@ use self::{
     unpack::{Entry, Source, Unpacked, unpack},
 };
 use crate::{
-    blocking::blocking,
     config::{Backend, Outbound},
     payload::Sent,
     policy::{admission::Grant, demand::Task},
-    store::Picture,
+    store::{Picture, StoreFault, disk::Store, incoming::Whole},
 };
 
 /// What is left of a request's time, in milliseconds; the backend gives up by then.
 const X_REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// Kept back from it for the way home and for storing; of a short time no more than a tenth.
 const HOMEWARD: Duration = Duration::from_secs(2);
-/// Bytes of an answer with pictures: ten of two megapixels in base64, and room.
-const ANSWER_LIMIT: usize = 128 << 20;
-/// Bytes of one picture fetched by its address.
-const PICTURE_LIMIT: usize = 64 << 20;
-
 /// The two clients: one that never reuses a connection, and one for questions that may be asked twice. Cheap to clone;
 /// all clones are the same.
 #[derive(Debug, Clone)]
@@ -100,10 +95,31 @@ pub(crate) struct Pictures {
 /// One picture and what the backend says of it.
 #[derive(Debug)]
 pub(crate) struct Made {
-    /// The picture.
-    pub(crate) picture: Picture,
+    /// The picture, on the store's disk and without a name yet.
+    pub(crate) picture: Whole,
     /// `seed` and `revised_prompt`, as they came.
     pub(crate) words: Map<String, Value>,
+}
+
+/// Why there are no pictures.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The backend's doing.
+    Backend(BackendFault),
+    /// They came, and the store does not take them.
+    Store(StoreFault),
+}
+
+impl From<BackendFault> for Failure {
+    fn from(fault: BackendFault) -> Self {
+        Self::Backend(fault)
+    }
+}
+
+impl From<StoreFault> for Failure {
+    fn from(fault: StoreFault) -> Self {
+        Self::Store(fault)
+    }
 }
 
 impl Backends {
@@ -135,24 +151,31 @@ impl Backends {
         }
     }
 
-    /// Has pictures made. Dropping the future, or the events, closes the connection, which ends the job.
-    pub(crate) async fn send(&self, grant: Grant, outgoing: Outgoing) -> Result<Answer, BackendFault> {
+    /// Has pictures made, and takes them in as they come. Dropping the future, or the events, closes the connection, which
+    /// ends the job.
+    pub(crate) async fn send(
+        &self,
+        store: &Store,
+        grant: Grant,
+        outgoing: Outgoing,
+    ) -> Result<Answer, Failure> {
         let deadline = outgoing.deadline;
-        timeout_at(deadline, self.exchange(grant, outgoing)).await.map_err(|_| BackendFault::TimedOut)?
+        let exchange = Box::pin(self.exchange(store, grant, outgoing));
+        timeout_at(deadline, exchange).await.map_err(|_| BackendFault::TimedOut)?
     }
 
-    async fn exchange(&self, grant: Grant, outgoing: Outgoing) -> Result<Answer, BackendFault> {
+    async fn exchange(&self, store: &Store, grant: Grant, outgoing: Outgoing) -> Result<Answer, Failure> {
         let (stream, deadline) = (outgoing.stream, outgoing.deadline);
         let backend = grant.permitted().backend();
         let request = backend.authorized(self.request(backend, outgoing));
         let answer = request.send().await.map_err(|error| BackendFault::of(&error))?;
         if !answer.status().is_success() {
-            return Err(fault::refusal(answer).await);
+            return Err(fault::refusal(answer).await.into());
         }
         if stream {
-            return Events::of(grant, answer, deadline).map(Answer::Events);
+            return Ok(Events::of(grant, answer, deadline).map(Answer::Events)?);
         }
-        let (made, rest) = self.pictures(backend, answer).await?;
+        let (made, rest) = self.pictures(store, backend, answer).await?;
         Ok(Answer::Pictures(Pictures { grant, made, rest }))
     }
 
@@ -173,33 +196,38 @@ impl Backends {
 
     async fn pictures(
         &self,
+        store: &Store,
         backend: &Backend,
         answer: Response,
-    ) -> Result<(Vec<Made>, Map<String, Value>), BackendFault> {
-        let body = whole(answer, ANSWER_LIMIT).await?;
-        let origin = backend.base_url.clone();
-        let Unpacked { entries, rest } = blocking(move || unpack(&body, &origin)).await?;
+    ) -> Result<(Vec<Made>, Map<String, Value>), Failure> {
+        let answer::Received { rest, pictures } = answer::receive(answer, store).await?;
+        let Unpacked { entries, rest } = unpack(&rest, &backend.base_url)?;
+        let mut pictures: Vec<_> = pictures.into_iter().map(Some).collect();
         let mut made = Vec::with_capacity(entries.len());
         for Entry { source, words } in entries {
-            let bytes = match source {
-                Source::Bytes(bytes) => bytes,
-                Source::At(url) => self.fetch(backend, url).await?.into(),
+            let picture = match source {
+                Source::Here(mark) => pictures
+                    .get_mut(mark)
+                    .and_then(Option::take)
+                    .unwrap_or_else(|| Err("a picture is missing in it".to_owned()))
+                    .map_err(BackendFault::Unusable)?,
+                Source::At(url) => self.fetch(store, backend, url).await?,
             };
-            let picture = blocking(move || picture(bytes)).await?;
             made.push(Made { picture, words });
         }
         Ok((made, rest))
     }
 
     /// A picture on the backend's own origin.
-    async fn fetch(&self, backend: &Backend, url: Url) -> Result<Bytes, BackendFault> {
+    async fn fetch(&self, store: &Store, backend: &Backend, url: Url) -> Result<Whole, Failure> {
         let request = backend.authorized(self.pooled().get(url));
         let answer = request.send().await.map_err(|error| BackendFault::of(&error))?;
         if !answer.status().is_success() {
             let status = answer.status().as_u16();
-            return Err(BackendFault::Unusable(format!("its own picture address answered {status}")));
+            let why = format!("its own picture address answered {status}");
+            return Err(BackendFault::Unusable(why).into());
         }
-        whole(answer, PICTURE_LIMIT).await
+        answer::receive_one(answer, store).await
     }
 }
 
@@ -220,13 +248,6 @@ fn for_the_backend(left: Duration) -> Duration {
 
 fn picture(bytes: Vec<u8>) -> Result<Picture, BackendFault> {
     Picture::of(bytes).map_err(|why| BackendFault::Unusable(format!("it sent no picture: {why}")))
-}
-
-async fn whole(answer: Response, limit: usize) -> Result<Bytes, BackendFault> {
-    read_limited(answer, limit).await.map_err(|fault| match fault {
-        BodyFault::TooLong => BackendFault::Unusable(format!("its answer is longer than {limit} bytes")),
-        BodyFault::Broken(error) => BackendFault::of(&error),
-    })
 }
 
 fn client(connections: Connections, outbound: &Outbound) -> reqwest::Result<Client> {

@@ -28,7 +28,7 @@ pub use self::{
     sections::{ImageEngine, Images, Legacy, Log, Outbound},
 };
 use self::{backends_file::BackendsFile, env_file::EnvFile};
-use crate::{health::state::Rules, tls::Tls};
+use crate::{health::state::Rules, store::retention::Rules as Retention, tls::Tls};
 
 /// Read if it exists and `--env-file` names no other.
 const ENV_FILE: &str = "/var/lib/gateway/app/.env";
@@ -52,6 +52,8 @@ pub struct Config {
     pub images: Images,
     /// Where pictures are kept.
     pub store_dir: PathBuf,
+    /// How much of them.
+    pub retention: Retention,
     /// Makes picture addresses absolute; without a slash at the end.
     pub public_base_url: Option<String>,
     /// When a backend counts as ready.
@@ -208,6 +210,7 @@ fn compose(
         shared::service::settings::bytes(text).and_then(|bytes| usize::try_from(bytes).ok())
     });
     let images = Images::read(settings, backends.map(|file| &file.backends));
+    let retention = sections::retention(settings);
     let public_base_url =
         settings.raw("PUBLIC_BASE_URL").map(|text| (backends_file::base_url(text), text.to_owned()));
     if public_base_url.as_ref().is_some_and(|(url, _)| url.is_none()) {
@@ -227,6 +230,7 @@ fn compose(
         max_request: max_request?,
         images: images?,
         store_dir: settings.raw("UI_IMAGE_DIR")?.into(),
+        retention: retention?,
         public_base_url: public_base_url.map(|(_, text)| text.trim().trim_end_matches('/').to_owned()),
         health: health?,
         backends: backends?.backends.clone(),
@@ -240,26 +244,20 @@ fn compose(
     })
 }
 
-/// One line for the names that are not ours, one for ours that this version does not use, and one for each that
-/// looks like a misspelling.
+/// One line for the names that are not ours, and one for each that looks like a misspelling.
 fn foreign_names(path: &Path, file: &EnvFile, used: &BTreeSet<String>) -> Vec<String> {
-    let (mut notes, mut foreign, mut later) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut notes, mut foreign) = (Vec::new(), Vec::new());
     let unread = file.faults.iter().filter_map(|fault| fault.key.as_ref());
     for name in file.values.keys().chain(unread) {
         let shown: String = name.escape_debug().take(64).collect();
         if KEYS.iter().any(|key| key.env == name) || used.contains(name) {
             continue;
         }
-        if keys::LATER.contains(&name.as_str()) {
-            later.push(shown);
-        } else if let Some(meant) = keys::meant(name) {
+        if let Some(meant) = keys::meant(name) {
             notes.push(format!("{}: {shown} is not a setting; did you mean {meant}?", path.display()));
         } else {
             foreign.push(shown);
         }
-    }
-    if !later.is_empty() {
-        notes.push(format!("{}: not used by this version: {}", path.display(), later.join(", ")));
     }
     if !foreign.is_empty() {
         let count = foreign.len();

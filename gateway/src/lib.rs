@@ -2,8 +2,8 @@
 //!
 //! One image request, downwards: `router` → `middleware::gate` → `routes::images` → `payload` → `policy::demand` →
 //! `policy::catalog` → [`health`] → `policy::admission` → `backend` → `store` → the answer. A request for words
-//! or numbers goes through `routes::text` the same way, without a store. Beside it: one health monitor per backend, and
-//! one look a second whether the machine slept.
+//! or numbers goes through `routes::text` the same way, without a store. Beside it: one health monitor per backend, one
+//! look a second whether the machine slept, and the pictures' retention.
 
 mod backend;
 mod blocking;
@@ -41,7 +41,7 @@ use crate::{
     config::Config,
     reload::{Reload, Source},
     state::{App, Serving},
-    store::disk::Store,
+    store::{disk::Store, keeping},
     tls::Shown,
     wake::ClockSource,
 };
@@ -170,6 +170,7 @@ impl Gateway {
         app.health.first_probes().await;
         let serving = Serving::new(app);
         lifecycle.worker("wake", wake::watch(serving.app.clone()));
+        lifecycle.worker("retention", keeping::keep_within_limits(serving.app.clone()));
         if let Some(shown) = shown.clone() {
             let app = serving.app.clone();
             let folder = move || app.now().config.self_made_in().map(Path::to_owned);

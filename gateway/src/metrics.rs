@@ -92,9 +92,9 @@ impl Metrics {
     }
 
     /// Pictures were stored.
-    pub(crate) fn stored(&self, pictures: usize, bytes: usize) {
+    pub(crate) fn stored(&self, pictures: usize, bytes: u64) {
         self.pictures.inc_by(pictures as u64);
-        self.picture_bytes.inc_by(bytes as u64);
+        self.picture_bytes.inc_by(bytes);
     }
 
     /// Everything in Prometheus' text format.

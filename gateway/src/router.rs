@@ -4,7 +4,7 @@ use axum::{
     Router,
     http::Response,
     middleware::{from_fn, from_fn_with_state},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use shared::service::request_id;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -12,7 +12,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     error::ApiError,
     middleware::{access_log, gate},
-    routes::{files, images, legacy, metrics, models, probes, status, text},
+    routes::{files, gallery, images, legacy, metrics, models, probes, status, text},
     state::App,
 };
 
@@ -27,6 +27,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/gateway/status", get(status::status))
+        .route("/v1/gateway/images", get(gallery::list))
+        .route("/v1/gateway/images/{name}", delete(gallery::delete))
         .route("/metrics", get(metrics::scrape))
         .route("/ui/images/{name}", get(files::picture))
         .route("/healthz", get(probes::healthz))

@@ -1,6 +1,7 @@
 //! The handlers, one file per thing that is asked for.
 
 pub(crate) mod files;
+pub(crate) mod gallery;
 pub(crate) mod images;
 pub(crate) mod legacy;
 pub(crate) mod metrics;

@@ -1,13 +1,19 @@
 //! The picture store: names that are made from the bytes, so that one name never means two pictures.
-//! This file decides; only [`disk`] touches the file system.
+//! This file, [`index`] and [`retention`] decide; only [`disk`], [`incoming`] and [`lock`] touch the file system.
 
 pub(crate) mod disk;
+pub(crate) mod incoming;
+pub(crate) mod index;
+pub(crate) mod inlet;
+pub(crate) mod keeping;
 mod lock;
+pub(crate) mod retention;
+mod writable;
 
 use sha2::{Digest, Sha256};
 use shared::picture::{Format, NotAPicture};
 
-/// A picture: bytes that were seen to be one, whole.
+/// A picture in memory: bytes that were seen to be one, whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Picture {
     bytes: Vec<u8>,
@@ -27,17 +33,25 @@ impl Picture {
 
     /// The name that it is kept under when it was made at `unix` seconds.
     pub(crate) fn name(&self, unix: u64) -> PictureName {
-        let hash = Sha256::digest(&self.bytes);
-        let hash: u64 = hash[..8].iter().fold(0, |hash, byte| hash << 8 | u64::from(*byte));
-        PictureName(format!("{unix}_{hash:016x}.{}", self.format.extension()))
+        PictureName::of(unix, &Sha256::digest(&self.bytes), self.format)
     }
 }
 
 /// `{unix seconds}_{first 16 hex digits of SHA-256}.{ext}`: the only form that the store makes and serves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PictureName(String);
+/// The older one is the lesser one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PictureName {
+    unix: u64,
+    text: Box<str>,
+}
 
 impl PictureName {
+    /// The name of a picture that was made at `unix` seconds and has this SHA-256.
+    fn of(unix: u64, hash: &[u8], format: Format) -> Self {
+        let hash = hash[..8].iter().fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
+        Self { unix, text: format!("{unix}_{hash:016x}.{}", format.extension()).into() }
+    }
+
     /// Reads a name; anything else is none.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (unix, rest) = text.split_once('_')?;
@@ -45,22 +59,28 @@ impl PictureName {
         let digits = (1..=12).contains(&unix.len()) && unix.bytes().all(|byte| byte.is_ascii_digit());
         let hex = hash.len() == 16 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let known = matches!(extension, "png" | "jpg" | "webp" | "svg");
-        (digits && hex && known).then(|| Self(text.to_owned()))
+        let unix = unix.parse().ok()?;
+        (digits && hex && known).then(|| Self { unix, text: text.into() })
+    }
+
+    /// Unix seconds at which it was made.
+    pub(crate) const fn unix(&self) -> u64 {
+        self.unix
     }
 
     /// As text.
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// The part that is made from the bytes.
     pub(crate) fn hash(&self) -> &str {
-        self.0.split(['_', '.']).nth(1).unwrap_or_default()
+        self.text.split(['_', '.']).nth(1).unwrap_or_default()
     }
 
     /// Whether an earlier system kept a drawing under it.
     pub(crate) fn is_svg(&self) -> bool {
-        self.0.strip_suffix(".svg").is_some()
+        self.text.strip_suffix(".svg").is_some()
     }
 }
 
@@ -104,6 +124,7 @@ mod tests {
             let parsed = PictureName::parse(name).unwrap();
             assert_eq!(parsed.as_str(), name);
             assert_eq!(parsed.hash().len(), 16);
+            assert_eq!(parsed.unix().to_string(), name.split('_').next().unwrap());
         }
         for other in [
             "",

@@ -90,11 +90,16 @@ impl Vigil {
         Self { source, seen: Mutex::new(Seen { clocks, sleeps: 0, slept: Duration::ZERO }) }
     }
 
+    /// Both clocks, now.
+    pub(crate) fn clocks(&self) -> Clocks {
+        (self.source.0)()
+    }
+
     /// Looks. After a sleep that `known` does not count yet, whoever looks at the same time waits until `woke` is done,
     /// and so acts on nothing old.
     pub(crate) fn look(&self, known: &AtomicU64, woke: impl FnOnce(Duration)) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = (self.source.0)();
+        let now = self.clocks();
         if let Some(slept) = slept(&seen.clocks, &now) {
             seen.sleeps += 1;
             seen.slept = slept;

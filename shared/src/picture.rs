@@ -3,8 +3,11 @@
 
 #[cfg(feature = "painter")]
 pub mod paint;
+mod walk;
 
 use std::fmt;
+
+pub use self::walk::Walk;
 
 /// The formats that are stored and sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,17 +48,11 @@ impl Format {
         }
     }
 
-    /// Tells the format of a whole picture. Walks its structure to the end; pixels are not decoded.
+    /// Tells the format of a whole picture.
     pub fn of_whole(bytes: &[u8]) -> Result<Self, NotAPicture> {
-        if bytes.starts_with(PNG_SIGNATURE) {
-            walk_png(bytes).then_some(Self::Png).ok_or(NotAPicture::CutOff(Self::Png))
-        } else if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
-            walk_jpeg(bytes).then_some(Self::Jpeg).ok_or(NotAPicture::CutOff(Self::Jpeg))
-        } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
-            walk_webp(bytes).then_some(Self::Webp).ok_or(NotAPicture::CutOff(Self::Webp))
-        } else {
-            Err(NotAPicture::Unknown)
-        }
+        let mut walk = Walk::default();
+        walk.feed(bytes);
+        walk.finish()
     }
 }
 
@@ -79,85 +76,6 @@ impl fmt::Display for NotAPicture {
 
 impl std::error::Error for NotAPicture {}
 
-const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
-
-/// IHDR first, at least one IDAT, IEND last, every length inside the file, nothing behind.
-fn walk_png(bytes: &[u8]) -> bool {
-    let mut rest = &bytes[PNG_SIGNATURE.len()..];
-    let (mut first, mut data) = (true, false);
-    while let Some((head, tail)) = rest.split_first_chunk::<8>() {
-        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let kind = &head[4..];
-        if first && (kind != b"IHDR" || length != 13) {
-            return false;
-        }
-        first = false;
-        data |= kind == b"IDAT";
-        // Four bytes of checksum follow the chunk's data.
-        let Some(after) = length.checked_add(4).and_then(|skip| tail.get(skip..)) else { return false };
-        if kind == b"IEND" {
-            return length == 0 && data && after.is_empty();
-        }
-        rest = after;
-    }
-    false
-}
-
-/// Segments up to the scan, then entropy-coded data up to the end marker. Bytes behind the end are refused.
-fn walk_jpeg(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    let mut scan = false;
-    loop {
-        if bytes.get(at) != Some(&0xFF) {
-            return false;
-        }
-        let Some(&marker) = bytes.get(at + 1) else { return false };
-        match marker {
-            0xFF => at += 1,
-            0xD9 => return scan && at + 2 == bytes.len(),
-            0x01 | 0xD0..=0xD7 => at += 2,
-            0x00 | 0xD8 => return false,
-            _ => {
-                let Some(&[high, low]) = bytes.get(at + 2..at + 4) else { return false };
-                let length = usize::from(u16::from_be_bytes([high, low]));
-                if length < 2 || at + 2 + length > bytes.len() {
-                    return false;
-                }
-                at += 2 + length;
-                if marker == 0xDA {
-                    scan = true;
-                    at = end_of_scan(bytes, at);
-                }
-            }
-        }
-    }
-}
-
-/// The next marker that is neither a stuffed byte nor a restart.
-fn end_of_scan(bytes: &[u8], from: usize) -> usize {
-    let marker = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xFF | 0xD0..=0xD7);
-    bytes[from..].windows(2).position(marker).map_or(bytes.len(), |at| from + at)
-}
-
-/// The RIFF size and every chunk's size must end exactly at the file's end.
-fn walk_webp(bytes: &[u8]) -> bool {
-    let size = |at: usize| {
-        let raw: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
-        Some(u32::from_le_bytes(raw) as usize)
-    };
-    if size(4).and_then(|size| size.checked_add(8)) != Some(bytes.len()) {
-        return false;
-    }
-    let (mut at, mut image) = (12, false);
-    while at < bytes.len() {
-        let Some(length) = size(at + 4) else { return false };
-        image |= matches!(&bytes[at..at + 4], b"VP8 " | b"VP8L" | b"ANMF");
-        // Chunks are padded to an even length.
-        at = at + 8 + length + (length & 1);
-    }
-    image && at == bytes.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,7 +88,13 @@ mod tests {
             chunk.extend_from_slice(&[0; 4]);
             chunk
         };
-        [PNG_SIGNATURE, &chunk(b"IHDR", &[0; 13]), &chunk(b"IDAT", b"pixels"), &chunk(b"IEND", b"")].concat()
+        [
+            &b"\x89PNG\r\n\x1a\n"[..],
+            &chunk(b"IHDR", &[0; 13]),
+            &chunk(b"IDAT", b"pixels"),
+            &chunk(b"IEND", b""),
+        ]
+        .concat()
     }
 
     fn jpeg() -> Vec<u8> {
@@ -202,7 +126,44 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_no_picture_has_is_refused() {
+        let mut lying = png();
+        lying[11] = 12; // the head's length
+        assert!(Format::of_whole(&lying).is_err());
+        for (at, byte) in [(2, 0xFE), (5, 1), (9, 0xD8), (9, 0xD9)] {
+            let mut lying = jpeg();
+            lying[at] = byte;
+            assert!(Format::of_whole(&lying).is_err(), "{at} {byte:x}");
+        }
+        for at in [4, 12, 16] {
+            let mut lying = webp();
+            lying[at] ^= 2;
+            assert!(Format::of_whole(&lying).is_err(), "{at}");
+        }
+        let filled = [&[0xFF, 0xD8, 0xFF, 0xFF, 0xE0, 0, 2, 0xFF, 1][..], &jpeg()[8..]].concat();
+        assert_eq!(Format::of_whole(&filled), Ok(Format::Jpeg), "fill bytes and markers without length");
+    }
+
     proptest::proptest! {
+        #[test]
+        fn where_bytes_are_cut_does_not_matter(kind in 0..3usize, cuts: [u8; 4], at: usize, byte: u8) {
+            let whole = [png(), jpeg(), webp()][kind].clone();
+            let mut damaged = whole.clone();
+            damaged[at % whole.len()] = byte;
+            for bytes in [whole, damaged] {
+                let mut cuts = cuts.map(|cut| usize::from(cut) % (bytes.len() + 1));
+                cuts.sort_unstable();
+                let ends = cuts.iter().copied().chain([bytes.len()]);
+                let mut walk = Walk::default();
+                ends.fold(0, |from, to| {
+                    walk.feed(&bytes[from..to]);
+                    to
+                });
+                proptest::prop_assert_eq!(walk.finish(), Format::of_whole(&bytes));
+            }
+        }
+
         #[test]
         fn no_bytes_panic(kind in 0..3usize, noise: Vec<u8>, at: usize, byte: u8) {
             let mut bytes = [png(), jpeg(), webp()][kind].clone();

@@ -5,6 +5,8 @@
 mod access;
 /// Places: the limit, and how each is freed.
 mod admission;
+/// Pictures while they arrive.
+mod arriving;
 /// Words and numbers: what passes, and how.
 mod chat;
 /// Words that do not come.
@@ -13,6 +15,10 @@ mod chat_failures;
 mod edits;
 /// What becomes of a backend's failures, and of requests for nothing.
 mod errors;
+/// A store whose disk is full.
+mod full_disk;
+/// The list of stored pictures, and how they go.
+mod gallery;
 /// Probes, and what requests find out.
 mod health;
 /// Pictures through the gateway: routing, delivery, what passes and what does not.

@@ -2,6 +2,7 @@
 //! recordings and write down what they saw, and a fake graphics card.
 
 pub mod caller;
+pub mod child;
 pub mod comfyui;
 mod fake;
 pub mod figures;

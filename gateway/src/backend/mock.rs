@@ -12,46 +12,48 @@ use crate::{
     blocking::blocking,
     policy::{admission::Grant, demand::Demand},
     state::unix_now,
-    store::Picture,
+    store::{Picture, StoreFault, disk::Store},
 };
 
 /// What `auto` means here.
 const SIZE: Size = Size::new(1024, 1024);
 
 /// Paints what was asked for, also where pictures were sent to be edited.
-pub(crate) async fn paint(grant: Grant, demand: &Demand) -> Answer {
+pub(crate) async fn paint(store: &Store, grant: Grant, demand: &Demand) -> Result<Answer, StoreFault> {
     let (prompt, size, count) = (demand.prompt.clone(), demand.size.unwrap_or(SIZE), demand.count);
     let first = demand.seed.unwrap_or(0);
+    let painted = move |seed| {
+        let bytes = Painting { painter: "gateway mock", prompt: &prompt, seed, size }.to_png();
+        Picture::of(bytes).expect("the painter paints whole pictures")
+    };
+    if demand.stream {
+        let name = demand.task.completed_event();
+        let event = blocking(move || completed(name, size, first, &painted(first))).await;
+        return Ok(Answer::Events(Events::one(grant, name, &event)));
+    }
+    let store = store.clone();
     let made = blocking(move || {
         let one = |at: u64| {
             let seed = first.wrapping_add(at);
-            let bytes = Painting { painter: "gateway mock", prompt: &prompt, seed, size }.to_png();
-            let picture = Picture::of(bytes).expect("the painter paints whole pictures");
-            Made { picture, words: Map::from_iter([("seed".to_owned(), seed.into())]) }
+            let words = Map::from_iter([("seed".to_owned(), seed.into())]);
+            Ok(Made { picture: store.write(&painted(seed))?, words })
         };
-        (0..count).map(one).collect::<Vec<_>>()
+        (0..count).map(one).collect::<Result<_, StoreFault>>()
     });
-    let made = made.await;
-    match made.first() {
-        Some(only) if demand.stream => {
-            let name = demand.task.completed_event();
-            Answer::Events(Events::one(grant, name, &completed(name, size, only)))
-        }
-        _ => Answer::Pictures(Pictures { grant, made, rest: Map::new() }),
-    }
+    Ok(Answer::Pictures(Pictures { grant, made: made.await?, rest: Map::new() }))
 }
 
 /// With every key that the SDKs' types demand.
-fn completed(name: &str, size: Size, made: &Made) -> Value {
+fn completed(name: &str, size: Size, seed: u64, picture: &Picture) -> Value {
     json!({
         "type": name,
-        "b64_json": base64_simd::STANDARD.encode_to_string(made.picture.bytes()),
+        "b64_json": base64_simd::STANDARD.encode_to_string(picture.bytes()),
         "created_at": unix_now(),
         "size": size.to_string(),
         "quality": "auto",
         "background": "opaque",
         "output_format": "png",
         "usage": Usage::default(),
-        "seed": made.words["seed"],
+        "seed": seed,
     })
 }

@@ -1,13 +1,13 @@
-//! Reading a backend's answer: pictures in base64, in `data:` addresses, or at an address on its own origin. No
-//! other address is ever fetched: a backend's JSON must not make us speak to anybody. Pure.
+//! Reading what is left of a backend's answer once its pictures were taken out: where each belongs, and which are at an
+//! address on its own origin. No other address is ever fetched: a backend's JSON must not make us speak to anybody. Pure.
 
 use reqwest::Url;
 use serde_json::{Map, Value};
 
-use super::BackendFault;
+use super::{BackendFault, answer::marked};
 
 /// Most pictures of one answer.
-const MOST: usize = 10;
+pub(super) const MOST: usize = 10;
 /// What is kept of a picture's entry besides the picture.
 const WORDS: [&str; 2] = ["seed", "revised_prompt"];
 
@@ -32,8 +32,8 @@ pub(super) struct Entry {
 /// Where a picture's bytes come from.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Here they are.
-    Bytes(Vec<u8>),
+    /// They came with the answer; this is their mark.
+    Here(usize),
     /// On the backend's own origin.
     At(Url),
 }
@@ -57,11 +57,9 @@ pub(super) fn unpack(body: &[u8], base: &Url) -> Result<Unpacked, BackendFault> 
 fn read(entry: &Value, base: &Url) -> Result<Entry, &'static str> {
     let text = |name: &str| entry[name].as_str().filter(|text| !text.is_empty());
     let source = match (text("b64_json"), text("url")) {
-        (Some(text), _) => Source::Bytes(bytes_of(text)?),
+        (Some(text), _) => Source::Here(marked(text).ok_or("a picture's base64 is damaged")?),
         (None, Some(url)) => match url.strip_prefix("data:") {
-            Some(data) => {
-                Source::Bytes(decode(payload(data).ok_or("a picture's data: address is not in base64")?)?)
-            }
+            Some(data) => Source::Here(marked(data).ok_or("a picture's data: address is damaged")?),
             None => own(url, base)?,
         },
         (None, None) => return Err("an entry has neither `b64_json` nor `url`"),
@@ -72,11 +70,8 @@ fn read(entry: &Value, base: &Url) -> Result<Entry, &'static str> {
 
 /// A picture's bytes by its `b64_json`, in which some servers write a data: address.
 pub(super) fn bytes_of(text: &str) -> Result<Vec<u8>, &'static str> {
-    decode(text.strip_prefix("data:").and_then(payload).unwrap_or(text))
-}
-
-fn decode(text: &str) -> Result<Vec<u8>, &'static str> {
-    base64_simd::STANDARD.decode_to_vec(text).map_err(|_| "a picture's base64 is damaged")
+    let text = text.strip_prefix("data:").and_then(payload).unwrap_or(text);
+    base64_simd::forgiving_decode_to_vec(text.as_bytes()).map_err(|_| "a picture's base64 is damaged")
 }
 
 /// What follows `;base64,`.
@@ -107,16 +102,23 @@ mod tests {
     #[test]
     fn pictures_come_in_three_ways() {
         let read = entries(&json!([
-            {"b64_json": "aGk=", "url": null},
-            {"url": "data:image/png;base64,aGk="},
+            {"b64_json": "@0", "url": null},
+            {"url": "data:@1"},
             {"url": "/outputs/1.png"},
+            {"url": "/@0"},
             {"url": "http://ada2:7860/2.png"},
         ]));
         let at = |url: &str| Source::At(url.parse().unwrap());
-        let hi = || Source::Bytes(b"hi".to_vec());
+        let here = Source::Here;
         assert_eq!(
             read,
-            Ok(vec![hi(), hi(), at("http://ada2:7860/outputs/1.png"), at("http://ada2:7860/2.png")])
+            Ok(vec![
+                here(0),
+                here(1),
+                at("http://ada2:7860/outputs/1.png"),
+                at("http://ada2:7860/@0"),
+                at("http://ada2:7860/2.png")
+            ])
         );
     }
 
@@ -141,7 +143,7 @@ mod tests {
         {
             assert!(entries(&data).is_err(), "{data}");
         }
-        assert!(entries(&json!(vec![json!({"b64_json": "aGk="}); 11])).is_err());
+        assert!(entries(&json!(vec![json!({"b64_json": "@0"}); 11])).is_err());
         let base = "http://a".parse().unwrap();
         for body in ["", "<html>", "[]", "{}"] {
             assert!(unpack(body.as_bytes(), &base).is_err(), "{body}");
@@ -151,7 +153,7 @@ mod tests {
     #[test]
     fn seed_prompt_and_the_answers_other_fields_are_kept() {
         let body = json!({"created": 1, "size": "8x8",
-            "data": [{"b64_json": "aGk=", "seed": 7, "revised_prompt": null, "other": 1}]});
+            "data": [{"b64_json": "@0", "seed": 7, "revised_prompt": null, "other": 1}]});
         let unpacked = unpack(body.to_string().as_bytes(), &"http://a".parse().unwrap()).unwrap();
         assert_eq!(Value::Object(unpacked.entries[0].words.clone()), json!({"seed": 7}));
         assert_eq!(Value::Object(unpacked.rest), json!({"created": 1, "size": "8x8"}));

@@ -1,4 +1,4 @@
-//! The one table of settings, and the names that are the gateway's own without being settings of this version.
+//! The one table of settings.
 
 use shared::service::{guard::PRIVATE_RANGES, settings::Key};
 
@@ -38,6 +38,14 @@ pub const KEYS: &[Key] = &[
     key("IMAGES_GPT_ALIASES_BASE64", "Whether gpt-image names get base64 unless they ask otherwise")
         .or("true"),
     key("UI_IMAGE_DIR", "Where pictures are kept").or("/var/lib/gateway/data/ui_images").fixed(),
+    key(
+        "UI_IMAGE_STORE_MAX_AGE_DAYS",
+        "Delete pictures older than so many days; 0 is no limit [default: none]",
+    ),
+    key(
+        "UI_IMAGE_STORE_MAX_BYTES",
+        "Delete the oldest pictures beyond so many bytes, such as 20GiB; 0 is no limit [default: none]",
+    ),
     key("PUBLIC_BASE_URL", "Makes picture addresses absolute, for example https://ai2.local:8800"),
     key(
         "MODEL_ALIASES_JSON",
@@ -77,9 +85,6 @@ pub const KEYS: &[Key] = &[
         .long("backends"),
 ];
 
-/// Names of the contract that this version knows and does not use.
-pub(super) const LATER: &[&str] = &["UI_IMAGE_STORE_MAX_AGE_DAYS", "UI_IMAGE_STORE_MAX_BYTES"];
-
 /// Keys whose blank value says something: nobody may come, or a token was forgotten.
 pub(super) const BLANK_COUNTS: &[&str] =
     &["UI_IP_ALLOWLIST", "GATEWAY_BEARER_TOKEN", "GATEWAY_BEARER_TOKENS", "GATEWAY_LEGACY_BEARER_TOKEN"];
@@ -87,7 +92,7 @@ pub(super) const BLANK_COUNTS: &[&str] =
 /// The key of ours that a name most likely meant. Strict: a false guess in a file of foreign names is only noise.
 pub(super) fn meant(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_uppercase().replace('-', "_");
-    let ours = KEYS.iter().map(|key| key.env).chain(LATER.iter().copied());
+    let ours = KEYS.iter().map(|key| key.env);
     ours.map(|ours| (strsim::damerau_levenshtein(&name, ours), ours))
         .filter(|(distance, ours)| *distance <= 2.max(ours.len() / 8))
         .min()

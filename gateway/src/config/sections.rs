@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use reqwest::{Certificate, Identity, Url};
 use shared::service::{
     secret::Secret,
-    settings::{Settings, duration, truth},
+    settings::{Settings, bytes, duration, truth},
     telemetry::Format,
 };
 
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     health::state::Rules,
+    store::retention::Rules as Retention,
     tls::{self, Tls},
 };
 
@@ -183,6 +184,21 @@ impl Log {
         let format = settings.take("GATEWAY_LOG_FORMAT", "text or json", Format::parse);
         Some(Self { format: format?, file: settings.raw("GATEWAY_LOG_FILE").map(PathBuf::from) })
     }
+}
+
+/// How much of the pictures is kept. 0 is no limit: it must not mean that none is.
+pub(super) fn retention(settings: &mut Settings) -> Option<Retention> {
+    let days = "a number of days; 0 or nothing is no limit";
+    let max_age = settings.optional("UI_IMAGE_STORE_MAX_AGE_DAYS", days, |text| {
+        let days: f64 = text.trim().parse().ok()?;
+        (0.0..=36_500.0).contains(&days).then(|| Duration::from_secs_f64(days * 86_400.0))
+    });
+    let sum = "a number of bytes such as 20GiB; 0 or nothing is no limit";
+    let max_bytes = settings.optional("UI_IMAGE_STORE_MAX_BYTES", sum, bytes);
+    Some(Retention {
+        max_age: max_age?.filter(|age| !age.is_zero()),
+        max_bytes: max_bytes?.filter(|bytes| *bytes > 0),
+    })
 }
 
 pub(super) fn health(settings: &mut Settings) -> Option<Rules> {

@@ -41,6 +41,8 @@ fn the_existing_files_are_read_as_they_are() {
     assert_eq!(config.max_request, 16 << 20);
     assert_eq!(config.images.model.as_deref(), Some("sd-xl-base-1.0"));
     assert_eq!(config.images.max_pixels, 2_000_000, "a misspelt key changes nothing");
+    let days = Duration::from_hours(90 * 24);
+    assert_eq!(config.retention, Retention { max_age: Some(days), max_bytes: None });
     assert_eq!(config.public_base_url.as_deref(), Some("https://ai2.local:8800"));
     assert_eq!(config.access.ui_ranges.len(), 2);
     assert!(config.access.api_ranges.is_empty());
@@ -63,29 +65,28 @@ fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
         notes[0],
         format!("{env}: IMAGES_MAX_PIXLES is not a setting; did you mean IMAGES_MAX_PIXELS?")
     );
-    assert_eq!(notes[1], format!("{env}: not used by this version: UI_IMAGE_STORE_MAX_AGE_DAYS"));
-    assert!(notes[2].starts_with(&format!("{env}: 100 variables are not the gateway's: ")), "{}", notes[2]);
-    assert!(notes[2].contains("OLLAMA_HOST") && !notes[2].contains("ADA2_HOST"), "{}", notes[2]);
-    assert!(!notes[2].contains("not-a-real"), "names, never values: {}", notes[2]);
-    assert_eq!(notes[3], "backend gpu_fast is off: its base_url is empty");
+    assert!(notes[1].starts_with(&format!("{env}: 100 variables are not the gateway's: ")), "{}", notes[1]);
+    assert!(notes[1].contains("OLLAMA_HOST") && !notes[1].contains("ADA2_HOST"), "{}", notes[1]);
+    assert!(!notes[1].contains("not-a-real"), "names, never values: {}", notes[1]);
+    assert_eq!(notes[2], "backend gpu_fast is off: its base_url is empty");
     assert_eq!(
-        notes[4],
+        notes[3],
         format!(
             "{yaml}: legacy_mapping.ollama: \"gpu_fast\" is no configured class; requests for \"ollama\" are refused"
         )
     );
-    assert!(notes[5].starts_with(&format!("{yaml}: not the gateway's, left out: ")), "{}", notes[5]);
+    assert!(notes[4].starts_with(&format!("{yaml}: not the gateway's, left out: ")), "{}", notes[4]);
     for foreign in
         ["defaults", "routing", "version", "backends.heartmula", "capability tts", "capability music"]
     {
-        assert!(notes[5].contains(foreign), "{foreign} in {}", notes[5]);
+        assert!(notes[4].contains(foreign), "{foreign} in {}", notes[4]);
     }
     let aliases = fixture("model_aliases.json");
     assert_eq!(
-        notes[6],
+        notes[5],
         format!("{aliases}: llama: \"ollama\" leads to no configured class; requests for it are refused")
     );
-    assert_eq!(notes.len(), 7);
+    assert_eq!(notes.len(), 6);
 }
 
 #[test]
@@ -274,4 +275,22 @@ fn a_token_comes_from_one_place() {
     assert!(!loaded.effective.contains("0123456789abcdef"), "{}", loaded.effective);
     let problems = read("GATEWAY_BEARER_TOKEN_FILE").unwrap_err();
     assert!(problems[0].contains("found both"), "{problems:?}");
+}
+
+#[test]
+fn pictures_are_kept_without_limit_unless_one_is_set() {
+    let none = env_file("GATEWAY_BEARER_TOKEN=t");
+    let retention = |flags: &[&str]| {
+        load_with(&[&["--env-file", &none], flags].concat(), &[]).map(|loaded| loaded.config.retention)
+    };
+    let (age, bytes) = ("--ui-image-store-max-age-days", "--ui-image-store-max-bytes");
+    for flags in [&[][..], &[age, "0", bytes, "0"]] {
+        assert_eq!(retention(flags), Ok(Retention::default()), "{flags:?}");
+    }
+    let half_a_day = Duration::from_hours(12);
+    let both = Retention { max_age: Some(half_a_day), max_bytes: Some(20 << 30) };
+    assert_eq!(retention(&[age, "0.5", bytes, "20GiB"]), Ok(both));
+    for flags in [[age, "never"], [age, "-1"], [age, "NaN"], [bytes, "lots"]] {
+        assert!(retention(&flags).unwrap_err()[0].contains("no limit"), "{flags:?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! `POST /v1/images/generations` and `/v1/images/edits`: the spine. Each value is the proof that the next step needs.
 
+mod inline;
 mod keep;
 mod relay;
 
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use super::named_backend;
 use crate::{
-    backend::{Answer, Outgoing, mock},
+    backend::{Answer, Failure, Outgoing, mock},
     config::{Capability, ImageEngine},
     error::ApiError,
     middleware::{access_log::Account, gate::Caller},
@@ -93,7 +94,7 @@ async fn serve(
     let live = app.health.route(permitted).map_err(ApiError::NotReady)?; // is anyone up
     let grant = app.admission.enter(live).map_err(ApiError::Busy)?; // is there room: now or 429
     let answer = match grant.permitted().engine() {
-        ImageEngine::Mock => mock::paint(grant, &demand).await,
+        ImageEngine::Mock => mock::paint(&app.store, grant, &demand).await.map_err(ApiError::Store)?,
         ImageEngine::Backend => {
             let outgoing = Outgoing {
                 task,
@@ -134,8 +135,11 @@ fn caller_patience(headers: &HeaderMap) -> Option<Duration> {
 
 async fn send(app: &App, grant: Grant, outgoing: Outgoing) -> Result<Answer, ApiError> {
     let class = grant.permitted().backend().class.clone();
-    app.backends.send(grant, outgoing).await.map_err(|fault| {
-        app.health.met(&class, &fault);
-        ApiError::Backend(class, fault)
+    app.backends.send(&app.store, grant, outgoing).await.map_err(|failure| match failure {
+        Failure::Backend(fault) => {
+            app.health.met(&class, &fault);
+            ApiError::Backend(class, fault)
+        }
+        Failure::Store(fault) => ApiError::Store(fault),
     })
 }

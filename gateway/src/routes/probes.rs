@@ -8,9 +8,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use tracing::error;
 
-use crate::{blocking::blocking, middleware::gate::Caller, state::App};
+use crate::{middleware::gate::Caller, state::App};
 
 /// Alive.
 pub(crate) async fn healthz() -> &'static str {
@@ -20,17 +19,13 @@ pub(crate) async fn healthz() -> &'static str {
 /// Ready: not draining, and the store takes files.
 pub(crate) async fn readyz(State(app): State<App>, caller: Option<Extension<Caller>>) -> Response {
     let draining = app.lifecycle.draining().is_cancelled();
-    let store = app.store.clone();
-    let writable = blocking(move || store.try_write()).await;
-    if let Err(fault) = &writable {
-        error!(%fault, "the picture store takes no files");
-    }
+    let writable = app.store.is_writable().await;
     let ready = !draining && writable.is_ok();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let word = if ready { "ready" } else { "not_ready" };
     if caller.is_none() {
         return (status, format!("{word}\n")).into_response();
     }
-    let store = writable.map_or_else(|fault| fault.to_string(), |()| "writable".to_owned());
+    let store = writable.map_or_else(|fault| fault, |()| "writable".to_owned());
     (status, Json(json!({"status": word, "draining": draining, "store": store}))).into_response()
 }

@@ -3,27 +3,55 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
-    os::unix::fs::MetadataExt,
+    io::{self, Read},
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use shared::service::settings::Problem;
 
 use super::{
     Picture, PictureName, StoreFault,
+    incoming::{Incoming, Unfinished, Whole},
+    index::{Index, Totals},
     lock::{LockFault, StoreLock},
+    retention::{Rules, Seen},
+    writable::LastTry,
 };
 
-/// How an unfinished file is called. Nothing else is ever swept.
-const UNFINISHED: (&str, &str) = (".incoming-", ".tmp");
+/// Bytes that are compared at a time.
+const COMPARED: usize = 64 << 10;
 
 /// The store. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     dir: Arc<PathBuf>,
+    index: Arc<Mutex<Index>>,
+    pub(super) last_try: Arc<LastTry>,
     _lock: Arc<StoreLock>,
+}
+
+/// A picture that is kept.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Its name.
+    pub(crate) name: PictureName,
+    /// Its bytes, which can be read from here even if it is deleted.
+    pub(crate) file: File,
+    /// How many.
+    pub(crate) bytes: u64,
+}
+
+/// A picture in a list.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    /// Its name.
+    pub(crate) name: PictureName,
+    /// Its size.
+    pub(crate) bytes: u64,
+    /// The type by its first bytes.
+    pub(crate) mime: &'static str,
 }
 
 /// What is under a name.
@@ -40,7 +68,7 @@ impl Store {
     /// earlier process left unfinished.
     pub(crate) fn open(dir: &Path) -> Result<Self, Problem> {
         let wrong = |why: String| Problem::new("UI_IMAGE_DIR", dir.display().to_string(), why);
-        let unwritable = |error: std::io::Error| wrong(unwritable(dir, &error));
+        let unwritable = |error: io::Error| wrong(unwritable(dir, &error));
         fs::create_dir_all(dir).map_err(unwritable)?;
         let lock = StoreLock::take(dir).map_err(|fault| match fault {
             LockFault::Held(holder) => {
@@ -48,37 +76,133 @@ impl Store {
             }
             LockFault::Io(error) => unwritable(error),
         })?;
-        let store = Self { dir: Arc::new(dir.to_owned()), _lock: Arc::new(lock) };
+        let store = Self {
+            dir: Arc::new(dir.to_owned()),
+            index: Arc::default(),
+            last_try: Arc::default(),
+            _lock: Arc::new(lock),
+        };
         store.try_write().map_err(unwritable)?;
         store.sweep().map_err(unwritable)?;
+        store.survey(&mut store.index()).map_err(unwritable)?;
         Ok(store)
     }
 
-    /// Keeps the pictures, made at `unix` seconds, and gives their names in the same order. When it returns, they
-    /// outlast a crash.
-    pub(crate) fn keep(&self, pictures: &[&Picture], unix: u64) -> Result<Vec<PictureName>, StoreFault> {
-        let mut names = Vec::with_capacity(pictures.len());
-        for picture in pictures {
-            let name = picture.name(unix);
-            self.place(&name, picture.bytes())?;
-            names.push(name);
-        }
-        File::open(self.dir.as_path())?.sync_all()?;
-        Ok(names)
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn place(&self, name: &PictureName, bytes: &[u8]) -> Result<(), StoreFault> {
+    /// A picture that comes piece by piece.
+    pub(crate) fn incoming(&self) -> Result<Incoming, StoreFault> {
+        Ok(Incoming::create(&self.dir)?)
+    }
+
+    /// A picture that is there already.
+    pub(crate) fn write(&self, picture: &Picture) -> Result<Whole, StoreFault> {
+        let mut incoming = self.incoming()?;
+        incoming.write(picture.bytes())?;
+        incoming.finish()?.map_err(|why| StoreFault::Io(io::Error::other(why)))
+    }
+
+    /// Keeps the pictures, made at `unix` seconds, in the same order. When it returns, they outlast a crash.
+    pub(crate) fn keep(&self, pictures: Vec<Whole>, unix: u64) -> Result<Vec<Kept>, StoreFault> {
+        let place = |picture| self.place(picture, unix);
+        let kept = pictures.into_iter().map(place).collect::<Result<_, _>>()?;
+        File::open(self.dir.as_path())?.sync_all()?;
+        Ok(kept)
+    }
+
+    fn place(&self, picture: Whole, unix: u64) -> Result<Kept, StoreFault> {
+        let (name, bytes) = (picture.name(unix), picture.bytes);
         let target = self.dir.join(name.as_str());
-        match fs::read(&target) {
-            Ok(there) if there == bytes => return Ok(()),
-            Ok(_) => return Err(StoreFault::Collision(name.clone())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        // Held until it has its name: a name that is free now stays free.
+        let mut index = self.index();
+        let file = match File::open(&target) {
+            Ok(there) if is_same(&there, picture.file.file(), bytes)? => there,
+            Ok(_) => return Err(StoreFault::Collision(name)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => picture.file.rename(&target)?,
             Err(error) => return Err(error.into()),
+        };
+        index.insert(name.clone(), bytes);
+        Ok(Kept { name, file, bytes })
+    }
+
+    /// What is in the store.
+    pub(crate) fn totals(&self) -> Totals {
+        self.index().totals()
+    }
+
+    /// Pictures older than `before`, newest first, and whether there are more.
+    pub(crate) fn page(&self, before: Option<&PictureName>, most: usize) -> (Vec<Listed>, bool) {
+        let mut before = before.cloned();
+        let mut listed = Vec::new();
+        loop {
+            // One more tells whether it goes on.
+            let names = self.index().page(before.as_ref(), most + 1 - listed.len());
+            let Some((last, _)) = names.last() else { return (listed, false) };
+            before = Some(last.clone());
+            for (name, bytes) in names {
+                match self.find(&name) {
+                    Some(_) if listed.len() == most => return (listed, true),
+                    Some(Stored { mime, .. }) => listed.push(Listed { name, bytes, mime }),
+                    // Somebody else took it away.
+                    None => self.index().remove(&name),
+                }
+            }
         }
-        let unfinished = Unfinished::create(&self.dir)?;
-        unfinished.fill(bytes)?;
-        fs::rename(&unfinished.path, &target)?;
-        Ok(())
+    }
+
+    /// Deletes a picture; whether there was one.
+    pub(crate) fn remove(&self, name: &PictureName) -> io::Result<bool> {
+        let path = self.dir.join(name.as_str());
+        let there = match fs::symlink_metadata(&path) {
+            Ok(found) => found.is_file(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if there && let Err(error) = fs::remove_file(&path) {
+            return if error.kind() == io::ErrorKind::NotFound { Ok(false) } else { Err(error) };
+        }
+        self.index().remove(name);
+        Ok(there)
+    }
+
+    /// Deletes what is due, and says how much that was.
+    pub(crate) fn retain(&self, rules: &Rules, now: u64, by_age: bool) -> io::Result<Totals> {
+        let mut gone = Totals::default();
+        let mut index = self.index();
+        if !rules.may_be_due(index.totals(), index.oldest(), now) {
+            return Ok(gone);
+        }
+        // Others may have been here: only what is there now counts.
+        let seen = self.survey(&mut index)?;
+        drop(index);
+        for Seen { name, bytes, .. } in rules.due(seen, now, by_age) {
+            if self.remove(&name)? {
+                gone.pictures += 1;
+                gone.bytes += bytes;
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Reads the folder: regular files under names of the store's form.
+    fn survey(&self, index: &mut Index) -> io::Result<Vec<Seen>> {
+        let mut seen = Vec::new();
+        for entry in fs::read_dir(self.dir.as_path())? {
+            let entry = entry?;
+            let Some(name) = entry.file_name().to_str().and_then(PictureName::parse) else { continue };
+            match entry.metadata() {
+                Ok(found) if found.is_file() => {
+                    let modified = u64::try_from(found.mtime()).unwrap_or(0);
+                    seen.push(Seen { name, bytes: found.len(), modified });
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        *index = seen.iter().map(|seen| (seen.name.clone(), seen.bytes)).collect();
+        Ok(seen)
     }
 
     /// What is under a name, if a picture is.
@@ -93,16 +217,16 @@ impl Store {
     }
 
     /// Whether a file can be made now.
-    pub(crate) fn try_write(&self) -> std::io::Result<()> {
-        Unfinished::create(&self.dir)?.file.write_all(b"x")
+    pub(crate) fn try_write(&self) -> io::Result<()> {
+        Unfinished::create(&self.dir)?.fill(b"x")
     }
 
     /// Removes our own unfinished files.
-    fn sweep(&self) -> std::io::Result<()> {
+    fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.dir.as_path())? {
             let entry = entry?;
             let name = entry.file_name();
-            let ours = name.to_str().is_some_and(is_unfinished);
+            let ours = name.to_str().is_some_and(Unfinished::is_name);
             if ours && entry.file_type()?.is_file() {
                 fs::remove_file(entry.path())?;
             }
@@ -111,35 +235,23 @@ impl Store {
     }
 }
 
-/// `.incoming-{32 hex digits}.tmp`.
-fn is_unfinished(name: &str) -> bool {
-    let inside = name.strip_prefix(UNFINISHED.0).and_then(|name| name.strip_suffix(UNFINISHED.1));
-    inside.is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-/// A file being written; removed unless it was renamed.
-struct Unfinished {
-    path: PathBuf,
-    file: File,
-}
-
-impl Unfinished {
-    fn create(dir: &Path) -> std::io::Result<Self> {
-        let path = dir.join(format!("{}{}{}", UNFINISHED.0, uuid::Uuid::new_v4().simple(), UNFINISHED.1));
-        let file = File::options().write(true).create_new(true).open(&path)?;
-        Ok(Self { path, file })
+/// Whether both files have the same bytes, so many.
+fn is_same(one: &File, other: &File, bytes: u64) -> io::Result<bool> {
+    if one.metadata()?.len() != bytes {
+        return Ok(false);
     }
-
-    fn fill(&self, bytes: &[u8]) -> std::io::Result<()> {
-        (&self.file).write_all(bytes)?;
-        self.file.sync_all()
+    let (mut here, mut there) = (vec![0; COMPARED], vec![0; COMPARED]);
+    let mut at = 0;
+    while at < bytes {
+        let next = usize::try_from(bytes - at).unwrap_or(COMPARED).min(COMPARED);
+        one.read_exact_at(&mut here[..next], at)?;
+        other.read_exact_at(&mut there[..next], at)?;
+        if here[..next] != there[..next] {
+            return Ok(false);
+        }
+        at += next as u64;
     }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
+    Ok(true)
 }
 
 /// The type by the bytes; an earlier system's files are served as what they are, too.
@@ -158,7 +270,7 @@ fn mime(head: &[u8], name: &PictureName) -> &'static str {
 }
 
 /// What is wrong, who owns the nearest directory that exists, and what mends it.
-fn unwritable(dir: &Path, error: &std::io::Error) -> String {
+fn unwritable(dir: &Path, error: &io::Error) -> String {
     let owner = dir
         .ancestors()
         .find_map(|path| fs::metadata(path).ok().map(|found| (path, found)))

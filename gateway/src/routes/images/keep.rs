@@ -2,79 +2,98 @@
 
 use axum::{
     Json,
+    http::header,
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value, json};
 
+use super::inline::{self, Part};
 use crate::{
     backend::{Made, Pictures},
     blocking::blocking,
     config::Delivery,
     error::ApiError,
     state::{App, unix_now},
-    store::{Picture, PictureName},
+    store::{Picture, PictureName, disk},
 };
 
 /// Pictures in the store, ready to be handed out.
 pub(super) struct Kept {
-    pictures: Vec<KeptPicture>,
+    pictures: Vec<(disk::Kept, Map<String, Value>)>,
     rest: Map<String, Value>,
-    unix: u64,
+    delivery: Delivery,
 }
 
-struct KeptPicture {
-    name: PictureName,
-    base64: Option<String>,
-    words: Map<String, Value>,
-}
-
-/// Stores every picture, base64 or not. The place in the backend is held until it is done.
+/// Gives every picture its name, base64 or not. The place in the backend is held until it is done.
 pub(super) async fn keep(app: &App, pictures: Pictures) -> Result<Kept, ApiError> {
-    let Pictures { grant, made, rest } = pictures;
-    let store = app.store.clone();
-    let bytes = made.iter().map(|made| made.picture.bytes().len()).sum();
-    let inline = grant.permitted().delivery() == Delivery::Base64;
-    let unix = unix_now();
-    let pictures = blocking(move || {
-        let pictures: Vec<_> = made.iter().map(|made| &made.picture).collect();
-        let names = store.keep(&pictures, unix)?;
-        let hand_out = |(name, Made { picture, words })| KeptPicture {
-            name,
-            base64: inline.then(|| base64_simd::STANDARD.encode_to_string(picture.bytes())),
-            words,
-        };
-        Ok(names.into_iter().zip(made).map(hand_out).collect())
-    });
-    let pictures: Vec<_> = pictures.await.map_err(ApiError::Store)?;
-    app.metrics.stored(pictures.len(), bytes);
-    drop(grant);
-    Ok(Kept { pictures, rest, unix })
+    let Pictures { grant, made, mut rest } = pictures;
+    let (store, unix) = (app.store.clone(), unix_now());
+    let (pictures, words): (Vec<_>, Vec<_>) =
+        made.into_iter().map(|Made { picture, words }| (picture, words)).unzip();
+    let kept = blocking(move || store.keep(pictures, unix)).await.map_err(ApiError::Store)?;
+    app.metrics.stored(kept.len(), kept.iter().map(|kept| kept.bytes).sum());
+    if !rest.get("created").is_some_and(Value::is_u64) {
+        rest.insert("created".to_owned(), json!(unix));
+    }
+    let delivery = grant.permitted().delivery();
+    Ok(Kept { pictures: kept.into_iter().zip(words).collect(), rest, delivery })
 }
 
 /// Stores one picture and gives its address.
 pub(super) async fn keep_one(app: &App, picture: Picture) -> Result<String, ApiError> {
-    let (store, bytes) = (app.store.clone(), picture.bytes().len());
-    let names = blocking(move || store.keep(&[&picture], unix_now())).await.map_err(ApiError::Store)?;
-    app.metrics.stored(names.len(), bytes);
-    Ok(address(app, names.first().expect("one picture has one name")))
+    let store = app.store.clone();
+    let kept = blocking(move || store.keep(vec![store.write(&picture)?], unix_now())).await;
+    let kept = kept.map_err(ApiError::Store)?;
+    app.metrics.stored(kept.len(), kept.iter().map(|kept| kept.bytes).sum());
+    Ok(address(app, &kept.first().expect("one picture is kept as one").name))
 }
 
 /// The answer.
 pub(super) fn render(app: &App, kept: Kept) -> Response {
-    let Kept { pictures, rest: mut answer, unix } = kept;
-    let entry = |picture: KeptPicture| {
-        let mut entry = picture.words;
-        match picture.base64 {
-            Some(base64) => entry.insert("b64_json".to_owned(), base64.into()),
-            None => entry.insert("url".to_owned(), address(app, &picture.name).into()),
-        };
-        Value::Object(entry)
+    let Kept { pictures, rest, delivery } = kept;
+    match delivery {
+        Delivery::Url => with_addresses(app, pictures, rest),
+        Delivery::Base64 => with_base64(pictures, rest),
+    }
+}
+
+fn with_addresses(
+    app: &App,
+    pictures: Vec<(disk::Kept, Map<String, Value>)>,
+    mut answer: Map<String, Value>,
+) -> Response {
+    let entry = |(kept, mut words): (disk::Kept, Map<String, Value>)| {
+        words.insert("url".to_owned(), address(app, &kept.name).into());
+        Value::Object(words)
     };
     answer.insert("data".to_owned(), pictures.into_iter().map(entry).collect());
-    if !answer.get("created").is_some_and(Value::is_u64) {
-        answer.insert("created".to_owned(), json!(unix));
-    }
     Json(Value::Object(answer)).into_response()
+}
+
+/// The pictures are encoded from the store while they are sent, so that none is in memory whole.
+fn with_base64(pictures: Vec<(disk::Kept, Map<String, Value>)>, rest: Map<String, Value>) -> Response {
+    let mut parts = Vec::with_capacity(2 * pictures.len() + 1);
+    let mut text = format!("{}\"data\":[", opened(rest));
+    let mut between = "";
+    for (kept, words) in pictures {
+        text += &format!("{between}{}\"b64_json\":\"", opened(words));
+        parts.extend([Part::Text(std::mem::replace(&mut text, "\"}".to_owned()).into()), kept.into()]);
+        between = ",";
+    }
+    parts.push(Part::Text((text + "]}").into()));
+    let headers = [
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+        (header::CONTENT_LENGTH, inline::length(&parts).to_string()),
+    ];
+    (headers, inline::body(parts)).into_response()
+}
+
+/// An object with these members that another one follows.
+fn opened(members: Map<String, Value>) -> String {
+    let comma = if members.is_empty() { "" } else { "," };
+    let mut text = Value::Object(members).to_string();
+    text.pop();
+    text + comma
 }
 
 fn address(app: &App, name: &PictureName) -> String {

@@ -16,6 +16,12 @@ fn picture(seed: u64) -> Picture {
     Picture::of(painting.to_png()).unwrap()
 }
 
+/// Stores them and gives their names.
+fn keep(store: &Store, pictures: &[Picture], unix: u64) -> Result<Vec<PictureName>, StoreFault> {
+    let written = pictures.iter().map(|picture| store.write(picture)).collect::<Result<_, _>>()?;
+    Ok(store.keep(written, unix)?.into_iter().map(|kept| kept.name).collect())
+}
+
 fn files(dir: &Path) -> BTreeSet<String> {
     fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
@@ -24,7 +30,7 @@ fn files(dir: &Path) -> BTreeSet<String> {
 fn a_picture_is_kept_under_its_hash_and_nothing_else_is_left() {
     let dir = temporary("keep");
     let store = Store::open(&dir).unwrap();
-    let names = store.keep(&[&picture(1), &picture(2)], 1_736_697_234).unwrap();
+    let names = keep(&store, &[picture(1), picture(2)], 1_736_697_234).unwrap();
     assert_eq!(names.len(), 2);
     assert!(names[0].as_str().starts_with("1736697234_") && names[0] != names[1]);
     assert_eq!(fs::read(dir.join(names[0].as_str())).unwrap(), picture(1).bytes());
@@ -32,17 +38,23 @@ fn a_picture_is_kept_under_its_hash_and_nothing_else_is_left() {
     expected.insert(".lock".to_owned());
     assert_eq!(files(&dir), expected);
     assert_eq!(store.find(&names[0]).unwrap().mime, "image/png");
-    assert_eq!(store.keep(&[&picture(1)], 1_736_697_234).unwrap(), names[..1], "the same again is no error");
+    assert_eq!(keep(&store, &[picture(1)], 1_736_697_234).unwrap(), names[..1], "the same again is no error");
 }
 
 #[test]
 fn an_existing_name_with_other_bytes_is_an_error_and_stays() {
     let dir = temporary("collision");
     let store = Store::open(&dir).unwrap();
-    let name = picture(1).name(7);
-    fs::write(dir.join(name.as_str()), b"other").unwrap();
-    assert!(matches!(store.keep(&[&picture(1)], 7), Err(StoreFault::Collision(taken)) if taken == name));
-    assert_eq!(fs::read(dir.join(name.as_str())).unwrap(), b"other");
+    let name = store.write(&picture(1)).unwrap().name(7);
+    let mut changed = picture(1).bytes().to_vec();
+    *changed.last_mut().unwrap() ^= 1;
+    for other in [&b"other"[..], &changed] {
+        fs::write(dir.join(name.as_str()), other).unwrap();
+        let refused = keep(&store, &[picture(1)], 7);
+        assert!(matches!(refused, Err(StoreFault::Collision(taken)) if taken == name));
+        assert_eq!(fs::read(dir.join(name.as_str())).unwrap(), other);
+        assert_eq!(files(&dir).len(), 2, "the lock and the other: {:?}", files(&dir));
+    }
 }
 
 #[test]
@@ -108,4 +120,73 @@ fn the_type_is_told_by_the_bytes_and_a_link_is_no_picture() {
     assert_eq!(find("1_0000000000000003.png"), Some("application/octet-stream"));
     assert_eq!(find("1_0000000000000004.png"), None);
     assert_eq!(find("1_0000000000000005.png"), None);
+}
+
+/// A store with pictures of these seconds and sizes.
+fn filled(dir: &Path, pictures: &[(u64, usize)]) -> Store {
+    for (unix, bytes) in pictures {
+        let path = dir.join(format!("{unix}_0123456789abcdef.png"));
+        fs::write(&path, vec![0; *bytes]).unwrap();
+        let modified = std::time::UNIX_EPOCH + std::time::Duration::from_secs(*unix);
+        File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+    }
+    Store::open(dir).unwrap()
+}
+
+fn units(dir: &Path) -> Vec<u64> {
+    let mut names: Vec<_> = files(dir).iter().filter_map(|name| PictureName::parse(name)).collect();
+    names.sort_unstable();
+    names.iter().map(PictureName::unix).collect()
+}
+
+#[test]
+fn the_oldest_go_and_only_regular_files_of_the_stores_form() {
+    let dir = temporary("retention");
+    let outside = temporary("outside").join("1_0123456789abcdef.png");
+    fs::write(&outside, vec![0; 500]).unwrap();
+    fs::write(dir.join("notes.txt"), vec![0; 500]).unwrap();
+    std::os::unix::fs::symlink(&outside, dir.join("1_0123456789abcdee.png")).unwrap();
+    fs::create_dir(dir.join("2_0123456789abcdee.png")).unwrap();
+    let store = filled(&dir, &[(10, 5), (20, 5), (30, 5)]);
+    assert_eq!(store.totals(), Totals { pictures: 3, bytes: 15 });
+    let rules = Rules { max_bytes: Some(10), ..Rules::default() };
+    assert_eq!(store.retain(&rules, 1000, true).unwrap(), Totals { pictures: 1, bytes: 5 });
+    assert_eq!(store.retain(&rules, 1000, true).unwrap(), Totals::default());
+    assert_eq!(store.totals(), Totals { pictures: 2, bytes: 10 });
+    assert_eq!(units(&dir), [1, 2, 20, 30]);
+    assert!(outside.exists() && dir.join("notes.txt").exists());
+    // What somebody else took away makes room, too.
+    fs::remove_file(dir.join("30_0123456789abcdef.png")).unwrap();
+    let rules = Rules { max_bytes: Some(9), ..Rules::default() };
+    assert_eq!(store.retain(&rules, 1000, true).unwrap(), Totals::default());
+    assert_eq!(units(&dir), [1, 2, 20]);
+}
+
+#[test]
+fn pages_are_of_what_is_there_and_a_picture_can_be_deleted_once() {
+    let dir = temporary("pages");
+    let store = filled(&dir, &[(9, 1), (10, 2), (100, 3), (11, 4)]);
+    let page = |before: Option<&str>, most| {
+        let before = before.map(|name| PictureName::parse(name).unwrap());
+        let (listed, more) = store.page(before.as_ref(), most);
+        (listed.iter().map(|listed| listed.name.unix()).collect::<Vec<_>>(), more)
+    };
+    assert_eq!(page(None, 2), (vec![100, 11], true));
+    assert_eq!(page(Some("11_0123456789abcdef.png"), 2), (vec![10, 9], false));
+    fs::remove_file(dir.join("100_0123456789abcdef.png")).unwrap();
+    assert_eq!(page(None, 2), (vec![11, 10], true), "what is gone makes no hole");
+    assert_eq!(page(None, 3), (vec![11, 10, 9], false));
+    let name = PictureName::parse("10_0123456789abcdef.png").unwrap();
+    assert!(store.remove(&name).unwrap());
+    assert!(!store.remove(&name).unwrap());
+    assert_eq!(page(None, 9), (vec![11, 9], false));
+    assert_eq!(store.totals(), Totals { pictures: 2, bytes: 5 });
+}
+
+#[test]
+fn a_new_picture_counts_at_once() {
+    let dir = temporary("counts");
+    let store = Store::open(&dir).unwrap();
+    keep(&store, &[picture(1), picture(1)], 7).unwrap();
+    assert_eq!(store.totals(), Totals { pictures: 1, bytes: picture(1).bytes().len() as u64 });
 }

@@ -1,0 +1,173 @@
+//! Reading a backend's answer with pictures while it comes: each is decoded, hashed and written to the store's disk piece
+//! by piece, so that memory holds none whole. What is left of the JSON is small, and is parsed at the end.
+
+mod decode;
+mod escape;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use reqwest::Response;
+use shared::picture::NotAPicture;
+
+use self::{
+    decode::{Damaged, Decoder},
+    scan::{Found, Scan, ScanFault},
+};
+use super::{BackendFault, Failure, unpack::MOST};
+use crate::store::{
+    disk::Store,
+    incoming::Whole,
+    inlet::{Inlet, Written},
+};
+
+/// Bytes of an answer with pictures: ten of two megapixels in base64, and room.
+const ANSWER_LIMIT: usize = 128 << 20;
+/// Bytes of one picture fetched by its address.
+const PICTURE_LIMIT: usize = 64 << 20;
+/// Decoded bytes that go to the disk at a time.
+const PIECE: usize = 128 << 10;
+
+/// An answer, received: its JSON with a mark where each picture was, and the pictures.
+#[derive(Debug)]
+pub(super) struct Received {
+    /// The JSON.
+    pub(super) rest: Vec<u8>,
+    /// By their marks; or what is wrong with one.
+    pub(super) pictures: Vec<Result<Whole, String>>,
+}
+
+/// The picture that a `b64_json` of [`Received::rest`] marks, or an address behind its `data:`.
+pub(super) fn marked(text: &str) -> Option<usize> {
+    Scan::marked(text)
+}
+
+/// Receives the body of a 2xx.
+pub(super) async fn receive(mut answer: Response, store: &Store) -> Result<Received, Failure> {
+    let mut reader = Reader::new(store);
+    let mut length = 0;
+    while let Some(chunk) = answer.chunk().await.map_err(|error| BackendFault::of(&error))? {
+        length += chunk.len();
+        if length > ANSWER_LIMIT {
+            return Err(too_long(ANSWER_LIMIT).into());
+        }
+        reader.read(&chunk).await?;
+    }
+    reader.finish().await
+}
+
+/// Receives a picture as it is.
+pub(super) async fn receive_one(mut answer: Response, store: &Store) -> Result<Whole, Failure> {
+    let mut inlet = Inlet::open(store);
+    let (mut length, mut piece) = (0, Vec::new());
+    while let Some(chunk) = answer.chunk().await.map_err(|error| BackendFault::of(&error))? {
+        length += chunk.len();
+        if length > PICTURE_LIMIT {
+            return Err(too_long(PICTURE_LIMIT).into());
+        }
+        piece.extend_from_slice(&chunk);
+        if piece.len() >= PIECE {
+            inlet.write(std::mem::take(&mut piece)).await?;
+        }
+    }
+    inlet.write(piece).await?;
+    let whole = inlet.end().await?.whole().await?;
+    Ok(whole.map_err(|why| BackendFault::Unusable(no_picture(why)))?)
+}
+
+fn too_long(limit: usize) -> BackendFault {
+    BackendFault::Unusable(format!("its answer is longer than {limit} bytes"))
+}
+
+fn no_picture(why: NotAPicture) -> String {
+    format!("it sent no picture: {why}")
+}
+
+/// The scan, and the pictures that it found.
+#[derive(Debug)]
+struct Reader<'a> {
+    store: &'a Store,
+    scan: Scan,
+    current: Option<Coming>,
+    pictures: Vec<Result<Written, Damaged>>,
+}
+
+/// A picture that comes; once it is seen to be damaged, the rest of it is passed over.
+type Coming = Result<(Decoder, Inlet), Damaged>;
+
+impl<'a> Reader<'a> {
+    fn new(store: &'a Store) -> Self {
+        Self { store, scan: Scan::default(), current: None, pictures: Vec::new() }
+    }
+
+    async fn read(&mut self, mut chunk: &[u8]) -> Result<(), Failure> {
+        while let Some(found) = self.scan.next(&mut chunk).map_err(unusable)? {
+            match found {
+                Found::Begin { address } => {
+                    if self.pictures.len() == MOST {
+                        return Err(
+                            BackendFault::Unusable("its answer has more than ten pictures".into()).into()
+                        );
+                    }
+                    self.current = Some(Ok((Decoder::new(address), Inlet::open(self.store))));
+                }
+                Found::Text(text) => self.decode(|decoder| decoder.text(text)).await?,
+                Found::Letter(letter) => self.decode(|decoder| decoder.letter(letter)).await?,
+                Found::End => self.end().await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn decode(
+        &mut self,
+        feed: impl FnOnce(&mut Decoder) -> Result<(), Damaged>,
+    ) -> Result<(), Failure> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        let Ok((decoder, inlet)) = current else { return Ok(()) };
+        match feed(decoder) {
+            Err(damaged) => *current = Err(damaged),
+            Ok(()) => {
+                if let Some(piece) = decoder.take(PIECE) {
+                    inlet.write(piece).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<(), Failure> {
+        let ended = match self.current.take() {
+            Some(Ok((decoder, mut inlet))) => match decoder.finish() {
+                Ok(last) => {
+                    inlet.write(last).await?;
+                    Ok(inlet.end().await?)
+                }
+                Err(damaged) => Err(damaged),
+            },
+            Some(Err(damaged)) => Err(damaged),
+            None => return Ok(()),
+        };
+        self.pictures.push(ended);
+        Ok(())
+    }
+
+    async fn finish(self) -> Result<Received, Failure> {
+        let mut pictures = Vec::with_capacity(self.pictures.len());
+        for written in self.pictures {
+            pictures.push(match written {
+                Ok(written) => written.whole().await?.map_err(no_picture),
+                Err(Damaged(why)) => Err(why.to_owned()),
+            });
+        }
+        Ok(Received { rest: self.scan.into_rest(), pictures })
+    }
+}
+
+fn unusable(fault: ScanFault) -> Failure {
+    let why = match fault {
+        ScanFault::NotJson => "it answered 2xx with no JSON object",
+        ScanFault::TooLong => "its answer has more than 1 MiB besides pictures",
+    };
+    BackendFault::Unusable(why.to_owned()).into()
+}

@@ -1,0 +1,129 @@
+//! A store of ten thousand pictures beside an empty one: the time to start, to store a picture, to fetch one, and to list a
+//! page. Each gateway is a process of its own; their measurements take turns.
+//!
+//! `cargo bench -p e2e --bench full_store -- [pictures]`
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use e2e::{
+    Answer,
+    child::{self, Child},
+    figures::percentile,
+    gateway::{Gateway, TOKEN},
+    upstream::picture,
+};
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+use shared::openai::images::Size;
+
+const PICTURES: u64 = 10_000;
+const STARTS: usize = 20;
+const REQUESTS: u64 = 300;
+const YAML: &str =
+    "backends:\n  gpu_heavy:\n    base_url: http://127.0.0.1:9\n    supported_capabilities: [images]\n";
+
+#[tokio::main]
+async fn main() {
+    let given: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [first, folder] = &given[..]
+        && first == "gateway"
+    {
+        let flags = ["--images-backend", "mock", "--ui-image-store-max-bytes", "1024GiB"];
+        let gateway = Gateway::start_in(folder.into(), YAML, &flags).await;
+        return child::listening(&gateway.url).await;
+    }
+    let pictures = given.first().and_then(|pictures| pictures.parse().ok()).unwrap_or(PICTURES);
+    let mut stores = [Store::new("empty", 0), Store::new("full", pictures)];
+    for _ in 0..STARTS {
+        stores.iter_mut().for_each(Store::start);
+    }
+    for nth in 0..REQUESTS {
+        for store in &mut stores {
+            store.visit(nth).await;
+        }
+    }
+    for store in &mut stores {
+        store.print();
+    }
+}
+
+struct Store {
+    name: String,
+    folder: tempfile::TempDir,
+    gateway: Option<Child>,
+    starts: Vec<Duration>,
+    stored: Vec<Duration>,
+    served: Vec<Duration>,
+    listed: Vec<Duration>,
+}
+
+impl Store {
+    fn new(name: &str, pictures: u64) -> Self {
+        let folder = tempfile::tempdir().expect("a writable folder");
+        fill(&folder.path().join("pictures"), pictures);
+        let name = format!("{name} ({pictures} pictures)");
+        let (starts, stored, served, listed) = Default::default();
+        Self { name, folder, gateway: None, starts, stored, served, listed }
+    }
+
+    /// Once more, until it listens.
+    fn start(&mut self) {
+        self.gateway = None;
+        let start = Instant::now();
+        self.gateway = Some(Child::start(&["gateway", &self.folder.path().display().to_string()]));
+        self.starts.push(start.elapsed());
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = &self.gateway.as_ref().expect("it was started").url;
+        e2e::http().request(method, format!("{url}{path}")).bearer_auth(TOKEN)
+    }
+
+    /// Has a picture made, fetches it, and lists a page.
+    async fn visit(&mut self, nth: u64) {
+        let order = json!({"prompt": "p", "size": "64x64", "seed": nth}).to_string();
+        let order = self.request(Method::POST, "/v1/images/generations").body(order);
+        let order = order.header("content-type", "application/json");
+        let (made, stored) = timed(order).await;
+        let (_, served) =
+            timed(self.request(Method::GET, made.json["data"][0]["url"].as_str().expect("a url"))).await;
+        let (page, listed) = timed(self.request(Method::GET, "/v1/gateway/images")).await;
+        assert!(page.json["total"]["pictures"].as_u64() > Some(nth), "{page:?}");
+        self.stored.push(stored);
+        self.served.push(served);
+        self.listed.push(listed);
+    }
+
+    fn print(&mut self) {
+        let id = self.gateway.as_ref().expect("it was started").id();
+        let memory = child::peak_mib(id);
+        let mut p50 = |times: fn(&mut Self) -> &mut Vec<Duration>| percentile(times(self), 50);
+        let (start, stored) = (p50(|store| &mut store.starts), p50(|store| &mut store.stored));
+        let (served, listed) = (p50(|store| &mut store.served), p50(|store| &mut store.listed));
+        let _ = writeln!(
+            std::io::stdout(),
+            "{}: p50 of start {start:.2?}, store {stored:.2?}, serve {served:.2?}, list 50 {listed:.2?}; peak {memory} MiB",
+            self.name
+        );
+    }
+}
+
+async fn timed(request: RequestBuilder) -> (Answer, Duration) {
+    let start = Instant::now();
+    let answer = Answer::of(request.send().await.expect("an answer")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    (answer, start.elapsed())
+}
+
+fn fill(store: &Path, pictures: u64) {
+    std::fs::create_dir_all(store).expect("a writable folder");
+    let bytes = picture("full", 1, Size::new(16, 16));
+    for nth in 0..pictures {
+        let path: PathBuf = store.join(format!("{}_{nth:016x}.png", 1_736_697_234 + nth));
+        std::fs::write(path, &bytes).expect("a writable folder");
+    }
+}

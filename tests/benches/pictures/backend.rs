@@ -1,0 +1,95 @@
+//! A backend that has its picture ready: 2 MiB, in base64, each a little different from the one before.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use e2e::child;
+use futures_util::stream;
+use shared::service::{
+    lifecycle::Lifecycle,
+    serve::{Listener, accept},
+};
+
+/// Letters of base64 that are a picture's own: sixteen of them.
+const OWN: usize = 16;
+
+/// The answer around the letters that change.
+#[derive(Debug)]
+struct Template {
+    before: Bytes,
+    after: Bytes,
+    next: AtomicU64,
+}
+
+/// Serves until it is killed.
+pub(crate) async fn serve() {
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+    let url = format!("http://{}", socket.local_addr().expect("a bound socket has an address"));
+    let router = Router::new()
+        .route("/healthz", get("ok"))
+        .route("/readyz", get("ready"))
+        .route("/v1/images/generations", post(answer))
+        .with_state(Arc::new(Template::new()));
+    let lifecycle = Lifecycle::new();
+    lifecycle.worker("accept", accept(socket, Listener::plain(router), lifecycle.clone()));
+    child::listening(&url).await;
+}
+
+impl Template {
+    fn new() -> Self {
+        let base64 = base64_simd::STANDARD.encode_to_string(noise(2 << 20));
+        // Far behind the head of the one chunk of pixels.
+        let (before, after) = base64.split_at(1 << 20);
+        Self {
+            before: format!("{{\"created\":1736697234,\"data\":[{{\"b64_json\":\"{before}").into(),
+            after: format!("{}\",\"seed\":7}}],\"size\":\"1024x1024\"}}", &after[OWN..]).into(),
+            next: AtomicU64::new(1),
+        }
+    }
+}
+
+/// A PNG as far as its structure goes, of bytes that do not compress.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let pixels = (0..bytes / 8).flat_map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    let chunk = |kind: &[u8], data: Vec<u8>| {
+        let length = u32::try_from(data.len()).expect("a few MiB").to_be_bytes();
+        [&length[..], kind, &data, &[0; 4]].concat()
+    };
+    [
+        b"\x89PNG\r\n\x1a\n".to_vec(),
+        chunk(b"IHDR", vec![0; 13]),
+        chunk(b"IDAT", pixels.collect()),
+        chunk(b"IEND", Vec::new()),
+    ]
+    .concat()
+}
+
+async fn answer(State(template): State<Arc<Template>>, _order: Bytes) -> Response {
+    let own = format!("{:0OWN$x}", template.next.fetch_add(1, Ordering::Relaxed));
+    let length = template.before.len() + OWN + template.after.len();
+    let parts = [template.before.clone(), own.into(), template.after.clone()];
+    let body = Body::from_stream(stream::iter(parts.map(Ok::<_, Infallible>)));
+    let headers =
+        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, length.to_string())];
+    (headers, body).into_response()
+}

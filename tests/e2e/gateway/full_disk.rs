@@ -1,0 +1,85 @@
+//! A store whose disk is full: a small file system of its own. Mounting needs root; without, the test says that it is
+//! skipped.
+//!
+//! `cargo test -p e2e full_disk -- --nocapture`
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use e2e::{
+    gateway::{Gateway, gpu_heavy},
+    upstream::Upstream,
+};
+use reqwest::Method;
+use serde_json::json;
+
+/// A file system in memory; unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path) -> Option<Self> {
+        std::fs::create_dir_all(at).unwrap();
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(at).output();
+        match mounted {
+            Ok(done) if done.status.success() => Some(Self(at.to_owned())),
+            refused => {
+                let why = refused.map_or_else(
+                    |error| error.to_string(),
+                    |done| String::from_utf8_lossy(&done.stderr).trim().to_owned(),
+                );
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "SKIPPED full disk: no small disk can be mounted here: {why}"
+                );
+                None
+            }
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_507_frees_the_place_and_is_over_when_there_is_room() {
+    let folder = e2e::fresh_folder("full-disk");
+    let Some(disk) = SmallDisk::mount(&folder.join("pictures")) else { return };
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start_in(folder, &gpu_heavy(&upstream), &[]).await;
+    let ask = json!({"prompt": "p", "size": "64x64"});
+    assert_eq!(gateway.generate(&ask).await.status, 200);
+    let filler = disk.0.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    let ready = async |wanted: u16| {
+        let asked = async || {
+            let answer = gateway.anonymous(Method::GET, "/readyz").send().await.unwrap();
+            (answer.status().as_u16() == wanted).then_some(())
+        };
+        e2e::eventually("readiness follows the disk", asked).await;
+    };
+    ready(503).await;
+    for order in [&ask, &json!({"prompt": "p", "size": "64x64", "response_format": "b64_json"})] {
+        let full = gateway.generate(order).await;
+        assert_eq!((full.status, full.code()), (507, "storage_full"));
+        assert_eq!(full.header("x-should-retry"), "false");
+        assert_eq!(gateway.inflight("gpu_heavy.images").await, 0);
+    }
+    let mut left: Vec<_> = std::fs::read_dir(&disk.0)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.retain(|name| ![".lock", "filler"].contains(&name.as_str()));
+    assert_eq!(left.len(), 1, "the first picture, and nothing unfinished: {left:?}");
+    std::fs::remove_file(filler).unwrap();
+    let answer = gateway.generate(&ask).await;
+    assert_eq!(answer.status, 200, "without restart: {answer:?}");
+    ready(200).await;
+}

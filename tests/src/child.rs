@@ -1,0 +1,80 @@
+//! A service in a process of its own, for benches that measure or kill it: this same program, started again with other
+//! arguments. It prints where it listens once it is ready.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// What `/proc` counts processor time in: `sysconf(_SC_CLK_TCK)` on every Linux that there is.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Child {
+    /// Where it listens.
+    pub url: String,
+    process: std::process::Child,
+}
+
+impl Child {
+    /// Returns once it listens.
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut process = Command::new(std::env::current_exe().expect("this program has a path"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program can be started");
+        let mut url = String::new();
+        let output = process.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut url).expect("it says where it listens");
+        assert!(url.starts_with("http://"), "{arguments:?}: {url:?}");
+        Self { url: url.trim().to_owned(), process }
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What the child says; then it serves until it is killed.
+pub async fn listening(url: &str) {
+    let _ = writeln!(std::io::stdout(), "{url}");
+    std::future::pending::<()>().await;
+}
+
+/// Processor time of a process so far.
+pub fn processor_time(id: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // The name is in parentheses; utime and stime are the 14th and 15th of all.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
+    Duration::from_secs_f64(ticks.sum::<f64>() / TICKS_PER_SECOND)
+}
+
+/// The most memory that a process had since [`forget_peak`], in MiB.
+pub fn peak_mib(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() >> 10
+}
+
+/// Begins anew.
+pub fn forget_peak(id: u32) {
+    let _ = fs::write(format!("/proc/{id}/clear_refs"), "5");
+}
