@@ -82,7 +82,7 @@ async fn main() {
 async fn order(url: &str, seeds: &AtomicU64, answered: &Mutex<BTreeSet<String>>) {
     loop {
         let seed = seeds.fetch_add(1, Ordering::Relaxed);
-        let format = if seed % 5 == 0 { "b64_json" } else { "url" };
+        let format = if seed.is_multiple_of(5) { "b64_json" } else { "url" };
         let order = json!({"prompt": "p", "size": "256x256", "n": 1 + seed % 2, "seed": seed * 2,
             "response_format": format});
         let request = e2e::http().post(format!("{url}/v1/images/generations")).bearer_auth(TOKEN);
@@ -105,8 +105,8 @@ async fn check(gateway: &str, url: &str) {
     let answer = e2e::http().get(format!("{gateway}{url}")).send().await.expect("an answer");
     assert_eq!(answer.status().as_u16(), 200, "{url}");
     let bytes = answer.bytes().await.expect("a whole picture");
-    let hash: String = Sha256::digest(&bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    assert!(url.contains(&format!("_{hash}.")), "{url} has the bytes of {hash}");
+    let hash = Sha256::digest(&bytes)[..8].iter().fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
+    assert!(url.contains(&format!("_{hash:016x}.")), "{url} has the bytes of {hash:016x}");
 }
 
 fn count(answered: &Mutex<BTreeSet<String>>) -> usize {

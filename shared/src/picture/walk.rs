@@ -86,17 +86,30 @@ impl Kind {
 struct Png {
     chunk: Gather<8>,
     skip: u64,
-    begun: bool,
-    has_data: bool,
-    ended: bool,
-    broken: bool,
+    stage: Stage,
+}
+
+/// Which of a PNG's chunks came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Stage {
+    /// None.
+    #[default]
+    Begin,
+    /// The head.
+    Head,
+    /// Pixels, too.
+    Pixels,
+    /// The end.
+    End,
+    /// One that no PNG has there.
+    Broken,
 }
 
 impl Png {
     fn feed(&mut self, mut bytes: &[u8]) {
-        while !self.broken && skip(&mut self.skip, &mut bytes) {
-            if self.ended {
-                self.broken = true; // something is behind the end
+        while self.stage != Stage::Broken && skip(&mut self.skip, &mut bytes) {
+            if self.stage == Stage::End {
+                self.stage = Stage::Broken; // something is behind it
                 return;
             }
             let Some(head) = self.chunk.take(&mut bytes) else { return };
@@ -106,20 +119,19 @@ impl Png {
 
     fn enter(&mut self, head: [u8; 8]) {
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
-        let kind = &head[4..];
-        self.broken = !self.begun && (kind != b"IHDR" || length != 13);
-        self.begun = true;
-        self.has_data |= kind == b"IDAT";
-        if kind == b"IEND" {
-            self.ended = true;
-            self.broken |= length != 0 || !self.has_data;
-        }
+        self.stage = match (self.stage, &head[4..]) {
+            (Stage::Begin, b"IHDR") if length == 13 => Stage::Head,
+            (Stage::Head | Stage::Pixels, b"IDAT") => Stage::Pixels,
+            (Stage::Pixels, b"IEND") if length == 0 => Stage::End,
+            (Stage::Begin, _) | (_, b"IEND") => Stage::Broken,
+            (stage, _) => stage,
+        };
         // Four bytes of checksum follow the chunk's data.
         self.skip = u64::from(length) + 4;
     }
 
-    const fn is_whole(&self) -> bool {
-        self.ended && !self.broken && self.skip == 0
+    fn is_whole(&self) -> bool {
+        self.stage == Stage::End && self.skip == 0
     }
 }
 
@@ -179,7 +191,6 @@ impl Jpeg {
     fn step(&mut self, at: Place, byte: u8) -> Place {
         match (at, byte) {
             (Place::Marker, 0xFF) => Place::Code,
-            (Place::Code, _) => self.marker(byte),
             (Place::Length { of_scan, high: None }, _) => Place::Length { of_scan, high: Some(byte) },
             (Place::Length { of_scan, high: Some(high) }, _) => {
                 match u16::from_be_bytes([high, byte]).checked_sub(2) {
@@ -191,7 +202,7 @@ impl Jpeg {
             (Place::Entropy { .. }, 0xFF) => at,
             // A stuffed byte, or a restart.
             (Place::Entropy { .. }, 0x00 | 0xD0..=0xD7) => Place::Entropy { marked: false },
-            (Place::Entropy { .. }, _) => self.marker(byte),
+            (Place::Code | Place::Entropy { .. }, _) => self.marker(byte),
             (Place::Marker | Place::Segment { .. } | Place::End | Place::Broken, _) => Place::Broken,
         }
     }

@@ -76,10 +76,9 @@ async fn a_caller_who_leaves_in_mid_picture_leaves_nothing_behind() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     upstream.next_image(Reply::Events(in_pieces("\"created\":7}")));
-    let leaving = async { drop(until_unfinished(&gateway, 2).await) };
     tokio::select! {
         answer = gateway.order(&json!({"prompt": "p", "n": 2})).send() => panic!("{answer:?}"),
-        () = leaving => {}
+        () = until_unfinished(&gateway, 2) => {}
     }
     until_unfinished(&gateway, 0).await;
     gateway.until_inflight("gpu_heavy.images", 0).await;

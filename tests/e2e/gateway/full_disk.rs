@@ -58,6 +58,7 @@ async fn a_full_disk_is_507_frees_the_place_and_is_over_when_there_is_room() {
     let filler = disk.0.join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
+    drop(file);
     let ready = async |wanted: u16| {
         let asked = async || {
             let answer = gateway.anonymous(Method::GET, "/readyz").send().await.unwrap();

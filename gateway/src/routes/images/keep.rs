@@ -76,7 +76,7 @@ fn with_base64(pictures: Vec<(disk::Kept, Map<String, Value>)>, rest: Map<String
     let mut text = format!("{}\"data\":[", opened(rest));
     let mut between = "";
     for (kept, words) in pictures {
-        text += &format!("{between}{}\"b64_json\":\"", opened(words));
+        text.extend([between, &opened(words), "\"b64_json\":\""]);
         parts.extend([Part::Text(std::mem::replace(&mut text, "\"}".to_owned()).into()), kept.into()]);
         between = ",";
     }
