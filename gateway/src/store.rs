@@ -1,5 +1,6 @@
 //! The picture store: names that are made from the bytes, so that one name never means two pictures.
-//! This file, [`index`] and [`retention`] decide; only [`disk`], [`incoming`] and [`lock`] touch the file system.
+//! This file, [`index`] and [`retention`] decide; only [`disk`], [`shelf`], [`incoming`] and [`lock`] touch the
+//! file system.
 
 pub(crate) mod disk;
 pub(crate) mod incoming;
@@ -8,6 +9,7 @@ pub(crate) mod inlet;
 pub(crate) mod keeping;
 mod lock;
 pub(crate) mod retention;
+pub(crate) mod shelf;
 mod writable;
 
 use sha2::{Digest, Sha256};

@@ -4,13 +4,14 @@ use prometheus::{GaugeVec, IntCounter, Opts, Registry, proto::MetricFamily};
 use shared::service::telemetry;
 
 use super::registered;
-use crate::{config::Capability, health::state::Health, state::App};
+use crate::{config::Capability, health::state::Health, state::App, store::index::Totals};
 
 /// The snapshots.
 #[derive(Debug)]
 pub(crate) struct Seen {
     places: Vec<Places>,
     backends: Vec<(String, Health)>,
+    store: Totals,
     dropped_lines: u64,
     started: u64,
 }
@@ -37,6 +38,7 @@ impl Seen {
         Self {
             places: places.collect(),
             backends: backends.map(|(backend, health)| (backend.class.clone(), health)).collect(),
+            store: app.store.totals(),
             dropped_lines: telemetry::dropped_lines(),
             started: app.started_at,
         }
@@ -55,9 +57,15 @@ impl Seen {
         gauge(&registry, "gateway_build_info", "1; the label says which version runs.", &["version"])
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1.0);
+        gauge(&registry, "gateway_store_pictures", "Pictures in the store.", &[])
+            .with_label_values::<&str>(&[])
+            .set(count(self.store.pictures));
+        gauge(&registry, "gateway_store_bytes", "Bytes of the pictures in the store.", &[])
+            .with_label_values::<&str>(&[])
+            .set(whole(self.store.bytes));
         gauge(&registry, "process_start_time_seconds", "Unix time of the start.", &[])
             .with_label_values::<&str>(&[])
-            .set(seconds(self.started));
+            .set(whole(self.started));
         registry.gather()
     }
 
@@ -109,6 +117,7 @@ impl Seen {
                 places("local_mlx", Capability::Chat, 0),
             ],
             backends: vec![("gpu_heavy".to_owned(), ready), ("local_mlx".to_owned(), Health::unknown())],
+            store: Totals { pictures: 7, bytes: 9_000_000_000 },
             dropped_lines: 3,
             started: 1_736_690_000,
         }
@@ -119,11 +128,11 @@ fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeV
     registered(registry, GaugeVec::new(Opts::new(name, help), labels).expect("a sound name"))
 }
 
-fn count(places: usize) -> f64 {
-    u32::try_from(places).unwrap_or(u32::MAX).into()
+fn count(number: usize) -> f64 {
+    u32::try_from(number).unwrap_or(u32::MAX).into()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "seconds stay below 2^53 for the next 285 million years")]
-fn seconds(unix: u64) -> f64 {
-    unix as f64
+#[expect(clippy::cast_precision_loss, reason = "seconds and stores' bytes stay below 2^53")]
+fn whole(number: u64) -> f64 {
+    number as f64
 }

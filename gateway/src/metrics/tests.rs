@@ -64,6 +64,12 @@ fn the_text() {
     # TYPE gateway_slots_limit gauge
     gateway_slots_limit{backend="gpu_heavy",capability="images"} 2
     gateway_slots_limit{backend="local_mlx",capability="chat"} 2
+    # HELP gateway_store_bytes Bytes of the pictures in the store.
+    # TYPE gateway_store_bytes gauge
+    gateway_store_bytes 9000000000
+    # HELP gateway_store_pictures Pictures in the store.
+    # TYPE gateway_store_pictures gauge
+    gateway_store_pictures 7
     # HELP process_start_time_seconds Unix time of the start.
     # TYPE process_start_time_seconds gauge
     process_start_time_seconds 1736690000

@@ -16,7 +16,7 @@ use crate::{
     error::ApiError,
     policy::demand::Malformed,
     state::App,
-    store::{PictureName, StoreFault, disk::Listed},
+    store::{PictureName, StoreFault, shelf::Listed},
 };
 
 /// Pictures of a page that names no number.

@@ -14,9 +14,8 @@ use shared::service::settings::Problem;
 use super::{
     Picture, PictureName, StoreFault,
     incoming::{Incoming, Unfinished, Whole},
-    index::{Index, Totals},
+    index::Index,
     lock::{LockFault, StoreLock},
-    retention::{Rules, Seen},
     writable::LastTry,
 };
 
@@ -26,7 +25,7 @@ const COMPARED: usize = 64 << 10;
 /// The store. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
-    dir: Arc<PathBuf>,
+    pub(super) dir: Arc<PathBuf>,
     index: Arc<Mutex<Index>>,
     pub(super) last_try: Arc<LastTry>,
     _lock: Arc<StoreLock>,
@@ -41,17 +40,6 @@ pub(crate) struct Kept {
     pub(crate) file: File,
     /// How many.
     pub(crate) bytes: u64,
-}
-
-/// A picture in a list.
-#[derive(Debug)]
-pub(crate) struct Listed {
-    /// Its name.
-    pub(crate) name: PictureName,
-    /// Its size.
-    pub(crate) bytes: u64,
-    /// The type by its first bytes.
-    pub(crate) mime: &'static str,
 }
 
 /// What is under a name.
@@ -88,7 +76,7 @@ impl Store {
         Ok(store)
     }
 
-    fn index(&self) -> MutexGuard<'_, Index> {
+    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -125,84 +113,6 @@ impl Store {
         };
         index.insert(name.clone(), bytes);
         Ok(Kept { name, file, bytes })
-    }
-
-    /// What is in the store.
-    pub(crate) fn totals(&self) -> Totals {
-        self.index().totals()
-    }
-
-    /// Pictures older than `before`, newest first, and whether there are more.
-    pub(crate) fn page(&self, before: Option<&PictureName>, most: usize) -> (Vec<Listed>, bool) {
-        let mut before = before.cloned();
-        let mut listed = Vec::new();
-        loop {
-            // One more tells whether it goes on.
-            let names = self.index().page(before.as_ref(), most + 1 - listed.len());
-            let Some((last, _)) = names.last() else { return (listed, false) };
-            before = Some(last.clone());
-            for (name, bytes) in names {
-                match self.find(&name) {
-                    Some(_) if listed.len() == most => return (listed, true),
-                    Some(Stored { mime, .. }) => listed.push(Listed { name, bytes, mime }),
-                    // Somebody else took it away.
-                    None => self.index().remove(&name),
-                }
-            }
-        }
-    }
-
-    /// Deletes a picture; whether there was one.
-    pub(crate) fn remove(&self, name: &PictureName) -> io::Result<bool> {
-        let path = self.dir.join(name.as_str());
-        let there = match fs::symlink_metadata(&path) {
-            Ok(found) => found.is_file(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(error),
-        };
-        if there && let Err(error) = fs::remove_file(&path) {
-            return if error.kind() == io::ErrorKind::NotFound { Ok(false) } else { Err(error) };
-        }
-        self.index().remove(name);
-        Ok(there)
-    }
-
-    /// Deletes what is due, and says how much that was.
-    pub(crate) fn retain(&self, rules: &Rules, now: u64, by_age: bool) -> io::Result<Totals> {
-        let mut gone = Totals::default();
-        let mut index = self.index();
-        if !rules.may_be_due(index.totals(), index.oldest(), now) {
-            return Ok(gone);
-        }
-        // Others may have been here: only what is there now counts.
-        let seen = self.survey(&mut index)?;
-        drop(index);
-        for Seen { name, bytes, .. } in rules.due(seen, now, by_age) {
-            if self.remove(&name)? {
-                gone.pictures += 1;
-                gone.bytes += bytes;
-            }
-        }
-        Ok(gone)
-    }
-
-    /// Reads the folder: regular files under names of the store's form.
-    fn survey(&self, index: &mut Index) -> io::Result<Vec<Seen>> {
-        let mut seen = Vec::new();
-        for entry in fs::read_dir(self.dir.as_path())? {
-            let entry = entry?;
-            let Some(name) = entry.file_name().to_str().and_then(PictureName::parse) else { continue };
-            match entry.metadata() {
-                Ok(found) if found.is_file() => {
-                    let modified = u64::try_from(found.mtime()).unwrap_or(0);
-                    seen.push(Seen { name, bytes: found.len(), modified });
-                }
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(_) | Err(_) => {}
-            }
-        }
-        *index = seen.iter().map(|seen| (seen.name.clone(), seen.bytes)).collect();
-        Ok(seen)
     }
 
     /// What is under a name, if a picture is.

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use shared::{openai::images::Size, picture::paint::Painting};
 
 use super::*;
+use crate::store::{index::Totals, retention::Rules};
 
 /// A fresh directory of this test's own, below the build's temporary directory.
 pub(crate) fn temporary(purpose: &str) -> PathBuf {
