@@ -1,4 +1,4 @@
-//! A picture's base64, decoded as it comes, where it is cut does not matter. Forgiving as browsers are: white space is
+//! A picture's base64, decoded as it comes; where it is cut does not matter. Forgiving as browsers are: white space is
 //! passed over, and the padding may be missing. Pure.
 
 use base64_simd::{STANDARD_NO_PAD, forgiving_decode_to_vec};

@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::{blocking::blocking, store::disk::Kept};
 
 /// Bytes that are read at a time; of whole groups of three, so that no padding comes in between.
-const PIECE: u64 = 3 << 16;
+const PIECE: u64 = 3 << 15;
 
 /// A part of the answer.
 pub(super) enum Part {
