@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 const PICTURES: usize = 2_000;
 const CALLERS: u64 = 4;
 /// A life lasts up to so long, in ms.
-const LONGEST_LIFE: u64 = 400;
+const LONGEST_LIFE: u64 = 100;
 
 #[tokio::main]
 async fn main() {
