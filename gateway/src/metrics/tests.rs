@@ -1,15 +1,20 @@
 use super::*;
 use crate::health::state::ProbeFailure;
 
-#[test]
-fn the_text() {
+/// One of everything that is counted.
+fn counted() -> Metrics {
     let metrics = Metrics::new(["gpu_heavy"]);
     metrics.answered(Some("/v1/images/generations"), Some("gpu_heavy"), 200, Duration::from_secs(7));
     metrics.answered(None, None, 404, Duration::from_millis(1));
     metrics.rejected(Code::NotFound);
     metrics.probed("gpu_heavy", &Evidence::Refused);
     metrics.stored(2, 1234);
-    let text = metrics.text(&Seen::example()).replace(env!("CARGO_PKG_VERSION"), "x.y.z");
+    metrics
+}
+
+#[test]
+fn the_text() {
+    let text = counted().text(&Seen::example()).replace(env!("CARGO_PKG_VERSION"), "x.y.z");
     let (buckets, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.contains("_bucket{"));
     assert_eq!(buckets.len(), 2 * (BUCKETS.len() + 1), "per route, and one without end");
     insta::assert_snapshot!(lines.join("\n"), @r#"

@@ -172,6 +172,24 @@ proptest! {
 }
 
 #[test]
+fn only_the_pictures_of_data_are_taken() {
+    let picture = r#"[{"b64_json":"aGk="}]"#;
+    for (body, expected) in [
+        (format!("{{\"data\":{picture}}}"), 1),
+        (format!("{{\"other\":{picture},\"data\":{picture}}}"), 1),
+        (format!("{{\"data\":{picture},\"other\":{picture}}}"), 1),
+        (format!("{{\"data\":{{\"data\":{picture}}}}}"), 0),
+        (format!("[{picture}]"), 0),
+    ] {
+        let (mut scan, mut bytes, mut taken) = (Scan::default(), body.as_bytes(), 0);
+        while let Some(found) = scan.next(&mut bytes).unwrap() {
+            taken += usize::from(found == Found::End);
+        }
+        assert_eq!(taken, expected, "{body}");
+    }
+}
+
+#[test]
 fn what_is_big_besides_pictures_is_refused() {
     let long = json!({"data": [{"b64_json": "aGk=", "seed": "x".repeat(2 << 20)}]}).to_string();
     assert_eq!(streamed(long.as_bytes().chunks(5000)), Err(()));
