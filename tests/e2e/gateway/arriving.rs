@@ -43,9 +43,9 @@ async fn until_unfinished(gateway: &Gateway, wanted: usize) {
 
 #[tokio::test]
 async fn an_answer_in_pieces_is_read_as_one_whatever_is_asked_back() {
-    let upstream = Upstream::start().await;
-    let gateway = Gateway::start(&upstream, &[]).await;
     for format in ["url", "b64_json"] {
+        let upstream = Upstream::start().await;
+        let gateway = Gateway::start(&upstream, &[]).await;
         upstream.next_image(Reply::Events(in_pieces("\"created\":7,\"odd\":\"\\\"b64_json\\\"\"}")));
         let order = gateway.order(&json!({"prompt": "p", "n": 2, "response_format": format})).send();
         let waiting = async {
