@@ -85,6 +85,11 @@ impl Contestant {
         format!("{} {:.1} MiB", self.name, kib / 1024.0)
     }
 
+    /// To these cores, with all its threads.
+    pub(crate) fn pin(&self, cores: &str) {
+        self.processes().into_iter().for_each(|process| pin(process, cores));
+    }
+
     fn processes(&self) -> Vec<u32> {
         let parent = self.process.id();
         let children =
@@ -102,6 +107,12 @@ impl Drop for Contestant {
         }
         let _ = self.process.wait();
     }
+}
+
+/// A process to these cores, with all its threads, by util-linux's `taskset`.
+pub(crate) fn pin(process: u32, cores: &str) {
+    let _ =
+        Command::new("taskset").args(["-acp", cores, &process.to_string()]).stdout(Stdio::null()).status();
 }
 
 pub(crate) fn start_origin() -> Contestant {
