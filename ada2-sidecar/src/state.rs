@@ -1,6 +1,7 @@
 //! What every handler can reach: handles, built once, cheap to clone.
 
 use std::{
+    ops::Deref,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -21,9 +22,21 @@ use crate::{
 /// Bytes of all requests' bodies together.
 const BODIES: usize = 256 << 20;
 
-/// The handlers' state.
+/// The handlers' state. One pointer, because each request clones it several times.
 #[derive(Debug, Clone)]
-pub(crate) struct App {
+pub(crate) struct App(Arc<Parts>);
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What the state consists of.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
     /// The configuration.
     pub(crate) config: Arc<Config>,
     /// Starts jobs.
@@ -51,7 +64,7 @@ impl App {
         published: watch::Receiver<Arc<Published>>,
         metrics: Metrics,
     ) -> Self {
-        Self {
+        Self(Arc::new(Parts {
             bodies: BodyBudget::new(BODIES, config.max_request_bytes),
             config,
             jobs,
@@ -60,12 +73,13 @@ impl App {
             recent: Arc::default(),
             metrics,
             started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-        }
+        }))
     }
 
     /// The same with another configuration; bodies that are held count on.
     pub(crate) fn with_config(&self, config: Arc<Config>) -> Self {
-        Self { bodies: self.bodies.with_each(config.max_request_bytes), config, ..self.clone() }
+        let bodies = self.bodies.with_each(config.max_request_bytes);
+        Self(Arc::new(Parts { config, bodies, ..Parts::clone(self) }))
     }
 
     /// Passes if work is admitted now.

@@ -37,7 +37,7 @@ impl Reload {
 
     /// The worker.
     pub(crate) async fn run(self) {
-        let reloads = self.serving.app.now().reloads;
+        let reloads = self.serving.app.now().reloads.clone();
         reloads.obey(self.lifecycle.clone(), || self.once()).await;
     }
 

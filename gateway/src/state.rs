@@ -1,6 +1,7 @@
 //! What handlers hold: cheap handles, built once.
 
 use std::{
+    ops::Deref,
     sync::Arc,
     sync::atomic::{AtomicU64, Ordering},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -29,9 +30,22 @@ use crate::{
 /// Bytes of all request bodies together.
 const ALL_BODIES: usize = 256 << 20;
 
-/// The state. A reload makes another; each request keeps the one that it came to, and so one configuration.
+/// The state. A reload makes another; each request keeps the one that it came to, and so one configuration. One pointer,
+/// because each request clones it several times.
 #[derive(Debug, Clone)]
-pub(crate) struct App {
+pub(crate) struct App(Arc<Parts>);
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What the state consists of.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
     /// The configuration.
     pub(crate) config: Arc<Config>,
     /// Bounds what is held of request bodies.
@@ -70,7 +84,7 @@ impl App {
         lifecycle: Lifecycle,
     ) -> Self {
         let metrics = Arc::new(Metrics::new(config.backends.classes()));
-        Self {
+        Self(Arc::new(Parts {
             bodies: BodyBudget::new(ALL_BODIES, longest_body(&config)),
             health: Arc::new(Monitors::new(&config.backends, config.health, &metrics)),
             admission: Arc::new(Admission::new(&config.backends)),
@@ -84,22 +98,22 @@ impl App {
             started_at: unix_now(),
             reloads: Reloads::default(),
             sleeps_known: Arc::default(),
-        }
+        }))
     }
 
     /// The state with another configuration. What is under way and what is known goes on counting: places taken, bodies
     /// held, backends that stay where they are.
     pub(crate) fn with_config(&self, config: Config) -> Result<Self, Problem> {
         let backends = Backends::new(&config.outbound).map_err(|error| crate::outbound_problem(&error))?;
-        Ok(Self {
+        Ok(Self(Arc::new(Parts {
             bodies: self.bodies.with_each(longest_body(&config)),
             health: Arc::new(self.health.succeeded_by(&config.backends, config.health, &self.metrics)),
             admission: Arc::new(self.admission.succeeded_by(&config.backends)),
             config: Arc::new(config),
             backends,
             sleeps_known: Arc::new(AtomicU64::new(self.sleeps_known.load(Ordering::Acquire))),
-            ..self.clone()
-        })
+            ..Parts::clone(self)
+        })))
     }
 
     /// After a sleep of the machine drops what was known and idle before it, so that nothing is admitted until each

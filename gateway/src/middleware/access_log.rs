@@ -129,7 +129,7 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         route: request.extensions().get::<MatchedPath>().cloned(),
-        metrics: app.metrics,
+        metrics: app.metrics.clone(),
         account: account.clone(),
         start: Instant::now(),
         status: CALLER_GONE,
