@@ -73,3 +73,20 @@ fn the_systemd_socket_listens_where_the_service_would() {
     // One socket for each connection would start a service for each.
     assert!(!socket.contains("Accept=yes"));
 }
+
+#[test]
+fn newsyslog_rotates_the_log_that_launchd_names_and_signals_whoever_holds_the_store() {
+    let conf = include_str!("../../launchd/com.ai.gateway.newsyslog.conf");
+    let line = conf.lines().find(|line| !line.starts_with('#')).unwrap();
+    let [log, owner, mode, _count, _size, _when, flags, pid_file, signal] =
+        line.split_whitespace().collect::<Vec<_>>()[..]
+    else {
+        panic!("{line}")
+    };
+    let job = include_str!("../../launchd/com.ai.gateway.plist");
+    assert!(job.contains(&format!("<string>{log}</string>")));
+    assert!(job.contains("<string>_gateway</string>") && owner.starts_with("_gateway:"));
+    assert_eq!((mode, flags, signal), ("640", "J", "1"), "not for everybody, compressed, SIGHUP");
+    let store = gateway::config::keys::KEYS.iter().find(|key| key.env == "UI_IMAGE_DIR").unwrap();
+    assert_eq!(pid_file, format!("{}/.lock", store.default.unwrap()));
+}

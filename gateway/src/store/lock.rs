@@ -33,13 +33,16 @@ impl StoreLock {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.take(200).read_to_string(&mut holder);
-                return Err(LockFault::Held(holder.trim().escape_debug().to_string()));
+                let (process, program) = holder.trim().split_once('\n').unwrap_or((holder.trim(), "another"));
+                return Err(LockFault::Held(
+                    format!("{program}, process {process}").escape_debug().to_string(),
+                ));
             }
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
-        writeln!(file, "gateway {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id())
-            .map_err(io)?;
+        // The process id first and alone: then the file also serves whoever looks for a pid file, as newsyslog does.
+        writeln!(file, "{}\ngateway {}", std::process::id(), env!("CARGO_PKG_VERSION")).map_err(io)?;
         Ok(Self { _file: file })
     }
 }
