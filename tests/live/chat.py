@@ -1,4 +1,4 @@
-"""Chat, completions and embeddings as people use them: openai-python → gateway → mlx_lm.server. One line for each check.
+"""Chat, completions and embeddings as people use them: openai-python and openai-node → gateway → mlx_lm.server. One line for each check.
 mlx_lm has no embeddings; a stand-in here gives them in the form of mlx-openai-server."""
 
 import base64
@@ -165,6 +165,15 @@ def embeddings_as_base64_and_as_floats(live):
     assert (answer.data[0].embedding, answer.model) == (FLOATS, "tiny-embedder"), answer
 
 
+def the_same_from_node(live):
+    script = Path(__file__).with_name("chat_node.mjs")
+    asked = ["node", script, os.environ["NODE_MODULES"], str(live.openai.base_url), TOKEN]
+    came = json.loads(subprocess.run(asked, check=True, capture_output=True, timeout=60).stdout)
+    ask = {**ASK, "stream": True, "stream_options": {"include_usage": True}}
+    direct = words(live.direct.chat.completions.create(model=live.model, **ask))
+    assert came == {"words": direct, "tokens": 12, "vectors": [FLOATS, FLOATS]}, came
+
+
 def the_list_of_models(live):
     models = {model.id: model.owned_by for model in live.openai.models.list()}
     assert models == {"tiny": "local_mlx", "tiny-embedder": "embedder"}, models
@@ -201,7 +210,7 @@ def a_caller_who_leaves(live):
 
 
 STEPS = [wrong_probes_are_named_and_do_not_gate, a_stream_with_its_usage, a_whole_answer, class_header_and_default,
-         a_completion, embeddings_as_base64_and_as_floats, the_list_of_models, refusals, a_caller_who_leaves]
+         a_completion, embeddings_as_base64_and_as_floats, the_same_from_node, the_list_of_models, refusals, a_caller_who_leaves]
 
 
 def main(names):

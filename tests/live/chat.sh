@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs chat, completions and embeddings through the real gateway, from OpenAI's own Python library, against a real
+# Runs chat, completions and embeddings through the real gateway, from OpenAI's own Python and Node libraries, against a real
 # mlx_lm.server on the CPU. See README.md.
 #
 #   tests/live/chat.sh [STEP...]
@@ -25,5 +25,8 @@ if [ ! -f "$home/installed" ]; then
     "$home/venv/bin/python" -B "$here/tiny_chat_model.py" "$home/model"
     touch "$home/installed"
 fi
-export BIN_DIR MODEL=$home/model
+if [ ! -d "$home/node_modules/openai" ]; then
+    npm install --silent --no-package-lock --prefix "$home" openai@7
+fi
+export BIN_DIR MODEL=$home/model NODE_MODULES=$home
 exec "$home/venv/bin/python" -B "$here/chat.py" "$@"
