@@ -108,3 +108,11 @@ impl Running {
         (self.child.wait().unwrap().code(), rest)
     }
 }
+
+impl Drop for Running {
+    /// Also of a test that failed; nobody else would end it.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
