@@ -76,7 +76,7 @@ async fn no_other_protocol_passes() {
 }
 
 #[tokio::test]
-async fn an_open_websocket_does_not_keep_us_from_stopping_and_counts_as_a_connection() {
+async fn an_open_websocket_does_not_keep_us_from_stopping() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let wire = open(&sidecar).await;

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use axum::routing::get;
+use axum::{Extension, routing::get};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::Instant,
@@ -90,4 +90,31 @@ async fn draining_ends_idle_connections_and_accepts_no_new_ones() {
     life.stop();
     assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// As a WebSocket does, whose HTTP connection has ended.
+#[tokio::test]
+async fn whoever_keeps_the_seat_counts_as_a_connection() {
+    let (sender, mut kept) = tokio::sync::mpsc::unbounded_channel();
+    let keeps = get(async move |Extension(seat): Extension<Arc<Seat>>| {
+        let _ = sender.send(seat);
+        "kept"
+    });
+    let bounds = Bounds { per_address: 1, ..Bounds::default() };
+    let (address, life) = start(Router::new().route("/", keeps), bounds).await;
+    let ask = async || {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        answer.starts_with(b"HTTP/1.1 200")
+    };
+    assert!(ask().await);
+    let seat = kept.recv().await.unwrap();
+    while life.inflight() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!ask().await, "the connection has ended, its seat is taken");
+    drop(seat);
+    assert!(ask().await);
 }
