@@ -56,13 +56,31 @@ fn own_folder() -> TempDir {
     tempfile::Builder::new().prefix("e2e-").tempdir().expect("the temporary folder can be written")
 }
 
-/// A folder that nobody else uses, for what outlives one service.
+/// A folder that nobody else uses, for what outlives one service. Removed by the next run, since this one does not know
+/// when its services are done with it.
 pub fn fresh_folder(name: &str) -> PathBuf {
     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    static SWEPT: std::sync::Once = std::sync::Once::new();
+    SWEPT.call_once(remove_folders_of_the_dead);
     let nth = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("e2e-{}-{nth}-{name}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
     folder
+}
+
+fn remove_folders_of_the_dead() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process =
+            name.strip_prefix("e2e-").and_then(|rest| rest.split_once('-')).map(|(process, _)| process);
+        let dead = |process: &str| {
+            process.parse::<u32>().is_ok() && !std::path::Path::new("/proc").join(process).exists()
+        };
+        if process.is_some_and(dead) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// A client as curl is one: a new connection each time. An answer that does not come is a failure, not a hang.
