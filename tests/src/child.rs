@@ -1,5 +1,5 @@
-//! A service in a process of its own, for benches that measure or kill it: this same program, started again with other
-//! arguments. It prints where it listens once it is ready.
+//! A service in a process of its own, for benches that measure or kill it: mostly this same program, started again with
+//! other arguments. It prints where it listens once it is ready.
 
 use std::{
     fs,
@@ -32,6 +32,11 @@ impl Child {
         BufReader::new(output).read_line(&mut url).expect("it says where it listens");
         assert!(url.starts_with("http://"), "{arguments:?}: {url:?}");
         Self { url: url.trim().to_owned(), process }
+    }
+
+    /// Another program, which is told to listen there. It may not do so yet.
+    pub fn of(command: &mut Command, url: String) -> Self {
+        Self { url, process: command.spawn().expect("the program can be started") }
     }
 
     /// Its process.
@@ -69,9 +74,18 @@ pub fn processor_time(id: u32) -> Duration {
 
 /// The most memory that a process had since [`forget_peak`], in MiB.
 pub fn peak_mib(id: u32) -> u64 {
+    kib(id, "VmHWM:") >> 10
+}
+
+/// The memory that a process has now, in KiB.
+pub fn resident_kib(id: u32) -> u64 {
+    kib(id, "VmRSS:")
+}
+
+fn kib(id: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() >> 10
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
 }
 
 /// Begins anew.

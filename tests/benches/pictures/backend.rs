@@ -1,4 +1,4 @@
-//! A backend that has its picture ready: 2 MiB, in base64, each a little different from the one before.
+//! A backend that has its picture ready: 2 MiB, in base64, each a little different from the one before. It speaks, too.
 
 use std::{
     convert::Infallible,
@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -18,7 +19,7 @@ use axum::{
 };
 use bytes::Bytes;
 use e2e::child;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use shared::service::{
     lifecycle::Lifecycle,
     serve::{Listener, accept},
@@ -26,6 +27,13 @@ use shared::service::{
 
 /// Letters of base64 that are a picture's own: sixteen of them.
 const OWN: usize = 16;
+/// In an order: a picture that takes its time.
+pub(crate) const SLOW: &str = "slow";
+const SLOWNESS: Duration = Duration::from_secs(2);
+/// What it says, so often.
+pub(crate) const WORD: &str = "word";
+const WORDS: usize = 8;
+const BETWEEN_WORDS: Duration = Duration::from_millis(2);
 
 /// The answer around the letters that change.
 #[derive(Debug)]
@@ -43,6 +51,7 @@ pub(crate) async fn serve() {
         .route("/healthz", get("ok"))
         .route("/readyz", get("ready"))
         .route("/v1/images/generations", post(answer))
+        .route("/v1/chat/completions", post(speak))
         .with_state(Arc::new(Template::new()));
     let lifecycle = Lifecycle::new();
     lifecycle.worker("accept", accept(socket, Listener::plain(router), lifecycle.clone()));
@@ -84,7 +93,10 @@ fn noise(bytes: usize) -> Vec<u8> {
     .concat()
 }
 
-async fn answer(State(template): State<Arc<Template>>, _order: Bytes) -> Response {
+async fn answer(State(template): State<Arc<Template>>, order: Bytes) -> Response {
+    if order.windows(SLOW.len()).any(|letters| letters == SLOW.as_bytes()) {
+        tokio::time::sleep(SLOWNESS).await;
+    }
     let own = format!("{:0OWN$x}", template.next.fetch_add(1, Ordering::Relaxed));
     let length = template.before.len() + OWN + template.after.len();
     let parts = [template.before.clone(), own.into(), template.after.clone()];
@@ -92,4 +104,23 @@ async fn answer(State(template): State<Arc<Template>>, _order: Bytes) -> Respons
     let headers =
         [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, length.to_string())];
     (headers, body).into_response()
+}
+
+/// The first word at once.
+async fn speak(_order: Bytes) -> Response {
+    let events = stream::iter(0..=WORDS).then(async |nth| {
+        if nth > 0 {
+            tokio::time::sleep(BETWEEN_WORDS).await;
+        }
+        let (delta, reason) = match nth {
+            0 => (format!(r#"{{"role":"assistant","content":"{WORD} "}}"#), "null"),
+            WORDS => ("{}".to_owned(), r#""stop""#),
+            _ => (format!(r#"{{"content":"{WORD} "}}"#), "null"),
+        };
+        let end = if nth == WORDS { "data: [DONE]\n\n" } else { "" };
+        Ok::<_, Infallible>(format!(
+            r#"data: {{"id":"c","object":"chat.completion.chunk","created":1,"model":"speaker","choices":[{{"index":0,"delta":{delta},"finish_reason":{reason}}}]}}"#
+        ) + "\n\n" + end)
+    });
+    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(events)).into_response()
 }

@@ -3,8 +3,11 @@
 //! that run already can be measured beside it, in front of a backend of their own (`pictures backend` serves one).
 //!
 //! `cargo bench -p e2e --bench pictures -- [pictures] [name=url=pid …]`
+//!
+//! Side by side with a `FastAPI` gateway and `LiteLLM`'s proxy: `tests/peers/run.sh`.
 
 mod backend;
+mod peers;
 
 use std::{
     path::Path,
@@ -35,6 +38,7 @@ async fn main() {
     match given[..] {
         ["backend"] => return backend::serve().await,
         ["gateway", folder, backend] => return gateway(folder, backend).await,
+        ["peers", start, ref names @ ..] => return peers::compare(start, names).await,
         _ => {}
     }
     let pictures = given.first().and_then(|pictures| pictures.parse().ok()).unwrap_or(PICTURES);
@@ -72,8 +76,7 @@ async fn gateway(folder: &str, backend: &str) {
 }
 
 async fn measure(name: &str, url: &str, process: u32, format: &str, pictures: usize) {
-    let client = shared::service::outbound::builder(shared::service::outbound::Connections::Pooled);
-    let client = client.timeout(Duration::from_mins(1)).build().expect("a client");
+    let client = client();
     let order = json!({"prompt": "p", "response_format": format});
     for callers in CALLERS {
         run(&client, url, &order, callers, WARM_UP).await;
@@ -92,6 +95,11 @@ async fn measure(name: &str, url: &str, process: u32, format: &str, pictures: us
             child::peak_mib(process),
         ));
     }
+}
+
+fn client() -> Client {
+    let client = shared::service::outbound::builder(shared::service::outbound::Connections::Pooled);
+    client.timeout(Duration::from_mins(1)).build().expect("a client")
 }
 
 async fn run(client: &Client, url: &str, order: &Value, callers: usize, pictures: usize) -> Vec<Duration> {

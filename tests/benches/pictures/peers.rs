@@ -1,0 +1,139 @@
+//! The gateway side by side with others that do its work: each in a process of its own, started by a script, in front of
+//! one backend, measured in turns in one run. What they add to the backend's own time, what they cost, how fast they
+//! refuse, start, and pass a word on.
+
+#![expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+
+mod asks;
+mod contestant;
+mod table;
+
+use std::time::Duration;
+
+use e2e::figures::{median, percentile};
+use reqwest::Client;
+
+use self::{
+    asks::Score,
+    contestant::Contestant,
+    table::{Better, Table},
+};
+
+/// Turns of each; one before them warms up.
+const ROUNDS: usize = 5;
+const PICTURES: usize = 80;
+const CALLERS: [usize; 2] = [1, 8];
+const CONVERSATIONS: usize = 60;
+const STARTS: usize = 5;
+/// Until one that has started is idle.
+const SETTLED: Duration = Duration::from_secs(3);
+const PLACES: usize = 16;
+/// Of the overload.
+const FEW_PLACES: usize = 2;
+const REQUESTS: usize = 1000;
+
+/// Those that the script can start, the backend itself before them.
+pub(crate) async fn compare(script: &str, names: &[&str]) {
+    let client = crate::client();
+    let mut all = vec![Contestant::backend()];
+    let upstream = all[0].child.url.clone();
+    let mut start_ups = vec![None];
+    for name in names {
+        let mut times = Vec::new();
+        for nth in 1..=STARTS {
+            let contestant = Contestant::start(script, name, &upstream, PLACES).await;
+            times.push(contestant.start_up.as_secs_f64() * 1e3);
+            if nth == STARTS {
+                all.push(contestant);
+            }
+        }
+        start_ups.push(Some(median(times.into_iter())));
+    }
+    tokio::time::sleep(SETTLED).await;
+    let resident = |all: &[Contestant]| all.iter().map(|of| Some(of.resident_mib())).collect::<Vec<_>>();
+    let idle = resident(&all);
+    let table = Table::new(all.iter().map(|contestant| contestant.name.clone()).collect());
+    table.line("start to first answer, ms", Better::Less, &start_ups);
+    table.line("idle after the start, MiB", Better::Less, &idle);
+    for callers in CALLERS {
+        pictures(&client, &all, callers, &table).await;
+    }
+    words(&client, &all, &table).await;
+    tokio::time::sleep(SETTLED).await;
+    table.line("idle after all that, MiB", Better::Less, &resident(&all));
+    all.truncate(1);
+    overload(&client, script, names, &upstream, &table).await;
+}
+
+async fn pictures(client: &Client, all: &[Contestant], callers: usize, table: &Table) {
+    let mut scores: Vec<Score> = all.iter().map(|_| Score::default()).collect();
+    for contestant in all {
+        Score::default().pictures(client, contestant, callers, PICTURES / 2).await;
+    }
+    for _ in 0..ROUNDS {
+        for (contestant, score) in all.iter().zip(&mut scores) {
+            score.pictures(client, contestant, callers, PICTURES).await;
+        }
+    }
+    let line = |name: &str, better, figure: &dyn Fn(&Score) -> f64| {
+        let figures: Vec<_> = scores.iter().map(|score| Some(figure(score))).collect();
+        table.line(&format!("2 MiB pictures, c={callers}: {name}"), better, &figures);
+    };
+    let count = (ROUNDS * PICTURES) as f64;
+    line("a second", Better::More, &|score| count / score.wall.as_secs_f64());
+    line("processor seconds per 1,000", Better::Less, &|score| score.processor.as_secs_f64() * 1e3 / count);
+    line("peak memory, MiB", Better::Less, &|score| score.peak_mib as f64);
+    added(&format!("2 MiB pictures, c={callers}:"), scores, table);
+}
+
+async fn words(client: &Client, all: &[Contestant], table: &Table) {
+    let mut scores: Vec<Score> = all.iter().map(|_| Score::default()).collect();
+    for round in 0..=ROUNDS {
+        for (contestant, score) in all.iter().zip(&mut scores) {
+            score.words(client, contestant, CONVERSATIONS).await;
+            if round == 0 {
+                *score = Score::default();
+            }
+        }
+    }
+    added("chat, first word:", scores, table);
+}
+
+/// What each adds to the backend's own time, which comes first.
+fn added(what: &str, mut scores: Vec<Score>, table: &Table) {
+    for percent in [50, 99] {
+        let times = scores.iter_mut().map(|score| milliseconds(percentile(&mut score.times, percent)));
+        let times: Vec<_> = times.collect();
+        let figures =
+            times.iter().enumerate().map(|(at, time)| if at == 0 { *time } else { time - times[0] });
+        let figures: Vec<_> = figures.map(Some).collect();
+        table.line(&format!("{what} added p{percent}, ms"), Better::Less, &figures);
+    }
+}
+
+/// With a backend that is slow.
+async fn overload(client: &Client, script: &str, names: &[&str], upstream: &str, table: &Table) {
+    let mut all = Vec::new();
+    for name in names {
+        let contestant = Contestant::start(script, name, upstream, FEW_PLACES).await;
+        tokio::time::sleep(SETTLED).await;
+        all.push(asks::refusals(client, &contestant.child.url, REQUESTS).await);
+    }
+    let line = |name: &str, better, figures: Vec<Option<f64>>| {
+        table.line(
+            &format!("200 a second for {FEW_PLACES} places: {name}"),
+            better,
+            &[&[None], &figures[..]].concat(),
+        );
+    };
+    line("refused of 1,000", Better::More, all.iter().map(|times| Some(times.len() as f64)).collect());
+    for percent in [50, 99] {
+        let figure =
+            |times: &mut Vec<Duration>| (!times.is_empty()).then(|| milliseconds(percentile(times, percent)));
+        line(&format!("429 p{percent}, ms"), Better::Less, all.iter_mut().map(figure).collect());
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

@@ -1,0 +1,97 @@
+//! What everybody is asked: pictures, words, and more pictures than there are places for.
+
+use std::time::{Duration, Instant};
+
+use e2e::{child, gateway::TOKEN};
+use reqwest::{Client, RequestBuilder};
+use serde_json::{Value, json};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    super::backend::{SLOW, WORD},
+    contestant::Contestant,
+};
+
+/// Of the overload: 200 requests a second.
+const BETWEEN_REQUESTS: Duration = Duration::from_millis(5);
+
+/// What one got done, over all its turns.
+#[derive(Default)]
+pub(super) struct Score {
+    pub(super) times: Vec<Duration>,
+    pub(super) wall: Duration,
+    pub(super) processor: Duration,
+    pub(super) peak_mib: u64,
+}
+
+impl Score {
+    /// One more turn.
+    pub(super) async fn pictures(
+        &mut self,
+        client: &Client,
+        of: &Contestant,
+        callers: usize,
+        pictures: usize,
+    ) {
+        let order = json!({"model": "painter", "prompt": "p", "response_format": "url"});
+        let process = of.child.id();
+        child::forget_peak(process);
+        let (before, start) = (child::processor_time(process), Instant::now());
+        self.times.extend(crate::run(client, &of.child.url, &order, callers, pictures).await);
+        self.wall += start.elapsed();
+        self.processor += child::processor_time(process).saturating_sub(before);
+        self.peak_mib = self.peak_mib.max(child::peak_mib(process));
+    }
+
+    /// One more turn of conversations, each as long as its first word took.
+    pub(super) async fn words(&mut self, client: &Client, of: &Contestant, conversations: usize) {
+        for _ in 0..conversations {
+            self.times.push(first_word(client, &of.child.url).await);
+        }
+    }
+}
+
+async fn first_word(client: &Client, url: &str) -> Duration {
+    let order =
+        json!({"model": "speaker", "stream": true, "messages": [{"role": "user", "content": "Speak."}]});
+    let start = Instant::now();
+    let mut answer = post(client, url, "/v1/chat/completions", &order).send().await.expect("an answer");
+    assert_eq!(answer.status().as_u16(), 200, "{url}");
+    let mut said = Vec::new();
+    while !said.windows(WORD.len()).any(|letters| letters == WORD.as_bytes()) {
+        said.extend(answer.chunk().await.expect("an answer in pieces").expect("a word"));
+    }
+    let took = start.elapsed();
+    while answer.chunk().await.expect("a whole answer").is_some() {}
+    took
+}
+
+/// So many requests for slow pictures, at a steady pace whatever becomes of them; how long the refusals took.
+pub(super) async fn refusals(client: &Client, url: &str, requests: usize) -> Vec<Duration> {
+    let mut pace = interval(BETWEEN_REQUESTS);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tasks = JoinSet::new();
+    for _ in 0..requests {
+        pace.tick().await;
+        tasks.spawn(refusal(client.clone(), url.to_owned()));
+    }
+    tasks.join_all().await.into_iter().flatten().collect()
+}
+
+/// None if it was let in.
+async fn refusal(client: Client, url: String) -> Option<Duration> {
+    let order = json!({"model": "painter", "prompt": SLOW, "response_format": "url"});
+    let start = Instant::now();
+    let answer = post(&client, &url, "/v1/images/generations", &order).send().await.expect("an answer");
+    let status = answer.status().as_u16();
+    answer.bytes().await.expect("a whole answer");
+    (status == 429).then(|| start.elapsed())
+}
+
+fn post(client: &Client, url: &str, path: &str, order: &Value) -> RequestBuilder {
+    let request = client.post(format!("{url}{path}")).bearer_auth(TOKEN);
+    request.header("content-type", "application/json").body(order.to_string())
+}

@@ -1,0 +1,71 @@
+//! One that is compared, in a process and a folder of its own.
+
+use std::{
+    net::TcpListener,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use e2e::{
+    child::{self, Child},
+    gateway::TOKEN,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::sleep,
+};
+
+/// Between two tries whether it answers.
+const TRY_AGAIN: Duration = Duration::from_micros(500);
+/// For a start.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+pub(super) struct Contestant {
+    pub(super) name: String,
+    pub(super) child: Child,
+    /// From its process's start to its first answer.
+    pub(super) start_up: Duration,
+    /// Gone with it; none of the backend.
+    _folder: Option<TempDir>,
+}
+
+impl Contestant {
+    pub(super) fn backend() -> Self {
+        let child = Child::start(&["backend"]);
+        Self { name: "direct".to_owned(), child, start_up: Duration::ZERO, _folder: None }
+    }
+
+    /// By the script that knows how; with so many places for each class of requests. Returns once it answers.
+    pub(super) async fn start(script: &str, name: &str, upstream: &str, places: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a writable folder");
+        let free =
+            TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+        let mut command = Command::new(script);
+        command.arg(name).env("PORT", free.port().to_string()).env("UPSTREAM", upstream);
+        command.env("FOLDER", folder.path()).env("PLACES", places.to_string()).env("TOKEN", TOKEN);
+        let start = Instant::now();
+        let child = Child::of(&mut command, format!("http://{free}"));
+        while !answers(&free.to_string()).await {
+            assert!(start.elapsed() < PATIENCE, "{name} does not answer: {}", log(&folder));
+            sleep(TRY_AGAIN).await;
+        }
+        Self { name: name.to_owned(), child, start_up: start.elapsed(), _folder: Some(folder) }
+    }
+
+    pub(super) fn resident_mib(&self) -> f64 {
+        child::resident_kib(self.child.id()) as f64 / 1024.0
+    }
+}
+
+/// With a whole head, whatever it says.
+async fn answers(address: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
+    let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await;
+    asked.is_ok() && stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0)
+}
+
+fn log(folder: &TempDir) -> String {
+    std::fs::read_to_string(folder.path().join("log")).unwrap_or_default()
+}

@@ -1,0 +1,99 @@
+"""A gateway as one writes it with FastAPI: the same work as ours, for the bench of both.
+
+A token, places for each class of backends, pictures kept under a name made from their bytes, chat passed on as a stream.
+One process, because the places are counted in it.
+"""
+
+import asyncio
+import base64
+import hashlib
+import os
+import pathlib
+import secrets
+import time
+from contextlib import asynccontextmanager
+
+import httpx
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.staticfiles import StaticFiles
+
+UPSTREAM = os.environ["UPSTREAM"]
+TOKEN = os.environ["TOKEN"]
+PICTURES = pathlib.Path(os.environ["FOLDER"]) / "pictures"
+PLACES = {name: asyncio.Semaphore(int(os.environ["PLACES"])) for name in ("images", "chat")}
+
+
+@asynccontextmanager
+async def lifespan(app):
+    limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
+    async with httpx.AsyncClient(base_url=UPSTREAM, timeout=280, limits=limits) as client:
+        app.state.client = client
+        yield
+
+
+async def caller(given: HTTPAuthorizationCredentials = Depends(HTTPBearer())):
+    if not secrets.compare_digest(given.credentials.encode(), TOKEN.encode()):
+        raise HTTPException(401, "invalid token")
+
+
+def place(name):
+    """A place of this class, or 429 at once."""
+
+    async def taken():
+        if PLACES[name].locked():
+            raise HTTPException(429, f"all places for {name} are taken", {"Retry-After": "5"})
+        async with PLACES[name]:
+            yield
+
+    return taken
+
+
+PICTURES.mkdir(parents=True, exist_ok=True)
+app = FastAPI(lifespan=lifespan)
+app.mount("/ui/images", StaticFiles(directory=PICTURES))
+
+
+@app.get("/healthz")
+async def healthz():
+    return {"status": "ok"}
+
+
+def keep(encoded):
+    """Stores a picture under a name made from its bytes; gives its address."""
+    picture = base64.b64decode(encoded)
+    name = f"{int(time.time())}_{hashlib.sha256(picture).hexdigest()[:16]}.png"
+    unnamed = PICTURES / f".{name}.{secrets.token_hex(4)}"
+    unnamed.write_bytes(picture)
+    unnamed.rename(PICTURES / name)
+    return f"/ui/images/{name}"
+
+
+@app.post("/v1/images/generations", dependencies=[Depends(caller), Depends(place("images"))])
+async def generations(request: Request):
+    order = {**await request.json(), "response_format": "b64_json"}
+    answer = await request.app.state.client.post("/v1/images/generations", json=order)
+    body = answer.json()
+    if answer.is_error:
+        return JSONResponse(body, answer.status_code)
+    # In a thread: hashing and writing leave the interpreter to others meanwhile.
+    body["data"] = [{"url": await asyncio.to_thread(keep, picture["b64_json"])} for picture in body["data"]]
+    return JSONResponse(body)
+
+
+@app.post("/v1/chat/completions", dependencies=[Depends(caller), Depends(place("chat"))])
+async def chat(request: Request):
+    client = request.app.state.client
+    headers = {"content-type": "application/json"}
+    passed = client.build_request("POST", "/v1/chat/completions", content=await request.body(), headers=headers)
+    answer = await client.send(passed, stream=True)
+
+    async def pieces():
+        try:
+            async for piece in answer.aiter_raw():
+                yield piece
+        finally:
+            await answer.aclose()
+
+    return StreamingResponse(pieces(), answer.status_code, media_type=answer.headers.get("content-type"))
