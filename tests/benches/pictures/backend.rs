@@ -27,6 +27,9 @@ use shared::service::{
 
 /// Letters of base64 that are a picture's own: sixteen of them.
 const OWN: usize = 16;
+/// What is between the answer's braces, around a picture's letters.
+pub(crate) const BEFORE: &str = "\"created\":1736697234,\"data\":[{\"b64_json\":\"";
+pub(crate) const AFTER: &str = "\",\"seed\":7}],\"size\":\"1024x1024\"";
 /// In an order: a picture that takes its time.
 pub(crate) const SLOW: &str = "slow";
 const SLOWNESS: Duration = Duration::from_secs(2);
@@ -64,8 +67,8 @@ impl Template {
         // Far behind the head of the one chunk of pixels.
         let (before, after) = base64.split_at(1 << 20);
         Self {
-            before: format!("{{\"created\":1736697234,\"data\":[{{\"b64_json\":\"{before}").into(),
-            after: format!("{}\",\"seed\":7}}],\"size\":\"1024x1024\"}}", &after[OWN..]).into(),
+            before: format!("{{{BEFORE}{before}").into(),
+            after: format!("{}{AFTER}}}", &after[OWN..]).into(),
             next: AtomicU64::new(1),
         }
     }

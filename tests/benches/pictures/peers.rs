@@ -6,6 +6,7 @@
 
 mod asks;
 mod contestant;
+mod floor;
 mod table;
 
 use std::time::Duration;
@@ -35,19 +36,13 @@ const REQUESTS: usize = 1000;
 /// Those that the script can start, the backend itself before them.
 pub(crate) async fn compare(script: &str, names: &[&str]) {
     let client = crate::client();
-    let mut all = vec![Contestant::backend()];
-    let upstream = all[0].child.url.clone();
-    let mut start_ups = vec![None];
+    let backend = Contestant::backend();
+    let upstream = backend.child.url.clone();
+    let (mut all, mut start_ups) = (vec![backend], vec![None]);
     for name in names {
-        let mut times = Vec::new();
-        for nth in 1..=STARTS {
-            let contestant = Contestant::start(script, name, &upstream, PLACES).await;
-            times.push(contestant.start_up.as_secs_f64() * 1e3);
-            if nth == STARTS {
-                all.push(contestant);
-            }
-        }
-        start_ups.push(Some(median(times.into_iter())));
+        let (contestant, start_up) = started(script, name, &upstream).await;
+        all.push(contestant);
+        start_ups.push(Some(start_up));
     }
     tokio::time::sleep(SETTLED).await;
     let resident = |all: &[Contestant]| all.iter().map(|of| Some(of.resident_mib())).collect::<Vec<_>>();
@@ -58,11 +53,28 @@ pub(crate) async fn compare(script: &str, names: &[&str]) {
     for callers in CALLERS {
         pictures(&client, &all, callers, &table).await;
     }
+    let turns = (0..ROUNDS).map(|_| floor::processor(&upstream, PICTURES));
+    let work = milliseconds(turns.min().unwrap_or_default()) / PICTURES as f64;
     words(&client, &all, &table).await;
     tokio::time::sleep(SETTLED).await;
     table.line("idle after all that, MiB", Better::Less, &resident(&all));
     all.truncate(1);
     overload(&client, script, names, &upstream, &table).await;
+    crate::say(&format!(
+        "\nThe work alone (a picture received, decoded, hashed, written) on one thread, at best: {work:.2} processor seconds per 1,000."
+    ));
+}
+
+/// The last of some starts, and how long they took, in milliseconds.
+async fn started(script: &str, name: &str, upstream: &str) -> (Contestant, f64) {
+    let mut times = Vec::new();
+    loop {
+        let contestant = Contestant::start(script, name, upstream, PLACES).await;
+        times.push(milliseconds(contestant.start_up));
+        if times.len() == STARTS {
+            return (contestant, median(times.into_iter()));
+        }
+    }
 }
 
 async fn pictures(client: &Client, all: &[Contestant], callers: usize, table: &Table) {
@@ -126,7 +138,11 @@ async fn overload(client: &Client, script: &str, names: &[&str], upstream: &str,
             &[&[None], &figures[..]].concat(),
         );
     };
-    line("refused of 1,000", Better::More, all.iter().map(|times| Some(times.len() as f64)).collect());
+    line(
+        &format!("refused of {REQUESTS}"),
+        Better::More,
+        all.iter().map(|times| Some(times.len() as f64)).collect(),
+    );
     for percent in [50, 99] {
         let figure =
             |times: &mut Vec<Duration>| (!times.is_empty()).then(|| milliseconds(percentile(times, percent)));
