@@ -2,20 +2,20 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
     net::TcpListener,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use e2e::sidecar::Sidecar;
+use e2e::{
+    child::{Child, listening, processor_time, resident_kib},
+    sidecar::Sidecar,
+};
 use shared::service::telemetry;
 
 /// The first argument of the sidecar's process.
 pub(crate) const NAME: &str = "sidecar";
-/// What `/proc` counts processor time in: `sysconf(_SC_CLK_TCK)` on every Linux that there is.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// As the users' file: a new connection to the engine for each request, everything buffered, an access log.
 const USERS: &str = "
@@ -53,36 +53,23 @@ const TUNED: &str = "
 /// One of them.
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
-    pub(crate) url: String,
-    process: Child,
+    child: Child,
 }
 
 impl Contestant {
+    pub(crate) fn url(&self) -> &str {
+        &self.child.url
+    }
+
     /// Of all its processes.
     pub(crate) fn processor_seconds(&self) -> f64 {
-        let stat = |pid: u32| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
-            // utime and stime are the 14th and 15th of all, and the name is the second.
-            fields
-                .split_whitespace()
-                .skip(11)
-                .take(2)
-                .filter_map(|ticks| ticks.parse::<f64>().ok())
-                .sum::<f64>()
-        };
-        self.processes().into_iter().map(stat).sum::<f64>() / TICKS_PER_SECOND
+        self.processes().into_iter().map(processor_time).sum::<Duration>().as_secs_f64()
     }
 
     /// Resident memory of all its processes, in words.
     pub(crate) fn memory(&self) -> String {
-        let resident = |pid: u32| -> f64 {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-            line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0.0)
-        };
-        let kib: f64 = self.processes().into_iter().map(resident).sum();
-        format!("{} {:.1} MiB", self.name, kib / 1024.0)
+        let kib: u64 = self.processes().into_iter().map(resident_kib).sum();
+        format!("{} {:.1} MiB", self.name, kib as f64 / 1024.0)
     }
 
     /// To these cores, with all its threads.
@@ -91,7 +78,7 @@ impl Contestant {
     }
 
     fn processes(&self) -> Vec<u32> {
-        let parent = self.process.id();
+        let parent = self.child.id();
         let children =
             fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
         std::iter::once(parent)
@@ -101,11 +88,11 @@ impl Contestant {
 }
 
 impl Drop for Contestant {
+    /// The children, too: a parent that is killed leaves them behind.
     fn drop(&mut self) {
         for pid in self.processes() {
             let _ = Command::new("kill").arg(pid.to_string()).stderr(Stdio::null()).status();
         }
-        let _ = self.process.wait();
     }
 }
 
@@ -116,12 +103,12 @@ pub(crate) fn pin(process: u32, cores: &str) {
 }
 
 pub(crate) fn start_origin() -> Contestant {
-    of_this_program("origin", &[super::origin::NAME])
+    Contestant { name: "origin", child: Child::start(&[super::origin::NAME]) }
 }
 
 /// The sidecar first. Without nginx it is alone.
 pub(crate) fn all(engine: &str) -> Vec<Contestant> {
-    let mut all = vec![of_this_program("ada2-sidecar", &[NAME, engine])];
+    let mut all = vec![Contestant { name: "ada2-sidecar", child: Child::start(&[NAME, engine]) }];
     if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok() {
         all.push(nginx("nginx, users", engine, USERS, true));
         all.push(nginx("nginx, tuned", engine, TUNED, false));
@@ -135,20 +122,7 @@ pub(crate) async fn serve(arguments: &[String]) {
     telemetry::start(telemetry::Format::Text, "info", Some(&folder.join("log")))
         .expect("the log can be opened");
     let sidecar = Sidecar::start_in(folder, &["--engine", "invokeai", "--engine-url", &arguments[0]]).await;
-    let _ = writeln!(std::io::stdout(), "{}", sidecar.url);
-    std::future::pending::<()>().await;
-}
-
-fn of_this_program(name: &'static str, arguments: &[&str]) -> Contestant {
-    let mut process = Command::new(std::env::current_exe().expect("this program has a path"))
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("this program can be started");
-    let mut url = String::new();
-    let output = process.stdout.take().expect("it is piped");
-    BufReader::new(output).read_line(&mut url).expect("it says where it listens");
-    Contestant { name, url: url.trim().to_owned(), process }
+    listening(&sidecar.url).await;
 }
 
 fn nginx(name: &'static str, engine: &str, locations: &str, logs: bool) -> Contestant {
@@ -172,10 +146,10 @@ http {{
     );
     let path = folder.join("nginx.conf");
     fs::write(&path, file).expect("the folder can be written");
-    let process =
-        Command::new("nginx").arg("-c").arg(&path).stderr(Stdio::null()).spawn().expect("nginx starts");
+    let mut command = Command::new("nginx");
+    let child = Child::of(command.arg("-c").arg(&path).stderr(Stdio::null()), format!("http://{free}"));
     wait_for(&free.to_string(), &folder);
-    Contestant { name, url: format!("http://{free}"), process }
+    Contestant { name, child }
 }
 
 fn wait_for(address: &str, folder: &Path) {

@@ -50,7 +50,7 @@ async fn main() {
     }
     let rounds = given.first().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
     let origin = contestants::start_origin();
-    let contestants = contestants::all(&origin.url);
+    let contestants = contestants::all(origin.url());
     let get = |path: &str| Ask::get(path);
     let rows = [
         Row { name: "/healthz, c=16", ask: get("/healthz"), connections: 16, bytes: None },
@@ -131,7 +131,7 @@ struct Turn {
 async fn turn(row: &Row, contestant: &Contestant) -> Turn {
     let before = contestant.processor_seconds();
     let begun = Instant::now();
-    let mut times = Load::of(&contestant.url, &row.ask, row.connections, TURN).await;
+    let mut times = Load::of(contestant.url(), &row.ask, row.connections, TURN).await;
     let elapsed = begun.elapsed().as_secs_f64();
     let count = times.len().max(1) as f64;
     let mut at = |percent| percentile(&mut times, percent).as_secs_f64() * 1e6;
