@@ -1,6 +1,7 @@
 //! The rules, case by case. A [`World`] is what is seen at one moment; time passes by hand.
 
 mod card;
+mod engine;
 mod host;
 mod properties;
 mod vram;
@@ -368,67 +369,4 @@ fn the_drivers_advice_gates_or_warns() {
         world.vitals(|vitals| vitals.recovery_action = Some(0));
         world.expect("recovery_action", CheckStatus::Pass, "");
     }
-}
-
-#[test]
-fn the_engines_faults_gate_in_their_own_words() {
-    let with = |fault| engine().next(Err(fault), Instant::now() + Duration::from_mins(1));
-    let mut paused = engine();
-    paused.survey.as_mut().unwrap().paused = true;
-    let mut bare = engine();
-    bare.survey.as_mut().unwrap().models = Arc::new([]);
-    for (state, name, says) in [
-        (
-            with(EngineError::Refused("connection refused".into())),
-            "engine_reachable",
-            "systemctl start invokeai.service",
-        ),
-        (with(EngineError::NoAnswer("no answer in time".into())), "engine_reachable", "does not answer"),
-        (with(EngineError::Strange("not InvokeAI".into())), "engine_reachable", "not InvokeAI"),
-        (EngineState::default(), "engine_reachable", "not answered yet"),
-        (paused, "engine_queue", "paused"),
-        (bare, "engine_model", "install one"),
-    ] {
-        let mut world = World::healthy();
-        world.engine = state;
-        world.expect(name, CheckStatus::Fail, says);
-        assert_eq!(world.status(), Status::NotReady);
-    }
-    let mut world = World::healthy();
-    world.rules.default_model = Some("gone".into());
-    world.expect("engine_model", CheckStatus::Fail, "\"gone\" does not exist");
-    let mut world = World::healthy();
-    world.engine.survey.as_mut().unwrap().caution = Some("untested".into());
-    world.expect("engine_reachable", CheckStatus::Warn, "untested");
-    assert_eq!(world.status(), Status::Degraded);
-}
-
-#[test]
-fn a_model_that_is_being_loaded_gates_until_it_is_and_again_after_a_restart() {
-    let mut world = World::healthy();
-    for (warm_up, status, says) in [
-        (WarmUp::Due, CheckStatus::Fail, "warming"),
-        (WarmUp::Running, CheckStatus::Fail, "warming"),
-        (WarmUp::Done(1), CheckStatus::Pass, ""),
-        (WarmUp::Failed(1, "out of memory".into()), CheckStatus::Warn, "out of memory"),
-        (WarmUp::Done(0), CheckStatus::Fail, "warming"),
-    ] {
-        world.warm_up = warm_up;
-        world.expect("engine_model", status, says);
-    }
-    world.warm_up = WarmUp::Done(1);
-    world.engine.starts = 2;
-    world.expect("engine_model", CheckStatus::Fail, "warming");
-}
-
-#[test]
-fn a_busy_sidecar_is_ready_and_a_cancel_that_is_not_confirmed_gates_after_a_minute() {
-    let mut world = World::healthy();
-    world.inflight = 4;
-    for (seconds, status) in [(0, Status::Ready), (59, Status::Ready), (60, Status::NotReady)] {
-        world.oldest_cancel = Some(Duration::from_secs(seconds));
-        assert_eq!(world.judge().status, status, "{seconds}");
-    }
-    world.oldest_cancel = None;
-    assert_eq!(world.judge().status, Status::Ready, "clears when the engine answers without the job");
 }
