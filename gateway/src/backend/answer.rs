@@ -71,8 +71,8 @@ pub(super) async fn receive_one(mut answer: Response, store: &Store) -> Result<W
         }
     }
     inlet.write(piece).await?;
-    let whole = inlet.end().await?.whole().await?;
-    Ok(whole.map_err(|why| BackendFault::Unusable(no_picture(why)))?)
+    let written = inlet.end().await?.map_err(|why| BackendFault::Unusable(no_picture(why)))?;
+    Ok(written.whole().await?)
 }
 
 fn too_long(limit: usize) -> BackendFault {
@@ -89,7 +89,7 @@ struct Reader<'a> {
     store: &'a Store,
     scan: Scan,
     current: Option<Coming>,
-    pictures: Vec<Result<Written, Damaged>>,
+    pictures: Vec<Result<Written, String>>,
 }
 
 /// A picture that comes; once it is seen to be damaged, the rest of it is passed over.
@@ -141,11 +141,11 @@ impl<'a> Reader<'a> {
             Some(Ok((decoder, mut inlet))) => match decoder.finish() {
                 Ok(last) => {
                     inlet.write(last).await?;
-                    Ok(inlet.end().await?)
+                    inlet.end().await?.map_err(no_picture)
                 }
-                Err(damaged) => Err(damaged),
+                Err(Damaged(why)) => Err(why.to_owned()),
             },
-            Some(Err(damaged)) => Err(damaged),
+            Some(Err(Damaged(why))) => Err(why.to_owned()),
             None => return Ok(()),
         };
         self.pictures.push(ended);
@@ -156,8 +156,8 @@ impl<'a> Reader<'a> {
         let mut pictures = Vec::with_capacity(self.pictures.len());
         for written in self.pictures {
             pictures.push(match written {
-                Ok(written) => written.whole().await?.map_err(no_picture),
-                Err(Damaged(why)) => Err(why.to_owned()),
+                Ok(written) => Ok(written.whole().await?),
+                Err(why) => Err(why),
             });
         }
         Ok(Received { rest: self.scan.into_rest(), pictures })

@@ -13,7 +13,7 @@ use shared::service::settings::Problem;
 
 use super::{
     Picture, PictureName, StoreFault,
-    incoming::{Incoming, Unfinished, Whole},
+    incoming::{Inspection, Unfinished, Whole},
     index::Index,
     lock::{LockFault, StoreLock},
     writable::LastTry,
@@ -80,16 +80,19 @@ impl Store {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A picture that comes piece by piece.
-    pub(crate) fn incoming(&self) -> Result<Incoming, StoreFault> {
-        Ok(Incoming::create(&self.dir)?)
+    /// A file for a picture that comes.
+    pub(super) fn unfinished(&self) -> io::Result<Unfinished> {
+        Unfinished::create(&self.dir)
     }
 
     /// A picture that is there already.
     pub(crate) fn write(&self, picture: &Picture) -> Result<Whole, StoreFault> {
-        let mut incoming = self.incoming()?;
-        incoming.write(picture.bytes())?;
-        incoming.finish()?.map_err(|why| StoreFault::Io(io::Error::other(why)))
+        let mut inspection = Inspection::default();
+        inspection.feed(picture.bytes());
+        let what = inspection.finish().map_err(|why| StoreFault::Io(io::Error::other(why)))?;
+        let file = self.unfinished()?;
+        file.fill(picture.bytes())?;
+        Ok(Whole::flush(file, what)?)
     }
 
     /// Keeps the pictures, made at `unix` seconds, in the same order. When it returns, they outlast a crash.
@@ -101,7 +104,7 @@ impl Store {
     }
 
     fn place(&self, picture: Whole, unix: u64) -> Result<Kept, StoreFault> {
-        let (name, bytes) = (picture.name(unix), picture.bytes);
+        let (name, bytes) = (picture.name(unix), picture.bytes());
         let target = self.dir.join(name.as_str());
         // Held until it has its name: a name that is free now stays free.
         let mut index = self.index();
@@ -128,7 +131,7 @@ impl Store {
 
     /// Whether a file can be made now.
     pub(crate) fn try_write(&self) -> io::Result<()> {
-        Unfinished::create(&self.dir)?.fill(b"x")
+        self.unfinished()?.fill(b"x")
     }
 
     /// Removes our own unfinished files.

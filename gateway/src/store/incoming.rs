@@ -1,5 +1,5 @@
-//! A picture on its way into the store: written as it comes into a file that nobody is served, hashed and judged
-//! meanwhile, so that none is ever in memory whole. Everything here blocks.
+//! A picture on its way into the store: hashed and judged as it comes, and written into a file that nobody is served. What
+//! touches the file blocks.
 
 use std::{
     fs::{self, File},
@@ -10,17 +10,24 @@ use std::{
 use sha2::{Digest, Sha256};
 use shared::picture::{Format, NotAPicture, Walk};
 
-use super::{PictureName, StoreFault};
+use super::PictureName;
 
 /// How an unfinished file is called. Nothing else is ever swept.
 const UNFINISHED: (&str, &str) = (".incoming-", ".tmp");
 
-/// A picture that comes. Dropping it leaves nothing behind.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    file: Unfinished,
+/// What a picture's bytes are, as far as they came. Pure.
+#[derive(Debug, Default)]
+pub(super) struct Inspection {
     hash: Sha256,
     walk: Walk,
+    bytes: u64,
+}
+
+/// What a picture's bytes are.
+#[derive(Debug)]
+pub(super) struct Inspected {
+    hash: [u8; 32],
+    format: Format,
     bytes: u64,
 }
 
@@ -28,43 +35,39 @@ pub(crate) struct Incoming {
 #[derive(Debug)]
 pub(crate) struct Whole {
     pub(super) file: Unfinished,
-    hash: [u8; 32],
-    format: Format,
-    /// Its size.
-    pub(super) bytes: u64,
+    what: Inspected,
 }
 
-impl Incoming {
-    pub(super) fn create(dir: &Path) -> io::Result<Self> {
-        let file = Unfinished::create(dir)?;
-        Ok(Self { file, hash: Sha256::new(), walk: Walk::default(), bytes: 0 })
-    }
-
-    /// The next bytes.
-    pub(crate) fn write(&mut self, piece: &[u8]) -> Result<(), StoreFault> {
-        (&self.file.file).write_all(piece)?;
+impl Inspection {
+    /// Goes on with the next bytes; where they are cut does not matter.
+    pub(super) fn feed(&mut self, piece: &[u8]) {
         self.hash.update(piece);
         self.walk.feed(piece);
         self.bytes += piece.len() as u64;
-        Ok(())
     }
 
-    /// That was all: is it a picture, and is it safe on the disk?
-    pub(crate) fn finish(self) -> Result<Result<Whole, NotAPicture>, StoreFault> {
-        let format = match self.walk.finish() {
-            Ok(format) => format,
-            Err(why) => return Ok(Err(why)),
-        };
-        self.file.file.sync_all()?;
-        let hash = self.hash.finalize().into();
-        Ok(Ok(Whole { file: self.file, hash, format, bytes: self.bytes }))
+    /// That was all: is it a picture?
+    pub(super) fn finish(self) -> Result<Inspected, NotAPicture> {
+        let format = self.walk.finish()?;
+        Ok(Inspected { hash: self.hash.finalize().into(), format, bytes: self.bytes })
     }
 }
 
 impl Whole {
+    /// Once the file, in which all of it is, is safe on the disk.
+    pub(super) fn flush(file: Unfinished, what: Inspected) -> io::Result<Self> {
+        file.file.sync_all()?;
+        Ok(Self { file, what })
+    }
+
     /// The name that it is kept under when it was made at `unix` seconds.
     pub(super) fn name(&self, unix: u64) -> PictureName {
-        PictureName::of(unix, &self.hash, self.format)
+        PictureName::of(unix, &self.what.hash, self.what.format)
+    }
+
+    /// Its size.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.what.bytes
     }
 }
 

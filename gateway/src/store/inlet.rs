@@ -1,5 +1,6 @@
-//! From the async threads into the store: pieces of a picture go through a short queue to a blocking thread that writes
-//! and hashes them, so that neither a slow disk nor a large picture holds anybody else up, or memory.
+//! From the async threads into the store. A picture is hashed and judged where it was received, while its bytes are in that
+//! core's cache; its pieces then go through a short queue to a blocking thread that writes them, so that neither a slow
+//! disk nor a large picture holds anybody else up, or memory.
 
 use tokio::{
     sync::mpsc,
@@ -8,47 +9,68 @@ use tokio::{
 
 use shared::picture::NotAPicture;
 
-use super::{StoreFault, disk::Store, incoming::Whole};
+use super::{
+    StoreFault,
+    disk::Store,
+    incoming::{Inspected, Inspection, Whole},
+};
 
 /// Pieces that may wait for the disk.
 const QUEUE: usize = 2;
 
-/// What is to be written; none says that this was all.
-type Piece = Option<Vec<u8>>;
+/// What the disk is told.
+#[derive(Debug)]
+enum Order {
+    Write(Vec<u8>),
+    /// That was all.
+    Flush(Inspected),
+}
 
 /// Where a picture's pieces go. Dropped before [`Inlet::end`], it leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct Inlet {
-    pieces: mpsc::Sender<Piece>,
+    inspection: Inspection,
+    orders: mpsc::Sender<Order>,
     written: Written,
 }
 
 /// A picture whose last piece was given.
 #[derive(Debug)]
-pub(crate) struct Written(JoinHandle<Result<Result<Whole, NotAPicture>, StoreFault>>);
+pub(crate) struct Written(JoinHandle<Result<Whole, StoreFault>>);
 
 impl Inlet {
     /// For one picture.
     pub(crate) fn open(store: &Store) -> Self {
-        let (pieces, queue) = mpsc::channel(QUEUE);
+        let (orders, queue) = mpsc::channel(QUEUE);
         let store = store.clone();
-        Self { pieces, written: Written(spawn_blocking(move || write(&store, queue))) }
+        let written = Written(spawn_blocking(move || write(&store, queue)));
+        Self { inspection: Inspection::default(), orders, written }
     }
 
     /// The next piece.
     pub(crate) async fn write(&mut self, piece: Vec<u8>) -> Result<(), StoreFault> {
-        self.send(Some(piece)).await
+        self.inspection.feed(&piece);
+        self.send(Order::Write(piece)).await
     }
 
-    /// That was all.
-    pub(crate) async fn end(mut self) -> Result<Written, StoreFault> {
-        self.send(None).await?;
-        Ok(self.written)
+    /// That was all; or the bytes are no picture.
+    pub(crate) async fn end(mut self) -> Result<Result<Written, NotAPicture>, StoreFault> {
+        match std::mem::take(&mut self.inspection).finish() {
+            Ok(what) => {
+                self.send(Order::Flush(what)).await?;
+                Ok(Ok(self.written))
+            }
+            Err(why) => {
+                drop(self.orders);
+                let _ = self.written.0.await; // its file is gone then
+                Ok(Err(why))
+            }
+        }
     }
 
     /// Who writes ends early only where the store failed.
-    async fn send(&mut self, piece: Piece) -> Result<(), StoreFault> {
-        if self.pieces.send(piece).await.is_ok() {
+    async fn send(&mut self, order: Order) -> Result<(), StoreFault> {
+        if self.orders.send(order).await.is_ok() {
             return Ok(());
         }
         match (&mut self.written.0).await {
@@ -59,18 +81,18 @@ impl Inlet {
 }
 
 impl Written {
-    /// The picture, once it is safe on the disk; or why the bytes are none.
-    pub(crate) async fn whole(self) -> Result<Result<Whole, NotAPicture>, StoreFault> {
+    /// The picture, once it is safe on the disk.
+    pub(crate) async fn whole(self) -> Result<Whole, StoreFault> {
         self.0.await.unwrap_or_else(|_| Err(ended_early()))
     }
 }
 
-fn write(store: &Store, mut queue: mpsc::Receiver<Piece>) -> Result<Result<Whole, NotAPicture>, StoreFault> {
-    let mut incoming = store.incoming()?;
-    while let Some(piece) = queue.blocking_recv() {
-        match piece {
-            Some(piece) => incoming.write(&piece)?,
-            None => return incoming.finish(),
+fn write(store: &Store, mut queue: mpsc::Receiver<Order>) -> Result<Whole, StoreFault> {
+    let file = store.unfinished()?;
+    while let Some(order) = queue.blocking_recv() {
+        match order {
+            Order::Write(piece) => file.fill(&piece)?,
+            Order::Flush(what) => return Ok(Whole::flush(file, what)?),
         }
     }
     Err(ended_early())
