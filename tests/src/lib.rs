@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod gpu;
 pub mod invokeai;
 pub mod mlx;
+pub mod plain_http;
 pub mod promtool;
 pub mod raw_engine;
 pub mod sidecar;

@@ -1,7 +1,6 @@
 //! A backend that has its picture ready: 2 MiB, in base64, each a little different from the one before. It speaks, too.
 
 use std::{
-    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,21 +8,8 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    body::Body,
-    extract::State,
-    http::header,
-    response::{IntoResponse, Response},
-    routing::{get, post},
-};
-use bytes::Bytes;
-use e2e::child;
-use futures_util::{StreamExt, stream};
-use shared::service::{
-    lifecycle::Lifecycle,
-    serve::{Listener, accept},
-};
+use e2e::plain_http::{Connection, Message, serve as answer_with};
+use tokio::time::sleep;
 
 /// Letters of base64 that are a picture's own: sixteen of them.
 const OWN: usize = 16;
@@ -41,24 +27,15 @@ const BETWEEN_WORDS: Duration = Duration::from_millis(2);
 /// The answer around the letters that change.
 #[derive(Debug)]
 struct Template {
-    before: Bytes,
-    after: Bytes,
+    before: Vec<u8>,
+    after: Vec<u8>,
     next: AtomicU64,
 }
 
 /// Serves until it is killed.
 pub(crate) async fn serve() {
-    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
-    let url = format!("http://{}", socket.local_addr().expect("a bound socket has an address"));
-    let router = Router::new()
-        .route("/healthz", get("ok"))
-        .route("/readyz", get("ready"))
-        .route("/v1/images/generations", post(answer))
-        .route("/v1/chat/completions", post(speak))
-        .with_state(Arc::new(Template::new()));
-    let lifecycle = Lifecycle::new();
-    lifecycle.worker("accept", accept(socket, Listener::plain(router), lifecycle.clone()));
-    child::listening(&url).await;
+    let template = Arc::new(Template::new());
+    answer_with(move |request, connection| answer(request, connection, template.clone())).await;
 }
 
 impl Template {
@@ -66,11 +43,12 @@ impl Template {
         let base64 = base64_simd::STANDARD.encode_to_string(noise(2 << 20));
         // Far behind the head of the one chunk of pixels.
         let (before, after) = base64.split_at(1 << 20);
-        Self {
-            before: format!("{{{BEFORE}{before}").into(),
-            after: format!("{}{AFTER}}}", &after[OWN..]).into(),
-            next: AtomicU64::new(1),
-        }
+        let before = format!("{{{BEFORE}{before}");
+        let after = format!("{}{AFTER}}}", &after[OWN..]);
+        let length = before.len() + OWN + after.len();
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+        Self { before: (head + &before).into(), after: after.into(), next: AtomicU64::new(1) }
     }
 }
 
@@ -96,24 +74,29 @@ fn noise(bytes: usize) -> Vec<u8> {
     .concat()
 }
 
-async fn answer(State(template): State<Arc<Template>>, order: Bytes) -> Response {
-    if order.windows(SLOW.len()).any(|letters| letters == SLOW.as_bytes()) {
-        tokio::time::sleep(SLOWNESS).await;
+async fn answer(order: Message, mut connection: Connection, template: Arc<Template>) -> Connection {
+    match order.head.split(' ').nth(1).unwrap_or_default() {
+        "/v1/images/generations" => {
+            if order.begin.windows(SLOW.len()).any(|letters| letters == SLOW.as_bytes()) {
+                sleep(SLOWNESS).await;
+            }
+            let own = format!("{:0OWN$x}", template.next.fetch_add(1, Ordering::Relaxed));
+            connection.send(&template.before).await;
+            connection.send(&[own.as_bytes(), &template.after].concat()).await;
+        }
+        "/v1/chat/completions" => speak(&mut connection).await,
+        _ => connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await,
     }
-    let own = format!("{:0OWN$x}", template.next.fetch_add(1, Ordering::Relaxed));
-    let length = template.before.len() + OWN + template.after.len();
-    let parts = [template.before.clone(), own.into(), template.after.clone()];
-    let body = Body::from_stream(stream::iter(parts.map(Ok::<_, Infallible>)));
-    let headers =
-        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, length.to_string())];
-    (headers, body).into_response()
+    connection
 }
 
 /// The first word at once.
-async fn speak(_order: Bytes) -> Response {
-    let events = stream::iter(0..=WORDS).then(async |nth| {
+async fn speak(connection: &mut Connection) {
+    let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    connection.send(head).await;
+    for nth in 0..=WORDS {
         if nth > 0 {
-            tokio::time::sleep(BETWEEN_WORDS).await;
+            sleep(BETWEEN_WORDS).await;
         }
         let (delta, reason) = match nth {
             0 => (format!(r#"{{"role":"assistant","content":"{WORD} "}}"#), "null"),
@@ -121,9 +104,11 @@ async fn speak(_order: Bytes) -> Response {
             _ => (format!(r#"{{"content":"{WORD} "}}"#), "null"),
         };
         let end = if nth == WORDS { "data: [DONE]\n\n" } else { "" };
-        Ok::<_, Infallible>(format!(
+        let event = format!(
             r#"data: {{"id":"c","object":"chat.completion.chunk","created":1,"model":"speaker","choices":[{{"index":0,"delta":{delta},"finish_reason":{reason}}}]}}"#
-        ) + "\n\n" + end)
-    });
-    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(events)).into_response()
+        ) + "\n\n"
+            + end;
+        connection.send(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).await;
+    }
+    connection.send(b"0\r\n\r\n").await;
 }

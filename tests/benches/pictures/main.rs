@@ -11,7 +11,10 @@ mod peers;
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,8 +22,8 @@ use e2e::{
     child::{self, Child},
     figures::percentile,
     gateway::{Gateway, TOKEN},
+    plain_http::{self, Ask},
 };
-use reqwest::Client;
 use serde_json::{Value, json};
 
 /// Of each measurement.
@@ -31,16 +34,19 @@ const WARM_UP: usize = 40;
 /// A disk in memory, where there is one: what is left without the disk.
 const IN_MEMORY: &str = "/dev/shm";
 
-#[tokio::main]
-async fn main() {
+fn main() {
     let given: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let given: Vec<_> = given.iter().map(String::as_str).collect();
+    let runtime = plain_http::runtime();
     match given[..] {
-        ["backend"] => return backend::serve().await,
-        ["gateway", folder, backend] => return gateway(folder, backend).await,
-        ["peers", start, ref names @ ..] => return peers::compare(start, names).await,
-        _ => {}
+        ["backend"] => runtime.block_on(backend::serve()),
+        ["gateway", folder, backend] => gateway(folder, backend),
+        ["peers", start, ref names @ ..] => runtime.block_on(peers::compare(start, names)),
+        _ => runtime.block_on(alone(&given)),
     }
+}
+
+async fn alone(given: &[&str]) {
     let pictures = given.first().and_then(|pictures| pictures.parse().ok()).unwrap_or(PICTURES);
     let backend = Child::start(&["backend"]);
     measure("backend alone, base64", &backend.url, backend.id(), "url", pictures).await;
@@ -62,6 +68,7 @@ async fn main() {
 }
 
 /// The gateway that is measured, with a log as it has one in use.
+#[tokio::main]
 async fn gateway(folder: &str, backend: &str) {
     let log = Path::new(folder).join("gateway.log");
     shared::service::telemetry::start(shared::service::telemetry::Format::Text, "info", Some(&log))
@@ -76,13 +83,12 @@ async fn gateway(folder: &str, backend: &str) {
 }
 
 async fn measure(name: &str, url: &str, process: u32, format: &str, pictures: usize) {
-    let client = client();
-    let order = json!({"prompt": "p", "response_format": format});
+    let ask = order(&json!({"prompt": "p", "response_format": format}));
     for callers in CALLERS {
-        run(&client, url, &order, callers, WARM_UP).await;
+        run(&ask, url, callers, WARM_UP).await;
         child::forget_peak(process);
         let (before, start) = (child::processor_time(process), Instant::now());
-        let mut times = run(&client, url, &order, callers, pictures).await;
+        let mut times = run(&ask, url, callers, pictures).await;
         let wall = start.elapsed();
         let processor = child::processor_time(process).saturating_sub(before);
         let count = u32::try_from(pictures).expect("few");
@@ -97,28 +103,20 @@ async fn measure(name: &str, url: &str, process: u32, format: &str, pictures: us
     }
 }
 
-fn client() -> Client {
-    let client = shared::service::outbound::builder(shared::service::outbound::Connections::Pooled);
-    client.timeout(Duration::from_mins(1)).build().expect("a client")
+/// For pictures.
+fn order(body: &Value) -> Arc<Ask> {
+    let body = body.to_string();
+    let head = format!(
+        "POST /v1/images/generations HTTP/1.1\r\nHost: ai2\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    Arc::new(Ask { opening: None, request: (head + &body).into() })
 }
 
-async fn run(client: &Client, url: &str, order: &Value, callers: usize, pictures: usize) -> Vec<Duration> {
+/// How long each took.
+async fn run(ask: &Arc<Ask>, url: &str, callers: usize, pictures: usize) -> Vec<Duration> {
     let next = AtomicUsize::new(0);
-    let caller = async || {
-        let mut times = Vec::new();
-        while next.fetch_add(1, Ordering::Relaxed) < pictures {
-            let start = Instant::now();
-            let request = client.post(format!("{url}/v1/images/generations")).bearer_auth(TOKEN);
-            let request = request.header("content-type", "application/json").body(order.to_string());
-            let answer = request.send().await.expect("an answer");
-            assert_eq!(answer.status().as_u16(), 200, "{url}");
-            let mut answer = answer;
-            while answer.chunk().await.expect("a whole answer").is_some() {}
-            times.push(start.elapsed());
-        }
-        times
-    };
-    futures_util::future::join_all((0..callers).map(|_| caller())).await.concat()
+    ask.over(url, callers, move || next.fetch_add(1, Ordering::Relaxed) < pictures).await
 }
 
 fn say(line: &str) {

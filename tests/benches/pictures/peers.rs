@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use e2e::figures::{median, percentile};
 use reqwest::Client;
+use shared::service::outbound::{Connections, builder};
 
 use self::{
     asks::Score,
@@ -35,7 +36,7 @@ const REQUESTS: usize = 1000;
 
 /// Those that the script can start, the backend itself before them.
 pub(crate) async fn compare(script: &str, names: &[&str]) {
-    let client = crate::client();
+    let client = client();
     let backend = Contestant::backend();
     let upstream = backend.child.url.clone();
     let (mut all, mut start_ups) = (vec![backend], vec![None]);
@@ -51,17 +52,19 @@ pub(crate) async fn compare(script: &str, names: &[&str]) {
     table.line("start to first answer, ms", Better::Less, &start_ups);
     table.line("idle after the start, MiB", Better::Less, &idle);
     for callers in CALLERS {
-        pictures(&client, &all, callers, &table).await;
+        pictures(&all, callers, &table).await;
     }
-    let turns = (0..ROUNDS).map(|_| floor::processor(&upstream, PICTURES));
-    let work = milliseconds(turns.min().unwrap_or_default()) / PICTURES as f64;
+    let [fresh, kept] = [floor::Connections::Fresh, floor::Connections::Kept].map(|connections| {
+        let turns = (0..ROUNDS).map(|_| milliseconds(floor::processor(&upstream, connections, PICTURES)));
+        median(turns) / PICTURES as f64
+    });
     words(&client, &all, &table).await;
     tokio::time::sleep(SETTLED).await;
     table.line("idle after all that, MiB", Better::Less, &resident(&all));
     all.truncate(1);
     overload(&client, script, names, &upstream, &table).await;
     crate::say(&format!(
-        "\nThe work alone (a picture received, decoded, hashed, written) on one thread, at best: {work:.2} processor seconds per 1,000."
+        "\nThe work alone (a picture received, decoded, hashed, written) on one thread: {fresh:.2} processor seconds per 1,000, over connections of their own as the gateway's are; {kept:.2} over one."
     ));
 }
 
@@ -77,14 +80,14 @@ async fn started(script: &str, name: &str, upstream: &str) -> (Contestant, f64) 
     }
 }
 
-async fn pictures(client: &Client, all: &[Contestant], callers: usize, table: &Table) {
+async fn pictures(all: &[Contestant], callers: usize, table: &Table) {
     let mut scores: Vec<Score> = all.iter().map(|_| Score::default()).collect();
     for contestant in all {
-        Score::default().pictures(client, contestant, callers, PICTURES / 2).await;
+        Score::default().pictures(contestant, callers, PICTURES / 2).await;
     }
     for _ in 0..ROUNDS {
         for (contestant, score) in all.iter().zip(&mut scores) {
-            score.pictures(client, contestant, callers, PICTURES).await;
+            score.pictures(contestant, callers, PICTURES).await;
         }
     }
     let line = |name: &str, better, figure: &dyn Fn(&Score) -> f64| {
@@ -148,6 +151,11 @@ async fn overload(client: &Client, script: &str, names: &[&str], upstream: &str,
             |times: &mut Vec<Duration>| (!times.is_empty()).then(|| milliseconds(percentile(times, percent)));
         line(&format!("429 p{percent}, ms"), Better::Less, all.iter_mut().map(figure).collect());
     }
+}
+
+fn client() -> Client {
+    let client = builder(Connections::Pooled);
+    client.timeout(Duration::from_mins(1)).build().expect("a client")
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -16,6 +16,8 @@ use shared::service::telemetry;
 
 /// The first argument of the sidecar's process.
 pub(crate) const NAME: &str = "sidecar";
+/// The engine itself.
+pub(crate) const DIRECT: &str = "direct";
 
 /// As the users' file: a new connection to the engine for each request, everything buffered, an access log.
 const USERS: &str = "
@@ -102,21 +104,21 @@ pub(crate) fn pin(process: u32, cores: &str) {
         Command::new("taskset").args(["-acp", cores, &process.to_string()]).stdout(Stdio::null()).status();
 }
 
-pub(crate) fn start_origin() -> Contestant {
-    Contestant { name: "origin", child: Child::start(&[super::origin::NAME]) }
-}
-
-/// The sidecar first. Without nginx it is alone.
-pub(crate) fn all(engine: &str) -> Vec<Contestant> {
+/// The sidecar first, last the engine without anybody before it. Without nginx these two are all.
+pub(crate) fn all() -> Vec<Contestant> {
+    let origin = Child::start(&[super::origin::NAME]);
+    let engine = &*origin.url;
     let mut all = vec![Contestant { name: "ada2-sidecar", child: Child::start(&[NAME, engine]) }];
     if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok() {
         all.push(nginx("nginx, users", engine, USERS, true));
         all.push(nginx("nginx, tuned", engine, TUNED, false));
     }
+    all.push(Contestant { name: DIRECT, child: origin });
     all
 }
 
 /// The sidecar's process: logs to a file, as the service does to the journal.
+#[tokio::main]
 pub(crate) async fn serve(arguments: &[String]) {
     let folder = e2e::fresh_folder("proxied");
     telemetry::start(telemetry::Format::Text, "info", Some(&folder.join("log")))

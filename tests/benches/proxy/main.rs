@@ -6,20 +6,20 @@
 #![expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 
 mod contestants;
-mod load;
 mod origin;
 
 use std::{
     io::Write,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use e2e::figures::{median, percentile};
-
-use self::{
-    contestants::{Contestant, pin},
-    load::{Ask, Load},
+use e2e::{
+    figures::{median, percentile},
+    plain_http::{self, Ask},
 };
+
+use self::contestants::{Contestant, pin};
 
 const ROUNDS: usize = 7;
 /// Of one turn.
@@ -34,38 +34,36 @@ const PINNED: &str = "WebSocket 64 B, c=1, the proxy on a core of its own";
 /// One line of the table.
 struct Row {
     name: &'static str,
-    ask: Ask,
+    ask: Arc<Ask>,
     connections: usize,
     /// Bytes of one exchange, where bytes are what counts.
     bytes: Option<usize>,
 }
 
-#[tokio::main]
-async fn main() {
+fn main() {
     let given: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match given.first().map(String::as_str) {
-        Some(origin::NAME) => return origin::serve().await,
-        Some(contestants::NAME) => return contestants::serve(&given[1..]).await,
-        _ => {}
+        Some(origin::NAME) => plain_http::runtime().block_on(origin::serve()),
+        Some(contestants::NAME) => contestants::serve(&given[1..]),
+        _ => plain_http::runtime().block_on(compare(&given)),
     }
+}
+
+async fn compare(given: &[String]) {
     let rounds = given.first().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
-    let origin = contestants::start_origin();
-    let contestants = contestants::all(origin.url());
-    let get = |path: &str| Ask::get(path);
+    let contestants = contestants::all();
+    let row = |name, ask, connections, bytes| Row { name, ask: Arc::new(ask), connections, bytes };
+    let upload = || upload("/upload", TWENTY_MB);
     let rows = [
-        Row { name: "/healthz, c=16", ask: get("/healthz"), connections: 16, bytes: None },
-        Row { name: "GET 2 B, c=1", ask: get("/tiny"), connections: 1, bytes: None },
-        Row { name: "GET 2 B, c=16", ask: get("/tiny"), connections: 16, bytes: None },
-        Row { name: "GET 2 B, c=64", ask: get("/tiny"), connections: 64, bytes: None },
-        Row { name: "GET 2 MB, c=4", ask: get("/large"), connections: 4, bytes: Some(TWO_MB) },
-        Row {
-            name: "POST 20 MB, c=2",
-            ask: Ask::upload("/upload", TWENTY_MB),
-            connections: 2,
-            bytes: Some(TWENTY_MB),
-        },
-        Row { name: "WebSocket 64 B, c=1", ask: Ask::echo("/ws"), connections: 1, bytes: None },
-        Row { name: PINNED, ask: Ask::echo("/ws"), connections: 1, bytes: None },
+        row("/healthz, c=16", get("/healthz"), 16, None),
+        row("GET 2 B, c=1", get("/tiny"), 1, None),
+        row("GET 2 B, c=16", get("/tiny"), 16, None),
+        row("GET 2 B, c=64", get("/tiny"), 64, None),
+        row("GET 2 MB, c=4", get("/large"), 4, Some(TWO_MB)),
+        row("POST 20 MB, c=1", upload(), 1, Some(TWENTY_MB)),
+        row("POST 20 MB, c=2", upload(), 2, Some(TWENTY_MB)),
+        row("WebSocket 64 B, c=1", echo("/ws"), 1, None),
+        row(PINNED, echo("/ws"), 1, None),
     ];
     say(format_args!(
         "idle memory: {}",
@@ -74,10 +72,9 @@ async fn main() {
     let wanted = given.get(1).map_or("", String::as_str);
     for row in rows.iter().filter(|row| row.name.contains(wanted)) {
         if row.name == PINNED {
-            origin.pin("0");
             pin(std::process::id(), "0");
             for contestant in &contestants {
-                contestant.pin("1");
+                contestant.pin(if contestant.name == contestants::DIRECT { "0" } else { "1" });
             }
         }
         measure(row, &contestants, rounds).await;
@@ -100,19 +97,21 @@ async fn measure(row: &Row, contestants: &[Contestant], rounds: usize) {
         }
     }
     say(format_args!("{}", row.name));
-    let per_second = |turns: &[Turn]| median(turns.iter().map(|turn| turn.per_second));
-    let ours = per_second(&turns[0]);
+    let middle = |turns: &[Turn], read: fn(&Turn) -> f64| median(turns.iter().map(read));
+    let direct = turns.last().map_or(0.0, |turns| middle(turns, |turn| turn.p50));
+    let ours = middle(&turns[0], |turn| turn.per_second);
     for (contestant, turns) in contestants.iter().zip(&turns) {
-        let rate = per_second(turns);
+        let of = |read| middle(turns, read);
+        let rate = of(|turn| turn.per_second);
         let shown = row.bytes.map_or_else(
             || format!("{rate:>9.0}/s"),
             |bytes| format!("{:>6.0} MB/s", rate * bytes as f64 / 1e6),
         );
-        let of = |read: fn(&Turn) -> f64| median(turns.iter().map(read));
+        let p50 = of(|turn| turn.p50);
         say(format_args!(
-            "  {:<12} {shown}  p50 {:>7.0} us  p99 {:>7.0} us  CPU {:>8.1} us each  ours is {:.2} x",
+            "  {:<12} {shown}  p50 {p50:>6.0} us, adds {:>6.0}  p99 {:>6.0} us  CPU {:>8.1} us each  ours is {:.2} x",
             contestant.name,
-            of(|turn| turn.p50),
+            p50 - direct,
             of(|turn| turn.p99),
             of(|turn| turn.processor),
             ours / rate,
@@ -131,7 +130,8 @@ struct Turn {
 async fn turn(row: &Row, contestant: &Contestant) -> Turn {
     let before = contestant.processor_seconds();
     let begun = Instant::now();
-    let mut times = Load::of(contestant.url(), &row.ask, row.connections, TURN).await;
+    let more = move || begun.elapsed() < TURN;
+    let mut times = row.ask.over(contestant.url(), row.connections, more).await;
     let elapsed = begun.elapsed().as_secs_f64();
     let count = times.len().max(1) as f64;
     let mut at = |percent| percentile(&mut times, percent).as_secs_f64() * 1e6;
@@ -141,6 +141,23 @@ async fn turn(row: &Row, contestant: &Contestant) -> Turn {
         p99: at(99),
         processor: (contestant.processor_seconds() - before) / count * 1e6,
     }
+}
+
+fn get(path: &str) -> Ask {
+    Ask { opening: None, request: format!("GET {path} HTTP/1.1\r\nHost: ada2\r\n\r\n").into_bytes() }
+}
+
+fn upload(path: &str, bytes: usize) -> Ask {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: ada2\r\nContent-Length: {bytes}\r\n\r\n");
+    Ask { opening: None, request: [head.into_bytes(), vec![b'u'; bytes]].concat() }
+}
+
+/// A message that comes back.
+fn echo(path: &str) -> Ask {
+    let opening = format!(
+        "GET {path} HTTP/1.1\r\nHost: ada2\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
+    Ask { opening: Some(opening.into_bytes()), request: vec![b'w'; 64] }
 }
 
 fn say(line: std::fmt::Arguments<'_>) {

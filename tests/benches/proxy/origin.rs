@@ -1,59 +1,29 @@
-//! The engine of the bench: as quick as hyper is.
+//! The engine of the bench: as quick as a socket is.
 
-use std::{convert::Infallible, io::Write};
-
-use axum::body::Body;
-use bytes::Bytes;
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
-use tokio::{io::copy, net::TcpListener};
+use e2e::plain_http::{Connection, Message, serve as answer_with};
 
 use super::TWO_MB;
 
 /// The first argument of its process.
 pub(crate) const NAME: &str = "origin";
 
+/// Serves until it is killed.
 pub(crate) async fn serve() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
-    let address = listener.local_addr().expect("a bound socket has an address");
-    let _ = writeln!(std::io::stdout(), "http://{address}");
-    let large = Bytes::from(vec![b'x'; TWO_MB]);
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let _ = stream.set_nodelay(true);
-        let large = large.clone();
-        #[expect(clippy::disallowed_methods, reason = "the process ends with the bench")]
-        tokio::spawn(async move {
-            let service = service_fn(move |request| answer(request, large.clone()));
-            let _ =
-                http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
-        });
-    }
+    let large = format!("HTTP/1.1 200 OK\r\nContent-Length: {TWO_MB}\r\n\r\n").into_bytes();
+    let large: &[u8] = [large, vec![b'x'; TWO_MB]].concat().leak();
+    answer_with(move |request, connection| answer(request, connection, large)).await;
 }
 
-async fn answer(mut request: Request<Incoming>, large: Bytes) -> Result<Response<Body>, Infallible> {
-    Ok(match request.uri().path() {
-        "/large" => Response::new(Body::from(large)),
-        "/ws" => echo(&mut request),
-        "/upload" => {
-            let mut body = Body::new(request.into_body()).into_data_stream();
-            while futures_util::StreamExt::next(&mut body).await.is_some() {}
-            Response::new(Body::from("ok"))
+async fn answer(request: Message, mut connection: Connection, large: &[u8]) -> Connection {
+    match request.head.split(' ').nth(1).unwrap_or_default() {
+        "/large" => connection.send(large).await,
+        "/ws" => {
+            let agreed =
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+            connection.send(agreed).await;
+            connection.echo().await;
         }
-        _ => Response::new(Body::from("ok")),
-    })
-}
-
-/// Agrees to a WebSocket, and sends back what comes.
-fn echo(request: &mut Request<Incoming>) -> Response<Body> {
-    let upgrade = hyper::upgrade::on(request);
-    #[expect(clippy::disallowed_methods, reason = "the process ends with the bench")]
-    tokio::spawn(async move {
-        let Ok(upgraded) = upgrade.await else { return };
-        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
-        let _ = copy(&mut from, &mut to).await;
-    });
-    let agreed =
-        Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket");
-    agreed.body(Body::empty()).expect("valid parts")
+        _ => connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await,
+    }
+    connection
 }

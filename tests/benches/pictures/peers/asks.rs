@@ -29,18 +29,12 @@ pub(super) struct Score {
 
 impl Score {
     /// One more turn.
-    pub(super) async fn pictures(
-        &mut self,
-        client: &Client,
-        of: &Contestant,
-        callers: usize,
-        pictures: usize,
-    ) {
-        let order = json!({"model": "painter", "prompt": "p", "response_format": "url"});
+    pub(super) async fn pictures(&mut self, of: &Contestant, callers: usize, pictures: usize) {
+        let order = crate::order(&json!({"model": "painter", "prompt": "p", "response_format": "url"}));
         let process = of.child.id();
         child::forget_peak(process);
         let (before, start) = (child::processor_time(process), Instant::now());
-        self.times.extend(crate::run(client, &of.child.url, &order, callers, pictures).await);
+        self.times.extend(crate::run(&order, &of.child.url, callers, pictures).await);
         self.wall += start.elapsed();
         self.processor += child::processor_time(process).saturating_sub(before);
         self.peak_mib = self.peak_mib.max(child::peak_mib(process));

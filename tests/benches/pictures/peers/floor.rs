@@ -17,13 +17,24 @@ use super::super::backend::{AFTER, BEFORE};
 const BLOCK: usize = 256 << 10;
 const ORDER: &[u8] = b"POST /v1/images/generations HTTP/1.1\r\nHost: floor\r\nContent-Length: 2\r\n\r\n{}";
 
+/// Whether a picture comes over a connection of its own, as it does to the gateway, or all over one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connections {
+    Fresh,
+    Kept,
+}
+
 /// Processor time of so many pictures.
-pub(super) fn processor(url: &str, pictures: usize) -> Duration {
+pub(super) fn processor(url: &str, connections: Connections, pictures: usize) -> Duration {
     let folder = tempfile::tempdir().expect("a writable folder");
-    let mut stream = TcpStream::connect(url.trim_start_matches("http://")).expect("the backend listens");
+    let connect = || TcpStream::connect(url.trim_start_matches("http://")).expect("the backend listens");
+    let mut stream = connect();
     let mut blocks = (vec![0; BLOCK], vec![0; BLOCK]);
     let start = on_processor();
     for _ in 0..pictures {
+        if connections == Connections::Fresh {
+            stream = connect();
+        }
         picture(&mut stream, &mut blocks, folder.path()).expect("a picture");
     }
     on_processor().saturating_sub(start)
