@@ -10,7 +10,36 @@ pub(crate) mod probes;
 pub(crate) mod status;
 pub(crate) mod text;
 
-use axum::http::HeaderMap;
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, request::Parts},
+};
+use shared::service::request_id::RequestId;
+
+use crate::{
+    error::ApiError,
+    middleware::{access_log::Account, gate::Caller},
+};
+
+/// A request that the layers let in, and what they noted of it.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    /// What its log line will say.
+    account: Account,
+    id: RequestId,
+}
+
+impl<S: Sync> FromRequestParts<S> for Visit {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        // The gate lets nobody else come this far.
+        parts.extensions.get::<Caller>().ok_or(ApiError::Unauthenticated)?;
+        let (account, id) = (parts.extensions.get().cloned(), parts.extensions.get().cloned());
+        let (account, id) = account.zip(id).ok_or(ApiError::Internal)?;
+        Ok(Self { account, id })
+    }
+}
 
 /// The class or legacy name in `X-Backend`.
 fn named_backend(headers: &HeaderMap) -> Option<String> {

@@ -53,16 +53,16 @@ pub(crate) struct Known {
     /// Why this backend.
     pub(crate) reason: Option<&'static str>,
     /// How a stream went, once that is known: its status was sent long before.
-    pub(crate) outcome: Option<Outcome>,
+    outcome: Option<Outcome>,
 }
 
 /// How a stream went.
 #[derive(Debug, Clone)]
-pub(crate) struct Outcome {
+struct Outcome {
     /// The status that would have told it.
-    pub(crate) status: u16,
+    status: u16,
     /// Why.
-    pub(crate) cause: Option<String>,
+    cause: Option<String>,
 }
 
 /// In the extensions of an answer that is not over with its head: the line waits for the body's end.
@@ -83,6 +83,11 @@ impl Account {
             known.reason = Some(permitted.reason());
         });
         permitted.backend().class.clone()
+    }
+
+    /// Notes how a stream went: the status that would have told it, and why.
+    pub(crate) fn ended(&self, status: u16, cause: Option<String>) {
+        self.note(|known| known.outcome = Some(Outcome { status, cause }));
     }
 
     fn read<T>(&self, read: impl FnOnce(&Known) -> T) -> T {

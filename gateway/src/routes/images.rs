@@ -7,21 +7,18 @@ mod relay;
 use std::time::Duration;
 
 use axum::{
-    Extension,
     extract::{Request, State},
     http::{HeaderMap, header},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use bytes::Bytes;
-use shared::service::request_id::RequestId;
 use tokio::time::Instant;
 
-use super::named_backend;
+use super::{Visit, named_backend};
 use crate::{
     backend::{Answer, Failure, Outgoing, mock},
     config::{Capability, ImageEngine},
     error::ApiError,
-    middleware::{access_log::Account, gate::Caller},
     payload::Payload,
     policy::{
         admission::Grant,
@@ -32,44 +29,21 @@ use crate::{
 };
 
 /// Pictures from words.
-pub(crate) async fn generations(
-    State(app): State<App>,
-    Extension(account): Extension<Account>,
-    Extension(id): Extension<RequestId>,
-    caller: Option<Extension<Caller>>,
-    request: Request,
-) -> Response {
-    respond(Task::Generation, &app, &account, &id, caller, request).await
+pub(crate) async fn generations(State(app): State<App>, visit: Visit, request: Request) -> Response {
+    respond(Task::Generation, &app, &visit, request).await
 }
 
 /// Pictures from pictures.
-pub(crate) async fn edits(
-    State(app): State<App>,
-    Extension(account): Extension<Account>,
-    Extension(id): Extension<RequestId>,
-    caller: Option<Extension<Caller>>,
-    request: Request,
-) -> Response {
-    respond(Task::Edit, &app, &account, &id, caller, request).await
+pub(crate) async fn edits(State(app): State<App>, visit: Visit, request: Request) -> Response {
+    respond(Task::Edit, &app, &visit, request).await
 }
 
 /// What is asked, answered or refused.
-async fn respond(
-    task: Task,
-    app: &App,
-    account: &Account,
-    id: &RequestId,
-    caller: Option<Extension<Caller>>,
-    request: Request,
-) -> Response {
+async fn respond(task: Task, app: &App, visit: &Visit, request: Request) -> Response {
     let kind = Capability::Images.as_str();
-    account.note(|known| known.route_kind = Some(kind));
-    // The gate lets nobody else come this far.
-    if caller.is_none() {
-        return ApiError::Unauthenticated.into_response();
-    }
+    visit.account.note(|known| known.route_kind = Some(kind));
     let mut class = None;
-    match serve(task, app, account, id, request, &mut class).await {
+    match serve(task, app, visit, request, &mut class).await {
         Ok(response) => response,
         Err(error) => error.answer(Some(kind), class.as_deref()),
     }
@@ -78,8 +52,7 @@ async fn respond(
 async fn serve(
     task: Task,
     app: &App,
-    account: &Account,
-    id: &RequestId,
+    visit: &Visit,
     request: Request,
     class: &mut Option<String>,
 ) -> Result<Response, ApiError> {
@@ -89,7 +62,7 @@ async fn serve(
     let (payload, demand) = read(task, app, &parts.headers, &ask.bytes).map_err(ApiError::Malformed)?; // what is asked
     let permitted =
         permit_images(&app.config.backends, &app.config.images, &demand).map_err(ApiError::Denied)?; // may it
-    *class = Some(account.goes(&permitted));
+    *class = Some(visit.account.goes(&permitted));
     app.look_for_sleep(); // or the first request after it would be admitted on what was known before
     let live = app.health.route(permitted).map_err(ApiError::NotReady)?; // is anyone up
     let grant = app.admission.enter(live).map_err(ApiError::Busy)?; // is there room: now or 429
@@ -101,7 +74,7 @@ async fn serve(
                 stream: demand.stream,
                 sent: payload.into_sent(grant.permitted().model()),
                 counted: ask,
-                request_id: id.header(),
+                request_id: visit.id.header(),
                 deadline: arrival + app.config.images.timeout,
                 // With a stream, the caller waits that long for each piece and not for the whole.
                 caller_deadline: caller_patience(&parts.headers)
@@ -116,7 +89,7 @@ async fn serve(
             let kept = keep::keep(app, pictures).await?; // keep it
             Ok(keep::render(app, kept)) // answer
         }
-        Answer::Events(events) => Ok(relay::respond(app, account, events)), // the same, as it happens
+        Answer::Events(events) => Ok(relay::respond(app, &visit.account, events)), // the same, as it happens
     }
 }
 

@@ -8,7 +8,6 @@ use std::{
 };
 
 use axum::{
-    Extension,
     body::{Body, HttpBody},
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts},
@@ -30,14 +29,12 @@ use shared::{
 };
 use tokio::{task::yield_now, time::timeout};
 
+use super::Visit;
 use crate::{
     backend::BackendFault,
     config::{Access, Legacy},
     error::ApiError,
-    middleware::{
-        access_log::{Account, Outcome, Streamed},
-        gate::Caller,
-    },
+    middleware::access_log::{Account, Streamed},
     policy::{demand::Malformed, legacy::is_theirs},
     state::App,
     tls::Tls,
@@ -52,33 +49,25 @@ const PIECE_TIME: Duration = Duration::from_mins(5);
 /// Between two pieces of a caller's body.
 const CALLER_TIME: Duration = Duration::from_secs(30);
 
-/// The handler.
+/// The handler. What is nobody's is not there, whoever asks.
 pub(crate) async fn forward(
     State(app): State<App>,
-    Extension(account): Extension<Account>,
-    Extension(id): Extension<RequestId>,
-    caller: Option<Extension<Caller>>,
+    visit: Result<Visit, ApiError>,
     request: Request,
 ) -> Response {
     let Some(legacy) = app.config.legacy.as_ref().filter(|_| is_theirs(request.uri().path())) else {
         return ApiError::NotFound.into_response();
     };
-    // The gate lets nobody else come this far.
-    if caller.is_none() {
-        return ApiError::Unauthenticated.into_response();
-    }
-    account.note(|known| known.backend = Some(LEGACY.to_owned()));
-    let passed = pass(&app, legacy, &account, &id, request).await;
+    let visit = match visit {
+        Ok(visit) => visit,
+        Err(refused) => return refused.into_response(),
+    };
+    visit.account.note(|known| known.backend = Some(LEGACY.to_owned()));
+    let passed = pass(&app, legacy, &visit, request).await;
     passed.unwrap_or_else(|error| error.answer(None, Some(LEGACY)))
 }
 
-async fn pass(
-    app: &App,
-    legacy: &Legacy,
-    account: &Account,
-    id: &RequestId,
-    request: Request,
-) -> Result<Response, ApiError> {
+async fn pass(app: &App, legacy: &Legacy, visit: &Visit, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let url = address(&legacy.origin, &parts.uri).map_err(ApiError::Malformed)?;
     let method = parts.method.clone();
@@ -87,7 +76,7 @@ async fn pass(
         return Err(ApiError::Body(BodyError::TooLarge(limit)));
     }
     let mut outgoing =
-        app.backends.fresh().request(method.clone(), url).headers(head(app, legacy, id, parts));
+        app.backends.fresh().request(method.clone(), url).headers(head(app, legacy, &visit.id, parts));
     let cut = Arc::new(OnceLock::new());
     if !body.is_end_stream() {
         outgoing = outgoing.body(reqwest::Body::wrap_stream(upload(body, limit, cut.clone())));
@@ -98,7 +87,7 @@ async fn pass(
         Some(cut) => ApiError::Body(*cut),
         None => fault(BackendFault::of(&error)),
     })?;
-    Ok(answered(&method, answer, account))
+    Ok(answered(&method, answer, &visit.account))
 }
 
 /// The address at the old gateway. The library would mend some paths on the way; then it would be another path.
@@ -205,12 +194,12 @@ impl Passing {
                 self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
                 // With the last byte announced the HTTP library asks for no end.
                 if self.left == Some(0) {
-                    self.note(self.status, None);
+                    self.account.ended(self.status, None);
                 }
                 Some((Ok(piece), Some(self)))
             }
             Ok(Ok(None)) => {
-                self.note(self.status, None);
+                self.account.ended(self.status, None);
                 None
             }
             Ok(Err(_)) => self.broken(502, "the old gateway broke off its answer").await,
@@ -220,14 +209,10 @@ impl Passing {
 
     /// The caller's connection is cut: what came must not look whole.
     async fn broken(self, status: u16, words: &str) -> Option<(io::Result<Bytes>, Option<Self>)> {
-        self.note(status, Some(words.to_owned()));
+        self.account.ended(status, Some(words.to_owned()));
         // What passed before goes out first.
         yield_now().await;
         Some((Err(io::Error::other(words.to_owned())), None))
-    }
-
-    fn note(&self, status: u16, cause: Option<String>) {
-        self.account.note(|known| known.outcome = Some(Outcome { status, cause }));
     }
 }
 

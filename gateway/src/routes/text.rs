@@ -4,7 +4,6 @@
 use std::io;
 
 use axum::{
-    Extension,
     body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, header},
@@ -12,10 +11,9 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use shared::service::request_id::RequestId;
 use tokio::task::yield_now;
 
-use super::named_backend;
+use super::{Visit, named_backend};
 use crate::{
     backend::{
         BackendFault,
@@ -23,10 +21,7 @@ use crate::{
     },
     config::Capability,
     error::ApiError,
-    middleware::{
-        access_log::{Account, Outcome, Streamed},
-        gate::Caller,
-    },
+    middleware::access_log::{Account, Streamed},
     payload::text::TextBody,
     policy::{
         admission::Grant,
@@ -43,33 +38,25 @@ struct Kind {
 }
 
 /// Words in a conversation.
-pub(crate) async fn chat(app: State<App>, known: Known, request: Request) -> Response {
-    respond(Kind { path: "chat/completions", capability: Capability::Chat }, app, known, request).await
+pub(crate) async fn chat(State(app): State<App>, visit: Visit, request: Request) -> Response {
+    respond(Kind { path: "chat/completions", capability: Capability::Chat }, &app, &visit, request).await
 }
 
 /// Words that go on from others.
-pub(crate) async fn completions(app: State<App>, known: Known, request: Request) -> Response {
-    respond(Kind { path: "completions", capability: Capability::Chat }, app, known, request).await
+pub(crate) async fn completions(State(app): State<App>, visit: Visit, request: Request) -> Response {
+    respond(Kind { path: "completions", capability: Capability::Chat }, &app, &visit, request).await
 }
 
 /// Numbers for words.
-pub(crate) async fn embeddings(app: State<App>, known: Known, request: Request) -> Response {
-    respond(Kind { path: "embeddings", capability: Capability::Embeddings }, app, known, request).await
+pub(crate) async fn embeddings(State(app): State<App>, visit: Visit, request: Request) -> Response {
+    respond(Kind { path: "embeddings", capability: Capability::Embeddings }, &app, &visit, request).await
 }
 
-/// What the layers noted.
-type Known = (Extension<Account>, Extension<RequestId>, Option<Extension<Caller>>);
-
-async fn respond(kind: Kind, State(app): State<App>, known: Known, request: Request) -> Response {
-    let (Extension(account), Extension(id), caller) = known;
+async fn respond(kind: Kind, app: &App, visit: &Visit, request: Request) -> Response {
     let route_kind = kind.capability.as_str();
-    account.note(|known| known.route_kind = Some(route_kind));
-    // The gate lets nobody else come this far.
-    if caller.is_none() {
-        return ApiError::Unauthenticated.into_response();
-    }
+    visit.account.note(|known| known.route_kind = Some(route_kind));
     let mut class = None;
-    match serve(kind, &app, &account, &id, request, &mut class).await {
+    match serve(kind, app, visit, request, &mut class).await {
         Ok(response) => response,
         Err(error) => error.answer(Some(route_kind), class.as_deref()),
     }
@@ -78,8 +65,7 @@ async fn respond(kind: Kind, State(app): State<App>, known: Known, request: Requ
 async fn serve(
     kind: Kind,
     app: &App,
-    account: &Account,
-    id: &RequestId,
+    visit: &Visit,
     request: Request,
     class: &mut Option<String>,
 ) -> Result<Response, ApiError> {
@@ -91,7 +77,7 @@ async fn serve(
     let (config, lists) = (&app.config, app.health.lists());
     let permitted =
         permit_text(&config.backends, &config.routing, &lists, asked).map_err(ApiError::Denied)?; // may it
-    *class = Some(account.goes(&permitted));
+    *class = Some(visit.account.goes(&permitted));
     app.look_for_sleep(); // or the first request after it would be admitted on what was known before
     let live = app.health.route(permitted).map_err(ApiError::NotReady)?; // is it up
     let grant = app.admission.enter(live).map_err(ApiError::Busy)?; // is there room: now or 429
@@ -100,10 +86,10 @@ async fn serve(
         sent: body.into_sent(grant.permitted().model()),
         counted,
         accept: parts.headers.get(header::ACCEPT).cloned(),
-        request_id: id.header(),
+        request_id: visit.id.header(),
     };
     let passage = send(app, grant, passing).await?; // do it, once
-    Ok(relay(app, account, passage)) // answer
+    Ok(relay(app, &visit.account, passage)) // answer
 }
 
 async fn send(app: &App, grant: Grant, passing: Passing) -> Result<Passage, ApiError> {
@@ -153,7 +139,7 @@ impl Relay {
                 Some((Ok(bytes), Some(self)))
             }
             Ok(None) => {
-                self.note(self.passage.status.as_u16(), None);
+                self.account.ended(self.passage.status.as_u16(), None);
                 None
             }
             Err(fault) => {
@@ -168,7 +154,7 @@ impl Relay {
     /// An answer of known length ends with its last byte: the HTTP library asks for no more.
     fn note_if_whole(&self) {
         if self.passage.is_whole() {
-            self.note(self.passage.status.as_u16(), None);
+            self.account.ended(self.passage.status.as_u16(), None);
         }
     }
 
@@ -176,10 +162,6 @@ impl Relay {
         let class = self.passage.class();
         self.app.health.met(class, &fault);
         let (status, cause) = ApiError::Backend(class.to_owned(), fault).told();
-        self.note(status, Some(cause.0));
-    }
-
-    fn note(&self, status: u16, cause: Option<String>) {
-        self.account.note(|known| known.outcome = Some(Outcome { status, cause }));
+        self.account.ended(status, Some(cause.0));
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     },
     config::Capability,
     error::ApiError,
-    middleware::access_log::{Account, Outcome, Streamed},
+    middleware::access_log::{Account, Streamed},
     state::App,
 };
 
@@ -60,7 +60,7 @@ impl Relay {
             }
             Ok(Some(Happening::Completed(finished))) => match self.completed(finished).await {
                 Ok(event) => {
-                    self.note(StatusCode::OK.as_u16(), None);
+                    self.account.ended(StatusCode::OK.as_u16(), None);
                     Some((Ok(event), Some(self)))
                 }
                 Err(error) => Some((Ok(self.refused(&error)), None)),
@@ -96,11 +96,7 @@ impl Relay {
     /// Notes how it went, and gives the event that says so.
     fn refused(&self, error: &ApiError) -> Bytes {
         let told = error.in_stream(Capability::Images.as_str(), self.events.class());
-        self.note(told.status, Some(told.cause.0));
+        self.account.ended(told.status, Some(told.cause.0));
         told.event
-    }
-
-    fn note(&self, status: u16, cause: Option<String>) {
-        self.account.note(|known| known.outcome = Some(Outcome { status, cause }));
     }
 }
