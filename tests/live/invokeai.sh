@@ -28,8 +28,10 @@ running() {
 }
 
 install() {
-    [ "$(cat "$dir/installed" 2>/dev/null)" = "$version" ] && return
-    local python=${PYTHON:-}
+    local wanted python
+    wanted="$version $(cksum <"$here/constraints.txt")"
+    [ "$(cat "$dir/installed" 2>/dev/null)" = "$wanted" ] && return
+    python=${PYTHON:-}
     for candidate in python3.11 python3.12 python3; do
         [ -n "$python" ] && break
         "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null &&
@@ -45,7 +47,7 @@ install() {
             "invokeai==$version" -c "$here/constraints.txt"
         rm -rf "$dir/downloads"
     } >"$dir/install.log" 2>&1 || { tail -15 "$dir/install.log" >&2; fail "the installation failed"; }
-    echo "$version" >"$dir/installed"
+    echo "$wanted" >"$dir/installed"
 }
 
 make_models() {
