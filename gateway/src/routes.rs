@@ -33,7 +33,7 @@ impl<S: Sync> FromRequestParts<S> for Visit {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        // The gate lets nobody else come this far.
+        // The gate lets others come to what is guarded by address alone.
         parts.extensions.get::<Caller>().ok_or(ApiError::Unauthenticated)?;
         let (account, id) = (parts.extensions.get().cloned(), parts.extensions.get().cloned());
         let (account, id) = account.zip(id).ok_or(ApiError::Internal)?;

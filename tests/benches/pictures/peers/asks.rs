@@ -53,11 +53,7 @@ async fn first_word(client: &Client, url: &str) -> Duration {
         json!({"model": "speaker", "stream": true, "messages": [{"role": "user", "content": "Speak."}]});
     let start = Instant::now();
     let mut answer = post(client, url, "/v1/chat/completions", &order).send().await.expect("an answer");
-    let status = answer.status().as_u16();
-    if status != 200 {
-        let words = answer.text().await;
-        unreachable!("{url} answered {status}: {words:?}");
-    }
+    assert_eq!(answer.status().as_u16(), 200, "{url}: {:?}", answer.chunk().await);
     let mut said = Vec::new();
     while !said.windows(WORD.len()).any(|letters| letters == WORD.as_bytes()) {
         said.extend(answer.chunk().await.expect("an answer in pieces").expect("a word"));
