@@ -11,6 +11,8 @@ mod arriving;
 mod chat;
 /// Words that do not come.
 mod chat_failures;
+/// Pictures through the gateway: routing, delivery, what passes and what does not.
+mod connections;
 /// Pictures from pictures: what passes byte for byte, and what is refused.
 mod edits;
 /// What becomes of a backend's failures, and of requests for nothing.
@@ -21,7 +23,6 @@ mod full_disk;
 mod gallery;
 /// Probes, and what requests find out.
 mod health;
-/// Pictures through the gateway: routing, delivery, what passes and what does not.
 mod images;
 /// The old gateway behind: what is passed on, and what never is.
 mod legacy;

@@ -12,11 +12,11 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Which connections a client may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Connections {
-    /// Kept for a while and used again; for requests that may be sent twice without harm. Stays below the
-    /// idle close of the servers behind (uvicorn: 5 s).
+    /// Kept for a while and used again. Stays below the idle close of the servers behind (uvicorn: 5 s). A request is put on
+    /// another connection only where the kept one was found dead before any of it was written.
     Pooled,
-    /// A new one for every request; for requests that spend GPU time and must never be sent twice. A pooled
-    /// connection that dies while a request is being written leaves it unknown whether it arrived.
+    /// A new one for every request; for requests that spend GPU time at a server that may close a kept connection at any
+    /// moment: one that dies while a request is being written leaves it unknown whether it arrived.
     Fresh,
 }
 

@@ -181,19 +181,6 @@ async fn the_callers_token_stays_at_the_gateway() {
 }
 
 #[tokio::test]
-async fn every_picture_request_has_a_connection_of_its_own() {
-    let upstream = Upstream::start().await;
-    let gateway = Gateway::start(&upstream, &[]).await;
-    for _ in 0..3 {
-        assert_eq!(gateway.generate(&json!({"prompt": "p", "size": "8x8"})).await.status, 200);
-    }
-    let mut connections: Vec<_> = upstream.images().iter().map(|seen| seen.connection).collect();
-    connections.sort_unstable();
-    connections.dedup();
-    assert_eq!(connections.len(), 3);
-}
-
-#[tokio::test]
 async fn a_batch_and_a_large_picture_come_whole() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;

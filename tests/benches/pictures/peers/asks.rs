@@ -38,6 +38,7 @@ impl Score {
         self.wall += start.elapsed();
         self.processor += child::processor_time(process).saturating_sub(before);
         self.peak_mib = self.peak_mib.max(child::peak_mib(process));
+        of.clear();
     }
 
     /// One more turn of conversations, each as long as its first word took.
