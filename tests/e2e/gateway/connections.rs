@@ -19,6 +19,7 @@ use shared::openai::images::Size;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
+    task::JoinSet,
 };
 
 /// What happens to a connection over which a picture was sent.
@@ -50,7 +51,7 @@ async fn pictures_one_after_another_share_connections() {
 
 #[tokio::test]
 async fn a_kept_connection_that_the_backend_closed_is_dialled_anew() {
-    let (url, counted) = backend(Then::Closed).await;
+    let (url, counted, _backend) = backend(Then::Closed).await;
     let gateway = gateway(&url).await;
     for nth in 1..=5 {
         assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
@@ -61,7 +62,7 @@ async fn a_kept_connection_that_the_backend_closed_is_dialled_anew() {
 
 #[tokio::test]
 async fn an_order_that_was_read_from_a_kept_connection_is_never_sent_again() {
-    let (url, counted) = backend(Then::Broken).await;
+    let (url, counted, _backend) = backend(Then::Broken).await;
     let gateway = gateway(&url).await;
     let mut last = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!(last.status, 200);
@@ -85,18 +86,20 @@ async fn gateway(url: &str) -> Gateway {
     gateway
 }
 
-/// A backend whose connections end badly.
-async fn backend(then: Then) -> (String, Arc<Counted>) {
+/// A backend whose connections end badly; it ends with its tasks.
+async fn backend(then: Then) -> (String, Arc<Counted>, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let counted = Arc::<Counted>::default();
     let counts = counted.clone();
-    tokio::spawn(async move {
+    let mut accepting = JoinSet::new();
+    accepting.spawn(async move {
+        let mut connections = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(connection(stream, then, counts.clone()));
+            connections.spawn(connection(stream, then, counts.clone()));
         }
     });
-    (url, counted)
+    (url, counted, accepting)
 }
 
 async fn connection(stream: TcpStream, then: Then, counted: Arc<Counted>) {
