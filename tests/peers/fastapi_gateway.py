@@ -22,6 +22,7 @@ from fastapi.staticfiles import StaticFiles
 UPSTREAM = os.environ["UPSTREAM"]
 TOKEN = os.environ["TOKEN"]
 PICTURES = pathlib.Path(os.environ["FOLDER"]) / "pictures"
+FLUSHED = os.environ.get("FLUSH") != "no"
 PLACES = {name: asyncio.Semaphore(int(os.environ["PLACES"])) for name in ("images", "chat")}
 
 
@@ -60,13 +61,26 @@ async def healthz():
     return {"status": "ok"}
 
 
+def flush(descriptor):
+    if FLUSHED:
+        os.fsync(descriptor)
+
+
 def keep(encoded):
     """Stores a picture under a name made from its bytes; gives its address."""
     picture = base64.b64decode(encoded)
     name = f"{int(time.time())}_{hashlib.sha256(picture).hexdigest()[:16]}.png"
     unnamed = PICTURES / f".{name}.{secrets.token_hex(4)}"
-    unnamed.write_bytes(picture)
+    with unnamed.open("wb") as file:
+        file.write(picture)
+        file.flush()
+        flush(file.fileno())
     unnamed.rename(PICTURES / name)
+    folder = os.open(PICTURES, os.O_RDONLY)
+    try:
+        flush(folder)
+    finally:
+        os.close(folder)
     return f"/ui/images/{name}"
 
 

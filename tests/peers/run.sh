@@ -6,7 +6,7 @@
 # CONTESTANT   only these: gateway, fastapi, litellm
 # BIN_DIR      take the gateway from there; it is not built
 # PEERS_DIR    where the peers are kept (default ~/.cache/ada2-peers)
-# TMPDIR       where the pictures go: 5 GB, gone at the end
+# TMPDIR       where the pictures go: up to 1 GB, gone at the end
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

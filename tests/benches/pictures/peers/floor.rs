@@ -17,25 +17,21 @@ use super::super::backend::{AFTER, BEFORE};
 const BLOCK: usize = 256 << 10;
 const ORDER: &[u8] = b"POST /v1/images/generations HTTP/1.1\r\nHost: floor\r\nContent-Length: 2\r\n\r\n{}";
 
-/// Whether a picture comes over a connection of its own, as it does to the gateway, or all over one.
+/// Whether a picture is flushed to the disk, as the gateway does it: the file, and the folder that names it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Connections {
-    Fresh,
-    Kept,
+pub(super) enum Kept {
+    Written,
+    Flushed,
 }
 
 /// Processor time of so many pictures.
-pub(super) fn processor(url: &str, connections: Connections, pictures: usize) -> Duration {
+pub(super) fn processor(url: &str, kept: Kept, pictures: usize) -> Duration {
     let folder = tempfile::tempdir().expect("a writable folder");
-    let connect = || TcpStream::connect(url.trim_start_matches("http://")).expect("the backend listens");
-    let mut stream = connect();
+    let mut stream = TcpStream::connect(url.trim_start_matches("http://")).expect("the backend listens");
     let mut blocks = (vec![0; BLOCK], vec![0; BLOCK]);
     let start = on_processor();
     for _ in 0..pictures {
-        if connections == Connections::Fresh {
-            stream = connect();
-        }
-        picture(&mut stream, &mut blocks, folder.path()).expect("a picture");
+        picture(&mut stream, &mut blocks, folder.path(), kept).expect("a picture");
     }
     on_processor().saturating_sub(start)
 }
@@ -44,6 +40,7 @@ fn picture(
     stream: &mut TcpStream,
     (read, decoded): &mut (Vec<u8>, Vec<u8>),
     folder: &Path,
+    kept: Kept,
 ) -> io::Result<()> {
     stream.write_all(ORDER)?;
     let mut filled = 0;
@@ -72,7 +69,11 @@ fn picture(
         }
     }
     stream.read_exact(&mut read[filled..AFTER.len() + "}".len()])?;
-    fs::rename(path, folder.join(URL_SAFE.encode_to_string(hash.finalize())))
+    if kept == Kept::Flushed {
+        file.sync_all()?;
+    }
+    fs::rename(path, folder.join(URL_SAFE.encode_to_string(hash.finalize())))?;
+    if kept == Kept::Flushed { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 fn length(head: &[u8]) -> usize {
