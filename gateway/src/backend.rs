@@ -1,5 +1,5 @@
-//! The client to the backends: a grant and a request in; pictures, events or an answer that passes out. One request, one backend, one
-//! try. Pictures come over kept connections: over a young one, whose window is small, 2 MiB cost a tenth more.
+//! The client to the backends: a grant and a request in; pictures, events or an answer that passes out. One request, one
+//! backend, one try. Pictures come over kept connections: over a young one, whose window is small, 2 MiB cost a tenth more.
 
 mod answer;
 pub(crate) mod events;
@@ -44,6 +44,7 @@ use crate::{
 const X_REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// Kept back from it for the way home and for storing; of a short time no more than a tenth.
 const HOMEWARD: Duration = Duration::from_secs(2);
+
 /// The two clients: one that never reuses a connection, and one that keeps them for a while. Cheap to clone; all clones are
 /// the same.
 #[derive(Debug, Clone)]
@@ -137,7 +138,8 @@ impl Backends {
         self.pooled.borrow().clone()
     }
 
-    /// The client that never uses a connection twice: for whoever may close what is kept at any time.
+    /// The client that never uses a connection twice: for chat and the old gateway behind, whose servers are
+    /// not ours and may close what is kept at any time.
     pub(crate) fn fresh(&self) -> &Client {
         &self.fresh
     }

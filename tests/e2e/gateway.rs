@@ -11,7 +11,7 @@ mod arriving;
 mod chat;
 /// Words that do not come.
 mod chat_failures;
-/// Pictures through the gateway: routing, delivery, what passes and what does not.
+/// Those to a backend: kept, and never the reason that a picture is made twice.
 mod connections;
 /// Pictures from pictures: what passes byte for byte, and what is refused.
 mod edits;
@@ -23,6 +23,7 @@ mod full_disk;
 mod gallery;
 /// Probes, and what requests find out.
 mod health;
+/// Pictures through the gateway: routing, delivery, what passes and what does not.
 mod images;
 /// The old gateway behind: what is passed on, and what never is.
 mod legacy;

@@ -5,6 +5,7 @@
 #
 # CONTESTANT   only these: gateway, fastapi, litellm
 # BIN_DIR      take the gateway from there; it is not built
+# FLUSH=no     FastAPI does not flush its pictures to the disk
 # PEERS_DIR    where the peers are kept (default ~/.cache/ada2-peers)
 # TMPDIR       where the pictures go: up to 1 GB, gone at the end
 set -euo pipefail
