@@ -73,6 +73,28 @@ fn without_a_running_sidecar_card_and_host_are_read_directly() {
 }
 
 #[tokio::test]
+async fn a_driver_that_starts_slowly_is_waited_for_even_where_no_card_is_required() {
+    let card = FakeCard::new();
+    card.set(|scenario| scenario.hang = vec!["nvmlInit_v2".into()]);
+    let library = card.library().display().to_string();
+    let state = e2e::fresh_folder("slow");
+    let sidecar = Running::start(&state, &["--engine", "builtin", "--nvml-lib", &library]);
+    let failed = async || {
+        let answer = e2e::http().get(format!("{}/readyz", sidecar.url)).send().await.unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        let failed = report["checks"].as_array().unwrap().iter().filter(|check| check["status"] == "fail");
+        failed.map(|check| check["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // That the driver may be hanging is said as well, after 5 s.
+    let of_the_driver = |name: &String| name == "nvml" || name == "snapshot_fresh";
+    e2e::eventually("all else is well", async || failed().await.iter().all(of_the_driver).then_some(()))
+        .await;
+    assert!(failed().await.contains(&"nvml".to_owned()));
+    card.set(|scenario| scenario.hang.clear());
+    sidecar.ready().await;
+}
+
+#[tokio::test]
 async fn ack_goes_through_the_state_directory_with_and_without_a_running_sidecar() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();

@@ -49,7 +49,9 @@ fn nvml(sample: Option<&GpuSample>, trouble: &Trouble, rules: &Rules) -> Check {
         return check("error").but(CheckStatus::Fail, words);
     }
     match sample.map(|sample| &sample.state) {
-        None => check("not asked yet").but(absent, "the driver has not answered yet; wait a moment"),
+        // Also where no GPU is required: it may be there, and what it reported before the first look is not to be had.
+        None => check("not asked yet")
+            .but(CheckStatus::Fail, "the driver has not answered yet; wait a moment"),
         Some(GpuState::NoLibrary(words)) => check("not found").but(
             absent,
             format!("libnvidia-ml cannot be loaded ({words}): install the NVIDIA driver, or name it with --nvml-lib{hint}"),

@@ -325,15 +325,28 @@ fn failed_calls_gate_until_the_card_has_proved_itself() {
 }
 
 #[test]
-fn a_sample_that_grows_old_is_a_hanging_driver_even_the_first() {
-    for (gpu, required) in [(true, true), (false, false)] {
+fn a_card_that_was_not_looked_at_yet_gates_even_where_none_is_required() {
+    for required in [true, false] {
         let mut world = World::healthy();
         world.rules.gpu_required = required;
-        if !gpu {
+        world.gpu = None;
+        world.expect("nvml", CheckStatus::Fail, "not answered yet");
+        assert_eq!(world.status(), Status::NotReady);
+        world.state(GpuState::NoLibrary("no file".into()));
+        assert_eq!(world.judge().status == Status::Ready, !required);
+    }
+}
+
+#[test]
+fn a_sample_that_grows_old_is_a_hanging_driver_even_the_first() {
+    for read in [true, false] {
+        let mut world = World::healthy();
+        if !read {
             world.gpu = None;
         }
         world.now = world.start + Duration::from_secs(5);
-        assert_eq!(world.judge().status, Status::Ready, "{gpu}");
+        world.judge();
+        assert_eq!(world.check("snapshot_fresh").status, CheckStatus::Pass, "{read}");
         world.now += Duration::from_millis(1);
         world.expect("snapshot_fresh", CheckStatus::Fail, "hangs");
         assert_eq!(world.status(), Status::NotReady);
