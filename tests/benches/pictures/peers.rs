@@ -18,6 +18,7 @@ use shared::service::outbound::{Connections, builder};
 use self::{
     asks::Score,
     contestant::Contestant,
+    floor::Floor,
     table::{Better, Table},
 };
 
@@ -52,20 +53,13 @@ pub(crate) async fn compare(script: &str, names: &[&str]) {
     table.line("start to first answer, ms", Better::Less, &start_ups);
     table.line("idle after the start, MiB", Better::Less, &idle);
     for callers in CALLERS {
-        pictures(&all, callers, &table).await;
+        pictures(&all, callers, &upstream, &table).await;
     }
-    let [written, flushed] = [floor::Kept::Written, floor::Kept::Flushed].map(|kept| {
-        let turns = (0..ROUNDS).map(|_| milliseconds(floor::processor(&upstream, kept, PICTURES)));
-        median(turns) / PICTURES as f64
-    });
     words(&client, &all, &table).await;
     tokio::time::sleep(SETTLED).await;
     table.line("idle after all that, MiB", Better::Less, &resident(&all));
     all.truncate(1);
     overload(&client, script, names, &upstream, &table).await;
-    crate::say(&format!(
-        "\nThe work alone (a picture received, decoded, hashed, written) on one thread: {written:.2} processor seconds per 1,000; {flushed:.2} with the flush."
-    ));
 }
 
 /// The last of some starts, and how long they took, in milliseconds.
@@ -80,7 +74,8 @@ async fn started(script: &str, name: &str, upstream: &str) -> (Contestant, f64) 
     }
 }
 
-async fn pictures(all: &[Contestant], callers: usize, table: &Table) {
+async fn pictures(all: &[Contestant], callers: usize, upstream: &str, table: &Table) {
+    let mut floor = Floor::default();
     let mut scores: Vec<Score> = all.iter().map(|_| Score::default()).collect();
     for contestant in all {
         Score::default().pictures(contestant, callers, PICTURES / 2).await;
@@ -89,15 +84,24 @@ async fn pictures(all: &[Contestant], callers: usize, table: &Table) {
         for (contestant, score) in all.iter().zip(&mut scores) {
             score.pictures(contestant, callers, PICTURES).await;
         }
+        floor.turn(upstream, callers, PICTURES);
     }
-    let line = |name: &str, better, figure: &dyn Fn(&Score) -> f64| {
-        let figures: Vec<_> = scores.iter().map(|score| Some(figure(score))).collect();
+    let line = |name: &str, better, figure: &dyn Fn(&Score) -> f64, floor: Option<f64>| {
+        let figures = scores.iter().map(|score| Some(figure(score)));
+        let figures: Vec<_> = figures.chain([floor]).collect();
         table.line(&format!("2 MiB pictures, c={callers}: {name}"), better, &figures);
     };
     let count = (ROUNDS * PICTURES) as f64;
-    line("a second", Better::More, &|score| count / score.wall.as_secs_f64());
-    line("processor seconds per 1,000", Better::Less, &|score| score.processor.as_secs_f64() * 1e3 / count);
-    line("peak memory, MiB", Better::Less, &|score| score.peak_mib as f64);
+    let rate = |wall: Duration| count / wall.as_secs_f64();
+    let cost = |processor: Duration| milliseconds(processor) / count;
+    line("a second", Better::More, &|score| rate(score.wall), Some(rate(floor.wall)));
+    line(
+        "processor seconds per 1,000",
+        Better::Less,
+        &|score| cost(score.processor),
+        Some(cost(floor.processor)),
+    );
+    line("peak memory, MiB", Better::Less, &|score| score.peak_mib as f64, None);
     added(&format!("2 MiB pictures, c={callers}:"), scores, table);
 }
 

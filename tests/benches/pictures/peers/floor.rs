@@ -1,12 +1,13 @@
-//! The work that a picture is, on one thread and with nothing around it: received, decoded, hashed, written. What a gateway
-//! takes beyond it is its own.
+//! The work that a picture is, on plain threads and with nothing around it: received over a kept connection, decoded,
+//! hashed, written, flushed to the disk as file and name. What a gateway takes beyond it is its own.
 
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
     net::TcpStream,
     path::Path,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use base64_simd::{STANDARD, URL_SAFE};
@@ -17,21 +18,34 @@ use super::super::backend::{AFTER, BEFORE};
 const BLOCK: usize = 256 << 10;
 const ORDER: &[u8] = b"POST /v1/images/generations HTTP/1.1\r\nHost: floor\r\nContent-Length: 2\r\n\r\n{}";
 
-/// Whether a picture is flushed to the disk, as the gateway does it: the file, and the folder that names it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kept {
-    Written,
-    Flushed,
+/// What it cost, over all its turns.
+#[derive(Default)]
+pub(super) struct Floor {
+    pub(super) wall: Duration,
+    pub(super) processor: Duration,
 }
 
-/// Processor time of so many pictures.
-pub(super) fn processor(url: &str, kept: Kept, pictures: usize) -> Duration {
+impl Floor {
+    /// One more turn: the pictures shared out among so many threads, each with a connection of its own.
+    pub(super) fn turn(&mut self, url: &str, threads: usize, pictures: usize) {
+        let start = Instant::now();
+        thread::scope(|scope| {
+            let all: Vec<_> =
+                (0..threads).map(|_| scope.spawn(|| processor(url, pictures / threads))).collect();
+            self.processor += all.into_iter().map(|one| one.join().expect("pictures")).sum::<Duration>();
+        });
+        self.wall += start.elapsed();
+    }
+}
+
+/// Processor time of so many pictures, one after the other.
+fn processor(url: &str, pictures: usize) -> Duration {
     let folder = tempfile::tempdir().expect("a writable folder");
     let mut stream = TcpStream::connect(url.trim_start_matches("http://")).expect("the backend listens");
     let mut blocks = (vec![0; BLOCK], vec![0; BLOCK]);
     let start = on_processor();
     for _ in 0..pictures {
-        picture(&mut stream, &mut blocks, folder.path(), kept).expect("a picture");
+        picture(&mut stream, &mut blocks, folder.path()).expect("a picture");
     }
     on_processor().saturating_sub(start)
 }
@@ -40,7 +54,6 @@ fn picture(
     stream: &mut TcpStream,
     (read, decoded): &mut (Vec<u8>, Vec<u8>),
     folder: &Path,
-    kept: Kept,
 ) -> io::Result<()> {
     stream.write_all(ORDER)?;
     let mut filled = 0;
@@ -69,11 +82,9 @@ fn picture(
         }
     }
     stream.read_exact(&mut read[filled..AFTER.len() + "}".len()])?;
-    if kept == Kept::Flushed {
-        file.sync_all()?;
-    }
+    file.sync_all()?;
     fs::rename(path, folder.join(URL_SAFE.encode_to_string(hash.finalize())))?;
-    if kept == Kept::Flushed { File::open(folder)?.sync_all() } else { Ok(()) }
+    File::open(folder)?.sync_all()
 }
 
 fn length(head: &[u8]) -> usize {

@@ -1,4 +1,5 @@
-//! The table of the comparison, in Markdown: a line for each figure, a column for each contestant.
+//! The table of the comparison, in Markdown: a line for each figure, a column for each contestant, and one for the work
+//! alone.
 
 /// Whose figures are set against each other in the last column.
 const OURS: &str = "gateway";
@@ -18,15 +19,18 @@ pub(super) struct Table {
 impl Table {
     /// Says its head.
     pub(super) fn new(columns: Vec<String>) -> Self {
-        crate::say(&format!("| | {} | {OURS} is better than {THEIRS} |", columns.join(" | ")));
-        crate::say(&format!("|---|{}", "--:|".repeat(columns.len() + 1)));
+        crate::say(&format!(
+            "| | {} | the work alone | {OURS} is better than {THEIRS} |",
+            columns.join(" | ")
+        ));
+        crate::say(&format!("|---|{}", "--:|".repeat(columns.len() + 2)));
         Self { columns }
     }
 
-    /// Says one line; a figure that there is not is a dash.
+    /// Says one line; a figure that there is not is a dash. The work alone, where it has one, comes last.
     pub(super) fn line(&self, name: &str, better: Better, figures: &[Option<f64>]) {
-        let shown: Vec<_> =
-            figures.iter().map(|figure| figure.map_or_else(|| "–".to_owned(), rounded)).collect();
+        let all = (0..=self.columns.len()).map(|at| figures.get(at).copied().flatten());
+        let shown: Vec<_> = all.map(|figure| figure.map_or_else(|| "–".to_owned(), rounded)).collect();
         let of = |name| self.columns.iter().position(|column| column == name).and_then(|at| figures[at]);
         let ratio = of(OURS).zip(of(THEIRS)).map(|(ours, theirs)| match better {
             Better::Less => theirs / ours,
