@@ -77,8 +77,8 @@ async fn anything_else_becomes_an_envelope_without_its_words() {
         assert!(!answer.json.to_string().contains("Traceback"), "{answer:?}");
         assert_eq!(answer.header("x-should-retry"), if status == 429 { "" } else { "false" }, "{answer:?}");
     }
-    let pictures = std::fs::read_dir(&gateway.store).unwrap();
-    assert_eq!(pictures.count(), 1, "the lock, and no picture");
+    gateway.until_unfinished(0).await;
+    assert!(gateway.pictures().is_empty());
 }
 
 #[tokio::test]
@@ -92,7 +92,8 @@ async fn a_cut_off_picture_is_neither_stored_nor_sent() {
     let answer = gateway.generate(&json!({"prompt": "p", "n": 2})).await;
     assert_eq!((answer.status, answer.code()), (502, "backend_error"));
     assert!(answer.message().contains("damaged or cut off"), "{}", answer.message());
-    assert_eq!(std::fs::read_dir(&gateway.store).unwrap().count(), 1, "all pictures or none");
+    gateway.until_unfinished(0).await;
+    assert!(gateway.pictures().is_empty(), "all pictures or none");
 }
 
 #[tokio::test]

@@ -37,11 +37,7 @@ async fn base64_is_opt_in_and_the_picture_is_stored_all_the_same() {
     assert!(!entry.contains_key("url"));
     let bytes = base64_simd::STANDARD.decode_to_vec(entry["b64_json"].as_str().unwrap()).unwrap();
     assert_eq!(bytes, picture("p", 0, Size::new(32, 32)));
-    let stored: Vec<_> = std::fs::read_dir(&gateway.store)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "png"))
-        .collect();
+    let stored = gateway.pictures();
     assert_eq!(stored.len(), 1);
     assert_eq!(std::fs::read(&stored[0]).unwrap(), bytes);
 }

@@ -81,7 +81,8 @@ async fn a_finished_event_without_a_whole_picture_becomes_an_error_event() {
         gateway.until_inflight(KEY, 0).await;
     }
     upstream.until_left(5).await;
-    assert_eq!(std::fs::read_dir(&gateway.store).unwrap().count(), 1, "the lock, and no picture");
+    gateway.until_unfinished(0).await;
+    assert!(gateway.pictures().is_empty());
 }
 
 #[tokio::test]

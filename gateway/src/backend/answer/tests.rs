@@ -203,8 +203,15 @@ fn picture(seed: u64) -> Vec<u8> {
     Painting { painter: "test", prompt: "x", seed, size: Size::new(200, 200) }.to_png()
 }
 
-fn files(store: &std::path::Path) -> usize {
-    std::fs::read_dir(store).unwrap().count()
+/// Waits until so many files are in the store (bounded): what is given up is removed by the thread that writes it.
+async fn until_files(store: &std::path::Path, wanted: usize) {
+    let files = async {
+        while std::fs::read_dir(store).unwrap().count() != wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    let outcome = tokio::time::timeout(std::time::Duration::from_secs(20), files).await;
+    outcome.unwrap_or_else(|_| panic!("never {wanted} files"));
 }
 
 #[tokio::test]
@@ -229,8 +236,8 @@ async fn pictures_are_on_the_disk_before_the_answer_ends_and_gone_if_it_is_given
         assert_eq!(damaged, "a picture's base64 is damaged");
         assert_eq!(other, "it sent no picture: the bytes are neither PNG, JPEG nor WebP");
         assert_ne!(format!("{one:?}"), format!("{two:?}"));
-        assert_eq!(files(&dir), 3, "two pictures without name, and the lock");
+        until_files(&dir, 3).await; // two pictures without name, and the lock
         drop(received);
-        assert_eq!(files(&dir), 1, "nothing is left");
+        until_files(&dir, 1).await;
     }
 }
