@@ -28,24 +28,25 @@ pub(super) struct Floor {
 impl Floor {
     /// One more turn: the pictures shared out among so many threads, each with a connection of its own.
     pub(super) fn turn(&mut self, url: &str, threads: usize, pictures: usize) {
-        let start = Instant::now();
-        thread::scope(|scope| {
-            let all: Vec<_> =
-                (0..threads).map(|_| scope.spawn(|| processor(url, pictures / threads))).collect();
-            self.processor += all.into_iter().map(|one| one.join().expect("pictures")).sum::<Duration>();
+        let folders: Vec<_> = (0..threads).map(|_| tempfile::tempdir().expect("a writable folder")).collect();
+        let (share, start) = (pictures / threads, Instant::now());
+        let processor = thread::scope(|scope| {
+            let all = folders.iter().map(|folder| scope.spawn(move || processor(url, folder.path(), share)));
+            let all: Vec<_> = all.collect();
+            all.into_iter().map(|one| one.join().expect("pictures")).sum::<Duration>()
         });
         self.wall += start.elapsed();
+        self.processor += processor;
     }
 }
 
 /// Processor time of so many pictures, one after the other.
-fn processor(url: &str, pictures: usize) -> Duration {
-    let folder = tempfile::tempdir().expect("a writable folder");
+fn processor(url: &str, folder: &Path, pictures: usize) -> Duration {
     let mut stream = TcpStream::connect(url.trim_start_matches("http://")).expect("the backend listens");
     let mut blocks = (vec![0; BLOCK], vec![0; BLOCK]);
     let start = on_processor();
     for _ in 0..pictures {
-        picture(&mut stream, &mut blocks, folder.path()).expect("a picture");
+        picture(&mut stream, &mut blocks, folder).expect("a picture");
     }
     on_processor().saturating_sub(start)
 }
