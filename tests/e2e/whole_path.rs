@@ -86,7 +86,7 @@ async fn base64_comes_when_asked_for_and_is_stored_all_the_same() {
     request["response_format"] = json!("url");
     let stored = path.gateway.generate(&request).await;
     assert_eq!(path.gateway.picture(url(&stored)).await, bytes);
-    let pictures = path.gateway.pictures().len();
+    let pictures = path.gateway.stored().len();
     // One if both answers fell into the same second: the name is time and hash.
     assert!((1..=2).contains(&pictures), "{pictures}");
 }

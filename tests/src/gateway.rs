@@ -1,7 +1,6 @@
 //! The gateway, in this process, on a free port, with a store and files of its own.
 
 use std::{
-    ffi::OsStr,
     path::PathBuf,
     sync::{
         Arc,
@@ -201,21 +200,17 @@ impl Gateway {
         crate::eventually("places taken", async || (self.inflight(key).await == wanted).then_some(())).await;
     }
 
-    /// The pictures in its store, as files.
-    pub fn pictures(&self) -> Vec<PathBuf> {
+    /// All that is in its store but the lock: pictures, and whatever else lies about there.
+    pub fn stored(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&self.store).expect("the store is a folder");
         let paths = entries.map(|entry| entry.expect("it can be read").path());
-        paths.filter(|path| !path.file_name().is_some_and(is_hidden)).collect()
+        paths.filter(|path| !path.ends_with(".lock")).collect()
     }
 
-    /// Waits until so many pictures that have no name yet are in its store (bounded). What is given up is removed
-    /// by the thread that writes it, which may be a moment after the answer.
-    pub async fn until_unfinished(&self, wanted: usize) {
-        let unfinished = || {
-            let entries = std::fs::read_dir(&self.store).expect("the store is a folder").flatten();
-            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".incoming-")).count()
-        };
-        crate::eventually("unfinished pictures", async || (unfinished() == wanted).then_some(())).await;
+    /// Waits until nothing is in its store (bounded): what is given up is removed by the thread that writes it, which may
+    /// be a moment after the answer.
+    pub async fn until_nothing_stored(&self) {
+        crate::eventually("an empty store", async || self.stored().is_empty().then_some(())).await;
     }
 
     /// What the status says of a backend.
@@ -302,8 +297,4 @@ impl Drop for Gateway {
         self.lifecycle.stop();
         self.lifecycle.aborting().cancel();
     }
-}
-
-fn is_hidden(name: &OsStr) -> bool {
-    name.to_string_lossy().starts_with('.')
 }

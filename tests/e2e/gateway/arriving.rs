@@ -1,5 +1,7 @@
 //! Pictures while they arrive: on the disk piece by piece, and gone again if they do not come whole.
 
+use std::path::Path;
+
 use e2e::{
     Answer,
     gateway::Gateway,
@@ -30,6 +32,15 @@ fn in_pieces(rest: &str) -> Vec<Act> {
     ]
 }
 
+fn unfinished(store: &Path) -> usize {
+    let names = std::fs::read_dir(store).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_str().unwrap().starts_with(".incoming-")).count()
+}
+
+async fn until_unfinished(gateway: &Gateway, wanted: usize) {
+    e2e::eventually("unfinished files", async || (unfinished(&gateway.store) == wanted).then_some(())).await;
+}
+
 #[tokio::test]
 async fn an_answer_in_pieces_is_read_as_one_whatever_is_asked_back() {
     for format in ["url", "b64_json"] {
@@ -38,7 +49,7 @@ async fn an_answer_in_pieces_is_read_as_one_whatever_is_asked_back() {
         upstream.next_image(Reply::Events(in_pieces("\"created\":7,\"odd\":\"\\\"b64_json\\\"\"}")));
         let order = gateway.order(&json!({"prompt": "p", "n": 2, "response_format": format})).send();
         let waiting = async {
-            gateway.until_unfinished(2).await;
+            until_unfinished(&gateway, 2).await;
             assert_eq!(gateway.inflight("gpu_heavy.images").await, 1, "the place is held");
             upstream.step();
         };
@@ -56,7 +67,7 @@ async fn an_answer_in_pieces_is_read_as_one_whatever_is_asked_back() {
         }
         assert_eq!(answer.json["data"][0]["seed"], 1);
         assert_eq!(answer.json["data"][1].as_object().unwrap().len(), 1, "nothing is made up");
-        gateway.until_unfinished(0).await;
+        assert_eq!(unfinished(&gateway.store), 0);
     }
 }
 
@@ -67,9 +78,9 @@ async fn a_caller_who_leaves_in_mid_picture_leaves_nothing_behind() {
     upstream.next_image(Reply::Events(in_pieces("\"created\":7}")));
     tokio::select! {
         answer = gateway.order(&json!({"prompt": "p", "n": 2})).send() => panic!("{answer:?}"),
-        () = gateway.until_unfinished(2) => {}
+        () = until_unfinished(&gateway, 2) => {}
     }
-    gateway.until_unfinished(0).await;
+    until_unfinished(&gateway, 0).await;
     gateway.until_inflight("gpu_heavy.images", 0).await;
     upstream.until_left(1).await;
     let list = gateway.get("/v1/gateway/images").await;
@@ -93,7 +104,7 @@ async fn an_answer_that_breaks_off_or_lies_leaves_nothing_behind() {
         upstream.next_image(Reply::Events(acts));
         let answer = gateway.generate(&json!({"prompt": "p"})).await;
         assert_eq!(answer.status, status, "{answer:?}");
-        gateway.until_unfinished(0).await;
+        until_unfinished(&gateway, 0).await;
         assert_eq!(gateway.inflight("gpu_heavy.images").await, 0);
     }
     assert_eq!(gateway.get("/v1/gateway/images").await.json["total"]["pictures"], 1);

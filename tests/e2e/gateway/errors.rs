@@ -77,8 +77,7 @@ async fn anything_else_becomes_an_envelope_without_its_words() {
         assert!(!answer.json.to_string().contains("Traceback"), "{answer:?}");
         assert_eq!(answer.header("x-should-retry"), if status == 429 { "" } else { "false" }, "{answer:?}");
     }
-    gateway.until_unfinished(0).await;
-    assert!(gateway.pictures().is_empty());
+    gateway.until_nothing_stored().await;
 }
 
 #[tokio::test]
@@ -92,8 +91,7 @@ async fn a_cut_off_picture_is_neither_stored_nor_sent() {
     let answer = gateway.generate(&json!({"prompt": "p", "n": 2})).await;
     assert_eq!((answer.status, answer.code()), (502, "backend_error"));
     assert!(answer.message().contains("damaged or cut off"), "{}", answer.message());
-    gateway.until_unfinished(0).await;
-    assert!(gateway.pictures().is_empty(), "all pictures or none");
+    gateway.until_nothing_stored().await; // all pictures or none
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ async fn base64_is_opt_in_and_the_picture_is_stored_all_the_same() {
     assert!(!entry.contains_key("url"));
     let bytes = base64_simd::STANDARD.decode_to_vec(entry["b64_json"].as_str().unwrap()).unwrap();
     assert_eq!(bytes, picture("p", 0, Size::new(32, 32)));
-    let stored = gateway.pictures();
+    let stored = gateway.stored();
     assert_eq!(stored.len(), 1);
     assert_eq!(std::fs::read(&stored[0]).unwrap(), bytes);
 }

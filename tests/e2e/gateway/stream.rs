@@ -80,7 +80,7 @@ async fn events_pass_one_by_one_and_the_last_gains_its_address() {
     upstream.step();
     expected.extend([bytes_of(&second), bytes_of(&odd)].concat());
     caller.until(&expected).await;
-    assert!(gateway.pictures().is_empty(), "no picture yet");
+    assert!(gateway.stored().is_empty(), "no picture yet");
     let told = gateway.metrics().await.contains("route=\"/v1/images/generations\",status");
     assert!(!told, "its line is written and counted at its end");
     upstream.step();

@@ -81,8 +81,7 @@ async fn a_finished_event_without_a_whole_picture_becomes_an_error_event() {
         gateway.until_inflight(KEY, 0).await;
     }
     upstream.until_left(5).await;
-    gateway.until_unfinished(0).await;
-    assert!(gateway.pictures().is_empty());
+    gateway.until_nothing_stored().await;
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ pub(super) struct Floor {
 impl Floor {
     /// One more turn: the pictures shared out among so many threads, each with a connection of its own.
     pub(super) fn turn(&mut self, url: &str, threads: usize, pictures: usize) {
+        assert_eq!(pictures % threads, 0, "each thread takes as many");
         let folders: Vec<_> = (0..threads).map(|_| tempfile::tempdir().expect("a writable folder")).collect();
         let (share, start) = (pictures / threads, Instant::now());
         let processor = thread::scope(|scope| {
