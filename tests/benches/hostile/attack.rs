@@ -1,0 +1,298 @@
+//! The attacks.
+
+use std::{
+    io::Write,
+    net::{Ipv4Addr, SocketAddr},
+    thread,
+    time::Duration,
+};
+
+use e2e::{
+    child::Child,
+    form::{BOUNDARY, KIND, file, form, text},
+    gateway::TOKEN,
+    invokeai::FakeInvoke,
+};
+
+use super::client::{connect, get, post, send};
+
+const GENERATIONS: &str = "/v1/images/generations";
+const EDITS: &str = "/v1/images/edits";
+const CHAT: &str = "/v1/chat/completions";
+const JSON: &str = "application/json";
+/// Just below the limit of both services.
+const LARGE: usize = 31 << 20;
+/// The longest body that both services take.
+const LARGEST: usize = 32 << 20;
+/// Uploads that stop before their end.
+const DRIPPERS: u8 = 8;
+/// Connections that never send a whole head, more than a service has places for.
+const SLOW_HEADS: usize = 1_100;
+/// From one address.
+const HEADS_EACH: usize = 200;
+
+/// A service under attack.
+pub(super) struct Target {
+    pub(super) service: &'static str,
+    pub(super) address: SocketAddr,
+}
+
+impl Target {
+    pub(super) fn new(service: &'static str, victim: &Child) -> Self {
+        let address = victim.url.trim_start_matches("http://").parse().expect("an address with a port");
+        Self { service, address }
+    }
+
+    /// The headers of a caller who may come.
+    fn token(&self) -> String {
+        if self.service == "gateway" { format!("Authorization: Bearer {TOKEN}\r\n") } else { String::new() }
+    }
+}
+
+/// What came of it.
+pub(super) struct Outcome {
+    /// Bytes of the longest body, for the factor.
+    pub(super) largest_body: usize,
+    /// In words.
+    pub(super) answered: String,
+}
+
+/// One attack.
+#[derive(Clone, Copy)]
+pub(super) struct Attack {
+    pub(super) name: &'static str,
+    pub(super) targets: &'static [&'static str],
+    /// How the engine behaves.
+    pub(super) prepare: fn(&FakeInvoke),
+    pub(super) run: fn(&Target) -> Outcome,
+    /// How long health is watched at least.
+    pub(super) least: Duration,
+}
+
+/// All of them.
+pub(super) fn all() -> Vec<Attack> {
+    const BOTH: &[&str] = &["sidecar", "gateway"];
+    let attack = |name, targets, run| Attack { name, targets, prepare: |_| {}, run, least: Duration::from_secs(2) };
+    vec![
+        Attack { least: Duration::from_secs(10), ..attack("12 leavers, 40 megapixels", &["sidecar"], leavers) },
+        attack("31 MiB of objects in JSON", BOTH, |target| json(target, GENERATIONS, &objects(), 1)),
+        attack("31 MiB of keys in JSON", BOTH, |target| json(target, GENERATIONS, &keys(), 1)),
+        attack("31 MiB of arrays in chat", &["gateway"], |target| json(target, CHAT, &arrays(), 1)),
+        attack("3 x 6 MiB of JSON", BOTH, |target| json(target, GENERATIONS, &objects()[..6 << 20], 3)),
+        attack("31 MiB picture in JSON", BOTH, |target| json(target, EDITS, &picture_in_json(), 1)),
+        attack("boundary of 40 kB", BOTH, long_boundary),
+        attack("31 MiB of near-boundaries", BOTH, near_boundaries),
+        attack("path of %2525…", BOTH, long_path),
+        Attack { least: Duration::from_secs(12), ..attack("8 dripping uploads", BOTH, dripping) },
+        Attack { least: Duration::from_secs(5), ..attack("1,100 heads without an end", BOTH, slow_heads) },
+        Attack { prepare: flood, least: Duration::from_secs(6), ..attack("flood of previews", &["sidecar"], watched) },
+    ]
+}
+
+/// The engine as it was.
+pub(super) fn calm(engine: &FakeInvoke) {
+    engine.script(|script| *script = e2e::invokeai::Script::default());
+}
+
+/// The same bodies at once, each from an address of its own.
+fn json(target: &Target, path: &str, body: &[u8], callers: u8) -> Outcome {
+    let head = post(path, JSON, body.len(), &target.token());
+    outcome(body.len(), &at_once(target, &head, body, callers))
+}
+
+fn at_once(target: &Target, head: &str, body: &[u8], callers: u8) -> Vec<Option<u16>> {
+    thread::scope(|scope| {
+        let senders: Vec<_> = (0..callers)
+            .map(|nth| scope.spawn(move || send(caller(nth), target.address, head, body)))
+            .collect();
+        senders.into_iter().map(|sender| sender.join().expect("it only sends")).collect()
+    })
+}
+
+/// `{"prompt":"x","a":[{"":0},…]}`
+fn objects() -> Vec<u8> {
+    filled(br#"{"prompt":"x","size":"64x64","a":["#, br#"{"":0},"#, b"0]}")
+}
+
+/// A key for every few bytes.
+fn keys() -> Vec<u8> {
+    let mut body = br#"{"prompt":"x","size":"64x64""#.to_vec();
+    let mut nth = 0_u32;
+    while body.len() < LARGE {
+        body.extend(format!(r#","{nth:x}":0"#).as_bytes());
+        nth += 1;
+    }
+    body.push(b'}');
+    body
+}
+
+fn arrays() -> Vec<u8> {
+    filled(br#"{"model":"local_mlx","messages":["#, b"[],", b"0]}")
+}
+
+fn picture_in_json() -> Vec<u8> {
+    filled(br#"{"prompt":"x","size":"64x64","images":[{"image_url":"data:image/png;base64,"#, b"AAAA", br#""}]}"#)
+}
+
+fn filled(start: &[u8], piece: &[u8], end: &[u8]) -> Vec<u8> {
+    let mut body = start.to_vec();
+    while body.len() < LARGE {
+        body.extend_from_slice(piece);
+    }
+    body.extend_from_slice(end);
+    body
+}
+
+/// Callers that leave once their picture is sent: a small file of 40 megapixels with 16 bits a channel.
+fn leavers(target: &Target) -> Outcome {
+    let picture = huge_picture();
+    let parts = [(file("image", "a.png"), &picture[..]), (text("prompt"), b"x"), (text("size"), b"512x512")];
+    let parts: Vec<_> = parts.iter().map(|(head, content)| (head.as_str(), *content)).collect();
+    let body = form(&parts);
+    let head = post(EDITS, KIND, body.len(), &target.token());
+    for nth in 0..12 {
+        let Some(mut stream) = connect(caller(nth), target.address) else { continue };
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+        thread::sleep(Duration::from_millis(60));
+    }
+    Outcome { largest_body: 0, answered: "nobody waits".to_owned() }
+}
+
+fn huge_picture() -> Vec<u8> {
+    let (width, height) = (8_000_u32, 5_000);
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgba);
+    encoder.set_depth(png::BitDepth::Sixteen);
+    encoder.set_compression(png::Compression::Fast);
+    let mut writer = encoder.write_header().expect("memory can be written");
+    let mut rows = writer.stream_writer().expect("memory can be written");
+    let row = vec![0x5a; width as usize * 8];
+    for _ in 0..height {
+        rows.write_all(&row).expect("memory can be written");
+    }
+    rows.finish().expect("as many rows as said");
+    drop(writer);
+    bytes
+}
+
+/// Every place in the body looks like the boundary up to its last byte.
+fn long_boundary(target: &Target) -> Outcome {
+    let boundary = format!("{}x", "-".repeat(40_000));
+    let body = vec![b'-'; LARGE];
+    let head = post(EDITS, &format!("multipart/form-data; boundary={boundary}"), body.len(), &target.token());
+    outcome(body.len(), &at_once(target, &head, &body, 2))
+}
+
+/// Bytes that begin a delimiter again and again and never end one.
+fn near_boundaries(target: &Target) -> Outcome {
+    let almost = format!("\r\n--{}", &BOUNDARY[..BOUNDARY.len() - 1]);
+    let start = format!("--{BOUNDARY}\r\n{}\r\n\r\n", file("image", "a.png"));
+    let body = filled(start.as_bytes(), almost.as_bytes(), format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
+    let head = post(EDITS, KIND, body.len(), &target.token());
+    outcome(body.len(), &[send(caller(0), target.address, &head, &body)])
+}
+
+/// Escaped again and again: each time it is decoded, one layer goes.
+fn long_path(target: &Target) -> Outcome {
+    let path = format!("/v1/%{}", "25".repeat(30_000));
+    let statuses: Vec<_> = (0..3)
+        .map(|nth| {
+            let head = format!(
+                "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}\r\n",
+                target.token()
+            );
+            send(caller(nth), target.address, &head, b"")
+        })
+        .collect();
+    outcome(0, &statuses)
+}
+
+/// Uploads of one caller that stop just before their end, a byte a second; meanwhile somebody else orders a picture.
+fn dripping(target: &Target) -> Outcome {
+    let head = post(GENERATIONS, JSON, LARGEST, &target.token());
+    let most = vec![b' '; LARGEST - 64];
+    let mut held: Vec<_> = (0..DRIPPERS)
+        .filter_map(|_| {
+            let mut stream = connect(caller(0), target.address)?;
+            stream.set_write_timeout(Some(Duration::from_secs(10))).ok()?;
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&most));
+            Some(stream)
+        })
+        .collect();
+    // Or the order could come before the last of them, and take its place.
+    thread::sleep(Duration::from_secs(1));
+    let mut statuses = Vec::new();
+    for _ in 0..10 {
+        for stream in &mut held {
+            let _ = stream.write_all(b" ");
+        }
+        let body = filled_order();
+        let head = post(GENERATIONS, JSON, body.len(), &target.token());
+        statuses.push(send(caller(9), target.address, &head, &body));
+        thread::sleep(Duration::from_secs(1));
+    }
+    Outcome { answered: format!("another caller: {}", tally(&statuses)), largest_body: 0 }
+}
+
+/// A picture's order of 1 MiB.
+fn filled_order() -> Vec<u8> {
+    let mut body = br#"{"prompt":"x","size":"64x64","user":""#.to_vec();
+    body.resize(1 << 20, b'u');
+    body.extend_from_slice(br#""}"#);
+    body
+}
+
+fn slow_heads(target: &Target) -> Outcome {
+    let mut held = Vec::new();
+    for nth in 0..SLOW_HEADS {
+        let from = caller(u8::try_from(nth / HEADS_EACH + 1).expect("a few"));
+        if let Some(mut stream) = connect(from, target.address) {
+            let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: local");
+            held.push(stream);
+        }
+    }
+    let statuses: Vec<_> = (0..20)
+        .map(|_| {
+            thread::sleep(Duration::from_millis(150));
+            get(target.address, "/readyz")
+        })
+        .collect();
+    Outcome { answered: format!("/readyz: {}", tally(&statuses)), largest_body: 0 }
+}
+
+/// Previews as large as an engine can send them, far more than anybody can look at.
+fn flood(engine: &FakeInvoke) {
+    engine.script(|script| script.item = Duration::from_secs(4));
+}
+
+/// A caller who streams and takes no byte of it.
+fn watched(target: &Target) -> Outcome {
+    let body = br#"{"prompt":"x","size":"64x64","steps":30,"stream":true,"partial_images":3}"#;
+    let head = post(GENERATIONS, JSON, body.len(), &target.token());
+    let stream = connect(caller(0), target.address).map(|mut stream| {
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        stream
+    });
+    thread::sleep(Duration::from_secs(5));
+    Outcome { largest_body: 0, answered: if stream.is_some() { "nobody reads" } else { "refused" }.to_owned() }
+}
+
+/// A loopback address of its own for each attacker.
+fn caller(nth: u8) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 1, 1 + nth)
+}
+
+fn outcome(largest_body: usize, statuses: &[Option<u16>]) -> Outcome {
+    Outcome { largest_body, answered: tally(statuses) }
+}
+
+/// `2 x 200, 1 x no answer`
+fn tally(statuses: &[Option<u16>]) -> String {
+    let mut counts = std::collections::BTreeMap::new();
+    for status in statuses {
+        let name = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+        *counts.entry(name).or_insert(0) += 1;
+    }
+    counts.iter().map(|(name, count)| format!("{count} x {name}")).collect::<Vec<_>>().join(", ")
+}
