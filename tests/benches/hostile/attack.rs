@@ -16,6 +16,8 @@ use e2e::{
 
 use super::client::{connect, get, post, send};
 
+/// Of a caller who attacks nobody.
+pub(super) const OTHER_TOKEN: &str = "another-token-0123456789";
 const GENERATIONS: &str = "/v1/images/generations";
 const EDITS: &str = "/v1/images/edits";
 const CHAT: &str = "/v1/chat/completions";
@@ -43,9 +45,13 @@ impl Target {
         Self { service, address }
     }
 
-    /// The headers of a caller who may come.
+    /// The header of the attacker's token, where one is asked for.
     fn token(&self) -> String {
-        if self.service == "gateway" { format!("Authorization: Bearer {TOKEN}\r\n") } else { String::new() }
+        self.bearer(TOKEN)
+    }
+
+    fn bearer(&self, token: &str) -> String {
+        if self.service == "gateway" { format!("Authorization: Bearer {token}\r\n") } else { String::new() }
     }
 }
 
@@ -228,7 +234,7 @@ fn dripping(target: &Target) -> Outcome {
             let _ = stream.write_all(b" ");
         }
         let body = filled_order();
-        let head = post(GENERATIONS, JSON, body.len(), &target.token());
+        let head = post(GENERATIONS, JSON, body.len(), &target.bearer(OTHER_TOKEN));
         statuses.push(send(caller(9), target.address, &head, &body));
         thread::sleep(Duration::from_secs(1));
     }

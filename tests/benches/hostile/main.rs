@@ -15,7 +15,7 @@ use std::{
 
 use e2e::{
     child::{self, Child},
-    gateway::Gateway,
+    gateway::{Gateway, TOKEN},
     invokeai::FakeInvoke,
     sidecar::Sidecar,
     upstream::Upstream,
@@ -43,6 +43,8 @@ async fn main() {
         [service, backend] if service == "gateway" => {
             let gateway = Gateway::with_backends(&backends(backend), &["--gateway-legacy-upstream", backend]).await;
             gateway.until_ready("gpu_heavy", true).await;
+            gateway.set_env(&format!("GATEWAY_BEARER_TOKENS=one={TOKEN},other={}\n", attack::OTHER_TOKEN));
+            gateway.reload(TOKEN).await;
             child::listening(&gateway.url).await;
         }
         _ => attack_all(given.first().map_or("", String::as_str)).await,
