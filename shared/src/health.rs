@@ -43,6 +43,12 @@ impl ReadyReport {
         failing.next().is_some_and(|check| check.name == name) && failing.next().is_none()
     }
 
+    /// How many picture requests it takes at once, as its check `slots` observes: `1 of 4 taken`.
+    pub fn most_at_once(&self) -> Option<usize> {
+        let slots = self.checks.iter().find(|check| check.name == "slots")?;
+        slots.observed.split_once(" of ")?.1.split(' ').next()?.parse().ok()
+    }
+
     /// The checks that warn, in words.
     pub fn warnings(&self) -> Vec<String> {
         self.checks.iter().filter(|check| check.status == CheckStatus::Warn).map(Check::words).collect()
@@ -168,6 +174,23 @@ mod tests {
         assert_eq!(report.status, Status::Unrecognized);
         assert_eq!(report.checks[0].status, CheckStatus::Unknown);
         assert!(!report.admits(), "what is not understood admits nothing");
+    }
+
+    #[test]
+    fn the_sidecars_own_limit_is_read_from_its_slots() {
+        let limit = |name: &str, observed: &str| {
+            let check = Check::pass(name, observed, "any");
+            let engine =
+                EngineReport { kind: "builtin".into(), url: None, version: None, queue_depth: 0, models: 0 };
+            let checks = vec![Check::pass("nvml", "1 of 9", ""), check];
+            ReadyReport { status: Status::Ready, checks, gpu: None, engine, since: 1, sampled_at: 1.0 }
+                .most_at_once()
+        };
+        assert_eq!(limit("slots", "0 of 4 taken"), Some(4));
+        assert_eq!(
+            [limit("slots", "busy"), limit("slots", "1 of many"), limit("other", "1 of 4")],
+            [None; 3]
+        );
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 pub mod body;
 pub mod client;
+pub mod descriptors;
+pub mod files;
 pub mod forwarded;
 pub mod guard;
 pub mod lifecycle;

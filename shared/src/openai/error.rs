@@ -132,6 +132,8 @@ codes! {
     EngineTimeout = "engine_timeout", "server_error";
     /// The card's memory did not suffice.
     GpuOutOfMemory = "gpu_out_of_memory", "service_unavailable_error";
+    /// The gateway itself has no file descriptor left for a request.
+    GatewayOverloaded = "gateway_overloaded", "service_unavailable_error";
     /// The picture store's disk is full.
     StorageFull = "storage_full", "server_error";
     /// A fault of ours; the log has the cause.

@@ -1,10 +1,15 @@
 //! The HTTP clients that we are: no redirects, no system proxy, no retries, no decompression, and a bounded
 //! connect. Both binaries build theirs here, so that no client exists without these rules.
 
-use std::{error::Error, io::ErrorKind, time::Duration};
+use std::{error::Error, fmt, io::ErrorKind, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::{Client, ClientBuilder};
+use reqwest::{
+    Client, ClientBuilder,
+    dns::{Addrs, Name, Resolve, Resolving},
+};
+
+use super::descriptors::is_shortage;
 
 /// Connecting takes no longer than this; hosts on the same network answer in milliseconds.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -25,6 +30,7 @@ pub fn builder(connections: Connections) -> ClientBuilder {
     // The client library panics without a process-wide TLS provider; a second installation is refused, harmlessly.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
+        .dns_resolver(Arc::new(SystemResolver))
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
@@ -41,14 +47,58 @@ pub fn builder(connections: Connections) -> ClientBuilder {
 
 /// What the operating system said, if it was what failed. `ConnectionRefused`: nobody listens there.
 pub fn io_kind(error: &reqwest::Error) -> Option<ErrorKind> {
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return Some(io.kind());
-        }
-        source = error.source();
+    sources(error).find_map(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind)
+}
+
+/// The system's resolver, whose failures can be told from broken connections.
+#[derive(Debug)]
+struct SystemResolver;
+
+impl Resolve for SystemResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let host = name.as_str().to_owned();
+            let found = tokio::net::lookup_host((host.as_str(), 0)).await.map(Iterator::collect::<Vec<_>>);
+            match found {
+                Ok(found) => Ok(Box::new(found.into_iter()) as Addrs),
+                // Without a descriptor there was nothing to ask with; that says nothing of the name.
+                Err(error) if error.raw_os_error().is_some_and(is_shortage) => Err(error.into()),
+                Err(error) => Err(Unresolved { host, why: error.to_string() }.into()),
+            }
+        })
     }
-    None
+}
+
+/// A name that the system has no address for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unresolved {
+    /// The name.
+    pub host: String,
+    /// What the system says.
+    pub why: String,
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the host name {:?} cannot be resolved ({})", self.host, self.why)
+    }
+}
+
+impl Error for Unresolved {}
+
+/// The name that could not be resolved, if that was what failed.
+pub fn unresolved(error: &reqwest::Error) -> Option<&Unresolved> {
+    sources(error).find_map(|source| source.downcast_ref())
+}
+
+/// Whether the process had no descriptor left for the connection. Nothing was sent then.
+pub fn ran_out_of_descriptors(error: &reqwest::Error) -> bool {
+    let code = |source: &(dyn Error + 'static)| source.downcast_ref::<std::io::Error>()?.raw_os_error();
+    sources(error).filter_map(code).any(is_shortage)
+}
+
+fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&error| error.source())
 }
 
 /// Why an answer's body could not be had.
@@ -74,4 +124,20 @@ pub async fn read_limited(mut answer: reqwest::Response, limit: usize) -> Result
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_without_address_is_told_by_name() {
+        let client = builder(Connections::Fresh).build().unwrap();
+        let error = client.get("http://ada2.invalid:7860/").send().await.unwrap_err();
+        let told = unresolved(&error).expect("that is what failed");
+        assert_eq!(told.host, "ada2.invalid");
+        assert!(told.to_string().contains("\"ada2.invalid\" cannot be resolved"), "{told}");
+        let error = client.get("http://127.0.0.1:9/").send().await.unwrap_err();
+        assert_eq!(unresolved(&error), None);
+    }
 }

@@ -1,4 +1,5 @@
-//! A text that must not be seen: it prints as `[redacted]` and compares in constant time.
+//! A text that must not be seen: it prints as `[redacted]` and compares in constant time. And the one path that messages
+//! take which may carry configuration: [`redacted`].
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -7,7 +8,24 @@ use subtle::ConstantTimeEq;
 #[derive(Clone)]
 pub struct Secret(String);
 
+/// Why an empty text is no token.
+pub const EMPTY_TOKEN: &str = "expected a token, found an empty one; remove the setting if there is none";
+/// Why a text is no token that a caller could show.
+pub const UNSENDABLE_TOKEN: &str = "expected a token of printable ASCII characters: no header can carry a line end, a control character or a \
+     letter outside ASCII, and it holds one";
+/// What is shown in a secret's place.
+const HIDDEN: &str = "[redacted]";
+/// How a key or certificate begins that stands where its path should.
+const PEM: &str = "-----BEGIN";
+
 impl Secret {
+    /// Wraps a token: not an empty one, and one that a header can carry. White space around it is not part of it.
+    pub fn token(text: &str) -> Result<Self, &'static str> {
+        let secret = Self::new(text).ok_or(EMPTY_TOKEN)?;
+        let sendable = secret.0.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if sendable { Ok(secret) } else { Err(UNSENDABLE_TOKEN) }
+    }
+
     /// Wraps it. An empty or blank secret is none: it would match an empty credential.
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
@@ -28,7 +46,7 @@ impl Secret {
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[redacted]")
+        f.write_str(HIDDEN)
     }
 }
 
@@ -44,11 +62,55 @@ pub fn redacted_url(url: &reqwest::Url) -> String {
     let mut shown = url.clone();
     let hidden = !url.username().is_empty() || url.password().is_some();
     if hidden && (shown.set_username("").is_err() || shown.set_password(None).is_err()) {
-        return "[redacted]".to_owned();
+        return HIDDEN.to_owned();
     }
     shown.set_query(None);
     shown.set_fragment(None);
     shown.to_string()
+}
+
+/// A message without what could be a secret in it: user name, password, query and fragment of every address, and any key
+/// or certificate. Whatever may quote configuration goes through here.
+pub fn redacted(text: &str) -> String {
+    let (text, pem) = match text.find(PEM) {
+        Some(at) => (&text[..at], HIDDEN),
+        None => (text, ""),
+    };
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (scheme, behind) = rest.split_at(at + 3);
+        let before = scheme[..at]
+            .trim_end_matches(|letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter));
+        let quoted = before.ends_with('"');
+        // What is quoted is one value, with whatever is in it.
+        let ends =
+            |letter: char| letter == '"' || !quoted && (letter.is_whitespace() || "`<>".contains(letter));
+        let (address, further) = behind.split_at(behind.find(ends).unwrap_or(behind.len()));
+        shown.push_str(scheme);
+        shown.push_str(&without_secrets(address));
+        rest = further;
+    }
+    shown + rest + pem
+}
+
+/// A value that is an address, or was meant to be one: what does not parse as one hides its secrets all the same.
+pub fn redacted_address(text: &str) -> String {
+    if text.contains(PEM) {
+        return HIDDEN.to_owned();
+    }
+    let (scheme, address) = text.find("://").map_or(("", text), |at| text.split_at(at + 3));
+    format!("{scheme}{}", without_secrets(address))
+}
+
+/// What stands behind `://`. A password may hold an `@` or a `/` that nobody escaped, so the last `@` counts.
+fn without_secrets(address: &str) -> String {
+    let (user, place) = address.rsplit_once('@').map_or(("", address), |(_, place)| (HIDDEN, place));
+    let at = if user.is_empty() { "" } else { "@" };
+    match place.split_once(['?', '#']) {
+        Some((place, _)) => format!("{user}{at}{place}?{HIDDEN}"),
+        None => format!("{user}{at}{place}"),
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +134,53 @@ mod tests {
         assert_eq!(bearer("bearer  abc "), Some("abc"));
         for other in ["", "Bearer", "Bearer ", "Basic abc", "abc"] {
             assert_eq!(bearer(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_what_a_header_can_carry() {
+        for good in ["abc", " abc ", "a b", "c2VjcmV0==", "~!@#$%^&*()"] {
+            assert_eq!(Secret::token(good).unwrap().expose(), good.trim());
+        }
+        for (bad, why) in [
+            ("", EMPTY_TOKEN),
+            (" \t\n", EMPTY_TOKEN),
+            ("schl\u{fc}ssel", UNSENDABLE_TOKEN),
+            ("a\nb", UNSENDABLE_TOKEN),
+            ("a\tb", UNSENDABLE_TOKEN),
+            ("a\u{7f}b", UNSENDABLE_TOKEN),
+            ("a\0b", UNSENDABLE_TOKEN),
+            ("\u{fffd}", UNSENDABLE_TOKEN),
+        ] {
+            assert_eq!(Secret::token(bad).unwrap_err(), why, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_shows_no_secret_of_any_address_in_it() {
+        for (text, shown) in [
+            ("plain words, a@b and what?", "plain words, a@b and what?"),
+            ("at http://ada2:7860/x", "at http://ada2:7860/x"),
+            ("found \"http://me:hush@ada2:1\"; so", "found \"http://[redacted]@ada2:1\"; so"),
+            (
+                "http://me:hu@sh@a and https://b/?key=hush#x end",
+                "http://[redacted]@a and https://b/?[redacted] end",
+            ),
+            ("http://me:hu/sh@a", "http://[redacted]@a"),
+            ("http://a,http://me:hush@b", "http://[redacted]@b"),
+            ("found \"http://me:hu sh@a\" there", "found \"http://[redacted]@a\" there"),
+            ("key: -----BEGIN PRIVATE KEY-----hush", "key: [redacted]"),
+        ] {
+            assert_eq!(redacted(text), shown);
+        }
+        for (text, shown) in [
+            ("me:hush@ada2:9090", "[redacted]@ada2:9090"),
+            ("http://me:hu sh@ada2", "http://[redacted]@ada2"),
+            ("ada2:9090?token=hush", "ada2:9090?[redacted]"),
+            ("nowhere", "nowhere"),
+            ("-----BEGIN hush", "[redacted]"),
+        ] {
+            assert_eq!(redacted_address(text), shown);
         }
     }
 

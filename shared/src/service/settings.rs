@@ -16,6 +16,7 @@ use clap::{Arg, ArgMatches};
 use serde_json::Value;
 
 pub use self::fixed::Fixed;
+use super::secret::{redacted, redacted_address};
 
 /// A broken configuration (`EX_CONFIG`); service managers must not restart on it.
 pub const EXIT_CONFIG: u8 = 78;
@@ -31,6 +32,7 @@ pub fn command_line(grammar: clap::Command) -> Result<ArgMatches, ExitCode> {
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "marks of a setting that are independent of each other")]
 pub struct Key {
     /// The key in the file; with dashes for underscores, the flag.
     pub name: &'static str,
@@ -44,6 +46,8 @@ pub struct Key {
     pub structured: bool,
     /// Whether it cannot change while the service runs.
     pub fixed: bool,
+    /// Whether it is an address, which is never shown with user name, password or query.
+    pub address: bool,
     /// The flag, where it is not made from the key.
     pub long: Option<&'static str>,
     /// What it means, for `--help`.
@@ -53,7 +57,8 @@ pub struct Key {
 impl Key {
     /// A key without default.
     pub const fn new(name: &'static str, env: &'static str, help: &'static str) -> Self {
-        Self { name, env, default: None, secret: false, structured: false, fixed: false, long: None, help }
+        let (secret, structured, fixed, address) = (false, false, false, false);
+        Self { name, env, default: None, secret, structured, fixed, address, long: None, help }
     }
 
     /// With this default.
@@ -77,6 +82,13 @@ impl Key {
         self
     }
 
+    /// An address, which people put passwords into.
+    #[must_use]
+    pub const fn address(mut self) -> Self {
+        self.address = true;
+        self
+    }
+
     /// Read at start only.
     #[must_use]
     pub const fn fixed(mut self) -> Self {
@@ -94,6 +106,16 @@ impl Key {
     /// The flag, without the leading dashes.
     pub fn flag(&self) -> String {
         self.long.map_or_else(|| self.name.to_ascii_lowercase().replace('_', "-"), str::to_owned)
+    }
+
+    /// A value of it as it may be shown.
+    fn shown(&self, value: &str) -> String {
+        match value {
+            "" => String::new(),
+            _ if self.secret => "[redacted]".to_owned(),
+            address if self.address => redacted_address(address),
+            text => redacted(text),
+        }
     }
 
     /// The command-line argument.
@@ -132,8 +154,9 @@ impl fmt::Display for Source {
     }
 }
 
-/// One thing that is wrong with the configuration.
+/// One thing that is wrong with the configuration. Made by [`Problem::new`] alone, which shows no secret of what it is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// The file, flag or variable.
     pub source: String,
@@ -144,10 +167,24 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem.
+    /// A problem, on one line.
     pub fn new(source: impl fmt::Display, key: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self { source: source.to_string(), key: key.into(), expected: expected.into() }
+        Self {
+            source: one_line(&source.to_string()),
+            key: one_line(&key.into()),
+            expected: one_line(&expected.into()),
+        }
     }
+}
+
+/// Text from a configuration for a terminal, a log or an answer: no secret, no control characters.
+fn one_line(text: &str) -> String {
+    let shown = redacted(text);
+    if !shown.contains(char::is_control) {
+        return shown;
+    }
+    let escaped = |letter: char| letter.is_control().then(|| letter.escape_default().to_string());
+    shown.chars().map(|letter| escaped(letter).unwrap_or_else(|| letter.to_string())).collect()
 }
 
 impl fmt::Display for Problem {
@@ -221,8 +258,11 @@ impl Settings {
         let Some((text, _)) = self.values.get(name) else { return Some(None) };
         let parsed = parse(text);
         if parsed.is_none() {
-            let secret = self.keys.iter().any(|key| key.name == name && key.secret);
-            let found = if secret { "something else".to_owned() } else { format!("{text:?}") };
+            let found = match self.keys.iter().find(|key| key.name == name) {
+                Some(key) if key.secret => "something else".to_owned(),
+                Some(key) => format!("{:?}", key.shown(text)),
+                None => format!("{text:?}"),
+            };
             self.complain(name, format!("expected {expected}, found {found}"));
         }
         parsed.map(Some)
@@ -237,13 +277,10 @@ impl Settings {
     pub fn effective(&self) -> String {
         let line = |key: &Key| {
             let (value, source) = match self.values.get(key.name) {
-                Some((value, source)) if key.secret && !value.is_empty() => {
-                    ("[redacted]", source.to_string())
-                }
-                Some((value, source)) => (value.as_str(), source.to_string()),
-                None => ("", "not set".to_owned()),
+                Some((value, source)) => (key.shown(value), source.to_string()),
+                None => (String::new(), "not set".to_owned()),
             };
-            format!("{}: {}  # {source}\n", key.name, yaml_scalar(value))
+            format!("{}: {}  # {source}\n", key.name, yaml_scalar(&value))
         };
         self.keys.iter().map(line).collect()
     }
@@ -270,7 +307,7 @@ impl YamlFile {
             Value::Null
         } else {
             serde_saphyr::from_str(text)
-                .map_err(|error| vec![wrong("(the whole file)", format!("expected YAML: {error}"))])?
+                .map_err(|error| vec![wrong("(the whole file)", yaml_fault(&error))])?
         };
         let map = match value {
             Value::Null => serde_json::Map::new(),
@@ -302,6 +339,21 @@ impl YamlFile {
     /// The value of a key and its place.
     pub fn get(&self, key: &Key) -> Option<(String, Source)> {
         self.values.get(key.name).map(|value| (value.clone(), Source::File(self.path.clone())))
+    }
+}
+
+/// What is wrong with a YAML text, and where. The library's own words quote the lines around it, and with them any token.
+pub fn yaml_fault(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error::{DuplicateMappingKey, Eof, MultipleDocuments};
+    let what = match error.without_snippet() {
+        DuplicateMappingKey { .. } => "a key is given twice",
+        Eof { .. } => "it ends too early",
+        MultipleDocuments { .. } => "it holds more than one document (`---`)",
+        _ => "it cannot be read: look at its indentation, quotes, brackets and colons",
+    };
+    match error.location() {
+        Some(place) => format!("expected YAML: line {}, column {}: {what}", place.line(), place.column()),
+        None => format!("expected YAML: {what}"),
     }
 }
 
@@ -424,6 +476,42 @@ mod tests {
             ]
         );
         assert!(!settings.effective().contains("hush"));
+    }
+
+    #[test]
+    fn neither_a_problem_nor_what_is_printed_shows_a_password() {
+        const ADDRESS: &[Key] = &[Key::new("url", "T_URL", "").address(), Key::new("dir", "T_DIR", "")];
+        for given in
+            ["http://me:hush@x", "me:hush@x:1", "http://me:hu sh@x", "http://x/?k=hush", "http://x/#hush"]
+        {
+            let flags = clap::Command::new("t").get_matches_from(["t"]);
+            let env = |_: &str| Some(given.to_owned());
+            let mut settings = Settings::gather(ADDRESS, &flags, &env, &|_| None);
+            let _ = settings.optional::<()>("url", "an address", |_| None);
+            settings.complain("dir", format!("expected another place than\n{:?}", redacted_address(given)));
+            let shown = settings.effective().lines().next().unwrap().to_owned();
+            for line in settings.problems.iter().map(ToString::to_string).chain([shown]) {
+                assert!(!line.contains("sh") && !line.contains('\n'), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_file_is_told_by_its_place_and_never_quoted() {
+        for (text, place) in [
+            ("listen: x\ntoken: \"hush", "line 2"),
+            ("token: hush\n  listen: [", "line"),
+            ("token: hush\ntoken: hush", "given twice"),
+            ("token: {hush: [hush}", "line 1"),
+            ("token: hush\n---\ntoken: hush", "more than one document"),
+            ("token: *hush", "line 1"),
+            ("token: !hush hush\n\tlisten: x", "line"),
+        ] {
+            let problems = YamlFile::read(Path::new("f.yaml"), text, KEYS).unwrap_err();
+            let said = problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+            assert_eq!(said.len(), 1, "{text:?}: {said:?}");
+            assert!(said[0].contains(place) && !said[0].contains("hush"), "{text:?}: {said:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,133 @@
+//! Files of our own at fixed names, where whoever may write to the folder could lay a trap: never opened through a symbolic
+//! link, never anything but a regular file. And how much room a disk has.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use rustix::{fs::OFlags, io::Errno};
+
+/// Opens it for reading and writing, making it where it is not there; what is in it stays.
+pub fn open_own(path: &Path) -> io::Result<File> {
+    open(File::options().read(true).write(true).create(true).truncate(false), path)
+}
+
+/// The same for writing it anew.
+pub fn create_own(path: &Path) -> io::Result<File> {
+    let file = open(File::options().write(true).create(true).truncate(false), path)?;
+    // Not before it was seen to be a regular file.
+    file.set_len(0)?;
+    Ok(file)
+}
+
+/// Opens it for reading.
+pub fn read_own(path: &Path) -> io::Result<File> {
+    open(File::options().read(true), path)
+}
+
+fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    // Without NONBLOCK, a pipe at the place would hold us up for ever.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let opened = options.custom_flags(flags.cast_signed()).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(code) if code == Errno::LOOP.raw_os_error() => link(path),
+        _ => error,
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refused(path, "is no regular file")) }
+}
+
+fn link(path: &Path) -> io::Error {
+    let target = fs::read_link(path).map(|target| format!(" to {}", target.display()));
+    refused(
+        path,
+        &format!("is a symbolic link{}, and is never opened through one", target.unwrap_or_default()),
+    )
+}
+
+fn refused(path: &Path, why: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, format!("{} {why}: remove it", path.display()))
+}
+
+/// A disk as a process without privileges finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// Bytes of all.
+    pub total: u64,
+    /// Bytes that can still be written.
+    pub free: u64,
+}
+
+/// The disk that a path is on. Blocks: a network disk may take its time.
+pub fn disk_of(path: &Path) -> io::Result<Disk> {
+    let (unit, all, free) = blocks(path)?;
+    Ok(Disk { total: all.saturating_mul(unit), free: free.saturating_mul(unit) })
+}
+
+/// macOS counts a disk's blocks in 32 bits in `statvfs`, which is too few.
+#[cfg(target_vendor = "apple")]
+fn blocks(path: &Path) -> io::Result<(u64, u64, u64)> {
+    let seen = rustix::fs::statfs(path)?;
+    Ok((u64::from(seen.f_bsize), seen.f_blocks, seen.f_bavail))
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn blocks(path: &Path) -> io::Result<(u64, u64, u64)> {
+    let seen = rustix::fs::statvfs(path)?;
+    Ok((seen.f_frsize, seen.f_blocks, seen.f_bavail))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn folder() -> std::path::PathBuf {
+        let folder = std::env::temp_dir().join(format!("own-files-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_link_is_named_and_what_it_leads_to_is_not_touched() {
+        let folder = folder();
+        let (precious, place) = (folder.join("precious"), folder.join("place"));
+        fs::write(&precious, "precious").unwrap();
+        std::os::unix::fs::symlink(&precious, &place).unwrap();
+        for opened in [open_own(&place), create_own(&place), read_own(&place)] {
+            let words = opened.unwrap_err().to_string();
+            assert!(words.contains(&place.display().to_string()), "{words}");
+            assert!(words.contains(&format!("symbolic link to {}", precious.display())), "{words}");
+        }
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+        fs::remove_file(&place).unwrap();
+        std::os::unix::fs::symlink(folder.join("nowhere"), &place).unwrap();
+        assert!(open_own(&place).is_err() && !folder.join("nowhere").exists());
+    }
+
+    #[test]
+    fn a_folder_or_a_pipe_is_no_file_and_a_file_is() {
+        let folder = folder();
+        assert!(read_own(&folder).unwrap_err().to_string().contains("no regular file"));
+        let place = folder.join("place");
+        open_own(&place).unwrap().write_all(b"one").unwrap();
+        open_own(&place).unwrap().write_all(b"T").unwrap();
+        assert_eq!(fs::read_to_string(&place).unwrap(), "Tne", "what is in it stays");
+        create_own(&place).unwrap().write_all(b"x").unwrap();
+        assert_eq!(fs::read_to_string(&place).unwrap(), "x");
+        let pipe = folder.join("pipe");
+        if std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|done| done.success()) {
+            assert!(read_own(&pipe).is_err(), "and it does not wait for a writer");
+        }
+    }
+
+    #[test]
+    fn a_disk_has_no_more_room_than_it_is_large() {
+        let disk = disk_of(Path::new("/")).unwrap();
+        assert!(disk.total > 0 && disk.free <= disk.total, "{disk:?}");
+        assert!(disk_of(Path::new("/nowhere/at/all")).is_err());
+    }
+}
