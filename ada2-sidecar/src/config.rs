@@ -14,6 +14,7 @@ use std::{
 use clap::ArgMatches;
 use reqwest::Url;
 use shared::service::{
+    secret::Secret,
     settings::{Fixed, Problem, Settings, Source, YamlFile, bytes, duration, truth},
     telemetry::Format,
 };
@@ -127,6 +128,9 @@ fn load_as(
             Some(Instance::nameless())
         }
     });
+    let unusable = overruled_tokens(environment, &file);
+    let known = settings.problems.iter().any(|problem| problem.key == "token");
+    settings.problems.extend(unusable.into_iter().filter(|_| !known));
     match config {
         Some(config) if settings.problems.is_empty() => {
             let config = Config { state_dirs, ..config };
@@ -134,6 +138,16 @@ fn load_as(
         }
         _ => Err(settings.problems),
     }
+}
+
+/// A token that is none, in a place that another place overrules, is a forgotten one all the same.
+fn overruled_tokens(environment: &dyn Fn(&str) -> Option<String>, file: &YamlFile) -> Vec<Problem> {
+    let Some(key) = KEYS.iter().find(|key| key.name == "token") else { return Vec::new() };
+    let variable = environment(key.env).map(|value| (value, Source::Environment(key.env)));
+    let unusable = |(value, source): (String, Source)| {
+        Secret::token(&value).err().map(|why| Problem::new(source, key.name, why))
+    };
+    [variable, file.get(key)].into_iter().flatten().filter_map(unusable).collect()
 }
 
 fn read_file(

@@ -3,12 +3,15 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::Write,
+    io::{self, ErrorKind, Seek, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use shared::service::settings::{Settings, Source};
+use shared::service::{
+    files::{open_own, read_own},
+    settings::{Settings, Source},
+};
 
 /// The tag that marks our jobs in the engine, and the lock behind it.
 #[derive(Debug, Clone)]
@@ -35,7 +38,7 @@ impl Instance {
         for folder in candidates {
             match Self::in_directory(folder) {
                 Ok(instance) => return Some(instance),
-                Err(fault @ Fault::Held(_)) => {
+                Err(fault @ (Fault::Held(_) | Fault::Trap(_))) => {
                     settings.complain("state_dir", fault.words(folder));
                     return None;
                 }
@@ -50,10 +53,10 @@ impl Instance {
 
     /// Who holds this state directory now, in words; none if nobody does.
     pub fn holder(directory: &Path) -> Option<String> {
-        let file = File::open(directory.join("instance")).ok()?;
+        let file = read_own(&directory.join("instance")).ok()?;
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => {
-                let text = fs::read_to_string(directory.join("instance")).unwrap_or_default();
+                let text = io::read_to_string(&file).unwrap_or_default();
                 Some(text.lines().nth(1).unwrap_or("pid unknown").to_owned())
             }
             Ok(()) | Err(TryLockError::Error(_)) => None,
@@ -78,26 +81,23 @@ impl Instance {
     fn in_directory(directory: &Path) -> Result<Self, Fault> {
         fs::create_dir_all(directory).map_err(Fault::Unwritable)?;
         let path = directory.join("instance");
-        let mut options = File::options();
-        let mut file = options
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(Fault::Unwritable)?;
+        let mut file = open_own(&path).map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => Fault::Trap(error),
+            _ => Fault::Unwritable(error),
+        })?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Fault::Held(fs::read_to_string(&path).unwrap_or_default()));
+                return Err(Fault::Held(io::read_to_string(&file).unwrap_or_default()));
             }
             Err(TryLockError::Error(error)) => return Err(Fault::Unwritable(error)),
         }
-        let text = fs::read_to_string(&path).map_err(Fault::Unwritable)?;
+        let text = io::read_to_string(&file).map_err(Fault::Unwritable)?;
         let known = text.lines().next().and_then(|line| uuid::Uuid::parse_str(line).ok());
         let id = known.unwrap_or_else(uuid::Uuid::new_v4);
         // The second line names the holder for whoever finds the lock taken.
         file.set_len(0)
+            .and_then(|()| file.rewind())
             .and_then(|()| write!(file, "{id}\npid {}\n", std::process::id()))
             .map_err(Fault::Unwritable)?;
         let directory = Some(directory.to_owned());
@@ -106,6 +106,8 @@ impl Instance {
 }
 
 enum Fault {
+    /// Something else than a file of ours lies there.
+    Trap(std::io::Error),
     Unwritable(std::io::Error),
     Held(String),
 }
@@ -114,6 +116,7 @@ impl Fault {
     fn words(&self, directory: &Path) -> String {
         let directory = directory.display();
         match self {
+            Self::Trap(error) => format!("expected a state directory of this service's own: {error}"),
             Self::Unwritable(error) => format!(
                 "{directory} cannot be written ({error}); create it for this user: sudo install -d -o $(id -un) {directory}"
             ),
@@ -139,6 +142,21 @@ mod tests {
         assert!(words.contains(&format!("pid {}", std::process::id())), "{words}");
         drop(first);
         assert_eq!(Instance::in_directory(&directory).ok().unwrap().tag(), tag);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn an_instance_file_that_is_a_link_is_named_and_followed_nowhere() {
+        let directory = std::env::temp_dir().join(format!("ada2-instance-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(&directory).unwrap();
+        let precious = directory.join("precious");
+        fs::write(&precious, "precious").unwrap();
+        std::os::unix::fs::symlink(&precious, directory.join("instance")).unwrap();
+        let Err(fault) = Instance::in_directory(&directory) else { panic!("it went through the link") };
+        let words = fault.words(&directory);
+        assert!(words.contains("instance is a symbolic link to") && words.contains("precious"), "{words}");
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+        assert_eq!(Instance::holder(&directory), None);
         fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -33,6 +33,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use listenfd::ListenFd;
 use shared::service::{
+    descriptors,
     guard::PRIVATE_RANGES,
     lifecycle::{Lifecycle, WorkerDied},
     reload::{Reloads, Switch},
@@ -131,7 +132,9 @@ pub async fn serve(
     let app = App::new(config, jobs, engine_state, published.clone(), metrics);
     let door = Switch::new(Edge::new(app, way.map(Arc::new)));
     for socket in listeners {
-        lifecycle.worker("accept", accept(socket, Listener::plain(door.clone()), lifecycle.clone()));
+        let mut listener = Listener::plain(door.clone());
+        listener.bounds.connections = descriptors::connections(listener.bounds.connections);
+        lifecycle.worker("accept", accept(socket, listener, lifecycle.clone()));
     }
     let reloads = Reloads::default();
     let reload = Reload { source, current, door };

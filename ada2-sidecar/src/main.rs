@@ -5,6 +5,7 @@ use std::{io::Write, process::ExitCode};
 use ada2_sidecar::{cli, commands, config, reload::Source, serve};
 use listenfd::ListenFd;
 use shared::service::{
+    descriptors,
     lifecycle::Lifecycle,
     settings::{EXIT_CONFIG, command_line},
     telemetry,
@@ -18,7 +19,8 @@ const EXIT_FAILED: u8 = 70;
     reason = "the one place that hands the environment to the configuration"
 )]
 fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    // What is no UTF-8 is there all the same: a token that nobody could read must not count as none.
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 fn main() -> ExitCode {
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
 
 fn run(config: config::Config, source: Source) -> Result<(), Box<dyn std::error::Error>> {
     telemetry::start(config.log_format, &config.log_filter, None)?;
+    descriptors::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let lifecycle = Lifecycle::new();

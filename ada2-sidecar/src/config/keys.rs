@@ -30,7 +30,7 @@ pub const KEYS: &[Key] = &[
         "engine_url",
         "ADA2_ENGINE_URL",
         "The engine's address (by engine: http://127.0.0.1:9090 or :8188)",
-    ).fixed(),
+    ).address().fixed(),
     Key::new(
         "engine_unit",
         "ADA2_ENGINE_UNIT",

@@ -32,8 +32,9 @@ impl Edge {
         let allow_from = s.take("allow_from", "ranges like 192.168.0.0/16", |text| list(text, range));
         let proxies = s.optional("trusted_proxies", "ranges like 192.168.1.7/32", |text| list(text, range));
         s.secret_from_file("token", "token_file");
-        let token =
-            s.optional("token", "a token that is not empty (leave the setting out for none)", Secret::new);
+        let expected =
+            "a token that is not empty, of printable ASCII characters (leave the setting out for none)";
+        let token = s.optional("token", expected, |text| Secret::token(text).ok());
         let hosts = s.optional("allowed_hosts", "names like ada2.example.org, without port", |text| {
             list(text, |name| (!name.contains(['/', ':'])).then(|| name.to_owned()))
         });

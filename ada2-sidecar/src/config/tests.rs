@@ -134,3 +134,72 @@ fn presets_are_read_and_every_problem_in_them_is_named() {
     }
     assert!(problems(&[], &[], Some("presets: [a]"))[0].contains("a map of names"));
 }
+
+/// A secret that is planted in every place that can hold one.
+const CANARY: &str = "c4nary-S3cret";
+
+#[test]
+fn a_planted_secret_is_in_nothing_that_is_said() {
+    let folder = std::env::temp_dir().join(format!("ada2-canary-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str, content: &str| {
+        std::fs::write(folder.join(name), content).unwrap();
+        folder.join(name).display().to_string()
+    };
+    let odd = file("odd", &format!("{CANARY}\u{fc}"));
+    let template = file("template.json", CANARY);
+    let url = format!("http://me:{CANARY}@127.0.0.1:9090");
+    for (name, env, text) in [
+        ("a sound token", vec![("ADA2_TOKEN", CANARY.to_owned())], String::new()),
+        ("a token outside ASCII", vec![("ADA2_TOKEN", format!("{CANARY}\u{fc}"))], String::new()),
+        ("a token in the file", vec![], format!("token: \"{CANARY}\\u00fc\"")),
+        ("a token file", vec![("ADA2_TOKEN_FILE", odd.clone())], String::new()),
+        ("a token as its file", vec![("ADA2_TOKEN_FILE", CANARY.to_owned())], String::new()),
+        ("both", vec![("ADA2_TOKEN_FILE", odd), ("ADA2_TOKEN", CANARY.to_owned())], String::new()),
+        ("the engine's address", vec![("ADA2_ENGINE_URL", url.clone())], String::new()),
+        ("without scheme", vec![("ADA2_ENGINE_URL", format!("me:{CANARY}@127.0.0.1:9090"))], String::new()),
+        ("with a query", vec![], format!("engine_url: 'http://127.0.0.1:9090/?key={CANARY}'")),
+        ("an origin", vec![], format!("allowed_origins: ['{url}/']")),
+        (
+            "an address in another setting",
+            vec![("ADA2_LISTEN", url.clone()), ("ADA2_GPU_ID", url)],
+            String::new(),
+        ),
+        ("a quote that never ends", vec![], format!("token: \"{CANARY}")),
+        ("badly indented", vec![], format!("max_n: 1\n   token: {CANARY}")),
+        ("given twice", vec![], format!("token: {CANARY}\ntoken: {CANARY}")),
+        ("no mapping", vec![], CANARY.to_owned()),
+        ("a map for a value", vec![], format!("token: {{{CANARY}: {CANARY}}}")),
+        ("a template that is none", vec![], format!("presets: {{p: {{template: '{template}'}}}}")),
+    ] {
+        let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let said = match read_with(&[], &env, Some(&text)) {
+            Ok(Loaded { config, effective }) => format!("{effective}{config:?}"),
+            Err(problems) => format!("{problems:?}"),
+        };
+        assert!(!said.contains(CANARY), "{name}: {said}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_token_that_is_none_is_refused_in_every_place() {
+    let file = std::env::temp_dir().join(format!("ada2-token-{}", uuid::Uuid::new_v4()));
+    std::fs::write(&file, "one\ntwo").unwrap();
+    let path = file.display().to_string();
+    for (flags, env, text) in [
+        (vec![], vec![("ADA2_TOKEN", "schl\u{fc}ssel")], ""),
+        (vec![], vec![("ADA2_TOKEN", "a\u{7f}")], ""),
+        (vec![], vec![("ADA2_TOKEN_FILE", path.as_str())], ""),
+        (vec![], vec![], "token: \"b\\tad\""),
+        (vec!["--token", "good"], vec![("ADA2_TOKEN", "")], ""),
+        (vec!["--token", "good"], vec![], "token: schl\u{fc}ssel"),
+    ] {
+        let said = problems(&flags, &env, Some(text));
+        assert!(
+            said.len() == 1 && said[0].contains("ASCII") || said[0].contains("empty"),
+            "{env:?} {text} {said:?}"
+        );
+    }
+    std::fs::remove_file(file).unwrap();
+}

@@ -82,8 +82,8 @@ impl Template {
     pub fn read(form: Form, graph: &str, declaration: &str) -> Result<Self, Fault> {
         let graph: Value =
             serde_json::from_str(graph).map_err(|error| Fault(format!("the graph is not JSON: {error}")))?;
-        let declared: Declaration =
-            serde_saphyr::from_str(declaration).map_err(|error| Fault(format!("the bindings: {error}")))?;
+        let declared: Declaration = serde_saphyr::from_str(declaration)
+            .map_err(|error| Fault(format!("the bindings: {}", error.without_snippet())))?;
         let graph = match form {
             Form::InvokeAi => workflow::to_graph(graph)?,
             Form::ComfyUi => api_format(graph)?,

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use shared::service::outbound::{BodyFault, io_kind};
+use shared::service::outbound::{BodyFault, io_kind, unresolved};
 
 use super::EngineError;
 
@@ -10,6 +10,9 @@ use super::EngineError;
 pub(super) fn transport_fault(error: &reqwest::Error) -> EngineError {
     if io_kind(error) == Some(ErrorKind::ConnectionRefused) {
         return EngineError::Refused("connection refused".to_owned());
+    }
+    if let Some(unresolved) = unresolved(error) {
+        return EngineError::NoAnswer(format!("{unresolved}: check --engine-url"));
     }
     let words = if error.is_timeout() { "no answer in time" } else { "the connection broke" };
     EngineError::NoAnswer(words.to_owned())
@@ -22,5 +25,21 @@ pub(super) fn body_fault(fault: BodyFault) -> EngineError {
             EngineError::Strange("an answer of the engine is longer than any should be".to_owned())
         }
         BodyFault::Broken(error) => transport_fault(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::service::outbound::{Connections, builder};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_engine_whose_name_nobody_knows_is_named() {
+        let client = builder(Connections::Fresh).build().unwrap();
+        let error = client.get("http://engine.invalid:9090/").send().await.unwrap_err();
+        let EngineError::NoAnswer(words) = transport_fault(&error) else { panic!("{error:?}") };
+        assert!(words.contains("\"engine.invalid\" cannot be resolved"), "{words}");
+        assert!(words.contains("--engine-url"), "{words}");
     }
 }

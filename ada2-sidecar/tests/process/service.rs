@@ -202,3 +202,75 @@ async fn a_socket_that_the_service_manager_holds_is_served_and_outlives_a_restar
     second.kill().unwrap();
     second.wait().unwrap();
 }
+
+const CANARY: &str = "c4nary-S3cret";
+
+#[tokio::test]
+async fn no_secret_is_printed_logged_or_told_whatever_is_wrong_with_it() {
+    let folder = e2e::fresh_folder("secrets");
+    let file = folder.join("config.yaml");
+    std::fs::write(&file, "engine: builtin\n").unwrap();
+    let path = file.display().to_string();
+    let sidecar = Running::start_with(&folder.join("state"), &[], &[("ADA2_CONFIG", &path)]);
+    sidecar.ready().await;
+    let broken = [
+        format!("engine: builtin\ntoken: \"{CANARY}\n"),
+        format!("engine: builtin\ntoken: {CANARY}\u{fc}\nengine_url: http://me:{CANARY}@127.0.0.1:9090\n"),
+        format!("engine: builtin\nallowed_origins: ['http://me:{CANARY}@ui/']\n"),
+    ];
+    for text in &broken {
+        std::fs::write(&file, text).unwrap();
+        let output = run(&["check-config", "--config", &path]);
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(!said.contains(CANARY) && said.contains("config.yaml: "), "{said}");
+        sidecar.signal("-HUP");
+    }
+    sidecar.ready().await;
+    sidecar.signal("-TERM");
+    let (code, log) = sidecar.end().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains(CANARY), "{log}");
+}
+
+#[test]
+fn a_token_that_is_no_text_at_all_is_no_missing_token() {
+    use std::os::unix::ffi::OsStrExt;
+    let mut command = crate::running::binary(&["check-config", "--engine", "builtin"]);
+    command.env("ADA2_TOKEN", std::ffi::OsStr::from_bytes(b"schl\xfcssel"));
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "anybody could have come: {said}");
+    assert!(said.contains("environment ADA2_TOKEN: token: expected a token"), "{said}");
+}
+
+#[test]
+fn an_instance_file_that_is_a_link_is_named_and_what_it_leads_to_stays_as_it_is() {
+    let state = e2e::fresh_folder("instance-link");
+    let precious = state.join("precious");
+    std::fs::write(&precious, "precious").unwrap();
+    std::os::unix::fs::symlink(&precious, state.join("instance")).unwrap();
+    let state_dir = state.display().to_string();
+    let mut child = crate::running::binary(&[
+        "--engine",
+        "builtin",
+        "--listen",
+        "127.0.0.1:0",
+        "--state-dir",
+        &state_dir,
+    ])
+    .stderr(std::process::Stdio::piped())
+    .spawn()
+    .unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while child.try_wait().unwrap().is_none() && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // One that went through the link serves, and would for ever.
+    let _ = child.kill();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("instance is a symbolic link to"), "{said}");
+    assert_eq!(std::fs::read_to_string(precious).unwrap(), "precious");
+}

@@ -3,9 +3,11 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Write},
+    io::{ErrorKind, Read, Write},
     path::{Path, PathBuf},
 };
+
+use shared::service::files::{create_own, read_own};
 
 use super::Latch;
 
@@ -33,11 +35,12 @@ impl LatchFile {
     /// What was kept. A file that cannot be understood is put aside, never overwritten.
     pub(crate) fn read(&self) -> std::io::Result<Option<Latch>> {
         let path = self.folder.join("latch.json");
-        let text = match fs::read(&path) {
-            Ok(text) => text,
+        let mut text = Vec::new();
+        match read_own(&path) {
+            Ok(mut file) => drop(file.read_to_end(&mut text)?),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
-        };
+        }
         match serde_json::from_slice(&text) {
             Ok(latch) => Ok(Some(latch)),
             Err(error) => {
@@ -53,7 +56,7 @@ impl LatchFile {
     /// Whole or not at all.
     pub(crate) fn write(&self, latch: &Latch) -> std::io::Result<()> {
         let new = self.folder.join("latch.json.new");
-        let mut file = fs::File::create(&new)?;
+        let mut file = create_own(&new)?;
         file.write_all(&serde_json::to_vec_pretty(latch)?)?;
         file.sync_all()?;
         fs::rename(new, self.folder.join("latch.json"))
@@ -61,12 +64,12 @@ impl LatchFile {
 
     /// Asks the running service to clear what is latched.
     pub(crate) fn ask_ack(&self) -> std::io::Result<()> {
-        fs::write(self.folder.join("ack"), b"")
+        create_own(&self.folder.join("ack")).map(drop)
     }
 
     /// Whether somebody asks for it.
     pub(crate) fn ack_is_asked(&self) -> bool {
-        self.folder.join("ack").exists()
+        self.folder.join("ack").symlink_metadata().is_ok()
     }
 
     /// It is done.
@@ -95,6 +98,28 @@ mod tests {
         fs::write(folder.join("latch.json"), "{").unwrap();
         assert!(file.read().unwrap_err().to_string().contains("latch.json.unreadable"));
         assert_eq!(file.read().unwrap(), None);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn no_file_of_a_latch_is_written_or_read_through_a_link() {
+        let folder = std::env::temp_dir().join(format!("ada2-latch-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(&folder).unwrap();
+        let precious = folder.join("precious");
+        fs::write(&precious, "{}").unwrap();
+        for name in ["latch.json", "latch.json.new", "ack"] {
+            std::os::unix::fs::symlink(&precious, folder.join(name)).unwrap();
+        }
+        let file = LatchFile::in_directory(&folder);
+        assert!(file.read().unwrap_err().to_string().contains("symbolic link"));
+        assert!(
+            file.write(&Latch::new("boot"))
+                .unwrap_err()
+                .to_string()
+                .contains("latch.json.new is a symbolic link")
+        );
+        assert!(file.ask_ack().unwrap_err().to_string().contains("ack is a symbolic link"));
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "{}");
         fs::remove_dir_all(folder).unwrap();
     }
 }
