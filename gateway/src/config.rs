@@ -18,7 +18,10 @@ use std::{
 };
 
 use clap::ArgMatches;
-use shared::service::settings::{Fixed, Problem, Settings, Source, duration};
+use shared::service::{
+    secret::redacted,
+    settings::{Fixed, Problem, Settings, Source, duration},
+};
 
 pub use self::{
     access::{Access, Token, is_name as is_token_name},
@@ -118,13 +121,13 @@ pub fn load(
     let mut routing_notes = Vec::new();
     let config = compose(&mut settings, backends.as_ref(), &mut routing_notes);
     problems.append(&mut settings.problems);
-    let blank = access::blank_tokens(&[
+    let unusable = access::unusable_tokens(&[
         ("environment".to_owned(), environment),
         (path.display().to_string(), &|name| file.values.get(name).cloned()),
     ]);
-    // A blank token that won is already among the problems, under the same key.
+    // One that won is already among the problems, under the same key.
     let known: BTreeSet<_> = problems.iter().map(|problem| problem.key.clone()).collect();
-    problems.extend(blank.into_iter().filter(|problem| !known.contains(&problem.key)));
+    problems.extend(unusable.into_iter().filter(|problem| !known.contains(&problem.key)));
     let (Some(config), Some(backends), true) = (config, backends, problems.is_empty()) else {
         return Err(problems);
     };
@@ -135,6 +138,7 @@ pub fn load(
     );
     notes.extend(backends.notes);
     notes.extend(routing_notes);
+    let notes = notes.iter().map(|note| redacted(note)).collect();
     Ok(Loaded { config, effective, notes })
 }
 
@@ -244,7 +248,8 @@ fn compose(
     })
 }
 
-/// One line for the names that are not ours, and one for each that looks like a misspelling.
+/// One line for the names that are not ours, and one for each that looks like a misspelling. What is written as no name of a
+/// variable is counted only: it may be the second line of a secret.
 fn foreign_names(path: &Path, file: &EnvFile, used: &BTreeSet<String>) -> Vec<String> {
     let (mut notes, mut foreign) = (Vec::new(), Vec::new());
     let unread = file.faults.iter().filter_map(|fault| fault.key.as_ref());
@@ -261,6 +266,10 @@ fn foreign_names(path: &Path, file: &EnvFile, used: &BTreeSet<String>) -> Vec<St
     }
     if !foreign.is_empty() {
         let count = foreign.len();
+        foreign.retain(|name| is_variable(name));
+        if foreign.len() < count {
+            foreign.push(format!("{} written unlike a variable", count - foreign.len()));
+        }
         notes.push(format!(
             "{}: {count} variables are not the gateway's: {}",
             path.display(),
@@ -268,6 +277,14 @@ fn foreign_names(path: &Path, file: &EnvFile, used: &BTreeSet<String>) -> Vec<St
         ));
     }
     notes
+}
+
+/// Whether it is written as variables are: `OLLAMA_HOST`.
+pub(crate) fn is_variable(name: &str) -> bool {
+    let known = |byte: u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_');
+    name.len() <= 64
+        && name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
+        && name.bytes().all(known)
 }
 
 #[cfg(test)]

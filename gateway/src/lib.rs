@@ -27,6 +27,7 @@ pub mod wake;
 use std::{path::Path, sync::Arc};
 
 use shared::service::{
+    descriptors,
     lifecycle::{Lifecycle, WorkerDied},
     secret::redacted_url,
     serve::{Listener, accept},
@@ -34,7 +35,7 @@ use shared::service::{
     telemetry,
 };
 use tokio::net::TcpListener;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     backend::Backends,
@@ -184,7 +185,8 @@ impl Gateway {
             let listener = Listener::plain(serving.metrics.clone());
             lifecycle.worker("accept metrics", accept(socket, listener, lifecycle.clone()));
         }
-        let listener = Listener { tls: shown.map(tls::acceptor), ..Listener::plain(serving.api) };
+        let mut listener = Listener { tls: shown.map(tls::acceptor), ..Listener::plain(serving.api) };
+        listener.bounds.connections = connections(listener.bounds.connections);
         lifecycle.worker("accept", accept(listeners.api, listener, lifecycle.clone()));
         lifecycle.finish(grace).await.map_err(ServeError::Worker)
     }
@@ -209,6 +211,19 @@ impl Gateway {
     }
 }
 
+/// How many connections there may be, so that what a request needs can still be opened.
+fn connections(wanted: usize) -> usize {
+    let connections = descriptors::connections(wanted);
+    if connections < wanted {
+        warn!(
+            limit = descriptors::limit(),
+            connections,
+            "the limit of open files allows few connections: raise it (NumberOfFiles under launchd, `ulimit -n` in a shell)"
+        );
+    }
+    connections
+}
+
 /// Starts the log that the configuration asks for.
 pub fn start_log(log: &config::Log) -> Result<(), ServeError> {
     let file = log.file.as_deref();
@@ -221,8 +236,10 @@ fn log_problem(file: Option<&Path>, error: &std::io::Error) -> Problem {
     Problem::new("GATEWAY_LOG_FILE", path, format!("expected a writable file: {error}"))
 }
 
-fn outbound_problem(error: &reqwest::Error) -> Problem {
-    Problem::new("BACKEND_CA_BUNDLE", "BACKEND_CLIENT_CERT", format!("expected usable files: {error}"))
+/// The library's own words may quote what the files hold.
+fn outbound_problem(_: &reqwest::Error) -> Problem {
+    let words = "expected certificates, and a key that belongs to its certificate, that TLS can use";
+    Problem::new("BACKEND_CA_BUNDLE", "BACKEND_CLIENT_CERT", words)
 }
 
 async fn bind(

@@ -4,14 +4,15 @@ use std::{io::Write, process::ExitCode};
 
 use clap::ArgMatches;
 use gateway::{Gateway, ServeError, cli, commands, config, reload::Source};
-use shared::service::{lifecycle::Lifecycle, settings::command_line};
+use shared::service::{descriptors, lifecycle::Lifecycle, settings::command_line};
 
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that hands the environment to the configuration"
 )]
 fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    // What is no UTF-8 is there all the same: a token that nobody could read must not count as none.
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 fn main() -> ExitCode {
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
 fn serve(matches: ArgMatches) -> Result<(), ServeError> {
     let loaded = config::load(&matches, &environment).map_err(ServeError::Config)?;
     gateway::start_log(&loaded.config.log)?;
+    descriptors::raise();
     loaded.notes.iter().for_each(|note| tracing::warn!("{note}"));
     let source = Source::new(move || config::load(&matches, &environment));
     let gateway = Gateway::open(loaded.config)?.reloading(source);

@@ -1,6 +1,7 @@
 //! TLS on the listener: a given pair, or a certificate of our own making. New connections are shown the one that is in
 //! force; which that is can change while they come.
 
+pub(crate) mod pem;
 pub(crate) mod self_made;
 
 use std::{
@@ -12,7 +13,6 @@ use std::{
 
 use rustls::{
     ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -114,16 +114,17 @@ pub(crate) fn certificate(tls: &Tls, data_dir: &Path) -> Result<Option<Arc<Certi
 
 /// Reads a pair.
 pub(crate) fn read_pair(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, PairFault> {
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| PairFault::Certificate(format!("{}: {error}", certificate.display())))?;
-    if chain.is_empty() {
-        return Err(PairFault::Certificate(format!("{}: it holds no certificate", certificate.display())));
-    }
-    let wrong_key = |error: &dyn fmt::Display| PairFault::Key(format!("{}: {error}", key.display()));
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong_key(&error))?;
+    let wrong_certificate = |why: &str| PairFault::Certificate(format!("{}: {why}", certificate.display()));
+    let wrong_key = |why: &str| PairFault::Key(format!("{}: {why}", key.display()));
+    let chain = pem::certificates(certificate).map_err(|why| wrong_certificate(&why))?;
+    let secret = pem::key(key).map_err(|why| wrong_key(&why))?;
     let provider = rustls::crypto::ring::default_provider();
-    let pair = CertifiedKey::from_der(chain, secret, &provider).map_err(|error| wrong_key(&error))?;
+    // In words of ours: the library's may quote.
+    let pair = CertifiedKey::from_der(chain, secret, &provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => wrong_key("it is the key of another certificate"),
+        rustls::Error::InvalidCertificate(_) => wrong_certificate("the certificate is damaged"),
+        _ => wrong_key("it is no key that TLS can use (RSA, ECDSA or Ed25519)"),
+    })?;
     Ok(Arc::new(pair))
 }
 

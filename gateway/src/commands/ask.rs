@@ -9,14 +9,14 @@ use clap::ArgMatches;
 use reqwest::{Certificate, Client, Method, RequestBuilder, Url};
 use serde_json::Value;
 use shared::service::{
-    outbound::{Connections, builder, io_kind, read_limited},
+    outbound::{Connections, builder, io_kind, read_limited, unresolved},
     secret::Secret,
 };
 
 use super::{Environment, Trouble};
 use crate::{
     config::{self, Config},
-    tls::{Tls, self_made},
+    tls::{Tls, pem, self_made},
 };
 
 /// For what the gateway answers from memory, and a list of models.
@@ -59,7 +59,9 @@ impl Target {
             Trouble::Words("--url: expected an address such as https://ai2.local:8800".to_owned())
         })?;
         let own = config.as_ref().and_then(|config| config.access.tokens.first());
-        let token = token.as_deref().and_then(Secret::new).or_else(|| own.map(|token| token.secret.clone()));
+        let token = token.map(|token| Secret::token(&token)).transpose();
+        let token = token.map_err(|why| Trouble::Words(format!("--token: {why}")))?;
+        let token = token.or_else(|| own.map(|token| token.secret.clone()));
         let client = client(given("ca"), given("url").is_some(), config.as_ref())?;
         Ok(Self { base, token, client })
     }
@@ -134,11 +136,14 @@ fn client(ca: Option<String>, elsewhere: bool, config: Option<&Config>) -> Resul
     let mut client = builder(Connections::Fresh);
     let own = config.map(own_certificates).unwrap_or_default();
     if let Some(path) = ca {
-        let named = std::fs::read(&path).map_err(|error| error.to_string());
-        let named =
-            named.and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string()));
-        let named =
-            named.map_err(|error| Trouble::Words(format!("--ca {path}: expected a PEM file: {error}")))?;
+        let damaged = |_| "a certificate in it is damaged".to_owned();
+        let named = pem::certificates(path.as_ref())
+            .and_then(|read| {
+                read.iter()
+                    .map(|der| Certificate::from_der(der).map_err(damaged))
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .map_err(|why| Trouble::Words(format!("--ca {path}: expected a PEM file: {why}")))?;
         client = client.tls_certs_only(named);
     } else if elsewhere {
         client = client.tls_certs_merge(own);
@@ -166,6 +171,9 @@ fn why(error: &reqwest::Error) -> String {
     }
     if error.is_timeout() {
         return "no answer in time".to_owned();
+    }
+    if let Some(unresolved) = unresolved(error) {
+        return format!("{unresolved}: check the address (--url)");
     }
     let mut words = Vec::new();
     let mut source = error.source();

@@ -10,7 +10,7 @@ use std::{
 use clap::ArgMatches;
 use reqwest::Method;
 use serde_json::Value;
-use shared::health::GpuReport;
+use shared::{health::GpuReport, service::secret::redacted_url};
 
 use super::{
     Environment, Trouble,
@@ -22,15 +22,16 @@ const PATH: &str = "/v1/gateway/status";
 
 pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<ExitCode, Trouble> {
     let target = Target::find(arguments, environment)?;
-    let reply =
-        ask(async { fetch(&target).await.map_err(|why| Trouble::Words(format!("{}: {why}", target.base))) })?;
+    let reply = ask(async {
+        fetch(&target).await.map_err(|why| Trouble::Words(format!("{}: {why}", redacted_url(&target.base))))
+    })?;
     let status = reply.json();
     if arguments.get_flag("json") {
         writeln!(io::stdout(), "{status:#}")?;
     } else {
         let colours = io::stdout().is_terminal() && environment("NO_COLOR").is_none();
         let page = Page { now: unix_date(&reply), colours };
-        write!(io::stdout(), "{}", page.of(target.base.as_str(), &status))?;
+        write!(io::stdout(), "{}", page.of(&redacted_url(&target.base), &status))?;
     }
     Ok(verdict(all_ready(&status)))
 }

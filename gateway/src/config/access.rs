@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use shared::service::{
     guard::Guard,
-    secret::Secret,
+    secret::{EMPTY_TOKEN as EMPTY, Secret},
     settings::{Problem, Settings, list, truth},
 };
 
@@ -87,24 +87,31 @@ fn tokens(settings: &mut Settings, name: &str, read: &dyn Fn(&str) -> TokensRead
 /// Where a value may come from, and the value of a name there.
 pub(super) type Place<'a> = (String, &'a dyn Fn(&str) -> Option<String>);
 
-/// A blank token in a place that another place overrules is a forgotten one all the same.
-pub(super) fn blank_tokens(places: &[Place<'_>]) -> Vec<Problem> {
+/// Why a text is no token.
+type Check<'a> = &'a dyn Fn(&str) -> Result<(), &'static str>;
+
+/// A token that is none (blank, or one that no header can carry), in a place that another place overrules, is a forgotten
+/// one all the same.
+pub(super) fn unusable_tokens(places: &[Place<'_>]) -> Vec<Problem> {
+    let one = |text: &str| Secret::token(text).map(drop);
+    let settings: [(&str, Check<'_>); 3] = [
+        ("GATEWAY_BEARER_TOKEN", &one),
+        ("GATEWAY_BEARER_TOKENS", &|text| named_tokens(text).map(drop)),
+        ("GATEWAY_LEGACY_BEARER_TOKEN", &one),
+    ];
     let mut problems = Vec::new();
-    for name in ["GATEWAY_BEARER_TOKEN", "GATEWAY_BEARER_TOKENS", "GATEWAY_LEGACY_BEARER_TOKEN"] {
+    for (name, check) in settings {
         for (place, read) in places {
-            if read(name).is_some_and(|value| value.trim().is_empty()) {
-                problems.push(Problem::new(place, name, EMPTY));
+            if let Some(Err(why)) = read(name).map(|value| check(&value)) {
+                problems.push(Problem::new(place, name, why));
             }
         }
     }
     problems
 }
 
-const EMPTY: &str = "expected a token, found an empty one; remove the setting if there is none";
-
 fn token(name: &str, text: &str) -> Result<Token, &'static str> {
-    let secret = Secret::new(text).ok_or(EMPTY)?;
-    Ok(Token { name: name.to_owned(), secret })
+    Ok(Token { name: name.to_owned(), secret: Secret::token(text)? })
 }
 
 /// Separated by commas or, as files have them, by line ends. `name=token` where the name is `[a-z0-9_-]{1,32}` and at least 16 characters follow;
@@ -144,6 +151,8 @@ fn texts(settings: &Settings, name: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use shared::service::secret::UNSENDABLE_TOKEN;
+
     use super::*;
 
     #[test]
@@ -163,6 +172,9 @@ mod tests {
         }
         for bad in ["", "a,", ",a", "a, ,b", "alice="] {
             assert_eq!(named_tokens(bad).err(), Some(EMPTY), "{bad:?}");
+        }
+        for bad in ["a,schl\u{fc}ssel", "bob=0123456789abcde\u{7f}", "a\u{1}"] {
+            assert_eq!(named_tokens(bad).err(), Some(UNSENDABLE_TOKEN), "{bad:?}");
         }
     }
 }

@@ -9,11 +9,14 @@ use reqwest::Url;
 use serde_json::{Map, Value};
 use shared::service::{
     secret::Secret,
-    settings::{Problem, truth},
+    settings::{Problem, truth, yaml_fault},
 };
 
 pub(super) use self::values::{EXPECTED_URL, base_url};
-use super::backends::{Backend, Backends, Capability, Delivery};
+use super::{
+    backends::{Backend, Backends, Capability, Delivery},
+    is_variable,
+};
 
 /// What is used when there is no file.
 const BUILT_IN: &str = include_str!("backends_default.yaml");
@@ -56,7 +59,7 @@ pub(super) fn read(
     match serde_saphyr::from_str::<Value>(text) {
         Ok(Value::Object(top)) => walk.top(&top, &order::of_backends(text), &mut read),
         Ok(_) => walk.wrong("(the whole file)", "expected `backends:` and below it one entry per backend"),
-        Err(error) => walk.wrong("(the whole file)", &format!("expected YAML: {error}")),
+        Err(error) => walk.wrong("(the whole file)", &yaml_fault(&error)),
     }
     if !walk.foreign.is_empty() {
         read.notes.push(format!("{}: not the gateway's, left out: {}", walk.source, walk.foreign.join(", ")));
@@ -234,14 +237,16 @@ impl Walk<'_> {
         let auth = self.map(&format!("{at}.auth"), map.get("auth"));
         let key = format!("{at}.auth.bearer_env");
         let name = self.text(&key, auth.get("bearer_env"))?;
-        let secret = (self.variable)(&name).and_then(|value| Secret::new(&value));
-        if secret.is_none() {
-            self.wrong(
-                &key,
-                &format!("expected the name of a variable that holds a token; {name} is not set"),
-            );
-        }
-        secret
+        // Somebody may have written the token itself there.
+        let shown = if is_variable(&name) { &name } else { "what stands there" };
+        let given = (self.variable)(&name).filter(|value| !value.trim().is_empty());
+        let wrong = match given.as_deref().map(Secret::token) {
+            Some(Ok(secret)) => return Some(secret),
+            Some(Err(why)) => format!("{why} ({shown})"),
+            None => format!("expected the name of a variable that holds a token; {shown} is not set"),
+        };
+        self.wrong(&key, &wrong);
+        None
     }
 }
 

@@ -31,7 +31,7 @@ pub const KEYS: &[Key] = &[
     key("IMAGES_BACKEND", "http_openai_images, or mock for placeholder pictures without GPU")
         .or("http_openai_images"),
     key("IMAGES_BACKEND_CLASS", "The one backend class that images go to").or("gpu_heavy"),
-    key("IMAGES_HTTP_BASE_URL", "Overrides the base_url of that class"),
+    key("IMAGES_HTTP_BASE_URL", "Overrides the base_url of that class").address(),
     key("IMAGES_OPENAI_MODEL", "Model to ask for when a request names none"),
     key("IMAGES_MAX_PIXELS", "Most pixels of one picture").or("2000000"),
     key("IMAGES_HTTP_TIMEOUT_SEC", "For a whole image request").or("280"),
@@ -46,7 +46,7 @@ pub const KEYS: &[Key] = &[
         "UI_IMAGE_STORE_MAX_BYTES",
         "Delete the oldest pictures beyond so many bytes, such as 20GiB; 0 is no limit [default: none]",
     ),
-    key("PUBLIC_BASE_URL", "Makes picture addresses absolute, for example https://ai2.local:8800"),
+    key("PUBLIC_BASE_URL", "Makes picture addresses absolute, for example https://ai2.local:8800").address(),
     key(
         "MODEL_ALIASES_JSON",
         "Names for models of chat and embeddings: {\"name\": {\"backend\": …, \"model\": …}}",
@@ -72,7 +72,8 @@ pub const KEYS: &[Key] = &[
     key("GATEWAY_SHUTDOWN_GRACE", "How long running requests may take to finish at shutdown")
         .or("30s")
         .fixed(),
-    key("GATEWAY_LEGACY_UPSTREAM", "Address of the old gateway: it gets every path that is not ours"),
+    key("GATEWAY_LEGACY_UPSTREAM", "Address of the old gateway: it gets every path that is not ours")
+        .address(),
     key(
         "GATEWAY_LEGACY_BEARER_TOKEN",
         "The token that the old gateway asks for; a caller's is not passed on",

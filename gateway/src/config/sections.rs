@@ -1,6 +1,9 @@
 //! The smaller sections of the configuration: images, TLS, outbound trust, health rules, log.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use reqwest::{Certificate, Identity, Url};
 use shared::service::{
@@ -16,7 +19,7 @@ use super::{
 use crate::{
     health::state::Rules,
     store::retention::Rules as Retention,
-    tls::{self, Tls},
+    tls::{self, Tls, pem},
 };
 
 /// What a setting that names a listener of its own expects.
@@ -96,6 +99,12 @@ impl Images {
 /// What the listener speaks.
 pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
     let on = settings.take("GATEWAY_TLS", "on or off", truth)?;
+    for name in ["GATEWAY_TLS_CERT_PATH", "GATEWAY_TLS_KEY_PATH"] {
+        if on && settings.raw(name).is_some_and(|value| value.contains("-----BEGIN")) {
+            settings.complain(name, "expected the path of a PEM file, found what should be in it");
+            return None;
+        }
+    }
     let pair = (settings.raw("GATEWAY_TLS_CERT_PATH"), settings.raw("GATEWAY_TLS_KEY_PATH"));
     match (on, pair) {
         (false, _) => Some(Tls::Off),
@@ -130,16 +139,31 @@ impl Outbound {
     pub(super) fn read(settings: &mut Settings) -> Option<Self> {
         let verify = settings.take("BACKEND_VERIFY_TLS", "true or false", truth);
         let authorities =
-            settings.optional("BACKEND_CA_BUNDLE", "a readable PEM file of certificates", |path| {
-                let bundle = Certificate::from_pem_bundle(&std::fs::read(path).ok()?).ok()?;
-                (!bundle.is_empty()).then_some(bundle)
+            from_pem(settings, "BACKEND_CA_BUNDLE", "a readable PEM file of certificates", |path| {
+                let damaged = |_| "a certificate in it is damaged".to_owned();
+                let read = pem::certificates(path)?;
+                read.iter().map(|der| Certificate::from_der(der).map_err(damaged)).collect()
             });
         let identity =
-            settings.optional("BACKEND_CLIENT_CERT", "a readable PEM file of certificate and key", |path| {
-                Identity::from_pem(&std::fs::read(path).ok()?).ok()
+            from_pem(settings, "BACKEND_CLIENT_CERT", "a readable PEM file of certificate and key", |path| {
+                pem::certificates(path).and(pem::key(path))?;
+                let whole = std::fs::read(path).map_err(|error| error.to_string())?;
+                Identity::from_pem(&whole).map_err(|_| "certificate and key in it are of no use".to_owned())
             });
-        Some(Self { verify: verify?, authorities: authorities?.unwrap_or_default(), identity: identity? })
+        Some(Self { verify: verify?, authorities: authorities.unwrap_or_default(), identity })
     }
+}
+
+/// Reads a PEM file, if a setting names one. What is wrong with it is told in words of ours, and never quoted.
+fn from_pem<T>(
+    settings: &mut Settings,
+    name: &str,
+    expected: &str,
+    read: impl FnOnce(&Path) -> Result<T, String>,
+) -> Option<T> {
+    let path = settings.raw(name)?.to_owned();
+    let read = read(path.as_ref());
+    read.map_err(|why| settings.complain(name, format!("expected {expected}: {path}: {why}"))).ok()
 }
 
 /// The old gateway, while it still serves what is not ours.
@@ -154,8 +178,9 @@ pub struct Legacy {
 impl Legacy {
     /// None where there is none, and where a problem was noted. `port` is the gateway's own.
     pub(super) fn read(settings: &mut Settings, port: Option<u16>) -> Option<Self> {
+        let expected = "a token of printable ASCII characters, not an empty one";
         let bearer =
-            settings.optional("GATEWAY_LEGACY_BEARER_TOKEN", "a token, not an empty one", Secret::new);
+            settings.optional("GATEWAY_LEGACY_BEARER_TOKEN", expected, |text| Secret::token(text).ok());
         let expected = "http://host:port or https://host:port, without a path";
         let origin = settings.optional("GATEWAY_LEGACY_UPSTREAM", expected, |text| {
             base_url(text).filter(|url| url.path() == "/")

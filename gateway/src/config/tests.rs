@@ -1,3 +1,5 @@
+mod secrets;
+
 use std::path::PathBuf;
 
 use super::*;

@@ -1,0 +1,181 @@
+//! What is said of a configuration shows no secret of it, and a secret that could never be used is refused.
+
+use super::*;
+
+/// A secret that is planted in every place that can hold one.
+const CANARY: &str = "c4nary-S3cret";
+const FINE: &str = "GATEWAY_BEARER_TOKEN=fine";
+
+/// A configuration: env file, one further variable, backends.
+#[derive(Default)]
+struct Given {
+    env: String,
+    variable: Option<(&'static str, String)>,
+    yaml: Option<String>,
+}
+
+impl Given {
+    fn env(lines: &[String]) -> Self {
+        Self { env: lines.join("\n"), ..Self::default() }
+    }
+
+    fn yaml(yaml: String) -> Self {
+        Self { env: FINE.to_owned(), yaml: Some(yaml), ..Self::default() }
+    }
+
+    fn with(self, name: &'static str, value: String) -> Self {
+        Self { variable: Some((name, value)), ..self }
+    }
+
+    /// Sees that nothing that is said of it shows the secret.
+    fn shows_nothing(self, case: &str) {
+        let file = env_file(&format!("{}\n", self.env));
+        if let Some(yaml) = self.yaml {
+            std::fs::write(PathBuf::from(&file).with_file_name(BACKENDS_FILE), yaml).unwrap();
+        }
+        let matches = cli::command().get_matches_from(["gateway", "--env-file", &file]);
+        let environment = |name: &str| {
+            self.variable.as_ref().filter(|(known, _)| *known == name).map(|(_, value)| value.clone())
+        };
+        let said = match load(&matches, &environment) {
+            Ok(Loaded { effective, notes, .. }) => format!("{effective}{notes:?}"),
+            Err(problems) => {
+                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                format!("{}{problems:?}", lines.concat())
+            }
+        };
+        assert!(!said.contains(CANARY), "{case}: {said}");
+    }
+}
+
+fn file(name: &str, content: &str) -> String {
+    let path = temporary("canary").join(name);
+    std::fs::write(&path, content).unwrap();
+    path.display().to_string()
+}
+
+fn fine(line: String) -> Given {
+    Given::env(&[FINE.to_owned(), line])
+}
+
+#[test]
+fn no_token_is_shown_whatever_is_wrong_with_it() {
+    let odd = file("odd", &format!("{CANARY}\u{fc}\n"));
+    let two_lines = file("two", &format!("{CANARY}\n{CANARY}\n"));
+    for (case, env) in [
+        ("a sound one", format!("GATEWAY_BEARER_TOKEN={CANARY}")),
+        ("a sound list", format!("GATEWAY_BEARER_TOKENS=bob={CANARY}{CANARY},{CANARY}")),
+        ("a letter outside ASCII", format!("GATEWAY_BEARER_TOKEN={CANARY}\u{fc}")),
+        ("a control character in a list", format!("GATEWAY_BEARER_TOKENS=a,{CANARY}\u{1}")),
+        ("a quote that never ends", format!("GATEWAY_BEARER_TOKEN=\"{CANARY}\nA=1")),
+        ("words behind the quote", format!("GATEWAY_BEARER_TOKEN='x' {CANARY}")),
+        ("no equals sign", format!("GATEWAY_BEARER_TOKEN {CANARY}")),
+        ("a second line", format!("GATEWAY_BEARER_TOKEN=a\n{CANARY}=\nexport {CANARY}x=")),
+        ("a file", format!("GATEWAY_BEARER_TOKEN_FILE={odd}")),
+        ("a file of two lines", format!("GATEWAY_BEARER_TOKEN_FILE={two_lines}")),
+        ("the token as its file", format!("GATEWAY_BEARER_TOKEN_FILE={CANARY}")),
+        ("both", format!("GATEWAY_BEARER_TOKEN={CANARY}\nGATEWAY_BEARER_TOKEN_FILE={odd}")),
+        ("the old gateway's", format!("{FINE}\nGATEWAY_LEGACY_BEARER_TOKEN={CANARY}\u{fc}")),
+    ] {
+        Given::env(&[env]).shows_nothing(case);
+    }
+    let overruled = Given::env(&[FINE.to_owned()]).with("GATEWAY_BEARER_TOKENS", format!("{CANARY}\n,,"));
+    overruled.shows_nothing("in the environment");
+}
+
+#[test]
+fn no_key_is_shown_whatever_is_wrong_with_its_file() {
+    let key =
+        file("key.pem", &format!("-----BEGIN PRIVATE KEY-----{CANARY}{CANARY}-----END PRIVATE KEY-----"));
+    let cut = file("cut.pem", &format!("-----BEGIN CERTIFICATE-----\n{CANARY}\n"));
+    for (case, line) in [
+        ("on one line", format!("GATEWAY_TLS_CERT_PATH={cut}\nGATEWAY_TLS_KEY_PATH={key}")),
+        ("for a certificate", format!("GATEWAY_TLS_CERT_PATH={key}\nGATEWAY_TLS_KEY_PATH={key}")),
+        ("for backends", format!("BACKEND_CLIENT_CERT={key}\nBACKEND_CA_BUNDLE={key}")),
+        ("cut off", format!("BACKEND_CLIENT_CERT={cut}\nBACKEND_CA_BUNDLE={cut}")),
+    ] {
+        fine(line).shows_nothing(case);
+    }
+    let pasted = || format!("-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----");
+    for tls in ["on", "off"] {
+        let lines = format!("GATEWAY_TLS={tls}\nGATEWAY_TLS_CERT_PATH={cut}");
+        fine(lines).with("GATEWAY_TLS_KEY_PATH", pasted()).shows_nothing("in place of its path");
+    }
+}
+
+#[test]
+fn no_password_in_an_address_is_shown() {
+    let url = format!("http://me:{CANARY}@ada2:7860");
+    for (case, line) in [
+        ("of the old gateway", format!("GATEWAY_LEGACY_UPSTREAM={url}")),
+        ("without scheme", format!("GATEWAY_LEGACY_UPSTREAM=me:{CANARY}@old:1")),
+        ("with a slash in it", format!("GATEWAY_LEGACY_UPSTREAM=http://me:x/{CANARY}@old")),
+        ("in a query", format!("GATEWAY_LEGACY_UPSTREAM=http://old/?token={CANARY}")),
+        ("of images", format!("IMAGES_HTTP_BASE_URL={url}")),
+        (
+            "of a class that is not there",
+            format!("IMAGES_HTTP_BASE_URL={url}\nIMAGES_BACKEND=mock\nIMAGES_BACKEND_CLASS=none"),
+        ),
+        ("of our own", format!("PUBLIC_BASE_URL={url}")),
+        ("of an origin", format!("GATEWAY_ALLOWED_ORIGINS={url}")),
+        ("in another setting", format!("GATEWAY_HOST={url}\nUI_IMAGE_DIR={url}/x")),
+    ] {
+        fine(line).shows_nothing(case);
+    }
+}
+
+#[test]
+fn no_secret_of_the_backends_file_is_shown() {
+    let backend = |base: &str, more: String| {
+        format!("backends:\n  a:\n    base_url: {base}\n    supported_capabilities: [images, chat]\n{more}")
+    };
+    let plain = |more: String| Given::yaml(backend("http://a", more));
+    let url = format!("http://me:{CANARY}@ada2:7860");
+    let variable = || plain("    auth: {bearer_env: X}\n".to_owned());
+    Given::yaml(backend(&url, String::new())).shows_nothing("an address");
+    let expanded = Given::yaml(backend("'${X}'", String::new()));
+    expanded.with("X", url).shows_nothing("an address from a variable");
+    variable().with("X", CANARY.to_owned()).shows_nothing("a sound token");
+    variable().with("X", format!("{CANARY}\u{fc}")).shows_nothing("a token outside ASCII");
+    for (case, more) in [
+        ("the token for its variable", format!("    auth: {{bearer_env: {CANARY}}}\n")),
+        ("a query of a health path", format!("    health: {{readiness: '/r?key={CANARY}'}}\n")),
+        ("YAML cut off", format!("    auth: {{bearer_env: \"{CANARY}\n")),
+        ("YAML badly indented", format!("   token: {CANARY}\n")),
+        ("a key given twice", format!("    token: {CANARY}\n    token: {CANARY}\n")),
+        ("an anchor that is none", format!("    token: *{CANARY}\n")),
+    ] {
+        plain(more).shows_nothing(case);
+    }
+    fine(format!("MODEL_ALIASES_JSON={{\"{CANARY}")).shows_nothing("aliases that are no JSON");
+}
+
+#[test]
+fn a_token_that_no_header_can_carry_is_refused_in_every_place() {
+    let (latin, lines) = (file("latin", "schl\u{fc}ssel"), file("lines", "one\ntwo"));
+    let legacy =
+        "GATEWAY_BEARER_TOKEN=t\nGATEWAY_LEGACY_UPSTREAM=http://old\nGATEWAY_LEGACY_BEARER_TOKEN=t\u{f6}k";
+    for (text, environment) in [
+        ("GATEWAY_BEARER_TOKEN=schl\u{fc}ssel".to_owned(), &[][..]),
+        ("GATEWAY_BEARER_TOKENS=\"good,b\tad\"".to_owned(), &[]),
+        (format!("GATEWAY_BEARER_TOKEN_FILE={latin}"), &[]),
+        (format!("GATEWAY_BEARER_TOKEN_FILE={lines}"), &[]),
+        (format!("GATEWAY_BEARER_TOKENS_FILE={latin}"), &[]),
+        (legacy.to_owned(), &[]),
+        ("GATEWAY_BEARER_TOKEN=b\u{e4}d".to_owned(), &[("GATEWAY_BEARER_TOKEN", "good")]),
+        (String::new(), &[("GATEWAY_BEARER_TOKEN", "\u{fffd}")]),
+    ] {
+        let problems = load_with(&["--env-file", &env_file(&text)], environment).unwrap_err();
+        assert!(problems.concat().contains("printable ASCII"), "{text} {problems:?}");
+    }
+}
+
+#[test]
+fn the_token_of_a_backend_must_fit_a_header_and_its_variable_is_named() {
+    let env = env_file("GATEWAY_BEARER_TOKEN=t\nADA2_TOKEN=t\u{f6}k");
+    let yaml = "backends:\n  a: {base_url: 'http://a', supported_capabilities: [images], auth: {bearer_env: ADA2_TOKEN}}";
+    std::fs::write(PathBuf::from(&env).with_file_name(BACKENDS_FILE), yaml).unwrap();
+    let problems = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+    assert!(problems.contains("auth.bearer_env") && problems.contains("printable ASCII"), "{problems}");
+    assert!(problems.contains("ADA2_TOKEN"), "{problems}");
+}
