@@ -37,7 +37,7 @@ use crate::{
     config::{Backend, Outbound},
     payload::Sent,
     policy::{admission::Grant, demand::Task},
-    store::{Picture, StoreFault, disk::Store, incoming::Whole},
+    store::{Picture, StoreFault, disk::Store, incoming::Whole, writable::Prepared},
 };
 
 /// What is left of a request's time, in milliseconds; the backend gives up by then.
@@ -67,6 +67,8 @@ pub(crate) struct Outgoing {
     pub(crate) counted: WholeBody,
     /// The request's id, for both programs' logs.
     pub(crate) request_id: HeaderValue,
+    /// The files that the pictures will be written to.
+    pub(crate) files: Prepared,
     /// When our own patience ends.
     pub(crate) deadline: Instant,
     /// When the caller's does, if it said so.
@@ -78,8 +80,8 @@ pub(crate) struct Outgoing {
 pub(crate) enum Answer {
     /// Pictures, all at once.
     Pictures(Pictures),
-    /// Events, as they happen.
-    Events(Events),
+    /// Events, as they happen, and the file for the picture that they end with.
+    Events(Events, Box<Prepared>),
 }
 
 /// Pictures, and the grant that they were made under: the place is free only once they are stored.
@@ -166,8 +168,9 @@ impl Backends {
         timeout_at(deadline, exchange).await.map_err(|_| BackendFault::TimedOut)?
     }
 
-    async fn exchange(&self, store: &Store, grant: Grant, outgoing: Outgoing) -> Result<Answer, Failure> {
+    async fn exchange(&self, store: &Store, grant: Grant, mut outgoing: Outgoing) -> Result<Answer, Failure> {
         let (stream, deadline) = (outgoing.stream, outgoing.deadline);
+        let mut files = std::mem::take(&mut outgoing.files);
         let backend = grant.permitted().backend();
         let request = backend.authorized(self.request(backend, outgoing));
         let answer = request.send().await.map_err(|error| BackendFault::of(&error))?;
@@ -175,14 +178,16 @@ impl Backends {
             return Err(fault::refusal(answer).await.into());
         }
         if stream {
-            return Ok(Events::of(grant, answer, deadline).map(Answer::Events)?);
+            return Ok(
+                Events::of(grant, answer, deadline).map(|events| Answer::Events(events, Box::new(files)))?
+            );
         }
-        let (made, rest) = self.pictures(store, backend, answer).await?;
+        let (made, rest) = self.pictures(store, &mut files, backend, answer).await?;
         Ok(Answer::Pictures(Pictures { grant, made, rest }))
     }
 
     fn request(&self, backend: &Backend, outgoing: Outgoing) -> RequestBuilder {
-        let Outgoing { task, stream, sent, counted, request_id, deadline, caller_deadline } = outgoing;
+        let Outgoing { task, stream, sent, counted, request_id, deadline, caller_deadline, .. } = outgoing;
         let patience = caller_deadline.map_or(deadline, |theirs| theirs.min(deadline));
         let left = for_the_backend(patience.saturating_duration_since(Instant::now()));
         let (length, body) = body_of(sent.pieces, counted);
@@ -199,10 +204,11 @@ impl Backends {
     async fn pictures(
         &self,
         store: &Store,
+        files: &mut Prepared,
         backend: &Backend,
         answer: Response,
     ) -> Result<(Vec<Made>, Map<String, Value>), Failure> {
-        let answer::Received { rest, pictures } = answer::receive(answer, store).await?;
+        let answer::Received { rest, pictures } = answer::receive(answer, store, files).await?;
         let Unpacked { entries, rest } = unpack(&rest, &backend.base_url)?;
         let mut pictures: Vec<_> = pictures.into_iter().map(Some).collect();
         let mut made = Vec::with_capacity(entries.len());
@@ -213,7 +219,7 @@ impl Backends {
                     .and_then(Option::take)
                     .unwrap_or_else(|| Err("a picture is missing in it".to_owned()))
                     .map_err(BackendFault::Unusable)?,
-                Source::At(url) => self.fetch(store, backend, url).await?,
+                Source::At(url) => self.fetch(store, files, backend, url).await?,
             };
             made.push(Made { picture, words });
         }
@@ -221,7 +227,13 @@ impl Backends {
     }
 
     /// A picture on the backend's own origin.
-    async fn fetch(&self, store: &Store, backend: &Backend, url: Url) -> Result<Whole, Failure> {
+    async fn fetch(
+        &self,
+        store: &Store,
+        files: &mut Prepared,
+        backend: &Backend,
+        url: Url,
+    ) -> Result<Whole, Failure> {
         let request = backend.authorized(self.pooled().get(url));
         let answer = request.send().await.map_err(|error| BackendFault::of(&error))?;
         if !answer.status().is_success() {
@@ -229,7 +241,7 @@ impl Backends {
             let why = format!("its own picture address answered {status}");
             return Err(BackendFault::Unusable(why).into());
         }
-        answer::receive_one(answer, store).await
+        answer::receive_one(answer, store, files).await
     }
 }
 

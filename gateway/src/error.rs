@@ -42,6 +42,8 @@ pub(crate) enum ApiError {
     Busy(Busy),
     /// The backend of this class failed.
     Backend(String, BackendFault),
+    /// The store would not take the pictures; no backend was asked.
+    StoreNotReady(StoreFault),
     /// The pictures could not be kept.
     Store(StoreFault),
     /// No backend that is up lists a model of this name.
@@ -135,18 +137,7 @@ impl ApiError {
             )
             .after(5),
             Self::Backend(class, fault) => faces::backend(class, fault),
-            Self::Store(StoreFault::Full) => Face::new(
-                StatusCode::INSUFFICIENT_STORAGE,
-                Code::StorageFull,
-                "The picture store's disk is full",
-            )
-            .last(),
-            Self::Store(StoreFault::Collision(_) | StoreFault::Io(_)) => Face::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                Code::Internal,
-                "The picture could not be stored",
-            )
-            .last(),
+            Self::StoreNotReady(fault) | Self::Store(fault) => faces::store(fault),
             Self::UnknownModel(id) => Face::of(
                 StatusCode::NOT_FOUND,
                 Envelope::new(
@@ -226,6 +217,7 @@ impl ApiError {
             | Self::Denied(_)
             | Self::NotReady(_)
             | Self::Busy(_)
+            | Self::StoreNotReady(_)
             | Self::UnknownModel(_)
             | Self::NotFound
             | Self::WrongMethod => true,
@@ -237,7 +229,7 @@ impl ApiError {
     fn cause(&self, message: &str) -> String {
         match self {
             Self::Backend(_, BackendFault::Broken(words)) => format!("{message}: {words}"),
-            Self::Store(fault) => fault.to_string(),
+            Self::StoreNotReady(fault) | Self::Store(fault) => fault.to_string(),
             _ => message.to_owned(),
         }
     }

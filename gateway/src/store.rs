@@ -10,10 +10,13 @@ pub(crate) mod keeping;
 mod lock;
 pub(crate) mod retention;
 pub(crate) mod shelf;
-mod writable;
+pub(crate) mod writable;
 
 use sha2::{Digest, Sha256};
-use shared::picture::{Format, NotAPicture};
+use shared::{
+    picture::{Format, NotAPicture},
+    service::descriptors,
+};
 
 /// A picture in memory: bytes that were seen to be one, whole.
 #[derive(Debug, Clone)]
@@ -91,6 +94,15 @@ impl PictureName {
 pub(crate) enum StoreFault {
     /// The disk or the quota is full.
     Full,
+    /// There is less room than what is asked for may need. Both in bytes.
+    Scarce {
+        /// What is left.
+        free: u64,
+        /// What it would take.
+        needed: u64,
+    },
+    /// The process may open no further file.
+    NoDescriptor,
     /// Another picture has its name.
     Collision(PictureName),
     /// Anything else.
@@ -101,6 +113,7 @@ impl From<std::io::Error> for StoreFault {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full,
+            _ if descriptors::ran_out(&error) => Self::NoDescriptor,
             _ => Self::Io(error),
         }
     }
@@ -110,6 +123,14 @@ impl std::fmt::Display for StoreFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Full => f.write_str("the picture store's disk is full"),
+            Self::Scarce { free, needed } => write!(
+                f,
+                "{} KiB are free on its disk, {} KiB must be before pictures are made: remove something, or bound the store \
+                 (UI_IMAGE_STORE_MAX_BYTES)",
+                free >> 10,
+                needed >> 10
+            ),
+            Self::NoDescriptor => f.write_str("no file descriptor is left"),
             Self::Collision(name) => write!(f, "another picture is stored as {}", name.as_str()),
             Self::Io(error) => write!(f, "the picture store failed: {error}"),
         }
@@ -156,6 +177,7 @@ mod tests {
         }
         // ENOSPC has the same number on Linux and macOS.
         assert!(matches!(StoreFault::from(Error::from_raw_os_error(28)), StoreFault::Full));
+        assert!(matches!(StoreFault::from(Error::from_raw_os_error(24)), StoreFault::NoDescriptor));
         assert!(matches!(StoreFault::from(Error::from(ErrorKind::PermissionDenied)), StoreFault::Io(_)));
     }
 }

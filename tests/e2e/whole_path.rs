@@ -314,3 +314,18 @@ async fn a_caller_who_leaves_a_stream_frees_the_engine_all_the_way() {
     path.sidecar.until_inflight(0).await;
     path.gateway.until_inflight("gpu_heavy.images", 0).await;
 }
+
+#[tokio::test]
+async fn a_gateway_that_lets_in_more_than_the_sidecar_takes_is_warned() {
+    let engine = FakeInvoke::start().await;
+    let sidecar = Sidecar::invokeai(&engine.url(), &["--max-inflight", "1"]).await;
+    sidecar.until_ready().await;
+    let backends = format!(
+        "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n    \
+         concurrency_limits: {{images: 2}}\n",
+        sidecar.url
+    );
+    let gateway = Gateway::with_backends(&backends, &[]).await;
+    let seen = gateway.until_ready("gpu_heavy", true).await;
+    assert!(seen["warnings"].to_string().contains("images is 2, and the sidecar takes 1 at once"), "{seen}");
+}

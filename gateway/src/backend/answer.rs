@@ -19,6 +19,7 @@ use crate::store::{
     disk::Store,
     incoming::Whole,
     inlet::{Inlet, Written},
+    writable::Prepared,
 };
 
 /// Bytes of an answer with pictures: ten of two megapixels in base64, and room.
@@ -43,8 +44,12 @@ pub(super) fn marked(text: &str) -> Option<usize> {
 }
 
 /// Receives the body of a 2xx.
-pub(super) async fn receive(mut answer: Response, store: &Store) -> Result<Received, Failure> {
-    let mut reader = Reader::new(store);
+pub(super) async fn receive(
+    mut answer: Response,
+    store: &Store,
+    files: &mut Prepared,
+) -> Result<Received, Failure> {
+    let mut reader = Reader::new(store, files);
     let mut length = 0;
     while let Some(chunk) = answer.chunk().await.map_err(|error| BackendFault::of(&error))? {
         length += chunk.len();
@@ -57,8 +62,12 @@ pub(super) async fn receive(mut answer: Response, store: &Store) -> Result<Recei
 }
 
 /// Receives a picture as it is.
-pub(super) async fn receive_one(mut answer: Response, store: &Store) -> Result<Whole, Failure> {
-    let mut inlet = Inlet::open(store);
+pub(super) async fn receive_one(
+    mut answer: Response,
+    store: &Store,
+    files: &mut Prepared,
+) -> Result<Whole, Failure> {
+    let mut inlet = Inlet::open(store, files);
     let (mut length, mut piece) = (0, Vec::new());
     while let Some(chunk) = answer.chunk().await.map_err(|error| BackendFault::of(&error))? {
         length += chunk.len();
@@ -87,6 +96,7 @@ fn no_picture(why: NotAPicture) -> String {
 #[derive(Debug)]
 struct Reader<'a> {
     store: &'a Store,
+    files: &'a mut Prepared,
     scan: Scan,
     current: Option<Coming>,
     pictures: Vec<Result<Written, String>>,
@@ -96,8 +106,8 @@ struct Reader<'a> {
 type Coming = Result<(Decoder, Inlet), Damaged>;
 
 impl<'a> Reader<'a> {
-    fn new(store: &'a Store) -> Self {
-        Self { store, scan: Scan::default(), current: None, pictures: Vec::new() }
+    fn new(store: &'a Store, files: &'a mut Prepared) -> Self {
+        Self { store, files, scan: Scan::default(), current: None, pictures: Vec::new() }
     }
 
     async fn read(&mut self, mut chunk: &[u8]) -> Result<(), Failure> {
@@ -109,7 +119,7 @@ impl<'a> Reader<'a> {
                             BackendFault::Unusable("its answer has more than ten pictures".into()).into()
                         );
                     }
-                    self.current = Some(Ok((Decoder::new(address), Inlet::open(self.store))));
+                    self.current = Some(Ok((Decoder::new(address), Inlet::open(self.store, self.files))));
                 }
                 Found::Text(text) => self.decode(|decoder| decoder.text(text)).await?,
                 Found::Letter(letter) => self.decode(|decoder| decoder.letter(letter)).await?,

@@ -5,10 +5,10 @@ use reqwest::Response;
 use serde_json::Value;
 use shared::{
     openai::error::Code,
-    service::outbound::{io_kind, read_limited},
+    service::outbound::{io_kind, ran_out_of_descriptors, read_limited},
 };
 
-use super::obstacle::Obstacle;
+use super::obstacle::{Obstacle, no_address};
 use crate::health::state::Evidence;
 
 /// Bytes of an error's body.
@@ -25,6 +25,8 @@ pub(crate) enum BackendFault {
     Obstructed(Obstacle),
     /// No connection came about for another reason; nothing was sent.
     Unreachable(String),
+    /// The gateway itself had no file descriptor left for a connection; nothing was sent.
+    NoDescriptor,
     /// Not in time.
     TimedOut,
     /// The connection broke off.
@@ -71,7 +73,8 @@ impl BackendFault {
     pub(crate) fn of(error: &reqwest::Error) -> Self {
         match Obstacle::of(error) {
             Some(obstacle) if error.is_connect() => Self::Obstructed(obstacle),
-            _ if error.is_connect() => Self::Unreachable(chain(error)),
+            _ if error.is_connect() && ran_out_of_descriptors(error) => Self::NoDescriptor,
+            _ if error.is_connect() => Self::Unreachable(no_address(error).unwrap_or_else(|| chain(error))),
             _ if error.is_timeout() => Self::TimedOut,
             _ => Self::Broken(chain(error)),
         }
@@ -81,8 +84,9 @@ impl BackendFault {
     pub(crate) fn evidence(&self) -> Option<Evidence> {
         match self {
             Self::Obstructed(obstacle) => Some(obstacle.evidence()),
-            Self::SaidNotReady { words, .. } => Some(Evidence::SaidNotReady(words.clone())),
-            Self::Unreachable(_)
+            Self::SaidNotReady { .. }
+            | Self::NoDescriptor
+            | Self::Unreachable(_)
             | Self::TimedOut
             | Self::Broken(_)
             | Self::Unusable(_)
@@ -92,9 +96,10 @@ impl BackendFault {
         }
     }
 
-    /// Whether the backend should be probed now.
+    /// Whether the backend should be probed now. What it says of itself to one request is not the last word: behind a load
+    /// balancer the next card may be ready.
     pub(crate) fn is_suspicious(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Broken(_))
+        matches!(self, Self::Unreachable(_) | Self::Broken(_) | Self::SaidNotReady { .. })
     }
 }
 
@@ -167,8 +172,9 @@ pub(crate) fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::obstacle::tests::client_that_meets;
+    use crate::backend::obstacle::tests::{client_that_fails, client_that_meets};
     use serde_json::json;
+    use shared::service::outbound::{Connections, builder};
 
     #[tokio::test]
     async fn no_way_to_the_backend_is_evidence_at_once_and_in_the_words_of_a_probe() {
@@ -177,6 +183,26 @@ mod tests {
         assert!(matches!(fault, BackendFault::Obstructed(Obstacle::NoLocalRoute)), "{fault:?}");
         let Some(Evidence::NoRoute(words)) = fault.evidence() else { panic!("{fault:?}") };
         assert_eq!(words, Obstacle::NoLocalRoute.to_string());
+    }
+
+    #[test]
+    fn a_backends_own_not_ready_asks_for_a_probe_and_decides_nothing() {
+        let said = BackendFault::SaidNotReady { words: "paused".into(), retry_after: None };
+        assert!(said.evidence().is_none() && said.is_suspicious());
+    }
+
+    #[tokio::test]
+    async fn a_name_without_address_is_named_and_a_missing_descriptor_is_not_the_backends_fault() {
+        let client = builder(Connections::Fresh).build().unwrap();
+        let fault = BackendFault::of(&client.get("http://ada2.invalid:7860/").send().await.unwrap_err());
+        let BackendFault::Unreachable(words) = &fault else { panic!("{fault:?}") };
+        assert!(words.starts_with("the host name \"ada2.invalid\" cannot be resolved"), "{words}");
+        assert!(fault.is_suspicious());
+        // EMFILE.
+        let client = client_that_fails(|| std::io::Error::from_raw_os_error(24));
+        let fault = BackendFault::of(&client.get("http://ada2.local/").send().await.unwrap_err());
+        assert!(matches!(fault, BackendFault::NoDescriptor), "{fault:?}");
+        assert!(fault.evidence().is_none() && !fault.is_suspicious());
     }
 
     #[test]

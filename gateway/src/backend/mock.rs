@@ -29,7 +29,7 @@ pub(crate) async fn paint(store: &Store, grant: Grant, demand: &Demand) -> Resul
     if demand.stream {
         let name = demand.task.completed_event();
         let event = blocking(move || completed(name, size, first, &painted(first))).await;
-        return Ok(Answer::Events(Events::one(grant, name, &event)));
+        return Ok(Answer::Events(Events::one(grant, name, &event), Box::default()));
     }
     let store = store.clone();
     let made = blocking(move || {

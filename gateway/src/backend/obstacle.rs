@@ -7,7 +7,10 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use shared::service::{guard::is_private_name, outbound::io_kind};
+use shared::service::{
+    guard::is_private_name,
+    outbound::{io_kind, unresolved},
+};
 
 use crate::health::state::Evidence;
 
@@ -42,6 +45,18 @@ impl Obstacle {
             Self::NoRoute | Self::NoLocalRoute => Evidence::NoRoute(self.to_string()),
         }
     }
+}
+
+/// That the backend's host name has no address, in words, if that was what failed. It may have one in a moment, so it is no
+/// certain knowledge.
+pub(crate) fn no_address(error: &reqwest::Error) -> Option<String> {
+    let unresolved = unresolved(error)?;
+    let hidden = if is_local(&unresolved.host) {
+        "; on macOS, Local Network Privacy may hide it (System Settings > Privacy & Security > Local Network)"
+    } else {
+        ""
+    };
+    Some(format!("{unresolved}: check its base_url{hidden}"))
 }
 
 impl fmt::Display for Obstacle {
@@ -83,18 +98,25 @@ pub(crate) mod tests {
     use super::*;
 
     /// Fails where connecting would, with the same error of the operating system.
-    struct Failing(ErrorKind);
+    struct Failing<F>(F);
 
-    impl Resolve for Failing {
+    impl<F: Fn() -> std::io::Error + Send + Sync> Resolve for Failing<F> {
         fn resolve(&self, _: Name) -> Resolving {
-            let error = std::io::Error::from(self.0);
+            let error = (self.0)();
             Box::pin(std::future::ready(Err(error.into())))
         }
     }
 
     /// A client whose connections all meet this.
     pub(crate) fn client_that_meets(kind: ErrorKind) -> reqwest::Client {
-        builder(Connections::Pooled).dns_resolver(Arc::new(Failing(kind))).build().unwrap()
+        client_that_fails(move || std::io::Error::from(kind))
+    }
+
+    /// A client whose connections all fail like this.
+    pub(crate) fn client_that_fails(
+        error: impl Fn() -> std::io::Error + Send + Sync + 'static,
+    ) -> reqwest::Client {
+        builder(Connections::Pooled).dns_resolver(Arc::new(Failing(error))).build().unwrap()
     }
 
     async fn met(kind: ErrorKind, url: &str) -> Option<Obstacle> {

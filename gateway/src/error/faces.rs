@@ -4,13 +4,14 @@ use axum::http::StatusCode;
 use serde_json::Value;
 use shared::{
     openai::error::Code,
-    service::{body::BodyError, guard::Refusal},
+    service::{body::BodyError, descriptors, guard::Refusal},
 };
 
 use super::Face;
 use crate::{
     backend::{BackendFault, Said},
     policy::catalog::Denial,
+    store::StoreFault,
 };
 
 pub(super) fn guard(refusal: &Refusal) -> Face {
@@ -110,6 +111,41 @@ pub(super) fn not_ready(class: &str, error: &str, retry_after: Option<u64>) -> F
         .last()
 }
 
+pub(super) fn store(fault: &StoreFault) -> Face {
+    match fault {
+        StoreFault::Full => {
+            Face::new(StatusCode::INSUFFICIENT_STORAGE, Code::StorageFull, "The picture store's disk is full")
+                .last()
+        }
+        StoreFault::Scarce { .. } => Face::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            Code::StorageFull,
+            format!("The picture store has no room: {fault}"),
+        )
+        .last(),
+        StoreFault::NoDescriptor => no_descriptor(),
+        StoreFault::Collision(_) | StoreFault::Io(_) => {
+            Face::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, "The picture could not be stored")
+                .last()
+        }
+    }
+}
+
+/// Nothing was sent to anybody.
+fn no_descriptor() -> Face {
+    Face::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        Code::GatewayOverloaded,
+        format!(
+            "The gateway has no file descriptor left of its {}: raise its limit (NumberOfFiles under launchd, `ulimit -n` \
+             in a shell)",
+            descriptors::limit()
+        ),
+    )
+    .after(5)
+    .last()
+}
+
 pub(super) fn backend(class: &str, fault: &BackendFault) -> Face {
     let failed =
         |status, why: String| Face::new(status, Code::BackendError, format!("Backend {class} {why}"));
@@ -117,6 +153,7 @@ pub(super) fn backend(class: &str, fault: &BackendFault) -> Face {
         BackendFault::Obstructed(obstacle) => not_ready(class, &obstacle.to_string(), None),
         BackendFault::Unreachable(words) => not_ready(class, words, None),
         BackendFault::SaidNotReady { words, retry_after } => not_ready(class, words, *retry_after),
+        BackendFault::NoDescriptor => no_descriptor(),
         BackendFault::TimedOut => Face::new(
             StatusCode::GATEWAY_TIMEOUT,
             Code::BackendTimeout,

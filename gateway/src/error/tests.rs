@@ -78,12 +78,30 @@ fn every_error() -> Vec<ApiError> {
         status(500, Some("trace")),
         status(503, None),
         ApiError::Store(StoreFault::Full),
+        ApiError::StoreNotReady(StoreFault::Scarce { free: 1 << 20, needed: 64 << 20 }),
         ApiError::Store(StoreFault::Collision(PictureName::parse("1_0123456789abcdef.png").unwrap())),
         ApiError::Store(StoreFault::Io(std::io::Error::other("/secret/path"))),
         ApiError::NotFound,
         ApiError::WrongMethod,
         ApiError::Internal,
     ]
+}
+
+#[test]
+fn a_missing_descriptor_names_the_limit_and_no_backend() {
+    for error in [
+        ApiError::StoreNotReady(StoreFault::NoDescriptor),
+        ApiError::Backend("c".into(), BackendFault::NoDescriptor),
+    ] {
+        let answer = error.answer(Some("images"), Some("c"));
+        assert_eq!(answer.status().as_u16(), 503);
+        assert_eq!(
+            (&answer.headers()["retry-after"], &answer.headers()["x-should-retry"]),
+            (&"5".parse().unwrap(), &"false".parse().unwrap())
+        );
+        let message = error.face().body["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("ulimit -n") && message.contains("NumberOfFiles"), "{message}");
+    }
 }
 
 #[test]
@@ -144,6 +162,7 @@ fn the_table() {
     502 backend_error retry false: Backend c answered 500
     503 backend_error retry false: Backend c answered 503
     507 storage_full retry false: The picture store's disk is full
+    507 storage_full retry false: The picture store has no room: 1024 KiB are free on its disk, 65536 KiB must be before pictures are made: remove something, or bound the store (UI_IMAGE_STORE_MAX_BYTES)
     500 internal_error retry false: The picture could not be stored
     500 internal_error retry false: The picture could not be stored
     404 not_found: There is nothing at this path

@@ -13,9 +13,13 @@ use tracing::{info, warn};
 use super::{
     listing,
     probe::probe,
-    state::{Evidence, Health, Rules, next},
+    state::{Evidence, Health, Rules, next, over_limit},
 };
-use crate::{backend::Backends, config::Backend, metrics::Metrics};
+use crate::{
+    backend::Backends,
+    config::{Backend, Capability},
+    metrics::Metrics,
+};
 
 /// Between probes of a backend that is not ready.
 const RETRY: Duration = Duration::from_secs(2);
@@ -78,9 +82,16 @@ impl Watched {
 
     fn conclude(&self, health: &mut Health, evidence: Evidence) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let new = next(health, evidence, &self.rules, now);
+        let mut new = next(health, evidence, &self.rules, now);
+        let over = over_limit(self.limit(), new.most_at_once).filter(|words| !new.warnings.contains(words));
+        new.warnings.extend(over);
         self.announce(health, &new);
         *health = new;
+    }
+
+    /// How many picture requests it is sent at once.
+    fn limit(&self) -> Option<usize> {
+        self.backend.limits.get(&Capability::Images).copied()
     }
 
     /// The machine slept: nothing is known any more, and the loop probes at once.
@@ -147,6 +158,10 @@ impl Watched {
                 None => info!(backend, "backend is ready"),
                 Some(error) => warn!(backend, error = short(error), "backend is not ready"),
             }
+        }
+        let over = |health: &Health| over_limit(self.limit(), health.most_at_once);
+        if let Some(words) = over(new).filter(|words| !prev.warnings.contains(words)) {
+            warn!(backend, "{words}");
         }
         if new.wrong_paths != prev.wrong_paths && !new.wrong_paths.is_empty() {
             let paths = new.wrong_paths.join(", ");

@@ -8,12 +8,15 @@ use reqwest::{Client, StatusCode, Url};
 use serde_json::Value;
 use shared::{
     health::ReadyReport,
-    service::outbound::{BodyFault, read_limited},
+    service::outbound::{BodyFault, ran_out_of_descriptors, read_limited},
 };
 
 use super::state::{Answered, Evidence, ProbeFailure, Verdict};
 use crate::{
-    backend::{cut, obstacle::Obstacle},
+    backend::{
+        cut,
+        obstacle::{Obstacle, no_address},
+    },
     config::Backend,
 };
 
@@ -106,15 +109,24 @@ async fn get(client: &Client, backend: &Backend, url: &Url) -> Result<(StatusCod
 }
 
 fn failure(error: &reqwest::Error) -> Evidence {
-    match Obstacle::of(error) {
-        Some(obstacle) => obstacle.evidence(),
-        None if error.is_timeout() => Evidence::ProbeFailed(ProbeFailure::TimedOut),
-        None => Evidence::ProbeFailed(ProbeFailure::Broken),
+    if let Some(obstacle) = Obstacle::of(error) {
+        return obstacle.evidence();
     }
+    Evidence::ProbeFailed(if let Some(words) = no_address(error) {
+        ProbeFailure::Unresolved(words)
+    } else if ran_out_of_descriptors(error) {
+        ProbeFailure::NoDescriptor
+    } else if error.is_timeout() {
+        ProbeFailure::TimedOut
+    } else {
+        ProbeFailure::Broken
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use shared::service::outbound::{Connections, builder};
+
     use super::*;
     use crate::{backend::obstacle::tests::client_that_meets, config::backends::tests::backend};
 
@@ -153,6 +165,20 @@ mod tests {
             }
         }
         assert!(matches!(judge(StatusCode::OK, b"{\"status\": \"ok\"}", &path), Verdict::Ready));
+    }
+
+    #[tokio::test]
+    async fn a_probe_of_a_name_that_nobody_knows_names_it() {
+        let mut backend = (*backend("gpu_heavy", &[])).clone();
+        for url in [&mut backend.liveness, &mut backend.readiness] {
+            url.set_host(Some("ada2.invalid")).unwrap();
+        }
+        let client = builder(Connections::Pooled).build().unwrap();
+        let evidence = probe(&client, &backend, Duration::from_secs(15)).await;
+        let Evidence::ProbeFailed(ProbeFailure::Unresolved(words)) = &evidence else {
+            panic!("{evidence:?}")
+        };
+        assert!(words.contains("\"ada2.invalid\" cannot be resolved"), "{words}");
     }
 
     #[tokio::test]

@@ -26,8 +26,6 @@ pub enum Evidence {
     Refused,
     /// The operating system knows no way there, in these words; met by a probe or by a request.
     NoRoute(String),
-    /// A request was answered with `backend_not_ready`, and these words.
-    SaidNotReady(String),
 }
 
 impl Evidence {
@@ -38,18 +36,20 @@ impl Evidence {
     pub fn admits(&self) -> bool {
         match self {
             Self::Answered(answered) => answered.alive && answered.verdict.admits(),
-            Self::ProbeFailed(_) | Self::Refused | Self::NoRoute(_) | Self::SaidNotReady(_) => false,
+            Self::ProbeFailed(_) | Self::Refused | Self::NoRoute(_) => false,
         }
     }
 
     /// How the probe ended that found this.
     pub const fn probe_result(&self) -> &'static str {
         match self {
-            Self::Answered(_) | Self::SaidNotReady(_) => "answered",
+            Self::Answered(_) => "answered",
             Self::Refused => "refused",
             Self::NoRoute(_) => "no_route",
             Self::ProbeFailed(ProbeFailure::TimedOut) => "timed_out",
-            Self::ProbeFailed(ProbeFailure::Broken) => "broken",
+            Self::ProbeFailed(
+                ProbeFailure::Broken | ProbeFailure::Unresolved(_) | ProbeFailure::NoDescriptor,
+            ) => "broken",
         }
     }
 }
@@ -87,19 +87,27 @@ impl Verdict {
 }
 
 /// Why a probe was not answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeFailure {
     /// Not in time.
     TimedOut,
     /// The connection broke.
     Broken,
+    /// Its host name has no address, in these words. Resolvers fail for a moment, too.
+    Unresolved(String),
+    /// The gateway itself had no file descriptor left to ask with.
+    NoDescriptor,
 }
 
 impl ProbeFailure {
-    const fn words(self) -> &'static str {
+    fn words(self) -> String {
         match self {
-            Self::TimedOut => "health probe timed out",
-            Self::Broken => "health probe: the connection broke",
+            Self::TimedOut => "health probe timed out".to_owned(),
+            Self::Broken => "health probe: the connection broke".to_owned(),
+            Self::Unresolved(words) => words,
+            Self::NoDescriptor => {
+                "health probe: the gateway has no file descriptor left to ask with".to_owned()
+            }
         }
     }
 }
@@ -117,6 +125,8 @@ pub struct Health {
     pub warnings: Vec<String>,
     /// The sidecar's last reading.
     pub gpu: Option<GpuReport>,
+    /// How many picture requests the sidecar takes at once, as it said last.
+    pub most_at_once: Option<usize>,
     /// Probe paths that the backend does not have.
     pub wrong_paths: Vec<String>,
     /// Unix seconds of the last evidence; none before the first.
@@ -136,6 +146,7 @@ impl Health {
             error: Some("its first health probe is not answered yet".to_owned()),
             warnings: Vec::new(),
             gpu: None,
+            most_at_once: None,
             wrong_paths: Vec::new(),
             last_check: None,
             unanswered: 0,
@@ -166,7 +177,6 @@ pub fn next(prev: &Health, evidence: Evidence, rules: &Rules, now: f64) -> Healt
         Evidence::Answered(answered) => answer(&seen, answered),
         Evidence::Refused => seen.not_ready(false, "connection refused: nothing listens there"),
         Evidence::NoRoute(words) => seen.not_ready(false, words),
-        Evidence::SaidNotReady(words) => seen.not_ready(true, words),
         Evidence::ProbeFailed(failure) => {
             let unanswered = prev.unanswered.saturating_add(1);
             let seen = Health { unanswered, ..seen };
@@ -185,11 +195,12 @@ fn answer(seen: &Health, answered: Answered) -> Health {
         .iter()
         .map(|path| format!("wrong probe: the backend has no {path}; name its own path under `health`"))
         .collect();
-    let mut gpu = None;
+    let (mut gpu, mut most_at_once) = (None, None);
     let verdict = match answered.verdict {
         Verdict::Report(report) => {
             warnings.extend(report.warnings());
             let verdict = if report.admits() { Ok(()) } else { Err(words_of(&report)) };
+            most_at_once = report.most_at_once();
             gpu = report.gpu;
             verdict
         }
@@ -204,11 +215,23 @@ fn answer(seen: &Health, answered: Answered) -> Health {
         error: verdict.err(),
         warnings,
         gpu,
+        most_at_once,
         wrong_paths: answered.wrong_paths,
         last_check: seen.last_check,
         unanswered: seen.unanswered,
         sleeps: seen.sleeps,
     }
+}
+
+/// What is wrong with letting in more picture requests at once than the sidecar takes.
+pub fn over_limit(limit: Option<usize>, most_at_once: Option<usize>) -> Option<String> {
+    let (limit, most) = limit.zip(most_at_once)?;
+    (limit > most).then(|| {
+        format!(
+            "concurrency_limits: images is {limit}, and the sidecar takes {most} at once (its max_inflight): it answers \
+             what is above with 429; lower the one or raise the other"
+        )
+    })
 }
 
 fn words_of(report: &ReadyReport) -> String {

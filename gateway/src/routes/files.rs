@@ -31,7 +31,8 @@ pub(crate) async fn picture(State(app): State<App>, request: Request) -> Result<
     let name = name.ok_or(ApiError::NotFound)?;
     let etag = HeaderValue::from_str(&format!("\"{}\"", name.hash())).map_err(|_| ApiError::Internal)?;
     let wanted = name.clone();
-    let stored = blocking(move || app.store.find(&wanted)).await.ok_or(ApiError::NotFound)?;
+    let found = blocking(move || app.store.find(&wanted)).await;
+    let stored = found.map_err(|error| ApiError::Store(error.into()))?.ok_or(ApiError::NotFound)?;
     let mut response = if is_known(request.headers(), &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
@@ -69,6 +70,9 @@ async fn serve(part: Request, stored: &Stored) -> Result<Response, ApiError> {
     let mut response = served.map_err(|_| ApiError::Internal)?.map(Body::new);
     if response.status() == StatusCode::NOT_FOUND {
         return Err(ApiError::NotFound);
+    }
+    if response.status().is_server_error() {
+        return Err(ApiError::Internal);
     }
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(stored.mime));
     Ok(response)

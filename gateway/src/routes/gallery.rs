@@ -16,7 +16,7 @@ use crate::{
     error::ApiError,
     policy::demand::Malformed,
     state::App,
-    store::{PictureName, StoreFault, shelf::Listed},
+    store::{PictureName, shelf::Listed},
 };
 
 /// Pictures of a page that names no number.
@@ -29,7 +29,8 @@ pub(crate) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> R
     let Page { limit, before } = Page::of(query.as_deref().unwrap_or_default())
         .map_err(|error| ApiError::Malformed(Malformed::Field(error)))?;
     let store = app.store.clone();
-    let (pictures, has_more) = blocking(move || store.page(before.as_ref(), limit)).await;
+    let page = blocking(move || store.page(before.as_ref(), limit)).await;
+    let (pictures, has_more) = page.map_err(|error| ApiError::Store(error.into()))?;
     let next = pictures.last().filter(|_| has_more).map(|last| last.name.as_str().to_owned());
     let totals = app.store.totals();
     let base = app.config.public_base_url.as_deref().unwrap_or_default();
@@ -61,7 +62,7 @@ pub(crate) async fn delete(State(app): State<App>, request: Request) -> Result<R
     let name = name.ok_or(ApiError::NotFound)?;
     let (store, picture) = (app.store.clone(), name.clone());
     let there = blocking(move || store.remove(&picture)).await;
-    if !there.map_err(|error| ApiError::Store(StoreFault::Io(error)))? {
+    if !there.map_err(|error| ApiError::Store(error.into()))? {
         return Err(ApiError::NotFound);
     }
     info!(picture = name.as_str(), "picture deleted on request");

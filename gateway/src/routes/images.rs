@@ -26,6 +26,7 @@ use crate::{
         demand::{Demand, Malformed, Task},
     },
     state::App,
+    store::writable::Prepared,
 };
 
 /// Pictures from words.
@@ -66,6 +67,7 @@ async fn serve(
     app.look_for_sleep(); // or the first request after it would be admitted on what was known before
     let live = app.health.route(permitted).map_err(ApiError::NotReady)?; // is anyone up
     let grant = app.admission.enter(live).map_err(ApiError::Busy)?; // is there room: now or 429
+    let files = prepared(app, grant.permitted().engine(), &demand).await?; // is there room for what will be made
     let answer = match grant.permitted().engine() {
         ImageEngine::Mock => mock::paint(&app.store, grant, &demand).await.map_err(ApiError::Store)?,
         ImageEngine::Backend => {
@@ -75,6 +77,7 @@ async fn serve(
                 sent: payload.into_sent(grant.permitted().model()),
                 counted: ask,
                 request_id: visit.id.header(),
+                files,
                 deadline: arrival + app.config.images.timeout,
                 // With a stream, the caller waits that long for each piece and not for the whole.
                 caller_deadline: caller_patience(&parts.headers)
@@ -89,7 +92,7 @@ async fn serve(
             let kept = keep::keep(app, pictures).await?; // keep it
             Ok(keep::render(app, kept)) // answer
         }
-        Answer::Events(events) => Ok(relay::respond(app, &visit.account, events)), // the same, as it happens
+        Answer::Events(events, file) => Ok(relay::respond(app, &visit.account, events, *file)), // the same, as it happens
     }
 }
 
@@ -98,6 +101,23 @@ fn read(task: Task, app: &App, headers: &HeaderMap, body: &Bytes) -> Result<(Pay
     let demand =
         Demand::of_images(task, payload.fields(), named_backend(headers), app.config.images.max_pixels)?;
     Ok((payload, demand))
+}
+
+/// Has what it takes to keep what is asked for, before anybody spends time on it. The mock's pictures cost none.
+async fn prepared(app: &App, engine: ImageEngine, demand: &Demand) -> Result<Prepared, ApiError> {
+    let bytes = demand.count.saturating_mul(largest(demand));
+    let prepared = match engine {
+        ImageEngine::Mock => app.store.prepare(0, bytes).await,
+        ImageEngine::Backend if demand.stream => app.store.provide(bytes).await,
+        ImageEngine::Backend => app.store.prepare(demand.count, bytes).await,
+    };
+    prepared.map_err(ApiError::StoreNotReady)
+}
+
+/// Bytes of one picture at most: four a pixel. Of one whose size the backend chooses nothing is known, and the room that is
+/// kept free must do.
+fn largest(demand: &Demand) -> u64 {
+    demand.size.map_or(0, |size| u64::from(size.width) * u64::from(size.height) * 4)
 }
 
 /// How long the caller's own library waits, as OpenAI's Python library says.

@@ -16,7 +16,7 @@ use super::{
     incoming::{Inspection, Unfinished, Whole},
     index::Index,
     lock::{LockFault, StoreLock},
-    writable::LastTry,
+    writable::{LastTry, Prepared},
 };
 
 /// Bytes that are compared at a time.
@@ -28,6 +28,8 @@ pub(crate) struct Store {
     pub(super) dir: Arc<PathBuf>,
     index: Arc<Mutex<Index>>,
     pub(super) last_try: Arc<LastTry>,
+    /// The directory, open: flushing it must not fail for want of a descriptor.
+    open_dir: Arc<File>,
     _lock: Arc<StoreLock>,
 }
 
@@ -37,7 +39,7 @@ pub(crate) struct Kept {
     /// Its name.
     pub(crate) name: PictureName,
     /// Its bytes, which can be read from here even if it is deleted.
-    pub(crate) file: File,
+    pub(crate) file: Arc<File>,
     /// How many.
     pub(crate) bytes: u64,
 }
@@ -62,12 +64,15 @@ impl Store {
             LockFault::Held(holder) => {
                 wrong(format!("expected a picture store of this process alone; it is held by {holder}"))
             }
+            LockFault::Trap(why) => wrong(format!("expected a lock of this store's own: {why}")),
             LockFault::Io(error) => unwritable(error),
         })?;
+        let open_dir = File::open(dir).map_err(unwritable)?;
         let store = Self {
             dir: Arc::new(dir.to_owned()),
             index: Arc::default(),
             last_try: Arc::default(),
+            open_dir: Arc::new(open_dir),
             _lock: Arc::new(lock),
         };
         store.try_write().map_err(unwritable)?;
@@ -87,19 +92,23 @@ impl Store {
 
     /// A picture that is there already.
     pub(crate) fn write(&self, picture: &Picture) -> Result<Whole, StoreFault> {
-        let mut inspection = Inspection::default();
-        inspection.feed(picture.bytes());
-        let what = inspection.finish().map_err(|why| StoreFault::Io(io::Error::other(why)))?;
-        let file = self.unfinished()?;
-        file.fill(picture.bytes())?;
-        Ok(Whole::flush(file, what)?)
+        write_to(self.unfinished()?, picture)
+    }
+
+    /// The same into a file that was had before, if there is one.
+    pub(crate) fn write_prepared(
+        &self,
+        prepared: &mut Prepared,
+        picture: &Picture,
+    ) -> Result<Whole, StoreFault> {
+        write_to(prepared.next(self)?, picture)
     }
 
     /// Keeps the pictures, made at `unix` seconds, in the same order. When it returns, they outlast a crash.
     pub(crate) fn keep(&self, pictures: Vec<Whole>, unix: u64) -> Result<Vec<Kept>, StoreFault> {
         let place = |picture| self.place(picture, unix);
         let kept = pictures.into_iter().map(place).collect::<Result<_, _>>()?;
-        File::open(self.dir.as_path())?.sync_all()?;
+        self.open_dir.sync_all()?;
         Ok(kept)
     }
 
@@ -108,25 +117,40 @@ impl Store {
         let target = self.dir.join(name.as_str());
         // Held until it has its name: a name that is free now stays free.
         let mut index = self.index();
-        let file = match File::open(&target) {
-            Ok(there) if is_same(&there, picture.file.file(), bytes)? => there,
-            Ok(_) => return Err(StoreFault::Collision(name)),
+        // Looking needs no descriptor; the usual case is that nothing is there.
+        let file = match fs::symlink_metadata(&target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => picture.file.rename(&target)?,
             Err(error) => return Err(error.into()),
+            Ok(there) if !there.is_file() => return Err(StoreFault::Collision(name)),
+            Ok(_) => {
+                let there = File::open(&target)?;
+                if !is_same(&there, picture.file.file(), bytes)? {
+                    return Err(StoreFault::Collision(name));
+                }
+                Arc::new(there)
+            }
         };
         index.insert(name.clone(), bytes);
         Ok(Kept { name, file, bytes })
     }
 
-    /// What is under a name, if a picture is.
-    pub(crate) fn find(&self, name: &PictureName) -> Option<Stored> {
+    /// What is under a name, if a picture is. That it cannot be told now (no descriptor is left, for one) is an error: nobody
+    /// must take the picture for gone.
+    pub(crate) fn find(&self, name: &PictureName) -> io::Result<Option<Stored>> {
         let path = self.dir.join(name.as_str());
-        if !fs::symlink_metadata(&path).ok()?.is_file() {
-            return None;
+        let look = || -> io::Result<Option<&'static str>> {
+            if !fs::symlink_metadata(&path)?.is_file() {
+                return Ok(None);
+            }
+            let mut head = Vec::with_capacity(16);
+            File::open(&path)?.take(16).read_to_end(&mut head)?;
+            Ok(Some(mime(&head, name)))
+        };
+        match look() {
+            Ok(mime) => Ok(mime.map(|mime| Stored { path, mime })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
-        let mut head = Vec::with_capacity(16);
-        File::open(&path).ok()?.take(16).read_to_end(&mut head).ok()?;
-        Some(Stored { path, mime: mime(&head, name) })
     }
 
     /// Whether a file can be made now.
@@ -146,6 +170,14 @@ impl Store {
         }
         Ok(())
     }
+}
+
+fn write_to(file: Unfinished, picture: &Picture) -> Result<Whole, StoreFault> {
+    let mut inspection = Inspection::default();
+    inspection.feed(picture.bytes());
+    let what = inspection.finish().map_err(|why| StoreFault::Io(io::Error::other(why)))?;
+    file.fill(picture.bytes())?;
+    Ok(Whole::flush(file, what)?)
 }
 
 /// Whether both files have the same bytes, so many.

@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use sha2::{Digest, Sha256};
@@ -75,14 +76,14 @@ impl Whole {
 #[derive(Debug)]
 pub(super) struct Unfinished {
     path: Option<PathBuf>,
-    file: File,
+    file: Arc<File>,
 }
 
 impl Unfinished {
     pub(super) fn create(dir: &Path) -> io::Result<Self> {
         let path = dir.join(format!("{}{}{}", UNFINISHED.0, uuid::Uuid::new_v4().simple(), UNFINISHED.1));
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        Ok(Self { path: Some(path), file })
+        Ok(Self { path: Some(path), file: Arc::new(file) })
     }
 
     /// Whether a name is that of such a file: `.incoming-{32 hex digits}.tmp`.
@@ -93,21 +94,26 @@ impl Unfinished {
 
     /// Writes to it.
     pub(super) fn fill(&self, bytes: &[u8]) -> io::Result<()> {
-        (&self.file).write_all(bytes)
+        (&*self.file).write_all(bytes)
     }
 
     /// The file.
-    pub(super) const fn file(&self) -> &File {
+    pub(super) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Gives it its name.
-    pub(super) fn rename(mut self, target: &Path) -> io::Result<File> {
+    /// Removes it, and keeps its descriptor.
+    pub(super) fn remove(self) -> Arc<File> {
+        self.file.clone()
+    }
+
+    /// Gives it its name. Needs no descriptor besides the one that it has.
+    pub(super) fn rename(mut self, target: &Path) -> io::Result<Arc<File>> {
         if let Some(path) = &self.path {
             fs::rename(path, target)?;
         }
         self.path = None;
-        self.file.try_clone()
+        Ok(self.file.clone())
     }
 }
 

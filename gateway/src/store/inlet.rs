@@ -12,7 +12,8 @@ use shared::picture::NotAPicture;
 use super::{
     StoreFault,
     disk::Store,
-    incoming::{Inspected, Inspection, Whole},
+    incoming::{Inspected, Inspection, Unfinished, Whole},
+    writable::Prepared,
 };
 
 /// Pieces that may wait for the disk.
@@ -39,11 +40,11 @@ pub(crate) struct Inlet {
 pub(crate) struct Written(JoinHandle<Result<Whole, StoreFault>>);
 
 impl Inlet {
-    /// For one picture.
-    pub(crate) fn open(store: &Store) -> Self {
+    /// For one picture, into a file that was prepared if there is one left.
+    pub(crate) fn open(store: &Store, prepared: &mut Prepared) -> Self {
         let (orders, queue) = mpsc::channel(QUEUE);
-        let store = store.clone();
-        let written = Written(spawn_blocking(move || write(&store, queue)));
+        let (store, file) = (store.clone(), prepared.take());
+        let written = Written(spawn_blocking(move || write(&store, file, queue)));
         Self { inspection: Inspection::default(), orders, written }
     }
 
@@ -87,8 +88,12 @@ impl Written {
     }
 }
 
-fn write(store: &Store, mut queue: mpsc::Receiver<Order>) -> Result<Whole, StoreFault> {
-    let file = store.unfinished()?;
+fn write(
+    store: &Store,
+    file: Option<Unfinished>,
+    mut queue: mpsc::Receiver<Order>,
+) -> Result<Whole, StoreFault> {
+    let file = file.map_or_else(|| store.unfinished(), Ok)?;
     while let Some(order) = queue.blocking_recv() {
         match order {
             Order::Write(piece) => file.fill(&piece)?,

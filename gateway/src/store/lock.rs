@@ -2,9 +2,11 @@
 
 use std::{
     fs::{File, TryLockError},
-    io::{Read, Seek, Write},
+    io::{ErrorKind, Read, Seek, Write},
     path::Path,
 };
+
+use shared::service::files::open_own;
 
 /// The lock; released when dropped, or when the process ends in any way.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(super) struct StoreLock {
 pub(super) enum LockFault {
     /// This process has it, in its own words.
     Held(String),
+    /// Something else than a file of ours lies there.
+    Trap(String),
     /// The file cannot be made or locked.
     Io(std::io::Error),
 }
@@ -26,8 +30,10 @@ impl StoreLock {
     pub(super) fn take(dir: &Path) -> Result<Self, LockFault> {
         let path = dir.join(".lock");
         // Not truncated: until it is ours, it says whose it is.
-        let mut file =
-            File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        let mut file = open_own(&path).map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => LockFault::Trap(error.to_string()),
+            _ => LockFault::Io(error),
+        })?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -27,17 +27,17 @@ impl Store {
     }
 
     /// Pictures older than `before`, newest first, and whether there are more.
-    pub(crate) fn page(&self, before: Option<&PictureName>, most: usize) -> (Vec<Listed>, bool) {
+    pub(crate) fn page(&self, before: Option<&PictureName>, most: usize) -> io::Result<(Vec<Listed>, bool)> {
         let mut before = before.cloned();
         let mut listed = Vec::new();
         loop {
             // One more tells whether it goes on.
             let names = self.index().page(before.as_ref(), most + 1 - listed.len());
-            let Some((last, _)) = names.last() else { return (listed, false) };
+            let Some((last, _)) = names.last() else { return Ok((listed, false)) };
             before = Some(last.clone());
             for (name, bytes) in names {
-                match self.find(&name) {
-                    Some(_) if listed.len() == most => return (listed, true),
+                match self.find(&name)? {
+                    Some(_) if listed.len() == most => return Ok((listed, true)),
                     Some(Stored { mime, .. }) => listed.push(Listed { name, bytes, mime }),
                     // Somebody else took it away.
                     None => self.index().remove(&name),

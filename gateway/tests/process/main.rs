@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod ask;
+mod descriptors;
 mod log;
 mod running;
+mod secrets;
 
 use std::{
     io::{Read, Write},

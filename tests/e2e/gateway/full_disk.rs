@@ -84,3 +84,41 @@ async fn a_full_disk_is_507_frees_the_place_and_is_over_when_there_is_room() {
     assert_eq!(answer.status, 200, "without restart: {answer:?}");
     ready(200).await;
 }
+
+#[tokio::test]
+async fn a_disk_without_room_for_a_picture_is_507_before_a_backend_is_asked() {
+    let folder = e2e::fresh_folder("scarce-disk");
+    let Some(disk) = SmallDisk::mount(&folder.join("pictures")) else { return };
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start_in(folder, &gpu_heavy(&upstream), &[]).await;
+    let ready = async |wanted: u16| {
+        e2e::eventually("readiness follows the disk", async || {
+            let answer = gateway.anonymous(Method::GET, "/readyz").send().await.unwrap();
+            (answer.status().as_u16() == wanted).then_some(())
+        })
+        .await;
+    };
+    ready(200).await;
+    // Four million bytes at most, on a disk of one.
+    let large = gateway.generate(&json!({"prompt": "p", "size": "1024x1024"})).await;
+    assert_eq!((large.status, large.code()), (507, "storage_full"));
+    assert!(large.message().contains("KiB are free on its disk"), "{}", large.message());
+    // Almost full: a small file can still be made.
+    std::fs::write(disk.0.join("filler"), vec![0; 900 << 10]).unwrap();
+    ready(503).await;
+    let told = gateway.get("/readyz").await;
+    assert!(told.json["store"].as_str().is_some_and(|words| words.contains("are free")), "{told:?}");
+    for order in [
+        json!({"prompt": "p", "size": "64x64"}),
+        json!({"prompt": "p"}),
+        json!({"prompt": "p", "size": "64x64", "stream": true}),
+    ] {
+        let scarce = gateway.generate(&order).await;
+        assert_eq!((scarce.status, scarce.code()), (507, "storage_full"), "{order}");
+        assert_eq!(scarce.header("x-should-retry"), "false");
+    }
+    assert!(upstream.images().is_empty(), "no GPU time was spent");
+    assert_eq!(gateway.inflight("gpu_heavy.images").await, 0);
+    std::fs::remove_file(disk.0.join("filler")).unwrap();
+    assert_eq!(gateway.generate(&json!({"prompt": "p", "size": "64x64"})).await.status, 200);
+}

@@ -84,20 +84,70 @@ async fn a_refused_connection_marks_it_not_ready_at_once_and_nobody_else_is_aske
 }
 
 #[tokio::test]
-async fn a_backends_own_not_ready_counts_at_once_until_a_probe_says_otherwise() {
+async fn a_backends_own_not_ready_refuses_its_request_and_a_probe_at_once_decides() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    upstream
-        .next_image(Reply::error(503, "backend_not_ready", "engine_queue: paused").with("retry-after", "9"));
+    gateway.until_ready("gpu_heavy", true).await;
+    let not_ready =
+        || Reply::error(503, "backend_not_ready", "engine_queue: paused").with("retry-after", "9");
+    let probes = || upstream.seen("/readyz").len();
+    let before = probes();
+    upstream.next_image(not_ready());
     let answer = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
     assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("9", "false"));
     assert_eq!(answer.json["error"]["health_error"], "engine_queue: paused");
-    let answer = gateway.generate(&json!({"prompt": "p"})).await;
-    assert!(answer.message().ends_with("requests: engine_queue: paused"), "{}", answer.message());
-    assert_eq!(upstream.images().len(), 1, "the second request was not sent");
-    gateway.until_ready("gpu_heavy", true).await;
+    // Behind a load balancer the next card may be ready: until the probe says otherwise, requests go on.
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
+    assert_eq!(upstream.images().len(), 2);
+    // The interval is 30 s: a probe within the test's patience was asked for.
+    e2e::eventually("a probe", async || (probes() > before).then_some(())).await;
+    assert_eq!(gateway.backend("gpu_heavy").await["ready"], true);
+    let failing = json!([{"name": "engine_queue", "status": "fail", "message": "paused: resume it"}]);
+    upstream.set("/readyz", Reply::json(503, report("not_ready", &failing)));
+    upstream.next_image(not_ready());
+    assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 503);
+    let seen = gateway.until_ready("gpu_heavy", false).await;
+    assert_eq!(seen["error"], "engine_queue: paused: resume it");
+}
+
+#[tokio::test]
+async fn a_host_name_that_nobody_knows_is_named() {
+    let yaml = "backends:\n  gpu_heavy:\n    base_url: http://ada2.invalid:7860\n    supported_capabilities: [images]\n";
+    let gateway = Gateway::with_backends(yaml, &[]).await;
+    let named =
+        |words: &str| words.contains("\"ada2.invalid\" cannot be resolved") && !words.contains("broke");
+    let seen = e2e::eventually("the name in the status", async || {
+        let seen = gateway.backend("gpu_heavy").await;
+        seen["error"].as_str().is_some_and(named).then_some(seen)
+    })
+    .await;
+    assert_eq!((&seen["healthy"], &seen["ready"]), (&json!(false), &json!(false)));
+    let answer = gateway.generate(&json!({"prompt": "p"})).await;
+    assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
+    assert!(named(answer.message()), "{}", answer.message());
+}
+
+#[tokio::test]
+async fn a_limit_above_the_sidecars_own_is_a_warning_that_follows_both() {
+    let upstream = Upstream::start().await;
+    let slots = |limit: u32| {
+        let check = json!([{"name": "slots", "status": "pass", "observed": format!("0 of {limit} taken")}]);
+        Reply::json(200, report("ready", &check))
+    };
+    upstream.set("/readyz", slots(1));
+    let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
+    let warnings = async |wanted: bool| {
+        e2e::eventually("the warning", async || {
+            let seen = gateway.backend("gpu_heavy").await["warnings"].to_string();
+            (seen.contains("images is 2, and the sidecar takes 1 at once") == wanted).then_some(())
+        })
+        .await;
+    };
+    warnings(true).await;
+    assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200, "it gates nothing");
+    upstream.set("/readyz", slots(2));
+    warnings(false).await;
 }
 
 #[tokio::test]

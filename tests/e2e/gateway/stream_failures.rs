@@ -137,12 +137,29 @@ async fn a_backend_that_falls_silent_for_too_long_is_an_error_event_and_is_let_g
 }
 
 #[tokio::test]
-async fn a_picture_that_cannot_be_stored_is_an_error_event() {
+async fn a_store_that_is_gone_is_told_before_the_backend_is_asked() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     std::fs::remove_dir_all(&gateway.store).unwrap();
-    upstream.set_images(Reply::Events(vec![completed(MADE, &painted())]));
+    for order in [ask(), json!({"prompt": "p"})] {
+        let answer = gateway.generate(&order).await;
+        assert_eq!((answer.status, answer.code()), (500, "internal_error"), "{answer:?}");
+        assert!(!answer.json.to_string().contains(&*gateway.store.display().to_string()));
+    }
+    assert!(upstream.images().is_empty(), "no GPU time was spent");
+    assert_eq!(gateway.inflight(KEY).await, 0);
+}
+
+#[tokio::test]
+async fn a_picture_that_cannot_be_stored_is_an_error_event() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    let first = Act::Send(b": ping\n\n".to_vec());
+    upstream.set_images(Reply::Events(vec![first, Act::Wait, completed(MADE, &painted())]));
     let mut caller = Caller::of(gateway.order(&ask())).await;
+    caller.until(b": ping\n\n").await;
+    std::fs::remove_dir_all(&gateway.store).unwrap();
+    upstream.step();
     assert!(caller.end().await);
     let (event, data) = caller.last();
     assert_eq!((event.as_str(), &data["error"]["code"]), ("error", &json!("internal_error")));

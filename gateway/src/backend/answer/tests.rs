@@ -225,7 +225,8 @@ async fn pictures_are_on_the_disk_before_the_answer_ends_and_gone_if_it_is_given
     ]});
     let body = body.to_string();
     for size in [7, 1000, usize::MAX] {
-        let mut reader = Reader::new(&store);
+        let mut files = Prepared::default();
+        let mut reader = Reader::new(&store, &mut files);
         for chunk in body.as_bytes().chunks(size.min(body.len())) {
             reader.read(chunk).await.unwrap();
         }

@@ -39,7 +39,6 @@ fn what_a_backend_says_counts_at_once() {
         (said(Verdict::NotReady("/readyz answered 503".into())), false, Some("/readyz answered 503")),
         (Evidence::Refused, false, Some("connection refused: nothing listens there")),
         (Evidence::NoRoute("no route to host".into()), false, Some("no route to host")),
-        (Evidence::SaidNotReady("paused".into()), false, Some("paused")),
     ] {
         let health = after([said(Verdict::Ready), evidence.clone()]);
         assert_eq!((health.ready, health.error.as_deref()), (ready, error), "{evidence:?}");
@@ -59,6 +58,33 @@ fn silence_counts_only_when_it_lasts() {
         "an answer ends the silence"
     );
     assert!(!after([SILENT]).ready);
+}
+
+#[test]
+fn a_name_that_cannot_be_resolved_is_silence_with_its_own_words() {
+    let lost = || {
+        Evidence::ProbeFailed(ProbeFailure::Unresolved("the host name \"ada2\" cannot be resolved".into()))
+    };
+    assert_eq!(after([lost()]).error.as_deref(), Some("the host name \"ada2\" cannot be resolved"));
+    assert!(after([said(Verdict::Ready), lost(), lost()]).ready, "resolvers fail for a moment, too");
+    assert!(!after([said(Verdict::Ready), lost(), lost(), lost()]).ready);
+}
+
+#[test]
+fn a_limit_above_the_sidecars_own_is_a_warning() {
+    let slots = |observed: &str| report(Status::Ready, vec![Check::pass("slots", observed, "any")]);
+    for (evidence, limit, warned) in [
+        (slots("0 of 4 taken"), Some(5), true),
+        (slots("0 of 4 taken"), Some(4), false),
+        (slots("0 of 4 taken"), None, false),
+        (said(Verdict::Ready), Some(5), false),
+    ] {
+        let words = over_limit(limit, after([evidence.clone()]).most_at_once);
+        assert_eq!(words.is_some(), warned, "{evidence:?} {limit:?}");
+        assert!(words.is_none_or(|words| words.contains("images is 5") && words.contains("takes 4 at once")));
+    }
+    let health = after([slots("0 of 4 taken"), SILENT]);
+    assert_eq!(health.most_at_once, Some(4), "silence says nothing new");
 }
 
 #[test]
@@ -96,7 +122,7 @@ fn any_evidence() -> impl Strategy<Value = Evidence> {
         Just(Evidence::ProbeFailed(ProbeFailure::Broken)),
         Just(Evidence::Refused),
         Just(Evidence::NoRoute("no".into())),
-        Just(Evidence::SaidNotReady("no".into())),
+        Just(Evidence::ProbeFailed(ProbeFailure::Unresolved("no".into()))),
         Just(said(Verdict::Ready)),
         Just(said(Verdict::NotReady("no".into()))),
         Just(report(Status::Ready, vec![])),

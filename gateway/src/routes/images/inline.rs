@@ -23,7 +23,7 @@ pub(super) enum Part {
 
 impl From<Kept> for Part {
     fn from(kept: Kept) -> Self {
-        Self::Picture(Arc::new(kept.file), kept.bytes)
+        Self::Picture(kept.file, kept.bytes)
     }
 }
 

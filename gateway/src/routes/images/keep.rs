@@ -14,7 +14,7 @@ use crate::{
     config::Delivery,
     error::ApiError,
     state::{App, unix_now},
-    store::{Picture, PictureName, disk},
+    store::{Picture, PictureName, disk, writable::Prepared},
 };
 
 /// Pictures in the store, ready to be handed out.
@@ -39,10 +39,15 @@ pub(super) async fn keep(app: &App, pictures: Pictures) -> Result<Kept, ApiError
     Ok(Kept { pictures: kept.into_iter().zip(words).collect(), rest, delivery })
 }
 
-/// Stores one picture and gives its address.
-pub(super) async fn keep_one(app: &App, picture: Picture) -> Result<String, ApiError> {
+/// Stores one picture, in the file prepared for it, and gives its address.
+pub(super) async fn keep_one(
+    app: &App,
+    mut prepared: Prepared,
+    picture: Picture,
+) -> Result<String, ApiError> {
     let store = app.store.clone();
-    let kept = blocking(move || store.keep(vec![store.write(&picture)?], unix_now())).await;
+    let kept =
+        blocking(move || store.keep(vec![store.write_prepared(&mut prepared, &picture)?], unix_now())).await;
     let kept = kept.map_err(ApiError::Store)?;
     app.metrics.stored(kept.len(), kept.iter().map(|kept| kept.bytes).sum());
     Ok(address(app, &kept.first().expect("one picture is kept as one").name))

@@ -24,11 +24,12 @@ use crate::{
     error::ApiError,
     middleware::access_log::{Account, Streamed},
     state::App,
+    store::writable::Prepared,
 };
 
 /// The answer whose body the events are.
-pub(super) fn respond(app: &App, account: &Account, events: Events) -> Response {
-    let relay = Relay { app: app.clone(), account: account.clone(), events };
+pub(super) fn respond(app: &App, account: &Account, events: Events, file: Prepared) -> Response {
+    let relay = Relay { app: app.clone(), account: account.clone(), events, file };
     let body = stream::unfold(Some(relay), async |relay| relay?.step().await);
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -44,6 +45,7 @@ struct Relay {
     app: App,
     account: Account,
     events: Events,
+    file: Prepared,
 }
 
 /// What the caller gets, and who goes on; an error cuts the connection.
@@ -70,9 +72,12 @@ impl Relay {
     }
 
     /// The event of a picture that is stored: as it came, and with its address.
-    async fn completed(&self, finished: Finished) -> Result<Bytes, ApiError> {
+    async fn completed(&mut self, finished: Finished) -> Result<Bytes, ApiError> {
         let Finished { name, mut fields, picture } = finished;
-        fields.insert("url".to_owned(), keep_one(&self.app, picture).await?.into());
+        fields.insert(
+            "url".to_owned(),
+            keep_one(&self.app, std::mem::take(&mut self.file), picture).await?.into(),
+        );
         Ok(format!("event: {name}\ndata: {}\n\n", Value::Object(fields)).into())
     }
 

@@ -38,7 +38,7 @@ fn a_picture_is_kept_under_its_hash_and_nothing_else_is_left() {
     let mut expected: BTreeSet<_> = names.iter().map(|name| name.as_str().to_owned()).collect();
     expected.insert(".lock".to_owned());
     assert_eq!(files(&dir), expected);
-    assert_eq!(store.find(&names[0]).unwrap().mime, "image/png");
+    assert_eq!(store.find(&names[0]).unwrap().unwrap().mime, "image/png");
     assert_eq!(keep(&store, &[picture(1)], 1_736_697_234).unwrap(), names[..1], "the same again is no error");
 }
 
@@ -111,7 +111,7 @@ fn an_unwritten_rest_is_removed() {
 fn the_type_is_told_by_the_bytes_and_a_link_is_no_picture() {
     let dir = temporary("mime");
     let store = Store::open(&dir).unwrap();
-    let find = |name: &str| store.find(&PictureName::parse(name).unwrap()).map(|stored| stored.mime);
+    let find = |name: &str| store.find(&PictureName::parse(name).unwrap()).unwrap().map(|stored| stored.mime);
     fs::write(dir.join("1_0000000000000001.png"), [0xFF, 0xD8, 0xFF, 0xE0]).unwrap();
     fs::write(dir.join("1_0000000000000002.svg"), b" <svg/>").unwrap();
     fs::write(dir.join("1_0000000000000003.png"), b"<script>").unwrap();
@@ -169,7 +169,7 @@ fn pages_are_of_what_is_there_and_a_picture_can_be_deleted_once() {
     let store = filled(&dir, &[(9, 1), (10, 2), (100, 3), (11, 4)]);
     let page = |before: Option<&str>, most| {
         let before = before.map(|name| PictureName::parse(name).unwrap());
-        let (listed, more) = store.page(before.as_ref(), most);
+        let (listed, more) = store.page(before.as_ref(), most).unwrap();
         (listed.iter().map(|listed| listed.name.unix()).collect::<Vec<_>>(), more)
     };
     assert_eq!(page(None, 2), (vec![100, 11], true));
@@ -182,6 +182,32 @@ fn pages_are_of_what_is_there_and_a_picture_can_be_deleted_once() {
     assert!(!store.remove(&name).unwrap());
     assert_eq!(page(None, 9), (vec![11, 9], false));
     assert_eq!(store.totals(), Totals { pictures: 2, bytes: 5 });
+}
+
+#[test]
+fn a_picture_that_cannot_be_looked_at_now_is_not_taken_for_gone() {
+    let dir = temporary("unseen");
+    let store = filled(&dir, &[(9, 1), (10, 2)]);
+    let away = dir.with_extension("away");
+    fs::rename(&dir, &away).unwrap();
+    // Not a folder: the error is another than that nothing is there.
+    fs::write(&dir, b"").unwrap();
+    assert!(store.page(None, 9).is_err());
+    assert!(store.find(&PictureName::parse("9_0123456789abcdef.png").unwrap()).is_err());
+    fs::remove_file(&dir).unwrap();
+    fs::rename(&away, &dir).unwrap();
+    assert_eq!(store.page(None, 9).unwrap().0.len(), 2, "none was forgotten");
+}
+
+#[test]
+fn a_link_in_a_pictures_place_is_a_collision_and_is_not_followed() {
+    let dir = temporary("linked");
+    let store = Store::open(&dir).unwrap();
+    let outside = temporary("outside").join("same.png");
+    fs::write(&outside, picture(1).bytes()).unwrap();
+    let name = store.write(&picture(1)).unwrap().name(7);
+    std::os::unix::fs::symlink(&outside, dir.join(name.as_str())).unwrap();
+    assert!(matches!(keep(&store, &[picture(1)], 7), Err(StoreFault::Collision(taken)) if taken == name));
 }
 
 #[test]

@@ -1,0 +1,109 @@
+//! No secret is printed, logged or told, whatever is wrong with it.
+
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::running::{Running, TOKEN, folder, gateway, run, text};
+
+const CANARY: &str = "c4nary-S3cret";
+
+fn started(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+    command.env_clear().arg("--env-file").arg(folder.join(".env")).args(arguments);
+    command
+}
+
+/// Writes a configuration that is broken in every way that involves a secret.
+fn break_it(folder: &Path) {
+    let key = folder.join("key.pem");
+    std::fs::write(&key, format!("-----BEGIN PRIVATE KEY-----{CANARY}{CANARY}-----END PRIVATE KEY-----"))
+        .unwrap();
+    let key = key.display();
+    let env = format!(
+        "GATEWAY_BEARER_TOKEN={CANARY}\u{fc}\nGATEWAY_LEGACY_UPSTREAM=http://me:{CANARY}@old:1\n\
+         GATEWAY_LEGACY_BEARER_TOKEN=\"{CANARY}\\tx\"\nIMAGES_HTTP_BASE_URL=http://me:{CANARY}@ada2\n\
+         BACKEND_CLIENT_CERT={key}\nGATEWAY_TLS_CERT_PATH={key}\nGATEWAY_TLS_KEY_PATH={key}\n"
+    );
+    std::fs::write(folder.join(".env"), env).unwrap();
+    let yaml = format!("backends:\n  a:\n    base_url: http://me:{CANARY}@a\n    token: \"{CANARY}\n");
+    std::fs::write(folder.join("backends_config.yaml"), yaml).unwrap();
+}
+
+#[test]
+fn a_broken_configuration_is_told_without_the_secrets_in_it() {
+    let folder = folder("secrets");
+    break_it(&folder);
+    for command in ["check-config", "serve", "status"] {
+        let output = run(started(&folder, &[command]));
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(!said.contains(CANARY), "{said}");
+        for part in [
+            "GATEWAY_BEARER_TOKEN: expected a token of printable ASCII",
+            "GATEWAY_LEGACY_UPSTREAM: expected",
+            "found \"http://[redacted]@old:1\"",
+            "key.pem: its line ends are missing: the whole file is one line",
+            "backends_config.yaml: (the whole file): expected YAML: line ",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    }
+}
+
+#[test]
+fn a_reload_that_is_refused_tells_no_secret_in_log_or_status() {
+    let folder = folder("secrets-reload");
+    let running = Running::start(gateway(&folder, &[]));
+    break_it(&folder);
+    running.signal("-HUP");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let head = format!("GET /v1/gateway/status HTTP/1.1\r\nAuthorization: Bearer {TOKEN}");
+    let status = loop {
+        let status = running.request(&head);
+        if status.contains("\"last_error\":\"") {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "{status}");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert!(status.contains("[redacted]@old:1") && !status.contains(CANARY), "{status}");
+    running.signal("-TERM");
+    let (code, log) = running.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("configuration not reloaded") && !log.contains(CANARY), "{log}");
+}
+
+#[test]
+fn a_token_that_is_no_text_at_all_is_no_missing_token() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = folder("latin-1");
+    let mut command = gateway(&folder, &["--gateway-auth", "off"]);
+    command.env("GATEWAY_BEARER_TOKEN", std::ffi::OsStr::from_bytes(b"schl\xfcssel"));
+    let output = run(command);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("GATEWAY_BEARER_TOKEN: expected a token of printable ASCII"), "{said}");
+}
+
+#[test]
+fn a_lock_that_is_a_link_is_named_and_what_it_leads_to_stays_as_it_is() {
+    let folder = folder("lock-link");
+    std::fs::create_dir_all(folder.join("pictures")).unwrap();
+    let precious = folder.join("precious");
+    std::fs::write(&precious, "precious").unwrap();
+    let link = folder.join("pictures/.lock");
+    std::os::unix::fs::symlink(&precious, &link).unwrap();
+    let mut command = gateway(&folder, &[]);
+    command.env("GATEWAY_BEARER_TOKEN", TOKEN);
+    let output = run(command);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(
+        said.contains(&format!("{} is a symbolic link to {}", link.display(), precious.display())),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(precious).unwrap(), "precious");
+}
