@@ -18,28 +18,39 @@ const HEAD: Duration = Duration::from_mins(10);
 /// much sooner.
 const PIECE: Duration = Duration::from_mins(5);
 
-/// Headers of the backend that do not pass: they are about its connection, its own origin, or ours to say.
-const OWN: [HeaderName; 20] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::DATE,
-    header::SERVER,
-    header::SET_COOKIE,
-    header::ALT_SVC,
-    header::STRICT_TRANSPORT_SECURITY,
-    header::RETRY_AFTER,
-    X_REQUEST_ID,
-    HeaderName::from_static("x-backend-used"),
-    HeaderName::from_static("x-model-used"),
-    HeaderName::from_static("x-router-reason"),
-    header::WWW_AUTHENTICATE,
+/// Headers of the backend that pass: they are about the answer. Others are about its connection or its own origin, and act
+/// on ours where a browser reads them (cookies, `Refresh`, `Clear-Site-Data`, service workers, reports).
+const PASSING: [HeaderName; 7] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CACHE_CONTROL,
+    header::EXPIRES,
+    HeaderName::from_static("server-timing"),
+];
+/// How further ones begin that pass: what servers of models tell of limits, times and costs.
+const PASSING_PREFIXES: [&str; 2] = ["openai-", "x-"];
+/// How those begin of these that do not: they are ours to say, or tell browsers and proxies what to do.
+const KEPT_BACK: [&str; 18] = [
+    "x-accel-",
+    "x-backend-used",
+    "x-content-",
+    "x-dns-prefetch-control",
+    "x-download-options",
+    "x-forwarded-",
+    "x-frame-options",
+    "x-model-used",
+    "x-permitted-cross-domain-policies",
+    "x-powered-by",
+    "x-real-ip",
+    "x-request-id",
+    "x-robots-tag",
+    "x-router-reason",
+    "x-sendfile",
+    "x-ua-compatible",
+    "x-webkit-",
+    "x-xss-protection",
 ];
 
 /// What is sent.
@@ -89,16 +100,20 @@ impl Backends {
         if !answer.status().is_success() {
             return in_time(PIECE, async { Ok(fault::refusal(answer).await) }).await.and_then(Err);
         }
-        Ok(Passage::of(grant, answer))
+        Passage::of(grant, answer)
     }
 }
 
 impl Passage {
-    fn of(grant: Grant, mut source: Response) -> Self {
+    /// A page is no answer to a program: it comes from something in between, and a browser would show it as ours.
+    fn of(grant: Grant, mut source: Response) -> Result<Self, BackendFault> {
+        if is_page(source.headers()) {
+            return Err(BackendFault::Unusable("it sent a page for a browser (HTML or XML)".to_owned()));
+        }
         let headers = passing(std::mem::take(source.headers_mut()));
         let length = headers.get(header::CONTENT_LENGTH);
         let left = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        Self { grant, status: source.status(), headers, source, left }
+        Ok(Self { grant, status: source.status(), headers, source, left })
     }
 
     /// The class that it comes from.
@@ -129,18 +144,39 @@ async fn in_time<T>(
     done.map_err(|error| BackendFault::of(&error))
 }
 
-/// The headers that pass. Those that `Connection` names are about the connection, too; what a browser's page may read is
-/// not for a backend to say.
+/// Whether it is of a type that a browser runs scripts in.
+fn is_page(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::CONTENT_TYPE).iter();
+    let lines: Vec<_> =
+        lines.map(|line| String::from_utf8_lossy(line.as_bytes()).to_ascii_lowercase()).collect();
+    let kinds = lines.iter().flat_map(|line| line.split(',')).filter_map(|kind| kind.split(';').next());
+    let page = |kind: &str| {
+        kind == "text/html"
+            || kind == "multipart/x-mixed-replace"
+            || kind.ends_with("/xml")
+            || kind.ends_with("+xml")
+    };
+    kinds.map(str::trim).any(page)
+}
+
+/// The headers that pass, but for those that `Connection` names; and what keeps a browser from taking the answer for a page
+/// of ours.
 fn passing(mut headers: HeaderMap) -> HeaderMap {
     let lines = headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());
-    let named: Vec<HeaderName> =
+    let mut foreign: Vec<HeaderName> =
         lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
-    let foreign = headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned();
-    let foreign: Vec<_> = foreign.collect();
-    for name in OWN.iter().chain(&named).chain(&foreign) {
+    foreign.extend(headers.keys().filter(|name| !passes(name)).cloned());
+    for name in foreign {
         headers.remove(name);
     }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
     headers
+}
+
+fn passes(name: &HeaderName) -> bool {
+    let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.as_str().starts_with(prefix));
+    PASSING.contains(name) || begins(&PASSING_PREFIXES) && !begins(&KEPT_BACK)
 }
 
 #[cfg(test)]
@@ -168,8 +204,51 @@ mod tests {
         let asked = Asked { capability: Capability::Chat, backend: None, model: None };
         let permitted = permit_text(&backends(), &Routing::default(), &[], asked).unwrap();
         let grant = Admission::new(&backends()).enter(Live::untested(permitted)).unwrap();
-        Passage::of(grant, answer.body(body).unwrap().into())
+        Passage::of(grant, answer.body(body).unwrap().into()).unwrap()
     }
+
+    /// Headers that do not pass: about the backend's connection, its own origin, or ours to say.
+    const OWN: [&str; 20] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "date",
+        "server",
+        "set-cookie",
+        "alt-svc",
+        "strict-transport-security",
+        "retry-after",
+        "x-request-id",
+        "x-backend-used",
+        "x-model-used",
+        "x-router-reason",
+        "www-authenticate",
+    ];
+    /// Those that tell a browser or a proxy what to do with our origin.
+    const ACTING: [&str; 16] = [
+        "refresh",
+        "clear-site-data",
+        "service-worker-allowed",
+        "location",
+        "link",
+        "nel",
+        "report-to",
+        "reporting-endpoints",
+        "permissions-policy",
+        "cross-origin-opener-policy",
+        "sourcemap",
+        "content-disposition",
+        "x-accel-redirect",
+        "x-sendfile",
+        "x-frame-options",
+        "x-xss-protection",
+    ];
 
     #[test]
     fn each_header_that_is_not_ours_to_pass_is_dropped() {
@@ -178,17 +257,41 @@ mod tests {
             ("content-length", "7"),
             ("cache-control", "no-store"),
             ("openai-processing-ms", "9"),
+            ("x-ratelimit-remaining-requests", "9"),
             ("x-should-retry", "false"),
         ];
         let mut all = kept.to_vec();
-        let dropped: Vec<String> = OWN.iter().map(ToString::to_string).collect();
-        all.extend(dropped.iter().map(|name| (name.as_str(), "x-named, close")));
+        all.extend(OWN.iter().chain(&ACTING).map(|name| (*name, "x-named, close")));
         all.extend([("access-control-allow-origin", "*"), ("x-named", "1")]);
         let headers = passage(&all, "".into()).headers;
         for (name, value) in kept {
             assert_eq!(headers[name], value);
         }
-        assert_eq!(headers.len(), kept.len(), "{headers:?}");
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        assert_eq!(headers["content-security-policy"], "sandbox; default-src 'none'");
+        assert_eq!(headers.len(), kept.len() + 2, "{headers:?}");
+    }
+
+    #[test]
+    fn a_page_is_told_from_an_answer() {
+        for (kind, page) in [
+            ("text/html", true),
+            ("Text/HTML; charset=utf-8", true),
+            ("application/xhtml+xml", true),
+            ("image/svg+xml", true),
+            ("text/xml", true),
+            ("application/json, text/html", true),
+            ("application/json; note=text/html", false),
+            ("application/json", false),
+            ("text/event-stream; charset=utf-8", false),
+            ("text/plain", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind.parse().unwrap())]);
+            assert_eq!(is_page(&headers), page, "{kind}");
+        }
+        let mut twice = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())]);
+        twice.append(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+        assert!(is_page(&twice) && !is_page(&HeaderMap::new()));
     }
 
     #[tokio::test]

@@ -49,6 +49,18 @@ const PIECE_TIME: Duration = Duration::from_mins(5);
 /// Between two pieces of a caller's body.
 const CALLER_TIME: Duration = Duration::from_secs(30);
 
+/// Headers of the old gateway that do not pass: those that are ours to say, and those that act on all of the origin, which
+/// is ours: what browsers keep for `/ui`, and how they reach this host.
+const OURS: [&str; 7] = [
+    "x-backend-used",
+    "x-model-used",
+    "x-router-reason",
+    "clear-site-data",
+    "service-worker-allowed",
+    "strict-transport-security",
+    "alt-svc",
+];
+
 /// The handler. What is nobody's is not there, whoever asks.
 pub(crate) async fn forward(
     State(app): State<App>,
@@ -160,7 +172,7 @@ fn answered(method: &Method, answer: reqwest::Response, account: &Account) -> Re
     let (status, left) = (answer.status(), answer.content_length());
     let mut headers = answer.headers().clone();
     drop_hop_by_hop(&mut headers);
-    for name in ["x-backend-used", "x-model-used", "x-router-reason"] {
+    for name in OURS {
         headers.remove(HeaderName::from_static(name));
     }
     let bare = *method == Method::HEAD || matches!(status.as_u16(), 204 | 304) || left == Some(0);

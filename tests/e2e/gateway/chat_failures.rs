@@ -160,3 +160,44 @@ async fn of_several_faults_the_first_in_order_answers() {
     assert_eq!(encoded.status(), 415);
     assert!(mlx.seen(CHAT).is_empty() && heavy.seen(CHAT).is_empty());
 }
+
+#[tokio::test]
+async fn a_page_in_a_200_is_502_and_what_acts_on_a_browser_does_not_pass() {
+    let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
+    let gateway = before(&mlx, &heavy).await;
+    for kind in ["text/html; charset=utf-8", "application/xhtml+xml", "image/svg+xml"] {
+        let page = b"<html><script>alert(1)</script></html>".to_vec();
+        mlx.set(CHAT, Reply::Say(200, vec![("content-type", kind.into())], page));
+        let answer = gateway.chat(&json!({"model": "m"})).await;
+        assert_eq!((answer.status, answer.code()), (502, "backend_error"), "{kind}");
+        assert!(!answer.json.to_string().contains("script"), "{answer:?}");
+        assert_eq!(answer.header("x-should-retry"), "false");
+        assert_eq!(gateway.inflight(KEY).await, 0);
+    }
+    let acting = [
+        ("refresh", "0;url=https://evil.example/"),
+        ("clear-site-data", "\"*\""),
+        ("service-worker-allowed", "/"),
+        ("set-cookie", "a=b"),
+        ("link", "</x>; rel=preload"),
+        ("report-to", "{}"),
+        ("x-accel-redirect", "/etc/passwd"),
+    ];
+    let reply = acting
+        .iter()
+        .fold(Reply::json(200, json!({"choices": []})), |reply, (name, value)| reply.with(name, value));
+    mlx.set(CHAT, reply.with("openai-version", "2020-10-01").with("x-ratelimit-remaining-tokens", "7"));
+    let answer = gateway.chat(&json!({"model": "m"})).await;
+    assert_eq!(answer.status, 200);
+    for (name, _) in acting {
+        assert!(!answer.headers.contains_key(name), "{name}");
+    }
+    for (name, value) in [
+        ("openai-version", "2020-10-01"),
+        ("x-ratelimit-remaining-tokens", "7"),
+        ("x-content-type-options", "nosniff"),
+        ("content-security-policy", "sandbox; default-src 'none'"),
+    ] {
+        assert_eq!(answer.header(name), value, "{name}");
+    }
+}

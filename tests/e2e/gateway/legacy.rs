@@ -143,3 +143,18 @@ async fn an_old_gateway_that_is_away_or_breaks_off_is_told_in_the_envelope() {
         ("legacy", &"legacy".into())
     );
 }
+
+#[tokio::test]
+async fn what_acts_on_all_of_the_origin_is_not_the_old_gateways_to_say() {
+    let old = Upstream::start().await;
+    let (_heavy, gateway) = in_front(&old, &[]).await;
+    let reply = Reply::Say(200, vec![("content-type", "text/html".into())], b"<p>old</p>".to_vec());
+    let reply = reply.with("clear-site-data", "\"*\"").with("service-worker-allowed", "/");
+    old.set("/v1/old", reply.with("strict-transport-security", "max-age=9").with("set-cookie", "a=b"));
+    let answer = gateway.request(Method::GET, "/v1/old").send().await.unwrap();
+    for name in ["clear-site-data", "service-worker-allowed", "strict-transport-security"] {
+        assert!(!answer.headers().contains_key(name), "{name}");
+    }
+    assert_eq!(answer.headers()["set-cookie"], "a=b", "its own pages keep their sessions");
+    assert_eq!(answer.text().await.unwrap(), "<p>old</p>");
+}
