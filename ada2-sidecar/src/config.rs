@@ -21,7 +21,7 @@ use shared::service::{
 
 use crate::{
     engine::Kind,
-    gpu::Sampling,
+    gpu::{KernelFolders, Sampling},
     host,
     instance::Instance,
     models::Preset,
@@ -49,6 +49,8 @@ pub struct Config {
     /// Bytes.
     pub min_free_vram: u64,
     pub sample_interval: Duration,
+    /// Checks that warn where they would gate.
+    pub warn_only: Vec<&'static str>,
     pub card: CardRules,
     pub host: HostRules,
     pub engine_output_dir: Option<PathBuf>,
@@ -69,6 +71,8 @@ pub struct Config {
     pub log_filter: String,
     /// What a reload must not change.
     pub fixed: Fixed,
+    /// What is set and going to be removed, with what takes its place.
+    pub warnings: Vec<String>,
 }
 
 /// What is left behind of a request.
@@ -193,7 +197,7 @@ fn read(
     let min_free_vram = s.take("min_free_vram", "a size like 8GiB, or 0", bytes);
     let sample_interval =
         s.take("sample_interval", "a duration from 10ms to 5s", |text| between(text, 10, 5_000));
-    let card = sections::card(s);
+    let (warn_only, card) = (sections::warn_only(s), sections::card(s));
     let host = sections::host(s);
     let engine_output_dir = s.optional("engine_output_dir", "an absolute path", absolute);
     let warm_up = s.take("warm_up", "on or off", truth);
@@ -226,6 +230,7 @@ fn read(
         nvml_lib: nvml_lib?,
         min_free_vram: min_free_vram?,
         sample_interval: sample_interval?,
+        warn_only: warn_only?,
         card: card?,
         host: host?,
         engine_output_dir: engine_output_dir?,
@@ -244,6 +249,7 @@ fn read(
         log_format: log_format?,
         log_filter: log_filter?,
         fixed: s.fixed(),
+        warnings: s.outdated(),
     })
 }
 
@@ -259,6 +265,7 @@ impl Config {
             gpu_id: self.gpu_id.clone(),
             interval: self.sample_interval,
             engine_unit: self.engine_unit.clone(),
+            kernel: KernelFolders::default(),
         }
     }
 

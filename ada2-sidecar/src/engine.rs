@@ -43,8 +43,11 @@ pub trait ImageEngine {
     /// certain before that is told on the desk.
     fn run(&self, job: &Job, desk: &Desk) -> impl Future<Output = Result<Vec<Picture>, EngineError>> + Send;
 
-    /// What the engine has against a graph: nodes and inputs that it does not know, each named.
-    fn vet(&self, template: &Template) -> impl Future<Output = Result<Vec<Fault>, EngineError>> + Send;
+    /// What the engine has against each of these graphs: nodes and inputs that it does not know, each named.
+    fn vet(
+        &self,
+        templates: &[&Template],
+    ) -> impl Future<Output = Result<Vec<Vec<Fault>>, EngineError>> + Send;
 }
 
 /// Where a running job and whoever waits for it meet.
@@ -165,11 +168,11 @@ impl ImageEngine for Engine {
         }
     }
 
-    async fn vet(&self, template: &Template) -> Result<Vec<Fault>, EngineError> {
+    async fn vet(&self, templates: &[&Template]) -> Result<Vec<Vec<Fault>>, EngineError> {
         match self {
-            Self::InvokeAi(engine) => engine.vet(template).await,
-            Self::ComfyUi(engine) => engine.vet(template).await,
-            Self::Builtin(engine) => engine.vet(template).await,
+            Self::InvokeAi(engine) => engine.vet(templates).await,
+            Self::ComfyUi(engine) => engine.vet(templates).await,
+            Self::Builtin(engine) => engine.vet(templates).await,
         }
     }
 }

@@ -39,6 +39,23 @@ pub struct Sampling {
     pub interval: Duration,
     /// The systemd unit whose GPU memory is the engine's own.
     pub engine_unit: String,
+    /// Where it is read whose a process is.
+    pub kernel: KernelFolders,
+}
+
+/// Where the kernel shows processes and their groups.
+#[derive(Debug, Clone)]
+pub struct KernelFolders {
+    /// `/proc`.
+    pub proc: PathBuf,
+    /// `/sys/fs/cgroup`.
+    pub cgroups: PathBuf,
+}
+
+impl Default for KernelFolders {
+    fn default() -> Self {
+        Self { proc: "/proc".into(), cgroups: "/sys/fs/cgroup".into() }
+    }
 }
 
 /// One look at the card.
@@ -143,12 +160,29 @@ pub struct GpuReading {
     pub report: GpuReport,
     /// What the rules judge.
     pub vitals: Vitals,
-    /// Memory at the time of `processes`.
-    pub memory: Memory,
+    /// Memory at the time of `processes`; absent where the card has none of its own (unified memory).
+    pub memory: Option<Memory>,
     /// Who holds memory; absent where the driver does not say.
     pub processes: Option<Vec<GpuProcess>>,
+    /// When they were asked for.
+    pub processes_taken: Instant,
     /// Whether the engine's unit had any process at the time of `processes`.
     pub engine_unit_active: bool,
+    /// Other cards on which the engine's processes hold memory; looked for seldom, and only while they hold none here.
+    pub elsewhere: Vec<Elsewhere>,
+}
+
+/// A card that is not the one judged, on which the engine's processes hold memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// NVML's index.
+    pub index: u32,
+    /// Product name.
+    pub name: String,
+    /// `GPU-…`.
+    pub uuid: String,
+    /// The engine's processes there.
+    pub processes: Vec<GpuProcess>,
 }
 
 /// Readings that say how well the card is. Absent where the driver does not support them.
@@ -202,6 +236,13 @@ pub struct GpuProcess {
     pub work: Work,
     /// Bytes; absent where the driver does not say.
     pub used: Option<u64>,
+}
+
+impl GpuProcess {
+    /// Whether it is this unit's and holds memory, as far as the driver says.
+    pub fn holds_for(&self, unit: &str) -> bool {
+        self.unit.as_deref() == Some(unit) && self.used != Some(0)
+    }
 }
 
 /// What a process does with the card.

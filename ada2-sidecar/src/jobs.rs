@@ -19,6 +19,7 @@ use crate::{
     engine::{Desk, Engine, EngineError, ImageEngine, Outcome, Progress},
     images::Job,
     metrics::Metrics,
+    outcomes::Outcomes,
 };
 
 /// Starts jobs and knows those that are being cancelled.
@@ -30,6 +31,7 @@ pub struct Jobs {
     cancelling: Cancelling,
     changed: Arc<Notify>,
     metrics: Metrics,
+    outcomes: Outcomes,
 }
 
 /// A running job. Dropping it asks the engine to cancel exactly this job.
@@ -64,7 +66,18 @@ impl Jobs {
             cancelling: Cancelling::default(),
             changed: Arc::default(),
             metrics,
+            outcomes: Outcomes::default(),
         }
+    }
+
+    /// Who runs them.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What became of the last ones.
+    pub fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
     }
 
     /// The slots.
@@ -89,11 +102,13 @@ impl Jobs {
         let (cancel, progress) = (desk.cancel.clone(), desk.progress.subscribe());
         let (engine, cancelling) = (self.engine.clone(), self.cancelling.clone());
         let (changed, metrics) = (self.changed.clone(), self.metrics.clone());
+        let outcomes = self.outcomes.clone();
         changed.notify_one();
         self.lifecycle.spawn("job", async move {
             let started = Instant::now();
             let result = {
-                let mut run = pin!(engine.run(&job, &desk));
+                let steps = desk.progress.subscribe();
+                let mut run = pin!(outcomes.follow(&job, steps, engine.run(&job, &desk)));
                 tokio::select! {
                     result = run.as_mut() => result,
                     () = desk.cancel.cancelled() => {

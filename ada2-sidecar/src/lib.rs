@@ -18,6 +18,7 @@ pub mod instance;
 pub mod jobs;
 pub mod metrics;
 pub mod models;
+pub mod outcomes;
 mod passthrough;
 mod pictures;
 pub mod readiness;
@@ -27,6 +28,7 @@ mod routes;
 mod smi;
 mod state;
 mod systemd;
+mod vetting;
 pub mod warm_up;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -40,7 +42,7 @@ use shared::service::{
     serve::{Listener, accept},
 };
 use tokio::{net::TcpListener, sync::watch};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     config::Config,
@@ -54,6 +56,7 @@ use crate::{
     readiness::{Published, Sources, latch::file::LatchFile},
     reload::{Current, Reload, Source},
     state::App,
+    vetting::Vetting,
     warm_up::{WarmUp, Warmer},
 };
 
@@ -156,7 +159,10 @@ fn judge(
 ) -> watch::Receiver<Arc<Published>> {
     let config = current.config.now();
     let (state, warm_up) = watch::channel(if config.warm_up { WarmUp::Due } else { WarmUp::Off });
-    let sources = Sources { gpu, host, engine: engine.clone(), warm_up, jobs: jobs.clone() };
+    let vetting =
+        Vetting { engine: jobs.engine().clone(), state: engine.clone(), config: current.config.clone() };
+    let graphs = vetting.start(lifecycle);
+    let sources = Sources { gpu, host, engine: engine.clone(), graphs, warm_up, jobs: jobs.clone() };
     let files = config.instance.directory().map(LatchFile::in_directory);
     let published = readiness::start(current.rules.clone(), sources, files, lifecycle);
     let warmer = Warmer {
@@ -171,6 +177,9 @@ fn judge(
 }
 
 fn announce(listeners: &[TcpListener], config: &Config) {
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
     let addresses: Vec<_> = listeners
         .iter()
         .filter_map(|listener| listener.local_addr().ok())

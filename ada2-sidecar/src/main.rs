@@ -39,6 +39,9 @@ fn main() -> ExitCode {
     };
     if let Some(("check-config", arguments)) = matches.subcommand() {
         let _ = write!(std::io::stdout(), "{}", loaded.effective);
+        for warning in &loaded.config.warnings {
+            let _ = writeln!(std::io::stderr(), "warning: {warning}");
+        }
         return if arguments.get_flag("live") {
             commands::check_live(&loaded.config)
         } else {

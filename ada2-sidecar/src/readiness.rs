@@ -25,7 +25,10 @@ use self::{
     latch::{Latch, file::LatchFile},
     rules::{Inputs, Memory, Rules, judge},
 };
-use crate::{engine::monitor::EngineState, gpu::GpuSample, host::HostSample, jobs::Jobs, warm_up::WarmUp};
+use crate::{
+    engine::monitor::EngineState, gpu::GpuSample, host::HostSample, jobs::Jobs, vetting::GraphFaults,
+    warm_up::WarmUp,
+};
 
 pub(crate) use text::{health_line, line, verbose};
 pub(crate) use xid::meaning as xid_meaning;
@@ -57,6 +60,7 @@ pub(crate) struct Sources {
     pub(crate) gpu: watch::Receiver<Option<Arc<GpuSample>>>,
     pub(crate) host: watch::Receiver<Option<Arc<HostSample>>>,
     pub(crate) engine: watch::Receiver<EngineState>,
+    pub(crate) graphs: watch::Receiver<GraphFaults>,
     pub(crate) warm_up: watch::Receiver<WarmUp>,
     pub(crate) jobs: Jobs,
 }
@@ -182,6 +186,8 @@ impl Judge {
             host: host.as_deref(),
             started: self.started,
             engine: &sources.engine.borrow(),
+            graphs: &sources.graphs.borrow(),
+            outcomes: &sources.jobs.outcomes().seen(),
             warm_up: &sources.warm_up.borrow(),
             limit: sources.jobs.slots().limit(),
             inflight: sources.jobs.slots().inflight(),
@@ -230,6 +236,7 @@ mod tests {
             gpu: watch::channel(None).1,
             host: watch::channel(None).1,
             engine: watch::channel(EngineState::default()).1,
+            graphs: watch::channel(GraphFaults::default()).1,
             warm_up: watch::channel(WarmUp::Off).1,
             jobs: Jobs::new(engine, 1, lifecycle.clone(), Metrics::default()),
         };

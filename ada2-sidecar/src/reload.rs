@@ -75,7 +75,7 @@ impl Reload {
         let (instance, state_dirs) = (old.instance.clone(), old.state_dirs.clone());
         let config = Arc::new(Config { instance, state_dirs, ..config });
         self.current.replace(config.clone());
-        self.door.replace(self.door.now().with_config(config));
-        Ok(Vec::new())
+        self.door.replace(self.door.now().with_config(config.clone()));
+        Ok(config.warnings.clone())
     }
 }

@@ -62,6 +62,7 @@ mod tests {
         jobs::Jobs,
         metrics::Metrics,
         readiness::{self, Sources, rules::Rules},
+        vetting::GraphFaults,
         warm_up::WarmUp,
     };
 
@@ -77,7 +78,8 @@ mod tests {
         let jobs = Jobs::new(engine, 1, lifecycle.clone(), metrics.clone());
         let (gpu, host) = (watch::channel(None).1, watch::channel(None).1);
         let warm_up = watch::channel(WarmUp::Off).1;
-        let sources = Sources { gpu, host, engine: state.clone(), warm_up, jobs: jobs.clone() };
+        let graphs = watch::channel(GraphFaults::default()).1;
+        let sources = Sources { gpu, host, engine: state.clone(), graphs, warm_up, jobs: jobs.clone() };
         let published = readiness::start(Switch::new(Rules::of(&config)), sources, None, &lifecycle);
         App::new(Arc::new(config), jobs, state, published, metrics)
     }

@@ -2,6 +2,7 @@
 //! is never asked here.
 
 mod csv;
+pub(crate) mod fields;
 mod table;
 
 use std::time::{Instant, SystemTime};
@@ -14,7 +15,7 @@ use crate::{
     readiness::rules::is_stale,
 };
 
-pub(crate) use csv::{FaultyQuery, Query};
+pub(crate) use csv::{FaultyQuery, Query, value};
 pub(crate) use table::table;
 
 const MIB: u64 = 1 << 20;

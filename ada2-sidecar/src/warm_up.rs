@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::service::{lifecycle::Lifecycle, reload::Switch};
+use shared::{
+    health::ReadyReport,
+    service::{lifecycle::Lifecycle, reload::Switch},
+};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -98,7 +101,8 @@ impl Warmer {
 
     /// Only where nothing else keeps the service from being ready, and there is a slot.
     fn begin(&self) -> Option<JobHandle> {
-        if !self.published.borrow().report.fails_only("engine_model") {
+        let admits = |report: &ReadyReport| report.fails_only("engine_model") || report.admits();
+        if !admits(&self.published.borrow().report) {
             return None;
         }
         let survey = self.engine.borrow().survey.clone()?;

@@ -122,3 +122,40 @@ async fn a_model_that_is_put_there_later_is_offered() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_node_that_an_upgrade_took_away_is_named_before_a_picture_fails_of_it() {
+    let fake = FakeComfy::start().await;
+    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+    sidecar.until_ready().await;
+    let asked = || fake.seen().iter().filter(|seen| seen.path.contains("/object_info/")).count();
+    e2e::eventually("the graphs are looked at", async || (asked() >= 9).then_some(())).await;
+    let model = async |status: CheckStatus| {
+        e2e::eventually("engine_model", async || {
+            let report = sidecar.readyz().await;
+            let check = report.checks.iter().find(|check| check.name == "engine_model")?.clone();
+            (check.status == status).then_some((check, report.status))
+        })
+        .await
+    };
+    model(CheckStatus::Pass).await;
+    let before = asked();
+    fake.script(|script| {
+        script.gone_classes = vec!["VAEDecode".to_owned()];
+        script.version = Version(0, 33, 1);
+    });
+    let (check, status) = model(CheckStatus::Warn).await;
+    assert_eq!(status, health::Status::Degraded, "it never gates");
+    assert!(
+        check.message.contains("is of class \"VAEDecode\", which this ComfyUI does not know"),
+        "{}",
+        check.message
+    );
+    assert!(check.message.contains("and 2 more (`ada2-sidecar check-config --live`)"), "{}", check.message);
+    assert!(asked() - before < 30, "each class once, and not at every survey: {}", asked() - before);
+    fake.script(|script| {
+        script.gone_classes.clear();
+        script.version = Version::V0_33_0;
+    });
+    model(CheckStatus::Pass).await;
+}

@@ -13,6 +13,7 @@ mod comfyui_readyz;
 /// The gateway in front of a fake backend: access, routing, admission, health, errors, pictures.
 mod gateway;
 /// The thread that looks at the card, and how it outlives every trouble.
+mod gpu_readings;
 mod gpu_sampler;
 /// Everything that is not the sidecar's own, on its way to the engine and back.
 mod passthrough;
@@ -31,8 +32,11 @@ mod sidecar_jobs;
 /// Readiness: engine and card, each fault in its own words.
 mod sidecar_readyz;
 /// Streams, formats, presets and templates.
+mod sidecar_smi;
 mod sidecar_stream;
+mod sidecar_vram;
 /// The default model is loaded before anybody asks for a picture.
 mod sidecar_warm_up;
+mod sidecar_works;
 /// The list of behaviours of the migration, through both services down to the engine.
 mod whole_path;

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use e2e::{
     gpu::{FakeCard, Process},
-    promtool::lint,
     sidecar::Sidecar,
 };
 use serde_json::{Value, json};
@@ -40,45 +39,6 @@ async fn until(sidecar: &Sidecar, name: &str, wanted: CheckStatus) -> Check {
         report.checks.into_iter().find(|check| check.name == name).filter(|check| check.status == wanted)
     })
     .await
-}
-
-#[tokio::test]
-async fn csv_is_nvidia_smis_byte_for_byte() {
-    let card = FakeCard::new();
-    card.set(|scenario| {
-        let gpu = &mut scenario.gpus[0];
-        gpu.memory.used = 609;
-        gpu.utilization.gpu = 97;
-    });
-    let sidecar = watched(&card).await;
-    for (path, expected) in [
-        ("/gpu?query=memory.free,temperature.gpu&format=csv,noheader,nounits", "44850, 54\n"),
-        (
-            "/gpu?query=name,memory.total,utilization.gpu,power.draw,pstate,clocks.sm&format=csv",
-            "name, memory.total [MiB], utilization.gpu [%], power.draw [W], pstate, clocks.current.sm [MHz]\n\
-             NVIDIA RTX 6000 Ada Generation, 46068 MiB, 97 %, 21.50 W, P8, 210 MHz\n",
-        ),
-        (
-            "/gpu?query=uuid,driver_version,fan.speed,ecc.errors.uncorrected.volatile.total&format=csv,noheader",
-            "GPU-6adaf00d-1234-5678-9abc-def012345678, 595.80, 30 %, 0\n",
-        ),
-        ("/gpu?query=memory.free%2Cindex&format=csv%2Cnounits", "memory.free [MiB], index\n44850, 0\n"),
-    ] {
-        assert_eq!(get(&sidecar, path).await, (200, expected.to_owned()), "{path}");
-    }
-    let (_, stamped) = get(&sidecar, "/gpu?query=timestamp&format=csv,noheader").await;
-    let shape: String =
-        stamped.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
-    assert_eq!(shape, "0000/00/00 00:00:00.000\n");
-    for (path, param, says) in [
-        ("/gpu?query=memory.fre&format=csv", "query", "memory.free"),
-        ("/gpu?query=name&format=xml", "format", "csv,noheader,nounits"),
-    ] {
-        let (status, body) = get(&sidecar, path).await;
-        let envelope: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!((status, &envelope["error"]["param"]), (400, &json!(param)), "{body}");
-        assert!(envelope["error"]["message"].as_str().unwrap().contains(says), "{body}");
-    }
 }
 
 #[tokio::test]
@@ -265,50 +225,6 @@ async fn a_driver_upgraded_under_us_is_degraded_in_these_words() {
     let report = sidecar.readyz().await;
     assert_eq!(report.status, Status::Degraded);
     assert_eq!(sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 1})).await.status, 200);
-}
-
-#[tokio::test]
-async fn metrics_are_prometheus_own_and_promtool_has_nothing_against_them() {
-    let card = FakeCard::new();
-    card.set(|scenario| {
-        scenario.gpus[0].memory.used = 1024;
-        scenario.gpus[0].processes =
-            vec![Process { pid: std::process::id(), used_mib: Some(1024), graphics: false }];
-    });
-    let sidecar = watched(&card).await;
-    card.xid(31);
-    until(&sidecar, "xid", CheckStatus::Warn).await;
-    sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 1})).await;
-    get(&sidecar, "/no/such/path").await;
-    let (status, text) = get(&sidecar, "/metrics").await;
-    assert_eq!(status, 200);
-    let uuid = r#"uuid="6adaf00d-1234-5678-9abc-def012345678""#;
-    for line in [
-        &format!("nvidia_smi_memory_total_bytes{{{uuid}}} 48305799168"),
-        &format!("nvidia_smi_temperature_gpu{{{uuid}}} 54"),
-        &format!("nvidia_smi_power_draw_watts{{{uuid}}} 21.5"),
-        &format!("nvidia_smi_pstate{{{uuid}}} 8"),
-        &format!("nvidia_smi_clocks_current_sm_clock_hz{{{uuid}}} 210000000"),
-        &format!("nvidia_smi_ecc_errors_uncorrected_volatile_total{{{uuid}}} 0"),
-        &format!("nvidia_smi_xid_errors_total{{{uuid},xid=\"31\"}} 1"),
-        "nvidia_smi_last_collect_success 1",
-        "ada2_sidecar_ready 1",
-        r#"ada2_sidecar_check_status{check="xid",status="warn"} 1"#,
-        r#"ada2_sidecar_check_status{check="ecc",status="pass"} 1"#,
-        r#"ada2_sidecar_jobs_total{result="done"} 1"#,
-        r#"ada2_sidecar_jobs_total{result="cancelled"} 0"#,
-        r#"ada2_sidecar_requests_total{route="/v1/images/generations",status="200"} 1"#,
-        r#"ada2_sidecar_requests_total{route="other",status="404"} 1"#,
-        "ada2_sidecar_slots_limit 4",
-        "ada2_sidecar_log_lines_dropped_total 0",
-    ] {
-        assert!(text.lines().any(|known| known == line), "{line} in\n{text}");
-    }
-    assert!(!text.contains("/no/such/path"), "nobody makes label values");
-    match lint(&text) {
-        Some(said) => assert_eq!(said, "", "{text}"),
-        None => println!("skipped: promtool is not on PATH"),
-    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::{
-    gpu::{FakeCard, Process},
+    gpu::FakeCard,
     invokeai::{FakeInvoke, VersionAnswer},
     sidecar::Sidecar,
 };
@@ -137,9 +137,12 @@ async fn the_cards_readings_are_told_and_a_lost_card_gates_until_it_is_back() {
     let sidecar = Sidecar::builtin(&flags).await;
     let report = sidecar.until_ready().await;
     let gpu = report.gpu.unwrap();
-    assert_eq!((gpu.memory_total, gpu.temperature), (46_068, Some(54)));
+    assert_eq!((gpu.memory_total, gpu.temperature), (Some(46_068), Some(54)));
     let (_, health) = text(&format!("{}/healthz", sidecar.url)).await;
-    let line = format!("ok\ngpu 0 NVIDIA RTX 6000 Ada Generation {}/46068 MiB 54C ready\n", gpu.memory_used);
+    let line = format!(
+        "ok\ngpu 0 NVIDIA RTX 6000 Ada Generation {}/46068 MiB 54C ready\n",
+        gpu.memory_used.unwrap()
+    );
     assert_eq!(health, line);
     card.set(|scenario| scenario.gpus[0].lost = true);
     let check = sidecar.until_fails("gpu_present").await;
@@ -147,31 +150,6 @@ async fn the_cards_readings_are_told_and_a_lost_card_gates_until_it_is_back() {
     refused(&sidecar, "GPU is lost").await;
     card.set(|scenario| scenario.gpus[0].lost = false);
     sidecar.until_ready().await;
-}
-
-#[tokio::test]
-async fn vram_that_others_hold_gates_and_they_are_named() {
-    let card = FakeCard::new();
-    card.set(|scenario| {
-        scenario.gpus[0].memory.used = 41_000;
-        scenario.gpus[0].processes =
-            vec![Process { pid: 4_194_305, used_mib: Some(40_900), graphics: false }];
-    });
-    let library = card.library().display().to_string();
-    let flags = ["--gpu", "required", "--nvml-lib", &library, "--min-free-vram", "4GiB"];
-    let sidecar = Sidecar::builtin(&flags).await;
-    // The engine is this process here, and its unit is not active: whose the memory is cannot be told.
-    sidecar.until_ready().await;
-    let report = sidecar.readyz().await;
-    let check = report.checks.iter().find(|check| check.name == "vram_headroom").unwrap();
-    assert_eq!(check.status, CheckStatus::Pass, "4459 MiB are free, whoever holds the rest");
-    card.set(|scenario| scenario.gpus[0].memory.used = 43_000);
-    e2e::eventually("unknown", async || {
-        let report = sidecar.readyz().await;
-        let check = report.checks.into_iter().find(|check| check.name == "vram_headroom").unwrap();
-        (check.status == CheckStatus::Unknown).then_some(check)
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -62,3 +62,18 @@ async fn a_warm_up_that_runs_when_the_service_stops_is_taken_off_the_engine() {
     sidecar.stop().await;
     assert_eq!(fake.items()[0].status, Status::Canceled);
 }
+
+#[tokio::test]
+async fn a_model_that_is_being_loaded_is_loaded_also_where_that_only_warns() {
+    let fake = FakeInvoke::start().await;
+    fake.script(|script: &mut Script| script.hold = true);
+    let flags = ["--warm-up", "on", "--warn-only", "engine_model"];
+    let sidecar = Sidecar::invokeai(&fake.url(), &flags).await;
+    fake.until(|items| items.iter().any(|item| item.status == Status::InProgress)).await;
+    assert!(
+        sidecar.until_ready().await.warnings().iter().any(|words| words.contains("engine_model: warming"))
+    );
+    fake.script(|script| script.hold = false);
+    e2e::eventually("it is loaded", async || sidecar.readyz().await.warnings().is_empty().then_some(()))
+        .await;
+}

@@ -1,12 +1,12 @@
 //! A fake graphics card: a copy of the fake NVML library in a folder of its own, and the scenario beside it. Cards
 //! are independent of each other, and can change while somebody looks at them.
 
-use std::{env, fs, path::PathBuf};
+use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
 use fake_nvml::{CALLS_FILE, SCENARIO_FILE};
 pub use fake_nvml::{
-    CardMemory, Clocks, Display, Ecc, EccCounts, Gpu, Mig, Pci, Pcie, Process, RemappedRows, Scenario,
-    Utilization, Xid,
+    CardMemory, Clocks, Display, Ecc, EccCounts, Gpu, Mig, Pci, Pcie, PowerRange, Process, RemappedRows,
+    Scenario, Utilization, Xid,
 };
 
 use crate::fresh_folder;
@@ -48,6 +48,11 @@ impl FakeCard {
     /// How often a symbol was called.
     pub fn calls(&self, symbol: &str) -> usize {
         self.call_log().lines().filter(|line| *line == symbol).count()
+    }
+
+    /// Every symbol that was called.
+    pub fn symbols(&self) -> BTreeSet<String> {
+        self.call_log().lines().map(str::to_owned).collect()
     }
 
     /// How often any symbol was called.

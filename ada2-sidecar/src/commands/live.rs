@@ -3,15 +3,14 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
-    sync::Arc,
 };
 
 use shared::service::settings::EXIT_CONFIG;
 
 use crate::{
     config::Config,
-    engine::{Engine, EngineError, ImageEngine, graph::Template},
-    models::Preset,
+    engine::Engine,
+    vetting::{faults, templates},
 };
 
 /// A line for every fault; nothing is run, and nothing in the engine changes.
@@ -45,24 +44,4 @@ pub(super) fn check(config: &Config) -> io::Result<ExitCode> {
             Ok(ExitCode::from(EXIT_CONFIG))
         }
     }
-}
-
-/// Every graph, and what to call it.
-fn templates<'a>(engine: &'a Engine, presets: &'a [Arc<Preset>]) -> Vec<(String, &'a Template)> {
-    let shipped =
-        engine.shipped().into_iter().map(|(name, template)| (format!("built in, {name}"), template));
-    let of_presets = presets.iter().flat_map(|preset| {
-        let name = move |task: &str| format!("preset {:?}, {task}", preset.name);
-        preset.templates.iter().map(move |(task, template)| (name(task.name()), template.as_ref()))
-    });
-    shipped.chain(of_presets).collect()
-}
-
-async fn faults(engine: &Engine, templates: &[(String, &Template)]) -> Result<Vec<String>, EngineError> {
-    let mut lines = Vec::new();
-    for (name, template) in templates {
-        let faults = engine.vet(template).await?;
-        lines.extend(faults.into_iter().map(|fault| format!("{name}: {fault}")));
-    }
-    Ok(lines)
 }

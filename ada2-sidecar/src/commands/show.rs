@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     engine::monitor::EngineState,
     gpu, host,
+    outcomes::Seen,
     readiness::{
         self,
         latch::{
@@ -145,6 +146,8 @@ impl Look {
             host: host.as_ref(),
             started,
             engine: &EngineState::default(),
+            graphs: &[],
+            outcomes: &Seen::default(),
             warm_up: &WarmUp::Off,
             limit: config.max_inflight,
             inflight: 0,

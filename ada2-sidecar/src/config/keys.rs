@@ -52,26 +52,35 @@ pub const KEYS: &[Key] = &[
     )
     .or("8GiB"),
     Key::new("sample_interval", "ADA2_SAMPLE_INTERVAL", "How often the card is read").or("500ms").fixed(),
+    Key::new(
+        "warn_only",
+        "ADA2_WARN_ONLY",
+        "Names of checks, comma-separated, that warn where they would gate (row_remap, ecc, disk …)",
+    ),
     Key::new("ecc_mode", "ADA2_ECC_MODE", "on or off: warn if the card's error correction is otherwise")
-        .or("any"),
+        .or("any")
+        .replaced_by("nothing (ecc warns of a mode that changes at the next reboot; warn_only: ecc)"),
     Key::new(
         "ecc_errors",
         "ADA2_ECC_ERRORS",
         "Uncorrected memory errors from before our start: degraded or not_ready (new ones always gate)",
     )
-    .or("degraded"),
+    .or("degraded")
+    .replaced_by("nothing (errors from before our start warn, new ones gate unless warn_only: ecc)"),
     Key::new(
         "row_remap_pending",
         "ADA2_ROW_REMAP_PENDING",
         "A memory row that waits for a reset to be replaced: degraded or not_ready",
     )
-    .or("degraded"),
+    .or("degraded")
+    .replaced_by("nothing (a row that waits warns, one that failed gates unless warn_only: row_remap)"),
     Key::new(
         "row_remap_failure",
         "ADA2_ROW_REMAP_FAILURE",
         "A memory row that could not be replaced: not_ready, or degraded to go on with a faulty card",
     )
-    .or("not_ready"),
+    .or("not_ready")
+    .replaced_by("warn_only: row_remap"),
     Key::new(
         "engine_output_dir",
         "ADA2_ENGINE_OUTPUT_DIR",
@@ -94,13 +103,15 @@ pub const KEYS: &[Key] = &[
         "ADA2_MAX_SWAP_USED",
         "A warning above this percentage of swap in use; 100 = off",
     )
-    .or("90"),
+    .or("90")
+    .replaced_by("nothing (swap only ever warns; warn_only: host_memory for short memory)"),
     Key::new(
         "max_engine_memory",
         "ADA2_MAX_ENGINE_MEMORY",
         "A warning above this much host memory of the engine's processes; 0 = off",
     )
-    .or("0"),
+    .or("0")
+    .replaced_by("nothing (min_free_memory is the floor; warn_only: host_memory)"),
     Key::new(
         "warm_up",
         "ADA2_WARM_UP",

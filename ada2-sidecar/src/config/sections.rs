@@ -6,11 +6,11 @@ use ipnet::IpNet;
 use shared::service::{
     guard::Guard,
     secret::Secret,
-    settings::{Settings, bytes, list, truth},
+    settings::{Settings, bytes, list, nearest_few, truth},
 };
 
 use super::{Privacy, count, one_of};
-use crate::readiness::rules::{CardRules, HostRules};
+use crate::readiness::rules::{ALWAYS_GATE, CHECKS, CardRules, HostRules};
 
 /// Who may come, and how they name us.
 #[derive(Debug)]
@@ -60,6 +60,32 @@ impl Edge {
 pub(super) fn listen(s: &mut Settings) -> Option<Vec<SocketAddr>> {
     s.take("listen", "addresses like 0.0.0.0:7860", |text| {
         list(text, |item| item.parse().ok()).filter(|all: &Vec<_>| !all.is_empty())
+    })
+}
+
+/// The checks that warn where they would gate.
+pub(super) fn warn_only(s: &mut Settings) -> Option<Vec<&'static str>> {
+    let names = s.raw("warn_only").unwrap_or_default().to_owned();
+    let mut checks = Vec::new();
+    let mut sound = true;
+    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        if let Err(problem) = check_named(name).map(|check| checks.push(check)) {
+            s.complain("warn_only", problem);
+            sound = false;
+        }
+    }
+    sound.then_some(checks)
+}
+
+fn check_named(name: &str) -> Result<&'static str, String> {
+    if ALWAYS_GATE.contains(&name) {
+        return Err(format!("{name} always gates: without it nothing else is known"));
+    }
+    let known = || CHECKS.iter().copied().filter(|check| !ALWAYS_GATE.contains(check));
+    known().find(|check| *check == name).ok_or_else(|| {
+        let near = nearest_few(name, known(), 1).concat();
+        let all = known().collect::<Vec<_>>().join(", ");
+        format!("no check is named {name:?}; did you mean {near:?}? There are {all}")
     })
 }
 

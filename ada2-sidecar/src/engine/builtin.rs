@@ -72,8 +72,9 @@ impl ImageEngine for Builtin {
         Ok(pictures)
     }
 
-    async fn vet(&self, _: &Template) -> Result<Vec<Fault>, EngineError> {
-        Ok(vec![Fault("the builtin engine runs no graphs".to_owned())])
+    async fn vet(&self, templates: &[&Template]) -> Result<Vec<Vec<Fault>>, EngineError> {
+        let fault = || vec![Fault("the builtin engine runs no graphs".to_owned())];
+        Ok(templates.iter().map(|_| fault()).collect())
     }
 }
 

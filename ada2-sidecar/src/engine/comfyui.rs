@@ -168,10 +168,10 @@ impl ImageEngine for ComfyUi {
         run::run(self, job, desk).await
     }
 
-    async fn vet(&self, template: &Template) -> Result<Vec<Fault>, EngineError> {
+    async fn vet(&self, templates: &[&Template]) -> Result<Vec<Vec<Fault>>, EngineError> {
         // Whatever else listens there knows no class of nodes either: say so once, and not of every node.
         self.api.version().await?;
-        vet::vet(&self.api, template).await
+        vet::vet(&self.api, templates).await
     }
 }
 

@@ -249,21 +249,25 @@ impl ImageEngine for InvokeAi {
         run::run(self, job, desk).await
     }
 
-    async fn vet(&self, template: &Template) -> Result<Vec<Fault>, EngineError> {
+    async fn vet(&self, templates: &[&Template]) -> Result<Vec<Vec<Fault>>, EngineError> {
         let known = self.api.node_types().await?;
-        let mut faults = Vec::new();
-        for (id, kind, _) in template.nodes() {
-            let Some(inputs) = known.get(kind) else {
-                faults.push(Fault(format!(
-                    "the node {id:?} is of type {kind:?}, which this InvokeAI does not know"
-                )));
-                continue;
-            };
-            for place in template.bound().filter(|place| place.node == id && !inputs.contains(&place.field)) {
-                faults.push(Fault(format!("the node {id:?} ({kind}) takes no input {:?}", place.field)));
+        let faults = |template: &&Template| {
+            let mut faults = Vec::new();
+            for (id, kind, _) in template.nodes() {
+                let Some(inputs) = known.get(kind) else {
+                    faults.push(Fault(format!(
+                        "the node {id:?} is of type {kind:?}, which this InvokeAI does not know"
+                    )));
+                    continue;
+                };
+                let bound = template.bound().filter(|place| place.node == id);
+                for place in bound.filter(|place| !inputs.contains(&place.field)) {
+                    faults.push(Fault(format!("the node {id:?} ({kind}) takes no input {:?}", place.field)));
+                }
             }
-        }
-        Ok(faults)
+            faults
+        };
+        Ok(templates.iter().map(faults).collect())
     }
 }
 

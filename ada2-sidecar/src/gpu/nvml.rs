@@ -11,11 +11,13 @@ use nvml_wrapper::{Nvml, error::NvmlError};
 use super::GpuState;
 
 pub(crate) use card::recovery_words;
-pub(super) use card::{Card, Seldom};
+pub(super) use card::{Card, Seldom, Sibling};
 pub(super) use events::Events;
 
 /// `NVML_ERROR_GPU_NOT_FOUND`, which the wrapper does not know by name.
 const GPU_NOT_FOUND: u32 = 28;
+/// `NVML_ERROR_ARGUMENT_VERSION_MISMATCH`, `NVML_ERROR_DEPRECATED`: the driver is older or newer than this question.
+const NOT_THIS_VERSION: [u32; 2] = [25, 26];
 
 /// NVML, loaded and initialised. Dropping it lets go of the driver, so that it can be reloaded.
 pub(super) struct Library(Box<Nvml>);
@@ -74,6 +76,18 @@ fn optional<T>(reading: Result<T, NvmlError>) -> Result<Option<T>, GpuState> {
         Ok(value) => Ok(Some(value)),
         Err(NvmlError::GpuLost | NvmlError::ResetRequired) => Err(GpuState::Lost),
         Err(_) => Ok(None),
+    }
+}
+
+/// A reading that shows that the driver answers: it may be one that this driver or card does not have, and that is all.
+fn required<T>(doing: &str, reading: Result<T, NvmlError>) -> Result<Option<T>, GpuState> {
+    match reading {
+        Ok(value) => Ok(Some(value)),
+        Err(NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_) | NvmlError::FunctionNotFound) => {
+            Ok(None)
+        }
+        Err(NvmlError::UnexpectedVariant(code)) if NOT_THIS_VERSION.contains(&code) => Ok(None),
+        Err(error) => Err(refused(doing, &error)),
     }
 }
 

@@ -18,9 +18,9 @@ use tokio::sync::watch;
 pub(crate) use self::publisher::PROOF;
 use self::publisher::Publisher;
 use super::{
-    GpuProcess, GpuReading, GpuSample, GpuState, Memory, Sampling, Vitals,
+    Elsewhere, GpuProcess, GpuReading, GpuSample, GpuState, Memory, Sampling, Vitals,
     installed::{Installed, fingerprint},
-    nvml::{Card, Events, Library, Seldom},
+    nvml::{Card, Events, Library, Seldom, Sibling},
     processes, vram,
 };
 
@@ -86,8 +86,16 @@ fn session(sampling: &Sampling, publisher: &mut Publisher) -> Result<(), GpuStat
     let end = library.card(&sampling.gpu_id).and_then(|card| {
         // Before the first look: what is reported after it was not there at it.
         let events = library.events(&card);
-        Session { card: &card, events, sampling, installed: &installed, together: None, seldom: None }
-            .follow(publisher)
+        Session {
+            card: &card,
+            events,
+            sampling,
+            installed: &installed,
+            together: None,
+            seldom: None,
+            elsewhere: None,
+        }
+        .follow(publisher)
     });
     if let Err(state) = &end {
         // Said before the library is let go of: a driver in trouble may take long over that.
@@ -104,12 +112,13 @@ struct Session<'a> {
     installed: &'a Installed,
     together: Option<Together>,
     seldom: Option<(Instant, Seldom, Option<String>)>,
+    elsewhere: Option<(Instant, Vec<Elsewhere>)>,
 }
 
 /// Memory and those who hold it, read one right after the other.
 struct Together {
     taken: Instant,
-    memory: Memory,
+    memory: Option<Memory>,
     processes: Option<Vec<GpuProcess>>,
     engine_unit_active: bool,
 }
@@ -146,10 +155,21 @@ impl Session<'_> {
         let unit = &self.sampling.engine_unit;
         let together = match self.together.take() {
             Some(together) if together.taken.elapsed() < PROCESSES_EVERY => together,
-            _ => Together::take(self.card, unit)?,
+            _ => Together::take(self.card, self.sampling)?,
         };
-        let Together { memory: then, processes, engine_unit_active, .. } = &*self.together.insert(together);
-        let headroom = vram::headroom(then, processes.as_deref(), unit, *engine_unit_active);
+        let Together { taken, memory: then, processes, engine_unit_active } =
+            &*self.together.insert(together);
+        let headroom =
+            then.map(|memory| vram::headroom(&memory, processes.as_deref(), unit, *engine_unit_active));
+        let is_elsewhere = *engine_unit_active
+            && self.card.has_siblings()
+            && processes.as_ref().is_some_and(|all| !all.iter().any(|process| process.holds_for(unit)));
+        let elsewhere = match self.elsewhere.take() {
+            _ if !is_elsewhere => None,
+            Some(seen) if seen.0.elapsed() < SELDOM_EVERY => Some(seen),
+            _ => Some((Instant::now(), elsewhere(&self.card.siblings(), self.sampling))),
+        };
+        self.elsewhere = elsewhere;
         let seldom = match self.seldom.take() {
             Some(seldom) if seldom.0.elapsed() < SELDOM_EVERY => seldom,
             _ => {
@@ -159,28 +179,43 @@ impl Session<'_> {
         };
         let (_, seldom, replaced) = &*self.seldom.insert(seldom);
         let (mut report, vitals) = self.card.read(seldom)?;
-        report.memory_effective_free = headroom.effective.map(|bytes| bytes / MIB);
+        report.memory_effective_free = headroom.and_then(|seen| seen.effective).map(|bytes| bytes / MIB);
         Ok(GpuReading {
             report,
             vitals: Vitals { reports_xids: self.events.come(), replaced_driver: replaced.clone(), ..vitals },
             memory: *then,
             processes: processes.clone(),
+            processes_taken: *taken,
             engine_unit_active: *engine_unit_active,
+            elsewhere: self.elsewhere.as_ref().map_or_else(Vec::new, |(_, seen)| seen.clone()),
         })
     }
 }
 
 impl Together {
-    fn take(card: &Card<'_>, engine_unit: &str) -> Result<Self, GpuState> {
+    fn take(card: &Card<'_>, sampling: &Sampling) -> Result<Self, GpuState> {
+        let Sampling { engine_unit, kernel, .. } = sampling;
         let usages = card.processes()?;
         let memory = card.memory()?;
         Ok(Self {
             taken: Instant::now(),
             memory,
-            processes: usages.map(|usages| processes::describe(&usages, Path::new("/proc"), engine_unit)),
-            engine_unit_active: processes::unit_is_active(Path::new("/sys/fs/cgroup"), engine_unit),
+            processes: usages.map(|usages| processes::describe(&usages, &kernel.proc, engine_unit)),
+            engine_unit_active: processes::unit_is_active(&kernel.cgroups, engine_unit),
         })
     }
+}
+
+/// Where else the engine's processes hold memory.
+fn elsewhere(siblings: &[Sibling], sampling: &Sampling) -> Vec<Elsewhere> {
+    let Sampling { engine_unit, kernel, .. } = sampling;
+    let holding = |sibling: &Sibling| {
+        let all = processes::describe(&sibling.usages, &kernel.proc, engine_unit);
+        let own: Vec<_> = all.into_iter().filter(|process| process.holds_for(engine_unit)).collect();
+        let (index, name, uuid) = (sibling.index, sibling.name.clone(), sibling.uuid.clone());
+        (!own.is_empty()).then_some(Elsewhere { index, name, uuid, processes: own })
+    };
+    siblings.iter().filter_map(holding).collect()
 }
 
 fn panic_words(panic: &(dyn Any + Send)) -> String {

@@ -8,10 +8,16 @@ use super::{GpuProcess, Memory};
 pub struct Headroom {
     /// Bytes that the engine could have; absent where its own share cannot be told.
     pub effective: Option<u64>,
+    /// The most that `effective` can be, whoever of those that are listed is the engine; absent where it cannot be told
+    /// what they hold.
+    pub at_most: Option<u64>,
     /// Bytes in nobody's use: the least that `effective` can be.
     pub free: u64,
     /// Who else holds memory, largest first.
     pub foreign: Vec<GpuProcess>,
+    /// Bytes in use by none of those that are listed: leaked, a container's that is hidden from us, or the driver's own
+    /// overhead. 0 where it cannot be told what they hold.
+    pub unlisted: u64,
 }
 
 /// `total − reserved − foreign`, where `foreign` is all that is used and not known to be the engine's own.
@@ -29,11 +35,15 @@ pub fn headroom(
     let mut foreign: Vec<_> =
         processes.unwrap_or_default().iter().filter(|process| !is_own(process)).cloned().collect();
     foreign.sort_by(|a, b| b.used.cmp(&a.used).then(a.pid.cmp(&b.pid)));
-    let effective = own_share(memory, own.as_deref(), engine_unit_active).map(|own| {
-        let foreign = memory.used.saturating_sub(own);
-        memory.total.saturating_sub(memory.reserved).saturating_sub(foreign)
-    });
-    Headroom { effective, free: memory.free, foreign }
+    let without = |foreign: u64| memory.total.saturating_sub(memory.reserved).saturating_sub(foreign);
+    let listed = processes.and_then(|all| sum(all.iter()));
+    let unlisted = listed.map(|listed| memory.used.saturating_sub(listed));
+    let own = own_share(memory, own.as_deref(), engine_unit_active);
+    let at_most = unlisted.map(without);
+    // Nobody is listed, so nothing is the engine's.
+    let own = own.or_else(|| listed.filter(|listed| *listed == 0));
+    let effective = own.map(|own| without(memory.used.saturating_sub(own)));
+    Headroom { effective, at_most, free: memory.free, foreign, unlisted: unlisted.unwrap_or(0) }
 }
 
 /// The engine's bytes, if they can be told. `None` also where neither a process nor the unit is the engine's: it
@@ -46,7 +56,12 @@ fn own_share(memory: &Memory, own: Option<&[&GpuProcess]>, engine_unit_active: b
     if own.is_empty() && !engine_unit_active {
         return None;
     }
-    own.iter().try_fold(0, |sum: u64, process| process.used.map(|used| sum.saturating_add(used)))
+    sum(own.iter().copied())
+}
+
+/// What they hold together; absent where the driver does not say it of one of them.
+fn sum<'a>(mut processes: impl Iterator<Item = &'a GpuProcess>) -> Option<u64> {
+    processes.try_fold(0, |sum: u64, process| process.used.map(|used| sum.saturating_add(used)))
 }
 
 #[cfg(test)]
@@ -90,7 +105,7 @@ mod tests {
             ("the sum is ahead of the total", 40, Some(vec![own(Some(50))]), true, Some(90)),
             ("the unit looks idle, its process is there", 50, Some(vec![own(Some(50))]), false, Some(90)),
             ("the engine started by hand, perhaps", 30, Some(vec![other(Some(30))]), false, None),
-            ("nobody to be seen", 30, Some(vec![]), false, None),
+            ("held by nobody that is listed", 30, Some(vec![]), false, Some(60)),
             ("the engine's own figure is missing", 50, Some(vec![own(None)]), true, None),
             ("one of them is missing", 50, Some(vec![own(Some(9)), process(3, ENGINE, None)]), true, None),
             ("no lists", 50, None, true, None),
@@ -99,6 +114,23 @@ mod tests {
             let seen = headroom(&memory(100, 10, used), processes.as_deref(), ENGINE, active);
             assert_eq!(seen.effective, effective, "{case}");
             assert_eq!(seen.free, 90 - used, "{case}");
+        }
+    }
+
+    #[test]
+    fn memory_that_no_listed_process_holds_is_never_the_engines() {
+        let some = |used| process(2, "session-1.scope", used);
+        for (case, used, processes, active, at_most, unlisted) in [
+            ("all of it", 70, Some(vec![]), false, Some(20), 70),
+            ("part of it", 70, Some(vec![some(Some(30))]), false, Some(50), 40),
+            ("none of it", 30, Some(vec![some(Some(30))]), false, Some(90), 0),
+            ("the sum is ahead", 30, Some(vec![some(Some(50))]), false, Some(90), 0),
+            ("beside the engine's", 70, Some(vec![process(1, ENGINE, Some(30))]), true, Some(50), 40),
+            ("the driver does not say what one holds", 70, Some(vec![some(None)]), false, None, 0),
+            ("no lists", 70, None, true, None, 0),
+        ] {
+            let seen = headroom(&memory(100, 10, used), processes.as_deref(), ENGINE, active);
+            assert_eq!((seen.at_most, seen.unlisted), (at_most, unlisted), "{case}");
         }
     }
 
@@ -129,6 +161,8 @@ mod tests {
         ) {
             let seen = headroom(&memory(total, reserved, used), processes.as_deref(), ENGINE, active);
             prop_assert!(seen.effective.is_none_or(|bytes| bytes <= total.saturating_sub(reserved)));
+            let most = seen.at_most.unwrap_or(u64::MAX);
+            prop_assert!(seen.effective.is_none_or(|bytes| bytes <= most));
         }
 
         #[test]

@@ -6,9 +6,11 @@ mod engine;
 mod gpu;
 mod host;
 mod vram;
+mod works;
 mod xid;
 
 use std::{
+    fmt::Write,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -22,8 +24,36 @@ use crate::{
     gpu::{GpuReading, GpuSample, GpuState},
     host::HostSample,
     models::Preset,
+    outcomes::Seen,
     warm_up::WarmUp,
 };
+
+/// Every check, in the order in which they are told.
+pub const CHECKS: &[&str] = &[
+    "nvml",
+    "driver",
+    "snapshot_fresh",
+    "gpu_present",
+    "recovery_action",
+    "xid",
+    "ecc",
+    "row_remap",
+    "thermal",
+    "power_brake",
+    "pcie_width",
+    "vram_headroom",
+    "engine_reachable",
+    "engine_process",
+    "engine_queue",
+    "engine_model",
+    "engine_works",
+    "slots",
+    "disk",
+    "host_memory",
+    "draining",
+];
+/// Those that gate whatever an operator says: without them nothing else is known, or nothing can be done.
+pub const ALWAYS_GATE: &[&str] = &["nvml", "snapshot_fresh", "engine_reachable", "draining"];
 
 /// What is judged.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +66,10 @@ pub struct Inputs<'a> {
     pub started: Instant,
     /// The engine as last seen.
     pub engine: &'a EngineState,
+    /// What it has against our graphs.
+    pub graphs: &'a [String],
+    /// What became of the last pictures.
+    pub outcomes: &'a Seen,
     /// Whether its model is loaded.
     pub warm_up: &'a WarmUp,
     /// Slots.
@@ -65,6 +99,8 @@ pub struct Rules {
     pub default_model: Option<String>,
     /// Names for models.
     pub presets: Vec<Arc<Preset>>,
+    /// Checks that warn where they would gate.
+    pub warn_only: Vec<&'static str>,
     /// What the operator thinks of the card's faults.
     pub card: CardRules,
     /// The host's thresholds.
@@ -108,6 +144,7 @@ impl Rules {
             engine_url: config.engine_url.as_ref().map(shared::service::secret::redacted_url),
             default_model: config.default_model.clone(),
             presets: config.presets.clone(),
+            warn_only: config.warn_only.clone(),
             card: config.card,
             host: config.host,
         }
@@ -137,6 +174,7 @@ pub struct Memory {
     card: card::Alarms,
     host: host::Alarms,
     trouble: gpu::Trouble,
+    works: works::Works,
     reports: xid::Reports,
 }
 
@@ -174,8 +212,13 @@ pub fn judge(
     memory.vram = vram;
     checks.push(headroom);
     checks.extend(engine::checks(inputs, rules));
+    checks.push(works::check(&mut memory, inputs, reading, rules, now));
+    checks.push(engine::slots(inputs));
     checks.extend(host::checks(&mut memory.host, inputs, rules, now));
     checks.push(draining(inputs.draining));
+    for check in checks.iter_mut().filter(|check| rules.warn_only.contains(&check.name.as_str())) {
+        soften(check);
+    }
     let status = status_of(&checks);
     let unix = unix_seconds(wall);
     let unchanged = prev.filter(|prev| prev.status == status);
@@ -195,11 +238,25 @@ pub fn judge(
     Verdict { report, memory }
 }
 
+/// A check that would gate warns, and says why it only does.
+fn soften(check: &mut Check) {
+    if check.status == CheckStatus::Fail {
+        check.status = CheckStatus::Warn;
+        let _ = write!(check.message, " (only a warning, because warn_only names {})", check.name);
+    }
+}
+
 /// Only what is about card and host: for a look without a service, which has neither engine nor slots.
 pub fn is_about_host(check: &Check) -> bool {
     !matches!(
         check.name.as_str(),
-        "engine_reachable" | "engine_process" | "engine_queue" | "engine_model" | "slots" | "draining"
+        "engine_reachable"
+            | "engine_process"
+            | "engine_queue"
+            | "engine_model"
+            | "engine_works"
+            | "slots"
+            | "draining"
     )
 }
 

@@ -13,10 +13,11 @@ pub(crate) fn health_line(report: &ReadyReport) -> String {
         |gpu| {
             let temperature =
                 gpu.temperature.map_or_else(|| "N/A".to_owned(), |celsius| format!("{celsius}C"));
-            format!(
-                "gpu {} {} {}/{} MiB {temperature}",
-                gpu.index, gpu.name, gpu.memory_used, gpu.memory_total
-            )
+            let memory = match (gpu.memory_used, gpu.memory_total) {
+                (Some(used), Some(total)) => format!("{used}/{total}"),
+                _ => "N/A".to_owned(),
+            };
+            format!("gpu {} {} {memory} MiB {temperature}", gpu.index, gpu.name)
         },
     );
     format!("{card} {}", report.line())
@@ -71,8 +72,8 @@ mod tests {
             ],
             gpu: Some(GpuReport {
                 name: "NVIDIA RTX 6000 Ada Generation".into(),
-                memory_used: 12034,
-                memory_total: 46068,
+                memory_used: Some(12034),
+                memory_total: Some(46068),
                 temperature: Some(54),
                 ..GpuReport::default()
             }),
@@ -93,6 +94,9 @@ mod tests {
         let mut report = report();
         report.status = Status::Ready;
         assert_eq!(health_line(&report), "gpu 0 NVIDIA RTX 6000 Ada Generation 12034/46068 MiB 54C ready");
+        let unified = GpuReport { name: "NVIDIA GB10".into(), temperature: Some(54), ..GpuReport::default() };
+        report.gpu = Some(unified);
+        assert_eq!(health_line(&report), "gpu 0 NVIDIA GB10 N/A MiB 54C ready");
         report.gpu = None;
         report.status = Status::NotReady;
         assert_eq!(health_line(&report), "gpu none not_ready: engine_queue: paused: resume it");

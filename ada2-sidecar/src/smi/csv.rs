@@ -3,101 +3,20 @@
 use std::time::SystemTime;
 
 use serde_json::Value;
-use shared::health::GpuReport;
+use shared::{health::GpuReport, service::settings::nearest_few};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    None,
-    Mib,
-    Percent,
-    Watts,
-    Mhz,
-}
+use super::fields::{Field, OTHER_KEYS, Unit, find, names};
 
-impl Unit {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "",
-            Self::Mib => "MiB",
-            Self::Percent => "%",
-            Self::Watts => "W",
-            Self::Mhz => "MHz",
-        }
-    }
-}
-
-/// A field: its name, which is also its key in the report, and the other names that it has.
-struct Field(&'static str, &'static [&'static str], Unit);
-
-/// In the order in which an unknown one is answered with them.
-const FIELDS: &[Field] = &[
-    Field("timestamp", &[], Unit::None),
-    Field("driver_version", &[], Unit::None),
-    Field("count", &[], Unit::None),
-    Field("name", &["gpu_name"], Unit::None),
-    Field("uuid", &["gpu_uuid"], Unit::None),
-    Field("index", &[], Unit::None),
-    Field("pci.bus_id", &["gpu_bus_id"], Unit::None),
-    Field("compute_cap", &[], Unit::None),
-    Field("compute_mode", &[], Unit::None),
-    Field("persistence_mode", &[], Unit::None),
-    Field("display_active", &[], Unit::None),
-    Field("pstate", &[], Unit::None),
-    Field("fan.speed", &[], Unit::Percent),
-    Field("temperature.gpu", &[], Unit::None),
-    Field("utilization.gpu", &[], Unit::Percent),
-    Field("utilization.memory", &[], Unit::Percent),
-    Field("memory.total", &[], Unit::Mib),
-    Field("memory.reserved", &[], Unit::Mib),
-    Field("memory.used", &[], Unit::Mib),
-    Field("memory.free", &[], Unit::Mib),
-    Field("power.draw", &[], Unit::Watts),
-    Field("power.limit", &[], Unit::Watts),
-    Field("enforced.power.limit", &[], Unit::Watts),
-    Field("clocks.current.graphics", &["clocks.gr"], Unit::Mhz),
-    Field("clocks.current.sm", &["clocks.sm"], Unit::Mhz),
-    Field("clocks.current.memory", &["clocks.mem"], Unit::Mhz),
-    Field("clocks_event_reasons.active", &["clocks_throttle_reasons.active"], Unit::None),
-    Field("clocks_event_reasons.gpu_idle", &["clocks_throttle_reasons.gpu_idle"], Unit::None),
-    Field("clocks_event_reasons.sw_power_cap", &["clocks_throttle_reasons.sw_power_cap"], Unit::None),
-    Field("clocks_event_reasons.hw_slowdown", &["clocks_throttle_reasons.hw_slowdown"], Unit::None),
-    Field(
-        "clocks_event_reasons.sw_thermal_slowdown",
-        &["clocks_throttle_reasons.sw_thermal_slowdown"],
-        Unit::None,
-    ),
-    Field(
-        "clocks_event_reasons.hw_thermal_slowdown",
-        &["clocks_throttle_reasons.hw_thermal_slowdown"],
-        Unit::None,
-    ),
-    Field(
-        "clocks_event_reasons.hw_power_brake_slowdown",
-        &["clocks_throttle_reasons.hw_power_brake_slowdown"],
-        Unit::None,
-    ),
-    Field("ecc.mode.current", &[], Unit::None),
-    Field("ecc.mode.pending", &[], Unit::None),
-    Field("ecc.errors.corrected.volatile.total", &[], Unit::None),
-    Field("ecc.errors.uncorrected.volatile.total", &[], Unit::None),
-    Field("ecc.errors.corrected.aggregate.total", &[], Unit::None),
-    Field("ecc.errors.uncorrected.aggregate.total", &[], Unit::None),
-    Field("remapped_rows.correctable", &[], Unit::None),
-    Field("remapped_rows.uncorrectable", &[], Unit::None),
-    Field("remapped_rows.pending", &[], Unit::None),
-    Field("remapped_rows.failure", &[], Unit::None),
-    Field("gpu_recovery_action", &[], Unit::None),
-    Field("pcie.link.gen.current", &["pcie.link.gen.gpucurrent"], Unit::None),
-    Field("pcie.link.gen.max", &[], Unit::None),
-    Field("pcie.link.width.current", &[], Unit::None),
-    Field("pcie.link.width.max", &[], Unit::None),
-];
+/// Names that an unknown one is answered with.
+const SUGGESTIONS: usize = 5;
 
 /// Bits behind the words `Active` and `Not Active`.
 const REASONS: &[(&str, u64)] = &[
     ("clocks_event_reasons.gpu_idle", 0x01),
+    ("clocks_event_reasons.applications_clocks_setting", 0x02),
     ("clocks_event_reasons.sw_power_cap", 0x04),
     ("clocks_event_reasons.hw_slowdown", 0x08),
+    ("clocks_event_reasons.sync_boost", 0x10),
     ("clocks_event_reasons.sw_thermal_slowdown", 0x20),
     ("clocks_event_reasons.hw_thermal_slowdown", 0x40),
     ("clocks_event_reasons.hw_power_brake_slowdown", 0x80),
@@ -105,7 +24,7 @@ const REASONS: &[(&str, u64)] = &[
 
 /// What is asked for.
 pub(crate) struct Query {
-    fields: Vec<&'static Field>,
+    fields: Vec<Field>,
     header: bool,
     units: bool,
 }
@@ -123,8 +42,8 @@ impl std::fmt::Display for FaultyQuery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Field(name) => {
-                let known: Vec<_> = FIELDS.iter().map(|field| field.0).collect();
-                write!(f, "Field {name:?} is not a valid field to query. Known: {}", known.join(", "))
+                let near = nearest_few(name, names(), SUGGESTIONS);
+                write!(f, "Field {name:?} is not a valid field to query. Nearest: {}", near.join(", "))
             }
             Self::Format(word) => {
                 write!(
@@ -140,10 +59,7 @@ impl Query {
     /// Reads both parameters.
     pub(crate) fn read(fields: &str, format: &str) -> Result<Self, FaultyQuery> {
         let foreign = |text: &str| text.chars().take(100).collect::<String>();
-        let find = |name: &str| {
-            let is_meant = |field: &&Field| field.0 == name || field.1.contains(&name);
-            FIELDS.iter().find(is_meant).ok_or_else(|| FaultyQuery::Field(foreign(name)))
-        };
+        let find = |name: &str| find(name).ok_or_else(|| FaultyQuery::Field(foreign(name)));
         let words: Vec<_> = format.split(',').map(str::trim).collect();
         if let Some(word) = words.iter().find(|word| !matches!(**word, "csv" | "noheader" | "nounits")) {
             return Err(FaultyQuery::Format(foreign(word)));
@@ -161,9 +77,9 @@ impl Query {
     /// The answer.
     pub(crate) fn answer(&self, report: &GpuReport, wall: SystemTime) -> String {
         let report = serde_json::to_value(report).expect("a report is JSON");
-        let heads = self.fields.iter().map(|Field(name, _, unit)| match unit {
-            Unit::None => (*name).to_owned(),
-            unit => format!("{name} [{}]", unit.as_str()),
+        let heads = self.fields.iter().map(|Field { name, unit, .. }| match unit.as_str() {
+            "" => (*name).to_owned(),
+            unit => format!("{name} [{unit}]"),
         });
         let cells = self.fields.iter().map(|field| self.cell(field, &report, wall));
         let line = |cells: Vec<String>| cells.join(", ") + "\n";
@@ -171,23 +87,29 @@ impl Query {
         head + &line(cells.collect())
     }
 
-    fn cell(&self, Field(name, _, unit): &Field, report: &Value, wall: SystemTime) -> String {
-        if *name == "timestamp" {
+    fn cell(&self, field: &Field, report: &Value, wall: SystemTime) -> String {
+        if field.name == "timestamp" {
             return timestamp(wall);
         }
-        if *name == "count" {
-            return "1".to_owned();
+        match (value(field, report), field.unit.as_str()) {
+            (None, _) => "[N/A]".to_owned(),
+            (Some(text), unit) if self.units && !unit.is_empty() => format!("{text} {unit}"),
+            (Some(text), _) => text,
         }
-        if let Some((_, bit)) = REASONS.iter().find(|(reason, _)| reason == name) {
-            return reason(report, *bit).unwrap_or_else(|| "[N/A]".to_owned());
-        }
-        let text = match report.get(*name) {
-            Some(Value::String(text)) => return text.clone(),
-            Some(value) if *unit == Unit::Watts => format!("{:.2}", value.as_f64().unwrap_or_default()),
-            Some(value) => value.to_string(),
-            None => return "[N/A]".to_owned(),
-        };
-        if self.units && *unit != Unit::None { format!("{text} {}", unit.as_str()) } else { text }
+    }
+}
+
+/// The value as `nvidia-smi` writes it, without its unit; none where it is not known.
+pub(crate) fn value(field: &Field, report: &Value) -> Option<String> {
+    let Field { name, unit, told: true } = *field else { return None };
+    if let Some((_, bit)) = REASONS.iter().find(|(reason, _)| *reason == name) {
+        return reason(report, *bit);
+    }
+    let key = OTHER_KEYS.iter().find(|(other, _)| *other == name).map_or(name, |(_, key)| key);
+    match report.get(key)? {
+        Value::String(text) => Some(text.clone()),
+        number if unit == Unit::Watts => Some(format!("{:.2}", number.as_f64().unwrap_or_default())),
+        number => Some(number.to_string()),
     }
 }
 
@@ -206,13 +128,15 @@ pub(super) fn timestamp(wall: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smi::fields::told;
 
     fn report() -> GpuReport {
         GpuReport {
             name: "NVIDIA RTX 6000 Ada Generation".into(),
             uuid: "GPU-1".into(),
-            memory_total: 46_068,
-            memory_free: 45_459,
+            memory_total: Some(46_068),
+            memory_free: Some(45_459),
+            count: Some(2),
             temperature: Some(54),
             utilization_gpu: Some(97),
             power_draw: Some(21.5),
@@ -248,7 +172,7 @@ mod tests {
             ),
             "NVIDIA RTX 6000 Ada Generation, Active, Not Active, P8\n"
         );
-        assert_eq!(ask("ecc.errors.uncorrected.volatile.total,count", "noheader,csv"), "0, 1\n");
+        assert_eq!(ask("ecc.errors.uncorrected.volatile.total,count", "noheader,csv"), "0, 2\n");
         let stamp = ask("timestamp", "csv,noheader");
         assert!(stamp.len() == "2026/11/24 18:19:27.123\n".len() && stamp.contains(".000"), "{stamp}");
     }
@@ -258,23 +182,64 @@ mod tests {
         let fault = |fields, format| Query::read(fields, format).err().unwrap().to_string();
         assert!(
             fault("memory.fre", "csv")
-                .starts_with("Field \"memory.fre\" is not a valid field to query. Known: timestamp")
+                .starts_with("Field \"memory.fre\" is not a valid field to query. Nearest: memory.free, ")
         );
-        assert!(fault("", "csv").contains("memory.free"));
+        assert!(fault("", "csv").contains("Nearest: name, "));
+        assert!(fault("vram", "csv").split(", ").count() == SUGGESTIONS, "there is always something near");
         assert!(fault("name", "json").starts_with("\"json\" is not a format"));
         assert!(fault("name", "noheader").contains("expected csv"));
     }
 
     #[test]
-    fn every_field_is_in_a_whole_report() {
-        let whole = serde_json::to_value(GpuReport::default()).unwrap();
-        for Field(name, _, _) in FIELDS {
-            let key = format!("\"{name}\"");
-            let told = include_str!("../../../shared/src/health/gpu.rs").contains(&key)
-                || whole.get(*name).is_some()
-                || matches!(*name, "timestamp" | "count")
-                || REASONS.iter().any(|(reason, _)| reason == name);
-            assert!(told, "{name}");
+    fn a_field_that_is_told_has_its_key_in_the_report() {
+        for Field { name, .. } in told() {
+            let key = OTHER_KEYS.iter().find(|(other, _)| *other == name).map_or(name, |(_, key)| key);
+            let is_known = include_str!("../../../shared/src/health/gpu.rs").contains(&format!("\"{key}\""))
+                || matches!(name, "timestamp" | "name" | "uuid" | "index")
+                || REASONS.iter().any(|(reason, _)| *reason == name);
+            assert!(is_known, "{name}");
         }
+    }
+
+    #[test]
+    fn every_name_of_public_scripts_and_of_the_help_is_taken() {
+        for (fields, expected) in [
+            // GPUtil.
+            (
+                "index,uuid,utilization.gpu,memory.total,memory.used,memory.free,driver_version,name,gpu_serial,\
+                 display_active,display_mode,temperature.gpu",
+                "0, GPU-1, 97, 46068, [N/A], 45459, [N/A], NVIDIA RTX 6000 Ada Generation, [N/A], [N/A], [N/A], 54\n",
+            ),
+            // systeminformation.
+            (
+                "driver_version,pci.sub_device_id,name,pci.bus_id,fan.speed,memory.total,memory.used,memory.free,\
+                 utilization.gpu,utilization.memory,temperature.gpu,temperature.memory,power.draw,power.limit,clocks.gr,\
+                 clocks.mem",
+                "[N/A], [N/A], NVIDIA RTX 6000 Ada Generation, [N/A], [N/A], 46068, [N/A], 45459, 97, [N/A], 54, [N/A], 21.50, \
+                 300.00, [N/A], [N/A]\n",
+            ),
+        ] {
+            assert_eq!(ask(fields, "csv, noheader, nounits"), expected);
+        }
+        let all: Vec<_> = names().collect();
+        assert!(all.len() > 280, "{}", all.len());
+        let line = ask(&all.join(","), "csv,noheader");
+        assert_eq!(line.split(", ").count(), all.len());
+        assert!(all.iter().all(|name| all.iter().filter(|other| *other == name).count() == 1));
+    }
+
+    #[test]
+    fn what_is_not_told_is_not_available_under_its_own_head() {
+        assert_eq!(
+            ask("clocks.max.gr,module.power.limit,fabric.state,retired_pages.sbe,utilization.jpeg", "csv"),
+            "clocks.max.graphics [MHz], module.power.limit [W], fabric.state, retired_pages.single_bit_ecc.count, \
+             utilization.jpeg [%]\n[N/A], [N/A], [N/A], [N/A], [N/A]\n"
+        );
+        let bare = Query::read("name,memory.total,memory.used", "csv").unwrap();
+        let unified = GpuReport { name: "NVIDIA GB10".into(), ..GpuReport::default() };
+        assert_eq!(
+            bare.answer(&unified, SystemTime::UNIX_EPOCH),
+            "name, memory.total [MiB], memory.used [MiB]\nNVIDIA GB10, [N/A], [N/A]\n"
+        );
     }
 }

@@ -106,7 +106,10 @@ fn lines(report: &GpuReport) -> [[String; 3]; 2] {
                 watts(report.power_draw),
                 watts(report.enforced_power_limit.or(report.power_limit))
             ),
-            format!("{:>7}MiB / {:>6}MiB", report.memory_used, report.memory_total),
+            match (report.memory_used, report.memory_total) {
+                (Some(used), Some(total)) => format!("{used:>7}MiB / {total:>6}MiB"),
+                _ => "Not Supported".to_owned(),
+            },
             format!(
                 "{:>7} {:>12}",
                 number(report.utilization_gpu, "%"),
@@ -167,8 +170,10 @@ fn row(text: &mut String, cells: &[(String, usize)]) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
-    use crate::gpu::{Memory, Vitals, Work};
+    use crate::gpu::{Vitals, Work};
 
     #[test]
     fn it_looks_like_nvidia_smis() {
@@ -186,8 +191,8 @@ mod tests {
             utilization_gpu: Some(97),
             power_draw: Some(287.3),
             enforced_power_limit: Some(300.0),
-            memory_total: 46_068,
-            memory_used: 12_034,
+            memory_total: Some(46_068),
+            memory_used: Some(12_034),
             memory_effective_free: Some(45_459),
             ecc_uncorrected_volatile: Some(0),
             recovery_action: Some("None".into()),
@@ -203,9 +208,11 @@ mod tests {
         let reading = GpuReading {
             report,
             vitals: Vitals::default(),
-            memory: Memory { total: 0, reserved: 0, used: 0, free: 0 },
+            memory: None,
             processes: Some(vec![engine]),
+            processes_taken: Instant::now(),
             engine_unit_active: true,
+            elsewhere: Vec::new(),
         };
         insta::assert_snapshot!(card(&reading), @r"
         +-----------------------------------------------------------------------------------------+

@@ -168,3 +168,17 @@ async fn the_engine_is_asked_about_every_graph_and_its_faults_are_named() {
         text(&output)
     );
 }
+
+#[test]
+fn check_config_warns_of_settings_that_warn_only_replaces_and_refuses_checks_that_are_none() {
+    let output = run(&["check-config", "--row-remap-failure", "degraded", "--warn-only", "disk"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("warn_only: disk  # --warn-only\n"), "{said}");
+    let warning = "warning: --row-remap-failure: row_remap_failure: read for this version only; set warn_only: row_remap";
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with(warning), "{said}");
+    let output = run(&["check-config", "--warn-only", "disc,nvml"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("did you mean \"disk\"?") && said.contains("nvml always gates"), "{said}");
+}

@@ -3,6 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
+use e2e::gpu::FakeCard;
 use serde_json::json;
 use tokio::net::UnixDatagram;
 
@@ -90,4 +91,44 @@ async fn a_refused_reload_changes_nothing_and_log_and_status_say_why() {
         assert!(log.contains(part), "{part} in {log}");
     }
     assert!(!log.contains("sesame"), "{log}");
+}
+
+#[tokio::test]
+async fn warn_only_changes_live_and_what_it_replaces_is_read_with_a_warning() {
+    let (folder, card) = (e2e::fresh_folder("warn-only"), FakeCard::new());
+    card.set(|machine| machine.gpus[0].remapped_rows.failure = true);
+    let yaml = format!("gpu: required\nnvml_lib: {}\nsample_interval: 20ms\n", card.library().display());
+    let (sidecar, manager) = start(&folder, &yaml);
+    let until = async |status: u16| {
+        e2e::eventually("row_remap", async || {
+            let url = format!("{}/readyz", sidecar.url);
+            let answer = e2e::http().get(url).send().await.ok()?;
+            let is = answer.status().as_u16() == status;
+            let text = answer.text().await.ok()?;
+            (is && text.contains("a faulty memory row could not be replaced")).then_some(())
+        })
+        .await;
+    };
+    until(503).await;
+    told(&manager, "READY=1").await;
+    for (more, status) in [
+        ("warn_only: [disk, row_remap]\n", 200),
+        ("", 503),
+        ("row_remap_failure: degraded\n", 200),
+        ("", 503),
+    ] {
+        reload(&sidecar, &manager, &folder, &format!("{yaml}{more}")).await;
+        until(status).await;
+    }
+    reload(&sidecar, &manager, &folder, &format!("{yaml}warn_only: row_remp\n")).await;
+    until(503).await;
+    sidecar.signal("-TERM");
+    let (code, log) = sidecar.end().await;
+    assert_eq!(code, Some(0));
+    for words in [
+        "config.yaml: row_remap_failure: read for this version only; set warn_only: row_remap in its place",
+        "did you mean",
+    ] {
+        assert!(log.contains(words), "{words} in {log}");
+    }
 }

@@ -148,7 +148,12 @@ fn places(class: &str, status: &Value) -> String {
 fn gpu(report: &Value) -> String {
     let Ok(report) = serde_json::from_value::<GpuReport>(report.clone()) else { return String::new() };
     let degrees = report.temperature.map_or_else(String::new, |degrees| format!(" {degrees}C"));
-    format!("{} {}/{} MiB{degrees}", shown(&report.name), report.memory_used, report.memory_total)
+    let memory = match (report.memory_used, report.memory_total) {
+        (Some(used), Some(total)) => format!(" {used}/{total} MiB"),
+        // Unified memory: the card has none of its own.
+        _ => String::new(),
+    };
+    format!("{}{memory}{degrees}", shown(&report.name))
 }
 
 /// A time as people say it, in its two largest units.
@@ -168,6 +173,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_card_without_memory_of_its_own_is_told_without_figures() {
+        let unified = json!({"index": 0, "name": "NVIDIA GB10", "uuid": "GPU-1", "temperature.gpu": 46});
+        assert_eq!(gpu(&unified), "NVIDIA GB10 46C");
+    }
 
     fn example() -> Value {
         json!({

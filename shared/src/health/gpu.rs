@@ -14,24 +14,20 @@ macro_rules! report {
             pub name: String,
             /// `GPU-…`.
             pub uuid: String,
-            /// The whole card.
-            #[serde(rename = "memory.total")]
-            pub memory_total: u64,
-            /// What the driver keeps for itself.
-            #[serde(rename = "memory.reserved")]
-            pub memory_reserved: u64,
-            /// In use by processes.
-            #[serde(rename = "memory.used")]
-            pub memory_used: u64,
-            /// In nobody's use.
-            #[serde(rename = "memory.free")]
-            pub memory_free: u64,
             $($(#[$doc])* #[serde(rename = $key, default, skip_serializing_if = "Option::is_none")] pub $field: Option<$type>,)*
         }
     };
 }
 
 report! {
+    /// The whole card. Absent, as what follows of memory, on cards that have none of their own (unified memory).
+    memory_total: u64 = "memory.total";
+    /// What the driver keeps for itself.
+    memory_reserved: u64 = "memory.reserved";
+    /// In use by processes.
+    memory_used: u64 = "memory.used";
+    /// In nobody's use.
+    memory_free: u64 = "memory.free";
     /// What the engine could have: free, and what it holds itself. Not `nvidia-smi`'s; absent if its share cannot be
     /// told.
     memory_effective_free: u64 = "memory.effective_free";
@@ -39,28 +35,64 @@ report! {
     driver_version: String = "driver_version";
     /// For example `13.1`: the newest CUDA that this driver serves.
     cuda_version: String = "cuda_version";
+    /// Cards in this host.
+    count: u32 = "count";
+    /// The board's serial number; consumer cards tell none.
+    serial: String = "serial";
+    /// Of its firmware, for example `95.02.66.00.02`.
+    vbios_version: String = "vbios_version";
     /// For example `00000000:01:00.0`.
     pci_bus_id: String = "pci.bus_id";
+    /// The parts of the bus id, in hexadecimal, for example `0x0000`.
+    pci_domain: String = "pci.domain";
+    /// For example `0x01`.
+    pci_bus: String = "pci.bus";
+    /// For example `0x00`.
+    pci_device: String = "pci.device";
+    /// Device and vendor, for example `0x26B110DE`.
+    pci_device_id: String = "pci.device_id";
+    /// The same of who built the board.
+    pci_sub_device_id: String = "pci.sub_device_id";
     /// For example `8.9`.
     compute_cap: String = "compute_cap";
     /// `Default`, `Exclusive_Process`, `Prohibited`.
     compute_mode: String = "compute_mode";
     /// `Enabled`, `Disabled`.
     persistence_mode: String = "persistence_mode";
+    /// `Enabled` while a monitor is plugged in.
+    display_mode: String = "display_mode";
+    /// The same as `Yes` and `No`.
+    display_attached: String = "display_attached";
     /// `Enabled` while a display is driven.
     display_active: String = "display_active";
     /// `P0` to `P15`.
     pstate: String = "pstate";
     /// Degrees Celsius.
     temperature: u32 = "temperature.gpu";
+    /// Of the memory's chips, in degrees Celsius.
+    temperature_memory: u32 = "temperature.memory";
     /// Of the time some kernel ran.
     utilization_gpu: u32 = "utilization.gpu";
     /// Of the time memory was read or written.
     utilization_memory: u32 = "utilization.memory";
+    /// Of the time the encoder was busy.
+    utilization_encoder: u32 = "utilization.encoder";
+    /// Of the time the decoder was busy.
+    utilization_decoder: u32 = "utilization.decoder";
     /// Of its full speed; the first fan. Absent on passive boards.
     fan_speed: u32 = "fan.speed";
     /// Now.
     power_draw: f64 = "power.draw";
+    /// Over the last second.
+    power_draw_average: f64 = "power.draw.average";
+    /// At this moment.
+    power_draw_instant: f64 = "power.draw.instant";
+    /// As shipped.
+    power_default_limit: f64 = "power.default_limit";
+    /// The least that can be set.
+    power_min_limit: f64 = "power.min_limit";
+    /// The most that can be set.
+    power_max_limit: f64 = "power.max_limit";
     /// As set.
     power_limit: f64 = "power.limit";
     /// In force.
@@ -71,6 +103,16 @@ report! {
     clocks_sm: u32 = "clocks.current.sm";
     /// Memory clock.
     clocks_memory: u32 = "clocks.current.memory";
+    /// Encoder's and decoder's clock.
+    clocks_video: u32 = "clocks.current.video";
+    /// The fastest graphics clock.
+    clocks_max_graphics: u32 = "clocks.max.graphics";
+    /// The multiprocessors' fastest clock.
+    clocks_max_sm: u32 = "clocks.max.sm";
+    /// The memory's fastest clock.
+    clocks_max_memory: u32 = "clocks.max.memory";
+    /// Bit mask of the reasons that this card can tell.
+    clocks_event_reasons_supported: String = "clocks_event_reasons.supported";
     /// Bit mask of what slows the clocks, for example `0x0000000000000004`.
     clocks_event_reasons: String = "clocks_event_reasons.active";
     /// `Enabled`, `Disabled`.
@@ -103,4 +145,10 @@ report! {
     pcie_width_current: u32 = "pcie.link.width.current";
     /// Lanes of card and slot.
     pcie_width_max: u32 = "pcie.link.width.max";
+    /// `Enabled` while the card is partitioned.
+    mig_mode_current: String = "mig.mode.current";
+    /// After the next reset.
+    mig_mode_pending: String = "mig.mode.pending";
+    /// Drawn since the driver was loaded, in joules. Not `nvidia-smi`'s.
+    energy_joules: f64 = "energy.joules";
 }

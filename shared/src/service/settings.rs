@@ -50,6 +50,8 @@ pub struct Key {
     pub address: bool,
     /// The flag, where it is not made from the key.
     pub long: Option<&'static str>,
+    /// What to set in its place, where it is going to be removed.
+    pub replaced_by: Option<&'static str>,
     /// What it means, for `--help`.
     pub help: &'static str,
 }
@@ -57,8 +59,18 @@ pub struct Key {
 impl Key {
     /// A key without default.
     pub const fn new(name: &'static str, env: &'static str, help: &'static str) -> Self {
-        let (secret, structured, fixed, address) = (false, false, false, false);
-        Self { name, env, default: None, secret, structured, fixed, address, long: None, help }
+        Self {
+            name,
+            env,
+            default: None,
+            secret: false,
+            structured: false,
+            fixed: false,
+            address: false,
+            long: None,
+            replaced_by: None,
+            help,
+        }
     }
 
     /// With this default.
@@ -103,6 +115,13 @@ impl Key {
         self
     }
 
+    /// Going to be removed in the next version, in favour of this.
+    #[must_use]
+    pub const fn replaced_by(mut self, other: &'static str) -> Self {
+        self.replaced_by = Some(other);
+        self
+    }
+
     /// The flag, without the leading dashes.
     pub fn flag(&self) -> String {
         self.long.map_or_else(|| self.name.to_ascii_lowercase().replace('_', "-"), str::to_owned)
@@ -127,6 +146,7 @@ impl Key {
             .global(true)
             .allow_hyphen_values(true)
             .help(format!("{} [env: {}]{default}", self.help, self.env))
+            .hide(self.replaced_by.is_some())
     }
 }
 
@@ -273,6 +293,18 @@ impl Settings {
         self.problems.push(Problem::new(self.source(name), name, expected));
     }
 
+    /// What is set and going to be removed, each with what takes its place.
+    pub fn outdated(&self) -> Vec<String> {
+        let set = |key: &&Key| !matches!(self.source(key.name), Source::Default);
+        let line = |key: &Key| {
+            let (name, source) = (key.name, self.source(key.name));
+            key.replaced_by.map(|other| {
+                format!("{source}: {name}: read for this version only; set {other} in its place")
+            })
+        };
+        self.keys.iter().filter(set).filter_map(line).collect()
+    }
+
     /// The effective configuration, a line a key with its source; secrets redacted.
     pub fn effective(&self) -> String {
         let line = |key: &Key| {
@@ -381,6 +413,13 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .filter(|(distance, known)| *distance <= 1 + known.len() / 5)
         .min()
         .map(|(_, known)| known)
+}
+
+/// The known names that are nearest, however far that is; the nearest first.
+pub fn nearest_few<'a>(name: &str, known: impl Iterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
+    let mut all: Vec<_> = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).collect();
+    all.sort_unstable();
+    all.into_iter().take(count).map(|(_, known)| known).collect()
 }
 
 /// A number of bytes: `0`, `512MiB`, `8GiB`, `8G`; a bare number is bytes.

@@ -65,7 +65,8 @@ pub(crate) async fn perform(act: Act, world: &mut World) -> Instant {
         }),
         Act::Stop => world.sidecar.lifecycle.stop(),
         Act::Start => world.start_sidecar_again().await,
-        Act::Wait => {}
+        // The rest is proven by a picture, not by time alone.
+        Act::Wait => drop(world.order_within(Duration::from_mins(1)).await),
         act => return on_card(act, &world.card),
     }
     Instant::now()

@@ -61,7 +61,7 @@ pub(crate) enum Act {
     Foreign,
     /// Machine and card are as new; what the driver once reported stays reported.
     Heal,
-    /// Nothing: it passes by itself.
+    /// It passes by itself, once a picture succeeded.
     Wait,
     /// The driver reports these.
     Xids(&'static [u64]),

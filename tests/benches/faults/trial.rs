@@ -58,7 +58,10 @@ pub(crate) async fn run(fault: &Fault, run: usize) -> Trial {
     let reason = reason(fault, &world).await.unwrap_or(words);
     tokio::time::sleep(fault.lasts + spread_over(run, RETRY_MS)).await;
     let mended = match fault.mends {
-        Act::Wait => broken,
+        Act::Wait => {
+            perform(Act::Wait, &mut world).await;
+            broken
+        }
         act => perform(act, &mut world).await,
     };
     let cleared = mended + fault.fall;

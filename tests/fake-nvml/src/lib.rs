@@ -11,8 +11,8 @@ mod scenario;
 mod symbols;
 
 pub use scenario::{
-    CardMemory, Clocks, Display, Ecc, EccCounts, Gpu, Mig, Pci, Pcie, Process, RemappedRows, Scenario,
-    Utilization, Xid,
+    CardMemory, Clocks, Display, Ecc, EccCounts, Gpu, Mig, Pci, Pcie, PowerRange, Process, RemappedRows,
+    Scenario, Utilization, Xid,
 };
 
 /// The scenario's file name. Replace it by renaming: a call may be reading it.

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 pub use gpu::Gpu;
 pub use parts::{
-    CardMemory, Clocks, Display, Ecc, EccCounts, Mig, Pci, Pcie, Process, RemappedRows, Utilization, Xid,
+    CardMemory, Clocks, Display, Ecc, EccCounts, Mig, Pci, Pcie, PowerRange, Process, RemappedRows,
+    Utilization, Xid,
 };
 
 /// One machine.

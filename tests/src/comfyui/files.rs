@@ -130,6 +130,9 @@ pub(super) fn object_info(state: &queue::State) -> Value {
     for class in ["LoadImage", "LoadImageMask"] {
         info[class]["input"]["required"]["image"][0] = json!(uploads);
     }
+    if let Some(classes) = info.as_object_mut() {
+        classes.retain(|class, _| !state.script.gone_classes.contains(class));
+    }
     info
 }
 

@@ -34,6 +34,8 @@ pub struct Script {
     pub pictures: PictureBytes,
     /// The checkpoint files that are installed.
     pub checkpoints: Vec<String>,
+    /// Classes of nodes that this version has no more.
+    pub gone_classes: Vec<String>,
     /// The server was started with a preview method.
     pub previews: bool,
     /// The largest request body, in bytes.
@@ -55,6 +57,7 @@ impl Default for Script {
             history_lag: Duration::ZERO,
             pictures: PictureBytes::Whole,
             checkpoints: ["random-sd15.safetensors", "tiny-sd15.safetensors"].map(str::to_owned).to_vec(),
+            gone_classes: Vec::new(),
             previews: false,
             max_upload: 100 << 20,
         }

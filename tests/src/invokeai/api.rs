@@ -40,6 +40,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
     Router::new()
         .nest("/api/v1/queue/default", queue)
         .route("/api/v1/app/version", get(version))
+        .route("/openapi.json", get(description))
         .route("/api/v2/models/", get(models))
         .route("/api/v2/models/empty_model_cache", post(async || axum::Json(Value::Null)))
         .route("/api/v1/images/upload", post(upload))
@@ -57,6 +58,19 @@ async fn version(State(core): Shared) -> Response {
         VersionAnswer::Html => Html(PAGE).into_response(),
         VersionAnswer::Json(value) => axum::Json(value).into_response(),
     }
+}
+
+/// Its types of nodes, as far as our graphs use them.
+async fn description(State(core): Shared) -> Response {
+    let whole = include_str!("../../fixtures/invokeai/openapi.json");
+    let mut whole: Value = serde_json::from_str(whole).expect("a JSON fixture");
+    let gone = core.look(|state| state.script.gone_nodes.clone());
+    if let Some(schemas) = whole.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
+        let is_there =
+            |schema: &Value| !gone.iter().any(|kind| schema["properties"]["type"]["const"] == kind.as_str());
+        schemas.retain(|_, schema| is_there(schema));
+    }
+    axum::Json(whole).into_response()
 }
 
 async fn models(State(core): Shared) -> Response {

@@ -28,6 +28,8 @@ pub struct Script {
     pub pictures: PictureBytes,
     /// The models that are installed.
     pub models: Vec<Value>,
+    /// Types of nodes that this version has no more.
+    pub gone_nodes: Vec<String>,
     /// How many items may wait.
     pub max_queue: usize,
     /// How often the socket pings. A client that has not answered by the next one is closed.
@@ -48,6 +50,7 @@ impl Default for Script {
             version: VersionAnswer::Real,
             pictures: PictureBytes::Whole,
             models: serde_json::from_str(models).expect("a JSON fixture"),
+            gone_nodes: Vec::new(),
             max_queue: 10_000,
             ping: Duration::from_secs(25),
         }

@@ -10,15 +10,15 @@ use crate::engine::{
     graph::{Fault, Template},
 };
 
-/// Asks for every class that the graph uses.
-pub(super) async fn vet(api: &Api, template: &Template) -> Result<Vec<Fault>, EngineError> {
+/// Asks once for every class that the graphs use.
+pub(super) async fn vet(api: &Api, templates: &[&Template]) -> Result<Vec<Vec<Fault>>, EngineError> {
     let mut known = HashMap::new();
-    for (_, class, _) in template.nodes() {
+    for (_, class, _) in templates.iter().flat_map(|template| template.nodes()) {
         if !known.contains_key(class) {
             known.insert(class.to_owned(), api.class(class).await?);
         }
     }
-    Ok(faults(template, &known))
+    Ok(templates.iter().map(|template| faults(template, &known)).collect())
 }
 
 /// A class's description, or none if it is not installed.

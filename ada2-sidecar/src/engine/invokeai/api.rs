@@ -242,7 +242,12 @@ impl Api {
             let kind = inputs.get("type")?.get("const")?.as_str()?.to_owned();
             Some((kind, inputs.keys().cloned().collect()))
         };
-        Ok(schemas.into_iter().flatten().filter_map(|(_, schema)| node(schema)).collect())
+        let known: BTreeMap<_, _> =
+            schemas.into_iter().flatten().filter_map(|(_, schema)| node(schema)).collect();
+        if known.is_empty() {
+            return Err(EngineError::Strange("the engine describes no nodes in /openapi.json".to_owned()));
+        }
+        Ok(known)
     }
 
     /// A picture's bytes.

@@ -9,14 +9,24 @@ use nvml_wrapper::{
 };
 use shared::health::GpuReport;
 
-use super::{optional, refused};
+use super::{optional, required};
 use crate::gpu::{GpuState, Memory, Vitals, Work, processes::Usage};
 
 const MIB: u64 = 1 << 20;
 /// `NVML_PSTATE_UNKNOWN` is 32.
 const LAST_PSTATE: u32 = 15;
-/// `NVML_FI_DEV_REMAPPED_{COR,UNC,PENDING,FAILURE}` and `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`.
-const FIELDS: [FieldId; 5] = [FieldId(142), FieldId(143), FieldId(144), FieldId(145), FieldId(230)];
+/// `NVML_FI_DEV_REMAPPED_{COR,UNC,PENDING,FAILURE}`, `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`, `NVML_FI_DEV_MEMORY_TEMP`,
+/// `NVML_FI_DEV_POWER_{AVERAGE,INSTANT}`.
+const FIELDS: [FieldId; 8] = [
+    FieldId(142),
+    FieldId(143),
+    FieldId(144),
+    FieldId(145),
+    FieldId(230),
+    FieldId(82),
+    FieldId(185),
+    FieldId(186),
+];
 
 /// One card, and what never changes about it.
 pub(in crate::gpu) struct Card<'nvml> {
@@ -35,6 +45,9 @@ pub(in crate::gpu) struct Seldom {
 impl<'nvml> Card<'nvml> {
     pub(super) fn identify(device: Device<'nvml>, nvml: &Nvml) -> Result<Self, GpuState> {
         let cuda = nvml.sys_cuda_driver_version().ok();
+        let pci = optional(device.pci_info())?;
+        let limits = optional(device.power_management_limit_constraints())?;
+        let fastest = |of| optional(device.max_clock_info(of));
         let identity = GpuReport {
             index: optional(device.index())?.unwrap_or(0),
             name: optional(device.name())?.unwrap_or_else(|| "NVIDIA GPU".to_owned()),
@@ -43,7 +56,26 @@ impl<'nvml> Card<'nvml> {
             cuda_version: cuda.map(|version| {
                 format!("{}.{}", cuda_driver_version_major(version), cuda_driver_version_minor(version))
             }),
-            pci_bus_id: optional(device.pci_info())?.map(|pci| pci.bus_id),
+            count: nvml.device_count().ok(),
+            serial: optional(device.serial())?,
+            vbios_version: optional(device.vbios_version())?,
+            pci_domain: pci.as_ref().map(|pci| format!("0x{:04X}", pci.domain)),
+            pci_bus: pci.as_ref().map(|pci| format!("0x{:02X}", pci.bus)),
+            pci_device: pci.as_ref().map(|pci| format!("0x{:02X}", pci.device)),
+            pci_device_id: pci.as_ref().map(|pci| format!("0x{:08X}", pci.pci_device_id)),
+            pci_sub_device_id: pci
+                .as_ref()
+                .and_then(|pci| pci.pci_sub_system_id)
+                .map(|id| format!("0x{id:08X}")),
+            pci_bus_id: pci.map(|pci| pci.bus_id),
+            power_default_limit: optional(device.power_management_limit_default())?.map(watts),
+            power_min_limit: limits.as_ref().map(|limits| watts(limits.min_limit)),
+            power_max_limit: limits.as_ref().map(|limits| watts(limits.max_limit)),
+            clocks_max_graphics: fastest(Clock::Graphics)?,
+            clocks_max_sm: fastest(Clock::SM)?,
+            clocks_max_memory: fastest(Clock::Memory)?,
+            clocks_event_reasons_supported: optional(device.supported_throttle_reasons())?
+                .map(|reasons| mask(reasons.bits())),
             compute_cap: optional(device.cuda_compute_capability())?
                 .map(|version| format!("{}.{}", version.major, version.minor)),
             ..GpuReport::default()
@@ -56,20 +88,39 @@ impl<'nvml> Card<'nvml> {
         self.identity.driver_version.as_deref()
     }
 
-    /// The one reading that must be had.
-    pub(in crate::gpu) fn memory(&self) -> Result<Memory, GpuState> {
-        let memory = self.device.memory_info().map_err(|error| refused("reading the memory", &error))?;
-        Ok(Memory { total: memory.total, reserved: memory.reserved, used: memory.used, free: memory.free })
+    /// What its memory holds; absent where the card has none of its own, as with unified memory.
+    pub(in crate::gpu) fn memory(&self) -> Result<Option<Memory>, GpuState> {
+        let memory = required("reading the memory", self.device.memory_info())?;
+        Ok(memory.map(|memory| Memory {
+            total: memory.total,
+            reserved: memory.reserved,
+            used: memory.used,
+            free: memory.free,
+        }))
     }
 
     /// Who computes and who draws, one after the other; a process that does both is there twice. Takes the driver
     /// milliseconds under its global lock.
     pub(in crate::gpu) fn processes(&self) -> Result<Option<Vec<Usage>>, GpuState> {
-        let Some(compute) = optional(self.device.running_compute_processes())? else { return Ok(None) };
-        let graphics = optional(self.device.running_graphics_processes())?.unwrap_or_default();
-        let compute = compute.iter().map(|process| usage(process, Work::Compute));
-        let graphics = graphics.iter().map(|process| usage(process, Work::Graphics));
-        Ok(Some(compute.chain(graphics).collect()))
+        usages(&self.device)
+    }
+
+    /// Whether this is one of several.
+    pub(in crate::gpu) fn has_siblings(&self) -> bool {
+        self.identity.count.is_some_and(|count| count > 1)
+    }
+
+    /// The other cards and who uses them, as far as they answer. Takes the driver milliseconds for each.
+    pub(in crate::gpu) fn siblings(&self) -> Vec<Sibling> {
+        let nvml = self.device.nvml();
+        let look = |index| {
+            let device = nvml.device_by_index(index).ok()?;
+            let uuid = device.uuid().ok()?;
+            let usages = usages(&device).ok()??;
+            Some(Sibling { index, name: device.name().ok()?, uuid, usages })
+        };
+        let all = (0..self.identity.count.unwrap_or(0)).filter_map(look);
+        all.filter(|sibling| sibling.uuid != self.identity.uuid).collect()
     }
 
     /// Fans and PCIe cost the driver 100 µs and more; the others change by an operator's hand only.
@@ -81,9 +132,13 @@ impl<'nvml> Card<'nvml> {
         let errors = |kind, counter| optional(device.total_ecc_errors(kind, counter));
         let width = optional(device.current_pcie_link_width())?;
         let widest = optional(device.max_pcie_link_width())?;
+        let attached = optional(device.is_display_connected())?;
+        let mig = optional(device.mig_mode())?;
         let report = GpuReport {
             compute_mode: optional(device.compute_mode())?.map(|mode| compute_mode(mode).to_owned()),
             persistence_mode: optional(device.is_in_persistent_mode())?.map(enabled),
+            display_mode: attached.map(enabled),
+            display_attached: attached.map(yes),
             display_active: optional(device.is_display_active())?.map(enabled),
             fan_speed: fan.map_or(Ok(None), |_| optional(device.fan_speed(0)))?,
             power_limit: optional(device.power_management_limit())?.map(watts),
@@ -97,6 +152,11 @@ impl<'nvml> Card<'nvml> {
             pcie_gen_max: optional(device.max_pcie_link_gen())?,
             pcie_width_current: width,
             pcie_width_max: widest,
+            utilization_encoder: optional(device.encoder_utilization())?.map(|rate| rate.utilization),
+            utilization_decoder: optional(device.decoder_utilization())?.map(|rate| rate.utilization),
+            mig_mode_current: mig.as_ref().map(|mode| enabled(mode.current == 1)),
+            mig_mode_pending: mig.as_ref().map(|mode| enabled(mode.pending == 1)),
+            energy_joules: optional(device.total_energy_consumption())?.map(joules),
             ..self.identity.clone()
         };
         Ok(Seldom { report, ecc_mode: ecc, pcie_width: width.zip(widest) })
@@ -106,12 +166,22 @@ impl<'nvml> Card<'nvml> {
     pub(in crate::gpu) fn read(&self, seldom: &Seldom) -> Result<(GpuReport, Vitals), GpuState> {
         let device = &self.device;
         let memory = self.memory()?;
+        let temperature = device.temperature(TemperatureSensor::Gpu);
+        // One reading must show that the driver still answers.
+        let temperature = if memory.is_some() {
+            optional(temperature)
+        } else {
+            required("reading the temperature", temperature)
+        };
+        let mib = |of: fn(&Memory) -> u64| memory.as_ref().map(|memory| of(memory) / MIB);
         let rates = optional(device.utilization_rates())?;
         let pstate = optional(device.performance_state())?.map(|state| state.as_c());
         let clock = |of| optional(device.clock_info(of));
         let slowdown = optional(device.current_throttle_reasons())?.map(|reasons| reasons.bits());
         let uncorrected = optional(device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile))?;
-        let [correctable, uncorrectable, pending, failure, recovery] = self.fields()?;
+        let [correctable, uncorrectable, pending, failure, recovery, hot_memory, average, instant] =
+            self.fields()?;
+        let small = |value: Option<u64>| value.and_then(|value| u32::try_from(value).ok());
         let vitals = Vitals {
             slowdown,
             ecc_uncorrected: uncorrected,
@@ -119,23 +189,27 @@ impl<'nvml> Card<'nvml> {
             remapped_uncorrectable: uncorrectable,
             remap_pending: pending.map(|rows| rows > 0),
             remap_failure: failure.map(|rows| rows > 0),
-            recovery_action: recovery.and_then(|action| u32::try_from(action).ok()),
+            recovery_action: small(recovery),
             pcie_width: seldom.pcie_width,
             ..Vitals::default()
         };
         let report = GpuReport {
-            memory_total: memory.total / MIB,
-            memory_reserved: memory.reserved / MIB,
-            memory_used: memory.used / MIB,
-            memory_free: memory.free / MIB,
-            temperature: optional(device.temperature(TemperatureSensor::Gpu))?,
+            memory_total: mib(|memory| memory.total),
+            memory_reserved: mib(|memory| memory.reserved),
+            memory_used: mib(|memory| memory.used),
+            memory_free: mib(|memory| memory.free),
+            temperature: temperature?,
+            temperature_memory: small(hot_memory),
             utilization_gpu: rates.as_ref().map(|rates| rates.gpu),
             utilization_memory: rates.as_ref().map(|rates| rates.memory),
             power_draw: optional(device.power_usage())?.map(watts),
+            power_draw_average: small(average).map(watts),
+            power_draw_instant: small(instant).map(watts),
             clocks_graphics: clock(Clock::Graphics)?,
             clocks_sm: clock(Clock::SM)?,
             clocks_memory: clock(Clock::Memory)?,
-            clocks_event_reasons: slowdown.map(|bits| format!("{bits:#018x}")),
+            clocks_video: clock(Clock::Video)?,
+            clocks_event_reasons: slowdown.map(mask),
             pstate: pstate.filter(|state| *state <= LAST_PSTATE).map(|state| format!("P{state}")),
             ecc_uncorrected_volatile: uncorrected,
             remapped_correctable: correctable,
@@ -149,9 +223,9 @@ impl<'nvml> Card<'nvml> {
     }
 
     /// A lost card can look like a success that holds errors.
-    fn fields(&self) -> Result<[Option<u64>; 5], GpuState> {
-        let Some(samples) = optional(self.device.field_values_for(&FIELDS))? else { return Ok([None; 5]) };
-        let mut values = [None; 5];
+    fn fields(&self) -> Result<[Option<u64>; FIELDS.len()], GpuState> {
+        let mut values = [None; FIELDS.len()];
+        let Some(samples) = optional(self.device.field_values_for(&FIELDS))? else { return Ok(values) };
         for (value, sample) in values.iter_mut().zip(samples) {
             *value = optional(sample.and_then(|sample| sample.value))?.and_then(|value| number(&value));
         }
@@ -168,6 +242,23 @@ fn number(value: &SampleValue) -> Option<u64> {
     }
 }
 
+/// Another card of this host.
+#[derive(Debug)]
+pub(in crate::gpu) struct Sibling {
+    pub(in crate::gpu) index: u32,
+    pub(in crate::gpu) name: String,
+    pub(in crate::gpu) uuid: String,
+    pub(in crate::gpu) usages: Vec<Usage>,
+}
+
+fn usages(device: &Device<'_>) -> Result<Option<Vec<Usage>>, GpuState> {
+    let Some(compute) = optional(device.running_compute_processes())? else { return Ok(None) };
+    let graphics = optional(device.running_graphics_processes())?.unwrap_or_default();
+    let compute = compute.iter().map(|process| usage(process, Work::Compute));
+    let graphics = graphics.iter().map(|process| usage(process, Work::Graphics));
+    Ok(Some(compute.chain(graphics).collect()))
+}
+
 fn usage(process: &ProcessInfo, work: Work) -> Usage {
     let used = match process.used_gpu_memory {
         UsedGpuMemory::Used(bytes) => Some(bytes),
@@ -178,6 +269,16 @@ fn usage(process: &ProcessInfo, work: Work) -> Usage {
 
 fn watts(milliwatts: u32) -> f64 {
     f64::from(milliwatts) / 1000.0
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a card draws 2^53 mJ in three centuries")]
+fn joules(millijoules: u64) -> f64 {
+    millijoules as f64 / 1000.0
+}
+
+/// As `nvidia-smi` writes bit masks.
+fn mask(bits: u64) -> String {
+    format!("0x{bits:016X}")
 }
 
 fn enabled(on: bool) -> String {

@@ -157,7 +157,7 @@ mod tests {
     use shared::health::GpuReport;
 
     use super::*;
-    use crate::gpu::{GpuReading, Memory, Vitals};
+    use crate::gpu::{GpuReading, Vitals};
 
     fn publisher() -> (Publisher, watch::Receiver<Option<Arc<GpuSample>>>) {
         let (sender, samples) = watch::channel(None);
@@ -168,9 +168,11 @@ mod tests {
         GpuState::Present(Box::new(GpuReading {
             report: GpuReport::default(),
             vitals: Vitals::default(),
-            memory: Memory { total: 0, reserved: 0, used: 0, free: 0 },
+            memory: None,
             processes: None,
+            processes_taken: Instant::now(),
             engine_unit_active: false,
+            elsewhere: Vec::new(),
         }))
     }
 

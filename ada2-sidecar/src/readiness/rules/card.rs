@@ -137,7 +137,7 @@ fn row_remap(reading: Option<&GpuReading>, rules: CardRules) -> Check {
     if failure == Some(true) {
         return check.but(
             gate(rules.remap_failure_gates),
-            "a faulty memory row could not be replaced: replace the card (--row-remap-failure degraded to go on with it)",
+            "a faulty memory row could not be replaced: replace the card (warn_only: row_remap to go on with it)",
         );
     }
     if pending == Some(true) {

@@ -19,8 +19,7 @@ pub(super) fn checks(inputs: &Inputs<'_>, rules: &Rules) -> Vec<Check> {
         engine_reachable(inputs.engine, rules),
         engine_process(inputs, rules),
         engine_queue(inputs.engine),
-        engine_model(inputs, rules),
-        slots(inputs),
+        with_graphs(engine_model(inputs, rules), inputs.graphs),
     ]
 }
 
@@ -143,8 +142,26 @@ fn engine_model(inputs: &Inputs<'_>, rules: &Rules) -> Check {
     }
 }
 
+/// A model that is there is not served by a graph that the engine does not run.
+fn with_graphs(check: Check, faults: &[String]) -> Check {
+    let Some(first) =
+        faults.first().filter(|_| matches!(check.status, CheckStatus::Pass | CheckStatus::Warn))
+    else {
+        return check;
+    };
+    let more = match faults.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more (`ada2-sidecar check-config --live`)"),
+    };
+    let words = format!(
+        "a graph does not fit this engine: {first}{more}; install what is missing, or fix the preset's template"
+    );
+    let before = if check.message.is_empty() { String::new() } else { format!("; {}", check.message) };
+    check.but(CheckStatus::Warn, words + &before)
+}
+
 /// Informs: a busy sidecar is ready and answers 429. Gates only while the engine does not let go of a cancelled job.
-fn slots(inputs: &Inputs<'_>) -> Check {
+pub(super) fn slots(inputs: &Inputs<'_>) -> Check {
     let observed = format!("{} of {} taken", inputs.inflight, inputs.limit);
     let check = Check::pass("slots", observed, "any; cancelled jobs are let go of");
     match inputs.oldest_cancel {

@@ -5,6 +5,7 @@ mod engine;
 mod host;
 mod properties;
 mod vram;
+mod works;
 mod xid;
 
 use shared::health::GpuReport;
@@ -29,6 +30,8 @@ struct World {
     gpu: Option<GpuSample>,
     host: Option<HostSample>,
     engine: EngineState,
+    graphs: Vec<String>,
+    outcomes: Seen,
     warm_up: WarmUp,
     inflight: usize,
     oldest_cancel: Option<Duration>,
@@ -48,6 +51,8 @@ impl World {
             gpu: None,
             host: Some(host(now)),
             engine: engine(),
+            graphs: Vec::new(),
+            outcomes: Seen::default(),
             warm_up: WarmUp::Off,
             inflight: 0,
             oldest_cancel: None,
@@ -104,6 +109,8 @@ impl World {
             host: self.host.as_ref(),
             started: self.start,
             engine: &self.engine,
+            graphs: &self.graphs,
+            outcomes: &self.outcomes,
             warm_up: &self.warm_up,
             limit: 4,
             inflight: self.inflight,
@@ -117,7 +124,8 @@ impl World {
         self.report.insert(verdict.report)
     }
 
-    /// Judges twice a second for this long, the card being looked at each time and staying as it is.
+    /// Judges twice a second for this long, the card being looked at each time and staying as it is, and pictures
+    /// succeeding all the while.
     fn pass(&mut self, seconds: f64) -> Status {
         let until = self.now + Duration::from_secs_f64(seconds);
         while self.now < until {
@@ -125,6 +133,7 @@ impl World {
             if let Some(state) = self.gpu.as_ref().map(|sample| sample.state.clone()) {
                 self.state(state);
             }
+            self.outcomes.succeeded = Some(self.now);
             self.judge();
         }
         self.status()
@@ -161,6 +170,7 @@ fn rules() -> Rules {
         engine_url: Some("http://127.0.0.1:9090/".into()),
         default_model: None,
         presets: Vec::new(),
+        warn_only: Vec::new(),
         card: CardRules {
             ecc_mode: None,
             old_ecc_errors_gate: false,
@@ -219,9 +229,11 @@ fn present(processes: Vec<GpuProcess>) -> GpuState {
     GpuState::Present(Box::new(GpuReading {
         report: GpuReport { name: "RTX 6000 Ada".into(), uuid: UUID.into(), ..GpuReport::default() },
         vitals,
-        memory,
+        memory: Some(memory),
         processes: Some(processes),
+        processes_taken: Instant::now(),
         engine_unit_active: true,
+        elsewhere: Vec::new(),
     }))
 }
 
@@ -259,12 +271,30 @@ fn all_well_is_ready() {
             "engine_process",
             "engine_queue",
             "engine_model",
+            "engine_works",
             "slots",
             "disk",
             "host_memory",
             "draining"
         ]
     );
+    assert_eq!(names, CHECKS);
+}
+
+#[test]
+fn a_check_that_warn_only_names_warns_where_it_would_gate_and_says_so() {
+    let mut world = World::healthy();
+    world.vitals(|vitals| vitals.remap_failure = Some(true));
+    world.expect("row_remap", CheckStatus::Fail, "replace the card");
+    world.rules.warn_only = vec!["row_remap", "slots"];
+    world.expect("row_remap", CheckStatus::Warn, "replace the card");
+    world.expect("row_remap", CheckStatus::Warn, "because warn_only names row_remap");
+    assert_eq!(world.status(), Status::Degraded);
+    world.vitals(|vitals| vitals.recovery_action = Some(2));
+    assert_eq!(world.judge().status, Status::NotReady, "it names no other");
+    world.vitals(|vitals| (vitals.recovery_action, vitals.remap_failure) = (Some(0), Some(false)));
+    assert_eq!(world.judge().status, Status::Ready);
+    world.expect("row_remap", CheckStatus::Pass, "");
 }
 
 #[test]

@@ -7,7 +7,10 @@ use shared::health::{Check, CheckStatus};
 
 use super::Rules;
 use crate::{
-    gpu::{GpuProcess, GpuReading, vram},
+    gpu::{
+        GpuProcess, GpuReading,
+        vram::{self, Headroom},
+    },
     readiness::alarm::{Alarm, Delays},
 };
 
@@ -15,6 +18,8 @@ use crate::{
 const DELAYS: Delays = Delays { rise: Duration::from_secs(15), fall: Duration::from_secs(10) };
 /// Above the floor by this much, to pass again.
 const MARGIN: u64 = 1 << 30;
+/// Contexts and the display cost the driver some memory that it accounts to nobody: less than this is no trace of anything.
+const NOTABLE: u64 = 512 << 20;
 const MIB: u64 = 1 << 20;
 
 /// The check, and what to remember for the next one.
@@ -26,26 +31,30 @@ pub(super) fn check(
 ) -> (Option<Alarm>, Check) {
     let floor = rules.min_free_vram;
     let expected = if floor == 0 { "off".to_owned() } else { format!("at least {} MiB", floor / MIB) };
-    let check = |observed: String| Check::pass("vram_headroom", observed, expected);
+    let check = |observed: String| Check::pass("vram_headroom", observed, expected.clone());
+    let unknown = |why: &str| check("unknown".to_owned()).but(CheckStatus::Unknown, why);
     let Some(reading) = reading else {
         // What was known before counts again when the card is read again.
-        return (prev, check("unknown".to_owned()).but(CheckStatus::Unknown, "no GPU is being read"));
+        return (prev, unknown("no GPU is being read"));
     };
-    let headroom = vram::headroom(
-        &reading.memory,
-        reading.processes.as_deref(),
-        &rules.engine_unit,
-        reading.engine_unit_active,
-    );
-    // What is free is the engine's to have in any case, whoever holds the rest.
-    let effective = headroom.effective.or(Some(headroom.free).filter(|free| *free >= floor));
-    let Some(effective) = effective else {
-        let words = format!(
-            "{} MiB are free and the engine's own share cannot be told: no process of {} is known (--engine-unit)",
-            headroom.free / MIB,
-            rules.engine_unit
-        );
-        return (prev, check(format!("{} MiB free", headroom.free / MIB)).but(CheckStatus::Unknown, words));
+    let Some(memory) = &reading.memory else {
+        return (prev, unknown("the driver tells no memory of this card (unified memory): see host_memory"));
+    };
+    let unit = &rules.engine_unit;
+    let headroom = vram::headroom(memory, reading.processes.as_deref(), unit, reading.engine_unit_active);
+    let effective = match headroom.effective.or(headroom.at_most.filter(|most| *most < floor)) {
+        Some(effective) => effective,
+        // What is free is the engine's to have in any case, whoever holds the rest.
+        None if headroom.free >= floor => headroom.free,
+        None => {
+            let free = headroom.free / MIB;
+            let words = format!(
+                "only {free} MiB are free and the engine's own share of the rest cannot be told: {}; name its unit with \
+                 --engine-unit, or lower --min-free-vram",
+                why_untold(reading, unit)
+            );
+            return (prev, check(format!("{free} MiB free")).but(CheckStatus::Warn, words));
+        }
     };
     let check = check(format!("{} MiB", effective / MIB));
     if floor == 0 {
@@ -61,22 +70,48 @@ pub(super) fn check(
         "the engine could have only {} MiB of VRAM, the floor is {} MiB: {}",
         effective / MIB,
         floor / MIB,
-        holders(&headroom.foreign)
+        holders(&headroom)
     );
     (Some(alarm), check.but(CheckStatus::Fail, words))
 }
 
+fn why_untold(reading: &GpuReading, unit: &str) -> String {
+    let Some(processes) = &reading.processes else {
+        return "the driver lists no processes".to_owned();
+    };
+    if processes.iter().any(|process| process.used.is_none()) {
+        return "the driver does not say what each process holds".to_owned();
+    }
+    format!("no process of {unit} is known")
+}
+
 /// Who holds the rest, largest first, and what to do.
-fn holders(foreign: &[GpuProcess]) -> String {
+fn holders(headroom: &Headroom) -> String {
     let one = |process: &GpuProcess| {
         let unit = process.unit.as_deref().unwrap_or("no unit");
         let used = process.used.map_or_else(|| "? MiB".to_owned(), |used| format!("{} MiB", used / MIB));
         format!("pid {} {:?} ({unit}) {used}", process.pid, process.name)
     };
-    if foreign.is_empty() {
-        return "held by no process that the driver names; look at `nvidia-smi`, or lower --min-free-vram"
-            .to_owned();
+    let mut parts = Vec::new();
+    let largest: Vec<_> = headroom.foreign.iter().take(3).map(one).collect();
+    if !largest.is_empty() {
+        parts.push(format!("held by {}; stop it, or lower --min-free-vram", largest.join(", ")));
     }
-    let largest: Vec<_> = foreign.iter().take(3).map(one).collect();
-    format!("held by {}; stop it, or lower --min-free-vram", largest.join(", "))
+    if headroom.unlisted >= NOTABLE {
+        parts.push(format!(
+            "{} are held by no process that the driver lists: left by a process that crashed, or another container's; stop \
+             that container, or reset the GPU when idle (`sudo nvidia-smi --gpu-reset`); where we run in a container ourselves \
+             and cannot see the host's processes, set warn_only: vram_headroom",
+            gibibytes(headroom.unlisted)
+        ));
+    }
+    if parts.is_empty() {
+        parts.push("the card has no more to give; lower --min-free-vram".to_owned());
+    }
+    parts.join("; ")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people, to a tenth")]
+fn gibibytes(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }

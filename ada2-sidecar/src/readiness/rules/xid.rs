@@ -30,6 +30,8 @@ pub(super) struct Reports {
     recent: VecDeque<(u32, Instant)>,
     /// They came in numbers: which was the last.
     burst: Option<u32>,
+    /// The last program's fault.
+    application: Option<(u32, Instant)>,
     driver_loads: u32,
     engine_starts: u64,
 }
@@ -38,6 +40,13 @@ impl Reports {
     pub(super) fn acknowledge(&mut self) {
         self.recent.clear();
         self.burst = None;
+        self.application = None;
+    }
+
+    /// The last program's fault, if no picture succeeded after it.
+    pub(super) fn unproven(&self, succeeded: Option<Instant>) -> Option<u32> {
+        let (code, at) = self.application?;
+        succeeded.is_none_or(|succeeded| succeeded < at).then_some(code)
     }
 }
 
@@ -54,6 +63,7 @@ pub(super) fn note(memory: &mut Memory, inputs: &Inputs<'_>, reading: Option<&Gp
             memory.latch.note(xid.code, xid.wall);
             if Policy::of(xid.code) == Policy::Application {
                 reports.recent.push_back((xid.code, xid.at));
+                reports.application = Some((xid.code, xid.at));
                 reports.count(xid.at);
             }
         }

@@ -46,7 +46,7 @@ fn truth(history: &History, began: Instant, ended: Instant, gpu: &GpuReport, wro
         }
     };
     let used = gpu.memory_used;
-    expect("memory.used", used.to_string(), had(&|card| card.memory.used == used));
+    expect("memory.used", format!("{used:?}"), had(&|card| Some(card.memory.used) == used));
     let temperature = gpu.temperature;
     expect(
         "temperature",
@@ -60,7 +60,7 @@ fn truth(history: &History, began: Instant, ended: Instant, gpu: &GpuReport, wro
     expect(
         "clocks_event_reasons",
         format!("{bits:?}"),
-        had(&|card| bits.as_deref() == Some(&format!("{:#018x}", card.throttle_reasons))),
+        had(&|card| bits.as_deref() == Some(&format!("0x{:016X}", card.throttle_reasons))),
     );
     let errors = gpu.ecc_uncorrected_volatile;
     expect(

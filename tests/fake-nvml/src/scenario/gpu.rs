@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CardMemory, Clocks, Display, Ecc, Mig, Pci, Pcie, Process, RemappedRows, Utilization, Xid};
+use super::{
+    CardMemory, Clocks, Display, Ecc, Mig, Pci, Pcie, PowerRange, Process, RemappedRows, Utilization, Xid,
+};
 
 /// One card.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,6 +18,10 @@ pub struct Gpu {
     pub uuid: String,
     /// Product name.
     pub name: String,
+    /// The board's serial number; null where it is not told.
+    pub serial: Option<String>,
+    /// Of its firmware.
+    pub vbios: String,
     /// Where it is plugged in.
     pub pci: Pci,
     /// Major and minor.
@@ -34,6 +40,8 @@ pub struct Gpu {
     pub processes: Vec<Process>,
     /// Degrees Celsius.
     pub temperature: u32,
+    /// Degrees Celsius of the memory's chips; null where it is not told.
+    pub memory_temperature: Option<u32>,
     /// Percent of each fan's full speed.
     pub fans: Vec<u32>,
     /// How busy it is.
@@ -44,13 +52,21 @@ pub struct Gpu {
     pub power_limit_mw: u32,
     /// Milliwatts, as asked for: others may set a lower one.
     pub power_management_limit_mw: u32,
+    /// What can be asked for.
+    pub power_range: PowerRange,
+    /// Millijoules since the driver was loaded.
+    pub energy_mj: u64,
     /// 0 to 15; 32 is unknown.
     pub pstate: u32,
     /// How fast it runs.
     pub clocks: Clocks,
+    /// How fast it can run.
+    pub max_clocks: Clocks,
     /// Why it does not run faster, one bit for each reason: 1 idle, 4 power cap, 8 slowdown, 32 and 64 heat as seen by
     /// software and by hardware, 128 power brake.
     pub throttle_reasons: u64,
+    /// Which of these it can tell.
+    pub supported_throttle_reasons: u64,
     /// The link to the host.
     pub pcie: Pcie,
     /// Memory errors.
@@ -81,6 +97,8 @@ impl Default for Gpu {
             index: 0,
             uuid: "GPU-6adaf00d-1234-5678-9abc-def012345678".to_owned(),
             name: "NVIDIA RTX 6000 Ada Generation".to_owned(),
+            serial: Some("1324023012345".to_owned()),
+            vbios: "95.02.3C.00.05".to_owned(),
             pci: Pci::default(),
             compute_capability: (8, 9),
             compute_mode: 0,
@@ -90,14 +108,19 @@ impl Default for Gpu {
             memory: CardMemory::default(),
             processes: Vec::new(),
             temperature: 54,
+            memory_temperature: None,
             fans: vec![30],
             utilization: Utilization::default(),
             power_draw_mw: 21_500,
             power_limit_mw: 300_000,
             power_management_limit_mw: 300_000,
+            power_range: PowerRange::default(),
+            energy_mj: 1_234_567,
             pstate: 8,
             clocks: Clocks::default(),
+            max_clocks: Clocks { graphics: 3105, sm: 3105, memory: 10_001, video: 2415 },
             throttle_reasons: 1,
+            supported_throttle_reasons: 0x1ff,
             pcie: Pcie::default(),
             ecc: Ecc::default(),
             remapped_rows: RemappedRows::default(),

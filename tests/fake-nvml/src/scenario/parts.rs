@@ -82,6 +82,28 @@ pub struct Utilization {
     pub gpu: u32,
     /// Of the time memory was read or written.
     pub memory: u32,
+    /// Of the time the encoder was busy.
+    pub encoder: u32,
+    /// Of the time the decoder was busy.
+    pub decoder: u32,
+}
+
+/// Power limits that a card knows, in milliwatts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PowerRange {
+    /// As shipped.
+    pub default_mw: u32,
+    /// The least that can be set.
+    pub min_mw: u32,
+    /// The most that can be set.
+    pub max_mw: u32,
+}
+
+impl Default for PowerRange {
+    fn default() -> Self {
+        Self { default_mw: 300_000, min_mw: 100_000, max_mw: 300_000 }
+    }
 }
 
 /// MHz.

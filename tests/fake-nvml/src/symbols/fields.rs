@@ -10,6 +10,9 @@ use crate::{
     call::{Code, GPU_IS_LOST, Handle, INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, may_answer, meant, system},
 };
 
+const MEMORY_TEMPERATURE: u32 = 82;
+const POWER_AVERAGE: u32 = 185;
+const POWER_INSTANT: u32 = 186;
 const REMAPPED_CORRECTABLE: u32 = 142;
 const REMAPPED_UNCORRECTABLE: u32 = 143;
 const REMAPPED_PENDING: u32 = 144;
@@ -76,6 +79,8 @@ fn value_of(id: u32, gpu: &Gpu) -> Result<u32, Code> {
     }
     let rows = gpu.remapped_rows;
     match id {
+        MEMORY_TEMPERATURE => gpu.memory_temperature.ok_or(NOT_SUPPORTED),
+        POWER_AVERAGE | POWER_INSTANT => Ok(gpu.power_draw_mw),
         REMAPPED_CORRECTABLE => Ok(rows.correctable),
         REMAPPED_UNCORRECTABLE => Ok(rows.uncorrectable),
         REMAPPED_PENDING => Ok(rows.pending.into()),

@@ -45,6 +45,21 @@ unsafe extern "C" fn nvmlDeviceGetUUID(gpu: Handle, text: *mut c_char, length: u
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetSerial(gpu: Handle, text: *mut c_char, length: u32) -> Code {
+    card("nvmlDeviceGetSerial", gpu, |gpu| {
+        let serial = gpu.serial.as_deref().ok_or(NOT_SUPPORTED)?;
+        // SAFETY: the caller's buffer.
+        unsafe { put_text(text, length, serial) }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetVbiosVersion(gpu: Handle, text: *mut c_char, length: u32) -> Code {
+    // SAFETY: the caller's buffer.
+    card("nvmlDeviceGetVbiosVersion", gpu, |gpu| unsafe { put_text(text, length, &gpu.vbios) })
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetCudaComputeCapability(
     gpu: Handle,
     major: *mut c_int,

@@ -1,11 +1,13 @@
 //! How busy a card is, and how hard it works: what changes from one second to the next.
 
-use super::{MIB, put, values};
+use super::{MIB, put, put_both, values};
 use crate::{
-    Gpu,
+    Clocks, Gpu,
     call::{ARGUMENT_VERSION_MISMATCH, Code, Handle, INVALID_ARGUMENT, card},
 };
 
+/// Microseconds over which a codec's use is measured.
+const CODEC_WINDOW: u32 = 167_000;
 /// Size of the structure, and its version 2 in the highest byte.
 const MEMORY_VERSION: u32 = 0x0200_0028;
 
@@ -37,8 +39,11 @@ values! {
     nvmlDeviceGetPowerUsage(gpu) -> u32 { gpu.power_draw_mw }
     nvmlDeviceGetEnforcedPowerLimit(gpu) -> u32 { gpu.power_limit_mw }
     nvmlDeviceGetPowerManagementLimit(gpu) -> u32 { gpu.power_management_limit_mw }
+    nvmlDeviceGetPowerManagementDefaultLimit(gpu) -> u32 { gpu.power_range.default_mw }
+    nvmlDeviceGetTotalEnergyConsumption(gpu) -> u64 { gpu.energy_mj }
     nvmlDeviceGetPerformanceState(gpu) -> u32 { gpu.pstate }
     nvmlDeviceGetCurrentClocksThrottleReasons(gpu) -> u64 { gpu.throttle_reasons }
+    nvmlDeviceGetSupportedClocksThrottleReasons(gpu) -> u64 { gpu.supported_throttle_reasons }
     nvmlDeviceGetCurrPcieLinkGeneration(gpu) -> u32 { gpu.pcie.generation }
     nvmlDeviceGetMaxPcieLinkGeneration(gpu) -> u32 { gpu.pcie.max_generation }
     nvmlDeviceGetCurrPcieLinkWidth(gpu) -> u32 { gpu.pcie.width }
@@ -81,15 +86,56 @@ unsafe extern "C" fn nvmlDeviceGetTemperature(gpu: Handle, sensor: u32, temperat
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetClockInfo(gpu: Handle, clock: u32, megahertz: *mut u32) -> Code {
     card("nvmlDeviceGetClockInfo", gpu, |gpu| {
-        let value = match clock {
-            0 => gpu.clocks.graphics,
-            1 => gpu.clocks.sm,
-            2 => gpu.clocks.memory,
-            3 => gpu.clocks.video,
-            _ => return Err(INVALID_ARGUMENT),
-        };
+        let value = clock_of(gpu.clocks, clock)?;
         // SAFETY: the caller's pointer.
         unsafe { put(megahertz, value) }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetMaxClockInfo(gpu: Handle, clock: u32, megahertz: *mut u32) -> Code {
+    card("nvmlDeviceGetMaxClockInfo", gpu, |gpu| {
+        let value = clock_of(gpu.max_clocks, clock)?;
+        // SAFETY: the caller's pointer.
+        unsafe { put(megahertz, value) }
+    })
+}
+
+fn clock_of(clocks: Clocks, which: u32) -> Result<u32, Code> {
+    match which {
+        0 => Ok(clocks.graphics),
+        1 => Ok(clocks.sm),
+        2 => Ok(clocks.memory),
+        3 => Ok(clocks.video),
+        _ => Err(INVALID_ARGUMENT),
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetPowerManagementLimitConstraints(
+    gpu: Handle,
+    least: *mut u32,
+    most: *mut u32,
+) -> Code {
+    // SAFETY: the caller's pointers.
+    card("nvmlDeviceGetPowerManagementLimitConstraints", gpu, |gpu| unsafe {
+        put_both(least, most, (gpu.power_range.min_mw, gpu.power_range.max_mw))
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetEncoderUtilization(gpu: Handle, busy: *mut u32, window: *mut u32) -> Code {
+    // SAFETY: the caller's pointers.
+    card("nvmlDeviceGetEncoderUtilization", gpu, |gpu| unsafe {
+        put_both(busy, window, (gpu.utilization.encoder, CODEC_WINDOW))
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetDecoderUtilization(gpu: Handle, busy: *mut u32, window: *mut u32) -> Code {
+    // SAFETY: the caller's pointers.
+    card("nvmlDeviceGetDecoderUtilization", gpu, |gpu| unsafe {
+        put_both(busy, window, (gpu.utilization.decoder, CODEC_WINDOW))
     })
 }
 

@@ -101,7 +101,7 @@ fn its_load_follows_the_scenario() -> Result<(), NvmlError> {
             Process { pid: 7, used_mib: Some(2000), graphics: false },
             Process { pid: 8, used_mib: None, graphics: true },
         ];
-        gpu.utilization = Utilization { gpu: 97, memory: 40 };
+        gpu.utilization = Utilization { gpu: 97, memory: 40, ..Utilization::default() };
         gpu.temperature = 81;
         gpu.fans = vec![70, 71];
         gpu.power_draw_mw = 287_310;

@@ -64,3 +64,24 @@ fn a_busy_sidecar_is_ready_and_a_cancel_that_is_not_confirmed_gates_after_a_minu
     world.oldest_cancel = None;
     assert_eq!(world.judge().status, Status::Ready, "clears when the engine answers without the job");
 }
+
+#[test]
+fn a_graph_that_the_engine_does_not_run_any_more_warns_before_the_first_picture_fails() {
+    let mut world = World::healthy();
+    world.graphs = vec!["built in, edit: the node \"3\" is of class \"Gone\"".into()];
+    world.expect(
+        "engine_model",
+        CheckStatus::Warn,
+        "built in, edit: the node \"3\" is of class \"Gone\"; install",
+    );
+    assert_eq!(world.status(), Status::Degraded);
+    world.graphs.push("preset \"flux\", generate: the node \"9\" takes no input \"x\"".into());
+    world.expect("engine_model", CheckStatus::Warn, "and 1 more (`ada2-sidecar check-config --live`)");
+    world.warm_up = WarmUp::Failed(1, "out of memory".into());
+    world.expect("engine_model", CheckStatus::Warn, "out of memory");
+    world.warm_up = WarmUp::Due;
+    world.expect("engine_model", CheckStatus::Fail, "warming");
+    world.warm_up = WarmUp::Off;
+    world.graphs.clear();
+    world.expect("engine_model", CheckStatus::Pass, "");
+}

@@ -44,6 +44,8 @@ fn a_disk_that_is_not_named_not_seen_or_hangs_is_unknown() {
         host: world.host.as_ref(),
         started: world.start,
         engine: &world.engine,
+        graphs: &[],
+        outcomes: &Seen::default(),
         warm_up: &WarmUp::Off,
         limit: 1,
         inflight: 0,

@@ -44,10 +44,68 @@ fn what_was_known_of_vram_outlasts_a_look_that_failed() {
 }
 
 #[test]
-fn a_share_that_cannot_be_told_is_unknown_and_gates_nothing() {
+fn a_share_that_cannot_be_told_warns_below_the_floor_and_gates_nothing() {
     let mut world = World::healthy();
     world.state(present(vec![process(7, "session-1.scope", 40_000)]));
     world.reading(|reading| reading.engine_unit_active = false);
-    world.expect("vram_headroom", CheckStatus::Unknown, "cannot be told");
+    world.expect("vram_headroom", CheckStatus::Warn, "only 5459 MiB are free");
+    world.expect("vram_headroom", CheckStatus::Warn, "no process of invokeai.service is known");
+    assert_eq!(world.pass(60.0), Status::Degraded);
+    world.reading(|reading| reading.processes = None);
+    world.expect("vram_headroom", CheckStatus::Warn, "the driver lists no processes");
+    world.reading(|reading| {
+        let unsaid = GpuProcess { used: None, ..process(1, "invokeai.service", 0) };
+        reading.processes = Some(vec![unsaid]);
+        reading.engine_unit_active = true;
+    });
+    world.expect("vram_headroom", CheckStatus::Warn, "does not say what each process holds");
+    world.reading(|reading| reading.memory.as_mut().unwrap().free = 8 << 30);
+    world.expect("vram_headroom", CheckStatus::Pass, "");
+}
+
+#[test]
+fn memory_that_no_listed_process_holds_is_foreign_and_gates() {
+    for (listed, active, holders) in [
+        (vec![], false, "39.1 GiB are held by no process that the driver lists"),
+        (vec![], true, "39.1 GiB are held by no process that the driver lists"),
+        (vec![process(7, "session-1.scope", 1_000)], false, "(session-1.scope) 1000 MiB"),
+        (vec![process(7, "session-1.scope", 1_000)], false, "38.1 GiB are held by no process"),
+        (vec![process(1, "invokeai.service", 2_000)], true, "37.1 GiB are held by no process"),
+    ] {
+        let mut world = World::healthy();
+        world.state(present(listed));
+        world.reading(|reading| {
+            let memory = reading.memory.as_mut().unwrap();
+            (memory.used, memory.free) = (40_000 * MIB, (46_068 - 609 - 40_000) * MIB);
+            reading.engine_unit_active = active;
+        });
+        world.expect("vram_headroom", CheckStatus::Fail, holders);
+        world.expect("vram_headroom", CheckStatus::Fail, "warn_only: vram_headroom");
+    }
+}
+
+#[test]
+fn what_the_driver_needs_for_itself_is_no_trace_of_a_leak() {
+    let mut world = World::healthy();
+    world.reading(|reading| {
+        let memory = reading.memory.as_mut().unwrap();
+        (memory.used, memory.free) = (300 * MIB, (46_068 - 609 - 300) * MIB);
+        reading.engine_unit_active = false;
+    });
+    world.expect("vram_headroom", CheckStatus::Pass, "");
+    world.rules.min_free_vram = 46 << 30;
+    world.judge();
+    world.pass(20.0);
+    let words = &world.check("vram_headroom").message;
+    assert!(words.contains("no more to give") && !words.contains("lists"), "{words}");
+}
+
+#[test]
+fn a_card_without_memory_of_its_own_is_as_ready_as_its_other_checks_say() {
+    let mut world = World::healthy();
+    world.reading(|reading| reading.memory = None);
+    world.expect("vram_headroom", CheckStatus::Unknown, "unified memory");
     assert_eq!(world.status(), Status::Ready);
+    world.vitals(|vitals| vitals.recovery_action = Some(2));
+    assert_eq!(world.judge().status, Status::NotReady);
 }

@@ -1,0 +1,299 @@
+//! What became of the last pictures: failures in a row, the pace of steps, when the engine last worked. Written by jobs,
+//! read by readiness; bounded, and of this process's time only.
+
+use std::{
+    collections::VecDeque,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use shared::openai::images::Size;
+use tokio::sync::watch;
+
+use crate::{
+    engine::{EngineError, Outcome, Progress},
+    images::{Job, Task},
+};
+
+/// Paces that the usual one is made of.
+const REMEMBERED: usize = 20;
+/// Fewer say nothing of what is usual.
+const ENOUGH: usize = 5;
+/// Pairs of model and size that are remembered; the one unused for longest is forgotten.
+const KINDS: usize = 32;
+/// Reports of progress from which on there is a pace to speak of: the time between two.
+const FEWEST_REPORTS: u32 = 2;
+
+/// The record. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Outcomes(Arc<Mutex<Record>>);
+
+#[derive(Debug, Default)]
+struct Record {
+    seen: Seen,
+    /// Newest use last.
+    paces: VecDeque<(Kind, VecDeque<Duration>)>,
+}
+
+/// What paces are compared within.
+#[derive(Debug, Clone, PartialEq)]
+struct Kind {
+    model: String,
+    size: Size,
+    task: Task,
+}
+
+/// What is known of the last pictures.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Seen {
+    /// Failures of the engine's own since a picture succeeded.
+    pub failures: u32,
+    /// The last of them, in the engine's words.
+    pub failure: Option<String>,
+    /// When a picture succeeded last.
+    pub succeeded: Option<Instant>,
+    /// When the engine began to paint last, as its first step shows.
+    pub working: Option<Instant>,
+    /// How long steps took in the last job that made some.
+    pub pace: Option<Pace>,
+}
+
+/// How long a job's steps took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pace {
+    /// What the job was asked for as.
+    pub model: String,
+    /// Of the picture.
+    pub size: Size,
+    /// The mean of its steps.
+    pub step: Duration,
+    /// The median of up to 20 jobs before it for that model and size; absent where there were fewer than five.
+    pub usual: Option<Duration>,
+}
+
+impl Outcomes {
+    /// What is known now.
+    pub fn seen(&self) -> Seen {
+        self.record().seen.clone()
+    }
+
+    /// Runs the engine's part of a job, and remembers how that went.
+    pub(crate) async fn follow(
+        &self,
+        job: &Job,
+        mut progress: watch::Receiver<Progress>,
+        run: impl Future<Output = Outcome>,
+    ) -> Outcome {
+        let mut run = pin!(run);
+        let mut steps = Steps::default();
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = run.as_mut() => break result,
+                told = progress.changed() => {
+                    if told.is_err() {
+                        break run.as_mut().await;
+                    }
+                    let fraction = progress.borrow_and_update().fraction;
+                    if steps.report(fraction, now()) {
+                        self.record().seen.working = Some(now());
+                    }
+                }
+            }
+        };
+        self.note(job, steps.pace(), &result, now());
+        result
+    }
+
+    fn note(&self, job: &Job, step: Option<Duration>, result: &Outcome, now: Instant) {
+        let mut record = self.record();
+        if let Some(step) = step {
+            let kind = Kind { model: job.name.clone(), size: job.size, task: job.task() };
+            record.seen.pace = Some(record.pace(kind, step));
+        }
+        match result {
+            Ok(_) => {
+                record.seen.succeeded = Some(now);
+                (record.seen.failures, record.seen.failure) = (0, None);
+            }
+            Err(error) if is_engines_own(error) => {
+                record.seen.failures = record.seen.failures.saturating_add(1);
+                record.seen.failure = Some(error.to_string());
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn record(&self) -> std::sync::MutexGuard<'_, Record> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a failure says that the engine does not work: a caller who left, a full queue and an engine that is not there
+/// say nothing of that.
+fn is_engines_own(error: &EngineError) -> bool {
+    matches!(error, EngineError::Failed(_) | EngineError::OutOfMemory(_) | EngineError::Strange(_))
+}
+
+impl Record {
+    /// One more job's pace, beside those before it.
+    fn pace(&mut self, kind: Kind, step: Duration) -> Pace {
+        let known = self.paces.iter().position(|(known, _)| *known == kind);
+        let (_, mut before) =
+            known.and_then(|at| self.paces.remove(at)).unwrap_or((kind.clone(), VecDeque::new()));
+        let usual = median(&before);
+        before.push_back(step);
+        if before.len() > REMEMBERED {
+            before.pop_front();
+        }
+        self.paces.push_back((kind.clone(), before));
+        if self.paces.len() > KINDS {
+            self.paces.pop_front();
+        }
+        Pace { model: kind.model, size: kind.size, step, usual }
+    }
+}
+
+fn median(paces: &VecDeque<Duration>) -> Option<Duration> {
+    let mut sorted: Vec<_> = paces.iter().copied().collect();
+    sorted.sort_unstable();
+    (sorted.len() >= ENOUGH).then(|| sorted[sorted.len() / 2])
+}
+
+/// The reports of a job's progress, each a step.
+#[derive(Debug, Default)]
+struct Steps {
+    count: u32,
+    last: f64,
+    times: Option<(Instant, Instant)>,
+}
+
+impl Steps {
+    /// One more report; whether it is the first.
+    fn report(&mut self, fraction: f64, now: Instant) -> bool {
+        if fraction <= 0.0 || (fraction - self.last).abs() < f64::EPSILON {
+            return false;
+        }
+        self.last = fraction;
+        self.count = self.count.saturating_add(1);
+        let first = self.times.map_or(now, |(first, _)| first);
+        self.times = Some((first, now));
+        self.count == 1
+    }
+
+    /// From the first to the last: what came before, loading and waiting, is no step.
+    fn pace(&self) -> Option<Duration> {
+        let (first, last) = self.times.filter(|_| self.count >= FEWEST_REPORTS)?;
+        Some(last.saturating_duration_since(first) / (self.count - 1))
+    }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::catalog::Choice,
+        models::{Base, EngineModel},
+    };
+
+    fn job(name: &str) -> Job {
+        let model = Some(EngineModel::plain("k", name, Base::Sd1));
+        Job::warm_up(Choice { name: name.into(), model, preset: None })
+    }
+
+    fn ended(outcomes: &Outcomes, result: &Outcome) -> u32 {
+        outcomes.note(&job("m"), None, result, Instant::now());
+        outcomes.seen().failures
+    }
+
+    #[test]
+    fn only_the_engines_own_failures_count_and_a_picture_ends_them() {
+        let outcomes = Outcomes::default();
+        let text = || "x".to_owned();
+        for (result, failures) in [
+            (Err(EngineError::Failed(text())), 1),
+            (Err(EngineError::Cancelled), 1),
+            (Err(EngineError::Refused(text())), 1),
+            (Err(EngineError::NoAnswer(text())), 1),
+            (Err(EngineError::QueueFull), 1),
+            (Err(EngineError::OutOfMemory("out of memory".into())), 2),
+            (Err(EngineError::Strange("other JSON".into())), 3),
+        ] {
+            assert_eq!(ended(&outcomes, &result), failures);
+        }
+        assert_eq!(outcomes.seen().failure.as_deref(), Some("other JSON"));
+        assert_eq!(outcomes.seen().succeeded, None);
+        assert_eq!(ended(&outcomes, &Ok(Vec::new())), 0);
+        assert!(outcomes.seen().succeeded.is_some() && outcomes.seen().failure.is_none());
+    }
+
+    #[test]
+    fn what_is_usual_is_the_median_of_the_last_twenty_for_that_model_and_size() {
+        let outcomes = Outcomes::default();
+        let pace = |name: &str, size: u32, ms: u64| {
+            let job = Job { size: Size::new(size, size), ..job(name) };
+            outcomes.note(&job, Some(Duration::from_millis(ms)), &Ok(Vec::new()), Instant::now());
+            outcomes.seen().pace.unwrap().usual.map(|usual| usual.as_millis())
+        };
+        for ms in [10, 30, 20, 50, 40] {
+            assert_eq!(pace("m", 512, ms), None, "too few");
+        }
+        assert_eq!(pace("m", 512, 900), Some(30));
+        assert_eq!(pace("m", 1024, 900), None, "another size");
+        assert_eq!(pace("other", 512, 900), None, "another model");
+        for _ in 0..20 {
+            pace("m", 512, 70);
+        }
+        assert_eq!(pace("m", 512, 70), Some(70), "older ones are forgotten");
+        for model in 0..100 {
+            pace(&model.to_string(), 512, 1);
+        }
+        assert_eq!(outcomes.record().paces.len(), KINDS);
+        assert_eq!(pace("m", 512, 70), None, "and models that nobody asks for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pace_is_of_steps_alone() {
+        let outcomes = Outcomes::default();
+        let (sender, receiver) = watch::channel(Progress::default());
+        let run = async {
+            // The model is loaded.
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            for step in 1..=4_u32 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                // A report without news is no step.
+                for _ in 0..2 {
+                    sender.send_replace(Progress { fraction: f64::from(step) / 4.0, preview: None });
+                    tokio::task::yield_now().await;
+                }
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            Ok(Vec::new())
+        };
+        let began = now();
+        outcomes.follow(&job("m"), receiver, run).await.unwrap();
+        let seen = outcomes.seen();
+        assert_eq!(seen.pace.unwrap().step, Duration::from_millis(100));
+        assert_eq!(seen.working.unwrap() - began, Duration::from_millis(60_100));
+        assert_eq!(seen.succeeded.unwrap() - began, Duration::from_millis(65_400));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_of_one_step_has_no_pace() {
+        let outcomes = Outcomes::default();
+        let (sender, receiver) = watch::channel(Progress::default());
+        let run = async {
+            sender.send_replace(Progress { fraction: 1.0, preview: None });
+            tokio::task::yield_now().await;
+            Err(EngineError::Cancelled)
+        };
+        assert_eq!(outcomes.follow(&job("m"), receiver, run).await.unwrap_err(), EngineError::Cancelled);
+        let seen = outcomes.seen();
+        assert!(seen.pace.is_none() && seen.working.is_some() && seen.failures == 0);
+    }
+}

@@ -1,0 +1,182 @@
+//! What the last pictures proved.
+
+use shared::openai::images::Size;
+
+use super::*;
+use crate::{gpu::Elsewhere, outcomes::Pace};
+
+const UNIT: &str = "invokeai.service";
+
+/// A picture is being made: the engine takes its first step now.
+fn paints(world: &mut World) {
+    world.now += Duration::from_millis(500);
+    world.outcomes.working = Some(world.now);
+}
+
+/// Looks on at an engine at work for this long, and lists its processes each time.
+fn watch(world: &mut World, seconds: u32) -> CheckStatus {
+    for _ in 0..seconds * 2 {
+        world.now += Duration::from_millis(500);
+        let now = world.now;
+        world.reading(|reading| reading.processes_taken = now);
+        world.judge();
+    }
+    world.check("engine_works").status
+}
+
+#[test]
+fn without_a_picture_nothing_is_known_and_one_tells() {
+    let mut world = World::healthy();
+    world.expect("engine_works", CheckStatus::Unknown, "no picture was made");
+    assert_eq!(world.status(), Status::Ready);
+    world.outcomes.succeeded = Some(world.now);
+    world.expect("engine_works", CheckStatus::Pass, "");
+}
+
+#[test]
+fn three_failures_in_a_row_warn_and_never_gate() {
+    let mut world = World::healthy();
+    for (failures, status) in
+        [(1, CheckStatus::Pass), (2, CheckStatus::Pass), (3, CheckStatus::Warn), (9, CheckStatus::Warn)]
+    {
+        world.outcomes.failures = failures;
+        world.outcomes.failure = Some("CUDA error: an illegal memory access".into());
+        let says = if status == CheckStatus::Warn { "illegal memory access" } else { "" };
+        world.expect("engine_works", status, says);
+    }
+    assert_eq!(world.status(), Status::Degraded);
+    assert!(world.check("engine_works").message.contains("the last 9 pictures failed"));
+    (world.outcomes.failures, world.outcomes.succeeded) = (0, Some(world.now));
+    world.expect("engine_works", CheckStatus::Pass, "");
+}
+
+#[test]
+fn steps_of_over_four_times_the_usual_warn() {
+    for (step, usual, status) in [
+        (401, Some(100), CheckStatus::Warn),
+        (400, Some(100), CheckStatus::Pass),
+        (9000, None, CheckStatus::Pass),
+        // What a busy host does to a picture of milliseconds.
+        (49, Some(1), CheckStatus::Pass),
+    ] {
+        let mut world = World::healthy();
+        world.outcomes = Seen {
+            succeeded: Some(world.now),
+            pace: Some(Pace {
+                model: "tiny".into(),
+                size: Size::new(512, 768),
+                step: Duration::from_millis(step),
+                usual: usual.map(Duration::from_millis),
+            }),
+            ..Seen::default()
+        };
+        let says = if status == CheckStatus::Warn {
+            "\"tiny\" at 512x768 took 0.40 s each, usually 0.10 s"
+        } else {
+            ""
+        };
+        world.expect("engine_works", status, says);
+        assert!(world.report.as_ref().unwrap().admits());
+    }
+}
+
+#[test]
+fn an_engine_at_work_that_holds_no_vram_fell_back_to_the_cpu() {
+    let mut world = World::healthy();
+    world.judge();
+    assert_eq!(watch(&mut world, 60), CheckStatus::Unknown, "an idle engine may hold none");
+    paints(&mut world);
+    assert_eq!(watch(&mut world, 5), CheckStatus::Unknown, "not at once");
+    assert_eq!(watch(&mut world, 1), CheckStatus::Warn);
+    world.expect("engine_works", CheckStatus::Warn, "invokeai.service makes pictures and holds no VRAM");
+    assert_eq!(world.status(), Status::Degraded);
+    world.outcomes.succeeded = Some(world.now);
+    assert_eq!(watch(&mut world, 60), CheckStatus::Warn, "a picture of the CPU's proves nothing else");
+    world.state(present(vec![process(1, UNIT, 4_000)]));
+    world.expect("engine_works", CheckStatus::Pass, "");
+}
+
+/// In words, and what is otherwise.
+type Case = (&'static str, fn(&mut World));
+
+#[test]
+fn whose_memory_it_is_must_be_known_for_that() {
+    let table: [Case; 7] = [
+        ("the driver lists no processes", |world| world.reading(|reading| reading.processes = None)),
+        ("the unit is not seen", |world| world.reading(|reading| reading.engine_unit_active = false)),
+        ("it holds some", |world| world.state(present(vec![process(1, UNIT, 400)]))),
+        ("it holds some that is not told", |world| {
+            let untold = GpuProcess { used: None, ..process(1, UNIT, 0) };
+            world.reading(|reading| reading.processes = Some(vec![untold]));
+        }),
+        ("it is there, and the card has no memory of its own", |world| {
+            world.state(present(vec![process(1, UNIT, 0)]));
+            world.reading(|reading| reading.memory = None);
+        }),
+        ("the builtin engine", |world| world.rules.engine_url = None),
+        ("a restart since", |world| world.engine.starts += 1),
+    ];
+    for (case, change) in table {
+        let mut world = World::healthy();
+        world.judge();
+        paints(&mut world);
+        world.now += Duration::from_millis(500);
+        change(&mut world);
+        assert_eq!(watch(&mut world, 30), CheckStatus::Unknown, "{case}");
+    }
+}
+
+#[test]
+fn an_engine_on_another_card_is_named_with_both_cards() {
+    let mut world = World::healthy();
+    world.judge();
+    let other = Elsewhere {
+        index: 1,
+        name: "RTX 4090".into(),
+        uuid: "GPU-2".into(),
+        processes: vec![process(1, UNIT, 12_000)],
+    };
+    world.reading(|reading| reading.elsewhere = vec![other]);
+    assert_eq!(watch(&mut world, 6), CheckStatus::Warn);
+    for words in [
+        "invokeai.service holds 12000 MiB on GPU 1 RTX 4090 (GPU-2)",
+        "what is judged is GPU 0 RTX 6000 Ada (GPU-1)",
+        "--gpu-id GPU-2",
+        "CUDA_DEVICE_ORDER=PCI_BUS_ID",
+    ] {
+        world.expect("engine_works", CheckStatus::Warn, words);
+    }
+    paints(&mut world);
+    assert_eq!(watch(&mut world, 60), CheckStatus::Warn);
+    assert_eq!(world.check("engine_works").observed, "on another GPU", "and not on the CPU");
+    world.reading(|reading| reading.elsewhere.clear());
+    world.state(present(vec![process(1, UNIT, 4_000)]));
+    world.outcomes.succeeded = Some(world.now);
+    world.expect("engine_works", CheckStatus::Pass, "");
+}
+
+#[test]
+fn after_a_programs_fault_a_picture_must_prove_the_engine() {
+    let mut world = World::healthy();
+    world.outcomes.succeeded = Some(world.now);
+    world.judge();
+    world.now += Duration::from_secs(1);
+    world.xid(31);
+    world.expect("engine_works", CheckStatus::Warn, "XID 31 (GPU memory page fault)");
+    world.now += Duration::from_hours(1);
+    let state = world.gpu.as_ref().unwrap().state.clone();
+    world.state(state);
+    world.expect("xid", CheckStatus::Pass, "");
+    world.expect("engine_works", CheckStatus::Warn, "no picture has succeeded since");
+    assert_eq!(world.status(), Status::Degraded);
+    world.outcomes.succeeded = Some(world.now);
+    world.expect("engine_works", CheckStatus::Pass, "");
+    world.xid(45);
+    world.xid(63);
+    world.expect("engine_works", CheckStatus::Pass, "");
+    world.now += Duration::from_secs(1);
+    world.xid(13);
+    world.expect("engine_works", CheckStatus::Warn, "XID 13");
+    world.memory.acknowledge();
+    world.expect("engine_works", CheckStatus::Pass, "");
+}

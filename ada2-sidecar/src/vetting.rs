@@ -1,0 +1,163 @@
+//! Every graph that could be sent to the engine, looked at by the engine each time it came up or changed: a node that an
+//! upgrade took away is known before the first picture fails of it. Runs nothing in the engine.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use shared::service::{lifecycle::Lifecycle, reload::Switch};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::{
+    config::Config,
+    engine::{Engine, EngineError, ImageEngine, graph::Template, monitor::EngineState},
+    models::Preset,
+};
+
+/// For all of them together.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// After a look that failed.
+const RETRY: Duration = Duration::from_secs(5);
+/// While something is wrong: nodes and files can be installed without a restart that we would see.
+const AGAIN: Duration = Duration::from_mins(1);
+
+/// What the engine has against our graphs: a line for each fault. Empty as well before the first look.
+pub(crate) type GraphFaults = Arc<[String]>;
+
+/// Looks at them, again and again.
+pub(crate) struct Vetting {
+    pub(crate) engine: Engine,
+    pub(crate) state: watch::Receiver<EngineState>,
+    pub(crate) config: Switch<Arc<Config>>,
+}
+
+/// What a look was about: another start, another version or other presets want another one.
+struct Look {
+    start: u64,
+    version: String,
+    config: Arc<Config>,
+    at: Instant,
+    /// How long what it gave holds; for good where nothing was wrong.
+    holds: Option<Duration>,
+}
+
+impl Vetting {
+    /// Starts it. The builtin engine runs no graphs.
+    pub(crate) fn start(self, lifecycle: &Lifecycle) -> watch::Receiver<GraphFaults> {
+        let (sender, receiver) = watch::channel(GraphFaults::default());
+        if !matches!(self.engine, Engine::Builtin(_)) {
+            lifecycle.worker("graph vetting", self.run(sender));
+        }
+        receiver
+    }
+
+    async fn run(mut self, sender: watch::Sender<GraphFaults>) {
+        let mut last: Option<Look> = None;
+        while self.state.changed().await.is_ok() {
+            let state = self.state.borrow_and_update().clone();
+            let Some(survey) = state.survey.as_ref().filter(|_| state.reachable()) else { continue };
+            let (version, config) = (survey.version.clone(), self.config.now());
+            if !is_due(last.as_ref(), state.starts, &version, &config, Instant::now()) {
+                continue;
+            }
+            let templates = templates(&self.engine, &config.presets);
+            let looked = tokio::time::timeout(TIMEOUT, faults(&self.engine, &templates)).await;
+            let holds = match looked {
+                Ok(Ok(faults)) => {
+                    report(&version, templates.len(), &sender.borrow(), &faults);
+                    let holds = (!faults.is_empty()).then_some(AGAIN);
+                    sender.send_replace(faults.into());
+                    holds
+                }
+                Ok(Err(error)) => {
+                    debug!(%error, "the engine cannot be asked about graphs; trying again");
+                    Some(RETRY)
+                }
+                Err(_) => {
+                    warn!("the engine did not look at the graphs within {TIMEOUT:?}; trying again");
+                    Some(RETRY)
+                }
+            };
+            last = Some(Look { start: state.starts, version, config, at: Instant::now(), holds });
+        }
+        // The monitor is gone, and with it everybody who could ask.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A look that found faults, or nobody to ask, is repeated after a while; looks that follow each other keep a distance.
+fn is_due(last: Option<&Look>, start: u64, version: &str, config: &Arc<Config>, now: Instant) -> bool {
+    let Some(last) = last else { return true };
+    let same = last.start == start && last.version == version && Arc::ptr_eq(&last.config, config);
+    let age = now.saturating_duration_since(last.at);
+    match last.holds {
+        None => !same,
+        Some(holds) => age >= if same { holds } else { RETRY },
+    }
+}
+
+fn report(version: &str, count: usize, before: &[String], now: &[String]) {
+    if before == now {
+        return;
+    }
+    for fault in now {
+        warn!(version, "a graph does not fit the engine: {fault}");
+    }
+    if now.is_empty() {
+        info!(version, count, "the engine knows every node of our graphs");
+    }
+}
+
+/// Every graph, and what to call it.
+pub(crate) fn templates<'a>(engine: &'a Engine, presets: &'a [Arc<Preset>]) -> Vec<(String, &'a Template)> {
+    let shipped =
+        engine.shipped().into_iter().map(|(name, template)| (format!("built in, {name}"), template));
+    let of_presets = presets.iter().flat_map(|preset| {
+        let name = move |task: &str| format!("preset {:?}, {task}", preset.name);
+        preset.templates.iter().map(move |(task, template)| (name(task.name()), template.as_ref()))
+    });
+    shipped.chain(of_presets).collect()
+}
+
+/// What the engine has against them, each line with its graph's name.
+pub(crate) async fn faults(
+    engine: &Engine,
+    templates: &[(String, &Template)],
+) -> Result<Vec<String>, EngineError> {
+    let graphs: Vec<_> = templates.iter().map(|(_, template)| *template).collect();
+    let found = engine.vet(&graphs).await?;
+    let lines = templates
+        .iter()
+        .zip(found)
+        .flat_map(|((name, _), faults)| faults.into_iter().map(move |fault| format!("{name}: {fault}")));
+    Ok(lines.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Arc<Config> {
+        let flags = crate::cli::command().get_matches_from(["ada2-sidecar", "--engine", "builtin"]);
+        Arc::new(crate::config::load(&flags, &|_| None).unwrap().config)
+    }
+
+    #[test]
+    fn graphs_are_looked_at_once_for_each_start_version_and_configuration_and_again_while_they_fail() {
+        let (one, other, at) = (config(), config(), Instant::now());
+        let due = |holds: Option<u64>, start, version, config: &Arc<Config>, seconds| {
+            let holds = holds.map(Duration::from_secs);
+            let last = Look { start: 1, version: "6.14.2".into(), config: one.clone(), at, holds };
+            is_due(Some(&last), start, version, config, at + Duration::from_secs(seconds))
+        };
+        assert!(is_due(None, 1, "6.14.2", &one, at));
+        assert!(!due(None, 1, "6.14.2", &one, 1_000_000), "nothing was wrong");
+        assert!(due(None, 2, "6.14.2", &one, 0), "it came up again");
+        assert!(due(None, 1, "6.15.0", &one, 0), "it was upgraded unseen");
+        assert!(due(None, 1, "6.14.2", &other, 0), "other presets");
+        assert!(!due(Some(60), 1, "6.14.2", &one, 59) && due(Some(60), 1, "6.14.2", &one, 60));
+        assert!(!due(Some(60), 2, "6.14.2", &one, 4) && due(Some(60), 2, "6.14.2", &one, 5));
+    }
+}
