@@ -6,7 +6,7 @@ pub mod parameters;
 mod request;
 
 pub use job::{Job, Source, Task};
-pub use request::{Delivery, ImageRequest, Limits, Output, Quality, Route};
+pub use request::{Delivery, FIELDS, ImageRequest, Limits, Output, Quality, Route};
 
 /// The largest seed that the engines take: 32 bits.
 pub const MAX_SEED: u64 = u32::MAX as u64;

@@ -16,7 +16,7 @@ use shared::{
 
 use crate::images::{Output, Source};
 
-pub(crate) use metadata::strip;
+pub(crate) use metadata::{lean, strip};
 
 /// Pixels of a picture that is sent to us: 40 megapixels, told from its header.
 const MAX_PIXELS: u64 = 40_000_000;

@@ -3,27 +3,42 @@
 //! sent travels as it came. Pure.
 
 mod form;
+mod json;
 pub(crate) mod text;
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
-use serde_json::Value;
-use shared::openai::fields::{FieldError, Fields};
+use shared::{
+    openai::{
+        data_url::Address,
+        fields::{FieldError, Fields},
+        object::{Object, elements},
+    },
+    service::form::is_multipart,
+};
 
-use self::form::Form;
-use crate::policy::demand::Task;
+use self::{form::Form, json::Json};
+use crate::policy::demand::{FIELDS, Task};
 
 /// What the backend is always asked for: the pictures are stored here in any case.
 const BASE64: &str = "b64_json";
 const WANTED: &str = "a picture is edited with multipart/form-data, with at least the parts `image` and `prompt`, \
                       or with a JSON object with `images` and `prompt`";
 
+/// The pictures of an edit in JSON.
+const PICTURES: &[&str] = &["images", "mask"];
+
 /// A body, read.
 #[derive(Debug)]
 pub(crate) struct Payload {
     fields: Fields,
-    /// The parts; none where the body is JSON.
-    form: Option<Form>,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Form(Form),
+    Json(Json),
 }
 
 /// A body, to be sent.
@@ -43,15 +58,20 @@ impl Payload {
         body: &Bytes,
     ) -> Result<Self, FieldError> {
         if task == Task::Generation {
-            return Ok(Self { fields: Fields::parse(body)?, form: None });
+            let object = Object::read(body, FIELDS)?;
+            return Ok(Self {
+                fields: Fields::of_object(&object, FIELDS)?,
+                body: Body::Json(Json::of(body, &object)),
+            });
         }
         if let Some(kind) = content_type.filter(|kind| is_multipart(kind)) {
             let (form, fields) = Form::read(kind, body)?;
-            return Ok(Self { fields, form: Some(form) });
+            return Ok(Self { fields, body: Body::Form(form) });
         }
-        let fields = Fields::parse(body).map_err(|error| unreadable(&error.message))?;
-        only_data_addresses(&fields)?;
-        Ok(Self { fields, form: None })
+        let object = Object::read(body, &[FIELDS, PICTURES].concat());
+        let object = object.map_err(|error| unreadable(&FieldError::from(error).message))?;
+        only_data_addresses(&object)?;
+        Ok(Self { fields: Fields::of_object(&object, FIELDS)?, body: Body::Json(Json::of(body, &object)) })
     }
 
     /// The fields that policy reads, whichever way they came.
@@ -61,25 +81,12 @@ impl Payload {
 
     /// The body as the backend gets it; without a model, none is named.
     pub(crate) fn into_sent(self, model: Option<&str>) -> Sent {
-        let Self { mut fields, form } = self;
-        if let Some(form) = form {
-            return form.into_sent(&[("model", model), ("response_format", Some(BASE64))]);
-        }
-        fields.set("response_format", BASE64);
-        match model {
-            Some(model) => fields.set("model", model),
-            None => fields.remove("model"),
-        }
-        Sent {
-            content_type: HeaderValue::from_static("application/json"),
-            pieces: vec![fields.to_bytes().into()],
+        let texts = [("model", model), ("response_format", Some(BASE64))];
+        match self.body {
+            Body::Form(form) => form.into_sent(&texts),
+            Body::Json(json) => json.into_sent(&texts),
         }
     }
-}
-
-fn is_multipart(content_type: &HeaderValue) -> bool {
-    let head = content_type.as_bytes().get(.."multipart/".len());
-    head.is_some_and(|head| head.eq_ignore_ascii_case(b"multipart/"))
 }
 
 fn unreadable(why: &str) -> FieldError {
@@ -87,32 +94,38 @@ fn unreadable(why: &str) -> FieldError {
 }
 
 /// In the JSON form, pictures are in the request itself: neither we nor the backend fetch for a caller.
-fn only_data_addresses(fields: &Fields) -> Result<(), FieldError> {
+fn only_data_addresses(object: &Object<'_>) -> Result<(), FieldError> {
     let wrong = |name: &str, what: &str| {
         let message = format!(
             "{name} must be {what} with `image_url`, a data: address; nothing is fetched from elsewhere."
         );
         FieldError::new(name, message)
     };
-    let images = fields.value("images").and_then(Value::as_array).filter(|images| !images.is_empty());
-    if !images.is_some_and(|images| images.iter().all(is_data)) {
+    let is_data = |picture| Address::in_object(picture).is_some_and(Address::is_data);
+    let (mut images, mut others) = (0_usize, 0_usize);
+    let count = |picture| {
+        if is_data(picture) {
+            images += 1;
+        } else {
+            others += 1;
+        }
+        others == 0
+    };
+    let is_list = object.get("images").is_some_and(|list| elements(list, count));
+    if !is_list || images == 0 || others > 0 {
         return Err(wrong("images", "a list of objects"));
     }
-    match fields.value("mask") {
+    match object.get("mask") {
         Some(mask) if !is_data(mask) => Err(wrong("mask", "an object")),
         _ => Ok(()),
     }
 }
 
-fn is_data(picture: &Value) -> bool {
-    let elsewhere = !picture["file_id"].is_null();
-    !elsewhere && picture["image_url"].as_str().is_some_and(|address| address.starts_with("data:"))
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
-    use serde_json::json;
 
     fn edit(body: &Value) -> Result<Payload, FieldError> {
         Payload::read(Task::Edit, None, &body.to_string().into())
@@ -142,6 +155,18 @@ mod tests {
         let error = edit(&json!([])).unwrap_err();
         assert_eq!(error.param, None);
         assert!(error.message.contains("multipart/form-data") && error.message.contains("JSON"), "{error}");
+    }
+
+    #[test]
+    fn what_policy_does_not_read_passes_byte_for_byte_and_may_come_twice() {
+        let body = r#"{ "odd":1.0,"odd":[{"":0}],"prompt":"p\u0021","steps":1,"steps":2, "n":1 }"#;
+        let sent = Payload::read(Task::Generation, None, &body.into()).unwrap().into_sent(None);
+        let expected = body.replacen('{', "{\"response_format\":\"b64_json\",", 1);
+        assert_eq!(String::from_utf8(sent.pieces.concat()).unwrap(), expected);
+        for twice in FIELDS {
+            let body = format!(r#"{{"prompt":"p","{twice}":null,"{twice}":null}}"#);
+            assert!(Payload::read(Task::Generation, None, &body.into()).is_err(), "{twice}");
+        }
     }
 
     #[test]

@@ -11,6 +11,30 @@ use shared::{
 use super::{MAX_SEED, narrow};
 use crate::models::SCHEDULERS;
 
+/// The fields that are read, in a request for a picture as in one for an edit.
+pub const FIELDS: &[&str] = &[
+    "prompt",
+    "negative_prompt",
+    "negative",
+    "model",
+    "n",
+    "size",
+    "seed",
+    "steps",
+    "num_inference_steps",
+    "cfg_scale",
+    "guidance_scale",
+    "scheduler",
+    "sampler",
+    "strength",
+    "quality",
+    "response_format",
+    "output_format",
+    "output_compression",
+    "background",
+    "stream",
+    "partial_images",
+];
 const MAX_PROMPT_CHARS: usize = 32_000;
 const MAX_STEPS: u64 = 150;
 /// What the encoders give if nothing is said: small, and without visible loss.
@@ -117,7 +141,7 @@ impl ImageRequest {
                 FieldError::new("prompt", "prompt is required: say what the picture shows.")
             })?,
             negative_prompt: prompt(fields, negative_name)?.unwrap_or_default(),
-            model: fields.text("model")?.map(str::trim).filter(|model| !model.is_empty()).map(str::to_owned),
+            model: fields.name("model")?.map(str::trim).filter(|model| !model.is_empty()).map(str::to_owned),
             n,
             size: size(fields, limits.max_pixels)?,
             seed: fields.integer("seed", 0..=MAX_SEED)?,

@@ -12,7 +12,10 @@ use shared::{
     picture::Format,
 };
 
-use super::*;
+use super::{
+    parameters::{PARAMETERS, Parameter, Treatment},
+    *,
+};
 use crate::{
     engine::{
         catalog::Choice,
@@ -24,7 +27,7 @@ use crate::{
 const LIMITS: Limits = Limits { max_n: 4, max_pixels: 2_000_000 };
 
 fn read(json: &serde_json::Value) -> Result<ImageRequest, FieldError> {
-    ImageRequest::read(&Fields::parse(json.to_string().as_bytes()).unwrap(), LIMITS)
+    ImageRequest::read(&Fields::parse(json.to_string().as_bytes(), FIELDS).unwrap(), LIMITS)
 }
 
 fn choice(base: Base) -> Choice {
@@ -76,6 +79,18 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
     }
     let error = read(&json!({"prompt": "a", "stream": true, "n": 2})).unwrap_err();
     assert_eq!(error.param.as_deref(), Some("n"));
+}
+
+#[test]
+fn every_parameter_that_has_an_effect_is_read() {
+    let works = |parameter: &&Parameter| parameter.treatment != Treatment::Ignored;
+    let names = PARAMETERS.iter().filter(works).flat_map(|parameter| parameter.names.iter().copied());
+    // Pictures are no fields.
+    let names: Vec<_> = names.filter(|name| !["image", "image[]", "mask"].contains(name)).collect();
+    for name in FIELDS {
+        assert!(names.contains(name), "{name} is not in the table for people");
+    }
+    assert_eq!(names.len(), FIELDS.len(), "{names:?}");
 }
 
 #[test]

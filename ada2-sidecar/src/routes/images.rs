@@ -9,19 +9,22 @@ use std::time::Duration;
 use axum::{
     Extension,
     body::Body,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use shared::{openai::fields::Fields, service::request_id::RequestId};
+use shared::{
+    openai::fields::{FieldError, Fields},
+    service::{parsing::parse, request_id::RequestId},
+};
 use tokio::time::Instant;
 
 use self::form::Upload;
 use crate::{
     engine::catalog,
     error::ApiError,
-    images::{ImageRequest, Job, Limits, Route},
+    images::{FIELDS, ImageRequest, Job, Limits, Route},
     pictures,
     state::App,
 };
@@ -35,8 +38,11 @@ pub(super) async fn generations(
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = app.bodies.read(&headers, body).await?;
-    let request = ImageRequest::read(&Fields::parse(&body.bytes)?, app.limits())?;
+    let limits = app.limits();
+    let (body, request) =
+        parse(body, move |body| ImageRequest::read(&Fields::parse(body, FIELDS)?, limits)).await;
     drop(body);
+    let request = request?;
     make(&app, &headers, &id, request, None).await
 }
 
@@ -48,12 +54,18 @@ pub(super) async fn edits(
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = app.bodies.read(&headers, body).await?;
-    let Upload { fields, picture, mask } = form::read(&headers, &body.bytes).await?;
-    let request = ImageRequest::read(&fields, app.limits())?;
-    let own = pictures::size_of("image", &picture)?;
-    if let Some(mask) = &mask {
-        pictures::size_of("mask", mask)?;
-    }
+    let (head, limits) = (headers.clone(), app.limits());
+    let reader = move |body: &Bytes| {
+        let upload = form::read(&head, body)?;
+        let request = ImageRequest::read(&upload.fields, limits)?;
+        let own = pictures::size_of("image", &upload.picture)?;
+        if let Some(mask) = &upload.mask {
+            pictures::size_of("mask", mask)?;
+        }
+        Ok::<_, FieldError>((request, own, upload))
+    };
+    let (body, read) = parse(body, reader).await;
+    let (request, own, Upload { picture, mask, .. }) = read?;
     let size = request.size.unwrap_or_else(|| pictures::size_to_make(own, app.config.max_pixels));
     let request = ImageRequest { size: Some(size), ..request };
     // The body's budget is held until the pictures are decoded.
@@ -131,7 +143,11 @@ impl App {
 }
 
 /// A picture that an answer named.
-pub(super) async fn file(State(app): State<App>, Path(name): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn file(
+    State(app): State<App>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let Path(name) = name.map_err(|_| ApiError::NoSuchPicture)?;
     let (bytes, format) = app.recent.find(&name).ok_or(ApiError::NoSuchPicture)?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(format.mime())),

@@ -181,7 +181,10 @@ pub(crate) mod tests {
     use shared::openai::fields::Fields;
 
     use super::*;
-    use crate::{config::backends::tests::backend, policy::demand::Task};
+    use crate::{
+        config::backends::tests::backend,
+        policy::demand::{FIELDS, Task},
+    };
 
     pub(crate) fn rules() -> Images {
         Images {
@@ -203,7 +206,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn demand(backend: Option<&str>, extra: &str) -> Demand {
-        let fields = Fields::parse(format!(r#"{{"prompt":"p"{extra}}}"#).as_bytes()).unwrap();
+        let fields = Fields::parse(format!(r#"{{"prompt":"p"{extra}}}"#).as_bytes(), FIELDS).unwrap();
         Demand::of_images(Task::Generation, &fields, backend.map(str::to_owned), 2_000_000).unwrap()
     }
 

@@ -8,6 +8,8 @@ use shared::openai::{
 
 use crate::config::Delivery;
 
+/// The fields that are read.
+pub(crate) const FIELDS: &[&str] = &["prompt", "stream", "n", "response_format", "model", "size", "seed"];
 /// Most pictures of one request.
 const MOST_PICTURES: u64 = 10;
 
@@ -101,11 +103,10 @@ impl Demand {
         Ok(Self {
             task,
             backend,
-            model: fields.text("model")?.filter(|model| !model.is_empty()).map(str::to_owned),
+            model: fields.name("model")?.filter(|model| !model.is_empty()).map(str::to_owned),
             prompt: prompt.to_owned(),
             count,
             size: size(fields, max_pixels)?,
-            // Its range is the backend's business.
             // Its range is the backend's business.
             seed: fields.integer("seed", 0..=u64::MAX).ok().flatten(),
             delivery,
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     fn of(body: &str) -> Result<Demand, Malformed> {
-        Demand::of_images(Task::Generation, &Fields::parse(body.as_bytes())?, None, 2_000_000)
+        Demand::of_images(Task::Generation, &Fields::parse(body.as_bytes(), FIELDS)?, None, 2_000_000)
     }
 
     #[test]

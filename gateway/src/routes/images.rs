@@ -12,6 +12,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
+use shared::service::parsing::parse;
 use tokio::time::Instant;
 
 use super::{Visit, named_backend};
@@ -60,7 +61,9 @@ async fn serve(
     let arrival = Instant::now();
     let (parts, body) = request.into_parts();
     let ask = app.bodies.read(&parts.headers, body).await.map_err(ApiError::Body)?;
-    let (payload, demand) = read(task, app, &parts.headers, &ask.bytes).map_err(ApiError::Malformed)?; // what is asked
+    let reader = reader(task, &parts.headers, app.config.images.max_pixels);
+    let (ask, read) = parse(ask, reader).await;
+    let (payload, demand) = read.map_err(ApiError::Malformed)?; // what is asked
     let permitted =
         permit_images(&app.config.backends, &app.config.images, &demand).map_err(ApiError::Denied)?; // may it
     *class = Some(visit.account.goes(&permitted));
@@ -96,11 +99,18 @@ async fn serve(
     }
 }
 
-fn read(task: Task, app: &App, headers: &HeaderMap, body: &Bytes) -> Result<(Payload, Demand), Malformed> {
-    let payload = Payload::read(task, headers.get(header::CONTENT_TYPE), body)?;
-    let demand =
-        Demand::of_images(task, payload.fields(), named_backend(headers), app.config.images.max_pixels)?;
-    Ok((payload, demand))
+/// What reads the body: it needs nothing of the request but this.
+fn reader(
+    task: Task,
+    headers: &HeaderMap,
+    max_pixels: u64,
+) -> impl FnOnce(&Bytes) -> Result<(Payload, Demand), Malformed> + Send + 'static {
+    let (content_type, backend) = (headers.get(header::CONTENT_TYPE).cloned(), named_backend(headers));
+    move |body| {
+        let payload = Payload::read(task, content_type.as_ref(), body)?;
+        let demand = Demand::of_images(task, payload.fields(), backend, max_pixels)?;
+        Ok((payload, demand))
+    }
 }
 
 /// Has what it takes to keep what is asked for, before anybody spends time on it. The mock's pictures cost none.

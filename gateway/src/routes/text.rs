@@ -11,6 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
+use shared::service::parsing::parse;
 use tokio::task::yield_now;
 
 use super::{Visit, named_backend};
@@ -71,7 +72,8 @@ async fn serve(
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let counted = app.bodies.read(&parts.headers, body).await.map_err(ApiError::Body)?;
-    let body = TextBody::read(counted.bytes.clone()).map_err(|error| ApiError::Malformed(error.into()))?;
+    let (counted, body) = parse(counted, TextBody::read).await;
+    let body = body.map_err(|error| ApiError::Malformed(error.into()))?;
     let backend = named_backend(&parts.headers);
     let asked = Asked { capability: kind.capability, backend: backend.as_deref(), model: body.model() }; // what is asked
     let (config, lists) = (&app.config, app.health.lists());

@@ -3,6 +3,7 @@
 
 mod ask;
 mod descriptors;
+mod bodies;
 mod log;
 mod running;
 mod secrets;

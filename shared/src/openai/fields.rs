@@ -1,15 +1,19 @@
-//! Reading a JSON request field by field, so that every refusal names the field. `null` is the same as absent
-//! (SDKs send explicit nulls), unknown fields are ignored, and a duplicate key is refused: two readers of the
-//! same bytes could otherwise decide on different values.
+//! Reading a request field by field, so that every refusal names the field. `null` is the same as absent (SDKs send
+//! explicit nulls). Only the fields that somebody decides on are read: others are ignored, and cost nothing. One of
+//! those that is given twice is refused: two readers of the same bytes could otherwise decide on different values.
 
 use std::fmt;
 
-use serde::de::{self, Deserializer, MapAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// A request's fields: one JSON object, or the texts of a form, in which numbers are text, too.
+use super::object::Object;
+
+/// Bytes of a name, such as a model's: longer than any path to one.
+pub const MAX_NAME: usize = 4096;
+
+/// A request's fields: members of one JSON object, or the texts of a form, in which numbers are text, too.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fields(Map<String, Value>, Kind);
+pub struct Fields(Vec<(&'static str, Value)>, Kind);
 
 /// Where the fields came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,27 +45,39 @@ impl fmt::Display for FieldError {
 }
 
 impl Fields {
-    /// Reads a body. Fails on anything but one JSON object without duplicate keys.
-    pub fn parse(body: &[u8]) -> Result<Self, FieldError> {
-        let mut json = serde_json::Deserializer::from_slice(body);
-        let map = json.deserialize_map(UniqueKeys).and_then(|map| json.end().map(|()| map));
-        map.map(|map| Self(map, Kind::Json)).map_err(|error| FieldError {
-            param: None,
-            message: format!("The request body must be one JSON object: {error}."),
-        })
+    /// Reads a body for the fields of these names. Fails on anything but one JSON object.
+    pub fn parse(body: &[u8], names: &[&'static str]) -> Result<Self, FieldError> {
+        Self::of_object(&Object::read(body, names)?, names)
     }
 
-    /// The texts of a form. A name given twice is refused; an empty text is an absent field, as forms have no null.
-    pub fn of_form(texts: impl IntoIterator<Item = (String, String)>) -> Result<Self, FieldError> {
-        let mut map = Map::new();
+    /// The members of these names in an object.
+    pub fn of_object(object: &Object<'_>, names: &[&str]) -> Result<Self, FieldError> {
+        let members = object.members.iter().filter(|member| names.contains(&member.name));
+        let fields = members.map(|member| {
+            let value = scalar(member.value.get()).map_err(|error| {
+                let name = member.name;
+                FieldError::new(name, format!("{name} must be JSON that can be read: {error}."))
+            })?;
+            Ok((member.name, value))
+        });
+        Ok(Self(fields.collect::<Result<_, FieldError>>()?, Kind::Json))
+    }
+
+    /// The texts of a form that have these names. One of them given twice is refused; an empty text is an absent field,
+    /// as forms have no null.
+    pub fn of_form<'a>(
+        texts: impl IntoIterator<Item = (&'a str, &'a str)>,
+        names: &[&'static str],
+    ) -> Result<Self, FieldError> {
+        let mut fields: Vec<(&'static str, Value)> = Vec::new();
         for (name, text) in texts {
-            if map.contains_key(&name) {
-                let shown: String = name.chars().take(64).collect();
-                return Err(FieldError::new(&shown, format!("{shown} is given twice.")));
+            let Some(name) = names.iter().copied().find(|known| *known == name) else { continue };
+            if fields.iter().any(|(known, _)| *known == name) {
+                return Err(FieldError::new(name, format!("{name} is given twice.")));
             }
-            map.insert(name, if text.is_empty() { Value::Null } else { Value::String(text) });
+            fields.push((name, if text.is_empty() { Value::Null } else { text.into() }));
         }
-        Ok(Self(map, Kind::Form))
+        Ok(Self(fields, Kind::Form))
     }
 
     /// A value as JSON would have given it.
@@ -72,24 +88,10 @@ impl Fields {
         }
     }
 
-    /// The value as it came, for fields that are passed on.
+    /// The value as it came; of a list or an object no more than that it is one.
     pub fn value(&self, name: &str) -> Option<&Value> {
-        self.0.get(name).filter(|value| !value.is_null())
-    }
-
-    /// Sets a field that is passed on.
-    pub fn set(&mut self, name: &str, value: impl Into<Value>) {
-        self.0.insert(name.to_owned(), value.into());
-    }
-
-    /// Drops a field that is not passed on.
-    pub fn remove(&mut self, name: &str) {
-        self.0.remove(name);
-    }
-
-    /// The object as JSON text.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        Value::Object(self.0.clone()).to_string().into_bytes()
+        let (_, value) = self.0.iter().find(|(known, _)| *known == name)?;
+        Some(value).filter(|value| !value.is_null())
     }
 
     /// A text.
@@ -99,6 +101,16 @@ impl Fields {
                 value.as_str().ok_or_else(|| FieldError::new(name, format!("{name} must be a string.")))
             })
             .transpose()
+    }
+
+    /// A text that names something: of at most [`MAX_NAME`] bytes.
+    pub fn name(&self, name: &str) -> Result<Option<&str>, FieldError> {
+        match self.text(name)? {
+            Some(text) if text.len() > MAX_NAME => {
+                Err(FieldError::new(name, format!("{name} must have at most {MAX_NAME} bytes.")))
+            }
+            text => Ok(text),
+        }
     }
 
     /// `true` or `false`.
@@ -147,25 +159,12 @@ impl Fields {
     }
 }
 
-struct UniqueKeys;
-
-impl<'de> Visitor<'de> for UniqueKeys {
-    type Value = Map<String, Value>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let mut map = Map::new();
-        while let Some((key, value)) = access.next_entry::<String, Value>()? {
-            if map.contains_key(&key) {
-                let shown: String = key.chars().take(64).collect();
-                return Err(de::Error::custom(format!("the key {shown:?} is given twice")));
-            }
-            map.insert(key, value);
-        }
-        Ok(map)
+/// A value that can be decided on or told again. What is in a list or an object is not looked at.
+pub fn scalar(json: &str) -> serde_json::Result<Value> {
+    match json.as_bytes().first() {
+        Some(b'[') => Ok(Value::Array(Vec::new())),
+        Some(b'{') => Ok(Value::Object(serde_json::Map::new())),
+        _ => serde_json::from_str(json),
     }
 }
 
@@ -173,16 +172,22 @@ impl<'de> Visitor<'de> for UniqueKeys {
 mod tests {
     use super::*;
 
+    const NAMES: &[&str] = &["n", "prompt", "cfg_scale", "steps", "stream", "size", "a"];
+
+    fn parse(body: &str) -> Result<Fields, FieldError> {
+        Fields::parse(body.as_bytes(), NAMES)
+    }
+
     #[test]
     fn null_is_absent_and_unknown_is_ignored() {
-        let fields = Fields::parse(br#"{"n":null,"odd":{"x":1}}"#).unwrap();
+        let fields = parse(r#"{"n":null,"odd":{"x":1}}"#).unwrap();
         assert_eq!(fields.integer("n", 1..=4), Ok(None));
         assert_eq!(fields.text("prompt"), Ok(None));
     }
 
     #[test]
     fn a_refusal_names_the_field_and_the_range() {
-        let fields = Fields::parse(br#"{"n":5,"cfg_scale":"7","prompt":3,"steps":2.5}"#).unwrap();
+        let fields = parse(r#"{"n":5,"cfg_scale":"7","prompt":3,"steps":2.5}"#).unwrap();
         let error = fields.integer("n", 1..=4).unwrap_err();
         assert_eq!(error, FieldError::new("n", "n must be a whole number from 1 to 4."));
         assert_eq!(fields.number("cfg_scale", 1.0..=30.0).unwrap_err().param.as_deref(), Some("cfg_scale"));
@@ -192,9 +197,7 @@ mod tests {
 
     #[test]
     fn a_forms_numbers_are_text_and_its_empty_texts_are_absent() {
-        let form = |texts: &[(&str, &str)]| {
-            Fields::of_form(texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())))
-        };
+        let form = |texts: &[(&str, &str)]| Fields::of_form(texts.iter().copied(), NAMES);
         let fields =
             form(&[("n", "2"), ("cfg_scale", " 7.5"), ("stream", "true"), ("prompt", "7"), ("size", "")])
                 .unwrap();
@@ -206,14 +209,35 @@ mod tests {
             assert!(form(&[(name, text)]).unwrap().integer("n", 1..=4).is_err(), "{text}");
         }
         assert_eq!(form(&[("n", "1"), ("n", "2")]).unwrap_err().param.as_deref(), Some("n"));
+        assert!(form(&[("odd", "1"), ("odd", "2")]).is_ok());
     }
 
     #[test]
     fn a_body_that_is_not_one_object_is_refused() {
         for body in ["", "[]", "1", "{", "{}x", "{\"a\":1,\"a\":2}", "\u{feff}{}"] {
-            let error = Fields::parse(body.as_bytes()).unwrap_err();
+            let error = parse(body).unwrap_err();
             assert_eq!(error.param, None, "{body}");
             assert!(error.message.starts_with("The request body must be one JSON object"), "{error}");
         }
+    }
+
+    #[test]
+    fn of_what_is_not_decided_on_nothing_is_kept() {
+        let body = r#"{"odd":{"a":[1]},"n":[{"":0},{"":0}],"odd":2,"prompt":{"x":[0]},"a":"x"}"#;
+        let fields = parse(body).unwrap();
+        assert_eq!(fields.value("n"), Some(&Value::Array(Vec::new())));
+        assert_eq!(fields.value("odd"), None);
+        assert!(fields.integer("n", 1..=4).is_err() && fields.text("prompt").is_err());
+        assert_eq!(fields.text("a"), Ok(Some("x")));
+        for body in [r#"{"n":1e999}"#, r#"{"n":"\ud800"}"#] {
+            assert_eq!(parse(body).unwrap_err().param.as_deref(), Some("n"), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_not_a_book() {
+        let of = |length: usize| parse(&format!("{{\"a\":\"{}\"}}", "x".repeat(length))).unwrap();
+        assert!(of(MAX_NAME).name("a").unwrap().is_some());
+        assert_eq!(of(MAX_NAME + 1).name("a").unwrap_err().param.as_deref(), Some("a"));
     }
 }

@@ -1,0 +1,36 @@
+//! A body that is one JSON object: a few of its members are written anew, all else travels byte for byte.
+
+use axum::http::HeaderValue;
+use bytes::Bytes;
+use serde_json::Value;
+use shared::openai::object::{Layout, Object};
+
+use super::Sent;
+
+/// The body, and where its members of interest lie.
+#[derive(Debug)]
+pub(super) struct Json {
+    bytes: Bytes,
+    layout: Layout,
+}
+
+impl Json {
+    /// The body that was read as this object.
+    pub(super) fn of(bytes: &Bytes, object: &Object<'_>) -> Self {
+        Self { bytes: bytes.clone(), layout: object.layout() }
+    }
+
+    /// The body with these texts in it, or without where there is none.
+    pub(super) fn into_sent(self, texts: &[(&str, Option<&str>)]) -> Sent {
+        let quoted = |text: &str| Value::from(text).to_string();
+        let values: Vec<_> = texts.iter().map(|(name, text)| (*name, text.map(quoted))).collect();
+        let (mut pieces, mut at) = (Vec::new(), 0);
+        for (range, new) in self.layout.edits(&self.bytes, &values) {
+            pieces.extend([self.bytes.slice(at..range.start), new.into()]);
+            at = range.end;
+        }
+        pieces.push(self.bytes.slice(at..));
+        pieces.retain(|piece: &Bytes| !piece.is_empty());
+        Sent { content_type: HeaderValue::from_static("application/json"), pieces }
+    }
+}

@@ -1,0 +1,25 @@
+//! What a large body costs: memory in proportion to its length, and no time of those who ask for health.
+#![cfg(target_os = "linux")]
+
+use std::time::Duration;
+
+use e2e::bodies::{Cost, LARGE, all};
+
+use crate::running::{Running, TOKEN, folder, gateway};
+
+/// For the picture itself and what is made anew for any request, in MiB.
+const ROOM: u64 = 16;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_costs_at_most_four_times_its_length_and_nobody_waits_for_it() {
+    for hostile in all() {
+        let (name, expected) = (hostile.name, hostile.gateway);
+        let running = Running::start(gateway(&folder("bodies"), &[]));
+        let url = format!("http://{}", running.address);
+        let Cost { status, body, peak_mib, silence } = hostile.send(&url, running.child.id(), TOKEN).await;
+        assert_eq!(status, expected, "{name}: {body:.500}");
+        assert!(status == 200 || body.len() < 4_000, "{name}: an answer of {} bytes", body.len());
+        assert!(peak_mib <= 4 * (LARGE as u64 >> 20) + ROOM, "{name}: {peak_mib} MiB");
+        assert!(silence < Duration::from_secs(2), "{name}: no word for {silence:?}");
+    }
+}

@@ -1,0 +1,266 @@
+//! A JSON object of which only a few members are of interest. It is gone through once; the members asked for are told
+//! by where they lie in the text, and nothing is kept of the others, whatever they hold and however many they are. So
+//! reading costs no more memory than the text has.
+
+mod edit;
+
+use std::{fmt, ops::Range};
+
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+pub use self::edit::Layout;
+use super::fields::FieldError;
+
+/// An object, read.
+#[derive(Debug)]
+pub struct Object<'a> {
+    /// Where its members begin, behind the brace.
+    pub start: usize,
+    /// How many it has, of interest or not.
+    pub len: usize,
+    /// Those of interest, in the order of the text.
+    pub members: Vec<Member<'a>>,
+}
+
+/// A member of an object.
+#[derive(Debug)]
+pub struct Member<'a> {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value.
+    pub value: &'a RawValue,
+    /// Where it lies, from the end of the member before it, or the object's start, to the end of its value.
+    pub whole: Range<usize>,
+    /// Where its value lies.
+    pub at: Range<usize>,
+}
+
+/// What becomes of a member of interest that is given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duplicates {
+    /// The text is not read.
+    Refused,
+    /// The last counts, as most readers have it. Each is kept, so the text must be short.
+    LastCounts,
+}
+
+/// Why a text is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ObjectError {
+    /// It is not one JSON object.
+    Malformed(String),
+    /// This member of interest is given twice: two readers of the text could decide on different ones.
+    Twice(&'static str),
+}
+
+impl fmt::Display for ObjectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(why) => f.write_str(why),
+            Self::Twice(name) => write!(f, "the key {name:?} is given twice"),
+        }
+    }
+}
+
+impl From<ObjectError> for FieldError {
+    fn from(error: ObjectError) -> Self {
+        Self { param: None, message: format!("The request body must be one JSON object: {error}.") }
+    }
+}
+
+impl<'a> Object<'a> {
+    /// Reads a text for the members of these names.
+    pub fn read(text: &'a [u8], names: &[&'static str]) -> Result<Self, ObjectError> {
+        let text = str::from_utf8(text).map_err(|error| ObjectError::Malformed(error.to_string()))?;
+        Self::of(text, names, Duplicates::Refused)
+    }
+
+    /// Reads a text of which nobody else reads what is given twice.
+    pub fn of(text: &'a str, names: &[&'static str], duplicates: Duplicates) -> Result<Self, ObjectError> {
+        let mut twice = None;
+        let mut json = serde_json::Deserializer::from_str(text);
+        let read = json.deserialize_map(Members { text, names, duplicates, twice: &mut twice });
+        read.and_then(|object| json.end().map(|()| object)).map_err(|error| {
+            twice.map_or_else(|| ObjectError::Malformed(error.to_string()), ObjectError::Twice)
+        })
+    }
+
+    /// Reads a value that may be an object.
+    pub fn within(value: &'a RawValue, names: &[&'static str]) -> Option<Self> {
+        Self::of(value.get(), names, Duplicates::Refused).ok()
+    }
+
+    /// A member's value, unless it is null.
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
+        let member = self.members.iter().rfind(|member| member.name == name)?;
+        Some(member.value).filter(|value| value.get() != "null")
+    }
+
+    /// A member's value as text; none where it is not a string.
+    pub fn text(&self, name: &str) -> Option<String> {
+        with_text(self.get(name)?, str::to_owned)
+    }
+}
+
+/// Lends a value that is a string to `read`, as it lies in the text if it has no escapes; none for any other value.
+pub fn with_text<T>(value: &RawValue, read: impl FnOnce(&str) -> T) -> Option<T> {
+    serde_json::Deserializer::from_str(value.get()).deserialize_str(Text(read)).ok()
+}
+
+/// Hands the elements of a value that is a list to `each` until that wants no more; false for any other value.
+pub fn elements<'a>(value: &'a RawValue, each: impl FnMut(&'a RawValue) -> bool) -> bool {
+    value.get().starts_with('[')
+        && serde_json::Deserializer::from_str(value.get()).deserialize_seq(Elements(each)).is_ok()
+}
+
+struct Text<F>(F);
+
+impl<T, F: FnOnce(&str) -> T> Visitor<'_> for Text<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok((self.0)(text))
+    }
+}
+
+struct Members<'a, 'n> {
+    text: &'a str,
+    names: &'n [&'static str],
+    duplicates: Duplicates,
+    twice: &'n mut Option<&'static str>,
+}
+
+impl<'de> Visitor<'de> for Members<'de, '_> {
+    type Value = Object<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let start = self.text.find('{').map_or(0, |brace| brace + 1);
+        let mut object = Object { start, len: 0, members: Vec::new() };
+        let mut end = start;
+        while let Some(name) = access.next_key_seed(Name(self.names))? {
+            let value = access.next_value::<&'de RawValue>()?;
+            // The value is a part of the text, so their addresses tell where.
+            let at = value.get().as_ptr().addr() - self.text.as_ptr().addr();
+            let before = std::mem::replace(&mut end, at + value.get().len());
+            object.len += 1;
+            let Some(name) = name else { continue };
+            if self.duplicates == Duplicates::Refused
+                && object.members.iter().any(|member| member.name == name)
+            {
+                *self.twice = Some(name);
+                return Err(de::Error::custom("given twice"));
+            }
+            object.members.push(Member { name, value, whole: before..end, at: at..end });
+        }
+        Ok(object)
+    }
+}
+
+/// Which of the names of interest a key is.
+struct Name<'n>(&'n [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = Option<&'static str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<Self::Value, D::Error> {
+        key.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = Option<&'static str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().copied().find(|name| *name == key))
+    }
+}
+
+struct Elements<F>(F);
+
+impl<'de, F: FnMut(&'de RawValue) -> bool> Visitor<'de> for Elements<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut access: A) -> Result<(), A::Error> {
+        while let Some(element) = access.next_element()? {
+            if !(self.0)(element) {
+                while access.next_element::<IgnoredAny>()?.is_some() {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Object<'_>, ObjectError> {
+        Object::read(text.as_bytes(), &["a", "b"])
+    }
+
+    #[test]
+    fn members_of_interest_are_told_by_where_they_lie() {
+        let text = r#" { "x" : [1] , "\u0061" : {"a":2} ,"b":null , "x":0, "x":0}"#;
+        let object = read(text).unwrap();
+        assert_eq!((object.len, &text[..object.start]), (5, " {"));
+        let told: Vec<_> = object.members.iter().map(|member| (member.name, member.value.get())).collect();
+        assert_eq!(told, [("a", r#"{"a":2}"#), ("b", "null")]);
+        let [a, b] = &object.members[..] else { panic!("{object:?}") };
+        assert_eq!(&text[a.whole.clone()], r#" , "\u0061" : {"a":2}"#);
+        assert_eq!((&text[b.at.clone()], &text[b.whole.clone()]), ("null", r#" ,"b":null"#));
+        assert!(object.get("b").is_none() && object.get("x").is_none());
+        assert_eq!(Object::within(a.value, &["a"]).unwrap().get("a").unwrap().get(), "2");
+    }
+
+    #[test]
+    fn only_what_is_of_interest_may_not_come_twice() {
+        assert_eq!(read(r#"{"a":1,"x":0,"\u0061":1}"#).unwrap_err(), ObjectError::Twice("a"));
+        for text in ["", "[]", "1", "{", "{}x", "\u{feff}{}", "{\"a\"}", "{\"x\":01}", "{\"x\":[}"] {
+            assert!(matches!(read(text), Err(ObjectError::Malformed(_))), "{text}");
+        }
+        assert!(Object::read(b"{\"x\":\"\xff\"}", &[]).is_err());
+        let last = Object::of(r#"{"a":1,"b":3,"a":2}"#, &["a", "b"], Duplicates::LastCounts).unwrap();
+        assert_eq!(last.get("a").unwrap().get(), "2");
+    }
+
+    #[test]
+    fn nothing_is_kept_of_the_rest_however_deep_or_many() {
+        let deep = format!("{{\"x\":{}{},\"a\":1}}", "[".repeat(100_000), "]".repeat(100_000));
+        let object = read(&deep).unwrap();
+        assert_eq!((object.len, object.members.len(), object.members.capacity()), (2, 1, 4));
+        let many: Vec<_> = (0..100_000).map(|nth| format!("\"{nth}\":0")).collect();
+        let many = format!("{{{},\"b\":2}}", many.join(","));
+        let object = read(&many).unwrap();
+        assert_eq!((object.len, object.members.len(), object.members.capacity()), (100_001, 1, 4));
+    }
+
+    #[test]
+    fn a_list_is_gone_through_as_far_as_is_wanted() {
+        let object = read(r#"{"a":[1, {"x":[2]} ,"3"],"b":{}}"#).unwrap();
+        let mut seen = Vec::new();
+        let list = object.get("a").unwrap();
+        assert!(elements(list, |element| {
+            seen.push(element.get());
+            seen.len() < 2
+        }));
+        assert_eq!(seen, ["1", r#"{"x":[2]}"#]);
+        assert!(!elements(object.get("b").unwrap(), |_| true));
+    }
+}
