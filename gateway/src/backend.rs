@@ -28,10 +28,13 @@ use tokio::{
 };
 use tracing::error;
 
-pub(crate) use self::fault::{BackendFault, Said, cut};
 use self::{
     events::Events,
     unpack::{Entry, Source, Unpacked, unpack},
+};
+pub(crate) use self::{
+    fault::{BackendFault, Said, cut},
+    unpack::Rest,
 };
 use crate::{
     config::{Backend, Outbound},
@@ -92,7 +95,7 @@ pub(crate) struct Pictures {
     /// The pictures.
     pub(crate) made: Vec<Made>,
     /// The answer's other fields.
-    pub(crate) rest: Map<String, Value>,
+    pub(crate) rest: Rest,
 }
 
 /// One picture and what the backend says of it.
@@ -207,9 +210,9 @@ impl Backends {
         files: &mut Prepared,
         backend: &Backend,
         answer: Response,
-    ) -> Result<(Vec<Made>, Map<String, Value>), Failure> {
+    ) -> Result<(Vec<Made>, Rest), Failure> {
         let answer::Received { rest, pictures } = answer::receive(answer, store, files).await?;
-        let Unpacked { entries, rest } = unpack(&rest, &backend.base_url)?;
+        let Unpacked { entries, rest } = unpack(rest, &backend.base_url)?;
         let mut pictures: Vec<_> = pictures.into_iter().map(Some).collect();
         let mut made = Vec::with_capacity(entries.len());
         for Entry { source, words } in entries {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use axum::http::header;
 use bytes::Bytes;
 use reqwest::Response;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use shared::openai::object::{Layout, Object, with_text};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -24,6 +25,9 @@ use crate::{
 
 /// After the last event of meaning a backend has this long to end its stream.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Bytes of an event that is read at once.
+const AT_ONCE: usize = 64 << 10;
 
 /// A backend's events, and the grant that they come under. Dropping it closes the connection and frees the place.
 #[derive(Debug)]
@@ -52,12 +56,34 @@ pub(crate) enum Happening {
 /// A finished picture in its event.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    /// The event's name.
-    pub(crate) name: &'static str,
-    /// Its data.
-    pub(crate) fields: Map<String, Value>,
-    /// The picture in them.
+    /// The picture in it.
     pub(crate) picture: Picture,
+    /// The event.
+    pub(crate) event: FinishedEvent,
+}
+
+/// The event of a finished picture.
+#[derive(Debug)]
+pub(crate) struct FinishedEvent {
+    name: &'static str,
+    /// One JSON object.
+    data: Vec<u8>,
+    /// Where in that an address would be.
+    layout: Layout,
+}
+
+impl FinishedEvent {
+    /// The event as it came, with the picture's address.
+    pub(crate) fn with_address(&self, address: &str) -> Bytes {
+        let data = self.layout.edited(&self.data, &[("url", Some(Value::from(address).to_string()))]);
+        let mut event = format!("event: {}", self.name).into_bytes();
+        for line in data.split(|byte| *byte == b'\n') {
+            event.extend_from_slice(b"\ndata: ");
+            event.extend_from_slice(line);
+        }
+        event.extend_from_slice(b"\n\n");
+        event.into()
+    }
 }
 
 /// What an event means.
@@ -119,7 +145,14 @@ impl Events {
     }
 
     async fn happening(&mut self, event: Event) -> Result<Happening, BackendFault> {
-        let happening = match meaning(&event) {
+        // A name is in the event's first bytes; without one all of it is read.
+        let (event, meaning) = if event.0.len() > AT_ONCE && event.name().is_empty() {
+            blocking(move || (event.clone(), meaning(&event))).await
+        } else {
+            let meaning = meaning(&event);
+            (event, meaning)
+        };
+        let happening = match meaning {
             Meaning::Other => return Ok(Happening::Passing(event.0)),
             Meaning::Error => {
                 let words = words(&event);
@@ -136,7 +169,8 @@ impl Events {
 /// By the event's name, else by the `type` in its data.
 fn meaning(event: &Event) -> Meaning {
     let name = Some(event.name()).filter(|name| !name.is_empty());
-    let name = name.unwrap_or_else(|| json(event)["type"].as_str().unwrap_or_default().to_owned());
+    let kind = || Object::read(&event.data(), &["type"]).ok()?.text("type");
+    let name = name.or_else(kind).unwrap_or_default();
     let completed = [Task::Generation, Task::Edit].map(Task::completed_event);
     match completed.into_iter().find(|known| *known == name) {
         Some(completed) => Meaning::Completed(completed),
@@ -145,29 +179,29 @@ fn meaning(event: &Event) -> Meaning {
     }
 }
 
-fn json(event: &Event) -> Value {
-    serde_json::from_slice(&event.data()).unwrap_or_default()
-}
-
 fn words(event: &Event) -> String {
-    let data = json(event);
-    let words = [&data["error"]["message"], &data["message"]].into_iter().find_map(Value::as_str);
-    cut(words.unwrap_or("it gives no reason"))
+    let (data, names) = (event.data(), &["error", "message"]);
+    let object = Object::read(&data, names).ok();
+    let inner = object.as_ref().and_then(|object| Object::within(object.get("error")?, names));
+    let words = [inner, object].into_iter().flatten().find_map(|object| object.text("message"));
+    cut(words.as_deref().unwrap_or("it gives no reason"))
 }
 
 fn finished(name: &'static str, event: &Event) -> Result<Finished, BackendFault> {
     let unusable = |why: &str| BackendFault::Unusable(why.to_owned());
-    let Value::Object(fields) = json(event) else {
-        return Err(unusable("its last event is no JSON object"));
-    };
-    let text = fields.get("b64_json").and_then(Value::as_str);
-    let bytes = bytes_of(text.ok_or_else(|| unusable("its last event has no `b64_json`"))?);
-    let picture = picture(bytes.map_err(unusable)?)?;
-    Ok(Finished { name, fields, picture })
+    let data = event.data();
+    let object = Object::read(&data, &["b64_json", "url"])
+        .map_err(|_| unusable("its last event is no JSON object"))?;
+    let bytes = object.get("b64_json").and_then(|text| with_text(text, bytes_of));
+    let bytes = bytes.ok_or_else(|| unusable("its last event has no `b64_json`"))?;
+    let (picture, layout) = (picture(bytes.map_err(unusable)?)?, object.layout());
+    Ok(Finished { picture, event: FinishedEvent { name, data, layout } })
 }
 
 #[cfg(test)]
 mod tests {
+    use shared::{openai::images::Size, picture::paint::Painting};
+
     use super::*;
 
     fn event(text: &str) -> Event {
@@ -197,6 +231,22 @@ mod tests {
         for data in ["", "[]", "{}", "{\"b64_json\":7}", "{\"b64_json\":\"%\"}", "{\"b64_json\":\"aGk=\"}"] {
             let read = finished("image_edit.completed", &event(&format!("data: {data}\n\n")));
             assert!(matches!(read, Err(BackendFault::Unusable(_))), "{data}");
+        }
+    }
+
+    #[test]
+    fn a_finished_event_passes_as_it_came_but_for_the_address() {
+        let bytes = Painting { painter: "test", prompt: "p", seed: 1, size: Size::new(64, 64) }.to_png();
+        let base64 = base64_simd::STANDARD.encode_to_string(bytes).replace('/', "\\/");
+        let with = |before: &str, behind: &str| {
+            format!("event: x\ndata: {{{before}\"b64_json\":\"{base64}\"{behind}}}\n\n")
+        };
+        for (before, behind, expected_before, expected_behind) in [
+            ("\"n\":1.0,", ",\"a\":[]", "\"url\":\"/u\",\"n\":1.0,", ",\"a\":[]"),
+            ("\"url\":null, \ndata: ", "", "\"url\":\"/u\", \ndata: ", ""),
+        ] {
+            let finished = finished("x", &event(&with(before, behind))).unwrap();
+            assert_eq!(finished.event.with_address("/u"), with(expected_before, expected_behind));
         }
     }
 

@@ -7,7 +7,7 @@ use shared::{
     picture::paint::Painting,
 };
 
-use super::{Answer, Made, Pictures, events::Events};
+use super::{Answer, Made, Pictures, Rest, events::Events};
 use crate::{
     blocking::blocking,
     policy::{admission::Grant, demand::Demand},
@@ -40,7 +40,7 @@ pub(crate) async fn paint(store: &Store, grant: Grant, demand: &Demand) -> Resul
         };
         (0..count).map(one).collect::<Result<_, StoreFault>>()
     });
-    Ok(Answer::Pictures(Pictures { grant, made: made.await?, rest: Map::new() }))
+    Ok(Answer::Pictures(Pictures { grant, made: made.await?, rest: Rest::none() }))
 }
 
 /// With every key that the SDKs' types demand.

@@ -106,7 +106,13 @@ impl Event {
 
     /// Its data.
     pub(super) fn data(&self) -> Vec<u8> {
-        self.values("data").collect::<Vec<_>>().join(&b'\n')
+        let mut data = Vec::new();
+        for line in self.values("data") {
+            data.extend_from_slice(line);
+            data.push(b'\n');
+        }
+        data.pop();
+        data
     }
 
     fn values(&self, field: &str) -> impl Iterator<Item = &[u8]> {

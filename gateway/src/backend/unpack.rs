@@ -2,7 +2,11 @@
 //! address on its own origin. No other address is ever fetched: a backend's JSON must not make us speak to anybody. Pure.
 
 use reqwest::Url;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
+use shared::openai::{
+    fields::scalar,
+    object::{Duplicates, Layout, Object, elements, with_text},
+};
 
 use super::{BackendFault, answer::marked};
 
@@ -17,7 +21,46 @@ pub(super) struct Unpacked {
     /// The pictures, at least one.
     pub(super) entries: Vec<Entry>,
     /// The other fields.
-    pub(super) rest: Map<String, Value>,
+    pub(super) rest: Rest,
+}
+
+/// The fields of an answer besides its pictures, as they came.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    json: Vec<u8>,
+    layout: Layout,
+    /// Whether it says when it was made.
+    dated: bool,
+}
+
+/// Stands where the pictures go: no JSON has it in its text.
+const GAP: char = '\0';
+
+impl Rest {
+    /// No fields.
+    pub(crate) fn none() -> Self {
+        Self::of(b"{}".to_vec()).expect("an object")
+    }
+
+    fn of(json: Vec<u8>) -> Option<Self> {
+        let object = object(&json, &["created", "data"])?;
+        let created = object.get("created").map(RawValue::get);
+        let dated = created.is_some_and(|created| created.parse::<u64>().is_ok());
+        let layout = object.layout();
+        Some(Self { json, layout, dated })
+    }
+
+    /// What stands before the list of pictures in an answer, and what behind. Where nothing says when it was made, this
+    /// does, in unix seconds.
+    pub(crate) fn around(&self, unix: u64) -> (String, String) {
+        let mut values = vec![("data", Some(GAP.to_string()))];
+        if !self.dated {
+            values.push(("created", Some(unix.to_string())));
+        }
+        let answer = String::from_utf8(self.layout.edited(&self.json, &values)).expect("it was read as text");
+        let (before, behind) = answer.split_once(GAP).expect("it was put in");
+        (before.to_owned(), behind.to_owned())
+    }
 }
 
 /// One entry of `data`.
@@ -39,33 +82,48 @@ pub(super) enum Source {
 }
 
 /// Reads the body of a 2xx.
-pub(super) fn unpack(body: &[u8], base: &Url) -> Result<Unpacked, BackendFault> {
+pub(super) fn unpack(body: Vec<u8>, base: &Url) -> Result<Unpacked, BackendFault> {
     let unusable = |why: &str| BackendFault::Unusable(why.to_owned());
-    let Ok(Value::Object(mut rest)) = serde_json::from_slice(body) else {
+    let Some(object) = object(&body, &["data"]) else {
         return Err(unusable("it answered 2xx with no JSON object"));
     };
-    let Some(Value::Array(data)) = rest.remove("data") else {
-        return Err(unusable("its answer has no list `data`"));
+    let mut entries = Vec::new();
+    let take = |entry| {
+        entries.push(read(entry, base));
+        entries.len() <= MOST
     };
-    if data.is_empty() || data.len() > MOST {
+    if !object.get("data").is_some_and(|data| elements(data, take)) {
+        return Err(unusable("its answer has no list `data`"));
+    }
+    if entries.is_empty() || entries.len() > MOST {
         return Err(unusable("its answer has no pictures, or more than ten"));
     }
-    let entries = data.iter().map(|entry| read(entry, base)).collect::<Result<_, _>>();
-    Ok(Unpacked { entries: entries.map_err(unusable)?, rest })
+    let entries = entries.into_iter().collect::<Result<_, _>>().map_err(unusable)?;
+    let rest = Rest::of(body).ok_or_else(|| unusable("it answered 2xx with no JSON object"))?;
+    Ok(Unpacked { entries, rest })
 }
 
-fn read(entry: &Value, base: &Url) -> Result<Entry, &'static str> {
-    let text = |name: &str| entry[name].as_str().filter(|text| !text.is_empty());
-    let source = match (text("b64_json"), text("url")) {
-        (Some(text), _) => Source::Here(marked(text).ok_or("a picture's base64 is damaged")?),
+/// What the scan has left is short.
+fn object<'a>(json: &'a [u8], names: &[&'static str]) -> Option<Object<'a>> {
+    Object::of(str::from_utf8(json).ok()?, names, Duplicates::LastCounts).ok()
+}
+
+fn read(entry: &RawValue, base: &Url) -> Result<Entry, &'static str> {
+    let names = ["b64_json", "url", WORDS[0], WORDS[1]];
+    let entry = object(entry.get().as_bytes(), &names).ok_or("an entry is no object")?;
+    let mark = |text: &str| (!text.is_empty()).then(|| marked(text));
+    let here = entry.get("b64_json").and_then(|text| with_text(text, mark)).flatten();
+    let source = match (here, entry.text("url").filter(|url| !url.is_empty())) {
+        (Some(mark), _) => Source::Here(mark.ok_or("a picture's base64 is damaged")?),
         (None, Some(url)) => match url.strip_prefix("data:") {
             Some(data) => Source::Here(marked(data).ok_or("a picture's data: address is damaged")?),
-            None => own(url, base)?,
+            None => own(&url, base)?,
         },
         (None, None) => return Err("an entry has neither `b64_json` nor `url`"),
     };
-    let kept = WORDS.iter().filter_map(|name| Some(((*name).to_owned(), entry.get(name)?.clone())));
-    Ok(Entry { source, words: kept.filter(|(_, value)| !value.is_null()).collect() })
+    let kept =
+        WORDS.iter().filter_map(|name| Some(((*name).to_owned(), scalar(entry.get(name)?.get()).ok()?)));
+    Ok(Entry { source, words: kept.collect() })
 }
 
 /// A picture's bytes by its `b64_json`, in which some servers write a data: address.
@@ -92,7 +150,7 @@ mod tests {
 
     fn entries(data: &Value) -> Result<Vec<Source>, String> {
         let base = "http://ada2:7860/v1".parse().unwrap();
-        match unpack(json!({"created": 1, "data": data}).to_string().as_bytes(), &base) {
+        match unpack(json!({"created": 1, "data": data}).to_string().into_bytes(), &base) {
             Ok(unpacked) => Ok(unpacked.entries.into_iter().map(|entry| entry.source).collect()),
             Err(BackendFault::Unusable(why)) => Err(why),
             Err(other) => panic!("{other:?}"),
@@ -146,7 +204,7 @@ mod tests {
         assert!(entries(&json!(vec![json!({"b64_json": "@0"}); 11])).is_err());
         let base = "http://a".parse().unwrap();
         for body in ["", "<html>", "[]", "{}"] {
-            assert!(unpack(body.as_bytes(), &base).is_err(), "{body}");
+            assert!(unpack(body.as_bytes().to_vec(), &base).is_err(), "{body}");
         }
     }
 
@@ -154,8 +212,20 @@ mod tests {
     fn seed_prompt_and_the_answers_other_fields_are_kept() {
         let body = json!({"created": 1, "size": "8x8",
             "data": [{"b64_json": "@0", "seed": 7, "revised_prompt": null, "other": 1}]});
-        let unpacked = unpack(body.to_string().as_bytes(), &"http://a".parse().unwrap()).unwrap();
+        let unpacked = unpack(body.to_string().into_bytes(), &"http://a".parse().unwrap()).unwrap();
         assert_eq!(Value::Object(unpacked.entries[0].words.clone()), json!({"seed": 7}));
-        assert_eq!(Value::Object(unpacked.rest), json!({"created": 1, "size": "8x8"}));
+        let answered = |rest: &Rest| {
+            let (before, behind) = rest.around(9);
+            serde_json::from_str::<Value>(&format!("{before}[]{behind}")).unwrap()
+        };
+        assert_eq!(answered(&unpacked.rest), json!({"created": 1, "size": "8x8", "data": []}));
+        assert_eq!(answered(&Rest::none()), json!({"created": 9, "data": []}));
+        let rest = |json: &str| Rest::of(json.as_bytes().to_vec());
+        let odd = rest(r#"{"x":[{"":0}], "data":[1], "created":null,"y":1.0}"#).unwrap();
+        assert_eq!(answered(&odd), json!({"created": 9, "data": [], "x": [{"": 0}], "y": 1.0}));
+        assert_eq!(odd.around(9).1, r#", "created":9,"y":1.0}"#);
+        let twice = rest(r#"{"data":[{"b64_json":"@0"}],"x":0,"data":[],"created":2}"#).unwrap();
+        assert_eq!(twice.around(9), (r#"{"x":0,"data":"#.to_owned(), r#","created":2}"#.to_owned()));
+        assert!(rest("[]").is_none());
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{Client, StatusCode, Url};
-use serde_json::Value;
 use shared::{
     health::ReadyReport,
+    openai::object::Object,
     service::outbound::{BodyFault, ran_out_of_descriptors, read_limited},
 };
 
@@ -56,7 +56,7 @@ async fn ask(client: &Client, backend: &Backend) -> Result<Answered, Evidence> {
 /// Whether the backend has no such path, which says nothing of how it is. LM Studio tells that with 200 and
 /// `{"error": "Unexpected endpoint or method. …"}`.
 fn is_no_path(status: StatusCode, body: &[u8]) -> bool {
-    let error = || serde_json::from_slice::<Value>(body).is_ok_and(|said| !said["error"].is_null());
+    let error = || Object::read(body, &["error"]).is_ok_and(|said| said.get("error").is_some());
     status == StatusCode::NOT_FOUND || status.is_success() && error()
 }
 
@@ -71,9 +71,9 @@ fn judge(status: StatusCode, body: &[u8], path: &Url) -> Verdict {
 
 /// The words of a refusal, as MLX servers write them: `{"status": "unhealthy", "model_status": "no_models"}`.
 fn said(body: &[u8]) -> String {
-    let body = serde_json::from_slice::<Value>(body).unwrap_or_default();
-    let words =
-        ["status", "model_status", "detail", "error"].into_iter().filter_map(|name| body[name].as_str());
+    let names = ["status", "model_status", "detail", "error"];
+    let body = Object::read(body, &names).ok();
+    let words = names.into_iter().filter_map(|name| body.as_ref()?.text(name));
     let words = words.collect::<Vec<_>>().join(", ");
     if words.is_empty() { words } else { format!(": {}", cut(&words)) }
 }
@@ -83,7 +83,7 @@ async fn lists_models(client: &Client, backend: &Backend) -> Result<Verdict, Evi
     let url = backend.api("models");
     let (status, body) = get(client, backend, &url).await?;
     let list = |body: &[u8]| {
-        serde_json::from_slice::<Value>(body).is_ok_and(|value| value.get("object") == Some(&"list".into()))
+        Object::read(body, &["object"]).is_ok_and(|said| said.text("object").as_deref() == Some("list"))
     };
     if status == StatusCode::OK && (body.trim_ascii().is_empty() || list(&body)) {
         return Ok(Verdict::Ready);

@@ -38,7 +38,7 @@ fn streamed<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Content {
         }
     }
     let base = "http://ada2/".parse().unwrap();
-    let unpacked = unpack(&scan.into_rest(), &base).map_err(drop)?;
+    let unpacked = unpack(scan.into_rest(), &base).map_err(drop)?;
     let one = |source| match source {
         Source::Here(mark) => pictures[mark].clone().map(Ok).map_err(drop),
         Source::At(url) => Ok(Err(url.to_string())),

@@ -1,11 +1,10 @@
 //! Pictures in the store, and the answer that hands them out.
 
 use axum::{
-    Json,
-    http::header,
+    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::inline::{self, Part};
 use crate::{
@@ -20,23 +19,21 @@ use crate::{
 /// Pictures in the store, ready to be handed out.
 pub(super) struct Kept {
     pictures: Vec<(disk::Kept, Map<String, Value>)>,
-    rest: Map<String, Value>,
+    /// What stands before the list of them in the answer, and what behind.
+    around: (String, String),
     delivery: Delivery,
 }
 
 /// Gives every picture its name, base64 or not. The place in the backend is held until it is done.
 pub(super) async fn keep(app: &App, pictures: Pictures) -> Result<Kept, ApiError> {
-    let Pictures { grant, made, mut rest } = pictures;
+    let Pictures { grant, made, rest } = pictures;
     let (store, unix) = (app.store.clone(), unix_now());
     let (pictures, words): (Vec<_>, Vec<_>) =
         made.into_iter().map(|Made { picture, words }| (picture, words)).unzip();
     let kept = blocking(move || store.keep(pictures, unix)).await.map_err(ApiError::Store)?;
     app.metrics.stored(kept.len(), kept.iter().map(|kept| kept.bytes).sum());
-    if !rest.get("created").is_some_and(Value::is_u64) {
-        rest.insert("created".to_owned(), json!(unix));
-    }
     let delivery = grant.permitted().delivery();
-    Ok(Kept { pictures: kept.into_iter().zip(words).collect(), rest, delivery })
+    Ok(Kept { pictures: kept.into_iter().zip(words).collect(), around: rest.around(unix), delivery })
 }
 
 /// Stores one picture, in the file prepared for it, and gives its address.
@@ -55,37 +52,41 @@ pub(super) async fn keep_one(
 
 /// The answer.
 pub(super) fn render(app: &App, kept: Kept) -> Response {
-    let Kept { pictures, rest, delivery } = kept;
+    let Kept { pictures, around, delivery } = kept;
     match delivery {
-        Delivery::Url => with_addresses(app, pictures, rest),
-        Delivery::Base64 => with_base64(pictures, rest),
+        Delivery::Url => with_addresses(app, pictures, around),
+        Delivery::Base64 => with_base64(pictures, around),
     }
 }
 
 fn with_addresses(
     app: &App,
     pictures: Vec<(disk::Kept, Map<String, Value>)>,
-    mut answer: Map<String, Value>,
+    (before, behind): (String, String),
 ) -> Response {
     let entry = |(kept, mut words): (disk::Kept, Map<String, Value>)| {
         words.insert("url".to_owned(), address(app, &kept.name).into());
         Value::Object(words)
     };
-    answer.insert("data".to_owned(), pictures.into_iter().map(entry).collect());
-    Json(Value::Object(answer)).into_response()
+    let data: Value = pictures.into_iter().map(entry).collect();
+    let answer = format!("{before}{data}{behind}");
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], answer).into_response()
 }
 
 /// The pictures are encoded from the store while they are sent, so that none is in memory whole.
-fn with_base64(pictures: Vec<(disk::Kept, Map<String, Value>)>, rest: Map<String, Value>) -> Response {
+fn with_base64(
+    pictures: Vec<(disk::Kept, Map<String, Value>)>,
+    (before, behind): (String, String),
+) -> Response {
     let mut parts = Vec::with_capacity(2 * pictures.len() + 1);
-    let mut text = format!("{}\"data\":[", opened(rest));
+    let mut text = before + "[";
     let mut between = "";
     for (kept, words) in pictures {
         text.extend([between, &opened(words), "\"b64_json\":\""]);
         parts.extend([Part::Text(std::mem::replace(&mut text, "\"}".to_owned()).into()), kept.into()]);
         between = ",";
     }
-    parts.push(Part::Text((text + "]}").into()));
+    parts.push(Part::Text((text + "]" + &behind).into()));
     let headers = [
         (header::CONTENT_TYPE, "application/json".to_owned()),
         (header::CONTENT_LENGTH, inline::length(&parts).to_string()),

@@ -11,7 +11,6 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use serde_json::Value;
 use tokio::task::yield_now;
 
 use super::keep::keep_one;
@@ -20,6 +19,7 @@ use crate::{
         BackendFault,
         events::{Events, Finished, Happening},
     },
+    blocking::blocking,
     config::Capability,
     error::ApiError,
     middleware::access_log::{Account, Streamed},
@@ -73,12 +73,9 @@ impl Relay {
 
     /// The event of a picture that is stored: as it came, and with its address.
     async fn completed(&mut self, finished: Finished) -> Result<Bytes, ApiError> {
-        let Finished { name, mut fields, picture } = finished;
-        fields.insert(
-            "url".to_owned(),
-            keep_one(&self.app, std::mem::take(&mut self.file), picture).await?.into(),
-        );
-        Ok(format!("event: {name}\ndata: {}\n\n", Value::Object(fields)).into())
+        let Finished { picture, event } = finished;
+        let address = keep_one(&self.app, std::mem::take(&mut self.file), picture).await?;
+        Ok(blocking(move || event.with_address(&address)).await)
     }
 
     /// A backend that broke off leaves the caller a broken connection, which its library tells from an end.
