@@ -12,7 +12,7 @@ use shared::service::{
     client::Client,
     guard::{Refusal, in_ranges},
     request_id::RequestId,
-    secret::bearer,
+    secret::{credential, drop_credentials},
     serve::Peer,
 };
 use tracing::{debug, error, field::display, info, warn};
@@ -62,7 +62,7 @@ pub(crate) fn to_engine<B>(config: &Config, request: &Request<B>) -> Result<Visi
     let (peer, client) = client_of(config, request)?;
     by_address(config, client, false)?;
     let trusted = in_ranges(peer, &config.edge.trusted_proxies);
-    Ok(Visit { peer, trusted, our_token: holds_our_token(config, headers) })
+    Ok(Visit { peer, trusted })
 }
 
 /// What is known of one who may ask the engine.
@@ -72,16 +72,15 @@ pub(crate) struct Visit {
     pub(crate) peer: IpAddr,
     /// It is a proxy that is believed.
     pub(crate) trusted: bool,
-    /// It shows our token, which the engine must not see.
-    pub(crate) our_token: bool,
 }
 
 /// A page of another site that embeds something of the engine's sends no `Origin`; newer browsers say it otherwise. A
-/// link that a person follows is no attack.
+/// link that a person follows is no attack; a form that a page sends is one.
 fn from_another_site<B>(request: &Request<B>) -> Result<(), ApiError> {
     let says = |name: &str, value: &str| request.headers().get(name).is_some_and(|said| said == value);
     let foreign = says("sec-fetch-site", "cross-site") && !request.headers().contains_key(header::ORIGIN);
-    let followed = says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document");
+    let harmless = request.method() == Method::GET || request.method() == Method::HEAD;
+    let followed = harmless && says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document");
     if foreign && !followed { Err(Refusal::ForeignOrigin("another site".to_owned()).into()) } else { Ok(()) }
 }
 
@@ -99,8 +98,14 @@ fn by_address(config: &Config, client: Client, vouched: bool) -> Result<(), ApiE
 }
 
 fn holds_our_token(config: &Config, headers: &HeaderMap) -> bool {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
-    config.edge.token.as_ref().zip(given).is_some_and(|(token, given)| token.matches(given))
+    config.edge.token.as_ref().zip(credential(headers)).is_some_and(|(token, given)| token.matches(given))
+}
+
+/// Takes out what the engine must not see: our token.
+pub(crate) fn drop_our_token(config: &Config, headers: &mut HeaderMap) {
+    if let Some(token) = &config.edge.token {
+        drop_credentials(headers, |given| token.matches(given));
+    }
 }
 
 /// Whether this is the address of a picture just made. Its name cannot be guessed, and those who are given a `url` fetch

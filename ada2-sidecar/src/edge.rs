@@ -53,11 +53,12 @@ impl Edge {
         Self::new(self.0.app.with_config(config), self.0.engine.clone())
     }
 
-    async fn pass(&self, engine: &PassThrough, request: Request<Incoming>) -> Response {
+    async fn pass(&self, engine: &PassThrough, mut request: Request<Incoming>) -> Response {
         let id = RequestId::accept(request.headers().get(X_REQUEST_ID));
         let mut line = Line::of(&request, Some(id.clone()), self.0.app.metrics.clone());
         let person = is_person(&request);
         let visit = access::to_engine(&self.0.app.config, &request);
+        access::drop_our_token(&self.0.app.config, request.headers_mut());
         let mut response = match visit {
             Err(refused) => refused.into_response(),
             Ok(visit) => match engine.forward(request, &visit, &id.header()).await {

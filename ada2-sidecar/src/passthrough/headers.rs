@@ -2,9 +2,7 @@
 
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
-    header::{
-        AUTHORIZATION, CONNECTION, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, UPGRADE,
-    },
+    header::{CONNECTION, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, UPGRADE},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -38,9 +36,6 @@ pub(super) fn to_engine(parts: &mut Parts, visit: &Visit, id: &HeaderValue, webs
     }
     if websocket {
         ask_for_websocket(headers);
-    }
-    if visit.our_token {
-        headers.remove(AUTHORIZATION);
     }
     let host = headers.get(HOST).cloned();
     if let Some(host) = &host

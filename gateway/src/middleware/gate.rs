@@ -3,11 +3,11 @@
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, header},
+    http::HeaderMap,
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use shared::service::{client::Client, guard::in_ranges, secret::bearer, serve::Peer};
+use shared::service::{client::Client, guard::in_ranges, secret::credential, serve::Peer};
 
 use super::access_log::Account;
 use crate::{config::Access, error::ApiError, state::App};
@@ -105,11 +105,7 @@ fn pass(
 /// The name of the token that the one `Authorization` header holds. Every token is compared, so that the time
 /// taken does not tell which.
 fn known_token<'a>(access: &'a Access, headers: &HeaderMap) -> Option<&'a str> {
-    let mut given = headers.get_all(header::AUTHORIZATION).iter();
-    let credential = bearer(given.next()?.to_str().ok()?)?;
-    if given.next().is_some() {
-        return None;
-    }
+    let credential = credential(headers)?;
     access.tokens.iter().fold(None, |found, token| {
         if token.secret.matches(credential) { Some(token.name.as_str()) } else { found }
     })

@@ -1,9 +1,5 @@
 //! Which paths may go to the old gateway: those that are not ours in any spelling that a server might read as ours.
 
-use std::borrow::Cow;
-
-use percent_encoding::percent_decode_str;
-
 /// What the new gateway serves, or refuses, by itself; and everything below.
 const OURS: [&[&str]; 10] = [
     &["v1", "images"],
@@ -30,20 +26,30 @@ pub(crate) fn is_theirs(raw: &str) -> bool {
     raw.starts_with('/') && !segments.contains(&"..") && !OURS.iter().any(|ours| segments.starts_with(ours))
 }
 
-/// Decoded until nothing is left to decode, as a proxy and a server behind each other would.
+/// Decoded until nothing is left to decode, as proxies and servers behind each other would. Each byte is looked at once:
+/// what an escape stands for may only end another one, with what was read before it.
 fn decoded(raw: &str) -> String {
-    let mut path = Cow::Borrowed(raw);
-    loop {
-        let next = percent_decode_str(&path).decode_utf8_lossy().into_owned();
-        if next == *path {
-            return next;
+    let mut path = Vec::with_capacity(raw.len());
+    for &byte in raw.as_bytes() {
+        path.push(byte);
+        while let [.., b'%', high, low] = path[..]
+            && let Some(escaped) = hex(high).zip(hex(low))
+        {
+            path.truncate(path.len() - 3);
+            path.push(escaped.0 << 4 | escaped.1);
         }
-        path = Cow::Owned(next);
     }
+    String::from_utf8_lossy(&path).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -56,6 +62,11 @@ mod tests {
             "/v1/./images/generations",
             "/v1/%69mages/generations",
             "/v1/%2569mages/generations",
+            "/v1/%25%36%39mages/generations",
+            "/v1/%%36%39mages/generations",
+            "/v1/%2%3569mages/generations",
+            "/v1/%25252525252569mages/generations",
+            "/v1/x%25252f%252e%2e%2fimages",
             "/v1%2Fimages/generations",
             "/V1/Images/generations",
             "/v1;x=1/images;y/generations",
@@ -89,6 +100,31 @@ mod tests {
             "/%ff",
         ] {
             assert!(is_theirs(theirs), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn a_chain_of_escapes_is_decoded_in_one_go() {
+        let begin = std::time::Instant::now();
+        let chain = format!("/v1/%{}69mages", "25".repeat(30_000));
+        assert_eq!(decoded(&chain), "/v1/images");
+        assert_eq!(decoded(&"%".repeat(60_000)).len(), 60_000);
+        assert!(begin.elapsed() < std::time::Duration::from_millis(200), "{:?}", begin.elapsed());
+    }
+
+    proptest! {
+        /// As reading it again and again would.
+        #[test]
+        fn the_order_of_decoding_makes_no_difference(path in "(%|2|5|3|6|9|e|/|é){0,40}") {
+            let mut slowly = path.clone().into_bytes();
+            loop {
+                let next: Vec<u8> = percent_encoding::percent_decode(&slowly).collect();
+                if next == slowly {
+                    break;
+                }
+                slowly = next;
+            }
+            prop_assert_eq!(decoded(&path), String::from_utf8_lossy(&slowly));
         }
     }
 }

@@ -23,7 +23,7 @@ use shared::{
         forwarded::{drop_hop_by_hop, say_who_asked},
         guard::in_ranges,
         request_id::{RequestId, X_REQUEST_ID},
-        secret::bearer,
+        secret::drop_credentials,
         serve::Peer,
     },
 };
@@ -126,10 +126,7 @@ fn head(app: &App, legacy: &Legacy, id: &RequestId, parts: Parts) -> HeaderMap {
     for name in [header::HOST, header::EXPECT, header::TE, header::PROXY_AUTHORIZATION] {
         headers.remove(name);
     }
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
-    if shown.is_some_and(|shown| tokens.iter().any(|token| token.secret.matches(shown))) {
-        headers.remove(header::AUTHORIZATION);
-    }
+    drop_credentials(&mut headers, |shown| tokens.iter().any(|token| token.secret.matches(shown)));
     if let Some(secret) = &legacy.bearer
         && let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {}", secret.expose()))
     {

@@ -1,6 +1,10 @@
 //! A text that must not be seen: it prints as `[redacted]` and compares in constant time. And the one path that messages
 //! take which may carry configuration: [`redacted`].
 
+use axum::http::{
+    HeaderMap, HeaderValue,
+    header::{AUTHORIZATION, Entry},
+};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -50,9 +54,35 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// The one credential of a request: of two, nobody knows which is meant.
+pub fn credential(headers: &HeaderMap) -> Option<&str> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let credential = bearer(given.next()?.to_str().ok()?);
+    credential.filter(|_| given.next().is_none())
+}
+
+/// Drops every `Authorization` line that shows a credential of ours, which nobody behind us may see. Other credentials
+/// are the caller's business.
+pub fn drop_credentials(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
+    let shows = |value: &HeaderValue| {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        // Somebody on the way may have made one line of two.
+        bearer(&text).is_some_and(&is_ours) || text.split(',').any(|part| bearer(part).is_some_and(&is_ours))
+    };
+    if let Entry::Occupied(given) = headers.entry(AUTHORIZATION)
+        && given.iter().any(shows)
+    {
+        let (_, values) = given.remove_entry_mult();
+        let others: Vec<_> = values.filter(|value| !shows(value)).collect();
+        for other in others {
+            headers.append(AUTHORIZATION, other);
+        }
+    }
+}
+
 /// The credential of an `Authorization: Bearer …` header's value, if it is one.
 pub fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, credential) = authorization.split_once(' ')?;
+    let (scheme, credential) = authorization.trim().split_once([' ', '\t'])?;
     let credential = credential.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty()).then_some(credential)
 }
@@ -181,6 +211,30 @@ mod tests {
             ("-----BEGIN hush", "[redacted]"),
         ] {
             assert_eq!(redacted_address(text), shown);
+        }
+    }
+
+    #[test]
+    fn of_two_credentials_none_counts_and_ours_is_never_passed_on() {
+        let is_ours = |credential: &str| credential == "ours";
+        for (given, one, passed) in [
+            (&["Bearer ours"][..], Some("ours"), &[][..]),
+            (&["bearer\tours "], Some("ours"), &[]),
+            (&["Bearer theirs"], Some("theirs"), &["Bearer theirs"]),
+            (&["Basic ours"], None, &["Basic ours"]),
+            (&["Bearer ours", "Basic x"], None, &["Basic x"]),
+            (&["Basic x", "Bearer ours", "Bearer theirs"], None, &["Basic x", "Bearer theirs"]),
+            (&["Bearer ours", "Bearer ours"], None, &[]),
+            (&["Bearer x, Bearer ours"], Some("x, Bearer ours"), &[]),
+            (&[], None, &[]),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in given {
+                headers.append(AUTHORIZATION, HeaderValue::from_static(line));
+            }
+            assert_eq!(credential(&headers), one, "{given:?}");
+            drop_credentials(&mut headers, is_ours);
+            assert_eq!(headers.get_all(AUTHORIZATION).iter().collect::<Vec<_>>(), passed, "{given:?}");
         }
     }
 

@@ -158,3 +158,21 @@ async fn what_acts_on_all_of_the_origin_is_not_the_old_gateways_to_say() {
     assert_eq!(answer.headers()["set-cookie"], "a=b", "its own pages keep their sessions");
     assert_eq!(answer.text().await.unwrap(), "<p>old</p>");
 }
+
+#[tokio::test]
+async fn our_token_is_never_passed_on_and_a_path_of_escapes_holds_nobody_up() {
+    let old = Upstream::start().await;
+    let (_heavy, gateway) = in_front(&old, &[]).await;
+    let target = "/v1/tools";
+    old.set(target, Reply::Say(200, Vec::new(), Vec::new()));
+    let both = gateway.request(Method::GET, target).header("authorization", "Basic bWU6bWU=");
+    assert_eq!(both.send().await.unwrap().status().as_u16(), 401, "which of them is meant nobody knows");
+    assert!(old.seen(target).is_empty());
+    // Each round of decoding takes one `25` of it: a reader who starts anew each time reads a gigabyte,
+    // which takes a debug build half a minute.
+    let chain = format!("/v1/%{}69mages/generations", "25".repeat(31_000));
+    let begin = std::time::Instant::now();
+    let answer = gateway.get(&chain).await;
+    assert_eq!((answer.status, answer.code()), (404, "not_found"), "a spelling of a path of ours");
+    assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
+}

@@ -73,6 +73,45 @@ async fn pages_of_other_sites_reach_nothing_of_the_engine() {
 }
 
 #[tokio::test]
+async fn only_a_link_that_is_followed_comes_from_another_site_and_a_form_does_not() {
+    let engine = RawEngine::start().await;
+    let sidecar = before(&engine, &[]).await;
+    let navigation = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+    for (method, code) in
+        [("GET", 200), ("HEAD", 200), ("POST", 403), ("PUT", 403), ("DELETE", 403), ("LINK", 403)]
+    {
+        let mut wire = e2e::wire::Wire::to(&sidecar.url).await;
+        let head = "Host: ada2:7860\r\nContent-Length: 0\r\nConnection: close\r\n";
+        wire.send(format!("{method} /x HTTP/1.1\r\n{head}{navigation}\r\n")).await;
+        let answer = wire.rest().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{method}: {answer}");
+    }
+    assert_eq!(engine.seen("/x").len(), 2);
+}
+
+#[tokio::test]
+async fn our_token_is_taken_out_of_every_line_that_shows_it() {
+    let engine = RawEngine::start().await;
+    let sidecar = before(&engine, &["--token", "a-long-secret-token"]).await;
+    let (ours, theirs) = ("Bearer a-long-secret-token", "Basic bWU6bWU=");
+    for (lines, expected) in [
+        (vec![theirs, ours], vec![theirs]),
+        (vec![ours, theirs], vec![theirs]),
+        (vec![ours, ours], vec![]),
+        (vec!["bearer\ta-long-secret-token"], vec![]),
+        (vec!["Bearer x, Bearer a-long-secret-token"], vec![]),
+        (vec!["Bearer a-long-secret-token-2"], vec!["Bearer a-long-secret-token-2"]),
+        (vec![theirs, "Digest a=\"b\", c=d"], vec![theirs, "Digest a=\"b\", c=d"]),
+    ] {
+        let headers: Vec<_> = lines.iter().map(|line| format!("Authorization: {line}\r\n")).collect();
+        let headers = headers.concat();
+        assert_eq!(status(&sidecar, &headers).await.0, 200, "{lines:?}");
+        let seen = engine.seen("/x");
+        assert_eq!(seen.last().unwrap().header("authorization"), expected, "{lines:?}");
+    }
+}
+
+#[tokio::test]
 async fn our_token_stays_here_and_every_other_credential_travels() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &["--token", "a-long-secret-token"]).await;

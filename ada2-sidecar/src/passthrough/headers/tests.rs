@@ -21,8 +21,8 @@ fn shown(headers: &HeaderMap) -> Vec<String> {
     lines
 }
 
-fn visit(trusted: bool, our_token: bool) -> Visit {
-    Visit { peer: "::ffff:192.168.1.7".parse().unwrap(), trusted, our_token }
+fn visit(trusted: bool) -> Visit {
+    Visit { peer: "::ffff:192.168.1.7".parse().unwrap(), trusted }
 }
 
 /// The lines that the engine sees, but for those that are always the same.
@@ -60,14 +60,8 @@ fn what_belongs_to_one_connection_stays_there_and_all_else_travels() {
         ("host: a:7860\norigin: https://ui.example", &["host: a:7860", "origin: http://a:7860"]),
         ("host: a\nx-request-id: theirs\nx-forwarded-for: 1.2.3.4\nx-forwarded-host: evil", &["host: a"]),
     ] {
-        assert_eq!(sent(given, &visit(false, false), false), expected, "{given}");
+        assert_eq!(sent(given, &visit(false), false), expected, "{given}");
     }
-}
-
-#[test]
-fn our_own_token_is_not_told() {
-    let expected = ["host: a"];
-    assert_eq!(sent("host: a\nauthorization: Bearer ours", &visit(false, true), false), expected);
 }
 
 #[test]
@@ -75,7 +69,7 @@ fn a_websocket_is_asked_for_in_one_way() {
     let given = "host: a\nconnection: keep-alive, Upgrade\nupgrade: WebSocket\nsec-websocket-key: k";
     assert!(is_websocket(&head(given)));
     let expected = ["connection: upgrade", "host: a", "sec-websocket-key: k", "upgrade: websocket"];
-    assert_eq!(sent(given, &visit(false, false), true), expected);
+    assert_eq!(sent(given, &visit(false), true), expected);
     for other in [
         "upgrade: websocket",
         "connection: upgrade",
@@ -97,7 +91,7 @@ fn a_proxy_that_is_believed_is_passed_on_and_added_to() {
         "x-forwarded-host: pics.example",
         "x-forwarded-proto: https",
     ];
-    assert_eq!(sent(given, &visit(true, false), false), expected);
+    assert_eq!(sent(given, &visit(true), false), expected);
 }
 
 #[test]
@@ -111,7 +105,7 @@ fn the_target_loses_scheme_and_name_and_nothing_else() {
     ] {
         let mut parts =
             Request::builder().method(Method::OPTIONS).uri(given).body(()).unwrap().into_parts().0;
-        to_engine(&mut parts, &visit(false, false), &HeaderValue::from_static("id"), false);
+        to_engine(&mut parts, &visit(false), &HeaderValue::from_static("id"), false);
         assert_eq!(parts.uri.to_string(), expected, "{given}");
     }
 }
@@ -140,7 +134,7 @@ proptest! {
         if let Some(told) = told {
             parts.headers.insert("x-forwarded-for", told.parse().unwrap());
         }
-        to_engine(&mut parts, &visit(false, false), &HeaderValue::from_static("id"), websocket);
+        to_engine(&mut parts, &visit(false), &HeaderValue::from_static("id"), websocket);
         prop_assert_eq!(&parts.headers[HOST], "ada2");
         prop_assert_eq!(&parts.headers["x-forwarded-for"], "192.168.1.7");
         prop_assert_eq!(parts.headers.contains_key(CONNECTION), websocket);
