@@ -143,7 +143,8 @@ impl ApiError {
                 Envelope::new(
                     Code::ModelNotFound,
                     format!(
-                        "No backend that is up now has a model {id:?}; GET /v1/models lists those there are"
+                        "No backend that is up now has a model {:?}; GET /v1/models lists those there are",
+                        faces::short(id)
                     ),
                 )
                 .param(Some("model")),

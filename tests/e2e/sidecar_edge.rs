@@ -98,6 +98,51 @@ async fn a_token_guards_v1_and_vouches_for_any_origin() {
 }
 
 #[tokio::test]
+async fn a_token_that_comes_beside_another_credential_is_none() {
+    let sidecar = Sidecar::builtin(&["--token", "a-long-secret-token"]).await;
+    sidecar.until_ready().await;
+    let (ours, theirs) =
+        ("Authorization: Bearer a-long-secret-token\r\n", "Authorization: Basic bWU6bWU=\r\n");
+    let ask = async |lines: &str| raw(&sidecar, &get("/v1/models", &format!("Host: ada2\r\n{lines}"))).await;
+    assert!(ask(ours).await.starts_with("HTTP/1.1 200 "));
+    for lines in [format!("{ours}{theirs}"), format!("{theirs}{ours}"), format!("{ours}{ours}")] {
+        let answer = ask(&lines).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 401 ") && answer.contains("invalid_api_key"),
+            "{lines}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_decode_is_answered_in_the_envelope() {
+    let sidecar = Sidecar::builtin(&[]).await;
+    sidecar.until_ready().await;
+    let long = format!("/v1/models/{}", "x".repeat(8000));
+    for (path, status, code) in [
+        ("/readyz/%ff", 404, "not_found"),
+        ("/readyz/%C3%28", 404, "not_found"),
+        ("/v1/models/%ff", 404, "model_not_found"),
+        ("/v1/models/a/%ff/b", 404, "model_not_found"),
+        (long.as_str(), 404, "model_not_found"),
+        ("/v1/images/files/%ff", 404, "not_found"),
+        ("/v1/images/%ff", 404, "not_found"),
+        ("/v1/%ff", 404, "not_found"),
+        ("/gpu/%ff", 404, "not_found"),
+        ("/gpu?query=%ff", 400, "invalid_value"),
+        ("/gpu?query=name&format=%ff", 400, "invalid_value"),
+        ("/gpu?query=%", 400, "invalid_value"),
+    ] {
+        let url = format!("{}{path}", sidecar.url);
+        let answer = Answer::of(e2e::http().get(&url).send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.code()), (status, code), "{path:.100}");
+        assert_eq!(answer.header("content-type"), "application/json", "{path:.100}");
+        assert!(answer.message().len() < 2000, "{path:.100}: {}", answer.message());
+        assert_eq!(answer.json["detail"], answer.json["error"]["message"], "{path:.100}");
+    }
+}
+
+#[tokio::test]
 async fn who_may_order_pictures_goes_by_address_and_health_answers_everybody() {
     let sidecar = Sidecar::builtin(&["--allow-from", "10.0.0.0/8"]).await;
     sidecar.until_ready().await;

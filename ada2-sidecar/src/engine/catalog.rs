@@ -112,7 +112,8 @@ fn named<'a>(models: &'a [EngineModel], asked: &str) -> Option<&'a EngineModel> 
 
 fn named_exactly<'a>(models: &'a [EngineModel], asked: &str) -> Option<&'a EngineModel> {
     let by_key = models.iter().find(|model| model.key == asked);
-    let is_asked = |text: &str| text.to_lowercase() == asked.to_lowercase();
+    let asked = asked.to_lowercase();
+    let is_asked = |text: &str| text.to_lowercase() == asked;
     by_key.or_else(|| models.iter().find(|model| is_asked(&model.name) || is_asked(&model.key)))
 }
 

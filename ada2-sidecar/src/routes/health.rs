@@ -4,11 +4,14 @@ use std::{collections::BTreeMap, time::Instant};
 
 use axum::{
     Json,
-    extract::{Path, Query, RawQuery, State},
+    extract::{
+        Path, Query, RawQuery, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use shared::health::CheckStatus;
+use shared::{health::CheckStatus, openai::fields::FieldError};
 
 use crate::{
     error::ApiError,
@@ -44,9 +47,10 @@ pub(super) async fn readyz(State(app): State<App>, RawQuery(query): RawQuery) ->
 /// The card as `nvidia-smi` shows it: a table, JSON, or CSV of the fields asked for.
 pub(super) async fn gpu(
     State(app): State<App>,
-    Query(parameters): Query<BTreeMap<String, String>>,
+    parameters: Result<Query<BTreeMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let Query(parameters) = parameters.map_err(|_| FieldError::new("query", "The query cannot be read."))?;
     let published = app.published.borrow().clone();
     let view = view(&published);
     if let Some(fields) = parameters.get("query") {
@@ -75,7 +79,7 @@ fn view(published: &Published) -> smi::View<'_> {
 /// One check.
 pub(super) async fn check(
     State(app): State<App>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let published = app.published.borrow().clone();
@@ -83,7 +87,7 @@ pub(super) async fn check(
     let known = || checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>().join(", ");
     let check = checks
         .iter()
-        .find(|check| check.name == name)
+        .find(|check| name.as_ref().is_ok_and(|Path(name)| check.name == *name))
         .ok_or_else(|| ApiError::NoSuchCheck { known: known() })?;
     let body = if is_verbose(query.as_deref()) {
         readiness::line(check).into_response()

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
 };
 use shared::openai::models::{Model, ModelList};
 
@@ -14,7 +14,12 @@ pub(super) async fn list(State(app): State<App>) -> Result<Json<ModelList>, ApiE
 }
 
 /// One of them; also by the engine's key.
-pub(super) async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Model>, ApiError> {
+pub(super) async fn one(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Model>, ApiError> {
+    // What is no text is the name of nothing.
+    let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
     let listed = models(&app)?;
     let exact = listed.iter().find(|model| model.id.eq_ignore_ascii_case(&id)).cloned();
     if let Some(model) = exact {

@@ -210,6 +210,7 @@ fn kept(said: &Said) -> Face {
     Face { status: said.status, body, retry_after, should_retry }
 }
 
-fn short(text: &str) -> String {
+/// Foreign text for a sentence.
+pub(super) fn short(text: &str) -> String {
     text.chars().take(100).collect()
 }

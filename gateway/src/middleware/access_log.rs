@@ -202,7 +202,7 @@ impl Drop for Line {
                     request_id = self.id,
                     caller = $known.caller.as_deref(),
                     client = $known.client.map(tracing::field::display),
-                    method = %self.method,
+                    method = %cut(self.method.as_str()),
                     path = cut(&self.path),
                     route_kind = $known.route_kind,
                     backend = $known.backend.as_deref(),

@@ -3,7 +3,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
 use shared::openai::models::{Model, ModelList};
@@ -16,7 +16,12 @@ pub(crate) async fn list(State(app): State<App>) -> Response {
 }
 
 /// One of them; a name may have slashes in it.
-pub(crate) async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Model>, ApiError> {
+pub(crate) async fn one(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Model>, ApiError> {
+    // What is no text is the name of nothing.
+    let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
     let found = listed(&app).into_iter().find(|model| model.id == id);
     found.map(Json).ok_or(ApiError::UnknownModel(id))
 }

@@ -128,3 +128,26 @@ async fn an_id_that_is_not_sane_is_replaced() {
     let replaced = with(&gateway, "/healthz", &[("x-request-id", "a b\"c")]).await;
     assert_eq!(replaced.header("x-request-id").len(), 36);
 }
+
+#[tokio::test]
+async fn what_does_not_decode_is_answered_in_the_envelope() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    let long = format!("/v1/models/{}", "x".repeat(8000));
+    for (path, status, code) in [
+        ("/v1/models/%ff", 404, "model_not_found"),
+        ("/v1/models/a/%ff/b", 404, "model_not_found"),
+        (long.as_str(), 404, "model_not_found"),
+        ("/ui/images/%ff", 404, "not_found"),
+        ("/readyz/%ff", 404, "not_found"),
+        ("/v1/%ff", 404, "not_found"),
+        ("/v1/gateway/images/%ff", 405, "method_not_allowed"),
+        ("/v1/gateway/images?limit=%ff", 400, "invalid_value"),
+        ("/v1/gateway/images?before=%ff", 400, "invalid_value"),
+    ] {
+        let answer = gateway.get(path).await;
+        assert_eq!((answer.status, answer.code()), (status, code), "{path:.100}");
+        assert_eq!(answer.header("content-type"), "application/json", "{path:.100}");
+        assert!(answer.message().len() < 2000, "{path:.100}: {}", answer.message());
+    }
+}
