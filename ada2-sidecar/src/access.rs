@@ -9,6 +9,7 @@ use axum::{
     response::Response,
 };
 use shared::service::{
+    body::Holder,
     client::Client,
     guard::{Refusal, in_ranges},
     request_id::RequestId,
@@ -23,10 +24,13 @@ use crate::{config::Config, error::ApiError, metrics::Metrics, state::App};
 /// token. Paths are compared as they came; no other spelling of a path reaches its route.
 pub(crate) async fn layer(
     State(app): State<App>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     to_routes(&app.config, &request)?;
+    if let Ok(holder) = holder(&app.config, &request) {
+        request.extensions_mut().insert(holder);
+    }
     Ok(next.run(request).await)
 }
 
@@ -82,6 +86,14 @@ fn from_another_site<B>(request: &Request<B>) -> Result<(), ApiError> {
     let harmless = request.method() == Method::GET || request.method() == Method::HEAD;
     let followed = harmless && says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document");
     if foreign && !followed { Err(Refusal::ForeignOrigin("another site".to_owned()).into()) } else { Ok(()) }
+}
+
+/// Whose bodies the request's body counts among.
+fn holder<B>(config: &Config, request: &Request<B>) -> Result<Holder, ApiError> {
+    if holds_our_token(config, request.headers()) {
+        return Ok(Holder::Token("token".to_owned()));
+    }
+    client_of(config, request).map(|(_, client)| Holder::Address(client.address))
 }
 
 fn client_of<B>(config: &Config, request: &Request<B>) -> Result<(IpAddr, Client), ApiError> {

@@ -7,10 +7,9 @@ use axum::{
     extract::Request,
     response::{IntoResponse, Response},
 };
-use hyper::body::Incoming;
 use shared::service::{
     request_id::{RequestId, X_REQUEST_ID},
-    serve::Handler,
+    serve::{Handler, RequestBody},
 };
 
 use crate::{
@@ -34,7 +33,7 @@ struct Parts {
 }
 
 impl Handler for Edge {
-    async fn handle(&self, request: Request<Incoming>) -> Response {
+    async fn handle(&self, request: Request<RequestBody>) -> Response {
         match &self.0.engine {
             Some(engine) if !is_ours(request.uri().path()) => Box::pin(self.pass(engine, request)).await,
             _ => self.0.routes.handle(request).await,
@@ -53,7 +52,7 @@ impl Edge {
         Self::new(self.0.app.with_config(config), self.0.engine.clone())
     }
 
-    async fn pass(&self, engine: &PassThrough, mut request: Request<Incoming>) -> Response {
+    async fn pass(&self, engine: &PassThrough, mut request: Request<RequestBody>) -> Response {
         let id = RequestId::accept(request.headers().get(X_REQUEST_ID));
         let mut line = Line::of(&request, Some(id.clone()), self.0.app.metrics.clone());
         let person = is_person(&request);

@@ -217,6 +217,15 @@ fn body_face(error: BodyError) -> Face {
             "Too many large requests at once; try again in a few seconds.",
         )
         .retry_after(5),
+        BodyError::CallerBusy => Face::new(
+            429,
+            Code::BackendOverloaded,
+            "Your other requests hold half of what is taken of bodies at once; send fewer at a time.",
+        )
+        .retry_after(5),
+        BodyError::TooSlow => {
+            Face::new(408, Code::RequestTimeout, "The body was not whole within 5 minutes.").no_repeat()
+        }
         BodyError::Stalled => Face::new(408, Code::RequestTimeout, "The body stopped arriving.").no_repeat(),
         BodyError::Broken => Face::new(400, Code::InvalidBody, "The body could not be read to its end."),
     }

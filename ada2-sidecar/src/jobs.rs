@@ -85,6 +85,11 @@ impl Jobs {
         &self.slots
     }
 
+    /// The service's phases.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
     /// Returns when a slot was taken or given back.
     pub async fn changed(&self) {
         self.changed.notified().await;

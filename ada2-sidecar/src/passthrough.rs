@@ -22,7 +22,10 @@ use hyper::{
     upgrade::{OnUpgrade, on},
 };
 use reqwest::Url;
-use shared::service::{lifecycle::Lifecycle, serve::Seat};
+use shared::service::{
+    lifecycle::Lifecycle,
+    serve::{RequestBody, Seat},
+};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::page::{engine_down, is_person};
@@ -87,7 +90,7 @@ impl PassThrough {
     /// One request, one answer.
     pub(crate) async fn forward(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         visit: &Visit,
         id: &HeaderValue,
     ) -> Result<Response<Body>, PassFault> {
@@ -173,7 +176,7 @@ struct Upgrade {
 }
 
 impl Upgrade {
-    fn wanted(request: &mut Request<Incoming>) -> Option<Self> {
+    fn wanted(request: &mut Request<RequestBody>) -> Option<Self> {
         let wanted = request.method() == Method::GET
             && request.version() == Version::HTTP_11
             && request.body().is_end_stream()

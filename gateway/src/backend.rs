@@ -23,7 +23,7 @@ use shared::service::{
     request_id::X_REQUEST_ID,
 };
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     time::{Instant, timeout_at},
 };
 use tracing::error;
@@ -175,8 +175,11 @@ impl Backends {
         let (stream, deadline) = (outgoing.stream, outgoing.deadline);
         let mut files = std::mem::take(&mut outgoing.files);
         let backend = grant.permitted().backend();
-        let request = backend.authorized(self.request(backend, outgoing));
-        let answer = request.send().await.map_err(|error| BackendFault::of(&error))?;
+        let (request, sending) = self.request(backend, outgoing);
+        let answer = tokio::select! {
+            answer = backend.authorized(request).send() => answer.map_err(|error| BackendFault::of(&error))?,
+            () = sending.overdue() => return Err(BackendFault::TimedOut.into()),
+        };
         if !answer.status().is_success() {
             return Err(fault::refusal(answer).await.into());
         }
@@ -189,19 +192,21 @@ impl Backends {
         Ok(Answer::Pictures(Pictures { grant, made, rest }))
     }
 
-    fn request(&self, backend: &Backend, outgoing: Outgoing) -> RequestBuilder {
+    fn request(&self, backend: &Backend, outgoing: Outgoing) -> (RequestBuilder, Sending) {
         let Outgoing { task, stream, sent, counted, request_id, deadline, caller_deadline, .. } = outgoing;
         let patience = caller_deadline.map_or(deadline, |theirs| theirs.min(deadline));
         let left = for_the_backend(patience.saturating_duration_since(Instant::now()));
-        let (length, body) = body_of(sent.pieces, counted);
-        self.pooled()
+        let (length, body, sending) = body_of(sent.pieces, counted);
+        let request = self
+            .pooled()
             .post(backend.api(task.path()))
             .header(header::CONTENT_TYPE, sent.content_type)
             .header(header::CONTENT_LENGTH, length)
             .header(header::ACCEPT, if stream { "text/event-stream" } else { "application/json" })
             .header(X_REQUEST_ID, request_id)
             .header(X_REQUEST_TIMEOUT_MS, left.as_millis().max(1).to_string())
-            .body(body)
+            .body(body);
+        (request, sending)
     }
 
     async fn pictures(
@@ -249,13 +254,33 @@ impl Backends {
 }
 
 /// Pieces as one body, and their length; what they count against is held until they are sent.
-fn body_of(pieces: Vec<Bytes>, counted: WholeBody) -> (usize, Body) {
+fn body_of(pieces: Vec<Bytes>, counted: WholeBody) -> (usize, Body, Sending) {
     let length = pieces.iter().map(Bytes::len).sum();
+    let (held, sent) = oneshot::channel();
+    let sending = Sending { until: counted.until, sent };
+    let counted: (WholeBody, oneshot::Sender<Infallible>) = (counted, held);
     let pieces = stream::iter(pieces).map(move |piece| {
         let _until_sent = &counted;
         Ok::<_, Infallible>(piece)
     });
-    (length, Body::wrap_stream(pieces))
+    (length, Body::wrap_stream(pieces), sending)
+}
+
+/// A body on its way to a backend.
+struct Sending {
+    /// When it must be sent, or given up.
+    until: Instant,
+    /// Closes when it is.
+    sent: oneshot::Receiver<Infallible>,
+}
+
+impl Sending {
+    /// Returns if the backend does not take it in time.
+    async fn overdue(self) {
+        if timeout_at(self.until, self.sent).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// What the backend may use of the time left.
@@ -268,7 +293,23 @@ fn picture(bytes: Vec<u8>) -> Result<Picture, BackendFault> {
 }
 
 fn client(connections: Connections, outbound: &Outbound) -> reqwest::Result<Client> {
-    trusting(builder(connections), outbound).build()
+    trusting(found_when_gone(builder(connections), connections), outbound).build()
+}
+
+/// Keep-alive probes find a vanished backend only while nothing is on its way to it. Pictures go to a server that reads what
+/// it is sent at once; one for chat may leave it lying while it is at work, and is not to be taken for gone. macOS has no
+/// such option that the library knows.
+#[cfg(target_os = "linux")]
+fn found_when_gone(builder: ClientBuilder, connections: Connections) -> ClientBuilder {
+    match connections {
+        Connections::Pooled => builder.tcp_user_timeout(Duration::from_secs(30)),
+        Connections::Fresh => builder,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn found_when_gone(builder: ClientBuilder, _: Connections) -> ClientBuilder {
+    builder
 }
 
 fn trusting(mut builder: ClientBuilder, outbound: &Outbound) -> ClientBuilder {

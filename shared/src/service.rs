@@ -8,6 +8,7 @@ pub mod form;
 pub mod forwarded;
 pub mod guard;
 pub mod lifecycle;
+pub mod limited;
 pub mod outbound;
 pub mod parsing;
 pub mod reload;

@@ -35,6 +35,8 @@ mod order;
 mod reload;
 /// Where chat and embeddings go, and that no other backend is asked instead.
 mod routing;
+/// Who takes or sends slowly.
+mod slow_callers;
 /// Status and lists.
 mod status;
 /// Stored pictures and how they are served.

@@ -17,6 +17,8 @@ mod gpu_readings;
 mod gpu_sampler;
 /// Everything that is not the sidecar's own, on its way to the engine and back.
 mod passthrough;
+/// Refusals arrive, however much of the request is unread.
+mod refusals;
 /// The files for systemd and launchd, read as these read them.
 mod service_files;
 /// The edge: hosts, origins, bodies, tokens, paths.

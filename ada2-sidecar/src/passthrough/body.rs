@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use shared::service::serve::RequestBody;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
@@ -29,7 +30,7 @@ pub(super) struct Upload {
 
 #[derive(Debug)]
 struct Coming {
-    body: Incoming,
+    body: RequestBody,
     pace: Pace,
     /// Bytes that may still come; `None` for no limit.
     room: Option<u64>,
@@ -78,7 +79,7 @@ impl Upload {
 
     /// The body, and how it goes if there is one. Refused at once if it says itself that it is too large.
     pub(super) fn new(
-        body: Incoming,
+        body: RequestBody,
         room: Option<u64>,
     ) -> Result<(Self, Option<Arc<UploadState>>), PassFault> {
         if body.is_end_stream() {

@@ -16,7 +16,7 @@ use axum::{
 use bytes::Bytes;
 use shared::{
     openai::fields::{FieldError, Fields},
-    service::{parsing::parse, request_id::RequestId},
+    service::{body::Holder, parsing::parse, request_id::RequestId},
 };
 use tokio::time::Instant;
 
@@ -34,10 +34,11 @@ use crate::{
 pub(super) async fn generations(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
+    Extension(holder): Extension<Holder>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = app.bodies.read(&headers, body).await?;
+    let body = app.bodies.read(&holder, &headers, body).await?;
     let limits = app.limits();
     let (body, request) =
         parse(body, move |body| ImageRequest::read(&Fields::parse(body, FIELDS)?, limits)).await;
@@ -50,10 +51,11 @@ pub(super) async fn generations(
 pub(super) async fn edits(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
+    Extension(holder): Extension<Holder>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = app.bodies.read(&headers, body).await?;
+    let body = app.bodies.read(&holder, &headers, body).await?;
     let (head, limits) = (headers.clone(), app.limits());
     let reader = move |body: &Bytes| {
         let upload = form::read(&head, body)?;
@@ -113,7 +115,8 @@ async fn make(
     let mut handle = app.jobs.start(job.clone(), permit, id.as_str().to_owned());
     let answer = render::Answer::of(app, headers, &request, &job);
     if let Some(partials) = request.partial_images {
-        return Ok(stream::answer(handle, answer, route, partials, arrival + time, time));
+        let lifecycle = app.jobs.lifecycle();
+        return Ok(stream::answer(handle, answer, route, partials, (arrival + time, time), lifecycle));
     }
     let pictures = tokio::time::timeout_at(arrival + time, handle.finished());
     let pictures = pictures.await.map_err(|_| ApiError::TooSlow(time))??;

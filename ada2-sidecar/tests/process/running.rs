@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 pub(crate) fn binary(arguments: &[&str]) -> Command {
@@ -30,15 +31,25 @@ impl Running {
     }
 
     pub(crate) fn start_with(state: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = binary(&[]);
+        command.envs(environment.iter().copied());
+        Self::spawn(command, state, arguments)
+    }
+
+    /// With so many descriptors.
+    pub(crate) fn start_limited(state: &Path, arguments: &[&str], descriptors: u32) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]);
+        command.arg(env!("CARGO_BIN_EXE_ada2-sidecar")).env_clear();
+        Self::spawn(command, state, arguments)
+    }
+
+    fn spawn(mut command: Command, state: &Path, arguments: &[&str]) -> Self {
         let state = state.display().to_string();
         let common =
             ["--listen", "127.0.0.1:0", "--gpu", "optional", "--log-format", "json", "--state-dir", &state];
-        let mut child = binary(&common)
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        command.args(common).args(arguments).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
         let mut log = BufReader::new(child.stderr.take().expect("piped"));
         let mut line = String::new();
         while !line.contains("\"listen\"") {
@@ -47,6 +58,15 @@ impl Running {
         }
         let line: serde_json::Value = serde_json::from_str(&line).expect("JSON lines");
         Self { child, url: line["listen"].as_str().expect("an address").to_owned(), log: Some(log) }
+    }
+
+    /// What it has used of the processors.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let (_, fields) = stat.rsplit_once(')').expect("proc(5)");
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(|field| field.parse::<u64>().expect("proc(5)")).sum();
+        Duration::from_millis(ticks * 10) // a hundred a second, on every Linux that is built today
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -166,6 +166,26 @@ async fn after_kill_9_in_mid_job_the_next_start_cancels_the_orphan_and_nobody_el
         .await;
 }
 
+#[tokio::test]
+async fn where_descriptors_run_out_health_answers_and_nothing_spins() {
+    let state = e2e::fresh_folder("descriptors");
+    let sidecar = Running::start_limited(&state, &["--engine", "builtin"], 64);
+    sidecar.ready().await;
+    let address = sidecar.url.strip_prefix("http://").unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..120 {
+        idle.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    for _ in 0..5 {
+        let fresh = e2e::http().get(format!("{}/healthz", sidecar.url)).header("connection", "close");
+        assert_eq!(fresh.send().await.unwrap().status(), 200);
+    }
+    let before = sidecar.processor_time();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let spent = sidecar.processor_time().saturating_sub(before);
+    assert!(spent < Duration::from_millis(500), "{spent:?} of a second");
+}
+
 /// As systemd hands over a socket: open as descriptor 3, told of by environment. It stays open while the service is away.
 #[tokio::test]
 async fn a_socket_that_the_service_manager_holds_is_served_and_outlives_a_restart() {

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use bytes::Bytes;
 use reqwest::Response;
 use shared::service::{body::WholeBody, request_id::X_REQUEST_ID};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{BackendFault, Backends, body_of, fault};
 use crate::{payload::Sent, policy::admission::Grant};
@@ -17,6 +17,9 @@ const HEAD: Duration = Duration::from_mins(10);
 /// Between two pieces of an answer. A long prompt is read in silence by some servers; a dead connection is found by TCP
 /// much sooner.
 const PIECE: Duration = Duration::from_mins(5);
+
+/// For which a caller may hold up an answer, all in all, by taking it more slowly than it comes.
+const READER_DELAY: Duration = Duration::from_mins(10);
 
 /// Headers of the backend that pass: they are about the answer. Others are about its connection or its own origin, and act
 /// on ours where a browser reads them (cookies, `Refresh`, `Clear-Site-Data`, service workers, reports).
@@ -86,7 +89,7 @@ impl Backends {
     pub(crate) async fn pass(&self, grant: Grant, passing: Passing) -> Result<Passage, BackendFault> {
         let Passing { path, sent, counted, accept, request_id } = passing;
         let backend = grant.permitted().backend();
-        let (length, body) = body_of(sent.pieces, counted);
+        let (length, body, sending) = body_of(sent.pieces, counted);
         let request = self
             .fresh
             .post(backend.api(path))
@@ -96,7 +99,10 @@ impl Backends {
             .header(header::ACCEPT_ENCODING, "identity")
             .header(X_REQUEST_ID, request_id)
             .body(body);
-        let answer = in_time(HEAD, backend.authorized(request).send()).await?;
+        let answer = tokio::select! {
+            answer = in_time(HEAD, backend.authorized(request).send()) => answer?,
+            () = sending.overdue() => return Err(BackendFault::TimedOut),
+        };
         if !answer.status().is_success() {
             return in_time(PIECE, async { Ok(fault::refusal(answer).await) }).await.and_then(Err);
         }
@@ -133,6 +139,27 @@ impl Passage {
             *left = left.saturating_sub(piece.len() as u64);
         }
         Ok(piece)
+    }
+}
+
+/// What a caller costs who takes an answer more slowly than it comes: the backend waits, and so does everybody who waits for
+/// its place.
+#[derive(Debug, Default)]
+pub(crate) struct ReaderDelay {
+    given: Option<Instant>,
+    sum: Duration,
+}
+
+impl ReaderDelay {
+    /// The caller has got a piece.
+    pub(crate) fn gave(&mut self) {
+        self.given = Some(Instant::now());
+    }
+
+    /// The caller asks for the next; whether that took too long, all in all.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.sum += self.given.take().map_or(Duration::ZERO, |given| given.elapsed());
+        self.sum > READER_DELAY
     }
 }
 
@@ -304,6 +331,21 @@ mod tests {
         let mut unknown = passage(&[], "hi".into());
         while unknown.next().await.unwrap().is_some() {}
         assert!(!unknown.is_whole());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_may_hold_an_answer_up_for_ten_minutes_in_all() {
+        let mut reader_delay = ReaderDelay::default();
+        for _ in 0..60 {
+            assert!(!reader_delay.is_over());
+            tokio::time::sleep(Duration::from_mins(4)).await; // the backend's own time
+            reader_delay.gave();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+        assert!(!reader_delay.is_over());
+        reader_delay.gave();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(reader_delay.is_over());
     }
 
     #[tokio::test(start_paused = true)]

@@ -53,6 +53,18 @@ pub(super) fn body(fault: BodyError) -> Face {
             "The gateway holds too many request bodies at once",
         )
         .after(5),
+        BodyError::CallerBusy => Face::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            Code::BackendOverloaded,
+            "Your other requests hold half of what the gateway takes of request bodies at once; send fewer at a time",
+        )
+        .after(5),
+        BodyError::TooSlow => Face::new(
+            StatusCode::REQUEST_TIMEOUT,
+            Code::RequestTimeout,
+            "The request body was not whole within 5 minutes",
+        )
+        .last(),
         BodyError::Stalled => {
             Face::new(StatusCode::REQUEST_TIMEOUT, Code::RequestTimeout, "The request body stopped arriving")
                 .last()

@@ -33,7 +33,9 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Body(BodyError::Encoded),
         ApiError::Body(BodyError::TooLarge(7)),
         ApiError::Body(BodyError::Busy),
+        ApiError::Body(BodyError::CallerBusy),
         ApiError::Body(BodyError::Stalled),
+        ApiError::Body(BodyError::TooSlow),
         ApiError::Body(BodyError::Broken),
         ApiError::Malformed(Malformed::Field(FieldError::new("n", "n must be 1."))),
         ApiError::Malformed(Malformed::Field(FieldError { param: None, message: "no JSON".into() })),
@@ -131,7 +133,9 @@ fn the_table() {
     415 encoded_body: The request body must not be compressed (Content-Encoding)
     413 request_too_large: The request body is larger than 7 bytes (MAX_REQUEST_BYTES)
     429 backend_overloaded after 5: The gateway holds too many request bodies at once
+    429 backend_overloaded after 5: Your other requests hold half of what the gateway takes of request bodies at once; send fewer at a time
     408 request_timeout retry false: The request body stopped arriving
+    408 request_timeout retry false: The request body was not whole within 5 minutes
     400 invalid_body: The request body broke off or is badly framed
     400 invalid_value: n must be 1.
     400 invalid_body: no JSON

@@ -2,7 +2,7 @@
 //! request's [`Account`]; this layer alone tells it.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -18,7 +18,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use shared::service::request_id::RequestId;
+use shared::service::{body::Holder, request_id::RequestId};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -88,6 +88,14 @@ impl Account {
     /// Notes how a stream went: the status that would have told it, and why.
     pub(crate) fn ended(&self, status: u16, cause: Option<String>) {
         self.note(|known| known.outcome = Some(Outcome { status, cause }));
+    }
+
+    /// Whose bodies the request's body counts among.
+    pub(crate) fn holder(&self) -> Holder {
+        self.read(|known| match &known.caller {
+            Some(name) => Holder::Token(name.clone()),
+            None => Holder::Address(known.client.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))),
+        })
     }
 
     fn read<T>(&self, read: impl FnOnce(&Known) -> T) -> T {

@@ -59,8 +59,10 @@ async fn serve(
     class: &mut Option<String>,
 ) -> Result<Response, ApiError> {
     let arrival = Instant::now();
+    let deadline = arrival + app.config.images.timeout;
     let (parts, body) = request.into_parts();
-    let ask = app.bodies.read(&parts.headers, body).await.map_err(ApiError::Body)?;
+    let holder = visit.account.holder();
+    let ask = app.bodies.read(&holder, &parts.headers, body).await.map_err(ApiError::Body)?;
     let reader = reader(task, &parts.headers, app.config.images.max_pixels);
     let (ask, read) = parse(ask, reader).await;
     let (payload, demand) = read.map_err(ApiError::Malformed)?; // what is asked
@@ -81,7 +83,7 @@ async fn serve(
                 counted: ask,
                 request_id: visit.id.header(),
                 files,
-                deadline: arrival + app.config.images.timeout,
+                deadline,
                 // With a stream, the caller waits that long for each piece and not for the whole.
                 caller_deadline: caller_patience(&parts.headers)
                     .filter(|_| !demand.stream)
@@ -95,7 +97,8 @@ async fn serve(
             let kept = keep::keep(app, pictures).await?; // keep it
             Ok(keep::render(app, kept)) // answer
         }
-        Answer::Events(events, file) => Ok(relay::respond(app, &visit.account, events, *file)), // the same, as it happens
+        // The same, as it happens.
+        Answer::Events(events, file) => Ok(relay::respond(app, &visit.account, events, *file, deadline)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use super::{Visit, named_backend};
 use crate::{
     backend::{
         BackendFault,
-        passage::{Passage, Passing},
+        passage::{Passage, Passing, ReaderDelay},
     },
     config::Capability,
     error::ApiError,
@@ -71,7 +71,8 @@ async fn serve(
     class: &mut Option<String>,
 ) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let counted = app.bodies.read(&parts.headers, body).await.map_err(ApiError::Body)?;
+    let counted =
+        app.bodies.read(&visit.account.holder(), &parts.headers, body).await.map_err(ApiError::Body)?;
     let (counted, body) = parse(counted, TextBody::read).await;
     let body = body.map_err(|error| ApiError::Malformed(error.into()))?;
     let backend = named_backend(&parts.headers);
@@ -106,7 +107,8 @@ async fn send(app: &App, grant: Grant, passing: Passing) -> Result<Passage, ApiE
 /// backend is closed, and the place free.
 fn relay(app: &App, account: &Account, mut passage: Passage) -> Response {
     let (status, headers) = (passage.status, std::mem::take(&mut passage.headers));
-    let relay = Relay { app: app.clone(), account: account.clone(), passage };
+    let reader_delay = ReaderDelay::default();
+    let relay = Relay { app: app.clone(), account: account.clone(), passage, reader_delay };
     relay.note_if_whole();
     let body = stream::unfold(Some(relay), async |relay| relay?.step().await);
     let mut response = (status, headers, Body::from_stream(body)).into_response();
@@ -128,6 +130,7 @@ struct Relay {
     app: App,
     account: Account,
     passage: Passage,
+    reader_delay: ReaderDelay,
 }
 
 /// What the caller gets, and who goes on; an error cuts the connection.
@@ -135,9 +138,15 @@ type Step = (io::Result<Bytes>, Option<Relay>);
 
 impl Relay {
     async fn step(mut self) -> Option<Step> {
+        if self.reader_delay.is_over() {
+            let why = "the caller takes its answer too slowly";
+            self.account.ended(StatusCode::REQUEST_TIMEOUT.as_u16(), Some(why.to_owned()));
+            return Some((Err(io::Error::other(why)), None));
+        }
         match self.passage.next().await {
             Ok(Some(bytes)) => {
                 self.note_if_whole();
+                self.reader_delay.gave();
                 Some((Ok(bytes), Some(self)))
             }
             Ok(None) => {

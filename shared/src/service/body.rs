@@ -1,11 +1,11 @@
-//! Reading a request's body whole: bounded each, bounded in sum, and never for longer than it keeps arriving.
+//! Reading a request's body whole: bounded each, in sum and per caller, and never for longer than it keeps
+//! arriving, nor than five minutes.
 //! A job starts only once its body is whole, because only then does the HTTP library notice a caller's hang-up.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,18 +15,37 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout_at};
 
 /// No frame for this long, and the caller is gone.
 const STALL: Duration = Duration::from_secs(30);
+/// No byte of a body is held for longer, whether the body is still coming or on its way to somebody else.
+const HELD_AT_MOST: Duration = Duration::from_mins(5);
 
-/// How many bytes of bodies may be held at once, over all requests.
+/// How many bytes of bodies may be held at once, over all requests; one caller has at most half of it.
 #[derive(Debug, Clone)]
 pub struct BodyBudget {
-    held: Arc<AtomicUsize>,
+    held: Arc<Mutex<Held>>,
     /// Bytes over all requests.
     total: usize,
     /// Bytes of one body.
     each: usize,
+}
+
+/// Whose bodies count together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// Those of a token that was verified, by its name.
+    Token(String),
+    /// Those of an address, where no token was.
+    Address(IpAddr),
+}
+
+/// Bytes that are held.
+#[derive(Debug, Default)]
+struct Held {
+    all: usize,
+    by: HashMap<Holder, usize>,
 }
 
 /// A body read whole. Its bytes count against the budget until it is dropped.
@@ -34,6 +53,8 @@ pub struct BodyBudget {
 pub struct WholeBody {
     /// The bytes.
     pub bytes: Bytes,
+    /// When it must be dropped.
+    pub until: Instant,
     _lease: Lease,
 }
 
@@ -46,26 +67,35 @@ pub enum BodyError {
     TooLarge(usize),
     /// Other requests hold the budget.
     Busy,
+    /// Other requests of the same caller hold half of it.
+    CallerBusy,
     /// It stopped arriving.
     Stalled,
+    /// It was not whole within five minutes.
+    TooSlow,
     /// The connection broke, or the framing is wrong.
     Broken,
 }
 
 impl BodyBudget {
-    /// At most `total` bytes at once, `each` a body.
+    /// At most `total` bytes at once, `each` a body, which is no more than half of all.
     pub fn new(total: usize, each: usize) -> Self {
-        Self { held: Arc::default(), total, each }
+        Self { held: Arc::default(), total, each: each.min(total / 2) }
     }
 
     /// The same budget for bodies of this length, as after a reload: what is held counts on.
     #[must_use]
     pub fn with_each(&self, each: usize) -> Self {
-        Self { each, ..self.clone() }
+        Self { each: each.min(self.total / 2), ..self.clone() }
     }
 
     /// Reads the body whole.
-    pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<WholeBody, BodyError> {
+    pub async fn read(
+        &self,
+        holder: &Holder,
+        headers: &HeaderMap,
+        mut body: Body,
+    ) -> Result<WholeBody, BodyError> {
         let coding = headers.get(header::CONTENT_ENCODING);
         if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(BodyError::Encoded);
@@ -74,10 +104,13 @@ impl BodyBudget {
         if announced > self.each as u64 {
             return Err(BodyError::TooLarge(self.each));
         }
-        let mut lease = Lease { held: self.held.clone(), bytes: 0 };
+        let until = Instant::now() + HELD_AT_MOST;
+        let mut lease = Lease { held: self.held.clone(), holder: holder.clone(), bytes: 0 };
         let mut bytes = BytesMut::new();
         loop {
-            let frame = tokio::time::timeout(STALL, body.frame()).await.map_err(|_| BodyError::Stalled)?;
+            let stalled = Instant::now() + STALL;
+            let late = if stalled < until { BodyError::Stalled } else { BodyError::TooSlow };
+            let frame = timeout_at(stalled.min(until), body.frame()).await.map_err(|_| late)?;
             let Some(frame) = frame else { break };
             let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
             if bytes.len() + data.len() > self.each {
@@ -86,28 +119,38 @@ impl BodyBudget {
             lease.grow(data.len(), self.total)?;
             bytes.extend_from_slice(&data);
         }
-        Ok(WholeBody { bytes: bytes.freeze(), _lease: lease })
+        Ok(WholeBody { bytes: bytes.freeze(), until, _lease: lease })
     }
 
     /// Bytes held now.
     pub fn held(&self) -> usize {
-        self.held.load(Ordering::Acquire)
+        lock(&self.held).all
     }
+}
+
+fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug)]
 struct Lease {
-    held: Arc<AtomicUsize>,
+    held: Arc<Mutex<Held>>,
+    holder: Holder,
     bytes: usize,
 }
 
 impl Lease {
     fn grow(&mut self, more: usize, total: usize) -> Result<(), BodyError> {
-        self.held
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
-                held.checked_add(more).filter(|sum| *sum <= total)
-            })
-            .map_err(|_| BodyError::Busy)?;
+        let mut held = lock(&self.held);
+        let theirs = held.by.get(&self.holder).copied().unwrap_or(0) + more;
+        if theirs > total / 2 {
+            return Err(BodyError::CallerBusy);
+        }
+        if held.all + more > total {
+            return Err(BodyError::Busy);
+        }
+        held.all += more;
+        held.by.insert(self.holder.clone(), theirs);
         self.bytes += more;
         Ok(())
     }
@@ -115,7 +158,14 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.held.fetch_sub(self.bytes, Ordering::AcqRel);
+        let mut held = lock(&self.held);
+        held.all -= self.bytes;
+        if let Some(theirs) = held.by.get_mut(&self.holder) {
+            *theirs -= self.bytes;
+            if *theirs == 0 {
+                held.by.remove(&self.holder);
+            }
+        }
     }
 }
 
@@ -131,25 +181,46 @@ mod tests {
         Body::from_stream(stream::iter(chunks))
     }
 
+    fn caller(name: &str) -> Holder {
+        Holder::Token(name.to_owned())
+    }
+
     #[tokio::test]
     async fn a_body_is_bounded_with_and_without_an_announced_length() {
         let budget = BodyBudget::new(100, 4);
-        let none = HeaderMap::new();
-        assert_eq!(budget.read(&none, Body::from("12345")).await.unwrap_err(), BodyError::TooLarge(4));
-        assert_eq!(budget.read(&none, chunked(&[b"123", b"45"])).await.unwrap_err(), BodyError::TooLarge(4));
-        assert_eq!(budget.read(&none, chunked(&[b"12", b"34"])).await.unwrap().bytes, "1234");
+        let (none, me) = (HeaderMap::new(), caller("me"));
+        assert_eq!(budget.read(&me, &none, Body::from("12345")).await.unwrap_err(), BodyError::TooLarge(4));
+        assert_eq!(
+            budget.read(&me, &none, chunked(&[b"123", b"45"])).await.unwrap_err(),
+            BodyError::TooLarge(4)
+        );
+        assert_eq!(budget.read(&me, &none, chunked(&[b"12", b"34"])).await.unwrap().bytes, "1234");
         assert_eq!(budget.held(), 0);
     }
 
     #[tokio::test]
     async fn the_sum_of_bodies_is_bounded_and_given_back() {
-        let budget = BodyBudget::new(6, 4);
+        let budget = BodyBudget::new(8, 4);
         let none = HeaderMap::new();
-        let first = budget.read(&none, Body::from("1234")).await.unwrap();
-        assert_eq!(budget.read(&none, Body::from("567")).await.unwrap_err(), BodyError::Busy);
-        assert_eq!(budget.held(), 4);
+        let first = budget.read(&caller("a"), &none, Body::from("1234")).await.unwrap();
+        let second = budget.read(&caller("b"), &none, Body::from("12")).await.unwrap();
+        assert_eq!(budget.read(&caller("c"), &none, Body::from("567")).await.unwrap_err(), BodyError::Busy);
+        assert_eq!(budget.held(), 6);
+        drop((first, second));
+        assert!(budget.read(&caller("c"), &none, Body::from("567")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_caller_holds_at_most_half_of_the_budget() {
+        let budget = BodyBudget::new(8, 9);
+        let (none, me) = (HeaderMap::new(), Holder::Address([10, 0, 0, 1].into()));
+        assert_eq!(budget.read(&me, &none, Body::from("12345")).await.unwrap_err(), BodyError::TooLarge(4));
+        let first = budget.read(&me, &none, Body::from("123")).await.unwrap();
+        assert_eq!(budget.read(&me, &none, Body::from("12")).await.unwrap_err(), BodyError::CallerBusy);
+        assert!(budget.read(&caller("another"), &none, Body::from("1234")).await.is_ok());
         drop(first);
-        assert!(budget.read(&none, Body::from("567")).await.is_ok());
+        assert!(budget.read(&me, &none, Body::from("1234")).await.is_ok());
+        assert_eq!(lock(&budget.held).by.len(), 0, "nothing is kept of who has left");
     }
 
     #[tokio::test]
@@ -157,13 +228,29 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         let budget = BodyBudget::new(10, 10);
-        assert_eq!(budget.read(&headers, Body::from("x")).await.unwrap_err(), BodyError::Encoded);
+        assert_eq!(
+            budget.read(&caller("a"), &headers, Body::from("x")).await.unwrap_err(),
+            BodyError::Encoded
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stops_arriving_is_given_up() {
         let budget = BodyBudget::new(10, 10);
         let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        assert_eq!(budget.read(&HeaderMap::new(), body).await.unwrap_err(), BodyError::Stalled);
+        assert_eq!(budget.read(&caller("a"), &HeaderMap::new(), body).await.unwrap_err(), BodyError::Stalled);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_holds_what_has_come_for_five_minutes_and_no_longer() {
+        let budget = BodyBudget::new(10_000, 10_000);
+        let drips = stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
+        });
+        let begun = Instant::now();
+        let read = budget.read(&caller("a"), &HeaderMap::new(), Body::from_stream(drips)).await;
+        assert_eq!((read.unwrap_err(), begun.elapsed().as_secs()), (BodyError::TooSlow, 300));
+        assert_eq!(budget.held(), 0);
     }
 }

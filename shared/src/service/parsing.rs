@@ -37,19 +37,19 @@ mod tests {
     use axum::{body::Body, http::HeaderMap};
 
     use super::*;
-    use crate::service::body::BodyBudget;
+    use crate::service::body::{BodyBudget, Holder};
 
     #[tokio::test]
     async fn a_long_body_is_parsed_elsewhere_and_counts_until_that_is_done() {
-        let budget = BodyBudget::new(1 << 20, 1 << 20);
+        let (budget, caller) = (BodyBudget::new(1 << 20, 1 << 20), Holder::Token("me".to_owned()));
         for (length, elsewhere) in [(AT_ONCE, false), (AT_ONCE + 1, true)] {
-            let body = budget.read(&HeaderMap::new(), Body::from(vec![b'x'; length])).await.unwrap();
+            let body = budget.read(&caller, &HeaderMap::new(), Body::from(vec![b'x'; length])).await.unwrap();
             let here = std::thread::current().id();
             let (body, moved) = parse(body, move |_| std::thread::current().id() != here).await;
             assert_eq!((moved, budget.held()), (elsewhere, length));
             drop(body);
         }
-        let body = budget.read(&HeaderMap::new(), Body::from(vec![b'x'; 2 * AT_ONCE])).await.unwrap();
+        let body = budget.read(&caller, &HeaderMap::new(), Body::from(vec![b'x'; 2 * AT_ONCE])).await.unwrap();
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let parsing = parse(body, move |_| wait.recv().is_ok());
         let left = tokio::time::timeout(std::time::Duration::from_millis(20), parsing).await;

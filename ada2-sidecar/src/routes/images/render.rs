@@ -49,6 +49,20 @@ impl Answer {
         }
     }
 
+    /// Of a request that asks for nothing in particular.
+    #[cfg(test)]
+    pub(super) fn plain() -> Self {
+        Self {
+            recent: Arc::default(),
+            delivery: Delivery::Base64,
+            output: Output { format: shared::picture::Format::Png, quality: 100 },
+            strip_metadata: false,
+            base: String::new(),
+            quality: "medium",
+            size: "64x64".to_owned(),
+        }
+    }
+
     /// The whole answer at once.
     pub(super) async fn whole(self, pictures: Vec<Picture>) -> Result<Response, ApiError> {
         blocking(move || {

@@ -12,7 +12,10 @@ use axum::{
 };
 use futures_util::stream::{Stream, unfold};
 use serde_json::{Value, json};
-use shared::openai::images::Usage;
+use shared::{
+    openai::images::Usage,
+    service::{lifecycle::Lifecycle, limited::Limited},
+};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -38,14 +41,14 @@ pub(super) fn answer(
     answer: Answer,
     route: Route,
     partials: u8,
-    deadline: Instant,
-    time: Duration,
+    (deadline, time): (Instant, Duration),
+    lifecycle: &Lifecycle,
 ) -> Response {
     let progress = handle.progress();
     let watched =
         Watched { handle, progress, answer, route, partials, sent: 0, deadline, time, ended: false };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("at work");
-    ([UNBUFFERED], Sse::new(watched.events()).keep_alive(keep_alive)).into_response()
+    ([UNBUFFERED], Sse::new(watched.events(lifecycle)).keep_alive(keep_alive)).into_response()
 }
 
 /// A job, and what was told of it.
@@ -62,13 +65,21 @@ struct Watched {
 }
 
 impl Watched {
-    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
-        unfold(self, async |mut watched| {
-            if watched.ended {
-                return None;
-            }
+    /// A caller who takes none of them is waited for no longer than the request may take.
+    fn events(self, lifecycle: &Lifecycle) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+        let (deadline, time) = (self.deadline, self.time);
+        let limited = Limited::new(self, deadline, lifecycle);
+        unfold(Some((limited, time)), async |limited| {
+            let (limited, time) = limited?;
+            let Some(mut watched) = limited.take() else {
+                return Some((Ok(failed(ApiError::TooSlow(time))), None));
+            };
             let event = watched.next().await;
-            Some((Ok(event), watched))
+            if watched.ended {
+                return Some((Ok(event), None));
+            }
+            limited.put(watched);
+            Some((Ok(event), Some((limited, time))))
         })
     }
 
@@ -112,11 +123,7 @@ impl Watched {
             })
             .await?
         };
-        completed.await.unwrap_or_else(|error: ApiError| {
-            let error = error.envelope().error;
-            // SDKs raise on the object inside, and on nothing else.
-            event(&json!({"type": "error", "error": error}))
-        })
+        completed.await.unwrap_or_else(failed)
     }
 
     /// What both kinds of events say. Always resolved values, never `auto`.
@@ -135,13 +142,56 @@ fn is_due(fraction: f64, sent: u8, partials: u8) -> bool {
     fraction >= f64::from(sent + 1) / f64::from(partials + 1)
 }
 
+fn failed(error: ApiError) -> Event {
+    let error = error.envelope().error;
+    // SDKs raise on the object inside, and on nothing else.
+    event(&json!({"type": "error", "error": error}))
+}
+
 fn event(body: &Value) -> Event {
     Event::default().event(body["type"].as_str().unwrap_or_default()).data(body.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
+
     use super::*;
+    use crate::{
+        engine::{Engine, builtin::Builtin, catalog::Choice},
+        images::Job,
+        jobs::Jobs,
+        metrics::Metrics,
+        models::{Base, EngineModel},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_who_takes_nothing_keeps_no_slot_past_the_time_limit() {
+        let lifecycle = Lifecycle::new();
+        let jobs = Jobs::new(Engine::Builtin(Builtin), 1, lifecycle.clone(), Metrics::default());
+        let model = Some(EngineModel::plain("k", "n", Base::Sd1));
+        let choice = Choice { name: "n".into(), model, preset: None };
+        let job = Job { steps: 150, previews: true, ..Job::warm_up(choice) }; // 3 s
+        let handle = jobs.start(job, jobs.slots().try_enter().unwrap(), "r".into());
+        let time = Duration::from_secs(1);
+        let watched = Watched {
+            progress: handle.progress(),
+            handle,
+            answer: Answer::plain(),
+            route: Route::Generations,
+            partials: 30,
+            sent: 0,
+            deadline: Instant::now() + time,
+            time,
+            ended: false,
+        };
+        let mut events = Box::pin(watched.events(&lifecycle));
+        assert!(format!("{:?}", events.next().await).contains("partial_image"));
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(jobs.slots().available(), 1);
+        assert!(format!("{:?}", events.next().await).contains("engine_timeout"), "it is told why");
+        assert!(events.next().await.is_none());
+    }
 
     #[test]
     fn partials_are_spread_over_the_steps() {

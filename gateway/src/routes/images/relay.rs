@@ -11,7 +11,8 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use tokio::task::yield_now;
+use shared::service::limited::Limited;
+use tokio::{task::yield_now, time::Instant};
 
 use super::keep::keep_one;
 use crate::{
@@ -27,9 +28,17 @@ use crate::{
     store::writable::Prepared,
 };
 
-/// The answer whose body the events are.
-pub(super) fn respond(app: &App, account: &Account, events: Events, file: Prepared) -> Response {
-    let relay = Relay { app: app.clone(), account: account.clone(), events, file };
+/// The answer whose body the events are. Until `deadline` they are held for a caller who takes none of them.
+pub(super) fn respond(
+    app: &App,
+    account: &Account,
+    events: Events,
+    file: Prepared,
+    deadline: Instant,
+) -> Response {
+    let class = events.class().to_owned();
+    let events = Limited::new(events, deadline, &app.lifecycle);
+    let relay = Relay { app: app.clone(), account: account.clone(), class, events, file, settled: false };
     let body = stream::unfold(Some(relay), async |relay| relay?.step().await);
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -44,8 +53,11 @@ pub(super) fn respond(app: &App, account: &Account, events: Events, file: Prepar
 struct Relay {
     app: App,
     account: Account,
-    events: Events,
+    class: String,
+    events: Limited<Events>,
     file: Prepared,
+    /// The caller has the picture, or the word that there is none.
+    settled: bool,
 }
 
 /// What the caller gets, and who goes on; an error cuts the connection.
@@ -53,22 +65,30 @@ type Step = (io::Result<Bytes>, Option<Relay>);
 
 impl Relay {
     async fn step(mut self) -> Option<Step> {
-        match self.events.next().await {
-            Ok(None) => None,
-            Ok(Some(Happening::Passing(bytes))) => Some((Ok(bytes), Some(self))),
+        let Some(mut events) = self.events.take() else {
+            let late = || self.refused(&self.fault(BackendFault::TimedOut));
+            return (!self.settled).then(|| (Ok(late()), None));
+        };
+        let bytes = match events.next().await {
+            Ok(None) => return None,
+            Ok(Some(Happening::Passing(bytes))) => bytes,
             Ok(Some(Happening::Failed(bytes, words))) => {
                 self.refused(&self.fault(BackendFault::Failed(words))); // in its words, not in ours
-                Some((Ok(bytes), Some(self)))
+                self.settled = true;
+                bytes
             }
             Ok(Some(Happening::Completed(finished))) => match self.completed(finished).await {
                 Ok(event) => {
                     self.account.ended(StatusCode::OK.as_u16(), None);
-                    Some((Ok(event), Some(self)))
+                    self.settled = true;
+                    event
                 }
-                Err(error) => Some((Ok(self.refused(&error)), None)),
+                Err(error) => return Some((Ok(self.refused(&error)), None)),
             },
-            Err(fault) => Some((self.failed(fault).await, None)),
-        }
+            Err(fault) => return Some((self.failed(fault).await, None)),
+        };
+        self.events.put(events);
+        Some((Ok(bytes), Some(self)))
     }
 
     /// The event of a picture that is stored: as it came, and with its address.
@@ -80,7 +100,7 @@ impl Relay {
 
     /// A backend that broke off leaves the caller a broken connection, which its library tells from an end.
     async fn failed(&self, fault: BackendFault) -> io::Result<Bytes> {
-        self.app.health.met(self.events.class(), &fault);
+        self.app.health.met(&self.class, &fault);
         let broken = matches!(fault, BackendFault::Broken(_));
         let event = self.refused(&self.fault(fault));
         if !broken {
@@ -92,12 +112,12 @@ impl Relay {
     }
 
     fn fault(&self, fault: BackendFault) -> ApiError {
-        ApiError::Backend(self.events.class().to_owned(), fault)
+        ApiError::Backend(self.class.clone(), fault)
     }
 
     /// Notes how it went, and gives the event that says so.
     fn refused(&self, error: &ApiError) -> Bytes {
-        let told = error.in_stream(Capability::Images.as_str(), self.events.class());
+        let told = error.in_stream(Capability::Images.as_str(), &self.class);
         self.account.ended(told.status, Some(told.cause.0));
         told.event
     }

@@ -1,24 +1,37 @@
 //! The bounds of the accept loop, over real sockets; time is paused.
 
-use std::{net::IpAddr, time::Duration};
+mod heads;
+mod refusals;
+mod slow;
 
-use axum::{Extension, routing::get};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Extension, Router, body::Body, routing::get};
+use bytes::Bytes;
+use futures_util::stream::pending;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
     time::Instant,
 };
 
-use super::*;
+use super::{seats::Counts, *};
+use crate::service::lifecycle::Lifecycle;
 
 #[test]
 fn connections_are_bounded_in_all_and_per_address() {
     let counts = Counts::new(&Bounds { connections: 3, per_address: 2, ..Bounds::default() });
     let (here, there): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-    let first = counts.enter(here);
-    let second = counts.enter("::ffff:10.0.0.1".parse().unwrap());
+    let enter = |address| counts.enter(address).inspect(|seat| seat.state().work());
+    let first = enter(here);
+    let second = enter("::ffff:10.0.0.1".parse().unwrap());
     assert!(first.is_some() && second.is_some());
     assert!(counts.enter(here).is_none(), "two from one address");
-    let third = counts.enter(there);
+    let third = enter(there);
     assert!(third.is_some() && counts.enter("10.0.0.3".parse().unwrap()).is_none(), "three in all");
     drop(first);
     assert!(counts.enter(here).is_some());
@@ -68,9 +81,11 @@ async fn a_client_that_takes_no_byte_is_gone_after_its_time() {
 
 #[tokio::test]
 async fn more_connections_than_allowed_are_closed_at_once() {
-    let (address, _life) = start(hello(), Bounds { per_address: 1, ..Bounds::default() }).await;
+    let endless = || Body::from_stream(pending::<std::io::Result<Bytes>>());
+    let router = hello().route("/endless", get(async move || endless()));
+    let (address, _life) = start(router, Bounds { per_address: 1, ..Bounds::default() }).await;
     let mut first = TcpStream::connect(address).await.unwrap();
-    first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    first.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut answer = [0; 12];
     first.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");

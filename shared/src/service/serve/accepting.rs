@@ -1,0 +1,72 @@
+//! Taking connections in, also when descriptors run out.
+
+use std::{
+    io::{Error, ErrorKind},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, time::Instant};
+use tracing::{debug, warn};
+
+use super::{
+    Handler, Listener,
+    connection::{Visit, connection},
+    seats::Counts,
+};
+use crate::service::lifecycle::Lifecycle;
+
+/// Between two tries while none can be taken in: connections end meanwhile, and nothing spins.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The same where one was closed to make room.
+const SHORT_PAUSE: Duration = Duration::from_millis(5);
+/// Between two lines of the log about it.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Accepts until the service drains. Every connection is a task of the lifecycle.
+pub async fn accept<H: Handler>(socket: TcpListener, listener: Listener<H>, lifecycle: Lifecycle) {
+    let counts = Counts::new(&listener.bounds);
+    let mut told = None;
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = lifecycle.draining().cancelled() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => {
+                debug!(%error, "a connection broke before it was accepted");
+                continue;
+            }
+            Err(error) => {
+                tell(&mut told, &error);
+                // Out of descriptors, most likely. Those without a request give theirs up first.
+                let pause = if counts.make_room() { SHORT_PAUSE } else { PAUSE };
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+        };
+        let Some(seat) = counts.enter(peer.ip()) else {
+            debug!(%peer, "connection closed: too many, and all at work");
+            continue;
+        };
+        let (listener, life) = (listener.clone(), lifecycle.clone());
+        lifecycle.spawn("connection", async move {
+            connection(stream, Visit { peer, seat: Arc::clone(&seat) }, listener, life).await;
+        });
+    }
+}
+
+/// Whether the error is about the connection that was to be accepted, so that the next can be at once.
+fn is_of_one_connection(error: &Error) -> bool {
+    use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+fn tell(told: &mut Option<Instant>, error: &Error) {
+    if told.is_none_or(|told: Instant| told.elapsed() >= QUIET) {
+        *told = Some(Instant::now());
+        warn!(%error, "cannot accept connections; those without a request are closed, and it is tried again. \
+            If this stays, raise the limit of open files (LimitNOFILE, NumberOfFiles)");
+    }
+}

@@ -1,0 +1,186 @@
+//! One connection, from its handshake to its end.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::Request,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use http_body::{Frame, SizeHint};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tracing::debug;
+
+use super::{Handler, Listener, Peer, RequestBody, Seat, lingering::read_on, prepare, wire::ClientStream};
+use crate::service::lifecycle::Lifecycle;
+
+/// Who is connected.
+pub(super) struct Visit {
+    pub(super) peer: SocketAddr,
+    pub(super) seat: Arc<Seat>,
+}
+
+pub(super) async fn connection<H: Handler>(
+    stream: TcpStream,
+    visit: Visit,
+    listener: Listener<H>,
+    life: Lifecycle,
+) {
+    prepare(&stream);
+    let state = visit.seat.state().clone();
+    speak(stream, visit, listener, life).await;
+    // Whoever still holds the seat, as a WebSocket does, waits for no head.
+    state.work();
+}
+
+async fn speak<H: Handler>(stream: TcpStream, visit: Visit, listener: Listener<H>, life: Lifecycle) {
+    let stream = ClientStream::new(stream, listener.bounds.stall, visit.seat.state().clone());
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &listener.tls {
+        let handshake = tokio::time::timeout(listener.bounds.head_time, tls.0.accept(stream));
+        let shaken = tokio::select! {
+            shaken = handshake => shaken,
+            () = evicted(&visit.seat) => return debug!(peer = %visit.peer, "TLS handshake given up: too many connections"),
+            () = life.draining().cancelled() => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => http(stream, visit, listener, life).await,
+            Ok(Err(error)) => debug!(peer = %visit.peer, %error, "TLS handshake failed"),
+            Err(_) => debug!(peer = %visit.peer, "TLS handshake took too long"),
+        }
+        return;
+    }
+    http(stream, visit, listener, life).await;
+}
+
+#[cfg(feature = "tls")]
+async fn evicted(seat: &Seat) {
+    while !seat.state().is_evicted() {
+        seat.state().notify.notified().await;
+    }
+}
+
+async fn http<H, S>(stream: S, visit: Visit, listener: Listener<H>, life: Lifecycle)
+where
+    H: Handler,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Listener { handler, bounds, .. } = listener;
+    let Visit { peer, seat } = visit;
+    let state = seat.state().clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (handler, seat) = (handler.clone(), seat.clone());
+        async move { Ok::<_, Infallible>(answer(&handler, request, peer, seat).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.head_time)
+        .max_headers(bounds.headers)
+        .max_buf_size(bounds.head_bytes);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let mut reading_on = None;
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    debug!(%peer, %error, "connection ended");
+                }
+                return;
+            }
+            () = state.notify.notified() => {
+                if state.is_evicted() {
+                    return debug!(%peer, "connection without a request closed: too many");
+                }
+                // Let go at once where the service drains: the connection ends then.
+                reading_on = state.take_unread().filter(|_| !draining).map(|unread| Box::pin(read_on(unread)));
+            }
+            () = wait_for(&mut reading_on) => reading_on = None,
+            () = life.draining().cancelled(), if !draining => {
+                draining = true;
+                reading_on = None;
+                state.shutting_down.store(true, Ordering::Release);
+                connection.as_mut().graceful_shutdown();
+            }
+            () = life.aborting().cancelled() => return,
+        }
+    }
+}
+
+async fn wait_for<F: Future<Output = ()> + Unpin>(work: &mut Option<F>) {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// From a whole head to the answer, which counts as work until its body has ended.
+async fn answer<H: Handler>(
+    handler: &H,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    seat: Arc<Seat>,
+) -> Response<AnswerBody> {
+    let state = seat.state().clone();
+    state.work();
+    let (mut parts, body) = request.into_parts();
+    let body = RequestBody::new(body, parts.version, &parts.headers, &state);
+    parts.extensions.insert(Peer(peer));
+    parts.extensions.insert(seat.clone());
+    let mut response = handler.handle(Request::from_parts(parts, body)).await;
+    let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if !tunnel && state.ends_with_this_answer() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    // A tunnel is at work for as long as its seat is held.
+    let in_flight = (!tunnel).then(|| InFlight(seat));
+    response.map(|body| AnswerBody { body, _in_flight: in_flight })
+}
+
+/// A request at work. When it is dropped, the connection waits for the next head.
+struct InFlight(Arc<Seat>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.wait();
+    }
+}
+
+/// An answer's body.
+struct AnswerBody {
+    body: Body,
+    _in_flight: Option<InFlight>,
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

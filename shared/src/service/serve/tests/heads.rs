@@ -1,0 +1,66 @@
+//! Connections without the head of a request make room for those with one.
+
+use super::*;
+
+const WHOLE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+async fn connect(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    stream
+}
+
+async fn status(stream: &mut TcpStream) -> Vec<u8> {
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn heads_that_never_end_keep_nobody_out() {
+    for bounds in
+        [Bounds { connections: 8, ..Bounds::default() }, Bounds { per_address: 8, ..Bounds::default() }]
+    {
+        let (address, _life) = start(hello(), bounds).await;
+        let mut endless = Vec::new();
+        for _ in 0..24 {
+            endless.push(connect(address, b"GET / HTTP/1.1\r\nX-Slow: ").await);
+        }
+        let mut asks = connect(address, WHOLE).await;
+        assert_eq!(status(&mut asks).await, b"HTTP/1.1 200");
+        // The first have gone, the last are still there.
+        assert_eq!(endless[0].read(&mut [0]).await.unwrap_or(0), 0);
+        let mut last = endless.pop().unwrap();
+        last.write_all(b"x\r\nHost: a\r\n\r\n").await.unwrap();
+        assert_eq!(status(&mut last).await, b"HTTP/1.1 200");
+    }
+}
+
+#[tokio::test]
+async fn idle_between_two_requests_is_without_a_head_too_and_one_at_work_is_not() {
+    let (opened, mut open) = tokio::sync::mpsc::unbounded_channel();
+    let held = get(async move || {
+        let (answer, body) = tokio::sync::mpsc::unbounded_channel::<std::io::Result<Bytes>>();
+        let _ = opened.send(answer);
+        let body = futures_util::stream::unfold(body, async |mut body| Some((body.recv().await?, body)));
+        Body::from_stream(body)
+    });
+    let (address, _life) =
+        start(hello().route("/held", held), Bounds { connections: 2, ..Bounds::default() }).await;
+    let mut at_work = connect(address, b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(status(&mut at_work).await, b"HTTP/1.1 200");
+    let mut idle = connect(address, WHOLE).await;
+    assert_eq!(status(&mut idle).await, b"HTTP/1.1 200");
+    assert_eq!(status(&mut connect(address, WHOLE).await).await, b"HTTP/1.1 200");
+    let mut rest = Vec::new();
+    let _ = idle.read_to_end(&mut rest).await;
+    assert!(rest.ends_with(b"hello"), "it made room");
+    let answer = open.recv().await.unwrap();
+    answer.send(Ok(Bytes::from_static(b"here"))).unwrap();
+    drop(answer);
+    let mut rest = Vec::new();
+    while !rest.ends_with(b"0\r\n\r\n") {
+        assert!(at_work.read_buf(&mut rest).await.unwrap() > 0, "it was never closed");
+    }
+    assert!(String::from_utf8_lossy(&rest).contains("here"));
+}

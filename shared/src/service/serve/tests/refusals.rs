@@ -1,0 +1,128 @@
+//! An answer that came before its request was read arrives, whatever the client still sends.
+
+use axum::{extract::Request, http::StatusCode, routing::any};
+
+use super::*;
+
+const TEN: usize = 10 << 20;
+
+/// Refuses without a look at the body, but for `/half`, which reads the first piece.
+fn refusing() -> Router {
+    use http_body_util::BodyExt;
+    let half = any(async |mut request: Request| {
+        let _ = request.body_mut().frame().await;
+        StatusCode::PAYLOAD_TOO_LARGE
+    });
+    Router::new().route("/half", half).fallback(async || (StatusCode::UNAUTHORIZED, "who are you?"))
+}
+
+fn announced(path: &str, length: usize) -> Vec<u8> {
+    format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n").into_bytes()
+}
+
+/// Writes all of it before it reads a byte.
+async fn stubborn(address: SocketAddr, request: &[u8]) -> std::io::Result<(TcpStream, String)> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request).await?;
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await?;
+    Ok((stream, String::from_utf8_lossy(&answer).into_owned()))
+}
+
+#[tokio::test]
+async fn a_client_that_writes_all_before_it_reads_gets_the_refusal_and_keeps_its_connection() {
+    let (address, _life) = start(refusing(), Bounds::default()).await;
+    let chunks = format!("{:x}\r\n{}\r\n", 1 << 20, "x".repeat(1 << 20)).repeat(10) + "0\r\n\r\n";
+    let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (request, status) in [
+        ([announced("/", TEN), vec![b'x'; TEN]].concat(), "HTTP/1.1 401"),
+        ([announced("/half", TEN), vec![b'x'; TEN]].concat(), "HTTP/1.1 413"),
+        ([&chunked[..], chunks.as_bytes()].concat(), "HTTP/1.1 401"),
+    ] {
+        for _ in 0..8 {
+            let (mut stream, answer) = stubborn(address, &request).await.expect("no reset");
+            assert_eq!(answer, status);
+            stream.write_all(b"GET /again HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.unwrap();
+            let rest = String::from_utf8_lossy(&rest);
+            assert!(rest.contains("HTTP/1.1 401"), "the next request is read where the body ends: {rest}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_cannot_be_read_is_refused_in_words_that_arrive() {
+    let (address, _life) = start(hello(), Bounds::default()).await;
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(4 << 20));
+    let nonsense = [&b"POST / HTTP/1.1\r\nHost: a\r\nno header\r\n\r\n"[..], &vec![b'x'; 4 << 20]].concat();
+    for (request, status) in [(long.as_bytes(), "HTTP/1.1 431"), (&nonsense[..], "HTTP/1.1 400")] {
+        for _ in 0..8 {
+            let (_, answer) = stubborn(address, request).await.expect("no reset");
+            assert_eq!(answer, status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_our_word_gets_the_answer_and_the_end() {
+    let (address, _life) = start(refusing(), Bounds::default()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let mut answer = String::new();
+    let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut answer));
+    read.await.expect("nothing is waited for").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401") && !answer.contains("100 Continue"), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_request_is_read_on_for_30_s_and_64_mib() {
+    let (address, life) = start(refusing(), Bounds::default()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&announced("/", TEN)).await.unwrap();
+    let begun = Instant::now();
+    let mut answer = Vec::new();
+    let drip = async |mut half: tokio::net::tcp::OwnedWriteHalf| {
+        while half.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let (mut reading, writing) = stream.into_split();
+    tokio::select! {
+        read = reading.read_to_end(&mut answer) => drop(read),
+        () = drip(writing) => {}
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 401"));
+    assert!((30..=32).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&announced("/", 100 << 20)).await.unwrap();
+    let mut answer = vec![0; 300];
+    let read = stream.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    assert!(answer.contains("\r\nconnection: close\r\n"), "more than is read on: {answer}");
+    let (mut written, piece) = (0, vec![b'x'; 1 << 20]);
+    while stream.write_all(&piece).await.is_ok() {
+        written += 1;
+        assert!(written < 100, "it is read without end");
+    }
+    assert!(written >= 64, "only {written} MiB were read");
+    while life.inflight() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn draining_waits_for_no_refused_body() {
+    let (address, life) = start(refusing(), Bounds::default()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&announced("/", TEN)).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    let begun = std::time::Instant::now();
+    life.stop();
+    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}

@@ -1,0 +1,231 @@
+//! A client's connection: given up when the client takes nothing or has vanished, and not closed before what it still
+//! sends was read.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    kernel::{DeadPeer, SendQueue},
+    lingering::{LINGER_BYTES, LINGER_TIME},
+    seats::State,
+};
+
+/// How often the kernel is asked what became of bytes that it took from us.
+pub(super) const LOOK: Duration = Duration::from_secs(5);
+/// What is read at a time of bytes that nobody wants.
+const DISCARD: usize = 16 << 10;
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct ClientStream {
+    tcp: TcpStream,
+    state: Arc<State>,
+    /// A client that takes nothing for this long is gone.
+    stall: Duration,
+    /// Since when the kernel takes nothing from us.
+    blocked: Option<Instant>,
+    retry: Alarm,
+    /// Something was written whose arrival was not seen yet.
+    unseen: bool,
+    dead_peer: DeadPeer,
+    look: Alarm,
+    /// The wait for a head in which bytes came last.
+    heard: Option<u64>,
+    lingering: Option<Lingering>,
+}
+
+/// Rings every [`LOOK`] while somebody waits for it. Set anew only when it has rung: most waits are far shorter.
+#[derive(Debug, Default)]
+struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    fn rings(&mut self, context: &mut Context<'_>) -> bool {
+        let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + LOOK)));
+        let rings = timer.as_mut().poll(context).is_ready();
+        if rings {
+            timer.as_mut().reset(Instant::now() + LOOK);
+            let _ = timer.as_mut().poll(context);
+        }
+        rings
+    }
+}
+
+/// Closed by us, and still read.
+#[derive(Debug)]
+struct Lingering {
+    left: u64,
+    end: Pin<Box<Sleep>>,
+}
+
+impl ClientStream {
+    pub(super) fn new(tcp: TcpStream, stall: Duration, state: Arc<State>) -> Self {
+        Self {
+            tcp,
+            state,
+            stall,
+            blocked: None,
+            retry: Alarm::default(),
+            unseen: false,
+            dead_peer: DeadPeer::default(),
+            look: Alarm::default(),
+            heard: None,
+            lingering: None,
+        }
+    }
+
+    fn written(&mut self) {
+        self.unseen = true;
+        if self.blocked.take().is_some() {
+            self.state.writing.store(false, Ordering::Release);
+        }
+    }
+
+    /// The kernel reports room only when much of its buffer, megabytes on a fast connection, has been sent, which a slow
+    /// reader may need minutes for. Offered a piece, it takes it as soon as anything has left: that is asked from time to time.
+    fn blocked(
+        &mut self,
+        context: &mut Context<'_>,
+        offer: impl FnOnce(SockRef<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let since = *self.blocked.get_or_insert_with(|| {
+            self.state.writing.store(true, Ordering::Release);
+            Instant::now()
+        });
+        if !self.retry.rings(context) {
+            return Poll::Pending;
+        }
+        match offer(SockRef::from(&self.tcp)) {
+            Ok(taken) if taken > 0 => {
+                self.written();
+                return Poll::Ready(Ok(taken));
+            }
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+            _ => {}
+        }
+        // One look later than the limit: on loopback the window opens by 64 KiB, which at 1 KiB/s takes 64 s.
+        if since.elapsed() >= self.stall + LOOK {
+            return Poll::Ready(Err(gone("the client takes nothing")));
+        }
+        Poll::Pending
+    }
+
+    /// Looks from time to time whether what was written arrives.
+    fn watch(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if !self.unseen || !self.look.rings(context) {
+            return Ok(());
+        }
+        let queue = SendQueue::of(&self.tcp)?;
+        self.unseen = queue != SendQueue::Arrived;
+        if self.dead_peer.tells(queue, Instant::now()) {
+            return Err(gone("nothing that was sent arrives any more"));
+        }
+        Ok(())
+    }
+
+    /// Whether the client was sending something that was not read as a request: a head that is too long or nonsense.
+    fn interrupts(&self) -> bool {
+        self.heard.is_some() && self.heard == self.state.wait_number()
+    }
+}
+
+fn gone(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, why)
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        if Pin::new(&mut this.tcp).poll_read(context, buffer)?.is_ready() {
+            if buffer.filled().len() > before {
+                let reading_on = this.state.reading_on.load(Ordering::Acquire);
+                this.heard = this.state.wait_number().filter(|_| !reading_on);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        this.watch(context)?;
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if let Poll::Ready(done) = Pin::new(&mut this.tcp).poll_write(context, bytes) {
+            this.written();
+            return Poll::Ready(done);
+        }
+        this.watch(context)?;
+        this.blocked(context, |socket| socket.send(bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if let Poll::Ready(done) = Pin::new(&mut this.tcp).poll_write_vectored(context, bytes) {
+            this.written();
+            return Poll::Ready(done);
+        }
+        this.watch(context)?;
+        this.blocked(context, |socket| socket.send_vectored(bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.tcp).poll_shutdown(context))?;
+            if !this.interrupts() {
+                return Poll::Ready(Ok(()));
+            }
+            let end = Box::pin(sleep_until(Instant::now() + LINGER_TIME));
+            this.lingering = Some(Lingering { left: LINGER_BYTES, end });
+        }
+        let Some(lingering) = &mut this.lingering else { return Poll::Ready(Ok(())) };
+        let mut scratch = [0; DISCARD];
+        loop {
+            if this.state.shutting_down.load(Ordering::Acquire)
+                || lingering.end.as_mut().poll(context).is_ready()
+            {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buffer = ReadBuf::new(&mut scratch);
+            let read = ready!(Pin::new(&mut this.tcp).poll_read(context, &mut buffer));
+            let come = buffer.filled().len() as u64;
+            match lingering.left.checked_sub(come) {
+                Some(left) if read.is_ok() && come > 0 => lingering.left = left,
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
