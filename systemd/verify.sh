@@ -8,8 +8,9 @@ if ! command -v systemd-analyze >/dev/null 2>&1; then
 fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-sed "s|^ExecStart=[^ ]*|ExecStart=/bin/true|" ada2-sidecar.service >"$folder/ada2-sidecar.service"
-cp ada2-sidecar.socket "$folder"
+for unit in ada2-sidecar.service ada2-sidecar.socket; do
+    sed "s|/usr/local/bin/ada2-sidecar|/bin/true|" "$unit" >"$folder/$unit"
+done
 # The engine's own unit is named in After= and need not exist.
 said=$(systemd-analyze verify --man=no "$folder/ada2-sidecar.service" "$folder/ada2-sidecar.socket" 2>&1) || { echo "$said"; exit 1; }
 if printf '%s' "$said" | grep -q 'ada2-sidecar\.'; then

@@ -16,6 +16,8 @@ Examples:
   ada2-sidecar readyz                               why it is ready, or why not (curl 'ada2:7860/readyz?verbose')
   ada2-sidecar gpu --query memory.free,temperature.gpu --format csv,noheader,nounits
                                                     as nvidia-smi --query-gpu (curl 'ada2:7860/gpu?query=…&format=csv')
+  ada2-sidecar reload                               read the file again, or say every problem in it
+  ada2-sidecar check-port                           who holds the port, if it cannot be had
   ada2-sidecar ack                                  go on after a fatal error report of the driver
   curl http://127.0.0.1:7860/v1/images/generations -H 'Content-Type: application/json' \\
        -d '{\"model\":\"sd-xl-base-1.0\",\"prompt\":\"a red cat\",\"size\":\"512x512\"}'
@@ -59,6 +61,14 @@ pub fn command() -> Command {
             Command::new("readyz")
                 .about("Show the readiness with every check, in the same way; exit code 0 (ready) or 1")
                 .arg(json),
+        )
+        .subcommand(Command::new("reload").about(
+            "Have the running service read its configuration again; exit code 0, or 1 with every problem",
+        ))
+        .subcommand(
+            Command::new("check-port")
+                .about("Say who listens where the service would; exit code 0 (nobody) or 1")
+                .arg(option("socket-unit", "UNIT", "Take the addresses from this socket unit of systemd's")),
         )
         .subcommand(Command::new("ack").about(
             "Acknowledge what stays in force until somebody has seen to it (fatal XIDs, new memory errors)",

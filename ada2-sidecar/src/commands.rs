@@ -1,23 +1,43 @@
-//! What the binary does besides serving: shows the card and the readiness in a terminal, acknowledges what is latched, and
-//! has the engine look at the graphs.
+//! What the binary does besides serving: shows the card and the readiness in a terminal, acknowledges what is latched,
+//! reloads the running service, says who holds its port, and has the engine look at the graphs.
 
 mod ack;
+mod check_port;
 mod live;
+mod reload;
 mod show;
 
 use std::{io, process::ExitCode};
 
 use clap::ArgMatches;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// Something does not hold: the service is not ready, or the command could not do its work.
 const EXIT_NO: u8 = 1;
+
+/// Runs the subcommand, if it is one of those that a broken configuration must not keep from working.
+pub fn without_configuration(
+    matches: &ArgMatches,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Option<ExitCode> {
+    let (name, arguments) = matches.subcommand()?;
+    let done = match name {
+        "reload" => reload::reload(&config::admin_sockets(matches, environment)),
+        "check-port" => {
+            let unit = arguments.get_one::<String>("socket-unit")?;
+            check_port::addresses_of(unit).and_then(|addresses| check_port::check(&addresses))
+        }
+        _ => return None,
+    };
+    Some(ended(name, done))
+}
 
 /// Runs the subcommand, if it is one of these.
 pub fn run(matches: &ArgMatches, config: &Config) -> Option<ExitCode> {
     let (name, arguments) = matches.subcommand()?;
     let done = match name {
+        "check-port" => check_port::check(&config.listen),
         "gpu" => show::gpu(arguments, config),
         "readyz" => show::readyz(arguments, config),
         "ack" => ack::ack(config),

@@ -20,12 +20,14 @@ use shared::service::{
 };
 
 use crate::{
+    admin,
     engine::Kind,
     gpu::{KernelFolders, Sampling},
     host,
     instance::Instance,
     models::Preset,
     readiness::rules::{CardRules, HostRules},
+    sandbox,
 };
 
 pub use self::{keys::KEYS, sections::Edge};
@@ -37,6 +39,8 @@ const DEFAULT_FILE: &str = "/etc/ada2-sidecar/config.yaml";
 #[expect(missing_docs, reason = "each field is the key of the same name; its help says what it means")]
 pub struct Config {
     pub listen: Vec<SocketAddr>,
+    /// Where that comes from.
+    pub listen_source: Source,
     pub edge: Edge,
     pub engine: Kind,
     /// None for the builtin engine.
@@ -67,6 +71,8 @@ pub struct Config {
     pub instance: Instance,
     /// Where state may be, the likeliest first.
     pub state_dirs: Vec<PathBuf>,
+    /// Where the administration socket is.
+    pub admin: admin::Places,
     pub log_format: Format,
     pub log_filter: String,
     /// What a reload must not change.
@@ -118,6 +124,7 @@ fn load_as(
     environment: &dyn Fn(&str) -> Option<String>,
     opens: bool,
 ) -> Result<Loaded, Vec<Problem>> {
+    let environment = &sandbox::with_credentials(environment);
     let file = read_file(flags, environment)?;
     let mut settings = Settings::gather(KEYS, flags, environment, &|key| file.get(key));
     let (systemd_state, home) = (environment("STATE_DIRECTORY"), environment("HOME"));
@@ -137,7 +144,8 @@ fn load_as(
     settings.problems.extend(unusable.into_iter().filter(|_| !known));
     match config {
         Some(config) if settings.problems.is_empty() => {
-            let config = Config { state_dirs, ..config };
+            let admin = admin::Places::find(&settings, environment);
+            let config = Config { state_dirs, admin, ..config };
             Ok(Loaded { config, effective: settings.effective() })
         }
         _ => Err(settings.problems),
@@ -154,6 +162,12 @@ fn overruled_tokens(environment: &dyn Fn(&str) -> Option<String>, file: &YamlFil
     [variable, file.get(key)].into_iter().flatten().filter_map(unusable).collect()
 }
 
+/// Where the administration socket of a running service may be. Reads no file: it may be broken.
+pub fn admin_sockets(flags: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>) -> Vec<PathBuf> {
+    let settings = Settings::gather(KEYS, flags, environment, &|_| None);
+    admin::Places::find(&settings, environment).sockets
+}
+
 fn read_file(
     flags: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
@@ -166,7 +180,9 @@ fn read_file(
             Ok(YamlFile::default())
         }
         Err(error) => {
-            Err(vec![Problem::new(path.display(), "(the whole file)", format!("cannot be read: {error}"))])
+            let hint = sandbox::hidden(path, error.kind()).unwrap_or_default();
+            let words = format!("cannot be read: {error}{hint}");
+            Err(vec![Problem::new(path.display(), "(the whole file)", words)])
         }
     }
 }
@@ -223,6 +239,7 @@ fn read(
         engine_unit: engine_unit?.unwrap_or_else(|| kind.default_unit().to_owned()),
         engine: engine?,
         listen: listen?,
+        listen_source: s.source("listen"),
         edge: edge?,
         default_model: default_model?,
         gpu_required: gpu_required?,
@@ -246,6 +263,7 @@ fn read(
         shutdown_grace: shutdown_grace?,
         instance: instance?,
         state_dirs: Vec::new(),
+        admin: admin::Places::default(),
         log_format: log_format?,
         log_filter: log_filter?,
         fixed: s.fixed(),

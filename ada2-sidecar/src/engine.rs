@@ -272,6 +272,10 @@ pub enum EngineError {
     Refused(String),
     /// Something is there and does not answer in time, or broke off.
     NoAnswer(String),
+    /// Its host's name cannot be resolved. Says nothing of the engine itself.
+    Unresolved(String),
+    /// It asks for a login, and we have none.
+    LoginRequired(String),
     /// What answers is not this engine, or not as we know it.
     Strange(String),
     /// The job failed.
@@ -284,11 +288,20 @@ pub enum EngineError {
     Cancelled,
 }
 
+impl EngineError {
+    /// Whether it leaves open what became of a job: the engine may be at work on it.
+    fn leaves_open(&self) -> bool {
+        matches!(self, Self::NoAnswer(_) | Self::Unresolved(_) | Self::LoginRequired(_) | Self::Strange(_))
+    }
+}
+
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(words)
             | Self::NoAnswer(words)
+            | Self::Unresolved(words)
+            | Self::LoginRequired(words)
             | Self::Strange(words)
             | Self::Failed(words)
             | Self::OutOfMemory(words) => f.write_str(words),

@@ -248,7 +248,11 @@ fn pass_face(fault: &PassFault) -> Face {
 fn engine_face(error: &EngineError) -> Face {
     let said = |what: &str| format!("{what}: {error}.");
     match error {
-        EngineError::Refused(_) | EngineError::NoAnswer(_) | EngineError::Strange(_) => {
+        EngineError::Refused(_)
+        | EngineError::NoAnswer(_)
+        | EngineError::Unresolved(_)
+        | EngineError::LoginRequired(_)
+        | EngineError::Strange(_) => {
             Face::new(503, Code::EngineUnavailable, said("The engine is not available"))
                 .retry_after(30)
                 .no_repeat()

@@ -5,6 +5,7 @@
 //! monitor feed [`readiness`].
 
 mod access;
+pub mod admin;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -21,10 +22,12 @@ pub mod models;
 pub mod outcomes;
 mod passthrough;
 mod pictures;
+mod port;
 pub mod readiness;
 mod recent;
 pub mod reload;
 mod routes;
+mod sandbox;
 mod smi;
 mod state;
 mod systemd;
@@ -40,8 +43,10 @@ use shared::service::{
     lifecycle::{Lifecycle, WorkerDied},
     reload::{Reloads, Switch},
     serve::{Listener, accept},
+    settings::Source,
 };
 use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
@@ -54,7 +59,7 @@ use crate::{
     metrics::Metrics,
     passthrough::PassThrough,
     readiness::{Published, Sources, latch::file::LatchFile},
-    reload::{Current, Reload, Source},
+    reload::{Current, Reload},
     state::App,
     vetting::Vetting,
     warm_up::{WarmUp, Warmer},
@@ -80,12 +85,16 @@ impl std::fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// Binds every address, or says which cannot be had.
+/// Binds every address, or says which cannot be had, and who has it.
 pub async fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses {
         let listener = TcpListener::bind(address).await.map_err(|error| {
-            std::io::Error::new(error.kind(), format!("cannot listen on {address} (--listen): {error}"))
+            let taken = error.kind() == std::io::ErrorKind::AddrInUse;
+            let holder = taken.then(|| port::holder(*address)).flatten();
+            let holder = holder.map(|holder| format!("; {}", holder.words(*address))).unwrap_or_default();
+            let words = format!("cannot listen on {address} (--listen): {error}{holder}");
+            std::io::Error::new(error.kind(), words)
         })?;
         listeners.push(listener);
     }
@@ -111,15 +120,42 @@ pub fn handed_over(mut manager: ListenFd) -> std::io::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
+/// Says that the service manager's sockets take the place of a `listen` that somebody has set.
+pub fn warn_of_overridden_listen(config: &Config, handed: &[TcpListener]) {
+    let handed: Vec<_> = handed.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+    let same = config.listen.len() == handed.len() && config.listen.iter().all(|one| handed.contains(one));
+    if config.listen_source != Source::Default && !same {
+        warn!(
+            listen = list(&config.listen),
+            sockets = list(&handed),
+            "listen ({}) has no effect: the socket unit decides where we listen; change ListenStream= with \
+             `systemctl edit ada2-sidecar.socket`, or take listen away",
+            config.listen_source
+        );
+    }
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// Serves until the lifecycle ends. Every background task is named here. `source` is where the configuration is read from
 /// again, when that is asked for.
+///
+/// Connections wait in the listeners' queues until there is a first verdict: before it, whatever we said would be a
+/// refusal, and a restart would fail requests.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     config: Config,
-    source: Source,
+    source: reload::Source,
     lifecycle: Lifecycle,
 ) -> Result<(), ServeError> {
     announce(&listeners, &config);
+    let reloads = Reloads::default();
+    if let Some(folder) = config.admin.runtime_dir.as_deref().or(config.instance.directory()) {
+        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        admin::start(folder, addresses, reloads.clone(), &lifecycle);
+    }
     let grace = config.shutdown_grace;
     let engine = Engine::new(config.engine, config.engine_url.as_ref(), config.instance.tag());
     let gpu = gpu::start(config.sampling()).map_err(ServeError::Start)?;
@@ -134,16 +170,22 @@ pub async fn serve(
     let way = engine_url.map(|url| PassThrough::new(url, config.edge.max_upload, lifecycle.clone()));
     let app = App::new(config, jobs, engine_state, published.clone(), metrics);
     let door = Switch::new(Edge::new(app, way.map(Arc::new)));
-    for socket in listeners {
-        let mut listener = Listener::plain(door.clone());
-        listener.bounds.connections = descriptors::connections(listener.bounds.connections);
-        lifecycle.worker("accept", accept(socket, listener, lifecycle.clone()));
+    let serving = CancellationToken::new();
+    systemd::start(&lifecycle, published.clone(), reloads.clone(), serving.clone());
+    let first_looks = readiness::first_looks(published);
+    if lifecycle.draining().run_until_cancelled(first_looks).await.is_some() {
+        for socket in listeners {
+            let mut listener = Listener::plain(door.clone());
+            listener.bounds.connections = descriptors::connections(listener.bounds.connections);
+            lifecycle.worker("accept", accept(socket, listener, lifecycle.clone()));
+        }
+        systemd::ready();
+        serving.cancel();
+        // Not before: the end of a reload tells the service manager that we are ready.
+        let reload = Reload { source, current, door };
+        lifecycle.worker("reload", reload.run(reloads, lifecycle.clone()));
+        lifecycle.draining().cancelled().await;
     }
-    let reloads = Reloads::default();
-    let reload = Reload { source, current, door };
-    lifecycle.worker("reload", reload.run(reloads.clone(), lifecycle.clone()));
-    systemd::start(&lifecycle, published, reloads);
-    lifecycle.draining().cancelled().await;
     systemd::stopping();
     lifecycle.finish(grace).await.map_err(ServeError::Worker)
 }

@@ -28,6 +28,9 @@ fn main() -> ExitCode {
         Ok(matches) => matches,
         Err(exit) => return exit,
     };
+    if let Some(code) = commands::without_configuration(&matches, &environment) {
+        return code;
+    }
     let loaded = match config::load(&matches, &environment) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -70,7 +73,10 @@ fn run(config: config::Config, source: Source) -> Result<(), Box<dyn std::error:
         lifecycle.obey_signals()?;
         let listeners = match ada2_sidecar::handed_over(ListenFd::from_env())? {
             handed if handed.is_empty() => ada2_sidecar::bind(&config.listen).await?,
-            handed => handed,
+            handed => {
+                ada2_sidecar::warn_of_overridden_listen(&config, &handed);
+                handed
+            }
         };
         Ok(serve(listeners, config, source, lifecycle).await?)
     })

@@ -35,6 +35,8 @@ pub(crate) use xid::meaning as xid_meaning;
 
 /// Without a change, how often: ages grow even when nothing happens.
 const TICK: Duration = Duration::from_millis(500);
+/// A driver or a disk that takes longer for its first look may be hanging: the service begins without it.
+const FIRST_LOOKS: Duration = Duration::from_secs(5);
 
 /// The verdict in force, ready to be sent.
 #[derive(Debug)]
@@ -45,12 +47,14 @@ pub struct Published {
     pub json: Bytes,
     /// The look at the card that it is about.
     pub gpu: Option<Arc<GpuSample>>,
+    /// Card, engine and host were each looked at before it.
+    looked: bool,
 }
 
 impl Published {
-    fn of(report: ReadyReport, gpu: Option<Arc<GpuSample>>) -> Arc<Self> {
+    fn of(report: ReadyReport, gpu: Option<Arc<GpuSample>>, looked: bool) -> Arc<Self> {
         let json = serde_json::to_vec(&report).expect("a report has no map with odd keys").into();
-        Arc::new(Self { report, json, gpu })
+        Arc::new(Self { report, json, gpu, looked })
     }
 }
 
@@ -78,7 +82,7 @@ pub(crate) fn start(
     let (keep, kept) = watch::channel(latch.clone());
     let (ask, mut acks) = mpsc::channel(1);
     let (mut memory, first) = judge.look(None, Memory::starting(latch), &sources);
-    let (sender, receiver) = watch::channel(Published::of(first, None));
+    let (sender, receiver) = watch::channel(Published::of(first, None, false));
     if let Some(files) = files {
         lifecycle.worker("latch keeper", keep_latch(files, kept, ask.clone()));
     }
@@ -102,6 +106,10 @@ pub(crate) fn start(
                 }
                 () = draining.cancelled(), if !drains => drains = true,
             }
+            // Before judging: the verdict is made of no less than this.
+            let looked = (sources.gpu.borrow().is_some() || !gpu_lives)
+                && (sources.host.borrow().is_some() || !host_lives)
+                && (sources.engine.borrow().is_asked() || !engine_lives);
             let before = sender.borrow().clone();
             let (next, report) = judge.look(Some(&before.report), memory, &sources);
             report_change(&before.report, &report);
@@ -112,10 +120,20 @@ pub(crate) fn start(
             });
             memory = next;
             let gpu = sources.gpu.borrow_and_update().clone();
-            sender.send_replace(Published::of(report, gpu));
+            sender.send_replace(Published::of(report, gpu, looked));
         }
     });
     receiver
+}
+
+/// Returns once card, engine and host were each looked at and judged. Should one of them hang, after 5 s.
+pub(crate) async fn first_looks(mut published: watch::Receiver<Arc<Published>>) {
+    let looked = published.wait_for(|published| published.looked);
+    let in_time = tokio::time::timeout(FIRST_LOOKS, looked).await.is_ok();
+    if !in_time {
+        let failing = published.borrow().report.failing();
+        warn!(failing, "not everything was looked at within {FIRST_LOOKS:?}; serving all the same");
+    }
 }
 
 /// What an earlier process of ours latched in this boot.
@@ -222,25 +240,68 @@ fn report_change(before: &ReadyReport, after: &ReadyReport) {
 mod tests {
     use super::*;
     use crate::{
-        engine::{Engine, builtin::Builtin},
+        engine::{Engine, EngineError, builtin::Builtin},
+        gpu::GpuState,
         metrics::Metrics,
     };
 
-    #[tokio::test(start_paused = true)]
-    async fn sources_that_are_gone_are_no_reason_to_judge_without_end() {
+    /// The ends at which looks are published.
+    struct Ends {
+        gpu: watch::Sender<Option<Arc<GpuSample>>>,
+        host: watch::Sender<Option<Arc<HostSample>>>,
+        engine: watch::Sender<EngineState>,
+    }
+
+    fn judged() -> (Ends, watch::Receiver<Arc<Published>>, Lifecycle) {
         let flags = crate::cli::command().get_matches_from(["ada2-sidecar", "--engine", "builtin"]);
         let config = crate::config::load(&flags, &|_| None).unwrap().config;
         let lifecycle = Lifecycle::new();
-        let engine = Engine::Builtin(Builtin);
-        let sources = Sources {
-            gpu: watch::channel(None).1,
-            host: watch::channel(None).1,
-            engine: watch::channel(EngineState::default()).1,
-            graphs: watch::channel(GraphFaults::default()).1,
-            warm_up: watch::channel(WarmUp::Off).1,
-            jobs: Jobs::new(engine, 1, lifecycle.clone(), Metrics::default()),
-        };
-        let mut published = start(Switch::new(Rules::of(&config)), sources, None, &lifecycle);
+        let jobs = Jobs::new(Engine::Builtin(Builtin), 1, lifecycle.clone(), Metrics::default());
+        let ((gpu, gpus), (host, hosts)) = (watch::channel(None), watch::channel(None));
+        let (engine, engines) = watch::channel(EngineState::default());
+        let (graphs, warm_up) = (watch::channel(GraphFaults::default()).1, watch::channel(WarmUp::Off).1);
+        let sources = Sources { gpu: gpus, host: hosts, engine: engines, graphs, warm_up, jobs };
+        let published = start(Switch::new(Rules::of(&config)), sources, None, &lifecycle);
+        (Ends { gpu, host, engine }, published, lifecycle)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_verdict_waits_for_every_look_and_not_longer_than_5_s() {
+        let begun = tokio::time::Instant::now();
+        let (ends, published, _lifecycle) = judged();
+        let (wait, looks) = (first_looks(published.clone()), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let refused = Err(EngineError::Refused("connection refused".into()));
+            ends.engine.send_modify(|state| *state = std::mem::take(state).next(refused, Instant::now()));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let sample = GpuSample {
+                taken: Instant::now(),
+                wall: SystemTime::now(),
+                state: GpuState::DriverNotLoaded,
+                good: 0,
+                driver_loads: 0,
+                xids: Arc::default(),
+            };
+            ends.gpu.send_replace(Some(Arc::new(sample)));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            // A host that nobody can look at is not waited for.
+            drop(ends.host);
+        });
+        tokio::join!(wait, looks);
+        assert_eq!(begun.elapsed().as_secs(), 3);
+        let failing = published.borrow().report.failing();
+        assert!(failing.contains("module is not loaded") && failing.contains("nothing listens"), "{failing}");
+
+        let begun = tokio::time::Instant::now();
+        let (_ends, published, _lifecycle) = judged();
+        first_looks(published).await;
+        assert_eq!(begun.elapsed(), FIRST_LOOKS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sources_that_are_gone_are_no_reason_to_judge_without_end() {
+        let (ends, mut published, _lifecycle) = judged();
+        drop(ends);
         let mut verdicts = 0;
         let count = async {
             while verdicts < 100 {

@@ -1,5 +1,5 @@
-//! The configuration read again while the sidecar serves, on SIGHUP: all of it or nothing. A request that is under way keeps
-//! the configuration that it came to; its slot counts under the new limit.
+//! The configuration read again while the sidecar serves, on SIGHUP or by `ada2-sidecar reload`: all of it or nothing. A
+//! request that is under way keeps the configuration that it came to; its slot counts under the new limit.
 
 use std::sync::Arc;
 

@@ -82,10 +82,16 @@ impl App {
         Self(Arc::new(Parts { config, bodies, ..Parts::clone(self) }))
     }
 
-    /// Passes if work is admitted now.
+    /// Passes if work is admitted now. That we are stopping refuses nobody: whoever is heard connected before, and is seen
+    /// through like all that runs.
     pub(crate) fn gate(&self) -> Result<(), ApiError> {
         let published = self.published.borrow();
-        if published.report.admits() { Ok(()) } else { Err(ApiError::NotReady(published.report.failing())) }
+        let report = &published.report;
+        if report.admits() || report.fails_only("draining") {
+            Ok(())
+        } else {
+            Err(ApiError::NotReady(report.failing()))
+        }
     }
 
     /// The engine as last seen. Not there before it has answered for the first time.

@@ -5,20 +5,30 @@ use std::{sync::Arc, time::Duration};
 use sd_notify::NotifyState;
 use shared::service::{lifecycle::Lifecycle, reload::Reloads};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::readiness::Published;
 
-/// Ready now; then the readiness in words whenever it changes, and the watchdog's pings. These come from the runtime
+/// The status until connections are accepted.
+const STARTING: &str = "starting: a first look at card, engine and host";
+
+/// The readiness in words whenever it changes, once we are `serving`, and the watchdog's pings from the start on. These come from the runtime
 /// that serves requests and not from the NVML thread: a wedged driver must give 503, not a restart loop.
-pub(crate) fn start(lifecycle: &Lifecycle, mut published: watch::Receiver<Arc<Published>>, reloads: Reloads) {
-    ready();
+pub(crate) fn start(
+    lifecycle: &Lifecycle,
+    mut published: watch::Receiver<Arc<Published>>,
+    reloads: Reloads,
+    serving: CancellationToken,
+) {
     let ping = sd_notify::watchdog_enabled().map_or(Duration::from_secs(10), |limit| limit / 3);
     lifecycle.worker("service manager", async move {
         let mut tick = tokio::time::interval(ping);
         let mut told = String::new();
         loop {
             // A line break would begin another assignment.
-            let words = published.borrow_and_update().report.line();
+            let line = published.borrow_and_update().report.line();
+            let starting = !serving.is_cancelled();
+            let words = if starting { STARTING.to_owned() } else { line };
             let refused = reloads.in_force().last_error.map(|why| format!("; last reload refused: {why}"));
             let words = format!("{words}{}", refused.unwrap_or_default()).replace(['\n', '\r'], " ");
             if words != told {
@@ -26,6 +36,7 @@ pub(crate) fn start(lifecycle: &Lifecycle, mut published: watch::Receiver<Arc<Pu
                 told = words;
             }
             tokio::select! {
+                () = serving.cancelled(), if starting => {}
                 _ = tick.tick() => { let _ = sd_notify::notify(&[NotifyState::Watchdog]); }
                 changed = published.changed() => if changed.is_err() { return std::future::pending().await },
             }

@@ -49,17 +49,36 @@ fn the_systemd_unit_notifies_waits_for_the_drain_and_keeps_the_card_visible() {
     };
     assert_eq!(values("Type"), ["notify"]);
     assert_eq!(values("RestartPreventExitStatus"), ["78"]);
-    assert_eq!(values("ExecReload"), ["/bin/kill -HUP $MAINPID"], "what the service takes for a reload");
+    assert_eq!(
+        values("ExecReload"),
+        ["/usr/local/bin/ada2-sidecar reload"],
+        "fails as the reload does; not as root, whom the sandbox does not hold"
+    );
+    assert_eq!(values("RuntimeDirectory"), ["ada2-sidecar"], "or the reload finds no socket to ask at");
     assert_eq!(values("Restart"), ["on-failure"]);
     let number = |name: &str| values(name)[0].parse::<u64>().unwrap();
     let (pause, starts) = (number("RestartSec"), number("StartLimitBurst"));
     let interval = number("StartLimitIntervalSec");
     assert!(pause >= 1 && interval / pause < starts, "a failure that may pass is tried again, but not fast");
     assert!(starts <= interval, "starts by a socket after exit 78 are stopped");
+    let stop_post = values("ExecStopPost")[0];
+    assert!(stop_post.contains("\"$EXIT_STATUS\" = 78 ]; then sleep 5"), "{stop_post}");
+    for pulled in ["Requires", "After"] {
+        assert!(
+            values(pulled).contains(&"ada2-sidecar.socket"),
+            "a restart brings back a socket that gave up"
+        );
+    }
     let grace = default_of(sidecar::KEYS, "shutdown_grace");
     let stop = duration(values("TimeoutStopSec")[0]).unwrap();
     assert!(stop > grace + Duration::from_secs(10), "or what was cancelled is not verified");
     assert!(values("PrivateDevices").is_empty(), "the card's device files are needed");
+    assert_eq!(values("DevicePolicy"), ["closed"]);
+    assert_eq!(
+        values("DeviceAllow"),
+        ["char-195 rw"],
+        "a name is looked up once, before a late driver is there"
+    );
     assert_eq!(values("ProtectProc"), ["default"], "or whose VRAM is whose cannot be told");
     assert_eq!(values("StateDirectory"), ["ada2-sidecar"]);
 }
@@ -72,6 +91,11 @@ fn the_systemd_socket_listens_where_the_service_would() {
     assert_eq!(listens, [listen.unwrap()]);
     // One socket for each connection would start a service for each.
     assert!(!socket.contains("Accept=yes"));
+    // A connection that waits starts a service that ended with 78 every 5 s: that must stay below the limit.
+    let number = |name: &str| -> u64 {
+        socket.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
+    };
+    assert!(number("TriggerLimitIntervalSec=") / 5 < number("TriggerLimitBurst="));
 }
 
 #[test]

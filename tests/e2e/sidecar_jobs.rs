@@ -7,6 +7,10 @@ use e2e::{
     sidecar::Sidecar,
 };
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 async fn both(script: impl FnOnce(&mut Script), flags: &[&str]) -> (FakeInvoke, Sidecar) {
     let fake = FakeInvoke::start().await;
@@ -210,6 +214,33 @@ async fn draining_finishes_what_runs_and_admits_nothing_new() {
         fake.script(|script| script.hold = false);
     });
     assert_eq!(answer.status, 200, "{answer:?}");
+    sidecar.stop().await;
+}
+
+/// As in a restart under load: the connection is there, its request not yet.
+#[tokio::test]
+async fn a_request_of_somebody_who_connected_before_the_drain_is_served() {
+    let (_fake, sidecar) = both(|_| {}, &[]).await;
+    let connected = |some: bool| (some == (sidecar.lifecycle.inflight() > 0)).then_some(());
+    e2e::eventually("nobody is connected", async || connected(false)).await;
+    let mut stream = TcpStream::connect(sidecar.url.trim_start_matches("http://")).await.unwrap();
+    e2e::eventually("accepted", async || connected(true)).await;
+    sidecar.lifecycle.stop();
+    e2e::eventually("no new connections", async || {
+        e2e::http().get(format!("{}/healthz", sidecar.url)).send().await.is_err().then_some(())
+    })
+    .await;
+    let body = picture().to_string();
+    let head = format!(
+        "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    e2e::bounded("an answer", stream.read_to_end(&mut answer)).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{}", answer.lines().next().unwrap_or_default());
     sidecar.stop().await;
 }
 

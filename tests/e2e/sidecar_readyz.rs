@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use e2e::{
     gpu::FakeCard,
-    invokeai::{FakeInvoke, VersionAnswer},
+    invokeai::{FakeInvoke, Users, VersionAnswer},
     sidecar::Sidecar,
 };
 use serde_json::json;
@@ -61,6 +61,34 @@ async fn a_paused_queue_gates_and_the_engine_hears_nothing() {
     assert_eq!((one, other), (503, 200));
     fake.pause(false);
     sidecar.until_ready().await;
+}
+
+#[tokio::test]
+async fn an_invokeai_in_multi_user_mode_is_called_so_and_nobody_is_sent_to_the_address() {
+    let fake = FakeInvoke::start().await;
+    fake.script(|script| script.users = Users::Multiple);
+    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
+    let check = sidecar.until_fails("engine_reachable").await;
+    assert!(check.message.contains("asks for a login"), "{}", check.message);
+    assert!(check.message.contains("multi-user mode") && check.message.contains("multiuser: false"));
+    assert!(!check.message.contains("--engine-url"), "{}", check.message);
+    refused(&sidecar, "multi-user mode").await;
+    fake.script(|script| script.users = Users::Single);
+    sidecar.until_ready().await;
+}
+
+/// Longer than a name's part may be: no server is asked for it.
+#[tokio::test]
+async fn an_engine_whose_name_cannot_be_resolved_is_told_from_one_that_breaks_off() {
+    let host = "a".repeat(70);
+    let sidecar = Sidecar::invokeai(&format!("http://{host}:9090"), &[]).await;
+    let check = sidecar.until_fails("engine_reachable").await;
+    let says = format!("the name \"{host}\" cannot be resolved: correct --engine-url");
+    assert!(check.message.contains(&says), "{}", check.message);
+    let (status, page) = text(&format!("{}/some/page", sidecar.url)).await;
+    assert!(status == 503 && page.contains("cannot be resolved"), "{status} {page}");
+    let sidecar = Sidecar::comfyui(&format!("http://{host}:8188"), &[]).await;
+    assert!(sidecar.until_fails("engine_reachable").await.message.contains(&says));
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ pub use crate::fake::Seen;
 use crate::fake::{self, Line, Process};
 use queue::State;
 pub use queue::{Item, Status};
-pub use script::{Failure, PictureBytes, Script, VersionAnswer};
+pub use script::{Failure, PictureBytes, Script, Users, VersionAnswer};
 
 /// Where a stranger's jobs go: the web page's own destination.
 const STRANGER: &str = "canvas";

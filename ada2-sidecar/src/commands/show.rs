@@ -10,12 +10,16 @@ use std::{
 use clap::ArgMatches;
 use shared::{
     health::ReadyReport,
-    service::outbound::{Connections, builder, io_kind, read_limited},
+    service::{
+        outbound::{Connections, builder, io_kind, read_limited},
+        settings::Source,
+    },
 };
 use sysinfo::System;
 
 use super::EXIT_NO;
 use crate::{
+    admin::{self, Request},
     config::Config,
     engine::monitor::EngineState,
     gpu, host,
@@ -48,7 +52,7 @@ pub(super) fn gpu(arguments: &ArgMatches, config: &Config) -> io::Result<ExitCod
         Some((fields, format)) => format!("/gpu?query={fields}&format={format}"),
         None => "/gpu".to_owned(),
     };
-    if let Some((well, body)) = running(config, &path, as_json)? {
+    if let Some(Running { well, body, .. }) = running(config, &path, as_json)? {
         return print(&body, well);
     }
     let look = Look::now(config)?;
@@ -72,8 +76,9 @@ pub(super) fn gpu(arguments: &ArgMatches, config: &Config) -> io::Result<ExitCod
 pub(super) fn readyz(arguments: &ArgMatches, config: &Config) -> io::Result<ExitCode> {
     let as_json = arguments.get_flag("json");
     let path = if as_json { "/readyz" } else { "/readyz?verbose" };
-    if let Some((well, body)) = running(config, path, as_json)? {
-        return print(&body, well);
+    if let Some(Running { well, body, address }) = running(config, path, as_json)? {
+        let asked = if as_json { String::new() } else { format!("asked the sidecar at {address}\n") };
+        return print(&format!("{asked}{body}"), well);
     }
     let look = Look::now(config)?;
     let well = look.report.admits();
@@ -92,9 +97,27 @@ fn print(text: &str, well: bool) -> io::Result<ExitCode> {
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) })
 }
 
-/// The answer of the sidecar that runs here, and whether it was a good one; none if none runs.
-fn running(config: &Config, path: &str, as_json: bool) -> io::Result<Option<(bool, String)>> {
-    let Some(address) = config.listen.first().map(reachable) else { return Ok(None) };
+/// What the sidecar that runs here answered.
+struct Running {
+    address: SocketAddr,
+    /// Whether it was a good answer.
+    well: bool,
+    body: String,
+}
+
+/// Where to ask: the address that the command line names; else where the running service says that it listens, which a
+/// socket unit may have decided; else where it would.
+fn address(config: &Config) -> Option<SocketAddr> {
+    let named = matches!(config.listen_source, Source::Flag(_));
+    let told =
+        if named { None } else { admin::ask(&config.admin.sockets, Request::Addresses).ok().flatten() };
+    let told = told.and_then(|answer| answer.lines.first()?.parse().ok());
+    told.or_else(|| config.listen.first().copied()).map(|address| reachable(&address))
+}
+
+/// None if none runs.
+fn running(config: &Config, path: &str, as_json: bool) -> io::Result<Option<Running>> {
+    let Some(address) = address(config) else { return Ok(None) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = builder(Connections::Fresh).timeout(ANSWER_TIME).build().map_err(io::Error::other)?;
@@ -110,7 +133,7 @@ fn running(config: &Config, path: &str, as_json: bool) -> io::Result<Option<(boo
         let well = answer.status().is_success();
         let body = read_limited(answer, MAX_ANSWER).await;
         let body = body.map_err(|fault| io::Error::other(format!("the sidecar at {address}: {fault:?}")))?;
-        Ok(Some((well, String::from_utf8_lossy(&body).into_owned())))
+        Ok(Some(Running { address, well, body: String::from_utf8_lossy(&body).into_owned() }))
     })
 }
 
@@ -159,7 +182,7 @@ impl Look {
         let mut report = judge(None, memory, &inputs, &Rules::of(config), now, SystemTime::now()).report;
         report.checks.retain(is_about_host);
         report.status = status_of(&report.checks);
-        let address = config.listen.first().map(reachable).map(|address| format!(" at {address}"));
+        let address = address(config).map(|address| format!(" at {address}"));
         let note = format!(
             "no sidecar runs{}: this is read directly, and says nothing of the engine\n",
             address.unwrap_or_default()

@@ -21,6 +21,7 @@ use crate::{
     },
     images::Task,
     models::{Preset, SCHEDULERS},
+    sandbox,
 };
 
 const KEYS: [&str; 6] = ["model", "steps", "cfg_scale", "scheduler", "size", "template"];
@@ -129,7 +130,12 @@ fn templates(value: &Value, form: Form, base: &Path) -> Result<BTreeMap<Task, Ar
 
 /// The graph, and beside it its bindings in a file of the same name with the ending `.yaml`.
 fn template(graph: &Path, task: Task, form: Form) -> Result<Template, String> {
-    let read = |path: &Path| fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
+    let read = |path: &Path| {
+        fs::read_to_string(path).map_err(|error| {
+            let hint = sandbox::hidden(path, error.kind()).unwrap_or_default();
+            format!("{}: {error}{hint}", path.display())
+        })
+    };
     let bindings = graph.with_extension("yaml");
     let template = Template::read(form, &read(graph)?, &read(&bindings)?)
         .and_then(|template| template.serves(task).map(|()| template));

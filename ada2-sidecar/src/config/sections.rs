@@ -10,7 +10,10 @@ use shared::service::{
 };
 
 use super::{Privacy, count, one_of};
-use crate::readiness::rules::{ALWAYS_GATE, CHECKS, CardRules, HostRules};
+use crate::{
+    readiness::rules::{ALWAYS_GATE, CHECKS, CardRules, HostRules},
+    sandbox,
+};
 
 /// Who may come, and how they name us.
 #[derive(Debug)]
@@ -31,7 +34,9 @@ impl Edge {
     pub(super) fn read(s: &mut Settings) -> Option<Self> {
         let allow_from = s.take("allow_from", "ranges like 192.168.0.0/16", |text| list(text, range));
         let proxies = s.optional("trusted_proxies", "ranges like 192.168.1.7/32", |text| list(text, range));
+        let before = s.problems.len();
         s.secret_from_file("token", "token_file");
+        sandbox::explain_token_file(s, before);
         let expected =
             "a token that is not empty, of printable ASCII characters (leave the setting out for none)";
         let token = s.optional("token", expected, |text| Secret::token(text).ok());

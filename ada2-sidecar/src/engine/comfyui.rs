@@ -155,7 +155,7 @@ impl ComfyUi {
 impl ImageEngine for ComfyUi {
     async fn survey(&self) -> Result<Survey, EngineError> {
         let result = self.look().await;
-        if !matches!(result, Ok(_) | Err(EngineError::NoAnswer(_))) {
+        if !matches!(result, Ok(_) | Err(EngineError::NoAnswer(_) | EngineError::Unresolved(_))) {
             // It may come back as another version with other models.
             let mut state = self.state();
             state.version = None;

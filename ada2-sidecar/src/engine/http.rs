@@ -12,7 +12,7 @@ pub(super) fn transport_fault(error: &reqwest::Error) -> EngineError {
         return EngineError::Refused("connection refused".to_owned());
     }
     if let Some(unresolved) = unresolved(error) {
-        return EngineError::NoAnswer(format!("{unresolved}: check --engine-url"));
+        return EngineError::Unresolved(format!("the name {:?} cannot be resolved", unresolved.host));
     }
     let words = if error.is_timeout() { "no answer in time" } else { "the connection broke" };
     EngineError::NoAnswer(words.to_owned())

@@ -36,6 +36,11 @@ impl EngineState {
         self.survey.is_some() && self.fault.is_none()
     }
 
+    /// Whether it has been asked, whatever it answered.
+    pub fn is_asked(&self) -> bool {
+        self.survey.is_some() || self.fault.is_some()
+    }
+
     /// What follows from one more survey. A refusal or a strange answer counts at once; silence only once it has
     /// lasted: longer where the engine was known to be at work.
     #[must_use]
@@ -45,11 +50,11 @@ impl EngineState {
                 let starts = self.starts + u64::from(self.away || self.survey.is_none());
                 Self { survey: Some(survey), fault: None, seen: Some(now), starts, away: false }
             }
-            Err(EngineError::NoAnswer(words)) => {
+            Err(silence @ (EngineError::NoAnswer(_) | EngineError::Unresolved(_))) => {
                 let busy = self.survey.as_ref().is_some_and(|survey| survey.busy);
                 let patience = if busy { PATIENCE_WHEN_BUSY } else { PATIENCE };
                 let patient = self.fault.is_none() && self.seen.is_some_and(|seen| now - seen < patience);
-                let fault = if patient { None } else { Some(EngineError::NoAnswer(words)) };
+                let fault = if patient { None } else { Some(silence) };
                 Self { fault, ..self }
             }
             Err(fault) => Self { fault: Some(fault), away: true, ..self },

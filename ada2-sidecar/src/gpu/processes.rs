@@ -80,6 +80,16 @@ fn name(folder: &Path) -> String {
     if name.is_empty() { NOT_FOUND.to_owned() } else { name }
 }
 
+/// What a process calls itself.
+pub(crate) fn name_of(pid: u32, proc: &Path) -> String {
+    name(&proc.join(pid.to_string()))
+}
+
+/// The innermost unit that a process is in.
+pub(crate) fn own_unit_of(pid: u32, proc: &Path) -> Option<String> {
+    unit_in(&cgroup(pid, proc), "")
+}
+
 /// The unit named by `/proc/<pid>/cgroup`, whose lines are `hierarchy:controllers:path`.
 ///
 /// The engine's own unit counts wherever in the path it stands, since whatever it starts below itself (a container,

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use reqwest::Url;
 use shared::service::{lifecycle::Lifecycle, outbound::CONNECT_TIMEOUT, serve::prepare};
 use tokio::{
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
     time::{Instant, timeout},
 };
 use tracing::debug;
@@ -86,10 +86,8 @@ impl Pool {
 
     /// A new connection.
     pub(super) async fn connect(&self) -> Result<Sender, ConnectFault> {
-        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect((self.host.as_str(), self.port))).await;
-        let stream = connected
-            .map_err(|_| ConnectFault(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
-            .map_err(|error| ConnectFault(error.to_string()))?;
+        let late = || ConnectFault(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()));
+        let stream = timeout(CONNECT_TIMEOUT, self.dial()).await.map_err(|_| late())??;
         prepare(&stream);
         let (sender, connection) = http1::Builder::new()
             .handshake(TokioIo::new(stream))
@@ -101,6 +99,14 @@ impl Pool {
             }
         });
         Ok(sender)
+    }
+
+    async fn dial(&self) -> Result<TcpStream, ConnectFault> {
+        let found = lookup_host((self.host.as_str(), self.port)).await;
+        let unresolved =
+            |_| ConnectFault(format!("the name {:?} cannot be resolved (--engine-url)", self.host));
+        let addresses: Vec<_> = found.map_err(unresolved)?.collect();
+        TcpStream::connect(&addresses[..]).await.map_err(|error| ConnectFault(error.to_string()))
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {

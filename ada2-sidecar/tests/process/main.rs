@@ -1,5 +1,7 @@
 //! The binary as a service manager and a person at a terminal meet it.
 
+/// `ada2-sidecar reload`, and what else the administration socket is asked.
+mod admin;
 /// What large bodies cost.
 mod bodies;
 /// `ada2-sidecar gpu`, `readyz`, `ack`.
@@ -10,3 +12,5 @@ mod reload;
 mod running;
 /// Exit codes, signals, kill -9.
 mod service;
+/// The first moments after the start.
+mod start;

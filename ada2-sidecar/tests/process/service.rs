@@ -55,6 +55,14 @@ fn an_address_that_is_taken_is_said() {
     assert_eq!(output.status.code(), Some(70));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains(&format!("cannot listen on {address} (--listen)")), "{text}");
+    let holder = format!("(pid {}", std::process::id());
+    assert!(text.contains("the port is held by ") && text.contains(&holder), "{text}");
+    assert!(text.contains("`sudo systemctl restart ada2-sidecar`"), "{text}");
+    let output = run(&["check-port", "--listen", &address]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && text.contains(&holder), "{text}");
+    drop(taken);
+    assert_eq!(run(&["check-port", "--listen", &address]).status.code(), Some(0));
 }
 
 #[tokio::test]

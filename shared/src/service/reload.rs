@@ -3,11 +3,11 @@
 use std::{
     fmt,
     future::Future,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::{lifecycle::Lifecycle, settings::Problem};
@@ -71,40 +71,65 @@ pub struct InForce {
     pub tries: u64,
 }
 
+/// What became of a try: what an operator should know of the new configuration, or every problem with it.
+pub type Outcome = Result<Vec<String>, Vec<Problem>>;
+
 /// The tries so far. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
-pub struct Reloads(Switch<InForce>);
+pub struct Reloads {
+    in_force: Switch<InForce>,
+    waiting: Arc<Mutex<Vec<oneshot::Sender<Outcome>>>>,
+}
 
 impl Default for Reloads {
     fn default() -> Self {
-        Self(Switch::new(InForce { loaded_at: unix_now(), last_error: None, tries: 0 }))
+        let in_force = Switch::new(InForce { loaded_at: unix_now(), last_error: None, tries: 0 });
+        Self { in_force, waiting: Arc::default() }
     }
 }
 
 impl Reloads {
     /// What is in force.
     pub fn in_force(&self) -> InForce {
-        self.0.now()
+        self.in_force.now()
+    }
+
+    /// Asks for a try that begins after this, and gives what becomes of it.
+    pub fn request(&self, lifecycle: &Lifecycle) -> oneshot::Receiver<Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting().push(sender);
+        lifecycle.request_reload();
+        receiver
     }
 
     /// The worker: whenever a reload is asked for, tries it. `reload` changes everything and gives what an operator should
     /// know of the new configuration, or changes nothing and gives every problem.
     pub async fn obey<F>(self, lifecycle: Lifecycle, mut reload: impl FnMut() -> F)
     where
-        F: Future<Output = Result<Vec<String>, Vec<Problem>>>,
+        F: Future<Output = Outcome>,
     {
         loop {
             lifecycle.reload_requested().await;
-            self.note(reload().await);
+            // Whoever asks while this try runs may have changed the file after it was read: theirs is the next one.
+            let waiting = std::mem::take(&mut *self.waiting());
+            let outcome = reload().await;
+            self.note(outcome.clone());
+            for sender in waiting {
+                let _ = sender.send(outcome.clone());
+            }
         }
     }
 
-    fn note(&self, outcome: Result<Vec<String>, Vec<Problem>>) {
+    fn waiting(&self) -> MutexGuard<'_, Vec<oneshot::Sender<Outcome>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, outcome: Outcome) {
         let before = self.in_force();
         let tries = before.tries + 1;
         match outcome {
             Ok(notes) => {
-                self.0.replace(InForce { loaded_at: unix_now(), last_error: None, tries });
+                self.in_force.replace(InForce { loaded_at: unix_now(), last_error: None, tries });
                 for note in notes {
                     warn!("{note}");
                 }
@@ -120,7 +145,7 @@ impl Reloads {
                 );
                 let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
                 let last_error = Some(lines.join("; "));
-                self.0.replace(InForce { last_error, tries, ..before });
+                self.in_force.replace(InForce { last_error, tries, ..before });
             }
         }
     }
@@ -143,5 +168,26 @@ mod tests {
         assert_eq!(reloads.in_force().last_error.as_deref(), Some("f: a: expected c; f: b: expected c"));
         reloads.note(Ok(Vec::new()));
         assert_eq!((reloads.in_force().last_error, reloads.in_force().tries), (None, 2));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_in_the_middle_of_a_try_gets_the_next_one() {
+        let (reloads, lifecycle) = (Reloads::default(), Lifecycle::new());
+        let mut tries = 0;
+        let reload = move || {
+            tries += 1;
+            let outcome =
+                if tries == 1 { Ok(Vec::new()) } else { Err(vec![Problem::new("f", "a", "expected c")]) };
+            async move {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                outcome
+            }
+        };
+        lifecycle.worker("reload", reloads.clone().obey(lifecycle.clone(), reload));
+        let first = reloads.request(&lifecycle);
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let second = reloads.request(&lifecycle);
+        assert_eq!(first.await, Ok(Ok(Vec::new())));
+        assert_eq!(second.await.unwrap().unwrap_err()[0].key, "a");
+        assert_eq!(reloads.in_force().tries, 2);
     }
 }

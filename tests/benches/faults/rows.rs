@@ -28,7 +28,9 @@ fn at_start() -> Vec<Fault> {
             "init hangs at start",
             "nvml",
             Act::Machine(|machine| machine.hang.push("nvmlInit_v2".to_owned())),
-        ),
+        )
+        // Until then connections wait for the first look.
+        .delays(5.0, 0.0),
         init("no card at start", "gpu_present", Act::Machine(|machine| machine.gpus.clear())),
         Fault {
             flags: &["--gpu-id", UUID],

@@ -43,7 +43,10 @@ pub(crate) async fn run(fault: &Fault, run: usize) -> Trial {
     let starting = STARTING.acquire().await.expect("never closed");
     let (mut world, broken) = if fault.at_start {
         let broken = on_card(fault.breaks, &card);
-        (World::start(fault, card).await, broken)
+        let world = World::start(fault, card).await;
+        // Before, the gateway refuses in its own words.
+        e2e::eventually("the sidecar answers", async || world.readyz().await).await;
+        (world, broken)
     } else {
         let mut world = World::start(fault, card).await;
         world.until_well().await;

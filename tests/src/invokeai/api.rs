@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Extension, Router,
-    extract::{Path, Query, State},
+    extract::{Path, Query, Request, State},
     http::{HeaderMap, Method, StatusCode, header::CONTENT_TYPE},
-    middleware,
+    middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::{get, post, put},
 };
@@ -17,7 +17,7 @@ use super::{
     Core, Line, fake,
     queue::{Item, Status},
     recording,
-    script::{Failure, PictureBytes, VersionAnswer},
+    script::{Failure, PictureBytes, Users, VersionAnswer},
     socket,
 };
 
@@ -48,8 +48,18 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/api/v1/images/i/{name}/full", get(image_bytes))
         .route("/ws/socket.io/", get(socket::upgrade))
         .fallback(unknown)
+        .layer(middleware::from_fn_with_state(Arc::clone(&core), login))
         .layer(middleware::from_fn_with_state(Arc::clone(&core), fake::record))
         .with_state(core)
+}
+
+/// Nobody has one; the version is open to all.
+async fn login(State(core): Shared, request: Request, next: Next) -> Response {
+    let closed = core.look(|state| state.script.users) == Users::Multiple;
+    if closed && request.uri().path() != "/api/v1/app/version" {
+        return detail(StatusCode::UNAUTHORIZED, json!("Authentication required"));
+    }
+    next.run(request).await
 }
 
 async fn version(State(core): Shared) -> Response {

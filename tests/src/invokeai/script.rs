@@ -22,6 +22,8 @@ pub struct Script {
     pub lose_enqueue_answer: bool,
     /// Connections are accepted and nothing is answered, sent or done, like a stopped process.
     pub hang: bool,
+    /// Whether it asks for a login.
+    pub users: Users,
     /// What the version endpoint answers.
     pub version: VersionAnswer,
     /// What the bytes of a picture are.
@@ -47,6 +49,7 @@ impl Default for Script {
             swallow: Vec::new(),
             lose_enqueue_answer: false,
             hang: false,
+            users: Users::Single,
             version: VersionAnswer::Real,
             pictures: PictureBytes::Whole,
             models: serde_json::from_str(models).expect("a JSON fixture"),
@@ -87,6 +90,15 @@ impl Failure {
              run_node\n    output = invocation.invoke_internal(context)\n{error_type}: {message}\n"
         )
     }
+}
+
+/// The setting `multiuser`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Users {
+    /// Off: nobody is asked.
+    Single,
+    /// On: without a login everything but the version is 401.
+    Multiple,
 }
 
 /// Answers to `GET /api/v1/app/version`.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::{Client, RequestBuilder, Response, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use shared::service::outbound::{Connections, builder, read_limited};
@@ -27,6 +27,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 const PICTURE_TIME: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 16 << 20;
 const MAX_PICTURE: usize = 64 << 20;
+/// ComfyUI has no login of its own: a custom node brought it, or a proxy in front.
+const LOGIN: &str = "a custom node or a proxy in front asks; take it away, or name ComfyUI's own address";
 /// Where pictures to edit are put: the engine empties this folder at its start. It has no way to delete one.
 const UPLOADS: [(&str, &str); 3] = [("type", "temp"), ("subfolder", "ada2-sidecar"), ("overwrite", "true")];
 
@@ -171,6 +173,9 @@ async fn answered(request: RequestBuilder) -> Result<Response, EngineError> {
         return Ok(answer);
     }
     let path = answer.url().path().to_owned();
+    if status == StatusCode::UNAUTHORIZED {
+        return Err(EngineError::LoginRequired(LOGIN.to_owned()));
+    }
     let body = read_limited(answer, MAX_ANSWER).await.map_err(body_fault)?;
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     Err(EngineError::Failed(match body.get("error") {

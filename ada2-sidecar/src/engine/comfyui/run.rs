@@ -168,7 +168,7 @@ impl<'a> Run<'a> {
     /// own time limit ends the waiting.
     async fn look(&mut self) -> Result<(), EngineError> {
         match self.settle().await {
-            Err(error @ (EngineError::NoAnswer(_) | EngineError::Strange(_))) => {
+            Err(error) if error.leaves_open() => {
                 debug!(%error, "cannot look for a job; trying again");
                 Ok(())
             }

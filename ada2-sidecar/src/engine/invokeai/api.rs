@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use reqwest::{Client, Method, RequestBuilder, Response, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use shared::service::outbound::{Connections, builder, read_limited};
@@ -24,6 +24,10 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 const PICTURE_TIME: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 16 << 20;
 const MAX_PICTURE: usize = 64 << 20;
+
+/// What to do about an InvokeAI that answers 401; alone its version is told without a login.
+const MULTI_USER: &str =
+    "its multi-user mode is on; write `multiuser: false` into its invokeai.yaml and restart it";
 
 /// The API of one server.
 #[derive(Debug, Clone)]
@@ -293,6 +297,9 @@ async fn answered(request: RequestBuilder) -> Result<Response, EngineError> {
     let status = answer.status();
     if status.is_success() {
         return Ok(answer);
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        return Err(EngineError::LoginRequired(MULTI_USER.to_owned()));
     }
     let body = read_limited(answer, MAX_ANSWER).await.map_err(body_fault)?;
     let detail: Option<Value> = serde_json::from_slice(&body).ok();

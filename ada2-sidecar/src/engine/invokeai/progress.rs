@@ -116,7 +116,7 @@ impl<'a> Progress<'a> {
             }
             let item = match self.engine.api.item(id).await {
                 Ok(item) => item,
-                Err(error @ (EngineError::NoAnswer(_) | EngineError::Strange(_))) => {
+                Err(error) if error.leaves_open() => {
                     debug!(%error, item = id, "cannot look for a job; trying again");
                     return Ok(());
                 }

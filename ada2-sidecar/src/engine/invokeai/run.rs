@@ -88,7 +88,7 @@ async fn hand_over<'a>(
         Err(error) => error,
     };
     drop(open);
-    if matches!(error, EngineError::NoAnswer(_) | EngineError::Strange(_)) {
+    if error.leaves_open() {
         desk.tell(Err(error.clone()));
         engine.sweep();
         let unresolved = || {

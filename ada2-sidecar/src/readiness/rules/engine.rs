@@ -52,6 +52,10 @@ fn engine_reachable(engine: &EngineState, rules: &Rules) -> Check {
                 rules.engine_unit
             ),
         ),
+        (Some(EngineError::Unresolved(words)), _) => check("unknown host".to_owned())
+            .but(CheckStatus::Fail, format!("{words}: correct --engine-url ({url}), DNS or /etc/hosts")),
+        (Some(EngineError::LoginRequired(words)), _) => check("login required".to_owned())
+            .but(CheckStatus::Fail, format!("{name} at {url} asks for a login: {words}")),
         (Some(fault), _) => check("unusable".to_owned())
             .but(CheckStatus::Fail, format!("{fault}; check --engine and --engine-url ({url})")),
     }

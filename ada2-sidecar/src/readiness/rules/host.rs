@@ -1,6 +1,9 @@
 //! The host: room for pictures, memory for models.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
+};
 
 use shared::health::{Check, CheckStatus};
 
@@ -8,6 +11,7 @@ use super::{HostRules, Inputs, Rules};
 use crate::{
     host::{Disk, HostSample},
     readiness::alarm::{Alarm, Delays},
+    sandbox,
 };
 
 /// A look older than this is none: a disk hangs.
@@ -64,7 +68,8 @@ fn disk(
             );
         }
         Some(Disk::NotSeen(folder)) => {
-            let words = format!("--engine-output-dir {} cannot be seen from here", folder.display());
+            let hint = sandbox::hidden(folder, ErrorKind::NotFound).unwrap_or_default();
+            let words = format!("--engine-output-dir {} cannot be seen from here{hint}", folder.display());
             return check("not seen".to_owned()).but(CheckStatus::Unknown, words);
         }
         Some(Disk::Seen { mount, available, .. }) => (mount.display(), *available),

@@ -6,6 +6,7 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -21,10 +22,14 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{Handler, Listener, Peer, RequestBody, Seat, lingering::read_on, prepare, wire::ClientStream};
 use crate::service::lifecycle::Lifecycle;
+
+/// While the service drains, for the first request of a connection to come.
+pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Who is connected.
 pub(super) struct Visit {
@@ -80,7 +85,10 @@ where
     let Listener { handler, bounds, .. } = listener;
     let Visit { peer, seat } = visit;
     let state = seat.state().clone();
+    let asked = CancellationToken::new();
+    let first = asked.clone();
     let service = service_fn(move |request: Request<Incoming>| {
+        first.cancel();
         let (handler, seat) = (handler.clone(), seat.clone());
         async move { Ok::<_, Infallible>(answer(&handler, request, peer, seat).await) }
     });
@@ -109,7 +117,7 @@ where
                 reading_on = state.take_unread().filter(|_| !draining).map(|unread| Box::pin(read_on(unread)));
             }
             () = wait_for(&mut reading_on) => reading_on = None,
-            () = life.draining().cancelled(), if !draining => {
+            () = closing(life.draining(), &asked), if !draining => {
                 draining = true;
                 reading_on = None;
                 state.shutting_down.store(true, Ordering::Release);
@@ -118,6 +126,13 @@ where
             () = life.aborting().cancelled() => return,
         }
     }
+}
+
+/// When a connection takes no more requests: once the service drains. Whoever has just connected is about to ask, and is
+/// answered first: closed at once, they could not know whether they were heard.
+async fn closing(draining: &CancellationToken, asked: &CancellationToken) {
+    draining.cancelled().await;
+    let _ = tokio::time::timeout(FIRST_REQUEST, asked.cancelled()).await;
 }
 
 async fn wait_for<F: Future<Output = ()> + Unpin>(work: &mut Option<F>) {

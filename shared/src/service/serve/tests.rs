@@ -133,3 +133,22 @@ async fn whoever_keeps_the_seat_counts_as_a_connection() {
     drop(seat);
     assert!(ask().await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_connected_before_the_drain_is_answered_and_whoever_asks_nothing_is_not_waited_for() {
+    let (address, life) = start(hello(), Bounds::default()).await;
+    let mut asks = TcpStream::connect(address).await.unwrap();
+    let _silent = TcpStream::connect(address).await.unwrap();
+    while life.inflight() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let begun = Instant::now();
+    life.stop();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    asks.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    asks.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"hello"));
+    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+    assert_eq!(begun.elapsed(), connection::FIRST_REQUEST);
+}

@@ -17,6 +17,16 @@ fn the_engines_faults_gate_in_their_own_words() {
         ),
         (with(EngineError::NoAnswer("no answer in time".into())), "engine_reachable", "does not answer"),
         (with(EngineError::Strange("not InvokeAI".into())), "engine_reachable", "not InvokeAI"),
+        (
+            with(EngineError::Unresolved("the name \"ada9\" cannot be resolved".into())),
+            "engine_reachable",
+            "the name \"ada9\" cannot be resolved: correct --engine-url",
+        ),
+        (
+            with(EngineError::LoginRequired("multi-user mode".into())),
+            "engine_reachable",
+            "asks for a login: multi-user mode",
+        ),
         (EngineState::default(), "engine_reachable", "not answered yet"),
         (paused, "engine_queue", "paused"),
         (bare, "engine_model", "install one"),

@@ -32,7 +32,9 @@ fn a_disk_that_is_not_named_not_seen_or_hangs_is_unknown() {
     let mut world = World::healthy();
     for (disk, says) in [
         (Disk::NotConfigured, "--engine-output-dir"),
+        (Disk::NotSeen("/srv/x".into()), "/srv/x cannot be seen from here"),
         (Disk::NotSeen("/home/x".into()), "/home/x cannot be seen"),
+        (Disk::NotSeen("/home/x".into()), "ProtectHome=tmpfs and BindReadOnlyPaths=/home/x"),
     ] {
         world.host.as_mut().unwrap().disk = disk;
         world.expect("disk", CheckStatus::Unknown, says);

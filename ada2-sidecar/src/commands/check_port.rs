@@ -1,0 +1,51 @@
+//! `ada2-sidecar check-port`: says who listens where the service is to listen. The socket unit runs it before systemd takes
+//! its addresses, because systemd itself says only that one is in use.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    process::{Command, ExitCode},
+};
+
+use super::EXIT_NO;
+use crate::port;
+
+/// A line for each address that somebody holds.
+pub(super) fn check(addresses: &[SocketAddr]) -> io::Result<ExitCode> {
+    let mut free = true;
+    for &address in addresses {
+        match port::holder(address) {
+            Some(holder) => {
+                free = false;
+                writeln!(io::stderr(), "{address}: {}", holder.words(address))?;
+            }
+            None => writeln!(io::stdout(), "{address}: free")?,
+        }
+    }
+    Ok(if free { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) })
+}
+
+/// The addresses of a socket unit, as `systemctl show` tells them: `0.0.0.0:7860 (Stream)`, a line each.
+pub(super) fn addresses_of(unit: &str) -> io::Result<Vec<SocketAddr>> {
+    let shown = Command::new("systemctl").args(["show", "--value", "--property=Listen", unit]).output()?;
+    Ok(addresses_in(&String::from_utf8_lossy(&shown.stdout)))
+}
+
+/// A bare port is listened on at every address.
+fn addresses_in(text: &str) -> Vec<SocketAddr> {
+    let address = |word: &str| word.parse().or_else(|_| format!("[::]:{word}").parse()).ok();
+    text.split_whitespace().filter_map(address).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_units_addresses_are_read() {
+        let text = "0.0.0.0:7860 (Stream)\n[::]:7861 (Stream) /run/x.sock (Stream)\n";
+        let all: Vec<_> = addresses_in(text).iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["0.0.0.0:7860", "[::]:7861"]);
+        assert_eq!(addresses_in(""), []);
+    }
+}

@@ -1,0 +1,182 @@
+//! Who listens where we want to listen, as far as the kernel tells us.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
+
+use crate::gpu::processes::{name_of, own_unit_of};
+
+/// `TCP_LISTEN` in the state column.
+const LISTEN: &str = "0A";
+
+/// Whoever holds an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// Of the socket.
+    user: u32,
+    /// Absent where we may not look into the process.
+    process: Option<Process>,
+    /// An nginx of the same user, where the process cannot be told.
+    nginx: Option<Process>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Process {
+    pid: u32,
+    name: String,
+    unit: Option<String>,
+}
+
+impl std::fmt::Display for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let unit = self.unit.as_ref().map(|unit| format!(", {unit}")).unwrap_or_default();
+        write!(f, "{} (pid {}{unit})", self.name, self.pid)
+    }
+}
+
+impl Holder {
+    /// Who it is, and the next step.
+    pub(crate) fn words(&self, address: SocketAddr) -> String {
+        let port = address.port();
+        let who = match (&self.process, &self.nginx) {
+            (Some(process), _) if process.pid == 1 => {
+                "a socket unit of systemd (`systemctl list-sockets`)".to_owned()
+            }
+            (Some(process), _) => process.to_string(),
+            (None, nginx) => {
+                let user = if self.user == 0 { "root".to_owned() } else { format!("user {}", self.user) };
+                let nginx = nginx.as_ref().map(|nginx| format!(", probably {nginx}")).unwrap_or_default();
+                format!("a process of {user}{nginx} (`sudo ss -ltnp 'sport = :{port}'` names it)")
+            }
+        };
+        let is_nginx = self.process.as_ref().map_or(self.nginx.is_some(), |process| process.name == "nginx");
+        let step = if is_nginx {
+            format!("take `listen {port}` out of nginx's site and `sudo systemctl reload nginx`")
+        } else {
+            "stop it, or listen elsewhere".to_owned()
+        };
+        format!("the port is held by {who}: {step}, then `sudo systemctl restart ada2-sidecar`")
+    }
+}
+
+/// Who holds this address, or all addresses of its port; none if nobody does, or this is no Linux.
+pub(crate) fn holder(address: SocketAddr) -> Option<Holder> {
+    let read = |name: &str| fs::read_to_string(Path::new("/proc/net").join(name)).unwrap_or_default();
+    let socket = listening(&read("tcp"), address).or_else(|| listening(&read("tcp6"), address))?;
+    let process = process_with(&format!("socket:[{}]", socket.inode));
+    let nginx = process.is_none().then(|| nginx_of(socket.user)).flatten();
+    Some(Holder { user: socket.user, process, nginx })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Socket {
+    user: u32,
+    inode: u64,
+}
+
+/// The socket in a table of `/proc/net` that keeps others from listening there.
+fn listening(table: &str, wanted: SocketAddr) -> Option<Socket> {
+    table.lines().skip(1).find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [_, local, _, state, _, _, _, user, _, inode, ..] = fields[..] else { return None };
+        let (ip, port) = address(local)?;
+        let same = ip == wanted.ip() || ip.is_unspecified() || wanted.ip().is_unspecified();
+        let conflicts = state == LISTEN && port == wanted.port() && same;
+        conflicts.then_some(Socket { user: user.parse().ok()?, inode: inode.parse().ok()? })
+    })
+}
+
+/// `0100007F:1EB4`: words of 32 bits in the machine's own order, then the port.
+fn address(text: &str) -> Option<(IpAddr, u16)> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| u32::from_str_radix(ip.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
+    let ip = if ip.len() == 8 {
+        IpAddr::from(Ipv4Addr::from(word(0)?))
+    } else {
+        let words = [word(0)?, word(1)?, word(2)?, word(3)?];
+        IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(words.concat()).ok()?))
+    };
+    Some((ip.to_canonical(), port))
+}
+
+/// The first process that has this file open. A server's workers have its socket as well; the master is older.
+fn process_with(file: &str) -> Option<Process> {
+    let has = |pid: &u32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        files.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target.as_os_str() == file)
+    };
+    pids().into_iter().find(has).map(process)
+}
+
+fn nginx_of(user: u32) -> Option<Process> {
+    let owned = |pid: &u32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|folder| folder.uid() == user);
+    pids().into_iter().filter(owned).map(process).find(|process| process.name == "nginx")
+}
+
+fn process(pid: u32) -> Process {
+    let proc = Path::new("/proc");
+    Process { pid, name: name_of(pid, proc), unit: own_unit_of(pid, proc) }
+}
+
+fn pids() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    pids.sort_unstable();
+    pids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+        \x20  0: 0100007F:1EB4 00000000:0000 0A 00000000:00000000 00:00000000 00000000    33        0 4711 1 0 100 0 0 10 0\n\
+        \x20  1: 00000000:1EB5 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0\n\
+        \x20  2: 0100007F:1EB6 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4713 1 0 100 0 0 10 0\n";
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn the_listener_in_the_way_is_found_and_others_are_not() {
+        let find = |wanted: &str| listening(TABLE, wanted.parse().unwrap()).map(|socket| socket.inode);
+        for (wanted, inode) in [
+            ("127.0.0.1:7860", Some(4711)),
+            ("0.0.0.0:7860", Some(4711)),
+            ("192.168.1.7:7860", None),
+            ("192.168.1.7:7861", Some(4712)),
+            ("127.0.0.1:7862", None),
+            ("127.0.0.1:7863", None),
+        ] {
+            assert_eq!(find(wanted), inode, "{wanted}");
+        }
+        assert_eq!(listening(TABLE, "[::]:7861".parse().unwrap()), Some(Socket { user: 0, inode: 4712 }));
+        let (ip, port) = address("00000000000000000000000001000000:1EB4").unwrap();
+        assert_eq!((ip.to_string().as_str(), port), ("::1", 7860));
+    }
+
+    #[test]
+    fn whoever_it_is_the_next_step_is_said() {
+        let process = |pid, name: &str, unit: Option<&str>| {
+            Some(Process { pid, name: name.to_owned(), unit: unit.map(str::to_owned) })
+        };
+        let nginx = || process(812, "nginx", Some("nginx.service"));
+        for (user, process, nginx, says) in [
+            (0, nginx(), None, "held by nginx (pid 812, nginx.service): take `listen 7860` out"),
+            (0, None, nginx(), "a process of root, probably nginx (pid 812, nginx.service) (`sudo ss"),
+            (33, None, None, "a process of user 33 (`sudo ss -ltnp 'sport = :7860'` names it): stop it"),
+            (0, process(1, "systemd", None), None, "a socket unit of systemd"),
+            (
+                7,
+                process(9, "python3", None),
+                None,
+                "held by python3 (pid 9): stop it, or listen elsewhere, then",
+            ),
+        ] {
+            let words = Holder { user, process, nginx }.words("0.0.0.0:7860".parse().unwrap());
+            assert!(words.contains(says), "{words}");
+        }
+    }
+}

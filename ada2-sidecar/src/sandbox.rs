@@ -1,0 +1,121 @@
+//! What the unit's sandbox does to files, in words that name the setting: a service that runs as a user of its own, with
+//! home directories out of sight, meets "permission denied" where the operator sees a file that is there.
+
+use std::{fs::File, io::ErrorKind, path::Path};
+
+use shared::service::settings::Settings;
+
+/// What `ProtectHome=yes` makes inaccessible.
+const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
+/// What `LoadCredential=` calls our token.
+const CREDENTIAL: &str = "token";
+
+/// The environment, in which a credential of the service manager's named `token` is the token's file.
+pub(crate) fn with_credentials(
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> impl Fn(&str) -> Option<String> {
+    move |name| {
+        environment(name).or_else(|| {
+            let file = Path::new(&environment("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL);
+            (name == "ADA2_TOKEN_FILE" && file.is_file()).then(|| file.display().to_string())
+        })
+    }
+}
+
+/// What to do about a path that seems to be absent or closed, if the unit's sandbox may be the reason. Begins with a
+/// separator.
+pub(crate) fn hidden(path: &Path, error: ErrorKind) -> Option<String> {
+    if !matches!(error, ErrorKind::NotFound | ErrorKind::PermissionDenied) {
+        return None;
+    }
+    if HOMES.iter().any(|home| path.starts_with(home)) {
+        return Some(format!(
+            "; the unit's ProtectHome=yes hides home directories: `sudo systemctl edit ada2-sidecar`, and under \
+             [Service] ProtectHome=tmpfs and BindReadOnlyPaths={}",
+            path.display()
+        ));
+    }
+    (error == ErrorKind::PermissionDenied)
+        .then(|| format!("; the unit runs as a user of its own: `sudo chmod a+r {}`", path.display()))
+}
+
+/// Completes the problem with a token file that cannot be read, if that is among those from `since` on. A secret is
+/// not opened for everybody: the service manager reads it for us.
+pub(crate) fn explain_token_file(s: &mut Settings, since: usize) {
+    let path = s.raw("token_file").unwrap_or_default().trim().to_owned();
+    let Some(problem) = s.problems.get_mut(since) else { return };
+    let Err(error) = File::open(&path) else { return };
+    if let Some(words) = token_file_words(Path::new(&path), error.kind()) {
+        problem.expected.push_str(&words);
+    }
+}
+
+fn token_file_words(path: &Path, error: ErrorKind) -> Option<String> {
+    let hidden = HOMES.iter().any(|home| path.starts_with(home)) && error == ErrorKind::NotFound;
+    (hidden || error == ErrorKind::PermissionDenied).then(|| {
+        format!(
+            "; the unit runs as a user of its own: let systemd read the file, `sudo systemctl edit ada2-sidecar`, \
+             and under [Service] LoadCredential={CREDENTIAL}:{} (token_file is not needed then)",
+            path.display()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_the_sandbox_may_hide_names_the_setting() {
+        for (path, error, says) in [
+            (
+                "/home/x/outputs",
+                ErrorKind::PermissionDenied,
+                Some("ProtectHome=tmpfs and BindReadOnlyPaths=/home/x/outputs"),
+            ),
+            ("/root/outputs", ErrorKind::NotFound, Some("ProtectHome")),
+            ("/run/user/1000/o", ErrorKind::NotFound, Some("ProtectHome")),
+            ("/homes/x", ErrorKind::NotFound, None),
+            ("/srv/x", ErrorKind::PermissionDenied, Some("chmod a+r /srv/x")),
+            ("/srv/x", ErrorKind::NotFound, None),
+            ("/home/x", ErrorKind::IsADirectory, None),
+        ] {
+            let words = hidden(Path::new(path), error);
+            match says {
+                Some(says) => {
+                    assert!(words.as_ref().is_some_and(|words| words.contains(says)), "{path}: {words:?}");
+                }
+                None => assert_eq!(words, None, "{path}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_file_that_the_service_may_not_read_names_the_credential() {
+        let words = |path: &str, error| token_file_words(Path::new(path), error);
+        let denied = words("/etc/ada2-sidecar/token", ErrorKind::PermissionDenied).unwrap();
+        assert!(denied.contains("LoadCredential=token:/etc/ada2-sidecar/token"), "{denied}");
+        assert!(words("/home/x/token", ErrorKind::NotFound).unwrap().contains("LoadCredential"));
+        assert_eq!(words("/etc/ada2-sidecar/token", ErrorKind::NotFound), None);
+    }
+
+    #[test]
+    fn a_credential_named_token_is_the_tokens_file_and_an_own_choice_wins() {
+        let folder = std::env::temp_dir().join(format!("ada2-credentials-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let directory = folder.display().to_string();
+        let file = |own: Option<&str>| {
+            let environment = |name: &str| match name {
+                "CREDENTIALS_DIRECTORY" => Some(directory.clone()),
+                "ADA2_TOKEN_FILE" => own.map(str::to_owned),
+                _ => None,
+            };
+            with_credentials(&environment)("ADA2_TOKEN_FILE")
+        };
+        assert_eq!(file(None), None, "there is none");
+        std::fs::write(folder.join("token"), "hush-hush-hush").unwrap();
+        assert_eq!(file(None), Some(folder.join("token").display().to_string()));
+        assert_eq!(file(Some("/etc/x")).as_deref(), Some("/etc/x"));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

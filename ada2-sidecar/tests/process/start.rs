@@ -1,0 +1,81 @@
+//! The first moments: nobody is refused because nothing was looked at yet.
+
+use std::time::{Duration, Instant};
+
+use e2e::gpu::FakeCard;
+use serde_json::json;
+use tokio::net::UnixDatagram;
+
+use crate::running::Running;
+
+const INIT: &str = "nvmlInit_v2";
+
+/// With a card, which `gpu: optional` does not excuse, and the builtin engine.
+fn start(name: &str, card: &FakeCard, environment: &[(&str, &str)]) -> Running {
+    let library = card.library().display().to_string();
+    let flags = ["--engine", "builtin", "--nvml-lib", &library];
+    Running::start_with(&e2e::fresh_folder(name), &flags, environment)
+}
+
+#[tokio::test]
+async fn requests_that_come_before_the_first_look_wait_for_it_and_none_is_refused() {
+    let card = FakeCard::new();
+    card.set(|scenario| scenario.delay_ms = [(INIT.to_owned(), 800)].into());
+    let begun = Instant::now();
+    let sidecar = start("first-look", &card, &[]);
+    let url = format!("{}/v1/images/generations", sidecar.url);
+    let picture = async || e2e::post(&url, &json!({"prompt": "a", "size": "64x64", "steps": 1})).await;
+    let (one, two, readyz) = tokio::join!(picture(), picture(), async {
+        e2e::http().get(format!("{}/readyz", sidecar.url)).send().await.unwrap().status()
+    });
+    assert_eq!((one.status, two.status, readyz.as_u16()), (200, 200, 200), "{one:?} {two:?}");
+    assert!(begun.elapsed() > Duration::from_millis(700), "the driver took its time");
+}
+
+#[tokio::test]
+async fn a_driver_that_hangs_holds_the_start_for_5_s_while_the_watchdog_is_fed() {
+    let card = FakeCard::new();
+    card.set(|scenario| scenario.hang = vec![INIT.into()]);
+    let path = e2e::fresh_folder("hang-notify").join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let address = path.display().to_string();
+    let environment = [("NOTIFY_SOCKET", address.as_str()), ("WATCHDOG_USEC", "300000")];
+    let begun = Instant::now();
+    let sidecar = start("hang", &card, &environment);
+    // The end of a reload would tell that the service is ready.
+    sidecar.signal("-HUP");
+    let health = async { e2e::http().get(format!("{}/healthz", sidecar.url)).send().await.unwrap().status() };
+    let ready = async {
+        let (mut message, mut pings) = (vec![0; 4096], 0);
+        loop {
+            let length = manager.recv(&mut message).await.unwrap();
+            let text = String::from_utf8_lossy(&message[..length]).into_owned();
+            pings += usize::from(text.contains("WATCHDOG=1"));
+            if text.contains("READY=1") {
+                return (pings, begun.elapsed());
+            }
+        }
+    };
+    let both = Box::pin(async { tokio::join!(ready, health) });
+    let ((pings, ready), health) = Box::pin(e2e::bounded("it begins", both)).await;
+    assert_eq!(health, 200, "alive, whatever the driver does");
+    assert!(pings >= 10, "{pings}");
+    assert!((4.5..8.0).contains(&ready.as_secs_f64()), "{ready:?}");
+    let nvml = e2e::http().get(format!("{}/readyz/nvml", sidecar.url)).send().await.unwrap();
+    assert_eq!(nvml.status(), 503);
+    assert!(nvml.text().await.unwrap().contains("the driver has not answered yet"));
+    card.set(|scenario| scenario.hang.clear());
+    sidecar.ready().await;
+}
+
+#[tokio::test]
+async fn sigterm_before_the_first_look_ends_at_once() {
+    let card = FakeCard::new();
+    card.set(|scenario| scenario.hang = vec![INIT.into()]);
+    let sidecar = start("term-early", &card, &[]);
+    let begun = Instant::now();
+    sidecar.signal("-TERM");
+    let (code, log) = sidecar.end().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
