@@ -7,6 +7,7 @@ pub mod graph;
 mod http;
 pub mod invokeai;
 pub mod monitor;
+mod previews;
 mod upload;
 
 use std::{

@@ -18,6 +18,7 @@ use shared::{
 
 use crate::{
     engine::{EngineError, catalog::UnknownModel},
+    jobs::JobError,
     passthrough::PassFault,
     smi::FaultyQuery,
 };
@@ -235,7 +236,7 @@ fn pass_face(fault: &PassFault) -> Face {
     let (status, code) = match fault {
         PassFault::Down(_) => (503, Code::EngineUnavailable),
         PassFault::Broken(_) => (502, Code::EngineUnavailable),
-        PassFault::Unasked => (502, Code::EngineError),
+        PassFault::Unasked | PassFault::Framing(_) => (502, Code::EngineError),
         PassFault::TooSlow => (504, Code::EngineTimeout),
         PassFault::TooLarge(_) => (413, Code::RequestTooLarge),
         PassFault::Stalled => (408, Code::RequestTimeout),
@@ -302,6 +303,16 @@ impl IntoResponse for ApiError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+impl From<JobError> for ApiError {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Input(error) => Self::Field(error),
+            JobError::Engine(error) => Self::Engine(error),
+            JobError::Panic => Self::Panic,
+        }
     }
 }
 

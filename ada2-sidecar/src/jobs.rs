@@ -1,22 +1,31 @@
-//! Jobs: the task that owns a slot until the engine has let go of the work, whoever still waits for it.
+//! Jobs: the task that owns a slot until all work on the request is over, whoever still waits for it: decoding what it
+//! starts from, the engine's work, and making the answer.
+
+mod course;
+mod pixels;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use shared::service::{
-    lifecycle::Lifecycle,
-    slots::{Permit, Slots},
+use shared::{
+    openai::fields::FieldError,
+    service::{
+        lifecycle::Lifecycle,
+        slots::{Permit, Slots},
+    },
 };
 use tokio::sync::{Notify, oneshot, watch};
-use tokio_util::sync::DropGuard;
-use tracing::{info, warn};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::info;
 
+use self::{course::Course, pixels::PixelWork};
 use crate::{
-    engine::{Desk, Engine, EngineError, ImageEngine, Outcome, Progress},
+    engine::{Desk, Engine, EngineError, Picture, Progress},
     images::Job,
     metrics::Metrics,
     outcomes::Outcomes,
@@ -27,6 +36,7 @@ use crate::{
 pub struct Jobs {
     engine: Engine,
     slots: Arc<Slots>,
+    pixels: PixelWork,
     lifecycle: Lifecycle,
     cancelling: Cancelling,
     changed: Arc<Notify>,
@@ -34,26 +44,100 @@ pub struct Jobs {
     outcomes: Outcomes,
 }
 
-/// A running job. Dropping it asks the engine to cancel exactly this job.
+/// What a job does.
+pub struct Work<T> {
+    /// For the engine; all of it, or all but the picture that it starts from.
+    pub job: Job,
+    /// Where it starts from a picture.
+    pub prepare: Option<Prepare>,
+    /// Makes the answer of the pictures, on a thread that may block. Gives up once cancelled.
+    pub finish: Finish<T>,
+}
+
+impl<T> fmt::Debug for Work<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Work").field("job", &self.job).field("prepare", &self.prepare).finish_non_exhaustive()
+    }
+}
+
+/// Decoding the picture that a job starts from.
+pub struct Prepare {
+    /// Whether that takes much memory.
+    pub large: bool,
+    /// Does it, on a thread that may block. Gives up once cancelled.
+    pub work: Decode,
+}
+
+impl fmt::Debug for Prepare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepare").field("large", &self.large).finish_non_exhaustive()
+    }
+}
+
+/// See [`Prepare::work`].
+pub type Decode = Box<dyn FnOnce(Job, &CancellationToken) -> Result<Job, FieldError> + Send>;
+
+/// See [`Work::finish`].
+pub type Finish<T> = Box<dyn FnOnce(Vec<Picture>, &CancellationToken) -> Result<T, EngineError> + Send>;
+
+/// Why a job has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobError {
+    /// The picture that it was to start from cannot be used. The engine has heard nothing of the job.
+    Input(FieldError),
+    /// The engine's doing, or the caller's.
+    Engine(EngineError),
+    /// A fault of ours.
+    Panic,
+}
+
+impl fmt::Display for JobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(error) => error.fmt(f),
+            Self::Engine(error) => error.fmt(f),
+            Self::Panic => f.write_str("a panic, which the log has"),
+        }
+    }
+}
+
+impl From<EngineError> for JobError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// A running job. Dropping it asks for the end of exactly this job, in the engine and here.
 #[derive(Debug)]
-pub struct JobHandle {
+pub struct JobHandle<T> {
     progress: watch::Receiver<Progress>,
-    outcome: oneshot::Receiver<Outcome>,
+    prepared: Option<oneshot::Receiver<Result<(), JobError>>>,
+    answer: oneshot::Receiver<Result<T, JobError>>,
     _cancel: DropGuard,
 }
 
-impl JobHandle {
+impl<T> JobHandle<T> {
     /// How far it is, the newest only.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
     }
 
-    /// Waits for the pictures.
-    pub async fn finished(&mut self) -> Outcome {
-        let outcome = (&mut self.outcome).await;
-        outcome
-            .unwrap_or_else(|_| Err(EngineError::Failed("the job's task ended without a result".to_owned())))
+    /// Waits until what it starts from is decoded, or cannot be.
+    pub async fn prepared(&mut self) -> Result<(), JobError> {
+        match self.prepared.take() {
+            Some(prepared) => prepared.await.unwrap_or_else(|_| Err(ended_early())),
+            None => Ok(()),
+        }
     }
+
+    /// Waits for the answer.
+    pub async fn finished(&mut self) -> Result<T, JobError> {
+        (&mut self.answer).await.unwrap_or_else(|_| Err(ended_early()))
+    }
+}
+
+fn ended_early() -> JobError {
+    EngineError::Failed("the job's task ended without a result".to_owned()).into()
 }
 
 impl Jobs {
@@ -62,6 +146,7 @@ impl Jobs {
         Self {
             engine,
             slots: Slots::new(limit),
+            pixels: PixelWork::default(),
             lifecycle,
             cancelling: Cancelling::default(),
             changed: Arc::default(),
@@ -95,60 +180,42 @@ impl Jobs {
         self.changed.notified().await;
     }
 
-    /// How long the oldest cancelled job has been waiting for the engine to let go of it.
+    /// How long the oldest cancelled job has been waiting for its end.
     pub fn oldest_cancel(&self, now: Instant) -> Option<Duration> {
         self.cancelling.oldest().map(|since| now.saturating_duration_since(since))
     }
 
-    /// Starts the job. The permit is given back when the engine has let go, before the outcome is told: whoever
-    /// reads the answer finds the slot free.
-    pub fn start(&self, job: Job, permit: Permit, request_id: String) -> JobHandle {
-        let (desk, outcome) = Desk::open();
+    /// Starts the job. The permit is given back when the engine has let go and nothing is decoded or encoded any more,
+    /// before the answer is told: whoever reads it finds the slot free. Only what an engine tells before it has let go is
+    /// told at once.
+    pub fn start<T: Send + 'static>(
+        &self,
+        work: Work<T>,
+        permit: Permit,
+        request_id: String,
+    ) -> JobHandle<T> {
+        let (desk, told) = Desk::open();
+        let (prepared, is_prepared) = oneshot::channel();
+        let (tell, answer) = oneshot::channel();
         let (cancel, progress) = (desk.cancel.clone(), desk.progress.subscribe());
-        let (engine, cancelling) = (self.engine.clone(), self.cancelling.clone());
-        let (changed, metrics) = (self.changed.clone(), self.metrics.clone());
-        let outcomes = self.outcomes.clone();
-        changed.notify_one();
+        let jobs = self.clone();
+        self.changed.notify_one();
         self.lifecycle.spawn("job", async move {
-            let started = Instant::now();
-            let result = {
-                let steps = desk.progress.subscribe();
-                let mut run = pin!(outcomes.follow(&job, steps, engine.run(&job, &desk)));
-                tokio::select! {
-                    result = run.as_mut() => result,
-                    () = desk.cancel.cancelled() => {
-                        // What is told already needs no cancelling: the engine is only being tidied up.
-                        let noted = (!desk.is_told()).then(|| cancelling.note());
-                        if noted.is_some() {
-                            info!(request_id, "nobody waits for the job any more: cancelling it in the engine");
-                        }
-                        run.await
+            let course = Course::new(&jobs, &desk, &work.job, &request_id);
+            let mut course = pin!(course.run(work, told, prepared, tell, permit));
+            tokio::select! {
+                () = course.as_mut() => {}
+                () = desk.cancel.cancelled() => {
+                    // What is told already needs no cancelling: the engine is only being tidied up.
+                    let noted = (!desk.is_told()).then(|| jobs.cancelling.note());
+                    if noted.is_some() {
+                        info!(request_id, "nobody waits for the job any more: cancelling it");
                     }
+                    course.await;
                 }
-            };
-            report(&request_id, &job, &result, started.elapsed());
-            metrics.job_ended(match &result {
-                Ok(_) => "done",
-                Err(EngineError::Cancelled) => "cancelled",
-                Err(_) => "failed",
-            });
-            drop(permit);
-            changed.notify_one();
-            desk.tell(result);
+            }
         });
-        JobHandle { progress, outcome, _cancel: cancel.drop_guard() }
-    }
-}
-
-fn report(request_id: &str, job: &Job, result: &Outcome, took: Duration) {
-    let (model, size, n, task) = (&job.name, job.size.to_string(), job.seeds.len(), job.task().name());
-    let ms = took.as_millis();
-    match result {
-        Ok(_) => info!(request_id, task, ?model, size, n, ms, "job done"),
-        Err(EngineError::Cancelled) => {
-            info!(request_id, task, ?model, size, n, ms, "job cancelled, engine free of it");
-        }
-        Err(error) => warn!(request_id, task, ?model, size, n, ms, %error, "job failed"),
+        JobHandle { progress, prepared: Some(is_prepared), answer, _cancel: cancel.drop_guard() }
     }
 }
 
@@ -182,42 +249,4 @@ impl Drop for Note {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        engine::{builtin::Builtin, catalog::Choice},
-        models::{Base, EngineModel},
-    };
-
-    fn job(steps: u32) -> Job {
-        let model = Some(EngineModel::plain("k", "n", Base::Sd1));
-        Job { steps, ..Job::warm_up(Choice { name: "n".into(), model, preset: None }) }
-    }
-
-    fn jobs() -> Jobs {
-        Jobs::new(Engine::Builtin(Builtin), 1, Lifecycle::new(), Metrics::default())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_slot_is_free_when_the_answer_is_read() {
-        let jobs = jobs();
-        let permit = jobs.slots().try_enter().unwrap();
-        let mut handle = jobs.start(job(2), permit, "r".into());
-        assert_eq!(jobs.slots().available(), 0);
-        assert_eq!(handle.finished().await.unwrap().len(), 1);
-        assert_eq!(jobs.slots().available(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_dropped_handle_cancels_the_job_and_frees_the_slot() {
-        let jobs = jobs();
-        let permit = jobs.slots().try_enter().unwrap();
-        drop(jobs.start(job(150), permit, "r".into()));
-        let start = tokio::time::Instant::now();
-        while jobs.slots().available() == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        assert!(start.elapsed() < Duration::from_secs(1), "far less than the job's 3 s");
-        assert_eq!(jobs.oldest_cancel(Instant::now()), None);
-    }
-}
+mod tests;

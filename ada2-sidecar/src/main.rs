@@ -1,6 +1,6 @@
 //! `ada2-sidecar`: parse → configuration → log → bind → serve → exit code.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use ada2_sidecar::{cli, commands, config, reload::Source, serve};
 use listenfd::ListenFd;
@@ -13,6 +13,9 @@ use shared::service::{
 
 /// Anything else that ends the service (`EX_SOFTWARE`).
 const EXIT_FAILED: u8 = 70;
+
+/// What blocking work still gets once the service has ended.
+const LAST: Duration = Duration::from_secs(1);
 
 #[expect(
     clippy::disallowed_methods,
@@ -68,7 +71,7 @@ fn run(config: config::Config, source: Source) -> Result<(), Box<dyn std::error:
     telemetry::start(config.log_format, &config.log_filter, None)?;
     descriptors::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let lifecycle = Lifecycle::new();
         lifecycle.obey_signals()?;
         let listeners = match ada2_sidecar::handed_over(ListenFd::from_env())? {
@@ -79,5 +82,8 @@ fn run(config: config::Config, source: Source) -> Result<(), Box<dyn std::error:
             }
         };
         Ok(serve(listeners, config, source, lifecycle).await?)
-    })
+    });
+    // Without a limit this would wait for every thread that still decodes or reads a disk.
+    runtime.shutdown_timeout(LAST);
+    ended
 }

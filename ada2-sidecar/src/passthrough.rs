@@ -23,6 +23,7 @@ use hyper::{
 };
 use reqwest::Url;
 use shared::service::{
+    framing::{self, FramingFault, Reuse},
     lifecycle::Lifecycle,
     serve::{RequestBody, Seat},
 };
@@ -51,6 +52,8 @@ pub(crate) enum PassFault {
     TooSlow,
     /// The engine changed to another protocol, which nobody had asked for.
     Unasked,
+    /// Nobody can tell where its answer ends.
+    Framing(FramingFault),
     /// The caller's body is longer than this many bytes.
     TooLarge(u64),
     /// The caller's body stopped coming.
@@ -66,6 +69,7 @@ impl fmt::Display for PassFault {
             Self::Broken(why) => write!(f, "The engine broke off without an answer: {why}."),
             Self::TooSlow => write!(f, "The engine has not answered within {} s.", ENGINE_PATIENCE.as_secs()),
             Self::Unasked => write!(f, "The engine changed to another protocol without being asked to."),
+            Self::Framing(fault) => write!(f, "The engine's answer cannot be passed on: {fault}."),
             Self::TooLarge(limit) => write!(f, "The body has more than {limit} bytes (--max-upload-bytes)."),
             Self::Stalled => write!(f, "The body stopped arriving."),
             Self::BrokenOff => write!(f, "The body could not be read to its end."),
@@ -155,6 +159,8 @@ impl PassThrough {
         mut response: Response<Incoming>,
         upgrade: Option<Upgrade>,
     ) -> Result<Response<Body>, PassFault> {
+        let (version, status) = (response.version(), response.status());
+        let reuse = framing::settle(version, status, response.headers_mut()).map_err(PassFault::Framing)?;
         *response.version_mut() = Version::HTTP_11;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let upgrade = upgrade.filter(|_| headers::is_websocket(response.headers()));
@@ -164,7 +170,8 @@ impl PassThrough {
             return Ok(response.map(|_| Body::empty()));
         }
         headers::to_caller(response.headers_mut(), false);
-        Ok(response.map(|body| Body::new(Download::new(body, sender, self.pool.clone()))))
+        let pool = (reuse == Reuse::Allowed).then(|| self.pool.clone());
+        Ok(response.map(|body| Body::new(Download::new(body, sender, pool))))
     }
 }
 

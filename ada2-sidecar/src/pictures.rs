@@ -1,19 +1,21 @@
 //! Pictures decoded and encoded: what an edit starts from, and the format that an answer wants. Takes milliseconds to
-//! seconds of a core: never on the threads that serve requests.
+//! seconds of a core and up to half a gigabyte: only as part of a job ([`crate::jobs`]), never on the threads that serve
+//! requests, and given up when the job is cancelled.
 
+mod decode;
 mod metadata;
 
-use std::io::Cursor;
+use std::io::{BufRead, Cursor, Seek};
 
 use bytes::Bytes;
-use image::{
-    DynamicImage, GrayImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits, Luma, imageops,
-};
+use image::{DynamicImage, GrayImage, ImageEncoder, ImageFormat, ImageReader, imageops};
 use shared::{
     openai::{fields::FieldError, images::Size},
     picture::Format,
 };
+use tokio_util::sync::CancellationToken;
 
+use self::decode::decode;
 use crate::images::{Output, Source};
 
 pub(crate) use metadata::{lean, strip};
@@ -22,14 +24,12 @@ pub(crate) use metadata::{lean, strip};
 const MAX_PIXELS: u64 = 40_000_000;
 /// The shortest side that is made.
 const MIN_SIDE: u32 = 64;
-/// Bytes that a decoder may take: 40 megapixels of four channels of 16 bits.
-const MAX_ALLOCATION: u64 = MAX_PIXELS * 8;
-/// From this much transparency on a pixel is repainted.
-const TRANSPARENT: u8 = 128;
+/// Pixels from which on decoding takes so much memory that only few may do it at once.
+const LARGE: u64 = 8_000_000;
 
 /// The size of an uploaded picture, from its header alone.
 pub(crate) fn size_of(param: &str, bytes: &[u8]) -> Result<Size, FieldError> {
-    let reader = reader(param, bytes)?;
+    let reader = reader(param, Cursor::new(bytes))?;
     let (width, height) = reader.into_dimensions().map_err(|error| unreadable(param, &error))?;
     let size = Size::new(width, height);
     if size.pixels() > MAX_PIXELS {
@@ -37,6 +37,11 @@ pub(crate) fn size_of(param: &str, bytes: &[u8]) -> Result<Size, FieldError> {
         return Err(FieldError::new(param, message));
     }
     Ok(size)
+}
+
+/// Whether decoding a picture of this size takes much memory.
+pub(crate) fn is_large(size: Size) -> bool {
+    size.pixels() > LARGE
 }
 
 /// The size that is made from a picture of this size if none is asked for: its own, rounded to multiples of 8, or the
@@ -61,33 +66,26 @@ pub(crate) fn size_to_make(own: Size, max_pixels: u64) -> Size {
     size
 }
 
-/// Decodes picture and mask and brings both to the size that is made. Without a mask the picture's own transparency is
-/// one.
-pub(crate) fn prepare(picture: &[u8], mask: Option<&[u8]>, size: Size) -> Result<Source, FieldError> {
-    let decoded = decode("image", picture)?;
-    let keep = match mask {
-        Some(mask) => {
-            let mask = decode("mask", mask)?;
-            if !mask.color().has_alpha() {
-                let message =
-                    "mask has no alpha channel: it must be transparent where the picture is to be repainted.";
-                return Err(FieldError::new("mask", message));
-            }
-            Some(kept(&mask, size)).filter(repaints_something)
-        }
-        None if decoded.color().has_alpha() => Some(kept(&decoded, size)).filter(repaints_something),
-        None => None,
-    };
-    if mask.is_some() && keep.is_none() {
-        let message = "mask is transparent nowhere: nothing would be repainted.";
-        return Err(FieldError::new("mask", message));
-    }
+/// Decodes picture and mask, one after the other, and brings both to the size that is made. Without a mask the picture's
+/// own transparency is one.
+pub(crate) fn prepare(
+    picture: &[u8],
+    mask: Option<&[u8]>,
+    size: Size,
+    cancel: &CancellationToken,
+) -> Result<Source, FieldError> {
+    let decoded = decode("image", picture, cancel)?;
+    let own = if mask.is_none() && decoded.has_alpha() { Some(decoded.kept(cancel)?) } else { None };
+    let rgb = decoded.into_rgb(cancel)?;
     let (width, height) = (size.width, size.height);
-    let rgb = decoded.into_rgb8();
     let rgb = if rgb.dimensions() == (width, height) {
         rgb
     } else {
         imageops::resize(&rgb, width, height, imageops::FilterType::Lanczos3)
+    };
+    let keep = match mask {
+        Some(mask) => Some(kept(mask, size, cancel)?),
+        None => own.map(|own| fitted(&own, size)).filter(repaints_something),
     };
     Ok(Source {
         picture: png(&DynamicImage::ImageRgb8(rgb)),
@@ -95,13 +93,24 @@ pub(crate) fn prepare(picture: &[u8], mask: Option<&[u8]>, size: Size) -> Result
     })
 }
 
-/// White where the picture is kept, black where it is repainted.
-fn kept(mask: &DynamicImage, size: Size) -> GrayImage {
-    let rgba = mask.to_rgba8();
-    let full = GrayImage::from_fn(rgba.width(), rgba.height(), |x, y| {
-        Luma([if rgba.get_pixel(x, y)[3] < TRANSPARENT { 0 } else { 255 }])
-    });
-    imageops::resize(&full, size.width, size.height, imageops::FilterType::Nearest)
+/// What the mask keeps.
+fn kept(mask: &[u8], size: Size, cancel: &CancellationToken) -> Result<GrayImage, FieldError> {
+    let mask = decode("mask", mask, cancel)?;
+    if !mask.has_alpha() {
+        let message =
+            "mask has no alpha channel: it must be transparent where the picture is to be repainted.";
+        return Err(FieldError::new("mask", message));
+    }
+    let keep = fitted(&mask.kept(cancel)?, size);
+    if !repaints_something(&keep) {
+        let message = "mask is transparent nowhere: nothing would be repainted.";
+        return Err(FieldError::new("mask", message));
+    }
+    Ok(keep)
+}
+
+fn fitted(keep: &GrayImage, size: Size) -> GrayImage {
+    imageops::resize(keep, size.width, size.height, imageops::FilterType::Nearest)
 }
 
 fn repaints_something(keep: &GrayImage) -> bool {
@@ -109,12 +118,18 @@ fn repaints_something(keep: &GrayImage) -> bool {
 }
 
 /// The picture in the format that is wanted; as it is, if it is that already.
-pub(crate) fn encode(picture: Bytes, format: Format, output: Output) -> Result<Bytes, String> {
+pub(crate) fn encode(
+    picture: Bytes,
+    format: Format,
+    output: Output,
+    cancel: &CancellationToken,
+) -> Result<Bytes, String> {
     if format == output.format {
         return Ok(picture);
     }
-    let decoded = decode("image", &picture).map_err(|error| error.message)?;
-    let rgb = decoded.into_rgb8();
+    let decoded = decode("image", &picture, cancel).and_then(|decoded| decoded.into_rgb(cancel));
+    let rgb = decoded.map_err(|error| error.message)?;
+    drop(picture);
     let mut bytes = Vec::new();
     match output.format {
         Format::Png => return Ok(png(&DynamicImage::ImageRgb8(rgb))),
@@ -135,27 +150,13 @@ pub(crate) fn encode(picture: Bytes, format: Format, output: Output) -> Result<B
     Ok(bytes.into())
 }
 
-fn decode(param: &str, bytes: &[u8]) -> Result<DynamicImage, FieldError> {
-    size_of(param, bytes)?;
-    let mut reader = reader(param, bytes)?;
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_ALLOCATION);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|error| unreadable(param, &error))?;
-    // A phone's picture lies on its side, and says so.
-    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| unreadable(param, &error))?;
-    picture.apply_orientation(orientation);
-    Ok(picture)
-}
-
 /// File names and content types lie: the first bytes tell the format.
-fn reader<'a>(param: &str, bytes: &'a [u8]) -> Result<ImageReader<Cursor<&'a [u8]>>, FieldError> {
-    let format = image::guess_format(bytes).ok();
+fn reader<R: BufRead + Seek>(param: &str, mut from: R) -> Result<ImageReader<R>, FieldError> {
+    let format = from.fill_buf().ok().and_then(|head| image::guess_format(head).ok());
     let known =
         format.filter(|format| matches!(format, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP));
     known
-        .map(|format| ImageReader::with_format(Cursor::new(bytes), format))
+        .map(|format| ImageReader::with_format(from, format))
         .ok_or_else(|| FieldError::new(param, format!("{param} must be a PNG, JPEG or WebP file.")))
 }
 

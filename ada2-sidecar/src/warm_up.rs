@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     engine::{EngineError, catalog, monitor::EngineState},
     images::Job,
-    jobs::{JobHandle, Jobs},
+    jobs::{JobError, JobHandle, Jobs, Work},
     readiness::Published,
 };
 
@@ -87,12 +87,12 @@ impl Warmer {
             let time = self.config.now().request_timeout;
             let end = tokio::time::timeout(time, handle.finished()).await;
             self.state.send_replace(match end {
-                Ok(Ok(_)) => {
+                Ok(Ok(())) => {
                     info!("the default model is loaded");
                     WarmUp::Done(start)
                 }
                 // The engine went away: it has another start before it.
-                Ok(Err(EngineError::Refused(_))) => WarmUp::Due,
+                Ok(Err(JobError::Engine(EngineError::Refused(_)))) => WarmUp::Due,
                 Ok(Err(error)) => failed(start, &error.to_string()),
                 Err(_) => failed(start, &format!("not done within {time:?}")),
             });
@@ -100,7 +100,7 @@ impl Warmer {
     }
 
     /// Only where nothing else keeps the service from being ready, and there is a slot.
-    fn begin(&self) -> Option<JobHandle> {
+    fn begin(&self) -> Option<JobHandle<()>> {
         let admits = |report: &ReadyReport| report.fails_only("engine_model") || report.admits();
         if !admits(&self.published.borrow().report) {
             return None;
@@ -110,7 +110,8 @@ impl Warmer {
         let default = config.default_model.as_deref();
         let choice = catalog::resolve(&survey.models, &config.presets, None, default).ok()?;
         let permit = self.jobs.slots().try_enter()?;
-        Some(self.jobs.start(Job::warm_up(choice), permit, "warm-up".to_owned()))
+        let work = Work { job: Job::warm_up(choice), prepare: None, finish: Box::new(|_, _| Ok(())) };
+        Some(self.jobs.start(work, permit, "warm-up".to_owned()))
     }
 }
 

@@ -21,6 +21,7 @@ use shared::service::{
     body::WholeBody,
     outbound::{Connections, builder},
     request_id::X_REQUEST_ID,
+    slots::Place,
 };
 use tokio::{
     sync::{oneshot, watch},
@@ -33,7 +34,7 @@ use self::{
     unpack::{Entry, Source, Unpacked, unpack},
 };
 pub(crate) use self::{
-    fault::{BackendFault, Said, cut},
+    fault::{BackendFault, Said, cut, framed},
     unpack::Rest,
 };
 use crate::{
@@ -64,6 +65,8 @@ pub(crate) struct Outgoing {
     pub(crate) task: Task,
     /// Whether it answers with events.
     pub(crate) stream: bool,
+    /// Pictures that are asked for.
+    pub(crate) count: u64,
     /// The request's body.
     pub(crate) sent: Sent,
     /// What its bytes count against until they are sent.
@@ -172,7 +175,7 @@ impl Backends {
     }
 
     async fn exchange(&self, store: &Store, grant: Grant, mut outgoing: Outgoing) -> Result<Answer, Failure> {
-        let (stream, deadline) = (outgoing.stream, outgoing.deadline);
+        let (stream, count, deadline) = (outgoing.stream, outgoing.count, outgoing.deadline);
         let mut files = std::mem::take(&mut outgoing.files);
         let backend = grant.permitted().backend();
         let (request, sending) = self.request(backend, outgoing);
@@ -180,6 +183,7 @@ impl Backends {
             answer = backend.authorized(request).send() => answer.map_err(|error| BackendFault::of(&error))?,
             () = sending.overdue() => return Err(BackendFault::TimedOut.into()),
         };
+        let answer = fault::framed(answer)?;
         if !answer.status().is_success() {
             return Err(fault::refusal(answer).await.into());
         }
@@ -188,7 +192,7 @@ impl Backends {
                 Events::of(grant, answer, deadline).map(|events| Answer::Events(events, Box::new(files)))?
             );
         }
-        let (made, rest) = self.pictures(store, &mut files, backend, answer).await?;
+        let (made, rest) = self.pictures(store, &mut files, &grant, count, answer).await?;
         Ok(Answer::Pictures(Pictures { grant, made, rest }))
     }
 
@@ -213,11 +217,18 @@ impl Backends {
         &self,
         store: &Store,
         files: &mut Prepared,
-        backend: &Backend,
+        grant: &Grant,
+        count: u64,
         answer: Response,
     ) -> Result<(Vec<Made>, Rest), Failure> {
-        let answer::Received { rest, pictures } = answer::receive(answer, store, files).await?;
+        let (backend, place) = (grant.permitted().backend(), grant.place());
+        let answer::Received { rest, pictures } = answer::receive(answer, store, files, &place).await?;
         let Unpacked { entries, rest } = unpack(rest, &backend.base_url)?;
+        if entries.len() as u64 != count {
+            let made = entries.len();
+            let why = format!("{count} pictures were asked for, and its answer has {made}");
+            return Err(BackendFault::Unusable(why).into());
+        }
         let mut pictures: Vec<_> = pictures.into_iter().map(Some).collect();
         let mut made = Vec::with_capacity(entries.len());
         for Entry { source, words } in entries {
@@ -227,7 +238,7 @@ impl Backends {
                     .and_then(Option::take)
                     .unwrap_or_else(|| Err("a picture is missing in it".to_owned()))
                     .map_err(BackendFault::Unusable)?,
-                Source::At(url) => self.fetch(store, files, backend, url).await?,
+                Source::At(url) => self.fetch(store, files, backend, &place, url).await?,
             };
             made.push(Made { picture, words });
         }
@@ -240,16 +251,18 @@ impl Backends {
         store: &Store,
         files: &mut Prepared,
         backend: &Backend,
+        place: &Place,
         url: Url,
     ) -> Result<Whole, Failure> {
         let request = backend.authorized(self.pooled().get(url));
         let answer = request.send().await.map_err(|error| BackendFault::of(&error))?;
+        let answer = fault::framed(answer)?;
         if !answer.status().is_success() {
             let status = answer.status().as_u16();
             let why = format!("its own picture address answered {status}");
             return Err(BackendFault::Unusable(why).into());
         }
-        answer::receive_one(answer, store, files).await
+        answer::receive_one(answer, store, files, place).await
     }
 }
 

@@ -1,10 +1,13 @@
 //! `gateway`: parse → configuration → log → open → bind → serve → exit code.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::ArgMatches;
 use gateway::{Gateway, ServeError, cli, commands, config, reload::Source};
 use shared::service::{descriptors, lifecycle::Lifecycle, settings::command_line};
+
+/// What blocking work still gets once the service has ended.
+const LAST: Duration = Duration::from_secs(1);
 
 #[expect(
     clippy::disallowed_methods,
@@ -42,10 +45,13 @@ fn serve(matches: ArgMatches) -> Result<(), ServeError> {
     let gateway = Gateway::open(loaded.config)?.reloading(source);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Start)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let lifecycle = Lifecycle::new();
         lifecycle.obey_signals().map_err(ServeError::Start)?;
         let listeners = gateway.bind().await?;
         gateway.serve(listeners, lifecycle).await
-    })
+    });
+    // Without a limit this would wait for every thread that still decodes, or whose disk hangs.
+    runtime.shutdown_timeout(LAST);
+    ended
 }

@@ -6,6 +6,7 @@ pub mod descriptors;
 pub mod files;
 pub mod form;
 pub mod forwarded;
+pub mod framing;
 pub mod guard;
 pub mod lifecycle;
 pub mod limited;

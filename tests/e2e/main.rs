@@ -10,6 +10,8 @@ mod comfyui_images;
 mod comfyui_jobs;
 /// Readiness of a sidecar in front of a ComfyUI.
 mod comfyui_readyz;
+/// What an engine says of items that are not ours.
+mod engine_lies;
 /// The gateway in front of a fake backend: access, routing, admission, health, errors, pictures.
 mod gateway;
 /// The thread that looks at the card, and how it outlives every trouble.

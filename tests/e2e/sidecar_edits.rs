@@ -1,6 +1,6 @@
 //! Edits: a picture from a picture, on the builtin engine and a fake InvokeAI.
 
-use e2e::{Answer, invokeai::FakeInvoke, sidecar::Sidecar};
+use e2e::{Answer, form, invokeai::FakeInvoke, large::FORTY_MEGAPIXELS, sidecar::Sidecar};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -166,6 +166,32 @@ async fn what_cannot_be_edited_is_refused_by_name_and_the_engine_hears_nothing()
         sidecar.readyz().await.checks.iter().find(|check| check.name == "slots").unwrap().observed,
         "0 of 4 taken"
     );
+}
+
+#[tokio::test]
+async fn what_cannot_be_decoded_is_refused_with_a_status_where_a_stream_was_asked_for() {
+    let fake = FakeInvoke::start().await;
+    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
+    sidecar.until_ready().await;
+    let png = encoded(&source(), ImageFormat::Png);
+    let form = Form::new().text("prompt", "a cat").text("stream", "true").file("image", &png[..200]);
+    let answer = form.send(e2e::http(), &sidecar).await;
+    assert_eq!((answer.status, &answer.json["error"]["param"]), (400, &json!("image")), "{answer:?}");
+    assert!(!fake.seen().iter().any(|seen| seen.method == "POST"));
+}
+
+#[tokio::test]
+async fn a_requests_time_covers_the_decoding_and_the_engine_hears_nothing() {
+    let fake = FakeInvoke::start().await;
+    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
+    sidecar.until_ready().await;
+    let parts = [(&*form::text("prompt"), &b"a cat"[..]), (&form::file("image", "a.png"), &FORTY_MEGAPIXELS)];
+    let request = e2e::http().post(format!("{}/v1/images/edits", sidecar.url));
+    let request = request.header("content-type", form::KIND).header("x-request-timeout-ms", "100");
+    let answer = Answer::of(request.body(form::form(&parts)).send().await.unwrap()).await;
+    assert_eq!((answer.status, answer.code()), (504, "engine_timeout"), "{answer:?}");
+    sidecar.until_inflight(0).await;
+    assert!(!fake.seen().iter().any(|seen| seen.method == "POST"));
 }
 
 #[tokio::test]

@@ -160,7 +160,7 @@ async fn running_out_of_memory_frees_the_engines_caches() {
 #[tokio::test]
 async fn half_a_picture_or_a_web_page_is_no_picture() {
     let (fake, sidecar) = both().await;
-    for bytes in [PictureBytes::CutOff, PictureBytes::Html] {
+    for bytes in [PictureBytes::CutOff, PictureBytes::Hollow, PictureBytes::Html] {
         fake.script(|script| script.pictures = bytes);
         let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64"})).await;
         assert_eq!((answer.status, answer.code()), (502, "engine_error"), "{bytes:?}");

@@ -30,6 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use serde_json::{Number, Value, json};
 use tokio::net::TcpListener;
 
@@ -135,6 +136,11 @@ impl FakeComfy {
             });
             prompt_id
         })
+    }
+
+    /// Sends this binary frame to every socket.
+    pub fn say(&self, frame: &Bytes) {
+        self.process.core.change(|state| state.say(frame));
     }
 
     /// Cuts every WebSocket now, without a close frame.

@@ -110,6 +110,11 @@ impl FakeInvoke {
         u32::try_from(enqueued["item_ids"][0].as_u64().expect("one item")).expect("few items")
     }
 
+    /// Sends this frame to every socket.
+    pub fn say(&self, frame: &str) {
+        self.process.core.change(|state| state.emit(frame.to_owned(), None));
+    }
+
     /// Pauses or resumes the queue, as the web page does.
     pub fn pause(&self, paused: bool) {
         self.process.core.change(|state| state.started = !paused);

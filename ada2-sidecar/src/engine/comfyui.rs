@@ -37,6 +37,7 @@ use self::{
 use super::{
     Desk, EngineError, ImageEngine, Picture, Survey,
     graph::{Fault, Template},
+    previews::Previews,
 };
 use crate::{
     images::Job,
@@ -53,6 +54,8 @@ pub struct ComfyUi {
     /// Marks our jobs: the names of our clients begin with it.
     tag: String,
     events: broadcast::Sender<Event>,
+    /// By prompt.
+    previews: Previews<String>,
     socket: Mutex<Socket>,
     templates: graphs::Graphs,
     state: Mutex<State>,
@@ -76,6 +79,7 @@ impl ComfyUi {
         Self {
             api: Api::new(url),
             events: broadcast::channel(1024).0,
+            previews: Previews::default(),
             socket: Mutex::new(Socket::new(&tag)),
             tag,
             templates: graphs::all(),

@@ -4,6 +4,7 @@
 mod api;
 mod events;
 mod graphs;
+mod item;
 mod order;
 mod progress;
 mod run;
@@ -29,6 +30,7 @@ use self::{
 use super::{
     Desk, EngineError, ImageEngine, Picture, Survey,
     graph::{Fault, Template},
+    previews::Previews,
 };
 use crate::{
     images::Job,
@@ -58,6 +60,8 @@ pub struct InvokeAi {
     /// Marks our jobs (`destination`).
     tag: String,
     events: broadcast::Sender<Event>,
+    /// By batch and item.
+    previews: Previews<(String, u64)>,
     templates: graphs::Graphs,
     state: Mutex<State>,
     /// Read while a job is being handed over, written while leftovers are cancelled by our tag: a job whose batch is
@@ -86,6 +90,7 @@ impl InvokeAi {
             api: Api::new(url),
             tag,
             events: broadcast::channel(1024).0,
+            previews: Previews::default(),
             templates: graphs::all(),
             state: Mutex::new(State { sweeps: SWEEPS, deaf: Some(Instant::now()), ..State::default() }),
             door: RwLock::default(),
@@ -137,6 +142,12 @@ impl InvokeAi {
                 Frame::Ping => (Some(events::PONG), None),
                 Frame::Refused => return "refused",
                 Frame::Event(event) => (None, Some(event)),
+                Frame::Step { event, preview } => {
+                    if let (Event::Progress { batch, item, .. }, Some(preview)) = (&event, preview) {
+                        self.previews.put(&(batch.clone(), *item), || events::preview(&preview));
+                    }
+                    (None, Some(event))
+                }
                 Frame::Other => (None, None),
             };
             if let Some(answer) = answer

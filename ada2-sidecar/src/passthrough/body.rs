@@ -138,11 +138,12 @@ pub(super) struct Download {
     ended: bool,
     /// Taken when this is dropped.
     sender: Option<Sender>,
-    pool: Arc<Pool>,
+    /// None where the connection may not be used again.
+    pool: Option<Arc<Pool>>,
 }
 
 impl Download {
-    pub(super) fn new(body: Incoming, sender: Sender, pool: Arc<Pool>) -> Self {
+    pub(super) fn new(body: Incoming, sender: Sender, pool: Option<Arc<Pool>>) -> Self {
         Self { body, pace: Pace::new(ENGINE_PATIENCE), ended: false, sender: Some(sender), pool }
     }
 }
@@ -171,9 +172,9 @@ impl Body for Download {
 impl Drop for Download {
     fn drop(&mut self) {
         if (self.ended || self.body.is_end_stream())
-            && let Some(sender) = self.sender.take()
+            && let (Some(sender), Some(pool)) = (self.sender.take(), &self.pool)
         {
-            self.pool.keep(sender);
+            pool.keep(sender);
         }
     }
 }

@@ -5,6 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Somebody waits.
+fn never() -> CancellationToken {
+    CancellationToken::new()
+}
+
 fn rgb(width: u32, height: u32) -> DynamicImage {
     let byte = |number: u32| u8::try_from(number % 256).unwrap();
     let pixel = |x: u32, y: u32| Rgb([byte(x * 7), byte(y * 5), 99]);
@@ -31,7 +36,7 @@ fn decoded(bytes: &[u8]) -> DynamicImage {
 fn a_picture_in_the_size_that_is_made_keeps_its_pixels() {
     let picture = rgb(64, 72);
     for format in [ImageFormat::Png, ImageFormat::WebP] {
-        let source = prepare(&encoded(&picture, format), None, Size::new(64, 72)).unwrap();
+        let source = prepare(&encoded(&picture, format), None, Size::new(64, 72), &never()).unwrap();
         assert_eq!(decoded(&source.picture).to_rgb8(), picture.to_rgb8(), "{format:?}");
         assert_eq!(source.mask, None);
     }
@@ -43,7 +48,7 @@ fn transparency_is_where_to_repaint_in_the_mask_or_the_picture_itself() {
     let mask = encoded(&half_transparent(32, 32), ImageFormat::Png);
     let own = encoded(&half_transparent(64, 64), ImageFormat::Png);
     for (picture, mask) in [(&picture, Some(mask.as_slice())), (&own, None)] {
-        let source = prepare(picture, mask, Size::new(64, 64)).unwrap();
+        let source = prepare(picture, mask, Size::new(64, 64), &never()).unwrap();
         let keep = decoded(&source.mask.unwrap()).to_luma8();
         assert_eq!(
             (keep.dimensions(), keep.get_pixel(0, 0)[0], keep.get_pixel(63, 63)[0]),
@@ -60,7 +65,7 @@ fn what_cannot_be_used_is_said_by_name() {
         ImageFormat::Png,
     );
     let says = |picture: &[u8], mask: Option<&[u8]>| {
-        let error = prepare(picture, mask, Size::new(64, 64)).unwrap_err();
+        let error = prepare(picture, mask, Size::new(64, 64), &never()).unwrap_err();
         (error.param.unwrap(), error.message)
     };
     assert_eq!(
@@ -96,13 +101,50 @@ fn crc32(bytes: &[u8]) -> u32 {
 fn every_format_can_be_had_and_compression_counts() {
     let picture: Bytes = encoded(&rgb(256, 256), ImageFormat::Png).into();
     let as_format =
-        |format, quality| encode(picture.clone(), Format::Png, Output { format, quality }).unwrap();
+        |format, quality| encode(picture.clone(), Format::Png, Output { format, quality }, &never()).unwrap();
     assert_eq!(as_format(Format::Png, 90), picture, "what fits is not touched");
     for format in [Format::Jpeg, Format::Webp] {
         let (small, large) = (as_format(format, 0), as_format(format, 100));
         assert_eq!(Format::of_whole(&small), Ok(format));
         assert!(small.len() < large.len(), "{format:?}");
         assert_eq!(decoded(&large).to_rgb8().dimensions(), (256, 256));
+    }
+}
+
+/// The flattest pictures have the least data for their size: none of them may be taken for one without pixels.
+#[test]
+fn what_real_encoders_write_counts_as_pictures() {
+    let sides = [(1, 1), (1, 300), (300, 1), (17, 9), (640, 480), (2048, 1536)];
+    for (width, height) in sides {
+        let flat = RgbImage::from_pixel(width, height, Rgb([255, 255, 255]));
+        let is = |bytes: &[u8], format| assert_eq!(Format::of_whole(bytes), Ok(format), "{width}x{height}");
+        for picture in [
+            DynamicImage::ImageRgb8(flat.clone()),
+            DynamicImage::ImageRgb8(flat.clone()).into_luma8().into(),
+            DynamicImage::ImageRgb8(flat.clone()).into_rgba16().into(),
+        ] {
+            let mut png = Vec::new();
+            let best = image::codecs::png::PngEncoder::new_with_quality(
+                &mut png,
+                image::codecs::png::CompressionType::Best,
+                image::codecs::png::FilterType::Adaptive,
+            );
+            picture.write_with_encoder(best).unwrap();
+            is(&png, Format::Png);
+            is(&encoded(&picture, ImageFormat::Png), Format::Png);
+        }
+        for quality in [1, 100] {
+            let mut jpeg = Vec::new();
+            let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, quality);
+            encoder.write_image(flat.as_raw(), width, height, image::ExtendedColorType::Rgb8).unwrap();
+            is(&jpeg, Format::Jpeg);
+            let encoder = webp::Encoder::from_rgb(flat.as_raw(), width, height);
+            is(&encoder.encode(f32::from(quality)), Format::Webp);
+        }
+        is(&webp::Encoder::from_rgb(flat.as_raw(), width, height).encode_lossless(), Format::Webp);
+        is(&encoded(&DynamicImage::ImageRgb8(flat.clone()), ImageFormat::WebP), Format::Webp);
+        let clear = vec![128_u8; flat.as_raw().len() / 3 * 4];
+        is(&webp::Encoder::from_rgba(&clear, width, height).encode(50.0), Format::Webp);
     }
 }
 
@@ -145,7 +187,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), png: bool) {
         let bytes = if png { [SIGNATURE, &bytes].concat() } else { bytes };
-        let _ = prepare(&bytes, None, Size::new(64, 64));
+        let _ = prepare(&bytes, None, Size::new(64, 64), &never());
         let _ = strip(&bytes.into());
     }
 }

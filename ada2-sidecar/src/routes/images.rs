@@ -18,13 +18,15 @@ use shared::{
     openai::fields::{FieldError, Fields},
     service::{body::Holder, parsing::parse, request_id::RequestId},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use self::form::Upload;
 use crate::{
-    engine::catalog,
+    engine::catalog::{self, Choice},
     error::ApiError,
     images::{FIELDS, ImageRequest, Job, Limits, Route},
+    jobs::{Prepare, Work},
     pictures,
     state::App,
 };
@@ -61,24 +63,35 @@ pub(super) async fn edits(
         let upload = form::read(&head, body)?;
         let request = ImageRequest::read(&upload.fields, limits)?;
         let own = pictures::size_of("image", &upload.picture)?;
-        if let Some(mask) = &upload.mask {
-            pictures::size_of("mask", mask)?;
-        }
-        Ok::<_, FieldError>((request, own, upload))
+        let of_mask = upload.mask.as_ref().map(|mask| pictures::size_of("mask", mask)).transpose()?;
+        let large = [Some(own), of_mask].into_iter().flatten().any(pictures::is_large);
+        Ok::<_, FieldError>((request, own, large, upload))
     };
     let (body, read) = parse(body, reader).await;
-    let (request, own, Upload { picture, mask, .. }) = read?;
+    let (request, own, large, Upload { picture, mask, .. }) = read?;
     let size = request.size.unwrap_or_else(|| pictures::size_to_make(own, app.config.max_pixels));
     let request = ImageRequest { size: Some(size), ..request };
-    // The body's budget is held until the pictures are decoded.
-    make(&app, &headers, &id, request, Some(Start { picture, mask, _body: body })).await
+    make(&app, &headers, &id, request, Some(Start { picture, mask, large, _body: body })).await
 }
 
-/// What an edit starts from, as it came.
+/// What an edit starts from, as it came. The body's budget is held until it is decoded.
 struct Start {
     picture: Bytes,
     mask: Option<Bytes>,
+    large: bool,
     _body: shared::service::body::WholeBody,
+}
+
+impl Start {
+    /// Decoding it is the job's.
+    fn prepare(self, request: &ImageRequest, choice: Choice) -> Prepare {
+        let (request, large) = (request.clone(), self.large);
+        let work = Box::new(move |planned: Job, cancel: &CancellationToken| {
+            let source = pictures::prepare(&self.picture, self.mask.as_deref(), planned.size, cancel)?;
+            planned.from_source(source, &request, &choice)
+        });
+        Prepare { large, work }
+    }
 }
 
 async fn make(
@@ -99,28 +112,30 @@ async fn make(
     if survey.others_waiting > config.max_engine_queue {
         return Err(ApiError::EngineBusy { waiting: survey.others_waiting });
     }
-    let (route, job) = match start {
-        None => (Route::Generations, planned),
-        Some(start) => {
-            let size = planned.size;
-            let prepared = blocking(move || pictures::prepare(&start.picture, start.mask.as_deref(), size));
-            (Route::Edits, planned.from_source(prepared.await??, &request, &choice)?)
-        }
+    let (route, prepare) = match start {
+        None => (Route::Generations, None),
+        Some(start) => (Route::Edits, Some(start.prepare(&request, choice))),
     };
-    let job = Job { discard: config.privacy.discard_outputs, ..job };
+    let job = Job { discard: config.privacy.discard_outputs, ..planned };
     if config.privacy.log_prompts {
         tracing::info!(request_id = id.as_str(), prompt = ?job.prompt, "prompt");
     }
     let time = config.request_timeout.min(time_left(headers).unwrap_or(Duration::MAX));
-    let mut handle = app.jobs.start(job.clone(), permit, id.as_str().to_owned());
+    let (deadline, too_slow) = (arrival + time, |_| ApiError::TooSlow(time));
     let answer = render::Answer::of(app, headers, &request, &job);
+    let id = id.as_str().to_owned();
     if let Some(partials) = request.partial_images {
+        let work = Work { job, prepare, finish: stream::finish(answer.clone(), route) };
+        let mut handle = app.jobs.start(work, permit, id);
+        // What cannot be decoded has a status, which a stream has sent already.
+        timeout_at(deadline, handle.prepared()).await.map_err(too_slow)??;
         let lifecycle = app.jobs.lifecycle();
-        return Ok(stream::answer(handle, answer, route, partials, (arrival + time, time), lifecycle));
+        return Ok(stream::answer(handle, answer, route, partials, (deadline, time), lifecycle));
     }
-    let pictures = tokio::time::timeout_at(arrival + time, handle.finished());
-    let pictures = pictures.await.map_err(|_| ApiError::TooSlow(time))??;
-    answer.whole(pictures).await
+    let finish = Box::new(move |pictures, cancel: &CancellationToken| answer.whole(pictures, cancel));
+    let mut handle = app.jobs.start(Work { job, prepare, finish }, permit, id);
+    let json = timeout_at(deadline, handle.finished()).await.map_err(too_slow)??;
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
 /// What the caller says is left of its own time limit.
@@ -132,11 +147,6 @@ fn time_left(headers: &HeaderMap) -> Option<Duration> {
 fn any_seed() -> u32 {
     let [a, b, c, d, ..] = uuid::Uuid::new_v4().into_bytes();
     u32::from_be_bytes([a, b, c, d])
-}
-
-/// Megabytes of pixels, base64 and JSON: not on the threads that accept connections.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::Panic)
 }
 
 impl App {

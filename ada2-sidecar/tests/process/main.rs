@@ -6,6 +6,8 @@ mod admin;
 mod bodies;
 /// `ada2-sidecar gpu`, `readyz`, `ack`.
 mod commands;
+/// What decoding costs.
+mod decoding;
 /// SIGHUP.
 mod reload;
 /// The harness.

@@ -7,8 +7,9 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
+use bytes::Bytes;
 use reqwest::Response;
-use shared::picture::NotAPicture;
+use shared::{picture::NotAPicture, service::slots::Place};
 
 use self::{
     decode::{Damaged, Decoder},
@@ -43,22 +44,22 @@ pub(super) fn marked(text: &str) -> Option<usize> {
     Scan::marked(text)
 }
 
-/// Receives the body of a 2xx.
+/// Receives the body of a 2xx. What was begun of one that fails is over when this returns: whoever reads of the failure finds
+/// the place free.
 pub(super) async fn receive(
     mut answer: Response,
     store: &Store,
     files: &mut Prepared,
+    place: &Place,
 ) -> Result<Received, Failure> {
-    let mut reader = Reader::new(store, files);
-    let mut length = 0;
-    while let Some(chunk) = answer.chunk().await.map_err(|error| BackendFault::of(&error))? {
-        length += chunk.len();
-        if length > ANSWER_LIMIT {
-            return Err(too_long(ANSWER_LIMIT).into());
+    let mut reader = Reader::new(store, files, place);
+    match reader.read_all(&mut answer).await {
+        Ok(()) => reader.finish().await,
+        Err(failure) => {
+            reader.give_up().await;
+            Err(failure)
         }
-        reader.read(&chunk).await?;
     }
-    reader.finish().await
 }
 
 /// Receives a picture as it is.
@@ -66,22 +67,33 @@ pub(super) async fn receive_one(
     mut answer: Response,
     store: &Store,
     files: &mut Prepared,
+    place: &Place,
 ) -> Result<Whole, Failure> {
-    let mut inlet = Inlet::open(store, files);
+    let mut inlet = Inlet::open(store, files, place.clone());
+    if let Err(failure) = read_picture(&mut answer, &mut inlet).await {
+        inlet.give_up().await;
+        return Err(failure);
+    }
+    let written = inlet.end().await?.map_err(|why| BackendFault::Unusable(no_picture(why)))?;
+    Ok(written.whole().await?)
+}
+
+async fn read_picture(answer: &mut Response, inlet: &mut Inlet) -> Result<(), Failure> {
     let (mut length, mut piece) = (0, Vec::new());
-    while let Some(chunk) = answer.chunk().await.map_err(|error| BackendFault::of(&error))? {
-        length += chunk.len();
-        if length > PICTURE_LIMIT {
-            return Err(too_long(PICTURE_LIMIT).into());
-        }
+    while let Some(chunk) = next(answer, &mut length, PICTURE_LIMIT).await? {
         piece.extend_from_slice(&chunk);
         if piece.len() >= PIECE {
             inlet.write(std::mem::take(&mut piece)).await?;
         }
     }
-    inlet.write(piece).await?;
-    let written = inlet.end().await?.map_err(|why| BackendFault::Unusable(no_picture(why)))?;
-    Ok(written.whole().await?)
+    Ok(inlet.write(piece).await?)
+}
+
+/// The next chunk of an answer up to this many bytes.
+async fn next(answer: &mut Response, length: &mut usize, limit: usize) -> Result<Option<Bytes>, Failure> {
+    let chunk = answer.chunk().await.map_err(|error| BackendFault::of(&error))?;
+    *length += chunk.as_ref().map_or(0, Bytes::len);
+    if *length > limit { Err(too_long(limit).into()) } else { Ok(chunk) }
 }
 
 fn too_long(limit: usize) -> BackendFault {
@@ -97,6 +109,7 @@ fn no_picture(why: NotAPicture) -> String {
 struct Reader<'a> {
     store: &'a Store,
     files: &'a mut Prepared,
+    place: &'a Place,
     scan: Scan,
     current: Option<Coming>,
     pictures: Vec<Result<Written, String>>,
@@ -106,8 +119,16 @@ struct Reader<'a> {
 type Coming = Result<(Decoder, Inlet), Damaged>;
 
 impl<'a> Reader<'a> {
-    fn new(store: &'a Store, files: &'a mut Prepared) -> Self {
-        Self { store, files, scan: Scan::default(), current: None, pictures: Vec::new() }
+    fn new(store: &'a Store, files: &'a mut Prepared, place: &'a Place) -> Self {
+        Self { store, files, place, scan: Scan::default(), current: None, pictures: Vec::new() }
+    }
+
+    async fn read_all(&mut self, answer: &mut Response) -> Result<(), Failure> {
+        let mut length = 0;
+        while let Some(chunk) = next(answer, &mut length, ANSWER_LIMIT).await? {
+            self.read(&chunk).await?;
+        }
+        Ok(())
     }
 
     async fn read(&mut self, mut chunk: &[u8]) -> Result<(), Failure> {
@@ -119,7 +140,8 @@ impl<'a> Reader<'a> {
                             BackendFault::Unusable("its answer has more than ten pictures".into()).into()
                         );
                     }
-                    self.current = Some(Ok((Decoder::new(address), Inlet::open(self.store, self.files))));
+                    let inlet = Inlet::open(self.store, self.files, self.place.clone());
+                    self.current = Some(Ok((Decoder::new(address), inlet)));
                 }
                 Found::Text(text) => self.decode(|decoder| decoder.text(text)).await?,
                 Found::Letter(letter) => self.decode(|decoder| decoder.letter(letter)).await?,
@@ -136,7 +158,11 @@ impl<'a> Reader<'a> {
         let Some(current) = &mut self.current else { return Ok(()) };
         let Ok((decoder, inlet)) = current else { return Ok(()) };
         match feed(decoder) {
-            Err(damaged) => *current = Err(damaged),
+            Err(damaged) => {
+                if let Ok((_, inlet)) = std::mem::replace(current, Err(damaged)) {
+                    inlet.give_up().await;
+                }
+            }
             Ok(()) => {
                 if let Some(piece) = decoder.take(PIECE) {
                     inlet.write(piece).await?;
@@ -153,7 +179,10 @@ impl<'a> Reader<'a> {
                     inlet.write(last).await?;
                     inlet.end().await?.map_err(no_picture)
                 }
-                Err(Damaged(why)) => Err(why.to_owned()),
+                Err(Damaged(why)) => {
+                    inlet.give_up().await;
+                    Err(why.to_owned())
+                }
             },
             Some(Err(Damaged(why))) => Err(why.to_owned()),
             None => return Ok(()),
@@ -163,14 +192,28 @@ impl<'a> Reader<'a> {
     }
 
     async fn finish(self) -> Result<Received, Failure> {
-        let mut pictures = Vec::with_capacity(self.pictures.len());
-        for written in self.pictures {
-            pictures.push(match written {
-                Ok(written) => Ok(written.whole().await?),
-                Err(why) => Err(why),
+        if let Some(Ok((_, inlet))) = self.current {
+            inlet.give_up().await; // the answer ended in the middle of it
+        }
+        let mut written = Vec::with_capacity(self.pictures.len());
+        // All of them, whatever becomes of one.
+        for picture in self.pictures {
+            written.push(match picture {
+                Ok(picture) => picture.whole().await.map(Ok),
+                Err(why) => Ok(Err(why)),
             });
         }
+        let pictures = written.into_iter().collect::<Result<_, _>>()?;
         Ok(Received { rest: self.scan.into_rest(), pictures })
+    }
+
+    async fn give_up(self) {
+        if let Some(Ok((_, inlet))) = self.current {
+            inlet.give_up().await;
+        }
+        for written in self.pictures.into_iter().flatten() {
+            written.give_up().await;
+        }
     }
 }
 

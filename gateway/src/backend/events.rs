@@ -7,7 +7,10 @@ use axum::http::header;
 use bytes::Bytes;
 use reqwest::Response;
 use serde_json::Value;
-use shared::openai::object::{Layout, Object, with_text};
+use shared::{
+    openai::object::{Layout, Object, with_text},
+    service::slots::Place,
+};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -18,7 +21,7 @@ use super::{
     unpack::bytes_of,
 };
 use crate::{
-    blocking::blocking,
+    blocking::blocking_under,
     policy::{admission::Grant, demand::Task},
     store::Picture,
 };
@@ -112,6 +115,11 @@ impl Events {
         Self { grant, source: None, frames, deadline: Instant::now(), settled: false }
     }
 
+    /// A share in the place that they come under.
+    pub(crate) fn place(&self) -> Place {
+        self.grant.place()
+    }
+
     /// The class that they come from.
     pub(crate) fn class(&self) -> &str {
         &self.grant.permitted().backend().class
@@ -123,17 +131,19 @@ impl Events {
             let too_long = |_| BackendFault::Unusable("one of its events is too long".to_owned());
             match self.frames.take().map_err(too_long)? {
                 Some(Piece::Between(bytes)) => return Ok(Some(Happening::Passing(bytes))),
+                // One picture was asked for.
+                Some(Piece::Event(event))
+                    if self.settled && matches!(meaning(&event), Meaning::Completed(_)) => {}
                 Some(Piece::Event(event)) => return self.happening(event).await.map(Some),
-                None => {}
-            }
-            match self.more().await {
-                Ok(Some(bytes)) => self.frames.push(&bytes),
-                // However it ends: all that matters was said.
-                Ok(None) | Err(_) if self.settled => return Ok(None),
-                Ok(None) => {
-                    return Err(BackendFault::Broken("the events ended without a picture".to_owned()));
-                }
-                Err(fault) => return Err(fault),
+                None => match self.more().await {
+                    Ok(Some(bytes)) => self.frames.push(&bytes),
+                    // However it ends: all that matters was said.
+                    Ok(None) | Err(_) if self.settled => return Ok(None),
+                    Ok(None) => {
+                        return Err(BackendFault::Broken("the events ended without a picture".to_owned()));
+                    }
+                    Err(fault) => return Err(fault),
+                },
             }
         }
     }
@@ -147,7 +157,7 @@ impl Events {
     async fn happening(&mut self, event: Event) -> Result<Happening, BackendFault> {
         // A name is in the event's first bytes; without one all of it is read.
         let (event, meaning) = if event.0.len() > AT_ONCE && event.name().is_empty() {
-            blocking(move || (event.clone(), meaning(&event))).await
+            blocking_under(self.grant.place(), move || (event.clone(), meaning(&event))).await
         } else {
             let meaning = meaning(&event);
             (event, meaning)
@@ -158,7 +168,10 @@ impl Events {
                 let words = words(&event);
                 Happening::Failed(event.0, words)
             }
-            Meaning::Completed(name) => Happening::Completed(blocking(move || finished(name, &event)).await?),
+            Meaning::Completed(name) => {
+                let finished = blocking_under(self.grant.place(), move || finished(name, &event));
+                Happening::Completed(finished.await?)
+            }
         };
         self.settled = true;
         self.deadline = self.deadline.min(Instant::now() + LINGER);

@@ -5,7 +5,10 @@ use reqwest::Response;
 use serde_json::Value;
 use shared::{
     openai::error::Code,
-    service::outbound::{io_kind, ran_out_of_descriptors, read_limited},
+    service::{
+        framing,
+        outbound::{io_kind, ran_out_of_descriptors, read_limited},
+    },
 };
 
 use super::obstacle::{Obstacle, no_address};
@@ -53,6 +56,15 @@ pub(crate) enum BackendFault {
         /// Seconds.
         retry_after: Option<u64>,
     },
+}
+
+/// The answer, if one can tell where it ends.
+pub(crate) fn framed(mut answer: Response) -> Result<Response, BackendFault> {
+    let (version, status) = (answer.version(), answer.status());
+    match framing::settle(version, status, answer.headers_mut()) {
+        Ok(_) => Ok(answer),
+        Err(fault) => Err(BackendFault::Unusable(format!("its answer cannot be read: {fault}"))),
+    }
 }
 
 /// A backend's own envelope, kept.

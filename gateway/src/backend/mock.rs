@@ -9,7 +9,7 @@ use shared::{
 
 use super::{Answer, Made, Pictures, Rest, events::Events};
 use crate::{
-    blocking::blocking,
+    blocking::blocking_under,
     policy::{admission::Grant, demand::Demand},
     state::unix_now,
     store::{Picture, StoreFault, disk::Store},
@@ -28,11 +28,12 @@ pub(crate) async fn paint(store: &Store, grant: Grant, demand: &Demand) -> Resul
     };
     if demand.stream {
         let name = demand.task.completed_event();
-        let event = blocking(move || completed(name, size, first, &painted(first))).await;
+        let event =
+            blocking_under(grant.place(), move || completed(name, size, first, &painted(first))).await;
         return Ok(Answer::Events(Events::one(grant, name, &event), Box::default()));
     }
     let store = store.clone();
-    let made = blocking(move || {
+    let made = blocking_under(grant.place(), move || {
         let one = |at: u64| {
             let seed = first.wrapping_add(at);
             let words = Map::from_iter([("seed".to_owned(), seed.into())]);

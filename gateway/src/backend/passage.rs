@@ -100,7 +100,7 @@ impl Backends {
             .header(X_REQUEST_ID, request_id)
             .body(body);
         let answer = tokio::select! {
-            answer = in_time(HEAD, backend.authorized(request).send()) => answer?,
+            answer = in_time(HEAD, backend.authorized(request).send()) => fault::framed(answer?)?,
             () = sending.overdue() => return Err(BackendFault::TimedOut),
         };
         if !answer.status().is_success() {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use shared::service::slots::{Permit, Slots};
+use shared::service::slots::{Place, Slots};
 
 use super::catalog::Permitted;
 use crate::{
@@ -20,7 +20,7 @@ pub(crate) struct Admission {
 #[derive(Debug)]
 pub(crate) struct Grant {
     permitted: Permitted,
-    _permit: Permit,
+    place: Place,
 }
 
 /// All places are taken.
@@ -56,7 +56,7 @@ impl Admission {
         let permitted = live.into_permitted();
         let key = (permitted.backend().class.clone(), permitted.capability());
         match self.slots.get(&key).and_then(Slots::try_enter) {
-            Some(permit) => Ok(Grant { permitted, _permit: permit }),
+            Some(permit) => Ok(Grant { permitted, place: permit.into() }),
             None => Err(Busy { class: key.0, capability: key.1 }),
         }
     }
@@ -71,6 +71,11 @@ impl Grant {
     /// What was permitted.
     pub(crate) fn permitted(&self) -> &Permitted {
         &self.permitted
+    }
+
+    /// A share in the place, for work of the exchange that cannot be cancelled.
+    pub(crate) fn place(&self) -> Place {
+        self.place.clone()
     }
 }
 

@@ -79,6 +79,7 @@ async fn serve(
             let outgoing = Outgoing {
                 task,
                 stream: demand.stream,
+                count: demand.count,
                 sent: payload.into_sent(grant.permitted().model()),
                 counted: ask,
                 request_id: visit.id.header(),

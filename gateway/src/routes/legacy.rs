@@ -31,7 +31,7 @@ use tokio::{task::yield_now, time::timeout};
 
 use super::Visit;
 use crate::{
-    backend::BackendFault,
+    backend::{BackendFault, framed},
     config::{Access, Legacy},
     error::ApiError,
     middleware::access_log::{Account, Streamed},
@@ -99,6 +99,7 @@ async fn pass(app: &App, legacy: &Legacy, visit: &Visit, request: Request) -> Re
         Some(cut) => ApiError::Body(*cut),
         None => fault(BackendFault::of(&error)),
     })?;
+    let answer = framed(answer).map_err(fault)?;
     Ok(answered(&method, answer, &visit.account))
 }
 

@@ -7,7 +7,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use shared::picture::NotAPicture;
+use shared::{picture::NotAPicture, service::slots::Place};
 
 use super::{
     StoreFault,
@@ -40,11 +40,14 @@ pub(crate) struct Inlet {
 pub(crate) struct Written(JoinHandle<Result<Whole, StoreFault>>);
 
 impl Inlet {
-    /// For one picture, into a file that was prepared if there is one left.
-    pub(crate) fn open(store: &Store, prepared: &mut Prepared) -> Self {
+    /// For one picture, which comes under this place, into a file that was prepared if there is one left.
+    pub(crate) fn open(store: &Store, prepared: &mut Prepared, place: Place) -> Self {
         let (orders, queue) = mpsc::channel(QUEUE);
         let (store, file) = (store.clone(), prepared.take());
-        let written = Written(spawn_blocking(move || write(&store, file, queue)));
+        let written = Written(spawn_blocking(move || {
+            let _held = place;
+            write(&store, file, queue)
+        }));
         Self { inspection: Inspection::default(), orders, written }
     }
 
@@ -62,11 +65,16 @@ impl Inlet {
                 Ok(Ok(self.written))
             }
             Err(why) => {
-                drop(self.orders);
-                let _ = self.written.0.await; // its file is gone then
+                self.give_up().await;
                 Ok(Err(why))
             }
         }
+    }
+
+    /// Nothing more will come. Its file is gone then, and its share in the place.
+    pub(crate) async fn give_up(self) {
+        drop(self.orders);
+        self.written.give_up().await;
     }
 
     /// Who writes ends early only where the store failed.
@@ -85,6 +93,14 @@ impl Written {
     /// The picture, once it is safe on the disk.
     pub(crate) async fn whole(self) -> Result<Whole, StoreFault> {
         self.0.await.unwrap_or_else(|_| Err(ended_early()))
+    }
+
+    /// The same where nobody wants it.
+    pub(crate) async fn give_up(self) {
+        // Where the store failed, its end was read already, and cannot be read twice.
+        if !self.0.is_finished() {
+            let _ = self.0.await;
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod ask;
-mod descriptors;
 mod bodies;
+mod descriptors;
 mod log;
 mod running;
 mod secrets;

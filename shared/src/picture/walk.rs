@@ -1,5 +1,5 @@
 //! Walking a picture's structure while its bytes come. What is behind is never needed again, so a picture need not be
-//! in memory to be judged. Pixels are not decoded.
+//! in memory to be judged. Pixels are not decoded; what is known is the least data that a picture of its size can have.
 
 mod jpeg;
 mod png;
@@ -45,13 +45,17 @@ impl Walk {
         if matches!(self.kind, Kind::Untold) {
             self.kind = Kind::of(self.head.so_far());
         }
-        let (format, whole) = match &self.kind {
-            Kind::Png(png) => (Format::Png, png.is_whole()),
-            Kind::Jpeg(jpeg) => (Format::Jpeg, jpeg.is_whole()),
-            Kind::Webp(webp) => (Format::Webp, webp.is_whole()),
+        let (format, whole, filled) = match &self.kind {
+            Kind::Png(png) => (Format::Png, png.is_whole(), png.has_pixels()),
+            Kind::Jpeg(jpeg) => (Format::Jpeg, jpeg.is_whole(), jpeg.has_pixels()),
+            Kind::Webp(webp) => (Format::Webp, webp.is_whole(), webp.has_pixels()),
             Kind::Untold | Kind::Unknown => return Err(NotAPicture::Unknown),
         };
-        whole.then_some(format).ok_or(NotAPicture::CutOff(format))
+        match (whole, filled) {
+            (true, true) => Ok(format),
+            (true, false) => Err(NotAPicture::NoPixels(format)),
+            (false, _) => Err(NotAPicture::CutOff(format)),
+        }
     }
 }
 
@@ -110,11 +114,16 @@ impl<const N: usize> Default for Gather<N> {
 impl<const N: usize> Gather<N> {
     /// Takes what is missing; all of them, once they are there.
     fn take(&mut self, from: &mut &[u8]) -> Option<[u8; N]> {
-        let (more, rest) = from.split_at(from.len().min(N - self.have));
+        self.take_first(N, from)
+    }
+
+    /// The same of the first `wanted` of them; the others are what they were.
+    fn take_first(&mut self, wanted: usize, from: &mut &[u8]) -> Option<[u8; N]> {
+        let (more, rest) = from.split_at(from.len().min(wanted - self.have));
         self.bytes[self.have..self.have + more.len()].copy_from_slice(more);
         self.have += more.len();
         *from = rest;
-        (self.have == N).then(|| {
+        (self.have == wanted).then(|| {
             self.have = 0;
             self.bytes
         })

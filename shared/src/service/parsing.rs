@@ -49,7 +49,8 @@ mod tests {
             assert_eq!((moved, budget.held()), (elsewhere, length));
             drop(body);
         }
-        let body = budget.read(&caller, &HeaderMap::new(), Body::from(vec![b'x'; 2 * AT_ONCE])).await.unwrap();
+        let body =
+            budget.read(&caller, &HeaderMap::new(), Body::from(vec![b'x'; 2 * AT_ONCE])).await.unwrap();
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let parsing = parse(body, move |_| wait.recv().is_ok());
         let left = tokio::time::timeout(std::time::Duration::from_millis(20), parsing).await;

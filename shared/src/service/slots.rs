@@ -59,6 +59,18 @@ impl Drop for Permit {
     }
 }
 
+/// A share in a place taken, for several who work on one request: it is given back once all shares are gone.
+#[derive(Debug, Clone)]
+pub struct Place {
+    _permit: Arc<Permit>,
+}
+
+impl From<Permit> for Place {
+    fn from(permit: Permit) -> Self {
+        Self { _permit: Arc::new(permit) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

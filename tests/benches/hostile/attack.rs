@@ -78,9 +78,13 @@ pub(super) struct Attack {
 /// All of them.
 pub(super) fn all() -> Vec<Attack> {
     const BOTH: &[&str] = &["sidecar", "gateway"];
-    let attack = |name, targets, run| Attack { name, targets, prepare: |_| {}, run, least: Duration::from_secs(2) };
+    let attack =
+        |name, targets, run| Attack { name, targets, prepare: |_| {}, run, least: Duration::from_secs(2) };
     vec![
-        Attack { least: Duration::from_secs(10), ..attack("12 leavers, 40 megapixels", &["sidecar"], leavers) },
+        Attack {
+            least: Duration::from_secs(10),
+            ..attack("12 leavers, 40 megapixels", &["sidecar"], leavers)
+        },
         attack("31 MiB of objects in JSON", BOTH, |target| json(target, GENERATIONS, &objects(), 1)),
         attack("31 MiB of keys in JSON", BOTH, |target| json(target, GENERATIONS, &keys(), 1)),
         attack("31 MiB of arrays in chat", &["gateway"], |target| json(target, CHAT, &arrays(), 1)),
@@ -91,7 +95,11 @@ pub(super) fn all() -> Vec<Attack> {
         attack("path of %2525…", BOTH, long_path),
         Attack { least: Duration::from_secs(12), ..attack("8 dripping uploads", BOTH, dripping) },
         Attack { least: Duration::from_secs(5), ..attack("1,100 heads without an end", BOTH, slow_heads) },
-        Attack { prepare: flood, least: Duration::from_secs(6), ..attack("flood of previews", &["sidecar"], watched) },
+        Attack {
+            prepare: flood,
+            least: Duration::from_secs(6),
+            ..attack("flood of previews", &["sidecar"], watched)
+        },
     ]
 }
 
@@ -137,7 +145,11 @@ fn arrays() -> Vec<u8> {
 }
 
 fn picture_in_json() -> Vec<u8> {
-    filled(br#"{"prompt":"x","size":"64x64","images":[{"image_url":"data:image/png;base64,"#, b"AAAA", br#""}]}"#)
+    filled(
+        br#"{"prompt":"x","size":"64x64","images":[{"image_url":"data:image/png;base64,"#,
+        b"AAAA",
+        br#""}]}"#,
+    )
 }
 
 fn filled(start: &[u8], piece: &[u8], end: &[u8]) -> Vec<u8> {
@@ -281,7 +293,10 @@ fn watched(target: &Target) -> Outcome {
         stream
     });
     thread::sleep(Duration::from_secs(5));
-    Outcome { largest_body: 0, answered: if stream.is_some() { "nobody reads" } else { "refused" }.to_owned() }
+    Outcome {
+        largest_body: 0,
+        answered: if stream.is_some() { "nobody reads" } else { "refused" }.to_owned(),
+    }
 }
 
 /// A loopback address of its own for each attacker.

@@ -41,7 +41,8 @@ async fn main() {
             child::listening(&sidecar.url).await;
         }
         [service, backend] if service == "gateway" => {
-            let gateway = Gateway::with_backends(&backends(backend), &["--gateway-legacy-upstream", backend]).await;
+            let gateway =
+                Gateway::with_backends(&backends(backend), &["--gateway-legacy-upstream", backend]).await;
             gateway.until_ready("gpu_heavy", true).await;
             gateway.set_env(&format!("GATEWAY_BEARER_TOKENS=one={TOKEN},other={}\n", attack::OTHER_TOKEN));
             gateway.reload(TOKEN).await;
@@ -63,7 +64,9 @@ fn backends(url: &str) -> String {
 async fn attack_all(wanted: &str) {
     let (engine, upstream) = (FakeInvoke::start().await, Upstream::start().await);
     let backends = [("sidecar", engine.url()), ("gateway", upstream.url.clone())];
-    say("| attack | on | sent MiB | peak MiB over idle | factor | answered | /healthz p50, p99, max ms (n) |");
+    say(
+        "| attack | on | sent MiB | peak MiB over idle | factor | answered | /healthz p50, p99, max ms (n) |",
+    );
     say("|---|---|--:|--:|--:|---|---|");
     for attack in attack::all() {
         for (service, backend) in &backends {
@@ -98,7 +101,8 @@ fn row(attack: &Attack, service: &'static str, backend: &str) -> String {
         let sent = outcome.largest_body as f64 / f64::from(1 << 20);
         (sent, if sent < 1.0 { None } else { Some(peak as f64 / sent) })
     };
-    let too_much = factor.is_some_and(|factor| factor > GOAL_FACTOR) || health.p99 > GOAL_P99 || health.failed > 0;
+    let too_much =
+        factor.is_some_and(|factor| factor > GOAL_FACTOR) || health.p99 > GOAL_P99 || health.failed > 0;
     let mark = if too_much { " **missed**" } else { "" };
     let factor = factor.map_or_else(|| "–".to_owned(), |factor| format!("{factor:.1}"));
     format!(

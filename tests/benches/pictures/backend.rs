@@ -67,7 +67,8 @@ fn noise(bytes: usize) -> Vec<u8> {
     };
     [
         b"\x89PNG\r\n\x1a\n".to_vec(),
-        chunk(b"IHDR", vec![0; 13]),
+        // A pixel; what follows is more than enough for it.
+        chunk(b"IHDR", vec![0, 0, 0, 1, 0, 0, 0, 1, 8, 2, 0, 0, 0]),
         chunk(b"IDAT", pixels.collect()),
         chunk(b"IEND", Vec::new()),
     ]

@@ -48,6 +48,42 @@ async fn a_backends_envelope_passes_and_says_where_it_came_from() {
     assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("", "true"));
 }
 
+/// A PNG of this size over these bytes of pixels.
+fn png(width: u32, height: u32, pixels: &[u8]) -> String {
+    let chunk = |kind: &[u8], data: &[u8]| {
+        [&u32::try_from(data.len()).unwrap().to_be_bytes()[..], kind, data, &[0; 4]].concat()
+    };
+    let head = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 2, 0, 0, 0]].concat();
+    let signature = &b"\x89PNG\r\n\x1a\n"[..];
+    let png = [signature, &chunk(b"IHDR", &head), &chunk(b"IDAT", pixels), &chunk(b"IEND", b"")].concat();
+    base64_simd::STANDARD.encode_to_string(png)
+}
+
+#[tokio::test]
+async fn pictures_without_pixels_and_too_few_or_too_many_are_502_and_nothing_is_stored() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    let good = png(8, 8, b"x\x9cdeflated");
+    for (asked, data) in [
+        (1, vec![png(0, 0, b"x\x9cdeflated")]),
+        (1, vec![png(60_000, 60_000, b"x\x9cdeflated")]),
+        (1, vec![png(8, 8, b"")]),
+        (2, vec![good.clone()]),
+        (2, vec![good.clone(), png(0, 0, b"x\x9cdeflated")]),
+        (1, vec![good.clone(), good.clone()]),
+        (3, vec![good.clone(), good.clone(), good.clone(), good.clone()]),
+    ] {
+        let data: Vec<_> = data.iter().map(|picture| json!({"b64_json": picture})).collect();
+        upstream.next_image(Reply::json(200, json!({"created": 1, "data": data})));
+        let answer = gateway.generate(&json!({"prompt": "p", "n": asked})).await;
+        assert_envelope(&answer);
+        assert_eq!((answer.status, answer.code()), (502, "backend_error"), "{answer:?}");
+    }
+    gateway.until_nothing_stored().await;
+    upstream.next_image(Reply::json(200, json!({"created": 1, "data": [{"b64_json": good}]})));
+    assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
+}
+
 #[tokio::test]
 async fn anything_else_becomes_an_envelope_without_its_words() {
     let upstream = Upstream::start().await;

@@ -4,6 +4,7 @@ use e2e::{
     Answer,
     caller::Caller,
     gateway::{Gateway, TOKEN, gpu_heavy},
+    raw_engine::RawEngine,
     upstream::{Reply, Upstream, sse::Act},
 };
 use reqwest::Method;
@@ -175,4 +176,27 @@ async fn our_token_is_never_passed_on_and_a_path_of_escapes_holds_nobody_up() {
     let answer = gateway.get(&chain).await;
     assert_eq!((answer.status, answer.code()), (404, "not_found"), "a spelling of a path of ours");
     assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn an_answer_has_one_framing_or_is_a_502() {
+    let (old, heavy) = (RawEngine::start().await, Upstream::start().await);
+    let legacy = ["--gateway-legacy-upstream", &old.url];
+    let gateway = Gateway::with_backends(&gpu_heavy(&heavy), &legacy).await;
+    for path in ["/both", "/twice", "/listed"] {
+        let answer = gateway.request(Method::GET, path).send().await.unwrap();
+        let lengths: Vec<_> = answer.headers().get_all("content-length").iter().cloned().collect();
+        assert!(lengths == ["5"] || path == "/both" && lengths.is_empty(), "{path}: {lengths:?}");
+        assert_eq!(answer.text().await.unwrap(), "hello", "{path}");
+    }
+    for path in ["/differs", "/gzipped", "/gzipped-chunks", "/chunked-gzip"] {
+        let answer = gateway.get(path).await;
+        assert_eq!((answer.status, answer.code()), (502, "backend_error"), "{path}: {answer:?}");
+    }
+    let head = gateway.request(Method::HEAD, "/bare/twice").send().await.unwrap();
+    assert_eq!(head.headers().get_all("content-length").iter().collect::<Vec<_>>(), ["5"]);
+    for path in ["/bare/differs", "/bare/gzipped"] {
+        let head = gateway.request(Method::HEAD, path).send().await.unwrap();
+        assert_eq!(head.status().as_u16(), 502, "{path}");
+    }
 }

@@ -72,6 +72,56 @@ async fn a_broken_engine_is_a_clean_502_and_a_broken_body_a_broken_connection() 
 }
 
 #[tokio::test]
+async fn an_answer_has_one_framing_or_is_a_502() {
+    let engine = RawEngine::start().await;
+    let sidecar = before(&engine, &[]).await;
+    for path in ["/both", "/both", "/twice", "/listed"] {
+        let mut wire = Wire::to(&sidecar.url).await;
+        wire.send(get(path)).await;
+        let answer = wire.answer().await;
+        let lengths = answer.head.to_ascii_lowercase().matches("content-length").count();
+        let (coding, body) = (answer.header("transfer-encoding"), answer.text());
+        if path == "/both" {
+            assert_eq!((lengths, coding), (0, "chunked"), "{}", answer.head);
+            assert!(body.contains("hello"), "{body:?}");
+        } else {
+            assert_eq!((lengths, answer.header("content-length"), coding), (1, "5", ""), "{}", answer.head);
+            assert_eq!(body, "hello");
+        }
+    }
+    let used: HashSet<_> = engine.seen("/both").iter().map(|request| request.connection).collect();
+    assert_eq!(used.len(), 2, "nobody can tell where the next answer begins");
+    assert_eq!(engine.seen("/twice").len(), 1);
+    for path in ["/differs", "/gzipped", "/gzipped-chunks", "/chunked-gzip"] {
+        let answer = ask(&sidecar, &get(path)).await;
+        assert_eq!(answer.status(), 502, "{path}: {}", answer.head);
+        assert!(!answer.text().contains("hello"), "{path}: never raw");
+    }
+}
+
+#[tokio::test]
+async fn the_head_alone_has_one_framing_or_is_a_502() {
+    let engine = RawEngine::start().await;
+    let sidecar = before(&engine, &[]).await;
+    for (path, status, length) in [
+        ("/bare/twice", 200, Some("5")),
+        ("/bare/both", 200, None),
+        ("/bare/differs", 502, None),
+        ("/bare/gzipped", 502, None),
+    ] {
+        let mut wire = Wire::to(&sidecar.url).await;
+        wire.send(format!("HEAD {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+        let head = wire.rest().await.to_ascii_lowercase();
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{path}: {head}");
+        let lengths: Vec<_> = head.lines().filter_map(|line| line.strip_prefix("content-length: ")).collect();
+        if status == 200 {
+            assert_eq!(lengths, length.into_iter().collect::<Vec<_>>(), "{path}: {head}");
+        }
+        assert!(head.ends_with("\r\n\r\n") && head.matches("\r\n\r\n").count() == 1, "{path}: {head}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_in_the_middle_of_an_upload_reaches_the_caller() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;

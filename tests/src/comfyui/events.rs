@@ -63,6 +63,12 @@ impl State {
         }
     }
 
+    /// To all, as it is.
+    pub(super) fn say(&self, frame: &Bytes) {
+        let frame = Frame { payload: Payload::Binary(frame.clone()), finishes: None };
+        self.sockets.keys().for_each(|client| self.send(client, Some(&frame)));
+    }
+
     /// Whether the client asked for previews that say whose they are.
     pub(super) fn knows_metadata(&self) -> bool {
         let socket = self.client.as_ref().and_then(|client| self.sockets.get(client));

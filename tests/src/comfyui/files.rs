@@ -115,6 +115,7 @@ pub(super) async fn view(
     let kind =
         shared::picture::Format::of_whole(&bytes).map_or("application/octet-stream", |format| format.mime());
     match how {
+        PictureBytes::Hollow => (headers(kind), crate::large::hollow(&bytes)).into_response(),
         PictureBytes::Whole => (headers(kind), bytes).into_response(),
         PictureBytes::CutOff => (headers(kind), bytes.slice(..bytes.len() / 2)).into_response(),
         PictureBytes::Html => Html(api::PAGE).into_response(),

@@ -127,6 +127,8 @@ pub enum PictureBytes {
     Whole,
     /// Its first half, as if that were all.
     CutOff,
+    /// Its head, which says 0x0.
+    Hollow,
     /// A web page.
     Html,
 }

@@ -246,6 +246,7 @@ async fn image_bytes(State(core): Shared, Path(name): Path<String>) -> Response 
     match how {
         PictureBytes::Html => Html(PAGE).into_response(),
         PictureBytes::Whole => ([(CONTENT_TYPE, "image/png")], bytes).into_response(),
+        PictureBytes::Hollow => ([(CONTENT_TYPE, "image/png")], crate::large::hollow(&bytes)).into_response(),
         PictureBytes::Telling => ([(CONTENT_TYPE, "image/png")], with_graph(&bytes)).into_response(),
         PictureBytes::CutOff => {
             ([(CONTENT_TYPE, "image/png")], bytes.slice(..bytes.len() / 2)).into_response()

@@ -208,6 +208,7 @@ impl State {
             recording::batch_enqueued(&batch_id, text("origin").as_deref(), ids.len(), requested),
             None,
         );
+        let ids = self.script.items_told.clone().unwrap_or(ids);
         let mut echo = batch.clone();
         echo["batch_id"] = json!(batch_id);
         Ok(json!({"queue_id": "default", "enqueued": ids.len(), "requested": requested, "batch": echo,

@@ -32,6 +32,8 @@ pub struct Script {
     pub models: Vec<Value>,
     /// Types of nodes that this version has no more.
     pub gone_nodes: Vec<String>,
+    /// The items that the answer to an enqueue names, whatever was taken.
+    pub items_told: Option<Vec<u32>>,
     /// How many items may wait.
     pub max_queue: usize,
     /// How often the socket pings. A client that has not answered by the next one is closed.
@@ -54,6 +56,7 @@ impl Default for Script {
             pictures: PictureBytes::Whole,
             models: serde_json::from_str(models).expect("a JSON fixture"),
             gone_nodes: Vec::new(),
+            items_told: None,
             max_queue: 10_000,
             ping: Duration::from_secs(25),
         }
@@ -121,6 +124,8 @@ pub enum PictureBytes {
     Telling,
     /// Its first half, as if that were all.
     CutOff,
+    /// Its head, which says 0x0.
+    Hollow,
     /// A web page.
     Html,
 }

@@ -81,8 +81,12 @@ impl Api {
     /// What became of a prompt; none while it waits or runs, and for one that the server does not know.
     pub(super) async fn entry(&self, prompt: &str) -> Result<Option<Entry>, EngineError> {
         let mut answer: serde_json::Map<String, Value> = self.get(&["history", prompt]).await?;
-        let entry = answer.remove(prompt).map(serde_json::from_value).transpose();
-        entry.map_err(|_| strange("/history"))
+        let entry: Option<Entry> =
+            answer.remove(prompt).map(serde_json::from_value).transpose().map_err(|_| strange("/history"))?;
+        if entry.as_ref().is_some_and(|entry| !entry.is(prompt)) {
+            return Err(strange("/history"));
+        }
+        Ok(entry)
     }
 
     /// What a class of nodes takes and gives; none for one that the server does not know.
@@ -95,6 +99,10 @@ impl Api {
     pub(super) async fn submit(&self, order: &Value) -> Result<(), EngineError> {
         let answer: Value = read(self.post(&self.fresh, &["prompt"], order).await?).await?;
         match answer.get("node_errors").and_then(Value::as_object) {
+            // Under another name than ours it could be neither followed nor cancelled.
+            Some(faults) if faults.is_empty() && answer["prompt_id"] != order["prompt_id"] => {
+                Err(strange("/prompt"))
+            }
             Some(faults) if faults.is_empty() => Ok(()),
             Some(_) => Err(EngineError::Failed(refusal::words(&answer))),
             None => Err(strange("/prompt")),

@@ -1,10 +1,8 @@
 //! ComfyUI's events: frames of one WebSocket (recorded from 0.33.0, 0.12.1 and 0.3.64). Pure.
 
-use bytes::Bytes;
 use serde_json::{Value, json};
-use shared::picture::Format;
 
-use crate::engine::Preview;
+use crate::engine::previews::MAX_PREVIEW;
 
 /// What is of interest in them. How a job ended is not: the history tells that once, and for certain.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,13 +13,6 @@ pub(super) enum Event {
         prompt: String,
         /// Of the node's steps, 0 to 1.
         fraction: f64,
-    },
-    /// How the prompt's picture looks; the progress of the same step follows.
-    Preview {
-        /// The prompt.
-        prompt: String,
-        /// A small picture.
-        preview: Preview,
     },
     /// The prompt ended, well or not, and its entry in the history is written.
     Ended {
@@ -56,8 +47,9 @@ pub(super) fn read_text(text: &str) -> Option<Event> {
 /// anybody's.
 const PREVIEW_WITH_METADATA: u32 = 4;
 
-/// Reads a binary frame.
-pub(super) fn read_binary(frame: &Bytes) -> Option<Event> {
+/// Reads a binary frame: a prompt, and how its picture looks; the progress of the same step follows. What is too large for
+/// that is none.
+pub(super) fn read_binary(frame: &[u8]) -> Option<(String, &[u8])> {
     let number = |at: usize| Some(u32::from_be_bytes(frame.get(at..at + 4)?.try_into().ok()?));
     if number(0)? != PREVIEW_WITH_METADATA {
         return None;
@@ -65,8 +57,8 @@ pub(super) fn read_binary(frame: &Bytes) -> Option<Event> {
     let picture = usize::try_from(number(4)?).ok()?.checked_add(8)?;
     let metadata: Value = serde_json::from_slice(frame.get(8..picture)?).ok()?;
     let prompt = metadata["prompt_id"].as_str()?.to_owned();
-    let bytes = frame.slice(picture..);
-    Some(Event::Preview { prompt, preview: Preview { format: Format::of_whole(&bytes).ok()?, bytes } })
+    let preview = &frame[picture..];
+    (!preview.is_empty() && preview.len() <= MAX_PREVIEW).then_some((prompt, preview))
 }
 
 #[cfg(test)]
@@ -111,16 +103,16 @@ mod tests {
         let metadata = json!({"node_id": "3", "prompt_id": ID, "image_type": "image/png"}).to_string();
         let length = u32::try_from(metadata.len()).unwrap();
         let frame = [&4_u32.to_be_bytes()[..], &length.to_be_bytes(), metadata.as_bytes(), &png].concat();
-        let Some(Event::Preview { prompt, preview }) = read_binary(&frame.clone().into()) else {
-            panic!("no preview");
-        };
-        assert_eq!((prompt.as_str(), preview.format, &preview.bytes[..]), (ID, Format::Png, &png[..]));
+        assert_eq!(read_binary(&frame), Some((ID.to_owned(), &png[..])));
         let plain = [&1_u32.to_be_bytes()[..], &2_u32.to_be_bytes(), &png].concat();
-        assert_eq!(read_binary(&plain.into()), None);
-        for cut in 0..frame.len() {
-            assert_eq!(read_binary(&frame[..cut].to_vec().into()), None, "cut off at {cut}");
+        assert_eq!(read_binary(&plain), None);
+        // Whether the rest is a whole picture is seen where it is wanted.
+        for cut in 0..=frame.len() - png.len() {
+            assert_eq!(read_binary(&frame[..cut]), None, "cut off at {cut}");
         }
         let liar = [&4_u32.to_be_bytes()[..], &u32::MAX.to_be_bytes(), b"{}"].concat();
-        assert_eq!(read_binary(&liar.into()), None);
+        assert_eq!(read_binary(&liar), None);
+        let large = [&frame[..], &vec![0; MAX_PREVIEW]].concat();
+        assert_eq!(read_binary(&large), None, "too large");
     }
 }

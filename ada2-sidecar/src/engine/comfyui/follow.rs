@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
 use tracing::debug;
@@ -88,7 +89,7 @@ impl ComfyUi {
                     if heard.elapsed() > SILENCE {
                         return "silence";
                     }
-                    if socket.send(Message::Ping(bytes::Bytes::new())).await.is_err() {
+                    if socket.send(Message::Ping(Bytes::new())).await.is_err() {
                         return "closed";
                     }
                     continue;
@@ -97,7 +98,13 @@ impl ComfyUi {
             heard = Instant::now();
             let event = match frame {
                 Some(Ok(Message::Text(text))) => events::read_text(&text),
-                Some(Ok(Message::Binary(bytes))) => events::read_binary(&bytes),
+                Some(Ok(Message::Binary(frame))) => {
+                    if let Some((prompt, preview)) = events::read_binary(&frame) {
+                        // A copy: a part of the frame would hold all of what was read with it.
+                        self.previews.put(&prompt, || Some(Bytes::copy_from_slice(preview)));
+                    }
+                    None
+                }
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return "closed",
                 Some(Ok(_)) => None,
             };
@@ -105,9 +112,17 @@ impl ComfyUi {
                 // Whatever happened before is not told again.
                 let _ = self.events.send(Event::Interrupted);
             }
-            if let Some(event) = event {
+            if let Some(event) = event.filter(|event| self.concerns(event)) {
                 let _ = self.events.send(event);
             }
+        }
+    }
+
+    /// Whether it is of a prompt that a request waits for. Others are nothing to us, and may be called anything.
+    fn concerns(&self, event: &Event) -> bool {
+        match event {
+            Event::Progress { prompt, .. } | Event::Ended { prompt } => self.state().live.contains(prompt),
+            Event::Interrupted => true,
         }
     }
 

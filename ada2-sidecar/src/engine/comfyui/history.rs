@@ -8,6 +8,9 @@ use crate::engine::{EngineError, own_words};
 /// A prompt that has ended.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Entry {
+    /// What was ordered; second comes the prompt's id.
+    #[serde(default)]
+    prompt: Value,
     #[serde(default)]
     outputs: Value,
     #[serde(default)]
@@ -26,6 +29,11 @@ pub(super) struct File {
 }
 
 impl Entry {
+    /// Whether it is of this prompt, as far as it says.
+    pub(super) fn is(&self, prompt: &str) -> bool {
+        self.prompt.get(1).and_then(Value::as_str).is_none_or(|own| own == prompt)
+    }
+
     /// The picture of this node, or why there is none.
     pub(super) fn picture_of(&self, node: &str) -> Result<File, EngineError> {
         if self.status["status_str"] == "error" {
@@ -72,6 +80,14 @@ mod tests {
         let status = json!({"status_str": status, "completed": status == "success", "messages": messages});
         serde_json::from_value(json!({"prompt": [1], "outputs": outputs, "status": status, "meta": {}}))
             .unwrap()
+    }
+
+    #[test]
+    fn an_entry_of_another_prompt_is_not_ours() {
+        let entry =
+            |prompt: Value| serde_json::from_value::<Entry>(json!({"prompt": prompt})).unwrap().is("a");
+        assert!(entry(json!([3, "a", {}])) && entry(json!([3])) && entry(json!(null)));
+        assert!(!entry(json!([3, "b", {}])));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The prompts of one job: one for each picture.
 
 use super::ComfyUi;
-use crate::engine::{Picture, Preview};
+use crate::engine::Picture;
 
 /// One picture's prompt.
 #[derive(Debug)]
@@ -10,15 +10,13 @@ pub(super) struct Prompt {
     pub(super) id: String,
     pub(super) seed: u32,
     pub(super) stage: Stage,
-    /// The newest preview, until the step is told that it belongs to.
-    pub(super) preview: Option<Preview>,
     pub(super) picture: Option<Picture>,
 }
 
 impl Prompt {
     pub(super) fn new(seed: u32) -> Self {
         let id = uuid::Uuid::new_v4().to_string();
-        Self { id, seed, stage: Stage::Ours, preview: None, picture: None }
+        Self { id, seed, stage: Stage::Ours, picture: None }
     }
 }
 

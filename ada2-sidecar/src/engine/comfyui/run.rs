@@ -2,6 +2,7 @@
 
 use std::{pin::pin, time::Duration};
 
+use bytes::Bytes;
 use shared::picture::Format;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -19,7 +20,7 @@ use super::{
     prompts::{Live, Prompt, Stage},
 };
 use crate::{
-    engine::{self, Desk, EngineError, Outcome, Picture},
+    engine::{self, Desk, EngineError, Outcome, Picture, previews::Wanted},
     images::Job,
 };
 
@@ -37,7 +38,8 @@ const LOST: &str = "the engine lost the job: it was restarted, or somebody took 
 
 /// Runs the job. See [`crate::engine::ImageEngine::run`].
 pub(super) async fn run(engine: &ComfyUi, job: &Job, desk: &Desk) -> Outcome {
-    let mut run = Run::new(engine, job, desk);
+    let mask = coloured_mask(job).await?;
+    let mut run = Run::new(engine, job, desk, mask);
     let _live = Live::enter(engine, &run.prompts);
     let outcome = tokio::select! {
         biased;
@@ -67,23 +69,38 @@ pub(super) async fn run(engine: &ComfyUi, job: &Job, desk: &Desk) -> Outcome {
     Err(error)
 }
 
+/// Not part of what a cancel interrupts: a thread that blocks goes on, and the slot is its.
+async fn coloured_mask(job: &Job) -> Result<Option<Bytes>, EngineError> {
+    let Some(mask) = job.source.as_ref().and_then(|source| source.mask.clone()) else { return Ok(None) };
+    let converting = tokio::task::spawn_blocking(move || mask::in_colour(&mask));
+    let converted =
+        converting.await.map_err(|_| EngineError::Failed("the mask's converter panicked".to_owned()));
+    converted?.map(Some)
+}
+
 /// What is known of a running job.
 struct Run<'a> {
     engine: &'a ComfyUi,
     job: &'a Job,
     desk: &'a Desk,
+    /// As ComfyUI reads it.
+    mask: Option<Bytes>,
     /// The node whose picture is the result.
     output: &'a str,
     /// Whom its events are sent to.
     client: String,
     prompts: Vec<Prompt>,
+    /// Where previews are wanted.
+    previews: Option<Wanted<'a, String>>,
 }
 
 impl<'a> Run<'a> {
-    fn new(engine: &'a ComfyUi, job: &'a Job, desk: &'a Desk) -> Self {
-        let prompts = job.seeds.iter().map(|seed| Prompt::new(*seed)).collect();
+    fn new(engine: &'a ComfyUi, job: &'a Job, desk: &'a Desk, mask: Option<Bytes>) -> Self {
+        let prompts: Vec<_> = job.seeds.iter().map(|seed| Prompt::new(*seed)).collect();
+        let ids = prompts.iter().map(|prompt| prompt.id.clone());
+        let previews = job.previews.then(|| engine.previews.want(ids));
         let output = &engine.template(job).output;
-        Self { engine, job, desk, output, client: engine.client(), prompts }
+        Self { engine, job, desk, mask, output, client: engine.client(), prompts, previews }
     }
 
     async fn make(&mut self) -> Result<(), EngineError> {
@@ -96,12 +113,11 @@ impl<'a> Run<'a> {
     async fn upload(&self) -> Result<Uploads, EngineError> {
         let Some(source) = &self.job.source else { return Ok(Uploads::default()) };
         let picture = Some(self.engine.api.upload(&source.picture).await?);
-        let Some(mask) = source.mask.clone() else { return Ok(Uploads { picture, mask: None }) };
-        let converting = tokio::task::spawn_blocking(move || mask::in_colour(&mask));
-        let mask = converting
-            .await
-            .map_err(|_| EngineError::Failed("the mask's converter panicked".to_owned()))??;
-        Ok(Uploads { picture, mask: Some(self.engine.api.upload(&mask).await?) })
+        let mask = match &self.mask {
+            Some(mask) => Some(self.engine.api.upload(mask).await?),
+            None => None,
+        };
+        Ok(Uploads { picture, mask })
     }
 
     async fn hand_over(&mut self, uploads: &Uploads) -> Result<(), EngineError> {
@@ -132,11 +148,6 @@ impl<'a> Run<'a> {
             };
             match event {
                 Ok(Event::Progress { prompt, fraction }) => self.step(&prompt, fraction),
-                Ok(Event::Preview { prompt, preview }) => {
-                    if let Some(prompt) = self.prompt(&prompt) {
-                        prompt.preview = Some(preview);
-                    }
-                }
                 Ok(Event::Ended { prompt }) if self.prompt(&prompt).is_none() => {}
                 Ok(Event::Ended { .. } | Event::Interrupted) | Err(RecvError::Lagged(_)) => {
                     self.look().await?;
@@ -157,8 +168,8 @@ impl<'a> Run<'a> {
     fn step(&mut self, id: &str, fraction: f64) {
         let all = self.prompts.len() as f64;
         let done = self.prompts.iter().filter(|prompt| prompt.picture.is_some()).count() as f64;
-        if let Some(prompt) = self.prompt(id) {
-            let preview = prompt.preview.take();
+        if self.prompt(id).is_some() {
+            let preview = self.previews.as_ref().and_then(|previews| previews.take(&id.to_owned()));
             let fraction = (done + fraction) / all;
             self.desk.progress.send_replace(engine::Progress { fraction, preview });
         }

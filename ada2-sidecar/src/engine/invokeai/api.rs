@@ -11,6 +11,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use shared::service::outbound::{Connections, builder, read_limited};
 
+use super::item::Item;
 use crate::engine::{
     EngineError,
     http::{body_fault, transport_fault},
@@ -94,31 +95,6 @@ pub(super) struct Processor {
     pub(super) is_processing: bool,
 }
 
-/// One item of the queue.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Item {
-    /// `pending`, `in_progress`, `completed`, `failed`, `canceled`.
-    pub(super) status: String,
-    /// With `failed`.
-    #[serde(default)]
-    pub(super) error_type: Option<String>,
-    /// With `failed`.
-    #[serde(default)]
-    pub(super) error_message: Option<String>,
-    /// The graph's results.
-    #[serde(default)]
-    pub(super) session: Value,
-}
-
-impl Item {
-    /// The picture that this node of our graph made.
-    pub(super) fn picture_of(&self, node: &str) -> Option<&str> {
-        let prepared = self.session.get("prepared_source_mapping")?.as_object()?;
-        let (id, _) = prepared.iter().find(|(_, source)| source.as_str() == Some(node))?;
-        self.session.pointer(&format!("/results/{id}/image/image_name"))?.as_str()
-    }
-}
-
 impl Api {
     /// The API at this address.
     pub(super) fn new(base: Url) -> Self {
@@ -192,9 +168,14 @@ impl Api {
         let path = "/api/v1/queue/default/enqueue_batch";
         let answer: Answer =
             read(self.send(&self.fresh, Method::POST, path, Some(batch), ANSWER_TIME).await?).await?;
-        let mut items = answer.item_ids;
+        let (mut items, batch) = (answer.item_ids, answer.batch.batch_id);
         items.sort_unstable();
-        Ok(Enqueued { batch: answer.batch.batch_id, items })
+        // It becomes a part of paths.
+        let sane = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+        if batch.is_empty() || batch.len() > 64 || !batch.chars().all(sane) {
+            return Err(EngineError::Strange("the engine's batch has an id that is none".to_owned()));
+        }
+        Ok(Enqueued { batch, items })
     }
 
     /// Cancels everything of one batch, waiting or running.
@@ -338,15 +319,5 @@ mod tests {
         assert_eq!(words_of_detail(&detail), "Node ids must match");
         assert_eq!(words_of_detail(&json!("model not found")), "model not found");
         assert_eq!(words_of_detail(&json!({"a": 1})), "");
-    }
-
-    #[test]
-    fn the_picture_is_found_by_the_nodes_name() {
-        let item: Item = serde_json::from_value(json!({"status": "completed", "session": {
-            "prepared_source_mapping": {"p1": "noise", "p2": "l2i"},
-            "results": {"p2": {"image": {"image_name": "x.png"}, "type": "image_output"}}}}))
-        .unwrap();
-        assert_eq!(item.picture_of("l2i"), Some("x.png"));
-        assert_eq!(item.picture_of("noise"), None);
     }
 }

@@ -1,15 +1,24 @@
-//! InvokeAI's events: Socket.IO over one raw WebSocket, five kinds of frames (recorded from 6.14.2). Pure.
+//! InvokeAI's events: Socket.IO over one raw WebSocket, five kinds of frames (recorded from 6.14.2). What is kept of an
+//! event is small, whatever the frame was: many of them may wait. Pure.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
-use shared::picture::Format;
 
-use crate::engine::Preview;
+use crate::engine::previews::MAX_PREVIEW;
+
+/// Bytes of a name or an id.
+const LONGEST_NAME: usize = 256;
+/// Characters of an error's text; what is told of it is shorter.
+const LONGEST_WORDS: usize = 4096;
+/// Items that are cancelled together; where they are more, whoever waits looks for himself.
+const MOST_ITEMS: usize = 1024;
 
 /// What a frame asks of us, or tells us.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Frame {
+pub(super) enum Frame<'a> {
     /// The transport is open: connect to the namespace.
     Open,
     /// Connected: subscribe.
@@ -20,6 +29,13 @@ pub(super) enum Frame {
     Refused,
     /// Something happened.
     Event(Event),
+    /// An item took a step, and looks like this: a `data:` address.
+    Step {
+        /// The step.
+        event: Event,
+        /// How it looks.
+        preview: Option<Cow<'a, str>>,
+    },
     /// Nothing of interest.
     Other,
 }
@@ -46,8 +62,6 @@ pub(super) enum Event {
         item: u64,
         /// Of its steps, 0 to 1.
         fraction: f64,
-        /// A small picture of how it looks.
-        preview: Option<Preview>,
     },
     /// A node of an item made a picture.
     Picture {
@@ -91,17 +105,18 @@ struct InvocationComplete {
 }
 
 #[derive(Deserialize)]
-struct InvocationProgress {
+struct InvocationProgress<'a> {
     item_id: u64,
     batch_id: String,
     percentage: Option<f64>,
-    image: Option<ProgressImage>,
+    #[serde(borrow)]
+    image: Option<ProgressImage<'a>>,
 }
 
 #[derive(Deserialize)]
-struct ProgressImage {
-    #[serde(rename = "dataURL")]
-    data_url: String,
+struct ProgressImage<'a> {
+    #[serde(rename = "dataURL", borrow)]
+    data_url: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -109,64 +124,72 @@ struct ItemsCancelled {
     canceled_item_ids: Vec<u64>,
 }
 
-impl Frame {
+impl<'a> Frame<'a> {
     /// Reads a text frame. What is not understood is [`Frame::Other`]: events of newer versions must not disturb.
-    pub(super) fn read(text: &str) -> Self {
+    pub(super) fn read(text: &'a str) -> Self {
         match text.as_bytes() {
             [b'0', ..] => Self::Open,
             [b'2', ..] => Self::Ping,
             [b'4', b'0', ..] => Self::Connected,
             [b'1' | b'4', b'1' | b'4', ..] | [b'1'] => Self::Refused,
-            [b'4', b'2', ..] => event(&text[2..]).map_or(Self::Other, Self::Event),
+            [b'4', b'2', ..] => event(&text[2..]).unwrap_or(Self::Other),
             _ => Self::Other,
         }
     }
 }
 
-fn event(json: &str) -> Option<Event> {
+fn event(json: &str) -> Option<Frame<'_>> {
     // Many events are of no interest: the name is looked at before anything is parsed.
-    let name = json.strip_prefix("[\"")?.split('"').next()?;
-    match name {
+    match json.strip_prefix("[\"")?.split('"').next()? {
         "queue_item_status_changed" => {
             let (_, event): (&str, ItemChanged) = serde_json::from_str(json).ok()?;
             let failed = event.status == "failed";
-            let error = (event.error_type.unwrap_or_default(), event.error_message.unwrap_or_default());
+            let error = (cut(event.error_type), cut(event.error_message));
             let error = failed.then_some(error);
-            Some(Event::Item { batch: event.batch_id, item: event.item_id, status: event.status, error })
+            let (batch, status) = (name(event.batch_id)?, name(event.status)?);
+            Some(Frame::Event(Event::Item { batch, item: event.item_id, status, error }))
         }
         "invocation_complete" => {
             let (_, event): (&str, InvocationComplete) = serde_json::from_str(json).ok()?;
             let image = event.result.pointer("/image/image_name")?.as_str()?.to_owned();
-            Some(Event::Picture {
-                batch: event.batch_id,
+            Some(Frame::Event(Event::Picture {
+                batch: name(event.batch_id)?,
                 item: event.item_id,
-                node: event.invocation_source_id,
-                image,
-            })
+                node: name(event.invocation_source_id)?,
+                image: name(image)?,
+            }))
         }
         "invocation_progress" => {
             let (_, event): (&str, InvocationProgress) = serde_json::from_str(json).ok()?;
-            Some(Event::Progress {
-                batch: event.batch_id,
-                item: event.item_id,
-                // Other nodes tell that they are at work, and no percentage.
-                fraction: event.percentage?.clamp(0.0, 1.0),
-                preview: event.image.and_then(|image| preview(&image.data_url)),
-            })
+            // Other nodes tell that they are at work, and no percentage.
+            let (batch, fraction) = (name(event.batch_id)?, event.percentage?.clamp(0.0, 1.0));
+            let preview = event.image.map(|image| image.data_url);
+            Some(Frame::Step { event: Event::Progress { batch, item: event.item_id, fraction }, preview })
         }
         "queue_items_canceled" => {
             let (_, event): (&str, ItemsCancelled) = serde_json::from_str(json).ok()?;
-            Some(Event::Cancelled(event.canceled_item_ids))
+            let items = event.canceled_item_ids;
+            let few = items.len() <= MOST_ITEMS;
+            Some(Frame::Event(if few { Event::Cancelled(items) } else { Event::Interrupted }))
         }
         _ => None,
     }
 }
 
-/// `data:image/jpeg;base64,…`
-fn preview(data_url: &str) -> Option<Preview> {
+fn name(text: String) -> Option<String> {
+    (text.len() <= LONGEST_NAME).then_some(text)
+}
+
+fn cut(text: Option<String>) -> String {
+    let text = text.unwrap_or_default();
+    if text.len() <= LONGEST_WORDS { text } else { text.chars().take(LONGEST_WORDS).collect() }
+}
+
+/// The picture of `data:image/jpeg;base64,…`, unless it is too large.
+pub(super) fn preview(data_url: &str) -> Option<Bytes> {
     let (_, base64) = data_url.split_once(";base64,")?;
-    let bytes: Bytes = base64_simd::STANDARD.decode_to_vec(base64).ok()?.into();
-    Some(Preview { format: Format::of_whole(&bytes).ok()?, bytes })
+    let small = base64.len() / 4 * 3 <= MAX_PREVIEW;
+    small.then(|| base64_simd::STANDARD.decode_to_vec(base64).ok())?.map(Bytes::from)
 }
 
 #[cfg(test)]
@@ -195,6 +218,41 @@ mod tests {
         let error = Some(("Exception".to_owned(), "Unknown model 0".to_owned()));
         let event = Event::Item { batch: "b".into(), item: 23, status: "failed".into(), error };
         assert_eq!(Frame::read(frame), Frame::Event(event));
+    }
+
+    #[test]
+    fn what_is_kept_of_an_event_is_small_whatever_the_frame_is() {
+        let long = "x".repeat(1 << 20);
+        for field in ["batch_id", "status"] {
+            let mut item = serde_json::json!({"item_id": 1, "batch_id": "b", "status": "failed"});
+            item[field] = long.clone().into();
+            let frame = format!("42[\"queue_item_status_changed\",{item}]");
+            assert_eq!(Frame::read(&frame), Frame::Other, "{field}");
+        }
+        let item =
+            serde_json::json!({"item_id": 1, "batch_id": "b", "status": "failed", "error_message": long});
+        let frame = format!("42[\"queue_item_status_changed\",{item}]");
+        let Frame::Event(Event::Item { error: Some((_, message)), .. }) = Frame::read(&frame) else {
+            panic!("no failure");
+        };
+        assert_eq!(message.len(), LONGEST_WORDS);
+        let many: Vec<u64> = (0..5000).collect();
+        let frame =
+            format!("42[\"queue_items_canceled\",{}]", serde_json::json!({"canceled_item_ids": many}));
+        assert_eq!(Frame::read(&frame), Frame::Event(Event::Interrupted));
+    }
+
+    #[test]
+    fn a_step_holds_no_picture_and_one_that_is_too_large_is_not_decoded() {
+        let url = "data:image/jpeg;base64,UElY";
+        let frame = format!(
+            r#"42["invocation_progress",{{"item_id":1,"batch_id":"b","percentage":0.5,"image":{{"dataURL":"{url}"}}}}]"#
+        );
+        let event = Event::Progress { batch: "b".into(), item: 1, fraction: 0.5 };
+        assert_eq!(Frame::read(&frame), Frame::Step { event, preview: Some(url.into()) });
+        assert_eq!(preview(url).unwrap(), "PIX");
+        assert_eq!(preview(&format!("data:;base64,{}", "A".repeat(MAX_PREVIEW / 3 * 4 + 8))), None);
+        assert_eq!(preview("data:image/jpeg,PIX"), None);
     }
 
     #[test]

@@ -1,18 +1,14 @@
 //! A running batch, followed by the engine's events until every picture is here.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use shared::picture::Format;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tracing::debug;
 
-use super::{
-    InvokeAi,
-    api::{Enqueued, Item},
-    events::Event,
-};
+use super::{InvokeAi, api::Enqueued, events::Event, item::Item};
 use crate::{
-    engine::{self, Desk, EngineError, Picture, Preview, graph::Template, own_words},
+    engine::{self, Desk, EngineError, Picture, graph::Template, own_words, previews::Wanted},
     images::Job,
 };
 
@@ -25,10 +21,19 @@ pub(super) struct Progress<'a> {
     batch: &'a Enqueued,
     /// The node whose pictures are the result.
     output: &'a str,
-    seeds: &'a [u32],
     desk: &'a Desk,
-    names: HashMap<u64, String>,
-    pictures: HashMap<u64, Picture>,
+    /// Where previews are wanted.
+    previews: Option<Wanted<'a, (String, u64)>>,
+    /// Of each item that was ordered, by its number: in the order of the seeds.
+    items: BTreeMap<u64, Made>,
+}
+
+/// What is known of an item.
+struct Made {
+    seed: u32,
+    /// What the engine calls its picture.
+    name: Option<String>,
+    picture: Option<Picture>,
 }
 
 impl<'a> Progress<'a> {
@@ -39,8 +44,11 @@ impl<'a> Progress<'a> {
         batch: &'a Enqueued,
         desk: &'a Desk,
     ) -> Self {
-        let (names, pictures) = (HashMap::new(), HashMap::new());
-        Self { engine, batch, output: &template.output, seeds: &job.seeds, desk, names, pictures }
+        let keys = batch.items.iter().map(|item| (batch.batch.clone(), *item));
+        let previews = job.previews.then(|| engine.previews.want(keys));
+        let made = |seed: &u32| Made { seed: *seed, name: None, picture: None };
+        let items = batch.items.iter().copied().zip(job.seeds.iter().map(made)).collect();
+        Self { engine, batch, output: &template.output, desk, previews, items }
     }
 
     /// Until every picture is here, or the first failure.
@@ -50,24 +58,24 @@ impl<'a> Progress<'a> {
     ) -> Result<(), EngineError> {
         let mut safety = tokio::time::interval(SAFETY_POLL);
         safety.reset();
-        while self.pictures.len() < self.batch.items.len() {
+        while self.items.values().any(|item| item.picture.is_none()) {
             let event = tokio::select! {
                 event = events.recv() => event,
                 _ = safety.tick() => Ok(Event::Interrupted),
             };
             match event {
                 Ok(Event::Picture { batch, item, node, image })
-                    if self.is_ours(&batch) && node == self.output =>
+                    if node == self.output && self.is_ours(&batch, item) =>
                 {
-                    self.names.insert(item, image);
+                    self.names(item, &image);
                 }
-                Ok(Event::Progress { batch, fraction, preview, .. }) if self.is_ours(&batch) => {
-                    self.step(fraction, preview);
+                Ok(Event::Progress { batch, item, fraction }) if self.is_ours(&batch, item) => {
+                    self.step(item, fraction);
                 }
-                Ok(Event::Item { batch, item, status, error }) if self.is_ours(&batch) => {
+                Ok(Event::Item { batch, item, status, error }) if self.is_ours(&batch, item) => {
                     self.item_changed(item, &status, error).await?;
                 }
-                Ok(Event::Cancelled(items)) if items.iter().any(|item| self.batch.items.contains(item)) => {
+                Ok(Event::Cancelled(items)) if items.iter().any(|item| self.items.contains_key(item)) => {
                     return Err(cancelled_by_others());
                 }
                 Ok(Event::Interrupted) | Err(RecvError::Lagged(_)) => self.look().await?,
@@ -80,14 +88,23 @@ impl<'a> Progress<'a> {
 
     /// One picture runs at a time: those before it are done.
     #[expect(clippy::cast_precision_loss, reason = "a handful of pictures")]
-    fn step(&self, fraction: f64, preview: Option<Preview>) {
-        let done = self.pictures.len() as f64;
-        let fraction = (done + fraction) / self.batch.items.len() as f64;
+    fn step(&self, item: u64, fraction: f64) {
+        let done = self.items.values().filter(|item| item.picture.is_some()).count() as f64;
+        let fraction = (done + fraction) / self.items.len() as f64;
+        let preview =
+            self.previews.as_ref().and_then(|previews| previews.take(&(self.batch.batch.clone(), item)));
         self.desk.progress.send_replace(engine::Progress { fraction, preview });
     }
 
-    fn is_ours(&self, batch: &str) -> bool {
-        self.batch.batch == batch
+    /// Whether we ordered this item: what is said of any other is nothing to this job, whoever's batch it is said of.
+    fn is_ours(&self, batch: &str, item: u64) -> bool {
+        self.batch.batch == batch && self.items.contains_key(&item)
+    }
+
+    fn names(&mut self, item: u64, image: &str) {
+        if let Some(item) = self.items.get_mut(&item) {
+            item.name = Some(image.to_owned());
+        }
     }
 
     async fn item_changed(
@@ -111,10 +128,10 @@ impl<'a> Progress<'a> {
     /// later; the request's own time limit ends the waiting.
     async fn look(&mut self) -> Result<(), EngineError> {
         for &id in &self.batch.items {
-            if self.pictures.contains_key(&id) {
+            if self.items.get(&id).is_some_and(|item| item.picture.is_some()) {
                 continue;
             }
-            let item = match self.engine.api.item(id).await {
+            let item = match self.item(id).await {
                 Ok(item) => item,
                 Err(error) if error.leaves_open() => {
                     debug!(%error, item = id, "cannot look for a job; trying again");
@@ -124,7 +141,8 @@ impl<'a> Progress<'a> {
             };
             let Item { status, error_type, error_message, .. } = &item;
             if let Some(image) = item.picture_of(self.output) {
-                self.names.insert(id, image.to_owned());
+                let image = image.to_owned();
+                self.names(id, &image);
             }
             let error =
                 Some((error_type.clone().unwrap_or_default(), error_message.clone().unwrap_or_default()));
@@ -133,28 +151,36 @@ impl<'a> Progress<'a> {
         Ok(())
     }
 
-    async fn fetch(&mut self, item: u64) -> Result<(), EngineError> {
-        if self.pictures.contains_key(&item) {
-            return Ok(());
+    /// An item of ours as it stands.
+    async fn item(&self, id: u64) -> Result<Item, EngineError> {
+        let item = self.engine.api.item(id).await?;
+        if item.is(id, &self.batch.batch) {
+            return Ok(item);
         }
-        if !self.names.contains_key(&item) {
-            let found = self.engine.api.item(item).await?;
-            let image = found.picture_of(self.output).ok_or_else(|| {
+        let words = format!("the engine lost the job: its item {id} is another job's now");
+        Err(EngineError::Failed(words))
+    }
+
+    async fn fetch(&mut self, id: u64) -> Result<(), EngineError> {
+        let Some(Made { seed, name, picture: None }) = self.items.get(&id) else { return Ok(()) };
+        let (seed, name) = (*seed, name.clone());
+        let name = match name {
+            Some(name) => name,
+            None => self.item(id).await?.picture_of(self.output).map(str::to_owned).ok_or_else(|| {
                 EngineError::Failed("the engine finished the job without a picture".to_owned())
-            })?;
-            self.names.insert(item, image.to_owned());
-        }
-        let bytes = self.engine.api.picture(&self.names[&item]).await?;
+            })?,
+        };
+        let bytes = self.engine.api.picture(&name).await?;
         let format = Format::of_whole(&bytes)
             .map_err(|fault| EngineError::Failed(format!("the engine's picture cannot be used: {fault}")))?;
-        let place = self.batch.items.iter().position(|id| *id == item).unwrap_or_default();
-        self.pictures.insert(item, Picture { bytes, format, seed: self.seeds[place] });
+        let picture = Some(Picture { bytes, format, seed });
+        self.items.insert(id, Made { seed, name: Some(name), picture });
         Ok(())
     }
 
     /// In the order of the seeds.
-    pub(super) fn into_pictures(mut self) -> Vec<Picture> {
-        self.batch.items.iter().filter_map(|item| self.pictures.remove(item)).collect()
+    pub(super) fn into_pictures(self) -> Vec<Picture> {
+        self.items.into_values().filter_map(|item| item.picture).collect()
     }
 }
 

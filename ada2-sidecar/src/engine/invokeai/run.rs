@@ -48,6 +48,11 @@ async fn make(
         let_go(engine, &batch.batch).await;
         return Err(EngineError::QueueFull);
     }
+    if batch.items.len() > job.seeds.len() || batch.items.windows(2).any(|pair| pair[0] == pair[1]) {
+        let_go(engine, &batch.batch).await;
+        let words = format!("the engine took {} items for {} pictures", batch.items.len(), job.seeds.len());
+        return Err(EngineError::Failed(words));
+    }
     let mut progress = Progress::new(engine, template, job, &batch, desk);
     let outcome = tokio::select! {
         outcome = progress.follow(&mut events) => outcome,

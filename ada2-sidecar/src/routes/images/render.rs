@@ -1,21 +1,16 @@
-//! The answer: pictures in the format that is wanted, with what they were made with.
+//! The answer: pictures in the format that is wanted, with what they were made with. Made as part of the job.
 
 use std::{
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use axum::{
-    Json,
-    http::{HeaderMap, header},
-    response::{IntoResponse, Response},
-};
+use axum::http::{HeaderMap, header};
 use shared::openai::images::{ImageObject, ImagesResponse, Usage};
+use tokio_util::sync::CancellationToken;
 
-use super::blocking;
 use crate::{
     engine::{EngineError, Picture},
-    error::ApiError,
     images::{Delivery, ImageRequest, Job, Output},
     pictures,
     recent::Recent,
@@ -63,26 +58,28 @@ impl Answer {
         }
     }
 
-    /// The whole answer at once.
-    pub(super) async fn whole(self, pictures: Vec<Picture>) -> Result<Response, ApiError> {
-        blocking(move || {
-            let data = pictures.into_iter().map(|picture| self.object(picture)).collect::<Result<_, _>>()?;
-            let answer = ImagesResponse {
-                created: unix_now(),
-                data,
-                background: Some("opaque".to_owned()),
-                output_format: Some(self.output.format.name().to_owned()),
-                quality: Some(self.quality.to_owned()),
-                size: Some(self.size.clone()),
-                usage: Some(Usage::default()),
-            };
-            Ok(Json(answer).into_response())
-        })
-        .await?
+    /// The whole answer at once, in JSON.
+    pub(super) fn whole(
+        &self,
+        pictures: Vec<Picture>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<u8>, EngineError> {
+        let data =
+            pictures.into_iter().map(|picture| self.object(picture, cancel)).collect::<Result<_, _>>()?;
+        let answer = ImagesResponse {
+            created: unix_now(),
+            data,
+            background: Some("opaque".to_owned()),
+            output_format: Some(self.output.format.name().to_owned()),
+            quality: Some(self.quality.to_owned()),
+            size: Some(self.size.clone()),
+            usage: Some(Usage::default()),
+        };
+        serde_json::to_vec(&answer).map_err(|error| EngineError::Failed(error.to_string()))
     }
 
-    fn object(&self, picture: Picture) -> Result<ImageObject, ApiError> {
-        let picture = self.finished(picture)?;
+    fn object(&self, picture: Picture, cancel: &CancellationToken) -> Result<ImageObject, EngineError> {
+        let picture = self.finished(picture, cancel)?;
         let seed = Some(u64::from(picture.seed));
         Ok(match self.delivery {
             Delivery::Base64 => {
@@ -96,11 +93,17 @@ impl Answer {
     }
 
     /// The picture as its caller gets it.
-    pub(super) fn finished(&self, picture: Picture) -> Result<Picture, ApiError> {
+    pub(super) fn finished(
+        &self,
+        picture: Picture,
+        cancel: &CancellationToken,
+    ) -> Result<Picture, EngineError> {
+        if cancel.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
         let bytes = if self.strip_metadata { pictures::strip(&picture.bytes) } else { picture.bytes };
-        let bytes = pictures::encode(bytes, picture.format, self.output).map_err(|words| {
-            ApiError::Engine(EngineError::Failed(format!("its picture cannot be used: {words}")))
-        })?;
+        let bytes = pictures::encode(bytes, picture.format, self.output, cancel)
+            .map_err(|words| EngineError::Failed(format!("its picture cannot be used: {words}")))?;
         Ok(Picture { bytes, format: self.output.format, seed: picture.seed })
     }
 

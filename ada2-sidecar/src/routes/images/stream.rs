@@ -18,15 +18,12 @@ use shared::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::{
-    blocking,
-    render::{Answer, base64, unix_now},
-};
+use super::render::{Answer, base64, unix_now};
 use crate::{
-    engine::{Picture, Preview, Progress},
+    engine::{EngineError, Preview, Progress},
     error::ApiError,
     images::Route,
-    jobs::JobHandle,
+    jobs::{Finish, JobHandle},
 };
 
 /// Comments while nothing else is said, so that no proxy takes the stream for dead.
@@ -35,9 +32,22 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const UNBUFFERED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
+/// Makes the last event, with the picture.
+pub(super) fn finish(answer: Answer, route: Route) -> Finish<Event> {
+    Box::new(move |mut pictures, cancel| {
+        let missing = || EngineError::Failed("the engine made no picture".to_owned());
+        let picture = answer.finished(pictures.pop().ok_or_else(missing)?, cancel)?;
+        let mut body = common(&answer, route, "completed");
+        body["b64_json"] = json!(base64(&picture.bytes));
+        body["seed"] = json!(picture.seed);
+        body["usage"] = json!(Usage::default());
+        Ok(event(&body))
+    })
+}
+
 /// Streams the job: up to `partials` previews, spread over its steps, then the picture.
 pub(super) fn answer(
-    handle: JobHandle,
+    handle: JobHandle<Event>,
     answer: Answer,
     route: Route,
     partials: u8,
@@ -53,7 +63,7 @@ pub(super) fn answer(
 
 /// A job, and what was told of it.
 struct Watched {
-    handle: JobHandle,
+    handle: JobHandle<Event>,
     progress: watch::Receiver<Progress>,
     answer: Answer,
     route: Route,
@@ -97,44 +107,28 @@ impl Watched {
                 () = tokio::time::sleep_until(self.deadline) => Err(ApiError::TooSlow(self.time)),
             };
             self.ended = true;
-            return self.last(outcome).await;
+            return outcome.unwrap_or_else(failed);
         }
     }
 
     fn partial(&mut self, preview: &Preview) -> Event {
-        let mut body = self.common("partial_image");
+        let mut body = common(&self.answer, self.route, "partial_image");
         body["b64_json"] = json!(base64(&preview.bytes));
         body["output_format"] = json!(preview.format.name());
         body["partial_image_index"] = json!(self.sent);
         self.sent += 1;
         event(&body)
     }
+}
 
-    async fn last(&self, outcome: Result<Vec<Picture>, ApiError>) -> Event {
-        let completed = async {
-            let picture = outcome?.pop().ok_or(ApiError::Panic)?;
-            let (answer, mut body) = (self.answer.clone(), self.common("completed"));
-            blocking(move || {
-                let picture = answer.finished(picture)?;
-                body["b64_json"] = json!(base64(&picture.bytes));
-                body["seed"] = json!(picture.seed);
-                body["usage"] = json!(Usage::default());
-                Ok::<_, ApiError>(event(&body))
-            })
-            .await?
-        };
-        completed.await.unwrap_or_else(failed)
-    }
-
-    /// What both kinds of events say. Always resolved values, never `auto`.
-    fn common(&self, what: &str) -> Value {
-        let prefix = match self.route {
-            Route::Generations => "image_generation",
-            Route::Edits => "image_edit",
-        };
-        json!({"type": format!("{prefix}.{what}"), "created_at": unix_now(), "size": self.answer.size,
-            "quality": self.answer.quality, "background": "opaque", "output_format": self.answer.format()})
-    }
+/// What both kinds of events say. Always resolved values, never `auto`.
+fn common(answer: &Answer, route: Route, what: &str) -> Value {
+    let prefix = match route {
+        Route::Generations => "image_generation",
+        Route::Edits => "image_edit",
+    };
+    json!({"type": format!("{prefix}.{what}"), "created_at": unix_now(), "size": answer.size,
+        "quality": answer.quality, "background": "opaque", "output_format": answer.format()})
 }
 
 /// The first of two partials is due at a third of the work, the second at two thirds.
@@ -160,7 +154,7 @@ mod tests {
     use crate::{
         engine::{Engine, builtin::Builtin, catalog::Choice},
         images::Job,
-        jobs::Jobs,
+        jobs::{Jobs, Work},
         metrics::Metrics,
         models::{Base, EngineModel},
     };
@@ -172,7 +166,8 @@ mod tests {
         let model = Some(EngineModel::plain("k", "n", Base::Sd1));
         let choice = Choice { name: "n".into(), model, preset: None };
         let job = Job { steps: 150, previews: true, ..Job::warm_up(choice) }; // 3 s
-        let handle = jobs.start(job, jobs.slots().try_enter().unwrap(), "r".into());
+        let work = Work { job, prepare: None, finish: finish(Answer::plain(), Route::Generations) };
+        let handle = jobs.start(work, jobs.slots().try_enter().unwrap(), "r".into());
         let time = Duration::from_secs(1);
         let watched = Watched {
             progress: handle.progress(),

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use shared::{openai::images::Size, picture::paint::Painting};
+use shared::{openai::images::Size, picture::paint::Painting, service::slots::Slots};
 
 use super::*;
 use crate::{
@@ -218,6 +218,7 @@ async fn until_files(store: &std::path::Path, wanted: usize) {
 async fn pictures_are_on_the_disk_before_the_answer_ends_and_gone_if_it_is_given_up() {
     let dir = temporary("answer");
     let store = Store::open(&dir).unwrap();
+    let place = Slots::new(1).try_enter().unwrap().into();
     let base64 = |bytes: &[u8]| base64_simd::STANDARD.encode_to_string(bytes);
     let body = json!({"data": [
         {"b64_json": base64(&picture(1))}, {"b64_json": "%"}, {"b64_json": base64(b"no picture")},
@@ -226,7 +227,7 @@ async fn pictures_are_on_the_disk_before_the_answer_ends_and_gone_if_it_is_given
     let body = body.to_string();
     for size in [7, 1000, usize::MAX] {
         let mut files = Prepared::default();
-        let mut reader = Reader::new(&store, &mut files);
+        let mut reader = Reader::new(&store, &mut files, &place);
         for chunk in body.as_bytes().chunks(size.min(body.len())) {
             reader.read(chunk).await.unwrap();
         }

@@ -5,11 +5,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value};
+use shared::service::slots::Place;
 
 use super::inline::{self, Part};
 use crate::{
     backend::{Made, Pictures},
-    blocking::blocking,
+    blocking::blocking_under,
     config::Delivery,
     error::ApiError,
     state::{App, unix_now},
@@ -30,21 +31,23 @@ pub(super) async fn keep(app: &App, pictures: Pictures) -> Result<Kept, ApiError
     let (store, unix) = (app.store.clone(), unix_now());
     let (pictures, words): (Vec<_>, Vec<_>) =
         made.into_iter().map(|Made { picture, words }| (picture, words)).unzip();
-    let kept = blocking(move || store.keep(pictures, unix)).await.map_err(ApiError::Store)?;
+    let kept =
+        blocking_under(grant.place(), move || store.keep(pictures, unix)).await.map_err(ApiError::Store)?;
     app.metrics.stored(kept.len(), kept.iter().map(|kept| kept.bytes).sum());
     let delivery = grant.permitted().delivery();
     Ok(Kept { pictures: kept.into_iter().zip(words).collect(), around: rest.around(unix), delivery })
 }
 
-/// Stores one picture, in the file prepared for it, and gives its address.
+/// Stores one picture, which came under this place, in the file prepared for it, and gives its address.
 pub(super) async fn keep_one(
     app: &App,
+    place: Place,
     mut prepared: Prepared,
     picture: Picture,
 ) -> Result<String, ApiError> {
     let store = app.store.clone();
-    let kept =
-        blocking(move || store.keep(vec![store.write_prepared(&mut prepared, &picture)?], unix_now())).await;
+    let keep = move || store.keep(vec![store.write_prepared(&mut prepared, &picture)?], unix_now());
+    let kept = blocking_under(place, keep).await;
     let kept = kept.map_err(ApiError::Store)?;
     app.metrics.stored(kept.len(), kept.iter().map(|kept| kept.bytes).sum());
     Ok(address(app, &kept.first().expect("one picture is kept as one").name))

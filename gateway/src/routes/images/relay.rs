@@ -11,7 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use shared::service::limited::Limited;
+use shared::service::{limited::Limited, slots::Place};
 use tokio::{task::yield_now, time::Instant};
 
 use super::keep::keep_one;
@@ -20,7 +20,7 @@ use crate::{
         BackendFault,
         events::{Events, Finished, Happening},
     },
-    blocking::blocking,
+    blocking::blocking_under,
     config::Capability,
     error::ApiError,
     middleware::access_log::{Account, Streamed},
@@ -77,14 +77,16 @@ impl Relay {
                 self.settled = true;
                 bytes
             }
-            Ok(Some(Happening::Completed(finished))) => match self.completed(finished).await {
-                Ok(event) => {
-                    self.account.ended(StatusCode::OK.as_u16(), None);
-                    self.settled = true;
-                    event
+            Ok(Some(Happening::Completed(finished))) => {
+                match self.completed(finished, events.place()).await {
+                    Ok(event) => {
+                        self.account.ended(StatusCode::OK.as_u16(), None);
+                        self.settled = true;
+                        event
+                    }
+                    Err(error) => return Some((Ok(self.refused(&error)), None)),
                 }
-                Err(error) => return Some((Ok(self.refused(&error)), None)),
-            },
+            }
             Err(fault) => return Some((self.failed(fault).await, None)),
         };
         self.events.put(events);
@@ -92,10 +94,10 @@ impl Relay {
     }
 
     /// The event of a picture that is stored: as it came, and with its address.
-    async fn completed(&mut self, finished: Finished) -> Result<Bytes, ApiError> {
+    async fn completed(&mut self, finished: Finished, place: Place) -> Result<Bytes, ApiError> {
         let Finished { picture, event } = finished;
-        let address = keep_one(&self.app, std::mem::take(&mut self.file), picture).await?;
-        Ok(blocking(move || event.with_address(&address)).await)
+        let address = keep_one(&self.app, place.clone(), std::mem::take(&mut self.file), picture).await?;
+        Ok(blocking_under(place, move || event.with_address(&address)).await)
     }
 
     /// A backend that broke off leaves the caller a broken connection, which its library tells from an end.

@@ -2,12 +2,31 @@
 
 use super::{Gather, skip};
 
-/// IHDR first, at least one IDAT, IEND last, every length inside the file, nothing behind.
+/// Bytes of the head.
+const HEAD: u32 = 13;
+/// Deflate makes at most so many bytes of one: two bits repeat 258.
+const BEST_RATIO: u128 = 1032;
+/// What zlib puts around the deflated data: two bytes before, a checksum of four behind.
+const WRAPPING: u64 = 6;
+/// The shortest deflated data that are not empty.
+const SHORTEST: u64 = 3;
+/// Where each pass of an interlaced picture begins, and how far its pixels are apart: x, then y.
+const PASSES: [[u32; 4]; 7] =
+    [[0, 8, 0, 8], [4, 8, 0, 8], [0, 4, 4, 8], [2, 4, 0, 4], [0, 2, 2, 4], [1, 2, 0, 2], [0, 1, 1, 2]];
+
+/// IHDR first, a palette where colours are numbers, at least one IDAT, IEND last, every length inside the file, nothing
+/// behind.
 #[derive(Debug, Default)]
 pub(super) struct Png {
     chunk: Gather<8>,
+    head: Gather<{ HEAD as usize }>,
     skip: u64,
     stage: Stage,
+    /// Bytes that the pixels are before they are deflated; 0 where there are none.
+    pixels: u128,
+    /// Bytes of all IDAT.
+    data: u64,
+    needs_palette: bool,
 }
 
 /// Which of a PNG's chunks came.
@@ -16,6 +35,8 @@ enum Stage {
     /// None.
     #[default]
     Begin,
+    /// The beginning of the head.
+    InHead,
     /// The head.
     Head,
     /// Pixels, too.
@@ -29,29 +50,89 @@ enum Stage {
 impl Png {
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while self.stage != Stage::Broken && skip(&mut self.skip, &mut bytes) {
-            if self.stage == Stage::End {
-                self.stage = Stage::Broken; // something is behind it
-                return;
+            match self.stage {
+                Stage::End => self.stage = Stage::Broken, // something is behind it
+                Stage::InHead => {
+                    let Some(head) = self.head.take(&mut bytes) else { return };
+                    self.stage = if self.read(head).is_some() { Stage::Head } else { Stage::Broken };
+                    self.skip = 4;
+                }
+                _ => {
+                    let Some(chunk) = self.chunk.take(&mut bytes) else { return };
+                    self.enter(chunk);
+                }
             }
-            let Some(head) = self.chunk.take(&mut bytes) else { return };
-            self.enter(head);
         }
     }
 
-    fn enter(&mut self, head: [u8; 8]) {
-        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
-        self.stage = match (self.stage, &head[4..]) {
-            (Stage::Begin, b"IHDR") if length == 13 => Stage::Head,
-            (Stage::Head | Stage::Pixels, b"IDAT") => Stage::Pixels,
+    fn enter(&mut self, chunk: [u8; 8]) {
+        let [a, b, c, d, kind @ ..] = chunk;
+        let length = u32::from_be_bytes([a, b, c, d]);
+        if length > i32::MAX.unsigned_abs() {
+            self.stage = Stage::Broken;
+            return;
+        }
+        self.stage = match (self.stage, &kind) {
+            (Stage::Begin, b"IHDR") if length == HEAD => {
+                self.stage = Stage::InHead;
+                return;
+            }
+            (Stage::Head, b"IDAT") if self.needs_palette => Stage::Broken,
+            (Stage::Head | Stage::Pixels, b"IDAT") => {
+                self.data += u64::from(length);
+                Stage::Pixels
+            }
             (Stage::Pixels, b"IEND") if length == 0 => Stage::End,
-            (Stage::Begin, _) | (_, b"IEND") => Stage::Broken,
+            (Stage::Begin, _) | (_, b"IEND" | b"IHDR") => Stage::Broken,
+            (stage, b"PLTE") => {
+                self.needs_palette = false;
+                stage
+            }
             (stage, _) => stage,
         };
         // Four bytes of checksum follow the chunk's data.
         self.skip = u64::from(length) + 4;
     }
 
+    /// None where no PNG has such a head.
+    fn read(&mut self, head: [u8; HEAD as usize]) -> Option<()> {
+        let [w0, w1, w2, w3, h0, h1, h2, h3, depth, colour, 0, 0, interlaced @ 0..=1] = head else {
+            return None;
+        };
+        let (width, height) = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
+        let channels = match (colour, depth) {
+            (0, 1 | 2 | 4 | 8 | 16) | (3, 1 | 2 | 4 | 8) => 1,
+            (2, 8 | 16) => 3,
+            (4, 8 | 16) => 2,
+            (6, 8 | 16) => 4,
+            _ => return None,
+        };
+        self.needs_palette = colour == 3;
+        let bits = u64::from(depth) * channels;
+        self.pixels = if interlaced == 0 {
+            rows(width, height, bits)
+        } else {
+            let pass = |[x, dx, y, dy]: [u32; 4]| {
+                rows(width.saturating_sub(x).div_ceil(dx), height.saturating_sub(y).div_ceil(dy), bits)
+            };
+            PASSES.into_iter().map(pass).sum()
+        };
+        Some(())
+    }
+
     pub(super) fn is_whole(&self) -> bool {
         self.stage == Stage::End && self.skip == 0
     }
+
+    /// Whether the data can be those of so many pixels.
+    pub(super) fn has_pixels(&self) -> bool {
+        let deflated = self.data.saturating_sub(WRAPPING);
+        self.pixels > 0 && deflated >= SHORTEST && u128::from(deflated) * BEST_RATIO >= self.pixels
+    }
+}
+
+/// Bytes of so many rows, each behind a byte that names its filter.
+fn rows(width: u32, height: u32, bits: u64) -> u128 {
+    let row = (u128::from(width) * u128::from(bits)).div_ceil(8);
+    if width == 0 { 0 } else { (row + 1) * u128::from(height) }
 }

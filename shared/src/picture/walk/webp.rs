@@ -2,15 +2,62 @@
 
 use super::{Gather, skip};
 
+/// Most bytes of a chunk that are looked at: the head of a frame of an animation.
+const LOOK: usize = 16;
+/// Bytes of a lossy picture's head: tag, start code, width, height.
+const LOSSY: usize = 10;
+/// Of a lossless one's: signature, width, height, version.
+const LOSSLESS: usize = 5;
+/// A lossless picture needs no bit for a pixel where all have one colour, but its codes are said in some bytes.
+const LOSSLESS_LEAST: u64 = LOSSLESS as u64 + 3;
+/// Of what the extended format begins with: flags, canvas.
+const EXTENDED: usize = 10;
+/// The longest side that the format's pictures have; an animation's canvas is not made larger by those who write them.
+const MAX_SIDE: u32 = 1 << 14;
+/// Blocks of 16x16 pixels that a byte of lossy data can stand for. Each has at least three bits: its way of prediction
+/// costs as much at the probabilities that are fixed.
+const BLOCKS_A_BYTE: u64 = 16;
+
 /// The RIFF size and every chunk's size must end exactly at the file's end.
 #[derive(Debug, Default)]
 pub(super) struct Webp {
     chunk: Gather<8>,
+    look: Gather<LOOK>,
+    /// The chunk whose beginning is looked at, and its length.
+    looked_at: Option<(Kind, u64)>,
     skip: u64,
     /// What the head says is behind its eight bytes, and what came of it.
     size: u64,
     read: u64,
+    /// What the extended format says.
+    canvas: Option<(u32, u32)>,
+    /// Of the frame of an animation that is read: its size and what is left of it.
+    frame: Option<((u32, u32), u64)>,
+    /// The size that the picture in the chunk must have, where one is said.
+    expected: Option<(u32, u32)>,
     has_image: bool,
+    hollow: bool,
+    broken: bool,
+}
+
+/// A chunk that is looked at.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Lossy,
+    Lossless,
+    Extended,
+    Frame,
+}
+
+impl Kind {
+    const fn look(self) -> usize {
+        match self {
+            Self::Lossy => LOSSY,
+            Self::Lossless => LOSSLESS,
+            Self::Extended => EXTENDED,
+            Self::Frame => LOOK,
+        }
+    }
 }
 
 impl Webp {
@@ -21,16 +68,105 @@ impl Webp {
 
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         self.read += bytes.len() as u64;
-        while skip(&mut self.skip, &mut bytes) {
-            let Some(head) = self.chunk.take(&mut bytes) else { return };
-            let length = u64::from(u32::from_le_bytes([head[4], head[5], head[6], head[7]]));
-            self.has_image |= matches!(&head[..4], b"VP8 " | b"VP8L" | b"ANMF");
-            // Chunks are padded to an even length.
-            self.skip = length + (length & 1);
+        while !self.broken && skip(&mut self.skip, &mut bytes) {
+            if let Some((kind, length)) = self.looked_at {
+                let Some(begin) = self.look.take_first(kind.look(), &mut bytes) else { return };
+                self.looked_at = None;
+                self.skip = match kind {
+                    // What is inside follows as chunks.
+                    Kind::Frame => 0,
+                    _ => padded(length) - kind.look() as u64,
+                };
+                self.broken |= self.read_begin(kind, length, begin).is_none();
+            } else {
+                let Some(head) = self.chunk.take(&mut bytes) else { return };
+                self.broken |= self.enter(head).is_none();
+            }
         }
     }
 
-    pub(super) fn is_whole(&self) -> bool {
-        self.has_image && self.skip == 0 && self.chunk.so_far().is_empty() && self.read == self.size
+    /// None where no WebP has such a chunk.
+    fn enter(&mut self, head: [u8; 8]) -> Option<()> {
+        let [a, b, c, d, length @ ..] = head;
+        let length = u64::from(u32::from_le_bytes(length));
+        self.expected = self.canvas;
+        let in_frame = self.frame.is_some();
+        if let Some((size, left)) = self.frame {
+            let left = left.checked_sub(8 + padded(length))?;
+            self.frame = (left > 0).then_some((size, left));
+            self.expected = Some(size);
+        }
+        let kind = match &[a, b, c, d] {
+            b"VP8 " => Kind::Lossy,
+            b"VP8L" => Kind::Lossless,
+            b"VP8X" if self.is_at_begin() => Kind::Extended,
+            b"ANMF" if !in_frame && self.canvas.is_some() && length.is_multiple_of(2) => Kind::Frame,
+            b"VP8X" | b"ANMF" => return None,
+            _ => {
+                self.skip = padded(length);
+                return Some(());
+            }
+        };
+        (length >= kind.look() as u64).then_some(())?;
+        self.looked_at = Some((kind, length));
+        Some(())
     }
+
+    /// Whether no chunk with a picture and no canvas came before.
+    const fn is_at_begin(&self) -> bool {
+        self.canvas.is_none() && !self.has_image
+    }
+
+    /// None where no WebP has such a beginning of a chunk.
+    fn read_begin(&mut self, kind: Kind, length: u64, begin: [u8; LOOK]) -> Option<()> {
+        let three = |at: usize| u32::from_le_bytes([begin[at], begin[at + 1], begin[at + 2], 0]);
+        match kind {
+            Kind::Extended => self.canvas = Some((three(4) + 1, three(7) + 1)),
+            Kind::Frame => {
+                let ((width, height), (x, y)) = ((three(6) + 1, three(9) + 1), (three(0) * 2, three(3) * 2));
+                let (across, down) = self.canvas?;
+                (x + width <= across && y + height <= down).then_some(())?;
+                self.hollow |= across > MAX_SIDE || down > MAX_SIDE;
+                let left = length - LOOK as u64;
+                self.frame = (left > 0).then_some(((width, height), left));
+            }
+            Kind::Lossy => {
+                let two = |at: usize| u32::from(u16::from_le_bytes([begin[at], begin[at + 1]]) & 0x3FFF);
+                let (tag, size) = (three(0), (two(6), two(8)));
+                // A frame of its own that begins with its start code and its first part.
+                (tag & 1 == 0 && begin[3..6] == [0x9D, 0x01, 0x2A]).then_some(())?;
+                (u64::from(tag >> 5) + LOSSY as u64 <= length).then_some(())?;
+                let blocks = u64::from(size.0.div_ceil(16)) * u64::from(size.1.div_ceil(16));
+                self.hollow |= blocks == 0 || length * BLOCKS_A_BYTE < blocks;
+                self.picture(size)?;
+            }
+            Kind::Lossless => {
+                let bits = u32::from_le_bytes([begin[1], begin[2], begin[3], begin[4]]);
+                (begin[0] == 0x2F && bits >> 29 == 0).then_some(())?;
+                self.hollow |= length < LOSSLESS_LEAST;
+                self.picture(((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1))?;
+            }
+        }
+        Some(())
+    }
+
+    fn picture(&mut self, size: (u32, u32)) -> Option<()> {
+        self.has_image = true;
+        self.expected.is_none_or(|expected| expected == size).then_some(())
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        let at_rest = self.skip == 0 && self.looked_at.is_none() && self.chunk.so_far().is_empty();
+        !self.broken && at_rest && self.frame.is_none() && self.read == self.size
+    }
+
+    /// Whether the data can be those of so many pixels.
+    pub(super) const fn has_pixels(&self) -> bool {
+        self.has_image && !self.hollow
+    }
+}
+
+/// Chunks are padded to an even length.
+const fn padded(length: u64) -> u64 {
+    length + (length & 1)
 }

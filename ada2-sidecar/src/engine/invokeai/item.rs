@@ -1,0 +1,64 @@
+//! An item of InvokeAI's queue, as it tells it. Pure.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One item of the queue.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Item {
+    #[serde(default, rename = "item_id")]
+    id: Option<u64>,
+    #[serde(default, rename = "batch_id")]
+    batch: Option<String>,
+    /// `pending`, `in_progress`, `completed`, `failed`, `canceled`.
+    pub(super) status: String,
+    /// With `failed`.
+    #[serde(default)]
+    pub(super) error_type: Option<String>,
+    /// With `failed`.
+    #[serde(default)]
+    pub(super) error_message: Option<String>,
+    /// The graph's results.
+    #[serde(default)]
+    pub(super) session: Value,
+}
+
+impl Item {
+    /// Whether it is this item of this batch, as far as it says. Numbers begin anew with a new database.
+    pub(super) fn is(&self, item: u64, batch: &str) -> bool {
+        self.id.is_none_or(|own| own == item) && self.batch.as_deref().is_none_or(|own| own == batch)
+    }
+
+    /// The picture that this node of our graph made.
+    pub(super) fn picture_of(&self, node: &str) -> Option<&str> {
+        let prepared = self.session.get("prepared_source_mapping")?.as_object()?;
+        let (id, _) = prepared.iter().find(|(_, source)| source.as_str() == Some(node))?;
+        self.session.pointer(&format!("/results/{id}/image/image_name"))?.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_item_of_another_batch_is_another_item() {
+        let item = |value| serde_json::from_value::<Item>(value).unwrap().is(7, "b");
+        assert!(item(json!({"status": "completed", "item_id": 7, "batch_id": "b"})));
+        assert!(item(json!({"status": "completed"})));
+        assert!(!item(json!({"status": "completed", "item_id": 7, "batch_id": "c"})));
+        assert!(!item(json!({"status": "completed", "item_id": 8, "batch_id": "b"})));
+    }
+
+    #[test]
+    fn the_picture_is_found_by_the_nodes_name() {
+        let item: Item = serde_json::from_value(json!({"status": "completed", "session": {
+            "prepared_source_mapping": {"p1": "noise", "p2": "l2i"},
+            "results": {"p2": {"image": {"image_name": "x.png"}, "type": "image_output"}}}}))
+        .unwrap();
+        assert_eq!(item.picture_of("l2i"), Some("x.png"));
+        assert_eq!(item.picture_of("noise"), None);
+    }
+}
