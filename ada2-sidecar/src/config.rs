@@ -203,11 +203,7 @@ fn read(
     let engine_url = s.optional("engine_url", "an address like http://127.0.0.1:9090", engine_address);
     let engine_unit = s.optional("engine_unit", "a unit name like invokeai.service", non_empty);
     let default_model = s.optional("default_model", "a model's name", non_empty);
-    let gpu_required = s.take("gpu", "required or optional", |text| match text {
-        "required" => Some(true),
-        "optional" => Some(false),
-        _ => None,
-    });
+    let gpu_required = s.take("gpu", "required or optional", one_of("optional", "required"));
     let gpu_id = s.take("gpu_id", "an index like 0 or a UUID like GPU-…", gpu_id);
     let nvml_lib = s.optional("nvml_lib", "an absolute path", absolute);
     let min_free_vram = s.take("min_free_vram", "a size like 8GiB, or 0", bytes);
