@@ -9,10 +9,12 @@ use std::{
 
 use e2e::{
     child::Child,
-    form::{BOUNDARY, KIND, file, form, text},
+    form::{BOUNDARY, KIND, file},
     gateway::TOKEN,
-    invokeai::FakeInvoke,
+    invokeai::{FakeInvoke, Script, Status},
+    large::{FORTY_MEGAPIXELS, edit_of, png_of},
 };
+use serde_json::json;
 
 use super::client::{connect, get, post, send};
 
@@ -32,6 +34,12 @@ const DRIPPERS: u8 = 8;
 const SLOW_HEADS: usize = 1_100;
 /// From one address.
 const HEADS_EACH: usize = 200;
+
+/// Previews, and the bytes of each.
+const PREVIEWS: usize = 600;
+const PREVIEW: usize = 6 << 20;
+/// A job that does not end by itself.
+const FOREVER: Duration = Duration::from_hours(1);
 
 /// A service under attack.
 pub(super) struct Target {
@@ -68,8 +76,8 @@ pub(super) struct Outcome {
 pub(super) struct Attack {
     pub(super) name: &'static str,
     pub(super) targets: &'static [&'static str],
-    /// How the engine behaves.
-    pub(super) prepare: fn(&FakeInvoke),
+    /// Whether the engine sends previews meanwhile, faster than anybody can look at them.
+    pub(super) flood: bool,
     pub(super) run: fn(&Target) -> Outcome,
     /// How long health is watched at least.
     pub(super) least: Duration,
@@ -79,7 +87,7 @@ pub(super) struct Attack {
 pub(super) fn all() -> Vec<Attack> {
     const BOTH: &[&str] = &["sidecar", "gateway"];
     let attack =
-        |name, targets, run| Attack { name, targets, prepare: |_| {}, run, least: Duration::from_secs(2) };
+        |name, targets, run| Attack { name, targets, flood: false, run, least: Duration::from_secs(2) };
     vec![
         Attack {
             least: Duration::from_secs(10),
@@ -95,17 +103,26 @@ pub(super) fn all() -> Vec<Attack> {
         attack("path of %2525…", BOTH, long_path),
         Attack { least: Duration::from_secs(12), ..attack("8 dripping uploads", BOTH, dripping) },
         Attack { least: Duration::from_secs(5), ..attack("1,100 heads without an end", BOTH, slow_heads) },
-        Attack {
-            prepare: flood,
-            least: Duration::from_secs(6),
-            ..attack("flood of previews", &["sidecar"], watched)
-        },
+        Attack { flood: true, ..attack("600 previews of 6 MiB", &["sidecar"], watched) },
     ]
 }
 
-/// The engine as it was.
-pub(super) fn calm(engine: &FakeInvoke) {
-    engine.script(|script| *script = e2e::invokeai::Script::default());
+/// Previews of one job, whose picture never comes.
+pub(super) async fn flood(engine: &FakeInvoke) {
+    engine.script(|script| (script.hold, script.cancel_tail) = (true, FOREVER));
+    engine.until(|items| items.iter().any(|item| item.status == Status::InProgress)).await;
+    let items = engine.items();
+    let item = items.iter().find(|item| item.status == Status::InProgress).expect("just seen");
+    let preview = base64_simd::STANDARD.encode_to_string(png_of(PREVIEW));
+    let data = json!({"item_id": item.id, "batch_id": item.batch_id, "percentage": 0.1,
+        "image": {"dataURL": format!("data:image/png;base64,{preview}")}});
+    let frame = format!("42[\"invocation_progress\",{data}]");
+    for _ in 0..PREVIEWS {
+        engine.say(&frame);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // The job ends with its caller.
+    engine.script(|script| *script = Script::default());
 }
 
 /// The same bodies at once, each from an address of its own.
@@ -163,35 +180,13 @@ fn filled(start: &[u8], piece: &[u8], end: &[u8]) -> Vec<u8> {
 
 /// Callers that leave once their picture is sent: a small file of 40 megapixels with 16 bits a channel.
 fn leavers(target: &Target) -> Outcome {
-    let picture = huge_picture();
-    let parts = [(file("image", "a.png"), &picture[..]), (text("prompt"), b"x"), (text("size"), b"512x512")];
-    let parts: Vec<_> = parts.iter().map(|(head, content)| (head.as_str(), *content)).collect();
-    let body = form(&parts);
-    let head = post(EDITS, KIND, body.len(), &target.token());
+    let request = edit_of(&FORTY_MEGAPIXELS, &[("prompt", "x"), ("size", "512x512")]);
     for nth in 0..12 {
         let Some(mut stream) = connect(caller(nth), target.address) else { continue };
-        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+        let _ = stream.write_all(&request);
         thread::sleep(Duration::from_millis(60));
     }
     Outcome { largest_body: 0, answered: "nobody waits".to_owned() }
-}
-
-fn huge_picture() -> Vec<u8> {
-    let (width, height) = (8_000_u32, 5_000);
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(png::ColorType::Rgba);
-    encoder.set_depth(png::BitDepth::Sixteen);
-    encoder.set_compression(png::Compression::Fast);
-    let mut writer = encoder.write_header().expect("memory can be written");
-    let mut rows = writer.stream_writer().expect("memory can be written");
-    let row = vec![0x5a; width as usize * 8];
-    for _ in 0..height {
-        rows.write_all(&row).expect("memory can be written");
-    }
-    rows.finish().expect("as many rows as said");
-    drop(writer);
-    bytes
 }
 
 /// Every place in the body looks like the boundary up to its last byte.
@@ -230,7 +225,7 @@ fn long_path(target: &Target) -> Outcome {
 fn dripping(target: &Target) -> Outcome {
     let head = post(GENERATIONS, JSON, LARGEST, &target.token());
     let most = vec![b' '; LARGEST - 64];
-    let mut held: Vec<_> = (0..DRIPPERS)
+    let mut uploads: Vec<_> = (0..DRIPPERS)
         .filter_map(|_| {
             let mut stream = connect(caller(0), target.address)?;
             stream.set_write_timeout(Some(Duration::from_secs(10))).ok()?;
@@ -242,7 +237,7 @@ fn dripping(target: &Target) -> Outcome {
     thread::sleep(Duration::from_secs(1));
     let mut statuses = Vec::new();
     for _ in 0..10 {
-        for stream in &mut held {
+        for stream in &mut uploads {
             let _ = stream.write_all(b" ");
         }
         let body = filled_order();
@@ -277,11 +272,6 @@ fn slow_heads(target: &Target) -> Outcome {
         })
         .collect();
     Outcome { answered: format!("/readyz: {}", tally(&statuses)), largest_body: 0 }
-}
-
-/// Previews as large as an engine can send them, far more than anybody can look at.
-fn flood(engine: &FakeInvoke) {
-    engine.script(|script| script.item = Duration::from_secs(4));
 }
 
 /// A caller who streams and takes no byte of it.

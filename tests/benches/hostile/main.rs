@@ -72,12 +72,15 @@ async fn attack_all(wanted: &str) {
         for (service, backend) in &backends {
             if attack.targets.contains(service) && attack.name.contains(wanted) {
                 let (service, backend) = (*service, backend.clone());
-                let engine = &engine;
-                (attack.prepare)(engine);
                 // Attackers and probe are threads that block, as other machines would be.
                 let row = tokio::task::spawn_blocking(move || row(&attack, service, &backend));
-                say(&row.await.expect("the attack came to its end"));
-                attack::calm(engine);
+                let flood = async {
+                    if attack.flood {
+                        attack::flood(&engine).await;
+                    }
+                };
+                let (row, ()) = tokio::join!(row, flood);
+                say(&row.expect("the attack came to its end"));
             }
         }
     }
