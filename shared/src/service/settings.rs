@@ -1,22 +1,24 @@
 //! Settings: flag over environment over file over default, from one table of keys per program. Reading collects
-//! every problem, so that a broken configuration is mended in one go.
+//! every problem, so that a broken configuration is fixed in one go.
 
 mod fixed;
+mod key;
 mod secret_file;
+mod values;
+mod yaml;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
+use std::{collections::BTreeMap, fmt, path::PathBuf, process::ExitCode};
+
+use clap::ArgMatches;
+
+use self::yaml::yaml_scalar;
+pub use self::{
+    fixed::Fixed,
+    key::Key,
+    values::{bytes, duration, list, nearest, nearest_few, truth, unknown_key},
+    yaml::{YamlFile, yaml_fault},
 };
-
-use clap::{Arg, ArgMatches};
-use serde_json::Value;
-
-pub use self::fixed::Fixed;
-use super::secret::{redacted, redacted_address};
+use super::secret::redacted;
 
 /// A broken configuration (`EX_CONFIG`); service managers must not restart on it.
 pub const EXIT_CONFIG: u8 = 78;
@@ -28,126 +30,6 @@ pub fn command_line(grammar: clap::Command) -> Result<ArgMatches, ExitCode> {
         let _ = told.print();
         if told.use_stderr() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS }
     })
-}
-
-/// One setting.
-#[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "marks of a setting that are independent of each other")]
-pub struct Key {
-    /// The key in the file; with dashes for underscores, the flag.
-    pub name: &'static str,
-    /// The environment variable.
-    pub env: &'static str,
-    /// The value if nothing gives one.
-    pub default: Option<&'static str>,
-    /// Never shown, and not a flag unless the contract wants it: command lines are public.
-    pub secret: bool,
-    /// Whether the file may hold a map under it, which is then read from its text.
-    pub structured: bool,
-    /// Whether it cannot change while the service runs.
-    pub fixed: bool,
-    /// Whether it is an address, which is never shown with user name, password or query.
-    pub address: bool,
-    /// The flag, where it is not made from the key.
-    pub long: Option<&'static str>,
-    /// What to set in its place, where it is going to be removed.
-    pub replaced_by: Option<&'static str>,
-    /// What it means, for `--help`.
-    pub help: &'static str,
-}
-
-impl Key {
-    /// A key without default.
-    pub const fn new(name: &'static str, env: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            env,
-            default: None,
-            secret: false,
-            structured: false,
-            fixed: false,
-            address: false,
-            long: None,
-            replaced_by: None,
-            help,
-        }
-    }
-
-    /// With this default.
-    #[must_use]
-    pub const fn or(mut self, default: &'static str) -> Self {
-        self.default = Some(default);
-        self
-    }
-
-    /// With this flag.
-    #[must_use]
-    pub const fn long(mut self, flag: &'static str) -> Self {
-        self.long = Some(flag);
-        self
-    }
-
-    /// Never shown.
-    #[must_use]
-    pub const fn secret(mut self) -> Self {
-        self.secret = true;
-        self
-    }
-
-    /// An address, which people put passwords into.
-    #[must_use]
-    pub const fn address(mut self) -> Self {
-        self.address = true;
-        self
-    }
-
-    /// Read at start only.
-    #[must_use]
-    pub const fn fixed(mut self) -> Self {
-        self.fixed = true;
-        self
-    }
-
-    /// With a map in the file.
-    #[must_use]
-    pub const fn structured(mut self) -> Self {
-        self.structured = true;
-        self
-    }
-
-    /// Going to be removed in the next version, in favour of this.
-    #[must_use]
-    pub const fn replaced_by(mut self, other: &'static str) -> Self {
-        self.replaced_by = Some(other);
-        self
-    }
-
-    /// The flag, without the leading dashes.
-    pub fn flag(&self) -> String {
-        self.long.map_or_else(|| self.name.to_ascii_lowercase().replace('_', "-"), str::to_owned)
-    }
-
-    /// A value of it as it may be shown.
-    fn shown(&self, value: &str) -> String {
-        match value {
-            "" => String::new(),
-            _ if self.secret => "[redacted]".to_owned(),
-            address if self.address => redacted_address(address),
-            text => redacted(text),
-        }
-    }
-
-    /// The command-line argument.
-    pub fn arg(&self) -> Arg {
-        let default = self.default.map_or_else(String::new, |default| format!(" [default: {default}]"));
-        Arg::new(self.name)
-            .long(self.flag())
-            .value_name("VALUE")
-            .global(true)
-            .allow_hyphen_values(true)
-            .help(format!("{} [env: {}]{default}", self.help, self.env))
-            .hide(self.replaced_by.is_some())
-    }
 }
 
 /// Where a value came from.
@@ -318,158 +200,12 @@ impl Settings {
     }
 }
 
-/// A value as a YAML scalar that can be pasted back.
-fn yaml_scalar(text: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./,+".contains(letter);
-    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { Value::from(text).to_string() }
-}
-
-/// A YAML file of settings: scalars, and lists of scalars (the same as comma-separated text).
-#[derive(Debug, Default)]
-pub struct YamlFile {
-    path: PathBuf,
-    values: BTreeMap<String, String>,
-}
-
-impl YamlFile {
-    /// Reads it. Unknown keys are problems that name the nearest known one.
-    pub fn read(path: &Path, text: &str, keys: &[Key]) -> Result<Self, Vec<Problem>> {
-        let wrong = |key: &str, expected: String| Problem::new(path.display(), key, expected);
-        let value: Value = if text.trim().is_empty() {
-            Value::Null
-        } else {
-            serde_saphyr::from_str(text)
-                .map_err(|error| vec![wrong("(the whole file)", yaml_fault(&error))])?
-        };
-        let map = match value {
-            Value::Null => serde_json::Map::new(),
-            Value::Object(map) => map,
-            _ => return Err(vec![wrong("(the whole file)", "expected `key: value` lines".to_owned())]),
-        };
-        let (mut values, mut problems) = (BTreeMap::new(), Vec::new());
-        for (name, value) in map {
-            let Some(key) = keys.iter().find(|key| key.name == name) else {
-                problems.push(wrong(&name, unknown_key(&name, keys.iter().map(|key| key.name))));
-                continue;
-            };
-            if key.structured && value.is_object() {
-                values.insert(name, value.to_string());
-            } else if let Some(text) = flat(&value) {
-                values.insert(name, text);
-            } else if !value.is_null() {
-                problems.push(wrong(&name, "expected one value or a list of values".to_owned()));
-            }
-        }
-        if problems.is_empty() { Ok(Self { path: path.to_owned(), values }) } else { Err(problems) }
-    }
-
-    /// The folder that it lies in: what paths in it are relative to.
-    pub fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new("."))
-    }
-
-    /// The value of a key and its place.
-    pub fn get(&self, key: &Key) -> Option<(String, Source)> {
-        self.values.get(key.name).map(|value| (value.clone(), Source::File(self.path.clone())))
-    }
-}
-
-/// What is wrong with a YAML text, and where. The library's own words quote the lines around it, and with them any token.
-pub fn yaml_fault(error: &serde_saphyr::Error) -> String {
-    use serde_saphyr::Error::{DuplicateMappingKey, Eof, MultipleDocuments};
-    let what = match error.without_snippet() {
-        DuplicateMappingKey { .. } => "a key is given twice",
-        Eof { .. } => "it ends too early",
-        MultipleDocuments { .. } => "it holds more than one document (`---`)",
-        _ => "it cannot be read: look at its indentation, quotes, brackets and colons",
-    };
-    match error.location() {
-        Some(place) => format!("expected YAML: line {}, column {}: {what}", place.line(), place.column()),
-        None => format!("expected YAML: {what}"),
-    }
-}
-
-fn flat(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Array(items) => {
-            items.iter().map(flat).collect::<Option<Vec<_>>>().map(|items| items.join(","))
-        }
-        Value::Null | Value::Object(_) => None,
-    }
-}
-
-/// `unknown key; did you mean …?`
-pub fn unknown_key<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    nearest(name, known)
-        .map_or_else(|| "unknown key".to_owned(), |known| format!("unknown key; did you mean {known:?}?"))
-}
-
-/// The known name that is most likely meant, if any is likely.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .filter(|(distance, known)| *distance <= 1 + known.len() / 5)
-        .min()
-        .map(|(_, known)| known)
-}
-
-/// The known names that are nearest, however far that is; the nearest first.
-pub fn nearest_few<'a>(name: &str, known: impl Iterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
-    let mut all: Vec<_> = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).collect();
-    all.sort_unstable();
-    all.into_iter().take(count).map(|(_, known)| known).collect()
-}
-
-/// A number of bytes: `0`, `512MiB`, `8GiB`, `8G`; a bare number is bytes.
-pub fn bytes(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let shift = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kib" => 10,
-        "m" | "mib" => 20,
-        "g" | "gib" => 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
-}
-
-/// A duration: `500ms`, `30s`, `5m`; a bare number is seconds. Zero is none.
-pub fn duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let split = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let scale = match unit {
-        "" | "s" => 1.0,
-        "ms" => 0.001,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return None,
-    };
-    let seconds = number.trim().parse::<f64>().ok()? * scale;
-    (seconds > 0.0 && seconds <= 31_536_000.0).then(|| Duration::from_secs_f64(seconds))
-}
-
-/// `true` and `false` as people write them.
-pub fn truth(text: &str) -> Option<bool> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Some(true),
-        "false" | "0" | "no" | "off" => Some(false),
-        _ => None,
-    }
-}
-
-/// Comma-separated values, each read by `parse`. Nothing is an empty list.
-pub fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
-    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{path::Path, time::Duration};
+
     use super::*;
+    use crate::service::secret::redacted_address;
 
     const KEYS: &[Key] = &[
         Key::new("max_inflight", "T_MAX", "limit").or("4"),

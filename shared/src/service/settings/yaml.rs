@@ -1,0 +1,92 @@
+//! A configuration file in YAML.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use super::{Key, Problem, Source, unknown_key};
+
+/// A value as a YAML scalar that can be pasted back.
+pub(super) fn yaml_scalar(text: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./,+".contains(letter);
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { Value::from(text).to_string() }
+}
+
+/// A YAML file of settings: scalars, and lists of scalars (the same as comma-separated text).
+#[derive(Debug, Default)]
+pub struct YamlFile {
+    path: PathBuf,
+    values: BTreeMap<String, String>,
+}
+
+impl YamlFile {
+    /// Reads it. Unknown keys are problems that name the nearest known one.
+    pub fn read(path: &Path, text: &str, keys: &[Key]) -> Result<Self, Vec<Problem>> {
+        let wrong = |key: &str, expected: String| Problem::new(path.display(), key, expected);
+        let value: Value = if text.trim().is_empty() {
+            Value::Null
+        } else {
+            serde_saphyr::from_str(text)
+                .map_err(|error| vec![wrong("(the whole file)", yaml_fault(&error))])?
+        };
+        let map = match value {
+            Value::Null => serde_json::Map::new(),
+            Value::Object(map) => map,
+            _ => return Err(vec![wrong("(the whole file)", "expected `key: value` lines".to_owned())]),
+        };
+        let (mut values, mut problems) = (BTreeMap::new(), Vec::new());
+        for (name, value) in map {
+            let Some(key) = keys.iter().find(|key| key.name == name) else {
+                problems.push(wrong(&name, unknown_key(&name, keys.iter().map(|key| key.name))));
+                continue;
+            };
+            if key.structured && value.is_object() {
+                values.insert(name, value.to_string());
+            } else if let Some(text) = flat(&value) {
+                values.insert(name, text);
+            } else if !value.is_null() {
+                problems.push(wrong(&name, "expected one value or a list of values".to_owned()));
+            }
+        }
+        if problems.is_empty() { Ok(Self { path: path.to_owned(), values }) } else { Err(problems) }
+    }
+
+    /// The folder that it lies in: what paths in it are relative to.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
+    /// The value of a key and its place.
+    pub fn get(&self, key: &Key) -> Option<(String, Source)> {
+        self.values.get(key.name).map(|value| (value.clone(), Source::File(self.path.clone())))
+    }
+}
+
+/// What is wrong with a YAML text, and where. The library's own words quote the lines around it, and with them any token.
+pub fn yaml_fault(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error::{DuplicateMappingKey, Eof, MultipleDocuments};
+    let what = match error.without_snippet() {
+        DuplicateMappingKey { .. } => "a key is given twice",
+        Eof { .. } => "it ends too early",
+        MultipleDocuments { .. } => "it holds more than one document (`---`)",
+        _ => "it cannot be read: look at its indentation, quotes, brackets and colons",
+    };
+    match error.location() {
+        Some(place) => format!("expected YAML: line {}, column {}: {what}", place.line(), place.column()),
+        None => format!("expected YAML: {what}"),
+    }
+}
+
+fn flat(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Array(items) => {
+            items.iter().map(flat).collect::<Option<Vec<_>>>().map(|items| items.join(","))
+        }
+        Value::Null | Value::Object(_) => None,
+    }
+}
