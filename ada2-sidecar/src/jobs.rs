@@ -201,7 +201,7 @@ impl Jobs {
         let jobs = self.clone();
         self.changed.notify_one();
         self.lifecycle.spawn("job", async move {
-            let course = Course::new(&jobs, &desk, &work.job, &request_id);
+            let course = Course::new(&jobs, &desk, &work.job, work.prepare.is_some(), &request_id);
             let mut course = pin!(course.run(work, told, prepared, tell, permit));
             tokio::select! {
                 () = course.as_mut() => {}

@@ -78,7 +78,7 @@ impl Outcomes {
         self.record().seen.clone()
     }
 
-    /// Runs the engine's part of a job, and remembers how that went.
+    /// Runs the engine's part of a job, and remembers its pace.
     pub(crate) async fn follow(
         &self,
         job: &Job,
@@ -102,19 +102,24 @@ impl Outcomes {
                 }
             }
         };
-        self.note(job, steps.pace(), &result, now());
+        if let Some(step) = steps.pace() {
+            self.paced(job, step);
+        }
         result
     }
 
-    fn note(&self, job: &Job, step: Option<Duration>, result: &Outcome, now: Instant) {
+    fn paced(&self, job: &Job, step: Duration) {
+        let kind = Kind { model: job.name.clone(), size: job.size, task: job.task() };
         let mut record = self.record();
-        if let Some(step) = step {
-            let kind = Kind { model: job.name.clone(), size: job.size, task: job.task() };
-            record.seen.pace = Some(record.pace(kind, step));
-        }
+        record.seen.pace = Some(record.pace(kind, step));
+    }
+
+    /// Remembers what came of a job: pictures that can be used, or why there are none.
+    pub(crate) fn ended(&self, result: Result<(), &EngineError>) {
+        let mut record = self.record();
         match result {
-            Ok(_) => {
-                record.seen.succeeded = Some(now);
+            Ok(()) => {
+                record.seen.succeeded = Some(now());
                 (record.seen.failures, record.seen.failure) = (0, None);
             }
             Err(error) if is_engines_own(error) => {
@@ -207,7 +212,7 @@ mod tests {
     }
 
     fn ended(outcomes: &Outcomes, result: &Outcome) -> u32 {
-        outcomes.note(&job("m"), None, result, Instant::now());
+        outcomes.ended(result.as_ref().map(|_| ()));
         outcomes.seen().failures
     }
 
@@ -237,7 +242,7 @@ mod tests {
         let outcomes = Outcomes::default();
         let pace = |name: &str, size: u32, ms: u64| {
             let job = Job { size: Size::new(size, size), ..job(name) };
-            outcomes.note(&job, Some(Duration::from_millis(ms)), &Ok(Vec::new()), Instant::now());
+            outcomes.paced(&job, Duration::from_millis(ms));
             outcomes.seen().pace.unwrap().usual.map(|usual| usual.as_millis())
         };
         for ms in [10, 30, 20, 50, 40] {
@@ -277,6 +282,7 @@ mod tests {
         };
         let began = now();
         outcomes.follow(&job("m"), receiver, run).await.unwrap();
+        outcomes.ended(Ok(()));
         let seen = outcomes.seen();
         assert_eq!(seen.pace.unwrap().step, Duration::from_millis(100));
         assert_eq!(seen.working.unwrap() - began, Duration::from_millis(60_100));

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::{Finish, JobError, Jobs, Prepare, Work, ended_early};
 use crate::{
     engine::{Desk, EngineError, ImageEngine, Outcome, Picture},
-    images::Job,
+    images::{Job, Task},
     pictures,
 };
 
@@ -25,13 +25,15 @@ pub(super) struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    pub(super) fn new(jobs: &'a Jobs, desk: &'a Desk, job: &Job, id: &'a str) -> Self {
-        Self { jobs, desk, label: Label::of(job), id }
+    /// `edits` is whether the job starts from a picture, which is not in it yet.
+    pub(super) fn new(jobs: &'a Jobs, desk: &'a Desk, job: &Job, edits: bool, id: &'a str) -> Self {
+        let task = if edits { Task::Edit } else { job.task() };
+        Self { jobs, desk, label: Label::of(job, task), id }
     }
 
     /// Sees it through, and tells its end to both.
     pub(super) async fn run<T: Send + 'static>(
-        self,
+        mut self,
         work: Work<T>,
         told: oneshot::Receiver<Outcome>,
         prepared: oneshot::Sender<Result<(), JobError>>,
@@ -43,13 +45,14 @@ impl<'a> Course<'a> {
         let job = match self.prepare(job, prepare).await {
             Ok(job) => job,
             Err(error) => {
-                self.label.report(self.id, Err(&error), started.elapsed());
+                self.end(Some(&error), started);
                 self.give_back(permit);
                 // Whoever has left does not want to know.
                 let _ = (prepared.send(Err(error.clone())), tell.send(Err(error)));
                 return;
             }
         };
+        self.label.task = job.task().name();
         let _ = prepared.send(Ok(()));
         let steps = self.desk.progress.subscribe();
         let run = self.jobs.outcomes.follow(&job, steps, self.jobs.engine.run(&job, self.desk));
@@ -105,9 +108,17 @@ impl<'a> Course<'a> {
 
     fn end(&self, failed: Option<&JobError>, started: Instant) {
         self.label.report(self.id, failed.map_or(Ok(()), Err), started.elapsed());
+        // What the engine works on is proven by pictures that can be used, and not by its word.
+        match failed {
+            None => self.jobs.outcomes.ended(Ok(())),
+            Some(JobError::Engine(error)) => self.jobs.outcomes.ended(Err(error)),
+            Some(JobError::Input(_) | JobError::Panic) => {}
+        }
         self.jobs.metrics.job_ended(match failed {
             None => "done",
             Some(JobError::Engine(EngineError::Cancelled)) => "cancelled",
+            // The engine has heard nothing of it: a refused request, and no job.
+            Some(JobError::Input(_)) => return,
             Some(_) => "failed",
         });
     }
@@ -127,9 +138,9 @@ struct Label {
 }
 
 impl Label {
-    fn of(job: &Job) -> Self {
+    fn of(job: &Job, task: Task) -> Self {
         let (model, size) = (job.name.clone(), job.size.to_string());
-        Self { task: job.task().name(), model, size, n: job.seeds.len() }
+        Self { task: task.name(), model, size, n: job.seeds.len() }
     }
 
     fn report(&self, request_id: &str, result: Result<(), &JobError>, took: Duration) {

@@ -110,7 +110,7 @@ async fn what_cannot_be_decoded_is_told_as_such_and_frees_the_slot() {
 async fn as_many_pictures_as_were_asked_for_or_an_error() {
     let jobs = jobs();
     let (desk, _) = Desk::open();
-    let course = Course::new(&jobs, &desk, &job(1), "r");
+    let course = Course::new(&jobs, &desk, &job(1), false, "r");
     let picture = Picture { bytes: bytes::Bytes::new(), format: Format::Png, seed: 1 };
     for (made, fits) in [(0, false), (1, false), (2, true), (3, false)] {
         let (tell, told) = oneshot::channel();
@@ -124,4 +124,20 @@ async fn as_many_pictures_as_were_asked_for_or_an_error() {
             Err(other) => panic!("{other:?}"),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_picture_that_cannot_be_used_proves_nothing_good_of_the_engine() {
+    let jobs = jobs();
+    for failures in 1..=3 {
+        let finish: Finish<()> =
+            Box::new(|_, _| Err(EngineError::Failed("its picture cannot be used".into())));
+        let permit = jobs.slots().try_enter().unwrap();
+        let mut handle = jobs.start(Work { job: job(1), prepare: None, finish }, permit, "r".into());
+        assert!(handle.finished().await.is_err());
+        assert_eq!((jobs.outcomes().seen().failures, jobs.outcomes().seen().succeeded), (failures, None));
+    }
+    let permit = jobs.slots().try_enter().unwrap();
+    jobs.start(work(1), permit, "r".into()).finished().await.unwrap();
+    assert_eq!(jobs.outcomes().seen().failures, 0);
 }

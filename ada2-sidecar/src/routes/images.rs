@@ -16,7 +16,11 @@ use axum::{
 use bytes::Bytes;
 use shared::{
     openai::fields::{FieldError, Fields},
-    service::{body::Holder, parsing::parse, request_id::RequestId},
+    service::{
+        body::{Holder, WholeBody},
+        parsing::parse,
+        request_id::RequestId,
+    },
 };
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -71,7 +75,7 @@ pub(super) async fn edits(
     let (request, own, large, Upload { picture, mask, .. }) = read?;
     let size = request.size.unwrap_or_else(|| pictures::size_to_make(own, app.config.max_pixels));
     let request = ImageRequest { size: Some(size), ..request };
-    make(&app, &headers, &id, request, Some(Start { picture, mask, large, _body: body })).await
+    make(&app, &headers, &id, request, Some(Start { picture, mask, large, body })).await
 }
 
 /// What an edit starts from, as it came. The body's budget is held until it is decoded.
@@ -79,16 +83,18 @@ struct Start {
     picture: Bytes,
     mask: Option<Bytes>,
     large: bool,
-    _body: shared::service::body::WholeBody,
+    body: WholeBody,
 }
 
 impl Start {
     /// Decoding it is the job's.
     fn prepare(self, request: &ImageRequest, choice: Choice) -> Prepare {
-        let (request, large) = (request.clone(), self.large);
+        let Self { picture, mask, large, body } = self;
+        let request = request.clone();
         let work = Box::new(move |planned: Job, cancel: &CancellationToken| {
-            let source = pictures::prepare(&self.picture, self.mask.as_deref(), planned.size, cancel)?;
-            planned.from_source(source, &request, &choice)
+            let source = pictures::prepare(&picture, mask.as_deref(), planned.size, cancel);
+            drop(body);
+            planned.from_source(source?, &request, &choice)
         });
         Prepare { large, work }
     }
@@ -169,4 +175,31 @@ pub(super) async fn file(
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox")),
     ];
     Ok((headers, bytes).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{openai::images::Size, picture::paint::Painting, service::body::BodyBudget};
+
+    use super::*;
+    use crate::models::{Base, EngineModel};
+
+    #[tokio::test]
+    async fn a_body_counts_until_its_picture_is_decoded() {
+        let budget = BodyBudget::new(1 << 20, 1 << 20);
+        let picture: Bytes =
+            Painting { painter: "test", prompt: "a", seed: 1, size: Size::new(64, 64) }.to_png().into();
+        let caller = Holder::Token("me".to_owned());
+        let body = budget.read(&caller, &HeaderMap::new(), Body::from(picture.clone())).await.unwrap();
+        let fields = Fields::parse(br#"{"prompt":"a"}"#, FIELDS).unwrap();
+        let request = ImageRequest::read(&fields, Limits { max_n: 1, max_pixels: 1 << 20 }).unwrap();
+        let model = Some(EngineModel::plain("k", "n", Base::Sd1));
+        let choice = Choice { name: "n".into(), model, preset: None };
+        let job = Job::warm_up(choice.clone());
+        let start = Start { picture: picture.clone(), mask: None, large: false, body };
+        let prepare = start.prepare(&request, choice);
+        assert_eq!(budget.held(), picture.len());
+        (prepare.work)(job, &CancellationToken::new()).unwrap();
+        assert_eq!(budget.held(), 0);
+    }
 }
