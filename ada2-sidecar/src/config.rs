@@ -15,7 +15,7 @@ use clap::ArgMatches;
 use reqwest::Url;
 use shared::service::{
     secret::Secret,
-    settings::{Fixed, Problem, Settings, Source, YamlFile, bytes, duration, truth},
+    settings::{Fixed, Key, Problem, Settings, Source, YamlFile, bytes, duration, truth},
     telemetry::Format,
 };
 
@@ -124,9 +124,9 @@ fn load_as(
     environment: &dyn Fn(&str) -> Option<String>,
     opens: bool,
 ) -> Result<Loaded, Vec<Problem>> {
-    let environment = &sandbox::with_credentials(environment);
     let file = read_file(flags, environment)?;
-    let mut settings = Settings::gather(KEYS, flags, environment, &|key| file.get(key));
+    let lower = |key: &Key| sandbox::credential(environment, key).or_else(|| file.get(key));
+    let mut settings = Settings::gather(KEYS, flags, environment, &lower);
     let (systemd_state, home) = (environment("STATE_DIRECTORY"), environment("HOME"));
     let state_dirs = Instance::candidates(&settings, systemd_state.as_deref(), home.as_deref());
     let config = read(&mut settings, file.folder(), &|settings, kind| {
@@ -145,7 +145,9 @@ fn load_as(
     match config {
         Some(config) if settings.problems.is_empty() => {
             let admin = admin::Places::find(&settings, environment);
-            let config = Config { state_dirs, admin, ..config };
+            let mut config = Config { state_dirs, admin, ..config };
+            let named = KEYS.iter().find(|key| key.name == "token_file").and_then(|key| file.get(key));
+            config.warnings.extend(sandbox::overruled_token_file(&settings, named));
             Ok(Loaded { config, effective: settings.effective() })
         }
         _ => Err(settings.problems),

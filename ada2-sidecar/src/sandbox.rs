@@ -3,23 +3,36 @@
 
 use std::{fs::File, io::ErrorKind, path::Path};
 
-use shared::service::settings::Settings;
+use shared::service::settings::{Key, Settings, Source};
 
 /// What `ProtectHome=yes` makes inaccessible.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 /// What `LoadCredential=` calls our token.
 const CREDENTIAL: &str = "token";
 
-/// The environment, in which a credential of the service manager's named `token` is the token's file.
-pub(crate) fn with_credentials(
+/// A credential of the service manager's named `token` is the token's file.
+pub(crate) fn credential(
     environment: &dyn Fn(&str) -> Option<String>,
-) -> impl Fn(&str) -> Option<String> {
-    move |name| {
-        environment(name).or_else(|| {
-            let file = Path::new(&environment("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL);
-            (name == "ADA2_TOKEN_FILE" && file.is_file()).then(|| file.display().to_string())
-        })
+    key: &Key,
+) -> Option<(String, Source)> {
+    if key.name != "token_file" {
+        return None;
     }
+    let file = Path::new(&environment("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL);
+    file.is_file().then(|| (file.display().to_string(), Source::Credential(CREDENTIAL)))
+}
+
+/// Says that the credential takes the place of another file, which the configuration's file names for the token.
+pub(crate) fn overruled_token_file(s: &Settings, named: Option<(String, Source)>) -> Option<String> {
+    let (used, (path, source)) = (s.source("token_file"), named?);
+    let path = path.trim();
+    let other = !path.is_empty() && Some(path) != s.raw("token_file");
+    (other && matches!(used, Source::Credential(_))).then(|| {
+        format!(
+            "{source}: token_file: no effect: {used} takes its place; take token_file away, or \
+             LoadCredential={CREDENTIAL}: out of the unit"
+        )
+    })
 }
 
 /// What to do about a path that seems to be absent or closed, if the unit's sandbox may be the reason. Begins with a
@@ -42,6 +55,9 @@ pub(crate) fn hidden(path: &Path, error: ErrorKind) -> Option<String> {
 /// Completes the problem with a token file that cannot be read, if that is among those from `since` on. A secret is
 /// not opened for everybody: the service manager reads it for us.
 pub(crate) fn explain_token_file(s: &mut Settings, since: usize) {
+    if matches!(s.source("token_file"), Source::Credential(_)) {
+        return;
+    }
     let path = s.raw("token_file").unwrap_or_default().trim().to_owned();
     let Some(problem) = s.problems.get_mut(since) else { return };
     let Err(error) = File::open(&path) else { return };
@@ -97,25 +113,5 @@ mod tests {
         assert!(denied.contains("LoadCredential=token:/etc/ada2-sidecar/token"), "{denied}");
         assert!(words("/home/x/token", ErrorKind::NotFound).unwrap().contains("LoadCredential"));
         assert_eq!(words("/etc/ada2-sidecar/token", ErrorKind::NotFound), None);
-    }
-
-    #[test]
-    fn a_credential_named_token_is_the_tokens_file_and_an_own_choice_wins() {
-        let folder = std::env::temp_dir().join(format!("ada2-credentials-{}", uuid::Uuid::new_v4()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let directory = folder.display().to_string();
-        let file = |own: Option<&str>| {
-            let environment = |name: &str| match name {
-                "CREDENTIALS_DIRECTORY" => Some(directory.clone()),
-                "ADA2_TOKEN_FILE" => own.map(str::to_owned),
-                _ => None,
-            };
-            with_credentials(&environment)("ADA2_TOKEN_FILE")
-        };
-        assert_eq!(file(None), None, "there is none");
-        std::fs::write(folder.join("token"), "hush-hush-hush").unwrap();
-        assert_eq!(file(None), Some(folder.join("token").display().to_string()));
-        assert_eq!(file(Some("/etc/x")).as_deref(), Some("/etc/x"));
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

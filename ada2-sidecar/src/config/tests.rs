@@ -262,3 +262,53 @@ fn settings_of_single_checks_are_read_with_a_warning_that_names_warn_only() {
         ]
     );
 }
+
+#[test]
+fn a_systemd_credential_is_named_as_the_tokens_source_and_warns_where_it_overrules_the_file() {
+    let folder = std::env::temp_dir().join(format!("ada2-credential-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let credential = folder.join("token").display().to_string();
+    let directory = folder.display().to_string();
+    let env = |more: &[(&'static str, &'static str)]| {
+        let more = more.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        more.chain([("CREDENTIALS_DIRECTORY", directory.clone())]).collect::<Vec<_>>()
+    };
+    let read = |more: &[(&'static str, &'static str)], file: &str| {
+        let env = env(more);
+        let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        read_with(&[], &env, Some(file))
+    };
+    assert!(read(&[], "").unwrap().config.edge.token.is_none(), "there is no such credential");
+    std::fs::write(folder.join("token"), "hush-hush-hush\n").unwrap();
+    let loaded = read(&[], "").unwrap();
+    assert!(loaded.config.edge.token.is_some() && loaded.config.warnings.is_empty(), "{loaded:?}");
+    for line in [
+        "token: \"[redacted]\"  # systemd credential token\n".to_owned(),
+        format!("token_file: {credential}  # systemd credential token\n"),
+    ] {
+        assert!(loaded.effective.contains(&line), "{line}: {}", loaded.effective);
+    }
+    for (more, file, other) in [
+        (&[("ADA2_TOKEN", "forgotten")][..], "", "environment ADA2_TOKEN"),
+        (&[], "token: forgotten", "config.yaml"),
+    ] {
+        let problems: Vec<_> = read(more, file).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let expected = "systemd credential token: token_file: expected either this or token, found both";
+        assert!(problems[0].starts_with(expected) && problems[0].contains(other), "{problems:?}");
+    }
+    let warnings = read(&[], "token_file: /etc/forgotten").unwrap().config.warnings;
+    assert!(
+        warnings.len() == 1
+            && warnings[0].contains("config.yaml: token_file: no effect: systemd credential token"),
+        "{warnings:?}"
+    );
+    // The same file by its path, and a path that is named for this very process.
+    assert_eq!(read(&[], &format!("token_file: {credential}")).unwrap().config.warnings, [""; 0]);
+    let problems = read(&[("ADA2_TOKEN_FILE", "/etc/own-choice")], "").unwrap_err();
+    assert!(problems[0].to_string().starts_with("environment ADA2_TOKEN_FILE: token_file"), "{problems:?}");
+    std::fs::write(folder.join("token"), "schl\u{fc}ssel").unwrap();
+    let problems = read(&[], "").unwrap_err();
+    assert!(problems[0].to_string().starts_with("systemd credential token: token: "), "{problems:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+}

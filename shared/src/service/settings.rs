@@ -41,6 +41,8 @@ pub enum Source {
     Environment(&'static str),
     /// A file.
     File(PathBuf),
+    /// A credential of this name that systemd passes to the service (`LoadCredential=`).
+    Credential(&'static str),
     /// The built-in value.
     Default,
 }
@@ -51,6 +53,7 @@ impl fmt::Display for Source {
             Self::Flag(flag) => write!(f, "--{flag}"),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Credential(name) => write!(f, "systemd credential {name}"),
             Self::Default => f.write_str("default"),
         }
     }

@@ -11,11 +11,17 @@ impl Settings {
         let Some(path) = self.raw(file_key).map(str::trim).filter(|path| !path.is_empty()) else { return };
         let path = PathBuf::from(path);
         if self.values.contains_key(key) {
-            return self.complain(file_key, format!("expected either this or {key}, found both"));
+            let other = self.source(key);
+            let words = format!("expected either this or {key}, found both ({key}: {other})");
+            return self.complain(file_key, words);
         }
         match std::fs::read_to_string(&path) {
             Ok(text) => {
-                self.values.insert(key, (text.trim().to_owned(), Source::File(path)));
+                let source = match self.source(file_key) {
+                    credential @ Source::Credential(_) => credential,
+                    _ => Source::File(path),
+                };
+                self.values.insert(key, (text.trim().to_owned(), source));
             }
             Err(error) => self.complain(file_key, format!("expected a readable file: {error}")),
         }
