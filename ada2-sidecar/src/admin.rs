@@ -83,7 +83,8 @@ pub struct Places {
 }
 
 impl Places {
-    /// A state directory that is named on the command line or in the environment names the service that is meant.
+    /// A state directory that is named on the command line or in the environment names the service that is meant. One in the
+    /// file is only likelier than the usual place: a unit with that file has its socket in the runtime directory.
     pub(crate) fn find(settings: &Settings, environment: &dyn Fn(&str) -> Option<String>) -> Self {
         let list = environment("RUNTIME_DIRECTORY").unwrap_or_default();
         let runtime_dir = list.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from);
@@ -91,7 +92,11 @@ impl Places {
         let usual = (!named).then(|| PathBuf::from(USUAL_RUNTIME_DIR));
         let (systemd, home) = (environment("STATE_DIRECTORY"), environment("HOME"));
         let state = Instance::candidates(settings, systemd.as_deref(), home.as_deref());
-        let folders = runtime_dir.clone().into_iter().chain(usual).chain(state);
+        let mut folders: Vec<_> = usual.into_iter().chain(state).collect();
+        if matches!(settings.source("state_dir"), Source::File(_)) {
+            folders.rotate_left(1);
+        }
+        let folders = runtime_dir.iter().chain(&folders);
         let sockets = folders.map(|folder| folder.join(SOCKET)).collect();
         Self { runtime_dir, sockets }
     }
@@ -255,6 +260,13 @@ mod tests {
             let expected: Vec<_> = expected.iter().map(|folder| Path::new(folder).join(SOCKET)).collect();
             assert_eq!(found, expected, "{flags:?}");
         }
+        let flags = crate::cli::command().get_matches_from(["ada2-sidecar"]);
+        let file = |key: &shared::service::settings::Key| {
+            (key.name == "state_dir").then(|| ("/srv/f".to_owned(), Source::File("f.yaml".into())))
+        };
+        let settings = Settings::gather(crate::config::KEYS, &flags, &|_| None, &file);
+        let expected = ["/srv/f", "/run/ada2-sidecar"].map(|folder| Path::new(folder).join(SOCKET));
+        assert_eq!(Places::find(&settings, &|_| None).sockets, expected);
     }
 
     #[tokio::test]

@@ -63,11 +63,15 @@ pub fn command() -> Command {
                 .arg(json),
         )
         .subcommand(Command::new("reload").about(
-            "Have the running service read its configuration again; exit code 0, or 1 with every problem",
+            "Have the running service read its configuration again; exit code 0, or 1 with every problem. It is found by \
+             --state-dir, else by the state_dir in --config FILE, else in /run/ada2-sidecar",
         ))
         .subcommand(
             Command::new("check-port")
-                .about("Say who listens where the service would; exit code 0 (nobody) or 1")
+                .about(
+                    "Say who listens where the service would: at listen, which nothing else in a broken file hides, \
+                     else where ada2-sidecar.socket does; exit code 0 (nobody) or 1",
+                )
                 .arg(option("socket-unit", "UNIT", "Take the addresses from this socket unit of systemd's")),
         )
         .subcommand(Command::new("ack").about(

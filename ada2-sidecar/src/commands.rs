@@ -24,10 +24,10 @@ pub fn without_configuration(
     let (name, arguments) = matches.subcommand()?;
     let done = match name {
         "reload" => reload::reload(&config::admin_sockets(matches, environment)),
-        "check-port" => {
-            let unit = arguments.get_one::<String>("socket-unit")?;
-            check_port::addresses_of(unit).and_then(|addresses| check_port::check(&addresses))
-        }
+        "check-port" => match arguments.get_one::<String>("socket-unit") {
+            Some(unit) => check_port::unit(unit),
+            None => check_port::configured(config::listen_alone(matches, environment)),
+        },
         _ => return None,
     };
     Some(ended(name, done))
@@ -37,7 +37,6 @@ pub fn without_configuration(
 pub fn run(matches: &ArgMatches, config: &Config) -> Option<ExitCode> {
     let (name, arguments) = matches.subcommand()?;
     let done = match name {
-        "check-port" => check_port::check(&config.listen),
         "gpu" => show::gpu(arguments, config),
         "readyz" => show::readyz(arguments, config),
         "ack" => ack::ack(config),

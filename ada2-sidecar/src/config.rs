@@ -1,5 +1,6 @@
 //! The configuration: one table of keys, read into one valid value, every problem at once.
 
+mod alone;
 mod keys;
 mod presets;
 mod sections;
@@ -30,7 +31,11 @@ use crate::{
     sandbox,
 };
 
-pub use self::{keys::KEYS, sections::Edge};
+pub use self::{
+    alone::{Listen, admin_sockets, listen_alone},
+    keys::KEYS,
+    sections::Edge,
+};
 
 const DEFAULT_FILE: &str = "/etc/ada2-sidecar/config.yaml";
 
@@ -124,7 +129,10 @@ fn load_as(
     environment: &dyn Fn(&str) -> Option<String>,
     opens: bool,
 ) -> Result<Loaded, Vec<Problem>> {
-    let file = read_file(flags, environment)?;
+    let (file, problems) = read_file(flags, environment);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let lower = |key: &Key| sandbox::credential(environment, key).or_else(|| file.get(key));
     let mut settings = Settings::gather(KEYS, flags, environment, &lower);
     let (systemd_state, home) = (environment("STATE_DIRECTORY"), environment("HOME"));
@@ -164,27 +172,19 @@ fn overruled_tokens(environment: &dyn Fn(&str) -> Option<String>, file: &YamlFil
     [variable, file.get(key)].into_iter().flatten().filter_map(unusable).collect()
 }
 
-/// Where the administration socket of a running service may be. Reads no file: it may be broken.
-pub fn admin_sockets(flags: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>) -> Vec<PathBuf> {
-    let settings = Settings::gather(KEYS, flags, environment, &|_| None);
-    admin::Places::find(&settings, environment).sockets
-}
-
-fn read_file(
-    flags: &ArgMatches,
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<YamlFile, Vec<Problem>> {
+/// What can be read of the file, and every problem with the rest.
+fn read_file(flags: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>) -> (YamlFile, Vec<Problem>) {
     let given = flags.get_one::<String>("config").cloned().or_else(|| environment("ADA2_CONFIG"));
     let path = Path::new(given.as_deref().unwrap_or(DEFAULT_FILE));
     match std::fs::read_to_string(path) {
-        Ok(text) => YamlFile::read(path, &text, KEYS),
+        Ok(text) => YamlFile::read_sound(path, &text, KEYS),
         Err(error) if given.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            Ok(YamlFile::default())
+            (YamlFile::default(), Vec::new())
         }
         Err(error) => {
             let hint = sandbox::hidden(path, error.kind()).unwrap_or_default();
             let words = format!("cannot be read: {error}{hint}");
-            Err(vec![Problem::new(path.display(), "(the whole file)", words)])
+            (YamlFile::default(), vec![Problem::new(path.display(), "(the whole file)", words)])
         }
     }
 }

@@ -7,11 +7,37 @@ use std::{
     process::{Command, ExitCode},
 };
 
+use shared::service::settings::{EXIT_CONFIG, Problem, Source};
+
 use super::EXIT_NO;
-use crate::port;
+use crate::{config::Listen, port};
+
+const SOCKET_UNIT: &str = "ada2-sidecar.socket";
+
+/// Looks where this socket unit listens.
+pub(super) fn unit(unit: &str) -> io::Result<ExitCode> {
+    check(&addresses_of(unit)?)
+}
+
+/// Looks where `listen` says. Where nobody has set it, our socket unit's addresses count, if systemd knows that unit.
+pub(super) fn configured(listen: Result<Listen, Vec<Problem>>) -> io::Result<ExitCode> {
+    let (addresses, unread) = match listen {
+        Ok(listen) if listen.source == Source::Default => {
+            // A host without systemd has no such unit.
+            let unit = addresses_of(SOCKET_UNIT).unwrap_or_default();
+            (if unit.is_empty() { listen.addresses } else { unit }, listen.unread)
+        }
+        Ok(listen) => (listen.addresses, listen.unread),
+        Err(problems) => (Vec::new(), problems),
+    };
+    for problem in unread {
+        writeln!(io::stderr(), "{problem}")?;
+    }
+    if addresses.is_empty() { Ok(ExitCode::from(EXIT_CONFIG)) } else { check(&addresses) }
+}
 
 /// A line for each address that somebody holds.
-pub(super) fn check(addresses: &[SocketAddr]) -> io::Result<ExitCode> {
+fn check(addresses: &[SocketAddr]) -> io::Result<ExitCode> {
     let mut free = true;
     for &address in addresses {
         match port::holder(address) {
@@ -26,7 +52,7 @@ pub(super) fn check(addresses: &[SocketAddr]) -> io::Result<ExitCode> {
 }
 
 /// The addresses of a socket unit, as `systemctl show` tells them: `0.0.0.0:7860 (Stream)`, a line each.
-pub(super) fn addresses_of(unit: &str) -> io::Result<Vec<SocketAddr>> {
+fn addresses_of(unit: &str) -> io::Result<Vec<SocketAddr>> {
     let shown = Command::new("systemctl").args(["show", "--value", "--property=Listen", unit]).output()?;
     Ok(addresses_in(&String::from_utf8_lossy(&shown.stdout)))
 }

@@ -4,6 +4,8 @@
 mod admin;
 /// What large bodies cost.
 mod bodies;
+/// `ada2-sidecar check-port`.
+mod check_port;
 /// `ada2-sidecar gpu`, `readyz`, `ack`.
 mod commands;
 /// What decoding costs.

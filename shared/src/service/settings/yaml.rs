@@ -25,19 +25,18 @@ pub struct YamlFile {
 impl YamlFile {
     /// Reads it. Unknown keys are problems that name the nearest known one.
     pub fn read(path: &Path, text: &str, keys: &[Key]) -> Result<Self, Vec<Problem>> {
+        let (file, problems) = Self::read_sound(path, text, keys);
+        if problems.is_empty() { Ok(file) } else { Err(problems) }
+    }
+
+    /// What can be read of it, and every problem with the rest.
+    pub fn read_sound(path: &Path, text: &str, keys: &[Key]) -> (Self, Vec<Problem>) {
         let wrong = |key: &str, expected: String| Problem::new(path.display(), key, expected);
-        let value: Value = if text.trim().is_empty() {
-            Value::Null
-        } else {
-            serde_saphyr::from_str(text)
-                .map_err(|error| vec![wrong("(the whole file)", yaml_fault(&error))])?
-        };
-        let map = match value {
-            Value::Null => serde_json::Map::new(),
-            Value::Object(map) => map,
-            _ => return Err(vec![wrong("(the whole file)", "expected `key: value` lines".to_owned())]),
-        };
         let (mut values, mut problems) = (BTreeMap::new(), Vec::new());
+        let map = mapping(text).unwrap_or_else(|fault| {
+            problems.push(wrong("(the whole file)", fault));
+            serde_json::Map::new()
+        });
         for (name, value) in map {
             let Some(key) = keys.iter().find(|key| key.name == name) else {
                 problems.push(wrong(&name, unknown_key(&name, keys.iter().map(|key| key.name))));
@@ -51,7 +50,7 @@ impl YamlFile {
                 problems.push(wrong(&name, "expected one value or a list of values".to_owned()));
             }
         }
-        if problems.is_empty() { Ok(Self { path: path.to_owned(), values }) } else { Err(problems) }
+        (Self { path: path.to_owned(), values }, problems)
     }
 
     /// The folder that it lies in: what paths in it are relative to.
@@ -62,6 +61,17 @@ impl YamlFile {
     /// The value of a key and its place.
     pub fn get(&self, key: &Key) -> Option<(String, Source)> {
         self.values.get(key.name).map(|value| (value.clone(), Source::File(self.path.clone())))
+    }
+}
+
+fn mapping(text: &str) -> Result<serde_json::Map<String, Value>, String> {
+    if text.trim().is_empty() {
+        return Ok(serde_json::Map::new());
+    }
+    match serde_saphyr::from_str(text).map_err(|error| yaml_fault(&error))? {
+        Value::Null => Ok(serde_json::Map::new()),
+        Value::Object(map) => Ok(map),
+        _ => Err("expected `key: value` lines".to_owned()),
     }
 }
 

@@ -1,0 +1,59 @@
+//! `ada2-sidecar check-port` is for the moment when things are broken.
+
+use crate::running::binary;
+
+/// `check-port` with a `systemctl` that answers so; without one, where there is none.
+fn check_port(folder: &std::path::Path, flags: &[&str], systemctl: Option<&str>) -> (Option<i32>, String) {
+    use std::os::unix::fs::PermissionsExt;
+    let tool = folder.join("systemctl");
+    let _ = std::fs::remove_file(&tool);
+    if let Some(answer) = systemctl {
+        std::fs::write(&tool, format!("#!/bin/sh\n[ \"$*\" = '{SHOW}' ] && echo '{answer}'\n")).unwrap();
+        std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = binary(&[&["check-port"], flags].concat());
+    let output = command.env("PATH", folder).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+const SHOW: &str = "show --value --property=Listen ada2-sidecar.socket";
+
+#[test]
+fn check_port_names_the_holder_whatever_else_is_wrong_with_the_configuration() {
+    let folder = e2e::fresh_folder("check-port");
+    let file = folder.join("broken.yaml");
+    let path = file.display().to_string();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let holder = format!("(pid {}", std::process::id());
+    let held = |flags: &[&str], systemctl: Option<&str>| {
+        let (code, text) = check_port(&folder, flags, systemctl);
+        let line = text.lines().any(|line| line.starts_with(&address) && line.contains(&holder));
+        assert!(code == Some(1) && line, "{flags:?}: {code:?} {text}");
+        text
+    };
+    // The file names the address; other settings in it are unsound, unknown, or it is none at all.
+    for yaml in ["max_n: many\n", "no_such_key: 1\n", "presets: 7\nengine: x\n"] {
+        std::fs::write(&file, format!("{yaml}listen: {address}\n")).unwrap();
+        held(&["--config", &path], None);
+    }
+    std::fs::write(&file, "listen: [\n").unwrap();
+    held(&["--config", &path, "--listen", &address], None);
+    held(&["--config", "/no/such/file", "--listen", &address], None);
+    // Where nothing that can be read names one, the socket unit's counts, and then the default.
+    let unit = format!("{address} (Stream)");
+    let said = held(&["--config", &path], Some(&unit));
+    assert!(
+        said.contains("broken.yaml: (the whole file): expected YAML"),
+        "what was not read is said: {said}"
+    );
+    for systemctl in [None, Some("")] {
+        let (_, text) = check_port(&folder, &["--config", &path], systemctl);
+        assert!(text.contains("0.0.0.0:7860"), "{systemctl:?}: {text}");
+    }
+    // An address that is none leaves nothing to look at.
+    std::fs::write(&file, "listen: nowhere\n").unwrap();
+    let (code, text) = check_port(&folder, &["--config", &path], None);
+    assert!(code == Some(78) && text.contains("listen: expected addresses like"), "{text}");
+}
