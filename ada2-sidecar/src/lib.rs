@@ -58,7 +58,7 @@ use crate::{
     jobs::Jobs,
     metrics::Metrics,
     passthrough::PassThrough,
-    readiness::{Published, Sources, latch::file::LatchFile},
+    readiness::{Published, Rejudge, Sources, latch::file::LatchFile},
     reload::{Current, Reload},
     state::App,
     vetting::Vetting,
@@ -164,7 +164,7 @@ pub async fn serve(
     let jobs = Jobs::new(engine, config.max_inflight, lifecycle.clone(), metrics.clone());
     let host = host::start(config.host_watch()).map_err(ServeError::Start)?;
     let current = Current::new(config, jobs.slots().clone());
-    let published = judge(&current, gpu, host, &engine_state, &jobs, &lifecycle);
+    let (published, rejudge) = judge(&current, gpu, host, &engine_state, &jobs, &lifecycle);
     let config = current.config.now();
     let engine_url = config.engine_url.as_ref();
     let way = engine_url.map(|url| PassThrough::new(url, config.edge.max_upload, lifecycle.clone()));
@@ -182,7 +182,7 @@ pub async fn serve(
         systemd::ready();
         serving.cancel();
         // Not before: the end of a reload tells the service manager that we are ready.
-        let reload = Reload { source, current, door };
+        let reload = Reload { source, current, door, rejudge };
         lifecycle.worker("reload", reload.run(reloads, lifecycle.clone()));
         lifecycle.draining().cancelled().await;
     }
@@ -198,7 +198,7 @@ fn judge(
     engine: &watch::Receiver<EngineState>,
     jobs: &Jobs,
     lifecycle: &Lifecycle,
-) -> watch::Receiver<Arc<Published>> {
+) -> (watch::Receiver<Arc<Published>>, Rejudge) {
     let config = current.config.now();
     let (state, warm_up) = watch::channel(if config.warm_up { WarmUp::Due } else { WarmUp::Off });
     let vetting =
@@ -206,7 +206,7 @@ fn judge(
     let graphs = vetting.start(lifecycle);
     let sources = Sources { gpu, host, engine: engine.clone(), graphs, warm_up, jobs: jobs.clone() };
     let files = config.instance.directory().map(LatchFile::in_directory);
-    let published = readiness::start(current.rules.clone(), sources, files, lifecycle);
+    let (published, rejudge) = readiness::start(current.rules.clone(), sources, files, lifecycle);
     let warmer = Warmer {
         state,
         engine: engine.clone(),
@@ -215,7 +215,7 @@ fn judge(
         config: current.config.clone(),
     };
     warmer.start(lifecycle);
-    published
+    (published, rejudge)
 }
 
 fn announce(listeners: &[TcpListener], config: &Config) {

@@ -3,6 +3,7 @@
 
 mod alarm;
 pub mod latch;
+mod rejudge;
 pub mod rules;
 mod text;
 mod xid;
@@ -30,6 +31,7 @@ use crate::{
     warm_up::WarmUp,
 };
 
+pub(crate) use rejudge::Rejudge;
 pub(crate) use text::{health_line, line, verbose};
 pub(crate) use xid::meaning as xid_meaning;
 
@@ -75,12 +77,13 @@ pub(crate) fn start(
     mut sources: Sources,
     files: Option<LatchFile>,
     lifecycle: &Lifecycle,
-) -> watch::Receiver<Arc<Published>> {
+) -> (watch::Receiver<Arc<Published>>, Rejudge) {
     let draining = lifecycle.draining().clone();
     let judge = Judge { rules, started: Instant::now(), draining: draining.clone() };
     let latch = kept(files.as_ref());
     let (keep, kept) = watch::channel(latch.clone());
     let (ask, mut acks) = mpsc::channel(1);
+    let (rejudge, mut requests) = Rejudge::channel();
     let (mut memory, first) = judge.look(None, Memory::starting(latch), &sources);
     let (sender, receiver) = watch::channel(Published::of(first, None, false));
     if let Some(files) = files {
@@ -93,8 +96,10 @@ pub(crate) fn start(
         let (mut gpu_lives, mut host_lives, mut engine_lives, mut warm_up_lives) = (true, true, true, true);
         let mut drains = false;
         loop {
+            let mut asker = None;
             tokio::select! {
                 _ = tick.tick() => {}
+                Some(tell) = requests.recv() => asker = Some(tell),
                 changed = sources.gpu.changed(), if gpu_lives => gpu_lives = changed.is_ok(),
                 changed = sources.host.changed(), if host_lives => host_lives = changed.is_ok(),
                 changed = sources.engine.changed(), if engine_lives => engine_lives = changed.is_ok(),
@@ -121,9 +126,12 @@ pub(crate) fn start(
             memory = next;
             let gpu = sources.gpu.borrow_and_update().clone();
             sender.send_replace(Published::of(report, gpu, looked));
+            if let Some(tell) = asker {
+                let _ = tell.send(());
+            }
         }
     });
-    receiver
+    (receiver, rejudge)
 }
 
 /// Returns once card, engine and host were each looked at and judged. Should one of them hang, after 5 s.
@@ -252,7 +260,7 @@ mod tests {
         engine: watch::Sender<EngineState>,
     }
 
-    fn judged() -> (Ends, watch::Receiver<Arc<Published>>, Lifecycle) {
+    fn judged() -> (Ends, watch::Receiver<Arc<Published>>, Rejudge, Lifecycle) {
         let flags = crate::cli::command().get_matches_from(["ada2-sidecar", "--engine", "builtin"]);
         let config = crate::config::load(&flags, &|_| None).unwrap().config;
         let lifecycle = Lifecycle::new();
@@ -261,14 +269,14 @@ mod tests {
         let (engine, engines) = watch::channel(EngineState::default());
         let (graphs, warm_up) = (watch::channel(GraphFaults::default()).1, watch::channel(WarmUp::Off).1);
         let sources = Sources { gpu: gpus, host: hosts, engine: engines, graphs, warm_up, jobs };
-        let published = start(Switch::new(Rules::of(&config)), sources, None, &lifecycle);
-        (Ends { gpu, host, engine }, published, lifecycle)
+        let (published, rejudge) = start(Switch::new(Rules::of(&config)), sources, None, &lifecycle);
+        (Ends { gpu, host, engine }, published, rejudge, lifecycle)
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_verdict_waits_for_every_look_and_not_longer_than_5_s() {
         let begun = tokio::time::Instant::now();
-        let (ends, published, _lifecycle) = judged();
+        let (ends, published, _rejudge, _lifecycle) = judged();
         let (wait, looks) = (first_looks(published.clone()), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let refused = Err(EngineError::Refused("connection refused".into()));
@@ -293,14 +301,14 @@ mod tests {
         assert!(failing.contains("module is not loaded") && failing.contains("nothing listens"), "{failing}");
 
         let begun = tokio::time::Instant::now();
-        let (_ends, published, _lifecycle) = judged();
+        let (_ends, published, _rejudge, _lifecycle) = judged();
         first_looks(published).await;
         assert_eq!(begun.elapsed(), FIRST_LOOKS);
     }
 
     #[tokio::test(start_paused = true)]
     async fn sources_that_are_gone_are_no_reason_to_judge_without_end() {
-        let (ends, mut published, _lifecycle) = judged();
+        let (ends, mut published, _, _lifecycle) = judged();
         drop(ends);
         let mut verdicts = 0;
         let count = async {
@@ -311,5 +319,14 @@ mod tests {
         };
         let _ = tokio::time::timeout(Duration::from_secs(10), count).await;
         assert!(verdicts <= 30, "{verdicts} in 10 s, at two a second");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_verdict_that_is_asked_for_is_made_at_once() {
+        let (_ends, published, rejudge, _lifecycle) = judged();
+        tokio::time::sleep(TICK / 2).await;
+        let (before, begun) = (published.borrow().clone(), tokio::time::Instant::now());
+        rejudge.verdict().await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert!(!Arc::ptr_eq(&before, &published.borrow()), "it is in force");
     }
 }

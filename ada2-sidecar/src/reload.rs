@@ -13,7 +13,7 @@ use shared::service::{
 use crate::{
     config::{Config, Loaded},
     edge::Edge,
-    readiness::rules::Rules,
+    readiness::{Rejudge, rules::Rules},
     systemd,
 };
 
@@ -48,6 +48,7 @@ pub(crate) struct Reload {
     pub(crate) source: Source,
     pub(crate) current: Current,
     pub(crate) door: Switch<Edge>,
+    pub(crate) rejudge: Rejudge,
 }
 
 impl Reload {
@@ -76,6 +77,8 @@ impl Reload {
         let config = Arc::new(Config { instance, state_dirs, ..config });
         self.current.replace(config.clone());
         self.door.replace(self.door.now().with_config(config.clone()));
+        // Whoever is told of the reload meets the verdict by the new rules.
+        self.rejudge.verdict().await;
         Ok(config.warnings.clone())
     }
 }

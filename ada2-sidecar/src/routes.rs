@@ -80,7 +80,7 @@ mod tests {
         let warm_up = watch::channel(WarmUp::Off).1;
         let graphs = watch::channel(GraphFaults::default()).1;
         let sources = Sources { gpu, host, engine: state.clone(), graphs, warm_up, jobs: jobs.clone() };
-        let published = readiness::start(Switch::new(Rules::of(&config)), sources, None, &lifecycle);
+        let (published, _) = readiness::start(Switch::new(Rules::of(&config)), sources, None, &lifecycle);
         App::new(Arc::new(config), jobs, state, published, metrics)
     }
 

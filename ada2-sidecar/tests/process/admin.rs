@@ -45,6 +45,39 @@ async fn a_reload_says_every_problem_and_fails_as_a_broken_file_does() {
     assert!(said.contains("admin.sock") && said.contains("--state-dir"), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_finds_the_service_by_its_file_and_the_verdict_follows_before_the_answer() {
+    let folder = e2e::fresh_folder("admin-file");
+    let (file, state) = (folder.join("config.yaml"), folder.join("state"));
+    let config = file.display().to_string();
+    let write = |slots: usize| {
+        let yaml = format!("state_dir: {}\nmax_inflight: {slots}\n", state.display());
+        std::fs::write(&file, yaml).unwrap();
+    };
+    write(4);
+    let sidecar = Running::start(&state, &["--engine", "builtin", "--config", &config]);
+    sidecar.ready().await;
+    for slots in [1, 2, 3, 1, 2, 3] {
+        write(slots);
+        let output = run(&["reload", "--config", &config]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let slot = e2e::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.unwrap();
+        let said = slot.text().await.unwrap();
+        assert!(
+            said.contains(&format!("0 of {slots}")),
+            "the verdict that is in force is the new one: {said}"
+        );
+    }
+    // A file that is unsound still names the service, whose answer has the problem.
+    std::fs::write(&file, format!("state_dir: {}\nmax_nn: 3\n", state.display())).unwrap();
+    let output = run(&["reload", "--config", &config]);
+    assert!(
+        output.status.code() == Some(1) && text(&output).contains("max_nn: unknown key"),
+        "{}",
+        text(&output)
+    );
+}
+
 /// Killed when dropped.
 struct Killed(Child);
 
