@@ -1,6 +1,6 @@
 //! The edge of the sidecar: hosts, origins, bodies, tokens, paths.
 
-use e2e::{Answer, sidecar::Sidecar};
+use e2e::{Answer, sidecar::Sidecar, wire::Wire};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -227,4 +227,23 @@ async fn headers_are_bounded_in_number_and_size() {
     let long = "y".repeat(300_000);
     let answer = raw(&sidecar, &get("/healthz", &format!("Host: ada2\r\nX-Long: {long}\r\n"))).await;
     assert!(answer.starts_with("HTTP/1.1 431 ") || answer.is_empty(), "{answer}");
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_come_keep_nobody_from_the_health() {
+    let sidecar = Sidecar::builtin(&[]).await;
+    sidecar.until_ready().await;
+    let head = "POST /v1/images/generations HTTP/1.1\r\nHost: ada2\r\nContent-Type: application/json\r\n\
+        Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n";
+    let mut slow = Vec::new();
+    for _ in 0..256 {
+        let mut wire = Wire::to(&sidecar.url).await;
+        wire.send(head).await;
+        let word = e2e::bounded("leave to send", wire.until(b"\r\n\r\n")).await.expect("it is let in");
+        assert!(word.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&word));
+        wire.send("{").await;
+        slow.push(wire);
+    }
+    let answer = raw(&sidecar, &get("/healthz", "Host: ada2\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "all places are taken: {answer:?}");
 }

@@ -20,8 +20,8 @@ use super::reload::Switch;
 /// Bounds of the listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Connections in all. For one more, the one that has waited longest for a request's head is closed; if all are at
-    /// work, it is closed itself.
+    /// Connections in all. For one more, the one that has waited longest for a request's head is closed, or for more of
+    /// its body if more of them wait for that; if all are at work, it is closed itself.
     pub connections: usize,
     /// Connections from one address; the same among its own.
     pub per_address: usize,

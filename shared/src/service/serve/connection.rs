@@ -111,7 +111,7 @@ where
             }
             () = state.notify.notified() => {
                 if state.is_evicted() {
-                    return debug!(%peer, "connection without a request closed: too many");
+                    return debug!(%peer, "connection whose request did not come closed: too many");
                 }
                 // Let go at once where the service drains: the connection ends then.
                 reading_on = state.take_unread().filter(|_| !draining).map(|unread| Box::pin(read_on(unread)));
@@ -156,6 +156,7 @@ async fn answer<H: Handler>(
     parts.extensions.insert(Peer(peer));
     parts.extensions.insert(seat.clone());
     let mut response = handler.handle(Request::from_parts(parts, body)).await;
+    state.answer();
     let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if !tunnel && state.ends_with_this_answer() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

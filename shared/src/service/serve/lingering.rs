@@ -66,7 +66,11 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         self.waits = false;
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(incoming).poll_frame(context));
+        let polled = Pin::new(incoming).poll_frame(context);
+        if let Some(connection) = &self.connection {
+            if polled.is_pending() { connection.wait_for_body() } else { connection.body_came() }
+        }
+        let frame = ready!(polled);
         if !matches!(frame, Some(Ok(_))) {
             self.incoming = None;
         }
@@ -84,6 +88,9 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.body_came();
+        }
         let left = self.incoming.take().filter(|incoming| !incoming.is_end_stream());
         let Some((left, connection)) = left.zip(self.connection.take()) else { return };
         if self.waits {

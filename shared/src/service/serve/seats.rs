@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 
 use super::{Bounds, lingering::Unread};
 
+/// Numbers every wait for bytes of a client, so that the oldest is known without a clock.
+static WAITS: AtomicU64 = AtomicU64::new(1);
+
 /// How many connections there are, in all and per address.
 #[derive(Debug, Clone)]
 pub(super) struct Counts(Arc<Shared>);
@@ -20,8 +23,6 @@ pub(super) struct Counts(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     open: Mutex<Open>,
-    /// Numbers every wait for a head, so that the oldest is known without a clock.
-    waits: AtomicU64,
     total: usize,
     each: usize,
 }
@@ -35,16 +36,11 @@ struct Open {
 
 impl Counts {
     pub(super) fn new(bounds: &Bounds) -> Self {
-        Self(Arc::new(Shared {
-            open: Mutex::default(),
-            waits: AtomicU64::new(0),
-            total: bounds.connections,
-            each: bounds.per_address,
-        }))
+        Self(Arc::new(Shared { open: Mutex::default(), total: bounds.connections, each: bounds.per_address }))
     }
 
-    /// A place. Where there is none, the connection that has waited longest for the head of a request makes room: of the
-    /// same address if that has too many, else of any. None if all are at work.
+    /// A place. Where there is none, the connection whose client has owed us bytes for longest makes room: of the same
+    /// address if that has too many, else of any. None if all are at work.
     pub(super) fn enter(&self, address: IpAddr) -> Option<Arc<Seat>> {
         let address = address.to_canonical();
         let mut open = self.lock();
@@ -58,12 +54,12 @@ impl Counts {
         open.next += 1;
         *open.here.entry(address).or_default() += 1;
         let state = Arc::new(State::default());
-        state.wait(self);
+        state.wait();
         open.seats.insert(id, (address, state.clone()));
         Some(Arc::new(Seat { counts: self.clone(), id, state }))
     }
 
-    /// Ends the connection that has waited longest for a head, if there is one: its descriptor is needed.
+    /// Ends the connection whose client has owed us bytes for longest, if there is one: its descriptor is needed.
     pub(super) fn make_room(&self) -> bool {
         self.lock().evict(None)
     }
@@ -75,10 +71,20 @@ impl Counts {
 
 impl Open {
     /// It no longer counts from this moment on, and its task ends as soon as it hears of it.
+    ///
+    /// Of the kind that more wait for: were it always a head, whoever fills nearly all places with bodies that never end
+    /// could have each newcomer closed before its head has come.
     fn evict(&mut self, address: Option<IpAddr>) -> bool {
-        let waiting = self.seats.iter().filter(|(_, (of, _))| address.is_none_or(|address| *of == address));
-        let waiting = waiting.filter_map(|(id, (_, state))| state.waits_since().map(|since| (since, *id)));
-        let Some((_, id)) = waiting.min() else { return false };
+        let (mut heads, mut bodies) = (Vec::new(), Vec::new());
+        for (id, (of, state)) in &self.seats {
+            if address.is_some_and(|address| *of != address) || state.writing.load(Ordering::Acquire) {
+                continue;
+            }
+            heads.extend(state.wait_number().map(|since| (since, *id)));
+            bodies.extend(state.body_number().map(|since| (since, *id)));
+        }
+        let waiting = if bodies.len() > heads.len() { bodies } else { heads };
+        let Some((_, id)) = waiting.into_iter().min() else { return false };
         if let Some(state) = self.remove(id) {
             state.evicted.store(true, Ordering::Release);
             state.notify.notify_one();
@@ -115,7 +121,7 @@ impl Seat {
 
     /// The head of a request is awaited from now on.
     pub(super) fn wait(&self) {
-        self.state.wait(&self.counts);
+        self.state.wait();
     }
 }
 
@@ -130,6 +136,10 @@ impl Drop for Seat {
 pub(super) struct State {
     /// The number of its wait for a head; 0 while it has one.
     wait: AtomicU64,
+    /// The number of its wait for more of a body, anew after each piece; 0 while none is waited for.
+    body: AtomicU64,
+    /// The answer has begun, so that a body still under way holds nobody up but itself.
+    answering: AtomicBool,
     /// Bytes of an answer are still to be written.
     pub(super) writing: AtomicBool,
     evicted: AtomicBool,
@@ -146,13 +156,32 @@ pub(super) struct State {
 }
 
 impl State {
-    fn wait(&self, counts: &Counts) {
-        self.wait.store(1 + counts.0.waits.fetch_add(1, Ordering::Relaxed), Ordering::Release);
+    fn wait(&self) {
+        self.wait.store(WAITS.fetch_add(1, Ordering::Relaxed), Ordering::Release);
+    }
+
+    /// More of the body is awaited, unless the answer has begun.
+    pub(super) fn wait_for_body(&self) {
+        if self.body.load(Ordering::Acquire) == 0 && !self.answering.load(Ordering::Acquire) {
+            self.body.store(WAITS.fetch_add(1, Ordering::Relaxed), Ordering::Release);
+        }
+    }
+
+    /// A piece of the body has come, or nobody asks for more.
+    pub(super) fn body_came(&self) {
+        self.body.store(0, Ordering::Release);
+    }
+
+    /// The answer is about to be written.
+    pub(super) fn answer(&self) {
+        self.answering.store(true, Ordering::Release);
+        self.body_came();
     }
 
     /// A whole head has come.
     pub(super) fn work(&self) {
         self.wait.store(0, Ordering::Release);
+        self.answering.store(false, Ordering::Release);
         self.reading_on.store(false, Ordering::Release);
     }
 
@@ -161,9 +190,9 @@ impl State {
         Some(self.wait.load(Ordering::Acquire)).filter(|number| *number > 0)
     }
 
-    /// The same of one that has nothing else to do.
-    fn waits_since(&self) -> Option<u64> {
-        self.wait_number().filter(|_| !self.writing.load(Ordering::Acquire))
+    /// The number of the wait for more of a body, if it is at that.
+    fn body_number(&self) -> Option<u64> {
+        Some(self.body.load(Ordering::Acquire)).filter(|number| *number > 0)
     }
 
     pub(super) fn is_evicted(&self) -> bool {
@@ -215,5 +244,46 @@ mod tests {
         seats[1].state.writing.store(false, Ordering::Release);
         assert!(counts.enter(here).is_some());
         assert_eq!(evicted(&seats), [false, true]);
+    }
+
+    /// Four at work, each waiting for a body.
+    fn uploads(counts: &Counts) -> Vec<Arc<Seat>> {
+        let seats = (0..4).map(|_| counts.enter(address("10.0.0.1")).unwrap()).collect::<Vec<_>>();
+        for seat in &seats {
+            seat.state.work();
+            seat.state.wait_for_body();
+        }
+        seats
+    }
+
+    #[test]
+    fn of_the_bodies_the_one_whose_last_piece_is_oldest_makes_room() {
+        let counts = counts(4, 9);
+        let seats = uploads(&counts);
+        seats[0].state.body_came();
+        seats[0].state.wait_for_body(); // it goes on: the youngest wait of all
+        seats[1].state.body_came(); // it came whole
+        seats[2].state.answer();
+        seats[2].state.wait_for_body(); // read on while the answer is written
+        let newcomer = counts.enter(address("10.0.0.2")).unwrap();
+        assert_eq!(evicted(&seats), [false, false, false, true]);
+        newcomer.state.work();
+        seats[0].state.writing.store(true, Ordering::Release);
+        assert!(counts.enter(address("10.0.0.3")).is_none(), "the rest is at work");
+    }
+
+    #[test]
+    fn a_newcomer_among_endless_bodies_is_not_the_one_that_goes() {
+        let counts = counts(4, 9);
+        let seats = uploads(&counts);
+        let newcomers = ["10.0.0.2", "10.0.0.3"].map(|text| counts.enter(address(text)).unwrap());
+        assert_eq!(evicted(&seats), [true, true, false, false]);
+        assert_eq!(evicted(&newcomers), [false, false]);
+        let _third = counts.enter(address("10.0.0.4")).unwrap();
+        assert_eq!(
+            (evicted(&seats[2..]), evicted(&newcomers)),
+            (vec![false; 2], vec![true, false]),
+            "as many heads"
+        );
     }
 }

@@ -1,4 +1,6 @@
-//! Connections without the head of a request make room for those with one.
+//! Connections whose client owes us the rest of a request make room for others.
+
+use axum::{extract::Request, routing::post};
 
 use super::*;
 
@@ -63,4 +65,66 @@ async fn idle_between_two_requests_is_without_a_head_too_and_one_at_work_is_not(
         assert!(at_work.read_buf(&mut rest).await.unwrap() > 0, "it was never closed");
     }
     assert!(String::from_utf8_lossy(&rest).contains("here"));
+}
+
+const UPLOAD: &[u8] =
+    b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
+
+/// Reads a body to its end, and answers then.
+fn reading() -> Router {
+    hello().route("/upload", post(async |body: String| body))
+}
+
+/// The head of an upload whose body is being waited for, which the server says.
+async fn upload(address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address, UPLOAD).await;
+    let mut word = [0; 25];
+    stream.read_exact(&mut word).await.expect("it is let in");
+    assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream
+}
+
+#[tokio::test]
+async fn bodies_that_never_end_keep_nobody_out() {
+    for bounds in
+        [Bounds { connections: 8, ..Bounds::default() }, Bounds { per_address: 8, ..Bounds::default() }]
+    {
+        let (address, _life) = start(reading(), bounds).await;
+        let mut endless = Vec::new();
+        for _ in 0..24 {
+            endless.push(upload(address).await);
+        }
+        let mut asks = connect(address, WHOLE).await;
+        assert_eq!(status(&mut asks).await, b"HTTP/1.1 200");
+        assert_eq!(endless[0].read(&mut [0]).await.unwrap_or(0), 0, "the first has gone");
+        let mut last = endless.pop().unwrap();
+        last.write_all(b"abc").await.unwrap();
+        assert_eq!(status(&mut last).await, b"HTTP/1.1 200");
+    }
+}
+
+/// What the server itself is to go on with keeps its place: a request that came whole, an answer under way.
+#[tokio::test]
+async fn whole_bodies_and_begun_answers_make_no_room() {
+    let (come, mut whole) = tokio::sync::mpsc::unbounded_channel();
+    let works = post(async move |_: String| {
+        let _ = come.send(());
+        std::future::pending::<()>().await;
+    });
+    let echo = post(async |request: Request| Body::new(request.into_body()));
+    let router = Router::new().route("/works", works).route("/echo", echo);
+    let (address, life) = start(router, Bounds { connections: 2, ..Bounds::default() }).await;
+    let works = b"POST /works HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    let _works = connect(address, works).await;
+    whole.recv().await.unwrap();
+    let mut echoes = connect(address, b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab").await;
+    assert_eq!(status(&mut echoes).await, b"HTTP/1.1 200");
+    let mut closed = TcpStream::connect(address).await.unwrap();
+    assert_eq!(closed.read(&mut [0]).await.unwrap_or(0), 0);
+    assert_eq!(life.inflight(), 2);
+    echoes.write_all(b"c").await.unwrap();
+    let mut rest = Vec::new();
+    while !rest.ends_with(b"abc") {
+        assert!(echoes.read_buf(&mut rest).await.unwrap() > 0, "it was closed");
+    }
 }
