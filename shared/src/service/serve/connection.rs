@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
@@ -25,7 +26,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{Handler, Listener, Peer, RequestBody, Seat, lingering::read_on, prepare, wire::ClientStream};
+use super::{
+    Handler, Listener, Peer, RequestBody, Seat, lingering::read_on, prepare, seats::State, wire::ClientStream,
+};
 use crate::service::lifecycle::Lifecycle;
 
 /// While the service drains, for the first request of a connection to come.
@@ -103,6 +106,8 @@ where
     let mut draining = false;
     loop {
         tokio::select! {
+            // The connection first, so that the rest sees how it stands now.
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     debug!(%peer, %error, "connection ended");
@@ -123,9 +128,17 @@ where
                 state.shutting_down.store(true, Ordering::Release);
                 connection.as_mut().graceful_shutdown();
             }
+            // hyper would wait for the rest of a head until its time is over.
+            () = idle(&state), if draining => return,
             () = life.aborting().cancelled() => return,
         }
     }
+}
+
+/// Ready while the connection waits for a head. It wakes nobody: what changes that is the connection's own doing, which is
+/// polled before.
+async fn idle(state: &State) {
+    poll_fn(|_| if state.is_idle() { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 /// When a connection takes no more requests: once the service drains. Whoever has just connected is about to ask, and is

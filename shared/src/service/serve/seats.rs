@@ -195,6 +195,11 @@ impl State {
         Some(self.body.load(Ordering::Acquire)).filter(|number| *number > 0)
     }
 
+    /// It waits for a head and has nothing else to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.wait_number().is_some() && !self.writing.load(Ordering::Acquire)
+    }
+
     pub(super) fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Acquire)
     }

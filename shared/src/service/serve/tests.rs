@@ -152,3 +152,21 @@ async fn whoever_connected_before_the_drain_is_answered_and_whoever_asks_nothing
     assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
     assert_eq!(begun.elapsed(), connection::FIRST_REQUEST);
 }
+
+/// Also where half of a head has come, for which 10 s are given otherwise.
+#[tokio::test(start_paused = true)]
+async fn draining_does_not_wait_for_the_rest_of_a_head() {
+    let (address, life) = start(hello(), Bounds::default()).await;
+    let mut halves = Vec::new();
+    for _ in 0..2 {
+        let mut half = TcpStream::connect(address).await.unwrap();
+        half.write_all(b"GET / HTTP/1.1\r\nHost").await.unwrap();
+        halves.push(half);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(life.inflight(), 2);
+    let begun = Instant::now();
+    life.stop();
+    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+    assert_eq!(begun.elapsed(), connection::FIRST_REQUEST);
+}
