@@ -106,6 +106,45 @@ async fn each_refusal_of_the_gateways_arrives() {
     }
 }
 
+/// A head that is no request has no route; its refusal is one of ours all the same.
+async fn refuses_heads<S: AsyncRead + AsyncWrite + Unpin>(connect: impl AsyncFn() -> S) {
+    let post = |headers: &str| format!("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n");
+    for (request, status, code) in [
+        (post(&format!("X-Long: {}\r\n", "x".repeat(300_000))), 431, "request_too_large"),
+        (post(&"X-Many: y\r\n".repeat(200)), 431, "request_too_large"),
+        ("nonsense\r\n\r\n".to_owned(), 400, "invalid_value"),
+        (post("Content-Length: 1\r\nContent-Length: 2\r\n"), 400, "invalid_value"),
+        (post("Transfer-Encoding: gzip\r\n"), 400, "invalid_value"),
+    ] {
+        let mut stream = connect().await;
+        let exchange = async {
+            stream.write_all(request.as_bytes()).await?;
+            stream.flush().await?;
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+        };
+        let answer = e2e::bounded("an answer", exchange).await.expect("no reset");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+        let head = head.to_ascii_lowercase();
+        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{answer}");
+        let error: serde_json::Value = serde_json::from_str(body).expect(&answer);
+        assert_eq!(error["error"]["code"], code, "{answer}");
+        for line in ["content-type: application/json", "x-request-id: ", "connection: close"] {
+            assert!(head.contains(&format!("\r\n{line}")), "{line}: {answer}");
+        }
+        assert!(head.contains(&format!("\r\ncontent-length: {}", body.len())), "{answer}");
+        assert_eq!(head.matches("content-length").count(), 1, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_refused_in_the_one_envelope() {
+    let sidecar = Sidecar::builtin(&[]).await;
+    let address = sidecar.url.strip_prefix("http://").unwrap();
+    refuses_heads(async || TcpStream::connect(address).await.unwrap()).await;
+}
+
 #[tokio::test]
 async fn a_refusal_arrives_over_tls() {
     let upstream = Upstream::start().await;
@@ -130,4 +169,10 @@ async fn a_refusal_arrives_over_tls() {
             assert_eq!(stubborn(stream, asked).await, status, "{asked:?}");
         }
     }
+    refuses_heads(async || {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        connector.connect(name, stream).await.unwrap()
+    })
+    .await;
 }

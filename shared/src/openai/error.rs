@@ -102,7 +102,7 @@ codes! {
     NotFound = "not_found", "invalid_request_error";
     /// The path exists, the method does not.
     MethodNotAllowed = "method_not_allowed", "invalid_request_error";
-    /// The body is larger than the limit.
+    /// The body, or the head, is larger than the limit.
     RequestTooLarge = "request_too_large", "invalid_request_error";
     /// The body is compressed.
     EncodedBody = "encoded_body", "invalid_request_error";

@@ -5,6 +5,7 @@ mod accepting;
 mod connection;
 mod kernel;
 mod lingering;
+mod refusal;
 mod seats;
 mod wire;
 

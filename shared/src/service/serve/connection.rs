@@ -27,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
-    Handler, Listener, Peer, RequestBody, Seat, lingering::read_on, prepare, seats::State, wire::ClientStream,
+    Handler, Listener, Peer, RequestBody, Seat, lingering::read_on, prepare, refusal::InWords, seats::State,
+    wire::ClientStream,
 };
 use crate::service::lifecycle::Lifecycle;
 
@@ -95,6 +96,7 @@ where
         let (handler, seat) = (handler.clone(), seat.clone());
         async move { Ok::<_, Infallible>(answer(&handler, request, peer, seat).await) }
     });
+    let stream = InWords::new(stream, peer, state.clone());
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())

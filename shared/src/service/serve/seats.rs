@@ -138,6 +138,8 @@ pub(super) struct State {
     wait: AtomicU64,
     /// The number of its wait for more of a body, anew after each piece; 0 while none is waited for.
     body: AtomicU64,
+    /// How many heads have come whole.
+    heads: AtomicU64,
     /// The answer has begun, so that a body still under way holds nobody up but itself.
     answering: AtomicBool,
     /// Bytes of an answer are still to be written.
@@ -181,8 +183,14 @@ impl State {
     /// A whole head has come.
     pub(super) fn work(&self) {
         self.wait.store(0, Ordering::Release);
+        self.heads.fetch_add(1, Ordering::AcqRel);
         self.answering.store(false, Ordering::Release);
         self.reading_on.store(false, Ordering::Release);
+    }
+
+    /// How many heads have come whole.
+    pub(super) fn heads(&self) -> u64 {
+        self.heads.load(Ordering::Acquire)
     }
 
     /// The number of the wait for a head, if it is at that.

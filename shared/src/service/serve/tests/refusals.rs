@@ -64,6 +64,27 @@ async fn a_head_that_cannot_be_read_is_refused_in_words_that_arrive() {
     }
 }
 
+/// A handler's own answer stays as it is, however bare; the next head, which is none, is refused in words.
+#[tokio::test]
+async fn a_bare_answer_of_a_handlers_is_no_refusal_of_a_head() {
+    let bare = Router::new().fallback(async || StatusCode::BAD_REQUEST);
+    let (address, _life) = start(bare, Bounds::default()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("content-length: 0\r\n"), "{answer}");
+    }
+    stream.write_all(b"nonsense\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("\"invalid_value\""), "{answer}");
+}
+
 #[tokio::test]
 async fn a_client_that_waits_for_our_word_gets_the_answer_and_the_end() {
     let (address, _life) = start(refusing(), Bounds::default()).await;
