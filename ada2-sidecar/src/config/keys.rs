@@ -59,21 +59,21 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("ecc_mode", "ADA2_ECC_MODE", "on or off: warn if the card's error correction is otherwise")
         .or("any")
-        .replaced_by("nothing (ecc warns of a mode that changes at the next reboot; warn_only: ecc)"),
+        .removed("ecc warns of a mode that changes at the next reboot; warn_only: ecc keeps it from gating"),
     Key::new(
         "ecc_errors",
         "ADA2_ECC_ERRORS",
         "Uncorrected memory errors from before our start: degraded or not_ready (new ones always gate)",
     )
     .or("degraded")
-    .replaced_by("nothing (errors from before our start warn, new ones gate unless warn_only: ecc)"),
+    .removed("errors from before our start warn, new ones gate unless warn_only: ecc"),
     Key::new(
         "row_remap_pending",
         "ADA2_ROW_REMAP_PENDING",
         "A memory row that waits for a reset to be replaced: degraded or not_ready",
     )
     .or("degraded")
-    .replaced_by("nothing (a row that waits warns, one that failed gates unless warn_only: row_remap)"),
+    .removed("a row that waits warns, one that failed gates unless warn_only: row_remap"),
     Key::new(
         "row_remap_failure",
         "ADA2_ROW_REMAP_FAILURE",
@@ -104,14 +104,14 @@ pub const KEYS: &[Key] = &[
         "A warning above this percentage of swap in use; 100 = off",
     )
     .or("90")
-    .replaced_by("nothing (swap only ever warns; warn_only: host_memory for short memory)"),
+    .removed("swap only ever warns; for short memory there is warn_only: host_memory"),
     Key::new(
         "max_engine_memory",
         "ADA2_MAX_ENGINE_MEMORY",
         "A warning above this much host memory of the engine's processes; 0 = off",
     )
     .or("0")
-    .replaced_by("nothing (min_free_memory is the floor; warn_only: host_memory)"),
+    .removed("min_free_memory is the floor that gates, unless warn_only: host_memory"),
     Key::new(
         "warm_up",
         "ADA2_WARM_UP",

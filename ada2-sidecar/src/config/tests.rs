@@ -253,6 +253,14 @@ fn settings_of_single_checks_are_read_with_a_warning_that_names_warn_only() {
             "{warnings:?}"
         );
     }
+    let config = read_with(&["--ecc-mode", "on"], &[], None).unwrap().config;
+    assert_eq!(
+        config.warnings,
+        [
+            "--ecc-mode: ecc_mode: read for this version only; remove it: ecc warns of a mode that changes at the next reboot; \
+             warn_only: ecc keeps it from gating"
+        ]
+    );
     let config = read_with(&["--row-remap-failure", "degraded"], &[], None).unwrap().config;
     assert!(!config.card.remap_failure_gates, "it still counts");
     assert_eq!(

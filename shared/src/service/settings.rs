@@ -14,7 +14,7 @@ use clap::ArgMatches;
 use self::yaml::yaml_scalar;
 pub use self::{
     fixed::Fixed,
-    key::Key,
+    key::{Key, Outdated},
     values::{bytes, duration, list, nearest, nearest_few, truth, unknown_key},
     yaml::{YamlFile, yaml_fault},
 };
@@ -183,8 +183,12 @@ impl Settings {
         let set = |key: &&Key| !matches!(self.source(key.name), Source::Default);
         let line = |key: &Key| {
             let (name, source) = (key.name, self.source(key.name));
-            key.replaced_by.map(|other| {
-                format!("{source}: {name}: read for this version only; set {other} in its place")
+            key.outdated.map(|outdated| {
+                let advice = match outdated {
+                    Outdated::ReplacedBy(other) => format!("set {other} in its place"),
+                    Outdated::Removed(why) => format!("remove it: {why}"),
+                };
+                format!("{source}: {name}: read for this version only; {advice}")
             })
         };
         self.keys.iter().filter(set).filter_map(line).collect()

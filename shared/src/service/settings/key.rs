@@ -24,10 +24,19 @@ pub struct Key {
     pub address: bool,
     /// The flag, where it is not made from the key.
     pub long: Option<&'static str>,
-    /// What to set in its place, where it is going to be removed.
-    pub replaced_by: Option<&'static str>,
+    /// What to do instead, where it is going to be removed in the next version.
+    pub outdated: Option<Outdated>,
     /// What it means, for `--help`.
     pub help: &'static str,
+}
+
+/// What takes the place of a key that is going to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outdated {
+    /// This setting.
+    ReplacedBy(&'static str),
+    /// Nothing, and why it is not needed.
+    Removed(&'static str),
 }
 
 impl Key {
@@ -42,7 +51,7 @@ impl Key {
             fixed: false,
             address: false,
             long: None,
-            replaced_by: None,
+            outdated: None,
             help,
         }
     }
@@ -92,7 +101,14 @@ impl Key {
     /// Going to be removed in the next version, in favour of this.
     #[must_use]
     pub const fn replaced_by(mut self, other: &'static str) -> Self {
-        self.replaced_by = Some(other);
+        self.outdated = Some(Outdated::ReplacedBy(other));
+        self
+    }
+
+    /// Going to be removed in the next version, for this reason.
+    #[must_use]
+    pub const fn removed(mut self, why: &'static str) -> Self {
+        self.outdated = Some(Outdated::Removed(why));
         self
     }
 
@@ -120,6 +136,6 @@ impl Key {
             .global(true)
             .allow_hyphen_values(true)
             .help(format!("{} [env: {}]{default}", self.help, self.env))
-            .hide(self.replaced_by.is_some())
+            .hide(self.outdated.is_some())
     }
 }
