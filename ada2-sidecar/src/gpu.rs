@@ -69,6 +69,8 @@ pub struct GpuSample {
     pub state: GpuState,
     /// Looks in a row, this one included, that the card answered.
     pub good: u32,
+    /// Looks since our start that gave no reading.
+    pub failed: u64,
     /// Loads of the driver that were seen to follow its absence.
     pub driver_loads: u32,
     /// What the driver reported of itself.

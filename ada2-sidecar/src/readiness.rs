@@ -287,6 +287,7 @@ mod tests {
                 wall: SystemTime::now(),
                 state: GpuState::DriverNotLoaded,
                 good: 0,
+                failed: 1,
                 driver_loads: 0,
                 xids: Arc::default(),
             };

@@ -155,6 +155,7 @@ async fn metrics_are_prometheus_own_and_promtool_has_nothing_against_them() {
         &format!("nvidia_smi_ecc_errors_uncorrected_volatile_total{{{uuid}}} 0"),
         &format!("nvidia_smi_xid_errors_total{{{uuid},xid=\"31\"}} 1"),
         "nvidia_smi_last_collect_success 1",
+        "nvidia_smi_failed_scrapes_total 0",
         "ada2_sidecar_ready 1",
         r#"ada2_sidecar_check_status{check="xid",status="warn"} 1"#,
         r#"ada2_sidecar_check_status{check="ecc",status="pass"} 1"#,

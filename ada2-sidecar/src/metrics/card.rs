@@ -28,6 +28,8 @@ pub(super) fn add(page: &Page, published: &Published) {
         "1 if the card was read lately.",
         f64::from(u8::from(fresh)),
     );
+    let failed = view.sample.map_or(0, |sample| sample.failed);
+    page.counter("nvidia_smi_failed_scrapes_total", "Looks at the card that gave no reading.", failed);
     if let (Some(reading), Some(sample)) = (view.reading(), view.sample) {
         let uuid = reading.report.uuid.trim_start_matches("GPU-").to_lowercase();
         let time = seconds(sample.wall);

@@ -26,6 +26,7 @@ pub(super) struct Publisher {
     interval: Duration,
     good: u32,
     failed: u32,
+    failed_in_all: u64,
     /// The card was well at some time in this session.
     well: bool,
     /// The card was in trouble and has not proved itself since.
@@ -42,6 +43,7 @@ impl Publisher {
             interval,
             good: 0,
             failed: 0,
+            failed_in_all: 0,
             well: false,
             proving: false,
             driver_away: false,
@@ -85,6 +87,7 @@ impl Publisher {
         let present = matches!(state, GpuState::Present(_));
         self.good = if present && !state.wants_release() { self.good.saturating_add(1) } else { 0 };
         self.failed = if matches!(state, GpuState::Failed(_)) { self.failed.saturating_add(1) } else { 0 };
+        self.failed_in_all += u64::from(!present);
         self.proving &= self.good < PROOF;
         self.well |= self.good > 0;
         if present && std::mem::take(&mut self.driver_away) {
@@ -145,6 +148,7 @@ impl Publisher {
             wall,
             state,
             good: self.good,
+            failed: self.failed_in_all,
             driver_loads: self.driver_loads,
             xids: self.xids.clone(),
         };
@@ -215,6 +219,17 @@ mod tests {
         ] {
             assert_eq!(seen(looks), expected, "{looks}");
         }
+    }
+
+    #[test]
+    fn every_look_without_a_reading_is_counted() {
+        let (mut publisher, samples) = publisher();
+        publisher.publish(present());
+        publisher.publish(GpuState::Failed("odd".to_owned()));
+        publisher.publish(GpuState::Lost);
+        publisher.repeat(&GpuState::Lost, Duration::ZERO, || true);
+        publisher.publish(present());
+        assert_eq!(samples.borrow().as_ref().unwrap().failed, 2);
     }
 
     #[test]
