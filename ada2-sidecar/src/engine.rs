@@ -88,8 +88,12 @@ impl Desk {
 /// How far a job is.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
-    /// Of its steps, 0 to 1.
+    /// Of the steps of all its pictures, 0 to 1.
     pub fraction: f64,
+    /// The picture that is being made, counted from 0.
+    pub picture: usize,
+    /// Of that picture's own steps, 0 to 1.
+    pub within: f64,
     /// The engine's own preview at that point.
     pub preview: Option<Preview>,
 }
@@ -281,6 +285,9 @@ pub enum EngineError {
     Strange(String),
     /// The job failed.
     Failed(String),
+    /// The job was ended before its time, by a person at the engine or by the engine's restart. Says nothing of the engine
+    /// itself.
+    Interrupted(String),
     /// The card's memory did not suffice.
     OutOfMemory(String),
     /// The engine's queue is full.
@@ -305,6 +312,7 @@ impl fmt::Display for EngineError {
             | Self::LoginRequired(words)
             | Self::Strange(words)
             | Self::Failed(words)
+            | Self::Interrupted(words)
             | Self::OutOfMemory(words) => f.write_str(words),
             Self::QueueFull => f.write_str("the engine's queue is full"),
             Self::Cancelled => f.write_str("the job was cancelled"),

@@ -22,8 +22,8 @@ const REMEMBERED: usize = 20;
 const ENOUGH: usize = 5;
 /// Pairs of model and size that are remembered; the one unused for longest is forgotten.
 const KINDS: usize = 32;
-/// Reports of progress from which on there is a pace to speak of: the time between two.
-const FEWEST_REPORTS: u32 = 2;
+/// Steps that a pace is at least the mean of: one or two may have waited for anything.
+const FEWEST_STEPS: u32 = 3;
 
 /// The record. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +55,8 @@ pub struct Seen {
     pub succeeded: Option<Instant>,
     /// When the engine began to paint last, as its first step shows.
     pub working: Option<Instant>,
+    /// Jobs that the engine has taken a step of and has not ended.
+    pub painting: u32,
     /// How long steps took in the last job that made some.
     pub pace: Option<Pace>,
 }
@@ -87,6 +89,7 @@ impl Outcomes {
     ) -> Outcome {
         let mut run = pin!(run);
         let mut steps = Steps::default();
+        let mut painting = None;
         let result = loop {
             tokio::select! {
                 biased;
@@ -95,9 +98,9 @@ impl Outcomes {
                     if told.is_err() {
                         break run.as_mut().await;
                     }
-                    let fraction = progress.borrow_and_update().fraction;
-                    if steps.report(fraction, now()) {
-                        self.record().seen.working = Some(now());
+                    let Progress { picture, within, .. } = *progress.borrow_and_update();
+                    if steps.report(picture, within, now()) {
+                        painting.get_or_insert_with(|| Painting::begin(self));
                     }
                 }
             }
@@ -138,6 +141,7 @@ impl Outcomes {
 /// Whether a failure says that the engine does not work: a caller who left, a full queue and an engine that is not there
 /// say nothing of that.
 fn is_engines_own(error: &EngineError) -> bool {
+    // An engine that a person stops, or starts anew, is none that fails by itself.
     matches!(error, EngineError::Failed(_) | EngineError::OutOfMemory(_) | EngineError::Strange(_))
 }
 
@@ -166,31 +170,60 @@ fn median(paces: &VecDeque<Duration>) -> Option<Duration> {
     (sorted.len() >= ENOUGH).then(|| sorted[sorted.len() / 2])
 }
 
-/// The reports of a job's progress, each a step.
+/// A job at which the engine is seen to work, until it ends or is given up.
+struct Painting<'a>(&'a Outcomes);
+
+impl<'a> Painting<'a> {
+    fn begin(outcomes: &'a Outcomes) -> Self {
+        let mut record = outcomes.record();
+        record.seen.working = Some(now());
+        record.seen.painting += 1;
+        Self(outcomes)
+    }
+}
+
+impl Drop for Painting<'_> {
+    fn drop(&mut self) {
+        self.0.record().seen.painting -= 1;
+    }
+}
+
+/// The time between two steps of the same picture, summed up. What lies between two pictures (decoding, saving, loading
+/// what comes next) is no step.
 #[derive(Debug, Default)]
 struct Steps {
     count: u32,
-    last: f64,
-    times: Option<(Instant, Instant)>,
+    took: Duration,
+    last: Option<Step>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    picture: usize,
+    within: f64,
+    at: Instant,
 }
 
 impl Steps {
-    /// One more report; whether it is the first.
-    fn report(&mut self, fraction: f64, now: Instant) -> bool {
-        if fraction <= 0.0 || (fraction - self.last).abs() < f64::EPSILON {
+    /// One more report; whether it tells of a step.
+    fn report(&mut self, picture: usize, within: f64, at: Instant) -> bool {
+        let before = self.last.filter(|last| last.picture == picture);
+        let unchanged = before.is_some_and(|before| (within - before.within).abs() < f64::EPSILON);
+        if within <= 0.0 || unchanged {
             return false;
         }
-        self.last = fraction;
-        self.count = self.count.saturating_add(1);
-        let first = self.times.map_or(now, |(first, _)| first);
-        self.times = Some((first, now));
-        self.count == 1
+        // Where it falls, another node of the graph begins.
+        if let Some(before) = before.filter(|before| within > before.within) {
+            self.count = self.count.saturating_add(1);
+            self.took += at.saturating_duration_since(before.at);
+        }
+        self.last = Some(Step { picture, within, at });
+        true
     }
 
-    /// From the first to the last: what came before, loading and waiting, is no step.
+    /// What came before the first step, loading and waiting, is none.
     fn pace(&self) -> Option<Duration> {
-        let (first, last) = self.times.filter(|_| self.count >= FEWEST_REPORTS)?;
-        Some(last.saturating_duration_since(first) / (self.count - 1))
+        (self.count >= FEWEST_STEPS).then(|| self.took / self.count)
     }
 }
 
@@ -222,6 +255,7 @@ mod tests {
         let text = || "x".to_owned();
         for (result, failures) in [
             (Err(EngineError::Failed(text())), 1),
+            (Err(EngineError::Interrupted(text())), 1),
             (Err(EngineError::Cancelled), 1),
             (Err(EngineError::Refused(text())), 1),
             (Err(EngineError::NoAnswer(text())), 1),
@@ -262,6 +296,72 @@ mod tests {
         assert_eq!(pace("m", 512, 70), None, "and models that nobody asks for");
     }
 
+    fn at(picture: usize, within: f64) -> Progress {
+        Progress { picture, within, ..Progress::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lies_between_two_pictures_or_two_nodes_is_no_step() {
+        let outcomes = Outcomes::default();
+        let (sender, receiver) = watch::channel(Progress::default());
+        let run = async {
+            for picture in 0..4 {
+                // Decoding, saving, the next session.
+                tokio::time::sleep(Duration::from_secs(8)).await;
+                for part in [0.0, 0.25, 0.5, 0.75, 1.0] {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    sender.send_replace(at(picture, part));
+                    tokio::task::yield_now().await;
+                }
+                // An upscaler's own steps.
+                tokio::time::sleep(Duration::from_secs(8)).await;
+                sender.send_replace(at(picture, 0.5));
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(outcomes.seen().painting, 1);
+            Ok(Vec::new())
+        };
+        outcomes.follow(&job("m"), receiver, run).await.unwrap();
+        let seen = outcomes.seen();
+        assert_eq!(seen.pace.unwrap().step, Duration::from_millis(100));
+        assert_eq!(seen.painting, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_of_few_steps_has_no_pace_however_many_pictures_it_makes() {
+        for (steps, pictures, has) in
+            [(1, 10, false), (3, 1, false), (2, 2, false), (4, 1, true), (3, 2, true)]
+        {
+            let outcomes = Outcomes::default();
+            let (sender, receiver) = watch::channel(Progress::default());
+            let run = async {
+                for picture in 0..pictures {
+                    for step in 1..=steps {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        sender.send_replace(at(picture, f64::from(step) / f64::from(steps)));
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Ok(Vec::new())
+            };
+            outcomes.follow(&job("m"), receiver, run).await.unwrap();
+            assert_eq!(outcomes.seen().pace.is_some(), has, "{steps} steps, {pictures} pictures");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_is_given_up_is_no_longer_worked_at() {
+        let outcomes = Outcomes::default();
+        let (sender, receiver) = watch::channel(Progress::default());
+        let job = job("m");
+        let run = outcomes.follow(&job, receiver, async {
+            sender.send_replace(at(0, 0.5));
+            std::future::pending().await
+        });
+        assert!(tokio::time::timeout(Duration::from_secs(1), run).await.is_err());
+        assert!(outcomes.seen().painting == 0 && outcomes.seen().working.is_some());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_pace_is_of_steps_alone() {
         let outcomes = Outcomes::default();
@@ -273,7 +373,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 // A report without news is no step.
                 for _ in 0..2 {
-                    sender.send_replace(Progress { fraction: f64::from(step) / 4.0, preview: None });
+                    sender.send_replace(at(0, f64::from(step) / 4.0));
                     tokio::task::yield_now().await;
                 }
             }
@@ -294,7 +394,7 @@ mod tests {
         let outcomes = Outcomes::default();
         let (sender, receiver) = watch::channel(Progress::default());
         let run = async {
-            sender.send_replace(Progress { fraction: 1.0, preview: None });
+            sender.send_replace(at(0, 1.0));
             tokio::task::yield_now().await;
             Err(EngineError::Cancelled)
         };

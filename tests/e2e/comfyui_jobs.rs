@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::{
-    comfyui::{FakeComfy, Item, Script, Status, Version},
+    comfyui::{Failure, FakeComfy, Item, Script, Status, Version},
     sidecar::Sidecar,
 };
 use serde_json::{Value, json};
@@ -239,15 +239,28 @@ async fn a_job_that_the_engine_no_longer_knows_is_told_to_be_lost() {
 }
 
 #[tokio::test]
-async fn a_job_that_a_person_interrupts_is_told_so() {
+async fn jobs_that_people_interrupt_are_told_so_and_say_nothing_of_the_engine() {
     let (fake, sidecar) = both(|script| script.hold = true, &[]).await;
     let request = picture();
-    let (answer, ()) = tokio::join!(sidecar.generate(&request), async {
-        fake.until(is(Status::Running)).await;
-        e2e::post(&format!("{}/interrupt", fake.url()), &json!({})).await;
+    for _ in 0..2 {
+        let (answer, ()) = tokio::join!(sidecar.generate(&request), async {
+            fake.until(is(Status::Running)).await;
+            e2e::post(&format!("{}/interrupt", fake.url()), &json!({})).await;
+        });
+        assert_eq!((answer.status, answer.code()), (502, "engine_error"));
+        assert!(answer.message().contains("was interrupted in ComfyUI"), "{}", answer.message());
+        sidecar.until_inflight(0).await;
+    }
+    fake.script(|script| {
+        (script.hold, script.fail) = (false, Some(Failure::new("RuntimeError", "no kernel image")))
     });
-    assert_eq!((answer.status, answer.code()), (502, "engine_error"));
-    assert!(answer.message().contains("was interrupted in ComfyUI"), "{}", answer.message());
+    assert_eq!(sidecar.generate(&request).await.status, 502);
+    e2e::eventually("only its own failure counts", async || {
+        let report = sidecar.readyz().await;
+        let works = report.checks.into_iter().find(|check| check.name == "engine_works")?;
+        (works.observed == "the last picture failed").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -43,18 +43,19 @@ impl ImageEngine for Builtin {
         })
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "a handful of pictures")]
     async fn run(&self, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
         let mut pictures = Vec::with_capacity(job.seeds.len());
-        for (nth, &seed) in (0_u32..).zip(&job.seeds) {
+        for (picture, &seed) in job.seeds.iter().enumerate() {
             for step in 0..job.steps {
                 tokio::select! {
                     () = desk.cancel.cancelled() => return Err(EngineError::Cancelled),
                     () = tokio::time::sleep(STEP) => {}
                 }
-                let done = f64::from(nth * job.steps + step + 1);
-                let all = f64::from(job.steps) * f64::from(u32::try_from(job.seeds.len()).unwrap_or(1));
+                let within = f64::from(step + 1) / f64::from(job.steps);
+                let fraction = (picture as f64 + within) / job.seeds.len() as f64;
                 let preview = job.previews.then(|| preview(job, seed));
-                desk.progress.send_replace(Progress { fraction: done / all, preview });
+                desk.progress.send_replace(Progress { fraction, picture, within, preview });
             }
             let (prompt, size) = (job.prompt.clone(), job.size);
             let (source, strength) = (job.source.clone(), job.strength);

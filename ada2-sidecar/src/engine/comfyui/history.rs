@@ -52,7 +52,7 @@ impl Entry {
         let text = |error: &Value, name: &str| error[name].as_str().unwrap_or_default().to_owned();
         match (told("execution_error"), told("execution_interrupted")) {
             (Some(error), _) => classified(&text(error, "exception_type"), &text(error, "exception_message")),
-            (None, Some(_)) => EngineError::Failed("the job was interrupted in ComfyUI".to_owned()),
+            (None, Some(_)) => EngineError::Interrupted("the job was interrupted in ComfyUI".to_owned()),
             (None, None) => {
                 EngineError::Failed("the engine says that the job failed, and not why".to_owned())
             }
@@ -135,6 +135,8 @@ mod tests {
         let interrupted = json!([["execution_start", {}], ["execution_interrupted", {"node_id": "3"}]]);
         let words = |entry: Entry| entry.picture_of("9").unwrap_err().to_string();
         assert_eq!(words(entry(&json!({}), "error", &interrupted)), "the job was interrupted in ComfyUI");
+        let failure = entry(&json!({}), "error", &interrupted).picture_of("9").unwrap_err();
+        assert!(matches!(failure, EngineError::Interrupted(_)), "{failure:?}");
         assert!(words(entry(&json!({}), "error", &json!(null))).contains("not why"));
     }
 }

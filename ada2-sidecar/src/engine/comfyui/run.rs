@@ -168,10 +168,10 @@ impl<'a> Run<'a> {
     fn step(&mut self, id: &str, fraction: f64) {
         let all = self.prompts.len() as f64;
         let done = self.prompts.iter().filter(|prompt| prompt.picture.is_some()).count() as f64;
-        if self.prompt(id).is_some() {
+        if let Some(picture) = self.prompts.iter().position(|prompt| prompt.id == id) {
             let preview = self.previews.as_ref().and_then(|previews| previews.take(&id.to_owned()));
-            let fraction = (done + fraction) / all;
-            self.desk.progress.send_replace(engine::Progress { fraction, preview });
+            let (within, fraction) = (fraction, (done + fraction) / all);
+            self.desk.progress.send_replace(engine::Progress { fraction, picture, within, preview });
         }
     }
 
@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
             }
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
-        Err(EngineError::Failed(LOST.to_owned()))
+        Err(EngineError::Interrupted(LOST.to_owned()))
     }
 
     async fn end(&mut self, nth: usize, entry: &Entry) -> Result<(), EngineError> {

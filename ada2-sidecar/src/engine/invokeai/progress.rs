@@ -90,10 +90,11 @@ impl<'a> Progress<'a> {
     #[expect(clippy::cast_precision_loss, reason = "a handful of pictures")]
     fn step(&self, item: u64, fraction: f64) {
         let done = self.items.values().filter(|item| item.picture.is_some()).count() as f64;
-        let fraction = (done + fraction) / self.items.len() as f64;
+        let (within, fraction) = (fraction, (done + fraction) / self.items.len() as f64);
+        let picture = self.items.keys().position(|known| *known == item).unwrap_or(0);
         let preview =
             self.previews.as_ref().and_then(|previews| previews.take(&(self.batch.batch.clone(), item)));
-        self.desk.progress.send_replace(engine::Progress { fraction, preview });
+        self.desk.progress.send_replace(engine::Progress { fraction, picture, within, preview });
     }
 
     /// Whether we ordered this item: what is said of any other is nothing to this job, whoever's batch it is said of.
@@ -158,7 +159,7 @@ impl<'a> Progress<'a> {
             return Ok(item);
         }
         let words = format!("the engine lost the job: its item {id} is another job's now");
-        Err(EngineError::Failed(words))
+        Err(EngineError::Interrupted(words))
     }
 
     async fn fetch(&mut self, id: u64) -> Result<(), EngineError> {
@@ -191,7 +192,9 @@ fn failure(kind: &str, message: &str) -> EngineError {
 }
 
 fn cancelled_by_others() -> EngineError {
-    EngineError::Failed("the job was cancelled in InvokeAI, by a person there or by its restart".to_owned())
+    EngineError::Interrupted(
+        "the job was cancelled in InvokeAI, by a person there or by its restart".to_owned(),
+    )
 }
 
 #[cfg(test)]
