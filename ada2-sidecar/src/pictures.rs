@@ -162,7 +162,7 @@ fn reader<R: BufRead + Seek>(param: &str, mut from: R) -> Result<ImageReader<R>,
 
 fn unreadable(param: &str, error: &image::ImageError) -> FieldError {
     let words: String = error.to_string().chars().take(200).collect();
-    FieldError::new(param, format!("{param} cannot be decoded: {words}."))
+    FieldError::new(param, format!("{param} cannot be decoded: {}.", words.trim_end_matches('.')))
 }
 
 fn png(picture: &DynamicImage) -> Bytes {

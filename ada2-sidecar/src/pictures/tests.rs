@@ -33,6 +33,15 @@ fn decoded(bytes: &[u8]) -> DynamicImage {
 }
 
 #[test]
+fn what_a_decoder_says_in_a_sentence_ends_once() {
+    let hint = image::error::ImageFormatHint::Exact(ImageFormat::Png);
+    let words = "Corrupt deflate stream. DistanceTooFarBack.";
+    let error = image::ImageError::Decoding(image::error::DecodingError::new(hint, words));
+    let message = unreadable("image", &error).message;
+    assert!(message.ends_with("DistanceTooFarBack."), "{message}");
+}
+
+#[test]
 fn a_picture_in_the_size_that_is_made_keeps_its_pixels() {
     let picture = rgb(64, 72);
     for format in [ImageFormat::Png, ImageFormat::WebP] {

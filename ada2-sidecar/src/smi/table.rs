@@ -57,13 +57,12 @@ fn card(reading: &GpuReading) -> String {
     }
     rule(&mut text, '+', '-', &[41, 24, 22]);
     processes(&mut text, report.index, reading.processes.as_deref());
-    let effective =
-        report.memory_effective_free.map_or_else(|| "unknown".to_owned(), |mib| format!("{mib} MiB"));
-    let _ = writeln!(
-        text,
-        "the engine could have {effective} of VRAM; recovery action {}",
-        or_na(report.recovery_action.as_deref())
-    );
+    let vram = match report.memory_effective_free {
+        Some(mib) => format!("the engine could have {mib} MiB of VRAM"),
+        None if reading.memory.is_none() => "the card has no memory of its own".to_owned(),
+        None => "how much VRAM the engine could have cannot be told".to_owned(),
+    };
+    let _ = writeln!(text, "{vram}; recovery action {}", or_na(report.recovery_action.as_deref()));
     text
 }
 
@@ -173,7 +172,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::gpu::{Vitals, Work};
+    use crate::gpu::{Memory, Vitals, Work};
 
     #[test]
     fn it_looks_like_nvidia_smis() {
@@ -205,7 +204,7 @@ mod tests {
             work: Work::Compute,
             used: Some(12_034 * MIB),
         };
-        let reading = GpuReading {
+        let mut reading = GpuReading {
             report,
             vitals: Vitals::default(),
             memory: None,
@@ -232,6 +231,10 @@ mod tests {
         +-----------------------------------------------------------------------------------------+
         the engine could have 45459 MiB of VRAM; recovery action None
         ");
+        reading.report.memory_effective_free = None;
+        assert!(card(&reading).ends_with("the card has no memory of its own; recovery action None\n"));
+        reading.memory = Some(Memory { total: 2, reserved: 0, used: 1, free: 1 });
+        assert!(card(&reading).contains("how much VRAM the engine could have cannot be told; recovery"));
         assert!(card(&reading).lines().all(|line| line.chars().count() <= 100));
     }
 }
