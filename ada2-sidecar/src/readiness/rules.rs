@@ -150,6 +150,11 @@ impl Rules {
         }
     }
 
+    /// What a check says of `warn_only`, where it is not set for it.
+    fn hint(&self, check: &str, words: &'static str) -> &'static str {
+        if self.warn_only.contains(&check) { "" } else { words }
+    }
+
     /// What an absent GPU means: a failure where one is required, else just not known.
     fn absent(&self) -> CheckStatus {
         if self.gpu_required { CheckStatus::Fail } else { CheckStatus::Unknown }
@@ -207,7 +212,7 @@ pub fn judge(
     xid::note(&mut memory, inputs, reading);
     let mut checks = gpu::checks(&mut memory.trouble, inputs, rules, now);
     checks.push(xid::check(&memory, inputs, reading, now, wall));
-    checks.extend(card::checks(&mut memory, reading, rules.card, now));
+    checks.extend(card::checks(&mut memory, reading, rules, now));
     let (vram, headroom) = vram::check(memory.vram, reading, rules, now);
     memory.vram = vram;
     checks.push(headroom);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use shared::health::{Check, CheckStatus};
 
-use super::{CardRules, Memory, unread};
+use super::{CardRules, Memory, Rules, unread};
 use crate::{
     gpu::GpuReading,
     readiness::alarm::{Alarm, Delays},
@@ -37,7 +37,7 @@ pub(super) struct Alarms {
 pub(super) fn checks(
     memory: &mut Memory,
     reading: Option<&GpuReading>,
-    rules: CardRules,
+    rules: &Rules,
     now: Instant,
 ) -> Vec<Check> {
     let alarms = &mut memory.card;
@@ -48,7 +48,7 @@ pub(super) fn checks(
         }
     }
     vec![
-        ecc(memory, reading, rules),
+        ecc(memory, reading, rules.card),
         row_remap(reading, rules),
         thermal(&memory.card, reading),
         power_brake(&memory.card, reading),
@@ -123,7 +123,7 @@ const fn on(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
 
-fn row_remap(reading: Option<&GpuReading>, rules: CardRules) -> Check {
+fn row_remap(reading: Option<&GpuReading>, rules: &Rules) -> Check {
     let expected = "no row pending, none failed";
     let vitals = reading.map(|reading| &reading.vitals);
     let count = vitals.and_then(|vitals| vitals.remapped_uncorrectable);
@@ -136,13 +136,16 @@ fn row_remap(reading: Option<&GpuReading>, rules: CardRules) -> Check {
     let gate = |gates| if gates { CheckStatus::Fail } else { CheckStatus::Warn };
     if failure == Some(true) {
         return check.but(
-            gate(rules.remap_failure_gates),
-            "a faulty memory row could not be replaced: replace the card (warn_only: row_remap to go on with it)",
+            gate(rules.card.remap_failure_gates),
+            format!(
+                "a faulty memory row could not be replaced: replace the card{}",
+                rules.hint("row_remap", " (warn_only: row_remap to go on with it)")
+            ),
         );
     }
     if pending == Some(true) {
         return check.but(
-            gate(rules.remap_pending_gates),
+            gate(rules.card.remap_pending_gates),
             "a faulty memory row is replaced at the next reset: stop the engine when idle and `sudo nvidia-smi --gpu-reset`",
         );
     }

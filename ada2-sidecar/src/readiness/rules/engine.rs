@@ -24,10 +24,13 @@ pub(super) fn checks(inputs: &Inputs<'_>, rules: &Rules) -> Vec<Check> {
 }
 
 fn engine_reachable(engine: &EngineState, rules: &Rules) -> Check {
-    let url = rules.engine_url.as_deref().unwrap_or("in this process");
     let name = rules.engine;
-    let check =
-        |observed: String| Check::pass("engine_reachable", observed, format!("{name} answers at {url}"));
+    let expected = match &rules.engine_url {
+        Some(url) => format!("{name} answers at {url}"),
+        None => format!("{name} answers in this process"),
+    };
+    let url = rules.engine_url.as_deref().unwrap_or_default();
+    let check = |observed: String| Check::pass("engine_reachable", observed, expected.clone());
     match (&engine.fault, &engine.survey) {
         (None, Some(survey)) => {
             let check = check(format!("{name} {}", survey.version));

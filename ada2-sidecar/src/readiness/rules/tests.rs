@@ -73,6 +73,7 @@ impl World {
             taken: self.now,
             wall: SystemTime::UNIX_EPOCH,
             good: if matches!(state, GpuState::Present(_)) { good + 1 } else { 0 },
+            failed: 0,
             driver_loads: loads,
             xids,
             state,
@@ -289,6 +290,8 @@ fn a_check_that_warn_only_names_warns_where_it_would_gate_and_says_so() {
     world.rules.warn_only = vec!["row_remap", "slots"];
     world.expect("row_remap", CheckStatus::Warn, "replace the card");
     world.expect("row_remap", CheckStatus::Warn, "because warn_only names row_remap");
+    let words = &world.check("row_remap").message;
+    assert_eq!(words.matches("warn_only").count(), 1, "{words}");
     assert_eq!(world.status(), Status::Degraded);
     world.vitals(|vitals| vitals.recovery_action = Some(2));
     assert_eq!(world.judge().status, Status::NotReady, "it names no other");

@@ -34,8 +34,8 @@ pub(super) fn check(
     let check = |observed: String| Check::pass("vram_headroom", observed, expected.clone());
     let unknown = |why: &str| check("unknown".to_owned()).but(CheckStatus::Unknown, why);
     let Some(reading) = reading else {
-        // What was known before counts again when the card is read again.
-        return (prev, unknown("no GPU is being read"));
+        // A moment's failure makes no first look of the next one; but what was held of a card that went away is held no more.
+        return (prev.filter(|alarm| !alarm.on), unknown("no GPU is being read"));
     };
     let Some(memory) = &reading.memory else {
         return (prev, unknown("the driver tells no memory of this card (unified memory): see host_memory"));
@@ -66,12 +66,17 @@ pub(super) fn check(
     if !alarm.on {
         return (Some(alarm), check);
     }
-    let words = format!(
-        "the engine could have only {} MiB of VRAM, the floor is {} MiB: {}",
-        effective / MIB,
-        floor / MIB,
-        holders(&headroom)
-    );
+    let (has, wants) = (effective / MIB, floor / MIB);
+    let words = if low {
+        let holders = holders(&headroom, rules);
+        format!("the engine could have only {has} MiB of VRAM, the floor is {wants} MiB: {holders}")
+    } else {
+        format!(
+            "{has} MiB are available again, the floor is {wants} MiB; passes once {} above the floor has lasted {} s",
+            gibibytes(MARGIN),
+            DELAYS.fall.as_secs()
+        )
+    };
     (Some(alarm), check.but(CheckStatus::Fail, words))
 }
 
@@ -86,7 +91,7 @@ fn why_untold(reading: &GpuReading, unit: &str) -> String {
 }
 
 /// Who holds the rest, largest first, and what to do.
-fn holders(headroom: &Headroom) -> String {
+fn holders(headroom: &Headroom, rules: &Rules) -> String {
     let one = |process: &GpuProcess| {
         let unit = process.unit.as_deref().unwrap_or("no unit");
         let used = process.used.map_or_else(|| "? MiB".to_owned(), |used| format!("{} MiB", used / MIB));
@@ -98,10 +103,13 @@ fn holders(headroom: &Headroom) -> String {
         parts.push(format!("held by {}; stop it, or lower --min-free-vram", largest.join(", ")));
     }
     if headroom.unlisted >= NOTABLE {
+        let container = rules.hint(
+            "vram_headroom",
+            "; where we run in a container ourselves and cannot see the host's processes, set warn_only: vram_headroom",
+        );
         parts.push(format!(
             "{} are held by no process that the driver lists: left by a process that crashed, or another container's; stop \
-             that container, or reset the GPU when idle (`sudo nvidia-smi --gpu-reset`); where we run in a container ourselves \
-             and cannot see the host's processes, set warn_only: vram_headroom",
+             that container, or reset the GPU when idle (`sudo nvidia-smi --gpu-reset`){container}",
             gibibytes(headroom.unlisted)
         ));
     }

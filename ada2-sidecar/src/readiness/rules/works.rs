@@ -7,7 +7,7 @@ use shared::health::{Check, CheckStatus};
 
 use super::{Inputs, Memory, Rules};
 use crate::{
-    gpu::{Elsewhere, GpuProcess, GpuReading},
+    gpu::{Elsewhere, GpuProcess, GpuReading, Work},
     outcomes::{Pace, Seen},
     readiness::{
         alarm::{Alarm, Delays},
@@ -23,6 +23,11 @@ const TIMES: u32 = 4;
 const SLOW_STEP: Duration = Duration::from_millis(50);
 /// An engine that starts, or moves its models, holds no memory for a moment.
 const LASTING: Delays = Delays { rise: Duration::from_secs(5), fall: Duration::ZERO };
+/// A list of processes from so long after a picture's end still tells of it. Shorter than what must last: an engine that lets
+/// go of the card at the end of a job is no cause for alarm.
+const JUST_ENDED: Duration = Duration::from_secs(3);
+/// Less is no engine with a model.
+const MUCH: u64 = 512 << 20;
 const MIB: u64 = 1 << 20;
 
 /// What one verdict leaves to the next.
@@ -31,6 +36,9 @@ pub(super) struct Works {
     /// The engine's start that is judged, and when it was first seen.
     start: Option<(u64, Instant)>,
     without_memory: Alarm,
+    outside: Alarm,
+    /// What may be the engine outside its unit, as seen last.
+    stranger: Option<GpuProcess>,
     elsewhere: Alarm,
 }
 
@@ -55,14 +63,38 @@ impl Works {
         let is_own = |process: &GpuProcess| process.unit.as_ref() == Some(&rules.engine_unit);
         let unified = reading.memory.is_none();
         let holds = processes.iter().any(|process| is_own(process) && (unified || process.used != Some(0)));
-        let painted = inputs.outcomes.working.max(inputs.outcomes.succeeded);
         // A list from before its first step proves nothing.
-        let at_work = painted.is_some_and(|at| at > began && reading.processes_taken >= at);
+        let at_work =
+            painting(inputs.outcomes, now).is_some_and(|at| at > began && reading.processes_taken >= at);
         let idle = !holds && at_work && reading.elsewhere.is_empty();
-        self.without_memory = self.without_memory.next(idle, holds, LASTING, now);
+        let stranger = stranger(processes, &rules.engine_unit);
+        let (on_cpu, outside) = (idle && stranger.is_none(), idle && stranger.is_some());
+        self.without_memory = self.without_memory.next(on_cpu, holds || outside, LASTING, now);
+        // A container that lets go of the card at once when the picture is finished is still one.
+        self.outside = self.outside.next(outside, holds, LASTING, now);
+        self.stranger = stranger.cloned().or(self.stranger.take());
         let moved = !holds && !reading.elsewhere.is_empty();
         self.elsewhere = self.elsewhere.next(moved, !moved, LASTING, now);
     }
+}
+
+/// When the engine began to paint what it is painting now, or was until a moment ago. It may let go of the card at any other
+/// time.
+fn painting(seen: &Seen, now: Instant) -> Option<Instant> {
+    let is_fresh = |at: Instant| now.saturating_duration_since(at) < JUST_ENDED;
+    seen.working.filter(|_| seen.painting > 0 || seen.succeeded.is_some_and(is_fresh))
+}
+
+/// The largest process that may be an engine outside its unit: a container's, one that was started by hand, or one that
+/// nobody answers for. A service of another name is another program.
+fn stranger<'a>(processes: &'a [GpuProcess], engine_unit: &str) -> Option<&'a GpuProcess> {
+    let is_nobodys = |unit: &str| unit != engine_unit && unit.ends_with(".scope");
+    let may_be = |process: &&GpuProcess| {
+        process.work != Work::Graphics
+            && process.unit.as_deref().is_none_or(is_nobodys)
+            && process.used.is_none_or(|used| used >= MUCH)
+    };
+    processes.iter().filter(may_be).max_by_key(|process| process.used)
 }
 
 pub(super) fn check(
@@ -74,21 +106,14 @@ pub(super) fn check(
 ) -> Check {
     memory.works.next(inputs, reading, rules, now);
     let seen = inputs.outcomes;
-    let check =
-        |observed: &str| Check::pass("engine_works", observed, "the last picture succeeded, on this GPU");
+    let on_card = rules.engine_url.is_some() && (rules.gpu_required || reading.is_some());
+    let expected =
+        if on_card { "the last picture succeeded, on this GPU" } else { "the last picture succeeded" };
+    let check = |observed: &str| Check::pass("engine_works", observed, expected);
     let warn = |observed: &str, words: String| check(observed).but(CheckStatus::Warn, words);
     let unit = &rules.engine_unit;
-    if let Some(other) =
-        reading.and_then(|reading| reading.elsewhere.first()).filter(|_| memory.works.elsewhere.on)
-    {
-        return warn("on another GPU", on_another(other, reading, unit));
-    }
-    if memory.works.without_memory.on {
-        let words = format!(
-            "{unit} makes pictures and holds no VRAM: it fell back to the CPU (look for CUDA errors in its log, restart it), or \
-             its processes run outside that unit (--engine-unit)"
-        );
-        return warn("no VRAM held", words);
+    if let Some((observed, words)) = misplaced(&memory.works, reading, unit) {
+        return warn(observed, words);
     }
     if seen.failures >= FAILURES {
         let words = format!(
@@ -114,6 +139,37 @@ pub(super) fn check(
         None => check("no picture yet")
             .but(CheckStatus::Unknown, "no picture was made since our start; the first one tells"),
     }
+}
+
+/// Why the engine does not work where it should: observed, and in words.
+fn misplaced(works: &Works, reading: Option<&GpuReading>, unit: &str) -> Option<(&'static str, String)> {
+    let other = reading.and_then(|reading| reading.elsewhere.first()).filter(|_| works.elsewhere.on);
+    if let Some(other) = other {
+        return Some(("on another GPU", on_another(other, reading, unit)));
+    }
+    if let Some(stranger) = works.stranger.as_ref().filter(|_| works.outside.on) {
+        return Some(("outside its unit", outside(stranger, unit)));
+    }
+    works.without_memory.on.then(|| {
+        let words = format!(
+            "{unit} makes pictures and holds no VRAM: it fell back to the CPU (look for CUDA errors in its log, restart it), or \
+             its processes run outside that unit (--engine-unit)"
+        );
+        ("no VRAM held", words)
+    })
+}
+
+fn outside(stranger: &GpuProcess, unit: &str) -> String {
+    let GpuProcess { pid, name, unit: own, used, .. } = stranger;
+    let held = used.map_or_else(|| "memory".to_owned(), |bytes| format!("{} MiB", bytes / MIB));
+    let (belongs, remedy) = match own {
+        Some(own) => (own.as_str(), format!("set --engine-unit {own} if that is the engine")),
+        None => ("no unit", "run it in a unit, and name that with --engine-unit".to_owned()),
+    };
+    format!(
+        "{unit} holds no VRAM while pictures are made, and pid {pid} {name:?} ({belongs}) holds {held}: the engine runs outside \
+         that unit; {remedy}"
+    )
 }
 
 fn proven(seen: &Seen) -> Option<&'static str> {

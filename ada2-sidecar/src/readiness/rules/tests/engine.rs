@@ -46,6 +46,18 @@ fn the_engines_faults_gate_in_their_own_words() {
 }
 
 #[test]
+fn where_the_engine_answers_is_told() {
+    let expected = |url: Option<&str>| {
+        let mut world = World::healthy();
+        world.rules.engine_url = url.map(str::to_owned);
+        world.judge();
+        world.check("engine_reachable").expected.clone()
+    };
+    assert_eq!(expected(Some("http://e:1/")), "invokeai answers at http://e:1/");
+    assert_eq!(expected(None), "invokeai answers in this process");
+}
+
+#[test]
 fn a_model_that_is_being_loaded_gates_until_it_is_and_again_after_a_restart() {
     let mut world = World::healthy();
     for (warm_up, status, says) in [

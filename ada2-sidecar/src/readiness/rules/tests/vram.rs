@@ -33,6 +33,34 @@ fn foreign_vram_gates_after_15_s_and_no_longer_after_10_with_a_margin() {
 }
 
 #[test]
+fn while_a_margin_has_yet_to_last_what_is_there_is_told() {
+    let mut world = World::healthy();
+    world.state(present(vec![process(7, "ollama.service", 40_000)]));
+    world.expect("vram_headroom", CheckStatus::Fail, "could have only 5459 MiB");
+    let words = "45459 MiB are available again, the floor is 8192 MiB; passes once 1.0 GiB above the floor has lasted 10 s";
+    world.state(present(vec![]));
+    world.expect("vram_headroom", CheckStatus::Fail, words);
+    assert!(!world.check("vram_headroom").message.contains("only"));
+    // At the floor, without the margin.
+    world.state(present(vec![process(7, "ollama.service", 46_068 - 609 - 8_192)]));
+    world.expect("vram_headroom", CheckStatus::Fail, "8192 MiB are available again");
+}
+
+#[test]
+fn a_card_that_comes_back_does_not_fail_on_an_old_alarm() {
+    let full = || present(vec![process(7, "ollama.service", 40_000)]);
+    for (back, expected) in [(present(vec![]), CheckStatus::Pass), (full(), CheckStatus::Fail)] {
+        let mut world = World::healthy();
+        world.state(full());
+        world.expect("vram_headroom", CheckStatus::Fail, "");
+        world.state(GpuState::Lost);
+        world.expect("vram_headroom", CheckStatus::Unknown, "no GPU");
+        world.state(back);
+        world.expect("vram_headroom", expected, "");
+    }
+}
+
+#[test]
 fn what_was_known_of_vram_outlasts_a_look_that_failed() {
     let mut world = World::healthy();
     world.judge();

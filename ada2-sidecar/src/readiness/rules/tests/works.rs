@@ -11,6 +11,13 @@ const UNIT: &str = "invokeai.service";
 fn paints(world: &mut World) {
     world.now += Duration::from_millis(500);
     world.outcomes.working = Some(world.now);
+    world.outcomes.painting = 1;
+}
+
+/// The picture is finished.
+fn finishes(world: &mut World) {
+    world.outcomes.succeeded = Some(world.now);
+    world.outcomes.painting = 0;
 }
 
 /// Looks on at an engine at work for this long, and lists its processes each time.
@@ -179,4 +186,80 @@ fn after_a_programs_fault_a_picture_must_prove_the_engine() {
     world.expect("engine_works", CheckStatus::Warn, "XID 13");
     world.memory.acknowledge();
     world.expect("engine_works", CheckStatus::Pass, "");
+}
+
+#[test]
+fn an_engine_that_lets_go_of_the_card_between_jobs_did_not_fall_back() {
+    let mut world = World::healthy();
+    world.state(present(vec![process(1, UNIT, 4_000)]));
+    world.judge();
+    paints(&mut world);
+    assert_eq!(watch(&mut world, 20), CheckStatus::Unknown);
+    finishes(&mut world);
+    world.state(present(vec![]));
+    assert_eq!(watch(&mut world, 60), CheckStatus::Pass, "an idle engine may hold none");
+    // The next job is taken, and the engine loads its model: it has not taken a step.
+    world.inflight = 1;
+    assert_eq!(watch(&mut world, 60), CheckStatus::Pass);
+}
+
+#[test]
+fn a_picture_that_just_ended_still_tells_of_the_cpu() {
+    let mut world = World::healthy();
+    world.judge();
+    paints(&mut world);
+    assert_eq!(watch(&mut world, 4), CheckStatus::Unknown);
+    finishes(&mut world);
+    assert_eq!(watch(&mut world, 2), CheckStatus::Warn);
+}
+
+#[test]
+fn an_engine_in_a_container_runs_outside_its_unit_and_is_named() {
+    let container = "docker-0123.scope";
+    let untold = GpuProcess { used: None, ..process(9, container, 0) };
+    let unknown = GpuProcess { unit: None, ..process(9, "", 4_000) };
+    let drawing = GpuProcess { work: Work::Graphics, ..process(9, "session-1.scope", 4_000) };
+    let two =
+        vec![process(8, container, 900), process(9, container, 12_000), process(7, "ollama.service", 20_000)];
+    for (processes, observed, says) in [
+        (two, "outside its unit", "pid 9 \"python3\" (docker-0123.scope) holds 12000 MiB"),
+        (vec![process(9, container, 600)], "outside its unit", "set --engine-unit docker-0123.scope"),
+        (vec![untold], "outside its unit", "(docker-0123.scope) holds memory: "),
+        (vec![unknown], "outside its unit", "(no unit) holds 4000 MiB"),
+        (vec![process(9, container, 100)], "no VRAM held", "fell back to the CPU"),
+        (vec![process(9, "ollama.service", 20_000)], "no VRAM held", "fell back to the CPU"),
+        (vec![drawing], "no VRAM held", "fell back to the CPU"),
+    ] {
+        let mut world = World::healthy();
+        world.state(present(processes));
+        world.judge();
+        paints(&mut world);
+        assert_eq!(watch(&mut world, 6), CheckStatus::Warn, "{says}");
+        assert_eq!(world.check("engine_works").observed, observed);
+        world.expect("engine_works", CheckStatus::Warn, says);
+        // It lets go of the card while nobody wants a picture.
+        finishes(&mut world);
+        world.state(present(vec![]));
+        watch(&mut world, 60);
+        world.expect("engine_works", CheckStatus::Warn, says);
+        world.state(present(vec![process(1, UNIT, 4_000)]));
+        world.expect("engine_works", CheckStatus::Pass, "");
+    }
+}
+
+#[test]
+fn a_card_is_expected_only_where_there_is_to_be_one() {
+    let expected = |change: fn(&mut World)| {
+        let mut world = World::healthy();
+        change(&mut world);
+        world.judge();
+        world.check("engine_works").expected.clone()
+    };
+    assert_eq!(expected(|_| {}), "the last picture succeeded, on this GPU");
+    assert_eq!(expected(|world| world.rules.engine_url = None), "the last picture succeeded");
+    let cardless = |world: &mut World| {
+        world.rules.gpu_required = false;
+        world.state(GpuState::DriverNotLoaded);
+    };
+    assert_eq!(expected(cardless), "the last picture succeeded");
 }
