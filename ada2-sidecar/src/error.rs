@@ -331,28 +331,4 @@ macro_rules! from {
 from!(Refusal => Guard, BodyError => Body, FieldError => Field, UnknownModel => Model, EngineError => Engine, FaultyQuery => Query);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_interrupted_job_is_answered_as_a_failed_one_is() {
-        let face = |error| {
-            let Face { status, code, message, retry_after, final_, .. } = ApiError::Engine(error).face();
-            (status, code, message, retry_after, final_)
-        };
-        let words = || "the job was interrupted in ComfyUI".to_owned();
-        let failed = face(EngineError::Failed(words()));
-        assert_eq!(failed.0, StatusCode::BAD_GATEWAY);
-        assert_eq!(face(EngineError::Interrupted(words())), failed);
-    }
-
-    #[test]
-    fn a_sentence_ends_once() {
-        let out_of_memory =
-            EngineError::OutOfMemory("CUDA out of memory. Tried to allocate 2.00 GiB.".into());
-        for error in [EngineError::Failed("DistanceTooFarBack.".into()), out_of_memory] {
-            let message = ApiError::Engine(error).face().message;
-            assert!(message.ends_with('.') && !message.ends_with(".."), "{message}");
-        }
-    }
-}
+mod tests;
