@@ -179,7 +179,12 @@ fn read_backends(
 ) -> Option<BackendsFile> {
     let named = settings.raw("BACKENDS_CONFIG").map(PathBuf::from);
     let path = named.clone().unwrap_or_else(|| env_file.with_file_name(BACKENDS_FILE));
-    let override_url = settings.raw("IMAGES_BACKEND_CLASS").zip(settings.raw("IMAGES_HTTP_BASE_URL"));
+    let class_and_url = settings.raw("IMAGES_BACKEND_CLASS").zip(settings.raw("IMAGES_HTTP_BASE_URL"));
+    let override_url = class_and_url.map(|(class, url)| backends_file::Override {
+        class,
+        url,
+        source: settings.source("IMAGES_HTTP_BASE_URL"),
+    });
     let read = match std::fs::read_to_string(&path) {
         Ok(text) => backends_file::read(Some((&path, &text)), override_url, variable),
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
@@ -280,7 +285,7 @@ fn foreign_names(path: &Path, file: &EnvFile, used: &BTreeSet<String>) -> Vec<St
 }
 
 /// Whether it is written as variables are: `OLLAMA_HOST`.
-pub(crate) fn is_variable(name: &str) -> bool {
+fn is_variable(name: &str) -> bool {
     let known = |byte: u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_');
     name.len() <= 64
         && name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')

@@ -9,14 +9,11 @@ use reqwest::Url;
 use serde_json::{Map, Value};
 use shared::service::{
     secret::Secret,
-    settings::{Problem, truth, yaml_fault},
+    settings::{Problem, Source, truth, yaml_fault},
 };
 
 pub(super) use self::values::{EXPECTED_URL, base_url};
-use super::{
-    backends::{Backend, Backends, Capability, Delivery},
-    is_variable,
-};
+use super::backends::{Backend, Backends, Capability, Delivery};
 
 /// What is used when there is no file.
 const BUILT_IN: &str = include_str!("backends_default.yaml");
@@ -44,11 +41,22 @@ pub(super) struct BackendsFile {
     pub(super) notes: Vec<String>,
 }
 
+/// `IMAGES_HTTP_BASE_URL`: a base address in the place of the file's.
+#[derive(Debug)]
+pub(super) struct Override<'a> {
+    /// The class that it is for.
+    pub(super) class: &'a str,
+    /// The address.
+    pub(super) url: &'a str,
+    /// Where it was set.
+    pub(super) source: Source,
+}
+
 /// Reads the file, or the built-in backends where there is none. `variable` finds what `${NAME}` and `bearer_env`
 /// name; `override_url` is the base address of one class.
 pub(super) fn read(
     file: Option<(&Path, &str)>,
-    override_url: Option<(&str, &str)>,
+    override_url: Option<Override<'_>>,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<BackendsFile, Vec<Problem>> {
     let (source, text) = file.map_or(("built-in backends".to_owned(), BUILT_IN), |(path, text)| {
@@ -74,7 +82,7 @@ pub(super) fn read(
 struct Walk<'a> {
     source: String,
     variable: &'a dyn Fn(&str) -> Option<String>,
-    override_url: Option<(&'a str, &'a str)>,
+    override_url: Option<Override<'a>>,
     foreign: Vec<String>,
     problems: Vec<Problem>,
 }
@@ -211,16 +219,15 @@ impl Walk<'_> {
     }
 
     fn base_url(&mut self, at: &str, class: &str, map: &Map<String, Value>) -> Address {
-        let (source, key, text) = match self.override_url {
-            Some((of, url)) if of == class => {
-                ("IMAGES_HTTP_BASE_URL".to_owned(), String::new(), url.to_owned())
-            }
-            _ => {
-                let key = format!("{at}.base_url");
-                let text = self.text(&key, map.get("base_url")).unwrap_or_default();
-                (self.source.clone(), key, text)
-            }
-        };
+        let given = self.override_url.as_ref().filter(|given| given.class == class);
+        let given = given.map(|Override { url, source, .. }| {
+            (source.to_string(), "IMAGES_HTTP_BASE_URL".to_owned(), (*url).to_owned())
+        });
+        let (source, key, text) = given.unwrap_or_else(|| {
+            let key = format!("{at}.base_url");
+            let text = self.text(&key, map.get("base_url")).unwrap_or_default();
+            (self.source.clone(), key, text)
+        });
         if text.trim().is_empty() {
             return Address::None;
         }
@@ -237,13 +244,15 @@ impl Walk<'_> {
         let auth = self.map(&format!("{at}.auth"), map.get("auth"));
         let key = format!("{at}.auth.bearer_env");
         let name = self.text(&key, auth.get("bearer_env"))?;
-        // Somebody may have written the token itself there.
-        let shown = if is_variable(&name) { &name } else { "what stands there" };
-        let given = (self.variable)(&name).filter(|value| !value.trim().is_empty());
-        let wrong = match given.as_deref().map(Secret::token) {
-            Some(Ok(secret)) => return Some(secret),
-            Some(Err(why)) => format!("{why} ({shown})"),
-            None => format!("expected the name of a variable that holds a token; {shown} is not set"),
+        // Somebody may have written the token itself there: only a name that is known is shown.
+        let expected = "expected the name of a variable that holds a token";
+        let wrong = match (self.variable)(&name) {
+            None => format!("{expected}; no variable has the name that stands there"),
+            Some(value) if value.trim().is_empty() => format!("{expected}; {name} is empty"),
+            Some(value) => match Secret::token(&value) {
+                Ok(secret) => return Some(secret),
+                Err(why) => format!("{why} ({name})"),
+            },
         };
         self.wrong(&key, &wrong);
         None

@@ -99,11 +99,10 @@ impl Images {
 /// What the listener speaks.
 pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
     let on = settings.take("GATEWAY_TLS", "on or off", truth)?;
-    for name in ["GATEWAY_TLS_CERT_PATH", "GATEWAY_TLS_KEY_PATH"] {
-        if on && settings.raw(name).is_some_and(|value| value.contains("-----BEGIN")) {
-            settings.complain(name, "expected the path of a PEM file, found what should be in it");
-            return None;
-        }
+    // Without TLS, too: the effective configuration shows them.
+    let named = ["GATEWAY_TLS_CERT_PATH", "GATEWAY_TLS_KEY_PATH"].map(|name| names_a_file(settings, name));
+    if named.contains(&false) {
+        return None;
     }
     let pair = (settings.raw("GATEWAY_TLS_CERT_PATH"), settings.raw("GATEWAY_TLS_KEY_PATH"));
     match (on, pair) {
@@ -122,6 +121,19 @@ pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
             None
         }
     }
+}
+
+/// Whether a setting, if it is set, names a file. The file's content may have been written in its place, so a text that
+/// does not look like a path is noted as a problem and never shown.
+fn names_a_file(settings: &mut Settings, name: &str) -> bool {
+    let named = settings.raw(name).is_none_or(|value| pem::looks_like_path(value.as_ref()));
+    if !named {
+        settings.complain(
+            name,
+            "expected the path of a PEM file, found something else; is it what should be in it?",
+        );
+    }
+    named
 }
 
 /// How backends' certificates are judged, and what we show them.
@@ -162,6 +174,9 @@ fn from_pem<T>(
     read: impl FnOnce(&Path) -> Result<T, String>,
 ) -> Option<T> {
     let path = settings.raw(name)?.to_owned();
+    if !names_a_file(settings, name) {
+        return None;
+    }
     let read = read(path.as_ref());
     read.map_err(|why| settings.complain(name, format!("expected {expected}: {path}: {why}"))).ok()
 }

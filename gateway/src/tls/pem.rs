@@ -1,9 +1,19 @@
 //! Reading PEM files. What is wrong with one is told in words of our own and never quoted: the library's errors repeat the
 //! line that they stumble over, which is all of a key whose line ends were lost.
 
-use std::path::Path;
+use std::{ffi::OsStr, path::Path};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+/// Whether a text can be shown as the path of a PEM file: there is such a file, its name ends as theirs do, or the folder
+/// that it would be in is there. Nothing of this holds of a key in base64, though that may have slashes.
+pub(crate) fn looks_like_path(path: &Path) -> bool {
+    let ending = path.extension().and_then(OsStr::to_str);
+    let is_folder = |folder: &Path| folder.file_name().is_some() && folder.is_dir();
+    path.exists()
+        || ending.is_some_and(|ending| ["pem", "crt", "cer", "key"].contains(&ending))
+        || path.parent().is_some_and(is_folder)
+}
 
 /// The certificates in a file, at least one; or what is wrong with it.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

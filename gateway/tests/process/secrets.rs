@@ -77,6 +77,37 @@ fn a_reload_that_is_refused_tells_no_secret_in_log_or_status() {
 }
 
 #[test]
+fn a_key_in_the_place_of_its_path_and_a_token_in_that_of_its_variable_stay_secret_on_reload() {
+    let folder = folder("secrets-paths");
+    let running = Running::start(gateway(&folder, &[]));
+    let env = format!("GATEWAY_BEARER_TOKEN={TOKEN}\nBACKEND_CLIENT_CERT=MIGHAgEAMBMGByqGSM49{CANARY}\n");
+    std::fs::write(folder.join(".env"), env).unwrap();
+    let yaml = "backends:\n  a:\n    base_url: http://a\n    supported_capabilities: [images]\n    \
+                auth: {bearer_env: HUSHTOKENVALUE}\n";
+    std::fs::write(folder.join("backends_config.yaml"), yaml).unwrap();
+    running.signal("-HUP");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let head = format!("GET /v1/gateway/status HTTP/1.1\r\nAuthorization: Bearer {TOKEN}");
+    let status = loop {
+        let status = running.request(&head);
+        if status.contains("\"last_error\":\"") {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "{status}");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    running.signal("-TERM");
+    let (_, log) = running.end();
+    let checked = run(started(&folder, &["check-config"]));
+    let checked = text(&checked.stdout) + &text(&checked.stderr);
+    for said in [&status, &log, &checked] {
+        assert!(said.contains("bearer_env: expected the name of a variable"), "{said}");
+        assert!(said.contains("BACKEND_CLIENT_CERT: expected the path of a PEM file"), "{said}");
+        assert!(!said.contains(CANARY) && !said.contains("HUSHTOKENVALUE"), "{said}");
+    }
+}
+
+#[test]
 fn a_token_that_is_no_text_at_all_is_no_missing_token() {
     use std::os::unix::ffi::OsStrExt;
     let folder = folder("latin-1");

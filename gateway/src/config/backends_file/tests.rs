@@ -90,9 +90,13 @@ fn the_backends_own_token_comes_from_a_variable_and_never_shows() {
 
 #[test]
 fn one_setting_overrides_the_address_of_the_images_class() {
-    let file = read(None, Some(("gpu_heavy", "http://127.0.0.1:9")), &|_| None).unwrap();
+    let with = |url| {
+        let source = Source::Environment("IMAGES_HTTP_BASE_URL");
+        read(None, Some(Override { class: "gpu_heavy", url, source }), &|_| None)
+    };
+    let file = with("http://127.0.0.1:9").unwrap();
     assert_eq!(file.backends.find("gpu_heavy").unwrap().readiness.as_str(), "http://127.0.0.1:9/readyz");
-    let problems = read(None, Some(("gpu_heavy", "127.0.0.1:9")), &|_| None).unwrap_err();
+    let problems = with("127.0.0.1:9").unwrap_err();
     assert!(problems[0].source.contains("IMAGES_HTTP_BASE_URL"), "{problems:?}");
 }
 

@@ -104,6 +104,29 @@ fn no_key_is_shown_whatever_is_wrong_with_its_file() {
 }
 
 #[test]
+fn a_key_in_the_place_of_its_files_name_is_not_shown() {
+    let key = |begin: &str| format!("{begin}MIGHAgEAMBMGByqGSM49AgEG{CANARY}/c0lor+AwEHBG0wawIBAQQg");
+    let cert = file("cert.pem", "");
+    for (begin, tls) in [("", "on"), ("", "off"), ("/", "on"), ("/", "off"), ("a/b/", "on")] {
+        for name in ["GATEWAY_TLS_KEY_PATH", "BACKEND_CLIENT_CERT", "BACKEND_CA_BUNDLE"] {
+            let cert = if name == "GATEWAY_TLS_KEY_PATH" { cert.as_str() } else { "" };
+            let env = env_file(&format!(
+                "{FINE}\nGATEWAY_TLS={tls}\nGATEWAY_TLS_CERT_PATH={cert}\n{name}={}\n",
+                key(begin)
+            ));
+            let said = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+            let told = format!("{name}: expected the path of a PEM file");
+            assert!(said.contains(&told) && !said.contains(CANARY), "{begin} {tls}: {said}");
+        }
+    }
+    for path in ["/nowhere/at-all.pem", "certs/server.crt", "/tmp/no-such-key"] {
+        let env = env_file(&format!("{FINE}\nBACKEND_CLIENT_CERT={path}\n"));
+        let said = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+        assert!(said.contains(&format!("{path}: No such file")), "{said}");
+    }
+}
+
+#[test]
 fn no_password_in_an_address_is_shown() {
     let url = format!("http://me:{CANARY}@ada2:7860");
     for (case, line) in [
@@ -151,6 +174,23 @@ fn no_secret_of_the_backends_file_is_shown() {
 }
 
 #[test]
+fn a_token_that_is_written_like_a_variable_is_not_shown_either() {
+    let env = env_file(&format!("{FINE}\nBLANK_TOKEN=\n"));
+    let told = |name: &str| {
+        let yaml = format!(
+            "backends:\n  a: {{base_url: 'http://a', supported_capabilities: [images], auth: {{bearer_env: {name}}}}}"
+        );
+        std::fs::write(PathBuf::from(&env).with_file_name(BACKENDS_FILE), yaml).unwrap();
+        load_with(&["--env-file", &env], &[]).unwrap_err().concat()
+    };
+    let said = told("HUSHTOKENVALUE");
+    assert!(said.contains("backends.a.auth.bearer_env: expected the name of a variable"), "{said}");
+    assert!(!said.contains("HUSHTOKENVALUE"), "{said}");
+    let said = told("BLANK_TOKEN");
+    assert!(said.contains("BLANK_TOKEN is empty"), "a name that is known is no secret: {said}");
+}
+
+#[test]
 fn a_token_that_no_header_can_carry_is_refused_in_every_place() {
     let (latin, lines) = (file("latin", "schl\u{fc}ssel"), file("lines", "one\ntwo"));
     let legacy =
@@ -168,6 +208,16 @@ fn a_token_that_no_header_can_carry_is_refused_in_every_place() {
         let problems = load_with(&["--env-file", &env_file(&text)], environment).unwrap_err();
         assert!(problems.concat().contains("printable ASCII"), "{text} {problems:?}");
     }
+}
+
+#[test]
+fn a_wrong_address_for_the_images_class_is_told_by_its_setting_and_where_it_was_set() {
+    let env = env_file(&format!("{FINE}\nIMAGES_HTTP_BASE_URL=nowhere\n"));
+    let told = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+    assert!(told.contains(&format!("{env}: IMAGES_HTTP_BASE_URL: expected")), "{told}");
+    let flag = ["--env-file", &env_file(FINE), "--images-http-base-url", "nowhere"];
+    let told = load_with(&flag, &[]).unwrap_err().concat();
+    assert!(told.contains("--images-http-base-url: IMAGES_HTTP_BASE_URL: expected"), "{told}");
 }
 
 #[test]
