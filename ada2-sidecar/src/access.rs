@@ -35,7 +35,7 @@ pub(crate) async fn layer(
 }
 
 fn to_routes<B>(config: &Config, request: &Request<B>) -> Result<(), ApiError> {
-    config.edge.guard.host(request.uri(), request.headers())?;
+    config.edge.guard.host(request)?;
     let path = request.uri().path();
     let guarded = path == "/v1" || path.starts_with("/v1/");
     let vouched = guarded && holds_our_token(config, request.headers());
@@ -56,7 +56,7 @@ fn to_routes<B>(config: &Config, request: &Request<B>) -> Result<(), ApiError> {
 /// The guards of the engine's own paths, where no token is asked for; gives what the engine is told of who asks.
 pub(crate) fn to_engine<B>(config: &Config, request: &Request<B>) -> Result<Visit, ApiError> {
     let headers = request.headers();
-    config.edge.guard.host(request.uri(), headers)?;
+    config.edge.guard.host(request)?;
     config.edge.guard.origin(headers)?;
     from_another_site(request)?;
     // A tunnel to anywhere is no request to the engine.

@@ -14,7 +14,7 @@ use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderValue, Method, Request, Response, StatusCode, Version},
+    http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::HOST},
 };
 use hyper::{
     body::{Body as _, Incoming},
@@ -81,6 +81,8 @@ impl fmt::Display for PassFault {
 #[derive(Debug)]
 pub(crate) struct PassThrough {
     pool: Arc<Pool>,
+    /// What the engine is called by a caller that names no host.
+    authority: HeaderValue,
     lifecycle: Lifecycle,
     /// Bytes of a body; `None` for no limit.
     max_upload: Option<u64>,
@@ -88,7 +90,10 @@ pub(crate) struct PassThrough {
 
 impl PassThrough {
     pub(crate) fn new(engine: &Url, max_upload: Option<u64>, lifecycle: Lifecycle) -> Self {
-        Self { pool: Pool::new(engine, lifecycle.clone()), lifecycle, max_upload }
+        let host = engine.host_str().unwrap_or_default();
+        let authority = engine.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let authority = HeaderValue::try_from(authority).expect("the host of a URL is ASCII");
+        Self { pool: Pool::new(engine, lifecycle.clone()), authority, lifecycle, max_upload }
     }
 
     /// One request, one answer.
@@ -101,6 +106,8 @@ impl PassThrough {
         let upgrade = Upgrade::wanted(&mut request);
         let (mut parts, incoming) = request.into_parts();
         headers::to_engine(&mut parts, visit, id, upgrade.is_some());
+        // HTTP/1.0 had none, and the engine is spoken to in HTTP/1.1.
+        parts.headers.entry(HOST).or_insert_with(|| self.authority.clone());
         let (upload, state) = Upload::new(incoming, self.max_upload)?;
         let again = upgrade.is_none() && upload.is_end_stream() && is_safe(&parts.method);
         parts.version = Version::HTTP_11;

@@ -40,6 +40,34 @@ async fn only_our_own_names_are_answered_to() {
 }
 
 #[tokio::test]
+async fn a_request_of_http_1_0_need_not_name_a_host() {
+    let sidecar = Sidecar::builtin(&["--allowed-hosts", "ada2.example.org"]).await;
+    let ask = async |line: &str, headers: &str| raw(&sidecar, &format!("{line}\r\n{headers}\r\n")).await;
+    for (line, headers, status) in [
+        ("GET /healthz HTTP/1.0", "", "200"),
+        ("GET /v1/models HTTP/1.0", "", "200"),
+        ("GET http://ada2/healthz HTTP/1.0", "", "200"),
+        ("GET http://evil.example/healthz HTTP/1.0", "", "421"),
+        ("GET /healthz HTTP/1.0", "Host: evil.example\r\n", "421"),
+        ("GET /healthz HTTP/1.0", "Host: a\r\nHost: a\r\n", "400"),
+        ("GET /healthz HTTP/1.0", "Origin: http://evil.example\r\n", "403"),
+        ("GET /healthz HTTP/1.1", "Connection: close\r\n", "400"),
+    ] {
+        let answer = ask(line, headers).await;
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{line} {headers}: {answer}");
+    }
+    sidecar.until_ready().await;
+    let body = r#"{"prompt":"p","size":"64x64","response_format":"url"}"#;
+    let headers = format!("Content-Length: {}\r\nContent-Type: application/json\r\n", body.len());
+    let order = format!("POST /v1/images/generations HTTP/1.0\r\n{headers}\r\n{body}");
+    let answer = raw(&sidecar, &order).await;
+    assert!(
+        answer.contains(r#""url":"/v1/images/files/"#),
+        "an address that holds where it was asked: {answer}"
+    );
+}
+
+#[tokio::test]
 async fn a_page_of_another_origin_is_refused_before_anything_runs() {
     let sidecar = Sidecar::builtin(&["--allowed-origins", "https://ui.example.org"]).await;
     let host = "Host: ada2:7860\r\n";

@@ -59,7 +59,7 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
 /// The layer of a listener that asks nobody for a token.
 pub(crate) async fn without_token(State(app): State<App>, request: Request, next: Next) -> Response {
     let guard = &app.config.access.guard;
-    let ours = guard.host(request.uri(), request.headers()).and_then(|()| guard.origin(request.headers()));
+    let ours = guard.host(&request).and_then(|()| guard.origin(request.headers()));
     match ours {
         Ok(()) => next.run(request).await,
         Err(refusal) => ApiError::Guard(refusal).into_response(),
@@ -73,7 +73,7 @@ fn pass(
     account: &Account,
 ) -> Result<Option<Caller>, ApiError> {
     let door = Door::of(request.uri().path());
-    access.guard.host(request.uri(), request.headers()).map_err(ApiError::Guard)?;
+    access.guard.host(request).map_err(ApiError::Guard)?;
     if door != Door::Token || !access.asks_tokens {
         access.guard.origin(request.headers()).map_err(ApiError::Guard)?;
     }

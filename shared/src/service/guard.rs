@@ -3,13 +3,13 @@
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, Uri, header, uri::Authority};
+use axum::http::{HeaderMap, Request, Uri, Version, header, uri::Authority};
 use ipnet::IpNet;
 
 /// Why a request does not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// No `Host`, several, or one that cannot be read.
+    /// No `Host` in HTTP/1.1, several, or one that cannot be read.
     BadHost,
     /// This `Host` is not ours.
     ForeignHost(String),
@@ -30,13 +30,21 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Passes IP addresses, names without a dot, names under private endings, and `allowed_hosts`.
-    pub fn host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        let mut given = headers.get_all(header::HOST).iter();
-        let host = given.next().and_then(|host| host.to_str().ok()).ok_or(Refusal::BadHost)?;
-        let host: Authority = host.parse().map_err(|_| Refusal::BadHost)?;
+    /// Passes IP addresses, names without a dot, names under private endings, and `allowed_hosts`; and a request of
+    /// HTTP/1.0 that names no host, which no browser sends.
+    pub fn host<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+        let target = request.uri().authority();
+        let mut given = request.headers().get_all(header::HOST).iter();
+        let host: Authority = match (given.next(), target) {
+            (Some(host), _) => {
+                host.to_str().ok().and_then(|host| host.parse().ok()).ok_or(Refusal::BadHost)?
+            }
+            (None, _) if request.version() > Version::HTTP_10 => return Err(Refusal::BadHost),
+            (None, Some(target)) => target.clone(),
+            (None, None) => return Ok(()),
+        };
         let one = given.next().is_none() && !host.as_str().contains('@');
-        let same = uri.authority().is_none_or(|target| target == &host);
+        let same = target.is_none_or(|target| target == &host);
         if !one || !same {
             return Err(Refusal::BadHost);
         }
@@ -115,7 +123,14 @@ mod tests {
     #[test]
     fn hosts() {
         let guard = Guard { allowed_hosts: vec!["ada2.example.org".into()], ..Guard::default() };
-        let check = |host: &str| guard.host(&Uri::from_static("/"), &headers(&[("host", host)]));
+        let of = |version: Version, uri: &'static str, hosts: &[&str]| {
+            let mut request = Request::builder().version(version).uri(uri).body(()).unwrap();
+            for host in hosts {
+                request.headers_mut().append("host", HeaderValue::from_str(host).unwrap());
+            }
+            guard.host(&request)
+        };
+        let check = |host: &str| of(Version::HTTP_11, "/", &[host]);
         for ours in [
             "127.0.0.1:7860",
             "[::1]:7860",
@@ -140,12 +155,17 @@ mod tests {
         for bad in ["", "a b", "me@ada2"] {
             assert_eq!(check(bad), Err(Refusal::BadHost), "{bad:?}");
         }
-        assert_eq!(guard.host(&Uri::from_static("/"), &HeaderMap::new()), Err(Refusal::BadHost));
-        let absolute = Uri::from_static("http://evil.example/x");
-        assert_eq!(guard.host(&absolute, &headers(&[("host", "ada2")])), Err(Refusal::BadHost));
-        let mut twice = headers(&[("host", "ada2")]);
-        twice.append("host", HeaderValue::from_static("evil.example"));
-        assert_eq!(guard.host(&Uri::from_static("/"), &twice), Err(Refusal::BadHost));
+        let (old, new) = (Version::HTTP_10, Version::HTTP_11);
+        assert_eq!(of(new, "/", &[]), Err(Refusal::BadHost));
+        assert_eq!(of(old, "/", &[]), Ok(()));
+        assert_eq!(of(old, "http://ada2/x", &[]), Ok(()));
+        for version in [old, new] {
+            assert_eq!(of(version, "http://evil.example/x", &["ada2"]), Err(Refusal::BadHost));
+            assert_eq!(of(version, "/", &["ada2", "evil.example"]), Err(Refusal::BadHost));
+        }
+        for (uri, hosts) in [("/", &["evil.example"][..]), ("http://evil.example/x", &[])] {
+            assert!(matches!(of(old, uri, hosts), Err(Refusal::ForeignHost(_))), "{uri} {hosts:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use e2e::{
     Answer,
     gateway::{Gateway, TOKEN},
     upstream::Upstream,
+    wire::Wire,
 };
 use reqwest::Method;
 use serde_json::json;
@@ -51,6 +52,24 @@ async fn bare_liveness_and_readiness_are_for_everybody_and_details_for_callers()
     let refused = async || Some(gateway.get("/readyz").await).filter(|detail| detail.status == 503);
     let detail = e2e::eventually("the next try, a second after the last", refused).await;
     assert_eq!(detail.json["status"], "not_ready");
+}
+
+#[tokio::test]
+async fn a_request_of_http_1_0_need_not_name_a_host() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    for (version, headers, status) in
+        [("1.0", "", 200), ("1.1", "", 400), ("1.0", "Origin: http://evil.example\r\n", 403)]
+    {
+        for path in ["/healthz", "/readyz"] {
+            let mut wire = Wire::to(&gateway.url).await;
+            wire.send(format!("GET {path} HTTP/{version}\r\n{headers}\r\n")).await;
+            assert_eq!(wire.answer().await.status(), status, "{path} {version} {headers}");
+        }
+    }
+    let mut wire = Wire::to(&gateway.url).await;
+    wire.send(format!("GET /v1/models HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n")).await;
+    assert_eq!(wire.answer().await.status(), 200);
 }
 
 #[tokio::test]

@@ -75,6 +75,21 @@ async fn ranges_head_options_and_old_servers_pass() {
 }
 
 #[tokio::test]
+async fn a_client_that_names_no_host_is_one_of_http_1_0_and_the_engine_is_told_its_own() {
+    let engine = RawEngine::start().await;
+    let sidecar = before(&engine, &[]).await;
+    let mut wire = Wire::to(&sidecar.url).await;
+    wire.send("GET /x HTTP/1.0\r\n\r\n").await;
+    assert!(wire.rest().await.contains("x-engine: raw"));
+    let seen = &engine.seen("/x")[0];
+    assert_eq!(seen.header("host"), [engine.url.strip_prefix("http://").unwrap()]);
+    assert!(seen.header("x-forwarded-host").is_empty(), "the caller named none");
+    let mut wire = Wire::to(&sidecar.url).await;
+    wire.send("GET /x HTTP/1.1\r\n\r\n").await;
+    assert_eq!((wire.answer().await.status(), engine.seen("/x").len()), (400, 1));
+}
+
+#[tokio::test]
 async fn a_client_that_asks_first_is_told_to_go_on() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;

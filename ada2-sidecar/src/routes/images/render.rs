@@ -24,7 +24,7 @@ pub(super) struct Answer {
     delivery: Delivery,
     output: Output,
     strip_metadata: bool,
-    /// This server as the caller knows it.
+    /// This server as the caller knows it; empty where it named no host: then an address holds where it was asked.
     base: String,
     pub(super) quality: &'static str,
     pub(super) size: String,
@@ -32,13 +32,13 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn of(app: &App, headers: &HeaderMap, request: &ImageRequest, job: &Job) -> Self {
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         Self {
             recent: app.recent.clone(),
             delivery: request.delivery,
             output: request.output,
             strip_metadata: app.config.privacy.strip_metadata,
-            base: format!("http://{host}"),
+            base: host.map(|host| format!("http://{host}")).unwrap_or_default(),
             quality: request.quality.name(),
             size: job.size.to_string(),
         }
