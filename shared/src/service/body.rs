@@ -96,8 +96,7 @@ impl BodyBudget {
         headers: &HeaderMap,
         mut body: Body,
     ) -> Result<WholeBody, BodyError> {
-        let coding = headers.get(header::CONTENT_ENCODING);
-        if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        if is_encoded(headers) {
             return Err(BodyError::Encoded);
         }
         let announced = http_body::Body::size_hint(&body).lower();
@@ -126,6 +125,14 @@ impl BodyBudget {
     pub fn held(&self) -> usize {
         lock(&self.held).all
     }
+}
+
+/// Whether any coding but `identity` is named, in whichever line and place.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::CONTENT_ENCODING).iter();
+    let codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let mut codings = codings.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty());
+    codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
@@ -232,6 +239,24 @@ mod tests {
             budget.read(&caller("a"), &headers, Body::from("x")).await.unwrap_err(),
             BodyError::Encoded
         );
+    }
+
+    #[tokio::test]
+    async fn every_line_and_every_item_of_the_codings_counts() {
+        let budget = BodyBudget::new(10, 10);
+        let read = async |codings: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for coding in codings {
+                headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
+            }
+            budget.read(&caller("a"), &headers, Body::from("x")).await.map(|body| body.bytes)
+        };
+        for encoded in [&["identity", "gzip"][..], &["identity, gzip"], &["gzip,identity"], &["", "br"]] {
+            assert_eq!(read(encoded).await.unwrap_err(), BodyError::Encoded, "{encoded:?}");
+        }
+        for plain in [&[][..], &["identity"], &["Identity , identity"], &["identity", "identity"], &[""]] {
+            assert_eq!(read(plain).await.unwrap(), "x", "{plain:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
