@@ -25,7 +25,10 @@ pub(super) fn read(head: &[u8]) -> Option<(String, bool)> {
 
 /// Of `form-data; name="a"; filename="b"`.
 fn parameters(disposition: &str) -> Option<(String, bool)> {
-    let (_, mut rest) = disposition.split_once(';')?;
+    let (kind, mut rest) = disposition.split_once(';')?;
+    if !kind.trim_matches([' ', '\t']).eq_ignore_ascii_case("form-data") {
+        return None;
+    }
     let (mut name, mut is_file) = (None, false);
     loop {
         rest = rest.trim_start_matches([' ', '\t', ';']);
@@ -33,10 +36,14 @@ fn parameters(disposition: &str) -> Option<(String, bool)> {
             return Some((name.filter(|name: &String| !name.is_empty())?, is_file));
         }
         let (key, value) = rest.split_once('=')?;
-        let (value, behind) = parameter(value.trim_start())?;
+        let value = value.trim_start();
+        let (read, behind) = parameter(value)?;
+        let as_written = &value[..value.len() - behind.len()];
         match key.trim_end().to_ascii_lowercase().as_str() {
-            "name" if name.is_some() => return None,
-            "name" => name = Some(value),
+            "name" if name.is_some() || is_doubtful(as_written) => return None,
+            "name" => name = Some(read),
+            // Other readers decode it, or join its pieces, into the name.
+            key if key.starts_with("name*") => return None,
             "filename" | "filename*" => is_file = true,
             _ => {}
         }
@@ -61,6 +68,13 @@ fn parameter(text: &str) -> Option<(String, &str)> {
         }
     }
     None
+}
+
+/// Whether a backslash stands before anything but a quote, in quotes: some readers drop it, others do not. File names, which
+/// nobody decides on, may have it: some browsers send whole paths.
+fn is_doubtful(as_written: &str) -> bool {
+    let within = as_written.strip_prefix('"').map(|rest| rest.replace("\\\"", ""));
+    within.as_deref().unwrap_or(as_written).contains('\\')
 }
 
 /// Whether a value in quotes is over.

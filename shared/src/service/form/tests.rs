@@ -43,7 +43,8 @@ fn a_head_is_read_as_clients_write_it() {
         (r#"form-data; name="a"; filename*=UTF-8''%e4"#, "a", true),
         (r#"form-data; filename="; name=b"; name="a""#, "a", true),
         (r#"form-data; filename="x\"; name=\"b"; name="a""#, "a", true),
-        (r#"form-data; name="a\"b\c""#, "a\"b\\c", false),
+        (r#"form-data; name="a\"b""#, "a\"b", false),
+        (r#"Form-Data ; name="a"; filename="C:\x\y.png""#, "a", true),
         ("form-data; name=\"\u{e9}\"; x-name=b;", "\u{e9}", false),
     ] {
         let told = Ok(vec![(name.to_owned(), is_file, "c".to_owned())]);
@@ -62,6 +63,16 @@ fn what_can_be_read_in_two_ways_is_refused() {
         "form-data; name=a; name=b",
         "form-data; name=\"a\"b",
         "form-data; a",
+        "attachment; name=\"a\"",
+        "inline; name=a; filename=b",
+        "; name=a",
+        "form-data x; name=a",
+        "form-data; name*=UTF-8''b",
+        "form-data; name=a; name*=UTF-8''b",
+        "form-data; NAME*0=a; name=a",
+        r#"form-data; name="a\b""#,
+        r#"form-data; name="a\\b""#,
+        r"form-data; name=a\b",
     ] {
         assert_eq!(read(&one(&head(disposition), "c")), Err(FormError::BadHead), "{disposition}");
     }
