@@ -1,10 +1,10 @@
 //! Files of our own at fixed names, where whoever may write to the folder could lay a trap: never opened through a symbolic
-//! link, never anything but a regular file. And how much room a disk has.
+//! or a hard link, never anything but a regular file. And how much room a disk has.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -36,7 +36,15 @@ fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
         Some(code) if code == Errno::LOOP.raw_os_error() => link(path),
         _ => error,
     })?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(refused(path, "is no regular file")) }
+    let found = file.metadata()?;
+    match (found.is_file(), found.nlink()) {
+        (false, _) => Err(refused(path, "is no regular file")),
+        (true, 1) => Ok(file),
+        (true, names) => Err(refused(
+            path,
+            &format!("is a hard link (the file has {names} names), and is never opened through one"),
+        )),
+    }
 }
 
 fn link(path: &Path) -> io::Error {
@@ -106,6 +114,22 @@ mod tests {
         fs::remove_file(&place).unwrap();
         std::os::unix::fs::symlink(folder.join("nowhere"), &place).unwrap();
         assert!(open_own(&place).is_err() && !folder.join("nowhere").exists());
+    }
+
+    #[test]
+    fn a_file_that_has_another_name_is_not_touched() {
+        let folder = folder();
+        let (precious, place) = (folder.join("precious"), folder.join("place"));
+        fs::write(&precious, "precious").unwrap();
+        fs::hard_link(&precious, &place).unwrap();
+        for opened in [open_own(&place), create_own(&place), read_own(&place)] {
+            let words = opened.unwrap_err().to_string();
+            assert!(words.starts_with(&format!("{} is a hard link", place.display())), "{words}");
+            assert!(words.ends_with("and is never opened through one: remove it"), "{words}");
+        }
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+        fs::remove_file(&place).unwrap();
+        assert!(open_own(&precious).is_ok(), "the one name is left");
     }
 
     #[test]
