@@ -7,7 +7,10 @@ use std::{
 
 use reqwest::Client;
 use shared::openai::models::Model;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tracing::{info, warn};
 
 use super::{
@@ -23,6 +26,10 @@ use crate::{
 
 /// Between probes of a backend that is not ready.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// At least so long between the end of a probe and one that a request asks for. A backend that says that it is ready and
+/// refuses every request would else be probed without a pause.
+const REST: Duration = Duration::from_millis(250);
 
 /// A backend and what is believed of it. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
@@ -138,12 +145,17 @@ impl Watched {
 
     /// Until the next probe's time. Should a request find out something meanwhile, the time is counted anew.
     async fn wait(&self, sleeps: u64) {
+        let rested = Instant::now() + REST;
+        let asked = async || {
+            tokio::time::sleep_until(rested).await;
+            self.probe_now.notified().await;
+        };
         let mut seen = self.health.subscribe();
         loop {
             let pause = if seen.borrow_and_update().ready { self.rules.interval } else { RETRY };
             tokio::select! {
                 () = tokio::time::sleep(pause) => return,
-                () = self.probe_now.notified() => return,
+                () = asked() => return,
                 () = self.slept_since(sleeps) => return,
                 _ = seen.changed() => {}
             }
@@ -180,6 +192,35 @@ mod tests {
     use super::super::state::{Answered, Verdict};
     use super::*;
     use crate::config::backends::tests::backend;
+
+    /// A backend that says that it is ready and refuses every request would be asked at every refusal.
+    #[tokio::test(start_paused = true)]
+    async fn requests_shorten_the_wait_and_no_two_probes_are_back_to_back() {
+        let rules =
+            Rules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
+        let watched = Watched::new(backend("c", &[]), rules, Arc::new(Metrics::new([])), None);
+        let sleeps = watched.health().sleeps;
+        let waits_for = async |asked: u64| {
+            let begun = Instant::now();
+            let ask = async {
+                tokio::time::sleep(Duration::from_millis(asked)).await;
+                watched.probe_soon();
+            };
+            tokio::join!(watched.wait(sleeps), ask);
+            begun.elapsed().as_millis()
+        };
+        for (asked, waited) in [(0, 250), (100, 250), (249, 250), (300, 300), (1500, 1500)] {
+            let passed = waits_for(asked).await;
+            assert!((waited..=waited + 2).contains(&passed), "asked after {asked} ms: {passed} ms");
+        }
+        let slept = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            watched.forget();
+        };
+        let begun = Instant::now();
+        tokio::join!(watched.wait(sleeps), slept);
+        assert!(begun.elapsed() < Duration::from_millis(15), "what was known is void: at once");
+    }
 
     #[test]
     fn a_probe_from_before_a_sleep_counts_no_more() {
