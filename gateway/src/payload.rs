@@ -69,7 +69,10 @@ impl Payload {
             return Ok(Self { fields, body: Body::Form(form) });
         }
         let object = Object::read(body, &[FIELDS, PICTURES].concat());
-        let object = object.map_err(|error| unreadable(&FieldError::from(error).message))?;
+        let object = object.map_err(|error| match FieldError::from(error) {
+            FieldError { param: None, message } => unreadable(&message),
+            named => named,
+        })?;
         only_data_addresses(&object)?;
         Ok(Self { fields: Fields::of_object(&object, FIELDS)?, body: Body::Json(Json::of(body, &object)) })
     }
@@ -126,6 +129,18 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn a_key_given_twice_is_named_whatever_the_route() {
+        let body = Bytes::from_static(br#"{"prompt":"a","model":"b","model":"c"}"#);
+        let json = HeaderValue::from_static("application/json");
+        for task in [Task::Generation, Task::Edit] {
+            let told = Payload::read(task, Some(&json), &body).unwrap_err();
+            assert_eq!(told, FieldError::new("model", "model is given twice."), "{task:?}");
+        }
+        let chat = text::TextBody::read(&body).unwrap_err();
+        assert_eq!(chat, FieldError::new("model", "model is given twice."));
+    }
 
     fn edit(body: &Value) -> Result<Payload, FieldError> {
         Payload::read(Task::Edit, None, &body.to_string().into())

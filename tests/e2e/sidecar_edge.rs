@@ -197,7 +197,7 @@ async fn bodies_are_bounded_plain_and_one_json_object() {
         (large, None, 413, "request_too_large"),
         ("x".to_owned(), Some("gzip"), 415, "encoded_body"),
         ("[]".to_owned(), None, 400, "invalid_body"),
-        (r#"{"prompt":"a","n":1,"n":4}"#.to_owned(), None, 400, "invalid_body"),
+        (r#"{"prompt":"a","n":1,"n":4}"#.to_owned(), None, 400, "invalid_value"),
         (r#"{"prompt":"a","size":"7x7"}"#.to_owned(), None, 400, "invalid_size"),
         (r#"{"prompt":"a","n":9}"#.to_owned(), None, 400, "invalid_value"),
         (r#"{"prompt":"a","stream":"yes"}"#.to_owned(), None, 400, "invalid_value"),

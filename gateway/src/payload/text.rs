@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use shared::openai::{
     fields::{FieldError, Fields},
-    object::{Object, ObjectError},
+    object::Object,
 };
 
 use super::{Json, Sent};
@@ -21,10 +21,7 @@ pub(crate) struct TextBody {
 impl TextBody {
     /// Reads a body. A model named twice is refused: the backend might take the other one.
     pub(crate) fn read(bytes: &Bytes) -> Result<Self, FieldError> {
-        let object = Object::read(bytes, &[MODEL]).map_err(|error| match error {
-            ObjectError::Twice(name) => FieldError::new(name, format!("{name} is given twice.")),
-            error @ ObjectError::Malformed(_) => error.into(),
-        })?;
+        let object = Object::read(bytes, &[MODEL])?;
         let model = Fields::of_object(&object, &[MODEL])?.name(MODEL)?.map(str::to_owned);
         Ok(Self { json: Json::of(bytes, &object), model })
     }

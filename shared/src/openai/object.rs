@@ -65,7 +65,12 @@ impl fmt::Display for ObjectError {
 
 impl From<ObjectError> for FieldError {
     fn from(error: ObjectError) -> Self {
-        Self { param: None, message: format!("The request body must be one JSON object: {error}.") }
+        match error {
+            ObjectError::Twice(name) => Self::new(name, format!("{name} is given twice.")),
+            ObjectError::Malformed(why) => {
+                Self { param: None, message: format!("The request body must be one JSON object: {why}.") }
+            }
+        }
     }
 }
 
@@ -238,6 +243,13 @@ mod tests {
         assert!(Object::read(b"{\"x\":\"\xff\"}", &[]).is_err());
         let last = Object::of(r#"{"a":1,"b":3,"a":2}"#, &["a", "b"], Duplicates::LastCounts).unwrap();
         assert_eq!(last.get("a").unwrap().get(), "2");
+    }
+
+    #[test]
+    fn a_key_given_twice_is_named_and_what_is_no_object_has_no_field_to_name() {
+        let told = |text| FieldError::from(read(text).unwrap_err());
+        assert_eq!(told(r#"{"a":1,"a":2}"#), FieldError::new("a", "a is given twice."));
+        assert_eq!(told("[]").param, None);
     }
 
     #[test]
