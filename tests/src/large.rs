@@ -35,7 +35,10 @@ pub fn png_of(bytes: usize) -> Vec<u8> {
     };
     let head = [0, 0, 0, 1, 0, 0, 0, 1, 8, 2, 0, 0, 0];
     let signature = &b"\x89PNG\r\n\x1a\n"[..];
-    [signature, &chunk(b"IHDR", &head), &chunk(b"IDAT", &vec![7; bytes]), &chunk(b"IEND", b"")].concat()
+    // Behind zlib's head, which is looked at, nothing is read.
+    let mut pixels = vec![7; bytes];
+    pixels.iter_mut().zip(*b"x\x9c").for_each(|(byte, head)| *byte = head);
+    [signature, &chunk(b"IHDR", &head), &chunk(b"IDAT", &pixels), &chunk(b"IEND", b"")].concat()
 }
 
 /// The same PNG with a head that says 0x0.

@@ -127,6 +127,25 @@ fn what_no_picture_has_is_refused() {
 }
 
 #[test]
+fn the_head_of_the_deflated_data_may_lie_in_several_chunks_and_come_byte_by_byte() {
+    let parts = |parts: &[&[u8]]| {
+        let data: Vec<u8> = parts.iter().flat_map(|part| chunk(b"IDAT", part)).collect();
+        [&png()[..33], &data, &chunk(b"IEND", b"")].concat()
+    };
+    for (data, good) in [
+        (&[&b""[..], b"x", b"", b"\x9cdeflated"][..], true),
+        (&[b"x\x9c", b"deflated"], true),
+        (&[b"x", b"\x9ddeflated"], false),
+    ] {
+        let png = parts(data);
+        assert_eq!(Format::of_whole(&png).is_ok(), good, "{data:?}");
+        let mut walk = Walk::default();
+        png.iter().for_each(|byte| walk.feed(&[*byte]));
+        assert_eq!(walk.finish().is_ok(), good, "{data:?} byte by byte");
+    }
+}
+
+#[test]
 fn a_picture_without_pixels_is_none() {
     let hollow = |format, bytes: &[u8], why: &str| {
         assert_eq!(Format::of_whole(bytes), Err(NotAPicture::NoPixels(format)), "{why}");
@@ -138,6 +157,9 @@ fn a_picture_without_pixels_is_none() {
     hollow(png, &png_of([60_000, 60_000], [8, 2, 0], b"x\x9cdeflated"), "60000x60000 over nothing");
     hollow(png, &png_of([8, 8], [8, 2, 0], b""), "an empty IDAT");
     hollow(png, &png_of([1, 1], [8, 2, 0], b"x\x9c\x03\0\0\0\0\x01"), "an IDAT of nothing, deflated");
+    hollow(png, &png_of([2, 2], [8, 2, 0], b"not deflated at all"), "an IDAT that is not zlib");
+    hollow(png, &png_of([2, 2], [8, 2, 0], b"x\x9ddeflated"), "a zlib head with a wrong check");
+    hollow(png, &png_of([2, 2], [8, 2, 0], b"\x77\x9adeflated"), "another method than deflate");
     hollow(jpeg, &jpeg_of(0xC0, 0, 8, &[1]), "8x0");
     hollow(jpeg, &jpeg_of(0xC2, 8, 0, &[1]), "0x8");
     hollow(jpeg, &jpeg_of(0xC0, 8, 8, &[]), "a scan of nothing");

@@ -69,7 +69,7 @@ fn noise(bytes: usize) -> Vec<u8> {
         b"\x89PNG\r\n\x1a\n".to_vec(),
         // A pixel; what follows is more than enough for it.
         chunk(b"IHDR", vec![0, 0, 0, 1, 0, 0, 0, 1, 8, 2, 0, 0, 0]),
-        chunk(b"IDAT", pixels.collect()),
+        chunk(b"IDAT", b"x\x9c".iter().copied().chain(pixels).collect()),
         chunk(b"IEND", Vec::new()),
     ]
     .concat()

@@ -4,6 +4,8 @@ use super::{Gather, skip};
 
 /// Bytes of the head.
 const HEAD: u32 = 13;
+/// zlib's number for deflate, in the lower half of its first byte.
+const DEFLATE: u16 = 8;
 /// Deflate makes at most so many bytes of one: two bits repeat 258.
 const BEST_RATIO: u128 = 1032;
 /// What zlib puts around the deflated data: two bytes before, a checksum of four behind.
@@ -26,6 +28,10 @@ pub(super) struct Png {
     pixels: u128,
     /// Bytes of all IDAT.
     data: u64,
+    /// The first two of them, as one number, and how many of the two came.
+    zlib: (u16, u64),
+    /// How many of the next bytes are among those two.
+    zlib_next: u64,
     needs_palette: bool,
 }
 
@@ -49,7 +55,7 @@ enum Stage {
 
 impl Png {
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
-        while self.stage != Stage::Broken && skip(&mut self.skip, &mut bytes) {
+        while self.stage != Stage::Broken && self.past_data(&mut bytes) {
             match self.stage {
                 Stage::End => self.stage = Stage::Broken, // something is behind it
                 Stage::InHead => {
@@ -63,6 +69,19 @@ impl Png {
                 }
             }
         }
+    }
+
+    /// Goes over a chunk's data, of which only the two bytes of zlib's head are of interest; whether there are more bytes
+    /// behind them.
+    fn past_data(&mut self, bytes: &mut &[u8]) -> bool {
+        while self.zlib_next > 0
+            && let Some((first, rest)) = bytes.split_first()
+        {
+            *bytes = rest;
+            self.zlib_next -= 1;
+            self.zlib = (self.zlib.0 << 8 | u16::from(*first), self.zlib.1 + 1);
+        }
+        skip(&mut self.skip, bytes)
     }
 
     fn enter(&mut self, chunk: [u8; 8]) {
@@ -90,8 +109,11 @@ impl Png {
             }
             (stage, _) => stage,
         };
+        if &kind == b"IDAT" {
+            self.zlib_next = (2 - self.zlib.1).min(length.into());
+        }
         // Four bytes of checksum follow the chunk's data.
-        self.skip = u64::from(length) + 4;
+        self.skip = u64::from(length) - self.zlib_next + 4;
     }
 
     /// None where no PNG has such a head.
@@ -121,13 +143,18 @@ impl Png {
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        self.stage == Stage::End && self.skip == 0
+        self.stage == Stage::End && self.zlib_next == 0 && self.skip == 0
     }
 
-    /// Whether the data can be those of so many pixels.
+    /// Whether the data can be those of so many pixels: deflated, as RFC 1950 has it, and enough.
     pub(super) fn has_pixels(&self) -> bool {
+        let (head, come) = self.zlib;
+        let is_deflated = come == 2 && (head >> 8) & 0xF == DEFLATE && head % 31 == 0;
         let deflated = self.data.saturating_sub(WRAPPING);
-        self.pixels > 0 && deflated >= SHORTEST && u128::from(deflated) * BEST_RATIO >= self.pixels
+        is_deflated
+            && self.pixels > 0
+            && deflated >= SHORTEST
+            && u128::from(deflated) * BEST_RATIO >= self.pixels
     }
 }
 
