@@ -175,7 +175,7 @@ mod tests {
             (r#"{"prompt":"p","stream":true,"n":2}"#, Some("n")),
             (r#"{"prompt":"p","stream":"yes"}"#, Some("stream")),
             (r#"{"prompt":"p","response_format":"png"}"#, Some("response_format")),
-            (r#"{"prompt":"p","prompt":"q"}"#, None),
+            (r#"{"prompt":"p","prompt":"q"}"#, Some("prompt")),
             ("[]", None),
         ] {
             match of(body) {

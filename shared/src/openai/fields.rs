@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_not_one_object_is_refused() {
-        for body in ["", "[]", "1", "{", "{}x", "{\"a\":1,\"a\":2}", "\u{feff}{}"] {
+        for body in ["", "[]", "1", "{", "{}x", "\u{feff}{}"] {
             let error = parse(body).unwrap_err();
             assert_eq!(error.param, None, "{body}");
             assert!(error.message.starts_with("The request body must be one JSON object"), "{error}");
