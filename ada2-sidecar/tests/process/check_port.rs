@@ -8,13 +8,14 @@ fn check_port(folder: &std::path::Path, flags: &[&str], systemctl: Option<&str>)
     let tool = folder.join("systemctl");
     let _ = std::fs::remove_file(&tool);
     if let Some(answer) = systemctl {
-        std::fs::write(&tool, format!("#!/bin/sh\n[ \"$*\" = '{SHOW}' ] && echo '{answer}'\n")).unwrap();
-        std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(&tool, format!("#!/bin/sh\n[ \"$*\" = '{SHOW}' ] && echo '{answer}'\n"))
+            .expect("a writable folder");
+        std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).expect("a writable folder");
     }
     let mut command = binary(&[&["check-port"], flags].concat());
-    let output = command.env("PATH", folder).output().unwrap();
+    let output = command.env("PATH", folder).output().expect("the sidecar can be started");
     let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(text).unwrap())
+    (output.status.code(), String::from_utf8(text).expect("it prints UTF-8"))
 }
 
 const SHOW: &str = "show --value --property=Listen ada2-sidecar.socket";

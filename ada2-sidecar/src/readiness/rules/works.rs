@@ -88,7 +88,7 @@ fn painting(seen: &Seen, now: Instant) -> Option<Instant> {
 /// The largest process that may be an engine outside its unit: a container's, one that was started by hand, or one that
 /// nobody answers for. A service of another name is another program.
 fn stranger<'a>(processes: &'a [GpuProcess], engine_unit: &str) -> Option<&'a GpuProcess> {
-    let is_nobodys = |unit: &str| unit != engine_unit && unit.ends_with(".scope");
+    let is_nobodys = |unit: &str| unit != engine_unit && unit.strip_suffix(".scope").is_some();
     let may_be = |process: &&GpuProcess| {
         process.work != Work::Graphics
             && process.unit.as_deref().is_none_or(is_nobodys)
@@ -151,11 +151,11 @@ fn misplaced(works: &Works, reading: Option<&GpuReading>, unit: &str) -> Option<
         return Some(("outside its unit", outside(stranger, unit)));
     }
     works.without_memory.on.then(|| {
-        let words = format!(
+        let message = format!(
             "{unit} makes pictures and holds no VRAM: it fell back to the CPU (look for CUDA errors in its log, restart it), or \
              its processes run outside that unit (--engine-unit)"
         );
-        ("no VRAM held", words)
+        ("no VRAM held", message)
     })
 }
 
