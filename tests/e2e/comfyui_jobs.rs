@@ -252,7 +252,7 @@ async fn jobs_that_people_interrupt_are_told_so_and_say_nothing_of_the_engine() 
         sidecar.until_inflight(0).await;
     }
     fake.script(|script| {
-        (script.hold, script.fail) = (false, Some(Failure::new("RuntimeError", "no kernel image")))
+        (script.hold, script.fail) = (false, Some(Failure::new("RuntimeError", "no kernel image")));
     });
     assert_eq!(sidecar.generate(&request).await.status, 502);
     e2e::eventually("only its own failure counts", async || {

@@ -244,9 +244,10 @@ impl Walk<'_> {
         let auth = self.map(&format!("{at}.auth"), map.get("auth"));
         let key = format!("{at}.auth.bearer_env");
         let name = self.text(&key, auth.get("bearer_env"))?;
-        // Somebody may have written the token itself there: only a name that is known is shown.
+        // Somebody may have written the token itself there: only what is written like a name is shown.
         let expected = "expected the name of a variable that holds a token";
         let wrong = match (self.variable)(&name) {
+            None if reads_as_a_variable(&name) => format!("{expected}; {name} is not set"),
             None => format!("{expected}; no variable has the name that stands there"),
             Some(value) if value.trim().is_empty() => format!("{expected}; {name} is empty"),
             Some(value) => match Secret::token(&value) {
@@ -263,6 +264,14 @@ enum Address {
     Is(Url),
     None,
     Wrong,
+}
+
+/// Words in capitals with underscores between them, as variables are named and tokens hardly ever.
+fn reads_as_a_variable(text: &str) -> bool {
+    let is_word = |word: &str| {
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+    };
+    text.len() <= 64 && text.contains('_') && text.split('_').all(is_word)
 }
 
 #[cfg(test)]
