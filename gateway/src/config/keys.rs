@@ -26,7 +26,7 @@ pub const KEYS: &[Key] = &[
     key("IP_ALLOWLIST", "CIDR ranges that may use the API [default: any]"),
     key("UI_IP_ALLOWLIST", "CIDR ranges that may fetch pictures; empty is nobody").or(PRIVATE_RANGES),
     key("TRUST_PROXY_CIDRS", "CIDR ranges whose X-Forwarded-For is believed [default: none]"),
-    key("MAX_REQUEST_BYTES", "Longest request body; 0 leaves only the 256 MiB for all bodies together")
+    key("MAX_REQUEST_BYTES", "Longest request body; 0 leaves only the 128 MiB that one caller may hold")
         .or("33554432"),
     key("IMAGES_BACKEND", "http_openai_images, or mock for placeholder pictures without GPU")
         .or("http_openai_images"),
