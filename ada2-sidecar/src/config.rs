@@ -2,6 +2,7 @@
 
 mod alone;
 mod keys;
+mod models;
 mod presets;
 mod sections;
 
@@ -26,7 +27,7 @@ use crate::{
     gpu::{KernelFolders, Sampling},
     host,
     instance::Instance,
-    models::Preset,
+    models::{Declared, Preset},
     readiness::rules::{CardRules, HostRules},
     sandbox,
 };
@@ -65,6 +66,7 @@ pub struct Config {
     pub engine_output_dir: Option<PathBuf>,
     pub warm_up: bool,
     pub presets: Vec<Arc<Preset>>,
+    pub models: Vec<Declared>,
     pub privacy: Privacy,
     pub max_inflight: usize,
     pub max_engine_queue: u64,
@@ -216,6 +218,7 @@ fn read(
     let engine_output_dir = s.optional("engine_output_dir", "an absolute path", absolute);
     let warm_up = s.take("warm_up", "on or off", truth);
     let presets = presets::read(s, kind, base);
+    let models = models::read(s);
     let privacy = sections::privacy(s);
     let max_inflight = count(s, "max_inflight", 1, 64);
     let max_engine_queue = count(s, "max_engine_queue", 0, 1_000_000);
@@ -251,6 +254,7 @@ fn read(
         engine_output_dir: engine_output_dir?,
         warm_up: warm_up?,
         presets: presets?,
+        models: models?,
         privacy: privacy?,
         max_inflight: max_inflight?.try_into().ok()?,
         max_engine_queue: max_engine_queue?,

@@ -255,8 +255,10 @@ pub struct Survey {
     pub queue_depth: u64,
     /// Jobs of others that wait.
     pub others_waiting: u64,
-    /// The models that we have a graph for.
+    /// Its models, of whatever kind.
     pub models: Arc<[EngineModel]>,
+    /// Of how many of them it is still to be read what they are: until none is left, the first is not known either.
+    pub unread: usize,
 }
 
 /// A finished picture.

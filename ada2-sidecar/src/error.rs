@@ -17,7 +17,7 @@ use shared::{
 };
 
 use crate::{
-    engine::{EngineError, catalog::UnknownModel},
+    engine::{EngineError, catalog},
     jobs::JobError,
     passthrough::PassFault,
     smi::FaultyQuery,
@@ -34,7 +34,7 @@ pub(crate) enum ApiError {
     NoToken,
     Body(BodyError),
     Field(FieldError),
-    Model(UnknownModel),
+    Model(catalog::Refused),
     /// The failing checks in words.
     NotReady(String),
     Busy {
@@ -113,9 +113,7 @@ impl ApiError {
                 };
                 Face::new(400, code, message).param(param)
             }
-            Self::Model(unknown) => {
-                Face::new(404, Code::ModelNotFound, unknown.to_string()).param(Some("model".to_owned()))
-            }
+            Self::Model(refused) => model_face(&refused),
             Self::NotReady(why) => {
                 Face::new(503, Code::BackendNotReady, format!("Not ready to make pictures: {why}"))
                     .retry_after(30)
@@ -178,6 +176,13 @@ fn address_face(doubtful: bool) -> Face {
         "Your address may not use the engine here; --allow-from says who may."
     };
     Face::new(403, Code::IpNotAllowed, words)
+}
+
+/// What is not there is 404; what is there and cannot be used as asked is the request's fault.
+fn model_face(refused: &catalog::Refused) -> Face {
+    let (status, code) =
+        if refused.is_missing() { (404, Code::ModelNotFound) } else { (400, Code::InvalidValue) };
+    Face::new(status, code, refused.to_string()).param(Some("model".to_owned()))
 }
 
 fn guard_face(refusal: &Refusal) -> Face {
@@ -328,7 +333,7 @@ macro_rules! from {
     };
 }
 
-from!(Refusal => Guard, BodyError => Body, FieldError => Field, UnknownModel => Model, EngineError => Engine, FaultyQuery => Query);
+from!(Refusal => Guard, BodyError => Body, FieldError => Field, catalog::Refused => Model, EngineError => Engine, FaultyQuery => Query);
 
 #[cfg(test)]
 mod tests;

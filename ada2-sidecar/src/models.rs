@@ -1,12 +1,25 @@
-//! What is known of an engine's models: their kinds, their own settings, the schedulers that they run with.
+//! What is known of an engine's models: their kinds, their own settings, the schedulers that they run with. Kinds are rows of
+//! one table (`families.rs`).
+
+mod classify;
+mod declared;
+mod families;
+mod kind;
+mod words;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use shared::openai::images::Size;
 
+pub use self::{
+    classify::{Metadata, checkpoint, variant_of},
+    declared::{Declared, apply, missing},
+    families::{Family, all as families, named as family_named, of_invokeai},
+    kind::{Evidence, Kind, Told, Variant},
+};
 use crate::{engine::graph::Template, images::Task};
 
-/// The kinds of models that the built-in graphs are for.
+/// The sets of built-in graphs, each for a family of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Base {
     /// Stable Diffusion 1.5.
@@ -15,15 +28,15 @@ pub enum Base {
     Sdxl,
 }
 
-/// A model that the engine offers and we have a graph for.
+/// A model that the engine has, whether or not anything of ours serves it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineModel {
     /// The engine's key.
     pub key: String,
     /// Its name.
     pub name: String,
-    /// Its kind.
-    pub base: Base,
+    /// What it is.
+    pub kind: Kind,
     /// What the engine's graphs want to know of it.
     pub handle: serde_json::Value,
     /// Its own size, steps and so on, where the engine knows them.
@@ -37,18 +50,29 @@ pub struct EngineModel {
 }
 
 impl EngineModel {
-    /// A model without settings of its own.
+    /// A model of the family that these graphs are for, without settings of its own.
     pub fn plain(key: &str, name: &str, base: Base) -> Self {
         Self {
             key: key.to_owned(),
             name: name.to_owned(),
-            base,
+            kind: Kind::main(base.family(), Evidence::Engine),
             handle: serde_json::Value::Null,
             size: None,
             steps: None,
             cfg_scale: None,
             scheduler: None,
         }
+    }
+
+    /// The built-in graphs that serve it, if any do.
+    pub fn graphs(&self) -> Option<Base> {
+        self.kind.graphs()
+    }
+
+    /// Whether its key or name is this, in capitals or not.
+    pub fn is_called(&self, name: &str) -> bool {
+        let name = name.to_lowercase();
+        self.name.to_lowercase() == name || self.key.to_lowercase() == name
     }
 }
 

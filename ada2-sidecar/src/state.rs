@@ -15,6 +15,7 @@ use crate::{
     error::ApiError,
     jobs::Jobs,
     metrics::Metrics,
+    models,
     readiness::Published,
     recent::Recent,
 };
@@ -94,9 +95,11 @@ impl App {
         }
     }
 
-    /// The engine as last seen. Not there before it has answered for the first time.
+    /// The engine as last seen, its models of the kinds that the configuration declares. Not there before it has answered
+    /// for the first time.
     pub(crate) fn survey(&self) -> Result<Survey, ApiError> {
         let survey = self.engine.borrow().survey.clone();
-        survey.ok_or_else(|| ApiError::NotReady(self.published.borrow().report.failing()))
+        let survey = survey.ok_or_else(|| ApiError::NotReady(self.published.borrow().report.failing()))?;
+        Ok(Survey { models: models::apply(&self.config.models, &survey.models), ..survey })
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     engine::{EngineError, catalog, monitor::EngineState},
     images::Job,
     jobs::{JobError, JobHandle, Jobs, Work},
+    models,
     readiness::Published,
 };
 
@@ -108,7 +109,8 @@ impl Warmer {
         let survey = self.engine.borrow().survey.clone()?;
         let config = self.config.now();
         let default = config.default_model.as_deref();
-        let choice = catalog::resolve(&survey.models, &config.presets, None, default).ok()?;
+        let models = models::apply(&config.models, &survey.models);
+        let choice = catalog::resolve(&models, &config.presets, None, default).ok()?;
         let permit = self.jobs.slots().try_enter()?;
         let work = Work { job: Job::warm_up(choice), prepare: None, finish: Box::new(|_, _| Ok(())) };
         Some(self.jobs.start(work, permit, "warm-up".to_owned()))

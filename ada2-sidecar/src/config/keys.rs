@@ -118,6 +118,8 @@ pub const KEYS: &[Key] = &[
         "on: load the default model by a smallest picture at start and after the engine's restarts",
     )
     .or("off").fixed(),
+    Key::new("models", "ADA2_MODELS", "What models are, where nothing tells; a map of names to {base}, in the file")
+        .structured(),
     Key::new("presets", "ADA2_PRESETS", "Names for models and how they are run; a map, in the file")
         .structured(),
     Key::new(

@@ -114,6 +114,37 @@ fn the_sample_file_is_valid_and_says_the_defaults() {
 }
 
 #[test]
+fn models_are_declared_and_every_problem_with_that_is_named() {
+    let file = "models: {dreamshaper_8: {base: sd-1}, 'My XL.ckpt': {base: SDXL, variant: inpaint}}";
+    let models = read_with(&[], &[], Some(file)).unwrap().config.models;
+    let shown: Vec<_> = models.iter().map(|one| (one.model.as_str(), one.family.name, one.variant)).collect();
+    assert_eq!(
+        shown,
+        [("My XL.ckpt", "sdxl", Some(crate::models::Variant::Inpaint)), ("dreamshaper_8", "sd-1", None)]
+    );
+    let variable = [("ADA2_MODELS", "{a: {base: flux}}")];
+    assert_eq!(read_with(&[], &variable, None).unwrap().config.models[0].family.name, "flux");
+    let lines = problems(
+        &[],
+        &[],
+        Some(
+            "models: {a: {base: sdxk}, b: {bace: sdxl}, c: 7, d: {base: sdxl, variant: painting}, e: {base: 1.5}}",
+        ),
+    );
+    for words in [
+        "models: a: base: no family is named \"sdxk\"; did you mean \"sdxl\"? There are sd-1, sdxl, sd-2",
+        "models: b: bace: unknown key; did you mean \"base\"?",
+        "models: b: base: expected one of sd-1, sdxl",
+        "models: c: expected a map of settings, like {base: sdxl}",
+        "models: d: variant: expected one of main, inpaint, refiner, edit, other",
+        "models: e: base: no family is named \"1.5\"",
+    ] {
+        assert!(lines.iter().any(|line| line.contains(words)), "{words}: {lines:#?}");
+    }
+    assert!(problems(&[], &[], Some("models: [a]"))[0].contains("a map of names"));
+}
+
+#[test]
 fn presets_are_read_and_every_problem_in_them_is_named() {
     let file = "presets: {fast: {model: k, steps: 4, cfg_scale: 1.5, scheduler: lcm, size: 512x512}, plain: {model: k}}";
     let presets = read_with(&[], &[], Some(file)).unwrap().config.presets;

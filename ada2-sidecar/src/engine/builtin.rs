@@ -40,6 +40,7 @@ impl ImageEngine for Builtin {
             queue_depth: 0,
             others_waiting: 0,
             models: Arc::new(models),
+            unread: 0,
         })
     }
 

@@ -4,6 +4,7 @@
 
 mod api;
 mod cancel;
+mod checkpoints;
 mod events;
 mod follow;
 mod graphs;
@@ -20,16 +21,15 @@ mod vet;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{Mutex, PoisonError},
 };
 
 use reqwest::Url;
-use serde_json::json;
 use tokio::sync::broadcast;
 
 use self::{
     api::Api,
+    checkpoints::Checkpoints,
     events::Event,
     follow::{Socket, client_prefix},
     version::{InterruptsById, Version},
@@ -39,13 +39,7 @@ use super::{
     graph::{Fault, Template},
     previews::Previews,
 };
-use crate::{
-    images::Job,
-    models::{Base, EngineModel},
-};
-
-/// The list of models is read anew after this: files come and go.
-const MODELS_LAST: Duration = Duration::from_secs(10);
+use crate::images::Job;
 
 /// The engine.
 #[derive(Debug)]
@@ -59,6 +53,7 @@ pub struct ComfyUi {
     socket: Mutex<Socket>,
     templates: graphs::Graphs,
     state: Mutex<State>,
+    checkpoints: Checkpoints,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +65,6 @@ struct State {
     orphans: HashSet<String>,
     /// Of the engine that answers; none once it is gone, because another may come up.
     version: Option<Version>,
-    models: Option<(Instant, Arc<[EngineModel]>)>,
 }
 
 impl ComfyUi {
@@ -84,6 +78,7 @@ impl ComfyUi {
             tag,
             templates: graphs::all(),
             state: Mutex::default(),
+            checkpoints: Checkpoints::default(),
         }
     }
 
@@ -113,17 +108,6 @@ impl ComfyUi {
         version.caution().or_else(|| self.is_deaf().then(|| words.to_owned()))
     }
 
-    async fn models(&self) -> Result<Arc<[EngineModel]>, EngineError> {
-        if let Some((read, models)) = &self.state().models
-            && read.elapsed() < MODELS_LAST
-        {
-            return Ok(models.clone());
-        }
-        let models: Arc<[_]> = self.api.checkpoints().await?.iter().map(|file| model(file)).collect();
-        self.state().models = Some((Instant::now(), models.clone()));
-        Ok(models)
-    }
-
     async fn look(&self) -> Result<Survey, EngineError> {
         let version = self.api.version().await?;
         if version.is_too_old() {
@@ -135,7 +119,7 @@ impl ComfyUi {
         let live_before = {
             let mut state = self.state();
             if state.version.as_ref() != Some(&version) {
-                state.models = None;
+                self.checkpoints.forget();
                 state.version = Some(version.clone());
             }
             state.live.clone()
@@ -144,6 +128,7 @@ impl ComfyUi {
         cancel::orphans(self, &queue, &live_before).await?;
         let prefix = client_prefix(&self.tag);
         let of_others = queue.pending.iter().filter(|ticket| !ticket.is_of(&prefix));
+        let (models, unread) = self.checkpoints.read(&self.api).await?;
         Ok(Survey {
             caution: self.caution(&version),
             version: version.text,
@@ -151,7 +136,8 @@ impl ComfyUi {
             busy: !queue.running.is_empty(),
             queue_depth: (queue.running.len() + queue.pending.len()) as u64,
             others_waiting: of_others.count() as u64,
-            models: self.models().await?,
+            models,
+            unread,
         })
     }
 }
@@ -161,9 +147,8 @@ impl ImageEngine for ComfyUi {
         let result = self.look().await;
         if !matches!(result, Ok(_) | Err(EngineError::NoAnswer(_) | EngineError::Unresolved(_))) {
             // It may come back as another version with other models.
-            let mut state = self.state();
-            state.version = None;
-            state.models = None;
+            self.state().version = None;
+            self.checkpoints.forget();
         }
         result
     }
@@ -179,40 +164,9 @@ impl ImageEngine for ComfyUi {
     }
 }
 
-/// A checkpoint by its file: clients call it by that name, with or without the ending.
-fn model(file: &str) -> EngineModel {
-    let endings = [".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".bin", ".pth"];
-    let name = endings.iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(file);
-    EngineModel { handle: json!(file), ..EngineModel::plain(file, name, base(name)) }
-}
-
-/// The engine does not tell the kind of a checkpoint before it is loaded, so its name must. It decides the usual size,
-/// guidance and which of the wired-in names mean it; the graphs are the same.
-fn base(name: &str) -> Base {
-    let name = name.to_lowercase();
-    let sdxl = ["xl", "pony", "illustrious"].iter().any(|word| name.contains(word));
-    if sdxl { Base::Sdxl } else { Base::Sd1 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_models_kind_is_guessed_from_its_name() {
-        for (file, name, base) in [
-            ("juggernautXL_v9.safetensors", "juggernautXL_v9", Base::Sdxl),
-            ("sd_xl_base_1.0.safetensors", "sd_xl_base_1.0", Base::Sdxl),
-            ("ponyDiffusionV6.ckpt", "ponyDiffusionV6", Base::Sdxl),
-            ("anime/Illustrious-v1.safetensors", "anime/Illustrious-v1", Base::Sdxl),
-            ("v1-5-pruned-emaonly.safetensors", "v1-5-pruned-emaonly", Base::Sd1),
-            ("dreamshaper_8", "dreamshaper_8", Base::Sd1),
-        ] {
-            let read = model(file);
-            assert_eq!((read.key.as_str(), read.name.as_str(), read.base), (file, name, base));
-            assert_eq!(read.handle, json!(file));
-        }
-    }
 
     #[test]
     fn a_version_is_forgotten_with_its_engine() {

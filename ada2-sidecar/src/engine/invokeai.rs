@@ -5,6 +5,7 @@ mod api;
 mod events;
 mod graphs;
 mod item;
+mod models;
 mod order;
 mod progress;
 mod run;
@@ -17,8 +18,6 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt};
 use reqwest::Url;
-use serde_json::{Value, json};
-use shared::openai::images::Size;
 use tokio::sync::{RwLock, broadcast};
 use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
 use tracing::{debug, warn};
@@ -99,13 +98,9 @@ impl InvokeAi {
 
     /// The graphs that are shipped, by name.
     pub fn shipped(&self) -> impl Iterator<Item = (String, &Template)> {
-        let name = |base| match base {
-            Base::Sd1 => "SD 1.5",
-            Base::Sdxl => "SDXL",
-        };
-        self.templates
-            .iter()
-            .map(move |((base, task), template)| (format!("{} for {}", task.name(), name(*base)), template))
+        self.templates.iter().map(|((base, task), template)| {
+            (format!("{} for {}", task.name(), base.family().label), template)
+        })
     }
 
     /// Follows the engine's events for as long as the service lasts.
@@ -173,7 +168,7 @@ impl InvokeAi {
 
     /// The job's own graph, or the built-in one for its kind of model.
     fn template<'a>(&'a self, job: &'a Job) -> &'a Template {
-        let base = job.model.as_ref().map_or(Base::Sdxl, |model| model.base);
+        let base = job.model.as_ref().and_then(EngineModel::graphs).unwrap_or(Base::Sdxl);
         job.template.as_deref().unwrap_or_else(|| &self.templates[&(base, job.task())])
     }
 
@@ -209,7 +204,7 @@ impl InvokeAi {
         deaf.then(|| words.to_owned())
     }
 
-    /// The models that we have a graph for; read anew after a while, and at once after a change of version.
+    /// The main models, whether or not we have a graph for them; read anew after a while, and at once after a change of version.
     async fn models(&self, version: &str) -> Result<Arc<[EngineModel]>, EngineError> {
         if let Some((read, of, models)) = &self.state().models
             && of == version
@@ -217,7 +212,7 @@ impl InvokeAi {
         {
             return Ok(models.clone());
         }
-        let models: Arc<[_]> = self.api.main_models().await?.iter().filter_map(model).collect();
+        let models: Arc<[_]> = self.api.main_models().await?.iter().filter_map(models::model).collect();
         self.state().models = Some((Instant::now(), version.to_owned(), models.clone()));
         Ok(models)
     }
@@ -243,6 +238,7 @@ impl ImageEngine for InvokeAi {
                 queue_depth: status.queue.active(),
                 others_waiting: status.queue.pending.saturating_sub(ours),
                 models,
+                unread: 0,
             })
         };
         let result = look.await;
@@ -279,52 +275,5 @@ impl ImageEngine for InvokeAi {
             faults
         };
         Ok(templates.iter().map(faults).collect())
-    }
-}
-
-/// A main model of a kind that we have a graph for.
-fn model(model: &Value) -> Option<EngineModel> {
-    let text = |name: &str| model.get(name).and_then(Value::as_str);
-    let base = match text("base")? {
-        "sd-1" => Base::Sd1,
-        "sdxl" => Base::Sdxl,
-        _ => return None,
-    };
-    let own = |name: &str| model.get("default_settings").and_then(|settings| settings.get(name));
-    let side = |name: &str| own(name).and_then(Value::as_u64).and_then(|side| u32::try_from(side).ok());
-    // The five fields that the loader nodes demand.
-    let handle = json!({"key": text("key")?, "hash": text("hash")?, "name": text("name")?, "base": text("base")?,
-        "type": text("type")?});
-    Some(EngineModel {
-        key: text("key")?.to_owned(),
-        name: text("name")?.to_owned(),
-        base,
-        handle,
-        size: side("width")
-            .zip(side("height"))
-            .map(|(width, height)| Size::new(width / 8 * 8, height / 8 * 8)),
-        steps: side("steps").filter(|steps| *steps > 0),
-        cfg_scale: own("cfg_scale").and_then(Value::as_f64).filter(|scale| *scale >= 1.0),
-        scheduler: own("scheduler").and_then(Value::as_str).map(str::to_owned),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_models_with_a_graph_are_offered_with_their_own_settings() {
-        let sd1 = json!({"key": "k", "hash": "h", "name": "Dream", "base": "sd-1", "type": "main",
-            "default_settings": {"width": 515, "height": 512, "steps": 12, "cfg_scale": null, "scheduler": "ddim"}});
-        let read = model(&sd1).unwrap();
-        assert_eq!(read.size, Some(Size::new(512, 512)));
-        assert_eq!((read.steps, read.cfg_scale, read.scheduler.as_deref()), (Some(12), None, Some("ddim")));
-        assert_eq!(
-            read.handle,
-            json!({"key": "k", "hash": "h", "name": "Dream", "base": "sd-1", "type": "main"})
-        );
-        let flux = json!({"key": "k", "hash": "h", "name": "Flux", "base": "flux", "type": "main"});
-        assert_eq!(model(&flux), None);
     }
 }

@@ -107,6 +107,7 @@ mod tests {
             queue_depth: 0,
             others_waiting: 0,
             models: std::sync::Arc::new([]),
+            unread: 0,
         }
     }
 

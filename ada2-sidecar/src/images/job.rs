@@ -85,7 +85,7 @@ impl Job {
             negative_prompt: String::new(),
             size: Size::new(64, 64),
             steps: 1,
-            cfg_scale: Usual::of(model.as_ref().map_or(Base::Sdxl, |model| model.base)).cfg_scale,
+            cfg_scale: Usual::of(model.as_ref()).cfg_scale,
             scheduler: scheduler.unwrap_or_else(|| USUAL_SCHEDULER.to_owned()),
             model,
             seeds: vec![0],
@@ -104,7 +104,7 @@ impl Job {
         any_seed: u32,
         limits: Limits,
     ) -> Result<Self, FieldError> {
-        let usual = Usual::of(choice.model.as_ref().map_or(Base::Sdxl, |model| model.base));
+        let usual = Usual::of(choice.model.as_ref());
         let Choice { name, model, preset } = choice;
         let own = model.as_ref();
         let preset = preset.as_deref();
@@ -183,8 +183,8 @@ struct Usual {
 }
 
 impl Usual {
-    const fn of(base: Base) -> Self {
-        match base {
+    fn of(model: Option<&EngineModel>) -> Self {
+        match model.and_then(EngineModel::graphs).unwrap_or(Base::Sdxl) {
             Base::Sd1 => Self { size: Size::new(512, 512), steps: 30, cfg_scale: 7.5 },
             Base::Sdxl => Self { size: Size::new(1024, 1024), steps: 30, cfg_scale: 5.5 },
         }

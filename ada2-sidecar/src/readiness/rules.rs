@@ -23,7 +23,7 @@ use crate::{
     engine::monitor::EngineState,
     gpu::{GpuReading, GpuSample, GpuState},
     host::HostSample,
-    models::Preset,
+    models::{Declared, Preset},
     outcomes::Seen,
     warm_up::WarmUp,
 };
@@ -99,6 +99,8 @@ pub struct Rules {
     pub default_model: Option<String>,
     /// Names for models.
     pub presets: Vec<Arc<Preset>>,
+    /// What the operator says of models.
+    pub models: Vec<Declared>,
     /// Checks that warn where they would gate.
     pub warn_only: Vec<&'static str>,
     /// What the operator thinks of the card's faults.
@@ -144,6 +146,7 @@ impl Rules {
             engine_url: config.engine_url.as_ref().map(shared::service::secret::redacted_url),
             default_model: config.default_model.clone(),
             presets: config.presets.clone(),
+            models: config.models.clone(),
             warn_only: config.warn_only.clone(),
             card: config.card,
             host: config.host,
@@ -302,7 +305,7 @@ fn engine_report(engine: &EngineState, rules: &Rules) -> EngineReport {
         url: rules.engine_url.clone(),
         version: survey.map(|survey| survey.version.clone()),
         queue_depth: survey.map_or(0, |survey| survey.queue_depth),
-        models: survey.map_or(0, |survey| survey.models.len()),
+        models: survey.map_or(0, |survey| engine::served(survey, rules)),
     }
 }
 

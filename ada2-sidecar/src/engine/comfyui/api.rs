@@ -1,15 +1,16 @@
 //! ComfyUI's HTTP API (recorded from 0.33.0, 0.12.1 and 0.3.64), as far as it is used. Every answer is bounded in time
 //! and size.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use shared::service::outbound::{Connections, builder, read_limited};
+use shared::service::outbound::{BodyFault, Connections, builder, read_limited};
 
 use super::{
+    checkpoints::{Metadata, Stamp},
     history::{Entry, File},
     queue::Queue,
     refusal,
@@ -27,6 +28,10 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 const PICTURE_TIME: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 16 << 20;
 const MAX_PICTURE: usize = 64 << 20;
+/// For one file's metadata, which is read off a disk.
+const METADATA_TIME: Duration = Duration::from_secs(2);
+/// The server reads headers up to 1 MiB, pictures of the model in them, and writes them out up to three times as long.
+const MAX_METADATA: usize = 4 << 20;
 /// ComfyUI has no login of its own: a custom node brought it, or a proxy in front.
 const LOGIN: &str = "a custom node or a proxy in front asks; take it away, or name ComfyUI's own address";
 /// Where pictures to edit are put: the engine empties this folder at its start. It has no way to delete one.
@@ -71,6 +76,36 @@ impl Api {
     /// The files that checkpoints can be loaded from.
     pub(super) async fn checkpoints(&self) -> Result<Vec<String>, EngineError> {
         self.get(&["models", "checkpoints"]).await
+    }
+
+    /// Size and time of change of each of those files, where the server tells them.
+    pub(super) async fn checkpoint_stamps(&self) -> Result<HashMap<String, Stamp>, EngineError> {
+        #[derive(Deserialize)]
+        struct Listed {
+            name: String,
+            modified: f64,
+            size: u64,
+        }
+        let listed: Vec<Listed> = self.get(&["experiment", "models", "checkpoints"]).await?;
+        // A name in two folders is the first one's, as for the loaders.
+        let stamped = |Listed { name, modified, size }| (name, Stamp { modified, size });
+        Ok(listed.into_iter().rev().map(stamped).collect())
+    }
+
+    /// What this file's header says of its kind; nothing where it has no metadata, and where the server cannot read it.
+    pub(super) async fn metadata(&self, file: &str) -> Result<Option<Metadata>, EngineError> {
+        let mut url = self.url(&["view_metadata", "checkpoints"]);
+        url.query_pairs_mut().append_pair("filename", file);
+        let sent = self.pooled.get(url).timeout(METADATA_TIME).send().await;
+        let answer = sent.map_err(|error| transport_fault(&error))?;
+        if !answer.status().is_success() {
+            return Ok(None);
+        }
+        match read_limited(answer, MAX_METADATA).await {
+            Ok(body) => Ok(serde_json::from_slice(&body).ok()),
+            Err(BodyFault::TooLong) => Ok(None),
+            Err(fault) => Err(body_fault(fault)),
+        }
     }
 
     /// Who is served and who waits.

@@ -1,18 +1,21 @@
 //! The engine behind us, and our slots in it.
 
-use std::time::Duration;
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use shared::health::{Check, CheckStatus};
 
 use super::{Inputs, Rules};
 use crate::{
-    engine::{EngineError, catalog, monitor::EngineState},
+    engine::{EngineError, Survey, catalog, monitor::EngineState},
+    models::{self, EngineModel, Preset},
     warm_up::WarmUp,
 };
 
 /// A cancelled job that the engine has not let go of for this long gates.
 const CANCEL_LIMIT: Duration = Duration::from_mins(1);
 const MIB: u64 = 1 << 20;
+/// Models and presets that a message names.
+const SHOWN: usize = 5;
 
 pub(super) fn checks(inputs: &Inputs<'_>, rules: &Rules) -> Vec<Check> {
     vec![
@@ -122,18 +125,22 @@ fn engine_model(inputs: &Inputs<'_>, rules: &Rules) -> Check {
     let Some(survey) = engine.survey.as_ref().filter(|_| engine.reachable()) else {
         return unseen("engine_model", &expected);
     };
-    let check = Check::pass("engine_model", format!("{} models", survey.models.len()), expected);
-    let model = match catalog::resolve(&survey.models, &rules.presets, None, rules.default_model.as_deref()) {
+    let models = models::apply(&rules.models, &survey.models);
+    let check = Check::pass("engine_model", format!("{} models", served(survey, rules)), expected);
+    if survey.unread > 0 {
+        let words =
+            format!("what {} of the engine's models are is still being read; wait a moment", survey.unread);
+        return check.but(CheckStatus::Fail, words);
+    }
+    let default = rules.default_model.as_deref();
+    let model = match catalog::resolve(&models, &rules.presets, None, default) {
         Ok(model) => model,
-        Err(_) if survey.models.is_empty() => {
-            return check.but(
-                CheckStatus::Fail,
-                "the engine has no SD 1.5 or SDXL main model: install one (InvokeAI: in its model manager; ComfyUI: in models/checkpoints)",
-            );
+        Err(refused) if default.is_some() => {
+            return check.but(CheckStatus::Fail, format!("--default-model cannot be used: {refused}"));
         }
-        Err(unknown) => {
-            return check.but(CheckStatus::Fail, format!("--default-model cannot be used: {unknown}"));
-        }
+        // Requests must say which they mean: there is nothing to load in advance.
+        Err(_) if !catalog::names(&models, &rules.presets).is_empty() => return check,
+        Err(_) => return check.but(CheckStatus::Fail, nothing_to_serve(&models, &rules.presets)),
     };
     match inputs.warm_up.for_start(engine.starts) {
         WarmUp::Off | WarmUp::Done(_) => check,
@@ -147,6 +154,42 @@ fn engine_model(inputs: &Inputs<'_>, rules: &Rules) -> Check {
             ),
         ),
     }
+}
+
+/// Of how many models the built-in graphs serve the kind.
+pub(super) fn served(survey: &Survey, rules: &Rules) -> usize {
+    models::apply(&rules.models, &survey.models).iter().filter(|model| model.graphs().is_some()).count()
+}
+
+/// What is there and cannot be used, and what to do about it.
+fn nothing_to_serve(models: &[EngineModel], presets: &[Arc<Preset>]) -> String {
+    const INSTALL: &str = "install one (InvokeAI: in its model manager; ComfyUI: in models/checkpoints)";
+    let mut words = "the engine has no SD 1.5 or SDXL main model".to_owned();
+    if models.is_empty() {
+        let _ = write!(words, ": {INSTALL}, or name presets that bring graphs of their own");
+    } else {
+        let shown = models.iter().take(SHOWN).map(|model| format!("{:?} ({})", model.name, model.kind));
+        let _ = write!(words, ", only {}", shown.collect::<Vec<_>>().join(", "));
+        if let more @ 1.. = models.len().saturating_sub(SHOWN) {
+            let _ = write!(words, " and {more} more");
+        }
+        let _ = write!(
+            words,
+            ": {INSTALL}, or name presets that bring graphs for these (presets: {{NAME: {{template: FILE}}}})"
+        );
+    }
+    if let Some(unknown) = models.iter().find(|model| model.kind.is_unknown()) {
+        let _ = write!(
+            words,
+            ", or declare what is of unknown kind (models: {{{:?}: {{base: sd-1}}}})",
+            unknown.name
+        );
+    }
+    let lost = presets.iter().filter_map(|preset| Some((&preset.name, preset.model.as_ref()?)));
+    for (preset, model) in lost.take(SHOWN) {
+        let _ = write!(words, "; the preset {preset:?} cannot be used with the model {model:?}");
+    }
+    words
 }
 
 /// A model that is there is not served by a graph that the engine does not run.

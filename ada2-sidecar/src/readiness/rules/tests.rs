@@ -171,6 +171,7 @@ fn rules() -> Rules {
         engine_url: Some("http://127.0.0.1:9090/".into()),
         default_model: None,
         presets: Vec::new(),
+        models: Vec::new(),
         warn_only: Vec::new(),
         card: CardRules {
             ecc_mode: None,
@@ -196,6 +197,7 @@ fn engine() -> EngineState {
         queue_depth: 0,
         others_waiting: 0,
         models: Arc::new([EngineModel::plain("k", "tiny", Base::Sd1)]),
+        unread: 0,
     };
     EngineState::default().next(Ok(survey), Instant::now())
 }

@@ -1,6 +1,13 @@
 //! The engine: its faults, its model, its queue, our slots.
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::{
+    engine::graph::{Form, Template},
+    images::Task,
+    models::{Declared, Evidence, Kind, Preset, Variant, family_named},
+};
 
 #[test]
 fn the_engines_faults_gate_in_their_own_words() {
@@ -105,5 +112,69 @@ fn a_graph_that_the_engine_does_not_run_any_more_warns_before_the_first_picture_
     world.expect("engine_model", CheckStatus::Fail, "warming");
     world.warm_up = WarmUp::Off;
     world.graphs.clear();
+    world.expect("engine_model", CheckStatus::Pass, "");
+}
+
+#[test]
+fn an_engine_without_a_model_of_ours_is_ready_with_a_preset_and_else_says_what_is_there() {
+    let template = |name: &str| {
+        let graph =
+            r#"{"1":{"class_type":"A","inputs":{"text":"","seed":0}},"2":{"class_type":"B","inputs":{}}}"#;
+        let bindings = "output: '2'\nbindings: {prompt: ['1.text'], seed: ['1.seed']}";
+        let template = Arc::new(Template::read(Form::ComfyUi, graph, bindings).unwrap());
+        let templates = BTreeMap::from([(Task::Generate, template)]);
+        Arc::new(Preset { name: name.into(), templates, ..Preset::default() })
+    };
+    let of = |name: &str, kind: Kind| EngineModel { kind, ..EngineModel::plain(name, name, Base::Sd1) };
+    let flux = of("flux1-dev", Kind::main(family_named("flux").unwrap(), Evidence::Name));
+    let unknown = of("dreamshaper_8", Kind::unknown(Variant::Main));
+    for models in [vec![], vec![flux.clone(), unknown.clone()]] {
+        let mut world = World::healthy();
+        world.engine.survey.as_mut().unwrap().models = models.into();
+        world.expect("engine_model", CheckStatus::Fail, "or name presets");
+        world.rules.presets = vec![template("turbo")];
+        world.expect("engine_model", CheckStatus::Pass, "");
+        world.rules.presets.push(template("other"));
+        world.warm_up = WarmUp::Due;
+        world.expect("engine_model", CheckStatus::Pass, "");
+    }
+    let mut world = World::healthy();
+    world.engine.survey.as_mut().unwrap().models = Arc::new([flux, unknown.clone()]);
+    world.expect(
+        "engine_model",
+        CheckStatus::Fail,
+        "only \"flux1-dev\" (FLUX.1), \"dreamshaper_8\" (of unknown kind): install one",
+    );
+    world.expect(
+        "engine_model",
+        CheckStatus::Fail,
+        "declare what is of unknown kind (models: {\"dreamshaper_8\": {base: sd-1}})",
+    );
+    let family = family_named("sd-1").unwrap();
+    world.rules.models = vec![Declared { model: "Dreamshaper_8".into(), family, variant: None }];
+    world.expect("engine_model", CheckStatus::Pass, "");
+    assert_eq!(world.check("engine_model").observed, "1 models");
+    world.rules.models.clear();
+    let lost = Preset { name: "fast".into(), model: Some("gone".into()), ..Preset::default() };
+    world.rules.presets = vec![Arc::new(lost)];
+    world.expect(
+        "engine_model",
+        CheckStatus::Fail,
+        "the preset \"fast\" cannot be used with the model \"gone\"",
+    );
+    world.engine.survey.as_mut().unwrap().models = (0..20).map(|_| unknown.clone()).collect();
+    world.expect("engine_model", CheckStatus::Fail, "and 15 more");
+}
+
+#[test]
+fn what_models_are_is_waited_for_before_one_is_the_default() {
+    let mut world = World::healthy();
+    world.engine.survey.as_mut().unwrap().unread = 7;
+    world.expect(
+        "engine_model",
+        CheckStatus::Fail,
+        "7 of the engine's models are is still being read; wait a moment",
+    );
+    world.engine.survey.as_mut().unwrap().unread = 0;
     world.expect("engine_model", CheckStatus::Pass, "");
 }

@@ -1,0 +1,208 @@
+//! Who is meant by which name.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::{
+    engine::graph::{Form, Template},
+    models::{Evidence, Family, Kind, Variant, family_named},
+};
+
+fn models() -> Vec<EngineModel> {
+    vec![
+        EngineModel::plain("k1", "Juggernaut XL", Base::Sdxl),
+        EngineModel::plain("k2", "Dreamshaper 8", Base::Sd1),
+        EngineModel::plain("k3", "stable-diffusion-xl-base-1-0", Base::Sdxl),
+    ]
+}
+
+#[test]
+fn who_is_meant() {
+    let models = models();
+    let key = |asked, default| resolve(&models, &[], asked, default).map(|choice| choice.model.unwrap().key);
+    for (asked, default, expected) in [
+        (Some("k2"), None, "k2"),
+        (Some("juggernaut xl"), None, "k1"),
+        (Some("sd-xl-base-1.0"), None, "k3"),
+        (Some("SD-V1-5"), None, "k2"),
+        (Some("gpt-image-1"), None, "k1"),
+        (Some("dall-e-3"), Some("k2"), "k2"),
+        (Some("chatgpt-image-latest"), Some("dreamshaper 8"), "k2"),
+        (None, Some("sd-v1-5"), "k2"),
+        (None, None, "k1"),
+    ] {
+        assert_eq!(key(asked, default), Ok(expected.to_owned()), "{asked:?} {default:?}");
+    }
+}
+
+#[test]
+fn an_unknown_model_is_refused_with_what_there_is() {
+    let models = models();
+    let error = resolve(&models, &[], Some("flux"), None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "The model \"flux\" does not exist. Available: Juggernaut XL, Dreamshaper 8, \
+         stable-diffusion-xl-base-1-0, sd-xl-base-1.0, sd-v1-5."
+    );
+    assert!(
+        resolve(&models, &[], None, Some("gone")).is_err(),
+        "a default that is gone is never replaced silently"
+    );
+    assert!(resolve(&[], &[], Some("gpt-image-1"), None).is_err());
+    let only_xl = &models[..1];
+    assert!(resolve(only_xl, &[], Some("sd-v1-5"), None).is_err(), "never another kind of model");
+    assert_eq!(names(only_xl, &[]), ["Juggernaut XL", "sd-xl-base-1.0"]);
+}
+
+#[test]
+fn a_preset_is_a_name_for_a_model_and_its_settings() {
+    let models = models();
+    let preset = |name: &str, model: Option<&str>| {
+        Arc::new(Preset { name: name.into(), model: model.map(str::to_owned), ..Preset::default() })
+    };
+    let presets = [
+        preset("gpu_fast", Some("dreamshaper 8")),
+        preset("gpt-image-1", Some("k3")),
+        preset("lost", Some("gone")),
+    ];
+    let key = |asked| resolve(&models, &presets, Some(asked), None).map(|choice| choice.model.unwrap().key);
+    assert_eq!(key("GPU_FAST"), Ok("k2".to_owned()));
+    assert_eq!(key("gpt-image-1"), Ok("k3".to_owned()), "an OpenAI name can be a preset");
+    assert_eq!(key("dall-e-3"), Ok("k1".to_owned()));
+    assert!(key("lost").unwrap_err().to_string().starts_with("The model \"gone\" does not exist"));
+    let names = names(&models, &presets);
+    assert_eq!(names[..2], ["gpu_fast", "gpt-image-1"], "a preset without its model is not offered");
+    assert_eq!(resolve(&models, &presets, None, Some("gpu_fast")).unwrap().name, "gpu_fast");
+}
+
+fn of_kind(name: &str, family: &'static Family, variant: Variant) -> EngineModel {
+    let kind = Kind { variant, ..Kind::main(family, Evidence::Name) };
+    EngineModel { kind, ..EngineModel::plain(&format!("{name}.safetensors"), name, Base::Sd1) }
+}
+
+fn unknown(name: &str) -> EngineModel {
+    let model = EngineModel::plain(&format!("{name}.safetensors"), name, Base::Sd1);
+    EngineModel { kind: Kind::unknown(Variant::Main), ..model }
+}
+
+fn family(name: &str) -> &'static Family {
+    family_named(name).unwrap()
+}
+
+/// A preset with a graph of its own for pictures from words.
+fn with_graph(name: &str, model: Option<&str>) -> Arc<Preset> {
+    let graph = r#"{"1":{"class_type":"A","inputs":{"text":"","seed":0}},"2":{"class_type":"SaveImage","inputs":{}}}"#;
+    let bindings = "output: '2'\nbindings: {prompt: ['1.text'], seed: ['1.seed']}";
+    let template = Arc::new(Template::read(Form::ComfyUi, graph, bindings).unwrap());
+    let templates = BTreeMap::from([(Task::Generate, template)]);
+    Arc::new(Preset { name: name.into(), model: model.map(str::to_owned), templates, ..Preset::default() })
+}
+
+fn name_of(models: &[EngineModel], presets: &[Arc<Preset>], asked: Option<&str>) -> Result<String, Refused> {
+    resolve(models, presets, asked, None).map(|choice| choice.name)
+}
+
+#[test]
+fn what_is_not_made_for_pictures_from_words_is_never_meant_without_its_name() {
+    let (sd, xl) = (family("sd-1"), family("sdxl"));
+    let models = [
+        of_kind("base-inpainting", sd, Variant::Inpaint),
+        of_kind("flux1-dev", family("flux"), Variant::Main),
+        unknown("aaa-base"),
+        of_kind("sd_xl_refiner_base", xl, Variant::Refiner),
+        of_kind("cosxl_edit_base", xl, Variant::Edit),
+        of_kind("juggernautXL", xl, Variant::Main),
+        of_kind("dreamshaper", sd, Variant::Main),
+    ];
+    for (asked, expected) in [
+        (None, "juggernautXL"),
+        (Some("gpt-image-1"), "juggernautXL"),
+        (Some("sd-xl-base-1.0"), "juggernautXL"),
+        (Some("sd-v1-5"), "dreamshaper"),
+        (Some("base-inpainting"), "base-inpainting"),
+    ] {
+        assert_eq!(name_of(&models, &[], asked), Ok(expected.to_owned()), "{asked:?}");
+    }
+    let plain = Arc::new(Preset { name: "plain".into(), ..Preset::default() });
+    let choice = resolve(&models, &[plain], Some("plain"), None).unwrap();
+    assert_eq!(choice.model.unwrap().name, "juggernautXL");
+    assert_eq!(
+        names(&models, &[]),
+        ["base-inpainting", "juggernautXL", "dreamshaper", "sd-xl-base-1.0", "sd-v1-5"],
+        "what can be asked for, and nothing else"
+    );
+    let says = name_of(&models[..1], &[], Some("sd-v1-5")).unwrap_err();
+    assert!(says.is_missing());
+    assert_eq!(
+        says.to_string(),
+        "The model \"sd-v1-5\" does not exist: the name stands for the engine's SD 1.5 text-to-image model, and it has none. \
+         Available: base-inpainting."
+    );
+}
+
+#[test]
+fn what_is_there_is_never_said_not_to_exist() {
+    let models = [
+        of_kind("flux1-dev", family("flux"), Variant::Main),
+        of_kind("sd_xl_refiner", family("sdxl"), Variant::Refiner),
+        unknown("dreamshaper_8"),
+    ];
+    for (asked, says) in [
+        (
+            "flux1-dev",
+            "is there, and of a kind that no graph serves (FLUX.1): it needs a graph of its own, named by a preset",
+        ),
+        ("FLUX1-dev.safetensors", "(presets: {NAME: {model: \"flux1-dev\", template: FILE}})"),
+        ("flux1-dev", "Only its name tells that kind; if it is wrong, declare it"),
+        ("sd_xl_refiner", "(SDXL refiner)"),
+        ("dreamshaper_8", "neither its metadata nor its name tells what kind it is: declare it"),
+        ("dreamshaper_8.safetensors", "(models: {\"dreamshaper_8\": {base: sd-1}}"),
+    ] {
+        let refused = name_of(&models, &[], Some(asked)).unwrap_err();
+        assert!(!refused.is_missing() && refused.to_string().contains(says), "{asked}: {refused}");
+    }
+    assert!(name_of(&models, &[], Some("gone")).unwrap_err().is_missing());
+    let of_engine = EngineModel { kind: Kind::main(family("flux"), Evidence::Engine), ..models[0].clone() };
+    let refused = name_of(&[of_engine], &[], Some("flux1-dev")).unwrap_err().to_string();
+    assert!(!refused.contains("declare"), "{refused}");
+}
+
+#[test]
+fn a_preset_with_a_graph_of_its_own_runs_any_model_and_one_without_only_what_is_served() {
+    let models = [of_kind("flux1-dev", family("flux"), Variant::Main), unknown("odd")];
+    let plain = |name: &str, model: &str| {
+        Arc::new(Preset { name: name.into(), model: Some(model.into()), ..Preset::default() })
+    };
+    let presets = [
+        with_graph("flux", Some("flux1-dev")),
+        with_graph("odd-one", Some("odd")),
+        with_graph("own", None),
+        plain("bare", "flux1-dev"),
+        plain("unsure", "odd"),
+        with_graph("lost", Some("gone")),
+    ];
+    for name in ["flux", "odd-one", "own"] {
+        assert_eq!(name_of(&models, &presets, Some(name)), Ok(name.to_owned()));
+    }
+    assert!(matches!(name_of(&models, &presets, Some("bare")), Err(Refused::NotServed { .. })));
+    assert!(matches!(name_of(&models, &presets, Some("unsure")), Err(Refused::Undeclared { .. })));
+    assert!(matches!(name_of(&models, &presets, Some("lost")), Err(Refused::Missing { .. })));
+    assert_eq!(names(&models, &presets), ["flux", "odd-one", "own"]);
+}
+
+#[test]
+fn the_only_preset_with_a_graph_is_the_default_where_no_model_is_and_of_several_one_must_be_named() {
+    let (one, two) = (with_graph("one", None), with_graph("two", None));
+    let flux = [of_kind("flux1-dev", family("flux"), Variant::Main)];
+    for asked in [None, Some("dall-e-3")] {
+        assert_eq!(name_of(&flux, std::slice::from_ref(&one), asked), Ok("one".to_owned()));
+        let refused = name_of(&flux, &[one.clone(), two.clone()], asked).unwrap_err();
+        assert!(!refused.is_missing());
+        assert!(refused.to_string().contains("Available: one, two."), "{refused}");
+    }
+    let presets = [one.clone(), two];
+    assert_eq!(resolve(&flux, &presets, None, Some("two")).unwrap().name, "two");
+    let suitable = [of_kind("sdxl", family("sdxl"), Variant::Main)];
+    assert_eq!(name_of(&suitable, &[one], None), Ok("sdxl".to_owned()), "a model comes first");
+    assert!(name_of(&flux, &[], None).unwrap_err().is_missing());
+}

@@ -1,0 +1,104 @@
+//! What InvokeAI's list of models says of each. Pure.
+
+use serde_json::{Value, json};
+use shared::openai::images::Size;
+
+use crate::models::{EngineModel, Evidence, Kind, Told, Variant, of_invokeai, variant_of};
+
+/// What InvokeAI calls the variants that are not for pictures from words alone.
+const VARIANTS: [(&str, Variant); 5] = [
+    ("inpaint", Variant::Inpaint),
+    ("dev_fill", Variant::Inpaint),
+    ("edit", Variant::Edit),
+    ("depth", Variant::Other),
+    ("i2v_a14b", Variant::Other),
+];
+
+/// What a model is, as the engine says. Of the families with a variant that it does not tell (FLUX Kontext) the name does.
+fn kind(base: &str, variant: Option<&str>, name: &str) -> Kind {
+    let family = match of_invokeai(base) {
+        Some(family) => Told::Family(family),
+        None if matches!(base, "unknown" | "any" | "") => Told::Unknown,
+        None => Told::Foreign(base.chars().filter(|letter| !letter.is_control()).take(80).collect()),
+    };
+    let of_engine = VARIANTS.iter().find(|(word, _)| Some(*word) == variant).map(|(_, variant)| *variant);
+    let variant = match base {
+        "sdxl-refiner" => Variant::Refiner,
+        "sd-1" | "sd-2" | "sdxl" => of_engine.unwrap_or(Variant::Main),
+        _ => of_engine.or_else(|| variant_of(name)).unwrap_or(Variant::Main),
+    };
+    Kind { family, variant, evidence: Evidence::Engine }
+}
+
+/// A main model.
+pub(super) fn model(model: &Value) -> Option<EngineModel> {
+    let text = |name: &str| model.get(name).and_then(Value::as_str);
+    let own = |name: &str| model.get("default_settings").and_then(|settings| settings.get(name));
+    let side = |name: &str| own(name).and_then(Value::as_u64).and_then(|side| u32::try_from(side).ok());
+    // The five fields that the loader nodes demand.
+    let handle = json!({"key": text("key")?, "hash": text("hash")?, "name": text("name")?, "base": text("base")?,
+        "type": text("type")?});
+    Some(EngineModel {
+        key: text("key")?.to_owned(),
+        name: text("name")?.to_owned(),
+        kind: kind(text("base")?, text("variant"), text("name")?),
+        handle,
+        size: side("width")
+            .zip(side("height"))
+            .map(|(width, height)| Size::new(width / 8 * 8, height / 8 * 8)),
+        steps: side("steps").filter(|steps| *steps > 0),
+        cfg_scale: own("cfg_scale").and_then(Value::as_f64).filter(|scale| *scale >= 1.0),
+        scheduler: own("scheduler").and_then(Value::as_str).map(str::to_owned),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn main(base: &str, variant: &Value) -> Value {
+        json!({"key": "k", "hash": "h", "name": "Dream", "base": base, "type": "main", "variant": variant,
+            "default_settings": {"width": 515, "height": 512, "steps": 12, "cfg_scale": null, "scheduler": "ddim"}})
+    }
+
+    #[test]
+    fn models_have_their_own_settings() {
+        let read = model(&main("sd-1", &Value::Null)).unwrap();
+        assert_eq!(read.size, Some(Size::new(512, 512)));
+        assert_eq!((read.steps, read.cfg_scale, read.scheduler.as_deref()), (Some(12), None, Some("ddim")));
+        assert_eq!(
+            read.handle,
+            json!({"key": "k", "hash": "h", "name": "Dream", "base": "sd-1", "type": "main"})
+        );
+        assert_eq!(model(&json!({"key": "k", "base": "sd-1"})), None, "no loader could take it");
+    }
+
+    #[test]
+    fn what_a_model_is_comes_from_the_engine() {
+        for (base, variant, expected) in [
+            ("sd-1", json!("normal"), "SD 1.5"),
+            ("sd-1", json!("inpaint"), "SD 1.5 inpainting"),
+            ("sdxl", Value::Null, "SDXL"),
+            ("sdxl", json!("depth"), "SDXL, not a text-to-image model"),
+            ("sdxl-refiner", Value::Null, "SDXL refiner"),
+            ("sd-2", json!("normal"), "SD 2"),
+            ("flux", json!("schnell"), "FLUX.1"),
+            ("flux", json!("dev_fill"), "FLUX.1 inpainting"),
+            ("flux2", json!("klein_4b"), "FLUX.2"),
+            ("z-image", json!("turbo"), "Z-Image"),
+            ("qwen-image", json!("edit"), "Qwen-Image edit"),
+            ("qwen-image", json!("generate"), "Qwen-Image"),
+            ("krea-2", json!("krea2_turbo"), "Krea 2"),
+            ("sd-3", Value::Null, "SD 3"),
+            ("external", Value::Null, "\"external\""),
+            ("unknown", Value::Null, "of unknown kind"),
+        ] {
+            let kind = model(&main(base, &variant)).unwrap().kind;
+            assert_eq!(kind.to_string(), expected, "{base} {variant}");
+            let is_suitable = matches!(expected, "SD 1.5" | "SDXL");
+            assert_eq!(kind.is_suitable(), is_suitable, "{base} {variant}");
+        }
+        assert_eq!(kind("flux", Some("dev"), "FLUX.1 Kontext dev").to_string(), "FLUX.1 edit");
+        assert_eq!(kind("sd-1", Some("normal"), "my edit").to_string(), "SD 1.5", "the engine tells these");
+    }
+}

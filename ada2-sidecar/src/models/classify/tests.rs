@@ -1,0 +1,193 @@
+//! Real file names and metadata, and what each is.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// `sdxl`, `sd-1 inpaint`, `?` for unknown; a word of the file's own in quotes.
+fn shown(kind: &Kind) -> String {
+    let family = match &kind.family {
+        Told::Family(family) => family.name.to_owned(),
+        Told::Foreign(words) => format!("{words:?}"),
+        Told::Unknown => "?".to_owned(),
+    };
+    let variant = Variant::WORDS.iter().find(|(_, variant)| *variant == kind.variant).unwrap().0;
+    if variant == "main" { family } else { format!("{family} {variant}") }
+}
+
+#[test]
+fn names_of_real_files() {
+    for (kind, names) in [
+        (
+            "sdxl",
+            "sd_xl_base_1.0 sd_xl_base_1.0_0.9vae sdxl sd_xl_turbo_1.0_fp16 sdxl_lightning_4step juggernautXL \
+             juggernautXL_v9Rundiffusionphoto2 juggernautXL_ragnarokBy ponyDiffusionV6XL ponyDiffusionV6XL_v6StartWithThisOne \
+             ponyRealism_V23ULTRA realvisxlV50_v50Bakedvae zavychromaxl_v100 dreamshaperXL10_alpha2Xl10 dreamshaperXLbase \
+             epicrealismXL_vxviiCrystalclear animagineXLV31_v31 animagine-xl-4.0 waiNSFWIllustrious_v140 \
+             waiIllustriousSDXL_v160 Illustrious-XL-v0.1 illustriousXL20_v20 hassakuXLIllustrious_v21 noobaiXLNAIXL_vPred10Version \
+             NoobAI-XL-v1.1 noob_v_pencil halcyonSDXL_v19 counterfeitxl_v25 leosamsHelloworldXL_helloworldXL70 newXL \
+             stable-diffusion-xl-base-1.0 DreamShaperXL_Turbo_v2 samaritan3dCartoon_v40SDXL copaxTimelessxlSDXL1_v12 \
+             anime/Illustrious-v1 SDXL/mymodel sdxl/flat/mymodel SDXL\\mymodel tiny-sdxl animaPencilXL_v500 \
+             sdxlUnstableDiffusers_v11 RealVisXL_V5.0_fp16",
+        ),
+        (
+            "sdxl inpaint",
+            "sdxl-inpaint sd_xl_base_1.0_inpainting_0.1 juggernautXL_versionXInpaint dreamshaperXLinpainting",
+        ),
+        ("sdxl refiner", "sd_xl_refiner_1.0 sd_xl_refiner SDXL-Refiner sdxlRefiner"),
+        ("sdxl edit", "sdxl_edit ponyXL_kontext sdxl-instruct-pix2pix"),
+        (
+            "sd-1",
+            "v1-5-pruned-emaonly v1-5-pruned v1-5-pruned-emaonly-fp16 sd-v1-5 sd15 tiny-sd15 random-sd15 sd1.5 sd-v1-4 \
+             stable-diffusion-v1-5 stable_diffusion_1.5 mymix_sd15 realistic_sd1.5_mix SD1.5/dreamshaper_8 sd15/deliberate_v2 \
+             deliberate_v2_sd15 model_sdv1-5",
+        ),
+        ("sd-1 inpaint", "sd-v1-5-inpainting v1-5-inpainting sd15/realisticVisionV51-inpainting"),
+        (
+            "sd-2",
+            "sd21 sd-turbo sd_turbo v2-1_768-nonema-pruned v2-1_768-ema-pruned 768-v-ema 512-base-ema wd-1-5-beta3",
+        ),
+        ("sd-2 inpaint", "512-inpainting-ema"),
+        ("sd-2 other", "512-depth-ema sd21-unclip-h x4-upscaler-ema"),
+        ("sd-3", "sd3.5_large_fp8_scaled sd3.5_medium sd3_medium_incl_clips_t5xxlfp8 sd35_large SD3/mymodel"),
+        (
+            "flux",
+            "flux1-dev-fp8 flux1-schnell-fp8 flux_dev flux1-krea-dev fluxmania_V fluxedUpFluxNSFW_v51FP8 FLUX.1-dev",
+        ),
+        ("flux inpaint", "flux1-fill-dev"),
+        ("flux edit", "flux1-dev-kontext_fp8_scaled"),
+        ("flux2", "flux2_dev_fp8mixed flux-2-klein-4b flux-2-klein-base-9b-fp8 klein_mix"),
+        ("flux3", "flux3-image-klein-int8-convrot"),
+        ("chroma", "Chroma1-HD chroma-unlocked-v50"),
+        ("z-image", "z_image_turbo_bf16 zImageTurbo_v1 z-image-base zimage_mine"),
+        ("qwen-image", "qwen_image_2512 Qwen-Rapid-AIO-v5"),
+        ("qwen-image edit", "qwen_image_edit_2509"),
+        ("krea-2", "krea2_turbo_fp8_scaled"),
+        ("anima", "anima-base-v1.0"),
+        ("lumina-2", "lumina_2 netayumeLumina_v35 Illustrious-Lumina-v0.03"),
+        ("auraflow", "auraflow_v0.3 pony-v7-base"),
+        ("pixart", "PixArt-Sigma-XL-2-1024-MS"),
+        ("svd", "svd svd_xt svd_xt_1_1 sv3d_u"),
+        ("ltx", "ltx-2.3 ltx-video-2b-v0.9.5 ltx-2-19b-dev-fp8 ltxv-13b"),
+        ("wan", "wan2.2-rapid-mega-aio wan_2.1"),
+        ("hunyuan", "hunyuan_dit_1.2 hunyuan3d-dit-v2 HunyuanVideo hunyuan-image"),
+        ("hidream", "hidream_o1 HiDream-I1"),
+        ("stable-audio", "stable-audio-open-1.0 audio_mine"),
+        ("ace-step", "ace_step_v1_3.5b"),
+        ("sam", "sam3 sam3.1 sam2_hiera_large sam_vit_h"),
+        ("stable-cascade", "stable_cascade_stage_c"),
+        ("stable-zero123", "stable_zero123"),
+        (
+            "?",
+            "dreamshaper_8 deliberate_v2 anything-v5 anythingV5 realisticVisionV60B1_v51VAE majicmixRealistic_v7 exxxl \
+             mymodel_v1.5 mymodel-v1-5 hyper_1.5 pixl axl model other t5xxl_fp16 sdxl_flux_mix flux_sd15_mix sdxl_sd15_merge \
+             fluxXL_flux_sdxl swan influx panorama sketch 1 a edition mysd15",
+        ),
+        ("? inpaint", "dreamshaper_8Inpainting inpainting epicrealism_pureEvolutionV5-inpainting"),
+        ("? refiner", "refiner"),
+    ] {
+        for name in names.split_whitespace() {
+            assert_eq!(shown(&checkpoint(None, name)), kind, "{name}: {:?}", words(name));
+        }
+    }
+}
+
+fn metadata(architecture: &str, base_version: &str) -> Metadata {
+    let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    Metadata { architecture: text(architecture), base_version: text(base_version), network: None }
+}
+
+#[test]
+fn metadata_of_real_files() {
+    for (kind, architectures) in [
+        (
+            "sdxl",
+            "stable-diffusion-xl-v1-base stable-diffusion-xl-v0_9-base stable-diffusion-xl-turbo-v1 segmind-stable-diffusion-1b SDXL Stable-Diffusion-XL",
+        ),
+        ("sdxl refiner", "stable-diffusion-xl-v1-refiner"),
+        ("sdxl edit", "stable-diffusion-xl-v1-edit"),
+        ("sd-1", "stable-diffusion-v1 sd_1.5"),
+        ("sd-1 inpaint", "stable-diffusion-v1-inpainting stable-diffusion-v1/inpaint"),
+        ("sd-2", "stable-diffusion-v2-512 stable-diffusion-v2-768-v stable-diffusion-v2-turbo"),
+        (
+            "sd-3",
+            "stable-diffusion-3 stable-diffusion-3-medium stable-diffusion-v3-medium stable-diffusion-v3.5-large stable-diffusion-3-3-5-large",
+        ),
+        ("flux", "flux-1-dev flux-1-schnell flux-1 Flux.1-dev flux-dev"),
+        ("flux edit", "Flux.1-dev/kontext"),
+        ("flux inpaint", "flux.1-fill-dev Flux.1-dev/inpaint"),
+        ("flux2", "flux.2-klein-4b"),
+        ("chroma", "chroma chroma-radiance"),
+        ("lumina-2", "lumina-2 lumina"),
+        ("z-image", "z-image z-image-turbo"),
+        ("hunyuan", "hunyuan-image-2.1 hunyuan-image-2_1 hunyuanvideo1.5_480p_t2v"),
+        ("svd", "stable-video-diffusion-img2vid-v1"),
+        ("ltx", "lightricks-ltx-video-2-3"),
+        ("pixart", "pixart-ms-sigma-xl-2"),
+    ] {
+        for architecture in architectures.split_whitespace() {
+            let told = checkpoint(Some(&metadata(architecture, "")), "mymodel");
+            assert_eq!(shown(&told), kind, "{architecture}");
+            assert_eq!(told.evidence, Evidence::Metadata);
+        }
+    }
+    for (version, kind) in [
+        ("sd_v1", "sd-1"),
+        ("sd_v2_v", "sd-2"),
+        ("sdxl_base_v1-0", "sdxl"),
+        ("sdxl_base_v0-9", "sdxl"),
+        ("flux1", "flux"),
+        ("flux2_klein_9b", "flux2"),
+        ("sd3m", "sd-3"),
+        ("zimage", "z-image"),
+    ] {
+        assert_eq!(shown(&checkpoint(Some(&metadata("", version)), "mymodel")), kind, "{version}");
+    }
+}
+
+#[test]
+fn metadata_counts_before_the_name_and_its_silence_says_nothing() {
+    let told = |architecture: &str, name: &str| shown(&checkpoint(Some(&metadata(architecture, "")), name));
+    assert_eq!(told("flux-1-dev", "sd_xl_base_1.0"), "flux");
+    assert_eq!(told("stable-diffusion-xl-v1-base", "dreamshaper_8"), "sdxl");
+    assert_eq!(
+        told("stable-diffusion-xl-v1-base", "dreamshaper-inpainting"),
+        "sdxl inpaint",
+        "a repacked file"
+    );
+    assert_eq!(told("minimax-h3", "sd_xl_base_1.0"), "\"minimax-h3\"", "told, though we have no row for it");
+    assert_eq!(told("SDXL 1.0", "mymodel"), "sdxl", "as people write it");
+    for silent in ["", " ", "\u{7}"] {
+        assert_eq!(told(silent, "sd15"), "sd-1", "{silent:?}");
+    }
+    let both = Metadata { base_version: Some("sd_v1".into()), ..metadata("stable-diffusion-xl-v1-base", "") };
+    assert_eq!(shown(&checkpoint(Some(&both), "x")), "sdxl");
+    assert_eq!(checkpoint(Some(&Metadata::default()), "sd15").evidence, Evidence::Name);
+    let long = "x".repeat(500);
+    assert_eq!(told(&long, "sd15").len(), 82, "it is shown to people");
+}
+
+#[test]
+fn what_is_no_model_is_never_served() {
+    for part in ["lora", "textual-inversion", "controlnet", "vae", "control-lora", "tensorrt", "anything"] {
+        let kind = checkpoint(Some(&metadata(&format!("stable-diffusion-xl-v1-base/{part}"), "")), "sdxl");
+        assert!(kind.graphs().is_none() && !kind.is_unknown(), "{part}");
+    }
+    let network = Metadata { network: Some("networks.lora".into()), ..metadata("", "sdxl_base_v1-0") };
+    assert!(checkpoint(Some(&network), "sdxl").graphs().is_none());
+}
+
+proptest! {
+    #[test]
+    fn nothing_but_the_words_makes_a_model_a_default(name in "[a-z_]{1,20}") {
+        let kind = checkpoint(None, &name);
+        let says = ["xl", "pony", "illustrious", "noob", "animagine", "emaonly"];
+        prop_assert!(!kind.is_suitable() || says.iter().any(|word| name.contains(word)), "{name}");
+    }
+
+    #[test]
+    fn any_text_is_read(name in "\\PC{0,60}", architecture in "\\PC{0,60}", version in "\\PC{0,60}") {
+        let kind = checkpoint(Some(&metadata(&architecture, &version)), &name);
+        prop_assert!(!kind.is_suitable() || kind.graphs().is_some());
+    }
+}

@@ -1,0 +1,116 @@
+//! What a model is: its family, what it is made for, and who says so.
+
+use std::fmt;
+
+use super::{Base, families::Family};
+
+/// What a model is, as far as anybody tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kind {
+    /// Its family.
+    pub family: Told,
+    /// What it is made for.
+    pub variant: Variant,
+    /// Who says so.
+    pub evidence: Evidence,
+}
+
+/// A model's family, as told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// One of the table.
+    Family(&'static Family),
+    /// Something that the table does not have, in the engine's or the file's own words. No graph of ours serves it.
+    Foreign(String),
+    /// Nothing tells.
+    Unknown,
+}
+
+/// What a model is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// Pictures from words.
+    Main,
+    /// Masked parts of pictures.
+    Inpaint,
+    /// The last steps of another model's pictures.
+    Refiner,
+    /// Pictures after other pictures.
+    Edit,
+    /// Anything else: depth, canny, upscaling, what is no model at all.
+    Other,
+}
+
+/// Who says what a model is. The first that says anything wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// The configuration (`models`).
+    Declared,
+    /// The engine.
+    Engine,
+    /// The file's own metadata.
+    Metadata,
+    /// Its name, or nobody.
+    Name,
+}
+
+impl Kind {
+    /// Of this family, for pictures from words.
+    pub const fn main(family: &'static Family, evidence: Evidence) -> Self {
+        Self { family: Told::Family(family), variant: Variant::Main, evidence }
+    }
+
+    /// What nothing tells the family of.
+    pub const fn unknown(variant: Variant) -> Self {
+        Self { family: Told::Unknown, variant, evidence: Evidence::Name }
+    }
+
+    /// The built-in graphs that serve it, if any do. An inpainting model runs in them, though it is not made for words
+    /// alone.
+    pub fn graphs(&self) -> Option<Base> {
+        match (&self.family, self.variant) {
+            (Told::Family(family), Variant::Main | Variant::Inpaint) => family.graphs,
+            _ => None,
+        }
+    }
+
+    /// Whether it may be meant by a request that does not name it: told, served, and made for pictures from words.
+    pub fn is_suitable(&self) -> bool {
+        self.variant == Variant::Main && self.graphs().is_some()
+    }
+
+    /// Whether nothing tells its family.
+    pub fn is_unknown(&self) -> bool {
+        self.family == Told::Unknown
+    }
+}
+
+impl Variant {
+    /// The words of the setting `variant`.
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("main", Self::Main),
+        ("inpaint", Self::Inpaint),
+        ("refiner", Self::Refiner),
+        ("edit", Self::Edit),
+        ("other", Self::Other),
+    ];
+}
+
+/// For people: `SDXL`, `SDXL inpainting`, `of unknown kind`.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.family {
+            Told::Family(family) => f.write_str(family.label)?,
+            Told::Foreign(words) => write!(f, "{words:?}")?,
+            Told::Unknown => f.write_str("of unknown kind")?,
+        }
+        f.write_str(match self.variant {
+            Variant::Main => "",
+            Variant::Inpaint => " inpainting",
+            Variant::Refiner => " refiner",
+            Variant::Edit => " edit",
+            Variant::Other if matches!(self.family, Told::Foreign(_)) => "",
+            Variant::Other => ", not a text-to-image model",
+        })
+    }
+}
