@@ -88,20 +88,20 @@ async fn everything_asked_for_reaches_the_graph_and_nothing_else_does() {
 #[tokio::test]
 async fn models_go_by_file_name_with_and_without_ending_and_by_alias() {
     let fake = FakeComfy::start().await;
-    let files = ["juggernautXL_v9.safetensors", "old/dreamshaper_8.ckpt"];
+    let files = ["juggernautXL_v9.safetensors", "old/mine_sd15.ckpt"];
     fake.script(|script| script.checkpoints = files.map(str::to_owned).to_vec());
     let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
     sidecar.until_ready().await;
     let list = Answer::of(e2e::http().get(format!("{}/v1/models", sidecar.url)).send().await.unwrap()).await;
     let ids: Vec<_> = list.json["data"].as_array().unwrap().iter().map(|model| model["id"].clone()).collect();
-    assert_eq!(ids, ["juggernautXL_v9", "old/dreamshaper_8", "sd-xl-base-1.0", "sd-v1-5"]);
+    assert_eq!(ids, ["juggernautXL_v9", "old/mine_sd15", "sd-xl-base-1.0", "sd-v1-5"]);
     let asked = [
         ("JuggernautXL_V9", 0),
         ("juggernautXL_v9.safetensors", 0),
         ("juggernautxl_v9.SAFETENSORS", 0),
         ("sd-xl-base-1.0", 0),
         ("gpt-image-1", 0),
-        ("old/dreamshaper_8", 1),
+        ("old/mine_sd15", 1),
         ("sd-v1-5", 1),
     ];
     for (nth, (model, file)) in asked.into_iter().enumerate() {

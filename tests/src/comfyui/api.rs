@@ -42,6 +42,8 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/object_info", get(async |core: Shared| json_answer(&core.look(files::object_info))))
         .route("/object_info/{class}", get(object_info_of))
         .route("/models/{folder}", get(models))
+        .route("/experiment/models/{folder}", get(model_files))
+        .route("/view_metadata/{folder}", get(view_metadata))
         .route("/upload/image", post(files::upload))
         .route("/view", get(files::view));
     let jobs = Router::new()
@@ -191,6 +193,41 @@ async fn models(State(core): Shared, Path(folder): Path<String>) -> Response {
         "checkpoints" => json_answer(&json!(core.look(|state| state.script.checkpoints.clone()))),
         "loras" | "vae" | "controlnet" | "upscale_models" => json_answer(&json!([])),
         _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// Every file of the folder with its size and times.
+async fn model_files(State(core): Shared, Path(folder): Path<String>) -> Response {
+    let (tells, files, touched) = core
+        .look(|state| (state.script.tells_metadata, state.script.checkpoints.clone(), state.script.touched));
+    if !tells {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let listed = |name: String| json!({"name": name, "pathIndex": 0, "modified": touched, "created": touched, "size": 2_132_625_894_u64});
+    match folder.as_str() {
+        "checkpoints" => json_answer(&files.into_iter().map(listed).collect()),
+        "loras" | "vae" | "controlnet" | "upscale_models" => json_answer(&json!([])),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// The `__metadata__` of a safetensors file's header; an empty 404 where there is none.
+async fn view_metadata(
+    State(core): Shared,
+    Path(folder): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let file = query.get("filename").filter(|file| folder == "checkpoints" && file.ends_with(".safetensors"));
+    let found = core.look(|state| {
+        let script = &state.script;
+        let file = file.filter(|file| script.tells_metadata && script.checkpoints.contains(file))?;
+        script.metadata.get(file).cloned()
+    });
+    match found {
+        // What is no JSON in a header makes the handler raise.
+        Some(Value::Null) => trouble(),
+        Some(metadata) => json_answer(&metadata),
+        None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! How the fake is to behave. The default is a healthy, fast server of the newest recorded version.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde_json::Value;
 
@@ -34,6 +34,12 @@ pub struct Script {
     pub pictures: PictureBytes,
     /// The checkpoint files that are installed.
     pub checkpoints: Vec<String>,
+    /// The metadata in their headers, by file; null for a header that is junk.
+    pub metadata: BTreeMap<String, Value>,
+    /// When the files were last changed, in seconds.
+    pub touched: f64,
+    /// Whether it has the routes for that at all.
+    pub tells_metadata: bool,
     /// Classes of nodes that this version has no more.
     pub gone_classes: Vec<String>,
     /// The server was started with a preview method.
@@ -57,6 +63,9 @@ impl Default for Script {
             history_lag: Duration::ZERO,
             pictures: PictureBytes::Whole,
             checkpoints: ["random-sd15.safetensors", "tiny-sd15.safetensors"].map(str::to_owned).to_vec(),
+            metadata: BTreeMap::new(),
+            touched: 1_764_500_000.25,
+            tells_metadata: true,
             gone_classes: Vec::new(),
             previews: false,
             max_upload: 100 << 20,

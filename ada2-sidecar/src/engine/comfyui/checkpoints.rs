@@ -212,6 +212,6 @@ mod tests {
             Some(Metadata::default())
         );
         assert_eq!(read("{}"), Some(Metadata::default()));
-        assert_eq!(read("[]"), None);
+        assert_eq!(read("<!DOCTYPE html>"), None);
     }
 }

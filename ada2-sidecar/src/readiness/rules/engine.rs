@@ -139,7 +139,7 @@ fn engine_model(inputs: &Inputs<'_>, rules: &Rules) -> Check {
             return check.but(CheckStatus::Fail, format!("--default-model cannot be used: {refused}"));
         }
         // Requests must say which they mean: there is nothing to load in advance.
-        Err(_) if !catalog::names(&models, &rules.presets).is_empty() => return check,
+        Err(_) if !catalog::usable(&models, &rules.presets).is_empty() => return check,
         Err(_) => return check.but(CheckStatus::Fail, nothing_to_serve(&models, &rules.presets)),
     };
     match inputs.warm_up.for_start(engine.starts) {
