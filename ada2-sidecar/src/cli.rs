@@ -32,7 +32,9 @@ pub fn command() -> Command {
     );
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON");
     let live = Arg::new("live").long("live").action(ArgAction::SetTrue);
-    let live = live.help("Also ask the engine about every graph: built-in ones and those of presets");
+    let live = live.help(
+        "Also ask the engine about every graph, built-in ones and those of presets, and about its models",
+    );
     let option = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
     };

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod comfyui;
 pub mod graph;
 mod http;
+pub mod installed;
 pub mod invokeai;
 pub mod monitor;
 mod previews;

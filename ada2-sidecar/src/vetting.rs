@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use crate::{
     config::Config,
     engine::{Engine, EngineError, ImageEngine, graph::Template, monitor::EngineState},
-    models::Preset,
+    models::{self, Preset},
 };
 
 /// For all of them together.
@@ -61,6 +61,11 @@ impl Vetting {
             let (version, config) = (survey.version.clone(), self.config.now());
             if !is_due(last.as_ref(), state.starts, &version, &config, Instant::now()) {
                 continue;
+            }
+            for warning in
+                models::missing(&config.models, &survey.models).iter().filter(|_| survey.unread == 0)
+            {
+                warn!("{warning}");
             }
             let templates = templates(&self.engine, &config.presets);
             let looked = tokio::time::timeout(TIMEOUT, faults(&self.engine, &templates)).await;

@@ -160,6 +160,26 @@ mod comfyui {
     }
 
     #[tokio::test]
+    async fn no_model_is_the_default_before_all_are_read() {
+        let fake = FakeComfy::start().await;
+        fake.script(|script| {
+            script.checkpoints =
+                ["sd15-lookalike.safetensors", "sd15.safetensors"].map(str::to_owned).to_vec();
+            let told = json!({"modelspec.architecture": "flux-1-dev"});
+            script.metadata.insert("sd15-lookalike.safetensors".to_owned(), told);
+            script.hold_metadata = true;
+        });
+        let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+        let check = sidecar.until_fails("engine_model").await;
+        assert!(check.message.contains("still being read"), "{}", check.message);
+        assert_eq!(ask(&sidecar, None).await.status, 503);
+        fake.script(|script| script.hold_metadata = false);
+        sidecar.until_ready().await;
+        assert_eq!(ask(&sidecar, None).await.status, 200);
+        assert_eq!(loaded(&fake), ["sd15.safetensors"]);
+    }
+
+    #[tokio::test]
     async fn a_server_that_tells_no_metadata_has_names() {
         let fake = FakeComfy::start().await;
         fake.script(|script| {

@@ -1,4 +1,4 @@
-//! `ada2-sidecar check-config --live`: has the engine look at every graph that could be sent to it.
+//! `ada2-sidecar check-config --live`: has the engine look at every graph that could be sent to it, and looks at its models.
 
 use std::{
     io::{self, Write},
@@ -9,7 +9,7 @@ use shared::service::settings::EXIT_CONFIG;
 
 use crate::{
     config::Config,
-    engine::Engine,
+    engine::{Engine, installed::warnings},
     vetting::{faults, templates},
 };
 
@@ -20,6 +20,11 @@ pub(super) fn check(config: &Config) -> io::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let templates = templates(&engine, &config.presets);
     let kind = config.engine.name();
+    if let Ok(installed) = runtime.block_on(engine.installed()) {
+        for warning in warnings(&installed, &config.models) {
+            writeln!(io::stderr(), "warning: {warning}")?;
+        }
+    }
     match runtime.block_on(faults(&engine, &templates)) {
         Ok(faults) if faults.is_empty() => {
             let mut out = io::stdout();

@@ -39,7 +39,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "default_model",
         "ADA2_DEFAULT_MODEL",
-        "Model for requests that name none (without: the engine's first)",
+        "Model for requests that name none (without: the engine's first SD 1.5 or SDXL model)",
     ),
     Key::new("gpu", "ADA2_GPU", "required: no GPU, not ready. optional: an absent GPU does not gate")
         .or("required"),

@@ -26,12 +26,14 @@ const PREVIEW_SCALE: u32 = 8;
 #[derive(Debug, Clone, Copy)]
 pub struct Builtin;
 
+/// What it offers.
+pub(super) fn models() -> [EngineModel; 2] {
+    let model = |name, base| EngineModel::plain(name, name, base);
+    [model("sd-xl-base-1.0", Base::Sdxl), model("sd-v1-5", Base::Sd1)]
+}
+
 impl ImageEngine for Builtin {
     async fn survey(&self) -> Result<Survey, EngineError> {
-        let models = [
-            EngineModel::plain("sd-xl-base-1.0", "sd-xl-base-1.0", Base::Sdxl),
-            EngineModel::plain("sd-v1-5", "sd-v1-5", Base::Sd1),
-        ];
         Ok(Survey {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             caution: None,
@@ -39,7 +41,7 @@ impl ImageEngine for Builtin {
             busy: false,
             queue_depth: 0,
             others_waiting: 0,
-            models: Arc::new(models),
+            models: Arc::new(models()),
             unread: 0,
         })
     }

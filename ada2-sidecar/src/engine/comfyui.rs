@@ -21,7 +21,8 @@ mod vet;
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use reqwest::Url;
@@ -39,7 +40,7 @@ use super::{
     graph::{Fault, Template},
     previews::Previews,
 };
-use crate::images::Job;
+use crate::{images::Job, models::EngineModel};
 
 /// The engine.
 #[derive(Debug)]
@@ -85,6 +86,18 @@ impl ComfyUi {
     /// The graphs that are shipped, by name.
     pub fn shipped(&self) -> impl Iterator<Item = (String, &Template)> {
         self.templates.iter().map(|(task, template)| (task.name().to_owned(), template))
+    }
+
+    /// The models that it has.
+    pub async fn installed(&self) -> Result<Arc<[EngineModel]>, EngineError> {
+        self.api.version().await?;
+        loop {
+            match self.checkpoints.read(&self.api).await? {
+                (models, 0) => return Ok(models),
+                // What one look has no time for is read in the next, and given up on at last.
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

@@ -103,6 +103,11 @@ impl InvokeAi {
         })
     }
 
+    /// The models that it has.
+    pub async fn installed(&self) -> Result<Arc<[EngineModel]>, EngineError> {
+        self.models(&self.api.version().await?).await
+    }
+
     /// Follows the engine's events for as long as the service lasts.
     pub async fn follow(&self) {
         loop {

@@ -149,6 +149,17 @@ async fn the_engine_is_asked_about_every_graph_and_its_faults_are_named() {
     let output = ask(&engine);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert!(text(&output).ends_with("# comfyui has nothing against the 3 graphs that it was asked about\n"));
+    fake.script(|script| script.checkpoints.push("dreamshaper_8.safetensors".to_owned()));
+    let output = ask(&format!("{engine}models: {{gone: {{base: sdxl}}, random-sd15: {{base: sd-1}}}}"));
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(0), "warnings are no faults: {said}");
+    for warning in [
+        "warning: models: \"gone\" is declared, but the engine has no such model",
+        "warning: models: nothing tells what kind \"dreamshaper_8\" is",
+    ] {
+        assert!(said.contains(warning), "{said}");
+    }
+    assert!(!said.contains("random-sd15\" is"), "{said}");
     let output = ask(&format!("{engine}presets: {{mine: {{template: mine.json}}}}"));
     let said = text(&output);
     assert_eq!(output.status.code(), Some(78), "{said}");

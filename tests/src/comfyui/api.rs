@@ -217,6 +217,7 @@ async fn view_metadata(
     Path(folder): Path<String>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
+    core.until(|state| (!state.script.hold_metadata).then_some(())).await;
     let file = query.get("filename").filter(|file| folder == "checkpoints" && file.ends_with(".safetensors"));
     let found = core.look(|state| {
         let script = &state.script;

@@ -40,6 +40,8 @@ pub struct Script {
     pub touched: f64,
     /// Whether it has the routes for that at all.
     pub tells_metadata: bool,
+    /// Metadata is not told, and not refused, until this is false again: a disk that hangs.
+    pub hold_metadata: bool,
     /// Classes of nodes that this version has no more.
     pub gone_classes: Vec<String>,
     /// The server was started with a preview method.
@@ -66,6 +68,7 @@ impl Default for Script {
             metadata: BTreeMap::new(),
             touched: 1_764_500_000.25,
             tells_metadata: true,
+            hold_metadata: false,
             gone_classes: Vec::new(),
             previews: false,
             max_upload: 100 << 20,

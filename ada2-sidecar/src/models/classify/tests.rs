@@ -15,12 +15,11 @@ fn shown(kind: &Kind) -> String {
     if variant == "main" { family } else { format!("{family} {variant}") }
 }
 
-#[test]
-fn names_of_real_files() {
-    for (kind, names) in [
-        (
-            "sdxl",
-            "sd_xl_base_1.0 sd_xl_base_1.0_0.9vae sdxl sd_xl_turbo_1.0_fp16 sdxl_lightning_4step juggernautXL \
+/// By kind, names of files without their ending.
+const NAMES: &[(&str, &str)] = &[
+    (
+        "sdxl",
+        "sd_xl_base_1.0 sd_xl_base_1.0_0.9vae sdxl sd_xl_turbo_1.0_fp16 sdxl_lightning_4step juggernautXL \
              juggernautXL_v9Rundiffusionphoto2 juggernautXL_ragnarokBy ponyDiffusionV6XL ponyDiffusionV6XL_v6StartWithThisOne \
              ponyRealism_V23ULTRA realvisxlV50_v50Bakedvae zavychromaxl_v100 dreamshaperXL10_alpha2Xl10 dreamshaperXLbase \
              epicrealismXL_vxviiCrystalclear animagineXLV31_v31 animagine-xl-4.0 waiNSFWIllustrious_v140 \
@@ -29,65 +28,69 @@ fn names_of_real_files() {
              stable-diffusion-xl-base-1.0 DreamShaperXL_Turbo_v2 samaritan3dCartoon_v40SDXL copaxTimelessxlSDXL1_v12 \
              anime/Illustrious-v1 SDXL/mymodel sdxl/flat/mymodel SDXL\\mymodel tiny-sdxl animaPencilXL_v500 \
              sdxlUnstableDiffusers_v11 RealVisXL_V5.0_fp16",
-        ),
-        (
-            "sdxl inpaint",
-            "sdxl-inpaint sd_xl_base_1.0_inpainting_0.1 juggernautXL_versionXInpaint dreamshaperXLinpainting",
-        ),
-        ("sdxl refiner", "sd_xl_refiner_1.0 sd_xl_refiner SDXL-Refiner sdxlRefiner"),
-        ("sdxl edit", "sdxl_edit ponyXL_kontext sdxl-instruct-pix2pix"),
-        (
-            "sd-1",
-            "v1-5-pruned-emaonly v1-5-pruned v1-5-pruned-emaonly-fp16 sd-v1-5 sd15 tiny-sd15 random-sd15 sd1.5 sd-v1-4 \
+    ),
+    (
+        "sdxl inpaint",
+        "sdxl-inpaint sd_xl_base_1.0_inpainting_0.1 juggernautXL_versionXInpaint dreamshaperXLinpainting",
+    ),
+    ("sdxl refiner", "sd_xl_refiner_1.0 sd_xl_refiner SDXL-Refiner sdxlRefiner"),
+    ("sdxl edit", "sdxl_edit ponyXL_kontext sdxl-instruct-pix2pix"),
+    (
+        "sd-1",
+        "v1-5-pruned-emaonly v1-5-pruned v1-5-pruned-emaonly-fp16 sd-v1-5 sd15 tiny-sd15 random-sd15 sd1.5 sd-v1-4 \
              stable-diffusion-v1-5 stable_diffusion_1.5 mymix_sd15 realistic_sd1.5_mix SD1.5/dreamshaper_8 sd15/deliberate_v2 \
              deliberate_v2_sd15 model_sdv1-5",
-        ),
-        ("sd-1 inpaint", "sd-v1-5-inpainting v1-5-inpainting sd15/realisticVisionV51-inpainting"),
-        (
-            "sd-2",
-            "sd21 sd-turbo sd_turbo v2-1_768-nonema-pruned v2-1_768-ema-pruned 768-v-ema 512-base-ema wd-1-5-beta3",
-        ),
-        ("sd-2 inpaint", "512-inpainting-ema"),
-        ("sd-2 other", "512-depth-ema sd21-unclip-h x4-upscaler-ema"),
-        ("sd-3", "sd3.5_large_fp8_scaled sd3.5_medium sd3_medium_incl_clips_t5xxlfp8 sd35_large SD3/mymodel"),
-        (
-            "flux",
-            "flux1-dev-fp8 flux1-schnell-fp8 flux_dev flux1-krea-dev fluxmania_V fluxedUpFluxNSFW_v51FP8 FLUX.1-dev",
-        ),
-        ("flux inpaint", "flux1-fill-dev"),
-        ("flux edit", "flux1-dev-kontext_fp8_scaled"),
-        ("flux2", "flux2_dev_fp8mixed flux-2-klein-4b flux-2-klein-base-9b-fp8 klein_mix"),
-        ("flux3", "flux3-image-klein-int8-convrot"),
-        ("chroma", "Chroma1-HD chroma-unlocked-v50"),
-        ("z-image", "z_image_turbo_bf16 zImageTurbo_v1 z-image-base zimage_mine"),
-        ("qwen-image", "qwen_image_2512 Qwen-Rapid-AIO-v5"),
-        ("qwen-image edit", "qwen_image_edit_2509"),
-        ("krea-2", "krea2_turbo_fp8_scaled"),
-        ("anima", "anima-base-v1.0"),
-        ("lumina-2", "lumina_2 netayumeLumina_v35 Illustrious-Lumina-v0.03"),
-        ("auraflow", "auraflow_v0.3 pony-v7-base"),
-        ("pixart", "PixArt-Sigma-XL-2-1024-MS"),
-        ("svd", "svd svd_xt svd_xt_1_1 sv3d_u"),
-        ("ltx", "ltx-2.3 ltx-video-2b-v0.9.5 ltx-2-19b-dev-fp8 ltxv-13b"),
-        ("wan", "wan2.2-rapid-mega-aio wan_2.1"),
-        ("hunyuan", "hunyuan_dit_1.2 hunyuan3d-dit-v2 HunyuanVideo hunyuan-image"),
-        ("hidream", "hidream_o1 HiDream-I1"),
-        ("stable-audio", "stable-audio-open-1.0 audio_mine"),
-        ("ace-step", "ace_step_v1_3.5b"),
-        ("sam", "sam3 sam3.1 sam2_hiera_large sam_vit_h"),
-        ("stable-cascade", "stable_cascade_stage_c"),
-        ("stable-zero123", "stable_zero123"),
-        (
-            "?",
-            "dreamshaper_8 deliberate_v2 anything-v5 anythingV5 realisticVisionV60B1_v51VAE majicmixRealistic_v7 exxxl \
+    ),
+    ("sd-1 inpaint", "sd-v1-5-inpainting v1-5-inpainting sd15/realisticVisionV51-inpainting"),
+    (
+        "sd-2",
+        "sd21 sd-turbo sd_turbo v2-1_768-nonema-pruned v2-1_768-ema-pruned 768-v-ema 512-base-ema wd-1-5-beta3",
+    ),
+    ("sd-2 inpaint", "512-inpainting-ema"),
+    ("sd-2 other", "512-depth-ema sd21-unclip-h x4-upscaler-ema"),
+    ("sd-3", "sd3.5_large_fp8_scaled sd3.5_medium sd3_medium_incl_clips_t5xxlfp8 sd35_large SD3/mymodel"),
+    (
+        "flux",
+        "flux1-dev-fp8 flux1-schnell-fp8 flux_dev flux1-krea-dev fluxmania_V fluxedUpFluxNSFW_v51FP8 FLUX.1-dev",
+    ),
+    ("flux inpaint", "flux1-fill-dev"),
+    ("flux edit", "flux1-dev-kontext_fp8_scaled"),
+    ("flux2", "flux2_dev_fp8mixed flux-2-klein-4b flux-2-klein-base-9b-fp8 klein_mix"),
+    ("flux3", "flux3-image-klein-int8-convrot"),
+    ("chroma", "Chroma1-HD chroma-unlocked-v50"),
+    ("z-image", "z_image_turbo_bf16 zImageTurbo_v1 z-image-base zimage_mine"),
+    ("qwen-image", "qwen_image_2512 Qwen-Rapid-AIO-v5"),
+    ("qwen-image edit", "qwen_image_edit_2509"),
+    ("krea-2", "krea2_turbo_fp8_scaled"),
+    ("anima", "anima-base-v1.0"),
+    ("lumina-2", "lumina_2 netayumeLumina_v35 Illustrious-Lumina-v0.03"),
+    ("auraflow", "auraflow_v0.3 pony-v7-base"),
+    ("pixart", "PixArt-Sigma-XL-2-1024-MS"),
+    ("svd", "svd svd_xt svd_xt_1_1 sv3d_u"),
+    ("ltx", "ltx-2.3 ltx-video-2b-v0.9.5 ltx-2-19b-dev-fp8 ltxv-13b"),
+    ("wan", "wan2.2-rapid-mega-aio wan_2.1"),
+    ("hunyuan", "hunyuan_dit_1.2 hunyuan3d-dit-v2 HunyuanVideo hunyuan-image"),
+    ("hidream", "hidream_o1 HiDream-I1"),
+    ("stable-audio", "stable-audio-open-1.0 audio_mine"),
+    ("ace-step", "ace_step_v1_3.5b"),
+    ("sam", "sam3 sam3.1 sam2_hiera_large sam_vit_h"),
+    ("stable-cascade", "stable_cascade_stage_c"),
+    ("stable-zero123", "stable_zero123"),
+    (
+        "?",
+        "dreamshaper_8 deliberate_v2 anything-v5 anythingV5 realisticVisionV60B1_v51VAE majicmixRealistic_v7 exxxl \
              mymodel_v1.5 mymodel-v1-5 hyper_1.5 pixl axl model other t5xxl_fp16 sdxl_flux_mix flux_sd15_mix sdxl_sd15_merge \
              fluxXL_flux_sdxl swan influx panorama sketch 1 a edition mysd15",
-        ),
-        ("? inpaint", "dreamshaper_8Inpainting inpainting epicrealism_pureEvolutionV5-inpainting"),
-        ("? refiner", "refiner"),
-    ] {
+    ),
+    ("? inpaint", "dreamshaper_8Inpainting inpainting epicrealism_pureEvolutionV5-inpainting"),
+    ("? refiner", "refiner"),
+];
+
+#[test]
+fn names_of_real_files() {
+    for (kind, names) in NAMES {
         for name in names.split_whitespace() {
-            assert_eq!(shown(&checkpoint(None, name)), kind, "{name}: {:?}", words(name));
+            assert_eq!(shown(&checkpoint(None, name)), *kind, "{name}: {:?}", words(name));
         }
     }
 }
