@@ -33,7 +33,7 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["model"],
         Treatment::Works,
-        "an engine model's key or name, a preset, `sd-xl-base-1.0` or `sd-v1-5`; OpenAI's names and nothing: the default; anything else is 404 with a list",
+        "an engine model's key or name, a preset, `sd-xl-base-1.0` or `sd-v1-5`; OpenAI's names and nothing: the default; what is there and cannot be used is 400 with the reason, what is not there 404 with a list (see *Models*)",
     ),
     row(
         &["n"],
