@@ -39,6 +39,13 @@ pub(crate) fn size_of(param: &str, bytes: &[u8]) -> Result<Size, FieldError> {
     Ok(size)
 }
 
+/// The size of a picture that the engine made, from its header alone, however large it is.
+pub(crate) fn dimensions(bytes: &[u8]) -> Result<Size, String> {
+    let reader = reader("image", Cursor::new(bytes)).map_err(|error| error.message)?;
+    let (width, height) = reader.into_dimensions().map_err(|error| error.to_string())?;
+    Ok(Size::new(width, height))
+}
+
 /// Whether decoding a picture of this size takes much memory.
 pub(crate) fn is_large(size: Size) -> bool {
     size.pixels() > LARGE

@@ -17,7 +17,7 @@ use shared::{
 use crate::{
     engine::{
         Kind,
-        graph::{Form, Template},
+        graph::{Binding, Form, Template},
     },
     images::Task,
     models::{Preset, SCHEDULERS},
@@ -97,7 +97,36 @@ fn preset(name: &str, value: &Value, form: Form, base: &Path) -> Result<Preset, 
             Err(more) => faults.extend(more),
         }
     }
+    if faults.is_empty() {
+        faults = without_effect(&preset);
+    }
     if faults.is_empty() { Ok(preset) } else { Err(faults) }
+}
+
+/// Settings that none of the preset's graphs takes.
+fn without_effect(preset: &Preset) -> Vec<String> {
+    let uses_built_in = preset.model.is_some() && !preset.templates.contains_key(&Task::Generate);
+    if preset.templates.is_empty() || uses_built_in {
+        return Vec::new();
+    }
+    let settings = [
+        ("model", preset.model.is_some(), Binding::Model, "model"),
+        ("steps", preset.steps.is_some(), Binding::Steps, "steps"),
+        ("cfg_scale", preset.cfg_scale.is_some(), Binding::CfgScale, "cfg_scale"),
+        ("scheduler", preset.scheduler.is_some(), Binding::Scheduler, "scheduler"),
+        ("size", preset.size.is_some(), Binding::Width, "width and height"),
+    ];
+    // An edit has the size of its picture.
+    let takes = |(task, template): (&Task, &Arc<Template>), binding| {
+        template.binds(binding) && (binding != Binding::Width || *task == Task::Generate)
+    };
+    let lost = settings.into_iter().filter(|(_, is_set, binding, _)| {
+        *is_set && !preset.templates.iter().any(|template| takes(template, *binding))
+    });
+    lost.map(|(key, _, _, inputs)| {
+        format!("{key}: has no effect: no template of this preset binds {inputs}; bind it, or take {key} out of the preset")
+    })
+    .collect()
 }
 
 /// A file, or one for each task.
@@ -122,22 +151,23 @@ fn templates(value: &Value, form: Form, base: &Path) -> Result<BTreeMap<Task, Ar
     for (task, path) in files {
         match template(&base.join(path), task, form) {
             Ok(template) => drop(templates.insert(task, Arc::new(template))),
-            Err(fault) => faults.push(format!("template: {fault}")),
+            Err(more) => faults.extend(more.into_iter().map(|fault| format!("template: {fault}"))),
         }
     }
     if faults.is_empty() { Ok(templates) } else { Err(faults) }
 }
 
 /// The graph, and beside it its bindings in a file of the same name with the ending `.yaml`.
-fn template(graph: &Path, task: Task, form: Form) -> Result<Template, String> {
+fn template(graph: &Path, task: Task, form: Form) -> Result<Template, Vec<String>> {
     let read = |path: &Path| {
         fs::read_to_string(path).map_err(|error| {
             let hint = sandbox::hidden(path, error.kind()).unwrap_or_default();
-            format!("{}: {error}{hint}", path.display())
+            vec![format!("{}: {error}{hint}", path.display())]
         })
     };
     let bindings = graph.with_extension("yaml");
     let template = Template::read(form, &read(graph)?, &read(&bindings)?)
         .and_then(|template| template.serves(task).map(|()| template));
-    template.map_err(|fault| format!("{} with {}: {fault}", graph.display(), bindings.display()))
+    let files = format!("{} with {}", graph.display(), bindings.display());
+    template.map_err(|faults| faults.into_iter().map(|fault| format!("{files}: {fault}")).collect())
 }

@@ -106,6 +106,16 @@ impl Quality {
     }
 }
 
+/// What the request calls the parameters that have several names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the name of the parameter of that name")]
+pub struct Names {
+    pub steps: &'static str,
+    pub cfg_scale: &'static str,
+    pub negative_prompt: &'static str,
+    pub scheduler: &'static str,
+}
+
 /// A request for pictures, read and in range.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "each field is the request's field of the same name")]
@@ -125,6 +135,7 @@ pub struct ImageRequest {
     pub output: Output,
     /// How many previews to stream; none where the whole answer is wanted.
     pub partial_images: Option<u8>,
+    pub names: Names,
 }
 
 impl ImageRequest {
@@ -156,6 +167,12 @@ impl ImageRequest {
             },
             output: output(fields)?,
             partial_images: stream(fields, n)?,
+            names: Names {
+                steps: steps_name,
+                cfg_scale: cfg_name,
+                negative_prompt: negative_name,
+                scheduler: scheduler_name,
+            },
         })
     }
 }

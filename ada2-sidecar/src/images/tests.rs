@@ -123,15 +123,16 @@ fn streams_and_formats() {
 #[test]
 fn what_is_left_open_comes_from_the_model_then_from_its_kind() {
     let open = read(&json!({"prompt": "a", "quality": "hd", "n": 3, "seed": 4_294_967_295_u64})).unwrap();
-    let job = Job::plan(&open, choice(Base::Sdxl), 7, LIMITS).unwrap();
-    assert_eq!((job.size, job.steps, job.scheduler.as_str()), (Size::new(1024, 1024), 45, "euler"));
+    let job = Job::plan(&open, choice(Base::Sdxl), None, 7, LIMITS).unwrap();
+    assert_eq!((job.size, job.steps), (Some(Size::new(1024, 1024)), Some(45)));
+    assert_eq!((job.scheduler.as_deref(), job.negative_prompt.as_deref()), (Some("euler"), Some("")));
     assert_eq!(job.seeds, [u32::MAX, 0, 1], "seeds wrap as the engine's do");
     let model = EngineModel::plain("key", "name", Base::Sd1);
     let own = EngineModel { size: Some(Size::new(640, 512)), steps: Some(8), ..model };
     let job =
-        Job::plan(&read(&json!({"prompt": "a", "quality": "low"})).unwrap(), with(own, None), 7, LIMITS);
+        Job::plan(&read(&json!({"prompt": "a", "quality": "low"})).unwrap(), with(own, None), None, 7, LIMITS);
     let job = job.unwrap();
-    assert_eq!((job.size, job.steps, job.seeds), (Size::new(640, 512), 4, vec![7]));
+    assert_eq!((job.size, job.steps, job.seeds), (Some(Size::new(640, 512)), Some(4), vec![7]));
 }
 
 #[test]
@@ -141,23 +142,24 @@ fn what_is_given_wins_then_the_preset_then_the_model() {
     let preset =
         Preset { steps: Some(4), cfg_scale: Some(1.5), size: Some(Size::new(768, 512)), ..Preset::default() };
     let open = read(&json!({"prompt": "a"})).unwrap();
-    let job = Job::plan(&open, with(own.clone(), Some(preset.clone())), 7, LIMITS).unwrap();
-    assert_eq!((job.steps, job.cfg_scale.to_string().as_str(), job.scheduler.as_str()), (4, "1.5", "ddim"));
-    assert_eq!(job.size, Size::new(768, 512));
+    let job = Job::plan(&open, with(own.clone(), Some(preset.clone())), None, 7, LIMITS).unwrap();
+    assert_eq!((job.steps, job.cfg_scale, job.scheduler.as_deref()), (Some(4), Some(1.5), Some("ddim")));
+    assert_eq!(job.size, Some(Size::new(768, 512)));
     let request =
         read(&json!({"prompt": "a", "negative": "b", "num_inference_steps": 9, "guidance_scale": 3,
         "sampler": "lcm", "size": "512x768", "quality": "hd", "seed": 5}))
         .unwrap();
-    let job = Job::plan(&request, with(own, Some(preset)), 7, LIMITS).unwrap();
-    assert_eq!((job.steps, job.scheduler.as_str(), job.negative_prompt.as_str()), (9, "lcm", "b"));
-    assert_eq!((job.size, job.seeds), (Size::new(512, 768), vec![5]));
+    let job = Job::plan(&request, with(own, Some(preset)), None, 7, LIMITS).unwrap();
+    assert_eq!((job.steps, job.scheduler.as_deref()), (Some(9), Some("lcm")));
+    assert_eq!(job.negative_prompt.as_deref(), Some("b"));
+    assert_eq!((job.size, job.seeds), (Some(Size::new(512, 768)), vec![5]));
 }
 
 #[test]
 fn the_models_own_size_is_bounded_too() {
     let request = read(&json!({"prompt": "a"})).unwrap();
     let limits = Limits { max_n: 1, max_pixels: 512 * 512 };
-    let error = Job::plan(&request, choice(Base::Sdxl), 7, limits).unwrap_err();
+    let error = Job::plan(&request, choice(Base::Sdxl), None, 7, limits).unwrap_err();
     assert_eq!(error.param.as_deref(), Some("size"));
 }
 
@@ -168,13 +170,20 @@ fn an_edit_is_told_by_its_picture_and_a_preset_needs_a_graph_for_it() {
         picture: Bytes::from_static(b"p"),
         mask: mask.map(Bytes::from_static),
     };
-    let planned = |choice: &Choice| Job::plan(&request, choice.clone(), 7, LIMITS).unwrap();
+    let planned = |choice: &Choice, masked: bool| {
+        let size = Size::new(64, 64);
+        let canvas = Canvas::of(&request, choice, masked, size, size);
+        (Job::plan(&request, choice.clone(), Some(canvas), 7, LIMITS), canvas)
+    };
     let plain = choice(Base::Sd1);
-    assert_eq!(planned(&plain).task(), Task::Generate);
-    let edit = planned(&plain).from_source(source(None), &request, &plain).unwrap();
-    assert_eq!((edit.task(), edit.strength.to_string().as_str()), (Task::Edit, "0.75"));
-    let inpaint = planned(&plain).from_source(source(Some(b"m")), &request, &plain).unwrap();
-    assert_eq!((inpaint.task(), inpaint.strength.to_string().as_str()), (Task::Inpaint, "1"));
+    let made = |masked: bool, mask| {
+        let (job, canvas) = planned(&plain, masked);
+        let job = job.unwrap().from_source(source(mask), &request, &plain, canvas, LIMITS).unwrap();
+        (job.task, job.strength, job.seeds)
+    };
+    assert_eq!(made(false, None), (Task::Edit, Some(0.75), vec![7]));
+    assert_eq!(made(true, Some(b"m")), (Task::Inpaint, Some(1.0), vec![7]));
+    assert_eq!(made(false, Some(b"m")), (Task::Inpaint, Some(1.0), vec![7]), "the picture's own transparency");
 
     let graph = r#"{"a":{"class_type":"x","inputs":{"text":"","seed":0}}}"#;
     let yaml = "output: a\nbindings: {prompt: [a.text], seed: [a.seed]}";
@@ -182,7 +191,8 @@ fn an_edit_is_told_by_its_picture_and_a_preset_needs_a_graph_for_it() {
     let templates = BTreeMap::from([(Task::Generate, template.clone())]);
     let preset = Preset { name: "mine".into(), templates, ..Preset::default() };
     let own = with(EngineModel::plain("key", "name", Base::Sd1), Some(preset));
-    assert_eq!(planned(&own).template, Some(template));
-    let error = planned(&own).from_source(source(None), &request, &own).unwrap_err();
+    let job = Job::plan(&request, own.clone(), None, 7, LIMITS).unwrap();
+    assert_eq!((job.task, job.template), (Task::Generate, Some(template)));
+    let error = planned(&own, false).0.unwrap_err();
     assert_eq!(error.message, "The preset \"mine\" has no template for edit.");
 }

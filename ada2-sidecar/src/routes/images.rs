@@ -15,7 +15,10 @@ use axum::{
 };
 use bytes::Bytes;
 use shared::{
-    openai::fields::{FieldError, Fields},
+    openai::{
+        fields::{FieldError, Fields},
+        images::Size,
+    },
     service::{
         body::{Holder, WholeBody},
         parsing::parse,
@@ -29,7 +32,7 @@ use self::form::Upload;
 use crate::{
     engine::catalog::{self, Choice},
     error::ApiError,
-    images::{FIELDS, ImageRequest, Job, Limits, Route},
+    images::{Canvas, FIELDS, ImageRequest, Job, Limits, Route},
     jobs::{Prepare, Work},
     pictures,
     state::App,
@@ -73,28 +76,35 @@ pub(super) async fn edits(
     };
     let (body, read) = parse(body, reader).await;
     let (request, own, large, Upload { picture, mask, .. }) = read?;
-    let size = request.size.unwrap_or_else(|| pictures::size_to_make(own, app.config.max_pixels));
-    let request = ImageRequest { size: Some(size), ..request };
-    make(&app, &headers, &id, request, Some(Start { picture, mask, large, body })).await
+    make(&app, &headers, &id, request, Some(Start { picture, mask, own, large, body })).await
 }
 
 /// What an edit starts from, as it came. The body's budget is held until it is decoded.
 struct Start {
     picture: Bytes,
     mask: Option<Bytes>,
+    /// The picture's size.
+    own: Size,
     large: bool,
     body: WholeBody,
 }
 
 impl Start {
+    /// What is made of it.
+    fn canvas(&self, request: &ImageRequest, choice: &Choice, max_pixels: u64) -> Canvas {
+        let to_make = pictures::size_to_make(self.own, max_pixels);
+        let own = if self.own.pixels() > max_pixels { to_make } else { self.own };
+        Canvas::of(request, choice, self.mask.is_some(), own, to_make)
+    }
+
     /// Decoding it is the job's.
-    fn prepare(self, request: &ImageRequest, choice: Choice) -> Prepare {
-        let Self { picture, mask, large, body } = self;
+    fn prepare(self, request: &ImageRequest, choice: Choice, canvas: Canvas, limits: Limits) -> Prepare {
+        let Self { picture, mask, large, body, .. } = self;
         let request = request.clone();
         let work = Box::new(move |planned: Job, cancel: &CancellationToken| {
-            let source = pictures::prepare(&picture, mask.as_deref(), planned.size, cancel);
+            let source = pictures::prepare(&picture, mask.as_deref(), canvas.size, cancel);
             drop(body);
-            planned.from_source(source?, &request, &choice)
+            planned.from_source(source?, &request, &choice, canvas, limits)
         });
         Prepare { large, work }
     }
@@ -113,14 +123,16 @@ async fn make(
     let survey = app.survey()?;
     let asked = request.model.as_deref();
     let choice = catalog::resolve(&survey.models, &config.presets, asked, config.default_model.as_deref())?;
-    let planned = Job::plan(&request, choice.clone(), any_seed(), app.limits())?;
+    let limits = app.limits();
+    let canvas = start.as_ref().map(|start| start.canvas(&request, &choice, limits.max_pixels));
+    let planned = Job::plan(&request, choice.clone(), canvas, any_seed(), limits)?;
     let permit = app.jobs.slots().try_enter().ok_or(ApiError::Busy { limit: config.max_inflight })?;
     if survey.others_waiting > config.max_engine_queue {
         return Err(ApiError::EngineBusy { waiting: survey.others_waiting });
     }
-    let (route, prepare) = match start {
+    let (route, prepare) = match start.zip(canvas) {
         None => (Route::Generations, None),
-        Some(start) => (Route::Edits, Some(start.prepare(&request, choice))),
+        Some((start, canvas)) => (Route::Edits, Some(start.prepare(&request, choice, canvas, limits))),
     };
     let job = Job { discard: config.privacy.discard_outputs, ..planned };
     if config.privacy.log_prompts {
@@ -138,7 +150,7 @@ async fn make(
         let lifecycle = app.jobs.lifecycle();
         return Ok(stream::answer(handle, answer, route, partials, (deadline, time), lifecycle));
     }
-    let finish = Box::new(move |pictures, cancel: &CancellationToken| answer.whole(pictures, cancel));
+    let finish = Box::new(move |pictures, job: &Job, cancel: &CancellationToken| answer.whole(pictures, job, cancel));
     let mut handle = app.jobs.start(Work { job, prepare, finish }, permit, id);
     let json = timeout_at(deadline, handle.finished()).await.map_err(too_slow)??;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
@@ -179,7 +191,7 @@ pub(super) async fn file(
 
 #[cfg(test)]
 mod tests {
-    use shared::{openai::images::Size, picture::paint::Painting, service::body::BodyBudget};
+    use shared::{picture::paint::Painting, service::body::BodyBudget};
 
     use super::*;
     use crate::models::{Base, EngineModel};
@@ -192,12 +204,15 @@ mod tests {
         let caller = Holder::Token("me".to_owned());
         let body = budget.read(&caller, &HeaderMap::new(), Body::from(picture.clone())).await.unwrap();
         let fields = Fields::parse(br#"{"prompt":"a"}"#, FIELDS).unwrap();
-        let request = ImageRequest::read(&fields, Limits { max_n: 1, max_pixels: 1 << 20 }).unwrap();
+        let limits = Limits { max_n: 1, max_pixels: 1 << 20 };
+        let request = ImageRequest::read(&fields, limits).unwrap();
         let model = Some(EngineModel::plain("k", "n", Base::Sd1));
         let choice = Choice { name: "n".into(), model, preset: None };
         let job = Job::warm_up(choice.clone());
-        let start = Start { picture: picture.clone(), mask: None, large: false, body };
-        let prepare = start.prepare(&request, choice);
+        let own = Size::new(64, 64);
+        let start = Start { picture: picture.clone(), mask: None, own, large: false, body };
+        let canvas = start.canvas(&request, &choice, limits.max_pixels);
+        let prepare = start.prepare(&request, choice, canvas, limits);
         assert_eq!(budget.held(), picture.len());
         (prepare.work)(job, &CancellationToken::new()).unwrap();
         assert_eq!(budget.held(), 0);

@@ -135,8 +135,9 @@ async fn ack_goes_through_the_state_directory_with_and_without_a_running_sidecar
 async fn the_engine_is_asked_about_every_graph_and_its_faults_are_named() {
     let fake = FakeComfy::start().await;
     let folder = e2e::fresh_folder("live");
-    let graph = r#"{"3":{"class_type":"KSampler","inputs":{"seed":1}},"6":{"class_type":"CLIPTextEncode","inputs":{"text":""}},
-        "9":{"class_type":"SaveImageFancy","inputs":{}}}"#;
+    let graph = r#"{"3":{"class_type":"KSampler","inputs":{"seed":1,"positive":["6",0]}},
+        "6":{"class_type":"CLIPTextEncode","inputs":{"text":""}},
+        "9":{"class_type":"SaveImageFancy","inputs":{"images":["3",0]}}}"#;
     std::fs::write(folder.join("mine.json"), graph).unwrap();
     let bindings = "output: '9'\nbindings: {prompt: ['6.text'], seed: ['3.seed']}";
     std::fs::write(folder.join("mine.yaml"), bindings).unwrap();

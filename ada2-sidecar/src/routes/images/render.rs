@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::http::{HeaderMap, header};
-use shared::openai::images::{ImageObject, ImagesResponse, Usage};
+use shared::openai::images::{ImageObject, ImagesResponse, Size, Usage};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,7 +27,8 @@ pub(super) struct Answer {
     /// This server as the caller knows it; empty where it named no host: then an address holds where it was asked.
     base: String,
     pub(super) quality: &'static str,
-    pub(super) size: String,
+    /// That the pictures will have, as far as it is known before they are made.
+    pub(super) size: Option<Size>,
 }
 
 impl Answer {
@@ -40,7 +41,7 @@ impl Answer {
             strip_metadata: app.config.privacy.strip_metadata,
             base: host.map(|host| format!("http://{host}")).unwrap_or_default(),
             quality: request.quality.name(),
-            size: job.size.to_string(),
+            size: job.expected_size(),
         }
     }
 
@@ -54,7 +55,7 @@ impl Answer {
             strip_metadata: false,
             base: String::new(),
             quality: "medium",
-            size: "64x64".to_owned(),
+            size: Some(Size::new(64, 64)),
         }
     }
 
@@ -62,8 +63,11 @@ impl Answer {
     pub(super) fn whole(
         &self,
         pictures: Vec<Picture>,
+        job: &Job,
         cancel: &CancellationToken,
     ) -> Result<Vec<u8>, EngineError> {
+        // Those of one job have one size.
+        let size = pictures.first().map(picture_size).transpose()?;
         let data =
             pictures.into_iter().map(|picture| self.object(picture, cancel)).collect::<Result<_, _>>()?;
         let answer = ImagesResponse {
@@ -72,7 +76,8 @@ impl Answer {
             background: Some("opaque".to_owned()),
             output_format: Some(self.output.format.name().to_owned()),
             quality: Some(self.quality.to_owned()),
-            size: Some(self.size.clone()),
+            size: size.map(|size| size.to_string()),
+            ignored: job.ignored.iter().map(|name| (*name).to_owned()).collect(),
             usage: Some(Usage::default()),
         };
         serde_json::to_vec(&answer).map_err(|error| EngineError::Failed(error.to_string()))
@@ -111,6 +116,12 @@ impl Answer {
     pub(super) fn format(&self) -> &'static str {
         self.output.format.name()
     }
+}
+
+/// The size of a picture that was made, which is what its bytes say.
+pub(super) fn picture_size(picture: &Picture) -> Result<Size, EngineError> {
+    pictures::dimensions(&picture.bytes)
+        .map_err(|words| EngineError::Failed(format!("its picture cannot be used: {words}")))
 }
 
 pub(super) fn base64(bytes: &[u8]) -> String {
