@@ -78,8 +78,7 @@ impl fmt::Debug for Prepare {
 pub type Decode = Box<dyn FnOnce(Job, &CancellationToken) -> Result<Job, FieldError> + Send>;
 
 /// See [`Work::finish`].
-pub type Finish<T> =
-    Box<dyn FnOnce(Vec<Picture>, &Job, &CancellationToken) -> Result<T, EngineError> + Send>;
+pub type Finish<T> = Box<dyn FnOnce(Vec<Picture>, &Job, &CancellationToken) -> Result<T, EngineError> + Send>;
 
 /// Why a job has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

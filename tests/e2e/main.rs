@@ -42,5 +42,7 @@ mod sidecar_vram;
 /// The default model is loaded before anybody asks for a picture.
 mod sidecar_warm_up;
 mod sidecar_works;
+/// Users' templates, from the request to what the engine is handed.
+mod templates;
 /// The list of behaviours of the migration, through both services down to the engine.
 mod whole_path;

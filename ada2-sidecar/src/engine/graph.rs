@@ -226,7 +226,8 @@ impl Template {
 
     /// What its author should know: every edge that gives way to a binding.
     pub fn notes(&self) -> Vec<String> {
-        let places = self.bindings.iter().flat_map(|(binding, places)| places.iter().map(move |at| (binding, at)));
+        let places =
+            self.bindings.iter().flat_map(|(binding, places)| places.iter().map(move |at| (binding, at)));
         let notes = places.filter_map(|(binding, place)| {
             let edge = self.feeding(place)?;
             let when = if binding.is_always_set() {

@@ -43,12 +43,12 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["size"],
         Treatment::Works,
-        "`WxH`, multiples of 8 from 64, up to `max_pixels`; `auto` or nothing: the model's own, for edits the picture's own",
+        "`WxH`, multiples of 8 from 64, up to `max_pixels`; `auto` or nothing: the model's or workflow's own, for edits the picture's own; refused where a template takes none",
     ),
     row(
         &["quality"],
         Treatment::Works,
-        "`low` half, `high`, `hd`, `xhigh`, `max` one and a half times the usual steps; `steps` wins",
+        "`low` half, `high`, `hd`, `xhigh`, `max` one and a half times the usual steps, or the workflow's own; `steps` wins",
     ),
     row(
         &["response_format"],

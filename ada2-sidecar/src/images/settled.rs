@@ -37,7 +37,12 @@ impl<'a> Settled<'a> {
     }
 
     /// The value that is asked for, if the graph takes it.
-    fn asked<T>(&mut self, value: Option<T>, name: &'static str, takes: impl Fn(&Template) -> bool) -> Option<T> {
+    fn asked<T>(
+        &mut self,
+        value: Option<T>,
+        name: &'static str,
+        takes: impl Fn(&Template) -> bool,
+    ) -> Option<T> {
         let value = value?;
         if self.template.is_none_or(takes) {
             return Some(value);
@@ -53,8 +58,11 @@ impl<'a> Settled<'a> {
         limits: Limits,
     ) -> Result<Option<Size>, FieldError> {
         let asked = self.request.size;
-        if asked.is_some() && self.template.is_some_and(|template| !template.takes_size() && !template.ignores_size) {
-            let message = "This template takes no size: leave size out, or set `size: ignore` in its binding file.";
+        if asked.is_some()
+            && self.template.is_some_and(|template| !template.takes_size() && !template.ignores_size)
+        {
+            let message =
+                "This template takes no size: leave size out, or set `size: ignore` in its binding file.";
             return Err(FieldError::new("size", message));
         }
         let asked = self.asked(asked, "size", Template::takes_size);
@@ -66,7 +74,10 @@ impl<'a> Settled<'a> {
         match size.filter(|size| size.pixels() > limits.max_pixels) {
             Some(size) => {
                 let words = "size is not given, and the model's own";
-                Err(FieldError::new("size", format!("{words}, {size}, exceeds {} pixels.", limits.max_pixels)))
+                Err(FieldError::new(
+                    "size",
+                    format!("{words}, {size}, exceeds {} pixels.", limits.max_pixels),
+                ))
             }
             None => Ok(size),
         }

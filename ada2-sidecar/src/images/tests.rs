@@ -129,8 +129,13 @@ fn what_is_left_open_comes_from_the_model_then_from_its_kind() {
     assert_eq!(job.seeds, [u32::MAX, 0, 1], "seeds wrap as the engine's do");
     let model = EngineModel::plain("key", "name", Base::Sd1);
     let own = EngineModel { size: Some(Size::new(640, 512)), steps: Some(8), ..model };
-    let job =
-        Job::plan(&read(&json!({"prompt": "a", "quality": "low"})).unwrap(), with(own, None), None, 7, LIMITS);
+    let job = Job::plan(
+        &read(&json!({"prompt": "a", "quality": "low"})).unwrap(),
+        with(own, None),
+        None,
+        7,
+        LIMITS,
+    );
     let job = job.unwrap();
     assert_eq!((job.size, job.steps, job.seeds), (Some(Size::new(640, 512)), Some(4), vec![7]));
 }
@@ -183,7 +188,11 @@ fn an_edit_is_told_by_its_picture_and_a_preset_needs_a_graph_for_it() {
     };
     assert_eq!(made(false, None), (Task::Edit, Some(0.75), vec![7]));
     assert_eq!(made(true, Some(b"m")), (Task::Inpaint, Some(1.0), vec![7]));
-    assert_eq!(made(false, Some(b"m")), (Task::Inpaint, Some(1.0), vec![7]), "the picture's own transparency");
+    assert_eq!(
+        made(false, Some(b"m")),
+        (Task::Inpaint, Some(1.0), vec![7]),
+        "the picture's own transparency"
+    );
 
     let graph = r#"{"a":{"class_type":"x","inputs":{"text":"","seed":0}}}"#;
     let yaml = "output: a\nbindings: {prompt: [a.text], seed: [a.seed]}";

@@ -150,7 +150,8 @@ async fn make(
         let lifecycle = app.jobs.lifecycle();
         return Ok(stream::answer(handle, answer, route, partials, (deadline, time), lifecycle));
     }
-    let finish = Box::new(move |pictures, job: &Job, cancel: &CancellationToken| answer.whole(pictures, job, cancel));
+    let finish =
+        Box::new(move |pictures, job: &Job, cancel: &CancellationToken| answer.whole(pictures, job, cancel));
     let mut handle = app.jobs.start(Work { job, prepare, finish }, permit, id);
     let json = timeout_at(deadline, handle.finished()).await.map_err(too_slow)??;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Binding, Fault, Place, Template, edges, workflow::Batch};
+use super::{
+    Binding, Fault, Place, Template,
+    edges::{self, Edge},
+    workflow::Batch,
+};
 use crate::images::Task;
 
 /// Of the graph with its bindings, whatever it is used for.
@@ -75,7 +79,7 @@ fn size(template: &Template) -> Option<Fault> {
 
 /// An input that the page would give several values in turn, and that nothing here gives one.
 fn unfilled(template: &Template, batch: &Batch) -> Option<Fault> {
-    let Batch { node, kind, into } = batch;
+    let Batch { kind, edge: Edge { source: node, into, .. } } = batch;
     let is_set = places(template).any(|(binding, place)| binding.is_always_set() && place == into);
     (!is_set).then(|| {
         Fault(format!(
@@ -90,7 +94,8 @@ fn without_effect(template: &Template) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (binding, own) in &template.bindings {
         let is_set = |place: &Place| {
-            places(template).any(|(other, at)| at == place && (other.is_always_set() || goes_with(*binding, other)))
+            places(template)
+                .any(|(other, at)| at == place && (other.is_always_set() || goes_with(*binding, other)))
         };
         let reached = edges::reaching(&template.edges, &template.output, is_set);
         let lost = own.iter().filter(|place| !reached.contains(place.node.as_str()));

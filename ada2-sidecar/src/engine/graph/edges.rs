@@ -12,7 +12,7 @@ pub(super) struct Edge {
     /// The node that it comes from.
     pub(super) source: String,
     /// Which of its outputs: a name (InvokeAI) or a number (ComfyUI).
-    output: String,
+    pub(super) output: String,
     /// The input that it feeds.
     pub(super) into: Place,
 }
@@ -26,9 +26,7 @@ impl fmt::Display for Edge {
 /// All of a graph's.
 pub(super) fn all(form: Form, graph: &Value) -> Vec<Edge> {
     match form {
-        Form::InvokeAi => {
-            graph["edges"].as_array().into_iter().flatten().filter_map(of_invokeai).collect()
-        }
+        Form::InvokeAi => graph["edges"].as_array().into_iter().flatten().filter_map(of_invokeai).collect(),
         Form::ComfyUi => {
             let nodes = graph.as_object().into_iter().flatten();
             let inputs = nodes.filter_map(|(id, node)| Some((id, inputs_of(form, node)?)));

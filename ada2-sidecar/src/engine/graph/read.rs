@@ -33,13 +33,12 @@ pub(super) fn read(form: Form, graph: &str, declaration: &str) -> Result<Templat
             let converted = workflow::to_graph(document).map_err(|fault| vec![fault])?;
             (converted.graph, converted.inputs, converted.batches)
         }
-        Form::ComfyUi => {
-            (api_format(document).map_err(|fault| vec![fault])?, BTreeSet::new(), Vec::new())
-        }
+        Form::ComfyUi => (api_format(document).map_err(|fault| vec![fault])?, BTreeSet::new(), Vec::new()),
     };
+    let of_batches = batches.iter().map(|batch| batch.edge.clone());
     let mut template = Template {
         form,
-        edges: edges::all(form, &graph),
+        edges: edges::all(form, &graph).into_iter().chain(of_batches).collect(),
         graph,
         bindings: BTreeMap::new(),
         output: declared.output,
@@ -72,13 +71,11 @@ fn place(
 ) -> Result<Place, Fault> {
     let (id, field) =
         text.split_once('.').ok_or_else(|| Fault(format!("{binding}: {text:?} is not node.input")))?;
-    let node =
-        template.node(id).ok_or_else(|| Fault(format!("{binding}: the graph has no node {id:?}")))?;
+    let node = template.node(id).ok_or_else(|| Fault(format!("{binding}: the graph has no node {id:?}")))?;
     let place = Place { node: id.to_owned(), field: field.to_owned() };
     // A node of InvokeAI's has its inputs beside its own name.
     let is_input = template.form == Form::ComfyUi || !matches!(field, "id" | "type");
-    let is_known =
-        node.contains_key(field) || inputs.contains(&place) || template.feeding(&place).is_some();
+    let is_known = node.contains_key(field) || inputs.contains(&place) || template.feeding(&place).is_some();
     if is_input && is_known {
         Ok(place)
     } else {

@@ -80,7 +80,8 @@ fn a_value_takes_the_place_of_the_edge_that_feeds_its_input() {
         let template = Template::read(form, graph, &yaml("")).unwrap();
         assert_eq!(template.notes().len(), 1);
         let (note, output) = (&template.notes()[0], if form == Form::InvokeAi { "value" } else { "0" });
-        let edge = format!("the edge from rnd.{output} to noise.seed is dropped: the binding seed sets that input");
+        let edge =
+            format!("the edge from rnd.{output} to noise.seed is dropped: the binding seed sets that input");
         assert_eq!(*note, edge);
         let rendered = template.render(|_, _| Some(json!(4242)));
         assert_eq!(input(form, &rendered, "noise", "seed"), 4242);
@@ -135,7 +136,10 @@ fn two_values_for_one_input_are_refused() {
         let read = |more: &str| told(Template::read(form, graph, &yaml(more)));
         let both = "noise.seed is bound twice, by seed and by steps: an input takes one value";
         assert_eq!(read(", steps: [noise.seed]"), [both]);
-        assert_eq!(read(", steps: [out.steps, out.steps]"), ["out.steps is bound twice by steps: name it once"]);
+        assert_eq!(
+            read(", steps: [out.steps, out.steps]"),
+            ["out.steps is bound twice by steps: name it once"]
+        );
         assert!(read(", seed: [noise.width]")[0].contains("duplicate"), "the key itself given twice");
     }
 }
@@ -145,7 +149,9 @@ fn a_binding_without_effect_is_refused() {
     for (form, graph) in BOTH {
         let read = |more: &str| told(Template::read(form, graph, &yaml(more)));
         let lost = |binding: &str, node: &str, field: &str| {
-            format!("{binding}: {node}.{field} has no effect: the output \"out\" does not depend on the node {node:?}")
+            format!(
+                "{binding}: {node}.{field} has no effect: the output \"out\" does not depend on the node {node:?}"
+            )
         };
         assert_eq!(read(", negative_prompt: [lost.value]"), [lost("negative_prompt", "lost", "value")]);
         assert_eq!(read(", steps: [out.steps, lost.value]"), [lost("steps", "lost", "value")]);
@@ -169,7 +175,9 @@ fn what_gives_way_only_to_the_same_value_has_an_effect_for_any_other() {
     assert!(read(", steps: [rnd.low]").is_ok(), "while nobody asks for a size");
     let twice = "output: out\nbindings: {prompt: [pos.prompt], seed: [noise.seed], width: [noise.width, rnd.low], \
                  height: [noise.height]}";
-    assert!(told(Template::read(Form::InvokeAi, &graph, twice))[0].starts_with("width: rnd.low has no effect"));
+    assert!(
+        told(Template::read(Form::InvokeAi, &graph, twice))[0].starts_with("width: rnd.low has no effect")
+    );
 }
 
 #[test]
@@ -186,7 +194,10 @@ fn a_task_needs_its_bindings_and_has_no_others() {
     let edit = invoke(&yaml(", image: [noise.width], strength: [out.steps]")).unwrap();
     assert_eq!(edit.serves(Task::Edit), Ok(()));
     let told = faults(&edit, Task::Generate);
-    assert!(told.len() == 2 && told[0].starts_with("image has no effect: a request for generate"), "{told:?}");
+    assert!(
+        told.len() == 2 && told[0].starts_with("image has no effect: a request for generate"),
+        "{told:?}"
+    );
 }
 
 #[test]

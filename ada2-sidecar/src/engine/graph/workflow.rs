@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{Fault, Place};
+use super::{Fault, Place, edges::Edge};
 
 /// Nodes that the page runs itself: what they hold becomes the batch's data, and they are no part of the graph.
 const BATCHES: [&str; 8] = [
@@ -38,20 +38,16 @@ pub(super) struct Converted {
 /// An input that the page would fill with a batch of values, one run for each.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// The node that holds the values.
-    pub(super) node: String,
-    /// Its type.
+    /// The type of the node that holds the values.
     pub(super) kind: String,
-    /// The input.
-    pub(super) into: Place,
+    /// What leads from there to the input; no part of the graph.
+    pub(super) edge: Edge,
 }
 
 /// A graph stays as it is; an exported workflow becomes one.
 pub(super) fn to_graph(document: Value) -> Result<Converted, Fault> {
     match &document["nodes"] {
-        Value::Object(_) => {
-            Ok(Converted { graph: document, inputs: BTreeSet::new(), batches: Vec::new() })
-        }
+        Value::Object(_) => Ok(Converted { graph: document, inputs: BTreeSet::new(), batches: Vec::new() }),
         Value::Array(nodes) => {
             let edges = document["edges"].as_array().map_or(&[] as &[Value], Vec::as_slice);
             Ok(Export { roles: roles(nodes)?, edges }.converted())
@@ -116,7 +112,8 @@ impl<'a> Export<'a> {
         let (mut edges, mut batches) = (Vec::new(), Vec::new());
         for (source, output, into) in self.edges.iter().filter_map(|edge| self.resolved(edge)) {
             if let Role::Batch(kind) = self.roles[source] {
-                batches.push(Batch { node: source.to_owned(), kind: kind.to_owned(), into });
+                let edge = Edge { source: source.to_owned(), output: output.to_owned(), into };
+                batches.push(Batch { kind: kind.to_owned(), edge });
                 continue;
             }
             // The edge wins; a value that the input's own type does not take would refuse the whole graph.
@@ -132,7 +129,9 @@ impl<'a> Export<'a> {
 
     /// An edge between two nodes that run, or none: those between collapsed nodes only show that there are some.
     fn resolved(&self, edge: &'a Value) -> Option<(&'a str, &'a str, Place)> {
-        let ((target, field), true) = (end(edge, "target", "targetHandle")?, is_real(edge)) else { return None };
+        let ((target, field), true) = (end(edge, "target", "targetHandle")?, is_real(edge)) else {
+            return None;
+        };
         matches!(self.roles.get(target)?, Role::Invocation(..)).then_some(())?;
         let (source, output) = self.source(edge)?;
         Some((source, output, Place { node: target.to_owned(), field: field.to_owned() }))

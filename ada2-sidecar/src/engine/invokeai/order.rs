@@ -60,7 +60,9 @@ fn value(job: &Job, uploads: &Uploads, binding: Binding, place: &Place) -> Optio
         Binding::Image => image(&uploads.picture),
         Binding::Mask => image(&uploads.mask),
         // Where denoising starts: late, if little of the source is given up.
-        Binding::Strength if place.field == "denoising_start" => job.strength.map(|strength| json!(1.0 - strength)),
+        Binding::Strength if place.field == "denoising_start" => {
+            job.strength.map(|strength| json!(1.0 - strength))
+        }
         Binding::Strength => job.strength.map(|strength| json!(strength)),
         Binding::N => Some(json!(1)),
     }

@@ -52,7 +52,11 @@ fn what_nobody_asks_for_is_left_to_the_workflow() {
     for model in [None, Some("m".to_owned())] {
         let preset = Preset { model, ..Preset::default() };
         let job = generate(&json!({"prompt": "a"}), EVERYTHING, "", preset).unwrap();
-        assert_eq!((job.size, job.steps, job.cfg_scale), (None, None, None), "the model's own settings do not count");
+        assert_eq!(
+            (job.size, job.steps, job.cfg_scale),
+            (None, None, None),
+            "the model's own settings do not count"
+        );
         assert_eq!((job.scheduler, job.negative_prompt.as_deref(), job.strength), (None, None, None));
         assert_eq!((job.seeds, job.ignored), (vec![7], vec![]));
     }
@@ -143,11 +147,19 @@ fn an_edit_has_its_pictures_size_and_a_template_that_takes_none_its_picture_as_i
 fn a_preset_serves_the_tasks_that_it_has_graphs_for() {
     let open = request(&json!({"prompt": "a", "size": "64x64"}));
     let inpaint = |model: Option<&str>| {
-        choice(Task::Inpaint, "", "size: ignore", Preset { model: model.map(str::to_owned), ..Preset::default() })
+        choice(
+            Task::Inpaint,
+            "",
+            "size: ignore",
+            Preset { model: model.map(str::to_owned), ..Preset::default() },
+        )
     };
     let error = Job::plan(&open, inpaint(None), None, 7, LIMITS).unwrap_err();
     assert!(error.message.ends_with("has no template for generate."), "{error}");
-    assert!(Job::plan(&open, inpaint(Some("m")), None, 7, LIMITS).unwrap().template.is_none(), "the built-in one");
+    assert!(
+        Job::plan(&open, inpaint(Some("m")), None, 7, LIMITS).unwrap().template.is_none(),
+        "the built-in one"
+    );
     // A mask may lie in the picture's own transparency, which is seen when it is decoded.
     let canvas = Canvas::of(&open, &inpaint(None), false, Size::new(64, 64), Size::new(64, 64));
     let planned = || Job::plan(&open, inpaint(None), Some(canvas), 7, LIMITS).unwrap();
@@ -161,6 +173,7 @@ fn a_preset_serves_the_tasks_that_it_has_graphs_for() {
 fn a_strength_without_a_picture_is_named_for_the_built_in_graphs_too() {
     let model = Some(EngineModel::plain("k", "n", Base::Sd1));
     let built_in = Choice { name: "n".into(), model, preset: None };
-    let job = Job::plan(&request(&json!({"prompt": "a", "strength": 0.5})), built_in, None, 7, LIMITS).unwrap();
+    let job =
+        Job::plan(&request(&json!({"prompt": "a", "strength": 0.5})), built_in, None, 7, LIMITS).unwrap();
     assert_eq!(job.ignored, ["strength"]);
 }

@@ -23,8 +23,16 @@ fn converted(nodes: &[Value], edges: &[Value]) -> Converted {
 #[test]
 fn an_exported_workflow_becomes_a_graph() {
     let nodes = [
-        node("n1", "noise", &json!({"seed": {"name": "seed", "label": "", "value": 7}, "width": {"value": 512}})),
-        node("n2", "denoise_latents", &json!({"noise": {"name": "noise"}, "prompt": {"name": "prompt", "value": ""}})),
+        node(
+            "n1",
+            "noise",
+            &json!({"seed": {"name": "seed", "label": "", "value": 7}, "width": {"value": 512}}),
+        ),
+        node(
+            "n2",
+            "denoise_latents",
+            &json!({"noise": {"name": "noise"}, "prompt": {"name": "prompt", "value": ""}}),
+        ),
         json!({"id": "n3", "type": "notes", "data": {"notes": "hello"}}),
         json!({"id": "n4", "type": "current_image", "data": {}}),
     ];
@@ -54,7 +62,10 @@ fn an_exported_workflow_becomes_a_graph() {
 
 #[test]
 fn an_input_that_an_edge_leads_to_has_no_value_of_its_own() {
-    let nodes = [node("a", "add", &json!({})), node("b", "sub", &json!({"a": {"value": "no number"}, "b": {"value": 2}}))];
+    let nodes = [
+        node("a", "add", &json!({})),
+        node("b", "sub", &json!({"a": {"value": "no number"}, "b": {"value": 2}})),
+    ];
     let Converted { graph, inputs, .. } = converted(&nodes, &[edge(("a", "value"), ("b", "a"))]);
     assert_eq!(graph["nodes"]["b"].get("a"), None);
     assert_eq!(graph["nodes"]["b"]["b"], 2);
@@ -63,7 +74,8 @@ fn an_input_that_an_edge_leads_to_has_no_value_of_its_own() {
 
 #[test]
 fn connectors_are_followed_to_where_an_edge_comes_from() {
-    let connector = |id: &str| json!({"id": id, "type": "connector", "data": {"id": id, "type": "connector"}});
+    let connector =
+        |id: &str| json!({"id": id, "type": "connector", "data": {"id": id, "type": "connector"}});
     let nodes = [
         node("a", "add", &json!({})),
         node("b", "sub", &json!({"a": {"value": 1}, "b": {"value": 2}, "c": {"value": 3}})),
@@ -90,7 +102,8 @@ fn connectors_are_followed_to_where_an_edge_comes_from() {
 
 #[test]
 fn a_board_that_the_page_would_choose_and_an_empty_value_are_left_out() {
-    let sent = |kind: &str, inputs: Value| converted(&[node("n", kind, &inputs)], &[]).graph["nodes"]["n"].clone();
+    let sent =
+        |kind: &str, inputs: Value| converted(&[node("n", kind, &inputs)], &[]).graph["nodes"]["n"].clone();
     for open in ["auto", "none", ""] {
         assert_eq!(sent("l2i", json!({"board": {"value": open}})).get("board"), None, "{open}");
     }
@@ -100,15 +113,20 @@ fn a_board_that_the_page_would_choose_and_an_empty_value_are_left_out() {
     assert_eq!(sent("l2i", json!({"vae": {"value": null}})).get("vae"), None);
     let metadata = sent("core_metadata", json!({"vae": {"value": null}, "guidance": {"value": 4}}));
     assert_eq!((metadata.get("vae"), &metadata["guidance"]), (Some(&Value::Null), &json!(4)));
+    assert!(takes_undeclared("core_metadata", "guidance") && !takes_undeclared("l2i", "guidance"));
 }
 
 #[test]
 fn a_workflow_within_a_workflow_has_its_inputs_in_one() {
     let name = "saved_workflow_input::node-1::a";
-    let inputs = json!({name: {"value": 23}, "workflow_inputs": {"value": {"old": 1}}, "workflow_id": {"value": "w"}});
+    let inputs =
+        json!({name: {"value": 23}, "workflow_inputs": {"value": {"old": 1}}, "workflow_id": {"value": "w"}});
     let nodes = [node("n", "call_saved_workflow", &inputs), node("m", "add", &json!({}))];
     let graph = converted(&nodes, &[]).graph;
-    assert_eq!((&graph["nodes"]["n"]["workflow_inputs"], &graph["nodes"]["n"]["workflow_id"]), (&json!({name: 23}), &json!("w")));
+    assert_eq!(
+        (&graph["nodes"]["n"]["workflow_inputs"], &graph["nodes"]["n"]["workflow_id"]),
+        (&json!({name: 23}), &json!("w"))
+    );
     let fed = converted(&nodes, &[edge(("m", "value"), ("n", name))]).graph;
     assert_eq!(fed["nodes"]["n"]["workflow_inputs"], json!({}));
     assert_eq!(fed["edges"], json!([sent(("m", "value"), ("n", name))]));
@@ -136,10 +154,16 @@ fn a_batch_is_refused_by_its_name_unless_a_binding_fills_what_it_feeds() {
         let yaml = "output: noise\nbindings: {prompt: [pos.prompt], seed: [noise.seed]}";
         Template::read(Form::InvokeAi, &json!({"nodes": nodes, "edges": edges}).to_string(), yaml)
     };
-    let graph = read(&edges).unwrap().render(|_, _| Some(json!(1)));
+    let template = read(&edges).unwrap();
+    let note = "the edge from many.value to noise.seed is dropped: the binding seed sets that input";
+    assert_eq!(template.notes(), [note]);
+    let graph = template.render(|_, _| Some(json!(1)));
     assert_eq!(graph["nodes"].as_object().unwrap().keys().collect::<Vec<_>>(), ["noise", "pos"]);
     assert_eq!(graph["edges"], json!([sent(("pos", "conditioning"), ("noise", "clip"))]));
     edges.push(edge(("many", "value"), ("noise", "width")));
     let faults = read(&edges).unwrap_err();
-    assert!(faults[0].0.starts_with("the node \"many\" (integer_batch) feeds noise.width with a batch"), "{faults:?}");
+    assert!(
+        faults[0].0.starts_with("the node \"many\" (integer_batch) feeds noise.width with a batch"),
+        "{faults:?}"
+    );
 }
