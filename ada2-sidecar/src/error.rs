@@ -45,7 +45,10 @@ pub(crate) enum ApiError {
     },
     Engine(EngineError),
     TooSlow(Duration),
-    NotFound,
+    /// Perhaps this route was meant.
+    NotFound {
+        near: Option<&'static str>,
+    },
     NoSuchCheck {
         known: String,
     },
@@ -136,7 +139,10 @@ impl ApiError {
                     format!("The picture was not finished within {time:?}; the job has been cancelled.");
                 Face::new(504, Code::EngineTimeout, message).no_repeat()
             }
-            Self::NotFound => Face::new(404, Code::NotFound, "There is nothing at this path."),
+            Self::NotFound { near } => {
+                let hint = near.map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
+                Face::new(404, Code::NotFound, format!("There is nothing at this path.{hint}"))
+            }
             Self::NoSuchCheck { known } => {
                 Face::new(404, Code::NotFound, format!("There is no such check. Checks: {known}."))
             }

@@ -9,9 +9,6 @@ mod settled;
 pub use job::{Canvas, Job, Source, Task};
 pub use request::{Delivery, FIELDS, ImageRequest, Limits, Names, Output, Quality, Route};
 
-/// The largest seed that the engines take: 32 bits.
-pub const MAX_SEED: u64 = u32::MAX as u64;
-
 /// For numbers that were read with a range below 2^32.
 fn narrow(number: u64) -> u32 {
     u32::try_from(number).expect("read with a range that fits")

@@ -48,8 +48,10 @@ pub(crate) enum ApiError {
     Store(StoreFault),
     /// No backend that is up lists a model of this name.
     UnknownModel(String),
-    /// No such path, or no such picture.
+    /// No such picture.
     NotFound,
+    /// No such path; perhaps this route was meant.
+    UnknownPath(Option<&'static str>),
     /// The path exists, the method does not.
     WrongMethod,
     /// A fault of ours.
@@ -152,6 +154,14 @@ impl ApiError {
             Self::NotFound => {
                 Face::new(StatusCode::NOT_FOUND, Code::NotFound, "There is nothing at this path")
             }
+            Self::UnknownPath(near) => {
+                let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+                Face::new(
+                    StatusCode::NOT_FOUND,
+                    Code::NotFound,
+                    format!("There is nothing at this path{hint}"),
+                )
+            }
             Self::WrongMethod => Face::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 Code::MethodNotAllowed,
@@ -221,6 +231,7 @@ impl ApiError {
             | Self::StoreNotReady(_)
             | Self::UnknownModel(_)
             | Self::NotFound
+            | Self::UnknownPath(_)
             | Self::WrongMethod => true,
             Self::Backend(..) | Self::Store(_) | Self::Internal => false,
         }

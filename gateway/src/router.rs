@@ -16,6 +16,24 @@ use crate::{
     state::App,
 };
 
+/// Every path in the router, so that a path that is none can be told what is near.
+pub(crate) const PATHS: &[&str] = &[
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/models",
+    "/v1/models/{*id}",
+    "/v1/gateway/status",
+    "/v1/gateway/images",
+    "/v1/gateway/images/{name}",
+    "/metrics",
+    "/ui/images/{name}",
+    "/healthz",
+    "/readyz",
+];
+
 /// The whole router. A request passes the layers from the last line to the first, an answer the other way.
 pub(crate) fn router(app: App) -> Router {
     Router::new()
@@ -66,6 +84,14 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+
+    #[test]
+    fn every_path_of_the_router_is_in_the_list() {
+        let code = include_str!("router.rs").split_once("pub(crate) fn metrics_alone").unwrap().0;
+        let routed: Vec<_> =
+            code.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        assert_eq!(routed, PATHS);
+    }
 
     #[tokio::test]
     async fn a_panic_ends_its_request_in_the_envelope_and_says_nothing_of_itself() {

@@ -10,6 +10,7 @@ pub mod framing;
 pub mod guard;
 pub mod lifecycle;
 pub mod limited;
+pub mod nearest_route;
 pub mod outbound;
 pub mod parsing;
 pub mod reload;

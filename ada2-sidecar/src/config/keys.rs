@@ -141,7 +141,7 @@ pub const KEYS: &[Key] = &[
     )
     .or("4"),
     Key::new("max_n", "ADA2_MAX_N", "Pictures a request").or("4"),
-    Key::new("max_pixels", "ADA2_MAX_PIXELS", "Pixels a picture").or("2000000"),
+    Key::new("max_pixels", "ADA2_MAX_PIXELS", "Pixels a picture").or("4194304"),
     Key::new("max_request_bytes", "ADA2_MAX_REQUEST_BYTES", "Bytes of a request's body").or("32MiB"),
     Key::new(
         "max_upload_bytes",

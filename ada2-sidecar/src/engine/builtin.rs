@@ -84,11 +84,11 @@ impl ImageEngine for Builtin {
     }
 }
 
-fn paint(prompt: &str, seed: u32, size: Size) -> Vec<u8> {
-    Painting { painter: "ada2-sidecar builtin engine", prompt, seed: u64::from(seed), size }.to_png()
+fn paint(prompt: &str, seed: u64, size: Size) -> Vec<u8> {
+    Painting { painter: "ada2-sidecar builtin engine", prompt, seed, size }.to_png()
 }
 
-fn preview(prompt: &str, seed: u32, of: Size) -> Preview {
+fn preview(prompt: &str, seed: u64, of: Size) -> Preview {
     let size = Size::new((of.width / PREVIEW_SCALE).max(8), (of.height / PREVIEW_SCALE).max(8));
     Preview { bytes: paint(prompt, seed, size).into(), format: Format::Png }
 }

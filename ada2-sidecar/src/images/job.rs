@@ -7,7 +7,7 @@ use serde::Deserialize;
 use shared::openai::{fields::FieldError, images::Size};
 
 use super::{
-    ImageRequest, Limits, narrow,
+    ImageRequest, Limits,
     settled::{Settled, Usual},
 };
 use crate::{
@@ -67,7 +67,7 @@ pub struct Job {
     pub cfg_scale: Option<f64>,
     pub scheduler: Option<String>,
     /// One picture each, in this order.
-    pub seeds: Vec<u32>,
+    pub seeds: Vec<u64>,
     pub source: Option<Arc<Source>>,
     /// How much of the source is given up, 0 to 1.
     pub strength: Option<f64>,
@@ -131,7 +131,7 @@ impl Job {
 
     /// Decides what the request leaves open. For a built-in graph: the preset's settings, the model's own, else those usual
     /// for its kind. For a template: the preset's settings, else the workflow keeps its own.
-    /// `any_seed` is used if none is given. Seeds count up from the first and wrap at 32 bits, as the engines' do.
+    /// `any_seed` is used if none is given. Seeds count up from the first and wrap at the engine's width.
     pub fn plan(
         request: &ImageRequest,
         choice: Choice,
@@ -139,8 +139,8 @@ impl Job {
         any_seed: u32,
         limits: Limits,
     ) -> Result<Self, FieldError> {
-        let first = request.seed.map_or(any_seed, narrow);
-        let seeds = (0..narrow(request.n)).map(|nth| first.wrapping_add(nth)).collect();
+        let first = request.seed.unwrap_or(u64::from(any_seed));
+        let seeds = (0..request.n).map(|nth| first.wrapping_add(nth) & limits.max_seed).collect();
         let task = canvas.map_or(Task::Generate, |canvas| canvas.task);
         let template = template(&choice, task)?;
         let Choice { name, model, preset } = choice;

@@ -18,13 +18,14 @@ use super::{
 };
 use crate::{
     engine::{
+        Kind,
         catalog::Choice,
         graph::{Form, Template},
     },
     models::{Base, EngineModel, Preset},
 };
 
-const LIMITS: Limits = Limits { max_n: 4, max_pixels: 2_000_000 };
+const LIMITS: Limits = Limits { max_n: 4, max_pixels: 4_194_304, max_seed: u32::MAX as u64 };
 
 fn read(json: &serde_json::Value) -> Result<ImageRequest, FieldError> {
     ImageRequest::read(&Fields::parse(json.to_string().as_bytes(), FIELDS).unwrap(), LIMITS)
@@ -46,14 +47,17 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
         ("n", json!("2"), "from 1 to 4"),
         ("size", json!("513x512"), "multiples of 8"),
         ("size", json!("8x8"), "at least 64"),
-        ("size", json!("2000x2000"), "at most 2000000 pixels"),
+        ("size", json!("2048x2056"), "at most 4194304 pixels"),
         ("size", json!("big"), "WIDTHxHEIGHT"),
         ("size", json!(512), "must be a string"),
-        ("seed", json!(-1), "from 0 to 4294967295"),
+        ("seed", json!(-2), "from 0 to 4294967295, or -1 for any"),
         ("seed", json!(4_294_967_296_u64), "from 0 to 4294967295"),
         ("steps", json!(0), "from 1 to 150"),
         ("num_inference_steps", json!(151), "from 1 to 150"),
-        ("cfg_scale", json!(0.5), "from 1 to 30"),
+        ("cfg_scale", json!(0.5), "0 (none) or a number from 1 to 30"),
+        ("cfg_scale", json!(-1), "from 1 to 30"),
+        ("steps", json!(20.5), "from 1 to 150"),
+        ("n", json!(1.5), "from 1 to 4"),
         ("guidance_scale", json!(31), "from 1 to 30"),
         ("strength", json!(1.5), "from 0 to 1"),
         ("scheduler", json!("magic"), "euler_a"),
@@ -69,6 +73,8 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
         ("stream", json!("yes"), "true or false"),
         ("prompt", json!(["a"]), "must be a string"),
         ("prompt", json!(null), "is required"),
+        ("prompt", json!(""), "is required"),
+        ("prompt", json!(" \n"), "is required"),
         ("prompt", json!("x".repeat(32_001)), "at most 32000"),
     ] {
         let mut request = json!({"prompt": "a"});
@@ -104,6 +110,54 @@ fn openai_fields_without_meaning_here_are_ignored() {
 }
 
 #[test]
+fn blank_fields_are_absent_and_whole_numbers_may_have_a_point() {
+    let mut blank = json!({"prompt": "a"});
+    for name in FIELDS.iter().filter(|name| **name != "prompt") {
+        blank[*name] = json!("");
+    }
+    assert_eq!(read(&blank), read(&json!({"prompt": "a"})));
+    let floats = json!({"prompt": "a", "n": 1.0, "steps": 20.0, "seed": 7.0, "partial_images": 2.0, "stream": true,
+        "output_compression": 50.0});
+    let whole = json!({"prompt": "a", "n": 1, "steps": 20, "seed": 7, "partial_images": 2, "stream": true,
+        "output_compression": 50});
+    assert_eq!(read(&floats), read(&whole));
+    assert_eq!(read(&whole).unwrap().steps, Some(20));
+}
+
+#[test]
+fn no_guidance_is_1_and_any_seed_is_none() {
+    for none in [json!(0), json!(0.0), json!(1)] {
+        for name in ["cfg_scale", "guidance_scale"] {
+            let request = read(&json!({"prompt": "a", name: none})).unwrap();
+            assert!(
+                request.cfg_scale.is_some_and(|scale| (scale - 1.0).abs() < f64::EPSILON),
+                "{name} {none}"
+            );
+        }
+    }
+    assert_eq!(read(&json!({"prompt": "a", "seed": -1})).unwrap().seed, None);
+}
+
+#[test]
+fn a_seed_has_the_engines_width_and_wraps_there() {
+    let limits = Limits { max_seed: Kind::ComfyUi.max_seed(), ..LIMITS };
+    let body = br#"{"prompt":"a","n":3,"seed":18446744073709551614}"#;
+    let request = ImageRequest::read(&Fields::parse(body, FIELDS).unwrap(), limits).unwrap();
+    let job = Job::plan(&request, choice(Base::Sdxl), 7, limits).unwrap();
+    assert_eq!(job.seeds, [u64::MAX - 1, u64::MAX, 0]);
+    for kind in [Kind::InvokeAi, Kind::Builtin] {
+        assert_eq!(kind.max_seed(), u64::from(u32::MAX), "{kind:?}");
+    }
+}
+
+#[test]
+fn full_hd_is_allowed_by_default() {
+    let size = |text: &str| read(&json!({"prompt": "a", "size": text})).map(|request| request.size);
+    assert_eq!(size("1920x1080"), Ok(Some(Size::new(1920, 1080))));
+    assert_eq!(size("2048x2048"), Ok(Some(Size::new(2048, 2048))));
+}
+
+#[test]
 fn streams_and_formats() {
     let request = |more: serde_json::Value| {
         let mut request = json!({"prompt": "a"});
@@ -126,7 +180,7 @@ fn what_is_left_open_comes_from_the_model_then_from_its_kind() {
     let job = Job::plan(&open, choice(Base::Sdxl), None, 7, LIMITS).unwrap();
     assert_eq!((job.size, job.steps), (Some(Size::new(1024, 1024)), Some(45)));
     assert_eq!((job.scheduler.as_deref(), job.negative_prompt.as_deref()), (Some("euler"), Some("")));
-    assert_eq!(job.seeds, [u32::MAX, 0, 1], "seeds wrap as the engine's do");
+    assert_eq!(job.seeds, [u32::MAX.into(), 0, 1], "seeds wrap as the engine's do");
     let model = EngineModel::plain("key", "name", Base::Sd1);
     let own = EngineModel { size: Some(Size::new(640, 512)), steps: Some(8), ..model };
     let job = Job::plan(
@@ -163,7 +217,7 @@ fn what_is_given_wins_then_the_preset_then_the_model() {
 #[test]
 fn the_models_own_size_is_bounded_too() {
     let request = read(&json!({"prompt": "a"})).unwrap();
-    let limits = Limits { max_n: 1, max_pixels: 512 * 512 };
+    let limits = Limits { max_n: 1, max_pixels: 512 * 512, ..LIMITS };
     let error = Job::plan(&request, choice(Base::Sdxl), None, 7, limits).unwrap_err();
     assert_eq!(error.param.as_deref(), Some("size"));
 }

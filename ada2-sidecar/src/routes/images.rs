@@ -18,9 +18,12 @@ use shared::{
     openai::{
         fields::{FieldError, Fields},
         images::Size,
+        inline_images::{GENERATION_MEMBERS, form_at_generations, refuse_images},
+        object::{Object, before_json},
     },
     service::{
         body::{Holder, WholeBody},
+        form::is_multipart,
         parsing::parse,
         request_id::RequestId,
     },
@@ -48,9 +51,16 @@ pub(super) async fn generations(
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = app.bodies.read(&holder, &headers, body).await?;
-    let limits = app.limits();
-    let (body, request) =
-        parse(body, move |body| ImageRequest::read(&Fields::parse(body, FIELDS)?, limits)).await;
+    let (limits, is_form) = (app.limits(), headers.get(header::CONTENT_TYPE).is_some_and(is_multipart));
+    let (body, request) = parse(body, move |body| {
+        if is_form {
+            return Err(form_at_generations());
+        }
+        let object = Object::read(&body[before_json(body)..], &[FIELDS, GENERATION_MEMBERS].concat())?;
+        refuse_images(&object)?;
+        ImageRequest::read(&Fields::of_object(&object, FIELDS)?, limits)
+    })
+    .await;
     drop(body);
     let request = request?;
     make(&app, &headers, &id, request, None).await
@@ -170,7 +180,8 @@ fn any_seed() -> u32 {
 
 impl App {
     fn limits(&self) -> Limits {
-        Limits { max_n: self.config.max_n, max_pixels: self.config.max_pixels }
+        let config = &self.config;
+        Limits { max_n: config.max_n, max_pixels: config.max_pixels, max_seed: config.engine.max_seed() }
     }
 }
 
@@ -205,7 +216,7 @@ mod tests {
         let caller = Holder::Token("me".to_owned());
         let body = budget.read(&caller, &HeaderMap::new(), Body::from(picture.clone())).await.unwrap();
         let fields = Fields::parse(br#"{"prompt":"a"}"#, FIELDS).unwrap();
-        let limits = Limits { max_n: 1, max_pixels: 1 << 20 };
+        let limits = Limits { max_n: 1, max_pixels: 1 << 20, max_seed: 9 };
         let request = ImageRequest::read(&fields, limits).unwrap();
         let model = Some(EngineModel::plain("k", "n", Base::Sd1));
         let choice = Choice { name: "n".into(), model, preset: None };

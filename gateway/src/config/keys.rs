@@ -33,7 +33,7 @@ pub const KEYS: &[Key] = &[
     key("IMAGES_BACKEND_CLASS", "The one backend class that images go to").or("gpu_heavy"),
     key("IMAGES_HTTP_BASE_URL", "Overrides the base_url of that class").address(),
     key("IMAGES_OPENAI_MODEL", "Model to ask for when a request names none"),
-    key("IMAGES_MAX_PIXELS", "Most pixels of one picture").or("2000000"),
+    key("IMAGES_MAX_PIXELS", "Most pixels of one picture").or("4194304"),
     key("IMAGES_HTTP_TIMEOUT_SEC", "For a whole image request").or("280"),
     key("IMAGES_GPT_ALIASES_BASE64", "Whether gpt-image names get base64 unless they ask otherwise")
         .or("true"),

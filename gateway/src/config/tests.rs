@@ -42,7 +42,7 @@ fn the_existing_files_are_read_as_they_are() {
     assert!(config.access.tokens[0].secret.matches("fixture-ab$cd"));
     assert_eq!(config.max_request, 16 << 20);
     assert_eq!(config.images.model.as_deref(), Some("sd-xl-base-1.0"));
-    assert_eq!(config.images.max_pixels, 2_000_000, "a misspelt key changes nothing");
+    assert_eq!(config.images.max_pixels, 4_194_304, "a misspelt key changes nothing");
     let days = Duration::from_hours(90 * 24);
     assert_eq!(config.retention, Retention { max_age: Some(days), max_bytes: None });
     assert_eq!(config.public_base_url.as_deref(), Some("https://ai2.local:8800"));
@@ -114,7 +114,7 @@ fn flag_over_environment_over_file_over_default() {
     assert_eq!(port(&[], &[]), 1);
     assert_eq!(port(&[], &[("GATEWAY_PORT", "")]), 1, "a blank value is none");
     let config = load_with(&["--env-file", &file], &[]).unwrap().config;
-    assert_eq!(config.images.max_pixels, 2_000_000);
+    assert_eq!(config.images.max_pixels, 4_194_304);
 }
 
 #[test]

@@ -84,6 +84,8 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Store(StoreFault::Collision(PictureName::parse("1_0123456789abcdef.png").unwrap())),
         ApiError::Store(StoreFault::Io(std::io::Error::other("/secret/path"))),
         ApiError::NotFound,
+        ApiError::UnknownPath(None),
+        ApiError::UnknownPath(Some("/v1/models")),
         ApiError::WrongMethod,
         ApiError::Internal,
     ]
@@ -170,6 +172,8 @@ fn the_table() {
     500 internal_error retry false: The picture could not be stored
     500 internal_error retry false: The picture could not be stored
     404 not_found: There is nothing at this path
+    404 not_found: There is nothing at this path
+    404 not_found: There is nothing at this path; did you mean /v1/models?
     405 method_not_allowed: This path does not take this method; `Allow` names those that it takes
     500 internal_error retry false: Internal error; the log has the cause
     "#);

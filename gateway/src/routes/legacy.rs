@@ -22,6 +22,7 @@ use shared::{
         body::BodyError,
         forwarded::{drop_hop_by_hop, say_who_asked},
         guard::in_ranges,
+        nearest_route::nearest_route,
         request_id::{RequestId, X_REQUEST_ID},
         secret::drop_credentials,
         serve::Peer,
@@ -36,6 +37,7 @@ use crate::{
     error::ApiError,
     middleware::access_log::{Account, Streamed},
     policy::{demand::Malformed, legacy::is_theirs},
+    router::PATHS,
     state::App,
     tls::Tls,
 };
@@ -68,7 +70,7 @@ pub(crate) async fn forward(
     request: Request,
 ) -> Response {
     let Some(legacy) = app.config.legacy.as_ref().filter(|_| is_theirs(request.uri().path())) else {
-        return ApiError::NotFound.into_response();
+        return ApiError::UnknownPath(nearest_route(request.uri().path(), PATHS)).into_response();
     };
     let visit = match visit {
         Ok(visit) => visit,

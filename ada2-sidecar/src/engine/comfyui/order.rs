@@ -20,7 +20,7 @@ pub(super) fn order(
     template: &Template,
     job: &Job,
     uploads: &Uploads,
-    seed: u32,
+    seed: u64,
     prompt: &str,
     client: &str,
 ) -> Value {
@@ -49,7 +49,7 @@ fn address_output(node: &mut Value, prompt: &str, discard: bool) {
 }
 
 /// What goes into a bound input; nothing where the graph keeps its own.
-fn value(job: &Job, uploads: &Uploads, seed: u32, binding: Binding, place: &Place) -> Option<Value> {
+fn value(job: &Job, uploads: &Uploads, seed: u64, binding: Binding, place: &Place) -> Option<Value> {
     match binding {
         Binding::Prompt => Some(json!(job.prompt)),
         Binding::NegativePrompt => job.negative_prompt.as_ref().map(|text| json!(text)),

@@ -85,7 +85,7 @@ impl Answer {
 
     fn object(&self, picture: Picture, cancel: &CancellationToken) -> Result<ImageObject, EngineError> {
         let picture = self.finished(picture, cancel)?;
-        let seed = Some(u64::from(picture.seed));
+        let seed = Some(picture.seed);
         Ok(match self.delivery {
             Delivery::Base64 => {
                 ImageObject { b64_json: Some(base64(&picture.bytes)), seed, ..ImageObject::default() }
