@@ -21,6 +21,8 @@ mod gpu_sampler;
 mod passthrough;
 /// Refusals arrive, however much of the request is unread.
 mod refusals;
+/// Requests as today's clients write them, read alike by both programs.
+mod request_shapes;
 /// The files for systemd and launchd, read as these read them.
 mod service_files;
 /// The edge: hosts, origins, bodies, tokens, paths.
