@@ -143,7 +143,7 @@ fn a_seed_has_the_engines_width_and_wraps_there() {
     let limits = Limits { max_seed: Kind::ComfyUi.max_seed(), ..LIMITS };
     let body = br#"{"prompt":"a","n":3,"seed":18446744073709551614}"#;
     let request = ImageRequest::read(&Fields::parse(body, FIELDS).unwrap(), limits).unwrap();
-    let job = Job::plan(&request, choice(Base::Sdxl), 7, limits).unwrap();
+    let job = Job::plan(&request, choice(Base::Sdxl), None, 7, limits).unwrap();
     assert_eq!(job.seeds, [u64::MAX - 1, u64::MAX, 0]);
     for kind in [Kind::InvokeAi, Kind::Builtin] {
         assert_eq!(kind.max_seed(), u64::from(u32::MAX), "{kind:?}");

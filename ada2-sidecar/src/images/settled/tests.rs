@@ -11,7 +11,7 @@ use crate::{
     images::{FIELDS, Job, Source},
 };
 
-const LIMITS: Limits = Limits { max_n: 4, max_pixels: 2_000_000 };
+const LIMITS: Limits = Limits { max_n: 4, max_pixels: 2_000_000, max_seed: u32::MAX as u64 };
 const EVERYTHING: &str = "negative_prompt: [a.no], width: [a.width], height: [a.height], steps: [a.steps], \
     cfg_scale: [a.cfg], scheduler: [a.sampler], model: [a.model]";
 
