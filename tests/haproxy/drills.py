@@ -241,7 +241,7 @@ async def answers(folder):
     for card in cards:
         await card.listen()
     proxy = HAProxy(folder, [card.port for card in cards])
-    client = Client(proxy.port)
+    client = Client(proxy.port, pause=0.02)
     try:
         await until("three cards that are up", proxy.up)
         await asked_once(client, cards)

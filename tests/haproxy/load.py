@@ -24,17 +24,19 @@ class Answer:
 
 
 class Client:
-    def __init__(self, port, token=None):
-        self.port, self.token, self.idle = port, token, []
+    def __init__(self, port, token=None, pause=0):
+        """`pause` is between the head of a request and its body."""
+        self.port, self.token, self.pause, self.idle = port, token, pause, []
 
     async def request(self, method, path, body=None, **headers):
         request_id = str(uuid.uuid4())
         began = time.monotonic()
-        reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self.kept() or await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(self.head(method, path, body, request_id, headers))
             # The body in a packet of its own, as many clients send it.
             await writer.drain()
+            await asyncio.sleep(self.pause)
             if body:
                 writer.write(body)
             status, answered, got = await asyncio.wait_for(read_answer(reader), 60)
@@ -46,6 +48,15 @@ class Client:
         else:
             self.idle.append((reader, writer))
         return Answer(status, answered, got, request_id, time.monotonic() - began)
+
+    def kept(self):
+        """A connection that is still open; HAProxy closes them after a minute without a request."""
+        while self.idle:
+            reader, writer = self.idle.pop()
+            if not reader.at_eof() and not writer.is_closing():
+                return reader, writer
+            writer.close()
+        return None
 
     def head(self, method, path, body, request_id, headers):
         lines = {"Host": f"127.0.0.1:{self.port}", "X-Request-Id": request_id, **headers}
@@ -95,5 +106,6 @@ async def load(client, rate, seconds, steps=2):
 
 def tally(answers):
     """How many of each: status and, for errors, the code."""
-    kinds = Counter(f"{answer.status} {answer.code or ''}".strip() for answer in answers)
+    kinds = Counter(f"{answer.status} {answer.code or ''}".strip() if answer.status else answer.body.decode()
+                    for answer in answers)
     return ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items()))
