@@ -13,7 +13,7 @@ use shared::{
         error::{Code, Envelope},
         fields::FieldError,
     },
-    service::{body::BodyError, guard::Refusal},
+    service::{body::BodyError, client::Doubt, guard::Refusal},
 };
 
 use crate::{
@@ -28,8 +28,8 @@ use crate::{
 pub(crate) enum ApiError {
     Guard(Refusal),
     AddressNotAllowed,
-    /// Somebody says for whom this is, and is not believed.
-    AddressDoubtful,
+    /// Nobody can tell for whom this is, and why.
+    AddressDoubtful(Doubt),
     PassThrough(PassFault),
     NoToken,
     Body(BodyError),
@@ -99,8 +99,14 @@ impl ApiError {
     fn face(self) -> Face {
         match self {
             Self::Guard(refusal) => guard_face(&refusal),
-            Self::AddressNotAllowed => address_face(false),
-            Self::AddressDoubtful => address_face(true),
+            Self::AddressNotAllowed => Face::new(
+                403,
+                Code::IpNotAllowed,
+                "Your address may not use the engine here; --allow-from says who may.",
+            ),
+            Self::AddressDoubtful(doubt) => {
+                Face::new(403, Code::IpNotAllowed, doubt.explain("--trusted-proxies"))
+            }
             Self::PassThrough(fault) => pass_face(&fault),
             Self::NoToken => Face::new(
                 401,
@@ -174,16 +180,6 @@ fn query_face(fault: &FaultyQuery) -> Face {
         FaultyQuery::Format(_) => "format",
     };
     Face::new(400, Code::InvalidValue, fault.to_string()).param(Some(param.to_owned()))
-}
-
-fn address_face(doubtful: bool) -> Face {
-    let words = if doubtful {
-        "This came with a forwarding header (X-Forwarded-For, Forwarded or X-Real-IP) from a peer that is not believed; \
-         if a proxy of yours sent it, add the proxy's address to --trusted-proxies."
-    } else {
-        "Your address may not use the engine here; --allow-from says who may."
-    };
-    Face::new(403, Code::IpNotAllowed, words)
 }
 
 fn guard_face(refusal: &Refusal) -> Face {

@@ -53,6 +53,7 @@ fn layered(routes: Router<App>, app: App) -> Router {
         // The last layer added is the first that a request meets.
         .layer(from_fn_with_state(app.clone(), access::layer))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| ApiError::Panic.into_response()))
+        .layer(from_fn_with_state(app.clone(), access::cors))
         .layer(from_fn_with_state(app.metrics.clone(), access::log))
         .layer(from_fn(request_id::layer))
         .with_state(app)

@@ -11,7 +11,7 @@ use axum::{
 use serde_json::Value;
 use shared::{
     openai::error::{Code, Envelope},
-    service::{body::BodyError, guard::Refusal},
+    service::{body::BodyError, client::Doubt, guard::Refusal},
 };
 
 use crate::{
@@ -28,6 +28,8 @@ pub(crate) enum ApiError {
     Guard(Refusal),
     /// The caller's address is not on the list.
     AddressNotAllowed,
+    /// Nobody can tell whose request this is, and why.
+    AddressDoubtful(Doubt),
     /// No token, or none of ours.
     Unauthenticated,
     /// The body was not read.
@@ -114,6 +116,9 @@ impl ApiError {
             Self::Guard(refusal) => faces::guard(refusal),
             Self::AddressNotAllowed => {
                 Face::new(StatusCode::FORBIDDEN, Code::IpNotAllowed, "Your address is not allowed here")
+            }
+            Self::AddressDoubtful(doubt) => {
+                Face::new(StatusCode::FORBIDDEN, Code::IpNotAllowed, doubt.explain("TRUST_PROXY_CIDRS"))
             }
             Self::Unauthenticated => Face::new(
                 StatusCode::UNAUTHORIZED,
@@ -222,6 +227,7 @@ impl ApiError {
         match self {
             Self::Guard(_)
             | Self::AddressNotAllowed
+            | Self::AddressDoubtful(_)
             | Self::Unauthenticated
             | Self::Body(_)
             | Self::Malformed(_)

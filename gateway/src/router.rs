@@ -11,8 +11,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     error::ApiError,
-    middleware::{access_log, gate},
-    routes::{files, gallery, images, legacy, metrics, models, probes, status, text},
+    middleware::{access_log, cors, gate},
+    routes::{files, gallery, images, legacy, metrics, models, page, probes, status, text},
     state::App,
 };
 
@@ -48,13 +48,15 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/gateway/images", get(gallery::list))
         .route("/v1/gateway/images/{name}", delete(gallery::delete))
         .route("/metrics", get(metrics::scrape))
+        .route("/ui", get(page::show))
         .route("/ui/images/{name}", get(files::picture))
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
         .fallback(legacy::forward)
         .method_not_allowed_fallback(async || ApiError::WrongMethod)
-        .layer(from_fn_with_state(app.clone(), gate::layer)) // Host, Origin, address, token
+        .layer(from_fn_with_state(app.clone(), gate::layer)) // Host, Origin, address, token; preflights end here
         .layer(CatchPanicLayer::custom(panicked)) // one request is lost, not the service
+        .layer(from_fn_with_state(app.clone(), cors::layer)) // what a page of an allowed origin may read
         .layer(from_fn_with_state(app.clone(), access_log::layer)) // the one line, and where the request went
         .layer(from_fn(request_id::layer)) // outermost: every answer has the id
         .with_state(app)

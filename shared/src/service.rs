@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod client;
+pub mod cors;
 pub mod descriptors;
 pub mod files;
 pub mod form;

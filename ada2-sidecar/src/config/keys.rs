@@ -14,12 +14,12 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "trusted_proxies",
         "ADA2_TRUSTED_PROXIES",
-        "Address ranges (CIDR) of proxies in front, whose X-Forwarded-For is believed",
+        "Address ranges (CIDR) of proxies in front, whose X-Forwarded-For, -Proto and -Host, Forwarded and X-Real-IP are believed",
     ),
     Key::new("token", "ADA2_TOKEN", "If set, /v1 needs this bearer token as well").secret(),
     Key::new("token_file", "ADA2_TOKEN_FILE", "A file that holds the token instead, such as a systemd credential"),
-    Key::new("allowed_hosts", "ADA2_ALLOWED_HOSTS", "Further names that this server is reached by"),
-    Key::new("allowed_origins", "ADA2_ALLOWED_ORIGINS", "Web origins whose pages may call this server"),
+    Key::new("allowed_hosts", "ADA2_ALLOWED_HOSTS", "Further names that this server is reached by; .example.org is every name below it"),
+    Key::new("allowed_origins", "ADA2_ALLOWED_ORIGINS", "Web origins whose pages may call this server and read its answers, such as https://ui.example.org"),
     Key::new(
         "engine",
         "ADA2_ENGINE",

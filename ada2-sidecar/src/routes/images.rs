@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::form::Upload;
 use crate::{
+    access::BaseUrl,
     engine::catalog::{self, Choice},
     error::ApiError,
     images::{Canvas, FIELDS, ImageRequest, Job, Limits, Route},
@@ -47,6 +48,7 @@ pub(super) async fn generations(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
     Extension(holder): Extension<Holder>,
+    Extension(base_url): Extension<BaseUrl>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -63,7 +65,7 @@ pub(super) async fn generations(
     .await;
     drop(body);
     let request = request?;
-    make(&app, &headers, &id, request, None).await
+    make(&app, (&headers, base_url), &id, request, None).await
 }
 
 /// Pictures from a picture and words.
@@ -71,6 +73,7 @@ pub(super) async fn edits(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
     Extension(holder): Extension<Holder>,
+    Extension(base_url): Extension<BaseUrl>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -86,7 +89,7 @@ pub(super) async fn edits(
     };
     let (body, read) = parse(body, reader).await;
     let (request, own, large, Upload { picture, mask, .. }) = read?;
-    make(&app, &headers, &id, request, Some(Start { picture, mask, own, large, body })).await
+    make(&app, (&headers, base_url), &id, request, Some(Start { picture, mask, own, large, body })).await
 }
 
 /// What an edit starts from, as it came. The body's budget is held until it is decoded.
@@ -122,7 +125,7 @@ impl Start {
 
 async fn make(
     app: &App,
-    headers: &HeaderMap,
+    (headers, base_url): (&HeaderMap, BaseUrl),
     id: &RequestId,
     request: ImageRequest,
     start: Option<Start>,
@@ -150,7 +153,7 @@ async fn make(
     }
     let time = config.request_timeout.min(time_left(headers).unwrap_or(Duration::MAX));
     let (deadline, too_slow) = (arrival + time, |_| ApiError::TooSlow(time));
-    let answer = render::Answer::of(app, headers, &request, &job);
+    let answer = render::Answer::of(app, base_url, &request, &job);
     let id = id.as_str().to_owned();
     if let Some(partials) = request.partial_images {
         let work = Work { job, prepare, finish: stream::finish(answer.clone(), route) };

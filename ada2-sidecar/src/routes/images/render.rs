@@ -5,11 +5,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use axum::http::{HeaderMap, header};
 use shared::openai::images::{ImageObject, ImagesResponse, Size, Usage};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::BaseUrl,
     engine::{EngineError, Picture},
     images::{Delivery, ImageRequest, Job, Output},
     pictures,
@@ -24,22 +24,20 @@ pub(super) struct Answer {
     delivery: Delivery,
     output: Output,
     strip_metadata: bool,
-    /// This server as the caller knows it; empty where it named no host: then an address holds where it was asked.
-    base: String,
+    base: BaseUrl,
     pub(super) quality: &'static str,
     /// That the pictures will have, as far as it is known before they are made.
     pub(super) size: Option<Size>,
 }
 
 impl Answer {
-    pub(super) fn of(app: &App, headers: &HeaderMap, request: &ImageRequest, job: &Job) -> Self {
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    pub(super) fn of(app: &App, base: BaseUrl, request: &ImageRequest, job: &Job) -> Self {
         Self {
             recent: app.recent.clone(),
             delivery: request.delivery,
             output: request.output,
             strip_metadata: app.config.privacy.strip_metadata,
-            base: host.map(|host| format!("http://{host}")).unwrap_or_default(),
+            base,
             quality: request.quality.name(),
             size: job.expected_size(),
         }
@@ -53,7 +51,7 @@ impl Answer {
             delivery: Delivery::Base64,
             output: Output { format: shared::picture::Format::Png, quality: 100 },
             strip_metadata: false,
-            base: String::new(),
+            base: BaseUrl(String::new()),
             quality: "medium",
             size: Some(Size::new(64, 64)),
         }
@@ -91,7 +89,7 @@ impl Answer {
                 ImageObject { b64_json: Some(base64(&picture.bytes)), seed, ..ImageObject::default() }
             }
             Delivery::Address => {
-                let url = format!("{}/v1/images/files/{}", self.base, self.recent.keep(&picture));
+                let url = format!("{}/v1/images/files/{}", self.base.0, self.recent.keep(&picture));
                 ImageObject { url: Some(url), seed, ..ImageObject::default() }
             }
         })
