@@ -99,14 +99,8 @@ impl ApiError {
     fn face(self) -> Face {
         match self {
             Self::Guard(refusal) => guard_face(&refusal),
-            Self::AddressNotAllowed => Face::new(
-                403,
-                Code::IpNotAllowed,
-                "Your address may not use the engine here; --allow-from says who may.",
-            ),
-            Self::AddressDoubtful(doubt) => {
-                Face::new(403, Code::IpNotAllowed, doubt.explain("--trusted-proxies"))
-            }
+            Self::AddressNotAllowed => address_face(None),
+            Self::AddressDoubtful(doubt) => address_face(Some(doubt)),
             Self::PassThrough(fault) => pass_face(&fault),
             Self::NoToken => Face::new(
                 401,
@@ -180,6 +174,12 @@ fn query_face(fault: &FaultyQuery) -> Face {
         FaultyQuery::Format(_) => "format",
     };
     Face::new(400, Code::InvalidValue, fault.to_string()).param(Some(param.to_owned()))
+}
+
+fn address_face(doubt: Option<Doubt>) -> Face {
+    let not_allowed = || "Your address may not use the engine here; --allow-from says who may.".to_owned();
+    let message = doubt.map_or_else(not_allowed, |doubt| doubt.explain("--trusted-proxies"));
+    Face::new(403, Code::IpNotAllowed, message)
 }
 
 fn guard_face(refusal: &Refusal) -> Face {

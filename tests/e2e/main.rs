@@ -10,6 +10,8 @@ mod comfyui_images;
 mod comfyui_jobs;
 /// Readiness of a sidecar in front of a ComfyUI.
 mod comfyui_readyz;
+/// What pages of other origins may read of both programs.
+mod cors;
 /// What an engine says of items that are not ours.
 mod engine_lies;
 /// The gateway in front of a fake backend: access, routing, admission, health, errors, pictures.
@@ -35,6 +37,8 @@ mod sidecar_gpu;
 mod sidecar_images;
 /// Who holds the slot, and what becomes of jobs that nobody waits for.
 mod sidecar_jobs;
+/// Behind a proxy that is trusted: addresses, names, origins.
+mod sidecar_proxies;
 /// Readiness: engine and card, each fault in its own words.
 mod sidecar_readyz;
 /// Streams, formats, presets and templates.

@@ -21,11 +21,20 @@ pub const KEYS: &[Key] = &[
     key("GATEWAY_BEARER_TOKEN_FILE", "A file that holds the callers' token instead"),
     key("GATEWAY_BEARER_TOKENS", "Comma-separated tokens, each bare or name=token").secret(),
     key("GATEWAY_BEARER_TOKENS_FILE", "A file that holds these instead, separated by commas or line ends"),
-    key("GATEWAY_ALLOWED_HOSTS", "Further Host names to answer to, besides addresses and private names; .example.org is every name below it"),
-    key("GATEWAY_ALLOWED_ORIGINS", "Web origins whose pages may call this gateway and read its answers, such as https://ui.example.org"),
+    key(
+        "GATEWAY_ALLOWED_HOSTS",
+        "Further Host names to answer to, besides addresses and private names; .example.org is every name below it",
+    ),
+    key(
+        "GATEWAY_ALLOWED_ORIGINS",
+        "Web origins whose pages may call this gateway and read its answers, such as https://ui.example.org",
+    ),
     key("IP_ALLOWLIST", "CIDR ranges that may use the API [default: any]"),
     key("UI_IP_ALLOWLIST", "CIDR ranges that may fetch pictures; empty is nobody").or(PRIVATE_RANGES),
-    key("TRUST_PROXY_CIDRS", "CIDR ranges of proxies whose X-Forwarded-For, Forwarded and X-Real-IP are believed [default: none]"),
+    key(
+        "TRUST_PROXY_CIDRS",
+        "CIDR ranges of proxies whose X-Forwarded-For, Forwarded and X-Real-IP are believed [default: none]",
+    ),
     key("MAX_REQUEST_BYTES", "Longest request body; 0 leaves only the 128 MiB that one caller may hold")
         .or("33554432"),
     key("IMAGES_BACKEND", "http_openai_images, or mock for placeholder pictures without GPU")

@@ -150,6 +150,20 @@ fn every_problem_is_on_a_line_of_its_own() {
 }
 
 #[test]
+fn a_host_or_origin_that_could_never_match_is_named_with_what_to_write() {
+    let lines = "GATEWAY_BEARER_TOKEN=t\nGATEWAY_ALLOWED_HOSTS=*.fritz.box\nGATEWAY_ALLOWED_ORIGINS=https://*.example,ui.example";
+    let env = env_file(lines);
+    let problems = load_with(&["--env-file", &env], &[]).unwrap_err();
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(
+        problems[0].starts_with(&format!("{env}: GATEWAY_ALLOWED_HOSTS: expected .fritz.box")),
+        "{problems:?}"
+    );
+    assert!(problems[1].contains("GATEWAY_ALLOWED_ORIGINS: expected whole origins"), "{problems:?}");
+    assert!(problems[2].contains("https://ui.example, with the scheme"), "{problems:?}");
+}
+
+#[test]
 fn no_token_is_refused_unless_nobody_else_can_come() {
     let none = env_file("");
     let refused = |flags: &[&str]| load_with(&[&["--env-file", &none], flags].concat(), &[]).is_err();

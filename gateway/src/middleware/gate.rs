@@ -64,7 +64,9 @@ enum Admitted {
 /// The layer.
 pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let access = &app.config.access;
-    let Some(client) = client_of(access, &request) else { return ApiError::AddressNotAllowed.into_response() };
+    let Some(client) = client_of(access, &request) else {
+        return ApiError::AddressNotAllowed.into_response();
+    };
     let account = request.extensions().get::<Account>().cloned().unwrap_or_default();
     account.note(|known| known.client = Some(client.address));
     match pass(access, &client, &request, &account) {
@@ -81,7 +83,9 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
 /// The layer of a listener that asks nobody for a token.
 pub(crate) async fn without_token(State(app): State<App>, request: Request, next: Next) -> Response {
     let access = &app.config.access;
-    let Some(client) = client_of(access, &request) else { return ApiError::AddressNotAllowed.into_response() };
+    let Some(client) = client_of(access, &request) else {
+        return ApiError::AddressNotAllowed.into_response();
+    };
     let guard = &access.guard;
     let ours = guard.host(&request, &client).and_then(|()| guard.origin(request.headers(), &client));
     match ours {

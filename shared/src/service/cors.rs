@@ -8,9 +8,9 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
         header::{
-            ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-            ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-            ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+            ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+            ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+            ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
         },
     },
     response::Response,
@@ -45,10 +45,7 @@ pub struct Cors {
 impl Cors {
     /// Of a request with this head.
     pub fn of(guard: &Guard, headers: &HeaderMap) -> Self {
-        Self {
-            origin: guard.allowed_origin(headers).cloned(),
-            varies: !guard.allowed_origins.is_empty(),
-        }
+        Self { origin: guard.allowed_origin(headers).cloned(), varies: !guard.allowed_origins.is_empty() }
     }
 
     /// Lets an allowed origin read the answer, whatever it is, and nobody else.
@@ -141,7 +138,10 @@ mod tests {
             assert!(!closed.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), "{origin:?}");
             assert_eq!(closed.get_all(VARY).iter().count(), 1, "{origin:?}");
         }
-        assert!(finished(&guard(&[]), Some("https://ui.example"), &[]).is_empty(), "without origins nothing varies");
+        assert!(
+            finished(&guard(&[]), Some("https://ui.example"), &[]).is_empty(),
+            "without origins nothing varies"
+        );
         let twice = headers(&[("origin", "https://ui.example"), ("origin", "https://evil.example")]);
         assert!(ui.allowed_origin(&twice).is_none());
     }
@@ -182,6 +182,10 @@ mod tests {
         };
         let (origin, method) = (("origin", "https://a"), ("access-control-request-method", "POST"));
         assert!(of(Method::OPTIONS, &[origin, method]));
-        assert!(!of(Method::OPTIONS, &[origin]) && !of(Method::OPTIONS, &[method]) && !of(Method::GET, &[origin, method]));
+        assert!(
+            !of(Method::OPTIONS, &[origin])
+                && !of(Method::OPTIONS, &[method])
+                && !of(Method::GET, &[origin, method])
+        );
     }
 }

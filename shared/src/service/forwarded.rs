@@ -73,7 +73,9 @@ mod tests {
         let client = Client::of("192.168.1.7".parse().unwrap(), &headers, &proxies);
         say_who_asked(&mut headers, &client, "http");
         let names = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, FORWARDED, REAL_IP];
-        names.map(|name| headers.get(name).map_or("-", |value| value.to_str().unwrap()).to_owned()).join(" | ")
+        names
+            .map(|name| headers.get(name).map_or("-", |value| value.to_str().unwrap()).to_owned())
+            .join(" | ")
     }
 
     #[test]

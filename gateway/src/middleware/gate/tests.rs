@@ -207,9 +207,17 @@ fn whom_a_trusted_proxy_means_must_be_known_where_addresses_count() {
     assert_eq!(ask(&access, "/ui/images/x", &[hidden, ALICE]), Err(403));
     assert!(ask(&access, "/healthz", &differ).is_ok(), "health answers everybody");
     access.api_ranges = vec!["127.0.0.0/8".parse().unwrap()];
-    assert_eq!(ask(&access, "/v1/models", &[hidden, ALICE]), Err(403), "the proxy's own address is not the caller's");
+    assert_eq!(
+        ask(&access, "/v1/models", &[hidden, ALICE]),
+        Err(403),
+        "the proxy's own address is not the caller's"
+    );
     access.asks_tokens = false;
     access.api_ranges.clear();
     access.proxies.clear();
-    assert_eq!(ask(&access, "/v1/models", &[("x-forwarded-for", "127.0.0.1")]), Err(403), "nothing else guards it");
+    assert_eq!(
+        ask(&access, "/v1/models", &[("x-forwarded-for", "127.0.0.1")]),
+        Err(403),
+        "nothing else guards it"
+    );
 }

@@ -199,16 +199,34 @@ mod tests {
             assert_eq!(node(text), Some(address.parse().unwrap()), "{text}");
         }
         for hidden in [
-            "", "unknown", "_gateway", "_gateway:80", "ada2", "ada2:80", "1.2.3", "1.2.3.4:", "1.2.3.4:99999",
-            "1.2.3.4:80:80", "1.2.3.4 5.6.7.8", "[1.2.3.4]", "[::1", "[::1]80", "[::1]:", "\"1.2.3.4", "1.2.3.4\"",
-            "\"\"", "1.2.3.4:_", "1.2.3.4:-1",
+            "",
+            "unknown",
+            "_gateway",
+            "_gateway:80",
+            "ada2",
+            "ada2:80",
+            "1.2.3",
+            "1.2.3.4:",
+            "1.2.3.4:99999",
+            "1.2.3.4:80:80",
+            "1.2.3.4 5.6.7.8",
+            "[1.2.3.4]",
+            "[::1",
+            "[::1]80",
+            "[::1]:",
+            "\"1.2.3.4",
+            "1.2.3.4\"",
+            "\"\"",
+            "1.2.3.4:_",
+            "1.2.3.4:-1",
         ] {
             assert_eq!(node(hidden), None, "{hidden}");
         }
     }
 
     fn elements(lines: &[&str]) -> Vec<Element> {
-        let headers = lines.iter().map(|line| (axum::http::header::FORWARDED, line.parse().unwrap())).collect();
+        let headers =
+            lines.iter().map(|line| (axum::http::header::FORWARDED, line.parse().unwrap())).collect();
         Element::all(&headers)
     }
 
@@ -219,8 +237,14 @@ mod tests {
             Element { client: some(client), proto: some(proto), host: some(host) }
         };
         for (lines, expected) in [
-            (&["for=192.0.2.43, for=198.51.100.17"][..], vec![of("192.0.2.43", "", ""), of("198.51.100.17", "", "")]),
-            (&["for=192.0.2.43", "for=198.51.100.17"], vec![of("192.0.2.43", "", ""), of("198.51.100.17", "", "")]),
+            (
+                &["for=192.0.2.43, for=198.51.100.17"][..],
+                vec![of("192.0.2.43", "", ""), of("198.51.100.17", "", "")],
+            ),
+            (
+                &["for=192.0.2.43", "for=198.51.100.17"],
+                vec![of("192.0.2.43", "", ""), of("198.51.100.17", "", "")],
+            ),
             (
                 &["For=\"[2001:db8:cafe::17]:4711\"; PROTO=https;by=203.0.113.43 ;host=\"ai2.local:8800\""],
                 vec![of("[2001:db8:cafe::17]:4711", "https", "ai2.local:8800")],

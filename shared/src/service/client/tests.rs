@@ -28,7 +28,11 @@ fn only_trusted_proxies_are_believed_and_from_the_right() {
         ("10.0.0.1", &[(XFF, "")], "10.0.0.1", true),
     ] {
         let client = client(peer, lines);
-        assert_eq!((client.address.to_string(), client.doubt.is_some()), (address.to_owned(), doubtful), "{lines:?}");
+        assert_eq!(
+            (client.address.to_string(), client.doubt.is_some()),
+            (address.to_owned(), doubtful),
+            "{lines:?}"
+        );
     }
 }
 
@@ -87,11 +91,20 @@ fn scheme_and_host_are_those_of_the_outermost_trusted_proxy() {
         (&[("forwarded", "for=1.2.3.4;proto=https;host=\"pics.example:8443\"")], "https://pics.example:8443"),
         (&[("forwarded", "proto=https;host=pics.example")], "https://pics.example"),
         // Whatever stands left of the caller's own address is the caller's own.
-        (&[(XFF, "1.2.3.4"), (proto, "http, https"), (host, "evil.example, pics.example")], "https://pics.example"),
-        (&[(XFF, "1.2.3.4, 10.9.9.9"), (proto, "https, http"), (host, "pics.example, ada2")], "https://pics.example"),
+        (
+            &[(XFF, "1.2.3.4"), (proto, "http, https"), (host, "evil.example, pics.example")],
+            "https://pics.example",
+        ),
+        (
+            &[(XFF, "1.2.3.4, 10.9.9.9"), (proto, "https, http"), (host, "pics.example, ada2")],
+            "https://pics.example",
+        ),
         (&[(XFF, "1.2.3.4, 10.9.9.9"), (proto, "https"), (host, "pics.example")], "https://pics.example"),
         (
-            &[("forwarded", "for=6.6.6.6;host=evil.example, for=1.2.3.4;host=pics.example;proto=https, for=10.9.9.9;host=ada2")],
+            &[(
+                "forwarded",
+                "for=6.6.6.6;host=evil.example, for=1.2.3.4;host=pics.example;proto=https, for=10.9.9.9;host=ada2",
+            )],
             "https://pics.example",
         ),
         (&[(proto, "wss")], "https://ada2:7860"),

@@ -30,12 +30,16 @@ impl HostPattern {
             return Err(format!("expected a name without scheme, such as {}", example(rest)));
         }
         if name == "*" {
-            return Err("expected names: `*` would answer to every name, which is what an attacker's page needs \
+            return Err(
+                "expected names: `*` would answer to every name, which is what an attacker's page needs \
                         (DNS rebinding)"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         if let Some(suffix) = name.strip_prefix("*.").filter(|suffix| is_name(suffix)) {
-            return Err(format!("expected .{suffix}, which stands for every name below it: `*` is never matched"));
+            return Err(format!(
+                "expected .{suffix}, which stands for every name below it: `*` is never matched"
+            ));
         }
         if let Some(suffix) = name.strip_prefix('.') {
             return dns_name(suffix).map(|()| Self::Below(name.clone()));
@@ -84,10 +88,7 @@ impl WebOrigin {
             ));
         }
         if text.contains('*') {
-            return Err(format!(
-                "{}, each in full: `*` is never matched",
-                whole("https://ui.example.org")
-            ));
+            return Err(format!("{}, each in full: `*` is never matched", whole("https://ui.example.org")));
         }
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(whole(&format!("https://{}, with the scheme", example(text))));
@@ -156,7 +157,10 @@ fn is_name(text: &str) -> bool {
 fn dns_name(name: &str) -> Result<(), String> {
     if !name.is_ascii() {
         let ascii = Url::parse(&format!("http://{name}/")).ok();
-        let ascii = ascii.as_ref().and_then(Url::host_str).filter(|host| host.starts_with("xn--") || host.contains(".xn--"));
+        let ascii = ascii
+            .as_ref()
+            .and_then(Url::host_str)
+            .filter(|host| host.starts_with("xn--") || host.contains(".xn--"));
         return Err(match ascii {
             Some(ascii) => format!("expected {ascii}: browsers send such a name in this form (Punycode)"),
             None => "expected a name in ASCII; browsers send others as xn--… (Punycode)".to_owned(),
@@ -172,7 +176,9 @@ fn dns_name(name: &str) -> Result<(), String> {
         return Err(format!("expected {} without port: a name counts at every port", shortened(name, ':')));
     }
     if name.contains('*') {
-        return Err("expected a name, or .example.org for every name below it: `*` is never matched".to_owned());
+        return Err(
+            "expected a name, or .example.org for every name below it: `*` is never matched".to_owned()
+        );
     }
     if let Some(rest) = name.strip_suffix('.').filter(|rest| is_name(rest)) {
         return Err(format!("expected {rest}, without the dot at the end"));
@@ -277,7 +283,17 @@ mod tests {
         ] {
             assert_ne!(WebOrigin::parse(entry).ok(), WebOrigin::of(sent), "{entry}");
         }
-        for none in ["null", "", "https://", "https://a/", "https://a:", "https://a:99999", "https://me@a", "a", "://a"] {
+        for none in [
+            "null",
+            "",
+            "https://",
+            "https://a/",
+            "https://a:",
+            "https://a:99999",
+            "https://me@a",
+            "a",
+            "://a",
+        ] {
             assert_eq!(WebOrigin::of(none), None, "{none}");
         }
     }

@@ -51,9 +51,14 @@ fn hosts() {
     ] {
         assert_eq!(check(ours), Ok(()), "{ours}");
     }
-    for foreign in
-        ["evil.example", "fritz.box", "xfritz.box", "ada2.local.evil.example:7860", "127.0.0.1.evil.example", "xlocal.com"]
-    {
+    for foreign in [
+        "evil.example",
+        "fritz.box",
+        "xfritz.box",
+        "ada2.local.evil.example:7860",
+        "127.0.0.1.evil.example",
+        "xlocal.com",
+    ] {
         assert!(matches!(check(foreign), Err(Refusal::ForeignHost(_))), "{foreign}");
     }
     for bad in ["", ".", ":80", "a b", "me@ada2"] {
@@ -101,10 +106,7 @@ fn origins() {
     }
     let long = format!("http://{}", "x".repeat(5000));
     let refusal = guard.origin(&headers(&[("origin", &long), ("host", "ada2")]), &direct());
-    assert!(
-        matches!(refusal, Err(Refusal::ForeignOrigin(text)) if text.len() == 100),
-        "foreign text is cut"
-    );
+    assert!(matches!(refusal, Err(Refusal::ForeignOrigin(text)) if text.len() == 100), "foreign text is cut");
     let mut twice = headers(&[("origin", "http://ada2"), ("host", "ada2")]);
     twice.append("origin", HeaderValue::from_static("http://evil.example"));
     assert!(guard.origin(&twice, &direct()).is_err());
@@ -125,7 +127,9 @@ fn the_host_that_a_trusted_proxy_was_asked_for_takes_the_place_of_host() {
     let check = |origin: &str, host: &str| {
         guard.origin(&headers(&[("origin", origin), ("host", "ada2:7860")]), &forwarded(host)).is_ok()
     };
-    assert!(check("https://pics.example", "pics.example") && check("https://pics.example", "pics.example:443"));
+    assert!(
+        check("https://pics.example", "pics.example") && check("https://pics.example", "pics.example:443")
+    );
     assert!(check("http://pics.example", "pics.example:80"));
     for (origin, host) in [
         ("http://ada2:7860", "pics.example"),
@@ -138,8 +142,7 @@ fn the_host_that_a_trusted_proxy_was_asked_for_takes_the_place_of_host() {
 
 #[test]
 fn mapped_addresses_are_unmapped() {
-    let ranges: Vec<IpNet> =
-        PRIVATE_RANGES.split(',').map(|range| range.trim().parse().unwrap()).collect();
+    let ranges: Vec<IpNet> = PRIVATE_RANGES.split(',').map(|range| range.trim().parse().unwrap()).collect();
     for inside in ["127.0.0.1", "::1", "::ffff:192.168.1.7", "100.100.1.1", "fe80::1"] {
         assert!(in_ranges(inside.parse().unwrap(), &ranges), "{inside}");
     }

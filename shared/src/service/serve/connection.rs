@@ -26,12 +26,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+#[cfg(feature = "tls")]
+use super::https_only;
 use super::{
     Handler, Listener, Peer, RequestBody, Seat, lingering::read_on, prepare, refusal::InWords, seats::State,
     wire::ClientStream,
 };
-#[cfg(feature = "tls")]
-use super::https_only;
 use crate::service::lifecycle::Lifecycle;
 
 /// While the service drains, for the first request of a connection to come.

@@ -60,12 +60,7 @@ pub(super) async fn speak<H: Handler>(
     }
 }
 
-async fn open(
-    stream: TcpStream,
-    seat: &Seat,
-    bounds: Bounds,
-    tls: &TlsAcceptor,
-) -> std::io::Result<Opened> {
+async fn open(stream: TcpStream, seat: &Seat, bounds: Bounds, tls: &TlsAcceptor) -> std::io::Result<Opened> {
     let mut first = [0];
     stream.peek(&mut first).await?;
     let stream = ClientStream::new(stream, bounds.stall, seat.state().clone());
@@ -92,7 +87,12 @@ impl Handler for HttpsOnly {
     async fn handle(&self, request: Request<RequestBody>) -> Response {
         let id = RequestId::accept(request.headers().get(X_REQUEST_ID));
         let peer = request.extensions().get::<Peer>().map(|peer| tracing::field::display(peer.0));
-        info!(request_id = id.as_str(), peer, status = 400, "request refused: plain HTTP on the port for HTTPS");
+        info!(
+            request_id = id.as_str(),
+            peer,
+            status = 400,
+            "request refused: plain HTTP on the port for HTTPS"
+        );
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
         let envelope = Envelope::new(Code::HttpsRequired, explanation(host, self.port));
         let mut response = (StatusCode::BAD_REQUEST, axum::Json(envelope)).into_response();
@@ -106,13 +106,18 @@ impl Handler for HttpsOnly {
 }
 
 fn explanation(host: Option<&str>, port: u16) -> String {
-    let sane = |host: &Authority| !host.host().is_empty() && !host.as_str().contains('@') && host.as_str().len() <= 255;
+    let sane = |host: &Authority| {
+        !host.host().is_empty() && !host.as_str().contains('@') && host.as_str().len() <= 255
+    };
     let asked = host.and_then(|host| host.parse().ok()).filter(sane);
-    let place = asked.map_or_else(|| format!("HOST:{port}"), |host| match host.port_u16() {
-        Some(_) => host.to_string(),
-        None if port == 443 => host.host().to_owned(),
-        None => format!("{}:{port}", host.host()),
-    });
+    let place = asked.map_or_else(
+        || format!("HOST:{port}"),
+        |host| match host.port_u16() {
+            Some(_) => host.to_string(),
+            None if port == 443 => host.host().to_owned(),
+            None => format!("{}:{port}", host.host()),
+        },
+    );
     format!("This port speaks HTTPS, and the request came in plain HTTP. Use https://{place} instead.")
 }
 
