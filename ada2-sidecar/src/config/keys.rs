@@ -14,7 +14,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "trusted_proxies",
         "ADA2_TRUSTED_PROXIES",
-        "Address ranges (CIDR) of proxies in front, whose X-Forwarded-For, -Proto and -Host, Forwarded and X-Real-IP are believed",
+        "Address ranges (CIDR) of proxies in front, whose X-Forwarded-For, -Proto and -Host, Forwarded and X-Real-IP are trusted",
     ),
     Key::new("token", "ADA2_TOKEN", "If set, /v1 needs this bearer token as well").secret(),
     Key::new("token_file", "ADA2_TOKEN_FILE", "A file that holds the token instead, such as a systemd credential"),

@@ -20,7 +20,7 @@ use crate::{
 pub struct Edge {
     /// Who may use the engine.
     pub allow_from: Vec<IpNet>,
-    /// Proxies whose forwarding headers are believed.
+    /// Proxies whose forwarding headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Asked for on `/v1`.
     pub token: Option<Secret>,

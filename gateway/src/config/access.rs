@@ -29,7 +29,7 @@ pub struct Access {
     pub api_ranges: Vec<IpNet>,
     /// Ranges that may fetch pictures; none is nobody.
     pub ui_ranges: Vec<IpNet>,
-    /// Ranges of proxies whose forwarding headers are believed.
+    /// Ranges of proxies whose forwarding headers are trusted.
     pub proxies: Vec<IpNet>,
     /// Hosts and origins.
     pub guard: Guard,

@@ -33,7 +33,7 @@ pub const KEYS: &[Key] = &[
     key("UI_IP_ALLOWLIST", "CIDR ranges that may fetch pictures; empty is nobody").or(PRIVATE_RANGES),
     key(
         "TRUST_PROXY_CIDRS",
-        "CIDR ranges of proxies whose X-Forwarded-For, Forwarded and X-Real-IP are believed [default: none]",
+        "CIDR ranges of proxies whose X-Forwarded-For, -Proto and -Host, Forwarded and X-Real-IP are trusted [default: none]",
     ),
     key("MAX_REQUEST_BYTES", "Longest request body; 0 leaves only the 128 MiB that one caller may hold")
         .or("33554432"),

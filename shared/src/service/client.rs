@@ -62,8 +62,8 @@ impl Doubt {
 }
 
 impl Client {
-    /// Believes forwarding headers only from `proxies`, reading from the right: each proxy appends its own peer, so the
-    /// last address that is no trusted proxy is the caller; what stands left of it is the caller's own tale.
+    /// Trusts forwarding headers only from `proxies`, reading from the right: each proxy appends its own peer, so the
+    /// last address that is no trusted proxy is the caller; what stands left of it comes from the caller.
     pub fn of(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
         let direct = Self { peer, trusted: false, address: peer, doubt: None, scheme: None, host: None };

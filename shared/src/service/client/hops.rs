@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, uri::Authority};
 #[derive(Debug)]
 pub(super) struct Chain(Vec<Option<IpAddr>>);
 
-/// How far a chain can be believed.
+/// How far a chain can be trusted.
 #[derive(Debug, Clone)]
 pub(super) struct Walk {
     /// The first address from the right that is no trusted proxy.
