@@ -29,6 +29,7 @@ pub(crate) const PATHS: &[&str] = &[
     "/v1/gateway/images",
     "/v1/gateway/images/{name}",
     "/metrics",
+    "/ui",
     "/ui/images/{name}",
     "/healthz",
     "/readyz",
