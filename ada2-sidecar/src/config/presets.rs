@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use shared::{
     openai::images::Size,
-    service::settings::{Settings, unknown_key},
+    service::settings::{Settings, number, scalar_text, unknown_key, whole_number, yaml_value},
 };
 
 use crate::{
@@ -30,7 +30,7 @@ const KEYS: [&str; 6] = ["model", "steps", "cfg_scale", "scheduler", "size", "te
 pub(super) fn read(s: &mut Settings, kind: Kind, base: &Path) -> Option<Vec<Arc<Preset>>> {
     let Some(text) = s.raw("presets").map(str::to_owned) else { return Some(Vec::new()) };
     let expected = "expected a map of names to {model, steps, cfg_scale, scheduler, size, template}";
-    let Ok(section) = serde_saphyr::from_str::<BTreeMap<String, Value>>(&text) else {
+    let Ok(Value::Object(section)) = yaml_value(&text) else {
         s.complain("presets", expected);
         return None;
     };
@@ -57,36 +57,39 @@ fn preset(name: &str, value: &Value, form: Form, base: &Path) -> Result<Preset, 
         .map(|key| format!("{key}: {}", unknown_key(key, KEYS.into_iter())))
         .collect();
     let mut wrong = |key: &str, expected: &str| faults.push(format!("{key}: expected {expected}"));
-    let text = |key: &str| map.get(key).and_then(Value::as_str);
+    let text = |key: &str| map.get(key).and_then(scalar_text);
     let mut preset = Preset { name: name.to_owned(), ..Preset::default() };
     if map.contains_key("model") {
-        preset.model = text("model").map(str::to_owned);
+        preset.model = text("model");
         if preset.model.is_none() {
             wrong("model", "an engine model's key or name");
         }
     }
-    if let Some(value) = map.get("steps") {
+    if map.contains_key("steps") {
+        let steps = text("steps").and_then(|steps| whole_number(&steps));
         preset.steps =
-            value.as_u64().filter(|steps| (1..=150).contains(steps)).and_then(|steps| steps.try_into().ok());
+            steps.filter(|steps| (1..=150).contains(steps)).and_then(|steps| steps.try_into().ok());
         if preset.steps.is_none() {
             wrong("steps", "a whole number from 1 to 150");
         }
     }
-    if let Some(value) = map.get("cfg_scale") {
-        preset.cfg_scale = value.as_f64().filter(|scale| (1.0..=30.0).contains(scale));
+    if map.contains_key("cfg_scale") {
+        let scale = text("cfg_scale").and_then(|scale| number(&scale));
+        preset.cfg_scale = scale.filter(|scale| (1.0..=30.0).contains(scale));
         if preset.cfg_scale.is_none() {
             wrong("cfg_scale", "a number from 1 to 30");
         }
     }
     if map.contains_key("scheduler") {
-        preset.scheduler = text("scheduler").filter(|name| SCHEDULERS.contains(name)).map(str::to_owned);
+        preset.scheduler = text("scheduler").filter(|name| SCHEDULERS.contains(&name.as_str()));
         if preset.scheduler.is_none() {
             wrong("scheduler", &format!("one of {}", SCHEDULERS.join(", ")));
         }
     }
     if map.contains_key("size") {
-        preset.size =
-            text("size").and_then(Size::parse).filter(|size| size.width % 8 == 0 && size.height % 8 == 0);
+        preset.size = text("size")
+            .and_then(|size| Size::parse(&size))
+            .filter(|size| size.width % 8 == 0 && size.height % 8 == 0);
         if preset.size.is_none() {
             wrong("size", "WIDTHxHEIGHT, multiples of 8");
         }

@@ -1,3 +1,4 @@
+mod remarks;
 mod secrets;
 
 use std::path::PathBuf;
@@ -65,7 +66,7 @@ fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
     let (env, yaml) = (fixture("existing.env"), fixture("backends_config.yaml"));
     assert_eq!(
         notes[0],
-        format!("{env}: IMAGES_MAX_PIXLES is not a setting; did you mean IMAGES_MAX_PIXELS?")
+        format!("{env}: IMAGES_MAX_PIXLES: is not a setting; did you mean IMAGES_MAX_PIXELS?")
     );
     assert!(notes[1].starts_with(&format!("{env}: 100 variables are not the gateway's: ")), "{}", notes[1]);
     assert!(notes[1].contains("OLLAMA_HOST") && !notes[1].contains("ADA2_HOST"), "{}", notes[1]);
@@ -88,7 +89,10 @@ fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
         notes[5],
         format!("{aliases}: llama: \"ollama\" leads to no configured class; requests for it are refused")
     );
-    assert_eq!(notes.len(), 6);
+    assert!(
+        notes[6].contains("MODEL_ALIASES_PATH: \"/var/lib/gateway/app/model_aliases.json\" has no effect")
+    );
+    assert_eq!(notes.len(), 7);
 }
 
 #[test]
