@@ -146,6 +146,7 @@ pub fn load(
     );
     notes.extend(backends.notes.iter().cloned());
     notes.extend(routing_notes);
+    notes.extend(remarks::of_certificate(&config.tls, &settings));
     notes.extend(settings.overruled());
     notes.extend(remarks::overruled(&env, &used.borrow(), environment));
     let notes = notes.iter().map(|note| redacted(note)).collect();

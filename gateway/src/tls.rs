@@ -1,6 +1,7 @@
 //! TLS on the listener: a given pair, or a certificate of our own making. New connections are shown the one that is in
 //! force; which that is can change while they come.
 
+pub(crate) mod examined;
 pub(crate) mod pem;
 pub(crate) mod self_made;
 
@@ -13,6 +14,7 @@ use std::{
 
 use rustls::{
     ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -40,6 +42,13 @@ impl PairFault {
         match self {
             Self::Certificate(_) => "GATEWAY_TLS_CERT_PATH",
             Self::Key(_) => "GATEWAY_TLS_KEY_PATH",
+        }
+    }
+
+    /// What it is.
+    pub(crate) fn why(self) -> String {
+        match self {
+            Self::Certificate(why) | Self::Key(why) => why,
         }
     }
 }
@@ -112,20 +121,55 @@ pub(crate) fn certificate(tls: &Tls, data_dir: &Path) -> Result<Option<Arc<Certi
     }
 }
 
-/// Reads a pair.
+/// Reads a pair. Both may be in one file.
 pub(crate) fn read_pair(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, PairFault> {
-    let wrong_certificate = |why: &str| PairFault::Certificate(format!("{}: {why}", certificate.display()));
-    let wrong_key = |why: &str| PairFault::Key(format!("{}: {why}", key.display()));
-    let chain = pem::certificates(certificate).map_err(|why| wrong_certificate(&why))?;
-    let secret = pem::key(key).map_err(|why| wrong_key(&why))?;
+    let pair = pem::certificates(certificate)
+        .map_err(PairFault::Certificate)
+        .and_then(|chain| pair_of(&chain, pem::keys(key).map_err(PairFault::Key)?));
+    pair.map(Arc::new).map_err(|fault| match fault {
+        PairFault::Certificate(why) => PairFault::Certificate(format!("{}: {why}", certificate.display())),
+        PairFault::Key(why) => PairFault::Key(format!("{}: {why}", key.display())),
+    })
+}
+
+/// The chain with the first of the keys that is its certificate's; or why that cannot be. In words of ours: the library's may
+/// quote.
+pub(crate) fn pair_of(
+    chain: &[CertificateDer<'static>],
+    keys: Vec<PrivateKeyDer<'static>>,
+) -> Result<CertifiedKey, PairFault> {
     let provider = rustls::crypto::ring::default_provider();
-    // In words of ours: the library's may quote.
-    let pair = CertifiedKey::from_der(chain, secret, &provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => wrong_key("it is the key of another certificate"),
-        rustls::Error::InvalidCertificate(_) => wrong_certificate("the certificate is damaged"),
-        _ => wrong_key("it is no key that TLS can use (RSA, ECDSA or Ed25519)"),
-    })?;
-    Ok(Arc::new(pair))
+    let pair = |chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>| {
+        CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider)
+    };
+    let mut first = None;
+    for key in &keys {
+        match pair(chain, key) {
+            Ok(pair) => return Ok(pair),
+            Err(error) => drop(first.get_or_insert(error)),
+        }
+    }
+    let fits = |certificate: &CertificateDer<'static>| {
+        keys.iter().any(|key| pair(std::slice::from_ref(certificate), key).is_ok())
+    };
+    match first {
+        Some(rustls::Error::InconsistentKeys(_)) => match chain.iter().position(fits) {
+            Some(at) => Err(PairFault::Certificate(format!(
+                "its certificates are in the wrong order: the key belongs to number {} of {}; the server's own must be the first, \
+                 and behind it who signed it",
+                at + 1,
+                chain.len()
+            ))),
+            None => Err(PairFault::Key("it is the key of another certificate".to_owned())),
+        },
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            Err(PairFault::Certificate(examined::why_unusable(chain.first())))
+        }
+        Some(_) | None => Err(PairFault::Key(
+            "it is no key that TLS can use (RSA of 2048 bits or more, ECDSA on P-256 or P-384, Ed25519)"
+                .to_owned(),
+        )),
+    }
 }
 
 /// The worker: remakes a self-made certificate before it ends. `folder` is where it is kept, for as long as the
@@ -187,5 +231,32 @@ mod tests {
         self_made(&other, SystemTime::now()).unwrap();
         let fault = read_pair(&one.join("gateway-cert.pem"), &other.join("gateway-key.pem")).unwrap_err();
         assert_eq!(fault.setting(), "GATEWAY_TLS_KEY_PATH");
+        assert!(fault.to_string().contains("it is the key of another certificate"), "{fault}");
+    }
+
+    #[test]
+    fn a_chain_in_the_wrong_order_is_told_and_the_right_one_of_several_keys_is_taken() {
+        let folder = temporary("order");
+        let made = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key);
+            (certificate.unwrap().pem(), key.serialize_pem())
+        };
+        let ((own, own_key), (other, other_key)) = (made("ai2.local"), made("authority"));
+        let read = |certificates: &[&str], keys: &[&str]| {
+            let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+            std::fs::write(&certificate, certificates.concat()).unwrap();
+            std::fs::write(&key, keys.concat()).unwrap();
+            read_pair(&certificate, &key)
+        };
+        let fault = read(&[&other, &own], &[&own_key]).unwrap_err();
+        assert_eq!(fault.setting(), "GATEWAY_TLS_CERT_PATH");
+        let told = fault.to_string();
+        assert!(told.contains("certificate.pem: its certificates are in the wrong order"), "{told}");
+        assert!(told.contains("the key belongs to number 2 of 2"), "{told}");
+        assert!(read(&[&own, &other], &[&own_key]).is_ok());
+        assert!(read(&[&own], &[&other_key, &own_key]).is_ok(), "a key of something else stands before it");
+        assert!(read(&[&own_key, &own], &[&own, &own_key]).is_ok(), "all of it in each file");
+        assert!(read(&["\u{feff}", &own], &["\u{feff}", &own_key]).is_ok(), "as Windows' editors write them");
     }
 }

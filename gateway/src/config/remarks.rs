@@ -1,11 +1,12 @@
 //! What an operator should know of a configuration, beside what is wrong with it: names that are not ours, or hardly, and values
 //! without effect.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::SystemTime};
 
-use shared::service::settings::Problem;
+use shared::service::settings::{Problem, Settings};
 
 use super::{EnvPlace, KEYS, keys};
+use crate::tls::{Tls, examined};
 
 /// The names in the env file that look like a misspelling of ours.
 pub(super) fn misspelt(env: &EnvPlace, used: &BTreeSet<String>) -> Vec<Problem> {
@@ -46,6 +47,14 @@ pub(super) fn overruled(
         format!("{}: {name}: this has no effect: the environment has another value of it", env.path.display())
     };
     used.iter().filter(differs).map(line).collect()
+}
+
+/// What clients will not like of the certificate that was given.
+pub(super) fn of_certificate(tls: &Tls, settings: &Settings) -> Vec<String> {
+    let Tls::Pair(pair) = tls else { return Vec::new() };
+    let path = settings.raw("GATEWAY_TLS_CERT_PATH").unwrap_or_default();
+    let remarks = examined::remarks(&pair.cert, SystemTime::now());
+    remarks.iter().map(|remark| format!("GATEWAY_TLS_CERT_PATH: {path}: {remark}")).collect()
 }
 
 /// The setting that the file of a token gives, by the setting that names the file.

@@ -1,7 +1,7 @@
 //! What a scrape reads from snapshots: places, backends, the process itself.
 
 use prometheus::{GaugeVec, IntCounter, Opts, Registry, proto::MetricFamily};
-use shared::service::telemetry;
+use shared::service::{files::Disk, telemetry};
 
 use super::registered;
 use crate::{config::Capability, health::state::Health, state::App, store::index::Totals};
@@ -12,6 +12,7 @@ pub(crate) struct Seen {
     places: Vec<Places>,
     backends: Vec<(String, Health)>,
     store: Totals,
+    disk: Option<Disk>,
     dropped_lines: u64,
     started: u64,
 }
@@ -39,6 +40,7 @@ impl Seen {
             places: places.collect(),
             backends: backends.map(|(backend, health)| (backend.class.clone(), health)).collect(),
             store: app.store.totals(),
+            disk: app.warnings.now().disk,
             dropped_lines: telemetry::dropped_lines(),
             started: app.started_at,
         }
@@ -63,6 +65,14 @@ impl Seen {
         gauge(&registry, "gateway_store_bytes", "Bytes of the pictures in the store.", &[])
             .with_label_values::<&str>(&[])
             .set(whole(self.store.bytes));
+        if let Some(disk) = self.disk {
+            gauge(&registry, "gateway_store_disk_bytes", "Bytes of the disk that the store is on.", &[])
+                .with_label_values::<&str>(&[])
+                .set(whole(disk.total));
+            gauge(&registry, "gateway_store_disk_free_bytes", "Bytes that are free on that disk.", &[])
+                .with_label_values::<&str>(&[])
+                .set(whole(disk.free));
+        }
         gauge(&registry, "process_start_time_seconds", "Unix time of the start.", &[])
             .with_label_values::<&str>(&[])
             .set(whole(self.started));
@@ -118,6 +128,7 @@ impl Seen {
             ],
             backends: vec![("gpu_heavy".to_owned(), ready), ("local_mlx".to_owned(), Health::unknown())],
             store: Totals { pictures: 7, bytes: 9_000_000_000 },
+            disk: Some(Disk { total: 1_000_000_000_000, free: 60_000_000_000 }),
             dropped_lines: 3,
             started: 1_736_690_000,
         }

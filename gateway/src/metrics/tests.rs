@@ -72,6 +72,12 @@ fn the_text() {
     # HELP gateway_store_bytes Bytes of the pictures in the store.
     # TYPE gateway_store_bytes gauge
     gateway_store_bytes 9000000000
+    # HELP gateway_store_disk_bytes Bytes of the disk that the store is on.
+    # TYPE gateway_store_disk_bytes gauge
+    gateway_store_disk_bytes 1000000000000
+    # HELP gateway_store_disk_free_bytes Bytes that are free on that disk.
+    # TYPE gateway_store_disk_free_bytes gauge
+    gateway_store_disk_free_bytes 60000000000
     # HELP gateway_store_pictures Pictures in the store.
     # TYPE gateway_store_pictures gauge
     gateway_store_pictures 7
