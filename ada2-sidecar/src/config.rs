@@ -17,8 +17,8 @@ use reqwest::Url;
 use shared::service::{
     secret::Secret,
     settings::{
-        Fixed, Key, Problem, Settings, Source, WHOLE_FILE, YamlFile, bytes, duration, truth, whole_number,
-        without_consequences,
+        Fixed, Key, Problem, Settings, Source, WHOLE_FILE, YamlFile, bytes, duration, truth, unreadable,
+        whole_number, without_consequences,
     },
     telemetry::Format,
 };
@@ -189,7 +189,7 @@ fn read_file(flags: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>) -
         }
         Err(error) => {
             let hint = sandbox::hidden(path, error.kind()).unwrap_or_default();
-            let words = format!("cannot be read: {error}{hint}");
+            let words = format!("cannot be read: {}{hint}", unreadable(path, &error));
             (YamlFile::default(), vec![Problem::new(path.display(), WHOLE_FILE, words)])
         }
     }
