@@ -125,7 +125,7 @@ pub(crate) fn certificate(tls: &Tls, data_dir: &Path) -> Result<Option<Arc<Certi
 pub(crate) fn read_pair(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, PairFault> {
     let pair = pem::certificates(certificate)
         .map_err(PairFault::Certificate)
-        .and_then(|chain| pair_of(&chain, pem::keys(key).map_err(PairFault::Key)?));
+        .and_then(|chain| pair_of(&chain, &pem::keys(key).map_err(PairFault::Key)?));
     pair.map(Arc::new).map_err(|fault| match fault {
         PairFault::Certificate(why) => PairFault::Certificate(format!("{}: {why}", certificate.display())),
         PairFault::Key(why) => PairFault::Key(format!("{}: {why}", key.display())),
@@ -136,14 +136,14 @@ pub(crate) fn read_pair(certificate: &Path, key: &Path) -> Result<Arc<CertifiedK
 /// quote.
 pub(crate) fn pair_of(
     chain: &[CertificateDer<'static>],
-    keys: Vec<PrivateKeyDer<'static>>,
+    keys: &[PrivateKeyDer<'static>],
 ) -> Result<CertifiedKey, PairFault> {
     let provider = rustls::crypto::ring::default_provider();
     let pair = |chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>| {
         CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider)
     };
     let mut first = None;
-    for key in &keys {
+    for key in keys {
         match pair(chain, key) {
             Ok(pair) => return Ok(pair),
             Err(error) => drop(first.get_or_insert(error)),

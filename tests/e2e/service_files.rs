@@ -101,7 +101,7 @@ fn the_systemd_socket_listens_where_the_service_would() {
 fn in_the_example(name: &str) -> String {
     let example = include_str!("../../gateway/env/ada2-images.env.example");
     let line = example.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    line.unwrap_or_else(|| panic!("{name} in {example}")).to_owned()
+    line.expect(name).to_owned()
 }
 
 #[test]

@@ -165,7 +165,7 @@ impl Outbound {
             });
         let identity =
             from_pem(settings, "BACKEND_CLIENT_CERT", "a readable PEM file of certificate and key", |path| {
-                let pair = tls::pair_of(&pem::certificates(path)?, pem::keys(path)?);
+                let pair = tls::pair_of(&pem::certificates(path)?, &pem::keys(path)?);
                 pair.map_err(tls::PairFault::why)?;
                 let unusable = |_| "certificate and key in it are of no use".to_owned();
                 Identity::from_pem(&pem::read(path)?).map_err(unusable)

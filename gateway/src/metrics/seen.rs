@@ -110,6 +110,12 @@ impl Seen {
         }
     }
 
+    /// The same where the disk was looked at.
+    #[cfg(test)]
+    pub(super) fn on_a_disk(self, total: u64, free: u64) -> Self {
+        Self { disk: Some(Disk { total, free }), ..self }
+    }
+
     /// One backend of each kind of state, for tests of the text.
     #[cfg(test)]
     pub(super) fn example() -> Self {
@@ -128,7 +134,7 @@ impl Seen {
             ],
             backends: vec![("gpu_heavy".to_owned(), ready), ("local_mlx".to_owned(), Health::unknown())],
             store: Totals { pictures: 7, bytes: 9_000_000_000 },
-            disk: Some(Disk { total: 1_000_000_000_000, free: 60_000_000_000 }),
+            disk: None,
             dropped_lines: 3,
             started: 1_736_690_000,
         }

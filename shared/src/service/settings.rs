@@ -215,9 +215,10 @@ impl Settings {
         let line = |key: &Key| {
             let (value, file) = self.overruled.get(key.name)?;
             let (given, by) = self.values.get(key.name)?;
-            let (value, given) = match key.secret || key.structured {
-                true => ("this".to_owned(), "otherwise".to_owned()),
-                false => (format!("{:?}", key.shown(value)), format!("{:?}", key.shown(given))),
+            let (value, given) = if key.secret || key.structured {
+                ("this".to_owned(), "otherwise".to_owned())
+            } else {
+                (format!("{:?}", key.shown(value)), format!("{:?}", key.shown(given)))
             };
             let place = match by {
                 Source::Environment(_) => {

@@ -48,10 +48,14 @@ fn as_written(node: Spanned<Node>, document: &str) -> Value {
     match node.value {
         Node::Null => Value::Null,
         Node::Text(text) => Value::String(text),
-        Node::Typed(value) => match slice(document, place) {
-            Some(written) if written != value.to_string() => Value::from(written),
-            Some(_) | None => value,
-        },
+        Node::Typed(value) => {
+            let written =
+                slice(document, place).filter(|written| scalar_text(&value).as_deref() != Some(written));
+            match written {
+                Some(text) => text.into(),
+                None => value,
+            }
+        }
         Node::List(items) => items.into_iter().map(|item| as_written(item, document)).collect(),
         Node::Map(entries) => {
             let entries = entries.into_iter().map(|(name, value)| (name, as_written(value, document)));

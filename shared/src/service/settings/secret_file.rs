@@ -24,7 +24,8 @@ impl Settings {
                 self.values.insert(key, (text.trim().to_owned(), source));
             }
             Err(error) => {
-                self.complain(file_key, format!("expected a readable file: {}", unreadable(&path, &error)))
+                let words = format!("expected a readable file: {}", unreadable(&path, &error));
+                self.complain(file_key, words);
             }
         }
     }

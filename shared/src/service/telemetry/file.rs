@@ -147,7 +147,9 @@ mod tests {
                 break;
             }
         }
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
         let mut line = Line(out);
         line.write_all(b"last\n").unwrap();
         assert_eq!(
