@@ -77,7 +77,7 @@ fn fault(bytes: &[u8], wanted: &str) -> String {
 const FOREIGN: [(&str, &str); 4] = [
     (
         "certificate request",
-        "it holds a certificate request, which is no certificate: that is what the authority gave for it",
+        "it holds a certificate request, which is no certificate: use the file that the authority sent back for it",
     ),
     (
         "trusted certificate",
