@@ -19,7 +19,7 @@ use tracing::info;
 use crate::{
     backend::Backends,
     config::Config,
-    health::Monitors,
+    health::{Monitors, remembered::RememberedModels},
     metrics::Metrics,
     policy::admission::Admission,
     router,
@@ -87,9 +87,10 @@ impl App {
         lifecycle: Lifecycle,
     ) -> Self {
         let metrics = Arc::new(Metrics::new(config.backends.classes()));
+        let remembered = RememberedModels::open(&config.data_dir);
         Self(Arc::new(Parts {
             bodies: BodyBudget::new(ALL_BODIES, longest_body(&config)),
-            health: Arc::new(Monitors::new(&config.backends, config.health, &metrics)),
+            health: Arc::new(Monitors::new(&config.backends, config.health, &metrics, remembered)),
             admission: Arc::new(Admission::new(&config.backends)),
             config: Arc::new(config),
             backends,

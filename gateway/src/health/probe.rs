@@ -1,5 +1,5 @@
 //! One probe of one backend: the liveness path, the readiness path, and, where the backend has no such path, its
-//! list of models.
+//! list of models. What answers every path alike, as a router's login page does, is no backend.
 
 use std::time::Duration;
 
@@ -32,32 +32,86 @@ pub(super) async fn probe(client: &Client, backend: &Backend, timeout: Duration)
     }
 }
 
+/// Asks a backend that lives and has just said that it is not ready once more: behind a load balancer the next card
+/// answers. Gives what that one said, if it is ready.
+pub(super) async fn probe_next_card(
+    client: &Client,
+    backend: &Backend,
+    first: &Answered,
+    timeout: Duration,
+) -> Option<Evidence> {
+    let path = backend.readiness.path();
+    let mut wrong_paths: Vec<_> = first.wrong_paths.iter().filter(|wrong| *wrong != path).cloned().collect();
+    let asked = tokio::time::timeout(timeout, readiness(client, backend, &mut wrong_paths)).await;
+    let verdict = asked.ok()?.ok()?;
+    let second = Evidence::Answered(Answered { alive: first.alive, verdict, wrong_paths });
+    second.admits().then_some(second)
+}
+
 async fn ask(client: &Client, backend: &Backend) -> Result<Answered, Evidence> {
     let mut wrong_paths = Vec::new();
     let mut alive = true;
     if backend.liveness != backend.readiness {
-        let (status, body) = get(client, backend, &backend.liveness).await?;
-        if is_no_path(status, &body) {
+        let answer = get(client, backend, &backend.liveness).await?;
+        if answer.is_no_path() {
             wrong_paths.push(backend.liveness.path().to_owned());
         } else {
-            alive = status.is_success();
+            alive = answer.status.is_success();
         }
     }
-    let (status, body) = get(client, backend, &backend.readiness).await?;
-    let verdict = if is_no_path(status, &body) {
-        wrong_paths.push(backend.readiness.path().to_owned());
-        lists_models(client, backend).await?
-    } else {
-        judge(status, &body, &backend.readiness)
-    };
+    let verdict = readiness(client, backend, &mut wrong_paths).await?;
     Ok(Answered { alive, verdict, wrong_paths })
 }
 
-/// Whether the backend has no such path, which says nothing of how it is. LM Studio tells that with 200 and
-/// `{"error": "Unexpected endpoint or method. …"}`.
-fn is_no_path(status: StatusCode, body: &[u8]) -> bool {
-    let error = || Object::read(body, &["error"]).is_ok_and(|said| said.get("error").is_some());
-    status == StatusCode::NOT_FOUND || status.is_success() && error()
+async fn readiness(
+    client: &Client,
+    backend: &Backend,
+    wrong_paths: &mut Vec<String>,
+) -> Result<Verdict, Evidence> {
+    let answer = get(client, backend, &backend.readiness).await?;
+    if !answer.is_no_path() {
+        return Ok(judge(answer.status, answer.body(), &backend.readiness));
+    }
+    wrong_paths.push(backend.readiness.path().to_owned());
+    lists_models(client, backend).await
+}
+
+/// What a path answered.
+#[derive(Debug)]
+struct Said {
+    status: StatusCode,
+    /// None if it is longer than anything that a probe is answered with.
+    body: Option<Bytes>,
+}
+
+impl Said {
+    fn body(&self) -> &[u8] {
+        self.body.as_deref().unwrap_or_default()
+    }
+
+    /// Whether the backend has no such path, which says nothing of how it is. mlx_lm tells that with 404 and, to other
+    /// methods, 501; LM Studio with 200 and `{"error": "Unexpected endpoint or method. …"}`; what serves a web
+    /// page with 200 and that page. An error's page is another thing: it comes with the status of the error.
+    fn is_no_path(&self) -> bool {
+        match self.status {
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => true,
+            status if !status.is_success() => false,
+            _ => self.body.as_deref().is_none_or(|body| is_html(body) || has_error(body)),
+        }
+    }
+}
+
+fn has_error(body: &[u8]) -> bool {
+    Object::read(body, &["error"]).is_ok_and(|said| said.get("error").is_some())
+}
+
+/// Whether it is a web page, by how it begins. The header would not do: some health paths answer a plain `OK` as
+/// `text/html`, which is their framework's default.
+pub(super) fn is_html(body: &[u8]) -> bool {
+    const BEGINNINGS: [&str; 8] = ["<!doctype", "<html", "<head", "<body", "<title", "<meta", "<!--", "<script"];
+    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body).trim_ascii_start();
+    let begins = |with: &str| body.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with.as_bytes()));
+    BEGINNINGS.into_iter().any(begins)
 }
 
 /// A report says everything; without one the status alone does.
@@ -81,29 +135,43 @@ fn said(body: &[u8]) -> String {
 /// mlx_lm answers an empty body where it has no cache of models.
 async fn lists_models(client: &Client, backend: &Backend) -> Result<Verdict, Evidence> {
     let url = backend.api("models");
-    let (status, body) = get(client, backend, &url).await?;
-    let list = |body: &[u8]| {
-        Object::read(body, &["object"]).is_ok_and(|said| said.text("object").as_deref() == Some("list"))
-    };
-    if status == StatusCode::OK && (body.trim_ascii().is_empty() || list(&body)) {
+    let answer = get(client, backend, &url).await?;
+    if answer.status == StatusCode::OK && answer.body.as_deref().is_some_and(is_list) {
         return Ok(Verdict::Ready);
     }
-    Ok(Verdict::NotReady(format!(
-        "it has no {}, and {} answered {} without a list of models",
-        backend.readiness.path(),
-        url.path(),
-        status.as_u16()
-    )))
+    let path = backend.readiness.path();
+    Ok(Verdict::NotReady(if answer.status.is_success() && is_html(answer.body()) {
+        format!(
+            "it answers {path} and {} with a web page (HTML{}), so another program answers at its base_url, or a proxy's \
+             login page: check host, port and path",
+            url.path(),
+            title(answer.body())
+        )
+    } else {
+        format!("it has no {path}, and {} answered {} without a list of models", url.path(), answer.status.as_u16())
+    }))
 }
 
-async fn get(client: &Client, backend: &Backend, url: &Url) -> Result<(StatusCode, Bytes), Evidence> {
+fn is_list(body: &[u8]) -> bool {
+    let object = || Object::read(body, &["object"]).ok()?.text("object");
+    body.trim_ascii().is_empty() || object().as_deref() == Some("list")
+}
+
+/// A page's title, which often names the program.
+fn title(page: &[u8]) -> String {
+    let page = String::from_utf8_lossy(page);
+    let title = page.split_once("<title>").and_then(|(_, behind)| behind.split('<').next());
+    let title = title.map(|title| cut(title.trim())).filter(|title| !title.is_empty());
+    title.map_or_else(String::new, |title| format!(", titled {title:?}"))
+}
+
+async fn get(client: &Client, backend: &Backend, url: &Url) -> Result<Said, Evidence> {
     let request = backend.authorized(client.get(url.clone()));
     let answer = request.send().await.map_err(|error| failure(&error))?;
     let status = answer.status();
     match read_limited(answer, ANSWER_LIMIT).await {
-        Ok(body) => Ok((status, body)),
-        // One that is too long is no report.
-        Err(BodyFault::TooLong) => Ok((status, Bytes::new())),
+        Ok(body) => Ok(Said { status, body: Some(body) }),
+        Err(BodyFault::TooLong) => Ok(Said { status, body: None }),
         Err(BodyFault::Broken(error)) => Err(failure(&error)),
     }
 }
@@ -132,18 +200,39 @@ mod tests {
 
     #[test]
     fn a_path_that_is_not_there_is_told_from_a_backend_that_is_not_well() {
-        let ok = StatusCode::OK;
         for (status, body, missing) in [
-            (StatusCode::NOT_FOUND, "Not Found", true),
-            (StatusCode::NOT_FOUND, "{\"detail\":\"Not Found\"}", true),
-            (ok, "{\"error\":\"Unexpected endpoint or method. (GET /healthz)\"}", true),
-            (ok, "{\"status\": \"ok\"}", false),
-            (ok, "{\"status\":\"ok\",\"error\":null}", false),
-            (ok, "", false),
-            (StatusCode::SERVICE_UNAVAILABLE, "{\"error\":\"loading\"}", false),
-            (StatusCode::UNAUTHORIZED, "", false),
+            (404, "Not Found", true),
+            (404, "{\"detail\":\"Not Found\"}", true),
+            (405, "{\"detail\":\"Method Not Allowed\"}", true),
+            (501, "<html>Unsupported method</html>", true),
+            (200, "{\"error\":\"Unexpected endpoint or method. (GET /healthz)\"}", true),
+            (200, "<!DOCTYPE html><html><title>FRITZ!Box</title></html>", true),
+            (200, "\u{feff}\r\n <HTML lang=de>", true),
+            (200, "<!-- built --><div id=root></div>", true),
+            (200, "{\"status\": \"ok\"}", false),
+            (200, "{\"status\":\"ok\",\"error\":null}", false),
+            (200, "OK", false),
+            (200, "<OK>", false),
+            (200, "", false),
+            (503, "{\"error\":\"loading\"}", false),
+            (502, "<html><title>502 Bad Gateway</title></html>", false),
+            (401, "", false),
         ] {
-            assert_eq!(is_no_path(status, body.as_bytes()), missing, "{status} {body}");
+            let said = |body| Said { status: StatusCode::from_u16(status).unwrap(), body };
+            assert_eq!(said(Some(body.into())).is_no_path(), missing, "{status} {body}");
+            let endless = matches!(status, 200 | 404 | 405 | 501);
+            assert_eq!(said(None).is_no_path(), endless, "nobody answers a probe with a megabyte");
+        }
+    }
+
+    #[test]
+    fn a_page_is_named_by_its_title() {
+        for (page, named) in [
+            ("<html><title> FRITZ!Box\n</title>", ", titled \"FRITZ!Box\""),
+            ("<html><title></title>", ""),
+            ("<html>", ""),
+        ] {
+            assert_eq!(title(page.as_bytes()), named);
         }
     }
 

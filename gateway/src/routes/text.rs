@@ -77,7 +77,7 @@ async fn serve(
     let body = body.map_err(|error| ApiError::Malformed(error.into()))?;
     let backend = named_backend(&parts.headers);
     let asked = Asked { capability: kind.capability, backend: backend.as_deref(), model: body.model() }; // what is asked
-    let (config, lists) = (&app.config, app.health.lists());
+    let (config, lists) = (&app.config, app.health.last_lists());
     let permitted =
         permit_text(&config.backends, &config.routing, &lists, asked).map_err(ApiError::Denied)?; // may it
     *class = Some(visit.account.goes(&permitted));
