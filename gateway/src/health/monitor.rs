@@ -158,8 +158,8 @@ impl Watched {
         evidence
     }
 
-    /// One that was ready is believed that it is not only if it says so twice. The second time it is asked over a
-    /// connection of its own, which a load balancer may give to another card.
+    /// One that was ready is believed that it is not only if it goes on saying so. It is asked again over connections of
+    /// their own, which a load balancer may give to other cards.
     async fn probe(&self, backends: &Backends, was_ready: bool) -> Evidence {
         let (backend, limit) = (&self.backend, self.rules.timeout);
         let first = probe(&backends.pooled(), backend, limit).await;

@@ -23,6 +23,10 @@ use crate::{
 /// Bytes of a readiness answer or a list of models.
 const ANSWER_LIMIT: usize = 1 << 20;
 
+/// How often a backend is asked again that was ready and says that it is not. Requests may take turns with the probe at
+/// a load balancer, so the next card is not always another one.
+const NEXT_CARDS: usize = 2;
+
 /// Asks. Takes at most `timeout` in all.
 pub(super) async fn probe(client: &Client, backend: &Backend, timeout: Duration) -> Evidence {
     match tokio::time::timeout(timeout, ask(client, backend)).await {
@@ -32,8 +36,8 @@ pub(super) async fn probe(client: &Client, backend: &Backend, timeout: Duration)
     }
 }
 
-/// Asks a backend that lives and has just said that it is not ready once more: behind a load balancer the next card
-/// answers. Gives what that one said, if it is ready.
+/// Asks a backend that lives and has just said that it is not ready again: behind a load balancer the next card answers.
+/// Gives what that one said, if it is ready.
 pub(super) async fn probe_next_card(
     client: &Client,
     backend: &Backend,
@@ -41,11 +45,19 @@ pub(super) async fn probe_next_card(
     timeout: Duration,
 ) -> Option<Evidence> {
     let path = backend.readiness.path();
-    let mut wrong_paths: Vec<_> = first.wrong_paths.iter().filter(|wrong| *wrong != path).cloned().collect();
-    let asked = tokio::time::timeout(timeout, readiness(client, backend, &mut wrong_paths)).await;
-    let verdict = asked.ok()?.ok()?;
-    let second = Evidence::Answered(Answered { alive: first.alive, verdict, wrong_paths });
-    second.admits().then_some(second)
+    let liveness: Vec<_> = first.wrong_paths.iter().filter(|wrong| *wrong != path).cloned().collect();
+    let ask = async {
+        for _ in 0..NEXT_CARDS {
+            let mut wrong_paths = liveness.clone();
+            let verdict = readiness(client, backend, &mut wrong_paths).await.ok()?;
+            let next = Evidence::Answered(Answered { alive: first.alive, verdict, wrong_paths });
+            if next.admits() {
+                return Some(next);
+            }
+        }
+        None
+    };
+    tokio::time::timeout(timeout, ask).await.ok().flatten()
 }
 
 async fn ask(client: &Client, backend: &Backend) -> Result<Answered, Evidence> {
