@@ -71,7 +71,7 @@ pub struct Config {
     pub outbound: Outbound,
     /// Who gets every path that is not ours, if anybody.
     pub legacy: Option<Legacy>,
-    /// Where the self-made certificate is kept.
+    /// Where the self-made certificate and the backends' lists of models are kept.
     pub data_dir: PathBuf,
     /// The log.
     pub log: Log,

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
 use serde_json::value::RawValue;
 use shared::{
     openai::{
@@ -60,8 +60,9 @@ async fn fetch(client: &Client, backend: &Backend) -> Asked {
         }
         status => return failed(&format!("answered {}", status.as_u16())),
     }
+    let kind = answer.headers().get(CONTENT_TYPE).cloned();
     match read_limited(answer, LIST_LIMIT).await {
-        Ok(body) if is_html(&body) => failed("answered a web page (HTML)"),
+        Ok(body) if is_html(kind.as_ref(), &body) => failed("answered a web page (HTML)"),
         Ok(body) => read(&body, &backend.class).map_or_else(failed, Asked::Listed),
         Err(BodyFault::TooLong) => failed(&format!("answered more than {} MiB", LIST_LIMIT >> 20)),
         Err(BodyFault::Broken(_)) => failed("broke off its answer"),

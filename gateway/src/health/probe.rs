@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{
+    Client, StatusCode, Url,
+    header::{CONTENT_TYPE, HeaderValue},
+};
 use shared::{
     health::ReadyReport,
     openai::object::Object,
@@ -92,6 +95,7 @@ async fn readiness(
 #[derive(Debug)]
 struct Said {
     status: StatusCode,
+    kind: Option<HeaderValue>,
     /// None if it is longer than anything that a probe is answered with.
     body: Option<Bytes>,
 }
@@ -101,6 +105,10 @@ impl Said {
         self.body.as_deref().unwrap_or_default()
     }
 
+    fn is_html(&self) -> bool {
+        is_html(self.kind.as_ref(), self.body())
+    }
+
     /// Whether the backend has no such path, which says nothing of how it is. mlx_lm tells that with 404 and, to other
     /// methods, 501; LM Studio with 200 and `{"error": "Unexpected endpoint or method. …"}`; what serves a web
     /// page with 200 and that page. An error's page is another thing: it comes with the status of the error.
@@ -108,7 +116,7 @@ impl Said {
         match self.status {
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => true,
             status if !status.is_success() => false,
-            _ => self.body.as_deref().is_none_or(|body| is_html(body) || has_error(body)),
+            _ => self.is_html() || self.body.as_deref().is_none_or(has_error),
         }
     }
 }
@@ -117,13 +125,17 @@ fn has_error(body: &[u8]) -> bool {
     Object::read(body, &["error"]).is_ok_and(|said| said.get("error").is_some())
 }
 
-/// Whether it is a web page, by how it begins. The header would not do: some health paths answer a plain `OK` as
+/// Whether an answer of this type is a web page. Its type alone would not do: some health paths answer a plain `OK` as
 /// `text/html`, which is their framework's default.
-pub(super) fn is_html(body: &[u8]) -> bool {
-    const BEGINNINGS: [&str; 8] = ["<!doctype", "<html", "<head", "<body", "<title", "<meta", "<!--", "<script"];
+pub(super) fn is_html(kind: Option<&HeaderValue>, body: &[u8]) -> bool {
+    const BEGINNINGS: [&str; 8] =
+        ["<!doctype", "<html", "<head", "<body", "<title", "<meta", "<!--", "<script"];
     let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body).trim_ascii_start();
-    let begins = |with: &str| body.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with.as_bytes()));
-    BEGINNINGS.into_iter().any(begins)
+    let begins = |bytes: &[u8], with: &str| {
+        bytes.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with.as_bytes()))
+    };
+    let is_typed = || kind.is_some_and(|kind| begins(kind.as_bytes(), "text/html"));
+    BEGINNINGS.into_iter().any(|with| begins(body, with)) || body.starts_with(b"<") && is_typed()
 }
 
 /// A report says everything; without one the status alone does.
@@ -152,7 +164,7 @@ async fn lists_models(client: &Client, backend: &Backend) -> Result<Verdict, Evi
         return Ok(Verdict::Ready);
     }
     let path = backend.readiness.path();
-    Ok(Verdict::NotReady(if answer.status.is_success() && is_html(answer.body()) {
+    Ok(Verdict::NotReady(if answer.status.is_success() && answer.is_html() {
         format!(
             "it answers {path} and {} with a web page (HTML{}), so another program answers at its base_url, or a proxy's \
              login page: check host, port and path",
@@ -160,7 +172,11 @@ async fn lists_models(client: &Client, backend: &Backend) -> Result<Verdict, Evi
             title(answer.body())
         )
     } else {
-        format!("it has no {path}, and {} answered {} without a list of models", url.path(), answer.status.as_u16())
+        format!(
+            "it has no {path}, and {} answered {} without a list of models",
+            url.path(),
+            answer.status.as_u16()
+        )
     }))
 }
 
@@ -180,10 +196,10 @@ fn title(page: &[u8]) -> String {
 async fn get(client: &Client, backend: &Backend, url: &Url) -> Result<Said, Evidence> {
     let request = backend.authorized(client.get(url.clone()));
     let answer = request.send().await.map_err(|error| failure(&error))?;
-    let status = answer.status();
+    let (status, kind) = (answer.status(), answer.headers().get(CONTENT_TYPE).cloned());
     match read_limited(answer, ANSWER_LIMIT).await {
-        Ok(body) => Ok(Said { status, body: Some(body) }),
-        Err(BodyFault::TooLong) => Ok(Said { status, body: None }),
+        Ok(body) => Ok(Said { status, kind, body: Some(body) }),
+        Err(BodyFault::TooLong) => Ok(Said { status, kind, body: None }),
         Err(BodyFault::Broken(error)) => Err(failure(&error)),
     }
 }
@@ -230,10 +246,25 @@ mod tests {
             (502, "<html><title>502 Bad Gateway</title></html>", false),
             (401, "", false),
         ] {
-            let said = |body| Said { status: StatusCode::from_u16(status).unwrap(), body };
+            let said = |body| Said { status: StatusCode::from_u16(status).unwrap(), kind: None, body };
             assert_eq!(said(Some(body.into())).is_no_path(), missing, "{status} {body}");
             let endless = matches!(status, 200 | 404 | 405 | 501);
             assert_eq!(said(None).is_no_path(), endless, "nobody answers a probe with a megabyte");
+        }
+    }
+
+    #[test]
+    fn a_page_is_told_by_its_type_and_how_it_begins() {
+        for (kind, body, page) in [
+            ("text/html", "<h1>Login</h1>", true),
+            ("Text/HTML; charset=utf-8", "\n<p>", true),
+            ("text/html", "OK", false),
+            ("text/html", "", false),
+            ("application/json", "<h1>", false),
+            ("application/json", "<html>", true),
+        ] {
+            let kind = HeaderValue::from_static(kind);
+            assert_eq!(is_html(Some(&kind), body.as_bytes()), page, "{kind:?} {body}");
         }
     }
 

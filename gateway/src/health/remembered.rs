@@ -246,7 +246,9 @@ mod tests {
     async fn a_damaged_file_is_as_good_as_none_and_made_anew() {
         let folder = temporary("remembered-damaged");
         let mlx = at("mlx", "http://a:1");
-        for damaged in ["", "{\"backends\":{\"mlx\"", "[]", "\u{0}\u{0}", "{\"backends\":{\"mlx\":{\"models\":7}}}"] {
+        for damaged in
+            ["", "{\"backends\":{\"mlx\"", "[]", "\u{0}\u{0}", "{\"backends\":{\"mlx\":{\"models\":7}}}"]
+        {
             fs::write(folder.join(FILE), damaged).unwrap();
             let remembered = opened(&folder, &[&mlx]);
             assert_eq!(ids(&remembered, &mlx), [""; 0], "{damaged:?}");

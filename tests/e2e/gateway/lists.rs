@@ -122,16 +122,28 @@ async fn the_usable_entries_of_a_list_count_and_the_others_are_a_warning() {
     assert_eq!(listed().await, json!([entry("good", 1), entry("odd", 0)]));
     // A list that cannot be read at all leaves the one before, and says so; a backend that keeps none is in order.
     for (reply, words) in [
-        (Reply::json(200, json!({"data": 7})), "list of models: /v1/models answered JSON without a list `data`"),
+        (
+            Reply::json(200, json!({"data": 7})),
+            "list of models: /v1/models answered JSON without a list `data`",
+        ),
         (Reply::Say(500, vec![], vec![]), "list of models: /v1/models answered 500"),
-        (Reply::Say(200, vec![], b"<html>hello</html>".to_vec()), "list of models: /v1/models answered a web page"),
-        (Reply::Say(200, vec![], vec![b' '; (1 << 20) + 1]), "list of models: /v1/models answered more than 1 MiB"),
+        (
+            Reply::Say(200, vec![], b"<html>hello</html>".to_vec()),
+            "list of models: /v1/models answered a web page",
+        ),
+        (
+            Reply::Say(200, vec![], vec![b' '; (1 << 20) + 1]),
+            "list of models: /v1/models answered more than 1 MiB",
+        ),
         (Reply::Say(404, vec![], vec![]), ""),
     ] {
         upstream.set("/v1/models", reply);
         e2e::eventually(words, async || {
             let warnings = gateway.backend("gpu_heavy").await["warnings"].clone();
-            let told = warnings.as_array()?.iter().any(|told| told.as_str().is_some_and(|told| told.starts_with(words)));
+            let told = warnings
+                .as_array()?
+                .iter()
+                .any(|told| told.as_str().is_some_and(|told| told.starts_with(words)));
             (told || words.is_empty() && warnings == json!([])).then_some(())
         })
         .await;
@@ -156,7 +168,8 @@ async fn a_list_may_take_as_long_as_a_probe() {
     // Probes go on while a list is awaited.
     upstream.set("/v1/models", Reply::Events(vec![Act::Wait, Act::Wait]));
     let lists = upstream.seen("/v1/models").len();
-    e2e::eventually("a list asked for", async || (upstream.seen("/v1/models").len() > lists).then_some(())).await;
+    e2e::eventually("a list asked for", async || (upstream.seen("/v1/models").len() > lists).then_some(()))
+        .await;
     upstream.set("/readyz", Reply::Say(503, vec![], vec![]));
     gateway.until_ready("gpu_heavy", false).await;
 }
@@ -195,7 +208,10 @@ async fn a_backend_that_answers_everything_with_a_web_page_is_not_ready() {
          base_url, or a proxy's login page: check host, port and path"
     );
     let warnings = seen["warnings"].to_string();
-    assert!(["/healthz", "/readyz"].iter().all(|path| warnings.contains(&format!("has no {path};"))), "{warnings}");
+    assert!(
+        ["/healthz", "/readyz"].iter().all(|path| warnings.contains(&format!("has no {path};"))),
+        "{warnings}"
+    );
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 503);
     assert!(upstream.images().is_empty());
     // A server of models that has a page of its own for everything else.

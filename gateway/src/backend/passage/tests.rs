@@ -157,7 +157,9 @@ async fn a_stream_that_ends_with_its_connection_needs_an_end_mark() {
     let mut cut = passage(&events, body.into());
     assert_eq!(cut.next().await.unwrap().unwrap(), body, "it passes unchanged");
     let Err(fault) = cut.next().await else { panic!("it ended in order") };
-    assert!(fault.is_suspicious() && matches!(&fault, BackendFault::Broken(words) if words.contains("[DONE]")));
+    assert!(
+        fault.is_suspicious() && matches!(&fault, BackendFault::Broken(words) if words.contains("[DONE]"))
+    );
     let mut whole = passage(&events, "data: [DONE]\n\n".into());
     while whole.next().await.unwrap().is_some() {}
 }
