@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::{
     listing::{self, Asked, Listing},
-    probe::{probe, probe_next_card},
+    probe::{Occasion, probe},
     remembered::RememberedModels,
     state::{Evidence, Health, Rules, next, over_limit},
 };
@@ -126,24 +126,30 @@ impl Watched {
     }
 
     async fn keep_probing(&self, backends: &Backends) {
+        let mut doubted = false;
         loop {
             let sleeps = self.health().sleeps;
             tokio::select! {
-                evidence = self.look(backends) => {
+                evidence = self.look(backends, doubted) => {
                     self.metrics.probed(&self.backend.class, &evidence);
                     self.learn_from_probe(evidence, sleeps);
                 }
                 // Its connection may be dead: another one asks now, instead of after this one's time.
                 () = self.slept_since(sleeps) => continue,
             }
-            self.wait(sleeps).await;
+            doubted = self.wait(sleeps).await;
         }
     }
 
     /// For a backend that becomes ready, the list comes before the good news: whoever is let in by these finds that.
-    async fn look(&self, backends: &Backends) -> Evidence {
+    async fn look(&self, backends: &Backends, doubted: bool) -> Evidence {
         let was_ready = self.health().ready;
-        let evidence = self.probe(backends, was_ready).await;
+        let occasion = match (was_ready, doubted) {
+            (false, _) => Occasion::NotReady,
+            (true, false) => Occasion::Ready,
+            (true, true) => Occasion::Doubt,
+        };
+        let evidence = probe(&backends.pooled(), &self.backend, occasion, self.rules.timeout).await;
         if evidence.admits() {
             let mut listed = self.listing.subscribe();
             let is_known = !listed.borrow_and_update().models.is_empty();
@@ -156,19 +162,6 @@ impl Watched {
             }
         }
         evidence
-    }
-
-    /// One that was ready is believed that it is not only if it goes on saying so. It is asked again over connections of
-    /// their own, which a load balancer may give to other cards.
-    async fn probe(&self, backends: &Backends, was_ready: bool) -> Evidence {
-        let (backend, limit) = (&self.backend, self.rules.timeout);
-        let first = probe(&backends.pooled(), backend, limit).await;
-        match &first {
-            Evidence::Answered(answered) if was_ready && answered.alive && !first.admits() => {
-                probe_next_card(backends.fresh(), backend, answered, limit).await.unwrap_or(first)
-            }
-            _ => first,
-        }
     }
 
     async fn keep_listing(&self, backends: &Backends) {
@@ -203,8 +196,9 @@ impl Watched {
         let _ = self.health.subscribe().wait_for(|health| health.sleeps != sleeps).await;
     }
 
-    /// Until the next probe's time. Should a request find out something meanwhile, the time is counted anew.
-    async fn wait(&self, sleeps: u64) {
+    /// Until the next probe's time, or until a request asks for one, which it tells. Should a request find out something
+    /// meanwhile, the time is counted anew.
+    async fn wait(&self, sleeps: u64) -> bool {
         let rested = Instant::now() + REST;
         let asked = async || {
             tokio::time::sleep_until(rested).await;
@@ -214,9 +208,9 @@ impl Watched {
         loop {
             let pause = if seen.borrow_and_update().ready { self.rules.interval } else { RETRY };
             tokio::select! {
-                () = tokio::time::sleep(pause) => return,
-                () = asked() => return,
-                () = self.slept_since(sleeps) => return,
+                () = tokio::time::sleep(pause) => return false,
+                () = asked() => return true,
+                () = self.slept_since(sleeps) => return false,
                 _ = seen.changed() => {}
             }
         }

@@ -26,69 +26,79 @@ use crate::{
 /// Bytes of a readiness answer or a list of models.
 const ANSWER_LIMIT: usize = 1 << 20;
 
-/// How often a backend is asked again that was ready and says that it is not. Requests may take turns with the probe at
-/// a load balancer, so the next card is not always another one.
-const NEXT_CARDS: usize = 2;
+/// For the answer of the next card; one that is ready gives it at once.
+const NEXT_CARD: Duration = Duration::from_secs(1);
 
-/// Asks. Takes at most `timeout` in all.
-pub(super) async fn probe(client: &Client, backend: &Backend, timeout: Duration) -> Evidence {
-    match tokio::time::timeout(timeout, ask(client, backend)).await {
+/// Why a backend is probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// It is time, and the backend was not ready before.
+    NotReady,
+    /// It is time, and it was ready.
+    Ready,
+    /// It was ready, and a request met something that makes one doubt it. Further requests wait for nobody, so the verdict is
+    /// wanted as early as can be.
+    Doubt,
+}
+
+/// Asks. Takes at most `timeout` in all. A backend that was ready and says that it is not is asked once more: behind a
+/// load balancer the next card answers, and one that is ready is enough.
+pub(super) async fn probe(
+    client: &Client,
+    backend: &Backend,
+    occasion: Occasion,
+    timeout: Duration,
+) -> Evidence {
+    match tokio::time::timeout(timeout, ask(client, backend, occasion)).await {
         Ok(Ok(answered)) => Evidence::Answered(answered),
         Ok(Err(evidence)) => evidence,
         Err(_) => Evidence::ProbeFailed(ProbeFailure::TimedOut),
     }
 }
 
-/// Asks a backend that lives and has just said that it is not ready again: behind a load balancer the next card answers.
-/// Gives what that one said, if it is ready.
-pub(super) async fn probe_next_card(
-    client: &Client,
-    backend: &Backend,
-    first: &Answered,
-    timeout: Duration,
-) -> Option<Evidence> {
-    let path = backend.readiness.path();
-    let liveness: Vec<_> = first.wrong_paths.iter().filter(|wrong| *wrong != path).cloned().collect();
-    let ask = async {
-        for _ in 0..NEXT_CARDS {
-            let mut wrong_paths = liveness.clone();
-            let verdict = readiness(client, backend, &mut wrong_paths).await.ok()?;
-            let next = Evidence::Answered(Answered { alive: first.alive, verdict, wrong_paths });
-            if next.admits() {
-                return Some(next);
-            }
-        }
-        None
+async fn ask(client: &Client, backend: &Backend, occasion: Occasion) -> Result<Answered, Evidence> {
+    let (live, ready) = (liveness(client, backend), any_ready(client, backend, occasion));
+    let ((alive, no_liveness), (verdict, no_readiness)) = if occasion == Occasion::Doubt {
+        let ready = ready.await?;
+        // One that says that it is not ready lives.
+        (if ready.0.admits() { live.await? } else { (true, None) }, ready)
+    } else {
+        (live.await?, ready.await?)
     };
-    tokio::time::timeout(timeout, ask).await.ok().flatten()
-}
-
-async fn ask(client: &Client, backend: &Backend) -> Result<Answered, Evidence> {
-    let mut wrong_paths = Vec::new();
-    let mut alive = true;
-    if backend.liveness != backend.readiness {
-        let answer = get(client, backend, &backend.liveness).await?;
-        if answer.is_no_path() {
-            wrong_paths.push(backend.liveness.path().to_owned());
-        } else {
-            alive = answer.status.is_success();
-        }
-    }
-    let verdict = readiness(client, backend, &mut wrong_paths).await?;
+    let wrong_paths = [no_liveness, no_readiness].into_iter().flatten().collect();
     Ok(Answered { alive, verdict, wrong_paths })
 }
 
-async fn readiness(
-    client: &Client,
-    backend: &Backend,
-    wrong_paths: &mut Vec<String>,
-) -> Result<Verdict, Evidence> {
+/// What a probe learns from a path, and the path if there is no such.
+type Learned<T> = Result<(T, Option<String>), Evidence>;
+
+async fn liveness(client: &Client, backend: &Backend) -> Learned<bool> {
+    if backend.liveness == backend.readiness {
+        return Ok((true, None));
+    }
+    let answer = get(client, backend, &backend.liveness).await?;
+    let missing = answer.is_no_path().then(|| backend.liveness.path().to_owned());
+    Ok((missing.is_some() || answer.status.is_success(), missing))
+}
+
+async fn any_ready(client: &Client, backend: &Backend, occasion: Occasion) -> Learned<Verdict> {
+    let first = readiness(client, backend).await?;
+    if first.0.admits() || occasion == Occasion::NotReady {
+        return Ok(first);
+    }
+    match tokio::time::timeout(NEXT_CARD, readiness(client, backend)).await {
+        Ok(Ok(next)) if next.0.admits() => Ok(next),
+        Ok(_) | Err(_) => Ok(first),
+    }
+}
+
+async fn readiness(client: &Client, backend: &Backend) -> Learned<Verdict> {
     let answer = get(client, backend, &backend.readiness).await?;
     if !answer.is_no_path() {
-        return Ok(judge(answer.status, answer.body(), &backend.readiness));
+        return Ok((judge(answer.status, answer.body(), &backend.readiness), None));
     }
-    wrong_paths.push(backend.readiness.path().to_owned());
-    lists_models(client, backend).await
+    let verdict = lists_models(client, backend).await?;
+    Ok((verdict, Some(backend.readiness.path().to_owned())))
 }
 
 /// What a path answered.
@@ -306,7 +316,7 @@ mod tests {
             url.set_host(Some("ada2.invalid")).unwrap();
         }
         let client = builder(Connections::Pooled).build().unwrap();
-        let evidence = probe(&client, &backend, Duration::from_secs(15)).await;
+        let evidence = probe(&client, &backend, Occasion::NotReady, Duration::from_secs(15)).await;
         let Evidence::ProbeFailed(ProbeFailure::Unresolved(words)) = &evidence else {
             panic!("{evidence:?}")
         };
@@ -320,7 +330,7 @@ mod tests {
             url.set_host(Some("ada2.local")).unwrap();
         }
         let client = client_that_meets(std::io::ErrorKind::HostUnreachable);
-        let evidence = probe(&client, &backend, Duration::from_secs(15)).await;
+        let evidence = probe(&client, &backend, Occasion::NotReady, Duration::from_secs(15)).await;
         let Evidence::NoRoute(words) = &evidence else { panic!("{evidence:?}") };
         assert!(words.contains("Local Network Privacy"), "{words}");
     }

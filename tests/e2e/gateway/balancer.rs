@@ -20,6 +20,7 @@ use shared::service::{
 /// A load balancer that hands request after request to one card after the other, and does not look how they are.
 struct Balancer {
     url: String,
+    turn: Arc<AtomicUsize>,
     lifecycle: Lifecycle,
 }
 
@@ -29,8 +30,9 @@ impl Balancer {
         let url = format!("http://{}", socket.local_addr().unwrap());
         let cards: Arc<[String]> = cards.iter().map(|card| card.url.clone()).collect();
         let turn = Arc::new(AtomicUsize::new(0));
+        let turns = turn.clone();
         let router = Router::new().fallback(move |request: Request| {
-            let card = cards[turn.fetch_add(1, Ordering::Relaxed) % cards.len()].clone();
+            let card = cards[turns.fetch_add(1, Ordering::Relaxed) % cards.len()].clone();
             async move {
                 let (parts, body) = request.into_parts();
                 let body = to_bytes(body, 1 << 20).await.unwrap_or_default();
@@ -45,7 +47,12 @@ impl Balancer {
         });
         let lifecycle = Lifecycle::new();
         lifecycle.worker("accept", accept(socket, Listener::plain(router), lifecycle.clone()));
-        Self { url, lifecycle }
+        Self { url, turn, lifecycle }
+    }
+
+    /// The next request is this card's.
+    fn turn_to(&self, card: usize) {
+        self.turn.store(card, Ordering::Relaxed);
     }
 }
 
@@ -62,8 +69,8 @@ async fn probes(gateway: &Gateway) -> u64 {
     metrics.lines().find_map(|counted| counted.strip_prefix(line)?.parse().ok()).unwrap_or_default()
 }
 
-#[tokio::test]
-async fn one_card_that_is_not_ready_does_not_keep_requests_from_the_other() {
+/// A gateway in front of two cards, of which the second is not ready from now on.
+async fn before_one_that_is_not_ready(flags: &[&str]) -> (Upstream, Upstream, Balancer, Gateway) {
     let (good, bad) = (Upstream::start().await, Upstream::start().await);
     let balancer = Balancer::before(&[&good, &bad]).await;
     let yaml = format!(
@@ -71,31 +78,45 @@ async fn one_card_that_is_not_ready_does_not_keep_requests_from_the_other() {
          concurrency_limits: {{images: 2}}\n",
         balancer.url
     );
-    let gateway = Gateway::with_backends(&yaml, &[]).await;
+    let gateway = Gateway::with_backends(&yaml, flags).await;
     gateway.until_ready("gpu_heavy", true).await;
     let report = json!({"status": "not_ready", "since": 1, "sampled_at": 1.5,
         "checks": [{"name": "engine_queue", "status": "fail", "message": "paused"}],
         "engine": {"kind": "invokeai", "queue_depth": 0, "models": 1}});
     bad.set("/readyz", Reply::json(503, report));
     bad.set_images(Reply::error(503, "backend_not_ready", "engine_queue: paused"));
-    let (mut made, mut refused) = (0, 0);
-    while made < 6 || refused < 6 {
+    (good, bad, balancer, gateway)
+}
+
+#[tokio::test]
+async fn one_card_that_is_not_ready_does_not_keep_requests_from_the_other() {
+    let (good, bad, balancer, gateway) = before_one_that_is_not_ready(&[]).await;
+    for nth in 1..=6 {
+        balancer.turn_to(0);
+        assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
         let before = probes(&gateway).await;
-        let answer = gateway.generate(&json!({"prompt": "p"})).await;
-        match answer.status {
-            200 => made += 1,
-            503 => {
-                refused += 1;
-                // A probe is asked for at once; the next of its own would come in 30 s.
-                e2e::eventually("a probe", async || (probes(&gateway).await > before).then_some(())).await;
-            }
-            _ => panic!("{answer:?}"),
-        }
-        assert_eq!(gateway.backend("gpu_heavy").await["ready"], true, "after {made} and {refused}");
+        balancer.turn_to(1);
+        let refused = gateway.generate(&json!({"prompt": "p"})).await;
+        assert_eq!((refused.status, refused.code()), (503, "backend_not_ready"));
+        // A probe is asked for at once; the next of its own would come in 30 s.
+        e2e::eventually("a probe", async || (probes(&gateway).await > before).then_some(())).await;
+        assert_eq!(gateway.backend("gpu_heavy").await["ready"], true);
+        assert_eq!((good.images().len(), bad.images().len()), (nth, nth), "each refusal is the card's own");
     }
-    assert_eq!((good.images().len(), bad.images().len()), (made, refused), "each refusal is the card's own");
     // Once no card is ready, the class is not.
     good.set("/readyz", Reply::Say(503, vec![], vec![]));
-    while gateway.generate(&json!({"prompt": "p"})).await.status == 200 {}
+    balancer.turn_to(1);
+    assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 503);
     gateway.until_ready("gpu_heavy", false).await;
+}
+
+#[tokio::test]
+async fn a_probe_that_comes_to_the_card_that_is_not_ready_asks_the_next_one() {
+    let (_good, bad, _balancer, gateway) =
+        before_one_that_is_not_ready(&["--health-check-interval-sec", "0.05"]).await;
+    e2e::eventually("probes of both", async || {
+        assert_eq!(gateway.backend("gpu_heavy").await["ready"], true);
+        (bad.seen("/readyz").len() >= 10).then_some(())
+    })
+    .await;
 }
