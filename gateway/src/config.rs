@@ -4,6 +4,7 @@
 mod access;
 pub(crate) mod backends;
 mod backends_file;
+mod certificates;
 mod env_file;
 mod expand;
 pub mod keys;
@@ -23,6 +24,7 @@ use shared::service::{
     settings::{Fixed, Problem, Settings, Source, duration},
 };
 
+pub(crate) use self::certificates::certificates;
 pub use self::{
     access::{Access, Token, is_name as is_token_name},
     backends::{Backend, Backends, Capability, Delivery},
@@ -104,14 +106,7 @@ pub fn load(
 ) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
     let (path, file) = read_env_file(matches, environment, &mut problems);
-    let given = |name: &str, value: Option<String>| {
-        value.filter(|value| !value.trim().is_empty() || keys::BLANK_COUNTS.contains(&name))
-    };
-    let from_file = |name: &str| given(name, file.values.get(name).cloned());
-    let from_environment = |name: &str| given(name, environment(name));
-    let mut settings = Settings::gather(KEYS, matches, &from_environment, &|key| {
-        from_file(key.env).map(|value| (value, Source::File(path.clone())))
-    });
+    let mut settings = gather(matches, environment, &path, &file);
     let used = std::cell::RefCell::new(BTreeSet::new());
     let variable = |name: &str| {
         used.borrow_mut().insert(name.to_owned());
@@ -140,6 +135,23 @@ pub fn load(
     notes.extend(routing_notes);
     let notes = notes.iter().map(|note| redacted(note)).collect();
     Ok(Loaded { config, effective, notes })
+}
+
+/// The settings as written: flags, environment, env file.
+fn gather(
+    matches: &ArgMatches,
+    environment: &dyn Fn(&str) -> Option<String>,
+    path: &Path,
+    file: &EnvFile,
+) -> Settings {
+    let given = |name: &str, value: Option<String>| {
+        value.filter(|value| !value.trim().is_empty() || keys::BLANK_COUNTS.contains(&name))
+    };
+    let from_file = |name: &str| given(name, file.values.get(name).cloned());
+    let from_environment = |name: &str| given(name, environment(name));
+    Settings::gather(KEYS, matches, &from_environment, &|key| {
+        from_file(key.env).map(|value| (value, Source::File(path.to_owned())))
+    })
 }
 
 /// The env file and its place. Lines that cannot be read are problems where they give one of our settings.
