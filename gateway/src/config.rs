@@ -10,6 +10,7 @@ mod expand;
 pub mod keys;
 mod routing;
 mod sections;
+mod tokens;
 
 use std::{
     collections::BTreeSet,
@@ -26,11 +27,12 @@ use shared::service::{
 
 pub(crate) use self::certificates::certificates;
 pub use self::{
-    access::{Access, Token, is_name as is_token_name},
+    access::Access,
     backends::{Backend, Backends, Capability, Delivery},
     keys::KEYS,
     routing::{Alias, Routing},
     sections::{ImageEngine, Images, Legacy, Log, Outbound},
+    tokens::{Token, is_name as is_token_name},
 };
 use self::{backends_file::BackendsFile, env_file::EnvFile};
 use crate::{health::state::Rules, store::retention::Rules as Retention, tls::Tls};
@@ -71,7 +73,7 @@ pub struct Config {
     pub outbound: Outbound,
     /// Who gets every path that is not ours, if anybody.
     pub legacy: Option<Legacy>,
-    /// Where the self-made certificate is kept.
+    /// Where the local authority and its certificates are kept.
     pub data_dir: PathBuf,
     /// The log.
     pub log: Log,
@@ -82,7 +84,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Where the self-made certificate is kept, if there is one.
+    /// Where the local authority and its certificates are kept, if there is one.
     pub fn self_made_in(&self) -> Option<&Path> {
         matches!(self.tls, Tls::SelfMade).then_some(&self.data_dir)
     }
@@ -226,7 +228,8 @@ fn compose(
         settings.optional("GATEWAY_METRICS_LISTEN", sections::SOCKET, |text| text.trim().parse().ok());
     let tls = sections::read_tls(settings);
     // Only a host that was understood can be judged.
-    let access = Access::read(settings, loopback || host.is_none());
+    let mut owner_notes = Vec::new();
+    let access = Access::read(settings, loopback || host.is_none(), &mut owner_notes);
     let max_request = settings.take("MAX_REQUEST_BYTES", "a number of bytes", |text| {
         shared::service::settings::bytes(text).and_then(|bytes| usize::try_from(bytes).ok())
     });
@@ -239,6 +242,7 @@ fn compose(
     }
     let health = sections::health(settings);
     let routing = Routing::read(settings, backends, notes);
+    notes.append(&mut owner_notes);
     let outbound = Outbound::read(settings);
     let legacy = Legacy::read(settings, port);
     let log = Log::read(settings);

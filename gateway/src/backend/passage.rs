@@ -230,7 +230,7 @@ mod tests {
         }
         let asked = Asked { capability: Capability::Chat, backend: None, model: None };
         let permitted = permit_text(&backends(), &Routing::default(), &[], asked).unwrap();
-        let grant = Admission::new(&backends()).enter(Live::untested(permitted)).unwrap();
+        let grant = Admission::new(&backends(), &[]).enter(Live::untested(permitted), None).unwrap();
         Passage::of(grant, answer.body(body).unwrap().into()).unwrap()
     }
 

@@ -38,7 +38,7 @@ pub(crate) fn certificates(
         port: text("GATEWAY_PORT").unwrap_or_default(),
         unread: problems
             .iter()
-            .filter(|problem| problem.key == path.display().to_string() || problem.source == "--env-file")
+            .filter(|problem| problem.source == "--env-file")
             .map(ToString::to_string)
             .collect(),
     }

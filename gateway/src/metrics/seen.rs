@@ -10,6 +10,7 @@ use crate::{config::Capability, health::state::Health, state::App, store::index:
 #[derive(Debug)]
 pub(crate) struct Seen {
     places: Vec<Places>,
+    tokens: Vec<(String, usize, usize)>,
     backends: Vec<(String, Health)>,
     store: Totals,
     dropped_lines: u64,
@@ -37,6 +38,11 @@ impl Seen {
         let backends = app.health.snapshot().into_iter();
         Self {
             places: places.collect(),
+            tokens: app
+                .admission
+                .tokens()
+                .map(|(name, slots)| (name.to_owned(), slots.limit(), slots.inflight()))
+                .collect(),
             backends: backends.map(|(backend, health)| (backend.class.clone(), health)).collect(),
             store: app.store.totals(),
             dropped_lines: telemetry::dropped_lines(),
@@ -60,7 +66,7 @@ impl Seen {
         gauge(&registry, "gateway_store_pictures", "Pictures in the store.", &[])
             .with_label_values::<&str>(&[])
             .set(count(self.store.pictures));
-        gauge(&registry, "gateway_store_bytes", "Bytes of the pictures in the store.", &[])
+        gauge(&registry, "gateway_store_bytes", "Bytes of the pictures in the store, and of what is kept beside them.", &[])
             .with_label_values::<&str>(&[])
             .set(whole(self.store.bytes));
         gauge(&registry, "process_start_time_seconds", "Unix time of the start.", &[])
@@ -78,6 +84,20 @@ impl Seen {
             let labels = [places.class.as_str(), places.capability.as_str()];
             limit.with_label_values(&labels).set(count(places.limit));
             inflight.with_label_values(&labels).set(count(places.inflight));
+        }
+        if self.tokens.is_empty() {
+            return;
+        }
+        let limit = gauge(
+            registry,
+            "gateway_token_limit",
+            "Requests that a token with a bound of its own may have at once.",
+            &["token"],
+        );
+        let inflight = gauge(registry, "gateway_token_inflight", "Requests that a token with a bound of its own has now.", &["token"]);
+        for (name, most, now) in &self.tokens {
+            limit.with_label_values(&[name]).set(count(*most));
+            inflight.with_label_values(&[name]).set(count(*now));
         }
     }
 
@@ -116,6 +136,7 @@ impl Seen {
                 places("gpu_heavy", Capability::Images, 1),
                 places("local_mlx", Capability::Chat, 0),
             ],
+            tokens: vec![("alice".to_owned(), 2, 1)],
             backends: vec![("gpu_heavy".to_owned(), ready), ("local_mlx".to_owned(), Health::unknown())],
             store: Totals { pictures: 7, bytes: 9_000_000_000 },
             dropped_lines: 3,

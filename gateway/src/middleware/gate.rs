@@ -1,6 +1,8 @@
 //! The gate: which `Host` we answer to, which web page may speak, which address may come, whose token is good.
 //! Denies by default: whatever is not in [`Door::of`] needs a token.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Request, State},
     http::HeaderMap,
@@ -10,11 +12,37 @@ use axum::{
 use shared::service::{client::Client, guard::in_ranges, secret::credential, serve::Peer};
 
 use super::access_log::Account;
-use crate::{config::Access, error::ApiError, state::App};
+use crate::{
+    config::{Access, Token},
+    error::ApiError,
+    state::App,
+};
 
-/// A caller who showed a good token, or whom nobody asks for one.
-#[derive(Debug, Clone)]
-pub(crate) struct Caller;
+/// A caller who showed a good token, or whom nobody asks for one: that one has none.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Caller(Option<Arc<Token>>);
+
+impl Caller {
+    /// Whether everybody's pictures are there for it.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.0.as_ref().is_none_or(|token| token.sees_all)
+    }
+
+    /// What the pictures that it makes are noted under.
+    pub(crate) fn owner(&self) -> Option<&str> {
+        self.0.as_ref().map(|token| token.owner())
+    }
+
+    /// Whether a picture that is noted under this is its own.
+    pub(crate) fn is_owner(&self, noted: &str) -> bool {
+        self.0.as_ref().is_some_and(|token| token.is_owner(noted))
+    }
+
+    /// The name of its token.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.0.as_ref().map(|token| token.name.as_str())
+    }
+}
 
 /// Which check guards a path. Told by the raw path, exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,25 +118,26 @@ fn pass(
         return Err(ApiError::AddressNotAllowed);
     }
     if !access.asks_tokens {
-        return Ok(Some(Caller));
+        return Ok(Some(Caller::default()));
     }
     match known_token(access, request.headers()) {
-        Some(name) => {
-            account.note(|known| known.caller = Some(name.to_owned()));
-            Ok(Some(Caller))
+        Some(token) => {
+            account.note(|known| known.caller = Some(token.name.clone()));
+            Ok(Some(Caller(Some(token))))
         }
         None if door == Door::Token => Err(ApiError::Unauthenticated),
         None => Ok(None),
     }
 }
 
-/// The name of the token that the one `Authorization` header holds. Every token is compared, so that the time
-/// taken does not tell which.
-fn known_token<'a>(access: &'a Access, headers: &HeaderMap) -> Option<&'a str> {
+/// The token that the one `Authorization` header holds. Every token is compared, so that the time taken does not tell
+/// which.
+fn known_token(access: &Access, headers: &HeaderMap) -> Option<Arc<Token>> {
     let credential = credential(headers)?;
-    access.tokens.iter().fold(None, |found, token| {
-        if token.secret.matches(credential) { Some(token.name.as_str()) } else { found }
-    })
+    let found = access.tokens.iter().fold(None, |found, token| {
+        if token.secret.matches(credential) { Some(token) } else { found }
+    });
+    found.cloned()
 }
 
 #[cfg(test)]

@@ -122,12 +122,15 @@ fn with_authority(
     let allowed = |name: &&String| authority.facts.permitted.allows(name);
     let wanted: BTreeSet<_> = names.iter().filter(allowed).cloned().collect();
     let mut remarks = authority.remarks(dir, now);
-    if !is_private(&dir.join(KEY)) && dir.join(KEY).exists() {
-        remarks.push(format!("{}: others can read the key: chmod 600 it", dir.join(KEY).display()));
-    }
     remarks.extend(left_out(names, &wanted));
     match kept {
-        Some(kept) if kept.does(now, authority, &wanted) => Ok(kept.shown(remarks)),
+        Some(kept) if kept.does(now, authority, &wanted) => {
+            let key = dir.join(KEY);
+            if !is_private(&key) {
+                remarks.push(format!("{}: others can read the key: chmod 600 it", key.display()));
+            }
+            Ok(kept.shown(remarks))
+        }
         kept => match (sign(dir, now, authority, &wanted), kept) {
             (Ok(()), _) => {
                 let pair = read_pair(&dir.join(CERTIFICATE), &dir.join(KEY));

@@ -193,6 +193,8 @@ impl Home {
 
     fn tell(&self, url: &str, took: Duration) {
         let Self { folder, token, sidecar, gateway, .. } = self;
+        let ca = folder.join("gateway-data/gateway-ca.pem");
+        let ca = ca.display();
         say(&format!(
             "
 First picture after {:.1} s: {url}
@@ -203,12 +205,12 @@ Try:
   curl 'http://{sidecar}/readyz?verbose'
   curl http://{sidecar}/v1/images/generations -H 'Content-Type: application/json' \\
        -d '{{\"model\":\"sd-xl-base-1.0\",\"prompt\":\"test\",\"size\":\"512x512\"}}'
-  curl -k https://{gateway}/v1/gateway/status -H 'Authorization: Bearer {token}'
-  curl -k https://{gateway}/v1/images/generations -H 'Authorization: Bearer {token}' \\
+  curl --cacert {ca} https://{gateway}/v1/gateway/status -H 'Authorization: Bearer {token}'
+  curl --cacert {ca} https://{gateway}/v1/images/generations -H 'Authorization: Bearer {token}' \\
        -H 'Content-Type: application/json' -d '{{\"prompt\":\"a red cat\",\"size\":\"512x512\"}}'
-  curl -k -o first.png {url}
+  curl --cacert {ca} -o first.png {url}
 
-Logs, certificate and pictures are in {}. Ctrl-C stops both.",
+Logs, certificates and pictures are in {}. Ctrl-C stops both.",
             took.as_secs_f64(),
             folder.display()
         ));

@@ -2,10 +2,8 @@ use super::*;
 use axum::body::Body;
 use shared::service::{guard::Guard, secret::Secret};
 
-use crate::config::Token;
-
 fn access() -> Access {
-    let token = |name: &str, text| Token { name: name.to_owned(), secret: Secret::new(text).unwrap() };
+    let token = |name: &str, text| Arc::new(Token::named(name, Secret::new(text).unwrap()));
     Access {
         tokens: vec![token("alice", "0123456789abcdef"), token("bob", "fedcba9876543210")],
         asks_tokens: true,
@@ -28,7 +26,7 @@ fn passes(access: &Access, path: &str, address: &str, lines: &[(&str, &str)]) ->
     match pass(access, client, &request, &account) {
         Ok(caller) => Ok(match (account.caller(), caller) {
             (Some(name), _) => name,
-            (None, Some(Caller)) => "anybody".to_owned(),
+            (None, Some(Caller(_))) => "anybody".to_owned(),
             (None, None) => "nobody".to_owned(),
         }),
         Err(error) => Err(error.into_response().status().as_u16()),
