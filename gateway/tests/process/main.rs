@@ -3,6 +3,7 @@
 
 mod ask;
 mod bodies;
+mod ca;
 mod descriptors;
 mod log;
 mod running;
