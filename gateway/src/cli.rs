@@ -95,7 +95,11 @@ fn target() -> [Arg; 3] {
             "TOKEN",
             "A token of its [default: the first that is configured here; a command line is public]",
         ),
-        ("ca", "FILE", "PEM file of the one certificate or authority to trust [default: its own, as configured here]"),
+        (
+            "ca",
+            "FILE",
+            "PEM file of the one certificate or authority to trust [default: its own, as configured here]",
+        ),
     ]
     .map(|(name, value, help)| Arg::new(name).long(name).value_name(value).help(help))
 }

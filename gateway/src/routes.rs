@@ -35,10 +35,7 @@ pub(crate) struct Visit {
 impl Visit {
     /// What is noted of the pictures that it makes.
     fn note(&self) -> Note {
-        Note {
-            owner: self.caller.owner().map(str::to_owned),
-            request_id: Some(self.id.as_str().to_owned()),
-        }
+        Note { owner: self.caller.owner().map(str::to_owned), request_id: Some(self.id.as_str().to_owned()) }
     }
 }
 

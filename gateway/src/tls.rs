@@ -116,8 +116,9 @@ pub(crate) fn certificate(tls: &Tls, data_dir: &Path) -> Result<Option<Arc<Certi
                 Ok(Some(made.pair))
             }
             Err(why) => {
-                let expected =
-                    format!("expected a directory with certificates of the gateway's own, or for them: {why}");
+                let expected = format!(
+                    "expected a directory with certificates of the gateway's own, or for them: {why}"
+                );
                 Err(Problem::new("GATEWAY_DATA_DIR", data_dir.display().to_string(), expected))
             }
         },

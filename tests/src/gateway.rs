@@ -204,7 +204,9 @@ impl Gateway {
 
     /// All that is in its store but the lock and the records beside pictures: pictures, and whatever else lies about there.
     pub fn stored(&self) -> Vec<PathBuf> {
-        self.in_store(|path| !path.ends_with(".lock") && path.extension().is_none_or(|ending| ending != "json"))
+        self.in_store(|path| {
+            !path.ends_with(".lock") && path.extension().is_none_or(|ending| ending != "json")
+        })
     }
 
     /// The records beside pictures in its store.

@@ -44,7 +44,7 @@ pub(super) fn run(
         write!(io::stdout(), "{}", pem_of(&certificate))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let file = own.data_dir.join(authority::CERTIFICATE);
+    let file = std::path::absolute(own.data_dir.join(authority::CERTIFICATE))?;
     let host = hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let host = if host.is_empty() { "localhost".to_owned() } else { shown(&host) };
     write!(io::stdout(), "{}\n{}", page(&file, &certificate, &facts), advice(&file, &host, &own.port))?;
@@ -56,11 +56,7 @@ fn read(dir: &Path, unread: &[String]) -> Result<(CertificateDer<'static>, Facts
     let whose = if unread.is_empty() {
         String::new()
     } else {
-        format!(
-            "\n({}; without it GATEWAY_DATA_DIR is taken for {})",
-            unread.join("; "),
-            dir.display()
-        )
+        format!("\n({}; without it GATEWAY_DATA_DIR is taken for {})", unread.join("; "), dir.display())
     };
     match authority::exists(dir) {
         Ok(false) => Err(Trouble::Words(format!(
@@ -72,7 +68,10 @@ fn read(dir: &Path, unread: &[String]) -> Result<(CertificateDer<'static>, Facts
             file.display()
         ))),
         Ok(true) => authority::shown(dir).map_err(|why| {
-            Trouble::Words(format!("{}: expected the local authority's certificate: {why}{whose}", file.display()))
+            Trouble::Words(format!(
+                "{}: expected the local authority's certificate: {why}{whose}",
+                file.display()
+            ))
         }),
     }
 }
@@ -87,7 +86,9 @@ fn page(file: &Path, certificate: &CertificateDer<'_>, facts: &Facts) -> String 
     let list = |names: Option<Vec<String>>| names.map_or_else(|| "any".to_owned(), |names| names.join(", "));
     let ranges = facts.permitted.ranges.as_ref();
     let ranges = ranges.map(|ranges| ranges.iter().map(ToString::to_string).collect());
-    let mut page = "The gateway's local authority. It signs the certificates that the gateway shows; trust it once.\n\n".to_owned();
+    let mut page =
+        "The gateway's local authority. It signs the certificates that the gateway shows; trust it once.\n\n"
+            .to_owned();
     for (name, value) in [
         ("file", file.display().to_string()),
         ("subject", shown(&facts.subject)),
@@ -160,7 +161,10 @@ mod tests {
     #[test]
     fn every_line_names_the_file_and_the_gateway() {
         let text = advice(Path::new("/a b/it's/gateway-ca.pem"), "ai2.local", "8800");
-        assert!(text.contains("-k /Library/Keychains/System.keychain '/a b/it'\\''s/gateway-ca.pem'"), "{text}");
+        assert!(
+            text.contains("-k /Library/Keychains/System.keychain '/a b/it'\\''s/gateway-ca.pem'"),
+            "{text}"
+        );
         assert!(text.contains("https://ai2.local:8800/healthz") && !text.contains('{'), "{text}");
         for word in ["macOS", "Windows", "Debian", "Fedora", "Python", "Node", "Java", "Open WebUI"] {
             assert!(text.contains(word), "{word}");

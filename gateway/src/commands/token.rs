@@ -31,7 +31,11 @@ pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<Ex
     let terminal = io::stdout().is_terminal();
     if new.get_flag("qr") {
         let colours = terminal && environment("NO_COLOR").is_none();
-        write!(io::stdout(), "\nFor a phone's camera (it holds the token and nothing else):\n\n{}\n", code(&secret, colours)?)?;
+        write!(
+            io::stdout(),
+            "\nFor a phone's camera (it holds the token and nothing else):\n\n{}\n",
+            code(&secret, colours)?
+        )?;
     } else if terminal {
         // Not into what may be piped on.
         writeln!(io::stderr(), "\nFor a phone: --qr shows it as a QR code")?;
@@ -41,10 +45,14 @@ pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<Ex
 
 /// Dark on light with the margin that cameras need: by colours of its own where it may, else for a dark terminal.
 fn code(secret: &str, colours: bool) -> Result<String, Trouble> {
-    let code = QrCode::new(secret).map_err(|error| Trouble::Words(format!("no QR code holds it: {error}")))?;
-    let (dark, light) = if colours { (Dense1x2::Dark, Dense1x2::Light) } else { (Dense1x2::Light, Dense1x2::Dark) };
+    let code =
+        QrCode::new(secret).map_err(|error| Trouble::Words(format!("no QR code holds it: {error}")))?;
+    let (dark, light) =
+        if colours { (Dense1x2::Dark, Dense1x2::Light) } else { (Dense1x2::Light, Dense1x2::Dark) };
     let text = code.render::<Dense1x2>().dark_color(dark).light_color(light).build();
-    let line = |line: &str| if colours { format!("\x1b[38;5;16;48;5;231m{line}\x1b[0m\n") } else { format!("{line}\n") };
+    let line = |line: &str| {
+        if colours { format!("\x1b[38;5;16;48;5;231m{line}\x1b[0m\n") } else { format!("{line}\n") }
+    };
     Ok(text.lines().map(line).collect())
 }
 
@@ -96,7 +104,11 @@ mod tests {
         let expected = QrCode::new(&secret).unwrap();
         let (width, colours) = (expected.width(), expected.to_colors());
         let coloured = code(&secret, true).unwrap();
-        assert!(coloured.lines().all(|line| line.starts_with("\x1b[38;5;16;48;5;231m") && line.ends_with("\x1b[0m")));
+        assert!(
+            coloured
+                .lines()
+                .all(|line| line.starts_with("\x1b[38;5;16;48;5;231m") && line.ends_with("\x1b[0m"))
+        );
         let coloured: String = coloured.replace("\x1b[38;5;16;48;5;231m", "").replace("\x1b[0m", "");
         let plain = code(&secret, false).unwrap();
         for seen in [modules(&coloured, |ink| ink), modules(&plain, |ink| !ink)] {

@@ -69,7 +69,9 @@ pub const KEYS: &[Key] = &[
     key("HEALTH_CHECK_TIMEOUT_SEC", "For one probe").or("15"),
     key("HEALTH_CHECK_FAILURE_THRESHOLD", "Unanswered probes until a ready backend counts as not ready")
         .or("3"),
-    key("GATEWAY_DATA_DIR", "Where the local authority and its certificates are kept").or("/var/lib/gateway/data").fixed(),
+    key("GATEWAY_DATA_DIR", "Where the local authority and its certificates are kept")
+        .or("/var/lib/gateway/data")
+        .fixed(),
     key("GATEWAY_LOG_FILE", "Log file to append to [default: standard error]"),
     key("GATEWAY_LOG_FORMAT", "text, or json for machines").or("text").fixed(),
     key(

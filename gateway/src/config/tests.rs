@@ -88,7 +88,11 @@ fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
         notes[5],
         format!("{aliases}: llama: \"ollama\" leads to no configured class; requests for it are refused")
     );
-    assert!(notes[6].starts_with("GATEWAY_OWNER_TOKENS is not set and there are several tokens: "), "{}", notes[6]);
+    assert!(
+        notes[6].starts_with("GATEWAY_OWNER_TOKENS is not set and there are several tokens: "),
+        "{}",
+        notes[6]
+    );
     assert_eq!(notes.len(), 7);
 }
 

@@ -56,7 +56,8 @@ impl Token {
 
 /// No name, since no name has a `#`. Too short to tell which token it was made from, long enough to tell a few apart.
 fn id_of(secret: &Secret) -> String {
-    let hash = Sha256::new().chain_update("gateway: owner of a picture\0").chain_update(secret.expose()).finalize();
+    let hash =
+        Sha256::new().chain_update("gateway: owner of a picture\0").chain_update(secret.expose()).finalize();
     format!("#{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3])
 }
 
@@ -203,8 +204,19 @@ mod tests {
             );
         }
         for behind in [
-            ";max=0", ";max=x", ";max=", ";max", ";max 1", ";", ";foo=1", ";max=-1", ";max=1;max=2", ";max=1;foo=2",
-            ";foo=1;max=2", ";max=1.5", ";max=99999999999999999999999",
+            ";max=0",
+            ";max=x",
+            ";max=",
+            ";max",
+            ";max 1",
+            ";",
+            ";foo=1",
+            ";max=-1",
+            ";max=1;max=2",
+            ";max=1;foo=2",
+            ";foo=1;max=2",
+            ";max=1.5",
+            ";max=99999999999999999999999",
         ] {
             assert_eq!(named_tokens(&format!("alice={SECRET}{behind}")).err(), Some(MISSHAPEN), "{behind}");
         }
@@ -225,7 +237,9 @@ mod tests {
         let moved = named_tokens("new, 0123456789abcdef, alice=0123456789abcdef").unwrap();
         let (bare, bob, later, named) = (&tokens[0], &tokens[1], &moved[1], &moved[2]);
         assert_eq!(bob.owner(), "bob");
-        assert!(bare.owner().starts_with('#') && bare.owner().len() == 9 && !bare.owner().contains("0123456789"));
+        assert!(
+            bare.owner().starts_with('#') && bare.owner().len() == 9 && !bare.owner().contains("0123456789")
+        );
         assert!(later.is_owner(bare.owner()), "its place in the list does not matter");
         assert!(named.is_owner(bare.owner()) && named.owner() == "alice", "nor that it got a name");
         assert!(!bob.is_owner(bare.owner()) && !bare.is_owner("bob") && !moved[0].is_owner(bare.owner()));

@@ -66,9 +66,14 @@ impl Seen {
         gauge(&registry, "gateway_store_pictures", "Pictures in the store.", &[])
             .with_label_values::<&str>(&[])
             .set(count(self.store.pictures));
-        gauge(&registry, "gateway_store_bytes", "Bytes of the pictures in the store, and of what is kept beside them.", &[])
-            .with_label_values::<&str>(&[])
-            .set(whole(self.store.bytes));
+        gauge(
+            &registry,
+            "gateway_store_bytes",
+            "Bytes of the pictures in the store, and of what is kept beside them.",
+            &[],
+        )
+        .with_label_values::<&str>(&[])
+        .set(whole(self.store.bytes));
         gauge(&registry, "process_start_time_seconds", "Unix time of the start.", &[])
             .with_label_values::<&str>(&[])
             .set(whole(self.started));
@@ -94,7 +99,12 @@ impl Seen {
             "Requests that a token with a bound of its own may have at once.",
             &["token"],
         );
-        let inflight = gauge(registry, "gateway_token_inflight", "Requests that a token with a bound of its own has now.", &["token"]);
+        let inflight = gauge(
+            registry,
+            "gateway_token_inflight",
+            "Requests that a token with a bound of its own has now.",
+            &["token"],
+        );
         for (name, most, now) in &self.tokens {
             limit.with_label_values(&[name]).set(count(*most));
             inflight.with_label_values(&[name]).set(count(*now));

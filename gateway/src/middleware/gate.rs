@@ -134,9 +134,10 @@ fn pass(
 /// which.
 fn known_token(access: &Access, headers: &HeaderMap) -> Option<Arc<Token>> {
     let credential = credential(headers)?;
-    let found = access.tokens.iter().fold(None, |found, token| {
-        if token.secret.matches(credential) { Some(token) } else { found }
-    });
+    let found = access
+        .tokens
+        .iter()
+        .fold(None, |found, token| if token.secret.matches(credential) { Some(token) } else { found });
     found.cloned()
 }
 

@@ -148,15 +148,23 @@ mod tests {
         let first = admission.enter(live(), Some("alice")).unwrap();
         let full = Busy::Token { name: "alice".to_owned(), limit: 1 };
         assert_eq!(admission.enter(live(), Some("alice")).unwrap_err(), full);
-        assert_eq!(admission.tokens().map(|(name, slots)| (name, slots.inflight())).collect::<Vec<_>>(), [("alice", 1)]);
+        assert_eq!(
+            admission.tokens().map(|(name, slots)| (name, slots.inflight())).collect::<Vec<_>>(),
+            [("alice", 1)]
+        );
         let second = admission.enter(live(), Some("bob")).unwrap();
         let Err(Busy::Backend { .. }) = admission.enter(live(), Some("bob")) else { panic!("it is full") };
         drop(second);
         let wider = admission.succeeded_by(&backends(), &[bounded("alice", Some(2))]);
         let place = wider.enter(live(), Some("alice")).unwrap().place();
-        let Err(Busy::Token { limit: 2, .. }) = wider.enter(live(), Some("alice")) else { panic!("it is full") };
+        let Err(Busy::Token { limit: 2, .. }) = wider.enter(live(), Some("alice")) else {
+            panic!("it is full")
+        };
         drop(first);
-        assert!(wider.enter(live(), Some("alice")).is_ok(), "a place from before the reload counts, and is given back");
+        assert!(
+            wider.enter(live(), Some("alice")).is_ok(),
+            "a place from before the reload counts, and is given back"
+        );
         drop(place);
         let free = wider.succeeded_by(&backends(), &tokens[1..]);
         let _both = [free.enter(live(), Some("alice")).unwrap(), free.enter(live(), Some("alice")).unwrap()];
@@ -168,7 +176,9 @@ mod tests {
         let admission = Admission::new(&backends(), &[bounded("alice", Some(1))]);
         let _full = [admission.enter(live(), None).unwrap(), admission.enter(live(), None).unwrap()];
         for _ in 0..3 {
-            let Err(Busy::Backend { .. }) = admission.enter(live(), Some("alice")) else { panic!("it is full") };
+            let Err(Busy::Backend { .. }) = admission.enter(live(), Some("alice")) else {
+                panic!("it is full")
+            };
         }
         assert!(admission.tokens().all(|(_, slots)| slots.inflight() == 0));
     }

@@ -166,9 +166,14 @@ impl Page {
                     page.before = Some(PictureName::parse(value).ok_or_else(expected)?);
                 }
                 "request_id" => {
-                    let expected = || FieldError::new("request_id", "request_id must be an X-Request-Id of an answer.");
-                    page.request_id =
-                        Some(Some(value).filter(|id| request_id::is_sane(id.as_bytes())).ok_or_else(expected)?.to_owned());
+                    let expected =
+                        || FieldError::new("request_id", "request_id must be an X-Request-Id of an answer.");
+                    page.request_id = Some(
+                        Some(value)
+                            .filter(|id| request_id::is_sane(id.as_bytes()))
+                            .ok_or_else(expected)?
+                            .to_owned(),
+                    );
                 }
                 _ => {}
             }

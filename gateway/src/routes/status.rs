@@ -9,9 +9,10 @@ use crate::state::App;
 
 /// The handler.
 pub(crate) async fn status(State(app): State<App>, visit: Visit) -> Json<Value> {
-    let places = app.admission.snapshot().map(|(class, capability, slots)| {
-        (format!("{class}.{capability}"), room(slots))
-    });
+    let places = app
+        .admission
+        .snapshot()
+        .map(|(class, capability, slots)| (format!("{class}.{capability}"), room(slots)));
     let backends = app.health.snapshot().into_iter().map(|(backend, health)| {
         let seen = json!({
             "healthy": health.alive,

@@ -92,8 +92,14 @@ impl Index {
     /// The pictures that somebody wants of those whose records were read, newest first.
     pub(super) fn wanted(&self, wants: &dyn Fn(&Known) -> bool) -> Vec<(PictureName, Entry)> {
         let nothing = Known::default();
-        let is_wanted = |(_, entry): &(&PictureName, &Entry)| wants(entry.known.as_deref().unwrap_or(&nothing));
-        self.pictures.iter().rev().filter(is_wanted).map(|(name, entry)| (name.clone(), entry.clone())).collect()
+        let is_wanted =
+            |(_, entry): &(&PictureName, &Entry)| wants(entry.known.as_deref().unwrap_or(&nothing));
+        self.pictures
+            .iter()
+            .rev()
+            .filter(is_wanted)
+            .map(|(name, entry)| (name.clone(), entry.clone()))
+            .collect()
     }
 
     /// The same pictures as found anew; what was read of them stays known.
@@ -157,7 +163,8 @@ mod tests {
 
     #[test]
     fn pages_go_from_the_newest_by_number_to_the_oldest() {
-        let index: Index = [9, 10, 100, 11].map(|unix| (name(unix), Entry::found(unix, 0))).into_iter().collect();
+        let index: Index =
+            [9, 10, 100, 11].map(|unix| (name(unix), Entry::found(unix, 0))).into_iter().collect();
         let page = |before: Option<u64>, most| {
             let page = index.page(before.map(name).as_ref(), most);
             page.into_iter().map(|(_, unix)| unix).collect::<Vec<_>>()

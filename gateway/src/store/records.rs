@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{self, ErrorKind, Read},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
 };
 
@@ -82,13 +83,20 @@ impl Store {
     pub(super) fn written(&self, record: &Record) -> io::Result<(Unfinished, u64)> {
         let bytes = serde_json::to_vec(record).map_err(io::Error::other)?;
         let file = self.unfinished()?;
+        // Pictures are for whoever may fetch them; who made them is not.
+        file.file().set_permissions(fs::Permissions::from_mode(0o600))?;
         file.fill(&bytes)?;
         file.file().sync_all()?;
         Ok((file, bytes.len() as u64))
     }
 
     /// The record of a picture that was made, maybe not for the first time.
-    pub(super) fn made(&self, name: &PictureName, note: &Note, is_there: bool) -> io::Result<(Unfinished, u64, Record)> {
+    pub(super) fn made(
+        &self,
+        name: &PictureName,
+        note: &Note,
+        is_there: bool,
+    ) -> io::Result<(Unfinished, u64, Record)> {
         let mut record = if is_there { self.record(name)? } else { Record::default() };
         record.add(note);
         let (file, bytes) = self.written(&record)?;

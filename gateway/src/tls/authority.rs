@@ -141,7 +141,8 @@ fn make(dir: &Path, now: SystemTime, names: &BTreeSet<String>) -> Result<(), Str
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut params = CertificateParams::default();
     let host: String = short_host().chars().take(HOST_LETTERS).collect();
-    let subject = format!("gateway on {} (local authority)", if host.is_empty() { "this host" } else { &host });
+    let subject =
+        format!("gateway on {} (local authority)", if host.is_empty() { "this host" } else { &host });
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, subject);
     // It begins a day early, for clients whose clock is behind.

@@ -186,7 +186,11 @@ fn sign(
     let chain = format!("{EXPIRES}{}\n{}{}", end.as_secs(), made.pem(), pem_of(&authority.certificate));
     place(&dir.join(CERTIFICATE), chain.as_bytes(), 0o644)?;
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    tracing::info!(names = names.join(", "), ends = date(UNIX_EPOCH + end), "the local authority signed a certificate");
+    tracing::info!(
+        names = names.join(", "),
+        ends = date(UNIX_EPOCH + end),
+        "the local authority signed a certificate"
+    );
     Ok(())
 }
 

@@ -19,7 +19,11 @@ fn ca(data: &Path, flags: &[&str], arguments: &[&str]) -> Output {
 /// Has a gateway make its authority.
 fn start_once(folder: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-    command.env_clear().env("GATEWAY_BEARER_TOKEN", "process-token-0123").arg("--env-file").arg(folder.join(".env"));
+    command
+        .env_clear()
+        .env("GATEWAY_BEARER_TOKEN", "process-token-0123")
+        .arg("--env-file")
+        .arg(folder.join(".env"));
     command.arg("--ui-image-dir").arg(folder.join("pictures")).arg("--gateway-data-dir").arg(folder);
     let mut child = command
         .args(["--gateway-port", "0", "--images-backend", "mock"])
@@ -39,7 +43,11 @@ fn the_authority_is_shown_with_what_there_is_to_do_and_nothing_is_changed() {
     let folder = folder("ca");
     let none = ca(&folder, &[], &[]);
     assert_eq!((none.status.code(), none.stdout.is_empty()), (Some(70), true));
-    assert!(text(&none.stderr).contains("there is no authority yet: the gateway makes it when it starts"), "{}", text(&none.stderr));
+    assert!(
+        text(&none.stderr).contains("there is no authority yet: the gateway makes it when it starts"),
+        "{}",
+        text(&none.stderr)
+    );
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "the env file");
     start_once(&folder);
     let file = folder.join("gateway-ca.pem");
@@ -52,7 +60,10 @@ fn the_authority_is_shown_with_what_there_is_to_do_and_nothing_is_changed() {
         "(local authority)\n",
         "  names      localhost, local, lan, home.arpa, internal",
         "  addresses  127.0.0.0/8, 10.0.0.0/8, ",
-        &format!("sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {}\n", file.display()),
+        &format!(
+            "sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {}\n",
+            file.display()
+        ),
         "certutil -addstore -f Root gateway-ca.pem",
         &format!("export NODE_EXTRA_CA_CERTS={}\n", file.display()),
         "SSL_CERT_FILE",
@@ -64,7 +75,11 @@ fn the_authority_is_shown_with_what_there_is_to_do_and_nothing_is_changed() {
     std::fs::write(&file, "-----BEGIN CERTIFICATE-----\n").unwrap();
     let damaged = ca(&folder, &[], &[]);
     assert_eq!(damaged.status.code(), Some(70));
-    assert!(text(&damaged.stderr).contains("expected the local authority's certificate: "), "{}", text(&damaged.stderr));
+    assert!(
+        text(&damaged.stderr).contains("expected the local authority's certificate: "),
+        "{}",
+        text(&damaged.stderr)
+    );
 }
 
 #[test]
@@ -87,7 +102,8 @@ fn openssl_finds_nothing_wrong_with_what_is_made_and_shows_the_same_fingerprint(
         run.ok().map(|output| text(&output.stdout) + &text(&output.stderr))
     };
     let strict = ["verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", "localhost"];
-    let Some(verified) = openssl(&[&strict[..], &["-CAfile", "gateway-ca.pem", "gateway-cert.pem"]].concat()) else {
+    let Some(verified) = openssl(&[&strict[..], &["-CAfile", "gateway-ca.pem", "gateway-cert.pem"]].concat())
+    else {
         return;
     };
     assert_eq!(verified.trim(), "gateway-cert.pem: OK");

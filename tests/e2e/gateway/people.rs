@@ -1,5 +1,7 @@
 //! Tokens are people: whose pictures a token sees and deletes, and how many places it may take.
 
+use std::os::unix::fs::PermissionsExt;
+
 use e2e::{
     Answer,
     gateway::{Gateway, TOKEN, gpu_heavy, with_local_mlx},
@@ -34,7 +36,8 @@ async fn made(gateway: &Gateway, token: &str, prompt: &str) -> (String, String) 
     let request = gateway.anonymous(Method::POST, "/v1/images/generations").bearer_auth(token);
     let request = request.header("content-type", "application/json").body(body);
     let answer = Answer::of(request.send().await.unwrap()).await;
-    let name = answer.json["data"][0]["url"].as_str().unwrap().strip_prefix("/ui/images/").unwrap().to_owned();
+    let name =
+        answer.json["data"][0]["url"].as_str().unwrap().strip_prefix("/ui/images/").unwrap().to_owned();
     (name, answer.header("x-request-id").to_owned())
 }
 
@@ -109,6 +112,9 @@ async fn what_is_known_of_a_picture_is_kept_beside_it_and_never_served_as_one() 
     assert_eq!(other.json["owners"], json!(["token3"]), "as the log calls it");
     let record = std::fs::read_to_string(gateway.store.join(format!("{nameless}.json"))).unwrap();
     assert!(!record.contains("bare-") && !record.contains("token3"), "{record}");
+    let mode =
+        std::fs::metadata(gateway.store.join(format!("{nameless}.json"))).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     for path in [format!("/ui/images/{hers}.json"), format!("/v1/gateway/images/{hers}.json")] {
         assert_eq!(ask(&gateway, Method::GET, &path, BOB).await.status, 404, "{path}");
     }
@@ -133,7 +139,11 @@ async fn who_made_a_picture_outlasts_a_restart_and_another_place_in_the_list() {
     let env = format!("GATEWAY_BEARER_TOKENS=other-0123456789,{BARE},alice=another-0123456789abcdef\n");
     let gateway = with(&env, Some(folder.clone())).await;
     assert_eq!(list(&gateway, BARE, "").await.0, [nameless.clone()]);
-    assert_eq!(list(&gateway, "another-0123456789abcdef", "").await.0, [hers.clone()], "a name, not a secret");
+    assert_eq!(
+        list(&gateway, "another-0123456789abcdef", "").await.0,
+        [hers.clone()],
+        "a name, not a secret"
+    );
     assert_eq!(list(&gateway, "other-0123456789", "").await.0, [String::new(); 0]);
     gateway.set_env(&format!("GATEWAY_BEARER_TOKENS=carol={BARE},bob={BOB}\nGATEWAY_OWNER_TOKENS=bob\n"));
     assert_eq!(gateway.reload(BARE).await["last_error"], Value::Null);
@@ -219,7 +229,9 @@ async fn pages_of_ones_own_pictures_leave_out_those_of_others() {
 async fn a_bounded_token_leaves_the_other_places_to_others() {
     let (upstream, mlx) = (Upstream::start().await, Upstream::start().await);
     let folder = e2e::fresh_folder("bounded");
-    let env = |bound: &str| format!("GATEWAY_BEARER_TOKENS=alice={ALICE}{bound},bob={BOB}\nGATEWAY_OWNER_TOKENS=bob\n");
+    let env = |bound: &str| {
+        format!("GATEWAY_BEARER_TOKENS=alice={ALICE}{bound},bob={BOB}\nGATEWAY_OWNER_TOKENS=bob\n")
+    };
     std::fs::write(folder.join(".env"), env(";max=1")).unwrap();
     let gateway = Gateway::start_in(folder, &with_local_mlx(&upstream, &mlx), &[]).await;
     upstream.set_images(Reply::Hold);
@@ -228,18 +240,29 @@ async fn a_bounded_token_leaves_the_other_places_to_others() {
         request.header("content-type", "application/json").body(r#"{"prompt":"p"}"#).send()
     };
     let at_limit = |answer: &Answer, words: &str| {
-        assert_eq!((answer.status, answer.code(), answer.header("retry-after")), (429, "backend_overloaded", "5"));
+        assert_eq!(
+            (answer.status, answer.code(), answer.header("retry-after")),
+            (429, "backend_overloaded", "5")
+        );
         assert_eq!(answer.message(), words);
     };
     #[expect(clippy::disallowed_methods, reason = "a caller who waits")]
     let waiting = tokio::spawn(order(ALICE));
     upstream.until_held(1).await;
-    at_limit(&Answer::of(order(ALICE).await.unwrap()).await, "Token alice is at its limit of 1 request at once");
+    at_limit(
+        &Answer::of(order(ALICE).await.unwrap()).await,
+        "Token alice is at its limit of 1 request at once",
+    );
     let chat = gateway.anonymous(Method::POST, "/v1/chat/completions").bearer_auth(ALICE);
     let chat = chat.header("content-type", "application/json").body(r#"{"model":"local_mlx","messages":[]}"#);
     gateway_ready(&gateway).await;
-    at_limit(&Answer::of(chat.send().await.unwrap()).await, "Token alice is at its limit of 1 request at once");
-    let status = async |token| ask(&gateway, Method::GET, "/v1/gateway/status", token).await.json["token_limits"].clone();
+    at_limit(
+        &Answer::of(chat.send().await.unwrap()).await,
+        "Token alice is at its limit of 1 request at once",
+    );
+    let status = async |token| {
+        ask(&gateway, Method::GET, "/v1/gateway/status", token).await.json["token_limits"].clone()
+    };
     let full = json!({"alice": {"limit": 1, "available": 0, "inflight": 1}});
     assert_eq!((status(ALICE).await, status(BOB).await), (full.clone(), full));
     let metrics = gateway.anonymous(Method::GET, "/metrics").bearer_auth(BOB).send().await.unwrap();
@@ -270,10 +293,19 @@ async fn what_is_wrong_with_owners_and_bounds_is_told_without_any_token() {
     for (env, words) in [
         (format!("{}GATEWAY_OWNER_TOKENS=carol\n", three()), "alice, bob; entry 1 is none of them"),
         (format!("{}GATEWAY_OWNER_TOKENS=bob,{ALICE}\n", three()), "entry 2 is none of them"),
-        (format!("{}GATEWAY_OWNER_TOKENS=token3\n", three()), "GATEWAY_OWNER_TOKENS: expected names of tokens"),
-        (format!("GATEWAY_BEARER_TOKENS=alice={ALICE};max=0\n"), "GATEWAY_BEARER_TOKENS: expected nothing behind"),
+        (
+            format!("{}GATEWAY_OWNER_TOKENS=token3\n", three()),
+            "GATEWAY_OWNER_TOKENS: expected names of tokens",
+        ),
+        (
+            format!("GATEWAY_BEARER_TOKENS=alice={ALICE};max=0\n"),
+            "GATEWAY_BEARER_TOKENS: expected nothing behind",
+        ),
         (format!("GATEWAY_BEARER_TOKENS=alice={ALICE};foo=1\n"), "but `;max=N`"),
-        (format!("GATEWAY_BEARER_TOKENS=alice={ALICE};max=1,alice={BOB};max=2\n"), "one `;max=N` for each name"),
+        (
+            format!("GATEWAY_BEARER_TOKENS=alice={ALICE};max=1,alice={BOB};max=2\n"),
+            "one `;max=N` for each name",
+        ),
     ] {
         let folder = e2e::fresh_folder("wrong");
         std::fs::write(folder.join(".env"), &env).unwrap();

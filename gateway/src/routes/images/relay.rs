@@ -99,14 +99,9 @@ impl Relay {
     /// The event of a picture that is stored: as it came, and with its address.
     async fn completed(&mut self, finished: Finished, place: Place) -> Result<Bytes, ApiError> {
         let Finished { picture, event } = finished;
-        let address = keep_one(
-            &self.app,
-            place.clone(),
-            std::mem::take(&mut self.file),
-            picture,
-            self.note.clone(),
-        )
-        .await?;
+        let address =
+            keep_one(&self.app, place.clone(), std::mem::take(&mut self.file), picture, self.note.clone())
+                .await?;
         Ok(blocking_under(place, move || event.with_address(&address)).await)
     }
 

@@ -257,7 +257,10 @@ fn a_record_lies_beside_its_picture_counts_and_goes_with_it() {
     let rules = Rules { max_bytes: Some(all.bytes - 1), ..Rules::default() };
     let minute = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 60;
     assert_eq!(store.retain(&rules, minute, true).unwrap().pictures, 1);
-    assert_eq!(files(&dir), [".lock", his.as_str(), &format!("{}.json", his.as_str())].map(str::to_owned).into());
+    assert_eq!(
+        files(&dir),
+        [".lock", his.as_str(), &format!("{}.json", his.as_str())].map(str::to_owned).into()
+    );
     assert!(store.find(&hers).unwrap().is_none() && of(&store, "alice").is_empty());
     assert_eq!(of(&store, "bob"), [8], "what was read stays known");
 }
@@ -297,7 +300,11 @@ fn a_picture_is_kept_also_where_its_record_cannot_be() {
     drop(store);
     let store = Store::open(&dir).unwrap();
     let linked = PictureName::parse("8_0123456789abcdef.png").unwrap();
-    assert_eq!(store.record(&linked).unwrap(), crate::store::records::Record::default(), "never through a link");
+    assert_eq!(
+        store.record(&linked).unwrap(),
+        crate::store::records::Record::default(),
+        "never through a link"
+    );
     assert!(store.remove(&linked).unwrap() && store.remove(&name).unwrap());
 }
 
@@ -311,5 +318,8 @@ fn records_are_read_once_for_lists_and_again_before_a_picture_goes() {
     assert_eq!(of(&store, "alice"), [7]);
     fs::write(dir.join(format!("{}.json", name.as_str())), r#"{"owners":["bob"]}"#).unwrap();
     assert_eq!(of(&store, "alice"), [7]);
-    assert!(!store.remove_from(&name, &|known| known == "alice").unwrap(), "before it deletes, it reads again");
+    assert!(
+        !store.remove_from(&name, &|known| known == "alice").unwrap(),
+        "before it deletes, it reads again"
+    );
 }

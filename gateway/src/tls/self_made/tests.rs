@@ -121,7 +121,11 @@ fn a_lost_authority_is_never_replaced_unasked() {
         ("key damaged", "gateway-ca-key.pem", "gateway-ca-key.pem: "),
         ("another's key", "gateway-ca-key.pem", "it is not the key of gateway-ca.pem"),
         ("certificate damaged", AUTHORITY, "gateway-ca.pem: "),
-        ("a certificate that is no authority's", AUTHORITY, "gateway-ca.pem: it is damaged, or no authority's"),
+        (
+            "a certificate that is no authority's",
+            AUTHORITY,
+            "gateway-ca.pem: it is damaged, or no authority's",
+        ),
     ] {
         let (dir, first) = folder("lost");
         match case {
