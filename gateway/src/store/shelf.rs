@@ -156,7 +156,9 @@ impl Store {
         let record = |seen: &Seen| records.get(&seen.name).copied().unwrap_or(0);
         *index = index
             .refound(seen.iter().map(|seen| (seen.name.clone(), Entry::found(seen.bytes, record(seen)))));
-        seen.iter_mut().for_each(|seen| seen.bytes += records.get(&seen.name).copied().unwrap_or(0));
+        for seen in &mut seen {
+            seen.bytes += records.get(&seen.name).copied().unwrap_or(0);
+        }
         Ok(seen)
     }
 }

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -167,7 +167,7 @@ fn constraints(permitted: Permitted) -> NameConstraints {
     NameConstraints { permitted_subtrees: domains.chain(ranges).collect(), excluded_subtrees: Vec::new() }
 }
 
-fn write(path: &PathBuf, text: &str, mode: u32) -> Result<(), String> {
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), String> {
     place(path, text.as_bytes(), mode).map_err(|error| format!("{}: {error}", path.display()))
 }
 

@@ -28,7 +28,8 @@ pub(super) fn place(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()>
 
 /// Whether nobody but its owner can read it.
 pub(super) fn is_private(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 == 0)
+    const OTHERS: u32 = 0o077;
+    fs::metadata(path).is_ok_and(|found| found.permissions().mode() & OTHERS == 0)
 }
 
 /// A certificate as text.
