@@ -146,7 +146,7 @@ impl Seen {
                 places("gpu_heavy", Capability::Images, 1),
                 places("local_mlx", Capability::Chat, 0),
             ],
-            tokens: vec![("alice".to_owned(), 2, 1)],
+            tokens: Vec::new(),
             backends: vec![("gpu_heavy".to_owned(), ready), ("local_mlx".to_owned(), Health::unknown())],
             store: Totals { pictures: 7, bytes: 9_000_000_000 },
             dropped_lines: 3,
@@ -166,4 +166,23 @@ fn count(number: usize) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "seconds and stores' bytes stay below 2^53")]
 fn whole(number: u64) -> f64 {
     number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_told_of_where_it_has_a_bound() {
+        let told = |tokens| {
+            let families = Seen { tokens, ..Seen::example() }.families();
+            let of_tokens = families.iter().filter(|family| family.name().starts_with("gateway_token_"));
+            of_tokens
+                .map(|family| (family.name().to_owned(), family.get_metric()[0].get_gauge().get_value()))
+                .collect::<Vec<_>>()
+        };
+        let expected = [("gateway_token_inflight".to_owned(), 1.0), ("gateway_token_limit".to_owned(), 2.0)];
+        assert_eq!(told(vec![("alice".to_owned(), 2, 1)]), expected);
+        assert!(told(Vec::new()).is_empty());
+    }
 }

@@ -75,12 +75,6 @@ fn the_text() {
     # HELP gateway_store_pictures Pictures in the store.
     # TYPE gateway_store_pictures gauge
     gateway_store_pictures 7
-    # HELP gateway_token_inflight Requests that a token with a bound of its own has now.
-    # TYPE gateway_token_inflight gauge
-    gateway_token_inflight{token="alice"} 1
-    # HELP gateway_token_limit Requests that a token with a bound of its own may have at once.
-    # TYPE gateway_token_limit gauge
-    gateway_token_limit{token="alice"} 2
     # HELP process_start_time_seconds Unix time of the start.
     # TYPE process_start_time_seconds gauge
     process_start_time_seconds 1736690000

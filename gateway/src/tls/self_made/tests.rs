@@ -29,7 +29,7 @@ fn folder(purpose: &str) -> (PathBuf, SelfMade) {
 fn earlier(dir: &Path, now: SystemTime) {
     let since = now.duration_since(UNIX_EPOCH).unwrap();
     let mut params = CertificateParams::new(names().into_iter().collect::<Vec<_>>()).unwrap();
-    set_life(&mut params, since - DAY, since + LIFE);
+    set_life(&mut params, since.saturating_sub(DAY), since + LIFE);
     params.distinguished_name.push(DnType::CommonName, "gateway");
     params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
     let pair = KeyPair::generate().unwrap();
