@@ -58,7 +58,7 @@ impl Authority {
         used: Option<&CertificateDer<'static>>,
     ) -> Result<Self, String> {
         let (certificate, key) = (dir.join(CERTIFICATE), dir.join(KEY));
-        match (certificate.exists(), key.exists()) {
+        match (is_there(&certificate), is_there(&key)) {
             (true, true) => {}
             (true, false) => return Err(lost(dir, &format!("{KEY} is missing"))),
             (false, true) => match used {
@@ -67,13 +67,24 @@ impl Authority {
                     tracing::warn!(path = %certificate.display(), "the authority's certificate was missing; written again");
                 }
                 Some(_) => return Err(lost(dir, &format!("{CERTIFICATE} is missing"))),
-                // What an interrupted start left: nothing was signed with it.
-                None => make(dir, now, names)?,
+                // What an interrupted start leaves. Whoever does trust this key trusts the same name and key again.
+                None => {
+                    let pair = read_key(&key).map_err(|why| lost(dir, &format!("{KEY}: {why}")))?;
+                    certify(dir, now, names, &pair)?;
+                }
             },
             (false, false) => {
                 make(dir, now, names)?;
                 let path = certificate.display();
-                tracing::info!(%path, "made a local authority; `gateway ca` says how programs learn to trust it");
+                if used.is_none() {
+                    tracing::info!(%path, "made a local authority; `gateway ca` says how programs learn to trust it");
+                } else {
+                    tracing::warn!(
+                        %path,
+                        "the local authority was gone, and another was made: every program must be taught to trust it \
+                         (`gateway ca`)"
+                    );
+                }
             }
         }
         Self::read(dir, now)
@@ -137,7 +148,17 @@ fn is_key_of(key: &KeyPair, certificate: &CertificateDer<'_>) -> bool {
 }
 
 fn make(dir: &Path, now: SystemTime, names: &BTreeSet<String>) -> Result<(), String> {
-    let failed = |error: rcgen::Error| format!("{}: no authority can be made: {error}", dir.display());
+    let pair = KeyPair::generate().map_err(|error| failed(dir, &error))?;
+    // The key first: a certificate without its key is an authority that was lost.
+    write(&dir.join(KEY), &pair.serialize_pem(), 0o600)?;
+    certify(dir, now, names, &pair)
+}
+
+fn failed(dir: &Path, error: &rcgen::Error) -> String {
+    format!("{}: no authority can be made: {error}", dir.display())
+}
+
+fn certify(dir: &Path, now: SystemTime, names: &BTreeSet<String>, pair: &KeyPair) -> Result<(), String> {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut params = CertificateParams::default();
     let host: String = short_host().chars().take(HOST_LETTERS).collect();
@@ -151,10 +172,7 @@ fn make(dir: &Path, now: SystemTime, names: &BTreeSet<String>) -> Result<(), Str
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.use_authority_key_identifier_extension = true;
     params.name_constraints = Some(constraints(Permitted::private_and(names)));
-    let pair = KeyPair::generate().map_err(failed)?;
-    let made = params.self_signed(&pair).map_err(failed)?;
-    // The key first: a certificate without its key is an authority that was lost.
-    write(&dir.join(KEY), &pair.serialize_pem(), 0o600)?;
+    let made = params.self_signed(pair).map_err(|error| failed(dir, &error))?;
     write(&dir.join(CERTIFICATE), &made.pem(), 0o644)
 }
 
@@ -176,6 +194,11 @@ pub(crate) fn shown(dir: &Path) -> Result<(CertificateDer<'static>, Facts), Stri
     let certificate = pem::certificates(&dir.join(CERTIFICATE))?.swap_remove(0);
     let facts = Facts::of(&certificate).ok_or("it is damaged")?;
     Ok((certificate, facts))
+}
+
+/// Also what cannot be looked at now, as a link into a disk that is not there yet: it is never taken for gone.
+fn is_there(path: &Path) -> bool {
+    !matches!(fs::symlink_metadata(path), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// Whether there is one, or something in its place.

@@ -161,9 +161,29 @@ fn what_can_be_put_back_is_and_what_was_moved_away_is_made_anew() {
     let anew = made(&dir, SystemTime::now());
     assert_ne!(read(&dir, AUTHORITY), authority);
     assert_ne!(anew.pair.cert, first.pair.cert, "the new authority signs what is shown at once");
-    let interrupted = temporary("interrupted");
-    fs::write(interrupted.join(authority::KEY), "half a ke").unwrap();
-    assert!(self_made(&interrupted, SystemTime::now()).is_ok(), "nobody trusts what never signed");
+    for name in [AUTHORITY, CERTIFICATE] {
+        fs::remove_file(dir.join(name)).unwrap();
+    }
+    let key = read(&dir, authority::KEY);
+    let again = made(&dir, SystemTime::now());
+    assert_eq!(read(&dir, authority::KEY), key, "what an interrupted start left is gone on with");
+    assert!(
+        is_signed_by(&again.pair.cert[0], &anew.pair.cert[1]),
+        "who trusts the key's authority goes on to"
+    );
+}
+
+#[test]
+fn an_authority_that_cannot_be_looked_at_is_not_taken_for_gone() {
+    for names in [&[AUTHORITY, authority::KEY][..], &[authority::KEY]] {
+        let dir = temporary("links");
+        for name in names {
+            std::os::unix::fs::symlink(dir.join("not mounted").join(name), dir.join(name)).unwrap();
+        }
+        let refused = self_made(&dir, SystemTime::now()).unwrap_err();
+        assert!(refused.contains("the local authority cannot sign"), "{refused}");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), names.len());
+    }
 }
 
 #[test]
