@@ -110,7 +110,7 @@ impl Warmer {
         let default = config.default_model.as_deref();
         let choice = catalog::resolve(&survey.models, &config.presets, None, default).ok()?;
         let permit = self.jobs.slots().try_enter()?;
-        let work = Work { job: Job::warm_up(choice), prepare: None, finish: Box::new(|_, _| Ok(())) };
+        let work = Work { job: Job::warm_up(choice), prepare: None, finish: Box::new(|_, _, _| Ok(())) };
         Some(self.jobs.start(work, permit, "warm-up".to_owned()))
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod images;
 pub(crate) mod legacy;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod page;
 pub(crate) mod probes;
 pub(crate) mod status;
 pub(crate) mod text;

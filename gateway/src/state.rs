@@ -25,6 +25,7 @@ use crate::{
     router,
     store::disk::Store,
     wake::{ClockSource, Vigil},
+    warnings::Warnings,
 };
 
 /// Bytes of all request bodies together.
@@ -70,6 +71,8 @@ pub(crate) struct Parts {
     pub(crate) started_at: u64,
     /// Which configuration is in force.
     pub(crate) reloads: Reloads,
+    /// What an operator should know.
+    pub(crate) warnings: Warnings,
     /// How many sleeps of the machine this state knows of.
     sleeps_known: Arc<AtomicU64>,
 }
@@ -97,6 +100,7 @@ impl App {
             started: Instant::now(),
             started_at: unix_now(),
             reloads: Reloads::default(),
+            warnings: Warnings::default(),
             sleeps_known: Arc::default(),
         }))
     }

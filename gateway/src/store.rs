@@ -1,8 +1,9 @@
 //! The picture store: names that are made from the bytes, so that one name never means two pictures.
-//! This file, [`index`] and [`retention`] decide; only [`disk`], [`records`], [`shelf`], [`incoming`] and [`lock`] touch
-//! the file system.
+//! This file, [`index`], [`fullness`] and [`retention`] decide; only [`disk`], [`records`], [`shelf`], [`incoming`] and
+//! [`lock`] touch the file system.
 
 pub(crate) mod disk;
+pub(crate) mod fullness;
 pub(crate) mod incoming;
 pub(crate) mod index;
 pub(crate) mod inlet;

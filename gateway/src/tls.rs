@@ -2,6 +2,7 @@
 //! force; which that is can change while they come.
 
 pub(crate) mod authority;
+pub(crate) mod examined;
 pub(crate) mod facts;
 pub(crate) mod files;
 mod names;
@@ -18,6 +19,7 @@ use std::{
 
 use rustls::{
     ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -45,6 +47,13 @@ impl PairFault {
         match self {
             Self::Certificate(_) => "GATEWAY_TLS_CERT_PATH",
             Self::Key(_) => "GATEWAY_TLS_KEY_PATH",
+        }
+    }
+
+    /// What it is.
+    pub(crate) fn why(self) -> String {
+        match self {
+            Self::Certificate(why) | Self::Key(why) => why,
         }
     }
 }
@@ -125,20 +134,55 @@ pub(crate) fn certificate(tls: &Tls, data_dir: &Path) -> Result<Option<Arc<Certi
     }
 }
 
-/// Reads a pair.
+/// Reads a pair. Both may be in one file.
 pub(crate) fn read_pair(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, PairFault> {
-    let wrong_certificate = |why: &str| PairFault::Certificate(format!("{}: {why}", certificate.display()));
-    let wrong_key = |why: &str| PairFault::Key(format!("{}: {why}", key.display()));
-    let chain = pem::certificates(certificate).map_err(|why| wrong_certificate(&why))?;
-    let secret = pem::key(key).map_err(|why| wrong_key(&why))?;
+    let pair = pem::certificates(certificate)
+        .map_err(PairFault::Certificate)
+        .and_then(|chain| pair_of(&chain, &pem::keys(key).map_err(PairFault::Key)?));
+    pair.map(Arc::new).map_err(|fault| match fault {
+        PairFault::Certificate(why) => PairFault::Certificate(format!("{}: {why}", certificate.display())),
+        PairFault::Key(why) => PairFault::Key(format!("{}: {why}", key.display())),
+    })
+}
+
+/// The chain with the first of the keys that is its certificate's; or why that cannot be. In words of ours: the library's may
+/// quote.
+pub(crate) fn pair_of(
+    chain: &[CertificateDer<'static>],
+    keys: &[PrivateKeyDer<'static>],
+) -> Result<CertifiedKey, PairFault> {
     let provider = rustls::crypto::ring::default_provider();
-    // In words of ours: the library's may quote.
-    let pair = CertifiedKey::from_der(chain, secret, &provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => wrong_key("it is the key of another certificate"),
-        rustls::Error::InvalidCertificate(_) => wrong_certificate("the certificate is damaged"),
-        _ => wrong_key("it is no key that TLS can use (RSA, ECDSA or Ed25519)"),
-    })?;
-    Ok(Arc::new(pair))
+    let pair = |chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>| {
+        CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider)
+    };
+    let mut first = None;
+    for key in keys {
+        match pair(chain, key) {
+            Ok(pair) => return Ok(pair),
+            Err(error) => drop(first.get_or_insert(error)),
+        }
+    }
+    let fits = |certificate: &CertificateDer<'static>| {
+        keys.iter().any(|key| pair(std::slice::from_ref(certificate), key).is_ok())
+    };
+    match first {
+        Some(rustls::Error::InconsistentKeys(_)) => match chain.iter().position(fits) {
+            Some(at) => Err(PairFault::Certificate(format!(
+                "its certificates are in the wrong order: the key belongs to number {} of {}; the server's own must be the first, \
+                 and behind it who signed it",
+                at + 1,
+                chain.len()
+            ))),
+            None => Err(PairFault::Key("it is the key of another certificate".to_owned())),
+        },
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            Err(PairFault::Certificate(examined::why_unusable(chain.first())))
+        }
+        Some(_) | None => Err(PairFault::Key(
+            "it is no key that TLS can use (RSA of 2048 bits or more, ECDSA on P-256 or P-384, Ed25519)"
+                .to_owned(),
+        )),
+    }
 }
 
 /// The worker: has a self-made certificate signed anew before it ends, and when the host is called otherwise. `folder` is

@@ -22,7 +22,7 @@ pub struct Access {
     pub api_ranges: Vec<IpNet>,
     /// Ranges that may fetch pictures; none is nobody.
     pub ui_ranges: Vec<IpNet>,
-    /// Ranges whose `X-Forwarded-For` is believed.
+    /// Ranges of proxies whose forwarding headers are trusted.
     pub proxies: Vec<IpNet>,
     /// Hosts and origins.
     pub guard: Guard,
@@ -56,15 +56,14 @@ impl Access {
         let api_ranges = ranges(settings, "IP_ALLOWLIST");
         let ui_ranges = ranges(settings, "UI_IP_ALLOWLIST");
         let proxies = ranges(settings, "TRUST_PROXY_CIDRS");
-        let allowed_hosts = texts(settings, "GATEWAY_ALLOWED_HOSTS");
-        let allowed_origins = texts(settings, "GATEWAY_ALLOWED_ORIGINS");
+        let guard = Guard::read(settings, "GATEWAY_ALLOWED_HOSTS", "GATEWAY_ALLOWED_ORIGINS");
         Some(Self {
             tokens: tokens?,
             asks_tokens: asks_tokens?,
             api_ranges: api_ranges?,
             ui_ranges: ui_ranges?,
             proxies: proxies?,
-            guard: Guard { allowed_hosts, allowed_origins },
+            guard: guard?,
         })
     }
 }
@@ -114,8 +113,4 @@ fn ranges(settings: &mut Settings, name: &str) -> Option<Vec<IpNet>> {
 /// A range, or an address as the range of itself alone.
 fn range(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
-}
-
-fn texts(settings: &Settings, name: &str) -> Vec<String> {
-    list(settings.raw(name).unwrap_or_default(), |text| Some(text.to_owned())).unwrap_or_default()
 }

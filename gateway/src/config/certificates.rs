@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use shared::service::settings::truth;
 
-use super::{gather, read_env_file};
+use super::{EnvPlace, gather};
 
 /// Where the gateway's own certificates are, and whether it shows them.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub(crate) fn certificates(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Certificates {
     let mut problems = Vec::new();
-    let (path, file) = read_env_file(matches, environment, &mut problems);
-    let settings = gather(matches, environment, &path, &file);
+    let env = EnvPlace::read(matches, environment, &mut problems);
+    let settings = gather(matches, environment, &env);
     let text = |name: &str| settings.raw(name).map(str::to_owned);
     Certificates {
         data_dir: text("GATEWAY_DATA_DIR").unwrap_or_default().into(),

@@ -1,7 +1,7 @@
 //! What a scrape reads from snapshots: places, backends, the process itself.
 
 use prometheus::{GaugeVec, IntCounter, Opts, Registry, proto::MetricFamily};
-use shared::service::telemetry;
+use shared::service::{files::Disk, telemetry};
 
 use super::registered;
 use crate::{config::Capability, health::state::Health, state::App, store::index::Totals};
@@ -13,6 +13,7 @@ pub(crate) struct Seen {
     tokens: Vec<(String, usize, usize)>,
     backends: Vec<(String, Health)>,
     store: Totals,
+    disk: Option<Disk>,
     dropped_lines: u64,
     started: u64,
 }
@@ -45,6 +46,7 @@ impl Seen {
                 .collect(),
             backends: backends.map(|(backend, health)| (backend.class.clone(), health)).collect(),
             store: app.store.totals(),
+            disk: app.warnings.now().disk,
             dropped_lines: telemetry::dropped_lines(),
             started: app.started_at,
         }
@@ -74,6 +76,14 @@ impl Seen {
         )
         .with_label_values::<&str>(&[])
         .set(whole(self.store.bytes));
+        if let Some(disk) = self.disk {
+            gauge(&registry, "gateway_store_disk_bytes", "Bytes of the disk that the store is on.", &[])
+                .with_label_values::<&str>(&[])
+                .set(whole(disk.total));
+            gauge(&registry, "gateway_store_disk_free_bytes", "Bytes that are free on that disk.", &[])
+                .with_label_values::<&str>(&[])
+                .set(whole(disk.free));
+        }
         gauge(&registry, "process_start_time_seconds", "Unix time of the start.", &[])
             .with_label_values::<&str>(&[])
             .set(whole(self.started));
@@ -130,6 +140,12 @@ impl Seen {
         }
     }
 
+    /// The same where the disk was looked at.
+    #[cfg(test)]
+    pub(super) fn on_a_disk(self, total: u64, free: u64) -> Self {
+        Self { disk: Some(Disk { total, free }), ..self }
+    }
+
     /// One backend of each kind of state, for tests of the text.
     #[cfg(test)]
     pub(super) fn example() -> Self {
@@ -149,6 +165,7 @@ impl Seen {
             tokens: Vec::new(),
             backends: vec![("gpu_heavy".to_owned(), ready), ("local_mlx".to_owned(), Health::unknown())],
             store: Totals { pictures: 7, bytes: 9_000_000_000 },
+            disk: None,
             dropped_lines: 3,
             started: 1_736_690_000,
         }

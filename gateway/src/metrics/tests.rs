@@ -94,3 +94,12 @@ fn every_probe_has_a_known_result() {
         assert!(Evidence::PROBE_RESULTS.contains(&evidence.probe_result()), "{evidence:?}");
     }
 }
+
+#[test]
+fn the_disk_of_the_store_is_there_once_it_was_looked_at() {
+    let text = counted().text(&Seen::example().on_a_disk(1_000_000_000_000, 60_000_000_000));
+    for line in ["gateway_store_disk_bytes 1000000000000", "gateway_store_disk_free_bytes 60000000000"] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+    assert!(!counted().text(&Seen::example()).contains("gateway_store_disk"));
+}

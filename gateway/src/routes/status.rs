@@ -1,4 +1,4 @@
-//! `GET /v1/gateway/status`: places, backends and the gateway itself, from snapshots.
+//! `GET /v1/gateway/status`: places, backends, the store and the gateway itself, from snapshots.
 
 use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
@@ -29,6 +29,7 @@ pub(crate) async fn status(State(app): State<App>, visit: Visit) -> Json<Value> 
     let tokens = app.admission.tokens().filter(|(name, _)| caller.sees_all() || caller.name() == Some(name));
     let tokens = tokens.map(|(name, slots)| (name.to_owned(), room(slots)));
     let in_force = app.reloads.in_force();
+    let (seen, totals) = (app.warnings.now(), app.store.totals());
     Json(json!({
         "admission_control": places.collect::<Map<_, _>>(),
         "token_limits": tokens.collect::<Map<_, _>>(),
@@ -43,6 +44,14 @@ pub(crate) async fn status(State(app): State<App>, visit: Visit) -> Json<Value> 
                 "last_error": in_force.last_error,
                 "reloads": in_force.tries,
             },
+            "warnings": seen.warnings,
+        },
+        "store": {
+            "pictures": totals.pictures,
+            "bytes": totals.bytes,
+            "max_bytes": app.config.retention.max_bytes,
+            "disk_bytes": seen.disk.map(|disk| disk.total),
+            "disk_free_bytes": seen.disk.map(|disk| disk.free),
         },
     }))
 }

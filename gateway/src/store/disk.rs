@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use shared::service::settings::Problem;
+use shared::service::{files::folder_for_group, settings::Problem};
 use tracing::warn;
 
 use super::{
@@ -63,7 +63,7 @@ impl Store {
     pub(crate) fn open(dir: &Path) -> Result<Self, Problem> {
         let wrong = |why: String| Problem::new("UI_IMAGE_DIR", dir.display().to_string(), why);
         let unwritable = |error: io::Error| wrong(unwritable(dir, &error));
-        fs::create_dir_all(dir).map_err(unwritable)?;
+        folder_for_group(dir).map_err(unwritable)?;
         let lock = StoreLock::take(dir).map_err(|fault| match fault {
             LockFault::Held(holder) => {
                 wrong(format!("expected a picture store of this process alone; it is held by {holder}"))

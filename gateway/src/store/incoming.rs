@@ -9,7 +9,10 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use shared::picture::{Format, NotAPicture, Walk};
+use shared::{
+    picture::{Format, NotAPicture, Walk},
+    service::files::create_for_group,
+};
 
 use super::PictureName;
 
@@ -82,7 +85,7 @@ pub(super) struct Unfinished {
 impl Unfinished {
     pub(super) fn create(dir: &Path) -> io::Result<Self> {
         let path = Self::path_in(dir);
-        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        let file = create_for_group(File::options().read(true).write(true), &path)?;
         Ok(Self { path: Some(path), file: Arc::new(file) })
     }
 

@@ -139,8 +139,9 @@ fn lost(dir: &Path, why: &str) -> String {
 }
 
 fn read_key(path: &Path) -> Result<KeyPair, String> {
-    let key = pem::key(path)?;
-    KeyPair::try_from(&key).map_err(|_| "it is no key that can sign (RSA, ECDSA or Ed25519)".to_owned())
+    // Our own file holds one.
+    let keys = pem::keys(path)?;
+    KeyPair::try_from(&keys[0]).map_err(|_| "it is no key that can sign (RSA, ECDSA or Ed25519)".to_owned())
 }
 
 fn is_key_of(key: &KeyPair, certificate: &CertificateDer<'_>) -> bool {

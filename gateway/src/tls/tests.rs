@@ -49,4 +49,31 @@ fn a_pair_whose_halves_do_not_fit_is_refused() {
     made(&other, SystemTime::now());
     let fault = read_pair(&one.join("gateway-cert.pem"), &other.join("gateway-key.pem")).unwrap_err();
     assert_eq!(fault.setting(), "GATEWAY_TLS_KEY_PATH");
+    assert!(fault.to_string().contains("it is the key of another certificate"), "{fault}");
+}
+
+#[test]
+fn a_chain_in_the_wrong_order_is_told_and_the_right_one_of_several_keys_is_taken() {
+    let folder = temporary("order");
+    let made = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key);
+        (certificate.unwrap().pem(), key.serialize_pem())
+    };
+    let ((own, own_key), (other, other_key)) = (made("ai2.local"), made("authority"));
+    let read = |certificates: &[&str], keys: &[&str]| {
+        let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+        std::fs::write(&certificate, certificates.concat()).unwrap();
+        std::fs::write(&key, keys.concat()).unwrap();
+        read_pair(&certificate, &key)
+    };
+    let fault = read(&[&other, &own], &[&own_key]).unwrap_err();
+    assert_eq!(fault.setting(), "GATEWAY_TLS_CERT_PATH");
+    let told = fault.to_string();
+    assert!(told.contains("certificate.pem: its certificates are in the wrong order"), "{told}");
+    assert!(told.contains("the key belongs to number 2 of 2"), "{told}");
+    assert!(read(&[&own, &other], &[&own_key]).is_ok());
+    assert!(read(&[&own], &[&other_key, &own_key]).is_ok(), "a key of something else stands before it");
+    assert!(read(&[&own_key, &own], &[&own, &own_key]).is_ok(), "all of it in each file");
+    assert!(read(&["\u{feff}", &own], &["\u{feff}", &own_key]).is_ok(), "as Windows' editors write them");
 }

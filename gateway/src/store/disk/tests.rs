@@ -43,6 +43,16 @@ fn a_picture_is_kept_under_its_hash_and_nothing_else_is_left() {
 }
 
 #[test]
+fn the_group_may_look_at_the_pictures() {
+    let dir = temporary("group").join("data/pictures");
+    let store = Store::open(&dir).unwrap();
+    let name = keep(&store, &[picture(1)], 7).unwrap().remove(0);
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!((mode(&dir), mode(dir.parent().unwrap())), (0o750, 0o750));
+    assert_eq!(mode(&dir.join(name.as_str())), 0o640);
+}
+
+#[test]
 fn an_existing_name_with_other_bytes_is_an_error_and_stays() {
     let dir = temporary("collision");
     let store = Store::open(&dir).unwrap();
