@@ -4,12 +4,14 @@
 mod access;
 pub(crate) mod backends;
 mod backends_file;
+mod certificates;
 mod env_file;
 mod expand;
 pub mod keys;
 mod remarks;
 mod routing;
 mod sections;
+mod tokens;
 
 use std::{
     cell::RefCell,
@@ -25,12 +27,14 @@ use shared::service::{
     settings::{Fixed, Problem, Settings, Source, duration, unreadable, without_consequences},
 };
 
+pub(crate) use self::certificates::certificates;
 pub use self::{
-    access::{Access, Token, is_name as is_token_name},
+    access::Access,
     backends::{Backend, Backends, Capability, Delivery},
     keys::KEYS,
     routing::{Alias, Routing},
     sections::{ImageEngine, Images, Legacy, Log, Outbound},
+    tokens::{Token, is_name as is_token_name},
 };
 use self::{backends_file::BackendsFile, env_file::EnvFile};
 use crate::{health::state::Rules, store::retention::Rules as Retention, tls::Tls};
@@ -71,7 +75,7 @@ pub struct Config {
     pub outbound: Outbound,
     /// Who gets every path that is not ours, if anybody.
     pub legacy: Option<Legacy>,
-    /// Where the self-made certificate and the backends' lists of models are kept.
+    /// Where the local authority, its certificates and the backends' lists of models are kept.
     pub data_dir: PathBuf,
     /// The log.
     pub log: Log,
@@ -82,7 +86,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Where the self-made certificate is kept, if there is one.
+    /// Where the local authority and its certificates are kept, if there is one.
     pub fn self_made_in(&self) -> Option<&Path> {
         matches!(self.tls, Tls::SelfMade).then_some(&self.data_dir)
     }
@@ -106,14 +110,7 @@ pub fn load(
 ) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
     let env = EnvPlace::read(matches, environment, &mut problems);
-    let given = |name: &str, value: Option<String>| {
-        value.filter(|value| !value.trim().is_empty() || keys::BLANK_COUNTS.contains(&name))
-    };
-    let from_file = |name: &str| given(name, env.value(name));
-    let from_environment = |name: &str| given(name, environment(name));
-    let mut settings = Settings::gather(KEYS, matches, &from_environment, &|key| {
-        from_file(key.env).map(|value| (value, Source::File(env.path.clone())))
-    });
+    let mut settings = gather(matches, environment, &env);
     let used = RefCell::new(BTreeSet::new());
     let variable = |name: &str| {
         used.borrow_mut().insert(name.to_owned());
@@ -151,6 +148,18 @@ pub fn load(
     notes.extend(remarks::overruled(&env, &used.borrow(), environment));
     let notes = notes.iter().map(|note| redacted(note)).collect();
     Ok(Loaded { config, effective, notes })
+}
+
+/// The settings as written: flags, environment, env file.
+fn gather(matches: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>, env: &EnvPlace) -> Settings {
+    let given = |name: &str, value: Option<String>| {
+        value.filter(|value| !value.trim().is_empty() || keys::BLANK_COUNTS.contains(&name))
+    };
+    let from_file = |name: &str| given(name, env.value(name));
+    let from_environment = |name: &str| given(name, environment(name));
+    Settings::gather(KEYS, matches, &from_environment, &|key| {
+        from_file(key.env).map(|value| (value, Source::File(env.path.clone())))
+    })
 }
 
 /// The env file and its place.
@@ -240,7 +249,8 @@ fn compose(
         settings.optional("GATEWAY_METRICS_LISTEN", sections::SOCKET, |text| text.trim().parse().ok());
     let tls = sections::read_tls(settings);
     // Only a host that was understood can be judged.
-    let access = Access::read(settings, loopback || host.is_none());
+    let mut owner_notes = Vec::new();
+    let access = Access::read(settings, loopback || host.is_none(), &mut owner_notes);
     let max_request = settings.take("MAX_REQUEST_BYTES", "a number of bytes", |text| {
         shared::service::settings::bytes(text).and_then(|bytes| usize::try_from(bytes).ok())
     });
@@ -253,6 +263,7 @@ fn compose(
     }
     let health = sections::health(settings);
     let routing = Routing::read(settings, backends, notes);
+    notes.append(&mut owner_notes);
     let outbound = Outbound::read(settings);
     let legacy = Legacy::read(settings, port);
     let log = Log::read(settings);

@@ -137,12 +137,7 @@ impl ApiError {
             ),
             Self::Denied(denial) => faces::denied(denial),
             Self::NotReady(NotReady { class, error }) => faces::not_ready(class, error, None),
-            Self::Busy(Busy { class, capability }) => Face::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                Code::BackendOverloaded,
-                format!("Backend {class} is at capacity for {capability} requests"),
-            )
-            .after(5),
+            Self::Busy(busy) => faces::busy(busy),
             Self::Backend(class, fault) => faces::backend(class, fault),
             Self::StoreNotReady(fault) | Self::Store(fault) => faces::store(fault),
             Self::UnknownModel(id) => Face::of(

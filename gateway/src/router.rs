@@ -4,7 +4,7 @@ use axum::{
     Router,
     http::Response,
     middleware::{from_fn, from_fn_with_state},
-    routing::{delete, get, post},
+    routing::{get, post},
 };
 use shared::service::request_id;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -47,7 +47,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/gateway/status", get(status::status))
         .route("/v1/gateway/images", get(gallery::list))
-        .route("/v1/gateway/images/{name}", delete(gallery::delete))
+        .route("/v1/gateway/images/{name}", get(gallery::one).delete(gallery::delete))
         .route("/metrics", get(metrics::scrape))
         .route("/ui", get(page::show))
         .route("/ui/images/{name}", get(files::picture))

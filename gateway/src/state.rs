@@ -91,7 +91,7 @@ impl App {
         Self(Arc::new(Parts {
             bodies: BodyBudget::new(ALL_BODIES, longest_body(&config)),
             health: Arc::new(Monitors::new(&config.backends, config.health, &metrics, remembered)),
-            admission: Arc::new(Admission::new(&config.backends)),
+            admission: Arc::new(Admission::new(&config.backends, &config.access.tokens)),
             config: Arc::new(config),
             backends,
             vigil: Arc::new(Vigil::new(clocks)),
@@ -113,7 +113,7 @@ impl App {
         Ok(Self(Arc::new(Parts {
             bodies: self.bodies.with_each(longest_body(&config)),
             health: Arc::new(self.health.succeeded_by(&config.backends, config.health, &self.metrics)),
-            admission: Arc::new(self.admission.succeeded_by(&config.backends)),
+            admission: Arc::new(self.admission.succeeded_by(&config.backends, &config.access.tokens)),
             config: Arc::new(config),
             backends,
             sleeps_known: Arc::new(AtomicU64::new(self.sleeps_known.load(Ordering::Acquire))),

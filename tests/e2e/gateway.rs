@@ -35,6 +35,8 @@ mod lists;
 mod metrics;
 /// The order of checks.
 mod order;
+/// Whose pictures a token sees, and how many places it may take.
+mod people;
 /// The configuration read again: all of it or nothing.
 mod reload;
 /// Where chat and embeddings go, and that no other backend is asked instead.

@@ -13,14 +13,22 @@ pub const KEYS: &[Key] = &[
     key("GATEWAY_TLS", "on, or off for plain HTTP").or("on").fixed(),
     key(
         "GATEWAY_TLS_CERT_PATH",
-        "Certificate chain, PEM; without one a self-signed certificate is made and kept",
+        "Certificate chain, PEM; without one the gateway's own authority signs one (see `gateway ca`)",
     ),
     key("GATEWAY_TLS_KEY_PATH", "Its private key, PEM"),
     key("GATEWAY_AUTH", "off asks nobody for a token; only on loopback").or("on"),
     key("GATEWAY_BEARER_TOKEN", "The callers' token").secret(),
     key("GATEWAY_BEARER_TOKEN_FILE", "A file that holds the callers' token instead"),
-    key("GATEWAY_BEARER_TOKENS", "Comma-separated tokens, each bare or name=token").secret(),
+    key(
+        "GATEWAY_BEARER_TOKENS",
+        "Comma-separated tokens, each bare, name=token, or name=token;max=N for at most N requests at once",
+    )
+    .secret(),
     key("GATEWAY_BEARER_TOKENS_FILE", "A file that holds these instead, separated by commas or line ends"),
+    key(
+        "GATEWAY_OWNER_TOKENS",
+        "Names of the tokens that see and delete everybody's pictures [default: the only one there is]",
+    ),
     key(
         "GATEWAY_ALLOWED_HOSTS",
         "Further Host names to answer to, besides addresses and private names; .example.org is every name below it",
@@ -70,9 +78,12 @@ pub const KEYS: &[Key] = &[
     key("HEALTH_CHECK_TIMEOUT_SEC", "For one probe").or("15"),
     key("HEALTH_CHECK_FAILURE_THRESHOLD", "Unanswered probes until a ready backend counts as not ready")
         .or("3"),
-    key("GATEWAY_DATA_DIR", "Where the self-made certificate and the backends' lists of models are kept")
-        .or("/var/lib/gateway/data")
-        .fixed(),
+    key(
+        "GATEWAY_DATA_DIR",
+        "Where the local authority, its certificates and the backends' lists of models are kept",
+    )
+    .or("/var/lib/gateway/data")
+    .fixed(),
     key("GATEWAY_LOG_FILE", "Log file to append to [default: standard error]"),
     key("GATEWAY_LOG_FORMAT", "text, or json for machines").or("text").fixed(),
     key(

@@ -92,6 +92,11 @@ fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
     assert!(
         notes[6].contains("MODEL_ALIASES_PATH: \"/var/lib/gateway/app/model_aliases.json\" has no effect")
     );
+    assert!(
+        notes[6].starts_with("GATEWAY_OWNER_TOKENS is not set and there are several tokens: "),
+        "{}",
+        notes[6]
+    );
     assert_eq!(notes.len(), 7);
 }
 

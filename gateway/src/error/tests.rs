@@ -54,7 +54,8 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Denied(Denial::Base64Off { class: class() }),
         ApiError::Denied(Denial::StreamOff { class: class() }),
         ApiError::NotReady(NotReady { class: class(), error: "vram_headroom: too little".into() }),
-        ApiError::Busy(Busy { class: class(), capability: Capability::Images }),
+        ApiError::Busy(Busy::Backend { class: class(), capability: Capability::Images }),
+        ApiError::Busy(Busy::Token { name: "alice".to_owned(), limit: 1 }),
         backend(BackendFault::Obstructed(Obstacle::Refused)),
         backend(BackendFault::Obstructed(Obstacle::NoLocalRoute)),
         backend(BackendFault::Unreachable("no connection in time".into())),
@@ -156,6 +157,7 @@ fn the_table() {
     400 invalid_value: Backend c hands out addresses only, and streams carry base64: stream must be false
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: vram_headroom: too little
     429 backend_overloaded after 5: Backend c is at capacity for images requests
+    429 backend_overloaded after 5: Token alice is at its limit of 1 request at once
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: connection refused
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: no route to host: it is off or elsewhere; or, on macOS, Local Network Privacy keeps the gateway from it: run the gateway as a LaunchDaemon, or allow it in System Settings > Privacy & Security > Local Network
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: no connection in time

@@ -69,7 +69,7 @@ fn the_text() {
     # TYPE gateway_slots_limit gauge
     gateway_slots_limit{backend="gpu_heavy",capability="images"} 2
     gateway_slots_limit{backend="local_mlx",capability="chat"} 2
-    # HELP gateway_store_bytes Bytes of the pictures in the store.
+    # HELP gateway_store_bytes Bytes of the pictures in the store, and of what is kept beside them.
     # TYPE gateway_store_bytes gauge
     gateway_store_bytes 9000000000
     # HELP gateway_store_pictures Pictures in the store.

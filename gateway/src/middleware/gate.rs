@@ -1,6 +1,8 @@
 //! The gate: which `Host` we answer to, which web page may speak, which address may come, whose token is good.
 //! Denies by default: whatever is not in [`Door::of`] needs a token.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Request, State},
     http::HeaderMap,
@@ -20,11 +22,37 @@ use super::{
     cors::is_ours,
     start_page::{redirect, wants_page},
 };
-use crate::{config::Access, error::ApiError, state::App};
+use crate::{
+    config::{Access, Token},
+    error::ApiError,
+    state::App,
+};
 
-/// A caller who showed a good token, or whom nobody asks for one.
-#[derive(Debug, Clone)]
-pub(crate) struct Caller;
+/// A caller who showed a good token, or whom nobody asks for one: that one has none.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Caller(Option<Arc<Token>>);
+
+impl Caller {
+    /// Whether everybody's pictures are there for it.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.0.as_ref().is_none_or(|token| token.sees_all)
+    }
+
+    /// What the pictures that it makes are noted under.
+    pub(crate) fn owner(&self) -> Option<&str> {
+        self.0.as_ref().map(|token| token.owner())
+    }
+
+    /// Whether a picture that is noted under this is its own.
+    pub(crate) fn is_owner(&self, noted: &str) -> bool {
+        self.0.as_ref().is_some_and(|token| token.is_owner(noted))
+    }
+
+    /// The name of its token.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.0.as_ref().map(|token| token.name.as_str())
+    }
+}
 
 /// Which check guards a path. Told by the raw path, exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +77,10 @@ impl Door {
 }
 
 /// What becomes of a request that is not refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Admitted {
     /// To its route, with a good token, or where nobody is asked for one.
-    Caller,
+    Caller(Caller),
     /// To its route, which the address alone guards.
     Anybody,
     /// A browser asks whether a page may send a request; it may.
@@ -72,7 +100,7 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
     match pass(access, &client, &request, &account) {
         Ok(Admitted::Preflight) => return preflight(request.headers()),
         Ok(Admitted::StartPage) => return redirect(),
-        Ok(Admitted::Caller) => drop(request.extensions_mut().insert(Caller)),
+        Ok(Admitted::Caller(caller)) => drop(request.extensions_mut().insert(caller)),
         Ok(Admitted::Anybody) => {}
         Err(error) => return error.into_response(),
     }
@@ -120,12 +148,12 @@ fn pass(
         return Ok(Admitted::Preflight); // browsers show no token when they ask
     }
     if !access.asks_tokens {
-        return Ok(Admitted::Caller);
+        return Ok(Admitted::Caller(Caller::default()));
     }
     match known_token(access, request.headers()) {
-        Some(name) => {
-            account.note(|known| known.caller = Some(name.to_owned()));
-            Ok(Admitted::Caller)
+        Some(token) => {
+            account.note(|known| known.caller = Some(token.name.clone()));
+            Ok(Admitted::Caller(Caller(Some(token))))
         }
         None if door == Door::Token => Err(ApiError::Unauthenticated),
         None => Ok(Admitted::Anybody),
@@ -153,13 +181,15 @@ fn by_address(access: &Access, client: &Client, door: Door) -> Result<(), ApiErr
     if allowed { Ok(()) } else { Err(ApiError::AddressNotAllowed) }
 }
 
-/// The name of the token that the one `Authorization` header holds. Every token is compared, so that the time
-/// taken does not tell which.
-fn known_token<'a>(access: &'a Access, headers: &HeaderMap) -> Option<&'a str> {
+/// The token that the one `Authorization` header holds. Every token is compared, so that the time taken does not tell
+/// which.
+fn known_token(access: &Access, headers: &HeaderMap) -> Option<Arc<Token>> {
     let credential = credential(headers)?;
-    access.tokens.iter().fold(None, |found, token| {
-        if token.secret.matches(credential) { Some(token.name.as_str()) } else { found }
-    })
+    let found = access
+        .tokens
+        .iter()
+        .fold(None, |found, token| if token.secret.matches(credential) { Some(token) } else { found });
+    found.cloned()
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ async fn serve(
     *class = Some(visit.account.goes(&permitted));
     app.look_for_sleep(); // or the first request after it would be admitted on what was known before
     let live = app.health.route(permitted).map_err(ApiError::NotReady)?; // is it up
-    let grant = app.admission.enter(live).map_err(ApiError::Busy)?; // is there room: now or 429
+    let grant = app.admission.enter(live, visit.caller.name()).map_err(ApiError::Busy)?; // is there room: now or 429
     let passing = Passing {
         path: kind.path,
         sent: body.into_sent(grant.permitted().model()),

@@ -3,6 +3,7 @@
 
 mod ask;
 mod bodies;
+mod ca;
 mod config_files;
 mod descriptors;
 mod log;

@@ -86,6 +86,7 @@ impl Programs {
     pub(super) fn what_to_try(&self) -> String {
         let Self { folder, token, sidecar, gateway, binaries, .. } = self;
         let (folder, binaries) = (folder.display(), binaries.display());
+        let authority = format!("{folder}/gateway-data/gateway-ca.pem");
         format!(
             "
 Token: {token}
@@ -95,7 +96,7 @@ Try:
   curl 'http://{sidecar}/readyz?verbose'
   curl http://{sidecar}/v1/images/generations -H 'Content-Type: application/json' \\
        -d '{{\"model\":\"sd-xl-base-1.0\",\"prompt\":\"test\",\"size\":\"512x512\",\"response_format\":\"url\"}}'
-  curl -k https://{gateway}/v1/images/generations -H 'Authorization: Bearer {token}' \\
+  curl --cacert {authority} https://{gateway}/v1/images/generations -H 'Authorization: Bearer {token}' \\
        -H 'Content-Type: application/json' -d '{{\"prompt\":\"a red cat\",\"size\":\"512x512\"}}'
   {binaries}/gateway status --env-file {folder}/gateway.env
 

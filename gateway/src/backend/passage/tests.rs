@@ -20,7 +20,7 @@ fn passage(headers: &[(&str, &str)], body: reqwest::Body) -> Passage {
     }
     let asked = Asked { capability: Capability::Chat, backend: None, model: None };
     let permitted = permit_text(&backends(), &Routing::default(), &[], asked).unwrap();
-    let grant = Admission::new(&backends()).enter(Live::untested(permitted)).unwrap();
+    let grant = Admission::new(&backends(), &[]).enter(Live::untested(permitted), None).unwrap();
     Passage::of(grant, answer.body(body).unwrap().into()).unwrap()
 }
 

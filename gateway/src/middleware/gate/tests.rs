@@ -5,10 +5,8 @@ use shared::service::{
     secret::Secret,
 };
 
-use crate::config::Token;
-
 fn access() -> Access {
-    let token = |name: &str, text| Token { name: name.to_owned(), secret: Secret::new(text).unwrap() };
+    let token = |name: &str, text| Arc::new(Token::named(name, Secret::new(text).unwrap()));
     Access {
         tokens: vec![token("alice", "0123456789abcdef"), token("bob", "fedcba9876543210")],
         asks_tokens: true,
@@ -42,7 +40,7 @@ fn asks(
     match pass(access, &client, &request, &account) {
         Ok(admitted) => Ok(match (account.caller(), admitted) {
             (Some(name), _) => name,
-            (None, Admitted::Caller) => "anybody".to_owned(),
+            (None, Admitted::Caller(_)) => "anybody".to_owned(),
             (None, Admitted::Anybody) => "nobody".to_owned(),
             (None, Admitted::Preflight) => "preflight".to_owned(),
             (None, Admitted::StartPage) => "start page".to_owned(),
