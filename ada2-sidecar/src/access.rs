@@ -1,6 +1,6 @@
 //! Who may come in, and the one log line of every request.
 
-use std::{net::IpAddr, time::Instant};
+use std::time::Instant;
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -10,7 +10,8 @@ use axum::{
 };
 use shared::service::{
     body::Holder,
-    client::Client,
+    client::{Client, Doubt},
+    cors::{Cors, is_preflight, preflight},
     guard::{Refusal, in_ranges},
     request_id::RequestId,
     secret::{credential, drop_credentials},
@@ -27,55 +28,62 @@ pub(crate) async fn layer(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    to_routes(&app.config, &request)?;
-    if let Ok(holder) = holder(&app.config, &request) {
-        request.extensions_mut().insert(holder);
+    let client = client_of(&app.config, &request)?;
+    to_routes(&app.config, &request, &client)?;
+    if is_preflight(&request) {
+        return Ok(preflight(request.headers()));
     }
+    let base_url = BaseUrl(client.base_url(request.headers(), "http").unwrap_or_default());
+    let holder = holder(&app.config, &request, &client);
+    request.extensions_mut().insert(holder);
+    request.extensions_mut().insert(base_url);
     Ok(next.run(request).await)
 }
 
-fn to_routes<B>(config: &Config, request: &Request<B>) -> Result<(), ApiError> {
-    config.edge.guard.host(request)?;
+/// This server as the caller reaches it; empty where the caller named no host: then an address holds where it was asked.
+#[derive(Debug, Clone)]
+pub(crate) struct BaseUrl(pub(crate) String);
+
+fn to_routes<B>(config: &Config, request: &Request<B>, client: &Client) -> Result<(), ApiError> {
+    config.edge.guard.host(request, client)?;
     let path = request.uri().path();
     let guarded = path == "/v1" || path.starts_with("/v1/");
-    let vouched = guarded && holds_our_token(config, request.headers());
+    let asked = is_preflight(request);
+    let vouched = guarded && !asked && holds_our_token(config, request.headers());
     if !vouched {
-        config.edge.guard.origin(request.headers())?;
+        config.edge.guard.origin(request.headers(), client)?;
     }
     if !guarded {
         return Ok(());
     }
-    let (_, client) = client_of(config, request)?;
     by_address(config, client, vouched)?;
-    if config.edge.token.is_some() && !vouched && !is_picture(path) {
+    // A browser shows no token when it asks whether a page may.
+    if config.edge.token.is_some() && !vouched && !is_picture(path) && !asked {
         return Err(ApiError::NoToken);
     }
     Ok(())
 }
 
-/// The guards of the engine's own paths, where no token is asked for; gives what the engine is told of who asks.
-pub(crate) fn to_engine<B>(config: &Config, request: &Request<B>) -> Result<Visit, ApiError> {
-    let headers = request.headers();
-    config.edge.guard.host(request)?;
-    config.edge.guard.origin(headers)?;
+/// Lets pages at allowed origins read every answer of ours, refusals included.
+pub(crate) async fn cors(State(app): State<App>, request: Request, next: Next) -> Response {
+    let cors = Cors::of(&app.config.edge.guard, request.headers());
+    let mut response = next.run(request).await;
+    cors.finish(response.headers_mut());
+    response
+}
+
+/// The guards of the engine's own paths, where no token is asked for; gives who asks.
+pub(crate) fn to_engine<B>(config: &Config, request: &Request<B>) -> Result<Client, ApiError> {
+    let client = client_of(config, request)?;
+    config.edge.guard.host(request, &client)?;
+    config.edge.guard.origin(request.headers(), &client)?;
     from_another_site(request)?;
     // A tunnel to anywhere is no request to the engine.
     if request.method() == Method::CONNECT {
         return Err(ApiError::MethodNotAllowed);
     }
-    let (peer, client) = client_of(config, request)?;
-    by_address(config, client, false)?;
-    let trusted = in_ranges(peer, &config.edge.trusted_proxies);
-    Ok(Visit { peer, trusted })
-}
-
-/// What is known of one who may ask the engine.
-#[derive(Debug)]
-pub(crate) struct Visit {
-    /// The TCP peer.
-    pub(crate) peer: IpAddr,
-    /// It is a proxy that is believed.
-    pub(crate) trusted: bool,
+    by_address(config, &client, false)?;
+    Ok(client)
 }
 
 /// A page of another site that embeds something of the engine's sends no `Origin`; newer browsers say it otherwise. A
@@ -89,22 +97,23 @@ fn from_another_site<B>(request: &Request<B>) -> Result<(), ApiError> {
 }
 
 /// Whose bodies the request's body counts among.
-fn holder<B>(config: &Config, request: &Request<B>) -> Result<Holder, ApiError> {
+fn holder<B>(config: &Config, request: &Request<B>, client: &Client) -> Holder {
     if holds_our_token(config, request.headers()) {
-        return Ok(Holder::Token("token".to_owned()));
+        return Holder::Token("token".to_owned());
     }
-    client_of(config, request).map(|(_, client)| Holder::Address(client.address))
+    Holder::Address(client.address)
 }
 
-fn client_of<B>(config: &Config, request: &Request<B>) -> Result<(IpAddr, Client), ApiError> {
+fn client_of<B>(config: &Config, request: &Request<B>) -> Result<Client, ApiError> {
     let peer = request.extensions().get::<Peer>().ok_or(ApiError::AddressNotAllowed)?.0.ip();
-    Ok((peer, Client::of(peer, request.headers(), &config.edge.trusted_proxies)))
+    Ok(Client::of(peer, request.headers(), &config.edge.trusted_proxies))
 }
 
-/// Without a token the address alone guards, and one that somebody claims is none.
-fn by_address(config: &Config, client: Client, vouched: bool) -> Result<(), ApiError> {
-    if client.doubtful && !vouched {
-        return Err(ApiError::AddressDoubtful);
+/// Without a token the address alone guards, and one that somebody claims is none. With a token, a stranger's claim is
+/// nothing; but whom a trusted proxy means must be known.
+fn by_address(config: &Config, client: &Client, vouched: bool) -> Result<(), ApiError> {
+    if let Some(doubt) = client.doubt.filter(|doubt| !vouched || *doubt != Doubt::Untrusted) {
+        return Err(ApiError::AddressDoubtful(doubt));
     }
     if in_ranges(client.address, &config.edge.allow_from) { Ok(()) } else { Err(ApiError::AddressNotAllowed) }
 }

@@ -11,7 +11,10 @@ use std::{io, process::ExitCode};
 
 use clap::ArgMatches;
 
-use crate::config::{self, Config};
+use crate::{
+    config::{self, Config},
+    vetting,
+};
 
 /// Something does not hold: the service is not ready, or the command could not do its work.
 const EXIT_NO: u8 = 1;
@@ -43,6 +46,14 @@ pub fn run(matches: &ArgMatches, config: &Config) -> Option<ExitCode> {
         _ => return None,
     };
     Some(ended(name, done))
+}
+
+/// The templates' part of `check-config`, in comments behind the configuration.
+pub fn describe_templates(config: &Config) {
+    use std::io::Write;
+    for line in vetting::described(&config.presets) {
+        let _ = writeln!(io::stdout(), "# {line}");
+    }
 }
 
 /// The second half of `check-config --live`.

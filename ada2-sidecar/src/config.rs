@@ -17,7 +17,10 @@ use clap::ArgMatches;
 use reqwest::Url;
 use shared::service::{
     secret::Secret,
-    settings::{Fixed, Key, Problem, Settings, Source, YamlFile, bytes, duration, truth},
+    settings::{
+        Fixed, Key, Problem, Settings, Source, WHOLE_FILE, YamlFile, bytes, duration, truth, unreadable,
+        whole_number, without_consequences,
+    },
     telemetry::Format,
 };
 
@@ -131,10 +134,10 @@ fn load_as(
     environment: &dyn Fn(&str) -> Option<String>,
     opens: bool,
 ) -> Result<Loaded, Vec<Problem>> {
-    let (file, problems) = read_file(flags, environment);
-    if !problems.is_empty() {
-        return Err(problems);
-    }
+    let (file, mut problems) = read_file(flags, environment);
+    let unread = problems.iter().any(|problem| problem.key == WHOLE_FILE);
+    // A directory that the file may have named otherwise is not taken.
+    let opens = opens && problems.is_empty();
     let lower = |key: &Key| sandbox::credential(environment, key).or_else(|| file.get(key));
     let mut settings = Settings::gather(KEYS, flags, environment, &lower);
     let (systemd_state, home) = (environment("STATE_DIRECTORY"), environment("HOME"));
@@ -152,15 +155,18 @@ fn load_as(
     let unusable = overruled_tokens(environment, &file);
     let known = settings.problems.iter().any(|problem| problem.key == "token");
     settings.problems.extend(unusable.into_iter().filter(|_| !known));
+    problems.append(&mut settings.problems);
+    let problems = without_consequences(problems, unread, |key| (key == "token_file").then_some("token"));
     match config {
-        Some(config) if settings.problems.is_empty() => {
+        Some(config) if problems.is_empty() => {
             let admin = admin::Places::find(&settings, environment);
             let mut config = Config { state_dirs, admin, ..config };
             let named = KEYS.iter().find(|key| key.name == "token_file").and_then(|key| file.get(key));
             config.warnings.extend(sandbox::overruled_token_file(&settings, named));
+            config.warnings.extend(settings.overruled());
             Ok(Loaded { config, effective: settings.effective() })
         }
-        _ => Err(settings.problems),
+        _ => Err(problems),
     }
 }
 
@@ -185,8 +191,8 @@ fn read_file(flags: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>) -
         }
         Err(error) => {
             let hint = sandbox::hidden(path, error.kind()).unwrap_or_default();
-            let words = format!("cannot be read: {error}{hint}");
-            (YamlFile::default(), vec![Problem::new(path.display(), "(the whole file)", words)])
+            let words = format!("cannot be read: {}{hint}", unreadable(path, &error));
+            (YamlFile::default(), vec![Problem::new(path.display(), WHOLE_FILE, words)])
         }
     }
 }
@@ -324,7 +330,7 @@ fn between(text: &str, low_ms: u64, high_ms: u64) -> Option<Duration> {
 
 fn count(s: &mut Settings, name: &str, low: u64, high: u64) -> Option<u64> {
     s.take(name, &format!("a whole number from {low} to {high}"), |text| {
-        text.trim().parse().ok().filter(|number| (low..=high).contains(number))
+        whole_number(text).filter(|number| (low..=high).contains(number))
     })
 }
 

@@ -56,11 +56,11 @@ impl Edge {
         let id = RequestId::accept(request.headers().get(X_REQUEST_ID));
         let mut line = Line::of(&request, Some(id.clone()), self.0.app.metrics.clone());
         let person = is_person(&request);
-        let visit = access::to_engine(&self.0.app.config, &request);
+        let client = access::to_engine(&self.0.app.config, &request);
         access::drop_our_token(&self.0.app.config, request.headers_mut());
-        let mut response = match visit {
+        let mut response = match client {
             Err(refused) => refused.into_response(),
-            Ok(visit) => match engine.forward(request, &visit, &id.header()).await {
+            Ok(client) => match engine.forward(request, &client, &id.header()).await {
                 Ok(response) => response,
                 Err(fault) => self.say(fault, person),
             },

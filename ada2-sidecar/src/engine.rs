@@ -214,6 +214,14 @@ impl Kind {
         }
     }
 
+    /// The largest seed that it takes.
+    pub const fn max_seed(self) -> u64 {
+        match self {
+            Self::InvokeAi | Self::Builtin => u32::MAX as u64,
+            Self::ComfyUi => u64::MAX,
+        }
+    }
+
     /// What its graphs look like.
     pub const fn form(self) -> Form {
         match self {
@@ -270,7 +278,7 @@ pub struct Picture {
     /// Its format, told from the bytes.
     pub format: Format,
     /// The seed it was made with.
-    pub seed: u32,
+    pub seed: u64,
 }
 
 /// Why the engine made no picture. Texts are the engine's own words, cleaned of paths and cut; or ours.

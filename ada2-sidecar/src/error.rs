@@ -13,7 +13,7 @@ use shared::{
         error::{Code, Envelope},
         fields::FieldError,
     },
-    service::{body::BodyError, guard::Refusal},
+    service::{body::BodyError, client::Doubt, guard::Refusal},
 };
 
 use crate::{
@@ -28,8 +28,8 @@ use crate::{
 pub(crate) enum ApiError {
     Guard(Refusal),
     AddressNotAllowed,
-    /// Somebody says for whom this is, and is not believed.
-    AddressDoubtful,
+    /// Nobody can tell for whom this is, and why.
+    AddressDoubtful(Doubt),
     PassThrough(PassFault),
     NoToken,
     Body(BodyError),
@@ -45,7 +45,10 @@ pub(crate) enum ApiError {
     },
     Engine(EngineError),
     TooSlow(Duration),
-    NotFound,
+    /// Perhaps this route was meant.
+    NotFound {
+        near: Option<&'static str>,
+    },
     NoSuchCheck {
         known: String,
     },
@@ -96,8 +99,8 @@ impl ApiError {
     fn face(self) -> Face {
         match self {
             Self::Guard(refusal) => guard_face(&refusal),
-            Self::AddressNotAllowed => address_face(false),
-            Self::AddressDoubtful => address_face(true),
+            Self::AddressNotAllowed => address_face(None),
+            Self::AddressDoubtful(doubt) => address_face(Some(doubt)),
             Self::PassThrough(fault) => pass_face(&fault),
             Self::NoToken => Face::new(
                 401,
@@ -134,7 +137,10 @@ impl ApiError {
                     format!("The picture was not finished within {time:?}; the job has been cancelled.");
                 Face::new(504, Code::EngineTimeout, message).no_repeat()
             }
-            Self::NotFound => Face::new(404, Code::NotFound, "There is nothing at this path."),
+            Self::NotFound { near } => {
+                let hint = near.map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
+                Face::new(404, Code::NotFound, format!("There is nothing at this path.{hint}"))
+            }
             Self::NoSuchCheck { known } => {
                 Face::new(404, Code::NotFound, format!("There is no such check. Checks: {known}."))
             }
@@ -168,14 +174,10 @@ fn query_face(fault: &FaultyQuery) -> Face {
     Face::new(400, Code::InvalidValue, fault.to_string()).param(Some(param.to_owned()))
 }
 
-fn address_face(doubtful: bool) -> Face {
-    let words = if doubtful {
-        "This came with a forwarding header (X-Forwarded-For, Forwarded or X-Real-IP) from a peer that is not believed; \
-         if a proxy of yours sent it, add the proxy's address to --trusted-proxies."
-    } else {
-        "Your address may not use the engine here; --allow-from says who may."
-    };
-    Face::new(403, Code::IpNotAllowed, words)
+fn address_face(doubt: Option<Doubt>) -> Face {
+    let not_allowed = || "Your address may not use the engine here; --allow-from says who may.".to_owned();
+    let message = doubt.map_or_else(not_allowed, |doubt| doubt.explain("--trusted-proxies"));
+    Face::new(403, Code::IpNotAllowed, message)
 }
 
 /// What is not there is 404; what is there and cannot be used as asked is the request's fault.

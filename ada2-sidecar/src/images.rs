@@ -4,12 +4,10 @@
 mod job;
 pub mod parameters;
 mod request;
+mod settled;
 
-pub use job::{Job, Source, Task};
-pub use request::{Delivery, FIELDS, ImageRequest, Limits, Output, Quality, Route};
-
-/// The largest seed that the engines take: 32 bits.
-pub const MAX_SEED: u64 = u32::MAX as u64;
+pub use job::{Canvas, Job, Source, Task};
+pub use request::{Delivery, FIELDS, ImageRequest, Limits, Names, Output, Quality, Route};
 
 /// For numbers that were read with a range below 2^32.
 fn narrow(number: u64) -> u32 {

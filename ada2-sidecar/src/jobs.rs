@@ -50,7 +50,7 @@ pub struct Work<T> {
     pub job: Job,
     /// Where it starts from a picture.
     pub prepare: Option<Prepare>,
-    /// Makes the answer of the pictures, on a thread that may block. Gives up once cancelled.
+    /// Makes the answer of the pictures and the job as it was run, on a thread that may block. Gives up once cancelled.
     pub finish: Finish<T>,
 }
 
@@ -78,7 +78,7 @@ impl fmt::Debug for Prepare {
 pub type Decode = Box<dyn FnOnce(Job, &CancellationToken) -> Result<Job, FieldError> + Send>;
 
 /// See [`Work::finish`].
-pub type Finish<T> = Box<dyn FnOnce(Vec<Picture>, &CancellationToken) -> Result<T, EngineError> + Send>;
+pub type Finish<T> = Box<dyn FnOnce(Vec<Picture>, &Job, &CancellationToken) -> Result<T, EngineError> + Send>;
 
 /// Why a job has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,7 +201,7 @@ impl Jobs {
         let jobs = self.clone();
         self.changed.notify_one();
         self.lifecycle.spawn("job", async move {
-            let course = Course::new(&jobs, &desk, &work.job, work.prepare.is_some(), &request_id);
+            let course = Course::new(&jobs, &desk, &work.job, &request_id);
             let mut course = pin!(course.run(work, told, prepared, tell, permit));
             tokio::select! {
                 () = course.as_mut() => {}

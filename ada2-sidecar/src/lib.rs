@@ -222,6 +222,7 @@ fn announce(listeners: &[TcpListener], config: &Config) {
     for warning in &config.warnings {
         warn!("{warning}");
     }
+    vetting::log_notes(&config.presets);
     let addresses: Vec<_> = listeners
         .iter()
         .filter_map(|listener| listener.local_addr().ok())

@@ -45,6 +45,7 @@ fn main() -> ExitCode {
     };
     if let Some(("check-config", arguments)) = matches.subcommand() {
         let _ = write!(std::io::stdout(), "{}", loaded.effective);
+        commands::describe_templates(&loaded.config);
         for warning in &loaded.config.warnings {
             let _ = writeln!(std::io::stderr(), "warning: {warning}");
         }

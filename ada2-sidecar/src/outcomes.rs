@@ -40,7 +40,7 @@ struct Record {
 #[derive(Debug, Clone, PartialEq)]
 struct Kind {
     model: String,
-    size: Size,
+    size: Option<Size>,
     task: Task,
 }
 
@@ -66,8 +66,8 @@ pub struct Seen {
 pub struct Pace {
     /// What the job was asked for as.
     pub model: String,
-    /// Of the picture.
-    pub size: Size,
+    /// Of the picture, where it is known before it is made.
+    pub size: Option<Size>,
     /// The mean of its steps.
     pub step: Duration,
     /// The median of up to 20 jobs before it for that model and size; absent where there were fewer than five.
@@ -112,7 +112,7 @@ impl Outcomes {
     }
 
     fn paced(&self, job: &Job, step: Duration) {
-        let kind = Kind { model: job.name.clone(), size: job.size, task: job.task() };
+        let kind = Kind { model: job.name.clone(), size: job.expected_size(), task: job.task };
         let mut record = self.record();
         record.seen.pace = Some(record.pace(kind, step));
     }

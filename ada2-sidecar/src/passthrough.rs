@@ -23,6 +23,7 @@ use hyper::{
 };
 use reqwest::Url;
 use shared::service::{
+    client::Client,
     framing::{self, FramingFault, Reuse},
     lifecycle::Lifecycle,
     serve::{RequestBody, Seat},
@@ -34,7 +35,6 @@ use self::{
     body::{Download, Upload, UploadFault, UploadState},
     pool::{ConnectFault, Pool, Sender},
 };
-use crate::access::Visit;
 
 /// The engine may take this long for the head of an answer, and for more of its body.
 const ENGINE_PATIENCE: Duration = Duration::from_mins(5);
@@ -100,12 +100,12 @@ impl PassThrough {
     pub(crate) async fn forward(
         &self,
         mut request: Request<RequestBody>,
-        visit: &Visit,
+        client: &Client,
         id: &HeaderValue,
     ) -> Result<Response<Body>, PassFault> {
         let upgrade = Upgrade::wanted(&mut request);
         let (mut parts, incoming) = request.into_parts();
-        headers::to_engine(&mut parts, visit, id, upgrade.is_some());
+        headers::to_engine(&mut parts, client, id, upgrade.is_some());
         // HTTP/1.0 had none, and the engine is spoken to in HTTP/1.1.
         parts.headers.entry(HOST).or_insert_with(|| self.authority.clone());
         let (upload, state) = Upload::new(incoming, self.max_upload)?;

@@ -4,6 +4,7 @@
 
 mod decode;
 mod metadata;
+mod orientation;
 
 use std::io::{BufRead, Cursor, Seek};
 
@@ -27,7 +28,7 @@ const MIN_SIDE: u32 = 64;
 /// Pixels from which on decoding takes so much memory that only few may do it at once.
 const LARGE: u64 = 8_000_000;
 
-/// The size of an uploaded picture, from its header alone.
+/// The size of an uploaded picture as people see it: turned as it says, from its header alone.
 pub(crate) fn size_of(param: &str, bytes: &[u8]) -> Result<Size, FieldError> {
     let reader = reader(param, Cursor::new(bytes))?;
     let (width, height) = reader.into_dimensions().map_err(|error| unreadable(param, &error))?;
@@ -36,7 +37,14 @@ pub(crate) fn size_of(param: &str, bytes: &[u8]) -> Result<Size, FieldError> {
         let message = format!("{param} has {size} pixels; at most 40 megapixels are taken.");
         return Err(FieldError::new(param, message));
     }
-    Ok(size)
+    Ok(orientation::upright(size, orientation::of(bytes)))
+}
+
+/// The size of a picture that the engine made, from its header alone, however large it is.
+pub(crate) fn dimensions(bytes: &[u8]) -> Result<Size, String> {
+    let reader = reader("image", Cursor::new(bytes)).map_err(|error| error.message)?;
+    let (width, height) = reader.into_dimensions().map_err(|error| error.to_string())?;
+    Ok(Size::new(width, height))
 }
 
 /// Whether decoding a picture of this size takes much memory.

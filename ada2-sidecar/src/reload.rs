@@ -14,7 +14,7 @@ use crate::{
     config::{Config, Loaded},
     edge::Edge,
     readiness::{Rejudge, rules::Rules},
-    systemd,
+    systemd, vetting,
 };
 
 /// Where the sidecar's is read from.
@@ -75,6 +75,7 @@ impl Reload {
         // The state directory is taken once, at start.
         let (instance, state_dirs) = (old.instance.clone(), old.state_dirs.clone());
         let config = Arc::new(Config { instance, state_dirs, ..config });
+        vetting::log_notes(&config.presets);
         self.current.replace(config.clone());
         self.door.replace(self.door.now().with_config(config.clone()));
         // Whoever is told of the reload meets the verdict by the new rules.

@@ -6,14 +6,29 @@ mod models;
 
 use axum::{
     Router,
+    http::Uri,
     middleware::{from_fn, from_fn_with_state},
     response::IntoResponse,
     routing::{get, post},
 };
-use shared::service::request_id;
+use shared::service::{nearest_route::nearest_route, request_id};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{access, error::ApiError, state::App};
+
+/// Every path in the router, so that a path that is none can be told what is near.
+const PATHS: &[&str] = &[
+    "/healthz",
+    "/readyz",
+    "/readyz/{check}",
+    "/gpu",
+    "/metrics",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/images/files/{name}",
+    "/v1/models",
+    "/v1/models/{*id}",
+];
 
 /// All of it.
 pub(crate) fn router(app: App) -> Router {
@@ -28,7 +43,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/images/files/{name}", get(images::file))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
-        .fallback(async || ApiError::NotFound)
+        .fallback(async |uri: Uri| ApiError::NotFound { near: nearest_route(uri.path(), PATHS) })
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
     layered(routes, app)
 }
@@ -38,6 +53,7 @@ fn layered(routes: Router<App>, app: App) -> Router {
         // The last layer added is the first that a request meets.
         .layer(from_fn_with_state(app.clone(), access::layer))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| ApiError::Panic.into_response()))
+        .layer(from_fn_with_state(app.clone(), access::cors))
         .layer(from_fn_with_state(app.metrics.clone(), access::log))
         .layer(from_fn(request_id::layer))
         .with_state(app)
@@ -82,6 +98,14 @@ mod tests {
         let sources = Sources { gpu, host, engine: state.clone(), graphs, warm_up, jobs: jobs.clone() };
         let (published, _) = readiness::start(Switch::new(Rules::of(&config)), sources, None, &lifecycle);
         App::new(Arc::new(config), jobs, state, published, metrics)
+    }
+
+    #[test]
+    fn every_path_of_the_router_is_in_the_list() {
+        let code = include_str!("routes.rs").split_once("mod tests").unwrap().0;
+        let routed: Vec<_> =
+            code.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        assert_eq!(routed, PATHS);
     }
 
     #[tokio::test]

@@ -119,11 +119,33 @@ fn report(version: &str, count: usize, before: &[String], now: &[String]) {
 pub(crate) fn templates<'a>(engine: &'a Engine, presets: &'a [Arc<Preset>]) -> Vec<(String, &'a Template)> {
     let shipped =
         engine.shipped().into_iter().map(|(name, template)| (format!("built in, {name}"), template));
-    let of_presets = presets.iter().flat_map(|preset| {
+    shipped.chain(named(presets)).collect()
+}
+
+/// What the presets' templates bind, and which of their edges give way: a line each, for people.
+pub(crate) fn described(presets: &[Arc<Preset>]) -> Vec<String> {
+    let lines = named(presets).flat_map(|(name, template)| {
+        let binds = format!("{name}: binds {}; output {}", template.summary(), template.output);
+        let notes = template.notes().into_iter().map(move |note| format!("{name}: {note}"));
+        std::iter::once(binds).chain(notes)
+    });
+    lines.collect()
+}
+
+/// What the author of a template should know, once for each configuration.
+pub(crate) fn log_notes(presets: &[Arc<Preset>]) {
+    for (name, template) in named(presets) {
+        for note in template.notes() {
+            info!("{name}: {note}");
+        }
+    }
+}
+
+fn named(presets: &[Arc<Preset>]) -> impl Iterator<Item = (String, &Template)> {
+    presets.iter().flat_map(|preset| {
         let name = move |task: &str| format!("preset {:?}, {task}", preset.name);
         preset.templates.iter().map(move |(task, template)| (name(task.name()), template.as_ref()))
-    });
-    shipped.chain(of_presets).collect()
+    })
 }
 
 /// What the engine has against them, each line with its graph's name.

@@ -112,7 +112,7 @@ impl Warmer {
         let models = models::apply(&config.models, &survey.models);
         let choice = catalog::resolve(&models, &config.presets, None, default).ok()?;
         let permit = self.jobs.slots().try_enter()?;
-        let work = Work { job: Job::warm_up(choice), prepare: None, finish: Box::new(|_, _| Ok(())) };
+        let work = Work { job: Job::warm_up(choice), prepare: None, finish: Box::new(|_, _, _| Ok(())) };
         Some(self.jobs.start(work, permit, "warm-up".to_owned()))
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod mock;
 pub(crate) mod obstacle;
 pub(crate) mod passage;
 mod sse;
+mod truncation;
 mod unpack;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};

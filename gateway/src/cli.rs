@@ -16,6 +16,8 @@ Examples:
                                       try it without token, GPU and backend (loopback only)
   gateway check-config                print the effective configuration, or every problem in it
   gateway token new alice             make a token and print the line that configures it
+  gateway token new phone --qr        the same, as a QR code for a phone's camera
+  gateway ca                          show the authority that signs its certificates, and how programs trust it
   gateway status                      ask the gateway that runs here; exit code 0 if all backends are ready
   gateway verify --generate           check the gateway that runs here, line by line, with one picture
   kill -HUP PID                       read the configuration again and reopen the log file
@@ -42,6 +44,7 @@ pub fn command() -> Command {
             Command::new("check-config").about("Check the configuration and print it; exit code 0 or 78"),
         )
         .subcommand(token())
+        .subcommand(ca())
         .subcommand(status())
         .subcommand(verify())
 }
@@ -51,8 +54,19 @@ fn token() -> Command {
     Command::new("token").about("Tokens").subcommand_required(true).arg_required_else_help(true).subcommand(
         Command::new("new")
             .about("Print a fresh token, and the line that configures it; changes nothing")
-            .arg(name),
+            .arg(name)
+            .arg(flag("qr", "Also show it as a QR code, for a phone's camera")),
     )
+}
+
+fn ca() -> Command {
+    Command::new("ca")
+        .about("Show the local authority that signs the gateway's certificates, and how programs learn to trust it")
+        .arg(flag("pem", "Print its certificate alone, for another machine"))
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
 fn status() -> Command {
@@ -61,13 +75,10 @@ fn status() -> Command {
             "Show the backends of a running gateway; exit code 0 if all are ready, 1 if not, 70 if it cannot be reached",
         )
         .args(target())
-        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON"))
+        .arg(flag("json", "As JSON"))
 }
 
 fn verify() -> Command {
-    let flag = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
-    };
     Command::new("verify")
         .about("Check a running gateway, pass or fail line by line; exit code 0 or 1")
         .args(target())
@@ -84,7 +95,11 @@ fn target() -> [Arg; 3] {
             "TOKEN",
             "A token of its [default: the first that is configured here; a command line is public]",
         ),
-        ("ca", "FILE", "PEM file of the one certificate to trust [default: its own, as configured here]"),
+        (
+            "ca",
+            "FILE",
+            "PEM file of the one certificate or authority to trust [default: its own, as configured here]",
+        ),
     ]
     .map(|(name, value, help)| Arg::new(name).long(name).value_name(value).help(help))
 }

@@ -1,6 +1,7 @@
-//! What the binary does besides serving: checks the configuration, makes tokens, and asks a running gateway how it is.
+//! What the binary does besides serving: checks the configuration, makes tokens, shows its authority, and asks a running gateway how it is.
 
 mod ask;
+mod ca;
 mod status;
 mod token;
 mod verify;
@@ -43,7 +44,8 @@ pub fn run(matches: &ArgMatches, environment: Environment) -> Option<ExitCode> {
     let (name, arguments) = matches.subcommand()?;
     let done = match name {
         "check-config" => check_config(matches, environment),
-        "token" => token::run(arguments),
+        "token" => token::run(arguments, environment),
+        "ca" => ca::run(matches, arguments, environment),
         "status" => status::run(arguments, environment),
         "verify" => verify::run(arguments, environment),
         _ => return None,

@@ -4,13 +4,17 @@
 mod access;
 pub(crate) mod backends;
 mod backends_file;
+mod certificates;
 mod env_file;
 mod expand;
 pub mod keys;
+mod remarks;
 mod routing;
 mod sections;
+mod tokens;
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -20,15 +24,17 @@ use std::{
 use clap::ArgMatches;
 use shared::service::{
     secret::redacted,
-    settings::{Fixed, Problem, Settings, Source, duration},
+    settings::{Fixed, Problem, Settings, Source, duration, unreadable, without_consequences},
 };
 
+pub(crate) use self::certificates::certificates;
 pub use self::{
-    access::{Access, Token, is_name as is_token_name},
+    access::Access,
     backends::{Backend, Backends, Capability, Delivery},
     keys::KEYS,
     routing::{Alias, Routing},
     sections::{ImageEngine, Images, Legacy, Log, Outbound},
+    tokens::{Token, is_name as is_token_name},
 };
 use self::{backends_file::BackendsFile, env_file::EnvFile};
 use crate::{health::state::Rules, store::retention::Rules as Retention, tls::Tls};
@@ -69,7 +75,7 @@ pub struct Config {
     pub outbound: Outbound,
     /// Who gets every path that is not ours, if anybody.
     pub legacy: Option<Legacy>,
-    /// Where the self-made certificate is kept.
+    /// Where the local authority, its certificates and the backends' lists of models are kept.
     pub data_dir: PathBuf,
     /// The log.
     pub log: Log,
@@ -80,7 +86,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Where the self-made certificate is kept, if there is one.
+    /// Where the local authority and its certificates are kept, if there is one.
     pub fn self_made_in(&self) -> Option<&Path> {
         matches!(self.tls, Tls::SelfMade).then_some(&self.data_dir)
     }
@@ -103,72 +109,98 @@ pub fn load(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
-    let (path, file) = read_env_file(matches, environment, &mut problems);
-    let given = |name: &str, value: Option<String>| {
-        value.filter(|value| !value.trim().is_empty() || keys::BLANK_COUNTS.contains(&name))
-    };
-    let from_file = |name: &str| given(name, file.values.get(name).cloned());
-    let from_environment = |name: &str| given(name, environment(name));
-    let mut settings = Settings::gather(KEYS, matches, &from_environment, &|key| {
-        from_file(key.env).map(|value| (value, Source::File(path.clone())))
-    });
-    let used = std::cell::RefCell::new(BTreeSet::new());
+    let env = EnvPlace::read(matches, environment, &mut problems);
+    let mut settings = gather(matches, environment, &env);
+    let used = RefCell::new(BTreeSet::new());
     let variable = |name: &str| {
         used.borrow_mut().insert(name.to_owned());
-        environment(name).or_else(|| file.values.get(name).cloned())
+        environment(name).or_else(|| env.value(name))
     };
-    let backends = read_backends(&settings, &path, &variable, &mut problems);
+    // What the env file would have set is unknown where it could not be read: the place of the backends' file, and theirs.
+    let backends =
+        if env.unread { None } else { read_backends(&settings, &env.path, &variable, &mut problems) };
     let mut routing_notes = Vec::new();
     let config = compose(&mut settings, backends.as_ref(), &mut routing_notes);
     problems.append(&mut settings.problems);
     let unusable = access::unusable_tokens(&[
         ("environment".to_owned(), environment),
-        (path.display().to_string(), &|name| file.values.get(name).cloned()),
+        (env.path.display().to_string(), &|name| env.value(name)),
     ]);
     // One that won is already among the problems, under the same key.
     let known: BTreeSet<_> = problems.iter().map(|problem| problem.key.clone()).collect();
     problems.extend(unusable.into_iter().filter(|problem| !known.contains(&problem.key)));
-    let (Some(config), Some(backends), true) = (config, backends, problems.is_empty()) else {
-        return Err(problems);
+    let problems = without_consequences(problems, env.unread, remarks::token_meant);
+    let misspelt = remarks::misspelt(&env, &used.borrow());
+    let (Some(config), Some(backends), true) = (config, backends.as_ref(), problems.is_empty()) else {
+        let of_backends = backends.map(|file| file.misspelt).unwrap_or_default();
+        return Err([problems, misspelt, of_backends].concat());
     };
     let effective = format!("{}{}", settings.effective(), config.backends);
-    let mut notes = foreign_names(&path, &file, &used.borrow());
+    let mut notes: Vec<_> = misspelt.iter().map(ToString::to_string).collect();
+    notes.extend(remarks::foreign(&env, &used.borrow()));
     notes.extend(
         backends.disabled.iter().map(|class| format!("backend {class} is off: its base_url is empty")),
     );
-    notes.extend(backends.notes);
+    notes.extend(backends.notes.iter().cloned());
     notes.extend(routing_notes);
+    notes.extend(remarks::of_certificate(&config.tls, &settings));
+    notes.extend(settings.overruled());
+    notes.extend(remarks::overruled(&env, &used.borrow(), environment));
     let notes = notes.iter().map(|note| redacted(note)).collect();
     Ok(Loaded { config, effective, notes })
 }
 
-/// The env file and its place. Lines that cannot be read are problems where they give one of our settings.
-fn read_env_file(
-    matches: &ArgMatches,
-    environment: &dyn Fn(&str) -> Option<String>,
-    problems: &mut Vec<Problem>,
-) -> (PathBuf, EnvFile) {
-    let named = matches.try_get_one::<String>("env-file").ok().flatten();
-    let path = PathBuf::from(named.map_or(ENV_FILE, String::as_str));
-    let file = match std::fs::read_to_string(&path) {
-        Ok(text) => EnvFile::parse(&text, environment),
-        Err(error) if named.is_some() || error.kind() != std::io::ErrorKind::NotFound => {
-            problems.push(Problem::new(
-                "--env-file",
-                path.display().to_string(),
-                format!("expected a file: {error}"),
-            ));
-            EnvFile::default()
-        }
-        Err(_) => EnvFile::default(),
+/// The settings as written: flags, environment, env file.
+fn gather(matches: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>, env: &EnvPlace) -> Settings {
+    let given = |name: &str, value: Option<String>| {
+        value.filter(|value| !value.trim().is_empty() || keys::BLANK_COUNTS.contains(&name))
     };
-    let ours =
-        |key: &Option<String>| key.as_deref().is_none_or(|name| KEYS.iter().any(|key| key.env == name));
-    for fault in file.faults.iter().filter(|fault| ours(&fault.key)) {
-        let source = format!("{}:{}", path.display(), fault.line);
-        problems.push(Problem::new(source, fault.key.as_deref().unwrap_or("(no name)"), fault.expected));
+    let from_file = |name: &str| given(name, env.value(name));
+    let from_environment = |name: &str| given(name, environment(name));
+    Settings::gather(KEYS, matches, &from_environment, &|key| {
+        from_file(key.env).map(|value| (value, Source::File(env.path.clone())))
+    })
+}
+
+/// The env file and its place.
+#[derive(Debug)]
+struct EnvPlace {
+    path: PathBuf,
+    file: EnvFile,
+    /// It is there, and could not be read.
+    unread: bool,
+}
+
+impl EnvPlace {
+    /// Lines that cannot be read are problems where they give one of our settings.
+    fn read(
+        matches: &ArgMatches,
+        environment: &dyn Fn(&str) -> Option<String>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let named = matches.try_get_one::<String>("env-file").ok().flatten();
+        let path = PathBuf::from(named.map_or(ENV_FILE, String::as_str));
+        let file = match std::fs::read_to_string(&path) {
+            Ok(text) => EnvFile::parse(&text, environment),
+            Err(error) if named.is_some() || error.kind() != std::io::ErrorKind::NotFound => {
+                let words = format!("expected a file: {}", unreadable(&path, &error));
+                problems.push(Problem::new("--env-file", path.display().to_string(), words));
+                return Self { path, file: EnvFile::default(), unread: true };
+            }
+            Err(_) => EnvFile::default(),
+        };
+        let ours =
+            |key: &Option<String>| key.as_deref().is_none_or(|name| KEYS.iter().any(|key| key.env == name));
+        for fault in file.faults.iter().filter(|fault| ours(&fault.key)) {
+            let source = format!("{}:{}", path.display(), fault.line);
+            problems.push(Problem::new(source, fault.key.as_deref().unwrap_or("(no name)"), fault.expected));
+        }
+        Self { path, file, unread: false }
     }
-    (path, file)
+
+    fn value(&self, name: &str) -> Option<String> {
+        self.file.values.get(name).cloned()
+    }
 }
 
 fn read_backends(
@@ -191,8 +223,11 @@ fn read_backends(
             backends_file::read(None, override_url, variable)
         }
         Err(error) => {
-            let source = settings.source("BACKENDS_CONFIG");
-            Err(vec![Problem::new(source, path.display().to_string(), format!("expected a file: {error}"))])
+            // Not as a default: nobody named it, and yet it is there.
+            let source =
+                named.map_or("backends".to_owned(), |_| settings.source("BACKENDS_CONFIG").to_string());
+            let words = format!("expected a file: {}", unreadable(&path, &error));
+            Err(vec![Problem::new(source, path.display().to_string(), words)])
         }
     };
     read.map_err(|more| problems.extend(more)).ok()
@@ -214,7 +249,8 @@ fn compose(
         settings.optional("GATEWAY_METRICS_LISTEN", sections::SOCKET, |text| text.trim().parse().ok());
     let tls = sections::read_tls(settings);
     // Only a host that was understood can be judged.
-    let access = Access::read(settings, loopback || host.is_none());
+    let mut owner_notes = Vec::new();
+    let access = Access::read(settings, loopback || host.is_none(), &mut owner_notes);
     let max_request = settings.take("MAX_REQUEST_BYTES", "a number of bytes", |text| {
         shared::service::settings::bytes(text).and_then(|bytes| usize::try_from(bytes).ok())
     });
@@ -227,6 +263,7 @@ fn compose(
     }
     let health = sections::health(settings);
     let routing = Routing::read(settings, backends, notes);
+    notes.append(&mut owner_notes);
     let outbound = Outbound::read(settings);
     let legacy = Legacy::read(settings, port);
     let log = Log::read(settings);
@@ -251,45 +288,6 @@ fn compose(
         shutdown_grace: grace?,
         fixed: settings.fixed(),
     })
-}
-
-/// One line for the names that are not ours, and one for each that looks like a misspelling. What is written as no name of a
-/// variable is counted only: it may be the second line of a secret.
-fn foreign_names(path: &Path, file: &EnvFile, used: &BTreeSet<String>) -> Vec<String> {
-    let (mut notes, mut foreign) = (Vec::new(), Vec::new());
-    let unread = file.faults.iter().filter_map(|fault| fault.key.as_ref());
-    for name in file.values.keys().chain(unread) {
-        let shown: String = name.escape_debug().take(64).collect();
-        if KEYS.iter().any(|key| key.env == name) || used.contains(name) {
-            continue;
-        }
-        if let Some(meant) = keys::meant(name) {
-            notes.push(format!("{}: {shown} is not a setting; did you mean {meant}?", path.display()));
-        } else {
-            foreign.push(shown);
-        }
-    }
-    if !foreign.is_empty() {
-        let count = foreign.len();
-        foreign.retain(|name| is_variable(name));
-        if foreign.len() < count {
-            foreign.push(format!("{} written unlike a variable", count - foreign.len()));
-        }
-        notes.push(format!(
-            "{}: {count} variables are not the gateway's: {}",
-            path.display(),
-            foreign.join(", ")
-        ));
-    }
-    notes
-}
-
-/// Whether it is written as variables are: `OLLAMA_HOST`.
-fn is_variable(name: &str) -> bool {
-    let known = |byte: u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_');
-    name.len() <= 64
-        && name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
-        && name.bytes().all(known)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use axum::{
 use serde_json::Value;
 use shared::{
     openai::error::{Code, Envelope},
-    service::{body::BodyError, guard::Refusal},
+    service::{body::BodyError, client::Doubt, guard::Refusal},
 };
 
 use crate::{
@@ -28,6 +28,8 @@ pub(crate) enum ApiError {
     Guard(Refusal),
     /// The caller's address is not on the list.
     AddressNotAllowed,
+    /// Nobody can tell whose request this is, and why.
+    AddressDoubtful(Doubt),
     /// No token, or none of ours.
     Unauthenticated,
     /// The body was not read.
@@ -48,8 +50,10 @@ pub(crate) enum ApiError {
     Store(StoreFault),
     /// No backend that is up lists a model of this name.
     UnknownModel(String),
-    /// No such path, or no such picture.
+    /// No such picture.
     NotFound,
+    /// No such path; perhaps this route was meant.
+    UnknownPath(Option<&'static str>),
     /// The path exists, the method does not.
     WrongMethod,
     /// A fault of ours.
@@ -113,6 +117,9 @@ impl ApiError {
             Self::AddressNotAllowed => {
                 Face::new(StatusCode::FORBIDDEN, Code::IpNotAllowed, "Your address is not allowed here")
             }
+            Self::AddressDoubtful(doubt) => {
+                Face::new(StatusCode::FORBIDDEN, Code::IpNotAllowed, doubt.explain("TRUST_PROXY_CIDRS"))
+            }
             Self::Unauthenticated => Face::new(
                 StatusCode::UNAUTHORIZED,
                 Code::InvalidApiKey,
@@ -130,12 +137,7 @@ impl ApiError {
             ),
             Self::Denied(denial) => faces::denied(denial),
             Self::NotReady(NotReady { class, error }) => faces::not_ready(class, error, None),
-            Self::Busy(Busy { class, capability }) => Face::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                Code::BackendOverloaded,
-                format!("Backend {class} is at capacity for {capability} requests"),
-            )
-            .after(5),
+            Self::Busy(busy) => faces::busy(busy),
             Self::Backend(class, fault) => faces::backend(class, fault),
             Self::StoreNotReady(fault) | Self::Store(fault) => faces::store(fault),
             Self::UnknownModel(id) => Face::of(
@@ -151,6 +153,14 @@ impl ApiError {
             ),
             Self::NotFound => {
                 Face::new(StatusCode::NOT_FOUND, Code::NotFound, "There is nothing at this path")
+            }
+            Self::UnknownPath(near) => {
+                let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+                Face::new(
+                    StatusCode::NOT_FOUND,
+                    Code::NotFound,
+                    format!("There is nothing at this path{hint}"),
+                )
             }
             Self::WrongMethod => Face::new(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -212,6 +222,7 @@ impl ApiError {
         match self {
             Self::Guard(_)
             | Self::AddressNotAllowed
+            | Self::AddressDoubtful(_)
             | Self::Unauthenticated
             | Self::Body(_)
             | Self::Malformed(_)
@@ -221,6 +232,7 @@ impl ApiError {
             | Self::StoreNotReady(_)
             | Self::UnknownModel(_)
             | Self::NotFound
+            | Self::UnknownPath(_)
             | Self::WrongMethod => true,
             Self::Backend(..) | Self::Store(_) | Self::Internal => false,
         }

@@ -3,6 +3,7 @@
 mod listing;
 mod monitor;
 mod probe;
+pub(crate) mod remembered;
 pub mod state;
 
 use std::{sync::Arc, time::Duration};
@@ -11,8 +12,11 @@ use futures_util::future::join_all;
 use shared::service::lifecycle::Lifecycle;
 use tokio_util::sync::CancellationToken;
 
-use self::monitor::Watched;
-use self::state::{Health, Rules};
+use self::{
+    monitor::Watched,
+    remembered::RememberedModels,
+    state::{Health, Rules},
+};
 use crate::{
     backend::{self, BackendFault},
     config::{Backend, Backends, ImageEngine},
@@ -27,6 +31,7 @@ const FIRST_PROBES: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Monitors {
     watched: Vec<Watched>,
+    remembered: Arc<RememberedModels>,
     /// Cancelled when others took over.
     over: CancellationToken,
 }
@@ -47,19 +52,26 @@ pub struct NotReady {
 }
 
 impl Monitors {
-    /// Knows all backends and nothing about them yet.
-    pub(crate) fn new(backends: &Backends, rules: Rules, metrics: &Arc<Metrics>) -> Self {
-        let none = Self { watched: Vec::new(), over: CancellationToken::new() };
-        none.succeeded_by(backends, rules, metrics)
+    /// Knows all backends, and nothing about them yet but the models that they listed to the process before.
+    pub(crate) fn new(
+        backends: &Backends,
+        rules: Rules,
+        metrics: &Arc<Metrics>,
+        remembered: RememberedModels,
+    ) -> Self {
+        let (watched, remembered) = (Vec::new(), Arc::new(remembered));
+        Self { watched, remembered, over: CancellationToken::new() }.succeeded_by(backends, rules, metrics)
     }
 
     /// The same after a reload, not started yet. What is known of a backend that stays where it is stays known.
     pub(crate) fn succeeded_by(&self, backends: &Backends, rules: Rules, metrics: &Arc<Metrics>) -> Self {
+        self.remembered.keep_only(backends);
         let watched = backends.all.iter().map(|backend| {
             let before = self.watched(&backend.class).filter(|one| one.backend.is_where(backend));
-            Watched::new(backend.clone(), rules, metrics.clone(), before)
+            Watched::new(backend.clone(), rules, metrics.clone(), self.remembered.clone(), before)
         });
-        Self { watched: watched.collect(), over: CancellationToken::new() }
+        let (watched, remembered) = (watched.collect(), self.remembered.clone());
+        Self { watched, remembered, over: CancellationToken::new() }
     }
 
     /// Starts one loop per backend.
@@ -114,13 +126,26 @@ impl Monitors {
 
     /// Every backend with what is believed of it.
     pub(crate) fn snapshot(&self) -> Vec<(Arc<Backend>, Health)> {
-        self.watched.iter().map(|watched| (watched.backend.clone(), watched.health().clone())).collect()
+        let seen = self.watched.iter().map(|watched| {
+            let mut health = watched.health().clone();
+            // What is wrong with its list says nothing new while it is down.
+            health.warnings.extend(watched.listing().warning.clone().filter(|_| health.ready));
+            (watched.backend.clone(), health)
+        });
+        seen.collect()
     }
 
     /// Every ready backend with the models that it listed last.
     pub(crate) fn lists(&self) -> Vec<Listed> {
         let ready = self.watched.iter().filter(|watched| watched.health().ready);
-        ready.map(|watched| (watched.backend.clone(), watched.models())).collect()
+        ready.map(|watched| (watched.backend.clone(), watched.listing().models.clone())).collect()
+    }
+
+    /// Every backend, ready or not, with the models that it listed last. Where a request goes must not depend on who
+    /// happens to be up.
+    pub(crate) fn last_lists(&self) -> Vec<Listed> {
+        let all = self.watched.iter();
+        all.map(|watched| (watched.backend.clone(), watched.listing().models.clone())).collect()
     }
 
     fn watched(&self, class: &str) -> Option<&Watched> {

@@ -23,6 +23,7 @@ mod state;
 mod store;
 pub mod tls;
 pub mod wake;
+mod warnings;
 
 use std::{path::Path, sync::Arc};
 
@@ -172,6 +173,8 @@ impl Gateway {
         let serving = Serving::new(app);
         lifecycle.worker("wake", wake::watch(serving.app.clone()));
         lifecycle.worker("retention", keeping::keep_within_limits(serving.app.clone()));
+        lifecycle.worker("warnings", warnings::watch(serving.app.clone()));
+        lifecycle.worker("log file", telemetry::follow_moves());
         if let Some(shown) = shown.clone() {
             let app = serving.app.clone();
             let folder = move || app.now().config.self_made_in().map(Path::to_owned);

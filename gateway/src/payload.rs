@@ -10,9 +10,9 @@ use axum::http::HeaderValue;
 use bytes::Bytes;
 use shared::{
     openai::{
-        data_url::Address,
         fields::{FieldError, Fields},
-        object::{Object, elements},
+        inline_images::{EDIT_MEMBERS, GENERATION_MEMBERS, InlineImages, form_at_generations, refuse_images},
+        object::{Object, before_json},
     },
     service::form::is_multipart,
 };
@@ -23,10 +23,7 @@ use crate::policy::demand::{FIELDS, Task};
 /// What the backend is always asked for: the pictures are stored here in any case.
 const BASE64: &str = "b64_json";
 const WANTED: &str = "a picture is edited with multipart/form-data, with at least the parts `image` and `prompt`, \
-                      or with a JSON object with `images` and `prompt`";
-
-/// The pictures of an edit in JSON.
-const PICTURES: &[&str] = &["images", "mask"];
+                      or with a JSON object with `images` (or `image`) and `prompt`";
 
 /// A body, read.
 #[derive(Debug)]
@@ -57,24 +54,36 @@ impl Payload {
         content_type: Option<&HeaderValue>,
         body: &Bytes,
     ) -> Result<Self, FieldError> {
-        if task == Task::Generation {
-            let object = Object::read(body, FIELDS)?;
-            return Ok(Self {
-                fields: Fields::of_object(&object, FIELDS)?,
-                body: Body::Json(Json::of(body, &object)),
-            });
+        match (task, content_type.filter(|kind| is_multipart(kind))) {
+            (Task::Generation, Some(_)) => Err(form_at_generations()),
+            (Task::Generation, None) => Self::generation(&json_of(body)),
+            (Task::Edit, None) => Self::edit(&json_of(body)),
+            (Task::Edit, Some(kind)) => {
+                let (form, fields) = Form::read(kind, body)?;
+                Ok(Self { fields, body: Body::Form(form) })
+            }
         }
-        if let Some(kind) = content_type.filter(|kind| is_multipart(kind)) {
-            let (form, fields) = Form::read(kind, body)?;
-            return Ok(Self { fields, body: Body::Form(form) });
-        }
-        let object = Object::read(body, &[FIELDS, PICTURES].concat());
+    }
+
+    fn generation(body: &Bytes) -> Result<Self, FieldError> {
+        let object = Object::read(body, &[FIELDS, GENERATION_MEMBERS].concat())?;
+        refuse_images(&object)?;
+        Self::of_object(body, &object)
+    }
+
+    /// Images are in the request itself: neither we nor the backend fetch for a caller.
+    fn edit(body: &Bytes) -> Result<Self, FieldError> {
+        let object = Object::read(body, &[FIELDS, EDIT_MEMBERS].concat());
         let object = object.map_err(|error| match FieldError::from(error) {
             FieldError { param: None, message } => unreadable(&message),
             named => named,
         })?;
-        only_data_addresses(&object)?;
-        Ok(Self { fields: Fields::of_object(&object, FIELDS)?, body: Body::Json(Json::of(body, &object)) })
+        InlineImages::read(&object)?;
+        Self::of_object(body, &object)
+    }
+
+    fn of_object(body: &Bytes, object: &Object<'_>) -> Result<Self, FieldError> {
+        Ok(Self { fields: Fields::of_object(object, FIELDS)?, body: Body::Json(Json::of(body, object)) })
     }
 
     /// The fields that policy reads, whichever way they came.
@@ -92,36 +101,13 @@ impl Payload {
     }
 }
 
-fn unreadable(why: &str) -> FieldError {
-    FieldError { param: None, message: format!("{why} Expected: {WANTED}.") }
+/// A JSON body as it is read and goes on: other readers than ours know no byte order mark.
+fn json_of(body: &Bytes) -> Bytes {
+    body.slice(before_json(body)..)
 }
 
-/// In the JSON form, pictures are in the request itself: neither we nor the backend fetch for a caller.
-fn only_data_addresses(object: &Object<'_>) -> Result<(), FieldError> {
-    let wrong = |name: &str, what: &str| {
-        let message = format!(
-            "{name} must be {what} with `image_url`, a data: address; nothing is fetched from elsewhere."
-        );
-        FieldError::new(name, message)
-    };
-    let is_data = |picture| Address::in_object(picture).is_some_and(Address::is_data);
-    let (mut images, mut others) = (0_usize, 0_usize);
-    let count = |picture| {
-        if is_data(picture) {
-            images += 1;
-        } else {
-            others += 1;
-        }
-        others == 0
-    };
-    let is_list = object.get("images").is_some_and(|list| elements(list, count));
-    if !is_list || images == 0 || others > 0 {
-        return Err(wrong("images", "a list of objects"));
-    }
-    match object.get("mask") {
-        Some(mask) if !is_data(mask) => Err(wrong("mask", "an object")),
-        _ => Ok(()),
-    }
+fn unreadable(why: &str) -> FieldError {
+    FieldError { param: None, message: format!("{why} Expected: {WANTED}.") }
 }
 
 #[cfg(test)]
@@ -149,12 +135,19 @@ mod tests {
     #[test]
     fn pictures_in_json_are_data_addresses_and_nothing_else() {
         let data = "data:image/png;base64,aGk=";
-        assert!(edit(&json!({"images": [{"image_url": data}], "mask": {"image_url": data}})).is_ok());
+        for body in [
+            json!({"images": [{"image_url": data}], "mask": {"image_url": data}}),
+            json!({"images": data}),
+            json!({"images": [data], "mask": data}),
+            json!({"image": data, "images": null}),
+        ] {
+            let sent = edit(&body).unwrap().into_sent(None).pieces.concat();
+            let expected = body.to_string().replacen('{', "{\"response_format\":\"b64_json\",", 1);
+            assert_eq!(String::from_utf8(sent).unwrap(), expected);
+        }
         for (body, param) in [
             (json!({}), "images"),
             (json!({"images": []}), "images"),
-            (json!({"images": data}), "images"),
-            (json!({"images": [data]}), "images"),
             (json!({"images": [{"image_url": "https://evil.example/x.png"}]}), "images"),
             (json!({"images": [{"image_url": "file:///etc/passwd"}]}), "images"),
             (json!({"images": [{"image_url": data}, {"file_id": "f"}]}), "images"),
@@ -163,6 +156,38 @@ mod tests {
         ] {
             assert_eq!(edit(&body).unwrap_err().param.as_deref(), Some(param), "{body}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over_and_does_not_go_on() {
+        let data = "data:image/png;base64,aGk=";
+        for (task, body) in [
+            (Task::Generation, r#"{ "prompt":"p", "n":1.0 }"#.to_owned()),
+            (Task::Edit, format!(r#"{{ "prompt":"p", "image":"{data}" }}"#)),
+        ] {
+            let read = |text: String| Payload::read(task, None, &text.into()).unwrap().into_sent(Some("m"));
+            let sent = read(format!("\u{feff}{body}"));
+            let expected = body.replacen('{', "{\"model\":\"m\",\"response_format\":\"b64_json\",", 1);
+            assert_eq!(String::from_utf8(sent.pieces.concat()).unwrap(), expected);
+            let twice = format!("\u{feff}\u{feff}{body}");
+            assert_eq!(Payload::read(task, None, &twice.into()).unwrap_err().param, None);
+        }
+    }
+
+    #[test]
+    fn images_are_no_part_of_a_new_picture() {
+        let form = HeaderValue::from_static("multipart/form-data; boundary=XX");
+        for (kind, body, param) in [
+            (None, json!({"prompt": "p", "image": "data:image/png;base64,aGk="}), Some("image")),
+            (None, json!({"prompt": "p", "ref_images": ["x"]}), Some("ref_images")),
+            (Some(&form), json!({}), None),
+        ] {
+            let error = Payload::read(Task::Generation, kind, &body.to_string().into()).unwrap_err();
+            assert_eq!(error.param.as_deref(), param, "{body}");
+            assert!(error.message.contains("/v1/images/edits"), "{error}");
+        }
+        let blank = json!({"prompt": "p", "image": null, "mask": "", "images": []});
+        assert!(Payload::read(Task::Generation, None, &blank.to_string().into()).is_ok());
     }
 
     #[test]

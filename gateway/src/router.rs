@@ -4,17 +4,36 @@ use axum::{
     Router,
     http::Response,
     middleware::{from_fn, from_fn_with_state},
-    routing::{delete, get, post},
+    routing::{get, post},
 };
 use shared::service::request_id;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     error::ApiError,
-    middleware::{access_log, gate},
-    routes::{files, gallery, images, legacy, metrics, models, probes, status, text},
+    middleware::{access_log, cors, gate},
+    routes::{files, gallery, images, legacy, metrics, models, page, probes, status, text},
     state::App,
 };
+
+/// Every path in the router, so that a path that is none can be told what is near.
+pub(crate) const PATHS: &[&str] = &[
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/models",
+    "/v1/models/{*id}",
+    "/v1/gateway/status",
+    "/v1/gateway/images",
+    "/v1/gateway/images/{name}",
+    "/metrics",
+    "/ui",
+    "/ui/images/{name}",
+    "/healthz",
+    "/readyz",
+];
 
 /// The whole router. A request passes the layers from the last line to the first, an answer the other way.
 pub(crate) fn router(app: App) -> Router {
@@ -28,15 +47,17 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/gateway/status", get(status::status))
         .route("/v1/gateway/images", get(gallery::list))
-        .route("/v1/gateway/images/{name}", delete(gallery::delete))
+        .route("/v1/gateway/images/{name}", get(gallery::one).delete(gallery::delete))
         .route("/metrics", get(metrics::scrape))
+        .route("/ui", get(page::show))
         .route("/ui/images/{name}", get(files::picture))
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
         .fallback(legacy::forward)
         .method_not_allowed_fallback(async || ApiError::WrongMethod)
-        .layer(from_fn_with_state(app.clone(), gate::layer)) // Host, Origin, address, token
+        .layer(from_fn_with_state(app.clone(), gate::layer)) // Host, Origin, address, token; preflights end here
         .layer(CatchPanicLayer::custom(panicked)) // one request is lost, not the service
+        .layer(from_fn_with_state(app.clone(), cors::layer)) // what a page of an allowed origin may read
         .layer(from_fn_with_state(app.clone(), access_log::layer)) // the one line, and where the request went
         .layer(from_fn(request_id::layer)) // outermost: every answer has the id
         .with_state(app)
@@ -66,6 +87,14 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+
+    #[test]
+    fn every_path_of_the_router_is_in_the_list() {
+        let code = include_str!("router.rs").split_once("pub(crate) fn metrics_alone").unwrap().0;
+        let routed: Vec<_> =
+            code.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        assert_eq!(routed, PATHS);
+    }
 
     #[tokio::test]
     async fn a_panic_ends_its_request_in_the_envelope_and_says_nothing_of_itself() {

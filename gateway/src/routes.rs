@@ -6,6 +6,7 @@ pub(crate) mod images;
 pub(crate) mod legacy;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod page;
 pub(crate) mod probes;
 pub(crate) mod status;
 pub(crate) mod text;
@@ -19,6 +20,7 @@ use shared::service::request_id::RequestId;
 use crate::{
     error::ApiError,
     middleware::{access_log::Account, gate::Caller},
+    store::records::Note,
 };
 
 /// A request that the layers let in, and what they noted of it.
@@ -27,6 +29,15 @@ pub(crate) struct Visit {
     /// What its log line will say.
     account: Account,
     id: RequestId,
+    /// Whose token it came with.
+    caller: Caller,
+}
+
+impl Visit {
+    /// What is noted of the pictures that it makes.
+    fn note(&self) -> Note {
+        Note { owner: self.caller.owner().map(str::to_owned), request_id: Some(self.id.as_str().to_owned()) }
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Visit {
@@ -34,10 +45,10 @@ impl<S: Sync> FromRequestParts<S> for Visit {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         // The gate lets others come to what is guarded by address alone.
-        parts.extensions.get::<Caller>().ok_or(ApiError::Unauthenticated)?;
+        let caller = parts.extensions.get::<Caller>().cloned().ok_or(ApiError::Unauthenticated)?;
         let (account, id) = (parts.extensions.get().cloned(), parts.extensions.get().cloned());
         let (account, id) = account.zip(id).ok_or(ApiError::Internal)?;
-        Ok(Self { account, id })
+        Ok(Self { account, id, caller })
     }
 }
 

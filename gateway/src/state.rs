@@ -19,12 +19,13 @@ use tracing::info;
 use crate::{
     backend::Backends,
     config::Config,
-    health::Monitors,
+    health::{Monitors, remembered::RememberedModels},
     metrics::Metrics,
     policy::admission::Admission,
     router,
     store::disk::Store,
     wake::{ClockSource, Vigil},
+    warnings::Warnings,
 };
 
 /// Bytes of all request bodies together.
@@ -70,6 +71,8 @@ pub(crate) struct Parts {
     pub(crate) started_at: u64,
     /// Which configuration is in force.
     pub(crate) reloads: Reloads,
+    /// What an operator should know.
+    pub(crate) warnings: Warnings,
     /// How many sleeps of the machine this state knows of.
     sleeps_known: Arc<AtomicU64>,
 }
@@ -84,10 +87,11 @@ impl App {
         lifecycle: Lifecycle,
     ) -> Self {
         let metrics = Arc::new(Metrics::new(config.backends.classes()));
+        let remembered = RememberedModels::open(&config.data_dir);
         Self(Arc::new(Parts {
             bodies: BodyBudget::new(ALL_BODIES, longest_body(&config)),
-            health: Arc::new(Monitors::new(&config.backends, config.health, &metrics)),
-            admission: Arc::new(Admission::new(&config.backends)),
+            health: Arc::new(Monitors::new(&config.backends, config.health, &metrics, remembered)),
+            admission: Arc::new(Admission::new(&config.backends, &config.access.tokens)),
             config: Arc::new(config),
             backends,
             vigil: Arc::new(Vigil::new(clocks)),
@@ -97,6 +101,7 @@ impl App {
             started: Instant::now(),
             started_at: unix_now(),
             reloads: Reloads::default(),
+            warnings: Warnings::default(),
             sleeps_known: Arc::default(),
         }))
     }
@@ -108,7 +113,7 @@ impl App {
         Ok(Self(Arc::new(Parts {
             bodies: self.bodies.with_each(longest_body(&config)),
             health: Arc::new(self.health.succeeded_by(&config.backends, config.health, &self.metrics)),
-            admission: Arc::new(self.admission.succeeded_by(&config.backends)),
+            admission: Arc::new(self.admission.succeeded_by(&config.backends, &config.access.tokens)),
             config: Arc::new(config),
             backends,
             sleeps_known: Arc::new(AtomicU64::new(self.sleeps_known.load(Ordering::Acquire))),

@@ -1,13 +1,15 @@
 //! The picture store: names that are made from the bytes, so that one name never means two pictures.
-//! This file, [`index`] and [`retention`] decide; only [`disk`], [`shelf`], [`incoming`] and [`lock`] touch the
-//! file system.
+//! This file, [`index`], [`fullness`] and [`retention`] decide; only [`disk`], [`records`], [`shelf`], [`incoming`] and
+//! [`lock`] touch the file system.
 
 pub(crate) mod disk;
+pub(crate) mod fullness;
 pub(crate) mod incoming;
 pub(crate) mod index;
 pub(crate) mod inlet;
 pub(crate) mod keeping;
 mod lock;
+pub(crate) mod records;
 pub(crate) mod retention;
 pub(crate) mod shelf;
 pub(crate) mod writable;
@@ -44,7 +46,7 @@ impl Picture {
 
 /// `{unix seconds}_{first 16 hex digits of SHA-256}.{ext}`: the only form that the store makes and serves.
 /// The older one is the lesser one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PictureName {
     unix: u64,
     text: Box<str>,

@@ -1,10 +1,16 @@
 //! TLS on the listener: a given pair, or a certificate of our own making. New connections are shown the one that is in
 //! force; which that is can change while they come.
 
+pub(crate) mod authority;
+pub(crate) mod examined;
+pub(crate) mod facts;
+pub(crate) mod files;
+mod names;
 pub(crate) mod pem;
 pub(crate) mod self_made;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,17 +19,18 @@ use std::{
 
 use rustls::{
     ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use shared::service::{reload::Switch, serve::TlsAcceptor, settings::Problem};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use self::self_made::self_made;
 use crate::blocking::blocking;
 
-/// Between two looks whether the self-made certificate is near its end.
-const LOOK: Duration = Duration::from_hours(1);
+/// Between two looks whether the self-made certificate is near its end, and has every name of the host.
+const LOOK: Duration = Duration::from_mins(5);
 
 /// What is wrong with a pair.
 #[derive(Debug)]
@@ -40,6 +47,13 @@ impl PairFault {
         match self {
             Self::Certificate(_) => "GATEWAY_TLS_CERT_PATH",
             Self::Key(_) => "GATEWAY_TLS_KEY_PATH",
+        }
+    }
+
+    /// What it is.
+    pub(crate) fn why(self) -> String {
+        match self {
+            Self::Certificate(why) | Self::Key(why) => why,
         }
     }
 }
@@ -60,7 +74,7 @@ pub enum Tls {
     Off,
     /// TLS with this pair.
     Pair(Arc<CertifiedKey>),
-    /// TLS with a certificate that the gateway makes itself.
+    /// TLS with a certificate of the gateway's own authority.
     SelfMade,
 }
 
@@ -105,87 +119,98 @@ pub(crate) fn certificate(tls: &Tls, data_dir: &Path) -> Result<Option<Arc<Certi
     match tls {
         Tls::Off => Ok(None),
         Tls::Pair(pair) => Ok(Some(pair.clone())),
-        Tls::SelfMade => self_made(data_dir, SystemTime::now()).map(Some).map_err(|why| {
-            let expected = format!("expected a directory to keep the self-made certificate in: {why}");
-            Problem::new("GATEWAY_DATA_DIR", data_dir.display().to_string(), expected)
-        }),
+        Tls::SelfMade => match self_made(data_dir, SystemTime::now()) {
+            Ok(made) => {
+                made.remarks.iter().for_each(|remark| warn!("{remark}"));
+                Ok(Some(made.pair))
+            }
+            Err(why) => {
+                let expected = format!(
+                    "expected a directory with certificates of the gateway's own, or for them: {why}"
+                );
+                Err(Problem::new("GATEWAY_DATA_DIR", data_dir.display().to_string(), expected))
+            }
+        },
     }
 }
 
-/// Reads a pair.
+/// Reads a pair. Both may be in one file.
 pub(crate) fn read_pair(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, PairFault> {
-    let wrong_certificate = |why: &str| PairFault::Certificate(format!("{}: {why}", certificate.display()));
-    let wrong_key = |why: &str| PairFault::Key(format!("{}: {why}", key.display()));
-    let chain = pem::certificates(certificate).map_err(|why| wrong_certificate(&why))?;
-    let secret = pem::key(key).map_err(|why| wrong_key(&why))?;
-    let provider = rustls::crypto::ring::default_provider();
-    // In words of ours: the library's may quote.
-    let pair = CertifiedKey::from_der(chain, secret, &provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => wrong_key("it is the key of another certificate"),
-        rustls::Error::InvalidCertificate(_) => wrong_certificate("the certificate is damaged"),
-        _ => wrong_key("it is no key that TLS can use (RSA, ECDSA or Ed25519)"),
-    })?;
-    Ok(Arc::new(pair))
+    let pair = pem::certificates(certificate)
+        .map_err(PairFault::Certificate)
+        .and_then(|chain| pair_of(&chain, &pem::keys(key).map_err(PairFault::Key)?));
+    pair.map(Arc::new).map_err(|fault| match fault {
+        PairFault::Certificate(why) => PairFault::Certificate(format!("{}: {why}", certificate.display())),
+        PairFault::Key(why) => PairFault::Key(format!("{}: {why}", key.display())),
+    })
 }
 
-/// The worker: remakes a self-made certificate before it ends. `folder` is where it is kept, for as long as the
-/// configuration asks for one.
+/// The chain with the first of the keys that is its certificate's; or why that cannot be. In words of ours: the library's may
+/// quote.
+pub(crate) fn pair_of(
+    chain: &[CertificateDer<'static>],
+    keys: &[PrivateKeyDer<'static>],
+) -> Result<CertifiedKey, PairFault> {
+    let provider = rustls::crypto::ring::default_provider();
+    let pair = |chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>| {
+        CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider)
+    };
+    let mut first = None;
+    for key in keys {
+        match pair(chain, key) {
+            Ok(pair) => return Ok(pair),
+            Err(error) => drop(first.get_or_insert(error)),
+        }
+    }
+    let fits = |certificate: &CertificateDer<'static>| {
+        keys.iter().any(|key| pair(std::slice::from_ref(certificate), key).is_ok())
+    };
+    match first {
+        Some(rustls::Error::InconsistentKeys(_)) => match chain.iter().position(fits) {
+            Some(at) => Err(PairFault::Certificate(format!(
+                "its certificates are in the wrong order: the key belongs to number {} of {}; the server's own must be the first, \
+                 and behind it who signed it",
+                at + 1,
+                chain.len()
+            ))),
+            None => Err(PairFault::Key("it is the key of another certificate".to_owned())),
+        },
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            Err(PairFault::Certificate(examined::why_unusable(chain.first())))
+        }
+        Some(_) | None => Err(PairFault::Key(
+            "it is no key that TLS can use (RSA of 2048 bits or more, ECDSA on P-256 or P-384, Ed25519)"
+                .to_owned(),
+        )),
+    }
+}
+
+/// The worker: has a self-made certificate signed anew before it ends, and when the host is called otherwise. `folder` is
+/// where it is kept, for as long as the configuration asks for one.
 pub(crate) async fn renew(shown: Arc<Shown>, folder: impl Fn() -> Option<PathBuf>) {
+    // What was said at the start is not said again at every look.
+    let mut told = BTreeSet::new();
+    if let Some(folder) = folder()
+        && let Ok(made) = blocking(move || self_made(&folder, SystemTime::now())).await
+    {
+        told.extend(made.remarks);
+    }
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(folder) = folder() else { continue };
-        match blocking(move || self_made(&folder, SystemTime::now())).await {
-            Ok(certificate) => shown.show(&certificate),
-            Err(why) => error!(why, "the self-made certificate cannot be renewed; the one before is shown"),
-        }
+        let made = blocking(move || self_made(&folder, SystemTime::now())).await;
+        let remarks = match made {
+            Ok(made) => {
+                shown.show(&made.pair);
+                made.remarks
+            }
+            Err(why) => vec![format!("the certificate that is shown cannot be renewed: {why}")],
+        };
+        let remarks: BTreeSet<_> = remarks.into_iter().collect();
+        remarks.difference(&told).for_each(|remark| error!("{remark}"));
+        told = remarks;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::disk::tests::temporary;
-
-    #[test]
-    fn a_pair_that_cannot_be_read_names_the_setting() {
-        let dir = temporary("pair");
-        self_made(&dir, SystemTime::now()).unwrap();
-        let (certificate, key) = (dir.join("gateway-cert.pem"), dir.join("gateway-key.pem"));
-        assert!(read_pair(&certificate, &key).is_ok());
-        let none = dir.join("none");
-        assert_eq!(read_pair(&none, &key).unwrap_err().setting(), "GATEWAY_TLS_CERT_PATH");
-        assert_eq!(read_pair(&key, &key).unwrap_err().setting(), "GATEWAY_TLS_CERT_PATH");
-        assert_eq!(read_pair(&certificate, &certificate).unwrap_err().setting(), "GATEWAY_TLS_KEY_PATH");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_certificate_near_its_end_is_renewed_while_it_is_shown() {
-        let dir = temporary("renewed");
-        let first = self_made(&dir, SystemTime::now()).unwrap();
-        let shown = Arc::new(Shown::new(first.clone()));
-        let two_looks = async || {
-            let worker = renew(shown.clone(), || Some(dir.clone()));
-            let _ = tokio::time::timeout(LOOK * 2 + LOOK / 2, worker).await;
-        };
-        two_looks().await;
-        assert_eq!(shown.0.now().cert, first.cert, "it lasts");
-        let old = SystemTime::now() - Duration::from_hours(24 * 370);
-        std::fs::remove_file(dir.join("gateway-cert.pem")).unwrap();
-        self_made(&dir, old).unwrap();
-        two_looks().await;
-        let kept = read_pair(&dir.join("gateway-cert.pem"), &dir.join("gateway-key.pem")).unwrap();
-        assert_ne!(shown.0.now().cert, first.cert);
-        assert_eq!(shown.0.now().cert, kept.cert, "what is shown is what clients may pin");
-        let whole = SystemTime::now() + Duration::from_hours(24 * 300);
-        assert!(self_made::expiry(&dir.join("gateway-cert.pem")).unwrap() > whole);
-    }
-
-    #[test]
-    fn a_pair_whose_halves_do_not_fit_is_refused() {
-        let (one, other) = (temporary("one"), temporary("other"));
-        self_made(&one, SystemTime::now()).unwrap();
-        self_made(&other, SystemTime::now()).unwrap();
-        let fault = read_pair(&one.join("gateway-cert.pem"), &other.join("gateway-key.pem")).unwrap_err();
-        assert_eq!(fault.setting(), "GATEWAY_TLS_KEY_PATH");
-    }
-}
+mod tests;

@@ -4,5 +4,6 @@ pub mod data_url;
 pub mod error;
 pub mod fields;
 pub mod images;
+pub mod inline_images;
 pub mod models;
 pub mod object;

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod client;
+pub mod cors;
 pub mod descriptors;
 pub mod files;
 pub mod form;
@@ -10,6 +11,7 @@ pub mod framing;
 pub mod guard;
 pub mod lifecycle;
 pub mod limited;
+pub mod nearest_route;
 pub mod outbound;
 pub mod parsing;
 pub mod reload;

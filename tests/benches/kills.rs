@@ -116,7 +116,10 @@ fn count(answered: &Mutex<BTreeSet<String>>) -> usize {
 fn files(store: &Path) -> Vec<String> {
     let names = std::fs::read_dir(store).into_iter().flatten().flatten();
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| name != ".lock" && !name.starts_with(".incoming-")).collect()
+    let is_picture = |name: &String| {
+        name != ".lock" && !name.starts_with(".incoming-") && name.strip_suffix(".json").is_none()
+    };
+    names.filter(is_picture).collect()
 }
 
 fn unfinished(store: &Path) -> usize {

@@ -51,12 +51,13 @@ class Pair:
         """The certificate's folder is the gateway's own, or that of another one, whose certificate it shares."""
         self.dir, self.healthy, self.running = folder, healthy, {}
         self.pair = [certificate / "gateway-cert.pem", certificate / "gateway-key.pem"]
+        self.authority = certificate / "gateway-ca.pem"
         folder.mkdir(parents=True)
         scheme = "https" if TLS else "http"
         self.sidecar = Server("sidecar", f"http://127.0.0.1:{free_port()}", SIDECAR_TOKEN,
                               "ada2_sidecar_requests_total")
         self.gateway = Server("gateway", f"{scheme}://127.0.0.1:{free_port()}", TOKEN,
-                              "gateway_requests_total", self.pair[0] if TLS else None)
+                              "gateway_requests_total", self.authority if TLS else None)
 
     def start(self):
         config = self.dir / "sidecar.yaml"  # JSON is YAML.

@@ -7,6 +7,8 @@ mod access;
 mod admission;
 /// Pictures while they arrive.
 mod arriving;
+/// Several cards behind one address.
+mod balancer;
 /// Words and numbers: what passes, and how.
 mod chat;
 /// Words that do not come.
@@ -27,10 +29,14 @@ mod health;
 mod images;
 /// The old gateway behind: what is passed on, and what never is.
 mod legacy;
+/// Lists of models: what of them counts, and for how long.
+mod lists;
 /// What is counted, and who may read it.
 mod metrics;
 /// The order of checks.
 mod order;
+/// Whose pictures a token sees, and how many places it may take.
+mod people;
 /// The configuration read again: all of it or nothing.
 mod reload;
 /// Where chat and embeddings go, and that no other backend is asked instead.

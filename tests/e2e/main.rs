@@ -10,6 +10,8 @@ mod comfyui_images;
 mod comfyui_jobs;
 /// Readiness of a sidecar in front of a ComfyUI.
 mod comfyui_readyz;
+/// What pages of other origins may read of both programs.
+mod cors;
 /// What an engine says of items that are not ours.
 mod engine_lies;
 /// The gateway in front of a fake backend: access, routing, admission, health, errors, pictures.
@@ -23,6 +25,8 @@ mod models;
 mod passthrough;
 /// Refusals arrive, however much of the request is unread.
 mod refusals;
+/// Requests as today's clients write them, read alike by both programs.
+mod request_shapes;
 /// The files for systemd and launchd, read as these read them.
 mod service_files;
 /// The edge: hosts, origins, bodies, tokens, paths.
@@ -35,6 +39,8 @@ mod sidecar_gpu;
 mod sidecar_images;
 /// Who holds the slot, and what becomes of jobs that nobody waits for.
 mod sidecar_jobs;
+/// Behind a proxy that is trusted: addresses, names, origins.
+mod sidecar_proxies;
 /// Readiness: engine and card, each fault in its own words.
 mod sidecar_readyz;
 /// Streams, formats, presets and templates.
@@ -44,5 +50,7 @@ mod sidecar_vram;
 /// The default model is loaded before anybody asks for a picture.
 mod sidecar_warm_up;
 mod sidecar_works;
+/// Users' templates, from the request to what the engine is handed.
+mod templates;
 /// The list of behaviours of the migration, through both services down to the engine.
 mod whole_path;

@@ -151,7 +151,7 @@ async fn a_refusal_arrives_over_tls() {
     let folder = e2e::fresh_folder("refusals");
     let gateway = Gateway::start_in(folder.clone(), &gpu_heavy(&upstream), &["--gateway-tls", "on"]).await;
     let certificate = e2e::eventually("the certificate", async || {
-        CertificateDer::from_pem_file(folder.join("gateway-cert.pem")).ok()
+        CertificateDer::from_pem_file(folder.join("gateway-ca.pem")).ok()
     });
     let mut roots = RootCertStore::empty();
     roots.add(certificate.await).unwrap();

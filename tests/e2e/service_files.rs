@@ -32,13 +32,12 @@ fn the_launchd_job_runs_the_binary_itself_and_waits_for_its_drain() {
         let files = job[limits].as_dictionary().unwrap()["NumberOfFiles"].as_unsigned_integer().unwrap();
         assert!(files >= 4096, "{limits}");
     }
-    for (name, value) in job["EnvironmentVariables"].as_dictionary().unwrap() {
-        assert!(gateway::config::keys::KEYS.iter().any(|key| key.env == name), "{name} is no setting");
-        assert!(
-            !name.contains("TOKEN"),
-            "{name}={value:?}: secrets do not belong in a file that everybody can read"
-        );
-    }
+    assert!(
+        !job.contains_key("EnvironmentVariables"),
+        "a value here would win over the env file, where people look; and everybody can read it"
+    );
+    let umask = number("Umask");
+    assert_eq!(umask, 0o027, "the owner of the Mac may read logs and pictures, nobody else");
 }
 
 #[test]
@@ -98,19 +97,44 @@ fn the_systemd_socket_listens_where_the_service_would() {
     assert!(number("TriggerLimitIntervalSec=") / 5 < number("TriggerLimitBurst="));
 }
 
+/// The value of a setting in the example of the env file, as the gateway reads it.
+fn in_the_example(name: &str) -> String {
+    let example = include_str!("../../gateway/env/ada2-images.env.example");
+    let line = example.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    line.expect(name).to_owned()
+}
+
 #[test]
-fn newsyslog_rotates_the_log_that_launchd_names_and_signals_whoever_holds_the_store() {
+fn newsyslog_rotates_the_log_that_the_env_file_names_and_needs_neither_pid_file_nor_signal() {
     let conf = include_str!("../../launchd/com.ai.gateway.newsyslog.conf");
     let line = conf.lines().find(|line| !line.starts_with('#')).unwrap();
-    let [log, owner, mode, _count, _size, _when, flags, pid_file, signal] =
-        line.split_whitespace().collect::<Vec<_>>()[..]
+    let [log, owner, mode, _count, _size, _when, flags] = line.split_whitespace().collect::<Vec<_>>()[..]
     else {
         panic!("{line}")
     };
+    assert_eq!(log, in_the_example("GATEWAY_LOG_FILE"));
     let job = include_str!("../../launchd/com.ai.gateway.plist");
-    assert!(job.contains(&format!("<string>{log}</string>")));
     assert!(job.contains("<string>_gateway</string>") && owner.starts_with("_gateway:"));
-    assert_eq!((mode, flags, signal), ("640", "J", "1"), "not for everybody, compressed, SIGHUP");
-    let store = gateway::config::keys::KEYS.iter().find(|key| key.env == "UI_IMAGE_DIR").unwrap();
-    assert_eq!(pid_file, format!("{}/.lock", store.default.unwrap()));
+    assert_eq!((mode, flags), ("640", "JN"), "for the group, compressed, without a signal");
+}
+
+#[test]
+fn the_example_of_the_env_file_is_read_without_a_remark_once_it_has_a_token() {
+    let folder = e2e::fresh_folder("env-example");
+    let example = include_str!("../../gateway/env/ada2-images.env.example");
+    let load = |text: &str| {
+        let file = folder.join(".env");
+        std::fs::write(&file, text).unwrap();
+        let yaml =
+            "backends: {gpu_heavy: {base_url: 'http://${ADA2_HOST}:7860', supported_capabilities: [images]}}";
+        std::fs::write(folder.join("backends_config.yaml"), yaml).unwrap();
+        let flags = ["gateway", "--env-file", file.to_str().unwrap()];
+        gateway::config::load(&gateway::cli::command().get_matches_from(flags), &|_| None)
+    };
+    let problems = load(example).unwrap_err();
+    assert!(problems.len() == 1 && problems[0].to_string().contains("GATEWAY_BEARER_TOKEN"), "{problems:?}");
+    let loaded =
+        load(&example.replace("GATEWAY_BEARER_TOKEN=\n", "GATEWAY_BEARER_TOKEN=0123456789abcdef\n")).unwrap();
+    assert_eq!(loaded.notes, [""; 0]);
+    assert_eq!(loaded.config.listen, ("0.0.0.0".to_owned(), 8800));
 }

@@ -68,6 +68,23 @@ async fn a_request_of_http_1_0_need_not_name_a_host() {
 }
 
 #[tokio::test]
+async fn a_suffix_stands_for_every_name_below_it() {
+    let sidecar = Sidecar::builtin(&["--allowed-hosts", ".fritz.box,ada2.example.org"]).await;
+    for (host, status) in [
+        ("ada2.fritz.box", "200"),
+        ("ADA2.Fritz.Box:7860", "200"),
+        ("a.b.fritz.box.", "200"),
+        ("fritz.box", "421"),
+        ("xfritz.box", "421"),
+        ("ada2.fritz.box.evil.example", "421"),
+        ("x.ada2.example.org", "421"),
+    ] {
+        let answer = raw(&sidecar, &get("/healthz", &format!("Host: {host}\r\n"))).await;
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{host}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_of_another_origin_is_refused_before_anything_runs() {
     let sidecar = Sidecar::builtin(&["--allowed-origins", "https://ui.example.org"]).await;
     let host = "Host: ada2:7860\r\n";

@@ -207,5 +207,5 @@ async fn json_with_a_data_address_is_an_edit_too() {
     assert_eq!(picture(&answer).dimensions(), (WIDTH, HEIGHT));
     let fetched = json!({"prompt": "a", "images": [{"image_url": "http://127.0.0.1:1/x.png"}]});
     let answer = e2e::post(&format!("{}/v1/images/edits", sidecar.url), &fetched).await;
-    assert_eq!((answer.status, &answer.json["error"]["param"]), (400, &Value::from("image")));
+    assert_eq!((answer.status, &answer.json["error"]["param"]), (400, &Value::from("images")));
 }

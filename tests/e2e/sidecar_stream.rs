@@ -155,7 +155,10 @@ async fn a_preset_is_a_model_with_settings_and_may_bring_its_own_graph() {
         "say": {"id": "say", "type": "compel", "prompt": ""},
         "dice": {"id": "dice", "type": "noise", "seed": 0, "width": 64, "height": 64},
         "work": {"id": "work", "type": "denoise_latents", "steps": 3},
-        "l2i": {"id": "l2i", "type": "l2i", "use_cache": false}}, "edges": []});
+        "l2i": {"id": "l2i", "type": "l2i", "use_cache": false}}, "edges": [
+        {"source": {"node_id": "say", "field": "conditioning"}, "destination": {"node_id": "work", "field": "positive_conditioning"}},
+        {"source": {"node_id": "dice", "field": "noise"}, "destination": {"node_id": "work", "field": "noise"}},
+        {"source": {"node_id": "work", "field": "latents"}, "destination": {"node_id": "l2i", "field": "latents"}}]});
     std::fs::write(folder.join("mine.json"), graph.to_string()).unwrap();
     let yaml = "output: l2i\nbindings: {prompt: [say.prompt], seed: [dice.seed], width: [dice.width], height: [dice.height]}";
     std::fs::write(folder.join("mine.yaml"), yaml).unwrap();

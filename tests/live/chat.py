@@ -209,8 +209,28 @@ def a_caller_who_leaves(live):
     assert live.openai.chat.completions.create(model="tiny", **ASK).choices
 
 
+def a_server_that_is_killed_in_a_stream(live):
+    """The last step: nobody starts it again. mlx_lm's streams end with their connection, as the kernel closes it here."""
+    endless = {**ASK, "max_tokens": 100_000, "stream": True, "logit_bias": {"256": -100}}
+    stream = live.openai.chat.completions.create(model="tiny", **endless)
+    next(stream)
+    live.running[0].kill()
+    try:
+        for _ in stream:
+            pass
+        raise AssertionError("it looked finished")
+    except openai.APIConnectionError:
+        pass
+    try:
+        live.openai.chat.completions.create(model="tiny", **ASK)
+        raise AssertionError("not refused")
+    except openai.InternalServerError as error:
+        assert (error.status_code, error.code) == (503, "backend_not_ready"), error
+
+
 STEPS = [wrong_probes_are_named_and_do_not_gate, a_stream_with_its_usage, a_whole_answer, class_header_and_default,
-         a_completion, embeddings_as_base64_and_as_floats, the_same_from_node, the_list_of_models, refusals, a_caller_who_leaves]
+         a_completion, embeddings_as_base64_and_as_floats, the_same_from_node, the_list_of_models, refusals, a_caller_who_leaves,
+         a_server_that_is_killed_in_a_stream]
 
 
 def main(names):

@@ -19,7 +19,7 @@ class Server:
         place = urlsplit(self.url)
         if place.scheme == "http":
             return http.client.HTTPConnection(place.hostname, place.port, timeout=timeout)
-        # The self-made certificate is the one authority: its names are checked as well.
+        # The gateway's own authority is the one that is trusted: the certificate's names are checked as well.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(self.certificate)
         return http.client.HTTPSConnection(place.hostname, place.port, timeout=timeout, context=context)

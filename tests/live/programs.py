@@ -29,7 +29,7 @@ class Programs:
         self.kind = os.environ.get("ENGINE", "invokeai")
         self.engine = Server(os.environ.get("ENGINE_URL") or os.environ["INVOKEAI_URL"])
         self.sidecar = Server(f"http://127.0.0.1:{free_port()}")
-        self.gateway = Server(f"https://127.0.0.1:{free_port()}", TOKEN, self.dir / "gateway/gateway-cert.pem")
+        self.gateway = Server(f"https://127.0.0.1:{free_port()}", TOKEN, self.dir / "gateway/gateway-ca.pem")
 
     def start_sidecar(self):
         listen = self.sidecar.url.removeprefix("http://")

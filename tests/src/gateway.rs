@@ -95,7 +95,9 @@ impl Gateway {
     /// The same, giving the configuration's problems.
     pub async fn try_start_in(folder: PathBuf, yaml: &str, flags: &[&str]) -> Result<Self, Vec<String>> {
         let (env_file, backends) = (folder.join(".env"), folder.join("backends_config.yaml"));
-        std::fs::write(&env_file, format!("GATEWAY_BEARER_TOKEN={TOKEN}\n")).expect("a writable folder");
+        if !env_file.exists() {
+            std::fs::write(&env_file, format!("GATEWAY_BEARER_TOKEN={TOKEN}\n")).expect("a writable folder");
+        }
         std::fs::write(&backends, yaml).expect("a writable folder");
         let store = folder.join("pictures");
         let (env_file, pictures) = (env_file.display().to_string(), store.display().to_string());
@@ -200,11 +202,21 @@ impl Gateway {
         crate::eventually("places taken", async || (self.inflight(key).await == wanted).then_some(())).await;
     }
 
-    /// All that is in its store but the lock: pictures, and whatever else lies about there.
+    /// All that is in its store but the lock and the records beside pictures: pictures, and whatever else lies about there.
     pub fn stored(&self) -> Vec<PathBuf> {
+        self.in_store(|path| {
+            !path.ends_with(".lock") && path.extension().is_none_or(|ending| ending != "json")
+        })
+    }
+
+    /// The records beside pictures in its store.
+    pub fn records(&self) -> Vec<PathBuf> {
+        self.in_store(|path| path.extension().is_some_and(|ending| ending == "json"))
+    }
+
+    fn in_store(&self, wanted: impl Fn(&PathBuf) -> bool) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&self.store).expect("the store is a folder");
-        let paths = entries.map(|entry| entry.expect("it can be read").path());
-        paths.filter(|path| !path.ends_with(".lock")).collect()
+        entries.map(|entry| entry.expect("it can be read").path()).filter(wanted).collect()
     }
 
     /// Waits until nothing is in its store (bounded): what is given up is removed by the thread that writes it, which may

@@ -54,6 +54,17 @@ pub async fn bounded<T>(what: &str, wait: impl Future<Output = T>) -> T {
     waited.expect("just seen")
 }
 
+/// A fresh folder with users' templates in it ([what each is](../fixtures/templates/README.md)).
+pub fn folder_of_templates() -> PathBuf {
+    let folder = fresh_folder("templates");
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/templates");
+    for entry in std::fs::read_dir(fixtures).expect("the fixtures are there") {
+        let entry = entry.expect("a readable folder");
+        std::fs::copy(entry.path(), folder.join(entry.file_name())).expect("the folder can be written");
+    }
+    folder
+}
+
 /// A folder that is gone with its owner.
 fn own_folder() -> TempDir {
     tempfile::Builder::new().prefix("e2e-").tempdir().expect("the temporary folder can be written")

@@ -1,7 +1,7 @@
 //! A fake mlx_lm.server: HTTP/1.0 on a bare socket, as Python's `http.server` speaks it. It replays what mlx_lm 0.32.2 with
 //! mlx 0.32.4 answered (`fixtures/mlx_lm`), byte for byte, and writes down what it saw.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -56,8 +56,15 @@ impl Seen {
 pub struct Mlx {
     /// `http://127.0.0.1:port`.
     pub url: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    shared: Arc<Shared>,
     lifecycle: Lifecycle,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    seen: Mutex<Vec<Seen>>,
+    /// What is answered to every POST, if not a recording.
+    said: Mutex<Option<Vec<u8>>>,
 }
 
 impl Mlx {
@@ -65,15 +72,19 @@ impl Mlx {
     pub async fn start() -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let url = format!("http://{}", socket.local_addr().expect("a bound socket has an address"));
-        let (seen, lifecycle) = (Arc::default(), Lifecycle::new());
-        lifecycle.worker("mlx", serve(socket, Arc::clone(&seen), lifecycle.clone()));
-        Self { url, seen, lifecycle }
+        let (shared, lifecycle) = (Arc::default(), Lifecycle::new());
+        lifecycle.worker("mlx", serve(socket, Arc::clone(&shared), lifecycle.clone()));
+        Self { url, shared, lifecycle }
+    }
+
+    /// From now on every POST is answered with these bytes, head and all, and the connection closed.
+    pub fn set(&self, said: &[u8]) {
+        *lock(&self.shared.said) = Some(said.to_vec());
     }
 
     /// What was posted.
     pub fn posted(&self) -> Vec<Seen> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.iter().filter(|seen| seen.line.starts_with("POST ")).cloned().collect()
+        lock(&self.shared.seen).iter().filter(|seen| seen.line.starts_with("POST ")).cloned().collect()
     }
 }
 
@@ -84,22 +95,22 @@ impl Drop for Mlx {
     }
 }
 
-async fn serve(socket: TcpListener, seen: Arc<Mutex<Vec<Seen>>>, lifecycle: Lifecycle) {
+async fn serve(socket: TcpListener, shared: Arc<Shared>, lifecycle: Lifecycle) {
     let ends = lifecycle.draining();
     loop {
         let (stream, _) = tokio::select! {
             came = socket.accept() => came.expect("loopback accepts"),
             () = ends.cancelled() => return,
         };
-        let seen = Arc::clone(&seen);
+        let shared = Arc::clone(&shared);
         lifecycle.spawn("mlx request", async move {
             // One request, then the connection is closed: that ends a body of no told length.
-            let _ = answer(stream, &seen).await;
+            let _ = answer(stream, &shared).await;
         });
     }
 }
 
-async fn answer(stream: TcpStream, all: &Mutex<Vec<Seen>>) -> std::io::Result<()> {
+async fn answer(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut seen = Seen::default();
     loop {
@@ -116,8 +127,9 @@ async fn answer(stream: TcpStream, all: &Mutex<Vec<Seen>>) -> std::io::Result<()
         stream.read_exact(&mut body).await?;
         seen.bytes = body.into();
     }
-    let said = said(&seen);
-    all.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    let other = lock(&shared.said).clone().filter(|_| seen.line.starts_with("POST "));
+    let said = other.unwrap_or_else(|| said(&seen).to_vec());
+    lock(&shared.seen).push(seen);
     // A piece for each event, and one for the head.
     for piece in said.split_inclusive(|byte| *byte == b'\n').collect::<Vec<_>>().chunks(2) {
         stream.write_all(&piece.concat()).await?;
@@ -144,4 +156,8 @@ fn said(seen: &Seen) -> &'static [u8] {
         "POST /v1/completions" => COMPLETION,
         _ => recorded!("not-found"),
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

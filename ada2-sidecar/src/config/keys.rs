@@ -14,12 +14,12 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "trusted_proxies",
         "ADA2_TRUSTED_PROXIES",
-        "Address ranges (CIDR) of proxies in front, whose X-Forwarded-For is believed",
+        "Address ranges (CIDR) of proxies in front, whose X-Forwarded-For, -Proto and -Host, Forwarded and X-Real-IP are trusted",
     ),
     Key::new("token", "ADA2_TOKEN", "If set, /v1 needs this bearer token as well").secret(),
     Key::new("token_file", "ADA2_TOKEN_FILE", "A file that holds the token instead, such as a systemd credential"),
-    Key::new("allowed_hosts", "ADA2_ALLOWED_HOSTS", "Further names that this server is reached by"),
-    Key::new("allowed_origins", "ADA2_ALLOWED_ORIGINS", "Web origins whose pages may call this server"),
+    Key::new("allowed_hosts", "ADA2_ALLOWED_HOSTS", "Further names that this server is reached by; .example.org is every name below it"),
+    Key::new("allowed_origins", "ADA2_ALLOWED_ORIGINS", "Web origins whose pages may call this server and read its answers, such as https://ui.example.org"),
     Key::new(
         "engine",
         "ADA2_ENGINE",
@@ -143,7 +143,7 @@ pub const KEYS: &[Key] = &[
     )
     .or("4"),
     Key::new("max_n", "ADA2_MAX_N", "Pictures a request").or("4"),
-    Key::new("max_pixels", "ADA2_MAX_PIXELS", "Pixels a picture").or("2000000"),
+    Key::new("max_pixels", "ADA2_MAX_PIXELS", "Pixels a picture").or("4194304"),
     Key::new("max_request_bytes", "ADA2_MAX_REQUEST_BYTES", "Bytes of a request's body").or("32MiB"),
     Key::new(
         "max_upload_bytes",

@@ -11,13 +11,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use shared::{
     openai::images::Size,
-    service::settings::{Settings, unknown_key},
+    service::settings::{Settings, number, scalar_text, unknown_key, whole_number, yaml_value},
 };
 
 use crate::{
     engine::{
         Kind,
-        graph::{Form, Template},
+        graph::{Binding, Form, Template},
     },
     images::Task,
     models::{Preset, SCHEDULERS},
@@ -30,7 +30,7 @@ const KEYS: [&str; 6] = ["model", "steps", "cfg_scale", "scheduler", "size", "te
 pub(super) fn read(s: &mut Settings, kind: Kind, base: &Path) -> Option<Vec<Arc<Preset>>> {
     let Some(text) = s.raw("presets").map(str::to_owned) else { return Some(Vec::new()) };
     let expected = "expected a map of names to {model, steps, cfg_scale, scheduler, size, template}";
-    let Ok(section) = serde_saphyr::from_str::<BTreeMap<String, Value>>(&text) else {
+    let Ok(Value::Object(section)) = yaml_value(&text) else {
         s.complain("presets", expected);
         return None;
     };
@@ -57,36 +57,39 @@ fn preset(name: &str, value: &Value, form: Form, base: &Path) -> Result<Preset, 
         .map(|key| format!("{key}: {}", unknown_key(key, KEYS.into_iter())))
         .collect();
     let mut wrong = |key: &str, expected: &str| faults.push(format!("{key}: expected {expected}"));
-    let text = |key: &str| map.get(key).and_then(Value::as_str);
+    let text = |key: &str| map.get(key).and_then(scalar_text);
     let mut preset = Preset { name: name.to_owned(), ..Preset::default() };
     if map.contains_key("model") {
-        preset.model = text("model").map(str::to_owned);
+        preset.model = text("model");
         if preset.model.is_none() {
             wrong("model", "an engine model's key or name");
         }
     }
-    if let Some(value) = map.get("steps") {
+    if map.contains_key("steps") {
+        let steps = text("steps").and_then(|steps| whole_number(&steps));
         preset.steps =
-            value.as_u64().filter(|steps| (1..=150).contains(steps)).and_then(|steps| steps.try_into().ok());
+            steps.filter(|steps| (1..=150).contains(steps)).and_then(|steps| steps.try_into().ok());
         if preset.steps.is_none() {
             wrong("steps", "a whole number from 1 to 150");
         }
     }
-    if let Some(value) = map.get("cfg_scale") {
-        preset.cfg_scale = value.as_f64().filter(|scale| (1.0..=30.0).contains(scale));
+    if map.contains_key("cfg_scale") {
+        let scale = text("cfg_scale").and_then(|scale| number(&scale));
+        preset.cfg_scale = scale.filter(|scale| (1.0..=30.0).contains(scale));
         if preset.cfg_scale.is_none() {
             wrong("cfg_scale", "a number from 1 to 30");
         }
     }
     if map.contains_key("scheduler") {
-        preset.scheduler = text("scheduler").filter(|name| SCHEDULERS.contains(name)).map(str::to_owned);
+        preset.scheduler = text("scheduler").filter(|name| SCHEDULERS.contains(&name.as_str()));
         if preset.scheduler.is_none() {
             wrong("scheduler", &format!("one of {}", SCHEDULERS.join(", ")));
         }
     }
     if map.contains_key("size") {
-        preset.size =
-            text("size").and_then(Size::parse).filter(|size| size.width % 8 == 0 && size.height % 8 == 0);
+        preset.size = text("size")
+            .and_then(|size| Size::parse(&size))
+            .filter(|size| size.width % 8 == 0 && size.height % 8 == 0);
         if preset.size.is_none() {
             wrong("size", "WIDTHxHEIGHT, multiples of 8");
         }
@@ -97,7 +100,36 @@ fn preset(name: &str, value: &Value, form: Form, base: &Path) -> Result<Preset, 
             Err(more) => faults.extend(more),
         }
     }
+    if faults.is_empty() {
+        faults = without_effect(&preset);
+    }
     if faults.is_empty() { Ok(preset) } else { Err(faults) }
+}
+
+/// Settings that none of the preset's graphs takes.
+fn without_effect(preset: &Preset) -> Vec<String> {
+    let uses_built_in = preset.model.is_some() && !preset.templates.contains_key(&Task::Generate);
+    if preset.templates.is_empty() || uses_built_in {
+        return Vec::new();
+    }
+    let settings = [
+        ("model", preset.model.is_some(), Binding::Model, "model"),
+        ("steps", preset.steps.is_some(), Binding::Steps, "steps"),
+        ("cfg_scale", preset.cfg_scale.is_some(), Binding::CfgScale, "cfg_scale"),
+        ("scheduler", preset.scheduler.is_some(), Binding::Scheduler, "scheduler"),
+        ("size", preset.size.is_some(), Binding::Width, "width and height"),
+    ];
+    // An edit has the size of its picture.
+    let takes = |(task, template): (&Task, &Arc<Template>), binding| {
+        template.binds(binding) && (binding != Binding::Width || *task == Task::Generate)
+    };
+    let lost = settings.into_iter().filter(|(_, is_set, binding, _)| {
+        *is_set && !preset.templates.iter().any(|template| takes(template, *binding))
+    });
+    lost.map(|(key, _, _, inputs)| {
+        format!("{key}: has no effect: no template of this preset binds {inputs}; bind it, or take {key} out of the preset")
+    })
+    .collect()
 }
 
 /// A file, or one for each task.
@@ -122,22 +154,23 @@ fn templates(value: &Value, form: Form, base: &Path) -> Result<BTreeMap<Task, Ar
     for (task, path) in files {
         match template(&base.join(path), task, form) {
             Ok(template) => drop(templates.insert(task, Arc::new(template))),
-            Err(fault) => faults.push(format!("template: {fault}")),
+            Err(more) => faults.extend(more.into_iter().map(|fault| format!("template: {fault}"))),
         }
     }
     if faults.is_empty() { Ok(templates) } else { Err(faults) }
 }
 
 /// The graph, and beside it its bindings in a file of the same name with the ending `.yaml`.
-fn template(graph: &Path, task: Task, form: Form) -> Result<Template, String> {
+fn template(graph: &Path, task: Task, form: Form) -> Result<Template, Vec<String>> {
     let read = |path: &Path| {
         fs::read_to_string(path).map_err(|error| {
             let hint = sandbox::hidden(path, error.kind()).unwrap_or_default();
-            format!("{}: {error}{hint}", path.display())
+            vec![format!("{}: {error}{hint}", path.display())]
         })
     };
     let bindings = graph.with_extension("yaml");
     let template = Template::read(form, &read(graph)?, &read(&bindings)?)
         .and_then(|template| template.serves(task).map(|()| template));
-    template.map_err(|fault| format!("{} with {}: {fault}", graph.display(), bindings.display()))
+    let files = format!("{} with {}", graph.display(), bindings.display());
+    template.map_err(|faults| faults.into_iter().map(|fault| format!("{files}: {fault}")).collect())
 }

@@ -20,7 +20,7 @@ use crate::{
 pub struct Edge {
     /// Who may use the engine.
     pub allow_from: Vec<IpNet>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose forwarding headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Asked for on `/v1`.
     pub token: Option<Secret>,
@@ -40,22 +40,13 @@ impl Edge {
         let expected =
             "a token that is not empty, of printable ASCII characters (leave the setting out for none)";
         let token = s.optional("token", expected, |text| Secret::token(text).ok());
-        let hosts = s.optional("allowed_hosts", "names like ada2.example.org, without port", |text| {
-            list(text, |name| (!name.contains(['/', ':'])).then(|| name.to_owned()))
-        });
-        let origins =
-            s.optional("allowed_origins", "origins like https://ui.example.org, without path", |text| {
-                list(text, |origin| origin_of(origin).map(|()| origin.to_owned()))
-            });
+        let guard = Guard::read(s, "allowed_hosts", "allowed_origins");
         let max_upload = s.take("max_upload_bytes", "a size like 4GiB, or 0", bytes);
         Some(Self {
             allow_from: allow_from?,
             trusted_proxies: proxies?.unwrap_or_default(),
             token: token?,
-            guard: Guard {
-                allowed_hosts: hosts?.unwrap_or_default(),
-                allowed_origins: origins?.unwrap_or_default(),
-            },
+            guard: guard?,
             max_upload: Some(max_upload?).filter(|limit| *limit > 0),
         })
     }
@@ -142,9 +133,4 @@ pub(super) fn host(s: &mut Settings) -> Option<HostRules> {
 
 fn range(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
-}
-
-fn origin_of(text: &str) -> Option<()> {
-    let (scheme, rest) = text.split_once("://")?;
-    (matches!(scheme, "http" | "https") && !rest.is_empty() && !rest.contains('/')).then_some(())
 }

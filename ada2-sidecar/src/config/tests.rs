@@ -1,5 +1,7 @@
 //! The layers, the problems, and the sample file.
 
+mod file;
+
 use super::*;
 
 fn read_with(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Loaded, Vec<Problem>> {
@@ -69,6 +71,28 @@ fn every_problem_is_told_at_once() {
     assert!(
         lines.iter().any(|line| line.starts_with("--engine: engine: expected invokeai, comfyui or builtin"))
     );
+}
+
+#[test]
+fn a_host_or_origin_that_could_never_match_is_named_with_what_to_write() {
+    let env = [("ADA2_ALLOWED_HOSTS", "*.fritz.box"), ("ADA2_ALLOWED_ORIGINS", "https://*.example")];
+    let lines = problems(&[], &env, None);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].starts_with("environment ADA2_ALLOWED_HOSTS: allowed_hosts: expected .fritz.box"),
+        "{lines:?}"
+    );
+    assert!(lines[1].contains("allowed_origins: expected whole origins"), "{lines:?}");
+    let file = "allowed_hosts: [ada2.example.org:7860, 'ada2.example.org.', fine.example.org]\n\
+                allowed_origins: [ui.example.org, 'https://ui.example.org/', 'https://ui.example.org', 'null']";
+    let lines = problems(&[], &[], Some(file));
+    assert_eq!(lines.len(), 5, "each entry has a line of its own: {lines:?}");
+    let env = [
+        ("ADA2_ALLOWED_HOSTS", ".fritz.box, ADA2.example.org"),
+        ("ADA2_ALLOWED_ORIGINS", "https://UI.example:443"),
+    ];
+    let guard = read_with(&[], &env, None).unwrap().config.edge.guard;
+    assert_eq!((guard.allowed_hosts.len(), guard.allowed_origins.len()), (2, 1));
 }
 
 #[test]

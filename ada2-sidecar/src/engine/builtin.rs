@@ -22,6 +22,10 @@ const STEP: Duration = Duration::from_millis(20);
 /// A preview's sides are this much shorter, as InvokeAI's are.
 const PREVIEW_SCALE: u32 = 8;
 
+/// Where a preset's template would decide, which nobody runs here.
+const STEPS: u32 = 30;
+const SIZE: Size = Size::new(512, 512);
+
 /// The engine; it has no state.
 #[derive(Debug, Clone, Copy)]
 pub struct Builtin;
@@ -48,20 +52,21 @@ impl ImageEngine for Builtin {
 
     #[expect(clippy::cast_precision_loss, reason = "a handful of pictures")]
     async fn run(&self, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
+        let (size, steps) = (job.size.unwrap_or(SIZE), job.steps.unwrap_or(STEPS));
         let mut pictures = Vec::with_capacity(job.seeds.len());
         for (picture, &seed) in job.seeds.iter().enumerate() {
-            for step in 0..job.steps {
+            for step in 0..steps {
                 tokio::select! {
                     () = desk.cancel.cancelled() => return Err(EngineError::Cancelled),
                     () = tokio::time::sleep(STEP) => {}
                 }
-                let within = f64::from(step + 1) / f64::from(job.steps);
+                let within = f64::from(step + 1) / f64::from(steps);
                 let fraction = (picture as f64 + within) / job.seeds.len() as f64;
-                let preview = job.previews.then(|| preview(job, seed));
+                let preview = job.previews.then(|| preview(&job.prompt, seed, size));
                 desk.progress.send_replace(Progress { fraction, picture, within, preview });
             }
-            let (prompt, size) = (job.prompt.clone(), job.size);
-            let (source, strength) = (job.source.clone(), job.strength);
+            let (prompt, source) = (job.prompt.clone(), job.source.clone());
+            let strength = job.strength.unwrap_or(1.0);
             let painting = tokio::task::spawn_blocking(move || {
                 let painted = paint(&prompt, seed, size);
                 match source {
@@ -82,13 +87,13 @@ impl ImageEngine for Builtin {
     }
 }
 
-fn paint(prompt: &str, seed: u32, size: Size) -> Vec<u8> {
-    Painting { painter: "ada2-sidecar builtin engine", prompt, seed: u64::from(seed), size }.to_png()
+fn paint(prompt: &str, seed: u64, size: Size) -> Vec<u8> {
+    Painting { painter: "ada2-sidecar builtin engine", prompt, seed, size }.to_png()
 }
 
-fn preview(job: &Job, seed: u32) -> Preview {
-    let size = Size::new((job.size.width / PREVIEW_SCALE).max(8), (job.size.height / PREVIEW_SCALE).max(8));
-    Preview { bytes: paint(&job.prompt, seed, size).into(), format: Format::Png }
+fn preview(prompt: &str, seed: u64, of: Size) -> Preview {
+    let size = Size::new((of.width / PREVIEW_SCALE).max(8), (of.height / PREVIEW_SCALE).max(8));
+    Preview { bytes: paint(prompt, seed, size).into(), format: Format::Png }
 }
 
 /// The painting over the source: where the mask is black, or everywhere, as far as the source is given up.

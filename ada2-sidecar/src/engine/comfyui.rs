@@ -106,7 +106,7 @@ impl ComfyUi {
 
     /// The job's own graph, or the built-in one.
     fn template<'a>(&'a self, job: &'a Job) -> &'a Template {
-        job.template.as_deref().unwrap_or_else(|| &self.templates[&job.task()])
+        job.template.as_deref().unwrap_or_else(|| &self.templates[&job.task])
     }
 
     /// Whether, and only whether, the engine that answers now can end one running prompt.

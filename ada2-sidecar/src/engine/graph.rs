@@ -2,14 +2,23 @@
 //! graphs are templates like any other. Values are set as JSON, never spliced into text, so a prompt is only ever a
 //! prompt.
 
-mod workflow;
+mod check;
+mod edges;
+mod read;
+pub(crate) mod workflow;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use shared::openai::images::Size;
 
 use crate::images::Task;
+
+use self::edges::Edge;
 
 /// A value of the job that a graph can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -32,6 +41,47 @@ pub enum Binding {
     N,
 }
 
+impl Binding {
+    /// Its key in a binding file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prompt => "prompt",
+            Self::NegativePrompt => "negative_prompt",
+            Self::Width => "width",
+            Self::Height => "height",
+            Self::Seed => "seed",
+            Self::Steps => "steps",
+            Self::CfgScale => "cfg_scale",
+            Self::Scheduler => "scheduler",
+            Self::Model => "model",
+            Self::Image => "image",
+            Self::Mask => "mask",
+            Self::Strength => "strength",
+            Self::N => "n",
+        }
+    }
+
+    /// Whether every job has a value for it; the graph keeps its own where a job has none.
+    pub const fn is_always_set(self) -> bool {
+        matches!(self, Self::Prompt | Self::Seed | Self::Image | Self::Mask | Self::N)
+    }
+
+    /// Whether a job of this task can have a value for it.
+    const fn applies_to(self, task: Task) -> bool {
+        match self {
+            Self::Image | Self::Strength => !matches!(task, Task::Generate),
+            Self::Mask => matches!(task, Task::Inpaint),
+            _ => true,
+        }
+    }
+}
+
+impl fmt::Display for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// Whose graph it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -42,7 +92,7 @@ pub enum Form {
 }
 
 /// An input of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The node's id.
     pub node: String,
@@ -50,86 +100,79 @@ pub struct Place {
     pub field: String,
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.node, self.field)
+    }
+}
+
 /// A graph with its bindings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template {
     form: Form,
     graph: Value,
+    edges: Vec<Edge>,
     bindings: BTreeMap<Binding, Vec<Place>>,
     /// The node whose picture is the result.
     pub output: String,
+    /// Whether a size that is asked for is left out where the graph takes none, instead of refused.
+    pub ignores_size: bool,
 }
 
 /// What is wrong with a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault(pub String);
 
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Declaration {
-    output: String,
-    bindings: BTreeMap<Binding, Vec<String>>,
-}
-
 impl Template {
-    /// Reads a graph (JSON) and its declaration (YAML: `output` and `bindings`). Every place must exist.
-    pub fn read(form: Form, graph: &str, declaration: &str) -> Result<Self, Fault> {
-        let graph: Value =
-            serde_json::from_str(graph).map_err(|error| Fault(format!("the graph is not JSON: {error}")))?;
-        let declared: Declaration = serde_saphyr::from_str(declaration)
-            .map_err(|error| Fault(format!("the bindings: {}", error.without_snippet())))?;
-        let graph = match form {
-            Form::InvokeAi => workflow::to_graph(graph)?,
-            Form::ComfyUi => api_format(graph)?,
-        };
-        let mut template = Self { form, graph, bindings: BTreeMap::new(), output: declared.output };
-        for (binding, places) in declared.bindings {
-            for text in places {
-                let place = template.place(binding, &text)?;
-                template.bindings.entry(binding).or_default().push(place);
-            }
-        }
-        if template.node(&template.output).is_none() {
-            return Err(Fault(format!("output: the graph has no node {:?}", template.output)));
-        }
-        Ok(template)
+    /// Reads a graph (JSON) and its declaration (YAML: `output`, `bindings` and perhaps `size: ignore`). Every place must
+    /// exist, be set by one binding only, and have an effect on the output.
+    pub fn read(form: Form, graph: &str, declaration: &str) -> Result<Self, Vec<Fault>> {
+        read::read(form, graph, declaration)
     }
 
-    /// Whether everything is bound that this task needs.
-    pub fn serves(&self, task: Task) -> Result<(), Fault> {
-        let needed: &[Binding] = match task {
-            Task::Generate => &[Binding::Prompt, Binding::Seed],
-            Task::Edit => &[Binding::Prompt, Binding::Seed, Binding::Image],
-            Task::Inpaint => &[Binding::Prompt, Binding::Seed, Binding::Image, Binding::Mask],
-        };
-        match needed.iter().find(|binding| !self.bindings.contains_key(binding)) {
-            Some(missing) => Err(Fault(format!(
-                "{missing:?} is bound to no input: for {} it must be, or every request would give the same picture",
-                task.name()
-            ))),
-            None => Ok(()),
-        }
+    /// Whether everything is bound that this task needs, and nothing that it cannot have.
+    pub fn serves(&self, task: Task) -> Result<(), Vec<Fault>> {
+        let faults = check::of_task(self, task);
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
-    /// The graph with values in their places.
-    pub fn render(&self, value: impl Fn(Binding, &Place) -> Value) -> Value {
+    /// The graph with values in their places. Where there is no value, its own stays; where there is one, it takes the
+    /// place of the edge that feeds the input.
+    pub fn render(&self, value: impl Fn(Binding, &Place) -> Option<Value>) -> Value {
         let mut graph = self.graph.clone();
+        let mut set = BTreeSet::new();
         for (binding, places) in &self.bindings {
             for place in places {
-                let inputs = match self.form {
-                    Form::InvokeAi => &mut graph["nodes"][&place.node],
-                    Form::ComfyUi => &mut graph[&place.node]["inputs"],
-                };
-                inputs[&place.field] = value(*binding, place);
+                if let Some(value) = value(*binding, place) {
+                    *self.slot(&mut graph, place) = value;
+                    set.insert(place);
+                }
             }
         }
+        // A link of ComfyUI's is the input's value, and is gone with it.
+        if let Some(edges) = graph.get_mut("edges").and_then(Value::as_array_mut) {
+            edges.retain(|edge| edges::destination(edge).is_none_or(|into| !set.contains(&into)));
+        }
         graph
+    }
+
+    /// Where an input's value lies.
+    fn slot<'a>(&self, graph: &'a mut Value, place: &Place) -> &'a mut Value {
+        let inputs = match self.form {
+            Form::InvokeAi => &mut graph["nodes"][&place.node],
+            Form::ComfyUi => &mut graph[&place.node]["inputs"],
+        };
+        let kind = inputs["type"].as_str();
+        match workflow::inner(kind.filter(|_| self.form == Form::InvokeAi), &place.field) {
+            Some(inner) => &mut inputs[inner][&place.field],
+            None => &mut inputs[&place.field],
+        }
     }
 
     /// Where a value goes.
@@ -137,9 +180,64 @@ impl Template {
         self.bindings.get(&binding).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a value goes anywhere.
+    pub fn binds(&self, binding: Binding) -> bool {
+        !self.places(binding).is_empty()
+    }
+
+    /// Whether the graph takes a size.
+    pub fn takes_size(&self) -> bool {
+        self.binds(Binding::Width) && self.binds(Binding::Height)
+    }
+
+    /// The workflow's own steps, where they are a number and bound.
+    pub fn own_steps(&self) -> Option<u32> {
+        self.own(Binding::Steps).filter(|steps| *steps > 0)
+    }
+
+    /// The workflow's own size, where it is bound and no other node decides it.
+    pub fn own_size(&self) -> Option<Size> {
+        Some(Size::new(self.own(Binding::Width)?, self.own(Binding::Height)?))
+    }
+
+    fn own(&self, binding: Binding) -> Option<u32> {
+        let place = self.places(binding).first().filter(|place| self.feeding(place).is_none())?;
+        self.node(&place.node)?.get(&place.field)?.as_u64()?.try_into().ok()
+    }
+
+    /// The edge that feeds an input.
+    fn feeding(&self, place: &Place) -> Option<&Edge> {
+        self.edges.iter().find(|edge| edge.into == *place)
+    }
+
     /// Every bound place.
     pub fn bound(&self) -> impl Iterator<Item = &Place> {
         self.bindings.values().flatten()
+    }
+
+    /// What is bound, in a line for people.
+    pub fn summary(&self) -> String {
+        let bound = self.bindings.iter().filter(|(_, places)| !places.is_empty()).map(|(binding, places)| {
+            let places: Vec<_> = places.iter().map(Place::to_string).collect();
+            format!("{binding} ({})", places.join(", "))
+        });
+        bound.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What its author should know: every edge that gives way to a binding.
+    pub fn notes(&self) -> Vec<String> {
+        let places =
+            self.bindings.iter().flat_map(|(binding, places)| places.iter().map(move |at| (binding, at)));
+        let notes = places.filter_map(|(binding, place)| {
+            let edge = self.feeding(place)?;
+            let when = if binding.is_always_set() {
+                "is dropped".to_owned()
+            } else {
+                format!("is dropped whenever a request or the preset gives {binding}")
+            };
+            Some(format!("{edge} {when}: the binding {binding} sets that input"))
+        });
+        notes.collect()
     }
 
     /// Every node: its id, its type, its inputs.
@@ -149,115 +247,26 @@ impl Template {
             Form::ComfyUi => &self.graph,
         };
         nodes.as_object().into_iter().flatten().filter_map(|(id, node)| {
-            let (kind, inputs) = match self.form {
-                Form::InvokeAi => ("type", node),
-                Form::ComfyUi => ("class_type", &node["inputs"]),
+            let kind = match self.form {
+                Form::InvokeAi => "type",
+                Form::ComfyUi => "class_type",
             };
-            Some((id.as_str(), node.get(kind)?.as_str()?, inputs.as_object()?))
+            Some((id.as_str(), node.get(kind)?.as_str()?, inputs_of(self.form, node)?))
         })
     }
 
     fn node(&self, id: &str) -> Option<&Map<String, Value>> {
         self.nodes().find(|(known, _, _)| *known == id).map(|(_, _, inputs)| inputs)
     }
-
-    fn place(&self, binding: Binding, text: &str) -> Result<Place, Fault> {
-        let (id, field) = text.split_once('.').ok_or_else(|| Fault(format!("{text:?} is not node.input")))?;
-        let inputs =
-            self.node(id).ok_or_else(|| Fault(format!("{binding:?}: the graph has no node {id:?}")))?;
-        if !inputs.contains_key(field) {
-            return Err(Fault(format!("{binding:?}: the node {id:?} has no input {field:?}")));
-        }
-        Ok(Place { node: id.to_owned(), field: field.to_owned() })
-    }
 }
 
-/// The web page's own format has lists of nodes and links, and cannot be run.
-fn api_format(graph: Value) -> Result<Value, Fault> {
-    if graph.get("nodes").is_some_and(Value::is_array) {
-        return Err(Fault("this is ComfyUI's own workflow format: export it with Export (API)".to_owned()));
+fn inputs_of(form: Form, node: &Value) -> Option<&Map<String, Value>> {
+    match form {
+        Form::InvokeAi => node,
+        Form::ComfyUi => &node["inputs"],
     }
-    let is_node = |node: &Value| node["class_type"].is_string() && node["inputs"].is_object();
-    match graph.as_object().map(|nodes| nodes.iter().find(|(_, node)| !is_node(node))) {
-        None => Err(Fault("the graph is not an object of nodes".to_owned())),
-        Some(Some((id, _))) => Err(Fault(format!("the node {id:?} has no class_type and inputs"))),
-        Some(None) => Ok(graph),
-    }
+    .as_object()
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const GRAPH: &str = r#"{"nodes":{"pos":{"id":"pos","type":"compel","prompt":""},"noise":{"id":"noise","type":"noise","seed":0,"width":0}}}"#;
-
-    fn invoke(yaml: &str) -> Result<Template, Fault> {
-        Template::read(Form::InvokeAi, GRAPH, yaml)
-    }
-
-    #[test]
-    fn a_prompt_is_only_ever_a_prompt() {
-        let yaml = "output: pos\nbindings: {prompt: [pos.prompt], seed: [noise.seed]}";
-        let api = r#"{"pos":{"class_type":"CLIPTextEncode","inputs":{"prompt":""}},"noise":{"class_type":"KSampler","inputs":{"seed":1}}}"#;
-        for (form, graph, at) in
-            [(Form::InvokeAi, GRAPH, "/nodes/pos/prompt"), (Form::ComfyUi, api, "/pos/inputs/prompt")]
-        {
-            let template = Template::read(form, graph, yaml).unwrap();
-            let bare = template.render(|_, _| json!(0));
-            for prompt in ["\"},\"evil\":{\"id\":\"evil\"", "{{seed}} ${HOME} \\u0000 \u{0}", "ünïcode"] {
-                let graph = template.render(|binding, _| match binding {
-                    Binding::Prompt => json!(prompt),
-                    _ => json!(9),
-                });
-                assert_eq!(graph.pointer(at), Some(&json!(prompt)));
-                let keys = |graph: &Value| graph.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-                assert_eq!(keys(&graph), keys(&bare), "no node came in");
-            }
-        }
-    }
-
-    #[test]
-    fn a_place_that_does_not_exist_is_named() {
-        let read = |yaml: &str| invoke(yaml).unwrap_err().0;
-        let bound =
-            |more: &str| format!("output: pos\nbindings: {{prompt: [pos.prompt], seed: [noise.seed]{more}}}");
-        assert_eq!(read(&bound(", width: [nose.width]")), "Width: the graph has no node \"nose\"");
-        assert_eq!(
-            read(&bound(", width: [noise.girth]")),
-            "Width: the node \"noise\" has no input \"girth\""
-        );
-        assert_eq!(read(&bound(", width: [noise]")), "\"noise\" is not node.input");
-        assert!(read(&bound(", mood: [noise.seed]")).contains("mood"));
-        assert!(
-            read("output: x\nbindings: {prompt: [pos.prompt], seed: [noise.seed]}").contains("no node \"x\"")
-        );
-        assert!(Template::read(Form::InvokeAi, "[", &bound("")).is_err());
-    }
-
-    #[test]
-    fn a_task_needs_its_bindings() {
-        let bare = invoke("output: pos\nbindings: {prompt: [pos.prompt]}").unwrap();
-        assert!(bare.serves(Task::Generate).unwrap_err().0.starts_with("Seed is bound to no input"));
-        let whole = invoke("output: pos\nbindings: {prompt: [pos.prompt], seed: [noise.seed]}").unwrap();
-        assert_eq!(whole.serves(Task::Generate), Ok(()));
-        assert!(whole.serves(Task::Edit).unwrap_err().0.starts_with("Image is bound"));
-    }
-
-    #[test]
-    fn a_workflow_of_comfyuis_web_page_is_told_from_its_api_format() {
-        let read = |graph: &str| {
-            Template::read(
-                Form::ComfyUi,
-                graph,
-                "output: '9'\nbindings: {prompt: ['6.text'], seed: ['3.seed']}",
-            )
-            .unwrap_err()
-            .0
-        };
-        assert!(read(r#"{"nodes":[],"links":[]}"#).contains("Export (API)"));
-        assert!(read(r#"{"3":{"inputs":{}}}"#).contains("\"3\" has no class_type"));
-        assert!(read("[]").contains("not an object"));
-    }
-}
+mod tests;

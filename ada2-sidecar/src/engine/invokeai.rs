@@ -28,7 +28,7 @@ use self::{
 };
 use super::{
     Desk, EngineError, ImageEngine, Picture, Survey,
-    graph::{Fault, Template},
+    graph::{Fault, Place, Template, workflow},
     previews::Previews,
 };
 use crate::{
@@ -174,7 +174,7 @@ impl InvokeAi {
     /// The job's own graph, or the built-in one for its kind of model.
     fn template<'a>(&'a self, job: &'a Job) -> &'a Template {
         let base = job.model.as_ref().and_then(EngineModel::graphs).unwrap_or(Base::Sdxl);
-        job.template.as_deref().unwrap_or_else(|| &self.templates[&(base, job.task())])
+        job.template.as_deref().unwrap_or_else(|| &self.templates[&(base, job.task)])
     }
 
     /// Cancels by our tag what nobody waits for, once no request waits.
@@ -273,7 +273,10 @@ impl ImageEngine for InvokeAi {
                     continue;
                 };
                 let bound = template.bound().filter(|place| place.node == id);
-                for place in bound.filter(|place| !inputs.contains(&place.field)) {
+                let is_unknown = |place: &&Place| {
+                    !inputs.contains(&place.field) && !workflow::takes_undeclared(kind, &place.field)
+                };
+                for place in bound.filter(is_unknown) {
                     faults.push(Fault(format!("the node {id:?} ({kind}) takes no input {:?}", place.field)));
                 }
             }

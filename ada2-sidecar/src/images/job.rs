@@ -6,13 +6,14 @@ use bytes::Bytes;
 use serde::Deserialize;
 use shared::openai::{fields::FieldError, images::Size};
 
-use super::{ImageRequest, Limits, narrow};
+use super::{
+    ImageRequest, Limits,
+    settled::{Settled, Usual},
+};
 use crate::{
     engine::{catalog::Choice, graph::Template},
-    models::{Base, EngineModel},
+    models::EngineModel,
 };
-
-const USUAL_SCHEDULER: &str = "euler";
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -46,147 +47,167 @@ pub struct Source {
     pub mask: Option<Bytes>,
 }
 
-/// Work for the engine: everything decided.
+/// Work for the engine: everything decided. The graph keeps its own value where there is none here; a built-in graph is
+/// given them all.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "each field says what it is by its name")]
 pub struct Job {
     /// What it is asked for as, for logs.
     pub name: String,
+    pub task: Task,
     /// None where the template loads its own.
     pub model: Option<EngineModel>,
     /// A user's graph in place of the built-in one.
     pub template: Option<Arc<Template>>,
     pub prompt: String,
-    pub negative_prompt: String,
-    pub size: Size,
-    pub steps: u32,
-    pub cfg_scale: f64,
-    pub scheduler: String,
+    pub negative_prompt: Option<String>,
+    /// Of an edit always that of its source.
+    pub size: Option<Size>,
+    pub steps: Option<u32>,
+    pub cfg_scale: Option<f64>,
+    pub scheduler: Option<String>,
     /// One picture each, in this order.
-    pub seeds: Vec<u32>,
+    pub seeds: Vec<u64>,
     pub source: Option<Arc<Source>>,
     /// How much of the source is given up, 0 to 1.
-    pub strength: f64,
+    pub strength: Option<f64>,
+    /// Parameters of the request that the graph does not take.
+    pub ignored: Vec<&'static str>,
     /// Whether the pictures stay out of the engine's own gallery.
     pub discard: bool,
     /// Whether anybody looks at previews.
     pub previews: bool,
 }
 
+/// What an edit is planned with before its picture is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Canvas {
+    /// What it is, unless the picture's own transparency makes a mask.
+    pub task: Task,
+    /// The size that the picture is brought to.
+    pub size: Size,
+}
+
+impl Canvas {
+    /// `masked` is whether a mask came with the picture. The picture is brought to the size that is asked for, else to
+    /// `to_make`; for a graph that takes no size it stays at its `own`.
+    pub fn of(request: &ImageRequest, choice: &Choice, masked: bool, own: Size, to_make: Size) -> Self {
+        let templates = choice.preset.as_deref().map(|preset| &preset.templates);
+        let has = |task| templates.is_some_and(|templates| templates.contains_key(&task));
+        let masked = masked || (has(Task::Inpaint) && !has(Task::Edit));
+        let task = if masked { Task::Inpaint } else { Task::Edit };
+        let template = templates.and_then(|templates| templates.get(&task));
+        let takes_size = template.is_none_or(|template| template.takes_size());
+        let size = if takes_size { request.size.unwrap_or(to_make) } else { own };
+        Self { task, size }
+    }
+}
+
 impl Job {
     /// The smallest that has the engine load this model.
     pub fn warm_up(choice: Choice) -> Self {
         let Choice { name, model, preset } = choice;
-        let scheduler = model.as_ref().and_then(|model| model.scheduler.clone());
+        let template = preset.and_then(|preset| preset.templates.get(&Task::Generate).cloned());
+        let usual = template.is_none().then(|| Usual::for_model(model.as_ref()));
         Self {
             name,
-            template: preset.and_then(|preset| preset.templates.get(&Task::Generate).cloned()),
+            task: Task::Generate,
+            template,
             prompt: "warm-up".to_owned(),
-            negative_prompt: String::new(),
-            size: Size::new(64, 64),
-            steps: 1,
-            cfg_scale: Usual::of(model.as_ref()).cfg_scale,
-            scheduler: scheduler.unwrap_or_else(|| USUAL_SCHEDULER.to_owned()),
+            negative_prompt: usual.as_ref().map(|_| String::new()),
+            size: Some(Size::new(64, 64)),
+            steps: Some(1),
+            cfg_scale: usual.as_ref().map(|usual| usual.cfg_scale),
+            scheduler: usual.map(|usual| usual.scheduler),
             model,
             seeds: vec![0],
             source: None,
-            strength: 1.0,
+            strength: None,
+            ignored: Vec::new(),
             discard: true,
             previews: false,
         }
     }
 
-    /// Decides what the request leaves open: the preset's settings, the model's own, else those usual for its kind.
-    /// `any_seed` is used if none is given. Seeds count up from the first and wrap at 32 bits, as the engines' do.
+    /// Decides what the request leaves open. For a built-in graph: the preset's settings, the model's own, else those usual
+    /// for its kind. For a template: the preset's settings, else the workflow keeps its own.
+    /// `any_seed` is used if none is given. Seeds count up from the first and wrap at the engine's width.
     pub fn plan(
         request: &ImageRequest,
         choice: Choice,
+        canvas: Option<Canvas>,
         any_seed: u32,
         limits: Limits,
     ) -> Result<Self, FieldError> {
-        let usual = Usual::of(choice.model.as_ref());
+        let first = request.seed.unwrap_or(u64::from(any_seed));
+        let seeds = (0..request.n).map(|nth| first.wrapping_add(nth) & limits.max_seed).collect();
+        let task = canvas.map_or(Task::Generate, |canvas| canvas.task);
+        let template = template(&choice, task)?;
         let Choice { name, model, preset } = choice;
-        let own = model.as_ref();
-        let preset = preset.as_deref();
-        let size = request.size.or_else(|| preset?.size).or_else(|| own?.size).unwrap_or(usual.size);
-        if size.pixels() > limits.max_pixels {
-            let message = format!(
-                "size is not given, and the model's own, {size}, exceeds {} pixels.",
-                limits.max_pixels
-            );
-            return Err(FieldError::new("size", message));
-        }
-        let steps = preset.and_then(|preset| preset.steps).or_else(|| own?.steps).unwrap_or(usual.steps);
-        let first = request.seed.map_or(any_seed, narrow);
+        let mut settled = Settled::new(request, task, preset.as_deref(), template.as_deref(), model.as_ref());
         Ok(Self {
             prompt: request.prompt.clone(),
-            negative_prompt: request.negative_prompt.clone(),
-            size,
-            steps: request.steps.unwrap_or_else(|| request.quality.of(steps)),
-            cfg_scale: request
-                .cfg_scale
-                .or_else(|| preset?.cfg_scale)
-                .or_else(|| own?.cfg_scale)
-                .unwrap_or(usual.cfg_scale),
-            scheduler: request
-                .scheduler
-                .clone()
-                .or_else(|| preset?.scheduler.clone())
-                .or_else(|| own?.scheduler.clone())
-                .unwrap_or_else(|| USUAL_SCHEDULER.to_owned()),
-            seeds: (0..narrow(request.n)).map(|nth| first.wrapping_add(nth)).collect(),
-            template: preset.and_then(|preset| preset.templates.get(&Task::Generate)).cloned(),
+            size: settled.size(canvas, limits)?,
+            steps: settled.steps(),
+            cfg_scale: settled.cfg_scale(),
+            negative_prompt: settled.negative_prompt(),
+            scheduler: settled.scheduler(),
+            strength: settled.strength(),
+            ignored: settled.ignored,
+            seeds,
             source: None,
-            strength: 1.0,
             discard: false,
             previews: request.partial_images.is_some_and(|partials| partials > 0),
             name,
+            task,
+            template,
             model,
         })
     }
 
-    /// The same, starting from a picture. A preset with a graph of its own needs one for this task.
+    /// The same with the picture that it starts from, now that it is decoded. Its own transparency may have made another
+    /// task of it, which is planned anew.
     pub fn from_source(
         self,
         source: Source,
         request: &ImageRequest,
         choice: &Choice,
+        canvas: Canvas,
+        limits: Limits,
     ) -> Result<Self, FieldError> {
         let task = if source.mask.is_some() { Task::Inpaint } else { Task::Edit };
-        let template = match choice.preset.as_deref().filter(|preset| !preset.templates.is_empty()) {
-            None => None,
-            Some(preset) => Some(preset.templates.get(&task).cloned().ok_or_else(|| {
-                let message = format!("The preset {:?} has no template for {}.", preset.name, task.name());
-                FieldError::new("model", message)
-            })?),
+        let job = if task == self.task {
+            self
+        } else {
+            let canvas = Canvas { task, ..canvas };
+            let anew = Self::plan(request, choice.clone(), Some(canvas), 0, limits)?;
+            Self { seeds: self.seeds, discard: self.discard, ..anew }
         };
-        let usual = if task == Task::Inpaint { 1.0 } else { 0.75 };
-        let strength = request.strength.unwrap_or(usual);
-        Ok(Self { source: Some(Arc::new(source)), strength, template, ..self })
+        Ok(Self { source: Some(Arc::new(source)), ..job })
     }
 
-    /// What is done.
-    pub fn task(&self) -> Task {
-        match self.source.as_deref() {
-            None => Task::Generate,
-            Some(Source { mask: None, .. }) => Task::Edit,
-            Some(_) => Task::Inpaint,
+    /// The size that it will have, as far as that is known before it is made.
+    pub fn expected_size(&self) -> Option<Size> {
+        let template = self.template.as_deref();
+        match template.filter(|template| self.task == Task::Generate && !template.takes_size()) {
+            Some(_) => None,
+            None => self.size.or_else(|| template?.own_size()),
         }
     }
 }
 
-/// What a kind of model is usually run with.
-struct Usual {
-    size: Size,
-    steps: u32,
-    cfg_scale: f64,
-}
-
-impl Usual {
-    fn of(model: Option<&EngineModel>) -> Self {
-        match model.and_then(EngineModel::graphs).unwrap_or(Base::Sdxl) {
-            Base::Sd1 => Self { size: Size::new(512, 512), steps: 30, cfg_scale: 7.5 },
-            Base::Sdxl => Self { size: Size::new(1024, 1024), steps: 30, cfg_scale: 5.5 },
+/// The preset's graph for a task; none means the built-in one.
+fn template(choice: &Choice, task: Task) -> Result<Option<Arc<Template>>, FieldError> {
+    let Some(preset) = choice.preset.as_deref().filter(|preset| !preset.templates.is_empty()) else {
+        return Ok(None);
+    };
+    match preset.templates.get(&task) {
+        Some(template) => Ok(Some(template.clone())),
+        // It names a model, which the built-in graph can run.
+        None if task == Task::Generate && choice.model.is_some() => Ok(None),
+        None => {
+            let message = format!("The preset {:?} has no template for {}.", preset.name, task.name());
+            Err(FieldError::new("model", message))
         }
     }
 }

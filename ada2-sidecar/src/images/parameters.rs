@@ -43,12 +43,12 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["size"],
         Treatment::Works,
-        "`WxH`, multiples of 8 from 64, up to `max_pixels`; `auto` or nothing: the model's own, for edits the picture's own",
+        "`WxH`, multiples of 8 from 64, up to `max_pixels`; `auto` or nothing: the model's or workflow's own, for edits the picture's own, turned upright; refused where a template takes none",
     ),
     row(
         &["quality"],
         Treatment::Works,
-        "`low` half, `high`, `hd`, `xhigh`, `max` one and a half times the usual steps; `steps` wins",
+        "`low` half, `high`, `hd`, `xhigh`, `max` one and a half times the usual steps, or the workflow's own; `steps` wins",
     ),
     row(
         &["response_format"],
@@ -75,20 +75,24 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["image", "image[]"],
         Treatment::Partly,
-        "edits: one PNG, JPEG or WebP up to 40 megapixels; several are refused: the graphs take one",
+        "edits: one PNG, JPEG or WebP up to 40 megapixels, turned upright as its EXIF says; several are refused: the graphs take one; in JSON `image` or `images`, a `data:` address or `{\"image_url\": \"data:…\"}`; refused for new pictures, as are `mask` and `ref_images`",
     ),
     row(
         &["mask"],
         Treatment::Works,
-        "edits: transparent where to repaint; without one, the picture's own transparency",
+        "edits: transparent where to repaint, turned upright as its EXIF says; without one, the picture's own transparency",
     ),
     row(&["style"], Treatment::Ignored, "the prompt says it"),
     row(&["moderation"], Treatment::Ignored, "there is none"),
     row(&["user", "safety_identifier"], Treatment::Ignored, "nobody is told apart here"),
     row(&["input_fidelity"], Treatment::Ignored, "`strength` says it"),
-    row(&["seed"], Treatment::Works, "0 to 4294967295; the same request with it gives the same picture"),
+    row(
+        &["seed"],
+        Treatment::Works,
+        "0 to 4294967295, with ComfyUI to 18446744073709551615; -1 or nothing: any; the same request with it gives the same picture",
+    ),
     row(&["steps", "num_inference_steps"], Treatment::Works, "1 to 150"),
-    row(&["cfg_scale", "guidance_scale"], Treatment::Works, "1 to 30"),
+    row(&["cfg_scale", "guidance_scale"], Treatment::Works, "1 to 30; 0 is none, as 1 is"),
     row(&["negative_prompt", "negative"], Treatment::Works, "up to 32,000 characters"),
     row(&["scheduler", "sampler"], Treatment::Works, "one of InvokeAI's names, on every engine"),
     row(

@@ -8,7 +8,7 @@ use shared::{
     picture::Format,
 };
 
-use super::{MAX_SEED, narrow};
+use super::narrow;
 use crate::models::SCHEDULERS;
 
 /// The fields that are read, in a request for a picture as in one for an edit.
@@ -47,6 +47,8 @@ pub struct Limits {
     pub max_n: u64,
     /// Pixels a picture.
     pub max_pixels: u64,
+    /// The largest seed that the engine takes: all bits of its width.
+    pub max_seed: u64,
 }
 
 /// Which of the two routes.
@@ -106,6 +108,16 @@ impl Quality {
     }
 }
 
+/// What the request calls the parameters that have several names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the name of the parameter of that name")]
+pub struct Names {
+    pub steps: &'static str,
+    pub cfg_scale: &'static str,
+    pub negative_prompt: &'static str,
+    pub scheduler: &'static str,
+}
+
 /// A request for pictures, read and in range.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "each field is the request's field of the same name")]
@@ -125,6 +137,7 @@ pub struct ImageRequest {
     pub output: Output,
     /// How many previews to stream; none where the whole answer is wanted.
     pub partial_images: Option<u8>,
+    pub names: Names,
 }
 
 impl ImageRequest {
@@ -144,9 +157,9 @@ impl ImageRequest {
             model: fields.name("model")?.map(str::trim).filter(|model| !model.is_empty()).map(str::to_owned),
             n,
             size: size(fields, limits.max_pixels)?,
-            seed: fields.integer("seed", 0..=MAX_SEED)?,
+            seed: fields.seed("seed", limits.max_seed)?,
             steps: fields.integer(steps_name, 1..=MAX_STEPS)?.map(narrow),
-            cfg_scale: fields.number(cfg_name, 1.0..=30.0)?,
+            cfg_scale: guidance(fields, cfg_name)?,
             scheduler: one_of(fields, scheduler_name, SCHEDULERS)?.map(str::to_owned),
             strength: fields.number("strength", 0.0..=1.0)?,
             quality: quality(fields)?,
@@ -156,6 +169,12 @@ impl ImageRequest {
             },
             output: output(fields)?,
             partial_images: stream(fields, n)?,
+            names: Names {
+                steps: steps_name,
+                cfg_scale: cfg_name,
+                negative_prompt: negative_name,
+                scheduler: scheduler_name,
+            },
         })
     }
 }
@@ -169,6 +188,15 @@ fn prompt(fields: &Fields, name: &str) -> Result<Option<String>, FieldError> {
         ));
     }
     Ok(Some(text.to_owned()))
+}
+
+/// Servers that count guidance as what is added to the prompt's own write none as 0; the engines here write it as 1.
+fn guidance(fields: &Fields, name: &str) -> Result<Option<f64>, FieldError> {
+    match fields.number(name, 0.0..=30.0) {
+        Ok(Some(0.0)) => Ok(Some(1.0)),
+        Ok(scale) if scale.is_none_or(|scale| scale >= 1.0) => Ok(scale),
+        _ => Err(FieldError::new(name, format!("{name} must be 0 (none) or a number from 1 to 30."))),
+    }
 }
 
 /// `auto` and nothing leave the size to the model.

@@ -18,13 +18,14 @@ use super::{
 };
 use crate::{
     engine::{
+        Kind,
         catalog::Choice,
         graph::{Form, Template},
     },
     models::{Base, EngineModel, Preset},
 };
 
-const LIMITS: Limits = Limits { max_n: 4, max_pixels: 2_000_000 };
+const LIMITS: Limits = Limits { max_n: 4, max_pixels: 4_194_304, max_seed: u32::MAX as u64 };
 
 fn read(json: &serde_json::Value) -> Result<ImageRequest, FieldError> {
     ImageRequest::read(&Fields::parse(json.to_string().as_bytes(), FIELDS).unwrap(), LIMITS)
@@ -46,14 +47,17 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
         ("n", json!("2"), "from 1 to 4"),
         ("size", json!("513x512"), "multiples of 8"),
         ("size", json!("8x8"), "at least 64"),
-        ("size", json!("2000x2000"), "at most 2000000 pixels"),
+        ("size", json!("2048x2056"), "at most 4194304 pixels"),
         ("size", json!("big"), "WIDTHxHEIGHT"),
         ("size", json!(512), "must be a string"),
-        ("seed", json!(-1), "from 0 to 4294967295"),
+        ("seed", json!(-2), "from 0 to 4294967295, or -1 for any"),
         ("seed", json!(4_294_967_296_u64), "from 0 to 4294967295"),
         ("steps", json!(0), "from 1 to 150"),
         ("num_inference_steps", json!(151), "from 1 to 150"),
-        ("cfg_scale", json!(0.5), "from 1 to 30"),
+        ("cfg_scale", json!(0.5), "0 (none) or a number from 1 to 30"),
+        ("cfg_scale", json!(-1), "from 1 to 30"),
+        ("steps", json!(20.5), "from 1 to 150"),
+        ("n", json!(1.5), "from 1 to 4"),
         ("guidance_scale", json!(31), "from 1 to 30"),
         ("strength", json!(1.5), "from 0 to 1"),
         ("scheduler", json!("magic"), "euler_a"),
@@ -69,6 +73,8 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
         ("stream", json!("yes"), "true or false"),
         ("prompt", json!(["a"]), "must be a string"),
         ("prompt", json!(null), "is required"),
+        ("prompt", json!(""), "is required"),
+        ("prompt", json!(" \n"), "is required"),
         ("prompt", json!("x".repeat(32_001)), "at most 32000"),
     ] {
         let mut request = json!({"prompt": "a"});
@@ -104,6 +110,54 @@ fn openai_fields_without_meaning_here_are_ignored() {
 }
 
 #[test]
+fn blank_fields_are_absent_and_whole_numbers_may_have_a_point() {
+    let mut blank = json!({"prompt": "a"});
+    for name in FIELDS.iter().filter(|name| **name != "prompt") {
+        blank[*name] = json!("");
+    }
+    assert_eq!(read(&blank), read(&json!({"prompt": "a"})));
+    let floats = json!({"prompt": "a", "n": 1.0, "steps": 20.0, "seed": 7.0, "partial_images": 2.0, "stream": true,
+        "output_compression": 50.0});
+    let whole = json!({"prompt": "a", "n": 1, "steps": 20, "seed": 7, "partial_images": 2, "stream": true,
+        "output_compression": 50});
+    assert_eq!(read(&floats), read(&whole));
+    assert_eq!(read(&whole).unwrap().steps, Some(20));
+}
+
+#[test]
+fn no_guidance_is_1_and_any_seed_is_none() {
+    for none in [json!(0), json!(0.0), json!(1)] {
+        for name in ["cfg_scale", "guidance_scale"] {
+            let request = read(&json!({"prompt": "a", name: none})).unwrap();
+            assert!(
+                request.cfg_scale.is_some_and(|scale| (scale - 1.0).abs() < f64::EPSILON),
+                "{name} {none}"
+            );
+        }
+    }
+    assert_eq!(read(&json!({"prompt": "a", "seed": -1})).unwrap().seed, None);
+}
+
+#[test]
+fn a_seed_has_the_engines_width_and_wraps_there() {
+    let limits = Limits { max_seed: Kind::ComfyUi.max_seed(), ..LIMITS };
+    let body = br#"{"prompt":"a","n":3,"seed":18446744073709551614}"#;
+    let request = ImageRequest::read(&Fields::parse(body, FIELDS).unwrap(), limits).unwrap();
+    let job = Job::plan(&request, choice(Base::Sdxl), None, 7, limits).unwrap();
+    assert_eq!(job.seeds, [u64::MAX - 1, u64::MAX, 0]);
+    for kind in [Kind::InvokeAi, Kind::Builtin] {
+        assert_eq!(kind.max_seed(), u64::from(u32::MAX), "{kind:?}");
+    }
+}
+
+#[test]
+fn full_hd_is_allowed_by_default() {
+    let size = |text: &str| read(&json!({"prompt": "a", "size": text})).map(|request| request.size);
+    assert_eq!(size("1920x1080"), Ok(Some(Size::new(1920, 1080))));
+    assert_eq!(size("2048x2048"), Ok(Some(Size::new(2048, 2048))));
+}
+
+#[test]
 fn streams_and_formats() {
     let request = |more: serde_json::Value| {
         let mut request = json!({"prompt": "a"});
@@ -123,15 +177,21 @@ fn streams_and_formats() {
 #[test]
 fn what_is_left_open_comes_from_the_model_then_from_its_kind() {
     let open = read(&json!({"prompt": "a", "quality": "hd", "n": 3, "seed": 4_294_967_295_u64})).unwrap();
-    let job = Job::plan(&open, choice(Base::Sdxl), 7, LIMITS).unwrap();
-    assert_eq!((job.size, job.steps, job.scheduler.as_str()), (Size::new(1024, 1024), 45, "euler"));
-    assert_eq!(job.seeds, [u32::MAX, 0, 1], "seeds wrap as the engine's do");
+    let job = Job::plan(&open, choice(Base::Sdxl), None, 7, LIMITS).unwrap();
+    assert_eq!((job.size, job.steps), (Some(Size::new(1024, 1024)), Some(45)));
+    assert_eq!((job.scheduler.as_deref(), job.negative_prompt.as_deref()), (Some("euler"), Some("")));
+    assert_eq!(job.seeds, [u32::MAX.into(), 0, 1], "seeds wrap as the engine's do");
     let model = EngineModel::plain("key", "name", Base::Sd1);
     let own = EngineModel { size: Some(Size::new(640, 512)), steps: Some(8), ..model };
-    let job =
-        Job::plan(&read(&json!({"prompt": "a", "quality": "low"})).unwrap(), with(own, None), 7, LIMITS);
+    let job = Job::plan(
+        &read(&json!({"prompt": "a", "quality": "low"})).unwrap(),
+        with(own, None),
+        None,
+        7,
+        LIMITS,
+    );
     let job = job.unwrap();
-    assert_eq!((job.size, job.steps, job.seeds), (Size::new(640, 512), 4, vec![7]));
+    assert_eq!((job.size, job.steps, job.seeds), (Some(Size::new(640, 512)), Some(4), vec![7]));
 }
 
 #[test]
@@ -141,23 +201,24 @@ fn what_is_given_wins_then_the_preset_then_the_model() {
     let preset =
         Preset { steps: Some(4), cfg_scale: Some(1.5), size: Some(Size::new(768, 512)), ..Preset::default() };
     let open = read(&json!({"prompt": "a"})).unwrap();
-    let job = Job::plan(&open, with(own.clone(), Some(preset.clone())), 7, LIMITS).unwrap();
-    assert_eq!((job.steps, job.cfg_scale.to_string().as_str(), job.scheduler.as_str()), (4, "1.5", "ddim"));
-    assert_eq!(job.size, Size::new(768, 512));
+    let job = Job::plan(&open, with(own.clone(), Some(preset.clone())), None, 7, LIMITS).unwrap();
+    assert_eq!((job.steps, job.cfg_scale, job.scheduler.as_deref()), (Some(4), Some(1.5), Some("ddim")));
+    assert_eq!(job.size, Some(Size::new(768, 512)));
     let request =
         read(&json!({"prompt": "a", "negative": "b", "num_inference_steps": 9, "guidance_scale": 3,
         "sampler": "lcm", "size": "512x768", "quality": "hd", "seed": 5}))
         .unwrap();
-    let job = Job::plan(&request, with(own, Some(preset)), 7, LIMITS).unwrap();
-    assert_eq!((job.steps, job.scheduler.as_str(), job.negative_prompt.as_str()), (9, "lcm", "b"));
-    assert_eq!((job.size, job.seeds), (Size::new(512, 768), vec![5]));
+    let job = Job::plan(&request, with(own, Some(preset)), None, 7, LIMITS).unwrap();
+    assert_eq!((job.steps, job.scheduler.as_deref()), (Some(9), Some("lcm")));
+    assert_eq!(job.negative_prompt.as_deref(), Some("b"));
+    assert_eq!((job.size, job.seeds), (Some(Size::new(512, 768)), vec![5]));
 }
 
 #[test]
 fn the_models_own_size_is_bounded_too() {
     let request = read(&json!({"prompt": "a"})).unwrap();
-    let limits = Limits { max_n: 1, max_pixels: 512 * 512 };
-    let error = Job::plan(&request, choice(Base::Sdxl), 7, limits).unwrap_err();
+    let limits = Limits { max_n: 1, max_pixels: 512 * 512, ..LIMITS };
+    let error = Job::plan(&request, choice(Base::Sdxl), None, 7, limits).unwrap_err();
     assert_eq!(error.param.as_deref(), Some("size"));
 }
 
@@ -168,13 +229,24 @@ fn an_edit_is_told_by_its_picture_and_a_preset_needs_a_graph_for_it() {
         picture: Bytes::from_static(b"p"),
         mask: mask.map(Bytes::from_static),
     };
-    let planned = |choice: &Choice| Job::plan(&request, choice.clone(), 7, LIMITS).unwrap();
+    let planned = |choice: &Choice, masked: bool| {
+        let size = Size::new(64, 64);
+        let canvas = Canvas::of(&request, choice, masked, size, size);
+        (Job::plan(&request, choice.clone(), Some(canvas), 7, LIMITS), canvas)
+    };
     let plain = choice(Base::Sd1);
-    assert_eq!(planned(&plain).task(), Task::Generate);
-    let edit = planned(&plain).from_source(source(None), &request, &plain).unwrap();
-    assert_eq!((edit.task(), edit.strength.to_string().as_str()), (Task::Edit, "0.75"));
-    let inpaint = planned(&plain).from_source(source(Some(b"m")), &request, &plain).unwrap();
-    assert_eq!((inpaint.task(), inpaint.strength.to_string().as_str()), (Task::Inpaint, "1"));
+    let made = |masked: bool, mask| {
+        let (job, canvas) = planned(&plain, masked);
+        let job = job.unwrap().from_source(source(mask), &request, &plain, canvas, LIMITS).unwrap();
+        (job.task, job.strength, job.seeds)
+    };
+    assert_eq!(made(false, None), (Task::Edit, Some(0.75), vec![7]));
+    assert_eq!(made(true, Some(b"m")), (Task::Inpaint, Some(1.0), vec![7]));
+    assert_eq!(
+        made(false, Some(b"m")),
+        (Task::Inpaint, Some(1.0), vec![7]),
+        "the picture's own transparency"
+    );
 
     let graph = r#"{"a":{"class_type":"x","inputs":{"text":"","seed":0}}}"#;
     let yaml = "output: a\nbindings: {prompt: [a.text], seed: [a.seed]}";
@@ -182,7 +254,8 @@ fn an_edit_is_told_by_its_picture_and_a_preset_needs_a_graph_for_it() {
     let templates = BTreeMap::from([(Task::Generate, template.clone())]);
     let preset = Preset { name: "mine".into(), templates, ..Preset::default() };
     let own = with(EngineModel::plain("key", "name", Base::Sd1), Some(preset));
-    assert_eq!(planned(&own).template, Some(template));
-    let error = planned(&own).from_source(source(None), &request, &own).unwrap_err();
+    let job = Job::plan(&request, own.clone(), None, 7, LIMITS).unwrap();
+    assert_eq!((job.task, job.template), (Task::Generate, Some(template)));
+    let error = planned(&own, false).0.unwrap_err();
     assert_eq!(error.message, "The preset \"mine\" has no template for edit.");
 }

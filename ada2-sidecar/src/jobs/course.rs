@@ -2,6 +2,7 @@
 
 use std::{
     pin::pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use tracing::{info, warn};
 use super::{Finish, JobError, Jobs, Prepare, Work, ended_early};
 use crate::{
     engine::{Desk, EngineError, ImageEngine, Outcome, Picture},
-    images::{Job, Task},
+    images::Job,
     pictures,
 };
 
@@ -25,10 +26,8 @@ pub(super) struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    /// `edits` is whether the job starts from a picture, which is not in it yet.
-    pub(super) fn new(jobs: &'a Jobs, desk: &'a Desk, job: &Job, edits: bool, id: &'a str) -> Self {
-        let task = if edits { Task::Edit } else { job.task() };
-        Self { jobs, desk, label: Label::of(job, task), id }
+    pub(super) fn new(jobs: &'a Jobs, desk: &'a Desk, job: &Job, id: &'a str) -> Self {
+        Self { jobs, desk, label: Label::of(job), id }
     }
 
     /// Sees it through, and tells its end to both.
@@ -43,7 +42,7 @@ impl<'a> Course<'a> {
         let started = Instant::now();
         let Work { job, prepare, finish } = work;
         let job = match self.prepare(job, prepare).await {
-            Ok(job) => job,
+            Ok(job) => Arc::new(job),
             Err(error) => {
                 self.end(Some(&error), started);
                 self.give_back(permit);
@@ -52,12 +51,12 @@ impl<'a> Course<'a> {
                 return;
             }
         };
-        self.label.task = job.task().name();
+        self.label.task = job.task.name();
         let _ = prepared.send(Ok(()));
         let steps = self.desk.progress.subscribe();
         let run = self.jobs.outcomes.follow(&job, steps, self.jobs.engine.run(&job, self.desk));
         let mut run = pin!(async { self.desk.tell(run.await) });
-        let mut answered = pin!(self.answer(told, job.seeds.len(), finish));
+        let mut answered = pin!(self.answer(told, job.clone(), finish));
         tokio::select! {
             biased;
             () = run.as_mut() => {
@@ -89,17 +88,18 @@ impl<'a> Course<'a> {
     pub(super) async fn answer<T: Send + 'static>(
         &self,
         told: oneshot::Receiver<Outcome>,
-        asked: usize,
+        job: Arc<Job>,
         finish: Finish<T>,
     ) -> Result<T, JobError> {
         let made = told.await.map_err(|_| ended_early())??;
+        let asked = job.seeds.len();
         if made.len() != asked {
             let words = format!("{asked} pictures were asked for, and the engine made {}", made.len());
             return Err(EngineError::Failed(words).into());
         }
         let is_large = |made: &Picture| pictures::size_of("image", &made.bytes).is_ok_and(pictures::is_large);
         let large = made.iter().any(is_large);
-        let answer = self.jobs.pixels.run(large, &self.desk.cancel, move |cancel| finish(made, cancel));
+        let answer = self.jobs.pixels.run(large, &self.desk.cancel, move |cancel| finish(made, &job, cancel));
         answer.await?.map_err(|error| match error {
             _ if self.desk.cancel.is_cancelled() => EngineError::Cancelled.into(),
             error => error.into(),
@@ -138,9 +138,9 @@ struct Label {
 }
 
 impl Label {
-    fn of(job: &Job, task: Task) -> Self {
-        let (model, size) = (job.name.clone(), job.size.to_string());
-        Self { task: task.name(), model, size, n: job.seeds.len() }
+    fn of(job: &Job) -> Self {
+        let size = job.expected_size().map_or_else(|| "own".to_owned(), |size| size.to_string());
+        Self { task: job.task.name(), model: job.name.clone(), size, n: job.seeds.len() }
     }
 
     fn report(&self, request_id: &str, result: Result<(), &JobError>, took: Duration) {

@@ -12,11 +12,11 @@ use crate::{
 
 fn job(steps: u32) -> Job {
     let model = Some(EngineModel::plain("k", "n", Base::Sd1));
-    Job { steps, ..Job::warm_up(Choice { name: "n".into(), model, preset: None }) }
+    Job { steps: Some(steps), ..Job::warm_up(Choice { name: "n".into(), model, preset: None }) }
 }
 
 fn work(steps: u32) -> Work<Vec<Picture>> {
-    Work { job: job(steps), prepare: None, finish: Box::new(|pictures, _| Ok(pictures)) }
+    Work { job: job(steps), prepare: None, finish: Box::new(|pictures, _, _| Ok(pictures)) }
 }
 
 fn jobs() -> Jobs {
@@ -83,7 +83,7 @@ async fn a_slot_is_taken_while_the_answer_is_encoded_though_nobody_waits() {
     let jobs = jobs();
     let permit = jobs.slots().try_enter().unwrap();
     let (encoding, begun, end) = held::<Vec<Picture>>();
-    let finish: Finish<_> = Box::new(|pictures, _| Ok(encoding(pictures)));
+    let finish: Finish<_> = Box::new(|pictures, _, _| Ok(encoding(pictures)));
     let handle = jobs.start(Work { finish, ..work(1) }, permit, "r".into());
     tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
     drop(handle);
@@ -110,12 +110,13 @@ async fn what_cannot_be_decoded_is_told_as_such_and_frees_the_slot() {
 async fn as_many_pictures_as_were_asked_for_or_an_error() {
     let jobs = jobs();
     let (desk, _) = Desk::open();
-    let course = Course::new(&jobs, &desk, &job(1), false, "r");
+    let course = Course::new(&jobs, &desk, &job(1), "r");
     let picture = Picture { bytes: bytes::Bytes::new(), format: Format::Png, seed: 1 };
     for (made, fits) in [(0, false), (1, false), (2, true), (3, false)] {
         let (tell, told) = oneshot::channel();
         tell.send(Ok(vec![picture.clone(); made])).unwrap();
-        let answer = course.answer(told, 2, Box::new(|pictures, _| Ok(pictures.len())));
+        let two = Job { seeds: vec![0, 1], ..job(1) };
+        let answer = course.answer(told, Arc::new(two), Box::new(|pictures, _, _| Ok(pictures.len())));
         match answer.await {
             Ok(answered) => assert!(fits && answered == made),
             Err(JobError::Engine(EngineError::Failed(words))) => {
@@ -131,7 +132,7 @@ async fn a_picture_that_cannot_be_used_proves_nothing_good_of_the_engine() {
     let jobs = jobs();
     for failures in 1..=3 {
         let finish: Finish<()> =
-            Box::new(|_, _| Err(EngineError::Failed("its picture cannot be used".into())));
+            Box::new(|_, _, _| Err(EngineError::Failed("its picture cannot be used".into())));
         let permit = jobs.slots().try_enter().unwrap();
         let mut handle = jobs.start(Work { job: job(1), prepare: None, finish }, permit, "r".into());
         assert!(handle.finished().await.is_err());

@@ -42,7 +42,7 @@ fn only_the_engines_own_failures_count_and_a_picture_ends_them() {
 fn what_is_usual_is_the_median_of_the_last_twenty_for_that_model_and_size() {
     let outcomes = Outcomes::default();
     let pace = |name: &str, size: u32, ms: u64| {
-        let job = Job { size: Size::new(size, size), ..job(name) };
+        let job = Job { size: Some(Size::new(size, size)), ..job(name) };
         outcomes.paced(&job, Duration::from_millis(ms));
         outcomes.seen().pace.unwrap().usual.map(|usual| usual.as_millis())
     };

@@ -7,11 +7,10 @@ use axum::http::{
     uri::PathAndQuery,
 };
 use shared::service::{
+    client::Client,
     forwarded::{drop_hop_by_hop, say_who_asked},
     request_id::X_REQUEST_ID,
 };
-
-use crate::access::Visit;
 
 /// What browsers say of the page that asks. Judged at the edge; the engines judge it by a `Host` that is not theirs.
 const FETCH: [HeaderName; 4] = [
@@ -22,7 +21,7 @@ const FETCH: [HeaderName; 4] = [
 ];
 
 /// Makes the caller's head the engine's.
-pub(super) fn to_engine(parts: &mut Parts, visit: &Visit, id: &HeaderValue, websocket: bool) {
+pub(super) fn to_engine(parts: &mut Parts, client: &Client, id: &HeaderValue, websocket: bool) {
     parts.uri = origin_form(&parts.uri);
     let headers = &mut parts.headers;
     let trailers = headers.get_all(TE).iter().any(|te| has_token(te, "trailers"));
@@ -45,7 +44,7 @@ pub(super) fn to_engine(parts: &mut Parts, visit: &Visit, id: &HeaderValue, webs
     {
         headers.insert(ORIGIN, own);
     }
-    say_who_asked(headers, visit.peer, visit.trusted, "http");
+    say_who_asked(headers, client, "http");
     headers.insert(X_REQUEST_ID, id.clone());
 }
 

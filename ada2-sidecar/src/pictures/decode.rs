@@ -6,7 +6,7 @@ use image::{ColorType, DynamicImage, GrayImage, ImageDecoder, Limits, RgbImage, 
 use shared::openai::fields::FieldError;
 use tokio_util::sync::CancellationToken;
 
-use super::{MAX_PIXELS, reader, size_of, unreadable};
+use super::{MAX_PIXELS, orientation, reader, size_of, unreadable};
 
 /// Bytes that a decoder may take: 40 megapixels of four channels of 16 bits.
 const MAX_ALLOCATION: u64 = MAX_PIXELS * 8;
@@ -35,9 +35,9 @@ pub(super) fn decode(param: &str, bytes: &[u8], cancel: &CancellationToken) -> R
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_ALLOCATION);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(unreadable)?;
+    let decoder = reader.into_decoder().map_err(unreadable)?;
     // A phone's picture lies on its side, and says so.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let orientation = orientation::of(bytes);
     let (width, height) = decoder.dimensions();
     let (channels, depth) = match decoder.color_type() {
         ColorType::L8 => (1, 1),

@@ -183,6 +183,8 @@ fn the_size_to_make_is_the_pictures_own_where_it_may_be() {
     assert_eq!(make(101, 75), "96x72");
     assert_eq!(make(10, 10), "64x64");
     assert_eq!(make(4000, 3000), "1632x1224");
+    assert_eq!(size_to_make(Size::new(4000, 3000), 4_194_304).to_string(), "2360x1768");
+    assert_eq!(size_to_make(Size::new(3024, 4032), 4_194_304).to_string(), "1768x2360");
 }
 
 proptest! {

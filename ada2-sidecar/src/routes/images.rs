@@ -15,9 +15,15 @@ use axum::{
 };
 use bytes::Bytes;
 use shared::{
-    openai::fields::{FieldError, Fields},
+    openai::{
+        fields::{FieldError, Fields},
+        images::Size,
+        inline_images::{GENERATION_MEMBERS, form_at_generations, refuse_images},
+        object::{Object, before_json},
+    },
     service::{
         body::{Holder, WholeBody},
+        form::is_multipart,
         parsing::parse,
         request_id::RequestId,
     },
@@ -27,9 +33,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::form::Upload;
 use crate::{
+    access::BaseUrl,
     engine::catalog::{self, Choice},
     error::ApiError,
-    images::{FIELDS, ImageRequest, Job, Limits, Route},
+    images::{Canvas, FIELDS, ImageRequest, Job, Limits, Route},
     jobs::{Prepare, Work},
     pictures,
     state::App,
@@ -41,16 +48,24 @@ pub(super) async fn generations(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
     Extension(holder): Extension<Holder>,
+    Extension(base_url): Extension<BaseUrl>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = app.bodies.read(&holder, &headers, body).await?;
-    let limits = app.limits();
-    let (body, request) =
-        parse(body, move |body| ImageRequest::read(&Fields::parse(body, FIELDS)?, limits)).await;
+    let (limits, is_form) = (app.limits(), headers.get(header::CONTENT_TYPE).is_some_and(is_multipart));
+    let (body, request) = parse(body, move |body| {
+        if is_form {
+            return Err(form_at_generations());
+        }
+        let object = Object::read(&body[before_json(body)..], &[FIELDS, GENERATION_MEMBERS].concat())?;
+        refuse_images(&object)?;
+        ImageRequest::read(&Fields::of_object(&object, FIELDS)?, limits)
+    })
+    .await;
     drop(body);
     let request = request?;
-    make(&app, &headers, &id, request, None).await
+    make(&app, (&headers, base_url), &id, request, None).await
 }
 
 /// Pictures from a picture and words.
@@ -58,6 +73,7 @@ pub(super) async fn edits(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
     Extension(holder): Extension<Holder>,
+    Extension(base_url): Extension<BaseUrl>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -73,28 +89,35 @@ pub(super) async fn edits(
     };
     let (body, read) = parse(body, reader).await;
     let (request, own, large, Upload { picture, mask, .. }) = read?;
-    let size = request.size.unwrap_or_else(|| pictures::size_to_make(own, app.config.max_pixels));
-    let request = ImageRequest { size: Some(size), ..request };
-    make(&app, &headers, &id, request, Some(Start { picture, mask, large, body })).await
+    make(&app, (&headers, base_url), &id, request, Some(Start { picture, mask, own, large, body })).await
 }
 
 /// What an edit starts from, as it came. The body's budget is held until it is decoded.
 struct Start {
     picture: Bytes,
     mask: Option<Bytes>,
+    /// The picture's size.
+    own: Size,
     large: bool,
     body: WholeBody,
 }
 
 impl Start {
+    /// What is made of it.
+    fn canvas(&self, request: &ImageRequest, choice: &Choice, max_pixels: u64) -> Canvas {
+        let to_make = pictures::size_to_make(self.own, max_pixels);
+        let own = if self.own.pixels() > max_pixels { to_make } else { self.own };
+        Canvas::of(request, choice, self.mask.is_some(), own, to_make)
+    }
+
     /// Decoding it is the job's.
-    fn prepare(self, request: &ImageRequest, choice: Choice) -> Prepare {
-        let Self { picture, mask, large, body } = self;
+    fn prepare(self, request: &ImageRequest, choice: Choice, canvas: Canvas, limits: Limits) -> Prepare {
+        let Self { picture, mask, large, body, .. } = self;
         let request = request.clone();
         let work = Box::new(move |planned: Job, cancel: &CancellationToken| {
-            let source = pictures::prepare(&picture, mask.as_deref(), planned.size, cancel);
+            let source = pictures::prepare(&picture, mask.as_deref(), canvas.size, cancel);
             drop(body);
-            planned.from_source(source?, &request, &choice)
+            planned.from_source(source?, &request, &choice, canvas, limits)
         });
         Prepare { large, work }
     }
@@ -102,7 +125,7 @@ impl Start {
 
 async fn make(
     app: &App,
-    headers: &HeaderMap,
+    (headers, base_url): (&HeaderMap, BaseUrl),
     id: &RequestId,
     request: ImageRequest,
     start: Option<Start>,
@@ -113,14 +136,16 @@ async fn make(
     let survey = app.survey()?;
     let asked = request.model.as_deref();
     let choice = catalog::resolve(&survey.models, &config.presets, asked, config.default_model.as_deref())?;
-    let planned = Job::plan(&request, choice.clone(), any_seed(), app.limits())?;
+    let limits = app.limits();
+    let canvas = start.as_ref().map(|start| start.canvas(&request, &choice, limits.max_pixels));
+    let planned = Job::plan(&request, choice.clone(), canvas, any_seed(), limits)?;
     let permit = app.jobs.slots().try_enter().ok_or(ApiError::Busy { limit: config.max_inflight })?;
     if survey.others_waiting > config.max_engine_queue {
         return Err(ApiError::EngineBusy { waiting: survey.others_waiting });
     }
-    let (route, prepare) = match start {
+    let (route, prepare) = match start.zip(canvas) {
         None => (Route::Generations, None),
-        Some(start) => (Route::Edits, Some(start.prepare(&request, choice))),
+        Some((start, canvas)) => (Route::Edits, Some(start.prepare(&request, choice, canvas, limits))),
     };
     let job = Job { discard: config.privacy.discard_outputs, ..planned };
     if config.privacy.log_prompts {
@@ -128,7 +153,7 @@ async fn make(
     }
     let time = config.request_timeout.min(time_left(headers).unwrap_or(Duration::MAX));
     let (deadline, too_slow) = (arrival + time, |_| ApiError::TooSlow(time));
-    let answer = render::Answer::of(app, headers, &request, &job);
+    let answer = render::Answer::of(app, base_url, &request, &job);
     let id = id.as_str().to_owned();
     if let Some(partials) = request.partial_images {
         let work = Work { job, prepare, finish: stream::finish(answer.clone(), route) };
@@ -138,7 +163,8 @@ async fn make(
         let lifecycle = app.jobs.lifecycle();
         return Ok(stream::answer(handle, answer, route, partials, (deadline, time), lifecycle));
     }
-    let finish = Box::new(move |pictures, cancel: &CancellationToken| answer.whole(pictures, cancel));
+    let finish =
+        Box::new(move |pictures, job: &Job, cancel: &CancellationToken| answer.whole(pictures, job, cancel));
     let mut handle = app.jobs.start(Work { job, prepare, finish }, permit, id);
     let json = timeout_at(deadline, handle.finished()).await.map_err(too_slow)??;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
@@ -157,7 +183,8 @@ fn any_seed() -> u32 {
 
 impl App {
     fn limits(&self) -> Limits {
-        Limits { max_n: self.config.max_n, max_pixels: self.config.max_pixels }
+        let config = &self.config;
+        Limits { max_n: config.max_n, max_pixels: config.max_pixels, max_seed: config.engine.max_seed() }
     }
 }
 
@@ -179,7 +206,7 @@ pub(super) async fn file(
 
 #[cfg(test)]
 mod tests {
-    use shared::{openai::images::Size, picture::paint::Painting, service::body::BodyBudget};
+    use shared::{picture::paint::Painting, service::body::BodyBudget};
 
     use super::*;
     use crate::models::{Base, EngineModel};
@@ -192,12 +219,15 @@ mod tests {
         let caller = Holder::Token("me".to_owned());
         let body = budget.read(&caller, &HeaderMap::new(), Body::from(picture.clone())).await.unwrap();
         let fields = Fields::parse(br#"{"prompt":"a"}"#, FIELDS).unwrap();
-        let request = ImageRequest::read(&fields, Limits { max_n: 1, max_pixels: 1 << 20 }).unwrap();
+        let limits = Limits { max_n: 1, max_pixels: 1 << 20, max_seed: 9 };
+        let request = ImageRequest::read(&fields, limits).unwrap();
         let model = Some(EngineModel::plain("k", "n", Base::Sd1));
         let choice = Choice { name: "n".into(), model, preset: None };
         let job = Job::warm_up(choice.clone());
-        let start = Start { picture: picture.clone(), mask: None, large: false, body };
-        let prepare = start.prepare(&request, choice);
+        let own = Size::new(64, 64);
+        let start = Start { picture: picture.clone(), mask: None, own, large: false, body };
+        let canvas = start.canvas(&request, &choice, limits.max_pixels);
+        let prepare = start.prepare(&request, choice, canvas, limits);
         assert_eq!(budget.held(), picture.len());
         (prepare.work)(job, &CancellationToken::new()).unwrap();
         assert_eq!(budget.held(), 0);

@@ -135,8 +135,9 @@ async fn ack_goes_through_the_state_directory_with_and_without_a_running_sidecar
 async fn the_engine_is_asked_about_every_graph_and_its_faults_are_named() {
     let fake = FakeComfy::start().await;
     let folder = e2e::fresh_folder("live");
-    let graph = r#"{"3":{"class_type":"KSampler","inputs":{"seed":1}},"6":{"class_type":"CLIPTextEncode","inputs":{"text":""}},
-        "9":{"class_type":"SaveImageFancy","inputs":{}}}"#;
+    let graph = r#"{"3":{"class_type":"KSampler","inputs":{"seed":1,"positive":["6",0]}},
+        "6":{"class_type":"CLIPTextEncode","inputs":{"text":""}},
+        "9":{"class_type":"SaveImageFancy","inputs":{"images":["3",0]}}}"#;
     std::fs::write(folder.join("mine.json"), graph).unwrap();
     let bindings = "output: '9'\nbindings: {prompt: ['6.text'], seed: ['3.seed']}";
     std::fs::write(folder.join("mine.yaml"), bindings).unwrap();
@@ -178,6 +179,60 @@ async fn the_engine_is_asked_about_every_graph_and_its_faults_are_named() {
         "{}",
         text(&output)
     );
+}
+
+/// `check-config` with the shared fixtures beside a file of these presets.
+fn check_templates(engine: &str, presets: &str, more: &[(&str, &str)]) -> (Option<i32>, String) {
+    let folder = e2e::folder_of_templates();
+    for (name, text) in more {
+        std::fs::write(folder.join(name), text).expect("the folder can be written");
+    }
+    let file = folder.join("config.yaml").display().to_string();
+    std::fs::write(&file, format!("engine: {engine}\npresets: {presets}\n"))
+        .expect("the folder can be written");
+    let output = run(&["check-config", "--config", &file]);
+    (output.status.code(), text(&output))
+}
+
+#[test]
+fn check_config_tells_what_each_template_binds_and_which_edges_give_way() {
+    let (code, said) = check_templates("invokeai", "{edge: {template: invoke-seed-from-edge.json}}", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    for line in [
+        "# preset \"edge\", generate: binds prompt (pos.prompt), seed (noise.seed); output l2i\n",
+        "# preset \"edge\", generate: the edge from rnd.value to noise.seed is dropped: the binding seed sets that input\n",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+    let presets = "{turbo: {template: comfy-turbo.json}, fixed: {template: comfy-fixed-size.json}, bom: {template: \
+                   comfy-bom.json}, own: {template: comfy-null-model.json}, edit: {template: {edit: comfy-edit.json}}}";
+    let (code, said) = check_templates("comfyui", presets, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let scheduler = "scheduler (7.sampler_name, 7.scheduler); output 9\n";
+    assert!(said.contains(scheduler) && !said.contains("dropped"), "{said}");
+}
+
+#[test]
+fn check_config_names_every_binding_and_setting_that_cannot_work() {
+    let bindings = "output: '9'\nbindings: {prompt: ['4.text'], seed: ['7.seed'], steps: ['7.seed'], width: ['6.width'], \
+                    strength: ['7.denoise']}";
+    let (code, said) = check_templates(
+        "comfyui",
+        "{mine: {template: comfy-turbo.json}, fixed: {steps: 4, size: 512x512, template: comfy-fixed-size.json}}",
+        &[("comfy-turbo.yaml", bindings)],
+    );
+    assert_eq!(code, Some(78), "{said}");
+    let lines: Vec<_> = said.lines().collect();
+    for words in [
+        "7.seed is bound twice, by seed and by steps",
+        "width is bound and height is not",
+        "steps: has no effect: no template of this preset binds steps",
+        "size: has no effect: no template of this preset binds width and height",
+    ] {
+        let line =
+            lines.iter().find(|line| line.contains(words)).unwrap_or_else(|| panic!("{words}: {said}"));
+        assert!(line.contains("config.yaml: presets: "), "{line}");
+    }
 }
 
 #[test]

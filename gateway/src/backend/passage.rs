@@ -8,7 +8,7 @@ use reqwest::Response;
 use shared::service::{body::WholeBody, request_id::X_REQUEST_ID};
 use tokio::time::{Instant, timeout};
 
-use super::{BackendFault, Backends, body_of, fault};
+use super::{BackendFault, Backends, body_of, fault, truncation::Truncation};
 use crate::{payload::Sent, policy::admission::Grant};
 
 /// Until an answer's head. One that is not streamed begins when its last word is found, and OpenAI's Python library waits
@@ -82,6 +82,8 @@ pub(crate) struct Passage {
     source: Response,
     /// Bytes that are still to come, where their number was announced.
     left: Option<u64>,
+    /// Tells whether it was whole, where nothing else does.
+    truncation: Truncation,
 }
 
 impl Backends {
@@ -116,10 +118,12 @@ impl Passage {
         if is_page(source.headers()) {
             return Err(BackendFault::Unusable("it sent a page for a browser (HTML or XML)".to_owned()));
         }
+        let status = source.status();
+        let truncation = Truncation::of(status, source.headers());
         let headers = passing(std::mem::take(source.headers_mut()));
         let length = headers.get(header::CONTENT_LENGTH);
         let left = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        Ok(Self { grant, status: source.status(), headers, source, left })
+        Ok(Self { grant, status, headers, source, left, truncation })
     }
 
     /// The class that it comes from.
@@ -132,13 +136,17 @@ impl Passage {
         self.left == Some(0)
     }
 
-    /// The next piece; none at the end.
+    /// The next piece; none at the end, if all came before it.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BackendFault> {
-        let piece = in_time(PIECE, self.source.chunk()).await?;
-        if let (Some(piece), Some(left)) = (&piece, &mut self.left) {
+        let Some(piece) = in_time(PIECE, self.source.chunk()).await? else {
+            let missing = self.truncation.missing();
+            return missing.map_or(Ok(None), |words| Err(BackendFault::Broken(words.to_owned())));
+        };
+        self.truncation.passed(&piece);
+        if let Some(left) = &mut self.left {
             *left = left.saturating_sub(piece.len() as u64);
         }
-        Ok(piece)
+        Ok(Some(piece))
     }
 }
 
@@ -207,156 +215,4 @@ fn passes(name: &HeaderName) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::{StreamExt, stream};
-
-    use super::*;
-    use crate::{
-        config::{Capability, Routing},
-        health::Live,
-        policy::{
-            admission::Admission,
-            catalog::{
-                tests::backends,
-                text::{Asked, permit_text},
-            },
-        },
-    };
-
-    fn passage(headers: &[(&str, &str)], body: reqwest::Body) -> Passage {
-        let mut answer = axum::http::Response::builder();
-        for (name, value) in headers {
-            answer = answer.header(*name, *value);
-        }
-        let asked = Asked { capability: Capability::Chat, backend: None, model: None };
-        let permitted = permit_text(&backends(), &Routing::default(), &[], asked).unwrap();
-        let grant = Admission::new(&backends()).enter(Live::untested(permitted)).unwrap();
-        Passage::of(grant, answer.body(body).unwrap().into()).unwrap()
-    }
-
-    /// Headers that do not pass: about the backend's connection, its own origin, or ours to say.
-    const OWN: [&str; 20] = [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "date",
-        "server",
-        "set-cookie",
-        "alt-svc",
-        "strict-transport-security",
-        "retry-after",
-        "x-request-id",
-        "x-backend-used",
-        "x-model-used",
-        "x-router-reason",
-        "www-authenticate",
-    ];
-    /// Those that tell a browser or a proxy what to do with our origin.
-    const ACTING: [&str; 16] = [
-        "refresh",
-        "clear-site-data",
-        "service-worker-allowed",
-        "location",
-        "link",
-        "nel",
-        "report-to",
-        "reporting-endpoints",
-        "permissions-policy",
-        "cross-origin-opener-policy",
-        "sourcemap",
-        "content-disposition",
-        "x-accel-redirect",
-        "x-sendfile",
-        "x-frame-options",
-        "x-xss-protection",
-    ];
-
-    #[test]
-    fn each_header_that_is_not_ours_to_pass_is_dropped() {
-        let kept = [
-            ("content-type", "text/event-stream"),
-            ("content-length", "7"),
-            ("cache-control", "no-store"),
-            ("openai-processing-ms", "9"),
-            ("x-ratelimit-remaining-requests", "9"),
-            ("x-should-retry", "false"),
-        ];
-        let mut all = kept.to_vec();
-        all.extend(OWN.iter().chain(&ACTING).map(|name| (*name, "x-named, close")));
-        all.extend([("access-control-allow-origin", "*"), ("x-named", "1")]);
-        let headers = passage(&all, "".into()).headers;
-        for (name, value) in kept {
-            assert_eq!(headers[name], value);
-        }
-        assert_eq!(headers["x-content-type-options"], "nosniff");
-        assert_eq!(headers["content-security-policy"], "sandbox; default-src 'none'");
-        assert_eq!(headers.len(), kept.len() + 2, "{headers:?}");
-    }
-
-    #[test]
-    fn a_page_is_told_from_an_answer() {
-        for (kind, page) in [
-            ("text/html", true),
-            ("Text/HTML; charset=utf-8", true),
-            ("application/xhtml+xml", true),
-            ("image/svg+xml", true),
-            ("text/xml", true),
-            ("application/json, text/html", true),
-            ("application/json; note=text/html", false),
-            ("application/json", false),
-            ("text/event-stream; charset=utf-8", false),
-            ("text/plain", false),
-        ] {
-            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind.parse().unwrap())]);
-            assert_eq!(is_page(&headers), page, "{kind}");
-        }
-        let mut twice = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())]);
-        twice.append(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
-        assert!(is_page(&twice) && !is_page(&HeaderMap::new()));
-    }
-
-    #[tokio::test]
-    async fn an_announced_length_tells_the_last_piece() {
-        let mut known = passage(&[("content-length", "2")], "hi".into());
-        assert!(!known.is_whole());
-        assert_eq!(known.next().await.unwrap().unwrap(), "hi");
-        assert!(known.is_whole());
-        assert!(passage(&[("content-length", "0")], "".into()).is_whole());
-        let mut unknown = passage(&[], "hi".into());
-        while unknown.next().await.unwrap().is_some() {}
-        assert!(!unknown.is_whole());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_caller_may_hold_an_answer_up_for_ten_minutes_in_all() {
-        let mut reader_delay = ReaderDelay::default();
-        for _ in 0..60 {
-            assert!(!reader_delay.is_over());
-            tokio::time::sleep(Duration::from_mins(4)).await; // the backend's own time
-            reader_delay.gave();
-            tokio::time::sleep(Duration::from_secs(10)).await;
-        }
-        assert!(!reader_delay.is_over());
-        reader_delay.gave();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(reader_delay.is_over());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_backend_is_given_up() {
-        let first = stream::iter([Ok::<_, std::io::Error>("hi")]);
-        let mut silent = passage(&[], reqwest::Body::wrap_stream(first.chain(stream::pending())));
-        assert_eq!(silent.next().await.unwrap().unwrap(), "hi");
-        let before = tokio::time::Instant::now();
-        assert!(matches!(silent.next().await, Err(BackendFault::TimedOut)));
-        assert_eq!(before.elapsed(), PIECE);
-        let head = in_time(HEAD, std::future::pending::<reqwest::Result<()>>()).await;
-        assert!(matches!(head, Err(BackendFault::TimedOut)));
-    }
-}
+mod tests;

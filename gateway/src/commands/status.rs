@@ -83,6 +83,9 @@ impl Page {
         if let Some(error) = own["config"]["last_error"].as_str() {
             let _ = writeln!(page, "{}", self.red(&format!("last reload refused: {}", shown(error))));
         }
+        for words in own["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let _ = writeln!(page, "{}", self.red(&format!("warning: {}", shown(words))));
+        }
         page.push('\n');
         page.push_str(&self.table(status));
         page
@@ -196,7 +199,8 @@ mod tests {
                     "error": "refused\u{1b}[2J", "warnings": [], "gpu": null},
             },
             "gateway": {"version": "0.1.0", "uptime_seconds": 11_000, "images_backend": "http_openai_images",
-                "config": {"loaded_at": 900, "last_error": "f: k: expected x"}},
+                "config": {"loaded_at": 900, "last_error": "f: k: expected x"},
+                "warnings": ["the disk with the pictures is 93 % full"]},
         })
     }
 
@@ -207,6 +211,7 @@ mod tests {
         gateway 0.1.0 at https://127.0.0.1:8800, up 3h 3m; pictures from http_openai_images
         configuration of 1m 40s ago
         last reload refused: f: k: expected x
+        warning: the disk with the pictures is 93 % full
 
         BACKEND    READY  CHECKED  PLACES TAKEN              GPU
         gpu_heavy  yes    4s ago   images 1/2                NVIDIA RTX 6000 Ada 12034/46068 MiB 54C
@@ -220,7 +225,7 @@ mod tests {
     fn colours_are_for_what_is_wrong() {
         let page = Page { now: None, colours: true }.of("http://x", &example());
         let red: Vec<_> = page.lines().filter(|line| line.starts_with("\x1b[31m")).collect();
-        assert_eq!(red.len(), 2, "{page}");
-        assert!(red[1].contains("local_mlx") && !all_ready(&example()));
+        assert_eq!(red.len(), 3, "{page}");
+        assert!(red[2].contains("local_mlx") && !all_ready(&example()));
     }
 }

@@ -1,14 +1,15 @@
-//! `gateway token new NAME`: a fresh secret, shown once, and the line that makes it one of the gateway's. Needs no
-//! configuration and changes nothing.
+//! `gateway token new NAME`: a fresh secret, shown once, and the line that makes it one of the gateway's; with `--qr` also
+//! for a phone's camera. Needs no configuration and changes nothing.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
 use clap::ArgMatches;
+use qrcode::{QrCode, render::unicode::Dense1x2};
 
-use super::Trouble;
+use super::{Environment, Trouble};
 use crate::config::is_token_name;
 
 /// 256 bits.
@@ -16,17 +17,43 @@ const BYTES: usize = 32;
 /// Tells what it is where it turns up, to people and to scanners for leaked secrets.
 const PREFIX: &str = "gw_";
 
-pub(super) fn run(arguments: &ArgMatches) -> Result<ExitCode, Trouble> {
-    let name = arguments.subcommand().and_then(|(_, new)| new.get_one::<String>("name"));
-    let name = name.map(String::as_str).unwrap_or_default();
+pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<ExitCode, Trouble> {
+    let Some((_, new)) = arguments.subcommand() else { return Ok(ExitCode::FAILURE) };
+    let name = new.get_one::<String>("name").map(String::as_str).unwrap_or_default();
     if !is_token_name(name) {
         let shown = name.escape_debug().take(64).collect::<String>();
         return Err(Trouble::Words(format!(
             "{shown:?} cannot name a token: 1 to 32 of a-z, 0-9, `_` and `-`"
         )));
     }
-    write!(io::stdout(), "{}", told(name, &fresh()?))?;
+    let secret = fresh()?;
+    write!(io::stdout(), "{}", told(name, &secret))?;
+    let terminal = io::stdout().is_terminal();
+    if new.get_flag("qr") {
+        let colours = terminal && environment("NO_COLOR").is_none();
+        write!(
+            io::stdout(),
+            "\nFor a phone's camera (it holds the token and nothing else):\n\n{}\n",
+            code(&secret, colours)?
+        )?;
+    } else if terminal {
+        // Not into what may be piped on.
+        writeln!(io::stderr(), "\nFor a phone: --qr shows it as a QR code")?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Dark on light with the margin that cameras need: by colours of its own where it may, else for a dark terminal.
+fn code(secret: &str, colours: bool) -> Result<String, Trouble> {
+    let code =
+        QrCode::new(secret).map_err(|error| Trouble::Words(format!("no QR code holds it: {error}")))?;
+    let (dark, light) =
+        if colours { (Dense1x2::Dark, Dense1x2::Light) } else { (Dense1x2::Light, Dense1x2::Dark) };
+    let text = code.render::<Dense1x2>().dark_color(dark).light_color(light).build();
+    let line = |line: &str| {
+        if colours { format!("\x1b[38;5;16;48;5;231m{line}\x1b[0m\n") } else { format!("{line}\n") }
+    };
+    Ok(text.lines().map(line).collect())
 }
 
 fn fresh() -> Result<String, Trouble> {
@@ -39,7 +66,7 @@ fn fresh() -> Result<String, Trouble> {
 fn told(name: &str, secret: &str) -> String {
     format!(
         "The token of {name}, shown this once:\n\n  {secret}\n\nThe line of the env file; further tokens follow \
-         behind commas:\n\n  GATEWAY_BEARER_TOKENS={name}={secret}\n\nThen reload: sudo pkill -HUP -x gateway\n"
+         behind commas:\n\n  GATEWAY_BEARER_TOKENS={name}={secret}\n\n`;max=1` behind it bounds its requests at once. Then reload: sudo pkill -HUP -x gateway\n"
     )
 }
 
@@ -59,6 +86,40 @@ mod tests {
                 token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)),
                 "{token}"
             );
+        }
+    }
+
+    /// Dark modules of a code, row by row, as a camera sees them.
+    fn modules(text: &str, is_dark: impl Fn(bool) -> bool) -> Vec<Vec<bool>> {
+        let halves = |line: &str| -> [Vec<bool>; 2] {
+            let of = |both: [char; 2]| line.chars().map(|letter| is_dark(both.contains(&letter))).collect();
+            [of(['\u{2588}', '\u{2580}']), of(['\u{2588}', '\u{2584}'])]
+        };
+        text.lines().flat_map(halves).collect()
+    }
+
+    #[test]
+    fn a_code_is_dark_on_light_with_a_margin_of_four_whatever_the_terminal() {
+        let secret = fresh().unwrap();
+        let expected = QrCode::new(&secret).unwrap();
+        let (width, colours) = (expected.width(), expected.to_colors());
+        let coloured = code(&secret, true).unwrap();
+        assert!(
+            coloured
+                .lines()
+                .all(|line| line.starts_with("\x1b[38;5;16;48;5;231m") && line.ends_with("\x1b[0m"))
+        );
+        let coloured: String = coloured.replace("\x1b[38;5;16;48;5;231m", "").replace("\x1b[0m", "");
+        let plain = code(&secret, false).unwrap();
+        for seen in [modules(&coloured, |ink| ink), modules(&plain, |ink| !ink)] {
+            for (y, row) in seen.iter().take(width + 8).enumerate() {
+                assert_eq!(row.len(), width + 8);
+                for (x, dark) in row.iter().enumerate() {
+                    let inside = (4..width + 4).contains(&x) && (4..width + 4).contains(&y);
+                    let wanted = inside && colours[(y - 4) * width + x - 4] == qrcode::Color::Dark;
+                    assert_eq!(*dark, wanted, "{x} {y}");
+                }
+            }
         }
     }
 

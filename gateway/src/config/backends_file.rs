@@ -9,7 +9,7 @@ use reqwest::Url;
 use serde_json::{Map, Value};
 use shared::service::{
     secret::Secret,
-    settings::{Problem, Source, truth, yaml_fault},
+    settings::{Problem, Source, truth, whole_number, yaml_value},
 };
 
 pub(super) use self::values::{EXPECTED_URL, base_url};
@@ -29,6 +29,9 @@ const BACKEND_KEYS: &[&str] = &[
     "auth",
     "default_model",
 ];
+const HEALTH_KEYS: &[&str] = &["liveness", "readiness"];
+const POLICY_KEYS: &[&str] = &["images_format", "images_allow_base64"];
+const AUTH_KEYS: &[&str] = &["bearer_env"];
 
 /// The file as read.
 #[derive(Debug, Default)]
@@ -39,6 +42,8 @@ pub(super) struct BackendsFile {
     pub(super) disabled: Vec<String>,
     /// What an operator should know.
     pub(super) notes: Vec<String>,
+    /// Of that, what looks misspelt: told beside the problems, too, since it may be their cause.
+    pub(super) misspelt: Vec<Problem>,
 }
 
 /// `IMAGES_HTTP_BASE_URL`: a base address in the place of the file's.
@@ -62,13 +67,21 @@ pub(super) fn read(
     let (source, text) = file.map_or(("built-in backends".to_owned(), BUILT_IN), |(path, text)| {
         (path.display().to_string(), text)
     });
-    let mut walk = Walk { source, variable, override_url, foreign: Vec::new(), problems: Vec::new() };
+    let mut walk = Walk {
+        source,
+        variable,
+        override_url,
+        foreign: Vec::new(),
+        misspelt: Vec::new(),
+        problems: Vec::new(),
+    };
     let mut read = BackendsFile::default();
-    match serde_saphyr::from_str::<Value>(text) {
+    match yaml_value(text) {
         Ok(Value::Object(top)) => walk.top(&top, &order::of_backends(text), &mut read),
         Ok(_) => walk.wrong("(the whole file)", "expected `backends:` and below it one entry per backend"),
-        Err(error) => walk.wrong("(the whole file)", &yaml_fault(&error)),
+        Err(fault) => walk.wrong("(the whole file)", &fault),
     }
+    read.notes.splice(0..0, walk.misspelt.iter().map(ToString::to_string));
     if !walk.foreign.is_empty() {
         read.notes.push(format!("{}: not the gateway's, left out: {}", walk.source, walk.foreign.join(", ")));
     }
@@ -76,7 +89,11 @@ pub(super) fn read(
         // The built-in mapping names a class that most installations lack; nobody wrote it, so nobody is warned.
         read.notes.clear();
     }
-    if walk.problems.is_empty() { Ok(read) } else { Err(walk.problems) }
+    if walk.problems.is_empty() {
+        Ok(BackendsFile { misspelt: walk.misspelt, ..read })
+    } else {
+        Err([walk.problems, walk.misspelt].concat())
+    }
 }
 
 struct Walk<'a> {
@@ -84,12 +101,13 @@ struct Walk<'a> {
     variable: &'a dyn Fn(&str) -> Option<String>,
     override_url: Option<Override<'a>>,
     foreign: Vec<String>,
+    misspelt: Vec<Problem>,
     problems: Vec<Problem>,
 }
 
 impl Walk<'_> {
     fn top(&mut self, top: &Map<String, Value>, order: &[String], read: &mut BackendsFile) {
-        self.strangers("", top, TOP_KEYS, &mut read.notes);
+        self.strangers("", top, TOP_KEYS);
         match top.get("backends") {
             Some(Value::Object(backends)) => {
                 let nth = |name: &String| order.iter().position(|known| known == name);
@@ -118,7 +136,7 @@ impl Walk<'_> {
         let Value::Object(map) = value else {
             return self.wrong(&at, "expected class, base_url and so on below it");
         };
-        self.strangers(&format!("{at}."), map, BACKEND_KEYS, &mut read.notes);
+        self.strangers(&format!("{at}."), map, BACKEND_KEYS);
         let class = self.text(&format!("{at}.class"), map.get("class")).unwrap_or_else(|| name.to_owned());
         let sane = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
         if class.is_empty() || class.len() > 64 || !class.chars().all(sane) {
@@ -150,8 +168,8 @@ impl Walk<'_> {
         limits: BTreeMap<Capability, usize>,
         map: &Map<String, Value>,
     ) -> Option<Backend> {
-        let health = self.map(&format!("{at}.health"), map.get("health"));
-        let policy = self.map(&format!("{at}.payload_policy"), map.get("payload_policy"));
+        let health = self.section(at, map, "health", HEALTH_KEYS);
+        let policy = self.section(at, map, "payload_policy", POLICY_KEYS);
         let liveness =
             self.path(&format!("{at}.health.liveness"), health.get("liveness"), "/healthz", &base_url);
         let readiness =
@@ -199,16 +217,20 @@ impl Walk<'_> {
                 Vec::new()
             }
         };
-        let limits = self.map(&format!("{at}.concurrency_limits"), map.get("concurrency_limits"));
+        let limits_key = format!("{at}.concurrency_limits");
+        let limits = self.map(&limits_key, map.get("concurrency_limits"));
+        let known: Vec<_> =
+            given.iter().map(String::as_str).chain(Capability::ALL.map(Capability::as_str)).collect();
+        self.strangers(&format!("{limits_key}."), &limits, &known);
         let mut ours = BTreeMap::new();
         for word in given {
             let Some(capability) = Capability::parse(&word) else {
-                self.foreign.push(format!("{at}: capability {word}"));
+                self.stranger(&format!("{at}: capability "), &word, &Capability::ALL.map(Capability::as_str));
                 continue;
             };
-            let key = format!("{at}.concurrency_limits.{word}");
-            let limit = self.text(&key, limits.get(&word)).map_or(Some(1), |text| text.parse().ok());
-            match limit.filter(|limit| *limit > 0) {
+            let key = format!("{limits_key}.{word}");
+            let limit = self.text(&key, limits.get(&word)).map_or(Some(1), |text| count(&text));
+            match limit {
                 Some(limit) => {
                     ours.insert(capability, limit);
                 }
@@ -241,7 +263,7 @@ impl Walk<'_> {
     /// The token that `auth: {bearer_env: NAME}` names. A name without a value is a problem: the backend would
     /// refuse every request.
     fn bearer(&mut self, at: &str, map: &Map<String, Value>) -> Option<Secret> {
-        let auth = self.map(&format!("{at}.auth"), map.get("auth"));
+        let auth = self.section(at, map, "auth", AUTH_KEYS);
         let key = format!("{at}.auth.bearer_env");
         let name = self.text(&key, auth.get("bearer_env"))?;
         // Somebody may have written the token itself there: only what is written like a name is shown.
@@ -258,6 +280,10 @@ impl Walk<'_> {
         self.wrong(&key, &wrong);
         None
     }
+}
+
+fn count(text: &str) -> Option<usize> {
+    whole_number(text).and_then(|limit| limit.try_into().ok()).filter(|limit| *limit > 0)
 }
 
 enum Address {

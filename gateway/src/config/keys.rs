@@ -13,19 +13,36 @@ pub const KEYS: &[Key] = &[
     key("GATEWAY_TLS", "on, or off for plain HTTP").or("on").fixed(),
     key(
         "GATEWAY_TLS_CERT_PATH",
-        "Certificate chain, PEM; without one a self-signed certificate is made and kept",
+        "Certificate chain, PEM; without one the gateway's own authority signs one (see `gateway ca`)",
     ),
     key("GATEWAY_TLS_KEY_PATH", "Its private key, PEM"),
     key("GATEWAY_AUTH", "off asks nobody for a token; only on loopback").or("on"),
     key("GATEWAY_BEARER_TOKEN", "The callers' token").secret(),
     key("GATEWAY_BEARER_TOKEN_FILE", "A file that holds the callers' token instead"),
-    key("GATEWAY_BEARER_TOKENS", "Comma-separated tokens, each bare or name=token").secret(),
+    key(
+        "GATEWAY_BEARER_TOKENS",
+        "Comma-separated tokens, each bare, name=token, or name=token;max=N for at most N requests at once",
+    )
+    .secret(),
     key("GATEWAY_BEARER_TOKENS_FILE", "A file that holds these instead, separated by commas or line ends"),
-    key("GATEWAY_ALLOWED_HOSTS", "Further Host names to answer to, besides addresses and private names"),
-    key("GATEWAY_ALLOWED_ORIGINS", "Further web origins that may speak where no token is asked"),
+    key(
+        "GATEWAY_OWNER_TOKENS",
+        "Names of the tokens that see and delete everybody's pictures [default: the only one there is]",
+    ),
+    key(
+        "GATEWAY_ALLOWED_HOSTS",
+        "Further Host names to answer to, besides addresses and private names; .example.org is every name below it",
+    ),
+    key(
+        "GATEWAY_ALLOWED_ORIGINS",
+        "Web origins whose pages may call this gateway and read its answers, such as https://ui.example.org",
+    ),
     key("IP_ALLOWLIST", "CIDR ranges that may use the API [default: any]"),
     key("UI_IP_ALLOWLIST", "CIDR ranges that may fetch pictures; empty is nobody").or(PRIVATE_RANGES),
-    key("TRUST_PROXY_CIDRS", "CIDR ranges whose X-Forwarded-For is believed [default: none]"),
+    key(
+        "TRUST_PROXY_CIDRS",
+        "CIDR ranges of proxies whose X-Forwarded-For, -Proto and -Host, Forwarded and X-Real-IP are trusted [default: none]",
+    ),
     key("MAX_REQUEST_BYTES", "Longest request body; 0 leaves only the 128 MiB that one caller may hold")
         .or("33554432"),
     key("IMAGES_BACKEND", "http_openai_images, or mock for placeholder pictures without GPU")
@@ -33,7 +50,7 @@ pub const KEYS: &[Key] = &[
     key("IMAGES_BACKEND_CLASS", "The one backend class that images go to").or("gpu_heavy"),
     key("IMAGES_HTTP_BASE_URL", "Overrides the base_url of that class").address(),
     key("IMAGES_OPENAI_MODEL", "Model to ask for when a request names none"),
-    key("IMAGES_MAX_PIXELS", "Most pixels of one picture").or("2000000"),
+    key("IMAGES_MAX_PIXELS", "Most pixels of one picture").or("4194304"),
     key("IMAGES_HTTP_TIMEOUT_SEC", "For a whole image request").or("280"),
     key("IMAGES_GPT_ALIASES_BASE64", "Whether gpt-image names get base64 unless they ask otherwise")
         .or("true"),
@@ -61,7 +78,12 @@ pub const KEYS: &[Key] = &[
     key("HEALTH_CHECK_TIMEOUT_SEC", "For one probe").or("15"),
     key("HEALTH_CHECK_FAILURE_THRESHOLD", "Unanswered probes until a ready backend counts as not ready")
         .or("3"),
-    key("GATEWAY_DATA_DIR", "Where the self-made certificate is kept").or("/var/lib/gateway/data").fixed(),
+    key(
+        "GATEWAY_DATA_DIR",
+        "Where the local authority, its certificates and the backends' lists of models are kept",
+    )
+    .or("/var/lib/gateway/data")
+    .fixed(),
     key("GATEWAY_LOG_FILE", "Log file to append to [default: standard error]"),
     key("GATEWAY_LOG_FORMAT", "text, or json for machines").or("text").fixed(),
     key(

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Map, Value};
-use shared::service::settings::{Problem, Settings};
+use shared::service::settings::{Problem, Settings, unreadable};
 
 use super::{backends::Capability, backends_file::BackendsFile};
 
@@ -42,7 +42,10 @@ impl Routing {
         if let Some(path) = settings.raw(PATH).map(str::to_owned) {
             match std::fs::read_to_string(Path::new(&path)) {
                 Ok(text) => sources.push((path, text)),
-                Err(error) => settings.complain(PATH, format!("expected a file at {path:?}: {error}")),
+                Err(error) => {
+                    let why = unreadable(Path::new(&path), &error);
+                    settings.complain(PATH, format!("expected a file at {path:?}: {why}"));
+                }
             }
         }
         if let Some(text) = settings.raw(JSON) {

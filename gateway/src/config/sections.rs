@@ -112,8 +112,15 @@ pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
             let read = tls::read_pair(certificate.as_ref(), key.as_ref());
             read.map_err(|fault| settings.complain(fault.setting(), fault.to_string())).ok().map(Tls::Pair)
         }
+        (true, (Some(both), None)) if pem::keys(both.as_ref()).is_ok() => {
+            let read = tls::read_pair(both.as_ref(), both.as_ref());
+            read.map_err(|fault| settings.complain("GATEWAY_TLS_CERT_PATH", fault.to_string()))
+                .ok()
+                .map(Tls::Pair)
+        }
         (true, (Some(_), None)) => {
-            settings.complain("GATEWAY_TLS_KEY_PATH", "expected the key of GATEWAY_TLS_CERT_PATH");
+            let words = "expected the key of GATEWAY_TLS_CERT_PATH here, or in that file";
+            settings.complain("GATEWAY_TLS_KEY_PATH", words);
             None
         }
         (true, (None, Some(_))) => {
@@ -158,9 +165,10 @@ impl Outbound {
             });
         let identity =
             from_pem(settings, "BACKEND_CLIENT_CERT", "a readable PEM file of certificate and key", |path| {
-                pem::certificates(path).and(pem::key(path))?;
-                let whole = std::fs::read(path).map_err(|error| error.to_string())?;
-                Identity::from_pem(&whole).map_err(|_| "certificate and key in it are of no use".to_owned())
+                let pair = tls::pair_of(&pem::certificates(path)?, &pem::keys(path)?);
+                pair.map_err(tls::PairFault::why)?;
+                let unusable = |_| "certificate and key in it are of no use".to_owned();
+                Identity::from_pem(&pem::read(path)?).map_err(unusable)
             });
         Some(Self { verify: verify?, authorities: authorities.unwrap_or_default(), identity })
     }

@@ -1,3 +1,4 @@
+mod remarks;
 mod secrets;
 
 use std::path::PathBuf;
@@ -42,7 +43,7 @@ fn the_existing_files_are_read_as_they_are() {
     assert!(config.access.tokens[0].secret.matches("fixture-ab$cd"));
     assert_eq!(config.max_request, 16 << 20);
     assert_eq!(config.images.model.as_deref(), Some("sd-xl-base-1.0"));
-    assert_eq!(config.images.max_pixels, 2_000_000, "a misspelt key changes nothing");
+    assert_eq!(config.images.max_pixels, 4_194_304, "a misspelt key changes nothing");
     let days = Duration::from_hours(90 * 24);
     assert_eq!(config.retention, Retention { max_age: Some(days), max_bytes: None });
     assert_eq!(config.public_base_url.as_deref(), Some("https://ai2.local:8800"));
@@ -65,7 +66,7 @@ fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
     let (env, yaml) = (fixture("existing.env"), fixture("backends_config.yaml"));
     assert_eq!(
         notes[0],
-        format!("{env}: IMAGES_MAX_PIXLES is not a setting; did you mean IMAGES_MAX_PIXELS?")
+        format!("{env}: IMAGES_MAX_PIXLES: is not a setting; did you mean IMAGES_MAX_PIXELS?")
     );
     assert!(notes[1].starts_with(&format!("{env}: 100 variables are not the gateway's: ")), "{}", notes[1]);
     assert!(notes[1].contains("OLLAMA_HOST") && !notes[1].contains("ADA2_HOST"), "{}", notes[1]);
@@ -88,7 +89,15 @@ fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
         notes[5],
         format!("{aliases}: llama: \"ollama\" leads to no configured class; requests for it are refused")
     );
-    assert_eq!(notes.len(), 6);
+    assert!(
+        notes[6].contains("MODEL_ALIASES_PATH: \"/var/lib/gateway/app/model_aliases.json\" has no effect")
+    );
+    assert!(
+        notes[6].starts_with("GATEWAY_OWNER_TOKENS is not set and there are several tokens: "),
+        "{}",
+        notes[6]
+    );
+    assert_eq!(notes.len(), 7);
 }
 
 #[test]
@@ -114,7 +123,7 @@ fn flag_over_environment_over_file_over_default() {
     assert_eq!(port(&[], &[]), 1);
     assert_eq!(port(&[], &[("GATEWAY_PORT", "")]), 1, "a blank value is none");
     let config = load_with(&["--env-file", &file], &[]).unwrap().config;
-    assert_eq!(config.images.max_pixels, 2_000_000);
+    assert_eq!(config.images.max_pixels, 4_194_304);
 }
 
 #[test]
@@ -147,6 +156,20 @@ fn every_problem_is_on_a_line_of_its_own() {
         "{problems:#?}"
     );
     assert!(!problems.concat().contains("hush"));
+}
+
+#[test]
+fn a_host_or_origin_that_could_never_match_is_named_with_what_to_write() {
+    let lines = "GATEWAY_BEARER_TOKEN=t\nGATEWAY_ALLOWED_HOSTS=*.fritz.box\nGATEWAY_ALLOWED_ORIGINS=https://*.example,ui.example";
+    let env = env_file(lines);
+    let problems = load_with(&["--env-file", &env], &[]).unwrap_err();
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(
+        problems[0].starts_with(&format!("{env}: GATEWAY_ALLOWED_HOSTS: expected .fritz.box")),
+        "{problems:?}"
+    );
+    assert!(problems[1].contains("GATEWAY_ALLOWED_ORIGINS: expected whole origins"), "{problems:?}");
+    assert!(problems[2].contains("https://ui.example, with the scheme"), "{problems:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use shared::{
 use super::Face;
 use crate::{
     backend::{BackendFault, Said},
-    policy::catalog::Denial,
+    policy::{admission::Busy, catalog::Denial},
     store::StoreFault,
 };
 
@@ -112,6 +112,17 @@ pub(super) fn denied(denial: &Denial) -> Face {
         )
         .with("param", "stream"),
     }
+}
+
+pub(super) fn busy(busy: &Busy) -> Face {
+    let message = match busy {
+        Busy::Backend { class, capability } => {
+            format!("Backend {class} is at capacity for {capability} requests")
+        }
+        Busy::Token { name, limit: 1 } => format!("Token {name} is at its limit of 1 request at once"),
+        Busy::Token { name, limit } => format!("Token {name} is at its limit of {limit} requests at once"),
+    };
+    Face::new(StatusCode::TOO_MANY_REQUESTS, Code::BackendOverloaded, message).after(5)
 }
 
 pub(super) fn not_ready(class: &str, error: &str, retry_after: Option<u64>) -> Face {

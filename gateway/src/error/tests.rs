@@ -29,6 +29,9 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Guard(Refusal::ForeignHost("evil.example".into())),
         ApiError::Guard(Refusal::ForeignOrigin("https://evil.example".into())),
         ApiError::AddressNotAllowed,
+        ApiError::AddressDoubtful(Doubt::Untrusted),
+        ApiError::AddressDoubtful(Doubt::Unreadable),
+        ApiError::AddressDoubtful(Doubt::Disagree),
         ApiError::Unauthenticated,
         ApiError::Body(BodyError::Encoded),
         ApiError::Body(BodyError::TooLarge(7)),
@@ -51,7 +54,8 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Denied(Denial::Base64Off { class: class() }),
         ApiError::Denied(Denial::StreamOff { class: class() }),
         ApiError::NotReady(NotReady { class: class(), error: "vram_headroom: too little".into() }),
-        ApiError::Busy(Busy { class: class(), capability: Capability::Images }),
+        ApiError::Busy(Busy::Backend { class: class(), capability: Capability::Images }),
+        ApiError::Busy(Busy::Token { name: "alice".to_owned(), limit: 1 }),
         backend(BackendFault::Obstructed(Obstacle::Refused)),
         backend(BackendFault::Obstructed(Obstacle::NoLocalRoute)),
         backend(BackendFault::Unreachable("no connection in time".into())),
@@ -84,6 +88,8 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Store(StoreFault::Collision(PictureName::parse("1_0123456789abcdef.png").unwrap())),
         ApiError::Store(StoreFault::Io(std::io::Error::other("/secret/path"))),
         ApiError::NotFound,
+        ApiError::UnknownPath(None),
+        ApiError::UnknownPath(Some("/v1/models")),
         ApiError::WrongMethod,
         ApiError::Internal,
     ]
@@ -129,6 +135,9 @@ fn the_table() {
     421 host_not_allowed: "evil.example" is not a name of this gateway; GATEWAY_ALLOWED_HOSTS can make it one
     403 cross_origin: Web pages of "https://evil.example" may not speak here; GATEWAY_ALLOWED_ORIGINS can allow it
     403 ip_not_allowed: Your address is not allowed here
+    403 ip_not_allowed: This came with a forwarding header (X-Forwarded-For, Forwarded or X-Real-IP) from a peer that is not trusted. If a proxy of yours sent it, add the proxy's address to TRUST_PROXY_CIDRS.
+    403 ip_not_allowed: The proxy's forwarding header (X-Forwarded-For, Forwarded, X-Real-IP or X-Forwarded-Host) cannot be read, or hides the client's address. Let the proxy send IP addresses.
+    403 ip_not_allowed: The proxy's forwarding headers (X-Forwarded-For, Forwarded, X-Real-IP, X-Forwarded-Host) disagree about the client. Let the proxy send one of them, or remove what the client sent.
     401 invalid_api_key: A valid token is needed: send `Authorization: Bearer …`
     415 encoded_body: The request body must not be compressed (Content-Encoding)
     413 request_too_large: The request body is larger than 7 bytes (MAX_REQUEST_BYTES)
@@ -148,6 +157,7 @@ fn the_table() {
     400 invalid_value: Backend c hands out addresses only, and streams carry base64: stream must be false
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: vram_headroom: too little
     429 backend_overloaded after 5: Backend c is at capacity for images requests
+    429 backend_overloaded after 5: Token alice is at its limit of 1 request at once
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: connection refused
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: no route to host: it is off or elsewhere; or, on macOS, Local Network Privacy keeps the gateway from it: run the gateway as a LaunchDaemon, or allow it in System Settings > Privacy & Security > Local Network
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: no connection in time
@@ -170,6 +180,8 @@ fn the_table() {
     500 internal_error retry false: The picture could not be stored
     500 internal_error retry false: The picture could not be stored
     404 not_found: There is nothing at this path
+    404 not_found: There is nothing at this path
+    404 not_found: There is nothing at this path; did you mean /v1/models?
     405 method_not_allowed: This path does not take this method; `Allow` names those that it takes
     500 internal_error retry false: Internal error; the log has the cause
     "#);

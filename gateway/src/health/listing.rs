@@ -1,34 +1,220 @@
-//! The models that a ready backend lists: asked for after each probe and published, so that a request's way depends on
-//! what is known and not on who answers just now.
+//! The models that a backend lists: asked for after each probe and published, so that a request's way depends on what is
+//! known and not on who answers just now. A list is read entry by entry: what is usable counts.
 
 use std::{sync::Arc, time::Duration};
 
-use reqwest::Client;
+use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
+use serde_json::value::RawValue;
 use shared::{
-    openai::models::{Model, ModelList},
-    service::outbound::read_limited,
+    openai::{
+        models::Model,
+        object::{Duplicates, Object, elements},
+    },
+    service::outbound::{BodyFault, read_limited},
 };
 
+use super::probe::is_html;
 use crate::config::Backend;
 
-/// For a list. What a backend is ready for waits on it, so it is short; a slow backend's former list stays.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes of a list.
-const LIST_LIMIT: usize = 1 << 20;
+pub(super) const LIST_LIMIT: usize = 1 << 20;
+/// Most entries of a list that are kept.
+const MOST: usize = 10_000;
 
-/// The list, with the class as owner. None where the backend gives none in time.
-pub(super) async fn ask(client: &Client, backend: &Backend) -> Option<Arc<[Model]>> {
-    tokio::time::timeout(PATIENCE, listed(client, backend)).await.ok().flatten()
+/// What a backend listed last.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Listing {
+    /// The models, with the class as owner.
+    pub(super) models: Arc<[Model]>,
+    /// What of the list, or of the last try to get one, could not be used. A warning in the status.
+    pub(super) warning: Option<String>,
 }
 
-async fn listed(client: &Client, backend: &Backend) -> Option<Arc<[Model]>> {
-    let request = backend.authorized(client.get(backend.api("models")));
-    let answer = request.send().await.ok().filter(|answer| answer.status().is_success())?;
-    let body = read_limited(answer, LIST_LIMIT).await.ok()?;
-    // mlx_lm, where it has no cache of models.
-    if body.trim_ascii().is_empty() {
-        return Some(Arc::default());
+/// What asking for a list comes to.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// A list.
+    Listed(Listing),
+    /// The backend keeps none, which is no fault.
+    None,
+    /// None could be read, for this reason.
+    Failed(String),
+}
+
+/// Asks for the list, and waits for it as long as for a probe.
+pub(super) async fn ask(client: &Client, backend: &Backend, timeout: Duration) -> Asked {
+    let late = || Asked::Failed(format!("it did not come within {} s", timeout.as_secs_f64()));
+    tokio::time::timeout(timeout, fetch(client, backend)).await.unwrap_or_else(|_| late())
+}
+
+async fn fetch(client: &Client, backend: &Backend) -> Asked {
+    let url = backend.api("models");
+    let failed = |why: &str| Asked::Failed(format!("{} {why}", url.path()));
+    let Ok(answer) = backend.authorized(client.get(url.clone())).send().await else {
+        return failed("was not answered: the connection broke");
+    };
+    match answer.status() {
+        status if status.is_success() => {}
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+            return Asked::None;
+        }
+        status => return failed(&format!("answered {}", status.as_u16())),
     }
-    let list: ModelList = serde_json::from_slice(&body).ok()?;
-    Some(list.data.into_iter().map(|model| Model { owned_by: backend.class.clone(), ..model }).collect())
+    let kind = answer.headers().get(CONTENT_TYPE).cloned();
+    match read_limited(answer, LIST_LIMIT).await {
+        Ok(body) if is_html(kind.as_ref(), &body) => failed("answered a web page (HTML)"),
+        Ok(body) => read(&body, &backend.class).map_or_else(failed, Asked::Listed),
+        Err(BodyFault::TooLong) => failed(&format!("answered more than {} MiB", LIST_LIMIT >> 20)),
+        Err(BodyFault::Broken(_)) => failed("broke off its answer"),
+    }
+}
+
+/// Reads `{"data": […]}`. No bytes at all are an empty list, as mlx_lm sends one where it has no cache of models, and so is
+/// `null`, as Ollama sends it.
+fn read(body: &[u8], class: &str) -> Result<Listing, &'static str> {
+    if body.trim_ascii().is_empty() {
+        return Ok(Listing::default());
+    }
+    let no_object = "answered no JSON object";
+    let text = str::from_utf8(body).map_err(|_| no_object)?;
+    let list = Object::of(text, &["data"], Duplicates::LastCounts).map_err(|_| no_object)?;
+    let (mut models, mut count, mut unusable) = (Vec::new(), 0_usize, Unusable::default());
+    let each = |entry| {
+        count += 1;
+        match id(entry) {
+            Ok(_) if models.len() == MOST => unusable.add(count, "there are too many"),
+            Ok(id) => models.push(Model::new(id, created(entry), class)),
+            Err(why) => unusable.add(count, why),
+        }
+        true
+    };
+    match list.members.last().map(|member| member.value) {
+        Some(data) if data.get() == "null" || elements(data, each) => {}
+        Some(_) | None => return Err("answered JSON without a list `data`"),
+    }
+    Ok(Listing { models: models.into(), warning: unusable.warning(count) })
+}
+
+/// Entries that name no model.
+#[derive(Debug, Default)]
+struct Unusable {
+    count: usize,
+    /// Which is the first, and why.
+    first: Option<(usize, &'static str)>,
+}
+
+impl Unusable {
+    fn add(&mut self, nth: usize, why: &'static str) {
+        self.count += 1;
+        self.first.get_or_insert((nth, why));
+    }
+
+    fn warning(&self, all: usize) -> Option<String> {
+        let (nth, why) = self.first?;
+        let entries = if self.count == 1 { "entry" } else { "entries" };
+        Some(format!(
+            "list of models: {} {entries} of {all} left out, the first is number {nth}: {why}",
+            self.count
+        ))
+    }
+}
+
+fn member<'a>(entry: &'a RawValue, name: &'static str) -> Option<&'a RawValue> {
+    Object::of(entry.get(), &[name], Duplicates::LastCounts).ok()?.get(name)
+}
+
+fn id(entry: &RawValue) -> Result<String, &'static str> {
+    if !entry.get().starts_with('{') {
+        return Err("it is no JSON object");
+    }
+    let value = member(entry, "id").ok_or("it has no `id`")?;
+    let id: String = serde_json::from_str(value.get()).map_err(|_| "its `id` is no string")?;
+    if id.trim().is_empty() { Err("its `id` is empty") } else { Ok(id) }
+}
+
+/// Unix seconds; 0 where the backend gives none that make sense. Some give fractions.
+fn created(entry: &RawValue) -> u64 {
+    let number = || serde_json::from_str::<f64>(member(entry, "created")?.get()).ok();
+    // A float that is negative, or too large, becomes the nearest that can be.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
+    number().map_or(0, |seconds| seconds as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(body: &str) -> (Vec<String>, Option<String>) {
+        let listing = read(body.as_bytes(), "local_mlx").unwrap();
+        assert!(listing.models.iter().all(|model| model.owned_by == "local_mlx" && model.object == "model"));
+        (listing.models.iter().map(|model| model.id.clone()).collect(), listing.warning)
+    }
+
+    #[test]
+    fn one_odd_entry_does_not_cost_the_others() {
+        let list = r#"{"object":"list","data":[{"id":"good","object":"model","created":1,"owned_by":"x"},
+            {"id":"odd","object":"model","created":null,"owned_by":null}]}"#;
+        assert_eq!(ids(list), (vec!["good".to_owned(), "odd".to_owned()], None));
+        for (entry, why) in [
+            ("7", "it is no JSON object"),
+            ("null", "it is no JSON object"),
+            ("\"name\"", "it is no JSON object"),
+            ("[]", "it is no JSON object"),
+            ("{}", "it has no `id`"),
+            (r#"{"id":null}"#, "it has no `id`"),
+            (r#"{"id":7}"#, "its `id` is no string"),
+            (r#"{"id":{"a":1}}"#, "its `id` is no string"),
+            (r#"{"id":""}"#, "its `id` is empty"),
+            (r#"{"id":" "}"#, "its `id` is empty"),
+            (r#"{"id":"\ud83d"}"#, "its `id` is no string"),
+        ] {
+            let (ids, warning) = ids(&format!(r#"{{"data":[{{"id":"a"}},{entry},{entry},{{"id":"b"}}]}}"#));
+            assert_eq!(ids, ["a", "b"], "{entry}");
+            let words = format!("list of models: 2 entries of 4 left out, the first is number 2: {why}");
+            assert_eq!(warning, Some(words), "{entry}");
+        }
+    }
+
+    #[test]
+    fn what_is_odd_besides_the_id_is_filled_in() {
+        for (more, created) in [
+            ("", 0),
+            (r#","created":1736697234"#, 1_736_697_234),
+            (r#","created":1736697234.9"#, 1_736_697_234),
+            (r#","created":-1"#, 0),
+            (r#","created":1e300"#, u64::MAX),
+            (r#","created":"2025-01-12T15:53:54Z""#, 0),
+            (r#","created":{},"object":null,"owned_by":[]"#, 0),
+            (r#","object":"foreign","permission":[{"id":"modelperm"}],"created":5"#, 5),
+            (r#","id":"a""#, 0),
+        ] {
+            let body = format!(r#"{{"data":[{{"id":"a"{more}}}]}}"#);
+            let listing = read(body.as_bytes(), "c").unwrap();
+            assert_eq!((listing.models[0].created, &listing.warning), (created, &None), "{more}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_is_one_and_what_is_none_says_why() {
+        for empty in ["", " \n", r#"{"object":"list","data":[]}"#, r#"{"object":"list","data":null}"#] {
+            assert_eq!(ids(empty), (vec![], None), "{empty}");
+        }
+        for (other, words) in [
+            ("[]", "answered no JSON object"),
+            ("{\"data\":[{\"id\":\"a\"},", "answered no JSON object"),
+            ("{}", "answered JSON without a list `data`"),
+            ("{\"data\":{\"id\":\"a\"}}", "answered JSON without a list `data`"),
+            ("{\"error\":\"Unexpected endpoint\"}", "answered JSON without a list `data`"),
+        ] {
+            assert_eq!(read(other.as_bytes(), "c").unwrap_err(), words, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_list_without_end_is_cut() {
+        let body = format!(r#"{{"data":[{}{{"id":"last"}}]}}"#, r#"{"id":"m"},"#.repeat(MOST));
+        let listing = read(body.as_bytes(), "c").unwrap();
+        assert_eq!(listing.models.len(), MOST);
+        assert!(listing.warning.is_some_and(|words| words.contains("too many")));
+    }
 }

@@ -6,16 +6,16 @@ use std::{
 };
 
 use reqwest::Client;
-use shared::openai::models::Model;
 use tokio::{
     sync::{Notify, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tracing::{info, warn};
 
 use super::{
-    listing,
-    probe::probe,
+    listing::{self, Asked, Listing},
+    probe::{Occasion, probe},
+    remembered::RememberedModels,
     state::{Evidence, Health, Rules, next, over_limit},
 };
 use crate::{
@@ -31,14 +31,19 @@ const RETRY: Duration = Duration::from_secs(2);
 /// refuses every request would else be probed without a pause.
 const REST: Duration = Duration::from_millis(250);
 
+/// How long the news that a backend is ready waits for its list where a former one is known.
+const LIST_HEAD_START: Duration = Duration::from_secs(2);
+
 /// A backend and what is believed of it. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
     pub(super) backend: Arc<Backend>,
     health: watch::Sender<Health>,
-    /// What it listed last.
-    models: watch::Sender<Arc<[Model]>>,
+    /// What it listed last, also before it was down or the gateway started anew.
+    listing: watch::Sender<Listing>,
+    remembered: Arc<RememberedModels>,
     probe_now: Arc<Notify>,
+    list_now: Arc<Notify>,
     rules: Rules,
     metrics: Arc<Metrics>,
 }
@@ -50,20 +55,24 @@ impl Watched {
         backend: Arc<Backend>,
         rules: Rules,
         metrics: Arc<Metrics>,
+        remembered: Arc<RememberedModels>,
         before: Option<&Self>,
     ) -> Self {
         let health = before.map_or_else(|| watch::Sender::new(Health::unknown()), |one| one.health.clone());
-        let models = before.map_or_else(|| watch::Sender::new(Arc::default()), |one| one.models.clone());
+        let listing = before.map_or_else(
+            || watch::Sender::new(Listing { models: remembered.of(&backend), warning: None }),
+            |one| one.listing.clone(),
+        );
         let probe_now = before.map(|one| one.probe_now.clone()).unwrap_or_default();
-        Self { backend, health, models, probe_now, rules, metrics }
+        Self { backend, health, listing, remembered, probe_now, list_now: Arc::default(), rules, metrics }
     }
 
     pub(super) fn health(&self) -> watch::Ref<'_, Health> {
         self.health.borrow()
     }
 
-    pub(super) fn models(&self) -> Arc<[Model]> {
-        self.models.borrow().clone()
+    pub(super) fn listing(&self) -> watch::Ref<'_, Listing> {
+        self.listing.borrow()
     }
 
     /// Waits until the first probe is answered, or given up.
@@ -111,40 +120,85 @@ impl Watched {
         self.probe_now.notify_one();
     }
 
-    /// The loop.
+    /// The loops: the next probe is not held up by a list that is long in coming.
     pub(super) async fn run(self, backends: Backends) {
+        tokio::join!(self.keep_probing(&backends), self.keep_listing(&backends));
+    }
+
+    async fn keep_probing(&self, backends: &Backends) {
+        let mut doubted = false;
         loop {
             let sleeps = self.health().sleeps;
-            let client = backends.pooled();
             tokio::select! {
-                evidence = self.look(&client) => {
+                evidence = self.look(backends, doubted) => {
                     self.metrics.probed(&self.backend.class, &evidence);
                     self.learn_from_probe(evidence, sleeps);
                 }
                 // Its connection may be dead: another one asks now, instead of after this one's time.
                 () = self.slept_since(sleeps) => continue,
             }
-            self.wait(sleeps).await;
+            doubted = self.wait(sleeps).await;
         }
     }
 
-    /// The list comes before the good news: whoever is let in by these finds that.
-    async fn look(&self, client: &Client) -> Evidence {
-        let evidence = probe(client, &self.backend, self.rules.timeout).await;
-        if evidence.admits()
-            && let Some(models) = listing::ask(client, &self.backend).await
-        {
-            self.models.send_replace(models);
+    /// For a backend that becomes ready, the list comes before the good news: whoever is let in by these finds that.
+    async fn look(&self, backends: &Backends, doubted: bool) -> Evidence {
+        let was_ready = self.health().ready;
+        let occasion = match (was_ready, doubted) {
+            (false, _) => Occasion::NotReady,
+            (true, false) => Occasion::Ready,
+            (true, true) => Occasion::Doubt,
+        };
+        let evidence = probe(&backends.pooled(), &self.backend, occasion, self.rules.timeout).await;
+        if evidence.admits() {
+            let mut listed = self.listing.subscribe();
+            let is_known = !listed.borrow_and_update().models.is_empty();
+            self.list_now.notify_one();
+            match (was_ready, is_known) {
+                (true, _) => {}
+                (false, true) => drop(timeout(LIST_HEAD_START, listed.changed()).await),
+                // The wait for it has an end of its own.
+                (false, false) => drop(listed.changed().await),
+            }
         }
         evidence
+    }
+
+    async fn keep_listing(&self, backends: &Backends) {
+        loop {
+            self.list_now.notified().await;
+            self.list(&backends.pooled()).await;
+        }
+    }
+
+    /// Asks for the list, and publishes it. Without an answer the former one stays.
+    async fn list(&self, client: &Client) {
+        let listing = match listing::ask(client, &self.backend, self.rules.timeout).await {
+            Asked::Listed(listing) => {
+                self.remembered.remember(&self.backend, &listing.models).await;
+                listing
+            }
+            Asked::None => Listing { warning: None, ..self.listing().clone() },
+            Asked::Failed(why) => {
+                let words = format!("list of models: {why}; what was known of it before counts");
+                Listing { warning: Some(words), ..self.listing().clone() }
+            }
+        };
+        if let Some(warning) = &listing.warning
+            && self.listing().warning.as_ref() != Some(warning)
+        {
+            warn!(backend = self.backend.class, "{warning}");
+        }
+        self.listing.send_replace(listing);
     }
 
     async fn slept_since(&self, sleeps: u64) {
         let _ = self.health.subscribe().wait_for(|health| health.sleeps != sleeps).await;
     }
 
-    /// Until the next probe's time. Should a request find out something meanwhile, the time is counted anew.
-    async fn wait(&self, sleeps: u64) {
+    /// Until the next probe's time, or until a request asks for one, which it tells. Should a request find out something
+    /// meanwhile, the time is counted anew.
+    async fn wait(&self, sleeps: u64) -> bool {
         let rested = Instant::now() + REST;
         let asked = async || {
             tokio::time::sleep_until(rested).await;
@@ -154,9 +208,9 @@ impl Watched {
         loop {
             let pause = if seen.borrow_and_update().ready { self.rules.interval } else { RETRY };
             tokio::select! {
-                () = tokio::time::sleep(pause) => return,
-                () = asked() => return,
-                () = self.slept_since(sleeps) => return,
+                () = tokio::time::sleep(pause) => return false,
+                () = asked() => return true,
+                () = self.slept_since(sleeps) => return false,
                 _ = seen.changed() => {}
             }
         }
@@ -191,14 +245,19 @@ fn short(text: &str) -> String {
 mod tests {
     use super::super::state::{Answered, Verdict};
     use super::*;
-    use crate::config::backends::tests::backend;
+    use crate::{config::backends::tests::backend, store::disk::tests::temporary};
+
+    fn watched(rules: Rules) -> Watched {
+        let remembered = Arc::new(RememberedModels::open(&temporary("monitor")));
+        Watched::new(backend("c", &[]), rules, Arc::new(Metrics::new([])), remembered, None)
+    }
 
     /// A backend that says that it is ready and refuses every request would be asked at every refusal.
     #[tokio::test(start_paused = true)]
     async fn requests_shorten_the_wait_and_no_two_probes_are_back_to_back() {
         let rules =
             Rules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
-        let watched = Watched::new(backend("c", &[]), rules, Arc::new(Metrics::new([])), None);
+        let watched = watched(rules);
         let sleeps = watched.health().sleeps;
         let waits_for = async |asked: u64| {
             let begun = Instant::now();
@@ -226,7 +285,7 @@ mod tests {
     fn a_probe_from_before_a_sleep_counts_no_more() {
         let rules =
             Rules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
-        let watched = Watched::new(backend("c", &[]), rules, Arc::new(Metrics::new([])), None);
+        let watched = watched(rules);
         let good =
             || Evidence::Answered(Answered { alive: true, verdict: Verdict::Ready, wrong_paths: Vec::new() });
         let before = watched.health().sleeps;

@@ -77,7 +77,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    fn admits(&self) -> bool {
+    pub(super) fn admits(&self) -> bool {
         match self {
             Self::Report(report) => report.admits(),
             Self::Ready => true,

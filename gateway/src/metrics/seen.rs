@@ -1,7 +1,7 @@
 //! What a scrape reads from snapshots: places, backends, the process itself.
 
 use prometheus::{GaugeVec, IntCounter, Opts, Registry, proto::MetricFamily};
-use shared::service::telemetry;
+use shared::service::{files::Disk, telemetry};
 
 use super::registered;
 use crate::{config::Capability, health::state::Health, state::App, store::index::Totals};
@@ -10,8 +10,10 @@ use crate::{config::Capability, health::state::Health, state::App, store::index:
 #[derive(Debug)]
 pub(crate) struct Seen {
     places: Vec<Places>,
+    tokens: Vec<(String, usize, usize)>,
     backends: Vec<(String, Health)>,
     store: Totals,
+    disk: Option<Disk>,
     dropped_lines: u64,
     started: u64,
 }
@@ -37,8 +39,14 @@ impl Seen {
         let backends = app.health.snapshot().into_iter();
         Self {
             places: places.collect(),
+            tokens: app
+                .admission
+                .tokens()
+                .map(|(name, slots)| (name.to_owned(), slots.limit(), slots.inflight()))
+                .collect(),
             backends: backends.map(|(backend, health)| (backend.class.clone(), health)).collect(),
             store: app.store.totals(),
+            disk: app.warnings.now().disk,
             dropped_lines: telemetry::dropped_lines(),
             started: app.started_at,
         }
@@ -60,9 +68,22 @@ impl Seen {
         gauge(&registry, "gateway_store_pictures", "Pictures in the store.", &[])
             .with_label_values::<&str>(&[])
             .set(count(self.store.pictures));
-        gauge(&registry, "gateway_store_bytes", "Bytes of the pictures in the store.", &[])
-            .with_label_values::<&str>(&[])
-            .set(whole(self.store.bytes));
+        gauge(
+            &registry,
+            "gateway_store_bytes",
+            "Bytes of the pictures in the store, and of what is kept beside them.",
+            &[],
+        )
+        .with_label_values::<&str>(&[])
+        .set(whole(self.store.bytes));
+        if let Some(disk) = self.disk {
+            gauge(&registry, "gateway_store_disk_bytes", "Bytes of the disk that the store is on.", &[])
+                .with_label_values::<&str>(&[])
+                .set(whole(disk.total));
+            gauge(&registry, "gateway_store_disk_free_bytes", "Bytes that are free on that disk.", &[])
+                .with_label_values::<&str>(&[])
+                .set(whole(disk.free));
+        }
         gauge(&registry, "process_start_time_seconds", "Unix time of the start.", &[])
             .with_label_values::<&str>(&[])
             .set(whole(self.started));
@@ -78,6 +99,25 @@ impl Seen {
             let labels = [places.class.as_str(), places.capability.as_str()];
             limit.with_label_values(&labels).set(count(places.limit));
             inflight.with_label_values(&labels).set(count(places.inflight));
+        }
+        if self.tokens.is_empty() {
+            return;
+        }
+        let limit = gauge(
+            registry,
+            "gateway_token_limit",
+            "Requests that a token with a bound of its own may have at once.",
+            &["token"],
+        );
+        let inflight = gauge(
+            registry,
+            "gateway_token_inflight",
+            "Requests that a token with a bound of its own has now.",
+            &["token"],
+        );
+        for (name, most, now) in &self.tokens {
+            limit.with_label_values(&[name]).set(count(*most));
+            inflight.with_label_values(&[name]).set(count(*now));
         }
     }
 
@@ -100,6 +140,12 @@ impl Seen {
         }
     }
 
+    /// The same where the disk was looked at.
+    #[cfg(test)]
+    pub(super) fn on_a_disk(self, total: u64, free: u64) -> Self {
+        Self { disk: Some(Disk { total, free }), ..self }
+    }
+
     /// One backend of each kind of state, for tests of the text.
     #[cfg(test)]
     pub(super) fn example() -> Self {
@@ -116,8 +162,10 @@ impl Seen {
                 places("gpu_heavy", Capability::Images, 1),
                 places("local_mlx", Capability::Chat, 0),
             ],
+            tokens: Vec::new(),
             backends: vec![("gpu_heavy".to_owned(), ready), ("local_mlx".to_owned(), Health::unknown())],
             store: Totals { pictures: 7, bytes: 9_000_000_000 },
+            disk: None,
             dropped_lines: 3,
             started: 1_736_690_000,
         }
@@ -135,4 +183,23 @@ fn count(number: usize) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "seconds and stores' bytes stay below 2^53")]
 fn whole(number: u64) -> f64 {
     number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_told_of_where_it_has_a_bound() {
+        let told = |tokens| {
+            let families = Seen { tokens, ..Seen::example() }.families();
+            let of_tokens = families.iter().filter(|family| family.name().starts_with("gateway_token_"));
+            of_tokens
+                .map(|family| (family.name().to_owned(), family.get_metric()[0].get_gauge().get_value()))
+                .collect::<Vec<_>>()
+        };
+        let expected = [("gateway_token_inflight".to_owned(), 1.0), ("gateway_token_limit".to_owned(), 2.0)];
+        assert_eq!(told(vec![("alice".to_owned(), 2, 1)]), expected);
+        assert!(told(Vec::new()).is_empty());
+    }
 }

@@ -69,7 +69,7 @@ fn the_text() {
     # TYPE gateway_slots_limit gauge
     gateway_slots_limit{backend="gpu_heavy",capability="images"} 2
     gateway_slots_limit{backend="local_mlx",capability="chat"} 2
-    # HELP gateway_store_bytes Bytes of the pictures in the store.
+    # HELP gateway_store_bytes Bytes of the pictures in the store, and of what is kept beside them.
     # TYPE gateway_store_bytes gauge
     gateway_store_bytes 9000000000
     # HELP gateway_store_pictures Pictures in the store.
@@ -93,4 +93,13 @@ fn every_probe_has_a_known_result() {
     for evidence in [timed_out, Evidence::Refused, Evidence::NoRoute("no".into())] {
         assert!(Evidence::PROBE_RESULTS.contains(&evidence.probe_result()), "{evidence:?}");
     }
+}
+
+#[test]
+fn the_disk_of_the_store_is_there_once_it_was_looked_at() {
+    let text = counted().text(&Seen::example().on_a_disk(1_000_000_000_000, 60_000_000_000));
+    for line in ["gateway_store_disk_bytes 1000000000000", "gateway_store_disk_free_bytes 60000000000"] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+    assert!(!counted().text(&Seen::example()).contains("gateway_store_disk"));
 }

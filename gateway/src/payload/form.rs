@@ -4,7 +4,10 @@
 use axum::http::HeaderValue;
 use bytes::Bytes;
 use shared::{
-    openai::fields::{FieldError, Fields},
+    openai::{
+        fields::{FieldError, Fields},
+        inline_images::is_image_part,
+    },
     service::form::{self, Part},
 };
 
@@ -44,7 +47,7 @@ impl Form {
                 return Err(FieldError::new(name, format!("{name} is given twice.")));
             }
         }
-        if !self.parts.iter().any(|part| !part.content.is_empty() && is_image(&part.name)) {
+        if !self.parts.iter().any(|part| !part.content.is_empty() && is_image_part(&part.name)) {
             return Err(FieldError::new("image", "image must be a part with a picture, or several of them."));
         }
         Ok(())
@@ -87,13 +90,6 @@ impl Form {
         pieces.push(format!("{delimiter}--\r\n").into());
         Sent { content_type, pieces }
     }
-}
-
-/// `image`, `image[]`, `image[0]`.
-fn is_image(name: &str) -> bool {
-    let Some(index) = name.strip_prefix("image") else { return false };
-    let inner = index.strip_prefix('[').and_then(|index| index.strip_suffix(']'));
-    index.is_empty() || inner.is_some_and(|inner| inner.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn text_part(delimiter: &str, name: &str, text: &str) -> Bytes {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use shared::openai::{
     fields::{FieldError, Fields},
-    object::Object,
+    object::{Object, before_json},
 };
 
 use super::{Json, Sent};
@@ -21,6 +21,7 @@ pub(crate) struct TextBody {
 impl TextBody {
     /// Reads a body. A model named twice is refused: the backend might take the other one.
     pub(crate) fn read(bytes: &Bytes) -> Result<Self, FieldError> {
+        let bytes = &bytes.slice(before_json(bytes)..);
         let object = Object::read(bytes, &[MODEL])?;
         let model = Fields::of_object(&object, &[MODEL])?.name(MODEL)?.map(str::to_owned);
         Ok(Self { json: Json::of(bytes, &object), model })
@@ -28,7 +29,7 @@ impl TextBody {
 
     /// The model that it names.
     pub(crate) fn model(&self) -> Option<&str> {
-        self.model.as_deref().filter(|model| !model.is_empty())
+        self.model.as_deref()
     }
 
     /// The body as the backend gets it; without a model, none is named.

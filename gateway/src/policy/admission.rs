@@ -1,4 +1,5 @@
-//! Room: every class has a fixed number of places per capability, taken at once or not at all. There is no queue.
+//! Room: every class has a fixed number of places per capability, and a token may have a bound of its own over all of them.
+//! Taken at once or not at all. There is no queue.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,7 +7,7 @@ use shared::service::slots::{Place, Slots};
 
 use super::catalog::Permitted;
 use crate::{
-    config::{Backends, Capability},
+    config::{Backends, Capability, Token},
     health::Live,
 };
 
@@ -14,6 +15,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Admission {
     slots: BTreeMap<(String, Capability), Arc<Slots>>,
+    /// Of the tokens that are bounded, by name.
+    tokens: BTreeMap<String, Arc<Slots>>,
 }
 
 /// The right to send one request to one backend once. Made by [`Admission::enter`] alone; dropping it frees the place.
@@ -25,21 +28,31 @@ pub(crate) struct Grant {
 
 /// All places are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Busy {
-    /// The backend.
-    pub class: String,
-    /// Of what.
-    pub capability: Capability,
+pub(crate) enum Busy {
+    /// Those of the backend.
+    Backend {
+        /// The backend.
+        class: String,
+        /// Of what.
+        capability: Capability,
+    },
+    /// Those that this token may have.
+    Token {
+        /// Its name.
+        name: String,
+        /// How many those are.
+        limit: usize,
+    },
 }
 
 impl Admission {
     /// The places that the backends' limits give.
-    pub(crate) fn new(backends: &Backends) -> Self {
-        Self { slots: BTreeMap::new() }.succeeded_by(backends)
+    pub(crate) fn new(backends: &Backends, tokens: &[Arc<Token>]) -> Self {
+        Self { slots: BTreeMap::new(), tokens: BTreeMap::new() }.succeeded_by(backends, tokens)
     }
 
     /// The same after a reload. Who has a place keeps it, and counts under the new limit.
-    pub(crate) fn succeeded_by(&self, backends: &Backends) -> Self {
+    pub(crate) fn succeeded_by(&self, backends: &Backends, tokens: &[Arc<Token>]) -> Self {
         let slots = backends.all.iter().flat_map(|backend| {
             backend.limits.iter().map(|(capability, limit)| {
                 let key = (backend.class.clone(), *capability);
@@ -48,17 +61,36 @@ impl Admission {
                 (key, slots)
             })
         });
-        Self { slots: slots.collect() }
+        let bounded = tokens.iter().filter_map(|token| Some((&token.name, token.max?)));
+        let tokens = bounded.map(|(name, max)| {
+            let slots = self.tokens.get(name).cloned().unwrap_or_else(|| Slots::new(max));
+            slots.set_limit(max);
+            (name.clone(), slots)
+        });
+        Self { slots: slots.collect(), tokens: tokens.collect() }
     }
 
-    /// A place now, or none.
-    pub(crate) fn enter(&self, live: Live) -> Result<Grant, Busy> {
+    /// A place now for whoever holds the token of this name, or none. Its own bound comes first: it is the one that this
+    /// caller can do something about.
+    pub(crate) fn enter(&self, live: Live, caller: Option<&str>) -> Result<Grant, Busy> {
+        let own = match caller.and_then(|name| self.tokens.get_key_value(name)) {
+            None => None,
+            Some((name, slots)) => {
+                let busy = || Busy::Token { name: name.clone(), limit: slots.limit() };
+                Some(slots.try_enter().ok_or_else(busy)?)
+            }
+        };
         let permitted = live.into_permitted();
         let key = (permitted.backend().class.clone(), permitted.capability());
         match self.slots.get(&key).and_then(Slots::try_enter) {
-            Some(permit) => Ok(Grant { permitted, place: permit.into() }),
-            None => Err(Busy { class: key.0, capability: key.1 }),
+            Some(permit) => Ok(Grant { permitted, place: Place::of(permit, own) }),
+            None => Err(Busy::Backend { class: key.0, capability: key.1 }),
         }
+    }
+
+    /// Every token that has a bound of its own, and its places.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = (&str, &Slots)> {
+        self.tokens.iter().map(|(name, slots)| (name.as_str(), slots.as_ref()))
     }
 
     /// Every class and capability, and its places.
@@ -93,19 +125,68 @@ mod tests {
 
     #[test]
     fn the_limit_holds_and_a_dropped_grant_frees_its_place() {
-        let admission = Admission::new(&backends());
-        let first = admission.enter(live()).unwrap();
-        let _second = admission.enter(live()).unwrap();
-        let busy = Busy { class: "gpu_heavy".to_owned(), capability: Capability::Images };
-        assert_eq!(admission.enter(live()).unwrap_err(), busy);
+        let admission = Admission::new(&backends(), &[]);
+        let first = admission.enter(live(), None).unwrap();
+        let _second = admission.enter(live(), Some("alice")).unwrap();
+        let busy = Busy::Backend { class: "gpu_heavy".to_owned(), capability: Capability::Images };
+        assert_eq!(admission.enter(live(), None).unwrap_err(), busy);
         drop(first);
-        assert!(admission.enter(live()).is_ok());
+        assert!(admission.enter(live(), None).is_ok());
+    }
+
+    fn bounded(name: &str, max: Option<usize>) -> Arc<Token> {
+        let secret = shared::service::secret::Secret::new("0123456789abcdef").unwrap();
+        let mut token = Token::named(name, secret);
+        token.max = max;
+        Arc::new(token)
+    }
+
+    #[test]
+    fn a_bounded_token_leaves_room_for_others_and_a_reload_changes_its_bound() {
+        let tokens = [bounded("alice", Some(1)), bounded("bob", None)];
+        let admission = Admission::new(&backends(), &tokens);
+        let first = admission.enter(live(), Some("alice")).unwrap();
+        let full = Busy::Token { name: "alice".to_owned(), limit: 1 };
+        assert_eq!(admission.enter(live(), Some("alice")).unwrap_err(), full);
+        assert_eq!(
+            admission.tokens().map(|(name, slots)| (name, slots.inflight())).collect::<Vec<_>>(),
+            [("alice", 1)]
+        );
+        let second = admission.enter(live(), Some("bob")).unwrap();
+        let Err(Busy::Backend { .. }) = admission.enter(live(), Some("bob")) else { panic!("it is full") };
+        drop(second);
+        let wider = admission.succeeded_by(&backends(), &[bounded("alice", Some(2))]);
+        let place = wider.enter(live(), Some("alice")).unwrap().place();
+        let Err(Busy::Token { limit: 2, .. }) = wider.enter(live(), Some("alice")) else {
+            panic!("it is full")
+        };
+        drop(first);
+        assert!(
+            wider.enter(live(), Some("alice")).is_ok(),
+            "a place from before the reload counts, and is given back"
+        );
+        drop(place);
+        let free = wider.succeeded_by(&backends(), &tokens[1..]);
+        let _both = [free.enter(live(), Some("alice")).unwrap(), free.enter(live(), Some("alice")).unwrap()];
+        assert_eq!(free.tokens().count(), 0);
+    }
+
+    #[test]
+    fn a_token_takes_no_place_of_its_own_where_the_backend_has_none() {
+        let admission = Admission::new(&backends(), &[bounded("alice", Some(1))]);
+        let _full = [admission.enter(live(), None).unwrap(), admission.enter(live(), None).unwrap()];
+        for _ in 0..3 {
+            let Err(Busy::Backend { .. }) = admission.enter(live(), Some("alice")) else {
+                panic!("it is full")
+            };
+        }
+        assert!(admission.tokens().all(|(_, slots)| slots.inflight() == 0));
     }
 
     #[test]
     fn every_class_and_capability_has_its_own_places() {
-        let admission = Admission::new(&backends());
-        let _one = admission.enter(live()).unwrap();
+        let admission = Admission::new(&backends(), &[]);
+        let _one = admission.enter(live(), None).unwrap();
         let seen: Vec<_> = admission
             .snapshot()
             .map(|(class, capability, slots)| (class, capability, slots.limit(), slots.inflight()))

@@ -86,9 +86,9 @@ impl Demand {
         backend: Option<String>,
         max_pixels: u64,
     ) -> Result<Self, Malformed> {
-        let prompt = fields.text("prompt")?.filter(|prompt| !prompt.trim().is_empty());
-        let prompt =
-            prompt.ok_or_else(|| FieldError::new("prompt", "prompt must be a string that is not empty."))?;
+        let prompt = fields
+            .text("prompt")?
+            .ok_or_else(|| FieldError::new("prompt", "prompt is required: say what the picture shows."))?;
         let stream = fields.flag("stream")?.unwrap_or(false);
         let count = fields.integer("n", 1..=MOST_PICTURES)?.unwrap_or(1);
         if stream && count > 1 {
@@ -103,12 +103,12 @@ impl Demand {
         Ok(Self {
             task,
             backend,
-            model: fields.name("model")?.filter(|model| !model.is_empty()).map(str::to_owned),
+            model: fields.name("model")?.map(str::to_owned),
             prompt: prompt.to_owned(),
             count,
             size: size(fields, max_pixels)?,
             // Its range is the backend's business.
-            seed: fields.integer("seed", 0..=u64::MAX).ok().flatten(),
+            seed: fields.seed("seed", u64::MAX).ok().flatten(),
             delivery,
             stream,
         })
@@ -159,6 +159,12 @@ mod tests {
         assert_eq!((demand.count, demand.size), (10, Some(Size::new(512, 768))));
         assert_eq!((demand.model.as_deref(), demand.delivery), (Some("sd"), Some(Delivery::Base64)));
         assert_eq!(demand.seed, Some(7));
+        let floats = of(r#"{"prompt":"p","n":2.0,"seed":18446744073709551615}"#).unwrap();
+        assert_eq!((floats.count, floats.seed), (2, Some(u64::MAX)));
+        let blank =
+            of(r#"{"prompt":"p","model":"","n":"","size":"","seed":"","response_format":"","stream":""}"#);
+        let blank = blank.unwrap();
+        assert_eq!((blank.count, blank.size, blank.model, blank.delivery), (1, None, None, None));
         assert!(!demand.stream && of(r#"{"prompt":"p","stream":true}"#).unwrap().stream);
     }
 
@@ -167,6 +173,8 @@ mod tests {
         for (body, param) in [
             ("{}", Some("prompt")),
             (r#"{"prompt":" "}"#, Some("prompt")),
+            (r#"{"prompt":""}"#, Some("prompt")),
+            (r#"{"prompt":"p","n":1.5}"#, Some("n")),
             (r#"{"prompt":7}"#, Some("prompt")),
             (r#"{"prompt":"p","n":0}"#, Some("n")),
             (r#"{"prompt":"p","n":11}"#, Some("n")),
@@ -189,7 +197,7 @@ mod tests {
     fn sizes_are_auto_or_within_the_pixel_bound() {
         assert_eq!(of(r#"{"prompt":"p","size":"auto"}"#).unwrap().size, None);
         assert!(of(r#"{"prompt":"p","size":"2000x1000"}"#).is_ok());
-        for size in ["\"2000x1001\"", "\"big\"", "\"0x8\"", "512", "\"\""] {
+        for size in ["\"2000x1001\"", "\"big\"", "\"0x8\"", "512"] {
             let body = format!(r#"{{"prompt":"p","size":{size}}}"#);
             assert!(matches!(of(&body), Err(Malformed::Size(_))), "{body}");
         }

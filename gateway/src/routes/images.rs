@@ -71,7 +71,7 @@ async fn serve(
     *class = Some(visit.account.goes(&permitted));
     app.look_for_sleep(); // or the first request after it would be admitted on what was known before
     let live = app.health.route(permitted).map_err(ApiError::NotReady)?; // is anyone up
-    let grant = app.admission.enter(live).map_err(ApiError::Busy)?; // is there room: now or 429
+    let grant = app.admission.enter(live, visit.caller.name()).map_err(ApiError::Busy)?; // is there room: now or 429
     let files = prepared(app, grant.permitted().engine(), &demand).await?; // is there room for what will be made
     let answer = match grant.permitted().engine() {
         ImageEngine::Mock => mock::paint(&app.store, grant, &demand).await.map_err(ApiError::Store)?,
@@ -95,11 +95,11 @@ async fn serve(
     };
     match answer {
         Answer::Pictures(pictures) => {
-            let kept = keep::keep(app, pictures).await?; // keep it
+            let kept = keep::keep(app, pictures, visit.note()).await?; // keep it
             Ok(keep::render(app, kept)) // answer
         }
         // The same, as it happens.
-        Answer::Events(events, file) => Ok(relay::respond(app, &visit.account, events, *file, deadline)),
+        Answer::Events(events, file) => Ok(relay::respond(app, visit, events, *file, deadline)),
     }
 }
 

@@ -20,11 +20,11 @@ use shared::{
     openai::fields::FieldError,
     service::{
         body::BodyError,
+        client::Client,
         forwarded::{drop_hop_by_hop, say_who_asked},
-        guard::in_ranges,
+        nearest_route::nearest_route,
         request_id::{RequestId, X_REQUEST_ID},
         secret::drop_credentials,
-        serve::Peer,
     },
 };
 use tokio::{task::yield_now, time::timeout};
@@ -36,6 +36,7 @@ use crate::{
     error::ApiError,
     middleware::access_log::{Account, Streamed},
     policy::{demand::Malformed, legacy::is_theirs},
+    router::PATHS,
     state::App,
     tls::Tls,
 };
@@ -68,7 +69,7 @@ pub(crate) async fn forward(
     request: Request,
 ) -> Response {
     let Some(legacy) = app.config.legacy.as_ref().filter(|_| is_theirs(request.uri().path())) else {
-        return ApiError::NotFound.into_response();
+        return ApiError::UnknownPath(nearest_route(request.uri().path(), PATHS)).into_response();
     };
     let visit = match visit {
         Ok(visit) => visit,
@@ -117,11 +118,11 @@ fn address(origin: &Url, uri: &Uri) -> Result<Url, Malformed> {
 /// The caller's head without what is this connection's or ours.
 fn head(app: &App, legacy: &Legacy, id: &RequestId, parts: Parts) -> HeaderMap {
     let Parts { mut headers, extensions, .. } = parts;
-    let Access { tokens, proxies, .. } = &app.config.access;
+    let Access { tokens, .. } = &app.config.access;
     drop_hop_by_hop(&mut headers);
-    if let Some(Peer(peer)) = extensions.get::<Peer>() {
+    if let Some(client) = extensions.get::<Client>() {
         let proto = if matches!(app.config.tls, Tls::Off) { "http" } else { "https" };
-        say_who_asked(&mut headers, peer.ip(), in_ranges(peer.ip().to_canonical(), proxies), proto);
+        say_who_asked(&mut headers, client, proto);
     }
     // The library names the host that it asks, and has answered `Expect`.
     for name in [header::HOST, header::EXPECT, header::TE, header::PROXY_AUTHORIZATION] {

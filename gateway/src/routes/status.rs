@@ -1,17 +1,18 @@
-//! `GET /v1/gateway/status`: places, backends and the gateway itself, from snapshots.
+//! `GET /v1/gateway/status`: places, backends, the store and the gateway itself, from snapshots.
 
 use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
+use shared::service::slots::Slots;
 
+use super::Visit;
 use crate::state::App;
 
 /// The handler.
-pub(crate) async fn status(State(app): State<App>) -> Json<Value> {
-    let places = app.admission.snapshot().map(|(class, capability, slots)| {
-        let places =
-            json!({"limit": slots.limit(), "available": slots.available(), "inflight": slots.inflight()});
-        (format!("{class}.{capability}"), places)
-    });
+pub(crate) async fn status(State(app): State<App>, visit: Visit) -> Json<Value> {
+    let places = app
+        .admission
+        .snapshot()
+        .map(|(class, capability, slots)| (format!("{class}.{capability}"), room(slots)));
     let backends = app.health.snapshot().into_iter().map(|(backend, health)| {
         let seen = json!({
             "healthy": health.alive,
@@ -23,9 +24,15 @@ pub(crate) async fn status(State(app): State<App>) -> Json<Value> {
         });
         (backend.class.clone(), seen)
     });
+    // Of others, a caller who sees their pictures sees how much they do.
+    let caller = &visit.caller;
+    let tokens = app.admission.tokens().filter(|(name, _)| caller.sees_all() || caller.name() == Some(name));
+    let tokens = tokens.map(|(name, slots)| (name.to_owned(), room(slots)));
     let in_force = app.reloads.in_force();
+    let (seen, totals) = (app.warnings.now(), app.store.totals());
     Json(json!({
         "admission_control": places.collect::<Map<_, _>>(),
+        "token_limits": tokens.collect::<Map<_, _>>(),
         "backend_health": backends.collect::<Map<_, _>>(),
         "gateway": {
             "version": env!("CARGO_PKG_VERSION"),
@@ -37,6 +44,18 @@ pub(crate) async fn status(State(app): State<App>) -> Json<Value> {
                 "last_error": in_force.last_error,
                 "reloads": in_force.tries,
             },
+            "warnings": seen.warnings,
+        },
+        "store": {
+            "pictures": totals.pictures,
+            "bytes": totals.bytes,
+            "max_bytes": app.config.retention.max_bytes,
+            "disk_bytes": seen.disk.map(|disk| disk.total),
+            "disk_free_bytes": seen.disk.map(|disk| disk.free),
         },
     }))
+}
+
+fn room(slots: &Slots) -> Value {
+    json!({"limit": slots.limit(), "available": slots.available(), "inflight": slots.inflight()})
 }

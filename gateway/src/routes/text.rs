@@ -77,13 +77,13 @@ async fn serve(
     let body = body.map_err(|error| ApiError::Malformed(error.into()))?;
     let backend = named_backend(&parts.headers);
     let asked = Asked { capability: kind.capability, backend: backend.as_deref(), model: body.model() }; // what is asked
-    let (config, lists) = (&app.config, app.health.lists());
+    let (config, lists) = (&app.config, app.health.last_lists());
     let permitted =
         permit_text(&config.backends, &config.routing, &lists, asked).map_err(ApiError::Denied)?; // may it
     *class = Some(visit.account.goes(&permitted));
     app.look_for_sleep(); // or the first request after it would be admitted on what was known before
     let live = app.health.route(permitted).map_err(ApiError::NotReady)?; // is it up
-    let grant = app.admission.enter(live).map_err(ApiError::Busy)?; // is there room: now or 429
+    let grant = app.admission.enter(live, visit.caller.name()).map_err(ApiError::Busy)?; // is there room: now or 429
     let passing = Passing {
         path: kind.path,
         sent: body.into_sent(grant.permitted().model()),

@@ -9,13 +9,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use shared::service::settings::Problem;
+use shared::service::{files::folder_for_group, settings::Problem};
+use tracing::warn;
 
 use super::{
     Picture, PictureName, StoreFault,
     incoming::{Inspection, Unfinished, Whole},
     index::Index,
     lock::{LockFault, StoreLock},
+    records::Note,
     writable::{LastTry, Prepared},
 };
 
@@ -28,6 +30,8 @@ pub(crate) struct Store {
     pub(super) dir: Arc<PathBuf>,
     index: Arc<Mutex<Index>>,
     pub(super) last_try: Arc<LastTry>,
+    /// Held while records are read for the first time.
+    pub(super) reading: Arc<Mutex<()>>,
     /// The directory, open: flushing it must not fail for want of a descriptor.
     open_dir: Arc<File>,
     _lock: Arc<StoreLock>,
@@ -59,7 +63,7 @@ impl Store {
     pub(crate) fn open(dir: &Path) -> Result<Self, Problem> {
         let wrong = |why: String| Problem::new("UI_IMAGE_DIR", dir.display().to_string(), why);
         let unwritable = |error: io::Error| wrong(unwritable(dir, &error));
-        fs::create_dir_all(dir).map_err(unwritable)?;
+        folder_for_group(dir).map_err(unwritable)?;
         let lock = StoreLock::take(dir).map_err(|fault| match fault {
             LockFault::Held(holder) => {
                 wrong(format!("expected a picture store of this process alone; it is held by {holder}"))
@@ -72,6 +76,7 @@ impl Store {
             dir: Arc::new(dir.to_owned()),
             index: Arc::default(),
             last_try: Arc::default(),
+            reading: Arc::default(),
             open_dir: Arc::new(open_dir),
             _lock: Arc::new(lock),
         };
@@ -104,22 +109,28 @@ impl Store {
         write_to(prepared.next(self)?, picture)
     }
 
-    /// Keeps the pictures, made at `unix` seconds, in the same order. When it returns, they outlast a crash.
-    pub(crate) fn keep(&self, pictures: Vec<Whole>, unix: u64) -> Result<Vec<Kept>, StoreFault> {
-        let place = |picture| self.place(picture, unix);
+    /// Keeps the pictures, made at `unix` seconds, in the same order, each with a record of what is to be noted. When it
+    /// returns, they outlast a crash.
+    pub(crate) fn keep(&self, pictures: Vec<Whole>, unix: u64, note: &Note) -> Result<Vec<Kept>, StoreFault> {
+        let place = |picture| self.place(picture, unix, note);
         let kept = pictures.into_iter().map(place).collect::<Result<_, _>>()?;
         self.open_dir.sync_all()?;
         Ok(kept)
     }
 
-    fn place(&self, picture: Whole, unix: u64) -> Result<Kept, StoreFault> {
+    fn place(&self, picture: Whole, unix: u64, note: &Note) -> Result<Kept, StoreFault> {
         let (name, bytes) = (picture.name(unix), picture.bytes());
         let target = self.dir.join(name.as_str());
+        let prepared = if note.is_empty() { None } else { Some(self.made(&name, note, false)) };
         // Held until it has its name: a name that is free now stays free.
         let mut index = self.index();
         // Looking needs no descriptor; the usual case is that nothing is there.
+        let mut is_new = false;
         let file = match fs::symlink_metadata(&target) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => picture.file.rename(&target)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                is_new = true;
+                picture.file.rename(&target)?
+            }
             Err(error) => return Err(error.into()),
             Ok(there) if !there.is_file() => return Err(StoreFault::Collision(name)),
             Ok(_) => {
@@ -130,7 +141,18 @@ impl Store {
                 Arc::new(there)
             }
         };
-        index.insert(name.clone(), bytes);
+        index.placed(&name, bytes);
+        // The picture is there, and counts for more than who made it.
+        let record = prepared.map(|prepared| if is_new { prepared } else { self.made(&name, note, true) });
+        let placed = record.map(|record| {
+            let (file, size, record) = record?;
+            file.rename(&self.record_path(&name))?;
+            index.note(&name, size, Some(record));
+            io::Result::Ok(())
+        });
+        if let Some(Err(error)) = placed {
+            warn!(picture = name.as_str(), %error, "a picture is kept, but not who made it: only tokens that see all see it");
+        }
         Ok(Kept { name, file, bytes })
     }
 

@@ -9,7 +9,10 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use shared::picture::{Format, NotAPicture, Walk};
+use shared::{
+    picture::{Format, NotAPicture, Walk},
+    service::files::create_for_group,
+};
 
 use super::PictureName;
 
@@ -81,9 +84,14 @@ pub(super) struct Unfinished {
 
 impl Unfinished {
     pub(super) fn create(dir: &Path) -> io::Result<Self> {
-        let path = dir.join(format!("{}{}{}", UNFINISHED.0, uuid::Uuid::new_v4().simple(), UNFINISHED.1));
-        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        let path = Self::path_in(dir);
+        let file = create_for_group(File::options().read(true).write(true), &path)?;
         Ok(Self { path: Some(path), file: Arc::new(file) })
+    }
+
+    /// A name for one that nobody has.
+    pub(super) fn path_in(dir: &Path) -> PathBuf {
+        dir.join(format!("{}{}{}", UNFINISHED.0, uuid::Uuid::new_v4().simple(), UNFINISHED.1))
     }
 
     /// Whether a name is that of such a file: `.incoming-{32 hex digits}.tmp`.

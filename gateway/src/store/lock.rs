@@ -47,7 +47,7 @@ impl StoreLock {
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
-        // The process id first and alone: then the file also serves whoever looks for a pid file, as newsyslog does.
+        // The process id first and alone, for whoever looks for a pid file.
         writeln!(file, "{}\ngateway {}", std::process::id(), env!("CARGO_PKG_VERSION")).map_err(io)?;
         Ok(Self { _file: file })
     }

@@ -4,6 +4,7 @@
 use std::{ffi::OsStr, path::Path};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use shared::service::settings::unreadable;
 
 /// Whether a text can be shown as the path of a PEM file: there is such a file, its name ends as theirs do, or the folder
 /// that it would be in is there. Nothing of this holds of a key in base64, though that may have slashes.
@@ -17,17 +18,28 @@ pub(crate) fn looks_like_path(path: &Path) -> bool {
 
 /// The certificates in a file, at least one; or what is wrong with it.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let bytes = read(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| fault(&bytes, "certificate"))
 }
 
-/// The first private key in a file; or what is wrong with it.
-pub(crate) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| fault(&bytes, "private key"))
+/// The private keys in a file, at least one; or what is wrong with it.
+pub(crate) fn keys(path: &Path) -> Result<Vec<PrivateKeyDer<'static>>, String> {
+    let bytes = read(path)?;
+    let keys: Result<Vec<_>, _> = PrivateKeyDer::pem_slice_iter(&bytes).collect();
+    keys.ok().filter(|keys| !keys.is_empty()).ok_or_else(|| fault(&bytes, "private key"))
 }
 
+/// What is in a PEM file. A mark of the byte order before it, which Windows' editors write, is no part of it.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+    if bytes.starts_with(UTF8_MARK) {
+        bytes.drain(..UTF8_MARK.len());
+    }
+    Ok(bytes)
+}
+
+const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 /// What gives lost line ends back.
@@ -39,35 +51,86 @@ fn fault(bytes: &[u8], wanted: &str) -> String {
     let labels: Vec<_> = text.split(BEGIN).skip(1).filter_map(|rest| rest.split_once("-----")).collect();
     let is = |what: &str| labels.iter().any(|(label, _)| label.to_ascii_lowercase().ends_with(what));
     if labels.is_empty() {
-        return "it is no PEM file: it has no BEGIN line; `openssl x509` and `openssl pkey` with `-inform DER -in FILE -out NEW` \
-                make one of a DER file"
-            .to_owned();
+        return format!("it is no PEM file: {}", other_form(bytes));
     }
-    let lines = || text.split(['\n', '\r']).map(str::trim);
-    let alone = |line: &str| line.ends_with("-----") && line.matches("-----").count() == 2;
-    if lines().any(|line| (line.contains(BEGIN) || line.contains(END)) && !alone(line)) {
-        if text.contains("\\n") {
-            return "its line ends are written as `\\n`; make them real: printf '%b' \"$(cat FILE)\" > NEW"
-                .to_owned();
-        }
-        let shape = if lines().filter(|line| !line.is_empty()).count() == 1 {
-            "the whole file is one line"
-        } else {
-            "its BEGIN and END lines hold more than that"
-        };
-        return format!("its line ends are missing: {shape}; {REPAIR}");
+    if let Some(words) = broken_lines(&text) {
+        return words;
     }
     if text.matches(END).count() < labels.len() {
         return "it is cut off: its END line is missing".to_owned();
     }
     if wanted == "private key" && is("encrypted private key") || text.contains("Proc-Type: 4,ENCRYPTED") {
-        return "the key is protected by a password; take it off: openssl pkey -in FILE -out NEW".to_owned();
+        return "the key is encrypted (protected by a password); take it off: openssl pkey -in FILE -out NEW"
+            .to_owned();
+    }
+    if let Some((_, words)) = FOREIGN.iter().find(|(label, _)| is(label)) {
+        return (*words).to_owned();
     }
     if !is(wanted) {
         let holds = ["certificate", "private key", "public key"].into_iter().find(|what| is(what));
         return format!("it holds a {} and no {wanted}", holds.unwrap_or("section of another kind"));
     }
     format!("the {wanted} in it is damaged: what stands between its first and last line cannot be decoded")
+}
+
+/// What people take for a certificate or a key, by the end of its label.
+const FOREIGN: [(&str, &str); 4] = [
+    (
+        "certificate request",
+        "it holds a certificate request, which is no certificate: use the file that the authority sent back for it",
+    ),
+    (
+        "trusted certificate",
+        "it holds a certificate in OpenSSL's own form; convert it: openssl x509 -in FILE -out NEW",
+    ),
+    ("pkcs7", "it is PKCS#7; convert it: openssl pkcs7 -print_certs -in FILE -out NEW"),
+    (
+        "openssh private key",
+        "the key is in OpenSSH's own form; convert it (a copy of it): ssh-keygen -p -m PEM -f FILE",
+    ),
+];
+
+/// What a file without BEGIN line is, as far as its first bytes tell.
+fn other_form(bytes: &[u8]) -> &'static str {
+    // DER: a sequence with its length, and in it first the version of a PKCS#12 file or of a key, or a certificate's sequence.
+    let inside = match bytes {
+        [0x30, 0x82, _, _, inside @ ..] | [0x30, 0x81, _, inside @ ..] | [0x30, _, inside @ ..] => inside,
+        _ => &[],
+    };
+    match (bytes, inside) {
+        ([0xFF, 0xFE, ..] | [0xFE, 0xFF, ..], _) => {
+            "it is UTF-16 text; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW"
+        }
+        (_, [0x02, 0x01, 0x03, ..]) => {
+            "it is PKCS#12 (.p12, .pfx); convert it: openssl pkcs12 -in FILE -nodes -out NEW"
+        }
+        (_, [0x02, 0x01, 0 | 1, ..]) => {
+            "it is a key in DER; convert it: openssl pkey -inform DER -in FILE -out NEW"
+        }
+        (_, [0x30, ..]) => {
+            "it is a certificate in DER; convert it: openssl x509 -inform DER -in FILE -out NEW"
+        }
+        _ => "it has no BEGIN line",
+    }
+}
+
+/// What is wrong with its line ends.
+fn broken_lines(text: &str) -> Option<String> {
+    let lines = || text.split(['\n', '\r']).map(str::trim);
+    let alone = |line: &str| line.ends_with("-----") && line.matches("-----").count() == 2;
+    if !lines().any(|line| (line.contains(BEGIN) || line.contains(END)) && !alone(line)) {
+        return None;
+    }
+    if text.contains("\\n") {
+        let words = "its line ends are written as `\\n`; make them real: printf '%b' \"$(cat FILE)\" > NEW";
+        return Some(words.to_owned());
+    }
+    let shape = if lines().filter(|line| !line.is_empty()).count() == 1 {
+        "the whole file is one line"
+    } else {
+        "its BEGIN and END lines hold more than that"
+    };
+    Some(format!("its line ends are missing: {shape}; {REPAIR}"))
 }
 
 #[cfg(test)]
@@ -96,7 +159,18 @@ mod tests {
             ("no base64", sound.replace(&middle, &format!("!{middle}")), "is damaged"),
             ("bare base64", middle.clone(), "it is no PEM file"),
             ("empty", String::new(), "it is no PEM file"),
-            ("encrypted", sound.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"), "protected by a password"),
+            (
+                "encrypted",
+                sound.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
+                "is encrypted (protected by a password)",
+            ),
+            (
+                "encrypted in the old way",
+                sound.replace("KEY-----\n", "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n"),
+                "is encrypted",
+            ),
+            ("OpenSSH's", sound.replace("PRIVATE KEY", "OPENSSH PRIVATE KEY"), "ssh-keygen -p -m PEM"),
+            ("a request", sound.replace("PRIVATE KEY", "CERTIFICATE REQUEST"), "is no certificate"),
             (
                 "a certificate",
                 sound.replace("PRIVATE KEY", "CERTIFICATE"),
@@ -104,7 +178,7 @@ mod tests {
             ),
         ] {
             std::fs::write(&file, content).unwrap();
-            let told = key(&file).unwrap_err();
+            let told = keys(&file).unwrap_err();
             assert!(told.contains(words), "{name}: {told}");
             assert!(!told.contains(&middle[..8]), "{name}: {told}");
             assert_eq!(redacted(&told), told, "{name}: nothing in it looks like a secret");
@@ -118,7 +192,33 @@ mod tests {
             assert!(told.contains(words) && !told.contains(&middle[..8]), "{told}");
         }
         std::fs::write(&file, sound.replace('\n', "\r\n")).unwrap();
-        assert!(key(&file).is_ok(), "line ends of Windows are line ends");
+        assert!(keys(&file).is_ok(), "line ends of Windows are line ends");
+        std::fs::write(&file, format!("\u{feff}{sound}")).unwrap();
+        assert!(keys(&file).is_ok(), "nor does the mark of the byte order matter");
+        let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+        std::fs::write(&file, format!("Bag Attributes\n{parameters}{sound}")).unwrap();
+        assert_eq!(keys(&file).map(|keys| keys.len()), Ok(1), "what else stands in it does not matter");
+    }
+
+    #[test]
+    fn a_file_in_another_form_is_told_with_the_command_that_converts_it() {
+        let file = temporary("form").join("file");
+        for (content, words) in [
+            (&b"\xff\xfe-\0-\0"[..], "iconv -f UTF-16"),
+            (b"\x30\x82\x01\x00\x02\x01\x03\x30\x82", "openssl pkcs12 -in FILE -nodes"),
+            (b"\x30\x81\x87\x02\x01\x00\x30\x13", "openssl pkey -inform DER"),
+            (b"\x30\x77\x02\x01\x01\x04\x20", "openssl pkey -inform DER"),
+            (b"\x30\x82\x01\x7f\x30\x82\x01\x25", "openssl x509 -inform DER"),
+            (b"\x30", "it has no BEGIN line"),
+        ] {
+            std::fs::write(&file, content).unwrap();
+            for told in [keys(&file).unwrap_err(), certificates(&file).unwrap_err()] {
+                assert!(
+                    told.starts_with("it is no PEM file: ") && told.contains(words),
+                    "{content:?}: {told}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -126,11 +226,11 @@ mod tests {
         let folder = temporary("repair");
         let sound = rcgen::KeyPair::generate().unwrap().serialize_pem();
         std::fs::write(folder.join("FILE"), sound.replace('\n', "")).unwrap();
-        let told = key(&folder.join("FILE")).unwrap_err();
+        let told = keys(&folder.join("FILE")).unwrap_err();
         let command = told.split_once("give them back: ").unwrap().1;
         let mut shell = std::process::Command::new("sh");
         if shell.args(["-c", command]).current_dir(&folder).status().is_ok_and(|done| done.success()) {
-            assert!(key(&folder.join("NEW")).is_ok());
+            assert!(keys(&folder.join("NEW")).is_ok());
         }
     }
 }

@@ -33,6 +33,11 @@ fn a_fresh_token_needs_no_configuration_and_the_printed_line_makes_it_one() {
     let line = said.lines().map(str::trim).find(|line| line.starts_with("GATEWAY_BEARER_TOKENS=")).unwrap();
     let token = line.rsplit('=').next().unwrap();
     std::fs::write(folder.join(".env"), format!("{line}\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+    command.env_clear().args(["token", "new", "phone", "--qr"]);
+    let code = text(&run(command).stdout);
+    assert!(code.contains("GATEWAY_BEARER_TOKENS=phone=gw_") && code.contains('\u{2584}'), "{code}");
+    assert!(!code.contains('\u{1b}'), "no colours where no terminal is");
     let running = Running::start_with(gateway(&folder, &[]), None);
     let answer = running.request(&format!("GET /v1/models HTTP/1.1\r\nAuthorization: Bearer {token}"));
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");

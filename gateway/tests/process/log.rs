@@ -1,6 +1,6 @@
 //! A log that cannot be written costs lines and nothing else.
 
-use std::io::BufReader;
+use std::{io::BufReader, os::unix::fs::PermissionsExt};
 
 use crate::running::{Running, TOKEN, folder, gateway, on_port, stderr};
 
@@ -53,7 +53,7 @@ fn a_log_that_nobody_reads_any_more_costs_lines_and_nothing_else() {
 }
 
 #[test]
-fn a_log_that_was_moved_away_is_begun_anew_on_sighup() {
+fn a_log_that_was_moved_away_is_begun_anew_without_a_signal_and_on_sighup() {
     let folder = folder("rotated");
     let log = folder.join("gateway.log");
     let lines = || std::fs::read_to_string(&log).unwrap_or_default();
@@ -73,7 +73,16 @@ fn a_log_that_was_moved_away_is_begun_anew_on_sighup() {
     let errors = stderr(&mut child);
     let running = Running { child, log: errors, address };
     std::fs::rename(&log, folder.join("gateway.log.0")).unwrap();
+    // Nothing is written: it is begun anew all the same.
+    while !log.exists() {
+        assert!(std::time::Instant::now() < deadline, "the log is not begun anew");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    std::fs::rename(&log, folder.join("gateway.log.1")).unwrap();
     running.request("GET /before HTTP/1.1");
+    assert!(lines().contains("/before"), "at the next line at the latest: {}", lines());
+    let mode = std::fs::metadata(&log).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o640, "for the group, too, whatever the umask");
     running.signal("-HUP");
     while !lines().contains("configuration reloaded") {
         assert!(std::time::Instant::now() < deadline, "{}", lines());
@@ -83,7 +92,7 @@ fn a_log_that_was_moved_away_is_begun_anew_on_sighup() {
     running.signal("-TERM");
     assert_eq!(running.end().0, Some(0));
     let (old, new) = (std::fs::read_to_string(folder.join("gateway.log.0")).unwrap(), lines());
-    assert!(old.contains("/before") && !new.contains("/before"), "{new}");
+    assert!(!old.contains("/before") && new.contains("/before"), "{new}");
     let line = new.lines().find(|line| line.contains("/v1/images/none")).expect("found by its path");
     for part in [
         "\"request_id\":\"",

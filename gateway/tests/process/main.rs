@@ -3,6 +3,8 @@
 
 mod ask;
 mod bodies;
+mod ca;
+mod config_files;
 mod descriptors;
 mod log;
 mod running;

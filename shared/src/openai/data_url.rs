@@ -1,11 +1,14 @@
-//! A picture that comes in a JSON body: `{"image_url": "data:image/png;base64,…"}`, or the address alone. It is read
+//! An image that comes in a JSON body: `{"image_url": "data:image/png;base64,…"}`, or the address alone. It is read
 //! from the body's own text, so that megabytes of base64 are copied no more often than they must.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 
 use super::object::{Object, with_text};
 
-/// A picture's address as it lies in the body.
+/// An image's address as it lies in the body.
 #[derive(Debug, Clone, Copy)]
 pub struct Address<'a>(&'a RawValue);
 
@@ -21,32 +24,60 @@ impl<'a> Address<'a> {
         if object.get("file_id").is_some() { None } else { Self::of(object.get("image_url")?) }
     }
 
-    /// Whether it holds its own content: it begins with `data:`.
+    /// Whether it holds its own content, in base64.
     pub fn is_data(self) -> bool {
-        with_text(self.0, |address| address.starts_with("data:")) == Some(true)
+        with_text(self.0, |address| base64_of(address).is_some()) == Some(true)
     }
 
-    /// What `decode` makes of the base64 in it; none where it is no `data:` address in base64.
-    pub fn decode<T>(self, decode: impl FnOnce(&str) -> Option<T>) -> Option<T> {
-        with_text(self.0, |address| {
-            let (_, base64) = address.strip_prefix("data:")?.split_once(";base64,")?;
-            decode(base64)
-        })
-        .flatten()
+    /// Its content; none where it is no `data:` address in base64.
+    pub fn decode(self) -> Option<Vec<u8>> {
+        with_text(self.0, |address| decode(base64_of(address)?)).flatten()
     }
+}
+
+/// Of `data:image/png;base64,…`, as browsers read it, what is behind the comma.
+fn base64_of(address: &str) -> Option<&str> {
+    let address = address.trim_ascii_start();
+    let (scheme, rest) = address.split_at_checked("data:".len())?;
+    if !scheme.eq_ignore_ascii_case("data:") {
+        return None;
+    }
+    let (head, base64) = rest.split_once(',')?;
+    let (_, encoding) = head.rsplit_once(';')?;
+    encoding.trim_ascii().eq_ignore_ascii_case("base64").then_some(base64)
+}
+
+/// Base64 as people have it: broken into lines, without padding, with the characters that are safe in addresses, or
+/// escaped for one. Each byte is gone over a few times at most.
+fn decode(base64: &str) -> Option<Vec<u8>> {
+    if !base64.bytes().any(|byte| matches!(byte, b'%' | b'-' | b'_')) {
+        return base64_simd::forgiving_decode_to_vec(base64.as_bytes()).ok();
+    }
+    let mut bytes = Cow::from(percent_decode_str(base64)).into_owned();
+    for byte in &mut bytes {
+        match *byte {
+            b'-' => *byte = b'+',
+            b'_' => *byte = b'/',
+            _ => {}
+        }
+    }
+    base64_simd::forgiving_decode_to_vec(&bytes).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn decoded(json: &str) -> Option<String> {
+    fn decoded(json: &str) -> Option<Vec<u8>> {
         let value: &RawValue = serde_json::from_str(json).unwrap();
-        Address::of(value).or_else(|| Address::in_object(value))?.decode(|base64| Some(base64.to_owned()))
+        let address = Address::of(value).or_else(|| Address::in_object(value))?;
+        let decoded = address.decode();
+        assert!(decoded.is_none() || address.is_data(), "{json}");
+        decoded
     }
 
     #[test]
-    fn only_content_in_base64_is_decoded_and_escapes_are_as_good_as_letters() {
+    fn only_content_in_base64_is_decoded_and_escapes_are_as_good_as_characters() {
         for json in [
             r#""data:image/png;base64,a/+=""#,
             r#""data:image\/png;base64,a\/+=""#,
@@ -54,19 +85,51 @@ mod tests {
             r#"{"image_url":"data:;base64,a/+="}"#,
             r#"{"x":[],"image\u005furl":"data:;base64,a/+=","file_id":null,"x":1}"#,
         ] {
-            assert_eq!(decoded(json).as_deref(), Some("a/+="), "{json}");
+            assert_eq!(decoded(json).as_deref(), Some(&b"\x6b\xff"[..]), "{json}");
         }
         for json in [
             "7",
             "{}",
             "[\"data:;base64,a\"]",
             r#""http://10.0.0.1/x.png""#,
-            r#""data:,a""#,
-            r#"{"image_url":{"image_url":"data:;base64,a"}}"#,
-            r#"{"image_url":"data:;base64,a","file_id":"f"}"#,
-            r#"{"image_url":"data:;base64,a","image_url":"data:;base64,b"}"#,
+            r#""data:,aGk=""#,
+            r#""data:image/png,aGk=""#,
+            r#""data:base64,aGk=""#,
+            r#""dat\u00e4:;base64,aGk=""#,
+            r#""aGk=""#,
+            r#"{"image_url":{"image_url":"data:;base64,aGk="}}"#,
+            r#"{"image_url":"data:;base64,aGk=","file_id":"f"}"#,
+            r#"{"image_url":"data:;base64,aGk=","image_url":"data:;base64,b"}"#,
         ] {
             assert_eq!(decoded(json), None, "{json}");
         }
+    }
+
+    #[test]
+    fn base64_is_read_as_browsers_do() {
+        for text in [
+            "data:;base64,aGk_-w==",
+            "data:;base64,aGk/+w",
+            "data:;base64,aGk_-w",
+            "data:;base64,aG\\r\\nk/\\n+w\\t= =\\n",
+            "data:;base64, aGk_\\n-w",
+            "data:;base64,aGk%2F%2Bw%3D%3D",
+            "DATA:image/png;charset=x;BASE64,aGk/+w==",
+            " data:;base64 ,aGk/+w==",
+        ] {
+            assert_eq!(decoded(&format!("\"{text}\"")).as_deref(), Some(&b"hi?\xfb"[..]), "{text}");
+        }
+        for text in ["aGk/+w=", "aGk/+w===", "a", "aGk!", "aG=k", "aGk/+w==x", "aGk/%zz"] {
+            assert_eq!(decoded(&format!("\"data:;base64,{text}\"")), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn many_line_ends_cost_no_more_than_their_length() {
+        let begin = std::time::Instant::now();
+        for text in [r"AA\nA".repeat(2 << 20), r"\n_".repeat(2 << 20), "%41".repeat(2 << 20)] {
+            assert!(decoded(&format!("\"data:;base64,{text}\"")).is_some());
+        }
+        assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
     }
 }

@@ -116,6 +116,8 @@ codes! {
     CrossOrigin = "cross_origin", "permission_error";
     /// `Host` is not a name of ours.
     HostNotAllowed = "host_not_allowed", "invalid_request_error";
+    /// Plain HTTP came to a port that speaks HTTPS.
+    HttpsRequired = "https_required", "invalid_request_error";
     /// A limit is reached; try again.
     BackendOverloaded = "backend_overloaded", "rate_limit_error";
     /// GPU or engine cannot serve now.

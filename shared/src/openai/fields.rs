@@ -1,15 +1,17 @@
 //! Reading a request field by field, so that every refusal names the field. `null` is the same as absent (SDKs send
-//! explicit nulls). Only the fields that somebody decides on are read: others are ignored, and cost nothing. One of
+//! explicit nulls), and so is an empty text (forms have no null, and web pages send what was left blank). Only the fields that somebody decides on are read: others are ignored, and cost nothing. One of
 //! those that is given twice is refused: two readers of the same bytes could otherwise decide on different values.
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::object::Object;
 
 /// Bytes of a name, such as a model's: longer than any path to one.
 pub const MAX_NAME: usize = 4096;
+/// Up to here a float is one whole number only: beyond, `20.0` could have been any of several.
+const EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
 
 /// A request's fields: members of one JSON object, or the texts of a form, in which numbers are text, too.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,13 +60,12 @@ impl Fields {
                 let name = member.name;
                 FieldError::new(name, format!("{name} must be JSON that can be read: {error}."))
             })?;
-            Ok((member.name, value))
+            Ok((member.name, if is_blank(&value) { Value::Null } else { value }))
         });
         Ok(Self(fields.collect::<Result<_, FieldError>>()?, Kind::Json))
     }
 
-    /// The texts of a form that have these names. One of them given twice is refused; an empty text is an absent field,
-    /// as forms have no null.
+    /// The texts of a form that have these names. One of them given twice is refused.
     pub fn of_form<'a>(
         texts: impl IntoIterator<Item = (&'a str, &'a str)>,
         names: &[&'static str],
@@ -75,20 +76,21 @@ impl Fields {
             if fields.iter().any(|(known, _)| *known == name) {
                 return Err(FieldError::new(name, format!("{name} is given twice.")));
             }
-            fields.push((name, if text.is_empty() { Value::Null } else { text.into() }));
+            fields.push((name, if text.trim().is_empty() { Value::Null } else { text.into() }));
         }
         Ok(Self(fields, Kind::Form))
     }
 
-    /// A value as JSON would have given it.
-    fn typed<T: serde::de::DeserializeOwned>(&self, value: &Value) -> Option<T> {
+    /// A number as JSON would have given it.
+    fn as_number(&self, value: &Value) -> Option<Number> {
         match (self.1, value) {
             (Kind::Form, Value::String(text)) => serde_json::from_str(text.trim()).ok(),
-            _ => serde_json::from_value(value.clone()).ok(),
+            (_, Value::Number(number)) => Some(number.clone()),
+            _ => None,
         }
     }
 
-    /// The value as it came; of a list or an object no more than that it is one.
+    /// The value as it came, unless it is blank; of a list or an object no more than that it is one.
     pub fn value(&self, name: &str) -> Option<&Value> {
         let (_, value) = self.0.iter().find(|(known, _)| *known == name)?;
         Some(value).filter(|value| !value.is_null())
@@ -113,29 +115,47 @@ impl Fields {
         }
     }
 
-    /// `true` or `false`.
+    /// `true` or `false`; in a form also as Python (`True`) and check boxes (`1`) write it.
     pub fn flag(&self, name: &str) -> Result<Option<bool>, FieldError> {
         self.value(name)
             .map(|value| {
-                self.typed(value)
-                    .ok_or_else(|| FieldError::new(name, format!("{name} must be true or false.")))
+                match (self.1, value) {
+                    (Kind::Form, Value::String(text)) => flag_of_text(text),
+                    _ => value.as_bool(),
+                }
+                .ok_or_else(|| FieldError::new(name, format!("{name} must be true or false.")))
             })
             .transpose()
     }
 
-    /// A whole number within `range`.
+    /// A whole number within `range`, which may be written as `20.0`: clients whose language has only floats do.
     pub fn integer(
         &self,
         name: &str,
         range: std::ops::RangeInclusive<u64>,
     ) -> Result<Option<u64>, FieldError> {
         let Some(value) = self.value(name) else { return Ok(None) };
-        self.typed(value).filter(|number| range.contains(number)).map(Some).ok_or_else(|| {
+        let whole = self.as_number(value).as_ref().and_then(whole);
+        let within = whole.and_then(|whole| u64::try_from(whole).ok()).filter(|whole| range.contains(whole));
+        within.map(Some).ok_or_else(|| {
             FieldError::new(
                 name,
                 format!("{name} must be a whole number from {} to {}.", range.start(), range.end()),
             )
         })
+    }
+
+    /// A seed up to `max`. None where any will do: where it is absent or -1, as most other servers read it.
+    pub fn seed(&self, name: &str, max: u64) -> Result<Option<u64>, FieldError> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        match self.as_number(value).as_ref().and_then(whole) {
+            Some(-1) => Ok(None),
+            Some(seed) if (0..=i128::from(max)).contains(&seed) => Ok(u64::try_from(seed).ok()),
+            _ => Err(FieldError::new(
+                name,
+                format!("{name} must be a whole number from 0 to {max}, or -1 for any."),
+            )),
+        }
     }
 
     /// A number within `range`.
@@ -145,7 +165,8 @@ impl Fields {
         range: std::ops::RangeInclusive<f64>,
     ) -> Result<Option<f64>, FieldError> {
         let Some(value) = self.value(name) else { return Ok(None) };
-        self.typed(value).filter(|number| range.contains(number)).map(Some).ok_or_else(|| {
+        let number = self.as_number(value).and_then(|number| number.as_f64());
+        number.filter(|number| range.contains(number)).map(Some).ok_or_else(|| {
             FieldError::new(
                 name,
                 format!("{name} must be a number from {} to {}.", range.start(), range.end()),
@@ -159,6 +180,28 @@ impl Fields {
     }
 }
 
+fn is_blank(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.trim().is_empty())
+}
+
+fn flag_of_text(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// The whole number that this is, exactly.
+fn whole(number: &Number) -> Option<i128> {
+    let integer = number.as_u64().map(i128::from).or_else(|| number.as_i64().map(i128::from));
+    integer.or_else(|| {
+        let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= EXACT_FLOAT)?;
+        #[expect(clippy::cast_possible_truncation, reason = "whole, and at most 2^53")]
+        Some(float as i128)
+    })
+}
+
 /// A value that can be decided on or told again. What is in a list or an object is not looked at.
 pub fn scalar(json: &str) -> serde_json::Result<Value> {
     match json.as_bytes().first() {
@@ -169,75 +212,4 @@ pub fn scalar(json: &str) -> serde_json::Result<Value> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NAMES: &[&str] = &["n", "prompt", "cfg_scale", "steps", "stream", "size", "a"];
-
-    fn parse(body: &str) -> Result<Fields, FieldError> {
-        Fields::parse(body.as_bytes(), NAMES)
-    }
-
-    #[test]
-    fn null_is_absent_and_unknown_is_ignored() {
-        let fields = parse(r#"{"n":null,"odd":{"x":1}}"#).unwrap();
-        assert_eq!(fields.integer("n", 1..=4), Ok(None));
-        assert_eq!(fields.text("prompt"), Ok(None));
-    }
-
-    #[test]
-    fn a_refusal_names_the_field_and_the_range() {
-        let fields = parse(r#"{"n":5,"cfg_scale":"7","prompt":3,"steps":2.5}"#).unwrap();
-        let error = fields.integer("n", 1..=4).unwrap_err();
-        assert_eq!(error, FieldError::new("n", "n must be a whole number from 1 to 4."));
-        assert_eq!(fields.number("cfg_scale", 1.0..=30.0).unwrap_err().param.as_deref(), Some("cfg_scale"));
-        assert_eq!(fields.text("prompt").unwrap_err().message, "prompt must be a string.");
-        assert!(fields.integer("steps", 1..=150).is_err());
-    }
-
-    #[test]
-    fn a_forms_numbers_are_text_and_its_empty_texts_are_absent() {
-        let form = |texts: &[(&str, &str)]| Fields::of_form(texts.iter().copied(), NAMES);
-        let fields =
-            form(&[("n", "2"), ("cfg_scale", " 7.5"), ("stream", "true"), ("prompt", "7"), ("size", "")])
-                .unwrap();
-        assert_eq!(fields.integer("n", 1..=4), Ok(Some(2)));
-        assert_eq!(fields.number("cfg_scale", 1.0..=30.0), Ok(Some(7.5)));
-        assert_eq!(fields.flag("stream"), Ok(Some(true)));
-        assert_eq!((fields.text("prompt"), fields.text("size")), (Ok(Some("7")), Ok(None)));
-        for (name, text) in [("n", "2.5"), ("n", "x"), ("n", "9")] {
-            assert!(form(&[(name, text)]).unwrap().integer("n", 1..=4).is_err(), "{text}");
-        }
-        assert_eq!(form(&[("n", "1"), ("n", "2")]).unwrap_err().param.as_deref(), Some("n"));
-        assert!(form(&[("odd", "1"), ("odd", "2")]).is_ok());
-    }
-
-    #[test]
-    fn a_body_that_is_not_one_object_is_refused() {
-        for body in ["", "[]", "1", "{", "{}x", "\u{feff}{}"] {
-            let error = parse(body).unwrap_err();
-            assert_eq!(error.param, None, "{body}");
-            assert!(error.message.starts_with("The request body must be one JSON object"), "{error}");
-        }
-    }
-
-    #[test]
-    fn of_what_is_not_decided_on_nothing_is_kept() {
-        let body = r#"{"odd":{"a":[1]},"n":[{"":0},{"":0}],"odd":2,"prompt":{"x":[0]},"a":"x"}"#;
-        let fields = parse(body).unwrap();
-        assert_eq!(fields.value("n"), Some(&Value::Array(Vec::new())));
-        assert_eq!(fields.value("odd"), None);
-        assert!(fields.integer("n", 1..=4).is_err() && fields.text("prompt").is_err());
-        assert_eq!(fields.text("a"), Ok(Some("x")));
-        for body in [r#"{"n":1e999}"#, r#"{"n":"\ud800"}"#] {
-            assert_eq!(parse(body).unwrap_err().param.as_deref(), Some("n"), "{body}");
-        }
-    }
-
-    #[test]
-    fn a_name_is_not_a_book() {
-        let of = |length: usize| parse(&format!("{{\"a\":\"{}\"}}", "x".repeat(length))).unwrap();
-        assert!(of(MAX_NAME).name("a").unwrap().is_some());
-        assert_eq!(of(MAX_NAME + 1).name("a").unwrap_err().param.as_deref(), Some("a"));
-    }
-}
+mod tests;

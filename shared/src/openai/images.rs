@@ -18,6 +18,9 @@ pub struct ImagesResponse {
     /// `low`, `medium` or `high`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<String>,
+    /// Parameters of the request that the model or graph does not take (an extension).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
     /// `WxH`, as made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,

@@ -108,6 +108,15 @@ impl<'a> Object<'a> {
     }
 }
 
+/// What begins a text in UTF-8, with some editors and shells.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// How many bytes of a body stand before its JSON: those of a byte order mark. RFC 8259 lets a reader pass over it, and
+/// no writer should add one, so it does not go on.
+pub fn before_json(body: &[u8]) -> usize {
+    if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 }
+}
+
 /// Lends a value that is a string to `read`, as it lies in the text if it has no escapes; none for any other value.
 pub fn with_text<T>(value: &RawValue, read: impl FnOnce(&str) -> T) -> Option<T> {
     serde_json::Deserializer::from_str(value.get()).deserialize_str(Text(read)).ok()

@@ -1,84 +1,126 @@
 //! Who is calling: the TCP peer, or what a trusted proxy says of it. Pure.
 
+mod hops;
+
 use std::net::IpAddr;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header, uri::Authority};
 use ipnet::IpNet;
 
+use self::hops::{Chain, Element, Walk, authority, from_right, list, scheme_of};
 use super::guard::in_ranges;
 
 /// Headers that claim to know better than the connection.
 const FORWARDING: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
 
-/// The caller's address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The caller's address, and how the caller reached the first proxy of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
+    /// The TCP peer.
+    pub peer: IpAddr,
+    /// The peer is a proxy of ours.
+    pub trusted: bool,
     /// The address that counts.
     pub address: IpAddr,
-    /// Somebody claims that it is another, whom we do not trust or cannot read. What is guarded by address alone
-    /// stays closed then.
-    pub doubtful: bool,
+    /// Why nobody can tell whether that is the caller's address.
+    pub doubt: Option<Doubt>,
+    /// `http` or `https`, if a trusted proxy says which it was asked over.
+    pub scheme: Option<&'static str>,
+    /// The host and port that a trusted proxy was asked for, if it says so.
+    pub host: Option<Authority>,
+}
+
+/// Why an address cannot be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// The peer is no trusted proxy, and sends a forwarding header.
+    Untrusted,
+    /// A trusted proxy's forwarding header cannot be read, or names nobody.
+    Unreadable,
+    /// A trusted proxy's forwarding headers differ.
+    Disagree,
+}
+
+impl Doubt {
+    /// For the caller and the operator, with the name of the setting that lists trusted proxies.
+    pub fn explain(self, setting: &str) -> String {
+        match self {
+            Self::Untrusted => format!(
+                "This came with a forwarding header (X-Forwarded-For, Forwarded or X-Real-IP) from a peer that is not \
+                 trusted. If a proxy of yours sent it, add the proxy's address to {setting}."
+            ),
+            Self::Unreadable => "The proxy's forwarding header (X-Forwarded-For, Forwarded, X-Real-IP or \
+                                 X-Forwarded-Host) cannot be read, or hides the client's address. Let the proxy send \
+                                 IP addresses."
+                .to_owned(),
+            Self::Disagree => "The proxy's forwarding headers (X-Forwarded-For, Forwarded, X-Real-IP, \
+                               X-Forwarded-Host) disagree about the client. Let the proxy send one of them, or remove \
+                               what the client sent."
+                .to_owned(),
+        }
+    }
 }
 
 impl Client {
-    /// Believes `X-Forwarded-For` only from `proxies`, reading from the right: each proxy appends its own peer, so
-    /// the last address that is no trusted proxy is the caller; what stands left of it is the caller's own tale.
+    /// Trusts forwarding headers only from `proxies`, reading from the right: each proxy appends its own peer, so the
+    /// last address that is no trusted proxy is the caller; what stands left of it comes from the caller.
     pub fn of(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
+        let direct = Self { peer, trusted: false, address: peer, doubt: None, scheme: None, host: None };
         if !in_ranges(peer, proxies) {
-            return Self {
-                address: peer,
-                doubtful: FORWARDING.iter().any(|name| headers.contains_key(*name)),
-            };
+            let claims = FORWARDING.iter().any(|name| headers.contains_key(*name));
+            return Self { doubt: claims.then_some(Doubt::Untrusted), ..direct };
         }
-        let lines = headers.get_all("x-forwarded-for").iter();
-        let tale: Vec<_> =
-            lines.flat_map(|line| line.to_str().unwrap_or("?").split(',')).map(str::trim).collect();
-        let mut address = peer;
-        for hop in tale.into_iter().rev() {
-            let Ok(hop) = hop.parse::<IpAddr>() else { return Self { address, doubtful: true } };
-            address = hop.to_canonical();
-            if !in_ranges(address, proxies) {
-                break;
-            }
-        }
-        Self { address, doubtful: false }
+        let is_proxy = |address| in_ranges(address, proxies);
+        let elements = Element::all(headers);
+        let listed = Chain::of_list(headers, "x-forwarded-for").map(|chain| chain.walk(peer, is_proxy));
+        let standard = Chain::of_elements(&elements).map(|chain| chain.walk(peer, is_proxy));
+        let single = headers.get_all("x-real-ip").iter().map(|line| Chain::of_one(line).walk(peer, is_proxy));
+        let walks: Vec<_> = listed.iter().chain(&standard).cloned().chain(single).collect();
+        let mut claims = Claims { disagree: false, unreadable: walks.iter().any(|walk| !walk.readable) };
+        let address = claims.one(walks.iter().map(|walk| walk.address)).unwrap_or(peer);
+
+        let hops = |walk: Option<&Walk>| walk.map_or(1, |walk| walk.hops);
+        let depth = hops(listed.as_ref().or(standard.as_ref()));
+        let element = from_right(&elements, hops(standard.as_ref()));
+        let (schemes, hosts) = (list(headers, "x-forwarded-proto"), list(headers, "x-forwarded-host"));
+        let listed = from_right(&schemes, depth).copied();
+        let standard = element.and_then(|element| element.proto.as_deref());
+        let scheme = claims.one(listed.into_iter().chain(standard).filter_map(scheme_of));
+        let listed = from_right(&hosts, depth).copied();
+        let standard = element.and_then(|element| element.host.as_deref());
+        let host = claims.one(listed.into_iter().chain(standard).map(authority));
+        claims.unreadable |= host == Some(None);
+        Self { trusted: true, address, doubt: claims.doubt(), scheme, host: host.flatten(), ..direct }
+    }
+
+    /// This server as the caller reaches it, for addresses that we give out. `None` where nobody named a host.
+    pub fn base_url(&self, headers: &HeaderMap, own_scheme: &str) -> Option<String> {
+        let host = self.host.as_ref().map(Authority::as_str);
+        let host = host.or_else(|| headers.get(header::HOST)?.to_str().ok())?;
+        Some(format!("{}://{host}", self.scheme.unwrap_or(own_scheme)))
+    }
+}
+
+/// What is wrong with the claims of a trusted proxy.
+struct Claims {
+    disagree: bool,
+    unreadable: bool,
+}
+
+impl Claims {
+    /// The one claim; the first of several that differ.
+    fn one<T: PartialEq>(&mut self, mut claims: impl Iterator<Item = T>) -> Option<T> {
+        let first = claims.next()?;
+        self.disagree |= claims.any(|other| other != first);
+        Some(first)
+    }
+
+    fn doubt(&self) -> Option<Doubt> {
+        let unreadable = self.unreadable.then_some(Doubt::Unreadable);
+        unreadable.or(self.disagree.then_some(Doubt::Disagree))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn client(peer: &str, lines: &[(&'static str, &str)]) -> (String, bool) {
-        let headers =
-            lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        let proxies: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "127.0.0.1/32".parse().unwrap()];
-        let client = Client::of(peer.parse().unwrap(), &headers, &proxies);
-        (client.address.to_string(), client.doubtful)
-    }
-
-    #[test]
-    fn only_trusted_proxies_are_believed_and_from_the_right() {
-        let xff = "x-forwarded-for";
-        for (peer, lines, address, doubtful) in [
-            ("192.168.1.7", &[][..], "192.168.1.7", false),
-            ("::ffff:192.168.1.7", &[], "192.168.1.7", false),
-            ("192.168.1.7", &[(xff, "1.2.3.4")], "192.168.1.7", true),
-            ("192.168.1.7", &[("forwarded", "for=1.2.3.4")], "192.168.1.7", true),
-            ("192.168.1.7", &[("x-real-ip", "1.2.3.4")], "192.168.1.7", true),
-            ("::1", &[(xff, "1.2.3.4")], "::1", true),
-            ("10.0.0.1", &[], "10.0.0.1", false),
-            ("10.0.0.1", &[(xff, "1.2.3.4")], "1.2.3.4", false),
-            ("10.0.0.1", &[(xff, "192.168.1.1, 1.2.3.4")], "1.2.3.4", false),
-            ("10.0.0.1", &[(xff, "192.168.1.1, 1.2.3.4, 10.9.9.9")], "1.2.3.4", false),
-            ("10.0.0.1", &[(xff, "192.168.1.1"), (xff, "1.2.3.4")], "1.2.3.4", false),
-            ("10.0.0.1", &[(xff, "10.1.1.1")], "10.1.1.1", false),
-            ("10.0.0.1", &[(xff, "::ffff:1.2.3.4")], "1.2.3.4", false),
-            ("10.0.0.1", &[(xff, "192.168.1.1, nonsense")], "10.0.0.1", true),
-            ("10.0.0.1", &[(xff, "")], "10.0.0.1", true),
-        ] {
-            assert_eq!(client(peer, lines), (address.to_owned(), doubtful), "{peer} {lines:?}");
-        }
-    }
-}
+mod tests;

@@ -1,10 +1,11 @@
 //! Files of our own at fixed names, where whoever may write to the folder could lay a trap: never opened through a symbolic
-//! or a hard link, never anything but a regular file. And how much room a disk has.
+//! or a hard link, never anything but a regular file. What the group of the service may read (logs, pictures), whatever the umask
+//! says. And how much room a disk has.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, ErrorKind},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -57,6 +58,38 @@ fn link(path: &Path) -> io::Error {
 
 fn refused(path: &Path, why: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, format!("{} {why}: remove it", path.display()))
+}
+
+/// A file that the service makes, and its group may read.
+const FOR_GROUP: u32 = 0o640;
+/// The same of a folder.
+const FOLDER_FOR_GROUP: u32 = 0o750;
+
+/// Makes a file that the group may read; `options` say what else is done with it. An existing one is an error.
+pub fn create_for_group(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.create_new(true).mode(FOR_GROUP).open(path)?;
+    // The umask took its part.
+    file.set_permissions(Permissions::from_mode(FOR_GROUP))?;
+    Ok(file)
+}
+
+/// Makes a folder, and those above it, so that the group may look into them. What is there stays as it is.
+pub fn folder_for_group(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        folder_for_group(above)?;
+    }
+    match DirBuilder::new().mode(FOLDER_FOR_GROUP).create(path) {
+        Ok(()) => {
+            // What the folder above hands down (the group, on Linux) stays.
+            let handed_down = fs::metadata(path)?.mode() & 0o7000;
+            fs::set_permissions(path, Permissions::from_mode(handed_down | FOLDER_FOR_GROUP))
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// A disk as a process without privileges finds it.
@@ -146,6 +179,24 @@ mod tests {
         if std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|done| done.success()) {
             assert!(read_own(&pipe).is_err(), "and it does not wait for a writer");
         }
+    }
+
+    #[test]
+    fn what_is_made_for_the_group_can_be_read_by_it_and_by_nobody_else() {
+        let folder = folder();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        let existing = folder.join("existing");
+        fs::create_dir(&existing).unwrap();
+        fs::set_permissions(&existing, Permissions::from_mode(0o700)).unwrap();
+        let inner = existing.join("one/two");
+        folder_for_group(&inner).unwrap();
+        folder_for_group(&inner).unwrap();
+        assert_eq!((mode(&existing), mode(&existing.join("one")), mode(&inner)), (0o700, 0o750, 0o750));
+        let file = inner.join("file");
+        create_for_group(File::options().append(true), &file).unwrap();
+        assert_eq!(mode(&file), 0o640);
+        assert!(create_for_group(File::options().append(true), &file).is_err());
+        assert!(folder_for_group(&file).is_err() && folder_for_group(&file.join("x")).is_err());
     }
 
     #[test]

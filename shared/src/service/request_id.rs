@@ -35,7 +35,7 @@ impl RequestId {
 }
 
 /// `[A-Za-z0-9._-]{1,128}`: safe in a header, a log line and a file name.
-fn is_sane(id: &[u8]) -> bool {
+pub fn is_sane(id: &[u8]) -> bool {
     (1..=128).contains(&id.len())
         && id.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }

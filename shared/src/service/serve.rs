@@ -3,6 +3,8 @@
 
 mod accepting;
 mod connection;
+#[cfg(feature = "tls")]
+mod https_only;
 mod kernel;
 mod lingering;
 mod refusal;

@@ -62,12 +62,19 @@ impl Drop for Permit {
 /// A share in a place taken, for several who work on one request: it is given back once all shares are gone.
 #[derive(Debug, Clone)]
 pub struct Place {
-    _permit: Arc<Permit>,
+    _permits: Arc<(Permit, Option<Permit>)>,
+}
+
+impl Place {
+    /// A place that counts in a second set of slots as well, where there is one.
+    pub fn of(permit: Permit, second: Option<Permit>) -> Self {
+        Self { _permits: Arc::new((permit, second)) }
+    }
 }
 
 impl From<Permit> for Place {
     fn from(permit: Permit) -> Self {
-        Self { _permit: Arc::new(permit) }
+        Self::of(permit, None)
     }
 }
 
@@ -85,6 +92,17 @@ mod tests {
         drop(first);
         assert_eq!(slots.available(), 1);
         assert!(slots.try_enter().is_some());
+    }
+
+    #[test]
+    fn a_place_in_two_sets_is_given_back_in_both_once_all_shares_are_gone() {
+        let (one, other) = (Slots::new(2), Slots::new(1));
+        let place = Place::of(one.try_enter().unwrap(), other.try_enter());
+        let share = place.clone();
+        drop(place);
+        assert_eq!((one.inflight(), other.inflight()), (1, 1));
+        drop(share);
+        assert_eq!((one.inflight(), other.inflight()), (0, 0));
     }
 
     #[test]

@@ -1,27 +1,34 @@
-//! Logs: text for people, JSON for machines, to standard error or to a file of our own. A line that cannot be written
-//! is dropped and counted; it fails nothing.
+//! Logs: text for people, JSON for machines, to standard error or to a file of our own, which is begun anew when a rotation
+//! moved it away. A line that cannot be written is dropped and counted; it fails nothing.
 
+mod file;
 mod lines;
 
 use std::{
-    fs::File,
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     path::Path,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use self::lines::{Line, Lines};
+use self::{
+    file::LogFile,
+    lines::{Line, Lines, Sink},
+};
 
 /// The process has one log, and so one count.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 static LOG: OnceLock<Arc<Lines<Out>>> = OnceLock::new();
 
-type Out = Box<dyn Write + Send>;
+/// Between two looks whether the log file was moved, beside those before each line.
+const LOOK: Duration = Duration::from_secs(1);
+
+type Out = Box<dyn Sink + Send>;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,13 +61,27 @@ pub fn dropped_lines() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
+/// Why the log file cannot be begun anew although it was moved away, while that is so. Blocks.
+pub fn log_fault() -> Option<String> {
+    LOG.get().and_then(|log| log.fault())
+}
+
+/// The worker: begins a log file anew that was moved away, even while there is nothing to write.
+pub async fn follow_moves() {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let follow = || LOG.get().map(|log| log.follow());
+        let _ = tokio::task::spawn_blocking(follow).await;
+    }
+}
+
 /// Where lines could go from now on: opened, and not used before [`OpenedLog::take_over`].
 pub struct OpenedLog(Out);
 
 impl OpenedLog {
     /// Opens the file for appending, making it if a rotation moved it away; standard error without one.
     pub fn open(file: Option<&Path>) -> std::io::Result<Self> {
-        let file = file.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
+        let file = file.map(LogFile::open).transpose()?;
         Ok(Self(file.map_or_else(|| Box::new(std::io::stderr()) as _, |file| Box::new(file) as _)))
     }
 

@@ -2,8 +2,8 @@
 
 use e2e::{
     Answer,
-    gateway::{Gateway, TOKEN},
-    upstream::Upstream,
+    gateway::{Gateway, TOKEN, gpu_heavy},
+    upstream::{Reply, Upstream},
     wire::Wire,
 };
 use reqwest::Method;
@@ -123,6 +123,98 @@ async fn addresses_are_told_by_the_connection_unless_a_trusted_proxy_says_otherw
 }
 
 #[tokio::test]
+async fn a_trusted_proxy_may_tell_the_address_in_any_form_and_in_one_only() {
+    let upstream = Upstream::start().await;
+    let flags = ["--ip-allowlist", "10.0.0.0/8,2001:db8::/32", "--trust-proxy-cidrs", "127.0.0.1"];
+    let gateway = Gateway::start(&upstream, &flags).await;
+    let bearer = format!("Bearer {TOKEN}");
+    for (lines, status) in [
+        (&[("x-forwarded-for", "10.1.1.1:567")][..], 200),
+        (&[("x-forwarded-for", "[2001:db8::1]:80")], 200),
+        (&[("x-forwarded-for", "\"[2001:db8::1]:4711\"")], 200),
+        (&[("x-forwarded-for", "8.8.8.8, ::ffff:10.1.1.1")], 200),
+        (&[("x-real-ip", "10.1.1.1")], 200),
+        (&[("forwarded", "for=8.8.8.8, for=\"10.1.1.1:567\";proto=https")], 200),
+        (&[("forwarded", "for=\"[2001:db8::1]:4711\""), ("x-real-ip", "2001:db8::1")], 200),
+        (&[("x-forwarded-for", "8.8.8.8:567")], 403),
+        (&[("x-real-ip", "8.8.8.8")], 403),
+        (&[("forwarded", "for=10.1.1.1, for=8.8.8.8")], 403),
+        (&[("forwarded", "for=_hidden")], 403),
+        (&[("x-forwarded-for", "10.1.1.1"), ("x-real-ip", "10.1.1.2")], 403),
+        (&[("x-forwarded-for", "10.1.1.1"), ("forwarded", "for=10.1.1.2")], 403),
+    ] {
+        let answer = with(&gateway, "/v1/models", &[lines, &[("authorization", &bearer)]].concat()).await;
+        assert_eq!(answer.status, status, "{lines:?}: {answer:?}");
+    }
+    let lines = [("x-forwarded-for", "10.1.1.1"), ("x-forwarded-host", "evil.example")];
+    let answer = with(&gateway, "/v1/models", &[&lines[..], &[("authorization", &bearer)]].concat()).await;
+    assert_eq!((answer.status, answer.code()), (421, "host_not_allowed"));
+    let strangers = Gateway::start(&upstream, &[]).await;
+    for line in
+        [("x-forwarded-for", "127.0.0.1:1"), ("forwarded", "for=127.0.0.1"), ("x-real-ip", "127.0.0.1")]
+    {
+        let answer = with(&strangers, "/ui", &[line]).await;
+        assert_eq!((answer.status, answer.code()), (403, "ip_not_allowed"), "{line:?}");
+        assert!(answer.message().contains("TRUST_PROXY_CIDRS"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_old_gateway_hears_of_the_caller_is_what_we_know() {
+    let (old, heavy) = (Upstream::start().await, Upstream::start().await);
+    old.set("/tools", Reply::Say(200, Vec::new(), b"ok".to_vec()));
+    let claims = [("forwarded", "for=1.2.3.4;proto=https;host=pics.local"), ("x-real-ip", "1.2.3.4")];
+    let bearer = format!("Bearer {TOKEN}");
+    let lines = [&claims[..], &[("authorization", &bearer)]].concat();
+    for (trusted, told) in [
+        (&[][..], ["127.0.0.1", "http", "", ""]),
+        (&["--trust-proxy-cidrs", "127.0.0.1"], ["1.2.3.4, 127.0.0.1", "https", "", "1.2.3.4"]),
+    ] {
+        let flags = [&["--gateway-legacy-upstream", &old.url], trusted].concat();
+        let gateway = Gateway::with_backends(&gpu_heavy(&heavy), &flags).await;
+        assert_eq!(with(&gateway, "/tools", &lines).await.status, 200);
+        let seen = old.seen("/tools");
+        let seen = seen.last().unwrap();
+        let names = ["x-forwarded-for", "x-forwarded-proto", "forwarded", "x-real-ip"];
+        assert_eq!(names.map(|name| seen.header(name)), told, "{trusted:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_who_opens_the_bare_address_gets_a_page() {
+    let (old, heavy) = (Upstream::start().await, Upstream::start().await);
+    old.set("/", Reply::Say(200, Vec::new(), b"old".to_vec()));
+    let browser = [("accept", "text/html,application/xhtml+xml,*/*;q=0.8"), ("sec-fetch-dest", "document")];
+    for legacy in [&[][..], &["--gateway-legacy-upstream", &old.url]] {
+        let gateway = Gateway::with_backends(&gpu_heavy(&heavy), legacy).await;
+        let answer = with(&gateway, "/", &browser).await;
+        assert_eq!((answer.status, answer.header("location")), (303, "/ui"), "{legacy:?}");
+        assert_eq!(with(&gateway, "/", &[]).await.code(), "invalid_api_key");
+        let page = gateway.anonymous(Method::GET, "/ui").send().await.unwrap();
+        assert_eq!(page.status().as_u16(), 200);
+        assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+        assert!(
+            page.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'")
+        );
+        assert_eq!(page.headers()["x-content-type-options"], "nosniff");
+        let text = page.text().await.unwrap();
+        assert!(text.contains("/v1") && text.contains("Bearer TOKEN"), "{text}");
+        for foreign in ["<script", "<style", "src=", "http://", TOKEN] {
+            assert!(!text.contains(foreign), "{foreign}: {text}");
+        }
+        let head = gateway.anonymous(Method::HEAD, "/ui").send().await.unwrap();
+        assert_eq!(head.status().as_u16(), 200);
+        let wrong = Answer::of(gateway.anonymous(Method::POST, "/ui").send().await.unwrap()).await;
+        assert_eq!((wrong.status, wrong.code()), (405, "method_not_allowed"));
+        let api = with(&gateway, "/v1/models", &browser).await;
+        assert_eq!((api.status, api.code()), (401, "invalid_api_key"), "programs' paths stay as they are");
+    }
+    assert!(old.seen("/").is_empty());
+    let closed = Gateway::start(&heavy, &["--ui-ip-allowlist", "10.0.0.0/8"]).await;
+    assert_eq!(with(&closed, "/ui", &browser).await.code(), "ip_not_allowed");
+}
+
+#[tokio::test]
 async fn bodies_are_bounded_and_never_compressed() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--max-request-bytes", "1000"]).await;
@@ -160,7 +252,7 @@ async fn what_does_not_decode_is_answered_in_the_envelope() {
         ("/ui/images/%ff", 404, "not_found"),
         ("/readyz/%ff", 404, "not_found"),
         ("/v1/%ff", 404, "not_found"),
-        ("/v1/gateway/images/%ff", 405, "method_not_allowed"),
+        ("/v1/gateway/images/%ff", 404, "not_found"),
         ("/v1/gateway/images?limit=%ff", 400, "invalid_value"),
         ("/v1/gateway/images?before=%ff", 400, "invalid_value"),
     ] {

@@ -99,6 +99,48 @@ async fn a_stream_that_breaks_off_cuts_the_callers_connection() {
     e2e::eventually("a further probe", async || (mlx.seen("/readyz").len() > probes).then_some(())).await;
 }
 
+/// A head whose body ends with its connection.
+fn unframed(head: &str) -> Vec<u8> {
+    format!("HTTP/1.{head}\r\n\r\n").into_bytes()
+}
+
+#[tokio::test]
+async fn a_backend_that_is_killed_in_a_stream_without_framing_does_not_look_finished() {
+    let (gateway, mlx, _heavy) = before_mlx_lm().await;
+    let recorded = mlx::body(mlx::CHAT_STREAM);
+    let text = str::from_utf8(recorded).unwrap();
+    let finish = text.find("\"finish_reason\": \"length\"").unwrap();
+    let before_finish = text[..finish].rfind("\n\n").unwrap() + 2;
+    let old = unframed("0 200 OK\r\nContent-Type: text/event-stream");
+    let new = unframed("1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nConnection: close");
+    let json = unframed("0 200 OK\r\nContent-Type: application/json");
+    let zipped = unframed("0 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip");
+    for (head, body, whole) in [
+        (&old, recorded, true),
+        (&new, recorded, true),
+        (&old, &recorded[..recorded.len() - 14], true), // with finish_reason, without [DONE]
+        (&old, &recorded[..before_finish], false),
+        (&new, &recorded[..before_finish], false),
+        (&old, &recorded[..before_finish + 100], false), // in the middle of an event
+        (&old, b"", false),
+        (&old, b"data: {\"error\":{\"message\":\"no memory\"}}\n\n", true),
+        (&json, b"{\"choices\":[]}\n", true),
+        (&json, b"{\"choices\":[{\"message\":{\"content\":\"On", false),
+        (&zipped, b"\x1f\x8b", true), // what is compressed is not looked into
+    ] {
+        mlx.set(&[head, body].concat());
+        for path in [CHAT, "/v1/completions"] {
+            let mut caller = Caller::of(gateway.ask(path, r#"{"stream":true,"messages":[]}"#)).await;
+            let words = String::from_utf8_lossy(&[head, body].concat()).into_owned();
+            assert_eq!(caller.end().await, whole, "{path}: {words}");
+            assert_eq!(caller.come, body, "it passes as it came: {words}");
+        }
+    }
+    gateway.until_inflight(KEY, 0).await;
+    let broken = format!("gateway_requests_total{{backend=\"local_mlx\",route=\"{CHAT}\",status=\"502\"}} 5");
+    e2e::eventually(&broken, async || gateway.metrics().await.contains(&broken).then_some(())).await;
+}
+
 #[tokio::test]
 async fn an_answer_that_is_shorter_than_announced_is_none_for_the_caller() {
     let (gateway, _mlx, _heavy) = before_mlx_lm().await;

@@ -172,7 +172,7 @@ async fn a_backend_that_takes_too_long_is_504_and_is_let_go() {
 async fn unknown_paths_and_wrong_methods_are_envelopes_too() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    for path in ["/", "/v1", "/v1/nothing", "/ui", "/v1/images/generations/x", "/metrics/"] {
+    for path in ["/", "/v1", "/v1/nothing", "/ui/", "/v1/images/generations/x", "/metrics/"] {
         let answer = gateway.get(path).await;
         assert_envelope(&answer);
         assert_eq!((answer.status, answer.code()), (404, "not_found"), "{path}");

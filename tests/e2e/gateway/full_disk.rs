@@ -21,9 +21,13 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn mount(at: &Path) -> Option<Self> {
+        Self::mount_of("1m", at)
+    }
+
+    fn mount_of(size: &str, at: &Path) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
         let mut mount = Command::new("mount");
-        let mounted = mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(at).output();
+        let mounted = mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(at).output();
         match mounted {
             Ok(done) if done.status.success() => Some(Self(at.to_owned())),
             refused => {
@@ -77,12 +81,43 @@ async fn a_full_disk_is_507_frees_the_place_and_is_over_when_there_is_room() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    left.retain(|name| ![".lock", "filler"].contains(&name.as_str()));
+    left.retain(|name| ![".lock", "filler"].contains(&name.as_str()) && name.strip_suffix(".json").is_none());
     assert_eq!(left.len(), 1, "the first picture, and nothing unfinished: {left:?}");
     std::fs::remove_file(filler).unwrap();
     let answer = gateway.generate(&ask).await;
     assert_eq!(answer.status, 200, "without restart: {answer:?}");
     ready(200).await;
+}
+
+#[tokio::test]
+async fn a_disk_nine_tenths_full_is_a_warning_while_pictures_are_still_made() {
+    let folder = e2e::fresh_folder("nearly-full");
+    let Some(disk) = SmallDisk::mount_of("8m", &folder.join("pictures")) else { return };
+    let upstream = Upstream::start().await;
+    std::fs::write(disk.0.join("filler"), vec![0; 5 << 20]).unwrap();
+    let warnings =
+        async |gateway: &Gateway| gateway.get("/v1/gateway/status").await.json["gateway"]["warnings"].clone();
+    let gateway = Gateway::start_in(folder.clone(), &gpu_heavy(&upstream), &[]).await;
+    e2e::eventually("the disk was looked at", async || {
+        gateway.get("/v1/gateway/status").await.json["store"]["disk_bytes"]
+            .as_u64()
+            .filter(|bytes| *bytes == 8 << 20)
+    })
+    .await;
+    let about = |told: &serde_json::Value| told.to_string().contains("the disk with the pictures");
+    assert!(!about(&warnings(&gateway).await));
+    gateway.stop().await;
+    // A quarter is kept free before pictures are refused; nine tenths of the rest is what is told.
+    std::fs::write(disk.0.join("more"), vec![0; 600 << 10]).unwrap();
+    let gateway = Gateway::start_in(folder, &gpu_heavy(&upstream), &[]).await;
+    let told =
+        e2e::eventually("the disk is told", async || Some(warnings(&gateway).await).filter(about)).await;
+    assert!(
+        told.to_string().contains("% full") && told.to_string().contains("UI_IMAGE_STORE_MAX_BYTES"),
+        "{told}"
+    );
+    let answer = gateway.generate(&json!({"prompt": "p", "size": "64x64"})).await;
+    assert_eq!(answer.status, 200, "it is no 507 yet");
 }
 
 #[tokio::test]

@@ -156,7 +156,7 @@ async fn new_connections_are_shown_the_new_certificate() {
         ["--gateway-tls", "on", "--gateway-tls-cert-path", &certificate, "--gateway-tls-key-path", &key];
     let gateway = Gateway::start_in(folder.clone(), &yaml, &flags).await;
     let shown = async |folder: &std::path::Path| {
-        let pem = std::fs::read(folder.join("gateway-cert.pem")).unwrap();
+        let pem = std::fs::read(folder.join("gateway-ca.pem")).unwrap();
         let trust = Certificate::from_pem(&pem).unwrap();
         let client = builder(Connections::Fresh).tls_certs_only([trust]).build().unwrap();
         client.get(format!("{}/healthz", gateway.url)).send().await.is_ok()

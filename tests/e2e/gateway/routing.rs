@@ -172,10 +172,11 @@ async fn a_chosen_backend_that_is_down_or_full_is_not_replaced() {
         assert_eq!(answer.header("retry-after"), "5");
     }
     three.mlx.stop().await;
-    // By alias and by default; a model that nobody lists any more goes by default as well.
-    for model in ["coder", "gpt-4o", "qwen"] {
+    // By alias, by default, and by the list from when it was up.
+    for (model, reason) in [("coder", "alias"), ("gpt-4o", "default"), ("qwen", "model")] {
         let (answer, _) = three.ask(CHAT, None, &json!(model)).await;
         assert_eq!((answer.status, answer.header("x-backend-used")), (503, "local_mlx"), "{model}");
+        assert_eq!(answer.header("x-router-reason"), reason, "{model}");
     }
     assert!(three.fast.seen(CHAT).is_empty());
 }
@@ -244,8 +245,9 @@ async fn the_list_of_models_is_the_one_that_routing_knows_with_the_aliases() {
         ["sd-xl-base-1.0 gpu_heavy", "llama/8b gpu_fast", "both gpu_fast"],
         "in the file's order"
     );
+    // Two have listed it, whoever is up: where it goes must not change with that.
     let (answer, _) = three.ask(CHAT, None, &json!("both")).await;
-    assert_eq!((answer.header("x-backend-used"), answer.header("x-router-reason")), ("gpu_fast", "model"));
+    assert_eq!((answer.header("x-backend-used"), answer.header("x-router-reason")), ("local_mlx", "default"));
 }
 
 #[tokio::test]

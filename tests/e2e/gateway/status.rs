@@ -1,7 +1,9 @@
 //! Status and lists.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use e2e::{
-    gateway::{Gateway, with_local_mlx},
+    gateway::{Gateway, gpu_heavy, with_local_mlx},
     upstream::{Reply, Upstream},
 };
 use serde_json::json;
@@ -56,4 +58,26 @@ async fn models_are_those_of_all_ready_backends_owned_by_their_class() {
     let none = gateway.get("/v1/models/some/other").await;
     assert_eq!((none.status, none.code()), (404, "model_not_found"));
     assert_eq!(none.json["error"]["param"], "model");
+}
+
+#[tokio::test]
+async fn a_store_near_its_bound_is_a_warning_and_its_figures_are_told() {
+    let upstream = Upstream::start().await;
+    let folder = e2e::fresh_folder("near-its-bound");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    std::fs::create_dir(folder.join("pictures")).unwrap();
+    // So young that it is not deleted yet.
+    std::fs::write(folder.join(format!("pictures/{now}_0123456789abcdef.png")), "0123456789").unwrap();
+    let bound = ["--ui-image-store-max-bytes", "10"];
+    let gateway = Gateway::start_in(folder, &gpu_heavy(&upstream), &bound).await;
+    let store = async || gateway.get("/v1/gateway/status").await.json;
+    let told = e2e::eventually("the bound is told", async || {
+        let warnings = store().await["gateway"]["warnings"].to_string();
+        warnings.contains("the picture store holds").then_some(warnings)
+    })
+    .await;
+    assert!(
+        told.contains("UI_IMAGE_STORE_MAX_BYTES") && told.contains("the oldest pictures are deleted"),
+        "{told}"
+    );
 }

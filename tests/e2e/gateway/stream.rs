@@ -139,8 +139,7 @@ async fn the_same_is_noticed_through_tls() {
     let yaml = e2e::gateway::gpu_heavy(&upstream);
     let gateway = Gateway::start_in(folder.clone(), &yaml, &["--gateway-tls", "on"]).await;
     let pem =
-        e2e::eventually("the certificate", async || std::fs::read(folder.join("gateway-cert.pem")).ok())
-            .await;
+        e2e::eventually("the certificate", async || std::fs::read(folder.join("gateway-ca.pem")).ok()).await;
     let pinned = [reqwest::Certificate::from_pem(&pem).unwrap()];
     let client = builder(Connections::Fresh).tls_certs_only(pinned).build().unwrap();
     upstream.set_images(Reply::Events(vec![partial(MADE, 0), Act::Wait]));

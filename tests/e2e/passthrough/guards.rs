@@ -39,6 +39,34 @@ async fn a_proxy_that_is_named_is_believed() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_is_named_may_tell_the_address_in_any_form_and_in_one_only() {
+    let engine = RawEngine::start().await;
+    let sidecar = before(&engine, &["--allow-from", "10.0.0.0/8", "--trusted-proxies", "127.0.0.1/32"]).await;
+    for (lines, code, told) in [
+        ("X-Forwarded-For: 10.0.0.7:567\r\n", 200, "10.0.0.7:567, 127.0.0.1"),
+        ("X-Real-IP: 10.0.0.7\r\n", 200, "10.0.0.7, 127.0.0.1"),
+        ("Forwarded: for=\"10.0.0.7:567\";proto=https;host=pics.local\r\n", 200, "10.0.0.7, 127.0.0.1"),
+        ("X-Forwarded-For: 10.0.0.7\r\nX-Real-IP: 10.0.0.8\r\n", 403, ""),
+        ("Forwarded: for=unknown\r\n", 403, ""),
+    ] {
+        let before = engine.seen("/x").len();
+        let (status, body) = status(&sidecar, lines).await;
+        assert_eq!(status, code, "{lines}: {body}");
+        let seen = engine.seen("/x");
+        if code == 200 {
+            assert_eq!(seen[before].header("x-forwarded-for"), [told], "{lines}");
+            assert!(seen[before].header("forwarded").is_empty(), "told in one form: {lines}");
+            let https = lines.starts_with("Forwarded");
+            let expected = if https { ["https", "pics.local"] } else { ["http", "ada2:7860"] };
+            let told = ["x-forwarded-proto", "x-forwarded-host"].map(|name| seen[before].header(name)[0]);
+            assert_eq!(told, expected, "{lines}");
+        } else {
+            assert_eq!(seen.len(), before, "{lines}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn pages_of_other_sites_reach_nothing_of_the_engine() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &["--allowed-origins", "https://ui.example"]).await;

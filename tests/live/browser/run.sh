@@ -1,20 +1,29 @@
 #!/usr/bin/env bash
-# The engine's own web page through the sidecar in headless Chromium, and pages of other sites that attack it.
+# The engine's own web page through the sidecar in headless Chromium, pages of other sites that attack it, and pages of
+# other origins that use both programs.
 #
+#   tests/live/browser/run.sh        # the last alone, with the builtin engine
 #   ENGINE=invokeai ENGINE_URL=http://127.0.0.1:9190 tests/live/browser/run.sh
 #   ENGINE=comfyui  ENGINE_URL=http://127.0.0.1:9288 tests/live/browser/run.sh
 #
-# The engine runs with its page. BIN_DIR: take ada2-sidecar from there, nothing is built. SHOTS: where screenshots go.
+# The engine runs with its page. BIN_DIR: take both programs from there, nothing is built. SHOTS: where screenshots go.
 # CHROMIUM (default chromium). Needs Node.js 20 and, at the first run, the npm registry.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 if [ -z "${BIN_DIR:-}" ]; then
-    cargo build --manifest-path "$here/../../../Cargo.toml" -p ada2-sidecar
+    cargo build --manifest-path "$here/../../../Cargo.toml" -p ada2-sidecar -p gateway
     BIN_DIR=${CARGO_TARGET_DIR:-$here/../../../target}/debug
 fi
+BIN_DIR=$(cd "$BIN_DIR" && pwd)
+export BIN_DIR
 cd "$here"
 [ -d node_modules/playwright-core ] || npm install --silent --no-package-lock
+CHROMIUM=$(command -v "${CHROMIUM:-chromium}")
+export CHROMIUM
+failed=0
+node cors.js || failed=1
+[ -n "${ENGINE:-}" ] || exit $failed
 state=$(mktemp -d)
 log=$state/log
 : >"$log"
@@ -27,9 +36,7 @@ for _ in $(seq 100); do
     [ -n "$url" ] && break
     sleep 0.1
 done
-CHROMIUM=$(command -v "${CHROMIUM:-chromium}")
-export CHROMIUM SHOTS=${SHOTS:-$(mktemp -d)} SIDECAR=$url
-failed=0
+export SHOTS=${SHOTS:-$(mktemp -d)} SIDECAR=$url
 node "$ENGINE.js" || failed=1
 node attacks.js || failed=1
 exit $failed

@@ -20,7 +20,7 @@ pub(super) fn order(
     template: &Template,
     job: &Job,
     uploads: &Uploads,
-    seed: u32,
+    seed: u64,
     prompt: &str,
     client: &str,
 ) -> Value {
@@ -48,24 +48,25 @@ fn address_output(node: &mut Value, prompt: &str, discard: bool) {
     }
 }
 
-/// What goes into a bound input.
-fn value(job: &Job, uploads: &Uploads, seed: u32, binding: Binding, place: &Place) -> Value {
-    let (sampler, scheduler) = samplers::pair(&job.scheduler);
+/// What goes into a bound input; nothing where the graph keeps its own.
+fn value(job: &Job, uploads: &Uploads, seed: u64, binding: Binding, place: &Place) -> Option<Value> {
     match binding {
-        Binding::Prompt => json!(job.prompt),
-        Binding::NegativePrompt => json!(job.negative_prompt),
-        Binding::Width => json!(job.size.width),
-        Binding::Height => json!(job.size.height),
-        Binding::Seed => json!(seed),
-        Binding::Steps => json!(job.steps),
-        Binding::CfgScale => json!(job.cfg_scale),
-        Binding::Scheduler if place.field == "scheduler" => json!(scheduler),
-        Binding::Scheduler => json!(sampler),
-        Binding::Model => job.model.as_ref().map_or(Value::Null, |model| model.handle.clone()),
-        Binding::Image => json!(uploads.picture),
-        Binding::Mask => json!(uploads.mask),
-        Binding::Strength => json!(job.strength),
-        Binding::N => json!(1),
+        Binding::Prompt => Some(json!(job.prompt)),
+        Binding::NegativePrompt => job.negative_prompt.as_ref().map(|text| json!(text)),
+        Binding::Width => job.size.map(|size| json!(size.width)),
+        Binding::Height => job.size.map(|size| json!(size.height)),
+        Binding::Seed => Some(json!(seed)),
+        Binding::Steps => job.steps.map(|steps| json!(steps)),
+        Binding::CfgScale => job.cfg_scale.map(|scale| json!(scale)),
+        Binding::Scheduler => job.scheduler.as_deref().map(|name| {
+            let (sampler, scheduler) = samplers::pair(name);
+            json!(if place.field == "scheduler" { scheduler } else { sampler })
+        }),
+        Binding::Model => job.model.as_ref().map(|model| model.handle.clone()),
+        Binding::Image => uploads.picture.as_ref().map(|name| json!(name)),
+        Binding::Mask => uploads.mask.as_ref().map(|name| json!(name)),
+        Binding::Strength => job.strength.map(|strength| json!(strength)),
+        Binding::N => Some(json!(1)),
     }
 }
 
@@ -84,7 +85,7 @@ mod tests {
         let mut model = EngineModel::plain("m.safetensors", "m", Base::Sd1);
         model.handle = json!("m.safetensors");
         let job = Job::warm_up(Choice { name: "m".into(), model: Some(model), preset: None });
-        Job { scheduler: "dpmpp_2m_k".into(), strength: 0.5, discard: false, ..job }
+        Job { scheduler: Some("dpmpp_2m_k".into()), strength: Some(0.5), discard: false, ..job }
     }
 
     #[test]

@@ -8,13 +8,13 @@ use crate::engine::Picture;
 pub(super) struct Prompt {
     /// Of our choosing, so that it is known even if the engine's answer is lost.
     pub(super) id: String,
-    pub(super) seed: u32,
+    pub(super) seed: u64,
     pub(super) stage: Stage,
     pub(super) picture: Option<Picture>,
 }
 
 impl Prompt {
-    pub(super) fn new(seed: u32) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let id = uuid::Uuid::new_v4().to_string();
         Self { id, seed, stage: Stage::Ours, picture: None }
     }

@@ -37,7 +37,7 @@ fn faults(template: &Template, known: &Classes) -> Vec<Fault> {
         let takes = |input: &str| {
             spec(description, "required", input).or_else(|| spec(description, "optional", input))
         };
-        let unknown = bound.iter().filter(|input| takes(input).is_none());
+        let unknown = bound.iter().filter(|input| takes(input).is_none() && !grows(description, input));
         faults.extend(unknown.map(|input| format!("{name} takes no input {input:?}")));
         let missing = required(description).filter(|input| !inputs.contains_key(*input));
         faults.extend(missing.map(|input| format!("{name} misses its input {input:?}")));
@@ -62,6 +62,14 @@ fn spec<'a>(description: &'a Value, group: &str, input: &str) -> Option<&'a Valu
     description["input"][group].get(input)
 }
 
+/// Whether an input such as `images.image_1` belongs to one of the newer types, which have inputs within.
+fn grows(description: &Value, input: &str) -> bool {
+    let outer = input.split_once('.').map(|(outer, _)| outer);
+    let declared =
+        |outer| ["required", "optional"].into_iter().find_map(|group| spec(description, group, outer));
+    outer.and_then(declared).and_then(|spec| spec[0].as_str()).is_some_and(|kind| kind.starts_with("COMFY_"))
+}
+
 /// Inputs that must be there. Those of the newer dynamic types stand in graphs under other names than their own.
 fn required(description: &Value) -> impl Iterator<Item = &str> {
     let all: Option<&Map<String, Value>> = description["input"]["required"].as_object();
@@ -76,7 +84,9 @@ fn not_in_list<'a>(spec: &Value, value: &'a Value) -> Option<&'a Value> {
     // Pictures can lie in folders that are not listed.
     let is_file = options["image_upload"] == true || options["image_folder"].is_string();
     let is_link = value.is_array();
-    (!is_file && !is_link && !list.contains(value)).then_some(value)
+    // A choice that brings inputs of its own is an object with its name as `key`.
+    let is_listed = list.iter().any(|choice| choice == value || choice.get("key") == Some(value));
+    (!is_file && !is_link && !is_listed).then_some(value)
 }
 
 /// The id of the node that an input is linked to, if there is none of that id.
@@ -96,7 +106,7 @@ mod tests {
     fn classes() -> Classes {
         let sampler = json!({"input": {"required": {"seed": ["INT", {}], "steps": ["INT", {}],
             "sampler_name": [["euler", "ddim"], {}], "scheduler": ["COMBO", {"options": ["normal"]}],
-            "format": ["COMFY_DYNAMICCOMBO_V3", {}]}, "optional": {"mask": ["MASK"]}}, "output_node": false});
+            "format": ["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": "png", "inputs": {}}]}]}, "optional": {"mask": ["MASK"]}}, "output_node": false});
         let save = json!({"input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING"]}}, "output_node": true});
         let load = json!({"input": {"required": {"image": [["a.png"], {"image_upload": true}]}}, "output_node": false});
         HashMap::from([
@@ -117,16 +127,18 @@ mod tests {
     fn a_sound_graph_has_no_faults() {
         let graph = json!({
             "3": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 2, "sampler_name": "ddim", "scheduler": "normal",
-                "mask": ["4", 1]}},
+                "mask": ["4", 1], "format": "png", "format.bit_depth": 8}},
             "4": {"class_type": "LoadImage", "inputs": {"image": "folder/b.png"}},
             "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "x"}}});
         assert_eq!(told(&graph, "'9'", "3.seed"), [""; 0]);
+        assert_eq!(told(&graph, "'9'", "3.format.bit_depth"), [""; 0]);
     }
 
     #[test]
     fn every_fault_names_node_class_and_input() {
         let graph = json!({
-            "3": {"class_type": "KSampler", "inputs": {"sead": 1, "seed": 1, "sampler_name": "nope", "scheduler": "beta"}},
+            "3": {"class_type": "KSampler", "inputs": {"sead": 1, "seed": 1, "sampler_name": "nope", "scheduler": "beta",
+                "format": "gif"}},
             "7": {"class_type": "Lost", "inputs": {}},
             "9": {"class_type": "SaveImage", "inputs": {"images": ["99", 0], "filename_prefix": "x"}}});
         let mut told = told(&graph, "'3'", "3.sead");
@@ -135,6 +147,7 @@ mod tests {
             told,
             [
                 "the node \"3\" (KSampler) does not take \"beta\" as \"scheduler\"",
+                "the node \"3\" (KSampler) does not take \"gif\" as \"format\"",
                 "the node \"3\" (KSampler) does not take \"nope\" as \"sampler_name\"",
                 "the node \"3\" (KSampler) is named as output, and gives out no pictures (SaveImage does)",
                 "the node \"3\" (KSampler) misses its input \"steps\"",

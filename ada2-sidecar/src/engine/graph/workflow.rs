@@ -1,88 +1,208 @@
-//! Workflows as InvokeAI's web page exports them, turned into the graph that its queue takes: lists of nodes with labelled
-//! inputs, and edges between handles.
+//! Workflows as InvokeAI's web page exports them, turned into the graph that the page itself would send (6.14).
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::Fault;
+use super::{Fault, Place, edges::Edge};
+
+/// Nodes that the page runs itself: what they hold becomes the batch's data, and they are no part of the graph.
+const BATCHES: [&str; 8] = [
+    "image_batch",
+    "string_batch",
+    "integer_batch",
+    "float_batch",
+    "image_generator",
+    "string_generator",
+    "integer_generator",
+    "float_generator",
+];
+/// The one type of node that takes inputs which it does not declare, nulls included.
+const TAKES_ANYTHING: &str = "core_metadata";
+/// A workflow within a workflow. What its inner nodes take lies in one input of its own.
+const CALL: &str = "call_saved_workflow";
+const CALL_INPUTS: &str = "workflow_inputs";
+const CALL_PREFIX: &str = "saved_workflow_input::";
+
+/// A workflow as a graph.
+#[derive(Debug)]
+pub(super) struct Converted {
+    /// What the queue takes.
+    pub(super) graph: Value,
+    /// The inputs that its nodes have, with a value in the graph or without.
+    pub(super) inputs: BTreeSet<Place>,
+    /// The inputs that get a batch of values.
+    pub(super) batches: Vec<Batch>,
+}
+
+/// An input that the page would fill with a batch of values, one run for each.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// The type of the node that holds the values.
+    pub(super) kind: String,
+    /// What leads from there to the input; no part of the graph.
+    pub(super) edge: Edge,
+}
 
 /// A graph stays as it is; an exported workflow becomes one.
-pub(super) fn to_graph(document: Value) -> Result<Value, Fault> {
+pub(super) fn to_graph(document: Value) -> Result<Converted, Fault> {
     match &document["nodes"] {
-        Value::Object(_) => Ok(document),
-        Value::Array(nodes) => converted(nodes, document["edges"].as_array().map_or(&[], Vec::as_slice)),
+        Value::Object(_) => Ok(Converted { graph: document, inputs: BTreeSet::new(), batches: Vec::new() }),
+        Value::Array(nodes) => {
+            let edges = document["edges"].as_array().map_or(&[] as &[Value], Vec::as_slice);
+            Ok(Export { roles: roles(nodes)?, edges }.converted())
+        }
         _ => Err(Fault("the graph has no nodes".to_owned())),
     }
 }
 
-fn converted(nodes: &[Value], edges: &[Value]) -> Result<Value, Fault> {
-    let mut graph = Map::new();
-    // Notes and the like are no invocations.
-    for node in nodes.iter().filter(|node| node["type"] == "invocation") {
-        let (id, inputs) = invocation(&node["data"])?;
-        graph.insert(id, inputs);
-    }
-    let edges = edges.iter().filter(|edge| edge["type"] != "collapsed").map(|edge| {
-        let end = |node: &str, field: &str| {
-            let text = |name: &str| edge[name].as_str().map(str::to_owned);
-            Some(json!({"node_id": text(node)?, "field": text(field)?}))
-        };
-        let source = end("source", "sourceHandle");
-        let destination = end("target", "targetHandle");
-        let both = source.zip(destination);
-        both.map(|(source, destination)| json!({"source": source, "destination": destination}))
-            .ok_or_else(|| Fault("an edge of the workflow has no handles".to_owned()))
-    });
-    let edges = edges.collect::<Result<Vec<_>, _>>()?;
-    Ok(json!({"id": "graph", "nodes": graph, "edges": edges}))
+/// Where an input's value lies within its node.
+pub(super) fn inner(kind: Option<&str>, field: &str) -> Option<&'static str> {
+    (kind == Some(CALL) && field.starts_with(CALL_PREFIX)).then_some(CALL_INPUTS)
 }
 
-fn invocation(data: &Value) -> Result<(String, Value), Fault> {
-    let (Some(id), Some(kind)) = (data["id"].as_str(), data["type"].as_str()) else {
-        return Err(Fault("a node of the workflow has no id and type".to_owned()));
-    };
-    let mut inputs = Map::new();
-    inputs.insert("id".to_owned(), json!(id));
-    inputs.insert("type".to_owned(), json!(kind));
-    for name in ["isIntermediate", "useCache"] {
-        if let Some(value) = data.get(name).filter(|value| value.is_boolean()) {
-            let name = if name == "useCache" { "use_cache" } else { "is_intermediate" };
-            inputs.insert(name.to_owned(), value.clone());
+/// Whether a node of this type takes an input that its declaration does not have.
+pub(crate) fn takes_undeclared(kind: &str, field: &str) -> bool {
+    kind == TAKES_ANYTHING || inner(Some(kind), field).is_some()
+}
+
+/// What a node of the page is to the graph. Notes and the current image are nothing.
+enum Role<'a> {
+    Invocation(&'a str, &'a Value),
+    Batch(&'a str),
+    /// Passes an edge on.
+    Connector,
+}
+
+struct Export<'a> {
+    roles: BTreeMap<&'a str, Role<'a>>,
+    edges: &'a [Value],
+}
+
+fn roles(nodes: &[Value]) -> Result<BTreeMap<&str, Role<'_>>, Fault> {
+    let mut roles = BTreeMap::new();
+    for node in nodes {
+        let data = &node["data"];
+        let id = node["id"].as_str().or_else(|| data["id"].as_str());
+        let role = match node["type"].as_str() {
+            Some("connector") => id.map(|id| (id, Role::Connector)),
+            Some("invocation") => {
+                let (Some(id), Some(kind)) = (id, data["type"].as_str()) else {
+                    return Err(Fault("a node of the workflow has no id and type".to_owned()));
+                };
+                let is_batch = BATCHES.contains(&kind);
+                Some((id, if is_batch { Role::Batch(kind) } else { Role::Invocation(kind, data) }))
+            }
+            _ => None,
+        };
+        roles.extend(role);
+    }
+    Ok(roles)
+}
+
+impl<'a> Export<'a> {
+    fn converted(&self) -> Converted {
+        let (mut nodes, mut inputs) = (Map::new(), BTreeSet::new());
+        for (id, role) in &self.roles {
+            let Role::Invocation(kind, data) = role else { continue };
+            let names = data["inputs"].as_object().into_iter().flat_map(Map::keys);
+            inputs.extend(names.map(|field| Place { node: (*id).to_owned(), field: field.clone() }));
+            nodes.insert((*id).to_owned(), invocation(id, kind, data));
+        }
+        let (mut edges, mut batches) = (Vec::new(), Vec::new());
+        for (source, output, into) in self.edges.iter().filter_map(|edge| self.resolved(edge)) {
+            if let Role::Batch(kind) = self.roles[source] {
+                let edge = Edge { source: source.to_owned(), output: output.to_owned(), into };
+                batches.push(Batch { kind: kind.to_owned(), edge });
+                continue;
+            }
+            // The edge wins; a value that the input's own type does not take would refuse the whole graph.
+            remove(&mut nodes[&into.node], &into.field);
+            let edge = json!({"source": {"node_id": source, "field": output},
+                "destination": {"node_id": into.node, "field": into.field}});
+            if !edges.contains(&edge) {
+                edges.push(edge);
+            }
+        }
+        Converted { graph: json!({"id": "graph", "nodes": nodes, "edges": edges}), inputs, batches }
+    }
+
+    /// An edge between two nodes that run, or none: those between collapsed nodes only show that there are some.
+    fn resolved(&self, edge: &'a Value) -> Option<(&'a str, &'a str, Place)> {
+        let ((target, field), true) = (end(edge, "target", "targetHandle")?, is_real(edge)) else {
+            return None;
+        };
+        matches!(self.roles.get(target)?, Role::Invocation(..)).then_some(())?;
+        let (source, output) = self.source(edge)?;
+        Some((source, output, Place { node: target.to_owned(), field: field.to_owned() }))
+    }
+
+    /// Where an edge comes from, past all connectors.
+    fn source(&self, edge: &'a Value) -> Option<(&'a str, &'a str)> {
+        let mut edge = edge;
+        // A circle of connectors leads to no source.
+        for _ in 0..=self.roles.len() {
+            let (source, output) = end(edge, "source", "sourceHandle")?;
+            match self.roles.get(source)? {
+                Role::Connector => {
+                    let enters = |edge: &&Value| {
+                        is_real(edge) && end(edge, "target", "targetHandle") == Some((source, "in"))
+                    };
+                    edge = self.edges.iter().find(enters)?;
+                }
+                _ => return Some((source, output)),
+            }
+        }
+        None
+    }
+}
+
+fn is_real(edge: &Value) -> bool {
+    edge["type"] != "collapsed"
+}
+
+fn end<'a>(edge: &'a Value, node: &str, handle: &str) -> Option<(&'a str, &'a str)> {
+    Some((edge[node].as_str()?, edge[handle].as_str().filter(|handle| !handle.is_empty())?))
+}
+
+fn invocation(id: &str, kind: &str, data: &Value) -> Value {
+    let mut node = json!({"id": id, "type": kind});
+    if kind == CALL {
+        node[CALL_INPUTS] = json!({});
+    }
+    for (field, input) in data["inputs"].as_object().into_iter().flatten() {
+        let value = input.get("value").filter(|value| is_sent(kind, field, value));
+        match (value, inner(Some(kind), field)) {
+            (Some(value), Some(inner)) => node[inner][field] = value.clone(),
+            // What an older page left there.
+            (Some(_), None) if kind == CALL && field == CALL_INPUTS => {}
+            (Some(value), None) => node[field] = value.clone(),
+            (None, _) => {}
         }
     }
-    for (name, input) in data["inputs"].as_object().into_iter().flatten() {
-        // An input that an edge feeds has none, or one that counts for nothing.
-        inputs.insert(name.clone(), input.get("value").cloned().unwrap_or(Value::Null));
+    for (name, ours) in [("isIntermediate", "is_intermediate"), ("useCache", "use_cache")] {
+        if let Some(value) = data.get(name).filter(|value| value.is_boolean()) {
+            node[ours] = value.clone();
+        }
     }
-    inputs.retain(|name, value| !value.is_null() || data["inputs"].get(name).is_some());
-    Ok((id.to_owned(), Value::Object(inputs)))
+    node
+}
+
+/// The page takes a null for no value. A board's `auto` is the user's own choice in the page, which nobody makes here.
+fn is_sent(kind: &str, field: &str, value: &Value) -> bool {
+    let is_open_board = field == "board" && matches!(value.as_str(), Some("" | "auto" | "none"));
+    !is_open_board && (!value.is_null() || kind == TAKES_ANYTHING)
+}
+
+fn remove(node: &mut Value, field: &str) {
+    let at = match inner(node["type"].as_str(), field) {
+        Some(inner) => &mut node[inner],
+        None => node,
+    };
+    if let Some(inputs) = at.as_object_mut() {
+        inputs.remove(field);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::graph::{Form, Template};
-
-    #[test]
-    fn an_exported_workflow_becomes_a_graph() {
-        let workflow = json!({"name": "mine", "nodes": [
-            {"id": "n1", "type": "invocation", "data": {"id": "n1", "type": "noise", "isIntermediate": true, "useCache": false,
-                "inputs": {"seed": {"name": "seed", "label": "", "value": 7}, "width": {"name": "width", "value": 512}}}},
-            {"id": "n2", "type": "invocation", "data": {"id": "n2", "type": "denoise_latents",
-                "inputs": {"noise": {"name": "noise"}, "prompt": {"name": "prompt", "value": ""}}}},
-            {"id": "n3", "type": "notes", "data": {"notes": "hello"}}],
-            "edges": [{"type": "default", "source": "n1", "sourceHandle": "noise", "target": "n2", "targetHandle": "noise"},
-                {"type": "collapsed", "source": "n1", "target": "n2"}]});
-        let graph = to_graph(workflow.clone()).unwrap();
-        assert_eq!(
-            graph["nodes"]["n1"],
-            json!({"id": "n1", "type": "noise", "is_intermediate": true, "use_cache": false, "seed": 7, "width": 512})
-        );
-        assert_eq!(
-            graph["edges"],
-            json!([{"source": {"node_id": "n1", "field": "noise"}, "destination": {"node_id": "n2", "field": "noise"}}])
-        );
-        let yaml = "output: n2\nbindings: {prompt: [n2.prompt], seed: [n1.seed]}";
-        assert!(Template::read(Form::InvokeAi, &workflow.to_string(), yaml).is_ok());
-        assert!(to_graph(json!({"nodes": 1})).is_err());
-    }
-}
+mod tests;

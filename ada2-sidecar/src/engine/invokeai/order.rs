@@ -43,26 +43,28 @@ impl Uploads {
     }
 }
 
-/// What goes into a bound input.
-fn value(job: &Job, uploads: &Uploads, binding: Binding, place: &Place) -> Value {
-    let image = |name: &Option<String>| name.as_ref().map_or(Value::Null, |name| json!({"image_name": name}));
+/// What goes into a bound input; nothing where the graph keeps its own.
+fn value(job: &Job, uploads: &Uploads, binding: Binding, place: &Place) -> Option<Value> {
+    let image = |name: &Option<String>| name.as_ref().map(|name| json!({"image_name": name}));
     match binding {
-        Binding::Prompt => json!(job.prompt),
-        Binding::NegativePrompt => json!(job.negative_prompt),
-        Binding::Width => json!(job.size.width),
-        Binding::Height => json!(job.size.height),
+        Binding::Prompt => Some(json!(job.prompt)),
+        Binding::NegativePrompt => job.negative_prompt.as_ref().map(|text| json!(text)),
+        Binding::Width => job.size.map(|size| json!(size.width)),
+        Binding::Height => job.size.map(|size| json!(size.height)),
         // The first picture's; the others come with the batch's data.
-        Binding::Seed => json!(job.seeds.first()),
-        Binding::Steps => json!(job.steps),
-        Binding::CfgScale => json!(job.cfg_scale),
-        Binding::Scheduler => json!(job.scheduler),
-        Binding::Model => job.model.as_ref().map_or(Value::Null, |model| model.handle.clone()),
+        Binding::Seed => Some(json!(job.seeds.first())),
+        Binding::Steps => job.steps.map(|steps| json!(steps)),
+        Binding::CfgScale => job.cfg_scale.map(|scale| json!(scale)),
+        Binding::Scheduler => job.scheduler.as_ref().map(|name| json!(name)),
+        Binding::Model => job.model.as_ref().map(|model| model.handle.clone()),
         Binding::Image => image(&uploads.picture),
         Binding::Mask => image(&uploads.mask),
         // Where denoising starts: late, if little of the source is given up.
-        Binding::Strength if place.field == "denoising_start" => json!(1.0 - job.strength),
-        Binding::Strength => json!(job.strength),
-        Binding::N => json!(1),
+        Binding::Strength if place.field == "denoising_start" => {
+            job.strength.map(|strength| json!(1.0 - strength))
+        }
+        Binding::Strength => job.strength.map(|strength| json!(strength)),
+        Binding::N => Some(json!(1)),
     }
 }
 

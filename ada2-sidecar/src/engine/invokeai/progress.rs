@@ -30,7 +30,7 @@ pub(super) struct Progress<'a> {
 
 /// What is known of an item.
 struct Made {
-    seed: u32,
+    seed: u64,
     /// What the engine calls its picture.
     name: Option<String>,
     picture: Option<Picture>,
@@ -46,7 +46,7 @@ impl<'a> Progress<'a> {
     ) -> Self {
         let keys = batch.items.iter().map(|item| (batch.batch.clone(), *item));
         let previews = job.previews.then(|| engine.previews.want(keys));
-        let made = |seed: &u32| Made { seed: *seed, name: None, picture: None };
+        let made = |seed: &u64| Made { seed: *seed, name: None, picture: None };
         let items = batch.items.iter().copied().zip(job.seeds.iter().map(made)).collect();
         Self { engine, batch, output: &template.output, desk, previews, items }
     }

@@ -21,15 +21,18 @@ fn shown(headers: &HeaderMap) -> Vec<String> {
     lines
 }
 
-fn visit(trusted: bool) -> Visit {
-    Visit { peer: "::ffff:192.168.1.7".parse().unwrap(), trusted }
+/// Who asks with this head, through a trusted proxy or not.
+fn client(trusted: bool, headers: &HeaderMap) -> Client {
+    let proxies = if trusted { vec!["192.168.1.7/32".parse().unwrap()] } else { vec![] };
+    Client::of("::ffff:192.168.1.7".parse().unwrap(), headers, &proxies)
 }
 
 /// The lines that the engine sees, but for those that are always the same.
-fn sent(lines: &str, visit: &Visit, websocket: bool) -> Vec<String> {
+fn sent(lines: &str, trusted: bool, websocket: bool) -> Vec<String> {
     let mut parts = Request::builder().uri("/x").body(()).unwrap().into_parts().0;
     parts.headers = head(lines);
-    to_engine(&mut parts, visit, &HeaderValue::from_static("id"), websocket);
+    let client = client(trusted, &parts.headers);
+    to_engine(&mut parts, &client, &HeaderValue::from_static("id"), websocket);
     let always = ["x-forwarded-for: 192.168.1.7", "x-forwarded-proto: http", "x-request-id: id"];
     let mut seen = shown(&parts.headers);
     let host = parts.headers.get(HOST).map(|host| format!("x-forwarded-host: {}", host.to_str().unwrap()));
@@ -60,7 +63,7 @@ fn what_belongs_to_one_connection_stays_there_and_all_else_travels() {
         ("host: a:7860\norigin: https://ui.example", &["host: a:7860", "origin: http://a:7860"]),
         ("host: a\nx-request-id: theirs\nx-forwarded-for: 1.2.3.4\nx-forwarded-host: evil", &["host: a"]),
     ] {
-        assert_eq!(sent(given, &visit(false), false), expected, "{given}");
+        assert_eq!(sent(given, false, false), expected, "{given}");
     }
 }
 
@@ -69,7 +72,7 @@ fn a_websocket_is_asked_for_in_one_way() {
     let given = "host: a\nconnection: keep-alive, Upgrade\nupgrade: WebSocket\nsec-websocket-key: k";
     assert!(is_websocket(&head(given)));
     let expected = ["connection: upgrade", "host: a", "sec-websocket-key: k", "upgrade: websocket"];
-    assert_eq!(sent(given, &visit(false), true), expected);
+    assert_eq!(sent(given, false, true), expected);
     for other in [
         "upgrade: websocket",
         "connection: upgrade",
@@ -91,7 +94,7 @@ fn a_proxy_that_is_believed_is_passed_on_and_added_to() {
         "x-forwarded-host: pics.example",
         "x-forwarded-proto: https",
     ];
-    assert_eq!(sent(given, &visit(true), false), expected);
+    assert_eq!(sent(given, true, false), expected);
 }
 
 #[test]
@@ -105,7 +108,8 @@ fn the_target_loses_scheme_and_name_and_nothing_else() {
     ] {
         let mut parts =
             Request::builder().method(Method::OPTIONS).uri(given).body(()).unwrap().into_parts().0;
-        to_engine(&mut parts, &visit(false), &HeaderValue::from_static("id"), false);
+        let client = client(false, &parts.headers);
+        to_engine(&mut parts, &client, &HeaderValue::from_static("id"), false);
         assert_eq!(parts.uri.to_string(), expected, "{given}");
     }
 }
@@ -134,7 +138,8 @@ proptest! {
         if let Some(told) = told {
             parts.headers.insert("x-forwarded-for", told.parse().unwrap());
         }
-        to_engine(&mut parts, &visit(false), &HeaderValue::from_static("id"), websocket);
+        let client = client(false, &parts.headers);
+        to_engine(&mut parts, &client, &HeaderValue::from_static("id"), websocket);
         prop_assert_eq!(&parts.headers[HOST], "ada2");
         prop_assert_eq!(&parts.headers["x-forwarded-for"], "192.168.1.7");
         prop_assert_eq!(parts.headers.contains_key(CONNECTION), websocket);

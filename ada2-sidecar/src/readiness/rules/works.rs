@@ -184,6 +184,7 @@ fn proven(seen: &Seen) -> Option<&'static str> {
 fn slow(pace: &Pace) -> Option<String> {
     let Pace { model, size, step, usual } = pace;
     let usual = usual.filter(|usual| *step > *usual * TIMES && *step >= SLOW_STEP)?;
+    let size = size.map_or_else(|| "its own size".to_owned(), |size| size.to_string());
     Some(format!(
         "steps of the last {model:?} at {size} took {:.2} s each, usually {:.2} s: look for heat, for other programs on the GPU \
          and for models that no longer fit into VRAM",

@@ -3,12 +3,12 @@
 
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use shared::{
     openai::{
         data_url::Address,
         fields::{FieldError, Fields},
-        object::{Object, elements},
+        inline_images::{EDIT_MEMBERS, InlineImages, is_image_part, undecodable},
+        object::{Object, before_json},
     },
     service::form::{Form, FormError, is_multipart},
 };
@@ -19,8 +19,6 @@ use crate::{images::FIELDS, pictures::lean};
 const MAX_TEXT: usize = 256 << 10;
 /// More parts than any client sends.
 const MAX_PARTS: usize = 64;
-/// The pictures of an edit in JSON.
-const PICTURES: &[&str] = &["images", "image", "mask"];
 
 /// An edit as it came.
 #[derive(Debug)]
@@ -33,29 +31,35 @@ pub(super) struct Upload {
 /// Reads the body.
 pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Upload, FieldError> {
     let neither = || whole("The request body must be multipart/form-data with a boundary, or JSON.");
-    let content_type = headers.get(header::CONTENT_TYPE).ok_or_else(neither)?;
-    let (fields, mut pictures, mut masks) = if is_multipart(content_type) {
-        match Form::read(content_type, body, MAX_PARTS) {
-            Ok(form) => parts(&form, body)?,
-            Err(FormError::NotAForm | FormError::NoBoundary) => return Err(neither()),
-            Err(error) => return Err(whole(&format!("The form cannot be read: {error}."))),
-        }
-    } else if content_type.as_bytes().starts_with(b"application/json") {
-        json(body)?
-    } else {
-        return Err(neither());
+    // As the gateway does, whatever else the type may be called: clients send none, or text/plain.
+    let Some(content_type) = headers.get(header::CONTENT_TYPE).filter(|kind| is_multipart(kind)) else {
+        return json(&body[before_json(body)..]);
     };
-    if pictures.len() > 1 {
-        return Err(FieldError::new("image", "image must be one picture: the graphs here take one."));
+    match Form::read(content_type, body, MAX_PARTS) {
+        Ok(form) => upload(parts(&form, body)?),
+        Err(FormError::NotAForm | FormError::NoBoundary) => Err(neither()),
+        Err(error) => Err(whole(&format!("The form cannot be read: {error}."))),
     }
-    let picture = pictures.pop().filter(|picture| !picture.is_empty());
-    let picture = picture
+}
+
+/// Of a form: what was left blank is not there.
+fn upload((fields, mut images, mut masks): Parts) -> Result<Upload, FieldError> {
+    images.retain(|image| !image.is_empty());
+    masks.retain(|mask| !mask.is_empty());
+    if images.len() > 1 {
+        return Err(too_many("image", images.len()));
+    }
+    let image = images
+        .pop()
         .ok_or_else(|| FieldError::new("image", "image is required: send the picture to start from."))?;
     if masks.len() > 1 {
         return Err(FieldError::new("mask", "mask is given twice."));
     }
-    let mask = masks.pop().filter(|mask| !mask.is_empty());
-    Ok(Upload { fields, picture: lean(&picture), mask: mask.as_ref().map(lean) })
+    Ok(Upload { fields, picture: lean(&image), mask: masks.pop().as_ref().map(lean) })
+}
+
+fn too_many(param: &str, count: usize) -> FieldError {
+    FieldError::new(param, format!("{param} must be one picture, not {count}: the graphs here take one."))
 }
 
 type Parts = (Fields, Vec<Bytes>, Vec<Bytes>);
@@ -66,7 +70,7 @@ fn parts(form: &Form, body: &Bytes) -> Result<Parts, FieldError> {
         let (name, content) = (part.name.as_str(), part.content.clone());
         match name {
             "mask" => masks.push(body.slice(content)),
-            _ if name == "image" || name.starts_with("image[") => pictures.push(body.slice(content)),
+            _ if is_image_part(name) => pictures.push(body.slice(content)),
             // Files and texts that we do not know.
             _ if part.is_file || !FIELDS.contains(&name) => {}
             _ if content.len() > MAX_TEXT => {
@@ -83,30 +87,24 @@ fn parts(form: &Form, body: &Bytes) -> Result<Parts, FieldError> {
 }
 
 /// `{"images": [{"image_url": "data:image/png;base64,…"}], "mask": {"image_url": …}, "prompt": …}`
-fn json(body: &[u8]) -> Result<Parts, FieldError> {
-    let object = Object::read(body, &[FIELDS, PICTURES].concat())?;
-    let mut pictures = Vec::new();
-    let mut take = |value| {
-        pictures.push(picture("image", value));
-        // The second is one too many, and one that cannot be had is one, too.
-        pictures.len() < 2 && pictures.iter().all(Result::is_ok)
-    };
-    if !object.get("images").is_some_and(|images| elements(images, &mut take)) {
-        object.get("image").map(take);
+fn json(body: &[u8]) -> Result<Upload, FieldError> {
+    let object = Object::read(body, &[FIELDS, EDIT_MEMBERS].concat()).map_err(|error| {
+        let error = FieldError::from(error);
+        let hint = if error.param.is_none() { " A form (multipart/form-data) is taken as well." } else { "" };
+        FieldError { message: error.message + hint, ..error }
+    })?;
+    let InlineImages { param, count, images, mask } = InlineImages::read(&object)?;
+    if count > 1 {
+        return Err(too_many(param, count));
     }
-    let pictures = pictures.into_iter().collect::<Result<_, _>>()?;
-    let masks = object.get("mask").map(|mask| picture("mask", mask)).transpose()?;
-    Ok((Fields::of_object(&object, FIELDS)?, pictures, masks.into_iter().collect()))
-}
-
-fn picture(param: &str, value: &RawValue) -> Result<Bytes, FieldError> {
-    let address = Address::of(value).or_else(|| Address::in_object(value));
-    let decode = |base64: &str| base64_simd::STANDARD.decode_to_vec(base64).ok();
-    address.and_then(|address| address.decode(decode)).map(Bytes::from).ok_or_else(|| {
-        let message =
-            format!("{param} must come in the request, as a data: address in base64; nothing is fetched.");
-        FieldError::new(param, message)
-    })
+    let fields = Fields::of_object(&object, FIELDS)?;
+    let decode = |param: &str, address: Address<'_>| {
+        let content = address.decode().filter(|content| !content.is_empty());
+        content.map(|content| lean(&content.into())).ok_or_else(|| undecodable(param))
+    };
+    let image = images.first().copied().expect("there is at least one");
+    let mask = mask.map(|mask| decode("mask", mask)).transpose()?;
+    Ok(Upload { fields, picture: decode(param, image)?, mask })
 }
 
 fn whole(message: &str) -> FieldError {
@@ -132,7 +130,7 @@ mod tests {
 
     #[test]
     fn every_clients_spelling_of_the_parts() {
-        for name in ["image", "image[]", "image[0]"] {
+        for name in ["image", "image[]", "image[0]", "images", "images[]"] {
             let file = format!(
                 "name=\"{name}\"; filename=\"/home/me/secret.png\"\r\nContent-Type: application/octet-stream"
             );
@@ -171,20 +169,46 @@ mod tests {
     }
 
     #[test]
-    fn the_first_picture_that_will_not_do_is_the_last_that_is_looked_at() {
+    fn a_picture_too_many_is_refused_and_one_that_will_not_do_before_that() {
         let good = r#"{"image_url":"data:;base64,UElY"}"#;
         for (images, says) in [
             (format!("[{good},{good}]"), "must be one picture"),
             (format!("[{good},7,{good}]"), "nothing is fetched"),
             (format!("[7,{good}]"), "nothing is fetched"),
             ("[]".to_owned(), "is required"),
-            (good.to_owned(), "is required"),
+            (format!("[{good},7]"), "nothing is fetched"),
         ] {
             let error = read_as("application/json", &format!("{{\"images\":{images}}}")).unwrap_err();
             assert!(error.message.contains(says), "{images}: {error}");
         }
         let escaped = read_as("application/json", r#"{"image":"data:image\/png;base64,\/\/\/\/"}"#).unwrap();
         assert_eq!(&escaped.picture[..], b"\xff\xff\xff");
+    }
+
+    #[test]
+    fn what_was_left_blank_is_not_there() {
+        let image = ("name=\"image\"; filename=\"a\"", "X");
+        let empty = ("name=\"image\"; filename=\"\"", "");
+        let mask = ("name=\"mask\"; filename=\"\"", "");
+        let upload = form(&[empty, image, mask, ("name=\"seed\"", ""), ("name=\"n\"", "2.0")]).unwrap();
+        assert_eq!((&upload.picture[..], upload.mask), (&b"X"[..], None));
+        assert_eq!(upload.fields.seed("seed", 9), Ok(None));
+        assert_eq!(upload.fields.integer("n", 1..=4), Ok(Some(2)));
+    }
+
+    #[test]
+    fn json_is_read_whatever_it_is_called_and_with_a_byte_order_mark() {
+        let body = r#"{"prompt":"a","foo":1,"foo":2,"image":"data:image/png;base64,UE\nlY"}"#;
+        for kind in ["application/json", "Application/JSON; charset=utf-8", "text/json", "text/plain"] {
+            for body in [body.to_owned(), format!("\u{feff}{body}")] {
+                assert_eq!(&read_as(kind, &body).unwrap().picture[..], b"PIX", "{kind} {body}");
+            }
+        }
+        assert_eq!(&read(&HeaderMap::new(), &body.into()).unwrap().picture[..], b"PIX");
+        for damaged in ["data:;base64,", "data:;base64,UElY!"] {
+            let error = read_as("application/json", &format!(r#"{{"image":"{damaged}"}}"#)).unwrap_err();
+            assert!(error.param.as_deref() == Some("image") && error.message.contains("damaged"), "{error}");
+        }
     }
 
     #[test]
@@ -203,7 +227,7 @@ mod tests {
         for image in [r#"{"image_url":"http://10.0.0.1/x.png"}"#, r#"{"file_id":"f"}"#, "\"x\"", "{}"] {
             let error = read_as("application/json", &format!("{{\"images\":[{image}]}}")).unwrap_err();
             assert!(
-                error.param.as_deref() == Some("image") && error.message.contains("nothing is fetched"),
+                error.param.as_deref() == Some("images") && error.message.contains("nothing is fetched"),
                 "{error}"
             );
         }

@@ -5,11 +5,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use axum::http::{HeaderMap, header};
-use shared::openai::images::{ImageObject, ImagesResponse, Usage};
+use shared::openai::images::{ImageObject, ImagesResponse, Size, Usage};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::BaseUrl,
     engine::{EngineError, Picture},
     images::{Delivery, ImageRequest, Job, Output},
     pictures,
@@ -24,23 +24,22 @@ pub(super) struct Answer {
     delivery: Delivery,
     output: Output,
     strip_metadata: bool,
-    /// This server as the caller knows it; empty where it named no host: then an address holds where it was asked.
-    base: String,
+    base: BaseUrl,
     pub(super) quality: &'static str,
-    pub(super) size: String,
+    /// That the pictures will have, as far as it is known before they are made.
+    pub(super) size: Option<Size>,
 }
 
 impl Answer {
-    pub(super) fn of(app: &App, headers: &HeaderMap, request: &ImageRequest, job: &Job) -> Self {
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    pub(super) fn of(app: &App, base: BaseUrl, request: &ImageRequest, job: &Job) -> Self {
         Self {
             recent: app.recent.clone(),
             delivery: request.delivery,
             output: request.output,
             strip_metadata: app.config.privacy.strip_metadata,
-            base: host.map(|host| format!("http://{host}")).unwrap_or_default(),
+            base,
             quality: request.quality.name(),
-            size: job.size.to_string(),
+            size: job.expected_size(),
         }
     }
 
@@ -52,9 +51,9 @@ impl Answer {
             delivery: Delivery::Base64,
             output: Output { format: shared::picture::Format::Png, quality: 100 },
             strip_metadata: false,
-            base: String::new(),
+            base: BaseUrl(String::new()),
             quality: "medium",
-            size: "64x64".to_owned(),
+            size: Some(Size::new(64, 64)),
         }
     }
 
@@ -62,8 +61,11 @@ impl Answer {
     pub(super) fn whole(
         &self,
         pictures: Vec<Picture>,
+        job: &Job,
         cancel: &CancellationToken,
     ) -> Result<Vec<u8>, EngineError> {
+        // Those of one job have one size.
+        let size = pictures.first().map(picture_size).transpose()?;
         let data =
             pictures.into_iter().map(|picture| self.object(picture, cancel)).collect::<Result<_, _>>()?;
         let answer = ImagesResponse {
@@ -72,7 +74,8 @@ impl Answer {
             background: Some("opaque".to_owned()),
             output_format: Some(self.output.format.name().to_owned()),
             quality: Some(self.quality.to_owned()),
-            size: Some(self.size.clone()),
+            size: size.map(|size| size.to_string()),
+            ignored: job.ignored.iter().map(|name| (*name).to_owned()).collect(),
             usage: Some(Usage::default()),
         };
         serde_json::to_vec(&answer).map_err(|error| EngineError::Failed(error.to_string()))
@@ -80,13 +83,13 @@ impl Answer {
 
     fn object(&self, picture: Picture, cancel: &CancellationToken) -> Result<ImageObject, EngineError> {
         let picture = self.finished(picture, cancel)?;
-        let seed = Some(u64::from(picture.seed));
+        let seed = Some(picture.seed);
         Ok(match self.delivery {
             Delivery::Base64 => {
                 ImageObject { b64_json: Some(base64(&picture.bytes)), seed, ..ImageObject::default() }
             }
             Delivery::Address => {
-                let url = format!("{}/v1/images/files/{}", self.base, self.recent.keep(&picture));
+                let url = format!("{}/v1/images/files/{}", self.base.0, self.recent.keep(&picture));
                 ImageObject { url: Some(url), seed, ..ImageObject::default() }
             }
         })
@@ -111,6 +114,12 @@ impl Answer {
     pub(super) fn format(&self) -> &'static str {
         self.output.format.name()
     }
+}
+
+/// The size of a picture that was made, which is what its bytes say.
+pub(super) fn picture_size(picture: &Picture) -> Result<Size, EngineError> {
+    pictures::dimensions(&picture.bytes)
+        .map_err(|words| EngineError::Failed(format!("its picture cannot be used: {words}")))
 }
 
 pub(super) fn base64(bytes: &[u8]) -> String {

@@ -18,12 +18,13 @@ use shared::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::render::{Answer, base64, unix_now};
+use super::render::{Answer, base64, picture_size, unix_now};
 use crate::{
     engine::{EngineError, Preview, Progress},
     error::ApiError,
     images::Route,
     jobs::{Finish, JobHandle},
+    pictures::size_of,
 };
 
 /// Comments while nothing else is said, so that no proxy takes the stream for dead.
@@ -34,13 +35,17 @@ const UNBUFFERED: (HeaderName, HeaderValue) =
 
 /// Makes the last event, with the picture.
 pub(super) fn finish(answer: Answer, route: Route) -> Finish<Event> {
-    Box::new(move |mut pictures, cancel| {
+    Box::new(move |mut pictures, job, cancel| {
         let missing = || EngineError::Failed("the engine made no picture".to_owned());
         let picture = answer.finished(pictures.pop().ok_or_else(missing)?, cancel)?;
         let mut body = common(&answer, route, "completed");
+        body["size"] = json!(picture_size(&picture)?.to_string());
         body["b64_json"] = json!(base64(&picture.bytes));
         body["seed"] = json!(picture.seed);
         body["usage"] = json!(Usage::default());
+        if !job.ignored.is_empty() {
+            body["ignored"] = json!(job.ignored);
+        }
         Ok(event(&body))
     })
 }
@@ -113,6 +118,9 @@ impl Watched {
 
     fn partial(&mut self, preview: &Preview) -> Event {
         let mut body = common(&self.answer, self.route, "partial_image");
+        if self.answer.size.is_none() {
+            body["size"] = json!(size_of("image", &preview.bytes).ok().map(|size| size.to_string()));
+        }
         body["b64_json"] = json!(base64(&preview.bytes));
         body["output_format"] = json!(preview.format.name());
         body["partial_image_index"] = json!(self.sent);
@@ -127,7 +135,7 @@ fn common(answer: &Answer, route: Route, what: &str) -> Value {
         Route::Generations => "image_generation",
         Route::Edits => "image_edit",
     };
-    json!({"type": format!("{prefix}.{what}"), "created_at": unix_now(), "size": answer.size,
+    json!({"type": format!("{prefix}.{what}"), "created_at": unix_now(), "size": answer.size.map(|size| size.to_string()),
         "quality": answer.quality, "background": "opaque", "output_format": answer.format()})
 }
 
@@ -165,7 +173,7 @@ mod tests {
         let jobs = Jobs::new(Engine::Builtin(Builtin), 1, lifecycle.clone(), Metrics::default());
         let model = Some(EngineModel::plain("k", "n", Base::Sd1));
         let choice = Choice { name: "n".into(), model, preset: None };
-        let job = Job { steps: 150, previews: true, ..Job::warm_up(choice) }; // 3 s
+        let job = Job { steps: Some(150), previews: true, ..Job::warm_up(choice) }; // 3 s
         let work = Work { job, prepare: None, finish: finish(Answer::plain(), Route::Generations) };
         let handle = jobs.start(work, jobs.slots().try_enter().unwrap(), "r".into());
         let time = Duration::from_secs(1);

@@ -10,7 +10,9 @@ use serde::{
 
 /// The names under `backends`, as they stand in a text that was parsed before.
 pub(super) fn of_backends(text: &str) -> Vec<String> {
-    serde_saphyr::from_str::<Top>(text).map(|top| top.backends.0).unwrap_or_default()
+    serde_saphyr::from_str::<Top>(text.trim_start_matches('\u{feff}'))
+        .map(|top| top.backends.0)
+        .unwrap_or_default()
 }
 
 #[derive(Deserialize)]

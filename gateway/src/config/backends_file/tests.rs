@@ -4,6 +4,7 @@ fn read_text(text: &str) -> Result<BackendsFile, Vec<String>> {
     let variable = |name: &str| match name {
         "ADA2" => Some("ada2.local".to_owned()),
         "ADA2_TOKEN" => Some("hush".to_owned()),
+        "EMPTY" => Some(String::new()),
         _ => None,
     };
     read(Some((Path::new("b.yaml"), text)), None, &variable)
@@ -114,4 +115,96 @@ fn further_classes_are_data_in_the_order_of_the_file() {
     assert_eq!(models, [Some("ada2.local"), None, None]);
     assert!(read.backends.to_string().contains("    default_model: \"ada2.local\"\n"));
     assert_eq!(read.notes, Vec::<String>::new());
+}
+
+#[test]
+fn scalars_keep_the_text_that_they_were_written_with() {
+    let read = read_text(
+        "backends:\n  0012: {base_url: http://a, supported_capabilities: [chat], default_model: 0012}\n  \
+         b: {class: 1e3, base_url: http://b, supported_capabilities: [chat], default_model: 1.50, \
+         concurrency_limits: {chat: 0x10}}\n  \
+         c: {base_url: http://c, supported_capabilities: [images], payload_policy: {images_allow_base64: on}}\n\
+         legacy_mapping: {010: 0012, yes: 1e3}",
+    )
+    .unwrap();
+    assert_eq!(read.backends.classes(), ["0012", "1e3", "c"]);
+    let models: Vec<_> = read.backends.all.iter().map(|backend| backend.default_model.as_deref()).collect();
+    assert_eq!(models, [Some("0012"), Some("1.50"), None]);
+    assert_eq!(read.backends.find("1e3").unwrap().limits[&Capability::Chat], 16, "a number is wanted");
+    for (name, class) in [("010", "0012"), ("yes", "1e3")] {
+        assert_eq!(read.backends.resolve(name).unwrap().class, class);
+    }
+    assert_eq!(read.notes, Vec::<String>::new());
+}
+
+#[test]
+fn an_undefined_variable_inside_a_longer_value_is_named_and_alone_it_disables() {
+    let with = |base: &str| {
+        read_text(&format!("backends:\n  a: {{base_url: '{base}', supported_capabilities: [images]}}"))
+    };
+    for (base, address) in [
+        ("http://ada2:${MLX_PORT-10240}/v1", "http://ada2:10240/v1"),
+        ("http://ada2:${MLX_PORT:-10240}/v1", "http://ada2:10240/v1"),
+        ("http://${ADA2}:7860", "http://ada2.local:7860/"),
+        ("${ADA2_URL:-http://ada2:7860}", "http://ada2:7860/"),
+    ] {
+        assert_eq!(with(base).unwrap().backends.find("a").unwrap().base_url.as_str(), address, "{base}");
+    }
+    assert_eq!(with("${ADA2_URL}").unwrap().disabled, ["a"]);
+    for (base, words) in [
+        ("http://ada2:${ADA2_PORT}", "expected ADA2_PORT to be defined"),
+        ("http://ada2:${ADA2_PORT-}", "expected http://host:port"),
+        ("http://ada2:${EMPTY}/v1", "expected http://host:port"),
+        ("http://ada2:${ADA2_PORT", "expected `}`"),
+        ("http://ada2:${ADA2_PORT:?gone}", "expected ${NAME}, ${NAME-default}"),
+    ] {
+        let problems = with(base).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with(&format!("b.yaml: backends.a.base_url: {words}")), "{problems:?}");
+    }
+    let others = "backends:\n  a: {base_url: 'http://a', supported_capabilities: [images], health: {readiness: '/${NONE}'}}\n  \
+                  b: {base_url: 'http://${NONE}', supported_capabilities: [tts]}\nlegacy_mapping: {x: 'a${NONE}'}";
+    let problems = read_text(others).unwrap_err();
+    assert_eq!(problems.len(), 2, "a backend that is not ours is not read: {problems:?}");
+    assert!(
+        problems[0].contains("health.readiness: expected NONE") && problems[1].contains("legacy_mapping.x"),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn a_misspelling_in_every_map_of_ours_is_told_with_the_right_name_and_what_is_foreign_in_one_line() {
+    let yaml = "backends:\n  a:\n    base_url: http://a\n    supported_capabilities: [images, chta, music]\n    \
+                concurrency_limits: {images: 2, imgaes: 3, music: 1, tts: 1}\n    \
+                health: {livness: /a, READINESS: /b, interval: 3}\n    \
+                payload_policy: {image_format: url, images-allow-base64: true, audio: mp3}\n    \
+                auth: {bearer_evn: ADA2_TOKEN, header: x}\n";
+    let misspelt = [
+        "concurrency_limits.imgaes: did you mean \"images\"?",
+        "health.READINESS: did you mean \"readiness\"?",
+        "health.livness: did you mean \"liveness\"?",
+        "payload_policy.image_format: did you mean \"images_format\"?",
+        "payload_policy.images-allow-base64: did you mean \"images_allow_base64\"?",
+        "auth.bearer_evn: did you mean \"bearer_env\"?",
+    ]
+    .map(|told| format!("b.yaml: backends.a.{told}"));
+    let capability = "b.yaml: backends.a: capability chta: did you mean \"chat\"?";
+    let foreign = "b.yaml: not the gateway's, left out: backends.a.concurrency_limits.tts, backends.a: capability music, \
+                   backends.a.health.interval, backends.a.payload_policy.audio, backends.a.auth.header";
+    let notes = read_text(yaml).unwrap().notes;
+    for told in misspelt.iter().map(String::as_str).chain([capability, foreign]) {
+        assert!(notes.iter().any(|note| note == told), "{told} in {notes:#?}");
+    }
+    assert_eq!(notes.len(), misspelt.len() + 2, "{notes:#?}");
+    let problems = read_text(&format!("{yaml}    class: 'a b'\n  b: 7\n")).unwrap_err();
+    assert!(problems.len() == 2 && problems.iter().all(|told| told.contains("expected")), "{problems:?}");
+    let problems = read_text(&yaml.replace("images: 2,", "images: 0, ")).unwrap_err();
+    for told in misspelt
+        .iter()
+        .take(1)
+        .map(String::as_str)
+        .chain([capability, "limits.images: expected a whole number"])
+    {
+        assert!(problems.iter().any(|problem| problem.contains(told)), "{told} in {problems:#?}");
+    }
 }

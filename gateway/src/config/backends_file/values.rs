@@ -2,29 +2,46 @@
 
 use reqwest::Url;
 use serde_json::{Map, Value};
-use shared::service::settings::{Problem, nearest};
+use shared::service::settings::{Problem, nearest, scalar_text};
 
-use super::{super::expand::expand, Walk};
+use super::{super::expand::expand_yaml, Walk};
 
 impl Walk<'_> {
     pub(super) fn wrong(&mut self, key: &str, expected: &str) {
         self.problems.push(Problem::new(&self.source, key, expected));
     }
 
-    /// Notes keys that are not ours; those that look like a misspelling of ours by a line of their own.
-    pub(super) fn strangers(
+    /// Notes keys that are not ours.
+    pub(super) fn strangers(&mut self, at: &str, map: &Map<String, Value>, ours: &[&str]) {
+        for name in map.keys().filter(|name| !ours.contains(&name.as_str())) {
+            self.stranger(at, name, ours);
+        }
+    }
+
+    /// Notes one: where it looks like a misspelling of ours, by a line of its own.
+    pub(super) fn stranger(&mut self, at: &str, name: &str, ours: &[&str]) {
+        match nearest(name, ours.iter().copied()) {
+            Some(meant) => {
+                let told =
+                    Problem::new(&self.source, format!("{at}{name}"), format!("did you mean {meant:?}?"));
+                self.misspelt.push(told);
+            }
+            None => self.foreign.push(format!("{at}{name}")),
+        }
+    }
+
+    /// A map of ours in a backend's, and in it nothing but these keys is.
+    pub(super) fn section(
         &mut self,
         at: &str,
         map: &Map<String, Value>,
+        name: &str,
         ours: &[&str],
-        notes: &mut Vec<String>,
-    ) {
-        for name in map.keys().filter(|name| !ours.contains(&name.as_str())) {
-            match nearest(name, ours.iter().copied()) {
-                Some(meant) => notes.push(format!("{}: {at}{name}: did you mean {meant:?}?", self.source)),
-                None => self.foreign.push(format!("{at}{name}")),
-            }
-        }
+    ) -> Map<String, Value> {
+        let key = format!("{at}.{name}");
+        let section = self.map(&key, map.get(name));
+        self.strangers(&format!("{key}."), &section, ours);
+        section
     }
 
     /// A path on the origin of the base address.
@@ -55,16 +72,18 @@ impl Walk<'_> {
         }
     }
 
-    /// A scalar as text, with references expanded. `None` where there is none.
+    /// A scalar as text, with references expanded. `None` where there is none, and where a problem was noted.
     pub(super) fn text(&mut self, key: &str, value: Option<&Value>) -> Option<String> {
         match value? {
-            Value::String(text) => Some(expand(text, self.variable)),
-            scalar @ (Value::Bool(_) | Value::Number(_)) => Some(scalar.to_string()),
-            Value::Null => None,
+            Value::String(text) => {
+                let expanded = expand_yaml(text, self.variable);
+                expanded.map_err(|why| self.wrong(key, &why)).ok()
+            }
             Value::Array(_) | Value::Object(_) => {
                 self.wrong(key, "expected one value");
                 None
             }
+            scalar => scalar_text(scalar),
         }
     }
 }
@@ -75,10 +94,13 @@ pub(in crate::config) const EXPECTED_URL: &str = "expected http://host:port or h
 /// Reads a base address.
 pub(in crate::config) fn base_url(text: &str) -> Option<Url> {
     let url: Url = text.trim().parse().ok()?;
+    // A colon without a port would mean the scheme's own, which nobody who wrote it meant.
+    let authority = text.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
     let plain = url.username().is_empty()
         && url.password().is_none()
         && url.query().is_none()
         && url.fragment().is_none()
-        && url.has_host();
+        && url.has_host()
+        && !authority.trim_end().ends_with(':');
     (plain && matches!(url.scheme(), "http" | "https")).then_some(url)
 }

@@ -1,11 +1,12 @@
 use super::*;
-use axum::body::Body;
-use shared::service::{guard::Guard, secret::Secret};
-
-use crate::config::Token;
+use axum::{body::Body, http::Method};
+use shared::service::{
+    guard::{Guard, WebOrigin},
+    secret::Secret,
+};
 
 fn access() -> Access {
-    let token = |name: &str, text| Token { name: name.to_owned(), secret: Secret::new(text).unwrap() };
+    let token = |name: &str, text| Arc::new(Token::named(name, Secret::new(text).unwrap()));
     Access {
         tokens: vec![token("alice", "0123456789abcdef"), token("bob", "fedcba9876543210")],
         asks_tokens: true,
@@ -18,18 +19,31 @@ fn access() -> Access {
 
 /// The status, or the caller's name.
 fn passes(access: &Access, path: &str, address: &str, lines: &[(&str, &str)]) -> Result<String, u16> {
-    let mut request = Request::builder().uri(path).header("host", "ai2");
+    asks(access, Method::GET, path, address, lines)
+}
+
+/// The same with another method.
+fn asks(
+    access: &Access,
+    method: Method,
+    path: &str,
+    address: &str,
+    lines: &[(&str, &str)],
+) -> Result<String, u16> {
+    let mut request = Request::builder().method(method).uri(path).header("host", "ai2");
     for (name, value) in lines {
         request = request.header(*name, *value);
     }
     let request = request.body(Body::empty()).unwrap();
     let client = Client::of(address.parse().unwrap(), request.headers(), &access.proxies);
     let account = Account::default();
-    match pass(access, client, &request, &account) {
-        Ok(caller) => Ok(match (account.caller(), caller) {
+    match pass(access, &client, &request, &account) {
+        Ok(admitted) => Ok(match (account.caller(), admitted) {
             (Some(name), _) => name,
-            (None, Some(Caller)) => "anybody".to_owned(),
-            (None, None) => "nobody".to_owned(),
+            (None, Admitted::Caller(_)) => "anybody".to_owned(),
+            (None, Admitted::Anybody) => "nobody".to_owned(),
+            (None, Admitted::Preflight) => "preflight".to_owned(),
+            (None, Admitted::StartPage) => "start page".to_owned(),
         }),
         Err(error) => Err(error.into_response().status().as_u16()),
     }
@@ -131,6 +145,77 @@ fn origins_are_checked_where_no_token_is_and_hosts_everywhere() {
     let request =
         Request::builder().uri("/v1/models").header("host", "evil.example").body(Body::empty()).unwrap();
     let client = Client::of("127.0.0.1".parse().unwrap(), request.headers(), &[]);
-    let refused = pass(&access, client, &request, &Account::default()).unwrap_err().into_response();
+    let refused = pass(&access, &client, &request, &Account::default()).unwrap_err().into_response();
     assert_eq!(refused.status().as_u16(), 421);
+}
+
+#[test]
+fn a_preflight_is_answered_before_a_token_is_asked_and_only_to_pages_that_may() {
+    let mut access = access();
+    access.guard.allowed_origins = vec![WebOrigin::parse("https://ui.example").unwrap()];
+    access.api_ranges = vec!["127.0.0.0/8".parse().unwrap()];
+    let asks = |method: Method, path: &str, address: &str, origin: &str| {
+        let lines = [("origin", origin), ("access-control-request-method", "POST")];
+        asks(&access, method, path, address, &lines)
+    };
+    let ui = "https://ui.example";
+    for path in ["/v1/models", "/v1/nothing", "/ui/images/x.png", "/healthz"] {
+        assert_eq!(asks(Method::OPTIONS, path, "127.0.0.1", ui).as_deref(), Ok("preflight"), "{path}");
+        for evil in ["https://evil.example", "null", "http://ui.example"] {
+            assert_eq!(asks(Method::OPTIONS, path, "127.0.0.1", evil), Err(403), "{path} {evil}");
+        }
+    }
+    assert_eq!(asks(Method::OPTIONS, "/v1/models", "192.168.1.1", ui), Err(403), "addresses first");
+    assert_eq!(asks(Method::POST, "/v1/models", "127.0.0.1", ui), Err(401));
+    assert_eq!(asks(Method::OPTIONS, "/tools", "127.0.0.1", ui), Err(401), "not ours");
+}
+
+#[test]
+fn a_person_at_the_bare_address_is_sent_to_the_page() {
+    let access = access();
+    let html = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+    let document = ("sec-fetch-dest", "document");
+    for method in [Method::GET, Method::HEAD] {
+        for line in [html, document] {
+            let sent = asks(&access, method.clone(), "/", "8.8.8.8", &[line]);
+            assert_eq!(sent.as_deref(), Ok("start page"), "{method} {line:?}");
+        }
+    }
+    assert_eq!(asks(&access, Method::POST, "/", "127.0.0.1", &[html]), Err(401));
+    for (path, lines) in [
+        ("/", &[("accept", "*/*")][..]),
+        ("/", &[("accept", "application/json")]),
+        ("/x", &[html]),
+        ("/v1/models", &[html, document]),
+    ] {
+        assert_eq!(passes(&access, path, "127.0.0.1", lines), Err(401), "{path} {lines:?}");
+    }
+    assert_eq!(passes(&access, "/", "127.0.0.1", &[html, ("origin", "https://evil.example")]), Err(403));
+}
+
+#[test]
+fn whom_a_trusted_proxy_means_must_be_known_where_addresses_count() {
+    let mut access = access();
+    access.proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    let hidden = ("forwarded", "for=_hidden");
+    let differ = [("x-forwarded-for", "10.1.1.1"), ("x-real-ip", "10.1.1.2"), ALICE];
+    let ask = |access: &Access, path: &str, lines: &[(&str, &str)]| passes(access, path, "127.0.0.1", lines);
+    assert_eq!(ask(&access, "/v1/models", &[hidden, ALICE]).as_deref(), Ok("alice"), "any address may come");
+    assert_eq!(ask(&access, "/v1/models", &differ), Err(403));
+    assert_eq!(ask(&access, "/ui/images/x", &[hidden, ALICE]), Err(403));
+    assert!(ask(&access, "/healthz", &differ).is_ok(), "health answers everybody");
+    access.api_ranges = vec!["127.0.0.0/8".parse().unwrap()];
+    assert_eq!(
+        ask(&access, "/v1/models", &[hidden, ALICE]),
+        Err(403),
+        "the proxy's own address is not the caller's"
+    );
+    access.asks_tokens = false;
+    access.api_ranges.clear();
+    access.proxies.clear();
+    assert_eq!(
+        ask(&access, "/v1/models", &[("x-forwarded-for", "127.0.0.1")]),
+        Err(403),
+        "nothing else guards it"
+    );
 }

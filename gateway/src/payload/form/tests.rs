@@ -34,6 +34,9 @@ fn texts_in_any_order_are_read_as_json_would_give_them() {
     assert_eq!(fields.value("odd"), None, "what policy does not read is not read");
     let (_, fields) = read(&body(&["image@x", "n=many", "stream=yes"])).unwrap();
     assert!(fields.integer("n", 1..=4).is_err() && fields.flag("stream").is_err());
+    let (_, fields) = read(&body(&["image@x", "mask@", "n=2.0", "stream=True", "prompt= "])).unwrap();
+    assert_eq!((fields.integer("n", 1..=4), fields.flag("stream")), (Ok(Some(2)), Ok(Some(true))));
+    assert_eq!(fields.text("prompt"), Ok(None));
 }
 
 #[test]
@@ -83,7 +86,7 @@ fn a_refusal_names_the_part() {
     ] {
         assert_eq!(read(&body(&parts)).unwrap_err().param.as_deref(), Some(param), "{parts:?}");
     }
-    for image in ["image@x", "image[]@x", "image[0]@x", "image[12]@x", "image=x"] {
+    for image in ["image@x", "image[]@x", "image[0]@x", "image[12]@x", "images@x", "images[]@x", "image=x"] {
         assert!(read(&body(&[image, image, "odd=1", "odd=2"])).is_ok(), "{image}");
     }
 }

@@ -28,6 +28,13 @@ fn a_model_that_stays_leaves_every_byte() {
 }
 
 #[test]
+fn a_byte_order_mark_does_not_go_on() {
+    let body = r#"{ "messages":[], "model" : "m" , "x":1.0 }"#;
+    assert_eq!(sent(&format!("\u{feff}{body}"), Some("m")), body);
+    assert_eq!(sent(&format!("\u{feff}{body}"), None).replace(' ', ""), r#"{"messages":[],"x":1.0}"#);
+}
+
+#[test]
 fn another_model_changes_its_value_and_nothing_else() {
     for (body, expected) in [
         (
@@ -73,7 +80,7 @@ fn what_policy_cannot_decide_on_is_refused() {
         ("", None),
         ("{} x", None),
         ("{\"a\":1", None),
-        ("\u{feff}{}", None),
+        ("\u{feff}\u{feff}{}", None),
         ("null", None),
     ] {
         assert_eq!(read(body).unwrap_err().param.as_deref(), param, "{body}");

@@ -19,7 +19,7 @@ pub(crate) struct Asked<'a> {
     pub model: Option<&'a str>,
 }
 
-/// A ready backend and the models that it lists, as last published.
+/// A backend and the models that it listed when it last answered.
 pub(crate) type Listed = (Arc<Backend>, Arc<[Model]>);
 
 /// Where it goes, and with which model.
@@ -76,7 +76,8 @@ fn choose<'a>(
     default.map(|backend| (backend, Reason::Default)).ok_or(Denial::NobodyAble(asked.capability))
 }
 
-/// The one backend that lists the model. Those that cannot do what is asked count only where no other lists it: then the
+/// The one backend that listed the model when it last answered, whether it is up now or not: one that is down keeps its
+/// models, so that they go to no other. Those that cannot do what is asked count only where no other lists it: then the
 /// caller is told.
 fn only_lister<'a>(lists: &'a [Listed], capability: Capability, model: &str) -> Option<&'a Arc<Backend>> {
     let listers = lists.iter().filter(|(_, models)| models.iter().any(|listed| listed.id == model));

@@ -14,7 +14,7 @@ use crate::{
     config::Delivery,
     error::ApiError,
     state::{App, unix_now},
-    store::{Picture, PictureName, disk, writable::Prepared},
+    store::{Picture, PictureName, disk, records::Note, writable::Prepared},
 };
 
 /// Pictures in the store, ready to be handed out.
@@ -26,13 +26,13 @@ pub(super) struct Kept {
 }
 
 /// Gives every picture its name, base64 or not. The place in the backend is held until it is done.
-pub(super) async fn keep(app: &App, pictures: Pictures) -> Result<Kept, ApiError> {
+pub(super) async fn keep(app: &App, pictures: Pictures, note: Note) -> Result<Kept, ApiError> {
     let Pictures { grant, made, rest } = pictures;
     let (store, unix) = (app.store.clone(), unix_now());
     let (pictures, words): (Vec<_>, Vec<_>) =
         made.into_iter().map(|Made { picture, words }| (picture, words)).unzip();
-    let kept =
-        blocking_under(grant.place(), move || store.keep(pictures, unix)).await.map_err(ApiError::Store)?;
+    let kept = blocking_under(grant.place(), move || store.keep(pictures, unix, &note)).await;
+    let kept = kept.map_err(ApiError::Store)?;
     app.metrics.stored(kept.len(), kept.iter().map(|kept| kept.bytes).sum());
     let delivery = grant.permitted().delivery();
     Ok(Kept { pictures: kept.into_iter().zip(words).collect(), around: rest.around(unix), delivery })
@@ -44,9 +44,10 @@ pub(super) async fn keep_one(
     place: Place,
     mut prepared: Prepared,
     picture: Picture,
+    note: Note,
 ) -> Result<String, ApiError> {
     let store = app.store.clone();
-    let keep = move || store.keep(vec![store.write_prepared(&mut prepared, &picture)?], unix_now());
+    let keep = move || store.keep(vec![store.write_prepared(&mut prepared, &picture)?], unix_now(), &note);
     let kept = blocking_under(place, keep).await;
     let kept = kept.map_err(ApiError::Store)?;
     app.metrics.stored(kept.len(), kept.iter().map(|kept| kept.bytes).sum());

@@ -24,21 +24,23 @@ use crate::{
     config::Capability,
     error::ApiError,
     middleware::access_log::{Account, Streamed},
+    routes::Visit,
     state::App,
-    store::writable::Prepared,
+    store::{records::Note, writable::Prepared},
 };
 
 /// The answer whose body the events are. Until `deadline` they are held for a caller who takes none of them.
 pub(super) fn respond(
     app: &App,
-    account: &Account,
+    visit: &Visit,
     events: Events,
     file: Prepared,
     deadline: Instant,
 ) -> Response {
     let class = events.class().to_owned();
     let events = Limited::new(events, deadline, &app.lifecycle);
-    let relay = Relay { app: app.clone(), account: account.clone(), class, events, file, settled: false };
+    let (account, note) = (visit.account.clone(), visit.note());
+    let relay = Relay { app: app.clone(), account, note, class, events, file, settled: false };
     let body = stream::unfold(Some(relay), async |relay| relay?.step().await);
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -53,6 +55,7 @@ pub(super) fn respond(
 struct Relay {
     app: App,
     account: Account,
+    note: Note,
     class: String,
     events: Limited<Events>,
     file: Prepared,
@@ -96,7 +99,9 @@ impl Relay {
     /// The event of a picture that is stored: as it came, and with its address.
     async fn completed(&mut self, finished: Finished, place: Place) -> Result<Bytes, ApiError> {
         let Finished { picture, event } = finished;
-        let address = keep_one(&self.app, place.clone(), std::mem::take(&mut self.file), picture).await?;
+        let address =
+            keep_one(&self.app, place.clone(), std::mem::take(&mut self.file), picture, self.note.clone())
+                .await?;
         Ok(blocking_under(place, move || event.with_address(&address)).await)
     }
 

@@ -20,7 +20,7 @@ fn picture(seed: u64) -> Picture {
 /// Stores them and gives their names.
 fn keep(store: &Store, pictures: &[Picture], unix: u64) -> Result<Vec<PictureName>, StoreFault> {
     let written = pictures.iter().map(|picture| store.write(picture)).collect::<Result<_, _>>()?;
-    Ok(store.keep(written, unix)?.into_iter().map(|kept| kept.name).collect())
+    Ok(store.keep(written, unix, &Note::default())?.into_iter().map(|kept| kept.name).collect())
 }
 
 fn files(dir: &Path) -> BTreeSet<String> {
@@ -40,6 +40,16 @@ fn a_picture_is_kept_under_its_hash_and_nothing_else_is_left() {
     assert_eq!(files(&dir), expected);
     assert_eq!(store.find(&names[0]).unwrap().unwrap().mime, "image/png");
     assert_eq!(keep(&store, &[picture(1)], 1_736_697_234).unwrap(), names[..1], "the same again is no error");
+}
+
+#[test]
+fn the_group_may_look_at_the_pictures() {
+    let dir = temporary("group").join("data/pictures");
+    let store = Store::open(&dir).unwrap();
+    let name = keep(&store, &[picture(1)], 7).unwrap().remove(0);
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!((mode(&dir), mode(dir.parent().unwrap())), (0o750, 0o750));
+    assert_eq!(mode(&dir.join(name.as_str())), 0o640);
 }
 
 #[test]
@@ -216,4 +226,110 @@ fn a_new_picture_counts_at_once() {
     let store = Store::open(&dir).unwrap();
     keep(&store, &[picture(1), picture(1)], 7).unwrap();
     assert_eq!(store.totals(), Totals { pictures: 1, bytes: picture(1).bytes().len() as u64 });
+}
+
+fn note(owner: &str, request: &str) -> Note {
+    Note { owner: Some(owner.to_owned()), request_id: Some(request.to_owned()) }
+}
+
+fn keep_for(store: &Store, seed: u64, unix: u64, note: &Note) -> PictureName {
+    let written = vec![store.write(&picture(seed)).unwrap()];
+    store.keep(written, unix, note).unwrap().remove(0).name
+}
+
+/// What somebody sees, oldest first, by the seconds of the names.
+fn of(store: &Store, owner: &str) -> Vec<u64> {
+    let wants = |known: &crate::store::index::Known| known.owners.iter().any(|known| known == owner);
+    let (listed, _, totals) = store.page_of(&wants, None, 99).unwrap();
+    assert_eq!(listed.len(), totals.pictures);
+    listed.iter().rev().map(|listed| listed.name.unix()).collect()
+}
+
+#[test]
+fn a_record_lies_beside_its_picture_counts_and_goes_with_it() {
+    let dir = temporary("records");
+    let store = Store::open(&dir).unwrap();
+    let hers = keep_for(&store, 1, 7, &note("alice", "r1"));
+    let his = keep_for(&store, 2, 8, &note("bob", "r2"));
+    assert_eq!((of(&store, "alice"), of(&store, "bob")), (vec![7], vec![8]));
+    let bytes = |ending: &str| {
+        let all = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+        all.filter(|path| path.extension().is_some_and(|found| found == ending))
+            .map(|path| fs::metadata(path).unwrap().len())
+            .sum::<u64>()
+    };
+    let all = Totals { pictures: 2, bytes: bytes("png") + bytes("json") };
+    assert_eq!(store.totals(), all);
+    drop(store);
+    let store = Store::open(&dir).unwrap();
+    assert_eq!(store.totals(), all, "found again");
+    assert_eq!((of(&store, "alice"), of(&store, "bob")), (vec![7], vec![8]));
+    let rules = Rules { max_bytes: Some(all.bytes - 1), ..Rules::default() };
+    let minute = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 60;
+    assert_eq!(store.retain(&rules, minute, true).unwrap().pictures, 1);
+    assert_eq!(
+        files(&dir),
+        [".lock", his.as_str(), &format!("{}.json", his.as_str())].map(str::to_owned).into()
+    );
+    assert!(store.find(&hers).unwrap().is_none() && of(&store, "alice").is_empty());
+    assert_eq!(of(&store, "bob"), [8], "what was read stays known");
+}
+
+#[test]
+fn the_same_picture_has_both_owners_and_goes_with_the_last() {
+    let dir = temporary("owners");
+    let store = Store::open(&dir).unwrap();
+    let name = keep_for(&store, 1, 7, &note("alice", "r1"));
+    fs::write(dir.join(format!("{}.json", name.as_str())), r#"{"owners":["alice"],"prompt":"x"}"#).unwrap();
+    assert_eq!(keep_for(&store, 1, 7, &note("bob", "r2")), name);
+    let record = store.record(&name).unwrap();
+    assert_eq!(record.owners, ["alice", "bob"]);
+    assert_eq!(record.further["prompt"], "x", "what a later version wrote stays");
+    let is = |owner: &'static str| move |known: &str| known == owner;
+    assert!(!store.remove_from(&name, &is("carol")).unwrap());
+    assert!(store.remove_from(&name, &is("alice")).unwrap());
+    assert_eq!((of(&store, "alice"), of(&store, "bob")), (vec![], vec![7]));
+    assert!(store.remove_from(&name, &is("bob")).unwrap());
+    assert_eq!((files(&dir), store.totals()), ([".lock".to_owned()].into(), Totals::default()));
+    assert!(!store.remove_from(&name, &is("bob")).unwrap());
+}
+
+#[test]
+fn a_picture_is_kept_also_where_its_record_cannot_be() {
+    let dir = temporary("no-record");
+    let store = Store::open(&dir).unwrap();
+    let name = store.write(&picture(1)).unwrap().name(7);
+    let trap = dir.join(format!("{}.json", name.as_str()));
+    fs::create_dir(&trap).unwrap();
+    fs::write(trap.join("x"), "x").unwrap();
+    assert_eq!(keep_for(&store, 1, 7, &note("alice", "r1")), name);
+    assert!(store.find(&name).unwrap().is_some() && of(&store, "alice").is_empty());
+    assert_eq!(files(&dir).len(), 3, "nothing lies about: {:?}", files(&dir));
+    std::os::unix::fs::symlink(dir.join("nowhere"), dir.join("8_0123456789abcdef.png.json")).unwrap();
+    fs::write(dir.join("8_0123456789abcdef.png"), "x").unwrap();
+    drop(store);
+    let store = Store::open(&dir).unwrap();
+    let linked = PictureName::parse("8_0123456789abcdef.png").unwrap();
+    assert_eq!(
+        store.record(&linked).unwrap(),
+        crate::store::records::Record::default(),
+        "never through a link"
+    );
+    assert!(store.remove(&linked).unwrap() && store.remove(&name).unwrap());
+}
+
+#[test]
+fn records_are_read_once_for_lists_and_again_before_a_picture_goes() {
+    let dir = temporary("once");
+    let store = Store::open(&dir).unwrap();
+    let name = keep_for(&store, 1, 7, &note("alice", "r1"));
+    drop(store);
+    let store = Store::open(&dir).unwrap();
+    assert_eq!(of(&store, "alice"), [7]);
+    fs::write(dir.join(format!("{}.json", name.as_str())), r#"{"owners":["bob"]}"#).unwrap();
+    assert_eq!(of(&store, "alice"), [7]);
+    assert!(
+        !store.remove_from(&name, &|known| known == "alice").unwrap(),
+        "before it deletes, it reads again"
+    );
 }

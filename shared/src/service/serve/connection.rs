@@ -26,6 +26,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+#[cfg(feature = "tls")]
+use super::https_only;
 use super::{
     Handler, Listener, Peer, RequestBody, Seat, lingering::read_on, prepare, refusal::InWords, seats::State,
     wire::ClientStream,
@@ -55,33 +57,15 @@ pub(super) async fn connection<H: Handler>(
 }
 
 async fn speak<H: Handler>(stream: TcpStream, visit: Visit, listener: Listener<H>, life: Lifecycle) {
-    let stream = ClientStream::new(stream, listener.bounds.stall, visit.seat.state().clone());
     #[cfg(feature = "tls")]
-    if let Some(tls) = &listener.tls {
-        let handshake = tokio::time::timeout(listener.bounds.head_time, tls.0.accept(stream));
-        let shaken = tokio::select! {
-            shaken = handshake => shaken,
-            () = evicted(&visit.seat) => return debug!(peer = %visit.peer, "TLS handshake given up: too many connections"),
-            () = life.draining().cancelled() => return,
-        };
-        match shaken {
-            Ok(Ok(stream)) => http(stream, visit, listener, life).await,
-            Ok(Err(error)) => debug!(peer = %visit.peer, %error, "TLS handshake failed"),
-            Err(_) => debug!(peer = %visit.peer, "TLS handshake took too long"),
-        }
-        return;
+    if let Some(tls) = listener.tls.clone() {
+        return https_only::speak(stream, visit, (tls, listener), life).await;
     }
+    let stream = ClientStream::new(stream, listener.bounds.stall, visit.seat.state().clone());
     http(stream, visit, listener, life).await;
 }
 
-#[cfg(feature = "tls")]
-async fn evicted(seat: &Seat) {
-    while !seat.state().is_evicted() {
-        seat.state().notify.notified().await;
-    }
-}
-
-async fn http<H, S>(stream: S, visit: Visit, listener: Listener<H>, life: Lifecycle)
+pub(super) async fn http<H, S>(stream: S, visit: Visit, listener: Listener<H>, life: Lifecycle)
 where
     H: Handler,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -1,6 +1,8 @@
 //! The bounds of the accept loop, over real sockets; time is paused.
 
 mod heads;
+#[cfg(feature = "tls")]
+mod https;
 mod refusals;
 mod slow;
 

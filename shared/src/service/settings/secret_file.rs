@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Settings, Source};
+use super::{Settings, Source, unreadable};
 
 impl Settings {
     /// Where `file_key` names a file, its text is the value of `key`. Naming both is a problem, since one of them was
@@ -23,7 +23,10 @@ impl Settings {
                 };
                 self.values.insert(key, (text.trim().to_owned(), source));
             }
-            Err(error) => self.complain(file_key, format!("expected a readable file: {error}")),
+            Err(error) => {
+                let words = format!("expected a readable file: {}", unreadable(&path, &error));
+                self.complain(file_key, words);
+            }
         }
     }
 }
@@ -40,7 +43,7 @@ mod tests {
     fn settings(values: &[(&'static str, &str)]) -> Settings {
         let value = |text: &str| (text.to_owned(), Source::Environment("T"));
         let values: BTreeMap<_, _> = values.iter().map(|(key, text)| (*key, value(text))).collect();
-        let mut settings = Settings { keys: KEYS, values, problems: Vec::new() };
+        let mut settings = Settings { keys: KEYS, values, overruled: BTreeMap::new(), problems: Vec::new() };
         settings.secret_from_file("token", "token_file");
         settings
     }

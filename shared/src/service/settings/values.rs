@@ -8,10 +8,12 @@ pub fn unknown_key<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Stri
         .map_or_else(|| "unknown key".to_owned(), |known| format!("unknown key; did you mean {known:?}?"))
 }
 
-/// The known name that is most likely meant, if any is likely.
+/// The known name that is most likely meant, if any is likely. Capitals and dashes for underscores are no difference.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let folded = |name: &str| name.to_ascii_lowercase().replace('-', "_");
+    let name = folded(name);
     known
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .map(|known| (strsim::damerau_levenshtein(&name, &folded(known)), known))
         .filter(|(distance, known)| *distance <= 1 + known.len() / 5)
         .min()
         .map(|(_, known)| known)
@@ -27,7 +29,7 @@ pub fn nearest_few<'a>(name: &str, known: impl Iterator<Item = &'a str>, count: 
 /// A number of bytes: `0`, `512MiB`, `8GiB`, `8G`; a bare number is bytes.
 pub fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
-    let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let split = text.find(|letter: char| !(letter.is_ascii_digit() || letter == '_')).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let shift = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -36,7 +38,31 @@ pub fn bytes(text: &str) -> Option<u64> {
         "g" | "gib" => 30,
         _ => return None,
     };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+    digits(number)?.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// A whole number as people write it in YAML: `4194304`, `4_194_304`, `0x10`, `0o17`.
+pub fn whole_number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let radix = [("0x", 16), ("0o", 8), ("0b", 2)];
+    let written = radix.iter().find_map(|(prefix, radix)| Some((text.strip_prefix(prefix)?, *radix)));
+    let (number, radix) = written.unwrap_or((text, 10));
+    u64::from_str_radix(&digits(number)?, radix).ok()
+}
+
+/// A number as people write it in YAML: `7.5`, `7.50`, `1e3`.
+pub fn number(text: &str) -> Option<f64> {
+    digits(text.trim())?.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// Without the underscores between digits; they stand nowhere else.
+fn digits(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let between = |at: usize| {
+        let is_digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_hexdigit);
+        is_digit(at.checked_sub(1)) && is_digit(at.checked_add(1))
+    };
+    text.match_indices('_').all(|(at, _)| between(at)).then(|| text.replace('_', ""))
 }
 
 /// A duration: `500ms`, `30s`, `5m`; a bare number is seconds. Zero is none.
@@ -67,4 +93,49 @@ pub fn truth(text: &str) -> Option<bool> {
 /// Comma-separated values, each read by `parse`. Nothing is an empty list.
 pub fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_people_write_them() {
+        for (text, expected) in [
+            ("4194304", Some(4_194_304)),
+            ("4_194_304", Some(4_194_304)),
+            (" 0012 ", Some(12)),
+            ("0x1F", Some(31)),
+            ("0o17", Some(15)),
+            ("0b11", Some(3)),
+            ("_1", None),
+            ("1_", None),
+            ("1__0", None),
+            ("-1", None),
+            ("1.0", None),
+            ("", None),
+        ] {
+            assert_eq!(whole_number(text), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("7.50", Some(7.5)),
+            ("1e3", Some(1000.0)),
+            ("1_000.5", Some(1000.5)),
+            ("nan", None),
+            ("x", None),
+        ] {
+            assert_eq!(number(text), expected, "{text}");
+        }
+        assert_eq!(bytes("4_096KiB").or(bytes("_1")), Some(4 << 20));
+    }
+
+    #[test]
+    fn a_name_in_capitals_or_with_dashes_is_near() {
+        let known = || ["liveness", "bearer_env"].into_iter();
+        for (name, meant) in [("LIVNESS", "liveness"), ("bearer-env", "bearer_env"), ("Liveness", "liveness")]
+        {
+            assert_eq!(nearest(name, known()), Some(meant));
+        }
+        assert_eq!(nearest("timeout", known()), None);
+    }
 }

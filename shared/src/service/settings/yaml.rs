@@ -7,13 +7,16 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Key, Problem, Source, unknown_key};
+use super::{Key, Problem, Source, scalar_text, unknown_key, yaml_value};
 
 /// A value as a YAML scalar that can be pasted back.
 pub(super) fn yaml_scalar(text: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./,+".contains(letter);
     if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { Value::from(text).to_string() }
 }
+
+/// The key of a problem with a whole file.
+pub const WHOLE_FILE: &str = "(the whole file)";
 
 /// A YAML file of settings: scalars, and lists of scalars (the same as comma-separated text).
 #[derive(Debug, Default)]
@@ -34,7 +37,7 @@ impl YamlFile {
         let wrong = |key: &str, expected: String| Problem::new(path.display(), key, expected);
         let (mut values, mut problems) = (BTreeMap::new(), Vec::new());
         let map = mapping(text).unwrap_or_else(|fault| {
-            problems.push(wrong("(the whole file)", fault));
+            problems.push(wrong(WHOLE_FILE, fault));
             serde_json::Map::new()
         });
         for (name, value) in map {
@@ -65,10 +68,7 @@ impl YamlFile {
 }
 
 fn mapping(text: &str) -> Result<serde_json::Map<String, Value>, String> {
-    if text.trim().is_empty() {
-        return Ok(serde_json::Map::new());
-    }
-    match serde_saphyr::from_str(text).map_err(|error| yaml_fault(&error))? {
+    match yaml_value(text)? {
         Value::Null => Ok(serde_json::Map::new()),
         Value::Object(map) => Ok(map),
         _ => Err("expected `key: value` lines".to_owned()),
@@ -76,7 +76,7 @@ fn mapping(text: &str) -> Result<serde_json::Map<String, Value>, String> {
 }
 
 /// What is wrong with a YAML text, and where. The library's own words quote the lines around it, and with them any token.
-pub fn yaml_fault(error: &serde_saphyr::Error) -> String {
+pub(super) fn yaml_fault(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error::{DuplicateMappingKey, Eof, MultipleDocuments};
     let what = match error.without_snippet() {
         DuplicateMappingKey { .. } => "a key is given twice",
@@ -92,11 +92,9 @@ pub fn yaml_fault(error: &serde_saphyr::Error) -> String {
 
 fn flat(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
         Value::Array(items) => {
             items.iter().map(flat).collect::<Option<Vec<_>>>().map(|items| items.join(","))
         }
-        Value::Null | Value::Object(_) => None,
+        scalar => scalar_text(scalar),
     }
 }

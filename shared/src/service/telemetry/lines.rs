@@ -5,7 +5,7 @@ use std::{
     fmt,
     io::{ErrorKind, Write},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -16,6 +16,42 @@ use tracing_subscriber::fmt::{
 };
 
 use super::Format;
+
+/// Where a line's bytes go.
+pub(super) trait Sink: Write {
+    /// Sees before a line whether they must go elsewhere from now on.
+    fn follow(&mut self) -> Change {
+        Change::None
+    }
+
+    /// Why they do not go where they should, while that is so.
+    fn fault(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Sink for std::io::Stderr {}
+
+impl<S: Sink + ?Sized> Sink for Box<S> {
+    fn follow(&mut self) -> Change {
+        (**self).follow()
+    }
+
+    fn fault(&self) -> Option<String> {
+        (**self).fault()
+    }
+}
+
+/// What a look before a line found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// All is as it was.
+    None,
+    /// A new file was begun.
+    Anew,
+    /// It could not be, which is to be told.
+    Fault(String),
+}
 
 /// Where lines go.
 pub(super) struct Lines<W> {
@@ -36,7 +72,7 @@ struct Out<W> {
     torn: bool,
 }
 
-impl<W: Write> Lines<W> {
+impl<W: Sink> Lines<W> {
     /// Writes to `writer` and adds to `dropped`.
     pub(super) fn new(writer: W, format: Format, dropped: &'static AtomicU64) -> Self {
         Self { out: Mutex::new(Out { writer, missing: 0, torn: false }), format, dropped }
@@ -44,13 +80,28 @@ impl<W: Write> Lines<W> {
 
     /// Lines go there from now on; what is missing is told there.
     pub(super) fn write_to(&self, writer: W) {
-        let out = &mut *self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let out = &mut *self.out();
         (out.writer, out.torn) = (writer, false);
     }
 
+    /// Sees whether lines must go elsewhere, while there is none.
+    pub(super) fn follow(&self) {
+        self.out().follow(self.format);
+    }
+
+    /// Why lines do not go where they should.
+    pub(super) fn fault(&self) -> Option<String> {
+        self.out().writer.fault()
+    }
+
+    fn out(&self) -> MutexGuard<'_, Out<W>> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write(&self, line: &[u8]) {
-        let out = &mut *self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        if out.missing > 0 && out.put(note(self.format, out.missing).as_bytes()) {
+        let out = &mut *self.out();
+        out.follow(self.format);
+        if out.missing > 0 && out.put(note(self.format, MISSING, Some(out.missing)).as_bytes()) {
             out.missing = 0;
         }
         // Before the note nothing else goes out: it stands where the lines are missing.
@@ -67,7 +118,7 @@ impl<W> fmt::Debug for Lines<W> {
     }
 }
 
-impl<W: Write> Write for Line<W> {
+impl<W: Sink> Write for Line<W> {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         self.0.write(line);
         Ok(line.len())
@@ -78,7 +129,17 @@ impl<W: Write> Write for Line<W> {
     }
 }
 
-impl<W: Write> Out<W> {
+impl<W: Sink> Out<W> {
+    fn follow(&mut self, format: Format) {
+        match self.writer.follow() {
+            Change::None => {}
+            Change::Anew => self.torn = false,
+            Change::Fault(words) => {
+                self.put(note(format, &words, None).as_bytes());
+            }
+        }
+    }
+
     /// Whether it went out whole.
     fn put(&mut self, line: &[u8]) -> bool {
         let ended = if self.torn { [b"\n", line].concat() } else { line.to_vec() };
@@ -98,17 +159,22 @@ impl<W: Write> Out<W> {
     }
 }
 
-/// The line about missing lines. It looks like the library's own, which cannot be asked from here.
-fn note(format: Format, missing: u64) -> String {
-    const WORDS: &str = "log lines were dropped: they could not be written";
+const MISSING: &str = "log lines were dropped: they could not be written";
+
+/// A line of our own, such as the one about missing lines. It looks like the library's, which cannot be asked from here.
+fn note(format: Format, words: &str, missing: Option<u64>) -> String {
     let mut time = String::new();
     let _ = SystemTime.format_time(&mut Writer::new(&mut time));
     match format {
-        Format::Text => format!("{time}  WARN {WORDS} lines={missing}\n"),
+        Format::Text => {
+            let count = missing.map_or_else(String::new, |missing| format!(" lines={missing}"));
+            format!("{time}  WARN {words}{count}\n")
+        }
         Format::Json => {
-            let line = serde_json::json!({
-                "timestamp": time, "level": "WARN", "message": WORDS, "lines": missing,
-            });
+            let mut line = serde_json::json!({"timestamp": time, "level": "WARN", "message": words});
+            if let Some(missing) = missing {
+                line["lines"] = missing.into();
+            }
             format!("{line}\n")
         }
     }
@@ -116,7 +182,7 @@ fn note(format: Format, missing: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::file::LogFile, *};
 
     /// Takes what there is room for, then fails as a full disk does.
     #[derive(Clone, Default)]
@@ -148,6 +214,8 @@ mod tests {
             Ok(())
         }
     }
+
+    impl Sink for Disk {}
 
     #[test]
     fn what_cannot_be_written_is_counted_and_told_once_when_it_can_be_again() {
@@ -193,7 +261,7 @@ mod tests {
     #[test]
     fn a_full_device_is_survived() {
         static DROPPED: AtomicU64 = AtomicU64::new(0);
-        let full = std::fs::File::options().append(true).open("/dev/full").unwrap();
+        let full = LogFile::open(std::path::Path::new("/dev/full")).unwrap();
         let mut line = Line(Arc::new(Lines::new(full, Format::Text, &DROPPED)));
         line.write_all(b"lost\n").unwrap();
         assert_eq!(DROPPED.load(Ordering::Relaxed), 1);

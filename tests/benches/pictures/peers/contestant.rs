@@ -62,7 +62,7 @@ impl Contestant {
         let Ok(pictures) = fs::read_dir(folder.path().join("pictures")) else { return };
         for picture in pictures.filter_map(Result::ok) {
             // What it locks or has in hand stays.
-            if picture.path().extension().is_some_and(|extension| extension == "png") {
+            if picture.path().extension().is_some_and(|extension| extension == "png" || extension == "json") {
                 fs::remove_file(picture.path()).expect("a picture that nobody else removes");
             }
         }

@@ -71,7 +71,7 @@ fn steps_of_over_four_times_the_usual_warn() {
             succeeded: Some(world.now),
             pace: Some(Pace {
                 model: "tiny".into(),
-                size: Size::new(512, 768),
+                size: Some(Size::new(512, 768)),
                 step: Duration::from_millis(step),
                 usual: usual.map(Duration::from_millis),
             }),

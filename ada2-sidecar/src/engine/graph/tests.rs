@@ -1,0 +1,220 @@
+//! Bindings: what is refused, what is set, and what stays.
+
+use serde_json::json;
+
+use super::*;
+
+/// `pos` and `noise` lead to `out`; `rnd` feeds the seed, and nothing else does anything.
+const GRAPH: &str = r#"{"nodes":{
+    "pos":{"id":"pos","type":"compel","prompt":""},
+    "rnd":{"id":"rnd","type":"rand_int","low":0},
+    "noise":{"id":"noise","type":"noise","seed":5,"width":64,"height":64},
+    "out":{"id":"out","type":"l2i","steps":8},
+    "lost":{"id":"lost","type":"string","value":""}},
+    "edges":[
+    {"source":{"node_id":"pos","field":"conditioning"},"destination":{"node_id":"out","field":"positive"}},
+    {"source":{"node_id":"rnd","field":"value"},"destination":{"node_id":"noise","field":"seed"}},
+    {"source":{"node_id":"noise","field":"noise"},"destination":{"node_id":"out","field":"noise"}}]}"#;
+
+/// The same in ComfyUI's form.
+const API: &str = r#"{
+    "pos":{"class_type":"CLIPTextEncode","inputs":{"prompt":""}},
+    "rnd":{"class_type":"PrimitiveInt","inputs":{"low":0}},
+    "noise":{"class_type":"EmptyLatentImage","inputs":{"seed":["rnd",0],"width":64,"height":64}},
+    "out":{"class_type":"SaveImage","inputs":{"positive":["pos",0],"noise":["noise",0],"steps":8,"text.a":""}},
+    "lost":{"class_type":"PrimitiveString","inputs":{"value":""}}}"#;
+
+const BOTH: [(Form, &str); 2] = [(Form::InvokeAi, GRAPH), (Form::ComfyUi, API)];
+
+fn yaml(more: &str) -> String {
+    format!("output: out\nbindings: {{prompt: [pos.prompt], seed: [noise.seed]{more}}}")
+}
+
+fn invoke(yaml: &str) -> Result<Template, Vec<Fault>> {
+    Template::read(Form::InvokeAi, GRAPH, yaml)
+}
+
+fn told(read: Result<Template, Vec<Fault>>) -> Vec<String> {
+    read.unwrap_err().into_iter().map(|fault| fault.0).collect()
+}
+
+fn input<'a>(form: Form, graph: &'a Value, node: &str, field: &str) -> &'a Value {
+    match form {
+        Form::InvokeAi => &graph["nodes"][node][field],
+        Form::ComfyUi => &graph[node]["inputs"][field],
+    }
+}
+
+#[test]
+fn a_prompt_is_only_ever_a_prompt() {
+    for (form, graph) in BOTH {
+        let template = Template::read(form, graph, &yaml("")).unwrap();
+        let bare = template.render(|_, _| Some(json!(0)));
+        for prompt in ["\"},\"evil\":{\"id\":\"evil\"", "{{seed}} ${HOME} \\u0000 \u{0}", "ünïcode"] {
+            let graph = template.render(|binding, _| match binding {
+                Binding::Prompt => Some(json!(prompt)),
+                _ => Some(json!(9)),
+            });
+            assert_eq!(input(form, &graph, "pos", "prompt"), &json!(prompt));
+            let keys = |graph: &Value| graph.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+            assert_eq!(keys(&graph), keys(&bare), "no node came in");
+        }
+    }
+}
+
+#[test]
+fn what_has_no_value_keeps_the_graphs_own() {
+    for (form, graph) in BOTH {
+        let more = ", steps: [out.steps], width: [noise.width], height: [noise.height]";
+        let template = Template::read(form, graph, &yaml(more)).unwrap();
+        let open = template.render(|binding, _| binding.is_always_set().then(|| json!(4242)));
+        assert_eq!(input(form, &open, "out", "steps"), 8);
+        assert_eq!(input(form, &open, "noise", "width"), 64);
+        assert_eq!((template.own_steps(), template.own_size()), (Some(8), Some(Size::new(64, 64))));
+    }
+}
+
+#[test]
+fn a_value_takes_the_place_of_the_edge_that_feeds_its_input() {
+    for (form, graph) in BOTH {
+        let template = Template::read(form, graph, &yaml("")).unwrap();
+        assert_eq!(template.notes().len(), 1);
+        let (note, output) = (&template.notes()[0], if form == Form::InvokeAi { "value" } else { "0" });
+        let edge =
+            format!("the edge from rnd.{output} to noise.seed is dropped: the binding seed sets that input");
+        assert_eq!(*note, edge);
+        let rendered = template.render(|_, _| Some(json!(4242)));
+        assert_eq!(input(form, &rendered, "noise", "seed"), 4242);
+        let left = edges::all(form, &rendered);
+        assert!(left.len() == 2 && left.iter().all(|edge| edge.into.field != "seed"), "{left:?}");
+        assert_eq!(edges::all(form, &template.render(|_, _| None)).len(), 3, "nobody set anything");
+    }
+}
+
+#[test]
+fn an_edge_stays_where_nobody_asks_for_the_value() {
+    let graph = GRAPH.replace("\"field\":\"seed\"}", "\"field\":\"width\"}");
+    let bindings = yaml(", width: [noise.width], height: [noise.height]");
+    let template = Template::read(Form::InvokeAi, &graph, &bindings).unwrap();
+    let note = "the edge from rnd.value to noise.width is dropped whenever a request or the preset gives width: \
+                the binding width sets that input";
+    assert_eq!(template.notes(), [note]);
+    let rendered = template.render(|binding, _| binding.is_always_set().then(|| json!(1)));
+    assert_eq!(edges::all(Form::InvokeAi, &rendered).len(), 3);
+    assert_eq!(template.own_size(), None, "another node decides it");
+}
+
+#[test]
+fn a_place_that_does_not_exist_is_named_and_every_fault_is_told_at_once() {
+    let read = |more: &str| told(invoke(&yaml(more)));
+    assert_eq!(
+        read(", width: [nose.width], height: [noise.girth], steps: [noise], model: [pos.type]"),
+        [
+            "width: the graph has no node \"nose\"",
+            "height: the node \"noise\" has no input \"girth\"",
+            "steps: \"noise\" is not node.input",
+            "model: the node \"pos\" has no input \"type\"",
+        ]
+    );
+    assert!(read(", mood: [noise.seed]")[0].contains("mood"));
+    let elsewhere = told(invoke("output: x\nbindings: {prompt: [pos.prompt], seed: [noise.seed]}"));
+    assert_eq!(elsewhere, ["output: the graph has no node \"x\""]);
+    assert!(Template::read(Form::InvokeAi, "[", &yaml("")).is_err());
+    assert!(told(invoke(&format!("{}\nsize: big", yaml(""))))[0].contains("ignore"));
+}
+
+#[test]
+fn an_input_that_only_an_edge_feeds_can_be_bound() {
+    let template = invoke(&yaml(", negative_prompt: [out.positive]")).unwrap();
+    let rendered = template.render(|binding, _| (binding != Binding::Seed).then(|| json!("no dogs")));
+    assert_eq!(rendered["nodes"]["out"]["positive"], "no dogs");
+}
+
+#[test]
+fn two_values_for_one_input_are_refused() {
+    for (form, graph) in BOTH {
+        let read = |more: &str| told(Template::read(form, graph, &yaml(more)));
+        let both = "noise.seed is bound twice, by seed and by steps: an input takes one value";
+        assert_eq!(read(", steps: [noise.seed]"), [both]);
+        assert_eq!(
+            read(", steps: [out.steps, out.steps]"),
+            ["out.steps is bound twice by steps: name it once"]
+        );
+        assert!(read(", seed: [noise.width]")[0].contains("duplicate"), "the key itself given twice");
+    }
+}
+
+#[test]
+fn a_binding_without_effect_is_refused() {
+    for (form, graph) in BOTH {
+        let read = |more: &str| told(Template::read(form, graph, &yaml(more)));
+        let lost = |binding: &str, node: &str, field: &str| {
+            format!(
+                "{binding}: {node}.{field} has no effect: the output \"out\" does not depend on the node {node:?}"
+            )
+        };
+        assert_eq!(read(", negative_prompt: [lost.value]"), [lost("negative_prompt", "lost", "value")]);
+        assert_eq!(read(", steps: [out.steps, lost.value]"), [lost("steps", "lost", "value")]);
+        // What feeds only an input that is set counts for nothing any more.
+        assert_eq!(read(", steps: [rnd.low]"), [lost("steps", "rnd", "low")]);
+        let one_side = "width is bound and height is not: bind both, or neither";
+        assert_eq!(read(", width: [noise.width]"), [one_side]);
+        let sides = yaml(", width: [noise.width], height: [noise.height]");
+        let ignored = told(Template::read(form, graph, &format!("{sides}\nsize: ignore")));
+        assert!(ignored[0].starts_with("size: ignore has no effect"), "{ignored:?}");
+    }
+}
+
+#[test]
+fn what_gives_way_only_to_the_same_value_has_an_effect_for_any_other() {
+    let graph = GRAPH.replace("\"field\":\"seed\"}", "\"field\":\"width\"}");
+    let read = |more: &str| {
+        let sides = format!(", width: [noise.width], height: [noise.height]{more}");
+        Template::read(Form::InvokeAi, &graph, &yaml(&sides))
+    };
+    assert!(read(", steps: [rnd.low]").is_ok(), "while nobody asks for a size");
+    let twice = "output: out\nbindings: {prompt: [pos.prompt], seed: [noise.seed], width: [noise.width, rnd.low], \
+                 height: [noise.height]}";
+    assert!(
+        told(Template::read(Form::InvokeAi, &graph, twice))[0].starts_with("width: rnd.low has no effect")
+    );
+}
+
+#[test]
+fn a_task_needs_its_bindings_and_has_no_others() {
+    let faults = |template: &Template, task| match template.serves(task) {
+        Ok(()) => Vec::new(),
+        Err(faults) => faults.into_iter().map(|fault| fault.0).collect(),
+    };
+    let bare = invoke("output: out\nbindings: {prompt: [pos.prompt]}").unwrap();
+    assert!(faults(&bare, Task::Generate)[0].starts_with("seed is bound to no input"));
+    let whole = invoke(&yaml("")).unwrap();
+    assert_eq!(whole.serves(Task::Generate), Ok(()));
+    assert!(faults(&whole, Task::Edit)[0].starts_with("image is bound to no input"));
+    let edit = invoke(&yaml(", image: [noise.width], strength: [out.steps]")).unwrap();
+    assert_eq!(edit.serves(Task::Edit), Ok(()));
+    let told = faults(&edit, Task::Generate);
+    assert!(
+        told.len() == 2 && told[0].starts_with("image has no effect: a request for generate"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_file() {
+    for (form, graph) in BOTH {
+        let read = Template::read(form, &format!("\u{feff}{graph}"), &format!("\u{feff}{}", yaml("")));
+        assert_eq!(read.map(|template| template.output), Ok("out".to_owned()));
+    }
+}
+
+#[test]
+fn a_workflow_of_comfyuis_web_page_is_told_from_its_api_format() {
+    let read = |graph: &str| {
+        let yaml = "output: '9'\nbindings: {prompt: ['6.text'], seed: ['3.seed']}";
+        told(Template::read(Form::ComfyUi, graph, yaml)).remove(0)
+    };
+    assert!(read(r#"{"nodes":[],"links":[]}"#).contains("Export (API)"));
+    assert!(read(r#"{"3":{"inputs":{}}}"#).contains("\"3\" has no class_type"));
+    assert!(read("[]").contains("not an object"));
+}

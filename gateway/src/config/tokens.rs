@@ -1,0 +1,248 @@
+//! Tokens are people: who holds one, how much of the backends they may take at once, and whose pictures they see.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use sha2::{Digest, Sha256};
+use shared::service::{
+    secret::{EMPTY_TOKEN as EMPTY, Secret},
+    settings::{Settings, list},
+};
+
+/// Names the tokens that see everybody's pictures.
+const OWNERS: &str = "GATEWAY_OWNER_TOKENS";
+const MISSHAPEN: &str = "expected nothing behind `name=token` but `;max=N`, N a whole number above 0: how many requests of that token run \
+     at once";
+const TOO_SHORT: &str = "expected at least 16 characters of token between `name=` and `;max=`";
+const TWO_BOUNDS: &str = "expected one `;max=N` for each name; a name that is given twice has two";
+
+/// A token and who holds it.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// Who holds it, for the log: `name=token` says so; a bare one is numbered by its place.
+    pub name: String,
+    /// The token.
+    pub secret: Secret,
+    /// How many of its requests may run at once; without, only the backends' limits count.
+    pub max: Option<usize>,
+    /// Whether it sees and deletes everybody's pictures.
+    pub sees_all: bool,
+    /// Whether somebody named it. A number is a place in a list, and the list changes.
+    is_named: bool,
+    /// What a bare token's pictures are noted under.
+    id: String,
+}
+
+impl Token {
+    /// With a name that somebody gave it, and nothing more.
+    pub fn named(name: &str, secret: Secret) -> Self {
+        Self { is_named: true, ..Self::numbered(name.to_owned(), secret) }
+    }
+
+    fn numbered(name: String, secret: Secret) -> Self {
+        let id = id_of(&secret);
+        Self { name, secret, max: None, sees_all: false, is_named: false, id }
+    }
+
+    /// What its pictures are noted under.
+    pub(crate) fn owner(&self) -> &str {
+        if self.is_named { &self.name } else { &self.id }
+    }
+
+    /// Whether a picture that is noted under this is its own. Also one from before it had a name.
+    pub(crate) fn is_owner(&self, noted: &str) -> bool {
+        noted == self.owner() || noted == self.id
+    }
+}
+
+/// No name, since no name has a `#`. Too short to tell which token it was made from, long enough to tell a few apart.
+fn id_of(secret: &Secret) -> String {
+    let hash =
+        Sha256::new().chain_update("gateway: owner of a picture\0").chain_update(secret.expose()).finalize();
+    format!("#{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3])
+}
+
+pub(super) type TokensRead = Result<Vec<Token>, &'static str>;
+
+/// The one of `GATEWAY_BEARER_TOKEN`.
+pub(super) fn single(text: &str) -> TokensRead {
+    Ok(vec![Token::named("token", Secret::token(text)?)])
+}
+
+/// Separated by commas or, as files have them, by line ends. `name=token` where the name is `[a-z0-9_-]{1,32}` and at least
+/// 16 characters follow; anything else is a bare token, since tokens in base64 end with `=`.
+pub(super) fn named_tokens(text: &str) -> TokensRead {
+    let tokens: Vec<_> = text.split([',', '\n']).enumerate().map(read).collect::<Result<_, _>>()?;
+    let bounds: BTreeSet<_> =
+        tokens.iter().filter_map(|token| token.max.map(|max| (token.name.as_str(), max))).collect();
+    let names: BTreeSet<_> = bounds.iter().map(|(name, _)| *name).collect();
+    if names.len() < bounds.len() { Err(TWO_BOUNDS) } else { Ok(tokens) }
+}
+
+fn read((at, item): (usize, &str)) -> Result<Token, &'static str> {
+    let item = item.trim();
+    let bare = || Ok(Token::numbered(format!("token{}", at + 1), Secret::token(item)?));
+    let Some((name, rest)) = item.split_once('=').filter(|(name, _)| is_name(name)) else { return bare() };
+    let (secret, max) = bounded(rest)?;
+    match (secret.chars().count(), max) {
+        (0, _) => Err(EMPTY),
+        (16.., max) => Ok(Token { max, ..Token::named(name, Secret::token(secret)?) }),
+        (_, Some(_)) => Err(TOO_SHORT),
+        (_, None) => bare(),
+    }
+}
+
+/// A token, and the bound behind it. A `;` that no word and `=` follow is the token's own.
+fn bounded(text: &str) -> Result<(&str, Option<usize>), &'static str> {
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let parameter = text.rsplit_once(';').map(|(secret, last)| (secret.trim_end(), last.trim()));
+    let Some((secret, last)) = parameter else { return Ok((text, None)) };
+    match last.split_once('=').map(|(word, value)| (word.trim_end(), value.trim_start())) {
+        None if last.is_empty() || last.starts_with("max") => Err(MISSHAPEN),
+        Some((word, value)) if is_word(word) => {
+            let max = value.parse().ok().filter(|max| word == "max" && *max > 0).ok_or(MISSHAPEN)?;
+            // One behind another.
+            if bounded(secret)?.1.is_some() { Err(MISSHAPEN) } else { Ok((secret, Some(max))) }
+        }
+        None | Some(_) => Ok((text, None)),
+    }
+}
+
+/// Whether it can name a token.
+pub fn is_name(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+}
+
+/// The tokens with what `GATEWAY_OWNER_TOKENS` says of them. Without it the only person there is sees everything.
+pub(super) fn with_owners(
+    settings: &mut Settings,
+    tokens: Vec<Token>,
+    notes: &mut Vec<String>,
+) -> Vec<Arc<Token>> {
+    let named = list(settings.raw(OWNERS).unwrap_or_default(), |text| Some(text.to_owned()));
+    let named = named.filter(|named| !named.is_empty());
+    let known: BTreeSet<_> =
+        tokens.iter().filter(|token| token.is_named).map(|token| token.name.as_str()).collect();
+    if let Some(named) = &named {
+        // Never quoted: it may be the token itself.
+        if let Some(at) = named.iter().position(|name| !known.contains(name.as_str())) {
+            let known: Vec<_> = known.iter().copied().collect();
+            let known = if known.is_empty() { "none is named".to_owned() } else { known.join(", ") };
+            settings.complain(
+                OWNERS,
+                format!(
+                    "expected names of tokens (not the tokens themselves), of those in GATEWAY_BEARER_TOKENS as name=token \
+                     or `token` for that of GATEWAY_BEARER_TOKEN: {known}; entry {} is none of them",
+                    at + 1
+                ),
+            );
+        }
+    }
+    let people: BTreeSet<_> = tokens.iter().map(Token::owner).collect();
+    let secrets: BTreeSet<_> = tokens.iter().map(|token| token.secret.expose()).collect();
+    let alone = people.len().min(secrets.len()) <= 1;
+    if named.is_none() && !alone {
+        notes.push(format!(
+            "{OWNERS} is not set and there are several tokens: each sees the pictures that it made, and nobody those of others \
+             or from before; name the tokens that see all"
+        ));
+    }
+    let sees_all = |token: &Token| match &named {
+        Some(named) => token.is_named && named.contains(&token.name),
+        None => alone,
+    };
+    tokens.into_iter().map(|token| Arc::new(Token { sees_all: sees_all(&token), ..token })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::service::secret::UNSENDABLE_TOKEN;
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_name_only_before_a_long_token() {
+        for (text, expected) in [
+            ("alice=0123456789abcdef", &[("alice", "0123456789abcdef")][..]),
+            ("short=012345", &[("token1", "short=012345")]),
+            ("Alice=0123456789abcdef", &[("token1", "Alice=0123456789abcdef")]),
+            ("bare, bob=0123456789abcdefg", &[("token1", "bare"), ("bob", "0123456789abcdefg")]),
+            ("a1\nbob=0123456789abcdefg", &[("token1", "a1"), ("bob", "0123456789abcdefg")]),
+            ("c2VjcmV0LXRva2Vu==", &[("token1", "c2VjcmV0LXRva2Vu==")]),
+        ] {
+            let tokens = named_tokens(text).unwrap();
+            let read: Vec<_> =
+                tokens.iter().map(|token| (token.name.as_str(), token.secret.expose())).collect();
+            assert_eq!(read, expected, "{text}");
+        }
+        for bad in ["", "a,", ",a", "a, ,b", "alice="] {
+            assert_eq!(named_tokens(bad).err(), Some(EMPTY), "{bad:?}");
+        }
+        for bad in ["a,schl\u{fc}ssel", "bob=0123456789abcde\u{7f}", "a\u{1}"] {
+            assert_eq!(named_tokens(bad).err(), Some(UNSENDABLE_TOKEN), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_bound_stands_behind_a_named_token_and_nowhere_else() {
+        const SECRET: &str = "0123456789abcdef";
+        for (behind, secret, max) in [
+            ("", SECRET, None),
+            (";max=1", SECRET, Some(1)),
+            (" ; max = 12 ", SECRET, Some(12)),
+            (";x", "0123456789abcdef;x", None),
+            (";X=1", "0123456789abcdef;X=1", None),
+            (";=", "0123456789abcdef;=", None),
+            ("=;max=2", "0123456789abcdef=", Some(2)),
+            ("a;b;max=3", "0123456789abcdefa;b", Some(3)),
+        ] {
+            let token = &named_tokens(&format!("alice={SECRET}{behind}")).unwrap()[0];
+            assert_eq!(
+                (token.name.as_str(), token.secret.expose(), token.max),
+                ("alice", secret, max),
+                "{behind}"
+            );
+        }
+        for behind in [
+            ";max=0",
+            ";max=x",
+            ";max=",
+            ";max",
+            ";max 1",
+            ";",
+            ";foo=1",
+            ";max=-1",
+            ";max=1;max=2",
+            ";max=1;foo=2",
+            ";foo=1;max=2",
+            ";max=1.5",
+            ";max=99999999999999999999999",
+        ] {
+            assert_eq!(named_tokens(&format!("alice={SECRET}{behind}")).err(), Some(MISSHAPEN), "{behind}");
+        }
+        assert_eq!(named_tokens("alice=short;max=1").err(), Some(TOO_SHORT));
+        assert_eq!(named_tokens("alice=;max=1").err(), Some(EMPTY));
+        for bare in ["0123456789abcdef;max=1", "Alice=0123456789abcdef;max=0", "a;b"] {
+            let token = &named_tokens(bare).unwrap()[0];
+            assert_eq!((token.secret.expose(), token.max), (bare, None), "a bare token stays whole");
+        }
+        let two = |one, other| named_tokens(&format!("a={SECRET}1{one},a={SECRET}2{other}"));
+        assert_eq!(two(";max=1", ";max=2").err(), Some(TWO_BOUNDS));
+        assert!(two(";max=1", ";max=1").is_ok() && two("", ";max=1").is_ok());
+    }
+
+    #[test]
+    fn a_picture_is_noted_under_a_name_or_what_is_made_from_a_bare_token() {
+        let tokens = named_tokens("0123456789abcdef, bob=0123456789abcdefg").unwrap();
+        let moved = named_tokens("new, 0123456789abcdef, alice=0123456789abcdef").unwrap();
+        let (bare, bob, later, named) = (&tokens[0], &tokens[1], &moved[1], &moved[2]);
+        assert_eq!(bob.owner(), "bob");
+        assert!(
+            bare.owner().starts_with('#') && bare.owner().len() == 9 && !bare.owner().contains("0123456789")
+        );
+        assert!(later.is_owner(bare.owner()), "its place in the list does not matter");
+        assert!(named.is_owner(bare.owner()) && named.owner() == "alice", "nor that it got a name");
+        assert!(!bob.is_owner(bare.owner()) && !bare.is_owner("bob") && !moved[0].is_owner(bare.owner()));
+        assert!(!bare.is_owner("token1"), "a number is no name");
+    }
+}

@@ -1,0 +1,241 @@
+//! The images that come in the JSON body of an edit, and those that come where none are taken. Both programs read them
+//! here, so that neither takes what the other refuses.
+
+use serde_json::value::RawValue;
+
+use super::{
+    data_url::Address,
+    fields::FieldError,
+    object::{Object, elements},
+};
+
+/// The members of an edit's body that hold images.
+pub const EDIT_MEMBERS: &[&str] = &["image", "images", "mask"];
+/// The members that hold images with one client or another, and that a request for a new picture cannot have.
+pub const GENERATION_MEMBERS: &[&str] = &["image", "images", "image[]", "mask", "ref_images"];
+/// What stands where neither `image` nor `images` does: the name in OpenAI's own JSON form.
+const USUAL: &str = "images";
+/// Images whose addresses are kept: as many as OpenAI takes. Others are checked and counted, so that a body of tiny
+/// addresses takes no more memory than its length.
+const KEPT: usize = 16;
+
+/// The images of an edit.
+#[derive(Debug)]
+pub struct InlineImages<'a> {
+    /// The member that they came in.
+    pub param: &'static str,
+    /// How many there are: at least one.
+    pub count: usize,
+    /// The first of them.
+    pub images: Vec<Address<'a>>,
+    /// Where to repaint.
+    pub mask: Option<Address<'a>>,
+}
+
+impl<'a> InlineImages<'a> {
+    /// Reads them from a body that was read for [`EDIT_MEMBERS`]: `image` or `images`, each an address, an object with
+    /// one, or a list of these; `mask` likewise. An address must hold its content.
+    pub fn read(object: &Object<'a>) -> Result<Self, FieldError> {
+        let (image, images) = (given(object, "image"), given(object, "images"));
+        let (param, value) = match (image, images) {
+            (Some(_), Some(_)) => {
+                return Err(FieldError::new("images", "Send either image or images, not both."));
+            }
+            (Some(image), None) => ("image", image),
+            (None, Some(images)) => ("images", images),
+            (None, None) => {
+                let message = format!("{USUAL} is required: send the image to edit as a data: address.");
+                return Err(FieldError::new(USUAL, message));
+            }
+        };
+        let (count, images) = addresses(param, value)?;
+        let mask = match given(object, "mask").map(|mask| addresses("mask", mask)).transpose()? {
+            Some((1, masks)) => masks.first().copied(),
+            Some(_) => return Err(FieldError::new("mask", "mask must be one image.")),
+            None => None,
+        };
+        Ok(Self { param, count, images, mask })
+    }
+}
+
+/// Refuses a request for a new picture that brings others along, in a body that was read for [`GENERATION_MEMBERS`]:
+/// whoever sent them expects them to be used.
+pub fn refuse_images(object: &Object<'_>) -> Result<(), FieldError> {
+    match GENERATION_MEMBERS.iter().find(|name| given(object, name).is_some()) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!(
+                "{name} is not taken here: images are edited with POST /v1/images/edits, which takes image and mask."
+            );
+            Err(FieldError::new(name, message))
+        }
+    }
+}
+
+/// What is said of a form at the route for new pictures, which takes JSON.
+pub fn form_at_generations() -> FieldError {
+    let message = "The request body must be one JSON object. A form (multipart/form-data) is taken by \
+                   POST /v1/images/edits, which edits the images in it.";
+    FieldError { param: None, message: message.to_owned() }
+}
+
+/// Whether a part of a form holds an image to edit: `image`, `image[]`, `image[0]`, and the same in the plural.
+pub fn is_image_part(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("image") else { return false };
+    let index = rest.strip_prefix('s').unwrap_or(rest);
+    let inner = index.strip_prefix('[').and_then(|index| index.strip_suffix(']'));
+    index.is_empty() || inner.is_some_and(|inner| inner.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A member's value, unless it is null, blank or an empty list.
+fn given<'a>(object: &Object<'a>, name: &str) -> Option<&'a RawValue> {
+    let value = object.get(name)?;
+    let text = value.get();
+    let within = |open: char, close: char| text.strip_prefix(open)?.strip_suffix(close);
+    let inner = within('"', '"').or_else(|| within('[', ']'));
+    if inner.is_some_and(|inner| inner.trim().is_empty()) { None } else { Some(value) }
+}
+
+fn addresses<'a>(param: &str, value: &'a RawValue) -> Result<(usize, Vec<Address<'a>>), FieldError> {
+    let (mut count, mut kept, mut fault) = (0, Vec::new(), None);
+    let mut take = |value| {
+        match address(value) {
+            Some(address) if address.is_data() => {
+                count += 1;
+                if kept.len() < KEPT {
+                    kept.push(address);
+                }
+            }
+            _ => fault = Some(value),
+        }
+        fault.is_none()
+    };
+    if !elements(value, &mut take) {
+        take(value);
+    }
+    match fault {
+        None => Ok((count, kept)),
+        Some(value) => Err(not_inline(param, value)),
+    }
+}
+
+fn address(value: &RawValue) -> Option<Address<'_>> {
+    Address::of(value).or_else(|| Address::in_object(value))
+}
+
+fn not_inline(param: &str, value: &RawValue) -> FieldError {
+    let has_file = Object::within(value, &["file_id"]).is_some_and(|object| object.get("file_id").is_some());
+    let why = if has_file { " no files are kept here for file_id to name, and" } else { "" };
+    let message = format!(
+        "{param} must come in the request itself, as a data: address in base64 (\"data:image/png;base64,…\") or an object \
+         with one as image_url:{why} nothing is fetched."
+    );
+    FieldError::new(param, message)
+}
+
+/// What is said of an image whose base64 cannot be decoded.
+pub fn undecodable(param: &str) -> FieldError {
+    FieldError::new(param, format!("{param} is a data: address whose base64 is damaged."))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const DATA: &str = "data:image/png;base64,aGk=";
+
+    fn read(body: &Value) -> Result<(&'static str, usize, bool), FieldError> {
+        let text = body.to_string();
+        let object = Object::read(text.as_bytes(), EDIT_MEMBERS).unwrap();
+        InlineImages::read(&object).map(|read| {
+            let all = read.images.iter().chain(&read.mask);
+            assert!(all.map(|address| address.decode()).all(|content| content.as_deref() == Some(b"hi")));
+            (read.param, read.count, read.mask.is_some())
+        })
+    }
+
+    #[test]
+    fn every_way_to_write_an_image() {
+        let object = json!({"image_url": DATA});
+        for way in [json!(DATA), object.clone(), json!([DATA]), json!([object])] {
+            for name in ["image", "images"] {
+                assert_eq!(read(&json!({name: way})), Ok((name, 1, false)), "{name} {way}");
+                assert_eq!(read(&json!({name: DATA, "mask": way})), Ok((name, 1, true)), "mask {way}");
+            }
+        }
+        assert_eq!(read(&json!({"image": [DATA, object, DATA]})), Ok(("image", 3, false)));
+        assert_eq!(read(&json!({"images": vec![DATA; 40]})), Ok(("images", 40, false)));
+        for blank in [json!(null), json!(""), json!(" "), json!([])] {
+            assert_eq!(
+                read(&json!({"image": blank, "images": DATA, "mask": blank})),
+                Ok(("images", 1, false))
+            );
+            assert_eq!(read(&json!({"image": blank})).unwrap_err().param.as_deref(), Some("images"));
+        }
+    }
+
+    #[test]
+    fn what_does_not_come_in_the_request_is_named_and_not_fetched() {
+        let file = json!({"file_id": "file-1"});
+        for value in [
+            json!("http://10.0.0.1/x.png"),
+            json!("file:///etc/passwd"),
+            json!("data:,hi"),
+            json!("aGk="),
+            json!({"image_url": "https://x.example/x.png"}),
+            json!({"image_url": DATA, "file_id": "f"}),
+            json!({}),
+            json!(7),
+            json!([DATA, 7]),
+            json!([[DATA]]),
+            json!([""]),
+            file.clone(),
+        ] {
+            for (name, body) in [
+                ("image", json!({"image": value})),
+                ("images", json!({"images": value})),
+                ("mask", json!({"image": DATA, "mask": value})),
+            ] {
+                let error = read(&body).unwrap_err();
+                assert_eq!(error.param.as_deref(), Some(name), "{body}");
+                assert!(error.message.contains("nothing is fetched"), "{error}");
+            }
+        }
+        assert!(read(&json!({"images": [file]})).unwrap_err().message.contains("file_id"));
+        let both = read(&json!({"image": DATA, "images": [DATA]})).unwrap_err();
+        assert!(both.message.contains("not both"), "{both}");
+        let masks = read(&json!({"image": DATA, "mask": [DATA, DATA]})).unwrap_err();
+        assert_eq!(masks, FieldError::new("mask", "mask must be one image."));
+    }
+
+    #[test]
+    fn an_image_at_the_route_for_new_pictures_is_refused_with_the_right_route() {
+        let refused = |body: Value| {
+            let text = body.to_string();
+            refuse_images(&Object::read(text.as_bytes(), GENERATION_MEMBERS).unwrap()).err()
+        };
+        for name in GENERATION_MEMBERS {
+            for value in [json!(DATA), json!([DATA]), json!({"image_url": DATA}), json!("http://x/y.png")] {
+                let error = refused(json!({"prompt": "p", *name: value})).unwrap();
+                assert_eq!(error.param.as_deref(), Some(*name));
+                assert!(error.message.contains("/v1/images/edits"), "{error}");
+            }
+            for blank in [json!(null), json!(""), json!([])] {
+                assert_eq!(refused(json!({"prompt": "p", *name: blank})), None, "{name} {blank}");
+            }
+        }
+        assert_eq!(refused(json!({"prompt": "p", "init_image": DATA})), None);
+    }
+
+    #[test]
+    fn the_parts_that_hold_images() {
+        for name in ["image", "image[]", "image[0]", "image[12]", "images", "images[]", "images[1]"] {
+            assert!(is_image_part(name), "{name}");
+        }
+        for name in ["imagery", "image[x]", "image[0", "Image", "imagess", "mask", "image_1", ""] {
+            assert!(!is_image_part(name), "{name}");
+        }
+    }
+}

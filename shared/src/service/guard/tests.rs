@@ -1,0 +1,152 @@
+use super::*;
+
+/// Somebody who comes without a proxy.
+fn direct() -> Client {
+    Client::of("192.168.1.7".parse().unwrap(), &HeaderMap::new(), &[])
+}
+
+/// Whoever a trusted proxy was asked by under this name.
+fn forwarded(host: &str) -> Client {
+    let peer: IpAddr = "192.168.1.7".parse().unwrap();
+    Client::of(peer, &headers(&[("x-forwarded-host", host)]), &[peer.into()])
+}
+
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    pairs
+        .iter()
+        .map(|(name, value)| {
+            (name.parse::<header::HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn hosts() {
+    let allowed_hosts = ["ada2.example.org", ".fritz.box"].map(|host| HostPattern::parse(host).unwrap());
+    let guard = Guard { allowed_hosts: allowed_hosts.into(), ..Guard::default() };
+    let of = |version: Version, uri: &'static str, hosts: &[&str]| {
+        let mut request = Request::builder().version(version).uri(uri).body(()).unwrap();
+        for host in hosts {
+            request.headers_mut().append("host", HeaderValue::from_str(host).unwrap());
+        }
+        guard.host(&request, &direct())
+    };
+    let check = |host: &str| of(Version::HTTP_11, "/", &[host]);
+    for ours in [
+        "127.0.0.1:7860",
+        "[::1]:7860",
+        "ada2",
+        "ada2:7860",
+        "ADA2.local",
+        "ada2.local.:7860",
+        "x.home.arpa",
+        "localhost",
+        "a.localhost:1",
+        "ada2.example.org",
+        "ada2.example.org.",
+        "ADA2.Example.Org:7860",
+        "ada2.fritz.box:7860",
+        "ada2.lan",
+        "gpu.internal",
+    ] {
+        assert_eq!(check(ours), Ok(()), "{ours}");
+    }
+    for foreign in [
+        "evil.example",
+        "fritz.box",
+        "xfritz.box",
+        "ada2.local.evil.example:7860",
+        "127.0.0.1.evil.example",
+        "xlocal.com",
+    ] {
+        assert!(matches!(check(foreign), Err(Refusal::ForeignHost(_))), "{foreign}");
+    }
+    for bad in ["", ".", ":80", "a b", "me@ada2"] {
+        assert_eq!(check(bad), Err(Refusal::BadHost), "{bad:?}");
+    }
+    let (old, new) = (Version::HTTP_10, Version::HTTP_11);
+    assert_eq!(of(new, "/", &[]), Err(Refusal::BadHost));
+    assert_eq!(of(old, "/", &[]), Ok(()));
+    assert_eq!(of(old, "http://ada2/x", &[]), Ok(()));
+    for version in [old, new] {
+        assert_eq!(of(version, "http://evil.example/x", &["ada2"]), Err(Refusal::BadHost));
+        assert_eq!(of(version, "/", &["ada2", "evil.example"]), Err(Refusal::BadHost));
+    }
+    for (uri, hosts) in [("/", &["evil.example"][..]), ("http://evil.example/x", &[])] {
+        assert!(matches!(of(old, uri, hosts), Err(Refusal::ForeignHost(_))), "{uri} {hosts:?}");
+    }
+}
+
+#[test]
+fn origins() {
+    let guard =
+        Guard { allowed_origins: vec![WebOrigin::parse("https://ui.example").unwrap()], ..Guard::default() };
+    let check = |origin: &str, host: &str| {
+        guard.origin(&headers(&[("origin", origin), ("host", host)]), &direct()).is_ok()
+    };
+    assert!(guard.origin(&headers(&[("host", "ada2")]), &direct()).is_ok());
+    assert!(check("http://ada2:7860", "ada2:7860"));
+    assert!(check("http://ADA2", "ada2:80") && check("https://ada2", "ada2"));
+    assert!(check("https://ui.example", "ada2:7860") && check("https://UI.example:443", "ada2:7860"));
+    assert!(check("http://ada2.local:7860", "ada2.local.:7860"));
+    for (origin, host) in [
+        ("http://evil.example", "ada2:7860"),
+        ("http://ada2:7861", "ada2:7860"),
+        ("http://ada2", "ada2:7860"),
+        ("null", "ada2:7860"),
+        ("", "ada2:7860"),
+        ("file://", "ada2"),
+        ("app://ada2", "ada2"),
+        ("http://ada2:99999", "ada2"),
+        ("http://ui.example", "ada2:7860"),
+        ("ada2:7860", "ada2:7860"),
+        ("http://ada2.evil.example:7860", "ada2:7860"),
+    ] {
+        assert!(!check(origin, host), "{origin} at {host}");
+    }
+    let long = format!("http://{}", "x".repeat(5000));
+    let refusal = guard.origin(&headers(&[("origin", &long), ("host", "ada2")]), &direct());
+    assert!(matches!(refusal, Err(Refusal::ForeignOrigin(text)) if text.len() == 100), "foreign text is cut");
+    let mut twice = headers(&[("origin", "http://ada2"), ("host", "ada2")]);
+    twice.append("origin", HeaderValue::from_static("http://evil.example"));
+    assert!(guard.origin(&twice, &direct()).is_err());
+}
+
+#[test]
+fn the_host_that_a_trusted_proxy_was_asked_for_takes_the_place_of_host() {
+    let guard = Guard {
+        allowed_hosts: vec![HostPattern::parse("pics.example").unwrap()],
+        allowed_origins: Vec::new(),
+    };
+    let host = |host: &str| {
+        let request = Request::builder().uri("/").header("host", "ada2:7860").body(()).unwrap();
+        guard.host(&request, &forwarded(host))
+    };
+    assert_eq!((host("pics.example"), host("ai2.local:8800")), (Ok(()), Ok(())));
+    assert_eq!(host("evil.example"), Err(Refusal::ForeignHost("evil.example".to_owned())));
+    let check = |origin: &str, host: &str| {
+        guard.origin(&headers(&[("origin", origin), ("host", "ada2:7860")]), &forwarded(host)).is_ok()
+    };
+    assert!(
+        check("https://pics.example", "pics.example") && check("https://pics.example", "pics.example:443")
+    );
+    assert!(check("http://pics.example", "pics.example:80"));
+    for (origin, host) in [
+        ("http://ada2:7860", "pics.example"),
+        ("https://pics.example:8443", "pics.example"),
+        ("https://evil.example", "pics.example"),
+    ] {
+        assert!(!check(origin, host), "{origin} at {host}");
+    }
+}
+
+#[test]
+fn mapped_addresses_are_unmapped() {
+    let ranges: Vec<IpNet> = PRIVATE_RANGES.split(',').map(|range| range.trim().parse().unwrap()).collect();
+    for inside in ["127.0.0.1", "::1", "::ffff:192.168.1.7", "100.100.1.1", "fe80::1"] {
+        assert!(in_ranges(inside.parse().unwrap(), &ranges), "{inside}");
+    }
+    for outside in ["8.8.8.8", "::ffff:8.8.8.8", "2001:db8::1", "100.128.0.1"] {
+        assert!(!in_ranges(outside.parse().unwrap(), &ranges), "{outside}");
+    }
+}

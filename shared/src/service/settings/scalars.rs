@@ -1,0 +1,243 @@
+//! YAML whose scalars keep the text that they were written with: a token `0012` is `0012`, and not the number 12.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::{Spanned, options::NonFiniteFloatPolicy};
+
+use super::yaml_fault;
+
+/// Reads a YAML text, or says what is wrong with it, where, and without quoting it. What YAML takes for a number or a
+/// boolean is one here only where it is written as JSON writes it (`12`, `true`); anything else (`0012`, `1.50`, `1e3`,
+/// `yes`) is the text. [`scalar_text`] gives the text of each, [`whole_number`] and [`number`] read numbers.
+pub fn yaml_value(text: &str) -> Result<Value, String> {
+    let text = text.trim_start_matches('\u{feff}');
+    // A text such as `1e999` is too large for a number, which does not matter where it is a token.
+    let options = serde_saphyr::options! { non_finite_float_policy: NonFiniteFloatPolicy::PassThrough };
+    let read: Option<Spanned<Node>> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| yaml_fault(&error))?;
+    Ok(read.map_or(Value::Null, |node| as_written(node, text)))
+}
+
+/// The text of a scalar, as it was written; `None` of what is none.
+pub fn scalar_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// A document's parts as the parser tells them.
+enum Node {
+    Null,
+    Text(String),
+    /// Taken for a number or a boolean, by this value.
+    Typed(Value),
+    List(Vec<Spanned<Node>>),
+    Map(Vec<(String, Spanned<Node>)>),
+}
+
+fn as_written(node: Spanned<Node>, document: &str) -> Value {
+    // Of an alias, where it was defined.
+    let place = node.defined.span();
+    match node.value {
+        Node::Null => Value::Null,
+        Node::Text(text) => Value::String(text),
+        Node::Typed(value) => {
+            let written =
+                slice(document, place).filter(|written| scalar_text(&value).as_deref() != Some(written));
+            match written {
+                Some(text) => text.into(),
+                None => value,
+            }
+        }
+        Node::List(items) => items.into_iter().map(|item| as_written(item, document)).collect(),
+        Node::Map(entries) => {
+            let entries = entries.into_iter().map(|(name, value)| (name, as_written(value, document)));
+            Value::Object(entries.collect::<Map<_, _>>())
+        }
+    }
+}
+
+fn slice(document: &str, place: serde_saphyr::Span) -> Option<&str> {
+    let start = usize::try_from(place.byte_offset()?).ok()?;
+    let length = usize::try_from(place.byte_len()?).ok()?;
+    document.get(start..start.checked_add(length)?).map(str::trim).filter(|text| !text.is_empty())
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Nodes)
+    }
+}
+
+struct Nodes;
+
+impl<'de> Visitor<'de> for Nodes {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("YAML")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Typed(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Typed(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Typed(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::Typed(Number::from_f64(value).map_or(Value::Null, Value::Number)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+        Ok(Node::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = access.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Node::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn scalars_keep_the_text_that_they_were_written_with() {
+        for text in [
+            "0012345678901234",
+            "0012",
+            "012",
+            "-012",
+            "+12",
+            "1e3",
+            "6e1234567",
+            "1E+3",
+            "0x10",
+            "0o17",
+            "0b11",
+            "1_000",
+            "12:30",
+            "2024-01-02",
+            "2024-01-02T03:04:05Z",
+            "yes",
+            "no",
+            "on",
+            "off",
+            "y",
+            "True",
+            "FALSE",
+            "1.50",
+            "1.",
+            ".5",
+            "007.5",
+            ".inf",
+            "-.INF",
+            ".nan",
+            "12345678901234567890123456789",
+            "0.1000000000000000055511151231257827",
+            "1.0.0",
+            "12",
+            "1.5",
+            "true",
+            "-3",
+            "18446744073709551615",
+        ] {
+            for yaml in [
+                format!("k: {text}"),
+                format!("k: {text}  # comment"),
+                format!("{{k: {text}}}"),
+                format!("\u{feff}k: {text}\r\n"),
+                format!("k: '{text}'"),
+                format!("k: \"{text}\""),
+                format!("ü: ä\nk: {text}\nz: 1"),
+                format!("k: &a {text}\nl: *a"),
+                format!("k:\n  {text}\n"),
+                format!("k: !!str {text}"),
+                format!("a: &b {{k: {text}}}\n<<: *b"),
+                format!("k: |-\n  {text}"),
+            ] {
+                let read = yaml_value(&yaml).unwrap();
+                assert_eq!(scalar_text(&read["k"]).as_deref(), Some(text), "{yaml:?}: {read}");
+                if yaml.ends_with("*a") {
+                    assert_eq!(scalar_text(&read["l"]).as_deref(), Some(text), "{yaml:?}: {read}");
+                }
+            }
+            let list = yaml_value(&format!("- {text}\n- [{text}, {text}]\n")).unwrap();
+            for value in [&list[0], &list[1][0], &list[1][1]] {
+                assert_eq!(scalar_text(value).as_deref(), Some(text), "{list}");
+            }
+            let key = yaml_value(&format!("{text}: x")).unwrap();
+            assert_eq!(key[text], "x", "a name is a text, too: {key}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_as_json_writes_it_stays_what_it_is_and_nothing_is_nothing() {
+        let read = yaml_value("a: 12\nb: -1.5\nc: true\nd: ~\ne: null\nf:\ng: 'true'\nh: []\ni: {}\nj: '~'")
+            .unwrap();
+        let expected = json!({"a": 12, "b": -1.5, "c": true, "d": null, "e": null, "f": null, "g": "true", "h": [], "i": {}, "j": "~"});
+        assert_eq!(read, expected);
+        for nothing in ["", " \n", "# comment\n", "---\n", "~"] {
+            assert_eq!(yaml_value(nothing), Ok(Value::Null), "{nothing:?}");
+        }
+        assert_eq!(scalar_text(&read["d"]), None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_its_place() {
+        for (text, words) in [
+            ("a: 1\na: 2", "line 2, column 1: a key is given twice"),
+            ("a: [1", "line 1"),
+            ("a: 1\n---\nb: 2", "more than one document"),
+            ("a: *b", "line 1"),
+        ] {
+            let told = yaml_value(text).unwrap_err();
+            assert!(told.contains(words), "{text:?}: {told}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics_and_a_plain_word_stays_itself(text in "[ -~\n]{0,40}", word in "[0-9a-fA-F_.+-]{1,24}") {
+            let _ = yaml_value(&text);
+            if let Ok(read) = yaml_value(&format!("k: {word}")) && let Some(kept) = scalar_text(&read["k"]) {
+                proptest::prop_assert_eq!(kept, word);
+            }
+        }
+    }
+}
