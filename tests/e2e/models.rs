@@ -322,11 +322,14 @@ mod invokeai {
     async fn an_engine_with_flux_only_is_ready_and_serves_with_a_preset() {
         let (folder, config) =
             write_config("flux", "presets: {flux: {model: FLUX Dev, template: flux.json}}\nwarm_up: 'on'\n");
+        let edge = |from: &str, out: &str, to: &str, input: &str| json!({"source": {"node_id": from, "field": out}, "destination": {"node_id": to, "field": input}});
         let graph = json!({"id": "graph", "nodes": {
             "loader": {"id": "loader", "type": "flux_model_loader", "model": null},
             "say": {"id": "say", "type": "flux_text_encoder", "prompt": ""},
             "work": {"id": "work", "type": "flux_denoise", "seed": 0, "width": 64, "height": 64, "num_steps": 3},
-            "l2i": {"id": "l2i", "type": "l2i", "use_cache": false}}, "edges": []});
+            "l2i": {"id": "l2i", "type": "l2i", "use_cache": false}},
+            "edges": [edge("loader", "clip", "say", "clip"), edge("say", "conditioning", "work", "positive_text_conditioning"),
+                edge("work", "latents", "l2i", "latents")]});
         std::fs::write(folder.join("flux.json"), graph.to_string()).unwrap();
         let yaml = "output: l2i\nbindings: {model: [loader.model], prompt: [say.prompt], seed: [work.seed], \
                     width: [work.width], height: [work.height], steps: [work.num_steps]}";

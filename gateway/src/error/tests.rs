@@ -21,6 +21,11 @@ fn status(status: u16, words: Option<&str>) -> ApiError {
     )
 }
 
+fn incapable() -> ApiError {
+    let supported = vec!["chat".to_owned()];
+    ApiError::Denied(Denial::Incapable { class: "c".to_owned(), capability: Capability::Images, supported })
+}
+
 fn every_error() -> Vec<ApiError> {
     let class = || "c".to_owned();
     let backend = |fault| ApiError::Backend(class(), fault);
@@ -45,11 +50,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Malformed(Malformed::Size("too large".into())),
         ApiError::UnknownModel("x".into()),
         ApiError::Denied(Denial::UnknownBackend { name: "x".into(), known: vec![class()] }),
-        ApiError::Denied(Denial::Incapable {
-            class: class(),
-            capability: Capability::Images,
-            supported: vec!["chat".into()],
-        }),
+        incapable(),
         ApiError::Denied(Denial::NobodyAble(Capability::Chat)),
         ApiError::Denied(Denial::Base64Off { class: class() }),
         ApiError::Denied(Denial::StreamOff { class: class() }),
@@ -112,24 +113,18 @@ fn a_missing_descriptor_names_the_limit_and_no_backend() {
     }
 }
 
+fn row(error: &ApiError) -> String {
+    let face = error.face();
+    let body: Envelope = serde_json::from_value(face.body).expect("every failure is one envelope");
+    assert_eq!(body.detail.is_empty(), body.error.message.is_empty());
+    let after = face.retry_after.map_or(String::new(), |after| format!(" after {after}"));
+    let retry = face.should_retry.map_or(String::new(), |retry| format!(" retry {retry}"));
+    format!("{} {}{after}{retry}: {}", face.status.as_u16(), body.error.code.unwrap(), body.error.message)
+}
+
 #[test]
 fn the_table() {
-    let rows: Vec<String> = every_error()
-        .iter()
-        .map(|error| {
-            let face = error.face();
-            let body: Envelope = serde_json::from_value(face.body).expect("every failure is one envelope");
-            assert_eq!(body.detail.is_empty(), body.error.message.is_empty());
-            let after = face.retry_after.map_or(String::new(), |after| format!(" after {after}"));
-            let retry = face.should_retry.map_or(String::new(), |retry| format!(" retry {retry}"));
-            format!(
-                "{} {}{after}{retry}: {}",
-                face.status.as_u16(),
-                body.error.code.unwrap(),
-                body.error.message
-            )
-        })
-        .collect();
+    let rows: Vec<String> = every_error().iter().map(row).collect();
     insta::assert_snapshot!(rows.join("\n"), @r#"
     400 host_not_allowed: The request needs one readable Host
     421 host_not_allowed: "evil.example" is not a name of this gateway; GATEWAY_ALLOWED_HOSTS can make it one

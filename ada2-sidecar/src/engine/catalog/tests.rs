@@ -91,7 +91,7 @@ fn family(name: &str) -> &'static Family {
 
 /// A preset with a graph of its own for pictures from words.
 fn with_graph(name: &str, model: Option<&str>) -> Arc<Preset> {
-    let graph = r#"{"1":{"class_type":"A","inputs":{"text":"","seed":0}},"2":{"class_type":"SaveImage","inputs":{}}}"#;
+    let graph = r#"{"1":{"class_type":"A","inputs":{"text":"","seed":0}},"2":{"class_type":"SaveImage","inputs":{"images":["1",0]}}}"#;
     let bindings = "output: '2'\nbindings: {prompt: ['1.text'], seed: ['1.seed']}";
     let template = Arc::new(Template::read(Form::ComfyUi, graph, bindings).unwrap());
     let templates = BTreeMap::from([(Task::Generate, template)]);

@@ -118,8 +118,7 @@ fn a_graph_that_the_engine_does_not_run_any_more_warns_before_the_first_picture_
 #[test]
 fn an_engine_without_a_model_of_ours_is_ready_with_a_preset_and_else_says_what_is_there() {
     let template = |name: &str| {
-        let graph =
-            r#"{"1":{"class_type":"A","inputs":{"text":"","seed":0}},"2":{"class_type":"B","inputs":{}}}"#;
+        let graph = r#"{"1":{"class_type":"A","inputs":{"text":"","seed":0}},"2":{"class_type":"B","inputs":{"a":["1",0]}}}"#;
         let bindings = "output: '2'\nbindings: {prompt: ['1.text'], seed: ['1.seed']}";
         let template = Arc::new(Template::read(Form::ComfyUi, graph, bindings).unwrap());
         let templates = BTreeMap::from([(Task::Generate, template)]);
