@@ -13,7 +13,7 @@ use super::yaml_fault;
 
 /// Reads a YAML text, or says what is wrong with it, where, and without quoting it. What YAML takes for a number or a
 /// boolean is one here only where it is written as JSON writes it (`12`, `true`); anything else (`0012`, `1.50`, `1e3`,
-/// `yes`) is the text. [`scalar_text`] gives the text of each, [`whole_number`] and [`number`] read numbers.
+/// `yes`) is the text. [`scalar_text`] gives the text of each, [`super::whole_number`] and [`super::number`] read numbers.
 pub fn yaml_value(text: &str) -> Result<Value, String> {
     let text = text.trim_start_matches('\u{feff}');
     // A text such as `1e999` is too large for a number, which does not matter where it is a token.
