@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use shared::openai::images::Size;
 
 pub use self::{
-    classify::{Metadata, checkpoint, variant_of},
+    classify::{Metadata, checkpoint, has_word, variant_of},
     declared::{Declared, apply, missing},
     families::{Family, all as families, named as family_named, of_invokeai},
     kind::{Evidence, Kind, Told, Variant},

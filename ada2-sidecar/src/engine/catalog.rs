@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub use self::refused::Refused;
 use crate::{
     images::Task,
-    models::{Base, EngineModel, Preset},
+    models::{self, Base, EngineModel, Preset},
 };
 
 /// Names that today's clients have wired in, and the kind of model that they mean.
@@ -158,7 +158,7 @@ fn alias(asked: &str) -> Option<Base> {
 fn of_base(models: &[EngineModel], base: Base) -> Option<&EngineModel> {
     let mut of_kind = models.iter().filter(|model| model.kind.is_suitable() && model.graphs() == Some(base));
     let first = of_kind.clone().next();
-    of_kind.find(|model| model.name.to_lowercase().contains("base")).or(first)
+    of_kind.find(|model| models::has_word(&model.name, "base")).or(first)
 }
 
 fn is_openai_name(asked: &str) -> bool {

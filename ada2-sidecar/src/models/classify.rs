@@ -17,24 +17,57 @@ pub struct Metadata {
     pub network: Option<String>,
 }
 
-/// Words of what is not made for pictures from words alone.
+/// Words of what is not made for pictures from words alone. The first that is there counts: an adapter for inpainting is an
+/// adapter.
 const VARIANTS: &[(&str, Variant)] = &[
+    ("lora", Variant::Other),
+    ("loras", Variant::Other),
+    ("*xllora*", Variant::Other),
+    ("lycoris", Variant::Other),
+    ("locon", Variant::Other),
+    ("loha", Variant::Other),
+    ("lokr", Variant::Other),
+    ("control", Variant::Other),
+    ("controlnet*", Variant::Other),
+    ("controllora*", Variant::Other),
+    ("controllllite", Variant::Other),
+    ("adapter*", Variant::Other),
+    ("ipadapter*", Variant::Other),
+    ("photomaker", Variant::Other),
+    ("instantid", Variant::Other),
+    ("animatediff*", Variant::Other),
+    ("^mm sdxl", Variant::Other),
+    ("depth", Variant::Other),
+    ("canny", Variant::Other),
+    ("openpose*", Variant::Other),
+    ("open pose", Variant::Other),
+    ("scribble", Variant::Other),
+    ("lineart", Variant::Other),
+    ("softedge", Variant::Other),
+    ("unclip", Variant::Other),
+    ("upscale", Variant::Other),
+    ("upscaler", Variant::Other),
+    ("esrgan*", Variant::Other),
+    ("embedding", Variant::Other),
+    ("embeddings", Variant::Other),
+    ("textual inversion", Variant::Other),
+    // Behind another word it is what a checkpoint brings along: `sd_xl_base_1.0_0.9vae`.
+    ("^vae", Variant::Other),
+    ("^xl vae", Variant::Other),
+    ("sdxl vae", Variant::Other),
+    ("sd xl vae", Variant::Other),
+    ("vae ft", Variant::Other),
+    ("vae approx", Variant::Other),
+    ("taesd*", Variant::Other),
     ("*inpaint*", Variant::Inpaint),
+    ("*outpaint*", Variant::Inpaint),
     ("fill dev", Variant::Inpaint),
     ("*refiner*", Variant::Refiner),
     ("edit", Variant::Edit),
     ("kontext", Variant::Edit),
+    ("instruct", Variant::Edit),
     ("*pix2pix*", Variant::Edit),
     ("pix 2 pix", Variant::Edit),
-    ("depth ema", Variant::Other),
-    ("depth dev", Variant::Other),
-    ("unclip", Variant::Other),
-    ("canny", Variant::Other),
-    ("upscaler", Variant::Other),
-    ("controlnet*", Variant::Other),
-    ("^lcm lora", Variant::Other),
-    ("^sdxl vae", Variant::Other),
-    ("^vae", Variant::Other),
 ];
 
 /// What follows the slash of an architecture, where that is a model all the same. Everything else (`lora`, `vae`,
@@ -128,6 +161,11 @@ fn says_outright(family: &Family, words: &[String]) -> bool {
 
 fn hints_at(family: &Family, words: &[String]) -> bool {
     family.hints.iter().any(|phrase| if *phrase == "xl" { says_xl(words) } else { has(words, phrase) })
+}
+
+/// Whether this is a word of the name.
+pub fn has_word(name: &str, word: &str) -> bool {
+    has(&words(name), word)
 }
 
 /// What words say that it is made for, if they say anything.

@@ -36,6 +36,23 @@ fn who_is_meant() {
 }
 
 #[test]
+fn base_is_a_word_and_an_adapter_is_never_meant() {
+    let file = |name: &str| EngineModel {
+        kind: crate::models::checkpoint(None, name),
+        ..EngineModel::plain(name, name, Base::Sdxl)
+    };
+    let meant = |names: &[&str], asked| {
+        let models: Vec<_> = names.iter().map(|name| file(name)).collect();
+        resolve(&models, &[], asked, None).map(|choice| choice.name)
+    };
+    let files = ["a_sdxl_lora", "juggernautXL", "baseballXL", "sd_xl_base_1.0", "sd_xl_offset_example-lora_1.0"];
+    assert_eq!(meant(&files, Some("sd-xl-base-1.0")).as_deref(), Ok("sd_xl_base_1.0"));
+    assert_eq!(meant(&files[..3], Some("sd-xl-base-1.0")).as_deref(), Ok("juggernautXL"));
+    assert_eq!(meant(&files, None).as_deref(), Ok("juggernautXL"));
+    assert!(meant(&["control-lora-sdxl", "ip-adapter_sdxl", "SDXL-Outpaint", "sdxl-depth"], None).is_err());
+}
+
+#[test]
 fn an_unknown_model_is_refused_with_what_there_is() {
     let models = models();
     let error = resolve(&models, &[], Some("flux"), None).unwrap_err();

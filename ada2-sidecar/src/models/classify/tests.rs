@@ -31,10 +31,16 @@ const NAMES: &[(&str, &str)] = &[
     ),
     (
         "sdxl inpaint",
-        "sdxl-inpaint sd_xl_base_1.0_inpainting_0.1 juggernautXL_versionXInpaint dreamshaperXLinpainting",
+        "sdxl-inpaint SDXL-Outpaint sd_xl_base_1.0_inpainting_0.1 juggernautXL_versionXInpaint dreamshaperXLinpainting",
     ),
     ("sdxl refiner", "sd_xl_refiner_1.0 sd_xl_refiner SDXL-Refiner sdxlRefiner"),
-    ("sdxl edit", "sdxl_edit ponyXL_kontext sdxl-instruct-pix2pix"),
+    (
+        "sdxl other",
+        "a_sdxl_lora sd_xl_offset_example-lora_1.0 control-lora-sdxl ip-adapter_sdxl sdxl-depth sdxl_vae sd_xl_vae \
+             lcm-lora-sdxl sdxllora controlnet-inpaint-sdxl loras/detailXL sdxl-canny t2i-adapter-sdxl mm_sdxl_v10_beta \
+             sdxlEmbedding sdxl_upscaler xlVAE_v1 controlnetxlCNXL_openpose",
+    ),
+    ("sdxl edit", "sdxl_instruct sdxl_edit ponyXL_kontext sdxl-instruct-pix2pix"),
     (
         "sd-1",
         "v1-5-pruned-emaonly v1-5-pruned v1-5-pruned-emaonly-fp16 sd-v1-5 sd15 tiny-sd15 random-sd15 sd1.5 sd-v1-4 \
@@ -64,7 +70,7 @@ const NAMES: &[(&str, &str)] = &[
     ("krea-2", "krea2_turbo_fp8_scaled"),
     ("anima", "anima-base-v1.0"),
     ("lumina-2", "lumina_2 netayumeLumina_v35 Illustrious-Lumina-v0.03"),
-    ("auraflow", "auraflow_v0.3 pony-v7-base"),
+    ("auraflow", "auraflow_v0.3 pony-v7-base ponyV7 ponyDiffusionV7_base pony_7"),
     ("pixart", "PixArt-Sigma-XL-2-1024-MS"),
     ("svd", "svd svd_xt svd_xt_1_1 sv3d_u"),
     ("ltx", "ltx-2.3 ltx-video-2b-v0.9.5 ltx-2-19b-dev-fp8 ltxv-13b"),

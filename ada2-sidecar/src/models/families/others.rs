@@ -140,7 +140,7 @@ pub(super) static OTHERS: &[Family] = &[
         name: "auraflow",
         label: "AuraFlow",
         metadata: &["auraflow"],
-        words: &["aura flow", "auraflow*", "pony v 7"],
+        words: &["aura flow", "auraflow*", "pony v 7", "pony 7", "pony diffusion v 7", "ponydiffusion v 7"],
         ..ROW
     },
     Family { name: "pixart", label: "PixArt", metadata: &["pixart"], words: &["pixart*", "pix art"], ..ROW },
