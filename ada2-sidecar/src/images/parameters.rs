@@ -75,7 +75,7 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["image", "image[]"],
         Treatment::Partly,
-        "edits: one PNG, JPEG or WebP up to 40 megapixels, turned upright as its EXIF says; several are refused: the graphs take one; in JSON `image` or `images`, a `data:` address or `{\"image_url\": \"data:…\"}`; refused for new pictures, as are `mask` and `ref_images`",
+        "edits: one PNG, JPEG or WebP up to 40 megapixels, turned upright as its EXIF says; several are refused, `ref_images` among them: the graphs take one; in JSON `image` or `images`, a `data:` address or `{\"image_url\": \"data:…\"}`; refused for new pictures, as are `mask` and `ref_images`",
     ),
     row(
         &["mask"],

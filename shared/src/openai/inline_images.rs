@@ -10,7 +10,11 @@ use super::{
 };
 
 /// The members of an edit's body that hold images.
-pub const EDIT_MEMBERS: &[&str] = &["image", "images", "mask"];
+pub const EDIT_MEMBERS: &[&str] = &["image", "images", "image[]", "images[]", "ref_images", "mask"];
+/// Those of them that may hold the image to edit; the first that does is meant, and what is in another is one more.
+const OF_IMAGE: &[&str] = &["image", "images", "image[]", "images[]"];
+/// Further images, with some clients.
+const REFERENCES: &str = "ref_images";
 /// The members that hold images with one client or another, and that a request for a new picture cannot have.
 pub const GENERATION_MEMBERS: &[&str] = &["image", "images", "image[]", "mask", "ref_images"];
 /// What stands where neither `image` nor `images` does: the name in OpenAI's own JSON form.
@@ -24,7 +28,9 @@ const KEPT: usize = 16;
 pub struct InlineImages<'a> {
     /// The member that they came in.
     pub param: &'static str,
-    /// How many there are: at least one.
+    /// Another member that holds images as well.
+    pub beside: Option<&'static str>,
+    /// How many there are in all: at least one.
     pub count: usize,
     /// The first of them.
     pub images: Vec<Address<'a>>,
@@ -33,28 +39,30 @@ pub struct InlineImages<'a> {
 }
 
 impl<'a> InlineImages<'a> {
-    /// Reads them from a body that was read for [`EDIT_MEMBERS`]: `image` or `images`, each an address, an object with
+    /// Reads them from a body that was read for [`EDIT_MEMBERS`]: `image` or `images` (or with `[]`), each an address, an object with
     /// one, or a list of these; `mask` likewise. An address must hold its content.
     pub fn read(object: &Object<'a>) -> Result<Self, FieldError> {
-        let (image, images) = (given(object, "image"), given(object, "images"));
-        let (param, value) = match (image, images) {
-            (Some(_), Some(_)) => {
-                return Err(FieldError::new("images", "Send either image or images, not both."));
-            }
-            (Some(image), None) => ("image", image),
-            (None, Some(images)) => ("images", images),
-            (None, None) => {
-                let message = format!("{USUAL} is required: send the image to edit as a data: address.");
-                return Err(FieldError::new(USUAL, message));
-            }
-        };
-        let (count, images) = addresses(param, value)?;
+        if given(object, "image").is_some() && given(object, "images").is_some() {
+            return Err(FieldError::new("images", "Send either image or images, not both."));
+        }
+        let mut members = OF_IMAGE.iter().filter_map(|name| Some((*name, given(object, name)?)));
+        let (param, value) = members.next().ok_or_else(|| {
+            let message = format!("{USUAL} is required: send the image to edit as a data: address.");
+            FieldError::new(USUAL, message)
+        })?;
+        let (mut count, images) = addresses(param, value)?;
+        let mut beside = None;
+        let references = given(object, REFERENCES).map(|value| (REFERENCES, value));
+        for (name, value) in members.chain(references) {
+            count += addresses(name, value)?.0;
+            beside.get_or_insert(name);
+        }
         let mask = match given(object, "mask").map(|mask| addresses("mask", mask)).transpose()? {
             Some((1, masks)) => masks.first().copied(),
             Some(_) => return Err(FieldError::new("mask", "mask must be one image.")),
             None => None,
         };
-        Ok(Self { param, count, images, mask })
+        Ok(Self { param, beside, count, images, mask })
     }
 }
 
@@ -85,6 +93,11 @@ pub fn is_image_part(name: &str) -> bool {
     let index = rest.strip_prefix('s').unwrap_or(rest);
     let inner = index.strip_prefix('[').and_then(|index| index.strip_suffix(']'));
     index.is_empty() || inner.is_some_and(|inner| inner.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Whether a part of a form holds further images: `ref_images`, and the same with `[]`.
+pub fn is_reference_part(name: &str) -> bool {
+    name.strip_prefix(REFERENCES).is_some_and(|index| is_image_part(&format!("image{index}")))
 }
 
 /// A member's value, unless it is null, blank or an empty list.
@@ -177,6 +190,23 @@ mod tests {
     }
 
     #[test]
+    fn no_image_is_overlooked_whatever_member_it_came_in() {
+        let beside = |body: Value| {
+            let text = body.to_string();
+            let object = Object::read(text.as_bytes(), EDIT_MEMBERS).unwrap();
+            InlineImages::read(&object).map(|read| (read.param, read.beside, read.count))
+        };
+        for name in ["ref_images", "image[]", "images[]"] {
+            assert_eq!(beside(json!({"image": DATA, name: [DATA, DATA]})), Ok(("image", Some(name), 3)));
+            assert_eq!(beside(json!({"image": DATA, name: []})), Ok(("image", None, 1)));
+            let elsewhere = beside(json!({"image": DATA, name: "http://x/y.png"})).unwrap_err();
+            assert_eq!(elsewhere.param.as_deref(), Some(name));
+        }
+        assert_eq!(beside(json!({"image[]": DATA})), Ok(("image[]", None, 1)));
+        assert_eq!(beside(json!({"ref_images": DATA})).unwrap_err().param.as_deref(), Some("images"));
+    }
+
+    #[test]
     fn what_does_not_come_in_the_request_is_named_and_not_fetched() {
         let file = json!({"file_id": "file-1"});
         for value in [
@@ -237,5 +267,7 @@ mod tests {
         for name in ["imagery", "image[x]", "image[0", "Image", "imagess", "mask", "image_1", ""] {
             assert!(!is_image_part(name), "{name}");
         }
+        assert!(is_reference_part("ref_images") && is_reference_part("ref_images[0]"));
+        assert!(!is_reference_part("ref_imagery") && !is_reference_part("image"));
     }
 }

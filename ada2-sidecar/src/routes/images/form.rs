@@ -7,7 +7,7 @@ use shared::{
     openai::{
         data_url::Address,
         fields::{FieldError, Fields},
-        inline_images::{EDIT_MEMBERS, InlineImages, is_image_part, undecodable},
+        inline_images::{EDIT_MEMBERS, InlineImages, is_image_part, is_reference_part, undecodable},
         object::{Object, before_json},
     },
     service::form::{Form, FormError, is_multipart},
@@ -43,9 +43,12 @@ pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Upload, FieldErr
 }
 
 /// Of a form: what was left blank is not there.
-fn upload((fields, mut images, mut masks): Parts) -> Result<Upload, FieldError> {
+fn upload(Parts { fields, mut images, mut masks, reference }: Parts<'_>) -> Result<Upload, FieldError> {
     images.retain(|image| !image.is_empty());
     masks.retain(|mask| !mask.is_empty());
+    if let Some(name) = reference.filter(|_| !images.is_empty()) {
+        return Err(one_more(name, "image", images.len() + 1));
+    }
     if images.len() > 1 {
         return Err(too_many("image", images.len()));
     }
@@ -62,15 +65,32 @@ fn too_many(param: &str, count: usize) -> FieldError {
     FieldError::new(param, format!("{param} must be one picture, not {count}: the graphs here take one."))
 }
 
-type Parts = (Fields, Vec<Bytes>, Vec<Bytes>);
+fn one_more(param: &str, beside: &str, count: usize) -> FieldError {
+    let message = format!(
+        "{param} is one picture more beside {beside}, {count} in all: the graphs here take one. Leave {param} out."
+    );
+    FieldError::new(param, message)
+}
 
-fn parts(form: &Form, body: &Bytes) -> Result<Parts, FieldError> {
-    let (mut texts, mut pictures, mut masks) = (Vec::new(), Vec::new(), Vec::new());
+struct Parts<'a> {
+    fields: Fields,
+    images: Vec<Bytes>,
+    masks: Vec<Bytes>,
+    /// A part that holds a further picture.
+    reference: Option<&'a str>,
+}
+
+fn parts<'a>(form: &'a Form, body: &Bytes) -> Result<Parts<'a>, FieldError> {
+    let (mut texts, mut images, mut masks, mut reference) = (Vec::new(), Vec::new(), Vec::new(), None);
     for part in &form.parts {
         let (name, content) = (part.name.as_str(), part.content.clone());
         match name {
             "mask" => masks.push(body.slice(content)),
-            _ if is_image_part(name) => pictures.push(body.slice(content)),
+            _ if is_image_part(name) => images.push(body.slice(content)),
+            _ if is_reference_part(name) => {
+                let is_blank = matches!(body[content].trim_ascii(), b"" | b"[]" | b"null");
+                reference = reference.or((!is_blank).then_some(name));
+            }
             // Files and texts that we do not know.
             _ if part.is_file || !FIELDS.contains(&name) => {}
             _ if content.len() > MAX_TEXT => {
@@ -83,7 +103,7 @@ fn parts(form: &Form, body: &Bytes) -> Result<Parts, FieldError> {
             }
         }
     }
-    Ok((Fields::of_form(texts, FIELDS)?, pictures, masks))
+    Ok(Parts { fields: Fields::of_form(texts, FIELDS)?, images, masks, reference })
 }
 
 /// `{"images": [{"image_url": "data:image/png;base64,…"}], "mask": {"image_url": …}, "prompt": …}`
@@ -93,7 +113,10 @@ fn json(body: &[u8]) -> Result<Upload, FieldError> {
         let hint = if error.param.is_none() { " A form (multipart/form-data) is taken as well." } else { "" };
         FieldError { message: error.message + hint, ..error }
     })?;
-    let InlineImages { param, count, images, mask } = InlineImages::read(&object)?;
+    let InlineImages { param, beside, count, images, mask } = InlineImages::read(&object)?;
+    if let Some(name) = beside {
+        return Err(one_more(name, param, count));
+    }
     if count > 1 {
         return Err(too_many(param, count));
     }
@@ -165,6 +188,25 @@ mod tests {
             [("text/plain", "x"), ("multipart/form-data", "x"), ("multipart/form-data; boundary=xyz", "--x")]
         {
             assert_eq!(read_as(content_type, body).unwrap_err().param, None, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn a_picture_is_never_overlooked() {
+        let image = ("name=\"image\"; filename=\"a\"", "X");
+        for name in ["ref_images", "ref_images[]"] {
+            let part = format!("name=\"{name}\"; filename=\"a\"");
+            let error = form(&[image, (&part, "Y")]).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(name));
+            assert!(error.message.contains("2 in all: the graphs here take one"), "{error}");
+            assert!(form(&[image, (&part, "")]).is_ok() && form(&[image, (&part, "[]")]).is_ok());
+        }
+        let data = "data:;base64,UElY";
+        for name in ["ref_images", "image[]"] {
+            let body = format!(r#"{{"prompt":"a","image":"{data}","{name}":["{data}"]}}"#);
+            let error = read_as("application/json", &body).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(name));
+            assert!(error.message.contains("2 in all: the graphs here take one"), "{error}");
         }
     }
 
