@@ -5,6 +5,7 @@
 mod check;
 mod edges;
 mod read;
+mod structure;
 pub(crate) mod workflow;
 
 use std::{

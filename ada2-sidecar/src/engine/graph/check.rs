@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Binding, Fault, Place, Template,
     edges::{self, Edge},
+    structure,
     workflow::Batch,
 };
 use crate::images::Task;
@@ -14,6 +15,7 @@ pub(super) fn of_graph(template: &Template, batches: &[Batch]) -> Vec<Fault> {
     let mut faults = bound_twice(template);
     faults.extend(size(template));
     faults.extend(batches.iter().filter_map(|batch| unfilled(template, batch)));
+    faults.extend(structure::faults(template, batches));
     let output = &template.output;
     if template.node(output).is_none() {
         faults.push(Fault(format!("output: the graph has no node {output:?}")));

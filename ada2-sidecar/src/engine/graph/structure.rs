@@ -1,0 +1,175 @@
+//! What is wrong with a graph whatever engine it is sent to: links that lead nowhere, circles, and a batch that nobody asked
+//! for.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{
+    Binding, Fault, Form, Place, Template,
+    edges::{self, Edge},
+    workflow::Batch,
+};
+
+/// All of it.
+pub(super) fn faults(template: &Template, batches: &[Batch]) -> Vec<Fault> {
+    let is_set = |place: &Place| {
+        template
+            .bindings
+            .iter()
+            .any(|(binding, places)| binding.is_always_set() && places.iter().any(|at| at == place))
+    };
+    let is_of_batch = |edge: &Edge| batches.iter().any(|batch| batch.edge == *edge);
+    let kept: Vec<&Edge> =
+        template.edges.iter().filter(|edge| !is_set(&edge.into) && !is_of_batch(edge)).collect();
+    let nodes: BTreeSet<&str> = template.nodes().map(|(id, ..)| id).collect();
+    let reached = edges::reaching(&template.edges, &template.output, is_set);
+    let mut faults: Vec<_> = kept.iter().filter_map(|edge| leads_nowhere(edge, &nodes)).collect();
+    // InvokeAI refuses a circle anywhere; ComfyUI looks at nothing that no output needs.
+    let within = if template.form == Form::InvokeAi { &nodes } else { &reached };
+    faults.extend(circle(&kept, within));
+    if template.form == Form::ComfyUi {
+        let inputs = template.nodes().flat_map(|(id, _, inputs)| {
+            inputs.iter().map(move |(field, value)| (Place { node: id.to_owned(), field: field.clone() }, value))
+        });
+        for (place, value) in inputs.filter(|(place, _)| !is_set(place)) {
+            faults.extend(numbered(&place, value, &nodes));
+            faults.extend(batch(&place, value).filter(|_| reached.contains(place.node.as_str())));
+        }
+    }
+    faults
+}
+
+fn leads_nowhere(edge: &Edge, nodes: &BTreeSet<&str>) -> Option<Fault> {
+    let lost = [&edge.source, &edge.into.node].into_iter().find(|node| !nodes.contains(node.as_str()))?;
+    let into = &edge.into;
+    Some(Fault(format!(
+        "{into}: the graph has no node {lost:?}, which {edge} needs: correct its id, or take the edge out"
+    )))
+}
+
+/// ComfyUI takes a list with a number at its beginning for a value.
+fn numbered(place: &Place, value: &Value, nodes: &BTreeSet<&str>) -> Option<Fault> {
+    let [id, slot] = value.as_array()?.as_slice() else { return None };
+    let id = id.as_u64().filter(|id| slot.is_u64() && nodes.contains(id.to_string().as_str()))?;
+    Some(Fault(format!(
+        "{place}: the link [{id}, {slot}] has a number for its node, which makes no link: write the node's id as a text, \
+         [\"{id}\", {slot}]"
+    )))
+}
+
+/// How many pictures there are is the request's `n`, a run for each.
+fn batch(place: &Place, value: &Value) -> Option<Fault> {
+    let size = value.as_f64().filter(|size| place.field == "batch_size" && (*size - 1.0).abs() > f64::EPSILON)?;
+    Some(Fault(format!(
+        "{place} is {size}, but a request's n decides how many pictures are made: set it to 1, or bind {} to it",
+        Binding::N
+    )))
+}
+
+/// The first circle among these nodes.
+fn circle(edges: &[&Edge], within: &BTreeSet<&str>) -> Option<Fault> {
+    let mut left = within.clone();
+    let feeding = |node: &str, left: &BTreeSet<&str>| {
+        edges.iter().find(|edge| edge.into.node == node && left.contains(edge.source.as_str())).copied()
+    };
+    // Whatever waits for nothing is done, again and again. What is left waits for a circle.
+    loop {
+        let done: Vec<_> = left.iter().copied().filter(|node| feeding(node, &left).is_none()).collect();
+        if done.is_empty() {
+            break;
+        }
+        left.retain(|node| !done.contains(node));
+    }
+    let (mut seen, mut node) = (Vec::new(), *left.first()?);
+    while !seen.contains(&node) {
+        seen.push(node);
+        node = feeding(node, &left)?.source.as_str();
+    }
+    let edge = feeding(node, &left)?;
+    let mut around: Vec<_> = seen.into_iter().skip_while(|seen| *seen != node).collect();
+    around.reverse();
+    Some(Fault(format!(
+        "{}: the nodes {} feed each other in a circle, which nothing can run: take {edge} or another of their edges out",
+        edge.into,
+        around.join(", ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn comfy(change: impl FnOnce(&mut Value), bindings: &str) -> Vec<String> {
+        let mut graph = json!({
+            "3": {"class_type": "KSampler", "inputs": {"seed": 1, "model": ["4", 0], "positive": ["6", 0], "latent": ["5", 0]}},
+            "4": {"class_type": "Loader", "inputs": {"ckpt_name": "x"}},
+            "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+            "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["4", 1]}},
+            "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0]}},
+            "20": {"class_type": "Lost", "inputs": {"a": ["21", 0], "batch_size": 4}},
+            "21": {"class_type": "Lost", "inputs": {"a": ["20", 0], "size": [64, 64]}}});
+        change(&mut graph);
+        let yaml = format!("output: '9'\nbindings: {{prompt: ['6.text'], seed: ['3.seed']{bindings}}}");
+        let read = Template::read(Form::ComfyUi, &graph.to_string(), &yaml);
+        read.err().unwrap_or_default().into_iter().map(|fault| fault.0).collect()
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_names_node_and_input() {
+        assert_eq!(comfy(|_| {}, ""), [""; 0], "a circle that no output needs runs");
+        let lost = comfy(|graph| graph["3"]["inputs"]["model"] = json!(["99", 0]), "");
+        assert_eq!(
+            lost,
+            [
+                "3.model: the graph has no node \"99\", which the edge from 99.0 to 3.model needs: correct its id, or take \
+                 the edge out"
+            ]
+        );
+        let number = comfy(|graph| graph["6"]["inputs"]["clip"] = json!([4, 1]), "");
+        assert!(number[0].starts_with("6.clip: the link [4, 1] has a number") && number.len() == 1, "{number:?}");
+        assert!(number[0].ends_with("[\"4\", 1]"), "{number:?}");
+        assert_eq!(comfy(|graph| graph["3"]["inputs"]["seed"] = json!(["99", 0]), ""), [""; 0], "it is set");
+    }
+
+    #[test]
+    fn a_circle_that_the_output_needs_is_named() {
+        let told = comfy(|graph| graph["4"]["inputs"]["ckpt_name"] = json!(["3", 0]), "");
+        assert_eq!(told.len(), 1);
+        assert!(told[0].contains("3.model") && told[0].contains("the nodes 4, 3 feed each other"), "{told:?}");
+        let itself = comfy(|graph| graph["5"]["inputs"]["width"] = json!(["5", 0]), "");
+        assert!(itself[0].starts_with("5.width: the nodes 5 feed"), "{itself:?}");
+    }
+
+    #[test]
+    fn a_batch_is_one_unless_n_is_bound_to_it() {
+        let four = |graph: &mut Value| graph["5"]["inputs"]["batch_size"] = json!(4);
+        let told = comfy(four, "");
+        assert!(told.len() == 1 && told[0].starts_with("5.batch_size is 4, but a request's n"), "{told:?}");
+        assert_eq!(comfy(four, ", n: ['5.batch_size']"), [""; 0]);
+        assert_eq!(comfy(|graph| graph["5"]["inputs"]["batch_size"] = json!(1.0), ""), [""; 0]);
+    }
+
+    #[test]
+    fn invokeais_edges_are_looked_at_too() {
+        let edge = |from: &str, into: &str, field: &str| {
+            json!({"source": {"node_id": from, "field": "value"}, "destination": {"node_id": into, "field": field}})
+        };
+        let told = |edges: Value| -> Vec<String> {
+            let graph = json!({"nodes": {
+                "a": {"id": "a", "type": "string", "value": "", "seed": 1}, "b": {"id": "b", "type": "l2i"},
+                "c": {"id": "c", "type": "add"}}, "edges": edges});
+            let yaml = "output: b\nbindings: {prompt: [a.value], seed: [a.seed]}";
+            let read = Template::read(Form::InvokeAi, &graph.to_string(), yaml);
+            read.err().unwrap_or_default().into_iter().map(|fault| fault.0).collect()
+        };
+        let good = edge("a", "b", "x");
+        assert_eq!(told(json!([good])), [""; 0]);
+        for lost in [edge("gone", "b", "y"), edge("a", "gone", "y")] {
+            assert!(told(json!([good, lost]))[0].contains("the graph has no node \"gone\""));
+        }
+        assert!(told(json!([good, edge("c", "c", "a")]))[0].starts_with("c.a: the nodes c feed each other"));
+    }
+}
