@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     engine::{catalog::Choice, graph::Template},
-    models::EngineModel,
+    models::{EngineModel, Preset},
 };
 
 /// What is done.
@@ -175,6 +175,15 @@ impl Job {
         canvas: Canvas,
         limits: Limits,
     ) -> Result<Self, FieldError> {
+        let mut source = source;
+        let repaints = |preset: &Preset| preset.templates.contains_key(&Task::Inpaint);
+        // Nobody sent a mask, and the preset has graphs for whole pictures only: its transparency is not asked about.
+        if self.task == Task::Edit
+            && self.template.is_some()
+            && !choice.preset.as_deref().is_some_and(repaints)
+        {
+            source.mask = None;
+        }
         let task = if source.mask.is_some() { Task::Inpaint } else { Task::Edit };
         let job = if task == self.task {
             self
@@ -203,8 +212,12 @@ fn template(choice: &Choice, task: Task) -> Result<Option<Arc<Template>>, FieldE
     };
     match preset.templates.get(&task) {
         Some(template) => Ok(Some(template.clone())),
-        // It names a model, which the built-in graph can run.
-        None if task == Task::Generate && choice.model.is_some() => Ok(None),
+        // It names a model that the built-in graph can run.
+        None if task == Task::Generate
+            && choice.model.as_ref().is_some_and(|model| model.graphs().is_some()) =>
+        {
+            Ok(None)
+        }
         None => {
             let message = format!("The preset {:?} has no template for {}.", preset.name, task.name());
             Err(FieldError::new("model", message))

@@ -170,6 +170,20 @@ fn a_preset_serves_the_tasks_that_it_has_graphs_for() {
 }
 
 #[test]
+fn transparency_that_no_graph_of_the_preset_repaints_is_no_mask() {
+    let open = request(&json!({"prompt": "a"}));
+    let edit = choice(Task::Edit, "", "size: ignore", Preset::default());
+    let size = Size::new(64, 64);
+    let canvas = |masked| Canvas::of(&open, &edit, masked, size, size);
+    let planned = Job::plan(&open, edit.clone(), Some(canvas(false)), 7, LIMITS).unwrap();
+    let source = Source { picture: "p".into(), mask: Some("m".into()) };
+    let job = planned.from_source(source, &open, &edit, canvas(false), LIMITS).unwrap();
+    assert_eq!((job.task, &job.source.unwrap().mask), (Task::Edit, &None));
+    let sent = Job::plan(&open, edit.clone(), Some(canvas(true)), 7, LIMITS).unwrap_err();
+    assert!(sent.message.ends_with("has no template for inpaint."), "{sent}");
+}
+
+#[test]
 fn a_strength_without_a_picture_is_named_for_the_built_in_graphs_too() {
     let model = Some(EngineModel::plain("k", "n", Base::Sd1));
     let built_in = Choice { name: "n".into(), model, preset: None };
