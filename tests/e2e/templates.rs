@@ -78,6 +78,33 @@ async fn what_nobody_asks_for_keeps_the_workflows_own_value() {
 }
 
 #[tokio::test]
+async fn a_preset_may_name_a_diffusion_model_that_no_built_in_graph_serves() {
+    let folder = folder("{split: {model: sdxl_turbo_unet, template: split.json}}");
+    std::fs::copy(folder.join("comfy-turbo.json"), folder.join("split.json")).unwrap();
+    let bindings = std::fs::read_to_string(folder.join("comfy-turbo.yaml")).unwrap();
+    std::fs::write(folder.join("split.yaml"), format!("{bindings}  model: [\"1.unet_name\"]\n")).unwrap();
+    let fake = FakeComfy::start().await;
+    fake.script(|script| {
+        script.checkpoints.clear();
+        script.diffusion_models = Some(vec!["sdxl_turbo_unet.safetensors".to_owned()]);
+    });
+    let config = folder.join("config.yaml").display().to_string();
+    let sidecar = Sidecar::comfyui(&fake.url(), &["--config", &config]).await;
+    sidecar.until_ready().await;
+    for model in [json!("split"), json!(null)] {
+        sidecar.generate(&json!({"model": model, "prompt": "a boat"})).await;
+        assert_eq!(last(&fake)("1")["unet_name"], "sdxl_turbo_unet.safetensors");
+        sidecar.until_inflight(0).await;
+    }
+    let refused = sidecar.generate(&json!({"model": "sdxl_turbo_unet", "prompt": "a boat"})).await;
+    assert_eq!((refused.status, param(&refused)), (400, "model"));
+    assert!(refused.message().contains("no graph serves (SDXL, a diffusion model without"), "{}", refused.message());
+    let list = e2e::http().get(format!("{}/v1/models", sidecar.url)).send().await.unwrap();
+    let list = Answer::of(list).await.json["data"].clone();
+    assert_eq!((list.as_array().unwrap().len(), &list[0]["id"]), (1, &json!("split")));
+}
+
+#[tokio::test]
 async fn a_bound_model_that_no_preset_names_stays_the_workflows_own() {
     let (fake, sidecar) = comfyui(&folder(
         "{own: {template: comfy-null-model.json}, named: {model: tiny-sd15, template: comfy-null-model.json}}",

@@ -21,7 +21,7 @@ pub(super) fn check(config: &Config) -> io::Result<ExitCode> {
     let templates = templates(&engine, &config.presets);
     let kind = config.engine.name();
     if let Ok(installed) = runtime.block_on(engine.installed()) {
-        for warning in warnings(&installed, &config.models) {
+        for warning in warnings(&installed, &config.models, &config.presets) {
             writeln!(io::stderr(), "warning: {warning}")?;
         }
     }

@@ -150,6 +150,11 @@ fn named<'a>(models: &'a [EngineModel], asked: &str) -> Option<&'a EngineModel> 
         .or_else(|| alias(asked).and_then(|base| of_base(models, base)))
 }
 
+/// Whether the engine has a model of this name.
+pub fn has(models: &[EngineModel], name: &str) -> bool {
+    named(models, name).is_some()
+}
+
 fn alias(asked: &str) -> Option<Base> {
     ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(asked)).map(|(_, base)| *base)
 }

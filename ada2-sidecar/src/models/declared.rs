@@ -24,7 +24,9 @@ impl Declared {
     fn kind(&self, told: &Kind) -> Kind {
         // What was told of something else says nothing of this.
         let kept = if matches!(told.family, Told::Foreign(_)) { Variant::Main } else { told.variant };
-        let variant = self.variant.unwrap_or(kept);
+        // Where a file lies is no matter of opinion.
+        let variant =
+            if told.variant == Variant::Split { Variant::Split } else { self.variant.unwrap_or(kept) };
         Kind { family: Told::Family(self.family), variant, evidence: Evidence::Declared }
     }
 }
@@ -71,6 +73,7 @@ mod tests {
             file("mine-inpainting.ckpt", Kind::unknown(Variant::Inpaint)),
             file("odd.ckpt", foreign),
             file("plain.ckpt", Kind::main(&families::SD_1, Evidence::Name)),
+            file("unet.ckpt", Kind::unknown(Variant::Split)),
         ]);
         let say = |model: &str, family, variant| Declared { model: model.to_owned(), family, variant };
         let declared = [
@@ -78,10 +81,11 @@ mod tests {
             say("mine-inpainting.ckpt", &families::SD_1, None),
             say("odd", &families::SDXL, None),
             say("plain", &families::SDXL, Some(Variant::Refiner)),
+            say("unet", &families::SDXL, Some(Variant::Main)),
             say("gone", &families::SDXL, None),
         ];
         let kinds: Vec<_> = apply(&declared, &models).iter().map(|model| model.kind.to_string()).collect();
-        assert_eq!(kinds, ["SD 1.5", "SD 1.5 inpainting", "SDXL", "SDXL refiner"]);
+        assert_eq!(kinds, ["SD 1.5", "SD 1.5 inpainting", "SDXL", "SDXL refiner", "SDXL, a diffusion model without text encoder and VAE"]);
         assert_eq!(missing(&declared, &models).len(), 1);
         assert!(missing(&declared, &models)[0].contains("\"gone\" is declared"));
         assert!(Arc::ptr_eq(&apply(&[], &models), &models));

@@ -37,6 +37,8 @@ pub enum Variant {
     Refiner,
     /// Pictures after other pictures.
     Edit,
+    /// A diffusion model whose text encoder and VAE lie in files of their own: only a graph that names those can load it.
+    Split,
     /// Anything else: depth, canny, upscaling, what is no model at all.
     Other,
 }
@@ -79,9 +81,9 @@ impl Kind {
         self.variant == Variant::Main && self.graphs().is_some()
     }
 
-    /// Whether nothing tells its family.
+    /// Whether nothing tells its family, and telling it would help.
     pub fn is_unknown(&self) -> bool {
-        self.family == Told::Unknown
+        self.family == Told::Unknown && self.variant != Variant::Split
     }
 }
 
@@ -109,6 +111,7 @@ impl fmt::Display for Kind {
             Variant::Inpaint => " inpainting",
             Variant::Refiner => " refiner",
             Variant::Edit => " edit",
+            Variant::Split => ", a diffusion model without text encoder and VAE",
             Variant::Other if matches!(self.family, Told::Foreign(_)) => "",
             Variant::Other => ", not a text-to-image model",
         })

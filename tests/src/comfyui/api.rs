@@ -191,6 +191,10 @@ async fn object_info_of(State(core): Shared, Path(class): Path<String>) -> Respo
 async fn models(State(core): Shared, Path(folder): Path<String>) -> Response {
     match folder.as_str() {
         "checkpoints" => json_answer(&json!(core.look(|state| state.script.checkpoints.clone()))),
+        "diffusion_models" => match core.look(|state| state.script.diffusion_models.clone()) {
+            Some(files) => json_answer(&json!(files)),
+            None => StatusCode::NOT_FOUND.into_response(),
+        },
         "loras" | "vae" | "controlnet" | "upscale_models" => json_answer(&json!([])),
         _ => StatusCode::NOT_FOUND.into_response(),
     }

@@ -34,6 +34,8 @@ pub struct Script {
     pub pictures: PictureBytes,
     /// The checkpoint files that are installed.
     pub checkpoints: Vec<String>,
+    /// The files of diffusion models alone; none where the server has no such folder.
+    pub diffusion_models: Option<Vec<String>>,
     /// The metadata in their headers, by file; null for a header that is junk.
     pub metadata: BTreeMap<String, Value>,
     /// When the files were last changed, in seconds.
@@ -65,6 +67,7 @@ impl Default for Script {
             history_lag: Duration::ZERO,
             pictures: PictureBytes::Whole,
             checkpoints: ["random-sd15.safetensors", "tiny-sd15.safetensors"].map(str::to_owned).to_vec(),
+            diffusion_models: Some(Vec::new()),
             metadata: BTreeMap::new(),
             touched: 1_764_500_000.25,
             tells_metadata: true,

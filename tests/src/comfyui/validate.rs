@@ -218,6 +218,9 @@ impl Check<'_> {
         if name == "ckpt_name" {
             spec[0] = json!(self.state.script.checkpoints);
         }
+        if name == "unet_name" {
+            spec[0] = json!(self.state.script.diffusion_models.clone().unwrap_or_default());
+        }
         match literal::check(name, &spec, value) {
             Ok(coerced) => {
                 self.graph[id]["inputs"][name] = coerced;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::models::{Evidence, Kind};
+use crate::models::{Evidence, Kind, Variant};
 
 /// Why there is no model for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl fmt::Display for Refused {
                     "The model {model:?} is there, and of a kind that no graph serves ({kind}): it needs a graph of its own, \
                      named by a preset in the sidecar's configuration (presets: {{NAME: {{model: {model:?}, template: FILE}}}})."
                 )?;
-                if kind.evidence == Evidence::Name {
+                if kind.evidence == Evidence::Name && kind.variant != Variant::Split {
                     write!(
                         f,
                         " Only its name tells that kind; if it is wrong, declare it (models: {{{model:?}: {{base: sdxl}}}})."

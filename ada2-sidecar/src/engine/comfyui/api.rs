@@ -78,6 +78,14 @@ impl Api {
         self.get(&["models", "checkpoints"]).await
     }
 
+    /// The files of diffusion models alone. A server that does not tell them has none for us.
+    pub(super) async fn diffusion_models(&self) -> Result<Vec<String>, EngineError> {
+        match self.get(&["models", "diffusion_models"]).await {
+            Err(EngineError::Failed(_) | EngineError::Strange(_)) => Ok(Vec::new()),
+            answer => answer,
+        }
+    }
+
     /// Size and time of change of each of those files, where the server tells them.
     pub(super) async fn checkpoint_stamps(&self) -> Result<HashMap<String, Stamp>, EngineError> {
         #[derive(Deserialize)]

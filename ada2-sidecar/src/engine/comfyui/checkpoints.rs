@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::api::Api;
 use crate::{
     engine::EngineError,
-    models::{self, EngineModel, checkpoint},
+    models::{self, EngineModel, Kind, Variant, checkpoint},
 };
 
 /// The list is read anew after this: files come and go.
@@ -92,6 +92,7 @@ impl Checkpoints {
             return Ok((list.clone(), 0));
         }
         let files = api.checkpoints().await?;
+        let split = api.diffusion_models().await?;
         let reading = self.read_metadata(api, &files);
         let in_time = tokio::time::timeout(READING, reading).await;
         let mut known = self.known();
@@ -111,7 +112,8 @@ impl Checkpoints {
         {
             return Ok((list.clone(), 0));
         }
-        let list: Arc<[_]> = files.iter().map(|file| model(file, known.metadata(file))).collect();
+        let list = files.iter().map(|file| model(file, known.metadata(file)));
+        let list: Arc<[_]> = list.chain(split.iter().map(|file| diffusion_model(file))).collect();
         if is_complete || since.elapsed() >= GIVEN_UP {
             known.list = Some((Instant::now(), list.clone()));
             return Ok((list, 0));
@@ -177,6 +179,12 @@ fn model(file: &str, metadata: Option<&models::Metadata>) -> EngineModel {
         cfg_scale: None,
         scheduler: None,
     }
+}
+
+/// A diffusion model alone, by its file.
+fn diffusion_model(file: &str) -> EngineModel {
+    let whole = model(file, None);
+    EngineModel { kind: Kind { variant: Variant::Split, ..whole.kind }, ..whole }
 }
 
 #[cfg(test)]
