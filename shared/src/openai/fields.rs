@@ -10,8 +10,6 @@ use super::object::Object;
 
 /// Bytes of a name, such as a model's: longer than any path to one.
 pub const MAX_NAME: usize = 4096;
-/// Up to here a float is one whole number only: beyond, `20.0` could have been any of several.
-const EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
 
 /// A request's fields: members of one JSON object, or the texts of a form, in which numbers are text, too.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +58,14 @@ impl Fields {
                 let name = member.name;
                 FieldError::new(name, format!("{name} must be JSON that can be read: {error}."))
             })?;
-            Ok((member.name, if is_blank(&value) { Value::Null } else { value }))
+            let value = match value {
+                Value::Number(number) => {
+                    Value::Number(number_of(member.value.get().trim()).unwrap_or(number))
+                }
+                value if is_blank(&value) => Value::Null,
+                value => value,
+            };
+            Ok((member.name, value))
         });
         Ok(Self(fields.collect::<Result<_, FieldError>>()?, Kind::Json))
     }
@@ -84,7 +89,7 @@ impl Fields {
     /// A number as JSON would have given it.
     fn as_number(&self, value: &Value) -> Option<Number> {
         match (self.1, value) {
-            (Kind::Form, Value::String(text)) => serde_json::from_str(text.trim()).ok(),
+            (Kind::Form, Value::String(text)) => number_of(text.trim()),
             (_, Value::Number(number)) => Some(number.clone()),
             _ => None,
         }
@@ -192,14 +197,37 @@ fn flag_of_text(text: &str) -> Option<bool> {
     }
 }
 
-/// The whole number that this is, exactly.
+/// The whole number that this is.
 fn whole(number: &Number) -> Option<i128> {
-    let integer = number.as_u64().map(i128::from).or_else(|| number.as_i64().map(i128::from));
-    integer.or_else(|| {
-        let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= EXACT_FLOAT)?;
-        #[expect(clippy::cast_possible_truncation, reason = "whole, and at most 2^53")]
-        Some(float as i128)
-    })
+    number.as_u64().map(i128::from).or_else(|| number.as_i64().map(i128::from))
+}
+
+/// The whole number that a decimal text is exactly, however it is written: `8`, `8.0`, `0.8e1`. A float would have lost what
+/// lies beyond 2^53.
+pub fn exact_whole(text: &str) -> Option<i128> {
+    let (sign, text) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [before, after].concat();
+    if before.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let significant = digits.trim_end_matches('0');
+    if significant.is_empty() {
+        return Some(0);
+    }
+    let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
+    let exponent = exponent.parse::<i32>().ok().map(i64::from)? - i64::try_from(after.len()).ok()? + zeros;
+    let scale = 10_i128.checked_pow(u32::try_from(exponent).ok()?)?;
+    significant.parse::<i128>().ok()?.checked_mul(scale)?.checked_mul(sign)
+}
+
+/// A number as it is written, whole where it is that.
+fn number_of(text: &str) -> Option<Number> {
+    let number: Number = serde_json::from_str(text).ok()?;
+    let Some(exact) = exact_whole(text) else { return Some(number) };
+    let whole = u64::try_from(exact).map(Number::from).or_else(|_| i64::try_from(exact).map(Number::from));
+    Some(whole.unwrap_or(number))
 }
 
 /// A value that can be decided on or told again. What is in a list or an object is not looked at.
