@@ -6,7 +6,7 @@ use super::settings::nearest;
 /// Bytes of a path that is compared: no route is nearly that long, and comparing costs length by length.
 const LONGEST: usize = 200;
 
-/// The route that this path most likely means. Routes are written as axum has them: `/v1/models/{id}`.
+/// The route that this path most likely means, or two of them in words. Routes are written as axum has them: `/v1/models/{id}`.
 pub fn nearest_route<'a>(path: &str, routes: &[&'a str]) -> Option<&'a str> {
     if path.len() > LONGEST {
         return None;
@@ -25,6 +25,9 @@ pub fn nearest_route<'a>(path: &str, routes: &[&'a str]) -> Option<&'a str> {
         // A word of the route tells more than a place for any word.
         (route.iter().filter(|segment| !is_placeholder(segment)).count(), route.len())
     });
+    if let (None, Some(both)) = (end, of_images(&given, routes)) {
+        return Some(both);
+    }
     end.or_else(|| {
         let written = unversioned(&path).join("/");
         let known: Vec<_> = routes.iter().map(|route| (unversioned(route).join("/"), route)).collect();
@@ -32,6 +35,13 @@ pub fn nearest_route<'a>(path: &str, routes: &[&'a str]) -> Option<&'a str> {
         known.iter().find(|(known, _)| known == near).map(|(_, route)| *route)
     })
     .copied()
+}
+
+/// What is meant by the folder of the images' routes, and by OpenAI's third, which has no counterpart here: the other two.
+fn of_images(given: &[&str], routes: &[&str]) -> Option<&'static str> {
+    let is_meant = given.ends_with(&["images"]) || given.ends_with(&["images", "variations"]);
+    let are_there = ["/v1/images/generations", "/v1/images/edits"].iter().all(|route| routes.contains(route));
+    (is_meant && are_there).then_some("/v1/images/generations or /v1/images/edits")
 }
 
 fn segments(path: &str) -> Vec<&str> {
@@ -100,6 +110,19 @@ mod tests {
         ] {
             assert_eq!(nearest_route(path, ROUTES), Some(route), "{path}");
         }
+        for path in
+            ["/v1/images", "/v1/images/", "/images", "/v1/images/variations", "/V1/v1/images/variations/"]
+        {
+            assert_eq!(
+                nearest_route(path, ROUTES),
+                Some("/v1/images/generations or /v1/images/edits"),
+                "{path}"
+            );
+        }
+        assert_ne!(
+            nearest_route("/v1/images", &["/v1/images/edits"]),
+            Some("/v1/images/generations or /v1/images/edits")
+        );
         for path in
             ["/", "/v1", "/v1/", "", "*", "/favicon.ico", "/v1/audio/speech", "/v1/responses", "/v1/x"]
         {
