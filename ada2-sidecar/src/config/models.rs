@@ -17,8 +17,16 @@ pub(super) fn read(s: &mut Settings) -> Option<Vec<Declared>> {
         return None;
     };
     let (mut models, mut problems) = (Vec::new(), Vec::new());
-    for (name, value) in section {
-        match declared(&name, &value) {
+    let mut known: BTreeMap<String, &str> = BTreeMap::new();
+    for name in section.keys() {
+        if let Some(first) = known.insert(name.to_lowercase(), name) {
+            problems.push(format!(
+                "{name}: differs from {first:?} in capitals only, which models do not: keep one"
+            ));
+        }
+    }
+    for (name, value) in &section {
+        match declared(name, value) {
             Ok(model) => models.push(model),
             Err(faults) => problems.extend(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
         }

@@ -10,7 +10,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 use shared::{
-    openai::images::Size,
+    openai::{fields::exact_whole, images::Size},
     service::settings::{Settings, number, scalar_text, unknown_key, whole_number, yaml_value},
 };
 
@@ -66,7 +66,8 @@ fn preset(name: &str, value: &Value, form: Form, base: &Path) -> Result<Preset, 
         }
     }
     if map.contains_key("steps") {
-        let steps = text("steps").and_then(|steps| whole_number(&steps));
+        let steps = text("steps")
+            .and_then(|steps| whole_number(&steps).or_else(|| exact_whole(steps.trim())?.try_into().ok()));
         preset.steps =
             steps.filter(|steps| (1..=150).contains(steps)).and_then(|steps| steps.try_into().ok());
         if preset.steps.is_none() {
@@ -74,10 +75,12 @@ fn preset(name: &str, value: &Value, form: Form, base: &Path) -> Result<Preset, 
         }
     }
     if map.contains_key("cfg_scale") {
+        // None at all, as in requests.
         let scale = text("cfg_scale").and_then(|scale| number(&scale));
+        let scale = scale.map(|scale| if scale == 0.0 { 1.0 } else { scale });
         preset.cfg_scale = scale.filter(|scale| (1.0..=30.0).contains(scale));
         if preset.cfg_scale.is_none() {
-            wrong("cfg_scale", "a number from 1 to 30");
+            wrong("cfg_scale", "0 (none) or a number from 1 to 30");
         }
     }
     if map.contains_key("scheduler") {
@@ -143,8 +146,8 @@ enum Files {
 fn templates(value: &Value, form: Form, base: &Path) -> Result<BTreeMap<Task, Arc<Template>>, Vec<String>> {
     let files = match serde_json::from_value(value.clone()) {
         Ok(Files::One(path)) => BTreeMap::from([(Task::Generate, path)]),
-        Ok(Files::ByTask(files)) => files,
-        Err(_) => {
+        Ok(Files::ByTask(files)) if !files.is_empty() => files,
+        Ok(Files::ByTask(_)) | Err(_) => {
             return Err(vec![
                 "template: expected a file, or {generate, edit, inpaint} with a file each".to_owned(),
             ]);

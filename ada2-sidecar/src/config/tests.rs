@@ -169,6 +169,23 @@ fn models_are_declared_and_every_problem_with_that_is_named() {
 }
 
 #[test]
+fn presets_take_numbers_as_requests_do_and_nothing_is_said_twice() {
+    let file = "presets: {a: {steps: 8.0, cfg_scale: 0}, b: {steps: 8, cfg_scale: 0.0}}";
+    for preset in read_with(&[], &[], Some(file)).unwrap().config.presets {
+        assert_eq!((preset.steps, preset.cfg_scale), (Some(8), Some(1.0)));
+    }
+    for (file, says) in [
+        ("presets: {a: {steps: 8.5}}", "a whole number from 1 to 150"),
+        ("presets: {a: {cfg_scale: 0.5}}", "0 (none) or a number from 1 to 30"),
+        ("presets: {a: {template: {}}}", "template: expected a file, or {generate"),
+        ("models: {Mine: {base: sdxl}, mine: {base: sd-1}}", "differs from \"Mine\" in capitals only"),
+    ] {
+        let found = problems(&[], &[], Some(file));
+        assert!(found.len() == 1 && found[0].contains(says), "{file}: {found:?}");
+    }
+}
+
+#[test]
 fn presets_are_read_and_every_problem_in_them_is_named() {
     let file = "presets: {fast: {model: k, steps: 4, cfg_scale: 1.5, scheduler: lcm, size: 512x512}, plain: {model: k}}";
     let presets = read_with(&[], &[], Some(file)).unwrap().config.presets;

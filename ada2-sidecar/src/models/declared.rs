@@ -85,7 +85,16 @@ mod tests {
             say("gone", &families::SDXL, None),
         ];
         let kinds: Vec<_> = apply(&declared, &models).iter().map(|model| model.kind.to_string()).collect();
-        assert_eq!(kinds, ["SD 1.5", "SD 1.5 inpainting", "SDXL", "SDXL refiner", "SDXL, a diffusion model without text encoder and VAE"]);
+        assert_eq!(
+            kinds,
+            [
+                "SD 1.5",
+                "SD 1.5 inpainting",
+                "SDXL",
+                "SDXL refiner",
+                "SDXL, a diffusion model without text encoder and VAE"
+            ]
+        );
         assert_eq!(missing(&declared, &models).len(), 1);
         assert!(missing(&declared, &models)[0].contains("\"gone\" is declared"));
         assert!(Arc::ptr_eq(&apply(&[], &models), &models));

@@ -128,7 +128,8 @@ pub(super) fn object_info(state: &queue::State) -> Value {
     let uploads = state.files.keys().filter_map(|path| path.strip_prefix("input/"));
     let uploads: Vec<&str> = uploads.filter(|name| !name.contains('/')).collect();
     info["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"][0] = json!(state.script.checkpoints);
-    info["UNETLoader"]["input"]["required"]["unet_name"][0] = json!(state.script.diffusion_models.clone().unwrap_or_default());
+    info["UNETLoader"]["input"]["required"]["unet_name"][0] =
+        json!(state.script.diffusion_models.clone().unwrap_or_default());
     for class in ["LoadImage", "LoadImageMask"] {
         info[class]["input"]["required"]["image"][0] = json!(uploads);
     }

@@ -45,7 +45,8 @@ fn base_is_a_word_and_an_adapter_is_never_meant() {
         let models: Vec<_> = names.iter().map(|name| file(name)).collect();
         resolve(&models, &[], asked, None).map(|choice| choice.name)
     };
-    let files = ["a_sdxl_lora", "juggernautXL", "baseballXL", "sd_xl_base_1.0", "sd_xl_offset_example-lora_1.0"];
+    let files =
+        ["a_sdxl_lora", "juggernautXL", "baseballXL", "sd_xl_base_1.0", "sd_xl_offset_example-lora_1.0"];
     assert_eq!(meant(&files, Some("sd-xl-base-1.0")).as_deref(), Ok("sd_xl_base_1.0"));
     assert_eq!(meant(&files[..3], Some("sd-xl-base-1.0")).as_deref(), Ok("juggernautXL"));
     assert_eq!(meant(&files, None).as_deref(), Ok("juggernautXL"));

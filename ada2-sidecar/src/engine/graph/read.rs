@@ -83,8 +83,19 @@ fn place(
     }
 }
 
+/// As posted to `/prompt`, the graph lies in `prompt`, perhaps with a `client_id` and `extra_data` beside it.
+fn unwrapped(mut document: Value) -> Value {
+    let is_node = |value: &Value| value.get("class_type").is_some();
+    let members = document.as_object();
+    let is_wrapped = members.is_some_and(|members| {
+        members.get("prompt").is_some_and(Value::is_object) && !members.values().any(is_node)
+    });
+    if is_wrapped { document["prompt"].take() } else { document }
+}
+
 /// The web page's own format has lists of nodes and links, and cannot be run.
-fn api_format(graph: Value) -> Result<Value, Fault> {
+fn api_format(document: Value) -> Result<Value, Fault> {
+    let graph = unwrapped(document);
     if graph.get("nodes").is_some_and(Value::is_array) {
         return Err(Fault("this is ComfyUI's own workflow format: export it with Export (API)".to_owned()));
     }

@@ -30,7 +30,9 @@ pub(super) fn faults(template: &Template, batches: &[Batch]) -> Vec<Fault> {
     faults.extend(circle(&kept, within));
     if template.form == Form::ComfyUi {
         let inputs = template.nodes().flat_map(|(id, _, inputs)| {
-            inputs.iter().map(move |(field, value)| (Place { node: id.to_owned(), field: field.clone() }, value))
+            inputs
+                .iter()
+                .map(move |(field, value)| (Place { node: id.to_owned(), field: field.clone() }, value))
         });
         for (place, value) in inputs.filter(|(place, _)| !is_set(place)) {
             faults.extend(numbered(&place, value, &nodes));
@@ -60,7 +62,8 @@ fn numbered(place: &Place, value: &Value, nodes: &BTreeSet<&str>) -> Option<Faul
 
 /// How many pictures there are is the request's `n`, a run for each.
 fn batch(place: &Place, value: &Value) -> Option<Fault> {
-    let size = value.as_f64().filter(|size| place.field == "batch_size" && (*size - 1.0).abs() > f64::EPSILON)?;
+    let size =
+        value.as_f64().filter(|size| place.field == "batch_size" && (*size - 1.0).abs() > f64::EPSILON)?;
     Some(Fault(format!(
         "{place} is {size}, but a request's n decides how many pictures are made: set it to 1, or bind {} to it",
         Binding::N
@@ -129,7 +132,10 @@ mod tests {
             ]
         );
         let number = comfy(|graph| graph["6"]["inputs"]["clip"] = json!([4, 1]), "");
-        assert!(number[0].starts_with("6.clip: the link [4, 1] has a number") && number.len() == 1, "{number:?}");
+        assert!(
+            number[0].starts_with("6.clip: the link [4, 1] has a number") && number.len() == 1,
+            "{number:?}"
+        );
         assert!(number[0].ends_with("[\"4\", 1]"), "{number:?}");
         assert_eq!(comfy(|graph| graph["3"]["inputs"]["seed"] = json!(["99", 0]), ""), [""; 0], "it is set");
     }
@@ -138,7 +144,10 @@ mod tests {
     fn a_circle_that_the_output_needs_is_named() {
         let told = comfy(|graph| graph["4"]["inputs"]["ckpt_name"] = json!(["3", 0]), "");
         assert_eq!(told.len(), 1);
-        assert!(told[0].contains("3.model") && told[0].contains("the nodes 4, 3 feed each other"), "{told:?}");
+        assert!(
+            told[0].contains("3.model") && told[0].contains("the nodes 4, 3 feed each other"),
+            "{told:?}"
+        );
         let itself = comfy(|graph| graph["5"]["inputs"]["width"] = json!(["5", 0]), "");
         assert!(itself[0].starts_with("5.width: the nodes 5 feed"), "{itself:?}");
     }
@@ -154,9 +163,7 @@ mod tests {
 
     #[test]
     fn invokeais_edges_are_looked_at_too() {
-        let edge = |from: &str, into: &str, field: &str| {
-            json!({"source": {"node_id": from, "field": "value"}, "destination": {"node_id": into, "field": field}})
-        };
+        let edge = |from: &str, into: &str, field: &str| json!({"source": {"node_id": from, "field": "value"}, "destination": {"node_id": into, "field": field}});
         let told = |edges: Value| -> Vec<String> {
             let graph = json!({"nodes": {
                 "a": {"id": "a", "type": "string", "value": "", "seed": 1}, "b": {"id": "b", "type": "l2i"},

@@ -209,6 +209,21 @@ fn a_byte_order_mark_is_no_part_of_a_file() {
 }
 
 #[test]
+fn a_graph_as_it_is_posted_is_read_and_a_node_may_be_called_prompt() {
+    for around in
+        [r#"{"prompt":GRAPH}"#, r#"{"client_id":"c","prompt":GRAPH,"extra_data":{"extra_pnginfo":{}}}"#]
+    {
+        let posted = around.replace("GRAPH", API);
+        assert_eq!(
+            Template::read(Form::ComfyUi, &posted, &yaml("")),
+            Template::read(Form::ComfyUi, API, &yaml(""))
+        );
+    }
+    let named = API.replace("\"lost\":", "\"prompt\":");
+    assert!(Template::read(Form::ComfyUi, &named, &yaml("")).is_ok());
+}
+
+#[test]
 fn a_workflow_of_comfyuis_web_page_is_told_from_its_api_format() {
     let read = |graph: &str| {
         let yaml = "output: '9'\nbindings: {prompt: ['6.text'], seed: ['3.seed']}";
