@@ -7,6 +7,7 @@ mod backends_file;
 mod certificates;
 mod env_file;
 mod expand;
+pub(crate) mod images;
 pub mod keys;
 mod remarks;
 mod routing;
@@ -18,6 +19,7 @@ use std::{
     collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -31,9 +33,10 @@ pub(crate) use self::certificates::certificates;
 pub use self::{
     access::Access,
     backends::{Backend, Backends, Capability, Delivery},
+    images::{ImageEngine, Images},
     keys::KEYS,
     routing::{Alias, Routing},
-    sections::{ImageEngine, Images, Legacy, Log, Outbound},
+    sections::{Legacy, Log, Outbound},
     tokens::{Token, is_name as is_token_name},
 };
 use self::{backends_file::BackendsFile, env_file::EnvFile};
@@ -143,6 +146,7 @@ pub fn load(
     );
     notes.extend(backends.notes.iter().cloned());
     notes.extend(routing_notes);
+    notes.extend(images::makes_none(&config));
     notes.extend(remarks::of_certificate(&config.tls, &settings));
     notes.extend(settings.overruled());
     notes.extend(remarks::overruled(&env, &used.borrow(), environment));
@@ -254,7 +258,7 @@ fn compose(
     let max_request = settings.take("MAX_REQUEST_BYTES", "a number of bytes", |text| {
         shared::service::settings::bytes(text).and_then(|bytes| usize::try_from(bytes).ok())
     });
-    let images = Images::read(settings, backends.map(|file| &file.backends));
+    let images = Images::read(settings, backends);
     let retention = sections::retention(settings);
     let public_base_url =
         settings.raw("PUBLIC_BASE_URL").map(|text| (backends_file::base_url(text), text.to_owned()));
@@ -268,18 +272,20 @@ fn compose(
     let legacy = Legacy::read(settings, port);
     let log = Log::read(settings);
     let grace = settings.take("GATEWAY_SHUTDOWN_GRACE", "a time such as 30s", duration);
+    let (images, file) = (images?, backends?);
+    let mock = images::mock(&images, file).map(Arc::new);
     Some(Config {
         listen: (host?, port?),
         metrics_listen: metrics_listen?,
         tls: tls?,
         access: access?,
         max_request: max_request?,
-        images: images?,
+        images,
         store_dir: settings.raw("UI_IMAGE_DIR")?.into(),
         retention: retention?,
         public_base_url: public_base_url.map(|(_, text)| text.trim().trim_end_matches('/').to_owned()),
         health: health?,
-        backends: backends?.backends.clone(),
+        backends: Backends { mock, ..file.backends.clone() },
         routing: routing?,
         outbound: outbound?,
         legacy,

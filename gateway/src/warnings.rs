@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     blocking::blocking,
-    config::Config,
+    config::{Config, images::makes_none},
     state::App,
     store::{
         fullness::{Fullness, of_disk, of_store, part},
@@ -50,6 +50,7 @@ enum About {
     Disk(u64),
     Store,
     Certificate,
+    Images,
     Log,
 }
 
@@ -69,9 +70,11 @@ impl Warnings {
 /// The worker.
 pub(crate) async fn watch(app: Switch<App>) {
     let mut fullness = BTreeMap::new();
-    // The certificate's are told at the start.
-    let mut known =
-        certificate(&app.now().config.tls).map(|words| (About::Certificate, words)).into_iter().collect();
+    // These are told at the start.
+    let config = &app.now().config;
+    let certificate = certificate(&config.tls).map(|words| (About::Certificate, words));
+    let images = makes_none(config).map(|words| (About::Images, words));
+    let mut known = certificate.into_iter().chain(images).collect();
     loop {
         let app = app.now();
         let (config, totals) = (app.config.clone(), app.store.totals());
@@ -121,6 +124,7 @@ fn look(
         found.insert(About::Store, of_store(totals, bound));
     }
     found.extend(certificate(&config.tls).map(|words| (About::Certificate, words)));
+    found.extend(makes_none(config).map(|words| (About::Images, words)));
     found.extend(log_fault().map(|words| (About::Log, words)));
     (found, disk_of(&config.store_dir).ok())
 }

@@ -53,7 +53,7 @@ impl Admission {
 
     /// The same after a reload. Who has a place keeps it, and counts under the new limit.
     pub(crate) fn succeeded_by(&self, backends: &Backends, tokens: &[Arc<Token>]) -> Self {
-        let slots = backends.all.iter().flat_map(|backend| {
+        let slots = backends.all.iter().chain(&backends.mock).flat_map(|backend| {
             backend.limits.iter().map(|(capability, limit)| {
                 let key = (backend.class.clone(), *capability);
                 let slots = self.slots.get(&key).cloned().unwrap_or_else(|| Slots::new(*limit));
