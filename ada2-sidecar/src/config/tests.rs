@@ -30,6 +30,21 @@ fn problems(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Vec<Str
 }
 
 #[test]
+fn a_misspelt_variable_is_told_and_those_of_others_are_not() {
+    let names = ["ADA2_MAX_INFLIHT", "ADA2_CONFIG", "ADA2_MAX_N", "ADA2_HOST", "HOME"].map(str::to_owned);
+    let read = |flags: &[&str]| {
+        let flags = crate::cli::command()
+            .get_matches_from([&["ada2-sidecar", "--engine", "builtin"], flags].concat());
+        load_among(&flags, &|_| None, &names)
+    };
+    let meant = "environment: ADA2_MAX_INFLIHT: is not a setting; did you mean ADA2_MAX_INFLIGHT?";
+    let warnings = read(&[]).unwrap().config.warnings;
+    assert_eq!(warnings, [meant, "environment: no settings, and without effect: ADA2_HOST"]);
+    let problems = read(&["--max-n", "many"]).unwrap_err();
+    assert_eq!((problems.len(), problems[1].to_string().as_str()), (2, meant));
+}
+
+#[test]
 fn nothing_is_needed() {
     let config = read_with(&[], &[], None).unwrap().config;
     assert_eq!(config.listen, ["0.0.0.0:7860".parse().unwrap()]);

@@ -3,7 +3,11 @@
 mod order;
 mod values;
 
-use std::{collections::{BTreeMap, BTreeSet}, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use reqwest::Url;
 use serde_json::{Map, Value};
@@ -150,10 +154,7 @@ impl Walk<'_> {
         }
         let address = self.base_url(&at, &class, map);
         if !matches!(address, Address::None) && !self.classes.insert(class.clone()) {
-            self.wrong(
-                &format!("{at}.class"),
-                "expected a class of its own; another backend has this one",
-            );
+            self.wrong(&format!("{at}.class"), "expected a class of its own; another backend has this one");
         }
         match address {
             Address::Is(base_url) => {

@@ -250,10 +250,16 @@ pub(crate) mod tests {
         chat_only.all.pop();
         let permit = |name| permit_images(&chat_only, &rules(), &demand(name, ""));
         for name in [None, Some("gpu_heavy"), Some("ada2")] {
-            assert_eq!(permit(name).unwrap_err(), Denial::NoPictures { class: "gpu_heavy".into() }, "{name:?}");
+            assert_eq!(
+                permit(name).unwrap_err(),
+                Denial::NoPictures { class: "gpu_heavy".into() },
+                "{name:?}"
+            );
         }
         assert!(matches!(permit(Some("mlx")), Err(Denial::Incapable { .. })));
-        assert!(matches!(permit(Some("ollama")), Err(Denial::UnknownBackend { name, .. }) if name == "ollama"));
+        assert!(
+            matches!(permit(Some("ollama")), Err(Denial::UnknownBackend { name, .. }) if name == "ollama")
+        );
     }
 
     #[test]

@@ -86,10 +86,14 @@ fn every_fault_of_every_backend_is_told_in_one_run() {
     let words = "  b: {base_url: nope, supported_capabilities: chat, concurrency_limits: {chat: no}}\n";
     let rest = "  c: {base_url: 'http://c', health: {liveness: nope, readiness: [1]}, payload_policy: {images_format: zip, \
                 images_allow_base64: maybe}, supported_capabilities: [images, chat], concurrency_limits: {images: 0, chat: 0}}\n";
-    let class = "  d: {class: 'a b', base_url: nope, supported_capabilities: [chat], health: 3, default_model: []}\n";
+    let class =
+        "  d: {class: 'a b', base_url: nope, supported_capabilities: [chat], health: 3, default_model: []}\n";
     let both = "  e: {class: gpu_heavy, base_url: 'http://e', supported_capabilities: [images], auth: {bearer_env: NOPE}}\n";
     for (text, keys) in [
-        (heavy, &["gpu_heavy.concurrency_limits.images", "gpu_heavy.base_url", "gpu_heavy.auth.bearer_env"][..]),
+        (
+            heavy,
+            &["gpu_heavy.concurrency_limits.images", "gpu_heavy.base_url", "gpu_heavy.auth.bearer_env"][..],
+        ),
         (words, &["b.supported_capabilities", "b.concurrency_limits.chat", "b.base_url"]),
         (
             rest,
@@ -114,7 +118,9 @@ fn every_fault_of_every_backend_is_told_in_one_run() {
     }
     assert_eq!(told(heavy).len(), 3);
     assert_eq!(told(&[heavy, words, rest, class, both].concat()).len(), 18);
-    let off = read_text("backends: {a: {base_url: '', supported_capabilities: [images], auth: {bearer_env: NOPE}}}");
+    let off = read_text(
+        "backends: {a: {base_url: '', supported_capabilities: [images], auth: {bearer_env: NOPE}}}",
+    );
     assert_eq!(off.unwrap().disabled, ["a"], "what is off needs no token");
 }
 
