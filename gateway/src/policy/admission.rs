@@ -172,6 +172,13 @@ mod tests {
     }
 
     #[test]
+    fn a_bound_is_the_persons_whichever_of_two_tokens_came() {
+        let admission = Admission::new(&backends(), &[bounded("alice", Some(1)), bounded("alice", None)]);
+        let _first = admission.enter(live(), Some("alice")).unwrap();
+        assert!(matches!(admission.enter(live(), Some("alice")), Err(Busy::Token { limit: 1, .. })));
+    }
+
+    #[test]
     fn a_token_takes_no_place_of_its_own_where_the_backend_has_none() {
         let admission = Admission::new(&backends(), &[bounded("alice", Some(1))]);
         let _full = [admission.enter(live(), None).unwrap(), admission.enter(live(), None).unwrap()];
