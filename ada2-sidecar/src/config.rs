@@ -226,11 +226,11 @@ fn read(
     let engine = s.take("engine", "invokeai, comfyui or builtin", Kind::parse);
     let kind = engine.unwrap_or(Kind::Builtin);
     let (listen, edge) = (sections::listen(s), Edge::read(s));
-    let engine_url = s.optional("engine_url", "an address like http://127.0.0.1:9090", engine_address);
+    let engine_url = s.optional("engine_url", "an address like http://127.0.0.1:9090", sections::engine_address);
     let engine_unit = s.optional("engine_unit", "a unit name like invokeai.service", non_empty);
     let default_model = s.optional("default_model", "a model's name", non_empty);
     let gpu_required = s.take("gpu", "required or optional", one_of("optional", "required"));
-    let gpu_id = s.take("gpu_id", "an index like 0 or a UUID like GPU-…", gpu_id);
+    let gpu_id = s.take("gpu_id", "an index like 0 or a UUID like GPU-…", sections::gpu_id);
     let nvml_lib = s.optional("nvml_lib", "an absolute path", absolute);
     let min_free_vram = s.take("min_free_vram", "a size like 8GiB, or 0", bytes);
     let sample_interval =
@@ -327,16 +327,6 @@ fn log_filter(text: &str) -> Option<String> {
 
 fn non_empty(text: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-}
-
-fn gpu_id(text: &str) -> Option<String> {
-    (text.parse::<u32>().is_ok() || text.starts_with("GPU-")).then(|| text.to_owned())
-}
-
-fn engine_address(text: &str) -> Option<Url> {
-    let url: Url = text.parse().ok()?;
-    let plain = url.scheme() == "http" && url.has_host() && matches!(url.path(), "" | "/");
-    (plain && url.query().is_none() && url.username().is_empty() && url.password().is_none()).then_some(url)
 }
 
 fn between(text: &str, low_ms: u64, high_ms: u64) -> Option<Duration> {

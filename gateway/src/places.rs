@@ -69,7 +69,11 @@ impl Seen {
 /// Whether this process could write there; an error where nobody could.
 fn look(path: &Path, kind: Kind) -> Result<bool, String> {
     let folder = |path: &Path| match fs::metadata(path) {
-        Ok(found) if !found.is_dir() => Err(format!("expected a directory; {} is none", path.display())),
+        Ok(found) if !found.is_dir() => Err(format!(
+            "expected a directory; {} is none: move it away, or name another place{}",
+            path.display(),
+            owner(path)
+        )),
         Ok(_) => Ok(Some(may_write(path))),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Some(false)),
         Err(_) => Ok(None),
@@ -89,9 +93,7 @@ fn look(path: &Path, kind: Kind) -> Result<bool, String> {
         }
         (Kind::Folder, _) => {
             let known = path.ancestors().map(|place| folder(place).transpose()).find_map(|known| known);
-            known
-                .unwrap_or_else(|| Ok(may_write(Path::new("."))))
-                .map_err(|why| format!("{why}{}", owner(path)))
+            known.unwrap_or_else(|| Ok(may_write(Path::new("."))))
         }
     }
 }

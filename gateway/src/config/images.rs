@@ -55,7 +55,7 @@ impl Images {
             [ImageEngine::Backend, ImageEngine::Mock].into_iter().find(|engine| engine.as_str() == text)
         });
         let class = settings.raw("IMAGES_BACKEND_CLASS")?.trim().to_owned();
-        if let (Some(file), Some(ImageEngine::Backend)) = (backends, engine) {
+        if let Some(file) = backends.filter(|_| engine != Some(ImageEngine::Mock)) {
             must_be_able(settings, file, &class);
         }
         let max_pixels = settings.take("IMAGES_MAX_PIXELS", "a number of pixels above 0", |text| {

@@ -332,8 +332,9 @@ mod tests {
     #[test]
     fn a_picture_is_noted_under_a_name_or_what_is_made_from_a_bare_token() {
         let tokens = named_tokens("0123456789abcdef, bob=0123456789abcdefg").unwrap();
-        let moved = named_tokens("new, 0123456789abcdef, alice=0123456789abcdef").unwrap();
-        let (bare, bob, later, named) = (&tokens[0], &tokens[1], &moved[1], &moved[2]);
+        let moved = named_tokens("new, 0123456789abcdef").unwrap();
+        let renamed = named_tokens("alice=0123456789abcdef").unwrap();
+        let (bare, bob, later, named) = (&tokens[0], &tokens[1], &moved[1], &renamed[0]);
         assert_eq!(bob.owner(), "bob");
         assert!(
             bare.owner().starts_with('#') && bare.owner().len() == 9 && !bare.owner().contains("0123456789")
