@@ -24,6 +24,7 @@ use shared::service::{
     telemetry::Format,
 };
 
+use self::sections::{engine_address, gpu_id};
 use crate::{
     admin,
     engine::Kind,
@@ -144,7 +145,7 @@ pub fn load_again(
 fn load_as(
     flags: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
-    names: &[String],
+    variables: &[String],
     opens: bool,
 ) -> Result<Loaded, Vec<Problem>> {
     let (file, mut problems) = read_file(flags, environment);
@@ -170,7 +171,7 @@ fn load_as(
     settings.problems.extend(unusable.into_iter().filter(|_| !known));
     problems.append(&mut settings.problems);
     let problems = without_consequences(problems, unread, |key| (key == "token_file").then_some("token"));
-    let variables = Variables { names, keys: KEYS, is_read: &|name| name == CONFIG };
+    let variables = Variables { names: variables, keys: KEYS, is_read: &|name| name == CONFIG };
     match config {
         Some(config) if problems.is_empty() => {
             let admin = admin::Places::find(&settings, environment);
@@ -226,11 +227,11 @@ fn read(
     let engine = s.take("engine", "invokeai, comfyui or builtin", Kind::parse);
     let kind = engine.unwrap_or(Kind::Builtin);
     let (listen, edge) = (sections::listen(s), Edge::read(s));
-    let engine_url = s.optional("engine_url", "an address like http://127.0.0.1:9090", sections::engine_address);
+    let engine_url = s.optional("engine_url", "an address like http://127.0.0.1:9090", engine_address);
     let engine_unit = s.optional("engine_unit", "a unit name like invokeai.service", non_empty);
     let default_model = s.optional("default_model", "a model's name", non_empty);
     let gpu_required = s.take("gpu", "required or optional", one_of("optional", "required"));
-    let gpu_id = s.take("gpu_id", "an index like 0 or a UUID like GPU-…", sections::gpu_id);
+    let gpu_id = s.take("gpu_id", "an index like 0 or a UUID like GPU-…", gpu_id);
     let nvml_lib = s.optional("nvml_lib", "an absolute path", absolute);
     let min_free_vram = s.take("min_free_vram", "a size like 8GiB, or 0", bytes);
     let sample_interval =

@@ -37,7 +37,7 @@ impl Access {
         let single = tokens(settings, "GATEWAY_BEARER_TOKEN", &single);
         let several = tokens(settings, "GATEWAY_BEARER_TOKENS", &named_tokens);
         let tokens: Option<Vec<Token>> =
-            single.zip(several).map(|(single, several)| together(single, several));
+            single.zip(several).map(|(single, several)| together(&single, several));
         if asks_tokens == Some(true) && tokens.as_ref().is_some_and(Vec::is_empty) {
             settings.complain(
                 "GATEWAY_BEARER_TOKEN",

@@ -74,7 +74,7 @@ pub(super) fn single(text: &str) -> TokensRead {
 }
 
 /// That one, which is nobody's by name, and the others. Where it has a name among them, the name counts.
-pub(super) fn together(single: Vec<Token>, several: Vec<Token>) -> Vec<Token> {
+pub(super) fn together(single: &[Token], several: Vec<Token>) -> Vec<Token> {
     let same = |one: &Token, other: &Token| one.secret.expose() == other.secret.expose();
     let is_nobodys = |one: &Token| !several.iter().any(|other| other.is_named && same(one, other));
     let mut tokens: Vec<_> = single.iter().filter(|one| is_nobodys(one)).cloned().collect();
@@ -125,9 +125,9 @@ fn each_once(tokens: Vec<Token>) -> TokensRead {
 
 fn read((at, item): (usize, &str)) -> Result<Token, &'static str> {
     let item = item.trim();
-    let bare = || match is_bounded(item) {
-        true => Err(NAMELESS),
-        false => Ok(Token::numbered(format!("token{}", at + 1), Secret::token(item)?)),
+    let bare = || {
+        let secret = if is_bounded(item) { Err(NAMELESS) } else { Secret::token(item) };
+        Ok(Token::numbered(format!("token{}", at + 1), secret?))
     };
     let Some((name, rest)) = item.split_once('=').filter(|(name, _)| is_name(name)) else { return bare() };
     let (secret, max) = bounded(rest)?;
@@ -321,7 +321,7 @@ mod tests {
             (SECRET.to_owned(), &["token"]),
             (format!("{SECRET},bob={SECRET}2"), &["token", "bob"]),
         ] {
-            let tokens = together(single(SECRET).unwrap(), named_tokens(&several).unwrap());
+            let tokens = together(&single(SECRET).unwrap(), named_tokens(&several).unwrap());
             let read: Vec<_> = tokens.iter().map(|token| token.name.as_str()).collect();
             assert_eq!(read, names, "{several}");
         }
