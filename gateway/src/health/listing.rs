@@ -1,7 +1,7 @@
 //! The models that a backend lists: asked for after each probe and published, so that a request's way depends on what is
 //! known and not on who answers just now. A list is read entry by entry: what is usable counts.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
 use serde_json::value::RawValue;
@@ -79,9 +79,12 @@ fn read(body: &[u8], class: &str) -> Result<Listing, &'static str> {
     let text = str::from_utf8(body).map_err(|_| no_object)?;
     let list = Object::of(text, &["data"], Duplicates::LastCounts).map_err(|_| no_object)?;
     let (mut models, mut count, mut unusable) = (Vec::new(), 0_usize, Unusable::default());
+    let mut known = HashSet::new();
     let each = |entry| {
         count += 1;
         match id(entry) {
+            // Twice in one list is one model, the first.
+            Ok(id) if !known.insert(id.clone()) => {}
             Ok(_) if models.len() == MOST => unusable.add(count, "there are too many"),
             Ok(id) => models.push(Model::new(id, created(entry), class)),
             Err(why) => unusable.add(count, why),
