@@ -179,6 +179,13 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_is_listed_twice_is_one_model() {
+        let list = r#"{"data":[{"id":"a","created":1},{"id":"b"},{"id":"a","created":2},{"id":"A"}]}"#;
+        assert_eq!(ids(list), (["a", "b", "A"].map(str::to_owned).to_vec(), None));
+        assert_eq!(read(list.as_bytes(), "c").unwrap().models[0].created, 1, "the first counts");
+    }
+
+    #[test]
     fn what_is_odd_besides_the_id_is_filled_in() {
         for (more, created) in [
             ("", 0),
@@ -215,7 +222,8 @@ mod tests {
 
     #[test]
     fn a_list_without_end_is_cut() {
-        let body = format!(r#"{{"data":[{}{{"id":"last"}}]}}"#, r#"{"id":"m"},"#.repeat(MOST));
+        let many: Vec<_> = (0..MOST).map(|nth| format!(r#"{{"id":"m{nth}"}}"#)).collect();
+        let body = format!(r#"{{"data":[{},{{"id":"last"}}]}}"#, many.join(","));
         let listing = read(body.as_bytes(), "c").unwrap();
         assert_eq!(listing.models.len(), MOST);
         assert!(listing.warning.is_some_and(|words| words.contains("too many")));

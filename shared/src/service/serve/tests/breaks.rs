@@ -9,10 +9,12 @@ use super::*;
 fn router() -> Router {
     let pieces = || stream::iter([Ok::<_, Error>(Bytes::from_static(b"piece"))]);
     // Later, so that the piece before it is on its way.
-    let later = || stream::once(async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        Err(Error::other("the backend died"))
-    });
+    let later = || {
+        stream::once(async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Err(Error::other("the backend died"))
+        })
+    };
     Router::new()
         .route("/breaks", get(async move || Body::from_stream(pieces().chain(later()))))
         .route("/ends", get(async move || Body::from_stream(pieces())))
