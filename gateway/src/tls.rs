@@ -5,6 +5,7 @@ pub(crate) mod authority;
 pub(crate) mod examined;
 pub(crate) mod facts;
 pub(crate) mod files;
+pub(crate) mod foreign;
 mod names;
 pub(crate) mod pem;
 pub(crate) mod self_made;

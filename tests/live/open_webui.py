@@ -18,7 +18,7 @@ import urllib.request
 import certifi
 from PIL import Image
 
-BIN = pathlib.Path(os.environ["BIN_DIR"])
+BIN = pathlib.Path(os.environ["BIN_DIR"]).resolve()
 TOKEN = "open-webui-test-token-0123456789"
 BACKENDS = """backends:
   gpu_heavy:

@@ -102,6 +102,17 @@ fn a_host_or_origin_that_could_never_match_is_named_with_what_to_write() {
                 allowed_origins: [ui.example.org, 'https://ui.example.org/', 'https://ui.example.org', 'null']";
     let lines = problems(&[], &[], Some(file));
     assert_eq!(lines.len(), 5, "each entry has a line of its own: {lines:?}");
+    let file = "allowed_hosts: ['me@ada2', '*', 'ada2:1']\n\
+                allowed_origins: ['*', 'https://u@a.b', 'https://a.b/x', 'https://c.d', 'https://u:s3c,r3t,@e.f', 'g']";
+    let lines = problems(&[], &[], Some(file));
+    assert_eq!(lines.len(), 8, "user info hides no other entry's fault: {lines:?}");
+    let said = lines.concat();
+    let shown = |place: &str| said.contains(&format!("no password, found \"{place}\""));
+    assert!(
+        shown("[redacted]@ada2") && shown("https://[redacted]@a.b") && shown("https://[redacted]@e.f"),
+        "{said}"
+    );
+    assert!(!["s3c", "r3t", "u@", "me@"].iter().any(|secret| said.contains(secret)), "{said}");
     let env = [
         ("ADA2_ALLOWED_HOSTS", ".fritz.box, ADA2.example.org"),
         ("ADA2_ALLOWED_ORIGINS", "https://UI.example:443"),

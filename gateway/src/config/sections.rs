@@ -44,8 +44,11 @@ pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
                 .ok()
                 .map(Tls::Pair)
         }
-        (true, (Some(_), None)) => {
-            let words = "expected the key of GATEWAY_TLS_CERT_PATH here, or in that file";
+        (true, (Some(certificate), None)) => {
+            let why = pem::keys(certificate.as_ref()).err().unwrap_or_default();
+            let words = format!(
+                "expected the key of GATEWAY_TLS_CERT_PATH here, or in that file: {certificate}: {why}"
+            );
             settings.complain("GATEWAY_TLS_KEY_PATH", words);
             None
         }
