@@ -18,12 +18,13 @@ use reqwest::Url;
 use shared::service::{
     secret::Secret,
     settings::{
-        Fixed, Key, Problem, Settings, Source, WHOLE_FILE, YamlFile, bytes, duration, truth, unreadable,
-        whole_number, without_consequences,
+        Fixed, Key, Problem, Settings, Source, Variables, WHOLE_FILE, YamlFile, bytes, duration, truth,
+        unreadable, whole_number, without_consequences,
     },
     telemetry::Format,
 };
 
+use self::sections::{engine_address, gpu_id};
 use crate::{
     admin,
     engine::Kind,
@@ -42,6 +43,8 @@ pub use self::{
 };
 
 const DEFAULT_FILE: &str = "/etc/ada2-sidecar/config.yaml";
+/// The variable that names another.
+const CONFIG: &str = "ADA2_CONFIG";
 
 /// A valid configuration.
 #[derive(Debug)]
@@ -116,22 +119,33 @@ pub fn load(
     flags: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Vec<Problem>> {
+    load_among(flags, environment, &[])
+}
+
+/// The same, and looks for misspellings of ours among the names of all variables.
+pub fn load_among(
+    flags: &ArgMatches,
+    environment: &dyn Fn(&str) -> Option<String>,
+    names: &[String],
+) -> Result<Loaded, Vec<Problem>> {
     let serving = matches!(flags.subcommand_name(), None | Some("serve"));
-    load_as(flags, environment, serving)
+    load_as(flags, environment, names, serving)
 }
 
 /// The same for a service that runs, and so has its state directory already.
 pub fn load_again(
     flags: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
+    names: &[String],
 ) -> Result<Loaded, Vec<Problem>> {
-    load_as(flags, environment, false)
+    load_as(flags, environment, names, false)
 }
 
 /// `opens` is whether the state directory is taken.
 fn load_as(
     flags: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
+    variables: &[String],
     opens: bool,
 ) -> Result<Loaded, Vec<Problem>> {
     let (file, mut problems) = read_file(flags, environment);
@@ -157,6 +171,7 @@ fn load_as(
     settings.problems.extend(unusable.into_iter().filter(|_| !known));
     problems.append(&mut settings.problems);
     let problems = without_consequences(problems, unread, |key| (key == "token_file").then_some("token"));
+    let variables = Variables { names: variables, keys: KEYS, is_read: &|name| name == CONFIG };
     match config {
         Some(config) if problems.is_empty() => {
             let admin = admin::Places::find(&settings, environment);
@@ -164,9 +179,11 @@ fn load_as(
             let named = KEYS.iter().find(|key| key.name == "token_file").and_then(|key| file.get(key));
             config.warnings.extend(sandbox::overruled_token_file(&settings, named));
             config.warnings.extend(settings.overruled());
+            config.warnings.extend(variables.misspelt().iter().map(ToString::to_string));
+            config.warnings.extend(variables.without_effect("ADA2_"));
             Ok(Loaded { config, effective: settings.effective() })
         }
-        _ => Err(problems),
+        _ => Err([problems, variables.misspelt()].concat()),
     }
 }
 
@@ -182,7 +199,7 @@ fn overruled_tokens(environment: &dyn Fn(&str) -> Option<String>, file: &YamlFil
 
 /// What can be read of the file, and every problem with the rest.
 fn read_file(flags: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>) -> (YamlFile, Vec<Problem>) {
-    let given = flags.get_one::<String>("config").cloned().or_else(|| environment("ADA2_CONFIG"));
+    let given = flags.get_one::<String>("config").cloned().or_else(|| environment(CONFIG));
     let path = Path::new(given.as_deref().unwrap_or(DEFAULT_FILE));
     match std::fs::read_to_string(path) {
         Ok(text) => YamlFile::read_sound(path, &text, KEYS),
@@ -311,16 +328,6 @@ fn log_filter(text: &str) -> Option<String> {
 
 fn non_empty(text: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-}
-
-fn gpu_id(text: &str) -> Option<String> {
-    (text.parse::<u32>().is_ok() || text.starts_with("GPU-")).then(|| text.to_owned())
-}
-
-fn engine_address(text: &str) -> Option<Url> {
-    let url: Url = text.parse().ok()?;
-    let plain = url.scheme() == "http" && url.has_host() && matches!(url.path(), "" | "/");
-    (plain && url.query().is_none() && url.username().is_empty() && url.password().is_none()).then_some(url)
 }
 
 fn between(text: &str, low_ms: u64, high_ms: u64) -> Option<Duration> {

@@ -26,6 +26,11 @@ fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
+/// Of all variables.
+fn names() -> Vec<String> {
+    std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect()
+}
+
 fn main() -> ExitCode {
     let matches = match command_line(cli::command()) {
         Ok(matches) => matches,
@@ -34,7 +39,7 @@ fn main() -> ExitCode {
     if let Some(code) = commands::without_configuration(&matches, &environment) {
         return code;
     }
-    let loaded = match config::load(&matches, &environment) {
+    let loaded = match config::load_among(&matches, &environment, &names()) {
         Ok(loaded) => loaded,
         Err(problems) => {
             for problem in problems {
@@ -58,7 +63,7 @@ fn main() -> ExitCode {
     if let Some(code) = commands::run(&matches, &loaded.config) {
         return code;
     }
-    let source = Source::new(move || config::load_again(&matches, &environment));
+    let source = Source::new(move || config::load_again(&matches, &environment, &names()));
     match run(loaded.config, source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -39,11 +39,11 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Runs the subcommand, if it is one of these.
-pub fn run(matches: &ArgMatches, environment: Environment) -> Option<ExitCode> {
+/// Runs the subcommand, if it is one of these. `names` are those of all variables.
+pub fn run(matches: &ArgMatches, environment: Environment, names: &[String]) -> Option<ExitCode> {
     let (name, arguments) = matches.subcommand()?;
     let done = match name {
-        "check-config" => check_config(matches, environment),
+        "check-config" => check_config(matches, environment, names),
         "token" => token::run(arguments, environment),
         "ca" => ca::run(matches, arguments, environment),
         "status" => status::run(arguments, environment),
@@ -53,9 +53,17 @@ pub fn run(matches: &ArgMatches, environment: Environment) -> Option<ExitCode> {
     Some(done.unwrap_or_else(|trouble| told(name, &trouble)))
 }
 
-fn check_config(matches: &ArgMatches, environment: Environment) -> Result<ExitCode, Trouble> {
-    let loaded = config::load(matches, &environment).map_err(Trouble::Config)?;
-    let notes: Vec<_> = loaded.notes.iter().map(|note| format!("# {note}")).collect();
+fn check_config(
+    matches: &ArgMatches,
+    environment: Environment,
+    names: &[String],
+) -> Result<ExitCode, Trouble> {
+    let loaded = config::load_among(matches, &environment, names).map_err(Trouble::Config)?;
+    if !loaded.places.problems.is_empty() {
+        return Err(Trouble::Config(loaded.places.problems));
+    }
+    let notes: Vec<_> =
+        loaded.notes.iter().chain(&loaded.places.notes).map(|note| format!("# {note}")).collect();
     writeln!(io::stdout(), "{}{}", loaded.effective, notes.join("\n"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@ mod backends_file;
 mod certificates;
 mod env_file;
 mod expand;
+pub(crate) mod images;
 pub mod keys;
 mod remarks;
 mod routing;
@@ -18,26 +19,33 @@ use std::{
     collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use clap::ArgMatches;
 use shared::service::{
     secret::redacted,
-    settings::{Fixed, Problem, Settings, Source, duration, unreadable, without_consequences},
+    settings::{Fixed, Problem, Settings, Source, Variables, duration, unreadable, without_consequences},
 };
 
 pub(crate) use self::certificates::certificates;
 pub use self::{
     access::Access,
     backends::{Backend, Backends, Capability, Delivery},
+    images::{ImageEngine, Images},
     keys::KEYS,
     routing::{Alias, Routing},
-    sections::{ImageEngine, Images, Legacy, Log, Outbound},
+    sections::{Legacy, Log, Outbound},
     tokens::{Token, is_name as is_token_name},
 };
 use self::{backends_file::BackendsFile, env_file::EnvFile};
-use crate::{health::state::Rules, store::retention::Rules as Retention, tls::Tls};
+use crate::{
+    health::state::Rules,
+    places::{self, Kind, Place},
+    store::retention::Rules as Retention,
+    tls::Tls,
+};
 
 /// Read if it exists and `--env-file` names no other.
 const ENV_FILE: &str = "/var/lib/gateway/app/.env";
@@ -101,12 +109,23 @@ pub struct Loaded {
     pub effective: String,
     /// What an operator should know: what was ignored, what looks misspelt.
     pub notes: Vec<String>,
+    /// What is seen of the places that are written to. Who serves finds out by writing.
+    pub places: places::Seen,
 }
 
 /// Reads flags, environment, env file and backends file.
 pub fn load(
     matches: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Vec<Problem>> {
+    load_among(matches, environment, &[])
+}
+
+/// The same, and looks for misspellings of ours among the names of all variables.
+pub fn load_among(
+    matches: &ArgMatches,
+    environment: &dyn Fn(&str) -> Option<String>,
+    names: &[String],
 ) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
     let env = EnvPlace::read(matches, environment, &mut problems);
@@ -131,23 +150,43 @@ pub fn load(
     problems.extend(unusable.into_iter().filter(|problem| !known.contains(&problem.key)));
     let problems = without_consequences(problems, env.unread, remarks::token_meant);
     let misspelt = remarks::misspelt(&env, &used.borrow());
+    let is_read = |name: &str| used.borrow().contains(name);
+    let variables = Variables { names, keys: KEYS, is_read: &is_read };
+    let of_environment = variables.misspelt();
+    let seen = if env.unread { places::Seen::default() } else { look_at_places(&settings, config.as_ref()) };
     let (Some(config), Some(backends), true) = (config, backends.as_ref(), problems.is_empty()) else {
         let of_backends = backends.map(|file| file.misspelt).unwrap_or_default();
-        return Err([problems, misspelt, of_backends].concat());
+        return Err([problems, seen.problems, misspelt, of_environment, of_backends].concat());
     };
     let effective = format!("{}{}", settings.effective(), config.backends);
-    let mut notes: Vec<_> = misspelt.iter().map(ToString::to_string).collect();
+    let mut notes: Vec<_> = misspelt.iter().chain(&of_environment).map(ToString::to_string).collect();
+    notes.extend(variables.without_effect("GATEWAY_"));
     notes.extend(remarks::foreign(&env, &used.borrow()));
     notes.extend(
         backends.disabled.iter().map(|class| format!("backend {class} is off: its base_url is empty")),
     );
     notes.extend(backends.notes.iter().cloned());
     notes.extend(routing_notes);
+    notes.extend(images::makes_none(&config));
     notes.extend(remarks::of_certificate(&config.tls, &settings));
     notes.extend(settings.overruled());
     notes.extend(remarks::overruled(&env, &used.borrow(), environment));
     let notes = notes.iter().map(|note| redacted(note)).collect();
-    Ok(Loaded { config, effective, notes })
+    Ok(Loaded { config, effective, notes, places: seen })
+}
+
+/// The places that are written to. Without a certificate of its own making the gateway does without the data's.
+fn look_at_places(settings: &Settings, config: Option<&Config>) -> places::Seen {
+    let makes_certificates = config.is_some_and(|config| config.self_made_in().is_some());
+    let named = [
+        ("UI_IMAGE_DIR", Kind::Folder, true),
+        ("GATEWAY_DATA_DIR", Kind::Folder, makes_certificates),
+        ("GATEWAY_LOG_FILE", Kind::File, true),
+    ];
+    let named = named.into_iter().filter_map(|(setting, kind, is_needed)| {
+        Some(Place { setting, path: settings.raw(setting)?.as_ref(), kind, is_needed })
+    });
+    places::Seen::look(&named.collect::<Vec<_>>())
 }
 
 /// The settings as written: flags, environment, env file.
@@ -254,7 +293,7 @@ fn compose(
     let max_request = settings.take("MAX_REQUEST_BYTES", "a number of bytes", |text| {
         shared::service::settings::bytes(text).and_then(|bytes| usize::try_from(bytes).ok())
     });
-    let images = Images::read(settings, backends.map(|file| &file.backends));
+    let images = Images::read(settings, backends);
     let retention = sections::retention(settings);
     let public_base_url =
         settings.raw("PUBLIC_BASE_URL").map(|text| (backends_file::base_url(text), text.to_owned()));
@@ -268,18 +307,20 @@ fn compose(
     let legacy = Legacy::read(settings, port);
     let log = Log::read(settings);
     let grace = settings.take("GATEWAY_SHUTDOWN_GRACE", "a time such as 30s", duration);
+    let (images, file) = (images?, backends?);
+    let mock = images::mock(&images, file).map(Arc::new);
     Some(Config {
         listen: (host?, port?),
         metrics_listen: metrics_listen?,
         tls: tls?,
         access: access?,
         max_request: max_request?,
-        images: images?,
+        images,
         store_dir: settings.raw("UI_IMAGE_DIR")?.into(),
         retention: retention?,
         public_base_url: public_base_url.map(|(_, text)| text.trim().trim_end_matches('/').to_owned()),
         health: health?,
-        backends: backends?.backends.clone(),
+        backends: Backends { mock, ..file.backends.clone() },
         routing: routing?,
         outbound: outbound?,
         legacy,

@@ -15,6 +15,7 @@ pub mod health;
 mod metrics;
 mod middleware;
 mod payload;
+mod places;
 mod policy;
 pub mod reload;
 mod router;
@@ -40,7 +41,8 @@ use tracing::{info, warn};
 
 use crate::{
     backend::Backends,
-    config::Config,
+    config::{Config, Loaded},
+    places::Kind,
     reload::{Reload, Source},
     state::{App, Serving},
     store::{disk::Store, keeping},
@@ -120,6 +122,21 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// Starts the log, tells in it what an operator should know, and takes what the configuration names; every problem at once.
+    pub fn start(loaded: Loaded) -> Result<Self, ServeError> {
+        let log = start_log(&loaded.config.log);
+        if log.is_ok() {
+            loaded.notes.iter().for_each(|note| warn!("{note}"));
+        }
+        match (log, Self::open(loaded.config)) {
+            (Ok(()), opened) => opened,
+            (Err(ServeError::Config(log)), Err(ServeError::Config(others))) => {
+                Err(ServeError::Config([log, others].concat()))
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
     /// Takes what the configuration names; every problem at once.
     pub fn open(config: Config) -> Result<Self, ServeError> {
         let store = Store::open(&config.store_dir);
@@ -228,7 +245,7 @@ fn connections(wanted: usize) -> usize {
 }
 
 /// Starts the log that the configuration asks for.
-pub fn start_log(log: &config::Log) -> Result<(), ServeError> {
+fn start_log(log: &config::Log) -> Result<(), ServeError> {
     let file = log.file.as_deref();
     telemetry::start(log.format, "info", file)
         .map_err(|error| ServeError::Config(vec![log_problem(file, &error)]))
@@ -236,7 +253,8 @@ pub fn start_log(log: &config::Log) -> Result<(), ServeError> {
 
 fn log_problem(file: Option<&Path>, error: &std::io::Error) -> Problem {
     let path = file.map(|file| file.display().to_string()).unwrap_or_default();
-    Problem::new("GATEWAY_LOG_FILE", path, format!("expected a writable file: {error}"))
+    let why = file.map_or_else(|| error.to_string(), |file| places::unwritable(file, Kind::File, error));
+    Problem::new("GATEWAY_LOG_FILE", path, why)
 }
 
 /// The library's own words may quote what the files hold.

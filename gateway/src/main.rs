@@ -18,12 +18,17 @@ fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
+/// Of all variables.
+fn names() -> Vec<String> {
+    std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect()
+}
+
 fn main() -> ExitCode {
     let matches = match command_line(cli::command()) {
         Ok(matches) => matches,
         Err(exit) => return exit,
     };
-    if let Some(code) = commands::run(&matches, environment) {
+    if let Some(code) = commands::run(&matches, environment, &names()) {
         return code;
     }
     match serve(matches) {
@@ -37,12 +42,10 @@ fn main() -> ExitCode {
 }
 
 fn serve(matches: ArgMatches) -> Result<(), ServeError> {
-    let loaded = config::load(&matches, &environment).map_err(ServeError::Config)?;
-    gateway::start_log(&loaded.config.log)?;
+    let loaded = config::load_among(&matches, &environment, &names()).map_err(ServeError::Config)?;
     descriptors::raise();
-    loaded.notes.iter().for_each(|note| tracing::warn!("{note}"));
-    let source = Source::new(move || config::load(&matches, &environment));
-    let gateway = Gateway::open(loaded.config)?.reloading(source);
+    let source = Source::new(move || config::load_among(&matches, &environment, &names()));
+    let gateway = Gateway::start(loaded)?.reloading(source);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Start)?;
     let ended = runtime.block_on(async {

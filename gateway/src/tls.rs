@@ -5,6 +5,7 @@ pub(crate) mod authority;
 pub(crate) mod examined;
 pub(crate) mod facts;
 pub(crate) mod files;
+pub(crate) mod foreign;
 mod names;
 pub(crate) mod pem;
 pub(crate) mod self_made;
@@ -27,7 +28,7 @@ use shared::service::{reload::Switch, serve::TlsAcceptor, settings::Problem};
 use tracing::{error, info, warn};
 
 use self::self_made::self_made;
-use crate::blocking::blocking;
+use crate::{blocking::blocking, places};
 
 /// Between two looks whether the self-made certificate is near its end, and has every name of the host.
 const LOOK: Duration = Duration::from_mins(5);
@@ -126,7 +127,8 @@ pub(crate) fn certificate(tls: &Tls, data_dir: &Path) -> Result<Option<Arc<Certi
             }
             Err(why) => {
                 let expected = format!(
-                    "expected a directory with certificates of the gateway's own, or for them: {why}"
+                    "expected a directory with certificates of the gateway's own, or for them: {why}{}",
+                    places::remedy(data_dir)
                 );
                 Err(Problem::new("GATEWAY_DATA_DIR", data_dir.display().to_string(), expected))
             }

@@ -18,13 +18,13 @@ use tracing::{info, warn};
 
 use crate::{
     blocking::blocking,
-    config::Config,
+    config::{Config, images::makes_none},
     state::App,
     store::{
         fullness::{Fullness, of_disk, of_store, part},
         index::Totals,
     },
-    tls::{Tls, examined},
+    tls::{Tls, examined, foreign},
 };
 
 /// Between two looks.
@@ -50,6 +50,7 @@ enum About {
     Disk(u64),
     Store,
     Certificate,
+    Images,
     Log,
 }
 
@@ -69,9 +70,12 @@ impl Warnings {
 /// The worker.
 pub(crate) async fn watch(app: Switch<App>) {
     let mut fullness = BTreeMap::new();
-    // The certificate's are told at the start.
-    let mut known =
-        certificate(&app.now().config.tls).map(|words| (About::Certificate, words)).into_iter().collect();
+    // These are told at the start.
+    let config = app.now().config.clone();
+    let images = makes_none(&config).map(|words| (About::Images, words));
+    let told = blocking(move || certificate(&config)).await;
+    let certificate = told.map(|words| (About::Certificate, words));
+    let mut known = certificate.into_iter().chain(images).collect();
     loop {
         let app = app.now();
         let (config, totals) = (app.config.clone(), app.store.totals());
@@ -120,7 +124,8 @@ fn look(
     {
         found.insert(About::Store, of_store(totals, bound));
     }
-    found.extend(certificate(&config.tls).map(|words| (About::Certificate, words)));
+    found.extend(certificate(config).map(|words| (About::Certificate, words)));
+    found.extend(makes_none(config).map(|words| (About::Images, words)));
     found.extend(log_fault().map(|words| (About::Log, words)));
     (found, disk_of(&config.store_dir).ok())
 }
@@ -147,8 +152,12 @@ fn disk_at(place: &Path) -> Option<(u64, Disk)> {
     Some((std::fs::metadata(place).ok()?.dev(), disk_of(place).ok()?))
 }
 
-fn certificate(tls: &Tls) -> Option<String> {
-    let Tls::Pair(pair) = tls else { return None };
+fn certificate(config: &Config) -> Option<String> {
+    let pair = match &config.tls {
+        Tls::Off => return None,
+        Tls::SelfMade => return foreign::warning(&config.data_dir, SystemTime::now()),
+        Tls::Pair(pair) => pair,
+    };
     let remarks = examined::remarks(&pair.cert, SystemTime::now());
     (!remarks.is_empty()).then(|| format!("GATEWAY_TLS_CERT_PATH: {}", remarks.join("; ")))
 }

@@ -158,6 +158,7 @@ const FIXED: &[(&str, &str, bool)] = &[
     ("/drop", "", false),
     ("/early", "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", false),
     ("/half", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this", false),
+    ("/half-chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n", false),
     ("/nonsense", "SSH-2.0-OpenSSH_9.2\r\n\r\n", false),
     ("/old", "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nold", false),
     (

@@ -62,7 +62,7 @@ impl Sidecar {
         let all = [&["ada2-sidecar", "--state-dir", &folder], gpu, flags].concat();
         let matches = cli::command().get_matches_from(all);
         let loaded = config::load(&matches, &|_| None).expect("the test's flags are valid");
-        let source = Source::new(move || config::load_again(&matches, &|_| None));
+        let source = Source::new(move || config::load_again(&matches, &|_| None, &[]));
         let lifecycle = Lifecycle::new();
         let life = lifecycle.clone();
         #[expect(clippy::disallowed_methods, reason = "the harness owns the service's one task")]

@@ -99,6 +99,18 @@ impl Wire {
         String::from_utf8_lossy(&self.rest).into_owned()
     }
 
+    /// The same, and whether the peer hung up in good order.
+    pub async fn rest_and_end(mut self) -> (String, std::io::Result<()>) {
+        let mut block = vec![0; 64 << 10];
+        loop {
+            match crate::bounded("more bytes", self.stream.read(&mut block)).await {
+                Ok(0) => return (String::from_utf8_lossy(&self.rest).into_owned(), Ok(())),
+                Ok(read) => self.rest.extend_from_slice(&block[..read]),
+                Err(error) => return (String::from_utf8_lossy(&self.rest).into_owned(), Err(error)),
+            }
+        }
+    }
+
     async fn more(&mut self) -> bool {
         let mut block = vec![0; 64 << 10];
         let read = crate::bounded("more bytes", self.stream.read(&mut block)).await.unwrap_or(0);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
+use reqwest::Url;
 use shared::service::{
     guard::Guard,
     secret::Secret,
@@ -133,4 +134,14 @@ pub(super) fn host(s: &mut Settings) -> Option<HostRules> {
 
 fn range(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
+}
+
+pub(super) fn gpu_id(text: &str) -> Option<String> {
+    (text.parse::<u32>().is_ok() || text.starts_with("GPU-")).then(|| text.to_owned())
+}
+
+pub(super) fn engine_address(text: &str) -> Option<Url> {
+    let url: Url = text.parse().ok()?;
+    let plain = url.scheme() == "http" && url.has_host() && matches!(url.path(), "" | "/");
+    (plain && url.query().is_none() && url.username().is_empty() && url.password().is_none()).then_some(url)
 }

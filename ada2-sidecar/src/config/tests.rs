@@ -30,6 +30,21 @@ fn problems(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Vec<Str
 }
 
 #[test]
+fn a_misspelt_variable_is_told_and_those_of_others_are_not() {
+    let names = ["ADA2_MAX_INFLIHT", "ADA2_CONFIG", "ADA2_MAX_N", "ADA2_HOST", "HOME"].map(str::to_owned);
+    let read = |flags: &[&str]| {
+        let flags = crate::cli::command()
+            .get_matches_from([&["ada2-sidecar", "--engine", "builtin"], flags].concat());
+        load_among(&flags, &|_| None, &names)
+    };
+    let meant = "environment: ADA2_MAX_INFLIHT: is not a setting; did you mean ADA2_MAX_INFLIGHT?";
+    let warnings = read(&[]).unwrap().config.warnings;
+    assert_eq!(warnings, [meant, "environment: no settings, and without effect: ADA2_HOST"]);
+    let problems = read(&["--max-n", "many"]).unwrap_err();
+    assert_eq!((problems.len(), problems[1].to_string().as_str()), (2, meant));
+}
+
+#[test]
 fn nothing_is_needed() {
     let config = read_with(&[], &[], None).unwrap().config;
     assert_eq!(config.listen, ["0.0.0.0:7860".parse().unwrap()]);
@@ -87,6 +102,17 @@ fn a_host_or_origin_that_could_never_match_is_named_with_what_to_write() {
                 allowed_origins: [ui.example.org, 'https://ui.example.org/', 'https://ui.example.org', 'null']";
     let lines = problems(&[], &[], Some(file));
     assert_eq!(lines.len(), 5, "each entry has a line of its own: {lines:?}");
+    let file = "allowed_hosts: ['me@ada2', '*', 'ada2:1']\n\
+                allowed_origins: ['*', 'https://u@a.b', 'https://a.b/x', 'https://c.d', 'https://u:s3c,r3t,@e.f', 'g']";
+    let lines = problems(&[], &[], Some(file));
+    assert_eq!(lines.len(), 8, "user info hides no other entry's fault: {lines:?}");
+    let said = lines.concat();
+    let shown = |place: &str| said.contains(&format!("no password, found \"{place}\""));
+    assert!(
+        shown("[redacted]@ada2") && shown("https://[redacted]@a.b") && shown("https://[redacted]@e.f"),
+        "{said}"
+    );
+    assert!(!["s3c", "r3t", "u@", "me@"].iter().any(|secret| said.contains(secret)), "{said}");
     let env = [
         ("ADA2_ALLOWED_HOSTS", ".fritz.box, ADA2.example.org"),
         ("ADA2_ALLOWED_ORIGINS", "https://UI.example:443"),

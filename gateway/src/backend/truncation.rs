@@ -6,8 +6,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use memchr::memchr2;
 use shared::openai::object::{Object, elements};
 
-/// Bytes of one event that are kept to look for an end mark. The events that carry one have some hundred; a longer one is
-/// none, and the `[DONE]` behind it still counts.
+/// Bytes of one event that are kept to look for an end mark. The events that carry one have some hundred; whether a longer one
+/// does, nobody knows, and such a stream counts as whole.
 const EVENT_LIMIT: usize = 1 << 20;
 
 /// What can tell of an answer that it was cut off.
@@ -77,21 +77,21 @@ fn media_type(headers: &HeaderMap) -> String {
 #[derive(Debug, Default)]
 pub(super) struct EndMark {
     found: bool,
+    /// An event was longer than the limit, and may have been one: nothing is looked at any more.
+    unknown: bool,
     /// The line that is coming, without its end.
     line: Vec<u8>,
     /// The event's lines of data so far, each with a line end.
     data: Vec<u8>,
     /// How many they are.
     data_lines: usize,
-    /// The event is longer than the limit: of its lines only the first byte is kept, which tells an empty one.
-    too_long: bool,
     /// The last line ended with CR: an LF now belongs to it.
     after_cr: bool,
 }
 
 impl EndMark {
     fn passed(&mut self, mut bytes: &[u8]) {
-        while !self.found && !bytes.is_empty() {
+        while !self.found && !self.unknown && !bytes.is_empty() {
             if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
                 bytes = &bytes[1..];
                 continue;
@@ -106,16 +106,15 @@ impl EndMark {
 
     fn extend_line(&mut self, bytes: &[u8]) {
         let comment = self.line.first().or(bytes.first()) == Some(&b':');
-        if !comment && !self.too_long {
-            if self.line.len() + self.data.len() + bytes.len() <= EVENT_LIMIT {
-                return self.line.extend_from_slice(bytes);
+        if comment {
+            if self.line.is_empty() {
+                self.line.extend(bytes.first());
             }
-            self.too_long = true;
-            self.data = Vec::new();
-            self.line = self.line.first().copied().into_iter().collect();
-        }
-        if self.line.is_empty() {
-            self.line.extend(bytes.first());
+        } else if self.line.len() + self.data.len() + bytes.len() <= EVENT_LIMIT {
+            self.line.extend_from_slice(bytes);
+        } else {
+            self.unknown = true;
+            (self.line, self.data) = (Vec::new(), Vec::new());
         }
     }
 
@@ -123,7 +122,7 @@ impl EndMark {
         let mut line = std::mem::take(&mut self.line);
         if line.is_empty() {
             self.end_event();
-        } else if !self.too_long {
+        } else {
             self.read_line(&line);
         }
         line.clear();
@@ -146,16 +145,16 @@ impl EndMark {
         // The only line was looked at when it came.
         self.found |= self.data_lines > 1 && is_end_mark(&self.data);
         self.data.clear();
-        (self.data_lines, self.too_long) = (0, false);
+        self.data_lines = 0;
     }
 
-    /// Whether one has come by the end of the stream. The last line may lack its end.
+    /// Whether one has, or may have, come by the end of the stream. The last line may lack its end.
     fn at_end(&mut self) -> bool {
-        if !self.found {
+        if !self.found && !self.unknown {
             self.end_line();
             self.end_event();
         }
-        self.found
+        self.found || self.unknown
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who may come: tokens, addresses, hosts and origins.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use shared::service::{
@@ -9,7 +9,7 @@ use shared::service::{
     settings::{Problem, Settings, list, truth},
 };
 
-use super::tokens::{Token, TokensRead, named_tokens, single, with_owners};
+use super::tokens::{Token, TokensRead, named_tokens, single, together, with_owners};
 
 /// Who may come.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl Access {
         let single = tokens(settings, "GATEWAY_BEARER_TOKEN", &single);
         let several = tokens(settings, "GATEWAY_BEARER_TOKENS", &named_tokens);
         let tokens: Option<Vec<Token>> =
-            single.zip(several).map(|(single, several)| [single, several].concat());
+            single.zip(several).map(|(single, several)| together(&single, several));
         if asks_tokens == Some(true) && tokens.as_ref().is_some_and(Vec::is_empty) {
             settings.complain(
                 "GATEWAY_BEARER_TOKEN",
@@ -83,12 +83,12 @@ fn tokens(settings: &mut Settings, name: &str, read: &dyn Fn(&str) -> TokensRead
 pub(super) type Place<'a> = (String, &'a dyn Fn(&str) -> Option<String>);
 
 /// Why a text is no token.
-type Check<'a> = &'a dyn Fn(&str) -> Result<(), &'static str>;
+type Check<'a> = &'a dyn Fn(&str) -> Result<(), Cow<'static, str>>;
 
 /// A token that is none (blank, or one that no header can carry), in a place that another place overrules, is a forgotten
 /// one all the same.
 pub(super) fn unusable_tokens(places: &[Place<'_>]) -> Vec<Problem> {
-    let one = |text: &str| Secret::token(text).map(drop);
+    let one = |text: &str| Secret::token(text).map(drop).map_err(Cow::from);
     let settings: [(&str, Check<'_>); 3] = [
         ("GATEWAY_BEARER_TOKEN", &one),
         ("GATEWAY_BEARER_TOKENS", &|text| named_tokens(text).map(drop)),

@@ -131,6 +131,26 @@ pub struct Backends {
     pub all: Vec<Arc<Backend>>,
     /// Names of earlier versions, each with the class that it means.
     pub legacy: BTreeMap<String, String>,
+    /// Of the placeholders' class where none of the others makes pictures under this name: what they count as.
+    pub mock: Option<Arc<Backend>>,
+}
+
+impl Backend {
+    /// What placeholders count as whose class is not configured: nobody is ever asked there.
+    pub(super) fn mock(class: &str, limit: usize) -> Self {
+        let nowhere = Url::parse("http://localhost").expect("a sound address");
+        Self {
+            class: class.to_owned(),
+            limits: BTreeMap::from([(Capability::Images, limit)]),
+            liveness: nowhere.clone(),
+            readiness: nowhere.clone(),
+            base_url: nowhere,
+            images_format: Delivery::Url,
+            images_allow_base64: true,
+            bearer: None,
+            default_model: None,
+        }
+    }
 }
 
 impl Backends {
@@ -142,6 +162,19 @@ impl Backends {
     /// The backend that a class or legacy name means.
     pub fn resolve(&self, name: &str) -> Option<&Arc<Backend>> {
         self.find(name).or_else(|| self.legacy.get(name).and_then(|class| self.find(class)))
+    }
+
+    /// The class that a class or legacy name means, configured or not.
+    pub fn class_of<'a>(&'a self, name: &'a str) -> &'a str {
+        match self.find(name) {
+            Some(_) => name,
+            None => self.legacy.get(name).map_or(name, String::as_str),
+        }
+    }
+
+    /// The backend whose pictures a class makes.
+    pub fn of_images(&self, class: &str) -> Option<&Arc<Backend>> {
+        self.mock.as_ref().filter(|mock| mock.class == class).or_else(|| self.find(class))
     }
 
     /// The names of the classes.

@@ -3,7 +3,11 @@
 mod order;
 mod values;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use reqwest::Url;
 use serde_json::{Map, Value};
@@ -40,6 +44,8 @@ pub(super) struct BackendsFile {
     pub(super) backends: Backends,
     /// Classes whose `base_url` is empty.
     pub(super) disabled: Vec<String>,
+    /// How many pictures at once those of them would make that make any.
+    pub(super) disabled_images: BTreeMap<String, usize>,
     /// What an operator should know.
     pub(super) notes: Vec<String>,
     /// Of that, what looks misspelt: told beside the problems, too, since it may be their cause.
@@ -71,6 +77,7 @@ pub(super) fn read(
         source,
         variable,
         override_url,
+        classes: BTreeSet::new(),
         foreign: Vec::new(),
         misspelt: Vec::new(),
         problems: Vec::new(),
@@ -100,6 +107,8 @@ struct Walk<'a> {
     source: String,
     variable: &'a dyn Fn(&str) -> Option<String>,
     override_url: Option<Override<'a>>,
+    /// Those of the backends so far that are on, sound or not.
+    classes: BTreeSet<String>,
     foreign: Vec<String>,
     misspelt: Vec<Problem>,
     problems: Vec<Problem>,
@@ -137,27 +146,41 @@ impl Walk<'_> {
             return self.wrong(&at, "expected class, base_url and so on below it");
         };
         self.strangers(&format!("{at}."), map, BACKEND_KEYS);
-        let class = self.text(&format!("{at}.class"), map.get("class")).unwrap_or_else(|| name.to_owned());
-        let sane = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
-        if class.is_empty() || class.len() > 64 || !class.chars().all(sane) {
-            return self.wrong(&format!("{at}.class"), "expected 1 to 64 letters, digits, `.`, `_` or `-`");
-        }
-        if read.backends.find(&class).is_some() {
-            return self
-                .wrong(&format!("{at}.class"), "expected a class of its own; another backend has this one");
-        }
+        let known = self.problems.len();
+        let class = self.class(&at, name, map);
         let limits = self.limits(&at, map);
-        if limits.is_empty() {
+        if limits.is_empty() && self.problems.len() == known {
             return self.foreign.push(at);
         }
-        match self.base_url(&at, &class, map) {
+        let address = self.base_url(&at, &class, map);
+        if !matches!(address, Address::None) && !self.classes.insert(class.clone()) {
+            self.wrong(&format!("{at}.class"), "expected a class of its own; another backend has this one");
+        }
+        match address {
             Address::Is(base_url) => {
                 let backend = self.backend(&at, class, base_url, limits, map);
+                // What is wrong with any is told, and then none counts.
                 read.backends.all.extend(backend.map(Arc::new));
             }
-            Address::None => read.disabled.push(class),
-            Address::Wrong => {}
+            Address::None => {
+                let images = limits.get(&Capability::Images);
+                read.disabled_images.extend(images.map(|limit| (class.clone(), *limit)));
+                read.disabled.push(class);
+            }
+            // Only to find what else is wrong.
+            Address::Wrong => drop(self.backend(&at, class, stand_in(), limits, map)),
         }
+    }
+
+    /// The name of the class. Where it is none, a problem is noted.
+    fn class(&mut self, at: &str, name: &str, map: &Map<String, Value>) -> String {
+        let key = format!("{at}.class");
+        let class = self.text(&key, map.get("class")).unwrap_or_else(|| name.to_owned());
+        let sane = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+        if class.is_empty() || class.len() > 64 || !class.chars().all(sane) {
+            self.wrong(&key, "expected 1 to 64 letters, digits, `.`, `_` or `-`");
+        }
+        class
     }
 
     fn backend(
@@ -214,7 +237,8 @@ impl Walk<'_> {
             None | Some(Value::Null) => Vec::new(),
             Some(_) => {
                 self.wrong(&key, "expected a list such as [images]");
-                Vec::new()
+                // Whichever is meant, its limit must be one.
+                Capability::ALL.map(|capability| capability.as_str().to_owned()).to_vec()
             }
         };
         let limits_key = format!("{at}.concurrency_limits");
@@ -241,15 +265,21 @@ impl Walk<'_> {
     }
 
     fn base_url(&mut self, at: &str, class: &str, map: &Map<String, Value>) -> Address {
+        let mut wrong = false;
         let given = self.override_url.as_ref().filter(|given| given.class == class);
         let given = given.map(|Override { url, source, .. }| {
             (source.to_string(), "IMAGES_HTTP_BASE_URL".to_owned(), (*url).to_owned())
         });
         let (source, key, text) = given.unwrap_or_else(|| {
             let key = format!("{at}.base_url");
+            let known = self.problems.len();
             let text = self.text(&key, map.get("base_url")).unwrap_or_default();
+            wrong = self.problems.len() > known;
             (self.source.clone(), key, text)
         });
+        if wrong {
+            return Address::Wrong;
+        }
         if text.trim().is_empty() {
             return Address::None;
         }
@@ -290,6 +320,11 @@ enum Address {
     Is(Url),
     None,
     Wrong,
+}
+
+/// In the place of an address that is none, so that the rest of its backend can be read.
+fn stand_in() -> Url {
+    Url::parse("http://localhost").expect("a sound address")
 }
 
 /// Words in capitals with underscores between them, as variables are named and tokens hardly ever.

@@ -1,6 +1,9 @@
 //! The one table of settings.
 
-use shared::service::{guard::PRIVATE_RANGES, settings::Key};
+use shared::service::{
+    guard::PRIVATE_RANGES,
+    settings::{Key, nearest_variable},
+};
 
 const fn key(env: &'static str, help: &'static str) -> Key {
     Key::new(env, env, help)
@@ -112,14 +115,9 @@ pub const KEYS: &[Key] = &[
 pub(super) const BLANK_COUNTS: &[&str] =
     &["UI_IP_ALLOWLIST", "GATEWAY_BEARER_TOKEN", "GATEWAY_BEARER_TOKENS", "GATEWAY_LEGACY_BEARER_TOKEN"];
 
-/// The key of ours that a name most likely meant. Strict: a false guess in a file of foreign names is only noise.
+/// The key of ours that a name most likely meant.
 pub(super) fn meant(name: &str) -> Option<&'static str> {
-    let name = name.to_ascii_uppercase().replace('-', "_");
-    let ours = KEYS.iter().map(|key| key.env);
-    ours.map(|ours| (strsim::damerau_levenshtein(&name, ours), ours))
-        .filter(|(distance, ours)| *distance <= 2.max(ours.len() / 8))
-        .min()
-        .map(|(_, ours)| ours)
+    nearest_variable(name, KEYS.iter().map(|key| key.env))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The smaller sections of the configuration: images, TLS, outbound trust, health rules, log.
+//! The smaller sections of the configuration: TLS, outbound trust, health rules, log.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,10 +12,7 @@ use shared::service::{
     telemetry::Format,
 };
 
-use super::{
-    backends::{Backends, Capability},
-    backends_file::base_url,
-};
+use super::backends_file::base_url;
 use crate::{
     health::state::Rules,
     store::retention::Rules as Retention,
@@ -24,77 +21,6 @@ use crate::{
 
 /// What a setting that names a listener of its own expects.
 pub(super) const SOCKET: &str = "an IP address with a port, such as 127.0.0.1:8801";
-
-/// Who makes the pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ImageEngine {
-    /// The backend of the images class.
-    Backend,
-    /// The gateway itself: placeholders, to go on without a GPU.
-    Mock,
-}
-
-impl ImageEngine {
-    /// The word in the configuration and in the status.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Backend => "http_openai_images",
-            Self::Mock => "mock",
-        }
-    }
-}
-
-/// The images route.
-#[derive(Debug, Clone)]
-pub struct Images {
-    /// Who makes the pictures.
-    pub engine: ImageEngine,
-    /// The one class that they come from.
-    pub class: String,
-    /// The model to ask for when a request names none.
-    pub model: Option<String>,
-    /// Pixels of one picture.
-    pub max_pixels: u64,
-    /// For a whole request.
-    pub timeout: Duration,
-    /// Whether OpenAI's own model names get base64 unless they ask otherwise.
-    pub gpt_aliases_base64: bool,
-}
-
-impl Images {
-    pub(super) fn read(settings: &mut Settings, backends: Option<&Backends>) -> Option<Self> {
-        let engine = settings.take("IMAGES_BACKEND", "http_openai_images or mock", |text| {
-            [ImageEngine::Backend, ImageEngine::Mock].into_iter().find(|engine| engine.as_str() == text)
-        });
-        let class = settings.raw("IMAGES_BACKEND_CLASS")?.trim().to_owned();
-        if let Some(backends) = backends {
-            let able =
-                backends.find(&class).is_some_and(|backend| backend.limits.contains_key(&Capability::Images));
-            if !able {
-                let known = backends.classes().join(", ");
-                settings.complain(
-                    "IMAGES_BACKEND_CLASS",
-                    format!(
-                        "expected a configured backend class with the capability images (configured: {known})"
-                    ),
-                );
-            }
-        }
-        let max_pixels = settings.take("IMAGES_MAX_PIXELS", "a number of pixels above 0", |text| {
-            text.trim().parse().ok().filter(|pixels| *pixels > 0)
-        });
-        let timeout = settings.take("IMAGES_HTTP_TIMEOUT_SEC", "a time in seconds", duration);
-        let gpt_aliases_base64 = settings.take("IMAGES_GPT_ALIASES_BASE64", "true or false", truth);
-        Some(Self {
-            engine: engine?,
-            class,
-            model: settings.raw("IMAGES_OPENAI_MODEL").map(|model| model.trim().to_owned()),
-            max_pixels: max_pixels?,
-            timeout: timeout?,
-            gpt_aliases_base64: gpt_aliases_base64?,
-        })
-    }
-}
 
 /// What the listener speaks.
 pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
@@ -118,8 +44,11 @@ pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
                 .ok()
                 .map(Tls::Pair)
         }
-        (true, (Some(_), None)) => {
-            let words = "expected the key of GATEWAY_TLS_CERT_PATH here, or in that file";
+        (true, (Some(certificate), None)) => {
+            let why = pem::keys(certificate.as_ref()).err().unwrap_or_default();
+            let words = format!(
+                "expected the key of GATEWAY_TLS_CERT_PATH here, or in that file: {certificate}: {why}"
+            );
             settings.complain("GATEWAY_TLS_KEY_PATH", words);
             None
         }

@@ -1,6 +1,10 @@
 //! Tokens are people: who holds one, how much of the backends they may take at once, and whose pictures they see.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sha2::{Digest, Sha256};
 use shared::service::{
@@ -13,6 +17,7 @@ const OWNERS: &str = "GATEWAY_OWNER_TOKENS";
 const MISSHAPEN: &str = "expected nothing behind `name=token` but `;max=N`, N a whole number above 0: how many requests of that token run \
      at once";
 const TOO_SHORT: &str = "expected at least 16 characters of token between `name=` and `;max=`";
+const NAMELESS: &str = "`;max=` needs a named token: name=token;max=N, the name of a-z, 0-9, _ and -, the token of at least 16 characters";
 const TWO_BOUNDS: &str = "expected one `;max=N` for each name; a name that is given twice has two";
 
 /// A token and who holds it.
@@ -61,11 +66,22 @@ fn id_of(secret: &Secret) -> String {
     format!("#{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3])
 }
 
-pub(super) type TokensRead = Result<Vec<Token>, &'static str>;
+pub(super) type TokensRead = Result<Vec<Token>, Cow<'static, str>>;
 
 /// The one of `GATEWAY_BEARER_TOKEN`.
 pub(super) fn single(text: &str) -> TokensRead {
     Ok(vec![Token::named("token", Secret::token(text)?)])
+}
+
+/// That one, which is nobody's by name, and the others. Where it has a name among them, the name counts.
+pub(super) fn together(single: &[Token], several: Vec<Token>) -> Vec<Token> {
+    let same = |one: &Token, other: &Token| one.secret.expose() == other.secret.expose();
+    let is_nobodys = |one: &Token| !several.iter().any(|other| other.is_named && same(one, other));
+    let mut tokens: Vec<_> = single.iter().filter(|one| is_nobodys(one)).cloned().collect();
+    let is_further = |other: &Token| other.is_named || !single.iter().any(|one| same(one, other));
+    let further: Vec<_> = several.into_iter().filter(is_further).collect();
+    tokens.extend(further);
+    tokens
 }
 
 /// Separated by commas or, as files have them, by line ends. `name=token` where the name is `[a-z0-9_-]{1,32}` and at least
@@ -75,12 +91,44 @@ pub(super) fn named_tokens(text: &str) -> TokensRead {
     let bounds: BTreeSet<_> =
         tokens.iter().filter_map(|token| token.max.map(|max| (token.name.as_str(), max))).collect();
     let names: BTreeSet<_> = bounds.iter().map(|(name, _)| *name).collect();
-    if names.len() < bounds.len() { Err(TWO_BOUNDS) } else { Ok(tokens) }
+    if names.len() < bounds.len() {
+        return Err(TWO_BOUNDS.into());
+    }
+    each_once(tokens)
+}
+
+/// Each secret once. Where it stands bare and with a name, the name counts; two names would be two people.
+fn each_once(tokens: Vec<Token>) -> TokensRead {
+    let mut kept: Vec<Token> = Vec::new();
+    let mut places = BTreeMap::new();
+    for token in tokens {
+        let place = *places.entry(token.secret.expose().to_owned()).or_insert(kept.len());
+        let Some(before) = kept.get_mut(place) else {
+            kept.push(token);
+            continue;
+        };
+        match (before.is_named, token.is_named) {
+            (true, true) if before.name != token.name => {
+                return Err(format!(
+                    "expected a token of its own for each name; {} and {} have the same one",
+                    before.name, token.name
+                )
+                .into());
+            }
+            (true, true) => before.max = before.max.or(token.max),
+            (false, true) => *before = token,
+            (_, false) => {}
+        }
+    }
+    Ok(kept)
 }
 
 fn read((at, item): (usize, &str)) -> Result<Token, &'static str> {
     let item = item.trim();
-    let bare = || Ok(Token::numbered(format!("token{}", at + 1), Secret::token(item)?));
+    let bare = || {
+        let secret = if is_bounded(item) { Err(NAMELESS) } else { Secret::token(item) };
+        Ok(Token::numbered(format!("token{}", at + 1), secret?))
+    };
     let Some((name, rest)) = item.split_once('=').filter(|(name, _)| is_name(name)) else { return bare() };
     let (secret, max) = bounded(rest)?;
     match (secret.chars().count(), max) {
@@ -105,6 +153,12 @@ fn bounded(text: &str) -> Result<(&str, Option<usize>), &'static str> {
         }
         None | Some(_) => Ok((text, None)),
     }
+}
+
+/// Whether a `;max=` stands behind it.
+fn is_bounded(item: &str) -> bool {
+    let word = |part: &str| part.split_once('=').map(|(word, _)| word.trim() == "max");
+    item.split(';').skip(1).any(|part| word(part) == Some(true))
 }
 
 /// Whether it can name a token.
@@ -176,10 +230,10 @@ mod tests {
             assert_eq!(read, expected, "{text}");
         }
         for bad in ["", "a,", ",a", "a, ,b", "alice="] {
-            assert_eq!(named_tokens(bad).err(), Some(EMPTY), "{bad:?}");
+            assert_eq!(named_tokens(bad).err().as_deref(), Some(EMPTY), "{bad:?}");
         }
         for bad in ["a,schl\u{fc}ssel", "bob=0123456789abcde\u{7f}", "a\u{1}"] {
-            assert_eq!(named_tokens(bad).err(), Some(UNSENDABLE_TOKEN), "{bad:?}");
+            assert_eq!(named_tokens(bad).err().as_deref(), Some(UNSENDABLE_TOKEN), "{bad:?}");
         }
     }
 
@@ -218,24 +272,69 @@ mod tests {
             ";max=1.5",
             ";max=99999999999999999999999",
         ] {
-            assert_eq!(named_tokens(&format!("alice={SECRET}{behind}")).err(), Some(MISSHAPEN), "{behind}");
+            let read = named_tokens(&format!("alice={SECRET}{behind}"));
+            assert_eq!(read.err().as_deref(), Some(MISSHAPEN), "{behind}");
         }
-        assert_eq!(named_tokens("alice=short;max=1").err(), Some(TOO_SHORT));
-        assert_eq!(named_tokens("alice=;max=1").err(), Some(EMPTY));
-        for bare in ["0123456789abcdef;max=1", "Alice=0123456789abcdef;max=0", "a;b"] {
+        assert_eq!(named_tokens("alice=short;max=1").err().as_deref(), Some(TOO_SHORT));
+        assert_eq!(named_tokens("alice=;max=1").err().as_deref(), Some(EMPTY));
+        for bare in [
+            "0123456789abcdef;max=1",
+            "Alice=0123456789abcdef;max=0",
+            "a b=0123456789abcdef; max = 1",
+            "baretoken123456789;max=1;",
+            "bare;max=",
+        ] {
+            assert_eq!(named_tokens(bare).err().as_deref(), Some(NAMELESS), "{bare}");
+        }
+        for bare in ["0123456789abcdef;maximum=1", "0123456789abcdef;max", "max=1", "a;b", "a;b=c;"] {
             let token = &named_tokens(bare).unwrap()[0];
             assert_eq!((token.secret.expose(), token.max), (bare, None), "a bare token stays whole");
         }
         let two = |one, other| named_tokens(&format!("a={SECRET}1{one},a={SECRET}2{other}"));
-        assert_eq!(two(";max=1", ";max=2").err(), Some(TWO_BOUNDS));
+        assert_eq!(two(";max=1", ";max=2").err().as_deref(), Some(TWO_BOUNDS));
         assert!(two(";max=1", ";max=1").is_ok() && two("", ";max=1").is_ok());
+    }
+
+    #[test]
+    fn two_names_for_one_secret_are_an_error_and_once_more_is_none() {
+        const SECRET: &str = "0123456789abcdef";
+        for text in [
+            format!("alice={SECRET},bob={SECRET}"),
+            format!("{SECRET},alice={SECRET};max=1,{SECRET},bob={SECRET}"),
+        ] {
+            let problem = named_tokens(&text).unwrap_err();
+            assert!(problem.contains("alice and bob have the same one"), "{problem}");
+            assert!(!problem.contains(SECRET));
+        }
+        for text in [
+            format!("alice={SECRET};max=2"),
+            format!("alice={SECRET};max=2,alice={SECRET}"),
+            format!("alice={SECRET},{SECRET},alice={SECRET};max=2"),
+            format!("{SECRET},alice={SECRET};max=2"),
+        ] {
+            let tokens = named_tokens(&text).unwrap();
+            let read: Vec<_> = tokens.iter().map(|token| (token.name.as_str(), token.max)).collect();
+            assert_eq!(read, [("alice", Some(2))], "{text}");
+        }
+        for (several, names) in [
+            (format!("alice={SECRET}"), &["alice"][..]),
+            (SECRET.to_owned(), &["token"]),
+            (format!("{SECRET},bob={SECRET}2"), &["token", "bob"]),
+        ] {
+            let tokens = together(&single(SECRET).unwrap(), named_tokens(&several).unwrap());
+            let read: Vec<_> = tokens.iter().map(|token| token.name.as_str()).collect();
+            assert_eq!(read, names, "{several}");
+        }
+        let one_person = named_tokens(&format!("alice={SECRET}1;max=1,alice={SECRET}2")).unwrap();
+        assert_eq!(one_person.len(), 2, "who gets another token has both for a while");
     }
 
     #[test]
     fn a_picture_is_noted_under_a_name_or_what_is_made_from_a_bare_token() {
         let tokens = named_tokens("0123456789abcdef, bob=0123456789abcdefg").unwrap();
-        let moved = named_tokens("new, 0123456789abcdef, alice=0123456789abcdef").unwrap();
-        let (bare, bob, later, named) = (&tokens[0], &tokens[1], &moved[1], &moved[2]);
+        let moved = named_tokens("new, 0123456789abcdef").unwrap();
+        let renamed = named_tokens("alice=0123456789abcdef").unwrap();
+        let (bare, bob, later, named) = (&tokens[0], &tokens[1], &moved[1], &renamed[0]);
         assert_eq!(bob.owner(), "bob");
         assert!(
             bare.owner().starts_with('#') && bare.owner().len() == 9 && !bare.owner().contains("0123456789")

@@ -84,6 +84,15 @@ pub(super) fn denied(denial: &Denial) -> Face {
             Code::BackendNotFound,
             format!("There is no backend {:?}; there are: {}", short(name), known.join(", ")),
         ),
+        Denial::NoPictures { class } => Face::new(
+            StatusCode::BAD_REQUEST,
+            Code::BackendNotFound,
+            format!(
+                "Backend {class} is not configured: whoever runs this gateway gives it a base_url in \
+                 backends_config.yaml (or IMAGES_HTTP_BASE_URL), or names another class in IMAGES_BACKEND_CLASS"
+            ),
+        )
+        .with("backend_class", class.as_str()),
         Denial::Incapable { class, capability, supported } => Face::new(
             StatusCode::BAD_REQUEST,
             Code::CapabilityNotSupported,

@@ -1,7 +1,7 @@
 //! The models that a backend lists: asked for after each probe and published, so that a request's way depends on what is
 //! known and not on who answers just now. A list is read entry by entry: what is usable counts.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
 use serde_json::value::RawValue;
@@ -79,9 +79,12 @@ fn read(body: &[u8], class: &str) -> Result<Listing, &'static str> {
     let text = str::from_utf8(body).map_err(|_| no_object)?;
     let list = Object::of(text, &["data"], Duplicates::LastCounts).map_err(|_| no_object)?;
     let (mut models, mut count, mut unusable) = (Vec::new(), 0_usize, Unusable::default());
+    let mut known = HashSet::new();
     let each = |entry| {
         count += 1;
         match id(entry) {
+            // Twice in one list is one model, the first.
+            Ok(id) if !known.insert(id.clone()) => {}
             Ok(_) if models.len() == MOST => unusable.add(count, "there are too many"),
             Ok(id) => models.push(Model::new(id, created(entry), class)),
             Err(why) => unusable.add(count, why),
@@ -176,6 +179,13 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_is_listed_twice_is_one_model() {
+        let list = r#"{"data":[{"id":"a","created":1},{"id":"b"},{"id":"a","created":2},{"id":"A"}]}"#;
+        assert_eq!(ids(list), (["a", "b", "A"].map(str::to_owned).to_vec(), None));
+        assert_eq!(read(list.as_bytes(), "c").unwrap().models[0].created, 1, "the first counts");
+    }
+
+    #[test]
     fn what_is_odd_besides_the_id_is_filled_in() {
         for (more, created) in [
             ("", 0),
@@ -212,7 +222,8 @@ mod tests {
 
     #[test]
     fn a_list_without_end_is_cut() {
-        let body = format!(r#"{{"data":[{}{{"id":"last"}}]}}"#, r#"{"id":"m"},"#.repeat(MOST));
+        let many: Vec<_> = (0..MOST).map(|nth| format!(r#"{{"id":"m{nth}"}}"#)).collect();
+        let body = format!(r#"{{"data":[{},{{"id":"last"}}]}}"#, many.join(","));
         let listing = read(body.as_bytes(), "c").unwrap();
         assert_eq!(listing.models.len(), MOST);
         assert!(listing.warning.is_some_and(|words| words.contains("too many")));

@@ -202,7 +202,7 @@ mod tests {
         let remembered = RememberedModels::open(folder);
         remembered.keep_only(&Backends {
             all: backends.iter().map(|backend| (*backend).clone()).collect(),
-            legacy: BTreeMap::new(),
+            ..Backends::default()
         });
         remembered
     }

@@ -17,8 +17,8 @@ use super::{Sent, unreadable};
 const MOST_PARTS: usize = 128;
 /// Texts that policy reads or that mean nothing when given twice. Two readers of one form could decide on different
 /// ones.
-const TEXTS: [&str; 9] =
-    ["model", "prompt", "n", "size", "response_format", "stream", "partial_images", "seed", "user"];
+const TEXTS: [&str; 8] =
+    ["model", "prompt", "n", "size", "response_format", "stream", "partial_images", "seed"];
 
 /// A form.
 #[derive(Debug)]

@@ -53,7 +53,7 @@ impl Admission {
 
     /// The same after a reload. Who has a place keeps it, and counts under the new limit.
     pub(crate) fn succeeded_by(&self, backends: &Backends, tokens: &[Arc<Token>]) -> Self {
-        let slots = backends.all.iter().flat_map(|backend| {
+        let slots = backends.all.iter().chain(&backends.mock).flat_map(|backend| {
             backend.limits.iter().map(|(capability, limit)| {
                 let key = (backend.class.clone(), *capability);
                 let slots = self.slots.get(&key).cloned().unwrap_or_else(|| Slots::new(*limit));
@@ -169,6 +169,13 @@ mod tests {
         let free = wider.succeeded_by(&backends(), &tokens[1..]);
         let _both = [free.enter(live(), Some("alice")).unwrap(), free.enter(live(), Some("alice")).unwrap()];
         assert_eq!(free.tokens().count(), 0);
+    }
+
+    #[test]
+    fn a_bound_is_the_persons_whichever_of_two_tokens_came() {
+        let admission = Admission::new(&backends(), &[bounded("alice", Some(1)), bounded("alice", None)]);
+        let _first = admission.enter(live(), Some("alice")).unwrap();
+        assert!(matches!(admission.enter(live(), Some("alice")), Err(Busy::Token { limit: 1, .. })));
     }
 
     #[test]

@@ -44,6 +44,11 @@ pub(crate) enum Denial {
         /// What there is.
         known: Vec<String>,
     },
+    /// The class that pictures come from is off, or not configured.
+    NoPictures {
+        /// The class.
+        class: String,
+    },
     /// The backend named does not do this.
     Incapable {
         /// The backend.
@@ -120,13 +125,13 @@ pub(crate) fn permit_images(
     demand: &Demand,
 ) -> Result<Permitted, Denial> {
     let named = match &demand.backend {
-        Some(name) => backends
-            .resolve(name)
-            .map(|backend| backend.class.as_str())
-            .ok_or_else(|| unknown(backends, name))?,
+        Some(name) => backends.class_of(name),
         None => rules.class.as_str(),
     };
-    let backend = backends.find(named).ok_or_else(|| unknown(backends, named))?;
+    let backend = backends.of_images(named).ok_or_else(|| match &demand.backend {
+        Some(name) if named != rules.class => unknown(backends, name),
+        _ => Denial::NoPictures { class: rules.class.clone() },
+    })?;
     if backend.class != rules.class {
         return Err(Denial::Incapable {
             class: backend.class.clone(),
@@ -202,7 +207,7 @@ pub(crate) mod tests {
         let mlx = backend("local_mlx", &[(Capability::Chat, 2), (Capability::Embeddings, 2)]);
         let legacy = [("mlx", "local_mlx"), ("ollama", "gpu_fast"), ("ada2", "gpu_heavy")];
         let legacy = legacy.iter().map(|(name, class)| ((*name).to_owned(), (*class).to_owned()));
-        Backends { all: vec![mlx, heavy], legacy: legacy.collect::<BTreeMap<_, _>>() }
+        Backends { all: vec![mlx, heavy], legacy: legacy.collect::<BTreeMap<_, _>>(), mock: None }
     }
 
     pub(crate) fn demand(backend: Option<&str>, extra: &str) -> Demand {
@@ -237,6 +242,24 @@ pub(crate) mod tests {
         for name in ["nobody", "ollama", "LOCAL_MLX"] {
             assert!(matches!(permit(Some(name), ""), Err(Denial::UnknownBackend { .. })), "{name}");
         }
+    }
+
+    #[test]
+    fn without_its_class_a_picture_is_refused_by_name_and_others_as_ever() {
+        let mut chat_only = backends();
+        chat_only.all.pop();
+        let permit = |name| permit_images(&chat_only, &rules(), &demand(name, ""));
+        for name in [None, Some("gpu_heavy"), Some("ada2")] {
+            assert_eq!(
+                permit(name).unwrap_err(),
+                Denial::NoPictures { class: "gpu_heavy".into() },
+                "{name:?}"
+            );
+        }
+        assert!(matches!(permit(Some("mlx")), Err(Denial::Incapable { .. })));
+        assert!(
+            matches!(permit(Some("ollama")), Err(Denial::UnknownBackend { name, .. }) if name == "ollama")
+        );
     }
 
     #[test]

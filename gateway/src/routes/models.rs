@@ -22,8 +22,24 @@ pub(crate) async fn one(
 ) -> Result<Json<Model>, ApiError> {
     // What is no text is the name of nothing.
     let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
-    let found = listed(&app).into_iter().find(|model| model.id == id);
+    let models = listed(&app);
+    let exact = models.iter().find(|model| model.id == id).cloned();
+    let found = exact.or_else(|| for_images(&models, &id, &app.config.images.class));
     found.map(Json).ok_or(ApiError::UnknownModel(id))
+}
+
+/// What the backend of pictures takes a name for: it ignores case, and takes OpenAI's own names for its default model.
+fn for_images(models: &[Model], id: &str, class: &str) -> Option<Model> {
+    let mut own = models.iter().filter(|model| model.owned_by == class);
+    if is_openai_image_model(id) {
+        return own.next().map(|model| Model { id: id.to_owned(), ..model.clone() });
+    }
+    own.find(|model| model.id.eq_ignore_ascii_case(id)).cloned()
+}
+
+fn is_openai_image_model(id: &str) -> bool {
+    let id = id.to_ascii_lowercase();
+    ["gpt-image", "chatgpt-image", "dall-e"].iter().any(|name| id.starts_with(name))
 }
 
 /// An alias stands for itself: a model that a backend lists by the same name cannot be asked for.

@@ -4,13 +4,15 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use shared::service::{files::folder_for_group, settings::Problem};
 use tracing::warn;
+
+use crate::places::{Kind, unwritable};
 
 use super::{
     Picture, PictureName, StoreFault,
@@ -62,7 +64,7 @@ impl Store {
     /// earlier process left unfinished.
     pub(crate) fn open(dir: &Path) -> Result<Self, Problem> {
         let wrong = |why: String| Problem::new("UI_IMAGE_DIR", dir.display().to_string(), why);
-        let unwritable = |error: io::Error| wrong(unwritable(dir, &error));
+        let unwritable = |error: io::Error| wrong(unwritable(dir, Kind::Folder, &error));
         folder_for_group(dir).map_err(unwritable)?;
         let lock = StoreLock::take(dir).map_err(|fault| match fault {
             LockFault::Held(holder) => {
@@ -234,21 +236,6 @@ fn mime(head: &[u8], name: &PictureName) -> &'static str {
     } else {
         "application/octet-stream"
     }
-}
-
-/// What is wrong, who owns the nearest directory that exists, and what mends it.
-fn unwritable(dir: &Path, error: &io::Error) -> String {
-    let owner = dir
-        .ancestors()
-        .find_map(|path| fs::metadata(path).ok().map(|found| (path, found)))
-        .map_or_else(String::new, |(path, found)| {
-            format!("; {} is owned by uid {}", path.display(), found.uid())
-        });
-    let quoted = format!("'{}'", dir.display().to_string().replace('\'', "'\\''"));
-    format!(
-        "expected a directory that the gateway can write: {error}{owner}; as the gateway's user run: \
-         sudo mkdir -p {quoted} && sudo chown \"$(id -un)\" {quoted}"
-    )
 }
 
 #[cfg(test)]

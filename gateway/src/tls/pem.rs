@@ -6,14 +6,34 @@ use std::{ffi::OsStr, path::Path};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use shared::service::settings::unreadable;
 
-/// Whether a text can be shown as the path of a PEM file: there is such a file, its name ends as theirs do, or the folder
-/// that it would be in is there. Nothing of this holds of a key in base64, though that may have slashes.
+/// Whether a text can be shown as the path of a PEM file: there is such a file, its name ends as theirs do, the folder that it
+/// would be in is there, or it is an absolute path. Nothing of this holds of a key in base64, though that may have slashes, also
+/// at its front.
 pub(crate) fn looks_like_path(path: &Path) -> bool {
     let ending = path.extension().and_then(OsStr::to_str);
     let is_folder = |folder: &Path| folder.file_name().is_some() && folder.is_dir();
     path.exists()
         || ending.is_some_and(|ending| ["pem", "crt", "cer", "key"].contains(&ending))
         || path.parent().is_some_and(is_folder)
+        || path.to_str().is_some_and(is_absolute)
+}
+
+/// The shortest key, of 32 bytes, has 43 characters in base64.
+const KEY_CHARACTERS: usize = 40;
+/// So many without a slash are suspicious by themselves: one in 64 of a key's characters is one.
+const NAME_CHARACTERS: usize = 16;
+
+/// Whether a text is an absolute path and holds nothing that can be of a key: no run of base64 that is long, and has capital
+/// and small letters.
+fn is_absolute(text: &str) -> bool {
+    let odd = |letter: char| letter.is_whitespace() || letter.is_control();
+    let foreign = |letter: char| !letter.is_ascii_alphanumeric() && !"+/=".contains(letter);
+    let is_key = |run: &str| {
+        let is_long = run.len() >= KEY_CHARACTERS || run.split('/').any(|name| name.len() >= NAME_CHARACTERS);
+        is_long && run.contains(char::is_uppercase) && run.contains(char::is_lowercase)
+    };
+    let sound = text.starts_with('/') && !text.contains("-----") && !text.contains(odd);
+    sound && !text.split(foreign).any(is_key)
 }
 
 /// The certificates in a file, at least one; or what is wrong with it.

@@ -18,6 +18,7 @@ use super::{
     authority::{self, Authority},
     facts::{Facts, is_signed_by},
     files::{DAY, date, is_private, pem_of, place, set_life},
+    foreign::foreign,
     names::{names, short_host},
     read_pair,
 };
@@ -29,10 +30,11 @@ const RENEW: Duration = Duration::from_hours(24 * 30);
 /// Its file: the certificate, and behind it the authority's, so that what was taught to trust this file trusts the
 /// authority.
 pub(crate) const CERTIFICATE: &str = "gateway-cert.pem";
-const KEY: &str = "gateway-key.pem";
+/// Its key.
+pub(super) const KEY: &str = "gateway-key.pem";
 /// The line in our own certificate file that says when it ends, in Unix seconds. PEM readers skip it; earlier versions know
 /// a certificate of ours by it.
-const EXPIRES: &str = "# made by gateway; expires ";
+pub(super) const EXPIRES: &str = "# made by gateway; expires ";
 
 /// Two at once would mix up their files.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -55,8 +57,7 @@ struct Kept {
 impl Kept {
     fn read(dir: &Path) -> Option<Self> {
         let certificate = dir.join(CERTIFICATE);
-        let ours = fs::read_to_string(&certificate).ok()?.lines().any(|line| line.starts_with(EXPIRES));
-        let pair = read_pair(&certificate, &dir.join(KEY)).ok().filter(|_| ours)?;
+        let pair = read_pair(&certificate, &dir.join(KEY)).ok()?;
         let facts = Facts::of(pair.cert.first()?)?;
         Some(Self { pair, facts })
     }
@@ -80,10 +81,13 @@ impl Kept {
     }
 }
 
-/// The pair kept in `dir`, signed anew if there is none, or none that still does.
+/// The pair kept in `dir`, signed anew if there is none, or none that still does. One that is not ours is left as it is.
 pub(super) fn self_made(dir: &Path, now: SystemTime) -> Result<SelfMade, String> {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     fs::create_dir_all(dir).map_err(|why| format!("{}: {why}", dir.display()))?;
+    if let Some(shown) = foreign(dir, now)? {
+        return Ok(shown);
+    }
     let (kept, names) = (Kept::read(dir), names());
     let authority = Authority::open(dir, now, &names, kept.as_ref().and_then(Kept::authority));
     match (kept, authority) {

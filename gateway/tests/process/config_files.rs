@@ -110,3 +110,50 @@ fn an_expired_certificate_is_told_with_its_date_and_served() {
     let told = format!("GATEWAY_TLS_CERT_PATH: {}: the certificate expired on ", file.display());
     assert!(said.contains(&told) && said.contains("(1 day ago): clients refuse it"), "{said}");
 }
+
+#[test]
+fn every_place_that_cannot_be_written_is_told_in_one_run_by_both_commands() {
+    let folder = folder("places");
+    std::fs::write(folder.join("file"), "").unwrap();
+    let below = |name: &str| folder.join("file").join(name).display().to_string();
+    let places = [below("pictures"), below("data"), below("gateway.log")];
+    for subcommand in ["serve", "check-config"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command.env_clear().env("GATEWAY_BEARER_TOKEN", TOKEN).arg("--env-file").arg(folder.join(".env"));
+        command.args(["--ui-image-dir", &places[0], "--gateway-data-dir", &places[1]]);
+        command.args(["--gateway-log-file", &places[2], "--gateway-port", "0", subcommand]);
+        let output = run(command);
+        let said = lines(&output.stderr);
+        assert_eq!((output.status.code(), said.len()), (Some(78), 3), "{subcommand}: {said:#?}");
+        for (setting, place) in ["UI_IMAGE_DIR", "GATEWAY_DATA_DIR", "GATEWAY_LOG_FILE"].iter().zip(&places) {
+            let line = said.iter().find(|line| line.starts_with(&format!("{setting}: {place}: expected ")));
+            let line = line.unwrap_or_else(|| panic!("{setting} in {said:#?}"));
+            assert!(line.contains("is owned by uid"), "{line}");
+            assert!(subcommand != "serve" || line.contains("sudo chown"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_only_the_asking_user_cannot_write_is_a_note() {
+    let folder = folder("not-mine");
+    let mut command = gateway(&folder, &["--gateway-log-file", &folder.join("log").display().to_string()]);
+    command.arg("check-config").env("GATEWAY_BEARER_TOKEN", TOKEN).env("GATEWAY_PROT", "1");
+    if std::fs::metadata(&folder).unwrap().uid() != 0 {
+        // Only root can be somebody else.
+        return;
+    }
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    command.uid(65_534).gid(65_534);
+    let output = run(command);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for setting in ["UI_IMAGE_DIR", "GATEWAY_DATA_DIR", "GATEWAY_LOG_FILE"] {
+        assert!(said.contains(&format!("# {setting}: ")), "{setting} in {said}");
+    }
+    assert_eq!(said.matches("who asks; the gateway's own account must be able to").count(), 3, "{said}");
+    assert!(
+        said.contains("# environment: GATEWAY_PROT: is not a setting; did you mean GATEWAY_PORT?"),
+        "{said}"
+    );
+}

@@ -9,7 +9,11 @@ use std::{
     path::Path,
 };
 
-use rustix::{fs::OFlags, io::Errno};
+use nix::unistd::{Uid, User};
+use rustix::{
+    fs::{Access, OFlags, access},
+    io::Errno,
+};
 
 /// Opens it for reading and writing, making it where it is not there; what is in it stays.
 pub fn open_own(path: &Path) -> io::Result<File> {
@@ -90,6 +94,18 @@ pub fn folder_for_group(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether this process may write to a file, or make something in a folder. Who is root always may.
+pub fn may_write(path: &Path) -> bool {
+    let wanted = if path.is_dir() { Access::WRITE_OK | Access::EXEC_OK } else { Access::WRITE_OK };
+    access(path, wanted).is_ok()
+}
+
+/// The name of the account that this process runs as.
+pub fn own_account() -> String {
+    let uid = Uid::effective();
+    User::from_uid(uid).ok().flatten().map_or_else(|| format!("#{uid}"), |user| user.name)
 }
 
 /// A disk as a process without privileges finds it.

@@ -103,22 +103,40 @@ impl Guard {
     }
 }
 
+/// The entries of a list between its commas. A password may hold a comma: what stands before an `@` without a scheme of its own
+/// is one entry with what it can be the rest of, so that no part of it is quoted.
+fn split(text: &str) -> Vec<String> {
+    let mut items: Vec<String> = Vec::new();
+    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        let is_rest = item.contains('@') && !item.contains("://");
+        let begins = |item: &String| {
+            item.split_once("://").map_or(item.as_str(), |(_, rest)| rest).contains([':', '@'])
+        };
+        match items.iter().rposition(begins).filter(|_| is_rest) {
+            Some(begin) => {
+                let whole = [&items.split_off(begin)[..], &[item.to_owned()]].concat().join(",");
+                items.push(whole);
+            }
+            None => items.push(item.to_owned()),
+        }
+    }
+    items
+}
+
 /// The comma-separated entries of a setting, or `None` and a problem for each that is none.
 fn entries<T>(settings: &mut Settings, key: &str, parse: fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
-    let text = settings.raw(key).unwrap_or_default().to_owned();
-    if text.contains('@') {
-        // A password may hold a comma: no part of it is quoted.
-        let found = redacted_address(&text);
-        settings.complain(key, format!("expected no user name and no password, found {found:?}"));
-        return None;
-    }
+    let items = split(settings.raw(key).unwrap_or_default());
     let before = settings.problems.len();
-    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-    let mut entry = |item: &str| {
+    let mut entry = |item: &String| {
+        if item.contains('@') {
+            let found = redacted_address(item);
+            settings.complain(key, format!("expected no user name and no password, found {found:?}"));
+            return None;
+        }
         let complain = |why| settings.complain(key, format!("{why}, found {item:?}"));
         parse(item).map_err(complain).ok()
     };
-    let entries = items.filter_map(&mut entry).collect();
+    let entries = items.iter().filter_map(&mut entry).collect();
     (settings.problems.len() == before).then_some(entries)
 }
 

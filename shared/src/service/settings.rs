@@ -1,6 +1,7 @@
 //! Settings: flag over environment over file over default, from one table of keys per program. Reading collects
 //! every problem, so that a broken configuration is fixed in one go.
 
+mod environment;
 mod fixed;
 mod key;
 mod scalars;
@@ -15,11 +16,15 @@ use clap::ArgMatches;
 
 use self::yaml::{yaml_fault, yaml_scalar};
 pub use self::{
+    environment::Variables,
     fixed::Fixed,
     key::{Key, Outdated},
     scalars::{scalar_text, yaml_value},
     unreadable::{unreadable, without_consequences},
-    values::{bytes, duration, list, nearest, nearest_few, number, truth, unknown_key, whole_number},
+    values::{
+        bytes, duration, list, nearest, nearest_few, nearest_variable, number, truth, unknown_key,
+        whole_number,
+    },
     yaml::{WHOLE_FILE, YamlFile},
 };
 use super::secret::redacted;

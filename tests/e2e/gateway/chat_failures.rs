@@ -3,9 +3,10 @@
 use e2e::{
     Answer,
     caller::Caller,
-    gateway::{Gateway, gpu_heavy, speaking},
+    gateway::{Gateway, TOKEN, gpu_heavy, speaking},
     mlx::{self, Mlx},
     upstream::{Reply, Upstream, sse::Act},
+    wire::Wire,
 };
 use serde_json::json;
 
@@ -139,6 +140,32 @@ async fn a_backend_that_is_killed_in_a_stream_without_framing_does_not_look_fini
     gateway.until_inflight(KEY, 0).await;
     let broken = format!("gateway_requests_total{{backend=\"local_mlx\",route=\"{CHAT}\",status=\"502\"}} 5");
     e2e::eventually(&broken, async || gateway.metrics().await.contains(&broken).then_some(())).await;
+}
+
+/// Without chunks, only the way in which the connection ends tells the two apart.
+#[tokio::test]
+async fn a_caller_of_http_1_0_sees_that_an_answer_was_cut_off() {
+    let (gateway, mlx, _heavy) = before_mlx_lm().await;
+    let recorded = mlx::body(mlx::CHAT_STREAM);
+    let events = unframed("0 200 OK\r\nContent-Type: text/event-stream");
+    let json = unframed("0 200 OK\r\nContent-Type: application/json");
+    for (head, body, whole) in [
+        (&events, recorded, true),
+        (&events, &recorded[..recorded.len() / 2], false),
+        (&json, b"{\"choices\":[]}", true),
+        (&json, b"{\"choices\":[{\"message\":{\"content\":\"On", false),
+    ] {
+        mlx.set(&[head, body].concat());
+        let mut wire = Wire::to(&gateway.url).await;
+        let ask = "{\"stream\":true,\"messages\":[]}";
+        let head = format!(
+            "POST {CHAT} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json"
+        );
+        wire.send(format!("{head}\r\nContent-Length: {}\r\n\r\n{ask}", ask.len())).await;
+        let (answer, end) = wire.rest_and_end().await;
+        assert_eq!(end.is_ok(), whole, "{end:?}: {answer}");
+        assert!(!whole || answer.as_bytes().ends_with(body), "{answer}");
+    }
 }
 
 #[tokio::test]

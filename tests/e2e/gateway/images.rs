@@ -243,3 +243,31 @@ async fn the_mock_needs_no_backend_and_says_what_it_is() {
     assert_eq!(gateway.picture(again.json["data"][0]["url"].as_str().unwrap()).await, first, "deterministic");
     assert_eq!(gateway.get("/v1/gateway/status").await.json["gateway"]["images_backend"], "mock");
 }
+
+#[tokio::test]
+async fn without_a_backend_for_pictures_the_gateway_serves_words_and_refuses_pictures_by_name() {
+    let mlx = Upstream::start().await;
+    let yaml = format!(
+        "backends:\n  local_mlx: {{base_url: {}, supported_capabilities: [chat]}}\n  \
+         gpu_heavy: {{base_url: '${{NO_GPU_HERE}}', supported_capabilities: [images], concurrency_limits: {{images: 1}}}}\n",
+        mlx.url
+    );
+    let gateway = Gateway::with_backends(&yaml, &[]).await;
+    let answer = gateway.generate(&json!({"prompt": "p"})).await;
+    assert_eq!((answer.status, answer.code()), (400, "backend_not_found"), "{answer:?}");
+    let message = answer.json["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("Backend gpu_heavy is not configured: "), "{message}");
+    let warned = async || {
+        let status = gateway.get("/v1/gateway/status").await;
+        status.json["gateway"]["warnings"].to_string().contains("no backend makes pictures: ").then_some(())
+    };
+    e2e::eventually("the warning", warned).await;
+    assert!(mlx.images().is_empty());
+
+    let gateway = Gateway::with_backends(&yaml, &["--images-backend", "mock"]).await;
+    let answer = gateway.generate(&json!({"prompt": "p", "size": "64x64"})).await;
+    assert_eq!((answer.status, answer.header("x-backend-used")), (200, "mock"));
+    let status = gateway.get("/v1/gateway/status").await;
+    assert_eq!(status.json["admission_control"]["gpu_heavy.images"]["limit"], 1);
+    assert!(status.json["backend_health"]["gpu_heavy"].is_null());
+}

@@ -55,6 +55,15 @@ async fn models_are_those_of_all_ready_backends_owned_by_their_class() {
         (one.status, &one.json["id"], &one.json["owned_by"]),
         (200, &json!("qwen"), &json!("local_mlx"))
     );
+    for (asked, id) in
+        [("SD-XL-Base-1.0", "sd-xl-base-1.0"), ("dall-e-3", "dall-e-3"), ("gpt-image-1", "gpt-image-1")]
+    {
+        let one = gateway.get(&format!("/v1/models/{asked}")).await;
+        assert_eq!(
+            (one.status, &one.json["id"], &one.json["owned_by"]),
+            (200, &json!(id), &json!("gpu_heavy"))
+        );
+    }
     let none = gateway.get("/v1/models/some/other").await;
     assert_eq!((none.status, none.code()), (404, "model_not_found"));
     assert_eq!(none.json["error"]["param"], "model");

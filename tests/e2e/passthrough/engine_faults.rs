@@ -69,6 +69,14 @@ async fn a_broken_engine_is_a_clean_502_and_a_broken_body_a_broken_connection() 
     wire.send(get("/half")).await;
     let half = wire.rest().await;
     assert!(half.ends_with("only this"), "never padded, never a second answer: {half}");
+    let mut wire = Wire::to(&sidecar.url).await;
+    wire.send(get("/half-chunked")).await;
+    let half = wire.rest().await;
+    assert!(!half.ends_with("0\r\n\r\n"), "{half}");
+    let mut oldest = Wire::to(&sidecar.url).await;
+    oldest.send("GET /half-chunked HTTP/1.0\r\nHost: a\r\n\r\n").await;
+    let (answer, end) = oldest.rest_and_end().await;
+    assert!(end.is_err(), "without chunks only a reset tells: {answer}");
 }
 
 #[tokio::test]

@@ -78,6 +78,9 @@ pub(super) fn images_backend(status: &Value) -> Outcome {
         return Ok("placeholders: IMAGES_BACKEND is mock, and no backend is asked".to_owned());
     }
     let seen = &status["backend_health"][class];
+    if seen.is_null() {
+        return Ok(format!("no backend makes pictures: {} is not configured", shown(class)));
+    }
     if seen["ready"] == true {
         return Ok(format!("{} is ready", shown(class)));
     }

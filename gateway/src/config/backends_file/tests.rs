@@ -79,6 +79,52 @@ fn every_problem_is_named_and_no_address_with_a_password_repeated() {
 }
 
 #[test]
+fn every_fault_of_every_backend_is_told_in_one_run() {
+    let told = |text: &str| read_text(&format!("backends:\n{text}")).unwrap_err();
+    let heavy = "  gpu_heavy: {base_url: 'http://h:${ADA2_PORT}', concurrency_limits: {images: x}, \
+                 supported_capabilities: [images], auth: {bearer_env: NOPE}}\n";
+    let words = "  b: {base_url: nope, supported_capabilities: chat, concurrency_limits: {chat: no}}\n";
+    let rest = "  c: {base_url: 'http://c', health: {liveness: nope, readiness: [1]}, payload_policy: {images_format: zip, \
+                images_allow_base64: maybe}, supported_capabilities: [images, chat], concurrency_limits: {images: 0, chat: 0}}\n";
+    let class =
+        "  d: {class: 'a b', base_url: nope, supported_capabilities: [chat], health: 3, default_model: []}\n";
+    let both = "  e: {class: gpu_heavy, base_url: 'http://e', supported_capabilities: [images], auth: {bearer_env: NOPE}}\n";
+    for (text, keys) in [
+        (
+            heavy,
+            &["gpu_heavy.concurrency_limits.images", "gpu_heavy.base_url", "gpu_heavy.auth.bearer_env"][..],
+        ),
+        (words, &["b.supported_capabilities", "b.concurrency_limits.chat", "b.base_url"]),
+        (
+            rest,
+            &[
+                "c.concurrency_limits.images",
+                "c.concurrency_limits.chat",
+                "c.health.liveness",
+                "c.health.readiness",
+                "c.payload_policy.images_format",
+                "c.payload_policy.images_allow_base64",
+            ],
+        ),
+        (class, &["d.class", "d.base_url", "d.health", "d.default_model"]),
+        (&format!("{heavy}{both}"), &["e.class", "e.auth.bearer_env"]),
+    ] {
+        let problems = told(text);
+        for key in keys {
+            let of_it = format!("b.yaml: backends.{key}: expected");
+            let count = problems.iter().filter(|problem| problem.starts_with(&of_it)).count();
+            assert_eq!(count, 1, "{key} in {problems:#?}");
+        }
+    }
+    assert_eq!(told(heavy).len(), 3);
+    assert_eq!(told(&[heavy, words, rest, class, both].concat()).len(), 18);
+    let off = read_text(
+        "backends: {a: {base_url: '', supported_capabilities: [images], auth: {bearer_env: NOPE}}}",
+    );
+    assert_eq!(off.unwrap().disabled, ["a"], "what is off needs no token");
+}
+
+#[test]
 fn the_backends_own_token_comes_from_a_variable_and_never_shows() {
     let read = read_text(
         "backends: {a: {base_url: 'http://a', supported_capabilities: [images], auth: {bearer_env: ADA2_TOKEN}}}",
@@ -197,7 +243,8 @@ fn a_misspelling_in_every_map_of_ours_is_told_with_the_right_name_and_what_is_fo
     }
     assert_eq!(notes.len(), misspelt.len() + 2, "{notes:#?}");
     let problems = read_text(&format!("{yaml}    class: 'a b'\n  b: 7\n")).unwrap_err();
-    assert!(problems.len() == 2 && problems.iter().all(|told| told.contains("expected")), "{problems:?}");
+    let wrong = problems.iter().filter(|told| told.contains("expected")).count();
+    assert_eq!((wrong, problems.len()), (2, misspelt.len() + 3), "{problems:#?}");
     let problems = read_text(&yaml.replace("images: 2,", "images: 0, ")).unwrap_err();
     for told in misspelt
         .iter()

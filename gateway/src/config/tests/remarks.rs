@@ -37,6 +37,109 @@ fn what_the_env_file_says_in_vain_is_told_by_name_and_no_secret_with_it() {
 }
 
 #[test]
+fn a_misspelt_variable_of_the_environment_is_told_and_what_the_backends_use_is_not() {
+    let file = env_file("GATEWAY_BEARER_TOKEN=t\n");
+    let yaml =
+        "backends: {gpu_heavy: {base_url: 'http://${GATEWAY_GPU_HOST}', supported_capabilities: [images]}}";
+    std::fs::write(PathBuf::from(&file).with_file_name(BACKENDS_FILE), yaml).unwrap();
+    let names = [
+        "GATEWAY_PROT",
+        "MAX_REQEST_BYTES",
+        "GATEWAY_OWNER_TOKEN",
+        "GATEWAY_GPU_HOST",
+        "GATEWAY_WHAT",
+        "HOME",
+    ]
+    .map(str::to_owned);
+    let environment = |name: &str| (name == "GATEWAY_GPU_HOST").then(|| "ada2".to_owned());
+    let read = |flags: &[&str]| {
+        let matches = cli::command().get_matches_from([&["gateway", "--env-file", &file], flags].concat());
+        load_among(&matches, &environment, &names)
+    };
+    let meant = [
+        "environment: GATEWAY_OWNER_TOKEN: is not a setting; did you mean GATEWAY_OWNER_TOKENS?",
+        "environment: GATEWAY_PROT: is not a setting; did you mean GATEWAY_PORT?",
+        "environment: MAX_REQEST_BYTES: is not a setting; did you mean MAX_REQUEST_BYTES?",
+    ];
+    let notes = read(&[]).unwrap().notes;
+    assert_eq!(notes[..3], meant);
+    assert_eq!(notes[3..], ["environment: no settings, and without effect: GATEWAY_WHAT"]);
+    let problems = read(&["--gateway-port", "many"]).unwrap_err();
+    assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>()[1..], meant);
+}
+
+#[test]
+fn a_place_that_nobody_could_write_is_told_beside_the_problems_and_alone_to_who_checks() {
+    let file = env_file("GATEWAY_BEARER_TOKEN=t\n");
+    let flags = [
+        "--env-file",
+        &file,
+        "--ui-image-dir",
+        &file,
+        "--gateway-data-dir",
+        &file,
+        "--gateway-log-file",
+        "/",
+    ];
+    let loaded = load_with(&flags, &[]).unwrap();
+    let keys: Vec<_> = loaded.places.problems.iter().map(|problem| problem.source.as_str()).collect();
+    assert_eq!(keys, ["UI_IMAGE_DIR", "GATEWAY_DATA_DIR", "GATEWAY_LOG_FILE"]);
+    let problems = load_with(&[&flags[..], &["--gateway-port", "many"]].concat(), &[]).unwrap_err();
+    assert_eq!(problems.len(), 3, "{problems:#?}");
+}
+
+#[test]
+fn without_a_backend_for_pictures_it_starts_and_says_so_unless_one_was_named() {
+    let chat = "mlx: {base_url: 'http://m', supported_capabilities: [chat]}";
+    let off = "gpu_heavy: {base_url: '${NO_GPU}', supported_capabilities: [images], concurrency_limits: {images: 3}}";
+    let named = ("IMAGES_BACKEND_CLASS", "gpu_heavy");
+    let mock = ("IMAGES_BACKEND", "mock");
+    let read = |backends: &[&str], env: &[(&str, &str)]| {
+        let file = env_file("GATEWAY_BEARER_TOKEN=t\n");
+        let yaml = format!("backends: {{{}}}", backends.join(", "));
+        std::fs::write(PathBuf::from(&file).with_file_name(BACKENDS_FILE), yaml).unwrap();
+        load_with(&["--env-file", &file], env)
+    };
+    for (backends, env) in
+        [(&[chat][..], &[][..]), (&[off], &[]), (&[off, chat], &[]), (&[off, chat], &[named])]
+    {
+        let loaded = read(backends, env).unwrap();
+        let told: Vec<_> =
+            loaded.notes.iter().filter(|note| note.contains("no backend makes pictures: ")).collect();
+        assert_eq!(told.len(), 1, "{backends:?}: {:#?}", loaded.notes);
+        assert!(loaded.config.backends.mock.is_none());
+    }
+    for (backends, env) in [
+        (&[chat][..], &[named][..]),
+        (&[chat], &[("IMAGES_BACKEND_CLASS", "mlx")]),
+        (&[off, chat], &[("IMAGES_BACKEND_CLASS", "gpu_heavvy")]),
+        (&[chat], &[("IMAGES_HTTP_BASE_URL", "http://h")]),
+    ] {
+        let problems = read(backends, env).unwrap_err();
+        assert!(
+            problems.len() == 1 && problems[0].contains("IMAGES_BACKEND_CLASS: expected a configured"),
+            "{problems:?}"
+        );
+    }
+    for (backends, env, limit) in [
+        (&[chat][..], &[mock][..], 2),
+        (&[chat], &[mock, named], 2),
+        (&[chat], &[mock, ("IMAGES_BACKEND_CLASS", "mlx")], 2),
+        (&[off], &[mock], 3),
+    ] {
+        let loaded = read(backends, env).unwrap();
+        let stand_in = loaded.config.backends.mock.as_ref().unwrap();
+        assert_eq!(
+            (&stand_in.class, stand_in.limits[&Capability::Images]),
+            (&loaded.config.images.class, limit)
+        );
+        assert!(!loaded.notes.concat().contains("no backend makes pictures"));
+    }
+    let on = off.replace("${NO_GPU}", "http://h");
+    assert!(read(&[&on], &[mock]).unwrap().config.backends.mock.is_none(), "its own limit counts");
+}
+
+#[test]
 fn a_misspelling_is_told_beside_the_problems() {
     let file = env_file("GATEWAY_BEARER_TOKNE=t\nGATEWAY_PORT=many\nOLLAMA_HOST=x\n");
     let yaml = "backends: {gpu_heavy: {base_url: 'http://a', supported_capabilities: [images], health: {livness: /}}}";

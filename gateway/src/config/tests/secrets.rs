@@ -107,7 +107,15 @@ fn no_key_is_shown_whatever_is_wrong_with_its_file() {
 fn a_key_in_the_place_of_its_files_name_is_not_shown() {
     let key = |begin: &str| format!("{begin}MIGHAgEAMBMGByqGSM49AgEG{CANARY}/c0lor+AwEHBG0wawIBAQQg");
     let cert = file("cert.pem", "");
-    for (begin, tls) in [("", "on"), ("", "off"), ("/", "on"), ("/", "off"), ("a/b/", "on")] {
+    for (begin, tls) in [
+        ("", "on"),
+        ("", "off"),
+        ("/", "on"),
+        ("/", "off"),
+        ("a/b/", "on"),
+        ("/x.y-z_", "on"),
+        ("/a\\n", "off"),
+    ] {
         for name in ["GATEWAY_TLS_KEY_PATH", "BACKEND_CLIENT_CERT", "BACKEND_CA_BUNDLE"] {
             let cert = if name == "GATEWAY_TLS_KEY_PATH" { cert.as_str() } else { "" };
             let env = env_file(&format!(
@@ -119,11 +127,32 @@ fn a_key_in_the_place_of_its_files_name_is_not_shown() {
             assert!(said.contains(&told) && !said.contains(CANARY), "{begin} {tls}: {said}");
         }
     }
-    for path in ["/nowhere/at-all.pem", "certs/server.crt", "/tmp/no-such-key"] {
-        let env = env_file(&format!("{FINE}\nBACKEND_CLIENT_CERT={path}\n"));
-        let said = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
-        assert!(said.contains(&format!("{path}: No such file")), "{said}");
+    let long = "/Volumes/certificates.of/the/gateway/on/ai2.local/the-key-and-its-certificate";
+    let lower = "/var/lib/private/certificates/of/the/gateway/key";
+    for path in ["/nowhere/at-all.pem", "certs/server.crt", "/tmp/no-such-key", "/nope", "/a/b", long, lower]
+    {
+        for setting in ["BACKEND_CLIENT_CERT", "BACKEND_CA_BUNDLE", "GATEWAY_TLS_CERT_PATH"] {
+            let key =
+                if setting.ends_with("_PATH") { "GATEWAY_TLS=on\nGATEWAY_TLS_KEY_PATH=/nope" } else { "" };
+            let env = env_file(&format!("{FINE}\n{key}\n{setting}={path}\n"));
+            let said = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+            assert!(said.contains(&format!("{path}: No such file")), "{setting}: {said}");
+        }
     }
+    let alone = env_file(&format!("{FINE}\nGATEWAY_TLS=on\nGATEWAY_TLS_CERT_PATH=/nope\n"));
+    let said = load_with(&["--env-file", &alone], &[]).unwrap_err().concat();
+    assert!(said.contains("GATEWAY_TLS_CERT_PATH here, or in that file: /nope: No such file"), "{said}");
+    let sound = file("sound.pem", &rcgen_certificate());
+    let env = env_file(&format!(
+        "{FINE}\nGATEWAY_TLS=on\nGATEWAY_TLS_CERT_PATH={sound}\nGATEWAY_TLS_KEY_PATH=/nope\n"
+    ));
+    let said = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+    assert!(said.contains("GATEWAY_TLS_KEY_PATH: ") && said.contains("/nope: No such file"), "{said}");
+}
+
+fn rcgen_certificate() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    rcgen::CertificateParams::new(vec!["a".to_owned()]).unwrap().self_signed(&key).unwrap().pem()
 }
 
 #[test]

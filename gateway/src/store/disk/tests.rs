@@ -1,3 +1,5 @@
+use std::os::unix::fs::MetadataExt;
+
 use std::collections::BTreeSet;
 
 use shared::{openai::images::Size, picture::paint::Painting};

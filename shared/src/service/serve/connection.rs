@@ -13,7 +13,7 @@ use std::{
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, Version, header},
     response::Response,
 };
 use http_body::{Frame, SizeHint};
@@ -151,7 +151,8 @@ async fn answer<H: Handler>(
     let state = seat.state().clone();
     state.work();
     let (mut parts, body) = request.into_parts();
-    let body = RequestBody::new(body, parts.version, &parts.headers, &state);
+    let version = parts.version;
+    let body = RequestBody::new(body, version, &parts.headers, &state);
     parts.extensions.insert(Peer(peer));
     parts.extensions.insert(seat.clone());
     let mut response = handler.handle(Request::from_parts(parts, body)).await;
@@ -162,7 +163,15 @@ async fn answer<H: Handler>(
     }
     // A tunnel is at work for as long as its seat is held.
     let in_flight = (!tunnel).then(|| InFlight(seat));
-    response.map(|body| AnswerBody { body, _in_flight: in_flight })
+    let until_close = is_until_close(version, &response).then_some(state);
+    response.map(|body| AnswerBody { body, until_close, _in_flight: in_flight })
+}
+
+/// Whether nothing but the end of the connection says where the answer's body ends.
+fn is_until_close(asked: Version, response: &Response) -> bool {
+    let has_length = response.headers().contains_key(header::CONTENT_LENGTH)
+        || response.body().size_hint().exact().is_some();
+    asked == Version::HTTP_10 && !has_length
 }
 
 /// A request at work. When it is dropped, the connection waits for the next head.
@@ -177,6 +186,8 @@ impl Drop for InFlight {
 /// An answer's body.
 struct AnswerBody {
     body: Body,
+    /// The connection that must not be closed in good order before all of it was written.
+    until_close: Option<Arc<State>>,
     _in_flight: Option<InFlight>,
 }
 
@@ -188,6 +199,10 @@ impl HttpBody for AnswerBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        // A body that is never asked for, as of an answer to HEAD, cannot break off.
+        if let Some(state) = self.until_close.take() {
+            state.unfinished.store(true, Ordering::Release);
+        }
         Pin::new(&mut self.body).poll_frame(context)
     }
 

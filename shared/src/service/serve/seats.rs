@@ -144,6 +144,8 @@ pub(super) struct State {
     answering: AtomicBool,
     /// Bytes of an answer are still to be written.
     pub(super) writing: AtomicBool,
+    /// An answer is being written that only the end of the connection ends: closed now, it would look whole.
+    pub(super) unfinished: AtomicBool,
     evicted: AtomicBool,
     /// The service drains: nothing is waited for that can be left.
     pub(super) shutting_down: AtomicBool,

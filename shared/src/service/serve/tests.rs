@@ -1,5 +1,6 @@
 //! The bounds of the accept loop, over real sockets; time is paused.
 
+mod breaks;
 mod heads;
 #[cfg(feature = "tls")]
 mod https;

@@ -144,6 +144,15 @@ fn gone(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
+/// An answer that broke off is not ended as a whole one is: the connection is reset.
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        if self.state.unfinished.load(Ordering::Acquire) {
+            let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
 impl AsyncRead for ClientStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -204,6 +213,8 @@ impl AsyncWrite for ClientStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.lingering.is_none() {
+            // Only what was written whole is ended this way.
+            this.state.unfinished.store(false, Ordering::Release);
             ready!(Pin::new(&mut this.tcp).poll_shutdown(context))?;
             if !this.interrupts() {
                 return Poll::Ready(Ok(()));

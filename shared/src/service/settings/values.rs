@@ -19,6 +19,15 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, known)| known)
 }
 
+/// The variable of ours that a name most likely meant. Strict: where others' names stand, too, a false guess is only noise.
+pub fn nearest_variable<'a>(name: &str, ours: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_ascii_uppercase().replace('-', "_");
+    ours.map(|ours| (strsim::damerau_levenshtein(&name, ours), ours))
+        .filter(|(distance, ours)| *distance <= 2.max(ours.len() / 8))
+        .min()
+        .map(|(_, ours)| ours)
+}
+
 /// The known names that are nearest, however far that is; the nearest first.
 pub fn nearest_few<'a>(name: &str, known: impl Iterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
     let mut all: Vec<_> = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).collect();

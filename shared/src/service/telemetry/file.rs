@@ -4,10 +4,15 @@
 use std::{
     fs::{self, File, Metadata},
     io::{self, ErrorKind, Write},
-    os::unix::fs::MetadataExt,
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::lines::{Change, Sink};
 use crate::service::files::create_for_group;
@@ -25,9 +30,17 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens it for appending; a new one can be read by the group.
+    /// Opens it for appending; a new one can be read by the group. Never waits: a named pipe would hold up the whole process
+    /// until somebody reads it.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let append = || File::options().append(true).open(path);
+        let append = || {
+            let flags = OFlags::NONBLOCK.bits().cast_signed();
+            match File::options().append(true).custom_flags(flags).open(path) {
+                Ok(file) => Ok(file),
+                // The system's word for a pipe that nobody reads is `No such device or address`.
+                Err(error) => Err(fs::metadata(path).ok().and_then(|found| refused(&found)).unwrap_or(error)),
+            }
+        };
         let file = match append() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 match create_for_group(File::options().append(true), path) {
@@ -38,7 +51,13 @@ impl LogFile {
             }
             opened => opened?,
         };
-        let identity = identity(&file.metadata()?);
+        let found = file.metadata()?;
+        if let Some(why) = refused(&found) {
+            return Err(why);
+        }
+        // A line waits for its place on a terminal and in a pipe, as it does on standard error.
+        fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+        let identity = identity(&found);
         Ok(Self { path: path.to_owned(), file, identity, failed: None })
     }
 
@@ -49,6 +68,31 @@ impl LogFile {
 
 fn identity(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
+}
+
+/// Why no log is written there, unless it is a regular file, a device such as `/dev/null`, or where our own standard output
+/// or error goes (`/dev/stderr` may be a pipe).
+fn refused(found: &Metadata) -> Option<io::Error> {
+    let kind = found.file_type();
+    let is = |stream: io::Result<File>| {
+        stream.and_then(|stream| stream.metadata()).is_ok_and(|own| identity(&own) == identity(found))
+    };
+    if kind.is_file() || kind.is_char_device() || is(duplicate(io::stdout())) || is(duplicate(io::stderr())) {
+        return None;
+    }
+    let what = match () {
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a named pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a disk",
+    };
+    let words =
+        format!("it is {what}, where no log can be kept: name a regular file, or none for standard error");
+    Some(io::Error::new(ErrorKind::InvalidInput, words))
+}
+
+fn duplicate(stream: impl AsFd) -> io::Result<File> {
+    stream.as_fd().try_clone_to_owned().map(File::from)
 }
 
 impl Sink for LogFile {
@@ -185,5 +229,45 @@ mod tests {
         fs::rename(&moved, folder.join("logs")).unwrap();
         line.write_all(b"three\n").unwrap();
         assert_eq!((lines(&log).len(), out.fault()), (4, None));
+    }
+
+    fn pipe(at: &Path) {
+        assert!(std::process::Command::new("mkfifo").arg(at).status().unwrap().success());
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_in_words_and_nothing_waits_for_a_reader() {
+        let folder = folder();
+        let log = folder.join("log");
+        pipe(&log);
+        let refused = |path: &Path| LogFile::open(path).err().unwrap().to_string();
+        assert!(
+            refused(&log).starts_with("it is a named pipe, where no log can be kept"),
+            "{}",
+            refused(&log)
+        );
+        let _reader = File::options().read(true).write(true).open(&log).unwrap();
+        assert!(refused(&log).starts_with("it is a named pipe"), "nor does a reader make it a log");
+        assert!(refused(&folder).starts_with("it is a folder"));
+        let socket = folder.join("socket");
+        let _bound = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(refused(&socket).starts_with("it is a socket"));
+        assert!(LogFile::open(Path::new("/dev/null")).is_ok());
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_the_log_leaves_the_old_one_in_use_and_is_told_once() {
+        let folder = folder();
+        let (log, moved) = (folder.join("log"), folder.join("moved"));
+        let out = Arc::new(Lines::new(LogFile::open(&log).unwrap(), Format::Text, &DROPPED));
+        fs::rename(&log, &moved).unwrap();
+        pipe(&log);
+        let mut line = Line(out.clone());
+        line.write_all(b"one\n").unwrap();
+        line.write_all(b"two\n").unwrap();
+        let old = lines(&moved);
+        assert_eq!((old.len(), old[1].as_str(), old[2].as_str()), (3, "one", "two"), "{old:?}");
+        assert!(old[0].contains("cannot be begun anew: it is a named pipe"), "{old:?}");
+        assert!(out.fault().is_some());
     }
 }
