@@ -1,6 +1,8 @@
 //! The layers, the problems, and the sample file.
 
+mod checks;
 mod file;
+mod models_and_presets;
 
 use super::*;
 
@@ -163,76 +165,6 @@ fn the_sample_file_is_valid_and_says_the_defaults() {
     assert_eq!(values(&given), values(&bare), "the sample shows each default as it is");
 }
 
-#[test]
-fn models_are_declared_and_every_problem_with_that_is_named() {
-    let file = "models: {dreamshaper_8: {base: sd-1}, 'My XL.ckpt': {base: SDXL, variant: inpaint}}";
-    let models = read_with(&[], &[], Some(file)).unwrap().config.models;
-    let shown: Vec<_> = models.iter().map(|one| (one.model.as_str(), one.family.name, one.variant)).collect();
-    assert_eq!(
-        shown,
-        [("My XL.ckpt", "sdxl", Some(crate::models::Variant::Inpaint)), ("dreamshaper_8", "sd-1", None)]
-    );
-    let variable = [("ADA2_MODELS", "{a: {base: flux}}")];
-    assert_eq!(read_with(&[], &variable, None).unwrap().config.models[0].family.name, "flux");
-    let lines = problems(
-        &[],
-        &[],
-        Some(
-            "models: {a: {base: sdxk}, b: {bace: sdxl}, c: 7, d: {base: sdxl, variant: painting}, e: {base: 1.5}}",
-        ),
-    );
-    for words in [
-        "models: a: base: no family is named \"sdxk\"; did you mean \"sdxl\"? There are sd-1, sdxl, sd-2",
-        "models: b: bace: unknown key; did you mean \"base\"?",
-        "models: b: base: expected one of sd-1, sdxl",
-        "models: c: expected a map of settings, like {base: sdxl}",
-        "models: d: variant: expected one of main, inpaint, refiner, edit, other",
-        "models: e: base: no family is named \"1.5\"",
-    ] {
-        assert!(lines.iter().any(|line| line.contains(words)), "{words}: {lines:#?}");
-    }
-    assert!(problems(&[], &[], Some("models: [a]"))[0].contains("a map of names"));
-}
-
-#[test]
-fn presets_take_numbers_as_requests_do_and_nothing_is_said_twice() {
-    let file = "presets: {a: {steps: 8.0, cfg_scale: 0}, b: {steps: 8, cfg_scale: 0.0}}";
-    for preset in read_with(&[], &[], Some(file)).unwrap().config.presets {
-        assert_eq!((preset.steps, preset.cfg_scale), (Some(8), Some(1.0)));
-    }
-    for (file, says) in [
-        ("presets: {a: {steps: 8.5}}", "a whole number from 1 to 150"),
-        ("presets: {a: {cfg_scale: 0.5}}", "0 (none) or a number from 1 to 30"),
-        ("presets: {a: {template: {}}}", "template: expected a file, or {generate"),
-        ("models: {Mine: {base: sdxl}, mine: {base: sd-1}}", "differs from \"Mine\" in capitals only"),
-    ] {
-        let found = problems(&[], &[], Some(file));
-        assert!(found.len() == 1 && found[0].contains(says), "{file}: {found:?}");
-    }
-}
-
-#[test]
-fn presets_are_read_and_every_problem_in_them_is_named() {
-    let file = "presets: {fast: {model: k, steps: 4, cfg_scale: 1.5, scheduler: lcm, size: 512x512}, plain: {model: k}}";
-    let presets = read_with(&[], &[], Some(file)).unwrap().config.presets;
-    assert_eq!(presets.iter().map(|preset| preset.name.as_str()).collect::<Vec<_>>(), ["fast", "plain"]);
-    assert_eq!((presets[0].steps, presets[0].scheduler.as_deref()), (Some(4), Some("lcm")));
-    let broken =
-        "presets: {a: {modle: k, steps: 0, size: 5x5, scheduler: magic}, b: 7, c: {template: no.json}}";
-    let lines = problems(&[], &[], Some(broken)).join("\n");
-    for words in [
-        "presets: a: modle: unknown key; did you mean \"model\"?",
-        "presets: a: steps: expected a whole number from 1 to 150",
-        "presets: a: size: expected WIDTHxHEIGHT",
-        "presets: a: scheduler: expected one of ddim",
-        "presets: b: expected a map of settings",
-        "no.json",
-    ] {
-        assert!(lines.contains(words), "{words}:\n{lines}");
-    }
-    assert!(problems(&[], &[], Some("presets: [a]"))[0].contains("a map of names"));
-}
-
 /// A secret that is planted in every place that can hold one.
 const CANARY: &str = "c4nary-S3cret";
 
@@ -300,73 +232,6 @@ fn a_token_that_is_none_is_refused_in_every_place() {
         );
     }
     std::fs::remove_file(file).unwrap();
-}
-
-#[test]
-fn warn_only_takes_a_list_of_checks_and_names_the_nearest_of_one_that_is_none() {
-    for (flags, env, file) in [
-        (&["--warn-only", "row_remap, disk"][..], &[][..], None),
-        (&[], &[("ADA2_WARN_ONLY", "row_remap,disk,")], None),
-        (&[], &[], Some("warn_only: [row_remap, disk]")),
-        (&[], &[], Some("warn_only: row_remap, disk")),
-    ] {
-        let config = read_with(flags, env, file).unwrap().config;
-        assert_eq!(config.warn_only, ["row_remap", "disk"], "{flags:?} {env:?} {file:?}");
-        assert!(config.warnings.is_empty());
-    }
-    assert!(read_with(&[], &[], None).unwrap().config.warn_only.is_empty());
-    let lines = problems(&["--warn-only", "row_remp,nvml,draining,disk"], &[], None);
-    assert_eq!(lines.len(), 3, "{lines:#?}");
-    assert!(
-        lines[0].starts_with(
-            "--warn-only: warn_only: no check is named \"row_remp\"; did you mean \"row_remap\"?"
-        ),
-        "{lines:#?}"
-    );
-    assert!(
-        lines[1].contains("nvml always gates") && lines[2].contains("draining always gates"),
-        "{lines:#?}"
-    );
-    for name in ["engine_reachable", "snapshot_fresh"] {
-        assert!(problems(&["--warn-only", name], &[], None)[0].contains("always gates"));
-    }
-}
-
-#[test]
-fn settings_of_single_checks_are_read_with_a_warning_that_names_warn_only() {
-    for (key, value) in [
-        ("ecc_mode", "on"),
-        ("ecc_errors", "not_ready"),
-        ("row_remap_pending", "not_ready"),
-        ("row_remap_failure", "degraded"),
-        ("max_swap_used", "50"),
-        ("max_engine_memory", "48GiB"),
-    ] {
-        let loaded = read_with(&[], &[], Some(&format!("{key}: {value}"))).unwrap();
-        let warnings = &loaded.config.warnings;
-        assert_eq!(warnings.len(), 1, "{key}");
-        assert!(
-            warnings[0].contains(&format!("config.yaml: {key}: read for this version only"))
-                && warnings[0].contains("warn_only: "),
-            "{warnings:?}"
-        );
-    }
-    let config = read_with(&["--ecc-mode", "on"], &[], None).unwrap().config;
-    assert_eq!(
-        config.warnings,
-        [
-            "--ecc-mode: ecc_mode: read for this version only; remove it: ecc warns of a mode that changes at the next reboot; \
-             warn_only: ecc keeps it from gating"
-        ]
-    );
-    let config = read_with(&["--row-remap-failure", "degraded"], &[], None).unwrap().config;
-    assert!(!config.card.remap_failure_gates, "it still counts");
-    assert_eq!(
-        config.warnings,
-        [
-            "--row-remap-failure: row_remap_failure: read for this version only; set warn_only: row_remap in its place"
-        ]
-    );
 }
 
 #[test]

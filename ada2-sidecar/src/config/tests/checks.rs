@@ -1,0 +1,70 @@
+//! Checks that warn instead of gating.
+
+use super::*;
+
+#[test]
+fn warn_only_takes_a_list_of_checks_and_names_the_nearest_of_one_that_is_none() {
+    for (flags, env, file) in [
+        (&["--warn-only", "row_remap, disk"][..], &[][..], None),
+        (&[], &[("ADA2_WARN_ONLY", "row_remap,disk,")], None),
+        (&[], &[], Some("warn_only: [row_remap, disk]")),
+        (&[], &[], Some("warn_only: row_remap, disk")),
+    ] {
+        let config = read_with(flags, env, file).unwrap().config;
+        assert_eq!(config.warn_only, ["row_remap", "disk"], "{flags:?} {env:?} {file:?}");
+        assert!(config.warnings.is_empty());
+    }
+    assert!(read_with(&[], &[], None).unwrap().config.warn_only.is_empty());
+    let lines = problems(&["--warn-only", "row_remp,nvml,draining,disk"], &[], None);
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    assert!(
+        lines[0].starts_with(
+            "--warn-only: warn_only: no check is named \"row_remp\"; did you mean \"row_remap\"?"
+        ),
+        "{lines:#?}"
+    );
+    assert!(
+        lines[1].contains("nvml always gates") && lines[2].contains("draining always gates"),
+        "{lines:#?}"
+    );
+    for name in ["engine_reachable", "snapshot_fresh"] {
+        assert!(problems(&["--warn-only", name], &[], None)[0].contains("always gates"));
+    }
+}
+
+#[test]
+fn settings_of_single_checks_are_read_with_a_warning_that_names_warn_only() {
+    for (key, value) in [
+        ("ecc_mode", "on"),
+        ("ecc_errors", "not_ready"),
+        ("row_remap_pending", "not_ready"),
+        ("row_remap_failure", "degraded"),
+        ("max_swap_used", "50"),
+        ("max_engine_memory", "48GiB"),
+    ] {
+        let loaded = read_with(&[], &[], Some(&format!("{key}: {value}"))).unwrap();
+        let warnings = &loaded.config.warnings;
+        assert_eq!(warnings.len(), 1, "{key}");
+        assert!(
+            warnings[0].contains(&format!("config.yaml: {key}: read for this version only"))
+                && warnings[0].contains("warn_only: "),
+            "{warnings:?}"
+        );
+    }
+    let config = read_with(&["--ecc-mode", "on"], &[], None).unwrap().config;
+    assert_eq!(
+        config.warnings,
+        [
+            "--ecc-mode: ecc_mode: read for this version only; remove it: ecc warns of a mode that changes at the next reboot; \
+             warn_only: ecc keeps it from gating"
+        ]
+    );
+    let config = read_with(&["--row-remap-failure", "degraded"], &[], None).unwrap().config;
+    assert!(!config.card.remap_failure_gates, "it still counts");
+    assert_eq!(
+        config.warnings,
+        [
+            "--row-remap-failure: row_remap_failure: read for this version only; set warn_only: row_remap in its place"
+        ]
+    );
+}
