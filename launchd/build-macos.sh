@@ -1,0 +1,42 @@
+#!/bin/sh
+# Builds the gateway for Macs with Apple silicon and packs it with what installs it; prints the package's path.
+#
+#   sh launchd/build-macos.sh [--target aarch64-apple-darwin]
+#
+# On a Mac with its own tools. On Linux with zig (from the Python package index) as compiler and linker, and with stubs in
+# place of Apple's frameworks: what the binary needs of them is on every Mac.
+set -eu
+cd "$(dirname "$0")/.."
+target=aarch64-apple-darwin
+case ${1:-} in
+    '') ;;
+    --target) target=${2:?--target needs a target} ;;
+    *) echo "usage: sh launchd/build-macos.sh [--target $target]" >&2; exit 1 ;;
+esac
+case $target in
+    aarch64-apple-darwin) architecture=arm64 ;;
+    x86_64-apple-darwin) architecture=x86_64 ;;
+    *) echo "build-macos.sh: $target is no Mac" >&2; exit 1 ;;
+esac
+# The oldest macOS that it runs on.
+export MACOSX_DEPLOYMENT_TARGET=13.0
+rustup target add "$target" >/dev/null 2>&1 || { echo "build-macos.sh: rustup has no target $target" >&2; exit 1; }
+out=${CARGO_TARGET_DIR:-target}
+if [ "$(uname)" != Darwin ]; then
+    # shellcheck source=zig.sh
+    . launchd/zig.sh
+fi
+cargo build --quiet --release --target "$target" -p gateway >&2
+
+version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+name=gateway-$version-macos-$architecture
+stage=$out/packages/$name
+rm -rf "$stage"
+mkdir -p "$stage"
+cp "$out/$target/release/gateway" launchd/common.sh launchd/install.sh launchd/deploy.sh launchd/rollback.sh \
+    launchd/com.ai.gateway.plist launchd/com.ai.gateway.newsyslog.conf gateway/env/ada2-images.env.example \
+    gateway/backends_config.example.yaml gateway/README.md "$stage"
+chmod 755 "$stage/gateway" "$stage"/*.sh
+tar -C "$out/packages" -czf "$out/packages/$name.tar.gz" "$name"
+rm -rf "$stage"
+echo "$out/packages/$name.tar.gz"

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""macOS's commands as far as the scripts use them: each call is recorded, launchctl starts and restarts what a plist
+says, as launchd does."""
+
+import json
+import os
+import pathlib
+import plistlib
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+STATE = pathlib.Path("/opt/mac/state")
+
+
+def record(name, arguments):
+    with open("/opt/mac/calls", "a") as calls:
+        calls.write(" ".join([name, *arguments]) + "\n")
+
+
+def job(label):
+    try:
+        return json.loads((STATE / label).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def supervise(label, path):
+    """As launchd with KeepAlive, throttled to a second."""
+    plist = plistlib.loads(pathlib.Path(path).read_bytes())
+    user = pwd.getpwnam(plist.get("UserName", "root"))
+    environment = {"PATH": "/usr/bin:/bin", **plist.get("EnvironmentVariables", {})}
+    while not (STATE / f"{label}.out").exists():
+        errors = open(plist.get("StandardErrorPath", "/dev/null"), "ab")
+        process = subprocess.Popen(
+            plist["ProgramArguments"], env=environment, cwd=plist.get("WorkingDirectory", "/"), stdout=errors,
+            stderr=errors, user=user.pw_uid, group=user.pw_gid, umask=plist.get("Umask", 0o22))
+        (STATE / label).write_text(json.dumps({"pid": process.pid, "path": path}))
+        started = time.monotonic()
+        process.wait()
+        (STATE / label).write_text(json.dumps({"path": path}))
+        time.sleep(max(0, 1 - (time.monotonic() - started)))
+    (STATE / label).unlink()
+    (STATE / f"{label}.out").unlink()
+
+
+def launchctl(verb, *arguments):
+    STATE.mkdir(exist_ok=True)
+    label = arguments[-1].removeprefix("system/")
+    if verb == "print":
+        found = job(label)
+        if found is None:
+            return 113
+        print(f"system/{label} = {{\n\tpath = {found['path']}")
+        if "pid" in found:
+            print(f"\tpid = {found['pid']}")
+        return 0
+    if verb == "bootstrap":
+        path = arguments[1]
+        label = plistlib.loads(pathlib.Path(path).read_bytes())["Label"]
+        if job(label) is not None or label in disabled():
+            print("Bootstrap failed: 5: Input/output error", file=sys.stderr)
+            return 5
+        (STATE / label).write_text(json.dumps({"path": path}))
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                null = os.open("/dev/null", os.O_RDWR)
+                for number in (0, 1, 2):
+                    os.dup2(null, number)
+                supervise(label, path)
+            os._exit(0)
+        return 0
+    if verb in ("enable", "disable"):
+        names = disabled() - {label} if verb == "enable" else disabled() | {label}
+        (STATE / "disabled").write_text(json.dumps(sorted(names)))
+        return 0
+    found = job(label)
+    if found is None:
+        return 113
+    if verb == "bootout":
+        (STATE / f"{label}.out").touch()
+    if verb in ("bootout", "kill") and "pid" in found:
+        os.kill(found["pid"], signal.SIGTERM)
+    return 0
+
+
+def disabled():
+    try:
+        return set(json.loads((STATE / "disabled").read_text()))
+    except OSError:
+        return set()
+
+
+def sysadminctl(*arguments):
+    name, number = arguments[1], arguments[arguments.index("-UID") + 1]
+    return subprocess.call(["useradd", "-r", "-u", number, "-d", "/var/lib/gateway", "-s", "/usr/sbin/nologin", name])
+
+
+def sudo(*arguments):
+    user, rest = arguments[1], arguments[3:]
+    found = pwd.getpwnam(user)
+    os.execvp("setpriv", ["setpriv", f"--reuid={found.pw_uid}", f"--regid={found.pw_gid}", "--clear-groups", *rest])
+
+
+def dscl(*_):
+    for user in pwd.getpwall():
+        print(user.pw_name, user.pw_uid)
+    return 0
+
+
+def plutil(*arguments):
+    print(plistlib.loads(pathlib.Path(arguments[-1]).read_bytes())[arguments[1]])
+    return 0
+
+
+def scutil(*_):
+    print(socket.gethostname().split(".")[0])
+    return 0
+
+
+def lsof(*_):
+    """Who listens on 8800: the job that has it, as the scenario arranges."""
+    for file in STATE.glob("*") if STATE.exists() else ():
+        found = job(file.name)
+        if isinstance(found, dict) and "pid" in found:
+            print(f"p{found['pid']}\ncpython")
+            return 0
+    return 1
+
+
+def xattr(*_):
+    return 0
+
+
+if __name__ == "__main__":
+    name = os.path.basename(sys.argv[0])
+    record(name, sys.argv[1:])
+    sys.exit(globals()[name](*sys.argv[1:]))
