@@ -13,7 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "docs/haproxy/haproxy.cfg"
+EXAMPLE = Path(__file__).resolve().parents[2] / "ada2-sidecar/docs/haproxy/haproxy.cfg"
 HOSTS = ["g1", "g2", "g3"]
 
 

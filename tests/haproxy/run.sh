@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs docs/haproxy/haproxy.cfg in front of three sidecars and breaks one after the other. See README.md.
+# Runs ada2-sidecar/docs/haproxy/haproxy.cfg in front of three sidecars and breaks one after the other. See README.md.
 #
 #   tests/haproxy/run.sh [--rate 50] [--seconds 10] [--restarts 10]
 #

@@ -19,7 +19,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-DOCS = Path(__file__).resolve().parents[2] / "docs/monitoring"
+DOCS = Path(__file__).resolve().parents[2] / "ada2-sidecar/docs/monitoring"
 TOKEN = "monitoring-test-token-0123456789"
 # Words of PromQL that stand where a metric's name could.
 WORDS = {"by", "on", "or", "and", "unless", "without", "ignoring", "offset", "bool", "group_left", "group_right"}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks docs/monitoring: the alerts and their unit tests with promtool, and that alerts and dashboard use only what both
+# Checks ada2-sidecar/docs/monitoring: the alerts and their unit tests with promtool, and that alerts and dashboard use only what both
 # programs really export. Takes about 15 seconds; listens on loopback only.
 #
 #   tests/monitoring/run.sh
@@ -12,7 +12,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 if command -v promtool >/dev/null; then
-    cd "$root/docs/monitoring"
+    cd "$root/ada2-sidecar/docs/monitoring"
     promtool check rules alerts.yaml
     promtool test rules alerts.test.yaml
     promtool check config --syntax-only prometheus.yml
