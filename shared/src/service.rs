@@ -4,6 +4,7 @@ pub mod body;
 pub mod client;
 pub mod cors;
 pub mod descriptors;
+pub mod doctor;
 pub mod files;
 pub mod form;
 pub mod forwarded;

@@ -1,0 +1,152 @@
+//! What `doctor` of both programs prints: one line for each thing it looked at, and what fixes it.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+/// How a thing was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Works now; worth an operator's attention.
+    Warn,
+    /// Requests fail, or will after the next restart.
+    Fail,
+    /// Cannot be told here, for example without root.
+    Skip,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Stable name, for scripts: `engine_version`.
+    pub name: &'static str,
+    /// How it was found.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub message: String,
+    /// The command, or the one step, that fixes it; present for [`Verdict::Warn`] and [`Verdict::Fail`].
+    pub fix: Option<String>,
+}
+
+impl Finding {
+    /// As it should be.
+    pub fn ok(name: &'static str, message: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Ok, message: message.into(), fix: None }
+    }
+
+    /// Works now, but see to it.
+    pub fn warn(name: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Warn, message: message.into(), fix: Some(fix.into()) }
+    }
+
+    /// Broken.
+    pub fn fail(name: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Fail, message: message.into(), fix: Some(fix.into()) }
+    }
+
+    /// Cannot be told here; `message` says why.
+    pub fn skip(name: &'static str, message: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Skip, message: message.into(), fix: None }
+    }
+
+    fn line(&self) -> String {
+        let word = match self.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "FAIL",
+            Verdict::Skip => "skip",
+        };
+        let fix = self.fix.as_ref().map(|fix| format!("; fix: {fix}")).unwrap_or_default();
+        format!("{word:4}  {:17}  {}{fix}", self.name, self.message)
+    }
+
+    fn json(&self) -> Value {
+        let status = match self.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "fail",
+            Verdict::Skip => "skip",
+        };
+        let mut object = json!({"name": self.name, "status": status, "message": self.message});
+        if let Some(fix) = &self.fix {
+            object["fix"] = json!(fix);
+        }
+        object
+    }
+}
+
+/// Where findings go: to the terminal line by line as they come, or all at once as JSON.
+#[derive(Debug)]
+pub struct Report {
+    as_json: bool,
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    /// An empty one.
+    pub fn new(as_json: bool) -> Self {
+        Self { as_json, findings: Vec::new() }
+    }
+
+    /// Adds a finding; prints its line unless JSON is wanted.
+    pub fn add(&mut self, finding: Finding) -> io::Result<()> {
+        if !self.as_json {
+            writeln!(io::stdout(), "{}", finding.line())?;
+        }
+        self.findings.push(finding);
+        Ok(())
+    }
+
+    /// What was found so far.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Prints the summary, or the JSON; true if nothing failed.
+    pub fn finish(self) -> io::Result<bool> {
+        let count = |verdict| self.findings.iter().filter(|finding| finding.verdict == verdict).count();
+        let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
+        if self.as_json {
+            let status = match (failed, warned) {
+                (0, 0) => "ok",
+                (0, _) => "warn",
+                _ => "fail",
+            };
+            let checks: Vec<_> = self.findings.iter().map(Finding::json).collect();
+            writeln!(io::stdout(), "{:#}", json!({"status": status, "checks": checks}))?;
+        } else {
+            let skipped = count(Verdict::Skip);
+            writeln!(
+                io::stdout(),
+                "{} ok, {warned} to look at, {failed} failed, {skipped} skipped",
+                count(Verdict::Ok)
+            )?;
+        }
+        Ok(failed == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_the_thing_and_its_fix() {
+        let finding =
+            Finding::fail("port", "0.0.0.0:7860 is held by nginx (pid 7)", "sudo ada2-sidecar move-in");
+        assert_eq!(
+            finding.line(),
+            "FAIL  port               0.0.0.0:7860 is held by nginx (pid 7); fix: sudo ada2-sidecar move-in"
+        );
+        assert_eq!(
+            finding.json(),
+            json!({
+                "name": "port", "status": "fail", "message": "0.0.0.0:7860 is held by nginx (pid 7)",
+                "fix": "sudo ada2-sidecar move-in",
+            })
+        );
+        assert_eq!(Finding::ok("card", "one").line(), "ok    card               one");
+    }
+}
