@@ -5,43 +5,37 @@ mod answer;
 pub(crate) mod events;
 mod fault;
 pub(crate) mod mock;
-pub(crate) mod obstacle;
 pub(crate) mod passage;
 mod sse;
 mod truncation;
 mod unpack;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use axum::http::{HeaderName, HeaderValue, header};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use reqwest::{Body, Client, ClientBuilder, RequestBuilder, Response, Url};
+use reqwest::{Body, RequestBuilder, Response, Url};
 use serde_json::{Map, Value};
-use shared::service::{
-    body::WholeBody,
-    outbound::{Connections, builder},
-    request_id::X_REQUEST_ID,
-    slots::Place,
-};
+use shared::service::{body::WholeBody, request_id::X_REQUEST_ID, slots::Place};
 use tokio::{
-    sync::{oneshot, watch},
+    sync::oneshot,
     time::{Instant, timeout_at},
 };
-use tracing::error;
 
 use self::{
     events::Events,
     unpack::{Entry, Source, Unpacked, unpack},
 };
 pub(crate) use self::{
-    fault::{BackendFault, Said, cut, framed},
+    fault::{BackendFault, Said, framed},
     unpack::Rest,
 };
 use crate::{
-    config::{Backend, Outbound},
-    payload::Sent,
-    policy::{admission::Grant, demand::Task},
+    admission::Grant,
+    client::Clients,
+    config::Backend,
+    request::{Sent, demand::Task},
     store::{Picture, StoreFault, disk::Store, incoming::Whole, writable::Prepared},
 };
 
@@ -49,15 +43,6 @@ use crate::{
 const X_REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// Kept back from it for the way home and for storing; of a short time no more than a tenth.
 const HOMEWARD: Duration = Duration::from_secs(2);
-
-/// The two clients: one that never reuses a connection, and one that keeps them for a while. Cheap to clone; all clones are
-/// the same.
-#[derive(Debug, Clone)]
-pub(crate) struct Backends {
-    fresh: Client,
-    pooled: watch::Sender<Client>,
-    outbound: Arc<Outbound>,
-}
 
 /// What is sent.
 #[derive(Debug)]
@@ -132,139 +117,111 @@ impl From<StoreFault> for Failure {
     }
 }
 
-impl Backends {
-    /// The clients, trusting whom the configuration trusts.
-    pub(crate) fn new(outbound: &Outbound) -> reqwest::Result<Self> {
-        Ok(Self {
-            fresh: client(Connections::Fresh, outbound)?,
-            pooled: watch::Sender::new(client(Connections::Pooled, outbound)?),
-            outbound: Arc::new(outbound.clone()),
-        })
-    }
+/// Has pictures made, and takes them in as they come. Dropping the future, or the events, closes the connection, which
+/// ends the job.
+pub(crate) async fn send(
+    clients: &Clients,
+    store: &Store,
+    grant: Grant,
+    outgoing: Outgoing,
+) -> Result<Answer, Failure> {
+    let deadline = outgoing.deadline;
+    let exchange = Box::pin(exchange(clients, store, grant, outgoing));
+    timeout_at(deadline, exchange).await.map_err(|_| BackendFault::TimedOut)?
+}
 
-    /// The client that keeps connections, as it is now: for probes, lists and pictures.
-    pub(crate) fn pooled(&self) -> Client {
-        self.pooled.borrow().clone()
+async fn exchange(
+    clients: &Clients,
+    store: &Store,
+    grant: Grant,
+    mut outgoing: Outgoing,
+) -> Result<Answer, Failure> {
+    let (stream, count, deadline) = (outgoing.stream, outgoing.count, outgoing.deadline);
+    let mut files = std::mem::take(&mut outgoing.files);
+    let backend = grant.permitted().backend();
+    let (request, sending) = request_of(clients, backend, outgoing);
+    let answer = tokio::select! {
+        answer = backend.authorized(request).send() => answer.map_err(|error| BackendFault::of(&error))?,
+        () = sending.overdue() => return Err(BackendFault::TimedOut.into()),
+    };
+    let answer = fault::framed(answer)?;
+    if !answer.status().is_success() {
+        return Err(fault::refusal(answer).await.into());
     }
-
-    /// The client that never uses a connection twice: for chat and the old gateway behind, whose servers are
-    /// not ours and may close what is kept at any time.
-    pub(crate) fn fresh(&self) -> &Client {
-        &self.fresh
+    if stream {
+        return Ok(Events::of(grant, answer, deadline).map(|events| Answer::Events(events, Box::new(files)))?);
     }
+    let (made, rest) = pictures(clients, store, &mut files, &grant, count, answer).await?;
+    Ok(Answer::Pictures(Pictures { grant, made, rest }))
+}
 
-    /// Drops the idle connections, by dropping the client that has them: while the machine sleeps its timer for them
-    /// stands still, and their other ends go away.
-    pub(crate) fn drop_idle(&self) {
-        match client(Connections::Pooled, &self.outbound) {
-            Ok(client) => drop(self.pooled.send_replace(client)),
-            Err(error) => error!(%error, "no new client for backends; the old one keeps its connections"),
-        }
+fn request_of(clients: &Clients, backend: &Backend, outgoing: Outgoing) -> (RequestBuilder, Sending) {
+    let Outgoing { task, stream, sent, counted, request_id, deadline, caller_deadline, .. } = outgoing;
+    let patience = caller_deadline.map_or(deadline, |theirs| theirs.min(deadline));
+    let left = for_the_backend(patience.saturating_duration_since(Instant::now()));
+    let (length, body, sending) = body_of(sent.pieces, counted);
+    let request = clients
+        .pooled()
+        .post(backend.api(task.path()))
+        .header(header::CONTENT_TYPE, sent.content_type)
+        .header(header::CONTENT_LENGTH, length)
+        .header(header::ACCEPT, if stream { "text/event-stream" } else { "application/json" })
+        .header(X_REQUEST_ID, request_id)
+        .header(X_REQUEST_TIMEOUT_MS, left.as_millis().max(1).to_string())
+        .body(body);
+    (request, sending)
+}
+
+async fn pictures(
+    clients: &Clients,
+    store: &Store,
+    files: &mut Prepared,
+    grant: &Grant,
+    count: u64,
+    answer: Response,
+) -> Result<(Vec<Made>, Rest), Failure> {
+    let (backend, place) = (grant.permitted().backend(), grant.place());
+    let answer::Received { rest, pictures } = answer::receive(answer, store, files, &place).await?;
+    let Unpacked { entries, rest } = unpack(rest, &backend.base_url)?;
+    if entries.len() as u64 != count {
+        let made = entries.len();
+        let why = format!("{count} pictures were asked for, and its answer has {made}");
+        return Err(BackendFault::Unusable(why).into());
     }
-
-    /// Has pictures made, and takes them in as they come. Dropping the future, or the events, closes the connection, which
-    /// ends the job.
-    pub(crate) async fn send(
-        &self,
-        store: &Store,
-        grant: Grant,
-        outgoing: Outgoing,
-    ) -> Result<Answer, Failure> {
-        let deadline = outgoing.deadline;
-        let exchange = Box::pin(self.exchange(store, grant, outgoing));
-        timeout_at(deadline, exchange).await.map_err(|_| BackendFault::TimedOut)?
-    }
-
-    async fn exchange(&self, store: &Store, grant: Grant, mut outgoing: Outgoing) -> Result<Answer, Failure> {
-        let (stream, count, deadline) = (outgoing.stream, outgoing.count, outgoing.deadline);
-        let mut files = std::mem::take(&mut outgoing.files);
-        let backend = grant.permitted().backend();
-        let (request, sending) = self.request(backend, outgoing);
-        let answer = tokio::select! {
-            answer = backend.authorized(request).send() => answer.map_err(|error| BackendFault::of(&error))?,
-            () = sending.overdue() => return Err(BackendFault::TimedOut.into()),
+    let mut pictures: Vec<_> = pictures.into_iter().map(Some).collect();
+    let mut made = Vec::with_capacity(entries.len());
+    for Entry { source, words } in entries {
+        let picture = match source {
+            Source::Here(mark) => pictures
+                .get_mut(mark)
+                .and_then(Option::take)
+                .unwrap_or_else(|| Err("a picture is missing in it".to_owned()))
+                .map_err(BackendFault::Unusable)?,
+            Source::At(url) => fetch(clients, store, files, backend, &place, url).await?,
         };
-        let answer = fault::framed(answer)?;
-        if !answer.status().is_success() {
-            return Err(fault::refusal(answer).await.into());
-        }
-        if stream {
-            return Ok(
-                Events::of(grant, answer, deadline).map(|events| Answer::Events(events, Box::new(files)))?
-            );
-        }
-        let (made, rest) = self.pictures(store, &mut files, &grant, count, answer).await?;
-        Ok(Answer::Pictures(Pictures { grant, made, rest }))
+        made.push(Made { picture, words });
     }
+    Ok((made, rest))
+}
 
-    fn request(&self, backend: &Backend, outgoing: Outgoing) -> (RequestBuilder, Sending) {
-        let Outgoing { task, stream, sent, counted, request_id, deadline, caller_deadline, .. } = outgoing;
-        let patience = caller_deadline.map_or(deadline, |theirs| theirs.min(deadline));
-        let left = for_the_backend(patience.saturating_duration_since(Instant::now()));
-        let (length, body, sending) = body_of(sent.pieces, counted);
-        let request = self
-            .pooled()
-            .post(backend.api(task.path()))
-            .header(header::CONTENT_TYPE, sent.content_type)
-            .header(header::CONTENT_LENGTH, length)
-            .header(header::ACCEPT, if stream { "text/event-stream" } else { "application/json" })
-            .header(X_REQUEST_ID, request_id)
-            .header(X_REQUEST_TIMEOUT_MS, left.as_millis().max(1).to_string())
-            .body(body);
-        (request, sending)
+/// A picture on the backend's own origin.
+async fn fetch(
+    clients: &Clients,
+    store: &Store,
+    files: &mut Prepared,
+    backend: &Backend,
+    place: &Place,
+    url: Url,
+) -> Result<Whole, Failure> {
+    let request = backend.authorized(clients.pooled().get(url));
+    let answer = request.send().await.map_err(|error| BackendFault::of(&error))?;
+    let answer = fault::framed(answer)?;
+    if !answer.status().is_success() {
+        let status = answer.status().as_u16();
+        let why = format!("its own picture address answered {status}");
+        return Err(BackendFault::Unusable(why).into());
     }
-
-    async fn pictures(
-        &self,
-        store: &Store,
-        files: &mut Prepared,
-        grant: &Grant,
-        count: u64,
-        answer: Response,
-    ) -> Result<(Vec<Made>, Rest), Failure> {
-        let (backend, place) = (grant.permitted().backend(), grant.place());
-        let answer::Received { rest, pictures } = answer::receive(answer, store, files, &place).await?;
-        let Unpacked { entries, rest } = unpack(rest, &backend.base_url)?;
-        if entries.len() as u64 != count {
-            let made = entries.len();
-            let why = format!("{count} pictures were asked for, and its answer has {made}");
-            return Err(BackendFault::Unusable(why).into());
-        }
-        let mut pictures: Vec<_> = pictures.into_iter().map(Some).collect();
-        let mut made = Vec::with_capacity(entries.len());
-        for Entry { source, words } in entries {
-            let picture = match source {
-                Source::Here(mark) => pictures
-                    .get_mut(mark)
-                    .and_then(Option::take)
-                    .unwrap_or_else(|| Err("a picture is missing in it".to_owned()))
-                    .map_err(BackendFault::Unusable)?,
-                Source::At(url) => self.fetch(store, files, backend, &place, url).await?,
-            };
-            made.push(Made { picture, words });
-        }
-        Ok((made, rest))
-    }
-
-    /// A picture on the backend's own origin.
-    async fn fetch(
-        &self,
-        store: &Store,
-        files: &mut Prepared,
-        backend: &Backend,
-        place: &Place,
-        url: Url,
-    ) -> Result<Whole, Failure> {
-        let request = backend.authorized(self.pooled().get(url));
-        let answer = request.send().await.map_err(|error| BackendFault::of(&error))?;
-        let answer = fault::framed(answer)?;
-        if !answer.status().is_success() {
-            let status = answer.status().as_u16();
-            let why = format!("its own picture address answered {status}");
-            return Err(BackendFault::Unusable(why).into());
-        }
-        answer::receive_one(answer, store, files, place).await
-    }
+    answer::receive_one(answer, store, files, place).await
 }
 
 /// Pieces as one body, and their length; what they count against is held until they are sent.
@@ -304,40 +261,6 @@ fn for_the_backend(left: Duration) -> Duration {
 
 fn picture(bytes: Vec<u8>) -> Result<Picture, BackendFault> {
     Picture::of(bytes).map_err(|why| BackendFault::Unusable(format!("it sent no picture: {why}")))
-}
-
-fn client(connections: Connections, outbound: &Outbound) -> reqwest::Result<Client> {
-    trusting(found_when_gone(builder(connections), connections), outbound).build()
-}
-
-/// Keep-alive probes find a vanished backend only while nothing is on its way to it. Pictures go to a server that reads what
-/// it is sent at once; one for chat may leave it lying while it is at work, and is not to be taken for gone. macOS has no
-/// such option that the library knows.
-#[cfg(target_os = "linux")]
-fn found_when_gone(builder: ClientBuilder, connections: Connections) -> ClientBuilder {
-    match connections {
-        Connections::Pooled => builder.tcp_user_timeout(Duration::from_secs(30)),
-        Connections::Fresh => builder,
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn found_when_gone(builder: ClientBuilder, _: Connections) -> ClientBuilder {
-    builder
-}
-
-fn trusting(mut builder: ClientBuilder, outbound: &Outbound) -> ClientBuilder {
-    builder = builder.user_agent(concat!("gateway/", env!("CARGO_PKG_VERSION")));
-    if !outbound.verify {
-        builder = builder.tls_danger_accept_invalid_certs(true);
-    }
-    if !outbound.authorities.is_empty() {
-        builder = builder.tls_certs_merge(outbound.authorities.iter().cloned());
-    }
-    match &outbound.identity {
-        Some(identity) => builder.identity(identity.clone()),
-        None => builder,
-    }
 }
 
 #[cfg(test)]

@@ -36,12 +36,11 @@ pub use self::{
     images::{ImageEngine, Images},
     keys::KEYS,
     routing::{Alias, Routing},
-    sections::{Legacy, Log, Outbound},
+    sections::{Legacy, Log, Outbound, ProbeRules},
     tokens::{Token, is_name as is_token_name},
 };
 use self::{backends_file::BackendsFile, env_file::EnvFile};
 use crate::{
-    health::state::Rules,
     places::{self, Kind, Place},
     store::retention::Rules as Retention,
     tls::Tls,
@@ -74,7 +73,7 @@ pub struct Config {
     /// Makes picture addresses absolute; without a slash at the end.
     pub public_base_url: Option<String>,
     /// When a backend counts as ready.
-    pub health: Rules,
+    pub health: ProbeRules,
     /// The backends.
     pub backends: Backends,
     /// Where chat, completions and embeddings go.

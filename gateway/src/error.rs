@@ -15,10 +15,8 @@ use shared::{
 };
 
 use crate::{
-    backend::BackendFault,
-    health::NotReady,
-    policy::{admission::Busy, catalog::Denial, demand::Malformed},
-    store::StoreFault,
+    admission::Busy, backend::BackendFault, health::NotReady, policy::catalog::Denial,
+    request::demand::Malformed, store::StoreFault,
 };
 
 /// Every way in which a request fails.

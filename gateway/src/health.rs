@@ -15,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 use self::{
     monitor::Watched,
     remembered::RememberedModels,
-    state::{Health, Rules},
+    state::{Evidence, Health},
 };
 use crate::{
-    backend::{self, BackendFault},
-    config::{Backend, Backends, ImageEngine},
+    client::Clients,
+    config::{Backend, Backends, ImageEngine, ProbeRules},
     metrics::Metrics,
     policy::catalog::{Permitted, text::Listed},
 };
@@ -55,7 +55,7 @@ impl Monitors {
     /// Knows all backends, and nothing about them yet but the models that they listed to the process before.
     pub(crate) fn new(
         backends: &Backends,
-        rules: Rules,
+        rules: ProbeRules,
         metrics: &Arc<Metrics>,
         remembered: RememberedModels,
     ) -> Self {
@@ -64,7 +64,12 @@ impl Monitors {
     }
 
     /// The same after a reload, not started yet. What is known of a backend that stays where it is stays known.
-    pub(crate) fn succeeded_by(&self, backends: &Backends, rules: Rules, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn succeeded_by(
+        &self,
+        backends: &Backends,
+        rules: ProbeRules,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         self.remembered.keep_only(backends);
         let watched = backends.all.iter().map(|backend| {
             let before = self.watched(&backend.class).filter(|one| one.backend.is_where(backend));
@@ -75,7 +80,7 @@ impl Monitors {
     }
 
     /// Starts one loop per backend.
-    pub(crate) fn start(&self, clients: &backend::Backends, lifecycle: &Lifecycle) {
+    pub(crate) fn start(&self, clients: &Clients, lifecycle: &Lifecycle) {
         for watched in &self.watched {
             let over = self.over.clone();
             lifecycle.worker_until(over, "health monitor", watched.clone().run(clients.clone()));
@@ -109,13 +114,17 @@ impl Monitors {
         }
     }
 
-    /// What a request met: known at once, or a reason to probe now.
-    pub(crate) fn met(&self, class: &str, fault: &BackendFault) {
-        let Some(watched) = self.watched(class) else { return };
-        match fault.evidence() {
-            Some(evidence) => watched.learn(evidence),
-            None if fault.is_suspicious() => watched.probe_soon(),
-            None => {}
+    /// What a request found out about the backend.
+    pub(crate) fn learn(&self, class: &str, evidence: Evidence) {
+        if let Some(watched) = self.watched(class) {
+            watched.learn(evidence);
+        }
+    }
+
+    /// A request met something that makes one doubt it: a probe decides.
+    pub(crate) fn probe_soon(&self, class: &str) {
+        if let Some(watched) = self.watched(class) {
+            watched.probe_soon();
         }
     }
 

@@ -1,29 +1,31 @@
 //! The gateway: the whole service as a function of its listeners, its configuration and its lifecycle.
 //!
-//! One image request, downwards: `router` → `middleware::gate` → `routes::images` → `payload` → `policy::demand` →
-//! `policy::catalog` → [`health`] → `policy::admission` → `backend` → `store` → the answer. A request for words
+//! One image request, downwards: `router` → `middleware::gate` → `routes::images` → `payload` → `request::demand` →
+//! `policy::catalog` → [`health`] → `admission` → `backend` → `store` → the answer. A request for words
 //! or numbers goes through `routes::text` the same way, without a store. Beside it: one health monitor per backend, one
 //! look a second whether the machine slept, and the pictures' retention.
 
+mod admission;
+mod app;
 mod backend;
 mod blocking;
 pub mod cli;
+mod client;
 pub mod commands;
 pub mod config;
 mod error;
 pub mod health;
 mod metrics;
 mod middleware;
-mod payload;
 mod places;
 mod policy;
-pub mod reload;
+mod request;
 mod router;
 mod routes;
-mod state;
+pub mod serving;
+pub mod sleep;
 mod store;
 pub mod tls;
-pub mod wake;
 mod warnings;
 
 use std::{path::Path, sync::Arc};
@@ -40,14 +42,17 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use crate::{
-    backend::Backends,
+    app::App,
+    client::Clients,
     config::{Config, Loaded},
-    places::Kind,
-    reload::{Reload, Source},
-    state::{App, Serving},
+    places::log_problem,
+    serving::{
+        Serving,
+        reload::{Reload, Source},
+    },
+    sleep::ClockSource,
     store::{disk::Store, keeping},
     tls::Shown,
-    wake::ClockSource,
 };
 
 /// Anything else than a broken configuration that ends the service, or a command that cannot do its work
@@ -114,7 +119,7 @@ impl Listeners {
 #[derive(Debug)]
 pub struct Gateway {
     config: Config,
-    backends: Backends,
+    clients: Clients,
     store: Store,
     shown: Option<Arc<Shown>>,
     clocks: ClockSource,
@@ -141,14 +146,14 @@ impl Gateway {
     pub fn open(config: Config) -> Result<Self, ServeError> {
         let store = Store::open(&config.store_dir);
         let certificate = tls::certificate(&config.tls, &config.data_dir);
-        let backends = Backends::new(&config.outbound).map_err(|error| outbound_problem(&error));
-        match (store, certificate, backends) {
-            (Ok(store), Ok(certificate), Ok(backends)) => {
+        let clients = Clients::new(&config.outbound);
+        match (store, certificate, clients) {
+            (Ok(store), Ok(certificate), Ok(clients)) => {
                 let shown = certificate.map(|certificate| Arc::new(Shown::new(certificate)));
-                Ok(Self { config, backends, store, shown, clocks: ClockSource::default(), source: None })
+                Ok(Self { config, clients, store, shown, clocks: ClockSource::default(), source: None })
             }
-            (store, certificate, backends) => Err(ServeError::Config(
-                [store.err(), certificate.err(), backends.err()].into_iter().flatten().collect(),
+            (store, certificate, clients) => Err(ServeError::Config(
+                [store.err(), certificate.err(), clients.err()].into_iter().flatten().collect(),
             )),
         }
     }
@@ -182,15 +187,17 @@ impl Gateway {
     /// Serves until the lifecycle ends. Every background task is named here.
     pub async fn serve(self, listeners: Listeners, lifecycle: Lifecycle) -> Result<(), ServeError> {
         self.announce(&listeners);
-        let Self { config, backends, store, shown, clocks, source } = self;
+        let Self { config, clients, store, shown, clocks, source } = self;
         let grace = config.shutdown_grace;
-        let app = App::new(config, backends, store, clocks, lifecycle.clone());
-        app.health.start(&app.backends, &lifecycle);
+        let app = App::new(config, clients, store, clocks, lifecycle.clone());
+        app.health.start(&app.clients, &lifecycle);
         app.health.first_probes().await;
         let serving = Serving::new(app);
-        lifecycle.worker("wake", wake::watch(serving.app.clone()));
-        lifecycle.worker("retention", keeping::keep_within_limits(serving.app.clone()));
-        lifecycle.worker("warnings", warnings::watch(serving.app.clone()));
+        lifecycle.worker("sleep", serving::watch_for_sleep(serving.app.clone()));
+        let app = serving.app.clone();
+        lifecycle.worker("retention", keeping::keep_within_limits(move || app.now().retention()));
+        let app = serving.app.clone();
+        lifecycle.worker("warnings", warnings::watch(move || app.now().watched()));
         lifecycle.worker("log file", telemetry::follow_moves());
         if let Some(shown) = shown.clone() {
             let app = serving.app.clone();
@@ -249,18 +256,6 @@ fn start_log(log: &config::Log) -> Result<(), ServeError> {
     let file = log.file.as_deref();
     telemetry::start(log.format, "info", file)
         .map_err(|error| ServeError::Config(vec![log_problem(file, &error)]))
-}
-
-fn log_problem(file: Option<&Path>, error: &std::io::Error) -> Problem {
-    let path = file.map(|file| file.display().to_string()).unwrap_or_default();
-    let why = file.map_or_else(|| error.to_string(), |file| places::unwritable(file, Kind::File, error));
-    Problem::new("GATEWAY_LOG_FILE", path, why)
-}
-
-/// The library's own words may quote what the files hold.
-fn outbound_problem(_: &reqwest::Error) -> Problem {
-    let words = "expected certificates, and a key that belongs to its certificate, that TLS can use";
-    Problem::new("BACKEND_CA_BUNDLE", "BACKEND_CLIENT_CERT", words)
 }
 
 async fn bind(

@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::ArgMatches;
-use gateway::{Gateway, ServeError, cli, commands, config, reload::Source};
+use gateway::{Gateway, ServeError, cli, commands, config, serving::reload::Source};
 use shared::service::{descriptors, lifecycle::Lifecycle, settings::command_line};
 
 /// What blocking work still gets once the service has ended.

@@ -1,18 +1,14 @@
 //! What is counted, for `/metrics`. Labels come from what the gateway itself knows (its routes, backends, codes), never
-//! from a request, so that nobody can make series. What can be read from a snapshot is not counted here but read when
-//! scraped: see [`seen`].
-
-pub(crate) mod seen;
+//! from a request, so that nobody can make series. What can be read from a snapshot is read when
+//! scraped: see `routes::metrics`.
 
 use std::time::Duration;
 
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder, core::Collector,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
+    proto::MetricFamily,
 };
 use shared::openai::error::Code;
-
-use self::seen::Seen;
-use crate::health::state::Evidence;
 
 /// For what is none of the known values.
 const OTHER: &str = "other";
@@ -22,6 +18,9 @@ const NO_BACKEND: &str = "none";
 const CALLER_GONE: u16 = 499;
 /// Seconds: from answers of the gateway itself to whole image requests.
 const BUCKETS: [f64; 13] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0];
+
+/// How a probe can end.
+const PROBE_RESULTS: [&str; 5] = ["answered", "refused", "no_route", "timed_out", "broken"];
 
 /// The counters.
 #[derive(Debug)]
@@ -67,7 +66,7 @@ impl Metrics {
             registry,
         };
         for class in classes {
-            for result in Evidence::PROBE_RESULTS {
+            for result in PROBE_RESULTS {
                 metrics.probes.with_label_values(&[class, result]);
             }
         }
@@ -86,9 +85,9 @@ impl Metrics {
         self.rejected.with_label_values(&[code.as_str()]).inc();
     }
 
-    /// A probe of a backend ended.
-    pub(crate) fn probed(&self, class: &str, evidence: &Evidence) {
-        self.probes.with_label_values(&[class, evidence.probe_result()]).inc();
+    /// A probe of a backend ended with one of [`PROBE_RESULTS`].
+    pub(crate) fn probed(&self, class: &str, result: &str) {
+        self.probes.with_label_values(&[class, result]).inc();
     }
 
     /// Pictures were stored.
@@ -97,11 +96,9 @@ impl Metrics {
         self.picture_bytes.inc_by(bytes);
     }
 
-    /// Everything in Prometheus' text format.
-    pub(crate) fn text(&self, seen: &Seen) -> String {
-        let mut families = [self.registry.gather(), seen.families()].concat();
-        families.sort_by(|one, other| one.name().cmp(other.name()));
-        TextEncoder::new().encode_to_string(&families).expect("gathered families have names and samples")
+    /// Everything that was counted.
+    pub(crate) fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
     }
 }
 
@@ -111,10 +108,18 @@ fn status_label(status: u16) -> String {
     if known.is_some() || status == CALLER_GONE { status.to_string() } else { OTHER.to_owned() }
 }
 
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+pub(crate) fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
     registry.register(Box::new(collector.clone())).expect("every name is registered once");
     collector
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_status_makes_a_series_unless_it_is_a_known_one() {
+        let labels = [200, 404, 421, 499, 599, 0].map(status_label);
+        assert_eq!(labels, ["200", "404", "421", "499", "other", "other"]);
+    }
+}

@@ -107,6 +107,13 @@ pub(crate) fn unwritable(path: &Path, kind: Kind, error: &io::Error) -> String {
     format!("expected a {what} that the gateway can write: {error}{}", mend(path, kind))
 }
 
+/// The log file cannot be opened.
+pub(crate) fn log_problem(file: Option<&Path>, error: &std::io::Error) -> Problem {
+    let path = file.map(|file| file.display().to_string()).unwrap_or_default();
+    let why = file.map_or_else(|| error.to_string(), |file| unwritable(file, Kind::File, error));
+    Problem::new("GATEWAY_LOG_FILE", path, why)
+}
+
 /// The owner and the remedy, where this process may not write to a folder.
 pub(crate) fn remedy(folder: &Path) -> String {
     if folder.is_dir() && may_write(folder) { String::new() } else { mend(folder, Kind::Folder) }

@@ -10,30 +10,11 @@ use shared::service::request_id;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
+    app::App,
     error::ApiError,
     middleware::{access_log, cors, gate},
     routes::{files, gallery, images, legacy, metrics, models, page, probes, status, text},
-    state::App,
 };
-
-/// Every path in the router, so that a path that is none can be told what is near.
-pub(crate) const PATHS: &[&str] = &[
-    "/v1/images/generations",
-    "/v1/images/edits",
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/embeddings",
-    "/v1/models",
-    "/v1/models/{*id}",
-    "/v1/gateway/status",
-    "/v1/gateway/images",
-    "/v1/gateway/images/{name}",
-    "/metrics",
-    "/ui",
-    "/ui/images/{name}",
-    "/healthz",
-    "/readyz",
-];
 
 /// The whole router. A request passes the layers from the last line to the first, an answer the other way.
 pub(crate) fn router(app: App) -> Router {
@@ -93,7 +74,7 @@ mod tests {
         let code = include_str!("router.rs").split_once("pub(crate) fn metrics_alone").unwrap().0;
         let routed: Vec<_> =
             code.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
-        assert_eq!(routed, PATHS);
+        assert_eq!(routed, crate::routes::PATHS);
     }
 
     #[tokio::test]

@@ -23,6 +23,25 @@ use crate::{
     store::records::Note,
 };
 
+/// Every path in the router, so that a path that is none can be told what is near.
+pub(crate) const PATHS: &[&str] = &[
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/models",
+    "/v1/models/{*id}",
+    "/v1/gateway/status",
+    "/v1/gateway/images",
+    "/v1/gateway/images/{name}",
+    "/metrics",
+    "/ui",
+    "/ui/images/{name}",
+    "/healthz",
+    "/readyz",
+];
+
 /// A request that the layers let in, and what they noted of it.
 #[derive(Debug)]
 pub(crate) struct Visit {

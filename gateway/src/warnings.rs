@@ -19,7 +19,6 @@ use tracing::{info, warn};
 use crate::{
     blocking::blocking,
     config::{Config, images::makes_none},
-    state::App,
     store::{
         fullness::{Fullness, of_disk, of_store, part},
         index::Totals,
@@ -67,18 +66,28 @@ impl Warnings {
     }
 }
 
+/// What is looked at; a reload changes it.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// The configuration.
+    pub(crate) config: Arc<Config>,
+    /// What the store holds.
+    pub(crate) totals: Totals,
+    /// Where it is told.
+    pub(crate) warnings: Warnings,
+}
+
 /// The worker.
-pub(crate) async fn watch(app: Switch<App>) {
+pub(crate) async fn watch(watched: impl Fn() -> Watched) {
     let mut fullness = BTreeMap::new();
     // These are told at the start.
-    let config = app.now().config.clone();
+    let config = watched().config;
     let images = makes_none(&config).map(|words| (About::Images, words));
     let told = blocking(move || certificate(&config)).await;
     let certificate = told.map(|words| (About::Certificate, words));
     let mut known = certificate.into_iter().chain(images).collect();
     loop {
-        let app = app.now();
-        let (config, totals) = (app.config.clone(), app.store.totals());
+        let Watched { config, totals, warnings } = watched();
         let (found, disk, before) = blocking(move || {
             let (found, disk) = look(&config, totals, &mut fullness);
             (found, disk, fullness)
@@ -86,7 +95,7 @@ pub(crate) async fn watch(app: Switch<App>) {
         .await;
         fullness = before;
         tell(&known, &found);
-        app.warnings.0.replace(Arc::new(Seen { warnings: found.values().cloned().collect(), disk }));
+        warnings.0.replace(Arc::new(Seen { warnings: found.values().cloned().collect(), disk }));
         known = found;
         tokio::time::sleep(INTERVAL).await;
     }

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod client;
+pub mod clock;
 pub mod cors;
 pub mod descriptors;
 pub mod doctor;
@@ -22,3 +23,4 @@ pub mod serve;
 pub mod settings;
 pub mod slots;
 pub mod telemetry;
+pub mod text;

@@ -12,8 +12,8 @@ use std::{
 use gateway::{
     Listeners, ServeError, cli,
     config::{self, Config},
-    reload::Source,
-    wake::{ClockSource, Clocks},
+    serving::reload::Source,
+    sleep::{ClockSource, Clocks},
 };
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;

@@ -9,22 +9,18 @@ use reqwest::Response;
 use serde_json::Value;
 use shared::{
     openai::object::{Layout, Object, with_text},
-    service::slots::Place,
+    service::{slots::Place, text::one_line},
 };
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     BackendFault,
-    fault::cut,
+    fault::LONGEST_MESSAGE,
     picture,
     sse::{Event, Frames, Piece},
     unpack::bytes_of,
 };
-use crate::{
-    blocking::blocking_under,
-    policy::{admission::Grant, demand::Task},
-    store::Picture,
-};
+use crate::{admission::Grant, blocking::blocking_under, request::demand::Task, store::Picture};
 
 /// After the last event of meaning a backend has this long to end its stream.
 const LINGER: Duration = Duration::from_secs(1);
@@ -197,7 +193,7 @@ fn words(event: &Event) -> String {
     let object = Object::read(&data, names).ok();
     let inner = object.as_ref().and_then(|object| Object::within(object.get("error")?, names));
     let words = [inner, object].into_iter().flatten().find_map(|object| object.text("message"));
-    cut(words.as_deref().unwrap_or("it gives no reason"))
+    one_line(words.as_deref().unwrap_or("it gives no reason"), LONGEST_MESSAGE)
 }
 
 fn finished(name: &'static str, event: &Event) -> Result<Finished, BackendFault> {

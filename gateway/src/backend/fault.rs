@@ -8,24 +8,27 @@ use shared::{
     service::{
         framing,
         outbound::{io_kind, ran_out_of_descriptors, read_limited},
+        text::one_line,
     },
 };
 
-use super::obstacle::{Obstacle, no_address};
-use crate::health::state::Evidence;
+use crate::{
+    client::connect_error::{ConnectError, no_address},
+    health::{Monitors, state::Evidence},
+};
 
 /// Bytes of an error's body.
 const ERROR_LIMIT: usize = 64 << 10;
 /// Clients wait at most this long; with more they hammer instead.
 const LONGEST_RETRY_AFTER: u64 = 55;
-/// Letters of a backend's own words that are passed on.
-const LONGEST_WORDS: usize = 300;
+/// Characters of a backend's own message that are passed on.
+pub(super) const LONGEST_MESSAGE: usize = 300;
 
 /// Why there are no pictures.
 #[derive(Debug)]
 pub(crate) enum BackendFault {
     /// No connection came about, for certain; nothing was sent.
-    Obstructed(Obstacle),
+    NotConnected(ConnectError),
     /// No connection came about for another reason; nothing was sent.
     Unreachable(String),
     /// The gateway itself had no file descriptor left for a connection; nothing was sent.
@@ -83,8 +86,8 @@ pub(crate) struct Said {
 impl BackendFault {
     /// The fault that the client library met.
     pub(crate) fn of(error: &reqwest::Error) -> Self {
-        match Obstacle::of(error) {
-            Some(obstacle) if error.is_connect() => Self::Obstructed(obstacle),
+        match ConnectError::of(error) {
+            Some(met) if error.is_connect() => Self::NotConnected(met),
             _ if error.is_connect() && ran_out_of_descriptors(error) => Self::NoDescriptor,
             _ if error.is_connect() => Self::Unreachable(no_address(error).unwrap_or_else(|| chain(error))),
             _ if error.is_timeout() => Self::TimedOut,
@@ -92,10 +95,19 @@ impl BackendFault {
         }
     }
 
-    /// What it says about the backend's health at once.
-    pub(crate) fn evidence(&self) -> Option<Evidence> {
+    /// Tells the backend's health what follows from it.
+    pub(crate) fn report(&self, health: &Monitors, class: &str) {
+        match self.evidence() {
+            Some(evidence) => health.learn(class, evidence),
+            None if self.is_suspicious() => health.probe_soon(class),
+            None => {}
+        }
+    }
+
+    /// What it proves about the backend at once.
+    fn evidence(&self) -> Option<Evidence> {
         match self {
-            Self::Obstructed(obstacle) => Some(obstacle.evidence()),
+            Self::NotConnected(error) => Some((*error).into()),
             Self::SaidNotReady { .. }
             | Self::NoDescriptor
             | Self::Unreachable(_)
@@ -110,7 +122,7 @@ impl BackendFault {
 
     /// Whether the backend should be probed now. What it says of itself to one request is not the last word: behind a load
     /// balancer the next card may be ready.
-    pub(crate) fn is_suspicious(&self) -> bool {
+    pub(super) fn is_suspicious(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Broken(_) | Self::SaidNotReady { .. })
     }
 }
@@ -145,7 +157,7 @@ pub(super) async fn refusal(answer: Response) -> BackendFault {
     }
     if body["error"]["code"] == Code::BackendNotReady.as_str() {
         let words = body["error"]["message"].as_str().unwrap_or_default();
-        return BackendFault::SaidNotReady { words: cut(words), retry_after };
+        return BackendFault::SaidNotReady { words: one_line(words, LONGEST_MESSAGE), retry_after };
     }
     let should_retry = headers.get("x-should-retry").map(|value| value == "true");
     BackendFault::Said(Said { status, body, retry_after, should_retry })
@@ -173,18 +185,13 @@ fn is_envelope(body: &Value) -> bool {
 fn words(body: &Value) -> Option<String> {
     let places = [&body["error"], &body["detail"], &body["error"]["message"], &body["detail"][0]["msg"]];
     let text = places.into_iter().find_map(Value::as_str)?;
-    Some(cut(text)).filter(|text| !text.is_empty() && !text.contains('<'))
-}
-
-/// Foreign words in one line, not too long.
-pub(crate) fn cut(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).take(LONGEST_WORDS).collect()
+    Some(one_line(text, LONGEST_MESSAGE)).filter(|text| !text.is_empty() && !text.contains('<'))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::obstacle::tests::{client_that_fails, client_that_meets};
+    use crate::client::connect_error::tests::{client_that_fails, client_that_meets};
     use serde_json::json;
     use shared::service::outbound::{Connections, builder};
 
@@ -192,9 +199,9 @@ mod tests {
     async fn no_way_to_the_backend_is_evidence_at_once_and_in_the_words_of_a_probe() {
         let client = client_that_meets(std::io::ErrorKind::HostUnreachable);
         let fault = BackendFault::of(&client.get("http://ada2.local/").send().await.unwrap_err());
-        assert!(matches!(fault, BackendFault::Obstructed(Obstacle::NoLocalRoute)), "{fault:?}");
-        let Some(Evidence::NoRoute(words)) = fault.evidence() else { panic!("{fault:?}") };
-        assert_eq!(words, Obstacle::NoLocalRoute.to_string());
+        assert!(matches!(fault, BackendFault::NotConnected(ConnectError::NoLocalRoute)), "{fault:?}");
+        let Some(Evidence::NoRoute(message)) = fault.evidence() else { panic!("{fault:?}") };
+        assert_eq!(message, ConnectError::NoLocalRoute.to_string());
     }
 
     #[test]

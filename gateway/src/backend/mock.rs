@@ -5,13 +5,14 @@ use serde_json::{Map, Value, json};
 use shared::{
     openai::images::{Size, Usage},
     picture::paint::Painting,
+    service::clock::unix_now,
 };
 
 use super::{Answer, Made, Pictures, Rest, events::Events};
 use crate::{
+    admission::Grant,
     blocking::blocking_under,
-    policy::{admission::Grant, demand::Demand},
-    state::unix_now,
+    request::demand::Demand,
     store::{Picture, StoreFault, disk::Store},
 };
 

@@ -8,8 +8,8 @@ use reqwest::Response;
 use shared::service::{body::WholeBody, request_id::X_REQUEST_ID};
 use tokio::time::{Instant, timeout};
 
-use super::{BackendFault, Backends, body_of, fault, truncation::Truncation};
-use crate::{payload::Sent, policy::admission::Grant};
+use super::{BackendFault, body_of, fault, truncation::Truncation};
+use crate::{admission::Grant, client::Clients, request::Sent};
 
 /// Until an answer's head. One that is not streamed begins when its last word is found, and OpenAI's Python library waits
 /// as long for it.
@@ -86,30 +86,28 @@ pub(crate) struct Passage {
     truncation: Truncation,
 }
 
-impl Backends {
-    /// Asks once. Dropping the future closes the connection.
-    pub(crate) async fn pass(&self, grant: Grant, passing: Passing) -> Result<Passage, BackendFault> {
-        let Passing { path, sent, counted, accept, request_id } = passing;
-        let backend = grant.permitted().backend();
-        let (length, body, sending) = body_of(sent.pieces, counted);
-        let request = self
-            .fresh
-            .post(backend.api(path))
-            .header(header::CONTENT_TYPE, sent.content_type)
-            .header(header::CONTENT_LENGTH, length)
-            .header(header::ACCEPT, accept.unwrap_or(HeaderValue::from_static("*/*")))
-            .header(header::ACCEPT_ENCODING, "identity")
-            .header(X_REQUEST_ID, request_id)
-            .body(body);
-        let answer = tokio::select! {
-            answer = in_time(HEAD, backend.authorized(request).send()) => fault::framed(answer?)?,
-            () = sending.overdue() => return Err(BackendFault::TimedOut),
-        };
-        if !answer.status().is_success() {
-            return in_time(PIECE, async { Ok(fault::refusal(answer).await) }).await.and_then(Err);
-        }
-        Passage::of(grant, answer)
+/// Asks once. Dropping the future closes the connection.
+pub(crate) async fn pass(clients: &Clients, grant: Grant, passing: Passing) -> Result<Passage, BackendFault> {
+    let Passing { path, sent, counted, accept, request_id } = passing;
+    let backend = grant.permitted().backend();
+    let (length, body, sending) = body_of(sent.pieces, counted);
+    let request = clients
+        .fresh()
+        .post(backend.api(path))
+        .header(header::CONTENT_TYPE, sent.content_type)
+        .header(header::CONTENT_LENGTH, length)
+        .header(header::ACCEPT, accept.unwrap_or(HeaderValue::from_static("*/*")))
+        .header(header::ACCEPT_ENCODING, "identity")
+        .header(X_REQUEST_ID, request_id)
+        .body(body);
+    let answer = tokio::select! {
+        answer = in_time(HEAD, backend.authorized(request).send()) => fault::framed(answer?)?,
+        () = sending.overdue() => return Err(BackendFault::TimedOut),
+    };
+    if !answer.status().is_success() {
+        return in_time(PIECE, async { Ok(fault::refusal(answer).await) }).await.and_then(Err);
     }
+    Passage::of(grant, answer)
 }
 
 impl Passage {

@@ -14,7 +14,6 @@ use shared::service::{
 
 use super::backends_file::base_url;
 use crate::{
-    health::state::Rules,
     store::retention::Rules as Retention,
     tls::{self, Tls, pem},
 };
@@ -178,11 +177,22 @@ pub(super) fn retention(settings: &mut Settings) -> Option<Retention> {
     })
 }
 
-pub(super) fn health(settings: &mut Settings) -> Option<Rules> {
+/// When a backend counts as ready.
+#[derive(Debug, Clone, Copy)]
+pub struct ProbeRules {
+    /// Between probes of a ready backend.
+    pub interval: Duration,
+    /// For one probe.
+    pub timeout: Duration,
+    /// Unanswered probes in a row until a ready backend counts as not ready.
+    pub threshold: u32,
+}
+
+pub(super) fn health(settings: &mut Settings) -> Option<ProbeRules> {
     let interval = settings.take("HEALTH_CHECK_INTERVAL_SEC", "a time in seconds", duration);
     let timeout = settings.take("HEALTH_CHECK_TIMEOUT_SEC", "a time in seconds", duration);
     let threshold = settings.take("HEALTH_CHECK_FAILURE_THRESHOLD", "a whole number above 0", |text| {
         text.trim().parse().ok().filter(|count| *count > 0)
     });
-    Some(Rules { interval: interval?, timeout: timeout?, threshold: threshold? })
+    Some(ProbeRules { interval: interval?, timeout: timeout?, threshold: threshold? })
 }

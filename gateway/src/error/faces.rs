@@ -9,8 +9,9 @@ use shared::{
 
 use super::Face;
 use crate::{
+    admission::Busy,
     backend::{BackendFault, Said},
-    policy::{admission::Busy, catalog::Denial},
+    policy::catalog::Denial,
     store::StoreFault,
 };
 
@@ -182,7 +183,7 @@ pub(super) fn backend(class: &str, fault: &BackendFault) -> Face {
     let failed =
         |status, why: String| Face::new(status, Code::BackendError, format!("Backend {class} {why}"));
     match fault {
-        BackendFault::Obstructed(obstacle) => not_ready(class, &obstacle.to_string(), None),
+        BackendFault::NotConnected(error) => not_ready(class, &error.to_string(), None),
         BackendFault::Unreachable(words) => not_ready(class, words, None),
         BackendFault::SaidNotReady { words, retry_after } => not_ready(class, words, *retry_after),
         BackendFault::NoDescriptor => no_descriptor(),

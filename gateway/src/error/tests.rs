@@ -2,11 +2,7 @@ use serde_json::json;
 use shared::openai::fields::FieldError;
 
 use super::*;
-use crate::{
-    backend::{Said, obstacle::Obstacle},
-    config::Capability,
-    store::PictureName,
-};
+use crate::{backend::Said, client::connect_error::ConnectError, config::Capability, store::PictureName};
 
 fn said(status: u16, body: Value, retry_after: Option<u64>, should_retry: Option<bool>) -> ApiError {
     let status = StatusCode::from_u16(status).unwrap();
@@ -57,8 +53,8 @@ fn every_error() -> Vec<ApiError> {
         ApiError::NotReady(NotReady { class: class(), error: "vram_headroom: too little".into() }),
         ApiError::Busy(Busy::Backend { class: class(), capability: Capability::Images }),
         ApiError::Busy(Busy::Token { name: "alice".to_owned(), limit: 1 }),
-        backend(BackendFault::Obstructed(Obstacle::Refused)),
-        backend(BackendFault::Obstructed(Obstacle::NoLocalRoute)),
+        backend(BackendFault::NotConnected(ConnectError::Refused)),
+        backend(BackendFault::NotConnected(ConnectError::NoLocalRoute)),
         backend(BackendFault::Unreachable("no connection in time".into())),
         backend(BackendFault::SaidNotReady { words: "paused".into(), retry_after: Some(9) }),
         backend(BackendFault::TimedOut),

@@ -2,10 +2,11 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use reqwest::Client;
+use shared::service::{clock::unix_seconds_f64, text::prefix};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout},
@@ -16,11 +17,11 @@ use super::{
     listing::{self, Asked, Listing},
     probe::{Occasion, probe},
     remembered::RememberedModels,
-    state::{Evidence, Health, Rules, next, over_limit},
+    state::{Evidence, Health, next, over_limit},
 };
 use crate::{
-    backend::Backends,
-    config::{Backend, Capability},
+    client::Clients,
+    config::{Backend, Capability, ProbeRules},
     metrics::Metrics,
 };
 
@@ -44,7 +45,7 @@ pub(super) struct Watched {
     remembered: Arc<RememberedModels>,
     probe_now: Arc<Notify>,
     list_now: Arc<Notify>,
-    rules: Rules,
+    rules: ProbeRules,
     metrics: Arc<Metrics>,
 }
 
@@ -53,7 +54,7 @@ impl Watched {
     /// shared.
     pub(super) fn new(
         backend: Arc<Backend>,
-        rules: Rules,
+        rules: ProbeRules,
         metrics: Arc<Metrics>,
         remembered: Arc<RememberedModels>,
         before: Option<&Self>,
@@ -97,7 +98,7 @@ impl Watched {
     }
 
     fn conclude(&self, health: &mut Health, evidence: Evidence) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let now = unix_seconds_f64(SystemTime::now());
         let mut new = next(health, evidence, &self.rules, now);
         let over = over_limit(self.limit(), new.most_at_once).filter(|words| !new.warnings.contains(words));
         new.warnings.extend(over);
@@ -121,17 +122,17 @@ impl Watched {
     }
 
     /// The loops: the next probe is not held up by a list that is long in coming.
-    pub(super) async fn run(self, backends: Backends) {
-        tokio::join!(self.keep_probing(&backends), self.keep_listing(&backends));
+    pub(super) async fn run(self, clients: Clients) {
+        tokio::join!(self.keep_probing(&clients), self.keep_listing(&clients));
     }
 
-    async fn keep_probing(&self, backends: &Backends) {
+    async fn keep_probing(&self, clients: &Clients) {
         let mut doubted = false;
         loop {
             let sleeps = self.health().sleeps;
             tokio::select! {
-                evidence = self.look(backends, doubted) => {
-                    self.metrics.probed(&self.backend.class, &evidence);
+                evidence = self.look(clients, doubted) => {
+                    self.metrics.probed(&self.backend.class, evidence.probe_result());
                     self.learn_from_probe(evidence, sleeps);
                 }
                 // Its connection may be dead: another one asks now, instead of after this one's time.
@@ -142,14 +143,14 @@ impl Watched {
     }
 
     /// For a backend that becomes ready, the list comes before the good news: whoever is let in by these finds that.
-    async fn look(&self, backends: &Backends, doubted: bool) -> Evidence {
+    async fn look(&self, clients: &Clients, doubted: bool) -> Evidence {
         let was_ready = self.health().ready;
         let occasion = match (was_ready, doubted) {
             (false, _) => Occasion::NotReady,
             (true, false) => Occasion::Ready,
             (true, true) => Occasion::Doubt,
         };
-        let evidence = probe(&backends.pooled(), &self.backend, occasion, self.rules.timeout).await;
+        let evidence = probe(&clients.pooled(), &self.backend, occasion, self.rules.timeout).await;
         if evidence.admits() {
             let mut listed = self.listing.subscribe();
             let is_known = !listed.borrow_and_update().models.is_empty();
@@ -164,10 +165,10 @@ impl Watched {
         evidence
     }
 
-    async fn keep_listing(&self, backends: &Backends) {
+    async fn keep_listing(&self, clients: &Clients) {
         loop {
             self.list_now.notified().await;
-            self.list(&backends.pooled()).await;
+            self.list(&clients.pooled()).await;
         }
     }
 
@@ -222,7 +223,7 @@ impl Watched {
         if new.ready != prev.ready || prev.last_check.is_none() {
             match &new.error {
                 None => info!(backend, "backend is ready"),
-                Some(error) => warn!(backend, error = short(error), "backend is not ready"),
+                Some(error) => warn!(backend, error = prefix(error, 300), "backend is not ready"),
             }
         }
         let over = |health: &Health| over_limit(self.limit(), health.most_at_once);
@@ -236,18 +237,13 @@ impl Watched {
     }
 }
 
-/// Foreign words enter the log cut; the log escapes them.
-fn short(text: &str) -> String {
-    text.chars().take(300).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::state::{Answered, Verdict};
     use super::*;
     use crate::{config::backends::tests::backend, store::disk::tests::temporary};
 
-    fn watched(rules: Rules) -> Watched {
+    fn watched(rules: ProbeRules) -> Watched {
         let remembered = Arc::new(RememberedModels::open(&temporary("monitor")));
         Watched::new(backend("c", &[]), rules, Arc::new(Metrics::new([])), remembered, None)
     }
@@ -256,7 +252,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_shorten_the_wait_and_no_two_probes_are_back_to_back() {
         let rules =
-            Rules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
+            ProbeRules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
         let watched = watched(rules);
         let sleeps = watched.health().sleeps;
         let waits_for = async |asked: u64| {
@@ -284,7 +280,7 @@ mod tests {
     #[test]
     fn a_probe_from_before_a_sleep_counts_no_more() {
         let rules =
-            Rules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
+            ProbeRules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
         let watched = watched(rules);
         let good =
             || Evidence::Answered(Answered { alive: true, verdict: Verdict::Ready, wrong_paths: Vec::new() });

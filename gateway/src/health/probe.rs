@@ -11,20 +11,23 @@ use reqwest::{
 use shared::{
     health::ReadyReport,
     openai::object::Object,
-    service::outbound::{BodyFault, ran_out_of_descriptors, read_limited},
+    service::{
+        outbound::{BodyFault, ran_out_of_descriptors, read_limited},
+        text::one_line,
+    },
 };
 
 use super::state::{Answered, Evidence, ProbeFailure, Verdict};
 use crate::{
-    backend::{
-        cut,
-        obstacle::{Obstacle, no_address},
-    },
+    client::connect_error::{ConnectError, no_address},
     config::Backend,
 };
 
 /// Bytes of a readiness answer or a list of models.
 const ANSWER_LIMIT: usize = 1 << 20;
+
+/// Characters of a backend's own message that are passed on.
+const LONGEST_MESSAGE: usize = 300;
 
 /// For the answer of the next card; one that is ready gives it at once.
 const NEXT_CARD: Duration = Duration::from_secs(1);
@@ -163,7 +166,7 @@ fn said(body: &[u8]) -> String {
     let body = Object::read(body, &names).ok();
     let words = names.into_iter().filter_map(|name| body.as_ref()?.text(name));
     let words = words.collect::<Vec<_>>().join(", ");
-    if words.is_empty() { words } else { format!(": {}", cut(&words)) }
+    if words.is_empty() { words } else { format!(": {}", one_line(&words, LONGEST_MESSAGE)) }
 }
 
 /// mlx_lm answers an empty body where it has no cache of models.
@@ -199,7 +202,7 @@ fn is_list(body: &[u8]) -> bool {
 fn title(page: &[u8]) -> String {
     let page = String::from_utf8_lossy(page);
     let title = page.split_once("<title>").and_then(|(_, behind)| behind.split('<').next());
-    let title = title.map(|title| cut(title.trim())).filter(|title| !title.is_empty());
+    let title = title.map(|title| one_line(title.trim(), LONGEST_MESSAGE)).filter(|title| !title.is_empty());
     title.map_or_else(String::new, |title| format!(", titled {title:?}"))
 }
 
@@ -215,8 +218,8 @@ async fn get(client: &Client, backend: &Backend, url: &Url) -> Result<Said, Evid
 }
 
 fn failure(error: &reqwest::Error) -> Evidence {
-    if let Some(obstacle) = Obstacle::of(error) {
-        return obstacle.evidence();
+    if let Some(error) = ConnectError::of(error) {
+        return error.into();
     }
     Evidence::ProbeFailed(if let Some(words) = no_address(error) {
         ProbeFailure::Unresolved(words)
@@ -234,7 +237,7 @@ mod tests {
     use shared::service::outbound::{Connections, builder};
 
     use super::*;
-    use crate::{backend::obstacle::tests::client_that_meets, config::backends::tests::backend};
+    use crate::{client::connect_error::tests::client_that_meets, config::backends::tests::backend};
 
     #[test]
     fn a_path_that_is_not_there_is_told_from_a_backend_that_is_not_well() {

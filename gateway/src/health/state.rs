@@ -1,19 +1,8 @@
 //! What the gateway concludes about a backend from what it saw. Pure: no clock, no lock, no wait.
 
-use std::time::Duration;
-
 use shared::health::{GpuReport, ReadyReport};
 
-/// When a backend counts as ready.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules {
-    /// Between probes of a ready backend.
-    pub interval: Duration,
-    /// For one probe.
-    pub timeout: Duration,
-    /// Unanswered probes in a row until a ready backend counts as not ready.
-    pub threshold: u32,
-}
+use crate::{client::connect_error::ConnectError, config::ProbeRules};
 
 /// What was seen of a backend.
 #[derive(Debug, Clone)]
@@ -29,9 +18,6 @@ pub enum Evidence {
 }
 
 impl Evidence {
-    /// How a probe can end, for the metrics.
-    pub const PROBE_RESULTS: [&str; 5] = ["answered", "refused", "no_route", "timed_out", "broken"];
-
     /// Whether a backend of which this was seen is ready.
     pub fn admits(&self) -> bool {
         match self {
@@ -50,6 +36,15 @@ impl Evidence {
             Self::ProbeFailed(
                 ProbeFailure::Broken | ProbeFailure::Unresolved(_) | ProbeFailure::NoDescriptor,
             ) => "broken",
+        }
+    }
+}
+
+impl From<ConnectError> for Evidence {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Refused => Self::Refused,
+            ConnectError::NoRoute | ConnectError::NoLocalRoute => Self::NoRoute(error.to_string()),
         }
     }
 }
@@ -171,7 +166,7 @@ impl Health {
 }
 
 /// What is believed after this evidence. What a backend says counts at once; silence only when it lasts.
-pub fn next(prev: &Health, evidence: Evidence, rules: &Rules, now: f64) -> Health {
+pub fn next(prev: &Health, evidence: Evidence, rules: &ProbeRules, now: f64) -> Health {
     let seen = Health { last_check: Some(now), unanswered: 0, ..prev.clone() };
     match evidence {
         Evidence::Answered(answered) => answer(&seen, answered),

@@ -22,10 +22,10 @@ use shared::service::{body::Holder, request_id::RequestId};
 use tracing::{error, info, warn};
 
 use crate::{
+    app::App,
     error::{Cause, Rejected},
     metrics::Metrics,
     policy::catalog::Permitted,
-    state::App,
 };
 
 /// What is logged when the caller left before the answer.

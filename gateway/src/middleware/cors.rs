@@ -7,7 +7,7 @@ use axum::{
 };
 use shared::service::cors::Cors;
 
-use crate::state::App;
+use crate::app::App;
 
 /// Whether a path is one whose answers these rules are about. What the old gateway serves elsewhere is its own business;
 /// below `/v1` it speaks for us.

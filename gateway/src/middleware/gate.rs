@@ -23,9 +23,9 @@ use super::{
     start_page::{redirect, wants_page},
 };
 use crate::{
+    app::App,
     config::{Access, Token},
     error::ApiError,
-    state::App,
 };
 
 /// A caller who showed a good token, or whom nobody asks for one: that one has none.

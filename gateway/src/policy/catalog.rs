@@ -4,8 +4,10 @@ pub(crate) mod text;
 
 use std::sync::Arc;
 
-use super::demand::Demand;
-use crate::config::{Backend, Backends, Capability, Delivery, ImageEngine, Images};
+use crate::{
+    config::{Backend, Backends, Capability, Delivery, ImageEngine, Images},
+    request::demand::Demand,
+};
 
 /// A request that may go to its backend.
 #[derive(Debug)]
@@ -188,7 +190,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         config::backends::tests::backend,
-        policy::demand::{FIELDS, Task},
+        request::demand::{FIELDS, Task},
     };
 
     pub(crate) fn rules() -> Images {

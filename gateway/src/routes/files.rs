@@ -10,9 +10,9 @@ use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
 use crate::{
+    app::App,
     blocking::blocking,
     error::ApiError,
-    state::App,
     store::{PictureName, disk::Stored},
 };
 

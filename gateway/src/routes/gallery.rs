@@ -14,12 +14,12 @@ use tracing::info;
 
 use super::Visit;
 use crate::{
+    app::App,
     blocking::blocking,
     config::Access,
     error::ApiError,
     middleware::gate::Caller,
-    policy::demand::Malformed,
-    state::App,
+    request::demand::Malformed,
     store::{PictureName, disk::Store, index::Known, records::Record, shelf::Listed},
 };
 

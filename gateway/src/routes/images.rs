@@ -17,16 +17,16 @@ use tokio::time::Instant;
 
 use super::{Visit, named_backend};
 use crate::{
-    backend::{Answer, Failure, Outgoing, mock},
+    admission::Grant,
+    app::App,
+    backend::{self, Answer, Failure, Outgoing, mock},
     config::{Capability, ImageEngine},
     error::ApiError,
-    payload::Payload,
-    policy::{
-        admission::Grant,
-        catalog::permit_images,
+    policy::catalog::permit_images,
+    request::{
+        Payload,
         demand::{Demand, Malformed, Task},
     },
-    state::App,
     store::writable::Prepared,
 };
 
@@ -142,9 +142,9 @@ fn caller_patience(headers: &HeaderMap) -> Option<Duration> {
 
 async fn send(app: &App, grant: Grant, outgoing: Outgoing) -> Result<Answer, ApiError> {
     let class = grant.permitted().backend().class.clone();
-    app.backends.send(&app.store, grant, outgoing).await.map_err(|failure| match failure {
+    backend::send(&app.clients, &app.store, grant, outgoing).await.map_err(|failure| match failure {
         Failure::Backend(fault) => {
-            app.health.met(&class, &fault);
+            fault.report(&app.health, &class);
             ApiError::Backend(class, fault)
         }
         Failure::Store(fault) => ApiError::Store(fault),

@@ -29,15 +29,15 @@ use shared::{
 };
 use tokio::{task::yield_now, time::timeout};
 
-use super::Visit;
+use super::{PATHS, Visit};
 use crate::{
+    app::App,
     backend::{BackendFault, framed},
     config::{Access, Legacy},
     error::ApiError,
     middleware::access_log::{Account, Streamed},
-    policy::{demand::Malformed, legacy::is_theirs},
-    router::PATHS,
-    state::App,
+    policy::legacy::is_theirs,
+    request::demand::Malformed,
     tls::Tls,
 };
 
@@ -89,7 +89,7 @@ async fn pass(app: &App, legacy: &Legacy, visit: &Visit, request: Request) -> Re
         return Err(ApiError::Body(BodyError::TooLarge(limit)));
     }
     let mut outgoing =
-        app.backends.fresh().request(method.clone(), url).headers(head(app, legacy, &visit.id, parts));
+        app.clients.fresh().request(method.clone(), url).headers(head(app, legacy, &visit.id, parts));
     let cut = Arc::new(OnceLock::new());
     if !body.is_end_stream() {
         outgoing = outgoing.body(reqwest::Body::wrap_stream(upload(body, limit, cut.clone())));

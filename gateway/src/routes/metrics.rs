@@ -1,14 +1,181 @@
-//! `GET /metrics`, for Prometheus: with the token on the main port, and without on a listener of its own.
+//! `GET /metrics`, for Prometheus: with the token on the main port, and without on a listener of its own. What is counted
+//! is in `metrics`; what can be read from a snapshot (places, backends, the process itself) is read here.
 
 use axum::{
     extract::State,
     http::header,
     response::{IntoResponse, Response},
 };
+use prometheus::{GaugeVec, IntCounter, Opts, Registry, TextEncoder, proto::MetricFamily};
+use shared::service::{files::Disk, telemetry};
 
-use crate::{metrics::seen::Seen, state::App};
+use crate::{
+    app::App,
+    config::Capability,
+    health::state::Health,
+    metrics::{Metrics, registered},
+    store::index::Totals,
+};
 
 /// The handler.
 pub(crate) async fn scrape(State(app): State<App>) -> Response {
-    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], app.metrics.text(&Seen::now(&app))).into_response()
+    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text(&app.metrics, &Seen::now(&app))).into_response()
 }
+
+/// Everything in Prometheus' text format.
+fn text(counted: &Metrics, seen: &Seen) -> String {
+    let mut families = [counted.gather(), seen.families()].concat();
+    families.sort_by(|one, other| one.name().cmp(other.name()));
+    TextEncoder::new().encode_to_string(&families).expect("gathered families have names and samples")
+}
+
+/// The snapshots.
+#[derive(Debug)]
+struct Seen {
+    places: Vec<Places>,
+    tokens: Vec<(String, usize, usize)>,
+    backends: Vec<(String, Health)>,
+    store: Totals,
+    disk: Option<Disk>,
+    dropped_lines: u64,
+    started: u64,
+}
+
+/// The places of one backend for one capability.
+#[derive(Debug)]
+struct Places {
+    class: String,
+    capability: Capability,
+    limit: usize,
+    inflight: usize,
+}
+
+impl Seen {
+    /// As everything is now.
+    fn now(app: &App) -> Self {
+        let places = app.admission.snapshot().map(|(class, capability, slots)| Places {
+            class: class.to_owned(),
+            capability,
+            limit: slots.limit(),
+            inflight: slots.inflight(),
+        });
+        let backends = app.health.snapshot().into_iter();
+        Self {
+            places: places.collect(),
+            tokens: app
+                .admission
+                .tokens()
+                .map(|(name, slots)| (name.to_owned(), slots.limit(), slots.inflight()))
+                .collect(),
+            backends: backends.map(|(backend, health)| (backend.class.clone(), health)).collect(),
+            store: app.store.totals(),
+            disk: app.warnings.now().disk,
+            dropped_lines: telemetry::dropped_lines(),
+            started: app.started_at,
+        }
+    }
+
+    /// The same as metrics.
+    fn families(&self) -> Vec<MetricFamily> {
+        let registry = Registry::new();
+        self.places(&registry);
+        self.backends(&registry);
+        let dropped = IntCounter::new(
+            "gateway_log_lines_dropped_total",
+            "Log lines that could not be written, on a full disk for example.",
+        );
+        registered(&registry, dropped.expect("a sound name")).inc_by(self.dropped_lines);
+        gauge(&registry, "gateway_build_info", "1; the label says which version runs.", &["version"])
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
+        gauge(&registry, "gateway_store_pictures", "Pictures in the store.", &[])
+            .with_label_values::<&str>(&[])
+            .set(count(self.store.pictures));
+        gauge(
+            &registry,
+            "gateway_store_bytes",
+            "Bytes of the pictures in the store, and of what is kept beside them.",
+            &[],
+        )
+        .with_label_values::<&str>(&[])
+        .set(whole(self.store.bytes));
+        if let Some(disk) = self.disk {
+            gauge(&registry, "gateway_store_disk_bytes", "Bytes of the disk that the store is on.", &[])
+                .with_label_values::<&str>(&[])
+                .set(whole(disk.total));
+            gauge(&registry, "gateway_store_disk_free_bytes", "Bytes that are free on that disk.", &[])
+                .with_label_values::<&str>(&[])
+                .set(whole(disk.free));
+        }
+        gauge(&registry, "process_start_time_seconds", "Unix time of the start.", &[])
+            .with_label_values::<&str>(&[])
+            .set(whole(self.started));
+        registry.gather()
+    }
+
+    fn places(&self, registry: &Registry) {
+        const LABELS: &[&str] = &["backend", "capability"];
+        let limit =
+            gauge(registry, "gateway_slots_limit", "Requests that a backend may have at once.", LABELS);
+        let inflight = gauge(registry, "gateway_slots_inflight", "Requests that a backend has now.", LABELS);
+        for places in &self.places {
+            let labels = [places.class.as_str(), places.capability.as_str()];
+            limit.with_label_values(&labels).set(count(places.limit));
+            inflight.with_label_values(&labels).set(count(places.inflight));
+        }
+        if self.tokens.is_empty() {
+            return;
+        }
+        let limit = gauge(
+            registry,
+            "gateway_token_limit",
+            "Requests that a token with a bound of its own may have at once.",
+            &["token"],
+        );
+        let inflight = gauge(
+            registry,
+            "gateway_token_inflight",
+            "Requests that a token with a bound of its own has now.",
+            &["token"],
+        );
+        for (name, most, now) in &self.tokens {
+            limit.with_label_values(&[name]).set(count(*most));
+            inflight.with_label_values(&[name]).set(count(*now));
+        }
+    }
+
+    fn backends(&self, registry: &Registry) {
+        const LABELS: &[&str] = &["backend"];
+        let ready = gauge(registry, "gateway_backend_ready", "Whether a backend gets requests.", LABELS);
+        let healthy = gauge(registry, "gateway_backend_healthy", "Whether a backend answers.", LABELS);
+        let checked = gauge(
+            registry,
+            "gateway_backend_last_check_timestamp_seconds",
+            "Unix time of what is known last of a backend; absent while nothing is.",
+            LABELS,
+        );
+        for (class, health) in &self.backends {
+            ready.with_label_values(&[class]).set(f64::from(u8::from(health.ready)));
+            healthy.with_label_values(&[class]).set(f64::from(u8::from(health.alive)));
+            if let Some(at) = health.last_check {
+                checked.with_label_values(&[class]).set(at);
+            }
+        }
+    }
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    registered(registry, GaugeVec::new(Opts::new(name, help), labels).expect("a sound name"))
+}
+
+fn count(number: usize) -> f64 {
+    u32::try_from(number).unwrap_or(u32::MAX).into()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds and stores' bytes stay below 2^53")]
+fn whole(number: u64) -> f64 {
+    number as f64
+}
+
+#[cfg(test)]
+mod tests;

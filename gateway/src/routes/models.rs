@@ -8,7 +8,7 @@ use axum::{
 };
 use shared::openai::models::{Model, ModelList};
 
-use crate::{error::ApiError, state::App};
+use crate::{app::App, error::ApiError};
 
 /// All of them.
 pub(crate) async fn list(State(app): State<App>) -> Response {

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::{middleware::gate::Caller, state::App};
+use crate::{app::App, middleware::gate::Caller};
 
 /// Alive.
 pub(crate) async fn healthz() -> &'static str {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use shared::service::slots::Slots;
 
 use super::Visit;
-use crate::state::App;
+use crate::app::App;
 
 /// The handler.
 pub(crate) async fn status(State(app): State<App>, visit: Visit) -> Json<Value> {

@@ -16,19 +16,17 @@ use tokio::task::yield_now;
 
 use super::{Visit, named_backend};
 use crate::{
+    admission::Grant,
+    app::App,
     backend::{
         BackendFault,
-        passage::{Passage, Passing, ReaderDelay},
+        passage::{Passage, Passing, ReaderDelay, pass},
     },
     config::Capability,
     error::ApiError,
     middleware::access_log::{Account, Streamed},
-    payload::text::TextBody,
-    policy::{
-        admission::Grant,
-        catalog::text::{Asked, permit_text},
-    },
-    state::App,
+    policy::catalog::text::{Asked, permit_text},
+    request::text::TextBody,
 };
 
 /// What is asked for: the path behind `/v1`, with us and with the backend, and what it counts as.
@@ -97,8 +95,8 @@ async fn serve(
 
 async fn send(app: &App, grant: Grant, passing: Passing) -> Result<Passage, ApiError> {
     let class = grant.permitted().backend().class.clone();
-    app.backends.pass(grant, passing).await.map_err(|fault| {
-        app.health.met(&class, &fault);
+    pass(&app.clients, grant, passing).await.map_err(|fault| {
+        fault.report(&app.health, &class);
         ApiError::Backend(class, fault)
     })
 }
@@ -171,7 +169,7 @@ impl Relay {
 
     fn broke(&self, fault: BackendFault) {
         let class = self.passage.class();
-        self.app.health.met(class, &fault);
+        fault.report(&self.app.health, class);
         let (status, cause) = ApiError::Backend(class.to_owned(), fault).told();
         self.account.ended(status, Some(cause.0));
     }

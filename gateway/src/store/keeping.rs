@@ -1,29 +1,39 @@
 //! The worker that lets old pictures go.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use shared::service::reload::Switch;
+use shared::service::clock::unix_seconds;
 use tracing::{error, info, warn};
 
 use super::{
+    disk::Store,
     index::Totals,
-    retention::{Look, Trust},
+    retention::{Look, Rules, Trust},
 };
-use crate::{blocking::blocking, state::App};
+use crate::{blocking::blocking, sleep::Clocks};
 
 /// Between two looks at what is in the store. Cheap: the folder is read only where something may be due.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// What a round needs; a reload changes it.
+#[derive(Debug)]
+pub(crate) struct Round {
+    /// Both clocks, now.
+    pub(crate) clocks: Clocks,
+    /// The store.
+    pub(crate) store: Store,
+    /// How much may stay.
+    pub(crate) rules: Rules,
+}
+
 /// Looks at once, and then again and again.
-pub(crate) async fn keep_within_limits(app: Switch<App>) {
-    let mut trust = Trust::new(app.now().vigil.clocks());
+pub(crate) async fn keep_within_limits(round: impl Fn() -> Round) {
+    let mut trust = Trust::new(round().clocks);
     let mut failing = false;
     loop {
-        let app = app.now();
-        let clocks = app.vigil.clocks();
-        let by_age = believe(trust.look(clocks), app.config.retention.max_age.is_some());
-        let now = clocks.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let (store, rules) = (app.store.clone(), app.config.retention);
+        let Round { clocks, store, rules } = round();
+        let by_age = believe(trust.look(clocks), rules.max_age.is_some());
+        let now = unix_seconds(clocks.wall);
         match blocking(move || store.retain(&rules, now, by_age)).await {
             Ok(gone) => {
                 failing = false;

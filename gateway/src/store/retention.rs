@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{PictureName, index::Totals};
-use crate::wake::Clocks;
+use crate::sleep::Clocks;
 
 /// A picture this young stays, whatever the rules say: its address was just given out.
 const YOUNG: u64 = 60;

@@ -4,13 +4,12 @@ use std::{
     fmt,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
-use super::{lifecycle::Lifecycle, settings::Problem};
+use super::{clock::unix_now, lifecycle::Lifecycle, settings::Problem};
 
 /// Where a configuration is read from, again and again.
 pub struct Source<L>(Arc<Read<L>>);
@@ -150,11 +149,6 @@ impl Reloads {
         }
     }
 }
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

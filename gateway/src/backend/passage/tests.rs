@@ -2,14 +2,12 @@ use futures_util::{StreamExt, stream};
 
 use super::*;
 use crate::{
+    admission::Admission,
     config::{Capability, Routing},
     health::Live,
-    policy::{
-        admission::Admission,
-        catalog::{
-            tests::backends,
-            text::{Asked, permit_text},
-        },
+    policy::catalog::{
+        tests::backends,
+        text::{Asked, permit_text},
     },
 };
 

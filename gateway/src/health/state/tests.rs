@@ -1,9 +1,11 @@
+use std::time::Duration;
+
 use super::*;
 use proptest::prelude::*;
 use shared::health::{Check, CheckStatus, EngineReport, Status};
 
-const RULES: Rules =
-    Rules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
+const RULES: ProbeRules =
+    ProbeRules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
 
 fn report(status: Status, checks: Vec<Check>) -> Evidence {
     let engine = EngineReport { kind: "builtin".into(), url: None, version: None, queue_depth: 0, models: 1 };

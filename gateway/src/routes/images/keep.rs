@@ -5,15 +5,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value};
-use shared::service::slots::Place;
+use shared::service::{clock::unix_now, slots::Place};
 
 use super::inline::{self, Part};
 use crate::{
+    app::App,
     backend::{Made, Pictures},
     blocking::blocking_under,
     config::Delivery,
     error::ApiError,
-    state::{App, unix_now},
     store::{Picture, PictureName, disk, records::Note, writable::Prepared},
 };
 

@@ -16,6 +16,7 @@ use tokio::{task::yield_now, time::Instant};
 
 use super::keep::keep_one;
 use crate::{
+    app::App,
     backend::{
         BackendFault,
         events::{Events, Finished, Happening},
@@ -25,7 +26,6 @@ use crate::{
     error::ApiError,
     middleware::access_log::{Account, Streamed},
     routes::Visit,
-    state::App,
     store::{records::Note, writable::Prepared},
 };
 
@@ -107,7 +107,7 @@ impl Relay {
 
     /// A backend that broke off leaves the caller a broken connection, which its library tells from an end.
     async fn failed(&self, fault: BackendFault) -> io::Result<Bytes> {
-        self.app.health.met(&self.class, &fault);
+        fault.report(&self.app.health, &self.class);
         let broken = matches!(fault, BackendFault::Broken(_));
         let event = self.refused(&self.fault(fault));
         if !broken {

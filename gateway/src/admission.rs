@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use shared::service::slots::{Place, Slots};
 
-use super::catalog::Permitted;
 use crate::{
     config::{Backends, Capability, Token},
     health::Live,
+    policy::catalog::Permitted,
 };
 
 /// All places.

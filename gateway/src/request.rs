@@ -2,6 +2,7 @@
 //! only the model and the form of the pictures change, of any other ([`text`]) the model alone; whatever else the caller
 //! sent travels as it came. Pure.
 
+pub(crate) mod demand;
 mod form;
 mod json;
 pub(crate) mod text;
@@ -17,8 +18,11 @@ use shared::{
     service::form::is_multipart,
 };
 
-use self::{form::Form, json::Json};
-use crate::policy::demand::{FIELDS, Task};
+use self::{
+    demand::{FIELDS, Task},
+    form::Form,
+    json::Json,
+};
 
 /// What the backend is always asked for: the pictures are stored here in any case.
 const BASE64: &str = "b64_json";

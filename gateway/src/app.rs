@@ -4,28 +4,23 @@ use std::{
     ops::Deref,
     sync::Arc,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
-use axum::Router;
 use shared::service::{
-    body::BodyBudget,
-    lifecycle::Lifecycle,
-    reload::{Reloads, Switch},
-    settings::Problem,
+    body::BodyBudget, clock::unix_now, lifecycle::Lifecycle, reload::Reloads, settings::Problem,
 };
 use tracing::info;
 
 use crate::{
-    backend::Backends,
+    admission::Admission,
+    client::Clients,
     config::Config,
     health::{Monitors, remembered::RememberedModels},
     metrics::Metrics,
-    policy::admission::Admission,
-    router,
-    store::disk::Store,
-    wake::{ClockSource, Vigil},
-    warnings::Warnings,
+    sleep::{ClockSource, SleepDetector},
+    store::{disk::Store, keeping::Round},
+    warnings::{Warnings, Watched},
 };
 
 /// Bytes of all request bodies together.
@@ -56,9 +51,9 @@ pub(crate) struct Parts {
     /// Where there is room.
     pub(crate) admission: Arc<Admission>,
     /// The clients to the backends.
-    pub(crate) backends: Backends,
+    pub(crate) clients: Clients,
     /// Whether the machine slept.
-    pub(crate) vigil: Arc<Vigil>,
+    pub(crate) sleep: Arc<SleepDetector>,
     /// The pictures.
     pub(crate) store: Store,
     /// What is counted.
@@ -81,7 +76,7 @@ impl App {
     /// The state at start.
     pub(crate) fn new(
         config: Config,
-        backends: Backends,
+        clients: Clients,
         store: Store,
         clocks: ClockSource,
         lifecycle: Lifecycle,
@@ -93,8 +88,8 @@ impl App {
             health: Arc::new(Monitors::new(&config.backends, config.health, &metrics, remembered)),
             admission: Arc::new(Admission::new(&config.backends, &config.access.tokens)),
             config: Arc::new(config),
-            backends,
-            vigil: Arc::new(Vigil::new(clocks)),
+            clients,
+            sleep: Arc::new(SleepDetector::new(clocks)),
             store,
             metrics,
             lifecycle,
@@ -109,25 +104,35 @@ impl App {
     /// The state with another configuration. What is under way and what is known goes on counting: places taken, bodies
     /// held, backends that stay where they are.
     pub(crate) fn with_config(&self, config: Config) -> Result<Self, Problem> {
-        let backends = Backends::new(&config.outbound).map_err(|error| crate::outbound_problem(&error))?;
+        let clients = Clients::new(&config.outbound)?;
         Ok(Self(Arc::new(Parts {
             bodies: self.bodies.with_each(longest_body(&config)),
             health: Arc::new(self.health.succeeded_by(&config.backends, config.health, &self.metrics)),
             admission: Arc::new(self.admission.succeeded_by(&config.backends, &config.access.tokens)),
             config: Arc::new(config),
-            backends,
+            clients,
             sleeps_known: Arc::new(AtomicU64::new(self.sleeps_known.load(Ordering::Acquire))),
             ..Parts::clone(self)
         })))
     }
 
+    /// What the worker that lets old pictures go needs.
+    pub(crate) fn retention(&self) -> Round {
+        Round { clocks: self.sleep.clocks(), store: self.store.clone(), rules: self.config.retention }
+    }
+
+    /// What the worker that looks for what an operator should know needs.
+    pub(crate) fn watched(&self) -> Watched {
+        Watched { config: self.config.clone(), totals: self.store.totals(), warnings: self.warnings.clone() }
+    }
+
     /// After a sleep of the machine drops what was known and idle before it, so that nothing is admitted until each
     /// backend was asked anew.
     pub(crate) fn look_for_sleep(&self) {
-        self.vigil.look(&self.sleeps_known, |slept| {
+        self.sleep.look(&self.sleeps_known, |slept| {
             info!(seconds = slept.as_secs(), "the machine was asleep; asking every backend again");
             // The connections first: the new probes must not take an old one.
-            self.backends.drop_idle();
+            self.clients.drop_idle();
             self.health.forget();
         });
     }
@@ -135,38 +140,4 @@ impl App {
 
 fn longest_body(config: &Config) -> usize {
     if config.max_request == 0 { ALL_BODIES } else { config.max_request.min(ALL_BODIES) }
-}
-
-/// What listeners and workers take the state from.
-#[derive(Debug, Clone)]
-pub(crate) struct Serving {
-    /// The state of new requests.
-    pub(crate) app: Switch<App>,
-    /// The routes with it, for callers.
-    pub(crate) api: Switch<Router>,
-    /// The same for metrics alone.
-    pub(crate) metrics: Switch<Router>,
-}
-
-impl Serving {
-    /// With this state.
-    pub(crate) fn new(app: App) -> Self {
-        Self {
-            api: Switch::new(router::router(app.clone())),
-            metrics: Switch::new(router::metrics_alone(app.clone())),
-            app: Switch::new(app),
-        }
-    }
-
-    /// New requests get this one; gives the one before.
-    pub(crate) fn replace(&self, app: App) -> App {
-        drop(self.api.replace(router::router(app.clone())));
-        drop(self.metrics.replace(router::metrics_alone(app.clone())));
-        self.app.replace(app)
-    }
-}
-
-/// Unix seconds now.
-pub(crate) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

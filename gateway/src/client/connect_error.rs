@@ -1,5 +1,5 @@
 //! What keeps a connection to a backend from coming about, where the operating system says so for certain. One place
-//! for the words: a probe and a request that meet the same obstacle say the same.
+//! for the message: a probe and a request that meet the same error say the same.
 
 use std::{
     fmt,
@@ -12,11 +12,9 @@ use shared::service::{
     outbound::{io_kind, unresolved},
 };
 
-use crate::health::state::Evidence;
-
 /// Certain knowledge; a slow or broken connection is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Obstacle {
+pub(crate) enum ConnectError {
     /// Nobody listens there.
     Refused,
     /// No way to an address outside of the local network.
@@ -25,8 +23,8 @@ pub(crate) enum Obstacle {
     NoLocalRoute,
 }
 
-impl Obstacle {
-    /// The obstacle that the client library met, if it was one.
+impl ConnectError {
+    /// The error that the client library met, if it was one.
     pub(crate) fn of(error: &reqwest::Error) -> Option<Self> {
         match io_kind(error)? {
             ErrorKind::ConnectionRefused => Some(Self::Refused),
@@ -35,14 +33,6 @@ impl Obstacle {
                 Some(if local { Self::NoLocalRoute } else { Self::NoRoute })
             }
             _ => None,
-        }
-    }
-
-    /// What it says about the backend's health.
-    pub(crate) fn evidence(self) -> Evidence {
-        match self {
-            Self::Refused => Evidence::Refused,
-            Self::NoRoute | Self::NoLocalRoute => Evidence::NoRoute(self.to_string()),
         }
     }
 }
@@ -59,7 +49,7 @@ pub(crate) fn no_address(error: &reqwest::Error) -> Option<String> {
     Some(format!("{unresolved}: check its base_url{hidden}"))
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused => "connection refused",
@@ -119,17 +109,17 @@ pub(crate) mod tests {
         builder(Connections::Pooled).dns_resolver(Arc::new(Failing(error))).build().unwrap()
     }
 
-    async fn met(kind: ErrorKind, url: &str) -> Option<Obstacle> {
-        Obstacle::of(&client_that_meets(kind).get(url).send().await.unwrap_err())
+    async fn met(kind: ErrorKind, url: &str) -> Option<ConnectError> {
+        ConnectError::of(&client_that_meets(kind).get(url).send().await.unwrap_err())
     }
 
     #[tokio::test]
     async fn the_local_network_is_told_from_the_rest() {
         use ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable};
-        assert_eq!(met(HostUnreachable, "http://ada2.local:1/x").await, Some(Obstacle::NoLocalRoute));
-        assert_eq!(met(HostUnreachable, "http://ada2/").await, Some(Obstacle::NoLocalRoute));
-        assert_eq!(met(HostUnreachable, "http://api.example.org/").await, Some(Obstacle::NoRoute));
-        assert_eq!(met(ConnectionRefused, "http://ada2.local/").await, Some(Obstacle::Refused));
+        assert_eq!(met(HostUnreachable, "http://ada2.local:1/x").await, Some(ConnectError::NoLocalRoute));
+        assert_eq!(met(HostUnreachable, "http://ada2/").await, Some(ConnectError::NoLocalRoute));
+        assert_eq!(met(HostUnreachable, "http://api.example.org/").await, Some(ConnectError::NoRoute));
+        assert_eq!(met(ConnectionRefused, "http://ada2.local/").await, Some(ConnectError::Refused));
         assert_eq!(met(ConnectionReset, "http://ada2.local/").await, None);
     }
 
@@ -157,7 +147,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_words_name_the_remedies() {
-        let words = Obstacle::NoLocalRoute.to_string();
+        let words = ConnectError::NoLocalRoute.to_string();
         for part in [
             "no route to host",
             "Local Network Privacy",
@@ -167,6 +157,6 @@ pub(crate) mod tests {
             assert!(words.contains(part), "{part} in {words}");
         }
         assert!(words.len() < 300, "the log cuts longer ones");
-        assert!(!Obstacle::NoRoute.to_string().contains("macOS"));
+        assert!(!ConnectError::NoRoute.to_string().contains("macOS"));
     }
 }

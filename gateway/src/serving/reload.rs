@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use shared::service::{lifecycle::Lifecycle, settings::Problem, telemetry::OpenedLog};
 
+use super::Serving;
 use crate::{
     blocking::blocking,
     config::{Config, Loaded},
-    state::Serving,
+    places::log_problem,
     tls::{self, Shown},
 };
 
@@ -51,10 +52,7 @@ impl Reload {
         let (tls, data_dir, file) = (config.tls.clone(), config.data_dir.clone(), config.log.file.clone());
         let opened = blocking(move || {
             let log = OpenedLog::open(file.as_deref());
-            (
-                tls::certificate(&tls, &data_dir),
-                log.map_err(|error| crate::log_problem(file.as_deref(), &error)),
-            )
+            (tls::certificate(&tls, &data_dir), log.map_err(|error| log_problem(file.as_deref(), &error)))
         });
         let (certificate, log) = match opened.await {
             (Ok(certificate), Ok(log)) => (certificate, log),
@@ -62,7 +60,7 @@ impl Reload {
         };
         let new = old.with_config(config).map_err(|problem| vec![problem])?;
         // Nothing fails from here on. A backend that is new is asked before requests get to it.
-        new.health.start(&new.backends, &self.lifecycle);
+        new.health.start(&new.clients, &self.lifecycle);
         new.health.first_probes().await;
         log.take_over();
         if let Some((shown, certificate)) = self.shown.as_ref().zip(certificate) {

@@ -10,12 +10,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use shared::service::reload::Switch;
-
-use crate::state::App;
-
-/// Between two looks at the clocks.
-const LOOK: Duration = Duration::from_secs(1);
 /// Wall time may run ahead by this much between two looks: clocks are corrected.
 const AHEAD: Duration = Duration::from_secs(5);
 
@@ -68,7 +62,7 @@ fn slept(prev: &Clocks, now: &Clocks) -> Option<Duration> {
 
 /// Looks at the clocks, for all states of the service.
 #[derive(Debug)]
-pub(crate) struct Vigil {
+pub(crate) struct SleepDetector {
     source: ClockSource,
     seen: Mutex<Seen>,
 }
@@ -83,7 +77,7 @@ struct Seen {
     slept: Duration,
 }
 
-impl Vigil {
+impl SleepDetector {
     /// Awake from now on.
     pub(crate) fn new(source: ClockSource) -> Self {
         let clocks = (source.0)();
@@ -108,14 +102,6 @@ impl Vigil {
         if known.swap(seen.sleeps, Ordering::AcqRel) != seen.sleeps {
             woke(seen.slept);
         }
-    }
-}
-
-/// The worker: looks once a second.
-pub(crate) async fn watch(app: Switch<App>) {
-    loop {
-        app.now().look_for_sleep();
-        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -150,7 +136,7 @@ mod tests {
     fn a_sleep_is_noticed_once_by_each_state() {
         let ahead = Arc::new(Mutex::new(Duration::ZERO));
         let shared = ahead.clone();
-        let vigil = Vigil::new(ClockSource::new(move || {
+        let vigil = SleepDetector::new(ClockSource::new(move || {
             let now = Clocks::read();
             Clocks { wall: now.wall + *shared.lock().unwrap(), ..now }
         }));

@@ -1,5 +1,39 @@
+use std::time::Duration;
+
+use shared::openai::error::Code;
+
 use super::*;
-use crate::health::state::ProbeFailure;
+
+impl Seen {
+    /// The same where the disk was looked at.
+    fn on_a_disk(self, total: u64, free: u64) -> Self {
+        Self { disk: Some(Disk { total, free }), ..self }
+    }
+
+    /// One backend of each kind of state, for tests of the text.
+    fn example() -> Self {
+        let ready =
+            Health { alive: true, ready: true, last_check: Some(1_736_697_234.5), ..Health::unknown() };
+        let places = |class: &str, capability, inflight| Places {
+            class: class.to_owned(),
+            capability,
+            limit: 2,
+            inflight,
+        };
+        Self {
+            places: vec![
+                places("gpu_heavy", Capability::Images, 1),
+                places("local_mlx", Capability::Chat, 0),
+            ],
+            tokens: Vec::new(),
+            backends: vec![("gpu_heavy".to_owned(), ready), ("local_mlx".to_owned(), Health::unknown())],
+            store: Totals { pictures: 7, bytes: 9_000_000_000 },
+            disk: None,
+            dropped_lines: 3,
+            started: 1_736_690_000,
+        }
+    }
+}
 
 /// One of everything that is counted.
 fn counted() -> Metrics {
@@ -7,16 +41,16 @@ fn counted() -> Metrics {
     metrics.answered(Some("/v1/images/generations"), Some("gpu_heavy"), 200, Duration::from_secs(7));
     metrics.answered(None, None, 404, Duration::from_millis(1));
     metrics.rejected(Code::NotFound);
-    metrics.probed("gpu_heavy", &Evidence::Refused);
+    metrics.probed("gpu_heavy", "refused");
     metrics.stored(2, 1234);
     metrics
 }
 
 #[test]
 fn the_text() {
-    let text = counted().text(&Seen::example()).replace(env!("CARGO_PKG_VERSION"), "x.y.z");
+    let text = super::text(&counted(), &Seen::example()).replace(env!("CARGO_PKG_VERSION"), "x.y.z");
     let (buckets, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.contains("_bucket{"));
-    assert_eq!(buckets.len(), 2 * (BUCKETS.len() + 1), "per route, and one without end");
+    assert_eq!(buckets.len(), 2 * (13 + 1), "per route, and one without end");
     insta::assert_snapshot!(lines.join("\n"), @r#"
     # HELP gateway_backend_healthy Whether a backend answers.
     # TYPE gateway_backend_healthy gauge
@@ -82,24 +116,24 @@ fn the_text() {
 }
 
 #[test]
-fn no_status_makes_a_series_unless_it_is_a_known_one() {
-    let labels = [200, 404, 421, 499, 599, 0].map(status_label);
-    assert_eq!(labels, ["200", "404", "421", "499", "other", "other"]);
-}
-
-#[test]
-fn every_probe_has_a_known_result() {
-    let timed_out = Evidence::ProbeFailed(ProbeFailure::TimedOut);
-    for evidence in [timed_out, Evidence::Refused, Evidence::NoRoute("no".into())] {
-        assert!(Evidence::PROBE_RESULTS.contains(&evidence.probe_result()), "{evidence:?}");
-    }
-}
-
-#[test]
 fn the_disk_of_the_store_is_there_once_it_was_looked_at() {
-    let text = counted().text(&Seen::example().on_a_disk(1_000_000_000_000, 60_000_000_000));
+    let text = super::text(&counted(), &Seen::example().on_a_disk(1_000_000_000_000, 60_000_000_000));
     for line in ["gateway_store_disk_bytes 1000000000000", "gateway_store_disk_free_bytes 60000000000"] {
         assert!(text.lines().any(|found| found == line), "{line} in {text}");
     }
-    assert!(!counted().text(&Seen::example()).contains("gateway_store_disk"));
+    assert!(!super::text(&counted(), &Seen::example()).contains("gateway_store_disk"));
+}
+
+#[test]
+fn a_token_is_told_of_where_it_has_a_bound() {
+    let told = |tokens| {
+        let families = Seen { tokens, ..Seen::example() }.families();
+        let of_tokens = families.iter().filter(|family| family.name().starts_with("gateway_token_"));
+        of_tokens
+            .map(|family| (family.name().to_owned(), family.get_metric()[0].get_gauge().get_value()))
+            .collect::<Vec<_>>()
+    };
+    let expected = [("gateway_token_inflight".to_owned(), 1.0), ("gateway_token_limit".to_owned(), 2.0)];
+    assert_eq!(told(vec![("alice".to_owned(), 2, 1)]), expected);
+    assert!(told(Vec::new()).is_empty());
 }

@@ -1,0 +1,50 @@
+//! The configuration in force and everything made from it, as the listeners see it: replaced as one value by a reload.
+
+pub mod reload;
+
+use std::time::Duration;
+
+use axum::Router;
+use shared::service::reload::Switch;
+
+use crate::{app::App, router};
+
+/// Between two looks at the clocks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What listeners and workers take the state from.
+#[derive(Debug, Clone)]
+pub(crate) struct Serving {
+    /// The state of new requests.
+    pub(crate) app: Switch<App>,
+    /// The routes with it, for callers.
+    pub(crate) api: Switch<Router>,
+    /// The same for metrics alone.
+    pub(crate) metrics: Switch<Router>,
+}
+
+impl Serving {
+    /// With this state.
+    pub(crate) fn new(app: App) -> Self {
+        Self {
+            api: Switch::new(router::router(app.clone())),
+            metrics: Switch::new(router::metrics_alone(app.clone())),
+            app: Switch::new(app),
+        }
+    }
+
+    /// New requests get this one; gives the one before.
+    pub(crate) fn replace(&self, app: App) -> App {
+        drop(self.api.replace(router::router(app.clone())));
+        drop(self.metrics.replace(router::metrics_alone(app.clone())));
+        self.app.replace(app)
+    }
+}
+
+/// The worker that notices when the machine has slept.
+pub(crate) async fn watch_for_sleep(app: Switch<App>) {
+    loop {
+        app.now().look_for_sleep();
+        tokio::time::sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,25 @@
+//! Foreign text on its way into a header, a log line, an error or a terminal: cut, and made visible.
+
+/// The first `chars` characters, borrowed.
+pub fn prefix(text: &str, chars: usize) -> &str {
+    text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end])
+}
+
+/// At most `chars` characters on one line: control characters are left out.
+pub fn one_line(text: &str, chars: usize) -> String {
+    text.chars().filter(|char| !char.is_control()).take(chars).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_are_counted_not_bytes() {
+        assert_eq!(
+            (prefix("\u{e9}\u{e9}\u{e9}", 2), prefix("ab", 2), prefix("", 2)),
+            ("\u{e9}\u{e9}", "ab", "")
+        );
+        assert_eq!(one_line("a\r\n\u{1b}[1mb", 4), "a[1m");
+    }
+}
