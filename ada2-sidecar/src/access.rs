@@ -19,7 +19,7 @@ use shared::service::{
 };
 use tracing::{debug, error, field::display, info, warn};
 
-use crate::{config::Config, error::ApiError, metrics::Metrics, state::App};
+use crate::{app::App, config::Config, error::ApiError, metrics::Metrics};
 
 /// The guards of our own routes in order: the name we are called by, the web page that sent this, the address, the
 /// token. Paths are compared as they came; no other spelling of a path reaches its route.

@@ -1,6 +1,8 @@
 //! The configuration: one table of keys, read into one valid value, every problem at once.
 
 mod alone;
+pub mod checks;
+mod engine_kind;
 mod keys;
 mod models;
 mod presets;
@@ -24,20 +26,20 @@ use shared::service::{
     telemetry::Format,
 };
 
+use self::checks::{CardRules, HostRules};
 use self::sections::{engine_address, gpu_id};
 use crate::{
     admin,
-    engine::Kind,
     gpu::{KernelFolders, Sampling},
     host,
+    images::models::{Declared, Preset},
     instance::Instance,
-    models::{Declared, Preset},
-    readiness::rules::{CardRules, HostRules},
     sandbox,
 };
 
 pub use self::{
     alone::{Listen, admin_sockets, listen_alone},
+    engine_kind::EngineKind,
     keys::KEYS,
     sections::Edge,
 };
@@ -54,7 +56,7 @@ pub struct Config {
     /// Where that comes from.
     pub listen_source: Source,
     pub edge: Edge,
-    pub engine: Kind,
+    pub engine: EngineKind,
     /// None for the builtin engine.
     pub engine_url: Option<Url>,
     pub engine_unit: String,
@@ -160,7 +162,7 @@ fn load_as(
         // The builtin engine lives and dies with this process and has no jobs to know again: trying it out leaves nothing
         // behind, unless a directory is named for it.
         let named = systemd_state.is_some() || settings.source("state_dir") != Source::Default;
-        if opens && (kind != Kind::Builtin || named) {
+        if opens && (kind != EngineKind::Builtin || named) {
             Instance::open(settings, &state_dirs)
         } else {
             Some(Instance::nameless())
@@ -222,10 +224,10 @@ fn one_of(no: &'static str, yes: &'static str) -> impl Fn(&str) -> Option<bool> 
 fn read(
     s: &mut Settings,
     base: &Path,
-    instance: &dyn Fn(&mut Settings, Kind) -> Option<Instance>,
+    instance: &dyn Fn(&mut Settings, EngineKind) -> Option<Instance>,
 ) -> Option<Config> {
-    let engine = s.take("engine", "invokeai, comfyui or builtin", Kind::parse);
-    let kind = engine.unwrap_or(Kind::Builtin);
+    let engine = s.take("engine", "invokeai, comfyui or builtin", EngineKind::parse);
+    let kind = engine.unwrap_or(EngineKind::Builtin);
     let (listen, edge) = (sections::listen(s), Edge::read(s));
     let engine_url = s.optional("engine_url", "an address like http://127.0.0.1:9090", engine_address);
     let engine_unit = s.optional("engine_unit", "a unit name like invokeai.service", non_empty);
@@ -317,7 +319,7 @@ impl Config {
         host::Watch {
             output_dir: self.engine_output_dir.clone(),
             engine_unit: self.engine_unit.clone(),
-            engine_is_us: self.engine == Kind::Builtin,
+            engine_is_us: self.engine == EngineKind::Builtin,
         }
     }
 }

@@ -14,11 +14,11 @@ use shared::service::{
 
 use crate::{
     access::{self, Line},
+    app::App,
     config::Config,
     error::ApiError,
     passthrough::{PassFault, PassThrough, engine_down, is_person},
     routes,
-    state::App,
 };
 
 /// Answers every request of a listener. Cheap to clone, which each request does; all clones are the same.

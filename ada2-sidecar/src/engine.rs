@@ -1,9 +1,7 @@
 //! The picture engine behind us: what every engine must do, and the closed set of engines that do it.
 
 pub mod builtin;
-pub mod catalog;
 pub mod comfyui;
-pub mod graph;
 mod http;
 pub mod installed;
 pub mod invokeai;
@@ -23,15 +21,13 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{
-        builtin::Builtin,
-        comfyui::ComfyUi,
-        graph::{Fault, Form, Template},
-        invokeai::InvokeAi,
-        monitor::EngineState,
+    config::EngineKind,
+    engine::{builtin::Builtin, comfyui::ComfyUi, invokeai::InvokeAi, monitor::EngineState},
+    images::{
+        Job,
+        models::EngineModel,
+        template::{Fault, Template},
     },
-    images::Job,
-    models::EngineModel,
 };
 
 /// What every engine does for us.
@@ -121,12 +117,14 @@ pub enum Engine {
 
 impl Engine {
     /// An engine of this kind at this address; `tag` marks our jobs in it.
-    pub fn new(kind: Kind, url: Option<&Url>, tag: &str) -> Self {
+    pub fn new(kind: EngineKind, url: Option<&Url>, tag: &str) -> Self {
         match (kind, url) {
-            (Kind::InvokeAi, Some(url)) => {
+            (EngineKind::InvokeAi, Some(url)) => {
                 Self::InvokeAi(Arc::new(InvokeAi::new(url.clone(), tag.to_owned())))
             }
-            (Kind::ComfyUi, Some(url)) => Self::ComfyUi(Arc::new(ComfyUi::new(url.clone(), tag.to_owned()))),
+            (EngineKind::ComfyUi, Some(url)) => {
+                Self::ComfyUi(Arc::new(ComfyUi::new(url.clone(), tag.to_owned())))
+            }
             _ => Self::Builtin(Builtin),
         }
     }
@@ -179,72 +177,6 @@ impl ImageEngine for Engine {
             Self::InvokeAi(engine) => engine.vet(templates).await,
             Self::ComfyUi(engine) => engine.vet(templates).await,
             Self::Builtin(engine) => engine.vet(templates).await,
-        }
-    }
-}
-
-/// Which engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// InvokeAI.
-    InvokeAi,
-    /// ComfyUI.
-    ComfyUi,
-    /// In this process.
-    Builtin,
-}
-
-impl Kind {
-    /// Reads the setting.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "invokeai" => Some(Self::InvokeAi),
-            "comfyui" => Some(Self::ComfyUi),
-            "builtin" => Some(Self::Builtin),
-            _ => None,
-        }
-    }
-
-    /// The setting's word.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::InvokeAi => "invokeai",
-            Self::ComfyUi => "comfyui",
-            Self::Builtin => "builtin",
-        }
-    }
-
-    /// The largest seed that it takes.
-    pub const fn max_seed(self) -> u64 {
-        match self {
-            Self::InvokeAi | Self::Builtin => u32::MAX as u64,
-            Self::ComfyUi => u64::MAX,
-        }
-    }
-
-    /// What its graphs look like.
-    pub const fn form(self) -> Form {
-        match self {
-            Self::InvokeAi | Self::Builtin => Form::InvokeAi,
-            Self::ComfyUi => Form::ComfyUi,
-        }
-    }
-
-    /// Where the engine listens if nothing else is said.
-    pub fn default_url(self) -> Option<Url> {
-        match self {
-            Self::InvokeAi => "http://127.0.0.1:9090".parse().ok(),
-            Self::ComfyUi => "http://127.0.0.1:8188".parse().ok(),
-            Self::Builtin => None,
-        }
-    }
-
-    /// Its systemd unit if nothing else is said.
-    pub const fn default_unit(self) -> &'static str {
-        match self {
-            Self::InvokeAi => "invokeai.service",
-            Self::ComfyUi => "comfyui.service",
-            Self::Builtin => "ada2-sidecar.service",
         }
     }
 }

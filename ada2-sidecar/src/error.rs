@@ -17,9 +17,7 @@ use shared::{
 };
 
 use crate::{
-    engine::{EngineError, catalog},
-    jobs::JobError,
-    passthrough::PassFault,
+    app::NotReady, engine::EngineError, images::choice, jobs::JobError, passthrough::PassFault,
     smi::FaultyQuery,
 };
 
@@ -34,9 +32,9 @@ pub(crate) enum ApiError {
     NoToken,
     Body(BodyError),
     Field(FieldError),
-    Model(catalog::Refused),
+    Model(choice::Refused),
     /// The failing checks in words.
-    NotReady(String),
+    NotReady(NotReady),
     Busy {
         limit: usize,
     },
@@ -117,7 +115,7 @@ impl ApiError {
                 Face::new(400, code, message).param(param)
             }
             Self::Model(refused) => model_face(&refused),
-            Self::NotReady(why) => {
+            Self::NotReady(NotReady(why)) => {
                 Face::new(503, Code::BackendNotReady, format!("Not ready to make pictures: {why}"))
                     .retry_after(30)
                     .no_repeat()
@@ -181,7 +179,7 @@ fn address_face(doubt: Option<Doubt>) -> Face {
 }
 
 /// What is not there is 404; what is there and cannot be used as asked is the request's fault.
-fn model_face(refused: &catalog::Refused) -> Face {
+fn model_face(refused: &choice::Refused) -> Face {
     let (status, code) =
         if refused.is_missing() { (404, Code::ModelNotFound) } else { (400, Code::InvalidValue) };
     Face::new(status, code, refused.to_string()).param(Some("model".to_owned()))
@@ -335,7 +333,7 @@ macro_rules! from {
     };
 }
 
-from!(Refusal => Guard, BodyError => Body, FieldError => Field, catalog::Refused => Model, EngineError => Engine, FaultyQuery => Query);
+from!(Refusal => Guard, BodyError => Body, FieldError => Field, choice::Refused => Model, NotReady => NotReady, EngineError => Engine, FaultyQuery => Query);
 
 #[cfg(test)]
 mod tests;

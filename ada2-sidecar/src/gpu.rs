@@ -21,6 +21,9 @@ use std::{
 use shared::health::GpuReport;
 use tokio::sync::watch;
 
+/// A sample older than this means that the driver hangs.
+pub(crate) const STALE: Duration = Duration::from_secs(5);
+
 /// Starts the thread `nvml`, which takes its first sample at once and ends when every receiver is gone.
 ///
 /// Nobody joins it: a driver call may hang for ever. Then samples only grow old, and their age says so.
@@ -267,4 +270,9 @@ impl Work {
             Self::Both => "C+G",
         }
     }
+}
+
+/// Whether a sample is so old that a driver call must be hanging.
+pub(crate) fn is_stale(sample: &GpuSample, now: Instant) -> bool {
+    now.saturating_duration_since(sample.taken) > STALE
 }

@@ -1,10 +1,13 @@
 //! What an image request asks for, and the job that it becomes. Pure: reading, ranges and defaults; no clock, no
 //! engine, no HTTP.
 
+pub mod choice;
 mod job;
+pub mod models;
 pub mod parameters;
 mod request;
 mod settled;
+pub mod template;
 
 pub use job::{Canvas, Job, Source, Task};
 pub use request::{Delivery, FIELDS, ImageRequest, Limits, Names, Output, Quality, Route};

@@ -6,6 +6,7 @@
 
 mod access;
 pub mod admin;
+mod app;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -18,7 +19,6 @@ pub mod images;
 pub mod instance;
 pub mod jobs;
 pub mod metrics;
-pub mod models;
 pub mod outcomes;
 mod passthrough;
 mod pictures;
@@ -29,7 +29,6 @@ pub mod reload;
 mod routes;
 mod sandbox;
 mod smi;
-mod state;
 mod systemd;
 mod vetting;
 pub mod warm_up;
@@ -50,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    app::App,
     config::Config,
     edge::Edge,
     engine::{Engine, monitor::EngineState},
@@ -58,11 +58,10 @@ use crate::{
     jobs::Jobs,
     metrics::Metrics,
     passthrough::PassThrough,
-    readiness::{Published, Rejudge, Sources, latch::file::LatchFile},
+    readiness::{Published, Rejudge, Sources, WarmUp, latch::file::LatchFile},
     reload::{Current, Reload},
-    state::App,
     vetting::Vetting,
-    warm_up::{WarmUp, Warmer},
+    warm_up::Warmer,
 };
 
 /// Why the service ended.

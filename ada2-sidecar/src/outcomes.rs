@@ -33,12 +33,12 @@ pub struct Outcomes(Arc<Mutex<Record>>);
 struct Record {
     seen: Seen,
     /// Newest use last.
-    paces: VecDeque<(Kind, VecDeque<Duration>)>,
+    paces: VecDeque<(PaceKey, VecDeque<Duration>)>,
 }
 
 /// What paces are compared within.
 #[derive(Debug, Clone, PartialEq)]
-struct Kind {
+struct PaceKey {
     model: String,
     size: Option<Size>,
     task: Task,
@@ -112,7 +112,7 @@ impl Outcomes {
     }
 
     fn paced(&self, job: &Job, step: Duration) {
-        let kind = Kind { model: job.name.clone(), size: job.expected_size(), task: job.task };
+        let kind = PaceKey { model: job.name.clone(), size: job.expected_size(), task: job.task };
         let mut record = self.record();
         record.seen.pace = Some(record.pace(kind, step));
     }
@@ -147,7 +147,7 @@ fn is_engines_own(error: &EngineError) -> bool {
 
 impl Record {
     /// One more job's pace, beside those before it.
-    fn pace(&mut self, kind: Kind, step: Duration) -> Pace {
+    fn pace(&mut self, kind: PaceKey, step: Duration) -> Pace {
         let known = self.paces.iter().position(|(known, _)| *known == kind);
         let (_, mut before) =
             known.and_then(|at| self.paces.remove(at)).unwrap_or((kind.clone(), VecDeque::new()));

@@ -5,7 +5,7 @@ mod alarm;
 pub mod latch;
 mod rejudge;
 pub mod rules;
-mod text;
+mod warm_up;
 mod xid;
 
 use std::{
@@ -28,11 +28,10 @@ use self::{
 };
 use crate::{
     engine::monitor::EngineState, gpu::GpuSample, host::HostSample, jobs::Jobs, vetting::GraphFaults,
-    warm_up::WarmUp,
 };
 
 pub(crate) use rejudge::Rejudge;
-pub(crate) use text::{health_line, line, verbose};
+pub use warm_up::WarmUp;
 pub(crate) use xid::meaning as xid_meaning;
 
 /// Without a change, how often: ages grow even when nothing happens.

@@ -2,6 +2,7 @@
 
 mod health;
 mod images;
+mod metrics;
 mod models;
 
 use axum::{
@@ -14,7 +15,7 @@ use axum::{
 use shared::service::{nearest_route::nearest_route, request_id};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::{access, error::ApiError, state::App};
+use crate::{access, app::App, error::ApiError};
 
 /// Every path in the router, so that a path that is none can be told what is near.
 const PATHS: &[&str] = &[
@@ -77,9 +78,8 @@ mod tests {
         engine::Engine,
         jobs::Jobs,
         metrics::Metrics,
-        readiness::{self, Sources, rules::Rules},
+        readiness::{self, Sources, WarmUp, rules::Rules},
         vetting::GraphFaults,
-        warm_up::WarmUp,
     };
 
     fn app() -> App {

@@ -3,6 +3,7 @@
 
 mod csv;
 pub(crate) mod fields;
+pub(crate) mod readiness;
 mod table;
 
 use std::time::{Instant, SystemTime};
@@ -10,10 +11,7 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Value, json};
 use shared::health::ReadyReport;
 
-use crate::{
-    gpu::{GpuReading, GpuSample, GpuState},
-    readiness::rules::is_stale,
-};
+use crate::gpu::{GpuReading, GpuSample, GpuState, is_stale};
 
 pub(crate) use csv::{FaultyQuery, Query, value};
 pub(crate) use table::table;

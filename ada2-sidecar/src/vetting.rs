@@ -12,8 +12,11 @@ use tracing::{debug, info, warn};
 
 use crate::{
     config::Config,
-    engine::{Engine, EngineError, ImageEngine, graph::Template, monitor::EngineState},
-    models::{self, Preset},
+    engine::{Engine, EngineError, ImageEngine, monitor::EngineState},
+    images::{
+        models::{self, Preset},
+        template::Template,
+    },
 };
 
 /// For all of them together.

@@ -12,42 +12,14 @@ use tracing::{info, warn};
 
 use crate::{
     config::Config,
-    engine::{EngineError, catalog, monitor::EngineState},
-    images::Job,
+    engine::{EngineError, monitor::EngineState},
+    images::{Job, choice, models},
     jobs::{JobError, JobHandle, Jobs, Work},
-    models,
-    readiness::Published,
+    readiness::{Published, WarmUp},
 };
 
 /// While the card or the engine is not ready for it.
 const RETRY: Duration = Duration::from_millis(500);
-
-/// Whether the default model is loaded.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum WarmUp {
-    /// Nobody wants that known.
-    #[default]
-    Off,
-    /// Not yet begun, or of an engine that was started anew since.
-    Due,
-    /// Being loaded.
-    Running,
-    /// Loaded in the engine's start of this number.
-    Done(u64),
-    /// Could not be loaded in the engine's start of this number, and why.
-    Failed(u64, String),
-}
-
-impl WarmUp {
-    /// As it stands for this start of the engine.
-    #[must_use]
-    pub fn for_start(&self, start: u64) -> &Self {
-        match self {
-            Self::Done(of) | Self::Failed(of, _) if *of != start => &Self::Due,
-            _ => self,
-        }
-    }
-}
 
 /// Loads it, again and again as the engine restarts.
 pub(crate) struct Warmer {
@@ -110,7 +82,7 @@ impl Warmer {
         let config = self.config.now();
         let default = config.default_model.as_deref();
         let models = models::apply(&config.models, &survey.models);
-        let choice = catalog::resolve(&models, &config.presets, None, default).ok()?;
+        let choice = choice::resolve(&models, &config.presets, None, default).ok()?;
         let permit = self.jobs.slots().try_enter()?;
         let work = Work { job: Job::warm_up(choice), prepare: None, finish: Box::new(|_, _, _| Ok(())) };
         Some(self.jobs.start(work, permit, "warm-up".to_owned()))

@@ -25,15 +25,14 @@ use crate::{
     gpu, host,
     outcomes::Seen,
     readiness::{
-        self,
+        WarmUp,
         latch::{
             Latch,
             file::{LatchFile, boot_id},
         },
         rules::{Inputs, Memory, Rules, is_about_host, judge, status_of},
     },
-    smi::{Query, View, table},
-    warm_up::WarmUp,
+    smi::{Query, View, readiness::verbose, table},
 };
 
 /// For the running sidecar: it answers from memory.
@@ -85,7 +84,7 @@ pub(super) fn readyz(arguments: &ArgMatches, config: &Config) -> io::Result<Exit
     if as_json {
         return print(&serde_json::to_string(&look.report)?, well);
     }
-    print(&format!("{}{}", look.note, readiness::verbose(&look.view())), well)
+    print(&format!("{}{}", look.note, verbose(&look.view())), well)
 }
 
 fn print(text: &str, well: bool) -> io::Result<ExitCode> {

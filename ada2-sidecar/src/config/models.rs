@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use shared::service::settings::{Settings, nearest_few, unknown_key};
 
-use crate::models::{Declared, Family, Variant, families, family_named};
+use crate::images::models::{Declared, Family, Variant, families, family_named};
 
 const KEYS: [&str; 2] = ["base", "variant"];
 

@@ -15,19 +15,19 @@ use shared::{
 };
 
 use crate::{
-    engine::{
-        Kind,
-        graph::{Binding, Form, Template},
+    config::EngineKind,
+    images::{
+        Task,
+        models::{Preset, SCHEDULERS},
+        template::{Binding, Form, Template},
     },
-    images::Task,
-    models::{Preset, SCHEDULERS},
     sandbox,
 };
 
 const KEYS: [&str; 6] = ["model", "steps", "cfg_scale", "scheduler", "size", "template"];
 
 /// Reads the section; every problem is noted under `presets`. Paths are relative to `base`.
-pub(super) fn read(s: &mut Settings, kind: Kind, base: &Path) -> Option<Vec<Arc<Preset>>> {
+pub(super) fn read(s: &mut Settings, kind: EngineKind, base: &Path) -> Option<Vec<Arc<Preset>>> {
     let Some(text) = s.raw("presets").map(str::to_owned) else { return Some(Vec::new()) };
     let expected = "expected a map of names to {model, steps, cfg_scale, scheduler, size, template}";
     let Ok(Value::Object(section)) = yaml_value(&text) else {

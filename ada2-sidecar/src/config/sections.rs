@@ -12,7 +12,7 @@ use shared::service::{
 
 use super::{Privacy, count, one_of};
 use crate::{
-    readiness::rules::{ALWAYS_GATE, CHECKS, CardRules, HostRules},
+    config::checks::{ALWAYS_GATE, CHECKS, CardRules, HostRules},
     sandbox,
 };
 

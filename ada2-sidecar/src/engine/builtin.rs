@@ -9,13 +9,11 @@ use shared::{
     picture::{Format, paint::Painting},
 };
 
-use super::{
-    Desk, EngineError, ImageEngine, Picture, Preview, Progress, Survey,
-    graph::{Fault, Template},
-};
-use crate::{
-    images::{Job, Source},
+use super::{Desk, EngineError, ImageEngine, Picture, Preview, Progress, Survey};
+use crate::images::{
+    Job, Source,
     models::{Base, EngineModel},
+    template::{Fault, Template},
 };
 
 const STEP: Duration = Duration::from_millis(20);

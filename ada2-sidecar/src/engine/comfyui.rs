@@ -35,12 +35,12 @@ use self::{
     follow::{Socket, client_prefix},
     version::{InterruptsById, Version},
 };
-use super::{
-    Desk, EngineError, ImageEngine, Picture, Survey,
-    graph::{Fault, Template},
-    previews::Previews,
+use super::{Desk, EngineError, ImageEngine, Picture, Survey, previews::Previews};
+use crate::images::{
+    Job,
+    models::EngineModel,
+    template::{Fault, Template},
 };
-use crate::{images::Job, models::EngineModel};
 
 /// The engine.
 #[derive(Debug)]

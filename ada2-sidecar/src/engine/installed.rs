@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Engine, EngineError, builtin, catalog};
-use crate::models::{self, Declared, EngineModel, Preset};
+use super::{Engine, EngineError, builtin};
+use crate::images::{
+    choice,
+    models::{self, Declared, EngineModel, Preset},
+};
 
 impl Engine {
     /// Its models, of whatever kind.
@@ -32,7 +35,7 @@ pub fn warnings(
         )
     });
     let lost = presets.iter().filter_map(|preset| {
-        let model = preset.model.as_deref().filter(|model| !catalog::has(&models, model))?;
+        let model = preset.model.as_deref().filter(|model| !choice::has(&models, model))?;
         let name = &preset.name;
         Some(format!(
             "presets: {name:?} names the model {model:?}, which the engine does not have: correct the name, or install it"
@@ -44,7 +47,7 @@ pub fn warnings(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::Base;
+    use crate::images::models::Base;
 
     #[test]
     fn a_preset_whose_model_is_not_there_is_warned_of() {

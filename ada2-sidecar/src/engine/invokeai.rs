@@ -26,14 +26,11 @@ use self::{
     api::Api,
     events::{Event, Frame},
 };
-use super::{
-    Desk, EngineError, ImageEngine, Picture, Survey,
-    graph::{Fault, Place, Template, workflow},
-    previews::Previews,
-};
-use crate::{
-    images::Job,
+use super::{Desk, EngineError, ImageEngine, Picture, Survey, previews::Previews};
+use crate::images::{
+    Job,
     models::{Base, EngineModel},
+    template::{Fault, Place, Template, workflow},
 };
 
 /// The version that everything here was recorded from and tested with.

@@ -10,9 +10,10 @@ use super::{
     ImageRequest, Limits,
     settled::{Settled, Usual},
 };
-use crate::{
-    engine::{catalog::Choice, graph::Template},
+use crate::images::{
+    choice::Choice,
     models::{EngineModel, Preset},
+    template::Template,
 };
 
 /// What is done.

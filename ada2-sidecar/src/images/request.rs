@@ -9,7 +9,7 @@ use shared::{
 };
 
 use super::narrow;
-use crate::models::SCHEDULERS;
+use crate::images::models::SCHEDULERS;
 
 /// The fields that are read, in a request for a picture as in one for an edit.
 pub const FIELDS: &[&str] = &[

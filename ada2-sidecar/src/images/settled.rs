@@ -4,9 +4,9 @@
 use shared::openai::{fields::FieldError, images::Size};
 
 use super::{ImageRequest, Limits, Quality, Task, job::Canvas};
-use crate::{
-    engine::graph::{Binding, Template},
+use crate::images::{
     models::{Base, EngineModel, Preset},
+    template::{Binding, Template},
 };
 
 const USUAL_SCHEDULER: &str = "euler";

@@ -17,12 +17,12 @@ use super::{
     *,
 };
 use crate::{
-    engine::{
-        Kind,
-        catalog::Choice,
-        graph::{Form, Template},
+    config::EngineKind,
+    images::{
+        choice::Choice,
+        models::{Base, EngineModel, Preset},
+        template::{Form, Template},
     },
-    models::{Base, EngineModel, Preset},
 };
 
 const LIMITS: Limits = Limits { max_n: 4, max_pixels: 4_194_304, max_seed: u32::MAX as u64 };
@@ -140,12 +140,12 @@ fn no_guidance_is_1_and_any_seed_is_none() {
 
 #[test]
 fn a_seed_has_the_engines_width_and_wraps_there() {
-    let limits = Limits { max_seed: Kind::ComfyUi.max_seed(), ..LIMITS };
+    let limits = Limits { max_seed: EngineKind::ComfyUi.max_seed(), ..LIMITS };
     let body = br#"{"prompt":"a","n":3,"seed":18446744073709551614}"#;
     let request = ImageRequest::read(&Fields::parse(body, FIELDS).unwrap(), limits).unwrap();
     let job = Job::plan(&request, choice(Base::Sdxl), None, 7, limits).unwrap();
     assert_eq!(job.seeds, [u64::MAX - 1, u64::MAX, 0]);
-    for kind in [Kind::InvokeAi, Kind::Builtin] {
+    for kind in [EngineKind::InvokeAi, EngineKind::Builtin] {
         assert_eq!(kind.max_seed(), u64::from(u32::MAX), "{kind:?}");
     }
 }

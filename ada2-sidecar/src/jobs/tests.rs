@@ -6,8 +6,11 @@ use shared::picture::Format;
 
 use super::*;
 use crate::{
-    engine::{builtin::Builtin, catalog::Choice},
-    models::{Base, EngineModel},
+    engine::builtin::Builtin,
+    images::{
+        choice::Choice,
+        models::{Base, EngineModel},
+    },
 };
 
 fn job(steps: u32) -> Job {

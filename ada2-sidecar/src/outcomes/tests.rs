@@ -1,8 +1,8 @@
 //! What is remembered of jobs, and what is not.
 
 use super::*;
-use crate::{
-    engine::catalog::Choice,
+use crate::images::{
+    choice::Choice,
     models::{Base, EngineModel},
 };
 

@@ -15,45 +15,24 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use shared::health::{Check, CheckStatus, EngineReport, ReadyReport, Status};
+use shared::{
+    health::{Check, CheckStatus, EngineReport, ReadyReport, Status},
+    service::clock::unix_seconds_f64,
+};
 
 use super::{alarm::Alarm, latch::Latch};
 use crate::{
-    config::Config,
+    config::{
+        Config,
+        checks::{CardRules, HostRules},
+    },
     engine::monitor::EngineState,
     gpu::{GpuReading, GpuSample, GpuState},
     host::HostSample,
-    models::{Declared, Preset},
+    images::models::{Declared, Preset},
     outcomes::Seen,
-    warm_up::WarmUp,
+    readiness::WarmUp,
 };
-
-/// Every check, in the order in which they are told.
-pub const CHECKS: &[&str] = &[
-    "nvml",
-    "driver",
-    "snapshot_fresh",
-    "gpu_present",
-    "recovery_action",
-    "xid",
-    "ecc",
-    "row_remap",
-    "thermal",
-    "power_brake",
-    "pcie_width",
-    "vram_headroom",
-    "engine_reachable",
-    "engine_process",
-    "engine_queue",
-    "engine_model",
-    "engine_works",
-    "slots",
-    "disk",
-    "host_memory",
-    "draining",
-];
-/// Those that gate whatever an operator says: without them nothing else is known, or nothing can be done.
-pub const ALWAYS_GATE: &[&str] = &["nvml", "snapshot_fresh", "engine_reachable", "draining"];
 
 /// What is judged.
 #[derive(Debug, Clone, Copy)]
@@ -107,32 +86,6 @@ pub struct Rules {
     pub card: CardRules,
     /// The host's thresholds.
     pub host: HostRules,
-}
-
-/// What the operator thinks of the card's faults.
-#[derive(Debug, Clone, Copy)]
-pub struct CardRules {
-    /// What error correction should be.
-    pub ecc_mode: Option<bool>,
-    /// Whether uncorrected errors from before our start gate.
-    pub old_ecc_errors_gate: bool,
-    /// Whether a row that waits for its replacement gates.
-    pub remap_pending_gates: bool,
-    /// Whether a row that could not be replaced gates.
-    pub remap_failure_gates: bool,
-}
-
-/// The host's thresholds; 0 = off.
-#[derive(Debug, Clone, Copy)]
-pub struct HostRules {
-    /// Bytes.
-    pub min_free_disk: u64,
-    /// Bytes.
-    pub min_free_memory: u64,
-    /// Percent.
-    pub max_swap_used: u64,
-    /// Bytes.
-    pub max_engine_memory: u64,
 }
 
 impl Rules {
@@ -228,7 +181,7 @@ pub fn judge(
         soften(check);
     }
     let status = status_of(&checks);
-    let unix = unix_seconds(wall);
+    let unix = unix_seconds_f64(wall);
     let unchanged = prev.filter(|prev| prev.status == status);
     let report = ReadyReport {
         status,
@@ -241,7 +194,10 @@ pub fn judge(
             reason = "unix seconds fit for long"
         )]
         since: unchanged.map_or(unix as u64, |prev| prev.since),
-        sampled_at: inputs.gpu.filter(|_| reading.is_some()).map_or(unix, |sample| unix_seconds(sample.wall)),
+        sampled_at: inputs
+            .gpu
+            .filter(|_| reading.is_some())
+            .map_or(unix, |sample| unix_seconds_f64(sample.wall)),
     };
     Verdict { report, memory }
 }
@@ -268,11 +224,6 @@ pub fn is_about_host(check: &Check) -> bool {
     )
 }
 
-/// Whether a look at the card is so old that a driver call must be hanging.
-pub fn is_stale(sample: &GpuSample, now: Instant) -> bool {
-    now.saturating_duration_since(sample.taken) > gpu::STALE
-}
-
 /// The verdict over these checks.
 pub fn status_of(checks: &[Check]) -> Status {
     let any = |status| checks.iter().any(|check| check.status == status);
@@ -283,10 +234,6 @@ pub fn status_of(checks: &[Check]) -> Status {
     } else {
         Status::Ready
     }
-}
-
-fn unix_seconds(time: SystemTime) -> f64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 fn draining(draining: bool) -> Check {

@@ -14,10 +14,11 @@ use axum::{
 use shared::{health::CheckStatus, openai::fields::FieldError};
 
 use crate::{
+    app::App,
     error::ApiError,
-    readiness::{self, Published},
-    smi,
-    state::App,
+    readiness::Published,
+    routes::metrics,
+    smi::{self, readiness},
 };
 
 /// Seconds after which a prober may come again.
@@ -69,7 +70,7 @@ pub(super) async fn gpu(
 /// For Prometheus.
 pub(super) async fn metrics(State(app): State<App>) -> Response {
     let published = app.published.borrow().clone();
-    ([NO_STORE, PROMETHEUS], app.metrics.scrape(&published, &app.jobs)).into_response()
+    ([NO_STORE, PROMETHEUS], metrics::text(&app.metrics, &published, &app.jobs)).into_response()
 }
 
 fn view(published: &Published) -> smi::View<'_> {

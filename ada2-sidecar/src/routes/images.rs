@@ -34,12 +34,12 @@ use tokio_util::sync::CancellationToken;
 use self::form::Upload;
 use crate::{
     access::BaseUrl,
-    engine::catalog::{self, Choice},
+    app::App,
     error::ApiError,
+    images::choice::{self, Choice},
     images::{Canvas, FIELDS, ImageRequest, Job, Limits, Route},
     jobs::{Prepare, Work},
     pictures,
-    state::App,
 };
 
 /// Pictures from words. The body is read whole before anything else: only then is a caller's hang-up noticed, and a
@@ -135,7 +135,7 @@ async fn make(
     app.gate()?; // may work be admitted
     let survey = app.survey()?;
     let asked = request.model.as_deref();
-    let choice = catalog::resolve(&survey.models, &config.presets, asked, config.default_model.as_deref())?;
+    let choice = choice::resolve(&survey.models, &config.presets, asked, config.default_model.as_deref())?;
     let limits = app.limits();
     let canvas = start.as_ref().map(|start| start.canvas(&request, &choice, limits.max_pixels));
     let planned = Job::plan(&request, choice.clone(), canvas, any_seed(), limits)?;
@@ -209,7 +209,7 @@ mod tests {
     use shared::{picture::paint::Painting, service::body::BodyBudget};
 
     use super::*;
-    use crate::models::{Base, EngineModel};
+    use crate::images::models::{Base, EngineModel};
 
     #[tokio::test]
     async fn a_body_counts_until_its_picture_is_decoded() {

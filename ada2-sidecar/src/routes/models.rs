@@ -6,7 +6,7 @@ use axum::{
 };
 use shared::openai::models::{Model, ModelList};
 
-use crate::{engine::catalog, error::ApiError, state::App};
+use crate::{app::App, error::ApiError, images::choice};
 
 /// All of them: presets, the engine's models by name, and the wired-in aliases that mean one of them.
 pub(super) async fn list(State(app): State<App>) -> Result<Json<ModelList>, ApiError> {
@@ -27,14 +27,13 @@ pub(super) async fn one(
     }
     let survey = app.survey()?;
     let config = &app.config;
-    let found =
-        catalog::resolve(&survey.models, &config.presets, Some(&id), config.default_model.as_deref())?;
+    let found = choice::resolve(&survey.models, &config.presets, Some(&id), config.default_model.as_deref())?;
     Ok(Json(Model::new(found.name, app.started, config.engine.name())))
 }
 
 fn models(app: &App) -> Result<Vec<Model>, ApiError> {
     let (owner, created) = (app.config.engine.name(), app.started);
-    Ok(catalog::names(&app.survey()?.models, &app.config.presets)
+    Ok(choice::names(&app.survey()?.models, &app.config.presets)
         .into_iter()
         .map(|name| Model::new(name, created, owner))
         .collect())

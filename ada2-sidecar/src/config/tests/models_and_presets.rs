@@ -9,7 +9,10 @@ fn models_are_declared_and_every_problem_with_that_is_named() {
     let shown: Vec<_> = models.iter().map(|one| (one.model.as_str(), one.family.name, one.variant)).collect();
     assert_eq!(
         shown,
-        [("My XL.ckpt", "sdxl", Some(crate::models::Variant::Inpaint)), ("dreamshaper_8", "sd-1", None)]
+        [
+            ("My XL.ckpt", "sdxl", Some(crate::images::models::Variant::Inpaint)),
+            ("dreamshaper_8", "sd-1", None)
+        ]
     );
     let variable = [("ADA2_MODELS", "{a: {base: flux}}")];
     assert_eq!(read_with(&[], &variable, None).unwrap().config.models[0].family.name, "flux");

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::api::Api;
 use crate::{
     engine::EngineError,
-    models::{self, EngineModel, Kind, Variant, checkpoint},
+    images::models::{self, EngineModel, Kind, Variant, checkpoint},
 };
 
 /// The list is read anew after this: files come and go.

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use crate::{
-    engine::graph::{Form, Template},
     images::Task,
+    images::template::{Form, Template},
 };
 
 /// By task.
@@ -34,7 +34,7 @@ pub(super) fn all() -> Graphs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::graph::Binding as B;
+    use crate::images::template::Binding as B;
 
     #[test]
     fn the_shipped_templates_bind_everything() {

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::samplers;
 use crate::{
-    engine::graph::{Binding, Place, Template},
     images::Job,
+    images::template::{Binding, Place, Template},
 };
 
 /// What an edit needs in the engine: what its nodes call the pictures that were put there for this job.
@@ -74,9 +74,12 @@ fn value(job: &Job, uploads: &Uploads, seed: u64, binding: Binding, place: &Plac
 mod tests {
     use super::*;
     use crate::{
-        engine::{catalog::Choice, comfyui::graphs},
-        images::Task,
-        models::{Base, EngineModel},
+        engine::comfyui::graphs,
+        images::{
+            Task,
+            choice::Choice,
+            models::{Base, EngineModel},
+        },
     };
 
     const ID: &str = "8a78ad0b-6603-483f-83fb-0d1e5425ac53";

@@ -46,7 +46,7 @@ pub(super) fn pair(name: &str) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::SCHEDULERS;
+    use crate::images::models::SCHEDULERS;
 
     /// `KSampler` of 0.33.0, 0.12.1 and 0.3.64.
     const SAMPLERS: &str = "euler euler_ancestral heun dpm_2 dpm_2_ancestral lms dpmpp_2s_ancestral dpmpp_sde dpmpp_2m \

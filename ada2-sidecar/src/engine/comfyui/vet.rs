@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::api::Api;
-use crate::engine::{
-    EngineError,
-    graph::{Fault, Template},
+use crate::{
+    engine::EngineError,
+    images::template::{Fault, Template},
 };
 
 /// Asks once for every class that the graphs use.
@@ -89,7 +89,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::engine::graph::Form;
+    use crate::images::template::Form;
 
     fn classes() -> Classes {
         let sampler = json!({"input": {"required": {"seed": ["INT", {}], "steps": ["INT", {}],

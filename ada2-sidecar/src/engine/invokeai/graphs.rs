@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    engine::graph::{Form, Template},
-    images::Task,
+use crate::images::{
+    Task,
     models::Base,
+    template::{Form, Template},
 };
 
 /// By kind of model and task.
@@ -37,7 +37,7 @@ pub(super) fn all() -> Graphs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::graph::Binding as B;
+    use crate::images::template::Binding as B;
 
     #[test]
     fn the_shipped_templates_bind_everything() {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use shared::openai::images::Size;
 
-use crate::models::{EngineModel, Evidence, Kind, Told, Variant, of_invokeai, variant_of};
+use crate::images::models::{EngineModel, Evidence, Kind, Told, Variant, of_invokeai, variant_of};
 
 /// What InvokeAI calls the variants that are not for pictures from words alone.
 const VARIANTS: [(&str, Variant); 5] = [

@@ -5,11 +5,11 @@ use tracing::debug;
 
 use super::InvokeAi;
 use crate::{
-    engine::{
-        EngineError,
-        graph::{Binding, Place, Template},
+    engine::EngineError,
+    images::{
+        Job,
+        template::{Binding, Place, Template},
     },
-    images::Job,
 };
 
 /// What an edit needs in the engine: names of pictures that were put there for this job.

@@ -8,8 +8,8 @@ use tracing::debug;
 
 use super::{InvokeAi, api::Enqueued, events::Event, item::Item};
 use crate::{
-    engine::{self, Desk, EngineError, Picture, graph::Template, own_words, previews::Wanted},
-    images::Job,
+    engine::{self, Desk, EngineError, Picture, own_words, previews::Wanted},
+    images::{Job, template::Template},
 };
 
 /// How often a job is looked for although no event came.

@@ -6,10 +6,7 @@ use serde_json::{Value, json};
 use shared::openai::fields::Fields;
 
 use super::*;
-use crate::{
-    engine::{catalog::Choice, graph::Form},
-    images::{FIELDS, Job, Source},
-};
+use crate::images::{FIELDS, Job, Source, choice::Choice, template::Form};
 
 const LIMITS: Limits = Limits { max_n: 4, max_pixels: 2_000_000, max_seed: u32::MAX as u64 };
 const EVERYTHING: &str = "negative_prompt: [a.no], width: [a.width], height: [a.height], steps: [a.steps], \

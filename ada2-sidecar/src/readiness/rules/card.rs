@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use shared::health::{Check, CheckStatus};
 
-use super::{CardRules, Memory, Rules, unread};
+use super::{Memory, Rules, unread};
 use crate::{
+    config::checks::CardRules,
     gpu::GpuReading,
     readiness::alarm::{Alarm, Delays},
 };

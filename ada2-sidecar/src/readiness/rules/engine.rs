@@ -6,9 +6,12 @@ use shared::health::{Check, CheckStatus};
 
 use super::{Inputs, Rules};
 use crate::{
-    engine::{EngineError, Survey, catalog, monitor::EngineState},
-    models::{self, EngineModel, Preset},
-    warm_up::WarmUp,
+    engine::{EngineError, Survey, monitor::EngineState},
+    images::{
+        choice,
+        models::{self, EngineModel, Preset},
+    },
+    readiness::WarmUp,
 };
 
 /// A cancelled job that the engine has not let go of for this long gates.
@@ -133,13 +136,13 @@ fn engine_model(inputs: &Inputs<'_>, rules: &Rules) -> Check {
         return check.but(CheckStatus::Fail, words);
     }
     let default = rules.default_model.as_deref();
-    let model = match catalog::resolve(&models, &rules.presets, None, default) {
+    let model = match choice::resolve(&models, &rules.presets, None, default) {
         Ok(model) => model,
         Err(refused) if default.is_some() => {
             return check.but(CheckStatus::Fail, format!("--default-model cannot be used: {refused}"));
         }
         // Requests must say which they mean: there is nothing to load in advance.
-        Err(_) if !catalog::usable(&models, &rules.presets).is_empty() => return check,
+        Err(_) if !choice::usable(&models, &rules.presets).is_empty() => return check,
         Err(_) => return check.but(CheckStatus::Fail, nothing_to_serve(&models, &rules.presets)),
     };
     match inputs.warm_up.for_start(engine.starts) {

@@ -1,14 +1,11 @@
 //! Is there a card, does its driver answer, and what does it advise.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use shared::health::{Check, CheckStatus};
 
 use super::{Inputs, Rules, unread};
-use crate::gpu::{GpuSample, GpuState, PROOF, recovery_words};
-
-/// A sample older than this means that the driver hangs.
-pub(super) const STALE: Duration = Duration::from_secs(5);
+use crate::gpu::{GpuSample, GpuState, PROOF, STALE, recovery_words};
 
 /// Whether the card is or was in trouble and has yet to prove itself.
 #[derive(Debug, Clone, Default)]

@@ -7,8 +7,9 @@ use std::{
 
 use shared::health::{Check, CheckStatus};
 
-use super::{HostRules, Inputs, Rules};
+use super::{Inputs, Rules};
 use crate::{
+    config::checks::HostRules,
     host::{Disk, HostSample},
     readiness::alarm::{Alarm, Delays},
     sandbox,

@@ -16,7 +16,7 @@ use crate::{
     engine::{EngineError, Survey},
     gpu::{GpuProcess, Memory as Vram, Vitals, Work, Xid, XidLog},
     host::Disk,
-    models::{Base, EngineModel},
+    images::models::{Base, EngineModel},
 };
 
 const MIB: u64 = 1 << 20;
@@ -282,7 +282,7 @@ fn all_well_is_ready() {
             "draining"
         ]
     );
-    assert_eq!(names, CHECKS);
+    assert_eq!(names, crate::config::checks::CHECKS);
 }
 
 #[test]

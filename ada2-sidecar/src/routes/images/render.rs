@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     access::BaseUrl,
+    app::App,
     engine::{EngineError, Picture},
     images::{Delivery, ImageRequest, Job, Output},
     pictures,
     recent::Recent,
-    state::App,
 };
 
 /// How this request is answered, whatever the pictures will be.

@@ -160,11 +160,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::{Engine, builtin::Builtin, catalog::Choice},
-        images::Job,
+        engine::{Engine, builtin::Builtin},
+        images::{
+            Job,
+            choice::Choice,
+            models::{Base, EngineModel},
+        },
         jobs::{Jobs, Work},
         metrics::Metrics,
-        models::{Base, EngineModel},
     };
 
     #[tokio::test(start_paused = true)]

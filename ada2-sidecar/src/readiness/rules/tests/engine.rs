@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{
-    engine::graph::{Form, Template},
-    images::Task,
+use crate::images::{
+    Task,
     models::{Declared, Evidence, Kind, Preset, Variant, family_named},
+    template::{Form, Template},
 };
 
 #[test]

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{
-    engine::graph::{Form, Template},
+use crate::images::{
     models::{Evidence, Family, Kind, Variant, family_named},
+    template::{Form, Template},
 };
 
 fn models() -> Vec<EngineModel> {
@@ -38,7 +38,7 @@ fn who_is_meant() {
 #[test]
 fn base_is_a_word_and_an_adapter_is_never_meant() {
     let file = |name: &str| EngineModel {
-        kind: crate::models::checkpoint(None, name),
+        kind: crate::images::models::checkpoint(None, name),
         ..EngineModel::plain(name, name, Base::Sdxl)
     };
     let meant = |names: &[&str], asked| {

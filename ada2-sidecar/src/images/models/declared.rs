@@ -59,7 +59,7 @@ pub fn missing(declared: &[Declared], models: &[EngineModel]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::{Base, families};
+    use crate::images::models::{Base, families};
 
     #[test]
     fn what_is_declared_counts_before_everything_else() {

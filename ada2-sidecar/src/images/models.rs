@@ -17,7 +17,7 @@ pub use self::{
     families::{Family, all as families, named as family_named, of_invokeai},
     kind::{Evidence, Kind, Told, Variant},
 };
-use crate::{engine::graph::Template, images::Task};
+use crate::{images::Task, images::template::Template};
 
 /// The sets of built-in graphs, each for a family of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

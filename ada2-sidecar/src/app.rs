@@ -1,21 +1,16 @@
 //! What every handler can reach: handles, built once, cheap to clone.
 
-use std::{
-    ops::Deref,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{ops::Deref, sync::Arc};
 
-use shared::service::body::BodyBudget;
+use shared::service::{body::BodyBudget, clock::unix_now};
 use tokio::sync::watch;
 
 use crate::{
     config::Config,
     engine::{Survey, monitor::EngineState},
-    error::ApiError,
+    images::models,
     jobs::Jobs,
     metrics::Metrics,
-    models,
     readiness::Published,
     recent::Recent,
 };
@@ -56,6 +51,10 @@ pub(crate) struct Parts {
     pub(crate) started: u64,
 }
 
+/// No work is admitted now: the failing checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotReady(pub(crate) String);
+
 impl App {
     /// Builds it.
     pub(crate) fn new(
@@ -73,7 +72,7 @@ impl App {
             published,
             recent: Arc::default(),
             metrics,
-            started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            started: unix_now(),
         }))
     }
 
@@ -85,21 +84,21 @@ impl App {
 
     /// Passes if work is admitted now. That we are stopping refuses nobody: whoever is heard connected before, and is seen
     /// through like all that runs.
-    pub(crate) fn gate(&self) -> Result<(), ApiError> {
+    pub(crate) fn gate(&self) -> Result<(), NotReady> {
         let published = self.published.borrow();
         let report = &published.report;
         if report.admits() || report.fails_only("draining") {
             Ok(())
         } else {
-            Err(ApiError::NotReady(report.failing()))
+            Err(NotReady(report.failing()))
         }
     }
 
     /// The engine as last seen, its models of the kinds that the configuration declares. Not there before it has answered
     /// for the first time.
-    pub(crate) fn survey(&self) -> Result<Survey, ApiError> {
+    pub(crate) fn survey(&self) -> Result<Survey, NotReady> {
         let survey = self.engine.borrow().survey.clone();
-        let survey = survey.ok_or_else(|| ApiError::NotReady(self.published.borrow().report.failing()))?;
+        let survey = survey.ok_or_else(|| NotReady(self.published.borrow().report.failing()))?;
         Ok(Survey { models: models::apply(&self.config.models, &survey.models), ..survey })
     }
 }

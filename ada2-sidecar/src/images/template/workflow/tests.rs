@@ -1,7 +1,7 @@
 //! Exports, and the graph that InvokeAI's page would send of each.
 
 use super::*;
-use crate::engine::graph::{Form, Template};
+use crate::images::template::{Form, Template};
 
 fn node(id: &str, kind: &str, inputs: &Value) -> Value {
     json!({"id": id, "type": "invocation", "data": {"id": id, "type": kind, "isIntermediate": true, "useCache": false,

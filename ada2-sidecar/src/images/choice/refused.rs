@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::models::{Evidence, Kind, Variant};
+use crate::images::models::{Evidence, Kind, Variant};
 
 /// Why there is no model for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@ mod refused;
 use std::sync::Arc;
 
 pub use self::refused::Refused;
-use crate::{
-    images::Task,
+use crate::images::{
+    Task,
     models::{self, Base, EngineModel, Preset},
 };
 

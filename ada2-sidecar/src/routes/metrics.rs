@@ -1,0 +1,111 @@
+//! `GET /metrics`, for Prometheus: what was counted, and what is read from snapshots when asked.
+#![expect(clippy::cast_precision_loss, reason = "Prometheus has no numbers but f64")]
+
+mod card;
+
+use prometheus::{Gauge, GaugeVec, IntCounter, Opts, Registry, TextEncoder, core::Collector};
+use shared::health::CheckStatus;
+
+use crate::{jobs::Jobs, metrics::Metrics, readiness::Published};
+
+/// The whole text.
+pub(super) fn text(counted: &Metrics, published: &Published, jobs: &Jobs) -> String {
+    let page = Page::default();
+    counted.collectors().into_iter().for_each(|collector| page.register(collector));
+    page.labelled(
+        "ada2_sidecar_build_info",
+        "The running version.",
+        &[("version", env!("CARGO_PKG_VERSION"))],
+        1.0,
+    );
+    page.gauge(
+        "ada2_sidecar_slots_limit",
+        "Image requests that may run at once.",
+        jobs.slots().limit() as f64,
+    );
+    page.gauge(
+        "ada2_sidecar_slots_inflight",
+        "Image requests that hold a slot.",
+        jobs.slots().inflight() as f64,
+    );
+    page.counter(
+        "ada2_sidecar_log_lines_dropped_total",
+        "Log lines that could not be written.",
+        shared::service::telemetry::dropped_lines(),
+    );
+    readiness(&page, published);
+    card::add(&page, published);
+    page.text()
+}
+
+fn readiness(page: &Page, published: &Published) {
+    let report = &published.report;
+    page.gauge(
+        "ada2_sidecar_ready",
+        "1 while image requests are admitted.",
+        f64::from(u8::from(report.admits())),
+    );
+    page.gauge(
+        "ada2_sidecar_engine_queue_depth",
+        "Jobs in the engine, whoever's.",
+        report.engine.queue_depth as f64,
+    );
+    let status = page.family(
+        "ada2_sidecar_check_status",
+        "The result of a check: 1 for the one it has.",
+        &["check", "status"],
+    );
+    for check in &report.checks {
+        for (word, is) in [
+            ("pass", CheckStatus::Pass),
+            ("warn", CheckStatus::Warn),
+            ("fail", CheckStatus::Fail),
+            ("unknown", CheckStatus::Unknown),
+        ] {
+            status
+                .with_label_values(&[check.name.as_str(), word])
+                .set(f64::from(u8::from(check.status == is)));
+        }
+    }
+}
+
+/// One scrape.
+#[derive(Default)]
+struct Page(Registry);
+
+impl Page {
+    fn add(&self, collector: impl Collector + 'static) {
+        self.register(Box::new(collector));
+    }
+
+    fn register(&self, collector: Box<dyn Collector>) {
+        self.0.register(collector).expect("every name is added once");
+    }
+
+    fn family(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        let family = GaugeVec::new(Opts::new(name, help), labels).expect("names are valid");
+        self.add(family.clone());
+        family
+    }
+
+    fn gauge(&self, name: &str, help: &str, value: f64) {
+        let gauge = Gauge::new(name, help).expect("names are valid");
+        gauge.set(value);
+        self.add(gauge);
+    }
+
+    fn labelled(&self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
+        let (names, values): (Vec<_>, Vec<_>) = labels.iter().copied().unzip();
+        self.family(name, help, &names).with_label_values(&values).set(value);
+    }
+
+    fn counter(&self, name: &str, help: &str, value: u64) {
+        let counter = IntCounter::new(name, help).expect("names are valid");
+        counter.inc_by(value);
+        self.add(counter);
+    }
+
+    fn text(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.0.gather()).expect("metrics are text")
+    }
+}
