@@ -19,6 +19,8 @@ mod gateway;
 /// The thread that looks at the card, and how it outlives every trouble.
 mod gpu_readings;
 mod gpu_sampler;
+/// No import runs against the layers of ARCHITECTURE.md.
+mod layers;
 /// What a model is: what is ready, listed, the default, and refused.
 mod models;
 /// Everything that is not the sidecar's own, on its way to the engine and back.
