@@ -9,6 +9,7 @@ mod descriptors;
 mod log;
 mod running;
 mod secrets;
+mod upgrade;
 
 use std::{
     io::{Read, Write},
