@@ -2,26 +2,23 @@
 
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 
+from debian import BREAKS, BUILT, REFUSES, dpkg, install, packaged, state, version_built
 from guest import (
     CONFIG, NVML, PORT, SOCKET, UNIT, Client, Traffic, card, drop_in, eventually, get, journal, must, now, picture, run,
     shown, systemctl,
 )
 from tree import differences, tree
 
-HERE = pathlib.Path("/opt/ada2-test")
 BINARY = pathlib.Path("/usr/bin/ada2-sidecar")
 KEPT = pathlib.Path("/usr/lib/ada2-sidecar")
 SITE = pathlib.Path("/etc/nginx/sites-available/images")
 LINK = pathlib.Path("/etc/nginx/sites-enabled/images")
-MOVED_IN = pathlib.Path("/var/lib/ada2-sidecar-move-in")
 
 NGINX = f"""server {{
     listen {PORT};
@@ -42,62 +39,14 @@ ExecStart=/opt/ada2-test/fake-invokeai 127.0.0.1:9090
 [Install]
 WantedBy=multi-user.target
 """
-# Binaries of versions to come.
-REFUSES = """#!/bin/sh
-# Knows a setting no longer.
-if [ "$1" = check-config ] && grep -q '^max_n:' /etc/ada2-sidecar/config.yaml; then
-    echo '/etc/ada2-sidecar/config.yaml: max_n: this setting is gone' >&2
-    exit 78
-fi
-exec /opt/ada2-test/ada2-sidecar "$@"
-"""
-BREAKS = """#!/bin/sh
-[ "$1" != serve ] || exit 70
-exec /opt/ada2-test/ada2-sidecar "$@"
-"""
 
 
 class World:
     """What the steps hand on."""
 
     files = None  # before the package came
-    version = None  # of the package as it was built
     config = None  # as it is once the sidecar serves
     by_hand = False  # the sidecar takes nginx's place without `move-in`
-
-
-def packaged(version, binary=None):
-    """The package in another version, and with another binary."""
-    folder = pathlib.Path(tempfile.mkdtemp())
-    must("dpkg-deb", "-R", str(HERE / "ada2-sidecar.deb"), str(folder / "root"))
-    control = folder / "root/DEBIAN/control"
-    control.write_text(control.read_text().replace(f"Version: {World.version}", f"Version: {version}"))
-    if binary:
-        (folder / "root/usr/bin/ada2-sidecar").write_text(binary)
-    file = HERE / f"{version}.deb"
-    must("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "-b", str(folder / "root"), str(file))
-    shutil.rmtree(folder)
-    return file
-
-
-def dpkg(*arguments):
-    """Nobody is there to answer a question."""
-    command = ["dpkg", "--force-unsafe-io", *map(str, arguments)]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
-    )
-    return done.returncode, done.stdout
-
-
-def install(file):
-    code, text = dpkg("-i", file)
-    assert code == 0, text
-    return text
-
-
-def state():
-    """dpkg's three letters and the version."""
-    return run("dpkg-query", "-W", "-f=${db:Status-Abbrev}${Version}", "ada2-sidecar")[1]
 
 
 def serves(what):
@@ -132,7 +81,6 @@ def prepare():
         site.unlink()
     SITE.write_text(NGINX)
     LINK.symlink_to(SITE)
-    World.version = must("dpkg-deb", "-f", str(HERE / "ada2-sidecar.deb"), "Version").strip()
     must("systemctl", "daemon-reload")
     must("systemctl", "enable", "--now", "invokeai.service", "nginx.service")
     eventually("nginx serves", lambda: serves("nginx"))
@@ -143,7 +91,7 @@ def prepare():
 def installing():
     """installing changes nothing that runs and says the next command"""
     pid = shown("nginx.service", "MainPID")
-    text = install(HERE / "ada2-sidecar.deb")
+    text = install(BUILT)
     assert "Next: sudo ada2-sidecar move-in" in text, text
     for unit in (UNIT, SOCKET):
         assert shown(unit, "ActiveState") == "inactive" and shown(unit, "UnitFileState") == "disabled", unit
@@ -265,8 +213,8 @@ def downgrading():
     socket = socket_id()
     for _ in range(2):
         pid = shown(UNIT, "MainPID")
-        install(HERE / "ada2-sidecar.deb")
-        assert state() == f"ii {World.version}" and shown(UNIT, "MainPID") != pid and picture()[0] == 200
+        install(BUILT)
+        assert state() == f"ii {version_built()}" and shown(UNIT, "MainPID") != pid and picture()[0] == 200
     assert socket_id() == socket
     return state()
 
@@ -326,15 +274,28 @@ def purging():
 
 
 def purging_while_it_serves():
-    """a purge while the sidecar serves puts nginx back and leaves nothing, too"""
+    """a purge while the sidecar serves, in the middle of a refused upgrade, puts nginx back and leaves nothing, too"""
     installing()
     moving_in()
+    configure(World.config + "\nmax_n: 2\n")
+    assert dpkg("-i", BUILT.parent / "1.0.2-1.deb")[0] != 0 and KEPT.exists()
     return purging()
+
+
+def without_systemd():
+    """where no systemd runs (a container, an image) the package comes, changes its version and goes, and does nothing else"""
+    hidden = ["unshare", "--mount", "sh", "-ec", 'mount -t tmpfs none /run/systemd; exec dpkg "$@"', "dpkg"]
+    for arguments in (["-i", BUILT], ["-i", BUILT.parent / "1.0.1-1.deb"], ["--purge", "ada2-sidecar"]):
+        must(*hidden, "--force-unsafe-io", *map(str, arguments))
+    left = differences(World.files, tree())
+    assert not left, "\n".join(left[:40])
+    return "installed, upgraded, purged"
 
 
 STEPS = [
     prepare, installing, moving_in, upgrading_under_load, configuration_error, refused_upgrade, environment_file,
     broken_upgrade, downgrading, late_driver, kill_and_stop, moving_out, purging, purging_while_it_serves,
+    without_systemd,
 ]
 
 

@@ -34,7 +34,9 @@ def tree():
         else:
             found[path] = (kind, mode, owner, target)
     for folder, name in RUNTIME.items():
-        ours = subprocess.run(["find", folder, "-name", name], stdout=subprocess.PIPE, text=True, check=True)
+        # systemd 249 keeps a folder for each unit's mounts until the next boot.
+        command = ["find", folder, "-path", "/run/systemd/propagate", "-prune", "-o", "-name", name, "-print"]
+        ours = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         found.update((path, "ours") for path in ours.stdout.splitlines())
     return found
 
