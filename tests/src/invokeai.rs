@@ -12,7 +12,6 @@ mod tests;
 mod worker;
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -43,12 +42,12 @@ pub struct FakeInvoke {
 impl FakeInvoke {
     /// Starts on a free loopback port, with one SD 1.5 and one SDXL model, idle.
     pub async fn start() -> Self {
-        Self::start_at((Ipv4Addr::LOCALHOST, 0).into()).await
+        Self::start_at(0).await
     }
 
-    /// The same on this address.
-    pub async fn start_at(address: SocketAddr) -> Self {
-        let (process, listener) = Process::bind_to(State::new(), address).await;
+    /// The same on this loopback port.
+    pub async fn start_at(port: u16) -> Self {
+        let (process, listener) = Process::bind(State::new(), port).await;
         let fake = Self { process };
         fake.run(listener);
         fake

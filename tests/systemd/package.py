@@ -34,8 +34,7 @@ NGINX = f"""server {{
 ENGINE = """[Unit]
 Description=Stand-in for InvokeAI
 [Service]
-Environment=INVOKEAI_ROOT=/var/lib/invokeai
-ExecStart=/opt/ada2-test/fake-invokeai 127.0.0.1:9090
+ExecStart=/opt/ada2-test/fake-invokeai --root /var/lib/invokeai --port 9090
 [Install]
 WantedBy=multi-user.target
 """
@@ -166,6 +165,7 @@ def refused_upgrade():
     assert state() == "iF 1.0.2-1" and shown(UNIT, "MainPID") == pid and picture()[0] == 200
     # Whatever starts the service now must find something that serves.
     os.kill(int(pid), signal.SIGKILL)
+    eventually("no thread of it runs", lambda: not runs(pid))
     assert get("/healthz")[0] == 200 and shown(UNIT, "MainPID") != pid
     code, text = dpkg("--configure", "ada2-sidecar")
     assert code != 0 and "max_n" in text, text
@@ -232,6 +232,17 @@ def late_driver():
     return f"ready {time.monotonic() - begun:.1f} s after the driver"
 
 
+def runs(pid):
+    """Whether one of the process's threads does. A signal reaches them one after the other."""
+    states = []
+    for file in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"):
+        try:
+            states.append(file.read_text().rpartition(")")[2].split()[0])
+        except OSError:
+            pass
+    return any(state not in "TZX" for state in states)
+
+
 def kill_and_stop():
     """a killed process is back and a stopped one is found by the watchdog (3 s here), and nobody is refused"""
     drop_in(UNIT, "[Service]\nWatchdogSec=3\n")
@@ -241,6 +252,7 @@ def kill_and_stop():
         pid = shown(UNIT, "MainPID")
         begun = time.monotonic()
         os.kill(int(pid), wanted)
+        eventually("no thread of it runs", lambda: not runs(pid))
         assert get("/healthz", timeout=30)[0] == 200
         took.append(time.monotonic() - begun)
         assert shown(UNIT, "MainPID") != pid
