@@ -9,7 +9,7 @@ fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 for unit in ada2-sidecar.service ada2-sidecar.socket; do
-    sed "s|/usr/local/bin/ada2-sidecar|/bin/true|" "$unit" >"$folder/$unit"
+    sed "s|/usr/bin/ada2-sidecar|/bin/true|" "$unit" >"$folder/$unit"
 done
 # The engine's own unit is named in After= and need not exist.
 said=$(systemd-analyze verify --man=no "$folder/ada2-sidecar.service" "$folder/ada2-sidecar.socket" 2>&1) || { echo "$said"; exit 1; }

@@ -106,7 +106,12 @@ pub(crate) struct Process<S> {
 impl<S: Scripted> Process<S> {
     /// On a free loopback port; nothing runs yet.
     pub(crate) async fn bind(state: S) -> (Self, TcpListener) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has a free port");
+        Self::bind_to(state, (Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// The same there.
+    pub(crate) async fn bind_to(state: S, address: SocketAddr) -> (Self, TcpListener) {
+        let listener = TcpListener::bind(address).await.expect("nobody has the port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let core =
             Core { state: Mutex::new(state), bell: watch::Sender::new(()), sockets: watch::Sender::new(0) };

@@ -12,6 +12,7 @@ mod tests;
 mod worker;
 
 use std::{
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,7 +43,12 @@ pub struct FakeInvoke {
 impl FakeInvoke {
     /// Starts on a free loopback port, with one SD 1.5 and one SDXL model, idle.
     pub async fn start() -> Self {
-        let (process, listener) = Process::bind(State::new()).await;
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// The same on this address.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        let (process, listener) = Process::bind_to(State::new(), address).await;
         let fake = Self { process };
         fake.run(listener);
         fake
