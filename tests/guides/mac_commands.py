@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""The stand-ins of tests/macos, with what people type besides: `launchctl list` and other verbs, `lsof` for any port."""
+"""The stand-ins of tests/macos, with what people type besides: `launchctl list`, signals, `lsof` for reading."""
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -13,47 +14,36 @@ import commands  # noqa: E402
 
 
 def launchctl(verb, *arguments):
-    commands.STATE.mkdir(exist_ok=True)
-    jobs = {file.name: commands.job(file.name) for file in commands.STATE.glob("*") if file.suffix != ".out"}
     if verb == "list":
         print("PID\tStatus\tLabel")
-        for label, job in sorted(jobs.items()):
-            if isinstance(job, dict):
-                print(f"{job.get('pid', '-')}\t0\t{label}")
+        for file in sorted(commands.STATE.glob("system_*")):
+            job = commands.job(file.name)
+            if job:
+                print(f"{job.get('pid', '-')}\t0\t{file.name.removeprefix('system_')}")
         return 0
     if verb == "kill":
-        job = jobs.get(arguments[1].removeprefix("system/"))
-        if not job:
+        job = commands.job(arguments[1])
+        if not job or "pid" not in job:
             print("Could not find service", file=sys.stderr)
             return 113
-        name = arguments[0].upper().removeprefix("SIG")
-        os.kill(job["pid"], signal.Signals[f"SIG{name}"])
+        os.kill(job["pid"], signal.Signals[f"SIG{arguments[0].upper().removeprefix('SIG')}"])
         return 0
-    if verb == "kickstart":
-        job = jobs.get(arguments[-1].removeprefix("system/"))
-        if not job:
-            return 113
-        os.kill(job["pid"], signal.SIGTERM)
-        return 0
-    if verb not in ("print", "bootstrap", "bootout", "enable", "disable"):
-        print(f"Unrecognized subcommand: {verb}\nUsage: launchctl <subcommand> ... | help [subcommand]", file=sys.stderr)
+    if verb not in ("print", "bootstrap", "bootout", "enable", "disable", "kickstart"):
+        print(f"Unrecognized subcommand: {verb}", file=sys.stderr)
         return 64
     return commands.launchctl(verb, *arguments)
 
 
 def lsof(*arguments):
-    """Who listens on the port, as `lsof -nP -iTCP:PORT -sTCP:LISTEN [-F…]` says it."""
-    port = next(word for word in arguments if word.startswith("-iTCP:")).removeprefix("-iTCP:")
-    listed = subprocess.run(["ss", "-Hltnp", f"sport = :{port}"], capture_output=True, text=True).stdout
-    if 'users:(("' not in listed:
-        return 1
-    name, rest = listed.split('users:(("')[1].split('"', 1)
-    pid = rest.split("pid=")[1].split(",")[0]
-    if any(word.startswith("-F") for word in arguments):
-        print(f"p{pid}\nc{name}")
-    else:
-        print(f"COMMAND   PID USER   FD   TYPE DEVICE SIZE/OFF NODE NAME\n{name}  {pid}  -  TCP *:{port} (LISTEN)")
-    return 0
+    """As people read it, where no fields (-F) are asked for."""
+    if any(argument.startswith("-F") for argument in arguments):
+        return commands.lsof(*arguments)
+    port = next(argument for argument in arguments if argument.startswith("-iTCP:")).removeprefix("-iTCP:")
+    found = subprocess.run(["ss", "-Hltnp", f"sport = :{port}"], capture_output=True, text=True, check=True).stdout
+    print("COMMAND   PID USER   FD   TYPE DEVICE SIZE/OFF NODE NAME")
+    for name, process in re.findall(r'"([^"]+)",pid=(\d+)', found):
+        print(f"{name}  {process}  -  -  IPv4  -  0t0  TCP *:{port} (LISTEN)")
+    return 0 if found else 1
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
                                           on hosts made for each guide (run.sh calls it)
 """
 
+import concurrent.futures
 import pathlib
 import sys
 import tempfile
@@ -85,12 +86,13 @@ def paste(block, terminal):
     elif block.expected is not None and not fits(block.expected, printed):
         wrong = "printed something else"
     first = block.text.splitlines()[0]
-    print(f"{'FAIL' if wrong else 'ok  '}  {block} {block.host} ({took:.1f} s): {first[:80]}", flush=True)
+    line = f"{'FAIL' if wrong else 'ok  '}  {block} {block.host} ({took:.1f} s): {first[:80]}"
     if wrong:
-        print(f"      {wrong}\n--- pasted\n{block.text}--- printed\n{printed}", end="")
+        line += f"\n      {wrong}\n--- pasted\n{block.text}--- printed\n{printed}"
         if block.expected is not None:
-            print(f"--- expected\n{block.expected}", end="")
-        print("---", flush=True)
+            line += f"--- expected\n{block.expected}"
+        line += "---"
+    print(line, flush=True)
     return not wrong
 
 
@@ -103,7 +105,9 @@ def main(arguments):
     with tempfile.TemporaryDirectory(prefix="ada2-packages-") as folder:
         deb = pathlib.Path(deb) if deb else None
         programs = worlds.Programs(pathlib.Path(folder), pathlib.Path(built), pathlib.Path(nvml), deb)
-        right = [walk(page, programs, keep_going) for page in pages or WALKS]
+        # All at once: they mostly wait.
+        with concurrent.futures.ThreadPoolExecutor(max_workers=len(WALKS)) as pool:
+            right = list(pool.map(lambda page: walk(page, programs, keep_going), pages or WALKS))
     print(f"{len(right)} guides, {right.count(False)} failed; {time.monotonic() - begun:.0f} s")
     return all(right)
 

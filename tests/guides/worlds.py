@@ -19,12 +19,7 @@ class Programs:
         self.sidecar, self.engine, self.nvml, self.deb = built / "ada2-sidecar", built / "fake-invokeai", nvml, deb
         self.version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
         self.tarball = folder / f"gateway-{self.version}-macos-arm64.tar.gz"
-        stage = folder / f"gateway-{self.version}-macos-arm64"
-        stage.mkdir()
-        for file in [gateway, *(ROOT / "launchd").glob("*.sh"), *(ROOT / "launchd").glob("com.ai.gateway.*"),
-                     ROOT / "gateway/env/ada2-images.env.example", ROOT / "gateway/backends_config.example.yaml"]:
-            shutil.copy(file, stage / file.name)
-        must("tar", "-C", folder, "-czf", self.tarball, stage.name)
+        must("sh", ROOT / "launchd/package.sh", gateway, self.tarball)
 
 
 def setup(gpu_host, mac, programs):
@@ -36,7 +31,7 @@ def setup(gpu_host, mac, programs):
 def installed(gpu_host, mac, programs):
     """Both programs in place, the sidecar with the engine that it has built in."""
     sidecar(gpu_host, programs)
-    service(mac, "com.example.mlx", "mlx.py")
+    service(mac, "com.example.mlx", "mlx.py", "10240")
     (mac.root / "home/me" / programs.tarball.name).write_bytes(programs.tarball.read_bytes())
     mac.run("sh", "-euc", f"cd /home/me; tar xzf {programs.tarball.name}; cd gateway-*-arm64; "
             "sh ./install.sh >/home/me/install.log 2>&1 || { cat /home/me/install.log; exit 1; }; chown -R me: /home/me")
@@ -86,7 +81,8 @@ def migration(gpu_host, mac, programs):
     mac.run("chown", "-R", "gateway:admin", "/var/lib/gateway")
     folders_pass_their_group_on(mac)
     service(mac, OLD, "old_gateway.py", "--port", "8800", user="gateway")
-    service(mac, IMAGE_JOB, "mlx.py")
+    service(mac, IMAGE_JOB, "mlx.py", "18181")
+    service(mac, "com.example.mlx", "mlx.py", "10240")
 
 
 def folders_pass_their_group_on(mac):

@@ -1,6 +1,7 @@
-"""A chat server on the Mac that is up and has one model."""
+"""A server for models on the Mac, at the port that is named: up, with one model."""
 
 import http.server
+import sys
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -16,4 +17,4 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-http.server.ThreadingHTTPServer(("127.0.0.1", 10240), Handler).serve_forever()
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
