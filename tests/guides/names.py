@@ -9,6 +9,9 @@ import subprocess
 from hosts import ROOT
 
 PROGRAMS = {"ada2-sidecar": "ada2-sidecar", "gateway": "gateway", "gateway-trial": "gateway"}
+# Where a program's name stands for the program, and what may stand before it.
+BESIDE = ("", ".", "/usr/bin", "/usr/local/bin", "./target/release")
+BEFORE = re.compile(r"""sudo|-u|-H|env|exec|until|if|while|do|_?gateway|"?\$ACCOUNT"?|\w+=.*""")
 SCRIPTS = ("install.sh", "deploy.sh", "rollback.sh")
 # Settings of the old gateway that pages mention, and the variable that the example of the backends uses.
 FOREIGN = {"UI_IMAGE_TTL_SEC", "UI_IMAGE_MAX_BYTES", "ADA2_HOST"}
@@ -43,7 +46,8 @@ def _lines(text):
 
 def _code(code, built):
     for name in OURS.findall(code):
-        if name not in FOREIGN and f'"{name}"' not in _source("ada2-sidecar/src/config/keys.rs") + _source("gateway/src/config/keys.rs"):
+        known = _source("ada2-sidecar/src/config/keys.rs") + _source("gateway/src/config/keys.rs")
+        if name not in FOREIGN and f'"{name}"' not in known:
             yield f"there is no setting {name}"
     yield from _settings(code)
     for path in re.findall(r"(?<![\w./*-])(?:\./)?([a-z0-9.-]+/[\w./-]+)", code):
@@ -76,11 +80,8 @@ def _commands(code):
         # From the program on: what is before it are sudo, variables, and words of the shell.
         for at, word in enumerate(words):
             folder, _, name = word.rpartition("/")
-            if name in SCRIPTS or (name in PROGRAMS and folder in ("", ".", "/usr/bin", "/usr/local/bin", "./target/release")):
-                before = words[:at]
-                if all(re.fullmatch(r"sudo|-u|-H|env|exec|until|if|while|do|then|[A-Z_]+=.*|-?\$?[_A-Za-z]+|\"?\$ACCOUNT\"?", one)
-                       for one in before) and not {"pkill", "rm", "install", "in", "restart", "start", "edit", "status", "stop",
-                                                   "reload", "Find", "journalctl", "cd", "purge", "apt"} & set(before):
+            if name in SCRIPTS or (name in PROGRAMS and folder in BESIDE):
+                if all(BEFORE.fullmatch(one) for one in words[:at]):
                     yield [name, *words[at + 1:]]
                 break
 
@@ -91,8 +92,10 @@ def _command(words, built):
         rest = rest[:rest.index(">")]
     if name in SCRIPTS:
         script = _source(f"launchd/{name}")
-        for word in rest:
-            if re.fullmatch(r"--?[a-z-]+|[a-z]+", word) and not re.search(rf"(^|[\s(]){re.escape(word)}(\)|\s|$)", script, re.MULTILINE):
+        for at, word in enumerate(rest):
+            verb = at == 0 and re.fullmatch(r"[a-z]+", word)
+            known = re.search(rf"(^|[\s(]){re.escape(word)}(\)|\s|$)", script, re.MULTILINE)
+            if (verb or re.fullmatch(r"--?[a-z-]+", word)) and not known:
                 yield f"{name} does not know {word}"
         return
     subcommand = next((word for word in rest if re.fullmatch(r"[a-z][a-z-]+", word) and word in _subcommands(name, built)), "")
@@ -144,5 +147,6 @@ def _links(page, text):
 @functools.cache
 def _anchors(file: pathlib.Path):
     """As GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", file.read_text(), flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    text = re.sub(r"^```.*?^```", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -9,7 +9,7 @@ if [ -z "$programs" ]; then
     cargo build --quiet --workspace
     programs=${CARGO_TARGET_DIR:-target}/debug
 fi
-(cd tests/guides && python3 -B -m unittest --quiet test_guides)
+(cd tests/guides && python3 -B -m unittest --quiet test_guides test_names)
 python3 -B tests/guides/walk.py --check "$programs"
 [ "${1:-}" != --check ] || exit 0
 
