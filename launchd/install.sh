@@ -100,6 +100,8 @@ sed "s/<string>_gateway</<string>$user</" "$here/$label.plist" >"$work/plist"
 sed "s/_gateway/$user/" "$here/$label.newsyslog.conf" >"$work/newsyslog"
 : >"$work/before"
 if [ -f "$plist" ]; then all_faults "$user" "$binary" >"$work/before"; fi
+# One that is stopped is nothing to compare with.
+if grep -qx 'not running' "$work/before"; then : >"$work/before"; fi
 put_manual "$here"
 put "$work/gateway" "$binary" "$previous" 755
 put "$work/plist" "$plist" '' 644

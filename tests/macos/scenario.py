@@ -174,6 +174,21 @@ def install():
     code, text = run("install.sh")
     check("installing again changes nothing that is there", code == 0 and ENV_FILE.read_text() == good, text)
 
+    previous = PREVIOUS.read_bytes() if PREVIOUS.exists() else None
+    subprocess.run([MAC / "bin/launchctl", "bootout", f"system/{LABEL}"], check=True)
+    while subprocess.run([MAC / "bin/launchctl", "print", f"system/{LABEL}"], capture_output=True).returncode == 0:
+        time.sleep(0.05)
+    shutil.copy(bad_binary("exit 1"), PACKAGE / "gateway")
+    code, text = run("install.sh")
+    check("over a gateway that was stopped, one that does not come up is told", code == 1 and "does not come up" in text, text)
+    shutil.copy(MAC / "real", PACKAGE / "gateway")
+    code, text = run("install.sh")
+    check("and one that does is verified", code == 0 and "0 failed" in text, text)
+    if previous is None:
+        PREVIOUS.unlink()
+    else:
+        PREVIOUS.write_bytes(previous)
+
 
 def deploy():
     calls()
