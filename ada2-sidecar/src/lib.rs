@@ -31,6 +31,7 @@ mod sandbox;
 mod smi;
 mod state;
 mod systemd;
+mod version;
 mod vetting;
 pub mod warm_up;
 
@@ -246,7 +247,7 @@ fn announce(listeners: &[TcpListener], config: &Config) {
         config.edge.allow_from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
     info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = version::WITH_COMMIT,
         listen = addresses.join(", "),
         engine = config.engine.name(),
         url = config.engine_url.as_ref().map(shared::service::secret::redacted_url),

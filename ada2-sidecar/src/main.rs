@@ -4,12 +4,7 @@ use std::{io::Write, process::ExitCode, time::Duration};
 
 use ada2_sidecar::{Sockets, cli, commands, config, reload::Source, serve};
 use listenfd::ListenFd;
-use shared::service::{
-    descriptors,
-    lifecycle::Lifecycle,
-    settings::{EXIT_CONFIG, command_line},
-    telemetry,
-};
+use shared::service::{descriptors, lifecycle::Lifecycle, settings::EXIT_CONFIG, telemetry};
 
 /// Anything else that ends the service (`EX_SOFTWARE`).
 const EXIT_FAILED: u8 = 70;
@@ -32,7 +27,7 @@ fn names() -> Vec<String> {
 }
 
 fn main() -> ExitCode {
-    let matches = match command_line(cli::command()) {
+    let matches = match cli::PROGRAM.read(std::env::args_os()) {
         Ok(matches) => matches,
         Err(exit) => return exit,
     };
