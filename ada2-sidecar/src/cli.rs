@@ -18,6 +18,8 @@ Examples:
                                                     as nvidia-smi --query-gpu (curl 'ada2:7860/gpu?query=…&format=csv')
   ada2-sidecar reload                               read the file again, or say every problem in it
   ada2-sidecar check-port                           who holds the port, if it cannot be had
+  sudo ada2-sidecar move-in                         take nginx's place on the port; everything as before if that fails
+  sudo ada2-sidecar move-out                        give the port back to nginx
   ada2-sidecar ack                                  go on after a fatal error report of the driver
   curl http://127.0.0.1:7860/v1/images/generations -H 'Content-Type: application/json' \\
        -d '{\"model\":\"sd-xl-base-1.0\",\"prompt\":\"a red cat\",\"size\":\"512x512\"}'
@@ -76,6 +78,7 @@ pub fn command() -> Command {
                 )
                 .arg(option("socket-unit", "UNIT", "Take the addresses from this socket unit of systemd's")),
         )
+        .subcommands(crate::commands::move_in::grammar())
         .subcommand(Command::new("ack").about(
             "Acknowledge what stays in force until somebody has seen to it (fatal XIDs, new memory errors)",
         ))

@@ -2,7 +2,7 @@
 # A real systemd as the first process of namespaces of its own, on a copy-on-write view of this machine's files. Nothing is
 # downloaded, and nothing outside the folder changes.
 #
-#   host.sh FOLDER start           prints "running" or "degraded" when it has booted
+#   host.sh FOLDER start           prints "running" or "degraded" when it has booted; with the files in the folder DISK, if set
 #   host.sh FOLDER run COMMAND …   as root in it
 #   host.sh FOLDER stop
 set -euo pipefail
@@ -23,6 +23,7 @@ boot() {
     rm -rf etc/systemd/system/* var/log/journal var/lib/ada2-sidecar var/lib/private/ada2-sidecar etc/ada2-sidecar
     rm -f etc/fstab
     : >etc/machine-id
+    [ -z "${DISK:-}" ] || cp -a "$DISK/." .
     mkdir -p etc/systemd/system etc/tmpfiles.d
     # Emptying /tmp at boot would take the files under test away.
     ln -s /dev/null etc/tmpfiles.d/tmp.conf
