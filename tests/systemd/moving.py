@@ -1,10 +1,11 @@
 """The checks of `move-in` and `move-out`, run inside the machine: a real nginx in front of a stand-in engine. The docstring says
 what holds, the result is its figures."""
 
-import json
 import os
 import pathlib
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -144,12 +145,6 @@ class MoveIn:
         """Exit code and everything that was printed."""
         self.lines += self.process.stdout.readlines()
         return self.process.wait(timeout=60), "".join(self.lines)
-
-
-def painting():
-    """In the middle of its first picture: nginx's site is aside, and the sidecar has the port."""
-    engine("--item-ms 60000")
-    return MoveIn().until(r"^ok +ready")
 
 
 def back(before):
@@ -337,11 +332,10 @@ def engine_dies():
     return "undone"
 
 
-def interrupted(act):
+def interrupted(act, step=r"^ok +ready"):
     engine("--item-ms 60000")
     before = tree()
-    move = MoveIn().until(r"^ok +ready")
-    eventually("the sidecar has the port", lambda: not nginx_serves())
+    move = MoveIn().until(step)
     begun = time.monotonic()
     act(move)
     eventually("nginx serves again", nginx_serves)
@@ -359,9 +353,13 @@ def killed():
     return interrupted(lambda move: move.process.kill())
 
 
-def unit_killed():
-    """SIGKILL of the transient unit's process: undone"""
-    return interrupted(lambda move: os.kill(int(shown(MOVE_UNIT, "MainPID")), signal.SIGKILL))
+def killed_at_each_step():
+    """SIGKILL of the process that changes things, at each of its steps: undone"""
+    took = []
+    for step in (r"configuration +/etc.*: engine_unit", "sandbox", "nginx +.* moved aside", "sidecar", "ready"):
+        kill = lambda move: os.kill(int(shown(MOVE_UNIT, "MainPID")), signal.SIGKILL)
+        took.append(interrupted(kill, f"^ok +{step}"))
+    return f"{len(took)} steps"
 
 
 def interrupted_by_keyboard():
@@ -400,6 +398,58 @@ def everything_killed():
     assert code == 0 and "everything is as before" in text, text
     back(before)
     return "by move-out"
+
+
+class Terminal:
+    """`move-in` at a terminal."""
+
+    def __init__(self):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execlp("ada2-sidecar", "ada2-sidecar", "move-in")
+        self.text = ""
+
+    def until(self, pattern, answer=b""):
+        deadline = time.monotonic() + 60
+        while not re.search(pattern, self.text):
+            ready, _, _ = select.select([self.fd], [], [], max(0, deadline - time.monotonic()))
+            assert ready, f"no {pattern!r}: {self.text}"
+            self.text += os.read(self.fd, 4096).decode(errors="replace")
+        os.write(self.fd, answer)
+        return self
+
+    def end(self):
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def at_a_terminal():
+    """a person is asked who may come; Ctrl-C, and a terminal that closes, undo everything"""
+    engine("--item-ms 60000")
+    before = tree()
+    move = Terminal().until(r"1 or 2 \[2\]: ", b"3\n1\n").until("address .*: ", b"the Mac\n192.168.1.20\n")
+    move.until(r"allow_from: 127.0.0.0/8,::1/128,192.168.1.20/32").until(r"ok +ready", b"\x03")
+    move.until("everything is as before")
+    assert move.end() == 1
+    back(before)
+    move = Terminal().until(r"1 or 2 \[2\]: ", b"\n").until(r"ok +ready")
+    os.close(move.fd)
+    assert move.end() == 1
+    back(before)
+    return "asked, then undone twice"
+
+
+def without_nginx():
+    """a host without nginx on the port moves in and out"""
+    must("systemctl", "stop", "nginx")
+    SITE.unlink()
+    before = tree()
+    code, text = run("ada2-sidecar", "move-in", "--yes", timeout=90)
+    assert code == 0 and re.search("^ok +port +0.0.0.0:7860: free$", text, re.M), text
+    assert picture()[0] == 200
+    code, text = run("ada2-sidecar", "move-out", "--yes")
+    assert code == 0 and answers(PORT) is None, text
+    assert not [path for path in difference(before, tree()) if "nginx" in path]
+    return "nothing of nginx's touched"
 
 
 def two_at_once():
@@ -455,23 +505,40 @@ def by_hand():
 
 CHECKS = [
     whole_way, again, port_of_another, no_engine, broken_configuration, lost_card, two_cards, shared_file, nginx_refuses,
-    service_fails, never_ready, picture_fails, engine_dies, killed, unit_killed, interrupted_by_keyboard, lost_connection,
-    stopped, everything_killed, two_at_once, asks, out_with_a_broken_site, by_hand,
+    service_fails, never_ready, picture_fails, engine_dies, killed, killed_at_each_step, interrupted_by_keyboard, lost_connection,
+    stopped, everything_killed, at_a_terminal, without_nginx, two_at_once, asks, out_with_a_broken_site, by_hand,
 ]
 
 
+def before_power_cut(leaving):
+    """Stays in the middle of a move-in; or in that of a move-out, at its first step: nothing is stopped yet."""
+    as_new()
+    must("systemctl", "enable", "--quiet", "nginx.service")
+    must("systemctl", "add-wants", "multi-user.target", ENGINE)
+    engine("--item-ms 3000" if leaving else "--item-ms 60000")
+    move = MoveIn().until(r"^ok +ready")
+    if not leaving:
+        return
+    guard = GUARD.read_text()
+    code, text = move.end()
+    assert code == 0, text
+    GUARD.write_text(guard)
+    (DROP_INS / "multi-user.target.wants" / GUARD.name).symlink_to(GUARD)
+    record = RECORD / "record.json"
+    record.write_text(record.read_text().replace('"moved_in"', '"moving_out"'))
+
+
+def after_power_cut(leaving):
+    """The next boot has nginx serve, and has forgotten the rest."""
+    eventually("nginx serves", nginx_serves)
+    eventually("the guard has gone", lambda: not GUARD.exists())
+    assert not RECORD.exists() and SITE.is_symlink() and (CONFIG.read_text() == CONFIG_TEXT) != leaving
+    assert shown(SOCKET, "ActiveState") == "inactive" and shown(UNIT, "UnitFileState") == "disabled"
+
+
 def main(names):
-    if names == ["prepare-power-cut"]:
-        as_new()
-        must("systemctl", "enable", "--quiet", "nginx.service")
-        must("systemctl", "add-wants", "multi-user.target", ENGINE)
-        painting()
-        return 0
-    if names == ["after-power-cut"]:
-        eventually("nginx serves", nginx_serves)
-        eventually("the guard has gone", lambda: not GUARD.exists())
-        assert not RECORD.exists() and CONFIG.read_text() == CONFIG_TEXT and SITE.is_symlink()
-        assert shown(SOCKET, "ActiveState") == "inactive" and shown(UNIT, "UnitFileState") == "disabled"
+    if names and names[0] in ("before_power_cut", "after_power_cut"):
+        {"before_power_cut": before_power_cut, "after_power_cut": after_power_cut}[names[0]](names[1:] == ["leaving"])
         return 0
     failed = 0
     begun = time.monotonic()

@@ -48,12 +48,12 @@ failed=0
 timeout -k 5 240 bash "$host" "$folder" run python3 -B /opt/ada2-test/moving.py "$@" || failed=1
 
 # A power failure: what was on disk in the middle of a move-in boots again, and nginx serves. With `enabled`, in the last
-# moment of it: our units would be started by the boot.
+# moment of it: our units would be started by the boot. With `leaving`, in the first moment of a move-out.
 power_failure() {
     bash "$host" "$folder" stop
     export DISK="$disk"
     boot
-    timeout 60 bash "$host" "$folder" run python3 -B /opt/ada2-test/moving.py prepare-power-cut || return 1
+    timeout 60 bash "$host" "$folder" run python3 -B /opt/ada2-test/moving.py before_power_cut "$1" || return 1
     cut=$folder/cut
     rm -rf "$cut"
     cp -a "$disk" "$cut"
@@ -71,16 +71,16 @@ power_failure() {
     fi
     export DISK="$cut"
     boot
-    timeout 60 bash "$host" "$folder" run python3 -B /opt/ada2-test/moving.py after-power-cut
+    timeout 60 bash "$host" "$folder" run python3 -B /opt/ada2-test/moving.py after_power_cut "$1"
 }
 
 if [ $# = 0 ] || [ "$1" = power_failure ]; then
-    for units in started enabled; do
+    for units in started enabled leaving; do
         begun=$(date +%s)
         if power_failure "$units"; then
-            echo "ok    a power failure with our units $units: nginx serves after the boot: $(($(date +%s) - begun)) s"
+            echo "ok    a power failure, $units: nginx serves after the boot: $(($(date +%s) - begun)) s"
         else
-            echo "FAIL  a power failure with our units $units"
+            echo "FAIL  a power failure, $units"
             failed=1
         fi
     done

@@ -29,7 +29,7 @@ mod yaml;
 
 use std::{
     io::{self, IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Instant,
 };
@@ -84,7 +84,7 @@ pub(super) fn move_in(arguments: &ArgMatches) -> io::Result<ExitCode> {
         let mut lines = Lines::new();
         recover(&Book::of_this_host(), when, &mut lines).inspect_err(|stop| lines.fail(stop)).is_ok()
     } else {
-        told(|lines| enter(arguments, program, lines))
+        told(|lines| enter(arguments, &program, lines))
     };
     Ok(code(well))
 }
@@ -95,7 +95,7 @@ pub(super) fn move_out(arguments: &ArgMatches) -> io::Result<ExitCode> {
     let well = if arguments.get_flag("worker") {
         worker::move_out(&program)
     } else {
-        told(|lines| leave_host(arguments, program, lines))
+        told(|lines| leave_host(arguments, &program, lines))
     };
     Ok(code(well))
 }
@@ -112,7 +112,7 @@ fn told(work: impl FnOnce(&mut Lines) -> Result<bool, Stop>) -> bool {
     })
 }
 
-fn enter(arguments: &ArgMatches, program: PathBuf, lines: &mut Lines) -> Result<bool, Stop> {
+fn enter(arguments: &ArgMatches, program: &Path, lines: &mut Lines) -> Result<bool, Stop> {
     must_be_root("move-in")?;
     let _lock = launch::lock()?;
     let book = Book::of_this_host();
@@ -136,7 +136,7 @@ fn enter(arguments: &ArgMatches, program: PathBuf, lines: &mut Lines) -> Result<
         ));
     }
     book.save(&Record::new(plan)).map_err(|error| Stop::failed("record", "cannot be written", error))?;
-    if !launch::in_unit(&program, &["move-in", "--worker"])? {
+    if !launch::in_unit(program, &["move-in", "--worker"])? {
         return Ok(false);
     }
     say(
@@ -145,7 +145,7 @@ fn enter(arguments: &ArgMatches, program: PathBuf, lines: &mut Lines) -> Result<
     Ok(true)
 }
 
-fn leave_host(arguments: &ArgMatches, program: PathBuf, lines: &mut Lines) -> Result<bool, Stop> {
+fn leave_host(arguments: &ArgMatches, program: &Path, lines: &mut Lines) -> Result<bool, Stop> {
     must_be_root("move-out")?;
     let _lock = launch::lock()?;
     let begun = Instant::now();
@@ -155,19 +155,14 @@ fn leave_host(arguments: &ArgMatches, program: PathBuf, lines: &mut Lines) -> Re
         lines.ok("record", "an interrupted move is undone or finished");
         return Ok(true);
     }
-    let record = match loaded(&book)? {
-        Some(record) => record,
-        None => match started_by_hand()? {
-            Some(record) => record,
-            None => {
-                lines.ok("record", "the sidecar has not moved in; nothing to do");
-                return Ok(true);
-            }
-        },
+    let known = loaded(&book)?.map_or_else(started_by_hand, |record| Ok(Some(record)))?;
+    let Some(record) = known else {
+        lines.ok("record", "the sidecar has not moved in; nothing to do");
+        return Ok(true);
     };
     confirm(arguments, &record)?;
     book.save(&record).map_err(|error| Stop::failed("record", "cannot be written", error))?;
-    if !launch::in_unit(&program, &["move-out", "--worker"])? {
+    if !launch::in_unit(program, &["move-out", "--worker"])? {
         return Ok(false);
     }
     say(&format!(

@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
 };
 
@@ -103,7 +103,9 @@ pub(crate) fn write(path: &Path, text: &str, note: Note<'_>) -> io::Result<()> {
         note(Change::Created(path.clone()))?;
     }
     let draft = draft_of(path);
-    let mut file = File::create(&draft)?;
+    absent_is_fine(fs::remove_file(&draft))?;
+    // It may hold a token: nobody else reads it before it has the old one's owner and mode.
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(text.as_bytes())?;
     match &old {
         Some(old) => {

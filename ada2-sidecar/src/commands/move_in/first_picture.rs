@@ -95,8 +95,8 @@ pub(crate) fn make(
         let mut answer = send(&client, address, token.as_ref(), &small).await?;
         if answer.0 == StatusCode::BAD_REQUEST {
             // A workflow may have a size or a number of steps of its own. Nothing was painted for it.
-            let plain = json!({"prompt": PROMPT, "n": 1});
-            answer = send(&client, address, token.as_ref(), &plain).await?;
+            let bare = json!({"prompt": PROMPT, "n": 1});
+            answer = send(&client, address, token.as_ref(), &bare).await?;
         }
         picture_in(&answer)
     })?;

@@ -24,7 +24,7 @@ pub(crate) const UNIT: &str = "ada2-sidecar-move-in.service";
 const LOCK: &str = "/run/ada2-sidecar-move-in.lock";
 const POLL: Duration = Duration::from_millis(20);
 /// For the unit to have everything as before, should systemd-run be killed.
-const LAST: Duration = Duration::from_secs(120);
+const LAST: Duration = Duration::from_mins(2);
 
 /// Makes sure that no other command changes this host meanwhile. The lock ends with the file.
 pub(crate) fn lock() -> Result<File, Stop> {

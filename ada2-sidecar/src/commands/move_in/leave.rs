@@ -17,7 +17,7 @@ use crate::commands::show::reachable;
 
 const STEP: &str = "sidecar";
 /// For running requests to finish, from the stop on. Then their jobs are cancelled in the engine.
-const GRACE: Duration = Duration::from_millis(2_000);
+const GRACE: Duration = Duration::from_secs(2);
 /// For that; the process is killed then.
 const CANCEL_TIME: Duration = Duration::from_millis(1_500);
 const KILL_TIME: Duration = Duration::from_secs(2);

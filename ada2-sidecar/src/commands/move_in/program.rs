@@ -40,14 +40,11 @@ pub(crate) fn run(program: &str, arguments: &[&str], limit: Duration) -> io::Res
     let status = wait(&mut child, limit)?;
     let text = |output: mpsc::Receiver<String>| output.recv_timeout(LAST_OUTPUT).unwrap_or_default();
     let (out, err) = (text(out), text(err));
-    match status {
-        Some(status) => Ok(Ran { ok: status.success(), out, err }),
-        None => {
-            let line =
-                format!("`{program} {}` did not end within {} s", arguments.join(" "), limit.as_secs());
-            Err(io::Error::new(io::ErrorKind::TimedOut, line))
-        }
-    }
+    let Some(status) = status else {
+        let line = format!("`{program} {}` did not end within {} s", arguments.join(" "), limit.as_secs());
+        return Err(io::Error::new(io::ErrorKind::TimedOut, line));
+    };
+    Ok(Ran { ok: status.success(), out, err })
 }
 
 fn collect(output: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {

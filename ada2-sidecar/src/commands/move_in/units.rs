@@ -20,7 +20,7 @@ pub(crate) const SOCKET: &str = "ada2-sidecar.socket";
 const BOOTED: &str = "/run/systemd/system";
 
 /// For one call. A start waits for the service to be ready, which takes it 5 s at most.
-const TIME: Duration = Duration::from_secs(60);
+const TIME: Duration = Duration::from_mins(1);
 /// For a process to let go of the port.
 const PORT_TIME: Duration = Duration::from_secs(10);
 
