@@ -57,6 +57,7 @@ const EXAMPLES: &[Entry] = &[
     ("ada2-sidecar --engine-url http://127.0.0.1:9090", "in front of InvokeAI"),
     ("ada2-sidecar --engine comfyui", "in front of ComfyUI on its usual port"),
     ("ada2-sidecar check-config", "print the settings in force, or every problem"),
+    ("sudo ada2-sidecar move-in", "take nginx's place on the port"),
     ("ada2-sidecar readyz", "why it is ready, or why not"),
 ];
 
@@ -90,7 +91,17 @@ fn file() -> Arg {
 
 /// One function each.
 fn commands() -> Vec<Command> {
-    vec![serve(), check_config(), gpu(), readyz(), reload(), check_port(), ack()]
+    vec![
+        serve(),
+        check_config(),
+        move_in(),
+        move_out(),
+        gpu(),
+        readyz(),
+        reload(),
+        check_port(),
+        ack(),
+    ]
 }
 
 fn serve() -> Command {
@@ -102,6 +113,36 @@ fn check_config() -> Command {
         .about("Check the configuration and print it")
         .arg(flag("live", "Also check every workflow and model against the running engine"))
         .after_help("Exits with 0, or with 78 and every problem on a line of its own.")
+}
+
+fn move_in() -> Command {
+    let wait = Arg::new("wait").long("wait").value_name("SECONDS").default_value("60");
+    Command::new("move-in")
+        .about("Take nginx's place on the port; if anything fails, everything is as before")
+        .arg(flag("yes", "Ask nothing; without --allow-from, private addresses have access"))
+        .arg(
+            wait.value_parser(clap::value_parser!(u64).range(1..=3600))
+                .help("Time the sidecar may take to be ready; more if it loads a model first (warm_up)"),
+        )
+        .args([inner("worker"), inner("recover"), inner("at-boot")])
+        .after_help(
+            "Finds the engine and the GPU, writes the settings, moves nginx's site aside, starts the service and requests\n\
+             an image. Also takes --allow-from, --engine, --engine-url, --engine-unit, --engine-output-dir, --gpu and\n\
+             --gpu-id. Exits with 0 or 1.",
+        )
+}
+
+fn move_out() -> Command {
+    Command::new("move-out")
+        .about("Give the port back to nginx as it was; settings stay")
+        .arg(flag("yes", "Ask nothing"))
+        .arg(inner("worker"))
+        .after_help("Exits with 0 or 1.")
+}
+
+/// For systemd, which continues or undoes a move.
+fn inner(name: &'static str) -> Arg {
+    flag(name, "Used by systemd").hide(true)
 }
 
 fn gpu() -> Command {

@@ -1,9 +1,10 @@
-//! What the binary does besides serving: shows the card and the readiness in a terminal, acknowledges what is latched,
+//! What the binary does besides serving: moves in and out, shows the card and the readiness in a terminal, acknowledges what is latched,
 //! reloads the running service, says who holds its port, and has the engine look at the graphs.
 
 mod ack;
 mod check_port;
 mod live;
+mod move_in;
 mod reload;
 mod show;
 
@@ -26,6 +27,8 @@ pub fn without_configuration(
 ) -> Option<ExitCode> {
     let (name, arguments) = matches.subcommand()?;
     let done = match name {
+        "move-in" => move_in::move_in(arguments),
+        "move-out" => move_in::move_out(arguments),
         "reload" => reload::reload(&config::admin_sockets(matches, environment)),
         "check-port" => match arguments.get_one::<String>("socket-unit") {
             Some(unit) => check_port::unit(unit),

@@ -23,11 +23,14 @@ pub(crate) struct Holder {
     nginx: Option<Process>,
 }
 
+/// A process of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Process {
-    pid: u32,
-    name: String,
-    unit: Option<String>,
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    /// What it calls itself.
+    pub(crate) name: String,
+    /// The systemd unit that it is in.
+    pub(crate) unit: Option<String>,
 }
 
 impl std::fmt::Display for Process {
@@ -38,10 +41,15 @@ impl std::fmt::Display for Process {
 }
 
 impl Holder {
-    /// Who it is, and the next step.
-    pub(crate) fn words(&self, address: SocketAddr) -> String {
+    /// The process, where we may look into it.
+    pub(crate) fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// Who it is, in words.
+    pub(crate) fn who(&self, address: SocketAddr) -> String {
         let port = address.port();
-        let who = match (&self.process, &self.nginx) {
+        match (&self.process, &self.nginx) {
             (Some(process), _) if process.pid == 1 => {
                 "a socket unit of systemd (`systemctl list-sockets`)".to_owned()
             }
@@ -51,7 +59,12 @@ impl Holder {
                 let nginx = nginx.as_ref().map(|nginx| format!(", probably {nginx}")).unwrap_or_default();
                 format!("a process of {user}{nginx} (`sudo ss -ltnp 'sport = :{port}'` names it)")
             }
-        };
+        }
+    }
+
+    /// Who it is, and the next step.
+    pub(crate) fn words(&self, address: SocketAddr) -> String {
+        let (who, port) = (self.who(address), address.port());
         let is_nginx = self.process.as_ref().map_or(self.nginx.is_some(), |process| process.name == "nginx");
         let step = if is_nginx {
             format!("take `listen {port}` out of nginx's site and `sudo systemctl reload nginx`")

@@ -2,7 +2,7 @@
 # A real systemd as the first process of namespaces of its own, on a copy-on-write view of this machine's files. Nothing is
 # downloaded, and nothing outside the folder changes.
 #
-#   host.sh FOLDER start           prints "running" or "degraded" when it has booted
+#   host.sh FOLDER start           prints "running" or "degraded" when it has booted; with the files in the folder DISK, if set
 #   host.sh FOLDER run COMMAND …   as root in it
 #   host.sh FOLDER stop
 #
@@ -26,6 +26,7 @@ boot() {
     # A container's policy may forbid packages to start anything.
     rm -f etc/fstab usr/sbin/policy-rc.d
     : >etc/machine-id
+    [ -z "${DISK:-}" ] || cp -a "$DISK/." .
     mkdir -p etc/systemd/system etc/tmpfiles.d
     # Emptying /tmp at boot would take the files under test away.
     ln -s /dev/null etc/tmpfiles.d/tmp.conf

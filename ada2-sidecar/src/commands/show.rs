@@ -139,7 +139,7 @@ fn running(config: &Config, path: &str, as_json: bool) -> io::Result<Option<Runn
 }
 
 /// An address to connect to, where the service listens on all of them.
-fn reachable(listen: &SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listen: &SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -88,6 +88,11 @@ impl ComfyUi {
         self.templates.iter().map(|(task, template)| (task.name().to_owned(), template))
     }
 
+    /// Its version.
+    pub async fn version(&self) -> Result<String, EngineError> {
+        Ok(self.api.version().await?.text)
+    }
+
     /// The models that it has.
     pub async fn installed(&self) -> Result<Arc<[EngineModel]>, EngineError> {
         self.api.version().await?;

@@ -6,6 +6,15 @@ use super::{Engine, EngineError, builtin, catalog};
 use crate::models::{self, Declared, EngineModel, Preset};
 
 impl Engine {
+    /// Its version: proof that it is this engine and not whatever else listens there.
+    pub async fn version(&self) -> Result<String, EngineError> {
+        match self {
+            Self::InvokeAi(engine) => engine.version().await,
+            Self::ComfyUi(engine) => engine.version().await,
+            Self::Builtin(_) => Ok(env!("CARGO_PKG_VERSION").to_owned()),
+        }
+    }
+
     /// Its models, of whatever kind.
     pub async fn installed(&self) -> Result<Arc<[EngineModel]>, EngineError> {
         match self {

@@ -103,6 +103,11 @@ impl InvokeAi {
         })
     }
 
+    /// Its version, told without a login.
+    pub async fn version(&self) -> Result<String, EngineError> {
+        self.api.version().await
+    }
+
     /// The models that it has.
     pub async fn installed(&self) -> Result<Arc<[EngineModel]>, EngineError> {
         self.models(&self.api.version().await?).await

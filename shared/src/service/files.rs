@@ -102,6 +102,11 @@ pub fn may_write(path: &Path) -> bool {
     access(path, wanted).is_ok()
 }
 
+/// Whether this process may do everything here.
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
 /// The name of the account that this process runs as.
 pub fn own_account() -> String {
     let uid = Uid::effective();
