@@ -13,6 +13,7 @@ Examples:
   ada2-sidecar --engine comfyui                     in front of ComfyUI on its usual port
   ada2-sidecar check-config                         print the effective configuration, or every problem in it
   ada2-sidecar check-config --live                  the same, and what the engine has against the graphs
+  sudo ada2-sidecar doctor                          what is wrong, and the command that fixes it
   ada2-sidecar readyz                               why it is ready, or why not (curl 'ada2:7860/readyz?verbose')
   ada2-sidecar gpu --query memory.free,temperature.gpu --format csv,noheader,nounits
                                                     as nvidia-smi --query-gpu (curl 'ada2:7860/gpu?query=…&format=csv')
@@ -62,7 +63,21 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("readyz")
                 .about("Show the readiness with every check, in the same way; exit code 0 (ready) or 1")
-                .arg(json),
+                .arg(json.clone()),
+        )
+        .subcommand(
+            Command::new("doctor")
+                .about(
+                    "Find out why pictures are not made, or soon will not be: a line for each thing with the command that \
+                     fixes it; exit code 0, or 1 if something fails. Changes nothing; with sudo it sees more",
+                )
+                .arg(json)
+                .arg(
+                    Arg::new("generate")
+                        .long("generate")
+                        .action(ArgAction::SetTrue)
+                        .help("Also have one small picture made, which takes GPU time"),
+                ),
         )
         .subcommand(Command::new("reload").about(
             "Have the running service read its configuration again; exit code 0, or 1 with every problem. It is found by \

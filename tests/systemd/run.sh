@@ -29,6 +29,9 @@ timeout 60 bash "$host" "$folder" start >"$folder/started" 2>&1 || { cat "$folde
 root=/proc/$(cat "$folder/leader")/root
 install -m 755 "$programs/ada2-sidecar" "$root/usr/local/bin/ada2-sidecar"
 install -D -m 644 "$programs/libfake_nvml.so" "$root/opt/ada2-test/nvml/libnvidia-ml.so.1"
-install -m 644 tests/systemd/*.py "$root/opt/ada2-test/"
+install -m 644 tests/systemd/*.py tests/fixtures/invokeai/models.json tests/fixtures/invokeai/openapi.json "$root/opt/ada2-test/"
 install -m 644 "${UNITS:-systemd}"/ada2-sidecar.service "${UNITS:-systemd}"/ada2-sidecar.socket "$root/etc/systemd/system/"
-timeout -k 5 240 bash "$host" "$folder" run python3 -B /opt/ada2-test/checks.py "$@"
+failed=0
+timeout -k 5 240 bash "$host" "$folder" run python3 -B /opt/ada2-test/checks.py "$@" || failed=1
+timeout -k 5 400 bash "$host" "$folder" run python3 -B /opt/ada2-test/doctor.py "$@" || failed=1
+exit "$failed"
