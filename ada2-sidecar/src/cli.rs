@@ -58,6 +58,7 @@ const EXAMPLES: &[Entry] = &[
     ("ada2-sidecar --engine comfyui", "in front of ComfyUI on its usual port"),
     ("ada2-sidecar check-config", "print the settings in force, or every problem"),
     ("sudo ada2-sidecar move-in", "take nginx's place on the port"),
+    ("sudo ada2-sidecar doctor", "what is wrong, and what fixes it"),
     ("ada2-sidecar readyz", "why it is ready, or why not"),
 ];
 
@@ -96,6 +97,7 @@ fn commands() -> Vec<Command> {
         check_config(),
         move_in(),
         move_out(),
+        doctor(),
         gpu(),
         readyz(),
         reload(),
@@ -143,6 +145,14 @@ fn move_out() -> Command {
 /// For systemd, which continues or undoes a move.
 fn inner(name: &'static str) -> Arg {
     flag(name, "Used by systemd").hide(true)
+}
+
+fn doctor() -> Command {
+    Command::new("doctor")
+        .about("Show what is wrong on this host, and the command that fixes it")
+        .arg(json())
+        .arg(flag("generate", "Also request one small image, which takes GPU time"))
+        .after_help("Changes nothing; with sudo it sees more. Exits with 0, or with 1 if something fails.")
 }
 
 fn gpu() -> Command {

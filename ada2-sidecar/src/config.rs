@@ -37,7 +37,7 @@ use crate::{
 };
 
 pub use self::{
-    alone::{Listen, admin_sockets, listen_alone},
+    alone::{Card, Listen, admin_sockets, card_alone, file, listen_alone},
     keys::KEYS,
     sections::Edge,
 };
@@ -200,7 +200,7 @@ fn overruled_tokens(environment: &dyn Fn(&str) -> Option<String>, file: &YamlFil
 
 /// What can be read of the file, and every problem with the rest.
 fn read_file(flags: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>) -> (YamlFile, Vec<Problem>) {
-    let given = flags.get_one::<String>("config").cloned().or_else(|| environment(CONFIG));
+    let given = alone::named_file(flags, environment);
     let path = Path::new(given.as_deref().unwrap_or(DEFAULT_FILE));
     match std::fs::read_to_string(path) {
         Ok(text) => YamlFile::read_sound(path, &text, KEYS),

@@ -4,6 +4,7 @@ pub mod builtin;
 pub mod catalog;
 pub mod comfyui;
 pub mod graph;
+mod greeting;
 mod http;
 pub mod installed;
 pub mod invokeai;

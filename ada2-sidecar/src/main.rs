@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Ok(matches) => matches,
         Err(exit) => return exit,
     };
-    if let Some(code) = commands::without_configuration(&matches, &environment) {
+    if let Some(code) = commands::without_configuration(&matches, &environment, &names()) {
         return code;
     }
     let loaded = match config::load_among(&matches, &environment, &names()) {

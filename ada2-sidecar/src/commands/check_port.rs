@@ -58,7 +58,7 @@ pub(super) fn addresses_of(unit: &str) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// A bare port is listened on at every address.
-fn addresses_in(text: &str) -> Vec<SocketAddr> {
+pub(super) fn addresses_in(text: &str) -> Vec<SocketAddr> {
     let address = |word: &str| word.parse().or_else(|_| format!("[::]:{word}").parse()).ok();
     text.split_whitespace().filter_map(address).collect()
 }

@@ -29,6 +29,7 @@ use self::{
 use super::{
     Desk, EngineError, ImageEngine, Picture, Survey,
     graph::{Fault, Place, Template, workflow},
+    installed::Identity,
     previews::Previews,
 };
 use crate::{
@@ -103,9 +104,15 @@ impl InvokeAi {
         })
     }
 
-    /// Its version, told without a login.
-    pub async fn version(&self) -> Result<String, EngineError> {
-        self.api.version().await
+    /// What it says it is.
+    pub async fn identity(&self) -> Result<Identity, EngineError> {
+        let version = self.api.version().await?;
+        Ok(Identity { caution: untested(&version), version })
+    }
+
+    /// The address of its events.
+    pub fn events_url(&self) -> String {
+        self.api.events_url()
     }
 
     /// The models that it has.
@@ -205,8 +212,8 @@ impl InvokeAi {
 
     /// What wants attention although the engine works.
     fn caution(&self, version: &str) -> Option<String> {
-        if version != TESTED && !version.starts_with(&format!("{TESTED}.")) {
-            return Some(format!("InvokeAI {version} is untested here; tested is {TESTED}"));
+        if let Some(words) = untested(version) {
+            return Some(words);
         }
         let deaf = self.state().deaf.is_some_and(|since| since.elapsed() > DEAF);
         let words = "the engine's WebSocket cannot be followed, so finished pictures are noticed late: look what stands \
@@ -226,6 +233,11 @@ impl InvokeAi {
         self.state().models = Some((Instant::now(), version.to_owned(), models.clone()));
         Ok(models)
     }
+}
+
+fn untested(version: &str) -> Option<String> {
+    let tested = version == TESTED || version.starts_with(&format!("{TESTED}."));
+    (!tested).then(|| format!("InvokeAI {version} is untested here; tested is {TESTED}"))
 }
 
 impl ImageEngine for InvokeAi {

@@ -10,6 +10,8 @@ mod check_port;
 mod commands;
 /// What decoding costs.
 mod decoding;
+/// `ada2-sidecar doctor`.
+mod doctor;
 /// SIGHUP.
 mod reload;
 /// The harness.
