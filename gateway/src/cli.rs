@@ -20,6 +20,7 @@ Examples:
   gateway ca                          show the authority that signs its certificates, and how programs trust it
   gateway status                      ask the gateway that runs here; exit code 0 if all backends are ready
   gateway verify --generate           check the gateway that runs here, line by line, with one picture
+  gateway doctor                      what is wrong, here and behind, and what fixes it
   kill -HUP PID                       read the configuration again and reopen the log file
   curl http://127.0.0.1:8800/v1/images/generations -H 'Authorization: Bearer choose-one' \\
        -H 'Content-Type: application/json' -d '{\"prompt\":\"a red cat\",\"size\":\"512x512\"}'
@@ -47,6 +48,7 @@ pub fn command() -> Command {
         .subcommand(ca())
         .subcommand(status())
         .subcommand(verify())
+        .subcommand(doctor())
 }
 
 fn token() -> Command {
@@ -82,6 +84,18 @@ fn verify() -> Command {
     Command::new("verify")
         .about("Check a running gateway, pass or fail line by line; exit code 0 or 1")
         .args(target())
+        .arg(flag("generate", "Also have one picture made, fetched and hashed"))
+        .arg(flag("overload", "Also ask for one picture more than there are places at once"))
+}
+
+fn doctor() -> Command {
+    Command::new("doctor")
+        .about(
+            "Look at everything that keeps the gateway from serving, or will, and say what fixes it; changes nothing; exit code 0, or 1 if \
+             anything fails",
+        )
+        .args(target())
+        .arg(flag("json", "As JSON"))
         .arg(flag("generate", "Also have one picture made, fetched and hashed"))
         .arg(flag("overload", "Also ask for one picture more than there are places at once"))
 }

@@ -47,16 +47,33 @@ def supervise(label, path):
     (STATE / f"{label}.out").unlink()
 
 
+def setting(name, default):
+    """What a scenario has changed of this Mac."""
+    try:
+        return json.loads(pathlib.Path("/opt/mac/settings.json").read_text()).get(name, default)
+    except OSError:
+        return default
+
+
 def launchctl(verb, *arguments):
     STATE.mkdir(exist_ok=True)
+    if verb == "print-disabled":
+        print("disabled services = {")
+        for label in sorted(disabled()):
+            print(f'\t"{label}" => disabled')
+        print("}")
+        return 0
     label = arguments[-1].removeprefix("system/")
     if verb == "print":
         found = job(label)
         if found is None:
+            print(f'Bad request.\nCould not find service "{label}" in domain for system', file=sys.stderr)
             return 113
         print(f"system/{label} = {{\n\tpath = {found['path']}")
+        print(f"\tstate = {'running' if 'pid' in found else 'spawn scheduled'}")
         if "pid" in found:
             print(f"\tpid = {found['pid']}")
+        print("}")
         return 0
     if verb == "bootstrap":
         path = arguments[1]
@@ -113,6 +130,14 @@ def dscl(*_):
 
 
 def plutil(*arguments):
+    if arguments[0] == "-convert":
+        try:
+            print(json.dumps(plistlib.loads(pathlib.Path(arguments[-1]).read_bytes())))
+        except Exception:
+            print(f"{arguments[-1]}: Property List error: Encountered unexpected EOF / JSON error: JSON text did not start",
+                  file=sys.stderr)
+            return 1
+        return 0
     print(plistlib.loads(pathlib.Path(arguments[-1]).read_bytes())[arguments[1]])
     return 0
 
@@ -132,8 +157,52 @@ def lsof(*_):
     return 1
 
 
-def xattr(*_):
+def xattr(verb, *_):
+    # Nothing is quarantined: printing the attribute fails, removing it does not matter.
+    return 1 if verb == "-p" else 0
+
+
+def sw_vers(*_):
+    print("ProductName:\t\tmacOS\nProductVersion:\t\t15.7\nBuildVersion:\t\t24G222")
     return 0
+
+
+def pmset(*_):
+    print("System-wide power settings:\n SleepDisabled\t\t0\nCurrently in use:\n Sleep On Power Button 1")
+    print(f" autorestart          {setting('autorestart', 1)}\n sleep                {setting('sleep', 0)}\n womp                 1")
+    return 0
+
+
+def fdesetup(*_):
+    print(f"FileVault is {setting('filevault', 'Off')}.")
+    return 0
+
+
+def socketfilterfw(verb, *arguments):
+    state = setting("firewall", 1)
+    if verb == "--getglobalstate":
+        print(f"Firewall is {'enabled' if state else 'disabled'}. (State = {state})")
+    elif verb == "--getblockall":
+        print("Firewall has block all state set to disabled.")
+    else:
+        print(setting("firewall_app", f"Incoming connection to {arguments[0]} is permitted"))
+    return 0
+
+
+def systemsetup(*_):
+    if os.geteuid() != 0:
+        print("You need administrator access to run this tool... exiting!")
+        return 0
+    print(f"Network Time: {setting('network_time', 'On')}")
+    return 0
+
+
+def security(*_):
+    if setting("trusted", True):
+        print("...certificate verification successful.")
+        return 0
+    print("Cert Verify Result: CSSMERR_TP_NOT_TRUSTED", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

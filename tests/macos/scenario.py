@@ -13,6 +13,8 @@ import threading
 import time
 import http.server
 
+from doctor import doctor
+
 MAC = pathlib.Path("/opt/mac")
 PACKAGE = MAC / "package"
 BINARY = pathlib.Path("/usr/local/bin/gateway")
@@ -20,7 +22,8 @@ ENV_FILE = pathlib.Path("/var/lib/gateway/app/.env")
 BACKENDS = pathlib.Path("/var/lib/gateway/app/backends_config.yaml")
 LABEL = "com.ai.gateway"
 OLD = "com.example.old-gateway"
-COMMANDS = ["launchctl", "sysadminctl", "sudo", "dscl", "plutil", "scutil", "lsof", "xattr"]
+COMMANDS = ["launchctl", "sysadminctl", "sudo", "dscl", "plutil", "scutil", "lsof", "xattr", "sw_vers", "pmset", "fdesetup",
+            "socketfilterfw", "systemsetup", "security"]
 
 failed = 0
 
@@ -193,6 +196,7 @@ def rollback():
 os.chdir("/")
 prepare()
 install()
+doctor(check)
 deploy()
 rollback()
 for file in (MAC / "state").glob("*"):
