@@ -26,6 +26,14 @@ def ask(*before):
     return done.returncode, told, checks or done.stderr
 
 
+def settle():
+    """Until all is well, within 20 s."""
+    for _ in range(200):
+        if not ask()[1]:
+            return
+        time.sleep(0.1)
+
+
 def settings(**changed):
     (MAC / "settings.json").write_text(json.dumps(changed))
     (MAC / "settings.json").chmod(0o644)
@@ -78,6 +86,8 @@ def doctor(check):
     os.chown(PICTURES, 0, 0)
     only("store", f"sudo chown _gateway {PICTURES}", "a store that the gateway's account cannot write")
     os.chown(PICTURES, account.pw_uid, -1)
+    # For a second the gateway goes by its last try to write.
+    settle()
     os.chown(ENV_FILE, 0, 0)
     only("secret_files", f"sudo chown _gateway {ENV_FILE}", "an env file that the gateway's account cannot read")
     os.chown(ENV_FILE, account.pw_uid, account.pw_gid)
@@ -104,9 +114,6 @@ def doctor(check):
     only("configuration", "correct GATEWAY_TLS", "a configuration that keeps the job from running")
     ENV_FILE.write_text(text)
     subprocess.run(["launchctl", "bootstrap", "system", str(PLIST)], env=environment, check=True)
-    for _ in range(200):
-        if not ask()[1]:
-            break
-        time.sleep(0.1)
+    settle()
     code, told, seen = ask()
     check("and all is well again", code == 0 and not told, told or seen)

@@ -25,7 +25,10 @@ use std::{
 use clap::ArgMatches;
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
-use shared::service::doctor::{Finding, Report, Verdict};
+use shared::service::{
+    doctor::{Finding, Report, Verdict},
+    secret::Secret,
+};
 
 use super::{
     Environment, Trouble,
@@ -121,6 +124,26 @@ struct Examination<'a> {
     findings: Vec<Finding>,
 }
 
+/// Checks whose failure is why the gateway does not run.
+const KEEP_IT_FROM_STARTING: [&str; 6] =
+    ["configuration", "secret_files", "store", "data_dir", "log", "certificate"];
+
+/// Facts that depend on the configuration.
+struct Gathered {
+    /// Where the gateway is asked.
+    base: Option<String>,
+    /// The certificate that it uses.
+    shown: Option<CertificateDer<'static>>,
+    configured: certificate::Configured,
+    backends: Vec<backends::BackendFacts>,
+    legacy: Option<Result<String, String>>,
+    places: places::Places,
+    /// None where its address is not known.
+    running: Option<Running>,
+    /// How it can be asked with a token.
+    target: Option<(reqwest::Client, Option<Secret>)>,
+}
+
 impl Examination<'_> {
     fn fails(&self, names: &[&str]) -> bool {
         self.findings.iter().any(|finding| finding.verdict == Verdict::Fail && names.contains(&finding.name))
@@ -140,17 +163,41 @@ impl Examination<'_> {
     /// Everything that needs to know where things are.
     async fn service(&mut self, arguments: &ArgMatches, given: Option<String>) -> Reachable {
         let (examined, config) = (self.examined, self.examined.config.as_ref());
-        let base =
-            given.clone().or_else(|| address(examined)).map(|base| base.trim_end_matches('/').to_owned());
-        let named_pair = examined.settings.raw("GATEWAY_TLS_CERT_PATH");
-        let (answer, configured, backends, legacy) = tokio::join!(
-            async {
-                match &base {
-                    Some(base) => Some(running::probe(base).await),
-                    None => None,
-                }
-            },
-            certificate::Configured::look(config, named_pair),
+        let gathered = self.gather(arguments, given).await;
+        let Gathered { base, shown, configured, backends, legacy, places, running, target } = gathered;
+        let is_mac = self.job.is_some();
+        self.findings.extend(places::findings(&places, config, self.is_daemon()));
+        let host = config.and_then(|config| config.public_base_url.as_deref()?.parse::<Url>().ok());
+        let host = host.as_ref().and_then(Url::host_str);
+        self.findings.extend(certificate::findings(&configured, shown.as_ref(), host, SystemTime::now()));
+        if let (true, Some((path, output))) = (is_mac, configured.trust(self.tools).await) {
+            self.findings.push(certificate::trust(&path, &output));
+        }
+        let is_taken = running.as_ref().is_some_and(Running::is_somebody_else);
+        if let Some(job) = self.job {
+            let grace = config.map(|config| config.shutdown_grace);
+            let cause = is_taken || self.fails(&KEEP_IT_FROM_STARTING);
+            self.findings.extend(launchd::findings(job, cause, grace));
+        }
+        self.running(running.as_ref()).await;
+        let sees = |class: &str| running.as_ref()?.sees(class);
+        self.findings.extend(backends::findings(&backends, &sees, env!("CARGO_PKG_VERSION"), is_mac));
+        self.findings.extend(legacy.as_ref().map(backends::legacy));
+        let for_others =
+            examined.config.as_ref().is_some_and(|config| !settings::is_loopback(&config.listen.0));
+        self.machine(for_others).await;
+        let status = running.and_then(|running| running.status?.ok())?;
+        let ((client, token), base) = target.zip(base)?;
+        Some((Target::with(base.parse().ok()?, token, client), status))
+    }
+
+    async fn gather(&self, arguments: &ArgMatches, given: Option<String>) -> Gathered {
+        let (examined, config) = (self.examined, self.examined.config.as_ref());
+        let base = given.or_else(|| address(examined)).map(|base| base.trim_end_matches('/').to_owned());
+        let raw = |name: &str| examined.settings.raw(name);
+        let (responder, configured, backends, legacy) = tokio::join!(
+            async { Some(running::probe(base.as_deref()?).await) },
+            certificate::Configured::look(config, raw("GATEWAY_TLS_CERT_PATH")),
             async {
                 match config {
                     Some(config) => backends::look_at(config).await,
@@ -159,53 +206,25 @@ impl Examination<'_> {
             },
             async { backends::ask_legacy(config?).await },
         );
-        let answers = matches!(answer, Some(Responder::Gateway(_)));
-        let raw = |name: &str| examined.settings.raw(name).map(PathBuf::from);
-        let named = places::Named {
-            store: raw("UI_IMAGE_DIR"),
-            data: raw("GATEWAY_DATA_DIR"),
-            log: raw("GATEWAY_LOG_FILE"),
-        };
-        let is_mac = self.job.is_some();
-        let files: Vec<_> =
-            [Some(examined.env.path.clone()), examined.backends_file()].into_iter().flatten().collect();
-        let shown = match &answer {
+        let shown = match &responder {
             Some(Responder::Gateway(shown)) => shown.clone(),
             _ => None,
         };
         let target = target(arguments, examined, &configured, shown.as_ref());
-        let (places, running) =
-            tokio::join!(places::look(self.tools, self.account.clone(), named, is_mac, answers), async {
-                match base.clone().zip(answer) {
-                    Some((base, answer)) => {
-                        Some(Running::ask(base, answer, self.tools, target.clone(), files).await)
-                    }
-                    None => None,
-                }
-            });
-        self.findings.extend(places::findings(&places, config, self.is_daemon()));
-        let grace = config.map(|config| config.shutdown_grace);
-        let cause = self.fails(&["configuration", "secret_files", "store", "data_dir", "log", "certificate"]);
-        let port_is_taken =
-            running.as_ref().is_some_and(|running| matches!(running.answer, Responder::Other(_)));
-        if let Some(job) = self.job {
-            self.findings.extend(launchd::findings(job, cause || port_is_taken, grace));
-        }
-        self.running(running.as_ref()).await;
-        let host = config.and_then(|config| config.public_base_url.as_deref()?.parse::<Url>().ok());
-        let host = host.as_ref().and_then(Url::host_str);
-        self.findings.extend(certificate::findings(&configured, shown.as_ref(), host, SystemTime::now()));
-        if let (true, Some((path, ran))) = (is_mac, configured.trust(self.tools).await) {
-            self.findings.push(certificate::trust(&path, &ran));
-        }
-        let sees = |class: &str| running.as_ref()?.sees(class);
-        self.findings.extend(backends::findings(&backends, &sees, env!("CARGO_PKG_VERSION"), is_mac));
-        self.findings.extend(legacy.as_ref().map(backends::legacy));
-        let for_others = config.is_some_and(|config| !settings::is_loopback(&config.listen.0));
-        self.machine(for_others).await;
-        let status = running.and_then(|running| running.status?.ok())?;
-        let ((client, token), base) = target.zip(base)?;
-        Some((Target::with(base.parse().ok()?, token, client), status))
+        let path = |name: &str| raw(name).map(PathBuf::from);
+        let named = places::Named {
+            store: path("UI_IMAGE_DIR"),
+            data: path("GATEWAY_DATA_DIR"),
+            log: path("GATEWAY_LOG_FILE"),
+        };
+        let answers = matches!(responder, Some(Responder::Gateway(_)));
+        let files =
+            [Some(examined.env.path.clone()), examined.backends_file()].into_iter().flatten().collect();
+        let (places, running) = tokio::join!(
+            places::look(self.tools, self.account.clone(), named, self.job.is_some(), answers),
+            async { Some(Running::ask(base.clone()?, responder?, self.tools, target.clone(), files).await) },
+        );
+        Gathered { base, shown, configured, backends, legacy, places, running, target }
     }
 
     async fn running(&mut self, running: Option<&Running>) {
@@ -213,17 +232,8 @@ impl Examination<'_> {
             let message = "GATEWAY_PORT is 0: name the running gateway with --url";
             return self.findings.push(Finding::skip("port", message));
         };
-        let cause = self.fails(&[
-            "configuration",
-            "secret_files",
-            "store",
-            "data_dir",
-            "log",
-            "certificate",
-            "plist",
-            "account",
-        ]);
-        let cause = cause || self.fails(&["program", "service"]);
+        let cause =
+            self.fails(&KEEP_IT_FROM_STARTING) || self.fails(&["plist", "account", "program", "service"]);
         let installed = self.installed().await;
         let around = running::Around {
             cause,
@@ -276,11 +286,9 @@ fn target(
     examined: &Examined,
     configured: &certificate::Configured,
     shown: Option<&CertificateDer<'static>>,
-) -> Option<(reqwest::Client, Option<shared::service::secret::Secret>)> {
+) -> Option<(reqwest::Client, Option<Secret>)> {
     let config = examined.config.as_ref()?;
-    let given = arguments
-        .get_one::<String>("token")
-        .and_then(|token| shared::service::secret::Secret::token(token).ok());
+    let given = arguments.get_one::<String>("token").and_then(|token| Secret::token(token).ok());
     let token = given.or_else(|| config.access.tokens.first().map(|token| token.secret.clone()));
     if let Some(file) = arguments.get_one::<String>("ca") {
         return super::ask::client(Some(file.clone()), true, None).ok().map(|client| (client, token));

@@ -28,13 +28,13 @@ enum Caller {
 
 impl Account {
     /// The one that the launchd job names, else the owner of the first of these files that is there, else who asks.
-    pub(super) fn find(of_job: Option<&str>, owned: &[&Path]) -> Self {
+    pub(super) fn find(of_job: Option<&str>, files: &[&Path]) -> Self {
         let owner =
-            || owned.iter().find_map(|path| fs::metadata(path).ok()).map(|found| account_name(found.uid()));
-        let own = own_account();
-        let name = of_job.map(str::to_owned).or_else(owner).unwrap_or_else(|| own.clone());
-        let asked = match own.as_str() {
-            own if own == name => Caller::Itself,
+            || files.iter().find_map(|path| fs::metadata(path).ok()).map(|found| account_name(found.uid()));
+        let caller = own_account();
+        let name = of_job.map(str::to_owned).or_else(owner).unwrap_or_else(|| caller.clone());
+        let asked = match caller.as_str() {
+            caller if caller == name => Caller::Itself,
             "root" => Caller::Root,
             _ => Caller::Other,
         };

@@ -41,7 +41,8 @@ pub(super) struct BackendFacts {
     /// Whether pictures come from it.
     makes_images: bool,
     host: String,
-    port: u16,
+    /// Scheme, host and port.
+    origin: String,
     addresses: Addresses,
     evidence: Evidence,
     health: Health,
@@ -97,7 +98,7 @@ async fn seen(client: &Client, backend: &Backend, config: &Config) -> BackendFac
         makes_images: backend.class == config.images.class,
         limit: backend.limits.get(&Capability::Images).copied(),
         host,
-        port,
+        origin: super::shown(&backend.base_url.origin().ascii_serialization()),
         addresses,
         evidence,
         health,
@@ -110,10 +111,7 @@ async fn addresses(host: &str, port: u16) -> Addresses {
     if host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok() {
         return Addresses::Literal;
     }
-    let found = match timeout(TIME, resolve(host)).await {
-        Err(_) => return Addresses::Silent,
-        Ok(found) => found,
-    };
+    let Ok(found) = timeout(TIME, resolve(host)).await else { return Addresses::Silent };
     if found.is_empty() {
         let other = match host.strip_suffix(".local") {
             Some(short) => short.to_owned(),

@@ -137,57 +137,52 @@ fn self_made(kept: &StoredCertificate, dir: &Path, now: SystemTime) -> Finding {
             let (message, fix) = why.split_once("; ").unwrap_or((why, "move both files away"));
             Finding::warn(name, message, fix)
         }
-        StoredCertificate::Own { certificate, fault, .. } if certificate.ends <= now => {
-            let fix = fault.clone().unwrap_or_else(|| {
-                format!("sudo launchctl kickstart -k system/{LABEL} (its start signs another)")
-            });
-            Finding::fail(
-                name,
-                format!("the certificate expired on {}: clients refuse it", date(certificate.ends)),
-                fix,
-            )
-        }
-        StoredCertificate::Own { fault: Some(why), certificate, .. } => {
-            let (message, fix) = why.rsplit_once("; ").unwrap_or((why, "put both files back"));
-            Finding::warn(
-                name,
-                format!("{message}; what is shown lasts until {}", date(certificate.ends)),
-                fix,
-            )
-        }
-        StoredCertificate::Own { certificate, .. } if certificate.ends < now + OVERDUE => Finding::warn(
-            name,
-            format!(
-                "the certificate ends on {}, and should have been signed anew by now",
-                date(certificate.ends)
-            ),
-            format!("sudo launchctl kickstart -k system/{LABEL}, then read the log"),
-        ),
-        StoredCertificate::Own { unsigned, .. } if !unsigned.is_empty() => Finding::warn(
-            name,
-            format!(
-                "the certificate does not name {}: the local authority may not sign for it",
-                unsigned.join(", ")
-            ),
-            format!(
-                "a pair of yours (GATEWAY_TLS_CERT_PATH); or move gateway-ca.pem and gateway-ca-key.pem out of {folder}, restart, \
-                 and have every program trust the new one (gateway ca)"
-            ),
-        ),
-        StoredCertificate::Own { remarks, .. } if !remarks.is_empty() => {
-            let message = remarks.join("; ");
-            let (message, fix) = message.split_once(": ").unwrap_or((&message, "gateway ca"));
-            Finding::warn(name, message, fix)
-        }
-        StoredCertificate::Own { certificate, .. } => Finding::ok(
-            name,
-            format!(
-                "signed by the local authority, valid until {}, names: {}",
-                date(certificate.ends),
-                list(certificate)
-            ),
-        ),
+        StoredCertificate::Own { .. } => own(kept, &folder, now),
     }
+}
+
+/// One of the gateway's own.
+fn own(kept: &StoredCertificate, folder: &str, now: SystemTime) -> Finding {
+    let name = "certificate";
+    let StoredCertificate::Own { certificate, unsigned, fault, remarks } = kept else {
+        return Finding::skip(name, format!("{folder} holds another certificate now"));
+    };
+    let ends = date(certificate.ends);
+    let restart = format!("sudo launchctl kickstart -k system/{LABEL}");
+    if certificate.ends <= now {
+        let fix = fault.clone().unwrap_or_else(|| format!("{restart} (its start signs another)"));
+        return Finding::fail(name, format!("the certificate expired on {ends}: clients refuse it"), fix);
+    }
+    if let Some(why) = fault {
+        let (message, fix) = why.rsplit_once("; ").unwrap_or((why, "put both files back"));
+        return Finding::warn(name, format!("{message}; the current certificate is valid until {ends}"), fix);
+    }
+    if certificate.ends < now + OVERDUE {
+        let message = format!("the certificate ends on {ends}, and should have been signed anew by now");
+        return Finding::warn(name, message, format!("{restart}, then read the log"));
+    }
+    if !unsigned.is_empty() {
+        let names = unsigned.join(", ");
+        let message =
+            format!("the certificate does not name {names}: the local authority may not sign for it");
+        return Finding::warn(
+            name,
+            message,
+            format!(
+                "a pair of yours (GATEWAY_TLS_CERT_PATH); or move gateway-ca.pem and gateway-ca-key.pem out of {folder}, \
+                 restart, and have every program trust the new one (gateway ca)"
+            ),
+        );
+    }
+    if !remarks.is_empty() {
+        let message = remarks.join("; ");
+        let (message, fix) = message.split_once(": ").unwrap_or((&message, "gateway ca"));
+        return Finding::warn(name, message, fix);
+    }
+    Finding::ok(
+        name,
+        format!("signed by the local authority, valid until {ends}, names: {}", list(certificate)),
+    )
 }
 
 fn pair_of(pair: &CertificateInfo, path: &Path, now: SystemTime) -> Finding {

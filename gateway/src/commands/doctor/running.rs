@@ -137,6 +137,12 @@ impl Running {
         matches!(self.answer, Responder::Gateway(_))
     }
 
+    /// Whether another program has the port.
+    pub(super) fn is_somebody_else(&self) -> bool {
+        let is_gateway = self.holder.as_ref().is_some_and(|(_, name)| name.starts_with("gateway"));
+        matches!(self.answer, Responder::Other(_) | Responder::Unclear(_)) && !is_gateway
+    }
+
     /// What it says is wrong with a backend.
     pub(super) fn sees(&self, class: &str) -> Option<String> {
         let status = self.status.as_ref()?.as_ref().ok()?;

@@ -4,7 +4,7 @@
 use std::{
     io::Read,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
     time::{Duration, Instant},
@@ -88,11 +88,11 @@ fn run(mut command: Command) -> CommandOutput {
     let Ok(mut child) = command.spawn() else { return CommandOutput::Silent };
     let outputs = [reading(child.stdout.take()), reading(child.stderr.take())];
     let deadline = Instant::now() + TIME;
-    let Some(code) = ended(&mut child, deadline) else { return CommandOutput::Silent };
+    let Some(status) = ended(&mut child, deadline) else { return CommandOutput::Silent };
     // A child of its own may hold its output open for ever.
     let left = deadline.saturating_duration_since(Instant::now()).max(LOOK);
     let texts = outputs.map(|output| output.recv_timeout(left).unwrap_or_default());
-    CommandOutput::Done { code, text: texts.concat() }
+    CommandOutput::Done { code: status.code(), text: texts.concat() }
 }
 
 fn reading(output: Option<impl Read + Send + 'static>) -> Receiver<String> {
@@ -107,11 +107,11 @@ fn reading(output: Option<impl Read + Send + 'static>) -> Receiver<String> {
     text
 }
 
-/// The exit code, once it ended; none where it had to be stopped.
-fn ended(child: &mut Child, deadline: Instant) -> Option<Option<i32>> {
+/// How it ended; none where it had to be stopped.
+fn ended(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     loop {
         match child.try_wait() {
-            Ok(Some(status)) => return Some(status.code()),
+            Ok(Some(status)) => return Some(status),
             Ok(None) if Instant::now() < deadline => thread::sleep(LOOK),
             Ok(None) | Err(_) => {
                 let _ = child.kill();

@@ -2,7 +2,7 @@
 
 use shared::service::doctor::Finding;
 
-use super::{Addresses, BackendFacts, Clock};
+use super::{super::shown, Addresses, BackendFacts, Clock};
 use crate::{
     backend::obstacle::is_local,
     health::state::{Evidence, ProbeFailure, over_limit},
@@ -37,7 +37,7 @@ pub(in super::super) fn findings(
 /// A name that leads nowhere is why its backend does not answer.
 fn address(seen: &BackendFacts, is_mac: bool) -> Option<Finding> {
     let name = "backend_address";
-    let (class, host) = (&seen.class, super::super::shown(&seen.host));
+    let (class, host) = (&seen.class, shown(&seen.host));
     match &seen.addresses {
         Addresses::Literal => None,
         Addresses::Found(found, silent) if silent.is_empty() => {
@@ -62,7 +62,7 @@ fn address(seen: &BackendFacts, is_mac: bool) -> Option<Finding> {
                 Some(other) => format!(
                     "{other}, which resolves, in place of {host} in backends_config.yaml (or ADA2_HOST={other})"
                 ),
-                None if host.ends_with(".local") && !is_mac => {
+                None if host.strip_suffix(".local").is_some() && !is_mac => {
                     "sudo apt install libnss-mdns, or the host's IP address in backends_config.yaml"
                         .to_owned()
                 }
@@ -82,88 +82,81 @@ fn address(seen: &BackendFacts, is_mac: bool) -> Option<Finding> {
 }
 
 fn backend(seen: &BackendFacts, is_mac: bool) -> Option<Finding> {
-    let name = "backend";
-    if matches!(seen.addresses, Addresses::None(_) | Addresses::Silent) {
-        return None;
-    }
-    let (class, place) = (&seen.class, format!("{}:{}", super::super::shown(&seen.host), seen.port));
-    let fix =
-        |images: &str, other: &str| if seen.makes_images { images.to_owned() } else { other.to_owned() };
-    Some(match &seen.evidence {
+    let (name, class, origin) = ("backend", &seen.class, &seen.origin);
+    match &seen.evidence {
+        // That is reported of its address.
+        _ if matches!(seen.addresses, Addresses::None(_) | Addresses::Silent) => None,
         Evidence::Answered(_) if seen.health.ready => {
-            let gpu = seen
-                .health
-                .gpu
-                .as_ref()
-                .map_or_else(String::new, |gpu| format!(", {}", super::super::shown(&gpu.name)));
-            Finding::ok(name, format!("{class} at {place} is ready{gpu}"))
+            let gpu =
+                seen.health.gpu.as_ref().map(|gpu| format!(", {}", shown(&gpu.name))).unwrap_or_default();
+            Some(Finding::ok(name, format!("{class} at {origin} is ready{gpu}")))
         }
         Evidence::Answered(_) => {
             let why = seen.health.error.as_deref().unwrap_or("it does not say why");
-            let readyz = format!("curl 'http://{place}/readyz?verbose' says what to do");
-            Finding::fail(
-                name,
-                format!("{class} at {place} is not ready: {}", super::super::shown(why)),
-                fix(&readyz, "see its own log"),
-            )
+            let message = format!("{class} at {origin} is not ready: {}", shown(why));
+            Some(Finding::fail(name, message, seen.fix(&seen.readyz(), "read its own log")))
         }
-        Evidence::Refused => Finding::fail(
-            name,
-            format!("{class}: nothing listens at {place}"),
-            fix(LOGS, "start it, or take it out of backends_config.yaml (base_url: \"\")"),
-        ),
-        Evidence::NoRoute(_) if is_mac && is_local(&seen.host) => Finding::fail(
-            name,
-            format!("{class}: no route to {place}: the host is off, or macOS withholds the local network"),
-            format!("ping {}; if that works: {PRIVACY}", super::super::shown(&seen.host)),
-        ),
-        Evidence::NoRoute(_) => Finding::fail(
-            name,
-            format!("{class}: no route to {place}"),
-            format!("is it on? ping {}", super::super::shown(&seen.host)),
-        ),
+        _ => unanswered(seen, is_mac),
+    }
+}
+
+/// One that gives no answer.
+fn unanswered(seen: &BackendFacts, is_mac: bool) -> Option<Finding> {
+    let (name, class, origin) = ("backend", &seen.class, &seen.origin);
+    let is_withheld = is_mac && is_local(&seen.host);
+    let privacy = if is_withheld { format!("; if that works: {PRIVACY}") } else { String::new() };
+    let ping = format!("is it on? ping {}{privacy}", shown(&seen.host));
+    Some(match &seen.evidence {
+        Evidence::Answered(_) | Evidence::ProbeFailed(ProbeFailure::Unresolved(_)) => return None,
+        Evidence::Refused => {
+            let fix = seen.fix(LOGS, "start it, or take it out of backends_config.yaml (base_url: \"\")");
+            Finding::fail(name, format!("{class}: nothing listens at {origin}"), fix)
+        }
+        Evidence::NoRoute(_) if is_withheld => {
+            let message =
+                format!("{class}: no route to {origin}: it is off, or macOS blocks the local network");
+            Finding::fail(name, message, ping)
+        }
+        Evidence::NoRoute(_) => Finding::fail(name, format!("{class}: no route to {origin}"), ping),
         Evidence::ProbeFailed(ProbeFailure::TimedOut) => {
-            let privacy = if is_mac && is_local(&seen.host) {
-                format!("; if that works: {PRIVACY}")
-            } else {
-                String::new()
-            };
             let message = format!(
-                "{class}: {place} does not answer within 5 s: it is off, a firewall drops what is sent, or it hangs"
+                "{class}: no answer from {origin} within 5 s: it is off, hangs, or a firewall drops packets"
             );
-            Finding::fail(
-                name,
-                message,
-                format!("is it on? ping {}{privacy}", super::super::shown(&seen.host)),
-            )
+            Finding::fail(name, message, ping)
         }
-        Evidence::ProbeFailed(ProbeFailure::Unresolved(_)) => return None,
         Evidence::ProbeFailed(ProbeFailure::NoDescriptor) => {
             Finding::skip(name, format!("{class}: no file descriptor is left here"))
         }
         Evidence::ProbeFailed(ProbeFailure::Broken) => Finding::fail(
             name,
             format!(
-                "{class}: {place} closed the connection without an answer (another protocol, or a TLS fault)"
+                "{class}: {origin} closed the connection without an answer (another protocol, or a TLS fault)"
             ),
             "check the scheme and port of its base_url, and BACKEND_CA_BUNDLE where it is https",
         ),
     })
 }
 
+impl BackendFacts {
+    /// What is done on the graphics host, or elsewhere.
+    fn fix(&self, images: &str, other: &str) -> String {
+        if self.makes_images { images.to_owned() } else { other.to_owned() }
+    }
+
+    /// The command that shows what its sidecar reports.
+    fn readyz(&self) -> String {
+        format!("curl '{}/readyz?verbose' says what to do", self.origin)
+    }
+}
+
 fn warning(seen: &BackendFacts, message: &str) -> Finding {
-    let message = super::super::shown(message);
+    let message = shown(message);
     if message.starts_with("wrong probe") {
         let (message, fix) =
             message.split_once("; ").unwrap_or((&message, "name its own path under `health`"));
         return Finding::warn("probe_path", format!("{}: {message}", seen.class), fix);
     }
-    let place = format!("{}:{}", super::super::shown(&seen.host), seen.port);
-    Finding::warn(
-        "backend_warning",
-        format!("{}: {message}", seen.class),
-        format!("curl 'http://{place}/readyz?verbose'"),
-    )
+    Finding::warn("backend_warning", format!("{}: {message}", seen.class), seen.readyz())
 }
 
 fn limits(seen: &BackendFacts) -> Option<Finding> {
@@ -225,8 +218,8 @@ fn local_network(seen: &BackendFacts, gateway_sees: Option<String>, is_mac: bool
             format!(
                 "{}: this command reaches {}, and the running gateway does not ({}): macOS's Local Network Privacy keeps it from there",
                 seen.class,
-                super::super::shown(&seen.host),
-                super::super::shown(&message)
+                shown(&seen.host),
+                shown(&message)
             ),
             PRIVACY,
         )

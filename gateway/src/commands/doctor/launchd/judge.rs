@@ -30,7 +30,7 @@ pub(in super::super) fn findings(job: &Job, cause: bool, grace: Option<Duration>
     findings.extend(account(content.as_ref().ok(), job.account_exists));
     findings.extend(job.program.as_ref().map(program));
     let is_broken = cause || findings.iter().any(|finding| finding.verdict == Verdict::Fail);
-    findings.extend(service(&job.state, job.disabled, is_broken));
+    findings.push(service(&job.state, job.disabled, is_broken));
     findings
 }
 
@@ -130,10 +130,10 @@ fn program(program: &Program) -> Finding {
     Finding::ok(name, format!("{path} is executable"))
 }
 
-fn service(state: &State, disabled: bool, is_broken: bool) -> Option<Finding> {
+fn service(state: &State, disabled: bool, is_broken: bool) -> Finding {
     let name = "service";
     let load = format!("sudo launchctl enable system/{LABEL} && sudo launchctl bootstrap system {PLIST}");
-    Some(match state {
+    match state {
         State::Running => Finding::ok(name, format!("launchd runs {LABEL}")),
         State::Unknown => Finding::skip(name, "`launchctl print` gave no answer: sudo gateway doctor"),
         // A consequence of what is reported already.
@@ -158,7 +158,7 @@ fn service(state: &State, disabled: bool, is_broken: bool) -> Option<Finding> {
                 ),
             )
         }
-    })
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,13 @@
 //! What is wrong with a place. Pure.
 
+use std::path::Path;
+
 use shared::service::doctor::{Finding, Verdict};
 
-use super::{super::quoted, PathKind, PlaceFacts, Places, Rotation, STDERR_LOG};
+use super::{
+    super::{account::Account, quoted},
+    PathKind, PlaceFacts, Places, Rotation, STDERR_LOG,
+};
 use crate::{
     config::Config,
     places::Kind,
@@ -35,67 +40,65 @@ pub(in super::super) fn findings(places: &Places, config: Option<&Config>, is_da
 
 /// Why the account cannot use it, and the fix; or why that is not known.
 fn unusable(name: &'static str, place: &PlaceFacts, places: &Places) -> Option<Finding> {
-    let (path, account) = (quoted(&place.path.display().to_string()), &places.account.name);
+    let (path, account) = (quoted(&place.path.display().to_string()), &places.account);
+    if let Some(finding) = unreachable(name, place, &path, account) {
+        return Some(finding);
+    }
+    let owner = &account.name;
     let (what, make) = match place.kind {
-        Kind::Folder => ("folder", format!("sudo mkdir -p {path} && sudo chown {account} {path}")),
-        Kind::File => ("file", format!("sudo touch {path} && sudo chown {account} {path}")),
+        Kind::Folder => ("folder", format!("sudo mkdir -p {path} && sudo chown {owner} {path}")),
+        Kind::File => ("file", format!("sudo touch {path} && sudo chown {owner} {path}")),
     };
     let is_right = match place.kind {
         Kind::Folder => matches!(place.found, PathKind::Folder | PathKind::Nothing(_)),
         Kind::File => !matches!(place.found, PathKind::Folder),
     };
-    match &place.found {
-        PathKind::Hidden(why) if places.account.can_be_told() => {
-            let above = place.path.parent().unwrap_or(&place.path).display().to_string();
-            let fix = format!("sudo chown {account} {}", quoted(&above));
-            return Some(Finding::fail(name, format!("{path}: {account} may not look there ({why})"), fix));
-        }
-        PathKind::Hidden(_) => {
-            let command = places.account.command();
-            return Some(Finding::skip(name, format!("{path}: you may not look there: {command}")));
-        }
-        PathKind::Silent => {
-            let message = format!("{path}: its disk did not answer within 5 s");
-            return Some(Finding::fail(
-                name,
-                message,
-                "see whether the disk is connected and mounted: mount; df",
-            ));
-        }
-        PathKind::Dangling(target) => {
-            let target = quoted(&target.display().to_string());
-            let message = format!("{path} is a symbolic link to {target}, which is not there");
-            return Some(Finding::fail(
-                name,
-                message,
-                format!("mount the disk with {target}, or name another place"),
-            ));
-        }
-        PathKind::Below(above) => {
-            let above = quoted(&above.display().to_string());
-            return Some(Finding::fail(
-                name,
-                format!("{path}: {above} is no folder"),
-                format!("sudo mv {above} {above}.moved"),
-            ));
-        }
-        PathKind::Folder | PathKind::File(_) | PathKind::Other | PathKind::Nothing(_) => {}
-    }
     if !is_right {
-        return Some(Finding::fail(
-            name,
-            format!("{path} is no {what}"),
-            format!("sudo mv {path} {path}.moved && {make}"),
-        ));
+        let fix = format!("sudo mv {path} {path}.moved && {make}");
+        return Some(Finding::fail(name, format!("{path} is no {what}"), fix));
     }
     match place.writable {
         Some(true) => None,
-        Some(false) => Some(Finding::fail(name, format!("{path}: {account} cannot write there"), make)),
-        None => Some(Finding::skip(
-            name,
-            format!("{path}: only {account} and root can tell: {}", places.account.command()),
-        )),
+        Some(false) => Some(Finding::fail(name, format!("{path}: {owner} cannot write there"), make)),
+        None => {
+            let message = format!("{path}: only {owner} and root can tell: {}", account.command());
+            Some(Finding::skip(name, message))
+        }
     }
+}
+
+/// What is in the way of looking at it at all.
+fn unreachable(name: &'static str, place: &PlaceFacts, path: &str, account: &Account) -> Option<Finding> {
+    let shown = |path: &Path| quoted(&path.display().to_string());
+    let owner = &account.name;
+    Some(match &place.found {
+        PathKind::Folder | PathKind::File(_) | PathKind::Other | PathKind::Nothing(_) => return None,
+        PathKind::Hidden(why) if account.can_be_told() => {
+            let above = shown(place.path.parent().unwrap_or(&place.path));
+            let message = format!("{path}: {owner} may not look there ({why})");
+            Finding::fail(name, message, format!("sudo chown {owner} {above}"))
+        }
+        PathKind::Hidden(_) => {
+            Finding::skip(name, format!("{path}: you may not look there; run: {}", account.command()))
+        }
+        PathKind::Silent => {
+            let message = format!("{path}: its disk did not answer within 5 s");
+            Finding::fail(name, message, "check that the disk is connected and mounted: mount; df")
+        }
+        PathKind::Dangling(target) => {
+            let target = shown(target);
+            let message = format!("{path} is a symbolic link to {target}, which does not exist");
+            Finding::fail(name, message, format!("mount the disk with {target}, or name another place"))
+        }
+        PathKind::Below(above) => {
+            let above = shown(above);
+            Finding::fail(
+                name,
+                format!("{path}: {above} is no folder"),
+                format!("sudo mv {above} {above}.moved"),
+            )
+        }
+    })
 }
 
 fn store(place: &PlaceFacts, places: &Places) -> Finding {

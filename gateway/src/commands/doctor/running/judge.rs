@@ -10,6 +10,7 @@ use super::{
 
 /// What is known besides of the machine that it runs on.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub(in super::super) struct Around<'a> {
     /// Something else that was found keeps it from starting.
     pub(in super::super) cause: bool,

@@ -61,7 +61,7 @@ pub(in super::super) fn secret_files(files: &[Permissions], account: &Account) -
     let mut findings: Vec<_> = files.iter().filter_map(|file| fault(file, account)).collect();
     if findings.is_empty() && !files.is_empty() {
         let files: Vec<_> = files.iter().map(|file| shown(&file.path)).collect();
-        findings.push(Finding::ok(name, format!("{}: not for everybody to read", files.join(", "))));
+        findings.push(Finding::ok(name, format!("{}: not readable by other users", files.join(", "))));
     }
     findings
 }

@@ -9,7 +9,7 @@ fn good() -> BackendFacts {
         class: "gpu_heavy".to_owned(),
         makes_images: true,
         host: "ada2.local".to_owned(),
-        port: 7860,
+        origin: "http://ada2.local:7860".to_owned(),
         addresses: Addresses::Found(vec!["192.168.1.7".parse().unwrap()], Vec::new()),
         evidence: Evidence::Answered(answered),
         health: Health { alive: true, ready: true, error: None, ..Health::unknown() },

@@ -29,10 +29,24 @@ fn store(places: &mut Places) -> &mut PlaceFacts {
     places.store.as_mut().expect("a good one has a store")
 }
 
+type Case = (fn(&mut Places), &'static str, Verdict, &'static str);
+
+/// That each fault is reported once, and nothing else is.
+fn each_is_reported_once(table: &[Case]) {
+    for (nth, (fault, name, verdict, fix)) in table.iter().enumerate() {
+        let mut places = good();
+        fault(&mut places);
+        let found = findings(&places, None, true);
+        let finding = found.iter().find(|finding| finding.name == *name).unwrap();
+        assert_eq!(finding.verdict, *verdict, "{nth} {finding:?}");
+        assert!(finding.fix.as_deref().unwrap_or_default().contains(fix), "{nth} {finding:?}");
+        assert!(found.iter().all(|other| other.name == *name || other.verdict == Ok), "{nth} {found:?}");
+    }
+}
+
 #[test]
-fn good_places_have_nothing_to_look_at_and_each_fault_is_told_once() {
-    type Break = fn(&mut Places);
-    let table: [(Break, &str, Verdict, &str); 19] = [
+fn faults_of_the_store_are_reported_once_and_a_good_one_has_none() {
+    each_is_reported_once(&[
         (|_| (), "store", Ok, ""),
         (|places| store(places).writable = Some(false), "store", Fail, "sudo chown _gateway /pictures"),
         (|places| store(places).writable = None, "store", Skip, ""),
@@ -64,6 +78,12 @@ fn good_places_have_nothing_to_look_at_and_each_fault_is_told_once() {
             Warn,
             "UI_IMAGE_STORE_MAX_BYTES",
         ),
+    ]);
+}
+
+#[test]
+fn faults_of_data_and_log_are_reported_once() {
+    each_is_reported_once(&[
         (
             |places| places.data.as_mut().unwrap().writable = Some(false),
             "data_dir",
@@ -94,16 +114,7 @@ fn good_places_have_nothing_to_look_at_and_each_fault_is_told_once() {
             "with this path",
         ),
         (|places| places.rotation = Some(Rotation { rules: vec![], unread: true }), "log_rotation", Skip, ""),
-    ];
-    for (nth, (fault, name, verdict, fix)) in table.into_iter().enumerate() {
-        let mut places = good();
-        fault(&mut places);
-        let found = findings(&places, None, true);
-        let finding = found.iter().find(|finding| finding.name == name).unwrap();
-        assert_eq!(finding.verdict, verdict, "{nth} {finding:?}");
-        assert!(finding.fix.as_deref().unwrap_or_default().contains(fix), "{nth} {finding:?}");
-        assert!(found.iter().all(|other| other.name == name || other.verdict == Ok), "{nth} {found:?}");
-    }
+    ]);
 }
 
 #[test]
