@@ -62,6 +62,7 @@ const EXAMPLES: &[Entry] = &[
     ("gateway check-config", "print the settings in force, or every problem"),
     ("gateway status", "show whether all backends are ready"),
     ("gateway verify --generate", "check the running gateway, with one image"),
+    ("gateway doctor", "what is wrong, and what fixes it"),
 ];
 
 const MORE_EXAMPLES: &[Entry] = &[
@@ -89,7 +90,7 @@ fn file() -> Arg {
 
 /// One function each.
 fn commands() -> Vec<Command> {
-    vec![serve(), check_config(), token(), ca(), status(), verify()]
+    vec![serve(), check_config(), token(), ca(), status(), verify(), doctor()]
 }
 
 fn serve() -> Command {
@@ -137,6 +138,16 @@ fn verify() -> Command {
         .arg(flag("generate", "Also have one image made, fetched and hashed"))
         .arg(flag("overload", "Also request one image more than there are slots, all at once"))
         .after_help("Exits with 0 if every check passes, else 1.")
+}
+
+fn doctor() -> Command {
+    Command::new("doctor")
+        .about("Show what is wrong on this host and behind it, and what fixes it")
+        .args(target())
+        .arg(flag("json", "Print JSON"))
+        .arg(flag("generate", "Also have one image made, fetched and hashed"))
+        .arg(flag("overload", "Also request one image more than there are slots, all at once"))
+        .after_help("Changes nothing. Exits with 0, or with 1 if something fails.")
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {

@@ -52,9 +52,23 @@ def supervise(service, path):
     out.unlink()
 
 
+def setting(name, default):
+    """What a scenario has changed of this Mac."""
+    try:
+        return json.loads(pathlib.Path("/opt/mac/settings.json").read_text()).get(name, default)
+    except OSError:
+        return default
+
+
 def launchctl(verb, *arguments):
     STATE.mkdir(exist_ok=True)
-    service = arguments[-1]
+    service = arguments[-1] if arguments else ""
+    if verb == "print-disabled":
+        print("disabled services = {")
+        for name in sorted(disabled()):
+            print(f'\t"{name.removeprefix("system/")}" => disabled')
+        print("}")
+        return 0
     if verb == "bootstrap":
         return bootstrap(*arguments)
     if verb in ("enable", "disable"):
@@ -63,11 +77,15 @@ def launchctl(verb, *arguments):
         return 0
     found = job(service)
     if found is None:
+        name = service.removeprefix("system/")
+        print(f'Bad request.\nCould not find service "{name}" in domain for system', file=sys.stderr)
         return 113
     if verb == "print":
         print(f"{service} = {{\n\tpath = {found['path']}")
+        print(f"\tstate = {'running' if 'pid' in found else 'spawn scheduled'}")
         if "pid" in found:
             print(f"\tpid = {found['pid']}")
+        print("}")
     if verb == "kickstart":
         if "pid" in found:
             return 37
@@ -124,6 +142,14 @@ def dscl(*arguments):
 
 
 def plutil(*arguments):
+    if arguments[0] == "-convert":
+        try:
+            print(json.dumps(plistlib.loads(pathlib.Path(arguments[-1]).read_bytes())))
+        except Exception:
+            print(f"{arguments[-1]}: Property List error: Encountered unexpected EOF / JSON error: JSON text did not start",
+                  file=sys.stderr)
+            return 1
+        return 0
     print(plistlib.loads(pathlib.Path(arguments[-1]).read_bytes())[arguments[1]])
     return 0
 
@@ -142,8 +168,52 @@ def lsof(*arguments):
     return 0 if found else 1
 
 
-def xattr(*_):
+def xattr(verb, *_):
+    # Nothing is quarantined: printing the attribute fails, removing it does not matter.
+    return 1 if verb == "-p" else 0
+
+
+def sw_vers(*_):
+    print("ProductName:\t\tmacOS\nProductVersion:\t\t15.7\nBuildVersion:\t\t24G222")
     return 0
+
+
+def pmset(*_):
+    print("System-wide power settings:\n SleepDisabled\t\t0\nCurrently in use:\n Sleep On Power Button 1")
+    print(f" autorestart          {setting('autorestart', 1)}\n sleep                {setting('sleep', 0)}\n womp                 1")
+    return 0
+
+
+def fdesetup(*_):
+    print(f"FileVault is {setting('filevault', 'Off')}.")
+    return 0
+
+
+def socketfilterfw(verb, *arguments):
+    state = setting("firewall", 1)
+    if verb == "--getglobalstate":
+        print(f"Firewall is {'enabled' if state else 'disabled'}. (State = {state})")
+    elif verb == "--getblockall":
+        print("Firewall has block all state set to disabled.")
+    else:
+        print(setting("firewall_app", f"Incoming connection to {arguments[0]} is permitted"))
+    return 0
+
+
+def systemsetup(*_):
+    if os.geteuid() != 0:
+        print("You need administrator access to run this tool... exiting!")
+        return 0
+    print(f"Network Time: {setting('network_time', 'On')}")
+    return 0
+
+
+def security(*_):
+    if setting("trusted", True):
+        print("...certificate verification successful.")
+        return 0
+    print("Cert Verify Result: CSSMERR_TP_NOT_TRUSTED", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ trap 'rm -rf "$stage"' EXIT
 echo '.TH gateway 8' >"$stage/gateway.8"
 SOURCE_DATE_EPOCH=0 sh launchd/package.sh "$BIN_DIR/gateway" "$stage/package.tar.gz" "$stage/gateway.8"
 tar -C "$stage" -xzf "$stage/package.tar.gz"
-cp tests/macos/commands.py tests/macos/scenario.py "$stage"
+cp tests/macos/commands.py tests/macos/doctor.py tests/macos/scenario.py "$stage"
 # shellcheck disable=SC2016
 unshare --mount --pid --fork --kill-child sh -euc '
     mount --make-rprivate /
@@ -32,6 +32,6 @@ unshare --mount --pid --fork --kill-child sh -euc '
     mount -t devtmpfs dev "$1/layers/root/dev" 2>/dev/null || mount --rbind /dev "$1/layers/root/dev"
     mount -t tmpfs tmpfs "$1/layers/root/tmp"
     mkdir -m 755 "$1/layers/root/opt/mac"
-    cp -a "$1/package" "$1/commands.py" "$1/scenario.py" "$1/layers/root/opt/mac/"
+    cp -a "$1/package" "$1/commands.py" "$1/doctor.py" "$1/scenario.py" "$1/layers/root/opt/mac/"
     exec chroot "$1/layers/root" python3 -B /opt/mac/scenario.py
 ' sh "$stage"

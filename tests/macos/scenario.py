@@ -14,6 +14,8 @@ import time
 import http.server
 import urllib.request
 
+from doctor import doctor
+
 MAC = pathlib.Path("/opt/mac")
 PACKAGE = MAC / "package"
 BINARY = pathlib.Path("/usr/local/bin/gateway")
@@ -22,7 +24,8 @@ ENV_FILE = pathlib.Path("/var/lib/gateway/app/.env")
 BACKENDS = pathlib.Path("/var/lib/gateway/app/backends_config.yaml")
 LABEL = "com.ai.gateway"
 OLD = "com.example.old-gateway"
-COMMANDS = ["launchctl", "sysadminctl", "sudo", "dscl", "plutil", "scutil", "lsof", "xattr"]
+COMMANDS = ["launchctl", "sysadminctl", "sudo", "dscl", "plutil", "scutil", "lsof", "xattr", "sw_vers", "pmset", "fdesetup",
+            "socketfilterfw", "systemsetup", "security"]
 
 failed = 0
 
@@ -306,6 +309,7 @@ def remove_jobs():
 os.chdir("/")
 graphics_host = prepare()
 install()
+doctor(check)
 deploy()
 rollback()
 remove_jobs()

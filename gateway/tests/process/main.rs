@@ -6,6 +6,7 @@ mod bodies;
 mod ca;
 mod config_files;
 mod descriptors;
+mod doctor;
 mod log;
 mod running;
 mod secrets;
