@@ -12,8 +12,8 @@ import time
 
 from guest import CONFIG, DROP_INS, PORT, SOCKET, UNIT, card, eventually, get, journal, must, now, picture, run, shown
 from moving_host import (
-    CONFIG_TEXT, ENGINE, ENGINE_FILE, GUARD, MOVE_UNIT, NGINX, OTHER, RECORD, ROOT, SITE, SITE_TEXT, UUID, MoveIn, Terminal, answers,
-    as_new, back, difference, engine, fails, interrupted, nginx_serves, tree,
+    CONFIG_TEXT, ENGINE, ENGINE_FILE, GUARD, MOVE_UNIT, NGINX, OTHER, ROOT, SITE, SITE_TEXT, UUID, MoveIn, Terminal, after_power_cut,
+    answers, as_new, back, before_power_cut, difference, engine, fails, interrupted, nginx_serves, tree,
 )
 
 
@@ -319,32 +319,6 @@ CHECKS = [
     service_fails, never_ready, picture_fails, engine_dies, killed, killed_at_each_step, interrupted_by_keyboard, lost_connection,
     stopped, everything_killed, at_a_terminal, without_nginx, two_at_once, asks, out_with_a_broken_site, by_hand,
 ]
-
-
-def before_power_cut(leaving):
-    """Stays in the middle of a move-in; or in that of a move-out, at its first step: nothing is stopped yet."""
-    as_new()
-    must("systemctl", "enable", "--quiet", "nginx.service")
-    must("systemctl", "add-wants", "multi-user.target", ENGINE)
-    engine("--item-ms 3000" if leaving else "--item-ms 60000")
-    move = MoveIn().until(r"^ok +ready")
-    if not leaving:
-        return
-    guard = GUARD.read_text()
-    code, text = move.end()
-    assert code == 0, text
-    GUARD.write_text(guard)
-    (DROP_INS / "multi-user.target.wants" / GUARD.name).symlink_to(GUARD)
-    record = RECORD / "record.json"
-    record.write_text(record.read_text().replace('"moved_in"', '"moving_out"'))
-
-
-def after_power_cut(leaving):
-    """The next boot has nginx serve, and has forgotten the rest."""
-    eventually("nginx serves", nginx_serves)
-    eventually("the guard has gone", lambda: not GUARD.exists())
-    assert not RECORD.exists() and SITE.is_symlink() and (CONFIG.read_text() == CONFIG_TEXT) != leaving
-    assert shown(SOCKET, "ActiveState") == "inactive" and shown(UNIT, "UnitFileState") == "disabled"
 
 
 def main(names):

@@ -200,3 +200,29 @@ class Terminal:
 
     def end(self):
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def before_power_cut(leaving):
+    """Stays in the middle of a move-in; or in that of a move-out, at its first step: nothing is stopped yet."""
+    as_new()
+    must("systemctl", "enable", "--quiet", "nginx.service")
+    must("systemctl", "add-wants", "multi-user.target", ENGINE)
+    engine("--item-ms 3000" if leaving else "--item-ms 60000")
+    move = MoveIn().until(r"^ok +ready")
+    if not leaving:
+        return
+    guard = GUARD.read_text()
+    code, text = move.end()
+    assert code == 0, text
+    GUARD.write_text(guard)
+    (DROP_INS / "multi-user.target.wants" / GUARD.name).symlink_to(GUARD)
+    record = RECORD / "record.json"
+    record.write_text(record.read_text().replace('"moved_in"', '"moving_out"'))
+
+
+def after_power_cut(leaving):
+    """The next boot has nginx serve, and has forgotten the rest."""
+    eventually("nginx serves", nginx_serves)
+    eventually("the guard has gone", lambda: not GUARD.exists())
+    assert not RECORD.exists() and SITE.is_symlink() and (CONFIG.read_text() == CONFIG_TEXT) != leaving
+    assert shown(SOCKET, "ActiveState") == "inactive" and shown(UNIT, "UnitFileState") == "disabled"
