@@ -1,10 +1,12 @@
-//! What the binary does besides serving: shows the card and the readiness in a terminal, acknowledges what is latched,
-//! reloads the running service, says who holds its port, has the engine look at the graphs, and finds out what is wrong.
+//! What the binary does besides serving: moves in and out, finds out what is wrong, shows the card and the readiness in a
+//! terminal, acknowledges what is latched, reloads the running service, says who holds its port, and has the engine look at
+//! the graphs.
 
 mod ack;
 mod check_port;
 mod doctor;
 mod live;
+mod move_in;
 mod reload;
 mod show;
 
@@ -29,6 +31,8 @@ pub fn without_configuration(
 ) -> Option<ExitCode> {
     let (name, arguments) = matches.subcommand()?;
     let done = match name {
+        "move-in" => move_in::move_in(arguments),
+        "move-out" => move_in::move_out(arguments),
         "doctor" => doctor::doctor(matches, environment, names),
         "reload" => reload::reload(&config::admin_sockets(matches, environment)),
         "check-port" => match arguments.get_one::<String>("socket-unit") {

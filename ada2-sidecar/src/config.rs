@@ -42,9 +42,10 @@ pub use self::{
     sections::Edge,
 };
 
-const DEFAULT_FILE: &str = "/etc/ada2-sidecar/config.yaml";
+/// The configuration's usual place.
+pub(crate) const DEFAULT_FILE: &str = "/etc/ada2-sidecar/config.yaml";
 /// The variable that names another.
-const CONFIG: &str = "ADA2_CONFIG";
+pub(crate) const CONFIG: &str = "ADA2_CONFIG";
 
 /// A valid configuration.
 #[derive(Debug)]

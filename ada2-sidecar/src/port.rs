@@ -24,7 +24,7 @@ pub(crate) struct Holder {
     nginx: Option<Process>,
 }
 
-/// A process that listens.
+/// A process of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
@@ -47,10 +47,10 @@ impl Holder {
         self.process.as_ref().or(self.nginx.as_ref())
     }
 
-    /// Who it is, and the next step.
-    pub(crate) fn words(&self, address: SocketAddr) -> String {
+    /// Who it is.
+    pub(crate) fn who(&self, address: SocketAddr) -> String {
         let port = address.port();
-        let who = match (&self.process, &self.nginx) {
+        match (&self.process, &self.nginx) {
             (Some(process), _) if process.pid == 1 => {
                 "a socket unit of systemd (`systemctl list-sockets`)".to_owned()
             }
@@ -60,7 +60,12 @@ impl Holder {
                 let nginx = nginx.as_ref().map(|nginx| format!(", probably {nginx}")).unwrap_or_default();
                 format!("a process of {user}{nginx} (`sudo ss -ltnp 'sport = :{port}'` names it)")
             }
-        };
+        }
+    }
+
+    /// Who it is, and the next step.
+    pub(crate) fn words(&self, address: SocketAddr) -> String {
+        let (who, port) = (self.who(address), address.port());
         let is_nginx = self.process.as_ref().map_or(self.nginx.is_some(), |process| process.name == "nginx");
         let step = if is_nginx {
             format!("take `listen {port}` out of nginx's site and `sudo systemctl reload nginx`")

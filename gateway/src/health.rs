@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     monitor::Watched,
     remembered::RememberedModels,
-    state::{Health, Rules},
+    state::{Evidence, Health, Rules},
 };
 use crate::{
     backend::{self, BackendFault},
@@ -49,6 +49,11 @@ pub struct NotReady {
     pub class: String,
     /// Its own failing checks, or what the probe met.
     pub error: String,
+}
+
+/// What one look at a backend finds, by a program that watches nothing.
+pub(crate) async fn look(client: &reqwest::Client, backend: &Backend, timeout: Duration) -> Evidence {
+    probe::probe(client, backend, probe::Occasion::NotReady, timeout).await
 }
 
 impl Monitors {

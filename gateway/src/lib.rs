@@ -23,6 +23,7 @@ mod routes;
 mod state;
 mod store;
 pub mod tls;
+mod version;
 pub mod wake;
 mod warnings;
 
@@ -218,7 +219,7 @@ impl Gateway {
             .map(|backend| format!("{} at {}", backend.class, redacted_url(&backend.base_url)))
             .collect();
         info!(
-            version = env!("CARGO_PKG_VERSION"),
+            version = version::WITH_COMMIT,
             listen,
             metrics,
             backends = backends.join(", "),

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod client;
+pub mod command_line;
 pub mod cors;
 pub mod descriptors;
 pub mod doctor;

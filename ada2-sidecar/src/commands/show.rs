@@ -12,7 +12,7 @@ use clap::ArgMatches;
 use shared::{
     health::ReadyReport,
     service::{
-        outbound::{Connections, builder, io_kind, read_limited},
+        outbound::{Connections, io_kind, plain_builder, read_limited},
         settings::Source,
     },
 };
@@ -129,7 +129,8 @@ fn running(config: &Config, path: &str, as_json: bool) -> io::Result<Option<Runn
 pub(super) fn running_at(address: SocketAddr, path: &str, as_json: bool) -> io::Result<Option<Running>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let client = builder(Connections::Fresh).timeout(ANSWER_TIME).build().map_err(io::Error::other)?;
+        let client =
+            plain_builder(Connections::Fresh).timeout(ANSWER_TIME).build().map_err(io::Error::other)?;
         let accept = if as_json { "application/json" } else { "*/*" };
         let request = client.get(format!("http://{address}{path}")).header("accept", accept);
         let answer = match request.send().await {

@@ -20,3 +20,5 @@ mod running;
 mod service;
 /// The first moments after the start.
 mod start;
+/// What earlier versions left.
+mod upgrade;
