@@ -46,7 +46,7 @@ fn a_good_engine_gives_no_cause() {
 }
 
 /// An engine that cannot be asked, with its unit in this state and listening there.
-fn down(error: EngineError, unit: &str, listens: &[&str]) -> String {
+fn down(error: &EngineError, unit: &str, listens: &[&str]) -> String {
     let (name, verdict, line) = one(|facts| {
         (facts.identity, facts.models) = (Err(error.clone()), None);
         facts.unit = Some(Unit::read("invokeai.service", unit));
@@ -65,10 +65,10 @@ fn an_engine_that_refuses_is_told_with_the_state_of_its_unit() {
         ("ActiveState=active", &["127.0.0.1:9091"], "9091 -> write `engine_url: http://127.0.0.1:9091`"),
         ("ActiveState=active", &["127.0.0.1:9091", "127.0.0.1:9092"], "may still be starting"),
     ] {
-        let line = down(EngineError::Refused("no".into()), &format!("LoadState=loaded\n{unit}"), listens);
+        let line = down(&EngineError::Refused("no".into()), &format!("LoadState=loaded\n{unit}"), listens);
         assert!(line.contains(says), "{line}");
     }
-    let line = down(EngineError::Refused("no".into()), "LoadState=not-found\nActiveState=inactive", &[]);
+    let line = down(&EngineError::Refused("no".into()), "LoadState=not-found\nActiveState=inactive", &[]);
     assert!(line.contains("there is no invokeai.service -> start the engine, or correct"), "{line}");
 }
 
@@ -81,7 +81,7 @@ fn whatever_else_keeps_us_from_the_engine_is_one_line_with_the_way_out() {
         (EngineError::Unresolved("no such name".into()), &[], "correct the name in engine_url"),
         (EngineError::NoAnswer("late".into()), &[], "(late) -> sudo systemctl restart invokeai.service"),
     ] {
-        let line = down(error, "LoadState=loaded\nActiveState=active", listens);
+        let line = down(&error, "LoadState=loaded\nActiveState=active", listens);
         assert!(line.contains(says), "{line}");
     }
     let busy = one(|facts| {
