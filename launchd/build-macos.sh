@@ -22,6 +22,17 @@ esac
 export MACOSX_DEPLOYMENT_TARGET=13.0
 rustup target add "$target" >/dev/null 2>&1 || { echo "build-macos.sh: rustup has no target $target" >&2; exit 1; }
 out=${CARGO_TARGET_DIR:-target}
+packages=$out/packages
+mkdir -p "$packages"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# What the package brings beside the binary, with this machine's own compiler. The man page is printed by a gateway that
+# runs here.
+sh .ci/third-party.sh gateway "$target" "$work/THIRD-PARTY.txt"
+cargo build --quiet --workspace --bin gateway >&2
+"$out/debug/gateway" man >"$work/gateway.8"
+
 if [ "$(uname)" != Darwin ]; then
     # shellcheck source=zig.sh
     . launchd/zig.sh
@@ -29,14 +40,6 @@ fi
 cargo build --quiet --release --target "$target" -p gateway >&2
 
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
-name=gateway-$version-macos-$architecture
-stage=$out/packages/$name
-rm -rf "$stage"
-mkdir -p "$stage"
-cp "$out/$target/release/gateway" launchd/common.sh launchd/install.sh launchd/deploy.sh launchd/rollback.sh \
-    launchd/com.ai.gateway.plist launchd/com.ai.gateway.newsyslog.conf gateway/env/ada2-images.env.example \
-    gateway/backends_config.example.yaml gateway/README.md "$stage"
-chmod 755 "$stage/gateway" "$stage"/*.sh
-tar -C "$out/packages" -czf "$out/packages/$name.tar.gz" "$name"
-rm -rf "$stage"
-echo "$out/packages/$name.tar.gz"
+archive=$packages/gateway-$version-macos-$architecture.tar.gz
+sh launchd/package.sh "$out/$target/release/gateway" "$archive" "$work/THIRD-PARTY.txt" "$work/gateway.8"
+echo "$archive"

@@ -9,8 +9,11 @@ previous=$binary.previous
 home=/var/lib/gateway
 env_file=$home/app/.env
 backends=$home/app/backends_config.yaml
-# The label of the service that this one took the port from, for the way back.
-replaced=$home/app/replaced-service
+manual=/usr/local/share/man/man8/gateway.8
+# What these scripts note for the way back: root's alone, because root believes it.
+notes="/Library/Application Support/$label"
+# The service that this one took the port from, and its plist.
+replaced=$notes/replaced-service
 # Seconds: a gateway that is asked to stop drains for up to 30 s, and launchd kills it after 45.
 stop_time=${GATEWAY_STOP_TIME:-60}
 ready_time=${GATEWAY_READY_TIME:-60}
@@ -37,54 +40,75 @@ as_account() {
     sudo -u "$user" -H env -i PATH=/usr/bin:/bin "$@"
 }
 
-is_loaded() { launchctl print "system/$1" >/dev/null 2>&1; }
+# A service is DOMAIN/LABEL, as launchctl writes it.
+is_loaded() { launchctl print "$1" >/dev/null 2>&1; }
 
 # `bootout` returns before the service has ended, and a `bootstrap` meanwhile fails with "5: Input/output error".
 boot_out() {
     is_loaded "$1" || return 0
-    launchctl bootout "system/$1" || true
+    launchctl bootout "$1" || true
     waited=0
     while is_loaded "$1"; do
-        [ "$waited" -lt "$stop_time" ] || fail "$1 has not stopped after $stop_time s: launchctl print system/$1"
+        [ "$waited" -lt "$stop_time" ] || fail "$1 has not stopped after $stop_time s: sudo launchctl print $1"
         waited=$((waited + 1))
         sleep 1
     done
 }
 
+# Starts a service from its plist, also if it was disabled.
 boot_in() {
-    launchctl enable "system/$1"
-    launchctl bootstrap system "$2"
+    launchctl enable "$1"
+    launchctl bootstrap "${1%/*}" "$2"
 }
+
+plist_of() { launchctl print "$1" 2>/dev/null | sed -n 's/^[[:space:]]*path = //p'; }
 
 process() { launchctl print "system/$label" 2>/dev/null | sed -n 's/^[[:space:]]*pid = //p'; }
 
 # The gateway drains and ends; launchd starts the file that is now in place. Returns once that is another process, since
-# the one that drains still answers.
+# the one that drains still answers. Not `kickstart -k`, which does not let it drain.
 restart() {
-    if ! is_loaded "$label"; then
-        boot_in "$label" "$plist"
+    if ! is_loaded "system/$label"; then
+        boot_in "system/$label" "$plist"
         return
     fi
     before=$(process)
-    [ -z "$before" ] || launchctl kill SIGTERM "system/$label"
-    waited=0
-    while [ "$(process)" = "$before" ]; do
-        [ "$waited" -lt "$stop_time" ] || fail "process $before has not ended after $stop_time s"
-        waited=$((waited + 1))
-        sleep 1
-    done
+    if [ -n "$before" ]; then
+        launchctl kill SIGTERM "system/$label"
+        waited=0
+        while [ "$(process)" = "$before" ]; do
+            [ "$waited" -lt "$stop_time" ] || fail "process $before has not ended after $stop_time s"
+            waited=$((waited + 1))
+            sleep 1
+        done
+    fi
+    # At once, although the one before ended soon after its start (ThrottleInterval). Fails if launchd was quicker.
+    launchctl kickstart "system/$label" >/dev/null 2>&1 || true
+}
+
+# Who listens on this port: process and command, or nothing.
+holder() {
+    lsof -nP -iTCP:"$1" -sTCP:LISTEN -Fpc 2>/dev/null | sed -n 's/^[pc]//p' | tr '\n' ' '
 }
 
 # A file that came by browser or AirDrop is quarantined, and launchd would be refused to run it.
 release_quarantine() { xattr -d com.apple.quarantine "$1" 2>/dev/null || true; }
 
-# Puts a file in place by rename, so that nothing ever starts half of one; keeps the one before as $3 if given.
+# Puts a file in place by rename, so that nothing ever starts half of one; keeps the one before as $3 if given and if it is
+# another one.
 put() {
     cp "$1" "$2.new"
     chmod "$4" "$2.new"
     chown root:wheel "$2.new"
-    if [ -n "$3" ] && [ -f "$2" ]; then ln -f "$2" "$3"; fi
+    if [ -n "$3" ] && [ -f "$2" ] && ! cmp -s "$1" "$2"; then ln -f "$2" "$3"; fi
     mv -f "$2.new" "$2"
+}
+
+# The man page, if there is one in this folder.
+put_manual() {
+    [ -f "$1/gateway.8" ] || return 0
+    [ -d "${manual%/*}" ] || install -d -m 755 -o root -g wheel "${manual%/*}"
+    put "$1/gateway.8" "$manual" '' 644
 }
 
 # Whether this binary takes the configuration that is there; what it prints, and why not.
@@ -118,16 +142,23 @@ faults() {
     fi
 }
 
-# Waits until nothing is wrong that was right before ($2: the faults then), here and, where it listens there, at the
-# address that others use. A graphics host that is off is no reason to go back.
+# The same here and, where it listens there, at the address that others use.
+all_faults() {
+    faults "$1" "$2" >"$work/here"
+    cat "$work/here"
+    outside=$(outside_address)
+    [ -n "$outside" ] && ! grep -qx 'not running' "$work/here" || return 0
+    faults "$1" "$2" "$outside" | sed "s|^not running\$|cannot be reached at $outside|"
+}
+
+# What is wrong while the graphics host is off, which is no reason to go back.
+others_off() { printf 'images backend\nmodels\nno images there\n'; }
+
+# Waits until nothing is wrong that was right before ($2: the faults then).
 wait_sound() {
     waited=0
     while :; do
-        faults "$1" "$binary" >"$work/now"
-        outside=$(outside_address)
-        if [ -n "$outside" ] && ! grep -q 'not running' "$work/now"; then
-            faults "$1" "$binary" "$outside" >>"$work/now"
-        fi
+        all_faults "$1" "$binary" >"$work/now"
         sort -u "$work/now" >"$work/sorted"
         sort -u "$2" | comm -23 "$work/sorted" - >"$work/new"
         if ! [ -s "$work/new" ]; then return 0; fi

@@ -22,10 +22,19 @@ if ! check_config "$user" "$work/gateway"; then
     fail "$version does not accept the configuration; the gateway that runs was not touched"
 fi
 
-faults "$user" "$binary" >"$work/before"
+all_faults "$user" "$binary" >"$work/before"
+# Nothing to compare with.
+if grep -qx 'not running' "$work/before"; then others_off >"$work/before"; fi
+if cmp -s "$work/gateway" "$binary"; then
+    restart
+    wait_sound "$user" "$work/before" || fail "$version was in place already and does not come up; its log: $home/logs/gateway.log"
+    say "$version was in place already; it was started anew"
+    exit 0
+fi
 put "$work/gateway" "$binary" "$previous" 755
 restart
 if wait_sound "$user" "$work/before"; then
+    put_manual "$(dirname "$new")"
     say "$version runs; the one before is $previous (./rollback.sh previous)"
     exit 0
 fi

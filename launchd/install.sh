@@ -3,21 +3,34 @@
 # there is none, binary, service. Whatever is there already stays as it is, with its owner.
 #
 #   sudo ./install.sh [--replace LABEL]
+#   sudo ./install.sh --remove-job LABEL
 #
-# --replace LABEL   the service that holds the port now, for example the old gateway's: stopped once the new binary has
-#                   accepted the configuration, started again if the new one does not come up. Its plist stays.
+# --replace LABEL      the service that holds the port now, for example the old gateway's: stopped once the new binary has
+#                      accepted the configuration, started again if the new one does not come up. Its plist stays.
+# --remove-job LABEL   nothing but this: stops a job that is not needed any more, for example one that made pictures on this
+#                      Mac, and moves its plist aside. Back: sudo ./rollback.sh job LABEL
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=common.sh
 . "$here/common.sh"
+# shellcheck source=jobs.sh
+. "$here/jobs.sh"
 
 replace=
 case ${1:-} in
-    '') ;;
-    --replace) replace=${2:?--replace needs the label of a service, as in: launchctl list} ;;
-    *) fail "unknown argument $1; usage: sudo ./install.sh [--replace LABEL]" ;;
+    '') need_root ;;
+    --replace)
+        replace=${2:?--replace needs the label of a service, as in: sudo launchctl list}
+        need_root
+        ;;
+    --remove-job)
+        job=${2:?--remove-job needs the label of a job, as in: sudo launchctl list}
+        need_root
+        remove_job "$job"
+        exit 0
+        ;;
+    *) fail "unknown argument $1; usage: sudo ./install.sh [--replace LABEL | --remove-job LABEL]" ;;
 esac
-need_root
 
 # An account that the old gateway has is taken; else a role account with a number of macOS's range for those.
 make_account() {
@@ -70,37 +83,48 @@ if ! check_config "$user" "$work/gateway"; then
     fail "the configuration is not accepted; nothing was installed"
 fi
 
-holder=$(lsof -nP -iTCP:"$(configured GATEWAY_PORT)" -sTCP:LISTEN -Fpc 2>/dev/null | sed -n 's/^[pc]//p' | tr '\n' ' ')
-if [ -n "$holder" ] && [ -z "$replace" ] && ! is_loaded "$label"; then
-    fail "port $(configured GATEWAY_PORT) is held by process $holder; its service is in: sudo launchctl list. \
+held=$(holder "$(configured GATEWAY_PORT)")
+if [ -n "$held" ] && [ -z "$replace" ] && ! is_loaded "system/$label"; then
+    fail "port $(configured GATEWAY_PORT) is held by process $held; its service is in: sudo launchctl list. \
 Then: sudo ./install.sh --replace LABEL"
+fi
+
+if [ -n "$replace" ]; then
+    domain=$(loaded_in "$replace")
+    [ -n "$domain" ] || fail "launchd runs no $replace. Services: sudo launchctl list, and without sudo those of a person"
+    path=$(plist_of "$domain/$replace")
+    [ -f "$path" ] || fail "$replace has no plist that could start it again: sudo launchctl print $domain/$replace"
 fi
 
 sed "s/<string>_gateway</<string>$user</" "$here/$label.plist" >"$work/plist"
 sed "s/_gateway/$user/" "$here/$label.newsyslog.conf" >"$work/newsyslog"
 : >"$work/before"
-if [ -f "$plist" ]; then faults "$user" "$binary" >"$work/before"; fi
+if [ -f "$plist" ]; then all_faults "$user" "$binary" >"$work/before"; fi
+# One that is stopped is nothing to compare with.
+if grep -qx 'not running' "$work/before"; then : >"$work/before"; fi
+put_manual "$here"
 put "$work/gateway" "$binary" "$previous" 755
 put "$work/plist" "$plist" '' 644
 put "$work/newsyslog" "$newsyslog" '' 644
 
 if [ -n "$replace" ]; then
-    path=$(launchctl print "system/$replace" | sed -n 's/^[[:space:]]*path = //p')
-    [ -f "$path" ] || fail "the service $replace has no plist that could start it again: launchctl print system/$replace"
-    printf '%s\n%s\n' "$replace" "$path" >"$replaced"
-    boot_out "$replace"
-    launchctl disable "system/$replace"
+    make_notes
+    printf '%s\n%s\n' "$domain/$replace" "$path" >"$replaced"
+    boot_out "$domain/$replace"
+    launchctl disable "$domain/$replace"
 fi
-boot_out "$label"
-boot_in "$label" "$plist"
+boot_out "system/$label"
+boot_in "system/$label" "$plist"
 
 # A first installation may meet a graphics host that is off; all else must be right.
-printf 'images backend\nmodels\nno images there\n' >>"$work/before"
+others_off >>"$work/before"
 if ! wait_sound "$user" "$work/before"; then
     if [ -n "$replace" ]; then
         say "the gateway does not come up: $replace takes the port again"
         "$here/rollback.sh" old
     fi
+    cat "$work/new"
+    if [ -f "$previous" ]; then say "the binary before: sudo ./rollback.sh previous"; fi
     fail "the gateway does not come up; its log: $home/logs/gateway.log and gateway.stderr.log"
 fi
 cat "$work/verify"

@@ -1,16 +1,23 @@
 #!/bin/sh
 # The ways back.
 #
-#   sudo ./rollback.sh previous   the binary before the last deployment
-#   sudo ./rollback.sh mock       placeholder pictures, no GPU asked (IMAGES_BACKEND=mock in the env file)
-#   sudo ./rollback.sh http       pictures from the GPU again
-#   sudo ./rollback.sh old        the service that install.sh --replace stopped
+#   sudo ./rollback.sh previous      the binary before the last deployment
+#   sudo ./rollback.sh mock          placeholder pictures, no GPU asked (IMAGES_BACKEND=mock in the env file)
+#   sudo ./rollback.sh http          pictures from the GPU again
+#   sudo ./rollback.sh old [PLIST]   the service that install.sh --replace stopped, or the one of this plist
+#   sudo ./rollback.sh job LABEL     the job that install.sh --remove-job took away
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=common.sh
 . "$here/common.sh"
+# shellcheck source=jobs.sh
+. "$here/jobs.sh"
 
 need_root
+if [ "${1:-}" = job ]; then
+    restore_job "${2:?job needs the label of a job that install.sh --remove-job took away}"
+    exit 0
+fi
 [ -f "$plist" ] || fail "there is no $plist: nothing is installed"
 user=$(account)
 
@@ -29,6 +36,37 @@ images_backend() {
     restart
 }
 
+# Stops the gateway, starts the service that had its port before, and waits until that listens.
+old_service() {
+    path=$1
+    if [ -n "$path" ]; then
+        old=$(plutil -extract Label raw -o - "$path") || fail "$path is no plist of a service"
+        case $path in
+            */LaunchAgents/*) old=gui/${SUDO_UID:?call it by sudo, as the person whose agent it is}/$old ;;
+            *) old=system/$old ;;
+        esac
+    else
+        [ -f "$replaced" ] || fail "install.sh replaced no service; its plist: sudo ./rollback.sh old PLIST"
+        old=$(sed -n 1p "$replaced")
+        path=$(sed -n 2p "$replaced")
+        [ -f "$path" ] || fail "$path is gone, from which $old could be started"
+    fi
+    [ "$old" != "system/$label" ] || fail "$path is the gateway's own"
+    check_config "$user" "$binary" || true
+    port=$(configured GATEWAY_PORT)
+    boot_out "system/$label"
+    launchctl disable "system/$label"
+    is_loaded "$old" || boot_in "$old" "$path"
+    waited=0
+    while [ -z "$(holder "${port:-8800}")" ]; do
+        [ "$waited" -lt "$ready_time" ] || fail "the gateway is stopped; $old was started and does not listen on ${port:-8800}"
+        waited=$((waited + 1))
+        sleep 1
+    done
+    say "$old runs again; the gateway is stopped (sudo ./install.sh --replace ${old##*/} brings it back)"
+    exit 0
+}
+
 case ${1:-} in
     previous)
         [ -f "$previous" ] || fail "there is no $previous: nothing was deployed over"
@@ -42,20 +80,11 @@ case ${1:-} in
         ;;
     mock) images_backend mock ;;
     http) images_backend http_openai_images ;;
-    old)
-        [ -f "$replaced" ] || fail "install.sh replaced no service"
-        old=$(sed -n 1p "$replaced")
-        path=$(sed -n 2p "$replaced")
-        boot_out "$label"
-        launchctl disable "system/$label"
-        boot_in "$old" "$path"
-        say "$old runs again; the gateway is stopped (sudo ./install.sh --replace $old brings it back)"
-        exit 0
-        ;;
-    *) fail "usage: sudo ./rollback.sh previous | mock | http | old" ;;
+    old) old_service "${2:-}" ;;
+    *) fail "usage: sudo ./rollback.sh previous | mock | http | old [PLIST] | job LABEL" ;;
 esac
 
 check_config "$user" "$binary" || fail "the configuration is not accepted: $binary check-config"
-printf 'images backend\nmodels\nno images there\n' >"$work/before"
+others_off >"$work/before"
 wait_sound "$user" "$work/before" || fail "it does not come up; its log: $home/logs/gateway.log"
 cat "$work/verify"

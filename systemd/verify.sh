@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks the units with systemd-analyze, with the binary's path replaced by one that exists here.
+# Checks the units with systemd-analyze, with each program's path replaced by one that exists here.
 set -eu
 cd "$(dirname "$0")"
 if ! command -v systemd-analyze >/dev/null 2>&1; then
@@ -8,12 +8,13 @@ if ! command -v systemd-analyze >/dev/null 2>&1; then
 fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-for unit in ada2-sidecar.service ada2-sidecar.socket; do
-    sed "s|/usr/local/bin/ada2-sidecar|/bin/true|" "$unit" >"$folder/$unit"
+for unit in ada2-sidecar.service ada2-sidecar.socket examples/*.service; do
+    sed -E 's#^(Exec[A-Za-z]+=[-+!@:]*)/(usr|opt)/[^ ]*#\1/bin/true#; s#^WorkingDirectory=/opt/.*#WorkingDirectory=/#' \
+        "$unit" >"$folder/${unit##*/}"
 done
 # The engine's own unit is named in After= and need not exist.
-said=$(systemd-analyze verify --man=no "$folder/ada2-sidecar.service" "$folder/ada2-sidecar.socket" 2>&1) || { echo "$said"; exit 1; }
-if printf '%s' "$said" | grep -q 'ada2-sidecar\.'; then
+said=$(systemd-analyze verify --man=no "$folder"/*.service "$folder"/*.socket 2>&1) || { echo "$said"; exit 1; }
+if printf '%s' "$said" | grep -qE 'ada2-sidecar\.|invokeai\.service|comfyui\.service'; then
     echo "$said"
     exit 1
 fi

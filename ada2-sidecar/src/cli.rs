@@ -1,90 +1,209 @@
 //! The command line. Flags come from the one table of settings.
 
 use clap::{Arg, ArgAction, Command};
+use shared::service::command_line::{Entry, Program};
 
-use crate::config::KEYS;
+use crate::{config::KEYS, version};
 
-const ABOUT: &str = "Stands in front of InvokeAI or ComfyUI: readiness that is the GPU's live state, and the OpenAI Images API.";
+/// What the program says of itself.
+pub const PROGRAM: Program = Program {
+    name: "ada2-sidecar",
+    version: version::WITH_COMMIT,
+    date: version::DATE,
+    about: "GPU-aware front end of InvokeAI or ComfyUI: live readiness and the OpenAI Images API",
+    description: &[
+        "ada2-sidecar runs on the host with the GPU, in front of InvokeAI or ComfyUI. It reads the GPU through NVML and \
+         asks the engine, and tells in /healthz, /readyz, /gpu and /metrics whether work can be done, and why not. It \
+         serves the OpenAI Images API (/v1/images/generations, /v1/images/edits, /v1/models) through the engine's own \
+         API, and passes every other request, WebSockets included, to the engine.",
+        "If a client disconnects, its job is cancelled in the engine. Requests are refused at once, and never queued, \
+         while the GPU or the engine is not ready (503) or every slot is taken (429).",
+    ],
+    keys: KEYS,
+    file,
+    commands,
+    precedence: "Settings are flags (--gpu-id), environment variables (ADA2_GPU_ID) and keys of the YAML file (gpu_id). \
+                 The flag wins, then the environment, then the file. Sizes: 512MiB, 8GiB. Durations: 500ms, 30s.",
+    examples: EXAMPLES,
+    more_examples: MORE_EXAMPLES,
+    exit_codes: &[
+        ("0", "done"),
+        ("1", "not ready or failed"),
+        ("70", "service failed"),
+        ("78", "broken configuration or arguments"),
+    ],
+    files: &[
+        ("/etc/ada2-sidecar/config.yaml", "The settings, read if --config names no other file"),
+        ("/var/lib/ada2-sidecar", "State: the instance's identity and latched errors"),
+        ("/run/ada2-sidecar", "The administration socket, which reload and ack use"),
+    ],
+    environment: &[
+        ("ADA2_CONFIG", "The YAML file of settings; --config wins"),
+        ("STATE_DIRECTORY", "The state folder, set by systemd; wins over state_dir"),
+        ("RUNTIME_DIRECTORY", "The folder of the administration socket, set by systemd"),
+        ("CREDENTIALS_DIRECTORY", "Set by systemd; a credential named token is read as the token"),
+    ],
+    see_also: &[
+        ("systemctl(1), journalctl(1), nvidia-smi(1)", "The service's state and log, and the GPU"),
+        (
+            "/usr/share/doc/ada2-sidecar/",
+            "README, an example of the whole configuration file, and further guides",
+        ),
+    ],
+};
 
-const EXAMPLES: &str = "\
-Examples:
-  ada2-sidecar --engine builtin --gpu optional      try it without engine and GPU
-  ada2-sidecar --engine-url http://127.0.0.1:9090   in front of InvokeAI
-  ada2-sidecar --engine comfyui                     in front of ComfyUI on its usual port
-  ada2-sidecar check-config                         print the effective configuration, or every problem in it
-  ada2-sidecar check-config --live                  the same, and what the engine has against the graphs
-  ada2-sidecar readyz                               why it is ready, or why not (curl 'ada2:7860/readyz?verbose')
-  ada2-sidecar gpu --query memory.free,temperature.gpu --format csv,noheader,nounits
-                                                    as nvidia-smi --query-gpu (curl 'ada2:7860/gpu?query=…&format=csv')
-  ada2-sidecar reload                               read the file again, or say every problem in it
-  ada2-sidecar check-port                           who holds the port, if it cannot be had
-  ada2-sidecar ack                                  go on after a fatal error report of the driver
-  curl http://127.0.0.1:7860/v1/images/generations -H 'Content-Type: application/json' \\
-       -d '{\"model\":\"sd-xl-base-1.0\",\"prompt\":\"a red cat\",\"size\":\"512x512\"}'
+const EXAMPLES: &[Entry] = &[
+    ("ada2-sidecar --engine builtin --gpu optional", "try it without engine and GPU"),
+    ("ada2-sidecar --engine-url http://127.0.0.1:9090", "in front of InvokeAI"),
+    ("ada2-sidecar --engine comfyui", "in front of ComfyUI on its usual port"),
+    ("sudo ada2-sidecar move-in", "take nginx's place on the port"),
+    ("sudo ada2-sidecar doctor", "what is wrong, and what fixes it"),
+    ("ada2-sidecar readyz", "why it is ready, or why not"),
+];
 
-Every setting is a flag, an environment variable and a key of the YAML file; the flag wins, then the environment.
-Exit codes: 0 done, 1 not ready or not possible, 70 failed, 78 broken configuration.";
+const MORE_EXAMPLES: &[Entry] = &[
+    ("curl 'http://ada2:7860/readyz?verbose'", "the same over the network"),
+    ("ada2-sidecar check-config", "print the settings in force, or every problem"),
+    ("ada2-sidecar check-config --live", "also check the workflows with the engine"),
+    (
+        "ada2-sidecar gpu --query memory.free,temperature.gpu --format csv,noheader",
+        "like nvidia-smi --query-gpu",
+    ),
+    ("ada2-sidecar reload", "apply a changed configuration file"),
+    ("ada2-sidecar check-port", "which process holds the port"),
+    ("ada2-sidecar ack", "acknowledge a fatal error of the GPU"),
+    (
+        "curl http://ada2:7860/v1/images/generations -H 'Content-Type: application/json' \\\n      \
+         -d '{\"prompt\":\"a red cat\",\"size\":\"512x512\"}'",
+        "request an image",
+    ),
+];
 
 /// The command line's grammar.
 pub fn command() -> Command {
-    let config = Arg::new("config").long("config").value_name("FILE").global(true).help(
-        "YAML file of settings [env: ADA2_CONFIG] [default: /etc/ada2-sidecar/config.yaml if it exists]",
-    );
-    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON");
-    let live = Arg::new("live").long("live").action(ArgAction::SetTrue);
-    let live = live.help(
-        "Also ask the engine about every graph, built-in ones and those of presets, and about its models",
-    );
-    let option = |name: &'static str, value: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value).help(help)
-    };
-    Command::new("ada2-sidecar")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(ABOUT)
-        .after_help(EXAMPLES)
-        .arg(config)
-        .args(KEYS.iter().map(shared::service::settings::Key::arg))
-        .subcommand(Command::new("serve").about("Serve (what happens without a subcommand, too)"))
-        .subcommand(
-            Command::new("check-config")
-                .about("Check the configuration and print it; exit code 0 or 78")
-                .arg(live),
-        )
-        .subcommand(
-            Command::new("gpu")
-                .about(
-                    "Show the card: from the sidecar that runs here, else from the driver; exit code 0 or 1",
-                )
-                .arg(json.clone())
-                .arg(option("query", "FIELDS", "Field names of nvidia-smi --query-gpu, comma-separated"))
-                .arg(option("format", "FORMAT", "csv[,noheader][,nounits]").requires("query")),
-        )
-        .subcommand(
-            Command::new("readyz")
-                .about("Show the readiness with every check, in the same way; exit code 0 (ready) or 1")
-                .arg(json),
-        )
-        .subcommand(Command::new("reload").about(
-            "Have the running service read its configuration again; exit code 0, or 1 with every problem. It is found by \
-             --state-dir, else by the state_dir in --config FILE, else in /run/ada2-sidecar",
-        ))
-        .subcommand(
-            Command::new("check-port")
-                .about(
-                    "Say who listens where the service would: at listen, which nothing else in a broken file hides, \
-                     else where ada2-sidecar.socket does; exit code 0 (nobody) or 1",
-                )
-                .arg(option("socket-unit", "UNIT", "Take the addresses from this socket unit of systemd's")),
-        )
-        .subcommand(Command::new("ack").about(
-            "Acknowledge what stays in force until somebody has seen to it (fatal XIDs, new memory errors)",
-        ))
+    PROGRAM.grammar()
 }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_grammar_is_sound() {
-        super::command().debug_assert();
-    }
+fn file() -> Arg {
+    Arg::new("config").long("config").value_name("FILE").help(
+        "YAML file of settings [env: ADA2_CONFIG]\n[default: /etc/ada2-sidecar/config.yaml if it exists]",
+    )
+}
+
+/// One function each.
+fn commands() -> Vec<Command> {
+    vec![
+        serve(),
+        check_config(),
+        move_in(),
+        move_out(),
+        doctor(),
+        gpu(),
+        readyz(),
+        reload(),
+        check_port(),
+        ack(),
+    ]
+}
+
+fn serve() -> Command {
+    Command::new("serve").about("Run the service (the default without a command)")
+}
+
+fn check_config() -> Command {
+    Command::new("check-config")
+        .about("Check the configuration and print it")
+        .arg(flag("live", "Also check every workflow and model against the running engine"))
+        .after_help("Exits with 0, or with 78 and every problem on a line of its own.")
+}
+
+fn move_in() -> Command {
+    let wait = Arg::new("wait").long("wait").value_name("SECONDS").default_value("60");
+    Command::new("move-in")
+        .about("Take nginx's place on the port; if anything fails, everything is as before")
+        .arg(flag("yes", "Ask nothing; without --allow-from, private addresses have access"))
+        .arg(
+            wait.value_parser(clap::value_parser!(u64).range(1..=3600))
+                .help("Time the sidecar may take to be ready; more if it loads a model first (warm_up)"),
+        )
+        .args([inner("worker"), inner("recover"), inner("at-boot")])
+        .after_help(
+            "Finds the engine and the GPU, writes the settings, moves nginx's site aside, starts the service and requests\n\
+             an image. Also takes --allow-from, --engine, --engine-url, --engine-unit, --engine-output-dir, --gpu and\n\
+             --gpu-id. Exits with 0 or 1.",
+        )
+}
+
+fn move_out() -> Command {
+    Command::new("move-out")
+        .about("Give the port back to nginx as it was; settings stay")
+        .arg(flag("yes", "Ask nothing"))
+        .arg(inner("worker"))
+        .after_help("Exits with 0 or 1.")
+}
+
+/// For systemd, which continues or undoes a move.
+fn inner(name: &'static str) -> Arg {
+    flag(name, "Used by systemd").hide(true)
+}
+
+fn doctor() -> Command {
+    Command::new("doctor")
+        .about("Show what is wrong on this host, and the command that fixes it")
+        .arg(json())
+        .arg(flag("generate", "Also request one small image, which takes GPU time"))
+        .after_help("Changes nothing; with sudo it sees more. Exits with 0, or with 1 if something fails.")
+}
+
+fn gpu() -> Command {
+    Command::new("gpu")
+        .about("Show the GPU, like nvidia-smi")
+        .arg(json())
+        .arg(option("query", "FIELDS", "Fields as in nvidia-smi --query-gpu, comma-separated"))
+        .arg(option("format", "FORMAT", "csv[,noheader][,nounits]").requires("query"))
+        .after_help(
+            "Asks the service that runs on this host; if none does, reads the driver itself. Exits with 0 if ready, else 1.",
+        )
+}
+
+fn readyz() -> Command {
+    Command::new("readyz").about("Show whether the service is ready, with every check").arg(json()).after_help(
+        "Asks the service that runs on this host; if none does, looks at GPU and host itself. Exits with 0 if ready, else 1.",
+    )
+}
+
+fn reload() -> Command {
+    Command::new("reload").about("Make the running service read its configuration again").after_help(
+        "Exits with 0, or with 1 and every problem; the old configuration stays in force then. The service is found by \
+         --state-dir, else by state_dir in the file that --config names, else in /run/ada2-sidecar.",
+    )
+}
+
+fn check_port() -> Command {
+    Command::new("check-port")
+        .about("Show which process holds the service's port")
+        .arg(option("socket-unit", "UNIT", "Take the addresses from this systemd socket unit"))
+        .after_help(
+            "Looks at the addresses of listen, and works with an otherwise broken file; if listen cannot be read, at those \
+             of ada2-sidecar.socket. Exits with 0 if the port is free, else 1.",
+        )
+}
+
+fn ack() -> Command {
+    Command::new("ack").about("Acknowledge latched GPU errors: fatal XIDs, new memory errors").after_help(
+        "Such an error keeps the service from being ready, across restarts, until it is acknowledged or the driver is \
+         loaded anew.",
+    )
+}
+
+fn json() -> Arg {
+    flag("json", "Print JSON")
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
 }

@@ -1,9 +1,12 @@
-//! What the binary does besides serving: shows the card and the readiness in a terminal, acknowledges what is latched,
-//! reloads the running service, says who holds its port, and has the engine look at the graphs.
+//! What the binary does besides serving: moves in and out, finds out what is wrong, shows the card and the readiness in a
+//! terminal, acknowledges what is latched, reloads the running service, says who holds its port, and has the engine look at
+//! the graphs.
 
 mod ack;
 mod check_port;
+mod doctor;
 mod live;
+mod move_in;
 mod reload;
 mod show;
 
@@ -19,13 +22,18 @@ use crate::{
 /// Something does not hold: the service is not ready, or the command could not do its work.
 const EXIT_NO: u8 = 1;
 
-/// Runs the subcommand, if it is one of those that a broken configuration must not keep from working.
+/// Runs the subcommand, if it is one of those that a broken configuration must not keep from working. `names` are those of
+/// all variables.
 pub fn without_configuration(
     matches: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
+    names: &[String],
 ) -> Option<ExitCode> {
     let (name, arguments) = matches.subcommand()?;
     let done = match name {
+        "move-in" => move_in::move_in(arguments),
+        "move-out" => move_in::move_out(arguments),
+        "doctor" => doctor::doctor(matches, environment, names),
         "reload" => reload::reload(&config::admin_sockets(matches, environment)),
         "check-port" => match arguments.get_one::<String>("socket-unit") {
             Some(unit) => check_port::unit(unit),

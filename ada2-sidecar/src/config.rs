@@ -38,15 +38,16 @@ use crate::{
 };
 
 pub use self::{
-    alone::{Listen, admin_sockets, listen_alone},
+    alone::{Card, Listen, admin_sockets, card_alone, file, listen_alone},
     engine_kind::EngineKind,
     keys::KEYS,
     sections::Edge,
 };
 
-const DEFAULT_FILE: &str = "/etc/ada2-sidecar/config.yaml";
+/// The configuration's usual place.
+pub(crate) const DEFAULT_FILE: &str = "/etc/ada2-sidecar/config.yaml";
 /// The variable that names another.
-const CONFIG: &str = "ADA2_CONFIG";
+pub(crate) const CONFIG: &str = "ADA2_CONFIG";
 
 /// A valid configuration.
 #[derive(Debug)]
@@ -201,7 +202,7 @@ fn overruled_tokens(environment: &dyn Fn(&str) -> Option<String>, file: &YamlFil
 
 /// What can be read of the file, and every problem with the rest.
 fn read_file(flags: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>) -> (YamlFile, Vec<Problem>) {
-    let given = flags.get_one::<String>("config").cloned().or_else(|| environment(CONFIG));
+    let given = alone::named_file(flags, environment);
     let path = Path::new(given.as_deref().unwrap_or(DEFAULT_FILE));
     match std::fs::read_to_string(path) {
         Ok(text) => YamlFile::read_sound(path, &text, KEYS),

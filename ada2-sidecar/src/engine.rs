@@ -2,6 +2,7 @@
 
 pub mod builtin;
 pub mod comfyui;
+mod greeting;
 mod http;
 pub mod installed;
 pub mod invokeai;

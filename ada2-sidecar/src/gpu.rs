@@ -1,12 +1,14 @@
 //! The graphics card: one thread looks at it and publishes what it sees, everybody else reads the last sample. No
 //! request ever waits on the driver, and nothing here judges: that is `readiness`'s business.
 
+mod cards;
 mod installed;
 mod nvml;
 pub(crate) mod processes;
 mod sampler;
 pub mod vram;
 
+pub(crate) use cards::{SeenCard, cards};
 pub(crate) use nvml::recovery_words;
 pub(crate) use sampler::PROOF;
 

@@ -30,6 +30,7 @@ mod routes;
 mod sandbox;
 mod smi;
 mod systemd;
+mod version;
 mod vetting;
 pub mod warm_up;
 
@@ -83,6 +84,15 @@ impl std::fmt::Display for ServeError {
 }
 
 impl std::error::Error for ServeError {}
+
+/// Where the service listens.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Bound and listening.
+    pub listeners: Vec<TcpListener>,
+    /// The service manager holds them too: who waits in their queues is served by the next process.
+    pub kept_open: bool,
+}
 
 /// Binds every address, or says which cannot be had, and who has it.
 pub async fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>> {
@@ -144,11 +154,12 @@ fn list(addresses: &[SocketAddr]) -> String {
 /// Connections wait in the listeners' queues until there is a first verdict: before it, whatever we said would be a
 /// refusal, and a restart would fail requests.
 pub async fn serve(
-    listeners: Vec<TcpListener>,
+    sockets: Sockets,
     config: Config,
     source: reload::Source,
     lifecycle: Lifecycle,
 ) -> Result<(), ServeError> {
+    let Sockets { listeners, kept_open } = sockets;
     announce(&listeners, &config);
     let reloads = Reloads::default();
     if let Some(folder) = config.admin.runtime_dir.as_deref().or(config.instance.directory()) {
@@ -174,7 +185,7 @@ pub async fn serve(
     let first_looks = readiness::first_looks(published);
     if lifecycle.draining().run_until_cancelled(first_looks).await.is_some() {
         for socket in listeners {
-            let mut listener = Listener::plain(door.clone());
+            let mut listener = Listener { kept_open, ..Listener::plain(door.clone()) };
             listener.bounds.connections = descriptors::connections(listener.bounds.connections);
             lifecycle.worker("accept", accept(socket, listener, lifecycle.clone()));
         }
@@ -235,7 +246,7 @@ fn announce(listeners: &[TcpListener], config: &Config) {
         config.edge.allow_from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
     info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = version::WITH_COMMIT,
         listen = addresses.join(", "),
         engine = config.engine.name(),
         url = config.engine_url.as_ref().map(shared::service::secret::redacted_url),

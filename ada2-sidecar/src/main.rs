@@ -2,14 +2,9 @@
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
-use ada2_sidecar::{cli, commands, config, reload::Source, serve};
+use ada2_sidecar::{Sockets, cli, commands, config, reload::Source, serve};
 use listenfd::ListenFd;
-use shared::service::{
-    descriptors,
-    lifecycle::Lifecycle,
-    settings::{EXIT_CONFIG, command_line},
-    telemetry,
-};
+use shared::service::{descriptors, lifecycle::Lifecycle, settings::EXIT_CONFIG, telemetry};
 
 /// Anything else that ends the service (`EX_SOFTWARE`).
 const EXIT_FAILED: u8 = 70;
@@ -32,11 +27,11 @@ fn names() -> Vec<String> {
 }
 
 fn main() -> ExitCode {
-    let matches = match command_line(cli::command()) {
+    let matches = match cli::PROGRAM.read(std::env::args_os()) {
         Ok(matches) => matches,
         Err(exit) => return exit,
     };
-    if let Some(code) = commands::without_configuration(&matches, &environment) {
+    if let Some(code) = commands::without_configuration(&matches, &environment, &names()) {
         return code;
     }
     let loaded = match config::load_among(&matches, &environment, &names()) {
@@ -80,14 +75,14 @@ fn run(config: config::Config, source: Source) -> Result<(), Box<dyn std::error:
     let ended = runtime.block_on(async {
         let lifecycle = Lifecycle::new();
         lifecycle.obey_signals()?;
-        let listeners = match ada2_sidecar::handed_over(ListenFd::from_env())? {
-            handed if handed.is_empty() => ada2_sidecar::bind(&config.listen).await?,
-            handed => {
-                ada2_sidecar::warn_of_overridden_listen(&config, &handed);
-                handed
-            }
-        };
-        Ok(serve(listeners, config, source, lifecycle).await?)
+        let mut listeners = ada2_sidecar::handed_over(ListenFd::from_env())?;
+        let kept_open = !listeners.is_empty();
+        if kept_open {
+            ada2_sidecar::warn_of_overridden_listen(&config, &listeners);
+        } else {
+            listeners = ada2_sidecar::bind(&config.listen).await?;
+        }
+        Ok(serve(Sockets { listeners, kept_open }, config, source, lifecycle).await?)
     });
     // Without a limit this would wait for every thread that still decodes or reads a disk.
     runtime.shutdown_timeout(LAST);

@@ -1,6 +1,7 @@
 //! Who listens where we want to listen, as far as the kernel tells us.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::MetadataExt,
@@ -23,11 +24,14 @@ pub(crate) struct Holder {
     nginx: Option<Process>,
 }
 
+/// A process of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Process {
-    pid: u32,
-    name: String,
-    unit: Option<String>,
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    /// What it calls itself, without control characters.
+    pub(crate) name: String,
+    /// The innermost systemd unit that it is in.
+    pub(crate) unit: Option<String>,
 }
 
 impl std::fmt::Display for Process {
@@ -38,10 +42,15 @@ impl std::fmt::Display for Process {
 }
 
 impl Holder {
-    /// Who it is, and the next step.
-    pub(crate) fn words(&self, address: SocketAddr) -> String {
+    /// Its process, if it can be told.
+    pub(crate) fn process(&self) -> Option<&Process> {
+        self.process.as_ref().or(self.nginx.as_ref())
+    }
+
+    /// Who it is.
+    pub(crate) fn who(&self, address: SocketAddr) -> String {
         let port = address.port();
-        let who = match (&self.process, &self.nginx) {
+        match (&self.process, &self.nginx) {
             (Some(process), _) if process.pid == 1 => {
                 "a socket unit of systemd (`systemctl list-sockets`)".to_owned()
             }
@@ -51,7 +60,12 @@ impl Holder {
                 let nginx = nginx.as_ref().map(|nginx| format!(", probably {nginx}")).unwrap_or_default();
                 format!("a process of {user}{nginx} (`sudo ss -ltnp 'sport = :{port}'` names it)")
             }
-        };
+        }
+    }
+
+    /// Who it is, and the next step.
+    pub(crate) fn words(&self, address: SocketAddr) -> String {
+        let (who, port) = (self.who(address), address.port());
         let is_nginx = self.process.as_ref().map_or(self.nginx.is_some(), |process| process.name == "nginx");
         let step = if is_nginx {
             format!("take `listen {port}` out of nginx's site and `sudo systemctl reload nginx`")
@@ -64,11 +78,30 @@ impl Holder {
 
 /// Who holds this address, or all addresses of its port; none if nobody does, or this is no Linux.
 pub(crate) fn holder(address: SocketAddr) -> Option<Holder> {
-    let read = |name: &str| fs::read_to_string(Path::new("/proc/net").join(name)).unwrap_or_default();
-    let socket = listening(&read("tcp"), address).or_else(|| listening(&read("tcp6"), address))?;
-    let process = process_with(&format!("socket:[{}]", socket.inode));
+    let socket = tables().iter().find_map(|table| listening(table, address))?;
+    let process = process_with(&socket.file());
     let nginx = process.is_none().then(|| nginx_of(socket.user)).flatten();
     Some(Holder { user: socket.user, process, nginx })
+}
+
+/// Every address of this host that this port is listened at.
+pub(crate) fn listened_at(port: u16) -> Vec<IpAddr> {
+    let all = tables();
+    let all = all.iter().flat_map(|table| sockets(table));
+    all.filter(|(address, _)| address.port() == port).map(|(address, _)| address.ip()).collect()
+}
+
+/// Where these processes listen, as far as we may look into them.
+pub(crate) fn listeners_of(pids: &[u32]) -> Vec<SocketAddr> {
+    let open: BTreeSet<String> = pids.iter().flat_map(|pid| open_files(*pid)).collect();
+    let all = tables();
+    let all = all.iter().flat_map(|table| sockets(table));
+    all.filter(|(_, socket)| open.contains(&socket.file())).map(|(address, _)| address).collect()
+}
+
+/// The kernel's tables of TCP sockets.
+fn tables() -> [String; 2] {
+    ["tcp", "tcp6"].map(|name| fs::read_to_string(Path::new("/proc/net").join(name)).unwrap_or_default())
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -77,15 +110,31 @@ struct Socket {
     inode: u64,
 }
 
+impl Socket {
+    /// As a process's open file.
+    fn file(&self) -> String {
+        format!("socket:[{}]", self.inode)
+    }
+}
+
 /// The socket in a table of `/proc/net` that keeps others from listening there.
 fn listening(table: &str, wanted: SocketAddr) -> Option<Socket> {
-    table.lines().skip(1).find_map(|line| {
+    let conflicts = |address: &SocketAddr| {
+        let same =
+            address.ip() == wanted.ip() || address.ip().is_unspecified() || wanted.ip().is_unspecified();
+        address.port() == wanted.port() && same
+    };
+    sockets(table).find(|(address, _)| conflicts(address)).map(|(_, socket)| socket)
+}
+
+/// Every socket of a table of `/proc/net` that is listened on.
+fn sockets(table: &str) -> impl Iterator<Item = (SocketAddr, Socket)> {
+    table.lines().skip(1).filter_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
         let [_, local, _, state, _, _, _, user, _, inode, ..] = fields[..] else { return None };
         let (ip, port) = address(local)?;
-        let same = ip == wanted.ip() || ip.is_unspecified() || wanted.ip().is_unspecified();
-        let conflicts = state == LISTEN && port == wanted.port() && same;
-        conflicts.then_some(Socket { user: user.parse().ok()?, inode: inode.parse().ok()? })
+        let socket = Socket { user: user.parse().ok()?, inode: inode.parse().ok()? };
+        (state == LISTEN).then_some((SocketAddr::new(ip, port), socket))
     })
 }
 
@@ -105,11 +154,13 @@ fn address(text: &str) -> Option<(IpAddr, u16)> {
 
 /// The first process that has this file open. A server's workers have its socket as well; the master is older.
 fn process_with(file: &str) -> Option<Process> {
-    let has = |pid: &u32| {
-        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        files.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target.as_os_str() == file)
-    };
-    pids().into_iter().find(has).map(process)
+    pids().into_iter().find(|pid| open_files(*pid).any(|open| open == file)).map(process)
+}
+
+/// What a process has open; nothing where we may not look.
+fn open_files(pid: u32) -> impl Iterator<Item = String> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files.filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
 }
 
 fn nginx_of(user: u32) -> Option<Process> {

@@ -35,13 +35,18 @@ pub(crate) fn overruled_token_file(s: &Settings, named: Option<(String, Source)>
     })
 }
 
+/// Whether `ProtectHome=yes` hides it.
+pub(crate) fn is_in_a_home(path: &Path) -> bool {
+    HOMES.iter().any(|home| path.starts_with(home))
+}
+
 /// What to do about a path that seems to be absent or closed, if the unit's sandbox may be the reason. Begins with a
 /// separator.
 pub(crate) fn hidden(path: &Path, error: ErrorKind) -> Option<String> {
     if !matches!(error, ErrorKind::NotFound | ErrorKind::PermissionDenied) {
         return None;
     }
-    if HOMES.iter().any(|home| path.starts_with(home)) {
+    if is_in_a_home(path) {
         return Some(format!(
             "; the unit's ProtectHome=yes hides home directories: `sudo systemctl edit ada2-sidecar`, and under \
              [Service] ProtectHome=tmpfs and BindReadOnlyPaths={}",
@@ -67,7 +72,7 @@ pub(crate) fn explain_token_file(s: &mut Settings, since: usize) {
 }
 
 fn token_file_words(path: &Path, error: ErrorKind) -> Option<String> {
-    let hidden = HOMES.iter().any(|home| path.starts_with(home)) && error == ErrorKind::NotFound;
+    let hidden = is_in_a_home(path) && error == ErrorKind::NotFound;
     (hidden || error == ErrorKind::PermissionDenied).then(|| {
         format!(
             "; the unit runs as a user of its own: let systemd read the file, `sudo systemctl edit ada2-sidecar`, \

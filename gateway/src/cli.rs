@@ -1,118 +1,176 @@
 //! The command line. Flags come from the one table of settings; secrets are no flags, since command lines are public.
 
 use clap::{Arg, ArgAction, Command};
-use shared::service::settings::Key;
+use shared::service::command_line::{Entry, Program};
 
-use crate::config::KEYS;
+use crate::{config::KEYS, version};
 
-const ABOUT: &str = "One door to all backends: checks tokens, admits only what a ready backend has room for, sends \
-                     pictures to the one GPU class, and keeps every picture it answers.";
+/// What the program says of itself.
+pub const PROGRAM: Program = Program {
+    name: "gateway",
+    version: version::WITH_COMMIT,
+    date: version::DATE,
+    about: "One HTTPS entry point to all AI backends: tokens, readiness, limits, stored images",
+    description: &[
+        "gateway checks the bearer token of every request, picks the one backend that serves it, admits it only while that \
+         backend is ready and has a free slot, and forwards it once: there is no fallback, no retry and no queue. Image \
+         requests go to one backend class, an ada2-sidecar; chat and embeddings go by model name.",
+        "Every image is stored and served under /ui/images. The web page is at /ui, the state of all backends at \
+         /v1/gateway/status.",
+        "Without a certificate of yours the gateway makes an authority of its own, once, and signs certificates with it; \
+         gateway ca tells how programs learn to trust it.",
+    ],
+    keys: KEYS,
+    file,
+    commands,
+    precedence: "Every setting is an environment variable, a line of the env file and, unless it is a secret, a flag. The flag \
+                 wins, then the environment, then the file. Sizes: 512MiB, 20GiB. Durations: 500ms, 30s.",
+    examples: EXAMPLES,
+    more_examples: MORE_EXAMPLES,
+    exit_codes: &[
+        ("0", "done"),
+        ("1", "not ready or a check failed"),
+        ("70", "failed"),
+        ("78", "broken configuration or arguments"),
+    ],
+    files: &[
+        ("/var/lib/gateway/app/.env", "The settings, read if --env-file names no other file"),
+        ("/var/lib/gateway/app/backends_config.yaml", "The backends, read from beside the env file"),
+        (
+            "/var/lib/gateway/data",
+            "The certificate authority, its certificates and the backends' model lists",
+        ),
+        ("/var/lib/gateway/data/ui_images", "The stored images, each with its settings beside it"),
+        ("/Library/LaunchDaemons/com.ai.gateway.plist", "The launchd job"),
+    ],
+    environment: &[
+        ("GATEWAY_BEARER_TOKEN, GATEWAY_BEARER_TOKENS", "The tokens; see \"Who may use it\""),
+        ("NO_COLOR", "If set, status prints no colours"),
+    ],
+    see_also: &[
+        ("launchctl(1), newsyslog.conf(5)", "The service and its log on macOS"),
+        ("ada2-sidecar(8)", "The image backend"),
+    ],
+};
 
-const EXAMPLES: &str = "\
-Examples:
-  GATEWAY_BEARER_TOKEN=choose-one gateway --gateway-tls off --ui-image-dir ./pictures
-                                      plain HTTP on 127.0.0.1:8800
-  gateway --gateway-auth off --gateway-tls off --images-backend mock --ui-image-dir ./pictures
-                                      try it without token, GPU and backend (loopback only)
-  gateway check-config                print the effective configuration, or every problem in it
-  gateway token new alice             make a token and print the line that configures it
-  gateway token new phone --qr        the same, as a QR code for a phone's camera
-  gateway ca                          show the authority that signs its certificates, and how programs trust it
-  gateway status                      ask the gateway that runs here; exit code 0 if all backends are ready
-  gateway verify --generate           check the gateway that runs here, line by line, with one picture
-  kill -HUP PID                       read the configuration again and reopen the log file
-  curl http://127.0.0.1:8800/v1/images/generations -H 'Authorization: Bearer choose-one' \\
-       -H 'Content-Type: application/json' -d '{\"prompt\":\"a red cat\",\"size\":\"512x512\"}'
+const EXAMPLES: &[Entry] = &[
+    (
+        "gateway --gateway-auth off --gateway-tls off --images-backend mock --ui-image-dir ./images",
+        "try it without token, GPU and backend, on http://127.0.0.1:8800",
+    ),
+    ("gateway token new alice", "create a token and print the line that configures it"),
+    ("gateway check-config", "print the settings in force, or every problem"),
+    ("gateway status", "show whether all backends are ready"),
+    ("gateway verify --generate", "check the running gateway, with one image"),
+    ("gateway doctor", "what is wrong, and what fixes it"),
+];
 
-Every setting is an environment variable, a line of the env file and, unless secret, a flag; the flag wins, then the
-environment, then the file. Tokens are GATEWAY_BEARER_TOKEN and GATEWAY_BEARER_TOKENS, or in files that the same names
-with _FILE behind them name. Exit codes: 0 done, 1 not ready or a check failed, 70 failed, 78 broken configuration.";
+const MORE_EXAMPLES: &[Entry] = &[
+    ("GATEWAY_BEARER_TOKEN=choose-one gateway --gateway-tls off", "plain HTTP on 127.0.0.1:8800"),
+    ("gateway token new phone --qr", "a token as a QR code for a phone's camera"),
+    ("gateway ca", "show the certificate authority, and how programs trust it"),
+    ("kill -HUP PID", "read the configuration again and reopen the log file"),
+    (
+        "curl http://127.0.0.1:8800/v1/images/generations -H 'Authorization: Bearer choose-one' \\\n      \
+         -H 'Content-Type: application/json' -d '{\"prompt\":\"a red cat\"}'",
+        "request an image",
+    ),
+];
 
 /// The command line's grammar.
 pub fn command() -> Command {
-    let env_file = Arg::new("env-file").long("env-file").value_name("FILE").global(true).help(
-        "Env file of settings, in the syntax of python-dotenv [default: /var/lib/gateway/app/.env if it exists]",
-    );
-    Command::new("gateway")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(ABOUT)
-        .after_help(EXAMPLES)
-        .arg(env_file)
-        .args(KEYS.iter().filter(|key| !key.secret).map(Key::arg))
-        .subcommand(Command::new("serve").about("Serve (what happens without a subcommand, too)"))
-        .subcommand(
-            Command::new("check-config").about("Check the configuration and print it; exit code 0 or 78"),
-        )
-        .subcommand(token())
-        .subcommand(ca())
-        .subcommand(status())
-        .subcommand(verify())
+    PROGRAM.grammar()
+}
+
+fn file() -> Arg {
+    Arg::new("env-file").long("env-file").value_name("FILE").help(
+        "Env file of settings, in python-dotenv syntax\n[default: /var/lib/gateway/app/.env if it exists]",
+    )
+}
+
+/// One function each.
+fn commands() -> Vec<Command> {
+    vec![serve(), check_config(), token(), ca(), status(), verify(), doctor()]
+}
+
+fn serve() -> Command {
+    Command::new("serve").about("Run the service (the default without a command)")
+}
+
+fn check_config() -> Command {
+    Command::new("check-config")
+        .about("Check the configuration and print it")
+        .after_help("Exits with 0, or with 78 and every problem on a line of its own.")
 }
 
 fn token() -> Command {
-    let name = Arg::new("name").value_name("NAME").required(true).help("Who holds it; it is in the log");
-    Command::new("token").about("Tokens").subcommand_required(true).arg_required_else_help(true).subcommand(
-        Command::new("new")
-            .about("Print a fresh token, and the line that configures it; changes nothing")
-            .arg(name)
-            .arg(flag("qr", "Also show it as a QR code, for a phone's camera")),
-    )
+    let name = Arg::new("name").value_name("NAME").required(true);
+    Command::new("token")
+        .about("Create tokens")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("new")
+                .about("Create a token and print the line that configures it; changes nothing")
+                .arg(name.help("Who will hold it; the log and the images name it"))
+                .arg(flag("qr", "Also print a QR code, for a phone's camera")),
+        )
 }
 
 fn ca() -> Command {
     Command::new("ca")
-        .about("Show the local authority that signs the gateway's certificates, and how programs learn to trust it")
-        .arg(flag("pem", "Print its certificate alone, for another machine"))
+        .about("Show the gateway's certificate authority, and how programs trust it")
+        .arg(flag("pem", "Print its certificate alone, to copy to another machine"))
+}
+
+fn status() -> Command {
+    Command::new("status")
+        .about("Show the backends of a running gateway")
+        .args(target())
+        .arg(flag("json", "Print JSON"))
+        .after_help("Exits with 0 if all backends are ready, 1 if not, 70 if the gateway cannot be reached.")
+}
+
+fn verify() -> Command {
+    Command::new("verify")
+        .about("Check a running gateway, a line for each check")
+        .args(target())
+        .arg(flag("generate", "Also have one image made, fetched and hashed"))
+        .arg(flag("overload", "Also request one image more than there are slots, all at once"))
+        .after_help("Exits with 0 if every check passes, else 1.")
+}
+
+fn doctor() -> Command {
+    Command::new("doctor")
+        .about("Show what is wrong on this host and behind it, and what fixes it")
+        .args(target())
+        .arg(flag("json", "Print JSON"))
+        .arg(flag("generate", "Also have one image made, fetched and hashed"))
+        .arg(flag("overload", "Also request one image more than there are slots, all at once"))
+        .after_help("Changes nothing. Exits with 0, or with 1 if something fails.")
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
-fn status() -> Command {
-    Command::new("status")
-        .about(
-            "Show the backends of a running gateway; exit code 0 if all are ready, 1 if not, 70 if it cannot be reached",
-        )
-        .args(target())
-        .arg(flag("json", "As JSON"))
-}
-
-fn verify() -> Command {
-    Command::new("verify")
-        .about("Check a running gateway, pass or fail line by line; exit code 0 or 1")
-        .args(target())
-        .arg(flag("generate", "Also have one picture made, fetched and hashed"))
-        .arg(flag("overload", "Also ask for one picture more than there are places at once"))
-}
-
 /// The gateway that is asked.
 fn target() -> [Arg; 3] {
     [
-        ("url", "URL", "Where it is [default: as configured here]"),
+        ("url", "URL", "Address of the gateway [default: as configured here]"),
         (
             "token",
             "TOKEN",
-            "A token of its [default: the first that is configured here; a command line is public]",
+            "Bearer token; command lines are public [default: the first that is configured here]",
         ),
         (
             "ca",
             "FILE",
-            "PEM file of the one certificate or authority to trust [default: its own, as configured here]",
+            "Certificate or authority to trust, PEM [default: the gateway's own, as configured here]",
         ),
     ]
     .map(|(name, value, help)| Arg::new(name).long(name).value_name(value).help(help))
 }
 
 #[cfg(test)]
-mod tests {
-    #[test]
-    fn the_grammar_is_sound_and_secrets_are_no_flags() {
-        let mut command = super::command();
-        command.clone().debug_assert();
-        let help = command.render_long_help().to_string();
-        assert!(help.contains("--gateway-port") && help.contains("--backends"), "{help}");
-        assert!(!help.contains("--gateway-bearer-token "), "{help}");
-        assert!(help.contains("--gateway-bearer-token-file"), "the path of a secret is none");
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 mod ask;
 mod ca;
+mod doctor;
 mod status;
 mod token;
 mod verify;
@@ -48,6 +49,7 @@ pub fn run(matches: &ArgMatches, environment: Environment, names: &[String]) -> 
         "ca" => ca::run(matches, arguments, environment),
         "status" => status::run(arguments, environment),
         "verify" => verify::run(arguments, environment),
+        "doctor" => doctor::run(arguments, environment, names),
         _ => return None,
     };
     Some(done.unwrap_or_else(|trouble| told(name, &trouble)))

@@ -6,6 +6,7 @@ pub(crate) mod backends;
 mod backends_file;
 mod certificates;
 mod env_file;
+mod examined;
 mod expand;
 pub(crate) mod images;
 pub mod keys;
@@ -24,12 +25,10 @@ use std::{
 };
 
 use clap::ArgMatches;
-use shared::service::{
-    secret::redacted,
-    settings::{Fixed, Problem, Settings, Source, Variables, duration, unreadable, without_consequences},
+use shared::service::settings::{
+    Fixed, Problem, Settings, Source, Variables, duration, unreadable, without_consequences,
 };
 
-pub(crate) use self::certificates::certificates;
 pub use self::{
     access::Access,
     backends::{Backend, Backends, Capability, Delivery},
@@ -39,7 +38,8 @@ pub use self::{
     sections::{Legacy, Log, Outbound, ProbeRules},
     tokens::{Token, is_name as is_token_name},
 };
-use self::{backends_file::BackendsFile, env_file::EnvFile};
+use self::{backends_file::BackendsFile, env_file::EnvFile, examined::Notes};
+pub(crate) use self::{certificates::certificates, examined::Examined};
 use crate::{
     places::{self, Kind, Place},
     store::retention::Rules as Retention,
@@ -126,6 +126,15 @@ pub fn load_among(
     environment: &dyn Fn(&str) -> Option<String>,
     names: &[String],
 ) -> Result<Loaded, Vec<Problem>> {
+    examine(matches, environment, names).loaded()
+}
+
+/// Reads everything, and stops at no problem.
+pub(crate) fn examine(
+    matches: &ArgMatches,
+    environment: &dyn Fn(&str) -> Option<String>,
+    names: &[String],
+) -> Examined {
     let mut problems = Vec::new();
     let env = EnvPlace::read(matches, environment, &mut problems);
     let mut settings = gather(matches, environment, &env);
@@ -137,8 +146,8 @@ pub fn load_among(
     // What the env file would have set is unknown where it could not be read: the place of the backends' file, and theirs.
     let backends =
         if env.unread { None } else { read_backends(&settings, &env.path, &variable, &mut problems) };
-    let mut routing_notes = Vec::new();
-    let config = compose(&mut settings, backends.as_ref(), &mut routing_notes);
+    let mut composed = Notes::default();
+    let config = compose(&mut settings, backends.as_ref(), &mut composed);
     problems.append(&mut settings.problems);
     let unusable = access::unusable_tokens(&[
         ("environment".to_owned(), environment),
@@ -148,30 +157,38 @@ pub fn load_among(
     let known: BTreeSet<_> = problems.iter().map(|problem| problem.key.clone()).collect();
     problems.extend(unusable.into_iter().filter(|problem| !known.contains(&problem.key)));
     let problems = without_consequences(problems, env.unread, remarks::token_meant);
-    let misspelt = remarks::misspelt(&env, &used.borrow());
     let is_read = |name: &str| used.borrow().contains(name);
     let variables = Variables { names, keys: KEYS, is_read: &is_read };
-    let of_environment = variables.misspelt();
-    let seen = if env.unread { places::Seen::default() } else { look_at_places(&settings, config.as_ref()) };
-    let (Some(config), Some(backends), true) = (config, backends.as_ref(), problems.is_empty()) else {
-        let of_backends = backends.map(|file| file.misspelt).unwrap_or_default();
-        return Err([problems, seen.problems, misspelt, of_environment, of_backends].concat());
+    let misspelt = [remarks::misspelt(&env, &used.borrow()), variables.misspelt()].concat();
+    let places =
+        if env.unread { places::Seen::default() } else { look_at_places(&settings, config.as_ref()) };
+    let config = config.filter(|_| backends.is_some() && problems.is_empty());
+    let of_backends = backends.unwrap_or_default();
+    let off =
+        of_backends.disabled.iter().map(|class| format!("backend {class} is off: its base_url is empty"));
+    let notes = Notes {
+        foreign: remarks::foreign(&env, &used.borrow()),
+        off: off.collect(),
+        backends: of_backends.notes,
+        images: config.as_ref().and_then(images::makes_none),
+        certificate: config
+            .as_ref()
+            .map(|config| remarks::of_certificate(&config.tls, &settings))
+            .unwrap_or_default(),
+        without_effect: variables.without_effect("GATEWAY_").into_iter().collect(),
+        overruled: [settings.overruled(), remarks::overruled(&env, &used.borrow(), environment)].concat(),
+        ..composed
     };
-    let effective = format!("{}{}", settings.effective(), config.backends);
-    let mut notes: Vec<_> = misspelt.iter().chain(&of_environment).map(ToString::to_string).collect();
-    notes.extend(variables.without_effect("GATEWAY_"));
-    notes.extend(remarks::foreign(&env, &used.borrow()));
-    notes.extend(
-        backends.disabled.iter().map(|class| format!("backend {class} is off: its base_url is empty")),
-    );
-    notes.extend(backends.notes.iter().cloned());
-    notes.extend(routing_notes);
-    notes.extend(images::makes_none(&config));
-    notes.extend(remarks::of_certificate(&config.tls, &settings));
-    notes.extend(settings.overruled());
-    notes.extend(remarks::overruled(&env, &used.borrow(), environment));
-    let notes = notes.iter().map(|note| redacted(note)).collect();
-    Ok(Loaded { config, effective, notes, places: seen })
+    Examined {
+        config,
+        problems,
+        misspelt,
+        misspelt_backends: of_backends.misspelt,
+        notes,
+        places,
+        settings,
+        env,
+    }
 }
 
 /// The places that are written to. Without a certificate of its own making the gateway does without the data's.
@@ -202,11 +219,11 @@ fn gather(matches: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>, en
 
 /// The env file and its place.
 #[derive(Debug)]
-struct EnvPlace {
-    path: PathBuf,
+pub(crate) struct EnvPlace {
+    pub(crate) path: PathBuf,
     file: EnvFile,
     /// It is there, and could not be read.
-    unread: bool,
+    pub(crate) unread: bool,
 }
 
 impl EnvPlace {
@@ -271,11 +288,7 @@ fn read_backends(
     read.map_err(|more| problems.extend(more)).ok()
 }
 
-fn compose(
-    settings: &mut Settings,
-    backends: Option<&BackendsFile>,
-    notes: &mut Vec<String>,
-) -> Option<Config> {
+fn compose(settings: &mut Settings, backends: Option<&BackendsFile>, notes: &mut Notes) -> Option<Config> {
     let host = settings.take("GATEWAY_HOST", "an IP address, or localhost", |text| {
         (text == "localhost" || text.parse::<std::net::IpAddr>().is_ok()).then(|| text.to_owned())
     });
@@ -287,8 +300,7 @@ fn compose(
         settings.optional("GATEWAY_METRICS_LISTEN", sections::SOCKET, |text| text.trim().parse().ok());
     let tls = sections::read_tls(settings);
     // Only a host that was understood can be judged.
-    let mut owner_notes = Vec::new();
-    let access = Access::read(settings, loopback || host.is_none(), &mut owner_notes);
+    let access = Access::read(settings, loopback || host.is_none(), &mut notes.owners);
     let max_request = settings.take("MAX_REQUEST_BYTES", "a number of bytes", |text| {
         shared::service::settings::bytes(text).and_then(|bytes| usize::try_from(bytes).ok())
     });
@@ -300,8 +312,7 @@ fn compose(
         settings.complain("PUBLIC_BASE_URL", backends_file::EXPECTED_URL);
     }
     let health = sections::health(settings);
-    let routing = Routing::read(settings, backends, notes);
-    notes.append(&mut owner_notes);
+    let routing = Routing::read(settings, backends, &mut notes.routing);
     let outbound = Outbound::read(settings);
     let legacy = Legacy::read(settings, port);
     let log = Log::read(settings);

@@ -51,6 +51,11 @@ pub struct NotReady {
     pub error: String,
 }
 
+/// What one look at a backend finds, by a program that watches nothing.
+pub(crate) async fn look(client: &reqwest::Client, backend: &Backend, timeout: Duration) -> Evidence {
+    probe::probe(client, backend, probe::Occasion::NotReady, timeout).await
+}
+
 impl Monitors {
     /// Knows all backends, and nothing about them yet but the models that they listed to the process before.
     pub(crate) fn new(

@@ -26,6 +26,7 @@ pub mod serving;
 pub mod sleep;
 mod store;
 pub mod tls;
+mod version;
 mod warnings;
 
 use std::{path::Path, sync::Arc};
@@ -225,7 +226,7 @@ impl Gateway {
             .map(|backend| format!("{} at {}", backend.class, redacted_url(&backend.base_url)))
             .collect();
         info!(
-            version = env!("CARGO_PKG_VERSION"),
+            version = version::WITH_COMMIT,
             listen,
             metrics,
             backends = backends.join(", "),

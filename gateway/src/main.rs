@@ -4,7 +4,7 @@ use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::ArgMatches;
 use gateway::{Gateway, ServeError, cli, commands, config, serving::reload::Source};
-use shared::service::{descriptors, lifecycle::Lifecycle, settings::command_line};
+use shared::service::{descriptors, lifecycle::Lifecycle};
 
 /// What blocking work still gets once the service has ended.
 const LAST: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ fn names() -> Vec<String> {
 }
 
 fn main() -> ExitCode {
-    let matches = match command_line(cli::command()) {
+    let matches = match cli::PROGRAM.read(std::env::args_os()) {
         Ok(matches) => matches,
         Err(exit) => return exit,
     };

@@ -6,8 +6,10 @@ pub(crate) mod examined;
 pub(crate) mod facts;
 pub(crate) mod files;
 pub(crate) mod foreign;
-mod names;
+pub(crate) mod inspected;
+pub(crate) mod names;
 pub(crate) mod pem;
+pub(crate) mod pinned;
 pub(crate) mod self_made;
 
 use std::{

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod client;
 pub mod clock;
+pub mod command_line;
 pub mod cors;
 pub mod descriptors;
 pub mod doctor;

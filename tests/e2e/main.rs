@@ -10,6 +10,8 @@ mod comfyui_images;
 mod comfyui_jobs;
 /// Readiness of a sidecar in front of a ComfyUI.
 mod comfyui_readyz;
+/// Help and man pages of both programs.
+mod command_line;
 /// What pages of other origins may read of both programs.
 mod cors;
 /// What an engine says of items that are not ours.

@@ -50,7 +50,7 @@ fn the_systemd_unit_notifies_waits_for_the_drain_and_keeps_the_card_visible() {
     assert_eq!(values("RestartPreventExitStatus"), ["78"]);
     assert_eq!(
         values("ExecReload"),
-        ["/usr/local/bin/ada2-sidecar reload"],
+        ["/usr/bin/ada2-sidecar reload"],
         "fails as the reload does; not as root, whom the sandbox does not hold"
     );
     assert_eq!(values("RuntimeDirectory"), ["ada2-sidecar"], "or the reload finds no socket to ask at");
@@ -95,6 +95,24 @@ fn the_systemd_socket_listens_where_the_service_would() {
         socket.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
     };
     assert!(number("TriggerLimitIntervalSec=") / 5 < number("TriggerLimitBurst="));
+}
+
+#[test]
+fn the_packaged_configuration_is_sound_as_it_is_and_with_every_setting_in_it() {
+    let packaged = include_str!("../../systemd/config.yaml");
+    let file = e2e::fresh_folder("packaged-config").join("config.yaml");
+    let load = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let flags = ["ada2-sidecar", "check-config", "--config", file.to_str().unwrap()];
+        sidecar::load(&ada2_sidecar::cli::command().get_matches_from(flags), &|_| None)
+    };
+    load(packaged).unwrap();
+    let is_setting =
+        |line: &&str| sidecar::KEYS.iter().any(|key| line.starts_with(&format!("{}:", key.name)));
+    let settings: Vec<_> =
+        packaged.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_setting).collect();
+    assert!(settings.len() >= 8, "{settings:?}");
+    load(&settings.join("\n")).unwrap();
 }
 
 /// The value of a setting in the example of the env file, as the gateway reads it.

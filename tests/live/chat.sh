@@ -20,7 +20,7 @@ if [ ! -f "$home/installed" ]; then
     mkdir -p "$home"
     "${PYTHON:-python3}" -m venv "$home/venv"
     # Apple's machines have their own build of MLX; elsewhere the one for the CPU is asked for.
-    [ "$(uname)" = Darwin ] && mlx=mlx==0.32.4 || mlx=mlx[cpu]==0.32.4
+    [ "$(uname)" = Darwin ] && mlx=mlx==0.32.4 || mlx="mlx[cpu]==0.32.4"
     "$home/venv/bin/pip" install -q --disable-pip-version-check mlx-lm==0.32.2 "$mlx" openai==3.54.0
     "$home/venv/bin/python" -B "$here/tiny_chat_model.py" "$home/model"
     touch "$home/installed"

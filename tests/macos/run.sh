@@ -5,7 +5,7 @@
 #   tests/macos/run.sh      BIN_DIR (a gateway that is built already)
 set -eu
 cd "$(dirname "$0")/../.."
-for command in unshare chroot python3 setpriv; do
+for command in unshare chroot python3 setpriv ss; do
     command -v "$command" >/dev/null || { echo "skipped: no $command"; exit 0; }
 done
 [ "$(id -u)" = 0 ] || { echo "skipped: needs root"; exit 0; }
@@ -15,11 +15,11 @@ if [ -z "${BIN_DIR:-}" ]; then
 fi
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
-mkdir "$stage/package"
-cp launchd/*.sh launchd/com.ai.gateway.* gateway/backends_config.example.yaml gateway/env/ada2-images.env.example \
-    "$stage/package"
-cp "$BIN_DIR/gateway" "$stage/package/gateway"
-cp tests/macos/commands.py tests/macos/scenario.py "$stage"
+# The package as people get it, but for the binary. The page is not read here: any will do.
+echo '.TH gateway 8' >"$stage/gateway.8"
+SOURCE_DATE_EPOCH=0 sh launchd/package.sh "$BIN_DIR/gateway" "$stage/package.tar.gz" "$stage/gateway.8"
+tar -C "$stage" -xzf "$stage/package.tar.gz"
+cp tests/macos/commands.py tests/macos/doctor.py tests/macos/scenario.py "$stage"
 # shellcheck disable=SC2016
 unshare --mount --pid --fork --kill-child sh -euc '
     mount --make-rprivate /
@@ -32,6 +32,6 @@ unshare --mount --pid --fork --kill-child sh -euc '
     mount -t devtmpfs dev "$1/layers/root/dev" 2>/dev/null || mount --rbind /dev "$1/layers/root/dev"
     mount -t tmpfs tmpfs "$1/layers/root/tmp"
     mkdir -m 755 "$1/layers/root/opt/mac"
-    cp -a "$1/package" "$1/commands.py" "$1/scenario.py" "$1/layers/root/opt/mac/"
+    cp -a "$1/package" "$1/commands.py" "$1/doctor.py" "$1/scenario.py" "$1/layers/root/opt/mac/"
     exec chroot "$1/layers/root" python3 -B /opt/mac/scenario.py
 ' sh "$stage"

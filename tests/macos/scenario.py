@@ -12,15 +12,20 @@ import sys
 import threading
 import time
 import http.server
+import urllib.request
+
+from doctor import doctor
 
 MAC = pathlib.Path("/opt/mac")
 PACKAGE = MAC / "package"
 BINARY = pathlib.Path("/usr/local/bin/gateway")
+PREVIOUS = pathlib.Path("/usr/local/bin/gateway.previous")
 ENV_FILE = pathlib.Path("/var/lib/gateway/app/.env")
 BACKENDS = pathlib.Path("/var/lib/gateway/app/backends_config.yaml")
 LABEL = "com.ai.gateway"
 OLD = "com.example.old-gateway"
-COMMANDS = ["launchctl", "sysadminctl", "sudo", "dscl", "plutil", "scutil", "lsof", "xattr"]
+COMMANDS = ["launchctl", "sysadminctl", "sudo", "dscl", "plutil", "scutil", "lsof", "xattr", "sw_vers", "pmset", "fdesetup",
+            "socketfilterfw", "systemsetup", "security"]
 
 failed = 0
 
@@ -32,7 +37,8 @@ def check(name, right, seen=""):
 
 
 def run(script, *arguments):
-    environment = {"PATH": f"{MAC}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GATEWAY_READY_TIME": "8", "GATEWAY_STOP_TIME": "45"}
+    environment = {"PATH": f"{MAC}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GATEWAY_READY_TIME": "8", "GATEWAY_STOP_TIME": "45",
+                   "SUDO_UID": "501", "SUDO_USER": "root"}
     done = subprocess.run(["sh", str(PACKAGE / script), *arguments], env=environment, capture_output=True, text=True,
                           timeout=180)
     return done.returncode, done.stdout + done.stderr
@@ -59,6 +65,14 @@ def comes_up():
     return False
 
 
+def answers_as_old():
+    """The old gateway speaks plain HTTP."""
+    try:
+        return urllib.request.urlopen("http://127.0.0.1:8800/", timeout=5).status == 200
+    except OSError:
+        return False
+
+
 def sidecar():
     """Enough of a graphics host to be ready."""
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -73,15 +87,23 @@ def sidecar():
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 7860), Handler)
+    # A probe that is given up is no fault.
+    server.handle_error = lambda *_: None
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def binary(name, text):
+    """Another version of the gateway."""
+    path = MAC / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
 
 
 def bad_binary(serve):
     """A new version that accepts the configuration and then does this."""
-    path = MAC / "bad-gateway"
-    path.write_text(f'#!/bin/sh\n[ "$1" = serve ] || exec /opt/mac/real "$@"\n{serve}\n')
-    path.chmod(0o755)
-    return str(path)
+    return binary("bad-gateway", f'[ "$1" = serve ] || exec /opt/mac/real "$@"\n{serve}')
 
 
 def prepare():
@@ -96,10 +118,10 @@ def prepare():
     BINARY.unlink(missing_ok=True)
     for group in ("wheel", "admin"):
         subprocess.run(["groupadd", "-f", group], check=True)
-    # What Bonjour does on a Mac.
+    # What Bonjour does on a Mac; another address than loopback's first, as a Mac in a network has.
     with open("/etc/hosts", "a") as hosts:
-        hosts.write(f"\n127.0.0.1 {socket.gethostname().split('.')[0]}.local\n")
-    sidecar()
+        hosts.write(f"\n127.0.0.2 {socket.gethostname().split('.')[0]}.local\n")
+    return sidecar()
 
 
 def old_gateway():
@@ -130,7 +152,7 @@ def install():
     text = BACKENDS.read_text().replace("${ADA2_HOST:-ada2}", "127.0.0.1")
     BACKENDS.write_text(text.split("  # A server for chat")[0])
 
-    good = ENV_FILE.read_text()
+    good = ENV_FILE.read_text() + "HEALTH_CHECK_INTERVAL_SEC=1\n"
     ENV_FILE.write_text(good + "GATEWAY_PORT=what\n")
     code, text = run("install.sh", "--replace", OLD)
     check("a configuration that is not accepted stops nothing", code == 1 and "GATEWAY_PORT" in text and listens(), text)
@@ -146,33 +168,82 @@ def install():
     code, text = run("install.sh", "--replace", OLD)
     made = calls()
     check("install.sh --replace ends with a verified gateway", code == 0 and "gateway ca" in text, text)
-    check("no step uses load, unload or kickstart",
-          not [line for line in made if re.match(r"launchctl (load|unload|kickstart)", line)], made)
+    check("no step uses load, unload or kickstart -k",
+          not [line for line in made if re.match(r"launchctl (load|unload|kickstart -k)", line)], made)
+    check("the man page is where man looks", pathlib.Path("/usr/local/share/man/man8/gateway.8").exists())
     log = pathlib.Path("/var/lib/gateway/logs/gateway.log")
     check("it logs where newsyslog rotates", log.exists() and str(log) in
           pathlib.Path("/etc/newsyslog.d/com.ai.gateway.conf").read_text())
     code, text = run("install.sh")
     check("installing again changes nothing that is there", code == 0 and ENV_FILE.read_text() == good, text)
 
+    previous = PREVIOUS.read_bytes() if PREVIOUS.exists() else None
+    subprocess.run([MAC / "bin/launchctl", "bootout", f"system/{LABEL}"], check=True)
+    while subprocess.run([MAC / "bin/launchctl", "print", f"system/{LABEL}"], capture_output=True).returncode == 0:
+        time.sleep(0.05)
+    shutil.copy(bad_binary("exit 1"), PACKAGE / "gateway")
+    code, text = run("install.sh")
+    check("over a gateway that was stopped, one that does not come up is told", code == 1 and "does not come up" in text, text)
+    shutil.copy(MAC / "real", PACKAGE / "gateway")
+    code, text = run("install.sh")
+    check("and one that does is verified", code == 0 and "0 failed" in text, text)
+    if previous is None:
+        PREVIOUS.unlink()
+    else:
+        PREVIOUS.write_bytes(previous)
+
 
 def deploy():
     calls()
-    ENV_FILE.write_text(ENV_FILE.read_text())
+    before = PREVIOUS.read_bytes()
     code, text = run("deploy.sh")
-    check("deploy.sh replaces the binary and restarts by SIGTERM",
-          code == 0 and f"launchctl kill SIGTERM system/{LABEL}" in calls(), text)
-    for name, serve in (("ends at once", "exit 1"), ("hangs", "exec sleep 600")):
+    check("deploy.sh starts the binary that is in place anew, by SIGTERM, and keeps the one before",
+          code == 0 and f"launchctl kill SIGTERM system/{LABEL}" in calls() and PREVIOUS.read_bytes() == before, text)
+    code, text = run("deploy.sh", binary("next", 'exec /opt/mac/real "$@"'))
+    made = calls()
+    check("deploy.sh replaces the binary and keeps the one before",
+          code == 0 and PREVIOUS.read_bytes() == (MAC / "real").read_bytes() != BINARY.read_bytes(), text)
+    tried = next(number for number, call in enumerate(made) if call.startswith("sudo"))
+    check("the quarantine is taken off before the new binary runs",
+          f"xattr -d com.apple.quarantine {MAC}/next" in made[:tried], made)
+    run("deploy.sh", f"{MAC}/next")
+    check("deploying the same again does not lose the one before", PREVIOUS.read_bytes() == (MAC / "real").read_bytes())
+    (MAC / "other.env").write_text(re.sub("BEARER_TOKEN=.*", "BEARER_TOKEN=another-token-0123456789", ENV_FILE.read_text()))
+    (MAC / "other.env").chmod(0o644)
+    for name, serve in (
+            ("ends at once", "exit 1"), ("hangs", "exec sleep 600"),
+            ("serves and does not pass verify", "exec /opt/mac/real serve --env-file /opt/mac/other.env"),
+            ("only this Mac reaches", "exec /opt/mac/real serve --gateway-host 127.0.0.1")):
         code, text = run("deploy.sh", bad_binary(serve))
         check(f"a new binary that {name} is taken back", code == 1 and "previous gateway runs again" in text, text)
-        check("and the one before serves", listens() and BINARY.read_bytes() == (MAC / "real").read_bytes())
-    refuses = MAC / "refuses"
-    refuses.write_text('#!/bin/sh\n[ "$1" = check-config ] && { echo "GATEWAY_X: not known" >&2; exit 78; }\n'
-                       'exec /opt/mac/real "$@"\n')
-    refuses.chmod(0o755)
+        check("and the one before serves", listens() and BINARY.read_bytes() == (MAC / "next").read_bytes())
+    check("and the address is named", "cannot be reached at https://" in text, text)
+    refuses = binary("refuses", '[ "$1" = check-config ] && { echo "GATEWAY_X: not known" >&2; exit 78; }\n'
+                                'exec /opt/mac/real "$@"')
     calls()
-    code, text = run("deploy.sh", str(refuses))
+    code, text = run("deploy.sh", refuses)
     check("a new binary that refuses the configuration touches nothing",
           code == 1 and "GATEWAY_X" in text and not [c for c in calls() if c.startswith("launchctl kill")], text)
+
+
+def deploy_in_trouble(graphics_host):
+    """What was wrong before a deployment is no reason to take it back."""
+    graphics_host.shutdown()
+    graphics_host.server_close()
+    verify = ["sudo", "-u", "_gateway", "-H", BINARY, "verify", "--env-file", ENV_FILE, "--backends", BACKENDS]
+    for _ in range(300):
+        if "FAIL  images backend" in subprocess.run([MAC / "bin" / verify[0], *verify[1:]], capture_output=True, text=True).stdout:
+            break
+        time.sleep(0.05)
+    hosts = pathlib.Path("/etc/hosts")
+    known = hosts.read_text()
+    hosts.write_text(known.replace(".local\n", ".elsewhere\n"))
+    code, text = run("deploy.sh", binary("later", 'exec  /opt/mac/real "$@"'))
+    check("neither a graphics host that is off nor a name that nobody knows takes a deployment back", code == 0, text)
+    subprocess.run([MAC / "bin/launchctl", "bootout", f"system/{LABEL}"], check=True)
+    hosts.write_text(known)
+    code, text = run("deploy.sh", binary("last", 'exec   /opt/mac/real "$@"'))
+    check("nor does a gateway that was stopped", code == 0, text)
 
 
 def rollback():
@@ -183,20 +254,68 @@ def rollback():
           and ENV_FILE.stat().st_mode & 0o777 == 0o600)
     code, text = run("rollback.sh", "http")
     check("rollback.sh http takes it back", code == 0 and "IMAGES_BACKEND=mock" not in ENV_FILE.read_text(), text)
+    now, before = BINARY.read_bytes(), PREVIOUS.read_bytes()
     code, text = run("rollback.sh", "previous")
-    check("rollback.sh previous runs the binary before", code == 0, text)
+    check("rollback.sh previous changes places with the binary before",
+          code == 0 and (BINARY.read_bytes(), PREVIOUS.read_bytes()) == (before, now), text)
     code, text = run("rollback.sh", "old")
-    check("rollback.sh old brings the old gateway back", code == 0 and comes_up(), text)
+    check("rollback.sh old brings the old gateway back", code == 0 and answers_as_old(), text)
+    # From now on it is an agent of the person who uses the Mac.
+    subprocess.run([MAC / "bin/launchctl", "bootout", f"system/{OLD}"], check=True)
+    agent = pathlib.Path(f"/root/Library/LaunchAgents/{OLD}.plist")
+    agent.parent.mkdir(parents=True)
+    shutil.move(f"/Library/LaunchDaemons/{OLD}.plist", agent)
+    while listens():
+        time.sleep(0.05)
+    subprocess.run([MAC / "bin/launchctl", "bootstrap", "gui/501", agent], check=True)
+    check("the old gateway as an agent", comes_up())
+    code, text = run("install.sh", "--replace", OLD)
+    check("install.sh --replace finds an agent, too", code == 0 and not answers_as_old(), text)
+    notes = pathlib.Path("/Library/Application Support") / LABEL
+    owners = {path.stat().st_uid for path in [notes, *notes.rglob("*")]}
+    check("what root notes for the way back is root's alone", owners == {0}, owners)
+    shutil.rmtree(notes)
+    code, text = run("rollback.sh", "old")
+    check("without the note the plist is asked for", code == 1 and "rollback.sh old PLIST" in text, text)
+    code, text = run("rollback.sh", "old", str(agent))
+    check("rollback.sh old PLIST starts that one", code == 0 and answers_as_old(), text)
     check("usage for anything else", run("rollback.sh", "what")[0] == 1)
 
 
+def remove_jobs():
+    """A job of the system, one of the person who uses the Mac, and one that is not loaded."""
+    agents = pathlib.Path("/root/Library/LaunchAgents")
+    for domain, folder, label in (("system", pathlib.Path("/Library/LaunchDaemons"), "com.example.pictures"),
+                                  ("gui/501", agents, "com.example.agent"), (None, agents, "com.example.idle")):
+        path = folder / f"{label}.plist"
+        path.write_text(f'<?xml version="1.0"?><plist version="1.0"><dict><key>Label</key><string>{label}</string>'
+                        "<key>ProgramArguments</key><array><string>/usr/bin/sleep</string><string>600</string></array>"
+                        "</dict></plist>")
+        runs = lambda: subprocess.run([MAC / "bin/launchctl", "print", f"{domain}/{label}"], capture_output=True).returncode == 0
+        if domain:
+            subprocess.run([MAC / "bin/launchctl", "bootstrap", domain, path], check=True)
+        code, text = run("install.sh", "--remove-job", label)
+        check(f"--remove-job stops {label} and keeps its plist", code == 0 and not (domain and runs()) and not path.exists()
+              and path.with_name(path.name + ".removed").exists() and f"rollback.sh job {label}" in text, text)
+        check("and does nothing a second time", run("install.sh", "--remove-job", label)[0] == 1)
+        code, text = run("rollback.sh", "job", label)
+        check(f"rollback.sh job brings {label} back", code == 0 and path.exists() and (runs() or not domain), text)
+        check("and does nothing a second time", run("rollback.sh", "job", label)[0] == 1)
+    for label in (LABEL, "com.apple.mDNSResponder", "../etc/x", "com.example.unknown"):
+        code, text = run("install.sh", "--remove-job", label)
+        check(f"--remove-job {label} is refused", code == 1, text)
+
+
 os.chdir("/")
-prepare()
+graphics_host = prepare()
 install()
+doctor(check)
 deploy()
 rollback()
+remove_jobs()
+run("install.sh", "--replace", OLD)
+deploy_in_trouble(graphics_host)
 for file in (MAC / "state").glob("*"):
-    label = file.name
-    subprocess.run([MAC / "bin/launchctl", "bootout", f"system/{label}"], capture_output=True)
+    subprocess.run([MAC / "bin/launchctl", "bootout", file.name.replace("_", "/", 1)], capture_output=True)
 print("all passed" if not failed else f"{failed} failed")
 sys.exit(bool(failed))

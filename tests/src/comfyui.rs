@@ -57,7 +57,7 @@ pub struct FakeComfy {
 impl FakeComfy {
     /// Starts on a free loopback port, with two checkpoints, idle.
     pub async fn start() -> Self {
-        let (process, listener) = Process::bind(State::default()).await;
+        let (process, listener) = Process::bind(State::default(), 0).await;
         let fake = Self { process };
         fake.run(listener);
         fake

@@ -104,9 +104,9 @@ pub(crate) struct Process<S> {
 }
 
 impl<S: Scripted> Process<S> {
-    /// On a free loopback port; nothing runs yet.
-    pub(crate) async fn bind(state: S) -> (Self, TcpListener) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has a free port");
+    /// On this loopback port, a free one for 0; nothing runs yet.
+    pub(crate) async fn bind(state: S, port: u16) -> (Self, TcpListener) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
         let core =
             Core { state: Mutex::new(state), bell: watch::Sender::new(()), sockets: watch::Sender::new(0) };

@@ -42,7 +42,12 @@ pub struct FakeInvoke {
 impl FakeInvoke {
     /// Starts on a free loopback port, with one SD 1.5 and one SDXL model, idle.
     pub async fn start() -> Self {
-        let (process, listener) = Process::bind(State::new()).await;
+        Self::start_at(0).await
+    }
+
+    /// The same on this loopback port.
+    pub async fn start_at(port: u16) -> Self {
+        let (process, listener) = Process::bind(State::new(), port).await;
         let fake = Self { process };
         fake.run(listener);
         fake

@@ -11,6 +11,7 @@ pub mod form;
 pub mod gateway;
 pub mod gpu;
 pub mod invokeai;
+pub mod kept;
 pub mod large;
 pub mod mlx;
 pub mod plain_http;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use ada2_sidecar::{cli, config, reload::Source};
+use ada2_sidecar::{Sockets, cli, config, reload::Source};
 use shared::{
     health::{Check, ReadyReport},
     service::lifecycle::Lifecycle,
@@ -67,7 +67,8 @@ impl Sidecar {
         let life = lifecycle.clone();
         #[expect(clippy::disallowed_methods, reason = "the harness owns the service's one task")]
         let task = tokio::spawn(async move {
-            ada2_sidecar::serve(vec![listener], loaded.config, source, life)
+            let sockets = Sockets { listeners: vec![listener], kept_open: false };
+            ada2_sidecar::serve(sockets, loaded.config, source, life)
                 .await
                 .expect("the sidecar ends in order");
         });

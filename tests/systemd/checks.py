@@ -178,8 +178,7 @@ def exposure():
     """systemd-analyze security gives at most 2.0"""
     score = lambda text: float(re.search(r"Overall exposure level for \S+: ([0-9.]+)", text).group(1))
     live = score(run("systemd-analyze", "security", "--no-pager", UNIT)[1])
-    file = f"/etc/systemd/system/{UNIT}"
-    code, text = run("systemd-analyze", "security", "--no-pager", "--offline=true", file)
+    code, text = run("systemd-analyze", "security", "--no-pager", "--offline=true", shown(UNIT, "FragmentPath"))
     if code != 0 and "unrecognized option" in text:
         return f"{live} live; --offline= needs systemd 250"
     offline = score(text)

@@ -167,3 +167,55 @@ class Load:
         self.over.set()
         for thread in self.threads:
             thread.join()
+
+
+class Traffic:
+    """Clients of all sorts, until they are told to stop: 8 that connect anew for each request, two of which order
+    pictures, and 4 that keep their connection."""
+
+    def __init__(self):
+        # `lost` are requests that were on their way on a kept connection when the server closed it.
+        self.failed, self.answered, self.lost, self.over = [], 0, 0, threading.Event()
+        version = "/api/v1/app/version"
+        work = [lambda: get(version)] * 3 + [lambda: get("/healthz")] * 3 + [picture] * 2
+        self.threads = [threading.Thread(target=self.connect_anew, args=[ask]) for ask in work]
+        self.threads += [threading.Thread(target=self.keep, args=[path]) for path in [version, "/healthz"] * 2]
+        for thread in self.threads:
+            thread.start()
+
+    def count(self, status, text):
+        self.answered += 1
+        if status != 200:
+            self.failed.append(f"{status} {text[:200]}")
+
+    def connect_anew(self, ask):
+        while not self.over.is_set():
+            try:
+                self.count(*ask())
+            except OSError as error:
+                self.failed.append(repr(error))
+
+    def keep(self, path):
+        connection, used = None, False
+        while not self.over.is_set():
+            if connection is None:
+                connection, used = http.client.HTTPConnection("127.0.0.1", PORT, timeout=20), False
+            try:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                self.count(answer.status, answer.read().decode(errors="replace"))
+                used = True
+                if not answer.will_close:
+                    continue
+            except OSError as error:
+                if used and isinstance(error, ConnectionError):
+                    self.lost += 1
+                else:
+                    self.failed.append(repr(error))
+            connection.close()
+            connection = None
+
+    def end(self):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()

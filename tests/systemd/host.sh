@@ -2,9 +2,11 @@
 # A real systemd as the first process of namespaces of its own, on a copy-on-write view of this machine's files. Nothing is
 # downloaded, and nothing outside the folder changes.
 #
-#   host.sh FOLDER start           prints "running" or "degraded" when it has booted
+#   host.sh FOLDER start           prints "running" or "degraded" when it has booted; with the files in the folder DISK, if set
 #   host.sh FOLDER run COMMAND …   as root in it
 #   host.sh FOLDER stop
+#
+# ROOT=FOLDER   another system's files in place of this machine's, for example of an Ubuntu 22.04
 set -euo pipefail
 folder=$1
 action=$2
@@ -17,12 +19,14 @@ boot() {
     ip link set lo up
     mount -t tmpfs -o mode=755 tmpfs "$top"
     mkdir "$top"/{upper,work,root}
-    mount -t overlay overlay -o "lowerdir=/,upperdir=$top/upper,workdir=$top/work" "$root"
+    mount -t overlay overlay -o "lowerdir=${ROOT:-/},upperdir=$top/upper,workdir=$top/work" "$root"
     cd "$root"
     # This machine's own services, state and identity are not the guest's.
     rm -rf etc/systemd/system/* var/log/journal var/lib/ada2-sidecar var/lib/private/ada2-sidecar etc/ada2-sidecar
-    rm -f etc/fstab
+    # A container's policy may forbid packages to start anything.
+    rm -f etc/fstab usr/sbin/policy-rc.d
     : >etc/machine-id
+    [ -z "${DISK:-}" ] || cp -a "$DISK/." .
     mkdir -p etc/systemd/system etc/tmpfiles.d
     # Emptying /tmp at boot would take the files under test away.
     ln -s /dev/null etc/tmpfiles.d/tmp.conf

@@ -52,13 +52,13 @@ fn check(addresses: &[SocketAddr]) -> io::Result<ExitCode> {
 }
 
 /// The addresses of a socket unit, as `systemctl show` tells them: `0.0.0.0:7860 (Stream)`, a line each.
-fn addresses_of(unit: &str) -> io::Result<Vec<SocketAddr>> {
+pub(super) fn addresses_of(unit: &str) -> io::Result<Vec<SocketAddr>> {
     let shown = Command::new("systemctl").args(["show", "--value", "--property=Listen", unit]).output()?;
     Ok(addresses_in(&String::from_utf8_lossy(&shown.stdout)))
 }
 
 /// A bare port is listened on at every address.
-fn addresses_in(text: &str) -> Vec<SocketAddr> {
+pub(super) fn addresses_in(text: &str) -> Vec<SocketAddr> {
     let address = |word: &str| word.parse().or_else(|_| format!("[::]:{word}").parse()).ok();
     text.split_whitespace().filter_map(address).collect()
 }

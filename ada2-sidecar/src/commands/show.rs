@@ -4,6 +4,7 @@ use std::{
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -11,7 +12,7 @@ use clap::ArgMatches;
 use shared::{
     health::ReadyReport,
     service::{
-        outbound::{Connections, builder, io_kind, read_limited},
+        outbound::{Connections, io_kind, plain_builder, read_limited},
         settings::Source,
     },
 };
@@ -22,7 +23,8 @@ use crate::{
     admin::{self, Request},
     config::Config,
     engine::monitor::EngineState,
-    gpu, host,
+    gpu::{self, GpuSample},
+    host,
     outcomes::Seen,
     readiness::{
         WarmUp,
@@ -97,11 +99,11 @@ fn print(text: &str, well: bool) -> io::Result<ExitCode> {
 }
 
 /// What the sidecar that runs here answered.
-struct Running {
+pub(super) struct Running {
     address: SocketAddr,
     /// Whether it was a good answer.
     well: bool,
-    body: String,
+    pub(super) body: String,
 }
 
 /// Where to ask: the address that the command line names; else where the running service says that it listens, which a
@@ -116,10 +118,18 @@ fn address(config: &Config) -> Option<SocketAddr> {
 
 /// None if none runs.
 fn running(config: &Config, path: &str, as_json: bool) -> io::Result<Option<Running>> {
-    let Some(address) = address(config) else { return Ok(None) };
+    match address(config) {
+        Some(address) => running_at(address, path, as_json),
+        None => Ok(None),
+    }
+}
+
+/// The same at this address.
+pub(super) fn running_at(address: SocketAddr, path: &str, as_json: bool) -> io::Result<Option<Running>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let client = builder(Connections::Fresh).timeout(ANSWER_TIME).build().map_err(io::Error::other)?;
+        let client =
+            plain_builder(Connections::Fresh).timeout(ANSWER_TIME).build().map_err(io::Error::other)?;
         let accept = if as_json { "application/json" } else { "*/*" };
         let request = client.get(format!("http://{address}{path}")).header("accept", accept);
         let answer = match request.send().await {
@@ -137,7 +147,7 @@ fn running(config: &Config, path: &str, as_json: bool) -> io::Result<Option<Runn
 }
 
 /// An address to connect to, where the service listens on all of them.
-fn reachable(listen: &SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listen: &SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -147,21 +157,36 @@ fn reachable(listen: &SocketAddr) -> SocketAddr {
 }
 
 /// One look of our own at card and host.
-struct Look {
-    sample: Option<std::sync::Arc<gpu::GpuSample>>,
-    report: ReadyReport,
+pub(super) struct Look {
+    sample: Option<Arc<GpuSample>>,
+    pub(super) report: ReadyReport,
     note: String,
+}
+
+/// The first look at the card; none if the driver does not answer in time.
+pub(super) fn sample(sampling: gpu::Sampling) -> io::Result<Option<Arc<GpuSample>>> {
+    let mut samples = gpu::start(sampling)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(async {
+        let first = tokio::time::timeout(DRIVER_TIME, samples.wait_for(Option::is_some)).await;
+        first.ok().and_then(Result::ok).and_then(|sample| sample.clone())
+    }))
 }
 
 impl Look {
     fn now(config: &Config) -> io::Result<Self> {
         let started = Instant::now();
-        let mut samples = gpu::start(config.sampling())?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let sample = runtime.block_on(async {
-            let first = tokio::time::timeout(DRIVER_TIME, samples.wait_for(Option::is_some)).await;
-            first.ok().and_then(Result::ok).and_then(|sample| sample.clone())
-        });
+        let look = Self::of(config, sample(config.sampling())?, started);
+        let address = address(config).map(|address| format!(" at {address}"));
+        let note = format!(
+            "no sidecar runs{}: this is read directly, and says nothing of the engine\n",
+            address.unwrap_or_default()
+        );
+        Ok(Self { note, ..look })
+    }
+
+    /// With what was seen of the card since `started`.
+    pub(super) fn of(config: &Config, sample: Option<Arc<GpuSample>>, started: Instant) -> Self {
         let host = System::new().ok().map(|mut system| host::look(&mut system, &config.host_watch()));
         let inputs = Inputs {
             gpu: sample.as_deref(),
@@ -181,12 +206,7 @@ impl Look {
         let mut report = judge(None, memory, &inputs, &Rules::of(config), now, SystemTime::now()).report;
         report.checks.retain(is_about_host);
         report.status = status_of(&report.checks);
-        let address = address(config).map(|address| format!(" at {address}"));
-        let note = format!(
-            "no sidecar runs{}: this is read directly, and says nothing of the engine\n",
-            address.unwrap_or_default()
-        );
-        Ok(Self { sample, report, note })
+        Self { sample, report, note: String::new() }
     }
 
     fn view(&self) -> View<'_> {

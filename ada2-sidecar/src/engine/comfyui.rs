@@ -35,7 +35,7 @@ use self::{
     follow::{Socket, client_prefix},
     version::{InterruptsById, Version},
 };
-use super::{Desk, EngineError, ImageEngine, Picture, Survey, previews::Previews};
+use super::{Desk, EngineError, ImageEngine, Picture, Survey, installed::Identity, previews::Previews};
 use crate::images::{
     Job,
     models::EngineModel,
@@ -88,6 +88,17 @@ impl ComfyUi {
         self.templates.iter().map(|(task, template)| (task.name().to_owned(), template))
     }
 
+    /// What it says it is.
+    pub async fn identity(&self) -> Result<Identity, EngineError> {
+        let version = self.usable_version().await?;
+        Ok(Identity { caution: version.caution(), version: version.text })
+    }
+
+    /// The address of the events of a client that orders nothing.
+    pub fn events_url(&self) -> String {
+        self.api.events_url(&uuid::Uuid::new_v4().to_string())
+    }
+
     /// The models that it has.
     pub async fn installed(&self) -> Result<Arc<[EngineModel]>, EngineError> {
         self.api.version().await?;
@@ -121,7 +132,7 @@ impl ComfyUi {
         version.caution().or_else(|| self.is_deaf().then(|| words.to_owned()))
     }
 
-    async fn look(&self) -> Result<Survey, EngineError> {
+    async fn usable_version(&self) -> Result<Version, EngineError> {
         let version = self.api.version().await?;
         if version.is_too_old() {
             let text = &version.text;
@@ -129,6 +140,11 @@ impl ComfyUi {
                 "ComfyUI {text} is too old: 0.3.45 is the oldest that can be used"
             )));
         }
+        Ok(version)
+    }
+
+    async fn look(&self) -> Result<Survey, EngineError> {
+        let version = self.usable_version().await?;
         let live_before = {
             let mut state = self.state();
             if state.version.as_ref() != Some(&version) {

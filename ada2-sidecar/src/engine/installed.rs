@@ -1,14 +1,42 @@
-//! What models an engine has, asked by a command: unlike a survey it touches no job.
+//! What models an engine has, what it says it is and whether its events come, asked by a command: unlike a survey it
+//! touches no job.
 
 use std::sync::Arc;
 
-use super::{Engine, EngineError, builtin};
+use super::{Engine, EngineError, builtin, greeting};
 use crate::images::{
     choice,
     models::{self, Declared, EngineModel, Preset},
 };
 
+/// What an engine says it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its version.
+    pub version: String,
+    /// Why this version wants attention, if it does.
+    pub caution: Option<String>,
+}
+
 impl Engine {
+    /// Its version; an error if what answers is another engine, or one too old to work with.
+    pub async fn identity(&self) -> Result<Identity, EngineError> {
+        match self {
+            Self::InvokeAi(engine) => engine.identity().await,
+            Self::ComfyUi(engine) => engine.identity().await,
+            Self::Builtin(_) => Ok(Identity { version: env!("CARGO_PKG_VERSION").to_owned(), caution: None }),
+        }
+    }
+
+    /// Whether its events can be followed: connects to its WebSocket and waits for the engine's first frame.
+    pub async fn greeting(&self) -> Result<(), String> {
+        match self {
+            Self::InvokeAi(engine) => greeting::heard(engine.events_url(), "0{").await,
+            Self::ComfyUi(engine) => greeting::heard(engine.events_url(), "{\"type\"").await,
+            Self::Builtin(_) => Ok(()),
+        }
+    }
+
     /// Its models, of whatever kind.
     pub async fn installed(&self) -> Result<Arc<[EngineModel]>, EngineError> {
         match self {

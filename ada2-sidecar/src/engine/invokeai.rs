@@ -26,7 +26,7 @@ use self::{
     api::Api,
     events::{Event, Frame},
 };
-use super::{Desk, EngineError, ImageEngine, Picture, Survey, previews::Previews};
+use super::{Desk, EngineError, ImageEngine, Picture, Survey, installed::Identity, previews::Previews};
 use crate::images::{
     Job,
     models::{Base, EngineModel},
@@ -98,6 +98,17 @@ impl InvokeAi {
         self.templates.iter().map(|((base, task), template)| {
             (format!("{} for {}", task.name(), base.family().label), template)
         })
+    }
+
+    /// What it says it is.
+    pub async fn identity(&self) -> Result<Identity, EngineError> {
+        let version = self.api.version().await?;
+        Ok(Identity { caution: untested(&version), version })
+    }
+
+    /// The address of its events.
+    pub fn events_url(&self) -> String {
+        self.api.events_url()
     }
 
     /// The models that it has.
@@ -197,8 +208,8 @@ impl InvokeAi {
 
     /// What wants attention although the engine works.
     fn caution(&self, version: &str) -> Option<String> {
-        if version != TESTED && !version.starts_with(&format!("{TESTED}.")) {
-            return Some(format!("InvokeAI {version} is untested here; tested is {TESTED}"));
+        if let Some(words) = untested(version) {
+            return Some(words);
         }
         let deaf = self.state().deaf.is_some_and(|since| since.elapsed() > DEAF);
         let words = "the engine's WebSocket cannot be followed, so finished pictures are noticed late: look what stands \
@@ -218,6 +229,11 @@ impl InvokeAi {
         self.state().models = Some((Instant::now(), version.to_owned(), models.clone()));
         Ok(models)
     }
+}
+
+fn untested(version: &str) -> Option<String> {
+    let tested = version == TESTED || version.starts_with(&format!("{TESTED}."));
+    (!tested).then(|| format!("InvokeAI {version} is untested here; tested is {TESTED}"))
 }
 
 impl ImageEngine for InvokeAi {

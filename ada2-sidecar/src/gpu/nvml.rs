@@ -58,6 +58,15 @@ impl Library {
         Events::of(&self.0, card)
     }
 
+    /// Every card and who uses it. One that is lost is an error.
+    pub(super) fn cards(&self) -> Result<Vec<Sibling>, GpuState> {
+        let count = self.0.device_count().map_err(|error| refused("counting the GPUs", &error))?;
+        if count == 0 {
+            return Err(GpuState::NoDevice { wanted: "0".to_owned(), found: Vec::new() });
+        }
+        (0..count).map(|index| Sibling::at(&self.0, index)).collect()
+    }
+
     /// `0 = GPU-… (NVIDIA RTX 6000 Ada Generation)`, one for each card.
     fn inventory(&self) -> Vec<String> {
         let words = |index| {

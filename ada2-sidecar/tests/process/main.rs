@@ -10,6 +10,8 @@ mod check_port;
 mod commands;
 /// What decoding costs.
 mod decoding;
+/// `ada2-sidecar doctor`.
+mod doctor;
 /// SIGHUP.
 mod reload;
 /// The harness.
@@ -18,3 +20,5 @@ mod running;
 mod service;
 /// The first moments after the start.
 mod start;
+/// What earlier versions left.
+mod upgrade;

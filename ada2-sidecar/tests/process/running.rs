@@ -21,6 +21,8 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
 pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) url: String,
+    /// What it said up to where it listens.
+    pub(crate) first_lines: String,
     log: Option<BufReader<std::process::ChildStderr>>,
 }
 
@@ -51,13 +53,19 @@ impl Running {
         command.args(common).args(arguments).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let mut log = BufReader::new(child.stderr.take().expect("piped"));
-        let mut line = String::new();
+        let (mut first_lines, mut line) = (String::new(), String::new());
         while !line.contains("\"listen\"") {
             line.clear();
             assert!(log.read_line(&mut line).expect("a log") > 0, "it ended before it listened");
+            first_lines += &line;
         }
         let line: serde_json::Value = serde_json::from_str(&line).expect("JSON lines");
-        Self { child, url: line["listen"].as_str().expect("an address").to_owned(), log: Some(log) }
+        Self {
+            child,
+            url: line["listen"].as_str().expect("an address").to_owned(),
+            first_lines,
+            log: Some(log),
+        }
     }
 
     /// What it has used of the processors.

@@ -39,11 +39,31 @@ fn check_config_prints_what_is_in_force_and_changes_nothing() {
 
 #[test]
 fn help_and_version_are_for_newcomers() {
-    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
-    for words in ["--engine-url", "ADA2_ENGINE_URL", "check-config", "Examples:", "[default: 0.0.0.0:7860]"] {
-        assert!(help.contains(words), "{words}: {help}");
+    let printed = |arguments: &[&str]| {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let help = printed(&["--help"]);
+    for part in ["--engine-url", "ADA2_ENGINE_URL", "check-config", "Examples:", "[default: 0.0.0.0:7860]"] {
+        assert!(help.contains(part), "{part}: {help}");
     }
-    assert!(String::from_utf8(run(&["--version"]).stdout).unwrap().starts_with("ada2-sidecar 0."));
+    assert_eq!(printed(&["-h"]), help);
+    assert_eq!(printed(&["help"]), help);
+    assert_eq!(printed(&["help", "check-port"]), printed(&["check-port", "--help"]));
+    assert!(printed(&["--help-all"]).contains("--log-filter <FILTER>") && !help.contains("--log-filter"));
+    assert!(printed(&["man"]).contains("\n.TH ADA2-SIDECAR 8 "));
+    let version = concat!("ada2-sidecar ", env!("CARGO_PKG_VERSION"));
+    assert!(printed(&["--version"]).starts_with(version));
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_78_with_the_nearest() {
+    for arguments in [["chek-config"].as_slice(), &["help", "chek-config"]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(78));
+        assert!(String::from_utf8(output.stderr).unwrap().contains("'check-config'"));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::gpu::FakeCard;
+use e2e::{gpu::FakeCard, invokeai::FakeInvoke};
 use serde_json::json;
 use tokio::net::UnixDatagram;
 
@@ -65,6 +65,15 @@ async fn a_driver_that_hangs_holds_the_start_for_5_s_while_the_watchdog_is_fed()
     assert_eq!(nvml.status(), 503);
     assert!(nvml.text().await.unwrap().contains("the driver has not answered yet"));
     card.set(|scenario| scenario.hang.clear());
+    sidecar.ready().await;
+}
+
+#[tokio::test]
+async fn a_host_without_any_certificate_of_an_authority_will_do() {
+    let fake = FakeInvoke::start().await;
+    let none = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")];
+    let flags = ["--engine-url", &fake.url()];
+    let sidecar = Running::start_with(&e2e::fresh_folder("no-authorities"), &flags, &none);
     sidecar.ready().await;
 }
 

@@ -65,7 +65,7 @@ impl fmt::Display for ConnectError {
 
 /// Whether the host is on the local network: by its address, or by a name that the public DNS cannot hand out. What
 /// other names stand for is not known here.
-fn is_local(host: &str) -> bool {
+pub(crate) fn is_local(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().map(|ip| ip.to_canonical()) {
         Ok(IpAddr::V4(address)) => address.is_private() || address.is_link_local(),

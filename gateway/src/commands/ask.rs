@@ -66,6 +66,11 @@ impl Target {
         Ok(Self { base, token, client })
     }
 
+    /// One that is known already.
+    pub(super) const fn with(base: Url, token: Option<Secret>, client: Client) -> Self {
+        Self { base, token, client }
+    }
+
     /// A request with the token.
     pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.anonymous(method, path);
@@ -121,18 +126,27 @@ pub(super) fn shown(text: &str) -> String {
 /// Where the configured gateway can be asked on this machine.
 fn address(config: &Config) -> Option<String> {
     let (host, port) = &config.listen;
-    let scheme = if matches!(config.tls, Tls::Off) { "http" } else { "https" };
-    let host = match host.as_str() {
+    address_of(host, *port, !matches!(config.tls, Tls::Off))
+}
+
+/// Where a gateway that listens there can be asked on this machine; nowhere if its port is not known.
+pub(super) fn address_of(host: &str, port: u16, tls: bool) -> Option<String> {
+    let scheme = if tls { "https" } else { "http" };
+    let host = match host {
         "0.0.0.0" => "127.0.0.1".to_owned(),
         "::" => "[::1]".to_owned(),
         v6 if v6.contains(':') => format!("[{v6}]"),
         other => other.to_owned(),
     };
-    (*port != 0).then(|| format!("{scheme}://{host}:{port}"))
+    (port != 0).then(|| format!("{scheme}://{host}:{port}"))
 }
 
 /// Trusts the given certificate alone, or the gateway's own; at another address also whom the system trusts.
-fn client(ca: Option<String>, elsewhere: bool, config: Option<&Config>) -> Result<Client, Trouble> {
+pub(super) fn client(
+    ca: Option<String>,
+    elsewhere: bool,
+    config: Option<&Config>,
+) -> Result<Client, Trouble> {
     let mut client = builder(Connections::Fresh);
     let own = config.map(own_certificates).unwrap_or_default();
     if let Some(path) = ca {
@@ -169,23 +183,31 @@ fn why(error: &reqwest::Error) -> String {
     if io_kind(error) == Some(io::ErrorKind::ConnectionRefused) {
         return "nothing listens there: is the gateway running, and is this its address (--url)?".to_owned();
     }
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
+    if unresolved(error).is_some() {
+        return format!("{}: check the address (--url)", why_not(error));
     }
-    if let Some(unresolved) = unresolved(error) {
-        return format!("{unresolved}: check the address (--url)");
-    }
-    let mut words = Vec::new();
-    let mut source = error.source();
-    while let Some(error) = source {
-        words.push(error.to_string());
-        source = error.source();
-    }
-    let words = words.join(": ");
+    let words = why_not(error);
     if words.contains("certificate") {
         return format!(
             "its certificate is not trusted here ({words}): name one of its own names with --url, or its file with --ca"
         );
     }
     words
+}
+
+/// Why there is no answer.
+pub(super) fn why_not(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    if let Some(unresolved) = unresolved(error) {
+        return unresolved.to_string();
+    }
+    let mut causes = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    causes.join(": ")
 }

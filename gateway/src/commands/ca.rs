@@ -109,7 +109,7 @@ fn advice(file: &Path, host: &str, port: &str) -> String {
 }
 
 /// For a shell, where it needs that.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
     if text.bytes().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }

@@ -1,7 +1,7 @@
 //! `gateway verify`: what a person would try by hand against a running gateway after a change, pass or fail line by line.
 
 mod checks;
-mod pictures;
+pub(super) mod pictures;
 
 use std::{
     io::{self, Write},
@@ -18,24 +18,21 @@ use super::{
 };
 
 /// In words what was seen, or what is wrong.
-type Outcome = Result<String, String>;
+pub(super) type Outcome = Result<String, String>;
+
+/// The check that says whether pictures can be made now.
+pub(super) const IMAGES_BACKEND: &str = "images backend";
 
 pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<ExitCode, Trouble> {
     let target = Target::find(arguments, environment)?;
     let (generate, overload) = (arguments.get_flag("generate"), arguments.get_flag("overload"));
     ask(async {
         let mut sheet = Sheet { failed: 0, passed: 0 };
-        sheet.line("health", checks::health(&target).await)?;
-        sheet.line("readyz", checks::readyz(&target).await)?;
-        sheet.line("no token", checks::without_token(&target).await)?;
-        sheet.line("wrong token", checks::wrong_token(&target).await)?;
-        sheet.line("models", checks::models(&target).await)?;
         let status = status::fetch(&target).await.map(|reply| reply.json());
-        sheet.line("status", status.clone().and_then(|status| checks::status_keys(&status)))?;
+        for (name, outcome) in costless(&target, &status).await {
+            sheet.line(name, outcome)?;
+        }
         let status = status.unwrap_or_default();
-        sheet.line("images backend", checks::images_backend(&status))?;
-        sheet.line("no images there", checks::no_images_there(&target, &status).await)?;
-        sheet.line("unknown backend", checks::unknown_backend(&target).await)?;
         if generate {
             sheet.line("generate", pictures::generate(&target, &status).await)?;
         }
@@ -44,6 +41,27 @@ pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<Ex
         }
         sheet.end()
     })
+}
+
+/// The checks that cost nothing, by name.
+pub(super) async fn costless(
+    target: &Target,
+    status: &Result<Value, String>,
+) -> Vec<(&'static str, Outcome)> {
+    let keys = status.as_ref().map_err(Clone::clone).and_then(checks::status_keys);
+    let none = Value::Null;
+    let status = status.as_ref().unwrap_or(&none);
+    vec![
+        ("health", checks::health(target).await),
+        ("readyz", checks::readyz(target).await),
+        ("no token", checks::without_token(target).await),
+        ("wrong token", checks::wrong_token(target).await),
+        ("models", checks::models(target).await),
+        ("status", keys),
+        (IMAGES_BACKEND, checks::images_backend(status)),
+        ("no images there", checks::no_images_there(target, status).await),
+        ("unknown backend", checks::unknown_backend(target).await),
+    ]
 }
 
 /// The lines so far.

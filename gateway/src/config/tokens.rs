@@ -48,6 +48,11 @@ impl Token {
         Self { name, secret, max: None, sees_all: false, is_named: false, id }
     }
 
+    /// Whether somebody named it.
+    pub(crate) fn is_named(&self) -> bool {
+        self.is_named
+    }
+
     /// What its pictures are noted under.
     pub(crate) fn owner(&self) -> &str {
         if self.is_named { &self.name } else { &self.id }

@@ -49,7 +49,8 @@ fn percent(part: u64, all: u64) -> u128 {
     u128::from(part) * 100 / u128::from(all.max(1))
 }
 
-fn size(bytes: u64) -> String {
+/// A size for people.
+pub(crate) fn size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.into_iter().find(|(shift, _)| bytes >> shift >= 10);
     unit.map_or_else(|| format!("{bytes} bytes"), |(shift, name)| format!("{} {name}", bytes >> shift))

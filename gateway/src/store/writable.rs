@@ -127,7 +127,7 @@ impl Store {
 }
 
 /// What must be free on a disk of this size before so many bytes are ordered. A disk of size 0 tells nothing of itself.
-pub(super) const fn needed(total: u64, bytes: u64) -> u64 {
+pub(crate) const fn needed(total: u64, bytes: u64) -> u64 {
     let quarter = total / 4;
     match (total, quarter < KEPT_FREE) {
         (0, _) => 0,

@@ -90,7 +90,8 @@ impl Authority {
         Self::read(dir, now)
     }
 
-    fn read(dir: &Path, now: SystemTime) -> Result<Self, String> {
+    /// The one that is kept in `dir`. Changes nothing.
+    pub(super) fn read(dir: &Path, now: SystemTime) -> Result<Self, String> {
         let broken = |name: &str, why: &str| lost(dir, &format!("{name}: {why}"));
         let certificates = pem::certificates(&dir.join(CERTIFICATE));
         let certificate = certificates.map_err(|why| broken(CERTIFICATE, &why))?.swap_remove(0);

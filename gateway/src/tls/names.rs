@@ -35,7 +35,7 @@ fn host() -> String {
 }
 
 /// Every name and address that this host is called by.
-pub(super) fn names() -> BTreeSet<String> {
+pub(crate) fn names() -> BTreeSet<String> {
     let short = short_host();
     let local = if short.is_empty() { String::new() } else { format!("{short}.local") };
     let mut names = BTreeSet::from(["localhost".to_owned(), host(), short, local]);

@@ -28,7 +28,7 @@ fn a_full_log_disk_costs_lines_and_nothing_else() {
     let mut command = on_port(port, &folder, &["--gateway-log-file", "/dev/full"]);
     let mut child = command.env("GATEWAY_BEARER_TOKEN", TOKEN).spawn().unwrap();
     let log = stderr(&mut child);
-    let running = Running { child, log, address };
+    let running = Running { child, first_lines: String::new(), log, address };
     running.until_it_listens();
     assert!(running.request("GET /healthz HTTP/1.1").starts_with("HTTP/1.1 200 OK"));
     let dropped = metric(&running.request(SCRAPE), "gateway_log_lines_dropped_total");
@@ -71,7 +71,7 @@ fn a_log_that_was_moved_away_is_begun_anew_without_a_signal_and_on_sighup() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     };
     let errors = stderr(&mut child);
-    let running = Running { child, log: errors, address };
+    let running = Running { child, first_lines: String::new(), log: errors, address };
     std::fs::rename(&log, folder.join("gateway.log.0")).unwrap();
     // Nothing is written: it is begun anew all the same.
     while !log.exists() {

@@ -6,9 +6,11 @@ mod bodies;
 mod ca;
 mod config_files;
 mod descriptors;
+mod doctor;
 mod log;
 mod running;
 mod secrets;
+mod upgrade;
 
 use std::{
     io::{Read, Write},
@@ -55,11 +57,20 @@ fn every_problem_is_on_a_line_of_its_own_and_both_commands_exit_78() {
 fn version_and_help_are_for_people() {
     let folder = folder("help");
     let version = run(gateway(&folder, &["--version"]));
-    assert_eq!(text(&version.stdout).trim(), format!("gateway {}", env!("CARGO_PKG_VERSION")));
+    assert!(text(&version.stdout).starts_with(concat!("gateway ", env!("CARGO_PKG_VERSION"))));
     let help = text(&run(gateway(&folder, &["--help"])).stdout);
     for part in ["check-config", "GATEWAY_BEARER_TOKEN", "Examples:", "--backends", "Exit codes"] {
         assert!(help.contains(part), "{part} in {help}");
     }
+    let all = text(&run(gateway(&folder, &["--help-all"])).stdout);
+    assert!(
+        all.contains("--health-check-timeout-sec <SECONDS>") && !help.contains("--health-check"),
+        "{all}"
+    );
+    assert!(text(&run(gateway(&folder, &["man"])).stdout).contains("\n.TH GATEWAY 8 "));
+    let unknown = run(gateway(&folder, &["help", "verfy"]));
+    assert_eq!(unknown.status.code(), Some(78));
+    assert!(text(&unknown.stderr).contains("'verify'"), "{}", text(&unknown.stderr));
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub(super) fn stderr(child: &mut Child) -> BufReader<Box<dyn Read>> {
 /// A running gateway and where it listens, read from its own start line.
 pub(super) struct Running {
     pub(super) child: Child,
+    /// What it said up to where it listens.
+    pub(super) first_lines: String,
     pub(super) log: BufReader<Box<dyn Read>>,
     pub(super) address: String,
 }
@@ -77,16 +79,17 @@ impl Running {
     pub(super) fn start_with(mut command: Command, token: Option<&str>) -> Self {
         let mut child = command.envs(token.map(|token| ("GATEWAY_BEARER_TOKEN", token))).spawn().unwrap();
         let mut log = stderr(&mut child);
-        let mut line = String::new();
+        let (mut first_lines, mut line) = (String::new(), String::new());
         let address = loop {
             line.clear();
             assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
-            if let Some((_, rest)) = line.split_once("http://127.0.0.1:") {
+            first_lines += &line;
+            if let Some((_, rest)) = line.split_once("://127.0.0.1:") {
                 let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
                 break format!("127.0.0.1:{port}");
             }
         };
-        Self { child, log, address }
+        Self { child, first_lines, log, address }
     }
 
     /// For one whose log does not say so.

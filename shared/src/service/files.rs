@@ -102,10 +102,19 @@ pub fn may_write(path: &Path) -> bool {
     access(path, wanted).is_ok()
 }
 
+/// Whether this process may do everything here.
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
 /// The name of the account that this process runs as.
 pub fn own_account() -> String {
-    let uid = Uid::effective();
-    User::from_uid(uid).ok().flatten().map_or_else(|| format!("#{uid}"), |user| user.name)
+    account_name(Uid::effective().as_raw())
+}
+
+/// The name of an account; `#1234` where nobody has that number.
+pub fn account_name(uid: u32) -> String {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| format!("#{uid}"), |user| user.name)
 }
 
 /// A disk as a process without privileges finds it.

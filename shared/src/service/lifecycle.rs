@@ -19,7 +19,10 @@ use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tracing::{error, info, warn};
 
 /// How long cancelled work may take to wind up after the grace is over.
@@ -32,6 +35,7 @@ pub struct Lifecycle {
     aborting: CancellationToken,
     ended: CancellationToken,
     work: TaskTracker,
+    admissions: TaskTracker,
     workers: TaskTracker,
     failed: Arc<OnceLock<&'static str>>,
     reload: Arc<Notify>,
@@ -63,6 +67,12 @@ impl Lifecycle {
     /// Cancelled when what still runs must be given up.
     pub fn aborting(&self) -> &CancellationToken {
         &self.aborting
+    }
+
+    /// While it is held, further work may come, although the service drains. To be held no longer than it takes to see who is
+    /// waiting.
+    pub fn admission(&self) -> TaskTrackerToken {
+        self.admissions.token()
     }
 
     /// Begins to stop, as a signal would.
@@ -175,6 +185,8 @@ impl Lifecycle {
     /// seconds for cancelled work to wind up, then the workers.
     pub async fn finish(&self, grace: Duration) -> Result<(), WorkerDied> {
         self.draining.cancelled().await;
+        self.admissions.close();
+        let _ = tokio::time::timeout(ABORT_TIME, self.admissions.wait()).await;
         self.work.close();
         if !self.work_ends_by(Instant::now() + grace).await {
             warn!(inflight = self.inflight(), "shutdown grace is over: giving up what still runs");

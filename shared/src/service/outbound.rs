@@ -45,6 +45,12 @@ pub fn builder(connections: Connections) -> ClientBuilder {
         .pool_max_idle_per_host(if connections == Connections::Fresh { 0 } else { 8 })
 }
 
+/// The same for plain HTTP alone. Trusts no certificate, and so works on a host that has none: with the system's, a client
+/// cannot be built there.
+pub fn plain_builder(connections: Connections) -> ClientBuilder {
+    builder(connections).tls_certs_only([])
+}
+
 /// What the operating system said, if it was what failed. `ConnectionRefused`: nobody listens there.
 pub fn io_kind(error: &reqwest::Error) -> Option<ErrorKind> {
     sources(error).find_map(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind)

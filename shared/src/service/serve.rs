@@ -85,6 +85,8 @@ pub struct Listener<H> {
     pub handler: H,
     /// The bounds.
     pub bounds: Bounds,
+    /// Somebody else holds the socket too (systemd), so that who waits in its queue is served after us.
+    pub kept_open: bool,
     /// TLS, if the listener speaks it.
     #[cfg(feature = "tls")]
     pub tls: Option<TlsAcceptor>,
@@ -96,6 +98,7 @@ impl<H: Handler> Listener<H> {
         Self {
             handler,
             bounds: Bounds::default(),
+            kept_open: false,
             #[cfg(feature = "tls")]
             tls: None,
         }

@@ -10,7 +10,7 @@ mod unreadable;
 mod values;
 mod yaml;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use clap::ArgMatches;
 
@@ -18,7 +18,7 @@ use self::yaml::{yaml_fault, yaml_scalar};
 pub use self::{
     environment::Variables,
     fixed::Fixed,
-    key::{Key, Outdated},
+    key::{Key, OWN_LINE, Outdated},
     scalars::{scalar_text, yaml_value},
     unreadable::{unreadable, without_consequences},
     values::{
@@ -31,15 +31,6 @@ use super::secret::redacted;
 
 /// A broken configuration (`EX_CONFIG`); service managers must not restart on it.
 pub const EXIT_CONFIG: u8 = 78;
-
-/// Reads the command line. Help and version are printed and end well; a mistake is printed and ends with 78, as any
-/// other mistake in the configuration does.
-pub fn command_line(grammar: clap::Command) -> Result<ArgMatches, ExitCode> {
-    grammar.try_get_matches().map_err(|told| {
-        let _ = told.print();
-        if told.use_stderr() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS }
-    })
-}
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

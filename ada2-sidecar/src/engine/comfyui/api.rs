@@ -7,7 +7,7 @@ use bytes::Bytes;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use shared::service::outbound::{BodyFault, Connections, builder, read_limited};
+use shared::service::outbound::{BodyFault, Connections, plain_builder, read_limited};
 
 use super::{
     checkpoints::{Metadata, Stamp},
@@ -51,8 +51,9 @@ pub(super) struct Api {
 impl Api {
     /// The API at this address.
     pub(super) fn new(base: Url) -> Self {
-        let client =
-            |connections| builder(connections).build().expect("the client has no settings that can fail");
+        let client = |connections| {
+            plain_builder(connections).build().expect("the client has no settings that can fail")
+        };
         Self { base, pooled: client(Connections::Pooled), fresh: client(Connections::Fresh) }
     }
 

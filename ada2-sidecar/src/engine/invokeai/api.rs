@@ -9,7 +9,7 @@ use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use shared::service::outbound::{Connections, builder, read_limited};
+use shared::service::outbound::{Connections, plain_builder, read_limited};
 
 use super::item::Item;
 use crate::engine::{
@@ -98,8 +98,9 @@ pub(super) struct Processor {
 impl Api {
     /// The API at this address.
     pub(super) fn new(base: Url) -> Self {
-        let client =
-            |connections| builder(connections).build().expect("the client has no settings that can fail");
+        let client = |connections| {
+            plain_builder(connections).build().expect("the client has no settings that can fail")
+        };
         Self { base, pooled: client(Connections::Pooled), fresh: client(Connections::Fresh) }
     }
 

@@ -9,7 +9,7 @@ use nvml_wrapper::{
 };
 use shared::health::GpuReport;
 
-use super::{optional, required};
+use super::{optional, refused, required};
 use crate::gpu::{GpuState, Memory, Vitals, Work, processes::Usage};
 
 const MIB: u64 = 1 << 20;
@@ -249,6 +249,19 @@ pub(in crate::gpu) struct Sibling {
     pub(in crate::gpu) name: String,
     pub(in crate::gpu) uuid: String,
     pub(in crate::gpu) usages: Vec<Usage>,
+}
+
+impl Sibling {
+    /// The card of this index; whoever uses it is nobody where the driver does not say.
+    pub(super) fn at(nvml: &Nvml, index: u32) -> Result<Self, GpuState> {
+        let device = nvml.device_by_index(index).map_err(|error| refused("looking for the GPU", &error))?;
+        Ok(Self {
+            index,
+            name: optional(device.name())?.unwrap_or_else(|| "NVIDIA GPU".to_owned()),
+            uuid: device.uuid().map_err(|error| refused("reading the GPU's UUID", &error))?,
+            usages: usages(&device)?.unwrap_or_default(),
+        })
+    }
 }
 
 fn usages(device: &Device<'_>) -> Result<Option<Vec<Usage>>, GpuState> {

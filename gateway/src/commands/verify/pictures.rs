@@ -17,7 +17,7 @@ use crate::store::{Picture, PictureName};
 const PICTURE_TIME: Duration = Duration::from_mins(5);
 
 /// One picture, fetched as a browser does, whose name says what its bytes are.
-pub(super) async fn generate(target: &Target, status: &Value) -> Outcome {
+pub(in crate::commands) async fn generate(target: &Target, status: &Value) -> Outcome {
     let reply = Reply::to(order(target).timeout(PICTURE_TIME)).await?;
     status_is(&reply, 200)?;
     let mock = status["gateway"]["images_backend"] == "mock";
@@ -47,7 +47,7 @@ fn hashed(url: &str, bytes: &[u8]) -> Result<(), String> {
 }
 
 /// One more than there are places, at once: exactly one is told to come back.
-pub(super) async fn overload(target: &Target, status: &Value) -> Outcome {
+pub(in crate::commands) async fn overload(target: &Target, status: &Value) -> Outcome {
     let key = format!("{}.images", images_class(status)?);
     let places = &status["admission_control"][&key];
     let limit = places["limit"].as_u64().and_then(|limit| usize::try_from(limit).ok());

@@ -52,7 +52,7 @@ pub(super) async fn speak<H: Handler>(
         Ok(Ok(Opened::Plain(stream))) => {
             let head_time = deadline.saturating_duration_since(Instant::now());
             let bounds = Bounds { head_time, ..bounds };
-            let refusing = Listener { handler: HttpsOnly { port }, bounds, tls: None };
+            let refusing = Listener { bounds, ..Listener::plain(HttpsOnly { port }) };
             http(stream, visit, refusing, life).await;
         }
         Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),

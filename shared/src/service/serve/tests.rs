@@ -110,6 +110,53 @@ async fn draining_ends_idle_connections_and_accepts_no_new_ones() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
+/// Clients that have connected and asked, and that nobody has taken in.
+async fn waiting(address: SocketAddr) -> Vec<TcpStream> {
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        clients.push(client);
+    }
+    clients
+}
+
+/// Serves on a socket although it drains already, to its end.
+async fn drain_on(socket: TcpListener, kept_open: bool) {
+    let life = Lifecycle::new();
+    life.stop();
+    let listener = Listener { kept_open, ..Listener::plain(hello()) };
+    life.worker("accept", accept(socket, listener, life.clone()));
+    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+}
+
+async fn all_are_answered(clients: Vec<TcpStream>) {
+    for mut client in clients {
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_in_the_queue_of_a_service_that_drains_is_answered() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let clients = waiting(socket.local_addr().unwrap()).await;
+    drain_on(socket, false).await;
+    all_are_answered(clients).await;
+}
+
+#[tokio::test]
+async fn a_socket_that_outlives_the_service_keeps_who_waits_for_the_next_one() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap().into_std().unwrap();
+    let clients = waiting(socket.local_addr().unwrap()).await;
+    drain_on(TcpListener::from_std(socket.try_clone().unwrap()).unwrap(), true).await;
+    let life = Lifecycle::new();
+    let socket = TcpListener::from_std(socket).unwrap();
+    life.worker("accept", accept(socket, Listener::plain(hello()), life.clone()));
+    all_are_answered(clients).await;
+}
+
 /// As a WebSocket does, whose HTTP connection has ended.
 #[tokio::test]
 async fn whoever_keeps_the_seat_counts_as_a_connection() {

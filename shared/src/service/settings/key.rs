@@ -4,6 +4,9 @@ use clap::Arg;
 
 use crate::service::secret::{redacted, redacted_address};
 
+/// What a help text may take of a line of 100 columns that is its own.
+pub const OWN_LINE: usize = 90;
+
 /// One setting.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "marks of a setting that are independent of each other")]
@@ -24,8 +27,18 @@ pub struct Key {
     pub address: bool,
     /// The flag, where it is not made from the key.
     pub long: Option<&'static str>,
+    /// Whether it is no flag: the environment and the file alone may hold it.
+    pub flagless: bool,
     /// What to do instead, where it is going to be removed in the next version.
     pub outdated: Option<Outdated>,
+    /// The heading of the help that it stands under: what a reader wants to do.
+    pub group: &'static str,
+    /// Whether it is one of the few that people set, which the short help shows.
+    pub common: bool,
+    /// What a value is called in the help, such as `SIZE`.
+    pub value: &'static str,
+    /// How the default reads in the help, where the value itself would not tell or there is none.
+    pub default_words: Option<&'static str>,
     /// What it means, for `--help`.
     pub help: &'static str,
 }
@@ -51,7 +64,12 @@ impl Key {
             fixed: false,
             address: false,
             long: None,
+            flagless: false,
             outdated: None,
+            group: "Other settings",
+            common: false,
+            value: "VALUE",
+            default_words: None,
             help,
         }
     }
@@ -67,6 +85,41 @@ impl Key {
     #[must_use]
     pub const fn long(mut self, flag: &'static str) -> Self {
         self.long = Some(flag);
+        self
+    }
+
+    /// Under this heading of the help.
+    #[must_use]
+    pub const fn group(mut self, heading: &'static str) -> Self {
+        self.group = heading;
+        self
+    }
+
+    /// In the short help, too.
+    #[must_use]
+    pub const fn common(mut self) -> Self {
+        self.common = true;
+        self
+    }
+
+    /// With a value of this name.
+    #[must_use]
+    pub const fn value(mut self, name: &'static str) -> Self {
+        self.value = name;
+        self
+    }
+
+    /// With a default that reads so.
+    #[must_use]
+    pub const fn default_words(mut self, words: &'static str) -> Self {
+        self.default_words = Some(words);
+        self
+    }
+
+    /// Without a flag: command lines are public.
+    #[must_use]
+    pub const fn flagless(mut self) -> Self {
+        self.flagless = true;
         self
     }
 
@@ -127,15 +180,30 @@ impl Key {
         }
     }
 
+    /// The default as people read it.
+    pub fn default_shown(&self) -> Option<&'static str> {
+        self.default_words.or(self.default)
+    }
+
+    /// What it means, with the variable and the default: on the same line where that fits into `width`.
+    pub fn described(&self, width: usize) -> String {
+        let default =
+            self.default_shown().map_or_else(String::new, |default| format!(" [default: {default}]"));
+        let names = format!("[env: {}]{default}", self.env);
+        let fits = self.help.chars().count() + 1 + names.chars().count() <= width;
+        format!("{}{}{names}", self.help, if fits { " " } else { "\n" })
+    }
+
     /// The command-line argument.
     pub fn arg(&self) -> Arg {
-        let default = self.default.map_or_else(String::new, |default| format!(" [default: {default}]"));
         Arg::new(self.name)
             .long(self.flag())
-            .value_name("VALUE")
+            .value_name(self.value)
             .global(true)
             .allow_hyphen_values(true)
-            .help(format!("{} [env: {}]{default}", self.help, self.env))
+            .help_heading(self.group)
+            .help(self.described(OWN_LINE))
+            .hide_short_help(!self.common)
             .hide(self.outdated.is_some())
     }
 }

@@ -2,9 +2,10 @@
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
-use nix::unistd::{Uid, User};
+use nix::unistd::Uid;
 
 use super::{Problem, Source};
+use crate::service::files::account_name;
 
 /// Why a file cannot be read; where that is not allowed, by whom it can.
 pub fn unreadable(path: &Path, error: &io::Error) -> String {
@@ -16,8 +17,7 @@ pub fn unreadable(path: &Path, error: &io::Error) -> String {
 }
 
 fn remedy(place: &Path, uid: u32) -> String {
-    let name =
-        User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| format!("#{uid}"), |user| user.name);
+    let name = account_name(uid);
     if Uid::effective().as_raw() == uid {
         return format!("{} is your own: chmod u+rX it", place.display());
     }

@@ -1,0 +1,268 @@
+//! The card: the configured one, the one that the engine uses, and the one that the service sees.
+
+use shared::{
+    health::{CheckStatus, ReadyReport},
+    service::doctor::Finding,
+};
+
+use super::text::{Fixes, clean};
+use crate::gpu::{GpuReading, GpuState};
+
+const MIB: u64 = 1 << 20;
+/// Checks of the running service that tell whether it sees the card.
+pub(super) const SIGHT: [&str; 4] = ["nvml", "driver", "snapshot_fresh", "gpu_present"];
+
+/// What is judged.
+pub(super) struct Facts<'a> {
+    pub(super) state: Option<&'a GpuState>,
+    pub(super) required: bool,
+    pub(super) gpu_id: &'a str,
+    pub(super) engine_unit: &'a str,
+    pub(super) fixes: &'a Fixes,
+}
+
+impl Facts<'_> {
+    /// The configured card.
+    pub(super) fn judge(&self) -> Vec<Finding> {
+        const NAME: &str = "card";
+        match self.state {
+            Some(GpuState::NoDevice { found, .. }) if found.is_empty() && self.required => {
+                vec![Finding::fail(
+                    NAME,
+                    "the driver knows no card",
+                    "lspci | grep -i nvidia; if it is not listed, reseat it; else sudo reboot",
+                )]
+            }
+            Some(GpuState::NoDevice { wanted, found }) if !found.is_empty() => {
+                let message = format!("no card is {wanted}; there is {}", clean(&found.join(", ")));
+                vec![Finding::fail(NAME, message, self.fixes.setting("gpu_id", uuid_in(&found[0])))]
+            }
+            Some(GpuState::Lost) => vec![Finding::fail(
+                NAME,
+                "GPU is lost: it fell off the bus or needs a reset",
+                "sudo dmesg | grep -i xid | tail; then sudo reboot",
+            )],
+            Some(GpuState::Present(reading)) => self.present(NAME, reading),
+            _ => Vec::new(),
+        }
+    }
+
+    fn present(&self, name: &'static str, reading: &GpuReading) -> Vec<Finding> {
+        let report = &reading.report;
+        let called = format!("{} ({})", clean(&report.name), clean(&report.uuid));
+        let by_index = self.gpu_id.parse::<u32>().is_ok();
+        let many = report.count.filter(|count| *count > 1);
+        let mut found = vec![match many {
+            Some(count) if by_index => Finding::warn(
+                name,
+                format!(
+                    "{called} is card {} of {count} now; after a reboot or a change of slots another may be",
+                    self.gpu_id
+                ),
+                self.fixes.setting("gpu_id", &clean(&report.uuid)),
+            ),
+            _ => {
+                let persistence = match report.persistence_mode.as_deref() {
+                    Some("Disabled") => ", persistence mode off",
+                    _ => "",
+                };
+                Finding::ok(name, format!("{called}{persistence}"))
+            }
+        }];
+        if report.compute_mode.as_deref() == Some("Prohibited") {
+            let fix = format!("sudo nvidia-smi -i {} -c 0", clean(&report.uuid));
+            found.push(Finding::fail(
+                "compute_mode",
+                "its compute mode is Prohibited: no engine can use it",
+                fix,
+            ));
+        }
+        if report.mig_mode_current.as_deref() == Some("Enabled") {
+            let fix = format!("sudo nvidia-smi -i {} -mig 0", clean(&report.uuid));
+            found.push(Finding::warn(
+                "mig_mode",
+                "it is partitioned (MIG): the VRAM figures are not the engine's",
+                fix,
+            ));
+        }
+        found.extend(self.engines(reading));
+        found
+    }
+
+    /// Where the engine holds memory; nothing where it cannot be told.
+    fn engines(&self, reading: &GpuReading) -> Option<Finding> {
+        const NAME: &str = "engine_card";
+        if !reading.engine_unit_active {
+            return None;
+        }
+        let unit = self.engine_unit;
+        if let Some(other) = reading.elsewhere.first() {
+            let message = format!(
+                "{unit} holds memory of card {} {} ({}), and another card is judged",
+                other.index,
+                clean(&other.name),
+                clean(&other.uuid)
+            );
+            return Some(Finding::warn(NAME, message, self.fixes.setting("gpu_id", &clean(&other.uuid))));
+        }
+        let own = reading.processes.as_ref()?.iter().filter(|process| process.holds_for(unit));
+        let held: u64 = own.clone().filter_map(|process| process.used).sum();
+        Some(Finding::ok(
+            NAME,
+            match own.count() {
+                0 => format!("{unit} holds no memory of any card now"),
+                _ => format!("{unit} holds {} MiB of this card", held / MIB),
+            },
+        ))
+    }
+
+    /// Whether the service sees what is seen here.
+    pub(super) fn seen_by_service(
+        &self,
+        report: Option<&ReadyReport>,
+        seen_by_root: bool,
+    ) -> Option<Finding> {
+        const NAME: &str = "service_card";
+        let (Some(GpuState::Present(_)), Some(report)) = (self.state, report) else { return None };
+        let blind = report
+            .checks
+            .iter()
+            .find(|check| SIGHT.contains(&check.name.as_str()) && check.status == CheckStatus::Fail);
+        let Some(check) = blind else {
+            return report
+                .gpu
+                .as_ref()
+                .map(|gpu| Finding::ok(NAME, format!("the service sees {} too", clean(&gpu.name))));
+        };
+        let who = if seen_by_root { "root" } else { "this user" };
+        let message = format!("{who} sees the card and the service does not: {}", clean(&check.message));
+        let fix = "sudo systemctl restart ada2-sidecar; if it stays so, systemctl cat ada2-sidecar must show DeviceAllow=char-195 rw \
+                   and no PrivateDevices=";
+        Some(Finding::fail(NAME, message, fix))
+    }
+}
+
+/// `0 = GPU-… (NVIDIA …)`
+fn uuid_in(words: &str) -> &str {
+    words.split_whitespace().find(|word| word.starts_with("GPU-")).unwrap_or("0")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use shared::{
+        health::{Check, EngineReport, GpuReport, Status},
+        service::doctor::Verdict,
+    };
+
+    use super::*;
+    use crate::gpu::{Elsewhere, GpuProcess, Vitals, Work};
+
+    fn reading() -> GpuReading {
+        let report =
+            GpuReport { name: "Ada".into(), uuid: "GPU-1".into(), count: Some(1), ..GpuReport::default() };
+        GpuReading {
+            report,
+            vitals: Vitals::default(),
+            memory: None,
+            processes: Some(Vec::new()),
+            processes_taken: Instant::now(),
+            engine_unit_active: true,
+            elsewhere: Vec::new(),
+        }
+    }
+
+    fn judge(state: &GpuState, gpu_id: &str) -> Vec<Finding> {
+        let fixes = Fixes { file: "c".into(), by_unit: true };
+        Facts { state: Some(state), required: true, gpu_id, engine_unit: "e.service", fixes: &fixes }.judge()
+    }
+
+    fn present(change: impl Fn(&mut GpuReading), gpu_id: &str) -> Vec<(&'static str, Verdict, String)> {
+        let mut reading = reading();
+        change(&mut reading);
+        let found = judge(&GpuState::Present(Box::new(reading)), gpu_id);
+        found.into_iter().map(|one| (one.name, one.verdict, one.fix.unwrap_or(one.message))).collect()
+    }
+
+    #[test]
+    fn a_card_that_answers_is_judged_by_what_keeps_the_engine_from_it() {
+        use Verdict::{Fail, Ok, Warn};
+        let process = |used| GpuProcess {
+            pid: 1,
+            name: "python3".into(),
+            unit: Some("e.service".into()),
+            work: Work::Compute,
+            used: Some(used),
+        };
+        assert_eq!(
+            present(|_| {}, "0"),
+            [
+                ("card", Ok, "Ada (GPU-1)".into()),
+                ("engine_card", Ok, "e.service holds no memory of any card now".into()),
+            ]
+        );
+        let two = |reading: &mut GpuReading| reading.report.count = Some(2);
+        let found = present(two, "0");
+        assert!(found[0].1 == Warn && found[0].2.contains("`gpu_id: GPU-1`"), "{found:?}");
+        assert_eq!(present(two, "GPU-1")[0].1, Ok);
+        let found = present(|reading| reading.report.compute_mode = Some("Prohibited".into()), "0");
+        assert_eq!(found[1], ("compute_mode", Fail, "sudo nvidia-smi -i GPU-1 -c 0".into()));
+        let found = present(|reading| reading.report.mig_mode_current = Some("Enabled".into()), "0");
+        assert_eq!(found[1], ("mig_mode", Warn, "sudo nvidia-smi -i GPU-1 -mig 0".into()));
+        let found = present(|reading| reading.processes = Some(vec![process(3 * MIB)]), "0");
+        assert_eq!(found[1].2, "e.service holds 3 MiB of this card");
+        let elsewhere =
+            Elsewhere { index: 1, name: "Other".into(), uuid: "GPU-2".into(), processes: vec![process(MIB)] };
+        let found = present(|reading| reading.elsewhere = vec![elsewhere.clone()], "0");
+        assert!(found[1].1 == Warn && found[1].2.contains("`gpu_id: GPU-2`"), "{found:?}");
+        assert_eq!(present(|reading| reading.engine_unit_active = false, "0").len(), 1);
+    }
+
+    #[test]
+    fn a_card_that_is_not_there_names_those_that_are() {
+        let none = GpuState::NoDevice { wanted: "0".into(), found: Vec::new() };
+        assert!(judge(&none, "0")[0].fix.as_ref().unwrap().starts_with("lspci"));
+        let other = GpuState::NoDevice { wanted: "GPU-9".into(), found: vec!["0 = GPU-1 (Ada)".into()] };
+        let found = judge(&other, "GPU-9");
+        assert!(found[0].message.contains("no card is GPU-9; there is 0 = GPU-1 (Ada)"), "{found:?}");
+        assert!(found[0].fix.as_ref().unwrap().contains("`gpu_id: GPU-1`"));
+        assert!(judge(&GpuState::Lost, "0")[0].fix.as_ref().unwrap().contains("sudo reboot"));
+        assert!(judge(&GpuState::DriverNotLoaded, "0").is_empty(), "the driver's line says it");
+    }
+
+    #[test]
+    fn a_service_that_does_not_see_the_card_is_told_apart_from_a_card_that_is_not_there() {
+        let state = GpuState::Present(Box::new(reading()));
+        let fixes = Fixes { file: "c".into(), by_unit: true };
+        let facts = |state| Facts {
+            state: Some(state),
+            required: true,
+            gpu_id: "0",
+            engine_unit: "e",
+            fixes: &fixes,
+        };
+        let engine =
+            EngineReport { kind: "builtin".into(), url: None, version: None, queue_depth: 0, models: 0 };
+        let report = |checks, gpu| ReadyReport {
+            status: Status::Ready,
+            checks,
+            gpu,
+            engine: engine.clone(),
+            since: 1,
+            sampled_at: 1.0,
+        };
+        let fail = Check::pass("nvml", "", "").but(CheckStatus::Fail, "the driver refuses this user");
+        let blind = report(vec![fail], None);
+        let found = facts(&state).seen_by_service(Some(&blind), true).unwrap();
+        assert!(
+            found.verdict == Verdict::Fail
+                && found.message.contains("root sees the card and the service does not"),
+            "{found:?}"
+        );
+        assert_eq!(facts(&GpuState::DriverNotLoaded).seen_by_service(Some(&blind), true), None);
+        let good = report(vec![Check::pass("nvml", "", "")], Some(GpuReport::default()));
+        assert_eq!(facts(&state).seen_by_service(Some(&good), true).unwrap().verdict, Verdict::Ok);
+        assert_eq!(facts(&state).seen_by_service(None, true), None);
+    }
+}

@@ -1,0 +1,231 @@
+//! The driver: is it loaded, and does its library fit its kernel module.
+
+use std::{fs, path::Path};
+
+use shared::service::doctor::Finding;
+
+use super::text::{Fixes, clean};
+use crate::gpu::GpuState;
+
+const NAME: &str = "driver";
+const INSTALL: &str = "sudo ubuntu-drivers install && sudo reboot";
+
+/// What the kernel says of it.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Kernel {
+    /// The version of the NVIDIA module that is loaded.
+    pub(super) module: Option<String>,
+    /// The free driver holds the card.
+    nouveau: bool,
+    /// A module of NVIDIA's is there for the kernel that runs.
+    built: bool,
+}
+
+impl Kernel {
+    pub(super) fn look() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let release = read("/proc/sys/kernel/osrelease");
+        Self {
+            module: module_version(&read("/proc/driver/nvidia/version")),
+            nouveau: read("/proc/modules").lines().any(|line| line.starts_with("nouveau ")),
+            built: has_module(&Path::new("/lib/modules").join(release.trim())),
+        }
+    }
+}
+
+/// `NVRM version: NVIDIA UNIX x86_64 Kernel Module  595.80  Tue …`
+fn module_version(text: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with("NVRM version:"))?;
+    let is_version = |word: &&str| {
+        word.contains('.') && word.chars().all(|letter| letter.is_ascii_digit() || letter == '.')
+    };
+    line.split_whitespace().find(is_version).map(str::to_owned)
+}
+
+/// By the list that depmod makes.
+fn has_module(folder: &Path) -> bool {
+    let list = fs::read_to_string(folder.join("modules.dep")).unwrap_or_default();
+    list.lines().filter_map(|line| line.split(':').next()).any(|file| {
+        let name = Path::new(file).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name == "nvidia.ko" || name.starts_with("nvidia.ko.")
+    })
+}
+
+/// What is judged.
+pub(super) struct Facts<'a> {
+    /// None if the driver did not answer in time.
+    pub(super) state: Option<&'a GpuState>,
+    pub(super) kernel: &'a Kernel,
+    /// Whether there must be a card.
+    pub(super) required: bool,
+    pub(super) root: bool,
+    /// A library that the configuration names.
+    pub(super) library: Option<&'a Path>,
+    pub(super) fixes: &'a Fixes,
+}
+
+impl Facts<'_> {
+    /// None where no card is needed and none is there.
+    pub(super) fn judge(&self) -> Option<Finding> {
+        let fail = |message: &str, fix: &str| Some(Finding::fail(NAME, message, fix));
+        let absent = matches!(self.state, Some(GpuState::NoLibrary(_) | GpuState::DriverNotLoaded));
+        if absent && !self.required {
+            return None;
+        }
+        match self.state {
+            None => fail(
+                "a call into the NVIDIA driver does not return within 5 s",
+                "sudo dmesg | grep -iE 'nvrm|xid' | tail; if it stays so, sudo reboot",
+            ),
+            Some(GpuState::NoLibrary(words)) => Some(self.no_library(words)),
+            Some(GpuState::DriverNotLoaded) => Some(self.not_loaded()),
+            Some(GpuState::VersionMismatch) => {
+                let module = self.kernel.module.as_ref().map(|version| format!(" ({version} is loaded)"));
+                let message = format!(
+                    "the driver was upgraded, and its old kernel module is still loaded{}: programs that start now fail",
+                    module.unwrap_or_default()
+                );
+                fail(&message, "sudo reboot")
+            }
+            Some(GpuState::NoPermission) if !self.root => {
+                Some(Finding::skip(NAME, "the driver refuses this user: run with sudo"))
+            }
+            Some(GpuState::NoPermission) => fail(
+                "the driver refuses even root",
+                "ls -l /dev/nvidia*; sudo nvidia-modprobe, else sudo reboot",
+            ),
+            Some(GpuState::Failed(words)) => fail(
+                &format!("NVML fails: {}", clean(words)),
+                "nvidia-smi; sudo dmesg | grep -iE 'nvrm|xid' | tail; if it stays so, sudo reboot",
+            ),
+            Some(GpuState::Present(reading)) => Some(match &reading.vitals.replaced_driver {
+                Some(installed) => Finding::warn(
+                    NAME,
+                    format!("{} was installed since: programs that start now fail", clean(installed)),
+                    "sudo reboot",
+                ),
+                None => Finding::ok(
+                    NAME,
+                    format!("{} answers", clean(reading.report.driver_version.as_deref().unwrap_or("NVML"))),
+                ),
+            }),
+            // NVML answers; the card is another line's business.
+            Some(GpuState::NoDevice { .. } | GpuState::Lost) => Some(Finding::ok(NAME, "NVML answers")),
+        }
+    }
+
+    fn no_library(&self, words: &str) -> Finding {
+        let words = clean(words);
+        if let Some(library) = self.library {
+            let message = format!("nvml_lib cannot be loaded: {words}");
+            let fix = self.fixes.edit(&format!("correct nvml_lib: {} in", library.display()));
+            return Finding::fail(NAME, message, fix);
+        }
+        match &self.kernel.module {
+            Some(version) => {
+                let major = version.split('.').next().unwrap_or_default();
+                let message = format!(
+                    "the kernel module {version} is loaded, and its library is not installed ({words})"
+                );
+                Finding::fail(NAME, message, format!("sudo apt install libnvidia-compute-{major}"))
+            }
+            None if self.kernel.nouveau => {
+                Finding::fail(NAME, "the NVIDIA driver is not installed, nouveau holds the card", INSTALL)
+            }
+            None => Finding::fail(NAME, format!("the NVIDIA driver is not installed ({words})"), INSTALL),
+        }
+    }
+
+    fn not_loaded(&self) -> Finding {
+        if self.kernel.nouveau {
+            return Finding::fail(
+                NAME,
+                "nouveau holds the card, so NVIDIA's kernel module is not loaded",
+                INSTALL,
+            );
+        }
+        if self.kernel.built {
+            let fix = "sudo modprobe nvidia; if it is refused, sudo dmesg | tail says why (a new kernel: sudo reboot)";
+            return Finding::fail(NAME, "NVIDIA's kernel module is not loaded", fix);
+        }
+        let message = "NVIDIA's kernel module is not loaded, and there is none for the kernel that runs";
+        Finding::fail(NAME, message, INSTALL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::service::doctor::Verdict;
+
+    use super::*;
+
+    #[test]
+    fn the_loaded_modules_version_is_read() {
+        let text = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  595.80  Release Build  (root@x)\nGCC version:  12\n";
+        assert_eq!(module_version(text).as_deref(), Some("595.80"));
+        assert_eq!(module_version(""), None);
+    }
+
+    fn kernel(module: Option<&str>, nouveau: bool, built: bool) -> Kernel {
+        Kernel { module: module.map(str::to_owned), nouveau, built }
+    }
+
+    /// Message and fix.
+    fn told(state: Option<&GpuState>, kernel: &Kernel, required: bool, root: bool) -> Option<String> {
+        let fixes = Fixes { file: "/etc/c.yaml".into(), by_unit: true };
+        let found = Facts { state, kernel, required, root, library: None, fixes: &fixes }.judge()?;
+        Some(format!("{} -> {}", found.message, found.fix.unwrap_or_default()))
+    }
+
+    #[test]
+    fn a_driver_that_is_not_there_is_installed_or_loaded() {
+        let (missing, unloaded) = (GpuState::NoLibrary("cannot open".into()), GpuState::DriverNotLoaded);
+        for (state, kernel, says) in [
+            (&missing, kernel(None, false, false), "not installed (cannot open) -> sudo ubuntu-drivers"),
+            (&missing, kernel(Some("595.80"), false, true), "-> sudo apt install libnvidia-compute-595"),
+            (&missing, kernel(None, true, false), "nouveau holds the card"),
+            (&unloaded, kernel(None, true, true), "nouveau holds the card, so"),
+            (&unloaded, kernel(None, false, true), "-> sudo modprobe nvidia"),
+            (&unloaded, kernel(None, false, false), "none for the kernel that runs -> sudo ubuntu"),
+        ] {
+            let line = told(Some(state), &kernel, true, true).unwrap();
+            assert!(line.contains(says), "{line}");
+            assert_eq!(told(Some(state), &kernel, false, true), None, "no card is needed");
+        }
+    }
+
+    #[test]
+    fn a_driver_that_is_there_answers_or_needs_a_reboot() {
+        let kernel = kernel(Some("590.1"), false, true);
+        let (mismatch, refused) = (GpuState::VersionMismatch, GpuState::NoPermission);
+        for (state, root, says) in [
+            (None, true, "does not return within 5 s -> sudo dmesg"),
+            (Some(&mismatch), true, "(590.1 is loaded): programs that start now fail -> sudo reboot"),
+            (Some(&refused), false, "run with sudo"),
+            (Some(&refused), true, "refuses even root"),
+            (Some(&GpuState::Failed("error 999".into())), true, "NVML fails: error 999"),
+            (Some(&GpuState::Lost), true, "NVML answers"),
+        ] {
+            let line = told(state, &kernel, true, root).unwrap();
+            assert!(line.contains(says), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_library_that_is_configured_is_corrected_there() {
+        let (fixes, state) =
+            (Fixes { file: "/etc/c.yaml".into(), by_unit: true }, GpuState::NoLibrary("no".into()));
+        let (library, kernel) = (Some(Path::new("/opt/nvml.so")), Kernel::default());
+        let facts = Facts {
+            state: Some(&state),
+            kernel: &kernel,
+            required: true,
+            root: true,
+            library,
+            fixes: &fixes,
+        };
+        let found = facts.judge().unwrap();
+        assert_eq!(found.verdict, Verdict::Fail);
+        assert!(found.fix.unwrap().starts_with("correct nvml_lib: /opt/nvml.so in /etc/c.yaml"));
+    }
+}

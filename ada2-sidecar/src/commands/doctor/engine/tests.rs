@@ -1,0 +1,129 @@
+use shared::service::doctor::Verdict;
+
+use super::*;
+use crate::images::models::Base;
+
+fn config(flags: &[&str]) -> Config {
+    let all = [&["ada2-sidecar", "--engine", "invokeai"], flags].concat();
+    let flags = crate::cli::command().get_matches_from(all);
+    crate::config::load_again(&flags, &|_| None, &[]).unwrap().config
+}
+
+/// An engine that is as it should be, changed so; the lines that are not `ok`.
+fn judge(flags: &[&str], change: impl Fn(&mut Facts<'_>)) -> Vec<(&'static str, Verdict, String)> {
+    let (config, fixes) = (config(flags), Fixes { file: "/etc/c.yaml".into(), by_unit: true });
+    let models: Arc<[_]> = Arc::new([EngineModel::plain("k", "sd_xl_base", Base::Sdxl)]);
+    let mut facts = Facts {
+        url: config.engine_url.as_ref().unwrap(),
+        config: &config,
+        fixes: &fixes,
+        identity: Ok(Identity { version: "6.14.2".into(), caution: None }),
+        models: Some(Ok(models)),
+        greeting: Some(Ok(())),
+        graphs: Some(Ok(Vec::new())),
+        unit: Some(Unit::read("invokeai.service", "LoadState=loaded\nActiveState=active\n")),
+        holder: None,
+        listens: vec!["127.0.0.1:9090".parse().unwrap()],
+        beyond: Vec::new(),
+        service_reaches_it: false,
+    };
+    change(&mut facts);
+    let found = facts.judge().into_iter().filter(|one| one.verdict != Verdict::Ok);
+    found
+        .map(|one| (one.name, one.verdict, format!("{} -> {}", one.message, one.fix.unwrap_or_default())))
+        .collect()
+}
+
+fn one(change: impl Fn(&mut Facts<'_>)) -> (&'static str, Verdict, String) {
+    let mut found = judge(&[], change);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn a_good_engine_gives_no_cause() {
+    assert_eq!(judge(&[], |_| {}), []);
+}
+
+/// An engine that cannot be asked, with its unit in this state and listening there.
+fn down(error: &EngineError, unit: &str, listens: &[&str]) -> String {
+    let (name, verdict, line) = one(|facts| {
+        (facts.identity, facts.models) = (Err(error.clone()), None);
+        facts.unit = Some(Unit::read("invokeai.service", unit));
+        facts.listens = listens.iter().map(|address| address.parse().unwrap()).collect();
+    });
+    assert_eq!((name, verdict), ("engine", Verdict::Fail), "{line}");
+    line
+}
+
+#[test]
+fn an_engine_that_refuses_is_told_with_the_state_of_its_unit() {
+    for (unit, listens, says) in [
+        ("ActiveState=inactive", &[][..], "does not run -> sudo systemctl enable --now invokeai.service"),
+        ("ActiveState=failed\nResult=signal", &[], "failed (signal) -> sudo journalctl -u invokeai.service"),
+        ("ActiveState=active", &[], "may still be starting -> wait a minute"),
+        ("ActiveState=active", &["127.0.0.1:9091"], "9091 -> write `engine_url: http://127.0.0.1:9091`"),
+        ("ActiveState=active", &["127.0.0.1:9091", "127.0.0.1:9092"], "may still be starting"),
+    ] {
+        let line = down(&EngineError::Refused("no".into()), &format!("LoadState=loaded\n{unit}"), listens);
+        assert!(line.contains(says), "{line}");
+    }
+    let line = down(&EngineError::Refused("no".into()), "LoadState=not-found\nActiveState=inactive", &[]);
+    assert!(line.contains("there is no invokeai.service -> start the engine, or correct"), "{line}");
+}
+
+#[test]
+fn whatever_else_keeps_us_from_the_engine_is_one_line_with_the_way_out() {
+    let strange = || EngineError::Strange("what answers is not InvokeAI".into());
+    for (error, listens, says) in [
+        (strange(), &["0.0.0.0:9091"][..], "`engine_url: http://127.0.0.1:9091`"),
+        (strange(), &[], "not InvokeAI -> correct engine and engine_url"),
+        (EngineError::Unresolved("no such name".into()), &[], "correct the name in engine_url"),
+        (EngineError::NoAnswer("late".into()), &[], "(late) -> sudo systemctl restart invokeai.service"),
+    ] {
+        let line = down(&error, "LoadState=loaded\nActiveState=active", listens);
+        assert!(line.contains(says), "{line}");
+    }
+    let busy = one(|facts| {
+        facts.identity = Err(EngineError::NoAnswer("no answer within 5 s".into()));
+        (facts.models, facts.service_reaches_it) = (None, true);
+    });
+    assert_eq!(busy.1, Verdict::Skip, "it loads a model");
+    let login = one(|facts| facts.models = Some(Err(EngineError::LoginRequired("multi-user".into()))));
+    assert!(login.2.contains("asks for a login") && login.2.contains("multiuser: false"), "{login:?}");
+}
+
+#[test]
+fn an_engine_that_answers_is_judged_by_what_pictures_need() {
+    let (name, verdict, line) = one(|facts| {
+        facts.identity =
+            Ok(Identity { version: "7".into(), caution: Some("InvokeAI 7 is untested here".into()) });
+    });
+    assert!((name, verdict) == ("engine_version", Verdict::Warn) && line.contains("untested"), "{line}");
+    let (name, verdict, line) = one(|facts| facts.greeting = Some(Err("HTTP error: 502".into())));
+    assert!((name, verdict) == ("engine_websocket", Verdict::Warn) && line.contains("502"), "{line}");
+    let (name, verdict, line) = one(|facts| facts.beyond = vec!["0.0.0.0".parse().unwrap()]);
+    assert!(
+        (name, verdict) == ("engine_listen", Verdict::Warn) && line.contains("host: 127.0.0.1"),
+        "{line}"
+    );
+    let (name, verdict, line) = one(|facts| facts.models = Some(Ok(Arc::new([]))));
+    assert!(
+        (name, verdict) == ("engine_models", Verdict::Fail) && line.contains("none of its 0 models"),
+        "{line}"
+    );
+    let (name, verdict, line) =
+        one(|facts| facts.graphs = Some(Ok(vec!["preset \"x\": the node \"1\" is unknown".into()])));
+    assert!((name, verdict) == ("templates", Verdict::Fail) && line.contains("the node \"1\""), "{line}");
+    let found = judge(&["--default-model", "gone"], |_| {});
+    assert!(found.len() == 1 && found[0].2.contains("correct default_model: gone in"), "{found:?}");
+}
+
+#[test]
+fn only_an_address_of_this_host_is_looked_at_here() {
+    let at = |text: &str| local(&text.parse().unwrap()).map(|address| address.to_string());
+    assert_eq!(at("http://127.0.0.1:9090").as_deref(), Some("127.0.0.1:9090"));
+    assert_eq!(at("http://localhost:8188/").as_deref(), Some("127.0.0.1:8188"));
+    assert_eq!(at("http://[::1]:9090").as_deref(), Some("[::1]:9090"));
+    assert_eq!((at("http://192.168.1.7:9090"), at("http://engine:9090")), (None, None));
+}

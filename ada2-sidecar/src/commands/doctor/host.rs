@@ -1,0 +1,268 @@
+//! The host around the service: disks, journal, clock, updates, and a move that was interrupted.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use shared::service::doctor::Finding;
+use sysinfo::Disks;
+
+use super::{
+    bounded,
+    text::{Fixes, drop_in, shown},
+    unit::Unit,
+};
+
+const MIB: u64 = 1 << 20;
+/// Enough for the latch and a day of log.
+const ROOM: u64 = 200 * MIB;
+/// Files of ours, and the log.
+const STATE: &str = "/var/lib";
+const JOURNAL: &str = "/var/log/journal";
+const MOVE: &str = "/var/lib/ada2-sidecar-move-in/record.json";
+/// Looking at a dead mount never ends.
+const DISK_TIME: Duration = Duration::from_secs(3);
+
+/// A disk with what a program may still write on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Room {
+    mount: PathBuf,
+    available: u64,
+    read_only: bool,
+}
+
+/// The disk of a folder, or of the nearest above it that is there; none if it cannot be told in time.
+pub(super) fn room_at(folder: &Path) -> Option<Room> {
+    let real = folder.ancestors().find_map(|place| fs::canonicalize(place).ok())?;
+    let disks = bounded::in_time(DISK_TIME, Disks::new_with_refreshed_list)?.ok()?;
+    let holding = disks.iter().filter(|disk| real.starts_with(disk.mount_point()));
+    let disk = holding.max_by_key(|disk| disk.mount_point().components().count())?;
+    let (mount, available) = (disk.mount_point().to_owned(), disk.available_space());
+    Some(Room { mount, available, read_only: disk.is_read_only() })
+}
+
+/// Room for state and log.
+pub(super) fn disk() -> Finding {
+    judge_disk(room_at(Path::new(STATE)).as_ref(), room_at(Path::new("/var/log")).as_ref())
+}
+
+fn judge_disk(state: Option<&Room>, log: Option<&Room>) -> Finding {
+    const NAME: &str = "disk_space";
+    let known = [state, log].into_iter().flatten();
+    if let Some(room) = known.clone().find(|room| room.read_only) {
+        let mount = shown(&room.mount);
+        let message = format!("{mount} is mounted read-only: neither state nor log can be written");
+        return Finding::fail(
+            NAME,
+            message,
+            format!("sudo dmesg | tail -30 says why; then sudo mount -o remount,rw {mount}"),
+        );
+    }
+    match known.min_by_key(|room| room.available) {
+        None => Finding::skip(NAME, "the disks cannot be looked at; df -h /var shows whether one hangs"),
+        Some(room) if room.available < ROOM => {
+            let message =
+                format!("{} MiB are left on {} for state and log", room.available / MIB, shown(&room.mount));
+            Finding::warn(NAME, message, "sudo journalctl --vacuum-size=200M; df -h; make room")
+        }
+        Some(room) => Finding::ok(
+            NAME,
+            format!("{} MiB are left on {} for state and log", room.available / MIB, shown(&room.mount)),
+        ),
+    }
+}
+
+/// The folder of the engine's pictures.
+pub(super) struct Output<'a> {
+    pub(super) folder: &'a Path,
+    /// Bytes below which the service refuses.
+    pub(super) floor: u64,
+    pub(super) service: Option<&'a Unit>,
+    pub(super) fixes: &'a Fixes,
+}
+
+impl Output<'_> {
+    pub(super) fn judge(&self) -> Finding {
+        // For an ordinary user what lies in another's home is not there.
+        let visible = match fs::metadata(self.folder) {
+            Ok(found) => Some(found.is_dir()),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => None,
+            Err(_) => Some(false),
+        };
+        self.judge_with(visible, visible.and_then(|_| room_at(self.folder)).as_ref())
+    }
+
+    fn judge_with(&self, there: Option<bool>, room: Option<&Room>) -> Finding {
+        const NAME: &str = "output_folder";
+        let (folder, floor) = (shown(self.folder), self.floor);
+        if there == Some(false) {
+            let fix = self.fixes.edit("correct engine_output_dir in");
+            return Finding::warn(
+                NAME,
+                format!("engine_output_dir {folder} is not there: its disk is not watched"),
+                fix,
+            );
+        }
+        if self.is_hidden() {
+            let message =
+                format!("the unit's ProtectHome= hides {folder} from the service: its disk is not watched");
+            let lines = format!("ProtectHome=tmpfs and BindReadOnlyPaths={folder}");
+            return Finding::warn(NAME, message, drop_in("ada2-sidecar", &lines));
+        }
+        let Some(room) = room.filter(|_| there.is_some()) else {
+            return Finding::skip(NAME, format!("{folder} cannot be looked at: run with sudo"));
+        };
+        let (mount, left) = (shown(&room.mount), room.available / MIB);
+        let fix = || format!("df -h {folder}; delete pictures in the engine, or make room");
+        if floor > 0 && room.available < floor {
+            return Finding::fail(
+                NAME,
+                format!("only {left} MiB are left on {mount}, and min_free_disk is {}", floor / MIB),
+                fix(),
+            );
+        }
+        if room.available < floor.saturating_mul(2) {
+            return Finding::warn(NAME, format!("{left} MiB are left on {mount}"), fix());
+        }
+        Finding::ok(NAME, format!("{left} MiB are left on {mount} for {folder}"))
+    }
+
+    /// In a home that the unit does not let through.
+    fn is_hidden(&self) -> bool {
+        let Some(service) = self.service else { return false };
+        let in_home = ["/home", "/root", "/run/user"].iter().any(|home| self.folder.starts_with(home));
+        let bound = ["BindReadOnlyPaths", "BindPaths"].iter().any(|property| {
+            let paths = service.get(property).split_whitespace().filter_map(|path| path.split(':').next());
+            paths.into_iter().any(|path| self.folder.starts_with(path))
+        });
+        in_home && matches!(service.get("ProtectHome"), "yes" | "tmpfs") && !bound
+    }
+}
+
+/// Whether the log survives a reboot.
+pub(super) fn journal() -> Option<Finding> {
+    let configured = bounded::output("systemd-analyze", &["cat-config", "systemd/journald.conf"])?;
+    Some(judge_journal(&configured.text, Path::new(JOURNAL).is_dir()))
+}
+
+fn judge_journal(configured: &str, folder: bool) -> Finding {
+    const NAME: &str = "journal";
+    let value = |key: &str| {
+        let mut lines = configured.lines().filter_map(|line| line.trim().split_once('='));
+        lines.rfind(|(name, _)| *name == key).map(|(_, value)| value.trim().to_owned())
+    };
+    let storage = value("Storage").unwrap_or_else(|| "auto".to_owned());
+    match storage.as_str() {
+        "none" => Finding::warn(
+            NAME,
+            "the journal keeps nothing (Storage=none): the service's log is lost",
+            "sudo mkdir -p /etc/systemd/journald.conf.d && printf '[Journal]\\nStorage=persistent\\n' | sudo tee \
+             /etc/systemd/journald.conf.d/persistent.conf && sudo systemctl restart systemd-journald",
+        ),
+        "volatile" => Finding::warn(
+            NAME,
+            "the journal is lost at every reboot (Storage=volatile)",
+            "sudo mkdir -p /etc/systemd/journald.conf.d && printf '[Journal]\\nStorage=persistent\\n' | sudo tee \
+             /etc/systemd/journald.conf.d/zz-persistent.conf && sudo systemctl restart systemd-journald",
+        ),
+        "auto" if !folder => Finding::warn(
+            NAME,
+            "the journal is lost at every reboot (/var/log/journal is not there)",
+            "sudo mkdir -p /var/log/journal && sudo systemctl restart systemd-journald",
+        ),
+        _ => {
+            let most = value("SystemMaxUse").filter(|most| !most.is_empty());
+            let most = most.unwrap_or_else(|| "a tenth of the disk, at most 4G".to_owned());
+            Finding::ok(NAME, format!("kept over a reboot, and bounded ({most})"))
+        }
+    }
+}
+
+/// Whether somebody keeps the clock right.
+pub(super) fn clock() -> Option<Finding> {
+    let shown = bounded::output("timedatectl", &["show"]).filter(|shown| shown.well);
+    shown.map(|shown| judge_clock(&Unit::read("clock", &shown.text)))
+}
+
+fn judge_clock(clock: &Unit) -> Finding {
+    const NAME: &str = "clock";
+    if clock.is("NTPSynchronized", "yes") {
+        return Finding::ok(NAME, "synchronised");
+    }
+    match (clock.get("CanNTP"), clock.get("NTP")) {
+        ("yes", "no") => Finding::warn(
+            NAME,
+            "nothing keeps the clock right: times in logs and of pictures cannot be compared with other hosts'",
+            "sudo timedatectl set-ntp true",
+        ),
+        ("yes", _) => Finding::skip(
+            NAME,
+            "not synchronised yet, or no time server can be reached: timedatectl timesync-status",
+        ),
+        _ => Finding::skip(
+            NAME,
+            "no time service of systemd's is installed: whether another keeps the clock right cannot be told",
+        ),
+    }
+}
+
+/// Whether the driver may be replaced under a running card. Never a warning: it is a choice.
+pub(super) fn driver_upgrades() -> Option<Finding> {
+    let installed = bounded::output(
+        "dpkg-query",
+        &["-W", "-f", "${db:Status-Want} ${db:Status-Status} ${Package}\\n", "nvidia-driver-*"],
+    )?;
+    let automatic = bounded::output("apt-config", &["dump", "APT::Periodic::Unattended-Upgrade"])?;
+    judge_upgrades(&installed.text, &automatic.text)
+}
+
+fn judge_upgrades(installed: &str, automatic: &str) -> Option<Finding> {
+    const NAME: &str = "driver_upgrades";
+    let all: Vec<Vec<&str>> = installed.lines().map(|line| line.split_whitespace().collect()).collect();
+    let there: Vec<_> = all.iter().filter(|words| words.get(1) == Some(&"installed")).collect();
+    let package = there.first()?.get(2)?;
+    if there.iter().all(|words| words[0] == "hold") {
+        return Some(Finding::ok(NAME, format!("{package} is held: upgrade it by hand, and reboot")));
+    }
+    let unattended = automatic.contains("\"1\"");
+    let message = if unattended {
+        format!(
+            "{package} may be upgraded unattended, after which programs fail until a reboot; to choose the time: sudo apt-mark hold {package}"
+        )
+    } else {
+        format!("{package} is upgraded by hand alone; reboot afterwards")
+    };
+    Some(Finding::ok(NAME, message))
+}
+
+/// A move that did not come to its end. Only root may look.
+pub(super) fn moved(root: bool) -> Option<Finding> {
+    if !root {
+        return None;
+    }
+    judge_moved(&fs::read_to_string(MOVE).ok()?)
+}
+
+fn judge_moved(record: &str) -> Option<Finding> {
+    const NAME: &str = "move_in";
+    let record: serde_json::Value = serde_json::from_str(record).unwrap_or_default();
+    match record["phase"].as_str() {
+        Some("moving_in") => Some(Finding::fail(
+            NAME,
+            "a move-in is under way, or was interrupted",
+            "if nobody is at it: sudo ada2-sidecar move-in, which puts everything back and starts anew",
+        )),
+        Some("moving_out") => Some(Finding::fail(
+            NAME,
+            "a move-out is under way, or was interrupted",
+            "if nobody is at it: sudo ada2-sidecar move-out, which finishes it",
+        )),
+        Some("moved_in") => Some(Finding::ok(NAME, "in nginx's place; back with sudo ada2-sidecar move-out")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

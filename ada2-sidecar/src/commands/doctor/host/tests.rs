@@ -1,0 +1,95 @@
+use shared::service::doctor::Verdict;
+
+use super::*;
+
+fn room(available: u64, read_only: bool) -> Room {
+    Room { mount: "/".into(), available: available * MIB, read_only }
+}
+
+#[test]
+fn room_for_state_and_log() {
+    let judge = |state: Option<Room>, log: Option<Room>| judge_disk(state.as_ref(), log.as_ref()).verdict;
+    assert_eq!(judge(Some(room(5000, false)), Some(room(300, false))), Verdict::Ok);
+    assert_eq!(judge(Some(room(5000, false)), Some(room(100, false))), Verdict::Warn);
+    assert_eq!(judge(Some(room(5000, true)), None), Verdict::Fail);
+    assert_eq!(judge(None, None), Verdict::Skip);
+    assert!(room_at(Path::new("/var/lib/no/such/folder")).is_some(), "the nearest that is there counts");
+}
+
+#[test]
+fn the_folder_of_pictures_is_there_visible_and_has_room() {
+    use Verdict::{Fail, Ok, Skip, Warn};
+    let fixes = Fixes { file: "c".into(), by_unit: true };
+    let hiding = Unit::read("a", "ProtectHome=yes\nBindReadOnlyPaths=\n");
+    let bound =
+        Unit::read("a", "ProtectHome=tmpfs\nBindReadOnlyPaths=/home/x/outputs:/home/x/outputs:rbind\n");
+    for (folder, service, there, space, verdict) in [
+        ("/srv/outputs", &hiding, Some(true), Some(room(5000, false)), Ok),
+        ("/srv/outputs", &hiding, Some(true), Some(room(1500, false)), Warn),
+        ("/srv/outputs", &hiding, Some(true), Some(room(500, false)), Fail),
+        ("/srv/outputs", &hiding, Some(false), Some(room(5000, false)), Warn),
+        ("/srv/outputs", &hiding, None, None, Skip),
+        ("/home/x/outputs", &hiding, Some(true), Some(room(5000, false)), Warn),
+        ("/home/x/outputs", &bound, Some(true), Some(room(5000, false)), Ok),
+        ("/home/x/outputs/images", &bound, Some(true), Some(room(5000, false)), Ok),
+    ] {
+        let output =
+            Output { folder: Path::new(folder), floor: 1 << 30, service: Some(service), fixes: &fixes };
+        let found = output.judge_with(there, space.as_ref());
+        assert_eq!(found.verdict, verdict, "{found:?}");
+    }
+}
+
+#[test]
+fn the_journal_survives_a_reboot() {
+    for (configured, folder, verdict) in [
+        ("[Journal]\n#Storage=auto\n", true, Verdict::Ok),
+        ("[Journal]\n#Storage=auto\n", false, Verdict::Warn),
+        ("[Journal]\nStorage=persistent\n", false, Verdict::Ok),
+        ("[Journal]\nStorage=volatile\n", true, Verdict::Warn),
+        (
+            "[Journal]\nStorage=volatile\n# x\n[Journal]\nStorage=persistent\nSystemMaxUse=1G\n",
+            true,
+            Verdict::Ok,
+        ),
+        ("Storage=none", true, Verdict::Warn),
+    ] {
+        assert_eq!(judge_journal(configured, folder).verdict, verdict, "{configured}");
+    }
+    assert!(judge_journal("SystemMaxUse=1G\n", true).message.contains("(1G)"));
+}
+
+#[test]
+fn a_clock_that_nobody_keeps_is_told_and_one_that_cannot_be_told_is_not() {
+    for (clock, verdict) in [
+        ("NTPSynchronized=yes\nCanNTP=yes\nNTP=yes", Verdict::Ok),
+        ("NTPSynchronized=yes\nCanNTP=no\nNTP=no", Verdict::Ok),
+        ("NTPSynchronized=no\nCanNTP=yes\nNTP=no", Verdict::Warn),
+        ("NTPSynchronized=no\nCanNTP=yes\nNTP=yes", Verdict::Skip),
+        ("NTPSynchronized=no\nCanNTP=no\nNTP=no", Verdict::Skip),
+    ] {
+        assert_eq!(judge_clock(&Unit::read("clock", clock)).verdict, verdict, "{clock}");
+    }
+}
+
+#[test]
+fn upgrades_of_the_driver_are_a_note() {
+    let judge =
+        |installed: &str, automatic: &str| judge_upgrades(installed, automatic).map(|found| found.message);
+    let on = "APT::Periodic::Unattended-Upgrade \"1\";\n";
+    assert_eq!(judge("", on), None);
+    assert_eq!(judge("unknown not-installed nvidia-driver-590\n", on), None);
+    let install = "install installed nvidia-driver-595\n";
+    assert!(judge(install, on).unwrap().contains("sudo apt-mark hold nvidia-driver-595"));
+    assert!(judge(install, "").unwrap().contains("by hand alone"));
+    assert!(judge("hold installed nvidia-driver-595\n", on).unwrap().contains("is held"));
+}
+
+#[test]
+fn an_interrupted_move_is_told() {
+    let judge = |record: &str| judge_moved(record).map(|found| found.verdict);
+    assert_eq!(judge("{\"phase\": \"moving_in\"}"), Some(Verdict::Fail));
+    assert_eq!(judge("{\"phase\": \"moving_out\"}"), Some(Verdict::Fail));
+    assert_eq!(judge("{\"phase\": \"moved_in\"}"), Some(Verdict::Ok));
+    assert_eq!((judge("{"), judge("{\"phase\": \"later\"}")), (None, None));
+}

@@ -1,0 +1,70 @@
+//! Foreign text on the terminal, and steps in words.
+
+use std::path::{Path, PathBuf};
+
+/// Characters of a message that somebody else wrote.
+const LONGEST: usize = 400;
+
+/// Foreign text for a line: without control characters, and cut.
+pub(super) fn clean(text: &str) -> String {
+    let visible = text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+    let mut line: String = visible.take(LONGEST + 1).collect();
+    if line.chars().count() > LONGEST {
+        line = line.chars().take(LONGEST).chain(['…']).collect();
+    }
+    line
+}
+
+/// Where settings are changed.
+#[derive(Debug, Clone)]
+pub(super) struct Fixes {
+    /// The configuration's file.
+    pub(super) file: PathBuf,
+    /// Whether the unit is what runs.
+    pub(super) by_unit: bool,
+}
+
+impl Fixes {
+    /// To give a setting this value.
+    pub(super) fn setting(&self, name: &str, value: &str) -> String {
+        self.edit(&format!("write `{name}: {value}` into"))
+    }
+
+    /// To do this to the configuration's file: `take listen out of`.
+    pub(super) fn edit(&self, what: &str) -> String {
+        let then = if self.by_unit { "`sudo systemctl restart ada2-sidecar`" } else { "start it again" };
+        format!("{what} {}, then {then}", self.file.display())
+    }
+}
+
+/// To give a unit a setting of the section `[Service]`.
+pub(super) fn drop_in(unit: &str, line: &str) -> String {
+    format!("sudo systemctl edit {unit}, under [Service] {line}, then sudo systemctl restart {unit}")
+}
+
+/// The mount that holds a path, in words for `df`.
+pub(super) fn shown(path: &Path) -> String {
+    clean(&path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_is_one_line_and_cut() {
+        assert_eq!(clean(" a\u{1b}[31m\nb \t"), "a [31m b");
+        let long = clean(&"ä".repeat(1000));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (LONGEST + 1, true));
+    }
+
+    #[test]
+    fn a_setting_names_the_file_and_what_comes_after() {
+        let fixes = |by_unit| Fixes { file: "/etc/c.yaml".into(), by_unit };
+        assert_eq!(
+            fixes(true).setting("gpu_id", "GPU-1"),
+            "write `gpu_id: GPU-1` into /etc/c.yaml, then `sudo systemctl restart ada2-sidecar`"
+        );
+        assert!(fixes(false).edit("take listen out of").ends_with("out of /etc/c.yaml, then start it again"));
+    }
+}

@@ -1,0 +1,86 @@
+//! Who may come. The one thing that only a person knows.
+
+use std::io::{self, IsTerminal, Write};
+
+use ipnet::IpNet;
+use shared::service::{guard::PRIVATE_RANGES, settings::list};
+
+use super::{
+    lines::{Lines, Stop},
+    record::Plan,
+    settings::{Existing, allow_from},
+};
+
+const STEP: &str = "who may come";
+const KEY: &str = "allow_from";
+const HOUSE: &str = "loopback, private and 100.64/10 addresses";
+const QUESTION: &str = "\nWho may use the engine through this host?\n  \
+    1  one computer alone, the Mac that the gateway runs on\n  \
+    2  every address of the house: loopback, private and 100.64/10 ranges\n";
+
+/// Decides it: what is set already stays, `--yes` means the house, else a person is asked.
+pub(crate) fn decide(existing: &Existing, yes: bool, plan: &mut Plan, lines: &mut Lines) -> Result<(), Stop> {
+    if let Some((_, ranges)) = plan.settings.iter().find(|(key, _)| key == KEY) {
+        lines.ok(STEP, ranges);
+        return Ok(());
+    }
+    let now = &existing.config.edge.allow_from;
+    let house: Option<Vec<IpNet>> = list(PRIVATE_RANGES, |range| range.parse().ok());
+    if Some(now) != house.as_ref() {
+        let ranges: Vec<_> = now.iter().map(ToString::to_string).collect();
+        let with_us = allow_from(&ranges.join(","))?;
+        let has_loopback = now.iter().any(|range| range.contains(&std::net::IpAddr::from([127, 0, 0, 1])));
+        if !has_loopback {
+            plan.settings.push((KEY.to_owned(), with_us.clone()));
+        }
+        lines.ok(STEP, &format!("{}, as configured", if has_loopback { ranges.join(",") } else { with_us }));
+        return Ok(());
+    }
+    if !yes && let Some(ranges) = ask()? {
+        lines.ok(STEP, &ranges);
+        plan.settings.push((KEY.to_owned(), ranges));
+        return Ok(());
+    }
+    lines.ok(STEP, HOUSE);
+    Ok(())
+}
+
+/// None for the house.
+fn ask() -> Result<Option<String>, Stop> {
+    if !io::stdin().is_terminal() {
+        let message = "nobody can be asked: this is no terminal";
+        return Err(Stop::at(
+            STEP,
+            message,
+            "--yes (the addresses of the house), or --allow-from 192.168.1.20",
+        ));
+    }
+    let mut out = io::stdout();
+    let _ = writeln!(out, "{QUESTION}");
+    loop {
+        let line = prompt(&mut out, "1 or 2 [2]: ")?;
+        match line.as_str() {
+            "" | "2" => return Ok(None),
+            "1" => break,
+            _ => {}
+        }
+    }
+    loop {
+        let line = prompt(&mut out, "the Mac's address (on it: `ipconfig getifaddr en0`): ")?;
+        match allow_from(&line) {
+            Ok(ranges) => return Ok(Some(ranges)),
+            Err(stop) => {
+                let _ = writeln!(out, "{}: {}", stop.message, stop.fix);
+            }
+        }
+    }
+}
+
+fn prompt(out: &mut io::Stdout, question: &str) -> Result<String, Stop> {
+    let mut line = String::new();
+    let _ = write!(out, "{question}").and_then(|()| out.flush());
+    match io::stdin().read_line(&mut line) {
+        Ok(0) | Err(_) => Err(Stop::at(STEP, "no answer", "run it again, or with --yes")),
+        Ok(_) => Ok(line.trim().to_owned()),
+    }
+}

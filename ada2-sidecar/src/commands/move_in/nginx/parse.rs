@@ -1,0 +1,238 @@
+//! Reads what `nginx -T` prints: every file of the configuration, as nginx itself would read it.
+
+use std::path::{Path, PathBuf};
+
+const HEADER: &str = "# configuration file ";
+/// nginx itself has a handful.
+const DEEPEST: usize = 32;
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct File {
+    pub(crate) path: PathBuf,
+    pub(crate) directives: Vec<Directive>,
+}
+
+/// One directive: `listen 7860;`, or `server { … }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Directive {
+    pub(crate) line: usize,
+    pub(crate) name: String,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) block: Option<Vec<Directive>>,
+}
+
+impl Directive {
+    pub(crate) fn argument(&self, at: usize) -> &str {
+        self.arguments.get(at).map_or("", String::as_str)
+    }
+
+    /// Of its block, those of this name.
+    pub(crate) fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
+        self.block.iter().flatten().filter(move |directive| directive.name == name)
+    }
+}
+
+/// Reads the whole dump. The error names file and line.
+pub(crate) fn dump(text: &str) -> Result<Vec<File>, String> {
+    let mut files: Vec<(PathBuf, String)> = Vec::new();
+    for line in text.lines() {
+        match (line.strip_prefix(HEADER).and_then(|rest| rest.strip_suffix(':')), files.last_mut()) {
+            (Some(path), _) => files.push((path.into(), String::new())),
+            (None, Some((_, text))) => {
+                text.push_str(line);
+                text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    files.into_iter().map(|(path, text)| file(&path, &text)).collect()
+}
+
+fn file(path: &Path, text: &str) -> Result<File, String> {
+    let mut reader = Reader { rest: text, line: 1 };
+    let directives =
+        reader.directives(0).map_err(|why| format!("{}:{}: {why}", path.display(), reader.line))?;
+    Ok(File { path: path.to_owned(), directives })
+}
+
+enum Token {
+    Word(String),
+    Open,
+    Close,
+    End,
+}
+
+struct Reader<'a> {
+    rest: &'a str,
+    line: usize,
+}
+
+impl Reader<'_> {
+    /// Up to the end of the block, or of the file.
+    fn directives(&mut self, depth: usize) -> Result<Vec<Directive>, String> {
+        if depth > DEEPEST {
+            return Err("blocks in blocks without end".to_owned());
+        }
+        let mut all = Vec::new();
+        let mut words: Vec<String> = Vec::new();
+        let mut line = self.line;
+        while let Some(token) = self.token()? {
+            match token {
+                Token::Word(word) => {
+                    if words.is_empty() {
+                        line = self.line;
+                    }
+                    words.push(word);
+                }
+                Token::End if words.is_empty() => {}
+                Token::End => all.push(directive(line, &mut words, None)),
+                Token::Open => {
+                    let is_lua = words.first().is_some_and(|name| name.ends_with("_by_lua_block"));
+                    let block = if is_lua { self.skip_block()? } else { self.directives(depth + 1)? };
+                    all.push(directive(line, &mut words, Some(block)));
+                }
+                Token::Close if words.is_empty() && depth > 0 => return Ok(all),
+                Token::Close => return Err("unexpected }".to_owned()),
+            }
+        }
+        if depth > 0 || !words.is_empty() {
+            return Err("the file ends in the middle of a directive".to_owned());
+        }
+        Ok(all)
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let letter = self.rest.chars().next()?;
+        self.rest = &self.rest[letter.len_utf8()..];
+        self.line += usize::from(letter == '\n');
+        Some(letter)
+    }
+
+    fn token(&mut self) -> Result<Option<Token>, String> {
+        loop {
+            match self.rest.chars().next() {
+                None => return Ok(None),
+                Some('#') => while self.next().is_some_and(|letter| letter != '\n') {},
+                Some(letter) if letter.is_whitespace() => {
+                    self.next();
+                }
+                Some(';') => {
+                    self.next();
+                    return Ok(Some(Token::End));
+                }
+                Some('{') => {
+                    self.next();
+                    return Ok(Some(Token::Open));
+                }
+                Some('}') => {
+                    self.next();
+                    return Ok(Some(Token::Close));
+                }
+                Some(quote @ ('"' | '\'')) => {
+                    self.next();
+                    return self.quoted(quote).map(Some);
+                }
+                Some(_) => return Ok(Some(self.word())),
+            }
+        }
+    }
+
+    fn quoted(&mut self, quote: char) -> Result<Token, String> {
+        let mut word = String::new();
+        while let Some(letter) = self.next() {
+            match letter {
+                '\\' => word.extend(self.next()),
+                letter if letter == quote => return Ok(Token::Word(word)),
+                letter => word.push(letter),
+            }
+        }
+        Err("a quote without end".to_owned())
+    }
+
+    /// A `{` directly behind a `$` belongs to the word: `${name}`.
+    fn word(&mut self) -> Token {
+        let mut word = String::new();
+        let mut variable = false;
+        while let Some(letter) = self.rest.chars().next() {
+            let ends = match letter {
+                '{' if word.ends_with('$') => {
+                    variable = true;
+                    false
+                }
+                '}' if variable => {
+                    variable = false;
+                    false
+                }
+                ';' | '{' | '}' => true,
+                letter => letter.is_whitespace(),
+            };
+            if ends {
+                break;
+            }
+            self.next();
+            if letter == '\\' {
+                word.extend(self.next());
+            } else {
+                word.push(letter);
+            }
+        }
+        Token::Word(word)
+    }
+
+    /// Lua is not nginx's language: only its braces are counted.
+    fn skip_block(&mut self) -> Result<Vec<Directive>, String> {
+        let mut open = 1;
+        while let Some(letter) = self.next() {
+            open += i32::from(letter == '{') - i32::from(letter == '}');
+            if open == 0 {
+                return Ok(Vec::new());
+            }
+        }
+        Err("a block without end".to_owned())
+    }
+}
+
+fn directive(line: usize, words: &mut Vec<String>, block: Option<Vec<Directive>>) -> Directive {
+    let mut words = std::mem::take(words).into_iter();
+    let name = words.next().unwrap_or_default();
+    Directive { line, name, arguments: words.collect(), block }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_blocks_quotes_and_comments_are_told_apart() {
+        let text = "nginx: test is successful\n\
+            # configuration file /etc/nginx/nginx.conf:\nhttp { # a } in a comment\n    include sites/*;\n}\n\n\
+            # configuration file /etc/nginx/sites/a:\nserver {\n  listen 7860 default_server;\n\
+            \x20 set $x \"a;}\\\"b\"; set $y ${x}z;\n  content_by_lua_block { if a then b = { 1 } end }\n}\n";
+        let files = dump(text).unwrap();
+        assert_eq!(files.len(), 2);
+        let server = &files[1].directives[0];
+        assert_eq!((server.name.as_str(), server.line), ("server", 1));
+        let listen = server.named("listen").next().unwrap();
+        assert_eq!((listen.line, listen.argument(0), listen.argument(1)), (2, "7860", "default_server"));
+        let set: Vec<_> = server.named("set").map(|set| set.argument(1)).collect();
+        assert_eq!(set, ["a;}\"b", "${x}z"]);
+        assert_eq!(server.named("content_by_lua_block").count(), 1);
+        assert_eq!(files[0].directives[0].named("include").next().unwrap().line, 2);
+    }
+
+    #[test]
+    fn what_cannot_be_read_names_its_place() {
+        for (text, says) in [
+            ("server {\n listen 1;\n", "/a:3: the file ends"),
+            ("}\n", "/a:1: unexpected }"),
+            ("a 'b\n", "/a:2: a quote without end"),
+            ("listen 1", "/a:2: the file ends in the middle"),
+        ] {
+            let error = dump(&format!("# configuration file /a:\n{text}")).unwrap_err();
+            assert!(error.starts_with(says), "{text:?}: {error}");
+        }
+        let deep = format!("# configuration file /a:\n{}", "a {".repeat(100_000));
+        assert!(dump(&deep).unwrap_err().contains("without end"));
+    }
+}

@@ -1,0 +1,290 @@
+//! Which files of nginx's configuration serve a port, whether they can be moved aside whole, and what they do that the
+//! sidecar will not. Pure.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use super::parse::{Directive, File};
+
+/// What serves the port.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sites {
+    /// The files to move aside.
+    pub(crate) files: Vec<PathBuf>,
+    /// Where requests are sent to, with the path of the `location`; the shortest path first.
+    pub(crate) targets: Vec<Target>,
+    /// What the sidecar does otherwise, with the setting or step that takes its place.
+    pub(crate) differences: Vec<(String, String)>,
+}
+
+/// A `proxy_pass`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) location: String,
+    /// `127.0.0.1:9090`.
+    pub(crate) address: String,
+}
+
+/// Finds them. The error says which file cannot be moved, why, and what to do.
+pub(crate) fn serving(files: &[File], port: u16) -> Result<Sites, (String, String)> {
+    let mut sites = Sites::default();
+    for file in files {
+        let servers = servers(&file.directives);
+        let (ours, others): (Vec<_>, Vec<_>) =
+            servers.into_iter().partition(|server| ports(server).contains(&port));
+        let Some(first) = ours.first() else { continue };
+        refuse_what_cannot_be_moved(files, file, first, &others, port)?;
+        for server in ours {
+            let whole = expanded(files, server, 0);
+            targets(files, &whole, "/", &mut sites.targets);
+            differences(file, &whole, port, &mut sites.differences);
+        }
+        sites.files.push(file.path.clone());
+    }
+    sites.targets.sort_by_key(|target| target.location.len());
+    Ok(sites)
+}
+
+/// Every `server` block of HTTP or streams. One in an `upstream` is no block.
+fn servers(directives: &[Directive]) -> Vec<&Directive> {
+    let mut found = Vec::new();
+    for directive in directives {
+        match (directive.name.as_str(), &directive.block) {
+            ("server", Some(_)) => found.push(directive),
+            (_, Some(block)) => found.extend(servers(block)),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn ports(server: &Directive) -> Vec<u16> {
+    let listens: Vec<_> = server.named("listen").filter_map(|listen| port_of(listen.argument(0))).collect();
+    // nginx's own default.
+    if server.named("listen").next().is_none() { vec![80] } else { listens }
+}
+
+/// Of `7860`, `*:7860`, `192.168.1.5:7860`, `[::]:7860`, `localhost`; none of a Unix socket.
+fn port_of(listen: &str) -> Option<u16> {
+    if listen.starts_with("unix:") {
+        return None;
+    }
+    let last = listen.rsplit(':').next().unwrap_or(listen);
+    match listen.parse::<u16>() {
+        Ok(port) => Some(port),
+        Err(_) if listen.ends_with(']') || !listen.contains(':') => Some(80),
+        Err(_) => last.parse().ok(),
+    }
+}
+
+fn refuse_what_cannot_be_moved(
+    files: &[File],
+    file: &File,
+    ours: &Directive,
+    others: &[&Directive],
+    port: u16,
+) -> Result<(), (String, String)> {
+    let path = file.path.display();
+    let place = |directive: &Directive| format!("{path}:{}", directive.line);
+    let advice = format!(
+        "move the server block that listens on {port} into a file of its own in /etc/nginx/sites-enabled, \
+         `sudo nginx -t && sudo systemctl reload nginx`, then `sudo ada2-sidecar move-in` again"
+    );
+    let refuse = |why: String| Err((why, advice.clone()));
+    if let Some(other) = others.first() {
+        return refuse(format!(
+            "{} listens on {port}, and {} serves something else",
+            place(ours),
+            place(other)
+        ));
+    }
+    let all = servers(&file.directives);
+    let more = all.iter().find_map(|server| {
+        let other = ports(server).into_iter().find(|other| *other != port)?;
+        Some((*server, other))
+    });
+    if let Some((server, other)) = more {
+        return refuse(format!("{} listens on {port} and on {other}", place(server)));
+    }
+    match including(files, &file.path) {
+        Some(true) => Ok(()),
+        Some(false) => refuse(format!("{path} is included by its name, so nginx would miss it")),
+        None => refuse(format!("{} is in nginx's main file", place(ours))),
+    }
+}
+
+/// Whether a pattern includes the file (it can go) or its name does; none if nothing includes it.
+fn including(files: &[File], path: &Path) -> Option<bool> {
+    let mut by_name = None;
+    for pattern in files.iter().flat_map(|file| includes(&file.directives)) {
+        if pattern.contains('*') && matches(files, pattern, path) {
+            by_name.get_or_insert(true);
+        } else if absolute(files, pattern) == path {
+            by_name = Some(false);
+        }
+    }
+    by_name
+}
+
+fn includes(directives: &[Directive]) -> Vec<&str> {
+    let mut found = Vec::new();
+    for directive in directives {
+        if directive.name == "include" {
+            found.push(directive.argument(0));
+        }
+        found.extend(directive.block.iter().flat_map(|block| includes(block)));
+    }
+    found
+}
+
+/// Relative ones lie beside the main file.
+fn absolute(files: &[File], pattern: &str) -> PathBuf {
+    let main = files.first().and_then(|file| file.path.parent()).unwrap_or(Path::new("/etc/nginx"));
+    main.join(pattern)
+}
+
+/// A pattern whose last part has `*` in it.
+fn matches(files: &[File], pattern: &str, path: &Path) -> bool {
+    let pattern = absolute(files, pattern);
+    let (Some(wanted), Some(name)) = (pattern.file_name(), path.file_name()) else { return false };
+    let (wanted, name) = (wanted.to_string_lossy(), name.to_string_lossy());
+    let Some((before, after)) = wanted.split_once('*') else { return false };
+    let fits = name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after);
+    pattern.parent() == path.parent() && fits && !name.starts_with('.')
+}
+
+/// The block with what it includes in place of each `include`.
+fn expanded(files: &[File], directive: &Directive, depth: usize) -> Directive {
+    let mut whole = directive.clone();
+    let inner = std::mem::take(&mut whole.block);
+    whole.block = inner.map(|inner| {
+        let parts = inner.iter().flat_map(|part| {
+            if part.name == "include" && depth < 8 {
+                let wanted = part.argument(0);
+                let is_it =
+                    |file: &&File| absolute(files, wanted) == file.path || matches(files, wanted, &file.path);
+                let found = files.iter().filter(is_it).flat_map(|file| &file.directives);
+                found.map(|part| expanded(files, part, depth + 1)).collect()
+            } else {
+                vec![expanded(files, part, depth)]
+            }
+        });
+        parts.collect()
+    });
+    whole
+}
+
+fn targets(files: &[File], block: &Directive, location: &str, found: &mut Vec<Target>) {
+    for part in block.block.iter().flatten() {
+        if part.name == "proxy_pass" {
+            found.extend(
+                addresses(files, part.argument(0))
+                    .into_iter()
+                    .map(|address| Target { location: location.to_owned(), address }),
+            );
+        }
+        let inner = if part.name == "location" { part.arguments.last() } else { None };
+        targets(files, part, inner.map_or(location, String::as_str), found);
+    }
+}
+
+/// Of an `http` address, or of each server of the `upstream` that it names. None of one that is made from variables.
+fn addresses(files: &[File], proxy_pass: &str) -> Vec<String> {
+    let Some(rest) = proxy_pass.strip_prefix("http://") else { return Vec::new() };
+    let host = rest.split('/').next().unwrap_or_default();
+    if host.contains('$') || host.starts_with("unix:") {
+        return Vec::new();
+    }
+    let upstream =
+        files.iter().flat_map(|file| upstreams(&file.directives)).find(|one| one.argument(0) == host);
+    match upstream {
+        Some(upstream) => upstream.named("server").map(|server| with_port(server.argument(0))).collect(),
+        None => vec![with_port(host)],
+    }
+}
+
+fn upstreams(directives: &[Directive]) -> Vec<&Directive> {
+    let mut found = Vec::new();
+    for directive in directives {
+        if directive.name == "upstream" {
+            found.push(directive);
+        } else {
+            found.extend(directive.block.iter().flat_map(|block| upstreams(block)));
+        }
+    }
+    found
+}
+
+fn with_port(host: &str) -> String {
+    let has_port = host.parse::<SocketAddr>().is_ok() || (!host.ends_with(']') && host.contains(':'));
+    if has_port { host.to_owned() } else { format!("{host}:80") }
+}
+
+/// What the site does that the sidecar does not, or does by another setting.
+fn differences(file: &File, block: &Directive, port: u16, found: &mut Vec<(String, String)>) {
+    for part in block.block.iter().flatten() {
+        let line =
+            format!("{}:{}: {} {}", file.path.display(), part.line, part.name, part.arguments.join(" "));
+        let value = part.argument(0);
+        let instead = match part.name.as_str() {
+            "listen" => listen_difference(part, port),
+            "ssl_certificate" => Some("the sidecar speaks plain HTTP: point clients at http://".to_owned()),
+            "auth_basic" if value == "off" => None,
+            "auth_basic" | "auth_request" => {
+                Some("set `token` (a bearer token on /v1) and `allow_from` in the configuration".to_owned())
+            }
+            "allow" | "deny" if value == "all" => None,
+            "allow" | "deny" => Some("`allow_from` says who may come (--allow-from)".to_owned()),
+            "client_max_body_size" => {
+                Some("`max_upload_bytes` (engine) and `max_request_bytes` (/v1) take its place".to_owned())
+            }
+            "limit_req" | "limit_conn" => {
+                Some("`max_inflight` and `max_engine_queue` take its place".to_owned())
+            }
+            "server_name" => server_name_difference(&part.arguments),
+            "add_header" if value.eq_ignore_ascii_case("Access-Control-Allow-Origin") => {
+                Some("`allowed_origins` takes its place".to_owned())
+            }
+            "root" | "alias" => Some("the sidecar serves no files: serve them from another port".to_owned()),
+            _ => None,
+        };
+        let is_new = |instead: &String| !found.iter().any(|(_, known)| known == instead);
+        if let Some(instead) = instead.filter(is_new) {
+            found.push((line, instead));
+        }
+        differences(file, part, port, found);
+    }
+}
+
+fn listen_difference(listen: &Directive, port: u16) -> Option<String> {
+    let address = listen.argument(0);
+    if listen.arguments.iter().any(|word| word == "ssl" || word == "quic") {
+        return Some("the sidecar speaks plain HTTP: point clients at http://".to_owned());
+    }
+    let everywhere = [port.to_string(), format!("*:{port}"), format!("0.0.0.0:{port}")];
+    if everywhere.iter().any(|known| known == address) || address.starts_with("unix:") {
+        return None;
+    }
+    Some(format!(
+        "the socket unit listens on 0.0.0.0:{port}: for other addresses `sudo systemctl edit ada2-sidecar.socket` \
+         and add `ListenStream={address}` under [Socket]"
+    ))
+}
+
+/// Names that the sidecar answers to without being told are no difference.
+fn server_name_difference(names: &[String]) -> Option<String> {
+    let private = [".local", ".lan", ".home.arpa", ".internal", ".localhost"];
+    let known = |name: &&String| {
+        !name.contains('.')
+            || name.parse::<std::net::IpAddr>().is_ok()
+            || private.iter().any(|ending| name.to_ascii_lowercase().ends_with(ending))
+    };
+    let foreign: Vec<_> = names.iter().filter(|name| !known(name)).map(String::as_str).collect();
+    (!foreign.is_empty())
+        .then(|| format!("set `allowed_hosts` to {} if clients use that name", foreign.join(", ")))
+}
+
+#[cfg(test)]
+mod tests;

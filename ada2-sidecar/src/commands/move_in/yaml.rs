@@ -1,0 +1,230 @@
+//! Sets keys in a YAML file of settings line by line, so that comments and order stay. What comes out is read again and
+//! compared: where it is not what was meant, the file stays as it is, and a person is told what to write. Pure.
+
+use serde_json::{Map, Value};
+use shared::service::settings::{scalar_text, yaml_value};
+
+/// The text with these keys set. The error says what a person would have to write.
+pub(crate) fn with(text: &str, settings: &[(String, String)]) -> Result<String, String> {
+    let mut edited = text.to_owned();
+    for (key, value) in settings {
+        edited = set(&edited, key, value);
+    }
+    if is_meant(text, &edited, settings) {
+        return Ok(edited);
+    }
+    let lines: Vec<_> = settings.iter().map(|(key, value)| format!("{key}: {}", scalar(value))).collect();
+    Err(format!("its form keeps it from being edited safely; write into it by hand: {}", lines.join("; ")))
+}
+
+/// Whether `after` says these settings, and of everything else what `before` says.
+fn is_meant(before: &str, after: &str, settings: &[(String, String)]) -> bool {
+    let (Some(before), Some(mut after)) = (mapping(before), mapping(after)) else { return false };
+    for (key, value) in settings {
+        if after.remove(key).as_ref().and_then(scalar_text).as_ref() != Some(value) {
+            return false;
+        }
+    }
+    let is_set = |key: &String| settings.iter().any(|(set, _)| set == key);
+    before.into_iter().filter(|(key, _)| !is_set(key)).collect::<Map<_, _>>() == after
+}
+
+fn mapping(text: &str) -> Option<Map<String, Value>> {
+    match yaml_value(text).ok()? {
+        Value::Null => Some(Map::new()),
+        Value::Object(map) => Some(map),
+        _ => None,
+    }
+}
+
+/// In place of the key's lines, else behind a commented example of it, else at the end.
+fn set(text: &str, key: &str, value: &str) -> String {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    if let Some(at) = lines.iter().position(|line| is_key(line, key)) {
+        let rest = lines[at + 1..].iter().take_while(|line| belongs_above(line)).count();
+        let comment = comment_of(lines[at]).map(|comment| format!(" {comment}")).unwrap_or_default();
+        let line = format!("{key}: {}{comment}{end}", scalar(value));
+        return [&lines[..at], &[line.as_str()], &lines[at + 1 + kept(&lines[at + 1..], rest)..]]
+            .concat()
+            .concat();
+    }
+    let line = format!("{key}: {}{end}", scalar(value));
+    let example = lines.iter().rposition(|line| {
+        line.strip_prefix('#').is_some_and(|line| is_key(line.trim_start_matches([' ', '#']), key))
+    });
+    let at = example.map_or(lines.len(), |at| at + 1);
+    let before = lines[..at].concat();
+    let gap = if before.is_empty() || before.ends_with('\n') { "" } else { end };
+    [before.as_str(), gap, &line, &lines[at..].concat()].concat()
+}
+
+/// Comments and blank lines at the end of a value are about what follows it.
+fn kept(following: &[&str], rest: usize) -> usize {
+    let is_about_next = |line: &&&str| line.trim().is_empty() || line.starts_with('#');
+    rest - following[..rest].iter().rev().take_while(is_about_next).count()
+}
+
+fn is_key(line: &str, key: &str) -> bool {
+    let quoted = [key.to_owned(), format!("\"{key}\""), format!("'{key}'")];
+    quoted.iter().any(|key| {
+        let rest =
+            line.strip_prefix(key.as_str()).map(str::trim_start).and_then(|rest| rest.strip_prefix(':'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\n', '\r']))
+    })
+}
+
+/// Whether a line continues the value above: it is indented, an item of a list, blank, or a comment between such.
+fn belongs_above(line: &str) -> bool {
+    line.starts_with([' ', '\t', '#', '\n', '\r']) || line.starts_with("- ") || line.trim_end() == "-"
+}
+
+/// The comment at the end of a key's line. None is seen where a `#` may be part of a value in several quotes.
+fn comment_of(line: &str) -> Option<&str> {
+    let value = line.split_once(':')?.1.trim();
+    let rest = match value.chars().next()? {
+        quote @ ('"' | '\'') => &value[1 + end_of_quoted(&value[1..], quote)?..],
+        '#' => return Some(value),
+        _ if value.contains(['"', '\'']) => return None,
+        _ => value,
+    };
+    let at = rest.find(" #").or_else(|| rest.find("\t#"))?;
+    Some(rest[at..].trim())
+}
+
+/// Behind the closing quote.
+fn end_of_quoted(text: &str, quote: char) -> Option<usize> {
+    let mut letters = text.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        if letter == '\\' && quote == '"' {
+            letters.next();
+        } else if letter == quote {
+            // In single quotes two of them are one.
+            if quote == '"' || !text[at + 1..].starts_with(quote) {
+                return Some(at + 1);
+            }
+            letters.next();
+        }
+    }
+    None
+}
+
+/// A scalar that reads as this text.
+fn scalar(value: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./,+:".contains(letter);
+    let sound = value.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/')
+        && value.chars().all(plain)
+        && !value.ends_with(':');
+    if sound { value.to_owned() } else { Value::from(value).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn keys_are_set_and_everything_else_stays() {
+        for (text, key, value, expected) in [
+            ("", "gpu_id", "GPU-1", "gpu_id: GPU-1\n"),
+            ("# a\n", "gpu_id", "GPU-1", "# a\ngpu_id: GPU-1\n"),
+            ("gpu_id: 0     # index\nmax_n: 2\n", "gpu_id", "GPU-1", "gpu_id: GPU-1 # index\nmax_n: 2\n"),
+            ("max_n: 2", "gpu_id", "GPU-1", "max_n: 2\ngpu_id: GPU-1\n"),
+            (
+                "# engine_url: http://a   # x\nmax_n: 2\n",
+                "engine_url",
+                "http://127.0.0.1:9090",
+                "# engine_url: http://a   # x\nengine_url: http://127.0.0.1:9090\nmax_n: 2\n",
+            ),
+            (
+                "allow_from:\n- 10.0.0.0/8\n  # inner\n- ::1/128\n\n# about n\nmax_n: 2\n",
+                "allow_from",
+                "127.0.0.0/8,::1/128",
+                "allow_from: 127.0.0.0/8,::1/128\n\n# about n\nmax_n: 2\n",
+            ),
+            ("engine: \"a # b\" # c\r\n", "engine", "comfyui", "engine: comfyui # c\r\n"),
+            (
+                "presets:\n  engine: {model: x}\n",
+                "engine",
+                "comfyui",
+                "presets:\n  engine: {model: x}\nengine: comfyui\n",
+            ),
+            ("'gpu' : optional\n", "gpu", "required", "gpu: required\n"),
+            (
+                "a: 1\n",
+                "engine_output_dir",
+                "/srv/my pictures",
+                "a: 1\nengine_output_dir: \"/srv/my pictures\"\n",
+            ),
+        ] {
+            let edited = with(text, &settings(&[(key, value)]));
+            assert_eq!(edited.as_deref(), Ok(expected), "{text:?}");
+            assert_eq!(with(expected, &settings(&[(key, value)])).as_deref(), Ok(expected), "once more");
+        }
+    }
+
+    #[test]
+    fn a_form_that_cannot_be_edited_is_left_alone() {
+        for text in
+            ["{engine: comfyui}\n", "a: 1\n...\n", "- a\n", "a: [1,\n", "a: |\n  gpu_id: 1\n---\nb: 1\n"]
+        {
+            let error = with(text, &settings(&[("gpu_id", "GPU-1")])).unwrap_err();
+            assert!(error.ends_with("by hand: gpu_id: GPU-1"), "{text:?}: {error}");
+        }
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-zA-Z0-9_.:/,-]{1,20}",
+            "[ -~]{1,20}",
+            "[\\PC]{1,8}",
+            Just("yes".to_owned()),
+            Just("0012".to_owned())
+        ]
+    }
+
+    /// A part of a file: a comment, a blank line, an entry in one of the forms that people write.
+    fn part(key: String) -> impl Strategy<Value = String> {
+        let entry = move |(form, value, other): (u8, String, String)| {
+            let (quoted, other) = (Value::from(value.as_str()), Value::from(other.as_str()));
+            match form {
+                0 => format!("{key}: {quoted}\n"),
+                1 => format!("{key}: {quoted} # {key}: x\n"),
+                2 => format!("{key}:\n  - {quoted}\n  # inner\n  - {other}\n"),
+                3 => format!("{key}:\n- {quoted}\n- {other}\n"),
+                4 => format!("{key}: [{quoted},\n  {other}]\n"),
+                5 => format!("{key}:\n  inner: {quoted}\n\n  # x\n  gpu_id: {other}\n"),
+                6 => format!("# {key}: {quoted}\n"),
+                7 => format!("\n# a comment\n{key}: plain text   # why\n\n"),
+                8 => format!("{key}: >-\n  folded\n  text\n"),
+                _ => format!("\"{key}\" :  {quoted}\n"),
+            }
+        };
+        (0..10_u8, value(), value()).prop_map(entry)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_file_says_only_what_is_meant_changes(
+            parts in ["engine", "engine_url", "gpu_id", "allow_from", "models", "other"]
+                .map(|key| prop::option::of(part(key.to_owned()))),
+            key in prop::sample::select(vec!["engine", "gpu_id", "allow_from", "new_key"]),
+            value in value(),
+        ) {
+            let text: String = parts.into_iter().flatten().collect();
+            prop_assume!(mapping(&text).is_some());
+            let wanted = [(key.to_owned(), value)];
+            let edited = with(&text, &wanted).unwrap();
+            prop_assert!(is_meant(&text, &edited, &wanted));
+            let comments = |text: &str| text.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
+            let kept = comments(&edited);
+            prop_assert!(comments(&text).iter().all(|comment| kept.contains(comment)), "{text}\n->\n{edited}");
+            prop_assert_eq!(with(&edited, &wanted).unwrap(), edited);
+        }
+    }
+}

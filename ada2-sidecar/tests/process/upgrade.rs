@@ -1,0 +1,63 @@
+//! State and configuration of the versions before are read by this one: nothing is lost, nothing is complained about.
+
+use std::fs;
+
+use e2e::{
+    gpu::FakeCard,
+    kept::{kept_state, no_longer_in_force},
+};
+use shared::health::{CheckStatus, ReadyReport};
+
+use crate::running::{Running, run};
+
+#[test]
+fn the_configuration_of_0_1_means_what_it_meant() {
+    let folder = kept_state("0.1", "ada2-sidecar");
+    let file = folder.join("config.yaml").display().to_string();
+    let output = run(&["--config", &file, "check-config"]);
+    let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!((output.status.code(), said.as_ref()), (Some(0), ""));
+    assert_eq!(no_longer_in_force(&folder, &printed), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_state_of_0_1_is_taken_over() {
+    let folder = kept_state("0.1", "ada2-sidecar");
+    let state = folder.join("state");
+    // A latch holds for its boot alone: as if the upgrade came in the same one.
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a Linux");
+    let latch = fs::read_to_string(state.join("latch.json")).expect("the fixture");
+    let old_boot = latch.split('"').nth(3).expect("boot_id comes first");
+    fs::write(state.join("latch.json"), latch.replace(old_boot, boot.trim())).expect("the folder is ours");
+    let instance = |state: &std::path::Path| {
+        let text = fs::read_to_string(state.join("instance")).expect("the fixture");
+        text.lines().next().expect("an id").to_owned()
+    };
+    let before = instance(&state);
+
+    let card = FakeCard::new();
+    let library = card.library().display().to_string();
+    let running = Running::start(&state, &["--engine", "builtin", "--nvml-lib", &library]);
+    let report = e2e::eventually("the first look", async || {
+        let answer = e2e::http().get(format!("{}/readyz", running.url)).send().await.ok()?;
+        let report: ReadyReport = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
+        report.checks.iter().any(|check| check.name == "xid").then_some(report)
+    })
+    .await;
+    let xid = report.checks.iter().find(|check| check.name == "xid").expect("just seen");
+    assert_eq!(xid.status, CheckStatus::Fail, "{xid:?}");
+    assert!(xid.message.contains("XID 79"), "{xid:?}");
+    assert_eq!(instance(&state), before, "the engine's jobs of before are known by it");
+    running.signal("-TERM");
+    let first_lines = running.first_lines.clone();
+    let (code, log) = running.end().await;
+    assert_eq!(code, Some(0));
+    let complaints: Vec<_> = first_lines
+        .lines()
+        .chain(log.lines())
+        .filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""))
+        // What the latch is there for, and the end.
+        .filter(|line| !line.contains("XID 79") && !line.contains("\"draining\""))
+        .collect();
+    assert_eq!(complaints, [""; 0]);
+}

@@ -1,0 +1,69 @@
+//! The account that the gateway runs as, and what it may do, asked of the system itself: modes alone do not tell (access lists,
+//! groups). Who may not ask for it learns how to.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use shared::service::files::{account_name, own_account};
+
+use super::tools::{CommandOutput, Tools};
+
+/// The account.
+#[derive(Debug, Clone)]
+pub(super) struct Account {
+    /// Its name.
+    pub(super) name: String,
+    asked: Caller,
+}
+
+/// Who asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// It does.
+    Itself,
+    /// Root does.
+    Root,
+    /// Somebody who may not.
+    Other,
+}
+
+impl Account {
+    /// The one that the launchd job names, else the owner of the first of these files that is there, else who asks.
+    pub(super) fn find(of_job: Option<&str>, files: &[&Path]) -> Self {
+        let owner =
+            || files.iter().find_map(|path| fs::metadata(path).ok()).map(|found| account_name(found.uid()));
+        let caller = own_account();
+        let name = of_job.map(str::to_owned).or_else(owner).unwrap_or_else(|| caller.clone());
+        let asked = match caller.as_str() {
+            caller if caller == name => Caller::Itself,
+            "root" => Caller::Root,
+            _ => Caller::Other,
+        };
+        Self { name, asked }
+    }
+
+    /// Whether it may; `None` where only others can find out. `test` is as in `test -w PATH`.
+    pub(super) async fn may(&self, tools: &Tools, test: &str, path: &Path) -> Option<bool> {
+        let path = path.to_str()?;
+        let ran = match self.asked {
+            Caller::Itself => tools.run("test", &[test, path]).await,
+            Caller::Root => tools.run("sudo", &["-u", &self.name, "-H", "/bin/test", test, path]).await,
+            Caller::Other => return None,
+        };
+        match ran {
+            CommandOutput::Done { code: Some(0), .. } => Some(true),
+            // sudo says something where it did not get as far as asking.
+            CommandOutput::Done { code: Some(1), text } if text.trim().is_empty() => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether this is who asks, or root.
+    pub(super) fn can_be_told(&self) -> bool {
+        self.asked != Caller::Other
+    }
+
+    /// The command that can tell.
+    pub(super) fn command(&self) -> String {
+        format!("sudo -u {} gateway doctor", self.name)
+    }
+}

@@ -1,0 +1,140 @@
+//! What `launchctl` prints, and what stands in a property list. Pure.
+
+use serde_json::Value;
+
+use super::super::tools::CommandOutput;
+
+/// What launchd says of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// It is not known.
+    Unknown,
+    /// launchd does not know the job.
+    NotLoaded,
+    /// It runs.
+    Running,
+    /// It does not run now.
+    Stopped {
+        /// What it ended with last, if it ever did.
+        exit: Option<i32>,
+    },
+}
+
+impl State {
+    /// Of `launchctl print`.
+    pub(super) fn read(ran: &CommandOutput) -> Self {
+        let text = match ran {
+            CommandOutput::Done { code: Some(0), text } => text,
+            // 113 is launchd's "could not find the service".
+            CommandOutput::Done { code: Some(113), .. } => return Self::NotLoaded,
+            CommandOutput::Done { text, .. } if text.contains("Could not find service") => {
+                return Self::NotLoaded;
+            }
+            _ => return Self::Unknown,
+        };
+        // What belongs to the job itself is one tab in; deeper is its endpoints' and others'.
+        let value = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix('\t')?.strip_prefix(name)?.strip_prefix(" = "))
+        };
+        if value("pid").is_some() {
+            return Self::Running;
+        }
+        // `78: EX_CONFIG`, or `(never exited)`.
+        let exit = value("last exit code").and_then(|code| code.split(':').next()?.trim().parse().ok());
+        Self::Stopped { exit }
+    }
+}
+
+/// Whether `launchctl print-disabled system` has the job as disabled: `"com.ai.gateway" => disabled`, earlier `=> true`.
+pub(super) fn is_disabled(text: &str, label: &str) -> bool {
+    let quoted = format!("\"{label}\" => ");
+    text.lines().any(|line| matches!(line.trim().strip_prefix(&quoted), Some("disabled" | "true")))
+}
+
+/// What of a property list matters here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Content {
+    pub(super) program: Option<String>,
+    pub(super) user: Option<String>,
+    /// Seconds until launchd kills a job that was asked to end.
+    pub(super) exit_timeout: Option<u64>,
+    /// Descriptors that the job may have at most.
+    pub(super) files: Option<u64>,
+    /// Names of its own environment variables.
+    pub(super) variables: Vec<String>,
+}
+
+impl Content {
+    /// Reads it, as JSON.
+    pub(super) fn read(json: &str) -> Option<Self> {
+        let Ok(Value::Object(job)) = serde_json::from_str(json) else { return None };
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let first = job.get("ProgramArguments").and_then(|arguments| arguments.get(0));
+        let variables = job.get("EnvironmentVariables").and_then(Value::as_object);
+        Some(Self {
+            program: text(job.get("Program")).or_else(|| text(first)),
+            user: text(job.get("UserName")),
+            exit_timeout: job.get("ExitTimeOut").and_then(Value::as_u64),
+            files: job.get("HardResourceLimits").and_then(|limits| limits["NumberOfFiles"].as_u64()),
+            variables: variables.into_iter().flat_map(|map| map.keys().cloned()).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(text: &str) -> CommandOutput {
+        CommandOutput::Done { code: Some(0), text: text.to_owned() }
+    }
+
+    #[test]
+    fn the_state_of_a_job_is_read_from_its_own_lines() {
+        let failed = |code, text: &str| CommandOutput::Done { code: Some(code), text: text.to_owned() };
+        for (ran, state) in [
+            (printed(include_str!("../../../../tests/fixtures/macos/launchctl-running.txt")), State::Running),
+            (
+                printed(include_str!("../../../../tests/fixtures/macos/launchctl-config.txt")),
+                State::Stopped { exit: Some(78) },
+            ),
+            (printed("x = {\n\tlast exit code = (never exited)\n}"), State::Stopped { exit: None }),
+            (printed("x = {\n\tlast exit code = -9\n}"), State::Stopped { exit: Some(-9) }),
+            (
+                failed(113, "Bad request.\nCould not find service \"x\" in domain for system\n"),
+                State::NotLoaded,
+            ),
+            (failed(64, "Could not find service"), State::NotLoaded),
+            (failed(1, "Operation not permitted"), State::Unknown),
+            (CommandOutput::Absent, State::Unknown),
+            (CommandOutput::Silent, State::Unknown),
+        ] {
+            assert_eq!(State::read(&ran), state, "{ran:?}");
+        }
+    }
+
+    #[test]
+    fn a_disabled_job_is_told_from_its_neighbours() {
+        let text = include_str!("../../../../tests/fixtures/macos/launchctl-disabled.txt");
+        assert!(is_disabled(text, "com.ai.gateway") && !is_disabled(text, "com.ai.gateway.other"));
+        assert!(!is_disabled(text, "com.openssh.sshd") && !is_disabled("", "com.ai.gateway"));
+        assert!(is_disabled("\t\"com.ai.gateway\" => true\n", "com.ai.gateway"));
+    }
+
+    #[test]
+    fn a_property_list_is_read_as_json() {
+        let json = r#"{"Label":"com.ai.gateway","ProgramArguments":["/usr/local/bin/gateway","serve"],"UserName":"_gateway",
+            "ExitTimeOut":45,"HardResourceLimits":{"NumberOfFiles":8192},"EnvironmentVariables":{"GATEWAY_PORT":"1"}}"#;
+        let read = Content::read(json).unwrap();
+        assert_eq!(
+            (read.program.as_deref(), read.user.as_deref()),
+            (Some("/usr/local/bin/gateway"), Some("_gateway"))
+        );
+        assert_eq!(
+            (read.exit_timeout, read.files, read.variables),
+            (Some(45), Some(8192), vec!["GATEWAY_PORT".to_owned()])
+        );
+        assert_eq!(Content::read("{}"), Some(Content::default()));
+        assert_eq!((Content::read("[]"), Content::read("what")), (None, None));
+    }
+}

@@ -1,0 +1,128 @@
+use serde_json::json;
+use shared::service::doctor::Verdict::{self, Fail, Ok, Warn};
+
+use super::*;
+
+const AROUND: Around<'_> =
+    Around { cause: false, is_daemon: true, installed: "0.1.0", store_fails: false, is_left_out: false };
+
+fn good() -> Running {
+    let status = json!({
+        "gateway": {"version": "0.1.0", "config": {"loaded_at": 1000, "last_error": null}, "warnings": []},
+        "backend_health": {"gpu_heavy": {"ready": true, "error": null}},
+    });
+    Running {
+        base: "https://127.0.0.1:8800".to_owned(),
+        answer: Responder::Gateway(None),
+        holder: None,
+        status: Some(Result::Ok(status)),
+        checks: vec![
+            ("health", Result::Ok("well".to_owned())),
+            (IMAGES_BACKEND, Err("not ready".to_owned())),
+        ],
+        changed: Some((999.0, "/app/.env".to_owned())),
+    }
+}
+
+fn status(running: &mut Running) -> &mut Value {
+    running.status.as_mut().and_then(|status| status.as_mut().ok()).expect("a good one has one")
+}
+
+fn is_at(running: &mut Running, answer: Responder, holder: Option<(u32, &str)>) {
+    (running.answer, running.status) = (answer, None);
+    running.holder = holder.map(|(process, name)| (process, name.to_owned()));
+}
+
+#[test]
+fn a_good_gateway_has_nothing_to_look_at_and_each_fault_is_told_once() {
+    type Break = fn(&mut Running);
+    let table: [(Break, &str, Verdict, &str); 10] = [
+        (|_| (), "port", Ok, ""),
+        (
+            |running| is_at(running, Responder::Nobody, None),
+            "port",
+            Fail,
+            "launchctl kickstart system/com.ai.gateway",
+        ),
+        (
+            |running| is_at(running, Responder::Other("x".to_owned()), Some((7, "nginx"))),
+            "port",
+            Fail,
+            "install.sh --replace LABEL",
+        ),
+        (
+            |running| is_at(running, Responder::Unclear("x".to_owned()), None),
+            "port",
+            Fail,
+            "sudo lsof -nP -iTCP:8800",
+        ),
+        (
+            |running| {
+                is_at(running, Responder::Unclear("no answer in time".to_owned()), Some((7, "gateway")));
+            },
+            "port",
+            Fail,
+            "launchctl kickstart -k",
+        ),
+        (
+            |running| status(running)["gateway"]["version"] = json!("0.0.9"),
+            "version",
+            Warn,
+            "launchctl kickstart -k",
+        ),
+        (
+            |running| status(running)["gateway"]["config"]["last_error"] = json!("x"),
+            "reload",
+            Warn,
+            "launchctl kill HUP",
+        ),
+        (
+            |running| running.changed = Some((1002.0, "/app/.env".to_owned())),
+            "reload",
+            Warn,
+            "gateway check-config && ",
+        ),
+        (|running| running.checks[0].1 = Err("expected 200".to_owned()), "answers", Fail, "gateway verify"),
+        (
+            |running| running.status = Some(Err("it does not know the token".to_owned())),
+            "answers",
+            Fail,
+            "launchctl kill HUP",
+        ),
+    ];
+    for (nth, (fault, name, verdict, fix)) in table.into_iter().enumerate() {
+        let mut running = good();
+        fault(&mut running);
+        let found = findings(&running, AROUND);
+        let finding = found.iter().find(|finding| finding.name == name).unwrap();
+        assert_eq!(finding.verdict, verdict, "{nth} {finding:?}");
+        assert!(finding.fix.as_deref().unwrap_or_default().contains(fix), "{nth} {finding:?}");
+        assert!(found.iter().all(|other| other.name == name || other.verdict == Ok), "{nth} {found:?}");
+    }
+}
+
+#[test]
+fn what_follows_from_something_else_is_not_told_again() {
+    let mut running = good();
+    is_at(&mut running, Responder::Nobody, None);
+    assert!(findings(&running, Around { cause: true, ..AROUND }).is_empty());
+    let failing = [("readyz", Err("expected 200, found 503".to_owned()))];
+    assert_eq!(answers(&failing, true).verdict, Ok);
+    assert_eq!(answers(&failing, false).verdict, Fail);
+    let mut running = good();
+    running.status = Some(Err("403".to_owned()));
+    let found = findings(&running, Around { is_left_out: true, ..AROUND });
+    assert!(found.iter().all(|finding| finding.fix.is_none()), "{found:?}");
+}
+
+#[test]
+fn a_gateway_elsewhere_tells_of_its_backends_and_itself() {
+    let mut running = good();
+    let finding = status(&mut running);
+    assert!(from_status(finding).iter().all(|finding| finding.verdict == Ok));
+    finding["backend_health"]["local_mlx"] = json!({"ready": false, "error": "refused\u{1b}"});
+    finding["gateway"]["warnings"] = json!(["the disk is 93 % full"]);
+    let found = from_status(finding);
+    assert_eq!(found.iter().map(|finding| finding.verdict).collect::<Vec<_>>(), [Ok, Fail, Warn]);
+    assert!(found[1].message.contains("refused\\u{1b}"), "{found:?}");
+}

@@ -1,0 +1,421 @@
+//! `gateway doctor` on set-ups that are sound and on such that are not: each fault is named once, with what fixes it, and nothing
+//! else is complained of.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, SystemTime},
+};
+
+use e2e::upstream::{Reply, Upstream};
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+use tokio::runtime::Handle;
+
+use crate::running::{folder, run, text};
+
+/// A set-up: files of its own, a fake sidecar, and a gateway once it is started.
+struct Setup {
+    folder: PathBuf,
+    upstream: Upstream,
+    env: Vec<String>,
+    backends: String,
+    gateway: Option<Started>,
+}
+
+struct Started {
+    child: Child,
+    url: String,
+    /// Held open: the gateway writes on.
+    _log: BufReader<std::process::ChildStderr>,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn report(checks: &Value) -> Value {
+    let fails = checks.as_array().unwrap().iter().any(|check| check["status"] == "fail");
+    json!({
+        "status": if fails { "not_ready" } else { "ready" }, "checks": checks, "since": 1, "sampled_at": 1.0,
+        "engine": {"kind": "invokeai", "version": "6.9.0", "queue_depth": 0, "models": 2},
+    })
+}
+
+impl Setup {
+    /// A sound one, that is not started.
+    async fn new(name: &str) -> Self {
+        let folder = folder(&format!("doctor-{name}"));
+        let upstream = Upstream::start().await;
+        let slots = json!([{"name": "slots", "status": "pass", "observed": "0 of 4 taken", "expected": ""}]);
+        upstream.set("/readyz", Reply::json(200, report(&slots)));
+        let version = format!("ada2_sidecar_build_info{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION"));
+        upstream.set("/metrics", Reply::Say(200, Vec::new(), version.into_bytes()));
+        let backends = format!(
+            "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n    concurrency_limits: {{images: 2}}\n",
+            upstream.url
+        );
+        let env = vec![
+            "GATEWAY_BEARER_TOKEN=0123456789abcdef".to_owned(),
+            "GATEWAY_PORT=0".to_owned(),
+            format!("UI_IMAGE_DIR={}", folder.join("pictures").display()),
+            format!("GATEWAY_DATA_DIR={}", folder.display()),
+        ];
+        Self { folder, upstream, env, backends, gateway: None }
+    }
+
+    /// With this line, which wins over one of the same key.
+    fn with(mut self, line: &str) -> Self {
+        let (key, _) = line.split_once('=').unwrap();
+        self.env.retain(|known| !known.starts_with(&format!("{key}=")));
+        self.env.push(line.to_owned());
+        self
+    }
+
+    fn with_backends(mut self, change: impl FnOnce(&str) -> String) -> Self {
+        self.backends = change(&self.backends);
+        self
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    fn write(&self) {
+        let env = self.folder.join(".env");
+        fs::write(&env, self.env.join("\n") + "\n").unwrap();
+        fs::set_permissions(env, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(self.folder.join("backends_config.yaml"), &self.backends).unwrap();
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command.env_clear().args(["--env-file", &self.path(".env")]);
+        command
+    }
+
+    /// Writes the files and starts the gateway with them.
+    fn started(mut self) -> Self {
+        self.write();
+        let mut child = self.command().stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        let url = loop {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
+            if let Some((_, behind)) = line.split_once(" listen=\"") {
+                break behind.split('"').next().unwrap().replace("0.0.0.0", "127.0.0.1");
+            }
+        };
+        self.gateway = Some(Started { child, url, _log: log });
+        self
+    }
+
+    /// What the doctor finds, with its exit code.
+    fn doctor(&self, more: &[&str]) -> (Option<i32>, Vec<Value>) {
+        let mut command = self.command();
+        command.args(["doctor", "--json"]).args(more);
+        command.args(self.gateway.iter().flat_map(|gateway| ["--url", gateway.url.as_str()]));
+        let output = run(command);
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        assert!(told.is_object(), "{}", text(&output.stderr));
+        (output.status.code(), told["checks"].as_array().unwrap().clone())
+    }
+
+    /// That this, and nothing else, is complained of.
+    fn only(&self, status: &str, name: &str, message: &str, fix: &str) {
+        let (code, checks) = self.doctor(&[]);
+        let complaints: Vec<_> = complaints(&checks).collect();
+        assert_eq!(complaints.len(), 1, "{name}: {complaints:#?}");
+        let told = complaints[0];
+        assert_eq!((told["name"].as_str(), told["status"].as_str()), (Some(name), Some(status)), "{told:#}");
+        assert!(told["message"].as_str().unwrap().contains(message), "{told:#}");
+        assert!(told["fix"].as_str().unwrap().contains(fix), "{told:#}");
+        assert_eq!(code, Some(i32::from(status == "fail")), "{told:#}");
+    }
+}
+
+/// A machine whose disk is nearly full is told so, rightly, whatever else is tested.
+fn complaints(checks: &[Value]) -> impl Iterator<Item = &Value> {
+    checks.iter().filter(|check| {
+        check["name"] != "disk" && ["warn", "fail"].contains(&check["status"].as_str().unwrap())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sound_set_up_has_nothing_to_look_at() {
+    let setup = Setup::new("sound").await.started();
+    setup.upstream.set_images(Reply::Hold);
+    let (code, checks) = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| setup.doctor(&["--overload"]));
+        tokio::task::block_in_place(|| Handle::current().block_on(setup.upstream.until_held(2)));
+        setup.upstream.release();
+        asked.join().unwrap()
+    });
+    assert_eq!((code, complaints(&checks).count()), (Some(0), 0), "{checks:#?}");
+    let names: Vec<_> = checks.iter().filter_map(|check| check["name"].as_str()).collect();
+    for name in [
+        "configuration",
+        "secret_files",
+        "tokens",
+        "listener",
+        "store",
+        "data_dir",
+        "log",
+        "port",
+        "version",
+        "reload",
+        "answers",
+        "certificate",
+        "backend",
+        "clock",
+        "sidecar_version",
+        "overload",
+    ] {
+        assert!(names.contains(&name), "{name} in {names:?}");
+    }
+    let (code, checks) = setup.doctor(&["--generate"]);
+    assert_eq!((code, complaints(&checks).count()), (Some(0), 0), "{checks:#?}");
+    assert!(checks.iter().any(|check| check["name"] == "generate" && check["status"] == "ok"), "{checks:#?}");
+    let mut lines = setup.command();
+    lines.args(["doctor", "--url", &setup.gateway.as_ref().unwrap().url]);
+    let lines = text(&run(lines).stdout);
+    assert!(lines.contains("ok    port               a gateway answers at https://127.0.0.1:"), "{lines}");
+    assert!(lines.lines().last().unwrap().ends_with("0 skipped"), "{lines}");
+    assert!(!lines.contains("0123456789abcdef"), "{lines}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_of_the_configuration() {
+    let open = Setup::new("open").await.started();
+    fs::set_permissions(open.folder.join(".env"), fs::Permissions::from_mode(0o644)).unwrap();
+    open.only(
+        "warn",
+        "secret_files",
+        "can be read by everybody",
+        &format!("sudo chmod 600 {}", open.path(".env")),
+    );
+    let file = Setup::new("token-file").await.with("GATEWAY_BEARER_TOKENS_FILE=x");
+    let path = file.path("tokens");
+    fs::write(&path, "alice=0123456789abcdefg\n").unwrap();
+    let mut file = file.with(&format!("GATEWAY_BEARER_TOKENS_FILE={path}"));
+    file.env.retain(|line| !line.starts_with("GATEWAY_BEARER_TOKEN="));
+    file.started().only(
+        "warn",
+        "secret_files",
+        "GATEWAY_BEARER_TOKENS_FILE",
+        &format!("sudo chmod 600 {path}"),
+    );
+    for (name, line, check, message, fix) in [
+        ("spelling", "GATEWAY_PROT=1", "spelling", "did you mean GATEWAY_PORT?", "rename GATEWAY_PROT in "),
+        ("short", "GATEWAY_BEARER_TOKEN=short", "tokens", "shorter than 16 characters", "gateway token new"),
+        ("mock", "IMAGES_BACKEND=mock", "images", "placeholder", "IMAGES_BACKEND=http_openai_images"),
+        ("slow", "IMAGES_HTTP_TIMEOUT_SEC=400", "limits", "400 s", "IMAGES_HTTP_TIMEOUT_SEC=280"),
+        ("allowlist", "IP_ALLOWLIST=192.0.2.0/24", "listener", "excludes 127.0.0.1", "IP_ALLOWLIST"),
+        (
+            "legacy",
+            "GATEWAY_LEGACY_UPSTREAM=http://127.0.0.1:9",
+            "legacy_upstream",
+            "127.0.0.1:9",
+            "GATEWAY_LEGACY_UPSTREAM",
+        ),
+        ("plain", "GATEWAY_TLS=off", "", "", ""),
+    ] {
+        let setup = Setup::new(name).await.with(line).started();
+        if check.is_empty() {
+            assert_eq!(complaints(&setup.doctor(&[]).1).count(), 0, "{line} is sound on loopback");
+        } else {
+            let status = if check == "legacy_upstream" { "fail" } else { "warn" };
+            setup.only(status, check, message, fix);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_is_broken_or_was_changed_while_the_gateway_runs() {
+    let mut setup = Setup::new("broken").await.started();
+    setup.env.push("IMAGES_MAX_PIXELS=lots".to_owned());
+    setup.write();
+    setup.only(
+        "fail",
+        "configuration",
+        "IMAGES_MAX_PIXELS: expected a number",
+        "correct IMAGES_MAX_PIXELS in ",
+    );
+    setup.env.pop();
+    setup.write();
+    let env = fs::File::options().append(true).open(setup.folder.join(".env")).unwrap();
+    env.set_modified(SystemTime::now() + Duration::from_mins(1)).unwrap();
+    setup.only("warn", "reload", ".env was changed since", "gateway check-config && kill -HUP");
+    let down = Setup::new("down-and-broken").await.with("GATEWAY_PORT=what");
+    down.write();
+    down.only("fail", "configuration", "GATEWAY_PORT", "gateway check-config");
+    let missing = Setup::new("no-file").await;
+    fs::remove_file(missing.folder.join(".env")).unwrap();
+    missing.only("fail", "configuration", "--env-file", "gateway check-config");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_of_the_backend() {
+    let down = Setup::new("down").await;
+    down.upstream.stop().await;
+    down.started().only(
+        "fail",
+        "backend",
+        "nothing listens at http://127.0.0.1:",
+        "systemctl status ada2-sidecar",
+    );
+    let not_ready = Setup::new("not-ready").await;
+    let little = json!([{"name": "vram_headroom", "status": "fail", "message": "python (pid 7) holds 40000 MiB: stop it"}]);
+    not_ready.upstream.set("/readyz", Reply::json(503, report(&little)));
+    not_ready.started().only(
+        "fail",
+        "backend",
+        "vram_headroom: python (pid 7) holds 40000 MiB",
+        "/readyz?verbose'",
+    );
+    let warns = Setup::new("warns").await;
+    let full = json!([{"name": "disk", "status": "warn", "message": "93 % full"}]);
+    warns.upstream.set("/readyz", Reply::json(200, report(&full)));
+    warns.started().only("warn", "backend_warning", "disk: 93 % full", "/readyz?verbose'");
+    let few = Setup::new("few").await;
+    let slots = json!([{"name": "slots", "status": "pass", "observed": "0 of 1 taken"}]);
+    few.upstream.set("/readyz", Reply::json(200, report(&slots)));
+    few.started().only("warn", "limits", "the sidecar takes 1 at once", "{images: 1}");
+    let late = Setup::new("late").await;
+    let past = Reply::Say(200, vec![("date", "Tue, 01 Oct 2024 00:00:00 GMT".to_owned())], b"ok".to_vec());
+    late.upstream.set("/healthz", past);
+    late.started().only("warn", "clock", "behind this machine's", "timedatectl");
+    let old = Setup::new("old").await;
+    old.upstream.set(
+        "/metrics",
+        Reply::Say(200, Vec::new(), b"ada2_sidecar_build_info{version=\"99.0.1\"} 1\n".to_vec()),
+    );
+    old.started().only("warn", "sidecar_version", "99.0.1", "upgrade the older one");
+    let nowhere = Setup::new("nowhere").await.with_backends(|yaml| {
+        let (before, behind) = yaml.split_once("http://127.0.0.1:").unwrap();
+        format!("{before}http://ada2.invalid:{behind}")
+    });
+    nowhere.started().only("fail", "backend_address", "the name ada2.invalid does not resolve", "IP address");
+    let wrong = Setup::new("wrong-path").await;
+    wrong.upstream.set("/readyz", Reply::json(404, json!({"detail": "Not Found"})));
+    wrong.started().only("warn", "probe_path", "the backend has no /readyz", "under `health`");
+}
+
+/// A pair for this name that ends so many days from now.
+fn pair(folder: &Path, name: &str, days: i64) {
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let day = |days: i64| {
+        let seconds = i64::try_from(now).unwrap() + days * 86_400;
+        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(u64::try_from(seconds).unwrap())
+    };
+    (params.not_before, params.not_after) = (day(-900), day(days));
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(folder.join("cert.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    let path = folder.join("key.pem");
+    fs::write(&path, key.serialize_pem()).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+async fn with_pair(name: &str, days: i64) -> Setup {
+    let setup = Setup::new(name).await;
+    pair(&setup.folder, "ai2.example.org", days);
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|file| setup.path(file));
+    setup.with(&format!("GATEWAY_TLS_CERT_PATH={certificate}")).with(&format!("GATEWAY_TLS_KEY_PATH={key}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_of_the_certificate() {
+    let sound = with_pair("pair", 300).await.started();
+    assert_eq!(complaints(&sound.doctor(&[]).1).count(), 0, "{:#?}", sound.doctor(&[]).1);
+    with_pair("expired", -3).await.started().only("fail", "certificate", "expired on ", "renew it");
+    with_pair("ends", 3).await.started().only("warn", "certificate", "ends on ", "renew it");
+    let named = with_pair("named", 300).await.with("PUBLIC_BASE_URL=https://ai.example.org:8800");
+    let named =
+        named.with("TRUST_PROXY_CIDRS=192.0.2.1").with("GATEWAY_ALLOWED_HOSTS=ai.example.org").started();
+    named.only("warn", "certificate", "clients use ai.example.org", "GATEWAY_TLS_CERT_PATH");
+    let replaced = with_pair("replaced", 300).await.started();
+    pair(&replaced.folder, "ai2.example.org", 301);
+    replaced.only("warn", "certificate_shown", "another certificate", "kill -HUP");
+    let lost = Setup::new("lost").await.started();
+    fs::remove_file(lost.folder.join("gateway-ca-key.pem")).unwrap();
+    lost.only(
+        "warn",
+        "certificate",
+        "the local authority cannot sign: gateway-ca-key.pem",
+        "every program must be taught",
+    );
+    let readable = Setup::new("readable").await.started();
+    let key = readable.folder.join("gateway-ca-key.pem");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    readable.only("warn", "certificate", "gateway-ca-key.pem", "chmod 600");
+}
+
+/// A port that is taken and at which nobody listens.
+fn refusing() -> (Socket, u16) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_does_not_run_and_what_keeps_it() {
+    let (_taken, port) = refusing();
+    let at_rest = async |name: &str| Setup::new(name).await.with(&format!("GATEWAY_PORT={port}"));
+    let down = at_rest("at-rest").await;
+    down.write();
+    down.only("fail", "port", "nothing listens at https://127.0.0.1:", "gateway serve");
+    let file = at_rest("store-file").await;
+    fs::write(file.folder.join("pictures"), "").unwrap();
+    file.write();
+    file.only("fail", "store", "is no folder", "sudo mv ");
+    let link = at_rest("store-link").await;
+    symlink("/not/mounted", link.folder.join("pictures")).unwrap();
+    link.write();
+    link.only(
+        "fail",
+        "store",
+        "is a symbolic link to /not/mounted, which does not exist",
+        "mount the disk with /not/mounted",
+    );
+    let log = at_rest("log").await;
+    let log = log.with("GATEWAY_LOG_FILE=/");
+    log.write();
+    log.only("fail", "log", "/ is no file", "sudo mv");
+    let first = Setup::new("first").await.started();
+    let second = at_rest("second").await.with(&format!("UI_IMAGE_DIR={}", first.path("pictures")));
+    second.write();
+    let holder = first.gateway.as_ref().unwrap().child.id();
+    second.only(
+        "fail",
+        "store",
+        &format!("is held by gateway (process {holder})"),
+        "a UI_IMAGE_DIR of its own",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_something_else_holds() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    std::thread::spawn(move || taken.incoming().for_each(drop));
+    let setup = Setup::new("taken").await.with(&format!("GATEWAY_PORT={port}")).with("GATEWAY_TLS=off");
+    setup.write();
+    setup.only("fail", "port", &format!("http://127.0.0.1:{port} is held by "), "another GATEWAY_PORT");
+    // An older gateway, or anything else that speaks HTTP.
+    let other = Upstream::start().await;
+    other.set("/healthz", Reply::json(200, json!({"status": "ok"})));
+    let port = other.url.rsplit(':').next().unwrap();
+    let setup = Setup::new("other").await.with(&format!("GATEWAY_PORT={port}")).with("GATEWAY_TLS=off");
+    setup.write();
+    setup.only("fail", "port", "not as a gateway does", "another GATEWAY_PORT");
+}

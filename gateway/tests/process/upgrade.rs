@@ -1,0 +1,109 @@
+//! Data and configuration of the versions before are read by this one: nothing is lost, nothing is complained about.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use e2e::kept::{kept_state, no_longer_in_force};
+use reqwest::{Certificate, Client, RequestBuilder};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use shared::service::outbound::{Connections, builder};
+
+use crate::running::{Running, run, text};
+
+const ALICE: &str = "alice-0123456789abcdef";
+const BOB: &str = "bob-0123456789abcdef";
+
+fn on_state_of(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+    command.env_clear().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (flag, path) in [
+        ("--env-file", "app/.env"),
+        ("--backends", "app/backends_config.yaml"),
+        ("--gateway-data-dir", "data"),
+        ("--ui-image-dir", "data/ui_images"),
+    ] {
+        command.arg(flag).arg(folder.join(path));
+    }
+    command
+}
+
+#[test]
+fn the_configuration_of_0_1_means_what_it_meant() {
+    let folder = kept_state("0.1", "gateway");
+    let output = run(on_state_of(&folder, &["check-config"]));
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    assert_eq!(no_longer_in_force(&folder, &text(&output.stdout)), [""; 0]);
+}
+
+async fn json(request: RequestBuilder) -> (u16, Value) {
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
+}
+
+/// Names of the pictures that a token sees.
+async fn pictures(client: &Client, url: &str, token: &str) -> Vec<String> {
+    let (status, list) = json(client.get(format!("{url}/v1/gateway/images")).bearer_auth(token)).await;
+    assert_eq!(status, 200, "{list}");
+    list["data"].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_data_of_0_1_are_taken_over() {
+    let folder = kept_state("0.1", "gateway");
+    let data = folder.join("data");
+    let authority = fs::read(data.join("gateway-ca.pem")).unwrap();
+    let running = Running::start_with(on_state_of(&folder, &["--gateway-port", "0"]), None);
+    let url = format!("https://{}", running.address);
+
+    // Whoever trusted the authority still does.
+    let trust = Certificate::from_pem(&authority).unwrap();
+    let client = builder(Connections::Fresh).tls_certs_only([trust]).build().unwrap();
+    let healthy =
+        async || client.get(format!("{url}/healthz")).send().await.is_ok_and(|answer| answer.status() == 200);
+    e2e::eventually("it serves", async || healthy().await.then_some(())).await;
+    assert_eq!(fs::read(data.join("gateway-ca.pem")).unwrap(), authority);
+
+    // The pictures, and whose each is.
+    let all = pictures(&client, &url, ALICE).await;
+    let bobs = pictures(&client, &url, BOB).await;
+    assert_eq!((all.len(), bobs.len()), (2, 1), "{all:?} {bobs:?}");
+    assert!(all.contains(&bobs[0]));
+    for name in &all {
+        let answer = client.get(format!("{url}/ui/images/{name}")).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200, "{name}");
+        let hash = Sha256::digest(answer.bytes().await.unwrap());
+        let first: [u8; 8] = hash[..8].try_into().unwrap();
+        assert!(name.contains(&format!("{:016x}", u64::from_be_bytes(first))), "{name}");
+    }
+    let record: Value =
+        serde_json::from_slice(&fs::read(data.join(format!("ui_images/{}.json", bobs[0]))).unwrap()).unwrap();
+    let id = record["request_ids"][0].as_str().unwrap();
+    let (_, found) =
+        json(client.get(format!("{url}/v1/gateway/images?request_id={id}")).bearer_auth(BOB)).await;
+    assert_eq!(found["data"][0]["name"].as_str(), Some(bobs[0].as_str()));
+
+    // A backend that is down keeps its models.
+    let body = r#"{"model":"qwen","messages":[{"role":"user","content":"?"}]}"#;
+    let chat = client.post(format!("{url}/v1/chat/completions")).bearer_auth(ALICE);
+    let (status, answer) = json(chat.header("content-type", "application/json").body(body)).await;
+    assert_eq!((status, answer["error"]["backend_class"].as_str()), (503, Some("local_mlx")), "{answer}");
+
+    running.signal("-TERM");
+    let first_lines = running.first_lines.clone();
+    let (code, log) = running.end();
+    assert_eq!(code, Some(0));
+    let complaints: Vec<_> = first_lines
+        .lines()
+        .chain(log.lines())
+        .filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""))
+        // Nobody is there, and the data are those of a host called ai2.
+        .filter(|line| !line.contains("gpu_heavy") && !line.contains("local_mlx"))
+        .filter(|line| !line.contains("the certificate does not name"))
+        .collect();
+    assert_eq!(complaints, [""; 0]);
+}
