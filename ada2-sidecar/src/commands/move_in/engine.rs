@@ -80,7 +80,8 @@ pub(crate) fn find(flags: &Wanted, file: &Wanted, targets: &[String]) -> Result<
     for url in candidates(flags, file, targets) {
         for kind in kinds(flags, file) {
             let engine = Engine::new(kind, Some(&url), "");
-            let asked = runtime.block_on(async { tokio::time::timeout(ANSWER_TIME, engine.identity()).await });
+            let asked =
+                runtime.block_on(async { tokio::time::timeout(ANSWER_TIME, engine.identity()).await });
             match asked.unwrap_or_else(|_| Err(EngineError::NoAnswer("no answer in time".to_owned()))) {
                 Ok(identity) => return Ok(Found { kind, url, version: shown(&identity.version) }),
                 Err(EngineError::Refused(_)) => {

@@ -27,9 +27,9 @@ fn not_ready(seen: &mut BackendFacts, evidence: Evidence) {
 }
 
 fn judged(fault: fn(&mut BackendFacts), sees: Option<&str>, is_mac: bool) -> Vec<Finding> {
-    let mut seen = good();
-    fault(&mut seen);
-    findings(&[seen], &|_| sees.map(str::to_owned), "0.1.0", is_mac)
+    let mut facts = good();
+    fault(&mut facts);
+    findings(&[facts], &|_| sees.map(str::to_owned), "0.1.0", is_mac)
 }
 
 #[test]

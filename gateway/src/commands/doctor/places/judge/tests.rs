@@ -107,7 +107,8 @@ fn faults_of_data_and_log_are_reported_once() {
         ),
         (
             |places| {
-                places.rotation.as_mut().unwrap().rules = vec!["/var/lib/gateway/logs/gateway.log".to_owned()]
+                places.rotation.as_mut().unwrap().rules =
+                    vec!["/var/lib/gateway/logs/gateway.log".to_owned()];
             },
             "log_rotation",
             Warn,

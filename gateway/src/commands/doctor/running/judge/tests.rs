@@ -58,7 +58,7 @@ fn a_good_gateway_has_nothing_to_look_at_and_each_fault_is_told_once() {
         ),
         (
             |running| {
-                is_at(running, Responder::Unclear("no answer in time".to_owned()), Some((7, "gateway")))
+                is_at(running, Responder::Unclear("no answer in time".to_owned()), Some((7, "gateway")));
             },
             "port",
             Fail,
