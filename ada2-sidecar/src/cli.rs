@@ -56,7 +56,6 @@ const EXAMPLES: &[Entry] = &[
     ("ada2-sidecar --engine builtin --gpu optional", "try it without engine and GPU"),
     ("ada2-sidecar --engine-url http://127.0.0.1:9090", "in front of InvokeAI"),
     ("ada2-sidecar --engine comfyui", "in front of ComfyUI on its usual port"),
-    ("ada2-sidecar check-config", "print the settings in force, or every problem"),
     ("sudo ada2-sidecar move-in", "take nginx's place on the port"),
     ("sudo ada2-sidecar doctor", "what is wrong, and what fixes it"),
     ("ada2-sidecar readyz", "why it is ready, or why not"),
@@ -64,6 +63,7 @@ const EXAMPLES: &[Entry] = &[
 
 const MORE_EXAMPLES: &[Entry] = &[
     ("curl 'http://ada2:7860/readyz?verbose'", "the same over the network"),
+    ("ada2-sidecar check-config", "print the settings in force, or every problem"),
     ("ada2-sidecar check-config --live", "also check the workflows with the engine"),
     (
         "ada2-sidecar gpu --query memory.free,temperature.gpu --format csv,noheader",

@@ -73,7 +73,8 @@ fn the_whole_help_has_every_setting_once_with_variable_and_default_below_a_headi
             }
         }
         for key in program.keys.iter().filter(|key| key.flagless) {
-            assert_eq!(help.lines().filter(|line| line.starts_with(&format!("  {}  ", key.env))).count(), 1);
+            let names = |line: &&str| format!("{line}  ").starts_with(&format!("  {}  ", key.env));
+            assert_eq!(help.lines().filter(names).count(), 1, "{}", key.name);
             assert!(!help.contains(&format!("--{} ", key.flag())), "{}", key.name);
         }
     }

@@ -127,9 +127,9 @@ fn examples(entries: &[Entry]) -> String {
     format!("Examples:\n{}", listed(entries))
 }
 
-/// Things in one column and meanings in another. What is too wide has its meaning on the next line.
+/// Things in one column and meanings in another. What is too wide, or takes two lines, has its meaning on the next line.
 fn listed(entries: &[Entry]) -> String {
-    let width = |thing: &str| thing.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    let width = |thing: &str| if thing.contains('\n') { usize::MAX } else { thing.chars().count() };
     let holds = |column: &usize| {
         let mut beside = entries.iter().filter(|(thing, _)| width(thing) <= *column);
         beside.all(|(_, meaning)| column + 4 + meaning.chars().count() <= WIDTH)
