@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 from good_host import (
-    ENGINE, ENV, GOOD, HELD, HOSTS, PROGRAM, UNDO, UNITS, UUID, changed, engine, fails, ready, refused, restart, restart_engine,
-    write,
+    ENGINE, ENV, GOOD, HELD, HOSTS, PROGRAM, UNDO, UNITS, UUID, changed, engine, fails, ready, refused, restart,
+    restart_engine, write,
 )
 from guest import CONFIG, NVML, PORT, SOCKET, UNIT, card, configure, drop_in, eventually, get, must, shown, systemctl
 
@@ -81,6 +81,13 @@ def hold(name):
     )
     HELD.append(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True))
     assert HELD[-1].stdout.readline() == "up\n"
+
+
+def engine_on_our_port():
+    """port fail: give the engine another port, name it as engine_url"""
+    must("systemctl", "stop", UNIT, SOCKET)
+    engine(port=PORT)
+    restart_engine()
 
 
 def installed_twice():
@@ -318,11 +325,12 @@ def lost_log():
 
 
 BROKEN = [
-    wrong_settings, wrong_settings_under_a_service_that_runs, wrong_variable, closed_configuration, stopped, not_enabled,
-    killed_again_and_again, hung, nginx_on_the_port, stranger_on_the_port, installed_twice, not_restarted, no_devices,
-    interrupted_move, driver_not_loaded, driver_upgraded, driver_hangs, library_missing, other_card, two_cards, prohibited,
-    engine_on_the_other_card, fatal_report, vram_held_by_another, more_vram_than_there_is, engine_stopped,
-    engine_on_another_port, another_engine, login_required, untested_engine, open_engine, deaf_engine, no_models, lost_node,
-    paused_queue, engine_in_another_unit, engine_not_enabled, hidden_pictures, open_token, token_file_of_root,
-    lost_credential, listen_without_effect, open_to_everybody, unknown_host, firewall, lost_log,
+    wrong_settings, wrong_settings_under_a_service_that_runs, wrong_variable, closed_configuration, stopped,
+    not_enabled, killed_again_and_again, hung, nginx_on_the_port, stranger_on_the_port, engine_on_our_port,
+    installed_twice, not_restarted, no_devices, interrupted_move, driver_not_loaded, driver_upgraded, driver_hangs,
+    library_missing, other_card, two_cards, prohibited, engine_on_the_other_card, fatal_report, vram_held_by_another,
+    more_vram_than_there_is, engine_stopped, engine_on_another_port, another_engine, login_required, untested_engine,
+    open_engine, deaf_engine, no_models, lost_node, paused_queue, engine_in_another_unit, engine_not_enabled,
+    hidden_pictures, open_token, token_file_of_root, lost_credential, listen_without_effect, open_to_everybody,
+    unknown_host, firewall, lost_log,
 ]

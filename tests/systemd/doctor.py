@@ -61,7 +61,7 @@ def nothing_cries():
     pictures.mkdir(parents=True, exist_ok=True)
     write(token, "sesame-sesame-1\n", 0o600)
     ENV.unlink()
-    drop_in(UNIT, f"[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths={pictures}\nLoadCredential=token:{token}\n")
+    drop_in(UNIT, f"[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths=\"-{pictures}\"\nLoadCredential=token:{token}\n")
     configure(GOOD.replace("engine: invokeai", "engine: builtin") + f"engine_output_dir: {pictures}\n")
     restart()
     ready()

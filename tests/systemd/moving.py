@@ -37,6 +37,8 @@ def whole_way():
     assert "MiB on" in get("/readyz/disk")[1], "the sandbox shows the folder in the home"
     assert picture()[0] == 200 and not nginx_serves() and not GUARD.exists()
     assert shown(UNIT, "UnitFileState") == shown(SOCKET, "UnitFileState") == "enabled"
+    code, text = run("ada2-sidecar", "doctor", "--generate")
+    assert code == 0 and all(re.search(f"^ok +{name} ", text, re.M) for name in ("move_in", "generate")), text
     code, text = run("ada2-sidecar", "move-in", "--yes")
     assert code == 0 and "has moved in already" in text, text
     engine("--item-ms 60000")

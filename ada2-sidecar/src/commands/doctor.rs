@@ -71,8 +71,11 @@ pub(super) fn doctor(
     sheet.running(&setup, running.as_ref())?;
     let look = CardLook::now(&setup)?;
     sheet.card(&setup, look.as_ref(), running.as_ref())?;
-    sheet.engine(&setup, running.as_ref())?;
-    sheet.settings(&setup, &port, look.as_ref())?;
+    // An engine that has our port is not where it should be, which is told.
+    if !port.is_taken_by_engine() {
+        sheet.engine(&setup, running.as_ref())?;
+    }
+    sheet.settings(&setup, &port, look.as_ref(), running.as_ref())?;
     sheet.all(token.judge())?;
     sheet.readiness(&setup, look, running.as_ref())?;
     sheet.host(&setup, &port.addresses)?;
@@ -247,14 +250,21 @@ impl Sheet {
         self.all(unit.judge())
     }
 
-    fn settings(&mut self, setup: &Setup, port: &listen::Facts, look: Option<&CardLook>) -> io::Result<()> {
+    fn settings(
+        &mut self,
+        setup: &Setup,
+        port: &listen::Facts,
+        look: Option<&CardLook>,
+        running: Option<&Running>,
+    ) -> io::Result<()> {
         let Some(config) = setup.config() else { return Ok(()) };
         let units = setup.units.as_ref();
         let service = units.map(|units| &units.service).filter(|service| service.is_loaded());
         let socket = units.map(|units| &units.socket).filter(|socket| socket.is_loaded());
         if let Some(folder) = &config.engine_output_dir {
             let (floor, fixes) = (config.host.min_free_disk, &setup.fixes);
-            self.all([host::Output { folder, floor, service, fixes }.judge()])?;
+            let service_sees = running.and_then(|running| host::sees_folder(&running.report));
+            self.all([host::Output { folder, floor, service, service_sees, fixes }.judge()])?;
             self.told.push("disk");
         }
         let facts = settings::Facts {

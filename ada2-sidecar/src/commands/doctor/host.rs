@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use shared::service::doctor::Finding;
+use shared::{
+    health::{CheckStatus, ReadyReport},
+    service::doctor::Finding,
+};
 use sysinfo::Disks;
 
 use super::{
@@ -80,7 +83,19 @@ pub(super) struct Output<'a> {
     /// Bytes below which the service refuses.
     pub(super) floor: u64,
     pub(super) service: Option<&'a Unit>,
+    /// Whether the running service sees it; none where none runs, or it does not say.
+    pub(super) service_sees: Option<bool>,
     pub(super) fixes: &'a Fixes,
+}
+
+/// Whether the service sees the folder, by its check `disk`.
+pub(super) fn sees_folder(report: &ReadyReport) -> Option<bool> {
+    let check = report.checks.iter().find(|check| check.name == "disk")?;
+    match (check.status, check.observed.as_str()) {
+        (CheckStatus::Unknown, "not seen") => Some(false),
+        (CheckStatus::Unknown, _) => None,
+        _ => Some(true),
+    }
 }
 
 impl Output<'_> {
@@ -105,11 +120,16 @@ impl Output<'_> {
                 fix,
             );
         }
-        if self.is_hidden() {
-            let message =
-                format!("the unit's ProtectHome= hides {folder} from the service: its disk is not watched");
-            let lines = format!("ProtectHome=tmpfs and BindReadOnlyPaths={folder}");
-            return Finding::warn(NAME, message, drop_in("ada2-sidecar", &lines));
+        let hidden = self.is_hidden_by_unit();
+        if !self.service_sees.unwrap_or(!hidden) {
+            let unwatched = "its disk is not watched";
+            if hidden {
+                let message = format!("the unit's ProtectHome= hides {folder} from the service: {unwatched}");
+                let lines = format!("ProtectHome=tmpfs and BindReadOnlyPaths={folder}");
+                return Finding::warn(NAME, message, drop_in("ada2-sidecar", &lines));
+            }
+            let message = format!("the service's own user cannot enter {folder}: {unwatched}");
+            return Finding::warn(NAME, message, format!("sudo chmod a+x {folder} and the folders above it"));
         }
         let Some(room) = room.filter(|_| there.is_some()) else {
             return Finding::skip(NAME, format!("{folder} cannot be looked at: run with sudo"));
@@ -129,15 +149,14 @@ impl Output<'_> {
         Finding::ok(NAME, format!("{left} MiB are left on {mount} for {folder}"))
     }
 
-    /// In a home that the unit does not let through.
-    fn is_hidden(&self) -> bool {
+    /// In a home, of which the unit lets nothing through.
+    fn is_hidden_by_unit(&self) -> bool {
         let Some(service) = self.service else { return false };
-        let in_home = ["/home", "/root", "/run/user"].iter().any(|home| self.folder.starts_with(home));
-        let bound = ["BindReadOnlyPaths", "BindPaths"].iter().any(|property| {
-            let paths = service.get(property).split_whitespace().filter_map(|path| path.split(':').next());
-            paths.into_iter().any(|path| self.folder.starts_with(path))
-        });
-        in_home && matches!(service.get("ProtectHome"), "yes" | "tmpfs") && !bound
+        let home = ["/home", "/root", "/run/user"].into_iter().find(|home| self.folder.starts_with(home));
+        // systemd quotes and escapes what it shows: that some folder is let through is enough not to be sure.
+        let is_shut =
+            |home: &str| !["BindReadOnlyPaths", "BindPaths"].iter().any(|of| service.get(of).contains(home));
+        matches!(service.get("ProtectHome"), "yes" | "tmpfs") && home.is_some_and(is_shut)
     }
 }
 

@@ -25,6 +25,7 @@ struct Taken {
     address: SocketAddr,
     who: String,
     nginx: bool,
+    engine: bool,
     /// How it is stopped.
     stop: String,
 }
@@ -40,7 +41,9 @@ impl Facts {
             of_socket.filter(|addresses| !addresses.is_empty()).unwrap_or_else(|| setup.listen.clone());
         // systemd or the service has bound them, so nobody else has.
         let ours = units.is_some_and(|units| units.socket.is_active() || units.service.is_active());
-        let taken = if ours { None } else { addresses.iter().find_map(|address| taken(*address, units)) };
+        let engine = setup.card.sampling.engine_unit.as_str();
+        let taken =
+            if ours { None } else { addresses.iter().find_map(|address| taken(*address, units, engine)) };
         Self { addresses, taken, ours }
     }
 
@@ -49,10 +52,15 @@ impl Facts {
         self.taken.is_some()
     }
 
+    /// Whether it is the engine that does, and so is not where it should be.
+    pub(super) fn is_taken_by_engine(&self) -> bool {
+        self.taken.as_ref().is_some_and(|taken| taken.engine)
+    }
+
     pub(super) fn judge(&self) -> Vec<Finding> {
         let all: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
         match &self.taken {
-            Some(Taken { address, who, nginx, stop }) => {
+            Some(Taken { address, who, nginx, stop, .. }) => {
                 let message = format!("{address} is held by {who}");
                 let fix = if *nginx { "sudo ada2-sidecar move-in" } else { stop };
                 vec![Finding::fail(NAME, message, fix)]
@@ -64,7 +72,7 @@ impl Facts {
     }
 }
 
-fn taken(address: SocketAddr, units: Option<&Units>) -> Option<Taken> {
+fn taken(address: SocketAddr, units: Option<&Units>, engine: &str) -> Option<Taken> {
     let holder = port::holder(address)?;
     let process = holder.process();
     let is_ours = |process: &port::Process| {
@@ -76,6 +84,13 @@ fn taken(address: SocketAddr, units: Option<&Units>) -> Option<Taken> {
     let port = address.port();
     let restart = "sudo systemctl restart ada2-sidecar";
     let (who, stop) = match process {
+        // It is needed, and elsewhere.
+        Some(port::Process { unit: Some(unit), name, pid }) if unit == engine => (
+            format!("the engine itself, {name} (pid {pid}, {unit})"),
+            format!(
+                "give the engine another port, name it as engine_url, then sudo systemctl restart {unit} && {restart}"
+            ),
+        ),
         Some(port::Process { unit: Some(unit), name, pid }) if unit.ends_with(".service") => (
             format!("{name} (pid {pid}, {unit})"),
             format!("sudo systemctl disable --now {unit} && {restart}"),
@@ -92,7 +107,9 @@ fn taken(address: SocketAddr, units: Option<&Units>) -> Option<Taken> {
             format!("sudo ss -ltnp 'sport = :{port}' names it; stop it, then {restart}"),
         ),
     };
-    Some(Taken { address, who, nginx: process.is_some_and(|process| process.name == "nginx"), stop })
+    let nginx = process.is_some_and(|process| process.name == "nginx");
+    let engine = process.is_some_and(|process| process.unit.as_deref() == Some(engine));
+    Some(Taken { address, who, nginx, engine, stop })
 }
 
 #[cfg(test)]
@@ -105,8 +122,9 @@ mod tests {
     fn whoever_holds_the_port_is_named_with_the_way_out() {
         let address: SocketAddr = "0.0.0.0:7860".parse().unwrap();
         let facts = |ours, taken| Facts { addresses: vec![address], taken, ours };
-        let taken =
-            |nginx| Some(Taken { address, who: "x (pid 7)".into(), nginx, stop: "sudo kill 7".into() });
+        let taken = |nginx| {
+            Some(Taken { address, who: "x (pid 7)".into(), nginx, engine: false, stop: "sudo kill 7".into() })
+        };
         for (facts, verdict, fix) in [
             (facts(true, None), Some(Verdict::Ok), None),
             (facts(false, None), None, None),
@@ -122,7 +140,7 @@ mod tests {
     #[test]
     fn this_process_is_found_on_its_own_port() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let found = taken(listener.local_addr().unwrap(), None).unwrap();
+        let found = taken(listener.local_addr().unwrap(), None, "invokeai.service").unwrap();
         assert!(
             !found.nginx && found.stop.contains(&std::process::id().to_string())
                 || found.stop.contains("systemctl")

@@ -22,21 +22,25 @@ fn the_folder_of_pictures_is_there_visible_and_has_room() {
     let fixes = Fixes { file: "c".into(), by_unit: true };
     let hiding = Unit::read("a", "ProtectHome=yes\nBindReadOnlyPaths=\n");
     let bound =
-        Unit::read("a", "ProtectHome=tmpfs\nBindReadOnlyPaths=/home/x/outputs:/home/x/outputs:rbind\n");
-    for (folder, service, there, space, verdict) in [
-        ("/srv/outputs", &hiding, Some(true), Some(room(5000, false)), Ok),
-        ("/srv/outputs", &hiding, Some(true), Some(room(1500, false)), Warn),
-        ("/srv/outputs", &hiding, Some(true), Some(room(500, false)), Fail),
-        ("/srv/outputs", &hiding, Some(false), Some(room(5000, false)), Warn),
-        ("/srv/outputs", &hiding, None, None, Skip),
-        ("/home/x/outputs", &hiding, Some(true), Some(room(5000, false)), Warn),
-        ("/home/x/outputs", &bound, Some(true), Some(room(5000, false)), Ok),
-        ("/home/x/outputs/images", &bound, Some(true), Some(room(5000, false)), Ok),
+        Unit::read("a", "ProtectHome=tmpfs\nBindReadOnlyPaths=-/home/x/outputs:/home/x/outputs:rbind\n");
+    let (home, plenty) = ("/home/x/outputs", Some(room(5000, false)));
+    for (folder, service, sees, there, space, verdict, says) in [
+        ("/srv/outputs", &hiding, None, Some(true), plenty.clone(), Ok, "5000 MiB"),
+        ("/srv/outputs", &hiding, Some(true), Some(true), Some(room(1500, false)), Warn, "1500 MiB"),
+        ("/srv/outputs", &hiding, None, Some(true), Some(room(500, false)), Fail, "only 500 MiB"),
+        ("/srv/outputs", &hiding, None, Some(false), plenty.clone(), Warn, "is not there"),
+        ("/srv/outputs", &hiding, None, None, None, Skip, "run with sudo"),
+        ("/srv/outputs", &hiding, Some(false), Some(true), plenty.clone(), Warn, "cannot enter"),
+        (home, &hiding, None, Some(true), plenty.clone(), Warn, "ProtectHome="),
+        (home, &hiding, Some(false), Some(true), plenty.clone(), Warn, "ProtectHome="),
+        (home, &bound, None, Some(true), plenty.clone(), Ok, "5000 MiB"),
+        (home, &hiding, Some(true), Some(true), plenty.clone(), Ok, "5000 MiB"),
     ] {
-        let output =
-            Output { folder: Path::new(folder), floor: 1 << 30, service: Some(service), fixes: &fixes };
+        let (folder, service) = (Path::new(folder), Some(service));
+        let output = Output { folder, floor: 1 << 30, service, service_sees: sees, fixes: &fixes };
         let found = output.judge_with(there, space.as_ref());
         assert_eq!(found.verdict, verdict, "{found:?}");
+        assert!(found.message.contains(says), "{found:?}");
     }
 }
 
