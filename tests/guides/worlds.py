@@ -111,6 +111,6 @@ def engine(host, programs):
     program = host.root / re.search(r"^ExecStart=(\S+)", unit, re.MULTILINE)[1].lstrip("/")
     program.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(programs.engine, host.root / "opt/fake-invokeai")
-    program.write_text("#!/bin/sh\nexec /opt/fake-invokeai 127.0.0.1:9090\n")
+    program.write_text('#!/bin/sh\nexec /opt/fake-invokeai --port 9090 "$@"\n')
     program.chmod(0o755)
     host.run("useradd", "--system", "--home-dir", "/var/lib/invokeai", "--create-home", "invokeai")

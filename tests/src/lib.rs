@@ -34,7 +34,7 @@ use shared::service::outbound::{Connections, builder};
 use tempfile::TempDir;
 
 /// Far above anything that a loaded machine needs; a wait that gets here has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks again and again until there is an answer; gives up loudly.
 pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {

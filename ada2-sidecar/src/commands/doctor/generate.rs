@@ -12,7 +12,7 @@ use shared::{
     picture::Format,
     service::{
         doctor::Finding,
-        outbound::{Connections, builder, read_limited},
+        outbound::{Connections, plain_builder, read_limited},
         secret::Secret,
     },
 };
@@ -50,7 +50,7 @@ async fn order(
     body: &Value,
 ) -> Result<(StatusCode, Value), String> {
     let client =
-        builder(Connections::Fresh).timeout(PICTURE_TIME).build().map_err(|error| error.to_string())?;
+        plain_builder(Connections::Fresh).timeout(PICTURE_TIME).build().map_err(|error| error.to_string())?;
     let mut request = client.post(format!("http://{address}/v1/images/generations"));
     if let Some(token) = token {
         request = request.bearer_auth(token.expose());

@@ -12,7 +12,7 @@ use shared::{
     health::ReadyReport,
     picture::Format,
     service::{
-        outbound::{Connections, builder, read_limited},
+        outbound::{Connections, plain_builder, read_limited},
         secret::Secret,
     },
 };
@@ -160,7 +160,7 @@ fn address(addresses: &[SocketAddr]) -> SocketAddr {
 }
 
 fn client(limit: Duration) -> Result<Client, Stop> {
-    let built = builder(Connections::Fresh).timeout(limit).build();
+    let built = plain_builder(Connections::Fresh).timeout(limit).build();
     built.map_err(|error| Stop::failed("sidecar", "no HTTP client", error))
 }
 
