@@ -91,8 +91,18 @@ holder() {
     lsof -nP -iTCP:"$1" -sTCP:LISTEN -Fpc 2>/dev/null | sed -n 's/^[pc]//p' | tr '\n' ' '
 }
 
+# Whether other machines can reach what listens on this port.
+is_open_to_others() {
+    lsof -nP -iTCP:"$1" -sTCP:LISTEN -Fn 2>/dev/null | sed -n 's/^n//p' | grep -qv -e '^127\.' -e '^\[::1\]'
+}
+
 # A file that came by browser or AirDrop is quarantined, and launchd would be refused to run it.
 release_quarantine() { xattr -d com.apple.quarantine "$1" 2>/dev/null || true; }
+
+# A folder that every account may pass, made with those above it if there is none: a new Mac has no /usr/local/bin.
+public_folder() {
+    [ -d "$1" ] || (umask 022 && install -d -m 755 -o root -g wheel "$1")
+}
 
 # Puts a file in place by rename, so that nothing ever starts half of one; keeps the one before as $3 if given and if it is
 # another one.
@@ -107,7 +117,7 @@ put() {
 # The man page, if there is one in this folder.
 put_manual() {
     [ -f "$1/gateway.8" ] || return 0
-    [ -d "${manual%/*}" ] || install -d -m 755 -o root -g wheel "${manual%/*}"
+    public_folder "${manual%/*}"
     put "$1/gateway.8" "$manual" '' 644
 }
 

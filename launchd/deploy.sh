@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 new=${1:-$here/gateway}
 need_root
-[ -f "$new" ] || fail "$new is no file"
+[ -f "$new" ] || fail "there is no file $new"
 [ -f "$plist" ] || fail "there is no $plist: run install.sh first"
 user=$(account)
 
@@ -27,8 +27,9 @@ all_faults "$user" "$binary" >"$work/before"
 if grep -qx 'not running' "$work/before"; then others_off >"$work/before"; fi
 if cmp -s "$work/gateway" "$binary"; then
     restart
-    wait_sound "$user" "$work/before" || fail "$version was in place already and does not come up; its log: $home/logs/gateway.log"
-    say "$version was in place already; it was started anew"
+    wait_sound "$user" "$work/before" || fail "$version was installed already and does not start, or fails the checks above; \
+its log: $home/logs/gateway.log and gateway.stderr.log"
+    say "$version was installed already; it was restarted"
     exit 0
 fi
 put "$work/gateway" "$binary" "$previous" 755
@@ -38,11 +39,12 @@ if wait_sound "$user" "$work/before"; then
     say "$version runs; the one before is $previous (./rollback.sh previous)"
     exit 0
 fi
-say "$version is worse than the one before:"
+say "$version fails checks that the version before passed:"
 cat "$work/new"
 put "$previous" "$binary" '' 755
 restart
 if wait_sound "$user" "$work/before"; then
     fail "the previous gateway runs again"
 fi
-fail "the previous gateway is back in place and does not come up either; its log: $home/logs/gateway.log"
+fail "the previous gateway is back in place and does not start either, or fails the checks above; \
+its log: $home/logs/gateway.log and gateway.stderr.log"

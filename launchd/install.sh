@@ -55,6 +55,8 @@ user=$(make_account)
 # Whoever owns the Mac is in this group, and may read log and pictures.
 group="admin"
 
+public_folder "${home%/*}"
+public_folder "${binary%/*}"
 for folder in "$home" "$home/app" "$home/data" "$home/logs"; do
     [ -d "$folder" ] || install -d -m 750 -o "$user" -g "$group" "$folder"
 done
@@ -94,6 +96,10 @@ if [ -n "$replace" ]; then
     [ -n "$domain" ] || fail "launchd runs no $replace. Services: sudo launchctl list, and without sudo those of a person"
     path=$(plist_of "$domain/$replace")
     [ -f "$path" ] || fail "$replace has no plist that could start it again: sudo launchctl print $domain/$replace"
+    if grep -q '^GATEWAY_HOST: .*# default' "$work/config" && is_open_to_others "$(configured GATEWAY_PORT)"; then
+        fail "other machines reach $replace, and the new gateway would listen on this Mac alone; nothing was installed. \
+Add GATEWAY_HOST=0.0.0.0 to $env_file (or GATEWAY_HOST=127.0.0.1 if that is meant), then run this again"
+    fi
 fi
 
 sed "s/<string>_gateway</<string>$user</" "$here/$label.plist" >"$work/plist"
@@ -120,12 +126,12 @@ boot_in "system/$label" "$plist"
 others_off >>"$work/before"
 if ! wait_sound "$user" "$work/before"; then
     if [ -n "$replace" ]; then
-        say "the gateway does not come up: $replace takes the port again"
+        say "the gateway did not start, or fails the checks below: $replace gets the port back"
         "$here/rollback.sh" old
     fi
     cat "$work/new"
     if [ -f "$previous" ]; then say "the binary before: sudo ./rollback.sh previous"; fi
-    fail "the gateway does not come up; its log: $home/logs/gateway.log and gateway.stderr.log"
+    fail "the gateway did not start, or fails the checks above; its log: $home/logs/gateway.log and gateway.stderr.log"
 fi
 cat "$work/verify"
 say "installed. Next: sudo -u $user $binary ca   (how other programs and people trust it)"

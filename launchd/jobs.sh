@@ -8,7 +8,7 @@ make_notes() { install -d -m 755 -o root -g wheel "$notes" "$removed"; }
 
 check_job() {
     case $1 in
-        '' | -* | *[!A-Za-z0-9._-]*) fail "$1 is no label of a job" ;;
+        '' | -* | *[!A-Za-z0-9._-]*) fail "$1 is not the label of a job" ;;
         "$label") fail "$label is the gateway: sudo ./rollback.sh old stops it" ;;
         com.apple.*) fail "$1 is macOS's own" ;;
     esac
@@ -37,7 +37,7 @@ kept_plist() {
 
 remove_job() {
     check_job "$1"
-    [ ! -e "$removed/$1" ] || fail "$1 was taken away already: sudo ./rollback.sh job $1 brings it back"
+    [ ! -e "$removed/$1" ] || fail "$1 was removed already: sudo ./rollback.sh job $1 brings it back"
     domain=$(loaded_in "$1")
     if [ -n "$domain" ]; then path=$(plist_of "$domain/$1"); else path=$(kept_plist "$1"); fi
     [ -f "$path" ] || fail "launchd knows no job $1 with a plist. Jobs: sudo launchctl list, and without sudo those of a person"
@@ -53,10 +53,10 @@ remove_job() {
 
 restore_job() {
     check_job "$1"
-    [ -f "$removed/$1" ] || fail "install.sh took no job $1 away"
+    [ -f "$removed/$1" ] || fail "install.sh --remove-job has removed no job $1"
     domain=$(sed -n 1p "$removed/$1")
     path=$(sed -n 2p "$removed/$1")
-    [ ! -e "$path" ] || fail "$path is there again; $path.removed is the one that was taken away"
+    [ ! -e "$path" ] || fail "there is a new $path; move it away first, the removed one is $path.removed"
     mv "$path.removed" "$path"
     [ -z "$domain" ] || boot_in "$domain/$1" "$path"
     rm "$removed/$1"

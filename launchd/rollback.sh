@@ -40,18 +40,18 @@ images_backend() {
 old_service() {
     path=$1
     if [ -n "$path" ]; then
-        old=$(plutil -extract Label raw -o - "$path") || fail "$path is no plist of a service"
+        old=$(plutil -extract Label raw -o - "$path") || fail "$path is not the plist of a service"
         case $path in
-            */LaunchAgents/*) old=gui/${SUDO_UID:?call it by sudo, as the person whose agent it is}/$old ;;
+            */LaunchAgents/*) old=gui/${SUDO_UID:?run it with sudo as the user whose agent it is}/$old ;;
             *) old=system/$old ;;
         esac
     else
         [ -f "$replaced" ] || fail "install.sh replaced no service; its plist: sudo ./rollback.sh old PLIST"
         old=$(sed -n 1p "$replaced")
         path=$(sed -n 2p "$replaced")
-        [ -f "$path" ] || fail "$path is gone, from which $old could be started"
+        [ -f "$path" ] || fail "the plist of $old, $path, is gone; put it back, or name another one: sudo ./rollback.sh old PLIST"
     fi
-    [ "$old" != "system/$label" ] || fail "$path is the gateway's own"
+    [ "$old" != "system/$label" ] || fail "$path is the plist of the gateway itself"
     check_config "$user" "$binary" || true
     port=$(configured GATEWAY_PORT)
     boot_out "system/$label"
@@ -59,7 +59,8 @@ old_service() {
     is_loaded "$old" || boot_in "$old" "$path"
     waited=0
     while [ -z "$(holder "${port:-8800}")" ]; do
-        [ "$waited" -lt "$ready_time" ] || fail "the gateway is stopped; $old was started and does not listen on ${port:-8800}"
+        [ "$waited" -lt "$ready_time" ] || fail "the gateway is stopped; $old was started and does not listen on ${port:-8800}: \
+sudo launchctl print $old. The gateway again: sudo ./install.sh --replace ${old##*/}"
         waited=$((waited + 1))
         sleep 1
     done
@@ -86,5 +87,5 @@ esac
 
 check_config "$user" "$binary" || fail "the configuration is not accepted: $binary check-config"
 others_off >"$work/before"
-wait_sound "$user" "$work/before" || fail "it does not come up; its log: $home/logs/gateway.log"
+wait_sound "$user" "$work/before" || fail "the gateway did not start, or fails the checks above; its log: $home/logs/gateway.log and gateway.stderr.log"
 cat "$work/verify"

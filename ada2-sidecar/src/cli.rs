@@ -69,9 +69,9 @@ const MORE_EXAMPLES: &[Entry] = &[
         "ada2-sidecar gpu --query memory.free,temperature.gpu --format csv,noheader",
         "like nvidia-smi --query-gpu",
     ),
-    ("ada2-sidecar reload", "apply a changed configuration file"),
-    ("ada2-sidecar check-port", "which process holds the port"),
-    ("ada2-sidecar ack", "acknowledge a fatal error of the GPU"),
+    ("sudo ada2-sidecar reload", "apply a changed configuration file"),
+    ("sudo ada2-sidecar check-port", "which process holds the port"),
+    ("sudo ada2-sidecar ack", "acknowledge a fatal error of the GPU"),
     (
         "curl http://ada2:7860/v1/images/generations -H 'Content-Type: application/json' \\\n      \
          -d '{\"prompt\":\"a red cat\",\"size\":\"512x512\"}'",
@@ -128,9 +128,9 @@ fn move_in() -> Command {
         )
         .args([inner("worker"), inner("recover"), inner("at-boot")])
         .after_help(
-            "Finds the engine and the GPU, writes the settings, moves nginx's site aside, starts the service and requests\n\
-             an image. Also takes --allow-from, --engine, --engine-url, --engine-unit, --engine-output-dir, --gpu and\n\
-             --gpu-id. Exits with 0 or 1.",
+            "Finds the engine and the GPU, writes the settings, moves nginx's site aside, starts the service\n\
+             and requests an image. Also takes --allow-from, --engine, --engine-url, --engine-unit,\n\
+             --engine-output-dir, --gpu and --gpu-id. Exits with 0 or 1.",
         )
 }
 

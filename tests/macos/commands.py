@@ -163,9 +163,16 @@ def lsof(*arguments):
     """Who listens on the port that is asked for."""
     port = next(argument for argument in arguments if argument.startswith("-iTCP:")).removeprefix("-iTCP:")
     found = subprocess.run(["ss", "-Hltnp", f"sport = :{port}"], capture_output=True, text=True, check=True).stdout
-    for process in set(re.findall(r"pid=(\d+)", found)):
-        print(f"p{process}\ncpython")
+    for address, process in re.findall(r"(\S+):\d+ .*pid=(\d+)", found):
+        print(f"p{process}\ncpython\nn{address.replace('0.0.0.0', '*')}:{port}")
     return 0 if found else 1
+
+
+def install(*arguments):
+    """As BSD's: folders above the one that is asked for are made as the umask says."""
+    if "-d" in arguments:
+        pathlib.Path(arguments[-1]).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    os.execv("/usr/bin/install", ["install", *arguments])
 
 
 def xattr(verb, *_):

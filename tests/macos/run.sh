@@ -31,6 +31,9 @@ unshare --mount --pid --fork --kill-child sh -euc '
     mount -t proc proc "$1/layers/root/proc"
     mount -t devtmpfs dev "$1/layers/root/dev" 2>/dev/null || mount --rbind /dev "$1/layers/root/dev"
     mount -t tmpfs tmpfs "$1/layers/root/tmp"
+    # A new Mac has neither /usr/local/bin nor what Linux keeps in /var.
+    mount -t tmpfs -o mode=755 tmpfs "$1/layers/root/var"
+    mount -t tmpfs -o mode=755 tmpfs "$1/layers/root/usr/local"
     mkdir -m 755 "$1/layers/root/opt/mac"
     cp -a "$1/package" "$1/commands.py" "$1/doctor.py" "$1/scenario.py" "$1/layers/root/opt/mac/"
     exec chroot "$1/layers/root" python3 -B /opt/mac/scenario.py

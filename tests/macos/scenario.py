@@ -24,7 +24,7 @@ ENV_FILE = pathlib.Path("/var/lib/gateway/app/.env")
 BACKENDS = pathlib.Path("/var/lib/gateway/app/backends_config.yaml")
 LABEL = "com.ai.gateway"
 OLD = "com.example.old-gateway"
-COMMANDS = ["launchctl", "sysadminctl", "sudo", "dscl", "plutil", "scutil", "lsof", "xattr", "sw_vers", "pmset", "fdesetup",
+COMMANDS = ["launchctl", "sysadminctl", "sudo", "dscl", "plutil", "scutil", "lsof", "install", "xattr", "sw_vers", "pmset", "fdesetup",
             "socketfilterfw", "systemsetup", "security"]
 
 failed = 0
@@ -112,7 +112,7 @@ def prepare():
         shutil.copy(MAC / "commands.py", MAC / "bin" / name)
         (MAC / "bin" / name).chmod(0o755)
     shutil.copy(PACKAGE / "gateway", MAC / "real")
-    for folder in ("/Library/LaunchDaemons", "/etc/newsyslog.d", "/usr/local/bin"):
+    for folder in ("/Library/LaunchDaemons", "/etc/newsyslog.d"):
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     shutil.rmtree("/var/lib/gateway", ignore_errors=True)
     BINARY.unlink(missing_ok=True)
@@ -126,7 +126,7 @@ def prepare():
 
 def old_gateway():
     script = MAC / "old.py"
-    script.write_text("import http.server\nhttp.server.HTTPServer(('127.0.0.1', 8800), "
+    script.write_text("import http.server\nhttp.server.HTTPServer(('0.0.0.0', 8800), "
                       "http.server.SimpleHTTPRequestHandler).serve_forever()\n")
     path = f"/Library/LaunchDaemons/{OLD}.plist"
     pathlib.Path(path).write_text(
@@ -156,6 +156,10 @@ def install():
     ENV_FILE.write_text(good + "GATEWAY_PORT=what\n")
     code, text = run("install.sh", "--replace", OLD)
     check("a configuration that is not accepted stops nothing", code == 1 and "GATEWAY_PORT" in text and listens(), text)
+    ENV_FILE.write_text(good.replace("GATEWAY_HOST=", "#"))
+    code, text = run("install.sh", "--replace", OLD)
+    check("a gateway that other machines reach is not replaced by one that they do not",
+          code == 1 and "GATEWAY_HOST=0.0.0.0" in text and not BINARY.exists() and listens(), text)
     ENV_FILE.write_text(good)
 
     shutil.copy(bad_binary("exit 1"), PACKAGE / "gateway")
@@ -171,6 +175,9 @@ def install():
     check("no step uses load, unload or kickstart -k",
           not [line for line in made if re.match(r"launchctl (load|unload|kickstart -k)", line)], made)
     check("the man page is where man looks", pathlib.Path("/usr/local/share/man/man8/gateway.8").exists())
+    folders = [pathlib.Path(folder) for folder in ("/usr/local/bin", "/usr/local/share", "/usr/local/share/man/man8", "/var/lib")]
+    check("every account may pass the folders that a new Mac has not", all(
+        folder.stat().st_mode & 0o777 == 0o755 for folder in folders), folders)
     log = pathlib.Path("/var/lib/gateway/logs/gateway.log")
     check("it logs where newsyslog rotates", log.exists() and str(log) in
           pathlib.Path("/etc/newsyslog.d/com.ai.gateway.conf").read_text())
@@ -183,7 +190,7 @@ def install():
         time.sleep(0.05)
     shutil.copy(bad_binary("exit 1"), PACKAGE / "gateway")
     code, text = run("install.sh")
-    check("over a gateway that was stopped, one that does not come up is told", code == 1 and "does not come up" in text, text)
+    check("over a gateway that was stopped, one that does not come up is told", code == 1 and "did not start" in text, text)
     shutil.copy(MAC / "real", PACKAGE / "gateway")
     code, text = run("install.sh")
     check("and one that does is verified", code == 0 and "0 failed" in text, text)

@@ -20,8 +20,10 @@ pub(super) fn ack(config: &Config) -> io::Result<ExitCode> {
     let known = config.state_dirs.iter().find(|folder| folder.join("instance").exists());
     let Some(folder) = known else {
         let all: Vec<_> = config.state_dirs.iter().map(|folder| folder.display().to_string()).collect();
-        let words =
-            format!("no sidecar has run in {}; name its directory with --state-dir", all.join(" or "));
+        let words = format!(
+            "no state of a sidecar can be seen in {}: use sudo, or name its directory with --state-dir",
+            all.join(" or ")
+        );
         return Err(io::Error::new(io::ErrorKind::NotFound, words));
     };
     let files = LatchFile::in_directory(folder);

@@ -110,7 +110,7 @@ fn enter(arguments: &ArgMatches, program: &Path, lines: &mut Lines) -> Result<bo
         return Ok(false);
     }
     say(
-        "\nMoved in. `sudo ada2-sidecar move-out` gives the port back to nginx; `ada2-sidecar readyz` says how it does.",
+        "\nMoved in. `sudo ada2-sidecar move-out` gives the port back to nginx; `ada2-sidecar readyz` shows its state.",
     );
     Ok(true)
 }
@@ -189,7 +189,7 @@ fn confirm(arguments: &ArgMatches, record: &Record) -> Result<(), Stop> {
     }
     let stop = |message: &str| Err(Stop::at("confirm", message, "sudo ada2-sidecar move-out --yes"));
     if !io::stdin().is_terminal() {
-        return stop("nobody can be asked: this is no terminal");
+        return stop("without a terminal there is nobody to ask");
     }
     let nginx = if record.plan.sites.is_empty() { "" } else { ", and put nginx's site back" };
     let mut out = io::stdout();

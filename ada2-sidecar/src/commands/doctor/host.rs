@@ -189,7 +189,8 @@ fn judge_journal(configured: &str, folder: bool) -> Finding {
         "auto" if !folder => Finding::warn(
             NAME,
             "the journal is lost at every reboot (/var/log/journal is not there)",
-            "sudo mkdir -p /var/log/journal && sudo systemctl restart systemd-journald",
+            "sudo mkdir -p /var/log/journal && sudo systemd-tmpfiles --create --prefix /var/log/journal && \
+             sudo journalctl --flush",
         ),
         _ => {
             let most = value("SystemMaxUse").filter(|most| !most.is_empty());

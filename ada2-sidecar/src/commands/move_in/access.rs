@@ -48,11 +48,11 @@ pub(crate) fn decide(existing: &Existing, yes: bool, plan: &mut Plan, lines: &mu
 /// None for the house.
 fn ask() -> Result<Option<String>, Stop> {
     if !io::stdin().is_terminal() {
-        let message = "nobody can be asked: this is no terminal";
+        let message = "without a terminal there is nobody to ask";
         return Err(Stop::at(
             STEP,
             message,
-            "--yes (the addresses of the house), or --allow-from 192.168.1.20",
+            "`sudo ada2-sidecar move-in --allow-from ADDRESS` (the Mac's), or `--yes` (every private address)",
         ));
     }
     let mut out = io::stdout();

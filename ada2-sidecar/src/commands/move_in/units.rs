@@ -109,7 +109,7 @@ pub(crate) fn wait_until_free(step: &'static str, addresses: &[SocketAddr]) -> R
         let who: Vec<_> = holders.collect();
         let message =
             format!("the port is still held after {} s by {}", PORT_TIME.as_secs(), who.join(" and "));
-        Stop::at(step, message, "stop it, then `sudo ada2-sidecar move-in` again")
+        Stop::at(step, message, "stop it, then run the same command again")
     })
 }
 

@@ -50,7 +50,7 @@ fn engine_reachable(engine: &EngineState, rules: &Rules) -> Check {
         (Some(EngineError::Refused(words)), _) => check(words.clone()).but(
             CheckStatus::Fail,
             format!(
-                "nothing listens at {url}: start the engine (`systemctl start {}`) or mend --engine-url",
+                "nothing listens at {url}: start the engine (`sudo systemctl start {}`) or correct --engine-url",
                 rules.engine_unit
             ),
         ),
