@@ -20,7 +20,7 @@ const CALLER_GONE: u16 = 499;
 const BUCKETS: [f64; 13] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0];
 
 /// How a probe can end.
-const PROBE_RESULTS: [&str; 5] = ["answered", "refused", "no_route", "timed_out", "broken"];
+pub(crate) const PROBE_RESULTS: [&str; 5] = ["answered", "refused", "no_route", "timed_out", "broken"];
 
 /// The counters.
 #[derive(Debug)]

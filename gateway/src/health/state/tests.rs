@@ -153,3 +153,11 @@ proptest! {
         prop_assert_eq!(health.ready, health.error.is_none(), "not ready always says why");
     }
 }
+
+#[test]
+fn every_probe_has_a_result_that_the_metrics_know() {
+    let timed_out = Evidence::ProbeFailed(ProbeFailure::TimedOut);
+    for evidence in [timed_out, Evidence::Refused, Evidence::NoRoute("no".into())] {
+        assert!(crate::metrics::PROBE_RESULTS.contains(&evidence.probe_result()), "{evidence:?}");
+    }
+}
