@@ -47,7 +47,7 @@ use crate::{
 };
 
 /// Read if it exists and `--env-file` names no other.
-const ENV_FILE: &str = "/var/lib/gateway/app/.env";
+pub const ENV_FILE: &str = "/var/lib/gateway/app/.env";
 /// The backends' file beside the env file.
 const BACKENDS_FILE: &str = "backends_config.yaml";
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use shared::service::{
     outbound::{Connections, builder, io_kind, read_limited, unresolved},
     secret::Secret,
+    text::shortened,
 };
 
 use super::{Environment, Trouble};
@@ -71,6 +72,12 @@ impl Target {
         Self { base, token, client }
     }
 
+    /// Whether there is anybody to ask; in words why not.
+    pub(super) async fn reach(&self) -> Result<(), String> {
+        let answer = self.anonymous(Method::GET, "/healthz").send().await;
+        answer.map(drop).map_err(|error| why(&error))
+    }
+
     /// A request with the token.
     pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.anonymous(method, path);
@@ -115,8 +122,8 @@ pub(super) fn ask<T>(questions: impl Future<Output = Result<T, Trouble>>) -> Res
 
 /// Foreign text for a terminal: escaped, and cut.
 pub(super) fn shown(text: &str) -> String {
-    text.chars()
-        .take(300)
+    shortened(text, 300)
+        .chars()
         .flat_map(char::escape_debug)
         .collect::<String>()
         .replace("\\\"", "\"")

@@ -14,6 +14,7 @@ mod mac;
 mod places;
 mod running;
 mod settings;
+mod spending;
 mod tools;
 
 use std::{
@@ -27,6 +28,7 @@ use reqwest::Url;
 use rustls::pki_types::CertificateDer;
 use shared::service::{
     doctor::{Finding, Report, Verdict},
+    files::own_account,
     secret::Secret,
 };
 
@@ -64,7 +66,7 @@ pub(super) fn run(
             running
         };
         let (generate, overload) = (arguments.get_flag("generate"), arguments.get_flag("overload"));
-        for finding in spent(target.as_ref(), generate, overload).await {
+        for finding in spending::findings(target.as_ref(), generate, overload, report.findings()).await {
             report.add(finding)?;
         }
         Ok(())
@@ -88,7 +90,7 @@ async fn here(
     let of_job = job.as_ref().and_then(Job::user);
     let data: Option<PathBuf> = examined.settings.raw("GATEWAY_DATA_DIR").map(Into::into);
     let owned = [Some(examined.env.path.as_path()), data.as_deref()];
-    let account = Account::find(of_job, &owned.into_iter().flatten().collect::<Vec<_>>());
+    let account = Account::find(of_job, &owned.into_iter().flatten().collect::<Vec<_>>(), &examined.env.path);
     let is_denied = examined.env.unread && is_denied(&examined.env.path);
     let mut seen = Examination {
         examined,
@@ -166,7 +168,8 @@ impl Examination<'_> {
         let gathered = self.gather(arguments, given).await;
         let Gathered { base, shown, configured, backends, legacy, places, running, target } = gathered;
         let is_mac = self.job.is_some();
-        self.findings.extend(places::findings(&places, config, self.is_daemon()));
+        let job = self.job.and_then(Job::process);
+        self.findings.extend(places::findings(&places, config, self.is_daemon(), job));
         let host = config.and_then(|config| config.public_base_url.as_deref()?.parse::<Url>().ok());
         let host = host.as_ref().and_then(Url::host_str);
         self.findings.extend(certificate::findings(&configured, shown.as_ref(), host, SystemTime::now()));
@@ -179,7 +182,7 @@ impl Examination<'_> {
             let cause = is_taken || self.fails(&KEEP_IT_FROM_STARTING);
             self.findings.extend(launchd::findings(job, cause, grace));
         }
-        self.running(running.as_ref()).await;
+        self.running(running.as_ref(), &configured, places.gateway(job)).await;
         let sees = |class: &str| running.as_ref()?.sees(class);
         self.findings.extend(backends::findings(&backends, &sees, env!("CARGO_PKG_VERSION"), is_mac));
         self.findings.extend(legacy.as_ref().map(backends::legacy));
@@ -227,10 +230,18 @@ impl Examination<'_> {
         Gathered { base, shown, configured, backends, legacy, places, running, target }
     }
 
-    async fn running(&mut self, running: Option<&Running>) {
+    /// `earlier` is a gateway that runs, though none answers at the configured address.
+    async fn running(
+        &mut self,
+        running: Option<&Running>,
+        configured: &certificate::Configured,
+        earlier: Option<u32>,
+    ) {
         let Some(running) = running else {
+            let is_any = self.examined.settings.raw("GATEWAY_PORT").is_some_and(|port| port.trim() == "0");
+            // Else its address is invalid, which is reported already.
             let message = "GATEWAY_PORT is 0: name the running gateway with --url";
-            return self.findings.push(Finding::skip("port", message));
+            return self.findings.extend(is_any.then(|| Finding::skip("port", message)));
         };
         let cause =
             self.fails(&KEEP_IT_FROM_STARTING) || self.fails(&["plist", "account", "program", "service"]);
@@ -240,15 +251,21 @@ impl Examination<'_> {
             is_daemon: self.is_daemon(),
             installed: &installed,
             store_fails: self.fails(&["store"]),
+            earlier,
+            process: running.process(),
+            is_root: own_account() == "root",
             is_left_out: self.examined.config.as_ref().is_some_and(settings::leaves_out_this_machine),
         };
         self.findings.extend(running::findings(running, around));
         if running.status.is_none() && running.answers() {
-            let why = match self.examined.config {
-                None => "the configuration is broken",
-                Some(_) => "its certificate is not the configured one",
-            };
-            self.findings.push(Finding::skip("answers", format!("not checked: {why}")));
+            let is_reported = self.findings.iter().any(|finding| finding.name == certificate::SHOWN);
+            self.findings.push(match self.examined.config {
+                None => Finding::skip("answers", "not checked: the configuration is broken"),
+                Some(_) if is_reported || configured.is_hidden() => {
+                    Finding::skip("answers", "not checked: its certificate is not the configured one")
+                }
+                Some(_) => running::other(running, around),
+            });
         }
     }
 
@@ -273,8 +290,12 @@ impl Examination<'_> {
     }
 }
 
-/// Where the gateway of this configuration can be asked, as far as that is sound.
+/// Where the gateway of this configuration can be asked, unless what is configured is invalid.
 fn address(examined: &Examined) -> Option<String> {
+    let is_of_address = |key: &str| ["GATEWAY_HOST", "GATEWAY_PORT"].contains(&key);
+    if examined.problems.iter().any(|problem| is_of_address(&problem.key) || is_of_address(&problem.source)) {
+        return None;
+    }
     let raw = |name: &str| examined.settings.raw(name);
     let tls = shared::service::settings::truth(raw("GATEWAY_TLS")?).unwrap_or(true);
     address_of(raw("GATEWAY_HOST")?.trim(), raw("GATEWAY_PORT")?.trim().parse().ok()?, tls)
@@ -301,21 +322,6 @@ fn target(
         (_, None) => true,
     };
     is_known.then(|| running::client(certificate)).flatten().map(|client| (client, token))
-}
-
-/// What costs GPU time.
-async fn spent(asked: Option<&(Target, serde_json::Value)>, generate: bool, overload: bool) -> Vec<Finding> {
-    let wanted = [("generate", generate), ("overload", overload)];
-    let Some((target, status)) = asked else {
-        let wanted = wanted.into_iter().filter(|(_, wanted)| *wanted);
-        return wanted.map(|(name, _)| Finding::skip(name, "needs a running gateway that answers")).collect();
-    };
-    let done = running::spend(target, status, generate, overload).await;
-    let finding = |(name, outcome): (&'static str, Result<String, String>)| match outcome {
-        Ok(message) => Finding::ok(name, message),
-        Err(why) => Finding::fail(name, why, "gateway status, and the logs of gateway and sidecar"),
-    };
-    done.into_iter().map(finding).collect()
 }
 
 /// Text for a shell, on a line.

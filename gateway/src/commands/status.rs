@@ -41,7 +41,8 @@ pub(super) async fn fetch(target: &Target) -> Result<Reply, String> {
     let reply = Reply::to(target.request(Method::GET, PATH)).await?;
     match reply.status.as_u16() {
         200 if reply.json()["backend_health"].is_object() => Ok(reply),
-        401 => Err("it does not know the token; --token names another".to_owned()),
+        401 => Err("401: the running gateway does not accept the token (if it is from .env: changed since it was read?); \
+                     give another with --token".to_owned()),
         status => Err(format!(
             "{PATH} answered {status}, and no gateway's status: {}",
             shown(reply.json()["error"]["message"].as_str().unwrap_or("in other words than a gateway's"))
@@ -95,7 +96,7 @@ impl Page {
     fn table(&self, status: &Value) -> String {
         let none = serde_json::Map::new();
         let backends = status["backend_health"].as_object().unwrap_or(&none);
-        let mut rows = vec![["BACKEND", "READY", "CHECKED", "PLACES TAKEN", "GPU"].map(str::to_owned)];
+        let mut rows = vec![["BACKEND", "READY", "CHECKED", "IN USE", "GPU"].map(str::to_owned)];
         for (class, seen) in backends {
             let ready = if seen["ready"] == true { "yes" } else { "no" };
             let checked = self.age(&seen["last_check"]);
@@ -213,7 +214,7 @@ mod tests {
         last reload refused: f: k: expected x
         warning: the disk with the pictures is 93 % full
 
-        BACKEND    READY  CHECKED  PLACES TAKEN              GPU
+        BACKEND    READY  CHECKED  IN USE                    GPU
         gpu_heavy  yes    4s ago   images 1/2                NVIDIA RTX 6000 Ada 12034/46068 MiB 54C
           warning: limit 4 is above its own 2
         local_mlx  no     never    chat 0/2, embeddings 0/4

@@ -17,6 +17,8 @@ use super::{
     status, verdict,
 };
 
+pub(super) use self::checks::images_backend;
+
 /// In words what was seen, or what is wrong.
 pub(super) type Outcome = Result<String, String>;
 
@@ -28,6 +30,11 @@ pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<Ex
     let (generate, overload) = (arguments.get_flag("generate"), arguments.get_flag("overload"));
     ask(async {
         let mut sheet = Sheet { failed: 0, passed: 0 };
+        if let Err(why) = target.reach().await {
+            // The others would only repeat it.
+            sheet.line("health", Err(why))?;
+            return sheet.end();
+        }
         let status = status::fetch(&target).await.map(|reply| reply.json());
         for (name, outcome) in costless(&target, &status).await {
             sheet.line(name, outcome)?;

@@ -29,7 +29,7 @@ pub(super) fn guard(refusal: &Refusal) -> Face {
             StatusCode::FORBIDDEN,
             Code::CrossOrigin,
             format!(
-                "Web pages of {:?} may not speak here; GATEWAY_ALLOWED_ORIGINS can allow it",
+                "Web pages of {:?} may not use this API; GATEWAY_ALLOWED_ORIGINS can allow it",
                 short(origin)
             ),
         ),

@@ -124,7 +124,7 @@ fn the_table() {
     insta::assert_snapshot!(rows.join("\n"), @r#"
     400 host_not_allowed: The request needs one readable Host
     421 host_not_allowed: "evil.example" is not a name of this gateway; GATEWAY_ALLOWED_HOSTS can make it one
-    403 cross_origin: Web pages of "https://evil.example" may not speak here; GATEWAY_ALLOWED_ORIGINS can allow it
+    403 cross_origin: Web pages of "https://evil.example" may not use this API; GATEWAY_ALLOWED_ORIGINS can allow it
     403 ip_not_allowed: Your address is not allowed here
     403 ip_not_allowed: This came with a forwarding header (X-Forwarded-For, Forwarded or X-Real-IP) from a peer that is not trusted. If a proxy of yours sent it, add the proxy's address to TRUST_PROXY_CIDRS.
     403 ip_not_allowed: The proxy's forwarding header (X-Forwarded-For, Forwarded, X-Real-IP or X-Forwarded-Host) cannot be read, or hides the client's address. Let the proxy send IP addresses.

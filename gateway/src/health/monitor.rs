@@ -6,7 +6,7 @@ use std::{
 };
 
 use reqwest::Client;
-use shared::service::{clock::unix_seconds_f64, text::prefix};
+use shared::service::{clock::unix_seconds_f64, text::shortened};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout},
@@ -223,7 +223,7 @@ impl Watched {
         if new.ready != prev.ready || prev.last_check.is_none() {
             match &new.error {
                 None => info!(backend, "backend is ready"),
-                Some(error) => warn!(backend, error = prefix(error, 300), "backend is not ready"),
+                Some(error) => warn!(backend, error = &*shortened(error, 300), "backend is not ready"),
             }
         }
         let over = |health: &Health| over_limit(self.limit(), health.most_at_once);

@@ -70,7 +70,7 @@ fn a_token_can_lie_in_a_file_and_is_read_again_on_sighup() {
     }
     let refused = ask(&running, &["status"]);
     assert_eq!(refused.status.code(), Some(70));
-    assert!(text(&refused.stderr).contains("does not know the token"), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("does not accept the token"), "{}", text(&refused.stderr));
     let mut empty = gateway(&folder, &["check-config"]);
     std::fs::write(&file, "\n").unwrap();
     empty.env("GATEWAY_BEARER_TOKENS_FILE", &file);
@@ -163,6 +163,13 @@ fn status_and_verify_tell_people_and_scripts_the_same() {
     let away = run(away);
     assert_eq!(away.status.code(), Some(70));
     assert!(text(&away.stderr).contains("nothing listens there"), "{}", text(&away.stderr));
+    let mut away = Command::new(env!("CARGO_BIN_EXE_gateway"));
+    away.env_clear().args(["verify", "--url", &format!("http://{address}"), "--token", TOKEN]);
+    let away = run(away);
+    let lines = text(&away.stdout);
+    assert_eq!((away.status.code(), lines.lines().count()), (Some(1), 2), "{lines}");
+    assert!(lines.starts_with("FAIL  health           nothing listens there"), "{lines}");
+    assert!(lines.ends_with("0 passed, 1 failed\n"), "{lines}");
 }
 
 #[test]

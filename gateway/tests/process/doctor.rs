@@ -307,6 +307,15 @@ async fn faults_of_the_backend() {
     let wrong = Setup::new("wrong-path").await;
     wrong.upstream.set("/readyz", Reply::json(404, json!({"detail": "Not Found"})));
     wrong.started().only("warn", "probe_path", "the backend has no /readyz", "under `health`");
+    let stranger = Setup::new("stranger").await;
+    for path in ["/healthz", "/readyz", "/v1/models", "/metrics"] {
+        stranger.upstream.set(path, Reply::Say(404, Vec::new(), b"<html>404 Not Found</html>".to_vec()));
+    }
+    let stranger = stranger.started();
+    stranger.only("fail", "backend", "no sidecar answers at http://127.0.0.1:", "sudo ada2-sidecar doctor");
+    let (_, checks) = stranger.doctor(&["--generate"]);
+    let generate = checks.iter().find(|check| check["name"] == "generate").unwrap();
+    assert_eq!(generate["status"], "skip", "{checks:#?}");
 }
 
 /// A pair for this name that ends so many days from now.
@@ -345,6 +354,11 @@ async fn faults_of_the_certificate() {
     let replaced = with_pair("replaced", 300).await.started();
     pair(&replaced.folder, "ai2.example.org", 301);
     replaced.only("warn", "certificate_shown", "another certificate", "kill -HUP");
+    let mut moved = Setup::new("moved").await.started();
+    let elsewhere = format!("GATEWAY_DATA_DIR={}", folder("doctor-moved-to").display());
+    moved = moved.with(&elsewhere);
+    moved.write();
+    moved.only("warn", "answers", "uses another GATEWAY_DATA_DIR or certificate", "gateway check-config");
     let lost = Setup::new("lost").await.started();
     fs::remove_file(lost.folder.join("gateway-ca-key.pem")).unwrap();
     lost.only(
@@ -396,11 +410,16 @@ async fn a_gateway_that_does_not_run_and_what_keeps_it() {
     second.write();
     let holder = first.gateway.as_ref().unwrap().child.id();
     second.only(
-        "fail",
-        "store",
-        &format!("is held by gateway (process {holder})"),
-        "a UI_IMAGE_DIR of its own",
+        "warn",
+        "port",
+        &format!("process {holder} runs with the settings before this change"),
+        &format!("gateway check-config, then: restart the gateway (process {holder})"),
     );
+    let invalid = second.with("GATEWAY_PORT=what");
+    invalid.write();
+    invalid.only("fail", "configuration", "GATEWAY_PORT", "gateway check-config");
+    let (_, checks) = invalid.doctor(&[]);
+    assert!(checks.iter().all(|check| check["name"] != "port"), "{checks:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -120,8 +120,9 @@ impl Report {
             let skipped = count(Verdict::Skip);
             writeln!(
                 io::stdout(),
-                "{} ok, {warned} to look at, {failed} failed, {skipped} skipped",
-                count(Verdict::Ok)
+                "{} ok, {warned} warning{}, {failed} failed, {skipped} skipped",
+                count(Verdict::Ok),
+                if warned == 1 { "" } else { "s" }
             )?;
         }
         Ok(failed == 0)

@@ -1,8 +1,16 @@
 //! Foreign text on its way into a header, a log line, an error or a terminal: cut, and made visible.
 
+use std::borrow::Cow;
+
 /// The first `chars` characters, borrowed.
 pub fn prefix(text: &str, chars: usize) -> &str {
     text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end])
+}
+
+/// The first `chars` characters, with a sign where more follow.
+pub fn shortened(text: &str, chars: usize) -> Cow<'_, str> {
+    let cut = prefix(text, chars);
+    if cut.len() < text.len() { Cow::Owned(format!("{cut}\u{2026}")) } else { Cow::Borrowed(text) }
 }
 
 /// At most `chars` characters on one line: control characters are left out.
@@ -20,6 +28,7 @@ mod tests {
             (prefix("\u{e9}\u{e9}\u{e9}", 2), prefix("ab", 2), prefix("", 2)),
             ("\u{e9}\u{e9}", "ab", "")
         );
+        assert_eq!((&*shortened("abc", 2), &*shortened("abc", 3)), ("ab\u{2026}", "abc"));
         assert_eq!(one_line("a\r\n\u{1b}[1mb", 4), "a[1m");
     }
 }

@@ -1,11 +1,19 @@
 //! The account that the gateway runs as, and what it may do, asked of the system itself: modes alone do not tell (access lists,
 //! groups). Who may not ask for it learns how to.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use shared::service::files::{account_name, own_account};
 
-use super::tools::{CommandOutput, Tools};
+use super::{
+    quoted,
+    tools::{CommandOutput, Tools},
+};
+use crate::config::ENV_FILE;
 
 /// The account.
 #[derive(Debug, Clone)]
@@ -13,6 +21,8 @@ pub(super) struct Account {
     /// Its name.
     pub(super) name: String,
     asked: Caller,
+    /// The env file, where it is not the default.
+    env_file: Option<PathBuf>,
 }
 
 /// Who asks for it.
@@ -28,7 +38,7 @@ enum Caller {
 
 impl Account {
     /// The one that the launchd job names, else the owner of the first of these files that is there, else who asks.
-    pub(super) fn find(of_job: Option<&str>, files: &[&Path]) -> Self {
+    pub(super) fn find(of_job: Option<&str>, files: &[&Path], env_file: &Path) -> Self {
         let owner =
             || files.iter().find_map(|path| fs::metadata(path).ok()).map(|found| account_name(found.uid()));
         let caller = own_account();
@@ -38,7 +48,8 @@ impl Account {
             "root" => Caller::Root,
             _ => Caller::Other,
         };
-        Self { name, asked }
+        let env_file = (env_file != Path::new(ENV_FILE)).then(|| env_file.to_owned());
+        Self { name, asked, env_file }
     }
 
     /// Whether it may; `None` where only others can find out. `test` is as in `test -w PATH`.
@@ -64,6 +75,24 @@ impl Account {
 
     /// The command that can tell.
     pub(super) fn command(&self) -> String {
-        format!("sudo -u {} gateway doctor", self.name)
+        let file = |path: &PathBuf| format!(" --env-file {}", quoted(&path.display().to_string()));
+        let file = self.env_file.as_ref().map(file).unwrap_or_default();
+        match self.name.as_str() {
+            "root" => format!("sudo gateway doctor{file}"),
+            name => format!("sudo -u {name} gateway doctor{file}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_can_tell_reads_the_same_file() {
+        let command = |name, file: &str| Account::find(Some(name), &[], Path::new(file)).command();
+        assert_eq!(command("root", ENV_FILE), "sudo gateway doctor");
+        assert_eq!(command("_gateway", ENV_FILE), "sudo -u _gateway gateway doctor");
+        assert_eq!(command("root", "/a b/.env"), "sudo gateway doctor --env-file '/a b/.env'");
     }
 }

@@ -26,6 +26,8 @@ use crate::{
 
 /// A certificate of the gateway's own is signed anew 30 days before its end, while the gateway runs.
 const OVERDUE: Duration = Duration::from_hours(24 * 25);
+/// The check of what the running gateway shows.
+pub(super) const SHOWN: &str = "certificate_shown";
 const HANGUP: &str = "sudo launchctl kill HUP system/";
 
 /// What is configured.
@@ -68,6 +70,14 @@ impl Configured {
         }
     }
 
+    /// Whether it cannot be seen from this account, or at all.
+    pub(super) const fn is_hidden(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown | Self::SelfMade(StoredCertificate::Hidden(_) | StoredCertificate::Damaged(_), _)
+        )
+    }
+
     /// The authority that clients are taught to trust, and whether macOS does.
     pub(super) async fn trust(&self, tools: &Tools) -> Option<(PathBuf, CommandOutput)> {
         // Who gives a pair knows whom its clients trust.
@@ -106,10 +116,15 @@ pub(super) fn findings(
         )];
     }
     if own.zip(shown).is_some_and(|(own, shown)| own.own != *shown) {
+        // A pair is read again on SIGHUP; the folder of the own one is not.
+        let fix = match configured {
+            Configured::Pair(..) => format!("{HANGUP}{LABEL} (elsewhere: kill -HUP PID)"),
+            _ => format!("gateway check-config, then restart: sudo launchctl kill TERM system/{LABEL}"),
+        };
         findings.push(Finding::warn(
-            "certificate_shown",
-            "the running gateway uses another certificate than the configured one: the file was replaced after it was read",
-            format!("{HANGUP}{LABEL} (elsewhere: kill -HUP PID)"),
+            SHOWN,
+            "the running gateway uses another certificate than the configured one: the file may have been replaced after it was read",
+            fix,
         ));
     }
     findings
@@ -148,7 +163,7 @@ fn own(kept: &StoredCertificate, folder: &str, now: SystemTime) -> Finding {
         return Finding::skip(name, format!("{folder} holds another certificate now"));
     };
     let ends = date(certificate.ends);
-    let restart = format!("sudo launchctl kickstart -k system/{LABEL}");
+    let restart = format!("sudo launchctl kill TERM system/{LABEL}");
     if certificate.ends <= now {
         let fix = fault.clone().unwrap_or_else(|| format!("{restart} (its start signs another)"));
         return Finding::fail(name, format!("the certificate expired on {ends}: clients refuse it"), fix);

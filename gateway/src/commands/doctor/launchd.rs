@@ -19,6 +19,7 @@ pub(super) const PLIST: &str = "/Library/LaunchDaemons/com.ai.gateway.plist";
 pub(super) struct Job {
     plist: Plist,
     state: State,
+    process: Option<u32>,
     disabled: bool,
     program: Option<Program>,
     account_exists: Option<bool>,
@@ -78,7 +79,14 @@ impl Job {
         let (printed, disabled, account_exists, program) =
             tokio::join!(printing, disabling, account, program);
         let disabled = disabled.text().is_some_and(|text| read::is_disabled(text, LABEL));
-        Self { state: State::read(&printed), disabled, program, account_exists, plist }
+        Self {
+            state: State::read(&printed),
+            process: read::process(&printed),
+            disabled,
+            program,
+            account_exists,
+            plist,
+        }
     }
 
     /// The account that it runs as.
@@ -92,6 +100,11 @@ impl Job {
     /// The program that it starts.
     pub(super) fn program(&self) -> Option<&str> {
         self.program.as_ref().map(|program| program.path.as_str())
+    }
+
+    /// The process that runs.
+    pub(super) const fn process(&self) -> Option<u32> {
+        self.process
     }
 
     /// Whether there is one at all.

@@ -29,13 +29,35 @@ const STDERR_LOG: &str = "/var/lib/gateway/logs/gateway.stderr.log";
 #[derive(Debug)]
 pub(super) struct Places {
     store: Option<PlaceFacts>,
-    holder: Option<String>,
+    holder: Option<Holder>,
     data: Option<PlaceFacts>,
     log: Option<PlaceFacts>,
     stderr: Option<u64>,
     /// The rule that rotates the log, on a Mac.
     rotation: Option<Rotation>,
     account: Account,
+}
+
+/// The process that holds the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Holder {
+    process: u32,
+    /// Its program, for a terminal.
+    program: String,
+}
+
+impl Holder {
+    /// Whether it is the gateway: launchd's job, or a program of that name.
+    fn is_gateway(&self, job: Option<u32>) -> bool {
+        job == Some(self.process) || self.program.rsplit('/').next() == Some("gateway")
+    }
+}
+
+impl Places {
+    /// The gateway that runs with the store, though none answers at the configured address. `job` is the process of launchd's job.
+    pub(super) fn gateway(&self, job: Option<u32>) -> Option<u32> {
+        self.holder.as_ref().filter(|holder| holder.is_gateway(job)).map(|holder| holder.process)
+    }
 }
 
 /// One of them.
@@ -174,7 +196,7 @@ fn found(path: &Path) -> PathKind {
 }
 
 /// The process that holds the store, if one does. Its number is in the lock's file; that it lives and still holds it is seen.
-async fn holder(tools: &Tools, lock: &Path) -> Option<String> {
+async fn holder(tools: &Tools, lock: &Path) -> Option<Holder> {
     let mut file = read_own(lock).ok()?;
     let mut text = String::new();
     Read::by_ref(&mut file).take(200).read_to_string(&mut text).ok()?;
@@ -185,7 +207,7 @@ async fn holder(tools: &Tools, lock: &Path) -> Option<String> {
         CommandOutput::Absent => "a process".to_owned(),
         _ => return None,
     };
-    is_locked(&file).then(|| format!("{} (process {process})", super::shown(&name)))
+    is_locked(&file).then(|| Holder { process, program: super::shown(&name) })
 }
 
 fn is_locked(file: &File) -> bool {
@@ -261,7 +283,7 @@ mod tests {
         let held = File::open(&lock).unwrap();
         held.lock().unwrap();
         let finding = holder(&tools, &lock).await.unwrap();
-        assert!(finding.contains(&format!("(process {})", std::process::id())), "{finding}");
+        assert_eq!(finding.process, std::process::id(), "{finding:?}");
         drop(held);
         fs::write(&lock, "4194999\ngateway 0.1.0\n").unwrap();
         assert_eq!(holder(&tools, &lock).await, None);

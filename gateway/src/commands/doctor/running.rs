@@ -13,7 +13,7 @@ use shared::service::{
 };
 use tokio::time::timeout;
 
-pub(super) use self::judge::{Around, answers, findings, from_status};
+pub(super) use self::judge::{Around, answers, findings, from_status, other};
 use super::{
     super::{
         ask::{Target, why_not},
@@ -111,8 +111,8 @@ impl Running {
         let url: Option<reqwest::Url> = base.parse().ok();
         let port = url.as_ref().and_then(reqwest::Url::port_or_known_default);
         let holder = match (&answer, port) {
-            (Responder::Other(_) | Responder::Unclear(_), Some(port)) => holder(tools, port).await,
-            _ => None,
+            (Responder::Nobody, _) | (_, None) => None,
+            (_, Some(port)) => holder(tools, port).await,
         };
         let target = match (&answer, url, asked) {
             (Responder::Gateway(_), Some(url), Some((client, token))) => {
@@ -130,6 +130,11 @@ impl Running {
         });
         let changed = changed.max_by(|(one, _), (other, _)| one.total_cmp(other));
         Self { base, answer, holder, status, checks, changed }
+    }
+
+    /// The process of the gateway, where that is seen.
+    pub(super) fn process(&self) -> Option<u32> {
+        self.holder.as_ref().filter(|(_, name)| name.starts_with("gateway")).map(|(process, _)| *process)
     }
 
     /// Whether a gateway answers.

@@ -72,7 +72,7 @@ pub(super) fn status_keys(status: &Value) -> Outcome {
     Ok(format!("{} backends, {} limits", backends.len(), places.len()))
 }
 
-pub(super) fn images_backend(status: &Value) -> Outcome {
+pub(in crate::commands) fn images_backend(status: &Value) -> Outcome {
     let class = images_class(status)?;
     if status["gateway"]["images_backend"] == "mock" {
         return Ok("placeholders: IMAGES_BACKEND is mock, and no backend is asked".to_owned());

@@ -5,13 +5,14 @@ use shared::service::doctor::Finding;
 use super::{super::shown, Addresses, BackendFacts, Clock};
 use crate::{
     client::connect_error::is_local,
-    health::state::{Evidence, ProbeFailure, over_limit},
+    health::state::{Evidence, ProbeFailure, Verdict, over_limit},
 };
 
 /// Clocks that are less apart disturb nobody.
 const APART: f64 = 5.0;
 const PRIVACY: &str = "System Settings > Privacy & Security > Local Network: allow it for the gateway; or run it as a LaunchDaemon, which \
                        needs no permission: sudo ./install.sh (from the package)";
+const DOCTOR: &str = "sudo ada2-sidecar doctor";
 const LOGS: &str = "on that host: systemctl status ada2-sidecar; journalctl -u ada2-sidecar";
 
 /// What is wrong with them. `gateway_sees` is what the running gateway says of each class: an error, or nothing.
@@ -25,6 +26,9 @@ pub(in super::super) fn findings(
     for seen in all {
         findings.extend(address(seen, is_mac));
         findings.extend(backend(seen, is_mac));
+        if seen.is_no_sidecar() {
+            continue;
+        }
         findings.extend(seen.health.warnings.iter().map(|message| warning(seen, message)));
         findings.extend(limits(seen));
         findings.extend(clock(seen));
@@ -91,6 +95,14 @@ fn backend(seen: &BackendFacts, is_mac: bool) -> Option<Finding> {
                 seen.health.gpu.as_ref().map(|gpu| format!(", {}", shown(&gpu.name))).unwrap_or_default();
             Some(Finding::ok(name, format!("{class} at {origin} is ready{gpu}")))
         }
+        Evidence::Answered(_) if seen.is_no_sidecar() => {
+            let why = seen.health.error.as_deref().unwrap_or("it does not say why");
+            Some(Finding::fail(
+                name,
+                format!("{class}: no sidecar answers at {origin}, but another program: {}", shown(why)),
+                format!("correct its base_url in backends_config.yaml; or on that host: {DOCTOR}"),
+            ))
+        }
         Evidence::Answered(_) => {
             let why = seen.health.error.as_deref().unwrap_or("it does not say why");
             let message = format!("{class} at {origin} is not ready: {}", shown(why));
@@ -141,6 +153,16 @@ impl BackendFacts {
     /// What is done on the graphics host, or elsewhere.
     fn fix(&self, images: &str, other: &str) -> String {
         if self.makes_images { images.to_owned() } else { other.to_owned() }
+    }
+
+    /// Whether something else than a sidecar answers where pictures are to come from, and cannot make any.
+    fn is_no_sidecar(&self) -> bool {
+        let is_report =
+            matches!(&self.evidence, Evidence::Answered(seen) if matches!(seen.verdict, Verdict::Report(_)));
+        self.makes_images
+            && matches!(self.evidence, Evidence::Answered(_))
+            && !is_report
+            && !self.health.ready
     }
 
     /// The command that shows what its sidecar reports.

@@ -50,10 +50,10 @@ fn a_good_certificate_has_nothing_to_look_at_and_each_fault_is_told_once() {
             Fail,
             "sudo rm /data/gateway-cert.pem",
         ),
-        (own(now - DAY, &[], None, &[]), Fail, "kickstart -k"),
+        (own(now - DAY, &[], None, &[]), Fail, "kill TERM"),
         (own(now - DAY, &[], Some("the key is missing; put both back"), &[]), Fail, "put both back"),
         (own(later, &[], Some("the key is missing; put both back"), &[]), Warn, "put both back"),
-        (own(now + DAY * 20, &[], None, &[]), Warn, "kickstart -k"),
+        (own(now + DAY * 20, &[], None, &[]), Warn, "kill TERM"),
         (own(later, &["203.0.113.7"], None, &[]), Warn, "move gateway-ca.pem"),
         (
             own(later, &[], None, &["/data/k: others can read the authority's key: chmod 600 it"]),

@@ -178,6 +178,7 @@ mod tests {
         Job {
             plist: Plist::There { uid: 0, mode: 0o644, content: Result::Ok(content) },
             state: State::Running,
+            process: Some(8),
             disabled: false,
             program: Some(Program {
                 path: "/usr/local/bin/gateway".to_owned(),

@@ -32,17 +32,23 @@ impl State {
             }
             _ => return Self::Unknown,
         };
-        // What belongs to the job itself is one tab in; deeper is its endpoints' and others'.
-        let value = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix('\t')?.strip_prefix(name)?.strip_prefix(" = "))
-        };
-        if value("pid").is_some() {
+        if value(text, "pid").is_some() {
             return Self::Running;
         }
         // `78: EX_CONFIG`, or `(never exited)`.
-        let exit = value("last exit code").and_then(|code| code.split(':').next()?.trim().parse().ok());
+        let exit = value(text, "last exit code").and_then(|code| code.split(':').next()?.trim().parse().ok());
         Self::Stopped { exit }
     }
+}
+
+/// What belongs to the job itself is one tab in; deeper is its endpoints' and others'.
+fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix('\t')?.strip_prefix(name)?.strip_prefix(" = "))
+}
+
+/// The job's process, of `launchctl print`.
+pub(super) fn process(ran: &CommandOutput) -> Option<u32> {
+    value(ran.text()?, "pid")?.trim().parse().ok()
 }
 
 /// Whether `launchctl print-disabled system` has the job as disabled: `"com.ai.gateway" => disabled`, earlier `=> true`.
@@ -111,6 +117,14 @@ mod tests {
         ] {
             assert_eq!(State::read(&ran), state, "{ran:?}");
         }
+    }
+
+    #[test]
+    fn the_process_of_a_job_is_read_from_its_own_lines() {
+        let running = include_str!("../../../../tests/fixtures/macos/launchctl-running.txt");
+        assert!(process(&printed(running)).is_some());
+        assert_eq!(process(&printed("x = {\n\tpid = 71\n\t\tpid = 5\n}")), Some(71));
+        assert_eq!(process(&printed("x = {\n\t\tpid = 5\n}")), None);
     }
 
     #[test]

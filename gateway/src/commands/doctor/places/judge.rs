@@ -6,7 +6,7 @@ use shared::service::doctor::{Finding, Verdict};
 
 use super::{
     super::{account::Account, quoted},
-    PathKind, PlaceFacts, Places, Rotation, STDERR_LOG,
+    Holder, PathKind, PlaceFacts, Places, Rotation, STDERR_LOG,
 };
 use crate::{
     config::Config,
@@ -22,11 +22,17 @@ const A_PICTURE: u64 = 16 << 20;
 /// newsyslog keeps the log below a tenth of it.
 const LARGE_LOG: u64 = 100 << 20;
 
-/// What is wrong with them. `config` is there unless it is broken; `is_daemon` is whether launchd starts the gateway.
-pub(in super::super) fn findings(places: &Places, config: Option<&Config>, is_daemon: bool) -> Vec<Finding> {
+/// What is wrong with them. `config` is there unless it is broken; `is_daemon` is whether launchd starts the gateway, and `job` the
+/// process of it.
+pub(in super::super) fn findings(
+    places: &Places,
+    config: Option<&Config>,
+    is_daemon: bool,
+    job: Option<u32>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(place) = &places.store {
-        findings.push(store(place, places));
+        findings.push(store(place, places, job));
     }
     let makes_certificates = config.is_none_or(|config| config.self_made_in().is_some());
     if let Some(place) = &places.data {
@@ -101,12 +107,13 @@ fn unreachable(name: &'static str, place: &PlaceFacts, path: &str, account: &Acc
     })
 }
 
-fn store(place: &PlaceFacts, places: &Places) -> Finding {
+fn store(place: &PlaceFacts, places: &Places, job: Option<u32>) -> Finding {
     let (name, path) = ("store", quoted(&place.path.display().to_string()));
-    if let Some(holder) = &places.holder {
+    if let Some(Holder { process, program }) = places.holder.as_ref().filter(|holder| !holder.is_gateway(job))
+    {
         return Finding::fail(
             name,
-            format!("{path} is held by {holder}, and a store belongs to one gateway"),
+            format!("{path} is held by {program} (process {process}), and a store belongs to one gateway"),
             "stop that process, or give this gateway a UI_IMAGE_DIR of its own",
         );
     }

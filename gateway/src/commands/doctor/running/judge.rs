@@ -18,6 +18,12 @@ pub(in super::super) struct Around<'a> {
     pub(in super::super) is_daemon: bool,
     /// The version that is installed.
     pub(in super::super) installed: &'a str,
+    /// A gateway that runs, though none answers at the configured address.
+    pub(in super::super) earlier: Option<u32>,
+    /// The process of the gateway that answers.
+    pub(in super::super) process: Option<u32>,
+    /// The caller sees every process.
+    pub(in super::super) is_root: bool,
     /// The store cannot be written, which is reported already.
     pub(in super::super) store_fails: bool,
     /// `IP_ALLOWLIST` excludes this machine, which is reported already.
@@ -27,9 +33,12 @@ pub(in super::super) struct Around<'a> {
 impl Around<'_> {
     fn restart(self) -> String {
         if self.is_daemon {
-            format!("sudo launchctl kickstart -k system/{LABEL}")
+            format!("sudo launchctl kill TERM system/{LABEL}")
         } else {
-            "restart the gateway".to_owned()
+            match self.process.or(self.earlier) {
+                Some(process) => format!("restart the gateway (process {process})"),
+                None => "restart the gateway".to_owned(),
+            }
         }
     }
 
@@ -37,7 +46,10 @@ impl Around<'_> {
         if self.is_daemon {
             format!("sudo launchctl kill HUP system/{LABEL}")
         } else {
-            "kill -HUP the gateway's process".to_owned()
+            match self.process {
+                Some(process) => format!("kill -HUP {process}"),
+                None => "kill -HUP the gateway's process".to_owned(),
+            }
         }
     }
 }
@@ -69,6 +81,7 @@ fn port(running: &Running, around: Around<'_>) -> Option<Finding> {
     let holder = running.holder.as_ref();
     let is_gateway = holder.is_some_and(|(_, program)| program.starts_with("gateway"));
     let message = |what: &str| match holder {
+        None if around.is_root => format!("{base} is held by another program: {what}"),
         Some((process, program)) => format!("{base} is held by {program} (process {process}): {what}"),
         None => format!("{base} is held by a program that only root can see: {what}"),
     };
@@ -80,9 +93,23 @@ fn port(running: &Running, around: Around<'_>) -> Option<Finding> {
         }
     };
     let find = format!("sudo lsof -nP -iTCP:{} -sTCP:LISTEN", base.rsplit(':').next().unwrap_or_default());
+    // Who holds the port is not seen, or it is that gateway itself, which expects TLS, or does not.
+    let is_earlier =
+        around.earlier.is_some_and(|earlier| holder.is_none_or(|(process, _)| *process == earlier));
     let other = || holder.map_or(find.clone(), |(process, _)| stop(process));
     Some(match &running.answer {
         Responder::Gateway(_) => Finding::ok(name, format!("a gateway answers at {base}")),
+        Responder::Nobody | Responder::Other(_) | Responder::Unclear(_) if is_earlier && around.cause => {
+            return None;
+        }
+        Responder::Nobody | Responder::Other(_) | Responder::Unclear(_) if is_earlier => Finding::warn(
+            name,
+            format!(
+                "nothing answers as configured at {base}: process {} runs with the settings before this change",
+                around.earlier.unwrap_or_default()
+            ),
+            format!("gateway check-config, then: {}", around.restart()),
+        ),
         // Why it does not run is reported already.
         Responder::Nobody if around.cause => return None,
         Responder::Nobody if around.is_daemon => Finding::fail(
@@ -106,6 +133,15 @@ fn port(running: &Running, around: Around<'_>) -> Option<Finding> {
             Finding::fail(name, message(&shown(what)), other())
         }
     })
+}
+
+/// A gateway whose certificate is not of this configuration.
+pub(in super::super) fn other(running: &Running, around: Around<'_>) -> Finding {
+    Finding::warn(
+        "answers",
+        format!("the gateway that answers at {} uses another GATEWAY_DATA_DIR or certificate", running.base),
+        format!("gateway check-config, which prints the configured one; to use it: {}", around.restart()),
+    )
 }
 
 fn version(status: &Value, around: Around<'_>) -> Option<Finding> {

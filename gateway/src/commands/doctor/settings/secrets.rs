@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_secret_that_everybody_can_read_is_told_and_one_behind_a_closed_folder_is_not() {
-        let account = Account::find(Some("_gateway"), &[]);
+        let account = Account::find(Some("_gateway"), &[], std::path::Path::new("/app/.env"));
         for (mode, owner, is_reached, readable, verdict, fix) in [
             (0o600, "_gateway", true, Some(true), Ok, ""),
             (0o640, "root", true, None, Ok, ""),

@@ -1,3 +1,4 @@
+use serde_json::json;
 use shared::service::doctor::Verdict::{self, Fail, Ok, Warn};
 
 use super::*;
@@ -35,7 +36,7 @@ fn judged(fault: fn(&mut BackendFacts), sees: Option<&str>, is_mac: bool) -> Vec
 #[test]
 fn a_good_backend_has_nothing_to_look_at_and_each_fault_is_told_once() {
     type Break = fn(&mut BackendFacts);
-    let table: [(Break, &str, Verdict, &str); 20] = [
+    let table: [(Break, &str, Verdict, &str); 21] = [
         (|_| (), "backend", Ok, ""),
         (|seen| seen.addresses = Addresses::Literal, "backend", Ok, ""),
         (
@@ -53,6 +54,7 @@ fn a_good_backend_has_nothing_to_look_at_and_each_fault_is_told_once() {
         (|seen| not_ready(seen, failed(ProbeFailure::TimedOut)), "backend", Fail, "ping ada2.local"),
         (|seen| not_ready(seen, failed(ProbeFailure::Broken)), "backend", Fail, "scheme and port"),
         (|seen| says_so(seen), "backend", Fail, "curl 'http://ada2.local:7860/readyz?verbose'"),
+        (|seen| stranger(seen), "backend", Fail, "sudo ada2-sidecar doctor"),
         (|seen| warns(seen, "disk: 93 % full"), "backend_warning", Warn, "readyz?verbose"),
         (
             |seen| warns(seen, "wrong probe: the backend has no /x; name its own path under `health`"),
@@ -97,8 +99,20 @@ fn chat(seen: &mut BackendFacts, evidence: Evidence) {
 }
 
 fn says_so(seen: &mut BackendFacts) {
-    let evidence = seen.evidence.clone();
-    not_ready(seen, evidence);
+    let report = json!({
+        "status": "not_ready", "checks": [], "since": 1, "sampled_at": 1.0,
+        "engine": {"kind": "invokeai", "version": "6.9.0", "queue_depth": 0, "models": 2},
+    });
+    let verdict = Readiness::Report(serde_json::from_value(report).unwrap());
+    not_ready(seen, Evidence::Answered(Answered { alive: true, verdict, wrong_paths: Vec::new() }));
+}
+
+/// Another program has the sidecar's port.
+fn stranger(seen: &mut BackendFacts) {
+    let wrong_paths = vec!["/healthz".to_owned(), "/readyz".to_owned()];
+    let verdict = Readiness::NotReady("/v1/models answers 404".to_owned());
+    not_ready(seen, Evidence::Answered(Answered { alive: false, verdict, wrong_paths }));
+    warns(seen, "wrong probe: the backend has no /readyz; name its own path under `health`");
 }
 
 fn warns(seen: &mut BackendFacts, warning: &str) {

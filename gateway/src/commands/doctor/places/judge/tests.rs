@@ -21,12 +21,16 @@ fn good() -> Places {
         log: Some(place("/logs/gateway.log", Kind::File)),
         stderr: Some(0),
         rotation: Some(Rotation { rules: vec!["/logs/gateway.log".to_owned()], unread: false }),
-        account: Account::find(Some("_gateway"), &[]),
+        account: Account::find(Some("_gateway"), &[], Path::new("/app/.env")),
     }
 }
 
 fn store(places: &mut Places) -> &mut PlaceFacts {
     places.store.as_mut().expect("a good one has a store")
+}
+
+fn held(process: u32, program: &str) -> Holder {
+    Holder { process, program: program.to_owned() }
 }
 
 type Case = (fn(&mut Places), &'static str, Verdict, &'static str);
@@ -36,7 +40,7 @@ fn each_is_reported_once(table: &[Case]) {
     for (nth, (fault, name, verdict, fix)) in table.iter().enumerate() {
         let mut places = good();
         fault(&mut places);
-        let found = findings(&places, None, true);
+        let found = findings(&places, None, true, Some(8));
         let finding = found.iter().find(|finding| finding.name == *name).unwrap();
         assert_eq!(finding.verdict, *verdict, "{nth} {finding:?}");
         assert!(finding.fix.as_deref().unwrap_or_default().contains(fix), "{nth} {finding:?}");
@@ -65,7 +69,10 @@ fn faults_of_the_store_are_reported_once_and_a_good_one_has_none() {
             "mount the disk with /Volumes/big",
         ),
         (|places| store(places).found = PathKind::Silent, "store", Fail, "mount"),
-        (|places| places.holder = Some("gateway (process 7)".to_owned()), "store", Fail, "stop that process"),
+        (|places| places.holder = Some(held(7, "nginx")), "store", Fail, "stop that process"),
+        (|places| places.holder = Some(held(7, "/usr/bin/not-gateway")), "store", Fail, "stop that process"),
+        (|places| places.holder = Some(held(7, "/usr/local/bin/gateway")), "store", Ok, ""),
+        (|places| places.holder = Some(held(8, "a process")), "store", Ok, ""),
         (
             |places| store(places).disk = Some(Disk { total: 1 << 40, free: 1 << 20 }),
             "store",

@@ -3,8 +3,16 @@ use shared::service::doctor::Verdict::{self, Fail, Ok, Warn};
 
 use super::*;
 
-const AROUND: Around<'_> =
-    Around { cause: false, is_daemon: true, installed: "0.1.0", store_fails: false, is_left_out: false };
+const AROUND: Around<'_> = Around {
+    cause: false,
+    is_daemon: true,
+    installed: "0.1.0",
+    earlier: None,
+    process: None,
+    is_root: false,
+    store_fails: false,
+    is_left_out: false,
+};
 
 fn good() -> Running {
     let status = json!({
@@ -62,13 +70,13 @@ fn a_good_gateway_has_nothing_to_look_at_and_each_fault_is_told_once() {
             },
             "port",
             Fail,
-            "launchctl kickstart -k",
+            "launchctl kill TERM system/com.ai.gateway",
         ),
         (
             |running| status(running)["gateway"]["version"] = json!("0.0.9"),
             "version",
             Warn,
-            "launchctl kickstart -k",
+            "launchctl kill TERM system/com.ai.gateway",
         ),
         (
             |running| status(running)["gateway"]["config"]["last_error"] = json!("x"),
@@ -83,12 +91,7 @@ fn a_good_gateway_has_nothing_to_look_at_and_each_fault_is_told_once() {
             "gateway check-config && ",
         ),
         (|running| running.checks[0].1 = Err("expected 200".to_owned()), "answers", Fail, "gateway verify"),
-        (
-            |running| running.status = Some(Err("it does not know the token".to_owned())),
-            "answers",
-            Fail,
-            "launchctl kill HUP",
-        ),
+        (|running| running.status = Some(Err("401".to_owned())), "answers", Fail, "launchctl kill HUP"),
     ];
     for (nth, (fault, name, verdict, fix)) in table.into_iter().enumerate() {
         let mut running = good();
@@ -98,6 +101,45 @@ fn a_good_gateway_has_nothing_to_look_at_and_each_fault_is_told_once() {
         assert_eq!(finding.verdict, verdict, "{nth} {finding:?}");
         assert!(finding.fix.as_deref().unwrap_or_default().contains(fix), "{nth} {finding:?}");
         assert!(found.iter().all(|other| other.name == name || other.verdict == Ok), "{nth} {found:?}");
+    }
+}
+
+#[test]
+fn a_gateway_with_earlier_settings_is_named_and_not_called_broken() {
+    let unclear = || Responder::Unclear("x".to_owned());
+    let around = Around { earlier: Some(7), is_daemon: false, ..AROUND };
+    for (answer, holder, told) in [
+        (Responder::Nobody, None, Some(Warn)),
+        (unclear(), None, Some(Warn)),
+        (unclear(), Some((7, "gateway")), Some(Warn)),
+        (unclear(), Some((9, "nginx")), Some(Fail)),
+    ] {
+        let mut running = good();
+        is_at(&mut running, answer, holder);
+        let found = findings(&running, around);
+        assert_eq!(found.iter().map(|finding| finding.verdict).next(), told, "{found:?}");
+        let is_named = found[0].message.contains("process 7 runs with the settings before this change");
+        assert_eq!(is_named, told == Some(Warn), "{found:?}");
+        if is_named {
+            let fix = "gateway check-config, then: restart the gateway (process 7)";
+            assert_eq!(found[0].fix.as_deref(), Some(fix));
+        }
+    }
+    let mut running = good();
+    is_at(&mut running, Responder::Nobody, None);
+    assert!(findings(&running, Around { cause: true, ..around }).is_empty());
+}
+
+#[test]
+fn a_fix_names_the_process_and_a_holder_is_hidden_from_others_than_root_alone() {
+    let mut running = good();
+    running.status = Some(Err("401".to_owned()));
+    let found = findings(&running, Around { process: Some(6123), is_daemon: false, ..AROUND });
+    assert_eq!(found[1].fix.as_deref(), Some("kill -HUP 6123"));
+    is_at(&mut running, Responder::Other("x".to_owned()), None);
+    for is_root in [true, false] {
+        let found = findings(&running, Around { is_root, ..AROUND });
+        assert_eq!(found[0].message.contains("only root can see"), !is_root, "{found:?}");
     }
 }
 
