@@ -168,7 +168,8 @@ fn gpu() -> Command {
 
 fn readyz() -> Command {
     Command::new("readyz").about("Show whether the service is ready, with every check").arg(json()).after_help(
-        "Asks the service that runs on this host; if none does, looks at GPU and host itself. Exits with 0 if ready, else 1.",
+        "Asks the service that runs on this host. If none does, looks at GPU and host itself, and exits with 1. Exits with 0 if \
+         ready, else 1.",
     )
 }
 

@@ -68,7 +68,10 @@ impl Holder {
         let (who, port) = (self.who(address), address.port());
         let is_nginx = self.process.as_ref().map_or(self.nginx.is_some(), |process| process.name == "nginx");
         let step = if is_nginx {
-            format!("take `listen {port}` out of nginx's site and `sudo systemctl reload nginx`")
+            format!(
+                "`sudo ada2-sidecar move-in` takes its place, or take `listen {port}` out of nginx's site and `sudo systemctl \
+                 reload nginx`"
+            )
         } else {
             "stop it, or listen elsewhere".to_owned()
         };
@@ -215,7 +218,12 @@ mod tests {
         };
         let nginx = || process(812, "nginx", Some("nginx.service"));
         for (user, process, nginx, says) in [
-            (0, nginx(), None, "held by nginx (pid 812, nginx.service): take `listen 7860` out"),
+            (
+                0,
+                nginx(),
+                None,
+                "held by nginx (pid 812, nginx.service): `sudo ada2-sidecar move-in` takes its place",
+            ),
             (0, None, nginx(), "a process of root, probably nginx (pid 812, nginx.service) (`sudo ss"),
             (33, None, None, "a process of user 33 (`sudo ss -ltnp 'sport = :7860'` names it): stop it"),
             (0, process(1, "systemd", None), None, "a socket unit of systemd"),

@@ -16,7 +16,7 @@ const SOCKET_UNIT: &str = "ada2-sidecar.socket";
 
 /// Looks where this socket unit listens.
 pub(super) fn unit(unit: &str) -> io::Result<ExitCode> {
-    check(&addresses_of(unit)?)
+    check(&addresses_of(unit)?, false)
 }
 
 /// Looks where `listen` says. Where nobody has set it, our socket unit's addresses count, if systemd knows that unit.
@@ -33,14 +33,23 @@ pub(super) fn configured(listen: Result<Listen, Vec<Problem>>) -> io::Result<Exi
     for problem in unread {
         writeln!(io::stderr(), "{problem}")?;
     }
-    if addresses.is_empty() { Ok(ExitCode::from(EXIT_CONFIG)) } else { check(&addresses) }
+    if addresses.is_empty() { Ok(ExitCode::from(EXIT_CONFIG)) } else { check(&addresses, is_active()) }
 }
 
-/// A line for each address that somebody holds.
-fn check(addresses: &[SocketAddr]) -> io::Result<ExitCode> {
+/// Whether systemd listens for us now.
+fn is_active() -> bool {
+    let asked = Command::new("systemctl").args(["is-active", "--quiet", SOCKET_UNIT]).status();
+    asked.is_ok_and(|status| status.success())
+}
+
+/// A line for each address that somebody holds. `socket_is_active`: what the socket unit holds is as it should be.
+fn check(addresses: &[SocketAddr], socket_is_active: bool) -> io::Result<ExitCode> {
     let mut free = true;
     for &address in addresses {
         match port::holder(address) {
+            Some(_) if socket_is_active => {
+                writeln!(io::stdout(), "{address}: held by {SOCKET_UNIT}, as it should be")?;
+            }
             Some(holder) => {
                 free = false;
                 writeln!(io::stderr(), "{address}: {}", holder.words(address))?;

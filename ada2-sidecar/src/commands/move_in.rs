@@ -34,7 +34,7 @@ use std::{
     time::Instant,
 };
 
-use clap::ArgMatches;
+use clap::{ArgMatches, parser::ValueSource};
 use shared::service::files::is_root;
 
 use self::{
@@ -43,6 +43,7 @@ use self::{
     undo::{When, recover},
 };
 use super::EXIT_NO;
+use crate::config::KEYS;
 
 /// `move-in`, and what systemd calls of it.
 pub(super) fn move_in(arguments: &ArgMatches) -> io::Result<ExitCode> {
@@ -89,6 +90,16 @@ fn enter(arguments: &ArgMatches, program: &Path, lines: &mut Lines) -> Result<bo
     recover_first(&book, lines)?;
     let plan = match survey::look(arguments, lines)? {
         survey::Outcome::AlreadyIn(addresses) => {
+            let given = KEYS.iter().find(|key| {
+                let mut ids = arguments.ids().map(clap::Id::as_str);
+                ids.any(|id| id == key.name && arguments.value_source(id) == Some(ValueSource::CommandLine))
+            });
+            if let Some(key) = given {
+                let message =
+                    format!("the sidecar has moved in already; --{} would change nothing", key.flag());
+                let fix = "change it in /etc/ada2-sidecar/config.yaml, then `sudo ada2-sidecar reload`";
+                return Err(Stop::at("settings", message, fix));
+            }
             lines.ok("port", "the sidecar has moved in already");
             return first_picture::check_ready(&addresses, lines).map(|()| true);
         }

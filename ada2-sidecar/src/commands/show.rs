@@ -26,6 +26,7 @@ use crate::{
     gpu::{self, GpuSample},
     host,
     outcomes::Seen,
+    port,
     readiness::{
         WarmUp,
         latch::{
@@ -37,6 +38,8 @@ use crate::{
     smi::{Query, View, readiness::verbose, table},
 };
 
+/// How the text of a readiness ends.
+const VERDICTS: [&str; 2] = ["readyz check passed\n", "readyz check failed\n"];
 /// For the running sidecar: it answers from memory.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// For the driver, where no sidecar runs; it may hang.
@@ -53,7 +56,7 @@ pub(super) fn gpu(arguments: &ArgMatches, config: &Config) -> io::Result<ExitCod
         Some((fields, format)) => format!("/gpu?query={fields}&format={format}"),
         None => "/gpu".to_owned(),
     };
-    if let Some(Running { well, body, .. }) = running(config, &path, as_json)? {
+    if let Some(Running { well, body, .. }) = running(config, &path, as_json, |_| true)? {
         return print(&body, well);
     }
     let look = Look::now(config)?;
@@ -77,16 +80,25 @@ pub(super) fn gpu(arguments: &ArgMatches, config: &Config) -> io::Result<ExitCod
 pub(super) fn readyz(arguments: &ArgMatches, config: &Config) -> io::Result<ExitCode> {
     let as_json = arguments.get_flag("json");
     let path = if as_json { "/readyz" } else { "/readyz?verbose" };
-    if let Some(Running { well, body, address }) = running(config, path, as_json)? {
+    let is_report = |body: &str| {
+        if as_json {
+            serde_json::from_str::<ReadyReport>(body).is_ok()
+        } else {
+            VERDICTS.iter().any(|verdict| body.ends_with(verdict))
+        }
+    };
+    if let Some(Running { well, body, address, .. }) = running(config, path, as_json, is_report)? {
         let asked = if as_json { String::new() } else { format!("asked the sidecar at {address}\n") };
         return print(&format!("{asked}{body}"), well);
     }
     let look = Look::now(config)?;
-    let well = look.report.admits();
     if as_json {
-        return print(&serde_json::to_string(&look.report)?, well);
+        return print(&serde_json::to_string(&look.report)?, false);
     }
-    print(&format!("{}{}", look.note, verbose(&look.view())), well)
+    // Whatever card and host are like, nobody serves.
+    let seen = verbose(&look.view());
+    let checks = VERDICTS.iter().find_map(|verdict| seen.strip_suffix(verdict)).unwrap_or(&seen);
+    print(&format!("{}{checks}readyz check failed: no sidecar runs\n", look.note), false)
 }
 
 fn print(text: &str, well: bool) -> io::Result<ExitCode> {
@@ -103,6 +115,8 @@ pub(super) struct Running {
     address: SocketAddr,
     /// Whether it was a good answer.
     well: bool,
+    /// Whether it looks like a sidecar's: a page is never one.
+    is_ours: bool,
     pub(super) body: String,
 }
 
@@ -116,12 +130,23 @@ fn address(config: &Config) -> Option<SocketAddr> {
     told.or_else(|| config.listen.first().copied()).map(|address| reachable(&address))
 }
 
-/// None if none runs.
-fn running(config: &Config, path: &str, as_json: bool) -> io::Result<Option<Running>> {
-    match address(config) {
-        Some(address) => running_at(address, path, as_json),
-        None => Ok(None),
+/// None if none runs; an error if another program answers.
+fn running(
+    config: &Config,
+    path: &str,
+    as_json: bool,
+    is_ours: impl Fn(&str) -> bool,
+) -> io::Result<Option<Running>> {
+    let Some(address) = address(config) else { return Ok(None) };
+    let Some(answer) = running_at(address, path, as_json)? else { return Ok(None) };
+    if answer.is_ours && is_ours(&answer.body) {
+        return Ok(Some(answer));
     }
+    let who =
+        port::holder(address).map_or_else(|| "another program".to_owned(), |holder| holder.who(address));
+    Err(io::Error::other(format!(
+        "what answers at {address} is no sidecar but {who}; fix: sudo ada2-sidecar doctor"
+    )))
 }
 
 /// The same at this address.
@@ -140,9 +165,11 @@ pub(super) fn running_at(address: SocketAddr, path: &str, as_json: bool) -> io::
             }
         };
         let well = answer.status().is_success();
+        let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok());
+        let is_ours = kind.is_some_and(|kind| !kind.contains("html"));
         let body = read_limited(answer, MAX_ANSWER).await;
         let body = body.map_err(|fault| io::Error::other(format!("the sidecar at {address}: {fault:?}")))?;
-        Ok(Some(Running { address, well, body: String::from_utf8_lossy(&body).into_owned() }))
+        Ok(Some(Running { address, well, is_ours, body: String::from_utf8_lossy(&body).into_owned() }))
     })
 }
 

@@ -191,19 +191,28 @@ pub(super) struct Versions {
     pub(super) running: Option<String>,
     /// Its program's file was replaced; none where this user may not look.
     pub(super) replaced: Option<bool>,
+    /// The package's upgrade was refused, and the version before stands in.
+    pub(super) refused: bool,
 }
+
+/// Where the package keeps the binary that it could not put in place.
+const REFUSED: &str = "/usr/lib/ada2-sidecar/refused";
 
 impl Versions {
     pub(super) fn look(metrics: Option<&str>, service: Option<&Unit>) -> Self {
         let pid = service.map(|service| service.get("MainPID")).filter(|pid| !matches!(*pid, "" | "0"));
         let program = pid.and_then(|pid| std::fs::read_link(Path::new("/proc").join(pid).join("exe")).ok());
         let replaced = program.map(|program| program.to_string_lossy().ends_with(" (deleted)"));
-        Self { running: metrics.and_then(version_in), replaced }
+        Self { running: metrics.and_then(version_in), replaced, refused: Path::new(REFUSED).exists() }
     }
 
     pub(super) fn judge(&self) -> Option<Finding> {
         const NAME: &str = "version";
         let installed = env!("CARGO_PKG_VERSION");
+        if self.refused {
+            let message = format!("an upgrade is not finished: {installed}, the version before, stands in");
+            return Some(Finding::fail(NAME, message, "sudo dpkg --configure ada2-sidecar"));
+        }
         match (&self.running, self.replaced) {
             (Some(running), _) if running != installed => {
                 let message = format!("{} runs, {installed} is installed", clean(running));
@@ -333,7 +342,9 @@ mod tests {
     fn a_service_that_was_not_restarted_after_an_upgrade_is_told() {
         let metrics = "# HELP x\nada2_sidecar_build_info{version=\"0.0.9\"} 1\n";
         let judge = |running: Option<&str>, replaced| {
-            Versions { running: running.map(str::to_owned), replaced }.judge().map(|finding| finding.verdict)
+            Versions { running: running.map(str::to_owned), replaced, refused: false }
+                .judge()
+                .map(|finding| finding.verdict)
         };
         assert_eq!(version_in(metrics).as_deref(), Some("0.0.9"));
         let own = Some(env!("CARGO_PKG_VERSION"));

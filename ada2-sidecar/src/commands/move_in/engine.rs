@@ -48,6 +48,13 @@ impl Found {
     }
 }
 
+/// Whether the sidecar itself will listen there.
+fn is_ours(url: &Url) -> bool {
+    let listen = super::units::addresses().unwrap_or_default();
+    let here = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]" | "0.0.0.0"));
+    here && listen.iter().any(|address| Some(address.port()) == url.port_or_known_default())
+}
+
 /// The addresses to ask: the one that a flag names alone; else the file's, nginx's, and the usual ones.
 fn candidates(flags: &Wanted, file: &Wanted, targets: &[String]) -> Vec<Url> {
     if let Some(url) = &flags.url {
@@ -78,6 +85,14 @@ pub(crate) fn find(flags: &Wanted, file: &Wanted, targets: &[String]) -> Result<
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Stop::failed(STEP, "no HTTP client", error))?;
     let mut said = Vec::new();
+    if let Some(url) = flags.url.as_ref().filter(|url| is_ours(url)) {
+        let message = format!("{url} is the port that the sidecar takes over");
+        return Err(Stop::at(
+            STEP,
+            message,
+            "name the engine's own address: --engine-url http://127.0.0.1:9090",
+        ));
+    }
     for url in candidates(flags, file, targets) {
         for kind in kinds(flags, file) {
             let engine = Engine::new(kind, Some(&url), "");
