@@ -284,7 +284,7 @@ def asks():
     """without --yes and without a terminal nobody is asked, and --allow-from is written with this host itself"""
     before = tree()
     done = subprocess.run(["ada2-sidecar", "move-in"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "--yes (the addresses of the house), or --allow-from" in done.stdout, done.stdout
+    assert done.returncode == 1 and "move-in --allow-from ADDRESS` (the Mac's), or `--yes`" in done.stdout, done.stdout
     back(before)
     code, text = run("runuser", "-u", "nobody", "--", "ada2-sidecar", "move-in", "--yes")
     assert code == 1 and "fix: sudo ada2-sidecar move-in" in text, text
