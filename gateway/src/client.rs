@@ -2,7 +2,7 @@
 
 pub(crate) mod connect_error;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use reqwest::{Client, ClientBuilder};
 use shared::service::{
@@ -65,7 +65,7 @@ fn client(connections: Connections, outbound: &Outbound) -> reqwest::Result<Clie
 #[cfg(target_os = "linux")]
 fn found_when_gone(builder: ClientBuilder, connections: Connections) -> ClientBuilder {
     match connections {
-        Connections::Pooled => builder.tcp_user_timeout(Duration::from_secs(30)),
+        Connections::Pooled => builder.tcp_user_timeout(std::time::Duration::from_secs(30)),
         Connections::Fresh => builder,
     }
 }
