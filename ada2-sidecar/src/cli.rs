@@ -168,8 +168,8 @@ fn gpu() -> Command {
 
 fn readyz() -> Command {
     Command::new("readyz").about("Show whether the service is ready, with every check").arg(json()).after_help(
-        "Asks the service that runs on this host. If none does, looks at GPU and host itself, and exits with 1. Exits with 0 if \
-         ready, else 1.",
+        "Asks the service that runs on this host. Exits with 0 if it is ready, else 1. If none runs, looks at GPU and host \
+         itself and exits with 1.",
     )
 }
 
@@ -186,7 +186,7 @@ fn check_port() -> Command {
         .arg(option("socket-unit", "UNIT", "Take the addresses from this systemd socket unit"))
         .after_help(
             "Looks at the addresses of listen, and works with an otherwise broken file; if listen cannot be read, at those \
-             of ada2-sidecar.socket. Exits with 0 if the port is free, else 1.",
+             of ada2-sidecar.socket. Exits with 0 if the port is free or the service itself has it, else 1.",
         )
 }
 

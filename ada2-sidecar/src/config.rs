@@ -27,7 +27,7 @@ use shared::service::{
 };
 
 use self::checks::{CardRules, HostRules};
-use self::sections::{engine_address, gpu_id};
+use self::sections::gpu_id;
 use crate::{
     admin,
     gpu::{KernelFolders, Sampling},
@@ -37,6 +37,7 @@ use crate::{
     sandbox,
 };
 
+pub(crate) use self::sections::engine_address;
 pub use self::{
     alone::{Card, Listen, admin_sockets, card_alone, file, listen_alone},
     engine_kind::EngineKind,

@@ -6,12 +6,16 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::MetadataExt,
     path::Path,
+    process::{Command, Stdio},
 };
 
 use crate::gpu::processes::{name_of, own_unit_of};
 
 /// `TCP_LISTEN` in the state column.
 const LISTEN: &str = "0A";
+
+/// Listens for the service.
+pub(crate) const SOCKET_UNIT: &str = "ada2-sidecar.socket";
 
 /// Whoever holds an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +51,11 @@ impl Holder {
         self.process.as_ref().or(self.nginx.as_ref())
     }
 
+    /// Whether it is nginx, as far as it can be told.
+    pub(crate) fn is_nginx(&self) -> bool {
+        self.process().is_some_and(|process| process.name == "nginx")
+    }
+
     /// Who it is.
     pub(crate) fn who(&self, address: SocketAddr) -> String {
         let port = address.port();
@@ -66,8 +75,7 @@ impl Holder {
     /// Who it is, and the next step.
     pub(crate) fn words(&self, address: SocketAddr) -> String {
         let (who, port) = (self.who(address), address.port());
-        let is_nginx = self.process.as_ref().map_or(self.nginx.is_some(), |process| process.name == "nginx");
-        let step = if is_nginx {
+        let step = if self.is_nginx() {
             format!(
                 "`sudo ada2-sidecar move-in` takes its place, or take `listen {port}` out of nginx's site and `sudo systemctl \
                  reload nginx`"
@@ -84,7 +92,21 @@ pub(crate) fn holder(address: SocketAddr) -> Option<Holder> {
     let socket = tables().iter().find_map(|table| listening(table, address))?;
     let process = process_with(&socket.file());
     let nginx = process.is_none().then(|| nginx_of(socket.user)).flatten();
+    // What root holds is then likelier systemd's, for us.
+    let nginx = nginx.filter(|_| !is_active(SOCKET_UNIT));
     Some(Holder { user: socket.user, process, nginx })
+}
+
+/// Whether systemd runs this unit now.
+pub(crate) fn is_active(unit: &str) -> bool {
+    let asked = Command::new("systemctl").args(["is-active", "--quiet", unit]).stdin(Stdio::null()).output();
+    asked.is_ok_and(|asked| asked.status.success())
+}
+
+/// Whether who listens at one of them keeps others from the other.
+pub(crate) fn conflict(one: SocketAddr, other: SocketAddr) -> bool {
+    let same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && same
 }
 
 /// Every address of this host that this port is listened at.
@@ -122,12 +144,7 @@ impl Socket {
 
 /// The socket in a table of `/proc/net` that keeps others from listening there.
 fn listening(table: &str, wanted: SocketAddr) -> Option<Socket> {
-    let conflicts = |address: &SocketAddr| {
-        let same =
-            address.ip() == wanted.ip() || address.ip().is_unspecified() || wanted.ip().is_unspecified();
-        address.port() == wanted.port() && same
-    };
-    sockets(table).find(|(address, _)| conflicts(address)).map(|(_, socket)| socket)
+    sockets(table).find(|(address, _)| conflict(*address, wanted)).map(|(_, socket)| socket)
 }
 
 /// Every socket of a table of `/proc/net` that is listened on.

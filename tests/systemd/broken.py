@@ -116,10 +116,27 @@ def no_devices():
 
 
 def interrupted_move():
-    """move_in fail: sudo ada2-sidecar move-in"""
+    """move_in fail: sudo ada2-sidecar move-out --yes"""
     folder = pathlib.Path("/var/lib/ada2-sidecar-move-in")
     write(folder / "record.json", '{"version": 1, "phase": "moving_in"}')
     UNDO.append(lambda: shutil.rmtree(folder))
+
+
+def no_way_back():
+    """move_in warn: sudo nginx -t"""
+    folder, program = pathlib.Path("/var/lib/ada2-sidecar-move-in"), pathlib.Path("/usr/local/bin/nginx")
+    record = '{"version": 1, "phase": "moved_in", "plan": {"sites": ["/etc/nginx/sites-enabled/ada2"]}}'
+    write(folder / "record.json", record)
+    write(program, "#!/bin/sh\necho 'nginx: [emerg] unknown directive \"nonsense\"' >&2\nexit 1\n", 0o755)
+    UNDO.append(lambda: shutil.rmtree(folder))
+    UNDO.append(program.unlink)
+
+
+def unfinished_upgrade():
+    """version fail: sudo dpkg --configure ada2-sidecar"""
+    refused_one = pathlib.Path("/usr/lib/ada2-sidecar/refused")
+    write(refused_one, "", 0o755)
+    UNDO.append(lambda: shutil.rmtree(refused_one.parent))
 
 
 def driver_not_loaded():
@@ -327,10 +344,10 @@ def lost_log():
 BROKEN = [
     wrong_settings, wrong_settings_under_a_service_that_runs, wrong_variable, closed_configuration, stopped,
     not_enabled, killed_again_and_again, hung, nginx_on_the_port, stranger_on_the_port, engine_on_our_port,
-    installed_twice, not_restarted, no_devices, interrupted_move, driver_not_loaded, driver_upgraded, driver_hangs,
-    library_missing, other_card, two_cards, prohibited, engine_on_the_other_card, fatal_report, vram_held_by_another,
-    more_vram_than_there_is, engine_stopped, engine_on_another_port, another_engine, login_required, untested_engine,
-    open_engine, deaf_engine, no_models, lost_node, paused_queue, engine_in_another_unit, engine_not_enabled,
-    hidden_pictures, open_token, token_file_of_root, lost_credential, listen_without_effect, open_to_everybody,
-    unknown_host, firewall, lost_log,
+    installed_twice, not_restarted, no_devices, interrupted_move, no_way_back, unfinished_upgrade, driver_not_loaded,
+    driver_upgraded, driver_hangs, library_missing, other_card, two_cards, prohibited, engine_on_the_other_card,
+    fatal_report, vram_held_by_another, more_vram_than_there_is, engine_stopped, engine_on_another_port,
+    another_engine, login_required, untested_engine, open_engine, deaf_engine, no_models, lost_node, paused_queue,
+    engine_in_another_unit, engine_not_enabled, hidden_pictures, open_token, token_file_of_root, lost_credential,
+    listen_without_effect, open_to_everybody, unknown_host, firewall, lost_log,
 ]

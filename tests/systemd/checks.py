@@ -113,7 +113,7 @@ def reload_tells():
 
 
 def taken_port():
-    """a port that somebody holds is said with his name, and a restart is the way back"""
+    """a port that somebody holds is said with his name, a restart is the way back, and our own socket is no such thing"""
     must("systemctl", "stop", UNIT, SOCKET)
     since = now()
     hold = (
@@ -133,6 +133,9 @@ def taken_port():
         holder.wait()
     must("systemctl", "restart", UNIT)
     assert shown(SOCKET, "ActiveState") == "active" and get("/healthz")[0] == 200
+    for user in ("root", "nobody"):
+        code, text = run("runuser", "-u", user, "--", "ada2-sidecar", "check-port")
+        assert code == 0 and text == f"0.0.0.0:{PORT}: held by {SOCKET}, as it should be\n", f"{user}: {code}: {text}"
     return "named, and back after `restart`"
 
 
@@ -171,6 +174,10 @@ def moved_socket():
     code, text = run("runuser", "-u", "nobody", "--", "ada2-sidecar", "readyz")
     assert code == 0 and text.startswith("asked the sidecar at 127.0.0.1:7998\n"), text
     assert "has no effect" in journal(UNIT, since)
+    must("systemctl", "stop", SOCKET, UNIT)
+    for as_json in ([], ["--json"]):
+        code, text = run("ada2-sidecar", "readyz", *as_json)
+        assert code == 1 and "no sidecar runs" in text and "readyz check passed" not in text, text
     return "127.0.0.1:7998"
 
 

@@ -41,6 +41,10 @@ def whole_way():
     assert code == 0 and all(re.search(f"^ok +{name} ", text, re.M) for name in ("move_in", "generate")), text
     code, text = run("ada2-sidecar", "move-in", "--yes")
     assert code == 0 and "has moved in already" in text, text
+    settings = CONFIG.read_text()
+    code, text = run("ada2-sidecar", "move-in", "--yes", "--gpu-id", "1")
+    assert code == 1 and "--gpu-id would change nothing" in text and "sudo ada2-sidecar move-out --yes" in text, text
+    assert CONFIG.read_text() == settings
     engine("--item-ms 60000")
     eventually("ready", lambda: get("/readyz")[0] == 200)
     waiting = subprocess.Popen([sys.executable, "-c", "import sys; sys.path.insert(0, '/opt/ada2-test'); import guest; guest.picture(60)"],
@@ -105,6 +109,23 @@ def no_engine():
     eventually("the engine answers", lambda: answers(9090))
     back(before)
     return "named"
+
+
+def nginx_answers():
+    """readyz and gpu tell nginx from a sidecar, for everybody"""
+    for user in ("root", "nobody"):
+        for command in (["readyz"], ["readyz", "--json"], ["gpu"], ["gpu", "--json"], ["gpu", "--query", "memory.free"]):
+            code, text = run("runuser", "-u", user, "--", "ada2-sidecar", *command)
+            assert code == 1 and "is no sidecar but" in text and "nginx (pid " in text, f"{user}, {command}: {code}: {text}"
+            assert text.endswith("; fix: sudo ada2-sidecar move-in\n") and text.count("\n") == 1, text
+    return "named"
+
+
+def own_port_as_engine():
+    """the port that is taken over is refused as the engine's, and what nginx asks is named in its place"""
+    told = fails("engine", "--engine-url", f"http://localhost:{PORT}", says="takes over.*--engine-url http://127.0.0.1:9090")
+    fails("configuration", "--engine-url", f"127.0.0.1:{PORT}", says="--engine-url .* is no address")
+    return told
 
 
 def broken_configuration():
@@ -311,15 +332,21 @@ def by_hand():
     """units that were started without move-in are stopped by move-out"""
     must("systemctl", "stop", "nginx")
     must("systemctl", "enable", "--now", SOCKET, UNIT)
+    must("systemctl", "stop", SOCKET, UNIT)
+    code, text = run("ada2-sidecar", "readyz")
+    assert code == 1 and "no sidecar runs; start it: sudo systemctl start ada2-sidecar" in text, text
+    assert "[+]nvml ok" in text and text.endswith("readyz check failed\n"), text
+    must("systemctl", "start", SOCKET, UNIT)
     code, text = run("ada2-sidecar", "move-out", "--yes")
     assert code == 0 and shown(SOCKET, "ActiveState") == "inactive" and shown(UNIT, "UnitFileState") == "disabled", text
     return "stopped and disabled"
 
 
 CHECKS = [
-    whole_way, again, port_of_another, no_engine, broken_configuration, lost_card, two_cards, shared_file, nginx_refuses,
-    service_fails, never_ready, picture_fails, engine_dies, killed, killed_at_each_step, interrupted_by_keyboard, lost_connection,
-    stopped, everything_killed, at_a_terminal, without_nginx, two_at_once, asks, out_with_a_broken_site, by_hand,
+    whole_way, again, port_of_another, no_engine, nginx_answers, own_port_as_engine, broken_configuration, lost_card,
+    two_cards, shared_file, nginx_refuses, service_fails, never_ready, picture_fails, engine_dies, killed,
+    killed_at_each_step, interrupted_by_keyboard, lost_connection, stopped, everything_killed, at_a_terminal, without_nginx,
+    two_at_once, asks, out_with_a_broken_site, by_hand,
 ]
 
 

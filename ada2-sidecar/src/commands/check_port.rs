@@ -10,13 +10,17 @@ use std::{
 use shared::service::settings::{EXIT_CONFIG, Problem, Source};
 
 use super::EXIT_NO;
-use crate::{config::Listen, port};
+use crate::{
+    config::Listen,
+    port::{self, Holder, Process, SOCKET_UNIT, is_active},
+};
 
-const SOCKET_UNIT: &str = "ada2-sidecar.socket";
+const SERVICE: &str = "ada2-sidecar.service";
 
 /// Looks where this socket unit listens.
 pub(super) fn unit(unit: &str) -> io::Result<ExitCode> {
-    check(&addresses_of(unit)?, false)
+    // Before it listens, nothing of ours is as it should be.
+    check(&addresses_of(unit)?, |_, _| None)
 }
 
 /// Looks where `listen` says. Where nobody has set it, our socket unit's addresses count, if systemd knows that unit.
@@ -33,26 +37,43 @@ pub(super) fn configured(listen: Result<Listen, Vec<Problem>>) -> io::Result<Exi
     for problem in unread {
         writeln!(io::stderr(), "{problem}")?;
     }
-    if addresses.is_empty() { Ok(ExitCode::from(EXIT_CONFIG)) } else { check(&addresses, is_active()) }
+    if addresses.is_empty() { Ok(ExitCode::from(EXIT_CONFIG)) } else { check(&addresses, ours) }
 }
 
-/// Whether systemd listens for us now.
-fn is_active() -> bool {
-    let asked = Command::new("systemctl").args(["is-active", "--quiet", SOCKET_UNIT]).status();
-    asked.is_ok_and(|status| status.success())
+/// The unit of ours that has this address, if it is one of them that does.
+fn ours(address: SocketAddr, holder: &Holder) -> Option<&'static str> {
+    let has_it = |own: &SocketAddr| port::conflict(*own, address);
+    let socket = is_active(SOCKET_UNIT) && addresses_of(SOCKET_UNIT).is_ok_and(|all| all.iter().any(has_it));
+    unit_of(holder.process(), socket)
 }
 
-/// A line for each address that somebody holds. `socket_is_active`: what the socket unit holds is as it should be.
-fn check(addresses: &[SocketAddr], socket_is_active: bool) -> io::Result<ExitCode> {
+/// `socket`: the socket unit listens there, so nobody else can.
+fn unit_of(process: Option<&Process>, socket: bool) -> Option<&'static str> {
+    match process {
+        // The service has the socket too.
+        Some(process) if process.unit.as_deref() == Some(SERVICE) => {
+            Some(if socket { SOCKET_UNIT } else { SERVICE })
+        }
+        Some(process) if process.pid != 1 => None,
+        _ => socket.then_some(SOCKET_UNIT),
+    }
+}
+
+/// A line for each address that somebody holds. `ours` names the unit where that is as it should be.
+fn check(
+    addresses: &[SocketAddr],
+    ours: impl Fn(SocketAddr, &Holder) -> Option<&'static str>,
+) -> io::Result<ExitCode> {
     let mut free = true;
     for &address in addresses {
         match port::holder(address) {
-            Some(_) if socket_is_active => {
-                writeln!(io::stdout(), "{address}: held by {SOCKET_UNIT}, as it should be")?;
-            }
             Some(holder) => {
-                free = false;
-                writeln!(io::stderr(), "{address}: {}", holder.words(address))?;
+                if let Some(unit) = ours(address, &holder) {
+                    writeln!(io::stdout(), "{address}: held by {unit}, as it should be")?;
+                } else {
+                    free = false;
+                    writeln!(io::stderr(), "{address}: {}", holder.words(address))?;
+                }
             }
             None => writeln!(io::stdout(), "{address}: free")?,
         }
@@ -75,6 +96,28 @@ pub(super) fn addresses_in(text: &str) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_ours_is_as_it_should_be() {
+        let process = |pid, name: &str, unit: Option<&str>| Process {
+            pid,
+            name: name.to_owned(),
+            unit: unit.map(str::to_owned),
+        };
+        let (systemd, service) = (process(1, "systemd", None), process(7, "ada2-sidecar", Some(SERVICE)));
+        let nginx = process(8, "nginx", Some("nginx.service"));
+        for (holder, socket, unit) in [
+            (Some(&systemd), true, Some(SOCKET_UNIT)),
+            (Some(&service), true, Some(SOCKET_UNIT)),
+            (None, true, Some(SOCKET_UNIT)),
+            (Some(&service), false, Some(SERVICE)),
+            (Some(&systemd), false, None),
+            (Some(&nginx), true, None),
+            (None, false, None),
+        ] {
+            assert_eq!(unit_of(holder, socket), unit, "{holder:?} {socket}");
+        }
+    }
 
     #[test]
     fn a_socket_units_addresses_are_read() {

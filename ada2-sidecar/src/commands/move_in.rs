@@ -16,7 +16,7 @@ mod guard;
 mod launch;
 mod leave;
 mod lines;
-mod nginx;
+pub(super) mod nginx;
 mod output;
 mod program;
 mod record;
@@ -97,7 +97,8 @@ fn enter(arguments: &ArgMatches, program: &Path, lines: &mut Lines) -> Result<bo
             if let Some(key) = given {
                 let message =
                     format!("the sidecar has moved in already; --{} would change nothing", key.flag());
-                let fix = "change it in /etc/ada2-sidecar/config.yaml, then `sudo ada2-sidecar reload`";
+                let fix = "edit /etc/ada2-sidecar/config.yaml, then `sudo ada2-sidecar reload`; or `sudo ada2-sidecar \
+                           move-out --yes` and the same command again";
                 return Err(Stop::at("settings", message, fix));
             }
             lines.ok("port", "the sidecar has moved in already");

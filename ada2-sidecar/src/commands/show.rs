@@ -3,14 +3,14 @@
 use std::{
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    process::ExitCode,
+    process::{Command, ExitCode, Stdio},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use clap::ArgMatches;
 use shared::{
-    health::ReadyReport,
+    health::{Check, CheckStatus, ReadyReport},
     service::{
         outbound::{Connections, io_kind, plain_builder, read_limited},
         settings::Source,
@@ -38,6 +38,7 @@ use crate::{
     smi::{Query, View, readiness::verbose, table},
 };
 
+const SERVICE: &str = "ada2-sidecar.service";
 /// How the text of a readiness ends.
 const VERDICTS: [&str; 2] = ["readyz check passed\n", "readyz check failed\n"];
 /// For the running sidecar: it answers from memory.
@@ -56,7 +57,11 @@ pub(super) fn gpu(arguments: &ArgMatches, config: &Config) -> io::Result<ExitCod
         Some((fields, format)) => format!("/gpu?query={fields}&format={format}"),
         None => "/gpu".to_owned(),
     };
-    if let Some(Running { well, body, .. }) = running(config, &path, as_json, |_| true)? {
+    if let Some(answer) = running(config, "/gpu", query.is_some() || as_json, is_card)? {
+        // A line of values could be anybody's: they are asked for once it is known who answers.
+        let answer = if query.is_some() { running_at(answer.address, &path, as_json)? } else { Some(answer) };
+        let Running { well, body, .. } =
+            answer.ok_or_else(|| io::Error::other("the sidecar stopped before it answered"))?;
         return print(&body, well);
     }
     let look = Look::now(config)?;
@@ -87,18 +92,48 @@ pub(super) fn readyz(arguments: &ArgMatches, config: &Config) -> io::Result<Exit
             VERDICTS.iter().any(|verdict| body.ends_with(verdict))
         }
     };
-    if let Some(Running { well, body, address, .. }) = running(config, path, as_json, is_report)? {
+    if let Some(Running { well, body, address }) = running(config, path, as_json, is_report)? {
         let asked = if as_json { String::new() } else { format!("asked the sidecar at {address}\n") };
         return print(&format!("{asked}{body}"), well);
     }
-    let look = Look::now(config)?;
+    let mut look = Look::now(config)?;
+    // Whatever card and host are like, nobody serves.
+    let words = format!("no sidecar runs; start it: {}", start_command(config));
+    look.report.checks.push(Check::pass("service", "none", "runs").but(CheckStatus::Fail, words));
+    look.report.status = status_of(&look.report.checks);
     if as_json {
         return print(&serde_json::to_string(&look.report)?, false);
     }
-    // Whatever card and host are like, nobody serves.
-    let seen = verbose(&look.view());
-    let checks = VERDICTS.iter().find_map(|verdict| seen.strip_suffix(verdict)).unwrap_or(&seen);
-    print(&format!("{}{checks}readyz check failed: no sidecar runs\n", look.note), false)
+    print(&format!("{}{}", look.note, verbose(&look.view())), false)
+}
+
+/// How the service that was asked for is started.
+fn start_command(config: &Config) -> String {
+    let named = match config.listen_source {
+        Source::Flag(_) => config.listen.first(),
+        _ => None,
+    };
+    let says = |arguments: &[&str]| {
+        let asked = Command::new("systemctl").args(arguments).stdin(Stdio::null()).output();
+        asked.ok().filter(|asked| asked.status.success()).map(|asked| asked.stdout)
+    };
+    let loaded = || says(&["show", "--value", "--property=LoadState", SERVICE]);
+    match named {
+        Some(address) => format!("ada2-sidecar serve --listen {address}"),
+        None if says(&["is-enabled", SERVICE]).is_some() => "sudo systemctl start ada2-sidecar".to_owned(),
+        // Installed, and never in nginx's place.
+        None if loaded().is_some_and(|state| state.starts_with(b"loaded")) => {
+            "sudo ada2-sidecar move-in".to_owned()
+        }
+        None => "ada2-sidecar serve".to_owned(),
+    }
+}
+
+/// The card as JSON or as a table.
+fn is_card(body: &str) -> bool {
+    let json = serde_json::from_str::<serde_json::Value>(body);
+    json.is_ok_and(|card| card["readiness"].is_string())
+        || body.lines().last().is_some_and(|line| line.starts_with("readiness: "))
 }
 
 fn print(text: &str, well: bool) -> io::Result<ExitCode> {
@@ -115,8 +150,6 @@ pub(super) struct Running {
     address: SocketAddr,
     /// Whether it was a good answer.
     well: bool,
-    /// Whether it looks like a sidecar's: a page is never one.
-    is_ours: bool,
     pub(super) body: String,
 }
 
@@ -139,13 +172,14 @@ fn running(
 ) -> io::Result<Option<Running>> {
     let Some(address) = address(config) else { return Ok(None) };
     let Some(answer) = running_at(address, path, as_json)? else { return Ok(None) };
-    if answer.is_ours && is_ours(&answer.body) {
+    if is_ours(&answer.body) {
         return Ok(Some(answer));
     }
-    let who =
-        port::holder(address).map_or_else(|| "another program".to_owned(), |holder| holder.who(address));
+    let holder = port::holder(address);
+    let who = holder.as_ref().map_or_else(|| "another program".to_owned(), |holder| holder.who(address));
+    let fix = if holder.is_some_and(|holder| holder.is_nginx()) { "move-in" } else { "doctor" };
     Err(io::Error::other(format!(
-        "what answers at {address} is no sidecar but {who}; fix: sudo ada2-sidecar doctor"
+        "what answers at {address} is no sidecar but {who}; fix: sudo ada2-sidecar {fix}"
     )))
 }
 
@@ -165,11 +199,9 @@ pub(super) fn running_at(address: SocketAddr, path: &str, as_json: bool) -> io::
             }
         };
         let well = answer.status().is_success();
-        let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok());
-        let is_ours = kind.is_some_and(|kind| !kind.contains("html"));
         let body = read_limited(answer, MAX_ANSWER).await;
         let body = body.map_err(|fault| io::Error::other(format!("the sidecar at {address}: {fault:?}")))?;
-        Ok(Some(Running { address, well, is_ours, body: String::from_utf8_lossy(&body).into_owned() }))
+        Ok(Some(Running { address, well, body: String::from_utf8_lossy(&body).into_owned() }))
     })
 }
 

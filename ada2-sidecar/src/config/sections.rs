@@ -140,7 +140,7 @@ pub(super) fn gpu_id(text: &str) -> Option<String> {
     (text.parse::<u32>().is_ok() || text.starts_with("GPU-")).then(|| text.to_owned())
 }
 
-pub(super) fn engine_address(text: &str) -> Option<Url> {
+pub(crate) fn engine_address(text: &str) -> Option<Url> {
     let url: Url = text.parse().ok()?;
     let plain = url.scheme() == "http" && url.has_host() && matches!(url.path(), "" | "/");
     (plain && url.query().is_none() && url.username().is_empty() && url.password().is_none()).then_some(url)

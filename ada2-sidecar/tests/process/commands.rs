@@ -48,23 +48,36 @@ async fn the_running_sidecar_is_asked_and_the_exit_code_says_whether_it_is_ready
 
 #[test]
 fn whatever_else_answers_there_is_told_from_a_sidecar() {
-    let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = stranger.local_addr().unwrap().to_string();
-    let serve = std::thread::spawn(move || {
-        use std::io::{Read, Write};
-        let (mut caller, _) = stranger.accept().unwrap();
-        let _ = caller.read(&mut [0; 4096]);
-        let page = "<html>an engine's page</html>";
-        let head =
-            format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n", page.len());
-        caller.write_all((head + page).as_bytes()).unwrap();
-    });
-    let output = run(&["readyz", "--listen", &address]);
-    serve.join().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("is no sidecar but") && said.contains("sudo ada2-sidecar doctor"), "{said}");
-    assert!(!text(&output).contains("engine's page"), "{}", text(&output));
+    let bodies = ["<html>an engine's page</html>", "{\"engine's\": \"page\"}", "engine's page, 54\n"];
+    let commands: [&[&str]; 5] = [
+        &["readyz"],
+        &["readyz", "--json"],
+        &["gpu"],
+        &["gpu", "--json"],
+        &["gpu", "--query", "memory.free,temperature.gpu", "--format", "csv,noheader"],
+    ];
+    for (body, kind) in bodies.into_iter().zip(["text/html", "application/json", "text/plain"]) {
+        for command in commands {
+            let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = stranger.local_addr().unwrap().to_string();
+            let serve = std::thread::spawn(move || {
+                use std::io::{Read, Write};
+                let (mut caller, _) = stranger.accept().unwrap();
+                let _ = caller.read(&mut [0; 4096]);
+                let length = body.len();
+                let head =
+                    format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
+                caller.write_all((head + body).as_bytes()).unwrap();
+            });
+            let output = run(&[command, &["--listen", &address]].concat());
+            serve.join().unwrap();
+            let said = text(&output);
+            assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+            assert!(said.contains("is no sidecar but"), "{command:?}: {said}");
+            assert!(said.contains("sudo ada2-sidecar doctor"), "{command:?}: {said}");
+            assert!(!said.contains("engine's"), "{command:?}: {said}");
+        }
+    }
 }
 
 #[test]
@@ -79,10 +92,14 @@ fn without_a_running_sidecar_card_and_host_are_read_directly() {
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "nobody serves: {said}");
     assert!(said.starts_with("no sidecar runs at 127.0.0.1:9") && said.contains("[+]ecc ok"), "{said}");
-    assert!(said.ends_with("readyz check failed: no sidecar runs\n"), "{said}");
+    assert!(said.contains("[-]service failed: no sidecar runs; start it: ada2-sidecar serve"), "{said}");
+    assert!(said.ends_with("readyz check failed\n") && !said.contains("readyz check passed"), "{said}");
     assert!(!said.contains("engine_reachable"), "nothing is said of the engine: {said}");
     let output = ask(&["gpu", "--query", "memory.free", "--format", "csv,noheader,nounits"]);
     assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "45459\n"));
+    let output = ask(&["readyz", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["status"]), (Some(1), &"not_ready".into()));
     card.set(|scenario| scenario.gpus[0].recovery_action = 2);
     assert!(text(&ask(&["readyz"])).contains("[-]recovery_action failed"));
     card.set(|scenario| scenario.init_error = 9);

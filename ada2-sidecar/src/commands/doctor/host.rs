@@ -14,9 +14,10 @@ use sysinfo::Disks;
 
 use super::{
     bounded,
-    text::{Fixes, drop_in, shown},
+    text::{Fixes, clean, drop_in, shown},
     unit::Unit,
 };
+use crate::commands::move_in::nginx;
 
 const MIB: u64 = 1 << 20;
 /// Enough for the latch and a day of log.
@@ -262,24 +263,38 @@ pub(super) fn moved(root: bool) -> Option<Finding> {
     if !root {
         return None;
     }
-    judge_moved(&fs::read_to_string(MOVE).ok()?)
+    let record = fs::read_to_string(MOVE).ok()?;
+    judge_moved(&record, || nginx::test().err().map(|stop| stop.message))
 }
 
-fn judge_moved(record: &str) -> Option<Finding> {
+/// `refused`: why nginx would not take its configuration, if it would not.
+fn judge_moved(record: &str, refused: impl FnOnce() -> Option<String>) -> Option<Finding> {
     const NAME: &str = "move_in";
+    /// Undoes a move-in and finishes a move-out.
+    const OUT: &str = "sudo ada2-sidecar move-out --yes";
     let record: serde_json::Value = serde_json::from_str(record).unwrap_or_default();
     match record["phase"].as_str() {
         Some("moving_in") => Some(Finding::fail(
             NAME,
-            "a move-in is under way, or was interrupted",
-            "if nobody is at it: sudo ada2-sidecar move-in, which puts everything back and starts anew",
+            "a move-in is under way, or was interrupted: unless somebody is at it, put everything back",
+            OUT,
         )),
         Some("moving_out") => Some(Finding::fail(
             NAME,
-            "a move-out is under way, or was interrupted",
-            "if nobody is at it: sudo ada2-sidecar move-out, which finishes it",
+            "a move-out is under way, or was interrupted: unless somebody is at it, finish it",
+            OUT,
         )),
-        Some("moved_in") => Some(Finding::ok(NAME, "in nginx's place; back with sudo ada2-sidecar move-out")),
+        Some("moved_in") => {
+            // Without a site of its own on the port, nginx is not on the way back.
+            let from_nginx = record["plan"]["sites"].as_array().is_some_and(|sites| !sites.is_empty());
+            Some(match from_nginx.then(refused).flatten() {
+                Some(why) => {
+                    let message = format!("in nginx's place, and the way back is broken: {}", clean(&why));
+                    Finding::warn(NAME, message, "sudo nginx -t")
+                }
+                None => Finding::ok(NAME, "in nginx's place; back with sudo ada2-sidecar move-out"),
+            })
+        }
         _ => None,
     }
 }

@@ -346,6 +346,9 @@ mod tests {
                 .judge()
                 .map(|finding| finding.verdict)
         };
+        let unfinished = Versions { running: None, replaced: None, refused: true }.judge().unwrap();
+        let finish = Some("sudo dpkg --configure ada2-sidecar");
+        assert_eq!((unfinished.verdict, unfinished.fix.as_deref()), (Verdict::Fail, finish));
         assert_eq!(version_in(metrics).as_deref(), Some("0.0.9"));
         let own = Some(env!("CARGO_PKG_VERSION"));
         assert_eq!(judge(Some("0.0.9"), None), Some(Verdict::Warn));

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -48,11 +48,37 @@ impl Found {
     }
 }
 
-/// Whether the sidecar itself will listen there.
-fn is_ours(url: &Url) -> bool {
-    let listen = super::units::addresses().unwrap_or_default();
-    let here = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]" | "0.0.0.0"));
-    here && listen.iter().any(|address| Some(address.port()) == url.port_or_known_default())
+/// Whether this leads to one of the addresses where the sidecar itself will listen.
+fn is_ours(url: &Url, listen: &[SocketAddr]) -> bool {
+    let named = url.clone();
+    // A resolver may hang.
+    let asked = bounded(ANSWER_TIME, move || named.socket_addrs(|| None).unwrap_or_default());
+    asked
+        .unwrap_or_default()
+        .iter()
+        .any(|asked| is_of_this_host(asked.ip()) && listen.iter().any(|own| port::conflict(*own, *asked)))
+}
+
+/// What the kernel would itself send from to get there. Nothing is sent.
+fn is_of_this_host(ip: IpAddr) -> bool {
+    let from = |any: IpAddr| {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((ip, 9)).ok()?;
+        socket.local_addr().ok()
+    };
+    let any = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    ip.is_loopback() || ip.is_unspecified() || from(any).is_some_and(|from| from.ip() == ip)
+}
+
+/// An engine's address that would have the sidecar ask itself, with what nginx asks in its place if that is known.
+fn refuse_ours(url: &Url, listen: &[SocketAddr], targets: &[String]) -> Result<(), Stop> {
+    if !is_ours(url, listen) {
+        return Ok(());
+    }
+    let address = url.as_str().trim_end_matches('/');
+    let message = format!("--engine-url {address}: that is the port that the sidecar takes over");
+    let engine = targets.first().map_or("127.0.0.1:9090", String::as_str);
+    Err(Stop::at(STEP, message, format!("sudo ada2-sidecar move-in --engine-url http://{engine}")))
 }
 
 /// The addresses to ask: the one that a flag names alone; else the file's, nginx's, and the usual ones.
@@ -80,19 +106,19 @@ fn kinds(flags: &Wanted, file: &Wanted) -> Vec<EngineKind> {
     }
 }
 
-/// Asks each until one says who it is.
-pub(crate) fn find(flags: &Wanted, file: &Wanted, targets: &[String]) -> Result<Found, Stop> {
+/// Asks each until one says who it is. `listen`: where the sidecar will.
+pub(crate) fn find(
+    flags: &Wanted,
+    file: &Wanted,
+    targets: &[String],
+    listen: &[SocketAddr],
+) -> Result<Found, Stop> {
+    if let Some(url) = &flags.url {
+        refuse_ours(url, listen, targets)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Stop::failed(STEP, "no HTTP client", error))?;
     let mut said = Vec::new();
-    if let Some(url) = flags.url.as_ref().filter(|url| is_ours(url)) {
-        let message = format!("{url} is the port that the sidecar takes over");
-        return Err(Stop::at(
-            STEP,
-            message,
-            "name the engine's own address: --engine-url http://127.0.0.1:9090",
-        ));
-    }
     for url in candidates(flags, file, targets) {
         for kind in kinds(flags, file) {
             let engine = Engine::new(kind, Some(&url), "");
@@ -240,6 +266,30 @@ mod tests {
             kinds(&wanted(Some(EngineKind::InvokeAi), None), &wanted(Some(EngineKind::ComfyUi), None)),
             [EngineKind::InvokeAi]
         );
+    }
+
+    #[test]
+    fn the_port_that_is_taken_over_is_no_engines() {
+        let everywhere: SocketAddr = "0.0.0.0:7860".parse().unwrap();
+        let local: SocketAddr = "127.0.0.1:7860".parse().unwrap();
+        for (url, listen, ours) in [
+            ("http://127.0.0.1:7860", everywhere, true),
+            ("http://127.1.2.3:7860", everywhere, true),
+            ("http://[::1]:7860", everywhere, true),
+            ("http://localhost:7860/", local, true),
+            ("http://0.0.0.0:7860", everywhere, true),
+            ("http://127.0.0.1:9090", everywhere, false),
+            ("http://127.0.0.2:7860", local, false),
+            ("http://203.0.113.1:7860", everywhere, false),
+        ] {
+            assert_eq!(is_ours(&url.parse().unwrap(), &[listen]), ours, "{url}");
+        }
+        let refused = |targets: &[String]| {
+            refuse_ours(&"http://127.0.0.1:7860".parse().unwrap(), &[everywhere], targets).unwrap_err()
+        };
+        assert!(refused(&[]).message.starts_with("--engine-url http://127.0.0.1:7860: that is the port"));
+        assert!(refused(&[]).fix.ends_with("--engine-url http://127.0.0.1:9090"));
+        assert!(refused(&["127.0.0.1:9191".into()]).fix.ends_with("--engine-url http://127.0.0.1:9191"));
     }
 
     #[test]

@@ -87,7 +87,11 @@ pub(crate) fn flags(arguments: &ArgMatches) -> Result<Vec<(String, String)>, Sto
             let message = format!("move-in does not take --{}", key.flag());
             return Err(Stop::at(STEP, message, format!("write {} into {DEFAULT_FILE}", key.name)));
         }
-        let value = if key.name == "allow_from" { allow_from(value)? } else { value.trim().to_owned() };
+        let value = match key.name {
+            "allow_from" => allow_from(value)?,
+            "engine_url" => engine_url(value.trim())?,
+            _ => value.trim().to_owned(),
+        };
         given.push((key.name.to_owned(), value));
     }
     if arguments.get_one::<String>("config").is_some() {
@@ -95,6 +99,15 @@ pub(crate) fn flags(arguments: &ArgMatches) -> Result<Vec<(String, String)>, Sto
         return Err(Stop::at(STEP, message, format!("leave it out; the file is {DEFAULT_FILE}")));
     }
     Ok(given)
+}
+
+/// As it stands, if the service will take it.
+fn engine_url(text: &str) -> Result<String, Stop> {
+    if config::engine_address(text).is_some() {
+        return Ok(text.to_owned());
+    }
+    let message = format!("--engine-url {text:?} is no address like http://127.0.0.1:9090");
+    Err(Stop::at(STEP, message, "sudo ada2-sidecar move-in --engine-url http://127.0.0.1:9090"))
 }
 
 /// These ranges, and this host itself.
@@ -133,6 +146,8 @@ mod tests {
             (&["--config", "x"], "--config has no effect"),
             (&["--allow-from", "the house"], "no list of addresses"),
             (&["--allow-from", ""], "no list of addresses"),
+            (&["--engine-url", "127.0.0.1:9090"], "--engine-url \"127.0.0.1:9090\" is no address"),
+            (&["--engine-url", "https://a"], "--engine-url \"https://a\" is no address"),
         ] {
             let stop = given(arguments).unwrap_err();
             assert!(stop.message.contains(says), "{}", stop.message);

@@ -156,7 +156,7 @@ fn look_at_engine(
         lines.ok("engine", "builtin: pictures are painted by the sidecar itself, for trying it out");
     } else {
         let targets: Vec<_> = sites.targets.iter().map(|target| target.address.clone()).collect();
-        let found = engine::find(&flags, &file, &targets)?;
+        let found = engine::find(&flags, &file, &targets, &plan.addresses)?;
         lines.ok("engine", &format!("{} {} at {}", found.kind.name(), found.version, found.address()));
         others(sites, &found, lines);
         let runner = engine::runner(&found, lines);

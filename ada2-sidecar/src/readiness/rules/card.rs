@@ -84,7 +84,7 @@ fn ecc(memory: &Memory, reading: Option<&GpuReading>, rules: CardRules) -> Check
     if let Some(mark) = mark.filter(|mark| mark.risen) {
         let words = format!(
             "uncorrected memory errors rose above the {} of our first look: results cannot be trusted; reload the driver or \
-             reboot, replace the card if they return; `ada2-sidecar ack` to go on",
+             reboot, replace the card if they return; `sudo ada2-sidecar ack` to go on",
             mark.first
         );
         return check.but(CheckStatus::Fail, words);

@@ -107,21 +107,21 @@ pub(super) fn check(
         let observed = at(*code, xid.since);
         let words = format!(
             "the driver reported {observed}: look at `dmesg`, reset the GPU or reboot; stays until reboot, driver reload or \
-             `ada2-sidecar ack`"
+             `sudo ada2-sidecar ack`"
         );
         return seen(observed).but(CheckStatus::Fail, words);
     }
     if let Some((code, xid)) = latched(Policy::FatalForEngine) {
         let observed = at(*code, xid.since);
         let words = format!(
-            "the driver reported {observed}: restart the engine; stays until then or `ada2-sidecar ack`"
+            "the driver reported {observed}: restart the engine; stays until then or `sudo ada2-sidecar ack`"
         );
         return seen(observed).but(CheckStatus::Fail, words);
     }
     if let Some((code, xid)) = latched(Policy::Lasting) {
         let observed = at(*code, xid.since);
         let words = format!(
-            "the driver reported {observed}: reset the GPU when idle; stays until then or `ada2-sidecar ack`"
+            "the driver reported {observed}: reset the GPU when idle; stays until then or `sudo ada2-sidecar ack`"
         );
         return seen(observed).but(CheckStatus::Warn, words);
     }

@@ -90,10 +90,19 @@ fn upgrades_of_the_driver_are_a_note() {
 }
 
 #[test]
-fn an_interrupted_move_is_told() {
-    let judge = |record: &str| judge_moved(record).map(|found| found.verdict);
-    assert_eq!(judge("{\"phase\": \"moving_in\"}"), Some(Verdict::Fail));
-    assert_eq!(judge("{\"phase\": \"moving_out\"}"), Some(Verdict::Fail));
-    assert_eq!(judge("{\"phase\": \"moved_in\"}"), Some(Verdict::Ok));
-    assert_eq!((judge("{"), judge("{\"phase\": \"later\"}")), (None, None));
+fn an_interrupted_move_and_a_broken_way_back_are_told() {
+    let judge = |record: &str, nginx: Option<&str>| {
+        judge_moved(record, || nginx.map(str::to_owned)).map(|found| (found.verdict, found.fix))
+    };
+    let out = Some((Verdict::Fail, Some("sudo ada2-sidecar move-out --yes".to_owned())));
+    assert_eq!(judge(r#"{"phase": "moving_in"}"#, None), out);
+    assert_eq!(judge(r#"{"phase": "moving_out"}"#, None), out);
+    let (moved, by_hand) = (
+        r#"{"phase": "moved_in", "plan": {"sites": ["/etc/nginx/sites-enabled/a"]}}"#,
+        r#"{"phase": "moved_in", "plan": {"sites": []}}"#,
+    );
+    assert_eq!(judge(moved, None), Some((Verdict::Ok, None)));
+    assert_eq!(judge(moved, Some("nginx -t: no")), Some((Verdict::Warn, Some("sudo nginx -t".to_owned()))));
+    assert_eq!(judge(by_hand, Some("nginx -t: no")), Some((Verdict::Ok, None)), "nginx had no site");
+    assert_eq!((judge("{", None), judge(r#"{"phase": "later"}"#, None)), (None, None));
 }

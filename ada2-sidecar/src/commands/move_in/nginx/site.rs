@@ -237,6 +237,8 @@ fn differences(file: &File, block: &Directive, port: u16, found: &mut Vec<(Strin
             }
             "allow" | "deny" if value == "all" => None,
             "allow" | "deny" => Some("`allow_from` says who may come (--allow-from)".to_owned()),
+            // No limit, so there is none to take over.
+            "client_max_body_size" if value == "0" => None,
             "client_max_body_size" => {
                 Some("`max_upload_bytes` (engine) and `max_request_bytes` (/v1) take its place".to_owned())
             }

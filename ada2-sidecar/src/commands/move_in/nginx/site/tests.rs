@@ -32,7 +32,7 @@ fn a_port_is_read_as_nginx_reads_it() {
 #[test]
 fn todays_site_is_found_with_its_targets_and_nothing_else_is() {
     let ours = "upstream invoke { server 127.0.0.1:9090 max_fails=0; keepalive 8; }\nserver {\n  listen 7860;\n  \
-        location / { proxy_pass http://invoke; }\n  location /v1/ { proxy_pass http://127.0.0.1:8000/; }\n  \
+        client_max_body_size 0;\n  location / { proxy_pass http://invoke; }\n  location /v1/ { proxy_pass http://127.0.0.1:8000/; }\n  \
         location /x { proxy_pass http://$host; }\n}";
     let other = "server { listen 80; location / { proxy_pass http://127.0.0.1:3000; } }";
     let sites =
