@@ -185,7 +185,7 @@ def engine_on_the_other_card():
 
 
 def fatal_report():
-    """xid fail: sudo ada2-sidecar ack"""
+    """xid fail: sudo dmesg | grep -i xid"""
     card(gpus=[{"xids": [{"sequence": 1, "xid": 79}]}])
     eventually("not ready", lambda: get("/readyz")[0] == 503)
     UNDO.append(lambda: must("ada2-sidecar", "ack"))

@@ -49,7 +49,8 @@ impl Facts<'_> {
         let name = CHECKS.iter().find(|name| **name == check.name).copied();
         let mut message = clean(&check.message);
         if check.name == "xid" {
-            message.push_str("; first do as `sudo dmesg | grep -i xid | tail` asks for");
+            // Acknowledging is no fix: pasted unread, it would clear a fatal report.
+            message.push_str("; once its cause is fixed: `sudo ada2-sidecar ack`");
         }
         // A check of a newer service has no name here.
         let (name, message) =
@@ -74,7 +75,7 @@ impl Facts<'_> {
             "recovery_action" => {
                 format!("sudo systemctl stop {unit} && sudo nvidia-smi --gpu-reset, else sudo reboot")
             }
-            "xid" => "sudo ada2-sidecar ack".to_owned(),
+            "xid" => "sudo dmesg | grep -i xid | tail".to_owned(),
             "ecc" => "sudo reboot when idle; sudo ada2-sidecar ack to go on before".to_owned(),
             "row_remap" => format!(
                 "when idle: sudo systemctl stop {unit} && sudo nvidia-smi --gpu-reset && sudo systemctl start {unit}"
@@ -155,8 +156,8 @@ mod tests {
         let found = judge(all(), &["thermal"]);
         let lines: Vec<_> = found.iter().map(|one| (one.name, one.verdict)).collect();
         assert_eq!(lines, [("xid", Verdict::Fail), ("engine_queue", Verdict::Fail), (NAME, Verdict::Warn)]);
-        assert_eq!(found[0].fix.as_deref(), Some("sudo ada2-sidecar ack"));
-        assert!(found[0].message.starts_with("as it is; first do as `sudo dmesg"), "{found:?}");
+        assert_eq!(found[0].fix.as_deref(), Some("sudo dmesg | grep -i xid | tail"));
+        assert!(found[0].message.ends_with("once its cause is fixed: `sudo ada2-sidecar ack`"), "{found:?}");
         assert_eq!(
             found[1].fix.as_deref(),
             Some("curl -X PUT http://127.0.0.1:9090/api/v1/queue/default/processor/resume")
