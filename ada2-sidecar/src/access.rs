@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use shared::service::{
+use service::{
     body::Holder,
     client::{Client, Doubt},
     cors::{Cors, is_preflight, preflight},

@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use shared::service::{
+use service::{
     lifecycle::Lifecycle,
     reload::Reloads,
     settings::{Settings, Source},
@@ -261,7 +261,7 @@ mod tests {
             assert_eq!(found, expected, "{flags:?}");
         }
         let flags = crate::cli::command().get_matches_from(["ada2-sidecar"]);
-        let file = |key: &shared::service::settings::Key| {
+        let file = |key: &service::settings::Key| {
             (key.name == "state_dir").then(|| ("/srv/f".to_owned(), Source::File("f.yaml".into())))
         };
         let settings = Settings::gather(crate::config::KEYS, &flags, &|_| None, &file);

@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use shared::service::{body::BodyBudget, clock::unix_now};
+use service::{body::BodyBudget, clock::unix_now};
 use tokio::sync::watch;
 
 use crate::{

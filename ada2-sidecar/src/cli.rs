@@ -1,7 +1,7 @@
 //! The command line. Flags come from the one table of settings.
 
 use clap::{Arg, ArgAction, Command};
-use shared::service::command_line::{Entry, Program};
+use service::command_line::{Entry, Program};
 
 use crate::{config::KEYS, version};
 

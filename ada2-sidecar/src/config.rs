@@ -17,7 +17,7 @@ use std::{
 
 use clap::ArgMatches;
 use reqwest::Url;
-use shared::service::{
+use service::{
     secret::Secret,
     settings::{
         Fixed, Key, Problem, Settings, Source, Variables, WHOLE_FILE, YamlFile, bytes, duration, truth,
@@ -327,7 +327,7 @@ impl Config {
 }
 
 fn log_filter(text: &str) -> Option<String> {
-    shared::service::telemetry::is_filter(text).then(|| text.to_owned())
+    service::telemetry::is_filter(text).then(|| text.to_owned())
 }
 
 fn non_empty(text: &str) -> Option<String> {

@@ -7,7 +7,7 @@ use axum::{
     extract::Request,
     response::{IntoResponse, Response},
 };
-use shared::service::{
+use service::{
     request_id::{RequestId, X_REQUEST_ID},
     serve::{Handler, RequestBody},
 };

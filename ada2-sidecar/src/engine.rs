@@ -16,8 +16,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use picture::Format;
 use reqwest::Url;
-use shared::{picture::Format, service::lifecycle::Lifecycle};
+use service::lifecycle::Lifecycle;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 

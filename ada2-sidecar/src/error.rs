@@ -8,12 +8,10 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use shared::{
-    openai::{
-        error::{Code, Envelope},
-        fields::FieldError,
-    },
-    service::{body::BodyError, client::Doubt, guard::Refusal},
+use service::{body::BodyError, client::Doubt, guard::Refusal};
+use wire::openai::{
+    error::{Code, Envelope},
+    fields::FieldError,
 };
 
 use crate::{

@@ -20,8 +20,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use shared::health::GpuReport;
 use tokio::sync::watch;
+use wire::health::GpuReport;
 
 /// A sample older than this means that the driver hangs.
 pub(crate) const STALE: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use shared::service::{
+use service::{
     files::{open_own, read_own},
     settings::{Settings, Source},
 };

@@ -12,16 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{
-    openai::fields::FieldError,
-    service::{
-        lifecycle::Lifecycle,
-        slots::{Permit, Slots},
-    },
+use service::{
+    lifecycle::Lifecycle,
+    slots::{Permit, Slots},
 };
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
+use wire::openai::fields::FieldError;
 
 use self::{course::Course, pixels::PixelWork};
 use crate::{

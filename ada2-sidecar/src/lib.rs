@@ -37,7 +37,7 @@ pub mod warm_up;
 use std::{net::SocketAddr, sync::Arc};
 
 use listenfd::ListenFd;
-use shared::service::{
+use service::{
     descriptors,
     guard::PRIVATE_RANGES,
     lifecycle::{Lifecycle, WorkerDied},
@@ -239,7 +239,7 @@ fn announce(listeners: &[TcpListener], config: &Config) {
         .map(|address| format!("http://{address}"))
         .collect();
     let private: Option<Vec<ipnet::IpNet>> =
-        shared::service::settings::list(PRIVATE_RANGES, |range| range.parse().ok());
+        service::settings::list(PRIVATE_RANGES, |range| range.parse().ok());
     let who = if Some(&config.edge.allow_from) == private.as_ref() {
         "loopback, private and 100.64/10 addresses".to_owned()
     } else {
@@ -249,7 +249,7 @@ fn announce(listeners: &[TcpListener], config: &Config) {
         version = version::WITH_COMMIT,
         listen = addresses.join(", "),
         engine = config.engine.name(),
-        url = config.engine_url.as_ref().map(shared::service::secret::redacted_url),
+        url = config.engine_url.as_ref().map(service::secret::redacted_url),
         gpu = if config.gpu_required { "required" } else { "optional" },
         token = if config.edge.token.is_some() { "required on /v1" } else { "none" },
         "listening; whoever may come may run workflows on this machine: {who}"

@@ -4,7 +4,7 @@ use std::{io::Write, process::ExitCode, time::Duration};
 
 use ada2_sidecar::{Sockets, cli, commands, config, reload::Source, serve};
 use listenfd::ListenFd;
-use shared::service::{descriptors, lifecycle::Lifecycle, settings::EXIT_CONFIG, telemetry};
+use service::{descriptors, lifecycle::Lifecycle, settings::EXIT_CONFIG, telemetry};
 
 /// Anything else that ends the service (`EX_SOFTWARE`).
 const EXIT_FAILED: u8 = 70;

@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::openai::images::Size;
 use tokio::sync::watch;
+use wire::openai::images::Size;
 
 use crate::{
     engine::{EngineError, Outcome, Progress},

@@ -22,7 +22,7 @@ use hyper::{
     upgrade::{OnUpgrade, on},
 };
 use reqwest::Url;
-use shared::service::{
+use service::{
     client::Client,
     framing::{self, FramingFault, Reuse},
     lifecycle::Lifecycle,

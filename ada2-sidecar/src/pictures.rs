@@ -10,11 +10,9 @@ use std::io::{BufRead, Cursor, Seek};
 
 use bytes::Bytes;
 use image::{DynamicImage, GrayImage, ImageEncoder, ImageFormat, ImageReader, imageops};
-use shared::{
-    openai::{fields::FieldError, images::Size},
-    picture::Format,
-};
+use picture::Format;
 use tokio_util::sync::CancellationToken;
+use wire::openai::{fields::FieldError, images::Size};
 
 use self::decode::decode;
 use crate::images::{Output, Source};

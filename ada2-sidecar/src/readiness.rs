@@ -14,13 +14,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use shared::{
-    health::{CheckStatus, ReadyReport},
-    service::{lifecycle::Lifecycle, reload::Switch},
-};
+use service::{lifecycle::Lifecycle, reload::Switch};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use wire::health::{CheckStatus, ReadyReport};
 
 use self::{
     latch::{Latch, file::LatchFile},

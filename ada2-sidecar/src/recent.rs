@@ -6,8 +6,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use picture::Format;
 use sha2::{Digest, Sha256};
-use shared::picture::Format;
 
 use crate::engine::Picture;
 

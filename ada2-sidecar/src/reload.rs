@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use shared::service::{
+use service::{
     lifecycle::Lifecycle,
     reload::{Reloads, Switch},
     settings::Problem,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Where the sidecar's is read from.
-pub type Source = shared::service::reload::Source<Loaded>;
+pub type Source = service::reload::Source<Loaded>;
 
 /// What the workers beside the routes take from the configuration.
 #[derive(Debug)]

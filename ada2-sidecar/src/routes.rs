@@ -12,7 +12,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
-use shared::service::{nearest_route::nearest_route, request_id};
+use service::{nearest_route::nearest_route, request_id};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{access, app::App, error::ApiError};
@@ -65,10 +65,8 @@ mod tests {
     use std::{net::Ipv4Addr, sync::Arc};
 
     use axum::{body::Body, extract::Request};
-    use shared::{
-        openai::error::Envelope,
-        service::{lifecycle::Lifecycle, reload::Switch, serve::Peer},
-    };
+    use service::{lifecycle::Lifecycle, reload::Switch, serve::Peer};
+    use wire::openai::error::Envelope;
 
     use tokio::sync::watch;
 

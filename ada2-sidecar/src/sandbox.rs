@@ -3,7 +3,7 @@
 
 use std::{fs::File, io::ErrorKind, path::Path};
 
-use shared::service::settings::{Key, Settings, Source};
+use service::settings::{Key, Settings, Source};
 
 /// What `ProtectHome=yes` makes inaccessible.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];

@@ -9,7 +9,7 @@ mod table;
 use std::time::{Instant, SystemTime};
 
 use serde_json::{Value, json};
-use shared::health::ReadyReport;
+use wire::health::ReadyReport;
 
 use crate::gpu::{GpuReading, GpuSample, GpuState, is_stale};
 

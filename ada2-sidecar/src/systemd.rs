@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
-use shared::service::{lifecycle::Lifecycle, reload::Reloads};
+use service::{lifecycle::Lifecycle, reload::Reloads};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::service::{lifecycle::Lifecycle, reload::Switch};
+use service::{lifecycle::Lifecycle, reload::Switch};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 

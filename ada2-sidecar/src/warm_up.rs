@@ -3,12 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::{
-    health::ReadyReport,
-    service::{lifecycle::Lifecycle, reload::Switch},
-};
+use service::{lifecycle::Lifecycle, reload::Switch};
 use tokio::sync::watch;
 use tracing::{info, warn};
+use wire::health::ReadyReport;
 
 use crate::{
     config::Config,

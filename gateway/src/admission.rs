@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use shared::service::slots::{Place, Slots};
+use service::slots::{Place, Slots};
 
 use crate::{
     config::{Backends, Capability, Token},
@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn bounded(name: &str, max: Option<usize>) -> Arc<Token> {
-        let secret = shared::service::secret::Secret::new("0123456789abcdef").unwrap();
+        let secret = service::secret::Secret::new("0123456789abcdef").unwrap();
         let mut token = Token::named(name, secret);
         token.max = max;
         Arc::new(token)

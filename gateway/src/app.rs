@@ -7,9 +7,7 @@ use std::{
     time::Instant,
 };
 
-use shared::service::{
-    body::BodyBudget, clock::unix_now, lifecycle::Lifecycle, reload::Reloads, settings::Problem,
-};
+use service::{body::BodyBudget, clock::unix_now, lifecycle::Lifecycle, reload::Reloads, settings::Problem};
 use tracing::info;
 
 use crate::{

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use reqwest::{Body, RequestBuilder, Response, Url};
 use serde_json::{Map, Value};
-use shared::service::{body::WholeBody, request_id::X_REQUEST_ID, slots::Place};
+use service::{body::WholeBody, request_id::X_REQUEST_ID, slots::Place};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},

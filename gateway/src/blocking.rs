@@ -1,6 +1,6 @@
 //! Work that would hold up the async threads: hashing, decoding, the disk. A thread that blocks cannot be cancelled.
 
-use shared::service::slots::Place;
+use service::slots::Place;
 
 /// Runs it on a thread of its own. Its panic is the caller's.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -30,7 +30,7 @@ pub(crate) async fn blocking_under<T: Send + 'static>(
 mod tests {
     use std::{sync::mpsc, time::Duration};
 
-    use shared::service::slots::Slots;
+    use service::slots::Slots;
 
     use super::*;
 

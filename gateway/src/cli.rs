@@ -1,7 +1,7 @@
 //! The command line. Flags come from the one table of settings; secrets are no flags, since command lines are public.
 
 use clap::{Arg, ArgAction, Command};
-use shared::service::command_line::{Entry, Program};
+use service::command_line::{Entry, Program};
 
 use crate::{config::KEYS, version};
 

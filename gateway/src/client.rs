@@ -5,7 +5,7 @@ pub(crate) mod connect_error;
 use std::sync::Arc;
 
 use reqwest::{Client, ClientBuilder};
-use shared::service::{
+use service::{
     outbound::{Connections, builder},
     settings::Problem,
 };

@@ -13,7 +13,7 @@ use std::{
 };
 
 use clap::ArgMatches;
-use shared::service::settings::{EXIT_CONFIG, Problem};
+use service::settings::{EXIT_CONFIG, Problem};
 
 use crate::{EXIT_FAILED, config};
 

@@ -25,7 +25,7 @@ use std::{
 };
 
 use clap::ArgMatches;
-use shared::service::settings::{
+use service::settings::{
     Fixed, Problem, Settings, Source, Variables, duration, unreadable, without_consequences,
 };
 
@@ -302,7 +302,7 @@ fn compose(settings: &mut Settings, backends: Option<&BackendsFile>, notes: &mut
     // Only a host that was understood can be judged.
     let access = Access::read(settings, loopback || host.is_none(), &mut notes.owners);
     let max_request = settings.take("MAX_REQUEST_BYTES", "a number of bytes", |text| {
-        shared::service::settings::bytes(text).and_then(|bytes| usize::try_from(bytes).ok())
+        service::settings::bytes(text).and_then(|bytes| usize::try_from(bytes).ok())
     });
     let images = Images::read(settings, backends);
     let retention = sections::retention(settings);

@@ -9,10 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::Value;
-use shared::{
-    openai::error::{Code, Envelope},
-    service::{body::BodyError, client::Doubt, guard::Refusal},
-};
+use service::{body::BodyError, client::Doubt, guard::Refusal};
+use wire::openai::error::{Code, Envelope};
 
 use crate::{
     admission::Busy, backend::BackendFault, health::NotReady, policy::catalog::Denial,

@@ -9,7 +9,7 @@ pub mod state;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use shared::service::lifecycle::Lifecycle;
+use service::lifecycle::Lifecycle;
 use tokio_util::sync::CancellationToken;
 
 use self::{

@@ -31,7 +31,7 @@ mod warnings;
 
 use std::{path::Path, sync::Arc};
 
-use shared::service::{
+use service::{
     descriptors,
     lifecycle::{Lifecycle, WorkerDied},
     secret::redacted_url,

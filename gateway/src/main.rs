@@ -4,7 +4,7 @@ use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::ArgMatches;
 use gateway::{Gateway, ServeError, cli, commands, config, serving::reload::Source};
-use shared::service::{descriptors, lifecycle::Lifecycle};
+use service::{descriptors, lifecycle::Lifecycle};
 
 /// What blocking work still gets once the service has ended.
 const LAST: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
     proto::MetricFamily,
 };
-use shared::openai::error::Code;
+use wire::openai::error::Code;
 
 /// For what is none of the known values.
 const OTHER: &str = "other";

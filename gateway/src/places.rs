@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shared::service::{
+use service::{
     files::{may_write, own_account},
     settings::Problem,
 };

@@ -9,13 +9,11 @@ pub(crate) mod text;
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
-use shared::{
-    openai::{
-        fields::{FieldError, Fields},
-        inline_images::{EDIT_MEMBERS, GENERATION_MEMBERS, InlineImages, form_at_generations, refuse_images},
-        object::{Object, before_json},
-    },
-    service::form::is_multipart,
+use service::form::is_multipart;
+use wire::openai::{
+    fields::{FieldError, Fields},
+    inline_images::{EDIT_MEMBERS, GENERATION_MEMBERS, InlineImages, form_at_generations, refuse_images},
+    object::{Object, before_json},
 };
 
 use self::{

@@ -6,7 +6,7 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
     routing::{get, post},
 };
-use shared::service::request_id;
+use service::request_id;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{

@@ -15,7 +15,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, request::Parts},
 };
-use shared::service::request_id::RequestId;
+use service::request_id::RequestId;
 
 use crate::{
     error::ApiError,

@@ -5,7 +5,7 @@ pub mod reload;
 use std::time::Duration;
 
 use axum::Router;
-use shared::service::reload::Switch;
+use service::reload::Switch;
 
 use crate::{app::App, router};
 

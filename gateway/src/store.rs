@@ -14,11 +14,9 @@ pub(crate) mod retention;
 pub(crate) mod shelf;
 pub(crate) mod writable;
 
+use picture::{Format, NotAPicture};
+use service::descriptors;
 use sha2::{Digest, Sha256};
-use shared::{
-    picture::{Format, NotAPicture},
-    service::descriptors,
-};
 
 /// A picture in memory: bytes that were seen to be one, whole.
 #[derive(Debug, Clone)]

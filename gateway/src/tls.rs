@@ -26,7 +26,7 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use shared::service::{reload::Switch, serve::TlsAcceptor, settings::Problem};
+use service::{reload::Switch, serve::TlsAcceptor, settings::Problem};
 use tracing::{error, info, warn};
 
 use self::self_made::self_made;

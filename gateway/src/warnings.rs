@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use shared::service::{
+use service::{
     files::{Disk, disk_of},
     reload::Switch,
     telemetry::log_fault,

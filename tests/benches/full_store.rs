@@ -1,7 +1,7 @@
 //! A store of ten thousand pictures beside an empty one: the time to start, to store a picture, to fetch one, and to list a
 //! page. Each gateway is a process of its own; their measurements take turns.
 //!
-//! `cargo bench -p e2e --bench full_store -- [pictures]`
+//! `cargo bench -p benches --bench full_store -- [pictures]`
 
 use std::{
     io::Write,
@@ -9,16 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{
+use e2e::gateway::{Gateway, TOKEN};
+use fakes::{
     Answer,
     child::{self, Child},
     figures::percentile,
-    gateway::{Gateway, TOKEN},
     upstream::picture,
 };
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
-use shared::openai::images::Size;
+use wire::openai::images::Size;
 
 const PICTURES: u64 = 10_000;
 const STARTS: usize = 20;
@@ -80,7 +80,7 @@ impl Store {
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = &self.gateway.as_ref().expect("it was started").url;
-        e2e::http().request(method, format!("{url}{path}")).bearer_auth(TOKEN)
+        fakes::http().request(method, format!("{url}{path}")).bearer_auth(TOKEN)
     }
 
     /// Has a picture made, fetches it, and lists a page.

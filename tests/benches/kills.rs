@@ -1,7 +1,7 @@
 //! A gateway that is killed (`kill -9`) again and again while it stores pictures. Whatever it answered must be served
 //! afterwards, byte for byte as its hash says; nothing else must be; and after a restart no unfinished file is left.
 //!
-//! `cargo bench -p e2e --bench kills -- [pictures]`
+//! `cargo bench -p benches --bench kills -- [pictures]`
 
 use std::{
     collections::BTreeSet,
@@ -14,9 +14,9 @@ use std::{
     time::Duration,
 };
 
-use e2e::{
+use e2e::gateway::{Gateway, TOKEN, gpu_heavy};
+use fakes::{
     child::{self, Child},
-    gateway::{Gateway, TOKEN, gpu_heavy},
     upstream::Upstream,
 };
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ async fn order(url: &str, seeds: &AtomicU64, answered: &Mutex<BTreeSet<String>>)
         let format = if seed.is_multiple_of(5) { "b64_json" } else { "url" };
         let order = json!({"prompt": "p", "size": "256x256", "n": 1 + seed % 2, "seed": seed * 2,
             "response_format": format});
-        let request = e2e::http().post(format!("{url}/v1/images/generations")).bearer_auth(TOKEN);
+        let request = fakes::http().post(format!("{url}/v1/images/generations")).bearer_auth(TOKEN);
         let request = request.header("content-type", "application/json").body(order.to_string());
         let Ok(answer) = request.send().await else { return };
         let status = answer.status().as_u16();
@@ -102,7 +102,7 @@ async fn order(url: &str, seeds: &AtomicU64, answered: &Mutex<BTreeSet<String>>)
 
 /// The picture is served, and it is the one in its name.
 async fn check(gateway: &str, url: &str) {
-    let answer = e2e::http().get(format!("{gateway}{url}")).send().await.expect("an answer");
+    let answer = fakes::http().get(format!("{gateway}{url}")).send().await.expect("an answer");
     assert_eq!(answer.status().as_u16(), 200, "{url}");
     let bytes = answer.bytes().await.expect("a whole picture");
     let hash = Sha256::digest(&bytes)[..8].iter().fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));

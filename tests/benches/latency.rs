@@ -2,18 +2,17 @@
 //! event to the whole answer, from the sidecar and through the gateway (which stores the picture first), and a preview to
 //! the streamed partial. Beside it, in the same run, what a poller of 250 ms would add.
 //!
-//! `cargo bench -p e2e --bench latency`
+//! `cargo bench -p benches --bench latency`
 
 use std::{
     io::Write,
     time::{Duration, Instant},
 };
 
-use e2e::{
+use e2e::{gateway::Gateway, sidecar::Sidecar};
+use fakes::{
     comfyui::FakeComfy,
-    gateway::Gateway,
     invokeai::{FakeInvoke, Status},
-    sidecar::Sidecar,
     sse::Events,
 };
 use serde_json::{Value, json};
@@ -111,7 +110,7 @@ async fn first_partial() {
         order["stream"] = json!(true);
         order["partial_images"] = json!(1);
         order["size"] = json!("512x512");
-        let post = e2e::http().post(format!("{}/v1/images/generations", sidecar.url));
+        let post = fakes::http().post(format!("{}/v1/images/generations", sidecar.url));
         let post = post.header("content-type", "application/json").body(order.to_string());
         let mut events = Events::of(post.send().await.expect("an answer"));
         let partial = events.next().await.expect("a whole stream").expect("a partial");

@@ -1,8 +1,8 @@
 //! 500 callers who leave at random moments, before, during and after their job, with strangers' jobs between them:
 //! afterwards no job of ours is left in the engine after a second, no stranger's was touched, and every slot is free.
 //!
-//! `cargo bench -p e2e --bench leavers` (against the fake engines)
-//! `cargo bench -p e2e --bench leavers -- --clients 50 --live http://127.0.0.1:9190` (against a real InvokeAI, or with
+//! `cargo bench -p benches --bench leavers` (against the fake engines)
+//! `cargo bench -p benches --bench leavers -- --clients 50 --live http://127.0.0.1:9190` (against a real InvokeAI, or with
 //! `--live-comfyui` a real ComfyUI)
 
 use std::{
@@ -15,10 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{
+use e2e::sidecar::Sidecar;
+use fakes::{
     comfyui::{self, FakeComfy},
     invokeai::{FakeInvoke, Status},
-    sidecar::Sidecar,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -86,7 +86,7 @@ impl Engine for FakeInvoke {
     async fn ours(&self, tag: &str) -> usize {
         let active = |status| matches!(status, Status::Pending | Status::InProgress);
         let ours =
-            |item: &e2e::invokeai::Item| item.destination.as_deref() == Some(tag) && active(item.status);
+            |item: &fakes::invokeai::Item| item.destination.as_deref() == Some(tag) && active(item.status);
         self.items().iter().filter(|item| ours(item)).count()
     }
 
@@ -116,7 +116,7 @@ impl Engine for LiveInvoke {
 
     async fn ours(&self, tag: &str) -> usize {
         let url = format!("{}/api/v1/queue/default/counts_by_destination?destination={tag}", self.0);
-        let answer = e2e::http().get(url).send().await.expect("InvokeAI answers");
+        let answer = fakes::http().get(url).send().await.expect("InvokeAI answers");
         let counts: Value = serde_json::from_slice(&answer.bytes().await.expect("whole")).expect("JSON");
         let count = |name: &str| counts[name].as_u64().expect("a count");
         usize::try_from(count("pending") + count("in_progress")).expect("few")
@@ -184,7 +184,7 @@ impl Engine for LiveComfy {
     fn stranger(&self) {}
 
     async fn ours(&self, tag: &str) -> usize {
-        let answer = e2e::http().get(format!("{}/queue", self.0)).send().await.expect("ComfyUI answers");
+        let answer = fakes::http().get(format!("{}/queue", self.0)).send().await.expect("ComfyUI answers");
         let queue: Value = serde_json::from_slice(&answer.bytes().await.expect("whole")).expect("JSON");
         let ours =
             |item: &&Value| item[3]["client_id"].as_str().is_some_and(|client| client.starts_with(tag));
@@ -198,7 +198,7 @@ impl Engine for LiveComfy {
 }
 
 async fn run(engine: &impl Engine, clients: usize, seed: u64) {
-    let state = e2e::fresh_folder("leavers");
+    let state = fakes::fresh_folder("leavers");
     let flags: Vec<String> = engine
         .flags()
         .into_iter()
@@ -257,7 +257,7 @@ impl Outcomes {
 async fn one(sidecar: &Sidecar, nth: usize, patience: Duration, done: &Outcomes) {
     let request = json!({"prompt": format!("caller {nth}"), "size": "64x64", "steps": 8, "stream": nth.is_multiple_of(3),
         "partial_images": 2});
-    let request = e2e::http()
+    let request = fakes::http()
         .post(format!("{}/v1/images/generations", sidecar.url))
         .header("content-type", "application/json")
         .body(request.to_string());

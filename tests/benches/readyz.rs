@@ -1,16 +1,17 @@
 //! No request waits for the driver: `/readyz`, `/healthz` and a refused picture, while NVML answers and while a call into
 //! it hangs, in turns within one run. The ratio of the two is to be 1.2 at most.
 //!
-//! `cargo bench -p e2e --bench readyz`
+//! `cargo bench -p benches --bench readyz`
 
 use std::{
     io::Write,
     time::{Duration, Instant},
 };
 
-use e2e::{figures::percentile, gpu::FakeCard, invokeai::FakeInvoke, sidecar::Sidecar};
+use e2e::sidecar::Sidecar;
+use fakes::{figures::percentile, gpu::FakeCard, invokeai::FakeInvoke};
 use reqwest::{Client, RequestBuilder};
-use shared::service::outbound::{Connections, builder};
+use service::outbound::{Connections, builder};
 
 const ROUNDS: usize = 8;
 const REQUESTS: usize = 500;
@@ -86,10 +87,10 @@ fn questions(open: &Sidecar, shut: &Sidecar) -> Vec<Question> {
 }
 
 async fn until_stale(sidecar: &Sidecar, hung: bool) {
-    e2e::eventually("the driver hangs, or no longer", async || {
+    fakes::eventually("the driver hangs, or no longer", async || {
         let report = sidecar.readyz().await;
         let check = report.checks.into_iter().find(|check| check.name == "snapshot_fresh")?;
-        ((check.status == shared::health::CheckStatus::Fail) == hung).then_some(())
+        ((check.status == wire::health::CheckStatus::Fail) == hung).then_some(())
     })
     .await;
 }

@@ -1,7 +1,7 @@
 //! Requests through the pass-through while the engine is killed and started again every 2 s: each answer is the engine's
 //! own or a clean 502 or 503, none takes longer than connecting may, and afterwards no descriptor or task is left behind.
 //!
-//! `cargo bench -p e2e --bench restarts -- [requests]`
+//! `cargo bench -p benches --bench restarts -- [requests]`
 
 use std::{
     collections::BTreeMap,
@@ -11,9 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{figures::percentile, invokeai::FakeInvoke, sidecar::Sidecar};
+use e2e::sidecar::Sidecar;
+use fakes::{figures::percentile, invokeai::FakeInvoke};
 use futures_util::future::join_all;
-use shared::service::outbound::{Connections, builder};
+use service::outbound::{Connections, builder};
 
 const REQUESTS: usize = 10_000;
 const AT_ONCE: usize = 8;

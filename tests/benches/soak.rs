@@ -1,7 +1,7 @@
 //! 1,000 pictures at a concurrency of 8 through gateway and sidecar on the builtin engine, limits raised: no error, and
 //! afterwards no task or descriptor more than before, and memory flat from the first hundred to the last.
 //!
-//! `cargo bench -p e2e --bench soak`
+//! `cargo bench -p benches --bench soak`
 
 use std::{
     io::Write,
@@ -69,7 +69,7 @@ struct Footprint {
 
 /// Once every connection has ended.
 async fn settled(sidecar: &Sidecar, gateway: &Gateway) -> Footprint {
-    e2e::eventually("connections end", async || {
+    fakes::eventually("connections end", async || {
         // Pooled probe connections end 4 s after their last use at the latest.
         (sidecar.lifecycle.inflight() <= 1 && gateway.lifecycle.inflight() == 0).then_some(())
     })

@@ -3,7 +3,7 @@
 //! `nvml`'s: it looks at its scenario every 10 ms while that thread waits for events, and writes a line for each call. A
 //! card without events shows what is left without that waiting.
 //!
-//! `cargo bench -p e2e --bench watching -- [seconds]`
+//! `cargo bench -p benches --bench watching -- [seconds]`
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{gpu::FakeCard, invokeai::FakeInvoke, sidecar::Sidecar};
+use e2e::sidecar::Sidecar;
+use fakes::{gpu::FakeCard, invokeai::FakeInvoke};
 
 const SECONDS: u64 = 60;
 /// Until the first surveys and the loader's work are over.
@@ -56,7 +57,7 @@ async fn main() {
 /// The process that is watched: says where it listens, and ends with its parent.
 async fn serve(flags: &[String]) {
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
-    let sidecar = Sidecar::start_in(e2e::fresh_folder("watched"), &flags).await;
+    let sidecar = Sidecar::start_in(fakes::fresh_folder("watched"), &flags).await;
     sidecar.until_ready().await;
     let _ = writeln!(std::io::stdout(), "{}", sidecar.url);
     std::future::pending::<()>().await;

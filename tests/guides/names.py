@@ -28,7 +28,7 @@ def faults(page, text, blocks, built):
     for line, code in spans + codes:
         found += [f"{page}:{line}: {fault}" for fault in _code(code, built)]
     for match in re.finditer(r"\b[45]\d\d `([a-z_]+)`", text):
-        if f'"{match[1]}"' not in _source("shared/src/openai/error.rs"):
+        if f'"{match[1]}"' not in _source("shared/wire/src/openai/error.rs"):
             found.append(f"{page}:{text.count(chr(10), 0, match.start()) + 1}: there is no error code {match[1]}")
     return found
 

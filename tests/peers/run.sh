@@ -19,4 +19,4 @@ if [ -z "${BIN_DIR:-}" ]; then
 fi
 export BIN_DIR VENV=${PEERS_DIR:-$HOME/.cache/ada2-peers}/venv
 [ $# -gt 0 ] || set -- gateway fastapi litellm
-exec cargo bench -q -p e2e --bench pictures -- peers "$here/start.sh" "$@"
+exec cargo bench -q -p benches --bench pictures -- peers "$here/start.sh" "$@"

@@ -7,7 +7,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use shared::service::settings::{EXIT_CONFIG, Problem, Source};
+use service::settings::{EXIT_CONFIG, Problem, Source};
 
 use super::EXIT_NO;
 use crate::{

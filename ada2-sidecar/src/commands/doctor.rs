@@ -17,7 +17,7 @@ mod installation;
 mod listen;
 mod names;
 mod readiness;
-mod service;
+mod service_state;
 mod settings;
 mod text;
 mod token;
@@ -33,10 +33,8 @@ use std::{
 };
 
 use clap::ArgMatches;
-use shared::{
-    health::{CheckStatus, ReadyReport},
-    service::doctor::{Finding, Report, Verdict},
-};
+use service::doctor::{Finding, Report, Verdict};
+use wire::health::{CheckStatus, ReadyReport};
 
 use self::{
     configuration::{Configuration, Setup},
@@ -169,8 +167,8 @@ impl Sheet {
         self.all(installation::Facts::look(units).judge())?;
         self.all(installation::settings(&units.service, setup.card.required))?;
         self.all(port.judge())?;
-        let last_line = if units.service.is_active() { None } else { service::last_line() };
-        let facts = service::Facts {
+        let last_line = if units.service.is_active() { None } else { service_state::last_line() };
+        let facts = service_state::Facts {
             units,
             configuration_is_broken: setup.is_broken() || token.stops_the_service(),
             port_is_taken: port.is_taken(),
@@ -187,7 +185,7 @@ impl Sheet {
             return self.all([Finding::fail("answers", message, "sudo systemctl restart ada2-sidecar")]);
         }
         let metrics = running.and_then(|running| running.metrics.as_deref());
-        self.all(service::Versions::look(metrics, service).judge())
+        self.all(service_state::Versions::look(metrics, service).judge())
     }
 
     fn card(&mut self, setup: &Setup, look: Option<&CardLook>, running: Option<&Running>) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use shared::service::settings::EXIT_CONFIG;
+use service::settings::EXIT_CONFIG;
 
 use crate::{
     config::Config,
@@ -43,8 +43,7 @@ pub(super) fn check(config: &Config) -> io::Result<ExitCode> {
             Ok(ExitCode::from(EXIT_CONFIG))
         }
         Err(error) => {
-            let url =
-                config.engine_url.as_ref().map(shared::service::secret::redacted_url).unwrap_or_default();
+            let url = config.engine_url.as_ref().map(service::secret::redacted_url).unwrap_or_default();
             writeln!(io::stderr(), "{kind} at {url} cannot be asked about graphs: {error}")?;
             Ok(ExitCode::from(EXIT_CONFIG))
         }

@@ -35,7 +35,7 @@ use std::{
 };
 
 use clap::{ArgMatches, parser::ValueSource};
-use shared::service::files::is_root;
+use service::files::is_root;
 
 use self::{
     lines::{Lines, Stop},

@@ -9,14 +9,12 @@ use std::{
 };
 
 use clap::ArgMatches;
-use shared::{
-    health::{Check, CheckStatus, ReadyReport},
-    service::{
-        outbound::{Connections, io_kind, plain_builder, read_limited},
-        settings::Source,
-    },
+use service::{
+    outbound::{Connections, io_kind, plain_builder, read_limited},
+    settings::Source,
 };
 use sysinfo::System;
+use wire::health::{Check, CheckStatus, ReadyReport};
 
 use super::EXIT_NO;
 use crate::{

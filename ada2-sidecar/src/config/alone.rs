@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::ArgMatches;
-use shared::service::settings::{Problem, Settings, Source};
+use service::settings::{Problem, Settings, Source};
 
 use super::{CONFIG, DEFAULT_FILE, KEYS, read_file, sections};
 use crate::{

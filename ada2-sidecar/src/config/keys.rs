@@ -1,6 +1,6 @@
 //! The one table of settings, in the order and under the headings of the help.
 
-use shared::service::{guard::PRIVATE_RANGES, settings::Key};
+use service::{guard::PRIVATE_RANGES, settings::Key};
 
 const REACH: &str = "Reach it";
 const ACCESS: &str = "Who may use it";

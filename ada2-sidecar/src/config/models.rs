@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use shared::service::settings::{Settings, nearest_few, unknown_key};
+use service::settings::{Settings, nearest_few, unknown_key};
 
 use crate::images::models::{Declared, Family, Variant, families, family_named};
 

@@ -9,10 +9,8 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::Value;
-use shared::{
-    openai::{fields::exact_whole, images::Size},
-    service::settings::{Settings, number, scalar_text, unknown_key, whole_number, yaml_value},
-};
+use service::settings::{Settings, number, scalar_text, unknown_key, whole_number, yaml_value};
+use wire::openai::{fields::exact_whole, images::Size};
 
 use crate::{
     config::EngineKind,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use reqwest::Url;
-use shared::service::{
+use service::{
     guard::Guard,
     secret::Secret,
     settings::{Settings, bytes, list, nearest_few, truth},

@@ -4,10 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use image::{DynamicImage, ImageFormat, Rgb};
-use shared::{
-    openai::images::Size,
-    picture::{Format, paint::Painting},
-};
+use picture::{Format, paint::Painting};
+use wire::openai::images::Size;
 
 use super::{Desk, EngineError, ImageEngine, Picture, Preview, Progress, Survey};
 use crate::images::{

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use shared::service::outbound::{BodyFault, io_kind, unresolved};
+use service::outbound::{BodyFault, io_kind, unresolved};
 
 use super::EngineError;
 
@@ -30,7 +30,7 @@ pub(super) fn body_fault(fault: BodyFault) -> EngineError {
 
 #[cfg(test)]
 mod tests {
-    use shared::service::outbound::{Connections, builder};
+    use service::outbound::{Connections, builder};
 
     use super::*;
 

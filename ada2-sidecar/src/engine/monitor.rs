@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use shared::service::lifecycle::Lifecycle;
+use service::lifecycle::Lifecycle;
 use tokio::sync::watch;
 use tracing::{info, warn};
 

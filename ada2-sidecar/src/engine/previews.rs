@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use shared::picture::Format;
+use picture::Format;
 
 use super::Preview;
 
@@ -79,7 +79,8 @@ impl<K: Eq + Hash> Drop for Wanted<'_, K> {
 
 #[cfg(test)]
 mod tests {
-    use shared::{openai::images::Size, picture::paint::Painting};
+    use picture::paint::Painting;
+    use wire::openai::images::Size;
 
     use super::*;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use shared::openai::{fields::FieldError, images::Size};
+use wire::openai::{fields::FieldError, images::Size};
 
 use super::{
     ImageRequest, Limits,

@@ -9,7 +9,7 @@ mod words;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use shared::openai::images::Size;
+use wire::openai::images::Size;
 
 pub use self::{
     classify::{Metadata, checkpoint, has_word, variant_of},

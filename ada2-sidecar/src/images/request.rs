@@ -1,11 +1,9 @@
 //! Reading a request: every known field in its range, or refused by name.
 
-use shared::{
-    openai::{
-        fields::{FieldError, Fields},
-        images::Size,
-    },
-    picture::Format,
+use picture::Format;
+use wire::openai::{
+    fields::{FieldError, Fields},
+    images::Size,
 };
 
 use super::narrow;

@@ -1,7 +1,7 @@
 //! Where each of a job's values comes from: the request, the preset, and for the built-in graphs what is usual. What a
 //! template does not take is left out, and named.
 
-use shared::openai::{fields::FieldError, images::Size};
+use wire::openai::{fields::FieldError, images::Size};
 
 use super::{ImageRequest, Limits, Quality, Task, job::Canvas};
 use crate::images::{

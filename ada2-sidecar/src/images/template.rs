@@ -15,7 +15,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use shared::openai::images::Size;
+use wire::openai::images::Size;
 
 use crate::images::Task;
 

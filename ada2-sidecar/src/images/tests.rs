@@ -3,13 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use picture::Format;
 use serde_json::json;
-use shared::{
-    openai::{
-        fields::{FieldError, Fields},
-        images::Size,
-    },
-    picture::Format,
+use wire::openai::{
+    fields::{FieldError, Fields},
+    images::Size,
 };
 
 use super::{

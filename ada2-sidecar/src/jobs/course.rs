@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::service::slots::Permit;
+use service::slots::Permit;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use shared::picture::Format;
+use picture::Format;
 
 use super::*;
 use crate::{

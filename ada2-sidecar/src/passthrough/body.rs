@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use shared::service::serve::RequestBody;
+use service::serve::RequestBody;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{

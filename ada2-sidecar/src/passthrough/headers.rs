@@ -6,7 +6,7 @@ use axum::http::{
     request::Parts,
     uri::PathAndQuery,
 };
-use shared::service::{
+use service::{
     client::Client,
     forwarded::{drop_hop_by_hop, say_who_asked},
     request_id::X_REQUEST_ID,

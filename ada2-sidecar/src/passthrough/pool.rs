@@ -9,7 +9,7 @@ use std::{
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use reqwest::Url;
-use shared::service::{lifecycle::Lifecycle, outbound::CONNECT_TIMEOUT, serve::prepare};
+use service::{lifecycle::Lifecycle, outbound::CONNECT_TIMEOUT, serve::prepare};
 use tokio::{
     net::{TcpStream, lookup_host},
     time::{Instant, timeout},

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use shared::service::{lifecycle::Lifecycle, serve::Seat};
+use service::{lifecycle::Lifecycle, serve::Seat};
 use tokio::{
     io::{AsyncWriteExt, copy, split},
     time::timeout,

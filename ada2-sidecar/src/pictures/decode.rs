@@ -3,8 +3,8 @@
 use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 
 use image::{ColorType, DynamicImage, GrayImage, ImageDecoder, Limits, RgbImage, metadata::Orientation};
-use shared::openai::fields::FieldError;
 use tokio_util::sync::CancellationToken;
+use wire::openai::fields::FieldError;
 
 use super::{MAX_PIXELS, orientation, reader, size_of, unreadable};
 

@@ -2,7 +2,7 @@
 //! WebP many writers put it behind them. What cannot be read says nothing: cameras write much, and viewers ignore it.
 
 use image::metadata::Orientation;
-use shared::openai::images::Size;
+use wire::openai::images::Size;
 
 /// What JPEG has before EXIF, and some writers in the other formats, too.
 const PREFIX: &[u8] = b"Exif\0\0";

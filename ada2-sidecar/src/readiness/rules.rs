@@ -15,10 +15,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use shared::{
-    health::{Check, CheckStatus, EngineReport, ReadyReport, Status},
-    service::clock::unix_seconds_f64,
-};
+use service::clock::unix_seconds_f64;
+use wire::health::{Check, CheckStatus, EngineReport, ReadyReport, Status};
 
 use super::{alarm::Alarm, latch::Latch};
 use crate::{
@@ -96,7 +94,7 @@ impl Rules {
             min_free_vram: config.min_free_vram,
             engine_unit: config.engine_unit.clone(),
             engine: config.engine.name(),
-            engine_url: config.engine_url.as_ref().map(shared::service::secret::redacted_url),
+            engine_url: config.engine_url.as_ref().map(service::secret::redacted_url),
             default_model: config.default_model.clone(),
             presets: config.presets.clone(),
             models: config.models.clone(),

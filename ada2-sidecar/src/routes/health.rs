@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use shared::{health::CheckStatus, openai::fields::FieldError};
+use wire::{health::CheckStatus, openai::fields::FieldError};
 
 use crate::{
     app::App,

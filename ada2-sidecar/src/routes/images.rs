@@ -14,22 +14,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use shared::{
-    openai::{
-        fields::{FieldError, Fields},
-        images::Size,
-        inline_images::{GENERATION_MEMBERS, form_at_generations, refuse_images},
-        object::{Object, before_json},
-    },
-    service::{
-        body::{Holder, WholeBody},
-        form::is_multipart,
-        parsing::parse,
-        request_id::RequestId,
-    },
+use service::{
+    body::{Holder, WholeBody},
+    form::is_multipart,
+    parsing::parse,
+    request_id::RequestId,
 };
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use wire::openai::{
+    fields::{FieldError, Fields},
+    images::Size,
+    inline_images::{GENERATION_MEMBERS, form_at_generations, refuse_images},
+    object::{Object, before_json},
+};
 
 use self::form::Upload;
 use crate::{
@@ -206,7 +204,8 @@ pub(super) async fn file(
 
 #[cfg(test)]
 mod tests {
-    use shared::{picture::paint::Painting, service::body::BodyBudget};
+    use picture::paint::Painting;
+    use service::body::BodyBudget;
 
     use super::*;
     use crate::images::models::{Base, EngineModel};

@@ -4,7 +4,7 @@
 mod card;
 
 use prometheus::{Gauge, GaugeVec, IntCounter, Opts, Registry, TextEncoder, core::Collector};
-use shared::health::CheckStatus;
+use wire::health::CheckStatus;
 
 use crate::{jobs::Jobs, metrics::Metrics, readiness::Published};
 
@@ -31,7 +31,7 @@ pub(super) fn text(counted: &Metrics, published: &Published, jobs: &Jobs) -> Str
     page.counter(
         "ada2_sidecar_log_lines_dropped_total",
         "Log lines that could not be written.",
-        shared::service::telemetry::dropped_lines(),
+        service::telemetry::dropped_lines(),
     );
     readiness(&page, published);
     card::add(&page, published);

@@ -4,7 +4,7 @@ use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
 };
-use shared::openai::models::{Model, ModelList};
+use wire::openai::models::{Model, ModelList};
 
 use crate::{app::App, error::ApiError, images::choice};
 

@@ -3,7 +3,8 @@
 use std::time::SystemTime;
 
 use serde_json::Value;
-use shared::{health::GpuReport, service::settings::nearest_few};
+use service::settings::nearest_few;
+use wire::health::GpuReport;
 
 use super::fields::{Field, OTHER_KEYS, Unit, find, names};
 
@@ -194,7 +195,8 @@ mod tests {
     fn a_field_that_is_told_has_its_key_in_the_report() {
         for Field { name, .. } in told() {
             let key = OTHER_KEYS.iter().find(|(other, _)| *other == name).map_or(name, |(_, key)| key);
-            let is_known = include_str!("../../../shared/src/health/gpu.rs").contains(&format!("\"{key}\""))
+            let is_known = include_str!("../../../shared/wire/src/health/gpu.rs")
+                .contains(&format!("\"{key}\""))
                 || matches!(name, "timestamp" | "name" | "uuid" | "index")
                 || REASONS.iter().any(|(reason, _)| *reason == name);
             assert!(is_known, "{name}");

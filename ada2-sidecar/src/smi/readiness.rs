@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use shared::health::{Check, CheckStatus, ReadyReport};
+use wire::health::{Check, CheckStatus, ReadyReport};
 
 use crate::smi::{View, table};
 
@@ -60,7 +60,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use shared::health::{EngineReport, GpuReport, Status};
+    use wire::health::{EngineReport, GpuReport, Status};
 
     fn report() -> ReadyReport {
         ReadyReport {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use shared::health::GpuReport;
+use wire::health::GpuReport;
 
 use super::{MIB, View, csv::timestamp};
 use crate::{

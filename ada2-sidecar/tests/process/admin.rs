@@ -10,7 +10,7 @@ fn text(output: &Output) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_says_every_problem_and_fails_as_a_broken_file_does() {
-    let folder = e2e::fresh_folder("admin-reload");
+    let folder = fakes::fresh_folder("admin-reload");
     let (file, state) = (folder.join("config.yaml"), folder.join("state"));
     let (config, state_dir) = (file.display().to_string(), state.display().to_string());
     std::fs::write(&file, "max_n: 2\n").unwrap();
@@ -47,7 +47,7 @@ async fn a_reload_says_every_problem_and_fails_as_a_broken_file_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_finds_the_service_by_its_file_and_the_verdict_follows_before_the_answer() {
-    let folder = e2e::fresh_folder("admin-file");
+    let folder = fakes::fresh_folder("admin-file");
     let (file, state) = (folder.join("config.yaml"), folder.join("state"));
     let config = file.display().to_string();
     let write = |slots: usize| {
@@ -61,7 +61,7 @@ async fn a_reload_finds_the_service_by_its_file_and_the_verdict_follows_before_t
         write(slots);
         let output = run(&["reload", "--config", &config]);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-        let slot = e2e::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.unwrap();
+        let slot = fakes::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.unwrap();
         let said = slot.text().await.unwrap();
         assert!(
             said.contains(&format!("0 of {slots}")),
@@ -93,7 +93,7 @@ impl Drop for Killed {
 async fn readyz_asks_where_a_socket_unit_moved_the_service_and_the_log_says_that_listen_has_no_effect() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let runtime = e2e::fresh_folder("moved");
+    let runtime = fakes::fresh_folder("moved");
     let sidecar = std::process::Command::new("sh")
         .args(["-c", "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3<&0 </dev/null"])
         .arg(env!("CARGO_BIN_EXE_ada2-sidecar"))
@@ -109,7 +109,7 @@ async fn readyz_asks_where_a_socket_unit_moved_the_service_and_the_log_says_that
         // What another process of the same unit would see; people meet the usual place.
         command.env("RUNTIME_DIRECTORY", &runtime).env("ADA2_LISTEN", "127.0.0.1:9").output().unwrap()
     };
-    let said = e2e::eventually("it answers", async || {
+    let said = fakes::eventually("it answers", async || {
         let output = ask();
         (output.status.code() == Some(0)).then(|| text(&output))
     })

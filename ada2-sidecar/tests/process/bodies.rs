@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use e2e::bodies::{Cost, LARGE, all};
+use fakes::bodies::{Cost, LARGE, all};
 
 use crate::running::Running;
 
@@ -14,7 +14,7 @@ const ROOM: u64 = 16;
 async fn a_body_costs_at_most_four_times_its_length_and_nobody_waits_for_it() {
     for hostile in all() {
         let (name, expected) = (hostile.name, hostile.sidecar);
-        let sidecar = Running::start(&e2e::fresh_folder("bodies"), &["--engine", "builtin"]);
+        let sidecar = Running::start(&fakes::fresh_folder("bodies"), &["--engine", "builtin"]);
         sidecar.ready().await;
         let Cost { status, body, peak_mib, silence } =
             hostile.send(&sidecar.url, sidecar.child.id(), "").await;

@@ -24,7 +24,7 @@ const SHOW: &str = "show --value --property=Listen ada2-sidecar.socket";
 
 #[test]
 fn check_port_names_the_holder_whatever_else_is_wrong_with_the_configuration() {
-    let folder = e2e::fresh_folder("check-port");
+    let folder = fakes::fresh_folder("check-port");
     let file = folder.join("broken.yaml");
     let path = file.display().to_string();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use e2e::{comfyui::FakeComfy, gpu::FakeCard};
+use fakes::{comfyui::FakeComfy, gpu::FakeCard};
 
 use crate::running::{Running, run};
 
@@ -17,7 +17,7 @@ const NOBODY: &str = "127.0.0.1:9";
 async fn the_running_sidecar_is_asked_and_the_exit_code_says_whether_it_is_ready() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();
-    let state = e2e::fresh_folder("show");
+    let state = fakes::fresh_folder("show");
     let sidecar = Running::start(&state, &["--engine", "builtin", "--nvml-lib", &library]);
     sidecar.ready().await;
     let address = sidecar.url.trim_start_matches("http://").to_owned();
@@ -40,7 +40,7 @@ async fn the_running_sidecar_is_asked_and_the_exit_code_says_whether_it_is_ready
         text(&output)
     );
     card.xid(79);
-    e2e::eventually("it gates", async || (ask(&["readyz"]).status.code() == Some(1)).then_some(())).await;
+    fakes::eventually("it gates", async || (ask(&["readyz"]).status.code() == Some(1)).then_some(())).await;
     let output = ask(&["readyz", "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &report["status"]), (Some(1), &"not_ready".into()));
@@ -84,7 +84,7 @@ fn whatever_else_answers_there_is_told_from_a_sidecar() {
 fn without_a_running_sidecar_card_and_host_are_read_directly() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();
-    let state = e2e::fresh_folder("direct").display().to_string();
+    let state = fakes::fresh_folder("direct").display().to_string();
     let ask = |arguments: &[&str]| {
         run(&[arguments, &["--listen", NOBODY, "--nvml-lib", &library, "--state-dir", &state]].concat())
     };
@@ -116,17 +116,17 @@ async fn a_driver_that_starts_slowly_is_waited_for_even_where_no_card_is_require
     let card = FakeCard::new();
     card.set(|scenario| scenario.hang = vec!["nvmlInit_v2".into()]);
     let library = card.library().display().to_string();
-    let state = e2e::fresh_folder("slow");
+    let state = fakes::fresh_folder("slow");
     let sidecar = Running::start(&state, &["--engine", "builtin", "--nvml-lib", &library]);
     let failed = async || {
-        let answer = e2e::http().get(format!("{}/readyz", sidecar.url)).send().await.unwrap();
+        let answer = fakes::http().get(format!("{}/readyz", sidecar.url)).send().await.unwrap();
         let report: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
         let failed = report["checks"].as_array().unwrap().iter().filter(|check| check["status"] == "fail");
         failed.map(|check| check["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     // That the driver may be hanging is said as well, after 5 s.
     let of_the_driver = |name: &String| name == "nvml" || name == "snapshot_fresh";
-    e2e::eventually("all else is well", async || failed().await.iter().all(of_the_driver).then_some(()))
+    fakes::eventually("all else is well", async || failed().await.iter().all(of_the_driver).then_some(()))
         .await;
     assert!(failed().await.contains(&"nvml".to_owned()));
     card.set(|scenario| scenario.hang.clear());
@@ -137,18 +137,18 @@ async fn a_driver_that_starts_slowly_is_waited_for_even_where_no_card_is_require
 async fn ack_goes_through_the_state_directory_with_and_without_a_running_sidecar() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();
-    let state = e2e::fresh_folder("ack");
+    let state = fakes::fresh_folder("ack");
     let folder = state.display().to_string();
     let flags = ["--engine", "builtin", "--nvml-lib", &library];
     let mut sidecar = Running::start(&state, &flags);
     sidecar.ready().await;
     let latch = async |sidecar: &Running| {
         card.xid(79);
-        e2e::eventually("kept", async || {
+        fakes::eventually("kept", async || {
             std::fs::read_to_string(state.join("latch.json")).ok().filter(|kept| kept.contains("\"79\""))
         })
         .await;
-        let answer = e2e::http().get(format!("{}/readyz", sidecar.url)).send().await.unwrap();
+        let answer = fakes::http().get(format!("{}/readyz", sidecar.url)).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 503);
     };
     latch(&sidecar).await;
@@ -173,7 +173,7 @@ async fn ack_goes_through_the_state_directory_with_and_without_a_running_sidecar
 #[tokio::test(flavor = "multi_thread")]
 async fn the_engine_is_asked_about_every_graph_and_its_faults_are_named() {
     let fake = FakeComfy::start().await;
-    let folder = e2e::fresh_folder("live");
+    let folder = fakes::fresh_folder("live");
     let graph = r#"{"3":{"class_type":"KSampler","inputs":{"seed":1,"positive":["6",0]}},
         "6":{"class_type":"CLIPTextEncode","inputs":{"text":""}},
         "9":{"class_type":"SaveImageFancy","inputs":{"images":["3",0]}}}"#;
@@ -222,7 +222,7 @@ async fn the_engine_is_asked_about_every_graph_and_its_faults_are_named() {
 
 /// `check-config` with the shared fixtures beside a file of these presets.
 fn check_templates(engine: &str, presets: &str, more: &[(&str, &str)]) -> (Option<i32>, String) {
-    let folder = e2e::folder_of_templates();
+    let folder = fakes::folder_of_templates();
     for (name, text) in more {
         std::fs::write(folder.join(name), text).expect("the folder can be written");
     }

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use e2e::{
+use fakes::{
     child::peak_mib,
     comfyui::{self, FakeComfy},
     invokeai::{FakeInvoke, Status},
     large::{FORTY_MEGAPIXELS, edit_of, png_of},
-    wire::Wire,
+    raw_http::Wire,
 };
 use serde_json::json;
 
@@ -22,18 +22,18 @@ const MEMORY_MIB: u64 = 1200;
 const SOON: Duration = Duration::from_secs(5);
 
 async fn slots(sidecar: &Running) -> Option<String> {
-    let answer = e2e::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.ok()?;
+    let answer = fakes::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.ok()?;
     answer.text().await.ok()
 }
 
 async fn until_taken(sidecar: &Running, taken: usize) {
     let wanted = format!("{taken} of 4");
-    e2e::eventually(&wanted, async || slots(sidecar).await?.contains(&wanted).then_some(())).await;
+    fakes::eventually(&wanted, async || slots(sidecar).await?.contains(&wanted).then_some(())).await;
 }
 
 #[tokio::test]
 async fn leavers_cost_no_more_than_two_pictures_and_sigterm_ends_it_at_once() {
-    let sidecar = Running::start(&e2e::fresh_folder("decoding"), &["--engine", "builtin"]);
+    let sidecar = Running::start(&fakes::fresh_folder("decoding"), &["--engine", "builtin"]);
     sidecar.ready().await;
     let edit = edit_of(&FORTY_MEGAPIXELS, &[("prompt", "a"), ("steps", "1")]);
     for _ in 0..LEAVERS {
@@ -95,7 +95,7 @@ async fn flooded(sidecar: &Running, say: impl Fn()) {
 async fn a_flood_of_previews_from_invokeai_takes_the_memory_of_a_few() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| (script.hold, script.cancel_tail) = (true, FOREVER));
-    let sidecar = Running::start(&e2e::fresh_folder("flood"), &["--engine-url", &fake.url()]);
+    let sidecar = Running::start(&fakes::fresh_folder("flood"), &["--engine-url", &fake.url()]);
     sidecar.ready().await;
     fake.until_followed(1).await;
     let mut caller = Wire::to(&sidecar.url).await;
@@ -118,7 +118,7 @@ async fn a_flood_of_previews_from_comfyui_takes_the_memory_of_a_few() {
     let fake = FakeComfy::start().await;
     fake.script(|script| (script.hold, script.cancel_tail) = (true, FOREVER));
     let sidecar =
-        Running::start(&e2e::fresh_folder("flood"), &["--engine", "comfyui", "--engine-url", &fake.url()]);
+        Running::start(&fakes::fresh_folder("flood"), &["--engine", "comfyui", "--engine-url", &fake.url()]);
     sidecar.ready().await;
     fake.until_followed(1).await;
     let mut caller = Wire::to(&sidecar.url).await;
@@ -130,7 +130,7 @@ async fn a_flood_of_previews_from_comfyui_takes_the_memory_of_a_few() {
         [&4_u32.to_be_bytes()[..], &length, metadata.as_bytes(), &png_of(PREVIEW)].concat().into();
     flooded(&sidecar, || fake.say(&frame)).await;
     drop(caller);
-    e2e::eventually("the job is being cancelled", async || {
+    fakes::eventually("the job is being cancelled", async || {
         fake.cancels().iter().any(|seen| seen.path.contains("interrupt")).then_some(())
     })
     .await;

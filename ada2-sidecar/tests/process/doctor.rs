@@ -2,7 +2,7 @@
 
 use std::{fs, process::Output};
 
-use e2e::{gpu::FakeCard, invokeai::FakeInvoke};
+use fakes::{gpu::FakeCard, invokeai::FakeInvoke};
 use serde_json::Value;
 
 use crate::running::{Running, run};
@@ -19,7 +19,7 @@ fn told(output: &Output, name: &str) -> Vec<(String, String)> {
 async fn a_service_that_was_started_by_hand_is_asked_and_makes_a_picture() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();
-    let state = e2e::fresh_folder("doctor");
+    let state = fakes::fresh_folder("doctor");
     let flags = ["--engine", "builtin", "--nvml-lib", &library];
     let sidecar = Running::start(&state, &flags);
     sidecar.ready().await;
@@ -33,8 +33,8 @@ async fn a_service_that_was_started_by_hand_is_asked_and_makes_a_picture() {
     }
     assert!(told(&output, "service").is_empty(), "there is no unit of this one");
     card.set(|scenario| scenario.gpus[0].lost = true);
-    e2e::eventually("not ready", async || {
-        let answer = e2e::http().get(format!("{}/readyz", sidecar.url)).send().await.ok()?;
+    fakes::eventually("not ready", async || {
+        let answer = fakes::http().get(format!("{}/readyz", sidecar.url)).send().await.ok()?;
         (answer.status().as_u16() == 503).then_some(())
     })
     .await;
@@ -60,7 +60,7 @@ async fn an_engine_is_asked_without_a_service_and_a_broken_file_hides_nothing_el
     for name in ["engine", "engine_version", "engine_websocket", "engine_models", "templates", "driver"] {
         assert_eq!(told(&output, name), [("ok".to_owned(), String::new())], "{name}: {output:?}");
     }
-    let file = e2e::fresh_folder("doctor-file").join("config.yaml");
+    let file = fakes::fresh_folder("doctor-file").join("config.yaml");
     fs::write(&file, "max_n: many\nmax_inflight: 0\n").unwrap();
     let path = file.display().to_string();
     let output = ask(&["--config", &path]);

@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
-use e2e::gpu::FakeCard;
+use fakes::gpu::FakeCard;
 use serde_json::json;
 use tokio::net::UnixDatagram;
 
@@ -40,35 +40,35 @@ async fn reload(sidecar: &Running, manager: &UnixDatagram, folder: &Path, yaml: 
 }
 
 async fn slots(sidecar: &Running) -> String {
-    let answer = e2e::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.unwrap();
+    let answer = fakes::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.unwrap();
     answer.text().await.unwrap()
 }
 
 #[tokio::test]
 async fn limits_and_token_change_while_a_job_runs() {
-    let folder = e2e::fresh_folder("reload");
+    let folder = fakes::fresh_folder("reload");
     let (sidecar, manager) = start(&folder, "max_inflight: 1\n");
     sidecar.ready().await;
     told(&manager, "READY=1").await;
     let url = format!("{}/v1/images/generations", sidecar.url);
     let long = json!({"prompt": "a", "size": "64x64", "steps": 150});
     let short = json!({"prompt": "a", "size": "64x64", "steps": 1});
-    let (begun, ()) = tokio::join!(e2e::post(&url, &long), async {
-        e2e::eventually("the job runs", async || slots(&sidecar).await.contains("1 of 1").then_some(()))
+    let (begun, ()) = tokio::join!(fakes::post(&url, &long), async {
+        fakes::eventually("the job runs", async || slots(&sidecar).await.contains("1 of 1").then_some(()))
             .await;
-        assert_eq!(e2e::post(&url, &short).await.status, 429);
+        assert_eq!(fakes::post(&url, &short).await.status, 429);
         reload(&sidecar, &manager, &folder, "max_inflight: 2\n").await;
-        assert_eq!(e2e::post(&url, &short).await.status, 200, "beside the one that runs");
+        assert_eq!(fakes::post(&url, &short).await.status, 200, "beside the one that runs");
         let yaml = "max_inflight: 2\ntoken: sesame-sesame-1\n";
         reload(&sidecar, &manager, &folder, yaml).await;
-        assert_eq!(e2e::post(&url, &short).await.status, 401);
+        assert_eq!(fakes::post(&url, &short).await.status, 401);
     });
     assert_eq!(begun.status, 200, "begun without token, and finished so: {begun:?}");
 }
 
 #[tokio::test]
 async fn a_refused_reload_changes_nothing_and_log_and_status_say_why() {
-    let folder = e2e::fresh_folder("refused");
+    let folder = fakes::fresh_folder("refused");
     let (sidecar, manager) = start(&folder, "max_n: 2\n");
     sidecar.ready().await;
     told(&manager, "READY=1").await;
@@ -77,10 +77,10 @@ async fn a_refused_reload_changes_nothing_and_log_and_status_say_why() {
     told(&manager, "last reload refused: ").await;
     reload(&sidecar, &manager, &folder, "max_n: [").await;
     let url = format!("{}/v1/images/generations", sidecar.url);
-    let answer = e2e::post(&url, &json!({"prompt": "a", "size": "64x64", "n": 3})).await;
+    let answer = fakes::post(&url, &json!({"prompt": "a", "size": "64x64", "n": 3})).await;
     assert_eq!(answer.status, 400, "two is still the most, and no token is asked: {answer:?}");
     reload(&sidecar, &manager, &folder, "max_n: 3\n").await;
-    let answer = e2e::post(&url, &json!({"prompt": "a", "size": "64x64", "n": 3, "steps": 1})).await;
+    let answer = fakes::post(&url, &json!({"prompt": "a", "size": "64x64", "n": 3, "steps": 1})).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     sidecar.signal("-TERM");
     let (code, log) = sidecar.end().await;
@@ -95,14 +95,14 @@ async fn a_refused_reload_changes_nothing_and_log_and_status_say_why() {
 
 #[tokio::test]
 async fn warn_only_changes_live_and_what_it_replaces_is_read_with_a_warning() {
-    let (folder, card) = (e2e::fresh_folder("warn-only"), FakeCard::new());
+    let (folder, card) = (fakes::fresh_folder("warn-only"), FakeCard::new());
     card.set(|machine| machine.gpus[0].remapped_rows.failure = true);
     let yaml = format!("gpu: required\nnvml_lib: {}\nsample_interval: 20ms\n", card.library().display());
     let (sidecar, manager) = start(&folder, &yaml);
     let until = async |status: u16| {
-        e2e::eventually("row_remap", async || {
+        fakes::eventually("row_remap", async || {
             let url = format!("{}/readyz", sidecar.url);
-            let answer = e2e::http().get(url).send().await.ok()?;
+            let answer = fakes::http().get(url).send().await.ok()?;
             let is = answer.status().as_u16() == status;
             let text = answer.text().await.ok()?;
             (is && text.contains("a faulty memory row could not be replaced")).then_some(())

@@ -83,8 +83,8 @@ impl Running {
     }
 
     pub(crate) async fn ready(&self) {
-        e2e::eventually("ready", async || {
-            let answer = e2e::http().get(format!("{}/readyz", self.url)).send().await.ok()?;
+        fakes::eventually("ready", async || {
+            let answer = fakes::http().get(format!("{}/readyz", self.url)).send().await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;

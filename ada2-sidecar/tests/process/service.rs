@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::invokeai::{FakeInvoke, Status};
+use fakes::invokeai::{FakeInvoke, Status};
 use serde_json::json;
 
 use crate::running::{Running, run};
@@ -28,7 +28,7 @@ fn a_flag_that_does_not_exist_is_78_with_the_nearest() {
 
 #[test]
 fn check_config_prints_what_is_in_force_and_changes_nothing() {
-    let state = e2e::fresh_folder("check").join("not-made");
+    let state = fakes::fresh_folder("check").join("not-made");
     let output =
         run(&["check-config", "--token", "hush-hush-hush", "--state-dir", &state.display().to_string()]);
     assert_eq!(output.status.code(), Some(0));
@@ -70,7 +70,7 @@ fn a_command_that_does_not_exist_is_78_with_the_nearest() {
 fn an_address_that_is_taken_is_said() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let state = e2e::fresh_folder("taken").display().to_string();
+    let state = fakes::fresh_folder("taken").display().to_string();
     let output = run(&["--engine", "builtin", "--listen", &address, "--state-dir", &state]);
     assert_eq!(output.status.code(), Some(70));
     let text = String::from_utf8(output.stderr).unwrap();
@@ -87,7 +87,7 @@ fn an_address_that_is_taken_is_said() {
 
 #[tokio::test]
 async fn two_processes_never_share_an_identity() {
-    let state = e2e::fresh_folder("shared");
+    let state = fakes::fresh_folder("shared");
     let first = Running::start(&state, &["--engine-url", "http://127.0.0.1:9"]);
     let output = run(&["--listen", "127.0.0.1:0", "--state-dir", &state.display().to_string()]);
     assert_eq!(output.status.code(), Some(78));
@@ -97,13 +97,13 @@ async fn two_processes_never_share_an_identity() {
 
 #[tokio::test]
 async fn sigterm_lets_the_running_request_finish_and_exits_0() {
-    let sidecar = Running::start(&e2e::fresh_folder("term"), &["--engine", "builtin"]);
+    let sidecar = Running::start(&fakes::fresh_folder("term"), &["--engine", "builtin"]);
     sidecar.ready().await;
     let url = format!("{}/v1/images/generations", sidecar.url);
     let request = json!({"prompt": "a", "size": "64x64", "steps": 50});
-    let (answer, ()) = tokio::join!(e2e::post(&url, &request), async {
-        e2e::eventually("the job runs", async || {
-            let answer = e2e::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.ok()?;
+    let (answer, ()) = tokio::join!(fakes::post(&url, &request), async {
+        fakes::eventually("the job runs", async || {
+            let answer = fakes::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.ok()?;
             answer.text().await.ok()?.contains("1 of 4").then_some(())
         })
         .await;
@@ -117,7 +117,7 @@ async fn sigterm_lets_the_running_request_finish_and_exits_0() {
 
 #[tokio::test]
 async fn the_service_manager_is_told_ready_status_watchdog_and_stopping() {
-    let folder = e2e::fresh_folder("notify");
+    let folder = fakes::fresh_folder("notify");
     let path = folder.join("notify");
     let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
     let address = path.display().to_string();
@@ -144,23 +144,23 @@ async fn the_service_manager_is_told_ready_status_watchdog_and_stopping() {
 
 #[tokio::test]
 async fn a_second_signal_gives_up_at_once_and_sighup_does_not_kill() {
-    let sidecar = Running::start(&e2e::fresh_folder("twice"), &["--engine", "builtin"]);
+    let sidecar = Running::start(&fakes::fresh_folder("twice"), &["--engine", "builtin"]);
     sidecar.ready().await;
     sidecar.signal("-HUP");
     sidecar.ready().await;
     let url = format!("{}/v1/images/generations", sidecar.url);
-    let request = e2e::http().post(url).header("content-type", "application/json");
+    let request = fakes::http().post(url).header("content-type", "application/json");
     let request =
         request.body(json!({"prompt": "a", "size": "64x64", "steps": 150, "n": 4}).to_string()).send();
     let (answer, ()) = tokio::join!(request, async {
-        e2e::eventually("the job runs", async || {
-            let answer = e2e::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.ok()?;
+        fakes::eventually("the job runs", async || {
+            let answer = fakes::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.ok()?;
             answer.text().await.ok()?.contains("1 of 4").then_some(())
         })
         .await;
         sidecar.signal("-TERM");
-        e2e::eventually("it drains", async || {
-            e2e::http().get(format!("{}/healthz", sidecar.url)).send().await.is_err().then_some(())
+        fakes::eventually("it drains", async || {
+            fakes::http().get(format!("{}/healthz", sidecar.url)).send().await.is_err().then_some(())
         })
         .await;
         sidecar.signal("-TERM");
@@ -173,12 +173,12 @@ async fn a_second_signal_gives_up_at_once_and_sighup_does_not_kill() {
 async fn after_kill_9_in_mid_job_the_next_start_cancels_the_orphan_and_nobody_elses_job() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| script.hold = true);
-    let (state, engine) = (e2e::fresh_folder("orphan"), fake.url());
+    let (state, engine) = (fakes::fresh_folder("orphan"), fake.url());
     let flags = ["--engine", "invokeai", "--engine-url", &engine];
     let mut first = Running::start(&state, &flags);
     first.ready().await;
     let url = format!("{}/v1/images/generations", first.url);
-    let request = e2e::http().post(url).header("content-type", "application/json");
+    let request = fakes::http().post(url).header("content-type", "application/json");
     let request = request.body(json!({"prompt": "a", "size": "64x64"}).to_string()).send();
     let (answer, ()) = tokio::join!(request, async {
         fake.until(|items| items.iter().any(|item| item.status == Status::InProgress)).await;
@@ -196,7 +196,7 @@ async fn after_kill_9_in_mid_job_the_next_start_cancels_the_orphan_and_nobody_el
 
 #[tokio::test]
 async fn where_descriptors_run_out_health_answers_and_nothing_spins() {
-    let state = e2e::fresh_folder("descriptors");
+    let state = fakes::fresh_folder("descriptors");
     let sidecar = Running::start_limited(&state, &["--engine", "builtin"], 64);
     sidecar.ready().await;
     let address = sidecar.url.strip_prefix("http://").unwrap();
@@ -205,7 +205,7 @@ async fn where_descriptors_run_out_health_answers_and_nothing_spins() {
         idle.push(tokio::net::TcpStream::connect(address).await.unwrap());
     }
     for _ in 0..5 {
-        let fresh = e2e::http().get(format!("{}/healthz", sidecar.url)).header("connection", "close");
+        let fresh = fakes::http().get(format!("{}/healthz", sidecar.url)).header("connection", "close");
         assert_eq!(fresh.send().await.unwrap().status(), 200);
     }
     let before = sidecar.processor_time();
@@ -220,7 +220,7 @@ async fn a_socket_that_the_service_manager_holds_is_served_and_outlives_a_restar
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", socket.local_addr().unwrap());
     let start = |name: &str| {
-        let state = e2e::fresh_folder(name).display().to_string();
+        let state = fakes::fresh_folder(name).display().to_string();
         std::process::Command::new("sh")
             .args(["-c", "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3<&0 </dev/null"])
             .arg(env!("CARGO_BIN_EXE_ada2-sidecar"))
@@ -240,7 +240,7 @@ async fn a_socket_that_the_service_manager_holds_is_served_and_outlives_a_restar
             .unwrap()
     };
     let mut first = start("handed-1");
-    let health = async || e2e::http().get(format!("{url}/healthz")).send().await.unwrap().status();
+    let health = async || fakes::http().get(format!("{url}/healthz")).send().await.unwrap().status();
     assert_eq!(health().await, 200, "and --listen is not bound: that address is nobody's");
     first.kill().unwrap();
     first.wait().unwrap();
@@ -255,7 +255,7 @@ const CANARY: &str = "c4nary-S3cret";
 
 #[tokio::test]
 async fn no_secret_is_printed_logged_or_told_whatever_is_wrong_with_it() {
-    let folder = e2e::fresh_folder("secrets");
+    let folder = fakes::fresh_folder("secrets");
     let file = folder.join("config.yaml");
     std::fs::write(&file, "engine: builtin\n").unwrap();
     let path = file.display().to_string();
@@ -294,7 +294,7 @@ fn a_token_that_is_no_text_at_all_is_no_missing_token() {
 
 #[test]
 fn an_instance_file_that_is_a_link_is_named_and_what_it_leads_to_stays_as_it_is() {
-    let state = e2e::fresh_folder("instance-link");
+    let state = fakes::fresh_folder("instance-link");
     let precious = state.join("precious");
     std::fs::write(&precious, "precious").unwrap();
     std::os::unix::fs::symlink(&precious, state.join("instance")).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{gpu::FakeCard, invokeai::FakeInvoke};
+use fakes::{gpu::FakeCard, invokeai::FakeInvoke};
 use serde_json::json;
 use tokio::net::UnixDatagram;
 
@@ -14,7 +14,7 @@ const INIT: &str = "nvmlInit_v2";
 fn start(name: &str, card: &FakeCard, environment: &[(&str, &str)]) -> Running {
     let library = card.library().display().to_string();
     let flags = ["--engine", "builtin", "--nvml-lib", &library];
-    Running::start_with(&e2e::fresh_folder(name), &flags, environment)
+    Running::start_with(&fakes::fresh_folder(name), &flags, environment)
 }
 
 #[tokio::test]
@@ -24,9 +24,9 @@ async fn requests_that_come_before_the_first_look_wait_for_it_and_none_is_refuse
     let begun = Instant::now();
     let sidecar = start("first-look", &card, &[]);
     let url = format!("{}/v1/images/generations", sidecar.url);
-    let picture = async || e2e::post(&url, &json!({"prompt": "a", "size": "64x64", "steps": 1})).await;
+    let picture = async || fakes::post(&url, &json!({"prompt": "a", "size": "64x64", "steps": 1})).await;
     let (one, two, readyz) = tokio::join!(picture(), picture(), async {
-        e2e::http().get(format!("{}/readyz", sidecar.url)).send().await.unwrap().status()
+        fakes::http().get(format!("{}/readyz", sidecar.url)).send().await.unwrap().status()
     });
     assert_eq!((one.status, two.status, readyz.as_u16()), (200, 200, 200), "{one:?} {two:?}");
     assert!(begun.elapsed() > Duration::from_millis(700), "the driver took its time");
@@ -36,7 +36,7 @@ async fn requests_that_come_before_the_first_look_wait_for_it_and_none_is_refuse
 async fn a_driver_that_hangs_holds_the_start_for_5_s_while_the_watchdog_is_fed() {
     let card = FakeCard::new();
     card.set(|scenario| scenario.hang = vec![INIT.into()]);
-    let path = e2e::fresh_folder("hang-notify").join("notify");
+    let path = fakes::fresh_folder("hang-notify").join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     let address = path.display().to_string();
     let environment = [("NOTIFY_SOCKET", address.as_str()), ("WATCHDOG_USEC", "300000")];
@@ -44,7 +44,8 @@ async fn a_driver_that_hangs_holds_the_start_for_5_s_while_the_watchdog_is_fed()
     let sidecar = start("hang", &card, &environment);
     // The end of a reload would tell that the service is ready.
     sidecar.signal("-HUP");
-    let health = async { e2e::http().get(format!("{}/healthz", sidecar.url)).send().await.unwrap().status() };
+    let health =
+        async { fakes::http().get(format!("{}/healthz", sidecar.url)).send().await.unwrap().status() };
     let ready = async {
         let (mut message, mut pings) = (vec![0; 4096], 0);
         loop {
@@ -57,11 +58,11 @@ async fn a_driver_that_hangs_holds_the_start_for_5_s_while_the_watchdog_is_fed()
         }
     };
     let both = Box::pin(async { tokio::join!(ready, health) });
-    let ((pings, ready), health) = Box::pin(e2e::bounded("it begins", both)).await;
+    let ((pings, ready), health) = Box::pin(fakes::bounded("it begins", both)).await;
     assert_eq!(health, 200, "alive, whatever the driver does");
     assert!(pings >= 10, "{pings}");
     assert!((4.5..8.0).contains(&ready.as_secs_f64()), "{ready:?}");
-    let nvml = e2e::http().get(format!("{}/readyz/nvml", sidecar.url)).send().await.unwrap();
+    let nvml = fakes::http().get(format!("{}/readyz/nvml", sidecar.url)).send().await.unwrap();
     assert_eq!(nvml.status(), 503);
     assert!(nvml.text().await.unwrap().contains("the driver has not answered yet"));
     card.set(|scenario| scenario.hang.clear());
@@ -73,7 +74,7 @@ async fn a_host_without_any_certificate_of_an_authority_will_do() {
     let fake = FakeInvoke::start().await;
     let none = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")];
     let flags = ["--engine-url", &fake.url()];
-    let sidecar = Running::start_with(&e2e::fresh_folder("no-authorities"), &flags, &none);
+    let sidecar = Running::start_with(&fakes::fresh_folder("no-authorities"), &flags, &none);
     sidecar.ready().await;
 }
 

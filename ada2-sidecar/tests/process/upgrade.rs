@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use e2e::{
+use fakes::{
     gpu::FakeCard,
     kept::{kept_state, no_longer_in_force},
 };
-use shared::health::{CheckStatus, ReadyReport};
+use wire::health::{CheckStatus, ReadyReport};
 
 use crate::running::{Running, run};
 
@@ -38,8 +38,8 @@ async fn the_state_of_0_1_is_taken_over() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();
     let running = Running::start(&state, &["--engine", "builtin", "--nvml-lib", &library]);
-    let report = e2e::eventually("the first look", async || {
-        let answer = e2e::http().get(format!("{}/readyz", running.url)).send().await.ok()?;
+    let report = fakes::eventually("the first look", async || {
+        let answer = fakes::http().get(format!("{}/readyz", running.url)).send().await.ok()?;
         let report: ReadyReport = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
         report.checks.iter().any(|check| check.name == "xid").then_some(report)
     })

@@ -8,8 +8,9 @@ mod scan;
 mod tests;
 
 use bytes::Bytes;
+use picture::NotAPicture;
 use reqwest::Response;
-use shared::{picture::NotAPicture, service::slots::Place};
+use service::slots::Place;
 
 use self::{
     decode::{Damaged, Decoder},

@@ -7,11 +7,9 @@ use axum::http::header;
 use bytes::Bytes;
 use reqwest::Response;
 use serde_json::Value;
-use shared::{
-    openai::object::{Layout, Object, with_text},
-    service::{slots::Place, text::one_line},
-};
+use service::{slots::Place, text::one_line};
 use tokio::time::{Instant, timeout_at};
+use wire::openai::object::{Layout, Object, with_text};
 
 use super::{
     BackendFault,
@@ -209,7 +207,8 @@ fn finished(name: &'static str, event: &Event) -> Result<Finished, BackendFault>
 
 #[cfg(test)]
 mod tests {
-    use shared::{openai::images::Size, picture::paint::Painting};
+    use picture::paint::Painting;
+    use wire::openai::images::Size;
 
     use super::*;
 

@@ -3,14 +3,12 @@
 use axum::http::{HeaderMap, StatusCode, header};
 use reqwest::Response;
 use serde_json::Value;
-use shared::{
-    openai::error::Code,
-    service::{
-        framing,
-        outbound::{io_kind, ran_out_of_descriptors, read_limited},
-        text::one_line,
-    },
+use service::{
+    framing,
+    outbound::{io_kind, ran_out_of_descriptors, read_limited},
+    text::one_line,
 };
+use wire::openai::error::Code;
 
 use crate::{
     client::connect_error::{ConnectError, no_address},
@@ -193,7 +191,7 @@ mod tests {
     use super::*;
     use crate::client::connect_error::tests::{client_that_fails, client_that_meets};
     use serde_json::json;
-    use shared::service::outbound::{Connections, builder};
+    use service::outbound::{Connections, builder};
 
     #[tokio::test]
     async fn no_way_to_the_backend_is_evidence_at_once_and_in_the_words_of_a_probe() {

@@ -1,12 +1,10 @@
 //! Placeholder pictures made by the gateway itself: deterministic, no GPU, and they say so on their face. The way
 //! back when the GPU host is gone. Admission counts as for the real thing.
 
+use picture::paint::Painting;
 use serde_json::{Map, Value, json};
-use shared::{
-    openai::images::{Size, Usage},
-    picture::paint::Painting,
-    service::clock::unix_now,
-};
+use service::clock::unix_now;
+use wire::openai::images::{Size, Usage};
 
 use super::{Answer, Made, Pictures, Rest, events::Events};
 use crate::{

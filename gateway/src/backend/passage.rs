@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use bytes::Bytes;
 use reqwest::Response;
-use shared::service::{body::WholeBody, request_id::X_REQUEST_ID};
+use service::{body::WholeBody, request_id::X_REQUEST_ID};
 use tokio::time::{Instant, timeout};
 
 use super::{BackendFault, body_of, fault, truncation::Truncation};

@@ -4,7 +4,7 @@
 
 use axum::http::{HeaderMap, StatusCode, header};
 use memchr::memchr2;
-use shared::openai::object::{Object, elements};
+use wire::openai::object::{Object, elements};
 
 /// Bytes of one event that are kept to look for an end mark. The events that carry one have some hundred; whether a longer one
 /// does, nobody knows, and such a stream counts as whole.

@@ -3,7 +3,7 @@
 
 use reqwest::Url;
 use serde_json::{Map, Value, value::RawValue};
-use shared::openai::{
+use wire::openai::{
     fields::scalar,
     object::{Duplicates, Layout, Object, elements, with_text},
 };

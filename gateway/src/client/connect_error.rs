@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use shared::service::{
+use service::{
     guard::is_private_name,
     outbound::{io_kind, unresolved},
 };
@@ -83,7 +83,7 @@ pub(crate) mod tests {
     use std::sync::Arc;
 
     use reqwest::dns::{Name, Resolve, Resolving};
-    use shared::service::outbound::{Connections, builder};
+    use service::outbound::{Connections, builder};
 
     use super::*;
 

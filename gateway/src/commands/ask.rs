@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clap::ArgMatches;
 use reqwest::{Certificate, Client, Method, RequestBuilder, Url};
 use serde_json::Value;
-use shared::service::{
+use service::{
     outbound::{Connections, builder, io_kind, read_limited, unresolved},
     secret::Secret,
     text::shortened,

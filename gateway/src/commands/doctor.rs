@@ -26,7 +26,7 @@ use std::{
 use clap::ArgMatches;
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
-use shared::service::{
+use service::{
     doctor::{Finding, Report, Verdict},
     files::own_account,
     secret::Secret,
@@ -297,7 +297,7 @@ fn address(examined: &Examined) -> Option<String> {
         return None;
     }
     let raw = |name: &str| examined.settings.raw(name);
-    let tls = shared::service::settings::truth(raw("GATEWAY_TLS")?).unwrap_or(true);
+    let tls = service::settings::truth(raw("GATEWAY_TLS")?).unwrap_or(true);
     address_of(raw("GATEWAY_HOST")?.trim(), raw("GATEWAY_PORT")?.trim().parse().ok()?, tls)
 }
 

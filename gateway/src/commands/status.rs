@@ -10,7 +10,8 @@ use std::{
 use clap::ArgMatches;
 use reqwest::Method;
 use serde_json::Value;
-use shared::{health::GpuReport, service::secret::redacted_url};
+use service::secret::redacted_url;
+use wire::health::GpuReport;
 
 use super::{
     Environment, Trouble,

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
-use shared::service::{
+use service::{
     guard::Guard,
     secret::Secret,
     settings::{Problem, Settings, list, truth},

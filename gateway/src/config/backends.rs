@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use reqwest::{RequestBuilder, Url};
-use shared::service::secret::{Secret, redacted_url};
+use service::secret::{Secret, redacted_url};
 
 /// What a backend can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

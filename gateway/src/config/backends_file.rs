@@ -11,7 +11,7 @@ use std::{
 
 use reqwest::Url;
 use serde_json::{Map, Value};
-use shared::service::{
+use service::{
     secret::Secret,
     settings::{Problem, Source, truth, whole_number, yaml_value},
 };

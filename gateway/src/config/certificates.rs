@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ArgMatches;
-use shared::service::settings::truth;
+use service::settings::truth;
 
 use super::{EnvPlace, gather};
 

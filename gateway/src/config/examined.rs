@@ -1,7 +1,7 @@
 //! What reading the configuration finds, whether it is sound or broken: what serves takes the sound one, and `doctor` tells the
 //! rest as well.
 
-use shared::service::{
+use service::{
     secret::redacted,
     settings::{Problem, Settings},
 };

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::service::settings::{Settings, Source, duration, truth};
+use service::settings::{Settings, Source, duration, truth};
 
 use super::{
     Config,

@@ -1,6 +1,6 @@
 //! The one table of settings, in the order and under the headings of the help.
 
-use shared::service::{
+use service::{
     guard::PRIVATE_RANGES,
     settings::{Key, nearest_variable},
 };

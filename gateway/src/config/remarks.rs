@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::SystemTime};
 
-use shared::service::settings::{Problem, Settings};
+use service::settings::{Problem, Settings};
 
 use super::{EnvPlace, KEYS, keys};
 use crate::tls::{Tls, examined};

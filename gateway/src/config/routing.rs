@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Map, Value};
-use shared::service::settings::{Problem, Settings, unreadable};
+use service::settings::{Problem, Settings, unreadable};
 
 use super::{backends::Capability, backends_file::BackendsFile};
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use reqwest::{Certificate, Identity, Url};
-use shared::service::{
+use service::{
     secret::Secret,
     settings::{Settings, bytes, duration, truth},
     telemetry::Format,

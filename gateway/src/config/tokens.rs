@@ -6,11 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use sha2::{Digest, Sha256};
-use shared::service::{
+use service::{
     secret::{EMPTY_TOKEN as EMPTY, Secret},
     settings::{Settings, list},
 };
+use sha2::{Digest, Sha256};
 
 /// Names the tokens that see everybody's pictures.
 const OWNERS: &str = "GATEWAY_OWNER_TOKENS";
@@ -215,7 +215,7 @@ pub(super) fn with_owners(
 
 #[cfg(test)]
 mod tests {
-    use shared::service::secret::UNSENDABLE_TOKEN;
+    use service::secret::UNSENDABLE_TOKEN;
 
     use super::*;
 

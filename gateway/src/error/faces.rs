@@ -2,10 +2,8 @@
 
 use axum::http::StatusCode;
 use serde_json::Value;
-use shared::{
-    openai::error::Code,
-    service::{body::BodyError, descriptors, guard::Refusal},
-};
+use service::{body::BodyError, descriptors, guard::Refusal};
+use wire::openai::error::Code;
 
 use super::Face;
 use crate::{

@@ -1,5 +1,5 @@
 use serde_json::json;
-use shared::openai::fields::FieldError;
+use wire::openai::fields::FieldError;
 
 use super::*;
 use crate::{backend::Said, client::connect_error::ConnectError, config::Capability, store::PictureName};

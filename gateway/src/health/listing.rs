@@ -5,12 +5,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
 use serde_json::value::RawValue;
-use shared::{
-    openai::{
-        models::Model,
-        object::{Duplicates, Object, elements},
-    },
-    service::outbound::{BodyFault, read_limited},
+use service::outbound::{BodyFault, read_limited};
+use wire::openai::{
+    models::Model,
+    object::{Duplicates, Object, elements},
 };
 
 use super::probe::is_html;

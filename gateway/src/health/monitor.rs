@@ -6,7 +6,7 @@ use std::{
 };
 
 use reqwest::Client;
-use shared::service::{clock::unix_seconds_f64, text::shortened};
+use service::{clock::unix_seconds_f64, text::shortened};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout},

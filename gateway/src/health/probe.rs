@@ -8,14 +8,11 @@ use reqwest::{
     Client, StatusCode, Url,
     header::{CONTENT_TYPE, HeaderValue},
 };
-use shared::{
-    health::ReadyReport,
-    openai::object::Object,
-    service::{
-        outbound::{BodyFault, ran_out_of_descriptors, read_limited},
-        text::one_line,
-    },
+use service::{
+    outbound::{BodyFault, ran_out_of_descriptors, read_limited},
+    text::one_line,
 };
+use wire::{health::ReadyReport, openai::object::Object};
 
 use super::state::{Answered, Evidence, ProbeFailure, Verdict};
 use crate::{
@@ -234,7 +231,7 @@ fn failure(error: &reqwest::Error) -> Evidence {
 
 #[cfg(test)]
 mod tests {
-    use shared::service::outbound::{Connections, builder};
+    use service::outbound::{Connections, builder};
 
     use super::*;
     use crate::{client::connect_error::tests::client_that_meets, config::backends::tests::backend};

@@ -14,11 +14,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use shared::{
-    openai::models::Model,
-    service::{files::read_own, secret::redacted_url},
-};
+use service::{files::read_own, secret::redacted_url};
 use tracing::{info, warn};
+use wire::openai::models::Model;
 
 use super::listing::LIST_LIMIT;
 use crate::{

@@ -1,6 +1,6 @@
 //! What the gateway concludes about a backend from what it saw. Pure: no clock, no lock, no wait.
 
-use shared::health::{GpuReport, ReadyReport};
+use wire::health::{GpuReport, ReadyReport};
 
 use crate::{client::connect_error::ConnectError, config::ProbeRules};
 

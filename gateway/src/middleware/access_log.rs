@@ -18,7 +18,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use shared::service::{body::Holder, request_id::RequestId};
+use service::{body::Holder, request_id::RequestId};
 use tracing::{error, info, warn};
 
 use crate::{

@@ -5,7 +5,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use shared::service::cors::Cors;
+use service::cors::Cors;
 
 use crate::app::App;
 

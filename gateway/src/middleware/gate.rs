@@ -9,7 +9,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use shared::service::{
+use service::{
     client::{Client, Doubt},
     cors::{is_preflight, preflight},
     guard::in_ranges,

@@ -185,7 +185,7 @@ fn delivery(backend: &Backend, rules: &Images, demand: &Demand) -> Result<Delive
 pub(crate) mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use shared::openai::fields::Fields;
+    use wire::openai::fields::Fields;
 
     use super::*;
     use crate::{

@@ -1,7 +1,7 @@
 //! What a request asks for: read once from its fields, and checked for what the gateway decides on. Everything else
 //! in the body is the backend's business and passes untouched (see `payload`).
 
-use shared::openai::{
+use wire::openai::{
     fields::{FieldError, Fields},
     images::Size,
 };

@@ -3,12 +3,10 @@
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
-use shared::{
-    openai::{
-        fields::{FieldError, Fields},
-        inline_images::is_image_part,
-    },
-    service::form::{self, Part},
+use service::form::{self, Part};
+use wire::openai::{
+    fields::{FieldError, Fields},
+    inline_images::is_image_part,
 };
 
 use super::{Sent, unreadable};

@@ -3,7 +3,7 @@
 use axum::http::HeaderValue;
 use bytes::Bytes;
 use serde_json::Value;
-use shared::openai::object::{Layout, Object};
+use wire::openai::object::{Layout, Object};
 
 use super::Sent;
 

@@ -2,7 +2,7 @@
 //! for byte but for that one value, so nothing is lost that another reader would find in it.
 
 use bytes::Bytes;
-use shared::openai::{
+use wire::openai::{
     fields::{FieldError, Fields},
     object::{Object, before_json},
 };

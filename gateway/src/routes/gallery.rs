@@ -9,8 +9,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value, json};
-use shared::{openai::fields::FieldError, service::request_id};
+use service::request_id;
 use tracing::info;
+use wire::openai::fields::FieldError;
 
 use super::Visit;
 use crate::{

@@ -12,7 +12,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use shared::service::parsing::parse;
+use service::parsing::parse;
 use tokio::time::Instant;
 
 use super::{Visit, named_backend};

@@ -16,18 +16,16 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use reqwest::Url;
-use shared::{
-    openai::fields::FieldError,
-    service::{
-        body::BodyError,
-        client::Client,
-        forwarded::{drop_hop_by_hop, say_who_asked},
-        nearest_route::nearest_route,
-        request_id::{RequestId, X_REQUEST_ID},
-        secret::drop_credentials,
-    },
+use service::{
+    body::BodyError,
+    client::Client,
+    forwarded::{drop_hop_by_hop, say_who_asked},
+    nearest_route::nearest_route,
+    request_id::{RequestId, X_REQUEST_ID},
+    secret::drop_credentials,
 };
 use tokio::{task::yield_now, time::timeout};
+use wire::openai::fields::FieldError;
 
 use super::{PATHS, Visit};
 use crate::{

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use prometheus::{GaugeVec, IntCounter, Opts, Registry, TextEncoder, proto::MetricFamily};
-use shared::service::{files::Disk, telemetry};
+use service::{files::Disk, telemetry};
 
 use crate::{
     app::App,

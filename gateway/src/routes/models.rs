@@ -6,7 +6,7 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
-use shared::openai::models::{Model, ModelList};
+use wire::openai::models::{Model, ModelList};
 
 use crate::{app::App, error::ApiError};
 

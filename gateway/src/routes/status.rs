@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
-use shared::service::slots::Slots;
+use service::slots::Slots;
 
 use super::Visit;
 use crate::app::App;

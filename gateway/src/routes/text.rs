@@ -11,7 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use shared::service::parsing::parse;
+use service::parsing::parse;
 use tokio::task::yield_now;
 
 use super::{Visit, named_backend};

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use shared::service::{lifecycle::Lifecycle, settings::Problem, telemetry::OpenedLog};
+use service::{lifecycle::Lifecycle, settings::Problem, telemetry::OpenedLog};
 
 use super::Serving;
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Where the gateway's is read from.
-pub type Source = shared::service::reload::Source<Loaded>;
+pub type Source = service::reload::Source<Loaded>;
 
 /// What a reload changes.
 #[derive(Debug)]

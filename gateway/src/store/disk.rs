@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use shared::service::{files::folder_for_group, settings::Problem};
+use service::{files::folder_for_group, settings::Problem};
 use tracing::warn;
 
 use crate::places::{Kind, unwritable};

@@ -1,6 +1,6 @@
 //! Whether the store, or a disk, is nearly full: told before pictures are refused. Pure.
 
-use shared::service::files::Disk;
+use service::files::Disk;
 
 use super::{index::Totals, writable::needed};
 

@@ -8,11 +8,9 @@ use std::{
     sync::Arc,
 };
 
+use picture::{Format, NotAPicture, Walk};
+use service::files::create_for_group;
 use sha2::{Digest, Sha256};
-use shared::{
-    picture::{Format, NotAPicture, Walk},
-    service::files::create_for_group,
-};
 
 use super::PictureName;
 

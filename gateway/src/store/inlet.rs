@@ -7,7 +7,8 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use shared::{picture::NotAPicture, service::slots::Place};
+use picture::NotAPicture;
+use service::slots::Place;
 
 use super::{
     StoreFault,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::service::clock::unix_seconds;
+use service::clock::unix_seconds;
 use tracing::{error, info, warn};
 
 use super::{

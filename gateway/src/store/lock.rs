@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use shared::service::files::open_own;
+use service::files::open_own;
 
 /// The lock; released when dropped, or when the process ends in any way.
 #[derive(Debug)]

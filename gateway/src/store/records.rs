@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use shared::service::files::read_own;
+use service::files::read_own;
 
 use super::{PictureName, disk::Store, incoming::Unfinished};
 

@@ -4,7 +4,7 @@
 
 use std::{fs::File, io, sync::Arc, time::Duration};
 
-use shared::service::{descriptors::ran_out, files::disk_of};
+use service::{descriptors::ran_out, files::disk_of};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},

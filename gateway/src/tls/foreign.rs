@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, time::SystemTime};
 
-use shared::service::settings::unreadable;
+use service::settings::unreadable;
 
 use super::{
     examined,

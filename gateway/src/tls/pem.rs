@@ -4,7 +4,7 @@
 use std::{ffi::OsStr, path::Path};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use shared::service::settings::unreadable;
+use service::settings::unreadable;
 
 /// Whether a text can be shown as the path of a PEM file: there is such a file, its name ends as theirs do, the folder that it
 /// would be in is there, or it is an absolute path. Nothing of this holds of a key in base64, though that may have slashes, also
@@ -155,7 +155,7 @@ fn broken_lines(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use shared::service::secret::redacted;
+    use service::secret::redacted;
 
     use super::*;
     use crate::store::disk::tests::temporary;

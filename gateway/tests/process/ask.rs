@@ -7,7 +7,8 @@ use std::{
     sync::{Arc, Barrier},
 };
 
-use shared::{openai::images::Size, picture::paint::Painting};
+use picture::paint::Painting;
+use wire::openai::images::Size;
 
 use crate::running::{Running, TOKEN, folder, gateway, run, text};
 

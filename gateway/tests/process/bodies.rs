@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use e2e::bodies::{Cost, LARGE, all};
+use fakes::bodies::{Cost, LARGE, all};
 
 use crate::running::{Running, TOKEN, folder, gateway};
 

@@ -12,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{openai::images::Size, picture::paint::Painting};
+use picture::paint::Painting;
+use wire::openai::images::Size;
 
 use crate::running::{Running, TOKEN, folder};
 

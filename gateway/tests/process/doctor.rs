@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use e2e::upstream::{Reply, Upstream};
+use fakes::upstream::{Reply, Upstream};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::Handle;

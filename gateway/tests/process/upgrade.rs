@@ -6,11 +6,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use e2e::kept::{kept_state, no_longer_in_force};
+use fakes::kept::{kept_state, no_longer_in_force};
 use reqwest::{Certificate, Client, RequestBuilder};
 use serde_json::Value;
+use service::outbound::{Connections, builder};
 use sha2::{Digest, Sha256};
-use shared::service::outbound::{Connections, builder};
 
 use crate::running::{Running, run, text};
 
@@ -65,7 +65,7 @@ async fn the_data_of_0_1_are_taken_over() {
     let client = builder(Connections::Fresh).tls_certs_only([trust]).build().unwrap();
     let healthy =
         async || client.get(format!("{url}/healthz")).send().await.is_ok_and(|answer| answer.status() == 200);
-    e2e::eventually("it serves", async || healthy().await.then_some(())).await;
+    fakes::eventually("it serves", async || healthy().await.then_some(())).await;
     assert_eq!(fs::read(data.join("gateway-ca.pem")).unwrap(), authority);
 
     // The pictures, and whose each is.

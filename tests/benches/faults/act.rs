@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{
+use fakes::{
     gpu::{FakeCard, Process, Scenario},
     invokeai::{FakeInvoke, Status},
 };
-use shared::health::CheckStatus;
+use wire::health::CheckStatus;
 
 use super::{fault::Act, world::World};
 
@@ -85,7 +85,7 @@ async fn restart(world: &World) {
     };
     if gone().await.is_none() {
         engine(world).stop().await;
-        e2e::eventually("the engine is gone", gone).await;
+        fakes::eventually("the engine is gone", gone).await;
     }
     engine(world).restart();
 }

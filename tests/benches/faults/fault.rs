@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use e2e::{
+use fakes::{
     gpu::{Gpu, Scenario},
     invokeai::Script,
 };
-use shared::health::Status;
+use wire::health::Status;
 
 /// A row.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 //! what the operator reads, how soon nobody is let in any more, and how soon everybody is again. Prints the table of
 //! `ada2-sidecar/README.md`, and names the goals that were missed; asserts only that each fault is called by its name.
 //!
-//! `cargo bench -p e2e --bench faults -- [--runs 20] [words of the faults' names]`
+//! `cargo bench -p benches --bench faults -- [--runs 20] [words of the faults' names]`
 
 mod act;
 mod fault;

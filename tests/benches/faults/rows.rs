@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use e2e::gpu::Pcie;
+use fakes::gpu::Pcie;
 
 use super::fault::{Act, Fault, Goal};
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use shared::health::Status;
+use wire::health::Status;
 
 use super::{
     fault::{Fault, Goal},

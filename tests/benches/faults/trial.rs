@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::gpu::FakeCard;
-use shared::health::{Check, CheckStatus, ReadyReport, Status};
+use fakes::gpu::FakeCard;
 use tokio::sync::Semaphore;
+use wire::health::{Check, CheckStatus, ReadyReport, Status};
 
 use super::{
     act::{on_card, perform},
@@ -45,7 +45,7 @@ pub(crate) async fn run(fault: &Fault, run: usize) -> Trial {
         let broken = on_card(fault.breaks, &card);
         let world = World::start(fault, card).await;
         // Before, the gateway refuses in its own words.
-        e2e::eventually("the sidecar answers", async || world.readyz().await).await;
+        fakes::eventually("the sidecar answers", async || world.readyz().await).await;
         (world, broken)
     } else {
         let mut world = World::start(fault, card).await;
@@ -113,7 +113,7 @@ async fn until_refused(fault: &Fault, world: &World) -> (Instant, String) {
 /// The words of the check that must say it; none where the sidecar itself is gone.
 async fn reason(fault: &Fault, world: &World) -> Option<String> {
     world.readyz().await?;
-    let check = e2e::eventually(fault.name, async || {
+    let check = fakes::eventually(fault.name, async || {
         let report = world.readyz().await?;
         says(fault, &report).cloned()
     });

@@ -7,18 +7,14 @@ use std::{
 };
 
 use e2e::{
-    fresh_folder,
     gateway::{Gateway, TOKEN},
-    gpu::FakeCard,
-    invokeai::FakeInvoke,
     sidecar::Sidecar,
 };
+use fakes::{fresh_folder, gpu::FakeCard, invokeai::FakeInvoke};
 use reqwest::Client;
 use serde_json::Value;
-use shared::{
-    health::ReadyReport,
-    service::outbound::{Connections, builder},
-};
+use service::outbound::{Connections, builder};
+use wire::health::ReadyReport;
 
 use super::fault::Fault;
 
@@ -82,7 +78,7 @@ impl World {
             engine.until_followed(1).await;
         }
         let picture = async || matches!(self.order().await, Met::Picture).then_some(());
-        e2e::eventually("it works before it is broken", picture).await;
+        fakes::eventually("it works before it is broken", picture).await;
     }
 
     /// Another process in the place of the sidecar that was stopped.

@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use e2e::{
+use e2e::gateway::TOKEN;
+use fakes::{
     child::Child,
     form::{BOUNDARY, KIND, file},
-    gateway::TOKEN,
     invokeai::{FakeInvoke, Script, Status},
     large::{FORTY_MEGAPIXELS, edit_of, png_of},
 };

@@ -2,7 +2,7 @@
 //! connections. Printed are the most memory it cost over the idle process, beside the bytes that were sent, how the attack
 //! was answered, and how long health took.
 //!
-//! `cargo bench -p e2e --bench hostile` for all, `-- NAME` for one row.
+//! `cargo bench -p benches --bench hostile` for all, `-- NAME` for one row.
 
 mod attack;
 mod client;
@@ -14,10 +14,12 @@ use std::{
 };
 
 use e2e::{
-    child::{self, Child},
     gateway::{Gateway, TOKEN},
-    invokeai::FakeInvoke,
     sidecar::Sidecar,
+};
+use fakes::{
+    child::{self, Child},
+    invokeai::FakeInvoke,
     upstream::Upstream,
 };
 

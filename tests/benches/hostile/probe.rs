@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::figures::percentile;
+use fakes::figures::percentile;
 
 use super::client;
 

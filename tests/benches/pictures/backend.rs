@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::plain_http::{Connection, Message, serve as answer_with};
+use fakes::plain_http::{Connection, Message, serve as answer_with};
 use tokio::time::sleep;
 
 /// Letters of base64 that are a picture's own: sixteen of them.

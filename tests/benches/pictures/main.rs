@@ -2,7 +2,7 @@
 //! requests a second, processor time and memory of the gateway alone, with one caller and with eight. Other gateways
 //! that run already can be measured beside it, in front of a backend of their own (`pictures backend` serves one).
 //!
-//! `cargo bench -p e2e --bench pictures -- [pictures] [name=url=pid …]`
+//! `cargo bench -p benches --bench pictures -- [pictures] [name=url=pid …]`
 //!
 //! Side by side with a `FastAPI` gateway and `LiteLLM`'s proxy: `tests/peers/run.sh`.
 
@@ -18,10 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{
+use e2e::gateway::{Gateway, TOKEN};
+use fakes::{
     child::{self, Child},
     figures::percentile,
-    gateway::{Gateway, TOKEN},
     plain_http::{self, Ask},
 };
 use serde_json::{Value, json};
@@ -71,8 +71,7 @@ async fn alone(given: &[&str]) {
 #[tokio::main]
 async fn gateway(folder: &str, backend: &str) {
     let log = Path::new(folder).join("gateway.log");
-    shared::service::telemetry::start(shared::service::telemetry::Format::Text, "info", Some(&log))
-        .expect("a writable log");
+    service::telemetry::start(service::telemetry::Format::Text, "info", Some(&log)).expect("a writable log");
     let yaml = format!(
         "backends:\n  gpu_heavy:\n    base_url: {backend}\n    supported_capabilities: [images]\n    \
          concurrency_limits: {{images: 16}}\n"

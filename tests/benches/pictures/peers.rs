@@ -11,9 +11,9 @@ mod table;
 
 use std::time::Duration;
 
-use e2e::figures::{median, percentile};
+use fakes::figures::{median, percentile};
 use reqwest::Client;
-use shared::service::outbound::{Connections, builder};
+use service::outbound::{Connections, builder};
 
 use self::{
     asks::Score,

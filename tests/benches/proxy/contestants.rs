@@ -8,11 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{
-    child::{Child, listening, processor_time, resident_kib},
-    sidecar::Sidecar,
-};
-use shared::service::telemetry;
+use e2e::sidecar::Sidecar;
+use fakes::child::{Child, listening, processor_time, resident_kib};
+use service::telemetry;
 
 /// The first argument of the sidecar's process.
 pub(crate) const NAME: &str = "sidecar";
@@ -120,7 +118,7 @@ pub(crate) fn all() -> Vec<Contestant> {
 /// The sidecar's process: logs to a file, as the service does to the journal.
 #[tokio::main]
 pub(crate) async fn serve(arguments: &[String]) {
-    let folder = e2e::fresh_folder("proxied");
+    let folder = fakes::fresh_folder("proxied");
     telemetry::start(telemetry::Format::Text, "info", Some(&folder.join("log")))
         .expect("the log can be opened");
     let sidecar = Sidecar::start_in(folder, &["--engine", "invokeai", "--engine-url", &arguments[0]]).await;
@@ -128,7 +126,7 @@ pub(crate) async fn serve(arguments: &[String]) {
 }
 
 fn nginx(name: &'static str, engine: &str, locations: &str, logs: bool) -> Contestant {
-    let folder = e2e::fresh_folder("nginx");
+    let folder = fakes::fresh_folder("nginx");
     let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
     let host = engine.trim_start_matches("http://");
     let locations = locations.replace("ENGINE", engine);

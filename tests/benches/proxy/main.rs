@@ -1,7 +1,7 @@
 //! The pass-through side by side with nginx: as users have it, and tuned. Every row is measured in turns, in one run, over
 //! loopback; the ratios and the processor time per request are what to trust. Needs Debian's `nginx`.
 //!
-//! `cargo bench -p e2e --bench proxy -- [rounds] [part of a row's name]`
+//! `cargo bench -p benches --bench proxy -- [rounds] [part of a row's name]`
 
 #![expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{
+use fakes::{
     figures::{median, percentile},
     plain_http::{self, Ask},
 };

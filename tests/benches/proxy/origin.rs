@@ -1,6 +1,6 @@
 //! The engine of the bench: as quick as a socket is.
 
-use e2e::plain_http::{Connection, Message, serve as answer_with};
+use fakes::plain_http::{Connection, Message, serve as answer_with};
 
 use super::TWO_MB;
 

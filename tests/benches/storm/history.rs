@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::gpu::{FakeCard, Gpu, Scenario};
-use shared::health::ReadyReport;
+use fakes::gpu::{FakeCard, Gpu, Scenario};
+use wire::health::ReadyReport;
 
 /// An answer of `/readyz`.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! held against a model of the rules that knows what the machine was really like (`model`). Afterwards everything is
 //! well again within 40 s, nothing has panicked, and nothing is left behind.
 //!
-//! `cargo bench -p e2e --bench storm -- [seconds] [seed] [flags of the sidecar]`: with `--row-remap-failure degraded` or
+//! `cargo bench -p benches --bench storm -- [seconds] [seed] [flags of the sidecar]`: with `--row-remap-failure degraded` or
 //! `--sample-interval 5s` the model has much to say.
 
 mod footprint;
@@ -21,12 +21,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use e2e::{figures::percentile, gpu::FakeCard, sidecar::Sidecar};
+use e2e::sidecar::Sidecar;
+use fakes::{figures::percentile, gpu::FakeCard};
 use reqwest::Client;
-use shared::{
-    health::{ReadyReport, Status},
-    service::outbound::{Connections, builder},
-};
+use service::outbound::{Connections, builder};
+use wire::health::{ReadyReport, Status};
 
 use self::{
     footprint::Footprint,
@@ -55,7 +54,7 @@ async fn main() {
     let _ = writeln!(out, "{seconds} s of faults, seed {seed}");
     count_panics();
     let card = FakeCard::new();
-    let state = e2e::fresh_folder("storm");
+    let state = fakes::fresh_folder("storm");
     let library = card.library().display().to_string();
     let flags = ["--engine", "builtin", "--gpu", "required", "--nvml-lib", &library];
     let own = ["--min-free-memory", "0", "--max-swap-used", "100"];

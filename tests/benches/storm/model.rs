@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::health::{Check, CheckStatus, ReadyReport, Status};
+use wire::health::{Check, CheckStatus, ReadyReport, Status};
 
 use self::{latches::Latches, readings::Looks, verdicts::Verdicts};
 use super::history::{History, Seen};

@@ -2,7 +2,7 @@
 //! is well but for one fatal report of the driver that is acknowledged two and a half seconds later. In every other
 //! twenty seconds no call is slow, so that it can be told how soon a fault must be seen.
 
-use e2e::gpu::{Process, RemappedRows, Scenario};
+use fakes::gpu::{Process, RemappedRows, Scenario};
 
 /// Steps of 100 ms.
 const ROUND: u64 = 200;

@@ -1,9 +1,7 @@
 //! The card: the configured one, the one that the engine uses, and the one that the service sees.
 
-use shared::{
-    health::{CheckStatus, ReadyReport},
-    service::doctor::Finding,
-};
+use service::doctor::Finding;
+use wire::health::{CheckStatus, ReadyReport};
 
 use super::text::{Fixes, clean};
 use crate::gpu::{GpuReading, GpuState};
@@ -149,10 +147,8 @@ fn uuid_in(words: &str) -> &str {
 mod tests {
     use std::time::Instant;
 
-    use shared::{
-        health::{Check, EngineReport, GpuReport, Status},
-        service::doctor::Verdict,
-    };
+    use service::doctor::Verdict;
+    use wire::health::{Check, EngineReport, GpuReport, Status};
 
     use super::*;
     use crate::gpu::{Elsewhere, GpuProcess, Vitals, Work};

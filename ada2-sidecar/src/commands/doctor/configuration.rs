@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{ArgMatches, parser::ValueSource};
-use shared::service::{
+use service::{
     doctor::Finding,
     settings::{Problem, Source, WHOLE_FILE},
 };

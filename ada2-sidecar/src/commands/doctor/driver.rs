@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use shared::service::doctor::Finding;
+use service::doctor::Finding;
 
 use super::text::{Fixes, clean};
 use crate::gpu::GpuState;
@@ -155,7 +155,7 @@ impl Facts<'_> {
 
 #[cfg(test)]
 mod tests {
-    use shared::service::doctor::Verdict;
+    use service::doctor::Verdict;
 
     use super::*;
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use reqwest::Url;
-use shared::service::doctor::Finding;
+use service::doctor::Finding;
 
 use super::{
     text::{Fixes, clean},

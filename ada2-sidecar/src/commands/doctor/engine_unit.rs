@@ -1,6 +1,6 @@
 //! The engine's unit: is it the one that the engine runs in, and will it be there after a crash and a reboot.
 
-use shared::service::doctor::Finding;
+use service::doctor::Finding;
 
 use super::{
     text::{Fixes, clean, drop_in},
@@ -87,7 +87,7 @@ impl Facts<'_> {
 
 #[cfg(test)]
 mod tests {
-    use shared::service::doctor::Verdict;
+    use service::doctor::Verdict;
 
     use super::*;
 

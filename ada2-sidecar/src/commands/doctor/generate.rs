@@ -6,15 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use picture::Format;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use shared::{
-    picture::Format,
-    service::{
-        doctor::Finding,
-        outbound::{Connections, plain_builder, read_limited},
-        secret::Secret,
-    },
+use service::{
+    doctor::Finding,
+    outbound::{Connections, plain_builder, read_limited},
+    secret::Secret,
 };
 
 use super::text::clean;
@@ -96,7 +94,9 @@ fn picture(body: &Value) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use shared::{openai::images::Size, picture::paint::Painting, service::doctor::Verdict};
+    use picture::paint::Painting;
+    use service::doctor::Verdict;
+    use wire::openai::images::Size;
 
     use super::*;
 

@@ -6,11 +6,9 @@ use std::{
     time::Duration,
 };
 
-use shared::{
-    health::{CheckStatus, ReadyReport},
-    service::doctor::Finding,
-};
+use service::doctor::Finding;
 use sysinfo::Disks;
+use wire::health::{CheckStatus, ReadyReport};
 
 use super::{
     bounded,

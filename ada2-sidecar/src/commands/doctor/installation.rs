@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shared::service::doctor::Finding;
+use service::doctor::Finding;
 
 use super::{
     environment,
@@ -152,7 +152,7 @@ fn shuts_the_card_out(service: &Unit) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use shared::service::doctor::Verdict;
+    use service::doctor::Verdict;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use shared::service::doctor::Finding;
+use service::doctor::Finding;
 
 use super::{
     configuration::Setup,
@@ -114,7 +114,7 @@ fn taken(address: SocketAddr, units: Option<&Units>, engine: &str) -> Option<Tak
 
 #[cfg(test)]
 mod tests {
-    use shared::service::doctor::Verdict;
+    use service::doctor::Verdict;
 
     use super::*;
 

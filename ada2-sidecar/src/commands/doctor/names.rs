@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use shared::service::doctor::Finding;
+use service::doctor::Finding;
 
 use super::{bounded, text::clean, unit::Unit};
 
@@ -170,7 +170,7 @@ fn judge_firewall(status: &str, port: u16) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use shared::service::doctor::Verdict;
+    use service::doctor::Verdict;
 
     use super::*;
 

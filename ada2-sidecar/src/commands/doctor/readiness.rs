@@ -3,10 +3,8 @@
 
 use std::path::Path;
 
-use shared::{
-    health::{Check, CheckStatus, ReadyReport},
-    service::doctor::Finding,
-};
+use service::doctor::Finding;
+use wire::health::{Check, CheckStatus, ReadyReport};
 
 use super::text::clean;
 use crate::config::{EngineKind, checks::CHECKS};
@@ -114,10 +112,8 @@ impl Facts<'_> {
 
 #[cfg(test)]
 mod tests {
-    use shared::{
-        health::{EngineReport, Status},
-        service::doctor::Verdict,
-    };
+    use service::doctor::Verdict;
+    use wire::health::{EngineReport, Status};
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use shared::service::{
+use service::{
     doctor::Finding,
     settings::{Source, duration},
 };
@@ -118,7 +118,7 @@ fn time_span(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use shared::service::doctor::Verdict;
+    use service::doctor::Verdict;
 
     use super::*;
 

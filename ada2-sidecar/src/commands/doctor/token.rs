@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shared::service::{doctor::Finding, settings::YamlFile};
+use service::{doctor::Finding, settings::YamlFile};
 
 use super::{
     configuration::{Setup, credential_file, readable_by},
@@ -120,7 +120,7 @@ fn is_open(file: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use shared::service::doctor::Verdict;
+    use service::doctor::Verdict;
 
     use super::*;
 

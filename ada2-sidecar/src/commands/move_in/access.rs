@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use ipnet::IpNet;
-use shared::service::{guard::PRIVATE_RANGES, settings::list};
+use service::{guard::PRIVATE_RANGES, settings::list};
 
 use super::{
     lines::{Lines, Stop},

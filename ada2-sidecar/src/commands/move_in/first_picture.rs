@@ -6,17 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use picture::Format;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use shared::{
-    health::ReadyReport,
-    picture::Format,
-    service::{
-        outbound::{Connections, plain_builder, read_limited},
-        secret::Secret,
-    },
+use service::{
+    outbound::{Connections, plain_builder, read_limited},
+    secret::Secret,
 };
 use tokio_util::sync::CancellationToken;
+use wire::health::ReadyReport;
 
 use super::{
     lines::{Lines, Stop},
@@ -177,8 +175,8 @@ mod tests {
 
     #[test]
     fn only_a_whole_picture_counts() {
-        let size = shared::openai::images::Size { width: 64, height: 64 };
-        let png = shared::picture::paint::Painting { painter: "a test", prompt: "x", seed: 1, size }.to_png();
+        let size = wire::openai::images::Size { width: 64, height: 64 };
+        let png = picture::paint::Painting { painter: "a test", prompt: "x", seed: 1, size }.to_png();
         let encoded = base64_simd::STANDARD.encode_to_string(&png);
         let answer = |status, value| picture_in(&(status, value));
         assert_eq!(answer(StatusCode::OK, json!({"data": [{"b64_json": encoded}]})), Ok(png.len()));

@@ -1,7 +1,7 @@
 //! What is printed: a line for each step, in the form of `doctor`'s. Whoever reads may be gone (a lost connection): that
 //! stops nothing.
 
-use shared::service::doctor::{Finding, Report};
+use service::doctor::{Finding, Report};
 
 /// Foreign text is cut here.
 const LONGEST: usize = 600;

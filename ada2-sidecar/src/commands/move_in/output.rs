@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shared::service::settings::{scalar_text, yaml_value};
+use service::settings::{scalar_text, yaml_value};
 
 use super::engine::as_seen_from_here;
 use crate::config::EngineKind;

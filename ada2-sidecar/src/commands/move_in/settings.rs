@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
-use shared::service::settings::{YamlFile, list};
+use service::settings::{YamlFile, list};
 
 use super::{lines::Stop, record::Plan, units};
 use crate::config::{self, CONFIG, Config, DEFAULT_FILE, KEYS};

@@ -2,7 +2,7 @@
 //! compared: where it is not what was meant, the file stays as it is, and a person is told what to write. Pure.
 
 use serde_json::{Map, Value};
-use shared::service::settings::{scalar_text, yaml_value};
+use service::settings::{scalar_text, yaml_value};
 
 /// The text with these keys set. The error says what a person would have to write.
 pub(crate) fn with(text: &str, settings: &[(String, String)]) -> Result<String, String> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use shared::service::outbound::{BodyFault, Connections, plain_builder, read_limited};
+use service::outbound::{BodyFault, Connections, plain_builder, read_limited};
 
 use super::{
     checkpoints::{Metadata, Stamp},

@@ -63,7 +63,8 @@ pub(super) fn read_binary(frame: &[u8]) -> Option<(String, &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use shared::{openai::images::Size, picture::paint::Painting};
+    use picture::paint::Painting;
+    use wire::openai::images::Size;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
-use shared::picture::Format;
+use picture::Format;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
     time::Instant,

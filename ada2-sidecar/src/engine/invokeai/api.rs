@@ -9,7 +9,7 @@ use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use shared::service::outbound::{Connections, plain_builder, read_limited};
+use service::outbound::{Connections, plain_builder, read_limited};
 
 use super::item::Item;
 use crate::engine::{

@@ -1,7 +1,7 @@
 //! What InvokeAI's list of models says of each. Pure.
 
 use serde_json::{Value, json};
-use shared::openai::images::Size;
+use wire::openai::images::Size;
 
 use crate::images::models::{EngineModel, Evidence, Kind, Told, Variant, of_invokeai, variant_of};
 

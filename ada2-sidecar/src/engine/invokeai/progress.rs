@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use shared::picture::Format;
+use picture::Format;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tracing::debug;
 

@@ -7,7 +7,7 @@ use nvml_wrapper::{
     struct_wrappers::device::ProcessInfo,
     structs::device::FieldId,
 };
-use shared::health::GpuReport;
+use wire::health::GpuReport;
 
 use super::{optional, refused, required};
 use crate::gpu::{GpuState, Memory, Vitals, Work, processes::Usage};

@@ -158,7 +158,7 @@ impl Publisher {
 
 #[cfg(test)]
 mod tests {
-    use shared::health::GpuReport;
+    use wire::health::GpuReport;
 
     use super::*;
     use crate::gpu::{GpuReading, Vitals};

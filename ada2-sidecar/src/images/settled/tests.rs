@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
-use shared::openai::fields::Fields;
+use wire::openai::fields::Fields;
 
 use super::*;
 use crate::images::{FIELDS, Job, Source, choice::Choice, template::Form};

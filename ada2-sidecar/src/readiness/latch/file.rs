@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shared::service::files::{create_own, read_own};
+use service::files::{create_own, read_own};
 
 use super::Latch;
 

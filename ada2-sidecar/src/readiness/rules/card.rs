@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use shared::health::{Check, CheckStatus};
+use wire::health::{Check, CheckStatus};
 
 use super::{Memory, Rules, unread};
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-use shared::health::{Check, CheckStatus};
+use wire::health::{Check, CheckStatus};
 
 use super::{Inputs, Rules};
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use shared::health::{Check, CheckStatus};
+use wire::health::{Check, CheckStatus};
 
 use super::{Inputs, Rules, unread};
 use crate::gpu::{GpuSample, GpuState, PROOF, STALE, recovery_words};

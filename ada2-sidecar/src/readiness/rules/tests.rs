@@ -9,7 +9,7 @@ mod vram;
 mod works;
 mod xid;
 
-use shared::health::GpuReport;
+use wire::health::GpuReport;
 
 use super::*;
 use crate::{

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use shared::health::{Check, CheckStatus};
+use wire::health::{Check, CheckStatus};
 
 use super::Rules;
 use crate::{

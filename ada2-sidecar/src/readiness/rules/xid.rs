@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use shared::health::{Check, CheckStatus};
+use wire::health::{Check, CheckStatus};
 
 use super::{Inputs, Memory, unread};
 use crate::{

@@ -3,14 +3,12 @@
 
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
-use shared::{
-    openai::{
-        data_url::Address,
-        fields::{FieldError, Fields},
-        inline_images::{EDIT_MEMBERS, InlineImages, is_image_part, is_reference_part, undecodable},
-        object::{Object, before_json},
-    },
-    service::form::{Form, FormError, is_multipart},
+use service::form::{Form, FormError, is_multipart};
+use wire::openai::{
+    data_url::Address,
+    fields::{FieldError, Fields},
+    inline_images::{EDIT_MEMBERS, InlineImages, is_image_part, is_reference_part, undecodable},
+    object::{Object, before_json},
 };
 
 use crate::{images::FIELDS, pictures::lean};

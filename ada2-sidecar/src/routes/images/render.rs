@@ -5,8 +5,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use shared::openai::images::{ImageObject, ImagesResponse, Size, Usage};
 use tokio_util::sync::CancellationToken;
+use wire::openai::images::{ImageObject, ImagesResponse, Size, Usage};
 
 use crate::{
     access::BaseUrl,
@@ -49,7 +49,7 @@ impl Answer {
         Self {
             recent: Arc::default(),
             delivery: Delivery::Base64,
-            output: Output { format: shared::picture::Format::Png, quality: 100 },
+            output: Output { format: picture::Format::Png, quality: 100 },
             strip_metadata: false,
             base: BaseUrl(String::new()),
             quality: "medium",

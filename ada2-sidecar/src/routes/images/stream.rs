@@ -12,11 +12,9 @@ use axum::{
 };
 use futures_util::stream::{Stream, unfold};
 use serde_json::{Value, json};
-use shared::{
-    openai::images::Usage,
-    service::{lifecycle::Lifecycle, limited::Limited},
-};
+use service::{lifecycle::Lifecycle, limited::Limited};
 use tokio::{sync::watch, time::Instant};
+use wire::openai::images::Usage;
 
 use super::render::{Answer, base64, picture_size, unix_now};
 use crate::{

@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::{CounterVec, IntCounterVec, Opts};
-use shared::health::GpuReport;
+use wire::health::GpuReport;
 
 use super::Page;
 use crate::{

@@ -1,6 +1,8 @@
+use picture::paint::Painting;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use shared::{openai::images::Size, picture::paint::Painting, service::slots::Slots};
+use service::slots::Slots;
+use wire::openai::images::Size;
 
 use super::*;
 use crate::{

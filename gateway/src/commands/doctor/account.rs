@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shared::service::files::{account_name, own_account};
+use service::files::{account_name, own_account};
 
 use super::{
     quoted,

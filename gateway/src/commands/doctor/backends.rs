@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::future::join_all;
 use reqwest::{Client, Url, header::DATE};
-use shared::service::outbound::read_limited;
+use service::outbound::read_limited;
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
@@ -89,7 +89,7 @@ async fn seen(client: &Client, backend: &Backend, config: &Config) -> BackendFac
     let is_sidecar =
         matches!(&evidence, Evidence::Answered(answered) if matches!(answered.verdict, Verdict::Report(_)));
     let version = if is_sidecar { version(client, &backend.base_url).await } else { None };
-    let now = shared::service::clock::unix_seconds_f64(SystemTime::now());
+    let now = service::clock::unix_seconds_f64(SystemTime::now());
     // One look decides here.
     let rules = ProbeRules { threshold: 1, ..config.health };
     let health = next(&Health::unknown(), evidence.clone(), &rules, now);
@@ -176,7 +176,7 @@ fn read_version(metrics: &str) -> Option<String> {
 /// Whether the old gateway behind answers, and why not.
 pub(super) async fn ask_legacy(config: &Config) -> Option<Result<String, String>> {
     let legacy = config.legacy.as_ref()?;
-    let place = shared::service::secret::redacted_url(&legacy.origin);
+    let place = service::secret::redacted_url(&legacy.origin);
     let clients = Clients::new(&config.outbound).ok()?;
     Some(match clients.fresh().get(legacy.origin.clone()).timeout(TIME).send().await {
         Ok(_) => Ok(place),

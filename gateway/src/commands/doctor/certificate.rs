@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustls::pki_types::CertificateDer;
-use shared::service::doctor::Finding;
+use service::doctor::Finding;
 
 use super::{
     launchd::LABEL,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use reqwest::Url;
 use serde_json::Value;
-use shared::service::{doctor::Finding, secret::redacted_url};
+use service::{doctor::Finding, secret::redacted_url};
 
 use super::{running, shown};
 use crate::{commands::ask::Target, tls::names::names};

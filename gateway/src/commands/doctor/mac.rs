@@ -1,7 +1,7 @@
 //! What a Mac that serves must be set to: not to sleep, to come back after a power cut, to let callers in, to keep the time. What a
 //! command prints otherwise than expected is skipped, never judged.
 
-use shared::service::doctor::Finding;
+use service::doctor::Finding;
 
 use super::tools::{CommandOutput, Tools};
 

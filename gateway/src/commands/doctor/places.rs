@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use shared::service::files::{Disk, disk_of, read_own};
+use service::files::{Disk, disk_of, read_own};
 use tokio::time::timeout;
 
 pub(super) use self::judge::findings;

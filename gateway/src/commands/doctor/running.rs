@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use reqwest::{Client, tls::TlsInfo};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
-use shared::service::{
+use service::{
     outbound::{Connections, builder, io_kind},
     secret::Secret,
 };

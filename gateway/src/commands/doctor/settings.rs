@@ -5,7 +5,7 @@ mod secrets;
 use std::{net::IpAddr, time::Duration};
 
 use reqwest::Url;
-use shared::service::{
+use service::{
     doctor::Finding,
     guard::{in_ranges, is_private_name},
     secret::redacted,

@@ -1,6 +1,6 @@
 //! The checks that cost GPU time, for who asks for them.
 
-use shared::service::doctor::{Finding, Verdict};
+use service::doctor::{Finding, Verdict};
 
 use super::running;
 use crate::commands::{ask::Target, verify};

@@ -81,11 +81,11 @@ mod tests {
 
     #[test]
     fn a_name_that_tells_other_bytes_fails() {
-        let bytes = shared::picture::paint::Painting {
+        let bytes = picture::paint::Painting {
             painter: "t",
             prompt: "p",
             seed: 1,
-            size: shared::openai::images::Size::new(64, 64),
+            size: wire::openai::images::Size::new(64, 64),
         }
         .to_png();
         let name = Picture::of(bytes.clone()).unwrap().name(7);

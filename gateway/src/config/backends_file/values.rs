@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 use serde_json::{Map, Value};
-use shared::service::settings::{Problem, nearest, scalar_text};
+use service::settings::{Problem, nearest, scalar_text};
 
 use super::{super::expand::expand_yaml, Walk};
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use proptest::prelude::*;
-use shared::health::{Check, CheckStatus, EngineReport, Status};
+use wire::health::{Check, CheckStatus, EngineReport, Status};
 
 const RULES: ProbeRules =
     ProbeRules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };

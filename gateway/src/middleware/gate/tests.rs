@@ -1,6 +1,6 @@
 use super::*;
 use axum::{body::Body, http::Method};
-use shared::service::{
+use service::{
     guard::{Guard, WebOrigin},
     secret::Secret,
 };

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use shared::openai::models::Model;
+use wire::openai::models::Model;
 
 use super::{Denial, Permitted, Reason, is_class, unknown};
 use crate::config::{Backend, Backends, Capability, ImageEngine, Routing};

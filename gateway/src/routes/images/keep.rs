@@ -5,7 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value};
-use shared::service::{clock::unix_now, slots::Place};
+use service::{clock::unix_now, slots::Place};
 
 use super::inline::{self, Part};
 use crate::{

@@ -11,7 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use shared::service::{limited::Limited, slots::Place};
+use service::{limited::Limited, slots::Place};
 use tokio::{task::yield_now, time::Instant};
 
 use super::keep::keep_one;

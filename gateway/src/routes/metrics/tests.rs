@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use shared::openai::error::Code;
+use wire::openai::error::Code;
 
 use super::*;
 

@@ -2,7 +2,8 @@ use std::os::unix::fs::MetadataExt;
 
 use std::collections::BTreeSet;
 
-use shared::{openai::images::Size, picture::paint::Painting};
+use picture::paint::Painting;
+use wire::openai::images::Size;
 
 use super::*;
 use crate::store::{index::Totals, retention::Rules};

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{child, gateway::TOKEN};
+use e2e::gateway::TOKEN;
+use fakes::child;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::{

@@ -7,10 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{
-    child::{self, Child},
-    gateway::TOKEN,
-};
+use e2e::gateway::TOKEN;
+use fakes::child::{self, Child};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

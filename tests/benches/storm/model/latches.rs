@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use shared::health::CheckStatus;
+use wire::health::CheckStatus;
 
 use super::{SLACK, check, earlier};
 use crate::history::{History, Seen};
@@ -78,7 +78,7 @@ impl Latches {
             let peace = history.always(from, to, |machine| {
                 let mut plain = machine.clone();
                 plain.gpus[0].xids.clear();
-                plain == e2e::gpu::Scenario::default()
+                plain == fakes::gpu::Scenario::default()
             });
             let told = check(report, "xid").status == CheckStatus::Fail;
             if alone && peace && !history.acknowledged(at, seen.received) && !told {

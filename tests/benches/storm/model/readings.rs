@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use e2e::gpu::Gpu;
-use shared::health::{CheckStatus, GpuReport};
+use fakes::gpu::Gpu;
+use wire::health::{CheckStatus, GpuReport};
 
 use super::{SLACK, check, earlier};
 use crate::{

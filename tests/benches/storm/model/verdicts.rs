@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::gpu::{Gpu, Scenario};
-use shared::health::{CheckStatus, ReadyReport};
+use fakes::gpu::{Gpu, Scenario};
+use wire::health::{CheckStatus, ReadyReport};
 
 use super::{SLACK, check, earlier};
 use crate::{

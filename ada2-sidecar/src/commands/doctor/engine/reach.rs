@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use shared::service::{doctor::Finding, secret::redacted_url};
+use service::{doctor::Finding, secret::redacted_url};
 
 use super::{Facts, clean};
 use crate::{commands::doctor::unit::Unit, config::EngineKind, engine::EngineError, port};

@@ -1,4 +1,4 @@
-use shared::service::doctor::Verdict;
+use service::doctor::Verdict;
 
 use super::*;
 use crate::images::models::Base;

@@ -1,6 +1,6 @@
 //! What the last pictures proved.
 
-use shared::openai::images::Size;
+use wire::openai::images::Size;
 
 use super::*;
 use crate::{gpu::Elsewhere, outcomes::Pace};

@@ -1,6 +1,6 @@
 //! What is wrong with the servers behind. Pure.
 
-use shared::service::doctor::Finding;
+use service::doctor::Finding;
 
 use super::{super::shown, Addresses, BackendFacts, Clock};
 use crate::{

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use rcgen::{CertificateParams, KeyPair};
-use shared::service::doctor::Verdict::{self, Fail, Ok, Skip, Warn};
+use service::doctor::Verdict::{self, Fail, Ok, Skip, Warn};
 
 use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::service::{
+use service::{
     doctor::{Finding, Verdict},
     settings::EXIT_CONFIG,
 };
@@ -163,7 +163,7 @@ fn service(state: &State, disabled: bool, is_broken: bool) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use shared::service::doctor::Verdict::{Fail, Ok, Skip, Warn};
+    use service::doctor::Verdict::{Fail, Ok, Skip, Warn};
 
     use super::*;
 

@@ -1,4 +1,4 @@
-use shared::service::doctor::Verdict::{self, Fail, Ok, Skip, Warn};
+use service::doctor::Verdict::{self, Fail, Ok, Skip, Warn};
 
 use super::*;
 

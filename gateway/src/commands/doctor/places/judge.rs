@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use shared::service::doctor::{Finding, Verdict};
+use service::doctor::{Finding, Verdict};
 
 use super::{
     super::{account::Account, quoted},

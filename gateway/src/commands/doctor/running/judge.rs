@@ -1,7 +1,7 @@
 //! What is wrong with the gateway that runs. Pure.
 
 use serde_json::Value;
-use shared::service::doctor::Finding;
+use service::doctor::Finding;
 
 use super::{
     super::{super::verify::IMAGES_BACKEND, launchd::LABEL, shown},

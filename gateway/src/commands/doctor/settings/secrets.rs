@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shared::service::{doctor::Finding, files::account_name};
+use service::{doctor::Finding, files::account_name};
 
 use super::super::{account::Account, quoted, tools::Tools};
 
@@ -104,7 +104,7 @@ fn shown(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shared::service::doctor::Verdict::{Fail, Ok, Warn};
+    use service::doctor::Verdict::{Fail, Ok, Warn};
 
     use super::*;
 

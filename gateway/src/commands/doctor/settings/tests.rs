@@ -1,5 +1,5 @@
 use clap::ArgMatches;
-use shared::service::doctor::Verdict::{self, Fail, Ok, Skip, Warn};
+use service::doctor::Verdict::{self, Fail, Ok, Skip, Warn};
 
 use super::*;
 use crate::{cli, config::examine, store::disk::tests::temporary};

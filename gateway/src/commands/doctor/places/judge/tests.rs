@@ -1,4 +1,4 @@
-use shared::service::{
+use service::{
     doctor::Verdict::{Fail, Ok, Skip, Warn},
     files::Disk,
 };

@@ -1,5 +1,5 @@
 use serde_json::json;
-use shared::service::doctor::Verdict::{self, Fail, Ok, Warn};
+use service::doctor::Verdict::{self, Fail, Ok, Warn};
 
 use super::*;
 

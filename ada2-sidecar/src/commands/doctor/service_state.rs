@@ -1,0 +1,359 @@
+//! The service and its socket: do they run, will they after a reboot, and if not, why.
+
+use std::path::Path;
+
+use service::doctor::Finding;
+
+use super::{
+    bounded,
+    text::clean,
+    unit::{SERVICE, Unit, Units},
+};
+
+const ENABLE: &str = "sudo systemctl enable --now ada2-sidecar.socket ada2-sidecar";
+const RESTART: &str = "sudo systemctl restart ada2-sidecar";
+const REINSTALL: &str = "sudo apt install --reinstall ./ada2-sidecar_*.deb";
+/// A broken configuration.
+const EXIT_CONFIG: &str = "78";
+
+/// What is known before the service is judged.
+pub(super) struct Facts<'a> {
+    pub(super) units: &'a Units,
+    /// The next start fails of the configuration, which is told.
+    pub(super) configuration_is_broken: bool,
+    /// Somebody else has the port, which is told.
+    pub(super) port_is_taken: bool,
+    /// The last line that the service logged.
+    pub(super) last_line: Option<String>,
+}
+
+/// The last line of the service itself; none where the journal is closed to this user.
+pub(super) fn last_line() -> Option<String> {
+    let arguments = [format!("_SYSTEMD_UNIT={SERVICE}"), "--lines=20".to_owned()];
+    let more = ["--output=cat", "--no-pager", "--quiet", "--boot"];
+    let all: Vec<&str> = arguments.iter().map(String::as_str).chain(more).collect();
+    let printed = bounded::output("journalctl", &all)?;
+    printed.text.lines().rev().find(|line| !line.trim().is_empty()).map(clean)
+}
+
+impl Facts<'_> {
+    /// The socket's line, then the service's. What has a cause that is told already has none.
+    pub(super) fn judge(&self) -> Vec<Finding> {
+        self.socket().into_iter().chain(self.service()).collect()
+    }
+
+    fn socket(&self) -> Option<Finding> {
+        const NAME: &str = "socket_unit";
+        let Units { service, socket } = self.units;
+        if !service.is_loaded() || self.port_is_taken {
+            return None;
+        }
+        if let Some(finding) = unloaded(NAME, socket) {
+            return Some(finding);
+        }
+        let result = socket.get("Result");
+        match socket.get("ActiveState") {
+            "active" if socket.starts_at_boot() || service.starts_at_boot() => {
+                Some(Finding::ok(NAME, "listens, and does so after a reboot"))
+            }
+            "active" => {
+                let message = "neither socket nor service is enabled: after a reboot nobody listens";
+                Some(Finding::warn(NAME, message, "sudo systemctl enable ada2-sidecar.socket ada2-sidecar"))
+            }
+            "failed" if self.configuration_is_broken => None,
+            "failed" => {
+                Some(Finding::fail(NAME, format!("failed ({result}): connections are refused"), RESTART))
+            }
+            _ if service.is_active() => {
+                let message =
+                    "the service runs without its socket: every restart refuses connections for a moment";
+                let fix = format!("sudo systemctl stop ada2-sidecar && {ENABLE}");
+                Some(Finding::warn(NAME, message, fix))
+            }
+            // Whether the service runs is what matters.
+            _ => None,
+        }
+    }
+
+    fn service(&self) -> Option<Finding> {
+        const NAME: &str = "service";
+        let Units { service, socket } = self.units;
+        if let Some(finding) = unloaded(NAME, service) {
+            return Some(finding);
+        }
+        if service.is_active() {
+            let restarts = match service.get("NRestarts") {
+                "" | "0" => String::new(),
+                many => format!(", restarted by systemd {many} times since it was started"),
+            };
+            return Some(Finding::ok(NAME, format!("runs as pid {}{restarts}", service.get("MainPID"))));
+        }
+        if self.configuration_is_broken || self.port_is_taken || socket.is("LoadState", "masked") {
+            return None;
+        }
+        let (state, sub) = (service.get("ActiveState"), service.get("SubState"));
+        match (state, sub) {
+            ("failed", _) | ("activating", "auto-restart") => Some(self.failed(NAME)),
+            ("inactive", _) if !service.is("Result", "success") => Some(self.failed(NAME)),
+            ("activating", _) => Some(Finding::warn(
+                NAME,
+                "is starting",
+                "wait a few seconds and look again: sudo ada2-sidecar doctor",
+            )),
+            ("deactivating", _) => Some(Finding::warn(
+                NAME,
+                "is stopping: running requests are being finished",
+                format!("wait a moment, then {RESTART}"),
+            )),
+            _ if socket.is_active() => Some(Finding::warn(
+                NAME,
+                "does not run; the next connection starts it",
+                "sudo systemctl start ada2-sidecar",
+            )),
+            _ if socket.is("ActiveState", "failed") => None,
+            _ => Some(Finding::fail(NAME, "does not run", ENABLE)),
+        }
+    }
+
+    fn failed(&self, name: &'static str) -> Finding {
+        let service = &self.units.service;
+        let (result, status) = (service.get("Result"), service.get("ExecMainStatus"));
+        let last = self.last_line.as_ref().map(|line| format!("; its last line: {line}")).unwrap_or_default();
+        let fail = |message: String, fix: &str| Finding::fail(name, message, fix);
+        match (result, status) {
+            ("exit-code", EXIT_CONFIG) => {
+                fail(format!("ended because of its configuration, which is sound now{last}"), RESTART)
+            }
+            ("exit-code", "203") => {
+                fail(format!("its program cannot be run: {}", service.get("ExecStart")), REINSTALL)
+            }
+            ("exit-code" | "resources", "226") => {
+                let paths = service.get("BindReadOnlyPaths");
+                let message =
+                    format!("a folder that the unit names is not there (BindReadOnlyPaths={})", clean(paths));
+                fail(
+                    message,
+                    "create the folder, or correct it: sudo systemctl edit ada2-sidecar; then sudo systemctl restart ada2-sidecar",
+                )
+            }
+            ("exit-code" | "resources", "238") => fail(
+                "systemd cannot make its state directory".to_owned(),
+                "ls -ld /var/lib/ada2-sidecar /var/lib/private; move away what is not systemd's, then sudo systemctl restart ada2-sidecar",
+            ),
+            ("exit-code" | "resources", "243") => {
+                let message = format!(
+                    "a credential of the unit cannot be read (LoadCredential={})",
+                    clean(&service.written("LoadCredential").join(" "))
+                );
+                fail(
+                    message,
+                    "create that file, or sudo systemctl edit ada2-sidecar; then sudo systemctl restart ada2-sidecar",
+                )
+            }
+            ("oom-kill", _) => fail(format!("was killed because the host ran out of memory{last}"), RESTART),
+            ("watchdog", _) => fail(format!("hung, and was ended by its watchdog{last}"), RESTART),
+            _ => {
+                let how = if result == "exit-code" { format!("exit code {status}") } else { clean(result) };
+                let fix = if self.last_line.is_some() {
+                    RESTART.to_owned()
+                } else {
+                    format!("sudo journalctl -u ada2-sidecar -n 20; then {RESTART}")
+                };
+                Finding::fail(name, format!("failed ({how}){last}"), fix)
+            }
+        }
+    }
+}
+
+/// What keeps a unit from being started at all.
+fn unloaded(name: &'static str, unit: &Unit) -> Option<Finding> {
+    let fail = |message: String, fix: String| Some(Finding::fail(name, message, fix));
+    match unit.get("LoadState") {
+        "loaded" => None,
+        "masked" => fail(
+            format!("{} is masked", unit.name),
+            format!("sudo systemctl unmask {} && {ENABLE}", unit.name),
+        ),
+        "not-found" => fail(format!("{} is not installed", unit.name), REINSTALL.replace("--reinstall ", "")),
+        state => {
+            let why = clean(unit.get("LoadError"));
+            fail(
+                format!("{} cannot be loaded ({state}) {why}", unit.name),
+                format!("systemd-analyze verify {}", unit.name),
+            )
+        }
+    }
+}
+
+/// A service that was upgraded and not restarted.
+pub(super) struct Versions {
+    /// As the service tells it in `/metrics`.
+    pub(super) running: Option<String>,
+    /// Its program's file was replaced; none where this user may not look.
+    pub(super) replaced: Option<bool>,
+    /// The package's upgrade was refused, and the version before stands in.
+    pub(super) refused: bool,
+}
+
+/// Where the package keeps the binary that it could not put in place.
+const REFUSED: &str = "/usr/lib/ada2-sidecar/refused";
+
+impl Versions {
+    pub(super) fn look(metrics: Option<&str>, service: Option<&Unit>) -> Self {
+        let pid = service.map(|service| service.get("MainPID")).filter(|pid| !matches!(*pid, "" | "0"));
+        let program = pid.and_then(|pid| std::fs::read_link(Path::new("/proc").join(pid).join("exe")).ok());
+        let replaced = program.map(|program| program.to_string_lossy().ends_with(" (deleted)"));
+        Self { running: metrics.and_then(version_in), replaced, refused: Path::new(REFUSED).exists() }
+    }
+
+    pub(super) fn judge(&self) -> Option<Finding> {
+        const NAME: &str = "version";
+        let installed = env!("CARGO_PKG_VERSION");
+        if self.refused {
+            let message = format!("an upgrade is not finished: {installed}, the version before, stands in");
+            return Some(Finding::fail(NAME, message, "sudo dpkg --configure ada2-sidecar"));
+        }
+        match (&self.running, self.replaced) {
+            (Some(running), _) if running != installed => {
+                let message = format!("{} runs, {installed} is installed", clean(running));
+                Some(Finding::warn(NAME, message, RESTART))
+            }
+            (_, Some(true)) => {
+                let message = format!(
+                    "the program was replaced since the service was started ({installed} is installed)"
+                );
+                Some(Finding::warn(NAME, message, RESTART))
+            }
+            (Some(running), _) => {
+                Some(Finding::ok(NAME, format!("{} runs and is installed", clean(running))))
+            }
+            (None, _) => None,
+        }
+    }
+}
+
+/// `ada2_sidecar_build_info{version="0.1.0"} 1`
+fn version_in(metrics: &str) -> Option<String> {
+    let line = metrics.lines().find(|line| line.starts_with("ada2_sidecar_build_info{"))?;
+    let (_, rest) = line.split_once("version=\"")?;
+    rest.split('"').next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use service::doctor::Verdict;
+
+    use super::*;
+
+    fn units(service: &str, socket: &str) -> Units {
+        Units { service: Unit::read(SERVICE, service), socket: Unit::read("ada2-sidecar.socket", socket) }
+    }
+
+    const UP: &str = "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\nMainPID=7\nResult=success";
+    const LISTENS: &str = "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nResult=success";
+
+    /// Verdicts of socket and service, the message and the fix of the last.
+    fn told(service: &str, socket: &str, broken: bool, taken: bool) -> (Vec<Verdict>, String) {
+        let units = units(service, socket);
+        let facts = Facts {
+            units: &units,
+            configuration_is_broken: broken,
+            port_is_taken: taken,
+            last_line: Some("no room".into()),
+        };
+        let found = facts.judge();
+        let last = found
+            .last()
+            .map(|last| format!("{} -> {}", last.message, last.fix.as_deref().unwrap_or_default()));
+        (found.iter().map(|finding| finding.verdict).collect(), last.unwrap_or_default())
+    }
+
+    const DOWN: &str =
+        "LoadState=loaded\nActiveState=inactive\nSubState=dead\nResult=success\nUnitFileState=disabled";
+
+    #[test]
+    fn what_runs_and_what_does_not_is_told_once_with_the_way_out() {
+        use Verdict::{Fail, Ok, Warn};
+        let (disabled, starting) = (
+            UP.replace("enabled", "disabled"),
+            UP.replace("active\nSubState=running", "activating\nSubState=start"),
+        );
+        let open = LISTENS.replace("enabled", "disabled");
+        let given_up = DOWN.replace("inactive", "failed").replace("success", "trigger-limit-hit");
+        for (service, socket, broken, taken, verdicts, says) in [
+            (UP, LISTENS, false, false, &[Ok, Ok][..], "runs as pid 7"),
+            (UP, LISTENS, true, false, &[Ok, Ok], "runs"),
+            (&disabled, &open, false, false, &[Warn, Ok], "runs"),
+            (UP, DOWN, false, false, &[Warn, Ok], "runs"),
+            (DOWN, DOWN, false, false, &[Fail], "does not run -> sudo systemctl enable --now"),
+            (DOWN, LISTENS, false, false, &[Ok, Warn], "the next connection starts it"),
+            (DOWN, DOWN, false, true, &[], ""),
+            (DOWN, &given_up, false, false, &[Fail], "failed (trigger-limit-hit)"),
+            (&starting, LISTENS, false, false, &[Ok, Warn], "is starting"),
+            (
+                "LoadState=masked",
+                LISTENS,
+                false,
+                false,
+                &[Fail],
+                "masked -> sudo systemctl unmask ada2-sidecar.service",
+            ),
+            (
+                "LoadState=not-found",
+                "LoadState=not-found",
+                false,
+                false,
+                &[Fail],
+                "not installed -> sudo apt install ./ada2",
+            ),
+        ] {
+            let (seen, last) = told(service, socket, broken, taken);
+            assert_eq!(seen, verdicts, "{service}\n{socket}: {last}");
+            assert!(last.contains(says), "{last}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_told_with_its_reason_unless_the_configuration_is_it() {
+        let failed = |result: &str, status: &str| {
+            format!(
+                "LoadState=loaded\nActiveState=failed\nResult={result}\nExecMainStatus={status}\nUnitFileState=enabled"
+            )
+        };
+        for (result, status, says) in [
+            ("exit-code", "78", "sound now; its last line: no room -> sudo systemctl restart"),
+            ("exit-code", "70", "failed (exit code 70); its last line: no room"),
+            ("signal", "9", "failed (signal)"),
+            ("exit-code", "243", "credential"),
+            ("exit-code", "226", "BindReadOnlyPaths"),
+            ("exit-code", "203", "cannot be run"),
+            ("exit-code", "238", "state directory"),
+            ("oom-kill", "9", "out of memory"),
+            ("watchdog", "6", "hung"),
+        ] {
+            let (seen, last) = told(&failed(result, status), LISTENS, false, false);
+            assert_eq!(seen, [Verdict::Ok, Verdict::Fail], "{last}");
+            assert!(last.contains(says), "{last}");
+        }
+        assert_eq!(told(&failed("exit-code", "78"), LISTENS, true, false).0, [Verdict::Ok]);
+    }
+
+    #[test]
+    fn a_service_that_was_not_restarted_after_an_upgrade_is_told() {
+        let metrics = "# HELP x\nada2_sidecar_build_info{version=\"0.0.9\"} 1\n";
+        let judge = |running: Option<&str>, replaced| {
+            Versions { running: running.map(str::to_owned), replaced, refused: false }
+                .judge()
+                .map(|finding| finding.verdict)
+        };
+        let unfinished = Versions { running: None, replaced: None, refused: true }.judge().unwrap();
+        let finish = Some("sudo dpkg --configure ada2-sidecar");
+        assert_eq!((unfinished.verdict, unfinished.fix.as_deref()), (Verdict::Fail, finish));
+        assert_eq!(version_in(metrics).as_deref(), Some("0.0.9"));
+        let own = Some(env!("CARGO_PKG_VERSION"));
+        assert_eq!(judge(Some("0.0.9"), None), Some(Verdict::Warn));
+        assert_eq!(judge(own, Some(true)), Some(Verdict::Warn));
+        assert_eq!(judge(own, Some(false)), Some(Verdict::Ok));
+        assert_eq!((judge(own, None), judge(None, None)), (Some(Verdict::Ok), None));
+    }
+}

@@ -1,0 +1,191 @@
+//! Cross-origin requests of browsers to our own paths: what a page at one of `allowed_origins` may read.
+//!
+//! tower-http's `CorsLayer` is not used: it answers every preflight with 200 before any guard has seen it, those of
+//! foreign origins too, which have to be 403.
+
+use axum::{
+    body::Body,
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
+        header::{
+            ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+            ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+            ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+        },
+    },
+    response::Response,
+};
+
+use super::guard::Guard;
+
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("X-Request-Id, X-Backend-Used, X-Model-Used, Retry-After, x-should-retry");
+/// Seconds for which a browser need not ask again. An origin that is taken off the list reads nothing at once all the
+/// same: the answer itself would have to allow it.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+const PREFLIGHT_VARY: HeaderValue =
+    HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers");
+/// Most header names that a preflight may ask for.
+const MOST_HEADERS: usize = 64;
+
+/// Chrome's question before a public page reaches a private address.
+const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
+const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
+
+/// What the answer to a request says to the browser. Taken from the request before it is handled.
+#[derive(Debug, Clone)]
+pub struct Cors {
+    /// The allowed origin that asks.
+    origin: Option<HeaderValue>,
+    /// Answers differ by origin, which caches must know.
+    varies: bool,
+}
+
+impl Cors {
+    /// Of a request with this head.
+    pub fn of(guard: &Guard, headers: &HeaderMap) -> Self {
+        Self { origin: guard.allowed_origin(headers).cloned(), varies: !guard.allowed_origins.is_empty() }
+    }
+
+    /// Lets an allowed origin read the answer, whatever it is, and nobody else.
+    pub fn finish(self, headers: &mut HeaderMap) {
+        // A server behind us may allow what it likes; here only this list counts.
+        headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
+        headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+        if self.varies && !varies_by_origin(headers) {
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+        }
+        if let Some(origin) = self.origin {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        }
+    }
+}
+
+/// Whether a browser asks if a page may send a request.
+pub fn is_preflight<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    request.method() == Method::OPTIONS
+        && headers.contains_key(ORIGIN)
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// The answer to a preflight whose origin has passed the guard. [`Cors::finish`] names the origin.
+pub fn preflight(asked: &HeaderMap) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    if let Some(names) = header_names(asked) {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
+    }
+    if asked.get(REQUEST_PRIVATE_NETWORK).is_some_and(|asks| asks == "true") {
+        headers.insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
+    }
+    headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    headers.append(VARY, PREFLIGHT_VARY);
+    response
+}
+
+/// The asked headers' names, as far as they are names.
+fn header_names(asked: &HeaderMap) -> Option<HeaderValue> {
+    let lines = asked.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter().filter_map(|line| line.to_str().ok());
+    let names = lines.flat_map(|line| line.split(',')).map(str::trim);
+    let names: Vec<_> = names.filter(|name| name.parse::<HeaderName>().is_ok()).take(MOST_HEADERS).collect();
+    HeaderValue::from_str(&names.join(", ")).ok().filter(|_| !names.is_empty())
+}
+
+fn varies_by_origin(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(VARY).iter().filter_map(|line| line.to_str().ok());
+    let mut names = lines.flat_map(|line| line.split(',')).map(str::trim);
+    names.any(|name| name == "*" || name.eq_ignore_ascii_case("origin"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::WebOrigin;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    fn guard(origins: &[&str]) -> Guard {
+        let allowed_origins = origins.iter().map(|origin| WebOrigin::parse(origin).unwrap()).collect();
+        Guard { allowed_origins, ..Guard::default() }
+    }
+
+    #[test]
+    fn only_an_allowed_origin_may_read_and_caches_know() {
+        let ui = guard(&["https://ui.example"]);
+        let finished = |guard: &Guard, origin: Option<&str>, answer: &[(&'static str, &str)]| {
+            let asked: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
+            let mut answer = headers(answer);
+            Cors::of(guard, &headers(&asked)).finish(&mut answer);
+            answer
+        };
+        let read = finished(&ui, Some("https://ui.example"), &[]);
+        assert_eq!(read[ACCESS_CONTROL_ALLOW_ORIGIN], "https://ui.example");
+        assert_eq!(
+            read[ACCESS_CONTROL_EXPOSE_HEADERS],
+            "X-Request-Id, X-Backend-Used, X-Model-Used, Retry-After, x-should-retry"
+        );
+        assert_eq!(read[VARY], "Origin");
+        let behind = [("access-control-allow-origin", "*"), ("vary", "Accept, Origin")];
+        for origin in [None, Some("https://evil.example"), Some("null"), Some("http://ui.example")] {
+            let closed = finished(&ui, origin, &behind);
+            assert!(!closed.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), "{origin:?}");
+            assert_eq!(closed.get_all(VARY).iter().count(), 1, "{origin:?}");
+        }
+        assert!(
+            finished(&guard(&[]), Some("https://ui.example"), &[]).is_empty(),
+            "without origins nothing varies"
+        );
+        let twice = headers(&[("origin", "https://ui.example"), ("origin", "https://evil.example")]);
+        assert!(ui.allowed_origin(&twice).is_none());
+    }
+
+    #[test]
+    fn a_preflight_gets_the_headers_that_it_asks_for_as_far_as_they_are_names() {
+        for (asked, allowed) in [
+            (&["authorization,content-type"][..], Some("authorization, content-type")),
+            (&["authorization", "x-backend"], Some("authorization, x-backend")),
+            (&[" X-Stainless-OS ,, a b, c\"d, e:f"], Some("X-Stainless-OS")),
+            (&["", ","], None),
+            (&[], None),
+        ] {
+            let lines: Vec<_> = asked.iter().map(|line| ("access-control-request-headers", *line)).collect();
+            let answer = preflight(&headers(&lines));
+            let names = answer.headers().get(ACCESS_CONTROL_ALLOW_HEADERS);
+            assert_eq!(names.map(|names| names.to_str().unwrap()), allowed, "{asked:?}");
+            assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+        }
+        let many = vec!["x-a"; 999].join(",");
+        let answer = preflight(&headers(&[("access-control-request-headers", &many)]));
+        assert!(answer.headers()[ACCESS_CONTROL_ALLOW_HEADERS].len() < 400);
+    }
+
+    #[test]
+    fn a_private_address_is_allowed_to_whoever_asks_for_it() {
+        let asked = headers(&[("access-control-request-private-network", "true")]);
+        assert_eq!(preflight(&asked).headers()[ALLOW_PRIVATE_NETWORK], "true");
+        assert!(!preflight(&HeaderMap::new()).headers().contains_key(ALLOW_PRIVATE_NETWORK));
+    }
+
+    #[test]
+    fn a_plain_options_is_no_preflight() {
+        let of = |method: Method, lines: &[(&'static str, &str)]| {
+            let mut request = Request::builder().method(method).body(()).unwrap();
+            *request.headers_mut() = headers(lines);
+            is_preflight(&request)
+        };
+        let (origin, method) = (("origin", "https://a"), ("access-control-request-method", "POST"));
+        assert!(of(Method::OPTIONS, &[origin, method]));
+        assert!(
+            !of(Method::OPTIONS, &[origin])
+                && !of(Method::OPTIONS, &[method])
+                && !of(Method::GET, &[origin, method])
+        );
+    }
+}

@@ -1,0 +1,63 @@
+//! Where a body is parsed: a long one on a thread of its own, so that nobody else waits for it.
+
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use super::body::WholeBody;
+
+/// Bytes that are parsed at once: less than a millisecond's work.
+const AT_ONCE: usize = 64 << 10;
+
+/// Parses a body. One that was begun goes on for its milliseconds if the caller leaves; the body counts against the
+/// budget until then, which bounds how many there can be.
+pub async fn parse<T: Send + 'static>(
+    body: WholeBody,
+    read: impl FnOnce(&Bytes) -> T + Send + 'static,
+) -> (WholeBody, T) {
+    let short = body.bytes.len() <= AT_ONCE;
+    let work = move || {
+        let read = read(&body.bytes);
+        (body, read)
+    };
+    if short {
+        return work();
+    }
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Not begun because the runtime ends: nobody waits for it any more.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, http::HeaderMap};
+
+    use super::*;
+    use crate::body::{BodyBudget, Holder};
+
+    #[tokio::test]
+    async fn a_long_body_is_parsed_elsewhere_and_counts_until_that_is_done() {
+        let (budget, caller) = (BodyBudget::new(1 << 20, 1 << 20), Holder::Token("me".to_owned()));
+        for (length, elsewhere) in [(AT_ONCE, false), (AT_ONCE + 1, true)] {
+            let body = budget.read(&caller, &HeaderMap::new(), Body::from(vec![b'x'; length])).await.unwrap();
+            let here = std::thread::current().id();
+            let (body, moved) = parse(body, move |_| std::thread::current().id() != here).await;
+            assert_eq!((moved, budget.held()), (elsewhere, length));
+            drop(body);
+        }
+        let body =
+            budget.read(&caller, &HeaderMap::new(), Body::from(vec![b'x'; 2 * AT_ONCE])).await.unwrap();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let parsing = parse(body, move |_| wait.recv().is_ok());
+        let left = tokio::time::timeout(std::time::Duration::from_millis(20), parsing).await;
+        assert!(left.is_err() && budget.held() == 2 * AT_ONCE, "its caller left while it went on");
+        go.send(()).unwrap();
+        while budget.held() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}

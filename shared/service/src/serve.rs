@@ -1,0 +1,121 @@
+//! The accept loop: connections bounded in all and per address, headers bounded in time, number and size, a client
+//! that takes no byte dropped, refusals that arrive, and a graceful end. `axum::serve` can do none of these.
+
+mod accepting;
+mod connection;
+mod https_only;
+mod kernel;
+mod lingering;
+mod refusal;
+mod seats;
+mod socket;
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{Router, extract::Request, response::Response};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+pub use self::{accepting::accept, lingering::RequestBody, seats::Seat};
+use super::reload::Switch;
+
+/// Bounds of the listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Connections in all. For one more, the one that has waited longest for a request's head is closed, or for more of
+    /// its body if more of them wait for that; if all are at work, it is closed itself.
+    pub connections: usize,
+    /// Connections from one address; the same among its own.
+    pub per_address: usize,
+    /// For a request's head, for the TLS handshake, and between requests on one connection.
+    pub head_time: Duration,
+    /// A client that takes no byte of its answer for this long is gone.
+    pub stall: Duration,
+    /// Header lines.
+    pub headers: usize,
+    /// Bytes of a request's head.
+    pub head_bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            per_address: 256,
+            head_time: Duration::from_secs(10),
+            stall: Duration::from_mins(1),
+            headers: 100,
+            head_bytes: 64 * 1024,
+        }
+    }
+}
+
+/// The TCP peer; in every request's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+/// What answers requests.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// Answers one.
+    fn handle(&self, request: Request<RequestBody>) -> impl Future<Output = Response> + Send;
+}
+
+impl Handler for Router {
+    async fn handle(&self, request: Request<RequestBody>) -> Response {
+        match tower_service::Service::call(&mut self.clone(), request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// A request is answered by the one that is there when it comes, to its end.
+impl<H: Handler> Handler for Switch<H> {
+    async fn handle(&self, request: Request<RequestBody>) -> Response {
+        let handler = self.now();
+        handler.handle(request).await
+    }
+}
+
+/// What a listener serves, and how.
+#[derive(Debug, Clone)]
+pub struct Listener<H> {
+    /// Who answers.
+    pub handler: H,
+    /// The bounds.
+    pub bounds: Bounds,
+    /// Somebody else holds the socket too (systemd), so that who waits in its queue is served after us.
+    pub kept_open: bool,
+    /// TLS, if the listener speaks it.
+    pub tls: Option<TlsAcceptor>,
+}
+
+impl<H: Handler> Listener<H> {
+    /// A listener that speaks plain HTTP.
+    pub fn plain(handler: H) -> Self {
+        Self { handler, bounds: Bounds::default(), kept_open: false, tls: None }
+    }
+}
+
+/// A TLS acceptor; its own type because the library's prints nothing.
+#[derive(Clone)]
+pub struct TlsAcceptor(pub tokio_rustls::TlsAcceptor);
+
+impl std::fmt::Debug for TlsAcceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TlsAcceptor")
+    }
+}
+
+/// Sends without delay, and finds a peer that vanished without a word (a sleeping Mac, a pulled cable) within 30 s.
+pub fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Taking connections in, also when descriptors run out.
+
+use std::{
+    io::{Error, ErrorKind},
+    iter,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+use tracing::{debug, warn};
+
+use super::{
+    Handler, Listener,
+    connection::{Visit, connection},
+    seats::Counts,
+};
+use crate::lifecycle::Lifecycle;
+
+/// Between two tries while none can be taken in: connections end meanwhile, and nothing spins.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The same where one was closed to make room.
+const SHORT_PAUSE: Duration = Duration::from_millis(5);
+/// Between two lines of the log about it.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Accepts until the service drains, and then, unless somebody else holds the socket, whoever is waiting in its queue. Every
+/// connection is a task of the lifecycle.
+pub fn accept<H: Handler>(
+    socket: TcpListener,
+    listener: Listener<H>,
+    lifecycle: Lifecycle,
+) -> impl Future<Output = ()> + Send + 'static {
+    // From now on, not from the first poll.
+    let admission = lifecycle.admission();
+    async move {
+        let counts = Counts::new(&listener.bounds);
+        let admit = |stream: TcpStream, peer: SocketAddr| {
+            let Some(seat) = counts.enter(peer.ip()) else {
+                return debug!(%peer, "connection closed: too many, and all at work");
+            };
+            let (listener, life) = (listener.clone(), lifecycle.clone());
+            lifecycle.spawn("connection", async move {
+                connection(stream, Visit { peer, seat: Arc::clone(&seat) }, listener, life).await;
+            });
+        };
+        until_drained(&socket, &lifecycle, &counts, &admit).await;
+        if !listener.kept_open {
+            waiting(socket).for_each(|(stream, peer)| admit(stream, peer));
+        }
+        drop(admission);
+    }
+}
+
+async fn until_drained(
+    socket: &TcpListener,
+    lifecycle: &Lifecycle,
+    counts: &Counts,
+    admit: &(impl Fn(TcpStream, SocketAddr) + Sync),
+) {
+    let mut told = None;
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = lifecycle.draining().cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(stream, peer),
+            Err(error) if is_of_one_connection(&error) => {
+                debug!(%error, "a connection broke before it was accepted");
+            }
+            Err(error) => {
+                tell(&mut told, &error);
+                // Out of descriptors, most likely. Those without a request give theirs up first.
+                let pause = if counts.make_room() { SHORT_PAUSE } else { PAUSE };
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// Those who have connected and were not taken in. Closing the socket would reset them, and leave them in doubt whether
+/// what they asked was done.
+fn waiting(socket: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
+    let socket = socket.into_std().ok();
+    iter::from_fn(move || {
+        let socket = socket.as_ref()?;
+        loop {
+            match socket.accept() {
+                Ok((stream, peer)) => {
+                    stream.set_nonblocking(true).ok()?;
+                    return Some((TcpStream::from_std(stream).ok()?, peer));
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(_) => return None,
+            }
+        }
+    })
+}
+
+/// Whether the error is about the connection that was to be accepted, so that the next can be at once.
+fn is_of_one_connection(error: &Error) -> bool {
+    use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+fn tell(told: &mut Option<Instant>, error: &Error) {
+    if told.is_none_or(|told: Instant| told.elapsed() >= QUIET) {
+        *told = Some(Instant::now());
+        warn!(%error, "cannot accept connections; those without a request are closed, and it is tried again. \
+            If this stays, raise the limit of open files (LimitNOFILE, NumberOfFiles)");
+    }
+}

@@ -1,0 +1,221 @@
+//! The bounds of the accept loop, over real sockets; time is paused.
+
+mod breaks;
+mod heads;
+mod https;
+mod refusals;
+mod slow;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Extension, Router, body::Body, routing::get};
+use bytes::Bytes;
+use futures_util::stream::pending;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+
+use super::{seats::Counts, *};
+use crate::lifecycle::Lifecycle;
+
+#[test]
+fn connections_are_bounded_in_all_and_per_address() {
+    let counts = Counts::new(&Bounds { connections: 3, per_address: 2, ..Bounds::default() });
+    let (here, there): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+    let enter = |address| counts.enter(address).inspect(|seat| seat.state().work());
+    let first = enter(here);
+    let second = enter("::ffff:10.0.0.1".parse().unwrap());
+    assert!(first.is_some() && second.is_some());
+    assert!(counts.enter(here).is_none(), "two from one address");
+    let third = enter(there);
+    assert!(third.is_some() && counts.enter("10.0.0.3".parse().unwrap()).is_none(), "three in all");
+    drop(first);
+    assert!(counts.enter(here).is_some());
+}
+
+async fn start(router: Router, bounds: Bounds) -> (SocketAddr, Lifecycle) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let lifecycle = Lifecycle::new();
+    let listener = Listener { bounds, ..Listener::plain(router) };
+    lifecycle.worker("accept", accept(socket, listener, lifecycle.clone()));
+    (address, lifecycle)
+}
+
+fn hello() -> Router {
+    Router::new().route("/", get(async || "hello"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_never_ends_is_given_up_after_its_time() {
+    let (address, _life) = start(hello(), Bounds::default()).await;
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow").await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(begun.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_no_byte_is_gone_after_its_time() {
+    let large = Router::new().route("/", get(async || vec![0u8; 64 << 20]));
+    let (address, life) = start(large, Bounds::default()).await;
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    while life.inflight() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    while life.inflight() > 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(begun.elapsed() < Duration::from_secs(70), "the connection is still held");
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(59));
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_are_closed_at_once() {
+    let endless = || Body::from_stream(pending::<std::io::Result<Bytes>>());
+    let router = hello().route("/endless", get(async move || endless()));
+    let (address, _life) = start(router, Bounds { per_address: 1, ..Bounds::default() }).await;
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    first.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let mut second = TcpStream::connect(address).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = second.read_to_end(&mut rest).await;
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn draining_ends_idle_connections_and_accepts_no_new_ones() {
+    let (address, life) = start(hello(), Bounds::default()).await;
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    idle.read_exact(&mut answer).await.unwrap();
+    life.stop();
+    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// Clients that have connected and asked, and that nobody has taken in.
+async fn waiting(address: SocketAddr) -> Vec<TcpStream> {
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        clients.push(client);
+    }
+    clients
+}
+
+/// Serves on a socket although it drains already, to its end.
+async fn drain_on(socket: TcpListener, kept_open: bool) {
+    let life = Lifecycle::new();
+    life.stop();
+    let listener = Listener { kept_open, ..Listener::plain(hello()) };
+    life.worker("accept", accept(socket, listener, life.clone()));
+    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+}
+
+async fn all_are_answered(clients: Vec<TcpStream>) {
+    for mut client in clients {
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_in_the_queue_of_a_service_that_drains_is_answered() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let clients = waiting(socket.local_addr().unwrap()).await;
+    drain_on(socket, false).await;
+    all_are_answered(clients).await;
+}
+
+#[tokio::test]
+async fn a_socket_that_outlives_the_service_keeps_who_waits_for_the_next_one() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap().into_std().unwrap();
+    let clients = waiting(socket.local_addr().unwrap()).await;
+    drain_on(TcpListener::from_std(socket.try_clone().unwrap()).unwrap(), true).await;
+    let life = Lifecycle::new();
+    let socket = TcpListener::from_std(socket).unwrap();
+    life.worker("accept", accept(socket, Listener::plain(hello()), life.clone()));
+    all_are_answered(clients).await;
+}
+
+/// As a WebSocket does, whose HTTP connection has ended.
+#[tokio::test]
+async fn whoever_keeps_the_seat_counts_as_a_connection() {
+    let (sender, mut kept) = tokio::sync::mpsc::unbounded_channel();
+    let keeps = get(async move |Extension(seat): Extension<Arc<Seat>>| {
+        let _ = sender.send(seat);
+        "kept"
+    });
+    let bounds = Bounds { per_address: 1, ..Bounds::default() };
+    let (address, life) = start(Router::new().route("/", keeps), bounds).await;
+    let ask = async || {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        answer.starts_with(b"HTTP/1.1 200")
+    };
+    assert!(ask().await);
+    let seat = kept.recv().await.unwrap();
+    while life.inflight() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!ask().await, "the connection has ended, its seat is taken");
+    drop(seat);
+    assert!(ask().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_connected_before_the_drain_is_answered_and_whoever_asks_nothing_is_not_waited_for() {
+    let (address, life) = start(hello(), Bounds::default()).await;
+    let mut asks = TcpStream::connect(address).await.unwrap();
+    let _silent = TcpStream::connect(address).await.unwrap();
+    while life.inflight() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let begun = Instant::now();
+    life.stop();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    asks.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    asks.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"hello"));
+    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+    assert_eq!(begun.elapsed(), connection::FIRST_REQUEST);
+}
+
+/// Also where half of a head has come, for which 10 s are given otherwise.
+#[tokio::test(start_paused = true)]
+async fn draining_does_not_wait_for_the_rest_of_a_head() {
+    let (address, life) = start(hello(), Bounds::default()).await;
+    let mut halves = Vec::new();
+    for _ in 0..2 {
+        let mut half = TcpStream::connect(address).await.unwrap();
+        half.write_all(b"GET / HTTP/1.1\r\nHost").await.unwrap();
+        halves.push(half);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(life.inflight(), 2);
+    let begun = Instant::now();
+    life.stop();
+    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+    assert_eq!(begun.elapsed(), connection::FIRST_REQUEST);
+}

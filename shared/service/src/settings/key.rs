@@ -1,0 +1,209 @@
+//! One setting: its names, its default, and what may be done with it.
+
+use clap::Arg;
+
+use crate::secret::{redacted, redacted_address};
+
+/// What a help text may take of a line of 100 columns that is its own.
+pub const OWN_LINE: usize = 90;
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "marks of a setting that are independent of each other")]
+pub struct Key {
+    /// The key in the file; with dashes for underscores, the flag.
+    pub name: &'static str,
+    /// The environment variable.
+    pub env: &'static str,
+    /// The value if nothing gives one.
+    pub default: Option<&'static str>,
+    /// Never shown, and not a flag unless the contract wants it: command lines are public.
+    pub secret: bool,
+    /// Whether the file may hold a map under it, which is then read from its text.
+    pub structured: bool,
+    /// Whether it cannot change while the service runs.
+    pub fixed: bool,
+    /// Whether it is an address, which is never shown with user name, password or query.
+    pub address: bool,
+    /// The flag, where it is not made from the key.
+    pub long: Option<&'static str>,
+    /// Whether it is no flag: the environment and the file alone may hold it.
+    pub flagless: bool,
+    /// What to do instead, where it is going to be removed in the next version.
+    pub outdated: Option<Outdated>,
+    /// The heading of the help that it stands under: what a reader wants to do.
+    pub group: &'static str,
+    /// Whether it is one of the few that people set, which the short help shows.
+    pub common: bool,
+    /// What a value is called in the help, such as `SIZE`.
+    pub value: &'static str,
+    /// How the default reads in the help, where the value itself would not tell or there is none.
+    pub default_words: Option<&'static str>,
+    /// What it means, for `--help`.
+    pub help: &'static str,
+}
+
+/// What takes the place of a key that is going to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outdated {
+    /// This setting.
+    ReplacedBy(&'static str),
+    /// Nothing, and why it is not needed.
+    Removed(&'static str),
+}
+
+impl Key {
+    /// A key without default.
+    pub const fn new(name: &'static str, env: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            env,
+            default: None,
+            secret: false,
+            structured: false,
+            fixed: false,
+            address: false,
+            long: None,
+            flagless: false,
+            outdated: None,
+            group: "Other settings",
+            common: false,
+            value: "VALUE",
+            default_words: None,
+            help,
+        }
+    }
+
+    /// With this default.
+    #[must_use]
+    pub const fn or(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    /// With this flag.
+    #[must_use]
+    pub const fn long(mut self, flag: &'static str) -> Self {
+        self.long = Some(flag);
+        self
+    }
+
+    /// Under this heading of the help.
+    #[must_use]
+    pub const fn group(mut self, heading: &'static str) -> Self {
+        self.group = heading;
+        self
+    }
+
+    /// In the short help, too.
+    #[must_use]
+    pub const fn common(mut self) -> Self {
+        self.common = true;
+        self
+    }
+
+    /// With a value of this name.
+    #[must_use]
+    pub const fn value(mut self, name: &'static str) -> Self {
+        self.value = name;
+        self
+    }
+
+    /// With a default that reads so.
+    #[must_use]
+    pub const fn default_words(mut self, words: &'static str) -> Self {
+        self.default_words = Some(words);
+        self
+    }
+
+    /// Without a flag: command lines are public.
+    #[must_use]
+    pub const fn flagless(mut self) -> Self {
+        self.flagless = true;
+        self
+    }
+
+    /// Never shown.
+    #[must_use]
+    pub const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    /// An address, which people put passwords into.
+    #[must_use]
+    pub const fn address(mut self) -> Self {
+        self.address = true;
+        self
+    }
+
+    /// Read at start only.
+    #[must_use]
+    pub const fn fixed(mut self) -> Self {
+        self.fixed = true;
+        self
+    }
+
+    /// With a map in the file.
+    #[must_use]
+    pub const fn structured(mut self) -> Self {
+        self.structured = true;
+        self
+    }
+
+    /// Going to be removed in the next version, in favour of this.
+    #[must_use]
+    pub const fn replaced_by(mut self, other: &'static str) -> Self {
+        self.outdated = Some(Outdated::ReplacedBy(other));
+        self
+    }
+
+    /// Going to be removed in the next version, for this reason.
+    #[must_use]
+    pub const fn removed(mut self, why: &'static str) -> Self {
+        self.outdated = Some(Outdated::Removed(why));
+        self
+    }
+
+    /// The flag, without the leading dashes.
+    pub fn flag(&self) -> String {
+        self.long.map_or_else(|| self.name.to_ascii_lowercase().replace('_', "-"), str::to_owned)
+    }
+
+    /// A value of it as it may be shown.
+    pub(super) fn shown(&self, value: &str) -> String {
+        match value {
+            "" => String::new(),
+            _ if self.secret => "[redacted]".to_owned(),
+            address if self.address => redacted_address(address),
+            text => redacted(text),
+        }
+    }
+
+    /// The default as people read it.
+    pub fn default_shown(&self) -> Option<&'static str> {
+        self.default_words.or(self.default)
+    }
+
+    /// What it means, with the variable and the default: on the same line where that fits into `width`.
+    pub fn described(&self, width: usize) -> String {
+        let default =
+            self.default_shown().map_or_else(String::new, |default| format!(" [default: {default}]"));
+        let names = format!("[env: {}]{default}", self.env);
+        let fits = self.help.chars().count() + 1 + names.chars().count() <= width;
+        format!("{}{}{names}", self.help, if fits { " " } else { "\n" })
+    }
+
+    /// The command-line argument.
+    pub fn arg(&self) -> Arg {
+        Arg::new(self.name)
+            .long(self.flag())
+            .value_name(self.value)
+            .global(true)
+            .allow_hyphen_values(true)
+            .help_heading(self.group)
+            .help(self.described(OWN_LINE))
+            .hide_short_help(!self.common)
+            .hide(self.outdated.is_some())
+    }
+}

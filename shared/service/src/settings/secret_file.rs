@@ -1,0 +1,71 @@
+//! Secrets that lie in files of their own, as systemd's credentials do.
+
+use std::path::PathBuf;
+
+use super::{Settings, Source, unreadable};
+
+impl Settings {
+    /// Where `file_key` names a file, its text is the value of `key`. Naming both is a problem, since one of them was
+    /// forgotten; so is a file that cannot be read.
+    pub fn secret_from_file(&mut self, key: &'static str, file_key: &'static str) {
+        let Some(path) = self.raw(file_key).map(str::trim).filter(|path| !path.is_empty()) else { return };
+        let path = PathBuf::from(path);
+        if self.values.contains_key(key) {
+            let other = self.source(key);
+            let words = format!("expected either this or {key}, found both ({key}: {other})");
+            return self.complain(file_key, words);
+        }
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let source = match self.source(file_key) {
+                    credential @ Source::Credential(_) => credential,
+                    _ => Source::File(path),
+                };
+                self.values.insert(key, (text.trim().to_owned(), source));
+            }
+            Err(error) => {
+                let words = format!("expected a readable file: {}", unreadable(&path, &error));
+                self.complain(file_key, words);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::settings::Key;
+
+    const KEYS: &[Key] = &[Key::new("token", "T", "").secret(), Key::new("token_file", "T_FILE", "")];
+
+    fn settings(values: &[(&'static str, &str)]) -> Settings {
+        let value = |text: &str| (text.to_owned(), Source::Environment("T"));
+        let values: BTreeMap<_, _> = values.iter().map(|(key, text)| (*key, value(text))).collect();
+        let mut settings = Settings { keys: KEYS, values, overruled: BTreeMap::new(), problems: Vec::new() };
+        settings.secret_from_file("token", "token_file");
+        settings
+    }
+
+    #[test]
+    fn a_file_gives_the_value_and_both_at_once_are_a_problem() {
+        let path = std::env::temp_dir().join(format!("secret-file-{}", std::process::id()));
+        std::fs::write(&path, "hush-hush\n").unwrap();
+        let path = path.display().to_string();
+        let read = settings(&[("token_file", &path)]);
+        assert_eq!(
+            (read.raw("token"), read.source("token")),
+            (Some("hush-hush"), Source::File(path.clone().into()))
+        );
+        assert!(read.problems.is_empty() && !read.effective().contains("hush"));
+        assert_eq!(settings(&[("token_file", " ")]).raw("token"), None);
+        for (values, words) in [
+            (&[("token", "x"), ("token_file", path.as_str())][..], "found both"),
+            (&[("token_file", "/nowhere/at-all")], "expected a readable file"),
+        ] {
+            let problems = settings(values).problems;
+            assert!(problems.len() == 1 && problems[0].to_string().contains(words), "{problems:?}");
+        }
+    }
+}

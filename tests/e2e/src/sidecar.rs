@@ -1,0 +1,134 @@
+//! The sidecar, in this process, on a free port, with a state folder of its own.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ada2_sidecar::{Sockets, cli, config, reload::Source};
+use service::lifecycle::Lifecycle;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinHandle};
+use wire::health::{Check, ReadyReport};
+
+/// A running sidecar. Dropping it gives up what runs; [`Sidecar::stop`] drains it.
+#[derive(Debug)]
+pub struct Sidecar {
+    /// `http://127.0.0.1:port`.
+    pub url: String,
+    /// Its phases, for tests that stop it.
+    pub lifecycle: Lifecycle,
+    task: JoinHandle<()>,
+    /// Removed with this value.
+    own_folder: Option<TempDir>,
+}
+
+impl Sidecar {
+    /// With the builtin engine and these further flags; the GPU is optional unless they say otherwise.
+    pub async fn builtin(flags: &[&str]) -> Self {
+        Self::start(&[&["--engine", "builtin"], flags].concat()).await
+    }
+
+    /// In front of this InvokeAI.
+    pub async fn invokeai(url: &str, flags: &[&str]) -> Self {
+        Self::start(&[&["--engine", "invokeai", "--engine-url", url], flags].concat()).await
+    }
+
+    /// In front of this ComfyUI.
+    pub async fn comfyui(url: &str, flags: &[&str]) -> Self {
+        Self::start(&[&["--engine", "comfyui", "--engine-url", url], flags].concat()).await
+    }
+
+    async fn start(flags: &[&str]) -> Self {
+        let own = fakes::own_folder();
+        let mut sidecar = Self::start_in(own.path().to_owned(), flags).await;
+        sidecar.own_folder = Some(own);
+        sidecar
+    }
+
+    /// With a state folder that an earlier one left, as after a crash.
+    pub async fn start_in(state: PathBuf, flags: &[&str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        Self::start_on(listener, &state, flags)
+    }
+
+    /// On this socket as well, as after a restart.
+    pub fn start_on(listener: TcpListener, state: &Path, flags: &[&str]) -> Self {
+        let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
+        let gpu: &[&str] = if flags.contains(&"--gpu") { &[] } else { &["--gpu", "optional"] };
+        let folder = state.display().to_string();
+        let all = [&["ada2-sidecar", "--state-dir", &folder], gpu, flags].concat();
+        let matches = cli::command().get_matches_from(all);
+        let loaded = config::load(&matches, &|_| None).expect("the test's flags are valid");
+        let source = Source::new(move || config::load_again(&matches, &|_| None, &[]));
+        let lifecycle = Lifecycle::new();
+        let life = lifecycle.clone();
+        #[expect(clippy::disallowed_methods, reason = "the harness owns the service's one task")]
+        let task = tokio::spawn(async move {
+            let sockets = Sockets { listeners: vec![listener], kept_open: false };
+            ada2_sidecar::serve(sockets, loaded.config, source, life)
+                .await
+                .expect("the sidecar ends in order");
+        });
+        Self { url, lifecycle, task, own_folder: None }
+    }
+
+    /// Waits until it is ready (bounded), and gives the report.
+    pub async fn until_ready(&self) -> ReadyReport {
+        fakes::eventually("the sidecar is ready", async || {
+            Some(self.readyz().await).filter(ReadyReport::admits)
+        })
+        .await
+    }
+
+    /// Waits until a check fails (bounded), and gives it.
+    pub async fn until_fails(&self, name: &str) -> Check {
+        let failing = async || {
+            let report = self.readyz().await;
+            let check = report.checks.iter().find(|check| check.name == name).cloned();
+            check.filter(|check| check.status == wire::health::CheckStatus::Fail)
+        };
+        fakes::eventually(name, failing).await
+    }
+
+    /// Orders pictures.
+    pub async fn generate(&self, request: &serde_json::Value) -> fakes::Answer {
+        fakes::post(&format!("{}/v1/images/generations", self.url), request).await
+    }
+
+    /// `/readyz` as it stands.
+    pub async fn readyz(&self) -> ReadyReport {
+        let answer =
+            fakes::http().get(format!("{}/readyz", self.url)).send().await.expect("the sidecar answers");
+        serde_json::from_slice(&answer.bytes().await.expect("a whole body")).expect("a report")
+    }
+
+    /// Waits until this many slots are taken (bounded).
+    pub async fn until_inflight(&self, taken: usize) {
+        let wanted = format!("{taken} of ");
+        fakes::eventually("slots taken", async || {
+            let report = self.readyz().await;
+            let slots = report.checks.iter().find(|check| check.name == "slots").cloned();
+            slots.filter(|slots| slots.observed.starts_with(&wanted))
+        })
+        .await;
+    }
+
+    /// Drains it and waits for its end.
+    pub async fn stop(mut self) {
+        self.lifecycle.stop();
+        tokio::time::timeout(Duration::from_mins(1), &mut self.task)
+            .await
+            .expect("it drains")
+            .expect("in order");
+    }
+}
+
+impl Drop for Sidecar {
+    /// The task is not aborted: only its own end ends the service's workers and threads. Left alone they would go on, and
+    /// meet whoever gets their ports next.
+    fn drop(&mut self) {
+        self.lifecycle.stop();
+        self.lifecycle.aborting().cancel();
+    }
+}

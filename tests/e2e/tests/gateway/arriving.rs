@@ -1,0 +1,112 @@
+//! Pictures while they arrive: on the disk piece by piece, and gone again if they do not come whole.
+
+use std::path::Path;
+
+use e2e::gateway::Gateway;
+use fakes::{
+    Answer,
+    upstream::{Reply, Upstream, picture, sse::Act},
+};
+use serde_json::json;
+use wire::openai::images::Size;
+
+const SIZE: Size = Size::new(1200, 1000);
+
+fn painted(seed: u64) -> Vec<u8> {
+    picture("arriving", seed, SIZE)
+}
+
+fn base64(bytes: &[u8]) -> String {
+    base64_simd::STANDARD.encode_to_string(bytes)
+}
+
+/// An answer in pieces, with a wait in the middle of its second picture.
+fn in_pieces(rest: &str) -> Vec<Act> {
+    let (first, second) = (base64(&painted(1)), base64(&painted(2)));
+    let (begin, end) = second.split_at(second.len() / 2);
+    vec![
+        Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{first}\",\"seed\":1}},").into_bytes()),
+        Act::Send(format!("{{\"b64_json\":\"{begin}").into_bytes()),
+        Act::Wait,
+        Act::Send(format!("{end}\"}}],{rest}").into_bytes()),
+    ]
+}
+
+fn unfinished(store: &Path) -> usize {
+    let names = std::fs::read_dir(store).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_str().unwrap().starts_with(".incoming-")).count()
+}
+
+async fn until_unfinished(gateway: &Gateway, wanted: usize) {
+    fakes::eventually("unfinished files", async || (unfinished(&gateway.store) == wanted).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn an_answer_in_pieces_is_read_as_one_whatever_is_asked_back() {
+    for format in ["url", "b64_json"] {
+        let upstream = Upstream::start().await;
+        let gateway = Gateway::start(&upstream, &[]).await;
+        upstream.next_image(Reply::Events(in_pieces("\"created\":7,\"odd\":\"\\\"b64_json\\\"\"}")));
+        let order = gateway.order(&json!({"prompt": "p", "n": 2, "response_format": format})).send();
+        let waiting = async {
+            until_unfinished(&gateway, 2).await;
+            assert_eq!(gateway.inflight("gpu_heavy.images").await, 1, "the place is held");
+            upstream.step();
+        };
+        let (answer, ()) = tokio::join!(order, waiting);
+        let answer = Answer::of(answer.unwrap()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!((&answer.json["created"], &answer.json["odd"]), (&json!(7), &json!("\"b64_json\"")));
+        for (nth, seed) in [(0, 1), (1, 2)] {
+            let entry = &answer.json["data"][nth];
+            let bytes = match format {
+                "url" => gateway.picture(entry["url"].as_str().unwrap()).await,
+                _ => base64_simd::STANDARD.decode_to_vec(entry["b64_json"].as_str().unwrap()).unwrap(),
+            };
+            assert!(bytes == painted(seed), "{format} {nth}");
+        }
+        assert_eq!(answer.json["data"][0]["seed"], 1);
+        assert_eq!(answer.json["data"][1].as_object().unwrap().len(), 1, "nothing is made up");
+        assert_eq!(unfinished(&gateway.store), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_in_mid_picture_leaves_nothing_behind() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    upstream.next_image(Reply::Events(in_pieces("\"created\":7}")));
+    tokio::select! {
+        answer = gateway.order(&json!({"prompt": "p", "n": 2})).send() => panic!("{answer:?}"),
+        () = until_unfinished(&gateway, 2) => {}
+    }
+    until_unfinished(&gateway, 0).await;
+    gateway.until_inflight("gpu_heavy.images", 0).await;
+    upstream.until_left(1).await;
+    let list = gateway.get("/v1/gateway/images").await;
+    assert_eq!(list.json["total"]["pictures"], 0, "not the first one either: it was all or nothing");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_or_lies_leaves_nothing_behind() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    let whole = base64(&painted(1));
+    let cut = base64(&painted(1)[..5000]);
+    for (acts, status) in [
+        (vec![Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{cut}").into_bytes()), Act::Break], 502),
+        (vec![Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{cut}").into_bytes())], 502),
+        (vec![Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{cut}\"}}]}}").into_bytes())], 502),
+        (vec![Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{whole}\"}}]").into_bytes())], 502),
+        (vec![Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{whole}%\"}}]}}").into_bytes())], 502),
+        (vec![Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{whole}\"}}]}}").into_bytes())], 200),
+    ] {
+        upstream.next_image(Reply::Events(acts));
+        let answer = gateway.generate(&json!({"prompt": "p"})).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        until_unfinished(&gateway, 0).await;
+        assert_eq!(gateway.inflight("gpu_heavy.images").await, 0);
+    }
+    assert_eq!(gateway.get("/v1/gateway/images").await.json["total"]["pictures"], 1);
+}

@@ -1,0 +1,272 @@
+//! Words that do not come. Before the head every failure is one envelope; after it, the connection breaks.
+
+use e2e::gateway::{Gateway, TOKEN, gpu_heavy, speaking};
+use fakes::{
+    Answer,
+    caller::Caller,
+    mlx::{self, Mlx},
+    raw_http::Wire,
+    upstream::{Reply, Upstream, sse::Act},
+};
+use serde_json::json;
+
+use super::chat::{CHAT, EMBEDDINGS, KEY, before, bytes_of, token, until_counted};
+
+#[tokio::test]
+async fn a_refusal_is_kept_if_it_is_an_envelope_and_becomes_one_if_not() {
+    let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
+    let gateway = before(&mlx, &heavy).await;
+    let html = || b"<html>Traceback: /opt/mlx.py</html>".to_vec();
+    let wrapped =
+        json!({"detail": {"error": {"message": "queue full", "type": "rate_limit", "code": "429"}}});
+    let validation = json!({"detail": [{"loc": ["body", "messages"], "msg": "Field required"}]});
+    for (reply, status, code, message) in [
+        (Reply::error(404, "model_not_found", "no such"), 404, "model_not_found", "no such"),
+        (Reply::json(429, wrapped), 429, "429", "queue full"),
+        (
+            Reply::json(422, validation),
+            422,
+            "backend_error",
+            "Backend local_mlx answered 422: Field required",
+        ),
+        (
+            Reply::json(400, json!({"error": "bad"})),
+            400,
+            "backend_error",
+            "Backend local_mlx answered 400: bad",
+        ),
+        (Reply::Say(500, vec![], html()), 502, "backend_error", "Backend local_mlx answered 500"),
+        (Reply::Say(503, vec![], html()), 503, "backend_error", "Backend local_mlx answered 503"),
+        (Reply::Say(301, vec![("location", "http://127.0.0.1:1/".into())], vec![]), 502, "backend_error", ""),
+        (Reply::Say(401, vec![], vec![]), 502, "backend_error", ""),
+        (Reply::Say(429, vec![], vec![]), 429, "backend_overloaded", ""),
+    ] {
+        mlx.set(CHAT, reply);
+        let answer = gateway.chat(&json!({"model": "m"})).await;
+        assert_eq!((answer.status, answer.code()), (status, code), "{answer:?}");
+        assert!(message.is_empty() || answer.message() == message, "{answer:?}");
+        assert_eq!(answer.json["detail"], answer.json["error"]["message"]);
+        assert_eq!(answer.json["error"]["route_kind"], "chat");
+        assert_eq!(answer.json["error"]["backend_class"], "local_mlx");
+        assert!(!answer.json.to_string().contains("Traceback"));
+        let last = status >= 500 || code == "backend_error";
+        assert_eq!(answer.header("x-should-retry"), if last { "false" } else { "" });
+        assert_eq!(answer.header("retry-after"), if status == 429 { "5" } else { "" });
+        assert_eq!((answer.header("x-backend-used"), answer.header("x-model-used")), ("local_mlx", "m"));
+        assert_eq!(gateway.inflight(KEY).await, 0);
+    }
+}
+
+async fn before_mlx_lm() -> (Gateway, Mlx, Upstream) {
+    let (mlx, heavy) = (Mlx::start().await, Upstream::start().await);
+    let yaml = gpu_heavy(&heavy) + &speaking("local_mlx", &mlx.url, "    health: {readiness: /health}\n");
+    let gateway = Gateway::with_backends(&yaml, &[]).await;
+    gateway.until_ready("local_mlx", true).await;
+    (gateway, mlx, heavy)
+}
+
+#[tokio::test]
+async fn what_mlx_lm_refuses_is_told_in_its_words() {
+    let (gateway, _mlx, _heavy) = before_mlx_lm().await;
+    for (path, ask, status, words) in [
+        (
+            CHAT,
+            json!({"model": "no/such-model", "messages": []}),
+            404,
+            "Cannot find an appropriate cached snapshot",
+        ),
+        (CHAT, json!({"model": "m"}), 400, "Request did not contain messages"),
+        (EMBEDDINGS, json!({"model": "m", "input": "x"}), 404, "answered 404"),
+    ] {
+        let answer = Answer::of(gateway.ask(path, ask.to_string()).send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.code()), (status, "backend_error"), "{answer:?}");
+        assert!(answer.message().contains(words), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_cuts_the_callers_connection() {
+    let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
+    let gateway = before(&mlx, &heavy).await;
+    let probes = mlx.seen("/readyz").len();
+    mlx.set(CHAT, Reply::Events(vec![token("one"), Act::Wait, Act::Break]));
+    let mut caller = Caller::of(gateway.ask(CHAT, r#"{"stream":true}"#)).await;
+    caller.until(&bytes_of(&[token("one")])).await;
+    mlx.step();
+    assert!(!caller.end().await, "no end in order");
+    assert_eq!(caller.come, bytes_of(&[token("one")]), "and nothing of ours in it");
+    gateway.until_inflight(KEY, 0).await;
+    until_counted(&gateway, 502).await;
+    fakes::eventually("a further probe", async || (mlx.seen("/readyz").len() > probes).then_some(())).await;
+}
+
+/// A head whose body ends with its connection.
+fn unframed(head: &str) -> Vec<u8> {
+    format!("HTTP/1.{head}\r\n\r\n").into_bytes()
+}
+
+#[tokio::test]
+async fn a_backend_that_is_killed_in_a_stream_without_framing_does_not_look_finished() {
+    let (gateway, mlx, _heavy) = before_mlx_lm().await;
+    let recorded = mlx::body(mlx::CHAT_STREAM);
+    let text = str::from_utf8(recorded).unwrap();
+    let finish = text.find("\"finish_reason\": \"length\"").unwrap();
+    let before_finish = text[..finish].rfind("\n\n").unwrap() + 2;
+    let old = unframed("0 200 OK\r\nContent-Type: text/event-stream");
+    let new = unframed("1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nConnection: close");
+    let json = unframed("0 200 OK\r\nContent-Type: application/json");
+    let zipped = unframed("0 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip");
+    for (head, body, whole) in [
+        (&old, recorded, true),
+        (&new, recorded, true),
+        (&old, &recorded[..recorded.len() - 14], true), // with finish_reason, without [DONE]
+        (&old, &recorded[..before_finish], false),
+        (&new, &recorded[..before_finish], false),
+        (&old, &recorded[..before_finish + 100], false), // in the middle of an event
+        (&old, b"", false),
+        (&old, b"data: {\"error\":{\"message\":\"no memory\"}}\n\n", true),
+        (&json, b"{\"choices\":[]}\n", true),
+        (&json, b"{\"choices\":[{\"message\":{\"content\":\"On", false),
+        (&zipped, b"\x1f\x8b", true), // what is compressed is not looked into
+    ] {
+        mlx.set(&[head, body].concat());
+        for path in [CHAT, "/v1/completions"] {
+            let mut caller = Caller::of(gateway.ask(path, r#"{"stream":true,"messages":[]}"#)).await;
+            let words = String::from_utf8_lossy(&[head, body].concat()).into_owned();
+            assert_eq!(caller.end().await, whole, "{path}: {words}");
+            assert_eq!(caller.come, body, "it passes as it came: {words}");
+        }
+    }
+    gateway.until_inflight(KEY, 0).await;
+    let broken = format!("gateway_requests_total{{backend=\"local_mlx\",route=\"{CHAT}\",status=\"502\"}} 5");
+    fakes::eventually(&broken, async || gateway.metrics().await.contains(&broken).then_some(())).await;
+}
+
+/// Without chunks, only the way in which the connection ends tells the two apart.
+#[tokio::test]
+async fn a_caller_of_http_1_0_sees_that_an_answer_was_cut_off() {
+    let (gateway, mlx, _heavy) = before_mlx_lm().await;
+    let recorded = mlx::body(mlx::CHAT_STREAM);
+    let events = unframed("0 200 OK\r\nContent-Type: text/event-stream");
+    let json = unframed("0 200 OK\r\nContent-Type: application/json");
+    for (head, body, whole) in [
+        (&events, recorded, true),
+        (&events, &recorded[..recorded.len() / 2], false),
+        (&json, b"{\"choices\":[]}", true),
+        (&json, b"{\"choices\":[{\"message\":{\"content\":\"On", false),
+    ] {
+        mlx.set(&[head, body].concat());
+        let mut wire = Wire::to(&gateway.url).await;
+        let ask = "{\"stream\":true,\"messages\":[]}";
+        let head = format!(
+            "POST {CHAT} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json"
+        );
+        wire.send(format!("{head}\r\nContent-Length: {}\r\n\r\n{ask}", ask.len())).await;
+        let (answer, end) = wire.rest_and_end().await;
+        assert_eq!(end.is_ok(), whole, "{end:?}: {answer}");
+        assert!(!whole || answer.as_bytes().ends_with(body), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_shorter_than_announced_is_none_for_the_caller() {
+    let (gateway, _mlx, _heavy) = before_mlx_lm().await;
+    let ask = json!({"model": mlx::CUT_SHORT, "messages": []});
+    let mut caller = Caller::of(gateway.ask(CHAT, ask.to_string())).await;
+    assert_eq!(caller.header("content-length"), mlx::body(mlx::CHAT).len().to_string());
+    assert!(!caller.end().await);
+    gateway.until_inflight(KEY, 0).await;
+    until_counted(&gateway, 502).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_is_gone_is_503_at_once_and_nobody_else_is_asked() {
+    let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
+    let gateway = before(&mlx, &heavy).await;
+    mlx.stop().await;
+    for _ in 0..2 {
+        let answer = gateway.chat(&json!({"model": "m"})).await;
+        assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
+        assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("30", "false"));
+        assert!(answer.message().contains("connection refused"), "{}", answer.message());
+    }
+    assert_eq!(gateway.backend("local_mlx").await["healthy"], false);
+    assert!(heavy.seen(CHAT).is_empty());
+}
+
+#[tokio::test]
+async fn of_several_faults_the_first_in_order_answers() {
+    let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
+    let flags = ["--max-request-bytes", "200", "--health-check-interval-sec", "0.2"];
+    let yaml = e2e::gateway::with_local_mlx(&heavy, &mlx);
+    let gateway = Gateway::with_backends(&yaml, &flags).await;
+    gateway.until_ready("local_mlx", true).await;
+    mlx.set("/readyz", Reply::Say(503, vec![], b"{\"status\":\"unhealthy\"}".to_vec()));
+    let seen = gateway.until_ready("local_mlx", false).await;
+    assert_eq!(seen["error"], "/readyz answered 503: unhealthy");
+    let long = format!(r#"{{"model":7,"a":"{}"}}"#, "x".repeat(200));
+    for (backend, body, status, code, param) in [
+        ("nobody", long.as_str(), 413, "request_too_large", json!(null)),
+        ("nobody", "not json", 400, "invalid_body", json!(null)),
+        ("nobody", "[]", 400, "invalid_body", json!(null)),
+        ("nobody", r#"{"model":7}"#, 400, "invalid_value", json!("model")),
+        ("nobody", r#"{"model":"a","model":"a"}"#, 400, "invalid_value", json!("model")),
+        ("nobody", "{}", 400, "backend_not_found", json!(null)),
+        ("gpu_heavy", "{}", 400, "capability_not_supported", json!(null)),
+        ("local_mlx", "{}", 503, "backend_not_ready", json!(null)),
+    ] {
+        let request = gateway.ask(CHAT, body.to_owned()).header("x-backend", backend);
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.code()), (status, code), "{answer:?}");
+        assert_eq!(
+            (&answer.json["error"]["param"], &answer.json["error"]["route_kind"]),
+            (&param, &json!("chat"))
+        );
+    }
+    let anonymous = gateway.anonymous(reqwest::Method::POST, CHAT).body(long).send().await.unwrap();
+    assert_eq!(anonymous.status(), 401, "before the body is looked at");
+    let encoded = gateway.ask(CHAT, "{}").header("content-encoding", "gzip").send().await.unwrap();
+    assert_eq!(encoded.status(), 415);
+    assert!(mlx.seen(CHAT).is_empty() && heavy.seen(CHAT).is_empty());
+}
+
+#[tokio::test]
+async fn a_page_in_a_200_is_502_and_what_acts_on_a_browser_does_not_pass() {
+    let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
+    let gateway = before(&mlx, &heavy).await;
+    for kind in ["text/html; charset=utf-8", "application/xhtml+xml", "image/svg+xml"] {
+        let page = b"<html><script>alert(1)</script></html>".to_vec();
+        mlx.set(CHAT, Reply::Say(200, vec![("content-type", kind.into())], page));
+        let answer = gateway.chat(&json!({"model": "m"})).await;
+        assert_eq!((answer.status, answer.code()), (502, "backend_error"), "{kind}");
+        assert!(!answer.json.to_string().contains("script"), "{answer:?}");
+        assert_eq!(answer.header("x-should-retry"), "false");
+        assert_eq!(gateway.inflight(KEY).await, 0);
+    }
+    let acting = [
+        ("refresh", "0;url=https://evil.example/"),
+        ("clear-site-data", "\"*\""),
+        ("service-worker-allowed", "/"),
+        ("set-cookie", "a=b"),
+        ("link", "</x>; rel=preload"),
+        ("report-to", "{}"),
+        ("x-accel-redirect", "/etc/passwd"),
+    ];
+    let reply = acting
+        .iter()
+        .fold(Reply::json(200, json!({"choices": []})), |reply, (name, value)| reply.with(name, value));
+    mlx.set(CHAT, reply.with("openai-version", "2020-10-01").with("x-ratelimit-remaining-tokens", "7"));
+    let answer = gateway.chat(&json!({"model": "m"})).await;
+    assert_eq!(answer.status, 200);
+    for (name, _) in acting {
+        assert!(!answer.headers.contains_key(name), "{name}");
+    }
+    for (name, value) in [
+        ("openai-version", "2020-10-01"),
+        ("x-ratelimit-remaining-tokens", "7"),
+        ("x-content-type-options", "nosniff"),
+        ("content-security-policy", "sandbox; default-src 'none'"),
+    ] {
+        assert_eq!(answer.header(name), value, "{name}");
+    }
+}

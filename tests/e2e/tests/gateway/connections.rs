@@ -1,0 +1,153 @@
+//! The gateway's connections to a backend: kept between pictures, and never the reason that a picture is made twice.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use base64_simd::STANDARD;
+use e2e::gateway::Gateway;
+use fakes::{
+    eventually,
+    upstream::{Upstream, picture},
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use wire::openai::images::Size;
+
+/// What happens to a connection over which a picture was sent.
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    /// The backend closes it without having said so.
+    Closed,
+    /// It is kept, and breaks once another order was read from it.
+    Broken,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    orders: AtomicUsize,
+    /// Connections that both ends have closed.
+    closed: AtomicUsize,
+}
+
+#[tokio::test]
+async fn pictures_one_after_another_share_connections() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    for _ in 0..10 {
+        assert_eq!(gateway.generate(&json!({"prompt": "p", "size": "8x8"})).await.status, 200);
+    }
+    let connections: HashSet<_> = upstream.images().iter().map(|seen| seen.connection).collect();
+    assert!(connections.len() < 10, "each had one of its own");
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_backend_closed_is_dialled_anew() {
+    let (url, counted, _backend) = backend(Then::Closed).await;
+    let gateway = gateway(&url).await;
+    for nth in 1..=5 {
+        assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
+        eventually("both ends closed", async || (counted.closed.load(SeqCst) == nth).then_some(())).await;
+    }
+    assert_eq!(counted.orders.load(SeqCst), 5);
+}
+
+#[tokio::test]
+async fn an_order_that_was_read_from_a_kept_connection_is_never_sent_again() {
+    let (url, counted, _backend) = backend(Then::Broken).await;
+    let gateway = gateway(&url).await;
+    let mut last = gateway.generate(&json!({"prompt": "p"})).await;
+    assert_eq!(last.status, 200);
+    // The first that meets the kept connection; it may have come back to the pool only behind the one before it.
+    let mut sent = 1;
+    while last.status == 200 && sent < 10 {
+        last = gateway.generate(&json!({"prompt": "p"})).await;
+        sent += 1;
+    }
+    assert_eq!((last.status, last.code()), (502, "backend_error"), "{:?}", last.json);
+    assert_eq!(counted.orders.load(SeqCst), sent);
+}
+
+async fn gateway(url: &str) -> Gateway {
+    let yaml = format!(
+        "backends:\n  gpu_heavy:\n    base_url: {url}\n    supported_capabilities: [images]\n    \
+         concurrency_limits: {{images: 1}}\n"
+    );
+    let gateway = Gateway::with_backends(&yaml, &[]).await;
+    gateway.until_ready("gpu_heavy", true).await;
+    gateway
+}
+
+/// A backend whose connections end badly; it ends with its tasks.
+async fn backend(then: Then) -> (String, Arc<Counted>, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let counted = Arc::<Counted>::default();
+    let counts = counted.clone();
+    let mut accepting = JoinSet::new();
+    accepting.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            connections.spawn(connection(stream, then, counts.clone()));
+        }
+    });
+    (url, counted, accepting)
+}
+
+async fn connection(stream: TcpStream, then: Then, counted: Arc<Counted>) {
+    let mut stream = BufReader::new(stream);
+    let mut pictures = 0;
+    while let Some(is_order) = request(&mut stream).await {
+        if !is_order {
+            say(&mut stream, "ok").await;
+            continue;
+        }
+        counted.orders.fetch_add(1, SeqCst);
+        if pictures > 0 {
+            return;
+        }
+        pictures += 1;
+        let base64 = STANDARD.encode_to_string(picture("p", 7, Size::new(8, 8)));
+        say(&mut stream, &json!({"created": 1, "data": [{"b64_json": base64}]}).to_string()).await;
+        if matches!(then, Then::Closed) {
+            stream.get_mut().shutdown().await.unwrap();
+            let _ = stream.read(&mut [0]).await;
+            counted.closed.fetch_add(1, SeqCst);
+            return;
+        }
+    }
+}
+
+/// Reads a request whole; whether it is an order. None at the end.
+async fn request(stream: &mut BufReader<TcpStream>) -> Option<bool> {
+    let (mut is_order, mut length) = (false, 0);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        is_order |= line.starts_with("POST ");
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if line.trim_end().is_empty() {
+            break;
+        }
+    }
+    stream.read_exact(&mut vec![0; length]).await.ok()?;
+    Some(is_order)
+}
+
+async fn say(stream: &mut BufReader<TcpStream>, body: &str) {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json";
+    let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let _ = stream.get_mut().write_all(answer.as_bytes()).await;
+}

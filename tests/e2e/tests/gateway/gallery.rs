@@ -1,0 +1,119 @@
+//! The list of stored pictures, deletion by hand, and by age and size.
+
+use std::{
+    fs::File,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use e2e::gateway::{Gateway, gpu_heavy};
+use fakes::{Answer, upstream::Upstream};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const HOUR: u64 = 3600;
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A picture that is so many seconds old.
+fn old(store: &Path, age: u64, nth: u64) -> String {
+    let name = format!("{}_{nth:016x}.png", unix_now() - age);
+    std::fs::create_dir_all(store).unwrap();
+    std::fs::write(store.join(&name), b"\x89PNG\r\n\x1a\n and so on").unwrap();
+    let file = File::options().write(true).open(store.join(&name)).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+    name
+}
+
+fn names(list: &Answer) -> Vec<String> {
+    let data = list.json["data"].as_array().unwrap();
+    data.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn pictures_are_listed_newest_first_page_by_page() {
+    let upstream = Upstream::start().await;
+    let folder = fakes::fresh_folder("gallery");
+    let store = folder.join("pictures");
+    let oldest: Vec<_> = (1..=4).map(|nth| old(&store, nth * HOUR, nth)).collect();
+    let gateway =
+        Gateway::start_in(folder, &gpu_heavy(&upstream), &["--public-base-url", "https://ai2"]).await;
+    let made = gateway.generate(&json!({"prompt": "p", "size": "64x64"})).await;
+    let url = made.json["data"][0]["url"].as_str().unwrap();
+    let list = gateway.get("/v1/gateway/images?limit=3").await;
+    let newest = url.rsplit('/').next().unwrap().to_owned();
+    assert_eq!(names(&list), [newest.clone(), oldest[0].clone(), oldest[1].clone()]);
+    let path = url.strip_prefix("https://ai2").unwrap();
+    let unix: u64 = newest.split('_').next().unwrap().parse().unwrap();
+    let expected = json!({"name": newest, "url": url, "bytes": gateway.picture(path).await.len(),
+        "created": unix, "content_type": "image/png"});
+    assert_eq!(list.json["data"][0], expected);
+    assert_eq!((&list.json["has_more"], &list.json["total"]["pictures"]), (&json!(true), &json!(5)));
+    let next = list.json["next_before"].as_str().unwrap();
+    let rest = gateway.get(&format!("/v1/gateway/images?before={next}&limit=3")).await;
+    assert_eq!(names(&rest), oldest[2..]);
+    assert_eq!((&rest.json["has_more"], &rest.json["next_before"]), (&json!(false), &Value::Null));
+    let wrong = gateway.get("/v1/gateway/images?limit=1000").await;
+    assert_eq!((wrong.status, &wrong.json["error"]["param"]), (400, &json!("limit")));
+}
+
+#[tokio::test]
+async fn a_picture_can_be_deleted_once_and_nothing_else_can() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    std::fs::write(gateway.store.join("secret.txt"), b"x").unwrap();
+    let made = gateway.generate(&json!({"prompt": "p", "size": "64x64"})).await;
+    let url = made.json["data"][0]["url"].as_str().unwrap();
+    let name = url.strip_prefix("/ui/images/").unwrap();
+    let delete = async |name: &str| {
+        let request = gateway.request(Method::DELETE, &format!("/v1/gateway/images/{name}"));
+        request.send().await.unwrap().status().as_u16()
+    };
+    for other in ["secret.txt", ".lock", "%2e%2e%2f.env", "1_0123456789abcdef.png"] {
+        assert_eq!(delete(other).await, 404, "{other}");
+    }
+    assert!(gateway.store.join("secret.txt").exists());
+    assert_eq!(delete(name).await, 204);
+    assert_eq!(delete(name).await, 404);
+    assert_eq!(gateway.anonymous(Method::GET, url).send().await.unwrap().status().as_u16(), 404);
+    let list = gateway.get("/v1/gateway/images").await;
+    assert_eq!((names(&list).len(), &list.json["total"]), (0, &json!({"pictures": 0, "bytes": 0})));
+}
+
+#[tokio::test]
+async fn list_and_deletion_are_for_callers_with_a_token() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    let name = old(&gateway.store, HOUR, 1);
+    for (method, path) in [
+        (Method::GET, "/v1/gateway/images".to_owned()),
+        (Method::DELETE, format!("/v1/gateway/images/{name}")),
+    ] {
+        let answer = Answer::of(gateway.anonymous(method, &path).send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.code()), (401, "invalid_api_key"), "{path}");
+    }
+    assert!(gateway.store.join(name).exists());
+}
+
+#[tokio::test]
+async fn what_is_too_old_or_too_much_goes_at_the_start_and_new_pictures_stay() {
+    let upstream = Upstream::start().await;
+    let folder = fakes::fresh_folder("retention");
+    let store = folder.join("pictures");
+    let (ancient, young) = (old(&store, 25 * HOUR, 1), old(&store, HOUR, 2));
+    let start = async |flags: &[&str]| Gateway::start_in(folder.clone(), &gpu_heavy(&upstream), flags).await;
+    let gone = async |name: &str| {
+        let path = store.join(name);
+        fakes::eventually("it is deleted", async || (!path.exists()).then_some(())).await;
+    };
+    let gateway = start(&["--ui-image-store-max-age-days", "1"]).await;
+    gone(&ancient).await;
+    assert!(store.join(&young).exists());
+    let made = gateway.generate(&json!({"prompt": "p", "size": "64x64"})).await;
+    gateway.stop().await;
+    let gateway = start(&["--ui-image-store-max-bytes", "1"]).await;
+    gone(&young).await;
+    gateway.picture(made.json["data"][0]["url"].as_str().unwrap()).await;
+}

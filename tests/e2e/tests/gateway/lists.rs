@@ -1,0 +1,220 @@
+//! Lists of models: what of them counts, and for how long.
+
+use std::path::PathBuf;
+
+use e2e::gateway::{Gateway, TOKEN, gpu_heavy, speaking};
+use fakes::{
+    Answer,
+    upstream::{Reply, Upstream, sse::Act},
+};
+use serde_json::{Value, json};
+
+use super::chat::{CHAT, EMBEDDINGS};
+
+fn models(ids: &[&str]) -> Value {
+    let data: Vec<_> = ids.iter().map(|id| json!({"id": id, "object": "model"})).collect();
+    json!({"object": "list", "data": data})
+}
+
+/// `fast`, the default, and `local_mlx`, which alone lists `qwen`; for pictures another.
+struct Two {
+    mlx: Upstream,
+    _others: [Upstream; 2],
+    yaml: String,
+    folder: PathBuf,
+}
+
+impl Two {
+    async fn start(name: &str) -> (Self, Gateway) {
+        let (fast, mlx, heavy) = (Upstream::start().await, Upstream::start().await, Upstream::start().await);
+        fast.set("/v1/models", Reply::json(200, models(&["llama", "both"])));
+        mlx.set("/v1/models", Reply::json(200, models(&["qwen", "both"])));
+        for path in [CHAT, EMBEDDINGS] {
+            fast.set(path, Reply::json(200, json!({})));
+            mlx.set(path, Reply::json(200, json!({})));
+        }
+        let speaking = [speaking("fast", &fast.url, ""), speaking("local_mlx", &mlx.url, "")].concat();
+        let yaml = gpu_heavy(&heavy) + &speaking;
+        let two = Self { mlx, _others: [fast, heavy], yaml, folder: fakes::fresh_folder(name) };
+        let gateway = two.gateway().await;
+        gateway.until_ready("local_mlx", true).await;
+        gateway.until_ready("fast", true).await;
+        (two, gateway)
+    }
+
+    async fn gateway(&self) -> Gateway {
+        Gateway::start_in(self.folder.clone(), &self.yaml, &["--default-backend", "fast"]).await
+    }
+}
+
+/// The status, and where it went for what reason.
+async fn ask(gateway: &Gateway, path: &str, model: &str) -> (u16, String, String) {
+    let request = gateway.ask(path, json!({"model": model, "input": "x"}).to_string());
+    let answer = Answer::of(request.send().await.unwrap()).await;
+    assert!(answer.status == 200 || answer.code() == "backend_not_ready", "{answer:?}");
+    let [class, reason] = ["x-backend-used", "x-router-reason"].map(|name| answer.header(name).to_owned());
+    (answer.status, class, reason)
+}
+
+fn went(status: u16, class: &str, reason: &str) -> (u16, String, String) {
+    (status, class.to_owned(), reason.to_owned())
+}
+
+#[tokio::test]
+async fn a_backend_that_is_down_keeps_its_models_also_over_a_restart() {
+    let (two, gateway) = Two::start("keeps").await;
+    assert_eq!(ask(&gateway, CHAT, "qwen").await, went(200, "local_mlx", "model"));
+    two.mlx.stop().await;
+    let refused = went(503, "local_mlx", "model");
+    for path in [CHAT, EMBEDDINGS] {
+        assert_eq!(ask(&gateway, path, "qwen").await, refused, "the first meets it");
+        assert_eq!(ask(&gateway, path, "qwen").await, refused);
+    }
+    gateway.stop().await;
+    let gateway = two.gateway().await;
+    gateway.until_ready("fast", true).await;
+    for path in [CHAT, EMBEDDINGS] {
+        assert_eq!(ask(&gateway, path, "qwen").await, refused);
+        assert_eq!(ask(&gateway, path, "both").await, went(200, "fast", "default"), "two have listed it");
+        assert_eq!(ask(&gateway, path, "llama").await, went(200, "fast", "model"));
+    }
+    let listed = gateway.get("/v1/models").await.json["data"].to_string();
+    assert!(listed.contains("llama") && !listed.contains("qwen"), "what can be asked for now: {listed}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_that_is_damaged_or_of_another_place_is_forgotten() {
+    let (two, gateway) = Two::start("forgets").await;
+    two.mlx.stop().await;
+    gateway.stop().await;
+    let file = two.folder.join("models.json");
+    let kept = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &kept[..kept.len() / 2]).unwrap();
+    let gateway = two.gateway().await;
+    assert_eq!(ask(&gateway, CHAT, "qwen").await, went(200, "fast", "default"));
+    gateway.stop().await;
+    std::fs::write(&file, &kept).unwrap();
+    let gateway = two.gateway().await;
+    assert_eq!(ask(&gateway, CHAT, "qwen").await, went(503, "local_mlx", "model"));
+    let moved = two.yaml.replace(&two.mlx.url, "http://127.0.0.1:9");
+    gateway.set_backends(&moved);
+    assert_eq!(gateway.reload(TOKEN).await["last_error"], Value::Null);
+    assert_eq!(ask(&gateway, CHAT, "qwen").await, went(200, "fast", "default"));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn the_usable_entries_of_a_list_count_and_the_others_are_a_warning() {
+    let upstream = Upstream::start().await;
+    let list = json!({"object": "list", "data": [
+        {"id": "good", "object": "model", "created": 1, "owned_by": "x"},
+        {"id": "odd", "object": "model", "created": null, "owned_by": null},
+        {"name": "no id"}, 7, {"id": ["x"]},
+    ]});
+    upstream.set("/v1/models", Reply::json(200, list));
+    let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
+    let seen = gateway.until_ready("gpu_heavy", true).await;
+    let warning = "list of models: 3 entries of 5 left out, the first is number 3: it has no `id`";
+    assert_eq!(seen["warnings"], json!([warning]));
+    let entry = |id: &str, created: u64| json!({"id": id, "object": "model", "created": created, "owned_by": "gpu_heavy"});
+    let listed = || async { gateway.get("/v1/models").await.json["data"].clone() };
+    assert_eq!(listed().await, json!([entry("good", 1), entry("odd", 0)]));
+    // A list that cannot be read at all leaves the one before, and says so; a backend that keeps none is in order.
+    for (reply, words) in [
+        (
+            Reply::json(200, json!({"data": 7})),
+            "list of models: /v1/models answered JSON without a list `data`",
+        ),
+        (Reply::Say(500, vec![], vec![]), "list of models: /v1/models answered 500"),
+        (
+            Reply::Say(200, vec![], b"<html>hello</html>".to_vec()),
+            "list of models: /v1/models answered a web page",
+        ),
+        (
+            Reply::Say(200, vec![], vec![b' '; (1 << 20) + 1]),
+            "list of models: /v1/models answered more than 1 MiB",
+        ),
+        (Reply::Say(404, vec![], vec![]), ""),
+    ] {
+        upstream.set("/v1/models", reply);
+        fakes::eventually(words, async || {
+            let warnings = gateway.backend("gpu_heavy").await["warnings"].clone();
+            let told = warnings
+                .as_array()?
+                .iter()
+                .any(|told| told.as_str().is_some_and(|told| told.starts_with(words)));
+            (told || words.is_empty() && warnings == json!([])).then_some(())
+        })
+        .await;
+        assert_eq!(listed().await, json!([entry("good", 1), entry("odd", 0)]), "{words}");
+    }
+    upstream.set("/v1/models", Reply::json(200, json!({"object": "list", "data": null})));
+    fakes::eventually("an empty list", async || (listed().await == json!([])).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_list_may_take_as_long_as_a_probe() {
+    let upstream = Upstream::start().await;
+    let late = |list: Value| Reply::Events(vec![Act::Wait, Act::Send(list.to_string().into_bytes())]);
+    upstream.set("/v1/models", late(models(&["late"])));
+    // The start does not wait for it; what it takes is more than two seconds.
+    let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
+    let seen = gateway.backend("gpu_heavy").await;
+    assert_eq!((&seen["ready"], &seen["last_check"]), (&json!(false), &Value::Null));
+    upstream.step();
+    assert_eq!(gateway.until_ready("gpu_heavy", true).await["warnings"], json!([]));
+    assert_eq!(gateway.get("/v1/models/late").await.status, 200);
+    // Probes go on while a list is awaited.
+    upstream.set("/v1/models", Reply::Events(vec![Act::Wait, Act::Wait]));
+    let lists = upstream.seen("/v1/models").len();
+    fakes::eventually("a list asked for", async || (upstream.seen("/v1/models").len() > lists).then_some(()))
+        .await;
+    upstream.set("/readyz", Reply::Say(503, vec![], vec![]));
+    gateway.until_ready("gpu_heavy", false).await;
+}
+
+#[tokio::test]
+async fn a_list_that_never_comes_is_a_warning_and_keeps_nobody_out() {
+    let upstream = Upstream::start().await;
+    upstream.set("/v1/models", Reply::Hold);
+    let gateway = Gateway::start(&upstream, &["--health-check-timeout-sec", "0.3"]).await;
+    let seen = gateway.until_ready("gpu_heavy", true).await;
+    let warning = "list of models: it did not come within 0.3 s; what was known of it before counts";
+    assert_eq!(seen["warnings"], json!([warning]));
+    assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_backend_that_answers_everything_with_a_web_page_is_not_ready() {
+    let upstream = Upstream::start().await;
+    let page = || {
+        let kind = vec![("content-type", "text/html; charset=utf-8".to_owned())];
+        Reply::Say(200, kind, b"<!DOCTYPE html><html><title>FRITZ!Box</title></html>".to_vec())
+    };
+    for path in ["/healthz", "/readyz", "/v1/models"] {
+        upstream.set(path, page());
+    }
+    let yaml = gpu_heavy(&upstream);
+    let gateway = Gateway::with_backends(&yaml, &[]).await;
+    let seen = fakes::eventually("a probe", async || {
+        Some(gateway.backend("gpu_heavy").await).filter(|seen| !seen["last_check"].is_null())
+    })
+    .await;
+    assert_eq!((&seen["healthy"], &seen["ready"]), (&json!(true), &json!(false)));
+    assert_eq!(
+        seen["error"],
+        "it answers /readyz and /v1/models with a web page (HTML, titled \"FRITZ!Box\"), so another program answers at its \
+         base_url, or a proxy's login page: check host, port and path"
+    );
+    let warnings = seen["warnings"].to_string();
+    assert!(
+        ["/healthz", "/readyz"].iter().all(|path| warnings.contains(&format!("has no {path};"))),
+        "{warnings}"
+    );
+    assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 503);
+    assert!(upstream.images().is_empty());
+    // A server of models that has a page of its own for everything else.
+    upstream.set("/v1/models", Reply::json(200, models(&["sd-xl"])));
+    gateway.until_ready("gpu_heavy", true).await;
+}

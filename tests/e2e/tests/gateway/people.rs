@@ -1,0 +1,316 @@
+//! Tokens are people: whose pictures a token sees and deletes, and how many places it may take.
+
+use std::os::unix::fs::PermissionsExt;
+
+use e2e::gateway::{Gateway, TOKEN, gpu_heavy, with_local_mlx};
+use fakes::{
+    Answer,
+    upstream::{Reply, Upstream},
+};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+const ALICE: &str = "alice-0123456789abcdef";
+const BOB: &str = "bob-0123456789abcdef";
+const BARE: &str = "bare-0123456789abcdef";
+
+/// A gateway whose env file has these lines, with the mock's pictures: as different as their prompts.
+async fn with(env: &str, folder: Option<std::path::PathBuf>) -> Gateway {
+    let upstream = Upstream::start().await;
+    let folder = folder.unwrap_or_else(|| fakes::fresh_folder("people"));
+    std::fs::write(folder.join(".env"), env).unwrap();
+    Gateway::start_in(folder, &gpu_heavy(&upstream), &["--images-backend", "mock"]).await
+}
+
+fn three() -> String {
+    format!("GATEWAY_BEARER_TOKENS=alice={ALICE},bob={BOB},{BARE}\n")
+}
+
+async fn ask(gateway: &Gateway, method: Method, path: &str, token: &str) -> Answer {
+    Answer::of(gateway.anonymous(method, path).bearer_auth(token).send().await.unwrap()).await
+}
+
+/// Has a picture made; gives its name and the request's id.
+async fn made(gateway: &Gateway, token: &str, prompt: &str) -> (String, String) {
+    let body = json!({"prompt": prompt, "size": "64x64", "response_format": "url"}).to_string();
+    let request = gateway.anonymous(Method::POST, "/v1/images/generations").bearer_auth(token);
+    let request = request.header("content-type", "application/json").body(body);
+    let answer = Answer::of(request.send().await.unwrap()).await;
+    let name =
+        answer.json["data"][0]["url"].as_str().unwrap().strip_prefix("/ui/images/").unwrap().to_owned();
+    (name, answer.header("x-request-id").to_owned())
+}
+
+/// The names of a list, and what it says of them in all.
+async fn list(gateway: &Gateway, token: &str, query: &str) -> (Vec<String>, Value) {
+    let answer = ask(gateway, Method::GET, &format!("/v1/gateway/images{query}"), token).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let data = answer.json["data"].as_array().unwrap();
+    let mut names: Vec<_> = data.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect();
+    names.sort_unstable();
+    (names, answer.json["total"]["pictures"].clone())
+}
+
+fn sorted<const N: usize>(names: [&String; N]) -> Vec<String> {
+    let mut names: Vec<_> = names.into_iter().cloned().collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn a_token_sees_and_deletes_what_it_made_and_an_owner_all() {
+    let gateway = with(&format!("{}GATEWAY_OWNER_TOKENS=bob\n", three()), None).await;
+    let (hers, _) = made(&gateway, ALICE, "a").await;
+    let (his, _) = made(&gateway, BOB, "b").await;
+    let (nameless, _) = made(&gateway, BARE, "c").await;
+    let older = "1736697234_0123456789abcdef.png".to_owned();
+    std::fs::write(gateway.store.join(&older), b"\x89PNG\r\n\x1a\n and so on").unwrap();
+    assert_eq!(list(&gateway, ALICE, "").await, (vec![hers.clone()], json!(1)));
+    assert_eq!(list(&gateway, BARE, "").await, (vec![nameless.clone()], json!(1)));
+    assert_eq!(list(&gateway, BOB, "").await, (sorted([&hers, &his, &nameless]), json!(3)));
+    let path = |name: &str| format!("/v1/gateway/images/{name}");
+    for (token, name, status) in [
+        (ALICE, &hers, 200),
+        (ALICE, &his, 404),
+        (ALICE, &nameless, 404),
+        (ALICE, &older, 404),
+        (BARE, &hers, 404),
+        (BARE, &nameless, 200),
+        (BOB, &hers, 200),
+        (BOB, &older, 200),
+    ] {
+        assert_eq!(ask(&gateway, Method::GET, &path(name), token).await.status, status, "{token} {name}");
+    }
+    for (token, name) in [(ALICE, &his), (ALICE, &nameless), (ALICE, &older), (BARE, &hers)] {
+        let answer = ask(&gateway, Method::DELETE, &path(name), token).await;
+        assert_eq!((answer.status, answer.code()), (404, "not_found"), "{token} {name}");
+        assert!(gateway.store.join(name).exists());
+    }
+    gateway.picture(&format!("/ui/images/{his}")).await;
+    assert_eq!(ask(&gateway, Method::DELETE, &path(&hers), ALICE).await.status, 204);
+    assert_eq!(ask(&gateway, Method::DELETE, &path(&hers), ALICE).await.status, 404);
+    for name in [&nameless, &older] {
+        assert_eq!(ask(&gateway, Method::DELETE, &path(name), BOB).await.status, 204, "{name}");
+    }
+    let left: Vec<_> = gateway.records().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+    assert_eq!(left, [format!("{his}.json").as_str()], "a record goes with its picture");
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_picture_is_kept_beside_it_and_never_served_as_one() {
+    let gateway = with(&format!("{}GATEWAY_OWNER_TOKENS=bob\n", three()), None).await;
+    let (hers, id) = made(&gateway, ALICE, "a").await;
+    let (nameless, _) = made(&gateway, BARE, "c").await;
+    let one = ask(&gateway, Method::GET, &format!("/v1/gateway/images/{hers}"), ALICE).await;
+    let size = gateway.picture(&format!("/ui/images/{hers}")).await.len();
+    assert_eq!(
+        (&one.json["name"], &one.json["bytes"], &one.json["content_type"]),
+        (&json!(hers), &json!(size), &json!("image/png"))
+    );
+    assert_eq!((&one.json["owners"], &one.json["request_ids"]), (&json!(["alice"]), &json!([id])));
+    let other = ask(&gateway, Method::GET, &format!("/v1/gateway/images/{nameless}"), BOB).await;
+    assert_eq!(other.json["owners"], json!(["token3"]), "as the log calls it");
+    let record = std::fs::read_to_string(gateway.store.join(format!("{nameless}.json"))).unwrap();
+    assert!(!record.contains("bare-") && !record.contains("token3"), "{record}");
+    let mode =
+        std::fs::metadata(gateway.store.join(format!("{nameless}.json"))).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    for path in [format!("/ui/images/{hers}.json"), format!("/v1/gateway/images/{hers}.json")] {
+        assert_eq!(ask(&gateway, Method::GET, &path, BOB).await.status, 404, "{path}");
+    }
+    // What a later version wrote is kept, and told.
+    let path = gateway.store.join(format!("{hers}.json"));
+    std::fs::write(&path, json!({"owners": ["alice"], "prompt": "a", "name": "no"}).to_string()).unwrap();
+    let one = ask(&gateway, Method::GET, &format!("/v1/gateway/images/{hers}"), ALICE).await;
+    assert_eq!((&one.json["prompt"], &one.json["name"]), (&json!("a"), &json!(hers)));
+    std::fs::write(&path, "no JSON").unwrap();
+    assert_eq!(ask(&gateway, Method::GET, &format!("/v1/gateway/images/{hers}"), ALICE).await.status, 404);
+    let damaged = ask(&gateway, Method::GET, &format!("/v1/gateway/images/{hers}"), BOB).await;
+    assert_eq!((damaged.status, &damaged.json["owners"]), (200, &json!([])));
+}
+
+#[tokio::test]
+async fn who_made_a_picture_outlasts_a_restart_and_another_place_in_the_list() {
+    let gateway = with(&three(), None).await;
+    let (hers, _) = made(&gateway, ALICE, "a").await;
+    let (nameless, _) = made(&gateway, BARE, "c").await;
+    let folder = gateway.folder.clone();
+    gateway.stop().await;
+    let env = format!("GATEWAY_BEARER_TOKENS=other-0123456789,{BARE},alice=another-0123456789abcdef\n");
+    let gateway = with(&env, Some(folder.clone())).await;
+    assert_eq!(list(&gateway, BARE, "").await.0, [nameless.as_str()]);
+    assert_eq!(
+        list(&gateway, "another-0123456789abcdef", "").await.0,
+        [hers.as_str()],
+        "a name, not a secret"
+    );
+    assert_eq!(list(&gateway, "other-0123456789", "").await.0, [""; 0]);
+    gateway.set_env(&format!("GATEWAY_BEARER_TOKENS=carol={BARE},bob={BOB}\nGATEWAY_OWNER_TOKENS=bob\n"));
+    assert_eq!(gateway.reload(BARE).await["last_error"], Value::Null);
+    assert_eq!(list(&gateway, BARE, "").await.0, [nameless.as_str()], "a bare token that got a name");
+    assert_eq!(list(&gateway, BOB, "").await.0, sorted([&hers, &nameless]), "a reload makes an owner");
+}
+
+#[tokio::test]
+async fn the_only_token_and_nobody_who_is_asked_for_one_see_all() {
+    let gateway = with(&format!("GATEWAY_BEARER_TOKEN={TOKEN}\n"), None).await;
+    let (mine, _) = made(&gateway, TOKEN, "a").await;
+    let older = "1736697234_0123456789abcdef.png".to_owned();
+    std::fs::write(gateway.store.join(&older), b"\x89PNG\r\n\x1a\n and so on").unwrap();
+    let folder = gateway.folder.clone();
+    gateway.stop().await;
+    let gateway = with(&format!("GATEWAY_BEARER_TOKENS=alice={ALICE}\n"), Some(folder.clone())).await;
+    assert_eq!(list(&gateway, ALICE, "").await.0, sorted([&mine, &older]));
+    gateway.stop().await;
+    let gateway = with("GATEWAY_AUTH=off\n", Some(folder)).await;
+    assert_eq!(list(&gateway, "any", "").await.0, sorted([&mine, &older]));
+    let (nobodys, _) = made(&gateway, "any", "b").await;
+    let one = ask(&gateway, Method::GET, &format!("/v1/gateway/images/{nobodys}"), "any").await;
+    assert_eq!(one.json["owners"], json!([]));
+}
+
+#[tokio::test]
+async fn the_same_picture_of_two_people_is_there_until_both_deleted_it() {
+    let gateway = with(&three(), None).await;
+    // In the same second, at the latest at the next try.
+    let pair = async || {
+        let (hers, his) = (made(&gateway, ALICE, "same").await.0, made(&gateway, BOB, "same").await.0);
+        (hers == his).then_some(hers)
+    };
+    let same = fakes::eventually("both in one second", pair).await;
+    let path = format!("/v1/gateway/images/{same}");
+    let seen = async |token| list(&gateway, token, "?limit=1").await.0 == [same.clone()];
+    assert!(seen(ALICE).await && seen(BOB).await);
+    let one = ask(&gateway, Method::GET, &path, ALICE).await;
+    assert_eq!(one.json["owners"], json!(["alice"]), "whose it is besides is not her business");
+    assert_eq!(ask(&gateway, Method::DELETE, &path, ALICE).await.status, 204);
+    assert!(!seen(ALICE).await && seen(BOB).await && gateway.store.join(&same).exists());
+    assert_eq!(ask(&gateway, Method::DELETE, &path, ALICE).await.status, 404);
+    assert_eq!(ask(&gateway, Method::DELETE, &path, BOB).await.status, 204);
+    assert!(!gateway.store.join(&same).exists());
+}
+
+#[tokio::test]
+async fn the_pictures_of_a_request_are_found_by_its_id_and_by_its_token_only() {
+    let gateway = with(&three(), None).await;
+    let (first, id) = made(&gateway, ALICE, "a").await;
+    made(&gateway, ALICE, "b").await;
+    let query = format!("?request_id={id}");
+    assert_eq!(list(&gateway, ALICE, &query).await, (vec![first.clone()], json!(1)));
+    assert_eq!(list(&gateway, BOB, &query).await, (vec![], json!(0)));
+    assert_eq!(list(&gateway, ALICE, "?request_id=none").await.0, [""; 0]);
+    let folder = gateway.folder.clone();
+    gateway.stop().await;
+    let gateway = with(&three(), Some(folder)).await;
+    assert_eq!(list(&gateway, ALICE, &query).await.0, [first], "after a restart, too");
+}
+
+#[tokio::test]
+async fn pages_of_ones_own_pictures_leave_out_those_of_others() {
+    let gateway = with(&three(), None).await;
+    let mut hers = Vec::new();
+    for nth in 0..3 {
+        hers.push(made(&gateway, ALICE, &format!("a{nth}")).await.0);
+        made(&gateway, BOB, &format!("b{nth}")).await;
+    }
+    let first = ask(&gateway, Method::GET, "/v1/gateway/images?limit=2", ALICE).await;
+    assert_eq!((&first.json["has_more"], first.json["data"].as_array().unwrap().len()), (&json!(true), 2));
+    let next = first.json["next_before"].as_str().unwrap();
+    let rest = list(&gateway, ALICE, &format!("?limit=2&before={next}")).await;
+    let data = first.json["data"].as_array().unwrap();
+    let mut all: Vec<_> = data.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect();
+    all.extend(rest.0);
+    all.sort_unstable();
+    hers.sort_unstable();
+    assert_eq!((all, rest.1), (hers, json!(3)));
+}
+
+#[tokio::test]
+async fn a_bounded_token_leaves_the_other_places_to_others() {
+    let (upstream, mlx) = (Upstream::start().await, Upstream::start().await);
+    let folder = fakes::fresh_folder("bounded");
+    let env = |bound: &str| {
+        format!("GATEWAY_BEARER_TOKENS=alice={ALICE}{bound},bob={BOB}\nGATEWAY_OWNER_TOKENS=bob\n")
+    };
+    std::fs::write(folder.join(".env"), env(";max=1")).unwrap();
+    let gateway = Gateway::start_in(folder, &with_local_mlx(&upstream, &mlx), &[]).await;
+    upstream.set_images(Reply::Hold);
+    let order = |token: &'static str| {
+        let request = gateway.anonymous(Method::POST, "/v1/images/generations").bearer_auth(token);
+        request.header("content-type", "application/json").body(r#"{"prompt":"p"}"#).send()
+    };
+    let at_limit = |answer: &Answer, words: &str| {
+        assert_eq!(
+            (answer.status, answer.code(), answer.header("retry-after")),
+            (429, "backend_overloaded", "5")
+        );
+        assert_eq!(answer.message(), words);
+    };
+    #[expect(clippy::disallowed_methods, reason = "a caller who waits")]
+    let waiting = tokio::spawn(order(ALICE));
+    upstream.until_held(1).await;
+    at_limit(
+        &Answer::of(order(ALICE).await.unwrap()).await,
+        "Token alice is at its limit of 1 request at once",
+    );
+    let chat = gateway.anonymous(Method::POST, "/v1/chat/completions").bearer_auth(ALICE);
+    let chat = chat.header("content-type", "application/json").body(r#"{"model":"local_mlx","messages":[]}"#);
+    gateway_ready(&gateway).await;
+    at_limit(
+        &Answer::of(chat.send().await.unwrap()).await,
+        "Token alice is at its limit of 1 request at once",
+    );
+    let status = async |token| {
+        ask(&gateway, Method::GET, "/v1/gateway/status", token).await.json["token_limits"].clone()
+    };
+    let full = json!({"alice": {"limit": 1, "available": 0, "inflight": 1}});
+    assert_eq!((status(ALICE).await, status(BOB).await), (full.clone(), full));
+    let metrics = gateway.anonymous(Method::GET, "/metrics").bearer_auth(BOB).send().await.unwrap();
+    assert!(metrics.text().await.unwrap().contains("gateway_token_inflight{token=\"alice\"} 1\n"));
+    #[expect(clippy::disallowed_methods, reason = "a caller who waits")]
+    let other = tokio::spawn(order(BOB));
+    upstream.until_held(2).await;
+    upstream.release();
+    assert_eq!(waiting.await.unwrap().unwrap().status(), StatusCode::OK);
+    assert_eq!(other.await.unwrap().unwrap().status(), StatusCode::OK);
+    let freed = async || (status(ALICE).await["alice"]["inflight"] == 0).then_some(());
+    fakes::eventually("her place is free", freed).await;
+    gateway.set_env(&env(""));
+    assert_eq!(gateway.reload(BOB).await["last_error"], Value::Null);
+    assert_eq!(status(BOB).await, json!({}), "a reload takes the bound away");
+}
+
+async fn gateway_ready(gateway: &Gateway) {
+    let ready = async || {
+        let status = ask(gateway, Method::GET, "/v1/gateway/status", BOB).await;
+        (status.json["backend_health"]["local_mlx"]["ready"] == true).then_some(())
+    };
+    fakes::eventually("the backend for words", ready).await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_owners_and_bounds_is_told_without_any_token() {
+    for (env, words) in [
+        (format!("{}GATEWAY_OWNER_TOKENS=carol\n", three()), "alice, bob; entry 1 is none of them"),
+        (format!("{}GATEWAY_OWNER_TOKENS=bob,{ALICE}\n", three()), "entry 2 is none of them"),
+        (
+            format!("{}GATEWAY_OWNER_TOKENS=token3\n", three()),
+            "GATEWAY_OWNER_TOKENS: expected names of tokens",
+        ),
+        (
+            format!("GATEWAY_BEARER_TOKENS=alice={ALICE};max=0\n"),
+            "GATEWAY_BEARER_TOKENS: expected nothing behind",
+        ),
+        (format!("GATEWAY_BEARER_TOKENS=alice={ALICE};foo=1\n"), "but `;max=N`"),
+        (
+            format!("GATEWAY_BEARER_TOKENS=alice={ALICE};max=1,alice={BOB};max=2\n"),
+            "one `;max=N` for each name",
+        ),
+    ] {
+        let folder = fakes::fresh_folder("wrong");
+        std::fs::write(folder.join(".env"), &env).unwrap();
+        let problems = Gateway::try_start_in(folder, "backends: {}\n", &[]).await.unwrap_err().join("\n");
+        assert!(problems.contains(words), "{env}: {problems}");
+        assert!(!problems.contains("0123456789"), "{problems}");
+    }
+}

@@ -1,0 +1,217 @@
+//! Events as they happen.
+
+use e2e::gateway::{Gateway, TOKEN};
+use fakes::{
+    Answer,
+    caller::Caller,
+    upstream::{
+        Reply, Upstream, picture,
+        sse::{Act, completed, partial},
+    },
+};
+use picture::Format;
+use serde_json::{Value, json};
+use service::outbound::{Connections, builder};
+use wire::openai::images::Size;
+
+pub(super) const KEY: &str = "gpu_heavy.images";
+pub(super) const MADE: &str = "image_generation";
+
+pub(super) fn ask() -> Value {
+    json!({"prompt": "p", "stream": true, "partial_images": 1})
+}
+
+pub(super) fn painted() -> Vec<u8> {
+    picture("p", 7, Size::new(32, 32))
+}
+
+pub(super) fn bytes_of(act: &Act) -> Vec<u8> {
+    match act {
+        Act::Send(bytes) => bytes.clone(),
+        Act::Wait | Act::Break => Vec::new(),
+    }
+}
+
+pub(super) async fn until_counted(gateway: &Gateway, status: u16) {
+    let line = format!(
+        "gateway_requests_total{{backend=\"gpu_heavy\",route=\"/v1/images/generations\",status=\"{status}\"}} 1"
+    );
+    fakes::eventually(&line, async || gateway.metrics().await.contains(&line).then_some(())).await;
+}
+
+#[tokio::test]
+async fn events_pass_one_by_one_and_the_last_gains_its_address() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    let (first, second) = (partial(MADE, 0), partial(MADE, 1));
+    let ping = || Act::Send(b": ping\n\n".to_vec());
+    let odd = Act::Send(b"event:own\r\nid: 7\r\ndata: {\"b\":1,  \"a\":2}\r\n: inside\r\n\r\n".to_vec());
+    let script = [
+        ping(),
+        Act::Wait,
+        first.clone(),
+        Act::Wait,
+        second.clone(),
+        odd.clone(),
+        Act::Wait,
+        completed(MADE, &painted()),
+    ];
+    upstream.set_images(Reply::Events(script.to_vec()));
+    let mut caller = Caller::of(gateway.order(&ask()).header("x-stainless-read-timeout", "60")).await;
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache"),
+        ("x-accel-buffering", "no"),
+        ("x-backend-used", "gpu_heavy"),
+        ("x-model-used", "default"),
+        ("x-router-reason", "backend_class"),
+    ] {
+        assert_eq!(caller.header(name), value, "{name}");
+    }
+    assert!(!caller.header("x-request-id").is_empty());
+    let mut expected = b": ping\n\n".to_vec();
+    caller.until(&expected).await;
+    upstream.step();
+    expected.extend(bytes_of(&first));
+    caller.until(&expected).await;
+    assert_eq!(gateway.inflight(KEY).await, 1, "the place is held while it streams");
+    upstream.step();
+    expected.extend([bytes_of(&second), bytes_of(&odd)].concat());
+    caller.until(&expected).await;
+    assert!(gateway.stored().is_empty(), "no picture yet");
+    let told = gateway.metrics().await.contains("route=\"/v1/images/generations\",status");
+    assert!(!told, "its line is written and counted at its end");
+    upstream.step();
+    assert!(caller.end().await);
+    let (name, data) = caller.last();
+    assert_eq!(
+        (name.as_str(), &data["type"]),
+        ("image_generation.completed", &json!("image_generation.completed"))
+    );
+    assert_eq!((&data["seed"], &data["created_at"]), (&json!(7), &json!(1_736_697_234)));
+    let inline = base64_simd::STANDARD.decode_to_vec(data["b64_json"].as_str().unwrap()).unwrap();
+    assert_eq!(inline, painted());
+    assert_eq!(gateway.picture(data["url"].as_str().unwrap()).await, inline);
+    gateway.until_inflight(KEY, 0).await;
+    until_counted(&gateway, 200).await;
+    let seen = &upstream.images()[0];
+    assert_eq!((&seen.body["stream"], seen.header("accept")), (&json!(true), "text/event-stream"));
+    let left: u64 = seen.header("x-request-timeout-ms").parse().unwrap();
+    assert!(left > 200_000, "{left}: the caller waits 60 s for each piece, not for the whole");
+}
+
+#[tokio::test]
+async fn edits_stream_the_same_way() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &["--public-base-url", "https://ai2.local:8800"]).await;
+    upstream.set_images(Reply::Events(vec![partial("image_edit", 0), completed("image_edit", &painted())]));
+    let form = "--b\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a.png\"\r\n\r\npng\r\n\
+                --b\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\np\r\n\
+                --b\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\ntrue\r\n--b--\r\n";
+    let mut caller = Caller::of(gateway.edit("multipart/form-data; boundary=b", form)).await;
+    assert!(caller.end().await);
+    assert!(caller.come.starts_with(&bytes_of(&partial("image_edit", 0))));
+    let (name, data) = caller.last();
+    assert_eq!(name, "image_edit.completed");
+    assert!(data["url"].as_str().unwrap().starts_with("https://ai2.local:8800/ui/images/"), "{data}");
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_a_silent_stream_closes_the_backends_and_frees_the_place() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    upstream.set_images(Reply::Events(vec![partial(MADE, 0), Act::Wait]));
+    let mut caller = Caller::of(gateway.order(&ask())).await;
+    caller.until(&bytes_of(&partial(MADE, 0))).await;
+    upstream.until_held(1).await;
+    drop(caller);
+    upstream.until_left(1).await;
+    gateway.until_inflight(KEY, 0).await;
+    until_counted(&gateway, 499).await;
+}
+
+#[tokio::test]
+async fn the_same_is_noticed_through_tls() {
+    let upstream = Upstream::start().await;
+    let folder = fakes::fresh_folder("stream-tls");
+    let yaml = e2e::gateway::gpu_heavy(&upstream);
+    let gateway = Gateway::start_in(folder.clone(), &yaml, &["--gateway-tls", "on"]).await;
+    let pem =
+        fakes::eventually("the certificate", async || std::fs::read(folder.join("gateway-ca.pem")).ok())
+            .await;
+    let pinned = [reqwest::Certificate::from_pem(&pem).unwrap()];
+    let client = builder(Connections::Fresh).tls_certs_only(pinned).build().unwrap();
+    upstream.set_images(Reply::Events(vec![partial(MADE, 0), Act::Wait]));
+    let request = client.post(format!("{}/v1/images/generations", gateway.url)).bearer_auth(TOKEN);
+    let mut caller = Caller::of(request.body(ask().to_string())).await;
+    caller.until(&bytes_of(&partial(MADE, 0))).await;
+    drop((caller, client));
+    upstream.until_left(1).await;
+}
+
+#[tokio::test]
+async fn streams_hold_their_places_and_one_more_is_429() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    upstream.set_images(Reply::Events(vec![partial(MADE, 0), Act::Wait, completed(MADE, &painted())]));
+    let mut callers = [Caller::of(gateway.order(&ask())).await, Caller::of(gateway.order(&ask())).await];
+    assert_eq!(gateway.inflight(KEY).await, 2);
+    for ask in [ask(), json!({"prompt": "p"})] {
+        let answer = gateway.generate(&ask).await;
+        assert_eq!((answer.status, answer.code()), (429, "backend_overloaded"));
+    }
+    upstream.step();
+    for caller in &mut callers {
+        assert!(caller.end().await);
+        assert_eq!(caller.last().0, "image_generation.completed");
+    }
+    gateway.until_inflight(KEY, 0).await;
+    assert_eq!(upstream.images().len(), 2);
+}
+
+#[tokio::test]
+async fn a_drain_lets_a_stream_finish() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    upstream.set_images(Reply::Events(vec![partial(MADE, 0), Act::Wait, completed(MADE, &painted())]));
+    let mut caller = Caller::of(gateway.order(&ask())).await;
+    caller.until(&bytes_of(&partial(MADE, 0))).await;
+    gateway.lifecycle.stop();
+    upstream.step();
+    assert!(caller.end().await);
+    assert_eq!(caller.last().0, "image_generation.completed");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn the_mock_has_one_finished_event() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &["--images-backend", "mock"]).await;
+    let mut caller =
+        Caller::of(gateway.order(&json!({"prompt": "p", "stream": true, "size": "64x48", "seed": 3}))).await;
+    assert_eq!(caller.header("x-backend-used"), "mock");
+    assert!(caller.end().await);
+    assert_eq!(caller.come.windows(2).filter(|bytes| bytes == b"\n\n").count(), 1, "one event");
+    let (name, data) = caller.last();
+    assert_eq!(
+        (name.as_str(), &data["type"]),
+        ("image_generation.completed", &json!("image_generation.completed"))
+    );
+    assert_eq!((&data["size"], &data["seed"]), (&json!("64x48"), &json!(3)));
+    for key in ["created_at", "quality", "background", "output_format", "usage"] {
+        assert!(!data[key].is_null(), "{key}");
+    }
+    let bytes = gateway.picture(data["url"].as_str().unwrap()).await;
+    assert_eq!(Format::of_whole(&bytes), Ok(Format::Png));
+    assert_eq!(base64_simd::STANDARD.encode_to_string(&bytes), data["b64_json"].as_str().unwrap());
+    assert!(upstream.images().is_empty());
+}
+
+#[tokio::test]
+async fn the_body_decides_not_accept() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    let request = gateway.order(&json!({"prompt": "p"})).header("accept", "text/event-stream");
+    let answer = Answer::of(request.send().await.unwrap()).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
+}

@@ -1,0 +1,90 @@
+//! The machine sleeps and wakes: what was known before counts no more.
+
+use std::time::Duration;
+
+use e2e::gateway::{Gateway, with_local_mlx};
+use fakes::{
+    Answer, eventually,
+    upstream::{Reply, Upstream},
+};
+use serde_json::{Value, json};
+
+const NIGHT: Duration = Duration::from_hours(8);
+
+async fn until_probed(upstream: &Upstream, times: usize) {
+    eventually("probes", async || (upstream.seen("/readyz").len() >= times).then_some(())).await;
+}
+
+fn assert_asleep(answer: &Answer) {
+    assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"), "{}", answer.message());
+    assert!(answer.message().contains("asleep"), "{}", answer.message());
+    assert_eq!(answer.header("x-should-retry"), "false");
+}
+
+#[tokio::test]
+async fn after_a_sleep_nothing_is_admitted_until_the_backend_was_asked_anew() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
+    upstream.set("/readyz", Reply::Hold);
+    gateway.sleep(NIGHT);
+    assert_asleep(&gateway.generate(&json!({"prompt": "p"})).await);
+    until_probed(&upstream, 2).await;
+    assert_asleep(&gateway.generate(&json!({"prompt": "p"})).await);
+    let seen = gateway.backend("gpu_heavy").await;
+    assert_eq!(
+        (&seen["healthy"], &seen["ready"], &seen["last_check"]),
+        (&json!(false), &json!(false), &Value::Null)
+    );
+    assert!(seen["error"].as_str().unwrap().contains("being asked again"), "{seen}");
+    upstream.release();
+    gateway.until_ready("gpu_heavy", true).await;
+    assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
+    assert_eq!(upstream.images().len(), 2);
+}
+
+#[tokio::test]
+async fn every_backend_is_asked_at_once_and_no_idle_connection_is_used_again() {
+    let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
+    let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &[]).await;
+    gateway.until_ready("gpu_heavy", true).await;
+    gateway.until_ready("local_mlx", true).await;
+    let used = |nth: usize| -> Vec<_> {
+        let probe = |upstream: &Upstream, path: &str| upstream.seen(path)[nth].connection;
+        [&heavy, &mlx].map(|one| [probe(one, "/healthz"), probe(one, "/readyz")]).concat()
+    };
+    let before = used(0);
+    assert_eq!(before[0], before[1], "a connection is kept between questions");
+    // Nobody asks for anything: the worker notices, although the next probes are 30 s away.
+    gateway.sleep(NIGHT);
+    until_probed(&heavy, 2).await;
+    until_probed(&mlx, 2).await;
+    gateway.until_ready("gpu_heavy", true).await;
+    for connection in used(1) {
+        assert!(!before.contains(&connection), "{connection} is from before");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_under_way_when_the_machine_fell_asleep_is_not_waited_for() {
+    let upstream = Upstream::start().await;
+    upstream.set("/readyz", Reply::Hold);
+    let gateway = Gateway::start(&upstream, &[]).await;
+    until_probed(&upstream, 1).await;
+    gateway.sleep(NIGHT);
+    // The first is held and has 15 s left.
+    until_probed(&upstream, 2).await;
+    assert_eq!(gateway.backend("gpu_heavy").await["ready"], false);
+    upstream.release();
+    gateway.until_ready("gpu_heavy", true).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_corrected_a_little_is_no_sleep() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    gateway.until_ready("gpu_heavy", true).await;
+    gateway.sleep(Duration::from_secs(4));
+    assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
+    assert_eq!(upstream.seen("/readyz").len(), 1);
+}

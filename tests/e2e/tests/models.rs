@@ -1,0 +1,353 @@
+//! What a model is, seen from outside: what is ready, listed, the default, and what a request that names another kind is told.
+
+use std::path::PathBuf;
+
+use e2e::sidecar::Sidecar;
+use fakes::{Answer, comfyui::FakeComfy, invokeai::FakeInvoke};
+use serde_json::{Value, json};
+
+async fn get(sidecar: &Sidecar, path: &str) -> Answer {
+    Answer::of(fakes::http().get(format!("{}{path}", sidecar.url)).send().await.unwrap()).await
+}
+
+async fn listed(sidecar: &Sidecar) -> Vec<String> {
+    let list = get(sidecar, "/v1/models").await;
+    assert_eq!(list.status, 200, "{list:?}");
+    list.json["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|model| model["id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+async fn ask(sidecar: &Sidecar, model: Option<&str>) -> Answer {
+    let mut request = json!({"prompt": "a", "size": "64x64", "steps": 1});
+    if let Some(model) = model {
+        request["model"] = json!(model);
+    }
+    sidecar.generate(&request).await
+}
+
+/// The request is refused alike by the pictures' route and the list's.
+async fn refused(sidecar: &Sidecar, model: &str, status: u16, code: &str, says: &str) {
+    let answers = [ask(sidecar, Some(model)).await, get(sidecar, &format!("/v1/models/{model}")).await];
+    for answer in answers {
+        assert_eq!((answer.status, answer.code()), (status, code), "{model}: {answer:?}");
+        assert!(answer.message().contains(says), "{model}: {}", answer.message());
+        assert_eq!(answer.json["error"]["param"], "model");
+    }
+}
+
+fn write_config(name: &str, text: &str) -> (PathBuf, String) {
+    let folder = fakes::fresh_folder(name);
+    let config = folder.join("config.yaml");
+    std::fs::write(&config, text).unwrap();
+    (folder, config.display().to_string())
+}
+
+mod comfyui {
+    use super::*;
+
+    fn loaded(fake: &FakeComfy) -> Vec<String> {
+        let seen = fake.seen();
+        let orders = seen.iter().filter(|seen| seen.method == "POST" && seen.path == "/prompt");
+        let name =
+            |order: Value| order["prompt"]["model"]["inputs"]["ckpt_name"].as_str().unwrap().to_owned();
+        orders.map(|seen| name(serde_json::from_slice(&seen.body).unwrap())).collect()
+    }
+
+    async fn with(files: &[&str], metadata: &[(&str, Value)], flags: &[&str]) -> (FakeComfy, Sidecar) {
+        let fake = FakeComfy::start().await;
+        fake.script(|script| {
+            script.checkpoints = files.iter().map(|file| (*file).to_owned()).collect();
+            script.metadata =
+                metadata.iter().map(|(file, told)| ((*file).to_owned(), told.clone())).collect();
+        });
+        let sidecar = Sidecar::comfyui(&fake.url(), flags).await;
+        (fake, sidecar)
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_picture_model_is_never_run_as_one() {
+        let files = [
+            "flux1-dev-fp8.safetensors",
+            "ltx-2.3.safetensors",
+            "dreamshaper_8.safetensors",
+            "sd_xl_base_1.0.safetensors",
+        ];
+        let (fake, sidecar) = with(&files, &[], &[]).await;
+        sidecar.until_ready().await;
+        assert_eq!(listed(&sidecar).await, ["sd_xl_base_1.0", "sd-xl-base-1.0"]);
+        for asked in [None, Some("gpt-image-1"), Some("sd-xl-base-1.0")] {
+            assert_eq!(ask(&sidecar, asked).await.status, 200, "{asked:?}");
+        }
+        assert_eq!(loaded(&fake), ["sd_xl_base_1.0.safetensors"; 3]);
+        let served = "is there, and of a kind that no graph serves (FLUX.1): it needs a graph of its own, named by a preset";
+        refused(&sidecar, "flux1-dev-fp8", 400, "invalid_value", served).await;
+        refused(&sidecar, "FLUX1-dev-fp8.safetensors", 400, "invalid_value", "FLUX.1").await;
+        refused(&sidecar, "ltx-2.3", 400, "invalid_value", "(LTX Video)").await;
+        let declare = "declare it in the sidecar's configuration (models: {\"dreamshaper_8\": {base: sd-1}}";
+        refused(&sidecar, "dreamshaper_8", 400, "invalid_value", declare).await;
+        refused(
+            &sidecar,
+            "sd-v1-5",
+            404,
+            "model_not_found",
+            "stands for the engine's SD 1.5 text-to-image model",
+        )
+        .await;
+        refused(&sidecar, "gone", 404, "model_not_found", "Available: sd_xl_base_1.0, sd-xl-base-1.0.").await;
+        assert_eq!(loaded(&fake).len(), 3, "the engine never heard of any of them");
+    }
+
+    #[tokio::test]
+    async fn what_a_files_own_metadata_says_counts_before_its_name() {
+        let told = |architecture: &str| json!({"modelspec.architecture": architecture, "format": "pt"});
+        let thumbnail = format!("data:image/jpeg;base64,{}", "A".repeat(300_000));
+        let files = [
+            "sd15-lookalike.safetensors",
+            "mine.safetensors",
+            "other.safetensors",
+            "sdxl-lora.safetensors",
+            "plain-sd15.safetensors",
+        ];
+        let metadata = [
+            (files[0], told("flux-1-dev")),
+            (
+                files[1],
+                json!({"modelspec.architecture": "stable-diffusion-xl-v1-base", "modelspec.thumbnail": thumbnail}),
+            ),
+            (files[2], json!({"ss_base_model_version": "sd_v1"})),
+            (files[3], told("stable-diffusion-xl-v1-base/lora")),
+            (files[4], Value::Null),
+        ];
+        let (fake, sidecar) = with(&files, &metadata, &[]).await;
+        sidecar.until_ready().await;
+        assert_eq!(listed(&sidecar).await, ["mine", "other", "plain-sd15", "sd-xl-base-1.0", "sd-v1-5"]);
+        for (asked, file) in
+            [(None, files[1]), (Some("sd-v1-5"), files[2]), (Some("sd-xl-base-1.0"), files[1])]
+        {
+            assert_eq!(ask(&sidecar, asked).await.status, 200, "{asked:?}");
+            assert_eq!(loaded(&fake).last().map(String::as_str), Some(file), "{asked:?}");
+        }
+        refused(&sidecar, "sd15-lookalike", 400, "invalid_value", "(FLUX.1)").await;
+        refused(&sidecar, "sdxl-lora", 400, "invalid_value", "stable-diffusion-xl-v1-base/lora").await;
+    }
+
+    #[tokio::test]
+    async fn metadata_is_read_once_for_each_file_and_change_of_it() {
+        let files = ["a.safetensors", "b.ckpt", "sd15.safetensors"];
+        let (fake, sidecar) = with(&files, &[], &[]).await;
+        sidecar.until_ready().await;
+        let reads = || fake.seen().iter().filter(|seen| seen.path.starts_with("/view_metadata/")).count();
+        let lists = || fake.seen().iter().filter(|seen| seen.path.starts_with("/experiment/")).count();
+        assert_eq!(reads(), 2, "only safetensors have any");
+        let before = lists();
+        fakes::eventually("the list is read again", async || (lists() > before).then_some(())).await;
+        assert_eq!(reads(), 2, "and nothing else");
+        fake.script(|script| {
+            script.touched += 1.0;
+            script.metadata.insert(
+                "a.safetensors".into(),
+                json!({"modelspec.architecture": "stable-diffusion-xl-v1-base"}),
+            );
+        });
+        fakes::eventually("the other file is seen", async || {
+            listed(&sidecar).await.contains(&"a".to_owned()).then_some(())
+        })
+        .await;
+        assert_eq!(reads(), 4);
+    }
+
+    #[tokio::test]
+    async fn no_model_is_the_default_before_all_are_read() {
+        let fake = FakeComfy::start().await;
+        fake.script(|script| {
+            script.checkpoints =
+                ["sd15-lookalike.safetensors", "sd15.safetensors"].map(str::to_owned).to_vec();
+            let told = json!({"modelspec.architecture": "flux-1-dev"});
+            script.metadata.insert("sd15-lookalike.safetensors".to_owned(), told);
+            script.hold_metadata = true;
+        });
+        let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+        let check = sidecar.until_fails("engine_model").await;
+        assert!(check.message.contains("still being read"), "{}", check.message);
+        assert_eq!(ask(&sidecar, None).await.status, 503);
+        fake.script(|script| script.hold_metadata = false);
+        sidecar.until_ready().await;
+        assert_eq!(ask(&sidecar, None).await.status, 200);
+        assert_eq!(loaded(&fake), ["sd15.safetensors"]);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_tells_no_metadata_has_names() {
+        let fake = FakeComfy::start().await;
+        fake.script(|script| {
+            script.tells_metadata = false;
+            script.checkpoints = ["flux1-dev.safetensors", "sd15.safetensors"].map(str::to_owned).to_vec();
+        });
+        let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+        sidecar.until_ready().await;
+        assert_eq!(listed(&sidecar).await, ["sd15", "sd-v1-5"]);
+    }
+
+    #[tokio::test]
+    async fn what_nothing_tells_is_declared() {
+        let (_folder, config) =
+            write_config("declared", "models: {dreamshaper_8: {base: sd-1}, gone: {base: sdxl}}");
+        let files = ["dreamshaper_8.safetensors", "deliberate_v2.safetensors"];
+        let (fake, sidecar) = with(&files, &[], &["--config", &config]).await;
+        sidecar.until_ready().await;
+        assert_eq!(listed(&sidecar).await, ["dreamshaper_8", "sd-v1-5"]);
+        for asked in [None, Some("sd-v1-5"), Some("DreamShaper_8")] {
+            assert_eq!(ask(&sidecar, asked).await.status, 200, "{asked:?}");
+        }
+        assert_eq!(loaded(&fake), [files[0]; 3]);
+        refused(&sidecar, "deliberate_v2", 400, "invalid_value", "declare it").await;
+    }
+
+    #[tokio::test]
+    async fn without_anything_to_serve_readiness_says_what_is_there_and_what_to_do() {
+        let files = ["flux1-dev.safetensors", "dreamshaper_8.safetensors"];
+        let (_fake, sidecar) = with(&files, &[], &[]).await;
+        let check = sidecar.until_fails("engine_model").await;
+        for words in [
+            "only \"flux1-dev\" (FLUX.1), \"dreamshaper_8\" (of unknown kind)",
+            "install one",
+            "name presets",
+            "declare what is of unknown kind (models: {\"dreamshaper_8\": {base: sd-1}})",
+        ] {
+            assert!(check.message.contains(words), "{}", check.message);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_without_checkpoints_is_ready_with_a_preset_that_brings_its_own_graph() {
+        let (folder, config) = write_config("turbo", "presets:\n  turbo: {template: comfy-turbo.json}\n");
+        let graph = include_str!("../../fixtures/comfyui/presets/comfy-turbo.json");
+        std::fs::write(folder.join("comfy-turbo.json"), graph).unwrap();
+        let bindings = include_str!("../../fixtures/comfyui/presets/comfy-turbo.yaml");
+        std::fs::write(folder.join("comfy-turbo.yaml"), bindings).unwrap();
+        let (fake, sidecar) = with(&[], &[], &["--config", &config, "--warm-up", "off"]).await;
+        sidecar.until_ready().await;
+        assert_eq!(listed(&sidecar).await, ["turbo"]);
+        assert_eq!(get(&sidecar, "/v1/models/turbo").await.json["id"], "turbo");
+        // The fake has no such files; what counts is which graph it was asked for.
+        for asked in [Some("turbo"), None, Some("gpt-image-1")] {
+            ask(&sidecar, asked).await;
+            let seen = fake.seen();
+            let order = seen.iter().rfind(|seen| seen.method == "POST" && seen.path == "/prompt").unwrap();
+            let order: Value = serde_json::from_slice(&order.body).unwrap();
+            assert_eq!(order["prompt"]["1"]["inputs"]["unet_name"], "my_turbo.safetensors", "{asked:?}");
+        }
+        refused(&sidecar, "sd-v1-5", 404, "model_not_found", "Available: turbo.").await;
+    }
+}
+
+mod invokeai {
+    use super::*;
+
+    /// Of the recorded SD 1.5 model, under this name, base and variant.
+    fn model(name: &str, base: &str, variant: &Value) -> Value {
+        let recorded: Value =
+            serde_json::from_str(include_str!("../../fixtures/invokeai/models.json")).unwrap();
+        let mut model = recorded[0].clone();
+        for (key, value) in
+            [("key", json!(format!("key-{name}"))), ("name", json!(name)), ("base", json!(base))]
+        {
+            model[key] = value;
+        }
+        model["variant"] = variant.clone();
+        model
+    }
+
+    async fn with(models: Vec<Value>, flags: &[&str]) -> (FakeInvoke, Sidecar) {
+        let fake = FakeInvoke::start().await;
+        fake.script(|script| script.models = models);
+        let sidecar = Sidecar::invokeai(&fake.url(), flags).await;
+        (fake, sidecar)
+    }
+
+    fn loaded(fake: &FakeInvoke) -> Vec<String> {
+        let name = |graph: &Value| graph["nodes"]["loader"]["model"]["name"].as_str().unwrap().to_owned();
+        fake.items().iter().map(|item| name(&item.graph)).collect()
+    }
+
+    fn flux() -> Vec<Value> {
+        vec![model("FLUX Dev", "flux", &json!("dev")), model("FLUX Fill", "flux", &json!("dev_fill"))]
+    }
+
+    #[tokio::test]
+    async fn an_inpainting_variant_is_not_the_default_and_not_an_alias() {
+        let models = vec![
+            model("base inpainting", "sd-1", &json!("inpaint")),
+            model("sdxl refiner base", "sdxl-refiner", &Value::Null),
+            model("old base", "sd-2", &json!("normal")),
+            model("Dreamshaper", "sd-1", &json!("normal")),
+        ];
+        let (fake, sidecar) = with(models.clone(), &[]).await;
+        sidecar.until_ready().await;
+        assert_eq!(listed(&sidecar).await, ["base inpainting", "Dreamshaper", "sd-v1-5"]);
+        for asked in [None, Some("sd-v1-5"), Some("dall-e-3"), Some("base inpainting")] {
+            assert_eq!(ask(&sidecar, asked).await.status, 200, "{asked:?}");
+        }
+        assert_eq!(loaded(&fake), ["Dreamshaper", "Dreamshaper", "Dreamshaper", "base inpainting"]);
+        refused(&sidecar, "old base", 400, "invalid_value", "of a kind that no graph serves (SD 2)").await;
+        refused(&sidecar, "sdxl refiner base", 400, "invalid_value", "(SDXL refiner)").await;
+        refused(
+            &sidecar,
+            "sd-xl-base-1.0",
+            404,
+            "model_not_found",
+            "SDXL text-to-image model, and it has none",
+        )
+        .await;
+        let (_fake, sidecar) = with(models[..1].to_vec(), &[]).await;
+        assert!(sidecar.until_fails("engine_model").await.message.contains("(SD 1.5 inpainting)"));
+    }
+
+    #[tokio::test]
+    async fn an_engine_with_flux_only_says_so() {
+        let (_fake, sidecar) = with(flux(), &[]).await;
+        let check = sidecar.until_fails("engine_model").await;
+        let words = "no SD 1.5 or SDXL main model, only \"FLUX Dev\" (FLUX.1), \"FLUX Fill\" (FLUX.1 inpainting): install one";
+        assert!(check.message.contains(words), "{}", check.message);
+        assert!(
+            check.message.contains("or name presets") && !check.message.contains("declare"),
+            "{}",
+            check.message
+        );
+    }
+
+    #[tokio::test]
+    async fn an_engine_with_flux_only_is_ready_and_serves_with_a_preset() {
+        let (folder, config) =
+            write_config("flux", "presets: {flux: {model: FLUX Dev, template: flux.json}}\nwarm_up: 'on'\n");
+        let edge = |from: &str, out: &str, to: &str, input: &str| json!({"source": {"node_id": from, "field": out}, "destination": {"node_id": to, "field": input}});
+        let graph = json!({"id": "graph", "nodes": {
+            "loader": {"id": "loader", "type": "flux_model_loader", "model": null},
+            "say": {"id": "say", "type": "flux_text_encoder", "prompt": ""},
+            "work": {"id": "work", "type": "flux_denoise", "seed": 0, "width": 64, "height": 64, "num_steps": 3},
+            "l2i": {"id": "l2i", "type": "l2i", "use_cache": false}},
+            "edges": [edge("loader", "clip", "say", "clip"), edge("say", "conditioning", "work", "positive_text_conditioning"),
+                edge("work", "latents", "l2i", "latents")]});
+        std::fs::write(folder.join("flux.json"), graph.to_string()).unwrap();
+        let yaml = "output: l2i\nbindings: {model: [loader.model], prompt: [say.prompt], seed: [work.seed], \
+                    width: [work.width], height: [work.height], steps: [work.num_steps]}";
+        std::fs::write(folder.join("flux.yaml"), yaml).unwrap();
+        let (fake, sidecar) = with(flux(), &["--config", &config]).await;
+        let report = sidecar.until_ready().await;
+        assert!(report.checks.iter().any(|check| check.name == "engine_model"));
+        assert_eq!(loaded(&fake), ["FLUX Dev"], "it is loaded in advance");
+        assert_eq!(listed(&sidecar).await, ["flux"]);
+        for asked in [Some("flux"), None, Some("gpt-image-1")] {
+            let answer = ask(&sidecar, asked).await;
+            assert_eq!(answer.status, 200, "{asked:?}: {answer:?}");
+        }
+        assert_eq!(loaded(&fake), ["FLUX Dev"; 4]);
+        let words = "is there, and of a kind that no graph serves (FLUX.1): it needs a graph of its own, named by a preset";
+        refused(&sidecar, "FLUX Dev", 400, "invalid_value", words).await;
+        refused(&sidecar, "key-FLUX Fill", 400, "invalid_value", "(FLUX.1 inpainting)").await;
+    }
+}

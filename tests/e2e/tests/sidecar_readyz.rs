@@ -1,0 +1,197 @@
+//! Readiness: engine and card, each fault in its own words, and work refused while it lasts.
+
+use std::time::{Duration, Instant};
+
+use e2e::sidecar::Sidecar;
+use fakes::{
+    gpu::FakeCard,
+    invokeai::{FakeInvoke, Users, VersionAnswer},
+};
+use serde_json::json;
+use wire::health::{CheckStatus, Status};
+
+async fn text(url: &str) -> (u16, String) {
+    let answer = fakes::http().get(url).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+async fn refused(sidecar: &Sidecar, says: &str) {
+    let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64"})).await;
+    assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"), "{answer:?}");
+    assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("30", "false"));
+    assert!(answer.message().contains(says), "{}", answer.message());
+}
+
+#[tokio::test]
+async fn an_engine_that_is_not_there_yet_is_waited_for() {
+    let fake = FakeInvoke::start().await;
+    fake.stop().await;
+    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
+    sidecar.until_fails("engine_reachable").await;
+    refused(&sidecar, "engine_reachable: ").await;
+    let (status, health) = text(&format!("{}/healthz", sidecar.url)).await;
+    assert_eq!(status, 200, "alive whatever the engine does");
+    assert!(health.starts_with("ok\ngpu none not_ready: engine_reachable: nothing listens at"), "{health}");
+    fake.restart();
+    let report = sidecar.until_ready().await;
+    assert_eq!((report.engine.kind.as_str(), report.engine.version.as_deref()), ("invokeai", Some("6.14.2")));
+    assert_eq!(report.engine.models, 2);
+}
+
+#[tokio::test]
+async fn a_paused_queue_gates_and_the_engine_hears_nothing() {
+    let fake = FakeInvoke::start().await;
+    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
+    sidecar.until_ready().await;
+    fake.pause(true);
+    let start = Instant::now();
+    let check = sidecar.until_fails("engine_queue").await;
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(check.message.contains("resume it"), "{}", check.message);
+    refused(&sidecar, "engine_queue: ").await;
+    assert!(!fake.seen().iter().any(|seen| seen.method == "POST"), "nothing was enqueued");
+    let (status, lines) = text(&format!("{}/readyz?verbose", sidecar.url)).await;
+    assert_eq!(status, 503);
+    assert!(
+        lines.contains("[-]engine_queue failed: ") && lines.ends_with("readyz check failed\n"),
+        "{lines}"
+    );
+    let (one, _) = text(&format!("{}/readyz/engine_queue", sidecar.url)).await;
+    let (other, _) = text(&format!("{}/readyz/slots", sidecar.url)).await;
+    assert_eq!((one, other), (503, 200));
+    fake.pause(false);
+    sidecar.until_ready().await;
+}
+
+#[tokio::test]
+async fn an_invokeai_in_multi_user_mode_is_called_so_and_nobody_is_sent_to_the_address() {
+    let fake = FakeInvoke::start().await;
+    fake.script(|script| script.users = Users::Multiple);
+    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
+    let check = sidecar.until_fails("engine_reachable").await;
+    assert!(check.message.contains("asks for a login"), "{}", check.message);
+    assert!(check.message.contains("multi-user mode") && check.message.contains("multiuser: false"));
+    assert!(!check.message.contains("--engine-url"), "{}", check.message);
+    refused(&sidecar, "multi-user mode").await;
+    fake.script(|script| script.users = Users::Single);
+    sidecar.until_ready().await;
+}
+
+/// Longer than a name's part may be: no server is asked for it.
+#[tokio::test]
+async fn an_engine_whose_name_cannot_be_resolved_is_told_from_one_that_breaks_off() {
+    let host = "a".repeat(70);
+    let sidecar = Sidecar::invokeai(&format!("http://{host}:9090"), &[]).await;
+    let check = sidecar.until_fails("engine_reachable").await;
+    let says = format!("the name \"{host}\" cannot be resolved: correct --engine-url");
+    assert!(check.message.contains(&says), "{}", check.message);
+    let (status, page) = text(&format!("{}/some/page", sidecar.url)).await;
+    assert!(status == 503 && page.contains("cannot be resolved"), "{status} {page}");
+    let sidecar = Sidecar::comfyui(&format!("http://{host}:8188"), &[]).await;
+    assert!(sidecar.until_fails("engine_reachable").await.message.contains(&says));
+}
+
+#[tokio::test]
+async fn an_engine_that_hangs_is_told_from_one_that_is_gone() {
+    let fake = FakeInvoke::start().await;
+    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
+    sidecar.until_ready().await;
+    fake.script(|script| script.hang = true);
+    let start = Instant::now();
+    let check = sidecar.until_fails("engine_reachable").await;
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(check.message.contains("does not answer"), "{}", check.message);
+    fake.script(|script| script.hang = false);
+    sidecar.until_ready().await;
+}
+
+#[tokio::test]
+async fn whatever_else_listens_there_is_not_the_engine() {
+    let fake = FakeInvoke::start().await;
+    fake.script(|script| script.version = VersionAnswer::Html);
+    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
+    let says = async |words: &str| {
+        fakes::eventually("the words", async || {
+            let check = sidecar.until_fails("engine_reachable").await;
+            check.message.contains(words).then_some(())
+        })
+        .await;
+    };
+    says("gives other JSON, or none").await;
+    fake.script(|script| script.version = VersionAnswer::Json(json!({"name": "something", "build": 7})));
+    says("names no version").await;
+    fake.script(|script| script.version = VersionAnswer::Json(json!({"version": "7.0.0"})));
+    let report = sidecar.until_ready().await;
+    assert_eq!(report.status, Status::Degraded, "an untested version is a warning");
+    fake.script(|script| script.version = VersionAnswer::Real);
+    fakes::eventually("no warning", async || {
+        Some(sidecar.readyz().await).filter(|report| report.status == Status::Ready)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_model_that_is_served_here_nothing_is_admitted() {
+    let fake = FakeInvoke::start().await;
+    fake.script(|script| script.models.clear());
+    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
+    let check = sidecar.until_fails("engine_model").await;
+    assert!(check.message.contains("install one"), "{}", check.message);
+    refused(&sidecar, "engine_model: ").await;
+}
+
+#[tokio::test]
+async fn a_gpu_is_required_unless_it_is_said_to_be_optional() {
+    let missing = ["--nvml-lib", "/nowhere/libnvidia-ml.so.1"];
+    let strict = Sidecar::builtin(&[&["--gpu", "required"][..], &missing].concat()).await;
+    fakes::eventually("the library is missing", async || {
+        let check = strict.until_fails("nvml").await;
+        check.message.contains("libnvidia-ml cannot be loaded").then_some(())
+    })
+    .await;
+    refused(&strict, "nvml: ").await;
+    let lenient = Sidecar::builtin(&missing).await;
+    let report = lenient.until_ready().await;
+    let nvml = report.checks.iter().find(|check| check.name == "nvml").unwrap();
+    assert_eq!(nvml.status, CheckStatus::Unknown);
+    assert_eq!(lenient.generate(&json!({"prompt": "a", "size": "64x64", "steps": 1})).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_cards_readings_are_told_and_a_lost_card_gates_until_it_is_back() {
+    let card = FakeCard::new();
+    let library = card.library().display().to_string();
+    let flags = ["--gpu", "required", "--nvml-lib", &library, "--sample-interval", "20ms"];
+    let sidecar = Sidecar::builtin(&flags).await;
+    let report = sidecar.until_ready().await;
+    let gpu = report.gpu.unwrap();
+    assert_eq!((gpu.memory_total, gpu.temperature), (Some(46_068), Some(54)));
+    let (_, health) = text(&format!("{}/healthz", sidecar.url)).await;
+    let line = format!(
+        "ok\ngpu 0 NVIDIA RTX 6000 Ada Generation {}/46068 MiB 54C ready\n",
+        gpu.memory_used.unwrap()
+    );
+    assert_eq!(health, line);
+    card.set(|scenario| scenario.gpus[0].lost = true);
+    let check = sidecar.until_fails("gpu_present").await;
+    assert!(check.message.contains("GPU is lost"), "{}", check.message);
+    refused(&sidecar, "GPU is lost").await;
+    card.set(|scenario| scenario.gpus[0].lost = false);
+    sidecar.until_ready().await;
+}
+
+#[tokio::test]
+async fn a_driver_that_hangs_makes_the_reading_old_and_nothing_else() {
+    let card = FakeCard::new();
+    let library = card.library().display().to_string();
+    let sidecar =
+        Sidecar::builtin(&["--gpu", "required", "--nvml-lib", &library, "--sample-interval", "20ms"]).await;
+    sidecar.until_ready().await;
+    card.set(|scenario| scenario.hang.push("nvmlDeviceGetMemoryInfo_v2".to_owned()));
+    let check = sidecar.until_fails("snapshot_fresh").await;
+    assert!(check.message.contains("hangs"), "{}", check.message);
+    let start = Instant::now();
+    assert_eq!(text(&format!("{}/healthz", sidecar.url)).await.0, 200);
+    assert!(start.elapsed() < Duration::from_secs(5), "no request waits for the driver");
+    sidecar.stop().await;
+}

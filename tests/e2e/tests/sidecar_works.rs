@@ -1,0 +1,102 @@
+//! What the last pictures and the engine's own description of its nodes say of the engine.
+
+use std::time::Duration;
+
+use e2e::sidecar::Sidecar;
+use fakes::invokeai::{Failure, FakeInvoke, VersionAnswer};
+use serde_json::json;
+use wire::health::{Check, CheckStatus, Status};
+
+async fn text(url: &str) -> (u16, String) {
+    let answer = fakes::http().get(url).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+async fn until(sidecar: &Sidecar, name: &str, wanted: CheckStatus) -> Check {
+    fakes::eventually(name, async || {
+        let report = sidecar.readyz().await;
+        report.checks.into_iter().find(|check| check.name == name).filter(|check| check.status == wanted)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_node_that_an_upgrade_of_invokeai_took_away_is_named() {
+    let fake = FakeInvoke::start().await;
+    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
+    sidecar.until_ready().await;
+    fakes::eventually("the graphs are looked at", async || {
+        fake.seen().iter().any(|seen| seen.path == "/openapi.json").then_some(())
+    })
+    .await;
+    until(&sidecar, "engine_model", CheckStatus::Pass).await;
+    fake.script(|script| {
+        script.gone_nodes = vec!["create_denoise_mask".to_owned()];
+        script.version = VersionAnswer::Json(json!({"version": "6.14.3"}));
+    });
+    let check = until(&sidecar, "engine_model", CheckStatus::Warn).await;
+    assert!(
+        check.message.contains("\"create_denoise_mask\", which this InvokeAI does not know"),
+        "{check:?}"
+    );
+    let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 2})).await;
+    assert_eq!(answer.status, 200, "a graph without it is served");
+}
+
+#[tokio::test]
+async fn pictures_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
+    let fake = FakeInvoke::start().await;
+    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
+    let report = sidecar.until_ready().await;
+    let works = report.checks.iter().find(|check| check.name == "engine_works").unwrap();
+    assert_eq!(works.status, CheckStatus::Unknown, "nothing is proven yet");
+    let order = async || sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 2})).await.status;
+    assert_eq!(order().await, 200);
+    until(&sidecar, "engine_works", CheckStatus::Pass).await;
+    fake.script(|script| {
+        script.fail = Some(Failure::new("RuntimeError", "CUDA error: unspecified launch failure"));
+    });
+    for _ in 0..3 {
+        assert_eq!(
+            sidecar.generate(&json!({"prompt": "", "size": "7x7"})).await.status,
+            400,
+            "no fault of it"
+        );
+        assert_eq!(order().await, 502);
+    }
+    let check = until(&sidecar, "engine_works", CheckStatus::Warn).await;
+    assert!(
+        check.message.contains("3 pictures failed in the engine, the last with: CUDA error"),
+        "{check:?}"
+    );
+    assert_eq!(sidecar.readyz().await.status, Status::Degraded, "it never gates");
+    let (status, line) = text(&format!("{}/readyz/engine_works?verbose", sidecar.url)).await;
+    assert!(status == 200 && line.starts_with("[+]engine_works warning: the last 3"), "{line}");
+    let (_, metrics) = text(&format!("{}/metrics", sidecar.url)).await;
+    assert!(
+        metrics.contains(r#"ada2_sidecar_check_status{check="engine_works",status="warn"} 1"#),
+        "{metrics}"
+    );
+    fake.script(|script| script.fail = None);
+    assert_eq!(order().await, 200);
+    until(&sidecar, "engine_works", CheckStatus::Pass).await;
+}
+
+#[tokio::test]
+async fn steps_that_take_far_longer_than_they_used_to_are_a_warning() {
+    let fake = FakeInvoke::start().await;
+    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
+    sidecar.until_ready().await;
+    let order = async || sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 5})).await.status;
+    for _ in 0..5 {
+        assert_eq!(order().await, 200);
+    }
+    until(&sidecar, "engine_works", CheckStatus::Pass).await;
+    fake.script(|script| script.item = Duration::from_secs(3));
+    assert_eq!(order().await, 200);
+    let check = until(&sidecar, "engine_works", CheckStatus::Warn).await;
+    assert!(check.message.contains("at 64x64 took 0.") && check.message.contains("usually 0.0"), "{check:?}");
+    fake.script(|script| script.item = Duration::from_millis(20));
+    assert_eq!(order().await, 200);
+    until(&sidecar, "engine_works", CheckStatus::Pass).await;
+}

@@ -1,0 +1,243 @@
+//! Users' templates, from the request to what the engine is handed, and what the answer says of it.
+
+use std::path::{Path, PathBuf};
+
+use e2e::{gateway::Gateway, sidecar::Sidecar};
+use fakes::{
+    Answer,
+    comfyui::FakeComfy,
+    form::{KIND, file, form, text},
+    invokeai::FakeInvoke,
+    sse::Events,
+};
+use picture::paint::Painting;
+use serde_json::{Value, json};
+use wire::openai::images::Size;
+
+/// A folder with the fixtures and a configuration of these presets.
+fn folder(presets: &str) -> PathBuf {
+    let folder = fakes::folder_of_templates();
+    std::fs::write(folder.join("config.yaml"), format!("presets: {presets}")).unwrap();
+    folder
+}
+
+async fn comfyui(folder: &Path) -> (FakeComfy, Sidecar) {
+    let fake = FakeComfy::start().await;
+    fake.script(|script| script.checkpoints.push("sd_xl_base_1.0.safetensors".to_owned()));
+    let config = folder.join("config.yaml").display().to_string();
+    let sidecar = Sidecar::comfyui(&fake.url(), &["--config", &config]).await;
+    sidecar.until_ready().await;
+    (fake, sidecar)
+}
+
+/// What the last prompt hands to each node.
+fn last(fake: &FakeComfy) -> impl Fn(&str) -> Value + use<> {
+    let seen = fake.seen();
+    let order = seen.iter().rfind(|seen| seen.method == "POST" && seen.path == "/prompt").unwrap();
+    let order: Value = serde_json::from_slice(&order.body).unwrap();
+    move |node: &str| order["prompt"][node]["inputs"].clone()
+}
+
+fn param(answer: &Answer) -> &str {
+    answer.json["error"]["param"].as_str().unwrap_or_default()
+}
+
+fn made(answer: &Answer) -> Size {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let bytes = base64_simd::STANDARD.decode_to_vec(answer.json["data"][0]["b64_json"].as_str().unwrap());
+    let picture = image::load_from_memory(&bytes.unwrap()).unwrap();
+    Size::new(picture.width(), picture.height())
+}
+
+#[tokio::test]
+async fn what_nobody_asks_for_keeps_the_workflows_own_value() {
+    let folder = folder("{turbo: {template: comfy-turbo.json}, marked: {template: comfy-bom.json}}");
+    let (fake, sidecar) = comfyui(&folder).await;
+    for model in ["turbo", "marked"] {
+        // The engine has no such files, and says so; what it was handed is what counts.
+        sidecar.generate(&json!({"model": model, "prompt": "a boat"})).await;
+        let inputs = last(&fake);
+        let sampler = inputs("7");
+        assert_eq!((&sampler["steps"], &sampler["cfg"]), (&json!(8), &json!(1.0)), "{model}");
+        assert_eq!(
+            (&sampler["sampler_name"], &sampler["scheduler"]),
+            (&json!("res_multistep"), &json!("simple"))
+        );
+        assert_eq!((&inputs("6")["width"], &inputs("6")["height"]), (&json!(896), &json!(1152)));
+        assert_eq!((&inputs("4")["text"], &inputs("5")["text"]), (&json!("a boat"), &json!("blurry")));
+        assert_ne!(sampler["seed"], 1, "a seed is always set");
+    }
+    let asked = json!({"model": "turbo", "prompt": "a boat", "negative_prompt": "dogs", "steps": 3, "cfg_scale": 2,
+        "scheduler": "dpmpp_2m_k", "size": "128x64", "seed": 5});
+    sidecar.generate(&asked).await;
+    let inputs = last(&fake);
+    let sampler = inputs("7");
+    assert_eq!((&sampler["steps"], &sampler["cfg"], &sampler["seed"]), (&json!(3), &json!(2.0), &json!(5)));
+    assert_eq!((&sampler["sampler_name"], &sampler["scheduler"]), (&json!("dpmpp_2m"), &json!("karras")));
+    assert_eq!((&inputs("6")["width"], &inputs("5")["text"]), (&json!(128), &json!("dogs")));
+}
+
+#[tokio::test]
+async fn a_preset_may_name_a_diffusion_model_that_no_built_in_graph_serves() {
+    let folder = folder("{split: {model: sdxl_turbo_unet, template: split.json}}");
+    std::fs::copy(folder.join("comfy-turbo.json"), folder.join("split.json")).unwrap();
+    let bindings = std::fs::read_to_string(folder.join("comfy-turbo.yaml")).unwrap();
+    std::fs::write(folder.join("split.yaml"), format!("{bindings}  model: [\"1.unet_name\"]\n")).unwrap();
+    let fake = FakeComfy::start().await;
+    fake.script(|script| {
+        script.checkpoints.clear();
+        script.diffusion_models = Some(vec!["sdxl_turbo_unet.safetensors".to_owned()]);
+    });
+    let config = folder.join("config.yaml").display().to_string();
+    let sidecar = Sidecar::comfyui(&fake.url(), &["--config", &config]).await;
+    sidecar.until_ready().await;
+    for model in [json!("split"), json!(null)] {
+        sidecar.generate(&json!({"model": model, "prompt": "a boat"})).await;
+        assert_eq!(last(&fake)("1")["unet_name"], "sdxl_turbo_unet.safetensors");
+        sidecar.until_inflight(0).await;
+    }
+    let refused = sidecar.generate(&json!({"model": "sdxl_turbo_unet", "prompt": "a boat"})).await;
+    assert_eq!((refused.status, param(&refused)), (400, "model"));
+    assert!(
+        refused.message().contains("no graph serves (SDXL, a diffusion model without"),
+        "{}",
+        refused.message()
+    );
+    let list = fakes::http().get(format!("{}/v1/models", sidecar.url)).send().await.unwrap();
+    let list = Answer::of(list).await.json["data"].clone();
+    assert_eq!((list.as_array().unwrap().len(), &list[0]["id"]), (1, &json!("split")));
+}
+
+#[tokio::test]
+async fn a_bound_model_that_no_preset_names_stays_the_workflows_own() {
+    let (fake, sidecar) = comfyui(&folder(
+        "{own: {template: comfy-null-model.json}, named: {model: tiny-sd15, template: comfy-null-model.json}}",
+    ))
+    .await;
+    for (preset, file) in [("own", "sd_xl_base_1.0.safetensors"), ("named", "tiny-sd15.safetensors")] {
+        assert_eq!(sidecar.generate(&json!({"model": preset, "prompt": "a"})).await.status, 200);
+        assert_eq!(last(&fake)("1")["ckpt_name"], file);
+    }
+}
+
+#[tokio::test]
+async fn a_size_that_the_template_cannot_make_is_refused_and_the_answers_is_the_pictures_own() {
+    let folder = folder("{fixed: {template: comfy-fixed-size.json}, lenient: {template: lenient.json}}");
+    std::fs::copy(folder.join("comfy-fixed-size.json"), folder.join("lenient.json")).unwrap();
+    let bindings = std::fs::read_to_string(folder.join("comfy-fixed-size.yaml")).unwrap();
+    std::fs::write(folder.join("lenient.yaml"), format!("size: ignore\n{bindings}")).unwrap();
+    let (fake, sidecar) = comfyui(&folder).await;
+    let asked = |model: &str| json!({"model": model, "prompt": "a", "size": "768x512", "steps": 30});
+    let refused = sidecar.generate(&asked("fixed")).await;
+    assert_eq!((refused.status, param(&refused)), (400, "size"));
+    assert!(refused.message().contains("takes no size"), "{}", refused.message());
+    assert!(fake.items().is_empty(), "the engine never heard of it");
+    sidecar.until_inflight(0).await;
+
+    let answer = sidecar.generate(&json!({"model": "fixed", "prompt": "a", "num_inference_steps": 30})).await;
+    assert_eq!((made(&answer), &answer.json["size"]), (Size::new(64, 64), &json!("64x64")));
+    assert_eq!(answer.json["ignored"], json!(["num_inference_steps"]));
+    assert_eq!(last(&fake)("7")["steps"], 8);
+    let answer = sidecar.generate(&asked("lenient")).await;
+    assert_eq!((made(&answer), &answer.json["size"]), (Size::new(64, 64), &json!("64x64")));
+    assert_eq!(answer.json["ignored"], json!(["size", "steps"]));
+    let plain = sidecar.generate(&json!({"model": "fixed", "prompt": "a", "size": "auto"})).await;
+    assert_eq!((plain.status, plain.json.get("ignored")), (200, None), "nothing was left out");
+
+    let mut streamed = asked("lenient");
+    streamed["stream"] = json!(true);
+    let order = fakes::http().post(format!("{}/v1/images/generations", sidecar.url));
+    let order = order.header("content-type", "application/json").body(streamed.to_string());
+    let event = Events::of(order.send().await.unwrap()).rest().await.pop().unwrap();
+    assert_eq!((&event["size"], &event["ignored"]), (&json!("64x64"), &json!(["size", "steps"])));
+}
+
+#[tokio::test]
+async fn what_was_left_out_is_told_through_the_gateway_as_well() {
+    let (_fake, sidecar) = comfyui(&folder("{fixed: {template: comfy-fixed-size.json}}")).await;
+    let backends = format!(
+        "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n    concurrency_limits: {{images: 2}}\n",
+        sidecar.url
+    );
+    let gateway = Gateway::with_backends(&backends, &[]).await;
+    gateway.until_ready("gpu_heavy", true).await;
+    for format in ["url", "b64_json"] {
+        let asked = json!({"model": "fixed", "prompt": "a", "guidance_scale": 3, "response_format": format});
+        let answer = gateway.generate(&asked).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(answer.json["data"][0][format].is_string(), "{answer:?}");
+        assert_eq!(
+            (&answer.json["ignored"], &answer.json["size"]),
+            (&json!(["guidance_scale"]), &json!("64x64"))
+        );
+    }
+}
+
+/// Width and height of the picture that was put into the engine last.
+fn uploaded(fake: &FakeComfy) -> (u32, u32) {
+    let seen = fake.seen();
+    let body = &seen.iter().rfind(|seen| seen.path == "/upload/image").unwrap().body;
+    let start = body.windows(4).position(|four| four == b"\x89PNG").unwrap();
+    let side = |at: usize| u32::from_be_bytes(body[start + at..start + at + 4].try_into().unwrap());
+    (side(16), side(20))
+}
+
+#[tokio::test]
+async fn an_edit_by_a_template_without_a_size_gets_the_picture_as_it_is() {
+    let (fake, sidecar) = comfyui(&folder("{edit: {template: {edit: comfy-edit.json}}}")).await;
+    let size = Size::new(104, 77);
+    let picture = Painting { painter: "test", prompt: "a", seed: 1, size }.to_png();
+    let edit = async |texts: &[(&str, &str)]| {
+        let heads: Vec<_> = texts.iter().map(|(name, _)| text(name)).collect();
+        let mut parts: Vec<(&str, &[u8])> = Vec::new();
+        parts.extend(heads.iter().zip(texts).map(|(head, (_, value))| (head.as_str(), value.as_bytes())));
+        let of_image = file("image", "in.png");
+        parts.push((&of_image, &picture));
+        let request = fakes::http().post(format!("{}/v1/images/edits", sidecar.url));
+        Answer::of(request.header("content-type", KIND).body(form(&parts)).send().await.unwrap()).await
+    };
+    let answer = edit(&[("model", "edit"), ("prompt", "a cat"), ("strength", "0.9")]).await;
+    assert_eq!(
+        (made(&answer), &answer.json["size"]),
+        (Size::new(104, 72), &json!("104x72")),
+        "as the engine's VAE cuts it"
+    );
+    assert_eq!(uploaded(&fake), (104, 77));
+    assert_eq!((&last(&fake)("7")["denoise"], &answer.json["ignored"]), (&json!(0.5), &json!(["strength"])));
+    let refused = edit(&[("model", "edit"), ("prompt", "a cat"), ("size", "64x64")]).await;
+    assert_eq!((refused.status, param(&refused)), (400, "size"));
+    let refused = sidecar.generate(&json!({"model": "edit", "prompt": "a"})).await;
+    assert_eq!((refused.status, param(&refused)), (400, "model"), "never the built-in graph without a model");
+    sidecar.until_inflight(0).await;
+}
+
+#[tokio::test]
+async fn an_export_becomes_what_the_page_would_send_and_the_requests_seed_runs() {
+    let folder =
+        folder("{plain: {template: invoke-plain.json}, edge: {template: invoke-seed-from-edge.json}}");
+    let fake = FakeInvoke::start().await;
+    let own = json!({"key": "k1", "hash": "h", "name": "k1", "base": "sd-1", "type": "main"});
+    fake.script(|script| script.models.push(own.clone()));
+    let config = folder.join("config.yaml").display().to_string();
+    let sidecar = Sidecar::invokeai(&fake.url(), &["--config", &config]).await;
+    sidecar.until_ready().await;
+    for (nth, model) in ["plain", "edge"].into_iter().enumerate() {
+        let answer = sidecar.generate(&json!({"model": model, "prompt": "a boat", "seed": 4242})).await;
+        assert_eq!((answer.status, &answer.json["data"][0]["seed"]), (200, &json!(4242)), "{answer:?}");
+        assert_eq!(answer.json["size"], "64x64");
+        let graph = fake.items()[nth].graph.clone();
+        let node = |id: &str| graph["nodes"][id].clone();
+        assert_eq!(
+            node("noise"),
+            json!({"id": "noise", "type": "noise", "is_intermediate": true, "use_cache": true, "seed": 4242, "width": 64,
+                "height": 64, "use_cpu": true})
+        );
+        let expected = json!({"id": "dn", "type": "denoise_latents", "is_intermediate": true, "use_cache": true, "steps": 2,
+            "cfg_scale": 7.5, "denoising_start": 0, "denoising_end": 1, "scheduler": "euler"});
+        assert_eq!(node("dn"), expected, "what edges feed has no value, not null");
+        assert_eq!((&node("pos")["prompt"], &node("load")["model"]["key"]), (&json!("a boat"), &json!("k1")));
+        let edges = graph["edges"].as_array().unwrap();
+        assert_eq!(edges.len(), 8);
+        assert!(edges.iter().all(|edge| edge["destination"]["field"] != "seed"), "{edges:?}");
+    }
+}

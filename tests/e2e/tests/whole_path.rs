@@ -1,0 +1,330 @@
+//! The migration's own list of behaviours, through both real services, over real sockets, down to a fake InvokeAI.
+
+use e2e::{gateway::Gateway, sidecar::Sidecar};
+use fakes::{
+    Answer,
+    invokeai::{FakeInvoke, Item, Status},
+    upstream::Upstream,
+};
+use picture::Format;
+use serde_json::{Value, json};
+
+struct Path {
+    engine: FakeInvoke,
+    sidecar: Sidecar,
+    /// Chat and embeddings; must never see a picture request.
+    mlx: Upstream,
+    gateway: Gateway,
+}
+
+async fn path() -> Path {
+    let (engine, mlx) = (FakeInvoke::start().await, Upstream::start().await);
+    let sidecar = Sidecar::invokeai(&engine.url(), &[]).await;
+    sidecar.until_ready().await;
+    let backends = format!(
+        "backends:\n  local_mlx:\n    base_url: {}/v1\n    supported_capabilities: [chat, embeddings]\n  gpu_heavy:\n    \
+         base_url: {}\n    supported_capabilities: [images]\n    concurrency_limits: {{images: 2}}\n",
+        mlx.url, sidecar.url
+    );
+    let gateway = Gateway::with_backends(&backends, &[]).await;
+    gateway.until_ready("gpu_heavy", true).await;
+    Path { engine, sidecar, mlx, gateway }
+}
+
+fn picture() -> Value {
+    json!({"model": "sd-xl-base-1.0", "prompt": "test", "size": "128x128"})
+}
+
+fn running(items: &[Item]) -> usize {
+    items.iter().filter(|item| item.status == Status::InProgress).count()
+}
+
+fn url(answer: &Answer) -> &str {
+    answer.json["data"][0]["url"].as_str().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn images_go_to_gpu_heavy_and_come_back_as_an_address_in_the_store() {
+    let path = path().await;
+    let answer = path.gateway.generate(&picture()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(
+        (answer.header("x-backend-used"), answer.header("x-router-reason")),
+        ("gpu_heavy", "backend_class")
+    );
+    assert_eq!(answer.header("x-model-used"), "sd-xl-base-1.0");
+    assert!(answer.json["data"][0].get("b64_json").is_none());
+    let bytes = path.gateway.picture(url(&answer)).await;
+    assert_eq!(Format::of_whole(&bytes), Ok(Format::Png));
+    let (_, hash) = url(&answer).rsplit_once('_').unwrap();
+    assert_eq!(hash.len(), 16 + ".png".len());
+}
+
+#[tokio::test]
+async fn local_mlx_is_never_used_for_images() {
+    let path = path().await;
+    let order = path.gateway.order(&picture()).header("x-backend", "local_mlx");
+    let answer = Answer::of(order.send().await.unwrap()).await;
+    assert_eq!((answer.status, answer.code()), (400, "capability_not_supported"));
+    assert_eq!(answer.message(), "Backend local_mlx does not support images");
+    path.engine.pause(true);
+    path.sidecar.until_fails("engine_queue").await;
+    assert_eq!(path.gateway.generate(&picture()).await.status, 503);
+    assert!(path.mlx.images().is_empty(), "nothing but probes");
+}
+
+#[tokio::test]
+async fn base64_comes_when_asked_for_and_is_stored_all_the_same() {
+    let path = path().await;
+    let mut request = picture();
+    request["response_format"] = json!("b64_json");
+    request["seed"] = json!(5);
+    let answer = path.gateway.generate(&request).await;
+    let encoded = answer.json["data"][0]["b64_json"].as_str().unwrap();
+    let bytes = base64_simd::STANDARD.decode_to_vec(encoded).unwrap();
+    request["response_format"] = json!("url");
+    let stored = path.gateway.generate(&request).await;
+    assert_eq!(path.gateway.picture(url(&stored)).await, bytes);
+    let pictures = path.gateway.stored().len();
+    // One if both answers fell into the same second: the name is time and hash.
+    assert!((1..=2).contains(&pictures), "{pictures}");
+}
+
+#[tokio::test]
+async fn the_third_request_at_once_is_429_with_retry_after_5() {
+    let path = path().await;
+    path.engine.script(|script| script.hold = true);
+    let request = picture();
+    let (first, second, third) =
+        tokio::join!(path.gateway.generate(&request), path.gateway.generate(&request), async {
+            path.gateway.until_inflight("gpu_heavy.images", 2).await;
+            let third = path.gateway.generate(&request).await;
+            path.engine.script(|script| script.hold = false);
+            third
+        });
+    assert_eq!((first.status, second.status), (200, 200));
+    assert_eq!((third.status, third.code(), third.header("retry-after")), (429, "backend_overloaded", "5"));
+    assert_eq!(third.message(), "Backend gpu_heavy is at capacity for images requests");
+    assert_eq!(path.engine.items().len(), 2, "the third never reached the engine");
+}
+
+#[tokio::test]
+async fn not_ready_is_503_with_the_sidecars_own_words_and_no_fallback() {
+    let path = path().await;
+    path.engine.pause(true);
+    path.sidecar.until_fails("engine_queue").await;
+    // The first refusal is the sidecar's, the second the gateway's own, which has learned from it.
+    assert_eq!(path.gateway.generate(&picture()).await.status, 503);
+    let said = path.gateway.until_ready("gpu_heavy", false).await;
+    let answer = path.gateway.generate(&picture()).await;
+    assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
+    assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("30", "false"));
+    let words = "Backend gpu_heavy is not ready to accept requests: ";
+    assert!(
+        answer.message().starts_with(words) && answer.message().contains("queue is paused"),
+        "{}",
+        answer.message()
+    );
+    assert!(said["error"].as_str().unwrap().contains("queue is paused"), "{said}");
+    assert!(path.engine.items().is_empty());
+    path.engine.pause(false);
+    path.gateway.until_ready("gpu_heavy", true).await;
+    assert_eq!(path.gateway.generate(&picture()).await.status, 200, "ready again by itself");
+}
+
+#[tokio::test]
+async fn a_refusal_met_by_a_request_marks_the_backend_at_once() {
+    let path = path().await;
+    path.engine.pause(true);
+    path.sidecar.until_fails("engine_queue").await;
+    // The gateway's next regular probe is 30 s away: only the request itself can tell it.
+    let answer = path.gateway.generate(&picture()).await;
+    assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
+    assert_eq!(path.gateway.backend("gpu_heavy").await["ready"], false);
+}
+
+#[tokio::test]
+async fn the_same_picture_has_the_same_name_but_for_the_time() {
+    let path = path().await;
+    let mut request = picture();
+    request["seed"] = json!(3);
+    let (first, second) = (path.gateway.generate(&request).await, path.gateway.generate(&request).await);
+    let hash = |answer: &Answer| url(answer).rsplit_once('_').unwrap().1.to_owned();
+    assert_eq!(hash(&first), hash(&second));
+}
+
+#[tokio::test]
+async fn a_batch_is_one_job_with_counting_seeds() {
+    let path = path().await;
+    let mut request = picture();
+    request["n"] = json!(3);
+    request["seed"] = json!(10);
+    let answer = path.gateway.generate(&request).await;
+    let data = answer.json["data"].as_array().unwrap();
+    let seeds: Vec<_> = data.iter().map(|object| object["seed"].as_u64().unwrap()).collect();
+    assert_eq!(seeds, [10, 11, 12]);
+    for object in data {
+        path.gateway.picture(object["url"].as_str().unwrap()).await;
+    }
+    assert_eq!(path.engine.seen().iter().filter(|seen| seen.path.ends_with("enqueue_batch")).count(), 1);
+}
+
+#[tokio::test]
+async fn large_pictures_pass_and_too_large_ones_are_refused_at_the_door() {
+    let path = path().await;
+    let large = path.gateway.generate(&json!({"prompt": "a", "size": "1920x1080", "model": "sd-v1-5"})).await;
+    assert_eq!(large.status, 200, "{large:?}");
+    assert!(path.gateway.picture(url(&large)).await.len() > 500_000);
+    for size in ["2048x2056", "0x0", "big", "512"] {
+        let answer = path.gateway.generate(&json!({"prompt": "a", "size": size})).await;
+        assert_eq!((answer.status, answer.code()), (400, "invalid_size"), "{size}: {answer:?}");
+        assert_eq!(answer.json["error"]["param"], "size");
+    }
+    assert_eq!(path.engine.items().len(), 1);
+}
+
+#[tokio::test]
+async fn a_backends_error_keeps_its_code_and_gains_its_class() {
+    let path = path().await;
+    path.engine.script(|script| script.fail = Some(fakes::invokeai::Failure::out_of_memory()));
+    let answer = path.gateway.generate(&picture()).await;
+    assert_eq!((answer.status, answer.code()), (503, "gpu_out_of_memory"));
+    assert_eq!(answer.json["error"]["backend_class"], "gpu_heavy");
+    assert_eq!(answer.json["error"]["route_kind"], "images");
+    assert_eq!((answer.header("x-backend-used"), answer.header("x-should-retry")), ("gpu_heavy", "false"));
+    let unknown = path.gateway.generate(&json!({"prompt": "a", "model": "flux"})).await;
+    assert_eq!((unknown.status, unknown.code()), (404, "model_not_found"));
+}
+
+#[tokio::test]
+async fn the_status_tells_limits_and_health() {
+    let path = path().await;
+    let status = path.gateway.get("/v1/gateway/status").await;
+    let images = &status.json["admission_control"]["gpu_heavy.images"];
+    assert_eq!(
+        (&images["limit"], &images["available"], &images["inflight"]),
+        (&json!(2), &json!(2), &json!(0))
+    );
+    let health = &status.json["backend_health"]["gpu_heavy"];
+    assert_eq!(
+        (&health["healthy"], &health["ready"], &health["error"]),
+        (&json!(true), &json!(true), &Value::Null)
+    );
+    assert_eq!(status.json["gateway"]["images_backend"], "http_openai_images");
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_the_gateway_takes_his_job_off_the_gpu() {
+    let path = path().await;
+    path.engine.script(|script| script.hold = true);
+    let request = picture();
+    {
+        let waiting = path.gateway.generate(&request);
+        tokio::select! {
+            answer = waiting => panic!("held jobs do not end: {answer:?}"),
+            () = path.engine.until(|items| running(items) == 1) => {}
+        }
+    }
+    path.engine.until(|items| items[0].status == Status::Canceled).await;
+    path.gateway.until_inflight("gpu_heavy.images", 0).await;
+    path.sidecar.until_inflight(0).await;
+}
+
+#[tokio::test]
+async fn the_request_id_is_the_same_everywhere() {
+    let path = path().await;
+    let answer =
+        Answer::of(path.gateway.order(&picture()).header("x-request-id", "one-id-7").send().await.unwrap())
+            .await;
+    assert_eq!(answer.header("x-request-id"), "one-id-7");
+}
+
+#[tokio::test]
+async fn the_mock_is_the_way_back_without_any_gpu() {
+    let mlx = Upstream::start().await;
+    let backends = format!(
+        "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n    concurrency_limits: {{images: 2}}\n",
+        mlx.url
+    );
+    let gateway = Gateway::with_backends(&backends, &["--images-backend", "mock"]).await;
+    let answer = gateway.generate(&picture()).await;
+    assert_eq!((answer.status, answer.header("x-backend-used")), (200, "mock"));
+    assert_eq!(Format::of_whole(&gateway.picture(url(&answer)).await), Ok(Format::Png));
+}
+
+#[tokio::test]
+async fn an_edit_goes_all_the_way_and_keeps_what_the_mask_keeps() {
+    use fakes::form::{KIND, file, form, text};
+    let path = path().await;
+    let encoded = |picture: image::DynamicImage| {
+        let mut bytes = Vec::new();
+        picture.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Png).unwrap();
+        bytes
+    };
+    let source = image::RgbImage::from_pixel(64, 64, image::Rgb([1, 2, 3]));
+    let half = |x: u32, _| image::Rgba([0, 0, 0, if x < 32 { 0 } else { 255 }]);
+    let mask = encoded(image::RgbaImage::from_fn(64, 64, half).into());
+    let (picture, heads) = (encoded(source.clone().into()), [file("image", "a.png"), file("mask", "m.png")]);
+    let body = form(&[
+        (&heads[0], &picture),
+        (&heads[1], &mask),
+        (&text("prompt"), b"a cat"),
+        (&text("model"), b"sd-v1-5"),
+        (&text("steps"), b"2"),
+    ]);
+    let order = path
+        .gateway
+        .request(reqwest::Method::POST, "/v1/images/edits")
+        .header("content-type", KIND)
+        .body(body);
+    let answer = Answer::of(order.send().await.unwrap()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let made = image::load_from_memory(&path.gateway.picture(url(&answer)).await).unwrap().into_rgb8();
+    assert!((32..64).all(|x| made.get_pixel(x, 9) == source.get_pixel(x, 9)));
+    assert!((0..32).any(|x| made.get_pixel(x, 9) != source.get_pixel(x, 9)));
+}
+
+#[tokio::test]
+async fn a_stream_goes_all_the_way_and_its_picture_is_in_the_store() {
+    let path = path().await;
+    path.engine.script(|script| script.item = std::time::Duration::from_millis(200));
+    let mut request = picture();
+    request["stream"] = json!(true);
+    request["partial_images"] = json!(2);
+    let events = fakes::sse::Events::of(path.gateway.order(&request).send().await.unwrap()).rest().await;
+    let types: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let partial = "image_generation.partial_image";
+    assert_eq!(types, [partial, partial, "image_generation.completed"]);
+    let stored = path.gateway.picture(events[2]["url"].as_str().unwrap()).await;
+    let sent = base64_simd::STANDARD.decode_to_vec(events[2]["b64_json"].as_str().unwrap()).unwrap();
+    assert_eq!(stored, sent);
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_a_stream_frees_the_engine_all_the_way() {
+    let path = path().await;
+    path.engine.script(|script| script.hold = true);
+    let mut request = picture();
+    request["stream"] = json!(true);
+    let events = fakes::sse::Events::of(path.gateway.order(&request).send().await.unwrap());
+    path.engine.until(|items| running(items) == 1).await;
+    drop(events);
+    path.engine.until(|items| items[0].status == Status::Canceled).await;
+    path.sidecar.until_inflight(0).await;
+    path.gateway.until_inflight("gpu_heavy.images", 0).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_lets_in_more_than_the_sidecar_takes_is_warned() {
+    let engine = FakeInvoke::start().await;
+    let sidecar = Sidecar::invokeai(&engine.url(), &["--max-inflight", "1"]).await;
+    sidecar.until_ready().await;
+    let backends = format!(
+        "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n    \
+         concurrency_limits: {{images: 2}}\n",
+        sidecar.url
+    );
+    let gateway = Gateway::with_backends(&backends, &[]).await;
+    let seen = gateway.until_ready("gpu_heavy", true).await;
+    assert!(seen["warnings"].to_string().contains("images is 2, and the sidecar takes 1 at once"), "{seen}");
+}

@@ -1,0 +1,319 @@
+//! The HTTP side, answers as recorded.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    Extension, Router,
+    extract::{Path, Query, Request, State},
+    http::{HeaderMap, Method, StatusCode, header::CONTENT_TYPE},
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Response},
+    routing::{get, post, put},
+};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{
+    Core, Line, fake,
+    queue::{Item, Status},
+    recording,
+    script::{Failure, PictureBytes, Users, VersionAnswer},
+    socket,
+};
+
+type Shared = State<Arc<Core>>;
+
+const PAGE: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head><title>Invoke</title></head>\n</html>\n";
+
+pub(super) fn router(core: Arc<Core>) -> Router {
+    let queue = Router::new()
+        .route("/status", get(status))
+        .route("/enqueue_batch", post(enqueue_batch))
+        .route("/counts_by_destination", get(counts_by_destination))
+        .route("/b/{batch}/status", get(batch_status))
+        .route("/i/{item}", get(item))
+        .route("/i/{item}/cancel", put(cancel_item))
+        .route("/cancel_by_batch_ids", put(cancel_by_batch_ids))
+        .route("/cancel_by_destination", put(cancel_by_destination))
+        .route("/processor/pause", put(async |core: Shared| started(&core, false)))
+        .route("/processor/resume", put(async |core: Shared| started(&core, true)));
+    Router::new()
+        .nest("/api/v1/queue/default", queue)
+        .route("/api/v1/app/version", get(version))
+        .route("/openapi.json", get(description))
+        .route("/api/v2/models/", get(models))
+        .route("/api/v2/models/empty_model_cache", post(async || axum::Json(Value::Null)))
+        .route("/api/v1/images/upload", post(upload))
+        .route("/api/v1/images/i/{name}", get(image).delete(delete_image))
+        .route("/api/v1/images/i/{name}/full", get(image_bytes))
+        .route("/ws/socket.io/", get(socket::upgrade))
+        .fallback(unknown)
+        .layer(middleware::from_fn_with_state(Arc::clone(&core), login))
+        .layer(middleware::from_fn_with_state(Arc::clone(&core), fake::record))
+        .with_state(core)
+}
+
+/// Nobody has one; the version is open to all.
+async fn login(State(core): Shared, request: Request, next: Next) -> Response {
+    let closed = core.look(|state| state.script.users) == Users::Multiple;
+    if closed && request.uri().path() != "/api/v1/app/version" {
+        return detail(StatusCode::UNAUTHORIZED, json!("Authentication required"));
+    }
+    next.run(request).await
+}
+
+async fn version(State(core): Shared) -> Response {
+    match core.look(|state| state.script.version.clone()) {
+        VersionAnswer::Real => axum::Json(json!({"version": "6.14.2"})).into_response(),
+        VersionAnswer::Html => Html(PAGE).into_response(),
+        VersionAnswer::Json(value) => axum::Json(value).into_response(),
+    }
+}
+
+/// Its types of nodes, as far as our graphs use them.
+async fn description(State(core): Shared) -> Response {
+    let whole = include_str!("../../../fixtures/invokeai/openapi.json");
+    let mut whole: Value = serde_json::from_str(whole).expect("a JSON fixture");
+    let gone = core.look(|state| state.script.gone_nodes.clone());
+    if let Some(schemas) = whole.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
+        let is_there =
+            |schema: &Value| !gone.iter().any(|kind| schema["properties"]["type"]["const"] == kind.as_str());
+        schemas.retain(|_, schema| is_there(schema));
+    }
+    axum::Json(whole).into_response()
+}
+
+async fn models(State(core): Shared) -> Response {
+    axum::Json(json!({"models": core.look(|state| state.script.models.clone())})).into_response()
+}
+
+async fn status(State(core): Shared) -> Response {
+    let (queue, processor) = core.look(|state| (recording::queue_status(state), processor(state)));
+    raw(format!("{{\"queue\":{queue},\"processor\":{processor}}}"))
+}
+
+fn processor(state: &super::queue::State) -> Value {
+    json!({"is_started": state.started, "is_processing": state.processing})
+}
+
+fn started(core: &Core, started: bool) -> Response {
+    let answer = core.change(|state| {
+        state.started = started;
+        processor(state)
+    });
+    axum::Json(answer).into_response()
+}
+
+async fn enqueue_batch(
+    State(core): Shared,
+    Extension(line): Extension<Line>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let is_json =
+        headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let parsed = if is_json { serde_json::from_slice(&body) } else { Ok(Value::Null) };
+    let Ok(batch) = parsed else {
+        let wrong =
+            json!([{"type": "json_invalid", "loc": ["body", 1], "msg": "JSON decode error", "input": {}}]);
+        return detail(StatusCode::UNPROCESSABLE_ENTITY, wrong);
+    };
+    match core.change(|state| state.enqueue(&batch)) {
+        Err(wrong) => detail(StatusCode::UNPROCESSABLE_ENTITY, wrong),
+        Ok(answer) => {
+            if core.change(|state| std::mem::take(&mut state.script.lose_enqueue_answer)) {
+                line.cut.cancel();
+                std::future::pending::<()>().await;
+            }
+            axum::Json(answer).into_response()
+        }
+    }
+}
+
+async fn counts_by_destination(
+    State(core): Shared,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let Some(destination) = query.get("destination") else { return missing("query", "destination") };
+    let counts = core.look(|state| state.counts(|item| item.destination.as_ref() == Some(destination)));
+    raw(format!("{{\"queue_id\":\"default\",\"destination\":{},{counts}}}", json!(destination)))
+}
+
+/// An unknown batch is no error: all counts are zero.
+async fn batch_status(State(core): Shared, Path(batch): Path<String>) -> Response {
+    let (counts, first) = core.look(|state| {
+        let of = |item: &Item| item.batch_id == batch;
+        (state.counts(of), state.items.iter().find(|item| of(item)).cloned())
+    });
+    let origin = json!(first.as_ref().and_then(|item| item.origin.as_deref()));
+    let destination = json!(first.as_ref().and_then(|item| item.destination.as_deref()));
+    let batch = json!(batch);
+    raw(format!(
+        "{{\"queue_id\":\"default\",\"batch_id\":{batch},\"origin\":{origin},\"destination\":{destination},{counts}}}"
+    ))
+}
+
+async fn item(State(core): Shared, Path(id): Path<u32>) -> Response {
+    match core.look(|state| state.item(id).cloned()) {
+        Some(item) => axum::Json(describe(&item)).into_response(),
+        None => no_item(id),
+    }
+}
+
+async fn cancel_item(State(core): Shared, Path(id): Path<u32>) -> Response {
+    let cancelled = core.change(|state| {
+        let status = state.item(id)?.status;
+        if matches!(status, Status::Pending | Status::InProgress) {
+            state.set_status(id, Status::Canceled);
+        }
+        state.item(id).cloned()
+    });
+    match cancelled {
+        Some(item) => axum::Json(describe(&item)).into_response(),
+        None => no_item(id),
+    }
+}
+
+async fn cancel_by_batch_ids(State(core): Shared, body: Bytes) -> Response {
+    let ids: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let Some(ids) = ids["batch_ids"].as_array() else { return missing("body", "batch_ids") };
+    let canceled = core.change(|state| state.cancel(|item| ids.contains(&json!(item.batch_id))));
+    axum::Json(json!({ "canceled": canceled })).into_response()
+}
+
+async fn cancel_by_destination(
+    State(core): Shared,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let Some(destination) = query.get("destination") else { return missing("query", "destination") };
+    let canceled = core.change(|state| state.cancel(|item| item.destination.as_ref() == Some(destination)));
+    axum::Json(json!({ "canceled": canceled })).into_response()
+}
+
+/// The recorded item, told of this one. Fields without a value are left out, as the real server does.
+fn describe(item: &Item) -> Value {
+    let mut answer: Value =
+        serde_json::from_str(include_str!("../../../fixtures/invokeai/item.json")).expect("a JSON fixture");
+    answer["item_id"] = json!(item.id);
+    answer["status"] = json!(item.status.name());
+    answer["batch_id"] = json!(item.batch_id);
+    answer["session_id"] = json!(item.session_id);
+    for (name, value) in [
+        ("origin", item.origin.clone()),
+        ("destination", item.destination.clone()),
+        ("error_type", item.failure.as_ref().map(|failure| failure.error_type.clone())),
+        ("error_message", item.failure.as_ref().map(|failure| failure.message.clone())),
+        ("error_traceback", item.failure.as_ref().map(Failure::traceback)),
+    ] {
+        if let Some(value) = value {
+            answer[name] = json!(value);
+        }
+    }
+    let prepared = answer["session"]["prepared_source_mapping"].as_object().expect("as recorded").clone();
+    let node = item.last_node();
+    let (l2i, _) = prepared.iter().find(|(_, source)| *source == "l2i").expect("as recorded");
+    answer["session"]["prepared_source_mapping"][l2i] = json!(node);
+    match &item.picture {
+        Some(picture) => {
+            let result = &mut answer["session"]["results"][l2i];
+            result["image"]["image_name"] = json!(picture);
+            (result["width"], result["height"]) = (json!(item.number("width")), json!(item.number("height")));
+        }
+        None => answer["session"]["results"] = json!({}),
+    }
+    answer
+}
+
+async fn image(State(core): Shared, Path(name): Path<String>) -> Response {
+    let Some(item) = core.look(|state| {
+        let item = state.items.iter().find(|item| item.picture.as_ref() == Some(&name)).cloned();
+        item.filter(|_| state.pictures.contains_key(&name))
+    }) else {
+        return detail(StatusCode::NOT_FOUND, "Not Found");
+    };
+    let mut answer: Value =
+        serde_json::from_str(include_str!("../../../fixtures/invokeai/image.json")).expect("a JSON fixture");
+    answer["image_url"] = json!(format!("api/v1/images/i/{name}/full"));
+    answer["image_name"] = json!(name);
+    answer["session_id"] = json!(item.session_id);
+    (answer["width"], answer["height"]) = (json!(item.number("width")), json!(item.number("height")));
+    axum::Json(answer).into_response()
+}
+
+async fn image_bytes(State(core): Shared, Path(name): Path<String>) -> Response {
+    let (bytes, how) = core.look(|state| (state.pictures.get(&name).cloned(), state.script.pictures));
+    let Some(bytes) = bytes else { return detail(StatusCode::NOT_FOUND, "Not Found") };
+    match how {
+        PictureBytes::Html => Html(PAGE).into_response(),
+        PictureBytes::Whole => ([(CONTENT_TYPE, "image/png")], bytes).into_response(),
+        PictureBytes::Hollow => ([(CONTENT_TYPE, "image/png")], crate::large::hollow(&bytes)).into_response(),
+        PictureBytes::Telling => ([(CONTENT_TYPE, "image/png")], with_graph(&bytes)).into_response(),
+        PictureBytes::CutOff => {
+            ([(CONTENT_TYPE, "image/png")], bytes.slice(..bytes.len() / 2)).into_response()
+        }
+    }
+}
+
+/// A `tEXt` chunk behind the header. Nobody checks its sum.
+fn with_graph(png: &[u8]) -> Bytes {
+    let text = b"tEXtinvokeai_graph\0{}";
+    let length = u32::try_from(text.len() - 4).expect("short").to_be_bytes();
+    [&png[..33], &length, text, &[0; 4], &png[33..]].concat().into()
+}
+
+/// What is uploaded is stored as it is, under a new name; the form's only file is the picture.
+async fn upload(State(core): Shared, headers: HeaderMap, body: Bytes) -> Response {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let Ok(boundary) = multer::parse_boundary(content_type) else { return missing("body", "file") };
+    let whole = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(body)]);
+    let mut parts = multer::Multipart::new(whole, boundary);
+    while let Ok(Some(part)) = parts.next_field().await {
+        if part.name() == Some("file") {
+            let bytes = part.bytes().await.expect("a whole form");
+            let name = core.change(|state| {
+                let name = format!("{}.png", state.uuid());
+                state.pictures.insert(name.clone(), bytes);
+                name
+            });
+            let mut answer: Value =
+                serde_json::from_str(include_str!("../../../fixtures/invokeai/image.json"))
+                    .expect("a JSON fixture");
+            answer["image_name"] = json!(name);
+            return (StatusCode::CREATED, axum::Json(answer)).into_response();
+        }
+    }
+    missing("body", "file")
+}
+
+async fn delete_image(State(core): Shared, Path(name): Path<String>) -> Response {
+    if core.change(|state| state.pictures.remove(&name)).is_none() {
+        return detail(StatusCode::NOT_FOUND, "Image not found");
+    }
+    axum::Json(json!({"affected_boards": ["none"], "deleted_images": [name], "failed_images": []}))
+        .into_response()
+}
+
+/// The web page answers every path that nothing else does; only other methods are refused.
+async fn unknown(method: Method) -> Response {
+    if method == Method::GET {
+        return Html(PAGE).into_response();
+    }
+    detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+}
+
+fn no_item(id: u32) -> Response {
+    detail(StatusCode::NOT_FOUND, format!("Queue item with id {id} not found in queue default"))
+}
+
+fn missing(place: &str, field: &str) -> Response {
+    let wrong = json!([{"type": "missing", "loc": [place, field], "msg": "Field required", "input": null}]);
+    detail(StatusCode::UNPROCESSABLE_ENTITY, wrong)
+}
+
+fn detail(status: StatusCode, says: impl Into<Value>) -> Response {
+    (status, axum::Json(json!({ "detail": says.into() }))).into_response()
+}
+
+fn raw(json: String) -> Response {
+    ([(CONTENT_TYPE, "application/json")], json).into_response()
+}

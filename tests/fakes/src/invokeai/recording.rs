@@ -1,0 +1,214 @@
+//! The recorded events, and how they are made to tell of another item. Frames are edited as text, value by value, so
+//! that order and shape stay as recorded.
+
+use std::sync::LazyLock;
+
+use serde_json::{Value, json, value::RawValue};
+
+use super::queue::{Item, State, Status};
+
+static SD_1: LazyLock<Vec<Beat>> =
+    LazyLock::new(|| load(include_str!("../../../fixtures/invokeai/txt2img-sd-1.json")));
+static SDXL: LazyLock<Vec<Beat>> =
+    LazyLock::new(|| load(include_str!("../../../fixtures/invokeai/txt2img-sdxl.json")));
+static FAILURE: LazyLock<Vec<Beat>> =
+    LazyLock::new(|| load(include_str!("../../../fixtures/invokeai/fail-unknown-model.json")));
+static CANCEL: LazyLock<Vec<Beat>> =
+    LazyLock::new(|| load(include_str!("../../../fixtures/invokeai/cancel-batch.json")));
+
+/// One recorded event.
+#[derive(Debug, Clone)]
+pub(super) struct Beat {
+    /// The whole text frame.
+    pub(super) text: String,
+    pub(super) event: String,
+    /// The node's type, empty for events of no node.
+    pub(super) kind: String,
+    /// The node's name in the graph.
+    source: String,
+    /// Progress of the denoiser.
+    pub(super) denoising: bool,
+}
+
+fn load(fixture: &str) -> Vec<Beat> {
+    let frames: Vec<Box<RawValue>> = serde_json::from_str(fixture).expect("a JSON fixture");
+    frames.iter().map(|frame| beat(format!("42{}", frame.get()))).collect()
+}
+
+fn beat(text: String) -> Beat {
+    let (event, data): (String, Value) = serde_json::from_str(&text[2..]).expect("a recorded event");
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Beat {
+        event,
+        kind: word(&data["invocation"]["type"]),
+        source: word(&data["invocation_source_id"]),
+        denoising: data["message"] == "Denoising",
+        text,
+    }
+}
+
+/// What happens between an item's two status events: the recording for its kind of model, told of this item.
+/// Nodes that do not compute, because the node cache has their result, make no progress and load no model.
+pub(super) fn performance(item: &Item, picture: &str, computes: impl Fn(&str) -> bool) -> Vec<Beat> {
+    let nodes = item.graph["nodes"].as_object().cloned().unwrap_or_default();
+    let kind_of = |name: &str| nodes[name]["type"].as_str().unwrap_or_default();
+    let is_sdxl = nodes.keys().any(|name| kind_of(name).starts_with("sdxl"));
+    let mut beats = Vec::new();
+    let (mut denoised, mut node) = (false, "");
+    for beat in if is_sdxl { &*SDXL } else { &*SD_1 } {
+        let progress = beat.event == "invocation_progress" || beat.event.starts_with("model_load");
+        if !beat.kind.is_empty() {
+            node = &beat.kind;
+        }
+        if matches!(beat.event.as_str(), "batch_enqueued" | "queue_item_status_changed")
+            || (progress && !computes(node))
+            || (beat.denoising && denoised)
+        {
+            continue;
+        }
+        let mut named = beat.clone();
+        if !beat.kind.is_empty() {
+            // A graph may call its nodes what it likes; one that lacks a recorded node is silent about it.
+            let same = nodes.contains_key(&beat.source) && kind_of(&beat.source) == beat.kind;
+            let other = || nodes.keys().find(|name| kind_of(name) == beat.kind);
+            let Some(source) = same.then_some(&beat.source).or_else(other) else { continue };
+            named.text = set(&tell(&beat.text, item), "invocation_source_id", &json!(source));
+            named.text = set(&named.text, "image_name", &json!(picture));
+            let size = format!("\"width\":{},\"height\":{}", item.number("width"), item.number("height"));
+            named.text = named.text.replace("\"width\":64,\"height\":64", &size);
+        }
+        if beat.denoising {
+            denoised = true;
+            let steps = item.number("steps").max(1);
+            beats.extend((0..=steps).map(|step| Beat {
+                #[expect(clippy::cast_precision_loss, reason = "a few hundred steps")]
+                text: set(&named.text, "percentage", &json!(step as f64 / steps as f64)),
+                ..named.clone()
+            }));
+        } else {
+            beats.push(named);
+        }
+    }
+    paste_back(&mut beats, item);
+    beats
+}
+
+/// The node that pastes kept pixels back ends as the decoder before it does (recorded so; its frames differ in names
+/// only).
+fn paste_back(beats: &mut Vec<Beat>, item: &Item) {
+    let last = item.last_node();
+    let decoded = beats.iter().rposition(|beat| beat.event == "invocation_complete" && beat.kind == "l2i");
+    if let (Some(last), Some(at)) = (last, decoded)
+        && item.graph["nodes"][&last]["type"] == "canvas_paste_back"
+    {
+        let text = set(&beats[at].text, "invocation_source_id", &json!(last));
+        beats.insert(at + 1, Beat { text, kind: "canvas_paste_back".to_owned(), ..beats[at].clone() });
+    }
+}
+
+/// `queue_item_status_changed`, with the counts of this moment.
+pub(super) fn status_changed(item: &Item, state: &State) -> String {
+    let of =
+        |status: &str| FAILURE.iter().find(|beat| beat.text.contains(&format!("\"status\":\"{status}\"")));
+    let running = item.status == Status::InProgress;
+    let recorded = of(if running { "in_progress" } else { "failed" }).expect("both are in the recording");
+    let failure = item.failure.as_ref();
+    let mut text = tell(&recorded.text, item);
+    text = set(&text, "status", &json!(item.status.name()));
+    text = set(&text, "status_sequence", &json!(if running { 1 } else { 2 }));
+    text = failed(&text, failure);
+    let id = json!({ "batch": item.batch_id, "origin": item.origin, "destination": item.destination });
+    let batch = state.counts(|other| other.batch_id == item.batch_id);
+    text = set_raw(
+        &text,
+        "batch_status",
+        &format!(
+            "{{\"queue_id\":\"default\",\"batch_id\":{},\"origin\":{},\"destination\":{},{batch}}}",
+            id["batch"], id["origin"], id["destination"]
+        ),
+    );
+    set_raw(&text, "queue_status", &queue_status(state))
+}
+
+/// The `queue` of `GET status` and of status events.
+pub(super) fn queue_status(state: &State) -> String {
+    let current = state.items.iter().find(|item| item.status == Status::InProgress);
+    let pending = state.items.iter().filter(|item| item.status == Status::Pending).count();
+    format!(
+        "{{\"queue_id\":\"default\",\"item_id\":{},\"batch_id\":{},\"session_id\":{},{},\"user_pending\":{pending},\
+         \"user_in_progress\":{}}}",
+        json!(current.map(|item| item.id)),
+        json!(current.map(|item| &item.batch_id)),
+        json!(current.map(|item| &item.session_id)),
+        state.counts(|_| true),
+        u8::from(current.is_some()),
+    )
+}
+
+/// `invocation_error`, which follows the status event `failed`.
+pub(super) fn invocation_error(item: &Item, at: &Beat) -> String {
+    let recorded = FAILURE.last().expect("the recording ends with it");
+    let (_, failing): (String, Box<RawValue>) = serde_json::from_str(&at.text[2..]).expect("an event");
+    let failing: Value = serde_json::from_str(failing.get()).expect("an event's data");
+    let mut text = tell(&recorded.text, item);
+    text = set(&text, "invocation", &failing["invocation"]);
+    text = set(&text, "invocation_source_id", &failing["invocation_source_id"]);
+    failed(&text, item.failure.as_ref())
+}
+
+/// `batch_enqueued`.
+pub(super) fn batch_enqueued(batch: &str, origin: Option<&str>, enqueued: usize, requested: usize) -> String {
+    let mut text = FAILURE.first().expect("the recording begins with it").text.clone();
+    for (key, value) in [
+        ("batch_id", json!(batch)),
+        ("enqueued", json!(enqueued)),
+        ("requested", json!(requested)),
+        ("origin", json!(origin)),
+    ] {
+        text = set(&text, key, &value);
+    }
+    text
+}
+
+/// `queue_items_canceled`: all that is told of waiting items of a cancelled batch.
+pub(super) fn items_canceled(ids: &[u32]) -> String {
+    let text =
+        set(&CANCEL.last().expect("the recording ends with it").text, "canceled_item_ids", &json!(ids));
+    set(&text, "system", &json!(ids))
+}
+
+fn failed(text: &str, failure: Option<&super::script::Failure>) -> String {
+    let text = set(text, "error_type", &json!(failure.map(|failure| &failure.error_type)));
+    let text = set(&text, "error_message", &json!(failure.map(|failure| &failure.message)));
+    set(&text, "error_traceback", &json!(failure.map(super::script::Failure::traceback)))
+}
+
+fn tell(text: &str, item: &Item) -> String {
+    let mut text = set(text, "item_id", &json!(item.id));
+    for (key, value) in [
+        ("batch_id", json!(item.batch_id)),
+        ("session_id", json!(item.session_id)),
+        ("origin", json!(item.origin)),
+        ("destination", json!(item.destination)),
+    ] {
+        text = set(&text, key, &value);
+    }
+    text
+}
+
+fn set(text: &str, key: &str, value: &Value) -> String {
+    set_raw(text, key, &value.to_string())
+}
+
+/// Puts a value at every occurrence of a key; all other bytes stay.
+fn set_raw(text: &str, key: &str, value: &str) -> String {
+    let key = format!("\"{key}\":");
+    let mut parts = text.split(&key);
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut old = serde_json::Deserializer::from_str(part).into_iter::<&RawValue>();
+        old.next().expect("a key has a value").expect("recorded JSON");
+        result.extend([&key, value, &part[old.byte_offset()..]]);
+    }
+    result
+}

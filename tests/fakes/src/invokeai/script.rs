@@ -1,0 +1,131 @@
+//! How the fake is to behave. The default is a healthy, fast server.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// The knobs. Each holds until it is set back, unless it says otherwise.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// How long an item's denoising takes in all, spread over its steps.
+    pub item: Duration,
+    /// Items stop in mid-denoising, after the first preview, until this is false again or they are cancelled.
+    pub hold: bool,
+    /// Every item fails in mid-denoising.
+    pub fail: Option<Failure>,
+    /// After a running item was cancelled, the step in progress goes on for this long (the real one: about 0.3 s on
+    /// a CPU). `processor.is_processing` stays true and nothing else starts. Setting it to zero ends it at once.
+    pub cancel_tail: Duration,
+    /// Events whose text contains any of these are not sent, for example `"status":"completed"`.
+    pub swallow: Vec<String>,
+    /// The next batch is accepted and runs, but its answer is never sent: the connection is cut instead. Once.
+    pub lose_enqueue_answer: bool,
+    /// Connections are accepted and nothing is answered, sent or done, like a stopped process.
+    pub hang: bool,
+    /// Whether it asks for a login.
+    pub users: Users,
+    /// What the version endpoint answers.
+    pub version: VersionAnswer,
+    /// What the bytes of a picture are.
+    pub pictures: PictureBytes,
+    /// The models that are installed.
+    pub models: Vec<Value>,
+    /// Types of nodes that this version has no more.
+    pub gone_nodes: Vec<String>,
+    /// The items that the answer to an enqueue names, whatever was taken.
+    pub items_told: Option<Vec<u32>>,
+    /// How many items may wait.
+    pub max_queue: usize,
+    /// How often the socket pings. A client that has not answered by the next one is closed.
+    pub ping: Duration,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        let models = include_str!("../../../fixtures/invokeai/models.json");
+        Self {
+            item: Duration::from_millis(20),
+            hold: false,
+            fail: None,
+            cancel_tail: Duration::from_millis(20),
+            swallow: Vec::new(),
+            lose_enqueue_answer: false,
+            hang: false,
+            users: Users::Single,
+            version: VersionAnswer::Real,
+            pictures: PictureBytes::Whole,
+            models: serde_json::from_str(models).expect("a JSON fixture"),
+            gone_nodes: Vec::new(),
+            items_told: None,
+            max_queue: 10_000,
+            ping: Duration::from_secs(25),
+        }
+    }
+}
+
+/// What an item fails with, in the engine's words.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The Python class.
+    pub error_type: String,
+    /// Its text.
+    pub message: String,
+}
+
+impl Failure {
+    /// Any failure.
+    pub fn new(error_type: &str, message: &str) -> Self {
+        Self { error_type: error_type.to_owned(), message: message.to_owned() }
+    }
+
+    /// The card's memory was too small, in PyTorch's words.
+    pub fn out_of_memory() -> Self {
+        let message = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 47.37 GiB of \
+            which 1.12 GiB is free. Including non-PyTorch memory, this process has 46.24 GiB memory in use.";
+        Self::new("OutOfMemoryError", message)
+    }
+
+    /// Names a file, so that tests can see that it never reaches a client.
+    pub(super) fn traceback(&self) -> String {
+        let Self { error_type, message } = self;
+        format!(
+            "Traceback (most recent call last):\n  File \"/srv/invokeai/session_processor.py\", line 130, in \
+             run_node\n    output = invocation.invoke_internal(context)\n{error_type}: {message}\n"
+        )
+    }
+}
+
+/// The setting `multiuser`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Users {
+    /// Off: nobody is asked.
+    Single,
+    /// On: without a login everything but the version is 401.
+    Multiple,
+}
+
+/// Answers to `GET /api/v1/app/version`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum VersionAnswer {
+    /// `{"version":"6.14.2"}`.
+    Real,
+    /// A web page, as something else on the port would answer.
+    Html,
+    /// Any JSON.
+    Json(Value),
+}
+
+/// What `/full` sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PictureBytes {
+    /// The picture.
+    Whole,
+    /// The picture, with the graph in a text chunk as the real server writes it.
+    Telling,
+    /// Its first half, as if that were all.
+    CutOff,
+    /// Its head, which says 0x0.
+    Hollow,
+    /// A web page.
+    Html,
+}

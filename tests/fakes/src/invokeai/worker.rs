@@ -1,0 +1,201 @@
+//! The one worker: runs items first in, first out, by playing their recording.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use picture::paint::Painting;
+use tokio::task::JoinHandle;
+use wire::openai::images::Size;
+
+use super::{
+    Core,
+    queue::{Item, State, Status},
+    recording::{self, Beat},
+    script::Failure,
+};
+
+pub(super) async fn work(core: Arc<Core>) {
+    loop {
+        let id = core.until(State::next_pending).await;
+        core.unless_hung().await;
+        if let Some(item) = core.change(|state| begin(state, id)) {
+            run(&core, &item).await;
+            core.change(|state| state.processing = false);
+        }
+    }
+}
+
+/// None if it was cancelled in the last moment.
+fn begin(state: &mut State, id: u32) -> Option<Item> {
+    if state.next_pending() != Some(id) {
+        return None;
+    }
+    state.processing = true;
+    state.set_status(id, Status::InProgress);
+    state.item(id).cloned()
+}
+
+async fn run(core: &Core, item: &Item) {
+    let known = core.look(|state| state.cache.contains_key(&item.graph.to_string()));
+    let (picture, is_new) = core.change(|state| picture_name(state, item));
+    let source = core.look(|state| Source::of(state, item));
+    let painting = is_new.then(|| paint(item.clone(), source));
+    let computes = |kind: &str| if kind == "l2i" { is_new } else { !known || uncached(item, "denoise") };
+    let unknown_model = core.look(|state| unknown_model(state, item));
+    let mut previews = 0;
+    for beat in recording::performance(item, &picture, computes) {
+        core.unless_hung().await;
+        if beat.denoising {
+            pause(core, item, previews).await;
+            previews += 1;
+            core.change(|state| state.previewed.entry(item.id).or_default().push(Instant::now()));
+        }
+        if core.change(|state| !tell(state, item.id, &beat.text)) {
+            return finish_step(core).await;
+        }
+        let scripted = core.look(|state| state.script.fail.clone()).filter(|_| previews == 2);
+        let unknown = unknown_model.clone().filter(|_| beat.kind.ends_with("model_loader"));
+        if let Some(failure) = scripted.or(unknown) {
+            return core.change(|state| fail(state, item.id, failure, &beat));
+        }
+    }
+    complete(core, item, picture, painting).await;
+}
+
+/// The next preview's time; after the first one also whatever the script holds up. Ends early with the item.
+async fn pause(core: &Core, item: &Item, previews: u32) {
+    let steps = u32::try_from(item.number("steps")).expect("few steps");
+    let step = core.look(|state| state.script.item) / (steps + 1);
+    let over = |state: &State| state.item(item.id).is_none_or(|item| item.status != Status::InProgress);
+    tokio::select! {
+        () = core.until(|state| over(state).then_some(())) => {}
+        () = async {
+            tokio::time::sleep(step).await;
+            core.until(|state| (previews == 0 || !state.script.hold).then_some(())).await;
+        } => {}
+    }
+}
+
+/// Sends an event of an item that still runs; none follows its end.
+fn tell(state: &State, id: u32, text: &str) -> bool {
+    let runs = state.item(id).is_some_and(|item| item.status == Status::InProgress);
+    if runs {
+        state.emit(text.to_owned(), None);
+    }
+    runs
+}
+
+/// A cancelled item's step cannot be interrupted.
+async fn finish_step(core: &Core) {
+    let tail = core.look(|state| state.script.cancel_tail);
+    tokio::select! {
+        () = tokio::time::sleep(tail) => {}
+        () = core.until(|state| (state.script.cancel_tail == Duration::ZERO).then_some(())) => {}
+    }
+}
+
+/// The status event comes before the error event, as recorded.
+fn fail(state: &mut State, id: u32, failure: Failure, at: &Beat) {
+    let Some(item) = state.items.iter_mut().find(|item| item.id == id) else { return };
+    item.failure = Some(failure);
+    let item = item.clone();
+    state.set_status(id, Status::Failed);
+    state.emit(recording::invocation_error(&item, at), None);
+}
+
+async fn complete(core: &Core, item: &Item, picture: String, painting: Option<JoinHandle<Vec<u8>>>) {
+    let bytes = match painting {
+        Some(painting) => Some(Bytes::from(painting.await.expect("the painter does not panic"))),
+        None => None,
+    };
+    core.unless_hung().await;
+    let done = core.change(|state| {
+        let item = state.items.iter_mut().find(|one| one.id == item.id);
+        let Some(item) = item.filter(|item| item.status == Status::InProgress) else { return false };
+        item.picture = Some(picture.clone());
+        let id = item.id;
+        if let Some(bytes) = bytes {
+            state.pictures.insert(picture, bytes);
+        }
+        state.set_status(id, Status::Completed);
+        true
+    });
+    if !done {
+        finish_step(core).await;
+    }
+}
+
+/// The stored picture of an equal graph, unless its node asks to be computed again, or else a new name.
+fn picture_name(state: &mut State, item: &Item) -> (String, bool) {
+    let key = item.graph.to_string();
+    let stored = state.cache.get(&key).filter(|name| state.pictures.contains_key(*name)).cloned();
+    if let Some(name) = stored.filter(|_| !uncached(item, "l2i")) {
+        return (name, false);
+    }
+    let name = format!("{}.png", state.uuid());
+    state.cache.insert(key, name.clone());
+    (name, true)
+}
+
+fn uncached(item: &Item, kind: &str) -> bool {
+    let nodes = item.graph["nodes"].as_object();
+    nodes.into_iter().flat_map(serde_json::Map::values).any(|node| {
+        node["type"].as_str().is_some_and(|name| name.starts_with(kind)) && node["use_cache"] == false
+    })
+}
+
+fn unknown_model(state: &State, item: &Item) -> Option<Failure> {
+    let key = &item.input("model")?["key"];
+    let known = state.script.models.iter().any(|model| model["key"] == *key);
+    (!known)
+        .then(|| Failure::new("Exception", &format!("Unknown model {}", key.as_str().unwrap_or_default())))
+}
+
+/// An edit shows its source: all of it mixed with the painting, or only where its mask is black.
+fn paint(item: Item, source: Option<Source>) -> JoinHandle<Vec<u8>> {
+    tokio::task::spawn_blocking(move || {
+        let pixels = |name| u32::try_from(item.number(name)).expect("a picture's width or height").max(8);
+        let size = Size::new(pixels("width"), pixels("height"));
+        let painted =
+            Painting { painter: "fake InvokeAI", prompt: item.prompt(), seed: item.number("seed"), size }
+                .to_png();
+        source.map_or_else(|| painted.clone(), |source| source.edited(&painted))
+    })
+}
+
+/// The pictures that an edit was given.
+struct Source {
+    picture: Bytes,
+    mask: Option<Bytes>,
+}
+
+impl Source {
+    fn of(state: &State, item: &Item) -> Option<Self> {
+        let stored = |name: &str| {
+            let name = item.input(name)?.get("image_name")?.as_str()?;
+            state.pictures.get(name).cloned()
+        };
+        Some(Self { picture: stored("image")?, mask: stored("mask") })
+    }
+
+    fn edited(&self, painted: &[u8]) -> Vec<u8> {
+        let decode = |bytes: &[u8]| image::load_from_memory(bytes).expect("a picture");
+        let (mut picture, painted) = (decode(&self.picture).into_rgb8(), decode(painted).into_rgb8());
+        let mask = self.mask.as_deref().map(|mask| decode(mask).into_luma8());
+        for (x, y, pixel) in picture.enumerate_pixels_mut() {
+            let new = painted.get_pixel(x, y);
+            match &mask {
+                Some(mask) if mask.get_pixel(x, y)[0] == 0 => *pixel = *new,
+                Some(_) => {}
+                None => pixel.0 = std::array::from_fn(|channel| pixel[channel] / 2 + new[channel] / 2),
+            }
+        }
+        let mut bytes = Vec::new();
+        let into = &mut std::io::Cursor::new(&mut bytes);
+        picture.write_to(into, image::ImageFormat::Png).expect("memory can be written");
+        bytes
+    }
+}

@@ -1,0 +1,149 @@
+//! The harness of the end-to-end tests: both services started in-process on port 0, fake backends that replay
+//! recordings and write down what they saw, and a fake graphics card.
+
+pub mod bodies;
+pub mod caller;
+pub mod child;
+pub mod comfyui;
+mod fake;
+pub mod figures;
+pub mod form;
+pub mod gpu;
+pub mod invokeai;
+pub mod kept;
+pub mod large;
+pub mod mlx;
+pub mod plain_http;
+pub mod promtool;
+pub mod raw_engine;
+pub mod raw_http;
+pub mod sse;
+pub mod upstream;
+
+use std::{
+    path::PathBuf,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+use service::outbound::{Connections, builder};
+use tempfile::TempDir;
+
+/// Far above anything that a loaded machine needs; a wait that gets here has failed.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Asks again and again until there is an answer; gives up loudly.
+pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits, but not for ever; gives up loudly.
+pub async fn bounded<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(PATIENCE, wait).await;
+    assert!(waited.is_ok(), "not within {PATIENCE:?}: {what}");
+    waited.expect("just seen")
+}
+
+/// A fresh folder with users' templates in it ([what each is](../../fixtures/templates/README.md)).
+pub fn folder_of_templates() -> PathBuf {
+    let folder = fresh_folder("templates");
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/templates");
+    for entry in std::fs::read_dir(fixtures).expect("the fixtures are there") {
+        let entry = entry.expect("a readable folder");
+        std::fs::copy(entry.path(), folder.join(entry.file_name())).expect("the folder can be written");
+    }
+    folder
+}
+
+/// A folder that is gone with its owner.
+pub fn own_folder() -> TempDir {
+    tempfile::Builder::new().prefix("e2e-").tempdir().expect("the temporary folder can be written")
+}
+
+/// A folder that nobody else uses, for what outlives one service. Removed by the next run, since this one does not know
+/// when its services are done with it.
+pub fn fresh_folder(name: &str) -> PathBuf {
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    static SWEPT: std::sync::Once = std::sync::Once::new();
+    SWEPT.call_once(remove_folders_of_the_dead);
+    let nth = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("e2e-{}-{nth}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
+    folder
+}
+
+fn remove_folders_of_the_dead() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process =
+            name.strip_prefix("e2e-").and_then(|rest| rest.split_once('-')).map(|(process, _)| process);
+        let dead = |process: &str| {
+            process.parse::<u32>().is_ok() && !std::path::Path::new("/proc").join(process).exists()
+        };
+        if process.is_some_and(dead) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A client as curl is one: a new connection each time. An answer that does not come is a failure, not a hang.
+pub fn http() -> &'static reqwest::Client {
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        builder(Connections::Fresh)
+            .timeout(PATIENCE)
+            .build()
+            .expect("the client has no settings that can fail")
+    });
+    &CLIENT
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body as JSON; null if it is none.
+    pub json: Value,
+}
+
+impl Answer {
+    /// Reads it.
+    pub async fn of(answer: reqwest::Response) -> Self {
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let body = answer.bytes().await.expect("a whole body");
+        Self { status, headers, json: serde_json::from_slice(&body).unwrap_or_default() }
+    }
+
+    /// A header as text; empty if absent.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The error's code; empty if it is no error.
+    pub fn code(&self) -> &str {
+        self.json.pointer("/error/code").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The error's message.
+    pub fn message(&self) -> &str {
+        self.json.pointer("/error/message").and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+/// Posts JSON.
+pub async fn post(url: &str, body: &Value) -> Answer {
+    let request = http().post(url).header("content-type", "application/json").body(body.to_string());
+    Answer::of(request.send().await.expect("an answer")).await
+}

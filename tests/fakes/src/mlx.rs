@@ -1,0 +1,163 @@
+//! A fake mlx_lm.server: HTTP/1.0 on a bare socket, as Python's `http.server` speaks it. It replays what mlx_lm 0.32.2 with
+//! mlx 0.32.4 answered (`fixtures/mlx_lm`), byte for byte, and writes down what it saw.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use serde_json::Value;
+use service::lifecycle::Lifecycle;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+};
+
+/// A recorded answer, head and all.
+macro_rules! recorded {
+    ($name:literal) => {
+        include_bytes!(concat!("../../fixtures/mlx_lm/", $name, ".http")).as_slice()
+    };
+}
+
+/// The answer to a chat request with `stream` and `stream_options`.
+pub const CHAT_STREAM: &[u8] = recorded!("chat-stream");
+/// The answer to a chat request without.
+pub const CHAT: &[u8] = recorded!("chat");
+/// The answer to a completion.
+pub const COMPLETION: &[u8] = recorded!("completion");
+
+/// The model whose answers lack their last bytes.
+pub const CUT_SHORT: &str = "cut/short";
+
+/// What follows a recorded answer's head.
+pub fn body(recorded: &[u8]) -> &[u8] {
+    let end = recorded.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    &recorded[end + 4..]
+}
+
+/// A request that arrived.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// `POST /v1/chat/completions HTTP/1.1`.
+    pub line: String,
+    /// The header lines in lower case.
+    pub headers: Vec<String>,
+    /// The body; empty where its length was not told.
+    pub bytes: Bytes,
+}
+
+impl Seen {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    }
+}
+
+/// A running fake. Dropping it ends it.
+#[derive(Debug)]
+pub struct Mlx {
+    /// `http://127.0.0.1:port`.
+    pub url: String,
+    shared: Arc<Shared>,
+    lifecycle: Lifecycle,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    seen: Mutex<Vec<Seen>>,
+    /// What is answered to every POST, if not a recording.
+    said: Mutex<Option<Vec<u8>>>,
+}
+
+impl Mlx {
+    /// One that has a model.
+    pub async fn start() -> Self {
+        let socket = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let url = format!("http://{}", socket.local_addr().expect("a bound socket has an address"));
+        let (shared, lifecycle) = (Arc::default(), Lifecycle::new());
+        lifecycle.worker("mlx", serve(socket, Arc::clone(&shared), lifecycle.clone()));
+        Self { url, shared, lifecycle }
+    }
+
+    /// From now on every POST is answered with these bytes, head and all, and the connection closed.
+    pub fn set(&self, said: &[u8]) {
+        *lock(&self.shared.said) = Some(said.to_vec());
+    }
+
+    /// What was posted.
+    pub fn posted(&self) -> Vec<Seen> {
+        lock(&self.shared.seen).iter().filter(|seen| seen.line.starts_with("POST ")).cloned().collect()
+    }
+}
+
+impl Drop for Mlx {
+    fn drop(&mut self) {
+        self.lifecycle.stop();
+        self.lifecycle.aborting().cancel();
+    }
+}
+
+async fn serve(socket: TcpListener, shared: Arc<Shared>, lifecycle: Lifecycle) {
+    let ends = lifecycle.draining();
+    loop {
+        let (stream, _) = tokio::select! {
+            came = socket.accept() => came.expect("loopback accepts"),
+            () = ends.cancelled() => return,
+        };
+        let shared = Arc::clone(&shared);
+        lifecycle.spawn("mlx request", async move {
+            // One request, then the connection is closed: that ends a body of no told length.
+            let _ = answer(stream, &shared).await;
+        });
+    }
+}
+
+async fn answer(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut seen = Seen::default();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        match line.trim_end() {
+            "" => break,
+            line if seen.line.is_empty() => line.clone_into(&mut seen.line),
+            line => seen.headers.push(line.to_ascii_lowercase()),
+        }
+    }
+    if let Some(length) = seen.header("content-length") {
+        let mut body = vec![0; length.parse().expect("a number")];
+        stream.read_exact(&mut body).await?;
+        seen.bytes = body.into();
+    }
+    let other = lock(&shared.said).clone().filter(|_| seen.line.starts_with("POST "));
+    let said = other.unwrap_or_else(|| said(&seen).to_vec());
+    lock(&shared.seen).push(seen);
+    // A piece for each event, and one for the head.
+    for piece in said.split_inclusive(|byte| *byte == b'\n').collect::<Vec<_>>().chunks(2) {
+        stream.write_all(&piece.concat()).await?;
+        stream.flush().await?;
+    }
+    stream.shutdown().await
+}
+
+fn said(seen: &Seen) -> &'static [u8] {
+    let target = seen.line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let post = seen.line.starts_with("POST ");
+    if post && seen.header("content-length").is_none() {
+        return recorded!("length-required");
+    }
+    let ask: Value = serde_json::from_slice(&seen.bytes).unwrap_or_default();
+    match target.as_str() {
+        "GET /health" => recorded!("health"),
+        "GET /v1/models" => recorded!("models"),
+        "POST /v1/chat/completions" if ask["model"] == "no/such-model" => recorded!("no-such-model"),
+        "POST /v1/chat/completions" if !ask["messages"].is_array() => recorded!("no-messages"),
+        "POST /v1/chat/completions" if ask["stream"] == true => CHAT_STREAM,
+        "POST /v1/chat/completions" if ask["model"] == CUT_SHORT => &CHAT[..CHAT.len() - 20],
+        "POST /v1/chat/completions" => CHAT,
+        "POST /v1/completions" => COMPLETION,
+        _ => recorded!("not-found"),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

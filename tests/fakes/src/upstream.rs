@@ -1,0 +1,272 @@
+//! A fake backend that speaks the OpenAI Images API: it does what its script says and writes down what it saw.
+
+pub mod form;
+mod reply;
+pub mod sse;
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use picture::paint::Painting;
+use serde_json::{Value, json};
+use service::{
+    lifecycle::Lifecycle,
+    serve::{Listener, Peer, accept},
+};
+use tokio::sync::watch;
+use wire::openai::images::Size;
+
+use self::form::Part;
+pub use self::reply::Reply;
+
+/// The paths that make pictures.
+const IMAGES: [&str; 2] = ["/v1/images/generations", "/v1/images/edits"];
+
+/// A request that arrived.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The method and the path with its query.
+    pub line: String,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body: JSON as it is, of a form the texts; null if it is neither.
+    pub body: Value,
+    /// The body's bytes.
+    pub bytes: Bytes,
+    /// The parts of a form.
+    pub parts: Vec<Part>,
+    /// The connection, told by its other end.
+    pub connection: SocketAddr,
+}
+
+impl Seen {
+    /// A header as text; empty if absent.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// A running fake. Dropping it ends it.
+#[derive(Debug)]
+pub struct Upstream {
+    /// `http://127.0.0.1:port`.
+    pub url: String,
+    script: Arc<Script>,
+    lifecycle: Lifecycle,
+}
+
+#[derive(Debug)]
+struct Script {
+    paths: Mutex<Vec<(String, Reply)>>,
+    once: Mutex<VecDeque<Reply>>,
+    seen: Mutex<Vec<Seen>>,
+    released: watch::Sender<bool>,
+    /// How many waits of each script of events are over.
+    steps: watch::Sender<usize>,
+    /// Image requests under way, and those whose caller left before the answer.
+    held: watch::Sender<(usize, usize)>,
+}
+
+impl Upstream {
+    /// A ready backend that paints.
+    pub async fn start() -> Self {
+        let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let url = format!("http://{}", socket.local_addr().expect("a bound socket has an address"));
+        let models = json!({"object": "list", "data": [{"id": "sd-xl-base-1.0", "owned_by": "invokeai"}]});
+        let paths = vec![
+            ("/healthz".to_owned(), Reply::Say(200, Vec::new(), b"ok".to_vec())),
+            ("/readyz".to_owned(), Reply::Say(200, Vec::new(), b"ready".to_vec())),
+            ("/v1/models".to_owned(), Reply::json(200, models)),
+            (IMAGES[0].to_owned(), Reply::Pictures),
+            (IMAGES[1].to_owned(), Reply::Pictures),
+        ];
+        let script = Arc::new(Script {
+            paths: Mutex::new(paths),
+            once: Mutex::default(),
+            seen: Mutex::default(),
+            released: watch::Sender::new(false),
+            steps: watch::Sender::new(0),
+            held: watch::Sender::new((0, 0)),
+        });
+        let lifecycle = Lifecycle::new();
+        let router = Router::new().fallback(answer).with_state(script.clone());
+        lifecycle.worker("accept", accept(socket, Listener::plain(router), lifecycle.clone()));
+        Self { url, script, lifecycle }
+    }
+
+    /// From now on the path answers this.
+    pub fn set(&self, path: &str, reply: Reply) {
+        let mut paths = lock(&self.script.paths);
+        paths.retain(|(known, _)| known != path);
+        paths.push((path.to_owned(), reply));
+    }
+
+    /// From now on picture requests are answered like this.
+    pub fn set_images(&self, reply: Reply) {
+        self.set(IMAGES[0], reply.clone());
+        self.set(IMAGES[1], reply);
+    }
+
+    /// The next picture request is answered like this; further calls are for those after it.
+    pub fn next_image(&self, reply: Reply) {
+        lock(&self.script.once).push_back(reply);
+    }
+
+    /// Lets every held request go on.
+    pub fn release(&self) {
+        self.script.released.send_replace(true);
+    }
+
+    /// Lets every script of events go on behind its next wait.
+    pub fn step(&self) {
+        self.script.steps.send_modify(|steps| *steps += 1);
+    }
+
+    /// Waits until this many picture requests are held here (bounded).
+    pub async fn until_held(&self, wanted: usize) {
+        crate::eventually("picture requests held", async || {
+            (self.script.held.borrow().0 == wanted).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until this many callers left before their answer (bounded).
+    pub async fn until_left(&self, wanted: usize) {
+        crate::eventually("callers left", async || (self.script.held.borrow().1 == wanted).then_some(()))
+            .await;
+    }
+
+    /// What arrived on a path.
+    pub fn seen(&self, path: &str) -> Vec<Seen> {
+        let ends = format!(" {path}");
+        lock(&self.script.seen).iter().filter(|seen| seen.line.ends_with(&ends)).cloned().collect()
+    }
+
+    /// The requests for pictures from words that arrived.
+    pub fn images(&self) -> Vec<Seen> {
+        self.seen(IMAGES[0])
+    }
+
+    /// The requests to edit pictures that arrived.
+    pub fn edits(&self) -> Vec<Seen> {
+        self.seen(IMAGES[1])
+    }
+
+    /// Stops listening; whoever comes is refused.
+    pub async fn stop(&self) {
+        self.lifecycle.stop();
+        self.lifecycle.aborting().cancel();
+        self.lifecycle.finish(std::time::Duration::ZERO).await.expect("it ends in order");
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.lifecycle.stop();
+        self.lifecycle.aborting().cancel();
+    }
+}
+
+async fn answer(State(script): State<Arc<Script>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let bytes = to_bytes(body, 64 << 20).await.unwrap_or_default();
+    let form = form::read(&parts.headers, &bytes).await;
+    let body = form.texts().unwrap_or_else(|| serde_json::from_slice(&bytes).unwrap_or_default());
+    let peer = parts.extensions.get::<Peer>().expect("the accept loop tells the peer").0;
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    let line = format!("{} {target}", parts.method);
+    lock(&script.seen).push(Seen {
+        line,
+        headers: parts.headers,
+        body: body.clone(),
+        bytes,
+        parts: form.parts,
+        connection: peer,
+    });
+    let once = if IMAGES.contains(&target.as_str()) { lock(&script.once).pop_front() } else { None };
+    let listed =
+        || lock(&script.paths).iter().find(|(path, _)| *path == target).map(|(_, reply)| reply.clone());
+    match once.or_else(listed) {
+        Some(Reply::Pictures) => pictures(&body),
+        Some(Reply::Say(status, headers, body)) => say(status, &headers, body),
+        Some(Reply::Hold) => {
+            let mut held = Held::new(&script);
+            let _ = script.released.subscribe().wait_for(|released| *released).await;
+            held.answered = true;
+            pictures(&body)
+        }
+        Some(Reply::Break) => broken(),
+        Some(Reply::Events(acts)) => sse::play(acts, Held::new(&script), script.steps.subscribe()),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// A held request; dropped early when its caller leaves.
+struct Held {
+    script: Arc<Script>,
+    answered: bool,
+}
+
+impl Held {
+    fn new(script: &Arc<Script>) -> Self {
+        script.held.send_modify(|(here, _)| *here += 1);
+        Self { script: script.clone(), answered: false }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.script.held.send_modify(|(here, left)| {
+            *here -= 1;
+            *left += usize::from(!self.answered);
+        });
+    }
+}
+
+fn say(status: u16, headers: &[(&'static str, String)], body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+    for (name, value) in headers {
+        response.headers_mut().append(*name, value.parse().expect("a header's value"));
+    }
+    response
+}
+
+fn broken() -> Response {
+    let chunks =
+        [Ok(bytes::Bytes::from_static(b"{\"data\":[")), Err(std::io::Error::other("broken on purpose"))];
+    Response::new(Body::from_stream(futures_util::stream::iter(chunks)))
+}
+
+fn pictures(request: &Value) -> Response {
+    let size = request["size"].as_str().and_then(Size::parse).unwrap_or(Size::new(64, 64));
+    let first = request["seed"].as_u64().unwrap_or(0);
+    let count = request["n"].as_u64().unwrap_or(1);
+    let data: Vec<_> = (0..count)
+        .map(|nth| {
+            let bytes = picture(request["prompt"].as_str().unwrap_or_default(), first + nth, size);
+            json!({"b64_json": base64_simd::STANDARD.encode_to_string(bytes), "seed": first + nth})
+        })
+        .collect();
+    axum::Json(json!({"created": 1_736_697_234, "data": data, "size": size.to_string()})).into_response()
+}
+
+/// The picture that the fake makes.
+pub fn picture(prompt: &str, seed: u64, size: Size) -> Vec<u8> {
+    Painting { painter: "fake upstream", prompt, seed, size }.to_png()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
