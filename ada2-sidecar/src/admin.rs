@@ -14,8 +14,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use service::{
     lifecycle::Lifecycle,
-    reload::Reloads,
-    settings::{Settings, Source},
+    reload::ReloadHandle,
+    settings::{SettingSource, Settings},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
@@ -33,67 +33,68 @@ const USUAL_RUNTIME_DIR: &str = "/run/ada2-sidecar";
 /// Requests at once; more are not answered.
 const CONNECTIONS: usize = 16;
 /// For the request to arrive, and for the answer to be taken.
-const LINE_TIME: Duration = Duration::from_secs(5);
+const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a reload: it reads files, and a disk can hang.
-const RELOAD_TIME: Duration = Duration::from_secs(20);
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_REQUEST: u64 = 256;
 const MAX_ANSWER: u64 = 1 << 20;
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Request {
+pub(crate) enum AdminRequest {
     /// Where the service listens. Everybody on this host may know.
     Addresses,
     /// To read the configuration again. For root and the service's own user.
     Reload,
 }
 
-impl Request {
-    fn time(self) -> Duration {
+impl AdminRequest {
+    fn timeout(self) -> Duration {
         match self {
-            Self::Addresses => LINE_TIME,
-            Self::Reload => RELOAD_TIME,
+            Self::Addresses => LINE_TIMEOUT,
+            Self::Reload => RELOAD_TIMEOUT,
         }
     }
 }
 
 /// What comes of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Answer {
+pub(crate) struct AdminResponse {
     /// Whether it was done.
     pub(crate) done: bool,
     /// What was asked for, or every problem.
     pub(crate) lines: Vec<String>,
 }
 
-impl Answer {
-    fn failed(words: &str) -> Self {
-        Self { done: false, lines: vec![words.to_owned()] }
+impl AdminResponse {
+    fn error(message: &str) -> Self {
+        Self { done: false, lines: vec![message.to_owned()] }
     }
 }
 
 /// Where the socket is.
 #[derive(Debug, Clone, Default)]
-pub struct Places {
+pub struct AdminPaths {
     /// The directory that the service manager made for us, and removes when we stop.
     pub runtime_dir: Option<PathBuf>,
     /// Where the socket of a running service may be, the likeliest first.
     pub sockets: Vec<PathBuf>,
 }
 
-impl Places {
+impl AdminPaths {
     /// A state directory that is named on the command line or in the environment names the service that is meant. One in the
     /// file is only likelier than the usual place: a unit with that file has its socket in the runtime directory.
     pub(crate) fn find(settings: &Settings, environment: &dyn Fn(&str) -> Option<String>) -> Self {
         let list = environment("RUNTIME_DIRECTORY").unwrap_or_default();
         let runtime_dir = list.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        let named = matches!(settings.source("state_dir"), Source::Flag(_) | Source::Environment(_));
+        let named =
+            matches!(settings.source("state_dir"), SettingSource::Flag(_) | SettingSource::Environment(_));
         let usual = (!named).then(|| PathBuf::from(USUAL_RUNTIME_DIR));
         let (systemd, home) = (environment("STATE_DIRECTORY"), environment("HOME"));
         let state = Instance::candidates(settings, systemd.as_deref(), home.as_deref());
         let mut folders: Vec<_> = usual.into_iter().chain(state).collect();
-        if matches!(settings.source("state_dir"), Source::File(_)) {
+        if matches!(settings.source("state_dir"), SettingSource::File(_)) {
             folders.rotate_left(1);
         }
         let folders = runtime_dir.iter().chain(&folders);
@@ -103,7 +104,7 @@ impl Places {
 }
 
 /// Asks the first of these sockets that somebody listens on; none if nobody does.
-pub(crate) fn ask(sockets: &[PathBuf], request: Request) -> io::Result<Option<Answer>> {
+pub(crate) fn send_request(sockets: &[PathBuf], request: AdminRequest) -> io::Result<Option<AdminResponse>> {
     for socket in sockets {
         match std::os::unix::net::UnixStream::connect(socket) {
             Ok(stream) => return exchange(stream, request).map(Some),
@@ -118,10 +119,10 @@ pub(crate) fn ask(sockets: &[PathBuf], request: Request) -> io::Result<Option<An
     Ok(None)
 }
 
-fn exchange(mut stream: std::os::unix::net::UnixStream, request: Request) -> io::Result<Answer> {
-    stream.set_write_timeout(Some(LINE_TIME))?;
+fn exchange(mut stream: std::os::unix::net::UnixStream, request: AdminRequest) -> io::Result<AdminResponse> {
+    stream.set_write_timeout(Some(LINE_TIMEOUT))?;
     // The service gives up first, and says so.
-    stream.set_read_timeout(Some(request.time() + LINE_TIME))?;
+    stream.set_read_timeout(Some(request.timeout() + LINE_TIMEOUT))?;
     writeln!(stream, "{}", serde_json::to_string(&request)?)?;
     let mut line = String::new();
     BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut line)?;
@@ -132,9 +133,9 @@ fn exchange(mut stream: std::os::unix::net::UnixStream, request: Request) -> io:
 }
 
 /// Starts answering in this directory. Without the socket the service works all the same, and SIGHUP reloads it.
-pub(crate) fn start(folder: &Path, addresses: Vec<SocketAddr>, reloads: Reloads, lifecycle: &Lifecycle) {
+pub(crate) fn start(folder: &Path, addresses: Vec<SocketAddr>, reloads: ReloadHandle, lifecycle: &Lifecycle) {
     let path = folder.join(SOCKET);
-    let opened = open(&path);
+    let opened = bind_socket(&path);
     let (listener, owner) = match opened {
         Ok(opened) => opened,
         Err(error) => {
@@ -142,10 +143,10 @@ pub(crate) fn start(folder: &Path, addresses: Vec<SocketAddr>, reloads: Reloads,
             return warn!(%error, "no administration socket at {path}: reload with `systemctl kill -s HUP`");
         }
     };
-    let desk = Arc::new(Desk { addresses, reloads, owner, lifecycle: lifecycle.clone() });
+    let handler = Arc::new(AdminHandler { addresses, reloads, owner, lifecycle: lifecycle.clone() });
     let life = lifecycle.clone();
-    lifecycle.worker("administration", async move {
-        let _removed_at_the_end = Remove(path);
+    lifecycle.spawn_worker("administration", async move {
+        let _removed_at_the_end = RemoveOnDrop(path);
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let stream = match listener.accept().await {
@@ -156,11 +157,11 @@ pub(crate) fn start(folder: &Path, addresses: Vec<SocketAddr>, reloads: Reloads,
                     continue;
                 }
             };
-            let Ok(place) = room.clone().try_acquire_owned() else { continue };
-            let desk = desk.clone();
-            life.beside("administration request", async move {
-                let _place = place;
-                if let Err(error) = desk.serve(stream).await {
+            let Ok(permit) = room.clone().try_acquire_owned() else { continue };
+            let handler = handler.clone();
+            life.spawn_background("administration request", async move {
+                let _permit = permit;
+                if let Err(error) = handler.handle_connection(stream).await {
                     debug!(%error, "an administration request was not answered");
                 }
             });
@@ -170,7 +171,7 @@ pub(crate) fn start(folder: &Path, addresses: Vec<SocketAddr>, reloads: Reloads,
 
 /// The socket, which everybody may ask, and its owner's user id. What an earlier process left is taken away; the
 /// directory is ours alone.
-fn open(path: &Path) -> io::Result<(UnixListener, u32)> {
+fn bind_socket(path: &Path) -> io::Result<(UnixListener, u32)> {
     match fs::symlink_metadata(path) {
         Ok(old) if old.file_type().is_socket() => fs::remove_file(path)?,
         Ok(_) => {
@@ -184,56 +185,59 @@ fn open(path: &Path) -> io::Result<(UnixListener, u32)> {
     Ok((listener, owner))
 }
 
-struct Remove(PathBuf);
+struct RemoveOnDrop(PathBuf);
 
-impl Drop for Remove {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
 }
 
 /// What requests are answered from.
-struct Desk {
+struct AdminHandler {
     addresses: Vec<SocketAddr>,
-    reloads: Reloads,
+    reloads: ReloadHandle,
     owner: u32,
     lifecycle: Lifecycle,
 }
 
-impl Desk {
-    async fn serve(&self, mut stream: UnixStream) -> io::Result<()> {
-        let user = stream.peer_cred()?.uid();
+impl AdminHandler {
+    async fn handle_connection(&self, mut stream: UnixStream) -> io::Result<()> {
+        let uid = stream.peer_cred()?.uid();
         let (reader, mut writer) = stream.split();
         let mut line = String::new();
         let mut reader = tokio::io::BufReader::new(reader.take(MAX_REQUEST));
-        timeout(LINE_TIME, reader.read_line(&mut line)).await??;
+        timeout(LINE_TIMEOUT, reader.read_line(&mut line)).await??;
         let answer = match serde_json::from_str(&line) {
-            Ok(request) => self.answer(request, user).await,
-            Err(_) => Answer::failed("expected \"addresses\" or \"reload\", in quotes and on one line"),
+            Ok(request) => self.handle(request, uid).await,
+            Err(_) => AdminResponse::error("expected \"addresses\" or \"reload\", in quotes and on one line"),
         };
         let mut text = serde_json::to_vec(&answer)?;
         text.push(b'\n');
-        timeout(LINE_TIME, writer.write_all(&text)).await?
+        timeout(LINE_TIMEOUT, writer.write_all(&text)).await?
     }
 
-    async fn answer(&self, request: Request, user: u32) -> Answer {
+    async fn handle(&self, request: AdminRequest, uid: u32) -> AdminResponse {
         match request {
-            Request::Addresses => {
-                Answer { done: true, lines: self.addresses.iter().map(ToString::to_string).collect() }
+            AdminRequest::Addresses => {
+                AdminResponse { done: true, lines: self.addresses.iter().map(ToString::to_string).collect() }
             }
-            Request::Reload if user != 0 && user != self.owner => {
-                Answer::failed("only root and the service's own user may reload: use sudo")
+            AdminRequest::Reload if uid != 0 && uid != self.owner => {
+                AdminResponse::error("only root and the service's own user may reload: use sudo")
             }
-            Request::Reload => match timeout(RELOAD_TIME, self.reloads.request(&self.lifecycle)).await {
-                Ok(Ok(Ok(lines))) => Answer { done: true, lines },
-                Ok(Ok(Err(problems))) => {
-                    Answer { done: false, lines: problems.iter().map(ToString::to_string).collect() }
+            AdminRequest::Reload => {
+                match timeout(RELOAD_TIMEOUT, self.reloads.request(&self.lifecycle)).await {
+                    Ok(Ok(Ok(lines))) => AdminResponse { done: true, lines },
+                    Ok(Ok(Err(problems))) => AdminResponse {
+                        done: false,
+                        lines: problems.iter().map(ToString::to_string).collect(),
+                    },
+                    Ok(Err(_)) => AdminResponse::error("the sidecar is stopping"),
+                    Err(_) => AdminResponse::error(
+                        "the configuration could not be read within 20 s; look for a file on a dead mount",
+                    ),
                 }
-                Ok(Err(_)) => Answer::failed("the sidecar is stopping"),
-                Err(_) => Answer::failed(
-                    "the configuration could not be read within 20 s; look for a file on a dead mount",
-                ),
-            },
+            }
         }
     }
 }
@@ -244,7 +248,7 @@ mod tests {
 
     fn settings(flags: &[&str]) -> Settings {
         let flags = crate::cli::command().get_matches_from([&["ada2-sidecar"], flags].concat());
-        Settings::gather(crate::config::KEYS, &flags, &|_| None, &|_| None)
+        Settings::resolve(crate::config::KEYS, &flags, &|_| None, &|_| None)
     }
 
     #[test]
@@ -256,31 +260,32 @@ mod tests {
             (&["--state-dir", "/srv/s"], false, &["/srv/s"]),
         ] {
             let environment: &dyn Fn(&str) -> Option<String> = if in_unit { &runtime } else { &|_| None };
-            let found = Places::find(&settings(flags), environment).sockets;
+            let found = AdminPaths::find(&settings(flags), environment).sockets;
             let expected: Vec<_> = expected.iter().map(|folder| Path::new(folder).join(SOCKET)).collect();
             assert_eq!(found, expected, "{flags:?}");
         }
         let flags = crate::cli::command().get_matches_from(["ada2-sidecar"]);
-        let file = |key: &service::settings::Key| {
-            (key.name == "state_dir").then(|| ("/srv/f".to_owned(), Source::File("f.yaml".into())))
+        let file = |key: &service::settings::SettingSpec| {
+            (key.name == "state_dir").then(|| ("/srv/f".to_owned(), SettingSource::File("f.yaml".into())))
         };
-        let settings = Settings::gather(crate::config::KEYS, &flags, &|_| None, &file);
+        let settings = Settings::resolve(crate::config::KEYS, &flags, &|_| None, &file);
         let expected = ["/srv/f", "/run/ada2-sidecar"].map(|folder| Path::new(folder).join(SOCKET));
-        assert_eq!(Places::find(&settings, &|_| None).sockets, expected);
+        assert_eq!(AdminPaths::find(&settings, &|_| None).sockets, expected);
     }
 
     #[tokio::test]
     async fn only_root_and_the_owner_may_reload_and_anybody_may_ask_for_the_addresses() {
         let lifecycle = Lifecycle::new();
         let address = "127.0.0.1:7999".parse().unwrap();
-        let reloads = Reloads::default();
-        let worker = reloads.clone().obey(lifecycle.clone(), async || Ok(vec!["a note".to_owned()]));
-        lifecycle.worker("reload", worker);
-        let desk = Desk { addresses: vec![address], reloads, owner: 1000, lifecycle: lifecycle.clone() };
+        let reloads = ReloadHandle::default();
+        let worker = reloads.clone().run(lifecycle.clone(), async || Ok(vec!["a note".to_owned()]));
+        lifecycle.spawn_worker("reload", worker);
+        let handler =
+            AdminHandler { addresses: vec![address], reloads, owner: 1000, lifecycle: lifecycle.clone() };
         for (user, may) in [(0, true), (1000, true), (1001, false)] {
-            let answer = desk.answer(Request::Reload, user).await;
+            let answer = handler.handle(AdminRequest::Reload, user).await;
             assert_eq!(answer.done, may, "{answer:?}");
-            assert_eq!(desk.answer(Request::Addresses, user).await.lines, ["127.0.0.1:7999"]);
+            assert_eq!(handler.handle(AdminRequest::Addresses, user).await.lines, ["127.0.0.1:7999"]);
         }
     }
 
@@ -290,17 +295,17 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         drop(std::os::unix::net::UnixListener::bind(folder.join(SOCKET)).unwrap());
         let sockets = [folder.join("nobody"), folder.join(SOCKET)];
-        assert_eq!(ask(&sockets, Request::Addresses).unwrap(), None, "nobody listens");
+        assert_eq!(send_request(&sockets, AdminRequest::Addresses).unwrap(), None, "nobody listens");
         let lifecycle = Lifecycle::new();
         let address = "127.0.0.1:7999".parse().unwrap();
-        start(&folder, vec![address], Reloads::default(), &lifecycle);
-        let answer = ask(&sockets, Request::Addresses).unwrap().unwrap();
-        assert_eq!(answer, Answer { done: true, lines: vec!["127.0.0.1:7999".to_owned()] });
-        lifecycle.stop();
-        lifecycle.finish(Duration::ZERO).await.unwrap();
+        start(&folder, vec![address], ReloadHandle::default(), &lifecycle);
+        let answer = send_request(&sockets, AdminRequest::Addresses).unwrap().unwrap();
+        assert_eq!(answer, AdminResponse { done: true, lines: vec!["127.0.0.1:7999".to_owned()] });
+        lifecycle.begin_drain();
+        lifecycle.wait_until_stopped(Duration::ZERO).await.unwrap();
         assert!(!folder.join(SOCKET).exists(), "gone with the service");
         fs::write(folder.join(SOCKET), "mine").unwrap();
-        assert!(open(&folder.join(SOCKET)).is_err());
+        assert!(bind_socket(&folder.join(SOCKET)).is_err());
         assert_eq!(fs::read_to_string(folder.join(SOCKET)).unwrap(), "mine");
         fs::remove_dir_all(folder).unwrap();
     }

@@ -1,7 +1,7 @@
 //! The command line. Flags come from the one table of settings.
 
 use clap::{Arg, ArgAction, Command};
-use service::command_line::{Entry, Program};
+use service::command_line::{HelpEntry, Program};
 
 use crate::{config::KEYS, version};
 
@@ -20,7 +20,7 @@ pub const PROGRAM: Program = Program {
          while the GPU or the engine is not ready (503) or every slot is taken (429).",
     ],
     keys: KEYS,
-    file,
+    config_arg,
     commands,
     precedence: "Settings are flags (--gpu-id), environment variables (ADA2_GPU_ID) and keys of the YAML file (gpu_id). \
                  The flag wins, then the environment, then the file. Sizes: 512MiB, 8GiB. Durations: 500ms, 30s.",
@@ -52,7 +52,7 @@ pub const PROGRAM: Program = Program {
     ],
 };
 
-const EXAMPLES: &[Entry] = &[
+const EXAMPLES: &[HelpEntry] = &[
     ("ada2-sidecar --engine builtin --gpu optional", "try it without engine and GPU"),
     ("ada2-sidecar --engine-url http://127.0.0.1:9090", "in front of InvokeAI"),
     ("ada2-sidecar --engine comfyui", "in front of ComfyUI on its usual port"),
@@ -61,7 +61,7 @@ const EXAMPLES: &[Entry] = &[
     ("ada2-sidecar readyz", "why it is ready, or why not"),
 ];
 
-const MORE_EXAMPLES: &[Entry] = &[
+const MORE_EXAMPLES: &[HelpEntry] = &[
     ("curl 'http://ada2:7860/readyz?verbose'", "the same over the network"),
     ("ada2-sidecar check-config", "print the settings in force, or every problem"),
     ("ada2-sidecar check-config --live", "also check the workflows with the engine"),
@@ -81,10 +81,10 @@ const MORE_EXAMPLES: &[Entry] = &[
 
 /// The command line's grammar.
 pub fn command() -> Command {
-    PROGRAM.grammar()
+    PROGRAM.command()
 }
 
-fn file() -> Arg {
+fn config_arg() -> Arg {
     Arg::new("config").long("config").value_name("FILE").help(
         "YAML file of settings [env: ADA2_CONFIG]\n[default: /etc/ada2-sidecar/config.yaml if it exists]",
     )
@@ -126,7 +126,7 @@ fn move_in() -> Command {
             wait.value_parser(clap::value_parser!(u64).range(1..=3600))
                 .help("Time the sidecar may take to be ready; more if it loads a model first (warm_up)"),
         )
-        .args([inner("worker"), inner("recover"), inner("at-boot")])
+        .args([hidden_flag("worker"), hidden_flag("recover"), hidden_flag("at-boot")])
         .after_help(
             "Finds the engine and the GPU, writes the settings, moves nginx's site aside, starts the service\n\
              and requests an image. Also takes --allow-from, --engine, --engine-url, --engine-unit,\n\
@@ -138,12 +138,12 @@ fn move_out() -> Command {
     Command::new("move-out")
         .about("Give the port back to nginx as it was; settings stay")
         .arg(flag("yes", "Ask nothing"))
-        .arg(inner("worker"))
+        .arg(hidden_flag("worker"))
         .after_help("Exits with 0 or 1.")
 }
 
 /// For systemd, which continues or undoes a move.
-fn inner(name: &'static str) -> Arg {
+fn hidden_flag(name: &'static str) -> Arg {
     flag(name, "Used by systemd").hide(true)
 }
 

@@ -5,7 +5,7 @@
 mod ack;
 mod check_port;
 mod doctor;
-mod live;
+mod live_check;
 mod move_in;
 mod reload;
 mod show;
@@ -16,63 +16,63 @@ use clap::ArgMatches;
 
 use crate::{
     config::{self, Config},
-    vetting,
+    graph_validation,
 };
 
 /// Something does not hold: the service is not ready, or the command could not do its work.
-const EXIT_NO: u8 = 1;
+const EXIT_FAILURE: u8 = 1;
 
 /// Runs the subcommand, if it is one of those that a broken configuration must not keep from working. `names` are those of
 /// all variables.
-pub fn without_configuration(
+pub fn run_without_config(
     matches: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
     names: &[String],
 ) -> Option<ExitCode> {
     let (name, arguments) = matches.subcommand()?;
-    let done = match name {
+    let result = match name {
         "move-in" => move_in::move_in(arguments),
         "move-out" => move_in::move_out(arguments),
         "doctor" => doctor::doctor(matches, environment, names),
         "reload" => reload::reload(&config::admin_sockets(matches, environment)),
         "check-port" => match arguments.get_one::<String>("socket-unit") {
-            Some(unit) => check_port::unit(unit),
-            None => check_port::configured(config::listen_alone(matches, environment)),
+            Some(unit) => check_port::check_unit(unit),
+            None => check_port::check_configured(config::read_listen_settings(matches, environment)),
         },
         _ => return None,
     };
-    Some(ended(name, done))
+    Some(into_exit_code(name, result))
 }
 
 /// Runs the subcommand, if it is one of these.
 pub fn run(matches: &ArgMatches, config: &Config) -> Option<ExitCode> {
     let (name, arguments) = matches.subcommand()?;
-    let done = match name {
+    let result = match name {
         "gpu" => show::gpu(arguments, config),
         "readyz" => show::readyz(arguments, config),
         "ack" => ack::ack(config),
         _ => return None,
     };
-    Some(ended(name, done))
+    Some(into_exit_code(name, result))
 }
 
 /// The templates' part of `check-config`, in comments behind the configuration.
-pub fn describe_templates(config: &Config) {
+pub fn print_templates(config: &Config) {
     use std::io::Write;
-    for line in vetting::described(&config.presets) {
+    for line in graph_validation::describe_templates(&config.presets) {
         let _ = writeln!(io::stdout(), "# {line}");
     }
 }
 
 /// The second half of `check-config --live`.
 pub fn check_live(config: &Config) -> ExitCode {
-    ended("check-config", live::check(config))
+    into_exit_code("check-config", live_check::check(config))
 }
 
-fn ended(name: &str, done: io::Result<ExitCode>) -> ExitCode {
-    done.unwrap_or_else(|error| {
+fn into_exit_code(name: &str, result: io::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
         use std::io::Write;
         let _ = writeln!(io::stderr(), "ada2-sidecar {name}: {error}");
-        ExitCode::from(EXIT_NO)
+        ExitCode::from(EXIT_FAILURE)
     })
 }

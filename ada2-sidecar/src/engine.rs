@@ -2,9 +2,9 @@
 
 pub mod builtin;
 pub mod comfyui;
-mod greeting;
+mod event_probe;
 mod http;
-pub mod installed;
+pub mod inspect;
 pub mod invokeai;
 pub mod monitor;
 mod previews;
@@ -28,7 +28,7 @@ use crate::{
     images::{
         Job,
         models::EngineModel,
-        template::{Fault, Template},
+        template::{Template, TemplateError},
     },
 };
 
@@ -36,48 +36,52 @@ use crate::{
 pub trait ImageEngine {
     /// Looks at the engine: is it the one we know, is it running, what does it offer. Also cancels what an earlier
     /// process of ours left in it, so that readiness is never told before that.
-    fn survey(&self) -> impl Future<Output = Result<Survey, EngineError>> + Send;
+    fn status(&self) -> impl Future<Output = Result<EngineStatus, EngineError>> + Send;
 
     /// Makes the job's pictures. Returns only when the engine has let go of the job: after the last picture, or, once
     /// cancelled, after the engine has confirmed that the job is neither waiting nor running. A failure that is
     /// certain before that is told on the desk.
-    fn run(&self, job: &Job, desk: &Desk) -> impl Future<Output = Result<Vec<Picture>, EngineError>> + Send;
+    fn run(
+        &self,
+        job: &Job,
+        context: &JobContext,
+    ) -> impl Future<Output = Result<Vec<GeneratedImage>, EngineError>> + Send;
 
     /// What the engine has against each of these graphs: nodes and inputs that it does not know, each named.
-    fn vet(
+    fn validate(
         &self,
         templates: &[&Template],
-    ) -> impl Future<Output = Result<Vec<Vec<Fault>>, EngineError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Vec<TemplateError>>, EngineError>> + Send;
 }
 
 /// Where a running job and whoever waits for it meet.
 #[derive(Debug)]
-pub struct Desk {
+pub struct JobContext {
     /// Fires when nobody waits any more.
     pub cancel: CancellationToken,
     /// How far it is. Whoever looks sees the newest only.
-    pub progress: watch::Sender<Progress>,
-    outcome: Mutex<Option<oneshot::Sender<Outcome>>>,
+    pub progress: watch::Sender<JobProgress>,
+    outcome: Mutex<Option<oneshot::Sender<JobOutcome>>>,
 }
 
 /// What comes of a job.
-pub type Outcome = Result<Vec<Picture>, EngineError>;
+pub type JobOutcome = Result<Vec<GeneratedImage>, EngineError>;
 
-impl Desk {
+impl JobContext {
     /// A desk, and the end at which the outcome is waited for.
-    pub fn open() -> (Self, oneshot::Receiver<Outcome>) {
+    pub fn new() -> (Self, oneshot::Receiver<JobOutcome>) {
         let (sender, receiver) = oneshot::channel();
-        let progress = watch::Sender::new(Progress::default());
+        let progress = watch::Sender::new(JobProgress::default());
         (Self { cancel: CancellationToken::new(), progress, outcome: Mutex::new(Some(sender)) }, receiver)
     }
 
     /// Whether the outcome is told: then it does not matter who waits.
-    pub fn is_told(&self) -> bool {
+    pub fn is_completed(&self) -> bool {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     /// Tells the outcome. The first counts.
-    pub fn tell(&self, outcome: Outcome) {
+    pub fn complete(&self, outcome: JobOutcome) {
         let sender = self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Whoever has left does not want to know.
         let _ = sender.map(|sender| sender.send(outcome));
@@ -86,13 +90,13 @@ impl Desk {
 
 /// How far a job is.
 #[derive(Debug, Clone, Default)]
-pub struct Progress {
+pub struct JobProgress {
     /// Of the steps of all its pictures, 0 to 1.
     pub fraction: f64,
     /// The picture that is being made, counted from 0.
-    pub picture: usize,
+    pub image_index: usize,
     /// Of that picture's own steps, 0 to 1.
-    pub within: f64,
+    pub image_fraction: f64,
     /// The engine's own preview at that point.
     pub preview: Option<Preview>,
 }
@@ -135,10 +139,10 @@ impl Engine {
     pub fn start(&self, lifecycle: &Lifecycle) -> watch::Receiver<EngineState> {
         match self.clone() {
             Self::InvokeAi(engine) => {
-                lifecycle.worker("engine events", async move { engine.follow().await });
+                lifecycle.spawn_worker("engine events", async move { engine.run_event_loop().await });
             }
             Self::ComfyUi(engine) => {
-                lifecycle.worker("engine events", async move { engine.follow().await });
+                lifecycle.spawn_worker("engine events", async move { engine.run_event_loop().await });
             }
             Self::Builtin(_) => {}
         }
@@ -146,10 +150,10 @@ impl Engine {
     }
 
     /// The graphs that are shipped for it, by name and in a lasting order.
-    pub fn shipped(&self) -> Vec<(String, &Template)> {
+    pub fn builtin_templates(&self) -> Vec<(String, &Template)> {
         let mut all: Vec<_> = match self {
-            Self::InvokeAi(engine) => engine.shipped().collect(),
-            Self::ComfyUi(engine) => engine.shipped().collect(),
+            Self::InvokeAi(engine) => engine.builtin_templates().collect(),
+            Self::ComfyUi(engine) => engine.builtin_templates().collect(),
             Self::Builtin(_) => Vec::new(),
         };
         all.sort_by(|one, other| one.0.cmp(&other.0));
@@ -158,38 +162,38 @@ impl Engine {
 }
 
 impl ImageEngine for Engine {
-    async fn survey(&self) -> Result<Survey, EngineError> {
+    async fn status(&self) -> Result<EngineStatus, EngineError> {
         match self {
-            Self::InvokeAi(engine) => engine.survey().await,
-            Self::ComfyUi(engine) => engine.survey().await,
-            Self::Builtin(engine) => engine.survey().await,
+            Self::InvokeAi(engine) => engine.status().await,
+            Self::ComfyUi(engine) => engine.status().await,
+            Self::Builtin(engine) => engine.status().await,
         }
     }
 
-    async fn run(&self, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
+    async fn run(&self, job: &Job, context: &JobContext) -> Result<Vec<GeneratedImage>, EngineError> {
         match self {
-            Self::InvokeAi(engine) => engine.run(job, desk).await,
-            Self::ComfyUi(engine) => engine.run(job, desk).await,
-            Self::Builtin(engine) => engine.run(job, desk).await,
+            Self::InvokeAi(engine) => engine.run(job, context).await,
+            Self::ComfyUi(engine) => engine.run(job, context).await,
+            Self::Builtin(engine) => engine.run(job, context).await,
         }
     }
 
-    async fn vet(&self, templates: &[&Template]) -> Result<Vec<Vec<Fault>>, EngineError> {
+    async fn validate(&self, templates: &[&Template]) -> Result<Vec<Vec<TemplateError>>, EngineError> {
         match self {
-            Self::InvokeAi(engine) => engine.vet(templates).await,
-            Self::ComfyUi(engine) => engine.vet(templates).await,
-            Self::Builtin(engine) => engine.vet(templates).await,
+            Self::InvokeAi(engine) => engine.validate(templates).await,
+            Self::ComfyUi(engine) => engine.validate(templates).await,
+            Self::Builtin(engine) => engine.validate(templates).await,
         }
     }
 }
 
 /// One look at the engine.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Survey {
+pub struct EngineStatus {
     /// Its version.
     pub version: String,
     /// Why this version wants attention, if it does.
-    pub caution: Option<String>,
+    pub warning: Option<String>,
     /// Whether its queue is paused.
     pub paused: bool,
     /// Whether it is working on a job, whoever's.
@@ -201,12 +205,12 @@ pub struct Survey {
     /// Its models, of whatever kind.
     pub models: Arc<[EngineModel]>,
     /// Of how many of them it is still to be read what they are: until none is left, the first is not known either.
-    pub unread: usize,
+    pub unclassified_models: usize,
 }
 
 /// A finished picture.
 #[derive(Debug, Clone)]
-pub struct Picture {
+pub struct GeneratedImage {
     /// The file.
     pub bytes: Bytes,
     /// Its format, told from the bytes.
@@ -219,15 +223,15 @@ pub struct Picture {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineError {
     /// Nothing answers there. The GPU is free of the job.
-    Refused(String),
+    ConnectionRefused(String),
     /// Something is there and does not answer in time, or broke off.
-    NoAnswer(String),
+    Unresponsive(String),
     /// Its host's name cannot be resolved. Says nothing of the engine itself.
-    Unresolved(String),
+    HostUnresolved(String),
     /// It asks for a login, and we have none.
     LoginRequired(String),
     /// What answers is not this engine, or not as we know it.
-    Strange(String),
+    UnexpectedResponse(String),
     /// The job failed.
     Failed(String),
     /// The job was ended before its time, by a person at the engine or by the engine's restart. Says nothing of the engine
@@ -243,22 +247,28 @@ pub enum EngineError {
 
 impl EngineError {
     /// Whether it leaves open what became of a job: the engine may be at work on it.
-    fn leaves_open(&self) -> bool {
-        matches!(self, Self::NoAnswer(_) | Self::Unresolved(_) | Self::LoginRequired(_) | Self::Strange(_))
+    fn is_outcome_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::Unresponsive(_)
+                | Self::HostUnresolved(_)
+                | Self::LoginRequired(_)
+                | Self::UnexpectedResponse(_)
+        )
     }
 }
 
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(words)
-            | Self::NoAnswer(words)
-            | Self::Unresolved(words)
-            | Self::LoginRequired(words)
-            | Self::Strange(words)
-            | Self::Failed(words)
-            | Self::Interrupted(words)
-            | Self::OutOfMemory(words) => f.write_str(words),
+            Self::ConnectionRefused(message)
+            | Self::Unresponsive(message)
+            | Self::HostUnresolved(message)
+            | Self::LoginRequired(message)
+            | Self::UnexpectedResponse(message)
+            | Self::Failed(message)
+            | Self::Interrupted(message)
+            | Self::OutOfMemory(message) => f.write_str(message),
             Self::QueueFull => f.write_str("the engine's queue is full"),
             Self::Cancelled => f.write_str("the job was cancelled"),
         }
@@ -266,15 +276,16 @@ impl fmt::Display for EngineError {
 }
 
 /// The engine's words for an answer: the first line, without paths, cut. Tracebacks and echoed graphs stay behind.
-fn own_words(text: &str) -> String {
+fn sanitize_message(text: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
     let is_path = |word: &str| {
-        let word = word.trim_matches(|letter: char| "'\"()[]<>,:;".contains(letter));
+        let word = word.trim_matches(|character: char| "'\"()[]<>,:;".contains(character));
         word.matches(['/', '\\']).count() >= 2
     };
     let words: Vec<_> =
         line.split_whitespace().map(|word| if is_path(word) { "[path]" } else { word }).collect();
-    let clean: String = words.join(" ").chars().filter(|letter| !letter.is_control()).take(300).collect();
+    let clean: String =
+        words.join(" ").chars().filter(|character| !character.is_control()).take(300).collect();
     clean
 }
 
@@ -285,16 +296,16 @@ mod tests {
     #[test]
     fn words_lose_paths_and_tracebacks() {
         assert_eq!(
-            own_words(
+            sanitize_message(
                 "No such file: '/srv/invokeai/models/x.safetensors' (os error 2)\nTraceback (most recent"
             ),
             "No such file: [path] (os error 2)"
         );
         assert_eq!(
-            own_words("CUDA out of memory. Tried to allocate 2 GiB"),
+            sanitize_message("CUDA out of memory. Tried to allocate 2 GiB"),
             "CUDA out of memory. Tried to allocate 2 GiB"
         );
-        assert_eq!(own_words(" \n"), "no reason given");
-        assert_eq!(own_words(&"x".repeat(1000)).len(), 300);
+        assert_eq!(sanitize_message(" \n"), "no reason given");
+        assert_eq!(sanitize_message(&"x".repeat(1000)).len(), 300);
     }
 }

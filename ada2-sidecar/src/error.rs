@@ -8,29 +8,29 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use service::{body::BodyError, client::Doubt, guard::Refusal};
+use service::{body::BodyError, client_info::ForwardingError, guard::GuardError};
 use wire::openai::{
-    error::{Code, Envelope},
+    error::{Code, ErrorEnvelope},
     fields::FieldError,
 };
 
 use crate::{
-    app::NotReady, engine::EngineError, images::choice, jobs::JobError, passthrough::PassFault,
-    smi::FaultyQuery,
+    app::NotReady, engine::EngineError, images::choice, jobs::JobError, passthrough::PassThroughError,
+    smi::SmiQueryError,
 };
 
 /// Everything that can end a request.
 #[derive(Debug)]
 pub(crate) enum ApiError {
-    Guard(Refusal),
+    Guard(GuardError),
     AddressNotAllowed,
     /// Nobody can tell for whom this is, and why.
-    AddressDoubtful(Doubt),
-    PassThrough(PassFault),
-    NoToken,
+    ClientAddressUnknown(ForwardingError),
+    PassThrough(PassThroughError),
+    InvalidToken,
     Body(BodyError),
     Field(FieldError),
-    Model(choice::Refused),
+    Model(choice::ModelChoiceError),
     /// The failing checks in words.
     NotReady(NotReady),
     Busy {
@@ -40,25 +40,25 @@ pub(crate) enum ApiError {
         waiting: u64,
     },
     Engine(EngineError),
-    TooSlow(Duration),
+    Timeout(Duration),
     /// Perhaps this route was meant.
     NotFound {
-        near: Option<&'static str>,
+        suggestion: Option<&'static str>,
     },
-    NoSuchCheck {
-        known: String,
+    CheckNotFound {
+        known_checks: String,
     },
-    NoSuchPicture,
+    ImageNotFound,
     /// The card cannot be queried as asked.
-    Query(FaultyQuery),
+    Query(SmiQueryError),
     /// There is no reading of the card to answer with, and why.
-    NoReading(String),
+    NoGpuReading(String),
     MethodNotAllowed,
     Panic,
 }
 
 /// How a failure looks from outside.
-struct Face {
+struct ErrorResponse {
     status: StatusCode,
     code: Code,
     message: String,
@@ -66,13 +66,13 @@ struct Face {
     /// Seconds, 1 to 55: larger values make some clients hammer.
     retry_after: Option<u8>,
     /// Whether a repeat at once would be in vain, or would spend GPU time again.
-    final_: bool,
+    no_retry: bool,
 }
 
-impl Face {
+impl ErrorResponse {
     fn new(status: u16, code: Code, message: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).expect("the table has valid statuses");
-        Self { status, code, message: message.into(), param: None, retry_after: None, final_: false }
+        Self { status, code, message: message.into(), param: None, retry_after: None, no_retry: false }
     }
 
     fn param(mut self, param: Option<String>) -> Self {
@@ -85,119 +85,121 @@ impl Face {
         self
     }
 
-    fn no_repeat(mut self) -> Self {
-        self.final_ = true;
+    fn no_retry(mut self) -> Self {
+        self.no_retry = true;
         self
     }
 }
 
 impl ApiError {
-    fn face(self) -> Face {
+    fn error_response(self) -> ErrorResponse {
         match self {
-            Self::Guard(refusal) => guard_face(&refusal),
-            Self::AddressNotAllowed => address_face(None),
-            Self::AddressDoubtful(doubt) => address_face(Some(doubt)),
-            Self::PassThrough(fault) => pass_face(&fault),
-            Self::NoToken => Face::new(
+            Self::Guard(refusal) => guard_response(&refusal),
+            Self::AddressNotAllowed => address_response(None),
+            Self::ClientAddressUnknown(doubt) => address_response(Some(doubt)),
+            Self::PassThrough(fault) => passthrough_response(&fault),
+            Self::InvalidToken => ErrorResponse::new(
                 401,
                 Code::InvalidApiKey,
                 "This server wants its token: send the header Authorization: Bearer TOKEN.",
             ),
-            Self::Body(error) => body_face(error),
+            Self::Body(error) => body_response(error),
             Self::Field(FieldError { param, message }) => {
                 let code = match param.as_deref() {
                     Some("size") => Code::InvalidSize,
                     Some(_) => Code::InvalidValue,
                     None => Code::InvalidBody,
                 };
-                Face::new(400, code, message).param(param)
+                ErrorResponse::new(400, code, message).param(param)
             }
-            Self::Model(refused) => model_face(&refused),
+            Self::Model(refused) => model_response(&refused),
             Self::NotReady(NotReady(why)) => {
-                Face::new(503, Code::BackendNotReady, format!("Not ready to make pictures: {why}"))
+                ErrorResponse::new(503, Code::BackendNotReady, format!("Not ready to make pictures: {why}"))
                     .retry_after(30)
-                    .no_repeat()
+                    .no_retry()
             }
             Self::Busy { limit } => {
                 let message = format!("All {limit} slots are taken; try again in a few seconds.");
-                Face::new(429, Code::BackendOverloaded, message).retry_after(5)
+                ErrorResponse::new(429, Code::BackendOverloaded, message).retry_after(5)
             }
             Self::EngineBusy { waiting } => {
                 let message =
                     format!("{waiting} jobs of others wait in the engine; try again in a few seconds.");
-                Face::new(429, Code::BackendOverloaded, message).retry_after(5)
+                ErrorResponse::new(429, Code::BackendOverloaded, message).retry_after(5)
             }
-            Self::Engine(error) => engine_face(&error),
-            Self::TooSlow(time) => {
+            Self::Engine(error) => engine_response(&error),
+            Self::Timeout(timeout) => {
                 let message =
-                    format!("The picture was not finished within {time:?}; the job has been cancelled.");
-                Face::new(504, Code::EngineTimeout, message).no_repeat()
+                    format!("The picture was not finished within {timeout:?}; the job has been cancelled.");
+                ErrorResponse::new(504, Code::EngineTimeout, message).no_retry()
             }
-            Self::NotFound { near } => {
+            Self::NotFound { suggestion: near } => {
                 let hint = near.map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
-                Face::new(404, Code::NotFound, format!("There is nothing at this path.{hint}"))
+                ErrorResponse::new(404, Code::NotFound, format!("There is nothing at this path.{hint}"))
             }
-            Self::NoSuchCheck { known } => {
-                Face::new(404, Code::NotFound, format!("There is no such check. Checks: {known}."))
+            Self::CheckNotFound { known_checks: known } => {
+                ErrorResponse::new(404, Code::NotFound, format!("There is no such check. Checks: {known}."))
             }
-            Self::Query(fault) => query_face(&fault),
-            Self::NoReading(why) => Face::new(503, Code::BackendNotReady, why).retry_after(5).no_repeat(),
-            Self::NoSuchPicture => Face::new(
+            Self::Query(fault) => query_response(&fault),
+            Self::NoGpuReading(why) => {
+                ErrorResponse::new(503, Code::BackendNotReady, why).retry_after(5).no_retry()
+            }
+            Self::ImageNotFound => ErrorResponse::new(
                 404,
                 Code::NotFound,
                 "This picture is not here, or no longer; ask for b64_json to get it in the answer.",
             ),
-            Self::MethodNotAllowed => Face::new(
+            Self::MethodNotAllowed => ErrorResponse::new(
                 405,
                 Code::MethodNotAllowed,
                 "This path does not take this method; see the Allow header.",
             ),
-            Self::Panic => Face::new(
+            Self::Panic => ErrorResponse::new(
                 500,
                 Code::Internal,
                 "A fault of ours ended this request; the log has the cause under this request id.",
             )
-            .no_repeat(),
+            .no_retry(),
         }
     }
 }
 
-fn query_face(fault: &FaultyQuery) -> Face {
+fn query_response(fault: &SmiQueryError) -> ErrorResponse {
     let param = match fault {
-        FaultyQuery::Field(_) => "query",
-        FaultyQuery::Format(_) => "format",
+        SmiQueryError::Field(_) => "query",
+        SmiQueryError::Format(_) => "format",
     };
-    Face::new(400, Code::InvalidValue, fault.to_string()).param(Some(param.to_owned()))
+    ErrorResponse::new(400, Code::InvalidValue, fault.to_string()).param(Some(param.to_owned()))
 }
 
-fn address_face(doubt: Option<Doubt>) -> Face {
+fn address_response(doubt: Option<ForwardingError>) -> ErrorResponse {
     let not_allowed = || "Your address may not use the engine here; --allow-from says who may.".to_owned();
-    let message = doubt.map_or_else(not_allowed, |doubt| doubt.explain("--trusted-proxies"));
-    Face::new(403, Code::IpNotAllowed, message)
+    let message = doubt.map_or_else(not_allowed, |doubt| doubt.message("--trusted-proxies"));
+    ErrorResponse::new(403, Code::IpNotAllowed, message)
 }
 
 /// What is not there is 404; what is there and cannot be used as asked is the request's fault.
-fn model_face(refused: &choice::Refused) -> Face {
+fn model_response(refused: &choice::ModelChoiceError) -> ErrorResponse {
     let (status, code) =
-        if refused.is_missing() { (404, Code::ModelNotFound) } else { (400, Code::InvalidValue) };
-    Face::new(status, code, refused.to_string()).param(Some("model".to_owned()))
+        if refused.is_not_found() { (404, Code::ModelNotFound) } else { (400, Code::InvalidValue) };
+    ErrorResponse::new(status, code, refused.to_string()).param(Some("model".to_owned()))
 }
 
-fn guard_face(refusal: &Refusal) -> Face {
+fn guard_response(refusal: &GuardError) -> ErrorResponse {
     match refusal {
-        Refusal::BadHost => Face::new(
+        GuardError::InvalidHost => ErrorResponse::new(
             400,
             Code::HostNotAllowed,
             "The request needs exactly one Host header that names this server.",
         ),
-        Refusal::ForeignHost(host) => Face::new(
+        GuardError::HostNotAllowed(host) => ErrorResponse::new(
             421,
             Code::HostNotAllowed,
             format!(
                 "This server does not answer to the name {host:?}; if it is ours, add it to allowed_hosts (--allowed-hosts)."
             ),
         ),
-        Refusal::ForeignOrigin(origin) => Face::new(
+        GuardError::OriginNotAllowed(origin) => ErrorResponse::new(
             403,
             Code::CrossOrigin,
             format!(
@@ -207,91 +209,103 @@ fn guard_face(refusal: &Refusal) -> Face {
     }
 }
 
-fn body_face(error: BodyError) -> Face {
+fn body_response(error: BodyError) -> ErrorResponse {
     match error {
-        BodyError::Encoded => Face::new(415, Code::EncodedBody, "Send the body without Content-Encoding."),
-        BodyError::TooLarge(limit) => Face::new(
+        BodyError::Encoded => {
+            ErrorResponse::new(415, Code::EncodedBody, "Send the body without Content-Encoding.")
+        }
+        BodyError::TooLarge(limit) => ErrorResponse::new(
             413,
             Code::RequestTooLarge,
             format!("The body has more than {limit} bytes (--max-request-bytes)."),
         ),
-        BodyError::Busy => Face::new(
+        BodyError::BudgetExhausted => ErrorResponse::new(
             429,
             Code::BackendOverloaded,
             "Too many large requests at once; try again in a few seconds.",
         )
         .retry_after(5),
-        BodyError::CallerBusy => Face::new(
+        BodyError::CallerBudgetExhausted => ErrorResponse::new(
             429,
             Code::BackendOverloaded,
             "Your other requests hold half of what is taken of bodies at once; send fewer at a time.",
         )
         .retry_after(5),
         BodyError::TooSlow => {
-            Face::new(408, Code::RequestTimeout, "The body was not whole within 5 minutes.").no_repeat()
+            ErrorResponse::new(408, Code::RequestTimeout, "The body was not whole within 5 minutes.")
+                .no_retry()
         }
-        BodyError::Stalled => Face::new(408, Code::RequestTimeout, "The body stopped arriving.").no_repeat(),
-        BodyError::Broken => Face::new(400, Code::InvalidBody, "The body could not be read to its end."),
+        BodyError::Stalled => {
+            ErrorResponse::new(408, Code::RequestTimeout, "The body stopped arriving.").no_retry()
+        }
+        BodyError::ReadFailed => {
+            ErrorResponse::new(400, Code::InvalidBody, "The body could not be read to its end.")
+        }
     }
 }
 
-fn pass_face(fault: &PassFault) -> Face {
+fn passthrough_response(fault: &PassThroughError) -> ErrorResponse {
     let (status, code) = match fault {
-        PassFault::Down(_) => (503, Code::EngineUnavailable),
-        PassFault::Broken(_) => (502, Code::EngineUnavailable),
-        PassFault::Unasked | PassFault::Framing(_) => (502, Code::EngineError),
-        PassFault::TooSlow => (504, Code::EngineTimeout),
-        PassFault::TooLarge(_) => (413, Code::RequestTooLarge),
-        PassFault::Stalled => (408, Code::RequestTimeout),
-        PassFault::BrokenOff => (400, Code::InvalidBody),
+        PassThroughError::Unreachable(_) => (503, Code::EngineUnavailable),
+        PassThroughError::ConnectionBroken(_) => (502, Code::EngineUnavailable),
+        PassThroughError::UnexpectedUpgrade | PassThroughError::Framing(_) => (502, Code::EngineError),
+        PassThroughError::ResponseTimeout => (504, Code::EngineTimeout),
+        PassThroughError::UploadTooLarge(_) => (413, Code::RequestTooLarge),
+        PassThroughError::UploadStalled => (408, Code::RequestTimeout),
+        PassThroughError::UploadAborted => (400, Code::InvalidBody),
     };
-    let face = Face::new(status, code, fault.to_string()).no_repeat();
+    let face = ErrorResponse::new(status, code, fault.to_string()).no_retry();
     if status == 503 { face.retry_after(5) } else { face }
 }
 
-fn engine_face(error: &EngineError) -> Face {
+fn engine_response(error: &EngineError) -> ErrorResponse {
     // The words may be a sentence of the engine's.
-    let words = error.to_string();
-    let said = |what: &str| format!("{what}: {}.", words.trim_end_matches('.'));
+    let message = error.to_string();
+    let with_cause = |summary: &str| format!("{summary}: {}.", message.trim_end_matches('.'));
     match error {
-        EngineError::Refused(_)
-        | EngineError::NoAnswer(_)
-        | EngineError::Unresolved(_)
+        EngineError::ConnectionRefused(_)
+        | EngineError::Unresponsive(_)
+        | EngineError::HostUnresolved(_)
         | EngineError::LoginRequired(_)
-        | EngineError::Strange(_) => {
-            Face::new(503, Code::EngineUnavailable, said("The engine is not available"))
+        | EngineError::UnexpectedResponse(_) => {
+            ErrorResponse::new(503, Code::EngineUnavailable, with_cause("The engine is not available"))
                 .retry_after(30)
-                .no_repeat()
+                .no_retry()
         }
         EngineError::Failed(_) | EngineError::Interrupted(_) => {
-            Face::new(502, Code::EngineError, said("The engine could not make the picture")).no_repeat()
+            ErrorResponse::new(502, Code::EngineError, with_cause("The engine could not make the picture"))
+                .no_retry()
         }
         EngineError::OutOfMemory(_) => {
             let what = "The GPU's memory did not suffice, and the engine has been asked to free its caches; try a smaller size";
-            Face::new(503, Code::GpuOutOfMemory, said(what)).retry_after(10).no_repeat()
+            ErrorResponse::new(503, Code::GpuOutOfMemory, with_cause(what)).retry_after(10).no_retry()
         }
         EngineError::QueueFull => {
-            Face::new(429, Code::BackendOverloaded, said("Try again in a few seconds")).retry_after(5)
+            ErrorResponse::new(429, Code::BackendOverloaded, with_cause("Try again in a few seconds"))
+                .retry_after(5)
         }
-        EngineError::Cancelled => Face::new(503, Code::EngineUnavailable, said("The service is stopping"))
-            .retry_after(30)
-            .no_repeat(),
+        EngineError::Cancelled => {
+            ErrorResponse::new(503, Code::EngineUnavailable, with_cause("The service is stopping"))
+                .retry_after(30)
+                .no_retry()
+        }
     }
 }
 
 impl ApiError {
     /// What the client is told, where no status can be sent any more.
-    pub(crate) fn envelope(self) -> Envelope {
-        let Face { code, message, param, .. } = self.face();
-        Envelope::new(code, message).param(param.as_deref())
+    pub(crate) fn envelope(self) -> ErrorEnvelope {
+        let ErrorResponse { code, message, param, .. } = self.error_response();
+        ErrorEnvelope::new(code, message).with_param(param.as_deref())
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let ambiguous = matches!(self, Self::Guard(Refusal::BadHost));
-        let Face { status, code, message, param, retry_after, final_ } = self.face();
-        let envelope = Envelope::new(code, message).param(param.as_deref());
+        let ambiguous = matches!(self, Self::Guard(GuardError::InvalidHost));
+        let ErrorResponse { status, code, message, param, retry_after, no_retry: final_ } =
+            self.error_response();
+        let envelope = ErrorEnvelope::new(code, message).with_param(param.as_deref());
         let mut response = (status, Json(envelope)).into_response();
         let headers = response.headers_mut();
         if ambiguous {
@@ -331,7 +345,7 @@ macro_rules! from {
     };
 }
 
-from!(Refusal => Guard, BodyError => Body, FieldError => Field, choice::Refused => Model, NotReady => NotReady, EngineError => Engine, FaultyQuery => Query);
+from!(GuardError => Guard, BodyError => Body, FieldError => Field, choice::ModelChoiceError => Model, NotReady => NotReady, EngineError => Engine, SmiQueryError => Query);
 
 #[cfg(test)]
 mod tests;

@@ -2,15 +2,15 @@
 //! request ever waits on the driver, and nothing here judges: that is `readiness`'s business.
 
 mod cards;
-mod installed;
+mod library_file;
 mod nvml;
 pub(crate) mod processes;
 mod sampler;
 pub mod vram;
 
-pub(crate) use cards::{SeenCard, cards};
-pub(crate) use nvml::recovery_words;
-pub(crate) use sampler::PROOF;
+pub(crate) use cards::{CardInfo, cards};
+pub(crate) use nvml::recovery_action_name;
+pub(crate) use sampler::RECOVERY_SAMPLES;
 
 use std::{
     collections::BTreeMap,
@@ -24,18 +24,18 @@ use tokio::sync::watch;
 use wire::health::GpuReport;
 
 /// A sample older than this means that the driver hangs.
-pub(crate) const STALE: Duration = Duration::from_secs(5);
+pub(crate) const STALE_AFTER: Duration = Duration::from_secs(5);
 
 /// Starts the thread `nvml`, which takes its first sample at once and ends when every receiver is gone.
 ///
 /// Nobody joins it: a driver call may hang for ever. Then samples only grow old, and their age says so.
-pub fn start(sampling: Sampling) -> io::Result<watch::Receiver<Option<Arc<GpuSample>>>> {
-    sampler::start(sampling)
+pub fn start(config: GpuSamplerConfig) -> io::Result<watch::Receiver<Option<Arc<GpuSample>>>> {
+    sampler::start(config)
 }
 
 /// What is sampled, and how often.
 #[derive(Debug, Clone)]
-pub struct Sampling {
+pub struct GpuSamplerConfig {
     /// Absolute path of `libnvidia-ml.so.1`; the loader's own search if absent.
     pub library: Option<PathBuf>,
     /// NVML's index, or a UUID.
@@ -45,19 +45,19 @@ pub struct Sampling {
     /// The systemd unit whose GPU memory is the engine's own.
     pub engine_unit: String,
     /// Where it is read whose a process is.
-    pub kernel: KernelFolders,
+    pub kernel: KernelPaths,
 }
 
 /// Where the kernel shows processes and their groups.
 #[derive(Debug, Clone)]
-pub struct KernelFolders {
+pub struct KernelPaths {
     /// `/proc`.
     pub proc: PathBuf,
     /// `/sys/fs/cgroup`.
     pub cgroups: PathBuf,
 }
 
-impl Default for KernelFolders {
+impl Default for KernelPaths {
     fn default() -> Self {
         Self { proc: "/proc".into(), cgroups: "/sys/fs/cgroup".into() }
     }
@@ -69,13 +69,13 @@ pub struct GpuSample {
     /// When, for judging its age.
     pub taken: Instant,
     /// When, for people.
-    pub wall: SystemTime,
+    pub timestamp: SystemTime,
     /// What was seen.
     pub state: GpuState,
     /// Looks in a row, this one included, that the card answered.
-    pub good: u32,
+    pub consecutive_good: u32,
     /// Looks since our start that gave no reading.
-    pub failed: u64,
+    pub failed_total: u64,
     /// Loads of the driver that were seen to follow its absence.
     pub driver_loads: u32,
     /// What the driver reported of itself.
@@ -101,7 +101,7 @@ pub struct Xid {
     /// When, for judging its age.
     pub at: Instant,
     /// When, for people.
-    pub wall: SystemTime,
+    pub timestamp: SystemTime,
 }
 
 /// What a look at the card gives.
@@ -110,7 +110,7 @@ pub enum GpuState {
     /// The card answers.
     Present(Box<GpuReading>),
     /// NVML could not be loaded; the words of the loader.
-    NoLibrary(String),
+    LibraryUnavailable(String),
     /// NVML is there, the kernel module is not.
     DriverNotLoaded,
     /// The driver does not let us in.
@@ -120,7 +120,7 @@ pub enum GpuState {
     /// No card of that index or UUID.
     NoDevice {
         /// What was asked for.
-        wanted: String,
+        requested: String,
         /// What is there, in words.
         found: Vec<String>,
     },
@@ -132,9 +132,9 @@ pub enum GpuState {
 
 impl GpuState {
     /// Whether the driver must be let go of: it advises a reset or more, which our hold on its device files would block.
-    pub fn wants_release(&self) -> bool {
+    pub fn must_release_driver(&self) -> bool {
         let Self::Present(reading) = self else { return false };
-        matches!(reading.vitals.recovery_action, Some(1 | 2 | 4 | 6 | 7))
+        matches!(reading.health.recovery_action, Some(1 | 2 | 4 | 6 | 7))
     }
 }
 
@@ -142,16 +142,18 @@ impl fmt::Display for GpuState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Present(reading) => write!(f, "{} answers", reading.report.name),
-            Self::NoLibrary(words) => write!(f, "NVML cannot be loaded: {words}"),
+            Self::LibraryUnavailable(message) => write!(f, "NVML cannot be loaded: {message}"),
             Self::DriverNotLoaded => f.write_str("the NVIDIA driver is not loaded"),
             Self::NoPermission => f.write_str("no permission to use the NVIDIA driver"),
             Self::VersionMismatch => f.write_str("driver and library versions differ: reboot needed"),
-            Self::NoDevice { wanted, found } if found.is_empty() => {
+            Self::NoDevice { requested: wanted, found } if found.is_empty() => {
                 write!(f, "no GPU {wanted}: there is none")
             }
-            Self::NoDevice { wanted, found } => write!(f, "no GPU {wanted}: there is {}", found.join(", ")),
+            Self::NoDevice { requested: wanted, found } => {
+                write!(f, "no GPU {wanted}: there is {}", found.join(", "))
+            }
             Self::Lost => f.write_str("GPU is lost"),
-            Self::Failed(words) => write!(f, "NVML fails: {words}"),
+            Self::Failed(message) => write!(f, "NVML fails: {message}"),
         }
     }
 }
@@ -166,22 +168,22 @@ pub struct GpuReading {
     /// As `/readyz` says it.
     pub report: GpuReport,
     /// What the rules judge.
-    pub vitals: Vitals,
+    pub health: HealthReading,
     /// Memory at the time of `processes`; absent where the card has none of its own (unified memory).
-    pub memory: Option<Memory>,
+    pub memory: Option<GpuMemory>,
     /// Who holds memory; absent where the driver does not say.
     pub processes: Option<Vec<GpuProcess>>,
     /// When they were asked for.
-    pub processes_taken: Instant,
+    pub processes_taken_at: Instant,
     /// Whether the engine's unit had any process at the time of `processes`.
     pub engine_unit_active: bool,
     /// Other cards on which the engine's processes hold memory; looked for seldom, and only while they hold none here.
-    pub elsewhere: Vec<Elsewhere>,
+    pub other_gpus: Vec<OtherGpuUsage>,
 }
 
 /// A card that is not the one judged, on which the engine's processes hold memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Elsewhere {
+pub struct OtherGpuUsage {
     /// NVML's index.
     pub index: u32,
     /// Product name.
@@ -194,9 +196,9 @@ pub struct Elsewhere {
 
 /// Readings that say how well the card is. Absent where the driver does not support them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Vitals {
+pub struct HealthReading {
     /// What slows the clocks: bits of `nvmlClocksEventReasons`.
-    pub slowdown: Option<u64>,
+    pub clock_event_reasons: Option<u64>,
     /// Uncorrected memory errors since the driver was loaded.
     pub ecc_uncorrected: Option<u64>,
     /// Error correction now, and after the next reboot.
@@ -212,14 +214,14 @@ pub struct Vitals {
     /// PCIe lanes now, and at most.
     pub pcie_width: Option<(u32, u32)>,
     /// Whether the driver reports XIDs to us.
-    pub reports_xids: bool,
+    pub receives_xids: bool,
     /// The driver on disk, if it is not the one that is loaded.
-    pub replaced_driver: Option<String>,
+    pub driver_on_disk: Option<String>,
 }
 
 /// The card's memory in bytes; `total = reserved + used + free`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
+pub struct GpuMemory {
     /// The whole card.
     pub total: u64,
     /// What the driver keeps for itself.
@@ -240,21 +242,21 @@ pub struct GpuProcess {
     /// The systemd unit that it belongs to, or that started it.
     pub unit: Option<String>,
     /// What it does with the card.
-    pub work: Work,
+    pub process_type: GpuProcessType,
     /// Bytes; absent where the driver does not say.
     pub used: Option<u64>,
 }
 
 impl GpuProcess {
     /// Whether it is this unit's and holds memory, as far as the driver says.
-    pub fn holds_for(&self, unit: &str) -> bool {
+    pub fn holds_memory_for(&self, unit: &str) -> bool {
         self.unit.as_deref() == Some(unit) && self.used != Some(0)
     }
 }
 
 /// What a process does with the card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
+pub enum GpuProcessType {
     /// It computes.
     Compute,
     /// It draws.
@@ -263,7 +265,7 @@ pub enum Work {
     Both,
 }
 
-impl Work {
+impl GpuProcessType {
     /// `nvidia-smi`'s word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -276,5 +278,5 @@ impl Work {
 
 /// Whether a sample is so old that a driver call must be hanging.
 pub(crate) fn is_stale(sample: &GpuSample, now: Instant) -> bool {
-    now.saturating_duration_since(sample.taken) > STALE
+    now.saturating_duration_since(sample.taken) > STALE_AFTER
 }

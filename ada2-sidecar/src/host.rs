@@ -20,13 +20,13 @@ const INTERVAL: Duration = Duration::from_secs(2);
 
 /// What is looked at.
 #[derive(Debug, Clone)]
-pub struct Watch {
+pub struct HostSamplerConfig {
     /// Where the engine writes its pictures.
     pub output_dir: Option<PathBuf>,
     /// The engine's systemd unit.
     pub engine_unit: String,
     /// Whether the engine is this very process.
-    pub engine_is_us: bool,
+    pub is_engine_in_process: bool,
 }
 
 /// One look. Sizes in bytes.
@@ -43,20 +43,20 @@ pub struct HostSample {
     /// Swap in use.
     pub swap_used: u64,
     /// The disk of the engine's pictures.
-    pub disk: Disk,
+    pub disk: OutputDisk,
     /// The engine's process, if its unit has one.
     pub engine: Option<EngineProcess>,
 }
 
 /// The disk that the engine's pictures go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Disk {
+pub enum OutputDisk {
     /// Nobody said which.
     NotConfigured,
     /// The folder is not there, or hidden from us.
-    NotSeen(PathBuf),
+    NotFound(PathBuf),
     /// Its room.
-    Seen {
+    Found {
         /// Where it is mounted.
         mount: PathBuf,
         /// All.
@@ -74,11 +74,11 @@ pub struct EngineProcess {
     /// How many.
     pub count: usize,
     /// Their resident memory.
-    pub resident: u64,
+    pub resident_bytes: u64,
 }
 
 /// Starts the thread `host`, which ends when every receiver is gone.
-pub fn start(watch: Watch) -> io::Result<watch::Receiver<Option<Arc<HostSample>>>> {
+pub fn start(config: HostSamplerConfig) -> io::Result<watch::Receiver<Option<Arc<HostSample>>>> {
     let (sender, receiver) = watch::channel(None);
     thread::Builder::new().name("host".to_owned()).spawn(move || {
         let mut system = match System::new() {
@@ -88,7 +88,7 @@ pub fn start(watch: Watch) -> io::Result<watch::Receiver<Option<Arc<HostSample>>
             }
         };
         while !sender.is_closed() {
-            sender.send_replace(Some(Arc::new(look(&mut system, &watch))));
+            sender.send_replace(Some(Arc::new(sample(&mut system, &config))));
             thread::sleep(INTERVAL);
         }
     })?;
@@ -96,12 +96,12 @@ pub fn start(watch: Watch) -> io::Result<watch::Receiver<Option<Arc<HostSample>>
 }
 
 /// One look now.
-pub fn look(system: &mut System, watch: &Watch) -> HostSample {
+pub fn sample(system: &mut System, config: &HostSamplerConfig) -> HostSample {
     system.refresh_memory();
-    let pids = if watch.engine_is_us {
+    let pids = if config.is_engine_in_process {
         vec![std::process::id()]
     } else {
-        pids_of_unit(Path::new("/sys/fs/cgroup"), &watch.engine_unit)
+        pids_of_unit(Path::new("/sys/fs/cgroup"), &config.engine_unit)
     };
     HostSample {
         taken: Instant::now(),
@@ -109,7 +109,7 @@ pub fn look(system: &mut System, watch: &Watch) -> HostSample {
         memory_available: system.available_memory(),
         swap_total: system.total_swap(),
         swap_used: system.used_swap(),
-        disk: watch.output_dir.as_deref().map_or(Disk::NotConfigured, disk),
+        disk: config.output_dir.as_deref().map_or(OutputDisk::NotConfigured, disk),
         engine: engine(system, &pids),
     }
 }
@@ -122,21 +122,21 @@ fn engine(system: &mut System, pids: &[u32]) -> Option<EngineProcess> {
     Some(EngineProcess {
         pid: alive.first()?.pid().as_u32(),
         count: alive.len(),
-        resident: alive.iter().map(|process| process.memory()).sum(),
+        resident_bytes: alive.iter().map(|process| process.memory()).sum(),
     })
 }
 
-fn disk(folder: &Path) -> Disk {
-    let Ok(real) = fs::canonicalize(folder) else { return Disk::NotSeen(folder.to_owned()) };
-    let Ok(disks) = Disks::new_with_refreshed_list() else { return Disk::NotSeen(folder.to_owned()) };
+fn disk(folder: &Path) -> OutputDisk {
+    let Ok(real) = fs::canonicalize(folder) else { return OutputDisk::NotFound(folder.to_owned()) };
+    let Ok(disks) = Disks::new_with_refreshed_list() else { return OutputDisk::NotFound(folder.to_owned()) };
     let holding = disks.iter().filter(|disk| real.starts_with(disk.mount_point()));
     match holding.max_by_key(|disk| disk.mount_point().components().count()) {
-        Some(disk) => Disk::Seen {
+        Some(disk) => OutputDisk::Found {
             mount: disk.mount_point().to_owned(),
             total: disk.total_space(),
             available: disk.available_space(),
         },
-        None => Disk::NotSeen(folder.to_owned()),
+        None => OutputDisk::NotFound(folder.to_owned()),
     }
 }
 
@@ -146,29 +146,29 @@ mod tests {
 
     #[test]
     fn this_host_and_this_process_are_seen() {
-        let watch = Watch {
+        let watch = HostSamplerConfig {
             output_dir: Some(std::env::temp_dir()),
             engine_unit: "x.service".into(),
-            engine_is_us: true,
+            is_engine_in_process: true,
         };
-        let sample = look(&mut System::new().unwrap(), &watch);
+        let sample = sample(&mut System::new().unwrap(), &watch);
         assert!(sample.memory_total > sample.memory_available && sample.memory_available > 0);
         let engine = sample.engine.unwrap();
         assert_eq!((engine.pid, engine.count), (std::process::id(), 1));
-        assert!(engine.resident > 1 << 20);
+        assert!(engine.resident_bytes > 1 << 20);
         assert!(
-            matches!(sample.disk, Disk::Seen { total, available, .. } if total >= available && total > 0)
+            matches!(sample.disk, OutputDisk::Found { total, available, .. } if total >= available && total > 0)
         );
     }
 
     #[test]
     fn what_is_not_there_is_not_guessed() {
-        let watch = Watch {
+        let watch = HostSamplerConfig {
             output_dir: Some("/no/such".into()),
             engine_unit: "no-such.service".into(),
-            engine_is_us: false,
+            is_engine_in_process: false,
         };
-        let sample = look(&mut System::new().unwrap(), &watch);
-        assert_eq!((sample.disk, sample.engine), (Disk::NotSeen("/no/such".into()), None));
+        let sample = sample(&mut System::new().unwrap(), &watch);
+        assert_eq!((sample.disk, sample.engine), (OutputDisk::NotFound("/no/such".into()), None));
     }
 }

@@ -6,14 +6,16 @@ mod job;
 pub mod models;
 pub mod parameters;
 mod request;
-mod settled;
+mod resolve;
 pub mod template;
 
-pub use job::{Canvas, Job, Source, Task};
-pub use request::{Delivery, FIELDS, ImageRequest, Limits, Names, Output, Quality, Route};
+pub use job::{EditPlan, Job, SourceImage, Task};
+pub use request::{
+    ImageRequest, ImageRoute, Limits, Output, ParameterNames, Quality, REQUEST_FIELDS, ResponseFormat,
+};
 
 /// For numbers that were read with a range below 2^32.
-fn narrow(number: u64) -> u32 {
+fn to_u32(number: u64) -> u32 {
     u32::try_from(number).expect("read with a range that fits")
 }
 

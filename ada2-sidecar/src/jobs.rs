@@ -1,8 +1,8 @@
 //! Jobs: the task that owns a slot until all work on the request is over, whoever still waits for it: decoding what it
 //! starts from, the engine's work, and making the answer.
 
-mod course;
-mod pixels;
+mod image_work;
+mod run;
 
 use std::{
     collections::BTreeMap,
@@ -21,12 +21,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 use wire::openai::fields::FieldError;
 
-use self::{course::Course, pixels::PixelWork};
+use self::{image_work::ImageWorkers, run::JobRun};
 use crate::{
-    engine::{Desk, Engine, EngineError, Picture, Progress},
+    engine::{Engine, EngineError, GeneratedImage, JobContext, JobProgress},
     images::Job,
+    job_history::JobHistory,
     metrics::Metrics,
-    outcomes::Outcomes,
 };
 
 /// Starts jobs and knows those that are being cancelled.
@@ -34,49 +34,50 @@ use crate::{
 pub struct Jobs {
     engine: Engine,
     slots: Arc<Slots>,
-    pixels: PixelWork,
+    image_work: ImageWorkers,
     lifecycle: Lifecycle,
-    cancelling: Cancelling,
-    changed: Arc<Notify>,
+    cancelling: CancellingJobs,
+    slots_changed: Arc<Notify>,
     metrics: Metrics,
-    outcomes: Outcomes,
+    outcomes: JobHistory,
 }
 
 /// What a job does.
-pub struct Work<T> {
+pub struct JobSpec<T> {
     /// For the engine; all of it, or all but the picture that it starts from.
     pub job: Job,
     /// Where it starts from a picture.
-    pub prepare: Option<Prepare>,
+    pub prepare: Option<DecodeStep>,
     /// Makes the answer of the pictures and the job as it was run, on a thread that may block. Gives up once cancelled.
-    pub finish: Finish<T>,
+    pub finish: FinishFn<T>,
 }
 
-impl<T> fmt::Debug for Work<T> {
+impl<T> fmt::Debug for JobSpec<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Work").field("job", &self.job).field("prepare", &self.prepare).finish_non_exhaustive()
     }
 }
 
 /// Decoding the picture that a job starts from.
-pub struct Prepare {
+pub struct DecodeStep {
     /// Whether that takes much memory.
-    pub large: bool,
+    pub is_large: bool,
     /// Does it, on a thread that may block. Gives up once cancelled.
-    pub work: Decode,
+    pub decode: DecodeFn,
 }
 
-impl fmt::Debug for Prepare {
+impl fmt::Debug for DecodeStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prepare").field("large", &self.large).finish_non_exhaustive()
+        f.debug_struct("Prepare").field("large", &self.is_large).finish_non_exhaustive()
     }
 }
 
-/// See [`Prepare::work`].
-pub type Decode = Box<dyn FnOnce(Job, &CancellationToken) -> Result<Job, FieldError> + Send>;
+/// See [`DecodeStep::decode`].
+pub type DecodeFn = Box<dyn FnOnce(Job, &CancellationToken) -> Result<Job, FieldError> + Send>;
 
-/// See [`Work::finish`].
-pub type Finish<T> = Box<dyn FnOnce(Vec<Picture>, &Job, &CancellationToken) -> Result<T, EngineError> + Send>;
+/// See [`JobSpec::finish`].
+pub type FinishFn<T> =
+    Box<dyn FnOnce(Vec<GeneratedImage>, &Job, &CancellationToken) -> Result<T, EngineError> + Send>;
 
 /// Why a job has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,29 +109,29 @@ impl From<EngineError> for JobError {
 /// A running job. Dropping it asks for the end of exactly this job, in the engine and here.
 #[derive(Debug)]
 pub struct JobHandle<T> {
-    progress: watch::Receiver<Progress>,
-    prepared: Option<oneshot::Receiver<Result<(), JobError>>>,
-    answer: oneshot::Receiver<Result<T, JobError>>,
+    progress: watch::Receiver<JobProgress>,
+    prepared_rx: Option<oneshot::Receiver<Result<(), JobError>>>,
+    answer_rx: oneshot::Receiver<Result<T, JobError>>,
     _cancel: DropGuard,
 }
 
 impl<T> JobHandle<T> {
     /// How far it is, the newest only.
-    pub fn progress(&self) -> watch::Receiver<Progress> {
+    pub fn progress(&self) -> watch::Receiver<JobProgress> {
         self.progress.clone()
     }
 
     /// Waits until what it starts from is decoded, or cannot be.
-    pub async fn prepared(&mut self) -> Result<(), JobError> {
-        match self.prepared.take() {
+    pub async fn wait_prepared(&mut self) -> Result<(), JobError> {
+        match self.prepared_rx.take() {
             Some(prepared) => prepared.await.unwrap_or_else(|_| Err(ended_early())),
             None => Ok(()),
         }
     }
 
     /// Waits for the answer.
-    pub async fn finished(&mut self) -> Result<T, JobError> {
-        (&mut self.answer).await.unwrap_or_else(|_| Err(ended_early()))
+    pub async fn wait(&mut self) -> Result<T, JobError> {
+        (&mut self.answer_rx).await.unwrap_or_else(|_| Err(ended_early()))
     }
 }
 
@@ -144,12 +145,12 @@ impl Jobs {
         Self {
             engine,
             slots: Slots::new(limit),
-            pixels: PixelWork::default(),
+            image_work: ImageWorkers::default(),
             lifecycle,
-            cancelling: Cancelling::default(),
-            changed: Arc::default(),
+            cancelling: CancellingJobs::default(),
+            slots_changed: Arc::default(),
             metrics,
-            outcomes: Outcomes::default(),
+            outcomes: JobHistory::default(),
         }
     }
 
@@ -159,7 +160,7 @@ impl Jobs {
     }
 
     /// What became of the last ones.
-    pub fn outcomes(&self) -> &Outcomes {
+    pub fn outcomes(&self) -> &JobHistory {
         &self.outcomes
     }
 
@@ -175,11 +176,11 @@ impl Jobs {
 
     /// Returns when a slot was taken or given back.
     pub async fn changed(&self) {
-        self.changed.notified().await;
+        self.slots_changed.notified().await;
     }
 
     /// How long the oldest cancelled job has been waiting for its end.
-    pub fn oldest_cancel(&self, now: Instant) -> Option<Duration> {
+    pub fn oldest_cancel_age(&self, now: Instant) -> Option<Duration> {
         self.cancelling.oldest().map(|since| now.saturating_duration_since(since))
     }
 
@@ -188,46 +189,51 @@ impl Jobs {
     /// told at once.
     pub fn start<T: Send + 'static>(
         &self,
-        work: Work<T>,
+        spec: JobSpec<T>,
         permit: Permit,
         request_id: String,
     ) -> JobHandle<T> {
-        let (desk, told) = Desk::open();
-        let (prepared, is_prepared) = oneshot::channel();
-        let (tell, answer) = oneshot::channel();
-        let (cancel, progress) = (desk.cancel.clone(), desk.progress.subscribe());
+        let (context, outcome_rx) = JobContext::new();
+        let (prepared_tx, is_prepared) = oneshot::channel();
+        let (answer_tx, answer) = oneshot::channel();
+        let (cancel, progress) = (context.cancel.clone(), context.progress.subscribe());
         let jobs = self.clone();
-        self.changed.notify_one();
+        self.slots_changed.notify_one();
         self.lifecycle.spawn("job", async move {
-            let course = Course::new(&jobs, &desk, &work.job, &request_id);
-            let mut course = pin!(course.run(work, told, prepared, tell, permit));
+            let run = JobRun::new(&jobs, &context, &spec.job, &request_id);
+            let mut run = pin!(run.run(spec, outcome_rx, prepared_tx, answer_tx, permit));
             tokio::select! {
-                () = course.as_mut() => {}
-                () = desk.cancel.cancelled() => {
+                () = run.as_mut() => {}
+                () = context.cancel.cancelled() => {
                     // What is told already needs no cancelling: the engine is only being tidied up.
-                    let noted = (!desk.is_told()).then(|| jobs.cancelling.note());
-                    if noted.is_some() {
+                    let guard = (!context.is_completed()).then(|| jobs.cancelling.register());
+                    if guard.is_some() {
                         info!(request_id, "nobody waits for the job any more: cancelling it");
                     }
-                    course.await;
+                    run.await;
                 }
             }
         });
-        JobHandle { progress, prepared: Some(is_prepared), answer, _cancel: cancel.drop_guard() }
+        JobHandle {
+            progress,
+            prepared_rx: Some(is_prepared),
+            answer_rx: answer,
+            _cancel: cancel.drop_guard(),
+        }
     }
 }
 
 /// When each job that is being cancelled was first asked to end.
 #[derive(Debug, Clone, Default)]
-struct Cancelling(Arc<Mutex<(u64, BTreeMap<u64, Instant>)>>);
+struct CancellingJobs(Arc<Mutex<(u64, BTreeMap<u64, Instant>)>>);
 
-impl Cancelling {
-    fn note(&self) -> Note {
+impl CancellingJobs {
+    fn register(&self) -> CancellingGuard {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.0 += 1;
         let id = inner.0;
         inner.1.insert(id, Instant::now());
-        Note { of: self.clone(), id }
+        CancellingGuard { jobs: self.clone(), id }
     }
 
     fn oldest(&self) -> Option<Instant> {
@@ -235,14 +241,14 @@ impl Cancelling {
     }
 }
 
-struct Note {
-    of: Cancelling,
+struct CancellingGuard {
+    jobs: CancellingJobs,
     id: u64,
 }
 
-impl Drop for Note {
+impl Drop for CancellingGuard {
     fn drop(&mut self) {
-        self.of.0.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&self.id);
+        self.jobs.0.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&self.id);
     }
 }
 

@@ -10,28 +10,28 @@ mod app;
 pub mod cli;
 pub mod commands;
 pub mod config;
-mod edge;
 pub mod engine;
 mod error;
 pub mod gpu;
+mod graph_validation;
 pub mod host;
+mod image_cache;
+mod image_codec;
 pub mod images;
 pub mod instance;
+pub mod job_history;
 pub mod jobs;
 pub mod metrics;
-pub mod outcomes;
 mod passthrough;
-mod pictures;
 mod port;
 pub mod readiness;
-mod recent;
 pub mod reload;
+mod router;
 mod routes;
 mod sandbox;
 mod smi;
 mod systemd;
 mod version;
-mod vetting;
 pub mod warm_up;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -40,10 +40,10 @@ use listenfd::ListenFd;
 use service::{
     descriptors,
     guard::PRIVATE_RANGES,
-    lifecycle::{Lifecycle, WorkerDied},
-    reload::{Reloads, Switch},
-    serve::{Listener, accept},
-    settings::Source,
+    lifecycle::{Lifecycle, WorkerExited},
+    reload::{ReloadHandle, Reloadable},
+    serve::{HttpServer, accept},
+    settings::SettingSource,
 };
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
@@ -52,17 +52,17 @@ use tracing::{info, warn};
 use crate::{
     app::App,
     config::Config,
-    edge::Edge,
     engine::{Engine, monitor::EngineState},
     gpu::GpuSample,
+    graph_validation::GraphValidator,
     host::HostSample,
     jobs::Jobs,
     metrics::Metrics,
     passthrough::PassThrough,
-    readiness::{Published, Rejudge, Sources, WarmUp, latch::file::LatchFile},
-    reload::{Current, Reload},
-    vetting::Vetting,
-    warm_up::Warmer,
+    readiness::{EvaluationTrigger, ReadinessSnapshot, ReadinessSources, WarmUp, latch::store::LatchStore},
+    reload::{LiveConfig, ReloadWorker},
+    router::RequestRouter,
+    warm_up::WarmUpWorker,
 };
 
 /// Why the service ended.
@@ -71,7 +71,7 @@ pub enum ServeError {
     /// A part could not be started.
     Start(std::io::Error),
     /// A background task died.
-    Worker(WorkerDied),
+    Worker(WorkerExited),
 }
 
 impl std::fmt::Display for ServeError {
@@ -99,11 +99,12 @@ pub async fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>>
     let mut listeners = Vec::new();
     for address in addresses {
         let listener = TcpListener::bind(address).await.map_err(|error| {
-            let taken = error.kind() == std::io::ErrorKind::AddrInUse;
-            let holder = taken.then(|| port::holder(*address)).flatten();
-            let holder = holder.map(|holder| format!("; {}", holder.words(*address))).unwrap_or_default();
-            let words = format!("cannot listen on {address} (--listen): {error}{holder}");
-            std::io::Error::new(error.kind(), words)
+            let is_in_use = error.kind() == std::io::ErrorKind::AddrInUse;
+            let holder = is_in_use.then(|| port::find_holder(*address)).flatten();
+            let holder =
+                holder.map(|holder| format!("; {}", holder.conflict_message(*address))).unwrap_or_default();
+            let message = format!("cannot listen on {address} (--listen): {error}{holder}");
+            std::io::Error::new(error.kind(), message)
         })?;
         listeners.push(listener);
     }
@@ -112,13 +113,13 @@ pub async fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>>
 
 /// The sockets that the service manager listens on for us (`ada2-sidecar.socket`); they stay open while we restart, and
 /// take the place of `listen`.
-pub fn handed_over(mut manager: ListenFd) -> std::io::Result<Vec<TcpListener>> {
+pub fn socket_activated(mut listen_fds: ListenFd) -> std::io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
-    for place in 0..manager.len() {
-        let socket = manager.take_tcp_listener(place).map_err(|error| {
+    for index in 0..listen_fds.len() {
+        let socket = listen_fds.take_tcp_listener(index).map_err(|error| {
             std::io::Error::new(
                 error.kind(),
-                format!("socket {place} of the service manager is not a TCP one: {error}"),
+                format!("socket {index} of the service manager is not a TCP one: {error}"),
             )
         })?;
         if let Some(socket) = socket {
@@ -130,13 +131,14 @@ pub fn handed_over(mut manager: ListenFd) -> std::io::Result<Vec<TcpListener>> {
 }
 
 /// Says that the service manager's sockets take the place of a `listen` that somebody has set.
-pub fn warn_of_overridden_listen(config: &Config, handed: &[TcpListener]) {
-    let handed: Vec<_> = handed.iter().filter_map(|socket| socket.local_addr().ok()).collect();
-    let same = config.listen.len() == handed.len() && config.listen.iter().all(|one| handed.contains(one));
-    if config.listen_source != Source::Default && !same {
+pub fn warn_of_overridden_listen(config: &Config, activated: &[TcpListener]) {
+    let activated: Vec<_> = activated.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+    let same =
+        config.listen.len() == activated.len() && config.listen.iter().all(|one| activated.contains(one));
+    if config.listen_source != SettingSource::Default && !same {
         warn!(
-            listen = list(&config.listen),
-            sockets = list(&handed),
+            listen = join_addresses(&config.listen),
+            sockets = join_addresses(&activated),
             "listen ({}) has no effect: the socket unit decides where we listen; change ListenStream= with \
              `systemctl edit ada2-sidecar.socket`, or take listen away",
             config.listen_source
@@ -144,7 +146,7 @@ pub fn warn_of_overridden_listen(config: &Config, handed: &[TcpListener]) {
     }
 }
 
-fn list(addresses: &[SocketAddr]) -> String {
+fn join_addresses(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
@@ -156,68 +158,72 @@ fn list(addresses: &[SocketAddr]) -> String {
 pub async fn serve(
     sockets: Sockets,
     config: Config,
-    source: reload::Source,
+    source: reload::ConfigSource,
     lifecycle: Lifecycle,
 ) -> Result<(), ServeError> {
     let Sockets { listeners, kept_open } = sockets;
-    announce(&listeners, &config);
-    let reloads = Reloads::default();
+    log_startup(&listeners, &config);
+    let reloads = ReloadHandle::default();
     if let Some(folder) = config.admin.runtime_dir.as_deref().or(config.instance.directory()) {
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         admin::start(folder, addresses, reloads.clone(), &lifecycle);
     }
     let grace = config.shutdown_grace;
     let engine = Engine::new(config.engine, config.engine_url.as_ref(), config.instance.tag());
-    let gpu = gpu::start(config.sampling()).map_err(ServeError::Start)?;
+    let gpu = gpu::start(config.gpu_sampler_config()).map_err(ServeError::Start)?;
     let engine_state = engine.start(&lifecycle);
     let metrics = Metrics::default();
     let jobs = Jobs::new(engine, config.max_inflight, lifecycle.clone(), metrics.clone());
-    let host = host::start(config.host_watch()).map_err(ServeError::Start)?;
-    let current = Current::new(config, jobs.slots().clone());
-    let (published, rejudge) = judge(&current, gpu, host, &engine_state, &jobs, &lifecycle);
-    let config = current.config.now();
+    let host = host::start(config.host_sampler_config()).map_err(ServeError::Start)?;
+    let current = LiveConfig::new(config, jobs.slots().clone());
+    let (readiness, rejudge) = start_readiness(&current, gpu, host, &engine_state, &jobs, &lifecycle);
+    let config = current.config.load();
     let engine_url = config.engine_url.as_ref();
-    let way = engine_url.map(|url| PassThrough::new(url, config.edge.max_upload, lifecycle.clone()));
-    let app = App::new(config, jobs, engine_state, published.clone(), metrics);
-    let door = Switch::new(Edge::new(app, way.map(Arc::new)));
+    let passthrough =
+        engine_url.map(|url| PassThrough::new(url, config.access.max_upload, lifecycle.clone()));
+    let app = App::new(config, jobs, engine_state, readiness.clone(), metrics);
+    let door = Reloadable::new(RequestRouter::new(app, passthrough.map(Arc::new)));
     let serving = CancellationToken::new();
-    systemd::start(&lifecycle, published.clone(), reloads.clone(), serving.clone());
-    let first_looks = readiness::first_looks(published);
-    if lifecycle.draining().run_until_cancelled(first_looks).await.is_some() {
+    systemd::start_notifier(&lifecycle, readiness.clone(), reloads.clone(), serving.clone());
+    let first_readings = readiness::wait_for_first_readings(readiness);
+    if lifecycle.draining().run_until_cancelled(first_readings).await.is_some() {
         for socket in listeners {
-            let mut listener = Listener { kept_open, ..Listener::plain(door.clone()) };
-            listener.bounds.connections = descriptors::connections(listener.bounds.connections);
-            lifecycle.worker("accept", accept(socket, listener, lifecycle.clone()));
+            let mut listener = HttpServer { socket_activated: kept_open, ..HttpServer::plain(door.clone()) };
+            listener.limits.max_connections = descriptors::max_connections(listener.limits.max_connections);
+            lifecycle.spawn_worker("accept", accept(socket, listener, lifecycle.clone()));
         }
         systemd::ready();
         serving.cancel();
         // Not before: the end of a reload tells the service manager that we are ready.
-        let reload = Reload { source, current, door, rejudge };
-        lifecycle.worker("reload", reload.run(reloads, lifecycle.clone()));
+        let reload = ReloadWorker { source, live: current, service: door, evaluation: rejudge };
+        lifecycle.spawn_worker("reload", reload.run(reloads, lifecycle.clone()));
         lifecycle.draining().cancelled().await;
     }
     systemd::stopping();
-    lifecycle.finish(grace).await.map_err(ServeError::Worker)
+    lifecycle.wait_until_stopped(grace).await.map_err(ServeError::Worker)
 }
 
 /// Starts readiness, and the loading of the model that it may wait for.
-fn judge(
-    current: &Current,
+fn start_readiness(
+    current: &LiveConfig,
     gpu: watch::Receiver<Option<Arc<GpuSample>>>,
     host: watch::Receiver<Option<Arc<HostSample>>>,
     engine: &watch::Receiver<EngineState>,
     jobs: &Jobs,
     lifecycle: &Lifecycle,
-) -> (watch::Receiver<Arc<Published>>, Rejudge) {
-    let config = current.config.now();
-    let (state, warm_up) = watch::channel(if config.warm_up { WarmUp::Due } else { WarmUp::Off });
-    let vetting =
-        Vetting { engine: jobs.engine().clone(), state: engine.clone(), config: current.config.clone() };
+) -> (watch::Receiver<Arc<ReadinessSnapshot>>, EvaluationTrigger) {
+    let config = current.config.load();
+    let (state, warm_up) = watch::channel(if config.warm_up { WarmUp::Pending } else { WarmUp::Off });
+    let vetting = GraphValidator {
+        engine: jobs.engine().clone(),
+        state: engine.clone(),
+        config: current.config.clone(),
+    };
     let graphs = vetting.start(lifecycle);
-    let sources = Sources { gpu, host, engine: engine.clone(), graphs, warm_up, jobs: jobs.clone() };
-    let files = config.instance.directory().map(LatchFile::in_directory);
+    let sources = ReadinessSources { gpu, host, engine: engine.clone(), graphs, warm_up, jobs: jobs.clone() };
+    let files = config.instance.directory().map(LatchStore::open);
     let (published, rejudge) = readiness::start(current.rules.clone(), sources, files, lifecycle);
-    let warmer = Warmer {
+    let warmer = WarmUpWorker {
         state,
         engine: engine.clone(),
         published: published.clone(),
@@ -228,11 +234,11 @@ fn judge(
     (published, rejudge)
 }
 
-fn announce(listeners: &[TcpListener], config: &Config) {
+fn log_startup(listeners: &[TcpListener], config: &Config) {
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    vetting::log_notes(&config.presets);
+    graph_validation::log_notes(&config.presets);
     let addresses: Vec<_> = listeners
         .iter()
         .filter_map(|listener| listener.local_addr().ok())
@@ -240,18 +246,18 @@ fn announce(listeners: &[TcpListener], config: &Config) {
         .collect();
     let private: Option<Vec<ipnet::IpNet>> =
         service::settings::list(PRIVATE_RANGES, |range| range.parse().ok());
-    let who = if Some(&config.edge.allow_from) == private.as_ref() {
+    let who = if Some(&config.access.allow_from) == private.as_ref() {
         "loopback, private and 100.64/10 addresses".to_owned()
     } else {
-        config.edge.allow_from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        config.access.allow_from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
     info!(
         version = version::WITH_COMMIT,
         listen = addresses.join(", "),
         engine = config.engine.name(),
-        url = config.engine_url.as_ref().map(service::secret::redacted_url),
+        url = config.engine_url.as_ref().map(service::secret::redact_url),
         gpu = if config.gpu_required { "required" } else { "optional" },
-        token = if config.edge.token.is_some() { "required on /v1" } else { "none" },
+        token = if config.access.token.is_some() { "required on /v1" } else { "none" },
         "listening; whoever may come may run workflows on this machine: {who}"
     );
 }

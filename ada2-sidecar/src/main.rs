@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
-use ada2_sidecar::{Sockets, cli, commands, config, reload::Source, serve};
+use ada2_sidecar::{Sockets, cli, commands, config, reload::ConfigSource, serve};
 use listenfd::ListenFd;
 use service::{descriptors, lifecycle::Lifecycle, settings::EXIT_CONFIG, telemetry};
 
@@ -27,14 +27,14 @@ fn names() -> Vec<String> {
 }
 
 fn main() -> ExitCode {
-    let matches = match cli::PROGRAM.read(std::env::args_os()) {
+    let matches = match cli::PROGRAM.parse_args(std::env::args_os()) {
         Ok(matches) => matches,
         Err(exit) => return exit,
     };
-    if let Some(code) = commands::without_configuration(&matches, &environment, &names()) {
+    if let Some(code) = commands::run_without_config(&matches, &environment, &names()) {
         return code;
     }
-    let loaded = match config::load_among(&matches, &environment, &names()) {
+    let loaded = match config::load_with_variables(&matches, &environment, &names()) {
         Ok(loaded) => loaded,
         Err(problems) => {
             for problem in problems {
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     };
     if let Some(("check-config", arguments)) = matches.subcommand() {
         let _ = write!(std::io::stdout(), "{}", loaded.effective);
-        commands::describe_templates(&loaded.config);
+        commands::print_templates(&loaded.config);
         for warning in &loaded.config.warnings {
             let _ = writeln!(std::io::stderr(), "warning: {warning}");
         }
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     if let Some(code) = commands::run(&matches, &loaded.config) {
         return code;
     }
-    let source = Source::new(move || config::load_again(&matches, &environment, &names()));
+    let source = ConfigSource::new(move || config::load_for_reload(&matches, &environment, &names()));
     match run(loaded.config, source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -68,14 +68,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: config::Config, source: Source) -> Result<(), Box<dyn std::error::Error>> {
+fn run(config: config::Config, source: ConfigSource) -> Result<(), Box<dyn std::error::Error>> {
     telemetry::start(config.log_format, &config.log_filter, None)?;
-    descriptors::raise();
+    descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let lifecycle = Lifecycle::new();
-        lifecycle.obey_signals()?;
-        let mut listeners = ada2_sidecar::handed_over(ListenFd::from_env())?;
+        lifecycle.handle_signals()?;
+        let mut listeners = ada2_sidecar::socket_activated(ListenFd::from_env())?;
         let kept_open = !listeners.is_empty();
         if kept_open {
             ada2_sidecar::warn_of_overridden_listen(&config, &listeners);

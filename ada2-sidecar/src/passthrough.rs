@@ -5,8 +5,8 @@
 //! may spend GPU time or change something, and are sent once, on a connection of their own.
 
 mod body;
+mod engine_down_page;
 mod headers;
-mod page;
 mod pool;
 mod tunnel;
 
@@ -23,56 +23,62 @@ use hyper::{
 };
 use reqwest::Url;
 use service::{
-    client::Client,
-    framing::{self, FramingFault, Reuse},
+    client_info::ClientInfo,
+    framing::{self, ConnectionReuse, FramingError},
     lifecycle::Lifecycle,
-    serve::{RequestBody, Seat},
+    serve::{ConnectionPermit, RequestBody},
 };
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use self::page::{engine_down, is_person};
+pub(crate) use self::engine_down_page::{engine_down_page, wants_html_page};
 use self::{
-    body::{Download, Upload, UploadFault, UploadState},
-    pool::{ConnectFault, Pool, Sender},
+    body::{ResponseBody, Upload, UploadError, UploadState},
+    pool::{ConnectError, Pool, Sender},
 };
 
 /// The engine may take this long for the head of an answer, and for more of its body.
-const ENGINE_PATIENCE: Duration = Duration::from_mins(5);
+const ENGINE_TIMEOUT: Duration = Duration::from_mins(5);
 /// A caller may take this long for more of its body.
-const CALLER_PATIENCE: Duration = Duration::from_mins(1);
+const CLIENT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Why the engine's answer could not be had.
 #[derive(Debug)]
-pub(crate) enum PassFault {
+pub(crate) enum PassThroughError {
     /// No connection could be made, and why.
-    Down(String),
+    Unreachable(String),
     /// The connection broke before the answer's head.
-    Broken(String),
-    /// No head within [`ENGINE_PATIENCE`].
-    TooSlow,
+    ConnectionBroken(String),
+    /// No head within [`ENGINE_TIMEOUT`].
+    ResponseTimeout,
     /// The engine changed to another protocol, which nobody had asked for.
-    Unasked,
+    UnexpectedUpgrade,
     /// Nobody can tell where its answer ends.
-    Framing(FramingFault),
+    Framing(FramingError),
     /// The caller's body is longer than this many bytes.
-    TooLarge(u64),
+    UploadTooLarge(u64),
     /// The caller's body stopped coming.
-    Stalled,
+    UploadStalled,
     /// The caller's body broke off.
-    BrokenOff,
+    UploadAborted,
 }
 
-impl fmt::Display for PassFault {
+impl fmt::Display for PassThroughError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Down(why) => write!(f, "The engine cannot be reached: {why}."),
-            Self::Broken(why) => write!(f, "The engine broke off without an answer: {why}."),
-            Self::TooSlow => write!(f, "The engine has not answered within {} s.", ENGINE_PATIENCE.as_secs()),
-            Self::Unasked => write!(f, "The engine changed to another protocol without being asked to."),
+            Self::Unreachable(why) => write!(f, "The engine cannot be reached: {why}."),
+            Self::ConnectionBroken(why) => write!(f, "The engine broke off without an answer: {why}."),
+            Self::ResponseTimeout => {
+                write!(f, "The engine has not answered within {} s.", ENGINE_TIMEOUT.as_secs())
+            }
+            Self::UnexpectedUpgrade => {
+                write!(f, "The engine changed to another protocol without being asked to.")
+            }
             Self::Framing(fault) => write!(f, "The engine's answer cannot be passed on: {fault}."),
-            Self::TooLarge(limit) => write!(f, "The body has more than {limit} bytes (--max-upload-bytes)."),
-            Self::Stalled => write!(f, "The body stopped arriving."),
-            Self::BrokenOff => write!(f, "The body could not be read to its end."),
+            Self::UploadTooLarge(limit) => {
+                write!(f, "The body has more than {limit} bytes (--max-upload-bytes).")
+            }
+            Self::UploadStalled => write!(f, "The body stopped arriving."),
+            Self::UploadAborted => write!(f, "The body could not be read to its end."),
         }
     }
 }
@@ -84,7 +90,7 @@ pub(crate) struct PassThrough {
     /// What the engine is called by a caller that names no host.
     authority: HeaderValue,
     lifecycle: Lifecycle,
-    /// Bytes of a body; `None` for no limit.
+    /// Bytes of a body; `Unitless` for no limit.
     max_upload: Option<u64>,
 }
 
@@ -100,111 +106,123 @@ impl PassThrough {
     pub(crate) async fn forward(
         &self,
         mut request: Request<RequestBody>,
-        client: &Client,
+        client: &ClientInfo,
         id: &HeaderValue,
-    ) -> Result<Response<Body>, PassFault> {
-        let upgrade = Upgrade::wanted(&mut request);
+    ) -> Result<Response<Body>, PassThroughError> {
+        let upgrade = UpgradeRequest::from_request(&mut request);
         let (mut parts, incoming) = request.into_parts();
-        headers::to_engine(&mut parts, client, id, upgrade.is_some());
+        headers::prepare_request(&mut parts, client, id, upgrade.is_some());
         // HTTP/1.0 had none, and the engine is spoken to in HTTP/1.1.
         parts.headers.entry(HOST).or_insert_with(|| self.authority.clone());
         let (upload, state) = Upload::new(incoming, self.max_upload)?;
-        let again = upgrade.is_none() && upload.is_end_stream() && is_safe(&parts.method);
+        let is_retryable = upgrade.is_none() && upload.is_end_stream() && is_safe_method(&parts.method);
         parts.version = Version::HTTP_11;
         let request = Request::from_parts(parts, upload);
-        let sent = if again { self.send_kept(request).await } else { self.send_fresh(request, state).await };
+        let sent = if is_retryable {
+            self.send_pooled(request).await
+        } else {
+            self.send_on_new_connection(request, state).await
+        };
         let (sender, response) = sent?;
-        self.answer(sender, response, upgrade)
+        self.client_response(sender, response, upgrade)
     }
 
     /// Over kept connections as long as there are any, then over a new one. The engine may close a kept one at the moment
     /// it is used: what it did not read is sent over the next, what it did not answer is sent again once.
-    async fn send_kept(
+    async fn send_pooled(
         &self,
         mut request: Request<Upload>,
-    ) -> Result<(Sender, Response<Incoming>), PassFault> {
+    ) -> Result<(Sender, Response<Incoming>), PassThroughError> {
         while let Some(mut sender) = self.pool.take() {
-            let copy = head_of(&request);
+            let retry = clone_without_body(&request);
             match send(&mut sender, request, None).await {
                 Ok(response) => return Ok((sender, response)),
-                Err(SendFault::Unsent(back)) => request = *back,
-                Err(SendFault::Dead(_)) => {
-                    request = copy;
+                Err(SendError::NotSent(unsent)) => request = *unsent,
+                Err(SendError::ConnectionClosed(_)) => {
+                    request = retry;
                     break;
                 }
-                Err(SendFault::TooSlow) => return Err(PassFault::TooSlow),
-                Err(SendFault::Nonsense(error)) => return Err(PassFault::Broken(error.to_string())),
+                Err(SendError::Timeout) => return Err(PassThroughError::ResponseTimeout),
+                Err(SendError::Malformed(error)) => {
+                    return Err(PassThroughError::ConnectionBroken(error.to_string()));
+                }
             }
         }
-        self.send_fresh(request, None).await
+        self.send_on_new_connection(request, None).await
     }
 
-    async fn send_fresh(
+    async fn send_on_new_connection(
         &self,
         request: Request<Upload>,
         state: Option<Arc<UploadState>>,
-    ) -> Result<(Sender, Response<Incoming>), PassFault> {
-        let mut sender = self.pool.connect().await.map_err(|ConnectFault(why)| PassFault::Down(why))?;
+    ) -> Result<(Sender, Response<Incoming>), PassThroughError> {
+        let mut sender =
+            self.pool.connect().await.map_err(|ConnectError(why)| PassThroughError::Unreachable(why))?;
         let error = match send(&mut sender, request, state.as_deref()).await {
             Ok(response) => return Ok((sender, response)),
-            Err(SendFault::TooSlow) => return Err(PassFault::TooSlow),
-            Err(SendFault::Unsent(_)) => "it closed the connection at once".to_owned(),
-            Err(SendFault::Dead(error) | SendFault::Nonsense(error)) => error.to_string(),
+            Err(SendError::Timeout) => return Err(PassThroughError::ResponseTimeout),
+            Err(SendError::NotSent(_)) => "it closed the connection at once".to_owned(),
+            Err(SendError::ConnectionClosed(error) | SendError::Malformed(error)) => error.to_string(),
         };
         // A connection that we broke because the caller's body failed is no fault of the engine's.
-        Err(match state.and_then(|state| state.fault()) {
-            Some(UploadFault::TooLarge) => PassFault::TooLarge(self.max_upload.unwrap_or_default()),
-            Some(UploadFault::Stalled) => PassFault::Stalled,
-            Some(UploadFault::BrokenOff) => PassFault::BrokenOff,
-            None => PassFault::Broken(error),
+        Err(match state.and_then(|state| state.error()) {
+            Some(UploadError::TooLarge) => {
+                PassThroughError::UploadTooLarge(self.max_upload.unwrap_or_default())
+            }
+            Some(UploadError::Stalled) => PassThroughError::UploadStalled,
+            Some(UploadError::Aborted) => PassThroughError::UploadAborted,
+            None => PassThroughError::ConnectionBroken(error),
         })
     }
 
-    fn answer(
+    fn client_response(
         &self,
         sender: Sender,
         mut response: Response<Incoming>,
-        upgrade: Option<Upgrade>,
-    ) -> Result<Response<Body>, PassFault> {
+        upgrade: Option<UpgradeRequest>,
+    ) -> Result<Response<Body>, PassThroughError> {
         let (version, status) = (response.version(), response.status());
-        let reuse = framing::settle(version, status, response.headers_mut()).map_err(PassFault::Framing)?;
+        let reuse =
+            framing::normalize(version, status, response.headers_mut()).map_err(PassThroughError::Framing)?;
         *response.version_mut() = Version::HTTP_11;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let upgrade = upgrade.filter(|_| headers::is_websocket(response.headers()));
-            let Upgrade { caller, seat } = upgrade.ok_or(PassFault::Unasked)?;
-            tunnel::open(&self.lifecycle, caller, on(&mut response), seat);
-            headers::to_caller(response.headers_mut(), true);
+            let UpgradeRequest { client: caller, permit: seat } =
+                upgrade.ok_or(PassThroughError::UnexpectedUpgrade)?;
+            tunnel::spawn(&self.lifecycle, caller, on(&mut response), seat);
+            headers::prepare_response(response.headers_mut(), true);
             return Ok(response.map(|_| Body::empty()));
         }
-        headers::to_caller(response.headers_mut(), false);
-        let pool = (reuse == Reuse::Allowed).then(|| self.pool.clone());
-        Ok(response.map(|body| Body::new(Download::new(body, sender, pool))))
+        headers::prepare_response(response.headers_mut(), false);
+        let pool = (reuse == ConnectionReuse::Allowed).then(|| self.pool.clone());
+        Ok(response.map(|body| Body::new(ResponseBody::new(body, sender, pool))))
     }
 }
 
 /// The caller's side of a WebSocket that is asked for.
-struct Upgrade {
-    caller: OnUpgrade,
+struct UpgradeRequest {
+    client: OnUpgrade,
     /// The place among the connections that the WebSocket goes on holding.
-    seat: Option<Arc<Seat>>,
+    permit: Option<Arc<ConnectionPermit>>,
 }
 
-impl Upgrade {
-    fn wanted(request: &mut Request<RequestBody>) -> Option<Self> {
-        let wanted = request.method() == Method::GET
+impl UpgradeRequest {
+    fn from_request(request: &mut Request<RequestBody>) -> Option<Self> {
+        let is_websocket_upgrade = request.method() == Method::GET
             && request.version() == Version::HTTP_11
             && request.body().is_end_stream()
             && headers::is_websocket(request.headers());
-        wanted.then(|| Self { caller: on(&mut *request), seat: request.extensions().get().cloned() })
+        is_websocket_upgrade
+            .then(|| Self { client: on(&mut *request), permit: request.extensions().get().cloned() })
     }
 }
 
-fn is_safe(method: &Method) -> bool {
+fn is_safe_method(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
 
 /// The same request, of one without body.
-fn head_of(request: &Request<Upload>) -> Request<Upload> {
+fn clone_without_body(request: &Request<Upload>) -> Request<Upload> {
     let mut copy = Request::new(Upload::empty());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
@@ -212,41 +230,45 @@ fn head_of(request: &Request<Upload>) -> Request<Upload> {
     copy
 }
 
-enum SendFault {
+enum SendError {
     /// Not a byte of it was written.
-    Unsent(Box<Request<Upload>>),
+    NotSent(Box<Request<Upload>>),
     /// The connection ended without an answer.
-    Dead(hyper::Error),
+    ConnectionClosed(hyper::Error),
     /// What came is no answer.
-    Nonsense(hyper::Error),
-    TooSlow,
+    Malformed(hyper::Error),
+    Timeout,
 }
 
 async fn send(
     sender: &mut Sender,
     request: Request<Upload>,
     state: Option<&UploadState>,
-) -> Result<Response<Incoming>, SendFault> {
-    let mut answer = pin!(sender.try_send_request(request));
-    let mut deadline = Instant::now() + ENGINE_PATIENCE;
+) -> Result<Response<Incoming>, SendError> {
+    let mut response = pin!(sender.try_send_request(request));
+    let mut deadline = Instant::now() + ENGINE_TIMEOUT;
     loop {
-        match timeout_at(deadline, answer.as_mut()).await {
-            Ok(answer) => return answer.map_err(SendFault::of),
+        match timeout_at(deadline, response.as_mut()).await {
+            Ok(result) => return result.map_err(SendError::from_hyper),
             // The engine waits for the caller as long as there is progress; the body itself has a shorter limit.
-            Err(_) => match state.map(|state| state.last_progress() + ENGINE_PATIENCE) {
-                Some(later) if later > Instant::now() => deadline = later,
-                _ => return Err(SendFault::TooSlow),
+            Err(_) => match state.map(|state| state.last_progress() + ENGINE_TIMEOUT) {
+                Some(extended) if extended > Instant::now() => deadline = extended,
+                _ => return Err(SendError::Timeout),
             },
         }
     }
 }
 
-impl SendFault {
-    fn of(mut error: TrySendError<Request<Upload>>) -> Self {
+impl SendError {
+    fn from_hyper(mut error: TrySendError<Request<Upload>>) -> Self {
         if let Some(request) = error.take_message() {
-            return Self::Unsent(Box::new(request));
+            return Self::NotSent(Box::new(request));
         }
         let error = error.into_error();
-        if error.is_parse() || error.is_parse_too_large() { Self::Nonsense(error) } else { Self::Dead(error) }
+        if error.is_parse() || error.is_parse_too_large() {
+            Self::Malformed(error)
+        } else {
+            Self::ConnectionClosed(error)
+        }
     }
 }

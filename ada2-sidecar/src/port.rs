@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::gpu::processes::{name_of, own_unit_of};
+use crate::gpu::processes::{innermost_unit_of, name_of};
 
 /// `TCP_LISTEN` in the state column.
 const LISTEN: &str = "0A";
@@ -19,9 +19,9 @@ pub(crate) const SOCKET_UNIT: &str = "ada2-sidecar.socket";
 
 /// Whoever holds an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Holder {
+pub(crate) struct PortHolder {
     /// Of the socket.
-    user: u32,
+    uid: u32,
     /// Absent where we may not look into the process.
     process: Option<Process>,
     /// An nginx of the same user, where the process cannot be told.
@@ -45,7 +45,7 @@ impl std::fmt::Display for Process {
     }
 }
 
-impl Holder {
+impl PortHolder {
     /// Its process, if it can be told.
     pub(crate) fn process(&self) -> Option<&Process> {
         self.process.as_ref().or(self.nginx.as_ref())
@@ -57,7 +57,7 @@ impl Holder {
     }
 
     /// Who it is.
-    pub(crate) fn who(&self, address: SocketAddr) -> String {
+    pub(crate) fn describe(&self, address: SocketAddr) -> String {
         let port = address.port();
         match (&self.process, &self.nginx) {
             (Some(process), _) if process.pid == 1 => {
@@ -65,7 +65,7 @@ impl Holder {
             }
             (Some(process), _) => process.to_string(),
             (None, nginx) => {
-                let user = if self.user == 0 { "root".to_owned() } else { format!("user {}", self.user) };
+                let user = if self.uid == 0 { "root".to_owned() } else { format!("user {}", self.uid) };
                 let nginx = nginx.as_ref().map(|nginx| format!(", probably {nginx}")).unwrap_or_default();
                 format!("a process of {user}{nginx} (`sudo ss -ltnp 'sport = :{port}'` names it)")
             }
@@ -73,8 +73,8 @@ impl Holder {
     }
 
     /// Who it is, and the next step.
-    pub(crate) fn words(&self, address: SocketAddr) -> String {
-        let (who, port) = (self.who(address), address.port());
+    pub(crate) fn conflict_message(&self, address: SocketAddr) -> String {
+        let (who, port) = (self.describe(address), address.port());
         let step = if self.is_nginx() {
             format!(
                 "`sudo ada2-sidecar move-in` takes its place, or take `listen {port}` out of nginx's site and `sudo systemctl \
@@ -88,13 +88,13 @@ impl Holder {
 }
 
 /// Who holds this address, or all addresses of its port; none if nobody does, or this is no Linux.
-pub(crate) fn holder(address: SocketAddr) -> Option<Holder> {
+pub(crate) fn find_holder(address: SocketAddr) -> Option<PortHolder> {
     let socket = tables().iter().find_map(|table| listening(table, address))?;
-    let process = process_with(&socket.file());
-    let nginx = process.is_none().then(|| nginx_of(socket.user)).flatten();
+    let process = process_with(&socket.fd_target());
+    let nginx = process.is_none().then(|| nginx_of(socket.uid)).flatten();
     // What root holds is then likelier systemd's, for us.
     let nginx = nginx.filter(|_| !is_active(SOCKET_UNIT));
-    Some(Holder { user: socket.user, process, nginx })
+    Some(PortHolder { uid: socket.uid, process, nginx })
 }
 
 /// Whether systemd runs this unit now.
@@ -110,18 +110,18 @@ pub(crate) fn conflict(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 /// Every address of this host that this port is listened at.
-pub(crate) fn listened_at(port: u16) -> Vec<IpAddr> {
+pub(crate) fn listening_addresses(port: u16) -> Vec<IpAddr> {
     let all = tables();
-    let all = all.iter().flat_map(|table| sockets(table));
+    let all = all.iter().flat_map(|table| listening_sockets(table));
     all.filter(|(address, _)| address.port() == port).map(|(address, _)| address.ip()).collect()
 }
 
 /// Where these processes listen, as far as we may look into them.
-pub(crate) fn listeners_of(pids: &[u32]) -> Vec<SocketAddr> {
+pub(crate) fn listening_addresses_of(pids: &[u32]) -> Vec<SocketAddr> {
     let open: BTreeSet<String> = pids.iter().flat_map(|pid| open_files(*pid)).collect();
     let all = tables();
-    let all = all.iter().flat_map(|table| sockets(table));
-    all.filter(|(_, socket)| open.contains(&socket.file())).map(|(address, _)| address).collect()
+    let all = all.iter().flat_map(|table| listening_sockets(table));
+    all.filter(|(_, socket)| open.contains(&socket.fd_target())).map(|(address, _)| address).collect()
 }
 
 /// The kernel's tables of TCP sockets.
@@ -130,36 +130,36 @@ fn tables() -> [String; 2] {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Socket {
-    user: u32,
+struct ListeningSocket {
+    uid: u32,
     inode: u64,
 }
 
-impl Socket {
+impl ListeningSocket {
     /// As a process's open file.
-    fn file(&self) -> String {
+    fn fd_target(&self) -> String {
         format!("socket:[{}]", self.inode)
     }
 }
 
 /// The socket in a table of `/proc/net` that keeps others from listening there.
-fn listening(table: &str, wanted: SocketAddr) -> Option<Socket> {
-    sockets(table).find(|(address, _)| conflict(*address, wanted)).map(|(_, socket)| socket)
+fn listening(table: &str, wanted: SocketAddr) -> Option<ListeningSocket> {
+    listening_sockets(table).find(|(address, _)| conflict(*address, wanted)).map(|(_, socket)| socket)
 }
 
 /// Every socket of a table of `/proc/net` that is listened on.
-fn sockets(table: &str) -> impl Iterator<Item = (SocketAddr, Socket)> {
+fn listening_sockets(table: &str) -> impl Iterator<Item = (SocketAddr, ListeningSocket)> {
     table.lines().skip(1).filter_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
         let [_, local, _, state, _, _, _, user, _, inode, ..] = fields[..] else { return None };
-        let (ip, port) = address(local)?;
-        let socket = Socket { user: user.parse().ok()?, inode: inode.parse().ok()? };
+        let (ip, port) = parse_address(local)?;
+        let socket = ListeningSocket { uid: user.parse().ok()?, inode: inode.parse().ok()? };
         (state == LISTEN).then_some((SocketAddr::new(ip, port), socket))
     })
 }
 
 /// `0100007F:1EB4`: words of 32 bits in the machine's own order, then the port.
-fn address(text: &str) -> Option<(IpAddr, u16)> {
+fn parse_address(text: &str) -> Option<(IpAddr, u16)> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let word = |at: usize| u32::from_str_radix(ip.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
@@ -190,7 +190,7 @@ fn nginx_of(user: u32) -> Option<Process> {
 
 fn process(pid: u32) -> Process {
     let proc = Path::new("/proc");
-    Process { pid, name: name_of(pid, proc), unit: own_unit_of(pid, proc) }
+    Process { pid, name: name_of(pid, proc), unit: innermost_unit_of(pid, proc) }
 }
 
 fn pids() -> Vec<u32> {
@@ -223,8 +223,11 @@ mod tests {
         ] {
             assert_eq!(find(wanted), inode, "{wanted}");
         }
-        assert_eq!(listening(TABLE, "[::]:7861".parse().unwrap()), Some(Socket { user: 0, inode: 4712 }));
-        let (ip, port) = address("00000000000000000000000001000000:1EB4").unwrap();
+        assert_eq!(
+            listening(TABLE, "[::]:7861".parse().unwrap()),
+            Some(ListeningSocket { uid: 0, inode: 4712 })
+        );
+        let (ip, port) = parse_address("00000000000000000000000001000000:1EB4").unwrap();
         assert_eq!((ip.to_string().as_str(), port), ("::1", 7860));
     }
 
@@ -251,8 +254,9 @@ mod tests {
                 "held by python3 (pid 9): stop it, or listen elsewhere, then",
             ),
         ] {
-            let words = Holder { user, process, nginx }.words("0.0.0.0:7860".parse().unwrap());
-            assert!(words.contains(says), "{words}");
+            let message =
+                PortHolder { uid: user, process, nginx }.conflict_message("0.0.0.0:7860".parse().unwrap());
+            assert!(message.contains(says), "{message}");
         }
     }
 }

@@ -3,8 +3,8 @@
 
 mod alarm;
 pub mod latch;
-mod rejudge;
 pub mod rules;
+mod trigger;
 mod warm_up;
 mod xid;
 
@@ -14,138 +14,141 @@ use std::{
 };
 
 use bytes::Bytes;
-use service::{lifecycle::Lifecycle, reload::Switch};
+use service::{lifecycle::Lifecycle, reload::Reloadable};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use wire::health::{CheckStatus, ReadyReport};
 
 use self::{
-    latch::{Latch, file::LatchFile},
-    rules::{Inputs, Memory, Rules, judge},
+    latch::{Latch, store::LatchStore},
+    rules::{EvaluationInputs, EvaluationState, Rules, evaluate},
 };
 use crate::{
-    engine::monitor::EngineState, gpu::GpuSample, host::HostSample, jobs::Jobs, vetting::GraphFaults,
+    engine::monitor::EngineState, gpu::GpuSample, graph_validation::GraphErrors, host::HostSample, jobs::Jobs,
 };
 
-pub(crate) use rejudge::Rejudge;
+pub(crate) use trigger::EvaluationTrigger;
 pub use warm_up::WarmUp;
-pub(crate) use xid::meaning as xid_meaning;
+pub(crate) use xid::description as xid_meaning;
 
 /// Without a change, how often: ages grow even when nothing happens.
 const TICK: Duration = Duration::from_millis(500);
 /// A driver or a disk that takes longer for its first look may be hanging: the service begins without it.
-const FIRST_LOOKS: Duration = Duration::from_secs(5);
+const FIRST_READINGS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The verdict in force, ready to be sent.
 #[derive(Debug)]
-pub struct Published {
+pub struct ReadinessSnapshot {
     /// The report.
     pub report: ReadyReport,
     /// The same as JSON.
     pub json: Bytes,
     /// The look at the card that it is about.
-    pub gpu: Option<Arc<GpuSample>>,
+    pub gpu_sample: Option<Arc<GpuSample>>,
     /// Card, engine and host were each looked at before it.
-    looked: bool,
+    is_complete: bool,
 }
 
-impl Published {
-    fn of(report: ReadyReport, gpu: Option<Arc<GpuSample>>, looked: bool) -> Arc<Self> {
+impl ReadinessSnapshot {
+    fn new(report: ReadyReport, gpu: Option<Arc<GpuSample>>, looked: bool) -> Arc<Self> {
         let json = serde_json::to_vec(&report).expect("a report has no map with odd keys").into();
-        Arc::new(Self { report, json, gpu, looked })
+        Arc::new(Self { report, json, gpu_sample: gpu, is_complete: looked })
     }
 }
 
 /// Everything that is looked at.
 #[derive(Debug)]
-pub(crate) struct Sources {
+pub(crate) struct ReadinessSources {
     pub(crate) gpu: watch::Receiver<Option<Arc<GpuSample>>>,
     pub(crate) host: watch::Receiver<Option<Arc<HostSample>>>,
     pub(crate) engine: watch::Receiver<EngineState>,
-    pub(crate) graphs: watch::Receiver<GraphFaults>,
+    pub(crate) graphs: watch::Receiver<GraphErrors>,
     pub(crate) warm_up: watch::Receiver<WarmUp>,
     pub(crate) jobs: Jobs,
 }
 
 /// Starts judging. What is latched is kept in `files`, where there is a state directory.
 pub(crate) fn start(
-    rules: Switch<Rules>,
-    mut sources: Sources,
-    files: Option<LatchFile>,
+    rules: Reloadable<Rules>,
+    mut sources: ReadinessSources,
+    files: Option<LatchStore>,
     lifecycle: &Lifecycle,
-) -> (watch::Receiver<Arc<Published>>, Rejudge) {
+) -> (watch::Receiver<Arc<ReadinessSnapshot>>, EvaluationTrigger) {
     let draining = lifecycle.draining().clone();
-    let judge = Judge { rules, started: Instant::now(), draining: draining.clone() };
-    let latch = kept(files.as_ref());
-    let (keep, kept) = watch::channel(latch.clone());
-    let (ask, mut acks) = mpsc::channel(1);
-    let (rejudge, mut requests) = Rejudge::channel();
-    let (mut memory, first) = judge.look(None, Memory::starting(latch), &sources);
-    let (sender, receiver) = watch::channel(Published::of(first, None, false));
+    let evaluator = Evaluator { rules, started: Instant::now(), draining: draining.clone() };
+    let latch = load_latch(files.as_ref());
+    let (latch_tx, latch_rx) = watch::channel(latch.clone());
+    let (ack_tx, mut ack_rx) = mpsc::channel(1);
+    let (trigger, mut requests) = EvaluationTrigger::channel();
+    let (mut state, first) = evaluator.evaluate(None, EvaluationState::new(latch), &sources);
+    let (sender, receiver) = watch::channel(ReadinessSnapshot::new(first, None, false));
     if let Some(files) = files {
-        lifecycle.worker("latch keeper", keep_latch(files, kept, ask.clone()));
+        lifecycle.spawn_worker("latch keeper", persist_latch(files, latch_rx, ack_tx.clone()));
     }
-    lifecycle.worker("readiness", async move {
-        let _asks = ask;
+    lifecycle.spawn_worker("readiness", async move {
+        let _asks = ack_tx;
         let mut tick = tokio::time::interval(TICK);
         // Whoever is gone (the warm-up, where nobody wants one) would be told as changed for ever.
-        let (mut gpu_lives, mut host_lives, mut engine_lives, mut warm_up_lives) = (true, true, true, true);
-        let mut drains = false;
+        let (mut gpu_open, mut host_open, mut engine_open, mut warm_up_open) = (true, true, true, true);
+        let mut draining_seen = false;
         loop {
-            let mut asker = None;
+            let mut reply = None;
             tokio::select! {
                 _ = tick.tick() => {}
-                Some(tell) = requests.recv() => asker = Some(tell),
-                changed = sources.gpu.changed(), if gpu_lives => gpu_lives = changed.is_ok(),
-                changed = sources.host.changed(), if host_lives => host_lives = changed.is_ok(),
-                changed = sources.engine.changed(), if engine_lives => engine_lives = changed.is_ok(),
-                changed = sources.warm_up.changed(), if warm_up_lives => warm_up_lives = changed.is_ok(),
+                Some(tx) = requests.recv() => reply = Some(tx),
+                changed = sources.gpu.changed(), if gpu_open => gpu_open = changed.is_ok(),
+                changed = sources.host.changed(), if host_open => host_open = changed.is_ok(),
+                changed = sources.engine.changed(), if engine_open => engine_open = changed.is_ok(),
+                changed = sources.warm_up.changed(), if warm_up_open => warm_up_open = changed.is_ok(),
                 () = sources.jobs.changed() => {}
-                Some(()) = acks.recv() => {
-                    info!(latched = memory.latch.lines().join(", "), "acknowledged by an operator");
-                    memory.acknowledge();
+                Some(()) = ack_rx.recv() => {
+                    info!(latched = state.latch.describe().join(", "), "acknowledged by an operator");
+                    state.acknowledge();
                 }
-                () = draining.cancelled(), if !drains => drains = true,
+                () = draining.cancelled(), if !draining_seen => draining_seen = true,
             }
             // Before judging: the verdict is made of no less than this.
-            let looked = (sources.gpu.borrow().is_some() || !gpu_lives)
-                && (sources.host.borrow().is_some() || !host_lives)
-                && (sources.engine.borrow().is_asked() || !engine_lives);
+            let is_complete = (sources.gpu.borrow().is_some() || !gpu_open)
+                && (sources.host.borrow().is_some() || !host_open)
+                && (sources.engine.borrow().has_been_polled() || !engine_open);
             let before = sender.borrow().clone();
-            let (next, report) = judge.look(Some(&before.report), memory, &sources);
-            report_change(&before.report, &report);
-            keep.send_if_modified(|kept| {
-                let news = *kept != next.latch;
-                kept.clone_from(&next.latch);
-                news
+            let (next, report) = evaluator.evaluate(Some(&before.report), state, &sources);
+            log_changes(&before.report, &report);
+            latch_tx.send_if_modified(|current| {
+                let is_new = *current != next.latch;
+                current.clone_from(&next.latch);
+                is_new
             });
-            memory = next;
+            state = next;
             let gpu = sources.gpu.borrow_and_update().clone();
-            sender.send_replace(Published::of(report, gpu, looked));
-            if let Some(tell) = asker {
-                let _ = tell.send(());
+            sender.send_replace(ReadinessSnapshot::new(report, gpu, is_complete));
+            if let Some(reply) = reply {
+                let _ = reply.send(());
             }
         }
     });
-    (receiver, rejudge)
+    (receiver, trigger)
 }
 
 /// Returns once card, engine and host were each looked at and judged. Should one of them hang, after 5 s.
-pub(crate) async fn first_looks(mut published: watch::Receiver<Arc<Published>>) {
-    let looked = published.wait_for(|published| published.looked);
-    let in_time = tokio::time::timeout(FIRST_LOOKS, looked).await.is_ok();
+pub(crate) async fn wait_for_first_readings(mut published: watch::Receiver<Arc<ReadinessSnapshot>>) {
+    let complete = published.wait_for(|published| published.is_complete);
+    let in_time = tokio::time::timeout(FIRST_READINGS_TIMEOUT, complete).await.is_ok();
     if !in_time {
-        let failing = published.borrow().report.failing();
-        warn!(failing, "not everything was looked at within {FIRST_LOOKS:?}; serving all the same");
+        let failing = published.borrow().report.failing_message();
+        warn!(
+            failing,
+            "not everything was looked at within {FIRST_READINGS_TIMEOUT:?}; serving all the same"
+        );
     }
 }
 
 /// What an earlier process of ours latched in this boot.
-fn kept(files: Option<&LatchFile>) -> Latch {
-    let boot = latch::file::boot_id();
-    match files.map(LatchFile::read) {
-        Some(Ok(Some(latch))) => latch.of_boot(&boot),
+fn load_latch(store: Option<&LatchStore>) -> Latch {
+    let boot = latch::store::boot_id();
+    match store.map(LatchStore::load) {
+        Some(Ok(Some(latch))) => latch.for_boot(&boot),
         Some(Ok(None)) | None => Latch::new(&boot),
         Some(Err(error)) => {
             error!(%error, "what was latched before is lost");
@@ -156,7 +159,7 @@ fn kept(files: Option<&LatchFile>) -> Latch {
 
 /// Writes what is latched when it changes, and looks whether an operator acknowledges it. Beside the judge, because a
 /// disk can hang.
-async fn keep_latch(files: LatchFile, mut latch: watch::Receiver<Latch>, ask: mpsc::Sender<()>) {
+async fn persist_latch(store: LatchStore, mut latch: watch::Receiver<Latch>, ack_tx: mpsc::Sender<()>) {
     let mut tick = tokio::time::interval(TICK);
     let mut written = None;
     loop {
@@ -164,66 +167,71 @@ async fn keep_latch(files: LatchFile, mut latch: watch::Receiver<Latch>, ask: mp
             _ = tick.tick() => {}
             changed = latch.changed() => if changed.is_err() { return std::future::pending().await },
         }
-        let asked = blocking(&files, |files| Ok(files.ack_is_asked())).await.unwrap_or(false);
-        if asked && ask.send(()).await.is_ok() {
+        let ack_requested = blocking(&store, |files| Ok(files.is_ack_requested())).await.unwrap_or(false);
+        if ack_requested && ack_tx.send(()).await.is_ok() {
             // The judge clears before it publishes the next verdict.
             let _ = tokio::time::timeout(TICK, latch.changed()).await;
         }
         let now = latch.borrow_and_update().clone();
         if written.as_ref() != Some(&now) {
             let value = now.clone();
-            match blocking(&files, move |files| files.write(&value)).await {
+            match blocking(&store, move |files| files.save(&value)).await {
                 Ok(()) => written = Some(now),
                 Err(error) => warn!(%error, "what is latched cannot be kept; trying again"),
             }
         }
-        if asked && let Err(error) = blocking(&files, |files| files.ack_is_done()).await {
+        if ack_requested && let Err(error) = blocking(&store, |files| files.clear_ack_request()).await {
             warn!(%error, "the file `ack` cannot be removed; remove it by hand");
         }
     }
 }
 
 async fn blocking<T: Send + 'static>(
-    files: &LatchFile,
-    work: impl FnOnce(LatchFile) -> std::io::Result<T> + Send + 'static,
+    store: &LatchStore,
+    work: impl FnOnce(LatchStore) -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
-    let files = files.clone();
+    let files = store.clone();
     tokio::task::spawn_blocking(move || work(files))
         .await
         .unwrap_or_else(|died| Err(std::io::Error::other(died)))
 }
 
-struct Judge {
-    rules: Switch<Rules>,
+struct Evaluator {
+    rules: Reloadable<Rules>,
     started: Instant,
     draining: CancellationToken,
 }
 
-impl Judge {
-    fn look(&self, prev: Option<&ReadyReport>, memory: Memory, sources: &Sources) -> (Memory, ReadyReport) {
+impl Evaluator {
+    fn evaluate(
+        &self,
+        prev: Option<&ReadyReport>,
+        state: EvaluationState,
+        sources: &ReadinessSources,
+    ) -> (EvaluationState, ReadyReport) {
         let now = Instant::now();
         let gpu = sources.gpu.borrow().clone();
         let host = sources.host.borrow().clone();
-        let inputs = Inputs {
+        let inputs = EvaluationInputs {
             gpu: gpu.as_deref(),
             host: host.as_deref(),
-            started: self.started,
+            started_at: self.started,
             engine: &sources.engine.borrow(),
             graphs: &sources.graphs.borrow(),
-            outcomes: &sources.jobs.outcomes().seen(),
+            job_history: &sources.jobs.outcomes().snapshot(),
             warm_up: &sources.warm_up.borrow(),
-            limit: sources.jobs.slots().limit(),
+            slot_limit: sources.jobs.slots().limit(),
             inflight: sources.jobs.slots().inflight(),
-            oldest_cancel: sources.jobs.oldest_cancel(now),
+            oldest_cancel_age: sources.jobs.oldest_cancel_age(now),
             draining: self.draining.is_cancelled(),
         };
-        let verdict = judge(prev, memory, &inputs, &self.rules.now(), now, SystemTime::now());
-        (verdict.memory, verdict.report)
+        let verdict = evaluate(prev, state, &inputs, &self.rules.load(), now, SystemTime::now());
+        (verdict.state, verdict.report)
     }
 }
 
 /// One line for each check whose result changed.
-fn report_change(before: &ReadyReport, after: &ReadyReport) {
+fn log_changes(before: &ReadyReport, after: &ReadyReport) {
     for (was, is) in before.checks.iter().zip(&after.checks) {
         if was.status != is.status {
             match is.status {
@@ -257,16 +265,17 @@ mod tests {
         engine: watch::Sender<EngineState>,
     }
 
-    fn judged() -> (Ends, watch::Receiver<Arc<Published>>, Rejudge, Lifecycle) {
+    fn judged() -> (Ends, watch::Receiver<Arc<ReadinessSnapshot>>, EvaluationTrigger, Lifecycle) {
         let flags = crate::cli::command().get_matches_from(["ada2-sidecar", "--engine", "builtin"]);
         let config = crate::config::load(&flags, &|_| None).unwrap().config;
         let lifecycle = Lifecycle::new();
         let jobs = Jobs::new(Engine::Builtin(Builtin), 1, lifecycle.clone(), Metrics::default());
         let ((gpu, gpus), (host, hosts)) = (watch::channel(None), watch::channel(None));
         let (engine, engines) = watch::channel(EngineState::default());
-        let (graphs, warm_up) = (watch::channel(GraphFaults::default()).1, watch::channel(WarmUp::Off).1);
-        let sources = Sources { gpu: gpus, host: hosts, engine: engines, graphs, warm_up, jobs };
-        let (published, rejudge) = start(Switch::new(Rules::of(&config)), sources, None, &lifecycle);
+        let (graphs, warm_up) = (watch::channel(GraphErrors::default()).1, watch::channel(WarmUp::Off).1);
+        let sources = ReadinessSources { gpu: gpus, host: hosts, engine: engines, graphs, warm_up, jobs };
+        let (published, rejudge) =
+            start(Reloadable::new(Rules::from_config(&config)), sources, None, &lifecycle);
         (Ends { gpu, host, engine }, published, rejudge, lifecycle)
     }
 
@@ -274,17 +283,17 @@ mod tests {
     async fn the_first_verdict_waits_for_every_look_and_not_longer_than_5_s() {
         let begun = tokio::time::Instant::now();
         let (ends, published, _rejudge, _lifecycle) = judged();
-        let (wait, looks) = (first_looks(published.clone()), async {
+        let (wait, looks) = (wait_for_first_readings(published.clone()), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let refused = Err(EngineError::Refused("connection refused".into()));
-            ends.engine.send_modify(|state| *state = std::mem::take(state).next(refused, Instant::now()));
+            let refused = Err(EngineError::ConnectionRefused("connection refused".into()));
+            ends.engine.send_modify(|state| *state = std::mem::take(state).apply(refused, Instant::now()));
             tokio::time::sleep(Duration::from_secs(1)).await;
             let sample = GpuSample {
                 taken: Instant::now(),
-                wall: SystemTime::now(),
+                timestamp: SystemTime::now(),
                 state: GpuState::DriverNotLoaded,
-                good: 0,
-                failed: 1,
+                consecutive_good: 0,
+                failed_total: 1,
                 driver_loads: 0,
                 xids: Arc::default(),
             };
@@ -295,13 +304,13 @@ mod tests {
         });
         tokio::join!(wait, looks);
         assert_eq!(begun.elapsed().as_secs(), 3);
-        let failing = published.borrow().report.failing();
+        let failing = published.borrow().report.failing_message();
         assert!(failing.contains("module is not loaded") && failing.contains("nothing listens"), "{failing}");
 
         let begun = tokio::time::Instant::now();
         let (_ends, published, _rejudge, _lifecycle) = judged();
-        first_looks(published).await;
-        assert_eq!(begun.elapsed(), FIRST_LOOKS);
+        wait_for_first_readings(published).await;
+        assert_eq!(begun.elapsed(), FIRST_READINGS_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
@@ -323,7 +332,7 @@ mod tests {
         let (_ends, published, rejudge, _lifecycle) = judged();
         tokio::time::sleep(TICK / 2).await;
         let (before, begun) = (published.borrow().clone(), tokio::time::Instant::now());
-        rejudge.verdict().await;
+        rejudge.evaluate_now().await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
         assert!(!Arc::ptr_eq(&before, &published.borrow()), "it is in force");
     }

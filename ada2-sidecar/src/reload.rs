@@ -5,69 +5,70 @@ use std::sync::Arc;
 
 use service::{
     lifecycle::Lifecycle,
-    reload::{Reloads, Switch},
+    reload::{ReloadHandle, Reloadable},
     settings::Problem,
     slots::Slots,
 };
 
 use crate::{
-    config::{Config, Loaded},
-    edge::Edge,
-    readiness::{Rejudge, rules::Rules},
-    systemd, vetting,
+    config::{Config, LoadedConfig},
+    graph_validation,
+    readiness::{EvaluationTrigger, rules::Rules},
+    router::RequestRouter,
+    systemd,
 };
 
 /// Where the sidecar's is read from.
-pub type Source = service::reload::Source<Loaded>;
+pub type ConfigSource = service::reload::ConfigLoader<LoadedConfig>;
 
 /// What the workers beside the routes take from the configuration.
 #[derive(Debug)]
-pub(crate) struct Current {
-    pub(crate) config: Switch<Arc<Config>>,
-    pub(crate) rules: Switch<Rules>,
+pub(crate) struct LiveConfig {
+    pub(crate) config: Reloadable<Arc<Config>>,
+    pub(crate) rules: Reloadable<Rules>,
     slots: Arc<Slots>,
 }
 
-impl Current {
+impl LiveConfig {
     /// As at start.
     pub(crate) fn new(config: Config, slots: Arc<Slots>) -> Self {
-        let rules = Switch::new(Rules::of(&config));
-        Self { config: Switch::new(Arc::new(config)), rules, slots }
+        let rules = Reloadable::new(Rules::from_config(&config));
+        Self { config: Reloadable::new(Arc::new(config)), rules, slots }
     }
 
-    fn replace(&self, config: Arc<Config>) {
+    fn apply(&self, config: Arc<Config>) {
         self.slots.set_limit(config.max_inflight);
-        self.rules.replace(Rules::of(&config));
+        self.rules.replace(Rules::from_config(&config));
         self.config.replace(config);
     }
 }
 
 /// What a reload changes.
 #[derive(Debug)]
-pub(crate) struct Reload {
-    pub(crate) source: Source,
-    pub(crate) current: Current,
-    pub(crate) door: Switch<Edge>,
-    pub(crate) rejudge: Rejudge,
+pub(crate) struct ReloadWorker {
+    pub(crate) source: ConfigSource,
+    pub(crate) live: LiveConfig,
+    pub(crate) service: Reloadable<RequestRouter>,
+    pub(crate) evaluation: EvaluationTrigger,
 }
 
-impl Reload {
+impl ReloadWorker {
     /// The worker.
-    pub(crate) async fn run(self, reloads: Reloads, lifecycle: Lifecycle) {
-        reloads.obey(lifecycle, || self.once()).await;
+    pub(crate) async fn run(self, reloads: ReloadHandle, lifecycle: Lifecycle) {
+        reloads.run(lifecycle, || self.reload_once()).await;
     }
 
-    async fn once(&self) -> Result<Vec<String>, Vec<Problem>> {
+    async fn reload_once(&self) -> Result<Vec<String>, Vec<Problem>> {
         systemd::reloading();
-        let done = self.replace().await;
+        let result = self.replace().await;
         // Refused or not, it is over.
         systemd::ready();
-        done
+        result
     }
 
     async fn replace(&self) -> Result<Vec<String>, Vec<Problem>> {
-        let config = self.source.read().await?.config;
-        let old = self.current.config.now();
+        let config = self.source.load().await?.config;
+        let old = self.live.config.load();
         let unchangeable = old.fixed.changes(&config.fixed);
         if !unchangeable.is_empty() {
             return Err(unchangeable);
@@ -75,11 +76,11 @@ impl Reload {
         // The state directory is taken once, at start.
         let (instance, state_dirs) = (old.instance.clone(), old.state_dirs.clone());
         let config = Arc::new(Config { instance, state_dirs, ..config });
-        vetting::log_notes(&config.presets);
-        self.current.replace(config.clone());
-        self.door.replace(self.door.now().with_config(config.clone()));
+        graph_validation::log_notes(&config.presets);
+        self.live.apply(config.clone());
+        self.service.replace(self.service.load().with_config(config.clone()));
         // Whoever is told of the reload meets the verdict by the new rules.
-        self.rejudge.verdict().await;
+        self.evaluation.evaluate_now().await;
         Ok(config.warnings.clone())
     }
 }

@@ -18,7 +18,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{access, app::App, error::ApiError};
 
 /// Every path in the router, so that a path that is none can be told what is near.
-const PATHS: &[&str] = &[
+const ROUTE_PATHS: &[&str] = &[
     "/healthz",
     "/readyz",
     "/readyz/{check}",
@@ -41,21 +41,21 @@ pub(crate) fn router(app: App) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/v1/images/generations", post(images::generations))
         .route("/v1/images/edits", post(images::edits))
-        .route("/v1/images/files/{name}", get(images::file))
+        .route("/v1/images/files/{name}", get(images::image_file))
         .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::one))
-        .fallback(async |uri: Uri| ApiError::NotFound { near: nearest_route(uri.path(), PATHS) })
+        .route("/v1/models/{*id}", get(models::get))
+        .fallback(async |uri: Uri| ApiError::NotFound { suggestion: nearest_route(uri.path(), ROUTE_PATHS) })
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
-    layered(routes, app)
+    with_middleware(routes, app)
 }
 
-fn layered(routes: Router<App>, app: App) -> Router {
+fn with_middleware(routes: Router<App>, app: App) -> Router {
     routes
         // The last layer added is the first that a request meets.
-        .layer(from_fn_with_state(app.clone(), access::layer))
+        .layer(from_fn_with_state(app.clone(), access::guard_layer))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| ApiError::Panic.into_response()))
         .layer(from_fn_with_state(app.clone(), access::cors))
-        .layer(from_fn_with_state(app.metrics.clone(), access::log))
+        .layer(from_fn_with_state(app.metrics.clone(), access::access_log))
         .layer(from_fn(request_id::layer))
         .with_state(app)
 }
@@ -65,8 +65,8 @@ mod tests {
     use std::{net::Ipv4Addr, sync::Arc};
 
     use axum::{body::Body, extract::Request};
-    use service::{lifecycle::Lifecycle, reload::Switch, serve::Peer};
-    use wire::openai::error::Envelope;
+    use service::{lifecycle::Lifecycle, reload::Reloadable, serve::PeerAddr};
+    use wire::openai::error::ErrorEnvelope;
 
     use tokio::sync::watch;
 
@@ -74,10 +74,10 @@ mod tests {
     use crate::{
         config,
         engine::Engine,
+        graph_validation::GraphErrors,
         jobs::Jobs,
         metrics::Metrics,
-        readiness::{self, Sources, WarmUp, rules::Rules},
-        vetting::GraphFaults,
+        readiness::{self, ReadinessSources, WarmUp, rules::Rules},
     };
 
     fn app() -> App {
@@ -92,9 +92,11 @@ mod tests {
         let jobs = Jobs::new(engine, 1, lifecycle.clone(), metrics.clone());
         let (gpu, host) = (watch::channel(None).1, watch::channel(None).1);
         let warm_up = watch::channel(WarmUp::Off).1;
-        let graphs = watch::channel(GraphFaults::default()).1;
-        let sources = Sources { gpu, host, engine: state.clone(), graphs, warm_up, jobs: jobs.clone() };
-        let (published, _) = readiness::start(Switch::new(Rules::of(&config)), sources, None, &lifecycle);
+        let graphs = watch::channel(GraphErrors::default()).1;
+        let sources =
+            ReadinessSources { gpu, host, engine: state.clone(), graphs, warm_up, jobs: jobs.clone() };
+        let (published, _) =
+            readiness::start(Reloadable::new(Rules::from_config(&config)), sources, None, &lifecycle);
         App::new(Arc::new(config), jobs, state, published, metrics)
     }
 
@@ -103,7 +105,7 @@ mod tests {
         let code = include_str!("routes.rs").split_once("mod tests").unwrap().0;
         let routed: Vec<_> =
             code.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
-        assert_eq!(routed, PATHS);
+        assert_eq!(routed, ROUTE_PATHS);
     }
 
     #[tokio::test]
@@ -111,17 +113,19 @@ mod tests {
         async fn boom() -> &'static str {
             panic!("a secret cause")
         }
-        let router =
-            layered(Router::new().route("/boom", get(boom)).route("/fine", get(async || "fine")), app());
+        let router = with_middleware(
+            Router::new().route("/boom", get(boom)).route("/fine", get(async || "fine")),
+            app(),
+        );
         let ask = async |path: &str| {
             let mut request = Request::get(path).header("host", "ada2").body(Body::empty()).unwrap();
-            request.extensions_mut().insert(Peer((Ipv4Addr::LOCALHOST, 1).into()));
+            request.extensions_mut().insert(PeerAddr((Ipv4Addr::LOCALHOST, 1).into()));
             let response = tower::ServiceExt::oneshot(router.clone(), request).await.unwrap();
             let status = response.status().as_u16();
             (status, axum::body::to_bytes(response.into_body(), 10_000).await.unwrap())
         };
         let (status, body) = ask("/boom").await;
-        let envelope: Envelope = serde_json::from_slice(&body).unwrap();
+        let envelope: ErrorEnvelope = serde_json::from_slice(&body).unwrap();
         assert_eq!((status, envelope.error.code.as_deref()), (500, Some("internal_error")));
         assert!(!String::from_utf8_lossy(&body).contains("secret"));
         assert_eq!(ask("/fine").await.0, 200);

@@ -3,37 +3,37 @@
 use std::{sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
-use service::{lifecycle::Lifecycle, reload::Reloads};
+use service::{lifecycle::Lifecycle, reload::ReloadHandle};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::readiness::Published;
+use crate::readiness::ReadinessSnapshot;
 
 /// The status until connections are accepted.
-const STARTING: &str = "starting: a first look at card, engine and host";
+const STARTING_STATUS: &str = "starting: a first look at card, engine and host";
 
 /// The readiness in words whenever it changes, once we are `serving`, and the watchdog's pings from the start on. These come from the runtime
 /// that serves requests and not from the NVML thread: a wedged driver must give 503, not a restart loop.
-pub(crate) fn start(
+pub(crate) fn start_notifier(
     lifecycle: &Lifecycle,
-    mut published: watch::Receiver<Arc<Published>>,
-    reloads: Reloads,
+    mut published: watch::Receiver<Arc<ReadinessSnapshot>>,
+    reloads: ReloadHandle,
     serving: CancellationToken,
 ) {
     let ping = sd_notify::watchdog_enabled().map_or(Duration::from_secs(10), |limit| limit / 3);
-    lifecycle.worker("service manager", async move {
+    lifecycle.spawn_worker("service manager", async move {
         let mut tick = tokio::time::interval(ping);
-        let mut told = String::new();
+        let mut last_status = String::new();
         loop {
             // A line break would begin another assignment.
-            let line = published.borrow_and_update().report.line();
+            let line = published.borrow_and_update().report.summary();
             let starting = !serving.is_cancelled();
-            let words = if starting { STARTING.to_owned() } else { line };
-            let refused = reloads.in_force().last_error.map(|why| format!("; last reload refused: {why}"));
-            let words = format!("{words}{}", refused.unwrap_or_default()).replace(['\n', '\r'], " ");
-            if words != told {
-                let _ = sd_notify::notify(&[NotifyState::Status(&words)]);
-                told = words;
+            let status = if starting { STARTING_STATUS.to_owned() } else { line };
+            let reload_error = reloads.status().last_error.map(|why| format!("; last reload refused: {why}"));
+            let status = format!("{status}{}", reload_error.unwrap_or_default()).replace(['\n', '\r'], " ");
+            if status != last_status {
+                let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
+                last_status = status;
             }
             tokio::select! {
                 () = serving.cancelled(), if starting => {}

@@ -7,53 +7,55 @@ use std::{
     time::Instant,
 };
 
-use service::{body::BodyBudget, clock::unix_now, lifecycle::Lifecycle, reload::Reloads, settings::Problem};
+use service::{
+    body::BodyBudget, clock::unix_now, lifecycle::Lifecycle, reload::ReloadHandle, settings::Problem,
+};
 use tracing::info;
 
 use crate::{
     admission::Admission,
-    client::Clients,
+    client::HttpClients,
     config::Config,
-    health::{Monitors, remembered::RememberedModels},
+    health::{Monitors, model_cache::ModelCache},
     metrics::Metrics,
     sleep::{ClockSource, SleepDetector},
-    store::{disk::Store, keeping::Round},
-    warnings::{Warnings, Watched},
+    store::{disk::ImageStore, retention_worker::RetentionInputs},
+    warnings::{WarningInputs, Warnings},
 };
 
 /// Bytes of all request bodies together.
-const ALL_BODIES: usize = 256 << 20;
+const BODY_BUDGET: usize = 256 << 20;
 
 /// The state. A reload makes another; each request keeps the one that it came to, and so one configuration. One pointer,
 /// because each request clones it several times.
 #[derive(Debug, Clone)]
-pub(crate) struct App(Arc<Parts>);
+pub(crate) struct App(Arc<AppState>);
 
 impl Deref for App {
-    type Target = Parts;
+    type Target = AppState;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &AppState {
         &self.0
     }
 }
 
 /// What the state consists of.
 #[derive(Debug, Clone)]
-pub(crate) struct Parts {
+pub(crate) struct AppState {
     /// The configuration.
     pub(crate) config: Arc<Config>,
     /// Bounds what is held of request bodies.
-    pub(crate) bodies: BodyBudget,
+    pub(crate) body_budget: BodyBudget,
     /// Which backends are up.
     pub(crate) health: Arc<Monitors>,
     /// Where there is room.
     pub(crate) admission: Arc<Admission>,
     /// The clients to the backends.
-    pub(crate) clients: Clients,
+    pub(crate) clients: HttpClients,
     /// Whether the machine slept.
     pub(crate) sleep: Arc<SleepDetector>,
     /// The pictures.
-    pub(crate) store: Store,
+    pub(crate) store: ImageStore,
     /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
     /// Whether the service drains.
@@ -63,27 +65,27 @@ pub(crate) struct Parts {
     /// Unix seconds of the same.
     pub(crate) started_at: u64,
     /// Which configuration is in force.
-    pub(crate) reloads: Reloads,
+    pub(crate) reloads: ReloadHandle,
     /// What an operator should know.
     pub(crate) warnings: Warnings,
     /// How many sleeps of the machine this state knows of.
-    sleeps_known: Arc<AtomicU64>,
+    seen_sleeps: Arc<AtomicU64>,
 }
 
 impl App {
     /// The state at start.
     pub(crate) fn new(
         config: Config,
-        clients: Clients,
-        store: Store,
+        clients: HttpClients,
+        store: ImageStore,
         clocks: ClockSource,
         lifecycle: Lifecycle,
     ) -> Self {
         let metrics = Arc::new(Metrics::new(config.backends.classes()));
-        let remembered = RememberedModels::open(&config.data_dir);
-        Self(Arc::new(Parts {
-            bodies: BodyBudget::new(ALL_BODIES, longest_body(&config)),
-            health: Arc::new(Monitors::new(&config.backends, config.health, &metrics, remembered)),
+        let model_cache = ModelCache::open(&config.data_dir);
+        Self(Arc::new(AppState {
+            body_budget: BodyBudget::new(BODY_BUDGET, longest_body(&config)),
+            health: Arc::new(Monitors::new(&config.backends, config.health, &metrics, model_cache)),
             admission: Arc::new(Admission::new(&config.backends, &config.access.tokens)),
             config: Arc::new(config),
             clients,
@@ -93,49 +95,57 @@ impl App {
             lifecycle,
             started: Instant::now(),
             started_at: unix_now(),
-            reloads: Reloads::default(),
+            reloads: ReloadHandle::default(),
             warnings: Warnings::default(),
-            sleeps_known: Arc::default(),
+            seen_sleeps: Arc::default(),
         }))
     }
 
     /// The state with another configuration. What is under way and what is known goes on counting: places taken, bodies
     /// held, backends that stay where they are.
     pub(crate) fn with_config(&self, config: Config) -> Result<Self, Problem> {
-        let clients = Clients::new(&config.outbound)?;
-        Ok(Self(Arc::new(Parts {
-            bodies: self.bodies.with_each(longest_body(&config)),
-            health: Arc::new(self.health.succeeded_by(&config.backends, config.health, &self.metrics)),
-            admission: Arc::new(self.admission.succeeded_by(&config.backends, &config.access.tokens)),
+        let clients = HttpClients::new(&config.outbound)?;
+        Ok(Self(Arc::new(AppState {
+            body_budget: self.body_budget.with_body_limit(longest_body(&config)),
+            health: Arc::new(self.health.reconfigured(&config.backends, config.health, &self.metrics)),
+            admission: Arc::new(self.admission.reconfigured(&config.backends, &config.access.tokens)),
             config: Arc::new(config),
             clients,
-            sleeps_known: Arc::new(AtomicU64::new(self.sleeps_known.load(Ordering::Acquire))),
-            ..Parts::clone(self)
+            seen_sleeps: Arc::new(AtomicU64::new(self.seen_sleeps.load(Ordering::Acquire))),
+            ..AppState::clone(self)
         })))
     }
 
     /// What the worker that lets old pictures go needs.
-    pub(crate) fn retention(&self) -> Round {
-        Round { clocks: self.sleep.clocks(), store: self.store.clone(), rules: self.config.retention }
+    pub(crate) fn retention(&self) -> RetentionInputs {
+        RetentionInputs {
+            clocks: self.sleep.clocks(),
+            store: self.store.clone(),
+            rules: self.config.retention,
+        }
     }
 
     /// What the worker that looks for what an operator should know needs.
-    pub(crate) fn watched(&self) -> Watched {
-        Watched { config: self.config.clone(), totals: self.store.totals(), warnings: self.warnings.clone() }
+    pub(crate) fn warning_inputs(&self) -> WarningInputs {
+        WarningInputs {
+            config: self.config.clone(),
+            totals: self.store.totals(),
+            warnings: self.warnings.clone(),
+        }
     }
 
     /// After a sleep of the machine drops what was known and idle before it, so that nothing is admitted until each
     /// backend was asked anew.
-    pub(crate) fn look_for_sleep(&self) {
-        self.sleep.look(&self.sleeps_known, |slept| {
+    pub(crate) fn check_for_sleep(&self) {
+        self.sleep.check(&self.seen_sleeps, |slept| {
             info!(seconds = slept.as_secs(), "the machine was asleep; asking every backend again");
             // The connections first: the new probes must not take an old one.
-            self.clients.drop_idle();
-            self.health.forget();
+            self.clients.drop_idle_connections();
+            self.health.invalidate();
         });
     }
 }
 
 fn longest_body(config: &Config) -> usize {
-    if config.max_request == 0 { ALL_BODIES } else { config.max_request.min(ALL_BODIES) }
+    if config.max_request_bytes == 0 { BODY_BUDGET } else { config.max_request_bytes.min(BODY_BUDGET) }
 }

@@ -1,6 +1,6 @@
 //! Work that would hold up the async threads: hashing, decoding, the disk. A thread that blocks cannot be cancelled.
 
-use service::slots::Place;
+use service::slots::SharedPermit;
 
 /// Runs it on a thread of its own. Its panic is the caller's.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -15,12 +15,12 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 }
 
 /// The same as part of an exchange: its place is free only once the work is over, whoever still waits for it.
-pub(crate) async fn blocking_under<T: Send + 'static>(
-    place: Place,
+pub(crate) async fn run_blocking_with_permit<T: Send + 'static>(
+    permit: SharedPermit,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
     blocking(move || {
-        let _held = place;
+        let _held = permit;
         work()
     })
     .await
@@ -37,9 +37,9 @@ mod tests {
     #[tokio::test]
     async fn a_place_is_taken_until_the_work_is_over_though_nobody_waits() {
         let slots = Slots::new(1);
-        let place = slots.try_enter().unwrap().into();
+        let place = slots.try_acquire().unwrap().into();
         let ((begun, has_begun), (end, ends)) = (mpsc::channel(), mpsc::channel::<()>());
-        let work = blocking_under(place, move || {
+        let work = run_blocking_with_permit(place, move || {
             begun.send(()).unwrap();
             let _ = ends.recv();
         });

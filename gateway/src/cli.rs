@@ -1,7 +1,7 @@
 //! The command line. Flags come from the one table of settings; secrets are no flags, since command lines are public.
 
 use clap::{Arg, ArgAction, Command};
-use service::command_line::{Entry, Program};
+use service::command_line::{HelpEntry, Program};
 
 use crate::{config::KEYS, version};
 
@@ -21,7 +21,7 @@ pub const PROGRAM: Program = Program {
          gateway ca tells how programs learn to trust it.",
     ],
     keys: KEYS,
-    file,
+    config_arg,
     commands,
     precedence: "Every setting is an environment variable, a line of the env file and, unless it is a secret, a flag. The flag \
                  wins, then the environment, then the file. Sizes: 512MiB, 20GiB. Durations: 500ms, 30s.",
@@ -53,7 +53,7 @@ pub const PROGRAM: Program = Program {
     ],
 };
 
-const EXAMPLES: &[Entry] = &[
+const EXAMPLES: &[HelpEntry] = &[
     (
         "gateway --gateway-auth off --gateway-tls off --images-backend mock --ui-image-dir ./images",
         "try it without token, GPU and backend, on http://127.0.0.1:8800",
@@ -65,7 +65,7 @@ const EXAMPLES: &[Entry] = &[
     ("gateway doctor", "what is wrong, and what fixes it"),
 ];
 
-const MORE_EXAMPLES: &[Entry] = &[
+const MORE_EXAMPLES: &[HelpEntry] = &[
     ("GATEWAY_BEARER_TOKEN=choose-one gateway --gateway-tls off", "plain HTTP on 127.0.0.1:8800"),
     ("gateway token new phone --qr", "a token as a QR code for a phone's camera"),
     ("gateway ca", "show the certificate authority, and how programs trust it"),
@@ -79,10 +79,10 @@ const MORE_EXAMPLES: &[Entry] = &[
 
 /// The command line's grammar.
 pub fn command() -> Command {
-    PROGRAM.grammar()
+    PROGRAM.command()
 }
 
-fn file() -> Arg {
+fn config_arg() -> Arg {
     Arg::new("env-file").long("env-file").value_name("FILE").help(
         "Env file of settings, in python-dotenv syntax\n[default: /var/lib/gateway/app/.env if it exists]",
     )

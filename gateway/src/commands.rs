@@ -1,9 +1,9 @@
 //! What the binary does besides serving: checks the configuration, makes tokens, shows its authority, and asks a running gateway how it is.
 
-mod ask;
 mod ca;
 mod doctor;
 mod status;
+mod target;
 mod token;
 mod verify;
 
@@ -15,26 +15,26 @@ use std::{
 use clap::ArgMatches;
 use service::settings::{EXIT_CONFIG, Problem};
 
-use crate::{EXIT_FAILED, config};
+use crate::{EXIT_SOFTWARE, config};
 
 /// Something does not hold: a backend is not ready, or a check failed.
-const EXIT_NO: u8 = 1;
+const EXIT_CHECK_FAILED: u8 = 1;
 
 /// Where variables come from.
 type Environment = fn(&str) -> Option<String>;
 
 /// Why a command could not do its work.
 #[derive(Debug)]
-enum Trouble {
+enum CommandError {
     /// The configuration is broken, or not readable for who runs the command.
     Config(Vec<Problem>),
     /// In words, with the next step.
-    Words(String),
+    Message(String),
     /// Its output cannot be written.
     Output(io::Error),
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for CommandError {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
@@ -52,38 +52,38 @@ pub fn run(matches: &ArgMatches, environment: Environment, names: &[String]) -> 
         "doctor" => doctor::run(arguments, environment, names),
         _ => return None,
     };
-    Some(done.unwrap_or_else(|trouble| told(name, &trouble)))
+    Some(done.unwrap_or_else(|error| print_error(name, &error)))
 }
 
 fn check_config(
     matches: &ArgMatches,
     environment: Environment,
     names: &[String],
-) -> Result<ExitCode, Trouble> {
-    let loaded = config::load_among(matches, &environment, names).map_err(Trouble::Config)?;
-    if !loaded.places.problems.is_empty() {
-        return Err(Trouble::Config(loaded.places.problems));
+) -> Result<ExitCode, CommandError> {
+    let loaded = config::load_with_variables(matches, &environment, names).map_err(CommandError::Config)?;
+    if !loaded.paths.problems.is_empty() {
+        return Err(CommandError::Config(loaded.paths.problems));
     }
     let notes: Vec<_> =
-        loaded.notes.iter().chain(&loaded.places.notes).map(|note| format!("# {note}")).collect();
+        loaded.warnings.iter().chain(&loaded.paths.warnings).map(|note| format!("# {note}")).collect();
     writeln!(io::stdout(), "{}{}", loaded.effective, notes.join("\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn told(name: &str, trouble: &Trouble) -> ExitCode {
-    let (words, code) = match trouble {
-        Trouble::Config(problems) => {
+fn print_error(name: &str, trouble: &CommandError) -> ExitCode {
+    let (message, code) = match trouble {
+        CommandError::Config(problems) => {
             let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
             (lines.join("\n"), EXIT_CONFIG)
         }
-        Trouble::Words(words) => (format!("gateway {name}: {words}"), EXIT_FAILED),
-        Trouble::Output(error) => (format!("gateway {name}: {error}"), EXIT_FAILED),
+        CommandError::Message(message) => (format!("gateway {name}: {message}"), EXIT_SOFTWARE),
+        CommandError::Output(error) => (format!("gateway {name}: {error}"), EXIT_SOFTWARE),
     };
-    let _ = writeln!(io::stderr(), "{words}");
+    let _ = writeln!(io::stderr(), "{message}");
     ExitCode::from(code)
 }
 
 /// Well or not.
-fn verdict(well: bool) -> ExitCode {
-    if well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO) }
+fn exit_code(well: bool) -> ExitCode {
+    if well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CHECK_FAILED) }
 }

@@ -4,13 +4,13 @@
 mod access;
 pub(crate) mod backends;
 mod backends_file;
-mod certificates;
+mod certificate_settings;
 mod env_file;
-mod examined;
 mod expand;
 pub(crate) mod images;
 pub mod keys;
-mod remarks;
+mod lints;
+mod report;
 mod routing;
 mod sections;
 mod tokens;
@@ -26,24 +26,25 @@ use std::{
 
 use clap::ArgMatches;
 use service::settings::{
-    Fixed, Problem, Settings, Source, Variables, duration, unreadable, without_consequences,
+    EnvVars, Problem, RestartSettings, SettingSource, Settings, describe_read_error, duration,
+    without_consequential,
 };
 
 pub use self::{
-    access::Access,
-    backends::{Backend, Backends, Capability, Delivery},
-    images::{ImageEngine, Images},
+    access::AccessConfig,
+    backends::{Backend, Backends, Capability, ResponseFormat},
+    images::{ImageEngine, ImagesConfig},
     keys::KEYS,
-    routing::{Alias, Routing},
-    sections::{Legacy, Log, Outbound, ProbeRules},
+    routing::{ModelAlias, RoutingConfig},
+    sections::{LegacyUpstream, LogConfig, OutboundTls, ProbeRules},
     tokens::{Token, is_name as is_token_name},
 };
-use self::{backends_file::BackendsFile, env_file::EnvFile, examined::Notes};
-pub(crate) use self::{certificates::certificates, examined::Examined};
+use self::{backends_file::BackendsFile, env_file::EnvFile, report::ConfigWarnings};
+pub(crate) use self::{certificate_settings::certificate_settings, report::ConfigReport};
 use crate::{
-    places::{self, Kind, Place},
-    store::retention::Rules as Retention,
+    store::retention::RetentionPolicy as Retention,
     tls::Tls,
+    writable_paths::{self, FileKind, WritablePath},
 };
 
 /// Read if it exists and `--env-file` names no other.
@@ -61,11 +62,11 @@ pub struct Config {
     /// What is spoken there.
     pub tls: Tls,
     /// Who may come.
-    pub access: Access,
+    pub access: AccessConfig,
     /// Bytes of one request body.
-    pub max_request: usize,
+    pub max_request_bytes: usize,
     /// The images route.
-    pub images: Images,
+    pub images: ImagesConfig,
     /// Where pictures are kept.
     pub store_dir: PathBuf,
     /// How much of them.
@@ -77,67 +78,67 @@ pub struct Config {
     /// The backends.
     pub backends: Backends,
     /// Where chat, completions and embeddings go.
-    pub routing: Routing,
+    pub routing: RoutingConfig,
     /// How backends are spoken to.
-    pub outbound: Outbound,
+    pub outbound: OutboundTls,
     /// Who gets every path that is not ours, if anybody.
-    pub legacy: Option<Legacy>,
+    pub legacy: Option<LegacyUpstream>,
     /// Where the local authority, its certificates and the backends' lists of models are kept.
     pub data_dir: PathBuf,
     /// The log.
-    pub log: Log,
+    pub log: LogConfig,
     /// How long running requests may take to finish at shutdown.
     pub shutdown_grace: Duration,
     /// What a reload must not change.
-    pub fixed: Fixed,
+    pub fixed: RestartSettings,
 }
 
 impl Config {
     /// Where the local authority and its certificates are kept, if there is one.
-    pub fn self_made_in(&self) -> Option<&Path> {
-        matches!(self.tls, Tls::SelfMade).then_some(&self.data_dir)
+    pub fn local_ca_dir(&self) -> Option<&Path> {
+        matches!(self.tls, Tls::LocalCa).then_some(&self.data_dir)
     }
 }
 
 /// The configuration as read.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// The configuration.
     pub config: Config,
     /// The same as text, secrets redacted.
     pub effective: String,
     /// What an operator should know: what was ignored, what looks misspelt.
-    pub notes: Vec<String>,
+    pub warnings: Vec<String>,
     /// What is seen of the places that are written to. Who serves finds out by writing.
-    pub places: places::Seen,
+    pub paths: writable_paths::PathReport,
 }
 
 /// Reads flags, environment, env file and backends file.
 pub fn load(
     matches: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<Loaded, Vec<Problem>> {
-    load_among(matches, environment, &[])
+) -> Result<LoadedConfig, Vec<Problem>> {
+    load_with_variables(matches, environment, &[])
 }
 
 /// The same, and looks for misspellings of ours among the names of all variables.
-pub fn load_among(
+pub fn load_with_variables(
     matches: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
-    names: &[String],
-) -> Result<Loaded, Vec<Problem>> {
-    examine(matches, environment, names).loaded()
+    variable_names: &[String],
+) -> Result<LoadedConfig, Vec<Problem>> {
+    inspect(matches, environment, variable_names).into_loaded()
 }
 
 /// Reads everything, and stops at no problem.
-pub(crate) fn examine(
+pub(crate) fn inspect(
     matches: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
-    names: &[String],
-) -> Examined {
+    variable_names: &[String],
+) -> ConfigReport {
     let mut problems = Vec::new();
-    let env = EnvPlace::read(matches, environment, &mut problems);
-    let mut settings = gather(matches, environment, &env);
+    let env = LoadedEnvFile::read(matches, environment, &mut problems);
+    let mut settings = resolve_settings(matches, environment, &env);
     let used = RefCell::new(BTreeSet::new());
     let variable = |name: &str| {
         used.borrow_mut().insert(name.to_owned());
@@ -145,88 +146,96 @@ pub(crate) fn examine(
     };
     // What the env file would have set is unknown where it could not be read: the place of the backends' file, and theirs.
     let backends =
-        if env.unread { None } else { read_backends(&settings, &env.path, &variable, &mut problems) };
-    let mut composed = Notes::default();
-    let config = compose(&mut settings, backends.as_ref(), &mut composed);
+        if env.is_unreadable { None } else { read_backends(&settings, &env.path, &variable, &mut problems) };
+    let mut composed = ConfigWarnings::default();
+    let config = build(&mut settings, backends.as_ref(), &mut composed);
     problems.append(&mut settings.problems);
-    let unusable = access::unusable_tokens(&[
+    let unusable = access::invalid_tokens(&[
         ("environment".to_owned(), environment),
         (env.path.display().to_string(), &|name| env.value(name)),
     ]);
     // One that won is already among the problems, under the same key.
     let known: BTreeSet<_> = problems.iter().map(|problem| problem.key.clone()).collect();
     problems.extend(unusable.into_iter().filter(|problem| !known.contains(&problem.key)));
-    let problems = without_consequences(problems, env.unread, remarks::token_meant);
+    let problems = without_consequential(problems, env.is_unreadable, lints::token_setting_for);
     let is_read = |name: &str| used.borrow().contains(name);
-    let variables = Variables { names, keys: KEYS, is_read: &is_read };
-    let misspelt = [remarks::misspelt(&env, &used.borrow()), variables.misspelt()].concat();
-    let places =
-        if env.unread { places::Seen::default() } else { look_at_places(&settings, config.as_ref()) };
+    let variables = EnvVars { names: variable_names, keys: KEYS, is_read: &is_read };
+    let misspelt = [lints::misspelt(&env, &used.borrow()), variables.misspelled()].concat();
+    let places = if env.is_unreadable {
+        writable_paths::PathReport::default()
+    } else {
+        check_paths(&settings, config.as_ref())
+    };
     let config = config.filter(|_| backends.is_some() && problems.is_empty());
     let of_backends = backends.unwrap_or_default();
     let off =
         of_backends.disabled.iter().map(|class| format!("backend {class} is off: its base_url is empty"));
-    let notes = Notes {
-        foreign: remarks::foreign(&env, &used.borrow()),
-        off: off.collect(),
-        backends: of_backends.notes,
-        images: config.as_ref().and_then(images::makes_none),
+    let notes = ConfigWarnings {
+        foreign: lints::foreign_variables(&env, &used.borrow()),
+        disabled_backends: off.collect(),
+        backends: of_backends.warnings,
+        images: config.as_ref().and_then(images::no_images_warning),
         certificate: config
             .as_ref()
-            .map(|config| remarks::of_certificate(&config.tls, &settings))
+            .map(|config| lints::certificate_warnings(&config.tls, &settings))
             .unwrap_or_default(),
-        without_effect: variables.without_effect("GATEWAY_").into_iter().collect(),
-        overruled: [settings.overruled(), remarks::overruled(&env, &used.borrow(), environment)].concat(),
+        without_effect: variables.unused_with_prefix("GATEWAY_").into_iter().collect(),
+        overridden: [settings.overridden(), lints::overridden_variables(&env, &used.borrow(), environment)]
+            .concat(),
         ..composed
     };
-    Examined {
+    ConfigReport {
         config,
         problems,
         misspelt,
         misspelt_backends: of_backends.misspelt,
-        notes,
-        places,
+        warnings: notes,
+        paths: places,
         settings,
         env,
     }
 }
 
 /// The places that are written to. Without a certificate of its own making the gateway does without the data's.
-fn look_at_places(settings: &Settings, config: Option<&Config>) -> places::Seen {
-    let makes_certificates = config.is_some_and(|config| config.self_made_in().is_some());
+fn check_paths(settings: &Settings, config: Option<&Config>) -> writable_paths::PathReport {
+    let makes_certificates = config.is_some_and(|config| config.local_ca_dir().is_some());
     let named = [
-        ("UI_IMAGE_DIR", Kind::Folder, true),
-        ("GATEWAY_DATA_DIR", Kind::Folder, makes_certificates),
-        ("GATEWAY_LOG_FILE", Kind::File, true),
+        ("UI_IMAGE_DIR", FileKind::Folder, true),
+        ("GATEWAY_DATA_DIR", FileKind::Folder, makes_certificates),
+        ("GATEWAY_LOG_FILE", FileKind::File, true),
     ];
     let named = named.into_iter().filter_map(|(setting, kind, is_needed)| {
-        Some(Place { setting, path: settings.raw(setting)?.as_ref(), kind, is_needed })
+        Some(WritablePath { setting, path: settings.raw(setting)?.as_ref(), kind, is_required: is_needed })
     });
-    places::Seen::look(&named.collect::<Vec<_>>())
+    writable_paths::PathReport::check(&named.collect::<Vec<_>>())
 }
 
 /// The settings as written: flags, environment, env file.
-fn gather(matches: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>, env: &EnvPlace) -> Settings {
-    let given = |name: &str, value: Option<String>| {
-        value.filter(|value| !value.trim().is_empty() || keys::BLANK_COUNTS.contains(&name))
+fn resolve_settings(
+    matches: &ArgMatches,
+    environment: &dyn Fn(&str) -> Option<String>,
+    env: &LoadedEnvFile,
+) -> Settings {
+    let non_blank = |name: &str, value: Option<String>| {
+        value.filter(|value| !value.trim().is_empty() || keys::BLANK_IS_SIGNIFICANT.contains(&name))
     };
-    let from_file = |name: &str| given(name, env.value(name));
-    let from_environment = |name: &str| given(name, environment(name));
-    Settings::gather(KEYS, matches, &from_environment, &|key| {
-        from_file(key.env).map(|value| (value, Source::File(env.path.clone())))
+    let from_file = |name: &str| non_blank(name, env.value(name));
+    let from_environment = |name: &str| non_blank(name, environment(name));
+    Settings::resolve(KEYS, matches, &from_environment, &|key| {
+        from_file(key.env).map(|value| (value, SettingSource::File(env.path.clone())))
     })
 }
 
 /// The env file and its place.
 #[derive(Debug)]
-pub(crate) struct EnvPlace {
+pub(crate) struct LoadedEnvFile {
     pub(crate) path: PathBuf,
     file: EnvFile,
     /// It is there, and could not be read.
-    pub(crate) unread: bool,
+    pub(crate) is_unreadable: bool,
 }
 
-impl EnvPlace {
+impl LoadedEnvFile {
     /// Lines that cannot be read are problems where they give one of our settings.
     fn read(
         matches: &ArgMatches,
@@ -238,19 +247,19 @@ impl EnvPlace {
         let file = match std::fs::read_to_string(&path) {
             Ok(text) => EnvFile::parse(&text, environment),
             Err(error) if named.is_some() || error.kind() != std::io::ErrorKind::NotFound => {
-                let words = format!("expected a file: {}", unreadable(&path, &error));
-                problems.push(Problem::new("--env-file", path.display().to_string(), words));
-                return Self { path, file: EnvFile::default(), unread: true };
+                let message = format!("expected a file: {}", describe_read_error(&path, &error));
+                problems.push(Problem::new("--env-file", path.display().to_string(), message));
+                return Self { path, file: EnvFile::default(), is_unreadable: true };
             }
             Err(_) => EnvFile::default(),
         };
         let ours =
             |key: &Option<String>| key.as_deref().is_none_or(|name| KEYS.iter().any(|key| key.env == name));
-        for fault in file.faults.iter().filter(|fault| ours(&fault.key)) {
+        for fault in file.errors.iter().filter(|fault| ours(&fault.key)) {
             let source = format!("{}:{}", path.display(), fault.line);
             problems.push(Problem::new(source, fault.key.as_deref().unwrap_or("(no name)"), fault.expected));
         }
-        Self { path, file, unread: false }
+        Self { path, file, is_unreadable: false }
     }
 
     fn value(&self, name: &str) -> Option<String> {
@@ -267,56 +276,60 @@ fn read_backends(
     let named = settings.raw("BACKENDS_CONFIG").map(PathBuf::from);
     let path = named.clone().unwrap_or_else(|| env_file.with_file_name(BACKENDS_FILE));
     let class_and_url = settings.raw("IMAGES_BACKEND_CLASS").zip(settings.raw("IMAGES_HTTP_BASE_URL"));
-    let override_url = class_and_url.map(|(class, url)| backends_file::Override {
+    let override_url = class_and_url.map(|(class, url)| backends_file::BaseUrlOverride {
         class,
         url,
         source: settings.source("IMAGES_HTTP_BASE_URL"),
     });
     let read = match std::fs::read_to_string(&path) {
-        Ok(text) => backends_file::read(Some((&path, &text)), override_url, variable),
+        Ok(text) => backends_file::parse(Some((&path, &text)), override_url, variable),
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            backends_file::read(None, override_url, variable)
+            backends_file::parse(None, override_url, variable)
         }
         Err(error) => {
             // Not as a default: nobody named it, and yet it is there.
             let source =
                 named.map_or("backends".to_owned(), |_| settings.source("BACKENDS_CONFIG").to_string());
-            let words = format!("expected a file: {}", unreadable(&path, &error));
-            Err(vec![Problem::new(source, path.display().to_string(), words)])
+            let message = format!("expected a file: {}", describe_read_error(&path, &error));
+            Err(vec![Problem::new(source, path.display().to_string(), message)])
         }
     };
     read.map_err(|more| problems.extend(more)).ok()
 }
 
-fn compose(settings: &mut Settings, backends: Option<&BackendsFile>, notes: &mut Notes) -> Option<Config> {
-    let host = settings.take("GATEWAY_HOST", "an IP address, or localhost", |text| {
+fn build(
+    settings: &mut Settings,
+    backends: Option<&BackendsFile>,
+    warnings: &mut ConfigWarnings,
+) -> Option<Config> {
+    let host = settings.required("GATEWAY_HOST", "an IP address, or localhost", |text| {
         (text == "localhost" || text.parse::<std::net::IpAddr>().is_ok()).then(|| text.to_owned())
     });
     let loopback = host.as_deref().is_some_and(|host| {
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     });
-    let port = settings.take("GATEWAY_PORT", "a port number", |text| text.parse().ok());
+    let port = settings.required("GATEWAY_PORT", "a port number", |text| text.parse().ok());
     let metrics_listen =
         settings.optional("GATEWAY_METRICS_LISTEN", sections::SOCKET, |text| text.trim().parse().ok());
     let tls = sections::read_tls(settings);
     // Only a host that was understood can be judged.
-    let access = Access::read(settings, loopback || host.is_none(), &mut notes.owners);
-    let max_request = settings.take("MAX_REQUEST_BYTES", "a number of bytes", |text| {
+    let access = AccessConfig::read(settings, loopback || host.is_none(), &mut warnings.owners);
+    let max_request = settings.required("MAX_REQUEST_BYTES", "a number of bytes", |text| {
         service::settings::bytes(text).and_then(|bytes| usize::try_from(bytes).ok())
     });
-    let images = Images::read(settings, backends);
-    let retention = sections::retention(settings);
+    let images = ImagesConfig::read(settings, backends);
+    let retention = sections::read_retention(settings);
     let public_base_url =
         settings.raw("PUBLIC_BASE_URL").map(|text| (backends_file::base_url(text), text.to_owned()));
     if public_base_url.as_ref().is_some_and(|(url, _)| url.is_none()) {
-        settings.complain("PUBLIC_BASE_URL", backends_file::EXPECTED_URL);
+        settings.add_problem("PUBLIC_BASE_URL", backends_file::EXPECTED_URL);
     }
-    let health = sections::health(settings);
-    let routing = Routing::read(settings, backends, &mut notes.routing);
-    let outbound = Outbound::read(settings);
-    let legacy = Legacy::read(settings, port);
-    let log = Log::read(settings);
-    let grace = settings.take("GATEWAY_SHUTDOWN_GRACE", "a time such as 30s", duration);
+    let health = sections::read_probe_rules(settings);
+    let routing = RoutingConfig::read(settings, backends, &mut warnings.routing);
+    let outbound = OutboundTls::read(settings);
+    let legacy = LegacyUpstream::read(settings, port);
+    let log = LogConfig::read(settings);
+    let grace = settings.required("GATEWAY_SHUTDOWN_GRACE", "a time such as 30s", duration);
     let (images, file) = (images?, backends?);
     let mock = images::mock(&images, file).map(Arc::new);
     Some(Config {
@@ -324,7 +337,7 @@ fn compose(settings: &mut Settings, backends: Option<&BackendsFile>, notes: &mut
         metrics_listen: metrics_listen?,
         tls: tls?,
         access: access?,
-        max_request: max_request?,
+        max_request_bytes: max_request?,
         images,
         store_dir: settings.raw("UI_IMAGE_DIR")?.into(),
         retention: retention?,
@@ -337,7 +350,7 @@ fn compose(settings: &mut Settings, backends: Option<&BackendsFile>, notes: &mut
         data_dir: settings.raw("GATEWAY_DATA_DIR")?.into(),
         log: log?,
         shutdown_grace: grace?,
-        fixed: settings.fixed(),
+        fixed: settings.restart_settings(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! The gateway: the whole service as a function of its listeners, its configuration and its lifecycle.
 //!
-//! One image request, downwards: `router` → `middleware::gate` → `routes::images` → `payload` → `request::demand` →
-//! `policy::catalog` → [`health`] → `admission` → `backend` → `store` → the answer. A request for words
+//! One image request, downwards: `router` → `middleware::auth` → `routes::images` → `payload` → `request::image_request` →
+//! `policy::routing` → [`health`] → `admission` → `backend` → `store` → the answer. A request for words
 //! or numbers goes through `routes::text` the same way, without a store. Beside it: one health monitor per backend, one
 //! look a second whether the machine slept, and the pictures' retention.
 
@@ -17,7 +17,6 @@ mod error;
 pub mod health;
 mod metrics;
 mod middleware;
-mod places;
 mod policy;
 mod request;
 mod router;
@@ -28,14 +27,15 @@ mod store;
 pub mod tls;
 mod version;
 mod warnings;
+mod writable_paths;
 
 use std::{path::Path, sync::Arc};
 
 use service::{
     descriptors,
-    lifecycle::{Lifecycle, WorkerDied},
-    secret::redacted_url,
-    serve::{Listener, accept},
+    lifecycle::{Lifecycle, WorkerExited},
+    secret::redact_url,
+    serve::{HttpServer, accept},
     settings::{EXIT_CONFIG, Problem},
     telemetry,
 };
@@ -44,21 +44,21 @@ use tracing::{info, warn};
 
 use crate::{
     app::App,
-    client::Clients,
-    config::{Config, Loaded},
-    places::log_problem,
+    client::HttpClients,
+    config::{Config, LoadedConfig},
     serving::{
         Serving,
-        reload::{Reload, Source},
+        reload::{ConfigSource, Reload},
     },
     sleep::ClockSource,
-    store::{disk::Store, keeping},
-    tls::Shown,
+    store::{disk::ImageStore, retention_worker},
+    tls::CertResolver,
+    writable_paths::log_file_problem,
 };
 
 /// Anything else than a broken configuration that ends the service, or a command that cannot do its work
 /// (`EX_SOFTWARE`).
-pub(crate) const EXIT_FAILED: u8 = 70;
+pub(crate) const EXIT_SOFTWARE: u8 = 70;
 
 /// Why the service ended, or did not start.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub enum ServeError {
     /// An address or the runtime cannot be had.
     Start(std::io::Error),
     /// A background task died.
-    Worker(WorkerDied),
+    Worker(WorkerExited),
 }
 
 impl ServeError {
@@ -76,7 +76,7 @@ impl ServeError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => EXIT_CONFIG,
-            Self::Start(_) | Self::Worker(_) => EXIT_FAILED,
+            Self::Start(_) | Self::Worker(_) => EXIT_SOFTWARE,
         }
     }
 }
@@ -120,19 +120,19 @@ impl Listeners {
 #[derive(Debug)]
 pub struct Gateway {
     config: Config,
-    clients: Clients,
-    store: Store,
-    shown: Option<Arc<Shown>>,
+    clients: HttpClients,
+    store: ImageStore,
+    cert_resolver: Option<Arc<CertResolver>>,
     clocks: ClockSource,
-    source: Option<Source>,
+    config_source: Option<ConfigSource>,
 }
 
 impl Gateway {
     /// Starts the log, tells in it what an operator should know, and takes what the configuration names; every problem at once.
-    pub fn start(loaded: Loaded) -> Result<Self, ServeError> {
+    pub fn start(loaded: LoadedConfig) -> Result<Self, ServeError> {
         let log = start_log(&loaded.config.log);
         if log.is_ok() {
-            loaded.notes.iter().for_each(|note| warn!("{note}"));
+            loaded.warnings.iter().for_each(|note| warn!("{note}"));
         }
         match (log, Self::open(loaded.config)) {
             (Ok(()), opened) => opened,
@@ -145,13 +145,20 @@ impl Gateway {
 
     /// Takes what the configuration names; every problem at once.
     pub fn open(config: Config) -> Result<Self, ServeError> {
-        let store = Store::open(&config.store_dir);
+        let store = ImageStore::open(&config.store_dir);
         let certificate = tls::certificate(&config.tls, &config.data_dir);
-        let clients = Clients::new(&config.outbound);
+        let clients = HttpClients::new(&config.outbound);
         match (store, certificate, clients) {
             (Ok(store), Ok(certificate), Ok(clients)) => {
-                let shown = certificate.map(|certificate| Arc::new(Shown::new(certificate)));
-                Ok(Self { config, clients, store, shown, clocks: ClockSource::default(), source: None })
+                let shown = certificate.map(|certificate| Arc::new(CertResolver::new(certificate)));
+                Ok(Self {
+                    config,
+                    clients,
+                    store,
+                    cert_resolver: shown,
+                    clocks: ClockSource::default(),
+                    config_source: None,
+                })
             }
             (store, certificate, clients) => Err(ServeError::Config(
                 [store.err(), certificate.err(), clients.err()].into_iter().flatten().collect(),
@@ -161,8 +168,8 @@ impl Gateway {
 
     /// Reads the configuration from there again when it is asked to.
     #[must_use]
-    pub fn reloading(self, source: Source) -> Self {
-        Self { source: Some(source), ..self }
+    pub fn with_config_source(self, source: ConfigSource) -> Self {
+        Self { config_source: Some(source), ..self }
     }
 
     /// Reads the clocks elsewhere, as tests do that let the machine sleep.
@@ -188,42 +195,42 @@ impl Gateway {
     /// Serves until the lifecycle ends. Every background task is named here.
     pub async fn serve(self, listeners: Listeners, lifecycle: Lifecycle) -> Result<(), ServeError> {
         self.announce(&listeners);
-        let Self { config, clients, store, shown, clocks, source } = self;
+        let Self { config, clients, store, cert_resolver: shown, clocks, config_source: source } = self;
         let grace = config.shutdown_grace;
         let app = App::new(config, clients, store, clocks, lifecycle.clone());
         app.health.start(&app.clients, &lifecycle);
-        app.health.first_probes().await;
+        app.health.wait_for_first_probes().await;
         let serving = Serving::new(app);
-        lifecycle.worker("sleep", serving::watch_for_sleep(serving.app.clone()));
+        lifecycle.spawn_worker("sleep", serving::watch_for_sleep(serving.app.clone()));
         let app = serving.app.clone();
-        lifecycle.worker("retention", keeping::keep_within_limits(move || app.now().retention()));
+        lifecycle.spawn_worker("retention", retention_worker::run(move || app.load().retention()));
         let app = serving.app.clone();
-        lifecycle.worker("warnings", warnings::watch(move || app.now().watched()));
-        lifecycle.worker("log file", telemetry::follow_moves());
+        lifecycle.spawn_worker("warnings", warnings::run(move || app.load().warning_inputs()));
+        lifecycle.spawn_worker("log file", telemetry::watch_rotation());
         if let Some(shown) = shown.clone() {
             let app = serving.app.clone();
-            let folder = move || app.now().config.self_made_in().map(Path::to_owned);
-            lifecycle.worker("certificate", tls::renew(shown, folder));
+            let folder = move || app.load().config.local_ca_dir().map(Path::to_owned);
+            lifecycle.spawn_worker("certificate", tls::run_renewal(shown, folder));
         }
         if let Some(source) = source {
             let reload = Reload::new(source, serving.clone(), shown.clone(), lifecycle.clone());
-            lifecycle.worker("reload", reload.run());
+            lifecycle.spawn_worker("reload", reload.run());
         }
         if let Some(socket) = listeners.metrics {
-            let listener = Listener::plain(serving.metrics.clone());
-            lifecycle.worker("accept metrics", accept(socket, listener, lifecycle.clone()));
+            let listener = HttpServer::plain(serving.metrics.clone());
+            lifecycle.spawn_worker("accept metrics", accept(socket, listener, lifecycle.clone()));
         }
-        let mut listener = Listener { tls: shown.map(tls::acceptor), ..Listener::plain(serving.api) };
-        listener.bounds.connections = connections(listener.bounds.connections);
-        lifecycle.worker("accept", accept(listeners.api, listener, lifecycle.clone()));
-        lifecycle.finish(grace).await.map_err(ServeError::Worker)
+        let mut listener = HttpServer { tls: shown.map(tls::acceptor), ..HttpServer::plain(serving.api) };
+        listener.limits.max_connections = connection_limit(listener.limits.max_connections);
+        lifecycle.spawn_worker("accept", accept(listeners.api, listener, lifecycle.clone()));
+        lifecycle.wait_until_stopped(grace).await.map_err(ServeError::Worker)
     }
 
     fn announce(&self, listeners: &Listeners) {
-        let (listen, metrics) = listeners.addresses(self.shown.is_some());
+        let (listen, metrics) = listeners.addresses(self.cert_resolver.is_some());
         let backends = self.config.backends.all.iter();
         let backends: Vec<_> = backends
-            .map(|backend| format!("{} at {}", backend.class, redacted_url(&backend.base_url)))
+            .map(|backend| format!("{} at {}", backend.class, redact_url(&backend.base_url)))
             .collect();
         info!(
             version = version::WITH_COMMIT,
@@ -232,7 +239,7 @@ impl Gateway {
             backends = backends.join(", "),
             images = self.config.images.engine.as_str(),
             images_class = self.config.images.class,
-            auth = if self.config.access.asks_tokens { "token" } else { "off" },
+            auth = if self.config.access.auth_required { "token" } else { "off" },
             pictures = %self.config.store_dir.display(),
             "listening"
         );
@@ -240,8 +247,8 @@ impl Gateway {
 }
 
 /// How many connections there may be, so that what a request needs can still be opened.
-fn connections(wanted: usize) -> usize {
-    let connections = descriptors::connections(wanted);
+fn connection_limit(wanted: usize) -> usize {
+    let connections = descriptors::max_connections(wanted);
     if connections < wanted {
         warn!(
             limit = descriptors::limit(),
@@ -253,10 +260,10 @@ fn connections(wanted: usize) -> usize {
 }
 
 /// Starts the log that the configuration asks for.
-fn start_log(log: &config::Log) -> Result<(), ServeError> {
+fn start_log(log: &config::LogConfig) -> Result<(), ServeError> {
     let file = log.file.as_deref();
     telemetry::start(log.format, "info", file)
-        .map_err(|error| ServeError::Config(vec![log_problem(file, &error)]))
+        .map_err(|error| ServeError::Config(vec![log_file_problem(file, &error)]))
 }
 
 async fn bind(

@@ -3,11 +3,11 @@
 use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::ArgMatches;
-use gateway::{Gateway, ServeError, cli, commands, config, serving::reload::Source};
+use gateway::{Gateway, ServeError, cli, commands, config, serving::reload::ConfigSource};
 use service::{descriptors, lifecycle::Lifecycle};
 
 /// What blocking work still gets once the service has ended.
-const LAST: Duration = Duration::from_secs(1);
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[expect(
     clippy::disallowed_methods,
@@ -24,7 +24,7 @@ fn names() -> Vec<String> {
 }
 
 fn main() -> ExitCode {
-    let matches = match cli::PROGRAM.read(std::env::args_os()) {
+    let matches = match cli::PROGRAM.parse_args(std::env::args_os()) {
         Ok(matches) => matches,
         Err(exit) => return exit,
     };
@@ -42,19 +42,19 @@ fn main() -> ExitCode {
 }
 
 fn serve(matches: ArgMatches) -> Result<(), ServeError> {
-    let loaded = config::load_among(&matches, &environment, &names()).map_err(ServeError::Config)?;
-    descriptors::raise();
-    let source = Source::new(move || config::load_among(&matches, &environment, &names()));
-    let gateway = Gateway::start(loaded)?.reloading(source);
+    let loaded = config::load_with_variables(&matches, &environment, &names()).map_err(ServeError::Config)?;
+    descriptors::raise_limit();
+    let source = ConfigSource::new(move || config::load_with_variables(&matches, &environment, &names()));
+    let gateway = Gateway::start(loaded)?.with_config_source(source);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Start)?;
     let ended = runtime.block_on(async {
         let lifecycle = Lifecycle::new();
-        lifecycle.obey_signals().map_err(ServeError::Start)?;
+        lifecycle.handle_signals().map_err(ServeError::Start)?;
         let listeners = gateway.bind().await?;
         gateway.serve(listeners, lifecycle).await
     });
     // Without a limit this would wait for every thread that still decodes, or whose disk hangs.
-    runtime.shutdown_timeout(LAST);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     ended
 }

@@ -12,7 +12,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     app::App,
     error::ApiError,
-    middleware::{access_log, cors, gate},
+    middleware::{access_log, auth, cors},
     routes::{files, gallery, images, legacy, metrics, models, page, probes, status, text},
 };
 
@@ -24,19 +24,19 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/chat/completions", post(text::chat))
         .route("/v1/completions", post(text::completions))
         .route("/v1/embeddings", post(text::embeddings))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::one))
+        .route("/v1/models", get(models::list_models))
+        .route("/v1/models/{*id}", get(models::get_model))
         .route("/v1/gateway/status", get(status::status))
-        .route("/v1/gateway/images", get(gallery::list))
-        .route("/v1/gateway/images/{name}", get(gallery::one).delete(gallery::delete))
+        .route("/v1/gateway/images", get(gallery::list_images))
+        .route("/v1/gateway/images/{name}", get(gallery::get_image).delete(gallery::delete_image))
         .route("/metrics", get(metrics::scrape))
         .route("/ui", get(page::show))
-        .route("/ui/images/{name}", get(files::picture))
+        .route("/ui/images/{name}", get(files::get_image))
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
         .fallback(legacy::forward)
-        .method_not_allowed_fallback(async || ApiError::WrongMethod)
-        .layer(from_fn_with_state(app.clone(), gate::layer)) // Host, Origin, address, token; preflights end here
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(from_fn_with_state(app.clone(), auth::layer)) // Host, Origin, address, token; preflights end here
         .layer(CatchPanicLayer::custom(panicked)) // one request is lost, not the service
         .layer(from_fn_with_state(app.clone(), cors::layer)) // what a page of an allowed origin may read
         .layer(from_fn_with_state(app.clone(), access_log::layer)) // the one line, and where the request went
@@ -46,12 +46,12 @@ pub(crate) fn router(app: App) -> Router {
 
 /// What the listener for metrics serves: them alone, to whoever reaches it. No lines in the log: a scraper comes every
 /// few seconds.
-pub(crate) fn metrics_alone(app: App) -> Router {
+pub(crate) fn metrics_router(app: App) -> Router {
     Router::new()
         .route("/metrics", get(metrics::scrape))
         .fallback(async || ApiError::NotFound)
-        .method_not_allowed_fallback(async || ApiError::WrongMethod)
-        .layer(from_fn_with_state(app.clone(), gate::without_token)) // Host, Origin
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(from_fn_with_state(app.clone(), auth::layer_without_token)) // Host, Origin
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(request_id::layer))
         .with_state(app)
@@ -59,7 +59,7 @@ pub(crate) fn metrics_alone(app: App) -> Router {
 
 /// The panic itself is in the log: the standard library's hook wrote it.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<axum::body::Body> {
-    ApiError::Internal.answer(None, None)
+    ApiError::Internal.to_response(None, None)
 }
 
 #[cfg(test)]
@@ -71,10 +71,10 @@ mod tests {
 
     #[test]
     fn every_path_of_the_router_is_in_the_list() {
-        let code = include_str!("router.rs").split_once("pub(crate) fn metrics_alone").unwrap().0;
+        let code = include_str!("router.rs").split_once("pub(crate) fn metrics_router").unwrap().0;
         let routed: Vec<_> =
             code.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
-        assert_eq!(routed, crate::routes::PATHS);
+        assert_eq!(routed, crate::routes::ROUTE_PATHS);
     }
 
     #[tokio::test]

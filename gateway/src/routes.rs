@@ -19,12 +19,12 @@ use service::request_id::RequestId;
 
 use crate::{
     error::ApiError,
-    middleware::{access_log::Account, gate::Caller},
-    store::records::Note,
+    middleware::{access_log::RequestRecord, auth::Caller},
+    store::metadata::Provenance,
 };
 
 /// Every path in the router, so that a path that is none can be told what is near.
-pub(crate) const PATHS: &[&str] = &[
+pub(crate) const ROUTE_PATHS: &[&str] = &[
     "/v1/images/generations",
     "/v1/images/edits",
     "/v1/chat/completions",
@@ -44,22 +44,25 @@ pub(crate) const PATHS: &[&str] = &[
 
 /// A request that the layers let in, and what they noted of it.
 #[derive(Debug)]
-pub(crate) struct Visit {
+pub(crate) struct AuthorizedRequest {
     /// What its log line will say.
-    account: Account,
+    record: RequestRecord,
     id: RequestId,
     /// Whose token it came with.
     caller: Caller,
 }
 
-impl Visit {
+impl AuthorizedRequest {
     /// What is noted of the pictures that it makes.
-    fn note(&self) -> Note {
-        Note { owner: self.caller.owner().map(str::to_owned), request_id: Some(self.id.as_str().to_owned()) }
+    fn provenance(&self) -> Provenance {
+        Provenance {
+            owner: self.caller.owner().map(str::to_owned),
+            request_id: Some(self.id.as_str().to_owned()),
+        }
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Visit {
+impl<S: Sync> FromRequestParts<S> for AuthorizedRequest {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
@@ -67,12 +70,12 @@ impl<S: Sync> FromRequestParts<S> for Visit {
         let caller = parts.extensions.get::<Caller>().cloned().ok_or(ApiError::Unauthenticated)?;
         let (account, id) = (parts.extensions.get().cloned(), parts.extensions.get().cloned());
         let (account, id) = account.zip(id).ok_or(ApiError::Internal)?;
-        Ok(Self { account, id, caller })
+        Ok(Self { record: account, id, caller })
     }
 }
 
 /// The class or legacy name in `X-Backend`.
-fn named_backend(headers: &HeaderMap) -> Option<String> {
+fn requested_backend(headers: &HeaderMap) -> Option<String> {
     let name = String::from_utf8_lossy(headers.get("x-backend")?.as_bytes()).trim().to_owned();
     (!name.is_empty()).then_some(name)
 }

@@ -5,46 +5,46 @@ pub mod reload;
 use std::time::Duration;
 
 use axum::Router;
-use service::reload::Switch;
+use service::reload::Reloadable;
 
 use crate::{app::App, router};
 
 /// Between two looks at the clocks.
-const LOOK: Duration = Duration::from_secs(1);
+const SLEEP_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What listeners and workers take the state from.
 #[derive(Debug, Clone)]
 pub(crate) struct Serving {
     /// The state of new requests.
-    pub(crate) app: Switch<App>,
+    pub(crate) app: Reloadable<App>,
     /// The routes with it, for callers.
-    pub(crate) api: Switch<Router>,
+    pub(crate) api: Reloadable<Router>,
     /// The same for metrics alone.
-    pub(crate) metrics: Switch<Router>,
+    pub(crate) metrics: Reloadable<Router>,
 }
 
 impl Serving {
     /// With this state.
     pub(crate) fn new(app: App) -> Self {
         Self {
-            api: Switch::new(router::router(app.clone())),
-            metrics: Switch::new(router::metrics_alone(app.clone())),
-            app: Switch::new(app),
+            api: Reloadable::new(router::router(app.clone())),
+            metrics: Reloadable::new(router::metrics_router(app.clone())),
+            app: Reloadable::new(app),
         }
     }
 
     /// New requests get this one; gives the one before.
     pub(crate) fn replace(&self, app: App) -> App {
         drop(self.api.replace(router::router(app.clone())));
-        drop(self.metrics.replace(router::metrics_alone(app.clone())));
+        drop(self.metrics.replace(router::metrics_router(app.clone())));
         self.app.replace(app)
     }
 }
 
 /// The worker that notices when the machine has slept.
-pub(crate) async fn watch_for_sleep(app: Switch<App>) {
+pub(crate) async fn watch_for_sleep(app: Reloadable<App>) {
     loop {
-        app.now().look_for_sleep();
-        tokio::time::sleep(LOOK).await;
+        app.load().check_for_sleep();
+        tokio::time::sleep(SLEEP_CHECK_INTERVAL).await;
     }
 }

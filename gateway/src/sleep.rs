@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Wall time may run ahead by this much between two looks: clocks are corrected.
-const AHEAD: Duration = Duration::from_secs(5);
+const MAX_CLOCK_DRIFT: Duration = Duration::from_secs(5);
 
 /// Both clocks, read together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,34 +54,37 @@ impl fmt::Debug for ClockSource {
 
 /// How long the machine slept between two looks, if it did. A clock set forward looks the same and costs one probe of
 /// each backend; one set back is no sleep.
-fn slept(prev: &Clocks, now: &Clocks) -> Option<Duration> {
+fn sleep_duration(prev: &Clocks, now: &Clocks) -> Option<Duration> {
     let wall = now.wall.duration_since(prev.wall).unwrap_or_default();
     let ahead = wall.saturating_sub(now.monotonic.saturating_duration_since(prev.monotonic));
-    (ahead > AHEAD).then_some(ahead)
+    (ahead > MAX_CLOCK_DRIFT).then_some(ahead)
 }
 
 /// Looks at the clocks, for all states of the service.
 #[derive(Debug)]
 pub(crate) struct SleepDetector {
     source: ClockSource,
-    seen: Mutex<Seen>,
+    state: Mutex<DetectorState>,
 }
 
 /// What the last look saw.
 #[derive(Debug)]
-struct Seen {
+struct DetectorState {
     clocks: Clocks,
     /// Sleeps so far.
-    sleeps: u64,
+    sleep_count: u64,
     /// How long the last one was.
-    slept: Duration,
+    last_sleep: Duration,
 }
 
 impl SleepDetector {
     /// Awake from now on.
     pub(crate) fn new(source: ClockSource) -> Self {
         let clocks = (source.0)();
-        Self { source, seen: Mutex::new(Seen { clocks, sleeps: 0, slept: Duration::ZERO }) }
+        Self {
+            source,
+            state: Mutex::new(DetectorState { clocks, sleep_count: 0, last_sleep: Duration::ZERO }),
+        }
     }
 
     /// Both clocks, now.
@@ -91,16 +94,16 @@ impl SleepDetector {
 
     /// Looks. After a sleep that `known` does not count yet, whoever looks at the same time waits until `woke` is done,
     /// and so acts on nothing old.
-    pub(crate) fn look(&self, known: &AtomicU64, woke: impl FnOnce(Duration)) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn check(&self, known: &AtomicU64, on_wake: impl FnOnce(Duration)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clocks();
-        if let Some(slept) = slept(&seen.clocks, &now) {
-            seen.sleeps += 1;
-            seen.slept = slept;
+        if let Some(slept) = sleep_duration(&state.clocks, &now) {
+            state.sleep_count += 1;
+            state.last_sleep = slept;
         }
-        seen.clocks = now;
-        if known.swap(seen.sleeps, Ordering::AcqRel) != seen.sleeps {
-            woke(seen.slept);
+        state.clocks = now;
+        if known.swap(state.sleep_count, Ordering::AcqRel) != state.sleep_count {
+            on_wake(state.last_sleep);
         }
     }
 }
@@ -127,7 +130,7 @@ mod tests {
                 wall: if wall < 0.0 { start.wall - step } else { start.wall + step },
                 monotonic: start.monotonic + Duration::from_secs_f64(monotonic),
             };
-            let seen = slept(&start, &now).map(|ahead| ahead.as_secs_f64());
+            let seen = sleep_duration(&start, &now).map(|ahead| ahead.as_secs_f64());
             assert_eq!(seen, expected, "{wall} {monotonic}");
         }
     }
@@ -136,14 +139,14 @@ mod tests {
     fn a_sleep_is_noticed_once_by_each_state() {
         let ahead = Arc::new(Mutex::new(Duration::ZERO));
         let shared = ahead.clone();
-        let vigil = SleepDetector::new(ClockSource::new(move || {
+        let detector = SleepDetector::new(ClockSource::new(move || {
             let now = Clocks::read();
             Clocks { wall: now.wall + *shared.lock().unwrap(), ..now }
         }));
         let (one, other) = (AtomicU64::new(0), AtomicU64::new(0));
         let noticed = |known: &AtomicU64| {
             let mut noticed = None;
-            vigil.look(known, |slept| noticed = Some(slept.as_secs()));
+            detector.check(known, |slept| noticed = Some(slept.as_secs()));
             noticed
         };
         assert_eq!(noticed(&one), None);

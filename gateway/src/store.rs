@@ -1,34 +1,34 @@
 //! The picture store: names that are made from the bytes, so that one name never means two pictures.
-//! This file, [`index`], [`fullness`] and [`retention`] decide; only [`disk`], [`records`], [`shelf`], [`incoming`] and
+//! This file, [`index`], [`fullness`] and [`retention`] decide; only [`disk`], [`metadata`], [`listing`], [`staging`] and
 //! [`lock`] touch the file system.
 
 pub(crate) mod disk;
 pub(crate) mod fullness;
-pub(crate) mod incoming;
 pub(crate) mod index;
-pub(crate) mod inlet;
-pub(crate) mod keeping;
+pub(crate) mod listing;
 mod lock;
-pub(crate) mod records;
+pub(crate) mod metadata;
 pub(crate) mod retention;
-pub(crate) mod shelf;
+pub(crate) mod retention_worker;
+pub(crate) mod staging;
 pub(crate) mod writable;
+pub(crate) mod writer;
 
-use picture::{Format, NotAPicture};
+use picture::{Format, InvalidImage};
 use service::descriptors;
 use sha2::{Digest, Sha256};
 
 /// A picture in memory: bytes that were seen to be one, whole.
 #[derive(Debug, Clone)]
-pub(crate) struct Picture {
+pub(crate) struct EncodedImage {
     bytes: Vec<u8>,
     format: Format,
 }
 
-impl Picture {
+impl EncodedImage {
     /// Takes bytes that are a whole picture.
-    pub(crate) fn of(bytes: Vec<u8>) -> Result<Self, NotAPicture> {
-        Format::of_whole(&bytes).map(|format| Self { bytes, format })
+    pub(crate) fn from_bytes(bytes: Vec<u8>) -> Result<Self, InvalidImage> {
+        Format::detect(&bytes).map(|format| Self { bytes, format })
     }
 
     /// The bytes.
@@ -37,22 +37,22 @@ impl Picture {
     }
 
     /// The name that it is kept under when it was made at `unix` seconds.
-    pub(crate) fn name(&self, unix: u64) -> PictureName {
-        PictureName::of(unix, &Sha256::digest(&self.bytes), self.format)
+    pub(crate) fn name(&self, unix: u64) -> ImageName {
+        ImageName::new(unix, &Sha256::digest(&self.bytes), self.format)
     }
 }
 
 /// `{unix seconds}_{first 16 hex digits of SHA-256}.{ext}`: the only form that the store makes and serves.
 /// The older one is the lesser one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PictureName {
+pub(crate) struct ImageName {
     unix: u64,
     text: Box<str>,
 }
 
-impl PictureName {
+impl ImageName {
     /// The name of a picture that was made at `unix` seconds and has this SHA-256.
-    fn of(unix: u64, hash: &[u8], format: Format) -> Self {
+    fn new(unix: u64, hash: &[u8], format: Format) -> Self {
         let hash = hash[..8].iter().fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
         Self { unix, text: format!("{unix}_{hash:016x}.{}", format.extension()).into() }
     }
@@ -91,46 +91,46 @@ impl PictureName {
 
 /// Why a picture was not kept.
 #[derive(Debug)]
-pub(crate) enum StoreFault {
+pub(crate) enum StoreError {
     /// The disk or the quota is full.
     Full,
     /// There is less room than what is asked for may need. Both in bytes.
-    Scarce {
+    InsufficientSpace {
         /// What is left.
         free: u64,
         /// What it would take.
         needed: u64,
     },
     /// The process may open no further file.
-    NoDescriptor,
+    TooManyOpenFiles,
     /// Another picture has its name.
-    Collision(PictureName),
+    Collision(ImageName),
     /// Anything else.
     Io(std::io::Error),
 }
 
-impl From<std::io::Error> for StoreFault {
+impl From<std::io::Error> for StoreError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full,
-            _ if descriptors::ran_out(&error) => Self::NoDescriptor,
+            _ if descriptors::is_out_of_descriptors(&error) => Self::TooManyOpenFiles,
             _ => Self::Io(error),
         }
     }
 }
 
-impl std::fmt::Display for StoreFault {
+impl std::fmt::Display for StoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Full => f.write_str("the picture store's disk is full"),
-            Self::Scarce { free, needed } => write!(
+            Self::InsufficientSpace { free, needed } => write!(
                 f,
                 "{} KiB are free on its disk, {} KiB must be before pictures are made: remove something, or bound the store \
                  (UI_IMAGE_STORE_MAX_BYTES)",
                 free >> 10,
                 needed >> 10
             ),
-            Self::NoDescriptor => f.write_str("no file descriptor is left"),
+            Self::TooManyOpenFiles => f.write_str("no file descriptor is left"),
             Self::Collision(name) => write!(f, "another picture is stored as {}", name.as_str()),
             Self::Io(error) => write!(f, "the picture store failed: {error}"),
         }
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn only_names_of_the_stores_form_are_names() {
         for name in ["1736697234_0123456789abcdef.png", "1_ffffffffffffffff.jpg", "1_0000000000000000.svg"] {
-            let parsed = PictureName::parse(name).unwrap();
+            let parsed = ImageName::parse(name).unwrap();
             assert_eq!(parsed.as_str(), name);
             assert_eq!(parsed.hash().len(), 16);
             assert_eq!(parsed.unix().to_string(), name.split('_').next().unwrap());
@@ -165,7 +165,7 @@ mod tests {
             "1_0123456789abcdef.png.png",
             ".lock",
         ] {
-            assert_eq!(PictureName::parse(other), None, "{other:?}");
+            assert_eq!(ImageName::parse(other), None, "{other:?}");
         }
     }
 
@@ -173,11 +173,11 @@ mod tests {
     fn a_full_disk_and_a_full_quota_are_the_same() {
         use std::io::{Error, ErrorKind};
         for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
-            assert!(matches!(StoreFault::from(Error::from(kind)), StoreFault::Full));
+            assert!(matches!(StoreError::from(Error::from(kind)), StoreError::Full));
         }
         // ENOSPC has the same number on Linux and macOS.
-        assert!(matches!(StoreFault::from(Error::from_raw_os_error(28)), StoreFault::Full));
-        assert!(matches!(StoreFault::from(Error::from_raw_os_error(24)), StoreFault::NoDescriptor));
-        assert!(matches!(StoreFault::from(Error::from(ErrorKind::PermissionDenied)), StoreFault::Io(_)));
+        assert!(matches!(StoreError::from(Error::from_raw_os_error(28)), StoreError::Full));
+        assert!(matches!(StoreError::from(Error::from_raw_os_error(24)), StoreError::TooManyOpenFiles));
+        assert!(matches!(StoreError::from(Error::from(ErrorKind::PermissionDenied)), StoreError::Io(_)));
     }
 }

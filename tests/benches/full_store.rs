@@ -11,14 +11,14 @@ use std::{
 
 use e2e::gateway::{Gateway, TOKEN};
 use fakes::{
-    Answer,
+    TestResponse,
     child::{self, Child},
-    figures::percentile,
-    upstream::picture,
+    stats::percentile,
+    upstream::fake_image,
 };
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
-use wire::openai::images::Size;
+use wire::openai::images::ImageSize;
 
 const PICTURES: u64 = 10_000;
 const STARTS: usize = 20;
@@ -43,7 +43,7 @@ async fn main() {
     }
     for nth in 0..REQUESTS {
         for store in &mut stores {
-            store.visit(nth).await;
+            store.measure_round(nth).await;
         }
     }
     for store in &mut stores {
@@ -84,7 +84,7 @@ impl Store {
     }
 
     /// Has a picture made, fetches it, and lists a page.
-    async fn visit(&mut self, nth: u64) {
+    async fn measure_round(&mut self, nth: u64) {
         let order = json!({"prompt": "p", "size": "64x64", "seed": nth}).to_string();
         let order = self.request(Method::POST, "/v1/images/generations").body(order);
         let order = order.header("content-type", "application/json");
@@ -112,16 +112,16 @@ impl Store {
     }
 }
 
-async fn timed(request: RequestBuilder) -> (Answer, Duration) {
+async fn timed(request: RequestBuilder) -> (TestResponse, Duration) {
     let start = Instant::now();
-    let answer = Answer::of(request.send().await.expect("an answer")).await;
+    let answer = TestResponse::read(request.send().await.expect("an answer")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     (answer, start.elapsed())
 }
 
 fn fill(store: &Path, pictures: u64) {
     std::fs::create_dir_all(store).expect("a writable folder");
-    let bytes = picture("full", 1, Size::new(16, 16));
+    let bytes = fake_image("full", 1, ImageSize::new(16, 16));
     for nth in 0..pictures {
         let path: PathBuf = store.join(format!("{}_{nth:016x}.png", 1_736_697_234 + nth));
         std::fs::write(path, &bytes).expect("a writable folder");

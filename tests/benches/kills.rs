@@ -49,7 +49,7 @@ async fn main() {
         let mut gateway = Child::start(&arguments);
         assert_eq!(unfinished(&store), 0, "a restart sweeps");
         let url = gateway.url.clone();
-        let callers = (0..CALLERS).map(|_| order(&url, &seeds, &answered));
+        let callers = (0..CALLERS).map(|_| request_images(&url, &seeds, &answered));
         let life = random() % LONGEST_LIFE;
         tokio::select! {
             _ = futures_util::future::join_all(callers) => {}
@@ -79,7 +79,7 @@ async fn main() {
 }
 
 /// Orders one picture after the other until the gateway is gone.
-async fn order(url: &str, seeds: &AtomicU64, answered: &Mutex<BTreeSet<String>>) {
+async fn request_images(url: &str, seeds: &AtomicU64, answered: &Mutex<BTreeSet<String>>) {
     loop {
         let seed = seeds.fetch_add(1, Ordering::Relaxed);
         let format = if seed.is_multiple_of(5) { "b64_json" } else { "url" };

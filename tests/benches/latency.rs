@@ -12,8 +12,8 @@ use std::{
 use e2e::{gateway::Gateway, sidecar::Sidecar};
 use fakes::{
     comfyui::FakeComfy,
-    invokeai::{FakeInvoke, Status},
-    sse::Events,
+    invokeai::{FakeInvoke, ItemStatus},
+    sse::SseReader,
 };
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ async fn invokeai_through_the_gateway() {
         let finished = engine.finished_event_at(item).expect("the event was written");
         ours.push(answered.0 - finished);
         polled.push(seen.saturating_duration_since(finished));
-        bytes = gateway.picture(&answered.1).await.len();
+        bytes = gateway.image(&answered.1).await.len();
     }
     let (event, poll) =
         (print("InvokeAI's last event -> gateway's answer, stored", bytes, &mut ours), median(&mut polled));
@@ -112,7 +112,7 @@ async fn first_partial() {
         order["size"] = json!("512x512");
         let post = fakes::http().post(format!("{}/v1/images/generations", sidecar.url));
         let post = post.header("content-type", "application/json").body(order.to_string());
-        let mut events = Events::of(post.send().await.expect("an answer"));
+        let mut events = SseReader::new(post.send().await.expect("an answer"));
         let partial = events.next().await.expect("a whole stream").expect("a partial");
         let came = Instant::now();
         assert_eq!(partial["partial_image_index"], 0);
@@ -130,7 +130,7 @@ async fn poll(engine: &FakeInvoke, jobs_before: u64) -> Instant {
         tick.tick().await;
         let items = engine.items();
         let nth = usize::try_from(jobs_before).expect("few");
-        if items.get(nth).is_some_and(|item| item.status == Status::Completed) {
+        if items.get(nth).is_some_and(|item| item.status == ItemStatus::Completed) {
             return Instant::now();
         }
     }

@@ -18,7 +18,7 @@ use std::{
 use e2e::sidecar::Sidecar;
 use fakes::{
     comfyui::{self, FakeComfy},
-    invokeai::{FakeInvoke, Status},
+    invokeai::{FakeInvoke, ItemStatus},
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -80,13 +80,14 @@ impl Engine for FakeInvoke {
     }
 
     fn stranger(&self) {
-        self.stranger_job();
+        self.foreign_job();
     }
 
     async fn ours(&self, tag: &str) -> usize {
-        let active = |status| matches!(status, Status::Pending | Status::InProgress);
-        let ours =
-            |item: &fakes::invokeai::Item| item.destination.as_deref() == Some(tag) && active(item.status);
+        let active = |status| matches!(status, ItemStatus::Pending | ItemStatus::InProgress);
+        let ours = |item: &fakes::invokeai::QueueItem| {
+            item.destination.as_deref() == Some(tag) && active(item.status)
+        };
         self.items().iter().filter(|item| ours(item)).count()
     }
 
@@ -96,7 +97,7 @@ impl Engine for FakeInvoke {
             .into_iter()
             .filter(|item| !item.destination.as_deref().is_some_and(|tag| tag.starts_with("ada2-sidecar-")))
             .collect();
-        (theirs.len(), theirs.iter().filter(|item| item.status == Status::Canceled).count())
+        (theirs.len(), theirs.iter().filter(|item| item.status == ItemStatus::Canceled).count())
     }
 }
 
@@ -146,24 +147,25 @@ impl Engine for FakeComfy {
     }
 
     fn stranger(&self) {
-        self.stranger_job();
+        self.foreign_job();
     }
 
     async fn ours(&self, tag: &str) -> usize {
-        let active = |status| matches!(status, comfyui::Status::Pending | comfyui::Status::Running);
-        let ours = |item: &comfyui::Item| {
+        let active =
+            |status| matches!(status, comfyui::PromptStatus::Pending | comfyui::PromptStatus::Running);
+        let ours = |item: &comfyui::ComfyPrompt| {
             active(item.status) && item.client_id.as_deref().is_some_and(|client| client.starts_with(tag))
         };
         self.items().iter().filter(|item| ours(item)).count()
     }
 
     fn strangers(&self) -> (usize, usize) {
-        let is_ours = |item: &comfyui::Item| {
+        let is_ours = |item: &comfyui::ComfyPrompt| {
             item.client_id.as_deref().is_some_and(|id| id.starts_with("ada2-sidecar-"))
         };
         let theirs: Vec<_> = self.items().into_iter().filter(|item| !is_ours(item)).collect();
-        let cancelled = |item: &&comfyui::Item| {
-            matches!(item.status, comfyui::Status::Interrupted | comfyui::Status::Deleted)
+        let cancelled = |item: &&comfyui::ComfyPrompt| {
+            matches!(item.status, comfyui::PromptStatus::Interrupted | comfyui::PromptStatus::Deleted)
         };
         (theirs.len(), theirs.iter().filter(cancelled).count())
     }
@@ -217,8 +219,8 @@ async fn run(engine: &impl Engine, clients: usize, seed: u64) {
             if nth.is_multiple_of(STRANGER_EVERY) {
                 engine.stranger();
             }
-            let patience = engine.job().mul_f64(6.0 * fraction(&random));
-            one(&sidecar, nth, patience, &done).await;
+            let timeout = engine.job().mul_f64(6.0 * fraction(&random));
+            request_one(&sidecar, nth, timeout, &done).await;
         }
     };
     join_all((0..AT_ONCE).map(|_| worker())).await;
@@ -254,7 +256,7 @@ impl Outcomes {
 }
 
 /// One caller: every third streams.
-async fn one(sidecar: &Sidecar, nth: usize, patience: Duration, done: &Outcomes) {
+async fn request_one(sidecar: &Sidecar, nth: usize, timeout: Duration, done: &Outcomes) {
     let request = json!({"prompt": format!("caller {nth}"), "size": "64x64", "steps": 8, "stream": nth.is_multiple_of(3),
         "partial_images": 2});
     let request = fakes::http()
@@ -268,7 +270,7 @@ async fn one(sidecar: &Sidecar, nth: usize, patience: Duration, done: &Outcomes)
             (answer.status().as_u16(), answer.text().await.unwrap_or_default())
         };
         // Dropping the request closes its connection, as a killed program does.
-        let outcome = match tokio::time::timeout(patience, whole).await {
+        let outcome = match tokio::time::timeout(timeout, whole).await {
             Err(_) => &done.gone,
             Ok((200, _)) => &done.served,
             // All slots are taken, by jobs that the engine has yet to let go of: the caller comes again.

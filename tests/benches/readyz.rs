@@ -9,9 +9,9 @@ use std::{
 };
 
 use e2e::sidecar::Sidecar;
-use fakes::{figures::percentile, gpu::FakeCard, invokeai::FakeInvoke};
+use fakes::{gpu::FakeCard, invokeai::FakeInvoke, stats::percentile};
 use reqwest::{Client, RequestBuilder};
-use service::outbound::{Connections, builder};
+use service::outbound::{ConnectionPolicy, client_builder};
 
 const ROUNDS: usize = 8;
 const REQUESTS: usize = 500;
@@ -42,7 +42,8 @@ async fn main() {
     shut.until_fails("engine_queue").await;
     let sidecars = [&open, &shut];
     let mut questions = questions(&open, &shut);
-    let client = builder(Connections::Pooled).build().expect("the client has no settings that can fail");
+    let client =
+        client_builder(ConnectionPolicy::Pooled).build().expect("the client has no settings that can fail");
     for round in 0..ROUNDS {
         for hung in [false, true] {
             for (card, sidecar) in cards.iter().zip(sidecars) {

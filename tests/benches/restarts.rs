@@ -12,9 +12,9 @@ use std::{
 };
 
 use e2e::sidecar::Sidecar;
-use fakes::{figures::percentile, invokeai::FakeInvoke};
+use fakes::{invokeai::FakeInvoke, stats::percentile};
 use futures_util::future::join_all;
-use service::outbound::{Connections, builder};
+use service::outbound::{ConnectionPolicy, client_builder};
 
 const REQUESTS: usize = 10_000;
 const AT_ONCE: usize = 8;
@@ -87,7 +87,7 @@ async fn settle(sidecar: &Sidecar) {
 }
 
 async fn caller(url: &str, next: &AtomicUsize, requests: usize) -> Vec<(&'static str, Duration)> {
-    let client = builder(Connections::Pooled).build().expect("no settings that can fail");
+    let client = client_builder(ConnectionPolicy::Pooled).build().expect("no settings that can fail");
     let mut seen = Vec::new();
     loop {
         let nth = next.fetch_add(1, Ordering::Relaxed);

@@ -36,21 +36,21 @@ async fn main() {
     let cards = [FakeCard::new(), FakeCard::new(), FakeCard::new()];
     cards[2].set(|machine| machine.gpus[0].event_types = 0);
     let watched = [
-        Watched::start("engine builtin", &cards[0], &["--engine", "builtin"]),
-        Watched::start(
+        WatchedProcess::start("engine builtin", &cards[0], &["--engine", "builtin"]),
+        WatchedProcess::start(
             "engine invokeai",
             &cards[1],
             &["--engine", "invokeai", "--engine-url", &engine.url()],
         ),
-        Watched::start("engine builtin, card without events", &cards[2], &["--engine", "builtin"]),
+        WatchedProcess::start("engine builtin, card without events", &cards[2], &["--engine", "builtin"]),
     ];
     tokio::time::sleep(SETTLE).await;
-    let before: Vec<_> = watched.iter().zip(&cards).map(|(one, card)| one.look(card)).collect();
+    let before: Vec<_> = watched.iter().zip(&cards).map(|(one, card)| one.snapshot(card)).collect();
     let start = Instant::now();
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let time = start.elapsed().as_secs_f64();
     for ((one, card), before) in watched.iter().zip(&cards).zip(before) {
-        print(one.name, &before, &one.look(card), time);
+        print(one.name, &before, &one.snapshot(card), time);
     }
 }
 
@@ -63,12 +63,12 @@ async fn serve(flags: &[String]) {
     std::future::pending::<()>().await;
 }
 
-struct Watched {
+struct WatchedProcess {
     name: &'static str,
     process: Child,
 }
 
-impl Watched {
+impl WatchedProcess {
     /// Returns when it is ready.
     fn start(name: &'static str, card: &FakeCard, flags: &[&str]) -> Self {
         let library = card.library();
@@ -86,7 +86,7 @@ impl Watched {
         Self { name, process }
     }
 
-    fn look(&self, card: &FakeCard) -> Look {
+    fn snapshot(&self, card: &FakeCard) -> Snapshot {
         let folder = format!("/proc/{}", self.process.id());
         let mut threads = BTreeMap::new();
         for task in fs::read_dir(format!("{folder}/task")).expect("procfs").flatten() {
@@ -100,11 +100,11 @@ impl Watched {
         // utime and stime are the 14th and 15th of all, and the name is the second.
         let ticks: f64 =
             fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
-        Look { seconds: ticks / TICKS_PER_SECOND, threads, calls: card.all_calls() }
+        Snapshot { seconds: ticks / TICKS_PER_SECOND, threads, calls: card.all_calls() }
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedProcess {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -112,13 +112,13 @@ impl Drop for Watched {
 }
 
 /// Processor seconds and calls so far.
-struct Look {
+struct Snapshot {
     seconds: f64,
     threads: BTreeMap<String, f64>,
     calls: usize,
 }
 
-fn print(name: &str, before: &Look, after: &Look, time: f64) {
+fn print(name: &str, before: &Snapshot, after: &Snapshot, time: f64) {
     let percent = |seconds: f64| seconds / time * 100.0;
     let all = percent(after.seconds - before.seconds);
     let threads: Vec<_> = after

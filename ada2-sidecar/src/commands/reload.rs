@@ -6,18 +6,18 @@ use std::{
     process::ExitCode,
 };
 
-use super::EXIT_NO;
-use crate::admin::{Request, ask};
+use super::EXIT_FAILURE;
+use crate::admin::{AdminRequest, send_request};
 
 /// What `systemctl reload` runs: it fails as the reload does.
 pub(super) fn reload(sockets: &[PathBuf]) -> io::Result<ExitCode> {
-    let Some(answer) = ask(sockets, Request::Reload)? else {
+    let Some(answer) = send_request(sockets, AdminRequest::Reload)? else {
         let all: Vec<_> = sockets.iter().map(|socket| socket.display().to_string()).collect();
-        let words = format!(
+        let message = format!(
             "no sidecar listens at {}; start it, or name its directory with --state-dir",
             all.join(" or ")
         );
-        return Err(io::Error::new(io::ErrorKind::NotFound, words));
+        return Err(io::Error::new(io::ErrorKind::NotFound, message));
     };
     if answer.done {
         let mut out = io::stdout();
@@ -32,5 +32,5 @@ pub(super) fn reload(sockets: &[PathBuf]) -> io::Result<ExitCode> {
         writeln!(out, "{line}")?;
     }
     writeln!(out, "configuration not reloaded; the one before stays in force")?;
-    Ok(ExitCode::from(EXIT_NO))
+    Ok(ExitCode::from(EXIT_FAILURE))
 }

@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 
-use crate::images::template::Form;
+use crate::images::template::GraphFormat;
 
 /// Which engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +44,10 @@ impl EngineKind {
     }
 
     /// What its graphs look like.
-    pub const fn form(self) -> Form {
+    pub const fn graph_format(self) -> GraphFormat {
         match self {
-            Self::InvokeAi | Self::Builtin => Form::InvokeAi,
-            Self::ComfyUi => Form::ComfyUi,
+            Self::InvokeAi | Self::Builtin => GraphFormat::InvokeAi,
+            Self::ComfyUi => GraphFormat::ComfyUi,
         }
     }
 

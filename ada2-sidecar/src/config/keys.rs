@@ -1,6 +1,6 @@
 //! The one table of settings, in the order and under the headings of the help.
 
-use service::{guard::PRIVATE_RANGES, settings::Key};
+use service::{guard::PRIVATE_RANGES, settings::SettingSpec};
 
 const REACH: &str = "Reach it";
 const ACCESS: &str = "Who may use it";
@@ -12,279 +12,279 @@ const PRIVACY: &str = "Privacy";
 const SERVICE: &str = "Service and log";
 
 /// Every setting.
-pub const KEYS: &[Key] = &[
-    Key::new("listen", "ADA2_LISTEN", "Addresses to listen on")
-        .or("0.0.0.0:7860")
-        .fixed()
-        .value("ADDRESSES")
+pub const KEYS: &[SettingSpec] = &[
+    SettingSpec::new("listen", "ADA2_LISTEN", "Addresses to listen on")
+        .with_default("0.0.0.0:7860")
+        .requires_restart()
+        .value_name("ADDRESSES")
         .group(REACH)
         .common(),
-    Key::new(
+    SettingSpec::new(
         "allowed_hosts",
         "ADA2_ALLOWED_HOSTS",
         "Further host names that clients may use for this server, comma-separated; .example.org allows every name below it. \
          IP addresses and private names (ada2, ada2.local) always work",
     )
-    .value("NAMES")
+    .value_name("NAMES")
     .group(REACH),
-    Key::new(
+    SettingSpec::new(
         "allowed_origins",
         "ADA2_ALLOWED_ORIGINS",
         "Web origins whose pages may call this server and read its answers, such as https://ui.example.org",
     )
-    .value("ORIGINS")
+    .value_name("ORIGINS")
     .group(REACH),
-    Key::new(
+    SettingSpec::new(
         "trusted_proxies",
         "ADA2_TRUSTED_PROXIES",
         "Address ranges (CIDR) of reverse proxies whose X-Forwarded-For, -Proto, -Host, Forwarded and X-Real-IP are trusted",
     )
-    .value("CIDRS")
-    .default_words("none")
+    .value_name("CIDRS")
+    .default_help("none")
     .group(REACH),
-    Key::new(
+    SettingSpec::new(
         "allow_from",
         "ADA2_ALLOW_FROM",
         "Address ranges that may use engine and API; health answers everybody",
     )
-    .or(PRIVATE_RANGES)
-    .value("CIDRS")
-    .default_words("loopback, private, 100.64/10")
+    .with_default(PRIVATE_RANGES)
+    .value_name("CIDRS")
+    .default_help("loopback, private, 100.64/10")
     .group(ACCESS)
     .common(),
-    Key::new("token", "ADA2_TOKEN", "Bearer token that /v1 requires; command lines are public, prefer --token-file")
+    SettingSpec::new("token", "ADA2_TOKEN", "Bearer token that /v1 requires; command lines are public, prefer --token-file")
         .secret()
-        .value("TOKEN")
-        .default_words("none")
+        .value_name("TOKEN")
+        .default_help("none")
         .group(ACCESS),
-    Key::new("token_file", "ADA2_TOKEN_FILE", "File with a bearer token that /v1 requires")
-        .value("FILE")
+    SettingSpec::new("token_file", "ADA2_TOKEN_FILE", "File with a bearer token that /v1 requires")
+        .value_name("FILE")
         .group(ACCESS)
         .common(),
-    Key::new("engine", "ADA2_ENGINE", "invokeai, comfyui, or builtin (procedural images, to try it out)")
-        .or("invokeai")
-        .fixed()
-        .value("NAME")
+    SettingSpec::new("engine", "ADA2_ENGINE", "invokeai, comfyui, or builtin (procedural images, to try it out)")
+        .with_default("invokeai")
+        .requires_restart()
+        .value_name("NAME")
         .group(ENGINE)
         .common(),
-    Key::new("engine_url", "ADA2_ENGINE_URL", "Its address, such as http://127.0.0.1:9090")
-        .address()
-        .fixed()
-        .value("URL")
-        .default_words("local port 9090, or 8188 for comfyui")
+    SettingSpec::new("engine_url", "ADA2_ENGINE_URL", "Its address, such as http://127.0.0.1:9090")
+        .url()
+        .requires_restart()
+        .value_name("URL")
+        .default_help("local port 9090, or 8188 for comfyui")
         .group(ENGINE)
         .common(),
-    Key::new(
+    SettingSpec::new(
         "engine_unit",
         "ADA2_ENGINE_UNIT",
         "The engine's systemd unit; the GPU memory of its processes counts as the engine's own",
     )
-    .fixed()
-    .value("UNIT")
-    .default_words("invokeai.service or comfyui.service, by engine")
+    .requires_restart()
+    .value_name("UNIT")
+    .default_help("invokeai.service or comfyui.service, by engine")
     .group(ENGINE),
-    Key::new(
+    SettingSpec::new(
         "engine_outputs",
         "ADA2_ENGINE_OUTPUTS",
         "Whether images made through the API stay in the engine's own gallery",
     )
-    .or("keep")
-    .value("keep|discard")
+    .with_default("keep")
+    .value_name("keep|discard")
     .group(ENGINE),
-    Key::new(
+    SettingSpec::new(
         "warm_up",
         "ADA2_WARM_UP",
         "Load the default model with a small image at start and whenever the engine restarts",
     )
-    .or("off")
-    .fixed()
-    .value("on|off")
+    .with_default("off")
+    .requires_restart()
+    .value_name("on|off")
     .group(ENGINE),
-    Key::new("default_model", "ADA2_DEFAULT_MODEL", "Model for requests that name none")
-        .value("NAME")
-        .default_words("the engine's first SD model")
+    SettingSpec::new("default_model", "ADA2_DEFAULT_MODEL", "Model for requests that name none")
+        .value_name("NAME")
+        .default_help("the engine's first SD model")
         .group(ENGINE)
         .common(),
-    Key::new(
+    SettingSpec::new(
         "models",
         "ADA2_MODELS",
         "What a model is, where neither engine, metadata nor name tell: a map of names to {base, variant}, in the file",
     )
     .structured()
-    .value("YAML")
+    .value_name("YAML")
     .group(ENGINE),
-    Key::new(
+    SettingSpec::new(
         "presets",
         "ADA2_PRESETS",
         "Names for a model together with its settings, or for a workflow of your own: a map, in the file",
     )
     .structured()
-    .value("YAML")
+    .value_name("YAML")
     .group(ENGINE),
-    Key::new("gpu", "ADA2_GPU", "required, or optional: a missing GPU is reported and does not gate")
-        .or("required")
-        .value("VALUE")
+    SettingSpec::new("gpu", "ADA2_GPU", "required, or optional: a missing GPU is reported and does not gate")
+        .with_default("required")
+        .value_name("VALUE")
         .group(CARD)
         .common(),
-    Key::new("gpu_id", "ADA2_GPU_ID", "Index or UUID").or("0").fixed().value("ID").group(CARD).common(),
-    Key::new(
+    SettingSpec::new("gpu_id", "ADA2_GPU_ID", "Index or UUID").with_default("0").requires_restart().value_name("ID").group(CARD).common(),
+    SettingSpec::new(
         "min_free_vram",
         "ADA2_MIN_FREE_VRAM",
         "Not ready while the engine could have less VRAM than this; 0 = off",
     )
-    .or("8GiB")
-    .value("SIZE")
+    .with_default("8GiB")
+    .value_name("SIZE")
     .group(CARD)
     .common(),
-    Key::new("sample_interval", "ADA2_SAMPLE_INTERVAL", "How often the GPU is read, from 10ms to 5s")
-        .or("500ms")
-        .fixed()
-        .value("DURATION")
+    SettingSpec::new("sample_interval", "ADA2_SAMPLE_INTERVAL", "How often the GPU is read, from 10ms to 5s")
+        .with_default("500ms")
+        .requires_restart()
+        .value_name("DURATION")
         .group(CARD),
-    Key::new("nvml_lib", "ADA2_NVML_LIB", "Absolute path of libnvidia-ml.so.1")
-        .fixed()
-        .value("FILE")
-        .default_words("the system's")
+    SettingSpec::new("nvml_lib", "ADA2_NVML_LIB", "Absolute path of libnvidia-ml.so.1")
+        .requires_restart()
+        .value_name("FILE")
+        .default_help("the system's")
         .group(CARD),
-    Key::new(
+    SettingSpec::new(
         "warn_only",
         "ADA2_WARN_ONLY",
         "Checks that only warn instead of making the service not ready, comma-separated (row_remap, ecc, disk …)",
     )
-    .value("CHECKS")
-    .default_words("none")
+    .value_name("CHECKS")
+    .default_help("none")
     .group(HOST),
-    Key::new(
+    SettingSpec::new(
         "engine_output_dir",
         "ADA2_ENGINE_OUTPUT_DIR",
         "Folder that the engine writes its images to; the free space of its disk is checked",
     )
-    .fixed()
-    .value("FOLDER")
+    .requires_restart()
+    .value_name("FOLDER")
     .group(HOST),
-    Key::new(
+    SettingSpec::new(
         "min_free_disk",
         "ADA2_MIN_FREE_DISK",
         "Not ready with less free space than this on that disk, a warning below twice as much; 0 = off",
     )
-    .or("1GiB")
-    .value("SIZE")
+    .with_default("1GiB")
+    .value_name("SIZE")
     .group(HOST),
-    Key::new(
+    SettingSpec::new(
         "min_free_memory",
         "ADA2_MIN_FREE_MEMORY",
         "Not ready with less available host memory than this, a warning below twice as much; 0 = off",
     )
-    .or("1GiB")
-    .value("SIZE")
+    .with_default("1GiB")
+    .value_name("SIZE")
     .group(HOST),
-    Key::new("ecc_mode", "ADA2_ECC_MODE", "on or off: warn if the GPU's error correction is set otherwise")
-        .or("any")
+    SettingSpec::new("ecc_mode", "ADA2_ECC_MODE", "on or off: warn if the GPU's error correction is set otherwise")
+        .with_default("any")
         .removed("ecc warns of a mode that changes at the next reboot; warn_only: ecc keeps it from gating")
         .group(HOST),
-    Key::new(
+    SettingSpec::new(
         "ecc_errors",
         "ADA2_ECC_ERRORS",
         "Uncorrected memory errors from before the start: degraded or not_ready (new ones always gate)",
     )
-    .or("degraded")
+    .with_default("degraded")
     .removed("errors from before our start warn, new ones gate unless warn_only: ecc")
     .group(HOST),
-    Key::new(
+    SettingSpec::new(
         "row_remap_pending",
         "ADA2_ROW_REMAP_PENDING",
         "A memory row that a reset will replace: degraded or not_ready",
     )
-    .or("degraded")
+    .with_default("degraded")
     .removed("a row that waits warns, one that failed gates unless warn_only: row_remap")
     .group(HOST),
-    Key::new(
+    SettingSpec::new(
         "row_remap_failure",
         "ADA2_ROW_REMAP_FAILURE",
         "A memory row that could not be replaced: not_ready, or degraded to go on with a faulty GPU",
     )
-    .or("not_ready")
+    .with_default("not_ready")
     .replaced_by("warn_only: row_remap")
     .group(HOST),
-    Key::new("max_swap_used", "ADA2_MAX_SWAP_USED", "A warning above this percentage of swap in use; 100 = off")
-        .or("90")
+    SettingSpec::new("max_swap_used", "ADA2_MAX_SWAP_USED", "A warning above this percentage of swap in use; 100 = off")
+        .with_default("90")
         .removed("swap only ever warns; for short memory there is warn_only: host_memory")
         .group(HOST),
-    Key::new(
+    SettingSpec::new(
         "max_engine_memory",
         "ADA2_MAX_ENGINE_MEMORY",
         "A warning above this much host memory of the engine's processes; 0 = off",
     )
-    .or("0")
+    .with_default("0")
     .removed("min_free_memory is the floor that gates, unless warn_only: host_memory")
     .group(HOST),
-    Key::new("max_inflight", "ADA2_MAX_INFLIGHT", "Image requests at once; one more gets 429")
-        .or("4")
-        .value("NUMBER")
+    SettingSpec::new("max_inflight", "ADA2_MAX_INFLIGHT", "Image requests at once; one more gets 429")
+        .with_default("4")
+        .value_name("NUMBER")
         .group(LIMITS)
         .common(),
-    Key::new("request_timeout", "ADA2_REQUEST_TIMEOUT", "For a whole image request, from 1s to 1h")
-        .or("270s")
-        .value("DURATION")
+    SettingSpec::new("request_timeout", "ADA2_REQUEST_TIMEOUT", "For a whole image request, from 1s to 1h")
+        .with_default("270s")
+        .value_name("DURATION")
         .group(LIMITS)
         .common(),
-    Key::new(
+    SettingSpec::new(
         "max_engine_queue",
         "ADA2_MAX_ENGINE_QUEUE",
         "A request gets 429 while more jobs of other users than this wait in the engine",
     )
-    .or("4")
-    .value("NUMBER")
+    .with_default("4")
+    .value_name("NUMBER")
     .group(LIMITS),
-    Key::new("max_n", "ADA2_MAX_N", "Images per request, at most 10").or("4").value("NUMBER").group(LIMITS),
-    Key::new("max_pixels", "ADA2_MAX_PIXELS", "Pixels per image").or("4194304").value("NUMBER").group(LIMITS),
-    Key::new("max_request_bytes", "ADA2_MAX_REQUEST_BYTES", "Size of a request's body, at most 256MiB")
-        .or("32MiB")
-        .value("SIZE")
+    SettingSpec::new("max_n", "ADA2_MAX_N", "Images per request, at most 10").with_default("4").value_name("NUMBER").group(LIMITS),
+    SettingSpec::new("max_pixels", "ADA2_MAX_PIXELS", "Pixels per image").with_default("4194304").value_name("NUMBER").group(LIMITS),
+    SettingSpec::new("max_request_bytes", "ADA2_MAX_REQUEST_BYTES", "Size of a request's body, at most 256MiB")
+        .with_default("32MiB")
+        .value_name("SIZE")
         .group(LIMITS),
-    Key::new(
+    SettingSpec::new(
         "max_upload_bytes",
         "ADA2_MAX_UPLOAD_BYTES",
         "Size of a body sent to the engine's own paths; 0 = no limit",
     )
-    .or("0")
-    .fixed()
-    .value("SIZE")
+    .with_default("0")
+    .requires_restart()
+    .value_name("SIZE")
     .group(LIMITS),
-    Key::new(
+    SettingSpec::new(
         "png_metadata",
         "ADA2_PNG_METADATA",
         "What the engine writes into a PNG: the prompt, the whole workflow",
     )
-    .or("keep")
-    .value("keep|strip")
+    .with_default("keep")
+    .value_name("keep|strip")
     .group(PRIVACY),
-    Key::new("log_prompts", "ADA2_LOG_PROMPTS", "Whether prompts are written to the log")
-        .or("off")
-        .value("on|off")
+    SettingSpec::new("log_prompts", "ADA2_LOG_PROMPTS", "Whether prompts are written to the log")
+        .with_default("off")
+        .value_name("on|off")
         .group(PRIVACY),
-    Key::new(
+    SettingSpec::new(
         "shutdown_grace",
         "ADA2_SHUTDOWN_GRACE",
         "How long running requests may take to finish after SIGTERM",
     )
-    .or("30s")
-    .fixed()
-    .value("DURATION")
+    .with_default("30s")
+    .requires_restart()
+    .value_name("DURATION")
     .group(SERVICE),
-    Key::new(
+    SettingSpec::new(
         "state_dir",
         "ADA2_STATE_DIR",
         "Folder for what outlives a restart: identity and latched errors; STATE_DIRECTORY (systemd) wins",
     )
-    .or("/var/lib/ada2-sidecar")
-    .fixed()
-    .value("FOLDER")
+    .with_default("/var/lib/ada2-sidecar")
+    .requires_restart()
+    .value_name("FOLDER")
     .group(SERVICE),
-    Key::new("log_format", "ADA2_LOG_FORMAT", "Format of the log").or("text").fixed().value("text|json").group(SERVICE),
-    Key::new("log_filter", "ADA2_LOG", "Which lines are logged, as in RUST_LOG")
-        .or("info")
-        .fixed()
-        .value("FILTER")
+    SettingSpec::new("log_format", "ADA2_LOG_FORMAT", "Format of the log").with_default("text").requires_restart().value_name("text|json").group(SERVICE),
+    SettingSpec::new("log_filter", "ADA2_LOG", "Which lines are logged, as in RUST_LOG")
+        .with_default("info")
+        .requires_restart()
+        .value_name("FILTER")
         .group(SERVICE),
 ];

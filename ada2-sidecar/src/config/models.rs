@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use service::settings::{Settings, nearest_few, unknown_key};
+use service::settings::{Settings, nearest_n, unknown_key};
 
-use crate::images::models::{Declared, Family, Variant, families, family_named};
+use crate::images::models::{Family, ModelDeclaration, ModelVariant, families, family_named};
 
-const KEYS: [&str; 2] = ["base", "variant"];
+const MODEL_KEYS: [&str; 2] = ["base", "variant"];
 
 /// Reads the section; every problem is noted under `models`.
-pub(super) fn read(s: &mut Settings) -> Option<Vec<Declared>> {
+pub(super) fn read(s: &mut Settings) -> Option<Vec<ModelDeclaration>> {
     let Some(text) = s.raw("models").map(str::to_owned) else { return Some(Vec::new()) };
     let Ok(section) = serde_saphyr::from_str::<BTreeMap<String, Value>>(&text) else {
-        s.complain("models", "expected a map of names to {base, variant}");
+        s.add_problem("models", "expected a map of names to {base, variant}");
         return None;
     };
     let (mut models, mut problems) = (Vec::new(), Vec::new());
@@ -26,35 +26,35 @@ pub(super) fn read(s: &mut Settings) -> Option<Vec<Declared>> {
         }
     }
     for (name, value) in &section {
-        match declared(name, value) {
+        match parse_declaration(name, value) {
             Ok(model) => models.push(model),
             Err(faults) => problems.extend(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
         }
     }
     let sound = problems.is_empty();
     for problem in problems {
-        s.complain("models", problem);
+        s.add_problem("models", problem);
     }
     sound.then_some(models)
 }
 
-fn declared(name: &str, value: &Value) -> Result<Declared, Vec<String>> {
+fn parse_declaration(name: &str, value: &Value) -> Result<ModelDeclaration, Vec<String>> {
     let Some(map) = value.as_object() else {
         return Err(vec!["expected a map of settings, like {base: sdxl}".to_owned()]);
     };
     let mut faults: Vec<String> = map
         .keys()
-        .filter(|key| !KEYS.contains(&key.as_str()))
-        .map(|key| format!("{key}: {}", unknown_key(key, KEYS.into_iter())))
+        .filter(|key| !MODEL_KEYS.contains(&key.as_str()))
+        .map(|key| format!("{key}: {}", unknown_key(key, MODEL_KEYS.into_iter())))
         .collect();
     let family = match map.get("base") {
         Some(base) => family(base),
-        None => Err(format!("base: expected one of {}", bases())),
+        None => Err(format!("base: expected one of {}", family_names())),
     };
     let variant = map.get("variant").map(variant).transpose();
     match (family, variant) {
         (Ok(family), Ok(variant)) if faults.is_empty() => {
-            Ok(Declared { model: name.to_owned(), family, variant })
+            Ok(ModelDeclaration { model: name.to_owned(), family, variant })
         }
         (family, variant) => {
             faults.extend(family.err());
@@ -67,19 +67,19 @@ fn declared(name: &str, value: &Value) -> Result<Declared, Vec<String>> {
 fn family(base: &Value) -> Result<&'static Family, String> {
     let name = base.as_str().map_or_else(|| base.to_string(), str::to_owned);
     family_named(name.trim()).ok_or_else(|| {
-        let near = nearest_few(&name, families().map(|family| family.name), 1).concat();
-        format!("base: no family is named {name:?}; did you mean {near:?}? There are {}", bases())
+        let near = nearest_n(&name, families().map(|family| family.name), 1).concat();
+        format!("base: no family is named {name:?}; did you mean {near:?}? There are {}", family_names())
     })
 }
 
-fn bases() -> String {
+fn family_names() -> String {
     families().map(|family| family.name).collect::<Vec<_>>().join(", ")
 }
 
-fn variant(value: &Value) -> Result<Variant, String> {
-    let found = Variant::WORDS.iter().find(|(word, _)| value.as_str() == Some(word));
+fn variant(value: &Value) -> Result<ModelVariant, String> {
+    let found = ModelVariant::SETTING_VALUES.iter().find(|(word, _)| value.as_str() == Some(word));
     found.map(|(_, variant)| *variant).ok_or_else(|| {
-        let words: Vec<_> = Variant::WORDS.iter().map(|(word, _)| *word).collect();
-        format!("variant: expected one of {}", words.join(", "))
+        let names: Vec<_> = ModelVariant::SETTING_VALUES.iter().map(|(word, _)| *word).collect();
+        format!("variant: expected one of {}", names.join(", "))
     })
 }

@@ -10,49 +10,49 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 use service::settings::{Settings, number, scalar_text, unknown_key, whole_number, yaml_value};
-use wire::openai::{fields::exact_whole, images::Size};
+use wire::openai::{fields::exact_integer, images::ImageSize};
 
 use crate::{
     config::EngineKind,
     images::{
         Task,
         models::{Preset, SCHEDULERS},
-        template::{Binding, Form, Template},
+        template::{Binding, GraphFormat, Template},
     },
     sandbox,
 };
 
-const KEYS: [&str; 6] = ["model", "steps", "cfg_scale", "scheduler", "size", "template"];
+const PRESET_KEYS: [&str; 6] = ["model", "steps", "cfg_scale", "scheduler", "size", "template"];
 
 /// Reads the section; every problem is noted under `presets`. Paths are relative to `base`.
 pub(super) fn read(s: &mut Settings, kind: EngineKind, base: &Path) -> Option<Vec<Arc<Preset>>> {
     let Some(text) = s.raw("presets").map(str::to_owned) else { return Some(Vec::new()) };
     let expected = "expected a map of names to {model, steps, cfg_scale, scheduler, size, template}";
     let Ok(Value::Object(section)) = yaml_value(&text) else {
-        s.complain("presets", expected);
+        s.add_problem("presets", expected);
         return None;
     };
     let mut presets = Vec::new();
     let mut problems = Vec::new();
     for (name, value) in section {
-        match preset(&name, &value, kind.form(), base) {
+        match preset(&name, &value, kind.graph_format(), base) {
             Ok(preset) => presets.push(Arc::new(preset)),
             Err(faults) => problems.extend(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
         }
     }
     let sound = problems.is_empty();
     for problem in problems {
-        s.complain("presets", problem);
+        s.add_problem("presets", problem);
     }
     sound.then_some(presets)
 }
 
-fn preset(name: &str, value: &Value, form: Form, base: &Path) -> Result<Preset, Vec<String>> {
+fn preset(name: &str, value: &Value, form: GraphFormat, base: &Path) -> Result<Preset, Vec<String>> {
     let Some(map) = value.as_object() else { return Err(vec!["expected a map of settings".to_owned()]) };
     let mut faults: Vec<String> = map
         .keys()
-        .filter(|key| !KEYS.contains(&key.as_str()))
-        .map(|key| format!("{key}: {}", unknown_key(key, KEYS.into_iter())))
+        .filter(|key| !PRESET_KEYS.contains(&key.as_str()))
+        .map(|key| format!("{key}: {}", unknown_key(key, PRESET_KEYS.into_iter())))
         .collect();
     let mut wrong = |key: &str, expected: &str| faults.push(format!("{key}: expected {expected}"));
     let text = |key: &str| map.get(key).and_then(scalar_text);
@@ -65,7 +65,7 @@ fn preset(name: &str, value: &Value, form: Form, base: &Path) -> Result<Preset, 
     }
     if map.contains_key("steps") {
         let steps = text("steps")
-            .and_then(|steps| whole_number(&steps).or_else(|| exact_whole(steps.trim())?.try_into().ok()));
+            .and_then(|steps| whole_number(&steps).or_else(|| exact_integer(steps.trim())?.try_into().ok()));
         preset.steps =
             steps.filter(|steps| (1..=150).contains(steps)).and_then(|steps| steps.try_into().ok());
         if preset.steps.is_none() {
@@ -89,7 +89,7 @@ fn preset(name: &str, value: &Value, form: Form, base: &Path) -> Result<Preset, 
     }
     if map.contains_key("size") {
         preset.size = text("size")
-            .and_then(|size| Size::parse(&size))
+            .and_then(|size| ImageSize::parse(&size))
             .filter(|size| size.width % 8 == 0 && size.height % 8 == 0);
         if preset.size.is_none() {
             wrong("size", "WIDTHxHEIGHT, multiples of 8");
@@ -102,13 +102,13 @@ fn preset(name: &str, value: &Value, form: Form, base: &Path) -> Result<Preset, 
         }
     }
     if faults.is_empty() {
-        faults = without_effect(&preset);
+        faults = ineffective_settings(&preset);
     }
     if faults.is_empty() { Ok(preset) } else { Err(faults) }
 }
 
 /// Settings that none of the preset's graphs takes.
-fn without_effect(preset: &Preset) -> Vec<String> {
+fn ineffective_settings(preset: &Preset) -> Vec<String> {
     let uses_built_in = preset.model.is_some() && !preset.templates.contains_key(&Task::Generate);
     if preset.templates.is_empty() || uses_built_in {
         return Vec::new();
@@ -136,16 +136,20 @@ fn without_effect(preset: &Preset) -> Vec<String> {
 /// A file, or one for each task.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Files {
+enum TemplateFiles {
     One(PathBuf),
     ByTask(BTreeMap<Task, PathBuf>),
 }
 
-fn templates(value: &Value, form: Form, base: &Path) -> Result<BTreeMap<Task, Arc<Template>>, Vec<String>> {
+fn templates(
+    value: &Value,
+    form: GraphFormat,
+    base: &Path,
+) -> Result<BTreeMap<Task, Arc<Template>>, Vec<String>> {
     let files = match serde_json::from_value(value.clone()) {
-        Ok(Files::One(path)) => BTreeMap::from([(Task::Generate, path)]),
-        Ok(Files::ByTask(files)) if !files.is_empty() => files,
-        Ok(Files::ByTask(_)) | Err(_) => {
+        Ok(TemplateFiles::One(path)) => BTreeMap::from([(Task::Generate, path)]),
+        Ok(TemplateFiles::ByTask(files)) if !files.is_empty() => files,
+        Ok(TemplateFiles::ByTask(_)) | Err(_) => {
             return Err(vec![
                 "template: expected a file, or {generate, edit, inpaint} with a file each".to_owned(),
             ]);
@@ -162,16 +166,16 @@ fn templates(value: &Value, form: Form, base: &Path) -> Result<BTreeMap<Task, Ar
 }
 
 /// The graph, and beside it its bindings in a file of the same name with the ending `.yaml`.
-fn template(graph: &Path, task: Task, form: Form) -> Result<Template, Vec<String>> {
+fn template(graph: &Path, task: Task, form: GraphFormat) -> Result<Template, Vec<String>> {
     let read = |path: &Path| {
         fs::read_to_string(path).map_err(|error| {
-            let hint = sandbox::hidden(path, error.kind()).unwrap_or_default();
+            let hint = sandbox::access_hint(path, error.kind()).unwrap_or_default();
             vec![format!("{}: {error}{hint}", path.display())]
         })
     };
     let bindings = graph.with_extension("yaml");
     let template = Template::read(form, &read(graph)?, &read(&bindings)?)
-        .and_then(|template| template.serves(task).map(|()| template));
+        .and_then(|template| template.check_task(task).map(|()| template));
     let files = format!("{} with {}", graph.display(), bindings.display());
     template.map_err(|faults| faults.into_iter().map(|fault| format!("{files}: {fault}")).collect())
 }

@@ -7,10 +7,10 @@ use reqwest::Url;
 use service::{
     guard::Guard,
     secret::Secret,
-    settings::{Settings, bytes, list, nearest_few, truth},
+    settings::{Settings, boolean, bytes, list, nearest_n},
 };
 
-use super::{Privacy, count, one_of};
+use super::{Privacy, either, whole_number_between};
 use crate::{
     config::checks::{ALWAYS_GATE, CHECKS, CardRules, HostRules},
     sandbox,
@@ -18,7 +18,7 @@ use crate::{
 
 /// Who may come, and how they name us.
 #[derive(Debug)]
-pub struct Edge {
+pub struct AccessSettings {
     /// Who may use the engine.
     pub allow_from: Vec<IpNet>,
     /// Proxies whose forwarding headers are trusted.
@@ -27,22 +27,22 @@ pub struct Edge {
     pub token: Option<Secret>,
     /// Names and origins that are ours.
     pub guard: Guard,
-    /// Bytes of a body on its way to the engine; `None` for no limit.
+    /// Bytes of a body on its way to the engine; `Unitless` for no limit.
     pub max_upload: Option<u64>,
 }
 
-impl Edge {
+impl AccessSettings {
     pub(super) fn read(s: &mut Settings) -> Option<Self> {
-        let allow_from = s.take("allow_from", "ranges like 192.168.0.0/16", |text| list(text, range));
+        let allow_from = s.required("allow_from", "ranges like 192.168.0.0/16", |text| list(text, range));
         let proxies = s.optional("trusted_proxies", "ranges like 192.168.1.7/32", |text| list(text, range));
         let before = s.problems.len();
         s.secret_from_file("token", "token_file");
-        sandbox::explain_token_file(s, before);
+        sandbox::add_token_file_hint(s, before);
         let expected =
             "a token that is not empty, of printable ASCII characters (leave the setting out for none)";
         let token = s.optional("token", expected, |text| Secret::token(text).ok());
-        let guard = Guard::read(s, "allowed_hosts", "allowed_origins");
-        let max_upload = s.take("max_upload_bytes", "a size like 4GiB, or 0", bytes);
+        let guard = Guard::from_settings(s, "allowed_hosts", "allowed_origins");
+        let max_upload = s.required("max_upload_bytes", "a size like 4GiB, or 0", bytes);
         Some(Self {
             allow_from: allow_from?,
             trusted_proxies: proxies?.unwrap_or_default(),
@@ -55,7 +55,7 @@ impl Edge {
 
 /// Where to listen.
 pub(super) fn listen(s: &mut Settings) -> Option<Vec<SocketAddr>> {
-    s.take("listen", "addresses like 0.0.0.0:7860", |text| {
+    s.required("listen", "addresses like 0.0.0.0:7860", |text| {
         list(text, |item| item.parse().ok()).filter(|all: &Vec<_>| !all.is_empty())
     })
 }
@@ -66,21 +66,21 @@ pub(super) fn warn_only(s: &mut Settings) -> Option<Vec<&'static str>> {
     let mut checks = Vec::new();
     let mut sound = true;
     for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        if let Err(problem) = check_named(name).map(|check| checks.push(check)) {
-            s.complain("warn_only", problem);
+        if let Err(problem) = parse_check(name).map(|check| checks.push(check)) {
+            s.add_problem("warn_only", problem);
             sound = false;
         }
     }
     sound.then_some(checks)
 }
 
-fn check_named(name: &str) -> Result<&'static str, String> {
+fn parse_check(name: &str) -> Result<&'static str, String> {
     if ALWAYS_GATE.contains(&name) {
         return Err(format!("{name} always gates: without it nothing else is known"));
     }
     let known = || CHECKS.iter().copied().filter(|check| !ALWAYS_GATE.contains(check));
     known().find(|check| *check == name).ok_or_else(|| {
-        let near = nearest_few(name, known(), 1).concat();
+        let near = nearest_n(name, known(), 1).concat();
         let all = known().collect::<Vec<_>>().join(", ");
         format!("no check is named {name:?}; did you mean {near:?}? There are {all}")
     })
@@ -88,18 +88,19 @@ fn check_named(name: &str) -> Result<&'static str, String> {
 
 /// What the operator thinks of the card's faults.
 pub(super) fn card(s: &mut Settings) -> Option<CardRules> {
-    let ecc_mode = s.take("ecc_mode", "any, on or off", |text| match text {
+    let ecc_mode = s.required("ecc_mode", "any, on or off", |text| match text {
         "any" => Some(None),
-        _ => truth(text).map(Some),
+        _ => boolean(text).map(Some),
     });
     let gates = |text: &str| match text {
         "not_ready" => Some(true),
         "degraded" => Some(false),
         _ => None,
     };
-    let words = "degraded or not_ready";
-    let (errors, pending) = (s.take("ecc_errors", words, gates), s.take("row_remap_pending", words, gates));
-    let failure = s.take("row_remap_failure", words, gates);
+    let expected = "degraded or not_ready";
+    let (errors, pending) =
+        (s.required("ecc_errors", expected, gates), s.required("row_remap_pending", expected, gates));
+    let failure = s.required("row_remap_failure", expected, gates);
     Some(CardRules {
         ecc_mode: ecc_mode?,
         old_ecc_errors_gate: errors?,
@@ -109,9 +110,9 @@ pub(super) fn card(s: &mut Settings) -> Option<CardRules> {
 }
 
 pub(super) fn privacy(s: &mut Settings) -> Option<Privacy> {
-    let discard_outputs = s.take("engine_outputs", "keep or discard", one_of("keep", "discard"));
-    let strip_metadata = s.take("png_metadata", "keep or strip", one_of("keep", "strip"));
-    let log_prompts = s.take("log_prompts", "on or off", truth);
+    let discard_outputs = s.required("engine_outputs", "keep or discard", either("keep", "discard"));
+    let strip_metadata = s.required("png_metadata", "keep or strip", either("keep", "strip"));
+    let log_prompts = s.required("log_prompts", "on or off", boolean);
     Some(Privacy {
         discard_outputs: discard_outputs?,
         strip_metadata: strip_metadata?,
@@ -120,10 +121,10 @@ pub(super) fn privacy(s: &mut Settings) -> Option<Privacy> {
 }
 
 pub(super) fn host(s: &mut Settings) -> Option<HostRules> {
-    let disk = s.take("min_free_disk", "a size like 1GiB, or 0", bytes);
-    let memory = s.take("min_free_memory", "a size like 1GiB, or 0", bytes);
-    let swap = count(s, "max_swap_used", 1, 100);
-    let engine = s.take("max_engine_memory", "a size like 48GiB, or 0", bytes);
+    let disk = s.required("min_free_disk", "a size like 1GiB, or 0", bytes);
+    let memory = s.required("min_free_memory", "a size like 1GiB, or 0", bytes);
+    let swap = whole_number_between(s, "max_swap_used", 1, 100);
+    let engine = s.required("max_engine_memory", "a size like 48GiB, or 0", bytes);
     Some(HostRules {
         min_free_disk: disk?,
         min_free_memory: memory?,
@@ -140,7 +141,7 @@ pub(super) fn gpu_id(text: &str) -> Option<String> {
     (text.parse::<u32>().is_ok() || text.starts_with("GPU-")).then(|| text.to_owned())
 }
 
-pub(crate) fn engine_address(text: &str) -> Option<Url> {
+pub(crate) fn parse_engine_url(text: &str) -> Option<Url> {
     let url: Url = text.parse().ok()?;
     let plain = url.scheme() == "http" && url.has_host() && matches!(url.path(), "" | "/");
     (plain && url.query().is_none() && url.username().is_empty() && url.password().is_none()).then_some(url)

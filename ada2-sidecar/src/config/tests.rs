@@ -6,7 +6,7 @@ mod models_and_presets;
 
 use super::*;
 
-fn read_with(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Loaded, Vec<Problem>> {
+fn read_with(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<LoadedConfig, Vec<Problem>> {
     let directory = std::env::temp_dir().join(format!("ada2-config-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir_all(&directory).unwrap();
     let state = directory.join("state").display().to_string();
@@ -37,7 +37,7 @@ fn a_misspelt_variable_is_told_and_those_of_others_are_not() {
     let read = |flags: &[&str]| {
         let flags = crate::cli::command()
             .get_matches_from([&["ada2-sidecar", "--engine", "builtin"], flags].concat());
-        load_among(&flags, &|_| None, &names)
+        load_with_variables(&flags, &|_| None, &names)
     };
     let meant = "environment: ADA2_MAX_INFLIHT: is not a setting; did you mean ADA2_MAX_INFLIGHT?";
     let warnings = read(&[]).unwrap().config.warnings;
@@ -64,7 +64,7 @@ fn flag_over_environment_over_file() {
             .unwrap()
             .config;
     assert_eq!((config.max_inflight, config.max_n, config.gpu_required), (1, 5, false));
-    assert_eq!(config.edge.allow_from.len(), 2);
+    assert_eq!(config.access.allow_from.len(), 2);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_host_or_origin_that_could_never_match_is_named_with_what_to_write() {
         ("ADA2_ALLOWED_HOSTS", ".fritz.box, ADA2.example.org"),
         ("ADA2_ALLOWED_ORIGINS", "https://UI.example:443"),
     ];
-    let guard = read_with(&[], &env, None).unwrap().config.edge.guard;
+    let guard = read_with(&[], &env, None).unwrap().config.access.guard;
     assert_eq!((guard.allowed_hosts.len(), guard.allowed_origins.len()), (2, 1));
 }
 
@@ -204,7 +204,7 @@ fn a_planted_secret_is_in_nothing_that_is_said() {
     ] {
         let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let said = match read_with(&[], &env, Some(&text)) {
-            Ok(Loaded { config, effective }) => format!("{effective}{config:?}"),
+            Ok(LoadedConfig { config, effective }) => format!("{effective}{config:?}"),
             Err(problems) => format!("{problems:?}"),
         };
         assert!(!said.contains(CANARY), "{name}: {said}");
@@ -249,10 +249,10 @@ fn a_systemd_credential_is_named_as_the_tokens_source_and_warns_where_it_overrul
         let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
         read_with(&[], &env, Some(file))
     };
-    assert!(read(&[], "").unwrap().config.edge.token.is_none(), "there is no such credential");
+    assert!(read(&[], "").unwrap().config.access.token.is_none(), "there is no such credential");
     std::fs::write(folder.join("token"), "hush-hush-hush\n").unwrap();
     let loaded = read(&[], "").unwrap();
-    assert!(loaded.config.edge.token.is_some() && loaded.config.warnings.is_empty(), "{loaded:?}");
+    assert!(loaded.config.access.token.is_some() && loaded.config.warnings.is_empty(), "{loaded:?}");
     for line in [
         "token: \"[redacted]\"  # systemd credential token\n".to_owned(),
         format!("token_file: {credential}  # systemd credential token\n"),

@@ -5,19 +5,19 @@
 mod api;
 mod cancel;
 mod checkpoints;
+mod event_loop;
 mod events;
-mod follow;
 mod graphs;
 mod history;
 mod mask;
-mod order;
+mod payload;
 mod prompts;
 mod queue;
-mod refusal;
+mod rejection;
 mod run;
 mod samplers;
+mod validate;
 mod version;
-mod vet;
 
 use std::{
     collections::HashSet,
@@ -29,39 +29,42 @@ use reqwest::Url;
 use tokio::sync::broadcast;
 
 use self::{
-    api::Api,
-    checkpoints::Checkpoints,
-    events::Event,
-    follow::{Socket, client_prefix},
+    api::ComfyUiApi,
+    checkpoints::CheckpointCache,
+    event_loop::{EventConnection, client_prefix},
+    events::ComfyUiEvent,
     version::{InterruptsById, Version},
 };
-use super::{Desk, EngineError, ImageEngine, Picture, Survey, installed::Identity, previews::Previews};
+use super::{
+    EngineError, EngineStatus, GeneratedImage, ImageEngine, JobContext, inspect::EngineIdentity,
+    previews::PreviewStore,
+};
 use crate::images::{
     Job,
     models::EngineModel,
-    template::{Fault, Template},
+    template::{Template, TemplateError},
 };
 
 /// The engine.
 #[derive(Debug)]
 pub struct ComfyUi {
-    api: Api,
+    api: ComfyUiApi,
     /// Marks our jobs: the names of our clients begin with it.
     tag: String,
-    events: broadcast::Sender<Event>,
+    events: broadcast::Sender<ComfyUiEvent>,
     /// By prompt.
-    previews: Previews<String>,
-    socket: Mutex<Socket>,
-    templates: graphs::Graphs,
-    state: Mutex<State>,
-    checkpoints: Checkpoints,
+    previews: PreviewStore<String>,
+    connection: Mutex<EventConnection>,
+    templates: graphs::ComfyUiTemplates,
+    state: Mutex<ComfyUiState>,
+    checkpoints: CheckpointCache,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ComfyUiState {
     /// Prompts that a request is waiting for. Their ids are ours, so they stand here before the engine hears of them:
     /// what is of us in its queue and not in here is waited for by nobody.
-    live: HashSet<String>,
+    active_prompts: HashSet<String>,
     /// Those of us that nobody waits for, as last seen: each is told once.
     orphans: HashSet<String>,
     /// Of the engine that answers; none once it is gone, because another may come up.
@@ -72,26 +75,26 @@ impl ComfyUi {
     /// The engine at this address; `tag` marks our jobs in it.
     pub fn new(url: Url, tag: String) -> Self {
         Self {
-            api: Api::new(url),
+            api: ComfyUiApi::new(url),
             events: broadcast::channel(1024).0,
-            previews: Previews::default(),
-            socket: Mutex::new(Socket::new(&tag)),
+            previews: PreviewStore::default(),
+            connection: Mutex::new(EventConnection::new(&tag)),
             tag,
             templates: graphs::all(),
             state: Mutex::default(),
-            checkpoints: Checkpoints::default(),
+            checkpoints: CheckpointCache::default(),
         }
     }
 
     /// The graphs that are shipped, by name.
-    pub fn shipped(&self) -> impl Iterator<Item = (String, &Template)> {
+    pub fn builtin_templates(&self) -> impl Iterator<Item = (String, &Template)> {
         self.templates.iter().map(|(task, template)| (task.name().to_owned(), template))
     }
 
     /// What it says it is.
-    pub async fn identity(&self) -> Result<Identity, EngineError> {
-        let version = self.usable_version().await?;
-        Ok(Identity { caution: version.caution(), version: version.text })
+    pub async fn identity(&self) -> Result<EngineIdentity, EngineError> {
+        let version = self.supported_version().await?;
+        Ok(EngineIdentity { warning: version.warning(), version: version.text })
     }
 
     /// The address of the events of a client that orders nothing.
@@ -100,10 +103,10 @@ impl ComfyUi {
     }
 
     /// The models that it has.
-    pub async fn installed(&self) -> Result<Arc<[EngineModel]>, EngineError> {
+    pub async fn list_models(&self) -> Result<Arc<[EngineModel]>, EngineError> {
         self.api.version().await?;
         loop {
-            match self.checkpoints.read(&self.api).await? {
+            match self.checkpoints.list(&self.api).await? {
                 (models, 0) => return Ok(models),
                 // What one look has no time for is read in the next, and given up on at last.
                 _ => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -111,7 +114,7 @@ impl ComfyUi {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, ComfyUiState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -126,70 +129,70 @@ impl ComfyUi {
     }
 
     /// What wants attention although the engine works.
-    fn caution(&self, version: &Version) -> Option<String> {
-        let words = "the engine's WebSocket cannot be followed, so finished pictures are noticed late: look what stands \
+    fn warning(&self, version: &Version) -> Option<String> {
+        let message = "the engine's WebSocket cannot be followed, so finished pictures are noticed late: look what stands \
                      between us and /ws";
-        version.caution().or_else(|| self.is_deaf().then(|| words.to_owned()))
+        version.warning().or_else(|| self.is_disconnected().then(|| message.to_owned()))
     }
 
-    async fn usable_version(&self) -> Result<Version, EngineError> {
+    async fn supported_version(&self) -> Result<Version, EngineError> {
         let version = self.api.version().await?;
         if version.is_too_old() {
             let text = &version.text;
-            return Err(EngineError::Strange(format!(
+            return Err(EngineError::UnexpectedResponse(format!(
                 "ComfyUI {text} is too old: 0.3.45 is the oldest that can be used"
             )));
         }
         Ok(version)
     }
 
-    async fn look(&self) -> Result<Survey, EngineError> {
-        let version = self.usable_version().await?;
+    async fn look(&self) -> Result<EngineStatus, EngineError> {
+        let version = self.supported_version().await?;
         let live_before = {
             let mut state = self.state();
             if state.version.as_ref() != Some(&version) {
-                self.checkpoints.forget();
+                self.checkpoints.invalidate();
                 state.version = Some(version.clone());
             }
-            state.live.clone()
+            state.active_prompts.clone()
         };
         let queue = self.api.queue().await?;
-        cancel::orphans(self, &queue, &live_before).await?;
+        cancel::cancel_orphans(self, &queue, &live_before).await?;
         let prefix = client_prefix(&self.tag);
-        let of_others = queue.pending.iter().filter(|ticket| !ticket.is_of(&prefix));
-        let (models, unread) = self.checkpoints.read(&self.api).await?;
-        Ok(Survey {
-            caution: self.caution(&version),
+        let of_others = queue.pending.iter().filter(|ticket| !ticket.is_from_client(&prefix));
+        let (models, unread) = self.checkpoints.list(&self.api).await?;
+        Ok(EngineStatus {
+            warning: self.warning(&version),
             version: version.text,
             paused: false,
             busy: !queue.running.is_empty(),
             queue_depth: (queue.running.len() + queue.pending.len()) as u64,
             others_waiting: of_others.count() as u64,
             models,
-            unread,
+            unclassified_models: unread,
         })
     }
 }
 
 impl ImageEngine for ComfyUi {
-    async fn survey(&self) -> Result<Survey, EngineError> {
+    async fn status(&self) -> Result<EngineStatus, EngineError> {
         let result = self.look().await;
-        if !matches!(result, Ok(_) | Err(EngineError::NoAnswer(_) | EngineError::Unresolved(_))) {
+        if !matches!(result, Ok(_) | Err(EngineError::Unresponsive(_) | EngineError::HostUnresolved(_))) {
             // It may come back as another version with other models.
             self.state().version = None;
-            self.checkpoints.forget();
+            self.checkpoints.invalidate();
         }
         result
     }
 
-    async fn run(&self, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
-        run::run(self, job, desk).await
+    async fn run(&self, job: &Job, context: &JobContext) -> Result<Vec<GeneratedImage>, EngineError> {
+        run::run(self, job, context).await
     }
 
-    async fn vet(&self, templates: &[&Template]) -> Result<Vec<Vec<Fault>>, EngineError> {
+    async fn validate(&self, templates: &[&Template]) -> Result<Vec<Vec<TemplateError>>, EngineError> {
         // Whatever else listens there knows no class of nodes either: say so once, and not of every node.
         self.api.version().await?;
-        vet::vet(&self.api, templates).await
+        validate::validate(&self.api, templates).await
     }
 }
 

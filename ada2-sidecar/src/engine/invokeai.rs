@@ -2,12 +2,12 @@
 //! WebSocket; polling is the safety net for events that never come.
 
 mod api;
+mod batch_tracker;
 mod events;
 mod graphs;
 mod item;
 mod models;
-mod order;
-mod progress;
+mod payload;
 mod run;
 
 use std::{
@@ -23,87 +23,94 @@ use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
 use tracing::{debug, warn};
 
 use self::{
-    api::Api,
-    events::{Event, Frame},
+    api::InvokeAiApi,
+    events::{Frame, InvokeAiEvent},
 };
-use super::{Desk, EngineError, ImageEngine, Picture, Survey, installed::Identity, previews::Previews};
+use super::{
+    EngineError, EngineStatus, GeneratedImage, ImageEngine, JobContext, inspect::EngineIdentity,
+    previews::PreviewStore,
+};
 use crate::images::{
     Job,
-    models::{Base, EngineModel},
-    template::{Fault, Place, Template, workflow},
+    models::{BaseModel, EngineModel},
+    template::{NodeInput, Template, TemplateError, workflow},
 };
 
 /// The version that everything here was recorded from and tested with.
 const TESTED: &str = "6.14";
 /// The list of models is read anew after this: they come and go in the engine's own web page.
-const MODELS_LAST: Duration = Duration::from_secs(10);
+const MODELS_TTL: Duration = Duration::from_secs(10);
 /// Looks, one a survey, that must find nothing before leftovers are ruled out. More than one: an engine that hung may
 /// answer a look before it reads the order whose answer we gave up on.
-const SWEEPS: u8 = 2;
+const ORPHAN_SCANS: u8 = 2;
 /// Between attempts to connect to the events.
 const RECONNECT: Duration = Duration::from_millis(500);
 /// Without events for this long although the engine answers: a warning.
-const DEAF: Duration = Duration::from_secs(5);
+const DISCONNECT_WARNING_DELAY: Duration = Duration::from_secs(5);
 /// The server pings every 25 s and gives up after 20 more.
-const SILENCE: Duration = Duration::from_secs(50);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// A frame holds a preview picture; none is near this.
 const MAX_FRAME: usize = 16 << 20;
 
 /// The engine.
 #[derive(Debug)]
 pub struct InvokeAi {
-    api: Api,
+    api: InvokeAiApi,
     /// Marks our jobs (`destination`).
     tag: String,
-    events: broadcast::Sender<Event>,
+    events: broadcast::Sender<InvokeAiEvent>,
     /// By batch and item.
-    previews: Previews<(String, u64)>,
-    templates: graphs::Graphs,
-    state: Mutex<State>,
+    previews: PreviewStore<(String, u64)>,
+    templates: graphs::InvokeAiTemplates,
+    state: Mutex<InvokeAiState>,
     /// Read while a job is being handed over, written while leftovers are cancelled by our tag: a job whose batch is
     /// not known yet must not be taken for one.
-    door: RwLock<()>,
+    enqueue_lock: RwLock<()>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct InvokeAiState {
     /// Batches that a request is waiting for.
-    live: HashSet<String>,
+    active_batches: HashSet<String>,
     /// How often to look yet for jobs with our tag that nobody waits for: after our own start, after the engine went
     /// away in mid-job (it runs waiting items again by itself), after an enqueue whose answer was lost.
-    sweeps: u8,
+    pending_orphan_scans: u8,
     /// Whether nobody answered at the engine's address last time: then its GPU is free of us.
-    gone: bool,
+    is_unreachable: bool,
     models: Option<(Instant, String, Arc<[EngineModel]>)>,
     /// Since when the events do not come; none while they do.
-    deaf: Option<Instant>,
+    disconnected_since: Option<Instant>,
 }
 
 impl InvokeAi {
     /// The engine at this address; `tag` marks our jobs in it.
     pub fn new(url: Url, tag: String) -> Self {
         Self {
-            api: Api::new(url),
+            api: InvokeAiApi::new(url),
             tag,
             events: broadcast::channel(1024).0,
-            previews: Previews::default(),
+            previews: PreviewStore::default(),
             templates: graphs::all(),
-            state: Mutex::new(State { sweeps: SWEEPS, deaf: Some(Instant::now()), ..State::default() }),
-            door: RwLock::default(),
+            state: Mutex::new(InvokeAiState {
+                pending_orphan_scans: ORPHAN_SCANS,
+                disconnected_since: Some(Instant::now()),
+                ..InvokeAiState::default()
+            }),
+            enqueue_lock: RwLock::default(),
         }
     }
 
     /// The graphs that are shipped, by name.
-    pub fn shipped(&self) -> impl Iterator<Item = (String, &Template)> {
+    pub fn builtin_templates(&self) -> impl Iterator<Item = (String, &Template)> {
         self.templates.iter().map(|((base, task), template)| {
             (format!("{} for {}", task.name(), base.family().label), template)
         })
     }
 
     /// What it says it is.
-    pub async fn identity(&self) -> Result<Identity, EngineError> {
+    pub async fn identity(&self) -> Result<EngineIdentity, EngineError> {
         let version = self.api.version().await?;
-        Ok(Identity { caution: untested(&version), version })
+        Ok(EngineIdentity { warning: untested_version_warning(&version), version })
     }
 
     /// The address of its events.
@@ -112,23 +119,23 @@ impl InvokeAi {
     }
 
     /// The models that it has.
-    pub async fn installed(&self) -> Result<Arc<[EngineModel]>, EngineError> {
+    pub async fn list_models(&self) -> Result<Arc<[EngineModel]>, EngineError> {
         self.models(&self.api.version().await?).await
     }
 
     /// Follows the engine's events for as long as the service lasts.
-    pub async fn follow(&self) {
+    pub async fn run_event_loop(&self) {
         loop {
-            let reason = self.follow_once().await;
-            self.state().deaf.get_or_insert_with(Instant::now);
+            let reason = self.run_connection().await;
+            self.state().disconnected_since.get_or_insert_with(Instant::now);
             debug!(reason, "the engine's events are not connected; trying again");
             // Whoever waits for an event must look for himself now, and once more when we are back.
-            let _ = self.events.send(Event::Interrupted);
+            let _ = self.events.send(InvokeAiEvent::Resync);
             tokio::time::sleep(RECONNECT).await;
         }
     }
 
-    async fn follow_once(&self) -> &'static str {
+    async fn run_connection(&self) -> &'static str {
         let config =
             WebSocketConfig::default().max_message_size(Some(MAX_FRAME)).max_frame_size(Some(MAX_FRAME));
         let url = self.api.events_url();
@@ -137,7 +144,7 @@ impl InvokeAi {
             return "no connection";
         };
         loop {
-            let text = match tokio::time::timeout(SILENCE, socket.next()).await {
+            let text = match tokio::time::timeout(IDLE_TIMEOUT, socket.next()).await {
                 Err(_) => return "silence",
                 Ok(Some(Ok(Message::Text(text)))) => text,
                 Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => return "closed",
@@ -146,13 +153,13 @@ impl InvokeAi {
             let (answer, event) = match Frame::read(&text) {
                 Frame::Open => (Some(events::CONNECT), None),
                 // Whatever happened before the subscription is not told again.
-                Frame::Connected => (Some(events::SUBSCRIBE), Some(Event::Interrupted)),
+                Frame::Connected => (Some(events::SUBSCRIBE), Some(InvokeAiEvent::Resync)),
                 Frame::Ping => (Some(events::PONG), None),
-                Frame::Refused => return "refused",
+                Frame::Rejected => return "refused",
                 Frame::Event(event) => (None, Some(event)),
-                Frame::Step { event, preview } => {
-                    if let (Event::Progress { batch, item, .. }, Some(preview)) = (&event, preview) {
-                        self.previews.put(&(batch.clone(), *item), || events::preview(&preview));
+                Frame::Progress { event, preview } => {
+                    if let (InvokeAiEvent::Progress { batch, item, .. }, Some(preview)) = (&event, preview) {
+                        self.previews.publish(&(batch.clone(), *item), || events::preview(&preview));
                     }
                     (None, Some(event))
                 }
@@ -164,33 +171,33 @@ impl InvokeAi {
                 return "closed";
             }
             if let Some(event) = event {
-                self.state().deaf = None;
+                self.state().disconnected_since = None;
                 let _ = self.events.send(event);
             }
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, InvokeAiState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the next surveys look for jobs of ours that nobody waits for.
-    fn sweep(&self) {
-        self.state().sweeps = SWEEPS;
+    fn request_orphan_scan(&self) {
+        self.state().pending_orphan_scans = ORPHAN_SCANS;
     }
 
     /// The job's own graph, or the built-in one for its kind of model.
     fn template<'a>(&'a self, job: &'a Job) -> &'a Template {
-        let base = job.model.as_ref().and_then(EngineModel::graphs).unwrap_or(Base::Sdxl);
+        let base = job.model.as_ref().and_then(EngineModel::graphs).unwrap_or(BaseModel::Sdxl);
         job.template.as_deref().unwrap_or_else(|| &self.templates[&(base, job.task)])
     }
 
     /// Cancels by our tag what nobody waits for, once no request waits.
     async fn cancel_orphans(&self) -> Result<(), EngineError> {
-        let Ok(_closed) = self.door.try_write() else { return Ok(()) };
+        let Ok(_enqueue_guard) = self.enqueue_lock.try_write() else { return Ok(()) };
         let due = {
             let state = self.state();
-            state.sweeps > 0 && state.live.is_empty()
+            state.pending_orphan_scans > 0 && state.active_batches.is_empty()
         };
         if !due {
             return Ok(());
@@ -201,27 +208,29 @@ impl InvokeAi {
             warn!(jobs = left, "cancelled jobs of ours in the engine that nobody waits for");
         }
         let mut state = self.state();
-        state.sweeps = if left > 0 { SWEEPS } else { state.sweeps.saturating_sub(1) };
+        state.pending_orphan_scans =
+            if left > 0 { ORPHAN_SCANS } else { state.pending_orphan_scans.saturating_sub(1) };
         drop(state);
         Ok(())
     }
 
     /// What wants attention although the engine works.
-    fn caution(&self, version: &str) -> Option<String> {
-        if let Some(words) = untested(version) {
-            return Some(words);
+    fn warning(&self, version: &str) -> Option<String> {
+        if let Some(warning) = untested_version_warning(version) {
+            return Some(warning);
         }
-        let deaf = self.state().deaf.is_some_and(|since| since.elapsed() > DEAF);
-        let words = "the engine's WebSocket cannot be followed, so finished pictures are noticed late: look what stands \
+        let is_disconnected =
+            self.state().disconnected_since.is_some_and(|since| since.elapsed() > DISCONNECT_WARNING_DELAY);
+        let message = "the engine's WebSocket cannot be followed, so finished pictures are noticed late: look what stands \
                      between us and /ws/socket.io";
-        deaf.then(|| words.to_owned())
+        is_disconnected.then(|| message.to_owned())
     }
 
     /// The main models, whether or not we have a graph for them; read anew after a while, and at once after a change of version.
     async fn models(&self, version: &str) -> Result<Arc<[EngineModel]>, EngineError> {
         if let Some((read, of, models)) = &self.state().models
             && of == version
-            && read.elapsed() < MODELS_LAST
+            && read.elapsed() < MODELS_TTL
         {
             return Ok(models.clone());
         }
@@ -231,13 +240,13 @@ impl InvokeAi {
     }
 }
 
-fn untested(version: &str) -> Option<String> {
+fn untested_version_warning(version: &str) -> Option<String> {
     let tested = version == TESTED || version.starts_with(&format!("{TESTED}."));
     (!tested).then(|| format!("InvokeAI {version} is untested here; tested is {TESTED}"))
 }
 
 impl ImageEngine for InvokeAi {
-    async fn survey(&self) -> Result<Survey, EngineError> {
+    async fn status(&self) -> Result<EngineStatus, EngineError> {
         let look = async {
             let version = self.api.version().await?;
             self.cancel_orphans().await?;
@@ -248,21 +257,21 @@ impl ImageEngine for InvokeAi {
                 0
             };
             let models = self.models(&version).await?;
-            Ok(Survey {
-                caution: self.caution(&version),
+            Ok(EngineStatus {
+                warning: self.warning(&version),
                 version,
                 paused: !status.processor.is_started,
                 busy: status.processor.is_processing,
                 queue_depth: status.queue.active(),
                 others_waiting: status.queue.pending.saturating_sub(ours),
                 models,
-                unread: 0,
+                unclassified_models: 0,
             })
         };
         let result = look.await;
         let mut state = self.state();
-        state.gone = matches!(result, Err(EngineError::Refused(_)));
-        if matches!(result, Err(EngineError::Refused(_) | EngineError::Strange(_))) {
+        state.is_unreachable = matches!(result, Err(EngineError::ConnectionRefused(_)));
+        if matches!(result, Err(EngineError::ConnectionRefused(_) | EngineError::UnexpectedResponse(_))) {
             // It may come back as another process with other models.
             state.models = None;
         }
@@ -270,27 +279,30 @@ impl ImageEngine for InvokeAi {
         result
     }
 
-    async fn run(&self, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
-        run::run(self, job, desk).await
+    async fn run(&self, job: &Job, context: &JobContext) -> Result<Vec<GeneratedImage>, EngineError> {
+        run::run(self, job, context).await
     }
 
-    async fn vet(&self, templates: &[&Template]) -> Result<Vec<Vec<Fault>>, EngineError> {
+    async fn validate(&self, templates: &[&Template]) -> Result<Vec<Vec<TemplateError>>, EngineError> {
         let known = self.api.node_types().await?;
         let faults = |template: &&Template| {
             let mut faults = Vec::new();
             for (id, kind, _) in template.nodes() {
                 let Some(inputs) = known.get(kind) else {
-                    faults.push(Fault(format!(
+                    faults.push(TemplateError(format!(
                         "the node {id:?} is of type {kind:?}, which this InvokeAI does not know"
                     )));
                     continue;
                 };
-                let bound = template.bound().filter(|place| place.node == id);
-                let is_unknown = |place: &&Place| {
-                    !inputs.contains(&place.field) && !workflow::takes_undeclared(kind, &place.field)
+                let bound = template.bound_inputs().filter(|place| place.node == id);
+                let is_unknown = |place: &&NodeInput| {
+                    !inputs.contains(&place.field) && !workflow::accepts_undeclared_input(kind, &place.field)
                 };
                 for place in bound.filter(is_unknown) {
-                    faults.push(Fault(format!("the node {id:?} ({kind}) takes no input {:?}", place.field)));
+                    faults.push(TemplateError(format!(
+                        "the node {id:?} ({kind}) takes no input {:?}",
+                        place.field
+                    )));
                 }
             }
             faults

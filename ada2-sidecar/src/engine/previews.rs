@@ -17,9 +17,9 @@ pub(super) const MAX_PREVIEW: usize = 8 << 20;
 
 /// The newest preview of each item that is wanted, by the item's key.
 #[derive(Debug)]
-pub(super) struct Previews<K>(Mutex<HashMap<K, Option<Preview>>>);
+pub(super) struct PreviewStore<K>(Mutex<HashMap<K, Option<Preview>>>);
 
-impl<K> Default for Previews<K> {
+impl<K> Default for PreviewStore<K> {
     fn default() -> Self {
         Self(Mutex::default())
     }
@@ -27,32 +27,32 @@ impl<K> Default for Previews<K> {
 
 /// Who wants them; dropped, they are wanted no longer.
 #[derive(Debug)]
-pub(super) struct Wanted<'a, K: Eq + Hash> {
-    previews: &'a Previews<K>,
+pub(super) struct PreviewSubscription<'a, K: Eq + Hash> {
+    store: &'a PreviewStore<K>,
     keys: Vec<K>,
 }
 
-impl<K: Eq + Hash + Clone> Previews<K> {
+impl<K: Eq + Hash + Clone> PreviewStore<K> {
     /// From now on those of these items are kept.
-    pub(super) fn want(&self, keys: impl IntoIterator<Item = K>) -> Wanted<'_, K> {
+    pub(super) fn subscribe(&self, keys: impl IntoIterator<Item = K>) -> PreviewSubscription<'_, K> {
         let keys: Vec<_> = keys.into_iter().collect();
         self.lock().extend(keys.iter().map(|key| (key.clone(), None)));
-        Wanted { previews: self, keys }
+        PreviewSubscription { store: self, keys }
     }
 
     /// Keeps an item's preview in the place of the one before. `decode` is called only where it is wanted.
-    pub(super) fn put(&self, key: &K, decode: impl FnOnce() -> Option<Bytes>) {
+    pub(super) fn publish(&self, key: &K, decode: impl FnOnce() -> Option<Bytes>) {
         if !self.lock().contains_key(key) {
             return;
         }
         let bytes = decode().filter(|bytes| bytes.len() <= MAX_PREVIEW);
         let Some((bytes, format)) =
-            bytes.and_then(|bytes| Format::of_whole(&bytes).ok().map(|format| (bytes, format)))
+            bytes.and_then(|bytes| Format::detect(&bytes).ok().map(|format| (bytes, format)))
         else {
             return;
         };
-        if let Some(place) = self.lock().get_mut(key) {
-            *place = Some(Preview { bytes, format });
+        if let Some(slot) = self.lock().get_mut(key) {
+            *slot = Some(Preview { bytes, format });
         }
     }
 
@@ -61,16 +61,16 @@ impl<K: Eq + Hash + Clone> Previews<K> {
     }
 }
 
-impl<K: Eq + Hash + Clone> Wanted<'_, K> {
+impl<K: Eq + Hash + Clone> PreviewSubscription<'_, K> {
     /// The newest since the last look.
     pub(super) fn take(&self, key: &K) -> Option<Preview> {
-        self.previews.lock().get_mut(key)?.take()
+        self.store.lock().get_mut(key)?.take()
     }
 }
 
-impl<K: Eq + Hash> Drop for Wanted<'_, K> {
+impl<K: Eq + Hash> Drop for PreviewSubscription<'_, K> {
     fn drop(&mut self) {
-        let mut previews = self.previews.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut previews = self.store.0.lock().unwrap_or_else(PoisonError::into_inner);
         for key in &self.keys {
             previews.remove(key);
         }
@@ -79,38 +79,38 @@ impl<K: Eq + Hash> Drop for Wanted<'_, K> {
 
 #[cfg(test)]
 mod tests {
-    use picture::paint::Painting;
-    use wire::openai::images::Size;
+    use picture::painter::ProceduralImage;
+    use wire::openai::images::ImageSize;
 
     use super::*;
 
     fn picture(seed: u64) -> Bytes {
-        Painting { painter: "x", prompt: "x", seed, size: Size::new(8, 8) }.to_png().into()
+        ProceduralImage { label: "x", prompt: "x", seed, size: ImageSize::new(8, 8) }.to_png().into()
     }
 
     #[test]
     fn the_newest_only_and_only_where_it_is_wanted() {
-        let previews = Previews::default();
-        previews.put(&1, || unreachable!("nobody wants it, so nobody decodes it"));
-        let wanted = previews.want([1, 2]);
+        let previews = PreviewStore::default();
+        previews.publish(&1, || unreachable!("nobody wants it, so nobody decodes it"));
+        let wanted = previews.subscribe([1, 2]);
         assert_eq!(wanted.take(&1), None);
         for seed in 0..1000 {
-            previews.put(&1, || Some(picture(seed % 7)));
+            previews.publish(&1, || Some(picture(seed % 7)));
         }
         assert_eq!(wanted.take(&1).unwrap().bytes, picture(999 % 7));
         assert_eq!((wanted.take(&1), wanted.take(&2)), (None, None), "each once");
-        previews.put(&2, || Some(picture(1)));
+        previews.publish(&2, || Some(picture(1)));
         drop(wanted);
         assert!(previews.lock().is_empty());
     }
 
     #[test]
     fn what_is_no_picture_or_too_large_is_none_and_leaves_the_one_before() {
-        let previews = Previews::default();
-        let wanted = previews.want(["a"]);
-        previews.put(&"a", || Some(picture(1)));
+        let previews = PreviewStore::default();
+        let wanted = previews.subscribe(["a"]);
+        previews.publish(&"a", || Some(picture(1)));
         for bytes in [None, Some(Bytes::from_static(b"<html>")), Some(vec![0; MAX_PREVIEW + 1].into())] {
-            previews.put(&"a", || bytes);
+            previews.publish(&"a", || bytes);
         }
         assert_eq!(wanted.take(&"a").unwrap().bytes, picture(1));
     }

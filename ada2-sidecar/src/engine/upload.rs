@@ -4,13 +4,13 @@ use bytes::Bytes;
 
 /// A form's body and its content type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Form {
+pub(super) struct UploadForm {
     pub(super) content_type: String,
     pub(super) body: Bytes,
 }
 
 /// The PNG under this field name and file name, and the texts. Names are ours, never a caller's.
-pub(super) fn png_form(field: &str, file_name: &str, png: &[u8], texts: &[(&str, &str)]) -> Form {
+pub(super) fn png_form(field: &str, file_name: &str, png: &[u8], texts: &[(&str, &str)]) -> UploadForm {
     // Random: no picture contains it.
     let boundary = format!("ada2-{}", uuid::Uuid::new_v4().simple());
     let mut body = Vec::with_capacity(png.len() + 512);
@@ -26,7 +26,7 @@ pub(super) fn png_form(field: &str, file_name: &str, png: &[u8], texts: &[(&str,
     body.extend_from_slice(head.as_bytes());
     body.extend_from_slice(png);
     body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-    Form { content_type: format!("multipart/form-data; boundary={boundary}"), body: body.into() }
+    UploadForm { content_type: format!("multipart/form-data; boundary={boundary}"), body: body.into() }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::{GpuState, nvml::Library, processes};
 
 /// A card.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SeenCard {
+pub(crate) struct CardInfo {
     /// NVML's index.
     pub(crate) index: u32,
     /// `GPU-…`.
@@ -22,15 +22,15 @@ pub(crate) fn cards(
     library: Option<&Path>,
     engine_unit: &str,
     engine_pid: Option<u32>,
-) -> Result<Vec<SeenCard>, GpuState> {
+) -> Result<Vec<CardInfo>, GpuState> {
     let library = Library::load(library)?;
     let all = library.cards()?;
-    let held = |usages: &[processes::Usage]| {
+    let held = |usages: &[processes::ProcessUsage]| {
         let all = processes::describe(usages, Path::new("/proc"), engine_unit);
-        let own = all.iter().filter(|one| one.holds_for(engine_unit) || Some(one.pid) == engine_pid);
+        let own = all.iter().filter(|one| one.holds_memory_for(engine_unit) || Some(one.pid) == engine_pid);
         own.map(|one| one.used.unwrap_or(1)).sum()
     };
-    let seen = all.into_iter().map(|card| SeenCard {
+    let seen = all.into_iter().map(|card| CardInfo {
         engine_holds: held(&card.usages),
         index: card.index,
         uuid: card.uuid,

@@ -10,9 +10,9 @@ use nvml_wrapper::{Nvml, error::NvmlError};
 
 use super::GpuState;
 
-pub(crate) use card::recovery_words;
-pub(super) use card::{Card, Seldom, Sibling};
-pub(super) use events::Events;
+pub(crate) use card::recovery_action_name;
+pub(super) use card::{Card, Sibling, SlowReading};
+pub(super) use events::XidEvents;
 
 /// `NVML_ERROR_GPU_NOT_FOUND`, which the wrapper does not know by name.
 const GPU_NOT_FOUND: u32 = 28;
@@ -29,7 +29,7 @@ impl Library {
         if let Some(path) = path {
             builder.lib_path(path.as_os_str());
         }
-        let nvml = builder.init().map_err(|error| refused("nvmlInit_v2", &error))?;
+        let nvml = builder.init().map_err(|error| state_from_error("nvmlInit_v2", &error))?;
         if nvml.lib().nvmlShutdown.is_err() {
             // Dropping it would panic, and during another panic that would end the process.
             std::mem::forget(nvml);
@@ -48,33 +48,33 @@ impl Library {
             Ok(device) => Card::identify(device, &self.0),
             Err(
                 NvmlError::InvalidArg | NvmlError::NotFound | NvmlError::UnexpectedVariant(GPU_NOT_FOUND),
-            ) => Err(GpuState::NoDevice { wanted: wanted.to_owned(), found: self.inventory() }),
-            Err(error) => Err(refused("looking for the GPU", &error)),
+            ) => Err(GpuState::NoDevice { requested: wanted.to_owned(), found: self.inventory() }),
+            Err(error) => Err(state_from_error("looking for the GPU", &error)),
         }
     }
 
     /// Listens to what the driver reports of the card.
-    pub(super) fn events<'nvml>(&'nvml self, card: &Card<'nvml>) -> Events<'nvml> {
-        Events::of(&self.0, card)
+    pub(super) fn events<'nvml>(&'nvml self, card: &Card<'nvml>) -> XidEvents<'nvml> {
+        XidEvents::register(&self.0, card)
     }
 
     /// Every card and who uses it. One that is lost is an error.
     pub(super) fn cards(&self) -> Result<Vec<Sibling>, GpuState> {
-        let count = self.0.device_count().map_err(|error| refused("counting the GPUs", &error))?;
+        let count = self.0.device_count().map_err(|error| state_from_error("counting the GPUs", &error))?;
         if count == 0 {
-            return Err(GpuState::NoDevice { wanted: "0".to_owned(), found: Vec::new() });
+            return Err(GpuState::NoDevice { requested: "0".to_owned(), found: Vec::new() });
         }
         (0..count).map(|index| Sibling::at(&self.0, index)).collect()
     }
 
     /// `0 = GPU-… (NVIDIA RTX 6000 Ada Generation)`, one for each card.
     fn inventory(&self) -> Vec<String> {
-        let words = |index| {
+        let describe = |index| {
             let device = self.0.device_by_index(index)?;
             Ok(format!("{index} = {} ({})", device.uuid()?, device.name()?))
         };
         (0..self.0.device_count().unwrap_or(0))
-            .map(|index| words(index).unwrap_or_else(|error: NvmlError| format!("{index} ({error})")))
+            .map(|index| describe(index).unwrap_or_else(|error: NvmlError| format!("{index} ({error})")))
             .collect()
     }
 }
@@ -89,29 +89,29 @@ fn optional<T>(reading: Result<T, NvmlError>) -> Result<Option<T>, GpuState> {
 }
 
 /// A reading that shows that the driver answers: it may be one that this driver or card does not have, and that is all.
-fn required<T>(doing: &str, reading: Result<T, NvmlError>) -> Result<Option<T>, GpuState> {
+fn required<T>(operation: &str, reading: Result<T, NvmlError>) -> Result<Option<T>, GpuState> {
     match reading {
         Ok(value) => Ok(Some(value)),
         Err(NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_) | NvmlError::FunctionNotFound) => {
             Ok(None)
         }
         Err(NvmlError::UnexpectedVariant(code)) if NOT_THIS_VERSION.contains(&code) => Ok(None),
-        Err(error) => Err(refused(doing, &error)),
+        Err(error) => Err(state_from_error(operation, &error)),
     }
 }
 
 /// Why nothing can be read.
-fn refused(doing: &str, error: &NvmlError) -> GpuState {
+fn state_from_error(operation: &str, error: &NvmlError) -> GpuState {
     match error {
         NvmlError::GpuLost | NvmlError::ResetRequired => GpuState::Lost,
         NvmlError::DriverNotLoaded => GpuState::DriverNotLoaded,
         NvmlError::NoPermission => GpuState::NoPermission,
         NvmlError::LibRmVersionMismatch => GpuState::VersionMismatch,
         // The loader's own words; the wrapper's only say that there are some.
-        NvmlError::LibloadingError(loader) => GpuState::NoLibrary(loader.to_string()),
-        NvmlError::LibraryNotFound => GpuState::NoLibrary(error.to_string()),
+        NvmlError::LibloadingError(loader) => GpuState::LibraryUnavailable(loader.to_string()),
+        NvmlError::LibraryNotFound => GpuState::LibraryUnavailable(error.to_string()),
         // Codes newer than the wrapper; its own words call them an enum variant.
-        NvmlError::UnexpectedVariant(code) => GpuState::Failed(format!("{doing}: NVML error {code}")),
-        _ => GpuState::Failed(format!("{doing}: {error}")),
+        NvmlError::UnexpectedVariant(code) => GpuState::Failed(format!("{operation}: NVML error {code}")),
+        _ => GpuState::Failed(format!("{operation}: {error}")),
     }
 }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{GpuProcess, Work};
+use super::{GpuProcess, GpuProcessType};
 
 /// `nvidia-smi`'s word for a process that is not there (any more, or in our pid namespace).
 const NOT_FOUND: &str = "[Not Found]";
@@ -21,29 +21,35 @@ const MAX_VISITED: usize = 4096;
 
 /// What the driver says of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Usage {
+pub(super) struct ProcessUsage {
     pub(super) pid: u32,
     pub(super) used: Option<u64>,
-    pub(super) work: Work,
+    pub(super) process_type: GpuProcessType,
 }
 
 /// Names every process once; `proc` is `/proc`.
-pub(super) fn describe(usages: &[Usage], proc: &Path, engine_unit: &str) -> Vec<GpuProcess> {
-    let describe = |Usage { pid, used, work }| {
+pub(super) fn describe(usages: &[ProcessUsage], proc: &Path, engine_unit: &str) -> Vec<GpuProcess> {
+    let describe = |ProcessUsage { pid, used, process_type: work }| {
         let folder = proc.join(pid.to_string());
-        GpuProcess { pid, name: name(&folder), unit: unit_of(pid, proc, engine_unit), work, used }
+        GpuProcess {
+            pid,
+            name: name(&folder),
+            unit: unit_of(pid, proc, engine_unit),
+            process_type: work,
+            used,
+        }
     };
-    once_each(usages).into_iter().map(describe).collect()
+    merge_by_pid(usages).into_iter().map(describe).collect()
 }
 
 /// A process that computes and draws is in both lists, with the same figure or without one.
-fn once_each(usages: &[Usage]) -> Vec<Usage> {
-    let mut by_pid: BTreeMap<u32, Usage> = BTreeMap::new();
+fn merge_by_pid(usages: &[ProcessUsage]) -> Vec<ProcessUsage> {
+    let mut by_pid: BTreeMap<u32, ProcessUsage> = BTreeMap::new();
     for usage in usages {
         let known = by_pid.entry(usage.pid).or_insert(*usage);
         known.used = usage.used.max(known.used);
-        if known.work != usage.work {
-            known.work = Work::Both;
+        if known.process_type != usage.process_type {
+            known.process_type = GpuProcessType::Both;
         }
     }
     by_pid.into_values().collect()
@@ -86,7 +92,7 @@ pub(crate) fn name_of(pid: u32, proc: &Path) -> String {
 }
 
 /// The innermost unit that a process is in.
-pub(crate) fn own_unit_of(pid: u32, proc: &Path) -> Option<String> {
+pub(crate) fn innermost_unit_of(pid: u32, proc: &Path) -> Option<String> {
     unit_in(&cgroup(pid, proc), "")
 }
 

@@ -15,38 +15,38 @@ use std::{
 
 use tokio::sync::watch;
 
-pub(crate) use self::publisher::PROOF;
 use self::publisher::Publisher;
+pub(crate) use self::publisher::RECOVERY_SAMPLES;
 use super::{
-    Elsewhere, GpuProcess, GpuReading, GpuSample, GpuState, Memory, Sampling, Vitals,
-    installed::{Installed, fingerprint},
-    nvml::{Card, Events, Library, Seldom, Sibling},
+    GpuMemory, GpuProcess, GpuReading, GpuSample, GpuSamplerConfig, GpuState, HealthReading, OtherGpuUsage,
+    library_file::{LibraryFile, fingerprint},
+    nvml::{Card, Library, Sibling, SlowReading, XidEvents},
     processes, vram,
 };
 
 /// Listing processes keeps the driver's global lock for milliseconds: asked more often it slows the card's users.
-const PROCESSES_EVERY: Duration = Duration::from_secs(2);
+const PROCESS_INTERVAL: Duration = Duration::from_secs(2);
 /// Fans, PCIe and what only an operator changes.
-const SELDOM_EVERY: Duration = Duration::from_secs(10);
+const SLOW_INTERVAL: Duration = Duration::from_secs(10);
 /// After this long of errors that say nothing better, the library is loaded anew.
 const REOPEN_AFTER: Duration = Duration::from_secs(5);
 /// Between looks while a card that was in trouble proves itself, and after a failed call.
-const PROVING: Duration = Duration::from_millis(100);
+const RECOVERY_INTERVAL: Duration = Duration::from_millis(100);
 /// Trying costs the driver, and while we try nobody can reset the card: a pause is so many times as long as the try …
-const PAUSE_PER_TRY: u32 = 10;
+const BACKOFF_FACTOR: u32 = 10;
 /// … but at least this …
-const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+const MIN_BACKOFF: Duration = Duration::from_millis(500);
 /// … and at most this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 const MIB: u64 = 1 << 20;
 
-pub(super) fn start(sampling: Sampling) -> io::Result<watch::Receiver<Option<Arc<GpuSample>>>> {
+pub(super) fn start(config: GpuSamplerConfig) -> io::Result<watch::Receiver<Option<Arc<GpuSample>>>> {
     let (sender, receiver) = watch::channel(None);
-    let publisher = Publisher::new(sender, sampling.interval);
-    let library = sampling.library.clone();
+    let publisher = Publisher::new(sender, config.interval);
+    let library = config.library.clone();
     thread::Builder::new()
         .name("nvml".to_owned())
-        .spawn(move || supervise(publisher, library.as_deref(), |publisher| session(&sampling, publisher)))?;
+        .spawn(move || supervise(publisher, library.as_deref(), |publisher| session(&config, publisher)))?;
     Ok(receiver)
 }
 
@@ -57,45 +57,45 @@ fn supervise(
     library: Option<&Path>,
     mut session: impl FnMut(&mut Publisher) -> Result<(), GpuState>,
 ) {
-    while !publisher.is_alone() {
-        publisher.begin();
+    while !publisher.is_closed() {
+        publisher.start_session();
         let began = Instant::now();
         let end = catch_unwind(AssertUnwindSafe(|| session(&mut publisher))).unwrap_or_else(|panic| {
-            let state = GpuState::Failed(panic_words(panic.as_ref()));
+            let state = GpuState::Failed(panic_message(panic.as_ref()));
             publisher.publish(state.clone());
             Err(state)
         });
         let Err(state) = end else { return };
-        let pause = pause_after(began.elapsed(), publisher.was_well());
+        let pause = backoff(began.elapsed(), publisher.was_healthy());
         let before = fingerprint(library);
-        publisher.repeat(&state, pause, || fingerprint(library) != before);
+        publisher.republish(&state, pause, || fingerprint(library) != before);
     }
 }
 
 /// A session that found the card well was more than a try.
-fn pause_after(session: Duration, was_well: bool) -> Duration {
-    if was_well { SHORTEST_PAUSE } else { (session * PAUSE_PER_TRY).clamp(SHORTEST_PAUSE, LONGEST_PAUSE) }
+fn backoff(session: Duration, was_healthy: bool) -> Duration {
+    if was_healthy { MIN_BACKOFF } else { (session * BACKOFF_FACTOR).clamp(MIN_BACKOFF, MAX_BACKOFF) }
 }
 
 /// From loading the library to losing the card, which is published; `Ok` once nobody listens. Everything of the driver
 /// lives on this stack, so that its end lets go of `/dev/nvidia*` and the driver can be reloaded.
-fn session(sampling: &Sampling, publisher: &mut Publisher) -> Result<(), GpuState> {
+fn session(sampling: &GpuSamplerConfig, publisher: &mut Publisher) -> Result<(), GpuState> {
     let loaded = Library::load(sampling.library.as_deref());
     let library = loaded.inspect_err(|state| publisher.publish(state.clone()))?;
-    let installed = Installed::remember(sampling.library.as_deref());
+    let installed = LibraryFile::capture(sampling.library.as_deref());
     let end = library.card(&sampling.gpu_id).and_then(|card| {
         // Before the first look: what is reported after it was not there at it.
         let events = library.events(&card);
         Session {
             card: &card,
             events,
-            sampling,
-            installed: &installed,
-            together: None,
-            seldom: None,
-            elsewhere: None,
+            config: sampling,
+            library_file: &installed,
+            memory_reading: None,
+            slow: None,
+            other_gpus: None,
         }
-        .follow(publisher)
+        .run(publisher)
     });
     if let Err(state) = &end {
         // Said before the library is let go of: a driver in trouble may take long over that.
@@ -107,31 +107,31 @@ fn session(sampling: &Sampling, publisher: &mut Publisher) -> Result<(), GpuStat
 /// The card while it answers.
 struct Session<'a> {
     card: &'a Card<'a>,
-    events: Events<'a>,
-    sampling: &'a Sampling,
-    installed: &'a Installed,
-    together: Option<Together>,
-    seldom: Option<(Instant, Seldom, Option<String>)>,
-    elsewhere: Option<(Instant, Vec<Elsewhere>)>,
+    events: XidEvents<'a>,
+    config: &'a GpuSamplerConfig,
+    library_file: &'a LibraryFile,
+    memory_reading: Option<MemoryReading>,
+    slow: Option<(Instant, SlowReading, Option<String>)>,
+    other_gpus: Option<(Instant, Vec<OtherGpuUsage>)>,
 }
 
 /// Memory and those who hold it, read one right after the other.
-struct Together {
+struct MemoryReading {
     taken: Instant,
-    memory: Option<Memory>,
+    memory: Option<GpuMemory>,
     processes: Option<Vec<GpuProcess>>,
     engine_unit_active: bool,
 }
 
 impl Session<'_> {
-    fn follow(mut self, publisher: &mut Publisher) -> Result<(), GpuState> {
+    fn run(mut self, publisher: &mut Publisher) -> Result<(), GpuState> {
         let mut failing_since = None;
-        while !publisher.is_alone() {
-            match self.look() {
+        while !publisher.is_closed() {
+            match self.read() {
                 Ok(reading) => {
                     failing_since = None;
                     let state = GpuState::Present(Box::new(reading));
-                    if state.wants_release() {
+                    if state.must_release_driver() {
                         return Err(state);
                     }
                     publisher.publish(state);
@@ -143,58 +143,64 @@ impl Session<'_> {
                 }
                 Err(state) => return Err(state),
             }
-            let pause = if publisher.is_pressing() { PROVING } else { self.sampling.interval };
-            if let Some(code) = self.events.wait(pause.min(self.sampling.interval))? {
-                publisher.report(code);
+            let pause = if publisher.is_urgent() { RECOVERY_INTERVAL } else { self.config.interval };
+            if let Some(code) = self.events.wait(pause.min(self.config.interval))? {
+                publisher.record_xid(code);
             }
         }
         Ok(())
     }
 
-    fn look(&mut self) -> Result<GpuReading, GpuState> {
-        let unit = &self.sampling.engine_unit;
-        let together = match self.together.take() {
-            Some(together) if together.taken.elapsed() < PROCESSES_EVERY => together,
-            _ => Together::take(self.card, self.sampling)?,
+    fn read(&mut self) -> Result<GpuReading, GpuState> {
+        let unit = &self.config.engine_unit;
+        let memory_reading = match self.memory_reading.take() {
+            Some(together) if together.taken.elapsed() < PROCESS_INTERVAL => together,
+            _ => MemoryReading::read(self.card, self.config)?,
         };
-        let Together { taken, memory: then, processes, engine_unit_active } =
-            &*self.together.insert(together);
+        let MemoryReading { taken, memory: then, processes, engine_unit_active } =
+            &*self.memory_reading.insert(memory_reading);
         let headroom =
             then.map(|memory| vram::headroom(&memory, processes.as_deref(), unit, *engine_unit_active));
         let is_elsewhere = *engine_unit_active
             && self.card.has_siblings()
-            && processes.as_ref().is_some_and(|all| !all.iter().any(|process| process.holds_for(unit)));
-        let elsewhere = match self.elsewhere.take() {
+            && processes
+                .as_ref()
+                .is_some_and(|all| !all.iter().any(|process| process.holds_memory_for(unit)));
+        let elsewhere = match self.other_gpus.take() {
             _ if !is_elsewhere => None,
-            Some(seen) if seen.0.elapsed() < SELDOM_EVERY => Some(seen),
-            _ => Some((Instant::now(), elsewhere(&self.card.siblings(), self.sampling))),
+            Some(seen) if seen.0.elapsed() < SLOW_INTERVAL => Some(seen),
+            _ => Some((Instant::now(), find_other_gpus(&self.card.siblings(), self.config))),
         };
-        self.elsewhere = elsewhere;
-        let seldom = match self.seldom.take() {
-            Some(seldom) if seldom.0.elapsed() < SELDOM_EVERY => seldom,
+        self.other_gpus = elsewhere;
+        let slow = match self.slow.take() {
+            Some(seldom) if seldom.0.elapsed() < SLOW_INTERVAL => seldom,
             _ => {
-                let replaced = self.installed.replaced_by(self.card.driver_version());
-                (Instant::now(), self.card.seldom()?, replaced)
+                let replaced = self.library_file.replacement_version(self.card.driver_version());
+                (Instant::now(), self.card.read_slow()?, replaced)
             }
         };
-        let (_, seldom, replaced) = &*self.seldom.insert(seldom);
-        let (mut report, vitals) = self.card.read(seldom)?;
+        let (_, seldom, replaced) = &*self.slow.insert(slow);
+        let (mut report, vitals) = self.card.read_fast(seldom)?;
         report.memory_effective_free = headroom.and_then(|seen| seen.effective).map(|bytes| bytes / MIB);
         Ok(GpuReading {
             report,
-            vitals: Vitals { reports_xids: self.events.come(), replaced_driver: replaced.clone(), ..vitals },
+            health: HealthReading {
+                receives_xids: self.events.is_registered(),
+                driver_on_disk: replaced.clone(),
+                ..vitals
+            },
             memory: *then,
             processes: processes.clone(),
-            processes_taken: *taken,
+            processes_taken_at: *taken,
             engine_unit_active: *engine_unit_active,
-            elsewhere: self.elsewhere.as_ref().map_or_else(Vec::new, |(_, seen)| seen.clone()),
+            other_gpus: self.other_gpus.as_ref().map_or_else(Vec::new, |(_, seen)| seen.clone()),
         })
     }
 }
 
-impl Together {
-    fn take(card: &Card<'_>, sampling: &Sampling) -> Result<Self, GpuState> {
-        let Sampling { engine_unit, kernel, .. } = sampling;
+impl MemoryReading {
+    fn read(card: &Card<'_>, config: &GpuSamplerConfig) -> Result<Self, GpuState> {
+        let GpuSamplerConfig { engine_unit, kernel, .. } = config;
         let usages = card.processes()?;
         let memory = card.memory()?;
         Ok(Self {
@@ -207,20 +213,21 @@ impl Together {
 }
 
 /// Where else the engine's processes hold memory.
-fn elsewhere(siblings: &[Sibling], sampling: &Sampling) -> Vec<Elsewhere> {
-    let Sampling { engine_unit, kernel, .. } = sampling;
+fn find_other_gpus(siblings: &[Sibling], config: &GpuSamplerConfig) -> Vec<OtherGpuUsage> {
+    let GpuSamplerConfig { engine_unit, kernel, .. } = config;
     let holding = |sibling: &Sibling| {
         let all = processes::describe(&sibling.usages, &kernel.proc, engine_unit);
-        let own: Vec<_> = all.into_iter().filter(|process| process.holds_for(engine_unit)).collect();
+        let own: Vec<_> = all.into_iter().filter(|process| process.holds_memory_for(engine_unit)).collect();
         let (index, name, uuid) = (sibling.index, sibling.name.clone(), sibling.uuid.clone());
-        (!own.is_empty()).then_some(Elsewhere { index, name, uuid, processes: own })
+        (!own.is_empty()).then_some(OtherGpuUsage { index, name, uuid, processes: own })
     };
     siblings.iter().filter_map(holding).collect()
 }
 
-fn panic_words(panic: &(dyn Any + Send)) -> String {
-    let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    format!("panic: {}", words.unwrap_or("without words"))
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let message =
+        panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", message.unwrap_or("without words"))
 }
 
 #[cfg(test)]
@@ -236,7 +243,7 @@ mod tests {
             (9_000, false, 30_000),
             (9_000, true, 500),
         ] {
-            let pause = pause_after(Duration::from_millis(tried), was_well);
+            let pause = backoff(Duration::from_millis(tried), was_well);
             assert_eq!(pause, Duration::from_millis(expected), "{tried} ms, well: {was_well}");
         }
     }
@@ -251,14 +258,14 @@ mod tests {
                 sessions += 1;
                 assert!(sessions > 1, "the driver is odd");
                 publisher.publish(GpuState::NoPermission);
-                while !publisher.is_alone() {
+                while !publisher.is_closed() {
                     thread::sleep(Duration::from_millis(1));
                 }
                 Ok(())
             });
         });
-        let words = "panic: the driver is odd";
-        assert_comes(&mut samples, |state| matches!(state, GpuState::Failed(seen) if seen == words)).await;
+        let message = "panic: the driver is odd";
+        assert_comes(&mut samples, |state| matches!(state, GpuState::Failed(seen) if seen == message)).await;
         assert_comes(&mut samples, |state| matches!(state, GpuState::NoPermission)).await;
         drop(samples);
         thread.join().unwrap();

@@ -1,7 +1,7 @@
 //! How much memory of the card the engine could have: what is free and what it holds itself, because it evicts its
 //! own models by itself. Memory of others is lost to it. Pure.
 
-use super::{GpuProcess, Memory};
+use super::{GpuMemory, GpuProcess};
 
 /// What there is for the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Headroom {
 /// The sum of the processes is less than what is used (contexts and displays that nobody answers for); that
 /// remainder counts as foreign.
 pub fn headroom(
-    memory: &Memory,
+    memory: &GpuMemory,
     processes: Option<&[GpuProcess]>,
     engine_unit: &str,
     engine_unit_active: bool,
@@ -38,7 +38,7 @@ pub fn headroom(
     let without = |foreign: u64| memory.total.saturating_sub(memory.reserved).saturating_sub(foreign);
     let listed = processes.and_then(|all| sum(all.iter()));
     let unlisted = listed.map(|listed| memory.used.saturating_sub(listed));
-    let own = own_share(memory, own.as_deref(), engine_unit_active);
+    let own = engine_share(memory, own.as_deref(), engine_unit_active);
     let at_most = unlisted.map(without);
     // Nobody is listed, so nothing is the engine's.
     let own = own.or_else(|| listed.filter(|listed| *listed == 0));
@@ -46,9 +46,9 @@ pub fn headroom(
     Headroom { effective, at_most, free: memory.free, foreign, unlisted: unlisted.unwrap_or(0) }
 }
 
-/// The engine's bytes, if they can be told. `None` also where neither a process nor the unit is the engine's: it
+/// The engine's bytes, if they can be told. `Unitless` also where neither a process nor the unit is the engine's: it
 /// may run outside its unit, and then what looks foreign may be its own.
-fn own_share(memory: &Memory, own: Option<&[&GpuProcess]>, engine_unit_active: bool) -> Option<u64> {
+fn engine_share(memory: &GpuMemory, own: Option<&[&GpuProcess]>, engine_unit_active: bool) -> Option<u64> {
     if memory.used == 0 {
         return Some(0);
     }
@@ -69,16 +69,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::gpu::Work;
+    use crate::gpu::GpuProcessType;
 
     const ENGINE: &str = "invokeai.service";
 
     fn process(pid: u32, unit: &str, used: Option<u64>) -> GpuProcess {
-        GpuProcess { pid, name: "python3".to_owned(), unit: Some(unit.to_owned()), work: Work::Compute, used }
+        GpuProcess {
+            pid,
+            name: "python3".to_owned(),
+            unit: Some(unit.to_owned()),
+            process_type: GpuProcessType::Compute,
+            used,
+        }
     }
 
-    fn memory(total: u64, reserved: u64, used: u64) -> Memory {
-        Memory { total, reserved, used, free: total.saturating_sub(reserved).saturating_sub(used) }
+    fn memory(total: u64, reserved: u64, used: u64) -> GpuMemory {
+        GpuMemory { total, reserved, used, free: total.saturating_sub(reserved).saturating_sub(used) }
     }
 
     #[test]

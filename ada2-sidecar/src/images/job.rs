@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use wire::openai::{fields::FieldError, images::Size};
+use wire::openai::{fields::FieldError, images::ImageSize};
 
 use super::{
     ImageRequest, Limits,
-    settled::{Settled, Usual},
+    resolve::{BuiltinDefaults, ParameterResolver},
 };
 use crate::images::{
-    choice::Choice,
+    choice::ModelChoice,
     models::{EngineModel, Preset},
     template::Template,
 };
@@ -41,9 +41,9 @@ impl Task {
 
 /// The picture that an edit starts from, in the size that is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct SourceImage {
     /// PNG without transparency.
-    pub picture: Bytes,
+    pub image: Bytes,
     /// PNG, grey: black is repainted, white is kept. None where all of it is.
     pub mask: Option<Bytes>,
 }
@@ -63,13 +63,13 @@ pub struct Job {
     pub prompt: String,
     pub negative_prompt: Option<String>,
     /// Of an edit always that of its source.
-    pub size: Option<Size>,
+    pub size: Option<ImageSize>,
     pub steps: Option<u32>,
     pub cfg_scale: Option<f64>,
     pub scheduler: Option<String>,
     /// One picture each, in this order.
     pub seeds: Vec<u64>,
-    pub source: Option<Arc<Source>>,
+    pub source: Option<Arc<SourceImage>>,
     /// How much of the source is given up, 0 to 1.
     pub strength: Option<f64>,
     /// Parameters of the request that the graph does not take.
@@ -82,44 +82,50 @@ pub struct Job {
 
 /// What an edit is planned with before its picture is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Canvas {
+pub struct EditPlan {
     /// What it is, unless the picture's own transparency makes a mask.
     pub task: Task,
     /// The size that the picture is brought to.
-    pub size: Size,
+    pub size: ImageSize,
 }
 
-impl Canvas {
+impl EditPlan {
     /// `masked` is whether a mask came with the picture. The picture is brought to the size that is asked for, else to
     /// `to_make`; for a graph that takes no size it stays at its `own`.
-    pub fn of(request: &ImageRequest, choice: &Choice, masked: bool, own: Size, to_make: Size) -> Self {
+    pub fn new(
+        request: &ImageRequest,
+        choice: &ModelChoice,
+        masked: bool,
+        source_size: ImageSize,
+        default_size: ImageSize,
+    ) -> Self {
         let templates = choice.preset.as_deref().map(|preset| &preset.templates);
         let has = |task| templates.is_some_and(|templates| templates.contains_key(&task));
         let masked = masked || (has(Task::Inpaint) && !has(Task::Edit));
         let task = if masked { Task::Inpaint } else { Task::Edit };
         let template = templates.and_then(|templates| templates.get(&task));
         let takes_size = template.is_none_or(|template| template.takes_size());
-        let size = if takes_size { request.size.unwrap_or(to_make) } else { own };
+        let size = if takes_size { request.size.unwrap_or(default_size) } else { source_size };
         Self { task, size }
     }
 }
 
 impl Job {
     /// The smallest that has the engine load this model.
-    pub fn warm_up(choice: Choice) -> Self {
-        let Choice { name, model, preset } = choice;
+    pub fn warm_up(choice: ModelChoice) -> Self {
+        let ModelChoice { name, model, preset } = choice;
         let template = preset.and_then(|preset| preset.templates.get(&Task::Generate).cloned());
-        let usual = template.is_none().then(|| Usual::for_model(model.as_ref()));
+        let defaults = template.is_none().then(|| BuiltinDefaults::for_model(model.as_ref()));
         Self {
             name,
             task: Task::Generate,
             template,
             prompt: "warm-up".to_owned(),
-            negative_prompt: usual.as_ref().map(|_| String::new()),
-            size: Some(Size::new(64, 64)),
+            negative_prompt: defaults.as_ref().map(|_| String::new()),
+            size: Some(ImageSize::new(64, 64)),
             steps: Some(1),
-            cfg_scale: usual.as_ref().map(|usual| usual.cfg_scale),
-            scheduler: usual.map(|usual| usual.scheduler),
+            cfg_scale: defaults.as_ref().map(|usual| usual.cfg_scale),
+            scheduler: defaults.map(|usual| usual.scheduler),
             model,
             seeds: vec![0],
             source: None,
@@ -135,26 +141,27 @@ impl Job {
     /// `any_seed` is used if none is given. Seeds count up from the first and wrap at the engine's width.
     pub fn plan(
         request: &ImageRequest,
-        choice: Choice,
-        canvas: Option<Canvas>,
-        any_seed: u32,
+        choice: ModelChoice,
+        edit_plan: Option<EditPlan>,
+        fallback_seed: u32,
         limits: Limits,
     ) -> Result<Self, FieldError> {
-        let first = request.seed.unwrap_or(u64::from(any_seed));
+        let first = request.seed.unwrap_or(u64::from(fallback_seed));
         let seeds = (0..request.n).map(|nth| first.wrapping_add(nth) & limits.max_seed).collect();
-        let task = canvas.map_or(Task::Generate, |canvas| canvas.task);
+        let task = edit_plan.map_or(Task::Generate, |canvas| canvas.task);
         let template = template(&choice, task)?;
-        let Choice { name, model, preset } = choice;
-        let mut settled = Settled::new(request, task, preset.as_deref(), template.as_deref(), model.as_ref());
+        let ModelChoice { name, model, preset } = choice;
+        let mut resolver =
+            ParameterResolver::new(request, task, preset.as_deref(), template.as_deref(), model.as_ref());
         Ok(Self {
             prompt: request.prompt.clone(),
-            size: settled.size(canvas, limits)?,
-            steps: settled.steps(),
-            cfg_scale: settled.cfg_scale(),
-            negative_prompt: settled.negative_prompt(),
-            scheduler: settled.scheduler(),
-            strength: settled.strength(),
-            ignored: settled.ignored,
+            size: resolver.size(edit_plan, limits)?,
+            steps: resolver.steps(),
+            cfg_scale: resolver.cfg_scale(),
+            negative_prompt: resolver.negative_prompt(),
+            scheduler: resolver.scheduler(),
+            strength: resolver.strength(),
+            ignored: resolver.ignored,
             seeds,
             source: None,
             discard: false,
@@ -168,12 +175,12 @@ impl Job {
 
     /// The same with the picture that it starts from, now that it is decoded. Its own transparency may have made another
     /// task of it, which is planned anew.
-    pub fn from_source(
+    pub fn with_source(
         self,
-        source: Source,
+        source: SourceImage,
         request: &ImageRequest,
-        choice: &Choice,
-        canvas: Canvas,
+        choice: &ModelChoice,
+        edit_plan: EditPlan,
         limits: Limits,
     ) -> Result<Self, FieldError> {
         let mut source = source;
@@ -189,7 +196,7 @@ impl Job {
         let job = if task == self.task {
             self
         } else {
-            let canvas = Canvas { task, ..canvas };
+            let canvas = EditPlan { task, ..edit_plan };
             let anew = Self::plan(request, choice.clone(), Some(canvas), 0, limits)?;
             Self { seeds: self.seeds, discard: self.discard, ..anew }
         };
@@ -197,17 +204,17 @@ impl Job {
     }
 
     /// The size that it will have, as far as that is known before it is made.
-    pub fn expected_size(&self) -> Option<Size> {
+    pub fn expected_size(&self) -> Option<ImageSize> {
         let template = self.template.as_deref();
         match template.filter(|template| self.task == Task::Generate && !template.takes_size()) {
             Some(_) => None,
-            None => self.size.or_else(|| template?.own_size()),
+            None => self.size.or_else(|| template?.default_size()),
         }
     }
 }
 
 /// The preset's graph for a task; none means the built-in one.
-fn template(choice: &Choice, task: Task) -> Result<Option<Arc<Template>>, FieldError> {
+fn template(choice: &ModelChoice, task: Task) -> Result<Option<Arc<Template>>, FieldError> {
     let Some(preset) = choice.preset.as_deref().filter(|preset| !preset.templates.is_empty()) else {
         return Ok(None);
     };

@@ -2,26 +2,26 @@
 //! one table (`families.rs`).
 
 mod classify;
-mod declared;
+mod declarations;
 mod families;
 mod kind;
-mod words;
+mod tokens;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use wire::openai::images::Size;
+use wire::openai::images::ImageSize;
 
 pub use self::{
-    classify::{Metadata, checkpoint, has_word, variant_of},
-    declared::{Declared, apply, missing},
-    families::{Family, all as families, named as family_named, of_invokeai},
-    kind::{Evidence, Kind, Told, Variant},
+    classify::{ModelMetadata, classify_checkpoint, has_word, variant_from_name},
+    declarations::{ModelDeclaration, apply_declarations, undeclared_model_warnings},
+    families::{Family, all as families, by_invokeai_base, by_name as family_named},
+    kind::{DetectedFamily, Evidence, ModelKind, ModelVariant},
 };
 use crate::{images::Task, images::template::Template};
 
 /// The sets of built-in graphs, each for a family of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Base {
+pub enum BaseModel {
     /// Stable Diffusion 1.5.
     Sd1,
     /// Stable Diffusion XL.
@@ -36,11 +36,11 @@ pub struct EngineModel {
     /// Its name.
     pub name: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: ModelKind,
     /// What the engine's graphs want to know of it.
     pub handle: serde_json::Value,
     /// Its own size, steps and so on, where the engine knows them.
-    pub size: Option<Size>,
+    pub size: Option<ImageSize>,
     /// Steps.
     pub steps: Option<u32>,
     /// Guidance.
@@ -51,11 +51,11 @@ pub struct EngineModel {
 
 impl EngineModel {
     /// A model of the family that these graphs are for, without settings of its own.
-    pub fn plain(key: &str, name: &str, base: Base) -> Self {
+    pub fn without_settings(key: &str, name: &str, base: BaseModel) -> Self {
         Self {
             key: key.to_owned(),
             name: name.to_owned(),
-            kind: Kind::main(base.family(), Evidence::Engine),
+            kind: ModelKind::main(base.family(), Evidence::Engine),
             handle: serde_json::Value::Null,
             size: None,
             steps: None,
@@ -65,12 +65,12 @@ impl EngineModel {
     }
 
     /// The built-in graphs that serve it, if any do.
-    pub fn graphs(&self) -> Option<Base> {
+    pub fn graphs(&self) -> Option<BaseModel> {
         self.kind.graphs()
     }
 
     /// Whether its key or name is this, in capitals or not.
-    pub fn is_called(&self, name: &str) -> bool {
+    pub fn matches_name(&self, name: &str) -> bool {
         let name = name.to_lowercase();
         self.name.to_lowercase() == name || self.key.to_lowercase() == name
     }
@@ -84,7 +84,7 @@ pub struct Preset {
     /// An engine model's key or name; none where the templates load their own.
     pub model: Option<String>,
     /// Size.
-    pub size: Option<Size>,
+    pub size: Option<ImageSize>,
     /// Steps.
     pub steps: Option<u32>,
     /// Guidance.

@@ -3,14 +3,14 @@
 use picture::Format;
 use wire::openai::{
     fields::{FieldError, Fields},
-    images::Size,
+    images::ImageSize,
 };
 
-use super::narrow;
+use super::to_u32;
 use crate::images::models::SCHEDULERS;
 
 /// The fields that are read, in a request for a picture as in one for an edit.
-pub const FIELDS: &[&str] = &[
+pub const REQUEST_FIELDS: &[&str] = &[
     "prompt",
     "negative_prompt",
     "negative",
@@ -36,7 +36,7 @@ pub const FIELDS: &[&str] = &[
 const MAX_PROMPT_CHARS: usize = 32_000;
 const MAX_STEPS: u64 = 150;
 /// What the encoders give if nothing is said: small, and without visible loss.
-const USUAL_COMPRESSION: u8 = 90;
+const DEFAULT_COMPRESSION: u8 = 90;
 
 /// What one request may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +51,7 @@ pub struct Limits {
 
 /// Which of the two routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
+pub enum ImageRoute {
     /// `/v1/images/generations`.
     Generations,
     /// `/v1/images/edits`.
@@ -60,11 +60,11 @@ pub enum Route {
 
 /// How a picture travels in the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
+pub enum ResponseFormat {
     /// `b64_json`.
-    Base64,
+    B64Json,
     /// `url`.
-    Address,
+    Url,
 }
 
 /// The file that a picture becomes.
@@ -97,7 +97,7 @@ impl Quality {
         }
     }
 
-    pub(super) const fn of(self, steps: u32) -> u32 {
+    pub(super) const fn scale_steps(self, steps: u32) -> u32 {
         match self {
             Self::Low => steps.div_ceil(2),
             Self::Medium => steps,
@@ -109,7 +109,7 @@ impl Quality {
 /// What the request calls the parameters that have several names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the name of the parameter of that name")]
-pub struct Names {
+pub struct ParameterNames {
     pub steps: &'static str,
     pub cfg_scale: &'static str,
     pub negative_prompt: &'static str,
@@ -124,27 +124,27 @@ pub struct ImageRequest {
     pub negative_prompt: String,
     pub model: Option<String>,
     pub n: u64,
-    pub size: Option<Size>,
+    pub size: Option<ImageSize>,
     pub seed: Option<u64>,
     pub steps: Option<u32>,
     pub cfg_scale: Option<f64>,
     pub scheduler: Option<String>,
     pub strength: Option<f64>,
     pub quality: Quality,
-    pub delivery: Delivery,
+    pub response_format: ResponseFormat,
     pub output: Output,
     /// How many previews to stream; none where the whole answer is wanted.
     pub partial_images: Option<u8>,
-    pub names: Names,
+    pub parameter_names: ParameterNames,
 }
 
 impl ImageRequest {
     /// Reads the request. Extensions have the names that existing clients send; the first name given counts.
     pub fn read(fields: &Fields, limits: Limits) -> Result<Self, FieldError> {
-        let steps_name = fields.first_of(&["steps", "num_inference_steps"]);
-        let cfg_name = fields.first_of(&["cfg_scale", "guidance_scale"]);
-        let negative_name = fields.first_of(&["negative_prompt", "negative"]);
-        let scheduler_name = fields.first_of(&["scheduler", "sampler"]);
+        let steps_name = fields.first_present(&["steps", "num_inference_steps"]);
+        let cfg_name = fields.first_present(&["cfg_scale", "guidance_scale"]);
+        let negative_name = fields.first_present(&["negative_prompt", "negative"]);
+        let scheduler_name = fields.first_present(&["scheduler", "sampler"]);
         let n = fields.integer("n", 1..=limits.max_n)?.unwrap_or(1);
         background(fields)?;
         Ok(Self {
@@ -156,18 +156,18 @@ impl ImageRequest {
             n,
             size: size(fields, limits.max_pixels)?,
             seed: fields.seed("seed", limits.max_seed)?,
-            steps: fields.integer(steps_name, 1..=MAX_STEPS)?.map(narrow),
+            steps: fields.integer(steps_name, 1..=MAX_STEPS)?.map(to_u32),
             cfg_scale: guidance(fields, cfg_name)?,
             scheduler: one_of(fields, scheduler_name, SCHEDULERS)?.map(str::to_owned),
             strength: fields.number("strength", 0.0..=1.0)?,
             quality: quality(fields)?,
-            delivery: match one_of(fields, "response_format", &["b64_json", "url"])? {
-                Some("url") => Delivery::Address,
-                _ => Delivery::Base64,
+            response_format: match one_of(fields, "response_format", &["b64_json", "url"])? {
+                Some("url") => ResponseFormat::Url,
+                _ => ResponseFormat::B64Json,
             },
             output: output(fields)?,
             partial_images: stream(fields, n)?,
-            names: Names {
+            parameter_names: ParameterNames {
                 steps: steps_name,
                 cfg_scale: cfg_name,
                 negative_prompt: negative_name,
@@ -198,7 +198,7 @@ fn guidance(fields: &Fields, name: &str) -> Result<Option<f64>, FieldError> {
 }
 
 /// `auto` and nothing leave the size to the model.
-fn size(fields: &Fields, max_pixels: u64) -> Result<Option<Size>, FieldError> {
+fn size(fields: &Fields, max_pixels: u64) -> Result<Option<ImageSize>, FieldError> {
     let text = match fields.text("size")? {
         None | Some("auto") => return Ok(None),
         Some(text) => text,
@@ -208,7 +208,7 @@ fn size(fields: &Fields, max_pixels: u64) -> Result<Option<Size>, FieldError> {
             "size must be auto or WIDTHxHEIGHT, both multiples of 8 and at least 64, with at most {max_pixels} pixels."
         )
     };
-    Size::parse(text)
+    ImageSize::parse(text)
         .filter(|size| size.width % 8 == 0 && size.height % 8 == 0)
         .filter(|size| size.width >= 64 && size.height >= 64 && size.pixels() <= max_pixels)
         .map(Some)
@@ -247,14 +247,14 @@ fn output(fields: &Fields) -> Result<Output, FieldError> {
         Some(_) => Format::Jpeg,
     };
     let quality = fields.integer("output_compression", 0..=100)?;
-    let quality = quality.map_or(USUAL_COMPRESSION, |percent| u8::try_from(percent).expect("at most 100"));
+    let quality = quality.map_or(DEFAULT_COMPRESSION, |percent| u8::try_from(percent).expect("at most 100"));
     Ok(Output { format, quality })
 }
 
 /// A stream has one completed event and so one picture.
 fn stream(fields: &Fields, n: u64) -> Result<Option<u8>, FieldError> {
     let partials = fields.integer("partial_images", 0..=3)?.unwrap_or(0);
-    if fields.flag("stream")? != Some(true) {
+    if fields.boolean("stream")? != Some(true) {
         return Ok(None);
     }
     if n > 1 {

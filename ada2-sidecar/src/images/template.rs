@@ -4,7 +4,7 @@
 
 mod check;
 mod edges;
-mod read;
+mod parse;
 mod structure;
 pub(crate) mod workflow;
 
@@ -15,11 +15,11 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use wire::openai::images::Size;
+use wire::openai::images::ImageSize;
 
 use crate::images::Task;
 
-use self::edges::Edge;
+use self::edges::GraphEdge;
 
 /// A value of the job that a graph can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -85,7 +85,7 @@ impl fmt::Display for Binding {
 
 /// Whose graph it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum GraphFormat {
     /// InvokeAI's: `nodes` with their inputs, and `edges`; or a workflow that its web page exported.
     InvokeAi,
     /// ComfyUI's API format: nodes with `class_type` and `inputs`.
@@ -94,14 +94,14 @@ pub enum Form {
 
 /// An input of a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct NodeInput {
     /// The node's id.
     pub node: String,
     /// Its input.
     pub field: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for NodeInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.node, self.field)
     }
@@ -110,10 +110,10 @@ impl fmt::Display for Place {
 /// A graph with its bindings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template {
-    form: Form,
+    format: GraphFormat,
     graph: Value,
-    edges: Vec<Edge>,
-    bindings: BTreeMap<Binding, Vec<Place>>,
+    edges: Vec<GraphEdge>,
+    bindings: BTreeMap<Binding, Vec<NodeInput>>,
     /// The node whose picture is the result.
     pub output: String,
     /// Whether a size that is asked for is left out where the graph takes none, instead of refused.
@@ -122,9 +122,9 @@ pub struct Template {
 
 /// What is wrong with a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault(pub String);
+pub struct TemplateError(pub String);
 
-impl fmt::Display for Fault {
+impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -133,26 +133,26 @@ impl fmt::Display for Fault {
 impl Template {
     /// Reads a graph (JSON) and its declaration (YAML: `output`, `bindings` and perhaps `size: ignore`). Every place must
     /// exist, be set by one binding only, and have an effect on the output.
-    pub fn read(form: Form, graph: &str, declaration: &str) -> Result<Self, Vec<Fault>> {
-        read::read(form, graph, declaration)
+    pub fn read(format: GraphFormat, graph: &str, declaration: &str) -> Result<Self, Vec<TemplateError>> {
+        parse::parse(format, graph, declaration)
     }
 
     /// Whether everything is bound that this task needs, and nothing that it cannot have.
-    pub fn serves(&self, task: Task) -> Result<(), Vec<Fault>> {
-        let faults = check::of_task(self, task);
+    pub fn check_task(&self, task: Task) -> Result<(), Vec<TemplateError>> {
+        let faults = check::check_task(self, task);
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
     /// The graph with values in their places. Where there is no value, its own stays; where there is one, it takes the
     /// place of the edge that feeds the input.
-    pub fn render(&self, value: impl Fn(Binding, &Place) -> Option<Value>) -> Value {
+    pub fn render(&self, value: impl Fn(Binding, &NodeInput) -> Option<Value>) -> Value {
         let mut graph = self.graph.clone();
         let mut set = BTreeSet::new();
-        for (binding, places) in &self.bindings {
-            for place in places {
-                if let Some(value) = value(*binding, place) {
-                    *self.slot(&mut graph, place) = value;
-                    set.insert(place);
+        for (binding, inputs) in &self.bindings {
+            for input in inputs {
+                if let Some(value) = value(*binding, input) {
+                    *self.input_value_mut(&mut graph, input) = value;
+                    set.insert(input);
                 }
             }
         }
@@ -164,26 +164,27 @@ impl Template {
     }
 
     /// Where an input's value lies.
-    fn slot<'a>(&self, graph: &'a mut Value, place: &Place) -> &'a mut Value {
-        let inputs = match self.form {
-            Form::InvokeAi => &mut graph["nodes"][&place.node],
-            Form::ComfyUi => &mut graph[&place.node]["inputs"],
+    fn input_value_mut<'a>(&self, graph: &'a mut Value, input: &NodeInput) -> &'a mut Value {
+        let inputs = match self.format {
+            GraphFormat::InvokeAi => &mut graph["nodes"][&input.node],
+            GraphFormat::ComfyUi => &mut graph[&input.node]["inputs"],
         };
         let kind = inputs["type"].as_str();
-        match workflow::inner(kind.filter(|_| self.form == Form::InvokeAi), &place.field) {
-            Some(inner) => &mut inputs[inner][&place.field],
-            None => &mut inputs[&place.field],
+        match workflow::nested_inputs_key(kind.filter(|_| self.format == GraphFormat::InvokeAi), &input.field)
+        {
+            Some(inner) => &mut inputs[inner][&input.field],
+            None => &mut inputs[&input.field],
         }
     }
 
     /// Where a value goes.
-    pub fn places(&self, binding: Binding) -> &[Place] {
+    pub fn inputs_bound_to(&self, binding: Binding) -> &[NodeInput] {
         self.bindings.get(&binding).map_or(&[], Vec::as_slice)
     }
 
     /// Whether a value goes anywhere.
     pub fn binds(&self, binding: Binding) -> bool {
-        !self.places(binding).is_empty()
+        !self.inputs_bound_to(binding).is_empty()
     }
 
     /// Whether the graph takes a size.
@@ -192,34 +193,35 @@ impl Template {
     }
 
     /// The workflow's own steps, where they are a number and bound.
-    pub fn own_steps(&self) -> Option<u32> {
-        self.own(Binding::Steps).filter(|steps| *steps > 0)
+    pub fn default_steps(&self) -> Option<u32> {
+        self.default_value(Binding::Steps).filter(|steps| *steps > 0)
     }
 
     /// The workflow's own size, where it is bound and no other node decides it.
-    pub fn own_size(&self) -> Option<Size> {
-        Some(Size::new(self.own(Binding::Width)?, self.own(Binding::Height)?))
+    pub fn default_size(&self) -> Option<ImageSize> {
+        Some(ImageSize::new(self.default_value(Binding::Width)?, self.default_value(Binding::Height)?))
     }
 
-    fn own(&self, binding: Binding) -> Option<u32> {
-        let place = self.places(binding).first().filter(|place| self.feeding(place).is_none())?;
-        self.node(&place.node)?.get(&place.field)?.as_u64()?.try_into().ok()
+    fn default_value(&self, binding: Binding) -> Option<u32> {
+        let input =
+            self.inputs_bound_to(binding).first().filter(|place| self.incoming_edge(place).is_none())?;
+        self.node(&input.node)?.get(&input.field)?.as_u64()?.try_into().ok()
     }
 
     /// The edge that feeds an input.
-    fn feeding(&self, place: &Place) -> Option<&Edge> {
-        self.edges.iter().find(|edge| edge.into == *place)
+    fn incoming_edge(&self, input: &NodeInput) -> Option<&GraphEdge> {
+        self.edges.iter().find(|edge| edge.target == *input)
     }
 
     /// Every bound place.
-    pub fn bound(&self) -> impl Iterator<Item = &Place> {
+    pub fn bound_inputs(&self) -> impl Iterator<Item = &NodeInput> {
         self.bindings.values().flatten()
     }
 
     /// What is bound, in a line for people.
     pub fn summary(&self) -> String {
         let bound = self.bindings.iter().filter(|(_, places)| !places.is_empty()).map(|(binding, places)| {
-            let places: Vec<_> = places.iter().map(Place::to_string).collect();
+            let places: Vec<_> = places.iter().map(NodeInput::to_string).collect();
             format!("{binding} ({})", places.join(", "))
         });
         bound.collect::<Vec<_>>().join(", ")
@@ -230,7 +232,7 @@ impl Template {
         let places =
             self.bindings.iter().flat_map(|(binding, places)| places.iter().map(move |at| (binding, at)));
         let notes = places.filter_map(|(binding, place)| {
-            let edge = self.feeding(place)?;
+            let edge = self.incoming_edge(place)?;
             let when = if binding.is_always_set() {
                 "is dropped".to_owned()
             } else {
@@ -243,16 +245,16 @@ impl Template {
 
     /// Every node: its id, its type, its inputs.
     pub fn nodes(&self) -> impl Iterator<Item = (&str, &str, &Map<String, Value>)> {
-        let nodes = match self.form {
-            Form::InvokeAi => &self.graph["nodes"],
-            Form::ComfyUi => &self.graph,
+        let nodes = match self.format {
+            GraphFormat::InvokeAi => &self.graph["nodes"],
+            GraphFormat::ComfyUi => &self.graph,
         };
         nodes.as_object().into_iter().flatten().filter_map(|(id, node)| {
-            let kind = match self.form {
-                Form::InvokeAi => "type",
-                Form::ComfyUi => "class_type",
+            let kind = match self.format {
+                GraphFormat::InvokeAi => "type",
+                GraphFormat::ComfyUi => "class_type",
             };
-            Some((id.as_str(), node.get(kind)?.as_str()?, inputs_of(self.form, node)?))
+            Some((id.as_str(), node.get(kind)?.as_str()?, node_inputs(self.format, node)?))
         })
     }
 
@@ -261,10 +263,10 @@ impl Template {
     }
 }
 
-fn inputs_of(form: Form, node: &Value) -> Option<&Map<String, Value>> {
-    match form {
-        Form::InvokeAi => node,
-        Form::ComfyUi => &node["inputs"],
+fn node_inputs(format: GraphFormat, node: &Value) -> Option<&Map<String, Value>> {
+    match format {
+        GraphFormat::InvokeAi => node,
+        GraphFormat::ComfyUi => &node["inputs"],
     }
     .as_object()
 }

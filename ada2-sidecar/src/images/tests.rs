@@ -7,7 +7,7 @@ use picture::Format;
 use serde_json::json;
 use wire::openai::{
     fields::{FieldError, Fields},
-    images::Size,
+    images::ImageSize,
 };
 
 use super::{
@@ -17,24 +17,24 @@ use super::{
 use crate::{
     config::EngineKind,
     images::{
-        choice::Choice,
-        models::{Base, EngineModel, Preset},
-        template::{Form, Template},
+        choice::ModelChoice,
+        models::{BaseModel, EngineModel, Preset},
+        template::{GraphFormat, Template},
     },
 };
 
 const LIMITS: Limits = Limits { max_n: 4, max_pixels: 4_194_304, max_seed: u32::MAX as u64 };
 
 fn read(json: &serde_json::Value) -> Result<ImageRequest, FieldError> {
-    ImageRequest::read(&Fields::parse(json.to_string().as_bytes(), FIELDS).unwrap(), LIMITS)
+    ImageRequest::read(&Fields::parse(json.to_string().as_bytes(), REQUEST_FIELDS).unwrap(), LIMITS)
 }
 
-fn choice(base: Base) -> Choice {
-    with(EngineModel::plain("key", "name", base), None)
+fn choice(base: BaseModel) -> ModelChoice {
+    with(EngineModel::without_settings("key", "name", base), None)
 }
 
-fn with(model: EngineModel, preset: Option<Preset>) -> Choice {
-    Choice { name: model.name.clone(), model: Some(model), preset: preset.map(Arc::new) }
+fn with(model: EngineModel, preset: Option<Preset>) -> ModelChoice {
+    ModelChoice { name: model.name.clone(), model: Some(model), preset: preset.map(Arc::new) }
 }
 
 #[test]
@@ -91,10 +91,10 @@ fn every_parameter_that_has_an_effect_is_read() {
     let names = PARAMETERS.iter().filter(works).flat_map(|parameter| parameter.names.iter().copied());
     // Pictures are no fields.
     let names: Vec<_> = names.filter(|name| !["image", "image[]", "mask"].contains(name)).collect();
-    for name in FIELDS {
+    for name in REQUEST_FIELDS {
         assert!(names.contains(name), "{name} is not in the table for people");
     }
-    assert_eq!(names.len(), FIELDS.len(), "{names:?}");
+    assert_eq!(names.len(), REQUEST_FIELDS.len(), "{names:?}");
 }
 
 #[test]
@@ -103,14 +103,14 @@ fn openai_fields_without_meaning_here_are_ignored() {
         read(&json!({"prompt": "a", "user": "u", "moderation": "low", "style": "vivid", "odd": [1],
         "stream": false, "background": "auto", "output_format": "png", "size": "auto", "partial_images": 2}))
         .unwrap();
-    assert_eq!((request.n, request.size, request.delivery), (1, None, Delivery::Base64));
+    assert_eq!((request.n, request.size, request.response_format), (1, None, ResponseFormat::B64Json));
     assert_eq!((request.partial_images, request.output.format), (None, Format::Png));
 }
 
 #[test]
 fn blank_fields_are_absent_and_whole_numbers_may_have_a_point() {
     let mut blank = json!({"prompt": "a"});
-    for name in FIELDS.iter().filter(|name| **name != "prompt") {
+    for name in REQUEST_FIELDS.iter().filter(|name| **name != "prompt") {
         blank[*name] = json!("");
     }
     assert_eq!(read(&blank), read(&json!({"prompt": "a"})));
@@ -140,8 +140,8 @@ fn no_guidance_is_1_and_any_seed_is_none() {
 fn a_seed_has_the_engines_width_and_wraps_there() {
     let limits = Limits { max_seed: EngineKind::ComfyUi.max_seed(), ..LIMITS };
     let body = br#"{"prompt":"a","n":3,"seed":18446744073709551614}"#;
-    let request = ImageRequest::read(&Fields::parse(body, FIELDS).unwrap(), limits).unwrap();
-    let job = Job::plan(&request, choice(Base::Sdxl), None, 7, limits).unwrap();
+    let request = ImageRequest::read(&Fields::parse(body, REQUEST_FIELDS).unwrap(), limits).unwrap();
+    let job = Job::plan(&request, choice(BaseModel::Sdxl), None, 7, limits).unwrap();
     assert_eq!(job.seeds, [u64::MAX - 1, u64::MAX, 0]);
     for kind in [EngineKind::InvokeAi, EngineKind::Builtin] {
         assert_eq!(kind.max_seed(), u64::from(u32::MAX), "{kind:?}");
@@ -151,8 +151,8 @@ fn a_seed_has_the_engines_width_and_wraps_there() {
 #[test]
 fn full_hd_is_allowed_by_default() {
     let size = |text: &str| read(&json!({"prompt": "a", "size": text})).map(|request| request.size);
-    assert_eq!(size("1920x1080"), Ok(Some(Size::new(1920, 1080))));
-    assert_eq!(size("2048x2048"), Ok(Some(Size::new(2048, 2048))));
+    assert_eq!(size("1920x1080"), Ok(Some(ImageSize::new(1920, 1080))));
+    assert_eq!(size("2048x2048"), Ok(Some(ImageSize::new(2048, 2048))));
 }
 
 #[test]
@@ -175,12 +175,12 @@ fn streams_and_formats() {
 #[test]
 fn what_is_left_open_comes_from_the_model_then_from_its_kind() {
     let open = read(&json!({"prompt": "a", "quality": "hd", "n": 3, "seed": 4_294_967_295_u64})).unwrap();
-    let job = Job::plan(&open, choice(Base::Sdxl), None, 7, LIMITS).unwrap();
-    assert_eq!((job.size, job.steps), (Some(Size::new(1024, 1024)), Some(45)));
+    let job = Job::plan(&open, choice(BaseModel::Sdxl), None, 7, LIMITS).unwrap();
+    assert_eq!((job.size, job.steps), (Some(ImageSize::new(1024, 1024)), Some(45)));
     assert_eq!((job.scheduler.as_deref(), job.negative_prompt.as_deref()), (Some("euler"), Some("")));
     assert_eq!(job.seeds, [u32::MAX.into(), 0, 1], "seeds wrap as the engine's do");
-    let model = EngineModel::plain("key", "name", Base::Sd1);
-    let own = EngineModel { size: Some(Size::new(640, 512)), steps: Some(8), ..model };
+    let model = EngineModel::without_settings("key", "name", BaseModel::Sd1);
+    let own = EngineModel { size: Some(ImageSize::new(640, 512)), steps: Some(8), ..model };
     let job = Job::plan(
         &read(&json!({"prompt": "a", "quality": "low"})).unwrap(),
         with(own, None),
@@ -189,19 +189,23 @@ fn what_is_left_open_comes_from_the_model_then_from_its_kind() {
         LIMITS,
     );
     let job = job.unwrap();
-    assert_eq!((job.size, job.steps, job.seeds), (Some(Size::new(640, 512)), Some(4), vec![7]));
+    assert_eq!((job.size, job.steps, job.seeds), (Some(ImageSize::new(640, 512)), Some(4), vec![7]));
 }
 
 #[test]
 fn what_is_given_wins_then_the_preset_then_the_model() {
-    let model = EngineModel::plain("key", "name", Base::Sd1);
+    let model = EngineModel::without_settings("key", "name", BaseModel::Sd1);
     let own = EngineModel { steps: Some(8), cfg_scale: Some(2.0), scheduler: Some("ddim".into()), ..model };
-    let preset =
-        Preset { steps: Some(4), cfg_scale: Some(1.5), size: Some(Size::new(768, 512)), ..Preset::default() };
+    let preset = Preset {
+        steps: Some(4),
+        cfg_scale: Some(1.5),
+        size: Some(ImageSize::new(768, 512)),
+        ..Preset::default()
+    };
     let open = read(&json!({"prompt": "a"})).unwrap();
     let job = Job::plan(&open, with(own.clone(), Some(preset.clone())), None, 7, LIMITS).unwrap();
     assert_eq!((job.steps, job.cfg_scale, job.scheduler.as_deref()), (Some(4), Some(1.5), Some("ddim")));
-    assert_eq!(job.size, Some(Size::new(768, 512)));
+    assert_eq!(job.size, Some(ImageSize::new(768, 512)));
     let request =
         read(&json!({"prompt": "a", "negative": "b", "num_inference_steps": 9, "guidance_scale": 3,
         "sampler": "lcm", "size": "512x768", "quality": "hd", "seed": 5}))
@@ -209,33 +213,33 @@ fn what_is_given_wins_then_the_preset_then_the_model() {
     let job = Job::plan(&request, with(own, Some(preset)), None, 7, LIMITS).unwrap();
     assert_eq!((job.steps, job.scheduler.as_deref()), (Some(9), Some("lcm")));
     assert_eq!(job.negative_prompt.as_deref(), Some("b"));
-    assert_eq!((job.size, job.seeds), (Some(Size::new(512, 768)), vec![5]));
+    assert_eq!((job.size, job.seeds), (Some(ImageSize::new(512, 768)), vec![5]));
 }
 
 #[test]
 fn the_models_own_size_is_bounded_too() {
     let request = read(&json!({"prompt": "a"})).unwrap();
     let limits = Limits { max_n: 1, max_pixels: 512 * 512, ..LIMITS };
-    let error = Job::plan(&request, choice(Base::Sdxl), None, 7, limits).unwrap_err();
+    let error = Job::plan(&request, choice(BaseModel::Sdxl), None, 7, limits).unwrap_err();
     assert_eq!(error.param.as_deref(), Some("size"));
 }
 
 #[test]
 fn an_edit_is_told_by_its_picture_and_a_preset_needs_a_graph_for_it() {
     let request = read(&json!({"prompt": "a"})).unwrap();
-    let source = |mask: Option<&'static [u8]>| Source {
-        picture: Bytes::from_static(b"p"),
+    let source = |mask: Option<&'static [u8]>| SourceImage {
+        image: Bytes::from_static(b"p"),
         mask: mask.map(Bytes::from_static),
     };
-    let planned = |choice: &Choice, masked: bool| {
-        let size = Size::new(64, 64);
-        let canvas = Canvas::of(&request, choice, masked, size, size);
+    let planned = |choice: &ModelChoice, masked: bool| {
+        let size = ImageSize::new(64, 64);
+        let canvas = EditPlan::new(&request, choice, masked, size, size);
         (Job::plan(&request, choice.clone(), Some(canvas), 7, LIMITS), canvas)
     };
-    let plain = choice(Base::Sd1);
+    let plain = choice(BaseModel::Sd1);
     let made = |masked: bool, mask| {
         let (job, canvas) = planned(&plain, masked);
-        let job = job.unwrap().from_source(source(mask), &request, &plain, canvas, LIMITS).unwrap();
+        let job = job.unwrap().with_source(source(mask), &request, &plain, canvas, LIMITS).unwrap();
         (job.task, job.strength, job.seeds)
     };
     assert_eq!(made(false, None), (Task::Edit, Some(0.75), vec![7]));
@@ -248,10 +252,10 @@ fn an_edit_is_told_by_its_picture_and_a_preset_needs_a_graph_for_it() {
 
     let graph = r#"{"a":{"class_type":"x","inputs":{"text":"","seed":0}}}"#;
     let yaml = "output: a\nbindings: {prompt: [a.text], seed: [a.seed]}";
-    let template = Arc::new(Template::read(Form::ComfyUi, graph, yaml).unwrap());
+    let template = Arc::new(Template::read(GraphFormat::ComfyUi, graph, yaml).unwrap());
     let templates = BTreeMap::from([(Task::Generate, template.clone())]);
     let preset = Preset { name: "mine".into(), templates, ..Preset::default() };
-    let own = with(EngineModel::plain("key", "name", Base::Sd1), Some(preset));
+    let own = with(EngineModel::without_settings("key", "name", BaseModel::Sd1), Some(preset));
     let job = Job::plan(&request, own.clone(), None, 7, LIMITS).unwrap();
     assert_eq!((job.task, job.template), (Task::Generate, Some(template)));
     let error = planned(&own, false).0.unwrap_err();

@@ -8,18 +8,18 @@ use super::*;
 use crate::{
     engine::builtin::Builtin,
     images::{
-        choice::Choice,
-        models::{Base, EngineModel},
+        choice::ModelChoice,
+        models::{BaseModel, EngineModel},
     },
 };
 
 fn job(steps: u32) -> Job {
-    let model = Some(EngineModel::plain("k", "n", Base::Sd1));
-    Job { steps: Some(steps), ..Job::warm_up(Choice { name: "n".into(), model, preset: None }) }
+    let model = Some(EngineModel::without_settings("k", "n", BaseModel::Sd1));
+    Job { steps: Some(steps), ..Job::warm_up(ModelChoice { name: "n".into(), model, preset: None }) }
 }
 
-fn work(steps: u32) -> Work<Vec<Picture>> {
-    Work { job: job(steps), prepare: None, finish: Box::new(|pictures, _, _| Ok(pictures)) }
+fn work(steps: u32) -> JobSpec<Vec<GeneratedImage>> {
+    JobSpec { job: job(steps), prepare: None, finish: Box::new(|pictures, _, _| Ok(pictures)) }
 }
 
 fn jobs() -> Jobs {
@@ -35,22 +35,22 @@ async fn until_free(jobs: &Jobs) {
 #[tokio::test(start_paused = true)]
 async fn the_slot_is_free_when_the_answer_is_read() {
     let jobs = jobs();
-    let permit = jobs.slots().try_enter().unwrap();
+    let permit = jobs.slots().try_acquire().unwrap();
     let mut handle = jobs.start(work(2), permit, "r".into());
     assert_eq!(jobs.slots().available(), 0);
-    assert_eq!(handle.finished().await.unwrap().len(), 1);
+    assert_eq!(handle.wait().await.unwrap().len(), 1);
     assert_eq!(jobs.slots().available(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_handle_cancels_the_job_and_frees_the_slot() {
     let jobs = jobs();
-    let permit = jobs.slots().try_enter().unwrap();
+    let permit = jobs.slots().try_acquire().unwrap();
     drop(jobs.start(work(150), permit, "r".into()));
     let start = tokio::time::Instant::now();
     until_free(&jobs).await;
     assert!(start.elapsed() < Duration::from_secs(1), "far less than the job's 3 s");
-    assert_eq!(jobs.oldest_cancel(Instant::now()), None);
+    assert_eq!(jobs.oldest_cancel_age(Instant::now()), None);
 }
 
 /// Work that has begun, and that ends when it is told to.
@@ -68,15 +68,15 @@ fn held<I: Send + 'static>() -> (impl FnOnce(I) -> I + Send + 'static, mpsc::Rec
 #[tokio::test]
 async fn a_slot_is_taken_while_what_the_job_starts_from_is_decoded_though_nobody_waits() {
     let jobs = jobs();
-    let permit = jobs.slots().try_enter().unwrap();
+    let permit = jobs.slots().try_acquire().unwrap();
     let (decoding, begun, end) = held::<Job>();
-    let prepare = Prepare { large: true, work: Box::new(|job, _| Ok(decoding(job))) };
-    let handle = jobs.start(Work { prepare: Some(prepare), ..work(1) }, permit, "r".into());
+    let prepare = DecodeStep { is_large: true, decode: Box::new(|job, _| Ok(decoding(job))) };
+    let handle = jobs.start(JobSpec { prepare: Some(prepare), ..work(1) }, permit, "r".into());
     tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
     drop(handle);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(jobs.slots().available(), 0, "it is still being decoded");
-    assert!(jobs.oldest_cancel(Instant::now()).is_some());
+    assert!(jobs.oldest_cancel_age(Instant::now()).is_some());
     drop(end);
     until_free(&jobs).await;
 }
@@ -84,10 +84,10 @@ async fn a_slot_is_taken_while_what_the_job_starts_from_is_decoded_though_nobody
 #[tokio::test]
 async fn a_slot_is_taken_while_the_answer_is_encoded_though_nobody_waits() {
     let jobs = jobs();
-    let permit = jobs.slots().try_enter().unwrap();
-    let (encoding, begun, end) = held::<Vec<Picture>>();
-    let finish: Finish<_> = Box::new(|pictures, _, _| Ok(encoding(pictures)));
-    let handle = jobs.start(Work { finish, ..work(1) }, permit, "r".into());
+    let permit = jobs.slots().try_acquire().unwrap();
+    let (encoding, begun, end) = held::<Vec<GeneratedImage>>();
+    let finish: FinishFn<_> = Box::new(|pictures, _, _| Ok(encoding(pictures)));
+    let handle = jobs.start(JobSpec { finish, ..work(1) }, permit, "r".into());
     tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
     drop(handle);
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -99,22 +99,22 @@ async fn a_slot_is_taken_while_the_answer_is_encoded_though_nobody_waits() {
 #[tokio::test]
 async fn what_cannot_be_decoded_is_told_as_such_and_frees_the_slot() {
     let jobs = jobs();
-    let permit = jobs.slots().try_enter().unwrap();
+    let permit = jobs.slots().try_acquire().unwrap();
     let prepare =
-        Prepare { large: false, work: Box::new(|_, _| Err(FieldError::new("image", "no picture"))) };
-    let mut handle = jobs.start(Work { prepare: Some(prepare), ..work(1) }, permit, "r".into());
+        DecodeStep { is_large: false, decode: Box::new(|_, _| Err(FieldError::new("image", "no picture"))) };
+    let mut handle = jobs.start(JobSpec { prepare: Some(prepare), ..work(1) }, permit, "r".into());
     let refused = JobError::Input(FieldError::new("image", "no picture"));
-    assert_eq!(handle.prepared().await, Err(refused.clone()));
+    assert_eq!(handle.wait_prepared().await, Err(refused.clone()));
     assert_eq!(jobs.slots().available(), 1);
-    assert_eq!(handle.finished().await.unwrap_err(), refused);
+    assert_eq!(handle.wait().await.unwrap_err(), refused);
 }
 
 #[tokio::test]
 async fn as_many_pictures_as_were_asked_for_or_an_error() {
     let jobs = jobs();
-    let (desk, _) = Desk::open();
-    let course = Course::new(&jobs, &desk, &job(1), "r");
-    let picture = Picture { bytes: bytes::Bytes::new(), format: Format::Png, seed: 1 };
+    let (desk, _) = JobContext::new();
+    let course = JobRun::new(&jobs, &desk, &job(1), "r");
+    let picture = GeneratedImage { bytes: bytes::Bytes::new(), format: Format::Png, seed: 1 };
     for (made, fits) in [(0, false), (1, false), (2, true), (3, false)] {
         let (tell, told) = oneshot::channel();
         tell.send(Ok(vec![picture.clone(); made])).unwrap();
@@ -134,14 +134,17 @@ async fn as_many_pictures_as_were_asked_for_or_an_error() {
 async fn a_picture_that_cannot_be_used_proves_nothing_good_of_the_engine() {
     let jobs = jobs();
     for failures in 1..=3 {
-        let finish: Finish<()> =
+        let finish: FinishFn<()> =
             Box::new(|_, _, _| Err(EngineError::Failed("its picture cannot be used".into())));
-        let permit = jobs.slots().try_enter().unwrap();
-        let mut handle = jobs.start(Work { job: job(1), prepare: None, finish }, permit, "r".into());
-        assert!(handle.finished().await.is_err());
-        assert_eq!((jobs.outcomes().seen().failures, jobs.outcomes().seen().succeeded), (failures, None));
+        let permit = jobs.slots().try_acquire().unwrap();
+        let mut handle = jobs.start(JobSpec { job: job(1), prepare: None, finish }, permit, "r".into());
+        assert!(handle.wait().await.is_err());
+        assert_eq!(
+            (jobs.outcomes().snapshot().failures, jobs.outcomes().snapshot().last_success),
+            (failures, None)
+        );
     }
-    let permit = jobs.slots().try_enter().unwrap();
-    jobs.start(work(1), permit, "r".into()).finished().await.unwrap();
-    assert_eq!(jobs.outcomes().seen().failures, 0);
+    let permit = jobs.slots().try_acquire().unwrap();
+    jobs.start(work(1), permit, "r".into()).wait().await.unwrap();
+    assert_eq!(jobs.outcomes().snapshot().failures, 0);
 }

@@ -14,48 +14,48 @@ use service::serve::RequestBody;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
-    CALLER_PATIENCE, ENGINE_PATIENCE, PassFault,
+    CLIENT_TIMEOUT, ENGINE_TIMEOUT, PassThroughError,
     pool::{Pool, Sender},
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+type FramePoll = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
 /// What a caller sends.
 #[derive(Debug)]
 pub(super) struct Upload {
-    /// `None` where there is none.
-    coming: Option<Coming>,
+    /// `Unitless` where there is none.
+    active: Option<ActiveUpload>,
 }
 
 #[derive(Debug)]
-struct Coming {
+struct ActiveUpload {
     body: RequestBody,
-    pace: Pace,
-    /// Bytes that may still come; `None` for no limit.
-    room: Option<u64>,
+    idle_timer: IdleTimer,
+    /// Bytes that may still come; `Unitless` for no limit.
+    remaining_bytes: Option<u64>,
     state: Arc<UploadState>,
 }
 
 /// How it goes, for whoever waits for the answer.
 #[derive(Debug)]
-pub(super) struct UploadState(Mutex<(Instant, Option<UploadFault>)>);
+pub(super) struct UploadState(Mutex<(Instant, Option<UploadError>)>);
 
 /// Why a body did not come whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum UploadFault {
+pub(super) enum UploadError {
     TooLarge,
     Stalled,
-    BrokenOff,
+    Aborted,
 }
 
-impl fmt::Display for UploadFault {
+impl fmt::Display for UploadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the caller's body: {self:?}")
     }
 }
 
-impl std::error::Error for UploadFault {}
+impl std::error::Error for UploadError {}
 
 impl UploadState {
     /// When the body last came on, or ended.
@@ -63,34 +63,39 @@ impl UploadState {
         self.lock().0
     }
 
-    pub(super) fn fault(&self) -> Option<UploadFault> {
+    pub(super) fn error(&self) -> Option<UploadError> {
         self.lock().1
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Instant, Option<UploadFault>)> {
+    fn lock(&self) -> MutexGuard<'_, (Instant, Option<UploadError>)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Upload {
     pub(super) fn empty() -> Self {
-        Self { coming: None }
+        Self { active: None }
     }
 
     /// The body, and how it goes if there is one. Refused at once if it says itself that it is too large.
     pub(super) fn new(
         body: RequestBody,
-        room: Option<u64>,
-    ) -> Result<(Self, Option<Arc<UploadState>>), PassFault> {
+        max_bytes: Option<u64>,
+    ) -> Result<(Self, Option<Arc<UploadState>>), PassThroughError> {
         if body.is_end_stream() {
             return Ok((Self::empty(), None));
         }
-        if let Some(limit) = room.filter(|limit| body.size_hint().lower() > *limit) {
-            return Err(PassFault::TooLarge(limit));
+        if let Some(limit) = max_bytes.filter(|limit| body.size_hint().lower() > *limit) {
+            return Err(PassThroughError::UploadTooLarge(limit));
         }
         let state = Arc::new(UploadState(Mutex::new((Instant::now(), None))));
-        let coming = Coming { body, pace: Pace::new(CALLER_PATIENCE), room, state: state.clone() };
-        Ok((Self { coming: Some(coming) }, Some(state)))
+        let coming = ActiveUpload {
+            body,
+            idle_timer: IdleTimer::new(CLIENT_TIMEOUT),
+            remaining_bytes: max_bytes,
+            state: state.clone(),
+        };
+        Ok((Self { active: Some(coming) }, Some(state)))
     }
 }
 
@@ -98,43 +103,43 @@ impl Body for Upload {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled {
-        let Some(coming) = &mut self.coming else { return Poll::Ready(None) };
-        let polled = Pin::new(&mut coming.body).poll_frame(context);
-        let fault = match ready!(coming.pace.watch(polled, context)) {
-            Err(Stalled) => UploadFault::Stalled,
-            Ok(Some(Err(_))) => UploadFault::BrokenOff,
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> FramePoll {
+        let Some(active) = &mut self.active else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut active.body).poll_frame(context);
+        let error = match ready!(active.idle_timer.poll_progress(polled, context)) {
+            Err(IdleTimeout) => UploadError::Stalled,
+            Ok(Some(Err(_))) => UploadError::Aborted,
             Ok(frame) => {
-                coming.state.lock().0 = Instant::now();
+                active.state.lock().0 = Instant::now();
                 let frame = frame.transpose().unwrap_or_default();
                 let bytes = frame.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
-                match coming.room.map(|room| room.checked_sub(bytes)) {
-                    Some(None) => UploadFault::TooLarge,
-                    left => {
-                        coming.room = left.flatten();
+                match active.remaining_bytes.map(|room| room.checked_sub(bytes)) {
+                    Some(None) => UploadError::TooLarge,
+                    remaining => {
+                        active.remaining_bytes = remaining.flatten();
                         return Poll::Ready(frame.map(Ok));
                     }
                 }
             }
         };
-        coming.state.lock().1 = Some(fault);
-        Poll::Ready(Some(Err(fault.into())))
+        active.state.lock().1 = Some(error);
+        Poll::Ready(Some(Err(error.into())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.coming.as_ref().is_none_or(|coming| coming.body.is_end_stream())
+        self.active.as_ref().is_none_or(|coming| coming.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.coming.as_ref().map_or_else(|| SizeHint::with_exact(0), |coming| coming.body.size_hint())
+        self.active.as_ref().map_or_else(|| SizeHint::with_exact(0), |coming| coming.body.size_hint())
     }
 }
 
 /// What the engine answers. Its connection is kept once it has ended; given up, it takes the connection with it.
 #[derive(Debug)]
-pub(super) struct Download {
+pub(super) struct ResponseBody {
     body: Incoming,
-    pace: Pace,
+    idle_timer: IdleTimer,
     ended: bool,
     /// Taken when this is dropped.
     sender: Option<Sender>,
@@ -142,20 +147,21 @@ pub(super) struct Download {
     pool: Option<Arc<Pool>>,
 }
 
-impl Download {
+impl ResponseBody {
     pub(super) fn new(body: Incoming, sender: Sender, pool: Option<Arc<Pool>>) -> Self {
-        Self { body, pace: Pace::new(ENGINE_PATIENCE), ended: false, sender: Some(sender), pool }
+        Self { body, idle_timer: IdleTimer::new(ENGINE_TIMEOUT), ended: false, sender: Some(sender), pool }
     }
 }
 
-impl Body for Download {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> FramePoll {
         let this = &mut *self;
         let polled = Pin::new(&mut this.body).poll_frame(context);
-        let frame = ready!(this.pace.watch(polled, context)).map_err(|Stalled| "the engine stalled")?;
+        let frame = ready!(this.idle_timer.poll_progress(polled, context))
+            .map_err(|IdleTimeout| "the engine stalled")?;
         this.ended = frame.is_none();
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
@@ -169,43 +175,47 @@ impl Body for Download {
     }
 }
 
-impl Drop for Download {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         if (self.ended || self.body.is_end_stream())
             && let (Some(sender), Some(pool)) = (self.sender.take(), &self.pool)
         {
-            pool.keep(sender);
+            pool.put(sender);
         }
     }
 }
 
 /// Nothing has come for too long.
-struct Stalled;
+struct IdleTimeout;
 
 /// Sees to it that something comes from time to time.
 #[derive(Debug)]
-struct Pace {
+struct IdleTimer {
     limit: Duration,
     last: Instant,
     /// Made at the first wait, and set anew only when it rings: most waits are short.
-    timer: Option<Pin<Box<Sleep>>>,
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl Pace {
+impl IdleTimer {
     fn new(limit: Duration) -> Self {
-        Self { limit, last: Instant::now(), timer: None }
+        Self { limit, last: Instant::now(), sleep: None }
     }
 
-    fn watch<T>(&mut self, polled: Poll<T>, context: &mut Context<'_>) -> Poll<Result<T, Stalled>> {
-        if let Poll::Ready(come) = polled {
+    fn poll_progress<T>(
+        &mut self,
+        polled: Poll<T>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<T, IdleTimeout>> {
+        if let Poll::Ready(ready) = polled {
             self.last = Instant::now();
-            return Poll::Ready(Ok(come));
+            return Poll::Ready(Ok(ready));
         }
         let due = self.last + self.limit;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        let timer = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         while timer.as_mut().poll(context).is_ready() {
             if due <= Instant::now() {
-                return Poll::Ready(Err(Stalled));
+                return Poll::Ready(Err(IdleTimeout));
             }
             timer.as_mut().reset(due);
         }

@@ -7,13 +7,13 @@ use axum::http::{
     uri::PathAndQuery,
 };
 use service::{
-    client::Client,
-    forwarded::{drop_hop_by_hop, say_who_asked},
+    client_info::ClientInfo,
+    proxy_headers::{remove_hop_by_hop, set_forwarded_headers},
     request_id::X_REQUEST_ID,
 };
 
 /// What browsers say of the page that asks. Judged at the edge; the engines judge it by a `Host` that is not theirs.
-const FETCH: [HeaderName; 4] = [
+const FETCH_METADATA: [HeaderName; 4] = [
     HeaderName::from_static("sec-fetch-site"),
     HeaderName::from_static("sec-fetch-mode"),
     HeaderName::from_static("sec-fetch-dest"),
@@ -21,39 +21,39 @@ const FETCH: [HeaderName; 4] = [
 ];
 
 /// Makes the caller's head the engine's.
-pub(super) fn to_engine(parts: &mut Parts, client: &Client, id: &HeaderValue, websocket: bool) {
+pub(super) fn prepare_request(parts: &mut Parts, client: &ClientInfo, id: &HeaderValue, websocket: bool) {
     parts.uri = origin_form(&parts.uri);
     let headers = &mut parts.headers;
     let trailers = headers.get_all(TE).iter().any(|te| has_token(te, "trailers"));
-    drop_hop_by_hop(headers);
+    remove_hop_by_hop(headers);
     // The HTTP library has sent its 100 by the time the engine could.
-    for name in [EXPECT, PROXY_AUTHORIZATION, TE].iter().chain(&FETCH) {
+    for name in [EXPECT, PROXY_AUTHORIZATION, TE].iter().chain(&FETCH_METADATA) {
         headers.remove(name);
     }
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     if websocket {
-        ask_for_websocket(headers);
+        insert_upgrade_headers(headers);
     }
     let host = headers.get(HOST).cloned();
     if let Some(host) = &host
         && headers.contains_key(ORIGIN)
         // It has passed the guard; engines compare it with `Host`.
-        && let Ok(own) = HeaderValue::from_bytes(&[b"http://", host.as_bytes()].concat())
+        && let Ok(own_origin) = HeaderValue::from_bytes(&[b"http://", host.as_bytes()].concat())
     {
-        headers.insert(ORIGIN, own);
+        headers.insert(ORIGIN, own_origin);
     }
-    say_who_asked(headers, client, "http");
+    set_forwarded_headers(headers, client, "http");
     headers.insert(X_REQUEST_ID, id.clone());
 }
 
 /// Makes the engine's head the caller's.
-pub(super) fn to_caller(headers: &mut HeaderMap, websocket: bool) {
-    drop_hop_by_hop(headers);
+pub(super) fn prepare_response(headers: &mut HeaderMap, websocket: bool) {
+    remove_hop_by_hop(headers);
     headers.remove(PROXY_AUTHENTICATE);
     if websocket {
-        ask_for_websocket(headers);
+        insert_upgrade_headers(headers);
     }
 }
 
@@ -66,7 +66,7 @@ pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
         && headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"))
 }
 
-fn ask_for_websocket(headers: &mut HeaderMap) {
+fn insert_upgrade_headers(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }

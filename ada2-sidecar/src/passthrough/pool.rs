@@ -9,7 +9,7 @@ use std::{
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use reqwest::Url;
-use service::{lifecycle::Lifecycle, outbound::CONNECT_TIMEOUT, serve::prepare};
+use service::{lifecycle::Lifecycle, outbound::CONNECT_TIMEOUT, serve::set_socket_options};
 use tokio::{
     net::{TcpStream, lookup_host},
     time::{Instant, timeout},
@@ -19,28 +19,28 @@ use tracing::debug;
 use super::body::Upload;
 
 /// Below the idle close of uvicorn, which InvokeAI runs on (5 s, measured on 6.14.2).
-const KEPT_FOR: Duration = Duration::from_secs(4);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// More than a household's browsers use at once.
-const KEPT: usize = 64;
+const MAX_IDLE: usize = 64;
 
 /// One side of a connection to the engine.
 pub(super) type Sender = SendRequest<Upload>;
 
 /// Why there is no connection.
 #[derive(Debug)]
-pub(super) struct ConnectFault(pub(super) String);
+pub(super) struct ConnectError(pub(super) String);
 
 #[derive(Debug)]
 pub(super) struct Pool {
     host: String,
     port: u16,
     /// The one used last is the last.
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<Vec<IdleConnection>>,
     lifecycle: Lifecycle,
 }
 
 #[derive(Debug)]
-struct Idle {
+struct IdleConnection {
     sender: Sender,
     since: Instant,
 }
@@ -55,45 +55,45 @@ impl Pool {
 
     /// A connection that is open and free now.
     pub(super) fn take(&self) -> Option<Sender> {
-        let mut idle = self.idle();
+        let mut idle = self.lock_idle();
         // From the end: what lies before one that is too old is older.
-        for place in (0..idle.len()).rev() {
-            if idle[place].since.elapsed() > KEPT_FOR {
-                idle.drain(..=place);
+        for index in (0..idle.len()).rev() {
+            if idle[index].since.elapsed() > IDLE_TIMEOUT {
+                idle.drain(..=index);
                 return None;
             }
             // One that is neither has just ended its answer, and is free in a moment.
-            if idle[place].sender.is_closed() {
-                idle.remove(place);
-            } else if idle[place].sender.is_ready() {
-                return Some(idle.remove(place).sender);
+            if idle[index].sender.is_closed() {
+                idle.remove(index);
+            } else if idle[index].sender.is_ready() {
+                return Some(idle.remove(index).sender);
             }
         }
         None
     }
 
     /// For the next request, once its answer has ended.
-    pub(super) fn keep(&self, sender: Sender) {
+    pub(super) fn put(&self, sender: Sender) {
         if sender.is_closed() || self.lifecycle.draining().is_cancelled() {
             return;
         }
-        let mut idle = self.idle();
-        if idle.len() >= KEPT {
+        let mut idle = self.lock_idle();
+        if idle.len() >= MAX_IDLE {
             idle.remove(0);
         }
-        idle.push(Idle { sender, since: Instant::now() });
+        idle.push(IdleConnection { sender, since: Instant::now() });
     }
 
     /// A new connection.
-    pub(super) async fn connect(&self) -> Result<Sender, ConnectFault> {
-        let late = || ConnectFault(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()));
-        let stream = timeout(CONNECT_TIMEOUT, self.dial()).await.map_err(|_| late())??;
-        prepare(&stream);
+    pub(super) async fn connect(&self) -> Result<Sender, ConnectError> {
+        let timed_out = || ConnectError(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()));
+        let stream = timeout(CONNECT_TIMEOUT, self.dial()).await.map_err(|_| timed_out())??;
+        set_socket_options(&stream);
         let (sender, connection) = http1::Builder::new()
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| ConnectFault(error.to_string()))?;
-        self.lifecycle.beside("engine connection", async move {
+            .map_err(|error| ConnectError(error.to_string()))?;
+        self.lifecycle.spawn_background("engine connection", async move {
             if let Err(error) = connection.with_upgrades().await {
                 debug!(%error, "connection to the engine ended");
             }
@@ -101,15 +101,15 @@ impl Pool {
         Ok(sender)
     }
 
-    async fn dial(&self) -> Result<TcpStream, ConnectFault> {
+    async fn dial(&self) -> Result<TcpStream, ConnectError> {
         let found = lookup_host((self.host.as_str(), self.port)).await;
         let unresolved =
-            |_| ConnectFault(format!("the name {:?} cannot be resolved (--engine-url)", self.host));
+            |_| ConnectError(format!("the name {:?} cannot be resolved (--engine-url)", self.host));
         let addresses: Vec<_> = found.map_err(unresolved)?.collect();
-        TcpStream::connect(&addresses[..]).await.map_err(|error| ConnectFault(error.to_string()))
+        TcpStream::connect(&addresses[..]).await.map_err(|error| ConnectError(error.to_string()))
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+    fn lock_idle(&self) -> MutexGuard<'_, Vec<IdleConnection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Alarm {
     /// Whether it counts.
     pub(crate) on: bool,
-    doubt: Option<Instant>,
+    changing_since: Option<Instant>,
 }
 
 /// How long until it counts, and until it no longer does.
@@ -22,23 +22,23 @@ pub(crate) struct Delays {
 
 impl Alarm {
     /// One that starts as the first look says.
-    pub(crate) const fn starting(on: bool) -> Self {
-        Self { on, doubt: None }
+    pub(crate) const fn new(on: bool) -> Self {
+        Self { on, changing_since: None }
     }
 
     /// After one more look: `raise` is the condition; `clear` is that it is surely gone. Between the two (a margin)
     /// nothing changes.
     #[must_use]
-    pub(crate) fn next(self, raise: bool, clear: bool, delays: Delays, now: Instant) -> Self {
+    pub(crate) fn update(self, raise: bool, clear: bool, delays: Delays, now: Instant) -> Self {
         let (doubtful, delay) = if self.on { (clear, delays.fall) } else { (raise, delays.rise) };
         if !doubtful {
-            return Self { doubt: None, ..self };
+            return Self { changing_since: None, ..self };
         }
-        let since = self.doubt.unwrap_or(now);
+        let since = self.changing_since.unwrap_or(now);
         if now.saturating_duration_since(since) >= delay {
-            Self { on: !self.on, doubt: None }
+            Self { on: !self.on, changing_since: None }
         } else {
-            Self { doubt: Some(since), ..self }
+            Self { changing_since: Some(since), ..self }
         }
     }
 }
@@ -55,7 +55,7 @@ mod tests {
     fn run(looks: &[(u64, char)]) -> Vec<bool> {
         let start = Instant::now();
         let next = |alarm: &mut Alarm, (second, seen): &(u64, char)| {
-            *alarm = alarm.next(*seen == '1', *seen == '0', DELAYS, start + Duration::from_secs(*second));
+            *alarm = alarm.update(*seen == '1', *seen == '0', DELAYS, start + Duration::from_secs(*second));
             Some(alarm.on)
         };
         looks.iter().scan(Alarm::default(), next).collect()
@@ -82,7 +82,7 @@ mod tests {
             let (mut alarm, mut turned) = (Alarm::default(), None::<(Duration, bool)>);
             for (tick, (raise, clear)) in looks.into_iter().enumerate() {
                 let at = Duration::from_millis(500) * u32::try_from(tick).unwrap();
-                let next = alarm.next(raise, clear && !raise, DELAYS, start + at);
+                let next = alarm.update(raise, clear && !raise, DELAYS, start + at);
                 if next.on != alarm.on {
                     let least = if next.on { DELAYS.rise } else { DELAYS.fall };
                     if let Some((before, _)) = turned {

@@ -1,12 +1,12 @@
 //! The rules: from what was seen to the verdict. Pure: no clock, no I/O, no lock; `now` comes in. Each check is a
-//! function in the file of what it is about; what the next verdict must remember is in [`Memory`].
+//! function in the file of what it is about; what the next verdict must remember is in [`EvaluationState`].
 
 mod card;
 mod engine;
+mod engine_works;
 mod gpu;
 mod host;
 mod vram;
-mod works;
 mod xid;
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
 };
 
 use service::clock::unix_seconds_f64;
-use wire::health::{Check, CheckStatus, EngineReport, ReadyReport, Status};
+use wire::health::{Check, CheckStatus, EngineReport, ReadyReport, ReadyStatus};
 
 use super::{alarm::Alarm, latch::Latch};
 use crate::{
@@ -27,34 +27,34 @@ use crate::{
     engine::monitor::EngineState,
     gpu::{GpuReading, GpuSample, GpuState},
     host::HostSample,
-    images::models::{Declared, Preset},
-    outcomes::Seen,
+    images::models::{ModelDeclaration, Preset},
+    job_history::JobHistorySnapshot,
     readiness::WarmUp,
 };
 
 /// What is judged.
 #[derive(Debug, Clone, Copy)]
-pub struct Inputs<'a> {
+pub struct EvaluationInputs<'a> {
     /// The last look at the card; none before the first.
     pub gpu: Option<&'a GpuSample>,
     /// The last look at the host; none before the first.
     pub host: Option<&'a HostSample>,
     /// When looking began.
-    pub started: Instant,
+    pub started_at: Instant,
     /// The engine as last seen.
     pub engine: &'a EngineState,
     /// What it has against our graphs.
     pub graphs: &'a [String],
     /// What became of the last pictures.
-    pub outcomes: &'a Seen,
+    pub job_history: &'a JobHistorySnapshot,
     /// Whether its model is loaded.
     pub warm_up: &'a WarmUp,
     /// Slots.
-    pub limit: usize,
+    pub slot_limit: usize,
     /// Slots taken.
     pub inflight: usize,
     /// How long the engine has been asked to let go of the oldest cancelled job.
-    pub oldest_cancel: Option<Duration>,
+    pub oldest_cancel_age: Option<Duration>,
     /// Whether the service is stopping.
     pub draining: bool,
 }
@@ -77,7 +77,7 @@ pub struct Rules {
     /// Names for models.
     pub presets: Vec<Arc<Preset>>,
     /// What the operator says of models.
-    pub models: Vec<Declared>,
+    pub models: Vec<ModelDeclaration>,
     /// Checks that warn where they would gate.
     pub warn_only: Vec<&'static str>,
     /// What the operator thinks of the card's faults.
@@ -88,13 +88,13 @@ pub struct Rules {
 
 impl Rules {
     /// The configured ones.
-    pub fn of(config: &Config) -> Self {
+    pub fn from_config(config: &Config) -> Self {
         Self {
             gpu_required: config.gpu_required,
             min_free_vram: config.min_free_vram,
             engine_unit: config.engine_unit.clone(),
             engine: config.engine.name(),
-            engine_url: config.engine_url.as_ref().map(service::secret::redacted_url),
+            engine_url: config.engine_url.as_ref().map(service::secret::redact_url),
             default_model: config.default_model.clone(),
             presets: config.presets.clone(),
             models: config.models.clone(),
@@ -105,78 +105,78 @@ impl Rules {
     }
 
     /// What a check says of `warn_only`, where it is not set for it.
-    fn hint(&self, check: &str, words: &'static str) -> &'static str {
-        if self.warn_only.contains(&check) { "" } else { words }
+    fn warn_only_hint(&self, check: &str, text: &'static str) -> &'static str {
+        if self.warn_only.contains(&check) { "" } else { text }
     }
 
     /// What an absent GPU means: a failure where one is required, else just not known.
-    fn absent(&self) -> CheckStatus {
+    fn absent_gpu_status(&self) -> CheckStatus {
         if self.gpu_required { CheckStatus::Fail } else { CheckStatus::Unknown }
     }
 }
 
 /// A report, and what the next one must remember.
 #[derive(Debug, Clone)]
-pub struct Verdict {
+pub struct Evaluation {
     /// What is published.
     pub report: ReadyReport,
     /// What is remembered.
-    pub memory: Memory,
+    pub state: EvaluationState,
 }
 
 /// What one verdict leaves to the next.
 #[derive(Debug, Clone, Default)]
-pub struct Memory {
+pub struct EvaluationState {
     /// What also outlives the process.
     pub latch: Latch,
     vram: Option<Alarm>,
-    card: card::Alarms,
-    host: host::Alarms,
-    trouble: gpu::Trouble,
-    works: works::Works,
-    reports: xid::Reports,
+    card: card::CardAlarms,
+    host: host::HostAlarms,
+    gpu_faults: gpu::GpuFaultState,
+    engine_usage: engine_works::EngineUsage,
+    xid_history: xid::XidHistory,
 }
 
-impl Memory {
+impl EvaluationState {
     /// At the start of the service, with what an earlier one left.
-    pub fn starting(latch: Latch) -> Self {
+    pub fn new(latch: Latch) -> Self {
         Self { latch, ..Self::default() }
     }
 
     /// An operator has seen to it.
     pub fn acknowledge(&mut self) {
         self.latch = self.latch.cleared();
-        self.reports.acknowledge();
+        self.xid_history.acknowledge();
     }
 }
 
 /// Judges. `prev` is the report before this one; `memory` what it left.
-pub fn judge(
+pub fn evaluate(
     prev: Option<&ReadyReport>,
-    mut memory: Memory,
-    inputs: &Inputs<'_>,
+    mut memory: EvaluationState,
+    inputs: &EvaluationInputs<'_>,
     rules: &Rules,
     now: Instant,
     wall: SystemTime,
-) -> Verdict {
+) -> Evaluation {
     let reading = match inputs.gpu.map(|sample| &sample.state) {
         Some(GpuState::Present(reading)) => Some(&**reading),
         _ => None,
     };
-    xid::note(&mut memory, inputs, reading);
-    let mut checks = gpu::checks(&mut memory.trouble, inputs, rules, now);
+    xid::update(&mut memory, inputs, reading);
+    let mut checks = gpu::checks(&mut memory.gpu_faults, inputs, rules, now);
     checks.push(xid::check(&memory, inputs, reading, now, wall));
     checks.extend(card::checks(&mut memory, reading, rules, now));
     let (vram, headroom) = vram::check(memory.vram, reading, rules, now);
     memory.vram = vram;
     checks.push(headroom);
     checks.extend(engine::checks(inputs, rules));
-    checks.push(works::check(&mut memory, inputs, reading, rules, now));
+    checks.push(engine_works::check(&mut memory, inputs, reading, rules, now));
     checks.push(engine::slots(inputs));
     checks.extend(host::checks(&mut memory.host, inputs, rules, now));
     checks.push(draining(inputs.draining));
     for check in checks.iter_mut().filter(|check| rules.warn_only.contains(&check.name.as_str())) {
-        soften(check);
+        downgrade_to_warning(check);
     }
     let status = status_of(&checks);
     let unix = unix_seconds_f64(wall);
@@ -195,13 +195,13 @@ pub fn judge(
         sampled_at: inputs
             .gpu
             .filter(|_| reading.is_some())
-            .map_or(unix, |sample| unix_seconds_f64(sample.wall)),
+            .map_or(unix, |sample| unix_seconds_f64(sample.timestamp)),
     };
-    Verdict { report, memory }
+    Evaluation { report, state: memory }
 }
 
 /// A check that would gate warns, and says why it only does.
-fn soften(check: &mut Check) {
+fn downgrade_to_warning(check: &mut Check) {
     if check.status == CheckStatus::Fail {
         check.status = CheckStatus::Warn;
         let _ = write!(check.message, " (only a warning, because warn_only names {})", check.name);
@@ -209,7 +209,7 @@ fn soften(check: &mut Check) {
 }
 
 /// Only what is about card and host: for a look without a service, which has neither engine nor slots.
-pub fn is_about_host(check: &Check) -> bool {
+pub fn is_host_check(check: &Check) -> bool {
     !matches!(
         check.name.as_str(),
         "engine_reachable"
@@ -223,42 +223,42 @@ pub fn is_about_host(check: &Check) -> bool {
 }
 
 /// The verdict over these checks.
-pub fn status_of(checks: &[Check]) -> Status {
+pub fn status_of(checks: &[Check]) -> ReadyStatus {
     let any = |status| checks.iter().any(|check| check.status == status);
     if any(CheckStatus::Fail) {
-        Status::NotReady
+        ReadyStatus::NotReady
     } else if any(CheckStatus::Warn) {
-        Status::Degraded
+        ReadyStatus::Degraded
     } else {
-        Status::Ready
+        ReadyStatus::Ready
     }
 }
 
 fn draining(draining: bool) -> Check {
     let check = Check::pass("draining", if draining { "yes" } else { "no" }, "no");
     if draining {
-        check.but(CheckStatus::Fail, "the service is stopping; what runs is being finished")
+        check.with_status(CheckStatus::Fail, "the service is stopping; what runs is being finished")
     } else {
         check
     }
 }
 
 fn engine_report(engine: &EngineState, rules: &Rules) -> EngineReport {
-    let survey = engine.survey.as_ref();
+    let status = engine.last_status.as_ref();
     EngineReport {
         kind: rules.engine.to_owned(),
         url: rules.engine_url.clone(),
-        version: survey.map(|survey| survey.version.clone()),
-        queue_depth: survey.map_or(0, |survey| survey.queue_depth),
-        models: survey.map_or(0, |survey| engine::served(survey, rules)),
+        version: status.map(|survey| survey.version.clone()),
+        queue_depth: status.map_or(0, |survey| survey.queue_depth),
+        models: status.map_or(0, |survey| engine::servable_models(survey, rules)),
     }
 }
 
 /// A reading that is not there says nothing.
-fn unread(name: &str, expected: &str, reading: Option<&GpuReading>) -> Check {
+fn unavailable(name: &str, expected: &str, reading: Option<&GpuReading>) -> Check {
     let why =
         if reading.is_some() { "the driver does not support this reading" } else { "no GPU is being read" };
-    Check::pass(name, "unknown", expected).but(CheckStatus::Unknown, why)
+    Check::pass(name, "unknown", expected).with_status(CheckStatus::Unknown, why)
 }
 
 #[cfg(test)]

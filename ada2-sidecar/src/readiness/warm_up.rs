@@ -7,7 +7,7 @@ pub enum WarmUp {
     #[default]
     Off,
     /// Not yet begun, or of an engine that was started anew since.
-    Due,
+    Pending,
     /// Being loaded.
     Running,
     /// Loaded in the engine's start of this number.
@@ -21,7 +21,7 @@ impl WarmUp {
     #[must_use]
     pub fn for_start(&self, start: u64) -> &Self {
         match self {
-            Self::Done(of) | Self::Failed(of, _) if *of != start => &Self::Due,
+            Self::Done(of) | Self::Failed(of, _) if *of != start => &Self::Pending,
             _ => self,
         }
     }

@@ -4,26 +4,26 @@
 
 /// What follows from a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Policy {
+pub(crate) enum XidPolicy {
     /// Nothing: another reading tells it better, or it is only an echo.
     Ignore,
     /// A program's fault: a warning for a minute, and until the engine is started anew if they come in numbers.
     Application,
     /// A warning that stays as a fatal one does.
-    Lasting,
+    LatchedWarning,
     /// The card cannot be trusted: not ready until reboot, driver reload, recovery or acknowledgement.
     Fatal,
     /// The engine's memory was hit: not ready until the engine is started anew.
     FatalForEngine,
 }
 
-impl Policy {
+impl XidPolicy {
     /// Of a code.
-    pub(crate) const fn of(code: u32) -> Self {
+    pub(crate) const fn for_code(code: u32) -> Self {
         match code {
             // 45: the driver tidies up after another report. 154: the recovery action is read at once.
             45 | 154 => Self::Ignore,
-            63 | 92 => Self::Lasting,
+            63 | 92 => Self::LatchedWarning,
             46 | 48 | 54 | 62 | 64 | 74 | 79 | 95 | 110 | 119 | 120 | 136 | 140 | 143 | 155 | 156 | 158 => {
                 Self::Fatal
             }
@@ -34,7 +34,7 @@ impl Policy {
 }
 
 /// What NVIDIA's catalogue calls it.
-pub(crate) const fn meaning(code: u32) -> &'static str {
+pub(crate) const fn description(code: u32) -> &'static str {
     match code {
         13 => "graphics engine exception",
         31 => "GPU memory page fault",
@@ -72,10 +72,10 @@ mod tests {
     #[test]
     fn programs_never_gate_and_the_cards_own_faults_do() {
         for application in [13, 31, 43, 68, 109, 999, 12345] {
-            assert_eq!(Policy::of(application), Policy::Application, "{application}");
+            assert_eq!(XidPolicy::for_code(application), XidPolicy::Application, "{application}");
         }
         for fatal in [46, 48, 62, 64, 74, 79, 95, 119, 120, 140, 54, 110, 136, 143, 155, 156, 158] {
-            assert_eq!(Policy::of(fatal), Policy::Fatal, "{fatal}");
+            assert_eq!(XidPolicy::for_code(fatal), XidPolicy::Fatal, "{fatal}");
         }
     }
 }

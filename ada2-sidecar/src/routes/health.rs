@@ -16,9 +16,9 @@ use wire::{health::CheckStatus, openai::fields::FieldError};
 use crate::{
     app::App,
     error::ApiError,
-    readiness::Published,
+    readiness::ReadinessSnapshot,
     routes::metrics,
-    smi::{self, readiness},
+    smi::{self, readiness_text},
 };
 
 /// Seconds after which a prober may come again.
@@ -30,19 +30,19 @@ const JSON: (HeaderName, HeaderValue) = (header::CONTENT_TYPE, HeaderValue::from
 
 /// Alive: 200 for as long as this process answers, whatever GPU and engine do.
 pub(super) async fn healthz(State(app): State<App>) -> Response {
-    let published = app.published.borrow().clone();
-    ([NO_STORE], format!("ok\n{}\n", readiness::health_line(&published.report))).into_response()
+    let published = app.readiness.borrow().clone();
+    ([NO_STORE], format!("ok\n{}\n", readiness_text::healthz_line(&published.report))).into_response()
 }
 
 /// Ready: 200 or 503, with every check; `?verbose` for people.
 pub(super) async fn readyz(State(app): State<App>, RawQuery(query): RawQuery) -> Response {
-    let published = app.published.borrow().clone();
+    let published = app.readiness.borrow().clone();
     let body = if is_verbose(query.as_deref()) {
-        readiness::verbose(&view(&published)).into_response()
+        readiness_text::verbose_text(&view(&published)).into_response()
     } else {
         ([JSON], published.json.clone()).into_response()
     };
-    answer(published.report.admits(), body)
+    respond(published.report.admits(), body)
 }
 
 /// The card as `nvidia-smi` shows it: a table, JSON, or CSV of the fields asked for.
@@ -52,13 +52,13 @@ pub(super) async fn gpu(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Query(parameters) = parameters.map_err(|_| FieldError::new("query", "The query cannot be read."))?;
-    let published = app.published.borrow().clone();
+    let published = app.readiness.borrow().clone();
     let view = view(&published);
     if let Some(fields) = parameters.get("query") {
         let format = parameters.get("format").map_or("csv", String::as_str);
-        let query = smi::Query::read(fields, format)?;
-        let (reading, wall) = view.fresh().map_err(ApiError::NoReading)?;
-        return Ok(([NO_STORE], query.answer(&reading.report, wall)).into_response());
+        let query = smi::SmiQuery::parse(fields, format)?;
+        let (reading, wall) = view.fresh_reading().map_err(ApiError::NoGpuReading)?;
+        return Ok(([NO_STORE], query.to_csv(&reading.report, wall)).into_response());
     }
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if accepts.contains("application/json") {
@@ -69,12 +69,12 @@ pub(super) async fn gpu(
 
 /// For Prometheus.
 pub(super) async fn metrics(State(app): State<App>) -> Response {
-    let published = app.published.borrow().clone();
-    ([NO_STORE, PROMETHEUS], metrics::text(&app.metrics, &published, &app.jobs)).into_response()
+    let published = app.readiness.borrow().clone();
+    ([NO_STORE, PROMETHEUS], metrics::render(&app.metrics, &published, &app.jobs)).into_response()
 }
 
-fn view(published: &Published) -> smi::View<'_> {
-    smi::View { sample: published.gpu.as_deref(), report: &published.report, now: Instant::now() }
+fn view(published: &ReadinessSnapshot) -> smi::GpuView<'_> {
+    smi::GpuView { sample: published.gpu_sample.as_deref(), report: &published.report, now: Instant::now() }
 }
 
 /// One check.
@@ -83,22 +83,22 @@ pub(super) async fn check(
     name: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let published = app.published.borrow().clone();
+    let published = app.readiness.borrow().clone();
     let checks = &published.report.checks;
     let known = || checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>().join(", ");
     let check = checks
         .iter()
         .find(|check| name.as_ref().is_ok_and(|Path(name)| check.name == *name))
-        .ok_or_else(|| ApiError::NoSuchCheck { known: known() })?;
+        .ok_or_else(|| ApiError::CheckNotFound { known_checks: known() })?;
     let body = if is_verbose(query.as_deref()) {
-        readiness::line(check).into_response()
+        readiness_text::check_line(check).into_response()
     } else {
         Json(check).into_response()
     };
-    Ok(answer(check.status != CheckStatus::Fail, body))
+    Ok(respond(check.status != CheckStatus::Fail, body))
 }
 
-fn answer(passes: bool, body: Response) -> Response {
+fn respond(passes: bool, body: Response) -> Response {
     if passes {
         ([NO_STORE], body).into_response()
     } else {

@@ -1,7 +1,7 @@
 //! `POST /v1/images/generations` and `/v1/images/edits`, from the body to the answer.
 
 mod form;
-mod render;
+mod response;
 mod stream;
 
 use std::time::Duration;
@@ -15,29 +15,29 @@ use axum::{
 };
 use bytes::Bytes;
 use service::{
-    body::{Holder, WholeBody},
-    form::is_multipart,
-    parsing::parse,
+    body::{BudgetOwner, BufferedBody},
+    multipart::is_multipart,
+    parsing::parse_off_thread,
     request_id::RequestId,
 };
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use wire::openai::{
     fields::{FieldError, Fields},
-    images::Size,
-    inline_images::{GENERATION_MEMBERS, form_at_generations, refuse_images},
-    object::{Object, before_json},
+    images::ImageSize,
+    inline_images::{GENERATION_MEMBERS, form_not_accepted, reject_images},
+    object::{JsonObject, bom_len},
 };
 
-use self::form::Upload;
+use self::form::EditForm;
 use crate::{
     access::BaseUrl,
     app::App,
     error::ApiError,
-    images::choice::{self, Choice},
-    images::{Canvas, FIELDS, ImageRequest, Job, Limits, Route},
-    jobs::{Prepare, Work},
-    pictures,
+    image_codec,
+    images::choice::{self, ModelChoice},
+    images::{EditPlan, ImageRequest, ImageRoute, Job, Limits, REQUEST_FIELDS},
+    jobs::{DecodeStep, JobSpec},
 };
 
 /// Pictures from words. The body is read whole before anything else: only then is a caller's hang-up noticed, and a
@@ -45,136 +45,162 @@ use crate::{
 pub(super) async fn generations(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
-    Extension(holder): Extension<Holder>,
+    Extension(holder): Extension<BudgetOwner>,
     Extension(base_url): Extension<BaseUrl>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = app.bodies.read(&holder, &headers, body).await?;
+    let body = app.body_budget.read(&holder, &headers, body).await?;
     let (limits, is_form) = (app.limits(), headers.get(header::CONTENT_TYPE).is_some_and(is_multipart));
-    let (body, request) = parse(body, move |body| {
+    let (body, request) = parse_off_thread(body, move |body| {
         if is_form {
-            return Err(form_at_generations());
+            return Err(form_not_accepted());
         }
-        let object = Object::read(&body[before_json(body)..], &[FIELDS, GENERATION_MEMBERS].concat())?;
-        refuse_images(&object)?;
-        ImageRequest::read(&Fields::of_object(&object, FIELDS)?, limits)
+        let object =
+            JsonObject::parse(&body[bom_len(body)..], &[REQUEST_FIELDS, GENERATION_MEMBERS].concat())?;
+        reject_images(&object)?;
+        ImageRequest::read(&Fields::from_object(&object, REQUEST_FIELDS)?, limits)
     })
     .await;
     drop(body);
     let request = request?;
-    make(&app, (&headers, base_url), &id, request, None).await
+    run_request(&app, (&headers, base_url), &id, request, None).await
 }
 
 /// Pictures from a picture and words.
 pub(super) async fn edits(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
-    Extension(holder): Extension<Holder>,
+    Extension(holder): Extension<BudgetOwner>,
     Extension(base_url): Extension<BaseUrl>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = app.bodies.read(&holder, &headers, body).await?;
+    let body = app.body_budget.read(&holder, &headers, body).await?;
     let (head, limits) = (headers.clone(), app.limits());
     let reader = move |body: &Bytes| {
         let upload = form::read(&head, body)?;
         let request = ImageRequest::read(&upload.fields, limits)?;
-        let own = pictures::size_of("image", &upload.picture)?;
-        let of_mask = upload.mask.as_ref().map(|mask| pictures::size_of("mask", mask)).transpose()?;
-        let large = [Some(own), of_mask].into_iter().flatten().any(pictures::is_large);
+        let own = image_codec::upright_size("image", &upload.image)?;
+        let mask_size =
+            upload.mask.as_ref().map(|mask| image_codec::upright_size("mask", mask)).transpose()?;
+        let large = [Some(own), mask_size].into_iter().flatten().any(image_codec::is_large);
         Ok::<_, FieldError>((request, own, large, upload))
     };
-    let (body, read) = parse(body, reader).await;
-    let (request, own, large, Upload { picture, mask, .. }) = read?;
-    make(&app, (&headers, base_url), &id, request, Some(Start { picture, mask, own, large, body })).await
+    let (body, read) = parse_off_thread(body, reader).await;
+    let (request, own, large, EditForm { image: picture, mask, .. }) = read?;
+    run_request(
+        &app,
+        (&headers, base_url),
+        &id,
+        request,
+        Some(EditInput { image: picture, mask, original_size: own, is_large: large, body }),
+    )
+    .await
 }
 
 /// What an edit starts from, as it came. The body's budget is held until it is decoded.
-struct Start {
-    picture: Bytes,
+struct EditInput {
+    image: Bytes,
     mask: Option<Bytes>,
     /// The picture's size.
-    own: Size,
-    large: bool,
-    body: WholeBody,
+    original_size: ImageSize,
+    is_large: bool,
+    body: BufferedBody,
 }
 
-impl Start {
+impl EditInput {
     /// What is made of it.
-    fn canvas(&self, request: &ImageRequest, choice: &Choice, max_pixels: u64) -> Canvas {
-        let to_make = pictures::size_to_make(self.own, max_pixels);
-        let own = if self.own.pixels() > max_pixels { to_make } else { self.own };
-        Canvas::of(request, choice, self.mask.is_some(), own, to_make)
+    fn canvas(&self, request: &ImageRequest, choice: &ModelChoice, max_pixels: u64) -> EditPlan {
+        let to_make = image_codec::output_size(self.original_size, max_pixels);
+        let size = if self.original_size.pixels() > max_pixels { to_make } else { self.original_size };
+        EditPlan::new(request, choice, self.mask.is_some(), size, to_make)
     }
 
     /// Decoding it is the job's.
-    fn prepare(self, request: &ImageRequest, choice: Choice, canvas: Canvas, limits: Limits) -> Prepare {
-        let Self { picture, mask, large, body, .. } = self;
+    fn into_decode_step(
+        self,
+        request: &ImageRequest,
+        choice: ModelChoice,
+        canvas: EditPlan,
+        limits: Limits,
+    ) -> DecodeStep {
+        let Self { image: picture, mask, is_large: large, body, .. } = self;
         let request = request.clone();
         let work = Box::new(move |planned: Job, cancel: &CancellationToken| {
-            let source = pictures::prepare(&picture, mask.as_deref(), canvas.size, cancel);
+            let source = image_codec::prepare(&picture, mask.as_deref(), canvas.size, cancel);
             drop(body);
-            planned.from_source(source?, &request, &choice, canvas, limits)
+            planned.with_source(source?, &request, &choice, canvas, limits)
         });
-        Prepare { large, work }
+        DecodeStep { is_large: large, decode: work }
     }
 }
 
-async fn make(
+async fn run_request(
     app: &App,
     (headers, base_url): (&HeaderMap, BaseUrl),
     id: &RequestId,
     request: ImageRequest,
-    start: Option<Start>,
+    input: Option<EditInput>,
 ) -> Result<Response, ApiError> {
     let arrival = Instant::now();
     let config = &app.config;
-    app.gate()?; // may work be admitted
-    let survey = app.survey()?;
-    let asked = request.model.as_deref();
-    let choice = choice::resolve(&survey.models, &config.presets, asked, config.default_model.as_deref())?;
+    app.check_ready()?; // may work be admitted
+    let status = app.engine_status()?;
+    let requested_model = request.model.as_deref();
+    let choice =
+        choice::resolve(&status.models, &config.presets, requested_model, config.default_model.as_deref())?;
     let limits = app.limits();
-    let canvas = start.as_ref().map(|start| start.canvas(&request, &choice, limits.max_pixels));
-    let planned = Job::plan(&request, choice.clone(), canvas, any_seed(), limits)?;
-    let permit = app.jobs.slots().try_enter().ok_or(ApiError::Busy { limit: config.max_inflight })?;
-    if survey.others_waiting > config.max_engine_queue {
-        return Err(ApiError::EngineBusy { waiting: survey.others_waiting });
+    let canvas = input.as_ref().map(|start| start.canvas(&request, &choice, limits.max_pixels));
+    let planned = Job::plan(&request, choice.clone(), canvas, random_seed(), limits)?;
+    let permit = app.jobs.slots().try_acquire().ok_or(ApiError::Busy { limit: config.max_inflight })?;
+    if status.others_waiting > config.max_engine_queue {
+        return Err(ApiError::EngineBusy { waiting: status.others_waiting });
     }
-    let (route, prepare) = match start.zip(canvas) {
-        None => (Route::Generations, None),
-        Some((start, canvas)) => (Route::Edits, Some(start.prepare(&request, choice, canvas, limits))),
+    let (route, prepare) = match input.zip(canvas) {
+        None => (ImageRoute::Generations, None),
+        Some((input, canvas)) => {
+            (ImageRoute::Edits, Some(input.into_decode_step(&request, choice, canvas, limits)))
+        }
     };
     let job = Job { discard: config.privacy.discard_outputs, ..planned };
     if config.privacy.log_prompts {
         tracing::info!(request_id = id.as_str(), prompt = ?job.prompt, "prompt");
     }
-    let time = config.request_timeout.min(time_left(headers).unwrap_or(Duration::MAX));
-    let (deadline, too_slow) = (arrival + time, |_| ApiError::TooSlow(time));
-    let answer = render::Answer::of(app, base_url, &request, &job);
+    let time_limit = config.request_timeout.min(client_timeout(headers).unwrap_or(Duration::MAX));
+    let (deadline, too_slow) = (arrival + time_limit, |_| ApiError::Timeout(time_limit));
+    let responder = response::ImageResponder::new(app, base_url, &request, &job);
     let id = id.as_str().to_owned();
     if let Some(partials) = request.partial_images {
-        let work = Work { job, prepare, finish: stream::finish(answer.clone(), route) };
-        let mut handle = app.jobs.start(work, permit, id);
+        let spec = JobSpec { job, prepare, finish: stream::final_event(responder.clone(), route) };
+        let mut running_job = app.jobs.start(spec, permit, id);
         // What cannot be decoded has a status, which a stream has sent already.
-        timeout_at(deadline, handle.prepared()).await.map_err(too_slow)??;
+        timeout_at(deadline, running_job.wait_prepared()).await.map_err(too_slow)??;
         let lifecycle = app.jobs.lifecycle();
-        return Ok(stream::answer(handle, answer, route, partials, (deadline, time), lifecycle));
+        return Ok(stream::stream_response(
+            running_job,
+            responder,
+            route,
+            partials,
+            (deadline, time_limit),
+            lifecycle,
+        ));
     }
-    let finish =
-        Box::new(move |pictures, job: &Job, cancel: &CancellationToken| answer.whole(pictures, job, cancel));
-    let mut handle = app.jobs.start(Work { job, prepare, finish }, permit, id);
-    let json = timeout_at(deadline, handle.finished()).await.map_err(too_slow)??;
+    let finish = Box::new(move |images, job: &Job, cancel: &CancellationToken| {
+        responder.build_json(images, job, cancel)
+    });
+    let mut running_job = app.jobs.start(JobSpec { job, prepare, finish }, permit, id);
+    let json = timeout_at(deadline, running_job.wait()).await.map_err(too_slow)??;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
 /// What the caller says is left of its own time limit.
-fn time_left(headers: &HeaderMap) -> Option<Duration> {
+fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
     let ms: u64 = headers.get("x-request-timeout-ms")?.to_str().ok()?.parse().ok()?;
     (ms > 0).then(|| Duration::from_millis(ms))
 }
 
-fn any_seed() -> u32 {
+fn random_seed() -> u32 {
     let [a, b, c, d, ..] = uuid::Uuid::new_v4().into_bytes();
     u32::from_be_bytes([a, b, c, d])
 }
@@ -187,12 +213,12 @@ impl App {
 }
 
 /// A picture that an answer named.
-pub(super) async fn file(
+pub(super) async fn image_file(
     State(app): State<App>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    let Path(name) = name.map_err(|_| ApiError::NoSuchPicture)?;
-    let (bytes, format) = app.recent.find(&name).ok_or(ApiError::NoSuchPicture)?;
+    let Path(name) = name.map_err(|_| ApiError::ImageNotFound)?;
+    let (bytes, format) = app.image_cache.get(&name).ok_or(ApiError::ImageNotFound)?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(format.mime())),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -204,31 +230,34 @@ pub(super) async fn file(
 
 #[cfg(test)]
 mod tests {
-    use picture::paint::Painting;
+    use picture::painter::ProceduralImage;
     use service::body::BodyBudget;
 
     use super::*;
-    use crate::images::models::{Base, EngineModel};
+    use crate::images::models::{BaseModel, EngineModel};
 
     #[tokio::test]
     async fn a_body_counts_until_its_picture_is_decoded() {
         let budget = BodyBudget::new(1 << 20, 1 << 20);
         let picture: Bytes =
-            Painting { painter: "test", prompt: "a", seed: 1, size: Size::new(64, 64) }.to_png().into();
-        let caller = Holder::Token("me".to_owned());
+            ProceduralImage { label: "test", prompt: "a", seed: 1, size: ImageSize::new(64, 64) }
+                .to_png()
+                .into();
+        let caller = BudgetOwner::Token("me".to_owned());
         let body = budget.read(&caller, &HeaderMap::new(), Body::from(picture.clone())).await.unwrap();
-        let fields = Fields::parse(br#"{"prompt":"a"}"#, FIELDS).unwrap();
+        let fields = Fields::parse(br#"{"prompt":"a"}"#, REQUEST_FIELDS).unwrap();
         let limits = Limits { max_n: 1, max_pixels: 1 << 20, max_seed: 9 };
         let request = ImageRequest::read(&fields, limits).unwrap();
-        let model = Some(EngineModel::plain("k", "n", Base::Sd1));
-        let choice = Choice { name: "n".into(), model, preset: None };
+        let model = Some(EngineModel::without_settings("k", "n", BaseModel::Sd1));
+        let choice = ModelChoice { name: "n".into(), model, preset: None };
         let job = Job::warm_up(choice.clone());
-        let own = Size::new(64, 64);
-        let start = Start { picture: picture.clone(), mask: None, own, large: false, body };
+        let own = ImageSize::new(64, 64);
+        let start =
+            EditInput { image: picture.clone(), mask: None, original_size: own, is_large: false, body };
         let canvas = start.canvas(&request, &choice, limits.max_pixels);
-        let prepare = start.prepare(&request, choice, canvas, limits);
+        let prepare = start.into_decode_step(&request, choice, canvas, limits);
         assert_eq!(budget.held(), picture.len());
-        (prepare.work)(job, &CancellationToken::new()).unwrap();
+        (prepare.decode)(job, &CancellationToken::new()).unwrap();
         assert_eq!(budget.held(), 0);
     }
 }

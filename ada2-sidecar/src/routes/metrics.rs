@@ -6,13 +6,13 @@ mod card;
 use prometheus::{Gauge, GaugeVec, IntCounter, Opts, Registry, TextEncoder, core::Collector};
 use wire::health::CheckStatus;
 
-use crate::{jobs::Jobs, metrics::Metrics, readiness::Published};
+use crate::{jobs::Jobs, metrics::Metrics, readiness::ReadinessSnapshot};
 
 /// The whole text.
-pub(super) fn text(counted: &Metrics, published: &Published, jobs: &Jobs) -> String {
-    let page = Page::default();
-    counted.collectors().into_iter().for_each(|collector| page.register(collector));
-    page.labelled(
+pub(super) fn render(counters: &Metrics, published: &ReadinessSnapshot, jobs: &Jobs) -> String {
+    let page = MetricsPage::default();
+    counters.collectors().into_iter().for_each(|collector| page.register(collector));
+    page.gauge_with_labels(
         "ada2_sidecar_build_info",
         "The running version.",
         &[("version", env!("CARGO_PKG_VERSION"))],
@@ -38,7 +38,7 @@ pub(super) fn text(counted: &Metrics, published: &Published, jobs: &Jobs) -> Str
     page.text()
 }
 
-fn readiness(page: &Page, published: &Published) {
+fn readiness(page: &MetricsPage, published: &ReadinessSnapshot) {
     let report = &published.report;
     page.gauge(
         "ada2_sidecar_ready",
@@ -50,7 +50,7 @@ fn readiness(page: &Page, published: &Published) {
         "Jobs in the engine, whoever's.",
         report.engine.queue_depth as f64,
     );
-    let status = page.family(
+    let status = page.gauge_family(
         "ada2_sidecar_check_status",
         "The result of a check: 1 for the one it has.",
         &["check", "status"],
@@ -71,9 +71,9 @@ fn readiness(page: &Page, published: &Published) {
 
 /// One scrape.
 #[derive(Default)]
-struct Page(Registry);
+struct MetricsPage(Registry);
 
-impl Page {
+impl MetricsPage {
     fn add(&self, collector: impl Collector + 'static) {
         self.register(Box::new(collector));
     }
@@ -82,7 +82,7 @@ impl Page {
         self.0.register(collector).expect("every name is added once");
     }
 
-    fn family(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    fn gauge_family(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
         let family = GaugeVec::new(Opts::new(name, help), labels).expect("names are valid");
         self.add(family.clone());
         family
@@ -94,9 +94,9 @@ impl Page {
         self.add(gauge);
     }
 
-    fn labelled(&self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
+    fn gauge_with_labels(&self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
         let (names, values): (Vec<_>, Vec<_>) = labels.iter().copied().unzip();
-        self.family(name, help, &names).with_label_values(&values).set(value);
+        self.gauge_family(name, help, &names).with_label_values(&values).set(value);
     }
 
     fn counter(&self, name: &str, help: &str, value: u64) {

@@ -10,11 +10,11 @@ use crate::{app::App, error::ApiError, images::choice};
 
 /// All of them: presets, the engine's models by name, and the wired-in aliases that mean one of them.
 pub(super) async fn list(State(app): State<App>) -> Result<Json<ModelList>, ApiError> {
-    Ok(Json(ModelList::of(models(&app)?)))
+    Ok(Json(ModelList::new(models(&app)?)))
 }
 
 /// One of them; also by the engine's key.
-pub(super) async fn one(
+pub(super) async fn get(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, ApiError> {
@@ -25,15 +25,16 @@ pub(super) async fn one(
     if let Some(model) = exact {
         return Ok(Json(model));
     }
-    let survey = app.survey()?;
+    let status = app.engine_status()?;
     let config = &app.config;
-    let found = choice::resolve(&survey.models, &config.presets, Some(&id), config.default_model.as_deref())?;
-    Ok(Json(Model::new(found.name, app.started, config.engine.name())))
+    let choice =
+        choice::resolve(&status.models, &config.presets, Some(&id), config.default_model.as_deref())?;
+    Ok(Json(Model::new(choice.name, app.started_at, config.engine.name())))
 }
 
 fn models(app: &App) -> Result<Vec<Model>, ApiError> {
-    let (owner, created) = (app.config.engine.name(), app.started);
-    Ok(choice::names(&app.survey()?.models, &app.config.presets)
+    let (owner, created) = (app.config.engine.name(), app.started_at);
+    Ok(choice::names(&app.engine_status()?.models, &app.config.presets)
         .into_iter()
         .map(|name| Model::new(name, created, owner))
         .collect())

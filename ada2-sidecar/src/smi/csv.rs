@@ -3,13 +3,13 @@
 use std::time::SystemTime;
 
 use serde_json::Value;
-use service::settings::nearest_few;
+use service::settings::nearest_n;
 use wire::health::GpuReport;
 
-use super::fields::{Field, OTHER_KEYS, Unit, find, names};
+use super::fields::{Field, FieldUnit, REPORT_KEYS, find, names};
 
 /// Names that an unknown one is answered with.
-const SUGGESTIONS: usize = 5;
+const MAX_SUGGESTIONS: usize = 5;
 
 /// Bits behind the words `Active` and `Not Active`.
 const REASONS: &[(&str, u64)] = &[
@@ -24,7 +24,7 @@ const REASONS: &[(&str, u64)] = &[
 ];
 
 /// What is asked for.
-pub(crate) struct Query {
+pub(crate) struct SmiQuery {
     fields: Vec<Field>,
     header: bool,
     units: bool,
@@ -32,18 +32,18 @@ pub(crate) struct Query {
 
 /// What is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum FaultyQuery {
+pub(crate) enum SmiQueryError {
     /// No such field.
     Field(String),
     /// Not a format that is told here.
     Format(String),
 }
 
-impl std::fmt::Display for FaultyQuery {
+impl std::fmt::Display for SmiQueryError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Field(name) => {
-                let near = nearest_few(name, names(), SUGGESTIONS);
+                let near = nearest_n(name, names(), MAX_SUGGESTIONS);
                 write!(f, "Field {name:?} is not a valid field to query. Nearest: {}", near.join(", "))
             }
             Self::Format(word) => {
@@ -56,35 +56,35 @@ impl std::fmt::Display for FaultyQuery {
     }
 }
 
-impl Query {
+impl SmiQuery {
     /// Reads both parameters.
-    pub(crate) fn read(fields: &str, format: &str) -> Result<Self, FaultyQuery> {
-        let foreign = |text: &str| text.chars().take(100).collect::<String>();
-        let find = |name: &str| find(name).ok_or_else(|| FaultyQuery::Field(foreign(name)));
-        let words: Vec<_> = format.split(',').map(str::trim).collect();
-        if let Some(word) = words.iter().find(|word| !matches!(**word, "csv" | "noheader" | "nounits")) {
-            return Err(FaultyQuery::Format(foreign(word)));
+    pub(crate) fn parse(fields: &str, format: &str) -> Result<Self, SmiQueryError> {
+        let truncated = |text: &str| text.chars().take(100).collect::<String>();
+        let find = |name: &str| find(name).ok_or_else(|| SmiQueryError::Field(truncated(name)));
+        let options: Vec<_> = format.split(',').map(str::trim).collect();
+        if let Some(word) = options.iter().find(|word| !matches!(**word, "csv" | "noheader" | "nounits")) {
+            return Err(SmiQueryError::Format(truncated(word)));
         }
-        if !words.contains(&"csv") {
-            return Err(FaultyQuery::Format(foreign(format)));
+        if !options.contains(&"csv") {
+            return Err(SmiQueryError::Format(truncated(format)));
         }
         Ok(Self {
             fields: fields.split(',').map(|name| find(name.trim())).collect::<Result<_, _>>()?,
-            header: !words.contains(&"noheader"),
-            units: !words.contains(&"nounits"),
+            header: !options.contains(&"noheader"),
+            units: !options.contains(&"nounits"),
         })
     }
 
     /// The answer.
-    pub(crate) fn answer(&self, report: &GpuReport, wall: SystemTime) -> String {
+    pub(crate) fn to_csv(&self, report: &GpuReport, wall: SystemTime) -> String {
         let report = serde_json::to_value(report).expect("a report is JSON");
-        let heads = self.fields.iter().map(|Field { name, unit, .. }| match unit.as_str() {
+        let headings = self.fields.iter().map(|Field { name, unit, .. }| match unit.as_str() {
             "" => (*name).to_owned(),
             unit => format!("{name} [{unit}]"),
         });
         let cells = self.fields.iter().map(|field| self.cell(field, &report, wall));
         let line = |cells: Vec<String>| cells.join(", ") + "\n";
-        let head = if self.header { line(heads.collect()) } else { String::new() };
+        let head = if self.header { line(headings.collect()) } else { String::new() };
         head + &line(cells.collect())
     }
 
@@ -92,7 +92,7 @@ impl Query {
         if field.name == "timestamp" {
             return timestamp(wall);
         }
-        match (value(field, report), field.unit.as_str()) {
+        match (format_value(field, report), field.unit.as_str()) {
             (None, _) => "[N/A]".to_owned(),
             (Some(text), unit) if self.units && !unit.is_empty() => format!("{text} {unit}"),
             (Some(text), _) => text,
@@ -101,20 +101,20 @@ impl Query {
 }
 
 /// The value as `nvidia-smi` writes it, without its unit; none where it is not known.
-pub(crate) fn value(field: &Field, report: &Value) -> Option<String> {
-    let Field { name, unit, told: true } = *field else { return None };
+pub(crate) fn format_value(field: &Field, report: &Value) -> Option<String> {
+    let Field { name, unit, supported: true } = *field else { return None };
     if let Some((_, bit)) = REASONS.iter().find(|(reason, _)| *reason == name) {
-        return reason(report, *bit);
+        return format_reason(report, *bit);
     }
-    let key = OTHER_KEYS.iter().find(|(other, _)| *other == name).map_or(name, |(_, key)| key);
+    let key = REPORT_KEYS.iter().find(|(other, _)| *other == name).map_or(name, |(_, key)| key);
     match report.get(key)? {
         Value::String(text) => Some(text.clone()),
-        number if unit == Unit::Watts => Some(format!("{:.2}", number.as_f64().unwrap_or_default())),
+        number if unit == FieldUnit::Watts => Some(format!("{:.2}", number.as_f64().unwrap_or_default())),
         number => Some(number.to_string()),
     }
 }
 
-fn reason(report: &Value, bit: u64) -> Option<String> {
+fn format_reason(report: &Value, bit: u64) -> Option<String> {
     let bits = report.get("clocks_event_reasons.active")?.as_str()?.strip_prefix("0x")?;
     let set = u64::from_str_radix(bits, 16).ok()? & bit != 0;
     Some(if set { "Active" } else { "Not Active" }.to_owned())
@@ -129,7 +129,7 @@ pub(super) fn timestamp(wall: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::smi::fields::told;
+    use crate::smi::fields::supported;
 
     fn report() -> GpuReport {
         GpuReport {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn ask(fields: &str, format: &str) -> String {
-        Query::read(fields, format).unwrap().answer(&report(), SystemTime::UNIX_EPOCH)
+        SmiQuery::parse(fields, format).unwrap().to_csv(&report(), SystemTime::UNIX_EPOCH)
     }
 
     #[test]
@@ -180,21 +180,24 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_named_with_what_is() {
-        let fault = |fields, format| Query::read(fields, format).err().unwrap().to_string();
+        let fault = |fields, format| SmiQuery::parse(fields, format).err().unwrap().to_string();
         assert!(
             fault("memory.fre", "csv")
                 .starts_with("Field \"memory.fre\" is not a valid field to query. Nearest: memory.free, ")
         );
         assert!(fault("", "csv").contains("Nearest: name, "));
-        assert!(fault("vram", "csv").split(", ").count() == SUGGESTIONS, "there is always something near");
+        assert!(
+            fault("vram", "csv").split(", ").count() == MAX_SUGGESTIONS,
+            "there is always something near"
+        );
         assert!(fault("name", "json").starts_with("\"json\" is not a format"));
         assert!(fault("name", "noheader").contains("expected csv"));
     }
 
     #[test]
     fn a_field_that_is_told_has_its_key_in_the_report() {
-        for Field { name, .. } in told() {
-            let key = OTHER_KEYS.iter().find(|(other, _)| *other == name).map_or(name, |(_, key)| key);
+        for Field { name, .. } in supported() {
+            let key = REPORT_KEYS.iter().find(|(other, _)| *other == name).map_or(name, |(_, key)| key);
             let is_known = include_str!("../../../shared/wire/src/health/gpu.rs")
                 .contains(&format!("\"{key}\""))
                 || matches!(name, "timestamp" | "name" | "uuid" | "index")
@@ -237,10 +240,10 @@ mod tests {
             "clocks.max.graphics [MHz], module.power.limit [W], fabric.state, retired_pages.single_bit_ecc.count, \
              utilization.jpeg [%]\n[N/A], [N/A], [N/A], [N/A], [N/A]\n"
         );
-        let bare = Query::read("name,memory.total,memory.used", "csv").unwrap();
+        let bare = SmiQuery::parse("name,memory.total,memory.used", "csv").unwrap();
         let unified = GpuReport { name: "NVIDIA GB10".into(), ..GpuReport::default() };
         assert_eq!(
-            bare.answer(&unified, SystemTime::UNIX_EPOCH),
+            bare.to_csv(&unified, SystemTime::UNIX_EPOCH),
             "name, memory.total [MiB], memory.used [MiB]\nNVIDIA GB10, [N/A], [N/A]\n"
         );
     }

@@ -3,11 +3,11 @@
 
 /// What stands behind a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unit {
+pub(crate) enum FieldUnit {
     /// Words, even where they look like a number.
     Text,
     /// A number, a mask or one of two words.
-    None,
+    Unitless,
     Mib,
     Percent,
     Watts,
@@ -15,11 +15,11 @@ pub(crate) enum Unit {
     Micros,
 }
 
-impl Unit {
+impl FieldUnit {
     /// As `nvidia-smi` writes it.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            Self::Text | Self::None => "",
+            Self::Text | Self::Unitless => "",
             Self::Mib => "MiB",
             Self::Percent => "%",
             Self::Watts => "W",
@@ -34,121 +34,121 @@ impl Unit {
 pub(crate) struct Field {
     /// Its proper name, which heads its column.
     pub(crate) name: &'static str,
-    pub(crate) unit: Unit,
+    pub(crate) unit: FieldUnit,
     /// Whether it is read here; otherwise it is `[N/A]`.
-    pub(crate) told: bool,
+    pub(crate) supported: bool,
 }
 
 /// The field of this name, whichever of its spellings it is.
 pub(crate) fn find(name: &str) -> Option<Field> {
-    let proper = OTHER_SPELLINGS.iter().find(|(other, _)| *other == name).map_or(name, |(_, proper)| proper);
-    let told = told().find(|field| field.name == proper);
-    told.or_else(|| untold().find(|field| field.name == proper))
+    let proper = ALIASES.iter().find(|(other, _)| *other == name).map_or(name, |(_, proper)| proper);
+    let supported = supported().find(|field| field.name == proper);
+    supported.or_else(|| unsupported().find(|field| field.name == proper))
 }
 
 /// Those that are read here.
-pub(crate) fn told() -> impl Iterator<Item = Field> {
-    TOLD.iter().map(|(name, unit)| Field { name, unit: *unit, told: true })
+pub(crate) fn supported() -> impl Iterator<Item = Field> {
+    SUPPORTED.iter().map(|(name, unit)| Field { name, unit: *unit, supported: true })
 }
 
-fn untold() -> impl Iterator<Item = Field> {
-    let of = |(unit, names): &'static (Unit, &'static str)| {
-        names.split_whitespace().map(|name| Field { name, unit: *unit, told: false })
+fn unsupported() -> impl Iterator<Item = Field> {
+    let of = |(unit, names): &'static (FieldUnit, &'static str)| {
+        names.split_whitespace().map(|name| Field { name, unit: *unit, supported: false })
     };
-    UNTOLD.iter().flat_map(of)
+    UNSUPPORTED.iter().flat_map(of)
 }
 
 /// Every name that is taken.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    let proper = told().chain(untold()).map(|field| field.name);
-    proper.chain(OTHER_SPELLINGS.iter().map(|(other, _)| *other))
+    let proper = supported().chain(unsupported()).map(|field| field.name);
+    proper.chain(ALIASES.iter().map(|(other, _)| *other))
 }
 
 /// The key of a field in the report, where it is not its name.
-pub(crate) const OTHER_KEYS: &[(&str, &str)] =
+pub(crate) const REPORT_KEYS: &[(&str, &str)] =
     &[("kmd_version", "driver_version"), ("pcie.link.gen.gpucurrent", "pcie.link.gen.current")];
 
-const TOLD: &[(&str, Unit)] = &[
-    ("timestamp", Unit::Text),
-    ("driver_version", Unit::Text),
-    ("kmd_version", Unit::Text),
-    ("count", Unit::Text),
-    ("name", Unit::Text),
-    ("serial", Unit::Text),
-    ("uuid", Unit::Text),
-    ("pci.bus_id", Unit::Text),
-    ("pci.domain", Unit::Text),
-    ("pci.bus", Unit::Text),
-    ("pci.device", Unit::Text),
-    ("pci.device_id", Unit::Text),
-    ("pci.sub_device_id", Unit::Text),
-    ("pcie.link.gen.current", Unit::None),
-    ("pcie.link.gen.gpucurrent", Unit::None),
-    ("pcie.link.gen.max", Unit::None),
-    ("pcie.link.width.current", Unit::None),
-    ("pcie.link.width.max", Unit::None),
-    ("index", Unit::None),
-    ("display_mode", Unit::None),
-    ("display_attached", Unit::None),
-    ("display_active", Unit::None),
-    ("persistence_mode", Unit::None),
-    ("vbios_version", Unit::Text),
-    ("gpu_recovery_action", Unit::None),
-    ("fan.speed", Unit::Percent),
-    ("pstate", Unit::None),
-    ("clocks_event_reasons.supported", Unit::None),
-    ("clocks_event_reasons.active", Unit::None),
-    ("clocks_event_reasons.gpu_idle", Unit::None),
-    ("clocks_event_reasons.applications_clocks_setting", Unit::None),
-    ("clocks_event_reasons.sw_power_cap", Unit::None),
-    ("clocks_event_reasons.hw_slowdown", Unit::None),
-    ("clocks_event_reasons.hw_thermal_slowdown", Unit::None),
-    ("clocks_event_reasons.hw_power_brake_slowdown", Unit::None),
-    ("clocks_event_reasons.sw_thermal_slowdown", Unit::None),
-    ("clocks_event_reasons.sync_boost", Unit::None),
-    ("memory.total", Unit::Mib),
-    ("memory.reserved", Unit::Mib),
-    ("memory.used", Unit::Mib),
-    ("memory.free", Unit::Mib),
-    ("compute_mode", Unit::None),
-    ("compute_cap", Unit::None),
-    ("utilization.gpu", Unit::Percent),
-    ("utilization.memory", Unit::Percent),
-    ("utilization.encoder", Unit::Percent),
-    ("utilization.decoder", Unit::Percent),
-    ("ecc.mode.current", Unit::None),
-    ("ecc.mode.pending", Unit::None),
-    ("ecc.errors.corrected.volatile.total", Unit::None),
-    ("ecc.errors.corrected.aggregate.total", Unit::None),
-    ("ecc.errors.uncorrected.volatile.total", Unit::None),
-    ("ecc.errors.uncorrected.aggregate.total", Unit::None),
-    ("remapped_rows.correctable", Unit::None),
-    ("remapped_rows.uncorrectable", Unit::None),
-    ("remapped_rows.pending", Unit::None),
-    ("remapped_rows.failure", Unit::None),
-    ("temperature.gpu", Unit::None),
-    ("temperature.memory", Unit::None),
-    ("power.draw", Unit::Watts),
-    ("power.draw.average", Unit::Watts),
-    ("power.draw.instant", Unit::Watts),
-    ("power.limit", Unit::Watts),
-    ("enforced.power.limit", Unit::Watts),
-    ("power.default_limit", Unit::Watts),
-    ("power.min_limit", Unit::Watts),
-    ("power.max_limit", Unit::Watts),
-    ("clocks.current.graphics", Unit::Mhz),
-    ("clocks.current.sm", Unit::Mhz),
-    ("clocks.current.memory", Unit::Mhz),
-    ("clocks.current.video", Unit::Mhz),
-    ("clocks.max.graphics", Unit::Mhz),
-    ("clocks.max.sm", Unit::Mhz),
-    ("clocks.max.memory", Unit::Mhz),
-    ("mig.mode.current", Unit::None),
-    ("mig.mode.pending", Unit::None),
+const SUPPORTED: &[(&str, FieldUnit)] = &[
+    ("timestamp", FieldUnit::Text),
+    ("driver_version", FieldUnit::Text),
+    ("kmd_version", FieldUnit::Text),
+    ("count", FieldUnit::Text),
+    ("name", FieldUnit::Text),
+    ("serial", FieldUnit::Text),
+    ("uuid", FieldUnit::Text),
+    ("pci.bus_id", FieldUnit::Text),
+    ("pci.domain", FieldUnit::Text),
+    ("pci.bus", FieldUnit::Text),
+    ("pci.device", FieldUnit::Text),
+    ("pci.device_id", FieldUnit::Text),
+    ("pci.sub_device_id", FieldUnit::Text),
+    ("pcie.link.gen.current", FieldUnit::Unitless),
+    ("pcie.link.gen.gpucurrent", FieldUnit::Unitless),
+    ("pcie.link.gen.max", FieldUnit::Unitless),
+    ("pcie.link.width.current", FieldUnit::Unitless),
+    ("pcie.link.width.max", FieldUnit::Unitless),
+    ("index", FieldUnit::Unitless),
+    ("display_mode", FieldUnit::Unitless),
+    ("display_attached", FieldUnit::Unitless),
+    ("display_active", FieldUnit::Unitless),
+    ("persistence_mode", FieldUnit::Unitless),
+    ("vbios_version", FieldUnit::Text),
+    ("gpu_recovery_action", FieldUnit::Unitless),
+    ("fan.speed", FieldUnit::Percent),
+    ("pstate", FieldUnit::Unitless),
+    ("clocks_event_reasons.supported", FieldUnit::Unitless),
+    ("clocks_event_reasons.active", FieldUnit::Unitless),
+    ("clocks_event_reasons.gpu_idle", FieldUnit::Unitless),
+    ("clocks_event_reasons.applications_clocks_setting", FieldUnit::Unitless),
+    ("clocks_event_reasons.sw_power_cap", FieldUnit::Unitless),
+    ("clocks_event_reasons.hw_slowdown", FieldUnit::Unitless),
+    ("clocks_event_reasons.hw_thermal_slowdown", FieldUnit::Unitless),
+    ("clocks_event_reasons.hw_power_brake_slowdown", FieldUnit::Unitless),
+    ("clocks_event_reasons.sw_thermal_slowdown", FieldUnit::Unitless),
+    ("clocks_event_reasons.sync_boost", FieldUnit::Unitless),
+    ("memory.total", FieldUnit::Mib),
+    ("memory.reserved", FieldUnit::Mib),
+    ("memory.used", FieldUnit::Mib),
+    ("memory.free", FieldUnit::Mib),
+    ("compute_mode", FieldUnit::Unitless),
+    ("compute_cap", FieldUnit::Unitless),
+    ("utilization.gpu", FieldUnit::Percent),
+    ("utilization.memory", FieldUnit::Percent),
+    ("utilization.encoder", FieldUnit::Percent),
+    ("utilization.decoder", FieldUnit::Percent),
+    ("ecc.mode.current", FieldUnit::Unitless),
+    ("ecc.mode.pending", FieldUnit::Unitless),
+    ("ecc.errors.corrected.volatile.total", FieldUnit::Unitless),
+    ("ecc.errors.corrected.aggregate.total", FieldUnit::Unitless),
+    ("ecc.errors.uncorrected.volatile.total", FieldUnit::Unitless),
+    ("ecc.errors.uncorrected.aggregate.total", FieldUnit::Unitless),
+    ("remapped_rows.correctable", FieldUnit::Unitless),
+    ("remapped_rows.uncorrectable", FieldUnit::Unitless),
+    ("remapped_rows.pending", FieldUnit::Unitless),
+    ("remapped_rows.failure", FieldUnit::Unitless),
+    ("temperature.gpu", FieldUnit::Unitless),
+    ("temperature.memory", FieldUnit::Unitless),
+    ("power.draw", FieldUnit::Watts),
+    ("power.draw.average", FieldUnit::Watts),
+    ("power.draw.instant", FieldUnit::Watts),
+    ("power.limit", FieldUnit::Watts),
+    ("enforced.power.limit", FieldUnit::Watts),
+    ("power.default_limit", FieldUnit::Watts),
+    ("power.min_limit", FieldUnit::Watts),
+    ("power.max_limit", FieldUnit::Watts),
+    ("clocks.current.graphics", FieldUnit::Mhz),
+    ("clocks.current.sm", FieldUnit::Mhz),
+    ("clocks.current.memory", FieldUnit::Mhz),
+    ("clocks.current.video", FieldUnit::Mhz),
+    ("clocks.max.graphics", FieldUnit::Mhz),
+    ("clocks.max.sm", FieldUnit::Mhz),
+    ("clocks.max.memory", FieldUnit::Mhz),
+    ("mig.mode.current", FieldUnit::Unitless),
+    ("mig.mode.pending", FieldUnit::Unitless),
 ];
 
 /// Names that mean a field by another one.
-const OTHER_SPELLINGS: &[(&str, &str)] = &[
+const ALIASES: &[(&str, &str)] = &[
     ("gpu_name", "name"),
     ("gpu_serial", "serial"),
     ("gpu_uuid", "uuid"),
@@ -196,9 +196,9 @@ const OTHER_SPELLINGS: &[(&str, &str)] = &[
 ];
 
 /// What NVML does not tell, what is not asked of it, and, last, what only other drivers' `nvidia-smi` know.
-const UNTOLD: &[(Unit, &str)] = &[
+const UNSUPPORTED: &[(FieldUnit, &str)] = &[
     (
-        Unit::None,
+        FieldUnit::Unitless,
         "vgpu_driver_capability.heterogenous_multivGPU pci.baseClass pci.subClass \
      vgpu_device_capability.fractional_multiVgpu vgpu_device_capability.heterogeneous_timeSlice_profile \
      vgpu_device_capability.heterogeneous_timeSlice_sizes vgpu_device_capability.homogeneous_placements \
@@ -238,25 +238,25 @@ const UNTOLD: &[(Unit, &str)] = &[
      platform.host_id platform.peer_type platform.module_id platform.gpu_fabric_guid hostname",
     ),
     (
-        Unit::Micros,
+        FieldUnit::Micros,
         "clocks_event_reasons_counters.sw_power_cap clocks_event_reasons_counters.sync_boost \
      clocks_event_reasons_counters.sw_thermal_slowdown clocks_event_reasons_counters.hw_thermal_slowdown \
      clocks_event_reasons_counters.hw_power_brake_slowdown",
     ),
-    (Unit::Percent, "utilization.jpeg utilization.ofa edpp_multiplier"),
+    (FieldUnit::Percent, "utilization.jpeg utilization.ofa edpp_multiplier"),
     (
-        Unit::Watts,
+        FieldUnit::Watts,
         "module.power.draw.average module.power.draw.instant module.power.limit module.enforced.power.limit \
      module.power.default_limit module.power.min_limit module.power.max_limit",
     ),
     (
-        Unit::Mhz,
+        FieldUnit::Mhz,
         "clocks.applications.graphics clocks.applications.memory clocks.default_applications.graphics \
      clocks.default_applications.memory",
     ),
-    (Unit::Mib, "protected_memory.total protected_memory.used protected_memory.free"),
+    (FieldUnit::Mib, "protected_memory.total protected_memory.used protected_memory.free"),
     (
-        Unit::None,
+        FieldUnit::Unitless,
         "bbx.time_run gpu.base.current gpu.base.default gpu.base.max gpu.base.min gpu.base.requested \
      power_smoothing.active_profile power_smoothing.admin_override.percent_tmp_floor \
      power_smoothing.admin_override.primary_floor_act_offset \

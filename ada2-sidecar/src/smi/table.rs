@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use wire::health::GpuReport;
 
-use super::{MIB, View, csv::timestamp};
+use super::{GpuView, MIB, csv::timestamp};
 use crate::{
     gpu::{GpuProcess, GpuReading},
     readiness,
@@ -14,21 +14,21 @@ use crate::{
 const WIDTH: usize = 89;
 
 /// The whole answer; its last line is the readiness.
-pub(crate) fn table(view: &View<'_>) -> String {
+pub(crate) fn table(view: &GpuView<'_>) -> String {
     let mut text = match view.reading() {
         Some(reading) => card(reading),
-        None => format!("{}\n", view.trouble()),
+        None => format!("{}\n", view.unavailable_reason()),
     };
     if let Some(sample) = view.sample {
         let age = view.now.saturating_duration_since(sample.taken).as_secs_f64();
-        let _ = writeln!(text, "sampled {} ({age:.1} s ago)", timestamp(sample.wall));
+        let _ = writeln!(text, "sampled {} ({age:.1} s ago)", timestamp(sample.timestamp));
         if let Some(xid) = sample.xids.recent.last() {
             let age = view.now.saturating_duration_since(xid.at).as_secs();
             let _ =
                 writeln!(text, "last XID {} ({}) {age} s ago", xid.code, readiness::xid_meaning(xid.code));
         }
     }
-    let _ = writeln!(text, "readiness: {}", view.report.line());
+    let _ = writeln!(text, "readiness: {}", view.report.summary());
     text
 }
 
@@ -51,7 +51,7 @@ fn card(reading: &GpuReading) -> String {
         row(&mut text, &[(heads[0].into(), 41), (heads[1].into(), 24), (heads[2].into(), 22)]);
     }
     rule(&mut text, '|', '=', &[41, 24, 22]);
-    for cells in lines(report) {
+    for cells in card_rows(report) {
         let [left, middle, right] = cells;
         row(&mut text, &[(left, 41), (middle, 24), (right, 22)]);
     }
@@ -66,8 +66,8 @@ fn card(reading: &GpuReading) -> String {
     text
 }
 
-fn lines(report: &GpuReport) -> [[String; 3]; 2] {
-    let short = |word: Option<&str>| match word {
+fn card_rows(report: &GpuReport) -> [[String; 3]; 2] {
+    let on_off = |word: Option<&str>| match word {
         Some("Enabled") => "On",
         Some("Disabled") => "Off",
         _ => "N/A",
@@ -88,11 +88,11 @@ fn lines(report: &GpuReport) -> [[String; 3]; 2] {
     };
     [
         [
-            format!("{:>3}  {name:<28} {:>5}", report.index, short(report.persistence_mode.as_deref())),
+            format!("{:>3}  {name:<28} {:>5}", report.index, on_off(report.persistence_mode.as_deref())),
             format!(
                 "{:>18} {:>3}",
                 or_na(report.pci_bus_id.as_deref()),
-                short(report.display_active.as_deref())
+                on_off(report.display_active.as_deref())
             ),
             format!("{ecc:>20}"),
         ],
@@ -127,13 +127,13 @@ fn processes(text: &mut String, index: u32, processes: Option<&[GpuProcess]>) {
     );
     row(text, &[(heads, WIDTH)]);
     rule(text, '|', '=', &[WIDTH]);
-    let none = match processes {
+    let placeholder = match processes {
         None => Some("  The driver does not tell them"),
         Some([]) => Some("  No running processes found"),
         Some(_) => None,
     };
-    if let Some(words) = none {
-        row(text, &[(words.into(), WIDTH)]);
+    if let Some(placeholder) = placeholder {
+        row(text, &[(placeholder.into(), WIDTH)]);
     }
     for process in processes.unwrap_or_default() {
         let used = process.used.map_or_else(|| "N/A".to_owned(), |bytes| format!("{}MiB", bytes / MIB));
@@ -141,7 +141,7 @@ fn processes(text: &mut String, index: u32, processes: Option<&[GpuProcess]>) {
         let line = format!(
             " {index:>3} {:>8} {:>4}  {:<24.24} {unit:<28.28} {used:>13}",
             process.pid,
-            process.work.as_str(),
+            process.process_type.as_str(),
             process.name
         );
         row(text, &[(line, WIDTH)]);
@@ -161,8 +161,8 @@ fn rule(text: &mut String, corner: char, dash: char, widths: &[usize]) {
 
 fn row(text: &mut String, cells: &[(String, usize)]) {
     for (cell, width) in cells {
-        let room = width - 2;
-        let _ = write!(text, "| {cell:<room$} ");
+        let inner_width = width - 2;
+        let _ = write!(text, "| {cell:<inner_width$} ");
     }
     text.push_str("|\n");
 }
@@ -172,7 +172,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::gpu::{Memory, Vitals, Work};
+    use crate::gpu::{GpuMemory, GpuProcessType, HealthReading};
 
     #[test]
     fn it_looks_like_nvidia_smis() {
@@ -201,17 +201,17 @@ mod tests {
             pid: 4711,
             name: "python3".into(),
             unit: Some("invokeai.service".into()),
-            work: Work::Compute,
+            process_type: GpuProcessType::Compute,
             used: Some(12_034 * MIB),
         };
         let mut reading = GpuReading {
             report,
-            vitals: Vitals::default(),
+            health: HealthReading::default(),
             memory: None,
             processes: Some(vec![engine]),
-            processes_taken: Instant::now(),
+            processes_taken_at: Instant::now(),
             engine_unit_active: true,
-            elsewhere: Vec::new(),
+            other_gpus: Vec::new(),
         };
         insta::assert_snapshot!(card(&reading), @r"
         +-----------------------------------------------------------------------------------------+
@@ -233,7 +233,7 @@ mod tests {
         ");
         reading.report.memory_effective_free = None;
         assert!(card(&reading).ends_with("the card has no memory of its own; recovery action None\n"));
-        reading.memory = Some(Memory { total: 2, reserved: 0, used: 1, free: 1 });
+        reading.memory = Some(GpuMemory { total: 2, reserved: 0, used: 1, free: 1 });
         assert!(card(&reading).contains("how much VRAM the engine could have cannot be told; recovery"));
         assert!(card(&reading).lines().all(|line| line.chars().count() <= 100));
     }

@@ -209,7 +209,7 @@ async fn the_engine_is_asked_about_every_graph_and_its_faults_are_named() {
     ] {
         assert!(said.contains(fault), "{said}");
     }
-    assert!(!fake.seen().iter().any(|seen| seen.method == "POST"), "nothing was run, nothing cancelled");
+    assert!(!fake.requests().iter().any(|seen| seen.method == "POST"), "nothing was run, nothing cancelled");
     fake.stop().await;
     let output = ask(&engine);
     assert_eq!(output.status.code(), Some(78));
@@ -222,7 +222,7 @@ async fn the_engine_is_asked_about_every_graph_and_its_faults_are_named() {
 
 /// `check-config` with the shared fixtures beside a file of these presets.
 fn check_templates(engine: &str, presets: &str, more: &[(&str, &str)]) -> (Option<i32>, String) {
-    let folder = fakes::folder_of_templates();
+    let folder = fakes::template_dir();
     for (name, text) in more {
         std::fs::write(folder.join(name), text).expect("the folder can be written");
     }

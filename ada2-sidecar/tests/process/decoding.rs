@@ -6,9 +6,9 @@ use bytes::Bytes;
 use fakes::{
     child::peak_mib,
     comfyui::{self, FakeComfy},
-    invokeai::{FakeInvoke, Status},
-    large::{FORTY_MEGAPIXELS, edit_of, png_of},
-    raw_http::Wire,
+    invokeai::{FakeInvoke, ItemStatus},
+    large_images::{FORTY_MEGAPIXELS, edit_of, png_of},
+    raw_http::RawClient,
 };
 use serde_json::json;
 
@@ -37,7 +37,7 @@ async fn leavers_cost_no_more_than_two_pictures_and_sigterm_ends_it_at_once() {
     sidecar.ready().await;
     let edit = edit_of(&FORTY_MEGAPIXELS, &[("prompt", "a"), ("steps", "1")]);
     for _ in 0..LEAVERS {
-        let mut caller = Wire::to(&sidecar.url).await;
+        let mut caller = RawClient::to(&sidecar.url).await;
         caller.send(&edit).await;
         // Into the middle of the decoding.
         tokio::time::sleep(Duration::from_millis(150)).await;
@@ -45,14 +45,14 @@ async fn leavers_cost_no_more_than_two_pictures_and_sigterm_ends_it_at_once() {
     let mut waiting = Vec::new();
     until_taken(&sidecar, 0).await;
     for taken in 1..=4 {
-        let mut caller = Wire::to(&sidecar.url).await;
+        let mut caller = RawClient::to(&sidecar.url).await;
         caller.send(&edit).await;
         until_taken(&sidecar, taken).await;
         waiting.push(caller);
     }
-    let mut one_more = Wire::to(&sidecar.url).await;
+    let mut one_more = RawClient::to(&sidecar.url).await;
     one_more.send(&edit).await;
-    assert_eq!(one_more.answer().await.status(), 429, "refused before it is decoded");
+    assert_eq!(one_more.response().await.status(), 429, "refused before it is decoded");
     drop(waiting);
     let begun = Instant::now();
     sidecar.signal("-TERM");
@@ -98,19 +98,19 @@ async fn a_flood_of_previews_from_invokeai_takes_the_memory_of_a_few() {
     let sidecar = Running::start(&fakes::fresh_folder("flood"), &["--engine-url", &fake.url()]);
     sidecar.ready().await;
     fake.until_followed(1).await;
-    let mut caller = Wire::to(&sidecar.url).await;
+    let mut caller = RawClient::to(&sidecar.url).await;
     caller.send(order(8)).await;
-    fake.until(|items| items.iter().any(|item| item.status == Status::InProgress)).await;
+    fake.until(|items| items.iter().any(|item| item.status == ItemStatus::InProgress)).await;
     let preview = base64_simd::STANDARD.encode_to_string(png_of(PREVIEW));
     let item = fake.items().remove(0);
     let data = json!({"item_id": item.id, "batch_id": item.batch_id, "percentage": 0.1,
         "image": {"dataURL": format!("data:image/png;base64,{preview}")}});
     let frame = format!("42[\"invocation_progress\",{data}]");
     // While the caller reads nothing, then with the caller gone.
-    flooded(&sidecar, || fake.say(&frame)).await;
+    flooded(&sidecar, || fake.broadcast_raw(&frame)).await;
     drop(caller);
-    fake.until(|items| items.iter().all(|item| item.status == Status::Canceled)).await;
-    flooded(&sidecar, || fake.say(&frame)).await;
+    fake.until(|items| items.iter().all(|item| item.status == ItemStatus::Canceled)).await;
+    flooded(&sidecar, || fake.broadcast_raw(&frame)).await;
 }
 
 #[tokio::test]
@@ -121,18 +121,18 @@ async fn a_flood_of_previews_from_comfyui_takes_the_memory_of_a_few() {
         Running::start(&fakes::fresh_folder("flood"), &["--engine", "comfyui", "--engine-url", &fake.url()]);
     sidecar.ready().await;
     fake.until_followed(1).await;
-    let mut caller = Wire::to(&sidecar.url).await;
+    let mut caller = RawClient::to(&sidecar.url).await;
     caller.send(order(8)).await;
-    fake.until(|items| items.iter().any(|item| item.status == comfyui::Status::Running)).await;
+    fake.until(|items| items.iter().any(|item| item.status == comfyui::PromptStatus::Running)).await;
     let metadata = json!({"prompt_id": fake.items()[0].prompt_id, "image_type": "image/png"}).to_string();
     let length = u32::try_from(metadata.len()).expect("some words").to_be_bytes();
     let frame: Bytes =
         [&4_u32.to_be_bytes()[..], &length, metadata.as_bytes(), &png_of(PREVIEW)].concat().into();
-    flooded(&sidecar, || fake.say(&frame)).await;
+    flooded(&sidecar, || fake.broadcast_raw(&frame)).await;
     drop(caller);
     fakes::eventually("the job is being cancelled", async || {
         fake.cancels().iter().any(|seen| seen.path.contains("interrupt")).then_some(())
     })
     .await;
-    flooded(&sidecar, || fake.say(&frame)).await;
+    flooded(&sidecar, || fake.broadcast_raw(&frame)).await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fakes::invokeai::{FakeInvoke, Status};
+use fakes::invokeai::{FakeInvoke, ItemStatus};
 use serde_json::json;
 
 use crate::running::{Running, run};
@@ -181,16 +181,16 @@ async fn after_kill_9_in_mid_job_the_next_start_cancels_the_orphan_and_nobody_el
     let request = fakes::http().post(url).header("content-type", "application/json");
     let request = request.body(json!({"prompt": "a", "size": "64x64"}).to_string()).send();
     let (answer, ()) = tokio::join!(request, async {
-        fake.until(|items| items.iter().any(|item| item.status == Status::InProgress)).await;
+        fake.until(|items| items.iter().any(|item| item.status == ItemStatus::InProgress)).await;
         first.child.kill().expect("kill -9");
     });
     assert!(answer.is_err());
-    let stranger = fake.stranger_job();
-    assert_eq!(fake.items()[0].status, Status::InProgress, "nobody has told the engine");
+    let stranger = fake.foreign_job();
+    assert_eq!(fake.items()[0].status, ItemStatus::InProgress, "nobody has told the engine");
     let second = Running::start(&state, &flags);
     second.ready().await;
-    assert_eq!(fake.items()[0].status, Status::Canceled);
-    fake.until(|items| items.iter().any(|item| item.id == stranger && item.status == Status::InProgress))
+    assert_eq!(fake.items()[0].status, ItemStatus::Canceled);
+    fake.until(|items| items.iter().any(|item| item.id == stranger && item.status == ItemStatus::InProgress))
         .await;
 }
 

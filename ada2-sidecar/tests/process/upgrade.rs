@@ -4,7 +4,7 @@ use std::fs;
 
 use fakes::{
     gpu::FakeCard,
-    kept::{kept_state, no_longer_in_force},
+    old_state::{copy_old_state, lost_settings},
 };
 use wire::health::{CheckStatus, ReadyReport};
 
@@ -12,17 +12,17 @@ use crate::running::{Running, run};
 
 #[test]
 fn the_configuration_of_0_1_means_what_it_meant() {
-    let folder = kept_state("0.1", "ada2-sidecar");
+    let folder = copy_old_state("0.1", "ada2-sidecar");
     let file = folder.join("config.yaml").display().to_string();
     let output = run(&["--config", &file, "check-config"]);
     let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!((output.status.code(), said.as_ref()), (Some(0), ""));
-    assert_eq!(no_longer_in_force(&folder, &printed), [""; 0]);
+    assert_eq!(lost_settings(&folder, &printed), [""; 0]);
 }
 
 #[tokio::test]
 async fn the_state_of_0_1_is_taken_over() {
-    let folder = kept_state("0.1", "ada2-sidecar");
+    let folder = copy_old_state("0.1", "ada2-sidecar");
     let state = folder.join("state");
     // A latch holds for its boot alone: as if the upgrade came in the same one.
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a Linux");

@@ -1,53 +1,64 @@
 //! Placeholder pictures made by the gateway itself: deterministic, no GPU, and they say so on their face. The way
 //! back when the GPU host is gone. Admission counts as for the real thing.
 
-use picture::paint::Painting;
+use picture::painter::ProceduralImage;
 use serde_json::{Map, Value, json};
 use service::clock::unix_now;
-use wire::openai::images::{Size, Usage};
+use wire::openai::images::{ImageSize, Usage};
 
-use super::{Answer, Made, Pictures, Rest, events::Events};
+use super::{BackendResponse, GeneratedImage, GeneratedImages, ResponseEnvelope, events::EventStream};
 use crate::{
     admission::Grant,
-    blocking::blocking_under,
-    request::demand::Demand,
-    store::{Picture, StoreFault, disk::Store},
+    blocking::run_blocking_with_permit,
+    request::image_request::ImageRequest,
+    store::{EncodedImage, StoreError, disk::ImageStore},
 };
 
 /// What `auto` means here.
-const SIZE: Size = Size::new(1024, 1024);
+const SIZE: ImageSize = ImageSize::new(1024, 1024);
 
 /// Paints what was asked for, also where pictures were sent to be edited.
-pub(crate) async fn paint(store: &Store, grant: Grant, demand: &Demand) -> Result<Answer, StoreFault> {
-    let (prompt, size, count) = (demand.prompt.clone(), demand.size.unwrap_or(SIZE), demand.count);
-    let first = demand.seed.unwrap_or(0);
+pub(crate) async fn paint(
+    store: &ImageStore,
+    grant: Grant,
+    image_request: &ImageRequest,
+) -> Result<BackendResponse, StoreError> {
+    let (prompt, size, count) =
+        (image_request.prompt.clone(), image_request.size.unwrap_or(SIZE), image_request.count);
+    let first = image_request.seed.unwrap_or(0);
     let painted = move |seed| {
-        let bytes = Painting { painter: "gateway mock", prompt: &prompt, seed, size }.to_png();
-        Picture::of(bytes).expect("the painter paints whole pictures")
+        let bytes = ProceduralImage { label: "gateway mock", prompt: &prompt, seed, size }.to_png();
+        EncodedImage::from_bytes(bytes).expect("the painter paints whole pictures")
     };
-    if demand.stream {
-        let name = demand.task.completed_event();
-        let event =
-            blocking_under(grant.place(), move || completed(name, size, first, &painted(first))).await;
-        return Ok(Answer::Events(Events::one(grant, name, &event), Box::default()));
+    if image_request.stream {
+        let name = image_request.task.completed_event();
+        let event = run_blocking_with_permit(grant.slot(), move || {
+            completed_event_json(name, size, first, &painted(first))
+        })
+        .await;
+        return Ok(BackendResponse::Events(EventStream::single(grant, name, &event), Box::default()));
     }
     let store = store.clone();
-    let made = blocking_under(grant.place(), move || {
+    let made = run_blocking_with_permit(grant.slot(), move || {
         let one = |at: u64| {
             let seed = first.wrapping_add(at);
             let words = Map::from_iter([("seed".to_owned(), seed.into())]);
-            Ok(Made { picture: store.write(&painted(seed))?, words })
+            Ok(GeneratedImage { image: store.write(&painted(seed))?, metadata: words })
         };
-        (0..count).map(one).collect::<Result<_, StoreFault>>()
+        (0..count).map(one).collect::<Result<_, StoreError>>()
     });
-    Ok(Answer::Pictures(Pictures { grant, made: made.await?, rest: Rest::none() }))
+    Ok(BackendResponse::Images(GeneratedImages {
+        grant,
+        images: made.await?,
+        envelope: ResponseEnvelope::empty(),
+    }))
 }
 
 /// With every key that the SDKs' types demand.
-fn completed(name: &str, size: Size, seed: u64, picture: &Picture) -> Value {
+fn completed_event_json(name: &str, size: ImageSize, seed: u64, image: &EncodedImage) -> Value {
     json!({
         "type": name,
-        "b64_json": base64_simd::STANDARD.encode_to_string(picture.bytes()),
+        "b64_json": base64_simd::STANDARD.encode_to_string(image.bytes()),
         "created_at": unix_now(),
         "size": size.to_string(),
         "quality": "auto",

@@ -4,110 +4,113 @@
 use bytes::{Bytes, BytesMut};
 
 /// Bytes of one event: a picture of the largest size in base64, and room.
-const EVENT_LIMIT: usize = 64 << 20;
+const MAX_EVENT_BYTES: usize = 64 << 20;
 
 /// What has come and was not taken yet.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
-    come: BytesMut,
+pub(super) struct SseDecoder {
+    buffer: BytesMut,
     /// How far line ends were looked for, so that no byte is looked at twice.
-    looked: usize,
+    scanned: usize,
     /// Where the line begins that is looked at.
-    line: usize,
+    line_start: usize,
     /// The last line ended with CR: an LF now belongs to it.
     after_cr: bool,
     /// An event has begun.
-    inside: bool,
+    in_event: bool,
 }
 
 /// A piece of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(super) enum SseItem {
     /// A comment or an empty line outside of events.
-    Between(Bytes),
+    Comment(Bytes),
     /// An event with its empty line.
-    Event(Event),
+    Event(SseEvent),
 }
 
 /// The lines of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Event(pub(super) Bytes);
+pub(super) struct SseEvent(pub(super) Bytes);
 
 /// An event is longer than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub(super) struct EventTooLong;
 
-impl Frames {
+impl SseDecoder {
     /// What came.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.come.extend_from_slice(bytes);
+        self.buffer.extend_from_slice(bytes);
     }
 
     /// The next piece, if it is whole.
-    pub(super) fn take(&mut self) -> Result<Option<Piece>, TooLong> {
+    pub(super) fn next_item(&mut self) -> Result<Option<SseItem>, EventTooLong> {
         while let Some(end) = self.line_end() {
-            let line = &self.come[self.line..end];
-            let (empty, comment) = (line.iter().all(|byte| is_end(*byte)), line[0] == b':');
-            self.line = end;
-            self.looked = end;
-            if self.inside && empty {
-                self.inside = false;
-                return Ok(Some(Piece::Event(Event(self.cut()))));
+            let line = &self.buffer[self.line_start..end];
+            let (empty, comment) = (line.iter().all(|byte| is_line_end(*byte)), line[0] == b':');
+            self.line_start = end;
+            self.scanned = end;
+            if self.in_event && empty {
+                self.in_event = false;
+                return Ok(Some(SseItem::Event(SseEvent(self.split_item()))));
             }
-            if !self.inside && (empty || comment) {
-                return Ok(Some(Piece::Between(self.cut())));
+            if !self.in_event && (empty || comment) {
+                return Ok(Some(SseItem::Comment(self.split_item())));
             }
-            self.inside = true;
+            self.in_event = true;
         }
-        if self.come.len() > EVENT_LIMIT { Err(TooLong) } else { Ok(None) }
+        if self.buffer.len() > MAX_EVENT_BYTES { Err(EventTooLong) } else { Ok(None) }
     }
 
     /// Where the line ends that begins at `self.line`. One that ends with CR is whole without waiting for an LF; if that
     /// comes, it is a part of the same end.
     fn line_end(&mut self) -> Option<usize> {
-        let first = *self.come.get(self.line)?;
+        let first = *self.buffer.get(self.line_start)?;
         if std::mem::take(&mut self.after_cr) && first == b'\n' {
-            if self.inside {
-                self.line += 1;
-                self.looked = self.looked.max(self.line);
+            if self.in_event {
+                self.line_start += 1;
+                self.scanned = self.scanned.max(self.line_start);
                 return self.line_end();
             }
-            return Some(self.line + 1);
+            return Some(self.line_start + 1);
         }
-        let Some(at) = self.come[self.looked..].iter().position(|byte| is_end(*byte)) else {
-            self.looked = self.come.len();
+        let Some(at) = self.buffer[self.scanned..].iter().position(|byte| is_line_end(*byte)) else {
+            self.scanned = self.buffer.len();
             return None;
         };
-        let at = self.looked + at;
-        if self.come[at] == b'\n' {
+        let at = self.scanned + at;
+        if self.buffer[at] == b'\n' {
             return Some(at + 1);
         }
-        let crlf = self.come.get(at + 1) == Some(&b'\n');
+        let crlf = self.buffer.get(at + 1) == Some(&b'\n');
         self.after_cr = !crlf;
         Some(at + 1 + usize::from(crlf))
     }
 
-    fn cut(&mut self) -> Bytes {
-        let piece = self.come.split_to(self.line).freeze();
-        (self.line, self.looked) = (0, 0);
+    fn split_item(&mut self) -> Bytes {
+        let piece = self.buffer.split_to(self.line_start).freeze();
+        (self.line_start, self.scanned) = (0, 0);
         piece
     }
 }
 
-const fn is_end(byte: u8) -> bool {
+const fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }
 
-impl Event {
+impl SseEvent {
     /// Its name; empty if it has none.
     pub(super) fn name(&self) -> String {
-        self.values("event").last().map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
+        self.field_values("event")
+            .last()
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .unwrap_or_default()
     }
 
     /// Its data.
     pub(super) fn data(&self) -> Vec<u8> {
         let mut data = Vec::new();
-        for line in self.values("data") {
+        for line in self.field_values("data") {
             data.extend_from_slice(line);
             data.push(b'\n');
         }
@@ -115,9 +118,9 @@ impl Event {
         data
     }
 
-    fn values(&self, field: &str) -> impl Iterator<Item = &[u8]> {
+    fn field_values(&self, field: &str) -> impl Iterator<Item = &[u8]> {
         let bytes = self.0.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&self.0);
-        bytes.split(|byte| is_end(*byte)).filter_map(move |line| {
+        bytes.split(|byte| is_line_end(*byte)).filter_map(move |line| {
             let value = line.strip_prefix(field.as_bytes())?.strip_prefix(b":")?;
             Some(value.strip_prefix(b" ").unwrap_or(value))
         })

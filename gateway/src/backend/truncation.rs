@@ -4,11 +4,11 @@
 
 use axum::http::{HeaderMap, StatusCode, header};
 use memchr::memchr2;
-use wire::openai::object::{Object, elements};
+use wire::openai::object::{JsonObject, for_each_element};
 
 /// Bytes of one event that are kept to look for an end mark. The events that carry one have some hundred; whether a longer one
 /// does, nobody knows, and such a stream counts as whole.
-const EVENT_LIMIT: usize = 1 << 20;
+const MAX_EVENT_BYTES: usize = 1 << 20;
 
 /// What can tell of an answer that it was cut off.
 #[derive(Debug)]
@@ -18,12 +18,12 @@ pub(super) enum Truncation {
     /// The end mark that is missing in a stream of events.
     Events(EndMark),
     /// The brackets that are open in a JSON text.
-    Json(Nesting),
+    Json(JsonNesting),
 }
 
 impl Truncation {
     /// Of an answer with this head, as its framing was settled.
-    pub(super) fn of(status: StatusCode, headers: &HeaderMap) -> Self {
+    pub(super) fn for_response(status: StatusCode, headers: &HeaderMap) -> Self {
         let has = |name| headers.contains_key(name);
         let framed = has(header::CONTENT_LENGTH) || has(header::TRANSFER_ENCODING);
         if framed || status == StatusCode::NO_CONTENT || is_encoded(headers) {
@@ -31,25 +31,25 @@ impl Truncation {
         }
         match media_type(headers).as_str() {
             "text/event-stream" => Self::Events(EndMark::default()),
-            "application/json" => Self::Json(Nesting::default()),
+            "application/json" => Self::Json(JsonNesting::default()),
             _ => Self::Framing,
         }
     }
 
     /// These bytes passed.
-    pub(super) fn passed(&mut self, bytes: &[u8]) {
+    pub(super) fn observe(&mut self, bytes: &[u8]) {
         match self {
             Self::Framing => {}
-            Self::Events(mark) => mark.passed(bytes),
-            Self::Json(nesting) => nesting.passed(bytes),
+            Self::Events(mark) => mark.observe(bytes),
+            Self::Json(nesting) => nesting.observe(bytes),
         }
     }
 
     /// The connection was closed: what is missing, for the log, if the answer was cut off.
-    pub(super) fn missing(&mut self) -> Option<&'static str> {
+    pub(super) fn finish(&mut self) -> Option<&'static str> {
         match self {
             Self::Framing => None,
-            Self::Events(mark) => (!mark.at_end()).then_some(
+            Self::Events(mark) => (!mark.finish()).then_some(
                 "it closed the connection in the middle of a stream (no [DONE], no finish_reason and no error came); look \
                  in its log for a crash or a lack of memory",
             ),
@@ -78,7 +78,7 @@ fn media_type(headers: &HeaderMap) -> String {
 pub(super) struct EndMark {
     found: bool,
     /// An event was longer than the limit, and may have been one: nothing is looked at any more.
-    unknown: bool,
+    gave_up: bool,
     /// The line that is coming, without its end.
     line: Vec<u8>,
     /// The event's lines of data so far, each with a line end.
@@ -90,8 +90,8 @@ pub(super) struct EndMark {
 }
 
 impl EndMark {
-    fn passed(&mut self, mut bytes: &[u8]) {
-        while !self.found && !self.unknown && !bytes.is_empty() {
+    fn observe(&mut self, mut bytes: &[u8]) {
+        while !self.found && !self.gave_up && !bytes.is_empty() {
             if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
                 bytes = &bytes[1..];
                 continue;
@@ -110,10 +110,10 @@ impl EndMark {
             if self.line.is_empty() {
                 self.line.extend(bytes.first());
             }
-        } else if self.line.len() + self.data.len() + bytes.len() <= EVENT_LIMIT {
+        } else if self.line.len() + self.data.len() + bytes.len() <= MAX_EVENT_BYTES {
             self.line.extend_from_slice(bytes);
         } else {
-            self.unknown = true;
+            self.gave_up = true;
             (self.line, self.data) = (Vec::new(), Vec::new());
         }
     }
@@ -149,12 +149,12 @@ impl EndMark {
     }
 
     /// Whether one has, or may have, come by the end of the stream. The last line may lack its end.
-    fn at_end(&mut self) -> bool {
-        if !self.found && !self.unknown {
+    fn finish(&mut self) -> bool {
+        if !self.found && !self.gave_up {
             self.end_line();
             self.end_event();
         }
-        self.found || self.unknown
+        self.found || self.gave_up
     }
 }
 
@@ -171,11 +171,11 @@ fn is_end_mark(data: &[u8]) -> bool {
     if data.trim_ascii() == b"[DONE]" {
         return true;
     }
-    let Ok(chunk) = Object::read(data, &["choices", "error", "finish_reason"]) else { return false };
+    let Ok(chunk) = JsonObject::parse(data, &["choices", "error", "finish_reason"]) else { return false };
     let mut finished = chunk.get("error").or_else(|| chunk.get("finish_reason")).is_some();
     if let Some(choices) = chunk.get("choices") {
-        elements(choices, |choice| {
-            let choice = Object::within(choice, &["finish_reason"]);
+        for_each_element(choices, |choice| {
+            let choice = JsonObject::from_value(choice, &["finish_reason"]);
             finished |= choice.is_some_and(|choice| choice.get("finish_reason").is_some());
             !finished
         });
@@ -185,14 +185,14 @@ fn is_end_mark(data: &[u8]) -> bool {
 
 /// How deep inside a JSON text the last byte was.
 #[derive(Debug, Default)]
-pub(super) struct Nesting {
+pub(super) struct JsonNesting {
     depth: usize,
     in_string: bool,
     escaped: bool,
 }
 
-impl Nesting {
-    fn passed(&mut self, bytes: &[u8]) {
+impl JsonNesting {
+    fn observe(&mut self, bytes: &[u8]) {
         for byte in bytes {
             match byte {
                 _ if self.escaped => self.escaped = false,

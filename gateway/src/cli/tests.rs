@@ -14,6 +14,6 @@ fn secrets_are_no_flags_and_the_files_that_hold_them_are() {
         assert_eq!(help.contains(part), there, "{part} in {help}");
     }
     for key in KEYS {
-        assert_eq!(key.secret, key.flagless, "{}", key.name);
+        assert_eq!(key.secret, key.no_flag, "{}", key.name);
     }
 }

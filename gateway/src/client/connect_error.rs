@@ -9,7 +9,7 @@ use std::{
 
 use service::{
     guard::is_private_name,
-    outbound::{io_kind, unresolved},
+    outbound::{io_error_kind, resolve_error},
 };
 
 /// Certain knowledge; a slow or broken connection is none.
@@ -25,8 +25,8 @@ pub(crate) enum ConnectError {
 
 impl ConnectError {
     /// The error that the client library met, if it was one.
-    pub(crate) fn of(error: &reqwest::Error) -> Option<Self> {
-        match io_kind(error)? {
+    pub(crate) fn from_reqwest(error: &reqwest::Error) -> Option<Self> {
+        match io_error_kind(error)? {
             ErrorKind::ConnectionRefused => Some(Self::Refused),
             ErrorKind::HostUnreachable => {
                 let local = error.url().and_then(|url| url.host_str()).is_some_and(is_local);
@@ -39,14 +39,14 @@ impl ConnectError {
 
 /// That the backend's host name has no address, in words, if that was what failed. It may have one in a moment, so it is no
 /// certain knowledge.
-pub(crate) fn no_address(error: &reqwest::Error) -> Option<String> {
-    let unresolved = unresolved(error)?;
-    let hidden = if is_local(&unresolved.host) {
+pub(crate) fn dns_error(error: &reqwest::Error) -> Option<String> {
+    let unresolved = resolve_error(error)?;
+    let macos_hint = if is_local(&unresolved.host) {
         "; on macOS, Local Network Privacy may hide it (System Settings > Privacy & Security > Local Network)"
     } else {
         ""
     };
-    Some(format!("{unresolved}: check its base_url{hidden}"))
+    Some(format!("{unresolved}: check its base_url{macos_hint}"))
 }
 
 impl fmt::Display for ConnectError {
@@ -83,7 +83,7 @@ pub(crate) mod tests {
     use std::sync::Arc;
 
     use reqwest::dns::{Name, Resolve, Resolving};
-    use service::outbound::{Connections, builder};
+    use service::outbound::{ConnectionPolicy, client_builder};
 
     use super::*;
 
@@ -98,7 +98,7 @@ pub(crate) mod tests {
     }
 
     /// A client whose connections all meet this.
-    pub(crate) fn client_that_meets(kind: ErrorKind) -> reqwest::Client {
+    pub(crate) fn client_failing_with(kind: ErrorKind) -> reqwest::Client {
         client_that_fails(move || std::io::Error::from(kind))
     }
 
@@ -106,11 +106,11 @@ pub(crate) mod tests {
     pub(crate) fn client_that_fails(
         error: impl Fn() -> std::io::Error + Send + Sync + 'static,
     ) -> reqwest::Client {
-        builder(Connections::Pooled).dns_resolver(Arc::new(Failing(error))).build().unwrap()
+        client_builder(ConnectionPolicy::Pooled).dns_resolver(Arc::new(Failing(error))).build().unwrap()
     }
 
     async fn met(kind: ErrorKind, url: &str) -> Option<ConnectError> {
-        ConnectError::of(&client_that_meets(kind).get(url).send().await.unwrap_err())
+        ConnectError::from_reqwest(&client_failing_with(kind).get(url).send().await.unwrap_err())
     }
 
     #[tokio::test]
@@ -147,16 +147,16 @@ pub(crate) mod tests {
 
     #[test]
     fn the_words_name_the_remedies() {
-        let words = ConnectError::NoLocalRoute.to_string();
+        let message = ConnectError::NoLocalRoute.to_string();
         for part in [
             "no route to host",
             "Local Network Privacy",
             "LaunchDaemon",
             "System Settings > Privacy & Security > Local Network",
         ] {
-            assert!(words.contains(part), "{part} in {words}");
+            assert!(message.contains(part), "{part} in {message}");
         }
-        assert!(words.len() < 300, "the log cuts longer ones");
+        assert!(message.len() < 300, "the log cuts longer ones");
         assert!(!ConnectError::NoRoute.to_string().contains("macOS"));
     }
 }

@@ -12,13 +12,13 @@ use clap::ArgMatches;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
-use super::{Environment, Trouble, ask::shown};
+use super::{CommandError, Environment, target::escaped};
 use crate::{
     config,
     tls::{
-        authority,
-        facts::Facts,
-        files::{date, pem_of},
+        files::{format_date, to_pem},
+        local_ca,
+        parsed::ParsedCertificate,
     },
 };
 
@@ -26,49 +26,52 @@ pub(super) fn run(
     matches: &ArgMatches,
     arguments: &ArgMatches,
     environment: Environment,
-) -> Result<ExitCode, Trouble> {
-    let own = config::certificates(matches, &environment);
-    if !own.tls {
-        return Err(Trouble::Words(
+) -> Result<ExitCode, CommandError> {
+    let own = config::certificate_settings(matches, &environment);
+    if !own.tls_enabled {
+        return Err(CommandError::Message(
             "GATEWAY_TLS is off: the gateway speaks plain HTTP, and there is nothing to trust".to_owned(),
         ));
     }
-    if let Some(given) = own.given {
-        return Err(Trouble::Words(format!(
+    if let Some(given) = own.cert_path {
+        return Err(CommandError::Message(format!(
             "the gateway shows the certificate that GATEWAY_TLS_CERT_PATH names ({}): programs trust whoever signed that one",
-            shown(&given)
+            escaped(&given)
         )));
     }
-    let (certificate, facts) = read(&own.data_dir, &own.unread)?;
+    let (certificate, facts) = read_authority(&own.data_dir, &own.errors)?;
     if arguments.get_flag("pem") {
-        write!(io::stdout(), "{}", pem_of(&certificate))?;
+        write!(io::stdout(), "{}", to_pem(&certificate))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let file = std::path::absolute(own.data_dir.join(authority::CERTIFICATE))?;
+    let file = std::path::absolute(own.data_dir.join(local_ca::CA_CERT_FILE))?;
     let host = hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let host = if host.is_empty() { "localhost".to_owned() } else { shown(&host) };
+    let host = if host.is_empty() { "localhost".to_owned() } else { escaped(&host) };
     write!(io::stdout(), "{}\n{}", page(&file, &certificate, &facts), advice(&file, &host, &own.port))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(dir: &Path, unread: &[String]) -> Result<(CertificateDer<'static>, Facts), Trouble> {
-    let file = dir.join(authority::CERTIFICATE);
+fn read_authority(
+    dir: &Path,
+    unread: &[String],
+) -> Result<(CertificateDer<'static>, ParsedCertificate), CommandError> {
+    let file = dir.join(local_ca::CA_CERT_FILE);
     let whose = if unread.is_empty() {
         String::new()
     } else {
         format!("\n({}; without it GATEWAY_DATA_DIR is taken for {})", unread.join("; "), dir.display())
     };
-    match authority::exists(dir) {
-        Ok(false) => Err(Trouble::Words(format!(
+    match local_ca::exists(dir) {
+        Ok(false) => Err(CommandError::Message(format!(
             "{}: there is no authority yet: the gateway makes it when it starts with TLS and without a pair of yours{whose}",
             file.display()
         ))),
-        Err(error) => Err(Trouble::Words(format!(
+        Err(error) => Err(CommandError::Message(format!(
             "{}: {error}: run it as the gateway's user, such as `sudo -u _gateway gateway ca`{whose}",
             file.display()
         ))),
-        Ok(true) => authority::shown(dir).map_err(|why| {
-            Trouble::Words(format!(
+        Ok(true) => local_ca::read_certificate(dir).map_err(|why| {
+            CommandError::Message(format!(
                 "{}: expected the local authority's certificate: {why}{whose}",
                 file.display()
             ))
@@ -82,7 +85,7 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     pairs.join(":")
 }
 
-fn page(file: &Path, certificate: &CertificateDer<'_>, facts: &Facts) -> String {
+fn page(file: &Path, certificate: &CertificateDer<'_>, facts: &ParsedCertificate) -> String {
     let list = |names: Option<Vec<String>>| names.map_or_else(|| "any".to_owned(), |names| names.join(", "));
     let ranges = facts.permitted.ranges.as_ref();
     let ranges = ranges.map(|ranges| ranges.iter().map(ToString::to_string).collect());
@@ -91,9 +94,9 @@ fn page(file: &Path, certificate: &CertificateDer<'_>, facts: &Facts) -> String 
             .to_owned();
     for (name, value) in [
         ("file", file.display().to_string()),
-        ("subject", shown(&facts.subject)),
+        ("subject", escaped(&facts.subject)),
         ("SHA-256", fingerprint(certificate)),
-        ("valid", format!("{} to {}", date(facts.begins), date(facts.ends))),
+        ("valid", format!("{} to {}", format_date(facts.not_before), format_date(facts.not_after))),
         ("names", list(facts.permitted.domains.clone())),
         ("addresses", list(ranges)),
     ] {
@@ -104,12 +107,12 @@ fn page(file: &Path, certificate: &CertificateDer<'_>, facts: &Facts) -> String 
 
 /// How each system and language learns to trust it.
 fn advice(file: &Path, host: &str, port: &str) -> String {
-    let path = quoted(&file.display().to_string());
+    let path = shell_quoted(&file.display().to_string());
     ADVICE.replace("{file}", &path).replace("{host}", host).replace("{port}", port)
 }
 
 /// For a shell, where it needs that.
-pub(super) fn quoted(text: &str) -> String {
+pub(super) fn shell_quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
     if text.bytes().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
@@ -169,7 +172,10 @@ mod tests {
         for word in ["macOS", "Windows", "Debian", "Fedora", "Python", "Node", "Java", "Open WebUI"] {
             assert!(text.contains(word), "{word}");
         }
-        assert_eq!(quoted("/var/lib/gateway/data/gateway-ca.pem"), "/var/lib/gateway/data/gateway-ca.pem");
+        assert_eq!(
+            shell_quoted("/var/lib/gateway/data/gateway-ca.pem"),
+            "/var/lib/gateway/data/gateway-ca.pem"
+        );
     }
 
     #[test]

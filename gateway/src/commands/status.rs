@@ -10,43 +10,44 @@ use std::{
 use clap::ArgMatches;
 use reqwest::Method;
 use serde_json::Value;
-use service::secret::redacted_url;
+use service::secret::redact_url;
 use wire::health::GpuReport;
 
 use super::{
-    Environment, Trouble,
-    ask::{Reply, Target, ask, shown},
-    verdict,
+    CommandError, Environment, exit_code,
+    target::{GatewayTarget, Reply, block_on, escaped},
 };
 
 const PATH: &str = "/v1/gateway/status";
 
-pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<ExitCode, Trouble> {
-    let target = Target::find(arguments, environment)?;
-    let reply = ask(async {
-        fetch(&target).await.map_err(|why| Trouble::Words(format!("{}: {why}", redacted_url(&target.base))))
+pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<ExitCode, CommandError> {
+    let target = GatewayTarget::from_arguments(arguments, environment)?;
+    let reply = block_on(async {
+        fetch(&target)
+            .await
+            .map_err(|why| CommandError::Message(format!("{}: {why}", redact_url(&target.base))))
     })?;
     let status = reply.json();
     if arguments.get_flag("json") {
         writeln!(io::stdout(), "{status:#}")?;
     } else {
         let colours = io::stdout().is_terminal() && environment("NO_COLOR").is_none();
-        let page = Page { now: unix_date(&reply), colours };
-        write!(io::stdout(), "{}", page.of(&redacted_url(&target.base), &status))?;
+        let page = StatusPage { now: unix_date(&reply), colours };
+        write!(io::stdout(), "{}", page.render(&redact_url(&target.base), &status))?;
     }
-    Ok(verdict(all_ready(&status)))
+    Ok(exit_code(all_ready(&status)))
 }
 
 /// The status, or in words why it cannot be had.
-pub(super) async fn fetch(target: &Target) -> Result<Reply, String> {
-    let reply = Reply::to(target.request(Method::GET, PATH)).await?;
+pub(super) async fn fetch(target: &GatewayTarget) -> Result<Reply, String> {
+    let reply = Reply::send(target.request(Method::GET, PATH)).await?;
     match reply.status.as_u16() {
         200 if reply.json()["backend_health"].is_object() => Ok(reply),
         401 => Err("401: the running gateway does not accept the token (if it is from .env: changed since it was read?); \
                      give another with --token".to_owned()),
         status => Err(format!(
             "{PATH} answered {status}, and no gateway's status: {}",
-            shown(reply.json()["error"]["message"].as_str().unwrap_or("in other words than a gateway's"))
+            escaped(reply.json()["error"]["message"].as_str().unwrap_or("in other words than a gateway's"))
         )),
     }
 }
@@ -63,30 +64,30 @@ fn unix_date(reply: &Reply) -> Option<f64> {
 }
 
 /// How it looks.
-struct Page {
+struct StatusPage {
     /// Unix seconds, where the answer told them.
     now: Option<f64>,
     colours: bool,
 }
 
-impl Page {
-    fn of(&self, base: &str, status: &Value) -> String {
+impl StatusPage {
+    fn render(&self, base: &str, status: &Value) -> String {
         let own = &status["gateway"];
-        let text = |value: &Value| shown(value.as_str().unwrap_or("unknown"));
+        let text = |value: &Value| escaped(value.as_str().unwrap_or("unknown"));
         let mut page = format!(
             "gateway {} at {}, up {}; pictures from {}\n",
             text(&own["version"]),
-            shown(base.trim_end_matches('/')),
+            escaped(base.trim_end_matches('/')),
             span(own["uptime_seconds"].as_f64()),
             text(&own["images_backend"]),
         );
         let loaded = self.age(&own["config"]["loaded_at"]);
         let _ = writeln!(page, "configuration of {loaded}");
         if let Some(error) = own["config"]["last_error"].as_str() {
-            let _ = writeln!(page, "{}", self.red(&format!("last reload refused: {}", shown(error))));
+            let _ = writeln!(page, "{}", self.red(&format!("last reload refused: {}", escaped(error))));
         }
-        for words in own["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            let _ = writeln!(page, "{}", self.red(&format!("warning: {}", shown(words))));
+        for warning in own["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let _ = writeln!(page, "{}", self.red(&format!("warning: {}", escaped(warning))));
         }
         page.push('\n');
         page.push_str(&self.table(status));
@@ -101,7 +102,7 @@ impl Page {
         for (class, seen) in backends {
             let ready = if seen["ready"] == true { "yes" } else { "no" };
             let checked = self.age(&seen["last_check"]);
-            rows.push([shown(class), ready.to_owned(), checked, places(class, status), gpu(&seen["gpu"])]);
+            rows.push([escaped(class), ready.to_owned(), checked, places(class, status), gpu(&seen["gpu"])]);
         }
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: [usize; 5] = std::array::from_fn(width);
@@ -114,8 +115,8 @@ impl Page {
                 Some(seen) if seen["ready"] != true => writeln!(table, "{}", self.red(&line)),
                 _ => writeln!(table, "{line}"),
             };
-            for words in seen.into_iter().flat_map(remarks) {
-                let _ = writeln!(table, "  {words}");
+            for message in seen.into_iter().flat_map(remarks) {
+                let _ = writeln!(table, "  {message}");
             }
         }
         table
@@ -135,9 +136,9 @@ impl Page {
 }
 
 fn remarks(seen: &Value) -> Vec<String> {
-    let error = seen["error"].as_str().map(shown);
+    let error = seen["error"].as_str().map(escaped);
     let warnings = seen["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    error.into_iter().chain(warnings.map(|words| format!("warning: {}", shown(words)))).collect()
+    error.into_iter().chain(warnings.map(|warning| format!("warning: {}", escaped(warning)))).collect()
 }
 
 /// `images 1/2`, for each capability.
@@ -145,7 +146,7 @@ fn places(class: &str, status: &Value) -> String {
     let all = status["admission_control"].as_object().into_iter().flatten();
     let of_class = all.filter_map(|(key, places)| {
         let capability = key.strip_prefix(class)?.strip_prefix('.')?;
-        Some(format!("{} {}/{}", shown(capability), places["inflight"], places["limit"]))
+        Some(format!("{} {}/{}", escaped(capability), places["inflight"], places["limit"]))
     });
     of_class.collect::<Vec<_>>().join(", ")
 }
@@ -158,7 +159,7 @@ fn gpu(report: &Value) -> String {
         // Unified memory: the card has none of its own.
         _ => String::new(),
     };
-    format!("{}{memory}{degrees}", shown(&report.name))
+    format!("{}{memory}{degrees}", escaped(&report.name))
 }
 
 /// A time as people say it, in its two largest units.
@@ -208,7 +209,8 @@ mod tests {
 
     #[test]
     fn the_table_is_aligned_and_foreign_text_is_escaped() {
-        let page = Page { now: Some(1000.0), colours: false }.of("https://127.0.0.1:8800/", &example());
+        let page =
+            StatusPage { now: Some(1000.0), colours: false }.render("https://127.0.0.1:8800/", &example());
         insta::assert_snapshot!(page, @r"
         gateway 0.1.0 at https://127.0.0.1:8800, up 3h 3m; pictures from http_openai_images
         configuration of 1m 40s ago
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn colours_are_for_what_is_wrong() {
-        let page = Page { now: None, colours: true }.of("http://x", &example());
+        let page = StatusPage { now: None, colours: true }.render("http://x", &example());
         let red: Vec<_> = page.lines().filter(|line| line.starts_with("\x1b[31m")).collect();
         assert_eq!(red.len(), 3, "{page}");
         assert!(red[2].contains("local_mlx") && !all_ready(&example()));

@@ -9,24 +9,24 @@ use std::{
 use clap::ArgMatches;
 use qrcode::{QrCode, render::unicode::Dense1x2};
 
-use super::{Environment, Trouble};
+use super::{CommandError, Environment};
 use crate::config::is_token_name;
 
 /// 256 bits.
-const BYTES: usize = 32;
+const SECRET_BYTES: usize = 32;
 /// Tells what it is where it turns up, to people and to scanners for leaked secrets.
 const PREFIX: &str = "gw_";
 
-pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<ExitCode, Trouble> {
+pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<ExitCode, CommandError> {
     let Some((_, new)) = arguments.subcommand() else { return Ok(ExitCode::FAILURE) };
     let name = new.get_one::<String>("name").map(String::as_str).unwrap_or_default();
     if !is_token_name(name) {
-        let shown = name.escape_debug().take(64).collect::<String>();
-        return Err(Trouble::Words(format!(
-            "{shown:?} cannot name a token: 1 to 32 of a-z, 0-9, `_` and `-`"
+        let escaped = name.escape_debug().take(64).collect::<String>();
+        return Err(CommandError::Message(format!(
+            "{escaped:?} cannot name a token: 1 to 32 of a-z, 0-9, `_` and `-`"
         )));
     }
-    let secret = fresh()?;
+    let secret = generate_secret()?;
     write!(io::stdout(), "{}", told(name, &secret))?;
     let terminal = io::stdout().is_terminal();
     if new.get_flag("qr") {
@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<Ex
         write!(
             io::stdout(),
             "\nFor a phone's camera (it holds the token and nothing else):\n\n{}\n",
-            code(&secret, colours)?
+            qr_code(&secret, colours)?
         )?;
     } else if terminal {
         // Not into what may be piped on.
@@ -44,9 +44,9 @@ pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<Ex
 }
 
 /// Dark on light with the margin that cameras need: by colours of its own where it may, else for a dark terminal.
-fn code(secret: &str, colours: bool) -> Result<String, Trouble> {
-    let code =
-        QrCode::new(secret).map_err(|error| Trouble::Words(format!("no QR code holds it: {error}")))?;
+fn qr_code(secret: &str, colours: bool) -> Result<String, CommandError> {
+    let code = QrCode::new(secret)
+        .map_err(|error| CommandError::Message(format!("no QR code holds it: {error}")))?;
     let (dark, light) =
         if colours { (Dense1x2::Dark, Dense1x2::Light) } else { (Dense1x2::Light, Dense1x2::Dark) };
     let text = code.render::<Dense1x2>().dark_color(dark).light_color(light).build();
@@ -56,10 +56,12 @@ fn code(secret: &str, colours: bool) -> Result<String, Trouble> {
     Ok(text.lines().map(line).collect())
 }
 
-fn fresh() -> Result<String, Trouble> {
-    let mut bytes = [0; BYTES];
+fn generate_secret() -> Result<String, CommandError> {
+    let mut bytes = [0; SECRET_BYTES];
     let random = rustls::crypto::ring::default_provider().secure_random;
-    random.fill(&mut bytes).map_err(|_| Trouble::Words("the system has no random numbers".to_owned()))?;
+    random
+        .fill(&mut bytes)
+        .map_err(|_| CommandError::Message("the system has no random numbers".to_owned()))?;
     Ok(format!("{PREFIX}{}", base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes)))
 }
 
@@ -78,7 +80,7 @@ mod tests {
 
     #[test]
     fn tokens_are_long_url_safe_and_never_the_same() {
-        let made: BTreeSet<_> = (0..100).map(|_| fresh().unwrap()).collect();
+        let made: BTreeSet<_> = (0..100).map(|_| generate_secret().unwrap()).collect();
         assert_eq!(made.len(), 100);
         for token in made {
             assert_eq!(token.len(), PREFIX.len() + 43);
@@ -100,17 +102,17 @@ mod tests {
 
     #[test]
     fn a_code_is_dark_on_light_with_a_margin_of_four_whatever_the_terminal() {
-        let secret = fresh().unwrap();
+        let secret = generate_secret().unwrap();
         let expected = QrCode::new(&secret).unwrap();
         let (width, colours) = (expected.width(), expected.to_colors());
-        let coloured = code(&secret, true).unwrap();
+        let coloured = qr_code(&secret, true).unwrap();
         assert!(
             coloured
                 .lines()
                 .all(|line| line.starts_with("\x1b[38;5;16;48;5;231m") && line.ends_with("\x1b[0m"))
         );
         let coloured: String = coloured.replace("\x1b[38;5;16;48;5;231m", "").replace("\x1b[0m", "");
-        let plain = code(&secret, false).unwrap();
+        let plain = qr_code(&secret, false).unwrap();
         for seen in [modules(&coloured, |ink| ink), modules(&plain, |ink| !ink)] {
             for (y, row) in seen.iter().take(width + 8).enumerate() {
                 assert_eq!(row.len(), width + 8);

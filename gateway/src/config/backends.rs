@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use reqwest::{RequestBuilder, Url};
-use service::secret::{Secret, redacted_url};
+use service::secret::{Secret, redact_url};
 
 /// What a backend can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,14 +42,14 @@ impl fmt::Display for Capability {
 
 /// How a picture is handed to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
+pub enum ResponseFormat {
     /// An address in our store.
     Url,
     /// In the answer, as base64.
     Base64,
 }
 
-impl Delivery {
+impl ResponseFormat {
     /// Reads the value of `response_format`.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
@@ -81,7 +81,7 @@ pub struct Backend {
     /// Asked whether it is ready.
     pub readiness: Url,
     /// What `response_format` is when a request gives none.
-    pub images_format: Delivery,
+    pub images_format: ResponseFormat,
     /// Whether `b64_json` may be asked for.
     pub images_allow_base64: bool,
     /// Its own token, never a caller's.
@@ -100,7 +100,7 @@ impl Backend {
     }
 
     /// Whether what is known of one holds for the other: the same place, asked in the same way.
-    pub fn is_where(&self, other: &Self) -> bool {
+    pub fn is_same_endpoint(&self, other: &Self) -> bool {
         let token = |backend: &Self| backend.bearer.as_ref().map(|secret| secret.expose().to_owned());
         self.base_url == other.base_url
             && self.liveness == other.liveness
@@ -110,7 +110,7 @@ impl Backend {
 
     /// The address of one of its OpenAI paths, for example `images/generations`. `base_url` may end in `/v1` or
     /// leave it out.
-    pub fn api(&self, path: &str) -> Url {
+    pub fn api_url(&self, path: &str) -> Url {
         let mut url = self.base_url.clone();
         let base = url.path().trim_end_matches('/').to_owned();
         let version = if base.ends_with("/v1") { "" } else { "/v1" };
@@ -130,7 +130,7 @@ pub struct Backends {
     /// Those that requests can go to.
     pub all: Vec<Arc<Backend>>,
     /// Names of earlier versions, each with the class that it means.
-    pub legacy: BTreeMap<String, String>,
+    pub legacy_names: BTreeMap<String, String>,
     /// Of the placeholders' class where none of the others makes pictures under this name: what they count as.
     pub mock: Option<Arc<Backend>>,
 }
@@ -145,7 +145,7 @@ impl Backend {
             liveness: nowhere.clone(),
             readiness: nowhere.clone(),
             base_url: nowhere,
-            images_format: Delivery::Url,
+            images_format: ResponseFormat::Url,
             images_allow_base64: true,
             bearer: None,
             default_model: None,
@@ -161,19 +161,19 @@ impl Backends {
 
     /// The backend that a class or legacy name means.
     pub fn resolve(&self, name: &str) -> Option<&Arc<Backend>> {
-        self.find(name).or_else(|| self.legacy.get(name).and_then(|class| self.find(class)))
+        self.find(name).or_else(|| self.legacy_names.get(name).and_then(|class| self.find(class)))
     }
 
     /// The class that a class or legacy name means, configured or not.
     pub fn class_of<'a>(&'a self, name: &'a str) -> &'a str {
         match self.find(name) {
             Some(_) => name,
-            None => self.legacy.get(name).map_or(name, String::as_str),
+            None => self.legacy_names.get(name).map_or(name, String::as_str),
         }
     }
 
     /// The backend whose pictures a class makes.
-    pub fn of_images(&self, class: &str) -> Option<&Arc<Backend>> {
+    pub fn for_images(&self, class: &str) -> Option<&Arc<Backend>> {
         self.mock.as_ref().filter(|mock| mock.class == class).or_else(|| self.find(class))
     }
 
@@ -191,7 +191,7 @@ impl fmt::Display for Backends {
             let limits: Vec<_> =
                 backend.limits.iter().map(|(kind, limit)| format!("{kind}: {limit}")).collect();
             writeln!(f, "  {}:", backend.class)?;
-            writeln!(f, "    base_url: {}", redacted_url(&backend.base_url))?;
+            writeln!(f, "    base_url: {}", redact_url(&backend.base_url))?;
             writeln!(f, "    supported_capabilities: [{}]", backend.capabilities().join(", "))?;
             writeln!(f, "    concurrency_limits: {{{}}}", limits.join(", "))?;
             writeln!(
@@ -213,7 +213,8 @@ impl fmt::Display for Backends {
                 writeln!(f, "    # sends a bearer token of its own: [redacted]")?;
             }
         }
-        let legacy: Vec<_> = self.legacy.iter().map(|(name, class)| format!("{name}: {class}")).collect();
+        let legacy: Vec<_> =
+            self.legacy_names.iter().map(|(name, class)| format!("{name}: {class}")).collect();
         writeln!(f, "legacy_mapping: {{{}}}", legacy.join(", "))
     }
 }
@@ -230,7 +231,7 @@ pub(crate) mod tests {
             limits: limits.iter().copied().collect(),
             liveness: url("/healthz"),
             readiness: url("/readyz"),
-            images_format: Delivery::Url,
+            images_format: ResponseFormat::Url,
             images_allow_base64: true,
             bearer: None,
             default_model: None,
@@ -248,7 +249,7 @@ pub(crate) mod tests {
         ] {
             let mut backend = (*backend("c", &[])).clone();
             backend.base_url = base.parse().unwrap();
-            assert_eq!(backend.api("models").as_str(), expected);
+            assert_eq!(backend.api_url("models").as_str(), expected);
         }
     }
 }

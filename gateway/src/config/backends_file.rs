@@ -1,6 +1,6 @@
 //! `backends_config.yaml`: parsed to a value, then walked. What is not ours is kept out of routing and named once.
 
-mod order;
+mod key_order;
 mod values;
 
 use std::{
@@ -13,14 +13,14 @@ use reqwest::Url;
 use serde_json::{Map, Value};
 use service::{
     secret::Secret,
-    settings::{Problem, Source, truth, whole_number, yaml_value},
+    settings::{Problem, SettingSource, boolean, whole_number, yaml_value},
 };
 
 pub(super) use self::values::{EXPECTED_URL, base_url};
-use super::backends::{Backend, Backends, Capability, Delivery};
+use super::backends::{Backend, Backends, Capability, ResponseFormat};
 
 /// What is used when there is no file.
-const BUILT_IN: &str = include_str!("backends_default.yaml");
+const DEFAULT_BACKENDS: &str = include_str!("backends_default.yaml");
 
 const TOP_KEYS: &[&str] = &["backends", "legacy_mapping"];
 const BACKEND_KEYS: &[&str] = &[
@@ -45,78 +45,82 @@ pub(super) struct BackendsFile {
     /// Classes whose `base_url` is empty.
     pub(super) disabled: Vec<String>,
     /// How many pictures at once those of them would make that make any.
-    pub(super) disabled_images: BTreeMap<String, usize>,
+    pub(super) disabled_image_limits: BTreeMap<String, usize>,
     /// What an operator should know.
-    pub(super) notes: Vec<String>,
+    pub(super) warnings: Vec<String>,
     /// Of that, what looks misspelt: told beside the problems, too, since it may be their cause.
     pub(super) misspelt: Vec<Problem>,
 }
 
 /// `IMAGES_HTTP_BASE_URL`: a base address in the place of the file's.
 #[derive(Debug)]
-pub(super) struct Override<'a> {
+pub(super) struct BaseUrlOverride<'a> {
     /// The class that it is for.
     pub(super) class: &'a str,
     /// The address.
     pub(super) url: &'a str,
     /// Where it was set.
-    pub(super) source: Source,
+    pub(super) source: SettingSource,
 }
 
 /// Reads the file, or the built-in backends where there is none. `variable` finds what `${NAME}` and `bearer_env`
 /// name; `override_url` is the base address of one class.
-pub(super) fn read(
+pub(super) fn parse(
     file: Option<(&Path, &str)>,
-    override_url: Option<Override<'_>>,
+    override_url: Option<BaseUrlOverride<'_>>,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<BackendsFile, Vec<Problem>> {
-    let (source, text) = file.map_or(("built-in backends".to_owned(), BUILT_IN), |(path, text)| {
+    let (source, text) = file.map_or(("built-in backends".to_owned(), DEFAULT_BACKENDS), |(path, text)| {
         (path.display().to_string(), text)
     });
-    let mut walk = Walk {
+    let mut parser = BackendsParser {
         source,
         variable,
         override_url,
         classes: BTreeSet::new(),
-        foreign: Vec::new(),
+        unknown: Vec::new(),
         misspelt: Vec::new(),
         problems: Vec::new(),
     };
     let mut read = BackendsFile::default();
     match yaml_value(text) {
-        Ok(Value::Object(top)) => walk.top(&top, &order::of_backends(text), &mut read),
-        Ok(_) => walk.wrong("(the whole file)", "expected `backends:` and below it one entry per backend"),
-        Err(fault) => walk.wrong("(the whole file)", &fault),
+        Ok(Value::Object(top)) => parser.top(&top, &key_order::backend_names(text), &mut read),
+        Ok(_) => parser.report("(the whole file)", "expected `backends:` and below it one entry per backend"),
+        Err(fault) => parser.report("(the whole file)", &fault),
     }
-    read.notes.splice(0..0, walk.misspelt.iter().map(ToString::to_string));
-    if !walk.foreign.is_empty() {
-        read.notes.push(format!("{}: not the gateway's, left out: {}", walk.source, walk.foreign.join(", ")));
+    read.warnings.splice(0..0, parser.misspelt.iter().map(ToString::to_string));
+    if !parser.unknown.is_empty() {
+        read.warnings.push(format!(
+            "{}: not the gateway's, left out: {}",
+            parser.source,
+            parser.unknown.join(", ")
+        ));
     }
     if file.is_none() {
         // The built-in mapping names a class that most installations lack; nobody wrote it, so nobody is warned.
-        read.notes.clear();
+        read.warnings.clear();
     }
-    if walk.problems.is_empty() {
-        Ok(BackendsFile { misspelt: walk.misspelt, ..read })
+    if parser.problems.is_empty() {
+        Ok(BackendsFile { misspelt: parser.misspelt, ..read })
     } else {
-        Err([walk.problems, walk.misspelt].concat())
+        Err([parser.problems, parser.misspelt].concat())
     }
 }
 
-struct Walk<'a> {
+struct BackendsParser<'a> {
     source: String,
     variable: &'a dyn Fn(&str) -> Option<String>,
-    override_url: Option<Override<'a>>,
+    override_url: Option<BaseUrlOverride<'a>>,
     /// Those of the backends so far that are on, sound or not.
     classes: BTreeSet<String>,
-    foreign: Vec<String>,
+    unknown: Vec<String>,
     misspelt: Vec<Problem>,
     problems: Vec<Problem>,
 }
 
-impl Walk<'_> {
+impl BackendsParser<'_> {
     fn top(&mut self, top: &Map<String, Value>, order: &[String], read: &mut BackendsFile) {
-        self.strangers("", top, TOP_KEYS);
+        self.report_unknown_keys("", top, TOP_KEYS);
         match top.get("backends") {
             Some(Value::Object(backends)) => {
                 let nth = |name: &String| order.iter().position(|known| known == name);
@@ -126,49 +130,49 @@ impl Walk<'_> {
                     self.entry(name, value, read);
                 }
             }
-            _ => self.wrong("backends", "expected one entry per backend"),
+            _ => self.report("backends", "expected one entry per backend"),
         }
         for (name, class) in self.map("legacy_mapping", top.get("legacy_mapping")) {
             let class = self.text(&format!("legacy_mapping.{name}"), Some(&class)).unwrap_or_default();
             if read.backends.find(&class).is_none() {
-                read.notes.push(format!(
+                read.warnings.push(format!(
                     "{}: legacy_mapping.{name}: {class:?} is no configured class; requests for {name:?} are refused",
                     self.source
                 ));
             }
-            read.backends.legacy.insert(name, class);
+            read.backends.legacy_names.insert(name, class);
         }
     }
 
     fn entry(&mut self, name: &str, value: &Value, read: &mut BackendsFile) {
         let at = format!("backends.{name}");
         let Value::Object(map) = value else {
-            return self.wrong(&at, "expected class, base_url and so on below it");
+            return self.report(&at, "expected class, base_url and so on below it");
         };
-        self.strangers(&format!("{at}."), map, BACKEND_KEYS);
+        self.report_unknown_keys(&format!("{at}."), map, BACKEND_KEYS);
         let known = self.problems.len();
         let class = self.class(&at, name, map);
         let limits = self.limits(&at, map);
         if limits.is_empty() && self.problems.len() == known {
-            return self.foreign.push(at);
+            return self.unknown.push(at);
         }
         let address = self.base_url(&at, &class, map);
-        if !matches!(address, Address::None) && !self.classes.insert(class.clone()) {
-            self.wrong(&format!("{at}.class"), "expected a class of its own; another backend has this one");
+        if !matches!(address, BaseUrl::Empty) && !self.classes.insert(class.clone()) {
+            self.report(&format!("{at}.class"), "expected a class of its own; another backend has this one");
         }
         match address {
-            Address::Is(base_url) => {
+            BaseUrl::Valid(base_url) => {
                 let backend = self.backend(&at, class, base_url, limits, map);
                 // What is wrong with any is told, and then none counts.
                 read.backends.all.extend(backend.map(Arc::new));
             }
-            Address::None => {
+            BaseUrl::Empty => {
                 let images = limits.get(&Capability::Images);
-                read.disabled_images.extend(images.map(|limit| (class.clone(), *limit)));
+                read.disabled_image_limits.extend(images.map(|limit| (class.clone(), *limit)));
                 read.disabled.push(class);
             }
             // Only to find what else is wrong.
-            Address::Wrong => drop(self.backend(&at, class, stand_in(), limits, map)),
+            BaseUrl::Invalid => drop(self.backend(&at, class, placeholder_url(), limits, map)),
         }
     }
 
@@ -176,9 +180,9 @@ impl Walk<'_> {
     fn class(&mut self, at: &str, name: &str, map: &Map<String, Value>) -> String {
         let key = format!("{at}.class");
         let class = self.text(&key, map.get("class")).unwrap_or_else(|| name.to_owned());
-        let sane = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+        let sane = |ch: char| ch.is_ascii_alphanumeric() || "._-".contains(ch);
         if class.is_empty() || class.len() > 64 || !class.chars().all(sane) {
-            self.wrong(&key, "expected 1 to 64 letters, digits, `.`, `_` or `-`");
+            self.report(&key, "expected 1 to 64 letters, digits, `.`, `_` or `-`");
         }
         class
     }
@@ -199,18 +203,18 @@ impl Walk<'_> {
             self.path(&format!("{at}.health.readiness"), health.get("readiness"), "/readyz", &base_url);
         let format_key = format!("{at}.payload_policy.images_format");
         let format = self.text(&format_key, policy.get("images_format")).unwrap_or_else(|| "url".to_owned());
-        let images_format = Delivery::parse(&format);
+        let images_format = ResponseFormat::parse(&format);
         if images_format.is_none() {
-            self.wrong(&format_key, "expected url or b64_json");
+            self.report(&format_key, "expected url or b64_json");
         }
         let base64_key = format!("{at}.payload_policy.images_allow_base64");
         let allow = self.text(&base64_key, policy.get("images_allow_base64"));
-        let images_allow_base64 = allow.map_or(Some(true), |text| truth(&text));
+        let images_allow_base64 = allow.map_or(Some(true), |text| boolean(&text));
         if images_allow_base64.is_none() {
-            self.wrong(&base64_key, "expected true or false");
+            self.report(&base64_key, "expected true or false");
         }
-        if images_allow_base64 == Some(false) && images_format == Some(Delivery::Base64) {
-            self.wrong(&base64_key, "expected true where images_format is b64_json");
+        if images_allow_base64 == Some(false) && images_format == Some(ResponseFormat::Base64) {
+            self.report(&base64_key, "expected true where images_format is b64_json");
         }
         let bearer = self.bearer(at, map);
         let default_model = self.text(&format!("{at}.default_model"), map.get("default_model"));
@@ -236,7 +240,7 @@ impl Walk<'_> {
             }
             None | Some(Value::Null) => Vec::new(),
             Some(_) => {
-                self.wrong(&key, "expected a list such as [images]");
+                self.report(&key, "expected a list such as [images]");
                 // Whichever is meant, its limit must be one.
                 Capability::ALL.map(|capability| capability.as_str().to_owned()).to_vec()
             }
@@ -245,29 +249,33 @@ impl Walk<'_> {
         let limits = self.map(&limits_key, map.get("concurrency_limits"));
         let known: Vec<_> =
             given.iter().map(String::as_str).chain(Capability::ALL.map(Capability::as_str)).collect();
-        self.strangers(&format!("{limits_key}."), &limits, &known);
+        self.report_unknown_keys(&format!("{limits_key}."), &limits, &known);
         let mut ours = BTreeMap::new();
         for word in given {
             let Some(capability) = Capability::parse(&word) else {
-                self.stranger(&format!("{at}: capability "), &word, &Capability::ALL.map(Capability::as_str));
+                self.report_unknown_key(
+                    &format!("{at}: capability "),
+                    &word,
+                    &Capability::ALL.map(Capability::as_str),
+                );
                 continue;
             };
             let key = format!("{limits_key}.{word}");
-            let limit = self.text(&key, limits.get(&word)).map_or(Some(1), |text| count(&text));
+            let limit = self.text(&key, limits.get(&word)).map_or(Some(1), |text| parse_positive(&text));
             match limit {
                 Some(limit) => {
                     ours.insert(capability, limit);
                 }
-                None => self.wrong(&key, "expected a whole number above 0"),
+                None => self.report(&key, "expected a whole number above 0"),
             }
         }
         ours
     }
 
-    fn base_url(&mut self, at: &str, class: &str, map: &Map<String, Value>) -> Address {
+    fn base_url(&mut self, at: &str, class: &str, map: &Map<String, Value>) -> BaseUrl {
         let mut wrong = false;
         let given = self.override_url.as_ref().filter(|given| given.class == class);
-        let given = given.map(|Override { url, source, .. }| {
+        let given = given.map(|BaseUrlOverride { url, source, .. }| {
             (source.to_string(), "IMAGES_HTTP_BASE_URL".to_owned(), (*url).to_owned())
         });
         let (source, key, text) = given.unwrap_or_else(|| {
@@ -278,16 +286,16 @@ impl Walk<'_> {
             (self.source.clone(), key, text)
         });
         if wrong {
-            return Address::Wrong;
+            return BaseUrl::Invalid;
         }
         if text.trim().is_empty() {
-            return Address::None;
+            return BaseUrl::Empty;
         }
         if let Some(url) = base_url(&text) {
-            return Address::Is(url);
+            return BaseUrl::Valid(url);
         }
         self.problems.push(Problem::new(source, key, EXPECTED_URL));
-        Address::Wrong
+        BaseUrl::Invalid
     }
 
     /// The token that `auth: {bearer_env: NAME}` names. A name without a value is a problem: the backend would
@@ -299,7 +307,7 @@ impl Walk<'_> {
         // Somebody may have written the token itself there: only what is written like a name is shown.
         let expected = "expected the name of a variable that holds a token";
         let wrong = match (self.variable)(&name) {
-            None if reads_as_a_variable(&name) => format!("{expected}; {name} is not set"),
+            None if looks_like_variable(&name) => format!("{expected}; {name} is not set"),
             None => format!("{expected}; no variable has the name that stands there"),
             Some(value) if value.trim().is_empty() => format!("{expected}; {name} is empty"),
             Some(value) => match Secret::token(&value) {
@@ -307,28 +315,28 @@ impl Walk<'_> {
                 Err(why) => format!("{why} ({name})"),
             },
         };
-        self.wrong(&key, &wrong);
+        self.report(&key, &wrong);
         None
     }
 }
 
-fn count(text: &str) -> Option<usize> {
+fn parse_positive(text: &str) -> Option<usize> {
     whole_number(text).and_then(|limit| limit.try_into().ok()).filter(|limit| *limit > 0)
 }
 
-enum Address {
-    Is(Url),
-    None,
-    Wrong,
+enum BaseUrl {
+    Valid(Url),
+    Empty,
+    Invalid,
 }
 
 /// In the place of an address that is none, so that the rest of its backend can be read.
-fn stand_in() -> Url {
+fn placeholder_url() -> Url {
     Url::parse("http://localhost").expect("a sound address")
 }
 
 /// Words in capitals with underscores between them, as variables are named and tokens hardly ever.
-fn reads_as_a_variable(text: &str) -> bool {
+fn looks_like_variable(text: &str) -> bool {
     let is_word = |word: &str| {
         !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
     };

@@ -11,12 +11,12 @@ pub(super) struct EnvFile {
     /// Name to value; of several lines the last counts.
     pub(super) values: BTreeMap<String, String>,
     /// The lines that could not be read.
-    pub(super) faults: Vec<LineFault>,
+    pub(super) errors: Vec<EnvLineError>,
 }
 
 /// A line that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LineFault {
+pub(super) struct EnvLineError {
     /// Counted from 1.
     pub(super) line: usize,
     /// The name before `=`, if there was one.
@@ -32,7 +32,7 @@ impl EnvFile {
         let mut cursor = Cursor { rest: text.trim_start_matches('\u{feff}'), line: 1 };
         while !cursor.rest.is_empty() {
             let line = cursor.line;
-            match binding(&mut cursor) {
+            match parse_line(&mut cursor) {
                 Ok(Some((key, value))) => {
                     let value =
                         expand(&value, &|name| environment(name).or_else(|| file.values.get(name).cloned()));
@@ -40,11 +40,11 @@ impl EnvFile {
                 }
                 Ok(None) => {}
                 Err((key, expected)) => {
-                    file.faults.push(LineFault { line, key, expected });
-                    cursor.line_end();
+                    file.errors.push(EnvLineError { line, key, expected });
+                    cursor.take_line();
                 }
             }
-            cursor.eat(char::is_whitespace);
+            cursor.take_while(char::is_whitespace);
         }
         file
     }
@@ -57,8 +57,8 @@ struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// Takes the letters that `wanted` accepts.
-    fn eat(&mut self, wanted: impl Fn(char) -> bool) -> &'a str {
-        let end = self.rest.find(|letter| !wanted(letter)).unwrap_or(self.rest.len());
+    fn take_while(&mut self, accept: impl Fn(char) -> bool) -> &'a str {
+        let end = self.rest.find(|ch| !accept(ch)).unwrap_or(self.rest.len());
         self.take(end)
     }
 
@@ -69,12 +69,12 @@ impl<'a> Cursor<'a> {
         taken
     }
 
-    fn blanks(&mut self) -> bool {
-        !self.eat(|letter| letter == ' ' || letter == '\t').is_empty()
+    fn skip_blanks(&mut self) -> bool {
+        !self.take_while(|ch| ch == ' ' || ch == '\t').is_empty()
     }
 
-    fn line_end(&mut self) -> &'a str {
-        self.eat(|letter| letter != '\n' && letter != '\r')
+    fn take_line(&mut self) -> &'a str {
+        self.take_while(|ch| ch != '\n' && ch != '\r')
     }
 
     fn at_line_end(&self) -> bool {
@@ -82,65 +82,65 @@ impl<'a> Cursor<'a> {
     }
 }
 
-type Binding = Result<Option<(String, String)>, (Option<String>, &'static str)>;
+type ParsedLine = Result<Option<(String, String)>, (Option<String>, &'static str)>;
 
-fn binding(cursor: &mut Cursor<'_>) -> Binding {
-    cursor.eat(char::is_whitespace);
+fn parse_line(cursor: &mut Cursor<'_>) -> ParsedLine {
+    cursor.take_while(char::is_whitespace);
     if cursor.rest.starts_with('#') || cursor.at_line_end() {
-        cursor.line_end();
+        cursor.take_line();
         return Ok(None);
     }
     if cursor.rest.strip_prefix("export").is_some_and(|rest| rest.starts_with([' ', '\t'])) {
         cursor.take("export".len());
-        cursor.blanks();
+        cursor.skip_blanks();
     }
-    let key =
-        cursor.eat(|letter| !letter.is_whitespace() && letter != '=' && letter != '#').trim_matches('\'');
-    cursor.blanks();
+    let key = cursor.take_while(|ch| !ch.is_whitespace() && ch != '=' && ch != '#').trim_matches('\'');
+    cursor.skip_blanks();
     if key.is_empty() {
         return Err((None, "expected NAME=value"));
     }
     if !cursor.rest.starts_with('=') {
         // A name alone: python-dotenv reads it as a variable without value, which is none.
         let alone = cursor.at_line_end() || cursor.rest.starts_with('#');
-        cursor.line_end();
+        cursor.take_line();
         return if alone { Ok(None) } else { Err((Some(key.to_owned()), "expected `=` after the name")) };
     }
     cursor.take(1);
-    let spaced = cursor.blanks();
+    let spaced = cursor.skip_blanks();
     let value = match cursor.rest.chars().next() {
         Some(quote @ ('"' | '\'')) => {
-            let value = quoted(cursor, quote).ok_or((Some(key.to_owned()), "expected a closing quote"))?;
-            cursor.blanks();
+            let value =
+                parse_quoted(cursor, quote).ok_or((Some(key.to_owned()), "expected a closing quote"))?;
+            cursor.skip_blanks();
             if !(cursor.at_line_end() || cursor.rest.starts_with('#')) {
                 return Err((Some(key.to_owned()), "expected nothing but a comment after the closing quote"));
             }
-            cursor.line_end();
+            cursor.take_line();
             value
         }
         Some('#') if spaced => {
-            cursor.line_end();
+            cursor.take_line();
             String::new()
         }
-        _ => plain(cursor.line_end()).to_owned(),
+        _ => strip_comment(cursor.take_line()).to_owned(),
     };
     Ok(Some((key.to_owned(), value)))
 }
 
 /// Up to the closing quote, which may lie on a later line. Takes nothing if there is none.
-fn quoted(cursor: &mut Cursor<'_>, quote: char) -> Option<String> {
+fn parse_quoted(cursor: &mut Cursor<'_>, quote: char) -> Option<String> {
     let mut value = String::new();
-    let mut letters = cursor.rest.char_indices().skip(1);
-    while let Some((at, letter)) = letters.next() {
-        if letter == quote {
+    let mut chars = cursor.rest.char_indices().skip(1);
+    while let Some((at, ch)) = chars.next() {
+        if ch == quote {
             cursor.take(at + 1);
             return Some(value);
         }
-        if letter != '\\' {
-            value.push(letter);
+        if ch != '\\' {
+            value.push(ch);
             continue;
         }
-        let (_, escaped) = letters.next()?;
+        let (_, escaped) = chars.next()?;
         match (quote, escaped) {
             (_, '\\' | '\'') | ('"', '"') => value.push(escaped),
             ('"', 'n') => value.push('\n'),
@@ -153,11 +153,11 @@ fn quoted(cursor: &mut Cursor<'_>, quote: char) -> Option<String> {
 }
 
 /// An unquoted value ends at white space followed by `#`.
-fn plain(text: &str) -> &str {
+fn strip_comment(text: &str) -> &str {
     let comment = text
         .char_indices()
         .zip(text.chars().skip(1))
-        .find(|((_, letter), next)| letter.is_whitespace() && *next == '#')
+        .find(|((_, ch), next)| ch.is_whitespace() && *next == '#')
         .map_or(text.len(), |((at, _), _)| at);
     text[..comment].trim_end()
 }
@@ -168,7 +168,7 @@ mod tests {
 
     fn value(line: &str) -> Option<String> {
         let file = EnvFile::parse(line, &|name| (name == "HOST").then(|| "ada2".to_owned()));
-        assert_eq!(file.faults, [], "{line}");
+        assert_eq!(file.errors, [], "{line}");
         file.values.get("K").cloned()
     }
 
@@ -206,9 +206,9 @@ mod tests {
     fn a_fault_names_line_and_key_and_never_the_value() {
         let file = EnvFile::parse("A=1\nTOKEN=\"hush hush\nB=2\n=x\nC 'hush'\nD='a' hush\nE=5", &|_| None);
         let fault =
-            |line, key: Option<&str>, expected| LineFault { line, key: key.map(str::to_owned), expected };
+            |line, key: Option<&str>, expected| EnvLineError { line, key: key.map(str::to_owned), expected };
         assert_eq!(
-            file.faults,
+            file.errors,
             [
                 fault(2, Some("TOKEN"), "expected a closing quote"),
                 fault(4, None, "expected NAME=value"),
@@ -216,7 +216,7 @@ mod tests {
                 fault(6, Some("D"), "expected nothing but a comment after the closing quote"),
             ]
         );
-        assert!(!format!("{:?}", file.faults).contains("hush"));
+        assert!(!format!("{:?}", file.errors).contains("hush"));
         assert_eq!(file.values.len(), 3, "the other lines count: {:?}", file.values);
     }
 

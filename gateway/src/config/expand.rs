@@ -8,11 +8,11 @@ pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub(super) fn expand(text: &str, lookup: Lookup<'_>) -> String {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some((before, inside, behind)) = next(rest) {
+    while let Some((before, inside, after)) = next_reference(rest) {
         let (name, default) = inside.split_once(":-").unwrap_or((inside, ""));
         let found = lookup(name).filter(|value| !value.is_empty());
         expanded.extend([before, found.as_deref().unwrap_or(default)]);
-        rest = behind;
+        rest = after;
     }
     expanded + rest
 }
@@ -22,9 +22,9 @@ pub(super) fn expand(text: &str, lookup: Lookup<'_>) -> String {
 pub(super) fn expand_yaml(text: &str, lookup: Lookup<'_>) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some((before, inside, behind)) = next(rest) {
-        let alone = before.is_empty() && behind.is_empty() && rest.len() == text.len();
-        let value = value(inside, lookup)?;
+    while let Some((before, inside, after)) = next_reference(rest) {
+        let alone = before.is_empty() && after.is_empty() && rest.len() == text.len();
+        let value = resolve(inside, lookup)?;
         if value.is_none() && !alone {
             return Err(format!(
                 "expected {inside} to be defined, in the environment or in the env file; or give a default: \
@@ -32,7 +32,7 @@ pub(super) fn expand_yaml(text: &str, lookup: Lookup<'_>) -> Result<String, Stri
             ));
         }
         expanded.extend([before, value.as_deref().unwrap_or_default()]);
-        rest = behind;
+        rest = after;
     }
     if rest.contains("${") {
         return Err("expected `}` behind `${` and a name".to_owned());
@@ -41,8 +41,8 @@ pub(super) fn expand_yaml(text: &str, lookup: Lookup<'_>) -> Result<String, Stri
 }
 
 /// The value of what stands between the braces; `None` where nothing defines it.
-fn value(inside: &str, lookup: Lookup<'_>) -> Result<Option<String>, String> {
-    let end = inside.find(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+fn resolve(inside: &str, lookup: Lookup<'_>) -> Result<Option<String>, String> {
+    let end = inside.find(|ch: char| !(ch.is_ascii_alphanumeric() || ch == '_'));
     let (name, operator) = inside.split_at(end.unwrap_or(inside.len()));
     if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) || operator.contains("${") {
         return Err(EXPECTED.to_owned());
@@ -61,10 +61,10 @@ fn value(inside: &str, lookup: Lookup<'_>) -> Result<Option<String>, String> {
 const EXPECTED: &str = "expected ${NAME}, ${NAME-default} or ${NAME:-default}, without a further ${ in it";
 
 /// What stands before the first reference, in it, and behind it.
-fn next(text: &str) -> Option<(&str, &str, &str)> {
+fn next_reference(text: &str) -> Option<(&str, &str, &str)> {
     let (before, reference) = text.split_once("${")?;
-    let (inside, behind) = reference.split_once('}')?;
-    Some((before, inside, behind))
+    let (inside, after) = reference.split_once('}')?;
+    Some((before, inside, after))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use service::settings::{Settings, Source, duration, truth};
+use service::settings::{SettingSource, Settings, boolean, duration};
 
 use super::{
     Config,
@@ -11,7 +11,7 @@ use super::{
 };
 
 /// How many placeholders are made at once where the class is not configured.
-const MOCKS_AT_ONCE: usize = 2;
+const MOCK_CONCURRENCY: usize = 2;
 
 /// Who makes the pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl ImageEngine {
 
 /// The images route.
 #[derive(Debug, Clone)]
-pub struct Images {
+pub struct ImagesConfig {
     /// Who makes the pictures.
     pub engine: ImageEngine,
     /// The one class that they come from.
@@ -49,20 +49,20 @@ pub struct Images {
     pub gpt_aliases_base64: bool,
 }
 
-impl Images {
+impl ImagesConfig {
     pub(super) fn read(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<Self> {
-        let engine = settings.take("IMAGES_BACKEND", "http_openai_images or mock", |text| {
+        let engine = settings.required("IMAGES_BACKEND", "http_openai_images or mock", |text| {
             [ImageEngine::Backend, ImageEngine::Mock].into_iter().find(|engine| engine.as_str() == text)
         });
         let class = settings.raw("IMAGES_BACKEND_CLASS")?.trim().to_owned();
         if let Some(file) = backends.filter(|_| engine != Some(ImageEngine::Mock)) {
-            must_be_able(settings, file, &class);
+            check_image_class(settings, file, &class);
         }
-        let max_pixels = settings.take("IMAGES_MAX_PIXELS", "a number of pixels above 0", |text| {
+        let max_pixels = settings.required("IMAGES_MAX_PIXELS", "a number of pixels above 0", |text| {
             text.trim().parse().ok().filter(|pixels| *pixels > 0)
         });
-        let timeout = settings.take("IMAGES_HTTP_TIMEOUT_SEC", "a time in seconds", duration);
-        let gpt_aliases_base64 = settings.take("IMAGES_GPT_ALIASES_BASE64", "true or false", truth);
+        let timeout = settings.required("IMAGES_HTTP_TIMEOUT_SEC", "a time in seconds", duration);
+        let gpt_aliases_base64 = settings.required("IMAGES_GPT_ALIASES_BASE64", "true or false", boolean);
         Some(Self {
             engine: engine?,
             class,
@@ -75,9 +75,9 @@ impl Images {
 }
 
 /// Whether the class makes pictures, for the status too.
-pub(crate) fn makes_none(config: &Config) -> Option<String> {
+pub(crate) fn no_images_warning(config: &Config) -> Option<String> {
     let class = &config.images.class;
-    if config.backends.of_images(class).is_some() {
+    if config.backends.for_images(class).is_some() {
         return None;
     }
     let able = |backend: &&Arc<Backend>| backend.limits.contains_key(&Capability::Images);
@@ -95,28 +95,28 @@ pub(crate) fn makes_none(config: &Config) -> Option<String> {
 
 /// A class that nobody chose, or that is there and off, is none: there are no pictures then. One that somebody named must be
 /// there.
-fn must_be_able(settings: &mut Settings, file: &BackendsFile, class: &str) {
+fn check_image_class(settings: &mut Settings, file: &BackendsFile, class: &str) {
     let chosen = ["IMAGES_BACKEND_CLASS", "IMAGES_HTTP_BASE_URL"]
         .iter()
-        .any(|name| settings.raw(name).is_some() && settings.source(name) != Source::Default);
+        .any(|name| settings.raw(name).is_some() && settings.source(name) != SettingSource::Default);
     let wrong = match file.backends.find(class) {
         Some(backend) => !backend.limits.contains_key(&Capability::Images),
-        None => chosen && !file.disabled_images.contains_key(class),
+        None => chosen && !file.disabled_image_limits.contains_key(class),
     };
     if wrong {
         let known = file.backends.classes().join(", ");
-        let words =
+        let message =
             format!("expected a configured backend class with the capability images (configured: {known})");
-        settings.complain("IMAGES_BACKEND_CLASS", words);
+        settings.add_problem("IMAGES_BACKEND_CLASS", message);
     }
 }
 
 /// What placeholders count as, where no backend makes pictures under the name of their class.
-pub(super) fn mock(images: &Images, file: &BackendsFile) -> Option<Backend> {
+pub(super) fn mock(images: &ImagesConfig, file: &BackendsFile) -> Option<Backend> {
     let able = |backend: &Arc<Backend>| backend.limits.contains_key(&Capability::Images);
     if images.engine == ImageEngine::Backend || file.backends.find(&images.class).is_some_and(able) {
         return None;
     }
-    let limit = file.disabled_images.get(&images.class).copied().unwrap_or(MOCKS_AT_ONCE);
+    let limit = file.disabled_image_limits.get(&images.class).copied().unwrap_or(MOCK_CONCURRENCY);
     Some(Backend::mock(&images.class, limit))
 }

@@ -12,7 +12,7 @@ fn fixture(name: &str) -> String {
     format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-fn load_with(flags: &[&str], environment: &[(&str, &str)]) -> Result<Loaded, Vec<String>> {
+fn load_with(flags: &[&str], environment: &[(&str, &str)]) -> Result<LoadedConfig, Vec<String>> {
     let matches = cli::command().get_matches_from([&["gateway"], flags].concat());
     let environment = |name: &str| {
         environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
@@ -28,7 +28,7 @@ fn env_file(text: &str) -> String {
 }
 
 /// The aliases lie where the tests are.
-fn existing() -> Result<Loaded, Vec<String>> {
+fn existing() -> Result<LoadedConfig, Vec<String>> {
     let aliases = fixture("model_aliases.json");
     load_with(&["--env-file", &fixture("existing.env"), "--model-aliases-path", &aliases], &[])
 }
@@ -41,7 +41,7 @@ fn the_existing_files_are_read_as_they_are() {
     let names: Vec<_> = config.access.tokens.iter().map(|token| token.name.as_str()).collect();
     assert_eq!(names, ["token", "alice", "token2"]);
     assert!(config.access.tokens[0].secret.matches("fixture-ab$cd"));
-    assert_eq!(config.max_request, 16 << 20);
+    assert_eq!(config.max_request_bytes, 16 << 20);
     assert_eq!(config.images.model.as_deref(), Some("sd-xl-base-1.0"));
     assert_eq!(config.images.max_pixels, 4_194_304, "a misspelt key changes nothing");
     let days = Duration::from_hours(90 * 24);
@@ -49,7 +49,7 @@ fn the_existing_files_are_read_as_they_are() {
     assert_eq!(config.public_base_url.as_deref(), Some("https://ai2.local:8800"));
     assert_eq!(config.access.ui_ranges.len(), 2);
     assert!(config.access.api_ranges.is_empty());
-    assert!(matches!(config.tls, Tls::SelfMade));
+    assert!(matches!(config.tls, Tls::LocalCa));
     let heavy = config.backends.find("gpu_heavy").unwrap();
     assert_eq!(heavy.base_url.as_str(), "http://ada2.local:7860/");
     assert_eq!((heavy.liveness.path(), heavy.readiness.path()), ("/healthz", "/readyz"));
@@ -62,7 +62,7 @@ fn the_existing_files_are_read_as_they_are() {
 
 #[test]
 fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
-    let notes = existing().unwrap().notes;
+    let notes = existing().unwrap().warnings;
     let (env, yaml) = (fixture("existing.env"), fixture("backends_config.yaml"));
     assert_eq!(
         notes[0],
@@ -206,7 +206,7 @@ fn a_file_that_is_named_must_be_there() {
         load_with(&["--env-file", &none, "--backends", nowhere], &token).unwrap_err()[0].contains(nowhere)
     );
     let loaded = load_with(&["--env-file", &none], &token).unwrap();
-    assert_eq!(loaded.notes, Vec::<String>::new());
+    assert_eq!(loaded.warnings, Vec::<String>::new());
     assert_eq!(loaded.config.backends.classes(), ["local_mlx", "gpu_heavy"], "the built-in ones");
 }
 
@@ -262,7 +262,7 @@ fn what_is_wrong_with_routing_is_told_by_place_and_name() {
     let loaded =
         load_with(&["--env-file", &env_file("GATEWAY_BEARER_TOKEN=t\n"), "--default-backend", "ollama"], &[])
             .unwrap();
-    assert!(loaded.notes[0].contains("the first backend that can do it is used"), "{:?}", loaded.notes);
+    assert!(loaded.warnings[0].contains("the first backend that can do it is used"), "{:?}", loaded.warnings);
     assert_eq!(loaded.config.routing.default, None);
 }
 

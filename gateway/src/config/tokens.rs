@@ -13,12 +13,12 @@ use service::{
 use sha2::{Digest, Sha256};
 
 /// Names the tokens that see everybody's pictures.
-const OWNERS: &str = "GATEWAY_OWNER_TOKENS";
-const MISSHAPEN: &str = "expected nothing behind `name=token` but `;max=N`, N a whole number above 0: how many requests of that token run \
+const OWNER_TOKENS: &str = "GATEWAY_OWNER_TOKENS";
+const INVALID_MAX: &str = "expected nothing behind `name=token` but `;max=N`, N a whole number above 0: how many requests of that token run \
      at once";
 const TOO_SHORT: &str = "expected at least 16 characters of token between `name=` and `;max=`";
-const NAMELESS: &str = "`;max=` needs a named token: name=token;max=N, the name of a-z, 0-9, _ and -, the token of at least 16 characters";
-const TWO_BOUNDS: &str = "expected one `;max=N` for each name; a name that is given twice has two";
+const UNNAMED_MAX: &str = "`;max=` needs a named token: name=token;max=N, the name of a-z, 0-9, _ and -, the token of at least 16 characters";
+const CONFLICTING_MAX: &str = "expected one `;max=N` for each name; a name that is given twice has two";
 
 /// A token and who holds it.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct Token {
     /// The token.
     pub secret: Secret,
     /// How many of its requests may run at once; without, only the backends' limits count.
-    pub max: Option<usize>,
+    pub max_concurrent: Option<usize>,
     /// Whether it sees and deletes everybody's pictures.
     pub sees_all: bool,
     /// Whether somebody named it. A number is a place in a list, and the list changes.
@@ -40,12 +40,12 @@ pub struct Token {
 impl Token {
     /// With a name that somebody gave it, and nothing more.
     pub fn named(name: &str, secret: Secret) -> Self {
-        Self { is_named: true, ..Self::numbered(name.to_owned(), secret) }
+        Self { is_named: true, ..Self::unnamed(name.to_owned(), secret) }
     }
 
-    fn numbered(name: String, secret: Secret) -> Self {
-        let id = id_of(&secret);
-        Self { name, secret, max: None, sees_all: false, is_named: false, id }
+    fn unnamed(name: String, secret: Secret) -> Self {
+        let id = token_id(&secret);
+        Self { name, secret, max_concurrent: None, sees_all: false, is_named: false, id }
     }
 
     /// Whether somebody named it.
@@ -59,27 +59,27 @@ impl Token {
     }
 
     /// Whether a picture that is noted under this is its own. Also one from before it had a name.
-    pub(crate) fn is_owner(&self, noted: &str) -> bool {
-        noted == self.owner() || noted == self.id
+    pub(crate) fn is_owner(&self, owner: &str) -> bool {
+        owner == self.owner() || owner == self.id
     }
 }
 
 /// No name, since no name has a `#`. Too short to tell which token it was made from, long enough to tell a few apart.
-fn id_of(secret: &Secret) -> String {
+fn token_id(secret: &Secret) -> String {
     let hash =
         Sha256::new().chain_update("gateway: owner of a picture\0").chain_update(secret.expose()).finalize();
     format!("#{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3])
 }
 
-pub(super) type TokensRead = Result<Vec<Token>, Cow<'static, str>>;
+pub(super) type ParsedTokens = Result<Vec<Token>, Cow<'static, str>>;
 
 /// The one of `GATEWAY_BEARER_TOKEN`.
-pub(super) fn single(text: &str) -> TokensRead {
+pub(super) fn single(text: &str) -> ParsedTokens {
     Ok(vec![Token::named("token", Secret::token(text)?)])
 }
 
 /// That one, which is nobody's by name, and the others. Where it has a name among them, the name counts.
-pub(super) fn together(single: &[Token], several: Vec<Token>) -> Vec<Token> {
+pub(super) fn merge(single: &[Token], several: Vec<Token>) -> Vec<Token> {
     let same = |one: &Token, other: &Token| one.secret.expose() == other.secret.expose();
     let is_nobodys = |one: &Token| !several.iter().any(|other| other.is_named && same(one, other));
     let mut tokens: Vec<_> = single.iter().filter(|one| is_nobodys(one)).cloned().collect();
@@ -91,19 +91,21 @@ pub(super) fn together(single: &[Token], several: Vec<Token>) -> Vec<Token> {
 
 /// Separated by commas or, as files have them, by line ends. `name=token` where the name is `[a-z0-9_-]{1,32}` and at least
 /// 16 characters follow; anything else is a bare token, since tokens in base64 end with `=`.
-pub(super) fn named_tokens(text: &str) -> TokensRead {
+pub(super) fn parse_list(text: &str) -> ParsedTokens {
     let tokens: Vec<_> = text.split([',', '\n']).enumerate().map(read).collect::<Result<_, _>>()?;
-    let bounds: BTreeSet<_> =
-        tokens.iter().filter_map(|token| token.max.map(|max| (token.name.as_str(), max))).collect();
+    let bounds: BTreeSet<_> = tokens
+        .iter()
+        .filter_map(|token| token.max_concurrent.map(|max| (token.name.as_str(), max)))
+        .collect();
     let names: BTreeSet<_> = bounds.iter().map(|(name, _)| *name).collect();
     if names.len() < bounds.len() {
-        return Err(TWO_BOUNDS.into());
+        return Err(CONFLICTING_MAX.into());
     }
-    each_once(tokens)
+    deduplicate(tokens)
 }
 
 /// Each secret once. Where it stands bare and with a name, the name counts; two names would be two people.
-fn each_once(tokens: Vec<Token>) -> TokensRead {
+fn deduplicate(tokens: Vec<Token>) -> ParsedTokens {
     let mut kept: Vec<Token> = Vec::new();
     let mut places = BTreeMap::new();
     for token in tokens {
@@ -120,7 +122,7 @@ fn each_once(tokens: Vec<Token>) -> TokensRead {
                 )
                 .into());
             }
-            (true, true) => before.max = before.max.or(token.max),
+            (true, true) => before.max_concurrent = before.max_concurrent.or(token.max_concurrent),
             (false, true) => *before = token,
             (_, false) => {}
         }
@@ -131,37 +133,37 @@ fn each_once(tokens: Vec<Token>) -> TokensRead {
 fn read((at, item): (usize, &str)) -> Result<Token, &'static str> {
     let item = item.trim();
     let bare = || {
-        let secret = if is_bounded(item) { Err(NAMELESS) } else { Secret::token(item) };
-        Ok(Token::numbered(format!("token{}", at + 1), secret?))
+        let secret = if has_max(item) { Err(UNNAMED_MAX) } else { Secret::token(item) };
+        Ok(Token::unnamed(format!("token{}", at + 1), secret?))
     };
     let Some((name, rest)) = item.split_once('=').filter(|(name, _)| is_name(name)) else { return bare() };
-    let (secret, max) = bounded(rest)?;
+    let (secret, max) = split_max(rest)?;
     match (secret.chars().count(), max) {
         (0, _) => Err(EMPTY),
-        (16.., max) => Ok(Token { max, ..Token::named(name, Secret::token(secret)?) }),
+        (16.., max) => Ok(Token { max_concurrent: max, ..Token::named(name, Secret::token(secret)?) }),
         (_, Some(_)) => Err(TOO_SHORT),
         (_, None) => bare(),
     }
 }
 
 /// A token, and the bound behind it. A `;` that no word and `=` follow is the token's own.
-fn bounded(text: &str) -> Result<(&str, Option<usize>), &'static str> {
+fn split_max(text: &str) -> Result<(&str, Option<usize>), &'static str> {
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
     let parameter = text.rsplit_once(';').map(|(secret, last)| (secret.trim_end(), last.trim()));
     let Some((secret, last)) = parameter else { return Ok((text, None)) };
     match last.split_once('=').map(|(word, value)| (word.trim_end(), value.trim_start())) {
-        None if last.is_empty() || last.starts_with("max") => Err(MISSHAPEN),
+        None if last.is_empty() || last.starts_with("max") => Err(INVALID_MAX),
         Some((word, value)) if is_word(word) => {
-            let max = value.parse().ok().filter(|max| word == "max" && *max > 0).ok_or(MISSHAPEN)?;
+            let max = value.parse().ok().filter(|max| word == "max" && *max > 0).ok_or(INVALID_MAX)?;
             // One behind another.
-            if bounded(secret)?.1.is_some() { Err(MISSHAPEN) } else { Ok((secret, Some(max))) }
+            if split_max(secret)?.1.is_some() { Err(INVALID_MAX) } else { Ok((secret, Some(max))) }
         }
         None | Some(_) => Ok((text, None)),
     }
 }
 
 /// Whether a `;max=` stands behind it.
-fn is_bounded(item: &str) -> bool {
+fn has_max(item: &str) -> bool {
     let word = |part: &str| part.split_once('=').map(|(word, _)| word.trim() == "max");
     item.split(';').skip(1).any(|part| word(part) == Some(true))
 }
@@ -173,12 +175,12 @@ pub fn is_name(text: &str) -> bool {
 }
 
 /// The tokens with what `GATEWAY_OWNER_TOKENS` says of them. Without it the only person there is sees everything.
-pub(super) fn with_owners(
+pub(super) fn apply_owner_tokens(
     settings: &mut Settings,
     tokens: Vec<Token>,
-    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Vec<Arc<Token>> {
-    let named = list(settings.raw(OWNERS).unwrap_or_default(), |text| Some(text.to_owned()));
+    let named = list(settings.raw(OWNER_TOKENS).unwrap_or_default(), |text| Some(text.to_owned()));
     let named = named.filter(|named| !named.is_empty());
     let known: BTreeSet<_> =
         tokens.iter().filter(|token| token.is_named).map(|token| token.name.as_str()).collect();
@@ -187,8 +189,8 @@ pub(super) fn with_owners(
         if let Some(at) = named.iter().position(|name| !known.contains(name.as_str())) {
             let known: Vec<_> = known.iter().copied().collect();
             let known = if known.is_empty() { "none is named".to_owned() } else { known.join(", ") };
-            settings.complain(
-                OWNERS,
+            settings.add_problem(
+                OWNER_TOKENS,
                 format!(
                     "expected names of tokens (not the tokens themselves), of those in GATEWAY_BEARER_TOKENS as name=token \
                      or `token` for that of GATEWAY_BEARER_TOKEN: {known}; entry {} is none of them",
@@ -197,25 +199,25 @@ pub(super) fn with_owners(
             );
         }
     }
-    let people: BTreeSet<_> = tokens.iter().map(Token::owner).collect();
+    let owners: BTreeSet<_> = tokens.iter().map(Token::owner).collect();
     let secrets: BTreeSet<_> = tokens.iter().map(|token| token.secret.expose()).collect();
-    let alone = people.len().min(secrets.len()) <= 1;
-    if named.is_none() && !alone {
-        notes.push(format!(
-            "{OWNERS} is not set and there are several tokens: each sees the pictures that it made, and nobody those of others \
+    let is_only_user = owners.len().min(secrets.len()) <= 1;
+    if named.is_none() && !is_only_user {
+        warnings.push(format!(
+            "{OWNER_TOKENS} is not set and there are several tokens: each sees the pictures that it made, and nobody those of others \
              or from before; name the tokens that see all"
         ));
     }
     let sees_all = |token: &Token| match &named {
         Some(named) => token.is_named && named.contains(&token.name),
-        None => alone,
+        None => is_only_user,
     };
     tokens.into_iter().map(|token| Arc::new(Token { sees_all: sees_all(&token), ..token })).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use service::secret::UNSENDABLE_TOKEN;
+    use service::secret::INVALID_TOKEN;
 
     use super::*;
 
@@ -229,16 +231,16 @@ mod tests {
             ("a1\nbob=0123456789abcdefg", &[("token1", "a1"), ("bob", "0123456789abcdefg")]),
             ("c2VjcmV0LXRva2Vu==", &[("token1", "c2VjcmV0LXRva2Vu==")]),
         ] {
-            let tokens = named_tokens(text).unwrap();
+            let tokens = parse_list(text).unwrap();
             let read: Vec<_> =
                 tokens.iter().map(|token| (token.name.as_str(), token.secret.expose())).collect();
             assert_eq!(read, expected, "{text}");
         }
         for bad in ["", "a,", ",a", "a, ,b", "alice="] {
-            assert_eq!(named_tokens(bad).err().as_deref(), Some(EMPTY), "{bad:?}");
+            assert_eq!(parse_list(bad).err().as_deref(), Some(EMPTY), "{bad:?}");
         }
         for bad in ["a,schl\u{fc}ssel", "bob=0123456789abcde\u{7f}", "a\u{1}"] {
-            assert_eq!(named_tokens(bad).err().as_deref(), Some(UNSENDABLE_TOKEN), "{bad:?}");
+            assert_eq!(parse_list(bad).err().as_deref(), Some(INVALID_TOKEN), "{bad:?}");
         }
     }
 
@@ -255,9 +257,9 @@ mod tests {
             ("=;max=2", "0123456789abcdef=", Some(2)),
             ("a;b;max=3", "0123456789abcdefa;b", Some(3)),
         ] {
-            let token = &named_tokens(&format!("alice={SECRET}{behind}")).unwrap()[0];
+            let token = &parse_list(&format!("alice={SECRET}{behind}")).unwrap()[0];
             assert_eq!(
-                (token.name.as_str(), token.secret.expose(), token.max),
+                (token.name.as_str(), token.secret.expose(), token.max_concurrent),
                 ("alice", secret, max),
                 "{behind}"
             );
@@ -277,11 +279,11 @@ mod tests {
             ";max=1.5",
             ";max=99999999999999999999999",
         ] {
-            let read = named_tokens(&format!("alice={SECRET}{behind}"));
-            assert_eq!(read.err().as_deref(), Some(MISSHAPEN), "{behind}");
+            let read = parse_list(&format!("alice={SECRET}{behind}"));
+            assert_eq!(read.err().as_deref(), Some(INVALID_MAX), "{behind}");
         }
-        assert_eq!(named_tokens("alice=short;max=1").err().as_deref(), Some(TOO_SHORT));
-        assert_eq!(named_tokens("alice=;max=1").err().as_deref(), Some(EMPTY));
+        assert_eq!(parse_list("alice=short;max=1").err().as_deref(), Some(TOO_SHORT));
+        assert_eq!(parse_list("alice=;max=1").err().as_deref(), Some(EMPTY));
         for bare in [
             "0123456789abcdef;max=1",
             "Alice=0123456789abcdef;max=0",
@@ -289,14 +291,18 @@ mod tests {
             "baretoken123456789;max=1;",
             "bare;max=",
         ] {
-            assert_eq!(named_tokens(bare).err().as_deref(), Some(NAMELESS), "{bare}");
+            assert_eq!(parse_list(bare).err().as_deref(), Some(UNNAMED_MAX), "{bare}");
         }
         for bare in ["0123456789abcdef;maximum=1", "0123456789abcdef;max", "max=1", "a;b", "a;b=c;"] {
-            let token = &named_tokens(bare).unwrap()[0];
-            assert_eq!((token.secret.expose(), token.max), (bare, None), "a bare token stays whole");
+            let token = &parse_list(bare).unwrap()[0];
+            assert_eq!(
+                (token.secret.expose(), token.max_concurrent),
+                (bare, None),
+                "a bare token stays whole"
+            );
         }
-        let two = |one, other| named_tokens(&format!("a={SECRET}1{one},a={SECRET}2{other}"));
-        assert_eq!(two(";max=1", ";max=2").err().as_deref(), Some(TWO_BOUNDS));
+        let two = |one, other| parse_list(&format!("a={SECRET}1{one},a={SECRET}2{other}"));
+        assert_eq!(two(";max=1", ";max=2").err().as_deref(), Some(CONFLICTING_MAX));
         assert!(two(";max=1", ";max=1").is_ok() && two("", ";max=1").is_ok());
     }
 
@@ -307,7 +313,7 @@ mod tests {
             format!("alice={SECRET},bob={SECRET}"),
             format!("{SECRET},alice={SECRET};max=1,{SECRET},bob={SECRET}"),
         ] {
-            let problem = named_tokens(&text).unwrap_err();
+            let problem = parse_list(&text).unwrap_err();
             assert!(problem.contains("alice and bob have the same one"), "{problem}");
             assert!(!problem.contains(SECRET));
         }
@@ -317,8 +323,9 @@ mod tests {
             format!("alice={SECRET},{SECRET},alice={SECRET};max=2"),
             format!("{SECRET},alice={SECRET};max=2"),
         ] {
-            let tokens = named_tokens(&text).unwrap();
-            let read: Vec<_> = tokens.iter().map(|token| (token.name.as_str(), token.max)).collect();
+            let tokens = parse_list(&text).unwrap();
+            let read: Vec<_> =
+                tokens.iter().map(|token| (token.name.as_str(), token.max_concurrent)).collect();
             assert_eq!(read, [("alice", Some(2))], "{text}");
         }
         for (several, names) in [
@@ -326,19 +333,19 @@ mod tests {
             (SECRET.to_owned(), &["token"]),
             (format!("{SECRET},bob={SECRET}2"), &["token", "bob"]),
         ] {
-            let tokens = together(&single(SECRET).unwrap(), named_tokens(&several).unwrap());
+            let tokens = merge(&single(SECRET).unwrap(), parse_list(&several).unwrap());
             let read: Vec<_> = tokens.iter().map(|token| token.name.as_str()).collect();
             assert_eq!(read, names, "{several}");
         }
-        let one_person = named_tokens(&format!("alice={SECRET}1;max=1,alice={SECRET}2")).unwrap();
+        let one_person = parse_list(&format!("alice={SECRET}1;max=1,alice={SECRET}2")).unwrap();
         assert_eq!(one_person.len(), 2, "who gets another token has both for a while");
     }
 
     #[test]
     fn a_picture_is_noted_under_a_name_or_what_is_made_from_a_bare_token() {
-        let tokens = named_tokens("0123456789abcdef, bob=0123456789abcdefg").unwrap();
-        let moved = named_tokens("new, 0123456789abcdef").unwrap();
-        let renamed = named_tokens("alice=0123456789abcdef").unwrap();
+        let tokens = parse_list("0123456789abcdef, bob=0123456789abcdefg").unwrap();
+        let moved = parse_list("new, 0123456789abcdef").unwrap();
+        let renamed = parse_list("alice=0123456789abcdef").unwrap();
         let (bare, bob, later, named) = (&tokens[0], &tokens[1], &moved[1], &renamed[0]);
         assert_eq!(bob.owner(), "bob");
         assert!(

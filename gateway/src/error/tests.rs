@@ -2,65 +2,74 @@ use serde_json::json;
 use wire::openai::fields::FieldError;
 
 use super::*;
-use crate::{backend::Said, client::connect_error::ConnectError, config::Capability, store::PictureName};
+use crate::{
+    backend::UpstreamError, client::connect_error::ConnectError, config::Capability, store::ImageName,
+};
 
 fn said(status: u16, body: Value, retry_after: Option<u64>, should_retry: Option<bool>) -> ApiError {
     let status = StatusCode::from_u16(status).unwrap();
-    ApiError::Backend("c".into(), BackendFault::Said(Said { status, body, retry_after, should_retry }))
+    ApiError::Backend(
+        "c".into(),
+        BackendError::Upstream(UpstreamError { status, body, retry_after, should_retry }),
+    )
 }
 
 fn status(status: u16, words: Option<&str>) -> ApiError {
     let status = StatusCode::from_u16(status).unwrap();
     ApiError::Backend(
         "c".into(),
-        BackendFault::Status { status, words: words.map(str::to_owned), retry_after: None },
+        BackendError::Status { status, message: words.map(str::to_owned), retry_after: None },
     )
 }
 
 fn incapable() -> ApiError {
     let supported = vec!["chat".to_owned()];
-    ApiError::Denied(Denial::Incapable { class: "c".to_owned(), capability: Capability::Images, supported })
+    ApiError::Denied(RoutingError::UnsupportedCapability {
+        class: "c".to_owned(),
+        capability: Capability::Images,
+        supported,
+    })
 }
 
 fn every_error() -> Vec<ApiError> {
     let class = || "c".to_owned();
     let backend = |fault| ApiError::Backend(class(), fault);
     vec![
-        ApiError::Guard(Refusal::BadHost),
-        ApiError::Guard(Refusal::ForeignHost("evil.example".into())),
-        ApiError::Guard(Refusal::ForeignOrigin("https://evil.example".into())),
+        ApiError::Guard(GuardError::InvalidHost),
+        ApiError::Guard(GuardError::HostNotAllowed("evil.example".into())),
+        ApiError::Guard(GuardError::OriginNotAllowed("https://evil.example".into())),
         ApiError::AddressNotAllowed,
-        ApiError::AddressDoubtful(Doubt::Untrusted),
-        ApiError::AddressDoubtful(Doubt::Unreadable),
-        ApiError::AddressDoubtful(Doubt::Disagree),
+        ApiError::AddressUncertain(ForwardingError::UntrustedPeer),
+        ApiError::AddressUncertain(ForwardingError::Malformed),
+        ApiError::AddressUncertain(ForwardingError::Conflicting),
         ApiError::Unauthenticated,
         ApiError::Body(BodyError::Encoded),
         ApiError::Body(BodyError::TooLarge(7)),
-        ApiError::Body(BodyError::Busy),
-        ApiError::Body(BodyError::CallerBusy),
+        ApiError::Body(BodyError::BudgetExhausted),
+        ApiError::Body(BodyError::CallerBudgetExhausted),
         ApiError::Body(BodyError::Stalled),
         ApiError::Body(BodyError::TooSlow),
-        ApiError::Body(BodyError::Broken),
+        ApiError::Body(BodyError::ReadFailed),
         ApiError::Malformed(Malformed::Field(FieldError::new("n", "n must be 1."))),
         ApiError::Malformed(Malformed::Field(FieldError { param: None, message: "no JSON".into() })),
         ApiError::Malformed(Malformed::Size("too large".into())),
         ApiError::UnknownModel("x".into()),
-        ApiError::Denied(Denial::UnknownBackend { name: "x".into(), known: vec![class()] }),
+        ApiError::Denied(RoutingError::UnknownBackend { name: "x".into(), known: vec![class()] }),
         incapable(),
-        ApiError::Denied(Denial::NobodyAble(Capability::Chat)),
-        ApiError::Denied(Denial::Base64Off { class: class() }),
-        ApiError::Denied(Denial::StreamOff { class: class() }),
+        ApiError::Denied(RoutingError::NoCapableBackend(Capability::Chat)),
+        ApiError::Denied(RoutingError::Base64Disabled { class: class() }),
+        ApiError::Denied(RoutingError::StreamingDisabled { class: class() }),
         ApiError::NotReady(NotReady { class: class(), error: "vram_headroom: too little".into() }),
         ApiError::Busy(Busy::Backend { class: class(), capability: Capability::Images }),
         ApiError::Busy(Busy::Token { name: "alice".to_owned(), limit: 1 }),
-        backend(BackendFault::NotConnected(ConnectError::Refused)),
-        backend(BackendFault::NotConnected(ConnectError::NoLocalRoute)),
-        backend(BackendFault::Unreachable("no connection in time".into())),
-        backend(BackendFault::SaidNotReady { words: "paused".into(), retry_after: Some(9) }),
-        backend(BackendFault::TimedOut),
-        backend(BackendFault::Broken("reset".into())),
-        backend(BackendFault::Unusable("no picture".into())),
-        backend(BackendFault::Failed("the job failed".into())),
+        backend(BackendError::NotConnected(ConnectError::Refused)),
+        backend(BackendError::NotConnected(ConnectError::NoLocalRoute)),
+        backend(BackendError::Unreachable("no connection in time".into())),
+        backend(BackendError::UpstreamNotReady { message: "paused".into(), retry_after: Some(9) }),
+        backend(BackendError::TimedOut),
+        backend(BackendError::Broken("reset".into())),
+        backend(BackendError::Unusable("no picture".into())),
+        backend(BackendError::Failed("the job failed".into())),
         said(
             503,
             json!({"error": {"message": "m", "type": "t", "code": "gpu_out_of_memory"}}),
@@ -80,14 +89,14 @@ fn every_error() -> Vec<ApiError> {
         status(429, None),
         status(500, Some("trace")),
         status(503, None),
-        ApiError::Store(StoreFault::Full),
-        ApiError::StoreNotReady(StoreFault::Scarce { free: 1 << 20, needed: 64 << 20 }),
-        ApiError::Store(StoreFault::Collision(PictureName::parse("1_0123456789abcdef.png").unwrap())),
-        ApiError::Store(StoreFault::Io(std::io::Error::other("/secret/path"))),
+        ApiError::Store(StoreError::Full),
+        ApiError::StoreNotReady(StoreError::InsufficientSpace { free: 1 << 20, needed: 64 << 20 }),
+        ApiError::Store(StoreError::Collision(ImageName::parse("1_0123456789abcdef.png").unwrap())),
+        ApiError::Store(StoreError::Io(std::io::Error::other("/secret/path"))),
         ApiError::NotFound,
         ApiError::UnknownPath(None),
         ApiError::UnknownPath(Some("/v1/models")),
-        ApiError::WrongMethod,
+        ApiError::MethodNotAllowed,
         ApiError::Internal,
     ]
 }
@@ -95,23 +104,23 @@ fn every_error() -> Vec<ApiError> {
 #[test]
 fn a_missing_descriptor_names_the_limit_and_no_backend() {
     for error in [
-        ApiError::StoreNotReady(StoreFault::NoDescriptor),
-        ApiError::Backend("c".into(), BackendFault::NoDescriptor),
+        ApiError::StoreNotReady(StoreError::TooManyOpenFiles),
+        ApiError::Backend("c".into(), BackendError::NoDescriptor),
     ] {
-        let answer = error.answer(Some("images"), Some("c"));
+        let answer = error.to_response(Some("images"), Some("c"));
         assert_eq!(answer.status().as_u16(), 503);
         assert_eq!(
             (&answer.headers()["retry-after"], &answer.headers()["x-should-retry"]),
             (&"5".parse().unwrap(), &"false".parse().unwrap())
         );
-        let message = error.face().body["error"]["message"].as_str().unwrap().to_owned();
+        let message = error.error_response().body["error"]["message"].as_str().unwrap().to_owned();
         assert!(message.contains("ulimit -n") && message.contains("NumberOfFiles"), "{message}");
     }
 }
 
 fn row(error: &ApiError) -> String {
-    let face = error.face();
-    let body: Envelope = serde_json::from_value(face.body).expect("every failure is one envelope");
+    let face = error.error_response();
+    let body: ErrorEnvelope = serde_json::from_value(face.body).expect("every failure is one envelope");
     assert_eq!(body.detail.is_empty(), body.error.message.is_empty());
     let after = face.retry_after.map_or(String::new(), |after| format!(" after {after}"));
     let retry = face.should_retry.map_or(String::new(), |retry| format!(" retry {retry}"));
@@ -181,7 +190,7 @@ fn the_table() {
 #[test]
 fn a_server_error_never_invites_a_repeat_of_gpu_work() {
     for error in every_error() {
-        let face = error.face();
+        let face = error.error_response();
         if face.status.is_server_error() {
             assert!(face.should_retry.is_some(), "{error:?}");
         }
@@ -192,7 +201,7 @@ fn a_server_error_never_invites_a_repeat_of_gpu_work() {
 #[test]
 fn causes_and_paths_stay_inside() {
     for error in every_error() {
-        let body = error.face().body.to_string();
+        let body = error.error_response().body.to_string();
         for secret in ["/secret", "reset", "trace"] {
             assert!(!body.contains(secret), "{body}");
         }
@@ -202,11 +211,12 @@ fn causes_and_paths_stay_inside() {
 #[test]
 fn a_backends_own_envelope_is_kept_and_completed() {
     let error = json!({"message": "m", "type": "t", "code": "engine_error", "extra": 1});
-    let answer = said(502, json!({ "error": error }), None, None).face();
+    let answer = said(502, json!({ "error": error }), None, None).error_response();
     assert_eq!(
         answer.body,
         json!({"error": {"message": "m", "type": "t", "param": null, "code": "engine_error", "extra": 1}, "detail": "m"})
     );
-    let response = said(502, json!({ "error": error }), None, None).answer(Some("images"), Some("gpu_heavy"));
+    let response =
+        said(502, json!({ "error": error }), None, None).to_response(Some("images"), Some("gpu_heavy"));
     assert_eq!(response.headers()["x-should-retry"], "false");
 }

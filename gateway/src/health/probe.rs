@@ -9,36 +9,36 @@ use reqwest::{
     header::{CONTENT_TYPE, HeaderValue},
 };
 use service::{
-    outbound::{BodyFault, ran_out_of_descriptors, read_limited},
+    outbound::{ReadBodyError, is_out_of_descriptors, read_limited},
     text::one_line,
 };
-use wire::{health::ReadyReport, openai::object::Object};
+use wire::{health::ReadyReport, openai::object::JsonObject};
 
-use super::state::{Answered, Evidence, ProbeFailure, Verdict};
+use super::state::{Evidence, ProbeFailure, ProbeReport, Readiness};
 use crate::{
-    client::connect_error::{ConnectError, no_address},
+    client::connect_error::{ConnectError, dns_error},
     config::Backend,
 };
 
 /// Bytes of a readiness answer or a list of models.
-const ANSWER_LIMIT: usize = 1 << 20;
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 /// Characters of a backend's own message that are passed on.
-const LONGEST_MESSAGE: usize = 300;
+const MAX_MESSAGE_CHARS: usize = 300;
 
 /// For the answer of the next card; one that is ready gives it at once.
-const NEXT_CARD: Duration = Duration::from_secs(1);
+const RECHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a backend is probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Occasion {
+pub(super) enum ProbeReason {
     /// It is time, and the backend was not ready before.
     NotReady,
     /// It is time, and it was ready.
     Ready,
     /// It was ready, and a request met something that makes one doubt it. Further requests wait for nobody, so the verdict is
     /// wanted as early as can be.
-    Doubt,
+    Suspected,
 }
 
 /// Asks. Takes at most `timeout` in all. A backend that was ready and says that it is not is asked once more: behind a
@@ -46,83 +46,91 @@ pub(super) enum Occasion {
 pub(super) async fn probe(
     client: &Client,
     backend: &Backend,
-    occasion: Occasion,
+    occasion: ProbeReason,
     timeout: Duration,
 ) -> Evidence {
-    match tokio::time::timeout(timeout, ask(client, backend, occasion)).await {
+    match tokio::time::timeout(timeout, check_paths(client, backend, occasion)).await {
         Ok(Ok(answered)) => Evidence::Answered(answered),
         Ok(Err(evidence)) => evidence,
         Err(_) => Evidence::ProbeFailed(ProbeFailure::TimedOut),
     }
 }
 
-async fn ask(client: &Client, backend: &Backend, occasion: Occasion) -> Result<Answered, Evidence> {
-    let (live, ready) = (liveness(client, backend), any_ready(client, backend, occasion));
-    let ((alive, no_liveness), (verdict, no_readiness)) = if occasion == Occasion::Doubt {
+async fn check_paths(
+    client: &Client,
+    backend: &Backend,
+    occasion: ProbeReason,
+) -> Result<ProbeReport, Evidence> {
+    let (live, ready) = (liveness(client, backend), check_readiness_twice(client, backend, occasion));
+    let ((alive, no_liveness), (verdict, no_readiness)) = if occasion == ProbeReason::Suspected {
         let ready = ready.await?;
         // One that says that it is not ready lives.
-        (if ready.0.admits() { live.await? } else { (true, None) }, ready)
+        (if ready.0.is_ready() { live.await? } else { (true, None) }, ready)
     } else {
         (live.await?, ready.await?)
     };
     let wrong_paths = [no_liveness, no_readiness].into_iter().flatten().collect();
-    Ok(Answered { alive, verdict, wrong_paths })
+    Ok(ProbeReport { alive, readiness: verdict, missing_paths: wrong_paths })
 }
 
 /// What a probe learns from a path, and the path if there is no such.
-type Learned<T> = Result<(T, Option<String>), Evidence>;
+type PathCheck<T> = Result<(T, Option<String>), Evidence>;
 
-async fn liveness(client: &Client, backend: &Backend) -> Learned<bool> {
+async fn liveness(client: &Client, backend: &Backend) -> PathCheck<bool> {
     if backend.liveness == backend.readiness {
         return Ok((true, None));
     }
     let answer = get(client, backend, &backend.liveness).await?;
-    let missing = answer.is_no_path().then(|| backend.liveness.path().to_owned());
+    let missing = answer.is_missing_path().then(|| backend.liveness.path().to_owned());
     Ok((missing.is_some() || answer.status.is_success(), missing))
 }
 
-async fn any_ready(client: &Client, backend: &Backend, occasion: Occasion) -> Learned<Verdict> {
+async fn check_readiness_twice(
+    client: &Client,
+    backend: &Backend,
+    occasion: ProbeReason,
+) -> PathCheck<Readiness> {
     let first = readiness(client, backend).await?;
-    if first.0.admits() || occasion == Occasion::NotReady {
+    if first.0.is_ready() || occasion == ProbeReason::NotReady {
         return Ok(first);
     }
-    match tokio::time::timeout(NEXT_CARD, readiness(client, backend)).await {
-        Ok(Ok(next)) if next.0.admits() => Ok(next),
+    match tokio::time::timeout(RECHECK_TIMEOUT, readiness(client, backend)).await {
+        Ok(Ok(next)) if next.0.is_ready() => Ok(next),
         Ok(_) | Err(_) => Ok(first),
     }
 }
 
-async fn readiness(client: &Client, backend: &Backend) -> Learned<Verdict> {
+async fn readiness(client: &Client, backend: &Backend) -> PathCheck<Readiness> {
     let answer = get(client, backend, &backend.readiness).await?;
-    if !answer.is_no_path() {
-        return Ok((judge(answer.status, answer.body(), &backend.readiness), None));
+    if !answer.is_missing_path() {
+        return Ok((read_readiness(answer.status, answer.body(), &backend.readiness), None));
     }
-    let verdict = lists_models(client, backend).await?;
+    let verdict = check_models(client, backend).await?;
     Ok((verdict, Some(backend.readiness.path().to_owned())))
 }
 
 /// What a path answered.
 #[derive(Debug)]
-struct Said {
+struct ProbeResponse {
     status: StatusCode,
-    kind: Option<HeaderValue>,
+    content_type: Option<HeaderValue>,
     /// None if it is longer than anything that a probe is answered with.
     body: Option<Bytes>,
 }
 
-impl Said {
+impl ProbeResponse {
     fn body(&self) -> &[u8] {
         self.body.as_deref().unwrap_or_default()
     }
 
     fn is_html(&self) -> bool {
-        is_html(self.kind.as_ref(), self.body())
+        is_html(self.content_type.as_ref(), self.body())
     }
 
     /// Whether the backend has no such path, which says nothing of how it is. mlx_lm tells that with 404 and, to other
     /// methods, 501; LM Studio with 200 and `{"error": "Unexpected endpoint or method. …"}`; what serves a web
     /// page with 200 and that page. An error's page is another thing: it comes with the status of the error.
-    fn is_no_path(&self) -> bool {
+    fn is_missing_path(&self) -> bool {
         match self.status {
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => true,
             status if !status.is_success() => false,
@@ -132,7 +140,7 @@ impl Said {
 }
 
 fn has_error(body: &[u8]) -> bool {
-    Object::read(body, &["error"]).is_ok_and(|said| said.get("error").is_some())
+    JsonObject::parse(body, &["error"]).is_ok_and(|object| object.get("error").is_some())
 }
 
 /// Whether an answer of this type is a web page. Its type alone would not do: some health paths answer a plain `OK` as
@@ -149,32 +157,34 @@ pub(super) fn is_html(kind: Option<&HeaderValue>, body: &[u8]) -> bool {
 }
 
 /// A report says everything; without one the status alone does.
-fn judge(status: StatusCode, body: &[u8], path: &Url) -> Verdict {
+fn read_readiness(status: StatusCode, body: &[u8], path: &Url) -> Readiness {
     match serde_json::from_slice::<ReadyReport>(body) {
-        Ok(report) if status.is_success() || !report.admits() => Verdict::Report(Box::new(report)),
-        _ if status.is_success() => Verdict::Ready,
-        _ => Verdict::NotReady(format!("{} answered {}{}", path.path(), status.as_u16(), said(body))),
+        Ok(report) if status.is_success() || !report.admits() => Readiness::Report(Box::new(report)),
+        _ if status.is_success() => Readiness::Ready,
+        _ => {
+            Readiness::NotReady(format!("{} answered {}{}", path.path(), status.as_u16(), error_detail(body)))
+        }
     }
 }
 
 /// The words of a refusal, as MLX servers write them: `{"status": "unhealthy", "model_status": "no_models"}`.
-fn said(body: &[u8]) -> String {
+fn error_detail(body: &[u8]) -> String {
     let names = ["status", "model_status", "detail", "error"];
-    let body = Object::read(body, &names).ok();
-    let words = names.into_iter().filter_map(|name| body.as_ref()?.text(name));
-    let words = words.collect::<Vec<_>>().join(", ");
-    if words.is_empty() { words } else { format!(": {}", one_line(&words, LONGEST_MESSAGE)) }
+    let body = JsonObject::parse(body, &names).ok();
+    let messages = names.into_iter().filter_map(|name| body.as_ref()?.text(name));
+    let message = messages.collect::<Vec<_>>().join(", ");
+    if message.is_empty() { message } else { format!(": {}", one_line(&message, MAX_MESSAGE_CHARS)) }
 }
 
 /// mlx_lm answers an empty body where it has no cache of models.
-async fn lists_models(client: &Client, backend: &Backend) -> Result<Verdict, Evidence> {
-    let url = backend.api("models");
+async fn check_models(client: &Client, backend: &Backend) -> Result<Readiness, Evidence> {
+    let url = backend.api_url("models");
     let answer = get(client, backend, &url).await?;
     if answer.status == StatusCode::OK && answer.body.as_deref().is_some_and(is_list) {
-        return Ok(Verdict::Ready);
+        return Ok(Readiness::Ready);
     }
     let path = backend.readiness.path();
-    Ok(Verdict::NotReady(if answer.status.is_success() && answer.is_html() {
+    Ok(Readiness::NotReady(if answer.status.is_success() && answer.is_html() {
         format!(
             "it answers {path} and {} with a web page (HTML{}), so another program answers at its base_url, or a proxy's \
              login page: check host, port and path",
@@ -191,7 +201,7 @@ async fn lists_models(client: &Client, backend: &Backend) -> Result<Verdict, Evi
 }
 
 fn is_list(body: &[u8]) -> bool {
-    let object = || Object::read(body, &["object"]).ok()?.text("object");
+    let object = || JsonObject::parse(body, &["object"]).ok()?.text("object");
     body.trim_ascii().is_empty() || object().as_deref() == Some("list")
 }
 
@@ -199,28 +209,29 @@ fn is_list(body: &[u8]) -> bool {
 fn title(page: &[u8]) -> String {
     let page = String::from_utf8_lossy(page);
     let title = page.split_once("<title>").and_then(|(_, behind)| behind.split('<').next());
-    let title = title.map(|title| one_line(title.trim(), LONGEST_MESSAGE)).filter(|title| !title.is_empty());
+    let title =
+        title.map(|title| one_line(title.trim(), MAX_MESSAGE_CHARS)).filter(|title| !title.is_empty());
     title.map_or_else(String::new, |title| format!(", titled {title:?}"))
 }
 
-async fn get(client: &Client, backend: &Backend, url: &Url) -> Result<Said, Evidence> {
+async fn get(client: &Client, backend: &Backend, url: &Url) -> Result<ProbeResponse, Evidence> {
     let request = backend.authorized(client.get(url.clone()));
-    let answer = request.send().await.map_err(|error| failure(&error))?;
+    let answer = request.send().await.map_err(|error| evidence_of(&error))?;
     let (status, kind) = (answer.status(), answer.headers().get(CONTENT_TYPE).cloned());
-    match read_limited(answer, ANSWER_LIMIT).await {
-        Ok(body) => Ok(Said { status, kind, body: Some(body) }),
-        Err(BodyFault::TooLong) => Ok(Said { status, kind, body: None }),
-        Err(BodyFault::Broken(error)) => Err(failure(&error)),
+    match read_limited(answer, MAX_RESPONSE_BYTES).await {
+        Ok(body) => Ok(ProbeResponse { status, content_type: kind, body: Some(body) }),
+        Err(ReadBodyError::TooLarge) => Ok(ProbeResponse { status, content_type: kind, body: None }),
+        Err(ReadBodyError::Transport(error)) => Err(evidence_of(&error)),
     }
 }
 
-fn failure(error: &reqwest::Error) -> Evidence {
-    if let Some(error) = ConnectError::of(error) {
+fn evidence_of(error: &reqwest::Error) -> Evidence {
+    if let Some(error) = ConnectError::from_reqwest(error) {
         return error.into();
     }
-    Evidence::ProbeFailed(if let Some(words) = no_address(error) {
-        ProbeFailure::Unresolved(words)
-    } else if ran_out_of_descriptors(error) {
+    Evidence::ProbeFailed(if let Some(message) = dns_error(error) {
+        ProbeFailure::Unresolved(message)
+    } else if is_out_of_descriptors(error) {
         ProbeFailure::NoDescriptor
     } else if error.is_timeout() {
         ProbeFailure::TimedOut
@@ -231,10 +242,10 @@ fn failure(error: &reqwest::Error) -> Evidence {
 
 #[cfg(test)]
 mod tests {
-    use service::outbound::{Connections, builder};
+    use service::outbound::{ConnectionPolicy, client_builder};
 
     use super::*;
-    use crate::{client::connect_error::tests::client_that_meets, config::backends::tests::backend};
+    use crate::{client::connect_error::tests::client_failing_with, config::backends::tests::backend};
 
     #[test]
     fn a_path_that_is_not_there_is_told_from_a_backend_that_is_not_well() {
@@ -256,10 +267,14 @@ mod tests {
             (502, "<html><title>502 Bad Gateway</title></html>", false),
             (401, "", false),
         ] {
-            let said = |body| Said { status: StatusCode::from_u16(status).unwrap(), kind: None, body };
-            assert_eq!(said(Some(body.into())).is_no_path(), missing, "{status} {body}");
+            let said = |body| ProbeResponse {
+                status: StatusCode::from_u16(status).unwrap(),
+                content_type: None,
+                body,
+            };
+            assert_eq!(said(Some(body.into())).is_missing_path(), missing, "{status} {body}");
             let endless = matches!(status, 200 | 404 | 405 | 501);
-            assert_eq!(said(None).is_no_path(), endless, "nobody answers a probe with a megabyte");
+            assert_eq!(said(None).is_missing_path(), endless, "nobody answers a probe with a megabyte");
         }
     }
 
@@ -301,12 +316,12 @@ mod tests {
             ),
             ("{\"detail\":\"Model not\\nloaded\"}", "/health answered 503: Model notloaded"),
         ] {
-            match judge(StatusCode::SERVICE_UNAVAILABLE, body.as_bytes(), &path) {
-                Verdict::NotReady(told) => assert_eq!(told, words),
+            match read_readiness(StatusCode::SERVICE_UNAVAILABLE, body.as_bytes(), &path) {
+                Readiness::NotReady(told) => assert_eq!(told, words),
                 other => panic!("{body}: {other:?}"),
             }
         }
-        assert!(matches!(judge(StatusCode::OK, b"{\"status\": \"ok\"}", &path), Verdict::Ready));
+        assert!(matches!(read_readiness(StatusCode::OK, b"{\"status\": \"ok\"}", &path), Readiness::Ready));
     }
 
     #[tokio::test]
@@ -315,8 +330,8 @@ mod tests {
         for url in [&mut backend.liveness, &mut backend.readiness] {
             url.set_host(Some("ada2.invalid")).unwrap();
         }
-        let client = builder(Connections::Pooled).build().unwrap();
-        let evidence = probe(&client, &backend, Occasion::NotReady, Duration::from_secs(15)).await;
+        let client = client_builder(ConnectionPolicy::Pooled).build().unwrap();
+        let evidence = probe(&client, &backend, ProbeReason::NotReady, Duration::from_secs(15)).await;
         let Evidence::ProbeFailed(ProbeFailure::Unresolved(words)) = &evidence else {
             panic!("{evidence:?}")
         };
@@ -329,8 +344,8 @@ mod tests {
         for url in [&mut backend.liveness, &mut backend.readiness] {
             url.set_host(Some("ada2.local")).unwrap();
         }
-        let client = client_that_meets(std::io::ErrorKind::HostUnreachable);
-        let evidence = probe(&client, &backend, Occasion::NotReady, Duration::from_secs(15)).await;
+        let client = client_failing_with(std::io::ErrorKind::HostUnreachable);
+        let evidence = probe(&client, &backend, ProbeReason::NotReady, Duration::from_secs(15)).await;
         let Evidence::NoRoute(words) = &evidence else { panic!("{evidence:?}") };
         assert!(words.contains("Local Network Privacy"), "{words}");
     }

@@ -8,7 +8,7 @@ use crate::{client::connect_error::ConnectError, config::ProbeRules};
 #[derive(Debug, Clone)]
 pub enum Evidence {
     /// A probe was answered.
-    Answered(Answered),
+    Answered(ProbeReport),
     /// A probe was not answered.
     ProbeFailed(ProbeFailure),
     /// Nobody listens there; met by a probe or by a request.
@@ -19,9 +19,9 @@ pub enum Evidence {
 
 impl Evidence {
     /// Whether a backend of which this was seen is ready.
-    pub fn admits(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         match self {
-            Self::Answered(answered) => answered.alive && answered.verdict.admits(),
+            Self::Answered(answered) => answered.alive && answered.readiness.is_ready(),
             Self::ProbeFailed(_) | Self::Refused | Self::NoRoute(_) => false,
         }
     }
@@ -51,18 +51,18 @@ impl From<ConnectError> for Evidence {
 
 /// An answered probe.
 #[derive(Debug, Clone)]
-pub struct Answered {
+pub struct ProbeReport {
     /// Whether the liveness path said that the backend lives.
     pub alive: bool,
     /// What it said about being ready.
-    pub verdict: Verdict,
+    pub readiness: Readiness,
     /// Probe paths that the backend does not have.
-    pub wrong_paths: Vec<String>,
+    pub missing_paths: Vec<String>,
 }
 
 /// What a readiness probe said.
 #[derive(Debug, Clone)]
-pub enum Verdict {
+pub enum Readiness {
     /// A sidecar's report.
     Report(Box<ReadyReport>),
     /// Ready, in no words of ours.
@@ -71,8 +71,8 @@ pub enum Verdict {
     NotReady(String),
 }
 
-impl Verdict {
-    pub(super) fn admits(&self) -> bool {
+impl Readiness {
+    pub(super) fn is_ready(&self) -> bool {
         match self {
             Self::Report(report) => report.admits(),
             Self::Ready => true,
@@ -95,11 +95,11 @@ pub enum ProbeFailure {
 }
 
 impl ProbeFailure {
-    fn words(self) -> String {
+    fn message(self) -> String {
         match self {
             Self::TimedOut => "health probe timed out".to_owned(),
             Self::Broken => "health probe: the connection broke".to_owned(),
-            Self::Unresolved(words) => words,
+            Self::Unresolved(message) => message,
             Self::NoDescriptor => {
                 "health probe: the gateway has no file descriptor left to ask with".to_owned()
             }
@@ -121,15 +121,15 @@ pub struct Health {
     /// The sidecar's last reading.
     pub gpu: Option<GpuReport>,
     /// How many picture requests the sidecar takes at once, as it said last.
-    pub most_at_once: Option<usize>,
+    pub max_inflight: Option<usize>,
     /// Probe paths that the backend does not have.
-    pub wrong_paths: Vec<String>,
+    pub missing_paths: Vec<String>,
     /// Unix seconds of the last evidence; none before the first.
     pub last_check: Option<f64>,
     /// Unanswered probes in a row.
-    pub unanswered: u32,
+    pub failed_probes: u32,
     /// How often the machine had slept when this belief began.
-    pub sleeps: u64,
+    pub sleep_count: u64,
 }
 
 impl Health {
@@ -141,11 +141,11 @@ impl Health {
             error: Some("its first health probe is not answered yet".to_owned()),
             warnings: Vec::new(),
             gpu: None,
-            most_at_once: None,
-            wrong_paths: Vec::new(),
+            max_inflight: None,
+            missing_paths: Vec::new(),
             last_check: None,
-            unanswered: 0,
-            sleeps: 0,
+            failed_probes: 0,
+            sleep_count: 0,
         }
     }
 
@@ -154,8 +154,8 @@ impl Health {
         Self {
             error: Some("the machine was asleep; the backend is being asked again".to_owned()),
             // Not news when they are met again.
-            wrong_paths: prev.wrong_paths.clone(),
-            sleeps: prev.sleeps + 1,
+            missing_paths: prev.missing_paths.clone(),
+            sleep_count: prev.sleep_count + 1,
             ..Self::unknown()
         }
     }
@@ -166,60 +166,60 @@ impl Health {
 }
 
 /// What is believed after this evidence. What a backend says counts at once; silence only when it lasts.
-pub fn next(prev: &Health, evidence: Evidence, rules: &ProbeRules, now: f64) -> Health {
-    let seen = Health { last_check: Some(now), unanswered: 0, ..prev.clone() };
+pub fn transition(prev: &Health, evidence: Evidence, rules: &ProbeRules, now: f64) -> Health {
+    let seen = Health { last_check: Some(now), failed_probes: 0, ..prev.clone() };
     match evidence {
         Evidence::Answered(answered) => answer(&seen, answered),
         Evidence::Refused => seen.not_ready(false, "connection refused: nothing listens there"),
-        Evidence::NoRoute(words) => seen.not_ready(false, words),
+        Evidence::NoRoute(message) => seen.not_ready(false, message),
         Evidence::ProbeFailed(failure) => {
-            let unanswered = prev.unanswered.saturating_add(1);
-            let seen = Health { unanswered, ..seen };
+            let unanswered = prev.failed_probes.saturating_add(1);
+            let seen = Health { failed_probes: unanswered, ..seen };
             if prev.ready && unanswered < rules.threshold {
                 seen
             } else {
-                seen.not_ready(false, failure.words())
+                seen.not_ready(false, failure.message())
             }
         }
     }
 }
 
-fn answer(seen: &Health, answered: Answered) -> Health {
-    let mut warnings: Vec<_> = answered
-        .wrong_paths
+fn answer(seen: &Health, probe_report: ProbeReport) -> Health {
+    let mut warnings: Vec<_> = probe_report
+        .missing_paths
         .iter()
         .map(|path| format!("wrong probe: the backend has no {path}; name its own path under `health`"))
         .collect();
     let (mut gpu, mut most_at_once) = (None, None);
-    let verdict = match answered.verdict {
-        Verdict::Report(report) => {
+    let verdict = match probe_report.readiness {
+        Readiness::Report(report) => {
             warnings.extend(report.warnings());
-            let verdict = if report.admits() { Ok(()) } else { Err(words_of(&report)) };
-            most_at_once = report.most_at_once();
+            let verdict = if report.admits() { Ok(()) } else { Err(failure_message(&report)) };
+            most_at_once = report.max_concurrency();
             gpu = report.gpu;
             verdict
         }
-        Verdict::Ready => Ok(()),
-        Verdict::NotReady(words) => Err(words),
+        Readiness::Ready => Ok(()),
+        Readiness::NotReady(message) => Err(message),
     };
     let verdict =
-        if answered.alive { verdict } else { verdict.and(Err("its liveness probe fails".to_owned())) };
+        if probe_report.alive { verdict } else { verdict.and(Err("its liveness probe fails".to_owned())) };
     Health {
-        alive: answered.alive,
+        alive: probe_report.alive,
         ready: verdict.is_ok(),
         error: verdict.err(),
         warnings,
         gpu,
-        most_at_once,
-        wrong_paths: answered.wrong_paths,
+        max_inflight: most_at_once,
+        missing_paths: probe_report.missing_paths,
         last_check: seen.last_check,
-        unanswered: seen.unanswered,
-        sleeps: seen.sleeps,
+        failed_probes: seen.failed_probes,
+        sleep_count: seen.sleep_count,
     }
 }
 
 /// What is wrong with letting in more picture requests at once than the sidecar takes.
-pub fn over_limit(limit: Option<usize>, most_at_once: Option<usize>) -> Option<String> {
+pub fn limit_warning(limit: Option<usize>, most_at_once: Option<usize>) -> Option<String> {
     let (limit, most) = limit.zip(most_at_once)?;
     (limit > most).then(|| {
         format!(
@@ -229,9 +229,9 @@ pub fn over_limit(limit: Option<usize>, most_at_once: Option<usize>) -> Option<S
     })
 }
 
-fn words_of(report: &ReadyReport) -> String {
-    let failing = report.failing();
-    if failing.is_empty() { report.line() } else { failing }
+fn failure_message(report: &ReadyReport) -> String {
+    let failing = report.failing_message();
+    if failing.is_empty() { report.summary() } else { failing }
 }
 
 #[cfg(test)]

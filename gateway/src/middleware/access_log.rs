@@ -1,5 +1,5 @@
 //! One line per request, its count in the metrics, and the headers that say where it went. What is found out on the way is noted in the
-//! request's [`Account`]; this layer alone tells it.
+//! request's [`RequestRecord`]; this layer alone tells it.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -18,28 +18,28 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use service::{body::Holder, request_id::RequestId};
+use service::{body::BudgetOwner, request_id::RequestId};
 use tracing::{error, info, warn};
 
 use crate::{
     app::App,
-    error::{Cause, Rejected},
+    error::{ErrorCause, Rejected},
     metrics::Metrics,
-    policy::catalog::Permitted,
+    policy::routing::Routed,
 };
 
 /// What is logged when the caller left before the answer.
-const CALLER_GONE: u16 = 499;
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// Letters of foreign text in a header or a log line.
-const LONGEST: usize = 128;
+const MAX_FOREIGN_CHARS: usize = 128;
 
 /// What is known of a request so far. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Account(Arc<Mutex<Known>>);
+pub(crate) struct RequestRecord(Arc<Mutex<RequestFields>>);
 
 /// The facts.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct RequestFields {
     /// The name of the caller's token.
     pub(crate) caller: Option<String>,
     /// The caller's address.
@@ -53,12 +53,12 @@ pub(crate) struct Known {
     /// Why this backend.
     pub(crate) reason: Option<&'static str>,
     /// How a stream went, once that is known: its status was sent long before.
-    outcome: Option<Outcome>,
+    outcome: Option<StreamOutcome>,
 }
 
 /// How a stream went.
 #[derive(Debug, Clone)]
-struct Outcome {
+struct StreamOutcome {
     /// The status that would have told it.
     status: u16,
     /// Why.
@@ -69,56 +69,56 @@ struct Outcome {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Streamed;
 
-impl Account {
+impl RequestRecord {
     /// Notes something.
-    pub(crate) fn note(&self, note: impl FnOnce(&mut Known)) {
-        note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    pub(crate) fn record(&self, update: impl FnOnce(&mut RequestFields)) {
+        update(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Notes where the request goes; gives the class.
-    pub(crate) fn goes(&self, permitted: &Permitted) -> String {
-        self.note(|known| {
-            known.backend = Some(permitted.used().to_owned());
-            known.model = Some(permitted.model().unwrap_or("default").to_owned());
-            known.reason = Some(permitted.reason());
+    pub(crate) fn record_route(&self, routed: &Routed) -> String {
+        self.record(|fields| {
+            fields.backend = Some(routed.backend_used().to_owned());
+            fields.model = Some(routed.model().unwrap_or("default").to_owned());
+            fields.reason = Some(routed.reason());
         });
-        permitted.backend().class.clone()
+        routed.backend().class.clone()
     }
 
     /// Notes how a stream went: the status that would have told it, and why.
-    pub(crate) fn ended(&self, status: u16, cause: Option<String>) {
-        self.note(|known| known.outcome = Some(Outcome { status, cause }));
+    pub(crate) fn record_outcome(&self, status: u16, cause: Option<String>) {
+        self.record(|fields| fields.outcome = Some(StreamOutcome { status, cause }));
     }
 
     /// Whose bodies the request's body counts among.
-    pub(crate) fn holder(&self) -> Holder {
-        self.read(|known| match &known.caller {
-            Some(name) => Holder::Token(name.clone()),
-            None => Holder::Address(known.client.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))),
+    pub(crate) fn body_owner(&self) -> BudgetOwner {
+        self.read(|fields| match &fields.caller {
+            Some(name) => BudgetOwner::Token(name.clone()),
+            None => BudgetOwner::Address(fields.client.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))),
         })
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Known) -> T) -> T {
+    fn read<T>(&self, read: impl FnOnce(&RequestFields) -> T) -> T {
         read(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The caller's name.
     #[cfg(test)]
     pub(crate) fn caller(&self) -> Option<String> {
-        self.read(|known| known.caller.clone())
+        self.read(|fields| fields.caller.clone())
     }
 
     /// Puts the headers of the contract on the answer.
-    fn tell(&self, response: &mut Response) {
+    fn insert_headers(&self, response: &mut Response) {
         let headers = response.headers_mut();
-        self.read(|known| {
+        self.read(|fields| {
             let facts = [
-                ("x-backend-used", known.backend.as_deref()),
-                ("x-model-used", known.model.as_deref()),
-                ("x-router-reason", known.reason),
+                ("x-backend-used", fields.backend.as_deref()),
+                ("x-model-used", fields.model.as_deref()),
+                ("x-router-reason", fields.reason),
             ];
             for (name, value) in facts {
-                if let Some(value) = value.and_then(sane) {
+                if let Some(value) = value.and_then(header_value) {
                     headers.insert(name, value);
                 }
             }
@@ -127,50 +127,50 @@ impl Account {
 }
 
 /// Foreign text as a header's value.
-fn sane(text: &str) -> Option<HeaderValue> {
-    let visible = |letter: char| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' };
-    HeaderValue::from_str(&text.chars().take(LONGEST).map(visible).collect::<String>()).ok()
+fn header_value(text: &str) -> Option<HeaderValue> {
+    let visible = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+    HeaderValue::from_str(&text.chars().take(MAX_FOREIGN_CHARS).map(visible).collect::<String>()).ok()
 }
 
 /// The layer.
 pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let account = Account::default();
+    let account = RequestRecord::default();
     request.extensions_mut().insert(account.clone());
     let id = request.extensions().get::<RequestId>().cloned();
-    let mut line = Line {
+    let mut line = LogLine {
         id: id.map_or_else(String::new, |id| id.as_str().to_owned()),
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         route: request.extensions().get::<MatchedPath>().cloned(),
         metrics: app.metrics.clone(),
-        account: account.clone(),
+        record: account.clone(),
         start: Instant::now(),
-        status: CALLER_GONE,
+        status: CLIENT_CLOSED_REQUEST,
         bytes: 0,
         cause: None,
     };
     let mut response = next.run(request).await;
-    account.tell(&mut response);
+    account.insert_headers(&mut response);
     line.status = response.status().as_u16();
     if let Some(Rejected(code)) = response.extensions().get() {
-        line.metrics.rejected(*code);
+        line.metrics.record_rejection(*code);
     }
-    line.cause = response.extensions().get::<Cause>().map(|cause| cause.0.clone());
+    line.cause = response.extensions().get::<ErrorCause>().map(|cause| cause.0.clone());
     if response.extensions().get::<Streamed>().is_none() {
-        line.bytes = response.body().size_hint().exact().unwrap_or_else(|| announced(&response));
+        line.bytes = response.body().size_hint().exact().unwrap_or_else(|| content_length(&response));
         return response;
     }
-    line.status = CALLER_GONE; // unless the stream says otherwise before its end
-    response.map(|body| Body::from_stream(Followed { body: body.into_data_stream(), line }))
+    line.status = CLIENT_CLOSED_REQUEST; // unless the stream says otherwise before its end
+    response.map(|body| Body::from_stream(LoggedBody { body: body.into_data_stream(), line }))
 }
 
 /// A body, and the line that is written when it is over or given up.
-struct Followed {
+struct LoggedBody {
     body: BodyDataStream,
-    line: Line,
+    line: LogLine,
 }
 
-impl Stream for Followed {
+impl Stream for LoggedBody {
     type Item = Result<Bytes, axum::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -183,14 +183,14 @@ impl Stream for Followed {
 }
 
 /// The line. It is written and counted when dropped, which a caller's leaving does, too.
-struct Line {
+struct LogLine {
     id: String,
     method: Method,
     path: String,
     /// The router's name of the path; none where it is none of ours.
     route: Option<MatchedPath>,
     metrics: Arc<Metrics>,
-    account: Account,
+    record: RequestRecord,
     start: Instant,
     status: u16,
     /// Of the answer's body.
@@ -198,10 +198,10 @@ struct Line {
     cause: Option<String>,
 }
 
-impl Drop for Line {
+impl Drop for LogLine {
     fn drop(&mut self) {
         let took = self.start.elapsed();
-        if let Some(Outcome { status, cause }) = self.account.read(|known| known.outcome.clone()) {
+        if let Some(StreamOutcome { status, cause }) = self.record.read(|fields| fields.outcome.clone()) {
             (self.status, self.cause) = (status, cause);
         }
         macro_rules! line {
@@ -210,11 +210,11 @@ impl Drop for Line {
                     request_id = self.id,
                     caller = $known.caller.as_deref(),
                     client = $known.client.map(tracing::field::display),
-                    method = %cut(self.method.as_str()),
-                    path = cut(&self.path),
+                    method = %truncated(self.method.as_str()),
+                    path = truncated(&self.path),
                     route_kind = $known.route_kind,
                     backend = $known.backend.as_deref(),
-                    model = $known.model.as_deref().map(cut),
+                    model = $known.model.as_deref().map(truncated),
                     reason = $known.reason,
                     status = self.status,
                     bytes = self.bytes,
@@ -224,26 +224,27 @@ impl Drop for Line {
                 )
             };
         }
-        let cause = self.cause.as_deref().map(|cause| cause.chars().take(3 * LONGEST).collect::<String>());
+        let cause =
+            self.cause.as_deref().map(|cause| cause.chars().take(3 * MAX_FOREIGN_CHARS).collect::<String>());
         let route = self.route.as_ref().map(MatchedPath::as_str);
-        self.account.read(|known| {
-            self.metrics.answered(route, known.backend.as_deref(), self.status, took);
+        self.record.read(|fields| {
+            self.metrics.record_request(route, fields.backend.as_deref(), self.status, took);
         });
-        self.account.read(|known| match self.status {
-            500.. => line!(error, known, cause),
-            400.. => line!(warn, known, cause),
-            _ => line!(info, known, None::<String>),
+        self.record.read(|fields| match self.status {
+            500.. => line!(error, fields, cause),
+            400.. => line!(warn, fields, cause),
+            _ => line!(info, fields, None::<String>),
         });
     }
 }
 
-fn announced(response: &Response) -> u64 {
+fn content_length(response: &Response) -> u64 {
     let length = response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     length.and_then(|length| length.parse().ok()).unwrap_or_default()
 }
 
-fn cut(text: &str) -> &str {
-    text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end])
+fn truncated(text: &str) -> &str {
+    text.char_indices().nth(MAX_FOREIGN_CHARS).map_or(text, |(end, _)| &text[..end])
 }
 
 #[cfg(test)]
@@ -252,7 +253,7 @@ mod tests {
 
     #[test]
     fn foreign_text_in_a_header_is_visible_and_short() {
-        assert_eq!(sane("sd xl\r\nx: y\u{e9}").unwrap(), "sd xl??x: y?");
-        assert_eq!(sane(&"x".repeat(999)).unwrap().len(), LONGEST);
+        assert_eq!(header_value("sd xl\r\nx: y\u{e9}").unwrap(), "sd xl??x: y?");
+        assert_eq!(header_value(&"x".repeat(999)).unwrap().len(), MAX_FOREIGN_CHARS);
     }
 }

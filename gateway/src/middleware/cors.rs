@@ -21,8 +21,8 @@ pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) 
     if !is_ours(request.uri().path()) {
         return next.run(request).await;
     }
-    let cors = Cors::of(&app.config.access.guard, request.headers());
+    let cors = Cors::for_request(&app.config.access.guard, request.headers());
     let mut response = next.run(request).await;
-    cors.finish(response.headers_mut());
+    cors.apply(response.headers_mut());
     response
 }

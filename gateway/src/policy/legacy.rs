@@ -1,7 +1,7 @@
 //! Which paths may go to the old gateway: those that are not ours in any spelling that a server might read as ours.
 
 /// What the new gateway serves, or refuses, by itself; and everything below.
-const OURS: [&[&str]; 10] = [
+const GATEWAY_PREFIXES: [&[&str]; 10] = [
     &["v1", "images"],
     &["v1", "chat"],
     &["v1", "completions"],
@@ -16,19 +16,21 @@ const OURS: [&[&str]; 10] = [
 
 /// Whether the path is the old gateway's. Servers decode paths, merge slashes, ignore parameters behind `;` and, some of
 /// them, case: a path that any of this makes ours is ours. One with `..` is nobody's.
-pub(crate) fn is_theirs(raw: &str) -> bool {
-    let path = decoded(raw).replace('\\', "/").to_lowercase();
+pub(crate) fn is_legacy_path(raw: &str) -> bool {
+    let path = fully_decoded(raw).replace('\\', "/").to_lowercase();
     let segments: Vec<_> = path
         .split('/')
         .map(|segment| segment.split(';').next().unwrap_or_default())
         .filter(|segment| !matches!(*segment, "" | "."))
         .collect();
-    raw.starts_with('/') && !segments.contains(&"..") && !OURS.iter().any(|ours| segments.starts_with(ours))
+    raw.starts_with('/')
+        && !segments.contains(&"..")
+        && !GATEWAY_PREFIXES.iter().any(|ours| segments.starts_with(ours))
 }
 
 /// Decoded until nothing is left to decode, as proxies and servers behind each other would. Each byte is looked at once:
 /// what an escape stands for may only end another one, with what was read before it.
-fn decoded(raw: &str) -> String {
+fn fully_decoded(raw: &str) -> String {
     let mut path = Vec::with_capacity(raw.len());
     for &byte in raw.as_bytes() {
         path.push(byte);
@@ -86,7 +88,7 @@ mod tests {
             "*",
             "",
         ] {
-            assert!(!is_theirs(ours), "{ours}");
+            assert!(!is_legacy_path(ours), "{ours}");
         }
         for theirs in [
             "/",
@@ -99,7 +101,7 @@ mod tests {
             "/a//b",
             "/%ff",
         ] {
-            assert!(is_theirs(theirs), "{theirs}");
+            assert!(is_legacy_path(theirs), "{theirs}");
         }
     }
 
@@ -107,8 +109,8 @@ mod tests {
     fn a_chain_of_escapes_is_decoded_in_one_go() {
         let begin = std::time::Instant::now();
         let chain = format!("/v1/%{}69mages", "25".repeat(30_000));
-        assert_eq!(decoded(&chain), "/v1/images");
-        assert_eq!(decoded(&"%".repeat(60_000)).len(), 60_000);
+        assert_eq!(fully_decoded(&chain), "/v1/images");
+        assert_eq!(fully_decoded(&"%".repeat(60_000)).len(), 60_000);
         assert!(begin.elapsed() < std::time::Duration::from_millis(200), "{:?}", begin.elapsed());
     }
 
@@ -124,7 +126,7 @@ mod tests {
                 }
                 slowly = next;
             }
-            prop_assert_eq!(decoded(&path), String::from_utf8_lossy(&slowly));
+            prop_assert_eq!(fully_decoded(&path), String::from_utf8_lossy(&slowly));
         }
     }
 }

@@ -3,36 +3,37 @@
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
-use service::form::{self, Part};
+use service::multipart::{self, FormPart};
 use wire::openai::{
     fields::{FieldError, Fields},
     inline_images::is_image_part,
 };
 
-use super::{Sent, unreadable};
+use super::{UpstreamBody, unreadable_body};
 
 /// Parts of one form: 16 pictures, a mask, every field there is, and room.
-const MOST_PARTS: usize = 128;
+const MAX_PARTS: usize = 128;
 /// Texts that policy reads or that mean nothing when given twice. Two readers of one form could decide on different
 /// ones.
-const TEXTS: [&str; 8] =
+const TEXT_FIELDS: [&str; 8] =
     ["model", "prompt", "n", "size", "response_format", "stream", "partial_images", "seed"];
 
 /// A form.
 #[derive(Debug)]
-pub(super) struct Form {
+pub(super) struct MultipartForm {
     content_type: HeaderValue,
     body: Bytes,
     /// What stands before each part: two dashes and the boundary.
     delimiter: String,
-    parts: Vec<Part>,
+    parts: Vec<FormPart>,
 }
 
-impl Form {
+impl MultipartForm {
     /// Reads a form, and the fields that policy decides on.
     pub(super) fn read(content_type: &HeaderValue, body: &Bytes) -> Result<(Self, Fields), FieldError> {
-        let form::Form { delimiter, parts } = form::Form::read(content_type, body, MOST_PARTS)
-            .map_err(|error| unreadable(&format!("The form cannot be read: {error}.")))?;
+        let multipart::MultipartForm { delimiter, parts } =
+            multipart::MultipartForm::parse(content_type, body, MAX_PARTS)
+                .map_err(|error| unreadable_body(&format!("The form cannot be read: {error}.")))?;
         let form = Self { content_type: content_type.clone(), body: body.clone(), delimiter, parts };
         form.check()?;
         let fields = form.fields()?;
@@ -40,7 +41,7 @@ impl Form {
     }
 
     fn check(&self) -> Result<(), FieldError> {
-        for name in TEXTS.into_iter().chain(["mask"]) {
+        for name in TEXT_FIELDS.into_iter().chain(["mask"]) {
             if self.parts.iter().filter(|part| part.name == name).count() > 1 {
                 return Err(FieldError::new(name, format!("{name} is given twice.")));
             }
@@ -53,12 +54,12 @@ impl Form {
 
     /// What a JSON object with these fields gives.
     fn fields(&self) -> Result<Fields, FieldError> {
-        let texts = self.parts.iter().filter(|part| TEXTS.contains(&part.name.as_str()));
+        let texts = self.parts.iter().filter(|part| TEXT_FIELDS.contains(&part.name.as_str()));
         let texts = texts.map(|part| Ok((part.name.as_str(), self.text(part)?)));
-        Fields::of_form(texts.collect::<Result<Vec<_>, FieldError>>()?, &TEXTS)
+        Fields::from_form(texts.collect::<Result<Vec<_>, FieldError>>()?, &TEXT_FIELDS)
     }
 
-    fn text(&self, part: &Part) -> Result<&str, FieldError> {
+    fn text(&self, part: &FormPart) -> Result<&str, FieldError> {
         let name = &part.name;
         if part.is_file {
             return Err(FieldError::new(name, format!("{name} must be a text, not a file.")));
@@ -68,16 +69,16 @@ impl Form {
     }
 
     /// The form with these texts in it, or without where there is none; every other part is as it was.
-    pub(super) fn into_sent(self, texts: &[(&str, Option<&str>)]) -> Sent {
+    pub(super) fn into_upstream(self, overrides: &[(&str, Option<&str>)]) -> UpstreamBody {
         let Self { content_type, body, delimiter, parts } = self;
-        let mut texts = texts.to_vec();
+        let mut texts = overrides.to_vec();
         let mut pieces = Vec::with_capacity(parts.len() + texts.len() + 1);
         for part in parts {
-            let whole = body.slice(part.whole);
+            let raw = body.slice(part.span);
             match texts.iter().position(|(name, _)| *name == part.name) {
-                None => pieces.push(whole),
+                None => pieces.push(raw),
                 Some(at) => match texts.remove(at) {
-                    (_, Some(text)) if body[part.content] == *text.as_bytes() => pieces.push(whole),
+                    (_, Some(text)) if body[part.content] == *text.as_bytes() => pieces.push(raw),
                     (name, Some(text)) => pieces.push(text_part(&delimiter, name, text)),
                     (_, None) => {}
                 },
@@ -86,7 +87,7 @@ impl Form {
         let added = texts.into_iter().filter_map(|(name, text)| Some((name, text?)));
         pieces.extend(added.map(|(name, text)| text_part(&delimiter, name, text)));
         pieces.push(format!("{delimiter}--\r\n").into());
-        Sent { content_type, pieces }
+        UpstreamBody { content_type, chunks: pieces }
     }
 }
 

@@ -4,27 +4,27 @@
 use bytes::Bytes;
 use wire::openai::{
     fields::{FieldError, Fields},
-    object::{Object, before_json},
+    object::{JsonObject, bom_len},
 };
 
-use super::{Json, Sent};
+use super::{JsonBody, UpstreamBody};
 
 const MODEL: &str = "model";
 
 /// A body, read.
 #[derive(Debug)]
 pub(crate) struct TextBody {
-    json: Json,
+    json: JsonBody,
     model: Option<String>,
 }
 
 impl TextBody {
     /// Reads a body. A model named twice is refused: the backend might take the other one.
     pub(crate) fn read(bytes: &Bytes) -> Result<Self, FieldError> {
-        let bytes = &bytes.slice(before_json(bytes)..);
-        let object = Object::read(bytes, &[MODEL])?;
-        let model = Fields::of_object(&object, &[MODEL])?.name(MODEL)?.map(str::to_owned);
-        Ok(Self { json: Json::of(bytes, &object), model })
+        let bytes = &bytes.slice(bom_len(bytes)..);
+        let object = JsonObject::parse(bytes, &[MODEL])?;
+        let model = Fields::from_object(&object, &[MODEL])?.name(MODEL)?.map(str::to_owned);
+        Ok(Self { json: JsonBody::new(bytes, &object), model })
     }
 
     /// The model that it names.
@@ -33,8 +33,8 @@ impl TextBody {
     }
 
     /// The body as the backend gets it; without a model, none is named.
-    pub(crate) fn into_sent(self, model: Option<&str>) -> Sent {
-        self.json.into_sent(&[(MODEL, model)])
+    pub(crate) fn into_upstream(self, model: Option<&str>) -> UpstreamBody {
+        self.json.into_upstream(&[(MODEL, model)])
     }
 }
 

@@ -13,11 +13,11 @@ use crate::{
     app::App,
     blocking::blocking,
     error::ApiError,
-    store::{PictureName, disk::Stored},
+    store::{ImageName, disk::ImageFile},
 };
 
 /// Never changes: the name is made from the bytes.
-const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 /// Opened as a page, a picture may do nothing.
 const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'");
 /// A drawing of an earlier system may at least be styled.
@@ -25,9 +25,9 @@ const SANDBOX_SVG: HeaderValue =
     HeaderValue::from_static("sandbox; default-src 'none'; style-src 'unsafe-inline'");
 
 /// The handler; for HEAD, too.
-pub(crate) async fn picture(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn get_image(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     // The raw path: a name in the store's form needs no escapes.
-    let name = request.uri().path().strip_prefix("/ui/images/").and_then(PictureName::parse);
+    let name = request.uri().path().strip_prefix("/ui/images/").and_then(ImageName::parse);
     let name = name.ok_or(ApiError::NotFound)?;
     let etag = HeaderValue::from_str(&format!("\"{}\"", name.hash())).map_err(|_| ApiError::Internal)?;
     let wanted = name.clone();
@@ -36,11 +36,11 @@ pub(crate) async fn picture(State(app): State<App>, request: Request) -> Result<
     let mut response = if is_known(request.headers(), &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        serve(part(&request, &etag), &stored).await?
+        serve(file_request(&request, &etag), &stored).await?
     };
     let headers = response.headers_mut();
     headers.insert(header::ETAG, etag);
-    headers.insert(header::CACHE_CONTROL, FOR_EVER);
+    headers.insert(header::CACHE_CONTROL, IMMUTABLE);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let sandbox = if name.is_svg() { SANDBOX_SVG } else { SANDBOX };
     headers.insert(header::CONTENT_SECURITY_POLICY, sandbox);
@@ -55,7 +55,7 @@ fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 }
 
 /// What the file service is asked. Of the caller's headers only `Range` counts there.
-fn part(request: &Request, etag: &HeaderValue) -> Request {
+fn file_request(request: &Request, etag: &HeaderValue) -> Request {
     let mut plain = Request::new(Body::empty());
     *plain.method_mut() = request.method().clone();
     if let Some(range) = one_range(request.headers(), etag) {
@@ -65,7 +65,7 @@ fn part(request: &Request, etag: &HeaderValue) -> Request {
 }
 
 /// The file, or the part of it.
-async fn serve(part: Request, stored: &Stored) -> Result<Response, ApiError> {
+async fn serve(part: Request, stored: &ImageFile) -> Result<Response, ApiError> {
     let served = ServeFile::new(&stored.path).oneshot(part).await;
     let mut response = served.map_err(|_| ApiError::Internal)?.map(Body::new);
     if response.status() == StatusCode::NOT_FOUND {

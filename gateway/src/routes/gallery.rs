@@ -13,91 +13,101 @@ use service::request_id;
 use tracing::info;
 use wire::openai::fields::FieldError;
 
-use super::Visit;
+use super::AuthorizedRequest;
 use crate::{
     app::App,
     blocking::blocking,
-    config::Access,
+    config::AccessConfig,
     error::ApiError,
-    middleware::gate::Caller,
-    request::demand::Malformed,
-    store::{PictureName, disk::Store, index::Known, records::Record, shelf::Listed},
+    middleware::auth::Caller,
+    request::image_request::Malformed,
+    store::{
+        ImageName, disk::ImageStore, index::CachedMetadata, listing::ListedImage, metadata::ImageMetadata,
+    },
 };
 
 /// Pictures of a page that names no number.
-const USUAL: usize = 50;
+const DEFAULT_LIMIT: usize = 50;
 /// Most pictures of a page.
-const MOST: usize = 200;
+const MAX_LIMIT: usize = 200;
 
 /// A page, newest first.
-pub(crate) async fn list(
+pub(crate) async fn list_images(
     State(app): State<App>,
-    visit: Visit,
+    authorized: AuthorizedRequest,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
-    let page = Page::of(query.as_deref().unwrap_or_default())
+    let page = PageQuery::parse(query.as_deref().unwrap_or_default())
         .map_err(|error| ApiError::Malformed(Malformed::Field(error)))?;
-    let (store, caller) = (app.store.clone(), visit.caller);
-    let (pictures, has_more, totals) = on_disk(move || match (&page.request_id, caller.sees_all()) {
+    let (store, caller) = (app.store.clone(), authorized.caller);
+    let (images, has_more, totals) = on_disk(move || match (&page.request_id, caller.sees_all()) {
         (None, true) => {
-            let (pictures, has_more) = store.page(page.before.as_ref(), page.limit)?;
-            Ok((pictures, has_more, store.totals()))
+            let (images, has_more) = store.page(page.before.as_ref(), page.limit)?;
+            Ok((images, has_more, store.totals()))
         }
         (id, sees_all) => {
-            let wants = |known: &Known| {
-                let seen = sees_all || known.owners.iter().any(|owner| caller.is_owner(owner));
-                seen && id.as_ref().is_none_or(|id| known.request_ids.contains(id))
+            let wants = |entry: &CachedMetadata| {
+                let seen = sees_all || entry.owners.iter().any(|owner| caller.is_owner(owner));
+                seen && id.as_ref().is_none_or(|id| entry.request_ids.contains(id))
             };
-            store.page_of(&wants, page.before.as_ref(), page.limit)
+            store.page_matching(&wants, page.before.as_ref(), page.limit)
         }
     })
     .await?;
-    let next = pictures.last().filter(|_| has_more).map(|last| last.name.as_str().to_owned());
+    let next = images.last().filter(|_| has_more).map(|last| last.name.as_str().to_owned());
     let base = app.config.public_base_url.as_deref().unwrap_or_default();
-    let entries: Vec<_> = pictures.iter().map(|listed| entry(listed, base)).collect();
+    let entries: Vec<_> = images.iter().map(|listed| entry(listed, base)).collect();
     Ok(Json(json!({
         "object": "list",
         "data": entries,
         "has_more": has_more,
         "next_before": next,
-        "total": {"pictures": totals.pictures, "bytes": totals.bytes},
+        "total": {"pictures": totals.images, "bytes": totals.bytes},
     })))
 }
 
-fn entry(listed: &Listed, base: &str) -> Value {
+fn entry(listed: &ListedImage, base: &str) -> Value {
     let name = listed.name.as_str();
     json!({
         "name": name,
         "url": format!("{base}/ui/images/{name}"),
-        "bytes": listed.bytes,
+        "bytes": listed.size,
         "created": listed.name.unix(),
         "content_type": listed.mime,
     })
 }
 
 /// One, and what is known of it.
-pub(crate) async fn one(State(app): State<App>, visit: Visit, uri: Uri) -> Result<Json<Value>, ApiError> {
-    let (name, store, caller) = (named(&uri)?, app.store.clone(), visit.caller.clone());
-    let found = on_disk(move || seen(&store, &name, &caller)).await?;
+pub(crate) async fn get_image(
+    State(app): State<App>,
+    authorized: AuthorizedRequest,
+    uri: Uri,
+) -> Result<Json<Value>, ApiError> {
+    let (name, store, caller) = (image_name(&uri)?, app.store.clone(), authorized.caller.clone());
+    let found = on_disk(move || find_visible(&store, &name, &caller)).await?;
     let (listed, record) = found.ok_or(ApiError::NotFound)?;
     let base = app.config.public_base_url.as_deref().unwrap_or_default();
-    let mut all = told(record, &app.config.access, &visit.caller);
+    let mut all = record_json(record, &app.config.access, &authorized.caller);
     // What is in the store counts for more than what was written beside it.
     all.extend(entry(&listed, base).as_object().cloned().unwrap_or_default());
     Ok(Json(all.into()))
 }
 
 /// A picture and its record, if they are there for this caller.
-fn seen(store: &Store, name: &PictureName, caller: &Caller) -> std::io::Result<Option<(Listed, Record)>> {
-    let Some(listed) = store.listed(name)? else { return Ok(None) };
-    let record = store.record(name)?;
+fn find_visible(
+    store: &ImageStore,
+    name: &ImageName,
+    caller: &Caller,
+) -> std::io::Result<Option<(ListedImage, ImageMetadata)>> {
+    let Some(listed) = store.stat(name)? else { return Ok(None) };
+    let record = store.read_metadata(name)?;
     let is_seen = caller.sees_all() || record.owners.iter().any(|owner| caller.is_owner(owner));
     Ok(is_seen.then_some((listed, record)))
 }
 
 /// A record as its reader sees it: whose the picture is besides is the business of those who see all.
-fn told(record: Record, access: &Access, caller: &Caller) -> Map<String, Value> {
-    let Record { owners, request_ids, further } = record;
+fn record_json(record: ImageMetadata, access: &AccessConfig, caller: &Caller) -> Map<String, Value> {
+    let ImageMetadata { owners, request_ids, further } = record;
     let name = |owner: &String| {
         let holder = access.tokens.iter().find(|token| token.is_owner(owner));
         // Of a bare token that is gone nothing is left to call it by.
@@ -111,14 +121,18 @@ fn told(record: Record, access: &Access, caller: &Caller) -> Map<String, Value> 
 }
 
 /// Deletes one.
-pub(crate) async fn delete(State(app): State<App>, visit: Visit, uri: Uri) -> Result<Response, ApiError> {
-    let (name, store, caller) = (named(&uri)?, app.store.clone(), visit.caller);
-    let picture = name.clone();
+pub(crate) async fn delete_image(
+    State(app): State<App>,
+    authorized: AuthorizedRequest,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let (name, store, caller) = (image_name(&uri)?, app.store.clone(), authorized.caller);
+    let image = name.clone();
     let there = on_disk(move || {
         if caller.sees_all() {
-            store.remove(&picture)
+            store.remove(&image)
         } else {
-            store.remove_from(&picture, &|owner| caller.is_owner(owner))
+            store.remove_owner(&image, &|owner| caller.is_owner(owner))
         }
     });
     if !there.await? {
@@ -129,8 +143,8 @@ pub(crate) async fn delete(State(app): State<App>, visit: Visit, uri: Uri) -> Re
 }
 
 /// By the raw path: a name in the store's form needs no escapes.
-fn named(uri: &Uri) -> Result<PictureName, ApiError> {
-    uri.path().strip_prefix("/v1/gateway/images/").and_then(PictureName::parse).ok_or(ApiError::NotFound)
+fn image_name(uri: &Uri) -> Result<ImageName, ApiError> {
+    uri.path().strip_prefix("/v1/gateway/images/").and_then(ImageName::parse).ok_or(ApiError::NotFound)
 }
 
 async fn on_disk<T: Send + 'static>(
@@ -141,37 +155,37 @@ async fn on_disk<T: Send + 'static>(
 
 /// Which page is asked for.
 #[derive(Debug, PartialEq, Eq)]
-struct Page {
+struct PageQuery {
     limit: usize,
-    before: Option<PictureName>,
+    before: Option<ImageName>,
     /// Those only that this request made.
     request_id: Option<String>,
 }
 
-impl Page {
+impl PageQuery {
     /// Both values are plain where they are right: nothing in them is ever escaped.
-    fn of(query: &str) -> Result<Self, FieldError> {
-        let mut page = Self { limit: USUAL, before: None, request_id: None };
+    fn parse(query: &str) -> Result<Self, FieldError> {
+        let mut page = Self { limit: DEFAULT_LIMIT, before: None, request_id: None };
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
                 "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+                    let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
                     let expected =
-                        || FieldError::new("limit", format!("limit must be between 1 and {MOST}."));
+                        || FieldError::new("limit", format!("limit must be between 1 and {MAX_LIMIT}."));
                     page.limit = limit.ok_or_else(expected)?;
                 }
                 "before" => {
                     let expected =
                         || FieldError::new("before", "before must be the name of a stored picture.");
-                    page.before = Some(PictureName::parse(value).ok_or_else(expected)?);
+                    page.before = Some(ImageName::parse(value).ok_or_else(expected)?);
                 }
                 "request_id" => {
                     let expected =
                         || FieldError::new("request_id", "request_id must be an X-Request-Id of an answer.");
                     page.request_id = Some(
                         Some(value)
-                            .filter(|id| request_id::is_sane(id.as_bytes()))
+                            .filter(|id| request_id::is_valid(id.as_bytes()))
                             .ok_or_else(expected)?
                             .to_owned(),
                     );
@@ -190,15 +204,15 @@ mod tests {
     #[test]
     fn a_page_is_read_from_the_query_and_what_is_wrong_is_named() {
         let name = "1736697234_0123456789abcdef.png";
-        let before = PictureName::parse(name);
+        let before = ImageName::parse(name);
         for (query, limit, before) in [
-            ("", USUAL, None),
+            ("", DEFAULT_LIMIT, None),
             ("limit=1&other=2", 1, None),
-            (&*format!("before={name}&limit={MOST}"), MOST, before),
+            (&*format!("before={name}&limit={MAX_LIMIT}"), MAX_LIMIT, before),
         ] {
-            assert_eq!(Page::of(query), Ok(Page { limit, before, request_id: None }), "{query}");
+            assert_eq!(PageQuery::parse(query), Ok(PageQuery { limit, before, request_id: None }), "{query}");
         }
-        assert_eq!(Page::of("request_id=a.B-1_").unwrap().request_id.as_deref(), Some("a.B-1_"));
+        assert_eq!(PageQuery::parse("request_id=a.B-1_").unwrap().request_id.as_deref(), Some("a.B-1_"));
         for (query, param) in [
             ("limit=0", "limit"),
             ("limit=201", "limit"),
@@ -209,7 +223,7 @@ mod tests {
             ("request_id=", "request_id"),
             ("request_id=a%20b", "request_id"),
         ] {
-            assert_eq!(Page::of(query).unwrap_err().param.as_deref(), Some(param), "{query}");
+            assert_eq!(PageQuery::parse(query).unwrap_err().param.as_deref(), Some(param), "{query}");
         }
     }
 }

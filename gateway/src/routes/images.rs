@@ -1,8 +1,8 @@
 //! `POST /v1/images/generations` and `/v1/images/edits`: the spine. Each value is the proof that the next step needs.
 
-mod inline;
-mod keep;
-mod relay;
+mod base64_body;
+mod event_relay;
+mod respond;
 
 use std::time::Duration;
 
@@ -12,141 +12,155 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use service::parsing::parse;
+use service::parsing::parse_off_thread;
 use tokio::time::Instant;
 
-use super::{Visit, named_backend};
+use super::{AuthorizedRequest, requested_backend};
 use crate::{
     admission::Grant,
     app::App,
-    backend::{self, Answer, Failure, Outgoing, mock},
+    backend::{self, BackendRequest, BackendResponse, ImageRequestError, mock},
     config::{Capability, ImageEngine},
     error::ApiError,
-    policy::catalog::permit_images,
+    policy::routing::route_images,
     request::{
-        Payload,
-        demand::{Demand, Malformed, Task},
+        ImageBody,
+        image_request::{ImageRequest, ImageTask, Malformed},
     },
-    store::writable::Prepared,
+    store::writable::ReservedFiles,
 };
 
 /// Pictures from words.
-pub(crate) async fn generations(State(app): State<App>, visit: Visit, request: Request) -> Response {
-    respond(Task::Generation, &app, &visit, request).await
+pub(crate) async fn generations(
+    State(app): State<App>,
+    authorized: AuthorizedRequest,
+    request: Request,
+) -> Response {
+    respond(ImageTask::Generation, &app, &authorized, request).await
 }
 
 /// Pictures from pictures.
-pub(crate) async fn edits(State(app): State<App>, visit: Visit, request: Request) -> Response {
-    respond(Task::Edit, &app, &visit, request).await
+pub(crate) async fn edits(
+    State(app): State<App>,
+    authorized: AuthorizedRequest,
+    request: Request,
+) -> Response {
+    respond(ImageTask::Edit, &app, &authorized, request).await
 }
 
 /// What is asked, answered or refused.
-async fn respond(task: Task, app: &App, visit: &Visit, request: Request) -> Response {
+async fn respond(task: ImageTask, app: &App, authorized: &AuthorizedRequest, request: Request) -> Response {
     let kind = Capability::Images.as_str();
-    visit.account.note(|known| known.route_kind = Some(kind));
+    authorized.record.record(|fields| fields.route_kind = Some(kind));
     let mut class = None;
-    match serve(task, app, visit, request, &mut class).await {
+    match serve(task, app, authorized, request, &mut class).await {
         Ok(response) => response,
-        Err(error) => error.answer(Some(kind), class.as_deref()),
+        Err(error) => error.to_response(Some(kind), class.as_deref()),
     }
 }
 
 async fn serve(
-    task: Task,
+    task: ImageTask,
     app: &App,
-    visit: &Visit,
+    authorized: &AuthorizedRequest,
     request: Request,
     class: &mut Option<String>,
 ) -> Result<Response, ApiError> {
     let arrival = Instant::now();
     let deadline = arrival + app.config.images.timeout;
     let (parts, body) = request.into_parts();
-    let holder = visit.account.holder();
-    let ask = app.bodies.read(&holder, &parts.headers, body).await.map_err(ApiError::Body)?;
-    let reader = reader(task, &parts.headers, app.config.images.max_pixels);
-    let (ask, read) = parse(ask, reader).await;
-    let (payload, demand) = read.map_err(ApiError::Malformed)?; // what is asked
-    let permitted =
-        permit_images(&app.config.backends, &app.config.images, &demand).map_err(ApiError::Denied)?; // may it
-    *class = Some(visit.account.goes(&permitted));
-    app.look_for_sleep(); // or the first request after it would be admitted on what was known before
-    let live = app.health.route(permitted).map_err(ApiError::NotReady)?; // is anyone up
-    let grant = app.admission.enter(live, visit.caller.name()).map_err(ApiError::Busy)?; // is there room: now or 429
-    let files = prepared(app, grant.permitted().engine(), &demand).await?; // is there room for what will be made
-    let answer = match grant.permitted().engine() {
-        ImageEngine::Mock => mock::paint(&app.store, grant, &demand).await.map_err(ApiError::Store)?,
+    let holder = authorized.record.body_owner();
+    let whole_body = app.body_budget.read(&holder, &parts.headers, body).await.map_err(ApiError::Body)?;
+    let reader = body_parser(task, &parts.headers, app.config.images.max_pixels);
+    let (whole_body, read) = parse_off_thread(whole_body, reader).await;
+    let (payload, image_request) = read.map_err(ApiError::Malformed)?; // what is asked
+    let routed =
+        route_images(&app.config.backends, &app.config.images, &image_request).map_err(ApiError::Denied)?; // may it
+    *class = Some(authorized.record.record_route(&routed));
+    app.check_for_sleep(); // or the first request after it would be admitted on what was known before
+    let ready = app.health.require_ready(routed).map_err(ApiError::NotReady)?; // is anyone up
+    let grant = app.admission.admit(ready, authorized.caller.name()).map_err(ApiError::Busy)?; // is there room: now or 429
+    let files = reserve_files(app, grant.routed().engine(), &image_request).await?; // is there room for what will be made
+    let answer = match grant.routed().engine() {
+        ImageEngine::Mock => mock::paint(&app.store, grant, &image_request).await.map_err(ApiError::Store)?,
         ImageEngine::Backend => {
-            let outgoing = Outgoing {
+            let outgoing = BackendRequest {
                 task,
-                stream: demand.stream,
-                count: demand.count,
-                sent: payload.into_sent(grant.permitted().model()),
-                counted: ask,
-                request_id: visit.id.header(),
+                stream: image_request.stream,
+                count: image_request.count,
+                body: payload.into_upstream(grant.routed().model()),
+                body_permit: whole_body,
+                request_id: authorized.id.to_header_value(),
                 files,
                 deadline,
                 // With a stream, the caller waits that long for each piece and not for the whole.
-                caller_deadline: caller_patience(&parts.headers)
-                    .filter(|_| !demand.stream)
+                caller_deadline: client_read_timeout(&parts.headers)
+                    .filter(|_| !image_request.stream)
                     .map(|patience| arrival + patience),
             };
             send(app, grant, outgoing).await? // do it, once
         }
     };
     match answer {
-        Answer::Pictures(pictures) => {
-            let kept = keep::keep(app, pictures, visit.note()).await?; // keep it
-            Ok(keep::render(app, kept)) // answer
+        BackendResponse::Images(images) => {
+            let stored = respond::store_images(app, images, authorized.provenance()).await?; // keep it
+            Ok(respond::respond(app, stored)) // answer
         }
         // The same, as it happens.
-        Answer::Events(events, file) => Ok(relay::respond(app, visit, events, *file, deadline)),
+        BackendResponse::Events(events, file) => {
+            Ok(event_relay::respond(app, authorized, events, *file, deadline))
+        }
     }
 }
 
 /// What reads the body: it needs nothing of the request but this.
-fn reader(
-    task: Task,
+fn body_parser(
+    task: ImageTask,
     headers: &HeaderMap,
     max_pixels: u64,
-) -> impl FnOnce(&Bytes) -> Result<(Payload, Demand), Malformed> + Send + 'static {
-    let (content_type, backend) = (headers.get(header::CONTENT_TYPE).cloned(), named_backend(headers));
+) -> impl FnOnce(&Bytes) -> Result<(ImageBody, ImageRequest), Malformed> + Send + 'static {
+    let (content_type, backend) = (headers.get(header::CONTENT_TYPE).cloned(), requested_backend(headers));
     move |body| {
-        let payload = Payload::read(task, content_type.as_ref(), body)?;
-        let demand = Demand::of_images(task, payload.fields(), backend, max_pixels)?;
-        Ok((payload, demand))
+        let payload = ImageBody::read(task, content_type.as_ref(), body)?;
+        let image_request = ImageRequest::from_fields(task, payload.fields(), backend, max_pixels)?;
+        Ok((payload, image_request))
     }
 }
 
 /// Has what it takes to keep what is asked for, before anybody spends time on it. The mock's pictures cost none.
-async fn prepared(app: &App, engine: ImageEngine, demand: &Demand) -> Result<Prepared, ApiError> {
-    let bytes = demand.count.saturating_mul(largest(demand));
+async fn reserve_files(
+    app: &App,
+    engine: ImageEngine,
+    image_request: &ImageRequest,
+) -> Result<ReservedFiles, ApiError> {
+    let bytes = image_request.count.saturating_mul(max_image_bytes(image_request));
     let prepared = match engine {
-        ImageEngine::Mock => app.store.prepare(0, bytes).await,
-        ImageEngine::Backend if demand.stream => app.store.provide(bytes).await,
-        ImageEngine::Backend => app.store.prepare(demand.count, bytes).await,
+        ImageEngine::Mock => app.store.reserve(0, bytes).await,
+        ImageEngine::Backend if image_request.stream => app.store.reserve_for_stream(bytes).await,
+        ImageEngine::Backend => app.store.reserve(image_request.count, bytes).await,
     };
     prepared.map_err(ApiError::StoreNotReady)
 }
 
 /// Bytes of one picture at most: four a pixel. Of one whose size the backend chooses nothing is known, and the room that is
 /// kept free must do.
-fn largest(demand: &Demand) -> u64 {
-    demand.size.map_or(0, |size| u64::from(size.width) * u64::from(size.height) * 4)
+fn max_image_bytes(image_request: &ImageRequest) -> u64 {
+    image_request.size.map_or(0, |size| u64::from(size.width) * u64::from(size.height) * 4)
 }
 
 /// How long the caller's own library waits, as OpenAI's Python library says.
-fn caller_patience(headers: &HeaderMap) -> Option<Duration> {
+fn client_read_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds: f64 = headers.get("x-stainless-read-timeout")?.to_str().ok()?.trim().parse().ok()?;
     (seconds > 0.0 && seconds < 86_400.0).then(|| Duration::from_secs_f64(seconds))
 }
 
-async fn send(app: &App, grant: Grant, outgoing: Outgoing) -> Result<Answer, ApiError> {
-    let class = grant.permitted().backend().class.clone();
+async fn send(app: &App, grant: Grant, outgoing: BackendRequest) -> Result<BackendResponse, ApiError> {
+    let class = grant.routed().backend().class.clone();
     backend::send(&app.clients, &app.store, grant, outgoing).await.map_err(|failure| match failure {
-        Failure::Backend(fault) => {
-            fault.report(&app.health, &class);
+        ImageRequestError::Backend(fault) => {
+            fault.report_failure(&app.health, &class);
             ApiError::Backend(class, fault)
         }
-        Failure::Store(fault) => ApiError::Store(fault),
+        ImageRequestError::Store(fault) => ApiError::Store(fault),
     })
 }

@@ -18,39 +18,39 @@ use futures_util::{Stream, StreamExt, stream};
 use reqwest::Url;
 use service::{
     body::BodyError,
-    client::Client,
-    forwarded::{drop_hop_by_hop, say_who_asked},
+    client_info::ClientInfo,
     nearest_route::nearest_route,
+    proxy_headers::{remove_hop_by_hop, set_forwarded_headers},
     request_id::{RequestId, X_REQUEST_ID},
-    secret::drop_credentials,
+    secret::strip_credentials,
 };
 use tokio::{task::yield_now, time::timeout};
 use wire::openai::fields::FieldError;
 
-use super::{PATHS, Visit};
+use super::{AuthorizedRequest, ROUTE_PATHS};
 use crate::{
     app::App,
-    backend::{BackendFault, framed},
-    config::{Access, Legacy},
+    backend::{BackendError, check_framing},
+    config::{AccessConfig, LegacyUpstream},
     error::ApiError,
-    middleware::access_log::{Account, Streamed},
-    policy::legacy::is_theirs,
-    request::demand::Malformed,
+    middleware::access_log::{RequestRecord, Streamed},
+    policy::legacy::is_legacy_path,
+    request::image_request::Malformed,
     tls::Tls,
 };
 
 /// The name in `X-Backend-Used`.
-const LEGACY: &str = "legacy";
+const LEGACY_BACKEND: &str = "legacy";
 /// For the whole request to go out and the answer's head to come: the old gateway makes music, too.
-const HEAD_TIME: Duration = Duration::from_mins(5);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(5);
 /// Between two pieces of its answer.
-const PIECE_TIME: Duration = Duration::from_mins(5);
+const CHUNK_TIMEOUT: Duration = Duration::from_mins(5);
 /// Between two pieces of a caller's body.
-const CALLER_TIME: Duration = Duration::from_secs(30);
+const UPLOAD_CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Headers of the old gateway that do not pass: those that are ours to say, and those that act on all of the origin, which
 /// is ours: what browsers keep for `/ui`, and how they reach this host.
-const OURS: [&str; 7] = [
+const DROPPED_HEADERS: [&str; 7] = [
     "x-backend-used",
     "x-model-used",
     "x-router-reason",
@@ -63,47 +63,56 @@ const OURS: [&str; 7] = [
 /// The handler. What is nobody's is not there, whoever asks.
 pub(crate) async fn forward(
     State(app): State<App>,
-    visit: Result<Visit, ApiError>,
+    authorized: Result<AuthorizedRequest, ApiError>,
     request: Request,
 ) -> Response {
-    let Some(legacy) = app.config.legacy.as_ref().filter(|_| is_theirs(request.uri().path())) else {
-        return ApiError::UnknownPath(nearest_route(request.uri().path(), PATHS)).into_response();
+    let Some(legacy) = app.config.legacy.as_ref().filter(|_| is_legacy_path(request.uri().path())) else {
+        return ApiError::UnknownPath(nearest_route(request.uri().path(), ROUTE_PATHS)).into_response();
     };
-    let visit = match visit {
-        Ok(visit) => visit,
+    let authorized = match authorized {
+        Ok(authorized) => authorized,
         Err(refused) => return refused.into_response(),
     };
-    visit.account.note(|known| known.backend = Some(LEGACY.to_owned()));
-    let passed = pass(&app, legacy, &visit, request).await;
-    passed.unwrap_or_else(|error| error.answer(None, Some(LEGACY)))
+    authorized.record.record(|fields| fields.backend = Some(LEGACY_BACKEND.to_owned()));
+    let passed = proxy(&app, legacy, &authorized, request).await;
+    passed.unwrap_or_else(|error| error.to_response(None, Some(LEGACY_BACKEND)))
 }
 
-async fn pass(app: &App, legacy: &Legacy, visit: &Visit, request: Request) -> Result<Response, ApiError> {
+async fn proxy(
+    app: &App,
+    legacy: &LegacyUpstream,
+    authorized: &AuthorizedRequest,
+    request: Request,
+) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let url = address(&legacy.origin, &parts.uri).map_err(ApiError::Malformed)?;
+    let url = target_url(&legacy.origin, &parts.uri).map_err(ApiError::Malformed)?;
     let method = parts.method.clone();
-    let limit = app.config.max_request;
+    let limit = app.config.max_request_bytes;
     if limit > 0 && body.size_hint().lower() > limit as u64 {
         return Err(ApiError::Body(BodyError::TooLarge(limit)));
     }
-    let mut outgoing =
-        app.clients.fresh().request(method.clone(), url).headers(head(app, legacy, &visit.id, parts));
+    let mut outgoing = app.clients.unpooled().request(method.clone(), url).headers(request_headers(
+        app,
+        legacy,
+        &authorized.id,
+        parts,
+    ));
     let cut = Arc::new(OnceLock::new());
     if !body.is_end_stream() {
         outgoing = outgoing.body(reqwest::Body::wrap_stream(upload(body, limit, cut.clone())));
     }
-    let fault = |fault| ApiError::Backend(LEGACY.to_owned(), fault);
-    let answer = timeout(HEAD_TIME, outgoing.send()).await.map_err(|_| fault(BackendFault::TimedOut))?;
+    let fault = |fault| ApiError::Backend(LEGACY_BACKEND.to_owned(), fault);
+    let answer = timeout(HEAD_TIMEOUT, outgoing.send()).await.map_err(|_| fault(BackendError::TimedOut))?;
     let answer = answer.map_err(|error| match cut.get() {
         Some(cut) => ApiError::Body(*cut),
-        None => fault(BackendFault::of(&error)),
+        None => fault(BackendError::from_reqwest(&error)),
     })?;
-    let answer = framed(answer).map_err(fault)?;
-    Ok(answered(&method, answer, &visit.account))
+    let answer = check_framing(answer).map_err(fault)?;
+    Ok(proxied_response(&method, answer, &authorized.record))
 }
 
 /// The address at the old gateway. The library would mend some paths on the way; then it would be another path.
-fn address(origin: &Url, uri: &Uri) -> Result<Url, Malformed> {
+fn target_url(origin: &Url, uri: &Uri) -> Result<Url, Malformed> {
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let origin = origin.as_str().trim_end_matches('/');
     let url = format!("{origin}{target}").parse::<Url>().ok();
@@ -114,26 +123,26 @@ fn address(origin: &Url, uri: &Uri) -> Result<Url, Malformed> {
 }
 
 /// The caller's head without what is this connection's or ours.
-fn head(app: &App, legacy: &Legacy, id: &RequestId, parts: Parts) -> HeaderMap {
+fn request_headers(app: &App, legacy: &LegacyUpstream, id: &RequestId, parts: Parts) -> HeaderMap {
     let Parts { mut headers, extensions, .. } = parts;
-    let Access { tokens, .. } = &app.config.access;
-    drop_hop_by_hop(&mut headers);
-    if let Some(client) = extensions.get::<Client>() {
+    let AccessConfig { tokens, .. } = &app.config.access;
+    remove_hop_by_hop(&mut headers);
+    if let Some(client) = extensions.get::<ClientInfo>() {
         let proto = if matches!(app.config.tls, Tls::Off) { "http" } else { "https" };
-        say_who_asked(&mut headers, client, proto);
+        set_forwarded_headers(&mut headers, client, proto);
     }
     // The library names the host that it asks, and has answered `Expect`.
     for name in [header::HOST, header::EXPECT, header::TE, header::PROXY_AUTHORIZATION] {
         headers.remove(name);
     }
-    drop_credentials(&mut headers, |shown| tokens.iter().any(|token| token.secret.matches(shown)));
+    strip_credentials(&mut headers, |credential| tokens.iter().any(|token| token.secret.matches(credential)));
     if let Some(secret) = &legacy.bearer
         && let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {}", secret.expose()))
     {
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);
     }
-    headers.insert(X_REQUEST_ID, id.header());
+    headers.insert(X_REQUEST_ID, id.to_header_value());
     headers
 }
 
@@ -148,14 +157,14 @@ fn upload(
         let cut = cut.clone();
         async move {
             let (mut pieces, come) = state?;
-            let fault = match timeout(CALLER_TIME, pieces.next()).await {
+            let fault = match timeout(UPLOAD_CHUNK_TIMEOUT, pieces.next()).await {
                 Ok(None) => return None,
                 Ok(Some(Ok(piece))) if limit == 0 || come + piece.len() <= limit => {
                     let come = come + piece.len();
                     return Some((Ok(piece), Some((pieces, come))));
                 }
                 Ok(Some(Ok(_))) => BodyError::TooLarge(limit),
-                Ok(Some(Err(_))) => BodyError::Broken,
+                Ok(Some(Err(_))) => BodyError::ReadFailed,
                 Err(_) => BodyError::Stalled,
             };
             let _ = cut.set(fault);
@@ -165,19 +174,24 @@ fn upload(
 }
 
 /// The old gateway's answer as it comes.
-fn answered(method: &Method, answer: reqwest::Response, account: &Account) -> Response {
+fn proxied_response(method: &Method, answer: reqwest::Response, account: &RequestRecord) -> Response {
     let (status, left) = (answer.status(), answer.content_length());
     let mut headers = answer.headers().clone();
-    drop_hop_by_hop(&mut headers);
-    for name in OURS {
+    remove_hop_by_hop(&mut headers);
+    for name in DROPPED_HEADERS {
         headers.remove(HeaderName::from_static(name));
     }
     let bare = *method == Method::HEAD || matches!(status.as_u16(), 204 | 304) || left == Some(0);
     let mut response = Response::new(if bare {
         Body::empty()
     } else {
-        let passing = Passing { pieces: answer, left, account: account.clone(), status: status.as_u16() };
-        Body::from_stream(stream::unfold(Some(passing), async |passing| passing?.piece().await))
+        let body = LegacyBody {
+            response: answer,
+            remaining: left,
+            record: account.clone(),
+            status: status.as_u16(),
+        };
+        Body::from_stream(stream::unfold(Some(body), async |passing| passing?.next_chunk().await))
     });
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -188,40 +202,40 @@ fn answered(method: &Method, answer: reqwest::Response, account: &Account) -> Re
 }
 
 /// An answer's body on its way.
-struct Passing {
-    pieces: reqwest::Response,
+struct LegacyBody {
+    response: reqwest::Response,
     /// Bytes to come, if it said how many.
-    left: Option<u64>,
-    account: Account,
+    remaining: Option<u64>,
+    record: RequestRecord,
     status: u16,
 }
 
-impl Passing {
-    async fn piece(mut self) -> Option<(io::Result<Bytes>, Option<Self>)> {
-        match timeout(PIECE_TIME, self.pieces.chunk()).await {
+impl LegacyBody {
+    async fn next_chunk(mut self) -> Option<(io::Result<Bytes>, Option<Self>)> {
+        match timeout(CHUNK_TIMEOUT, self.response.chunk()).await {
             Ok(Ok(Some(piece))) => {
-                self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
+                self.remaining = self.remaining.map(|left| left.saturating_sub(piece.len() as u64));
                 // With the last byte announced the HTTP library asks for no end.
-                if self.left == Some(0) {
-                    self.account.ended(self.status, None);
+                if self.remaining == Some(0) {
+                    self.record.record_outcome(self.status, None);
                 }
                 Some((Ok(piece), Some(self)))
             }
             Ok(Ok(None)) => {
-                self.account.ended(self.status, None);
+                self.record.record_outcome(self.status, None);
                 None
             }
-            Ok(Err(_)) => self.broken(502, "the old gateway broke off its answer").await,
-            Err(_) => self.broken(504, "the old gateway's answer came to a stop").await,
+            Ok(Err(_)) => self.fail(502, "the old gateway broke off its answer").await,
+            Err(_) => self.fail(504, "the old gateway's answer came to a stop").await,
         }
     }
 
     /// The caller's connection is cut: what came must not look whole.
-    async fn broken(self, status: u16, words: &str) -> Option<(io::Result<Bytes>, Option<Self>)> {
-        self.account.ended(status, Some(words.to_owned()));
+    async fn fail(self, status: u16, message: &str) -> Option<(io::Result<Bytes>, Option<Self>)> {
+        self.record.record_outcome(status, Some(message.to_owned()));
         // What passed before goes out first.
         yield_now().await;
-        Some((Err(io::Error::other(words.to_owned())), None))
+        Some((Err(io::Error::other(message.to_owned())), None))
     }
 }
 
@@ -235,12 +249,12 @@ mod tests {
         for target in
             ["/", "/a/b?c=d&e=%20", "/a//b", "//x/y", "/%2Fa?x=http://y/z", "/a;b=1?", "/a:b@c", "/%ff"]
         {
-            let url = address(&origin, &target.parse().unwrap()).unwrap();
+            let url = target_url(&origin, &target.parse().unwrap()).unwrap();
             assert_eq!(url.as_str(), format!("http://127.0.0.1:9000{target}"));
             assert_eq!(url.host_str(), Some("127.0.0.1"));
         }
         for mended in ["/a/../b", "/a/%2e%2e/b", "/{a}", "/a\"b"] {
-            assert!(address(&origin, &mended.parse().unwrap()).is_err(), "{mended}");
+            assert!(target_url(&origin, &mended.parse().unwrap()).is_err(), "{mended}");
         }
     }
 }

@@ -7,23 +7,24 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use prometheus::{GaugeVec, IntCounter, Opts, Registry, TextEncoder, proto::MetricFamily};
-use service::{files::Disk, telemetry};
+use service::{files::DiskSpace, telemetry};
 
 use crate::{
     app::App,
     config::Capability,
     health::state::Health,
-    metrics::{Metrics, registered},
-    store::index::Totals,
+    metrics::{Metrics, register},
+    store::index::StoreTotals,
 };
 
 /// The handler.
 pub(crate) async fn scrape(State(app): State<App>) -> Response {
-    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text(&app.metrics, &Seen::now(&app))).into_response()
+    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text(&app.metrics, &MetricsSnapshot::take(&app)))
+        .into_response()
 }
 
 /// Everything in Prometheus' text format.
-fn text(counted: &Metrics, seen: &Seen) -> String {
+fn text(counted: &Metrics, seen: &MetricsSnapshot) -> String {
     let mut families = [counted.gather(), seen.families()].concat();
     families.sort_by(|one, other| one.name().cmp(other.name()));
     TextEncoder::new().encode_to_string(&families).expect("gathered families have names and samples")
@@ -31,29 +32,29 @@ fn text(counted: &Metrics, seen: &Seen) -> String {
 
 /// The snapshots.
 #[derive(Debug)]
-struct Seen {
-    places: Vec<Places>,
+struct MetricsSnapshot {
+    slots: Vec<SlotUsage>,
     tokens: Vec<(String, usize, usize)>,
     backends: Vec<(String, Health)>,
-    store: Totals,
-    disk: Option<Disk>,
+    store: StoreTotals,
+    disk: Option<DiskSpace>,
     dropped_lines: u64,
     started: u64,
 }
 
 /// The places of one backend for one capability.
 #[derive(Debug)]
-struct Places {
+struct SlotUsage {
     class: String,
     capability: Capability,
     limit: usize,
     inflight: usize,
 }
 
-impl Seen {
+impl MetricsSnapshot {
     /// As everything is now.
-    fn now(app: &App) -> Self {
-        let places = app.admission.snapshot().map(|(class, capability, slots)| Places {
+    fn take(app: &App) -> Self {
+        let places = app.admission.snapshot().map(|(class, capability, slots)| SlotUsage {
             class: class.to_owned(),
             capability,
             limit: slots.limit(),
@@ -61,7 +62,7 @@ impl Seen {
         });
         let backends = app.health.snapshot().into_iter();
         Self {
-            places: places.collect(),
+            slots: places.collect(),
             tokens: app
                 .admission
                 .tokens()
@@ -69,7 +70,7 @@ impl Seen {
                 .collect(),
             backends: backends.map(|(backend, health)| (backend.class.clone(), health)).collect(),
             store: app.store.totals(),
-            disk: app.warnings.now().disk,
+            disk: app.warnings.load().disk,
             dropped_lines: telemetry::dropped_lines(),
             started: app.started_at,
         }
@@ -78,19 +79,19 @@ impl Seen {
     /// The same as metrics.
     fn families(&self) -> Vec<MetricFamily> {
         let registry = Registry::new();
-        self.places(&registry);
+        self.slot_families(&registry);
         self.backends(&registry);
         let dropped = IntCounter::new(
             "gateway_log_lines_dropped_total",
             "Log lines that could not be written, on a full disk for example.",
         );
-        registered(&registry, dropped.expect("a sound name")).inc_by(self.dropped_lines);
+        register(&registry, dropped.expect("a sound name")).inc_by(self.dropped_lines);
         gauge(&registry, "gateway_build_info", "1; the label says which version runs.", &["version"])
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1.0);
         gauge(&registry, "gateway_store_pictures", "Pictures in the store.", &[])
             .with_label_values::<&str>(&[])
-            .set(count(self.store.pictures));
+            .set(count(self.store.images));
         gauge(
             &registry,
             "gateway_store_bytes",
@@ -113,12 +114,12 @@ impl Seen {
         registry.gather()
     }
 
-    fn places(&self, registry: &Registry) {
+    fn slot_families(&self, registry: &Registry) {
         const LABELS: &[&str] = &["backend", "capability"];
         let limit =
             gauge(registry, "gateway_slots_limit", "Requests that a backend may have at once.", LABELS);
         let inflight = gauge(registry, "gateway_slots_inflight", "Requests that a backend has now.", LABELS);
-        for places in &self.places {
+        for places in &self.slots {
             let labels = [places.class.as_str(), places.capability.as_str()];
             limit.with_label_values(&labels).set(count(places.limit));
             inflight.with_label_values(&labels).set(count(places.inflight));
@@ -165,7 +166,7 @@ impl Seen {
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-    registered(registry, GaugeVec::new(Opts::new(name, help), labels).expect("a sound name"))
+    register(registry, GaugeVec::new(Opts::new(name, help), labels).expect("a sound name"))
 }
 
 fn count(number: usize) -> f64 {

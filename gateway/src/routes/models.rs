@@ -11,18 +11,18 @@ use wire::openai::models::{Model, ModelList};
 use crate::{app::App, error::ApiError};
 
 /// All of them.
-pub(crate) async fn list(State(app): State<App>) -> Response {
-    Json(ModelList::of(listed(&app))).into_response()
+pub(crate) async fn list_models(State(app): State<App>) -> Response {
+    Json(ModelList::new(available_models(&app))).into_response()
 }
 
 /// One of them; a name may have slashes in it.
-pub(crate) async fn one(
+pub(crate) async fn get_model(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, ApiError> {
     // What is no text is the name of nothing.
     let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
-    let models = listed(&app);
+    let models = available_models(&app);
     let exact = models.iter().find(|model| model.id == id).cloned();
     let found = exact.or_else(|| for_images(&models, &id, &app.config.images.class));
     found.map(Json).ok_or(ApiError::UnknownModel(id))
@@ -43,9 +43,9 @@ fn is_openai_image_model(id: &str) -> bool {
 }
 
 /// An alias stands for itself: a model that a backend lists by the same name cannot be asked for.
-fn listed(app: &App) -> Vec<Model> {
+fn available_models(app: &App) -> Vec<Model> {
     let (backends, aliases) = (&app.config.backends, &app.config.routing.aliases);
-    let lists = app.health.lists();
+    let lists = app.health.ready_models();
     let ready = |class: &str| lists.iter().any(|(backend, _)| backend.class == class);
     let named = aliases.iter().filter_map(|(name, alias)| {
         let class = &backends.resolve(&alias.backend)?.class;

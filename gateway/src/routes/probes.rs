@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::{app::App, middleware::gate::Caller};
+use crate::{app::App, middleware::auth::Caller};
 
 /// Alive.
 pub(crate) async fn healthz() -> &'static str {
@@ -19,7 +19,7 @@ pub(crate) async fn healthz() -> &'static str {
 /// Ready: not draining, and the store takes files.
 pub(crate) async fn readyz(State(app): State<App>, caller: Option<Extension<Caller>>) -> Response {
     let draining = app.lifecycle.draining().is_cancelled();
-    let writable = app.store.is_writable().await;
+    let writable = app.store.check_writable().await;
     let ready = !draining && writable.is_ok();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let word = if ready { "ready" } else { "not_ready" };

@@ -4,11 +4,11 @@ use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
 use service::slots::Slots;
 
-use super::Visit;
+use super::AuthorizedRequest;
 use crate::app::App;
 
 /// The handler.
-pub(crate) async fn status(State(app): State<App>, visit: Visit) -> Json<Value> {
+pub(crate) async fn status(State(app): State<App>, authorized: AuthorizedRequest) -> Json<Value> {
     let places = app
         .admission
         .snapshot()
@@ -25,11 +25,11 @@ pub(crate) async fn status(State(app): State<App>, visit: Visit) -> Json<Value> 
         (backend.class.clone(), seen)
     });
     // Of others, a caller who sees their pictures sees how much they do.
-    let caller = &visit.caller;
+    let caller = &authorized.caller;
     let tokens = app.admission.tokens().filter(|(name, _)| caller.sees_all() || caller.name() == Some(name));
     let tokens = tokens.map(|(name, slots)| (name.to_owned(), room(slots)));
-    let in_force = app.reloads.in_force();
-    let (seen, totals) = (app.warnings.now(), app.store.totals());
+    let in_force = app.reloads.status();
+    let (seen, totals) = (app.warnings.load(), app.store.totals());
     Json(json!({
         "admission_control": places.collect::<Map<_, _>>(),
         "token_limits": tokens.collect::<Map<_, _>>(),
@@ -42,12 +42,12 @@ pub(crate) async fn status(State(app): State<App>, visit: Visit) -> Json<Value> 
             "config": {
                 "loaded_at": in_force.loaded_at,
                 "last_error": in_force.last_error,
-                "reloads": in_force.tries,
+                "reloads": in_force.attempts,
             },
             "warnings": seen.warnings,
         },
         "store": {
-            "pictures": totals.pictures,
+            "pictures": totals.images,
             "bytes": totals.bytes,
             "max_bytes": app.config.retention.max_bytes,
             "disk_bytes": seen.disk.map(|disk| disk.total),

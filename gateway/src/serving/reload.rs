@@ -8,43 +8,43 @@ use service::{lifecycle::Lifecycle, settings::Problem, telemetry::OpenedLog};
 use super::Serving;
 use crate::{
     blocking::blocking,
-    config::{Config, Loaded},
-    places::log_problem,
-    tls::{self, Shown},
+    config::{Config, LoadedConfig},
+    tls::{self, CertResolver},
+    writable_paths::log_file_problem,
 };
 
 /// Where the gateway's is read from.
-pub type Source = service::reload::Source<Loaded>;
+pub type ConfigSource = service::reload::ConfigLoader<LoadedConfig>;
 
 /// What a reload changes.
 #[derive(Debug)]
 pub(crate) struct Reload {
-    source: Source,
+    source: ConfigSource,
     serving: Serving,
-    shown: Option<Arc<Shown>>,
+    cert_resolver: Option<Arc<CertResolver>>,
     lifecycle: Lifecycle,
 }
 
 impl Reload {
     /// Of this service.
     pub(crate) fn new(
-        source: Source,
+        source: ConfigSource,
         serving: Serving,
-        shown: Option<Arc<Shown>>,
+        shown: Option<Arc<CertResolver>>,
         lifecycle: Lifecycle,
     ) -> Self {
-        Self { source, serving, shown, lifecycle }
+        Self { source, serving, cert_resolver: shown, lifecycle }
     }
 
     /// The worker.
     pub(crate) async fn run(self) {
-        let reloads = self.serving.app.now().reloads.clone();
-        reloads.obey(self.lifecycle.clone(), || self.once()).await;
+        let reloads = self.serving.app.load().reloads.clone();
+        reloads.run(self.lifecycle.clone(), || self.reload()).await;
     }
 
-    async fn once(&self) -> Result<Vec<String>, Vec<Problem>> {
-        let Loaded { config, notes, .. } = self.source.read().await?;
-        let old = self.serving.app.now();
+    async fn reload(&self) -> Result<Vec<String>, Vec<Problem>> {
+        let LoadedConfig { config, warnings: notes, .. } = self.source.load().await?;
+        let old = self.serving.app.load();
         let unchangeable = unchangeable(&old.config, &config);
         if !unchangeable.is_empty() {
             return Err(unchangeable);
@@ -52,7 +52,10 @@ impl Reload {
         let (tls, data_dir, file) = (config.tls.clone(), config.data_dir.clone(), config.log.file.clone());
         let opened = blocking(move || {
             let log = OpenedLog::open(file.as_deref());
-            (tls::certificate(&tls, &data_dir), log.map_err(|error| log_problem(file.as_deref(), &error)))
+            (
+                tls::certificate(&tls, &data_dir),
+                log.map_err(|error| log_file_problem(file.as_deref(), &error)),
+            )
         });
         let (certificate, log) = match opened.await {
             (Ok(certificate), Ok(log)) => (certificate, log),
@@ -61,12 +64,12 @@ impl Reload {
         let new = old.with_config(config).map_err(|problem| vec![problem])?;
         // Nothing fails from here on. A backend that is new is asked before requests get to it.
         new.health.start(&new.clients, &self.lifecycle);
-        new.health.first_probes().await;
-        log.take_over();
-        if let Some((shown, certificate)) = self.shown.as_ref().zip(certificate) {
-            shown.show(&certificate);
+        new.health.wait_for_first_probes().await;
+        log.activate();
+        if let Some((resolver, certificate)) = self.cert_resolver.as_ref().zip(certificate) {
+            resolver.replace(&certificate);
         }
-        self.serving.replace(new).health.retire();
+        self.serving.replace(new).health.stop();
         Ok(notes)
     }
 }
@@ -75,8 +78,8 @@ impl Reload {
 fn unchangeable(old: &Config, new: &Config) -> Vec<Problem> {
     let mut problems = old.fixed.changes(&new.fixed);
     if old.log.file.is_some() != new.log.file.is_some() {
-        let words = "expected a file as at start, or none as at start; restart to apply";
-        problems.push(Problem::new("GATEWAY_LOG_FILE", "GATEWAY_LOG_FILE", words));
+        let expected = "expected a file as at start, or none as at start; restart to apply";
+        problems.push(Problem::new("GATEWAY_LOG_FILE", "GATEWAY_LOG_FILE", expected));
     }
     problems
 }

@@ -1,8 +1,8 @@
 //! Whether the store, or a disk, is nearly full: told before pictures are refused. Pure.
 
-use service::files::Disk;
+use service::files::DiskSpace;
 
-use super::{index::Totals, writable::needed};
+use super::{index::StoreTotals, writable::required_free};
 
 /// Nearly full from nine tenths on, and until it is less than 88 % again: at the edge nobody is told over and over.
 #[derive(Debug, Default)]
@@ -10,37 +10,37 @@ pub(crate) struct Fullness(bool);
 
 impl Fullness {
     /// Whether it is nearly full with so much of all taken.
-    pub(crate) fn look(&mut self, taken: u64, all: u64) -> bool {
-        let most = u128::from(all) * if self.0 { 88 } else { 90 };
-        self.0 = all > 0 && u128::from(taken) * 100 >= most;
+    pub(crate) fn update(&mut self, taken: u64, capacity: u64) -> bool {
+        let most = u128::from(capacity) * if self.0 { 88 } else { 90 };
+        self.0 = capacity > 0 && u128::from(taken) * 100 >= most;
         self.0
     }
 }
 
 /// What is taken of a disk, and of how much until pictures are refused: some of it is kept free.
-pub(crate) fn part(disk: Disk) -> (u64, u64) {
+pub(crate) fn usage(disk: DiskSpace) -> (u64, u64) {
     let taken = disk.total.saturating_sub(disk.free);
-    (taken, disk.total.saturating_sub(needed(disk.total, 0)))
+    (taken, disk.total.saturating_sub(required_free(disk.total, 0)))
 }
 
 /// What is said of a disk that is nearly full; `holds` is what of ours is on it.
-pub(crate) fn of_disk(disk: Disk, holds: &[&str]) -> String {
+pub(crate) fn disk_warning(disk: DiskSpace, contents: &[&str]) -> String {
     format!(
         "the disk with {} is {} % full, {} are left, and below {} pictures are refused: remove something, or bound the store \
          (UI_IMAGE_STORE_MAX_BYTES)",
-        holds.join(", "),
+        contents.join(", "),
         percent(disk.total.saturating_sub(disk.free), disk.total),
-        size(disk.free),
-        size(needed(disk.total, 0))
+        human_size(disk.free),
+        human_size(required_free(disk.total, 0))
     )
 }
 
 /// The same of a store that has a bound.
-pub(crate) fn of_store(totals: Totals, bound: u64) -> String {
+pub(crate) fn store_warning(totals: StoreTotals, bound: u64) -> String {
     format!(
         "the picture store holds {} of the {} of UI_IMAGE_STORE_MAX_BYTES ({} %): beyond it the oldest pictures are deleted",
-        size(totals.bytes),
-        size(bound),
+        human_size(totals.bytes),
+        human_size(bound),
         percent(totals.bytes, bound)
     )
 }
@@ -50,7 +50,7 @@ fn percent(part: u64, all: u64) -> u128 {
 }
 
 /// A size for people.
-pub(crate) fn size(bytes: u64) -> String {
+pub(crate) fn human_size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.into_iter().find(|(shift, _)| bytes >> shift >= 10);
     unit.map_or_else(|| format!("{bytes} bytes"), |(shift, name)| format!("{} {name}", bytes >> shift))
@@ -73,32 +73,32 @@ mod tests {
             (89, false),
             (100, true),
         ] {
-            assert_eq!(fullness.look(taken, 100), nearly, "{taken}");
+            assert_eq!(fullness.update(taken, 100), nearly, "{taken}");
         }
-        assert!(!fullness.look(0, 0), "a disk of size 0 tells nothing");
-        assert!(Fullness::default().look(u64::MAX, u64::MAX));
+        assert!(!fullness.update(0, 0), "a disk of size 0 tells nothing");
+        assert!(Fullness::default().update(u64::MAX, u64::MAX));
     }
 
     #[test]
     fn what_is_told_has_figures_and_what_to_do() {
-        let disk = Disk { total: 100 << 30, free: 7 << 30 };
+        let disk = DiskSpace { total: 100 << 30, free: 7 << 30 };
         assert_eq!(
-            of_disk(disk, &["the pictures (/a)", "the log (/b)"]),
+            disk_warning(disk, &["the pictures (/a)", "the log (/b)"]),
             "the disk with the pictures (/a), the log (/b) is 93 % full, 7168 MiB are left, and below 64 MiB pictures are \
              refused: remove something, or bound the store (UI_IMAGE_STORE_MAX_BYTES)"
         );
         assert_eq!(
-            part(Disk { total: 8 << 20, free: 3 << 20 }),
+            usage(DiskSpace { total: 8 << 20, free: 3 << 20 }),
             (5 << 20, 6 << 20),
             "a quarter of a small disk is kept free"
         );
-        let told = of_store(Totals { pictures: 1, bytes: 19 << 30 }, 20 << 30);
+        let told = store_warning(StoreTotals { images: 1, bytes: 19 << 30 }, 20 << 30);
         assert!(
             told.starts_with(
                 "the picture store holds 19 GiB of the 20 GiB of UI_IMAGE_STORE_MAX_BYTES (95 %)"
             ),
             "{told}"
         );
-        assert_eq!((size(9), size(20 << 10)), ("9 bytes".to_owned(), "20 KiB".to_owned()));
+        assert_eq!((human_size(9), human_size(20 << 10)), ("9 bytes".to_owned(), "20 KiB".to_owned()));
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use service::files::open_own;
+use service::files::open_no_follow;
 
 /// The lock; released when dropped, or when the process ends in any way.
 #[derive(Debug)]
@@ -16,23 +16,23 @@ pub(super) struct StoreLock {
 
 /// Why the lock was not had.
 #[derive(Debug)]
-pub(super) enum LockFault {
+pub(super) enum LockError {
     /// This process has it, in its own words.
     Held(String),
     /// Something else than a file of ours lies there.
-    Trap(String),
+    NotRegularFile(String),
     /// The file cannot be made or locked.
     Io(std::io::Error),
 }
 
 impl StoreLock {
     /// Takes the lock and writes down who has it.
-    pub(super) fn take(dir: &Path) -> Result<Self, LockFault> {
+    pub(super) fn acquire(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join(".lock");
         // Not truncated: until it is ours, it says whose it is.
-        let mut file = open_own(&path).map_err(|error| match error.kind() {
-            ErrorKind::InvalidInput => LockFault::Trap(error.to_string()),
-            _ => LockFault::Io(error),
+        let mut file = open_no_follow(&path).map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => LockError::NotRegularFile(error.to_string()),
+            _ => LockError::Io(error),
         })?;
         match file.try_lock() {
             Ok(()) => {}
@@ -40,7 +40,7 @@ impl StoreLock {
                 let mut holder = String::new();
                 let _ = file.take(200).read_to_string(&mut holder);
                 let (process, program) = holder.trim().split_once('\n').unwrap_or((holder.trim(), "another"));
-                return Err(LockFault::Held(
+                return Err(LockError::Held(
                     format!("{program}, process {process}").escape_debug().to_string(),
                 ));
             }
@@ -53,6 +53,6 @@ impl StoreLock {
     }
 }
 
-fn io(error: std::io::Error) -> LockFault {
-    LockFault::Io(error)
+fn io(error: std::io::Error) -> LockError {
+    LockError::Io(error)
 }

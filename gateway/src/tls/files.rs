@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 pub(super) const DAY: Duration = Duration::from_hours(24);
 
 /// Written whole under another name first, so that no reader sees half a file.
-pub(super) fn place(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+pub(super) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     let mut temporary = PathBuf::from(path);
     temporary.set_extension("new");
     let _ = fs::remove_file(&temporary);
@@ -33,19 +33,19 @@ pub(super) fn is_private(path: &Path) -> bool {
 }
 
 /// A certificate as text.
-pub(crate) fn pem_of(certificate: &CertificateDer<'_>) -> String {
+pub(crate) fn to_pem(certificate: &CertificateDer<'_>) -> String {
     let base64 = base64_simd::STANDARD.encode_to_string(certificate);
     let lines: Vec<_> = base64.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 /// A day as people write it: `06 Nov 1994`.
-pub(crate) fn date(time: SystemTime) -> String {
+pub(crate) fn format_date(time: SystemTime) -> String {
     httpdate::fmt_http_date(time)[5..16].to_owned()
 }
 
 /// From when until when, in times since 1970.
-pub(super) fn set_life(params: &mut rcgen::CertificateParams, begins: Duration, ends: Duration) {
+pub(super) fn set_validity(params: &mut rcgen::CertificateParams, begins: Duration, ends: Duration) {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     (params.not_before, params.not_after) = (epoch + begins, epoch + ends);
 }

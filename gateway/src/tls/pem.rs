@@ -4,7 +4,7 @@
 use std::{ffi::OsStr, path::Path};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use service::settings::unreadable;
+use service::settings::describe_read_error;
 
 /// Whether a text can be shown as the path of a PEM file: there is such a file, its name ends as theirs do, the folder that it
 /// would be in is there, or it is an absolute path. Nothing of this holds of a key in base64, though that may have slashes, also
@@ -15,21 +15,22 @@ pub(crate) fn looks_like_path(path: &Path) -> bool {
     path.exists()
         || ending.is_some_and(|ending| ["pem", "crt", "cer", "key"].contains(&ending))
         || path.parent().is_some_and(is_folder)
-        || path.to_str().is_some_and(is_absolute)
+        || path.to_str().is_some_and(is_plausible_absolute_path)
 }
 
 /// The shortest key, of 32 bytes, has 43 characters in base64.
-const KEY_CHARACTERS: usize = 40;
+const MIN_KEY_BASE64_LEN: usize = 40;
 /// So many without a slash are suspicious by themselves: one in 64 of a key's characters is one.
-const NAME_CHARACTERS: usize = 16;
+const SUSPICIOUS_SEGMENT_LEN: usize = 16;
 
 /// Whether a text is an absolute path and holds nothing that can be of a key: no run of base64 that is long, and has capital
 /// and small letters.
-fn is_absolute(text: &str) -> bool {
-    let odd = |letter: char| letter.is_whitespace() || letter.is_control();
-    let foreign = |letter: char| !letter.is_ascii_alphanumeric() && !"+/=".contains(letter);
+fn is_plausible_absolute_path(text: &str) -> bool {
+    let odd = |ch: char| ch.is_whitespace() || ch.is_control();
+    let foreign = |ch: char| !ch.is_ascii_alphanumeric() && !"+/=".contains(ch);
     let is_key = |run: &str| {
-        let is_long = run.len() >= KEY_CHARACTERS || run.split('/').any(|name| name.len() >= NAME_CHARACTERS);
+        let is_long = run.len() >= MIN_KEY_BASE64_LEN
+            || run.split('/').any(|name| name.len() >= SUSPICIOUS_SEGMENT_LEN);
         is_long && run.contains(char::is_uppercase) && run.contains(char::is_lowercase)
     };
     let sound = text.starts_with('/') && !text.contains("-----") && !text.contains(odd);
@@ -40,61 +41,64 @@ fn is_absolute(text: &str) -> bool {
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = read(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| fault(&bytes, "certificate"))
+    chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| describe_fault(&bytes, "certificate"))
 }
 
 /// The private keys in a file, at least one; or what is wrong with it.
 pub(crate) fn keys(path: &Path) -> Result<Vec<PrivateKeyDer<'static>>, String> {
     let bytes = read(path)?;
     let keys: Result<Vec<_>, _> = PrivateKeyDer::pem_slice_iter(&bytes).collect();
-    keys.ok().filter(|keys| !keys.is_empty()).ok_or_else(|| fault(&bytes, "private key"))
+    keys.ok().filter(|keys| !keys.is_empty()).ok_or_else(|| describe_fault(&bytes, "private key"))
 }
 
 /// What is in a PEM file. A mark of the byte order before it, which Windows' editors write, is no part of it.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
-    if bytes.starts_with(UTF8_MARK) {
-        bytes.drain(..UTF8_MARK.len());
+    let mut bytes = std::fs::read(path).map_err(|error| describe_read_error(path, &error))?;
+    if bytes.starts_with(UTF8_BOM) {
+        bytes.drain(..UTF8_BOM.len());
     }
     Ok(bytes)
 }
 
-const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
+const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 /// What gives lost line ends back.
-const REPAIR: &str = "give them back: perl -pe 's/(-----[A-Z ]+-----)/\\n$1\\n/g' FILE | grep . > NEW";
+const LINE_ENDING_FIX: &str =
+    "give them back: perl -pe 's/(-----[A-Z ]+-----)/\\n$1\\n/g' FILE | grep . > NEW";
 
 /// Why no such thing was found in it.
-fn fault(bytes: &[u8], wanted: &str) -> String {
+fn describe_fault(bytes: &[u8], expected: &str) -> String {
     let text = String::from_utf8_lossy(bytes);
     let labels: Vec<_> = text.split(BEGIN).skip(1).filter_map(|rest| rest.split_once("-----")).collect();
-    let is = |what: &str| labels.iter().any(|(label, _)| label.to_ascii_lowercase().ends_with(what));
+    let has_label = |what: &str| labels.iter().any(|(label, _)| label.to_ascii_lowercase().ends_with(what));
     if labels.is_empty() {
-        return format!("it is no PEM file: {}", other_form(bytes));
+        return format!("it is no PEM file: {}", describe_non_pem(bytes));
     }
-    if let Some(words) = broken_lines(&text) {
-        return words;
+    if let Some(message) = describe_line_endings(&text) {
+        return message;
     }
     if text.matches(END).count() < labels.len() {
         return "it is cut off: its END line is missing".to_owned();
     }
-    if wanted == "private key" && is("encrypted private key") || text.contains("Proc-Type: 4,ENCRYPTED") {
+    if expected == "private key" && has_label("encrypted private key")
+        || text.contains("Proc-Type: 4,ENCRYPTED")
+    {
         return "the key is encrypted (protected by a password); take it off: openssl pkey -in FILE -out NEW"
             .to_owned();
     }
-    if let Some((_, words)) = FOREIGN.iter().find(|(label, _)| is(label)) {
-        return (*words).to_owned();
+    if let Some((_, message)) = UNSUPPORTED_LABELS.iter().find(|(label, _)| has_label(label)) {
+        return (*message).to_owned();
     }
-    if !is(wanted) {
-        let holds = ["certificate", "private key", "public key"].into_iter().find(|what| is(what));
-        return format!("it holds a {} and no {wanted}", holds.unwrap_or("section of another kind"));
+    if !has_label(expected) {
+        let holds = ["certificate", "private key", "public key"].into_iter().find(|what| has_label(what));
+        return format!("it holds a {} and no {expected}", holds.unwrap_or("section of another kind"));
     }
-    format!("the {wanted} in it is damaged: what stands between its first and last line cannot be decoded")
+    format!("the {expected} in it is damaged: what stands between its first and last line cannot be decoded")
 }
 
 /// What people take for a certificate or a key, by the end of its label.
-const FOREIGN: [(&str, &str); 4] = [
+const UNSUPPORTED_LABELS: [(&str, &str); 4] = [
     (
         "certificate request",
         "it holds a certificate request, which is no certificate: use the file that the authority sent back for it",
@@ -111,7 +115,7 @@ const FOREIGN: [(&str, &str); 4] = [
 ];
 
 /// What a file without BEGIN line is, as far as its first bytes tell.
-fn other_form(bytes: &[u8]) -> &'static str {
+fn describe_non_pem(bytes: &[u8]) -> &'static str {
     // DER: a sequence with its length, and in it first the version of a PKCS#12 file or of a key, or a certificate's sequence.
     let inside = match bytes {
         [0x30, 0x82, _, _, inside @ ..] | [0x30, 0x81, _, inside @ ..] | [0x30, _, inside @ ..] => inside,
@@ -135,27 +139,27 @@ fn other_form(bytes: &[u8]) -> &'static str {
 }
 
 /// What is wrong with its line ends.
-fn broken_lines(text: &str) -> Option<String> {
+fn describe_line_endings(text: &str) -> Option<String> {
     let lines = || text.split(['\n', '\r']).map(str::trim);
     let alone = |line: &str| line.ends_with("-----") && line.matches("-----").count() == 2;
     if !lines().any(|line| (line.contains(BEGIN) || line.contains(END)) && !alone(line)) {
         return None;
     }
     if text.contains("\\n") {
-        let words = "its line ends are written as `\\n`; make them real: printf '%b' \"$(cat FILE)\" > NEW";
-        return Some(words.to_owned());
+        let message = "its line ends are written as `\\n`; make them real: printf '%b' \"$(cat FILE)\" > NEW";
+        return Some(message.to_owned());
     }
     let shape = if lines().filter(|line| !line.is_empty()).count() == 1 {
         "the whole file is one line"
     } else {
         "its BEGIN and END lines hold more than that"
     };
-    Some(format!("its line ends are missing: {shape}; {REPAIR}"))
+    Some(format!("its line ends are missing: {shape}; {LINE_ENDING_FIX}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use service::secret::redacted;
+    use service::secret::redact;
 
     use super::*;
     use crate::store::disk::tests::temporary;
@@ -201,7 +205,7 @@ mod tests {
             let told = keys(&file).unwrap_err();
             assert!(told.contains(words), "{name}: {told}");
             assert!(!told.contains(&middle[..8]), "{name}: {told}");
-            assert_eq!(redacted(&told), told, "{name}: nothing in it looks like a secret");
+            assert_eq!(redact(&told), told, "{name}: nothing in it looks like a secret");
         }
         for (content, words) in [
             (one_line(&sound.replace("PRIVATE KEY", "CERTIFICATE")), "one line"),

@@ -12,26 +12,26 @@ use rustls::{
 
 /// Takes this certificate alone; any, where none is named: to see which is shown, without telling anything.
 #[derive(Debug)]
-struct Pinned {
+struct PinnedCertVerifier {
     certificate: Option<CertificateDer<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 /// The configuration of a client that takes this certificate alone, or any.
-pub(crate) fn client(certificate: Option<CertificateDer<'static>>) -> ClientConfig {
+pub(crate) fn client_config(certificate: Option<CertificateDer<'static>>) -> ClientConfig {
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let mut client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider knows TLS 1.2 and 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned { certificate, algorithms }))
+        .with_custom_certificate_verifier(Arc::new(PinnedCertVerifier { certificate, algorithms }))
         .with_no_client_auth();
     client.alpn_protocols = vec![b"http/1.1".to_vec()];
     client
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for PinnedCertVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

@@ -7,8 +7,8 @@ use std::{
     sync::{Arc, Barrier},
 };
 
-use picture::paint::Painting;
-use wire::openai::images::Size;
+use picture::painter::ProceduralImage;
+use wire::openai::images::ImageSize;
 
 use crate::running::{Running, TOKEN, folder, gateway, run, text};
 
@@ -109,7 +109,8 @@ fn serve(mut stream: TcpStream, two: &Barrier) {
     stream.read_exact(&mut vec![0; length]).unwrap();
     let body = if head.starts_with("post") {
         two.wait();
-        let png = Painting { painter: "slow", prompt: "p", seed: 1, size: Size::new(64, 64) }.to_png();
+        let png =
+            ProceduralImage { label: "slow", prompt: "p", seed: 1, size: ImageSize::new(64, 64) }.to_png();
         format!("{{\"data\":[{{\"b64_json\":\"{}\"}}]}}", base64_simd::STANDARD.encode_to_string(png))
     } else {
         "{\"object\":\"list\",\"data\":[]}".to_owned()

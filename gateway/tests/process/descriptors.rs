@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use picture::paint::Painting;
-use wire::openai::images::Size;
+use picture::painter::ProceduralImage;
+use wire::openai::images::ImageSize;
 
 use crate::running::{Running, TOKEN, folder};
 
@@ -62,7 +62,8 @@ fn answer(stream: &TcpStream, orders: &AtomicUsize) -> Option<()> {
         let gateway = prompt["prompt"].as_str()?;
         idle.extend((0..40).map_while(|_| TcpStream::connect(gateway).ok()));
         std::thread::sleep(Duration::from_millis(300));
-        let picture = Painting { painter: "fake", prompt: "x", seed: 1, size: Size::new(64, 64) }.to_png();
+        let picture =
+            ProceduralImage { label: "fake", prompt: "x", seed: 1, size: ImageSize::new(64, 64) }.to_png();
         let count = prompt["n"].as_u64().unwrap_or(1);
         let one = format!("{{\"b64_json\":\"{}\"}}", base64_simd::STANDARD.encode_to_string(picture));
         format!("{{\"created\":1,\"data\":[{}]}}", vec![one; usize::try_from(count).ok()?].join(","))

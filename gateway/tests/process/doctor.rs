@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fakes::upstream::{Reply, Upstream};
+use fakes::upstream::{Upstream, UpstreamReply};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::Handle;
@@ -55,9 +55,9 @@ impl Setup {
         let folder = folder(&format!("doctor-{name}"));
         let upstream = Upstream::start().await;
         let slots = json!([{"name": "slots", "status": "pass", "observed": "0 of 4 taken", "expected": ""}]);
-        upstream.set("/readyz", Reply::json(200, report(&slots)));
+        upstream.set("/readyz", UpstreamReply::json(200, report(&slots)));
         let version = format!("ada2_sidecar_build_info{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION"));
-        upstream.set("/metrics", Reply::Say(200, Vec::new(), version.into_bytes()));
+        upstream.set("/metrics", UpstreamReply::Respond(200, Vec::new(), version.into_bytes()));
         let backends = format!(
             "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n    concurrency_limits: {{images: 2}}\n",
             upstream.url
@@ -152,7 +152,7 @@ fn complaints(checks: &[Value]) -> impl Iterator<Item = &Value> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sound_set_up_has_nothing_to_look_at() {
     let setup = Setup::new("sound").await.started();
-    setup.upstream.set_images(Reply::Hold);
+    setup.upstream.set_images(UpstreamReply::Hold);
     let (code, checks) = std::thread::scope(|scope| {
         let asked = scope.spawn(|| setup.doctor(&["--overload"]));
         tokio::task::block_in_place(|| Handle::current().block_on(setup.upstream.until_held(2)));
@@ -274,7 +274,7 @@ async fn faults_of_the_backend() {
     );
     let not_ready = Setup::new("not-ready").await;
     let little = json!([{"name": "vram_headroom", "status": "fail", "message": "python (pid 7) holds 40000 MiB: stop it"}]);
-    not_ready.upstream.set("/readyz", Reply::json(503, report(&little)));
+    not_ready.upstream.set("/readyz", UpstreamReply::json(503, report(&little)));
     not_ready.started().only(
         "fail",
         "backend",
@@ -283,20 +283,24 @@ async fn faults_of_the_backend() {
     );
     let warns = Setup::new("warns").await;
     let full = json!([{"name": "disk", "status": "warn", "message": "93 % full"}]);
-    warns.upstream.set("/readyz", Reply::json(200, report(&full)));
+    warns.upstream.set("/readyz", UpstreamReply::json(200, report(&full)));
     warns.started().only("warn", "backend_warning", "disk: 93 % full", "/readyz?verbose'");
     let few = Setup::new("few").await;
     let slots = json!([{"name": "slots", "status": "pass", "observed": "0 of 1 taken"}]);
-    few.upstream.set("/readyz", Reply::json(200, report(&slots)));
+    few.upstream.set("/readyz", UpstreamReply::json(200, report(&slots)));
     few.started().only("warn", "limits", "the sidecar takes 1 at once", "{images: 1}");
     let late = Setup::new("late").await;
-    let past = Reply::Say(200, vec![("date", "Tue, 01 Oct 2024 00:00:00 GMT".to_owned())], b"ok".to_vec());
+    let past = UpstreamReply::Respond(
+        200,
+        vec![("date", "Tue, 01 Oct 2024 00:00:00 GMT".to_owned())],
+        b"ok".to_vec(),
+    );
     late.upstream.set("/healthz", past);
     late.started().only("warn", "clock", "behind this machine's", "timedatectl");
     let old = Setup::new("old").await;
     old.upstream.set(
         "/metrics",
-        Reply::Say(200, Vec::new(), b"ada2_sidecar_build_info{version=\"99.0.1\"} 1\n".to_vec()),
+        UpstreamReply::Respond(200, Vec::new(), b"ada2_sidecar_build_info{version=\"99.0.1\"} 1\n".to_vec()),
     );
     old.started().only("warn", "sidecar_version", "99.0.1", "upgrade the older one");
     let nowhere = Setup::new("nowhere").await.with_backends(|yaml| {
@@ -305,11 +309,13 @@ async fn faults_of_the_backend() {
     });
     nowhere.started().only("fail", "backend_address", "the name ada2.invalid does not resolve", "IP address");
     let wrong = Setup::new("wrong-path").await;
-    wrong.upstream.set("/readyz", Reply::json(404, json!({"detail": "Not Found"})));
+    wrong.upstream.set("/readyz", UpstreamReply::json(404, json!({"detail": "Not Found"})));
     wrong.started().only("warn", "probe_path", "the backend has no /readyz", "under `health`");
     let stranger = Setup::new("stranger").await;
     for path in ["/healthz", "/readyz", "/v1/models", "/metrics"] {
-        stranger.upstream.set(path, Reply::Say(404, Vec::new(), b"<html>404 Not Found</html>".to_vec()));
+        stranger
+            .upstream
+            .set(path, UpstreamReply::Respond(404, Vec::new(), b"<html>404 Not Found</html>".to_vec()));
     }
     let stranger = stranger.started();
     stranger.only("fail", "backend", "no sidecar answers at http://127.0.0.1:", "sudo ada2-sidecar doctor");
@@ -432,7 +438,7 @@ async fn a_port_that_something_else_holds() {
     setup.only("fail", "port", &format!("http://127.0.0.1:{port} is held by "), "another GATEWAY_PORT");
     // An older gateway, or anything else that speaks HTTP.
     let other = Upstream::start().await;
-    other.set("/healthz", Reply::json(200, json!({"status": "ok"})));
+    other.set("/healthz", UpstreamReply::json(200, json!({"status": "ok"})));
     let port = other.url.rsplit(':').next().unwrap();
     let setup = Setup::new("other").await.with(&format!("GATEWAY_PORT={port}")).with("GATEWAY_TLS=off");
     setup.write();

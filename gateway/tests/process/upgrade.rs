@@ -6,10 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use fakes::kept::{kept_state, no_longer_in_force};
+use fakes::old_state::{copy_old_state, lost_settings};
 use reqwest::{Certificate, Client, RequestBuilder};
 use serde_json::Value;
-use service::outbound::{Connections, builder};
+use service::outbound::{ConnectionPolicy, client_builder};
 use sha2::{Digest, Sha256};
 
 use crate::running::{Running, run, text};
@@ -33,10 +33,10 @@ fn on_state_of(folder: &Path, arguments: &[&str]) -> Command {
 
 #[test]
 fn the_configuration_of_0_1_means_what_it_meant() {
-    let folder = kept_state("0.1", "gateway");
+    let folder = copy_old_state("0.1", "gateway");
     let output = run(on_state_of(&folder, &["check-config"]));
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
-    assert_eq!(no_longer_in_force(&folder, &text(&output.stdout)), [""; 0]);
+    assert_eq!(lost_settings(&folder, &text(&output.stdout)), [""; 0]);
 }
 
 async fn json(request: RequestBuilder) -> (u16, Value) {
@@ -54,7 +54,7 @@ async fn pictures(client: &Client, url: &str, token: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn the_data_of_0_1_are_taken_over() {
-    let folder = kept_state("0.1", "gateway");
+    let folder = copy_old_state("0.1", "gateway");
     let data = folder.join("data");
     let authority = fs::read(data.join("gateway-ca.pem")).unwrap();
     let running = Running::start_with(on_state_of(&folder, &["--gateway-port", "0"]), None);
@@ -62,7 +62,7 @@ async fn the_data_of_0_1_are_taken_over() {
 
     // Whoever trusted the authority still does.
     let trust = Certificate::from_pem(&authority).unwrap();
-    let client = builder(Connections::Fresh).tls_certs_only([trust]).build().unwrap();
+    let client = client_builder(ConnectionPolicy::PerRequest).tls_certs_only([trust]).build().unwrap();
     let healthy =
         async || client.get(format!("{url}/healthz")).send().await.is_ok_and(|answer| answer.status() == 200);
     fakes::eventually("it serves", async || healthy().await.then_some(())).await;

@@ -1,12 +1,12 @@
 //! What counts as a picture: bytes that are structurally whole, with pixels in them and a size that their data can have.
 //! Nothing else is stored or sent, so a cut-off download, an HTML error page or a head over nothing never becomes a picture.
 
-pub mod paint;
-mod walk;
+pub mod painter;
+mod scan;
 
 use std::fmt;
 
-pub use self::walk::Walk;
+pub use self::scan::Scanner;
 
 /// The formats that are stored and sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +48,8 @@ impl Format {
     }
 
     /// Tells the format of a whole picture.
-    pub fn of_whole(bytes: &[u8]) -> Result<Self, NotAPicture> {
-        let mut walk = Walk::default();
+    pub fn detect(bytes: &[u8]) -> Result<Self, InvalidImage> {
+        let mut walk = Scanner::default();
         walk.feed(bytes);
         walk.finish()
     }
@@ -57,20 +57,20 @@ impl Format {
 
 /// Why bytes are not a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotAPicture {
+pub enum InvalidImage {
     /// They do not begin like PNG, JPEG or WebP.
-    Unknown,
+    UnknownFormat,
     /// They begin like one and are damaged or end too early.
-    CutOff(Format),
+    Truncated(Format),
     /// They are whole as far as the structure goes, and have no pixels, or less data than a picture of that size needs.
     NoPixels(Format),
 }
 
-impl fmt::Display for NotAPicture {
+impl fmt::Display for InvalidImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown => f.write_str("the bytes are neither PNG, JPEG nor WebP"),
-            Self::CutOff(format) => write!(f, "the {} is damaged or cut off", format.name()),
+            Self::UnknownFormat => f.write_str("the bytes are neither PNG, JPEG nor WebP"),
+            Self::Truncated(format) => write!(f, "the {} is damaged or cut off", format.name()),
             Self::NoPixels(format) => {
                 write!(f, "the {} has no pixels, or less data than its size needs", format.name())
             }
@@ -78,7 +78,7 @@ impl fmt::Display for NotAPicture {
     }
 }
 
-impl std::error::Error for NotAPicture {}
+impl std::error::Error for InvalidImage {}
 
 #[cfg(test)]
 mod tests;

@@ -88,22 +88,22 @@ fn all() -> [Vec<u8>; 5] {
 
 #[test]
 fn whole_pictures_are_told_by_their_bytes() {
-    assert_eq!(Format::of_whole(&png()), Ok(Format::Png));
-    assert_eq!(Format::of_whole(&jpeg()), Ok(Format::Jpeg));
-    assert_eq!(Format::of_whole(&webp()), Ok(Format::Webp));
-    assert_eq!(Format::of_whole(&extended()), Ok(Format::Webp));
-    assert_eq!(Format::of_whole(&animated()), Ok(Format::Webp));
-    assert_eq!(Format::of_whole(b"<html>"), Err(NotAPicture::Unknown));
-    assert_eq!(Format::of_whole(b""), Err(NotAPicture::Unknown));
+    assert_eq!(Format::detect(&png()), Ok(Format::Png));
+    assert_eq!(Format::detect(&jpeg()), Ok(Format::Jpeg));
+    assert_eq!(Format::detect(&webp()), Ok(Format::Webp));
+    assert_eq!(Format::detect(&extended()), Ok(Format::Webp));
+    assert_eq!(Format::detect(&animated()), Ok(Format::Webp));
+    assert_eq!(Format::detect(b"<html>"), Err(InvalidImage::UnknownFormat));
+    assert_eq!(Format::detect(b""), Err(InvalidImage::UnknownFormat));
 }
 
 #[test]
 fn cut_off_anywhere_or_with_a_tail_is_no_picture() {
     for whole in all() {
         for end in 0..whole.len() {
-            assert!(Format::of_whole(&whole[..end]).is_err(), "cut at {end} of {}", whole.len());
+            assert!(Format::detect(&whole[..end]).is_err(), "cut at {end} of {}", whole.len());
         }
-        assert!(Format::of_whole(&[&whole[..], b"tail"].concat()).is_err());
+        assert!(Format::detect(&[&whole[..], b"tail"].concat()).is_err());
     }
 }
 
@@ -111,19 +111,19 @@ fn cut_off_anywhere_or_with_a_tail_is_no_picture() {
 fn what_no_picture_has_is_refused() {
     let mut lying = png();
     lying[11] = 12; // the head's length
-    assert!(Format::of_whole(&lying).is_err());
+    assert!(Format::detect(&lying).is_err());
     for (at, byte) in [(2, 0xFE), (5, 1), (9, 0xD8), (9, 0xD9)] {
         let mut lying = jpeg();
         lying[at] = byte;
-        assert!(Format::of_whole(&lying).is_err(), "{at} {byte:x}");
+        assert!(Format::detect(&lying).is_err(), "{at} {byte:x}");
     }
     for at in [4, 12, 16] {
         let mut lying = webp();
         lying[at] ^= 2;
-        assert!(Format::of_whole(&lying).is_err(), "{at}");
+        assert!(Format::detect(&lying).is_err(), "{at}");
     }
     let filled = [&[0xFF, 0xD8, 0xFF, 0xFF, 0xE0, 0, 2, 0xFF, 1][..], &jpeg()[8..]].concat();
-    assert_eq!(Format::of_whole(&filled), Ok(Format::Jpeg), "fill bytes and markers without length");
+    assert_eq!(Format::detect(&filled), Ok(Format::Jpeg), "fill bytes and markers without length");
 }
 
 #[test]
@@ -138,8 +138,8 @@ fn the_head_of_the_deflated_data_may_lie_in_several_chunks_and_come_byte_by_byte
         (&[b"x", b"\x9ddeflated"], false),
     ] {
         let png = parts(data);
-        assert_eq!(Format::of_whole(&png).is_ok(), good, "{data:?}");
-        let mut walk = Walk::default();
+        assert_eq!(Format::detect(&png).is_ok(), good, "{data:?}");
+        let mut walk = Scanner::default();
         for byte in &png {
             walk.feed(&[*byte]);
         }
@@ -150,7 +150,7 @@ fn the_head_of_the_deflated_data_may_lie_in_several_chunks_and_come_byte_by_byte
 #[test]
 fn a_picture_without_pixels_is_none() {
     let hollow = |format, bytes: &[u8], why: &str| {
-        assert_eq!(Format::of_whole(bytes), Err(NotAPicture::NoPixels(format)), "{why}");
+        assert_eq!(Format::detect(bytes), Err(InvalidImage::NoPixels(format)), "{why}");
     };
     let (png, jpeg, webp) = (Format::Png, Format::Jpeg, Format::Webp);
     hollow(png, &png_of([0, 0], [8, 2, 0], b"x\x9cdeflated"), "0x0");
@@ -188,7 +188,7 @@ fn a_picture_without_pixels_is_none() {
 #[test]
 fn heads_that_cannot_be_are_refused() {
     let refused = |bytes: &[u8], why: &str| {
-        assert!(matches!(Format::of_whole(bytes), Err(NotAPicture::CutOff(_))), "{why}");
+        assert!(matches!(Format::detect(bytes), Err(InvalidImage::Truncated(_))), "{why}");
     };
     for kind in [[3, 2, 0], [16, 3, 0], [1, 6, 0], [8, 1, 0], [8, 2, 2]] {
         refused(&png_of([2, 2], kind, b"x\x9cdeflated"), &format!("{kind:?}"));
@@ -197,7 +197,7 @@ fn heads_that_cannot_be_are_refused() {
     twice.splice(33..33, png()[8..33].iter().copied());
     refused(&twice, "two heads");
     let palette = png_of([2, 2], [8, 3, 0], b"x\x9cdeflated");
-    assert_eq!(Format::of_whole(&palette), Ok(Format::Png));
+    assert_eq!(Format::detect(&palette), Ok(Format::Png));
     refused(&[&palette[..33], &palette[48..]].concat(), "colours by number without a palette");
     let framed = jpeg();
     refused(&[&framed[..8], &framed[21..]].concat(), "a scan of no frame");
@@ -230,7 +230,7 @@ fn the_least_data_of_an_interlaced_picture_are_those_of_its_passes() {
     let least = |interlaced| {
         let fits = |data: usize| {
             let data = [&b"x\x9c"[..], &vec![7; data - 2]].concat();
-            Format::of_whole(&png_of([4096; 2], [8, 2, interlaced], &data)).is_ok()
+            Format::detect(&png_of([4096; 2], [8, 2, interlaced], &data)).is_ok()
         };
         (48_000..49_000).find(|data| fits(*data)).unwrap()
     };
@@ -249,12 +249,12 @@ proptest::proptest! {
             let mut cuts = cuts.map(|cut| usize::from(cut) % (bytes.len() + 1));
             cuts.sort_unstable();
             let ends = cuts.iter().copied().chain([bytes.len()]);
-            let mut walk = Walk::default();
+            let mut walk = Scanner::default();
             ends.fold(0, |from, to| {
                 walk.feed(&bytes[from..to]);
                 to
             });
-            proptest::prop_assert_eq!(walk.finish(), Format::of_whole(&bytes));
+            proptest::prop_assert_eq!(walk.finish(), Format::detect(&bytes));
         }
     }
 
@@ -263,11 +263,11 @@ proptest::proptest! {
         let mut bytes = all()[kind].clone();
         let at = at % bytes.len();
         bytes[at] = byte;
-        let mut walk = Walk::default();
+        let mut walk = Scanner::default();
         for byte in &bytes {
             walk.feed(&[*byte]);
         }
-        proptest::prop_assert_eq!(walk.finish(), Format::of_whole(&bytes));
+        proptest::prop_assert_eq!(walk.finish(), Format::detect(&bytes));
     }
 
     #[test]
@@ -275,9 +275,9 @@ proptest::proptest! {
         let mut bytes = all()[kind].clone();
         let at = at % bytes.len();
         bytes[at] = byte;
-        let _ = Format::of_whole(&bytes);
+        let _ = Format::detect(&bytes);
         bytes.extend(noise);
-        let _ = Format::of_whole(&bytes);
+        let _ = Format::detect(&bytes);
     }
 
     #[test]
@@ -286,7 +286,7 @@ proptest::proptest! {
         let bytes = png_of([width, height], [[8, 16][depth], 6, 0], &vec![0; data]);
         let pixels = u128::from(width) * u128::from(height) * [4, 8][depth];
         if pixels == 0 || pixels > data as u128 * 1032 {
-            proptest::prop_assert_eq!(Format::of_whole(&bytes), Err(NotAPicture::NoPixels(Format::Png)));
+            proptest::prop_assert_eq!(Format::detect(&bytes), Err(InvalidImage::NoPixels(Format::Png)));
         }
     }
 }

@@ -18,23 +18,23 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
 /// No frame for this long, and the caller is gone.
-const STALL: Duration = Duration::from_secs(30);
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// No byte of a body is held for longer, whether the body is still coming or on its way to somebody else.
-const HELD_AT_MOST: Duration = Duration::from_mins(5);
+const MAX_HOLD_TIME: Duration = Duration::from_mins(5);
 
 /// How many bytes of bodies may be held at once, over all requests; one caller has at most half of it.
 #[derive(Debug, Clone)]
 pub struct BodyBudget {
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<BudgetUsage>>,
     /// Bytes over all requests.
     total: usize,
     /// Bytes of one body.
-    each: usize,
+    body_limit: usize,
 }
 
 /// Whose bodies count together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Holder {
+pub enum BudgetOwner {
     /// Those of a token that was verified, by its name.
     Token(String),
     /// Those of an address, where no token was.
@@ -43,19 +43,19 @@ pub enum Holder {
 
 /// Bytes that are held.
 #[derive(Debug, Default)]
-struct Held {
-    all: usize,
-    by: HashMap<Holder, usize>,
+struct BudgetUsage {
+    total: usize,
+    by_owner: HashMap<BudgetOwner, usize>,
 }
 
 /// A body read whole. Its bytes count against the budget until it is dropped.
 #[derive(Debug)]
-pub struct WholeBody {
+pub struct BufferedBody {
     /// The bytes.
     pub bytes: Bytes,
     /// When it must be dropped.
-    pub until: Instant,
-    _lease: Lease,
+    pub expires_at: Instant,
+    _guard: BudgetGuard,
 }
 
 /// Why a body was not read.
@@ -66,64 +66,64 @@ pub enum BodyError {
     /// It is longer than this many bytes.
     TooLarge(usize),
     /// Other requests hold the budget.
-    Busy,
+    BudgetExhausted,
     /// Other requests of the same caller hold half of it.
-    CallerBusy,
+    CallerBudgetExhausted,
     /// It stopped arriving.
     Stalled,
     /// It was not whole within five minutes.
     TooSlow,
     /// The connection broke, or the framing is wrong.
-    Broken,
+    ReadFailed,
 }
 
 impl BodyBudget {
     /// At most `total` bytes at once, `each` a body, which is no more than half of all.
     pub fn new(total: usize, each: usize) -> Self {
-        Self { held: Arc::default(), total, each: each.min(total / 2) }
+        Self { held: Arc::default(), total, body_limit: each.min(total / 2) }
     }
 
     /// The same budget for bodies of this length, as after a reload: what is held counts on.
     #[must_use]
-    pub fn with_each(&self, each: usize) -> Self {
-        Self { each: each.min(self.total / 2), ..self.clone() }
+    pub fn with_body_limit(&self, each: usize) -> Self {
+        Self { body_limit: each.min(self.total / 2), ..self.clone() }
     }
 
     /// Reads the body whole.
     pub async fn read(
         &self,
-        holder: &Holder,
+        owner: &BudgetOwner,
         headers: &HeaderMap,
         mut body: Body,
-    ) -> Result<WholeBody, BodyError> {
+    ) -> Result<BufferedBody, BodyError> {
         if is_encoded(headers) {
             return Err(BodyError::Encoded);
         }
         let announced = http_body::Body::size_hint(&body).lower();
-        if announced > self.each as u64 {
-            return Err(BodyError::TooLarge(self.each));
+        if announced > self.body_limit as u64 {
+            return Err(BodyError::TooLarge(self.body_limit));
         }
-        let until = Instant::now() + HELD_AT_MOST;
-        let mut lease = Lease { held: self.held.clone(), holder: holder.clone(), bytes: 0 };
+        let until = Instant::now() + MAX_HOLD_TIME;
+        let mut guard = BudgetGuard { held: self.held.clone(), holder: owner.clone(), bytes: 0 };
         let mut bytes = BytesMut::new();
         loop {
-            let stalled = Instant::now() + STALL;
-            let late = if stalled < until { BodyError::Stalled } else { BodyError::TooSlow };
-            let frame = timeout_at(stalled.min(until), body.frame()).await.map_err(|_| late)?;
+            let stalled = Instant::now() + STALL_TIMEOUT;
+            let timeout_error = if stalled < until { BodyError::Stalled } else { BodyError::TooSlow };
+            let frame = timeout_at(stalled.min(until), body.frame()).await.map_err(|_| timeout_error)?;
             let Some(frame) = frame else { break };
-            let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
-            if bytes.len() + data.len() > self.each {
-                return Err(BodyError::TooLarge(self.each));
+            let Ok(data) = frame.map_err(|_| BodyError::ReadFailed)?.into_data() else { continue };
+            if bytes.len() + data.len() > self.body_limit {
+                return Err(BodyError::TooLarge(self.body_limit));
             }
-            lease.grow(data.len(), self.total)?;
+            guard.grow(data.len(), self.total)?;
             bytes.extend_from_slice(&data);
         }
-        Ok(WholeBody { bytes: bytes.freeze(), until, _lease: lease })
+        Ok(BufferedBody { bytes: bytes.freeze(), expires_at: until, _guard: guard })
     }
 
     /// Bytes held now.
     pub fn held(&self) -> usize {
-        lock(&self.held).all
+        lock(&self.held).total
     }
 }
 
@@ -135,42 +135,42 @@ fn is_encoded(headers: &HeaderMap) -> bool {
     codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
 
-fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+fn lock(held: &Mutex<BudgetUsage>) -> MutexGuard<'_, BudgetUsage> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug)]
-struct Lease {
-    held: Arc<Mutex<Held>>,
-    holder: Holder,
+struct BudgetGuard {
+    held: Arc<Mutex<BudgetUsage>>,
+    holder: BudgetOwner,
     bytes: usize,
 }
 
-impl Lease {
+impl BudgetGuard {
     fn grow(&mut self, more: usize, total: usize) -> Result<(), BodyError> {
         let mut held = lock(&self.held);
-        let theirs = held.by.get(&self.holder).copied().unwrap_or(0) + more;
-        if theirs > total / 2 {
-            return Err(BodyError::CallerBusy);
+        let owner_bytes = held.by_owner.get(&self.holder).copied().unwrap_or(0) + more;
+        if owner_bytes > total / 2 {
+            return Err(BodyError::CallerBudgetExhausted);
         }
-        if held.all + more > total {
-            return Err(BodyError::Busy);
+        if held.total + more > total {
+            return Err(BodyError::BudgetExhausted);
         }
-        held.all += more;
-        held.by.insert(self.holder.clone(), theirs);
+        held.total += more;
+        held.by_owner.insert(self.holder.clone(), owner_bytes);
         self.bytes += more;
         Ok(())
     }
 }
 
-impl Drop for Lease {
+impl Drop for BudgetGuard {
     fn drop(&mut self) {
         let mut held = lock(&self.held);
-        held.all -= self.bytes;
-        if let Some(theirs) = held.by.get_mut(&self.holder) {
+        held.total -= self.bytes;
+        if let Some(theirs) = held.by_owner.get_mut(&self.holder) {
             *theirs -= self.bytes;
             if *theirs == 0 {
-                held.by.remove(&self.holder);
+                held.by_owner.remove(&self.holder);
             }
         }
     }
@@ -188,8 +188,8 @@ mod tests {
         Body::from_stream(stream::iter(chunks))
     }
 
-    fn caller(name: &str) -> Holder {
-        Holder::Token(name.to_owned())
+    fn caller(name: &str) -> BudgetOwner {
+        BudgetOwner::Token(name.to_owned())
     }
 
     #[tokio::test]
@@ -211,7 +211,10 @@ mod tests {
         let none = HeaderMap::new();
         let first = budget.read(&caller("a"), &none, Body::from("1234")).await.unwrap();
         let second = budget.read(&caller("b"), &none, Body::from("12")).await.unwrap();
-        assert_eq!(budget.read(&caller("c"), &none, Body::from("567")).await.unwrap_err(), BodyError::Busy);
+        assert_eq!(
+            budget.read(&caller("c"), &none, Body::from("567")).await.unwrap_err(),
+            BodyError::BudgetExhausted
+        );
         assert_eq!(budget.held(), 6);
         drop((first, second));
         assert!(budget.read(&caller("c"), &none, Body::from("567")).await.is_ok());
@@ -220,14 +223,17 @@ mod tests {
     #[tokio::test]
     async fn one_caller_holds_at_most_half_of_the_budget() {
         let budget = BodyBudget::new(8, 9);
-        let (none, me) = (HeaderMap::new(), Holder::Address([10, 0, 0, 1].into()));
+        let (none, me) = (HeaderMap::new(), BudgetOwner::Address([10, 0, 0, 1].into()));
         assert_eq!(budget.read(&me, &none, Body::from("12345")).await.unwrap_err(), BodyError::TooLarge(4));
         let first = budget.read(&me, &none, Body::from("123")).await.unwrap();
-        assert_eq!(budget.read(&me, &none, Body::from("12")).await.unwrap_err(), BodyError::CallerBusy);
+        assert_eq!(
+            budget.read(&me, &none, Body::from("12")).await.unwrap_err(),
+            BodyError::CallerBudgetExhausted
+        );
         assert!(budget.read(&caller("another"), &none, Body::from("1234")).await.is_ok());
         drop(first);
         assert!(budget.read(&me, &none, Body::from("1234")).await.is_ok());
-        assert_eq!(lock(&budget.held).by.len(), 0, "nothing is kept of who has left");
+        assert_eq!(lock(&budget.held).by_owner.len(), 0, "nothing is kept of who has left");
     }
 
     #[tokio::test]

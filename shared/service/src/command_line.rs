@@ -1,23 +1,23 @@
 //! The command line that both programs have: settings in groups, a short help and a whole one, a man page.
 
-mod manual;
-mod reading;
+mod arguments;
+mod man_page;
 
 use clap::{Arg, ArgAction, Command};
 
-use super::settings::{Key, OWN_LINE};
+use super::settings::{HELP_WIDTH, SettingSpec};
 
 /// What a line of help may take.
 const WIDTH: usize = 100;
 
 /// Behind the arguments of a subcommand.
-const LAST: usize = 1_000;
+const DISPLAY_LAST: usize = 1_000;
 
 /// The widest column of things in a list.
-const MOST_THING: usize = 52;
+const MAX_FIRST_COLUMN: usize = 52;
 
 /// A thing and what it means, such as an exit code.
-pub type Entry = (&'static str, &'static str);
+pub type HelpEntry = (&'static str, &'static str);
 
 /// What a program says of itself, in its help and in its man page.
 #[derive(Debug, Clone, Copy)]
@@ -33,31 +33,31 @@ pub struct Program {
     /// Paragraphs of the man page.
     pub description: &'static [&'static str],
     /// The settings, each with its group.
-    pub keys: &'static [Key],
+    pub keys: &'static [SettingSpec],
     /// The option that names the file of settings.
-    pub file: fn() -> Arg,
+    pub config_arg: fn() -> Arg,
     /// The subcommands. What comes behind the options in the help of one (`after_help`) tells more about it.
     pub commands: fn() -> Vec<Command>,
     /// Where settings come from, and which place wins.
     pub precedence: &'static str,
     /// Commands to begin with, for the short help.
-    pub examples: &'static [Entry],
+    pub examples: &'static [HelpEntry],
     /// Further commands.
-    pub more_examples: &'static [Entry],
+    pub more_examples: &'static [HelpEntry],
     /// Codes and what they mean.
-    pub exit_codes: &'static [Entry],
+    pub exit_codes: &'static [HelpEntry],
     /// Files and what they hold.
-    pub files: &'static [Entry],
+    pub files: &'static [HelpEntry],
     /// Variables that are no settings.
-    pub environment: &'static [Entry],
+    pub environment: &'static [HelpEntry],
     /// Other pages, each with what it tells.
-    pub see_also: &'static [Entry],
+    pub see_also: &'static [HelpEntry],
 }
 
 impl Program {
     /// The grammar.
-    pub fn grammar(&self) -> Command {
-        let settings = || self.keys.iter().filter(|key| !key.flagless).map(|key| self.setting(key));
+    pub fn command(&self) -> Command {
+        let settings = || self.keys.iter().filter(|key| !key.no_flag).map(|key| self.setting_arg(key));
         let hidden: Vec<Arg> = settings().map(|setting| setting.hide(true)).collect();
         Command::new(self.name)
             .version(self.version)
@@ -66,56 +66,64 @@ impl Program {
             .disable_help_flag(true)
             .disable_help_subcommand(true)
             .disable_version_flag(true)
-            .arg((self.file)().global(true).display_order(LAST))
+            .arg((self.config_arg)().global(true).display_order(DISPLAY_LAST))
             .args(help_and_version())
             .args(settings())
-            .subcommands((self.commands)().into_iter().map(|command| self.finished(command, &hidden)))
+            .subcommands((self.commands)().into_iter().map(|command| self.with_settings(command, &hidden)))
             .subcommand(help_command())
             .subcommand(Command::new("man").about("Print the man page").hide(true))
-            .after_help(self.short_end())
-            .after_long_help(self.long_end())
+            .after_help(self.short_after_help())
+            .after_long_help(self.long_after_help())
     }
 
     /// The setting with what it means: in the short help beside it, as wide as its group there leaves room for.
-    fn setting(&self, key: &Key) -> Arg {
+    fn setting_arg(&self, key: &SettingSpec) -> Arg {
         let group = self.keys.iter().filter(|other| other.common && other.group == key.group);
-        let flag =
-            group.map(|key| format!("      --{} <{}>  ", key.flag(), key.value).len()).max().unwrap_or(0);
+        let flag = group
+            .map(|key| format!("      --{} <{}>  ", key.flag(), key.value_name).len())
+            .max()
+            .unwrap_or(0);
         // Where flags are this long, their meanings go to lines of their own.
-        let beside = if flag > WIDTH * 2 / 5 { OWN_LINE } else { WIDTH - flag };
-        key.arg().help(key.described(beside)).long_help(key.described(OWN_LINE))
+        let beside = if flag > WIDTH * 2 / 5 { HELP_WIDTH } else { WIDTH - flag };
+        key.arg().help(key.help_text(beside)).long_help(key.help_text(HELP_WIDTH))
     }
 
     /// The subcommand with the settings, which it takes and its help does not list, and the way to the help that does.
-    fn finished(&self, command: Command, hidden: &[Arg]) -> Command {
+    fn with_settings(&self, command: Command, hidden: &[Arg]) -> Command {
         let inner: Vec<String> = command.get_subcommands().map(|inner| inner.get_name().to_owned()).collect();
         let more = command.get_after_help().map_or_else(String::new, |more| format!("{more}\n\n"));
         let end = format!("{more}Settings, examples and exit codes: {} --help", self.name);
         inner
             .iter()
-            .fold(command, |command, name| command.mut_subcommand(name, |inner| self.finished(inner, hidden)))
+            .fold(command, |command, name| {
+                command.mut_subcommand(name, |inner| self.with_settings(inner, hidden))
+            })
             .args(hidden)
             .after_help(end)
     }
 
-    fn short_end(&self) -> String {
+    fn short_after_help(&self) -> String {
         let (name, examples) = (self.name, examples(self.examples));
-        format!("{examples}\n\n{}\n{}\n{name} --help-all shows every setting.", self.precedence, self.codes())
+        format!(
+            "{examples}\n\n{}\n{}\n{name} --help-all shows every setting.",
+            self.precedence,
+            self.exit_codes_line()
+        )
     }
 
-    fn long_end(&self) -> String {
-        let flagless: Vec<Entry> =
-            self.keys.iter().filter(|key| key.flagless).map(|key| (key.env, key.help)).collect();
+    fn long_after_help(&self) -> String {
+        let flagless: Vec<HelpEntry> =
+            self.keys.iter().filter(|key| key.no_flag).map(|key| (key.env, key.help)).collect();
         let secrets = if flagless.is_empty() {
             String::new()
         } else {
-            format!("Secrets, in the environment or the file only:\n{}\n\n", listed(&flagless))
+            format!("Secrets, in the environment or the file only:\n{}\n\n", two_columns(&flagless))
         };
         let examples = examples(&[self.examples, self.more_examples].concat());
-        format!("{secrets}{examples}\n\n{}\n{}", self.precedence, self.codes())
+        format!("{secrets}{examples}\n\n{}\n{}", self.precedence, self.exit_codes_line())
     }
 
-    fn codes(&self) -> String {
+    fn exit_codes_line(&self) -> String {
         let codes: Vec<_> =
             self.exit_codes.iter().map(|(code, meaning)| format!("{code} {meaning}")).collect();
         format!("Exit codes: {}.", codes.join(", "))
@@ -123,31 +131,31 @@ impl Program {
 }
 
 /// A command, and below it what it does.
-fn examples(entries: &[Entry]) -> String {
-    format!("Examples:\n{}", listed(entries))
+fn examples(entries: &[HelpEntry]) -> String {
+    format!("Examples:\n{}", two_columns(entries))
 }
 
 /// Things in one column and meanings in another. What is too wide, or takes two lines, has its meaning on the next line.
-fn listed(entries: &[Entry]) -> String {
-    let width = |thing: &str| if thing.contains('\n') { usize::MAX } else { thing.chars().count() };
-    let holds = |column: &usize| {
+fn two_columns(entries: &[HelpEntry]) -> String {
+    let width = |term: &str| if term.contains('\n') { usize::MAX } else { term.chars().count() };
+    let fits = |column: &usize| {
         let mut beside = entries.iter().filter(|(thing, _)| width(thing) <= *column);
         beside.all(|(_, meaning)| column + 4 + meaning.chars().count() <= WIDTH)
     };
-    let widths = entries.iter().map(|(thing, _)| width(thing)).filter(|width| *width <= MOST_THING);
-    let column = widths.filter(holds).max().unwrap_or(4);
-    let line = |(thing, meaning): &Entry| {
-        let gap = match column.checked_sub(width(thing)) {
+    let widths = entries.iter().map(|(thing, _)| width(thing)).filter(|width| *width <= MAX_FIRST_COLUMN);
+    let column = widths.filter(fits).max().unwrap_or(4);
+    let line = |(term, meaning): &HelpEntry| {
+        let gap = match column.checked_sub(width(term)) {
             Some(rest) => " ".repeat(rest + 2),
             None => "\n      ".to_owned(),
         };
-        format!("  {thing}{gap}{meaning}")
+        format!("  {term}{gap}{meaning}")
     };
     entries.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn help_and_version() -> [Arg; 3] {
-    let flag = |name: &'static str| Arg::new(name).long(name).display_order(LAST);
+    let flag = |name: &'static str| Arg::new(name).long(name).display_order(DISPLAY_LAST);
     [
         flag("help").short('h').global(true).action(ArgAction::HelpShort).help("Print help"),
         flag("help-all").action(ArgAction::HelpLong).help("Print help with every setting"),

@@ -27,7 +27,7 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const PREFLIGHT_VARY: HeaderValue =
     HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers");
 /// Most header names that a preflight may ask for.
-const MOST_HEADERS: usize = 64;
+const MAX_HEADERS: usize = 64;
 
 /// Chrome's question before a public page reaches a private address.
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
@@ -44,12 +44,12 @@ pub struct Cors {
 
 impl Cors {
     /// Of a request with this head.
-    pub fn of(guard: &Guard, headers: &HeaderMap) -> Self {
+    pub fn for_request(guard: &Guard, headers: &HeaderMap) -> Self {
         Self { origin: guard.allowed_origin(headers).cloned(), varies: !guard.allowed_origins.is_empty() }
     }
 
     /// Lets an allowed origin read the answer, whatever it is, and nobody else.
-    pub fn finish(self, headers: &mut HeaderMap) {
+    pub fn apply(self, headers: &mut HeaderMap) {
         // A server behind us may allow what it likes; here only this list counts.
         headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
         headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
@@ -71,16 +71,16 @@ pub fn is_preflight<B>(request: &Request<B>) -> bool {
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The answer to a preflight whose origin has passed the guard. [`Cors::finish`] names the origin.
-pub fn preflight(asked: &HeaderMap) -> Response {
+/// The answer to a preflight whose origin has passed the guard. [`Cors::apply`] names the origin.
+pub fn preflight(request_headers: &HeaderMap) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-    if let Some(names) = header_names(asked) {
+    if let Some(names) = header_names(request_headers) {
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
     }
-    if asked.get(REQUEST_PRIVATE_NETWORK).is_some_and(|asks| asks == "true") {
+    if request_headers.get(REQUEST_PRIVATE_NETWORK).is_some_and(|asks| asks == "true") {
         headers.insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
     }
     headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
@@ -89,10 +89,11 @@ pub fn preflight(asked: &HeaderMap) -> Response {
 }
 
 /// The asked headers' names, as far as they are names.
-fn header_names(asked: &HeaderMap) -> Option<HeaderValue> {
-    let lines = asked.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter().filter_map(|line| line.to_str().ok());
+fn header_names(request_headers: &HeaderMap) -> Option<HeaderValue> {
+    let lines =
+        request_headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter().filter_map(|line| line.to_str().ok());
     let names = lines.flat_map(|line| line.split(',')).map(str::trim);
-    let names: Vec<_> = names.filter(|name| name.parse::<HeaderName>().is_ok()).take(MOST_HEADERS).collect();
+    let names: Vec<_> = names.filter(|name| name.parse::<HeaderName>().is_ok()).take(MAX_HEADERS).collect();
     HeaderValue::from_str(&names.join(", ")).ok().filter(|_| !names.is_empty())
 }
 
@@ -122,7 +123,7 @@ mod tests {
         let finished = |guard: &Guard, origin: Option<&str>, answer: &[(&'static str, &str)]| {
             let asked: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
             let mut answer = headers(answer);
-            Cors::of(guard, &headers(&asked)).finish(&mut answer);
+            Cors::for_request(guard, &headers(&asked)).apply(&mut answer);
             answer
         };
         let read = finished(&ui, Some("https://ui.example"), &[]);

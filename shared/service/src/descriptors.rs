@@ -7,21 +7,21 @@ use rustix::{
 };
 
 /// As many as are ever used; of a limit without end no more is taken.
-const ENOUGH: u64 = 65_536;
+const TARGET_LIMIT: u64 = 65_536;
 /// What macOS allows where its own limit says "unlimited" (`OPEN_MAX`).
-const ALWAYS_ALLOWED: u64 = 10_240;
+const MACOS_OPEN_MAX: u64 = 10_240;
 /// Kept back for listeners, the log, the store, probes and the runtime itself.
-const OWN: u64 = 64;
+const RESERVED: u64 = 64;
 /// A connection, what is asked for it, and a file.
-const A_CONNECTION: u64 = 3;
+const PER_CONNECTION: u64 = 3;
 /// Fewer connections are no service.
-const FEWEST: usize = 8;
+const MIN_CONNECTIONS: usize = 8;
 
 /// Raises the soft limit as far as the hard one allows, and gives what it is then.
-pub fn raise() -> u64 {
+pub fn raise_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let Some(current) = current.filter(|current| *current < ENOUGH) else { return limit() };
-    for wanted in [ENOUGH, ALWAYS_ALLOWED].map(|wanted| wanted.min(maximum.unwrap_or(wanted))) {
+    let Some(current) = current.filter(|current| *current < TARGET_LIMIT) else { return limit() };
+    for wanted in [TARGET_LIMIT, MACOS_OPEN_MAX].map(|wanted| wanted.min(maximum.unwrap_or(wanted))) {
         if wanted > current && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).is_ok()
         {
             break;
@@ -36,21 +36,21 @@ pub fn limit() -> u64 {
 }
 
 /// How many connections there may be, of these that are wanted.
-pub fn connections(wanted: usize) -> usize {
-    within(limit(), wanted)
+pub fn max_connections(requested: usize) -> usize {
+    connections_within(limit(), requested)
 }
 
-fn within(limit: u64, wanted: usize) -> usize {
-    let room = limit.saturating_sub(OWN) / A_CONNECTION;
-    usize::try_from(room).unwrap_or(usize::MAX).max(FEWEST).min(wanted)
+fn connections_within(limit: u64, requested: usize) -> usize {
+    let room = limit.saturating_sub(RESERVED) / PER_CONNECTION;
+    usize::try_from(room).unwrap_or(usize::MAX).max(MIN_CONNECTIONS).min(requested)
 }
 
 /// Whether an error of the operating system says that there are no more.
-pub fn ran_out(error: &std::io::Error) -> bool {
-    error.raw_os_error().is_some_and(is_shortage)
+pub fn is_out_of_descriptors(error: &std::io::Error) -> bool {
+    error.raw_os_error().is_some_and(is_emfile_or_enfile)
 }
 
-pub(super) fn is_shortage(code: i32) -> bool {
+pub(super) fn is_emfile_or_enfile(code: i32) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|errno| errno.raw_os_error() == code)
 }
 
@@ -63,23 +63,23 @@ mod tests {
         for (limit, connections) in
             [(0, 8), (64, 8), (256, 64), (1024, 320), (10_240, 1024), (65_536, 1024), (u64::MAX, 1024)]
         {
-            assert_eq!(within(limit, 1024), connections, "{limit}");
+            assert_eq!(connections_within(limit, 1024), connections, "{limit}");
         }
-        assert_eq!(within(65_536, 10), 10);
+        assert_eq!(connections_within(65_536, 10), 10);
     }
 
     #[test]
     fn raising_never_lowers() {
         let before = limit();
-        assert!(raise() >= before);
+        assert!(raise_limit() >= before);
     }
 
     #[test]
     fn a_shortage_is_told_from_other_errors() {
         // EMFILE and ENFILE have the same numbers on Linux and macOS.
         for (code, short) in [(24, true), (23, true), (2, false), (28, false)] {
-            assert_eq!(ran_out(&std::io::Error::from_raw_os_error(code)), short, "{code}");
+            assert_eq!(is_out_of_descriptors(&std::io::Error::from_raw_os_error(code)), short, "{code}");
         }
-        assert!(!ran_out(&std::io::Error::other("x")));
+        assert!(!is_out_of_descriptors(&std::io::Error::other("x")));
     }
 }

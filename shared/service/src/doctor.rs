@@ -52,14 +52,14 @@ impl Finding {
     }
 
     fn line(&self) -> String {
-        let word = match self.verdict {
+        let label = match self.verdict {
             Verdict::Ok => "ok",
             Verdict::Warn => "warn",
             Verdict::Fail => "FAIL",
             Verdict::Skip => "skip",
         };
         let fix = self.fix.as_ref().map(|fix| format!("; fix: {fix}")).unwrap_or_default();
-        format!("{word:4}  {:17}  {}{fix}", self.name, self.message)
+        format!("{label:4}  {:17}  {}{fix}", self.name, self.message)
     }
 
     fn json(&self) -> Value {
@@ -79,12 +79,12 @@ impl Finding {
 
 /// Where findings go: to the terminal line by line as they come, or all at once as JSON.
 #[derive(Debug)]
-pub struct Report {
+pub struct DoctorReport {
     as_json: bool,
     findings: Vec<Finding>,
 }
 
-impl Report {
+impl DoctorReport {
     /// An empty one.
     pub fn new(as_json: bool) -> Self {
         Self { as_json, findings: Vec::new() }

@@ -16,12 +16,12 @@ use rustix::{
 };
 
 /// Opens it for reading and writing, making it where it is not there; what is in it stays.
-pub fn open_own(path: &Path) -> io::Result<File> {
+pub fn open_no_follow(path: &Path) -> io::Result<File> {
     open(File::options().read(true).write(true).create(true).truncate(false), path)
 }
 
 /// The same for writing it anew.
-pub fn create_own(path: &Path) -> io::Result<File> {
+pub fn create_no_follow(path: &Path) -> io::Result<File> {
     let file = open(File::options().write(true).create(true).truncate(false), path)?;
     // Not before it was seen to be a regular file.
     file.set_len(0)?;
@@ -29,7 +29,7 @@ pub fn create_own(path: &Path) -> io::Result<File> {
 }
 
 /// Opens it for reading.
-pub fn read_own(path: &Path) -> io::Result<File> {
+pub fn read_no_follow(path: &Path) -> io::Result<File> {
     open(File::options().read(true), path)
 }
 
@@ -38,58 +38,58 @@ fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
     let opened = options.custom_flags(flags.cast_signed()).open(path);
     let file = opened.map_err(|error| match error.raw_os_error() {
-        Some(code) if code == Errno::LOOP.raw_os_error() => link(path),
+        Some(code) if code == Errno::LOOP.raw_os_error() => symlink_error(path),
         _ => error,
     })?;
     let found = file.metadata()?;
     match (found.is_file(), found.nlink()) {
-        (false, _) => Err(refused(path, "is no regular file")),
+        (false, _) => Err(path_error(path, "is no regular file")),
         (true, 1) => Ok(file),
-        (true, names) => Err(refused(
+        (true, names) => Err(path_error(
             path,
             &format!("is a hard link (the file has {names} names), and is never opened through one"),
         )),
     }
 }
 
-fn link(path: &Path) -> io::Error {
+fn symlink_error(path: &Path) -> io::Error {
     let target = fs::read_link(path).map(|target| format!(" to {}", target.display()));
-    refused(
+    path_error(
         path,
         &format!("is a symbolic link{}, and is never opened through one", target.unwrap_or_default()),
     )
 }
 
-fn refused(path: &Path, why: &str) -> io::Error {
+fn path_error(path: &Path, why: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, format!("{} {why}: remove it", path.display()))
 }
 
 /// A file that the service makes, and its group may read.
-const FOR_GROUP: u32 = 0o640;
+const GROUP_READABLE: u32 = 0o640;
 /// The same of a folder.
-const FOLDER_FOR_GROUP: u32 = 0o750;
+const GROUP_READABLE_DIR: u32 = 0o750;
 
 /// Makes a file that the group may read; `options` say what else is done with it. An existing one is an error.
-pub fn create_for_group(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let file = options.create_new(true).mode(FOR_GROUP).open(path)?;
+pub fn create_group_readable(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.create_new(true).mode(GROUP_READABLE).open(path)?;
     // The umask took its part.
-    file.set_permissions(Permissions::from_mode(FOR_GROUP))?;
+    file.set_permissions(Permissions::from_mode(GROUP_READABLE))?;
     Ok(file)
 }
 
 /// Makes a folder, and those above it, so that the group may look into them. What is there stays as it is.
-pub fn folder_for_group(path: &Path) -> io::Result<()> {
+pub fn create_group_readable_dir(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
-        folder_for_group(above)?;
+    if let Some(parent) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        create_group_readable_dir(parent)?;
     }
-    match DirBuilder::new().mode(FOLDER_FOR_GROUP).create(path) {
+    match DirBuilder::new().mode(GROUP_READABLE_DIR).create(path) {
         Ok(()) => {
             // What the folder above hands down (the group, on Linux) stays.
-            let handed_down = fs::metadata(path)?.mode() & 0o7000;
-            fs::set_permissions(path, Permissions::from_mode(handed_down | FOLDER_FOR_GROUP))
+            let inherited_bits = fs::metadata(path)?.mode() & 0o7000;
+            fs::set_permissions(path, Permissions::from_mode(inherited_bits | GROUP_READABLE_DIR))
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(error),
@@ -97,7 +97,7 @@ pub fn folder_for_group(path: &Path) -> io::Result<()> {
 }
 
 /// Whether this process may write to a file, or make something in a folder. Who is root always may.
-pub fn may_write(path: &Path) -> bool {
+pub fn is_writable(path: &Path) -> bool {
     let wanted = if path.is_dir() { Access::WRITE_OK | Access::EXEC_OK } else { Access::WRITE_OK };
     access(path, wanted).is_ok()
 }
@@ -108,18 +108,18 @@ pub fn is_root() -> bool {
 }
 
 /// The name of the account that this process runs as.
-pub fn own_account() -> String {
-    account_name(Uid::effective().as_raw())
+pub fn current_user_name() -> String {
+    user_name(Uid::effective().as_raw())
 }
 
 /// The name of an account; `#1234` where nobody has that number.
-pub fn account_name(uid: u32) -> String {
+pub fn user_name(uid: u32) -> String {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| format!("#{uid}"), |user| user.name)
 }
 
 /// A disk as a process without privileges finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Disk {
+pub struct DiskSpace {
     /// Bytes of all.
     pub total: u64,
     /// Bytes that can still be written.
@@ -127,9 +127,9 @@ pub struct Disk {
 }
 
 /// The disk that a path is on. Blocks: a network disk may take its time.
-pub fn disk_of(path: &Path) -> io::Result<Disk> {
-    let (unit, all, free) = blocks(path)?;
-    Ok(Disk { total: all.saturating_mul(unit), free: free.saturating_mul(unit) })
+pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
+    let (unit, all, free) = statvfs_blocks(path)?;
+    Ok(DiskSpace { total: all.saturating_mul(unit), free: free.saturating_mul(unit) })
 }
 
 /// macOS counts a disk's blocks in 32 bits in `statvfs`, which is too few.
@@ -140,7 +140,7 @@ fn blocks(path: &Path) -> io::Result<(u64, u64, u64)> {
 }
 
 #[cfg(not(target_vendor = "apple"))]
-fn blocks(path: &Path) -> io::Result<(u64, u64, u64)> {
+fn statvfs_blocks(path: &Path) -> io::Result<(u64, u64, u64)> {
     let seen = rustix::fs::statvfs(path)?;
     Ok((seen.f_frsize, seen.f_blocks, seen.f_bavail))
 }
@@ -163,15 +163,15 @@ mod tests {
         let (precious, place) = (folder.join("precious"), folder.join("place"));
         fs::write(&precious, "precious").unwrap();
         std::os::unix::fs::symlink(&precious, &place).unwrap();
-        for opened in [open_own(&place), create_own(&place), read_own(&place)] {
-            let words = opened.unwrap_err().to_string();
-            assert!(words.contains(&place.display().to_string()), "{words}");
-            assert!(words.contains(&format!("symbolic link to {}", precious.display())), "{words}");
+        for opened in [open_no_follow(&place), create_no_follow(&place), read_no_follow(&place)] {
+            let message = opened.unwrap_err().to_string();
+            assert!(message.contains(&place.display().to_string()), "{message}");
+            assert!(message.contains(&format!("symbolic link to {}", precious.display())), "{message}");
         }
         assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
         fs::remove_file(&place).unwrap();
         std::os::unix::fs::symlink(folder.join("nowhere"), &place).unwrap();
-        assert!(open_own(&place).is_err() && !folder.join("nowhere").exists());
+        assert!(open_no_follow(&place).is_err() && !folder.join("nowhere").exists());
     }
 
     #[test]
@@ -180,29 +180,29 @@ mod tests {
         let (precious, place) = (folder.join("precious"), folder.join("place"));
         fs::write(&precious, "precious").unwrap();
         fs::hard_link(&precious, &place).unwrap();
-        for opened in [open_own(&place), create_own(&place), read_own(&place)] {
-            let words = opened.unwrap_err().to_string();
-            assert!(words.starts_with(&format!("{} is a hard link", place.display())), "{words}");
-            assert!(words.ends_with("and is never opened through one: remove it"), "{words}");
+        for opened in [open_no_follow(&place), create_no_follow(&place), read_no_follow(&place)] {
+            let message = opened.unwrap_err().to_string();
+            assert!(message.starts_with(&format!("{} is a hard link", place.display())), "{message}");
+            assert!(message.ends_with("and is never opened through one: remove it"), "{message}");
         }
         assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
         fs::remove_file(&place).unwrap();
-        assert!(open_own(&precious).is_ok(), "the one name is left");
+        assert!(open_no_follow(&precious).is_ok(), "the one name is left");
     }
 
     #[test]
     fn a_folder_or_a_pipe_is_no_file_and_a_file_is() {
         let folder = folder();
-        assert!(read_own(&folder).unwrap_err().to_string().contains("no regular file"));
+        assert!(read_no_follow(&folder).unwrap_err().to_string().contains("no regular file"));
         let place = folder.join("place");
-        open_own(&place).unwrap().write_all(b"one").unwrap();
-        open_own(&place).unwrap().write_all(b"T").unwrap();
+        open_no_follow(&place).unwrap().write_all(b"one").unwrap();
+        open_no_follow(&place).unwrap().write_all(b"T").unwrap();
         assert_eq!(fs::read_to_string(&place).unwrap(), "Tne", "what is in it stays");
-        create_own(&place).unwrap().write_all(b"x").unwrap();
+        create_no_follow(&place).unwrap().write_all(b"x").unwrap();
         assert_eq!(fs::read_to_string(&place).unwrap(), "x");
         let pipe = folder.join("pipe");
         if std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|done| done.success()) {
-            assert!(read_own(&pipe).is_err(), "and it does not wait for a writer");
+            assert!(read_no_follow(&pipe).is_err(), "and it does not wait for a writer");
         }
     }
 
@@ -214,20 +214,22 @@ mod tests {
         fs::create_dir(&existing).unwrap();
         fs::set_permissions(&existing, Permissions::from_mode(0o700)).unwrap();
         let inner = existing.join("one/two");
-        folder_for_group(&inner).unwrap();
-        folder_for_group(&inner).unwrap();
+        create_group_readable_dir(&inner).unwrap();
+        create_group_readable_dir(&inner).unwrap();
         assert_eq!((mode(&existing), mode(&existing.join("one")), mode(&inner)), (0o700, 0o750, 0o750));
         let file = inner.join("file");
-        create_for_group(File::options().append(true), &file).unwrap();
+        create_group_readable(File::options().append(true), &file).unwrap();
         assert_eq!(mode(&file), 0o640);
-        assert!(create_for_group(File::options().append(true), &file).is_err());
-        assert!(folder_for_group(&file).is_err() && folder_for_group(&file.join("x")).is_err());
+        assert!(create_group_readable(File::options().append(true), &file).is_err());
+        assert!(
+            create_group_readable_dir(&file).is_err() && create_group_readable_dir(&file.join("x")).is_err()
+        );
     }
 
     #[test]
     fn a_disk_has_no_more_room_than_it_is_large() {
-        let disk = disk_of(Path::new("/")).unwrap();
+        let disk = disk_space(Path::new("/")).unwrap();
         assert!(disk.total > 0 && disk.free <= disk.total, "{disk:?}");
-        assert!(disk_of(Path::new("/nowhere/at/all")).is_err());
+        assert!(disk_space(Path::new("/nowhere/at/all")).is_err());
     }
 }

@@ -10,30 +10,30 @@ use axum::http::{
 
 /// Why nobody can tell where an answer ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FramingFault {
+pub enum FramingError {
     /// `Transfer-Encoding` names anything but one `chunked`; what we would pass on is not the content.
-    UnknownCoding,
+    UnsupportedCoding,
     /// `Transfer-Encoding` in HTTP/1.0, which has none.
-    TooOld,
+    Http10Coding,
     /// Lengths that differ, or that are none.
-    BadLength,
+    InvalidLength,
 }
 
-impl fmt::Display for FramingFault {
+impl fmt::Display for FramingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::UnknownCoding => "its Transfer-Encoding is not just \"chunked\"",
-            Self::TooOld => "it is HTTP/1.0 and has a Transfer-Encoding",
-            Self::BadLength => "its Content-Length is no number, or is given twice and differs",
+            Self::UnsupportedCoding => "its Transfer-Encoding is not just \"chunked\"",
+            Self::Http10Coding => "it is HTTP/1.0 and has a Transfer-Encoding",
+            Self::InvalidLength => "its Content-Length is no number, or is given twice and differs",
         })
     }
 }
 
-impl std::error::Error for FramingFault {}
+impl std::error::Error for FramingError {}
 
 /// Whether the connection that an answer came over may be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reuse {
+pub enum ConnectionReuse {
     /// Both ends agree where the next answer begins.
     Allowed,
     /// They may not.
@@ -42,47 +42,51 @@ pub enum Reuse {
 
 /// Leaves one framing in the head of an answer: `Transfer-Encoding` wins over `Content-Length`, equal lengths become one,
 /// and an answer that has no content has no length. Before the hop-by-hop headers are dropped.
-pub fn settle(version: Version, status: StatusCode, headers: &mut HeaderMap) -> Result<Reuse, FramingFault> {
-    let bare = status.is_informational() || status == StatusCode::NO_CONTENT;
+pub fn normalize(
+    version: Version,
+    status: StatusCode,
+    headers: &mut HeaderMap,
+) -> Result<ConnectionReuse, FramingError> {
+    let has_no_content = status.is_informational() || status == StatusCode::NO_CONTENT;
     if headers.contains_key(TRANSFER_ENCODING) {
         if version < Version::HTTP_11 {
-            return Err(FramingFault::TooOld);
+            return Err(FramingError::Http10Coding);
         }
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
         let is_chunked =
             |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
         if !codings.next().is_some_and(is_chunked) || codings.next().is_some() {
-            return Err(FramingFault::UnknownCoding);
+            return Err(FramingError::UnsupportedCoding);
         }
-        let ambiguous = headers.remove(CONTENT_LENGTH).is_some() || bare;
-        return Ok(if ambiguous { Reuse::Forbidden } else { Reuse::Allowed });
+        let ambiguous = headers.remove(CONTENT_LENGTH).is_some() || has_no_content;
+        return Ok(if ambiguous { ConnectionReuse::Forbidden } else { ConnectionReuse::Allowed });
     }
     if headers.contains_key(CONTENT_LENGTH) {
-        let length = one_length(headers).ok_or(FramingFault::BadLength)?;
-        if bare {
+        let length = consistent_length(headers).ok_or(FramingError::InvalidLength)?;
+        if has_no_content {
             headers.remove(CONTENT_LENGTH);
         } else {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
     }
-    Ok(Reuse::Allowed)
+    Ok(ConnectionReuse::Allowed)
 }
 
 /// The length that every value and every item of a value says.
-fn one_length(headers: &HeaderMap) -> Option<u64> {
-    let mut said = None;
+fn consistent_length(headers: &HeaderMap) -> Option<u64> {
+    let mut length_so_far = None;
     for value in headers.get_all(CONTENT_LENGTH) {
         for item in value.to_str().ok()?.split(',').map(str::trim) {
             // A sign is no digit, though `parse` takes it.
             let digits = !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_digit());
             let length: u64 = item.parse().ok().filter(|_| digits)?;
-            if said.is_some_and(|said| said != length) {
+            if length_so_far.is_some_and(|said| said != length) {
                 return None;
             }
-            said = Some(length);
+            length_so_far = Some(length);
         }
     }
-    said
+    length_so_far
 }
 
 #[cfg(test)]
@@ -102,35 +106,35 @@ mod tests {
 
     #[test]
     fn one_framing_is_left_or_none() {
-        use FramingFault::{BadLength, UnknownCoding};
-        use Reuse::{Allowed, Forbidden};
+        use ConnectionReuse::{Allowed, Forbidden};
+        use FramingError::{InvalidLength, UnsupportedCoding};
         for (lines, settled, left) in [
             (&[][..], Ok(Allowed), None),
             (&[(LENGTH, "5")], Ok(Allowed), Some("5")),
             (&[(LENGTH, "5"), (LENGTH, "5")], Ok(Allowed), Some("5")),
             (&[(LENGTH, "5, 5")], Ok(Allowed), Some("5")),
             (&[(LENGTH, "05")], Ok(Allowed), Some("5")),
-            (&[(LENGTH, "5"), (LENGTH, "6")], Err(BadLength), None),
-            (&[(LENGTH, "5, 6")], Err(BadLength), None),
-            (&[(LENGTH, "+5")], Err(BadLength), None),
-            (&[(LENGTH, "-5")], Err(BadLength), None),
-            (&[(LENGTH, "")], Err(BadLength), None),
-            (&[(LENGTH, "0x5")], Err(BadLength), None),
-            (&[(LENGTH, "99999999999999999999")], Err(BadLength), None),
+            (&[(LENGTH, "5"), (LENGTH, "6")], Err(InvalidLength), None),
+            (&[(LENGTH, "5, 6")], Err(InvalidLength), None),
+            (&[(LENGTH, "+5")], Err(InvalidLength), None),
+            (&[(LENGTH, "-5")], Err(InvalidLength), None),
+            (&[(LENGTH, "")], Err(InvalidLength), None),
+            (&[(LENGTH, "0x5")], Err(InvalidLength), None),
+            (&[(LENGTH, "99999999999999999999")], Err(InvalidLength), None),
             (&[(CODING, "chunked")], Ok(Allowed), None),
             (&[(CODING, "Chunked ")], Ok(Allowed), None),
             (&[(CODING, "chunked"), (LENGTH, "5")], Ok(Forbidden), None),
             (&[(LENGTH, "x"), (CODING, "chunked")], Ok(Forbidden), None),
-            (&[(CODING, "gzip")], Err(UnknownCoding), None),
-            (&[(CODING, "gzip, chunked")], Err(UnknownCoding), None),
-            (&[(CODING, "chunked, gzip")], Err(UnknownCoding), None),
-            (&[(CODING, "chunked"), (CODING, "chunked")], Err(UnknownCoding), None),
-            (&[(CODING, "identity")], Err(UnknownCoding), None),
-            (&[(CODING, "chunked;q=1")], Err(UnknownCoding), None),
-            (&[(CODING, "")], Err(UnknownCoding), None),
+            (&[(CODING, "gzip")], Err(UnsupportedCoding), None),
+            (&[(CODING, "gzip, chunked")], Err(UnsupportedCoding), None),
+            (&[(CODING, "chunked, gzip")], Err(UnsupportedCoding), None),
+            (&[(CODING, "chunked"), (CODING, "chunked")], Err(UnsupportedCoding), None),
+            (&[(CODING, "identity")], Err(UnsupportedCoding), None),
+            (&[(CODING, "chunked;q=1")], Err(UnsupportedCoding), None),
+            (&[(CODING, "")], Err(UnsupportedCoding), None),
         ] {
             let mut headers = head(lines);
-            assert_eq!(settle(Version::HTTP_11, StatusCode::OK, &mut headers), settled, "{lines:?}");
+            assert_eq!(normalize(Version::HTTP_11, StatusCode::OK, &mut headers), settled, "{lines:?}");
             if settled.is_ok() {
                 let lengths: Vec<_> = headers.get_all(LENGTH).iter().collect();
                 assert_eq!(lengths, left.into_iter().collect::<Vec<_>>(), "{lines:?}");
@@ -142,15 +146,18 @@ mod tests {
     fn what_has_no_content_has_no_length_and_an_old_version_no_coding() {
         for status in [StatusCode::SWITCHING_PROTOCOLS, StatusCode::NO_CONTENT] {
             let mut headers = head(&[(LENGTH, "5")]);
-            assert_eq!(settle(Version::HTTP_11, status, &mut headers), Ok(Reuse::Allowed));
+            assert_eq!(normalize(Version::HTTP_11, status, &mut headers), Ok(ConnectionReuse::Allowed));
             assert!(headers.is_empty());
             let mut headers = head(&[(CODING, "chunked")]);
-            assert_eq!(settle(Version::HTTP_11, status, &mut headers), Ok(Reuse::Forbidden));
+            assert_eq!(normalize(Version::HTTP_11, status, &mut headers), Ok(ConnectionReuse::Forbidden));
         }
         let mut not_modified = head(&[(LENGTH, "5")]);
-        assert_eq!(settle(Version::HTTP_11, StatusCode::NOT_MODIFIED, &mut not_modified), Ok(Reuse::Allowed));
+        assert_eq!(
+            normalize(Version::HTTP_11, StatusCode::NOT_MODIFIED, &mut not_modified),
+            Ok(ConnectionReuse::Allowed)
+        );
         assert_eq!(not_modified[LENGTH], "5", "that of the content which is not sent");
         let mut old = head(&[(CODING, "chunked")]);
-        assert_eq!(settle(Version::HTTP_10, StatusCode::OK, &mut old), Err(FramingFault::TooOld));
+        assert_eq!(normalize(Version::HTTP_10, StatusCode::OK, &mut old), Err(FramingError::Http10Coding));
     }
 }

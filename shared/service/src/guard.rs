@@ -9,22 +9,22 @@ use axum::http::{HeaderMap, HeaderValue, Request, Version, header, uri::Authorit
 use ipnet::IpNet;
 
 pub use self::patterns::{HostPattern, WebOrigin};
-use self::patterns::{default_port, is_address, normal_host};
-use super::{client::Client, secret::redacted_address, settings::Settings};
+use self::patterns::{default_port, is_address, normalize_host};
+use super::{client_info::ClientInfo, secret::redact_url_text, settings::Settings};
 
 /// Why a request does not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum GuardError {
     /// No `Host` in HTTP/1.1, several, or one that cannot be read.
-    BadHost,
+    InvalidHost,
     /// This `Host` is not ours.
-    ForeignHost(String),
+    HostNotAllowed(String),
     /// This `Origin` is not ours.
-    ForeignOrigin(String),
+    OriginNotAllowed(String),
 }
 
 /// Endings of names that the public DNS cannot hand to an attacker.
-const PRIVATE_ENDINGS: &[&str] = &[".local", ".lan", ".home.arpa", ".internal", ".localhost"];
+const PRIVATE_SUFFIXES: &[&str] = &[".local", ".lan", ".home.arpa", ".internal", ".localhost"];
 
 /// The names and origins that are ours besides the ones that are ours by nature.
 #[derive(Debug, Clone, Default)]
@@ -37,60 +37,64 @@ pub struct Guard {
 
 impl Guard {
     /// Reads both lists from the settings of these names. Every entry that could never match is a problem.
-    pub fn read(settings: &mut Settings, hosts: &str, origins: &str) -> Option<Self> {
-        let allowed_hosts = entries(settings, hosts, HostPattern::parse);
-        let allowed_origins = entries(settings, origins, WebOrigin::parse);
+    pub fn from_settings(settings: &mut Settings, hosts: &str, origins: &str) -> Option<Self> {
+        let allowed_hosts = parse_entries(settings, hosts, HostPattern::parse);
+        let allowed_origins = parse_entries(settings, origins, WebOrigin::parse);
         Some(Self { allowed_hosts: allowed_hosts?, allowed_origins: allowed_origins? })
     }
 
     /// Passes IP addresses, names without a dot, names under private endings, and `allowed_hosts`; and a request of
     /// HTTP/1.0 that names no host, which no browser sends. The host that a trusted proxy was asked for must pass as well.
-    pub fn host<B>(&self, request: &Request<B>, client: &Client) -> Result<(), Refusal> {
+    pub fn check_host<B>(&self, request: &Request<B>, client: &ClientInfo) -> Result<(), GuardError> {
         let target = request.uri().authority();
         let mut given = request.headers().get_all(header::HOST).iter();
         let host: Authority = match (given.next(), target) {
             (Some(host), _) => {
-                host.to_str().ok().and_then(|host| host.parse().ok()).ok_or(Refusal::BadHost)?
+                host.to_str().ok().and_then(|host| host.parse().ok()).ok_or(GuardError::InvalidHost)?
             }
-            (None, _) if request.version() > Version::HTTP_10 => return Err(Refusal::BadHost),
+            (None, _) if request.version() > Version::HTTP_10 => return Err(GuardError::InvalidHost),
             (None, Some(target)) => target.clone(),
-            (None, None) => return self.forwarded_host(client),
+            (None, None) => return self.check_forwarded_host(client),
         };
-        let one = given.next().is_none() && !host.as_str().contains('@');
+        let is_single = given.next().is_none() && !host.as_str().contains('@');
         let same = target.is_none_or(|target| target == &host);
-        if !one || !same {
-            return Err(Refusal::BadHost);
+        if !is_single || !same {
+            return Err(GuardError::InvalidHost);
         }
-        self.name(&host)?;
-        self.forwarded_host(client)
+        self.check_name(&host)?;
+        self.check_forwarded_host(client)
     }
 
-    fn forwarded_host(&self, client: &Client) -> Result<(), Refusal> {
-        client.host.as_ref().map_or(Ok(()), |host| self.name(host))
+    fn check_forwarded_host(&self, client: &ClientInfo) -> Result<(), GuardError> {
+        client.host.as_ref().map_or(Ok(()), |host| self.check_name(host))
     }
 
-    fn name(&self, host: &Authority) -> Result<(), Refusal> {
-        let name = normal_host(host.host()).ok_or(Refusal::BadHost)?;
+    fn check_name(&self, host: &Authority) -> Result<(), GuardError> {
+        let name = normalize_host(host.host()).ok_or(GuardError::InvalidHost)?;
         let allowed = || self.allowed_hosts.iter().any(|allowed| allowed.matches(&name));
         if is_address(&name) || is_private_name(&name) || allowed() {
             Ok(())
         } else {
-            Err(Refusal::ForeignHost(cut(&name)))
+            Err(GuardError::HostNotAllowed(truncate(&name)))
         }
     }
 
     /// Passes a request without `Origin`, one whose origin's host and port are those of `Host` (of `X-Forwarded-Host`
     /// where a trusted proxy says it), and `allowed_origins`. `null` never passes.
-    pub fn origin(&self, headers: &HeaderMap, client: &Client) -> Result<(), Refusal> {
+    pub fn check_origin(&self, headers: &HeaderMap, client: &ClientInfo) -> Result<(), GuardError> {
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let text = origin.to_str().unwrap_or("unreadable");
-        let one = headers.get_all(header::ORIGIN).iter().count() == 1;
-        let asked = client.host.clone().or_else(|| headers.get(header::HOST)?.to_str().ok()?.parse().ok());
-        let own = one && WebOrigin::of(text).zip(asked).is_some_and(|(origin, host)| is_at(&origin, &host));
-        if own || self.allowed_origin(headers).is_some() {
+        let is_single = headers.get_all(header::ORIGIN).iter().count() == 1;
+        let requested_host =
+            client.host.clone().or_else(|| headers.get(header::HOST)?.to_str().ok()?.parse().ok());
+        let is_same_origin = is_single
+            && WebOrigin::from_header(text)
+                .zip(requested_host)
+                .is_some_and(|(origin, host)| matches_host(&origin, &host));
+        if is_same_origin || self.allowed_origin(headers).is_some() {
             Ok(())
         } else {
-            Err(Refusal::ForeignOrigin(cut(text)))
+            Err(GuardError::OriginNotAllowed(truncate(text)))
         }
     }
 
@@ -98,14 +102,14 @@ impl Guard {
     pub fn allowed_origin<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
         let mut given = headers.get_all(header::ORIGIN).iter();
         let origin = given.next().filter(|_| given.next().is_none())?;
-        let asked = WebOrigin::of(origin.to_str().ok()?)?;
-        self.allowed_origins.contains(&asked).then_some(origin)
+        let requested = WebOrigin::from_header(origin.to_str().ok()?)?;
+        self.allowed_origins.contains(&requested).then_some(origin)
     }
 }
 
 /// The entries of a list between its commas. A password may hold a comma: what stands before an `@` without a scheme of its own
 /// is one entry with what it can be the rest of, so that no part of it is quoted.
-fn split(text: &str) -> Vec<String> {
+fn split_entries(text: &str) -> Vec<String> {
     let mut items: Vec<String> = Vec::new();
     for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
         let is_rest = item.contains('@') && !item.contains("://");
@@ -114,8 +118,8 @@ fn split(text: &str) -> Vec<String> {
         };
         match items.iter().rposition(begins).filter(|_| is_rest) {
             Some(begin) => {
-                let whole = [&items.split_off(begin)[..], &[item.to_owned()]].concat().join(",");
-                items.push(whole);
+                let joined = [&items.split_off(begin)[..], &[item.to_owned()]].concat().join(",");
+                items.push(joined);
             }
             None => items.push(item.to_owned()),
         }
@@ -124,17 +128,21 @@ fn split(text: &str) -> Vec<String> {
 }
 
 /// The comma-separated entries of a setting, or `None` and a problem for each that is none.
-fn entries<T>(settings: &mut Settings, key: &str, parse: fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
-    let items = split(settings.raw(key).unwrap_or_default());
+fn parse_entries<T>(
+    settings: &mut Settings,
+    key: &str,
+    parse: fn(&str) -> Result<T, String>,
+) -> Option<Vec<T>> {
+    let items = split_entries(settings.raw(key).unwrap_or_default());
     let before = settings.problems.len();
     let mut entry = |item: &String| {
         if item.contains('@') {
-            let found = redacted_address(item);
-            settings.complain(key, format!("expected no user name and no password, found {found:?}"));
+            let found = redact_url_text(item);
+            settings.add_problem(key, format!("expected no user name and no password, found {found:?}"));
             return None;
         }
-        let complain = |why| settings.complain(key, format!("{why}, found {item:?}"));
-        parse(item).map_err(complain).ok()
+        let add_problem = |why| settings.add_problem(key, format!("{why}, found {item:?}"));
+        parse(item).map_err(add_problem).ok()
     };
     let entries = items.iter().filter_map(&mut entry).collect();
     (settings.problems.len() == before).then_some(entries)
@@ -142,24 +150,24 @@ fn entries<T>(settings: &mut Settings, key: &str, parse: fn(&str) -> Result<T, S
 
 /// Whether a name, in lower case and without a dot at its end, is one that the public DNS cannot hand out.
 pub fn is_private_name(name: &str) -> bool {
-    !name.contains('.') || PRIVATE_ENDINGS.iter().any(|ending| name.ends_with(ending))
+    !name.contains('.') || PRIVATE_SUFFIXES.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Foreign text for an answer or a log.
-fn cut(text: &str) -> String {
+fn truncate(text: &str) -> String {
     text.chars().take(100).collect()
 }
 
 /// Whether the page came from this host and port. A scheme's default port need not be written.
-fn is_at(origin: &WebOrigin, host: &Authority) -> bool {
+fn matches_host(origin: &WebOrigin, host: &Authority) -> bool {
     let default = default_port(&origin.scheme);
     default.is_some()
-        && normal_host(host.host()).as_ref() == Some(&origin.host)
+        && normalize_host(host.host()).as_ref() == Some(&origin.host)
         && host.port_u16().or(default) == origin.port
 }
 
 /// Whether an address is in one of the ranges. IPv4-mapped IPv6 addresses count as what they map.
-pub fn in_ranges(address: IpAddr, ranges: &[IpNet]) -> bool {
+pub fn is_in_ranges(address: IpAddr, ranges: &[IpNet]) -> bool {
     let address = address.to_canonical();
     ranges.iter().any(|range| range.contains(&address))
 }

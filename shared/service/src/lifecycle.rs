@@ -26,32 +26,32 @@ use tokio_util::{
 use tracing::{error, info, warn};
 
 /// How long cancelled work may take to wind up after the grace is over.
-const ABORT_TIME: Duration = Duration::from_secs(5);
+const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The service's phases and its tasks. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone, Default)]
 pub struct Lifecycle {
     draining: CancellationToken,
     aborting: CancellationToken,
-    ended: CancellationToken,
+    stopped: CancellationToken,
     work: TaskTracker,
-    admissions: TaskTracker,
+    drain_guards: TaskTracker,
     workers: TaskTracker,
-    failed: Arc<OnceLock<&'static str>>,
-    reload: Arc<Notify>,
+    failed_worker: Arc<OnceLock<&'static str>>,
+    reload_requests: Arc<Notify>,
 }
 
 /// A background worker ended although the service had not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkerDied(pub &'static str);
+pub struct WorkerExited(pub &'static str);
 
-impl std::fmt::Display for WorkerDied {
+impl std::fmt::Display for WorkerExited {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "the background task {:?} ended unexpectedly; the log above says why", self.0)
     }
 }
 
-impl std::error::Error for WorkerDied {}
+impl std::error::Error for WorkerExited {}
 
 impl Lifecycle {
     /// A service that starts.
@@ -71,23 +71,23 @@ impl Lifecycle {
 
     /// While it is held, further work may come, although the service drains. To be held no longer than it takes to see who is
     /// waiting.
-    pub fn admission(&self) -> TaskTrackerToken {
-        self.admissions.token()
+    pub fn drain_guard(&self) -> TaskTrackerToken {
+        self.drain_guards.token()
     }
 
     /// Begins to stop, as a signal would.
-    pub fn stop(&self) {
+    pub fn begin_drain(&self) {
         self.draining.cancel();
     }
 
     /// Asks for the configuration to be read again, as SIGHUP does.
     pub fn request_reload(&self) {
-        self.reload.notify_one();
+        self.reload_requests.notify_one();
     }
 
     /// Waits until somebody asks for that. Several requests that come while one is being met are met as one.
     pub async fn reload_requested(&self) {
-        self.reload.notified().await;
+        self.reload_requests.notified().await;
     }
 
     /// Work for one caller (a connection, a job): waited for when draining. A panic ends only this task.
@@ -101,19 +101,19 @@ impl Lifecycle {
 
     /// A loop that lasts as long as the service. It may end once the service drains and is stopped after the work
     /// is done; should it end or panic before, the service stops with an error and its supervisor starts it again.
-    pub fn worker(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        self.worker_until(CancellationToken::new(), name, work);
+    pub fn spawn_worker(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_worker_until(CancellationToken::new(), name, work);
     }
 
     /// The same for a loop that a reload may replace: it is stopped when `over` is cancelled.
-    pub fn worker_until(
+    pub fn spawn_worker_until(
         &self,
-        over: CancellationToken,
+        cancel: CancellationToken,
         name: &'static str,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
         let life = self.clone();
-        let replaced = over.clone();
+        let replaced = cancel.clone();
         let work = async move {
             tokio::select! {
                 () = work => {}
@@ -122,13 +122,13 @@ impl Lifecycle {
         };
         self.workers.spawn(async move {
             tokio::select! {
-                () = life.ended.cancelled() => {}
+                () = life.stopped.cancelled() => {}
                 ended = AssertUnwindSafe(work).catch_unwind() => {
-                    if ended.is_ok() && (life.draining.is_cancelled() || over.is_cancelled()) {
+                    if ended.is_ok() && (life.draining.is_cancelled() || cancel.is_cancelled()) {
                         return;
                     }
                     error!(task = name, "a background task ended unexpectedly; stopping");
-                    let _ = life.failed.set(name);
+                    let _ = life.failed_worker.set(name);
                     life.draining.cancel();
                 }
             }
@@ -137,11 +137,11 @@ impl Lifecycle {
 
     /// What lasts beside the work and is not waited for: it ends, at the latest, once the work is done. A panic ends
     /// only this task.
-    pub fn beside(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn_background(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let life = self.clone();
         self.workers.spawn(async move {
             tokio::select! {
-                () = life.ended.cancelled() => {}
+                () = life.stopped.cancelled() => {}
                 ended = AssertUnwindSafe(task).catch_unwind() => if ended.is_err() {
                     error!(task = name, "a task panicked; only its connection is lost");
                 },
@@ -155,11 +155,11 @@ impl Lifecycle {
     }
 
     /// Waits for SIGTERM or SIGINT and begins to drain; a second one aborts. SIGHUP requests a reload.
-    pub fn obey_signals(&self) -> std::io::Result<()> {
+    pub fn handle_signals(&self) -> std::io::Result<()> {
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hup = signal(SignalKind::hangup())?;
         let life = self.clone();
-        self.worker("signals", async move {
+        self.spawn_worker("signals", async move {
             loop {
                 let name = tokio::select! {
                     _ = term.recv() => "SIGTERM",
@@ -183,33 +183,33 @@ impl Lifecycle {
 
     /// Waits until the service is told to stop, then sees it through: up to `grace` for work to finish, a few
     /// seconds for cancelled work to wind up, then the workers.
-    pub async fn finish(&self, grace: Duration) -> Result<(), WorkerDied> {
+    pub async fn wait_until_stopped(&self, grace: Duration) -> Result<(), WorkerExited> {
         self.draining.cancelled().await;
-        self.admissions.close();
-        let _ = tokio::time::timeout(ABORT_TIME, self.admissions.wait()).await;
+        self.drain_guards.close();
+        let _ = tokio::time::timeout(ABORT_TIMEOUT, self.drain_guards.wait()).await;
         self.work.close();
-        if !self.work_ends_by(Instant::now() + grace).await {
+        if !self.wait_for_work(Instant::now() + grace).await {
             warn!(inflight = self.inflight(), "shutdown grace is over: giving up what still runs");
             self.aborting.cancel();
-            if !self.work_ends_by(Instant::now() + ABORT_TIME).await {
+            if !self.wait_for_work(Instant::now() + ABORT_TIMEOUT).await {
                 error!(inflight = self.inflight(), "stopping with work unfinished");
             }
         }
         self.aborting.cancel();
-        self.ended.cancel();
+        self.stopped.cancel();
         self.workers.close();
-        let _ = tokio::time::timeout(ABORT_TIME, self.workers.wait()).await;
-        self.failed.get().map_or(Ok(()), |name| Err(WorkerDied(name)))
+        let _ = tokio::time::timeout(ABORT_TIMEOUT, self.workers.wait()).await;
+        self.failed_worker.get().map_or(Ok(()), |name| Err(WorkerExited(name)))
     }
 
     /// Says every few seconds what is still running.
-    async fn work_ends_by(&self, deadline: Instant) -> bool {
+    async fn wait_for_work(&self, deadline: Instant) -> bool {
         loop {
-            let look = deadline.min(Instant::now() + Duration::from_secs(5));
+            let next_report = deadline.min(Instant::now() + Duration::from_secs(5));
             let done = tokio::select! {
-                done = timeout_at(look, self.work.wait()) => done.is_ok(),
+                done = timeout_at(next_report, self.work.wait()) => done.is_ok(),
                 () = self.aborting.cancelled() => {
-                    return timeout_at(deadline.min(Instant::now() + ABORT_TIME), self.work.wait()).await.is_ok();
+                    return timeout_at(deadline.min(Instant::now() + ABORT_TIMEOUT), self.work.wait()).await.is_ok();
                 }
             };
             if done {
@@ -230,11 +230,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_is_waited_for_and_workers_stop_last() {
         let life = Lifecycle::new();
-        life.worker("loop", std::future::pending());
+        life.spawn_worker("loop", std::future::pending());
         life.spawn("job", tokio::time::sleep(Duration::from_secs(7)));
-        life.stop();
+        life.begin_drain();
         let start = Instant::now();
-        assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+        assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
         assert_eq!(start.elapsed().as_secs(), 7);
     }
 
@@ -243,9 +243,9 @@ mod tests {
         let life = Lifecycle::new();
         let told = life.aborting().clone();
         life.spawn("job", async move { told.cancelled().await });
-        life.stop();
+        life.begin_drain();
         let start = Instant::now();
-        assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+        assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
         assert_eq!(start.elapsed().as_secs(), 30);
     }
 
@@ -253,12 +253,12 @@ mod tests {
     async fn a_replaced_worker_ends_alone_and_another_ends_the_service() {
         let life = Lifecycle::new();
         let over = CancellationToken::new();
-        life.worker_until(over.clone(), "monitor", std::future::pending());
+        life.spawn_worker_until(over.clone(), "monitor", std::future::pending());
         over.cancel();
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(!life.draining().is_cancelled());
-        life.worker_until(CancellationToken::new(), "monitor", async {});
-        assert_eq!(life.finish(Duration::from_secs(1)).await, Err(WorkerDied("monitor")));
+        life.spawn_worker_until(CancellationToken::new(), "monitor", async {});
+        assert_eq!(life.wait_until_stopped(Duration::from_secs(1)).await, Err(WorkerExited("monitor")));
     }
 
     #[tokio::test(start_paused = true)]
@@ -267,7 +267,7 @@ mod tests {
         life.spawn("job", async { panic!("one request") });
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(!life.draining().is_cancelled());
-        life.worker("sampler", async { panic!("gone") });
-        assert_eq!(life.finish(Duration::from_secs(1)).await, Err(WorkerDied("sampler")));
+        life.spawn_worker("sampler", async { panic!("gone") });
+        assert_eq!(life.wait_until_stopped(Duration::from_secs(1)).await, Err(WorkerExited("sampler")));
     }
 }

@@ -4,11 +4,11 @@
 use super::settings::nearest;
 
 /// Bytes of a path that is compared: no route is nearly that long, and comparing costs length by length.
-const LONGEST: usize = 200;
+const MAX_PATH_LEN: usize = 200;
 
 /// The route that this path most likely means, or two of them in words. Routes are written as axum has them: `/v1/models/{id}`.
 pub fn nearest_route<'a>(path: &str, routes: &[&'a str]) -> Option<&'a str> {
-    if path.len() > LONGEST {
+    if path.len() > MAX_PATH_LEN {
         return None;
     }
     let path = path.to_ascii_lowercase();
@@ -25,20 +25,20 @@ pub fn nearest_route<'a>(path: &str, routes: &[&'a str]) -> Option<&'a str> {
         // A word of the route tells more than a place for any word.
         (route.iter().filter(|segment| !is_placeholder(segment)).count(), route.len())
     });
-    if let (None, Some(both)) = (end, of_images(&given, routes)) {
+    if let (None, Some(both)) = (end, image_routes(&given, routes)) {
         return Some(both);
     }
     end.or_else(|| {
         let written = unversioned(&path).join("/");
-        let known: Vec<_> = routes.iter().map(|route| (unversioned(route).join("/"), route)).collect();
-        let near = nearest(&written, known.iter().map(|(known, _)| known.as_str()))?;
-        known.iter().find(|(known, _)| known == near).map(|(_, route)| *route)
+        let normalized: Vec<_> = routes.iter().map(|route| (unversioned(route).join("/"), route)).collect();
+        let near = nearest(&written, normalized.iter().map(|(known, _)| known.as_str()))?;
+        normalized.iter().find(|(known, _)| known == near).map(|(_, route)| *route)
     })
     .copied()
 }
 
 /// What is meant by the folder of the images' routes, and by OpenAI's third, which has no counterpart here: the other two.
-fn of_images(given: &[&str], routes: &[&str]) -> Option<&'static str> {
+fn image_routes(given: &[&str], routes: &[&str]) -> Option<&'static str> {
     let is_meant = given.ends_with(&["images"]) || given.ends_with(&["images", "variations"]);
     let are_there = ["/v1/images/generations", "/v1/images/edits"].iter().all(|route| routes.contains(route));
     (is_meant && are_there).then_some("/v1/images/generations or /v1/images/edits")
@@ -128,7 +128,7 @@ mod tests {
         {
             assert_eq!(nearest_route(path, ROUTES), None, "{path}");
         }
-        assert_eq!(nearest_route(&format!("/{}/v1/models", "x".repeat(LONGEST)), ROUTES), None);
+        assert_eq!(nearest_route(&format!("/{}/v1/models", "x".repeat(MAX_PATH_LEN)), ROUTES), None);
     }
 
     proptest! {

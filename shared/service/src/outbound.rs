@@ -9,24 +9,24 @@ use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
 };
 
-use super::descriptors::is_shortage;
+use super::descriptors::is_emfile_or_enfile;
 
 /// Connecting takes no longer than this; hosts on the same network answer in milliseconds.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Which connections a client may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Connections {
+pub enum ConnectionPolicy {
     /// Kept for a while and used again. Stays below the idle close of the servers behind (uvicorn: 5 s). A request is put on
     /// another connection only where the kept one was found dead before any of it was written.
     Pooled,
     /// A new one for every request; for requests that spend GPU time at a server that may close a kept connection at any
     /// moment: one that dies while a request is being written leaves it unknown whether it arrived.
-    Fresh,
+    PerRequest,
 }
 
 /// A client builder with our rules; TLS trust can be added to it.
-pub fn builder(connections: Connections) -> ClientBuilder {
+pub fn client_builder(connections: ConnectionPolicy) -> ClientBuilder {
     // The client library panics without a process-wide TLS provider; a second installation is refused, harmlessly.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
@@ -42,17 +42,17 @@ pub fn builder(connections: Connections) -> ClientBuilder {
         .tcp_nodelay(true)
         .http1_only()
         .pool_idle_timeout(Duration::from_secs(4))
-        .pool_max_idle_per_host(if connections == Connections::Fresh { 0 } else { 8 })
+        .pool_max_idle_per_host(if connections == ConnectionPolicy::PerRequest { 0 } else { 8 })
 }
 
 /// The same for plain HTTP alone. Trusts no certificate, and so works on a host that has none: with the system's, a client
 /// cannot be built there.
-pub fn plain_builder(connections: Connections) -> ClientBuilder {
-    builder(connections).tls_certs_only([])
+pub fn plaintext_client_builder(connections: ConnectionPolicy) -> ClientBuilder {
+    client_builder(connections).tls_certs_only([])
 }
 
 /// What the operating system said, if it was what failed. `ConnectionRefused`: nobody listens there.
-pub fn io_kind(error: &reqwest::Error) -> Option<ErrorKind> {
+pub fn io_error_kind(error: &reqwest::Error) -> Option<ErrorKind> {
     sources(error).find_map(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind)
 }
 
@@ -68,8 +68,8 @@ impl Resolve for SystemResolver {
             match found {
                 Ok(found) => Ok(Box::new(found.into_iter()) as Addrs),
                 // Without a descriptor there was nothing to ask with; that says nothing of the name.
-                Err(error) if error.raw_os_error().is_some_and(is_shortage) => Err(error.into()),
-                Err(error) => Err(Unresolved { host, why: error.to_string() }.into()),
+                Err(error) if error.raw_os_error().is_some_and(is_emfile_or_enfile) => Err(error.into()),
+                Err(error) => Err(ResolveError { host, reason: error.to_string() }.into()),
             }
         })
     }
@@ -77,30 +77,30 @@ impl Resolve for SystemResolver {
 
 /// A name that the system has no address for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unresolved {
+pub struct ResolveError {
     /// The name.
     pub host: String,
     /// What the system says.
-    pub why: String,
+    pub reason: String,
 }
 
-impl fmt::Display for Unresolved {
+impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the host name {:?} cannot be resolved ({})", self.host, self.why)
+        write!(f, "the host name {:?} cannot be resolved ({})", self.host, self.reason)
     }
 }
 
-impl Error for Unresolved {}
+impl Error for ResolveError {}
 
 /// The name that could not be resolved, if that was what failed.
-pub fn unresolved(error: &reqwest::Error) -> Option<&Unresolved> {
+pub fn resolve_error(error: &reqwest::Error) -> Option<&ResolveError> {
     sources(error).find_map(|source| source.downcast_ref())
 }
 
 /// Whether the process had no descriptor left for the connection. Nothing was sent then.
-pub fn ran_out_of_descriptors(error: &reqwest::Error) -> bool {
+pub fn is_out_of_descriptors(error: &reqwest::Error) -> bool {
     let code = |source: &(dyn Error + 'static)| source.downcast_ref::<std::io::Error>()?.raw_os_error();
-    sources(error).filter_map(code).any(is_shortage)
+    sources(error).filter_map(code).any(is_emfile_or_enfile)
 }
 
 fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
@@ -109,23 +109,23 @@ fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static
 
 /// Why an answer's body could not be had.
 #[derive(Debug)]
-pub enum BodyFault {
+pub enum ReadBodyError {
     /// It is longer than the limit.
-    TooLong,
+    TooLarge,
     /// The connection broke, or the time was up.
-    Broken(reqwest::Error),
+    Transport(reqwest::Error),
 }
 
 /// Reads an answer's body whole, up to `limit` bytes.
-pub async fn read_limited(mut answer: reqwest::Response, limit: usize) -> Result<Bytes, BodyFault> {
-    let announced = answer.content_length().unwrap_or(0);
+pub async fn read_limited(mut response: reqwest::Response, limit: usize) -> Result<Bytes, ReadBodyError> {
+    let announced = response.content_length().unwrap_or(0);
     if announced > limit as u64 {
-        return Err(BodyFault::TooLong);
+        return Err(ReadBodyError::TooLarge);
     }
     let mut body = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
-    while let Some(chunk) = answer.chunk().await.map_err(BodyFault::Broken)? {
+    while let Some(chunk) = response.chunk().await.map_err(ReadBodyError::Transport)? {
         if body.len() + chunk.len() > limit {
-            return Err(BodyFault::TooLong);
+            return Err(ReadBodyError::TooLarge);
         }
         body.extend_from_slice(&chunk);
     }
@@ -138,12 +138,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_without_address_is_told_by_name() {
-        let client = builder(Connections::Fresh).build().unwrap();
+        let client = client_builder(ConnectionPolicy::PerRequest).build().unwrap();
         let error = client.get("http://ada2.invalid:7860/").send().await.unwrap_err();
-        let told = unresolved(&error).expect("that is what failed");
+        let told = resolve_error(&error).expect("that is what failed");
         assert_eq!(told.host, "ada2.invalid");
         assert!(told.to_string().contains("\"ada2.invalid\" cannot be resolved"), "{told}");
         let error = client.get("http://127.0.0.1:9/").send().await.unwrap_err();
-        assert_eq!(unresolved(&error), None);
+        assert_eq!(resolve_error(&error), None);
     }
 }

@@ -3,23 +3,23 @@
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
-use super::body::WholeBody;
+use super::body::BufferedBody;
 
 /// Bytes that are parsed at once: less than a millisecond's work.
-const AT_ONCE: usize = 64 << 10;
+const INLINE_LIMIT: usize = 64 << 10;
 
 /// Parses a body. One that was begun goes on for its milliseconds if the caller leaves; the body counts against the
 /// budget until then, which bounds how many there can be.
-pub async fn parse<T: Send + 'static>(
-    body: WholeBody,
-    read: impl FnOnce(&Bytes) -> T + Send + 'static,
-) -> (WholeBody, T) {
-    let short = body.bytes.len() <= AT_ONCE;
+pub async fn parse_off_thread<T: Send + 'static>(
+    body: BufferedBody,
+    parser: impl FnOnce(&Bytes) -> T + Send + 'static,
+) -> (BufferedBody, T) {
+    let is_short = body.bytes.len() <= INLINE_LIMIT;
     let work = move || {
-        let read = read(&body.bytes);
-        (body, read)
+        let parsed = parser(&body.bytes);
+        (body, parsed)
     };
-    if short {
+    if is_short {
         return work();
     }
     match spawn_blocking(work).await {
@@ -37,24 +37,24 @@ mod tests {
     use axum::{body::Body, http::HeaderMap};
 
     use super::*;
-    use crate::body::{BodyBudget, Holder};
+    use crate::body::{BodyBudget, BudgetOwner};
 
     #[tokio::test]
     async fn a_long_body_is_parsed_elsewhere_and_counts_until_that_is_done() {
-        let (budget, caller) = (BodyBudget::new(1 << 20, 1 << 20), Holder::Token("me".to_owned()));
-        for (length, elsewhere) in [(AT_ONCE, false), (AT_ONCE + 1, true)] {
+        let (budget, caller) = (BodyBudget::new(1 << 20, 1 << 20), BudgetOwner::Token("me".to_owned()));
+        for (length, elsewhere) in [(INLINE_LIMIT, false), (INLINE_LIMIT + 1, true)] {
             let body = budget.read(&caller, &HeaderMap::new(), Body::from(vec![b'x'; length])).await.unwrap();
             let here = std::thread::current().id();
-            let (body, moved) = parse(body, move |_| std::thread::current().id() != here).await;
+            let (body, moved) = parse_off_thread(body, move |_| std::thread::current().id() != here).await;
             assert_eq!((moved, budget.held()), (elsewhere, length));
             drop(body);
         }
         let body =
-            budget.read(&caller, &HeaderMap::new(), Body::from(vec![b'x'; 2 * AT_ONCE])).await.unwrap();
+            budget.read(&caller, &HeaderMap::new(), Body::from(vec![b'x'; 2 * INLINE_LIMIT])).await.unwrap();
         let (go, wait) = std::sync::mpsc::channel::<()>();
-        let parsing = parse(body, move |_| wait.recv().is_ok());
+        let parsing = parse_off_thread(body, move |_| wait.recv().is_ok());
         let left = tokio::time::timeout(std::time::Duration::from_millis(20), parsing).await;
-        assert!(left.is_err() && budget.held() == 2 * AT_ONCE, "its caller left while it went on");
+        assert!(left.is_err() && budget.held() == 2 * INLINE_LIMIT, "its caller left while it went on");
         go.send(()).unwrap();
         while budget.held() > 0 {
             tokio::task::yield_now().await;

@@ -12,27 +12,27 @@ use tracing::{error, info, warn};
 use super::{clock::unix_now, lifecycle::Lifecycle, settings::Problem};
 
 /// Where a configuration is read from, again and again.
-pub struct Source<L>(Arc<Read<L>>);
+pub struct ConfigLoader<L>(Arc<LoadFn<L>>);
 
-type Read<L> = dyn Fn() -> Result<L, Vec<Problem>> + Send + Sync;
+type LoadFn<L> = dyn Fn() -> Result<L, Vec<Problem>> + Send + Sync;
 
-impl<L: Send + 'static> Source<L> {
+impl<L: Send + 'static> ConfigLoader<L> {
     /// Reads it so.
-    pub fn new(read: impl Fn() -> Result<L, Vec<Problem>> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
+    pub fn new(load: impl Fn() -> Result<L, Vec<Problem>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(load))
     }
 
     /// Reads it, beside the async threads.
-    pub async fn read(&self) -> Result<L, Vec<Problem>> {
-        let read = self.0.clone();
-        let ended = tokio::task::spawn_blocking(move || read()).await;
-        ended.unwrap_or_else(|died| {
-            Err(vec![Problem::new("reload", "(all of it)", format!("reading it failed: {died}"))])
+    pub async fn load(&self) -> Result<L, Vec<Problem>> {
+        let load = self.0.clone();
+        let ended = tokio::task::spawn_blocking(move || load()).await;
+        ended.unwrap_or_else(|error| {
+            Err(vec![Problem::new("reload", "(all of it)", format!("reading it failed: {error}"))])
         })
     }
 }
 
-impl<L> fmt::Debug for Source<L> {
+impl<L> fmt::Debug for ConfigLoader<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Source")
     }
@@ -40,16 +40,16 @@ impl<L> fmt::Debug for Source<L> {
 
 /// A value that is replaced whole. Whoever took it keeps what they took. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
-pub struct Switch<T>(watch::Sender<T>);
+pub struct Reloadable<T>(watch::Sender<T>);
 
-impl<T: Clone> Switch<T> {
+impl<T: Clone> Reloadable<T> {
     /// With this value.
     pub fn new(value: T) -> Self {
         Self(watch::Sender::new(value))
     }
 
     /// The value as it is now.
-    pub fn now(&self) -> T {
+    pub fn load(&self) -> T {
         self.0.borrow().clone()
     }
 
@@ -61,74 +61,78 @@ impl<T: Clone> Switch<T> {
 
 /// Which configuration is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InForce {
+pub struct ConfigStatus {
     /// Unix seconds since when.
     pub loaded_at: u64,
     /// Why the last reload was refused, if it was.
     pub last_error: Option<String>,
     /// How often a reload was tried.
-    pub tries: u64,
+    pub attempts: u64,
 }
 
 /// What became of a try: what an operator should know of the new configuration, or every problem with it.
-pub type Outcome = Result<Vec<String>, Vec<Problem>>;
+pub type ReloadOutcome = Result<Vec<String>, Vec<Problem>>;
 
 /// The tries so far. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
-pub struct Reloads {
-    in_force: Switch<InForce>,
-    waiting: Arc<Mutex<Vec<oneshot::Sender<Outcome>>>>,
+pub struct ReloadHandle {
+    status: Reloadable<ConfigStatus>,
+    waiters: Arc<Mutex<Vec<oneshot::Sender<ReloadOutcome>>>>,
 }
 
-impl Default for Reloads {
+impl Default for ReloadHandle {
     fn default() -> Self {
-        let in_force = Switch::new(InForce { loaded_at: unix_now(), last_error: None, tries: 0 });
-        Self { in_force, waiting: Arc::default() }
+        let in_force = Reloadable::new(ConfigStatus { loaded_at: unix_now(), last_error: None, attempts: 0 });
+        Self { status: in_force, waiters: Arc::default() }
     }
 }
 
-impl Reloads {
+impl ReloadHandle {
     /// What is in force.
-    pub fn in_force(&self) -> InForce {
-        self.in_force.now()
+    pub fn status(&self) -> ConfigStatus {
+        self.status.load()
     }
 
     /// Asks for a try that begins after this, and gives what becomes of it.
-    pub fn request(&self, lifecycle: &Lifecycle) -> oneshot::Receiver<Outcome> {
+    pub fn request(&self, lifecycle: &Lifecycle) -> oneshot::Receiver<ReloadOutcome> {
         let (sender, receiver) = oneshot::channel();
-        self.waiting().push(sender);
+        self.lock_waiters().push(sender);
         lifecycle.request_reload();
         receiver
     }
 
     /// The worker: whenever a reload is asked for, tries it. `reload` changes everything and gives what an operator should
     /// know of the new configuration, or changes nothing and gives every problem.
-    pub async fn obey<F>(self, lifecycle: Lifecycle, mut reload: impl FnMut() -> F)
+    pub async fn run<F>(self, lifecycle: Lifecycle, mut reload: impl FnMut() -> F)
     where
-        F: Future<Output = Outcome>,
+        F: Future<Output = ReloadOutcome>,
     {
         loop {
             lifecycle.reload_requested().await;
             // Whoever asks while this try runs may have changed the file after it was read: theirs is the next one.
-            let waiting = std::mem::take(&mut *self.waiting());
+            let waiters = std::mem::take(&mut *self.lock_waiters());
             let outcome = reload().await;
-            self.note(outcome.clone());
-            for sender in waiting {
+            self.record(outcome.clone());
+            for sender in waiters {
                 let _ = sender.send(outcome.clone());
             }
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<oneshot::Sender<Outcome>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_waiters(&self) -> MutexGuard<'_, Vec<oneshot::Sender<ReloadOutcome>>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, outcome: Outcome) {
-        let before = self.in_force();
-        let tries = before.tries + 1;
+    fn record(&self, outcome: ReloadOutcome) {
+        let previous = self.status();
+        let tries = previous.attempts + 1;
         match outcome {
             Ok(notes) => {
-                self.in_force.replace(InForce { loaded_at: unix_now(), last_error: None, tries });
+                self.status.replace(ConfigStatus {
+                    loaded_at: unix_now(),
+                    last_error: None,
+                    attempts: tries,
+                });
                 for note in notes {
                     warn!("{note}");
                 }
@@ -144,7 +148,7 @@ impl Reloads {
                 );
                 let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
                 let last_error = Some(lines.join("; "));
-                self.in_force.replace(InForce { last_error, tries, ..before });
+                self.status.replace(ConfigStatus { last_error, attempts: tries, ..previous });
             }
         }
     }
@@ -155,17 +159,17 @@ mod tests {
 
     #[test]
     fn a_refused_reload_is_remembered_until_one_is_done() {
-        let reloads = Reloads::default();
-        assert_eq!(reloads.in_force().last_error, None);
+        let reloads = ReloadHandle::default();
+        assert_eq!(reloads.status().last_error, None);
         let problems = ["a", "b"].map(|key| Problem::new("f", key, "expected c"));
-        reloads.note(Err(problems.to_vec()));
-        assert_eq!(reloads.in_force().last_error.as_deref(), Some("f: a: expected c; f: b: expected c"));
-        reloads.note(Ok(Vec::new()));
-        assert_eq!((reloads.in_force().last_error, reloads.in_force().tries), (None, 2));
+        reloads.record(Err(problems.to_vec()));
+        assert_eq!(reloads.status().last_error.as_deref(), Some("f: a: expected c; f: b: expected c"));
+        reloads.record(Ok(Vec::new()));
+        assert_eq!((reloads.status().last_error, reloads.status().attempts), (None, 2));
     }
     #[tokio::test(start_paused = true)]
     async fn whoever_asks_in_the_middle_of_a_try_gets_the_next_one() {
-        let (reloads, lifecycle) = (Reloads::default(), Lifecycle::new());
+        let (reloads, lifecycle) = (ReloadHandle::default(), Lifecycle::new());
         let mut tries = 0;
         let reload = move || {
             tries += 1;
@@ -176,12 +180,12 @@ mod tests {
                 outcome
             }
         };
-        lifecycle.worker("reload", reloads.clone().obey(lifecycle.clone(), reload));
+        lifecycle.spawn_worker("reload", reloads.clone().run(lifecycle.clone(), reload));
         let first = reloads.request(&lifecycle);
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         let second = reloads.request(&lifecycle);
         assert_eq!(first.await, Ok(Ok(Vec::new())));
         assert_eq!(second.await.unwrap().unwrap_err()[0].key, "a");
-        assert_eq!(reloads.in_force().tries, 2);
+        assert_eq!(reloads.status().attempts, 2);
     }
 }

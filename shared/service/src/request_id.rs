@@ -16,9 +16,9 @@ pub struct RequestId(HeaderValue);
 
 impl RequestId {
     /// Takes the caller's id if it is sane, else makes one.
-    pub fn accept(given: Option<&HeaderValue>) -> Self {
-        let sane = |value: &&HeaderValue| is_sane(value.as_bytes());
-        Self(given.filter(sane).cloned().unwrap_or_else(|| {
+    pub fn from_header(given: Option<&HeaderValue>) -> Self {
+        let is_valid = |value: &&HeaderValue| is_valid(value.as_bytes());
+        Self(given.filter(is_valid).cloned().unwrap_or_else(|| {
             HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).expect("a UUID is visible ASCII")
         }))
     }
@@ -29,23 +29,23 @@ impl RequestId {
     }
 
     /// As a header's value.
-    pub fn header(&self) -> HeaderValue {
+    pub fn to_header_value(&self) -> HeaderValue {
         self.0.clone()
     }
 }
 
 /// `[A-Za-z0-9._-]{1,128}`: safe in a header, a log line and a file name.
-pub fn is_sane(id: &[u8]) -> bool {
+pub fn is_valid(id: &[u8]) -> bool {
     (1..=128).contains(&id.len())
         && id.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 /// The outermost layer: gives the request its id and the answer the same.
 pub async fn layer(mut request: Request, next: Next) -> Response {
-    let id = RequestId::accept(request.headers().get(X_REQUEST_ID));
+    let id = RequestId::from_header(request.headers().get(X_REQUEST_ID));
     request.extensions_mut().insert(id.clone());
     let mut response = next.run(request).await;
-    response.headers_mut().insert(X_REQUEST_ID, id.header());
+    response.headers_mut().insert(X_REQUEST_ID, id.to_header_value());
     response
 }
 
@@ -55,13 +55,14 @@ mod tests {
 
     #[test]
     fn a_sane_id_is_kept_and_any_other_replaced() {
-        let accept =
-            |text: &str| RequestId::accept(HeaderValue::from_str(text).ok().as_ref()).as_str().to_owned();
+        let accept = |text: &str| {
+            RequestId::from_header(HeaderValue::from_str(text).ok().as_ref()).as_str().to_owned()
+        };
         assert_eq!(accept("a.B_c-9"), "a.B_c-9");
         for other in ["", "a b", "a\"b", "id;rm", &"x".repeat(129), "ü"] {
             let id = accept(other);
             assert_ne!(id, other);
-            assert!(is_sane(id.as_bytes()));
+            assert!(is_valid(id.as_bytes()));
         }
     }
 }

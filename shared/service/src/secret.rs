@@ -1,5 +1,5 @@
 //! A text that must not be seen: it prints as `[redacted]` and compares in constant time. And the one path that messages
-//! take which may carry configuration: [`redacted`].
+//! take which may carry configuration: [`redact`].
 
 use axum::http::{
     HeaderMap, HeaderValue,
@@ -15,19 +15,19 @@ pub struct Secret(String);
 /// Why an empty text is no token.
 pub const EMPTY_TOKEN: &str = "expected a token, found an empty one; remove the setting if there is none";
 /// Why a text is no token that a caller could show.
-pub const UNSENDABLE_TOKEN: &str = "expected a token of printable ASCII characters: no header can carry a line end, a control character or a \
+pub const INVALID_TOKEN: &str = "expected a token of printable ASCII characters: no header can carry a line end, a control character or a \
      letter outside ASCII, and it holds one";
 /// What is shown in a secret's place.
-const HIDDEN: &str = "[redacted]";
+const REDACTED: &str = "[redacted]";
 /// How a key or certificate begins that stands where its path should.
-const PEM: &str = "-----BEGIN";
+const PEM_BEGIN: &str = "-----BEGIN";
 
 impl Secret {
     /// Wraps a token: not an empty one, and one that a header can carry. White space around it is not part of it.
     pub fn token(text: &str) -> Result<Self, &'static str> {
         let secret = Self::new(text).ok_or(EMPTY_TOKEN)?;
         let sendable = secret.0.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        if sendable { Ok(secret) } else { Err(UNSENDABLE_TOKEN) }
+        if sendable { Ok(secret) } else { Err(INVALID_TOKEN) }
     }
 
     /// Wraps it. An empty or blank secret is none: it would match an empty credential.
@@ -50,12 +50,12 @@ impl Secret {
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(HIDDEN)
+        f.write_str(REDACTED)
     }
 }
 
 /// The one credential of a request: of two, nobody knows which is meant.
-pub fn credential(headers: &HeaderMap) -> Option<&str> {
+pub fn bearer_credential(headers: &HeaderMap) -> Option<&str> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let credential = bearer(given.next()?.to_str().ok()?);
     credential.filter(|_| given.next().is_none())
@@ -63,17 +63,17 @@ pub fn credential(headers: &HeaderMap) -> Option<&str> {
 
 /// Drops every `Authorization` line that shows a credential of ours, which nobody behind us may see. Other credentials
 /// are the caller's business.
-pub fn drop_credentials(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
-    let shows = |value: &HeaderValue| {
+pub fn strip_credentials(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
+    let is_own_credential = |value: &HeaderValue| {
         let text = String::from_utf8_lossy(value.as_bytes());
         // Somebody on the way may have made one line of two.
         bearer(&text).is_some_and(&is_ours) || text.split(',').any(|part| bearer(part).is_some_and(&is_ours))
     };
     if let Entry::Occupied(given) = headers.entry(AUTHORIZATION)
-        && given.iter().any(shows)
+        && given.iter().any(is_own_credential)
     {
         let (_, values) = given.remove_entry_mult();
-        let others: Vec<_> = values.filter(|value| !shows(value)).collect();
+        let others: Vec<_> = values.filter(|value| !is_own_credential(value)).collect();
         for other in others {
             headers.append(AUTHORIZATION, other);
         }
@@ -88,58 +88,58 @@ pub fn bearer(authorization: &str) -> Option<&str> {
 }
 
 /// An address for logs and answers: without user, password, query and fragment, where secrets ride.
-pub fn redacted_url(url: &reqwest::Url) -> String {
-    let mut shown = url.clone();
+pub fn redact_url(url: &reqwest::Url) -> String {
+    let mut redacted = url.clone();
     let hidden = !url.username().is_empty() || url.password().is_some();
-    if hidden && (shown.set_username("").is_err() || shown.set_password(None).is_err()) {
-        return HIDDEN.to_owned();
+    if hidden && (redacted.set_username("").is_err() || redacted.set_password(None).is_err()) {
+        return REDACTED.to_owned();
     }
-    shown.set_query(None);
-    shown.set_fragment(None);
-    shown.to_string()
+    redacted.set_query(None);
+    redacted.set_fragment(None);
+    redacted.to_string()
 }
 
 /// A message without what could be a secret in it: user name, password, query and fragment of every address, and any key
 /// or certificate. Whatever may quote configuration goes through here.
-pub fn redacted(text: &str) -> String {
-    let (text, pem) = match text.find(PEM) {
-        Some(at) => (&text[..at], HIDDEN),
+pub fn redact(text: &str) -> String {
+    let (text, pem) = match text.find(PEM_BEGIN) {
+        Some(at) => (&text[..at], REDACTED),
         None => (text, ""),
     };
-    let mut shown = String::with_capacity(text.len());
+    let mut redacted = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
         let (scheme, behind) = rest.split_at(at + 3);
-        let before = scheme[..at]
-            .trim_end_matches(|letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter));
+        let before =
+            scheme[..at].trim_end_matches(|ch: char| ch.is_ascii_alphanumeric() || "+-.".contains(ch));
         let quoted = before.ends_with('"');
         // What is quoted is one value, with whatever is in it.
-        let ends =
-            |letter: char| letter == '"' || !quoted && (letter.is_whitespace() || "`<>".contains(letter));
+        let ends = |ch: char| ch == '"' || !quoted && (ch.is_whitespace() || "`<>".contains(ch));
         let (address, further) = behind.split_at(behind.find(ends).unwrap_or(behind.len()));
-        shown.push_str(scheme);
-        shown.push_str(&without_secrets(address));
+        redacted.push_str(scheme);
+        redacted.push_str(&redact_url_rest(address));
         rest = further;
     }
-    shown + rest + pem
+    redacted + rest + pem
 }
 
 /// A value that is an address, or was meant to be one: what does not parse as one hides its secrets all the same.
-pub fn redacted_address(text: &str) -> String {
-    if text.contains(PEM) {
-        return HIDDEN.to_owned();
+pub fn redact_url_text(text: &str) -> String {
+    if text.contains(PEM_BEGIN) {
+        return REDACTED.to_owned();
     }
     let (scheme, address) = text.find("://").map_or(("", text), |at| text.split_at(at + 3));
-    format!("{scheme}{}", without_secrets(address))
+    format!("{scheme}{}", redact_url_rest(address))
 }
 
 /// What stands behind `://`. A password may hold an `@` or a `/` that nobody escaped, so the last `@` counts.
-fn without_secrets(address: &str) -> String {
-    let (user, place) = address.rsplit_once('@').map_or(("", address), |(_, place)| (HIDDEN, place));
+fn redact_url_rest(address: &str) -> String {
+    let (user, host_and_path) =
+        address.rsplit_once('@').map_or(("", address), |(_, place)| (REDACTED, place));
     let at = if user.is_empty() { "" } else { "@" };
-    match place.split_once(['?', '#']) {
-        Some((place, _)) => format!("{user}{at}{place}?{HIDDEN}"),
-        None => format!("{user}{at}{place}"),
+    match host_and_path.split_once(['?', '#']) {
+        Some((place, _)) => format!("{user}{at}{place}?{REDACTED}"),
+        None => format!("{user}{at}{host_and_path}"),
     }
 }
 
@@ -175,12 +175,12 @@ mod tests {
         for (bad, why) in [
             ("", EMPTY_TOKEN),
             (" \t\n", EMPTY_TOKEN),
-            ("schl\u{fc}ssel", UNSENDABLE_TOKEN),
-            ("a\nb", UNSENDABLE_TOKEN),
-            ("a\tb", UNSENDABLE_TOKEN),
-            ("a\u{7f}b", UNSENDABLE_TOKEN),
-            ("a\0b", UNSENDABLE_TOKEN),
-            ("\u{fffd}", UNSENDABLE_TOKEN),
+            ("schl\u{fc}ssel", INVALID_TOKEN),
+            ("a\nb", INVALID_TOKEN),
+            ("a\tb", INVALID_TOKEN),
+            ("a\u{7f}b", INVALID_TOKEN),
+            ("a\0b", INVALID_TOKEN),
+            ("\u{fffd}", INVALID_TOKEN),
         ] {
             assert_eq!(Secret::token(bad).unwrap_err(), why, "{bad:?}");
         }
@@ -201,7 +201,7 @@ mod tests {
             ("found \"http://me:hu sh@a\" there", "found \"http://[redacted]@a\" there"),
             ("key: -----BEGIN PRIVATE KEY-----hush", "key: [redacted]"),
         ] {
-            assert_eq!(redacted(text), shown);
+            assert_eq!(redact(text), shown);
         }
         for (text, shown) in [
             ("me:hush@ada2:9090", "[redacted]@ada2:9090"),
@@ -210,7 +210,7 @@ mod tests {
             ("nowhere", "nowhere"),
             ("-----BEGIN hush", "[redacted]"),
         ] {
-            assert_eq!(redacted_address(text), shown);
+            assert_eq!(redact_url_text(text), shown);
         }
     }
 
@@ -232,8 +232,8 @@ mod tests {
             for line in given {
                 headers.append(AUTHORIZATION, HeaderValue::from_static(line));
             }
-            assert_eq!(credential(&headers), one, "{given:?}");
-            drop_credentials(&mut headers, is_ours);
+            assert_eq!(bearer_credential(&headers), one, "{given:?}");
+            strip_credentials(&mut headers, is_ours);
             assert_eq!(headers.get_all(AUTHORIZATION).iter().collect::<Vec<_>>(), passed, "{given:?}");
         }
     }
@@ -241,6 +241,6 @@ mod tests {
     #[test]
     fn an_address_loses_its_secrets() {
         let url = "http://me:pass@ada2:7860/x?key=1#frag".parse().unwrap();
-        assert_eq!(redacted_url(&url), "http://ada2:7860/x");
+        assert_eq!(redact_url(&url), "http://ada2:7860/x");
     }
 }

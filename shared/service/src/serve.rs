@@ -1,14 +1,14 @@
 //! The accept loop: connections bounded in all and per address, headers bounded in time, number and size, a client
-//! that takes no byte dropped, refusals that arrive, and a graceful end. `axum::serve` can do none of these.
+//! that takes no byte dropped, refusals that arrive, and a graceful end. `axum::handle_connection` can do none of these.
 
-mod accepting;
+mod accept_loop;
 mod connection;
+mod connection_limiter;
+mod head_error;
 mod https_only;
-mod kernel;
-mod lingering;
-mod refusal;
-mod seats;
+mod lingering_close;
 mod socket;
+mod tcp_info;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -16,43 +16,43 @@ use axum::{Router, extract::Request, response::Response};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-pub use self::{accepting::accept, lingering::RequestBody, seats::Seat};
-use super::reload::Switch;
+pub use self::{accept_loop::accept, connection_limiter::ConnectionPermit, lingering_close::RequestBody};
+use super::reload::Reloadable;
 
 /// Bounds of the listener.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct ServerLimits {
     /// Connections in all. For one more, the one that has waited longest for a request's head is closed, or for more of
     /// its body if more of them wait for that; if all are at work, it is closed itself.
-    pub connections: usize,
+    pub max_connections: usize,
     /// Connections from one address; the same among its own.
-    pub per_address: usize,
+    pub max_per_address: usize,
     /// For a request's head, for the TLS handshake, and between requests on one connection.
-    pub head_time: Duration,
+    pub head_timeout: Duration,
     /// A client that takes no byte of its answer for this long is gone.
-    pub stall: Duration,
+    pub stall_timeout: Duration,
     /// Header lines.
-    pub headers: usize,
+    pub max_headers: usize,
     /// Bytes of a request's head.
-    pub head_bytes: usize,
+    pub max_head_bytes: usize,
 }
 
-impl Default for Bounds {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
-            connections: 1024,
-            per_address: 256,
-            head_time: Duration::from_secs(10),
-            stall: Duration::from_mins(1),
-            headers: 100,
-            head_bytes: 64 * 1024,
+            max_connections: 1024,
+            max_per_address: 256,
+            head_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_mins(1),
+            max_headers: 100,
+            max_head_bytes: 64 * 1024,
         }
     }
 }
 
 /// The TCP peer; in every request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer(pub SocketAddr);
+pub struct PeerAddr(pub SocketAddr);
 
 /// What answers requests.
 pub trait Handler: Clone + Send + Sync + 'static {
@@ -70,30 +70,30 @@ impl Handler for Router {
 }
 
 /// A request is answered by the one that is there when it comes, to its end.
-impl<H: Handler> Handler for Switch<H> {
+impl<H: Handler> Handler for Reloadable<H> {
     async fn handle(&self, request: Request<RequestBody>) -> Response {
-        let handler = self.now();
+        let handler = self.load();
         handler.handle(request).await
     }
 }
 
 /// What a listener serves, and how.
 #[derive(Debug, Clone)]
-pub struct Listener<H> {
+pub struct HttpServer<H> {
     /// Who answers.
     pub handler: H,
     /// The bounds.
-    pub bounds: Bounds,
+    pub limits: ServerLimits,
     /// Somebody else holds the socket too (systemd), so that who waits in its queue is served after us.
-    pub kept_open: bool,
+    pub socket_activated: bool,
     /// TLS, if the listener speaks it.
     pub tls: Option<TlsAcceptor>,
 }
 
-impl<H: Handler> Listener<H> {
+impl<H: Handler> HttpServer<H> {
     /// A listener that speaks plain HTTP.
     pub fn plain(handler: H) -> Self {
-        Self { handler, bounds: Bounds::default(), kept_open: false, tls: None }
+        Self { handler, limits: ServerLimits::default(), socket_activated: false, tls: None }
     }
 }
 
@@ -108,7 +108,7 @@ impl std::fmt::Debug for TlsAcceptor {
 }
 
 /// Sends without delay, and finds a peer that vanished without a word (a sleeping Mac, a pulled cable) within 30 s.
-pub fn prepare(stream: &TcpStream) {
+pub fn set_socket_options(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(15))

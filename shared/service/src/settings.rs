@@ -2,11 +2,11 @@
 //! every problem, so that a broken configuration is fixed in one go.
 
 mod environment;
-mod fixed;
 mod key;
+mod read_errors;
+mod restart_settings;
 mod scalars;
 mod secret_file;
-mod unreadable;
 mod values;
 mod yaml;
 
@@ -14,27 +14,27 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use clap::ArgMatches;
 
-use self::yaml::{yaml_fault, yaml_scalar};
+use self::yaml::{yaml_error_message, yaml_scalar};
 pub use self::{
-    environment::Variables,
-    fixed::Fixed,
-    key::{Key, OWN_LINE, Outdated},
+    environment::EnvVars,
+    key::{Deprecation, HELP_WIDTH, SettingSpec},
+    read_errors::{describe_read_error, without_consequential},
+    restart_settings::RestartSettings,
     scalars::{scalar_text, yaml_value},
-    unreadable::{unreadable, without_consequences},
     values::{
-        bytes, duration, list, nearest, nearest_few, nearest_variable, number, truth, unknown_key,
+        boolean, bytes, duration, list, nearest, nearest_n, nearest_variable, number, unknown_key,
         whole_number,
     },
     yaml::{WHOLE_FILE, YamlFile},
 };
-use super::secret::redacted;
+use super::secret::redact;
 
 /// A broken configuration (`EX_CONFIG`); service managers must not restart on it.
 pub const EXIT_CONFIG: u8 = 78;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum SettingSource {
     /// `--flag`.
     Flag(String),
     /// A variable of the process.
@@ -47,7 +47,7 @@ pub enum Source {
     Default,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(flag) => write!(f, "--{flag}"),
@@ -75,21 +75,21 @@ impl Problem {
     /// A problem, on one line.
     pub fn new(source: impl fmt::Display, key: impl Into<String>, expected: impl Into<String>) -> Self {
         Self {
-            source: one_line(&source.to_string()),
-            key: one_line(&key.into()),
-            expected: one_line(&expected.into()),
+            source: redacted_line(&source.to_string()),
+            key: redacted_line(&key.into()),
+            expected: redacted_line(&expected.into()),
         }
     }
 }
 
 /// Text from a configuration for a terminal, a log or an answer: no secret, no control characters.
-fn one_line(text: &str) -> String {
-    let shown = redacted(text);
-    if !shown.contains(char::is_control) {
-        return shown;
+fn redacted_line(text: &str) -> String {
+    let redacted = redact(text);
+    if !redacted.contains(char::is_control) {
+        return redacted;
     }
-    let escaped = |letter: char| letter.is_control().then(|| letter.escape_default().to_string());
-    shown.chars().map(|letter| escaped(letter).unwrap_or_else(|| letter.to_string())).collect()
+    let escaped = |ch: char| ch.is_control().then(|| ch.escape_default().to_string());
+    redacted.chars().map(|ch| escaped(ch).unwrap_or_else(|| ch.to_string())).collect()
 }
 
 impl fmt::Display for Problem {
@@ -101,41 +101,41 @@ impl fmt::Display for Problem {
 /// The values of all keys as typed, and the problems found while reading them.
 #[derive(Debug)]
 pub struct Settings {
-    keys: &'static [Key],
-    values: BTreeMap<&'static str, (String, Source)>,
+    keys: &'static [SettingSpec],
+    values: BTreeMap<&'static str, (String, SettingSource)>,
     /// What the file says otherwise than what counts.
-    overruled: BTreeMap<&'static str, (String, Source)>,
+    overridden: BTreeMap<&'static str, (String, SettingSource)>,
     /// What is wrong so far.
     pub problems: Vec<Problem>,
 }
 
 impl Settings {
     /// Takes each key from the first place that has it. `file` maps a key to its value and place.
-    pub fn gather(
-        keys: &'static [Key],
+    pub fn resolve(
+        keys: &'static [SettingSpec],
         flags: &ArgMatches,
         environment: &dyn Fn(&str) -> Option<String>,
-        file: &dyn Fn(&Key) -> Option<(String, Source)>,
+        file: &dyn Fn(&SettingSpec) -> Option<(String, SettingSource)>,
     ) -> Self {
         let (mut values, mut overruled) = (BTreeMap::new(), BTreeMap::new());
         for key in keys {
             let flag = flags.try_get_one::<String>(key.name).ok().flatten();
             let given = flag
-                .map(|value| (value.clone(), Source::Flag(key.flag())))
-                .or_else(|| environment(key.env).map(|value| (value, Source::Environment(key.env))));
+                .map(|value| (value.clone(), SettingSource::Flag(key.flag())))
+                .or_else(|| environment(key.env).map(|value| (value, SettingSource::Environment(key.env))));
             let in_file = file(key);
             if let (Some((given, _)), Some(other)) = (&given, &in_file)
-                && matches!(other.1, Source::File(_))
+                && matches!(other.1, SettingSource::File(_))
                 && given.trim() != other.0.trim()
             {
                 overruled.insert(key.name, other.clone());
             }
-            let default = || key.default.map(|value| (value.to_owned(), Source::Default));
+            let default = || key.default.map(|value| (value.to_owned(), SettingSource::Default));
             if let Some(value) = given.or(in_file).or_else(default) {
                 values.insert(key.name, value);
             }
         }
-        Self { keys, values, overruled, problems: Vec::new() }
+        Self { keys, values, overridden: overruled, problems: Vec::new() }
     }
 
     /// The value as typed.
@@ -144,12 +144,12 @@ impl Settings {
     }
 
     /// Where the value came from.
-    pub fn source(&self, name: &str) -> Source {
-        self.values.get(name).map_or(Source::Default, |(_, source)| source.clone())
+    pub fn source(&self, name: &str) -> SettingSource {
+        self.values.get(name).map_or(SettingSource::Default, |(_, source)| source.clone())
     }
 
     /// Reads a key that has a value. `None` means a problem, which is noted.
-    pub fn take<T>(
+    pub fn required<T>(
         &mut self,
         name: &str,
         expected: &str,
@@ -158,7 +158,7 @@ impl Settings {
         match self.optional(name, expected, parse) {
             Some(Some(value)) => Some(value),
             Some(None) => {
-                self.complain(name, format!("expected {expected}, found nothing"));
+                self.add_problem(name, format!("expected {expected}, found nothing"));
                 None
             }
             None => None,
@@ -177,28 +177,28 @@ impl Settings {
         if parsed.is_none() {
             let found = match self.keys.iter().find(|key| key.name == name) {
                 Some(key) if key.secret => "something else".to_owned(),
-                Some(key) => format!("{:?}", key.shown(text)),
+                Some(key) => format!("{:?}", key.display_value(text)),
                 None => format!("{text:?}"),
             };
-            self.complain(name, format!("expected {expected}, found {found}"));
+            self.add_problem(name, format!("expected {expected}, found {found}"));
         }
         parsed.map(Some)
     }
 
     /// Notes a problem with a key.
-    pub fn complain(&mut self, name: &str, expected: impl Into<String>) {
+    pub fn add_problem(&mut self, name: &str, expected: impl Into<String>) {
         self.problems.push(Problem::new(self.source(name), name, expected));
     }
 
     /// What is set and going to be removed, each with what takes its place.
-    pub fn outdated(&self) -> Vec<String> {
-        let set = |key: &&Key| !matches!(self.source(key.name), Source::Default);
-        let line = |key: &Key| {
+    pub fn deprecated(&self) -> Vec<String> {
+        let set = |key: &&SettingSpec| !matches!(self.source(key.name), SettingSource::Default);
+        let line = |key: &SettingSpec| {
             let (name, source) = (key.name, self.source(key.name));
-            key.outdated.map(|outdated| {
+            key.deprecation.map(|outdated| {
                 let advice = match outdated {
-                    Outdated::ReplacedBy(other) => format!("set {other} in its place"),
-                    Outdated::Removed(why) => format!("remove it: {why}"),
+                    Deprecation::ReplacedBy(other) => format!("set {other} in its place"),
+                    Deprecation::Removed(why) => format!("remove it: {why}"),
                 };
                 format!("{source}: {name}: read for this version only; {advice}")
             })
@@ -207,31 +207,31 @@ impl Settings {
     }
 
     /// What stands in the file without effect, since a flag or a variable says otherwise: a line each.
-    pub fn overruled(&self) -> Vec<String> {
-        let line = |key: &Key| {
-            let (value, file) = self.overruled.get(key.name)?;
+    pub fn overridden(&self) -> Vec<String> {
+        let line = |key: &SettingSpec| {
+            let (value, file) = self.overridden.get(key.name)?;
             let (given, by) = self.values.get(key.name)?;
             let (value, given) = if key.secret || key.structured {
                 ("this".to_owned(), "otherwise".to_owned())
             } else {
-                (format!("{:?}", key.shown(value)), format!("{:?}", key.shown(given)))
+                (format!("{:?}", key.display_value(value)), format!("{:?}", key.display_value(given)))
             };
-            let place = match by {
-                Source::Environment(_) => {
+            let advice = match by {
+                SettingSource::Environment(_) => {
                     "; remove it there (the service's plist or unit, or the shell), or here"
                 }
                 _ => "",
             };
-            Some(format!("{file}: {}: {value} has no effect: {by} says {given}{place}", key.name))
+            Some(format!("{file}: {}: {value} has no effect: {by} says {given}{advice}", key.name))
         };
         self.keys.iter().filter_map(line).collect()
     }
 
     /// The effective configuration, a line a key with its source; secrets redacted.
     pub fn effective(&self) -> String {
-        let line = |key: &Key| {
+        let line = |key: &SettingSpec| {
             let (value, source) = match self.values.get(key.name) {
-                Some((value, source)) => (key.shown(value), source.to_string()),
+                Some((value, source)) => (key.display_value(value), source.to_string()),
                 None => (String::new(), "not set".to_owned()),
             };
             format!("{}: {}  # {source}\n", key.name, yaml_scalar(&value))

@@ -19,7 +19,7 @@ impl Slots {
     }
 
     /// A place, if one is free now.
-    pub fn try_enter(self: &Arc<Self>) -> Option<Permit> {
+    pub fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         self.inflight
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
                 (taken < self.limit()).then_some(taken + 1)
@@ -61,20 +61,20 @@ impl Drop for Permit {
 
 /// A share in a place taken, for several who work on one request: it is given back once all shares are gone.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct SharedPermit {
     _permits: Arc<(Permit, Option<Permit>)>,
 }
 
-impl Place {
+impl SharedPermit {
     /// A place that counts in a second set of slots as well, where there is one.
-    pub fn of(permit: Permit, second: Option<Permit>) -> Self {
+    pub fn new(permit: Permit, second: Option<Permit>) -> Self {
         Self { _permits: Arc::new((permit, second)) }
     }
 }
 
-impl From<Permit> for Place {
+impl From<Permit> for SharedPermit {
     fn from(permit: Permit) -> Self {
-        Self::of(permit, None)
+        Self::new(permit, None)
     }
 }
 
@@ -85,19 +85,19 @@ mod tests {
     #[test]
     fn the_limit_holds_and_a_dropped_permit_frees_its_place() {
         let slots = Slots::new(2);
-        let first = slots.try_enter();
-        let second = slots.try_enter();
-        assert!(first.is_some() && second.is_some() && slots.try_enter().is_none());
+        let first = slots.try_acquire();
+        let second = slots.try_acquire();
+        assert!(first.is_some() && second.is_some() && slots.try_acquire().is_none());
         assert_eq!((slots.limit(), slots.inflight(), slots.available()), (2, 2, 0));
         drop(first);
         assert_eq!(slots.available(), 1);
-        assert!(slots.try_enter().is_some());
+        assert!(slots.try_acquire().is_some());
     }
 
     #[test]
     fn a_place_in_two_sets_is_given_back_in_both_once_all_shares_are_gone() {
         let (one, other) = (Slots::new(2), Slots::new(1));
-        let place = Place::of(one.try_enter().unwrap(), other.try_enter());
+        let place = SharedPermit::new(one.try_acquire().unwrap(), other.try_acquire());
         let share = place.clone();
         drop(place);
         assert_eq!((one.inflight(), other.inflight()), (1, 1));
@@ -108,15 +108,15 @@ mod tests {
     #[test]
     fn a_changed_limit_counts_at_once_and_takes_no_place_away() {
         let slots = Slots::new(2);
-        let taken = [slots.try_enter(), slots.try_enter()];
+        let taken = [slots.try_acquire(), slots.try_acquire()];
         slots.set_limit(3);
-        let third = slots.try_enter();
-        assert!(third.is_some() && slots.try_enter().is_none());
+        let third = slots.try_acquire();
+        assert!(third.is_some() && slots.try_acquire().is_none());
         slots.set_limit(1);
         assert_eq!((slots.limit(), slots.inflight(), slots.available()), (1, 3, 0));
         drop(taken);
-        assert!(slots.try_enter().is_none(), "the third still has the one place");
+        assert!(slots.try_acquire().is_none(), "the third still has the one place");
         drop(third);
-        assert!(slots.try_enter().is_some());
+        assert!(slots.try_acquire().is_some());
     }
 }

@@ -1,8 +1,8 @@
 //! Logs: text for people, JSON for machines, to standard error or to a file of our own, which is begun anew when a rotation
 //! moved it away. A line that cannot be written is dropped and counted; it fails nothing.
 
-mod file;
-mod lines;
+mod log_file;
+mod log_writer;
 
 use std::{
     io::IsTerminal,
@@ -17,22 +17,22 @@ use std::{
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use self::{
-    file::LogFile,
-    lines::{Line, Lines, Sink},
+    log_file::LogFile,
+    log_writer::{LogLine, LogSink, LogWriter},
 };
 
 /// The process has one log, and so one count.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
-static LOG: OnceLock<Arc<Lines<Out>>> = OnceLock::new();
+static LOG: OnceLock<Arc<LogWriter<BoxedSink>>> = OnceLock::new();
 
 /// Between two looks whether the log file was moved, beside those before each line.
-const LOOK: Duration = Duration::from_secs(1);
+const ROTATION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-type Out = Box<dyn Sink + Send>;
+type BoxedSink = Box<dyn LogSink + Send>;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
+pub enum LogFormat {
     /// For people.
     #[default]
     Text,
@@ -40,7 +40,7 @@ pub enum Format {
     Json,
 }
 
-impl Format {
+impl LogFormat {
     /// Reads `text` or `json`.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
@@ -62,21 +62,21 @@ pub fn dropped_lines() -> u64 {
 }
 
 /// Why the log file cannot be begun anew although it was moved away, while that is so. Blocks.
-pub fn log_fault() -> Option<String> {
-    LOG.get().and_then(|log| log.fault())
+pub fn log_file_error() -> Option<String> {
+    LOG.get().and_then(|log| log.reopen_error())
 }
 
 /// The worker: begins a log file anew that was moved away, even while there is nothing to write.
-pub async fn follow_moves() {
+pub async fn watch_rotation() {
     loop {
-        tokio::time::sleep(LOOK).await;
-        let follow = || LOG.get().map(|log| log.follow());
+        tokio::time::sleep(ROTATION_CHECK_INTERVAL).await;
+        let follow = || LOG.get().map(|log| log.check_rotation());
         let _ = tokio::task::spawn_blocking(follow).await;
     }
 }
 
-/// Where lines could go from now on: opened, and not used before [`OpenedLog::take_over`].
-pub struct OpenedLog(Out);
+/// Where lines could go from now on: opened, and not used before [`OpenedLog::activate`].
+pub struct OpenedLog(BoxedSink);
 
 impl OpenedLog {
     /// Opens the file for appending, making it if a rotation moved it away; standard error without one.
@@ -86,9 +86,9 @@ impl OpenedLog {
     }
 
     /// Every line goes there now. Without a log that was started there are no lines.
-    pub fn take_over(self) {
+    pub fn activate(self) {
         if let Some(log) = LOG.get() {
-            log.write_to(self.0);
+            log.replace_sink(self.0);
         }
     }
 }
@@ -100,17 +100,18 @@ impl std::fmt::Debug for OpenedLog {
 }
 
 /// Starts logging. `filter` is as in `RUST_LOG`; a file is appended to.
-pub fn start(format: Format, filter: &str, file: Option<&Path>) -> std::io::Result<()> {
+pub fn start(format: LogFormat, filter: &str, file: Option<&Path>) -> std::io::Result<()> {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = file.is_none() && std::io::stderr().is_terminal();
     let OpenedLog(out) = OpenedLog::open(file)?;
-    let lines = LOG.get_or_init(|| Arc::new(Lines::new(out, format, &DROPPED))).clone();
-    let layer = fmt::layer().with_target(false).with_ansi(colours).with_writer(move || Line(lines.clone()));
+    let lines = LOG.get_or_init(|| Arc::new(LogWriter::new(out, format, &DROPPED))).clone();
+    let layer =
+        fmt::layer().with_target(false).with_ansi(colours).with_writer(move || LogLine(lines.clone()));
     let registry = tracing_subscriber::registry().with(filter);
     // A second start in one process (tests) keeps the first subscriber.
     let _ = match format {
-        Format::Text => registry.with(layer).try_init(),
-        Format::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+        LogFormat::Text => registry.with(layer).try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
     Ok(())
 }

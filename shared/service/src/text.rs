@@ -8,7 +8,7 @@ pub fn prefix(text: &str, chars: usize) -> &str {
 }
 
 /// The first `chars` characters, with a sign where more follow.
-pub fn shortened(text: &str, chars: usize) -> Cow<'_, str> {
+pub fn ellipsize(text: &str, chars: usize) -> Cow<'_, str> {
     let cut = prefix(text, chars);
     if cut.len() < text.len() { Cow::Owned(format!("{cut}\u{2026}")) } else { Cow::Borrowed(text) }
 }
@@ -28,7 +28,7 @@ mod tests {
             (prefix("\u{e9}\u{e9}\u{e9}", 2), prefix("ab", 2), prefix("", 2)),
             ("\u{e9}\u{e9}", "ab", "")
         );
-        assert_eq!((&*shortened("abc", 2), &*shortened("abc", 3)), ("ab\u{2026}", "abc"));
+        assert_eq!((&*ellipsize("abc", 2), &*ellipsize("abc", 3)), ("ab\u{2026}", "abc"));
         assert_eq!(one_line("a\r\n\u{1b}[1mb", 4), "a[1m");
     }
 }

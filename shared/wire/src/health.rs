@@ -12,7 +12,7 @@ pub use gpu::GpuReport;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReadyReport {
     /// The verdict.
-    pub status: Status,
+    pub status: ReadyStatus,
     /// Every check, in a fixed order.
     pub checks: Vec<Check>,
     /// The last reading of the GPU; absent where there is none.
@@ -29,12 +29,12 @@ pub struct ReadyReport {
 impl ReadyReport {
     /// Whether work is admitted.
     pub fn admits(&self) -> bool {
-        matches!(self.status, Status::Ready | Status::Degraded)
+        matches!(self.status, ReadyStatus::Ready | ReadyStatus::Degraded)
     }
 
     /// The checks that fail, in words, for an error message: `vram_headroom: …; engine_queue: …`.
-    pub fn failing(&self) -> String {
-        self.in_words(CheckStatus::Fail)
+    pub fn failing_message(&self) -> String {
+        self.join_messages(CheckStatus::Fail)
     }
 
     /// Whether this check fails, and no other.
@@ -44,37 +44,41 @@ impl ReadyReport {
     }
 
     /// How many picture requests it takes at once, as its check `slots` observes: `1 of 4 taken`.
-    pub fn most_at_once(&self) -> Option<usize> {
+    pub fn max_concurrency(&self) -> Option<usize> {
         let slots = self.checks.iter().find(|check| check.name == "slots")?;
         slots.observed.split_once(" of ")?.1.split(' ').next()?.parse().ok()
     }
 
     /// The checks that warn, in words.
     pub fn warnings(&self) -> Vec<String> {
-        self.checks.iter().filter(|check| check.status == CheckStatus::Warn).map(Check::words).collect()
+        self.checks
+            .iter()
+            .filter(|check| check.status == CheckStatus::Warn)
+            .map(Check::message_line)
+            .collect()
     }
 
     /// One line: `ready`, `degraded: …` or `not_ready: …`.
-    pub fn line(&self) -> String {
+    pub fn summary(&self) -> String {
         match self.status {
-            Status::Ready => "ready".to_owned(),
-            Status::Degraded => format!("degraded: {}", self.in_words(CheckStatus::Warn)),
-            Status::NotReady => format!("not_ready: {}", self.failing()),
-            Status::Unrecognized => "unrecognized".to_owned(),
+            ReadyStatus::Ready => "ready".to_owned(),
+            ReadyStatus::Degraded => format!("degraded: {}", self.join_messages(CheckStatus::Warn)),
+            ReadyStatus::NotReady => format!("not_ready: {}", self.failing_message()),
+            ReadyStatus::Unrecognized => "unrecognized".to_owned(),
         }
     }
 
-    fn in_words(&self, status: CheckStatus) -> String {
-        let words: Vec<_> =
-            self.checks.iter().filter(|check| check.status == status).map(Check::words).collect();
-        words.join("; ")
+    fn join_messages(&self, status: CheckStatus) -> String {
+        let messages: Vec<_> =
+            self.checks.iter().filter(|check| check.status == status).map(Check::message_line).collect();
+        messages.join("; ")
     }
 }
 
 /// The verdict over all checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum ReadyStatus {
     /// Everything that gates passes.
     Ready,
     /// Work is admitted, and something wants attention.
@@ -118,13 +122,13 @@ impl Check {
 
     /// The same check with another result and the sentence that explains it.
     #[must_use]
-    pub fn but(mut self, status: CheckStatus, message: impl Into<String>) -> Self {
+    pub fn with_status(mut self, status: CheckStatus, message: impl Into<String>) -> Self {
         self.status = status;
         self.message = message.into();
         self
     }
 
-    fn words(&self) -> String {
+    fn message_line(&self) -> String {
         format!("{}: {}", self.name, self.message)
     }
 }
@@ -171,7 +175,7 @@ mod tests {
             "checks":[{"name":"mood","status":"sideways"}],
             "engine":{"kind":"dream","queue_depth":0,"models":1,"extra":[]}}"#;
         let report: ReadyReport = serde_json::from_str(json).unwrap();
-        assert_eq!(report.status, Status::Unrecognized);
+        assert_eq!(report.status, ReadyStatus::Unrecognized);
         assert_eq!(report.checks[0].status, CheckStatus::Unknown);
         assert!(!report.admits(), "what is not understood admits nothing");
     }
@@ -183,8 +187,8 @@ mod tests {
             let engine =
                 EngineReport { kind: "builtin".into(), url: None, version: None, queue_depth: 0, models: 0 };
             let checks = vec![Check::pass("nvml", "1 of 9", ""), check];
-            ReadyReport { status: Status::Ready, checks, gpu: None, engine, since: 1, sampled_at: 1.0 }
-                .most_at_once()
+            ReadyReport { status: ReadyStatus::Ready, checks, gpu: None, engine, since: 1, sampled_at: 1.0 }
+                .max_concurrency()
         };
         assert_eq!(limit("slots", "0 of 4 taken"), Some(4));
         assert_eq!(
@@ -195,10 +199,10 @@ mod tests {
 
     #[test]
     fn the_line_says_why() {
-        let fail =
-            Check::pass("engine_queue", "paused", "running").but(CheckStatus::Fail, "paused: resume it");
+        let fail = Check::pass("engine_queue", "paused", "running")
+            .with_status(CheckStatus::Fail, "paused: resume it");
         let report = ReadyReport {
-            status: Status::NotReady,
+            status: ReadyStatus::NotReady,
             checks: vec![Check::pass("nvml", "loaded", "loaded"), fail],
             gpu: None,
             engine: EngineReport {
@@ -211,6 +215,6 @@ mod tests {
             since: 1,
             sampled_at: 1.0,
         };
-        assert_eq!(report.line(), "not_ready: engine_queue: paused: resume it");
+        assert_eq!(report.summary(), "not_ready: engine_queue: paused: resume it");
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use fakes::{
     gpu::{Gpu, Scenario},
-    invokeai::Script,
+    invokeai::InvokeScript,
 };
-use wire::health::Status;
+use wire::health::ReadyStatus;
 
 /// A row.
 #[derive(Debug, Clone)]
@@ -14,7 +14,7 @@ pub(crate) struct Fault {
     /// As the table calls it.
     pub(crate) name: &'static str,
     /// What becomes of the service.
-    pub(crate) status: Status,
+    pub(crate) status: ReadyStatus,
     /// Which check says so.
     pub(crate) check: &'static str,
     /// Whether it is there when the sidecar starts.
@@ -24,9 +24,9 @@ pub(crate) struct Fault {
     /// Further flags of the sidecar.
     pub(crate) flags: &'static [&'static str],
     /// How it breaks.
-    pub(crate) breaks: Act,
+    pub(crate) inject: Action,
     /// How it is mended.
-    pub(crate) mends: Act,
+    pub(crate) repair: Action,
     /// The rule's own delay until it counts.
     pub(crate) rise: Duration,
     /// And until it no longer does.
@@ -43,16 +43,16 @@ pub(crate) enum Goal {
     /// Every look at the card shows it: 1 s.
     Sampled,
     /// The driver tells it by itself: 200 ms.
-    Told,
+    Reported,
     /// It is looked at every 10 s only.
-    Seldom,
+    SlowReading,
     /// None: it has other ways to be seen.
     Other,
 }
 
 /// Something that happens.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Act {
+pub(crate) enum Action {
     /// The machine's driver changes.
     Machine(fn(&mut Scenario)),
     /// The card changes.
@@ -74,7 +74,7 @@ pub(crate) enum Act {
     /// The library is the first one again.
     LibraryBack,
     /// The engine behaves otherwise.
-    Engine(fn(&mut Script)),
+    Engine(fn(&mut InvokeScript)),
     /// The engine ends.
     EngineStops,
     /// The engine comes back, or is restarted.
@@ -82,9 +82,9 @@ pub(crate) enum Act {
     /// The engine's queue is paused, or resumed.
     Pause(bool),
     /// A caller leaves, and the engine goes on with his picture.
-    CancelUnheard,
+    CancelIgnored,
     /// The engine lets go of it.
-    CancelHeard,
+    CancelObeyed,
     /// The sidecar is told to stop.
     Stop,
     /// It is started again.
@@ -93,16 +93,16 @@ pub(crate) enum Act {
 
 impl Fault {
     /// A fault of the card that refuses work.
-    pub(crate) fn gates(name: &'static str, check: &'static str, breaks: Act) -> Self {
+    pub(crate) fn gates(name: &'static str, check: &'static str, breaks: Action) -> Self {
         Self {
             name,
-            status: Status::NotReady,
+            status: ReadyStatus::NotReady,
             check,
             at_start: false,
             invokeai: false,
             flags: &[],
-            breaks,
-            mends: Act::Heal,
+            inject: breaks,
+            repair: Action::Heal,
             rise: Duration::ZERO,
             fall: Duration::ZERO,
             lasts: Duration::from_secs(1),
@@ -111,13 +111,16 @@ impl Fault {
     }
 
     /// A fault of the card that only warns.
-    pub(crate) fn warns(name: &'static str, check: &'static str, breaks: Act) -> Self {
-        Self { status: Status::Degraded, ..Self::gates(name, check, breaks) }
+    pub(crate) fn warns(name: &'static str, check: &'static str, breaks: Action) -> Self {
+        Self { status: ReadyStatus::Degraded, ..Self::gates(name, check, breaks) }
     }
 
     /// A fatal report of the driver.
     pub(crate) fn fatal(name: &'static str, code: &'static [u64]) -> Self {
-        Self { goal: Goal::Told, ..Self::gates(name, "xid", Act::Xids(code)).mended(Act::Acknowledge) }
+        Self {
+            goal: Goal::Reported,
+            ..Self::gates(name, "xid", Action::Xids(code)).repaired_by(Action::Acknowledge)
+        }
     }
 
     /// It is there when the sidecar starts.
@@ -131,8 +134,8 @@ impl Fault {
     }
 
     /// How it is mended.
-    pub(crate) fn mended(self, mends: Act) -> Self {
-        Self { mends, ..self }
+    pub(crate) fn repaired_by(self, mends: Action) -> Self {
+        Self { repair: mends, ..self }
     }
 
     /// The rule's own delays in seconds.
@@ -151,7 +154,7 @@ impl Fault {
     }
 
     /// Whether it takes seconds to be seen.
-    pub(crate) fn seldom_read(&self) -> bool {
-        self.goal == Goal::Seldom
+    pub(crate) fn is_slow_reading(&self) -> bool {
+        self.goal == Goal::SlowReading
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! `cargo bench -p benches --bench faults -- [--runs 20] [words of the faults' names]`
 
-mod act;
+mod actions;
 mod fault;
 mod rows;
 mod table;
@@ -30,13 +30,14 @@ const SLOW: Duration = Duration::from_secs(8);
 
 #[tokio::main]
 async fn main() {
-    let (runs, words) = arguments();
-    let wanted = |fault: &Fault| words.is_empty() || words.iter().any(|word| fault.name.contains(word));
-    let faults: Vec<Fault> = rows::all().into_iter().filter(wanted).collect();
+    let (runs, filters) = arguments();
+    let is_selected =
+        |fault: &Fault| filters.is_empty() || filters.iter().any(|word| fault.name.contains(word));
+    let faults: Vec<Fault> = rows::all().into_iter().filter(is_selected).collect();
     let started = Instant::now();
     let mut trials: Vec<Vec<Trial>> = faults.iter().map(|_| Vec::new()).collect();
     let (slow, quick): (Vec<_>, Vec<_>) =
-        (0..faults.len()).partition(|row| faults[*row].waits() >= SLOW || faults[*row].seldom_read());
+        (0..faults.len()).partition(|row| faults[*row].waits() >= SLOW || faults[*row].is_slow_reading());
     for (rows, at_once) in [(quick, QUICK_AT_ONCE), (slow, SLOW_AT_ONCE)] {
         let plan = (0..runs).flat_map(|run| rows.iter().map(move |row| (*row, run)));
         let faults = &faults;
@@ -57,13 +58,13 @@ async fn main() {
 /// `--runs` and the words; Cargo's own `--bench` is none.
 fn arguments() -> (usize, Vec<String>) {
     let mut given = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let (mut runs, mut words) = (RUNS, Vec::new());
+    let (mut runs, mut filters) = (RUNS, Vec::new());
     while let Some(argument) = given.next() {
         if argument == "--runs" {
             runs = given.next().and_then(|runs| runs.parse().ok()).expect("--runs takes a number");
         } else {
-            words.push(argument);
+            filters.push(argument);
         }
     }
-    (runs, words)
+    (runs, filters)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fakes::gpu::Pcie;
 
-use super::fault::{Act, Fault, Goal};
+use super::fault::{Action, Fault, Goal};
 
 const MEMORY: &str = "nvmlDeviceGetMemoryInfo_v2";
 /// The fake card's.
@@ -19,31 +19,31 @@ pub(crate) fn all() -> Vec<Fault> {
 fn at_start() -> Vec<Fault> {
     let init = |name, check, act| Fault::gates(name, check, act).at_start();
     vec![
-        init("library missing at start", "nvml", Act::LibraryAway).mended(Act::LibraryBack),
-        init("driver not loaded at start", "nvml", Act::Machine(|machine| machine.init_error = 9)),
-        init("no permission at start", "nvml", Act::Machine(|machine| machine.init_error = 4)),
-        init("versions differ at start", "driver", Act::Machine(|machine| machine.init_error = 18)),
-        init("init fails with 999 at start", "nvml", Act::Machine(|machine| machine.init_error = 999)),
+        init("library missing at start", "nvml", Action::LibraryAway).repaired_by(Action::LibraryBack),
+        init("driver not loaded at start", "nvml", Action::Machine(|machine| machine.init_error = 9)),
+        init("no permission at start", "nvml", Action::Machine(|machine| machine.init_error = 4)),
+        init("versions differ at start", "driver", Action::Machine(|machine| machine.init_error = 18)),
+        init("init fails with 999 at start", "nvml", Action::Machine(|machine| machine.init_error = 999)),
         init(
             "init hangs at start",
             "nvml",
-            Act::Machine(|machine| machine.hang.push("nvmlInit_v2".to_owned())),
+            Action::Machine(|machine| machine.hang.push("nvmlInit_v2".to_owned())),
         )
         // Until then connections wait for the first look.
         .delays(5.0, 0.0),
-        init("no card at start", "gpu_present", Act::Machine(|machine| machine.gpus.clear())),
+        init("no card at start", "gpu_present", Action::Machine(|machine| machine.gpus.clear())),
         Fault {
             flags: &["--gpu-id", UUID],
             ..init(
                 "another card at start (by UUID)",
                 "gpu_present",
-                Act::Card(|card| "GPU-another".clone_into(&mut card.uuid)),
+                Action::Card(|card| "GPU-another".clone_into(&mut card.uuid)),
             )
         },
         Fault::warns(
             "ECC errors from before the start",
             "ecc",
-            Act::Card(|card| card.ecc.uncorrected.volatile = 3),
+            Action::Card(|card| card.ecc.uncorrected.volatile = 3),
         )
         .at_start(),
     ]
@@ -51,13 +51,17 @@ fn at_start() -> Vec<Fault> {
 
 fn driver() -> Vec<Fault> {
     vec![
-        Fault::gates("error 999, twice in a row", "nvml", Act::Card(|card| card.fail(MEMORY, 999))),
-        Fault::gates("error 29, newer than we know", "nvml", Act::Card(|card| card.fail(MEMORY, 29))),
-        Fault::gates("every card gone while running", "nvml", Act::Machine(|machine| machine.gpus.clear())),
+        Fault::gates("error 999, twice in a row", "nvml", Action::Card(|card| card.fail(MEMORY, 999))),
+        Fault::gates("error 29, newer than we know", "nvml", Action::Card(|card| card.fail(MEMORY, 29))),
+        Fault::gates(
+            "every card gone while running",
+            "nvml",
+            Action::Machine(|machine| machine.gpus.clear()),
+        ),
         Fault::gates(
             "driver unloaded while running",
             "nvml",
-            Act::Machine(|machine| {
+            Action::Machine(|machine| {
                 machine.init_error = 9;
                 machine.gpus[0].lost = true;
             }),
@@ -65,17 +69,17 @@ fn driver() -> Vec<Fault> {
         Fault::gates(
             "a call hangs",
             "snapshot_fresh",
-            Act::Machine(|machine| machine.hang.push(MEMORY.to_owned())),
+            Action::Machine(|machine| machine.hang.push(MEMORY.to_owned())),
         )
         .delays(5.0, 0.0),
-        Fault::warns("driver upgraded on disk", "driver", Act::LibraryUpgraded)
-            .mended(Act::LibraryBack)
-            .goal(Goal::Seldom),
+        Fault::warns("driver upgraded on disk", "driver", Action::LibraryUpgraded)
+            .repaired_by(Action::LibraryBack)
+            .goal(Goal::SlowReading),
     ]
 }
 
 fn card() -> Vec<Fault> {
-    let lost = |name| Fault::gates(name, "gpu_present", Act::Card(|card| card.lost = true));
+    let lost = |name| Fault::gates(name, "gpu_present", Action::Card(|card| card.lost = true));
     let advice = |name, act| Fault::gates(name, "recovery_action", act);
     vec![
         lost("GPU lost"),
@@ -83,31 +87,31 @@ fn card() -> Vec<Fault> {
         Fault::gates(
             "GPU lost, in field values only",
             "gpu_present",
-            Act::Card(|card| card.lost_inside_fields = true),
+            Action::Card(|card| card.lost_inside_fields = true),
         ),
-        Fault::gates("reset required (code 16)", "gpu_present", Act::Card(|card| card.fail(MEMORY, 16))),
-        advice("recovery action 1, reset", Act::Card(|card| card.recovery_action = 1)),
-        advice("recovery action 2, reboot", Act::Card(|card| card.recovery_action = 2)),
-        advice("recovery action 4, drain and reset", Act::Card(|card| card.recovery_action = 4)),
+        Fault::gates("reset required (code 16)", "gpu_present", Action::Card(|card| card.fail(MEMORY, 16))),
+        advice("recovery action 1, reset", Action::Card(|card| card.recovery_action = 1)),
+        advice("recovery action 2, reboot", Action::Card(|card| card.recovery_action = 2)),
+        advice("recovery action 4, drain and reset", Action::Card(|card| card.recovery_action = 4)),
         Fault::warns(
             "recovery action 3, drain P2P",
             "recovery_action",
-            Act::Card(|card| card.recovery_action = 3),
+            Action::Card(|card| card.recovery_action = 3),
         ),
     ]
 }
 
 fn reports() -> Vec<Fault> {
-    let warning = |name, codes| Fault::warns(name, "xid", Act::Xids(codes)).goal(Goal::Told);
+    let warning = |name, codes| Fault::warns(name, "xid", Action::Xids(codes)).goal(Goal::Reported);
     vec![
         Fault::fatal("XID 79, off the bus", &[79]),
         Fault::fatal("XID 48, double-bit ECC", &[48]),
         Fault::fatal("XID 95, uncontained", &[95]),
         Fault::fatal("XID 119, GSP timeout", &[119]),
-        Fault::fatal("XID 94, contained", &[94]).of_invokeai().mended(Act::EngineStarts),
-        warning("XID 31, a program's fault", &[31]).delays(0.0, 60.0).mended(Act::Wait),
-        warning("XID 31, three in 10 min", &[31, 31, 31]).mended(Act::Acknowledge),
-        warning("XID 63, row remapped", &[63]).mended(Act::Acknowledge),
+        Fault::fatal("XID 94, contained", &[94]).of_invokeai().repaired_by(Action::EngineStarts),
+        warning("XID 31, a program's fault", &[31]).delays(0.0, 60.0).repaired_by(Action::Wait),
+        warning("XID 31, three in 10 min", &[31, 31, 31]).repaired_by(Action::Acknowledge),
+        warning("XID 63, row remapped", &[63]).repaired_by(Action::Acknowledge),
     ]
 }
 
@@ -116,60 +120,77 @@ fn memory() -> Vec<Fault> {
         Fault::gates(
             "uncorrected ECC errors rise",
             "ecc",
-            Act::Card(|card| card.ecc.uncorrected.volatile += 1),
+            Action::Card(|card| card.ecc.uncorrected.volatile += 1),
         )
-        .mended(Act::Acknowledge),
-        Fault::gates("row remap failure", "row_remap", Act::Card(|card| card.remapped_rows.failure = true)),
-        Fault::warns("row remap pending", "row_remap", Act::Card(|card| card.remapped_rows.pending = true)),
+        .repaired_by(Action::Acknowledge),
+        Fault::gates(
+            "row remap failure",
+            "row_remap",
+            Action::Card(|card| card.remapped_rows.failure = true),
+        ),
+        Fault::warns(
+            "row remap pending",
+            "row_remap",
+            Action::Card(|card| card.remapped_rows.pending = true),
+        ),
         Fault::warns(
             "512 rows remapped",
             "row_remap",
-            Act::Card(|card| card.remapped_rows.uncorrectable = 512),
+            Action::Card(|card| card.remapped_rows.uncorrectable = 512),
         ),
-        Fault::warns("ECC mode pending", "ecc", Act::Card(|card| card.ecc.pending = false))
-            .goal(Goal::Seldom),
-        Fault::gates("foreign VRAM", "vram_headroom", Act::Foreign).delays(15.0, 10.0).goal(Goal::Other),
+        Fault::warns("ECC mode pending", "ecc", Action::Card(|card| card.ecc.pending = false))
+            .goal(Goal::SlowReading),
+        Fault::gates("foreign VRAM", "vram_headroom", Action::Foreign).delays(15.0, 10.0).goal(Goal::Other),
     ]
 }
 
 fn heat_and_slot() -> Vec<Fault> {
     vec![
-        Fault::warns("thermal slowdown, software", "thermal", Act::Card(|card| card.throttle_reasons = 0x20))
-            .delays(10.0, 15.0),
-        Fault::gates("thermal slowdown, hardware", "thermal", Act::Card(|card| card.throttle_reasons = 0x40))
-            .delays(60.0, 15.0),
-        Fault::warns("power brake", "power_brake", Act::Card(|card| card.throttle_reasons = 0x80))
+        Fault::warns(
+            "thermal slowdown, software",
+            "thermal",
+            Action::Card(|card| card.throttle_reasons = 0x20),
+        )
+        .delays(10.0, 15.0),
+        Fault::gates(
+            "thermal slowdown, hardware",
+            "thermal",
+            Action::Card(|card| card.throttle_reasons = 0x40),
+        )
+        .delays(60.0, 15.0),
+        Fault::warns("power brake", "power_brake", Action::Card(|card| card.throttle_reasons = 0x80))
             .delays(10.0, 15.0),
         Fault::warns(
             "8 of 16 PCIe lanes while busy",
             "pcie_width",
-            Act::Card(|card| {
+            Action::Card(|card| {
                 card.utilization.gpu = 90;
                 card.pcie = Pcie { width: 8, ..card.pcie };
             }),
         )
         .delays(30.0, 0.0)
-        .goal(Goal::Seldom),
+        .goal(Goal::SlowReading),
     ]
 }
 
 fn engine_and_service() -> Vec<Fault> {
     let engine = |name, check, breaks, mends| {
-        Fault::gates(name, check, breaks).of_invokeai().mended(mends).goal(Goal::Other)
+        Fault::gates(name, check, breaks).of_invokeai().repaired_by(mends).goal(Goal::Other)
     };
     vec![
-        engine("engine gone", "engine_reachable", Act::EngineStops, Act::EngineStarts),
+        engine("engine gone", "engine_reachable", Action::EngineStops, Action::EngineStarts),
         engine(
             "engine hangs",
             "engine_reachable",
-            Act::Engine(|script| script.hang = true),
-            Act::Engine(|script| script.hang = false),
+            Action::Engine(|script| script.hang = true),
+            Action::Engine(|script| script.hang = false),
         )
         .delays(1.5, 0.0),
-        engine("engine's queue paused", "engine_queue", Act::Pause(true), Act::Pause(false)),
-        engine("cancel not confirmed", "slots", Act::CancelUnheard, Act::CancelHeard).delays(60.0, 0.0),
-        Fault::gates("sidecar stopped, then started", "draining", Act::Stop)
-            .mended(Act::Start)
+        engine("engine's queue paused", "engine_queue", Action::Pause(true), Action::Pause(false)),
+        engine("cancel not confirmed", "slots", Action::CancelIgnored, Action::CancelObeyed)
+            .delays(60.0, 0.0),
+        Fault::gates("sidecar stopped, then started", "draining", Action::Stop)
+            .repaired_by(Action::Start)
             .goal(Goal::Other),
     ]
 }

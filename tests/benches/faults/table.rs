@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use wire::health::Status;
+use wire::health::ReadyStatus;
 
 use super::{
     fault::{Fault, Goal},
@@ -30,7 +30,7 @@ pub(crate) fn print(faults: &[Fault], trials: &[Vec<Trial>], runs: usize) -> Str
         let (refused, recovered) = (of(|trial| trial.refused), of(|trial| trial.recovered));
         let admitted = of(|trial| trial.admitted);
         let name = named(fault);
-        let status = if fault.status == Status::Degraded { "degraded" } else { "not_ready" };
+        let status = if fault.status == ReadyStatus::Degraded { "degraded" } else { "not_ready" };
         let reason = cut(&trials[trials.len() - 1].reason);
         let _ = writeln!(
             text,
@@ -41,8 +41,8 @@ pub(crate) fn print(faults: &[Fault], trials: &[Vec<Trial>], runs: usize) -> Str
         );
         let goal = match fault.goal {
             Goal::Sampled => 1.0,
-            Goal::Told => 0.2,
-            Goal::Seldom | Goal::Other => f64::INFINITY,
+            Goal::Reported => 0.2,
+            Goal::SlowReading | Goal::Other => f64::INFINITY,
         };
         if refused.1 > goal {
             let _ = writeln!(missed, "refused later than {goal} s: {name}, {}", both(refused));
@@ -77,6 +77,6 @@ fn both((median, greatest): (f64, f64)) -> String {
 }
 
 fn cut(reason: &str) -> String {
-    let words: String = reason.chars().take(REASON).collect();
-    if words.len() < reason.len() { format!("{words} …") } else { words }.replace('|', "/")
+    let prefix: String = reason.chars().take(REASON).collect();
+    if prefix.len() < reason.len() { format!("{prefix} …") } else { prefix }.replace('|', "/")
 }

@@ -4,18 +4,18 @@ use std::time::{Duration, Instant};
 
 use fakes::gpu::FakeCard;
 use tokio::sync::Semaphore;
-use wire::health::{Check, CheckStatus, ReadyReport, Status};
+use wire::health::{Check, CheckStatus, ReadyReport, ReadyStatus};
 
 use super::{
-    act::{on_card, perform},
-    fault::{Act, Fault},
-    world::{Met, World, almost},
+    actions::{apply, apply_to_card},
+    fault::{Action, Fault},
+    world::{RequestOutcome, World, almost},
 };
 
 /// Between two requests.
 const TICK: Duration = Duration::from_millis(20);
 /// The longest pause between two attempts to reach a card that is away is 30 s.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// The sidecar's between two looks, and the gateway's between two probes of what is not ready: trials meet both at any
 /// time.
 const INTERVAL_MS: usize = 500;
@@ -42,32 +42,32 @@ pub(crate) async fn run(fault: &Fault, run: usize) -> Trial {
     let card = FakeCard::new();
     let starting = STARTING.acquire().await.expect("never closed");
     let (mut world, broken) = if fault.at_start {
-        let broken = on_card(fault.breaks, &card);
+        let broken = apply_to_card(fault.inject, &card);
         let world = World::start(fault, card).await;
         // Before, the gateway refuses in its own words.
         fakes::eventually("the sidecar answers", async || world.readyz().await).await;
         (world, broken)
     } else {
         let mut world = World::start(fault, card).await;
-        world.until_well().await;
+        world.until_healthy().await;
         tokio::time::sleep(spread_over(run, INTERVAL_MS)).await;
-        let broken = perform(fault.breaks, &mut world).await;
+        let broken = apply(fault.inject, &mut world).await;
         (world, broken)
     };
     drop(starting);
     let threshold = broken + fault.rise;
     almost(threshold).await;
-    let (refused, words) = until_refused(fault, &world).await;
-    let reason = reason(fault, &world).await.unwrap_or(words);
+    let (refused, message) = until_refused(fault, &world).await;
+    let reason = reason(fault, &world).await.unwrap_or(message);
     tokio::time::sleep(fault.lasts + spread_over(run, RETRY_MS)).await;
-    let mended = match fault.mends {
-        Act::Wait => {
-            perform(Act::Wait, &mut world).await;
+    let repaired_at = match fault.repair {
+        Action::Wait => {
+            apply(Action::Wait, &mut world).await;
             broken
         }
-        act => perform(act, &mut world).await,
+        act => apply(act, &mut world).await,
     };
-    let cleared = mended + fault.fall;
+    let cleared = repaired_at + fault.fall;
     almost(cleared).await;
     let (admitted, recovered) = until_served(fault, &world).await;
     Trial {
@@ -87,24 +87,28 @@ fn spread_over(run: usize, period_ms: usize) -> Duration {
 
 /// The first request that is refused, and why; or the first report with the warning.
 async fn until_refused(fault: &Fault, world: &World) -> (Instant, String) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         assert!(Instant::now() < deadline, "{}: never seen: {:?}", fault.name, world.readyz().await);
-        if fault.status == Status::Degraded {
+        if fault.status == ReadyStatus::Degraded {
             let warns = world.readyz().await.is_some_and(|report| says(fault, &report).is_some());
             if warns {
                 let now = Instant::now();
-                assert!(matches!(world.order().await, Met::Picture), "{}: a warning refuses", fault.name);
+                assert!(
+                    matches!(world.request_image().await, RequestOutcome::Image),
+                    "{}: a warning refuses",
+                    fault.name
+                );
                 return (now, String::new());
             }
         } else {
-            match world.order().await {
-                Met::Refusal(words) => return (Instant::now(), words),
-                Met::Picture => assert!(!fault.at_start, "{}: served at start", fault.name),
-                Met::Nothing => {}
+            match world.request_image().await {
+                RequestOutcome::Refusal(message) => return (Instant::now(), message),
+                RequestOutcome::Image => assert!(!fault.at_start, "{}: served at start", fault.name),
+                RequestOutcome::NoAnswer => {}
             }
         }
     }
@@ -125,14 +129,14 @@ async fn reason(fault: &Fault, world: &World) -> Option<String> {
 
 /// The check, if it and the verdict are as the row says.
 fn says<'a>(fault: &Fault, report: &'a ReadyReport) -> Option<&'a Check> {
-    let wanted = if fault.status == Status::Degraded { CheckStatus::Warn } else { CheckStatus::Fail };
+    let expected = if fault.status == ReadyStatus::Degraded { CheckStatus::Warn } else { CheckStatus::Fail };
     let check = report.checks.iter().find(|check| check.name == fault.check)?;
-    (report.status == fault.status && check.status == wanted).then_some(check)
+    (report.status == fault.status && check.status == expected).then_some(check)
 }
 
 /// When the sidecar admits work again, and when the gateway does.
 async fn until_served(fault: &Fault, world: &World) -> (Instant, Instant) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut admitted = None;
@@ -140,17 +144,17 @@ async fn until_served(fault: &Fault, world: &World) -> (Instant, Instant) {
         tick.tick().await;
         assert!(Instant::now() < deadline, "{}: never mended: {:?}", fault.name, world.readyz().await);
         let well = world.readyz().await.is_some_and(|report| match fault.status {
-            Status::Degraded => report.status == Status::Ready,
+            ReadyStatus::Degraded => report.status == ReadyStatus::Ready,
             _ => report.admits(),
         });
         if well && admitted.is_none() {
             admitted = Some(Instant::now());
         }
         let Some(admitted) = admitted else { continue };
-        if fault.status == Status::Degraded {
+        if fault.status == ReadyStatus::Degraded {
             return (admitted, admitted);
         }
-        if matches!(world.order().await, Met::Picture) {
+        if matches!(world.request_image().await, RequestOutcome::Image) {
             return (admitted, Instant::now());
         }
     }

@@ -13,14 +13,14 @@ use e2e::{
 use fakes::{fresh_folder, gpu::FakeCard, invokeai::FakeInvoke};
 use reqwest::Client;
 use serde_json::Value;
-use service::outbound::{Connections, builder};
+use service::outbound::{ConnectionPolicy, client_builder};
 use wire::health::ReadyReport;
 
 use super::fault::Fault;
 
 /// A caller waits no longer for a picture that takes 20 ms; a hung engine must not hang the trial.
-const PATIENCE: Duration = Duration::from_millis(500);
-const PICTURE: &str = r#"{"prompt":"p","size":"64x64","steps":1}"#;
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
+const IMAGE_REQUEST: &str = r#"{"prompt":"p","size":"64x64","steps":1}"#;
 
 /// Everything that there is.
 pub(crate) struct World {
@@ -34,13 +34,13 @@ pub(crate) struct World {
 
 /// What became of a request.
 #[derive(Debug)]
-pub(crate) enum Met {
+pub(crate) enum RequestOutcome {
     /// A picture.
-    Picture,
+    Image,
     /// A refusal, in these words.
     Refusal(String),
     /// Neither: no place, or no answer in time.
-    Nothing,
+    NoAnswer,
 }
 
 impl World {
@@ -71,13 +71,13 @@ impl World {
     }
 
     /// Waits until pictures are made, and events of the engine are followed.
-    pub(crate) async fn until_well(&self) {
+    pub(crate) async fn until_healthy(&self) {
         self.sidecar.until_ready().await;
         self.gateway.until_ready("gpu_heavy", true).await;
         if let Some(engine) = &self.engine {
             engine.until_followed(1).await;
         }
-        let picture = async || matches!(self.order().await, Met::Picture).then_some(());
+        let picture = async || matches!(self.request_image().await, RequestOutcome::Image).then_some(());
         fakes::eventually("it works before it is broken", picture).await;
     }
 
@@ -90,31 +90,37 @@ impl World {
     }
 
     /// One picture through the gateway.
-    pub(crate) async fn order(&self) -> Met {
-        self.order_within(PATIENCE).await
+    pub(crate) async fn request_image(&self) -> RequestOutcome {
+        self.request_image_within(REQUEST_TIMEOUT).await
     }
 
     /// The same with another patience.
-    pub(crate) async fn order_within(&self, patience: Duration) -> Met {
+    pub(crate) async fn request_image_within(&self, timeout: Duration) -> RequestOutcome {
         let url = format!("{}/v1/images/generations", self.gateway.url);
         let request = client().post(url).bearer_auth(TOKEN).header("content-type", "application/json");
-        let Ok(answer) = request.body(PICTURE).timeout(patience).send().await else { return Met::Nothing };
+        let Ok(answer) = request.body(IMAGE_REQUEST).timeout(timeout).send().await else {
+            return RequestOutcome::NoAnswer;
+        };
         let status = answer.status().as_u16();
-        let Ok(body) = answer.bytes().await else { return Met::Nothing };
+        let Ok(body) = answer.bytes().await else { return RequestOutcome::NoAnswer };
         match status {
-            200 => Met::Picture,
-            429 => Met::Nothing,
+            200 => RequestOutcome::Image,
+            429 => RequestOutcome::NoAnswer,
             _ => {
                 let json: Value = serde_json::from_slice(&body).unwrap_or_default();
-                Met::Refusal(json["error"]["message"].as_str().unwrap_or_default().to_owned())
+                RequestOutcome::Refusal(json["error"]["message"].as_str().unwrap_or_default().to_owned())
             }
         }
     }
 
     /// `/readyz`, if the sidecar is there.
     pub(crate) async fn readyz(&self) -> Option<ReadyReport> {
-        let answer =
-            client().get(format!("{}/readyz", self.sidecar.url)).timeout(PATIENCE).send().await.ok()?;
+        let answer = client()
+            .get(format!("{}/readyz", self.sidecar.url))
+            .timeout(REQUEST_TIMEOUT)
+            .send()
+            .await
+            .ok()?;
         serde_json::from_slice(&answer.bytes().await.ok()?).ok()
     }
 }
@@ -136,7 +142,7 @@ fn own_unit() -> String {
 /// Keeps its connections, as a busy caller does.
 fn client() -> &'static Client {
     static CLIENT: LazyLock<Client> = LazyLock::new(|| {
-        builder(Connections::Pooled).build().expect("the client has no settings that can fail")
+        client_builder(ConnectionPolicy::Pooled).build().expect("the client has no settings that can fail")
     });
     &CLIENT
 }

@@ -11,8 +11,8 @@ use e2e::gateway::TOKEN;
 use fakes::{
     child::Child,
     form::{BOUNDARY, KIND, file},
-    invokeai::{FakeInvoke, Script, Status},
-    large::{FORTY_MEGAPIXELS, edit_of, png_of},
+    invokeai::{FakeInvoke, InvokeScript, ItemStatus},
+    large_images::{FORTY_MEGAPIXELS, edit_of, png_of},
 };
 use serde_json::json;
 
@@ -110,19 +110,19 @@ pub(super) fn all() -> Vec<Attack> {
 /// Previews of one job, whose picture never comes.
 pub(super) async fn flood(engine: &FakeInvoke) {
     engine.script(|script| (script.hold, script.cancel_tail) = (true, FOREVER));
-    engine.until(|items| items.iter().any(|item| item.status == Status::InProgress)).await;
+    engine.until(|items| items.iter().any(|item| item.status == ItemStatus::InProgress)).await;
     let items = engine.items();
-    let item = items.iter().find(|item| item.status == Status::InProgress).expect("just seen");
+    let item = items.iter().find(|item| item.status == ItemStatus::InProgress).expect("just seen");
     let preview = base64_simd::STANDARD.encode_to_string(png_of(PREVIEW));
     let data = json!({"item_id": item.id, "batch_id": item.batch_id, "percentage": 0.1,
         "image": {"dataURL": format!("data:image/png;base64,{preview}")}});
     let frame = format!("42[\"invocation_progress\",{data}]");
     for _ in 0..PREVIEWS {
-        engine.say(&frame);
+        engine.broadcast_raw(&frame);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     // The job ends with its caller.
-    engine.script(|script| *script = Script::default());
+    engine.script(|script| *script = InvokeScript::default());
 }
 
 /// The same bodies at once, each from an address of its own.

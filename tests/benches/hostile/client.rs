@@ -9,7 +9,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 
 /// For an answer; one that takes longer counts as none.
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 /// For a connection and for the answer of `/healthz`.
 const HEALTH: Duration = Duration::from_secs(10);
 
@@ -19,8 +19,8 @@ pub(super) fn connect(from: Ipv4Addr, to: SocketAddr) -> Option<TcpStream> {
     socket.bind(&SocketAddr::new(IpAddr::V4(from), 0).into()).ok()?;
     socket.connect_timeout(&to.into(), HEALTH).ok()?;
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.set_write_timeout(Some(PATIENCE)).ok()?;
+    stream.set_read_timeout(Some(TIMEOUT)).ok()?;
+    stream.set_write_timeout(Some(TIMEOUT)).ok()?;
     Some(stream)
 }
 

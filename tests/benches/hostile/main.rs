@@ -92,7 +92,7 @@ fn row(attack: &Attack, service: &'static str, backend: &str) -> String {
     let victim = Child::start(&[service, backend]);
     let target = Target::new(service, &victim);
     let idle = child::resident_kib(victim.id()) >> 10;
-    child::forget_peak(victim.id());
+    child::reset_peak(victim.id());
     let probe = HealthProbe::start(target.address);
     let start = Instant::now();
     let outcome = (attack.run)(&target);

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fakes::figures::percentile;
+use fakes::stats::percentile;
 
 use super::client;
 

@@ -20,9 +20,9 @@ pub(crate) const AFTER: &str = "\",\"seed\":7}],\"size\":\"1024x1024\"";
 pub(crate) const SLOW: &str = "slow";
 const SLOWNESS: Duration = Duration::from_secs(2);
 /// What it says, so often.
-pub(crate) const WORD: &str = "word";
-const WORDS: usize = 8;
-const BETWEEN_WORDS: Duration = Duration::from_millis(2);
+pub(crate) const CHAT_TOKEN: &str = "word";
+const TOKENS: usize = 8;
+const TOKEN_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The answer around the letters that change.
 #[derive(Debug)]
@@ -78,33 +78,33 @@ fn noise(bytes: usize) -> Vec<u8> {
 async fn answer(order: Message, mut connection: Connection, template: Arc<Template>) -> Connection {
     match order.head.split(' ').nth(1).unwrap_or_default() {
         "/v1/images/generations" => {
-            if order.begin.windows(SLOW.len()).any(|letters| letters == SLOW.as_bytes()) {
+            if order.body_start.windows(SLOW.len()).any(|window| window == SLOW.as_bytes()) {
                 sleep(SLOWNESS).await;
             }
             let own = format!("{:0OWN$x}", template.next.fetch_add(1, Ordering::Relaxed));
             connection.send(&template.before).await;
             connection.send(&[own.as_bytes(), &template.after].concat()).await;
         }
-        "/v1/chat/completions" => speak(&mut connection).await,
+        "/v1/chat/completions" => stream_tokens(&mut connection).await,
         _ => connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await,
     }
     connection
 }
 
 /// The first word at once.
-async fn speak(connection: &mut Connection) {
+async fn stream_tokens(connection: &mut Connection) {
     let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     connection.send(head).await;
-    for nth in 0..=WORDS {
+    for nth in 0..=TOKENS {
         if nth > 0 {
-            sleep(BETWEEN_WORDS).await;
+            sleep(TOKEN_INTERVAL).await;
         }
         let (delta, reason) = match nth {
-            0 => (format!(r#"{{"role":"assistant","content":"{WORD} "}}"#), "null"),
-            WORDS => ("{}".to_owned(), r#""stop""#),
-            _ => (format!(r#"{{"content":"{WORD} "}}"#), "null"),
+            0 => (format!(r#"{{"role":"assistant","content":"{CHAT_TOKEN} "}}"#), "null"),
+            TOKENS => ("{}".to_owned(), r#""stop""#),
+            _ => (format!(r#"{{"content":"{CHAT_TOKEN} "}}"#), "null"),
         };
-        let end = if nth == WORDS { "data: [DONE]\n\n" } else { "" };
+        let end = if nth == TOKENS { "data: [DONE]\n\n" } else { "" };
         let event = format!(
             r#"data: {{"id":"c","object":"chat.completion.chunk","created":1,"model":"speaker","choices":[{{"index":0,"delta":{delta},"finish_reason":{reason}}}]}}"#
         ) + "\n\n"

@@ -21,8 +21,8 @@ use std::{
 use e2e::gateway::{Gateway, TOKEN};
 use fakes::{
     child::{self, Child},
-    figures::percentile,
-    plain_http::{self, Ask},
+    plain_http::{self, LoadRequest},
+    stats::percentile,
 };
 use serde_json::{Value, json};
 
@@ -71,7 +71,8 @@ async fn alone(given: &[&str]) {
 #[tokio::main]
 async fn gateway(folder: &str, backend: &str) {
     let log = Path::new(folder).join("gateway.log");
-    service::telemetry::start(service::telemetry::Format::Text, "info", Some(&log)).expect("a writable log");
+    service::telemetry::start(service::telemetry::LogFormat::Text, "info", Some(&log))
+        .expect("a writable log");
     let yaml = format!(
         "backends:\n  gpu_heavy:\n    base_url: {backend}\n    supported_capabilities: [images]\n    \
          concurrency_limits: {{images: 16}}\n"
@@ -85,7 +86,7 @@ async fn measure(name: &str, url: &str, process: u32, format: &str, pictures: us
     let ask = order(&json!({"prompt": "p", "response_format": format}));
     for callers in CALLERS {
         run(&ask, url, callers, WARM_UP).await;
-        child::forget_peak(process);
+        child::reset_peak(process);
         let (before, start) = (child::processor_time(process), Instant::now());
         let mut times = run(&ask, url, callers, pictures).await;
         let wall = start.elapsed();
@@ -103,17 +104,17 @@ async fn measure(name: &str, url: &str, process: u32, format: &str, pictures: us
 }
 
 /// For pictures.
-fn order(body: &Value) -> Arc<Ask> {
+fn order(body: &Value) -> Arc<LoadRequest> {
     let body = body.to_string();
     let head = format!(
         "POST /v1/images/generations HTTP/1.1\r\nHost: ai2\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    Arc::new(Ask { opening: None, request: (head + &body).into() })
+    Arc::new(LoadRequest { opening: None, request: (head + &body).into() })
 }
 
 /// How long each took.
-async fn run(ask: &Arc<Ask>, url: &str, callers: usize, pictures: usize) -> Vec<Duration> {
+async fn run(ask: &Arc<LoadRequest>, url: &str, callers: usize, pictures: usize) -> Vec<Duration> {
     let next = AtomicUsize::new(0);
     ask.over(url, callers, move || next.fetch_add(1, Ordering::Relaxed) < pictures).await
 }

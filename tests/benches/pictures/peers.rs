@@ -11,9 +11,9 @@ mod table;
 
 use std::time::Duration;
 
-use fakes::figures::{median, percentile};
+use fakes::stats::{median, percentile};
 use reqwest::Client;
-use service::outbound::{Connections, builder};
+use service::outbound::{ConnectionPolicy, client_builder};
 
 use self::{
     asks::Score,
@@ -109,7 +109,7 @@ async fn words(client: &Client, all: &[Contestant], table: &Table) {
     let mut scores: Vec<Score> = all.iter().map(|_| Score::default()).collect();
     for round in 0..=ROUNDS {
         for (contestant, score) in all.iter().zip(&mut scores) {
-            score.words(client, contestant, CONVERSATIONS).await;
+            score.chat_requests(client, contestant, CONVERSATIONS).await;
             if round == 0 {
                 *score = Score::default();
             }
@@ -158,7 +158,7 @@ async fn overload(client: &Client, script: &str, names: &[&str], upstream: &str,
 }
 
 fn client() -> Client {
-    let client = builder(Connections::Pooled);
+    let client = client_builder(ConnectionPolicy::Pooled);
     client.timeout(Duration::from_mins(1)).build().expect("a client")
 }
 

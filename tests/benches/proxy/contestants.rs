@@ -119,7 +119,7 @@ pub(crate) fn all() -> Vec<Contestant> {
 #[tokio::main]
 pub(crate) async fn serve(arguments: &[String]) {
     let folder = fakes::fresh_folder("proxied");
-    telemetry::start(telemetry::Format::Text, "info", Some(&folder.join("log")))
+    telemetry::start(telemetry::LogFormat::Text, "info", Some(&folder.join("log")))
         .expect("the log can be opened");
     let sidecar = Sidecar::start_in(folder, &["--engine", "invokeai", "--engine-url", &arguments[0]]).await;
     listening(&sidecar.url).await;

@@ -15,8 +15,8 @@ use std::{
 };
 
 use fakes::{
-    figures::{median, percentile},
-    plain_http::{self, Ask},
+    plain_http::{self, LoadRequest},
+    stats::{median, percentile},
 };
 
 use self::contestants::{Contestant, pin};
@@ -34,7 +34,7 @@ const PINNED: &str = "WebSocket 64 B, c=1, the proxy on a core of its own";
 /// One line of the table.
 struct Row {
     name: &'static str,
-    ask: Arc<Ask>,
+    ask: Arc<LoadRequest>,
     connections: usize,
     /// Bytes of one exchange, where bytes are what counts.
     bytes: Option<usize>,
@@ -143,21 +143,21 @@ async fn turn(row: &Row, contestant: &Contestant) -> Turn {
     }
 }
 
-fn get(path: &str) -> Ask {
-    Ask { opening: None, request: format!("GET {path} HTTP/1.1\r\nHost: ada2\r\n\r\n").into_bytes() }
+fn get(path: &str) -> LoadRequest {
+    LoadRequest { opening: None, request: format!("GET {path} HTTP/1.1\r\nHost: ada2\r\n\r\n").into_bytes() }
 }
 
-fn upload(path: &str, bytes: usize) -> Ask {
+fn upload(path: &str, bytes: usize) -> LoadRequest {
     let head = format!("POST {path} HTTP/1.1\r\nHost: ada2\r\nContent-Length: {bytes}\r\n\r\n");
-    Ask { opening: None, request: [head.into_bytes(), vec![b'u'; bytes]].concat() }
+    LoadRequest { opening: None, request: [head.into_bytes(), vec![b'u'; bytes]].concat() }
 }
 
 /// A message that comes back.
-fn echo(path: &str) -> Ask {
+fn echo(path: &str) -> LoadRequest {
     let opening = format!(
         "GET {path} HTTP/1.1\r\nHost: ada2\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     );
-    Ask { opening: Some(opening.into_bytes()), request: vec![b'w'; 64] }
+    LoadRequest { opening: Some(opening.into_bytes()), request: vec![b'w'; 64] }
 }
 
 fn say(line: std::fmt::Arguments<'_>) {

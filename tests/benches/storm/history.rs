@@ -12,7 +12,7 @@ use wire::health::ReadyReport;
 
 /// An answer of `/readyz`.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct Observation {
     pub(crate) sent: Instant,
     pub(crate) received: Instant,
     pub(crate) report: ReadyReport,

@@ -22,16 +22,16 @@ use std::{
 };
 
 use e2e::sidecar::Sidecar;
-use fakes::{figures::percentile, gpu::FakeCard};
+use fakes::{gpu::FakeCard, stats::percentile};
 use reqwest::Client;
-use service::outbound::{Connections, builder};
-use wire::health::{ReadyReport, Status};
+use service::outbound::{ConnectionPolicy, client_builder};
+use wire::health::{ReadyReport, ReadyStatus};
 
 use self::{
     footprint::Footprint,
-    history::{History, Seen},
+    history::{History, Observation},
     model::Model,
-    weather::{Change, Weather},
+    weather::{Change, FaultGenerator},
 };
 
 const SECONDS: u64 = 300;
@@ -73,7 +73,11 @@ async fn main() {
     let calm = Instant::now();
     let report = sidecar_is_ready(&sidecar, calm).await;
     let recovery = calm.elapsed();
-    assert!(report.status == Status::Ready, "not ready {RECOVERY:?} after the storm: {}", report.line());
+    assert!(
+        report.status == ReadyStatus::Ready,
+        "not ready {RECOVERY:?} after the storm: {}",
+        report.summary()
+    );
     tokio::time::sleep(SETTLE).await;
     let after = Footprint::of(&sidecar);
     let panics = PANICS.load(Ordering::Relaxed);
@@ -109,7 +113,7 @@ fn count_panics() {
 
 /// The faults, and calm after them; gives how many changes there were.
 async fn blow(card: &FakeCard, state: &Path, history: &RefCell<History>, seed: u64, end: Instant) -> usize {
-    let mut weather = Weather::new(seed);
+    let mut weather = FaultGenerator::new(seed);
     let mut tick = tokio::time::interval(BETWEEN_FAULTS);
     let mut changes = 0;
     while Instant::now() < end {
@@ -139,7 +143,7 @@ async fn blow(card: &FakeCard, state: &Path, history: &RefCell<History>, seed: u
 
 /// What was seen from outside.
 #[derive(Debug, Default)]
-struct Watched {
+struct WatchResult {
     answers: Vec<Duration>,
     statuses: [usize; 3],
     violations: Vec<String>,
@@ -147,9 +151,10 @@ struct Watched {
     demands: BTreeMap<&'static str, usize>,
 }
 
-async fn watch(sidecar: &Sidecar, history: &RefCell<History>, end: Instant) -> Watched {
-    let client = builder(Connections::Pooled).build().expect("the client has no settings that can fail");
-    let (mut watched, mut model, start) = (Watched::default(), Model::default(), Instant::now());
+async fn watch(sidecar: &Sidecar, history: &RefCell<History>, end: Instant) -> WatchResult {
+    let client =
+        client_builder(ConnectionPolicy::Pooled).build().expect("the client has no settings that can fail");
+    let (mut watched, mut model, start) = (WatchResult::default(), Model::default(), Instant::now());
     let mut tick = tokio::time::interval(BETWEEN_LOOKS);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while Instant::now() < end {
@@ -157,44 +162,45 @@ async fn watch(sidecar: &Sidecar, history: &RefCell<History>, end: Instant) -> W
         let seen = ask(&client, &sidecar.url).await;
         watched.answers.push(seen.received - seen.sent);
         watched.statuses[match seen.report.status {
-            Status::Ready => 0,
-            Status::Degraded => 1,
-            Status::NotReady | Status::Unrecognized => 2,
+            ReadyStatus::Ready => 0,
+            ReadyStatus::Degraded => 1,
+            ReadyStatus::NotReady | ReadyStatus::Unrecognized => 2,
         }] += 1;
         for check in seen.report.checks.iter().filter(|check| !check.message.is_empty()) {
             *watched.sentences.entry(format!("{} {:?}", check.name, check.status)).or_default() += 1;
         }
-        let line = seen.report.line();
-        for words in model.check(&history.borrow(), &seen) {
+        let line = seen.report.summary();
+        for violation in model.check(&history.borrow(), &seen) {
             let at = start.elapsed().as_secs_f64();
-            watched.violations.push(format!("{at:.2} s: {words}\n    {line}"));
+            watched.violations.push(format!("{at:.2} s: {violation}\n    {line}"));
         }
     }
     watched.demands.clone_from(model.demands());
     watched
 }
 
-async fn ask(client: &Client, url: &str) -> Seen {
+async fn ask(client: &Client, url: &str) -> Observation {
     let sent = Instant::now();
     let answer = client.get(format!("{url}/readyz")).timeout(ANSWER).send().await.expect("no request waits");
     let body = answer.bytes().await.expect("a whole body");
     let received = Instant::now();
-    Seen { sent, received, report: serde_json::from_slice(&body).expect("a report") }
+    Observation { sent, received, report: serde_json::from_slice(&body).expect("a report") }
 }
 
 async fn sidecar_is_ready(sidecar: &Sidecar, calm: Instant) -> ReadyReport {
     loop {
         let report = sidecar.readyz().await;
-        if report.status == Status::Ready || calm.elapsed() > RECOVERY {
+        if report.status == ReadyStatus::Ready || calm.elapsed() > RECOVERY {
             return report;
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
 }
 
-fn print(changes: usize, watched: &mut Watched) {
+fn print(changes: usize, watched: &mut WatchResult) {
     let mut out = std::io::stdout();
-    let Watched { answers, statuses: [ready, degraded, not_ready], violations, sentences, demands } = watched;
+    let WatchResult { answers, statuses: [ready, degraded, not_ready], violations, sentences, demands } =
+        watched;
     let _ = writeln!(
         out,
         "{changes} changes; {} answers, p50 {:.1?}, p99 {:.1?}, max {:.1?}; {ready} ready, {degraded} degraded, \
@@ -208,7 +214,7 @@ fn print(changes: usize, watched: &mut Watched) {
     let _ = writeln!(out, "said: {}", said.join(", "));
     let had: Vec<_> = demands.iter().map(|(condition, times)| format!("{condition} {times}")).collect();
     let _ = writeln!(out, "had to refuse: {}\n{} against the rules", had.join(", "), violations.len());
-    for words in violations.iter().take(SHOWN) {
-        let _ = writeln!(out, "  {words}");
+    for violation in violations.iter().take(SHOWN) {
+        let _ = writeln!(out, "  {violation}");
     }
 }

@@ -29,10 +29,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use wire::health::{Check, CheckStatus, ReadyReport, Status};
+use wire::health::{Check, CheckStatus, ReadyReport, ReadyStatus};
 
-use self::{latches::Latches, readings::Looks, verdicts::Verdicts};
-use super::history::{History, Seen};
+use self::{latches::Latches, readings::ReadingModel, verdicts::Verdicts};
+use super::history::{History, Observation};
 
 /// For whatever else the machine does.
 const SLACK: Duration = Duration::from_millis(300);
@@ -41,14 +41,14 @@ const SLACK: Duration = Duration::from_millis(300);
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     names: Vec<String>,
-    looks: Looks,
+    looks: ReadingModel,
     verdicts: Verdicts,
     latches: Latches,
 }
 
 impl Model {
     /// What of this answer is against the rules.
-    pub(crate) fn check(&mut self, history: &History, seen: &Seen) -> Vec<String> {
+    pub(crate) fn check(&mut self, history: &History, seen: &Observation) -> Vec<String> {
         let mut wrong = self.shape(&seen.report);
         self.looks.check(history, seen, &mut wrong);
         self.verdicts.check(history, seen, &mut wrong);
@@ -65,9 +65,9 @@ impl Model {
         let mut wrong = Vec::new();
         let any = |status| report.checks.iter().any(|check| check.status == status);
         let worst = match (any(CheckStatus::Fail), any(CheckStatus::Warn)) {
-            (true, _) => Status::NotReady,
-            (false, true) => Status::Degraded,
-            (false, false) => Status::Ready,
+            (true, _) => ReadyStatus::NotReady,
+            (false, true) => ReadyStatus::Degraded,
+            (false, false) => ReadyStatus::Ready,
         };
         if report.status != worst {
             wrong.push(format!("{:?}, but the worst check makes it {worst:?}", report.status));

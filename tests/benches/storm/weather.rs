@@ -51,14 +51,14 @@ pub(crate) enum Change {
 
 /// The machine, and the dice.
 #[derive(Debug)]
-pub(crate) struct Weather {
+pub(crate) struct FaultGenerator {
     dice: u64,
     step: u64,
     hang_ends: u64,
     machine: Scenario,
 }
 
-impl Weather {
+impl FaultGenerator {
     pub(crate) fn new(seed: u64) -> Self {
         Self { dice: seed, step: 0, hang_ends: 0, machine: Scenario::default() }
     }

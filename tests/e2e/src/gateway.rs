@@ -12,7 +12,7 @@ use std::{
 use gateway::{
     Listeners, ServeError, cli,
     config::{self, Config},
-    serving::reload::Source,
+    serving::reload::ConfigSource,
     sleep::{ClockSource, Clocks},
 };
 use reqwest::{Method, RequestBuilder};
@@ -21,7 +21,7 @@ use service::lifecycle::Lifecycle;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use fakes::{Answer, upstream::Upstream};
+use fakes::{TestResponse, upstream::Upstream};
 
 /// The callers' token.
 pub const TOKEN: &str = "e2e-token-0123456789";
@@ -43,7 +43,7 @@ pub struct Gateway {
     slept: Arc<AtomicU64>,
     task: JoinHandle<Result<(), ServeError>>,
     /// Removed with this value.
-    own_folder: Option<TempDir>,
+    temp_dir: Option<TempDir>,
 }
 
 /// One backend, `gpu_heavy`, with two places for images.
@@ -56,7 +56,7 @@ pub fn gpu_heavy(upstream: &Upstream) -> String {
 }
 
 /// One more backend of this class for chat and embeddings, with one place each; `more` are further lines of it.
-pub fn speaking(class: &str, url: &str, more: &str) -> String {
+pub fn chat_backend(class: &str, url: &str, more: &str) -> String {
     format!(
         "  {class}:\n    base_url: {url}/v1\n    supported_capabilities: [chat, embeddings]\n    \
          concurrency_limits: {{chat: 1, embeddings: 1}}\n{more}"
@@ -81,9 +81,9 @@ impl Gateway {
 
     /// With this `backends_config.yaml`.
     pub async fn with_backends(yaml: &str, flags: &[&str]) -> Self {
-        let own = fakes::own_folder();
+        let own = fakes::new_temp_dir();
         let mut gateway = Self::start_in(own.path().to_owned(), yaml, flags).await;
-        gateway.own_folder = Some(own);
+        gateway.temp_dir = Some(own);
         gateway
     }
 
@@ -100,11 +100,11 @@ impl Gateway {
         }
         std::fs::write(&backends, yaml).expect("a writable folder");
         let store = folder.join("pictures");
-        let (env_file, pictures) = (env_file.display().to_string(), store.display().to_string());
+        let (env_file, store_path) = (env_file.display().to_string(), store.display().to_string());
         let data = folder.display().to_string();
         let tls: &[&str] = if flags.contains(&"--gateway-tls") { &[] } else { &["--gateway-tls", "off"] };
         let own =
-            ["gateway", "--env-file", &env_file, "--ui-image-dir", &pictures, "--gateway-data-dir", &data];
+            ["gateway", "--env-file", &env_file, "--ui-image-dir", &store_path, "--gateway-data-dir", &data];
         let matches = cli::command().get_matches_from([&own[..], tls, flags].concat());
         let read = move || config::load(&matches, &|_| None);
         let loaded =
@@ -122,11 +122,16 @@ impl Gateway {
         let listeners = Listeners { api: listener, metrics };
         let lifecycle = Lifecycle::new();
         let slept = Arc::new(AtomicU64::new(0));
-        let serving =
-            serve(listeners, loaded.config, Source::new(read), clocks(slept.clone()), lifecycle.clone());
+        let serving = serve(
+            listeners,
+            loaded.config,
+            ConfigSource::new(read),
+            clocks(slept.clone()),
+            lifecycle.clone(),
+        );
         #[expect(clippy::disallowed_methods, reason = "the harness owns the service's one task")]
         let task = tokio::spawn(serving);
-        let gateway = Self { url, metrics_url, folder, store, lifecycle, slept, task, own_folder: None };
+        let gateway = Self { url, metrics_url, folder, store, lifecycle, slept, task, temp_dir: None };
         if scheme == "http" {
             // Answered once it serves; broken off if it does not start.
             let _ = gateway.anonymous(Method::GET, "/healthz").send().await;
@@ -145,25 +150,25 @@ impl Gateway {
     }
 
     /// Gets a path, with the token.
-    pub async fn get(&self, path: &str) -> Answer {
-        Answer::of(self.request(Method::GET, path).send().await.expect("an answer")).await
+    pub async fn get(&self, path: &str) -> TestResponse {
+        TestResponse::read(self.request(Method::GET, path).send().await.expect("an answer")).await
     }
 
     /// A picture request, to be completed or sent.
-    pub fn order(&self, body: &Value) -> RequestBuilder {
+    pub fn image_request(&self, body: &Value) -> RequestBuilder {
         let request = self.request(Method::POST, "/v1/images/generations");
         request.header("content-type", "application/json").body(body.to_string())
     }
 
     /// A request for words or numbers, to be completed or sent.
-    pub fn ask(&self, path: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
+    pub fn json_request(&self, path: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
         self.request(Method::POST, path).header("content-type", "application/json").body(body)
     }
 
     /// Asks for words in a conversation.
-    pub async fn chat(&self, body: &Value) -> Answer {
-        let request = self.ask("/v1/chat/completions", body.to_string());
-        Answer::of(request.send().await.expect("an answer")).await
+    pub async fn chat(&self, body: &Value) -> TestResponse {
+        let request = self.json_request("/v1/chat/completions", body.to_string());
+        TestResponse::read(request.send().await.expect("an answer")).await
     }
 
     /// An order to edit pictures, to be completed or sent.
@@ -180,12 +185,12 @@ impl Gateway {
     }
 
     /// Orders pictures.
-    pub async fn generate(&self, body: &Value) -> Answer {
-        Answer::of(self.order(body).send().await.expect("an answer")).await
+    pub async fn generate(&self, body: &Value) -> TestResponse {
+        TestResponse::read(self.image_request(body).send().await.expect("an answer")).await
     }
 
     /// Fetches a stored picture as a browser does: without token.
-    pub async fn picture(&self, path: &str) -> Vec<u8> {
+    pub async fn image(&self, path: &str) -> Vec<u8> {
         let answer = self.anonymous(Method::GET, path).send().await.expect("an answer");
         assert_eq!(answer.status().as_u16(), 200, "{path}");
         answer.bytes().await.expect("a whole picture").to_vec()
@@ -257,23 +262,23 @@ impl Gateway {
     /// this token, says of the configuration.
     pub async fn reload(&self, token: &str) -> Value {
         let tries = |config: &Value| config["reloads"].as_u64();
-        let before = tries(&self.in_force(token).await).unwrap_or_default();
+        let before = tries(&self.config_status(token).await).unwrap_or_default();
         self.lifecycle.request_reload();
         fakes::eventually("a reload", async || {
-            Some(self.in_force(token).await).filter(|now| tries(now).is_some_and(|tries| tries > before))
+            Some(self.config_status(token).await).filter(|now| tries(now).is_some_and(|tries| tries > before))
         })
         .await
     }
 
     /// What the status says of the configuration.
-    pub async fn in_force(&self, token: &str) -> Value {
+    pub async fn config_status(&self, token: &str) -> Value {
         let request = self.anonymous(Method::GET, "/v1/gateway/status").bearer_auth(token);
-        Answer::of(request.send().await.expect("an answer")).await.json["gateway"]["config"].clone()
+        TestResponse::read(request.send().await.expect("an answer")).await.json["gateway"]["config"].clone()
     }
 
     /// Drains it and waits for its end.
     pub async fn stop(mut self) {
-        self.lifecycle.stop();
+        self.lifecycle.begin_drain();
         let ended = tokio::time::timeout(Duration::from_mins(1), &mut self.task).await.expect("it drains");
         ended.expect("without panic").expect("in order");
     }
@@ -287,11 +292,15 @@ impl Gateway {
 async fn serve(
     listeners: Listeners,
     config: Config,
-    source: Source,
+    source: ConfigSource,
     clocks: ClockSource,
     lifecycle: Lifecycle,
 ) -> Result<(), ServeError> {
-    gateway::Gateway::open(config)?.with_clocks(clocks).reloading(source).serve(listeners, lifecycle).await
+    gateway::Gateway::open(config)?
+        .with_clocks(clocks)
+        .with_config_source(source)
+        .serve(listeners, lifecycle)
+        .await
 }
 
 /// The machine's clocks, after a sleep of so many seconds.
@@ -306,7 +315,7 @@ impl Drop for Gateway {
     /// The task is not aborted: only its own end ends the service's workers and threads. Left alone they would go on, and
     /// meet whoever gets their ports next.
     fn drop(&mut self) {
-        self.lifecycle.stop();
+        self.lifecycle.begin_drain();
         self.lifecycle.aborting().cancel();
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use ada2_sidecar::{Sockets, cli, config, reload::Source};
+use ada2_sidecar::{Sockets, cli, config, reload::ConfigSource};
 use service::lifecycle::Lifecycle;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -40,7 +40,7 @@ impl Sidecar {
     }
 
     async fn start(flags: &[&str]) -> Self {
-        let own = fakes::own_folder();
+        let own = fakes::new_temp_dir();
         let mut sidecar = Self::start_in(own.path().to_owned(), flags).await;
         sidecar.own_folder = Some(own);
         sidecar
@@ -60,7 +60,7 @@ impl Sidecar {
         let all = [&["ada2-sidecar", "--state-dir", &folder], gpu, flags].concat();
         let matches = cli::command().get_matches_from(all);
         let loaded = config::load(&matches, &|_| None).expect("the test's flags are valid");
-        let source = Source::new(move || config::load_again(&matches, &|_| None, &[]));
+        let source = ConfigSource::new(move || config::load_for_reload(&matches, &|_| None, &[]));
         let lifecycle = Lifecycle::new();
         let life = lifecycle.clone();
         #[expect(clippy::disallowed_methods, reason = "the harness owns the service's one task")]
@@ -92,7 +92,7 @@ impl Sidecar {
     }
 
     /// Orders pictures.
-    pub async fn generate(&self, request: &serde_json::Value) -> fakes::Answer {
+    pub async fn generate(&self, request: &serde_json::Value) -> fakes::TestResponse {
         fakes::post(&format!("{}/v1/images/generations", self.url), request).await
     }
 
@@ -116,7 +116,7 @@ impl Sidecar {
 
     /// Drains it and waits for its end.
     pub async fn stop(mut self) {
-        self.lifecycle.stop();
+        self.lifecycle.begin_drain();
         tokio::time::timeout(Duration::from_mins(1), &mut self.task)
             .await
             .expect("it drains")
@@ -128,7 +128,7 @@ impl Drop for Sidecar {
     /// The task is not aborted: only its own end ends the service's workers and threads. Left alone they would go on, and
     /// meet whoever gets their ports next.
     fn drop(&mut self) {
-        self.lifecycle.stop();
+        self.lifecycle.begin_drain();
         self.lifecycle.aborting().cancel();
     }
 }

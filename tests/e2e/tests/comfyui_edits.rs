@@ -2,7 +2,7 @@
 
 use e2e::sidecar::Sidecar;
 use fakes::{
-    Answer,
+    TestResponse,
     comfyui::FakeComfy,
     form::{KIND, file, form, text},
 };
@@ -27,7 +27,7 @@ fn mask() -> DynamicImage {
     DynamicImage::ImageRgba8(RgbaImage::from_fn(WIDTH, HEIGHT, pixel))
 }
 
-async fn edit(sidecar: &Sidecar, texts: &[(&str, &str)], mask: Option<&DynamicImage>) -> Answer {
+async fn edit(sidecar: &Sidecar, texts: &[(&str, &str)], mask: Option<&DynamicImage>) -> TestResponse {
     let picture = png(&DynamicImage::ImageRgb8(source()));
     let mask = mask.map(png);
     let heads: Vec<_> = texts.iter().map(|(name, _)| text(name)).collect();
@@ -40,10 +40,10 @@ async fn edit(sidecar: &Sidecar, texts: &[(&str, &str)], mask: Option<&DynamicIm
     }
     let request = fakes::http().post(format!("{}/v1/images/edits", sidecar.url));
     let request = request.header("content-type", KIND).body(form(&parts));
-    Answer::of(request.send().await.unwrap()).await
+    TestResponse::read(request.send().await.unwrap()).await
 }
 
-fn picture(answer: &Answer) -> RgbImage {
+fn picture(answer: &TestResponse) -> RgbImage {
     assert_eq!(answer.status, 200, "{answer:?}");
     let base64 = answer.json["data"][0]["b64_json"].as_str().unwrap();
     image::load_from_memory(&base64_simd::STANDARD.decode_to_vec(base64).unwrap()).unwrap().into_rgb8()
@@ -75,7 +75,7 @@ async fn a_picture_alone_is_started_from_as_far_as_strength_says() {
     assert_eq!(picture(&answer).dimensions(), (256, 192));
     assert_eq!(answer.json["data"].as_array().unwrap().len(), 2);
     assert_eq!(fake.items()[0].node("KSampler").unwrap()["denoise"], 0.25);
-    let seen = fake.seen();
+    let seen = fake.requests();
     assert_eq!(seen.iter().filter(|seen| seen.path == "/upload/image").count(), 1, "once for both, no mask");
     let uploads: Vec<_> = fake.files().into_iter().filter(|file| file.contains("ada2-sidecar/")).collect();
     assert!(uploads.len() == 1 && uploads[0].starts_with("temp/"), "where the engine tidies up: {uploads:?}");

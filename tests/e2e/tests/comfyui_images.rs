@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use e2e::sidecar::Sidecar;
 use fakes::{
-    Answer,
-    comfyui::{Failure, FakeComfy, Item, PictureBytes, Status},
-    sse::Events,
+    TestResponse,
+    comfyui::{ComfyFailure, ComfyImageBytes, ComfyPrompt, FakeComfy, PromptStatus},
+    sse::SseReader,
 };
 use picture::Format;
 use serde_json::{Value, json};
@@ -26,24 +26,24 @@ fn request() -> Value {
     json!({"prompt": "a", "size": "64x64", "steps": 2})
 }
 
-fn pictures(answer: &Answer) -> Vec<(u64, Vec<u8>)> {
+fn pictures(answer: &TestResponse) -> Vec<(u64, Vec<u8>)> {
     assert_eq!(answer.status, 200, "{answer:?}");
     let picture = |object: &Value| {
         let bytes = base64_simd::STANDARD.decode_to_vec(object["b64_json"].as_str().unwrap()).unwrap();
-        assert_eq!(Format::of_whole(&bytes), Ok(Format::Png));
+        assert_eq!(Format::detect(&bytes), Ok(Format::Png));
         (object["seed"].as_u64().unwrap(), bytes)
     };
     answer.json["data"].as_array().unwrap().iter().map(picture).collect()
 }
 
 fn orders(fake: &FakeComfy) -> Vec<Value> {
-    let seen = fake.seen();
+    let seen = fake.requests();
     let orders = seen.iter().filter(|seen| seen.method == "POST" && seen.path == "/prompt");
     orders.map(|seen| serde_json::from_slice(&seen.body).unwrap()).collect()
 }
 
-fn ended(items: &[Item]) -> bool {
-    items.iter().any(|item| item.status == Status::Completed)
+fn ended(items: &[ComfyPrompt]) -> bool {
+    items.iter().any(|item| item.status == PromptStatus::Completed)
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn several_pictures_have_counting_seeds_and_the_same_seed_gives_the_same_p
     let first = pictures(&first);
     assert_eq!(first.iter().map(|(seed, _)| *seed).collect::<Vec<_>>(), [41, 42, 43]);
     assert!(first[0].1 != first[1].1 && first[1].1 != first[2].1);
-    fake.delete_pictures();
+    fake.delete_images();
     assert_eq!(pictures(&sidecar.generate(&request).await), first, "and never an old file from the cache");
     assert_eq!(orders(&fake).len(), 6, "a prompt each");
 }
@@ -93,7 +93,8 @@ async fn models_go_by_file_name_with_and_without_ending_and_by_alias() {
     let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
     sidecar.until_ready().await;
     let list =
-        Answer::of(fakes::http().get(format!("{}/v1/models", sidecar.url)).send().await.unwrap()).await;
+        TestResponse::read(fakes::http().get(format!("{}/v1/models", sidecar.url)).send().await.unwrap())
+            .await;
     let ids: Vec<_> = list.json["data"].as_array().unwrap().iter().map(|model| model["id"].clone()).collect();
     assert_eq!(ids, ["juggernautXL_v9", "old/mine_sd15", "sd-xl-base-1.0", "sd-v1-5"]);
     let asked = [
@@ -123,7 +124,7 @@ async fn a_request_that_spends_gpu_time_never_uses_a_connection_twice() {
     for _ in 0..3 {
         assert_eq!(sidecar.generate(&request()).await.status, 200);
     }
-    let seen = fake.seen();
+    let seen = fake.requests();
     for (at, order) in
         seen.iter().enumerate().filter(|(_, seen)| seen.method == "POST" && seen.path == "/prompt")
     {
@@ -137,7 +138,7 @@ async fn a_request_that_spends_gpu_time_never_uses_a_connection_twice() {
 async fn a_failed_job_is_told_in_the_engines_words_and_the_rest_is_cancelled() {
     let (fake, sidecar) = both(&[]).await;
     let words = "No such file: /srv/comfyui/models/x.safetensors\nTraceback (most)";
-    fake.script(|script| script.fail = Some(Failure::new("FileNotFoundError", words)));
+    fake.script(|script| script.fail = Some(ComfyFailure::new("FileNotFoundError", words)));
     let answer = sidecar.generate(&json!({"prompt": "a secret", "size": "64x64", "n": 2, "steps": 2})).await;
     assert_eq!((answer.status, answer.code()), (502, "engine_error"));
     assert_eq!(answer.header("x-should-retry"), "false");
@@ -149,13 +150,13 @@ async fn a_failed_job_is_told_in_the_engines_words_and_the_rest_is_cancelled() {
 #[tokio::test]
 async fn running_out_of_memory_frees_the_engines_memory() {
     let (fake, sidecar) = both(&[]).await;
-    fake.script(|script| script.fail = Some(Failure::out_of_memory()));
+    fake.script(|script| script.fail = Some(ComfyFailure::out_of_memory()));
     let answer = sidecar.generate(&request()).await;
     assert_eq!((answer.status, answer.code()), (503, "gpu_out_of_memory"));
     assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("10", "false"));
     assert!(answer.message().contains("CUDA out of memory"), "{}", answer.message());
     assert!(!answer.message().contains("TIPS"), "{}", answer.message());
-    let seen = fake.seen();
+    let seen = fake.requests();
     let freed = seen.iter().find(|seen| seen.path == "/free").expect("memory was asked for");
     assert_eq!(&freed.body[..], br#"{"free_memory":true,"unload_models":true}"#);
 }
@@ -163,8 +164,8 @@ async fn running_out_of_memory_frees_the_engines_memory() {
 #[tokio::test]
 async fn half_a_picture_or_a_web_page_is_no_picture() {
     let (fake, sidecar) = both(&[]).await;
-    for bytes in [PictureBytes::CutOff, PictureBytes::Hollow, PictureBytes::Html] {
-        fake.script(|script| script.pictures = bytes);
+    for bytes in [ComfyImageBytes::CutOff, ComfyImageBytes::Hollow, ComfyImageBytes::Html] {
+        fake.script(|script| script.image_bytes = bytes);
         let answer = sidecar.generate(&request()).await;
         assert_eq!((answer.status, answer.code()), (502, "engine_error"), "{bytes:?}");
         assert!(answer.message().contains("picture cannot be used"), "{}", answer.message());
@@ -211,7 +212,7 @@ async fn a_job_outlives_its_connection_and_no_connection_has_the_name_of_another
     fake.script(|script| script.hold = true);
     let asked = request();
     let (answer, ()) = tokio::join!(sidecar.generate(&asked), async {
-        fake.until(|items| items.iter().any(|item| item.status == Status::Running)).await;
+        fake.until(|items| items.iter().any(|item| item.status == PromptStatus::Running)).await;
         fake.drop_sockets();
         fake.until_followed(0).await;
         fake.until_followed(1).await;
@@ -220,7 +221,7 @@ async fn a_job_outlives_its_connection_and_no_connection_has_the_name_of_another
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(sidecar.generate(&asked).await.status, 200, "and the next is heard over the new one");
     let sockets: Vec<_> =
-        fake.seen().into_iter().map(|seen| seen.path).filter(|path| path.starts_with("/ws")).collect();
+        fake.requests().into_iter().map(|seen| seen.path).filter(|path| path.starts_with("/ws")).collect();
     let names: BTreeSet<_> = sockets.iter().collect();
     assert!(sockets.len() >= 2 && names.len() == sockets.len(), "{sockets:?}");
     let last = orders(&fake).pop().unwrap();
@@ -260,13 +261,13 @@ async fn previews_come_as_the_engine_makes_them_and_then_the_picture() {
         json!({"prompt": "a", "size": "64x64", "stream": true, "steps": 8, "partial_images": 2, "seed": 7});
     let asked = fakes::http().post(format!("{}/v1/images/generations", sidecar.url));
     let asked = asked.header("content-type", "application/json").body(body.to_string());
-    let events = Events::of(asked.send().await.unwrap()).rest().await;
+    let events = SseReader::new(asked.send().await.unwrap()).rest().await;
     let types: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     let partial = "image_generation.partial_image";
     assert_eq!(types, [partial, partial, "image_generation.completed"]);
     for (event, format) in events.iter().zip([Format::Jpeg, Format::Jpeg, Format::Png]) {
         let bytes = base64_simd::STANDARD.decode_to_vec(event["b64_json"].as_str().unwrap()).unwrap();
-        assert_eq!(Format::of_whole(&bytes), Ok(format));
+        assert_eq!(Format::detect(&bytes), Ok(format));
     }
     assert_eq!(orders(&fake)[0]["extra_data"], json!({"preview_method": "latent2rgb"}));
 }

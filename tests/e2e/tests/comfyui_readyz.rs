@@ -1,7 +1,7 @@
 //! Readiness of a sidecar in front of a ComfyUI.
 
 use e2e::sidecar::Sidecar;
-use fakes::comfyui::{FakeComfy, StatsAnswer, Status, Version};
+use fakes::comfyui::{ComfyVersion, FakeComfy, PromptStatus, StatsAnswer};
 use serde_json::{Value, json};
 use wire::health::{self, CheckStatus};
 
@@ -18,7 +18,7 @@ async fn warns(sidecar: &Sidecar, words: &str) {
         let report = sidecar.readyz().await;
         let check = report.checks.iter().find(|check| check.name == "engine_reachable")?.clone();
         let warned = check.status == CheckStatus::Warn && check.message.contains(words);
-        (warned && report.status == health::Status::Degraded).then_some(())
+        (warned && report.status == health::ReadyStatus::Degraded).then_some(())
     })
     .await;
 }
@@ -63,12 +63,12 @@ async fn whatever_else_listens_there_is_not_the_engine() {
     warns(&sidecar, "untested").await;
     fake.script(|script| {
         script.stats = StatsAnswer::Real;
-        script.version = Version(0, 3, 50);
+        script.version = ComfyVersion(0, 3, 50);
     });
     warns(&sidecar, "cannot end one running job").await;
-    fake.script(|script| script.version = Version::V0_33_0);
+    fake.script(|script| script.version = ComfyVersion::V0_33_0);
     fakes::eventually("no warning", async || {
-        Some(sidecar.readyz().await).filter(|report| report.status == health::Status::Ready)
+        Some(sidecar.readyz().await).filter(|report| report.status == health::ReadyStatus::Ready)
     })
     .await;
 }
@@ -89,9 +89,9 @@ async fn jobs_of_others_that_wait_are_told_from_ours() {
     let sidecar = Sidecar::comfyui(&fake.url(), &["--max-engine-queue", "1"]).await;
     sidecar.until_ready().await;
     for _ in 0..3 {
-        fake.stranger_job();
+        fake.foreign_job();
     }
-    fake.until(|items| items.iter().any(|item| item.status == Status::Running)).await;
+    fake.until(|items| items.iter().any(|item| item.status == PromptStatus::Running)).await;
     let observed = async |words: &str| {
         fakes::eventually(words, async || {
             let report = sidecar.readyz().await;
@@ -103,7 +103,7 @@ async fn jobs_of_others_that_wait_are_told_from_ours() {
     observed("3 jobs, 2 of others waiting").await;
     let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 2})).await;
     assert_eq!((answer.status, answer.code()), (429, "backend_overloaded"));
-    let orders = fake.seen().iter().filter(|seen| seen.method == "POST").count();
+    let orders = fake.requests().iter().filter(|seen| seen.method == "POST").count();
     assert_eq!(orders, 0, "the engine heard nothing");
 }
 
@@ -126,7 +126,7 @@ async fn a_node_that_an_upgrade_took_away_is_named_before_a_picture_fails_of_it(
     let fake = FakeComfy::start().await;
     let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
     sidecar.until_ready().await;
-    let asked = || fake.seen().iter().filter(|seen| seen.path.contains("/object_info/")).count();
+    let asked = || fake.requests().iter().filter(|seen| seen.path.contains("/object_info/")).count();
     fakes::eventually("the graphs are looked at", async || (asked() >= 9).then_some(())).await;
     let model = async |status: CheckStatus| {
         fakes::eventually("engine_model", async || {
@@ -140,10 +140,10 @@ async fn a_node_that_an_upgrade_took_away_is_named_before_a_picture_fails_of_it(
     let before = asked();
     fake.script(|script| {
         script.gone_classes = vec!["VAEDecode".to_owned()];
-        script.version = Version(0, 33, 1);
+        script.version = ComfyVersion(0, 33, 1);
     });
     let (check, status) = model(CheckStatus::Warn).await;
-    assert_eq!(status, health::Status::Degraded, "it never gates");
+    assert_eq!(status, health::ReadyStatus::Degraded, "it never gates");
     assert!(
         check.message.contains("is of class \"VAEDecode\", which this ComfyUI does not know"),
         "{}",
@@ -153,7 +153,7 @@ async fn a_node_that_an_upgrade_took_away_is_named_before_a_picture_fails_of_it(
     assert!(asked() - before < 30, "each class once, and not at every survey: {}", asked() - before);
     fake.script(|script| {
         script.gone_classes.clear();
-        script.version = Version::V0_33_0;
+        script.version = ComfyVersion::V0_33_0;
     });
     model(CheckStatus::Pass).await;
 }

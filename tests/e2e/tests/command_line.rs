@@ -6,24 +6,24 @@ use std::{
 };
 
 use clap::Command;
-use service::{command_line::Program, settings::Key};
+use service::{command_line::Program, settings::SettingSpec};
 
 const PROGRAMS: [Program; 2] = [ada2_sidecar::cli::PROGRAM, gateway::cli::PROGRAM];
 
 /// As on a terminal of 100 columns.
 fn grammar(program: &Program) -> Command {
-    let mut grammar = program.grammar().term_width(100);
+    let mut grammar = program.command().term_width(100);
     grammar.build();
     grammar
 }
 
-fn flags(program: &Program) -> impl Iterator<Item = &'static Key> {
-    program.keys.iter().filter(|key| !key.flagless && key.outdated.is_none())
+fn flags(program: &Program) -> impl Iterator<Item = &'static SettingSpec> {
+    program.keys.iter().filter(|key| !key.no_flag && key.deprecation.is_none())
 }
 
 /// How often the help explains an option.
-fn explained(help: &str, key: &Key) -> usize {
-    let start = format!("      --{} <{}>", key.flag(), key.value);
+fn explained(help: &str, key: &SettingSpec) -> usize {
+    let start = format!("      --{} <{}>", key.flag(), key.value_name);
     help.lines().filter(|line| line.starts_with(&start)).count()
 }
 
@@ -37,7 +37,7 @@ fn assert_fits(name: &str, help: &str, lines: usize) {
 #[test]
 fn the_short_help_has_the_ten_or_so_settings_that_people_set_on_one_screen() {
     for program in PROGRAMS {
-        program.grammar().debug_assert();
+        program.command().debug_assert();
         let help = grammar(&program).render_help().to_string();
         assert_fits(program.name, &help, 66);
         let shown = flags(&program).filter(|key| explained(&help, key) == 1).count();
@@ -68,11 +68,11 @@ fn the_whole_help_has_every_setting_once_with_variable_and_default_below_a_headi
             assert_eq!(help.matches(&format!("[env: {}]", key.env)).count(), 1, "{}", key.env);
             assert!(help.contains(&format!("\n{}:\n", key.group)), "{}", key.group);
             assert_ne!(key.group, "Other settings", "{}", key.name);
-            if let Some(default) = key.default_shown() {
+            if let Some(default) = key.default_text() {
                 assert!(help.contains(&format!("[default: {default}]")), "{}: {default}", key.name);
             }
         }
-        for key in program.keys.iter().filter(|key| key.flagless) {
+        for key in program.keys.iter().filter(|key| key.no_flag) {
             let names = |line: &&str| format!("{line}  ").starts_with(&format!("  {}  ", key.env));
             assert_eq!(help.lines().filter(names).count(), 1, "{}", key.name);
             assert!(!help.contains(&format!("--{} ", key.flag())), "{}", key.name);
@@ -86,9 +86,9 @@ fn a_subcommands_help_is_about_its_own_arguments() {
         let help = command.render_help().to_string();
         assert_fits(command.get_name(), &help, 39);
         let settings: Vec<_> =
-            flags(program).filter(|key| explained(&help, key) > 0).map(Key::flag).collect();
+            flags(program).filter(|key| explained(&help, key) > 0).map(SettingSpec::flag).collect();
         assert!(settings.is_empty(), "{settings:?} in {help}");
-        let file = (program.file)();
+        let file = (program.config_arg)();
         assert!(help.contains(&format!("--{}", file.get_long().unwrap())), "{help}");
         assert!(help.trim_end().ends_with(&format!("{} --help", program.name)), "{help}");
         let inner: Vec<_> = command.get_subcommands().map(|inner| inner.get_name().to_owned()).collect();
@@ -115,7 +115,7 @@ fn typing_errors_get_a_suggestion() {
     ];
     for (program, arguments, meant) in cases {
         let error =
-            program.grammar().try_get_matches_from([&[program.name], arguments].concat()).unwrap_err();
+            program.command().try_get_matches_from([&[program.name], arguments].concat()).unwrap_err();
         assert!(error.to_string().contains(meant), "{error}");
     }
 }
@@ -123,7 +123,7 @@ fn typing_errors_get_a_suggestion() {
 #[test]
 fn a_man_page_has_its_sections_and_every_setting() {
     for program in PROGRAMS {
-        let page = program.manual();
+        let page = program.man_page();
         let sections: Vec<_> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
         assert_eq!(
             sections,
@@ -160,7 +160,7 @@ fn tool(name: &str, arguments: &[&str]) -> Option<process::Output> {
 fn a_man_page_has_no_warnings_and_a_name_for_the_index() {
     for program in PROGRAMS {
         let file = fakes::fresh_folder("man").join(format!("{}.8", program.name));
-        std::fs::write(&file, program.manual()).unwrap();
+        std::fs::write(&file, program.man_page()).unwrap();
         let path = file.to_str().unwrap();
         if let Some(output) = tool("man", &["--warnings", "--local-file", path]) {
             let shown = String::from_utf8(output.stdout).unwrap();

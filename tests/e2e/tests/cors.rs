@@ -5,9 +5,9 @@ use e2e::{
     sidecar::Sidecar,
 };
 use fakes::{
-    Answer,
+    TestResponse,
     raw_engine::RawEngine,
-    upstream::{Reply, Upstream},
+    upstream::{Upstream, UpstreamReply},
 };
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::json;
@@ -20,13 +20,13 @@ fn ask(method: Method, url: &str, path: &str) -> RequestBuilder {
     fakes::http().request(method, format!("{url}{path}"))
 }
 
-async fn preflight(url: &str, path: &str, origin: &str) -> Answer {
+async fn preflight(url: &str, path: &str, origin: &str) -> TestResponse {
     let request = ask(Method::OPTIONS, url, path)
         .header("origin", origin)
         .header("access-control-request-method", "POST")
         .header("access-control-request-headers", "authorization,content-type,x-stainless-os")
         .header("access-control-request-private-network", "true");
-    Answer::of(request.send().await.unwrap()).await
+    TestResponse::read(request.send().await.unwrap()).await
 }
 
 /// Sends it from the allowed origin, from another one and from none; gives the first answer.
@@ -99,7 +99,7 @@ async fn a_page_of_an_allowed_origin_reads_every_answer_of_the_gateway() {
     from_all_origins(200, 403, || ask(Method::GET, url, "/healthz")).await;
     let made = from_all_origins(200, 200, || generate(json!({"prompt": "p"}))).await;
     assert_eq!(made.headers()["x-backend-used"], "gpu_heavy");
-    let picture = Answer::of(made).await.json["data"][0]["url"].as_str().unwrap().to_owned();
+    let picture = TestResponse::read(made).await.json["data"][0]["url"].as_str().unwrap().to_owned();
     from_all_origins(200, 403, || ask(Method::GET, url, &picture)).await;
     preflights(url, &[&picture]).await;
     upstream.stop().await;
@@ -158,10 +158,12 @@ async fn what_an_old_gateway_allows_counts_for_its_own_pages_only() {
     let flags = ["--gateway-legacy-upstream", &old.url, "--gateway-allowed-origins", UI];
     let gateway = Gateway::with_backends(&gpu_heavy(&heavy), &flags).await;
     for path in ["/v1/tools", "/tools"] {
-        let reply = Reply::Say(200, Vec::new(), b"ok".to_vec());
+        let reply = UpstreamReply::Respond(200, Vec::new(), b"ok".to_vec());
         old.set(
             path,
-            reply.with("access-control-allow-origin", "*").with("access-control-allow-credentials", "true"),
+            reply
+                .with_header("access-control-allow-origin", "*")
+                .with_header("access-control-allow-credentials", "true"),
         );
     }
     let tools = || ask(Method::GET, &gateway.url, "/v1/tools").bearer_auth(TOKEN);
@@ -201,7 +203,7 @@ async fn a_page_of_an_allowed_origin_reads_every_answer_of_the_sidecar() {
     let stream = from_all_origins(200, 200, || generate(small(json!({"stream": true})))).await;
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     let made = from_all_origins(200, 200, || generate(small(json!({"response_format": "url"})))).await;
-    let picture = Answer::of(made).await.json["data"][0]["url"].as_str().unwrap().to_owned();
+    let picture = TestResponse::read(made).await.json["data"][0]["url"].as_str().unwrap().to_owned();
     let picture = picture.strip_prefix(url.as_str()).unwrap();
     from_all_origins(200, 403, || ask(Method::GET, url, picture)).await;
 }

@@ -1,7 +1,7 @@
 //! What an engine says of items that are not ours, or says wrongly: it never counts as ours.
 
 use e2e::sidecar::Sidecar;
-use fakes::invokeai::{FakeInvoke, Item, Status};
+use fakes::invokeai::{FakeInvoke, ItemStatus, QueueItem};
 use serde_json::{Value, json};
 
 async fn both(flags: &[&str]) -> (FakeInvoke, Sidecar) {
@@ -12,8 +12,8 @@ async fn both(flags: &[&str]) -> (FakeInvoke, Sidecar) {
     (fake, sidecar)
 }
 
-fn over(item: &Item) -> bool {
-    !matches!(item.status, Status::Pending | Status::InProgress)
+fn over(item: &QueueItem) -> bool {
+    !matches!(item.status, ItemStatus::Pending | ItemStatus::InProgress)
 }
 
 fn event(name: &str, data: &Value) -> String {
@@ -28,7 +28,7 @@ async fn items_that_were_not_ordered_finish_no_job_even_in_its_own_batch() {
     let somebodys = fake.gallery().remove(0);
     fake.script(|script| script.hold = true);
     let lies = async {
-        fake.until(|items| items.len() == 3 && items[1].status == Status::InProgress).await;
+        fake.until(|items| items.len() == 3 && items[1].status == ItemStatus::InProgress).await;
         let batch = fake.items().remove(1).batch_id;
         for item in [99, 100] {
             let (about, picture) =
@@ -39,13 +39,13 @@ async fn items_that_were_not_ordered_finish_no_job_even_in_its_own_batch() {
                 all
             };
             let made = json!({"invocation_source_id": "l2i", "result": {"image": picture}});
-            fake.say(&event("invocation_progress", &with(json!({"percentage": 1.0}))));
-            fake.say(&event("invocation_complete", &with(made)));
-            fake.say(&event("queue_item_status_changed", &with(json!({"status": "completed"}))));
-            fake.say(&event("queue_item_status_changed", &with(json!({"status": "failed"}))));
-            fake.say(&event("queue_item_status_changed", &with(json!({"status": "canceled"}))));
+            fake.broadcast_raw(&event("invocation_progress", &with(json!({"percentage": 1.0}))));
+            fake.broadcast_raw(&event("invocation_complete", &with(made)));
+            fake.broadcast_raw(&event("queue_item_status_changed", &with(json!({"status": "completed"}))));
+            fake.broadcast_raw(&event("queue_item_status_changed", &with(json!({"status": "failed"}))));
+            fake.broadcast_raw(&event("queue_item_status_changed", &with(json!({"status": "canceled"}))));
         }
-        fake.say(&event("queue_items_canceled", &json!({"canceled_item_ids": [99, 100]})));
+        fake.broadcast_raw(&event("queue_items_canceled", &json!({"canceled_item_ids": [99, 100]})));
         fake.script(|script| script.hold = false);
     };
     let (answer, ()) = tokio::join!(sidecar.generate(&request), lies);
@@ -62,7 +62,7 @@ async fn an_order_that_is_answered_with_other_items_is_502_and_cancelled() {
         let (fake, sidecar) = both(&[]).await;
         fake.script(|script| {
             script.hold = true;
-            script.items_told = Some(told.clone());
+            script.reported_items = Some(told.clone());
         });
         let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64", "n": 2})).await;
         assert_eq!((answer.status, answer.header("x-should-retry")), (502, "false"), "{told:?}: {answer:?}");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ada2_sidecar::gpu::{GpuReading, KernelFolders, Sampling};
+use ada2_sidecar::gpu::{GpuReading, GpuSamplerConfig, KernelPaths};
 use fakes::gpu::{Clocks, EccCounts, FakeCard, Mig, Pcie, Process, RemappedRows, Utilization};
 
 use crate::gpu_sampler::{MIB, NO_SUCH_PID, Samples, sampling};
@@ -188,7 +188,7 @@ async fn every_reading_that_the_driver_does_not_support_is_absent_and_the_rest_i
 }
 
 /// As the kernel shows a unit with this one process.
-fn kernel_with(unit: &str, pid: u32) -> KernelFolders {
+fn kernel_with(unit: &str, pid: u32) -> KernelPaths {
     let folder = fakes::fresh_folder("kernel");
     let (proc, cgroups) = (folder.join("proc"), folder.join("cgroup"));
     let write = |path: PathBuf, text: &str| {
@@ -200,7 +200,7 @@ fn kernel_with(unit: &str, pid: u32) -> KernelFolders {
     write(process.join("cgroup"), &format!("0::/system.slice/{unit}\n"));
     write(process.join("stat"), &format!("{pid} (python3) S 1 0 0\n"));
     write(cgroups.join("system.slice").join(unit).join("cgroup.procs"), &format!("{pid}\n"));
-    KernelFolders { proc, cgroups }
+    KernelPaths { proc, cgroups }
 }
 
 #[tokio::test]
@@ -215,22 +215,22 @@ async fn an_engine_on_another_card_is_found_there_and_nobody_looks_while_it_is_h
         second.processes = vec![engine.clone()];
         scenario.gpus.push(second);
     });
-    let of_engine = |gpu_id| Sampling {
+    let of_engine = |gpu_id| GpuSamplerConfig {
         engine_unit: "comfyui.service".to_owned(),
         kernel: kernel_with("comfyui.service", 4711),
         ..sampling(Some(card.library()), gpu_id)
     };
     let reading = Samples::with(of_engine("0")).reading(|_| true).await;
-    let [there] = &reading.elsewhere[..] else { panic!("{:?}", reading.elsewhere) };
+    let [there] = &reading.other_gpus[..] else { panic!("{:?}", reading.other_gpus) };
     assert_eq!((there.index, there.uuid.as_str(), there.name.as_str()), (1, "GPU-2", "NVIDIA RTX 4090"));
     assert_eq!((there.processes[0].pid, there.processes[0].used), (4711, Some(12_000 * MIB)));
     assert_eq!(reading.report.count, Some(2));
     let asked = card.calls(LIST);
     let reading = Samples::with(of_engine("GPU-2")).reading(|_| true).await;
-    assert!(reading.elsewhere.is_empty() && reading.report.memory_effective_free == Some(45_459));
+    assert!(reading.other_gpus.is_empty() && reading.report.memory_effective_free == Some(45_459));
     assert_eq!(card.calls(LIST) - asked, 2, "one list, in the two calls that it takes");
     // A sibling that does not answer is none of this card's troubles.
     card.set(|scenario| scenario.gpus[1].lost = true);
     let reading = Samples::with(of_engine("0")).reading(|_| true).await;
-    assert!(reading.elsewhere.is_empty());
+    assert!(reading.other_gpus.is_empty());
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use ada2_sidecar::gpu::{self, GpuReading, GpuSample, GpuState, KernelFolders, Sampling};
+use ada2_sidecar::gpu::{self, GpuReading, GpuSample, GpuSamplerConfig, GpuState, KernelPaths};
 use fakes::gpu::{CardMemory, FakeCard, Process};
 use tokio::{
     sync::watch,
@@ -93,8 +93,7 @@ async fn initialisation_says_why_it_fails() {
 #[tokio::test]
 async fn a_library_that_is_missing_or_not_nvml_is_said() {
     let mut missing = Samples::with(sampling(Some("/does/not/exist/libnvidia-ml.so.1".into()), "0"));
-    let words =
-        |state: &GpuState| matches!(state, GpuState::NoLibrary(words) if words.contains("No such file"));
+    let words = |state: &GpuState| matches!(state, GpuState::LibraryUnavailable(words) if words.contains("No such file"));
     missing.state(words).await;
 
     let mut other = Samples::with(sampling(Some("libc.so.6".into()), "0"));
@@ -120,7 +119,7 @@ async fn a_card_is_found_by_uuid_and_else_the_others_are_named() {
         "1 = GPU-2 (NVIDIA RTX 6000 Ada Generation)",
     ];
     for absent in ["GPU-3", "7"] {
-        let says = |state: &GpuState| matches!(state, GpuState::NoDevice { wanted, found } if wanted == absent && found == &there);
+        let says = |state: &GpuState| matches!(state, GpuState::NoDevice { requested, found } if requested == absent && found == &there);
         Samples::of(&card, absent).state(says).await;
     }
 }
@@ -161,7 +160,7 @@ impl Samples {
         Self::with(sampling(Some(card.library()), gpu_id))
     }
 
-    pub(crate) fn with(sampling: Sampling) -> Self {
+    pub(crate) fn with(sampling: GpuSamplerConfig) -> Self {
         Self(gpu::start(sampling).expect("a thread can be started"))
     }
 
@@ -184,12 +183,12 @@ impl Samples {
     }
 }
 
-pub(crate) fn sampling(library: Option<PathBuf>, gpu_id: &str) -> Sampling {
-    Sampling {
+pub(crate) fn sampling(library: Option<PathBuf>, gpu_id: &str) -> GpuSamplerConfig {
+    GpuSamplerConfig {
         library,
         gpu_id: gpu_id.to_owned(),
         interval: INTERVAL,
         engine_unit: "no-such.service".to_owned(),
-        kernel: KernelFolders::default(),
+        kernel: KernelPaths::default(),
     }
 }

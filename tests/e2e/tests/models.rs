@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use e2e::sidecar::Sidecar;
-use fakes::{Answer, comfyui::FakeComfy, invokeai::FakeInvoke};
+use fakes::{TestResponse, comfyui::FakeComfy, invokeai::FakeInvoke};
 use serde_json::{Value, json};
 
-async fn get(sidecar: &Sidecar, path: &str) -> Answer {
-    Answer::of(fakes::http().get(format!("{}{path}", sidecar.url)).send().await.unwrap()).await
+async fn get(sidecar: &Sidecar, path: &str) -> TestResponse {
+    TestResponse::read(fakes::http().get(format!("{}{path}", sidecar.url)).send().await.unwrap()).await
 }
 
 async fn listed(sidecar: &Sidecar) -> Vec<String> {
@@ -21,7 +21,7 @@ async fn listed(sidecar: &Sidecar) -> Vec<String> {
         .collect()
 }
 
-async fn ask(sidecar: &Sidecar, model: Option<&str>) -> Answer {
+async fn ask(sidecar: &Sidecar, model: Option<&str>) -> TestResponse {
     let mut request = json!({"prompt": "a", "size": "64x64", "steps": 1});
     if let Some(model) = model {
         request["model"] = json!(model);
@@ -50,7 +50,7 @@ mod comfyui {
     use super::*;
 
     fn loaded(fake: &FakeComfy) -> Vec<String> {
-        let seen = fake.seen();
+        let seen = fake.requests();
         let orders = seen.iter().filter(|seen| seen.method == "POST" && seen.path == "/prompt");
         let name =
             |order: Value| order["prompt"]["model"]["inputs"]["ckpt_name"].as_str().unwrap().to_owned();
@@ -140,8 +140,8 @@ mod comfyui {
         let files = ["a.safetensors", "b.ckpt", "sd15.safetensors"];
         let (fake, sidecar) = with(&files, &[], &[]).await;
         sidecar.until_ready().await;
-        let reads = || fake.seen().iter().filter(|seen| seen.path.starts_with("/view_metadata/")).count();
-        let lists = || fake.seen().iter().filter(|seen| seen.path.starts_with("/experiment/")).count();
+        let reads = || fake.requests().iter().filter(|seen| seen.path.starts_with("/view_metadata/")).count();
+        let lists = || fake.requests().iter().filter(|seen| seen.path.starts_with("/experiment/")).count();
         assert_eq!(reads(), 2, "only safetensors have any");
         let before = lists();
         fakes::eventually("the list is read again", async || (lists() > before).then_some(())).await;
@@ -184,7 +184,7 @@ mod comfyui {
     async fn a_server_that_tells_no_metadata_has_names() {
         let fake = FakeComfy::start().await;
         fake.script(|script| {
-            script.tells_metadata = false;
+            script.serves_metadata = false;
             script.checkpoints = ["flux1-dev.safetensors", "sd15.safetensors"].map(str::to_owned).to_vec();
         });
         let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
@@ -236,7 +236,7 @@ mod comfyui {
         // The fake has no such files; what counts is which graph it was asked for.
         for asked in [Some("turbo"), None, Some("gpt-image-1")] {
             ask(&sidecar, asked).await;
-            let seen = fake.seen();
+            let seen = fake.requests();
             let order = seen.iter().rfind(|seen| seen.method == "POST" && seen.path == "/prompt").unwrap();
             let order: Value = serde_json::from_slice(&order.body).unwrap();
             assert_eq!(order["prompt"]["1"]["inputs"]["unet_name"], "my_turbo.safetensors", "{asked:?}");

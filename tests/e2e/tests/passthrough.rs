@@ -12,7 +12,7 @@ mod smuggling;
 mod upgrades;
 
 use e2e::sidecar::Sidecar;
-use fakes::{raw_engine::RawEngine, raw_http::Wire};
+use fakes::{raw_engine::RawEngine, raw_http::RawClient};
 
 /// A sidecar in front of an engine of which only the bytes matter. It is never ready.
 async fn before(engine: &RawEngine, flags: &[&str]) -> Sidecar {
@@ -20,8 +20,8 @@ async fn before(engine: &RawEngine, flags: &[&str]) -> Sidecar {
 }
 
 /// One request, sent as it is, its one answer.
-async fn ask(sidecar: &Sidecar, request: &str) -> fakes::raw_http::WireAnswer {
-    let mut wire = Wire::to(&sidecar.url).await;
+async fn ask(sidecar: &Sidecar, request: &str) -> fakes::raw_http::RawResponse {
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send(request).await;
-    wire.answer().await
+    wire.response().await
 }

@@ -9,10 +9,10 @@ use e2e::{
     sidecar::Sidecar,
 };
 use fakes::{
-    Answer,
+    TestResponse,
     comfyui::FakeComfy,
     form::{KIND, file, form, text},
-    upstream::{Reply, Upstream},
+    upstream::{Upstream, UpstreamReply},
 };
 use serde_json::{Value, json};
 
@@ -44,27 +44,27 @@ async fn both() -> Both {
 
 impl Both {
     /// What each of the two answers, the sidecar first.
-    async fn post(&self, path: &str, kind: &str, body: &[u8]) -> [Answer; 2] {
+    async fn post(&self, path: &str, kind: &str, body: &[u8]) -> [TestResponse; 2] {
         let mut answers = Vec::new();
         for base in [&self.sidecar.url, &self.gateway.url] {
             let request = fakes::http().post(format!("{base}{path}")).bearer_auth(TOKEN);
             let request = request.header("content-type", kind).body(body.to_vec());
-            answers.push(Answer::of(request.send().await.unwrap()).await);
+            answers.push(TestResponse::read(request.send().await.unwrap()).await);
         }
         answers.try_into().unwrap()
     }
 
-    async fn generate(&self, body: &Value) -> [Answer; 2] {
+    async fn generate(&self, body: &Value) -> [TestResponse; 2] {
         self.post("/v1/images/generations", JSON, body.to_string().as_bytes()).await
     }
 
-    async fn edit(&self, body: &Value) -> [Answer; 2] {
+    async fn edit(&self, body: &Value) -> [TestResponse; 2] {
         self.post("/v1/images/edits", JSON, body.to_string().as_bytes()).await
     }
 }
 
 /// All are pictures.
-fn made(answers: &[Answer], what: &str) {
+fn made(answers: &[TestResponse], what: &str) {
     for answer in answers {
         assert_eq!(answer.status, 200, "{what}: {answer:?}");
         assert!(answer.json["data"][0].is_object(), "{what}: {answer:?}");
@@ -72,7 +72,7 @@ fn made(answers: &[Answer], what: &str) {
 }
 
 /// All refuse this field with these words in the message.
-fn refused(answers: &[Answer], param: Option<&str>, words: &str, what: &str) {
+fn refused(answers: &[TestResponse], param: Option<&str>, words: &str, what: &str) {
     for answer in answers {
         assert_eq!(
             (answer.status, &answer.json["error"]["param"]),
@@ -83,7 +83,7 @@ fn refused(answers: &[Answer], param: Option<&str>, words: &str, what: &str) {
     }
 }
 
-fn pixels(answer: &Answer) -> image::RgbImage {
+fn pixels(answer: &TestResponse) -> image::RgbImage {
     let base64 = answer.json["data"][0]["b64_json"].as_str().unwrap_or_default();
     image::load_from_memory(&base64_simd::STANDARD.decode_to_vec(base64).unwrap()).unwrap().into_rgb8()
 }
@@ -177,7 +177,7 @@ async fn a_comfyui_takes_seeds_of_64_bits_to_the_last_one() {
             let told = answer.json["data"].as_array().unwrap().iter().map(|picture| picture["seed"].as_u64());
             assert_eq!(told.collect::<Vec<_>>(), seeds.iter().copied().map(Some).collect::<Vec<_>>());
         }
-        let seen = fake.seen();
+        let seen = fake.requests();
         let orders = seen.iter().rev().filter(|seen| seen.method == "POST" && seen.path == "/prompt").take(2);
         let mut ordered: Vec<_> = orders
             .map(|seen| serde_json::from_slice::<Value>(&seen.body).unwrap())
@@ -228,12 +228,12 @@ async fn a_byte_order_mark_is_passed_over_whatever_is_asked_for() {
     let gateway = Gateway::with_backends(&e2e::gateway::with_local_mlx(&mlx, &mlx), &[]).await;
     gateway.until_ready("local_mlx", true).await;
     for path in ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"] {
-        mlx.set(path, Reply::json(200, json!({"object": "x"})));
+        mlx.set(path, UpstreamReply::json(200, json!({"object": "x"})));
         let body = br#"{ "model":"m", "x":1.0, "messages":[], "input":"a" }"#;
         let marked = [b"\xef\xbb\xbf", &body[..]].concat();
-        let answer = Answer::of(gateway.ask(path, marked).send().await.unwrap()).await;
+        let answer = TestResponse::read(gateway.json_request(path, marked).send().await.unwrap()).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
-        assert_eq!(mlx.seen(path)[0].bytes, &body[..], "byte for byte but for the mark");
+        assert_eq!(mlx.requests(path)[0].bytes, &body[..], "byte for byte but for the mark");
     }
 }
 
@@ -299,7 +299,7 @@ async fn a_path_that_is_none_is_answered_with_the_one_that_is_near() {
         assert!(!answer.message().contains("mean"), "{answer:?}");
     }
     for path in ["/chat/completions", "/v1/v1/chat/completions", "/v1/chat/completions/"] {
-        let answer = Answer::of(both.gateway.ask(path, "{}").send().await.unwrap()).await;
+        let answer = TestResponse::read(both.gateway.json_request(path, "{}").send().await.unwrap()).await;
         assert!(answer.message().contains("did you mean /v1/chat/completions?"), "{path}: {answer:?}");
     }
 }

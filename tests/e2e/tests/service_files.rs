@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use ada2_sidecar::config as sidecar;
-use service::settings::{Key, duration};
+use service::settings::{SettingSpec, duration};
 
-fn default_of(keys: &[Key], name: &str) -> Duration {
+fn default_of(keys: &[SettingSpec], name: &str) -> Duration {
     let key = keys.iter().find(|key| key.name == name || key.env == name).unwrap();
     duration(key.default.unwrap()).unwrap()
 }
@@ -153,6 +153,6 @@ fn the_example_of_the_env_file_is_read_without_a_remark_once_it_has_a_token() {
     assert!(problems.len() == 1 && problems[0].to_string().contains("GATEWAY_BEARER_TOKEN"), "{problems:?}");
     let loaded =
         load(&example.replace("GATEWAY_BEARER_TOKEN=\n", "GATEWAY_BEARER_TOKEN=0123456789abcdef\n")).unwrap();
-    assert_eq!(loaded.notes, [""; 0]);
+    assert_eq!(loaded.warnings, [""; 0]);
     assert_eq!(loaded.config.listen, ("0.0.0.0".to_owned(), 8800));
 }

@@ -1,7 +1,7 @@
 //! The edge of the sidecar: hosts, origins, bodies, tokens, paths.
 
 use e2e::sidecar::Sidecar;
-use fakes::{Answer, raw_http::Wire};
+use fakes::{TestResponse, raw_http::RawClient};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -110,15 +110,16 @@ async fn a_token_guards_v1_and_vouches_for_any_origin() {
     sidecar.until_ready().await;
     let models = format!("{}/v1/models", sidecar.url);
     for credential in ["", "Bearer ", "Bearer a-long-secret-toke", "Basic a-long-secret-token"] {
-        let answer =
-            Answer::of(fakes::http().get(&models).header("authorization", credential).send().await.unwrap())
-                .await;
+        let answer = TestResponse::read(
+            fakes::http().get(&models).header("authorization", credential).send().await.unwrap(),
+        )
+        .await;
         assert_eq!((answer.status, answer.code()), (401, "invalid_api_key"), "{credential:?}");
         assert_eq!(answer.header("www-authenticate"), "Bearer");
         assert!(!answer.json.to_string().contains("a-long-secret"));
     }
     let with = fakes::http().get(&models).header("authorization", "Bearer a-long-secret-token");
-    let answer = Answer::of(with.header("origin", "https://any.example").send().await.unwrap()).await;
+    let answer = TestResponse::read(with.header("origin", "https://any.example").send().await.unwrap()).await;
     assert_eq!(answer.status, 200);
     let bare =
         async |path: &str| fakes::http().get(format!("{}{path}", sidecar.url)).send().await.unwrap().status();
@@ -126,7 +127,7 @@ async fn a_token_guards_v1_and_vouches_for_any_origin() {
 
     let ask = json!({"prompt": "a boat", "size": "64x64", "response_format": "url"});
     let order = fakes::http().post(format!("{}/v1/images/generations", sidecar.url)).body(ask.to_string());
-    let made = Answer::of(
+    let made = TestResponse::read(
         order
             .header("content-type", "application/json")
             .bearer_auth("a-long-secret-token")
@@ -180,7 +181,7 @@ async fn what_does_not_decode_is_answered_in_the_envelope() {
         ("/gpu?query=%", 400, "invalid_value"),
     ] {
         let url = format!("{}{path}", sidecar.url);
-        let answer = Answer::of(fakes::http().get(&url).send().await.unwrap()).await;
+        let answer = TestResponse::read(fakes::http().get(&url).send().await.unwrap()).await;
         assert_eq!((answer.status, answer.code()), (status, code), "{path:.100}");
         assert_eq!(answer.header("content-type"), "application/json", "{path:.100}");
         assert!(answer.message().len() < 2000, "{path:.100}: {}", answer.message());
@@ -194,7 +195,7 @@ async fn who_may_order_pictures_goes_by_address_and_health_answers_everybody() {
     sidecar.until_ready().await;
     let forwarded =
         fakes::http().get(format!("{}/v1/models", sidecar.url)).header("x-forwarded-for", "10.0.0.1");
-    let answer = Answer::of(forwarded.send().await.unwrap()).await;
+    let answer = TestResponse::read(forwarded.send().await.unwrap()).await;
     assert_eq!((answer.status, answer.code()), (403, "ip_not_allowed"), "a header is no address");
 }
 
@@ -208,7 +209,7 @@ async fn bodies_are_bounded_plain_and_one_json_object() {
         if let Some(encoding) = encoding {
             request = request.header("content-encoding", encoding);
         }
-        Answer::of(request.send().await.unwrap()).await
+        TestResponse::read(request.send().await.unwrap()).await
     };
     let large = json!({"prompt": "x".repeat(3000)}).to_string();
     for (body, encoding, status, code) in [
@@ -241,12 +242,14 @@ async fn paths_match_exactly_and_every_refusal_is_the_envelope() {
         "/V1/models",
     ] {
         let answer =
-            Answer::of(fakes::http().get(format!("{}{path}", sidecar.url)).send().await.unwrap()).await;
+            TestResponse::read(fakes::http().get(format!("{}{path}", sidecar.url)).send().await.unwrap())
+                .await;
         assert_eq!((answer.status, answer.code()), (404, "not_found"), "{path}");
     }
-    let wrong =
-        Answer::of(fakes::http().get(format!("{}/v1/images/generations", sidecar.url)).send().await.unwrap())
-            .await;
+    let wrong = TestResponse::read(
+        fakes::http().get(format!("{}/v1/images/generations", sidecar.url)).send().await.unwrap(),
+    )
+    .await;
     assert_eq!((wrong.status, wrong.code(), wrong.header("allow")), (405, "method_not_allowed", "POST"));
 }
 
@@ -255,7 +258,7 @@ async fn a_sane_request_id_is_kept_and_any_other_replaced() {
     let sidecar = Sidecar::builtin(&[]).await;
     let ask = async |id: &str| {
         let request = fakes::http().get(format!("{}/healthz", sidecar.url)).header("x-request-id", id);
-        Answer::of(request.send().await.unwrap()).await.header("x-request-id").to_owned()
+        TestResponse::read(request.send().await.unwrap()).await.header("x-request-id").to_owned()
     };
     assert_eq!(ask("abc-1.2_3").await, "abc-1.2_3");
     for odd in ["a b", "a\"b", &"x".repeat(129)] {
@@ -283,7 +286,7 @@ async fn bodies_that_do_not_come_keep_nobody_from_the_health() {
         Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n";
     let mut slow = Vec::new();
     for _ in 0..256 {
-        let mut wire = Wire::to(&sidecar.url).await;
+        let mut wire = RawClient::to(&sidecar.url).await;
         wire.send(head).await;
         let word = fakes::bounded("leave to send", wire.until(b"\r\n\r\n")).await.expect("it is let in");
         assert!(word.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&word));

@@ -1,7 +1,7 @@
 //! Edits: a picture from a picture, on the builtin engine and a fake InvokeAI.
 
 use e2e::sidecar::Sidecar;
-use fakes::{Answer, form, invokeai::FakeInvoke, large::FORTY_MEGAPIXELS};
+use fakes::{TestResponse, form, invokeai::FakeInvoke, large_images::FORTY_MEGAPIXELS};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -52,15 +52,15 @@ impl Form {
         self
     }
 
-    async fn send(mut self, client: &Client, sidecar: &Sidecar) -> Answer {
+    async fn send(mut self, client: &Client, sidecar: &Sidecar) -> TestResponse {
         self.0.extend_from_slice(b"--b0undary--\r\n");
         let request = client.post(format!("{}/v1/images/edits", sidecar.url));
         let request = request.header("content-type", "multipart/form-data; boundary=b0undary").body(self.0);
-        Answer::of(request.send().await.unwrap()).await
+        TestResponse::read(request.send().await.unwrap()).await
     }
 }
 
-fn picture(answer: &Answer) -> RgbImage {
+fn picture(answer: &TestResponse) -> RgbImage {
     assert_eq!(answer.status, 200, "{answer:?}");
     let base64 = answer.json["data"][0]["b64_json"].as_str().unwrap();
     image::load_from_memory(&base64_simd::STANDARD.decode_to_vec(base64).unwrap()).unwrap().into_rgb8()
@@ -96,8 +96,8 @@ async fn a_mask_keeps_what_is_not_transparent_to_the_byte_on_both_engines() {
         (&json!(0.0), &json!(0))
     );
     let left = || {
-        let uploaded = fake.seen().iter().filter(|seen| seen.path.contains("/images/upload")).count();
-        let removed = fake.seen().iter().filter(|seen| seen.method == "DELETE").count();
+        let uploaded = fake.requests().iter().filter(|seen| seen.path.contains("/images/upload")).count();
+        let removed = fake.requests().iter().filter(|seen| seen.method == "DELETE").count();
         uploaded - removed
     };
     fakes::eventually("uploads are taken out again", async || (left() == 0).then_some(())).await;
@@ -122,7 +122,7 @@ async fn a_picture_alone_is_started_from_as_far_as_strength_says() {
     let item = &fake.items()[0];
     assert_eq!(item.graph["nodes"]["denoise"]["denoising_start"], 0.75);
     let uploads: Vec<_> =
-        fake.seen().into_iter().filter(|seen| seen.path.contains("/images/upload")).collect();
+        fake.requests().into_iter().filter(|seen| seen.path.contains("/images/upload")).collect();
     assert_eq!(uploads.len(), 1, "no mask");
     assert!(uploads[0].path.contains("is_intermediate=true"), "out of sight of the gallery");
 }
@@ -162,7 +162,7 @@ async fn what_cannot_be_edited_is_refused_by_name_and_the_engine_hears_nothing()
         let answer = form.send(fakes::http(), &sidecar).await;
         assert_eq!((answer.status, &answer.json["error"]["param"]), (400, &json!(param)), "{answer:?}");
     }
-    assert!(!fake.seen().iter().any(|seen| seen.method == "POST"));
+    assert!(!fake.requests().iter().any(|seen| seen.method == "POST"));
     assert_eq!(
         sidecar.readyz().await.checks.iter().find(|check| check.name == "slots").unwrap().observed,
         "0 of 4 taken"
@@ -178,7 +178,7 @@ async fn what_cannot_be_decoded_is_refused_with_a_status_where_a_stream_was_aske
     let form = Form::new().text("prompt", "a cat").text("stream", "true").file("image", &png[..200]);
     let answer = form.send(fakes::http(), &sidecar).await;
     assert_eq!((answer.status, &answer.json["error"]["param"]), (400, &json!("image")), "{answer:?}");
-    assert!(!fake.seen().iter().any(|seen| seen.method == "POST"));
+    assert!(!fake.requests().iter().any(|seen| seen.method == "POST"));
 }
 
 #[tokio::test]
@@ -189,10 +189,10 @@ async fn a_requests_time_covers_the_decoding_and_the_engine_hears_nothing() {
     let parts = [(&*form::text("prompt"), &b"a cat"[..]), (&form::file("image", "a.png"), &FORTY_MEGAPIXELS)];
     let request = fakes::http().post(format!("{}/v1/images/edits", sidecar.url));
     let request = request.header("content-type", form::KIND).header("x-request-timeout-ms", "100");
-    let answer = Answer::of(request.body(form::form(&parts)).send().await.unwrap()).await;
+    let answer = TestResponse::read(request.body(form::form(&parts)).send().await.unwrap()).await;
     assert_eq!((answer.status, answer.code()), (504, "engine_timeout"), "{answer:?}");
     sidecar.until_inflight(0).await;
-    assert!(!fake.seen().iter().any(|seen| seen.method == "POST"));
+    assert!(!fake.requests().iter().any(|seen| seen.method == "POST"));
 }
 
 #[tokio::test]

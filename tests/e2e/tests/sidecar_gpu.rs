@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use e2e::sidecar::Sidecar;
 use fakes::gpu::{FakeCard, Process};
 use serde_json::{Value, json};
-use wire::health::{Check, CheckStatus, Status};
+use wire::health::{Check, CheckStatus, ReadyStatus};
 
 const NO_SUCH_PID: u32 = 4_194_305;
 
@@ -169,7 +169,7 @@ async fn a_fatal_report_gates_at_once_and_outlives_the_service_until_it_is_ackno
     card.xid(31);
     let check = until(&sidecar, "xid", CheckStatus::Warn).await;
     assert!(check.message.contains("XID 31 (GPU memory page fault)"), "{check:?}");
-    assert_eq!(sidecar.readyz().await.status, Status::Degraded, "a program's fault never gates");
+    assert_eq!(sidecar.readyz().await.status, ReadyStatus::Degraded, "a program's fault never gates");
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn a_driver_upgraded_under_us_is_degraded_in_these_words() {
     let check = until(&sidecar, "driver", CheckStatus::Warn).await;
     assert!(check.message.contains("upgraded under us: 595.80 runs"), "{check:?}");
     let report = sidecar.readyz().await;
-    assert_eq!(report.status, Status::Degraded);
+    assert_eq!(report.status, ReadyStatus::Degraded);
     assert_eq!(sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 1})).await.status, 200);
 }
 

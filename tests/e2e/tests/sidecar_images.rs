@@ -2,8 +2,8 @@
 
 use e2e::sidecar::Sidecar;
 use fakes::{
-    Answer,
-    invokeai::{Failure, FakeInvoke, Item, PictureBytes, Status},
+    TestResponse,
+    invokeai::{FakeInvoke, InvokeFailure, InvokeImageBytes, ItemStatus, QueueItem},
 };
 use picture::Format;
 use serde_json::{Value, json};
@@ -15,21 +15,21 @@ async fn both() -> (FakeInvoke, Sidecar) {
     (fake, sidecar)
 }
 
-fn pictures(answer: &Answer) -> Vec<(u64, Vec<u8>)> {
+fn pictures(answer: &TestResponse) -> Vec<(u64, Vec<u8>)> {
     let picture = |object: &Value| {
         let bytes = base64_simd::STANDARD.decode_to_vec(object["b64_json"].as_str().unwrap()).unwrap();
-        assert_eq!(Format::of_whole(&bytes), Ok(Format::Png));
+        assert_eq!(Format::detect(&bytes), Ok(Format::Png));
         (object["seed"].as_u64().unwrap(), bytes)
     };
     answer.json["data"].as_array().unwrap().iter().map(picture).collect()
 }
 
-fn over(item: &Item) -> bool {
-    !matches!(item.status, Status::Pending | Status::InProgress)
+fn over(item: &QueueItem) -> bool {
+    !matches!(item.status, ItemStatus::Pending | ItemStatus::InProgress)
 }
 
 fn enqueued(fake: &FakeInvoke) -> Vec<Value> {
-    let seen = fake.seen();
+    let seen = fake.requests();
     let batches = seen.iter().filter(|seen| seen.path.ends_with("/enqueue_batch"));
     batches.map(|seen| serde_json::from_slice(&seen.body).unwrap()).collect()
 }
@@ -76,7 +76,8 @@ async fn everything_asked_for_reaches_the_graph_and_nothing_else_does() {
 async fn models_go_by_key_name_and_alias_and_an_unknown_one_is_refused_with_what_exists() {
     let (fake, sidecar) = both().await;
     let list =
-        Answer::of(fakes::http().get(format!("{}/v1/models", sidecar.url)).send().await.unwrap()).await;
+        TestResponse::read(fakes::http().get(format!("{}/v1/models", sidecar.url)).send().await.unwrap())
+            .await;
     let ids: Vec<_> = list.json["data"].as_array().unwrap().iter().map(|model| model["id"].clone()).collect();
     assert_eq!(ids.len(), 4, "two models and two aliases: {ids:?}");
     let named = ids[0].as_str().unwrap().to_uppercase();
@@ -109,8 +110,8 @@ async fn a_picture_by_address_can_be_fetched_there() {
     let file = fakes::http().get(url).send().await.unwrap();
     assert_eq!(file.headers()["content-type"], "image/png");
     assert_eq!(file.headers()["x-content-type-options"], "nosniff");
-    assert_eq!(Format::of_whole(&file.bytes().await.unwrap()), Ok(Format::Png));
-    let gone = Answer::of(fakes::http().get(format!("{url}x")).send().await.unwrap()).await;
+    assert_eq!(Format::detect(&file.bytes().await.unwrap()), Ok(Format::Png));
+    let gone = TestResponse::read(fakes::http().get(format!("{url}x")).send().await.unwrap()).await;
     assert_eq!((gone.status, gone.code()), (404, "not_found"));
 }
 
@@ -120,7 +121,7 @@ async fn a_request_that_spends_gpu_time_never_uses_a_connection_twice() {
     for _ in 0..3 {
         assert_eq!(sidecar.generate(&json!({"prompt": "a", "size": "64x64"})).await.status, 200);
     }
-    let seen = fake.seen();
+    let seen = fake.requests();
     for (at, enqueue) in seen.iter().enumerate().filter(|(_, seen)| seen.path.ends_with("/enqueue_batch")) {
         let others = seen
             .iter()
@@ -133,7 +134,7 @@ async fn a_request_that_spends_gpu_time_never_uses_a_connection_twice() {
 #[tokio::test]
 async fn a_failed_job_is_told_in_the_engines_words_without_paths_or_tracebacks() {
     let (fake, sidecar) = both().await;
-    let failure = Failure::new(
+    let failure = InvokeFailure::new(
         "FileNotFoundError",
         "No such file: /srv/invokeai/models/x.safetensors\nTraceback (most)",
     );
@@ -150,19 +151,19 @@ async fn a_failed_job_is_told_in_the_engines_words_without_paths_or_tracebacks()
 #[tokio::test]
 async fn running_out_of_memory_frees_the_engines_caches() {
     let (fake, sidecar) = both().await;
-    fake.script(|script| script.fail = Some(Failure::out_of_memory()));
+    fake.script(|script| script.fail = Some(InvokeFailure::out_of_memory()));
     let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64"})).await;
     assert_eq!((answer.status, answer.code()), (503, "gpu_out_of_memory"));
     assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("10", "false"));
     assert!(answer.message().contains("CUDA out of memory"), "{}", answer.message());
-    assert!(fake.seen().iter().any(|seen| seen.path == "/api/v2/models/empty_model_cache"));
+    assert!(fake.requests().iter().any(|seen| seen.path == "/api/v2/models/empty_model_cache"));
 }
 
 #[tokio::test]
 async fn half_a_picture_or_a_web_page_is_no_picture() {
     let (fake, sidecar) = both().await;
-    for bytes in [PictureBytes::CutOff, PictureBytes::Hollow, PictureBytes::Html] {
-        fake.script(|script| script.pictures = bytes);
+    for bytes in [InvokeImageBytes::CutOff, InvokeImageBytes::Hollow, InvokeImageBytes::Html] {
+        fake.script(|script| script.image_bytes = bytes);
         let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64"})).await;
         assert_eq!((answer.status, answer.code()), (502, "engine_error"), "{bytes:?}");
         assert!(answer.message().contains("picture cannot be used"), "{}", answer.message());
@@ -176,8 +177,8 @@ async fn a_full_queue_is_429_and_what_it_took_is_taken_back() {
         script.hold = true;
         script.max_queue = 2;
     });
-    let stranger = fake.stranger_job();
-    fake.until(|items| items.iter().any(|item| item.id == stranger && item.status == Status::InProgress))
+    let stranger = fake.foreign_job();
+    fake.until(|items| items.iter().any(|item| item.id == stranger && item.status == ItemStatus::InProgress))
         .await;
     let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64", "n": 4})).await;
     assert_eq!((answer.status, answer.code()), (429, "backend_overloaded"));
@@ -185,7 +186,7 @@ async fn a_full_queue_is_429_and_what_it_took_is_taken_back() {
     let items = fake.items();
     assert!(items.iter().filter(|item| item.id != stranger).all(over), "{items:?}");
     assert!(
-        items.iter().any(|item| item.id == stranger && item.status == Status::InProgress),
+        items.iter().any(|item| item.id == stranger && item.status == ItemStatus::InProgress),
         "the stranger's job goes on"
     );
 }

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use e2e::sidecar::Sidecar;
-use fakes::invokeai::{FakeInvoke, Item, Script, Status};
+use fakes::invokeai::{FakeInvoke, InvokeScript, ItemStatus, QueueItem};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-async fn both(script: impl FnOnce(&mut Script), flags: &[&str]) -> (FakeInvoke, Sidecar) {
+async fn both(script: impl FnOnce(&mut InvokeScript), flags: &[&str]) -> (FakeInvoke, Sidecar) {
     let fake = FakeInvoke::start().await;
     fake.script(script);
     let sidecar = Sidecar::invokeai(&fake.url(), flags).await;
@@ -23,11 +23,11 @@ fn picture() -> Value {
     json!({"prompt": "a", "size": "64x64"})
 }
 
-fn ours(item: &Item) -> bool {
+fn ours(item: &QueueItem) -> bool {
     item.destination.as_deref().is_some_and(|destination| destination.starts_with("ada2-sidecar-"))
 }
 
-fn is(status: Status) -> impl Fn(&[Item]) -> bool {
+fn is(status: ItemStatus) -> impl Fn(&[QueueItem]) -> bool {
     move |items| items.iter().any(|item| ours(item) && item.status == status)
 }
 
@@ -39,14 +39,14 @@ async fn a_caller_who_leaves_takes_exactly_his_own_job_with_him() {
         let waiting = sidecar.generate(&request);
         tokio::select! {
             answer = waiting => panic!("held jobs do not end: {answer:?}"),
-            () = fake.until(is(Status::InProgress)) => {}
+            () = fake.until(is(ItemStatus::InProgress)) => {}
         }
     }
     let left = Instant::now();
-    let stranger = fake.stranger_job();
-    fake.until(is(Status::Canceled)).await;
+    let stranger = fake.foreign_job();
+    fake.until(is(ItemStatus::Canceled)).await;
     assert!(left.elapsed() < Duration::from_secs(5), "{:?}", left.elapsed());
-    fake.until(|items| items.iter().any(|item| item.id == stranger && item.status == Status::InProgress))
+    fake.until(|items| items.iter().any(|item| item.id == stranger && item.status == ItemStatus::InProgress))
         .await;
     sidecar.until_inflight(0).await;
     let batch = fake.items().into_iter().find(|item| item.id == stranger).unwrap().batch_id;
@@ -57,21 +57,21 @@ async fn a_caller_who_leaves_takes_exactly_his_own_job_with_him() {
 #[tokio::test]
 async fn a_job_that_still_waits_is_taken_out_of_the_queue_and_the_one_that_runs_is_left_alone() {
     let (fake, sidecar) = both(|script| script.hold = true, &[]).await;
-    let stranger = fake.stranger_job();
-    fake.until(|items| items.iter().any(|item| item.id == stranger && item.status == Status::InProgress))
+    let stranger = fake.foreign_job();
+    fake.until(|items| items.iter().any(|item| item.id == stranger && item.status == ItemStatus::InProgress))
         .await;
     let request = picture();
     {
         let waiting = sidecar.generate(&request);
         tokio::select! {
             answer = waiting => panic!("held jobs do not end: {answer:?}"),
-            () = fake.until(is(Status::Pending)) => {}
+            () = fake.until(is(ItemStatus::Pending)) => {}
         }
     }
-    fake.until(is(Status::Canceled)).await;
+    fake.until(is(ItemStatus::Canceled)).await;
     sidecar.until_inflight(0).await;
     let items = fake.items();
-    assert_eq!(items.iter().find(|item| item.id == stranger).unwrap().status, Status::InProgress);
+    assert_eq!(items.iter().find(|item| item.id == stranger).unwrap().status, ItemStatus::InProgress);
 }
 
 #[tokio::test]
@@ -90,12 +90,12 @@ async fn the_slot_is_held_until_the_engine_has_let_go_of_a_cancelled_job() {
         let waiting = sidecar.generate(&request);
         tokio::select! {
             answer = waiting => panic!("held jobs do not end: {answer:?}"),
-            () = fake.until(is(Status::InProgress)) => {}
+            () = fake.until(is(ItemStatus::InProgress)) => {}
         }
     }
-    fake.until(is(Status::Canceled)).await;
+    fake.until(is(ItemStatus::Canceled)).await;
     fakes::eventually("the engine is asked again and again whether it has let go", async || {
-        let asked = fake.seen().into_iter().filter(|seen| seen.path.contains("/b/")).count();
+        let asked = fake.requests().into_iter().filter(|seen| seen.path.contains("/b/")).count();
         (asked >= 3).then_some(())
     })
     .await;
@@ -119,11 +119,11 @@ async fn a_request_that_takes_too_long_is_answered_in_time_and_its_job_cancelled
         .post(url)
         .header("content-type", "application/json")
         .header("x-request-timeout-ms", "300");
-    let answer = fakes::Answer::of(request.body(picture().to_string()).send().await.unwrap()).await;
+    let answer = fakes::TestResponse::read(request.body(picture().to_string()).send().await.unwrap()).await;
     assert_eq!((answer.status, answer.code()), (504, "engine_timeout"));
     assert_eq!(answer.header("x-should-retry"), "false");
     assert!(start.elapsed() < Duration::from_secs(5));
-    fake.until(is(Status::Canceled)).await;
+    fake.until(is(ItemStatus::Canceled)).await;
     sidecar.until_inflight(0).await;
 }
 
@@ -140,15 +140,15 @@ async fn a_job_whose_enqueue_answer_was_lost_is_found_by_its_tag_and_cancelled()
     let answer = sidecar.generate(&picture()).await;
     assert_eq!((answer.status, answer.code()), (503, "engine_unavailable"));
     assert_eq!(answer.header("x-should-retry"), "false");
-    fake.until(is(Status::Canceled)).await;
+    fake.until(is(ItemStatus::Canceled)).await;
     sidecar.until_inflight(0).await;
-    let stranger = fake.stranger_job();
+    let stranger = fake.foreign_job();
     assert_eq!(
-        fake.seen().iter().filter(|seen| seen.path.ends_with("enqueue_batch")).count(),
+        fake.requests().iter().filter(|seen| seen.path.ends_with("enqueue_batch")).count(),
         1,
         "never sent twice"
     );
-    fake.until(|items| items.iter().any(|item| item.id == stranger && item.status == Status::InProgress))
+    fake.until(|items| items.iter().any(|item| item.id == stranger && item.status == ItemStatus::InProgress))
         .await;
 }
 
@@ -165,13 +165,13 @@ async fn what_an_earlier_process_left_behind_is_cancelled_before_readiness() {
         let url = format!("{}/api/v1/queue/default/enqueue_batch", fake.url());
         assert_eq!(fakes::post(&url, &batch).await.status, 200);
     }
-    let stranger = fake.stranger_job();
+    let stranger = fake.foreign_job();
     let sidecar = Sidecar::start_in(state, &["--engine", "invokeai", "--engine-url", &fake.url()]).await;
     sidecar.until_ready().await;
     let items = fake.items();
-    assert_eq!(items[0].status, Status::Canceled, "ours");
+    assert_eq!(items[0].status, ItemStatus::Canceled, "ours");
     assert!(
-        items[1..].iter().all(|item| item.status != Status::Canceled),
+        items[1..].iter().all(|item| item.status != ItemStatus::Canceled),
         "of another instance, of a person"
     );
     assert_eq!(items.last().unwrap().id, stranger);
@@ -182,7 +182,7 @@ async fn an_engine_killed_in_mid_job_ends_the_request_frees_the_slot_and_finds_n
     let (fake, sidecar) = both(|script| script.hold = true, &[]).await;
     let request = json!({"prompt": "a", "size": "64x64", "n": 2});
     let (answer, killed) = tokio::join!(sidecar.generate(&request), async {
-        fake.until(is(Status::InProgress)).await;
+        fake.until(is(ItemStatus::InProgress)).await;
         fake.stop().await;
         Instant::now()
     });
@@ -193,7 +193,9 @@ async fn an_engine_killed_in_mid_job_ends_the_request_frees_the_slot_and_finds_n
     assert!(sidecar.readyz().await.checks.iter().any(|check| check.observed.starts_with("0 of 4")));
     fake.restart();
     sidecar.until_ready().await;
-    assert!(!fake.items().iter().any(|item| matches!(item.status, Status::Pending | Status::InProgress)));
+    assert!(
+        !fake.items().iter().any(|item| matches!(item.status, ItemStatus::Pending | ItemStatus::InProgress))
+    );
     fake.script(|script| script.hold = false);
     assert_eq!(sidecar.generate(&picture()).await.status, 200, "no restart of ours was needed");
 }
@@ -203,8 +205,8 @@ async fn draining_finishes_what_runs_and_admits_nothing_new() {
     let (fake, sidecar) = both(|script| script.hold = true, &[]).await;
     let request = picture();
     let (answer, ()) = tokio::join!(sidecar.generate(&request), async {
-        fake.until(is(Status::InProgress)).await;
-        sidecar.lifecycle.stop();
+        fake.until(is(ItemStatus::InProgress)).await;
+        sidecar.lifecycle.begin_drain();
         fakes::eventually("no new connections", async || {
             fakes::http().get(format!("{}/healthz", sidecar.url)).send().await.is_err().then_some(())
         })
@@ -223,7 +225,7 @@ async fn a_request_of_somebody_who_connected_before_the_drain_is_served() {
     fakes::eventually("nobody is connected", async || connected(false)).await;
     let mut stream = TcpStream::connect(sidecar.url.trim_start_matches("http://")).await.unwrap();
     fakes::eventually("accepted", async || connected(true)).await;
-    sidecar.lifecycle.stop();
+    sidecar.lifecycle.begin_drain();
     fakes::eventually("no new connections", async || {
         fakes::http().get(format!("{}/healthz", sidecar.url)).send().await.is_err().then_some(())
     })
@@ -251,10 +253,10 @@ async fn when_the_grace_is_over_what_still_runs_is_cancelled_in_the_engine() {
         tokio::pin!(waiting);
         tokio::select! {
             answer = &mut waiting => panic!("held jobs do not end: {answer:?}"),
-            () = fake.until(is(Status::InProgress)) => {}
+            () = fake.until(is(ItemStatus::InProgress)) => {}
         }
-        sidecar.lifecycle.stop();
-        fake.until(is(Status::Canceled)).await;
+        sidecar.lifecycle.begin_drain();
+        fake.until(is(ItemStatus::Canceled)).await;
     }
     sidecar.stop().await;
     fake.until_idle().await;

@@ -2,15 +2,15 @@
 
 use e2e::sidecar::Sidecar;
 use fakes::{
-    Answer,
-    raw_http::{Wire, WireAnswer},
+    TestResponse,
+    raw_http::{RawClient, RawResponse},
 };
 use serde_json::json;
 
-async fn get(sidecar: &Sidecar, headers: &str) -> WireAnswer {
-    let mut wire = Wire::to(&sidecar.url).await;
+async fn get(sidecar: &Sidecar, headers: &str) -> RawResponse {
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send(format!("GET /v1/models HTTP/1.1\r\n{headers}\r\n")).await;
-    wire.answer().await
+    wire.response().await
 }
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn a_pictures_address_is_the_one_that_its_caller_reaches_us_by() {
             fakes::http().post(format!("{}/v1/images/generations", sidecar.url)).body(ask.to_string());
         let request = request.header("content-type", "application/json").header("host", "ada2:7860");
         let request = lines.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        Answer::of(request.send().await.unwrap()).await
+        TestResponse::read(request.send().await.unwrap()).await
     };
     let (client, proto) = (("x-forwarded-for", "127.0.0.1"), ("x-forwarded-proto", "https"));
     for (lines, base) in [

@@ -8,7 +8,7 @@ use fakes::{
     invokeai::{FakeInvoke, Users, VersionAnswer},
 };
 use serde_json::json;
-use wire::health::{CheckStatus, Status};
+use wire::health::{CheckStatus, ReadyStatus};
 
 async fn text(url: &str) -> (u16, String) {
     let answer = fakes::http().get(url).send().await.unwrap();
@@ -49,7 +49,7 @@ async fn a_paused_queue_gates_and_the_engine_hears_nothing() {
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(check.message.contains("resume it"), "{}", check.message);
     refused(&sidecar, "engine_queue: ").await;
-    assert!(!fake.seen().iter().any(|seen| seen.method == "POST"), "nothing was enqueued");
+    assert!(!fake.requests().iter().any(|seen| seen.method == "POST"), "nothing was enqueued");
     let (status, lines) = text(&format!("{}/readyz?verbose", sidecar.url)).await;
     assert_eq!(status, 503);
     assert!(
@@ -122,10 +122,10 @@ async fn whatever_else_listens_there_is_not_the_engine() {
     says("names no version").await;
     fake.script(|script| script.version = VersionAnswer::Json(json!({"version": "7.0.0"})));
     let report = sidecar.until_ready().await;
-    assert_eq!(report.status, Status::Degraded, "an untested version is a warning");
+    assert_eq!(report.status, ReadyStatus::Degraded, "an untested version is a warning");
     fake.script(|script| script.version = VersionAnswer::Real);
     fakes::eventually("no warning", async || {
-        Some(sidecar.readyz().await).filter(|report| report.status == Status::Ready)
+        Some(sidecar.readyz().await).filter(|report| report.status == ReadyStatus::Ready)
     })
     .await;
 }

@@ -4,24 +4,24 @@ use std::time::Duration;
 
 use e2e::sidecar::Sidecar;
 use fakes::{
-    Answer,
-    invokeai::{Failure, FakeInvoke, Status},
-    sse::Events,
+    TestResponse,
+    invokeai::{FakeInvoke, InvokeFailure, ItemStatus},
+    sse::SseReader,
 };
 use picture::Format;
 use serde_json::{Value, json};
 
-async fn stream(sidecar: &Sidecar, more: Value) -> Events {
+async fn stream(sidecar: &Sidecar, more: Value) -> SseReader {
     let mut request = json!({"prompt": "a", "size": "64x64", "stream": true});
     request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let answer = fakes::http().post(format!("{}/v1/images/generations", sidecar.url));
     let answer = answer.header("content-type", "application/json").body(request.to_string());
-    Events::of(answer.send().await.unwrap())
+    SseReader::new(answer.send().await.unwrap())
 }
 
 fn picture(event: &Value) -> Format {
     let bytes = base64_simd::STANDARD.decode_to_vec(event["b64_json"].as_str().unwrap()).unwrap();
-    Format::of_whole(&bytes).unwrap()
+    Format::detect(&bytes).unwrap()
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn a_stream_without_partials_has_one_event_in_the_format_asked_for() {
 #[tokio::test]
 async fn an_engine_that_fails_in_mid_stream_is_an_event_that_sdks_raise() {
     let fake = FakeInvoke::start().await;
-    fake.script(|script| script.fail = Some(Failure::new("RuntimeError", "the model is broken")));
+    fake.script(|script| script.fail = Some(InvokeFailure::new("RuntimeError", "the model is broken")));
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
     let events = stream(&sidecar, json!({"steps": 4})).await.rest().await;
@@ -88,7 +88,7 @@ async fn a_stream_that_takes_too_long_ends_with_the_error_and_the_job_with_it() 
     sidecar.until_ready().await;
     let events = stream(&sidecar, json!({"steps": 4})).await.rest().await;
     assert_eq!(events[0]["error"]["code"], "engine_timeout");
-    fake.until(|items| items[0].status == Status::Canceled).await;
+    fake.until(|items| items[0].status == ItemStatus::Canceled).await;
     sidecar.until_inflight(0).await;
 }
 
@@ -98,13 +98,13 @@ async fn a_caller_who_leaves_the_stream_takes_his_job_along() {
     fake.script(|script| script.hold = true);
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
-    let stranger = fake.stranger_job();
+    let stranger = fake.foreign_job();
     let events = stream(&sidecar, json!({"steps": 4, "partial_images": 3})).await;
     fake.until(|items| items.len() == 2).await;
     drop(events);
-    fake.until(|items| items[1].status == Status::Canceled).await;
+    fake.until(|items| items[1].status == ItemStatus::Canceled).await;
     sidecar.until_inflight(0).await;
-    assert_ne!(fake.items().iter().find(|item| item.id == stranger).unwrap().status, Status::Canceled);
+    assert_ne!(fake.items().iter().find(|item| item.id == stranger).unwrap().status, ItemStatus::Canceled);
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn what_is_wrong_before_the_stream_begins_is_a_status() {
     }
 }
 
-fn bytes(answer: &Answer) -> Vec<u8> {
+fn bytes(answer: &TestResponse) -> Vec<u8> {
     assert_eq!(answer.status, 200, "{answer:?}");
     base64_simd::STANDARD.decode_to_vec(answer.json["data"][0]["b64_json"].as_str().unwrap()).unwrap()
 }
@@ -134,7 +134,7 @@ async fn every_format_can_be_had_and_says_what_it_is() {
             json!({"prompt": "a", "size": "64x64", "steps": 1, "output_format": name, "seed": 1});
         let answer = sidecar.generate(&request).await;
         assert_eq!(
-            (Format::of_whole(&bytes(&answer)), &answer.json["output_format"]),
+            (Format::detect(&bytes(&answer)), &answer.json["output_format"]),
             (Ok(format), &json!(name))
         );
         request["response_format"] = json!("url");
@@ -143,7 +143,7 @@ async fn every_format_can_be_had_and_says_what_it_is() {
         assert!(url.ends_with(format.extension()), "{url}");
         let fetched = fakes::http().get(url).send().await.unwrap();
         assert_eq!(fetched.headers()["content-type"], format.mime());
-        assert_eq!(Format::of_whole(&fetched.bytes().await.unwrap()), Ok(format));
+        assert_eq!(Format::detect(&fetched.bytes().await.unwrap()), Ok(format));
     }
 }
 
@@ -194,7 +194,7 @@ async fn what_the_engine_writes_into_a_png_is_taken_out_if_so_configured() {
     for (word, tells) in [("keep", true), ("strip", false)] {
         let sidecar = Sidecar::invokeai(&fake.url(), &["--png-metadata", word]).await;
         sidecar.until_ready().await;
-        fake.script(|script| script.pictures = fakes::invokeai::PictureBytes::Telling);
+        fake.script(|script| script.image_bytes = fakes::invokeai::InvokeImageBytes::WithGraph);
         let answer = sidecar.generate(&json!({"prompt": "a secret", "size": "64x64", "steps": 1})).await;
         let told = bytes(&answer).windows(14).any(|window| window == b"invokeai_graph");
         assert_eq!(told, tells, "{word}");

@@ -3,7 +3,7 @@
 use e2e::sidecar::Sidecar;
 use fakes::gpu::{FakeCard, Process, Scenario};
 use serde_json::json;
-use wire::health::{CheckStatus, Status};
+use wire::health::{CheckStatus, ReadyStatus};
 
 async fn text(url: &str) -> (u16, String) {
     let answer = fakes::http().get(url).send().await.unwrap();
@@ -56,7 +56,7 @@ async fn memory_that_no_listed_process_holds_gates_and_warn_only_lets_it_pass() 
     assert!(answer.message().contains("held by no process that the driver lists"), "{answer:?}");
     let lenient = Sidecar::builtin(&[&flags[..], &["--warn-only", "vram_headroom"]].concat()).await;
     let report = lenient.until_ready().await;
-    assert_eq!(report.status, Status::Degraded);
+    assert_eq!(report.status, ReadyStatus::Degraded);
     let check = report.checks.iter().find(|check| check.name == "vram_headroom").unwrap();
     assert_eq!(check.status, CheckStatus::Warn);
     assert!(check.message.ends_with("(only a warning, because warn_only names vram_headroom)"), "{check:?}");
@@ -76,7 +76,7 @@ async fn a_card_without_vram_figures_is_ready_and_says_so_everywhere() {
     let flags = ["--gpu", "required", "--nvml-lib", &library, "--sample-interval", "20ms"];
     let sidecar = Sidecar::builtin(&flags).await;
     let report = sidecar.until_ready().await;
-    assert_eq!(report.status, Status::Ready);
+    assert_eq!(report.status, ReadyStatus::Ready);
     let check = report.checks.iter().find(|check| check.name == "vram_headroom").unwrap();
     assert_eq!(check.status, CheckStatus::Unknown);
     let gpu = report.gpu.unwrap();

@@ -1,15 +1,15 @@
 //! The default model is loaded before anybody asks for a picture, and again after the engine's restart.
 
 use e2e::sidecar::Sidecar;
-use fakes::invokeai::{FakeInvoke, Script, Status};
+use fakes::invokeai::{FakeInvoke, InvokeScript, ItemStatus};
 use serde_json::json;
 
 #[tokio::test]
 async fn nothing_is_admitted_until_the_model_is_loaded_and_the_gallery_stays_empty() {
     let fake = FakeInvoke::start().await;
-    fake.script(|script: &mut Script| script.hold = true);
+    fake.script(|script: &mut InvokeScript| script.hold = true);
     let sidecar = Sidecar::invokeai(&fake.url(), &["--warm-up", "on"]).await;
-    fake.until(|items| items.iter().any(|item| item.status == Status::InProgress)).await;
+    fake.until(|items| items.iter().any(|item| item.status == ItemStatus::InProgress)).await;
     let check = sidecar.until_fails("engine_model").await;
     assert_eq!(check.observed, "warming");
     let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64"})).await;
@@ -17,7 +17,7 @@ async fn nothing_is_admitted_until_the_model_is_loaded_and_the_gallery_stays_emp
     assert!(answer.message().contains("engine_model: warming"), "{}", answer.message());
     fake.script(|script| script.hold = false);
     sidecar.until_ready().await;
-    let order = fake.seen().into_iter().find(|seen| seen.path.contains("enqueue_batch")).unwrap();
+    let order = fake.requests().into_iter().find(|seen| seen.path.contains("enqueue_batch")).unwrap();
     let order: serde_json::Value = serde_json::from_slice(&order.body).unwrap();
     let nodes = &order["batch"]["graph"]["nodes"];
     assert_eq!(nodes["l2i"]["is_intermediate"], true, "it does not show in the engine's gallery");
@@ -44,7 +44,7 @@ async fn an_engine_that_was_restarted_is_warmed_again_before_it_is_ready() {
 #[tokio::test]
 async fn a_model_that_cannot_be_loaded_is_a_warning_with_the_engines_words() {
     let fake = FakeInvoke::start().await;
-    fake.script(|script| script.fail = Some(fakes::invokeai::Failure::out_of_memory()));
+    fake.script(|script| script.fail = Some(fakes::invokeai::InvokeFailure::out_of_memory()));
     let sidecar = Sidecar::invokeai(&fake.url(), &["--warm-up", "on"]).await;
     let report = sidecar.until_ready().await;
     let check = report.checks.iter().find(|check| check.name == "engine_model").unwrap();
@@ -56,18 +56,18 @@ async fn a_warm_up_that_runs_when_the_service_stops_is_taken_off_the_engine() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| script.hold = true);
     let sidecar = Sidecar::invokeai(&fake.url(), &["--warm-up", "on"]).await;
-    fake.until(|items| items.iter().any(|item| item.status == Status::InProgress)).await;
+    fake.until(|items| items.iter().any(|item| item.status == ItemStatus::InProgress)).await;
     sidecar.stop().await;
-    assert_eq!(fake.items()[0].status, Status::Canceled);
+    assert_eq!(fake.items()[0].status, ItemStatus::Canceled);
 }
 
 #[tokio::test]
 async fn a_model_that_is_being_loaded_is_loaded_also_where_that_only_warns() {
     let fake = FakeInvoke::start().await;
-    fake.script(|script: &mut Script| script.hold = true);
+    fake.script(|script: &mut InvokeScript| script.hold = true);
     let flags = ["--warm-up", "on", "--warn-only", "engine_model"];
     let sidecar = Sidecar::invokeai(&fake.url(), &flags).await;
-    fake.until(|items| items.iter().any(|item| item.status == Status::InProgress)).await;
+    fake.until(|items| items.iter().any(|item| item.status == ItemStatus::InProgress)).await;
     assert!(
         sidecar.until_ready().await.warnings().iter().any(|words| words.contains("engine_model: warming"))
     );

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use e2e::sidecar::Sidecar;
-use fakes::invokeai::{Failure, FakeInvoke, VersionAnswer};
+use fakes::invokeai::{FakeInvoke, InvokeFailure, VersionAnswer};
 use serde_json::json;
-use wire::health::{Check, CheckStatus, Status};
+use wire::health::{Check, CheckStatus, ReadyStatus};
 
 async fn text(url: &str) -> (u16, String) {
     let answer = fakes::http().get(url).send().await.unwrap();
@@ -26,7 +26,7 @@ async fn a_node_that_an_upgrade_of_invokeai_took_away_is_named() {
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
     fakes::eventually("the graphs are looked at", async || {
-        fake.seen().iter().any(|seen| seen.path == "/openapi.json").then_some(())
+        fake.requests().iter().any(|seen| seen.path == "/openapi.json").then_some(())
     })
     .await;
     until(&sidecar, "engine_model", CheckStatus::Pass).await;
@@ -54,7 +54,7 @@ async fn pictures_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
     assert_eq!(order().await, 200);
     until(&sidecar, "engine_works", CheckStatus::Pass).await;
     fake.script(|script| {
-        script.fail = Some(Failure::new("RuntimeError", "CUDA error: unspecified launch failure"));
+        script.fail = Some(InvokeFailure::new("RuntimeError", "CUDA error: unspecified launch failure"));
     });
     for _ in 0..3 {
         assert_eq!(
@@ -69,7 +69,7 @@ async fn pictures_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
         check.message.contains("3 pictures failed in the engine, the last with: CUDA error"),
         "{check:?}"
     );
-    assert_eq!(sidecar.readyz().await.status, Status::Degraded, "it never gates");
+    assert_eq!(sidecar.readyz().await.status, ReadyStatus::Degraded, "it never gates");
     let (status, line) = text(&format!("{}/readyz/engine_works?verbose", sidecar.url)).await;
     assert!(status == 200 && line.starts_with("[+]engine_works warning: the last 3"), "{line}");
     let (_, metrics) = text(&format!("{}/metrics", sidecar.url)).await;

@@ -4,19 +4,19 @@ use std::path::{Path, PathBuf};
 
 use e2e::{gateway::Gateway, sidecar::Sidecar};
 use fakes::{
-    Answer,
+    TestResponse,
     comfyui::FakeComfy,
     form::{KIND, file, form, text},
     invokeai::FakeInvoke,
-    sse::Events,
+    sse::SseReader,
 };
-use picture::paint::Painting;
+use picture::painter::ProceduralImage;
 use serde_json::{Value, json};
-use wire::openai::images::Size;
+use wire::openai::images::ImageSize;
 
 /// A folder with the fixtures and a configuration of these presets.
 fn folder(presets: &str) -> PathBuf {
-    let folder = fakes::folder_of_templates();
+    let folder = fakes::template_dir();
     std::fs::write(folder.join("config.yaml"), format!("presets: {presets}")).unwrap();
     folder
 }
@@ -32,21 +32,21 @@ async fn comfyui(folder: &Path) -> (FakeComfy, Sidecar) {
 
 /// What the last prompt hands to each node.
 fn last(fake: &FakeComfy) -> impl Fn(&str) -> Value + use<> {
-    let seen = fake.seen();
+    let seen = fake.requests();
     let order = seen.iter().rfind(|seen| seen.method == "POST" && seen.path == "/prompt").unwrap();
     let order: Value = serde_json::from_slice(&order.body).unwrap();
     move |node: &str| order["prompt"][node]["inputs"].clone()
 }
 
-fn param(answer: &Answer) -> &str {
+fn param(answer: &TestResponse) -> &str {
     answer.json["error"]["param"].as_str().unwrap_or_default()
 }
 
-fn made(answer: &Answer) -> Size {
+fn made(answer: &TestResponse) -> ImageSize {
     assert_eq!(answer.status, 200, "{answer:?}");
     let bytes = base64_simd::STANDARD.decode_to_vec(answer.json["data"][0]["b64_json"].as_str().unwrap());
     let picture = image::load_from_memory(&bytes.unwrap()).unwrap();
-    Size::new(picture.width(), picture.height())
+    ImageSize::new(picture.width(), picture.height())
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn a_preset_may_name_a_diffusion_model_that_no_built_in_graph_serves() {
         refused.message()
     );
     let list = fakes::http().get(format!("{}/v1/models", sidecar.url)).send().await.unwrap();
-    let list = Answer::of(list).await.json["data"].clone();
+    let list = TestResponse::read(list).await.json["data"].clone();
     assert_eq!((list.as_array().unwrap().len(), &list[0]["id"]), (1, &json!("split")));
 }
 
@@ -135,11 +135,11 @@ async fn a_size_that_the_template_cannot_make_is_refused_and_the_answers_is_the_
     sidecar.until_inflight(0).await;
 
     let answer = sidecar.generate(&json!({"model": "fixed", "prompt": "a", "num_inference_steps": 30})).await;
-    assert_eq!((made(&answer), &answer.json["size"]), (Size::new(64, 64), &json!("64x64")));
+    assert_eq!((made(&answer), &answer.json["size"]), (ImageSize::new(64, 64), &json!("64x64")));
     assert_eq!(answer.json["ignored"], json!(["num_inference_steps"]));
     assert_eq!(last(&fake)("7")["steps"], 8);
     let answer = sidecar.generate(&asked("lenient")).await;
-    assert_eq!((made(&answer), &answer.json["size"]), (Size::new(64, 64), &json!("64x64")));
+    assert_eq!((made(&answer), &answer.json["size"]), (ImageSize::new(64, 64), &json!("64x64")));
     assert_eq!(answer.json["ignored"], json!(["size", "steps"]));
     let plain = sidecar.generate(&json!({"model": "fixed", "prompt": "a", "size": "auto"})).await;
     assert_eq!((plain.status, plain.json.get("ignored")), (200, None), "nothing was left out");
@@ -148,7 +148,7 @@ async fn a_size_that_the_template_cannot_make_is_refused_and_the_answers_is_the_
     streamed["stream"] = json!(true);
     let order = fakes::http().post(format!("{}/v1/images/generations", sidecar.url));
     let order = order.header("content-type", "application/json").body(streamed.to_string());
-    let event = Events::of(order.send().await.unwrap()).rest().await.pop().unwrap();
+    let event = SseReader::new(order.send().await.unwrap()).rest().await.pop().unwrap();
     assert_eq!((&event["size"], &event["ignored"]), (&json!("64x64"), &json!(["size", "steps"])));
 }
 
@@ -175,7 +175,7 @@ async fn what_was_left_out_is_told_through_the_gateway_as_well() {
 
 /// Width and height of the picture that was put into the engine last.
 fn uploaded(fake: &FakeComfy) -> (u32, u32) {
-    let seen = fake.seen();
+    let seen = fake.requests();
     let body = &seen.iter().rfind(|seen| seen.path == "/upload/image").unwrap().body;
     let start = body.windows(4).position(|four| four == b"\x89PNG").unwrap();
     let side = |at: usize| u32::from_be_bytes(body[start + at..start + at + 4].try_into().unwrap());
@@ -185,8 +185,8 @@ fn uploaded(fake: &FakeComfy) -> (u32, u32) {
 #[tokio::test]
 async fn an_edit_by_a_template_without_a_size_gets_the_picture_as_it_is() {
     let (fake, sidecar) = comfyui(&folder("{edit: {template: {edit: comfy-edit.json}}}")).await;
-    let size = Size::new(104, 77);
-    let picture = Painting { painter: "test", prompt: "a", seed: 1, size }.to_png();
+    let size = ImageSize::new(104, 77);
+    let picture = ProceduralImage { label: "test", prompt: "a", seed: 1, size }.to_png();
     let edit = async |texts: &[(&str, &str)]| {
         let heads: Vec<_> = texts.iter().map(|(name, _)| text(name)).collect();
         let mut parts: Vec<(&str, &[u8])> = Vec::new();
@@ -194,12 +194,13 @@ async fn an_edit_by_a_template_without_a_size_gets_the_picture_as_it_is() {
         let of_image = file("image", "in.png");
         parts.push((&of_image, &picture));
         let request = fakes::http().post(format!("{}/v1/images/edits", sidecar.url));
-        Answer::of(request.header("content-type", KIND).body(form(&parts)).send().await.unwrap()).await
+        TestResponse::read(request.header("content-type", KIND).body(form(&parts)).send().await.unwrap())
+            .await
     };
     let answer = edit(&[("model", "edit"), ("prompt", "a cat"), ("strength", "0.9")]).await;
     assert_eq!(
         (made(&answer), &answer.json["size"]),
-        (Size::new(104, 72), &json!("104x72")),
+        (ImageSize::new(104, 72), &json!("104x72")),
         "as the engine's VAE cuts it"
     );
     assert_eq!(uploaded(&fake), (104, 77));

@@ -2,8 +2,8 @@
 
 use e2e::{gateway::Gateway, sidecar::Sidecar};
 use fakes::{
-    Answer,
-    invokeai::{FakeInvoke, Item, Status},
+    TestResponse,
+    invokeai::{FakeInvoke, ItemStatus, QueueItem},
     upstream::Upstream,
 };
 use picture::Format;
@@ -35,11 +35,11 @@ fn picture() -> Value {
     json!({"model": "sd-xl-base-1.0", "prompt": "test", "size": "128x128"})
 }
 
-fn running(items: &[Item]) -> usize {
-    items.iter().filter(|item| item.status == Status::InProgress).count()
+fn running(items: &[QueueItem]) -> usize {
+    items.iter().filter(|item| item.status == ItemStatus::InProgress).count()
 }
 
-fn url(answer: &Answer) -> &str {
+fn url(answer: &TestResponse) -> &str {
     answer.json["data"][0]["url"].as_str().unwrap_or_default()
 }
 
@@ -54,8 +54,8 @@ async fn images_go_to_gpu_heavy_and_come_back_as_an_address_in_the_store() {
     );
     assert_eq!(answer.header("x-model-used"), "sd-xl-base-1.0");
     assert!(answer.json["data"][0].get("b64_json").is_none());
-    let bytes = path.gateway.picture(url(&answer)).await;
-    assert_eq!(Format::of_whole(&bytes), Ok(Format::Png));
+    let bytes = path.gateway.image(url(&answer)).await;
+    assert_eq!(Format::detect(&bytes), Ok(Format::Png));
     let (_, hash) = url(&answer).rsplit_once('_').unwrap();
     assert_eq!(hash.len(), 16 + ".png".len());
 }
@@ -63,8 +63,8 @@ async fn images_go_to_gpu_heavy_and_come_back_as_an_address_in_the_store() {
 #[tokio::test]
 async fn local_mlx_is_never_used_for_images() {
     let path = path().await;
-    let order = path.gateway.order(&picture()).header("x-backend", "local_mlx");
-    let answer = Answer::of(order.send().await.unwrap()).await;
+    let order = path.gateway.image_request(&picture()).header("x-backend", "local_mlx");
+    let answer = TestResponse::read(order.send().await.unwrap()).await;
     assert_eq!((answer.status, answer.code()), (400, "capability_not_supported"));
     assert_eq!(answer.message(), "Backend local_mlx does not support images");
     path.engine.pause(true);
@@ -84,7 +84,7 @@ async fn base64_comes_when_asked_for_and_is_stored_all_the_same() {
     let bytes = base64_simd::STANDARD.decode_to_vec(encoded).unwrap();
     request["response_format"] = json!("url");
     let stored = path.gateway.generate(&request).await;
-    assert_eq!(path.gateway.picture(url(&stored)).await, bytes);
+    assert_eq!(path.gateway.image(url(&stored)).await, bytes);
     let pictures = path.gateway.stored().len();
     // One if both answers fell into the same second: the name is time and hash.
     assert!((1..=2).contains(&pictures), "{pictures}");
@@ -149,7 +149,7 @@ async fn the_same_picture_has_the_same_name_but_for_the_time() {
     let mut request = picture();
     request["seed"] = json!(3);
     let (first, second) = (path.gateway.generate(&request).await, path.gateway.generate(&request).await);
-    let hash = |answer: &Answer| url(answer).rsplit_once('_').unwrap().1.to_owned();
+    let hash = |answer: &TestResponse| url(answer).rsplit_once('_').unwrap().1.to_owned();
     assert_eq!(hash(&first), hash(&second));
 }
 
@@ -164,9 +164,9 @@ async fn a_batch_is_one_job_with_counting_seeds() {
     let seeds: Vec<_> = data.iter().map(|object| object["seed"].as_u64().unwrap()).collect();
     assert_eq!(seeds, [10, 11, 12]);
     for object in data {
-        path.gateway.picture(object["url"].as_str().unwrap()).await;
+        path.gateway.image(object["url"].as_str().unwrap()).await;
     }
-    assert_eq!(path.engine.seen().iter().filter(|seen| seen.path.ends_with("enqueue_batch")).count(), 1);
+    assert_eq!(path.engine.requests().iter().filter(|seen| seen.path.ends_with("enqueue_batch")).count(), 1);
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn large_pictures_pass_and_too_large_ones_are_refused_at_the_door() {
     let path = path().await;
     let large = path.gateway.generate(&json!({"prompt": "a", "size": "1920x1080", "model": "sd-v1-5"})).await;
     assert_eq!(large.status, 200, "{large:?}");
-    assert!(path.gateway.picture(url(&large)).await.len() > 500_000);
+    assert!(path.gateway.image(url(&large)).await.len() > 500_000);
     for size in ["2048x2056", "0x0", "big", "512"] {
         let answer = path.gateway.generate(&json!({"prompt": "a", "size": size})).await;
         assert_eq!((answer.status, answer.code()), (400, "invalid_size"), "{size}: {answer:?}");
@@ -186,7 +186,7 @@ async fn large_pictures_pass_and_too_large_ones_are_refused_at_the_door() {
 #[tokio::test]
 async fn a_backends_error_keeps_its_code_and_gains_its_class() {
     let path = path().await;
-    path.engine.script(|script| script.fail = Some(fakes::invokeai::Failure::out_of_memory()));
+    path.engine.script(|script| script.fail = Some(fakes::invokeai::InvokeFailure::out_of_memory()));
     let answer = path.gateway.generate(&picture()).await;
     assert_eq!((answer.status, answer.code()), (503, "gpu_out_of_memory"));
     assert_eq!(answer.json["error"]["backend_class"], "gpu_heavy");
@@ -225,7 +225,7 @@ async fn a_caller_who_leaves_the_gateway_takes_his_job_off_the_gpu() {
             () = path.engine.until(|items| running(items) == 1) => {}
         }
     }
-    path.engine.until(|items| items[0].status == Status::Canceled).await;
+    path.engine.until(|items| items[0].status == ItemStatus::Canceled).await;
     path.gateway.until_inflight("gpu_heavy.images", 0).await;
     path.sidecar.until_inflight(0).await;
 }
@@ -233,9 +233,10 @@ async fn a_caller_who_leaves_the_gateway_takes_his_job_off_the_gpu() {
 #[tokio::test]
 async fn the_request_id_is_the_same_everywhere() {
     let path = path().await;
-    let answer =
-        Answer::of(path.gateway.order(&picture()).header("x-request-id", "one-id-7").send().await.unwrap())
-            .await;
+    let answer = TestResponse::read(
+        path.gateway.image_request(&picture()).header("x-request-id", "one-id-7").send().await.unwrap(),
+    )
+    .await;
     assert_eq!(answer.header("x-request-id"), "one-id-7");
 }
 
@@ -249,7 +250,7 @@ async fn the_mock_is_the_way_back_without_any_gpu() {
     let gateway = Gateway::with_backends(&backends, &["--images-backend", "mock"]).await;
     let answer = gateway.generate(&picture()).await;
     assert_eq!((answer.status, answer.header("x-backend-used")), (200, "mock"));
-    assert_eq!(Format::of_whole(&gateway.picture(url(&answer)).await), Ok(Format::Png));
+    assert_eq!(Format::detect(&gateway.image(url(&answer)).await), Ok(Format::Png));
 }
 
 #[tokio::test]
@@ -277,9 +278,9 @@ async fn an_edit_goes_all_the_way_and_keeps_what_the_mask_keeps() {
         .request(reqwest::Method::POST, "/v1/images/edits")
         .header("content-type", KIND)
         .body(body);
-    let answer = Answer::of(order.send().await.unwrap()).await;
+    let answer = TestResponse::read(order.send().await.unwrap()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let made = image::load_from_memory(&path.gateway.picture(url(&answer)).await).unwrap().into_rgb8();
+    let made = image::load_from_memory(&path.gateway.image(url(&answer)).await).unwrap().into_rgb8();
     assert!((32..64).all(|x| made.get_pixel(x, 9) == source.get_pixel(x, 9)));
     assert!((0..32).any(|x| made.get_pixel(x, 9) != source.get_pixel(x, 9)));
 }
@@ -291,11 +292,12 @@ async fn a_stream_goes_all_the_way_and_its_picture_is_in_the_store() {
     let mut request = picture();
     request["stream"] = json!(true);
     request["partial_images"] = json!(2);
-    let events = fakes::sse::Events::of(path.gateway.order(&request).send().await.unwrap()).rest().await;
+    let events =
+        fakes::sse::SseReader::new(path.gateway.image_request(&request).send().await.unwrap()).rest().await;
     let types: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     let partial = "image_generation.partial_image";
     assert_eq!(types, [partial, partial, "image_generation.completed"]);
-    let stored = path.gateway.picture(events[2]["url"].as_str().unwrap()).await;
+    let stored = path.gateway.image(events[2]["url"].as_str().unwrap()).await;
     let sent = base64_simd::STANDARD.decode_to_vec(events[2]["b64_json"].as_str().unwrap()).unwrap();
     assert_eq!(stored, sent);
 }
@@ -306,10 +308,10 @@ async fn a_caller_who_leaves_a_stream_frees_the_engine_all_the_way() {
     path.engine.script(|script| script.hold = true);
     let mut request = picture();
     request["stream"] = json!(true);
-    let events = fakes::sse::Events::of(path.gateway.order(&request).send().await.unwrap());
+    let events = fakes::sse::SseReader::new(path.gateway.image_request(&request).send().await.unwrap());
     path.engine.until(|items| running(items) == 1).await;
     drop(events);
-    path.engine.until(|items| items[0].status == Status::Canceled).await;
+    path.engine.until(|items| items[0].status == ItemStatus::Canceled).await;
     path.sidecar.until_inflight(0).await;
     path.gateway.until_inflight("gpu_heavy.images", 0).await;
 }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     Gpu, Scenario,
-    call::{Code, GPU_IS_LOST, INVALID_ARGUMENT, told_to_fail},
+    call::{Code, GPU_IS_LOST, INVALID_ARGUMENT, scripted_error},
 };
 
 /// `nvmlEventTypeXidCriticalError`.
@@ -19,15 +19,15 @@ static SETS: Mutex<Sets> = Mutex::new(Sets { newest: 0, open: BTreeMap::new() })
 
 struct Sets {
     newest: usize,
-    open: BTreeMap<usize, Vec<Watch>>,
+    open: BTreeMap<usize, Vec<Registration>>,
 }
 
 /// One card that a set looks at.
-struct Watch {
+struct Registration {
     index: u32,
     types: u64,
     /// The sequence number of the last XID told.
-    told: u64,
+    last_reported: u64,
 }
 
 /// What a set is told.
@@ -56,8 +56,10 @@ pub(crate) fn register(set: usize, gpu: &Gpu, types: u64) -> Result<(), Code> {
     let watches = sets.open.get_mut(&set).ok_or(INVALID_ARGUMENT)?;
     match watches.iter_mut().find(|watch| watch.index == gpu.index) {
         Some(watch) if watch.types & XID != 0 => watch.types |= types,
-        Some(watch) => *watch = Watch { types: watch.types | types, told: gpu.newest_xid(), ..*watch },
-        None => watches.push(Watch { index: gpu.index, types, told: gpu.newest_xid() }),
+        Some(watch) => {
+            *watch = Registration { types: watch.types | types, last_reported: gpu.newest_xid(), ..*watch }
+        }
+        None => watches.push(Registration { index: gpu.index, types, last_reported: gpu.newest_xid() }),
     }
     Ok(())
 }
@@ -69,7 +71,7 @@ pub(crate) fn next(set: usize, symbol: &str, scenario: &Scenario) -> Result<Opti
     let mut lost = false;
     for watch in watches {
         let Some(gpu) = scenario.gpus.iter().find(|gpu| gpu.index == watch.index) else { continue };
-        told_to_fail(symbol, gpu)?;
+        scripted_error(symbol, gpu)?;
         if let Some(event) = watch.next(gpu) {
             return Ok(Some(event));
         }
@@ -78,13 +80,14 @@ pub(crate) fn next(set: usize, symbol: &str, scenario: &Scenario) -> Result<Opti
     if lost { Err(GPU_IS_LOST) } else { Ok(None) }
 }
 
-impl Watch {
+impl Registration {
     fn next(&mut self, gpu: &Gpu) -> Option<Event> {
         if self.types & XID == 0 {
             return None;
         }
-        let untold = gpu.xids.iter().map(|event| event.sequence).filter(|sequence| *sequence > self.told);
-        self.told = untold.min()?;
+        let unreported =
+            gpu.xids.iter().map(|event| event.sequence).filter(|sequence| *sequence > self.last_reported);
+        self.last_reported = unreported.min()?;
         let newest = gpu.xids.iter().max_by_key(|event| event.sequence)?;
         Some(Event { index: gpu.index, xid: newest.xid })
     }

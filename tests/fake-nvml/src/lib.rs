@@ -5,9 +5,9 @@
 
 mod call;
 mod event_sets;
-mod machine;
-mod news;
+mod files;
 mod scenario;
+mod scenario_watch;
 mod symbols;
 
 pub use scenario::{

@@ -72,7 +72,7 @@ pub fn processor_time(id: u32) -> Duration {
     Duration::from_secs_f64(ticks.sum::<f64>() / TICKS_PER_SECOND)
 }
 
-/// The most memory that a process had since [`forget_peak`], in MiB.
+/// The most memory that a process had since [`reset_peak`], in MiB.
 pub fn peak_mib(id: u32) -> u64 {
     kib(id, "VmHWM:") >> 10
 }
@@ -89,6 +89,6 @@ fn kib(id: u32, name: &str) -> u64 {
 }
 
 /// Begins anew.
-pub fn forget_peak(id: u32) {
+pub fn reset_peak(id: u32) {
     let _ = fs::write(format!("/proc/{id}/clear_refs"), "5");
 }

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 /// One HTTP request.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct EngineRequest {
     /// `GET`, `POST`…
     pub method: String,
     /// With its query.
@@ -48,14 +48,14 @@ pub(crate) trait Scripted: Send + 'static {
     fn is_hung(&self) -> bool;
 
     /// Where requests are written down.
-    fn seen(&mut self) -> &mut Vec<Seen>;
+    fn requests(&mut self) -> &mut Vec<EngineRequest>;
 }
 
 /// What all parts of a fake share.
 #[derive(Debug)]
 pub(crate) struct Core<S> {
     state: Mutex<S>,
-    bell: watch::Sender<()>,
+    changes: watch::Sender<()>,
     /// Counts up when sockets are to be cut.
     pub(crate) sockets: watch::Sender<u32>,
 }
@@ -67,13 +67,13 @@ impl<S: Scripted> Core<S> {
 
     pub(crate) fn change<T>(&self, write: impl FnOnce(&mut S) -> T) -> T {
         let result = write(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-        self.bell.send_replace(());
+        self.changes.send_replace(());
         result
     }
 
     /// Waits until the state gives what is wanted.
     pub(crate) async fn until<T>(&self, wanted: impl Fn(&S) -> Option<T>) -> T {
-        let mut bell = self.bell.subscribe();
+        let mut bell = self.changes.subscribe();
         loop {
             if let Some(found) = self.look(&wanted) {
                 return found;
@@ -108,8 +108,11 @@ impl<S: Scripted> Process<S> {
     pub(crate) async fn bind(state: S, port: u16) -> (Self, TcpListener) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let core =
-            Core { state: Mutex::new(state), bell: watch::Sender::new(()), sockets: watch::Sender::new(0) };
+        let core = Core {
+            state: Mutex::new(state),
+            changes: watch::Sender::new(()),
+            sockets: watch::Sender::new(0),
+        };
         (Self { core: Arc::new(core), address, tasks: Mutex::default(), parked: Mutex::default() }, listener)
     }
 
@@ -149,7 +152,7 @@ impl<S: Scripted> Process<S> {
 
 /// What a handler may do to the connection that its request came on.
 #[derive(Debug, Clone)]
-pub(crate) struct Line {
+pub(crate) struct ConnectionHandle {
     peer_port: u16,
     /// A WebSocket outlives its connection's task, so it watches this itself.
     pub(crate) cut: CancellationToken,
@@ -163,7 +166,7 @@ async fn accept(listener: TcpListener, router: Router, idle: Duration) {
     while let Ok((stream, peer)) = listener.accept().await {
         // As Python's asyncio does; without it small frames wait for the peer's delayed acknowledgement.
         stream.set_nodelay(true).expect("a fresh socket takes options");
-        let line = Line { peer_port: peer.port(), cut: alive.child_token() };
+        let line = ConnectionHandle { peer_port: peer.port(), cut: alive.child_token() };
         let service = TowerToHyperService::new(router.clone().layer(Extension(line.clone())));
         connections.spawn(async move {
             let connection = hyper::server::conn::http1::Builder::new()
@@ -182,7 +185,7 @@ async fn accept(listener: TcpListener, router: Router, idle: Duration) {
 /// Writes the request down, then does nothing while hung.
 pub(crate) async fn record<S: Scripted>(
     State(core): State<Arc<Core<S>>>,
-    Extension(line): Extension<Line>,
+    Extension(line): Extension<ConnectionHandle>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -191,14 +194,14 @@ pub(crate) async fn record<S: Scripted>(
     let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let seen = Seen {
+    let seen = EngineRequest {
         method: parts.method.to_string(),
         path: parts.uri.to_string(),
         connection: line.peer_port,
         body: body.clone(),
         at: Instant::now(),
     };
-    core.change(|state| state.seen().push(seen));
+    core.change(|state| state.requests().push(seen));
     core.unless_hung().await;
     next.run(Request::from_parts(parts, Body::from(body))).await
 }

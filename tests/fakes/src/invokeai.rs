@@ -1,6 +1,6 @@
 //! A fake InvokeAI 6.14: one worker, one queue, HTTP and Socket.IO, playing recordings of the real one. It behaves
 //! like the real one wherever the sidecar depends on it, writes down everything that it is asked, and misbehaves as
-//! its [`Script`] says. No graph is really run: a picture is painted from prompt, seed and size.
+//! its [`InvokeScript`] says. No graph is really run: a picture is painted from prompt, seed and size.
 
 mod api;
 mod queue;
@@ -19,24 +19,24 @@ use std::{
 use serde_json::json;
 use tokio::net::TcpListener;
 
-pub use crate::fake::Seen;
-use crate::fake::{self, Line, Process};
-use queue::State;
-pub use queue::{Item, Status};
-pub use script::{Failure, PictureBytes, Script, Users, VersionAnswer};
+pub use crate::fake::EngineRequest;
+use crate::fake::{self, ConnectionHandle, Process};
+use queue::InvokeState;
+pub use queue::{ItemStatus, QueueItem};
+pub use script::{InvokeFailure, InvokeImageBytes, InvokeScript, Users, VersionAnswer};
 
 /// Where a stranger's jobs go: the web page's own destination.
-const STRANGER: &str = "canvas";
+const FOREIGN_ORIGIN: &str = "canvas";
 
 /// The real server closes idle connections after it.
 const IDLE: Duration = Duration::from_secs(5);
 
-type Core = fake::Core<State>;
+type Core = fake::Core<InvokeState>;
 
 /// A running fake, and the hands that move it. Everything ends with it.
 #[derive(Debug)]
 pub struct FakeInvoke {
-    process: Process<State>,
+    process: Process<InvokeState>,
 }
 
 impl FakeInvoke {
@@ -47,7 +47,7 @@ impl FakeInvoke {
 
     /// The same on this loopback port.
     pub async fn start_at(port: u16) -> Self {
-        let (process, listener) = Process::bind(State::new(), port).await;
+        let (process, listener) = Process::bind(InvokeState::new(), port).await;
         let fake = Self { process };
         fake.run(listener);
         fake
@@ -59,32 +59,32 @@ impl FakeInvoke {
     }
 
     /// Changes how it behaves, from now on: what waits for a changed setting sees the change at once.
-    pub fn script(&self, change: impl FnOnce(&mut Script)) {
+    pub fn script(&self, change: impl FnOnce(&mut InvokeScript)) {
         self.process.core.change(|state| change(&mut state.script));
     }
 
     /// Every HTTP request so far, WebSocket handshakes included, oldest first.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.process.core.look(|state| state.seen.clone())
+    pub fn requests(&self) -> Vec<EngineRequest> {
+        self.process.core.look(|state| state.requests.clone())
     }
 
     /// The requests among them that cancel something.
-    pub fn cancels(&self) -> Vec<Seen> {
-        self.seen().into_iter().filter(|seen| seen.path.contains("cancel")).collect()
+    pub fn cancels(&self) -> Vec<EngineRequest> {
+        self.requests().into_iter().filter(|seen| seen.path.contains("cancel")).collect()
     }
 
     /// Every queue item so far, oldest first.
-    pub fn items(&self) -> Vec<Item> {
+    pub fn items(&self) -> Vec<QueueItem> {
         self.process.core.look(|state| state.items.clone())
     }
 
     /// Names of the pictures that the gallery holds.
     pub fn gallery(&self) -> Vec<String> {
-        self.process.core.look(|state| state.pictures.keys().cloned().collect())
+        self.process.core.look(|state| state.images.keys().cloned().collect())
     }
 
     /// Waits until the items are as `wanted` says (bounded).
-    pub async fn until(&self, wanted: impl Fn(&[Item]) -> bool) {
+    pub async fn until(&self, wanted: impl Fn(&[QueueItem]) -> bool) {
         crate::bounded("items", self.process.core.until(|state| wanted(&state.items).then_some(()))).await;
     }
 
@@ -104,20 +104,20 @@ impl FakeInvoke {
         crate::bounded("the events are followed", followed).await;
     }
 
-    /// Enqueues a job of somebody else and gives its item id. Its [`Item::status`] and [`Self::cancels`] tell
+    /// Enqueues a job of somebody else and gives its item id. Its [`QueueItem::status`] and [`Self::cancels`] tell
     /// whether anybody touched it.
-    pub fn stranger_job(&self) -> u32 {
+    pub fn foreign_job(&self) -> u32 {
         let mut batch: serde_json::Value =
             serde_json::from_str(include_str!("../../fixtures/invokeai/stranger.json"))
                 .expect("a JSON fixture");
-        batch["batch"]["destination"] = json!(STRANGER);
+        batch["batch"]["destination"] = json!(FOREIGN_ORIGIN);
         let enqueued =
             self.process.core.change(|state| state.enqueue(&batch)).expect("the fixture is a valid batch");
         u32::try_from(enqueued["item_ids"][0].as_u64().expect("one item")).expect("few items")
     }
 
     /// Sends this frame to every socket.
-    pub fn say(&self, frame: &str) {
+    pub fn broadcast_raw(&self, frame: &str) {
         self.process.core.change(|state| state.emit(frame.to_owned(), None));
     }
 
@@ -132,8 +132,8 @@ impl FakeInvoke {
     }
 
     /// Removes every picture from the gallery.
-    pub fn delete_pictures(&self) {
-        self.process.core.change(|state| state.pictures.clear());
+    pub fn delete_images(&self) {
+        self.process.core.change(|state| state.images.clear());
     }
 
     /// When the event that told of the item's completion was first written to a socket.
@@ -154,7 +154,7 @@ impl FakeInvoke {
     /// Starts again on the same port after [`Self::stop`]: the item that ran is cancelled, waiting ones run again by
     /// themselves, a pause is forgotten.
     pub fn restart(&self) {
-        self.process.core.change(State::restart);
+        self.process.core.change(InvokeState::restart);
         self.run(self.process.listen_again());
     }
 

@@ -1,23 +1,23 @@
 //! The harness of the end-to-end tests: both services started in-process on port 0, fake backends that replay
 //! recordings and write down what they saw, and a fake graphics card.
 
-pub mod bodies;
-pub mod caller;
 pub mod child;
 pub mod comfyui;
 mod fake;
-pub mod figures;
 pub mod form;
 pub mod gpu;
+pub mod hostile_bodies;
 pub mod invokeai;
-pub mod kept;
-pub mod large;
+pub mod large_images;
 pub mod mlx;
+pub mod old_state;
 pub mod plain_http;
 pub mod promtool;
 pub mod raw_engine;
 pub mod raw_http;
 pub mod sse;
+pub mod stats;
+pub mod stream_client;
 pub mod upstream;
 
 use std::{
@@ -28,33 +28,33 @@ use std::{
 
 use reqwest::header::HeaderMap;
 use serde_json::Value;
-use service::outbound::{Connections, builder};
+use service::outbound::{ConnectionPolicy, client_builder};
 use tempfile::TempDir;
 
 /// Far above anything that a loaded machine needs; a wait that gets here has failed.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Asks again and again until there is an answer; gives up loudly.
 pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(found) = ask().await {
             return found;
         }
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {TIMEOUT:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 /// Waits, but not for ever; gives up loudly.
 pub async fn bounded<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    let waited = tokio::time::timeout(PATIENCE, wait).await;
-    assert!(waited.is_ok(), "not within {PATIENCE:?}: {what}");
+    let waited = tokio::time::timeout(TIMEOUT, wait).await;
+    assert!(waited.is_ok(), "not within {TIMEOUT:?}: {what}");
     waited.expect("just seen")
 }
 
 /// A fresh folder with users' templates in it ([what each is](../../fixtures/templates/README.md)).
-pub fn folder_of_templates() -> PathBuf {
+pub fn template_dir() -> PathBuf {
     let folder = fresh_folder("templates");
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/templates");
     for entry in std::fs::read_dir(fixtures).expect("the fixtures are there") {
@@ -65,7 +65,7 @@ pub fn folder_of_templates() -> PathBuf {
 }
 
 /// A folder that is gone with its owner.
-pub fn own_folder() -> TempDir {
+pub fn new_temp_dir() -> TempDir {
     tempfile::Builder::new().prefix("e2e-").tempdir().expect("the temporary folder can be written")
 }
 
@@ -73,15 +73,15 @@ pub fn own_folder() -> TempDir {
 /// when its services are done with it.
 pub fn fresh_folder(name: &str) -> PathBuf {
     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-    static SWEPT: std::sync::Once = std::sync::Once::new();
-    SWEPT.call_once(remove_folders_of_the_dead);
+    static CLEAN_UP: std::sync::Once = std::sync::Once::new();
+    CLEAN_UP.call_once(remove_stale_dirs);
     let nth = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("e2e-{}-{nth}-{name}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
     folder
 }
 
-fn remove_folders_of_the_dead() {
+fn remove_stale_dirs() {
     let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -99,8 +99,8 @@ fn remove_folders_of_the_dead() {
 /// A client as curl is one: a new connection each time. An answer that does not come is a failure, not a hang.
 pub fn http() -> &'static reqwest::Client {
     static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
-        builder(Connections::Fresh)
-            .timeout(PATIENCE)
+        client_builder(ConnectionPolicy::PerRequest)
+            .timeout(TIMEOUT)
             .build()
             .expect("the client has no settings that can fail")
     });
@@ -109,7 +109,7 @@ pub fn http() -> &'static reqwest::Client {
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
+pub struct TestResponse {
     /// The status.
     pub status: u16,
     /// The headers.
@@ -118,9 +118,9 @@ pub struct Answer {
     pub json: Value,
 }
 
-impl Answer {
+impl TestResponse {
     /// Reads it.
-    pub async fn of(answer: reqwest::Response) -> Self {
+    pub async fn read(answer: reqwest::Response) -> Self {
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let body = answer.bytes().await.expect("a whole body");
         Self { status, headers, json: serde_json::from_slice(&body).unwrap_or_default() }
@@ -143,7 +143,7 @@ impl Answer {
 }
 
 /// Posts JSON.
-pub async fn post(url: &str, body: &Value) -> Answer {
+pub async fn post(url: &str, body: &Value) -> TestResponse {
     let request = http().post(url).header("content-type", "application/json").body(body.to_string());
-    Answer::of(request.send().await.expect("an answer")).await
+    TestResponse::read(request.send().await.expect("an answer")).await
 }

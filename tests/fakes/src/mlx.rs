@@ -36,7 +36,7 @@ pub fn body(recorded: &[u8]) -> &[u8] {
 
 /// A request that arrived.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub struct MlxRequest {
     /// `POST /v1/chat/completions HTTP/1.1`.
     pub line: String,
     /// The header lines in lower case.
@@ -45,7 +45,7 @@ pub struct Seen {
     pub bytes: Bytes,
 }
 
-impl Seen {
+impl MlxRequest {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     }
@@ -53,7 +53,7 @@ impl Seen {
 
 /// A running fake. Dropping it ends it.
 #[derive(Debug)]
-pub struct Mlx {
+pub struct FakeMlx {
     /// `http://127.0.0.1:port`.
     pub url: String,
     shared: Arc<Shared>,
@@ -62,35 +62,35 @@ pub struct Mlx {
 
 #[derive(Debug, Default)]
 struct Shared {
-    seen: Mutex<Vec<Seen>>,
+    requests: Mutex<Vec<MlxRequest>>,
     /// What is answered to every POST, if not a recording.
-    said: Mutex<Option<Vec<u8>>>,
+    reply: Mutex<Option<Vec<u8>>>,
 }
 
-impl Mlx {
+impl FakeMlx {
     /// One that has a model.
     pub async fn start() -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let url = format!("http://{}", socket.local_addr().expect("a bound socket has an address"));
         let (shared, lifecycle) = (Arc::default(), Lifecycle::new());
-        lifecycle.worker("mlx", serve(socket, Arc::clone(&shared), lifecycle.clone()));
+        lifecycle.spawn_worker("mlx", serve(socket, Arc::clone(&shared), lifecycle.clone()));
         Self { url, shared, lifecycle }
     }
 
     /// From now on every POST is answered with these bytes, head and all, and the connection closed.
-    pub fn set(&self, said: &[u8]) {
-        *lock(&self.shared.said) = Some(said.to_vec());
+    pub fn set(&self, reply: &[u8]) {
+        *lock(&self.shared.reply) = Some(reply.to_vec());
     }
 
     /// What was posted.
-    pub fn posted(&self) -> Vec<Seen> {
-        lock(&self.shared.seen).iter().filter(|seen| seen.line.starts_with("POST ")).cloned().collect()
+    pub fn posted(&self) -> Vec<MlxRequest> {
+        lock(&self.shared.requests).iter().filter(|seen| seen.line.starts_with("POST ")).cloned().collect()
     }
 }
 
-impl Drop for Mlx {
+impl Drop for FakeMlx {
     fn drop(&mut self) {
-        self.lifecycle.stop();
+        self.lifecycle.begin_drain();
         self.lifecycle.aborting().cancel();
     }
 }
@@ -112,7 +112,7 @@ async fn serve(socket: TcpListener, shared: Arc<Shared>, lifecycle: Lifecycle) {
 
 async fn answer(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
-    let mut seen = Seen::default();
+    let mut seen = MlxRequest::default();
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).await?;
@@ -127,18 +127,18 @@ async fn answer(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         stream.read_exact(&mut body).await?;
         seen.bytes = body.into();
     }
-    let other = lock(&shared.said).clone().filter(|_| seen.line.starts_with("POST "));
-    let said = other.unwrap_or_else(|| said(&seen).to_vec());
-    lock(&shared.seen).push(seen);
+    let other = lock(&shared.reply).clone().filter(|_| seen.line.starts_with("POST "));
+    let reply = other.unwrap_or_else(|| recorded_reply(&seen).to_vec());
+    lock(&shared.requests).push(seen);
     // A piece for each event, and one for the head.
-    for piece in said.split_inclusive(|byte| *byte == b'\n').collect::<Vec<_>>().chunks(2) {
+    for piece in reply.split_inclusive(|byte| *byte == b'\n').collect::<Vec<_>>().chunks(2) {
         stream.write_all(&piece.concat()).await?;
         stream.flush().await?;
     }
     stream.shutdown().await
 }
 
-fn said(seen: &Seen) -> &'static [u8] {
+fn recorded_reply(seen: &MlxRequest) -> &'static [u8] {
     let target = seen.line.split(' ').take(2).collect::<Vec<_>>().join(" ");
     let post = seen.line.starts_with("POST ");
     if post && seen.header("content-length").is_none() {

@@ -38,7 +38,7 @@ pub struct Connection {
     /// What came behind the last message's end.
     rest: Vec<u8>,
     /// Never written to.
-    thrown: Vec<MaybeUninit<u8>>,
+    discard_buffer: Vec<MaybeUninit<u8>>,
 }
 
 /// A request or an answer.
@@ -47,13 +47,13 @@ pub struct Message {
     /// Its first line and its headers.
     pub head: String,
     /// Its body, if that is short. Another's begin: the rest is thrown away.
-    pub begin: Vec<u8>,
+    pub body_start: Vec<u8>,
 }
 
 impl Connection {
     fn of(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a TCP socket");
-        Self { stream, rest: Vec::new(), thrown: vec![MaybeUninit::uninit(); BLOCK] }
+        Self { stream, rest: Vec::new(), discard_buffer: vec![MaybeUninit::uninit(); BLOCK] }
     }
 
     /// To this `http://…` address.
@@ -68,32 +68,32 @@ impl Connection {
 
     /// The next message, once all of it came; none if the other side hung up.
     pub async fn message(&mut self) -> Option<Message> {
-        let mut come = std::mem::take(&mut self.rest);
+        let mut received = std::mem::take(&mut self.rest);
         let end = loop {
-            if let Some(end) = come.windows(4).position(|four| four == b"\r\n\r\n") {
+            if let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") {
                 break end + 4;
             }
-            assert!(come.len() < HEAD, "no head: {}", String::from_utf8_lossy(&come));
-            self.more(&mut come).await?;
+            assert!(received.len() < HEAD, "no head: {}", String::from_utf8_lossy(&received));
+            self.more(&mut received).await?;
         };
-        let mut begin = come.split_off(end);
-        let head = String::from_utf8(come).expect("a head is text");
+        let mut begin = received.split_off(end);
+        let head = String::from_utf8(received).expect("a head is text");
         let length = length_of(&head);
         while begin.len() < length.min(HEAD) {
             self.more(&mut begin).await?;
         }
         self.rest = begin.split_off(length.min(begin.len()));
-        self.throw_away(length - begin.len()).await?;
-        Some(Message { head, begin })
+        self.discard(length - begin.len()).await?;
+        Some(Message { head, body_start: begin })
     }
 
-    async fn more(&mut self, come: &mut Vec<u8>) -> Option<()> {
-        come.reserve(HEAD);
-        self.stream.read_buf(come).await.ok().filter(|read| *read > 0).map(drop)
+    async fn more(&mut self, received: &mut Vec<u8>) -> Option<()> {
+        received.reserve(HEAD);
+        self.stream.read_buf(received).await.ok().filter(|read| *read > 0).map(drop)
     }
 
-    async fn throw_away(&mut self, mut bytes: usize) -> Option<()> {
-        let Self { stream, thrown, .. } = self;
+    async fn discard(&mut self, mut bytes: usize) -> Option<()> {
+        let Self { stream, discard_buffer: thrown, .. } = self;
         while bytes > 0 {
             let block = &mut thrown[..bytes.min(BLOCK)];
             let receive = || SockRef::from(&*stream).recv_with_flags(block, MSG_TRUNC);
@@ -136,14 +136,14 @@ fn length_of(head: &str) -> usize {
 
 /// What is asked over and over.
 #[derive(Debug)]
-pub struct Ask {
+pub struct LoadRequest {
     /// Asked once at the beginning of a connection; all that follows comes back as it is.
     pub opening: Option<Vec<u8>>,
     /// The request.
     pub request: Vec<u8>,
 }
 
-impl Ask {
+impl LoadRequest {
     /// Over so many connections while there is more to ask: how long each exchange took.
     pub async fn over(
         self: &Arc<Self>,

@@ -55,7 +55,7 @@ pub struct RawEngine {
 
 #[derive(Debug)]
 struct Shared {
-    seen: Mutex<Vec<RawRequest>>,
+    requests: Mutex<Vec<RawRequest>>,
     /// Rings at every change of `seen` and of the gate.
     bell: watch::Sender<()>,
     /// Lets answers under `/gate` go on.
@@ -70,7 +70,7 @@ impl RawEngine {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
         let shared = Arc::new(Shared {
-            seen: Mutex::default(),
+            requests: Mutex::default(),
             bell: watch::Sender::new(()),
             gate: watch::Sender::new(0),
             open: watch::Sender::new(0),
@@ -83,8 +83,8 @@ impl RawEngine {
     }
 
     /// What came for paths that begin like this; the sidecar's own questions are among all others.
-    pub fn seen(&self, path: &str) -> Vec<RawRequest> {
-        let seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn requests(&self, path: &str) -> Vec<RawRequest> {
+        let seen = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
         seen.iter().filter(|request| request.target().starts_with(path)).cloned().collect()
     }
 
@@ -94,7 +94,7 @@ impl RawEngine {
         crate::bounded(path, async {
             loop {
                 bell.borrow_and_update();
-                if let Some(found) = self.seen(path).into_iter().find(|request| wanted(request)) {
+                if let Some(found) = self.requests(path).into_iter().find(|request| wanted(request)) {
                     return found;
                 }
                 bell.changed().await.expect("the sender lives as long as self");
@@ -149,7 +149,7 @@ struct Connection {
 }
 
 /// Whether the connection goes on.
-type Goes = Option<()>;
+type KeepGoing = Option<()>;
 
 /// Paths, what is said there, and whether the connection goes on. Besides these: `/hold` never answers; `/once` answers the
 /// first request of a connection and hangs up on every other, unread; `/gate` waits between two parts; `/bytes/N` is so
@@ -197,7 +197,7 @@ const FIXED: &[(&str, &str, bool)] = &[
     ),
 ];
 
-const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+const SWITCHING_PROTOCOLS: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                       Sec-WebSocket-Accept: x\r\n\r\n";
 
 fn fine(body: &str) -> String {
@@ -209,7 +209,7 @@ impl Connection {
         while self.one().await.is_some() {}
     }
 
-    async fn one(&mut self) -> Goes {
+    async fn one(&mut self) -> KeepGoing {
         let head = loop {
             if let Some(end) = find(&self.rest, b"\r\n\r\n") {
                 let head: Vec<u8> = self.rest.drain(..end + 4).collect();
@@ -218,7 +218,7 @@ impl Connection {
             self.more().await?;
         };
         let request = RawRequest { head, connection: self.peer.port(), ..RawRequest::default() };
-        let place = self.note(request.clone());
+        let place = self.record(request.clone());
         let length = request.header("content-length").first().and_then(|length| length.parse().ok());
         let early = request.target().starts_with("/early");
         if !early && request.header("transfer-encoding").iter().any(|coding| coding.contains("chunked")) {
@@ -235,7 +235,7 @@ impl Connection {
         self.answer(&request).await
     }
 
-    async fn body(&mut self, place: usize, end: impl Fn(&[u8]) -> Option<usize>) -> Goes {
+    async fn body(&mut self, place: usize, end: impl Fn(&[u8]) -> Option<usize>) -> KeepGoing {
         loop {
             if let Some(end) = end(&self.rest) {
                 let body: Vec<u8> = self.rest.drain(..end).collect();
@@ -248,21 +248,21 @@ impl Connection {
         }
     }
 
-    async fn answer(&mut self, request: &RawRequest) -> Goes {
+    async fn answer(&mut self, request: &RawRequest) -> KeepGoing {
         let path = request.target().split('?').next().unwrap_or_default();
         if let Some((_, bytes, goes)) = FIXED.iter().find(|(known, ..)| *known == path) {
-            self.say(bytes.as_bytes()).await?;
+            self.write(bytes.as_bytes()).await?;
             return goes.then_some(());
         }
         match path {
             "/hold" => std::future::pending().await,
             "/once" => {
-                self.say(fine("once").as_bytes()).await?;
+                self.write(fine("once").as_bytes()).await?;
                 self.more().await?;
                 None
             }
             "/echo" if !request.header("upgrade").is_empty() => {
-                self.say(AGREED.as_bytes()).await?;
+                self.write(SWITCHING_PROTOCOLS.as_bytes()).await?;
                 self.echo().await
             }
             "/gate" => self.gated().await,
@@ -270,55 +270,55 @@ impl Connection {
                 self.many(path["/bytes/".len()..].parse().unwrap_or_default()).await
             }
             _ if request.line().starts_with("HEAD ") => {
-                self.say(b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n").await
+                self.write(b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n").await
             }
-            _ => self.say(fine(&request.head).as_bytes()).await,
+            _ => self.write(fine(&request.head).as_bytes()).await,
         }
     }
 
     /// The second part of the answer comes when the gate opens.
-    async fn gated(&mut self) -> Goes {
+    async fn gated(&mut self) -> KeepGoing {
         let mut gate = self.shared.gate.subscribe();
         let begun = *gate.borrow_and_update();
-        self.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await?;
+        self.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await?;
         gate.wait_for(|parts| *parts > begun).await.ok()?;
-        self.say(b"4\r\nlast\r\n0\r\n\r\n").await
+        self.write(b"4\r\nlast\r\n0\r\n\r\n").await
     }
 
-    async fn many(&mut self, length: usize) -> Goes {
-        self.say(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes()).await?;
+    async fn many(&mut self, length: usize) -> KeepGoing {
+        self.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes()).await?;
         let block = vec![b'x'; 64 << 10];
         let mut left = length;
         while left > 0 {
             let part = left.min(block.len());
-            self.say(&block[..part]).await?;
+            self.write(&block[..part]).await?;
             left -= part;
         }
         Some(())
     }
 
     /// What comes goes back.
-    async fn echo(&mut self) -> Goes {
+    async fn echo(&mut self) -> KeepGoing {
         loop {
             let come = std::mem::take(&mut self.rest);
-            self.say(&come).await?;
+            self.write(&come).await?;
             self.more().await?;
         }
     }
 
-    async fn more(&mut self) -> Goes {
+    async fn more(&mut self) -> KeepGoing {
         let mut block = vec![0; 64 << 10];
         let read = self.stream.read(&mut block).await.ok().filter(|read| *read > 0)?;
         self.rest.extend_from_slice(&block[..read]);
         Some(())
     }
 
-    async fn say(&mut self, bytes: &[u8]) -> Goes {
+    async fn write(&mut self, bytes: &[u8]) -> KeepGoing {
         self.stream.write_all(bytes).await.ok()
     }
 
-    fn note(&self, request: RawRequest) -> usize {
-        let mut seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    fn record(&self, request: RawRequest) -> usize {
+        let mut seen = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
         seen.push(request);
         let place = seen.len() - 1;
         drop(seen);
@@ -326,8 +326,8 @@ impl Connection {
         place
     }
 
-    fn change(&self, place: usize, change: impl FnOnce(&mut RawRequest)) {
-        change(&mut self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner)[place]);
+    fn change(&self, index: usize, change: impl FnOnce(&mut RawRequest)) {
+        change(&mut self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner)[index]);
         self.shared.bell.send_replace(());
     }
 }

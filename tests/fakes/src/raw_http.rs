@@ -7,21 +7,21 @@ use tokio::{
 
 /// A connection.
 #[derive(Debug)]
-pub struct Wire {
+pub struct RawClient {
     stream: TcpStream,
     rest: Vec<u8>,
 }
 
 /// An answer as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WireAnswer {
+pub struct RawResponse {
     /// Status line and headers.
     pub head: String,
     /// Of a chunked body with its framing.
     pub body: Vec<u8>,
 }
 
-impl WireAnswer {
+impl RawResponse {
     /// The status.
     pub fn status(&self) -> u16 {
         self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
@@ -39,7 +39,7 @@ impl WireAnswer {
     }
 }
 
-impl Wire {
+impl RawClient {
     /// To this `http://…` address.
     pub async fn to(url: &str) -> Self {
         let address = url.strip_prefix("http://").expect("plain HTTP");
@@ -59,10 +59,10 @@ impl Wire {
     }
 
     /// The next answer to anything but HEAD.
-    pub async fn answer(&mut self) -> WireAnswer {
+    pub async fn response(&mut self) -> RawResponse {
         let head = self.until(b"\r\n\r\n").await.expect("a head");
         let head = String::from_utf8_lossy(&head).into_owned();
-        let mut answer = WireAnswer { head, body: Vec::new() };
+        let mut answer = RawResponse { head, body: Vec::new() };
         let bodiless = matches!(answer.status(), 100..=199 | 204 | 304);
         if answer.header("transfer-encoding") == "chunked" {
             let mut body = self.until(b"0\r\n").await.expect("the last chunk");

@@ -6,16 +6,16 @@ use crate::bounded;
 
 /// A stream that is being read.
 #[derive(Debug)]
-pub struct Events {
+pub struct SseReader {
     answer: reqwest::Response,
     unread: String,
     /// Comment lines so far.
     pub comments: usize,
 }
 
-impl Events {
+impl SseReader {
     /// Of an answer that is a stream.
-    pub fn of(answer: reqwest::Response) -> Self {
+    pub fn new(answer: reqwest::Response) -> Self {
         let kind = answer.headers()["content-type"].to_str().expect("text").to_owned();
         assert!(
             answer.status() == 200 && kind.starts_with("text/event-stream"),

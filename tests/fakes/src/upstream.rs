@@ -18,24 +18,24 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use picture::paint::Painting;
+use picture::painter::ProceduralImage;
 use serde_json::{Value, json};
 use service::{
     lifecycle::Lifecycle,
-    serve::{Listener, Peer, accept},
+    serve::{HttpServer, PeerAddr, accept},
 };
 use tokio::sync::watch;
-use wire::openai::images::Size;
+use wire::openai::images::ImageSize;
 
-use self::form::Part;
-pub use self::reply::Reply;
+use self::form::UploadedPart;
+pub use self::reply::UpstreamReply;
 
 /// The paths that make pictures.
 const IMAGES: [&str; 2] = ["/v1/images/generations", "/v1/images/edits"];
 
 /// A request that arrived.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct UpstreamRequest {
     /// The method and the path with its query.
     pub line: String,
     /// The headers.
@@ -45,12 +45,12 @@ pub struct Seen {
     /// The body's bytes.
     pub bytes: Bytes,
     /// The parts of a form.
-    pub parts: Vec<Part>,
+    pub parts: Vec<UploadedPart>,
     /// The connection, told by its other end.
     pub connection: SocketAddr,
 }
 
-impl Seen {
+impl UpstreamRequest {
     /// A header as text; empty if absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
@@ -62,15 +62,15 @@ impl Seen {
 pub struct Upstream {
     /// `http://127.0.0.1:port`.
     pub url: String,
-    script: Arc<Script>,
+    script: Arc<UpstreamScript>,
     lifecycle: Lifecycle,
 }
 
 #[derive(Debug)]
-struct Script {
-    paths: Mutex<Vec<(String, Reply)>>,
-    once: Mutex<VecDeque<Reply>>,
-    seen: Mutex<Vec<Seen>>,
+struct UpstreamScript {
+    paths: Mutex<Vec<(String, UpstreamReply)>>,
+    once: Mutex<VecDeque<UpstreamReply>>,
+    requests: Mutex<Vec<UpstreamRequest>>,
     released: watch::Sender<bool>,
     /// How many waits of each script of events are over.
     steps: watch::Sender<usize>,
@@ -85,41 +85,41 @@ impl Upstream {
         let url = format!("http://{}", socket.local_addr().expect("a bound socket has an address"));
         let models = json!({"object": "list", "data": [{"id": "sd-xl-base-1.0", "owned_by": "invokeai"}]});
         let paths = vec![
-            ("/healthz".to_owned(), Reply::Say(200, Vec::new(), b"ok".to_vec())),
-            ("/readyz".to_owned(), Reply::Say(200, Vec::new(), b"ready".to_vec())),
-            ("/v1/models".to_owned(), Reply::json(200, models)),
-            (IMAGES[0].to_owned(), Reply::Pictures),
-            (IMAGES[1].to_owned(), Reply::Pictures),
+            ("/healthz".to_owned(), UpstreamReply::Respond(200, Vec::new(), b"ok".to_vec())),
+            ("/readyz".to_owned(), UpstreamReply::Respond(200, Vec::new(), b"ready".to_vec())),
+            ("/v1/models".to_owned(), UpstreamReply::json(200, models)),
+            (IMAGES[0].to_owned(), UpstreamReply::Images),
+            (IMAGES[1].to_owned(), UpstreamReply::Images),
         ];
-        let script = Arc::new(Script {
+        let script = Arc::new(UpstreamScript {
             paths: Mutex::new(paths),
             once: Mutex::default(),
-            seen: Mutex::default(),
+            requests: Mutex::default(),
             released: watch::Sender::new(false),
             steps: watch::Sender::new(0),
             held: watch::Sender::new((0, 0)),
         });
         let lifecycle = Lifecycle::new();
         let router = Router::new().fallback(answer).with_state(script.clone());
-        lifecycle.worker("accept", accept(socket, Listener::plain(router), lifecycle.clone()));
+        lifecycle.spawn_worker("accept", accept(socket, HttpServer::plain(router), lifecycle.clone()));
         Self { url, script, lifecycle }
     }
 
     /// From now on the path answers this.
-    pub fn set(&self, path: &str, reply: Reply) {
+    pub fn set(&self, path: &str, reply: UpstreamReply) {
         let mut paths = lock(&self.script.paths);
         paths.retain(|(known, _)| known != path);
         paths.push((path.to_owned(), reply));
     }
 
     /// From now on picture requests are answered like this.
-    pub fn set_images(&self, reply: Reply) {
+    pub fn set_images(&self, reply: UpstreamReply) {
         self.set(IMAGES[0], reply.clone());
         self.set(IMAGES[1], reply);
     }
 
     /// The next picture request is answered like this; further calls are for those after it.
-    pub fn next_image(&self, reply: Reply) {
+    pub fn next_image(&self, reply: UpstreamReply) {
         lock(&self.script.once).push_back(reply);
     }
 
@@ -148,45 +148,45 @@ impl Upstream {
     }
 
     /// What arrived on a path.
-    pub fn seen(&self, path: &str) -> Vec<Seen> {
+    pub fn requests(&self, path: &str) -> Vec<UpstreamRequest> {
         let ends = format!(" {path}");
-        lock(&self.script.seen).iter().filter(|seen| seen.line.ends_with(&ends)).cloned().collect()
+        lock(&self.script.requests).iter().filter(|seen| seen.line.ends_with(&ends)).cloned().collect()
     }
 
     /// The requests for pictures from words that arrived.
-    pub fn images(&self) -> Vec<Seen> {
-        self.seen(IMAGES[0])
+    pub fn images(&self) -> Vec<UpstreamRequest> {
+        self.requests(IMAGES[0])
     }
 
     /// The requests to edit pictures that arrived.
-    pub fn edits(&self) -> Vec<Seen> {
-        self.seen(IMAGES[1])
+    pub fn edits(&self) -> Vec<UpstreamRequest> {
+        self.requests(IMAGES[1])
     }
 
     /// Stops listening; whoever comes is refused.
     pub async fn stop(&self) {
-        self.lifecycle.stop();
+        self.lifecycle.begin_drain();
         self.lifecycle.aborting().cancel();
-        self.lifecycle.finish(std::time::Duration::ZERO).await.expect("it ends in order");
+        self.lifecycle.wait_until_stopped(std::time::Duration::ZERO).await.expect("it ends in order");
     }
 }
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        self.lifecycle.stop();
+        self.lifecycle.begin_drain();
         self.lifecycle.aborting().cancel();
     }
 }
 
-async fn answer(State(script): State<Arc<Script>>, request: Request) -> Response {
+async fn answer(State(script): State<Arc<UpstreamScript>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let bytes = to_bytes(body, 64 << 20).await.unwrap_or_default();
     let form = form::read(&parts.headers, &bytes).await;
     let body = form.texts().unwrap_or_else(|| serde_json::from_slice(&bytes).unwrap_or_default());
-    let peer = parts.extensions.get::<Peer>().expect("the accept loop tells the peer").0;
+    let peer = parts.extensions.get::<PeerAddr>().expect("the accept loop tells the peer").0;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let line = format!("{} {target}", parts.method);
-    lock(&script.seen).push(Seen {
+    lock(&script.requests).push(UpstreamRequest {
         line,
         headers: parts.headers,
         body: body.clone(),
@@ -198,34 +198,36 @@ async fn answer(State(script): State<Arc<Script>>, request: Request) -> Response
     let listed =
         || lock(&script.paths).iter().find(|(path, _)| *path == target).map(|(_, reply)| reply.clone());
     match once.or_else(listed) {
-        Some(Reply::Pictures) => pictures(&body),
-        Some(Reply::Say(status, headers, body)) => say(status, &headers, body),
-        Some(Reply::Hold) => {
-            let mut held = Held::new(&script);
+        Some(UpstreamReply::Images) => images_response(&body),
+        Some(UpstreamReply::Respond(status, headers, body)) => scripted_response(status, &headers, body),
+        Some(UpstreamReply::Hold) => {
+            let mut held = HeldRequest::new(&script);
             let _ = script.released.subscribe().wait_for(|released| *released).await;
             held.answered = true;
-            pictures(&body)
+            images_response(&body)
         }
-        Some(Reply::Break) => broken(),
-        Some(Reply::Events(acts)) => sse::play(acts, Held::new(&script), script.steps.subscribe()),
+        Some(UpstreamReply::Break) => broken_response(),
+        Some(UpstreamReply::Events(acts)) => {
+            sse::replay(acts, HeldRequest::new(&script), script.steps.subscribe())
+        }
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
 /// A held request; dropped early when its caller leaves.
-struct Held {
-    script: Arc<Script>,
+struct HeldRequest {
+    script: Arc<UpstreamScript>,
     answered: bool,
 }
 
-impl Held {
-    fn new(script: &Arc<Script>) -> Self {
+impl HeldRequest {
+    fn new(script: &Arc<UpstreamScript>) -> Self {
         script.held.send_modify(|(here, _)| *here += 1);
         Self { script: script.clone(), answered: false }
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldRequest {
     fn drop(&mut self) {
         self.script.held.send_modify(|(here, left)| {
             *here -= 1;
@@ -234,7 +236,7 @@ impl Drop for Held {
     }
 }
 
-fn say(status: u16, headers: &[(&'static str, String)], body: Vec<u8>) -> Response {
+fn scripted_response(status: u16, headers: &[(&'static str, String)], body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).expect("a status");
     for (name, value) in headers {
@@ -243,19 +245,19 @@ fn say(status: u16, headers: &[(&'static str, String)], body: Vec<u8>) -> Respon
     response
 }
 
-fn broken() -> Response {
+fn broken_response() -> Response {
     let chunks =
         [Ok(bytes::Bytes::from_static(b"{\"data\":[")), Err(std::io::Error::other("broken on purpose"))];
     Response::new(Body::from_stream(futures_util::stream::iter(chunks)))
 }
 
-fn pictures(request: &Value) -> Response {
-    let size = request["size"].as_str().and_then(Size::parse).unwrap_or(Size::new(64, 64));
+fn images_response(request: &Value) -> Response {
+    let size = request["size"].as_str().and_then(ImageSize::parse).unwrap_or(ImageSize::new(64, 64));
     let first = request["seed"].as_u64().unwrap_or(0);
     let count = request["n"].as_u64().unwrap_or(1);
     let data: Vec<_> = (0..count)
         .map(|nth| {
-            let bytes = picture(request["prompt"].as_str().unwrap_or_default(), first + nth, size);
+            let bytes = fake_image(request["prompt"].as_str().unwrap_or_default(), first + nth, size);
             json!({"b64_json": base64_simd::STANDARD.encode_to_string(bytes), "seed": first + nth})
         })
         .collect();
@@ -263,8 +265,8 @@ fn pictures(request: &Value) -> Response {
 }
 
 /// The picture that the fake makes.
-pub fn picture(prompt: &str, seed: u64, size: Size) -> Vec<u8> {
-    Painting { painter: "fake upstream", prompt, seed, size }.to_png()
+pub fn fake_image(prompt: &str, seed: u64, size: ImageSize) -> Vec<u8> {
+    ProceduralImage { label: "fake upstream", prompt, seed, size }.to_png()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -49,7 +49,7 @@ fn run() -> Outcome<()> {
     build(&target)?;
     let started = Instant::now();
     let mut programs = Programs::new(&target)?;
-    let outcome = first_picture(&mut programs, started, &stop);
+    let outcome = first_image(&mut programs, started, &stop);
     if outcome.is_ok() {
         say(&programs.what_to_try());
         wait(&mut programs, &stop);
@@ -93,7 +93,7 @@ fn build(target: &Path) -> Outcome<()> {
 }
 
 /// Starts both and has `gateway verify` look at the whole path, with a picture.
-fn first_picture(programs: &mut Programs, started: Instant, stop: &AtomicBool) -> Outcome<()> {
+fn first_image(programs: &mut Programs, started: Instant, stop: &AtomicBool) -> Outcome<()> {
     programs.start()?;
     loop {
         let check = programs.verify()?;

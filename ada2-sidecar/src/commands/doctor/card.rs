@@ -3,25 +3,25 @@
 use service::doctor::Finding;
 use wire::health::{CheckStatus, ReadyReport};
 
-use super::text::{Fixes, clean};
+use super::text::{FixHints, sanitize};
 use crate::gpu::{GpuReading, GpuState};
 
 const MIB: u64 = 1 << 20;
 /// Checks of the running service that tell whether it sees the card.
-pub(super) const SIGHT: [&str; 4] = ["nvml", "driver", "snapshot_fresh", "gpu_present"];
+pub(super) const GPU_VISIBILITY_CHECKS: [&str; 4] = ["nvml", "driver", "snapshot_fresh", "gpu_present"];
 
 /// What is judged.
-pub(super) struct Facts<'a> {
+pub(super) struct CardFacts<'a> {
     pub(super) state: Option<&'a GpuState>,
     pub(super) required: bool,
     pub(super) gpu_id: &'a str,
     pub(super) engine_unit: &'a str,
-    pub(super) fixes: &'a Fixes,
+    pub(super) fixes: &'a FixHints,
 }
 
-impl Facts<'_> {
+impl CardFacts<'_> {
     /// The configured card.
-    pub(super) fn judge(&self) -> Vec<Finding> {
+    pub(super) fn evaluate(&self) -> Vec<Finding> {
         const NAME: &str = "card";
         match self.state {
             Some(GpuState::NoDevice { found, .. }) if found.is_empty() && self.required => {
@@ -29,9 +29,9 @@ impl Facts<'_> {
                     "the driver knows no card: one that lspci does not list is to be reseated, else reboot";
                 vec![Finding::fail(NAME, message, "lspci | grep -i nvidia")]
             }
-            Some(GpuState::NoDevice { wanted, found }) if !found.is_empty() => {
-                let message = format!("no card is {wanted}; there is {}", clean(&found.join(", ")));
-                vec![Finding::fail(NAME, message, self.fixes.setting("gpu_id", uuid_in(&found[0])))]
+            Some(GpuState::NoDevice { requested: wanted, found }) if !found.is_empty() => {
+                let message = format!("no card is {wanted}; there is {}", sanitize(&found.join(", ")));
+                vec![Finding::fail(NAME, message, self.fixes.setting("gpu_id", find_uuid(&found[0])))]
             }
             Some(GpuState::Lost) => vec![Finding::fail(
                 NAME,
@@ -45,28 +45,28 @@ impl Facts<'_> {
 
     fn present(&self, name: &'static str, reading: &GpuReading) -> Vec<Finding> {
         let report = &reading.report;
-        let called = format!("{} ({})", clean(&report.name), clean(&report.uuid));
+        let label = format!("{} ({})", sanitize(&report.name), sanitize(&report.uuid));
         let by_index = self.gpu_id.parse::<u32>().is_ok();
-        let many = report.count.filter(|count| *count > 1);
-        let mut found = vec![match many {
+        let gpu_count = report.count.filter(|count| *count > 1);
+        let mut found = vec![match gpu_count {
             Some(count) if by_index => Finding::warn(
                 name,
                 format!(
-                    "{called} is card {} of {count} now; after a reboot or a change of slots another may be",
+                    "{label} is card {} of {count} now; after a reboot or a change of slots another may be",
                     self.gpu_id
                 ),
-                self.fixes.setting("gpu_id", &clean(&report.uuid)),
+                self.fixes.setting("gpu_id", &sanitize(&report.uuid)),
             ),
             _ => {
                 let persistence = match report.persistence_mode.as_deref() {
                     Some("Disabled") => ", persistence mode off",
                     _ => "",
                 };
-                Finding::ok(name, format!("{called}{persistence}"))
+                Finding::ok(name, format!("{label}{persistence}"))
             }
         }];
         if report.compute_mode.as_deref() == Some("Prohibited") {
-            let fix = format!("sudo nvidia-smi -i {} -c 0", clean(&report.uuid));
+            let fix = format!("sudo nvidia-smi -i {} -c 0", sanitize(&report.uuid));
             found.push(Finding::fail(
                 "compute_mode",
                 "its compute mode is Prohibited: no engine can use it",
@@ -74,7 +74,7 @@ impl Facts<'_> {
             ));
         }
         if report.mig_mode_current.as_deref() == Some("Enabled") {
-            let fix = format!("sudo nvidia-smi -i {} -mig 0", clean(&report.uuid));
+            let fix = format!("sudo nvidia-smi -i {} -mig 0", sanitize(&report.uuid));
             found.push(Finding::warn(
                 "mig_mode",
                 "it is partitioned (MIG): the VRAM figures are not the engine's",
@@ -92,16 +92,16 @@ impl Facts<'_> {
             return None;
         }
         let unit = self.engine_unit;
-        if let Some(other) = reading.elsewhere.first() {
+        if let Some(other) = reading.other_gpus.first() {
             let message = format!(
                 "{unit} holds memory of card {} {} ({}), and another card is judged",
                 other.index,
-                clean(&other.name),
-                clean(&other.uuid)
+                sanitize(&other.name),
+                sanitize(&other.uuid)
             );
-            return Some(Finding::warn(NAME, message, self.fixes.setting("gpu_id", &clean(&other.uuid))));
+            return Some(Finding::warn(NAME, message, self.fixes.setting("gpu_id", &sanitize(&other.uuid))));
         }
-        let own = reading.processes.as_ref()?.iter().filter(|process| process.holds_for(unit));
+        let own = reading.processes.as_ref()?.iter().filter(|process| process.holds_memory_for(unit));
         let held: u64 = own.clone().filter_map(|process| process.used).sum();
         Some(Finding::ok(
             NAME,
@@ -120,18 +120,17 @@ impl Facts<'_> {
     ) -> Option<Finding> {
         const NAME: &str = "service_card";
         let (Some(GpuState::Present(_)), Some(report)) = (self.state, report) else { return None };
-        let blind = report
-            .checks
-            .iter()
-            .find(|check| SIGHT.contains(&check.name.as_str()) && check.status == CheckStatus::Fail);
-        let Some(check) = blind else {
+        let failing_check = report.checks.iter().find(|check| {
+            GPU_VISIBILITY_CHECKS.contains(&check.name.as_str()) && check.status == CheckStatus::Fail
+        });
+        let Some(check) = failing_check else {
             return report
                 .gpu
                 .as_ref()
-                .map(|gpu| Finding::ok(NAME, format!("the service sees {} too", clean(&gpu.name))));
+                .map(|gpu| Finding::ok(NAME, format!("the service sees {} too", sanitize(&gpu.name))));
         };
         let who = if seen_by_root { "root" } else { "this user" };
-        let message = format!("{who} sees the card and the service does not: {}", clean(&check.message));
+        let message = format!("{who} sees the card and the service does not: {}", sanitize(&check.message));
         let fix = "sudo systemctl restart ada2-sidecar; if it stays so, systemctl cat ada2-sidecar must show DeviceAllow=char-195 rw \
                    and no PrivateDevices=";
         Some(Finding::fail(NAME, message, fix))
@@ -139,8 +138,8 @@ impl Facts<'_> {
 }
 
 /// `0 = GPU-… (NVIDIA …)`
-fn uuid_in(words: &str) -> &str {
-    words.split_whitespace().find(|word| word.starts_with("GPU-")).unwrap_or("0")
+fn find_uuid(text: &str) -> &str {
+    text.split_whitespace().find(|word| word.starts_with("GPU-")).unwrap_or("0")
 }
 
 #[cfg(test)]
@@ -148,28 +147,29 @@ mod tests {
     use std::time::Instant;
 
     use service::doctor::Verdict;
-    use wire::health::{Check, EngineReport, GpuReport, Status};
+    use wire::health::{Check, EngineReport, GpuReport, ReadyStatus};
 
     use super::*;
-    use crate::gpu::{Elsewhere, GpuProcess, Vitals, Work};
+    use crate::gpu::{GpuProcess, GpuProcessType, HealthReading, OtherGpuUsage};
 
     fn reading() -> GpuReading {
         let report =
             GpuReport { name: "Ada".into(), uuid: "GPU-1".into(), count: Some(1), ..GpuReport::default() };
         GpuReading {
             report,
-            vitals: Vitals::default(),
+            health: HealthReading::default(),
             memory: None,
             processes: Some(Vec::new()),
-            processes_taken: Instant::now(),
+            processes_taken_at: Instant::now(),
             engine_unit_active: true,
-            elsewhere: Vec::new(),
+            other_gpus: Vec::new(),
         }
     }
 
     fn judge(state: &GpuState, gpu_id: &str) -> Vec<Finding> {
-        let fixes = Fixes { file: "c".into(), by_unit: true };
-        Facts { state: Some(state), required: true, gpu_id, engine_unit: "e.service", fixes: &fixes }.judge()
+        let fixes = FixHints { file: "c".into(), managed_by_unit: true };
+        CardFacts { state: Some(state), required: true, gpu_id, engine_unit: "e.service", fixes: &fixes }
+            .evaluate()
     }
 
     fn present(change: impl Fn(&mut GpuReading), gpu_id: &str) -> Vec<(&'static str, Verdict, String)> {
@@ -186,7 +186,7 @@ mod tests {
             pid: 1,
             name: "python3".into(),
             unit: Some("e.service".into()),
-            work: Work::Compute,
+            process_type: GpuProcessType::Compute,
             used: Some(used),
         };
         assert_eq!(
@@ -206,18 +206,22 @@ mod tests {
         assert_eq!(found[1], ("mig_mode", Warn, "sudo nvidia-smi -i GPU-1 -mig 0".into()));
         let found = present(|reading| reading.processes = Some(vec![process(3 * MIB)]), "0");
         assert_eq!(found[1].2, "e.service holds 3 MiB of this card");
-        let elsewhere =
-            Elsewhere { index: 1, name: "Other".into(), uuid: "GPU-2".into(), processes: vec![process(MIB)] };
-        let found = present(|reading| reading.elsewhere = vec![elsewhere.clone()], "0");
+        let elsewhere = OtherGpuUsage {
+            index: 1,
+            name: "Other".into(),
+            uuid: "GPU-2".into(),
+            processes: vec![process(MIB)],
+        };
+        let found = present(|reading| reading.other_gpus = vec![elsewhere.clone()], "0");
         assert!(found[1].1 == Warn && found[1].2.contains("`gpu_id: GPU-2`"), "{found:?}");
         assert_eq!(present(|reading| reading.engine_unit_active = false, "0").len(), 1);
     }
 
     #[test]
     fn a_card_that_is_not_there_names_those_that_are() {
-        let none = GpuState::NoDevice { wanted: "0".into(), found: Vec::new() };
+        let none = GpuState::NoDevice { requested: "0".into(), found: Vec::new() };
         assert_eq!(judge(&none, "0")[0].fix.as_deref(), Some("lspci | grep -i nvidia"));
-        let other = GpuState::NoDevice { wanted: "GPU-9".into(), found: vec!["0 = GPU-1 (Ada)".into()] };
+        let other = GpuState::NoDevice { requested: "GPU-9".into(), found: vec!["0 = GPU-1 (Ada)".into()] };
         let found = judge(&other, "GPU-9");
         assert!(found[0].message.contains("no card is GPU-9; there is 0 = GPU-1 (Ada)"), "{found:?}");
         assert!(found[0].fix.as_ref().unwrap().contains("`gpu_id: GPU-1`"));
@@ -228,8 +232,8 @@ mod tests {
     #[test]
     fn a_service_that_does_not_see_the_card_is_told_apart_from_a_card_that_is_not_there() {
         let state = GpuState::Present(Box::new(reading()));
-        let fixes = Fixes { file: "c".into(), by_unit: true };
-        let facts = |state| Facts {
+        let fixes = FixHints { file: "c".into(), managed_by_unit: true };
+        let facts = |state| CardFacts {
             state: Some(state),
             required: true,
             gpu_id: "0",
@@ -239,14 +243,14 @@ mod tests {
         let engine =
             EngineReport { kind: "builtin".into(), url: None, version: None, queue_depth: 0, models: 0 };
         let report = |checks, gpu| ReadyReport {
-            status: Status::Ready,
+            status: ReadyStatus::Ready,
             checks,
             gpu,
             engine: engine.clone(),
             since: 1,
             sampled_at: 1.0,
         };
-        let fail = Check::pass("nvml", "", "").but(CheckStatus::Fail, "the driver refuses this user");
+        let fail = Check::pass("nvml", "", "").with_status(CheckStatus::Fail, "the driver refuses this user");
         let blind = report(vec![fail], None);
         let found = facts(&state).seen_by_service(Some(&blind), true).unwrap();
         assert!(

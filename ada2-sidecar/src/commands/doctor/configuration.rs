@@ -11,31 +11,31 @@ use std::{
 use clap::{ArgMatches, parser::ValueSource};
 use service::{
     doctor::Finding,
-    settings::{Problem, Source, WHOLE_FILE},
+    settings::{Problem, SettingSource, WHOLE_FILE},
 };
 
 use super::{
-    environment::{self, Environment},
-    text::{Fixes, clean},
-    unit::{Unit, Units},
+    environment::{self, ServiceEnvironment},
+    text::{FixHints, sanitize},
+    unit::{SidecarUnits, SystemdUnit},
 };
 use crate::{
     cli,
-    config::{self, Card, Config, KEYS},
+    config::{self, Config, GpuSettings, KEYS},
 };
 
 const NAME: &str = "configuration";
 
 /// What the rest is looked at with.
-pub(super) struct Setup {
+pub(super) struct DoctorContext {
     /// Ours; none where systemd runs nothing of ours, or another service is meant.
-    pub(super) units: Option<Units>,
+    pub(super) units: Option<SidecarUnits>,
     /// Root sees more.
     pub(super) root: bool,
-    pub(super) fixes: Fixes,
-    pub(super) configuration: Configuration,
-    pub(super) environment: Environment,
-    pub(super) card: Card,
+    pub(super) fixes: FixHints,
+    pub(super) configuration: ConfigurationState,
+    pub(super) environment: ServiceEnvironment,
+    pub(super) card: GpuSettings,
     /// Where the administration socket may be.
     pub(super) sockets: Vec<PathBuf>,
     /// Where it would listen without a socket unit.
@@ -43,61 +43,61 @@ pub(super) struct Setup {
     /// That is somebody's choice, and no default.
     pub(super) listen_is_set: bool,
     /// The file is there and the service's own user may not read it.
-    closed: bool,
+    unreadable_by_service: bool,
 }
 
 /// How the configuration was found.
-pub(super) enum Configuration {
-    Good(Box<Config>),
-    Broken(Vec<Problem>),
+pub(super) enum ConfigurationState {
+    Valid(Box<Config>),
+    Invalid(Vec<Problem>),
     /// This user may not read this part of it.
-    Hidden(PathBuf),
+    PermissionDenied(PathBuf),
 }
 
-impl Setup {
+impl DoctorContext {
     /// Looks for it. `variables` are this process's own.
-    pub(super) fn find(
+    pub(super) fn discover(
         matches: &ArgMatches,
         environment: &dyn Fn(&str) -> Option<String>,
         names: &[String],
     ) -> Self {
         let root = fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0);
-        let units = Units::look().filter(|_| !names_another(matches));
+        let units = SidecarUnits::query().filter(|_| !targets_other_service(matches));
         let service = units.as_ref().map(|units| &units.service).filter(|service| service.is_loaded());
         let Some(service) = service else {
-            let found = Environment::default();
-            return Self::read(matches, environment, names, found, units, root);
+            let found = ServiceEnvironment::default();
+            return Self::from_settings(matches, environment, names, found, units, root);
         };
-        let found = Environment::of(service);
-        let variables = with_credential(&found, service);
+        let found = ServiceEnvironment::from_unit(service);
+        let variables = variables_with_credential(&found, service);
         let lookup = |name: &str| variables.get(name).cloned();
         let names: Vec<_> = variables.keys().cloned().collect();
-        let flags = environment::arguments(service.get("ExecStart"));
-        let flags = flags.and_then(|words| cli::command().try_get_matches_from(words).ok());
+        let flags = environment::exec_arguments(service.get("ExecStart"));
+        let flags = flags.and_then(|arguments| cli::command().try_get_matches_from(arguments).ok());
         let flags = flags.unwrap_or_else(|| matches.clone());
-        Self::read(&flags, &lookup, &names, found, units.clone(), root)
+        Self::from_settings(&flags, &lookup, &names, found, units.clone(), root)
     }
 
-    fn read(
+    fn from_settings(
         flags: &ArgMatches,
         environment: &dyn Fn(&str) -> Option<String>,
         names: &[String],
-        found: Environment,
-        units: Option<Units>,
+        found: ServiceEnvironment,
+        units: Option<SidecarUnits>,
         root: bool,
     ) -> Self {
-        let file = config::file(flags, environment);
-        let loaded = config::load_again(flags, environment, names);
-        let configuration = match (&found.hidden, loaded) {
-            (Some(hidden), _) => Configuration::Hidden(hidden.clone()),
-            (None, Ok(loaded)) => Configuration::Good(Box::new(loaded.config)),
-            (None, Err(problems)) => match hidden_from_us(&problems, &file, root) {
-                Some(hidden) => Configuration::Hidden(hidden),
-                None => Configuration::Broken(problems),
+        let file = config::config_file(flags, environment);
+        let loaded = config::load_for_reload(flags, environment, names);
+        let configuration = match (&found.unreadable, loaded) {
+            (Some(path), _) => ConfigurationState::PermissionDenied(path.clone()),
+            (None, Ok(loaded)) => ConfigurationState::Valid(Box::new(loaded.config)),
+            (None, Err(problems)) => match permission_denied_path(&problems, &file, root) {
+                Some(path) => ConfigurationState::PermissionDenied(path),
+                None => ConfigurationState::Invalid(problems),
             },
         };
         let by_unit = units.is_some();
-        let listen = config::listen_alone(flags, environment).ok();
+        let listen = config::read_listen_settings(flags, environment).ok();
         let closed = units.as_ref().is_some_and(|units| {
             units.service.is_loaded() && file.exists() && !readable_by(&units.service, &file)
         });
@@ -105,33 +105,33 @@ impl Setup {
             root,
             configuration,
             environment: found,
-            card: config::card_alone(flags, environment),
+            card: config::read_gpu_settings(flags, environment),
             sockets: config::admin_sockets(flags, environment),
-            listen_is_set: listen.as_ref().is_some_and(|listen| listen.source != Source::Default),
+            listen_is_set: listen.as_ref().is_some_and(|listen| listen.source != SettingSource::Default),
             listen: listen.map(|listen| listen.addresses).unwrap_or_default(),
-            fixes: Fixes { file, by_unit },
+            fixes: FixHints { file, managed_by_unit: by_unit },
             units,
-            closed,
+            unreadable_by_service: closed,
         }
     }
 
     /// None where it is broken or not known.
     pub(super) fn config(&self) -> Option<&Config> {
         match &self.configuration {
-            Configuration::Good(config) => Some(config),
+            ConfigurationState::Valid(config) => Some(config),
             _ => None,
         }
     }
 
     /// Whether the next start fails of it.
-    pub(super) fn is_broken(&self) -> bool {
-        self.closed
+    pub(super) fn is_invalid(&self) -> bool {
+        self.unreadable_by_service
             || self.environment.missing.is_some()
-            || matches!(self.configuration, Configuration::Broken(_))
+            || matches!(self.configuration, ConfigurationState::Invalid(_))
     }
 
     /// Every problem, a line each.
-    pub(super) fn judge(&self) -> Vec<Finding> {
+    pub(super) fn evaluate(&self) -> Vec<Finding> {
         let file = self.fixes.file.display();
         if let Some(missing) = &self.environment.missing {
             let message = format!(
@@ -140,20 +140,22 @@ impl Setup {
             );
             return vec![Finding::fail(NAME, message, format!("sudo touch {}", missing.display()))];
         }
-        if self.closed {
+        if self.unreadable_by_service {
             let message =
                 format!("{file} cannot be read by the service's own user, so its next start or reload fails");
             return vec![Finding::fail(NAME, message, format!("sudo chmod a+r {file}"))];
         }
         match &self.configuration {
-            Configuration::Hidden(path) => {
+            ConfigurationState::PermissionDenied(path) => {
                 vec![Finding::skip(
                     NAME,
                     format!("{} can be read by root only: run with sudo", path.display()),
                 )]
             }
-            Configuration::Broken(problems) => problems.iter().map(|problem| self.problem(problem)).collect(),
-            Configuration::Good(config) if config.warnings.is_empty() => {
+            ConfigurationState::Invalid(problems) => {
+                problems.iter().map(|problem| self.problem(problem)).collect()
+            }
+            ConfigurationState::Valid(config) if config.warnings.is_empty() => {
                 let from = if self.fixes.file.exists() {
                     format!("{file} is sound")
                 } else {
@@ -161,9 +163,9 @@ impl Setup {
                 };
                 vec![Finding::ok(NAME, from)]
             }
-            Configuration::Good(config) => {
+            ConfigurationState::Valid(config) => {
                 let warn = |warning: &String| {
-                    Finding::warn(NAME, clean(warning), self.fixes.edit("correct it as told in"))
+                    Finding::warn(NAME, sanitize(warning), self.fixes.edit("correct it as told in"))
                 };
                 config.warnings.iter().map(warn).collect()
             }
@@ -172,36 +174,44 @@ impl Setup {
 
     fn problem(&self, problem: &Problem) -> Finding {
         let source = &problem.source;
-        let place = match source.strip_prefix("environment ") {
-            Some(variable) => format!("{variable} in {}", self.variables_place()),
+        let location = match source.strip_prefix("environment ") {
+            Some(variable) => format!("{variable} in {}", self.variables_location()),
             None if problem.key == WHOLE_FILE => source.clone(),
             None if source == "default" => format!("{} in {}", problem.key, self.fixes.file.display()),
             None => format!("{} in {source}", problem.key),
         };
-        let then = if self.fixes.by_unit { "sudo systemctl restart ada2-sidecar" } else { "start it again" };
-        Finding::fail(NAME, clean(&problem.to_string()), format!("correct {}, then {then}", clean(&place)))
+        let then =
+            if self.fixes.managed_by_unit { "sudo systemctl restart ada2-sidecar" } else { "start it again" };
+        Finding::fail(
+            NAME,
+            sanitize(&problem.to_string()),
+            format!("correct {}, then {then}", sanitize(&location)),
+        )
     }
 
-    fn variables_place(&self) -> String {
+    fn variables_location(&self) -> String {
         match self.environment.files.first() {
             Some(file) => file.display().to_string(),
-            None if self.fixes.by_unit => "the unit (sudo systemctl edit ada2-sidecar)".to_owned(),
+            None if self.fixes.managed_by_unit => "the unit (sudo systemctl edit ada2-sidecar)".to_owned(),
             None => "this shell".to_owned(),
         }
     }
 }
 
 /// Whether this command line names a file or a setting: then a service that was started by hand is meant.
-fn names_another(matches: &ArgMatches) -> bool {
-    let given = |name: &str| {
+fn targets_other_service(matches: &ArgMatches) -> bool {
+    let is_given = |name: &str| {
         matches.try_contains_id(name).unwrap_or(false)
             && matches.value_source(name) == Some(ValueSource::CommandLine)
     };
-    given("config") || KEYS.iter().any(|key| given(key.name))
+    is_given("config") || KEYS.iter().any(|key| is_given(key.name))
 }
 
 /// The folder of the unit's credentials: systemd's own while it runs, else the one that the token comes from.
-fn with_credential(environment: &Environment, service: &Unit) -> std::collections::BTreeMap<String, String> {
+fn variables_with_credential(
+    environment: &ServiceEnvironment,
+    service: &SystemdUnit,
+) -> std::collections::BTreeMap<String, String> {
     let mut variables = environment.variables.clone();
     if let Some(file) = credential_file(service) {
         let running = PathBuf::from("/run/credentials").join(&service.name);
@@ -218,13 +228,13 @@ fn with_credential(environment: &Environment, service: &Unit) -> std::collection
 }
 
 /// The file behind `LoadCredential=token:FILE`.
-pub(super) fn credential_file(service: &Unit) -> Option<PathBuf> {
-    let named = |value: &String| value.strip_prefix("token:").map(PathBuf::from);
-    service.written("LoadCredential").iter().rev().find_map(named)
+pub(super) fn credential_file(service: &SystemdUnit) -> Option<PathBuf> {
+    let token_path = |value: &String| value.strip_prefix("token:").map(PathBuf::from);
+    service.values_in_files("LoadCredential").iter().rev().find_map(token_path)
 }
 
 /// What keeps an ordinary user from reading the configuration is no fault of it.
-fn hidden_from_us(problems: &[Problem], file: &Path, root: bool) -> Option<PathBuf> {
+fn permission_denied_path(problems: &[Problem], file: &Path, root: bool) -> Option<PathBuf> {
     let denied = |problem: &Problem| {
         matches!(problem.key.as_str(), WHOLE_FILE | "token_file")
             && problem.expected.contains("ermission denied")
@@ -239,7 +249,7 @@ fn hidden_from_us(problems: &[Problem], file: &Path, root: bool) -> Option<PathB
 
 /// Whether the user that the unit runs as may read a file: everybody, or one of its groups. Another user of a name is
 /// not judged.
-pub(super) fn readable_by(service: &Unit, file: &Path) -> bool {
+pub(super) fn readable_by(service: &SystemdUnit, file: &Path) -> bool {
     if !service.is("DynamicUser", "yes") {
         return true;
     }
@@ -273,20 +283,25 @@ mod tests {
 
     #[test]
     fn settings_on_the_command_line_mean_another_service() {
-        assert!(!names_another(&matches(&[])) && !names_another(&matches(&["--json"])));
-        assert!(names_another(&cli::command().get_matches_from([
+        assert!(!targets_other_service(&matches(&[])) && !targets_other_service(&matches(&["--json"])));
+        assert!(targets_other_service(&cli::command().get_matches_from([
             "ada2-sidecar",
             "--engine",
             "builtin",
             "doctor"
         ])));
-        assert!(names_another(&cli::command().get_matches_from(["ada2-sidecar", "doctor", "--config", "x"])));
+        assert!(targets_other_service(&cli::command().get_matches_from([
+            "ada2-sidecar",
+            "doctor",
+            "--config",
+            "x"
+        ])));
     }
 
-    fn setup(file: &str, text: &str) -> Setup {
+    fn setup(file: &str, text: &str) -> DoctorContext {
         fs::write(file, text).unwrap();
         let flags = cli::command().get_matches_from(["ada2-sidecar", "--config", file, "doctor"]);
-        Setup::read(&flags, &|_| None, &[], Environment::default(), None, true)
+        DoctorContext::from_settings(&flags, &|_| None, &[], ServiceEnvironment::default(), None, true)
     }
 
     #[test]
@@ -294,20 +309,20 @@ mod tests {
         let file = std::env::temp_dir().join(format!("ada2-doctor-{}.yaml", uuid::Uuid::new_v4()));
         let name = file.display().to_string();
         let found = setup(&name, "max_inflight: many\nmax_n: 0\ngpu_id: GPU-1\nlisten: 127.0.0.1:7999\n");
-        let lines = found.judge();
+        let lines = found.evaluate();
         assert_eq!(lines.len(), 2, "{lines:?}");
-        assert!(found.is_broken() && found.config().is_none());
+        assert!(found.is_invalid() && found.config().is_none());
         assert!(lines[0].message.contains("max_inflight: expected"), "{lines:?}");
         assert_eq!(
             lines[0].fix.as_deref().unwrap(),
             format!("correct max_inflight in {name}, then start it again")
         );
-        assert_eq!((found.card.sampling.gpu_id.as_str(), found.listen[0].port()), ("GPU-1", 7999));
+        assert_eq!((found.card.sampler.gpu_id.as_str(), found.listen[0].port()), ("GPU-1", 7999));
         let found = setup(&name, "engine: builtin\n");
-        assert_eq!(found.judge(), [Finding::ok(NAME, format!("{name} is sound"))]);
+        assert_eq!(found.evaluate(), [Finding::ok(NAME, format!("{name} is sound"))]);
         let found = setup(&name, "engine: builtin\nmax_swap_used: 100\n");
-        let lines = found.judge();
-        assert!(lines[0].fix.is_some() && !found.is_broken(), "{lines:?}");
+        let lines = found.evaluate();
+        assert!(lines[0].fix.is_some() && !found.is_invalid(), "{lines:?}");
         fs::remove_file(file).unwrap();
     }
 
@@ -317,11 +332,11 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let file = folder.join("config.yaml");
         fs::write(&file, "").unwrap();
-        let dynamic = Unit::read("a", "DynamicUser=yes\nSupplementaryGroups=\n");
+        let dynamic = SystemdUnit::parse("a", "DynamicUser=yes\nSupplementaryGroups=\n");
         for (mode, readable) in [(0o644, true), (0o640, false), (0o600, false), (0o604, true)] {
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(readable_by(&dynamic, &file), readable, "{mode:o}");
-            assert!(readable_by(&Unit::read("a", "User=ada\n"), &file));
+            assert!(readable_by(&SystemdUnit::parse("a", "User=ada\n"), &file));
         }
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
         assert!(!readable_by(&dynamic, &file), "its folder is closed");
@@ -332,8 +347,8 @@ mod tests {
     fn an_ordinary_user_is_told_to_use_sudo() {
         let denied = [Problem::new("/etc/x", WHOLE_FILE, "cannot be read: Permission denied (os error 13)")];
         let file = Path::new("/etc/x");
-        assert_eq!(hidden_from_us(&denied, file, false), Some(file.to_owned()));
-        assert_eq!(hidden_from_us(&denied, file, true), None);
-        assert_eq!(hidden_from_us(&[Problem::new("/etc/x", "max_n", "expected")], file, false), None);
+        assert_eq!(permission_denied_path(&denied, file, false), Some(file.to_owned()));
+        assert_eq!(permission_denied_path(&denied, file, true), None);
+        assert_eq!(permission_denied_path(&[Problem::new("/etc/x", "max_n", "expected")], file, false), None);
     }
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use service::doctor::Finding;
 
-use super::text::{Fixes, clean};
+use super::text::{FixHints, sanitize};
 use crate::gpu::GpuState;
 
 const NAME: &str = "driver";
@@ -12,23 +12,23 @@ const INSTALL: &str = "sudo ubuntu-drivers install && sudo reboot";
 
 /// What the kernel says of it.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Kernel {
+pub(super) struct KernelDriver {
     /// The version of the NVIDIA module that is loaded.
     pub(super) module: Option<String>,
     /// The free driver holds the card.
-    nouveau: bool,
+    nouveau_loaded: bool,
     /// A module of NVIDIA's is there for the kernel that runs.
-    built: bool,
+    module_available: bool,
 }
 
-impl Kernel {
-    pub(super) fn look() -> Self {
+impl KernelDriver {
+    pub(super) fn detect() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let release = read("/proc/sys/kernel/osrelease");
         Self {
             module: module_version(&read("/proc/driver/nvidia/version")),
-            nouveau: read("/proc/modules").lines().any(|line| line.starts_with("nouveau ")),
-            built: has_module(&Path::new("/lib/modules").join(release.trim())),
+            nouveau_loaded: read("/proc/modules").lines().any(|line| line.starts_with("nouveau ")),
+            module_available: has_module(&Path::new("/lib/modules").join(release.trim())),
         }
     }
 }
@@ -36,9 +36,7 @@ impl Kernel {
 /// `NVRM version: NVIDIA UNIX x86_64 Kernel Module  595.80  Tue …`
 fn module_version(text: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with("NVRM version:"))?;
-    let is_version = |word: &&str| {
-        word.contains('.') && word.chars().all(|letter| letter.is_ascii_digit() || letter == '.')
-    };
+    let is_version = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
     line.split_whitespace().find(is_version).map(str::to_owned)
 }
 
@@ -52,23 +50,23 @@ fn has_module(folder: &Path) -> bool {
 }
 
 /// What is judged.
-pub(super) struct Facts<'a> {
+pub(super) struct DriverFacts<'a> {
     /// None if the driver did not answer in time.
     pub(super) state: Option<&'a GpuState>,
-    pub(super) kernel: &'a Kernel,
+    pub(super) kernel: &'a KernelDriver,
     /// Whether there must be a card.
     pub(super) required: bool,
     pub(super) root: bool,
     /// A library that the configuration names.
     pub(super) library: Option<&'a Path>,
-    pub(super) fixes: &'a Fixes,
+    pub(super) fixes: &'a FixHints,
 }
 
-impl Facts<'_> {
+impl DriverFacts<'_> {
     /// None where no card is needed and none is there.
-    pub(super) fn judge(&self) -> Option<Finding> {
+    pub(super) fn evaluate(&self) -> Option<Finding> {
         let fail = |message: &str, fix: &str| Some(Finding::fail(NAME, message, fix));
-        let absent = matches!(self.state, Some(GpuState::NoLibrary(_) | GpuState::DriverNotLoaded));
+        let absent = matches!(self.state, Some(GpuState::LibraryUnavailable(_) | GpuState::DriverNotLoaded));
         if absent && !self.required {
             return None;
         }
@@ -77,7 +75,7 @@ impl Facts<'_> {
                 "a call into the NVIDIA driver does not return within 5 s",
                 "sudo dmesg | grep -iE 'nvrm|xid' | tail; if it stays so, sudo reboot",
             ),
-            Some(GpuState::NoLibrary(words)) => Some(self.no_library(words)),
+            Some(GpuState::LibraryUnavailable(error)) => Some(self.no_library(error)),
             Some(GpuState::DriverNotLoaded) => Some(self.not_loaded()),
             Some(GpuState::VersionMismatch) => {
                 let module = self.kernel.module.as_ref().map(|version| format!(" ({version} is loaded)"));
@@ -94,19 +92,22 @@ impl Facts<'_> {
                 "the driver refuses even root",
                 "ls -l /dev/nvidia*; sudo nvidia-modprobe, else sudo reboot",
             ),
-            Some(GpuState::Failed(words)) => fail(
-                &format!("NVML fails: {}", clean(words)),
+            Some(GpuState::Failed(error)) => fail(
+                &format!("NVML fails: {}", sanitize(error)),
                 "nvidia-smi; sudo dmesg | grep -iE 'nvrm|xid' | tail; if it stays so, sudo reboot",
             ),
-            Some(GpuState::Present(reading)) => Some(match &reading.vitals.replaced_driver {
+            Some(GpuState::Present(reading)) => Some(match &reading.health.driver_on_disk {
                 Some(installed) => Finding::warn(
                     NAME,
-                    format!("{} was installed since: programs that start now fail", clean(installed)),
+                    format!("{} was installed since: programs that start now fail", sanitize(installed)),
                     "sudo reboot",
                 ),
                 None => Finding::ok(
                     NAME,
-                    format!("{} answers", clean(reading.report.driver_version.as_deref().unwrap_or("NVML"))),
+                    format!(
+                        "{} answers",
+                        sanitize(reading.report.driver_version.as_deref().unwrap_or("NVML"))
+                    ),
                 ),
             }),
             // NVML answers; the card is another line's business.
@@ -114,10 +115,10 @@ impl Facts<'_> {
         }
     }
 
-    fn no_library(&self, words: &str) -> Finding {
-        let words = clean(words);
+    fn no_library(&self, error: &str) -> Finding {
+        let error = sanitize(error);
         if let Some(library) = self.library {
-            let message = format!("nvml_lib cannot be loaded: {words}");
+            let message = format!("nvml_lib cannot be loaded: {error}");
             let fix = self.fixes.edit(&format!("correct nvml_lib: {} in", library.display()));
             return Finding::fail(NAME, message, fix);
         }
@@ -125,26 +126,26 @@ impl Facts<'_> {
             Some(version) => {
                 let major = version.split('.').next().unwrap_or_default();
                 let message = format!(
-                    "the kernel module {version} is loaded, and its library is not installed ({words})"
+                    "the kernel module {version} is loaded, and its library is not installed ({error})"
                 );
                 Finding::fail(NAME, message, format!("sudo apt install libnvidia-compute-{major}"))
             }
-            None if self.kernel.nouveau => {
+            None if self.kernel.nouveau_loaded => {
                 Finding::fail(NAME, "the NVIDIA driver is not installed, nouveau holds the card", INSTALL)
             }
-            None => Finding::fail(NAME, format!("the NVIDIA driver is not installed ({words})"), INSTALL),
+            None => Finding::fail(NAME, format!("the NVIDIA driver is not installed ({error})"), INSTALL),
         }
     }
 
     fn not_loaded(&self) -> Finding {
-        if self.kernel.nouveau {
+        if self.kernel.nouveau_loaded {
             return Finding::fail(
                 NAME,
                 "nouveau holds the card, so NVIDIA's kernel module is not loaded",
                 INSTALL,
             );
         }
-        if self.kernel.built {
+        if self.kernel.module_available {
             let fix = "sudo modprobe nvidia; if it is refused, sudo dmesg | tail says why (a new kernel: sudo reboot)";
             return Finding::fail(NAME, "NVIDIA's kernel module is not loaded", fix);
         }
@@ -166,20 +167,21 @@ mod tests {
         assert_eq!(module_version(""), None);
     }
 
-    fn kernel(module: Option<&str>, nouveau: bool, built: bool) -> Kernel {
-        Kernel { module: module.map(str::to_owned), nouveau, built }
+    fn kernel(module: Option<&str>, nouveau: bool, built: bool) -> KernelDriver {
+        KernelDriver { module: module.map(str::to_owned), nouveau_loaded: nouveau, module_available: built }
     }
 
     /// Message and fix.
-    fn told(state: Option<&GpuState>, kernel: &Kernel, required: bool, root: bool) -> Option<String> {
-        let fixes = Fixes { file: "/etc/c.yaml".into(), by_unit: true };
-        let found = Facts { state, kernel, required, root, library: None, fixes: &fixes }.judge()?;
+    fn told(state: Option<&GpuState>, kernel: &KernelDriver, required: bool, root: bool) -> Option<String> {
+        let fixes = FixHints { file: "/etc/c.yaml".into(), managed_by_unit: true };
+        let found = DriverFacts { state, kernel, required, root, library: None, fixes: &fixes }.evaluate()?;
         Some(format!("{} -> {}", found.message, found.fix.unwrap_or_default()))
     }
 
     #[test]
     fn a_driver_that_is_not_there_is_installed_or_loaded() {
-        let (missing, unloaded) = (GpuState::NoLibrary("cannot open".into()), GpuState::DriverNotLoaded);
+        let (missing, unloaded) =
+            (GpuState::LibraryUnavailable("cannot open".into()), GpuState::DriverNotLoaded);
         for (state, kernel, says) in [
             (&missing, kernel(None, false, false), "not installed (cannot open) -> sudo ubuntu-drivers"),
             (&missing, kernel(Some("595.80"), false, true), "-> sudo apt install libnvidia-compute-595"),
@@ -213,10 +215,12 @@ mod tests {
 
     #[test]
     fn a_library_that_is_configured_is_corrected_there() {
-        let (fixes, state) =
-            (Fixes { file: "/etc/c.yaml".into(), by_unit: true }, GpuState::NoLibrary("no".into()));
-        let (library, kernel) = (Some(Path::new("/opt/nvml.so")), Kernel::default());
-        let facts = Facts {
+        let (fixes, state) = (
+            FixHints { file: "/etc/c.yaml".into(), managed_by_unit: true },
+            GpuState::LibraryUnavailable("no".into()),
+        );
+        let (library, kernel) = (Some(Path::new("/opt/nvml.so")), KernelDriver::default());
+        let facts = DriverFacts {
             state: Some(&state),
             kernel: &kernel,
             required: true,
@@ -224,7 +228,7 @@ mod tests {
             library,
             fixes: &fixes,
         };
-        let found = facts.judge().unwrap();
+        let found = facts.evaluate().unwrap();
         assert_eq!(found.verdict, Verdict::Fail);
         assert!(found.fix.unwrap().starts_with("correct nvml_lib: /opt/nvml.so in /etc/c.yaml"));
     }

@@ -3,34 +3,34 @@
 use service::doctor::Finding;
 
 use super::{
-    text::{Fixes, clean, drop_in},
-    unit::Unit,
+    text::{FixHints, drop_in_fix, sanitize},
+    unit::SystemdUnit,
 };
 use crate::port::Process;
 
 const NAME: &str = "engine_unit";
 
 /// What is judged.
-pub(super) struct Facts<'a> {
+pub(super) struct EngineUnitFacts<'a> {
     /// As configured.
     pub(super) name: &'a str,
     /// As systemd shows it; none where there is no systemd.
-    pub(super) unit: Option<&'a Unit>,
+    pub(super) unit: Option<&'a SystemdUnit>,
     /// The engine answers.
-    pub(super) answers: bool,
+    pub(super) engine_responds: bool,
     /// Whoever listens at its address; none where that cannot be told.
-    pub(super) holder: Option<&'a Process>,
+    pub(super) listener: Option<&'a Process>,
     pub(super) root: bool,
-    pub(super) fixes: &'a Fixes,
+    pub(super) fixes: &'a FixHints,
 }
 
-impl Facts<'_> {
+impl EngineUnitFacts<'_> {
     /// An engine that is down has its own line.
-    pub(super) fn judge(&self) -> Vec<Finding> {
+    pub(super) fn evaluate(&self) -> Vec<Finding> {
         let Some(unit) = self.unit else { return Vec::new() };
         let name = self.name;
-        if self.answers && !unit.is_active() {
-            return self.outside(unit).into_iter().collect();
+        if self.engine_responds && !unit.is_active() {
+            return self.runs_outside_unit(unit).into_iter().collect();
         }
         if !unit.is_active() {
             return Vec::new();
@@ -42,7 +42,7 @@ impl Facts<'_> {
         }
         if unit.is("Restart", "no") {
             let message = format!("{name} stays down after a crash (Restart=no)");
-            found.push(Finding::warn(NAME, message, drop_in(name, "Restart=on-failure")));
+            found.push(Finding::warn(NAME, message, drop_in_fix(name, "Restart=on-failure")));
         }
         if found.is_empty() {
             let restarts = match unit.get("NRestarts") {
@@ -55,15 +55,15 @@ impl Facts<'_> {
     }
 
     /// The engine answers, and not out of this unit.
-    fn outside(&self, unit: &Unit) -> Option<Finding> {
+    fn runs_outside_unit(&self, unit: &SystemdUnit) -> Option<Finding> {
         let name = self.name;
         let state = if unit.is_loaded() { "does not run" } else { "is not there" };
-        let Some(holder) = self.holder else {
+        let Some(holder) = self.listener else {
             let message = format!("the engine answers and {name} {state}; where it runs: run with sudo");
             // For root, the engine is on another host or in a container: whose memory is whose is the service's to tell.
             return (!self.root).then(|| Finding::skip(NAME, message));
         };
-        let process = format!("{} (pid {})", clean(&holder.name), holder.pid);
+        let process = format!("{} (pid {})", sanitize(&holder.name), holder.pid);
         match holder.unit.as_deref() {
             // A user's own unit of that name, or a container's way in, which tells nothing of the engine.
             Some(unit) if unit == name => Some(Finding::ok(NAME, format!("{name} runs {process}"))),
@@ -140,17 +140,19 @@ mod tests {
             ),
             (gone.to_owned(), true, holder("docker-proxy", Some("docker.service")), true, None, ""),
         ] {
-            let (unit, fixes) =
-                (Unit::read("invokeai.service", &unit), Fixes { file: "c".into(), by_unit: true });
-            let facts = Facts {
+            let (unit, fixes) = (
+                SystemdUnit::parse("invokeai.service", &unit),
+                FixHints { file: "c".into(), managed_by_unit: true },
+            );
+            let facts = EngineUnitFacts {
                 name: "invokeai.service",
                 unit: Some(&unit),
-                answers,
-                holder: holder.as_ref(),
+                engine_responds: answers,
+                listener: holder.as_ref(),
                 root,
                 fixes: &fixes,
             };
-            let found = facts.judge();
+            let found = facts.evaluate();
             assert_eq!(found.first().map(|one| one.verdict), verdict, "{found:?}");
             let line = found
                 .first()

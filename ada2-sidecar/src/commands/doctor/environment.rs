@@ -3,24 +3,25 @@
 
 use std::{collections::BTreeMap, fs, io::ErrorKind, path::PathBuf};
 
-use super::unit::Unit;
+use super::unit::SystemdUnit;
 
 /// What the service's environment is.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Environment {
+pub(super) struct ServiceEnvironment {
     pub(super) variables: BTreeMap<String, String>,
     /// A file of it that this user may not read: what it says is not known.
-    pub(super) hidden: Option<PathBuf>,
+    pub(super) unreadable: Option<PathBuf>,
     /// Those that were read.
     pub(super) files: Vec<PathBuf>,
     /// A file that must be there and is not: the service does not start.
     pub(super) missing: Option<PathBuf>,
 }
 
-impl Environment {
+impl ServiceEnvironment {
     /// As systemd makes it of the unit's settings; later ones win.
-    pub(super) fn of(service: &Unit) -> Self {
-        let mut found = Self { variables: words(service.get("Environment")).collect(), ..Self::default() };
+    pub(super) fn from_unit(service: &SystemdUnit) -> Self {
+        let mut found =
+            Self { variables: parse_environment(service.get("Environment")).collect(), ..Self::default() };
         for line in service.get("EnvironmentFiles").lines() {
             let (path, optional) = match line.split_once(" (ignore_errors=") {
                 Some((path, rest)) => (path, rest.starts_with("yes")),
@@ -28,11 +29,11 @@ impl Environment {
             };
             match fs::read_to_string(path) {
                 Ok(text) => {
-                    found.variables.extend(assignments(&text));
+                    found.variables.extend(parse_environment_file(&text));
                     found.files.push(path.into());
                 }
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    found.hidden = Some(path.into());
+                    found.unreadable = Some(path.into());
                 }
                 Err(_) if !optional => found.missing = Some(path.into()),
                 Err(_) => {}
@@ -48,25 +49,25 @@ impl Environment {
 }
 
 /// The words behind the program's name in `ExecStart={ path=… ; argv[]=/usr/bin/x serve --flag ; … }`.
-pub(super) fn arguments(exec_start: &str) -> Option<Vec<String>> {
+pub(super) fn exec_arguments(exec_start: &str) -> Option<Vec<String>> {
     let (_, rest) = exec_start.split_once("argv[]=")?;
-    let words = rest.split(" ; ").next()?.split_whitespace().map(str::to_owned);
-    Some(words.collect::<Vec<_>>()).filter(|words| !words.is_empty())
+    let arguments = rest.split(" ; ").next()?.split_whitespace().map(str::to_owned);
+    Some(arguments.collect::<Vec<_>>()).filter(|words| !words.is_empty())
 }
 
 /// The program in it.
-pub(super) fn program(exec_start: &str) -> Option<PathBuf> {
+pub(super) fn exec_path(exec_start: &str) -> Option<PathBuf> {
     let (_, rest) = exec_start.split_once("path=")?;
     rest.split(" ; ").next().map(|path| PathBuf::from(path.trim())).filter(|path| path.is_absolute())
 }
 
 /// `A=b "C=d e"`, as `systemctl show` prints `Environment=`.
-fn words(text: &str) -> impl Iterator<Item = (String, String)> {
-    let mut letters = text.chars().peekable();
+fn parse_environment(text: &str) -> impl Iterator<Item = (String, String)> {
+    let mut chars = text.chars().peekable();
     std::iter::from_fn(move || {
-        while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
-        letters.peek()?;
-        Some(value(&mut letters, char::is_whitespace))
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        chars.peek()?;
+        Some(parse_value(&mut chars, char::is_whitespace))
     })
     .filter_map(|word| word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
     .collect::<Vec<_>>()
@@ -74,22 +75,22 @@ fn words(text: &str) -> impl Iterator<Item = (String, String)> {
 }
 
 /// A file of `EnvironmentFile=`: a line each, `#` and `;` begin comments, quotes and backslashes as in a shell.
-fn assignments(text: &str) -> Vec<(String, String)> {
+fn parse_environment_file(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    let mut letters = text.chars().peekable();
+    let mut chars = text.chars().peekable();
     loop {
-        while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
-        match letters.peek() {
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        match chars.peek() {
             None => return found,
-            Some('#' | ';') => while letters.next_if(|letter| *letter != '\n').is_some() {},
+            Some('#' | ';') => while chars.next_if(|c| *c != '\n').is_some() {},
             Some(_) => {
                 let mut name = String::new();
-                while let Some(letter) = letters.next_if(|letter| !matches!(letter, '=' | '\n')) {
-                    name.push(letter);
+                while let Some(c) = chars.next_if(|letter| !matches!(letter, '=' | '\n')) {
+                    name.push(c);
                 }
-                if letters.next_if_eq(&'=').is_some() {
-                    while letters.next_if(|letter| matches!(letter, ' ' | '\t')).is_some() {}
-                    found.push((name.trim().to_owned(), value(&mut letters, |letter| letter == '\n')));
+                if chars.next_if_eq(&'=').is_some() {
+                    while chars.next_if(|c| matches!(c, ' ' | '\t')).is_some() {}
+                    found.push((name.trim().to_owned(), parse_value(&mut chars, |c| c == '\n')));
                 }
             }
         }
@@ -97,25 +98,28 @@ fn assignments(text: &str) -> Vec<(String, String)> {
 }
 
 /// Up to an end outside of quotes; white space at its end counts only within them.
-fn value(letters: &mut std::iter::Peekable<impl Iterator<Item = char>>, ends: fn(char) -> bool) -> String {
-    let (mut value, mut quoted, mut kept) = (String::new(), None, 0);
-    while let Some(letter) = letters.next_if(|letter| quoted.is_some() || !ends(*letter)) {
-        match (letter, quoted) {
-            ('\\', None | Some('"')) => match letters.next() {
+fn parse_value(
+    chars: &mut std::iter::Peekable<impl Iterator<Item = char>>,
+    ends: fn(char) -> bool,
+) -> String {
+    let (mut value, mut quoted, mut trimmed_len) = (String::new(), None, 0);
+    while let Some(c) = chars.next_if(|letter| quoted.is_some() || !ends(*letter)) {
+        match (c, quoted) {
+            ('\\', None | Some('"')) => match chars.next() {
                 Some('\n') | None => continue,
-                Some(letter) => value.push(letter),
+                Some(c) => value.push(c),
             },
             (quote, Some(open)) if quote == open => quoted = None,
             (quote @ ('"' | '\''), None) => quoted = Some(quote),
-            (letter, None) if letter.is_whitespace() => {
-                value.push(letter);
+            (c, None) if c.is_whitespace() => {
+                value.push(c);
                 continue;
             }
-            (letter, _) => value.push(letter),
+            (c, _) => value.push(c),
         }
-        kept = value.len();
+        trimmed_len = value.len();
     }
-    value.truncate(kept);
+    value.truncate(trimmed_len);
     value
 }
 
@@ -126,7 +130,7 @@ mod tests {
     #[test]
     fn an_environment_file_is_read_as_systemd_reads_it() {
         let text = "# comment\n; another\nADA2_TOKEN=abc \nADA2_ENGINE = \"comfy\\\"ui\"\nA='b # c' \nB=one\\\n two\n\nbroken\nC=\nD=\"x\ny\"\n";
-        let read: Vec<_> = assignments(text);
+        let read: Vec<_> = parse_environment_file(text);
         let expected = [
             ("ADA2_TOKEN", "abc"),
             ("ADA2_ENGINE", "comfy\"ui"),
@@ -140,7 +144,7 @@ mod tests {
 
     #[test]
     fn words_of_a_property_are_told_apart() {
-        let read: Vec<_> = words("A=b \"C=d e\"  E='f'").collect();
+        let read: Vec<_> = parse_environment("A=b \"C=d e\"  E='f'").collect();
         let expected = [("A", "b"), ("C", "d e"), ("E", "f")];
         assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
@@ -148,9 +152,9 @@ mod tests {
     #[test]
     fn the_units_command_line_is_read() {
         let line = "{ path=/usr/bin/ada2-sidecar ; argv[]=/usr/bin/ada2-sidecar serve --engine comfyui ; ignore_errors=no ; pid=0 }";
-        assert_eq!(arguments(line).unwrap(), ["/usr/bin/ada2-sidecar", "serve", "--engine", "comfyui"]);
-        assert_eq!(program(line).unwrap(), PathBuf::from("/usr/bin/ada2-sidecar"));
-        assert_eq!((arguments(""), program("")), (None, None));
+        assert_eq!(exec_arguments(line).unwrap(), ["/usr/bin/ada2-sidecar", "serve", "--engine", "comfyui"]);
+        assert_eq!(exec_path(line).unwrap(), PathBuf::from("/usr/bin/ada2-sidecar"));
+        assert_eq!((exec_arguments(""), exec_path("")), (None, None));
     }
 
     #[test]
@@ -159,7 +163,7 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let file = folder.join("env");
         fs::write(&file, "ADA2_ENGINE=comfyui\n").unwrap();
-        let unit = Unit::read(
+        let unit = SystemdUnit::parse(
             "a.service",
             &format!(
                 "Environment=ADA2_ENGINE=invokeai X=1\nEnvironmentFiles={} (ignore_errors=yes)\n\
@@ -167,12 +171,12 @@ mod tests {
                 file.display()
             ),
         );
-        let found = Environment::of(&unit);
+        let found = ServiceEnvironment::from_unit(&unit);
         assert_eq!(found.variables["ADA2_ENGINE"], "comfyui");
-        assert_eq!((found.variables["X"].as_str(), found.hidden, found.missing), ("1", None, None));
+        assert_eq!((found.variables["X"].as_str(), found.unreadable, found.missing), ("1", None, None));
         assert_eq!(found.variables["STATE_DIRECTORY"], "/var/lib/ada2-sidecar");
-        let unit = Unit::read("a.service", "EnvironmentFiles=/no/such (ignore_errors=no)\n");
-        assert_eq!(Environment::of(&unit).missing, Some("/no/such".into()));
+        let unit = SystemdUnit::parse("a.service", "EnvironmentFiles=/no/such (ignore_errors=no)\n");
+        assert_eq!(ServiceEnvironment::from_unit(&unit).missing, Some("/no/such".into()));
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -11,50 +11,53 @@ use sysinfo::Disks;
 use wire::health::{CheckStatus, ReadyReport};
 
 use super::{
-    bounded,
-    text::{Fixes, clean, drop_in, shown},
-    unit::Unit,
+    subprocess,
+    text::{FixHints, drop_in_fix, sanitize, sanitized_path},
+    unit::SystemdUnit,
 };
 use crate::commands::move_in::nginx;
 
 const MIB: u64 = 1 << 20;
 /// Enough for the latch and a day of log.
-const ROOM: u64 = 200 * MIB;
+const MIN_FREE_BYTES: u64 = 200 * MIB;
 /// Files of ours, and the log.
-const STATE: &str = "/var/lib";
-const JOURNAL: &str = "/var/log/journal";
-const MOVE: &str = "/var/lib/ada2-sidecar-move-in/record.json";
+const STATE_PARENT_DIR: &str = "/var/lib";
+const JOURNAL_DIR: &str = "/var/log/journal";
+const MOVE_IN_RECORD: &str = "/var/lib/ada2-sidecar-move-in/record.json";
 /// Looking at a dead mount never ends.
-const DISK_TIME: Duration = Duration::from_secs(3);
+const DISK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A disk with what a program may still write on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Room {
+pub(super) struct DiskSpace {
     mount: PathBuf,
     available: u64,
     read_only: bool,
 }
 
 /// The disk of a folder, or of the nearest above it that is there; none if it cannot be told in time.
-pub(super) fn room_at(folder: &Path) -> Option<Room> {
+pub(super) fn disk_space_at(folder: &Path) -> Option<DiskSpace> {
     let real = folder.ancestors().find_map(|place| fs::canonicalize(place).ok())?;
-    let disks = bounded::in_time(DISK_TIME, Disks::new_with_refreshed_list)?.ok()?;
+    let disks = subprocess::with_timeout(DISK_TIMEOUT, Disks::new_with_refreshed_list)?.ok()?;
     let holding = disks.iter().filter(|disk| real.starts_with(disk.mount_point()));
     let disk = holding.max_by_key(|disk| disk.mount_point().components().count())?;
     let (mount, available) = (disk.mount_point().to_owned(), disk.available_space());
-    Some(Room { mount, available, read_only: disk.is_read_only() })
+    Some(DiskSpace { mount, available, read_only: disk.is_read_only() })
 }
 
 /// Room for state and log.
-pub(super) fn disk() -> Finding {
-    judge_disk(room_at(Path::new(STATE)).as_ref(), room_at(Path::new("/var/log")).as_ref())
+pub(super) fn disk_space() -> Finding {
+    evaluate_disk(
+        disk_space_at(Path::new(STATE_PARENT_DIR)).as_ref(),
+        disk_space_at(Path::new("/var/log")).as_ref(),
+    )
 }
 
-fn judge_disk(state: Option<&Room>, log: Option<&Room>) -> Finding {
+fn evaluate_disk(state: Option<&DiskSpace>, log: Option<&DiskSpace>) -> Finding {
     const NAME: &str = "disk_space";
     let known = [state, log].into_iter().flatten();
     if let Some(room) = known.clone().find(|room| room.read_only) {
-        let mount = shown(&room.mount);
+        let mount = sanitized_path(&room.mount);
         let message = format!("{mount} is mounted read-only: neither state nor log can be written");
         return Finding::fail(
             NAME,
@@ -64,31 +67,38 @@ fn judge_disk(state: Option<&Room>, log: Option<&Room>) -> Finding {
     }
     match known.min_by_key(|room| room.available) {
         None => Finding::skip(NAME, "the disks cannot be looked at; df -h /var shows whether one hangs"),
-        Some(room) if room.available < ROOM => {
-            let message =
-                format!("{} MiB are left on {} for state and log", room.available / MIB, shown(&room.mount));
+        Some(room) if room.available < MIN_FREE_BYTES => {
+            let message = format!(
+                "{} MiB are left on {} for state and log",
+                room.available / MIB,
+                sanitized_path(&room.mount)
+            );
             Finding::warn(NAME, message, "sudo journalctl --vacuum-size=200M; df -h; make room")
         }
         Some(room) => Finding::ok(
             NAME,
-            format!("{} MiB are left on {} for state and log", room.available / MIB, shown(&room.mount)),
+            format!(
+                "{} MiB are left on {} for state and log",
+                room.available / MIB,
+                sanitized_path(&room.mount)
+            ),
         ),
     }
 }
 
 /// The folder of the engine's pictures.
-pub(super) struct Output<'a> {
+pub(super) struct OutputDirFacts<'a> {
     pub(super) folder: &'a Path,
     /// Bytes below which the service refuses.
-    pub(super) floor: u64,
-    pub(super) service: Option<&'a Unit>,
+    pub(super) min_free: u64,
+    pub(super) service: Option<&'a SystemdUnit>,
     /// Whether the running service sees it; none where none runs, or it does not say.
-    pub(super) service_sees: Option<bool>,
-    pub(super) fixes: &'a Fixes,
+    pub(super) visible_to_service: Option<bool>,
+    pub(super) fixes: &'a FixHints,
 }
 
 /// Whether the service sees the folder, by its check `disk`.
-pub(super) fn sees_folder(report: &ReadyReport) -> Option<bool> {
+pub(super) fn service_sees_output_dir(report: &ReadyReport) -> Option<bool> {
     let check = report.checks.iter().find(|check| check.name == "disk")?;
     match (check.status, check.observed.as_str()) {
         (CheckStatus::Unknown, "not seen") => Some(false),
@@ -97,21 +107,21 @@ pub(super) fn sees_folder(report: &ReadyReport) -> Option<bool> {
     }
 }
 
-impl Output<'_> {
-    pub(super) fn judge(&self) -> Finding {
+impl OutputDirFacts<'_> {
+    pub(super) fn evaluate(&self) -> Finding {
         // For an ordinary user what lies in another's home is not there.
         let visible = match fs::metadata(self.folder) {
             Ok(found) => Some(found.is_dir()),
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => None,
             Err(_) => Some(false),
         };
-        self.judge_with(visible, visible.and_then(|_| room_at(self.folder)).as_ref())
+        self.evaluate_with(visible, visible.and_then(|_| disk_space_at(self.folder)).as_ref())
     }
 
-    fn judge_with(&self, there: Option<bool>, room: Option<&Room>) -> Finding {
+    fn evaluate_with(&self, exists: Option<bool>, space: Option<&DiskSpace>) -> Finding {
         const NAME: &str = "output_folder";
-        let (folder, floor) = (shown(self.folder), self.floor);
-        if there == Some(false) {
+        let (folder, floor) = (sanitized_path(self.folder), self.min_free);
+        if exists == Some(false) {
             let fix = self.fixes.edit("correct engine_output_dir in");
             return Finding::warn(
                 NAME,
@@ -120,20 +130,20 @@ impl Output<'_> {
             );
         }
         let hidden = self.is_hidden_by_unit();
-        if !self.service_sees.unwrap_or(!hidden) {
+        if !self.visible_to_service.unwrap_or(!hidden) {
             let unwatched = "its disk is not watched";
             if hidden {
                 let message = format!("the unit's ProtectHome= hides {folder} from the service: {unwatched}");
                 let lines = format!("ProtectHome=tmpfs and BindReadOnlyPaths={folder}");
-                return Finding::warn(NAME, message, drop_in("ada2-sidecar", &lines));
+                return Finding::warn(NAME, message, drop_in_fix("ada2-sidecar", &lines));
             }
             let message = format!("the service's own user cannot enter {folder}: {unwatched}");
             return Finding::warn(NAME, message, format!("sudo chmod a+x {folder} and the folders above it"));
         }
-        let Some(room) = room.filter(|_| there.is_some()) else {
+        let Some(room) = space.filter(|_| exists.is_some()) else {
             return Finding::skip(NAME, format!("{folder} cannot be looked at: run with sudo"));
         };
-        let (mount, left) = (shown(&room.mount), room.available / MIB);
+        let (mount, left) = (sanitized_path(&room.mount), room.available / MIB);
         let fix = || format!("df -h {folder}; delete pictures in the engine, or make room");
         if floor > 0 && room.available < floor {
             return Finding::fail(
@@ -161,11 +171,11 @@ impl Output<'_> {
 
 /// Whether the log survives a reboot.
 pub(super) fn journal() -> Option<Finding> {
-    let configured = bounded::output("systemd-analyze", &["cat-config", "systemd/journald.conf"])?;
-    Some(judge_journal(&configured.text, Path::new(JOURNAL).is_dir()))
+    let configured = subprocess::output("systemd-analyze", &["cat-config", "systemd/journald.conf"])?;
+    Some(evaluate_journal(&configured.text, Path::new(JOURNAL_DIR).is_dir()))
 }
 
-fn judge_journal(configured: &str, folder: bool) -> Finding {
+fn evaluate_journal(configured: &str, folder: bool) -> Finding {
     const NAME: &str = "journal";
     let value = |key: &str| {
         let mut lines = configured.lines().filter_map(|line| line.trim().split_once('='));
@@ -201,11 +211,11 @@ fn judge_journal(configured: &str, folder: bool) -> Finding {
 
 /// Whether somebody keeps the clock right.
 pub(super) fn clock() -> Option<Finding> {
-    let shown = bounded::output("timedatectl", &["show"]).filter(|shown| shown.well);
-    shown.map(|shown| judge_clock(&Unit::read("clock", &shown.text)))
+    let output = subprocess::output("timedatectl", &["show"]).filter(|shown| shown.success);
+    output.map(|shown| evaluate_clock(&SystemdUnit::parse("clock", &shown.text)))
 }
 
-fn judge_clock(clock: &Unit) -> Finding {
+fn evaluate_clock(clock: &SystemdUnit) -> Finding {
     const NAME: &str = "clock";
     if clock.is("NTPSynchronized", "yes") {
         return Finding::ok(NAME, "synchronised");
@@ -229,20 +239,21 @@ fn judge_clock(clock: &Unit) -> Finding {
 
 /// Whether the driver may be replaced under a running card. Never a warning: it is a choice.
 pub(super) fn driver_upgrades() -> Option<Finding> {
-    let installed = bounded::output(
+    let installed = subprocess::output(
         "dpkg-query",
         &["-W", "-f", "${db:Status-Want} ${db:Status-Status} ${Package}\\n", "nvidia-driver-*"],
     )?;
-    let automatic = bounded::output("apt-config", &["dump", "APT::Periodic::Unattended-Upgrade"])?;
-    judge_upgrades(&installed.text, &automatic.text)
+    let automatic = subprocess::output("apt-config", &["dump", "APT::Periodic::Unattended-Upgrade"])?;
+    evaluate_upgrades(&installed.text, &automatic.text)
 }
 
-fn judge_upgrades(installed: &str, automatic: &str) -> Option<Finding> {
+fn evaluate_upgrades(installed: &str, automatic: &str) -> Option<Finding> {
     const NAME: &str = "driver_upgrades";
     let all: Vec<Vec<&str>> = installed.lines().map(|line| line.split_whitespace().collect()).collect();
-    let there: Vec<_> = all.iter().filter(|words| words.get(1) == Some(&"installed")).collect();
-    let package = there.first()?.get(2)?;
-    if there.iter().all(|words| words[0] == "hold") {
+    let installed_packages: Vec<_> =
+        all.iter().filter(|fields| fields.get(1) == Some(&"installed")).collect();
+    let package = installed_packages.first()?.get(2)?;
+    if installed_packages.iter().all(|fields| fields[0] == "hold") {
         return Some(Finding::ok(NAME, format!("{package} is held: upgrade it by hand, and reboot")));
     }
     let unattended = automatic.contains("\"1\"");
@@ -257,37 +268,37 @@ fn judge_upgrades(installed: &str, automatic: &str) -> Option<Finding> {
 }
 
 /// A move that did not come to its end. Only root may look.
-pub(super) fn moved(root: bool) -> Option<Finding> {
+pub(super) fn move_in_state(root: bool) -> Option<Finding> {
     if !root {
         return None;
     }
-    let record = fs::read_to_string(MOVE).ok()?;
-    judge_moved(&record, || nginx::test().err().map(|stop| stop.message))
+    let record = fs::read_to_string(MOVE_IN_RECORD).ok()?;
+    evaluate_move(&record, || nginx::test().err().map(|stop| stop.message))
 }
 
 /// `refused`: why nginx would not take its configuration, if it would not.
-fn judge_moved(record: &str, refused: impl FnOnce() -> Option<String>) -> Option<Finding> {
+fn evaluate_move(record: &str, nginx_error: impl FnOnce() -> Option<String>) -> Option<Finding> {
     const NAME: &str = "move_in";
     /// Undoes a move-in and finishes a move-out.
-    const OUT: &str = "sudo ada2-sidecar move-out --yes";
+    const MOVE_OUT_COMMAND: &str = "sudo ada2-sidecar move-out --yes";
     let record: serde_json::Value = serde_json::from_str(record).unwrap_or_default();
     match record["phase"].as_str() {
         Some("moving_in") => Some(Finding::fail(
             NAME,
             "a move-in is under way, or was interrupted: unless somebody is at it, put everything back",
-            OUT,
+            MOVE_OUT_COMMAND,
         )),
         Some("moving_out") => Some(Finding::fail(
             NAME,
             "a move-out is under way, or was interrupted: unless somebody is at it, finish it",
-            OUT,
+            MOVE_OUT_COMMAND,
         )),
         Some("moved_in") => {
             // Without a site of its own on the port, nginx is not on the way back.
             let from_nginx = record["plan"]["sites"].as_array().is_some_and(|sites| !sites.is_empty());
-            Some(match from_nginx.then(refused).flatten() {
+            Some(match from_nginx.then(nginx_error).flatten() {
                 Some(why) => {
-                    let message = format!("in nginx's place, and the way back is broken: {}", clean(&why));
+                    let message = format!("in nginx's place, and the way back is broken: {}", sanitize(&why));
                     Finding::warn(NAME, message, "sudo nginx -t")
                 }
                 None => Finding::ok(NAME, "in nginx's place; back with sudo ada2-sidecar move-out"),

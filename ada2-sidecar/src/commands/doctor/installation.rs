@@ -9,50 +9,52 @@ use service::doctor::Finding;
 
 use super::{
     environment,
-    unit::{SERVICE, Unit, Units},
+    unit::{SERVICE, SidecarUnits, SystemdUnit},
 };
 
-const OWN: &str = "/etc/systemd/system";
-const PACKAGED: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
+const ADMIN_UNIT_DIR: &str = "/etc/systemd/system";
+const PACKAGE_UNIT_DIRS: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
 /// Of NVIDIA's device files, on every Linux.
-const MAJOR: &str = "195";
+const NVIDIA_DEVICE_MAJOR: &str = "195";
 
 /// What there is of unit files and programs.
-pub(super) struct Facts<'a> {
-    pub(super) units: &'a Units,
+pub(super) struct InstallationFacts<'a> {
+    pub(super) units: &'a SidecarUnits,
     /// Unit files of `/etc` that hide the package's.
-    shadowing: Vec<PathBuf>,
+    shadowing_units: Vec<PathBuf>,
     /// This program.
-    this: Option<PathBuf>,
+    current_exe: Option<PathBuf>,
     /// The one that the unit runs.
-    run: Option<PathBuf>,
+    unit_exe: Option<PathBuf>,
 }
 
-impl<'a> Facts<'a> {
-    pub(super) fn look(units: &'a Units) -> Self {
+impl<'a> InstallationFacts<'a> {
+    pub(super) fn gather(units: &'a SidecarUnits) -> Self {
         let names = [SERVICE, super::unit::SOCKET];
-        let packaged = |name: &&str| PACKAGED.iter().any(|folder| Path::new(folder).join(name).is_file());
+        let packaged =
+            |name: &&str| PACKAGE_UNIT_DIRS.iter().any(|folder| Path::new(folder).join(name).is_file());
         // A link to /dev/null masks the unit, which is told elsewhere.
         let is_copy = |file: &PathBuf| fs::symlink_metadata(file).is_ok_and(|found| found.is_file());
-        let shadowing = names.iter().filter(|name| packaged(name)).map(|name| Path::new(OWN).join(name));
+        let shadowing =
+            names.iter().filter(|name| packaged(name)).map(|name| Path::new(ADMIN_UNIT_DIR).join(name));
         let real = |path: PathBuf| fs::canonicalize(&path).unwrap_or(path);
         Self {
             units,
-            shadowing: shadowing.filter(is_copy).collect(),
-            this: std::env::current_exe().ok().map(real),
-            run: environment::program(units.service.get("ExecStart")).map(real),
+            shadowing_units: shadowing.filter(is_copy).collect(),
+            current_exe: std::env::current_exe().ok().map(real),
+            unit_exe: environment::exec_path(units.service.get("ExecStart")).map(real),
         }
     }
 
-    pub(super) fn judge(&self) -> Vec<Finding> {
+    pub(super) fn evaluate(&self) -> Vec<Finding> {
         const NAME: &str = "installation";
         let service = &self.units.service;
         if !service.is_loaded() {
             return Vec::new();
         }
         let mut found = Vec::new();
-        if !self.shadowing.is_empty() {
-            let files: Vec<_> = self.shadowing.iter().map(|file| file.display().to_string()).collect();
+        if !self.shadowing_units.is_empty() {
+            let files: Vec<_> = self.shadowing_units.iter().map(|file| file.display().to_string()).collect();
             let files = files.join(" ");
             let message = format!(
                 "installed twice: {files} hides the package's unit, so upgrades of it have no effect"
@@ -70,7 +72,7 @@ impl<'a> Facts<'a> {
                 "sudo systemctl daemon-reload && sudo systemctl restart ada2-sidecar",
             ));
         }
-        match (&self.this, &self.run) {
+        match (&self.current_exe, &self.unit_exe) {
             (Some(this), Some(run)) if this != run && run.exists() => {
                 let (this, run) = (this.display(), run.display());
                 let message = format!(
@@ -95,7 +97,7 @@ impl<'a> Facts<'a> {
 }
 
 /// Settings of the unit that break the service or open it, whoever gave them.
-pub(super) fn settings(service: &Unit, gpu_required: bool) -> Vec<Finding> {
+pub(super) fn unit_settings(service: &SystemdUnit, gpu_required: bool) -> Vec<Finding> {
     const NAME: &str = "unit_settings";
     if !service.is_loaded() {
         return Vec::new();
@@ -103,7 +105,7 @@ pub(super) fn settings(service: &Unit, gpu_required: bool) -> Vec<Finding> {
     let take_out = |line: &str| {
         format!(
             "take {line} out of {}, then sudo systemctl daemon-reload && sudo systemctl restart ada2-sidecar",
-            service.file_with(line)
+            service.file_setting(line)
         )
     };
     let mut found = Vec::new();
@@ -115,7 +117,7 @@ pub(super) fn settings(service: &Unit, gpu_required: bool) -> Vec<Finding> {
             format!("{line} hides the card's device files from the service"),
             take_out(&line),
         ));
-    } else if gpu_required && shuts_the_card_out(service) {
+    } else if gpu_required && denies_gpu_devices(service) {
         let message = "the unit's device rules shut the card out (no DeviceAllow=char-195 rw)";
         let fix = "sudo systemctl edit ada2-sidecar, under [Service] DeviceAllow=char-195 rw, then sudo systemctl restart ada2-sidecar";
         found.push(Finding::fail(NAME, message, fix));
@@ -144,10 +146,13 @@ pub(super) fn settings(service: &Unit, gpu_required: bool) -> Vec<Finding> {
     found
 }
 
-fn shuts_the_card_out(service: &Unit) -> bool {
+fn denies_gpu_devices(service: &SystemdUnit) -> bool {
     let allowed = service.get("DeviceAllow");
     let has_rules = matches!(service.get("DevicePolicy"), "closed" | "strict") || !allowed.is_empty();
-    has_rules && !(allowed.contains(MAJOR) || allowed.contains("nvidia") || allowed.contains("char-*"))
+    has_rules
+        && !(allowed.contains(NVIDIA_DEVICE_MAJOR)
+            || allowed.contains("nvidia")
+            || allowed.contains("char-*"))
 }
 
 #[cfg(test)]
@@ -180,19 +185,21 @@ mod tests {
         ] {
             let (from, to) = change.split_once("=>").unwrap_or(("", ""));
             let text = if change.is_empty() { GOOD.to_owned() } else { GOOD.replace(from, to) };
-            let found = settings(&Unit::read(SERVICE, &text), required);
+            let found = unit_settings(&SystemdUnit::parse(SERVICE, &text), required);
             assert_eq!((found.len(), found[0].verdict), (1, verdict), "{change}: {found:?}");
             assert!(found[0].message.contains(says), "{found:?}");
         }
-        assert!(settings(&Unit::read(SERVICE, "LoadState=not-found"), true).is_empty());
+        assert!(unit_settings(&SystemdUnit::parse(SERVICE, "LoadState=not-found"), true).is_empty());
     }
 
     #[test]
     fn a_copy_of_the_unit_and_another_program_are_told() {
-        let mut units = Units { service: Unit::read(SERVICE, GOOD), ..Units::default() };
+        let mut units =
+            SidecarUnits { service: SystemdUnit::parse(SERVICE, GOOD), ..SidecarUnits::default() };
         let this = std::env::current_exe().ok();
-        let judge = |units: &Units, shadowing: Vec<PathBuf>, run: Option<PathBuf>| {
-            Facts { units, shadowing, this: this.clone(), run }.judge()
+        let judge = |units: &SidecarUnits, shadowing: Vec<PathBuf>, run: Option<PathBuf>| {
+            InstallationFacts { units, shadowing_units: shadowing, current_exe: this.clone(), unit_exe: run }
+                .evaluate()
         };
         assert_eq!(judge(&units, Vec::new(), this.clone())[0].verdict, Verdict::Ok);
         let found = judge(&units, vec!["/etc/systemd/system/ada2-sidecar.service".into()], this.clone());
@@ -202,7 +209,7 @@ mod tests {
         );
         let found = judge(&units, Vec::new(), Some("/bin/sh".into()));
         assert!(found.len() == 1 && found[0].message.contains("runs /bin/sh"), "{found:?}");
-        units.service = Unit::read(SERVICE, &format!("{GOOD}NeedDaemonReload=yes\n"));
+        units.service = SystemdUnit::parse(SERVICE, &format!("{GOOD}NeedDaemonReload=yes\n"));
         assert!(judge(&units, Vec::new(), this.clone())[0].message.contains("not read it yet"));
     }
 }

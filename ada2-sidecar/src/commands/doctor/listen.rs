@@ -5,75 +5,78 @@ use std::net::SocketAddr;
 use service::doctor::Finding;
 
 use super::{
-    configuration::Setup,
-    unit::{SERVICE, Units},
+    configuration::DoctorContext,
+    unit::{SERVICE, SidecarUnits},
 };
-use crate::{commands::check_port::addresses_in, port};
+use crate::{commands::check_port::parse_listen_addresses, port};
 
 const NAME: &str = "port";
 
 /// The addresses, and who has them.
-pub(super) struct Facts {
+pub(super) struct PortFacts {
     pub(super) addresses: Vec<SocketAddr>,
     /// The first of them that somebody else holds, in words.
-    taken: Option<Taken>,
+    conflict: Option<PortConflict>,
     /// systemd or the service listens there.
-    ours: bool,
+    is_ours: bool,
 }
 
-struct Taken {
+struct PortConflict {
     address: SocketAddr,
-    who: String,
-    nginx: bool,
-    engine: bool,
+    holder: String,
+    is_nginx: bool,
+    is_engine: bool,
     /// How it is stopped.
-    stop: String,
+    fix: String,
 }
 
-impl Facts {
+impl PortFacts {
     /// The socket unit's addresses count, where there is one.
-    pub(super) fn look(setup: &Setup) -> Self {
+    pub(super) fn gather(setup: &DoctorContext) -> Self {
         let units = setup.units.as_ref();
         let of_socket = units
             .filter(|units| units.socket.is_loaded())
-            .map(|units| addresses_in(units.socket.get("Listen")));
+            .map(|units| parse_listen_addresses(units.socket.get("Listen")));
         let addresses =
             of_socket.filter(|addresses| !addresses.is_empty()).unwrap_or_else(|| setup.listen.clone());
         // systemd or the service has bound them, so nobody else has.
         let ours = units.is_some_and(|units| units.socket.is_active() || units.service.is_active());
-        let engine = setup.card.sampling.engine_unit.as_str();
-        let taken =
-            if ours { None } else { addresses.iter().find_map(|address| taken(*address, units, engine)) };
-        Self { addresses, taken, ours }
+        let engine = setup.card.sampler.engine_unit.as_str();
+        let taken = if ours {
+            None
+        } else {
+            addresses.iter().find_map(|address| find_conflict(*address, units, engine))
+        };
+        Self { addresses, conflict: taken, is_ours: ours }
     }
 
     /// Whether somebody else keeps the service from listening.
-    pub(super) fn is_taken(&self) -> bool {
-        self.taken.is_some()
+    pub(super) fn has_conflict(&self) -> bool {
+        self.conflict.is_some()
     }
 
     /// Whether it is the engine that does, and so is not where it should be.
     pub(super) fn is_taken_by_engine(&self) -> bool {
-        self.taken.as_ref().is_some_and(|taken| taken.engine)
+        self.conflict.as_ref().is_some_and(|taken| taken.is_engine)
     }
 
-    pub(super) fn judge(&self) -> Vec<Finding> {
+    pub(super) fn evaluate(&self) -> Vec<Finding> {
         let all: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
-        match &self.taken {
-            Some(Taken { address, who, nginx, stop, .. }) => {
+        match &self.conflict {
+            Some(PortConflict { address, holder: who, is_nginx: nginx, fix: stop, .. }) => {
                 let message = format!("{address} is held by {who}");
                 let fix = if *nginx { "sudo ada2-sidecar move-in" } else { stop };
                 vec![Finding::fail(NAME, message, fix)]
             }
-            None if self.ours => vec![Finding::ok(NAME, format!("{} is ours", all.join(", ")))],
+            None if self.is_ours => vec![Finding::ok(NAME, format!("{} is ours", all.join(", ")))],
             // Nobody listens, which is the service's own business.
             None => Vec::new(),
         }
     }
 }
 
-fn taken(address: SocketAddr, units: Option<&Units>, engine: &str) -> Option<Taken> {
-    let holder = port::holder(address)?;
+fn find_conflict(address: SocketAddr, units: Option<&SidecarUnits>, engine: &str) -> Option<PortConflict> {
+    let holder = port::find_holder(address)?;
     let process = holder.process();
     let is_ours = |process: &port::Process| {
         process.unit.as_deref() == Some(SERVICE) || units.is_none() && process.name == "ada2-sidecar"
@@ -109,7 +112,7 @@ fn taken(address: SocketAddr, units: Option<&Units>, engine: &str) -> Option<Tak
     };
     let nginx = process.is_some_and(|process| process.name == "nginx");
     let engine = process.is_some_and(|process| process.unit.as_deref() == Some(engine));
-    Some(Taken { address, who, nginx, engine, stop })
+    Some(PortConflict { address, holder: who, is_nginx: nginx, is_engine: engine, fix: stop })
 }
 
 #[cfg(test)]
@@ -121,9 +124,15 @@ mod tests {
     #[test]
     fn whoever_holds_the_port_is_named_with_the_way_out() {
         let address: SocketAddr = "0.0.0.0:7860".parse().unwrap();
-        let facts = |ours, taken| Facts { addresses: vec![address], taken, ours };
+        let facts = |ours, taken| PortFacts { addresses: vec![address], conflict: taken, is_ours: ours };
         let taken = |nginx| {
-            Some(Taken { address, who: "x (pid 7)".into(), nginx, engine: false, stop: "sudo kill 7".into() })
+            Some(PortConflict {
+                address,
+                holder: "x (pid 7)".into(),
+                is_nginx: nginx,
+                is_engine: false,
+                fix: "sudo kill 7".into(),
+            })
         };
         for (facts, verdict, fix) in [
             (facts(true, None), Some(Verdict::Ok), None),
@@ -131,7 +140,7 @@ mod tests {
             (facts(false, taken(true)), Some(Verdict::Fail), Some("sudo ada2-sidecar move-in")),
             (facts(false, taken(false)), Some(Verdict::Fail), Some("sudo kill 7")),
         ] {
-            let found = facts.judge();
+            let found = facts.evaluate();
             assert_eq!(found.first().map(|finding| finding.verdict), verdict);
             assert_eq!(found.first().and_then(|finding| finding.fix.as_deref()), fix);
         }
@@ -140,14 +149,17 @@ mod tests {
     #[test]
     fn this_process_is_found_on_its_own_port() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let found = taken(listener.local_addr().unwrap(), None, "invokeai.service").unwrap();
+        let found = find_conflict(listener.local_addr().unwrap(), None, "invokeai.service").unwrap();
         assert!(
-            !found.nginx && found.stop.contains(&std::process::id().to_string())
-                || found.stop.contains("systemctl")
+            !found.is_nginx && found.fix.contains(&std::process::id().to_string())
+                || found.fix.contains("systemctl")
         );
         assert!(
-            port::listened_at(listener.local_addr().unwrap().port()).contains(&"127.0.0.1".parse().unwrap())
+            port::listening_addresses(listener.local_addr().unwrap().port())
+                .contains(&"127.0.0.1".parse().unwrap())
         );
-        assert!(port::listeners_of(&[std::process::id()]).contains(&listener.local_addr().unwrap()));
+        assert!(
+            port::listening_addresses_of(&[std::process::id()]).contains(&listener.local_addr().unwrap())
+        );
     }
 }

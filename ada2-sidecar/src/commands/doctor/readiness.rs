@@ -6,32 +6,33 @@ use std::path::Path;
 use service::doctor::Finding;
 use wire::health::{Check, CheckStatus, ReadyReport};
 
-use super::text::clean;
+use super::text::sanitize;
 use crate::config::{EngineKind, checks::CHECKS};
 
 const NAME: &str = "readiness";
 
 /// What a step may need to name.
-pub(super) struct Facts<'a> {
+pub(super) struct ReadinessFacts<'a> {
     pub(super) report: &'a ReadyReport,
     /// Whether the service said it, or this look.
-    pub(super) by_service: bool,
+    pub(super) from_service: bool,
     /// Checks whose cause another line tells.
-    pub(super) told: &'a [&'static str],
+    pub(super) explained_checks: &'a [&'static str],
     pub(super) engine: Option<EngineKind>,
     pub(super) engine_unit: &'a str,
     pub(super) engine_url: Option<String>,
     pub(super) output_dir: Option<&'a Path>,
 }
 
-impl Facts<'_> {
-    pub(super) fn judge(&self) -> Vec<Finding> {
+impl ReadinessFacts<'_> {
+    pub(super) fn evaluate(&self) -> Vec<Finding> {
         let open = |check: &&Check| matches!(check.status, CheckStatus::Warn | CheckStatus::Fail);
         // A service that stops has its own line.
-        let known = |check: &&Check| self.told.contains(&check.name.as_str()) || check.name == "draining";
+        let known =
+            |check: &&Check| self.explained_checks.contains(&check.name.as_str()) || check.name == "draining";
         let open: Vec<_> = self.report.checks.iter().filter(open).collect();
         if open.is_empty() {
-            let who = if self.by_service { "the service" } else { "card and host" };
+            let who = if self.from_service { "the service" } else { "card and host" };
             let unknown =
                 self.report.checks.iter().filter(|check| check.status == CheckStatus::Unknown).count();
             let passed = self.report.checks.len() - unknown;
@@ -45,15 +46,15 @@ impl Facts<'_> {
 
     fn finding(&self, check: &Check) -> Finding {
         let name = CHECKS.iter().find(|name| **name == check.name).copied();
-        let mut message = clean(&check.message);
+        let mut message = sanitize(&check.message);
         if check.name == "xid" {
             // Acknowledging is no fix: pasted unread, it would clear a fatal report.
             message.push_str("; once its cause is fixed: `sudo ada2-sidecar ack`");
         }
         // A check of a newer service has no name here.
         let (name, message) =
-            name.map_or((NAME, format!("{}: {message}", clean(&check.name))), |name| (name, message));
-        let fix = self.step(name);
+            name.map_or((NAME, format!("{}: {message}", sanitize(&check.name))), |name| (name, message));
+        let fix = self.fix_for(name);
         if check.status == CheckStatus::Fail {
             Finding::fail(name, message, fix)
         } else {
@@ -61,7 +62,7 @@ impl Facts<'_> {
         }
     }
 
-    fn step(&self, check: &str) -> String {
+    fn fix_for(&self, check: &str) -> String {
         let unit = self.engine_unit;
         match check {
             "nvml" | "driver" | "gpu_present" => {
@@ -113,7 +114,7 @@ impl Facts<'_> {
 #[cfg(test)]
 mod tests {
     use service::doctor::Verdict;
-    use wire::health::{EngineReport, Status};
+    use wire::health::{EngineReport, ReadyStatus};
 
     use super::*;
 
@@ -121,22 +122,22 @@ mod tests {
         let engine =
             EngineReport { kind: "invokeai".into(), url: None, version: None, queue_depth: 0, models: 0 };
         let report =
-            ReadyReport { status: Status::Ready, checks, gpu: None, engine, since: 1, sampled_at: 1.0 };
-        let facts = Facts {
+            ReadyReport { status: ReadyStatus::Ready, checks, gpu: None, engine, since: 1, sampled_at: 1.0 };
+        let facts = ReadinessFacts {
             report: &report,
-            by_service: true,
-            told,
+            from_service: true,
+            explained_checks: told,
             engine: Some(EngineKind::InvokeAi),
             engine_unit: "invokeai.service",
             engine_url: Some("http://127.0.0.1:9090/".into()),
             output_dir: None,
         };
-        facts.judge()
+        facts.evaluate()
     }
 
     #[test]
     fn a_line_for_each_check_that_does_not_pass_and_none_for_what_is_told() {
-        let check = |name: &str, status| Check::pass(name, "", "").but(status, "as it is");
+        let check = |name: &str, status| Check::pass(name, "", "").with_status(status, "as it is");
         let found = judge(vec![Check::pass("nvml", "", "")], &[]);
         assert_eq!(found, [Finding::ok(NAME, "the service: 1 checks pass, none fails, 0 cannot be told")]);
         let all = || {
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn every_check_that_can_fail_has_a_step_of_its_own() {
         for name in CHECKS.iter().filter(|name| **name != "draining") {
-            let found = judge(vec![Check::pass(name, "", "").but(CheckStatus::Fail, "no")], &[]);
+            let found = judge(vec![Check::pass(name, "", "").with_status(CheckStatus::Fail, "no")], &[]);
             assert!(!found[0].fix.as_ref().unwrap().starts_with("curl -s"), "{name}");
         }
     }

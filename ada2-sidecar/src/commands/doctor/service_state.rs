@@ -5,9 +5,9 @@ use std::path::Path;
 use service::doctor::Finding;
 
 use super::{
-    bounded,
-    text::clean,
-    unit::{SERVICE, Unit, Units},
+    subprocess,
+    text::sanitize,
+    unit::{SERVICE, SidecarUnits, SystemdUnit},
 };
 
 const ENABLE: &str = "sudo systemctl enable --now ada2-sidecar.socket ada2-sidecar";
@@ -17,8 +17,8 @@ const REINSTALL: &str = "sudo apt install --reinstall ./ada2-sidecar_*.deb";
 const EXIT_CONFIG: &str = "78";
 
 /// What is known before the service is judged.
-pub(super) struct Facts<'a> {
-    pub(super) units: &'a Units,
+pub(super) struct ServiceFacts<'a> {
+    pub(super) units: &'a SidecarUnits,
     /// The next start fails of the configuration, which is told.
     pub(super) configuration_is_broken: bool,
     /// Somebody else has the port, which is told.
@@ -32,23 +32,23 @@ pub(super) fn last_line() -> Option<String> {
     let arguments = [format!("_SYSTEMD_UNIT={SERVICE}"), "--lines=20".to_owned()];
     let more = ["--output=cat", "--no-pager", "--quiet", "--boot"];
     let all: Vec<&str> = arguments.iter().map(String::as_str).chain(more).collect();
-    let printed = bounded::output("journalctl", &all)?;
-    printed.text.lines().rev().find(|line| !line.trim().is_empty()).map(clean)
+    let printed = subprocess::output("journalctl", &all)?;
+    printed.text.lines().rev().find(|line| !line.trim().is_empty()).map(sanitize)
 }
 
-impl Facts<'_> {
+impl ServiceFacts<'_> {
     /// The socket's line, then the service's. What has a cause that is told already has none.
-    pub(super) fn judge(&self) -> Vec<Finding> {
+    pub(super) fn evaluate(&self) -> Vec<Finding> {
         self.socket().into_iter().chain(self.service()).collect()
     }
 
     fn socket(&self) -> Option<Finding> {
         const NAME: &str = "socket_unit";
-        let Units { service, socket } = self.units;
+        let SidecarUnits { service, socket } = self.units;
         if !service.is_loaded() || self.port_is_taken {
             return None;
         }
-        if let Some(finding) = unloaded(NAME, socket) {
+        if let Some(finding) = load_failure(NAME, socket) {
             return Some(finding);
         }
         let result = socket.get("Result");
@@ -77,8 +77,8 @@ impl Facts<'_> {
 
     fn service(&self) -> Option<Finding> {
         const NAME: &str = "service";
-        let Units { service, socket } = self.units;
-        if let Some(finding) = unloaded(NAME, service) {
+        let SidecarUnits { service, socket } = self.units;
+        if let Some(finding) = load_failure(NAME, service) {
             return Some(finding);
         }
         if service.is_active() {
@@ -93,8 +93,8 @@ impl Facts<'_> {
         }
         let (state, sub) = (service.get("ActiveState"), service.get("SubState"));
         match (state, sub) {
-            ("failed", _) | ("activating", "auto-restart") => Some(self.failed(NAME)),
-            ("inactive", _) if !service.is("Result", "success") => Some(self.failed(NAME)),
+            ("failed", _) | ("activating", "auto-restart") => Some(self.failure_finding(NAME)),
+            ("inactive", _) if !service.is("Result", "success") => Some(self.failure_finding(NAME)),
             ("activating", _) => Some(Finding::warn(
                 NAME,
                 "is starting",
@@ -115,7 +115,7 @@ impl Facts<'_> {
         }
     }
 
-    fn failed(&self, name: &'static str) -> Finding {
+    fn failure_finding(&self, name: &'static str) -> Finding {
         let service = &self.units.service;
         let (result, status) = (service.get("Result"), service.get("ExecMainStatus"));
         let last = self.last_line.as_ref().map(|line| format!("; its last line: {line}")).unwrap_or_default();
@@ -129,8 +129,10 @@ impl Facts<'_> {
             }
             ("exit-code" | "resources", "226") => {
                 let paths = service.get("BindReadOnlyPaths");
-                let message =
-                    format!("a folder that the unit names is not there (BindReadOnlyPaths={})", clean(paths));
+                let message = format!(
+                    "a folder that the unit names is not there (BindReadOnlyPaths={})",
+                    sanitize(paths)
+                );
                 fail(
                     message,
                     "create the folder, or correct it: sudo systemctl edit ada2-sidecar; then sudo systemctl restart ada2-sidecar",
@@ -143,7 +145,7 @@ impl Facts<'_> {
             ("exit-code" | "resources", "243") => {
                 let message = format!(
                     "a credential of the unit cannot be read (LoadCredential={})",
-                    clean(&service.written("LoadCredential").join(" "))
+                    sanitize(&service.values_in_files("LoadCredential").join(" "))
                 );
                 fail(
                     message,
@@ -153,7 +155,8 @@ impl Facts<'_> {
             ("oom-kill", _) => fail(format!("was killed because the host ran out of memory{last}"), RESTART),
             ("watchdog", _) => fail(format!("hung, and was ended by its watchdog{last}"), RESTART),
             _ => {
-                let how = if result == "exit-code" { format!("exit code {status}") } else { clean(result) };
+                let how =
+                    if result == "exit-code" { format!("exit code {status}") } else { sanitize(result) };
                 let fix = if self.last_line.is_some() {
                     RESTART.to_owned()
                 } else {
@@ -166,7 +169,7 @@ impl Facts<'_> {
 }
 
 /// What keeps a unit from being started at all.
-fn unloaded(name: &'static str, unit: &Unit) -> Option<Finding> {
+fn load_failure(name: &'static str, unit: &SystemdUnit) -> Option<Finding> {
     let fail = |message: String, fix: String| Some(Finding::fail(name, message, fix));
     match unit.get("LoadState") {
         "loaded" => None,
@@ -176,7 +179,7 @@ fn unloaded(name: &'static str, unit: &Unit) -> Option<Finding> {
         ),
         "not-found" => fail(format!("{} is not installed", unit.name), REINSTALL.replace("--reinstall ", "")),
         state => {
-            let why = clean(unit.get("LoadError"));
+            let why = sanitize(unit.get("LoadError"));
             fail(
                 format!("{} cannot be loaded ({state}) {why}", unit.name),
                 format!("systemd-analyze verify {}", unit.name),
@@ -186,36 +189,40 @@ fn unloaded(name: &'static str, unit: &Unit) -> Option<Finding> {
 }
 
 /// A service that was upgraded and not restarted.
-pub(super) struct Versions {
+pub(super) struct VersionFacts {
     /// As the service tells it in `/metrics`.
     pub(super) running: Option<String>,
     /// Its program's file was replaced; none where this user may not look.
-    pub(super) replaced: Option<bool>,
+    pub(super) exe_replaced: Option<bool>,
     /// The package's upgrade was refused, and the version before stands in.
-    pub(super) refused: bool,
+    pub(super) upgrade_refused: bool,
 }
 
 /// Where the package keeps the binary that it could not put in place.
-const REFUSED: &str = "/usr/lib/ada2-sidecar/refused";
+const REFUSED_BINARY_DIR: &str = "/usr/lib/ada2-sidecar/refused";
 
-impl Versions {
-    pub(super) fn look(metrics: Option<&str>, service: Option<&Unit>) -> Self {
+impl VersionFacts {
+    pub(super) fn gather(metrics: Option<&str>, service: Option<&SystemdUnit>) -> Self {
         let pid = service.map(|service| service.get("MainPID")).filter(|pid| !matches!(*pid, "" | "0"));
         let program = pid.and_then(|pid| std::fs::read_link(Path::new("/proc").join(pid).join("exe")).ok());
         let replaced = program.map(|program| program.to_string_lossy().ends_with(" (deleted)"));
-        Self { running: metrics.and_then(version_in), replaced, refused: Path::new(REFUSED).exists() }
+        Self {
+            running: metrics.and_then(parse_version),
+            exe_replaced: replaced,
+            upgrade_refused: Path::new(REFUSED_BINARY_DIR).exists(),
+        }
     }
 
-    pub(super) fn judge(&self) -> Option<Finding> {
+    pub(super) fn evaluate(&self) -> Option<Finding> {
         const NAME: &str = "version";
         let installed = env!("CARGO_PKG_VERSION");
-        if self.refused {
+        if self.upgrade_refused {
             let message = format!("an upgrade is not finished: {installed}, the version before, stands in");
             return Some(Finding::fail(NAME, message, "sudo dpkg --configure ada2-sidecar"));
         }
-        match (&self.running, self.replaced) {
+        match (&self.running, self.exe_replaced) {
             (Some(running), _) if running != installed => {
-                let message = format!("{} runs, {installed} is installed", clean(running));
+                let message = format!("{} runs, {installed} is installed", sanitize(running));
                 Some(Finding::warn(NAME, message, RESTART))
             }
             (_, Some(true)) => {
@@ -225,7 +232,7 @@ impl Versions {
                 Some(Finding::warn(NAME, message, RESTART))
             }
             (Some(running), _) => {
-                Some(Finding::ok(NAME, format!("{} runs and is installed", clean(running))))
+                Some(Finding::ok(NAME, format!("{} runs and is installed", sanitize(running))))
             }
             (None, _) => None,
         }
@@ -233,7 +240,7 @@ impl Versions {
 }
 
 /// `ada2_sidecar_build_info{version="0.1.0"} 1`
-fn version_in(metrics: &str) -> Option<String> {
+fn parse_version(metrics: &str) -> Option<String> {
     let line = metrics.lines().find(|line| line.starts_with("ada2_sidecar_build_info{"))?;
     let (_, rest) = line.split_once("version=\"")?;
     rest.split('"').next().map(str::to_owned)
@@ -245,8 +252,11 @@ mod tests {
 
     use super::*;
 
-    fn units(service: &str, socket: &str) -> Units {
-        Units { service: Unit::read(SERVICE, service), socket: Unit::read("ada2-sidecar.socket", socket) }
+    fn units(service: &str, socket: &str) -> SidecarUnits {
+        SidecarUnits {
+            service: SystemdUnit::parse(SERVICE, service),
+            socket: SystemdUnit::parse("ada2-sidecar.socket", socket),
+        }
     }
 
     const UP: &str = "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\nMainPID=7\nResult=success";
@@ -255,13 +265,13 @@ mod tests {
     /// Verdicts of socket and service, the message and the fix of the last.
     fn told(service: &str, socket: &str, broken: bool, taken: bool) -> (Vec<Verdict>, String) {
         let units = units(service, socket);
-        let facts = Facts {
+        let facts = ServiceFacts {
             units: &units,
             configuration_is_broken: broken,
             port_is_taken: taken,
             last_line: Some("no room".into()),
         };
-        let found = facts.judge();
+        let found = facts.evaluate();
         let last = found
             .last()
             .map(|last| format!("{} -> {}", last.message, last.fix.as_deref().unwrap_or_default()));
@@ -342,14 +352,19 @@ mod tests {
     fn a_service_that_was_not_restarted_after_an_upgrade_is_told() {
         let metrics = "# HELP x\nada2_sidecar_build_info{version=\"0.0.9\"} 1\n";
         let judge = |running: Option<&str>, replaced| {
-            Versions { running: running.map(str::to_owned), replaced, refused: false }
-                .judge()
-                .map(|finding| finding.verdict)
+            VersionFacts {
+                running: running.map(str::to_owned),
+                exe_replaced: replaced,
+                upgrade_refused: false,
+            }
+            .evaluate()
+            .map(|finding| finding.verdict)
         };
-        let unfinished = Versions { running: None, replaced: None, refused: true }.judge().unwrap();
+        let unfinished =
+            VersionFacts { running: None, exe_replaced: None, upgrade_refused: true }.evaluate().unwrap();
         let finish = Some("sudo dpkg --configure ada2-sidecar");
         assert_eq!((unfinished.verdict, unfinished.fix.as_deref()), (Verdict::Fail, finish));
-        assert_eq!(version_in(metrics).as_deref(), Some("0.0.9"));
+        assert_eq!(parse_version(metrics).as_deref(), Some("0.0.9"));
         let own = Some(env!("CARGO_PKG_VERSION"));
         assert_eq!(judge(Some("0.0.9"), None), Some(Verdict::Warn));
         assert_eq!(judge(own, Some(true)), Some(Verdict::Warn));

@@ -4,10 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use service::{
     doctor::Finding,
-    settings::{Source, duration},
+    settings::{SettingSource, duration},
 };
 
-use super::{text::Fixes, unit::Unit};
+use super::{text::FixHints, unit::SystemdUnit};
 use crate::config::Config;
 
 const NAME: &str = "settings";
@@ -16,20 +16,20 @@ const GATEWAY_TIMEOUT: Duration = Duration::from_secs(280);
 const MIB: u64 = 1 << 20;
 
 /// What is judged.
-pub(super) struct Facts<'a> {
+pub(super) struct SettingsFacts<'a> {
     pub(super) config: &'a Config,
     /// Where the socket unit listens, if it is what decides.
     pub(super) sockets: Option<&'a [SocketAddr]>,
-    pub(super) service: Option<&'a Unit>,
+    pub(super) service: Option<&'a SystemdUnit>,
     /// The card's memory in MiB.
-    pub(super) card: Option<u64>,
-    pub(super) fixes: &'a Fixes,
+    pub(super) gpu_memory_mib: Option<u64>,
+    pub(super) fixes: &'a FixHints,
 }
 
-impl Facts<'_> {
-    pub(super) fn judge(&self) -> Vec<Finding> {
+impl SettingsFacts<'_> {
+    pub(super) fn evaluate(&self) -> Vec<Finding> {
         let found: Vec<_> =
-            [self.listen(), self.everybody(), self.grace(), self.floor()].into_iter().flatten().collect();
+            [self.listen(), self.open_access(), self.grace(), self.floor()].into_iter().flatten().collect();
         if found.is_empty() { vec![Finding::ok(NAME, self.notes())] } else { found }
     }
 
@@ -37,7 +37,7 @@ impl Facts<'_> {
         let sockets = self.sockets.filter(|sockets| !sockets.is_empty())?;
         let listen = &self.config.listen;
         let same = listen.len() == sockets.len() && listen.iter().all(|one| sockets.contains(one));
-        if self.config.listen_source == Source::Default || same {
+        if self.config.listen_source == SettingSource::Default || same {
             return None;
         }
         let all = |addresses: &[SocketAddr]| {
@@ -55,8 +55,8 @@ impl Facts<'_> {
         Some(Finding::warn(NAME, message, fix))
     }
 
-    fn everybody(&self) -> Option<Finding> {
-        let open = self.config.edge.allow_from.iter().find(|range| range.prefix_len() == 0)?;
+    fn open_access(&self) -> Option<Finding> {
+        let open = self.config.access.allow_from.iter().find(|range| range.prefix_len() == 0)?;
         let message = format!(
             "allow_from lets everybody in ({open}): whoever reaches this host can run workflows on it"
         );
@@ -68,7 +68,7 @@ impl Facts<'_> {
     }
 
     fn grace(&self) -> Option<Finding> {
-        let limit = time_span(self.service?.get("TimeoutStopUSec"))?;
+        let limit = parse_time_span(self.service?.get("TimeoutStopUSec"))?;
         let grace = self.config.shutdown_grace;
         (grace >= limit).then(|| {
             let message = format!(
@@ -81,7 +81,7 @@ impl Facts<'_> {
     }
 
     fn floor(&self) -> Option<Finding> {
-        let (floor, card) = (self.config.min_free_vram / MIB, self.card?);
+        let (floor, card) = (self.config.min_free_vram / MIB, self.gpu_memory_mib?);
         (floor > card).then(|| {
             let message =
                 format!("min_free_vram is {floor} MiB, more than the card has ({card} MiB): never ready");
@@ -106,7 +106,7 @@ impl Facts<'_> {
 }
 
 /// `45s`, `1min 30s`, as systemd writes them; none for `infinity`.
-fn time_span(text: &str) -> Option<Duration> {
+fn parse_time_span(text: &str) -> Option<Duration> {
     text.split_whitespace().try_fold(Duration::ZERO, |sum, part| {
         let part = match part.strip_suffix("min") {
             Some(minutes) => format!("{minutes}m"),
@@ -125,12 +125,18 @@ mod tests {
     fn judge(flags: &[&str], stop: &str, card: Option<u64>) -> Vec<Finding> {
         let all = [&["ada2-sidecar", "--engine", "builtin"], flags].concat();
         let flags = crate::cli::command().get_matches_from(all);
-        let config = crate::config::load_again(&flags, &|_| None, &[]).unwrap().config;
-        let service = Unit::read("ada2-sidecar.service", &format!("TimeoutStopUSec={stop}"));
-        let fixes = Fixes { file: "/etc/c.yaml".into(), by_unit: true };
+        let config = crate::config::load_for_reload(&flags, &|_| None, &[]).unwrap().config;
+        let service = SystemdUnit::parse("ada2-sidecar.service", &format!("TimeoutStopUSec={stop}"));
+        let fixes = FixHints { file: "/etc/c.yaml".into(), managed_by_unit: true };
         let sockets = ["0.0.0.0:7860".parse().unwrap()];
-        Facts { config: &config, sockets: Some(&sockets), service: Some(&service), card, fixes: &fixes }
-            .judge()
+        SettingsFacts {
+            config: &config,
+            sockets: Some(&sockets),
+            service: Some(&service),
+            gpu_memory_mib: card,
+            fixes: &fixes,
+        }
+        .evaluate()
     }
 
     #[test]
@@ -155,8 +161,8 @@ mod tests {
 
     #[test]
     fn systemds_spans_are_read() {
-        assert_eq!(time_span("1min 30s"), Some(Duration::from_secs(90)));
-        assert_eq!(time_span("45s"), Some(Duration::from_secs(45)));
-        assert_eq!(time_span("infinity"), None);
+        assert_eq!(parse_time_span("1min 30s"), Some(Duration::from_secs(90)));
+        assert_eq!(parse_time_span("45s"), Some(Duration::from_secs(45)));
+        assert_eq!(parse_time_span("infinity"), None);
     }
 }

@@ -3,28 +3,28 @@
 use std::path::{Path, PathBuf};
 
 /// Characters of a message that somebody else wrote.
-const LONGEST: usize = 400;
+const MAX_CHARS: usize = 400;
 
 /// Foreign text for a line: without control characters, and cut.
-pub(super) fn clean(text: &str) -> String {
-    let visible = text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter });
-    let mut line: String = visible.take(LONGEST + 1).collect();
-    if line.chars().count() > LONGEST {
-        line = line.chars().take(LONGEST).chain(['…']).collect();
+pub(super) fn sanitize(text: &str) -> String {
+    let visible = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut line: String = visible.take(MAX_CHARS + 1).collect();
+    if line.chars().count() > MAX_CHARS {
+        line = line.chars().take(MAX_CHARS).chain(['…']).collect();
     }
     line
 }
 
 /// Where settings are changed.
 #[derive(Debug, Clone)]
-pub(super) struct Fixes {
+pub(super) struct FixHints {
     /// The configuration's file.
     pub(super) file: PathBuf,
     /// Whether the unit is what runs.
-    pub(super) by_unit: bool,
+    pub(super) managed_by_unit: bool,
 }
 
-impl Fixes {
+impl FixHints {
     /// To give a setting this value.
     pub(super) fn setting(&self, name: &str, value: &str) -> String {
         self.edit(&format!("write `{name}: {value}` into"))
@@ -32,19 +32,20 @@ impl Fixes {
 
     /// To do this to the configuration's file: `take listen out of`.
     pub(super) fn edit(&self, what: &str) -> String {
-        let then = if self.by_unit { "`sudo systemctl restart ada2-sidecar`" } else { "start it again" };
+        let then =
+            if self.managed_by_unit { "`sudo systemctl restart ada2-sidecar`" } else { "start it again" };
         format!("{what} {}, then {then}", self.file.display())
     }
 }
 
 /// To give a unit a setting of the section `[Service]`.
-pub(super) fn drop_in(unit: &str, line: &str) -> String {
+pub(super) fn drop_in_fix(unit: &str, line: &str) -> String {
     format!("sudo systemctl edit {unit}, under [Service] {line}, then sudo systemctl restart {unit}")
 }
 
 /// The mount that holds a path, in words for `df`.
-pub(super) fn shown(path: &Path) -> String {
-    clean(&path.display().to_string())
+pub(super) fn sanitized_path(path: &Path) -> String {
+    sanitize(&path.display().to_string())
 }
 
 #[cfg(test)]
@@ -53,14 +54,14 @@ mod tests {
 
     #[test]
     fn foreign_text_is_one_line_and_cut() {
-        assert_eq!(clean(" a\u{1b}[31m\nb \t"), "a [31m b");
-        let long = clean(&"ä".repeat(1000));
-        assert_eq!((long.chars().count(), long.ends_with('…')), (LONGEST + 1, true));
+        assert_eq!(sanitize(" a\u{1b}[31m\nb \t"), "a [31m b");
+        let long = sanitize(&"ä".repeat(1000));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (MAX_CHARS + 1, true));
     }
 
     #[test]
     fn a_setting_names_the_file_and_what_comes_after() {
-        let fixes = |by_unit| Fixes { file: "/etc/c.yaml".into(), by_unit };
+        let fixes = |by_unit| FixHints { file: "/etc/c.yaml".into(), managed_by_unit: by_unit };
         assert_eq!(
             fixes(true).setting("gpu_id", "GPU-1"),
             "write `gpu_id: GPU-1` into /etc/c.yaml, then `sudo systemctl restart ada2-sidecar`"

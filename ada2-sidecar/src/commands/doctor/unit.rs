@@ -2,32 +2,32 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use super::bounded;
+use super::subprocess;
 
 pub(super) const SERVICE: &str = "ada2-sidecar.service";
 pub(super) const SOCKET: &str = "ada2-sidecar.socket";
 /// There while systemd is the service manager (`sd_booted`).
-const BOOTED: &str = "/run/systemd/system";
+const SYSTEMD_RUNTIME_DIR: &str = "/run/systemd/system";
 
 /// One unit's properties.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Unit {
+pub(super) struct SystemdUnit {
     pub(super) name: String,
     properties: BTreeMap<String, String>,
 }
 
-impl Unit {
+impl SystemdUnit {
     /// None where there is no systemd to ask, or it does not answer.
-    pub(super) fn look(name: &str) -> Option<Self> {
-        if !Path::new(BOOTED).is_dir() {
+    pub(super) fn query(name: &str) -> Option<Self> {
+        if !Path::new(SYSTEMD_RUNTIME_DIR).is_dir() {
             return None;
         }
-        let shown = bounded::output("systemctl", &["show", "--no-pager", "--", name])?;
-        shown.well.then(|| Self::read(name, &shown.text))
+        let output = subprocess::output("systemctl", &["show", "--no-pager", "--", name])?;
+        output.success.then(|| Self::parse(name, &output.text))
     }
 
     /// A property that has several lines keeps them all.
-    pub(super) fn read(name: &str, text: &str) -> Self {
+    pub(super) fn parse(name: &str, text: &str) -> Self {
         let mut properties: BTreeMap<String, String> = BTreeMap::new();
         for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
             let known = properties.entry(key.to_owned()).or_default();
@@ -64,15 +64,15 @@ impl Unit {
 
     /// The values of a setting as the unit's files give it, for one that `systemctl show` does not tell. An empty one takes
     /// back those before it.
-    pub(super) fn written(&self, setting: &str) -> Vec<String> {
+    pub(super) fn values_in_files(&self, setting: &str) -> Vec<String> {
         let files =
             self.get("FragmentPath").split_whitespace().chain(self.get("DropInPaths").split_whitespace());
         let texts = files.map(|file| fs::read_to_string(file).unwrap_or_default());
-        written_in(texts, setting)
+        parse_values(texts, setting)
     }
 
     /// The file that gives a property this value, as far as it can be told.
-    pub(super) fn file_with(&self, line: &str) -> String {
+    pub(super) fn file_setting(&self, line: &str) -> String {
         let files = self.get("DropInPaths").split_whitespace().chain([self.get("FragmentPath")]);
         let has = |file: &&str| {
             let text = fs::read_to_string(file).unwrap_or_default();
@@ -82,7 +82,7 @@ impl Unit {
     }
 }
 
-fn written_in(texts: impl Iterator<Item = String>, setting: &str) -> Vec<String> {
+fn parse_values(texts: impl Iterator<Item = String>, setting: &str) -> Vec<String> {
     let mut values: Vec<String> = Vec::new();
     for text in texts {
         for (name, value) in text.lines().filter_map(|line| line.trim().split_once('=')) {
@@ -98,14 +98,14 @@ fn written_in(texts: impl Iterator<Item = String>, setting: &str) -> Vec<String>
 
 /// Ours.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Units {
-    pub(super) service: Unit,
-    pub(super) socket: Unit,
+pub(super) struct SidecarUnits {
+    pub(super) service: SystemdUnit,
+    pub(super) socket: SystemdUnit,
 }
 
-impl Units {
-    pub(super) fn look() -> Option<Self> {
-        Some(Self { service: Unit::look(SERVICE)?, socket: Unit::look(SOCKET)? })
+impl SidecarUnits {
+    pub(super) fn query() -> Option<Self> {
+        Some(Self { service: SystemdUnit::query(SERVICE)?, socket: SystemdUnit::query(SOCKET)? })
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn properties_are_read_and_several_lines_of_one_are_kept() {
-        let unit = Unit::read(
+        let unit = SystemdUnit::parse(
             "a.socket",
             "LoadState=loaded\nListen=0.0.0.0:7860 (Stream)\nListen=[::1]:1 (Stream)\nX=a=b\n",
         );
@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn a_setting_is_collected_over_files_and_taken_back() {
-        let read = |texts: &[&str]| written_in(texts.iter().map(|text| (*text).to_owned()), "LoadCredential");
+        let read =
+            |texts: &[&str]| parse_values(texts.iter().map(|text| (*text).to_owned()), "LoadCredential");
         assert_eq!(
             read(&["[Service]\n#LoadCredential=a:b\nLoadCredential=c:/d\n", "X=1\nLoadCredential = e:/f"]),
             ["c:/d", "e:/f"]
@@ -146,7 +147,7 @@ mod tests {
             ("enabled-runtime", false),
             ("linked", true),
         ] {
-            let unit = Unit::read("a", &format!("UnitFileState={state}"));
+            let unit = SystemdUnit::parse("a", &format!("UnitFileState={state}"));
             assert_eq!(unit.starts_at_boot(), starts, "{state}");
         }
     }

@@ -6,50 +6,56 @@ use ipnet::IpNet;
 use service::{guard::PRIVATE_RANGES, settings::list};
 
 use super::{
-    lines::{Lines, Stop},
     record::Plan,
-    settings::{Existing, allow_from},
+    reporter::{MoveError, StepReporter},
+    settings::{CurrentConfig, allow_from},
 };
 
 const STEP: &str = "who may come";
 const KEY: &str = "allow_from";
-const HOUSE: &str = "loopback, private and 100.64/10 addresses";
+const PRIVATE_ADDRESSES: &str = "loopback, private and 100.64/10 addresses";
 const QUESTION: &str = "\nWho may use the engine through this host?\n  \
     1  one computer alone, the Mac that the gateway runs on\n  \
     2  every address of the house: loopback, private and 100.64/10 ranges\n";
 
 /// Decides it: what is set already stays, `--yes` means the house, else a person is asked.
-pub(crate) fn decide(existing: &Existing, yes: bool, plan: &mut Plan, lines: &mut Lines) -> Result<(), Stop> {
+pub(crate) fn choose_access(
+    existing: &CurrentConfig,
+    assume_yes: bool,
+    plan: &mut Plan,
+    reporter: &mut StepReporter,
+) -> Result<(), MoveError> {
     if let Some((_, ranges)) = plan.settings.iter().find(|(key, _)| key == KEY) {
-        lines.ok(STEP, ranges);
+        reporter.ok(STEP, ranges);
         return Ok(());
     }
-    let now = &existing.config.edge.allow_from;
-    let house: Option<Vec<IpNet>> = list(PRIVATE_RANGES, |range| range.parse().ok());
-    if Some(now) != house.as_ref() {
+    let now = &existing.config.access.allow_from;
+    let private: Option<Vec<IpNet>> = list(PRIVATE_RANGES, |range| range.parse().ok());
+    if Some(now) != private.as_ref() {
         let ranges: Vec<_> = now.iter().map(ToString::to_string).collect();
         let with_us = allow_from(&ranges.join(","))?;
         let has_loopback = now.iter().any(|range| range.contains(&std::net::IpAddr::from([127, 0, 0, 1])));
         if !has_loopback {
             plan.settings.push((KEY.to_owned(), with_us.clone()));
         }
-        lines.ok(STEP, &format!("{}, as configured", if has_loopback { ranges.join(",") } else { with_us }));
+        reporter
+            .ok(STEP, &format!("{}, as configured", if has_loopback { ranges.join(",") } else { with_us }));
         return Ok(());
     }
-    if !yes && let Some(ranges) = ask()? {
-        lines.ok(STEP, &ranges);
+    if !assume_yes && let Some(ranges) = ask()? {
+        reporter.ok(STEP, &ranges);
         plan.settings.push((KEY.to_owned(), ranges));
         return Ok(());
     }
-    lines.ok(STEP, HOUSE);
+    reporter.ok(STEP, PRIVATE_ADDRESSES);
     Ok(())
 }
 
 /// None for the house.
-fn ask() -> Result<Option<String>, Stop> {
+fn ask() -> Result<Option<String>, MoveError> {
     if !io::stdin().is_terminal() {
         let message = "without a terminal there is nobody to ask";
-        return Err(Stop::at(
+        return Err(MoveError::new(
             STEP,
             message,
             "`sudo ada2-sidecar move-in --allow-from ADDRESS` (the Mac's), or `--yes` (every private address)",
@@ -76,11 +82,11 @@ fn ask() -> Result<Option<String>, Stop> {
     }
 }
 
-fn prompt(out: &mut io::Stdout, question: &str) -> Result<String, Stop> {
+fn prompt(out: &mut io::Stdout, question: &str) -> Result<String, MoveError> {
     let mut line = String::new();
     let _ = write!(out, "{question}").and_then(|()| out.flush());
     match io::stdin().read_line(&mut line) {
-        Ok(0) | Err(_) => Err(Stop::at(STEP, "no answer", "run it again, or with --yes")),
+        Ok(0) | Err(_) => Err(MoveError::new(STEP, "no answer", "run it again, or with --yes")),
         Ok(_) => Ok(line.trim().to_owned()),
     }
 }

@@ -26,7 +26,7 @@ pub(crate) enum Change {
 }
 
 /// Notes a change durably, before it is done.
-pub(crate) type Note<'a> = &'a mut dyn FnMut(Change) -> io::Result<()>;
+pub(crate) type RecordChange<'a> = &'a mut dyn FnMut(Change) -> io::Result<()>;
 
 impl Change {
     /// Undoes it. What was not done, or is undone already, is left alone.
@@ -34,23 +34,23 @@ impl Change {
         match self {
             Self::Folder(path) => match fs::remove_dir(path) {
                 Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
-                done => absent_is_fine(done),
+                done => ignore_not_found(done),
             },
             Self::Created(path) => {
-                absent_is_fine(fs::remove_file(draft_of(path)))?;
-                absent_is_fine(fs::remove_file(path))?;
+                ignore_not_found(fs::remove_file(temp_path(path)))?;
+                ignore_not_found(fs::remove_file(path))?;
                 sync_parent(path)
             }
             Self::Replaced { path, kept } => {
-                absent_is_fine(fs::remove_file(draft_of(path)))?;
-                if is_there(kept) {
+                ignore_not_found(fs::remove_file(temp_path(path)))?;
+                if exists(kept) {
                     fs::rename(kept, path)?;
                     // Two names of one file are both still there after a rename.
-                    absent_is_fine(fs::remove_file(kept))?;
+                    ignore_not_found(fs::remove_file(kept))?;
                 }
                 sync_parent(path)
             }
-            Self::Moved { from, to } => put_back(from, to),
+            Self::Moved { from, to } => move_back(from, to),
         }
     }
 
@@ -58,7 +58,7 @@ impl Change {
     pub(crate) fn redo(&self) -> io::Result<()> {
         match self {
             Self::Folder(path) if !path.is_dir() => fs::create_dir(path),
-            Self::Moved { from, to } if is_there(from) && !is_there(to) => {
+            Self::Moved { from, to } if exists(from) && !exists(to) => {
                 fs::rename(from, to)?;
                 sync_parent(from)?;
                 sync_parent(to)
@@ -68,8 +68,8 @@ impl Change {
     }
 }
 
-fn put_back(from: &Path, to: &Path) -> io::Result<()> {
-    match (is_there(from), is_there(to)) {
+fn move_back(from: &Path, to: &Path) -> io::Result<()> {
+    match (exists(from), exists(to)) {
         (_, false) => Ok(()),
         (false, true) => {
             fs::rename(to, from)?;
@@ -88,22 +88,22 @@ fn put_back(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Writes a file, and makes the folders above it.
-pub(crate) fn write(path: &Path, text: &str, note: Note<'_>) -> io::Result<()> {
+pub(crate) fn write(path: &Path, text: &str, record_change: RecordChange<'_>) -> io::Result<()> {
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let old = match fs::metadata(path) {
         Ok(old) => Some(old),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    make_folder(path.parent().unwrap_or(Path::new("/")), note)?;
-    let kept = free_name_beside(path);
+    create_dirs(path.parent().unwrap_or(Path::new("/")), record_change)?;
+    let kept = free_backup_path(path);
     if old.is_some() {
-        note(Change::Replaced { path: path.clone(), kept: kept.clone() })?;
+        record_change(Change::Replaced { path: path.clone(), kept: kept.clone() })?;
     } else {
-        note(Change::Created(path.clone()))?;
+        record_change(Change::Created(path.clone()))?;
     }
-    let draft = draft_of(path);
-    absent_is_fine(fs::remove_file(&draft))?;
+    let draft = temp_path(path);
+    ignore_not_found(fs::remove_file(&draft))?;
     // It may hold a token: nobody else reads it before it has the old one's owner and mode.
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(text.as_bytes())?;
@@ -121,22 +121,22 @@ pub(crate) fn write(path: &Path, text: &str, note: Note<'_>) -> io::Result<()> {
 }
 
 /// Makes a symbolic link.
-pub(crate) fn link(target: &Path, path: &Path, note: Note<'_>) -> io::Result<()> {
-    make_folder(path.parent().unwrap_or(Path::new("/")), note)?;
-    note(Change::Created(path.to_owned()))?;
-    absent_is_fine(fs::remove_file(path))?;
+pub(crate) fn create_symlink(target: &Path, path: &Path, record_change: RecordChange<'_>) -> io::Result<()> {
+    create_dirs(path.parent().unwrap_or(Path::new("/")), record_change)?;
+    record_change(Change::Created(path.to_owned()))?;
+    ignore_not_found(fs::remove_file(path))?;
     symlink(target, path)?;
     sync_parent(path)
 }
 
 /// Moves a file aside, where nobody looks for it: beside its folder, so that a relative link still leads where it led.
-pub(crate) fn move_aside(path: &Path, note: Note<'_>) -> io::Result<PathBuf> {
+pub(crate) fn move_aside(path: &Path, record_change: RecordChange<'_>) -> io::Result<PathBuf> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(ErrorKind::InvalidInput, format!("{} is no file", path.display())));
     };
     let aside = folder.with_file_name(with_suffix(folder, ".moved-by-ada2-sidecar"));
     let to = aside.join(name);
-    if is_there(&to) {
+    if exists(&to) {
         let line = format!(
             "{} is there from before: compare it with {}, and remove it",
             to.display(),
@@ -144,39 +144,39 @@ pub(crate) fn move_aside(path: &Path, note: Note<'_>) -> io::Result<PathBuf> {
         );
         return Err(io::Error::new(ErrorKind::AlreadyExists, line));
     }
-    make_folder(&aside, note)?;
-    note(Change::Moved { from: path.to_owned(), to: to.clone() })?;
+    create_dirs(&aside, record_change)?;
+    record_change(Change::Moved { from: path.to_owned(), to: to.clone() })?;
     fs::rename(path, &to)?;
     sync_parent(path)?;
     sync_parent(&to)?;
     Ok(to)
 }
 
-fn make_folder(path: &Path, note: Note<'_>) -> io::Result<()> {
+fn create_dirs(path: &Path, record_change: RecordChange<'_>) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    make_folder(path.parent().unwrap_or(Path::new("/")), note)?;
-    note(Change::Folder(path.to_owned()))?;
+    create_dirs(path.parent().unwrap_or(Path::new("/")), record_change)?;
+    record_change(Change::Folder(path.to_owned()))?;
     fs::create_dir(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     sync_parent(path)
 }
 
 /// Where the text is written before it takes its name.
-fn draft_of(path: &Path) -> PathBuf {
-    beside(path, ".move-in-draft")
+fn temp_path(path: &Path) -> PathBuf {
+    sibling_path(path, ".move-in-draft")
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn sibling_path(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(with_suffix(path, suffix))
 }
 
 /// Backups of earlier moves stay.
-fn free_name_beside(path: &Path) -> PathBuf {
-    let first = beside(path, ".before-move-in");
-    let further = (2..).map(|number: u32| beside(path, &format!(".before-move-in.{number}")));
-    std::iter::once(first.clone()).chain(further).find(|name| !is_there(name)).unwrap_or(first)
+fn free_backup_path(path: &Path) -> PathBuf {
+    let first = sibling_path(path, ".before-move-in");
+    let further = (2..).map(|number: u32| sibling_path(path, &format!(".before-move-in.{number}")));
+    std::iter::once(first.clone()).chain(further).find(|name| !exists(name)).unwrap_or(first)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> OsString {
@@ -186,11 +186,11 @@ fn with_suffix(path: &Path, suffix: &str) -> OsString {
 }
 
 /// A link counts, wherever it leads.
-fn is_there(path: &Path) -> bool {
+fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
+fn ignore_not_found(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         done => done,
@@ -201,7 +201,7 @@ fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match File::open(path.parent().unwrap_or(Path::new("/"))) {
         Ok(folder) => folder.sync_all(),
-        Err(error) => absent_is_fine(Err(error)),
+        Err(error) => ignore_not_found(Err(error)),
     }
 }
 

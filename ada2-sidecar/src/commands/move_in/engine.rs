@@ -10,9 +10,9 @@ use std::{
 use reqwest::Url;
 
 use super::{
-    lines::{Lines, Stop, shown},
-    output,
-    program::bounded,
+    output_dir,
+    reporter::{MoveError, StepReporter, sanitize},
+    subprocess::with_timeout,
 };
 use crate::{
     config::EngineKind,
@@ -22,26 +22,26 @@ use crate::{
 
 const STEP: &str = "engine";
 /// For one question; an idle engine answers in milliseconds, one that loads a model in seconds.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For reading of a process: one that is wedged in the driver may hang whoever reads its command line.
-const PROCESS_TIME: Duration = Duration::from_secs(3);
+const PROCESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where to look.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct EngineHint {
     pub(crate) kind: Option<EngineKind>,
     pub(crate) url: Option<Url>,
 }
 
 /// What was found.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct FoundEngine {
     pub(crate) kind: EngineKind,
     pub(crate) url: Url,
     pub(crate) version: String,
 }
 
-impl Found {
+impl FoundEngine {
     /// As it is written into the configuration.
     pub(crate) fn address(&self) -> &str {
         self.url.as_str().trim_end_matches('/')
@@ -49,18 +49,18 @@ impl Found {
 }
 
 /// Whether this leads to one of the addresses where the sidecar itself will listen.
-fn is_ours(url: &Url, listen: &[SocketAddr]) -> bool {
+fn is_own_address(url: &Url, listen: &[SocketAddr]) -> bool {
     let named = url.clone();
     // A resolver may hang.
-    let asked = bounded(ANSWER_TIME, move || named.socket_addrs(|| None).unwrap_or_default());
-    asked
+    let resolved = with_timeout(RESPONSE_TIMEOUT, move || named.socket_addrs(|| None).unwrap_or_default());
+    resolved
         .unwrap_or_default()
         .iter()
-        .any(|asked| is_of_this_host(asked.ip()) && listen.iter().any(|own| port::conflict(*own, *asked)))
+        .any(|asked| is_local(asked.ip()) && listen.iter().any(|own| port::conflict(*own, *asked)))
 }
 
 /// What the kernel would itself send from to get there. Nothing is sent.
-fn is_of_this_host(ip: IpAddr) -> bool {
+fn is_local(ip: IpAddr) -> bool {
     let from = |any: IpAddr| {
         let socket = UdpSocket::bind((any, 0)).ok()?;
         socket.connect((ip, 9)).ok()?;
@@ -71,18 +71,18 @@ fn is_of_this_host(ip: IpAddr) -> bool {
 }
 
 /// An engine's address that would have the sidecar ask itself, with what nginx asks in its place if that is known.
-fn refuse_ours(url: &Url, listen: &[SocketAddr], targets: &[String]) -> Result<(), Stop> {
-    if !is_ours(url, listen) {
+fn refuse_own_address(url: &Url, listen: &[SocketAddr], targets: &[String]) -> Result<(), MoveError> {
+    if !is_own_address(url, listen) {
         return Ok(());
     }
     let address = url.as_str().trim_end_matches('/');
     let message = format!("--engine-url {address}: that is the port that the sidecar takes over");
     let engine = targets.first().map_or("127.0.0.1:9090", String::as_str);
-    Err(Stop::at(STEP, message, format!("sudo ada2-sidecar move-in --engine-url http://{engine}")))
+    Err(MoveError::new(STEP, message, format!("sudo ada2-sidecar move-in --engine-url http://{engine}")))
 }
 
 /// The addresses to ask: the one that a flag names alone; else the file's, nginx's, and the usual ones.
-fn candidates(flags: &Wanted, file: &Wanted, targets: &[String]) -> Vec<Url> {
+fn candidates(flags: &EngineHint, file: &EngineHint, targets: &[String]) -> Vec<Url> {
     if let Some(url) = &flags.url {
         return vec![url.clone()];
     }
@@ -98,7 +98,7 @@ fn candidates(flags: &Wanted, file: &Wanted, targets: &[String]) -> Vec<Url> {
 }
 
 /// What to ask for at each: what a flag names alone; else both, the file's first.
-fn kinds(flags: &Wanted, file: &Wanted) -> Vec<EngineKind> {
+fn kinds(flags: &EngineHint, file: &EngineHint) -> Vec<EngineKind> {
     match (flags.kind, file.kind) {
         (Some(kind), _) => vec![kind],
         (None, Some(EngineKind::ComfyUi)) => vec![EngineKind::ComfyUi, EngineKind::InvokeAi],
@@ -108,35 +108,36 @@ fn kinds(flags: &Wanted, file: &Wanted) -> Vec<EngineKind> {
 
 /// Asks each until one says who it is. `listen`: where the sidecar will.
 pub(crate) fn find(
-    flags: &Wanted,
-    file: &Wanted,
+    flags: &EngineHint,
+    file: &EngineHint,
     targets: &[String],
     listen: &[SocketAddr],
-) -> Result<Found, Stop> {
+) -> Result<FoundEngine, MoveError> {
     if let Some(url) = &flags.url {
-        refuse_ours(url, listen, targets)?;
+        refuse_own_address(url, listen, targets)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Stop::failed(STEP, "no HTTP client", error))?;
-    let mut said = Vec::new();
+    let runtime = runtime.map_err(|error| MoveError::from_cause(STEP, "no HTTP client", error))?;
+    let mut attempts = Vec::new();
     for url in candidates(flags, file, targets) {
         for kind in kinds(flags, file) {
             let engine = Engine::new(kind, Some(&url), "");
-            let asked =
-                runtime.block_on(async { tokio::time::timeout(ANSWER_TIME, engine.identity()).await });
-            match asked.unwrap_or_else(|_| Err(EngineError::NoAnswer("no answer in time".to_owned()))) {
-                Ok(identity) => return Ok(Found { kind, url, version: shown(&identity.version) }),
-                Err(EngineError::Refused(_)) => {
-                    said.push(format!("{url} nobody listens"));
+            let response =
+                runtime.block_on(async { tokio::time::timeout(RESPONSE_TIMEOUT, engine.identity()).await });
+            match response.unwrap_or_else(|_| Err(EngineError::Unresponsive("no answer in time".to_owned())))
+            {
+                Ok(identity) => return Ok(FoundEngine { kind, url, version: sanitize(&identity.version) }),
+                Err(EngineError::ConnectionRefused(_)) => {
+                    attempts.push(format!("{url} nobody listens"));
                     break;
                 }
-                Err(why) => said.push(format!("{url} {why}")),
+                Err(why) => attempts.push(format!("{url} {why}")),
             }
         }
     }
     let unit = flags.kind.or(file.kind).unwrap_or(EngineKind::InvokeAi).default_unit();
-    let message = format!("no InvokeAI or ComfyUI answers: {}", said.join("; "));
-    Err(Stop::at(
+    let message = format!("no InvokeAI or ComfyUI answers: {}", attempts.join("; "));
+    Err(MoveError::new(
         STEP,
         message,
         format!("start it (`sudo systemctl start {unit}`), or name it: --engine-url http://127.0.0.1:9090"),
@@ -145,51 +146,51 @@ pub(crate) fn find(
 
 /// What runs the engine on this host.
 #[derive(Debug, Default)]
-pub(crate) struct Runner {
+pub(crate) struct RunningEngine {
     pub(crate) pid: Option<u32>,
     /// The service that it is, if it is one.
     pub(crate) unit: Option<String>,
     /// Where it writes its pictures.
-    pub(crate) outputs: Option<PathBuf>,
+    pub(crate) output_dir: Option<PathBuf>,
 }
 
 /// Looks at the process that listens there.
-pub(crate) fn runner(found: &Found, lines: &mut Lines) -> Runner {
+pub(crate) fn find_process(found: &FoundEngine, reporter: &mut StepReporter) -> RunningEngine {
     let addresses = found.url.socket_addrs(|| None).unwrap_or_default();
-    let holder = addresses.iter().find_map(|address| port::holder(*address));
-    let Some(process) = holder.as_ref().and_then(port::Holder::process) else {
-        lines.warn(
+    let holder = addresses.iter().find_map(|address| port::find_holder(*address));
+    let Some(process) = holder.as_ref().and_then(port::PortHolder::process) else {
+        reporter.warn(
             "engine unit",
             "the engine's process is not on this host, or cannot be told",
             "set `engine_unit` to the unit that it runs in, if it is on this host",
         );
-        return Runner::default();
+        return RunningEngine::default();
     };
-    warn_if_open(found, &addresses, lines);
-    let unit = unit_of(process, found.kind, lines);
+    warn_if_exposed(found, &addresses, reporter);
+    let unit = unit_of(process, found.kind, reporter);
     let (pid, kind) = (process.pid, found.kind);
-    let outputs = bounded(PROCESS_TIME, move || output::of(pid, kind)).flatten();
+    let outputs = with_timeout(PROCESS_TIMEOUT, move || output_dir::find(pid, kind)).flatten();
     match &outputs {
-        Some(folder) => lines.ok("engine outputs", &folder.display().to_string()),
-        None => lines.warn(
+        Some(folder) => reporter.ok("engine outputs", &folder.display().to_string()),
+        None => reporter.warn(
             "engine outputs",
             "the folder of the engine's pictures cannot be told, so its disk is not watched",
             "--engine-output-dir /path/to/outputs",
         ),
     }
-    Runner { pid: Some(pid), unit, outputs }
+    RunningEngine { pid: Some(pid), unit, output_dir: outputs }
 }
 
-fn unit_of(process: &Process, kind: EngineKind, lines: &mut Lines) -> Option<String> {
+fn unit_of(process: &Process, kind: EngineKind, reporter: &mut StepReporter) -> Option<String> {
     match process.unit.as_deref() {
-        Some(unit) if is_a_service(unit) => {
-            lines.ok("engine unit", unit);
+        Some(unit) if is_service(unit) => {
+            reporter.ok("engine unit", unit);
             Some(unit.to_owned())
         }
         other => {
             let name = kind.name();
             let where_it_is = other.map_or_else(|| "no unit".to_owned(), |unit| format!("{unit:?}"));
-            lines.warn(
+            reporter.warn(
                 "engine unit",
                 &format!("{process} runs in {where_it_is}: its VRAM cannot be told from others', and it does not come back by itself"),
                 &format!(
@@ -203,19 +204,19 @@ fn unit_of(process: &Process, kind: EngineKind, lines: &mut Lines) -> Option<Str
 }
 
 /// Neither a session, nor what forwards ports to a container.
-fn is_a_service(unit: &str) -> bool {
+fn is_service(unit: &str) -> bool {
     let forwards = ["docker.service", "containerd.service", "podman.service"].contains(&unit);
     unit.ends_with(".service") && !unit.starts_with("user@") && !forwards
 }
 
 /// An engine that all can reach makes every rule of ours one to walk around.
-fn warn_if_open(found: &Found, asked: &[SocketAddr], lines: &mut Lines) {
+fn warn_if_exposed(found: &FoundEngine, asked: &[SocketAddr], reporter: &mut StepReporter) {
     let port = asked.first().map_or(0, SocketAddr::port);
     let elsewhere = SocketAddr::from(([203, 0, 113, 1], port));
     // Held for an address that is not this host's: held for all.
-    if port::holder(elsewhere).is_some() {
+    if port::find_holder(elsewhere).is_some() {
         let (name, address) = (found.kind.name(), format!("127.0.0.1:{port}"));
-        lines.warn(
+        reporter.warn(
             "engine address",
             &format!("{name} listens on every address of this host: whoever reaches it there passes allow_from and limits by"),
             &format!("have it listen on {address} (InvokeAI: `host: 127.0.0.1` in invokeai.yaml; ComfyUI: `--listen 127.0.0.1`)"),
@@ -224,7 +225,7 @@ fn warn_if_open(found: &Found, asked: &[SocketAddr], lines: &mut Lines) {
 }
 
 /// The folder, if it is the same for us as for the process, which may be in a container.
-pub(crate) fn as_seen_from_here(pid: u32, folder: &Path) -> Option<PathBuf> {
+pub(crate) fn visible_path(pid: u32, folder: &Path) -> Option<PathBuf> {
     use std::os::unix::fs::MetadataExt;
     let inside = Path::new("/proc").join(pid.to_string()).join("root").join(folder.strip_prefix("/").ok()?);
     let (here, there) = (fs::metadata(folder).ok()?, fs::metadata(inside).ok()?);
@@ -238,7 +239,7 @@ mod tests {
     #[test]
     fn a_named_address_is_the_only_one_and_others_come_in_order() {
         let url = |text: &str| text.parse::<Url>().unwrap();
-        let wanted = |kind, address: Option<&str>| Wanted { kind, url: address.map(url) };
+        let wanted = |kind, address: Option<&str>| EngineHint { kind, url: address.map(url) };
         let targets = ["127.0.0.1:9090".to_owned(), "127.0.0.1:8000".to_owned()];
         for (flags, file, expected) in [
             (
@@ -282,10 +283,10 @@ mod tests {
             ("http://127.0.0.2:7860", local, false),
             ("http://203.0.113.1:7860", everywhere, false),
         ] {
-            assert_eq!(is_ours(&url.parse().unwrap(), &[listen]), ours, "{url}");
+            assert_eq!(is_own_address(&url.parse().unwrap(), &[listen]), ours, "{url}");
         }
         let refused = |targets: &[String]| {
-            refuse_ours(&"http://127.0.0.1:7860".parse().unwrap(), &[everywhere], targets).unwrap_err()
+            refuse_own_address(&"http://127.0.0.1:7860".parse().unwrap(), &[everywhere], targets).unwrap_err()
         };
         assert!(refused(&[]).message.starts_with("--engine-url http://127.0.0.1:7860: that is the port"));
         assert!(refused(&[]).fix.ends_with("--engine-url http://127.0.0.1:9090"));
@@ -301,7 +302,7 @@ mod tests {
             ("docker.service", false),
             ("user@1000.service", false),
         ] {
-            assert_eq!(is_a_service(unit), service, "{unit}");
+            assert_eq!(is_service(unit), service, "{unit}");
         }
     }
 }

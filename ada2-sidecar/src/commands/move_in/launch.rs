@@ -13,9 +13,9 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    lines::Stop,
-    program::eventually,
-    units::{is_busy, systemctl},
+    reporter::MoveError,
+    subprocess::poll_until,
+    units::{is_running, systemctl},
 };
 
 /// The unit.
@@ -24,15 +24,15 @@ pub(crate) const UNIT: &str = "ada2-sidecar-move-in.service";
 const LOCK: &str = "/run/ada2-sidecar-move-in.lock";
 const POLL: Duration = Duration::from_millis(20);
 /// For the unit to have everything as before, should systemd-run be killed.
-const LAST: Duration = Duration::from_mins(2);
+const EXIT_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Makes sure that no other command changes this host meanwhile. The lock ends with the file.
-pub(crate) fn lock() -> Result<File, Stop> {
+pub(crate) fn lock() -> Result<File, MoveError> {
     let file = File::options().create(true).append(true).open(LOCK);
-    let file = file.map_err(|error| Stop::failed("lock", LOCK, error))?;
-    if file.try_lock().is_err() || is_busy(UNIT) {
+    let file = file.map_err(|error| MoveError::from_cause("lock", LOCK, error))?;
+    if file.try_lock().is_err() || is_running(UNIT) {
         let message = "another move-in or move-out is at work";
-        return Err(Stop::at(
+        return Err(MoveError::new(
             "lock",
             message,
             format!("wait for it, or have it undone: `sudo systemctl stop {UNIT}`"),
@@ -42,8 +42,8 @@ pub(crate) fn lock() -> Result<File, Stop> {
 }
 
 /// Runs this program with these words in the unit; true if it ended well.
-pub(crate) fn in_unit(program: &Path, words: &[&str]) -> Result<bool, Stop> {
-    let failed = |error: io::Error| Stop::failed("unit", "systemd-run", error);
+pub(crate) fn run_in_unit(program: &Path, arguments: &[&str]) -> Result<bool, MoveError> {
+    let failed = |error: io::Error| MoveError::from_cause("unit", "systemd-run", error);
     // What an earlier one left, if it could not be collected.
     let _ = systemctl("unit", &["reset-failed", UNIT]);
     let mut command = Command::new("systemd-run");
@@ -51,13 +51,17 @@ pub(crate) fn in_unit(program: &Path, words: &[&str]) -> Result<bool, Stop> {
     command.args(["--description=Moving ada2-sidecar in or out", "--property=KillMode=mixed"]);
     command.arg("--property=TimeoutStopSec=90");
     command.arg(format!("--property=ExecStopPost={} move-in --recover", program.display()));
-    command.arg(program).args(words).stdin(Stdio::piped());
+    command.arg(program).args(arguments).stdin(Stdio::piped());
     // Ctrl-C in the terminal is for us to pass on.
     let mut child = command.process_group(0).spawn().map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let ended_well = runtime.block_on(wait(&mut child)).map_err(failed)?;
-    if eventually(LAST, || (!is_busy(UNIT)).then_some(())).is_none() {
-        return Err(Stop::at("unit", format!("{UNIT} does not end"), format!("`systemctl status {UNIT}`")));
+    if poll_until(EXIT_TIMEOUT, || (!is_running(UNIT)).then_some(())).is_none() {
+        return Err(MoveError::new(
+            "unit",
+            format!("{UNIT} does not end"),
+            format!("`systemctl status {UNIT}`"),
+        ));
     }
     Ok(ended_well)
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::changes::{Change, sync_parent};
 
 /// Where it lies.
-pub(crate) const FOLDER: &str = "/var/lib/ada2-sidecar-move-in";
+pub(crate) const DIRECTORY: &str = "/var/lib/ada2-sidecar-move-in";
 const FILE: &str = "record.json";
 const VERSION: u32 = 1;
 
@@ -71,13 +71,13 @@ impl Record {
 
 /// Where records are kept.
 #[derive(Debug)]
-pub(crate) struct Book {
+pub(crate) struct RecordStore {
     folder: PathBuf,
 }
 
-impl Book {
-    pub(crate) fn of_this_host() -> Self {
-        Self::at(Path::new(FOLDER))
+impl RecordStore {
+    pub(crate) fn system() -> Self {
+        Self::at(Path::new(DIRECTORY))
     }
 
     fn at(folder: &Path) -> Self {
@@ -90,7 +90,7 @@ impl Book {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(named(&path, &error)),
+            Err(error) => return Err(with_path(&path, &error)),
         };
         let unknown =
             |why: &str| io::Error::new(ErrorKind::InvalidData, format!("{}: {why}", path.display()));
@@ -104,7 +104,7 @@ impl Book {
 
     /// Returns once it is on disk.
     pub(crate) fn save(&self, record: &Record) -> io::Result<()> {
-        self.write(record).map_err(|error| named(&self.folder.join(FILE), &error))
+        self.write(record).map_err(|error| with_path(&self.folder.join(FILE), &error))
     }
 
     fn write(&self, record: &Record) -> io::Result<()> {
@@ -124,17 +124,17 @@ impl Book {
     pub(crate) fn remove(&self) -> io::Result<()> {
         let path = self.folder.join(FILE);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(named(&path, &error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(with_path(&path, &error)),
             _ => sync_parent(&path)?,
         }
         match fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(named(&self.folder, &error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(with_path(&self.folder, &error)),
             _ => Ok(()),
         }
     }
 
     /// Does changes under this record: each is noted in it and saved before it is done.
-    pub(crate) fn noting<T>(
+    pub(crate) fn with_changes<T>(
         &self,
         record: &mut Record,
         work: impl FnOnce(&mut dyn FnMut(Change) -> io::Result<()>) -> io::Result<T>,
@@ -146,7 +146,7 @@ impl Book {
     }
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
+fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn a_record_outlives_the_process_and_another_version_is_told() {
         let folder = std::env::temp_dir().join(format!("ada2-record-{}", uuid::Uuid::new_v4()));
-        let book = Book::at(&folder);
+        let book = RecordStore::at(&folder);
         assert_eq!(book.load().unwrap(), None);
         let mut record = Record::new(Plan {
             config: "/etc/ada2-sidecar/config.yaml".into(),
@@ -170,7 +170,7 @@ mod tests {
             ready_seconds: 60,
         });
         book.save(&record).unwrap();
-        book.noting(&mut record, |note| note(Change::Folder("/x".into()))).unwrap();
+        book.with_changes(&mut record, |note| note(Change::Folder("/x".into()))).unwrap();
         assert_eq!(book.load().unwrap(), Some(record.clone()));
         assert_eq!(record.changes.len(), 1);
         record.version = 2;

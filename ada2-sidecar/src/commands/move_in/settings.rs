@@ -5,66 +5,67 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use service::settings::{YamlFile, list};
 
-use super::{lines::Stop, record::Plan, units};
-use crate::config::{self, CONFIG, Config, DEFAULT_FILE, KEYS};
+use super::{record::Plan, reporter::MoveError, units};
+use crate::config::{self, CONFIG_VARIABLE, Config, DEFAULT_CONFIG_FILE, KEYS};
 
 const STEP: &str = "configuration";
 /// Settings that move-in takes as flags, and writes into the file.
-const TAKEN: [&str; 8] =
+const ACCEPTED_FLAGS: [&str; 8] =
     ["allow_from", "engine", "engine_url", "engine_unit", "engine_output_dir", "gpu", "gpu_id", "nvml_lib"];
 /// This host itself may always come: the engine listens on loopback anyway, and the first picture is asked for from here.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
 /// The configuration before anything changes.
 #[derive(Debug)]
-pub(crate) struct Existing {
+pub(crate) struct CurrentConfig {
     pub(crate) path: PathBuf,
     pub(crate) config: Config,
     file: YamlFile,
 }
 
-impl Existing {
-    pub(crate) fn read() -> Result<Self, Stop> {
+impl CurrentConfig {
+    pub(crate) fn read() -> Result<Self, MoveError> {
         let environment = environment()?;
-        let path = PathBuf::from(environment.get(CONFIG).map_or(DEFAULT_FILE, String::as_str));
+        let path =
+            PathBuf::from(environment.get(CONFIG_VARIABLE).map_or(DEFAULT_CONFIG_FILE, String::as_str));
         let config = load(&path)?;
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let (file, _) = YamlFile::read_sound(&path, &text, KEYS);
+        let (file, _) = YamlFile::parse_lenient(&path, &text, KEYS);
         Ok(Self { path, config, file })
     }
 
     /// What the file says of this key.
-    pub(crate) fn set_to(&self, key: &str) -> Option<String> {
+    pub(crate) fn value_in_file(&self, key: &str) -> Option<String> {
         let key = KEYS.iter().find(|known| known.name == key)?;
         self.file.get(key).map(|(value, _)| value)
     }
 }
 
 /// Reads the file as the service will, or says everything that is wrong.
-pub(crate) fn load(path: &Path) -> Result<Config, Stop> {
+pub(crate) fn load(path: &Path) -> Result<Config, MoveError> {
     let environment = environment()?;
     let mut line = vec!["ada2-sidecar".into(), "check-config".into()];
-    if path != Path::new(DEFAULT_FILE) || path.exists() {
+    if path != Path::new(DEFAULT_CONFIG_FILE) || path.exists() {
         line.extend(["--config".into(), path.as_os_str().to_owned()]);
     }
     let parsed = crate::cli::command().try_get_matches_from(line);
-    let flags = parsed.map_err(|error| Stop::failed(STEP, "command line", error))?;
+    let flags = parsed.map_err(|error| MoveError::from_cause(STEP, "command line", error))?;
     let loaded = config::load(&flags, &|name| environment.get(name).cloned());
     loaded.map(|loaded| loaded.config).map_err(|problems| {
         let all: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        Stop::at(STEP, all.join("; "), "correct it; `ada2-sidecar check-config` says when it is right")
+        MoveError::new(STEP, all.join("; "), "correct it; `ada2-sidecar check-config` says when it is right")
     })
 }
 
 /// Nothing may overrule what was written into the file.
-pub(crate) fn check_in_force(plan: &Plan) -> Result<(), Stop> {
+pub(crate) fn check_not_overridden(plan: &Plan) -> Result<(), MoveError> {
     let environment = environment()?;
     for (name, value) in &plan.settings {
         let Some(key) = KEYS.iter().find(|key| key.name == name) else { continue };
         if environment.get(key.env).is_some_and(|other| other.trim() != value) {
             let message =
                 format!("the unit's environment sets {}, which overrules {name} in the file", key.env);
-            return Err(Stop::at(
+            return Err(MoveError::new(
                 STEP,
                 message,
                 format!("remove {} from /etc/ada2-sidecar/env, then again", key.env),
@@ -74,18 +75,23 @@ pub(crate) fn check_in_force(plan: &Plan) -> Result<(), Stop> {
     Ok(())
 }
 
-fn environment() -> Result<std::collections::BTreeMap<String, String>, Stop> {
-    units::environment().map_err(|error| Stop::failed(STEP, "the unit's environment cannot be read", error))
+fn environment() -> Result<std::collections::BTreeMap<String, String>, MoveError> {
+    units::environment()
+        .map_err(|error| MoveError::from_cause(STEP, "the unit's environment cannot be read", error))
 }
 
 /// The settings given as flags. Others belong into the file, by hand.
-pub(crate) fn flags(arguments: &ArgMatches) -> Result<Vec<(String, String)>, Stop> {
+pub(crate) fn settings_from_flags(arguments: &ArgMatches) -> Result<Vec<(String, String)>, MoveError> {
     let mut given = Vec::new();
     for key in KEYS {
         let Some(value) = arguments.try_get_one::<String>(key.name).ok().flatten() else { continue };
-        if !TAKEN.contains(&key.name) {
+        if !ACCEPTED_FLAGS.contains(&key.name) {
             let message = format!("move-in does not take --{}", key.flag());
-            return Err(Stop::at(STEP, message, format!("write {} into {DEFAULT_FILE}", key.name)));
+            return Err(MoveError::new(
+                STEP,
+                message,
+                format!("write {} into {DEFAULT_CONFIG_FILE}", key.name),
+            ));
         }
         let value = match key.name {
             "allow_from" => allow_from(value)?,
@@ -96,29 +102,37 @@ pub(crate) fn flags(arguments: &ArgMatches) -> Result<Vec<(String, String)>, Sto
     }
     if arguments.get_one::<String>("config").is_some() {
         let message = "--config has no effect here: the service reads the file that its unit names";
-        return Err(Stop::at(STEP, message, format!("leave it out; the file is {DEFAULT_FILE}")));
+        return Err(MoveError::new(
+            STEP,
+            message,
+            format!("leave it out; the file is {DEFAULT_CONFIG_FILE}"),
+        ));
     }
     Ok(given)
 }
 
 /// As it stands, if the service will take it.
-fn engine_url(text: &str) -> Result<String, Stop> {
-    if config::engine_address(text).is_some() {
+fn engine_url(text: &str) -> Result<String, MoveError> {
+    if config::parse_engine_url(text).is_some() {
         return Ok(text.to_owned());
     }
     let message = format!("--engine-url {text:?} is no address like http://127.0.0.1:9090");
-    Err(Stop::at(STEP, message, "sudo ada2-sidecar move-in --engine-url http://127.0.0.1:9090"))
+    Err(MoveError::new(STEP, message, "sudo ada2-sidecar move-in --engine-url http://127.0.0.1:9090"))
 }
 
 /// These ranges, and this host itself.
-pub(crate) fn allow_from(text: &str) -> Result<String, Stop> {
+pub(crate) fn allow_from(text: &str) -> Result<String, MoveError> {
     let ranges = list(text, |range| {
         let address = |text: &str| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from);
         range.parse::<ipnet::IpNet>().ok().or_else(|| address(range))
     });
     let Some(ranges) = ranges.filter(|ranges| !ranges.is_empty()) else {
         let message = format!("{text:?} is no list of addresses or ranges");
-        return Err(Stop::at("who may come", message, "write addresses like 192.168.1.20 or 192.168.0.0/16"));
+        return Err(MoveError::new(
+            "who may come",
+            message,
+            "write addresses like 192.168.1.20 or 192.168.0.0/16",
+        ));
     };
     let mut all: Vec<String> = LOOPBACK.map(str::to_owned).to_vec();
     all.extend(ranges.iter().map(ToString::to_string).filter(|range| !LOOPBACK.contains(&range.as_str())));
@@ -129,10 +143,10 @@ pub(crate) fn allow_from(text: &str) -> Result<String, Stop> {
 mod tests {
     use super::*;
 
-    fn given(arguments: &[&str]) -> Result<Vec<(String, String)>, Stop> {
+    fn given(arguments: &[&str]) -> Result<Vec<(String, String)>, MoveError> {
         let line = [&["ada2-sidecar", "move-in"], arguments].concat();
         let matches = crate::cli::command().get_matches_from(line);
-        flags(matches.subcommand().unwrap().1)
+        settings_from_flags(matches.subcommand().unwrap().1)
     }
 
     #[test]

@@ -5,12 +5,12 @@ use serde_json::{Map, Value};
 use service::settings::{scalar_text, yaml_value};
 
 /// The text with these keys set. The error says what a person would have to write.
-pub(crate) fn with(text: &str, settings: &[(String, String)]) -> Result<String, String> {
+pub(crate) fn set_keys(text: &str, settings: &[(String, String)]) -> Result<String, String> {
     let mut edited = text.to_owned();
     for (key, value) in settings {
-        edited = set(&edited, key, value);
+        edited = set_key(&edited, key, value);
     }
-    if is_meant(text, &edited, settings) {
+    if only_sets(text, &edited, settings) {
         return Ok(edited);
     }
     let lines: Vec<_> = settings.iter().map(|(key, value)| format!("{key}: {}", scalar(value))).collect();
@@ -18,7 +18,7 @@ pub(crate) fn with(text: &str, settings: &[(String, String)]) -> Result<String, 
 }
 
 /// Whether `after` says these settings, and of everything else what `before` says.
-fn is_meant(before: &str, after: &str, settings: &[(String, String)]) -> bool {
+fn only_sets(before: &str, after: &str, settings: &[(String, String)]) -> bool {
     let (Some(before), Some(mut after)) = (mapping(before), mapping(after)) else { return false };
     for (key, value) in settings {
         if after.remove(key).as_ref().and_then(scalar_text).as_ref() != Some(value) {
@@ -38,14 +38,14 @@ fn mapping(text: &str) -> Option<Map<String, Value>> {
 }
 
 /// In place of the key's lines, else behind a commented example of it, else at the end.
-fn set(text: &str, key: &str, value: &str) -> String {
+fn set_key(text: &str, key: &str, value: &str) -> String {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
     if let Some(at) = lines.iter().position(|line| is_key(line, key)) {
-        let rest = lines[at + 1..].iter().take_while(|line| belongs_above(line)).count();
-        let comment = comment_of(lines[at]).map(|comment| format!(" {comment}")).unwrap_or_default();
+        let rest = lines[at + 1..].iter().take_while(|line| continues_value(line)).count();
+        let comment = trailing_comment(lines[at]).map(|comment| format!(" {comment}")).unwrap_or_default();
         let line = format!("{key}: {}{comment}{end}", scalar(value));
-        return [&lines[..at], &[line.as_str()], &lines[at + 1 + kept(&lines[at + 1..], rest)..]]
+        return [&lines[..at], &[line.as_str()], &lines[at + 1 + value_lines(&lines[at + 1..], rest)..]]
             .concat()
             .concat();
     }
@@ -60,7 +60,7 @@ fn set(text: &str, key: &str, value: &str) -> String {
 }
 
 /// Comments and blank lines at the end of a value are about what follows it.
-fn kept(following: &[&str], rest: usize) -> usize {
+fn value_lines(following: &[&str], rest: usize) -> usize {
     let is_about_next = |line: &&&str| line.trim().is_empty() || line.starts_with('#');
     rest - following[..rest].iter().rev().take_while(is_about_next).count()
 }
@@ -75,15 +75,15 @@ fn is_key(line: &str, key: &str) -> bool {
 }
 
 /// Whether a line continues the value above: it is indented, an item of a list, blank, or a comment between such.
-fn belongs_above(line: &str) -> bool {
+fn continues_value(line: &str) -> bool {
     line.starts_with([' ', '\t', '#', '\n', '\r']) || line.starts_with("- ") || line.trim_end() == "-"
 }
 
 /// The comment at the end of a key's line. None is seen where a `#` may be part of a value in several quotes.
-fn comment_of(line: &str) -> Option<&str> {
+fn trailing_comment(line: &str) -> Option<&str> {
     let value = line.split_once(':')?.1.trim();
     let rest = match value.chars().next()? {
-        quote @ ('"' | '\'') => &value[1 + end_of_quoted(&value[1..], quote)?..],
+        quote @ ('"' | '\'') => &value[1 + closing_quote(&value[1..], quote)?..],
         '#' => return Some(value),
         _ if value.contains(['"', '\'']) => return None,
         _ => value,
@@ -93,17 +93,17 @@ fn comment_of(line: &str) -> Option<&str> {
 }
 
 /// Behind the closing quote.
-fn end_of_quoted(text: &str, quote: char) -> Option<usize> {
-    let mut letters = text.char_indices();
-    while let Some((at, letter)) = letters.next() {
-        if letter == '\\' && quote == '"' {
-            letters.next();
-        } else if letter == quote {
+fn closing_quote(text: &str, quote: char) -> Option<usize> {
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        if c == '\\' && quote == '"' {
+            chars.next();
+        } else if c == quote {
             // In single quotes two of them are one.
             if quote == '"' || !text[at + 1..].starts_with(quote) {
                 return Some(at + 1);
             }
-            letters.next();
+            chars.next();
         }
     }
     None
@@ -111,11 +111,11 @@ fn end_of_quoted(text: &str, quote: char) -> Option<usize> {
 
 /// A scalar that reads as this text.
 fn scalar(value: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./,+:".contains(letter);
-    let sound = value.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/')
-        && value.chars().all(plain)
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./,+:".contains(c);
+    let is_plain_scalar = value.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/')
+        && value.chars().all(is_plain)
         && !value.ends_with(':');
-    if sound { value.to_owned() } else { Value::from(value).to_string() }
+    if is_plain_scalar { value.to_owned() } else { Value::from(value).to_string() }
 }
 
 #[cfg(test)]
@@ -162,9 +162,9 @@ mod tests {
                 "a: 1\nengine_output_dir: \"/srv/my pictures\"\n",
             ),
         ] {
-            let edited = with(text, &settings(&[(key, value)]));
+            let edited = set_keys(text, &settings(&[(key, value)]));
             assert_eq!(edited.as_deref(), Ok(expected), "{text:?}");
-            assert_eq!(with(expected, &settings(&[(key, value)])).as_deref(), Ok(expected), "once more");
+            assert_eq!(set_keys(expected, &settings(&[(key, value)])).as_deref(), Ok(expected), "once more");
         }
     }
 
@@ -173,7 +173,7 @@ mod tests {
         for text in
             ["{engine: comfyui}\n", "a: 1\n...\n", "- a\n", "a: [1,\n", "a: |\n  gpu_id: 1\n---\nb: 1\n"]
         {
-            let error = with(text, &settings(&[("gpu_id", "GPU-1")])).unwrap_err();
+            let error = set_keys(text, &settings(&[("gpu_id", "GPU-1")])).unwrap_err();
             assert!(error.ends_with("by hand: gpu_id: GPU-1"), "{text:?}: {error}");
         }
     }
@@ -219,12 +219,12 @@ mod tests {
             let text: String = parts.into_iter().flatten().collect();
             prop_assume!(mapping(&text).is_some());
             let wanted = [(key.to_owned(), value)];
-            let edited = with(&text, &wanted).unwrap();
-            prop_assert!(is_meant(&text, &edited, &wanted));
+            let edited = set_keys(&text, &wanted).unwrap();
+            prop_assert!(only_sets(&text, &edited, &wanted));
             let comments = |text: &str| text.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
             let kept = comments(&edited);
             prop_assert!(comments(&text).iter().all(|comment| kept.contains(comment)), "{text}\n->\n{edited}");
-            prop_assert_eq!(with(&edited, &wanted).unwrap(), edited);
+            prop_assert_eq!(set_keys(&edited, &wanted).unwrap(), edited);
         }
     }
 }

@@ -10,7 +10,7 @@ fn models_are_declared_and_every_problem_with_that_is_named() {
     assert_eq!(
         shown,
         [
-            ("My XL.ckpt", "sdxl", Some(crate::images::models::Variant::Inpaint)),
+            ("My XL.ckpt", "sdxl", Some(crate::images::models::ModelVariant::Inpaint)),
             ("dreamshaper_8", "sd-1", None)
         ]
     );

@@ -7,39 +7,40 @@ use bytes::Bytes;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use service::outbound::{BodyFault, Connections, plain_builder, read_limited};
+use service::outbound::{ConnectionPolicy, ReadBodyError, plaintext_client_builder, read_limited};
 
 use super::{
-    checkpoints::{Metadata, Stamp},
-    history::{Entry, File},
+    checkpoints::{FileStamp, RawMetadata},
+    history::{HistoryEntry, OutputFile},
     queue::Queue,
-    refusal,
+    rejection,
     version::{InterruptsById, Version},
 };
 use crate::engine::{
     EngineError,
-    http::{body_fault, transport_fault},
+    http::{body_error, transport_error},
     upload::png_form,
 };
 
 /// For everything but a picture.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a picture over a slow disk.
-const PICTURE_TIME: Duration = Duration::from_secs(30);
+const IMAGE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 16 << 20;
-const MAX_PICTURE: usize = 64 << 20;
+const MAX_IMAGE_BYTES: usize = 64 << 20;
 /// For one file's metadata, which is read off a disk.
-const METADATA_TIME: Duration = Duration::from_secs(2);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 /// The server reads headers up to 1 MiB, pictures of the model in them, and writes them out up to three times as long.
 const MAX_METADATA: usize = 4 << 20;
 /// ComfyUI has no login of its own: a custom node brought it, or a proxy in front.
-const LOGIN: &str = "a custom node or a proxy in front asks; take it away, or name ComfyUI's own address";
+const LOGIN_HINT: &str =
+    "a custom node or a proxy in front asks; take it away, or name ComfyUI's own address";
 /// Where pictures to edit are put: the engine empties this folder at its start. It has no way to delete one.
 const UPLOADS: [(&str, &str); 3] = [("type", "temp"), ("subfolder", "ada2-sidecar"), ("overwrite", "true")];
 
 /// The API of one server.
 #[derive(Debug, Clone)]
-pub(super) struct Api {
+pub(super) struct ComfyUiApi {
     base: Url,
     /// For what may be sent twice.
     pooled: Client,
@@ -48,13 +49,13 @@ pub(super) struct Api {
     fresh: Client,
 }
 
-impl Api {
+impl ComfyUiApi {
     /// The API at this address.
     pub(super) fn new(base: Url) -> Self {
         let client = |connections| {
-            plain_builder(connections).build().expect("the client has no settings that can fail")
+            plaintext_client_builder(connections).build().expect("the client has no settings that can fail")
         };
-        Self { base, pooled: client(Connections::Pooled), fresh: client(Connections::Fresh) }
+        Self { base, pooled: client(ConnectionPolicy::Pooled), fresh: client(ConnectionPolicy::PerRequest) }
     }
 
     /// The WebSocket's address for a client of this name.
@@ -69,7 +70,9 @@ impl Api {
     pub(super) async fn version(&self) -> Result<Version, EngineError> {
         let answer: Value = self.get(&["system_stats"]).await?;
         let version = answer.pointer("/system/comfyui_version").and_then(Value::as_str).ok_or_else(|| {
-            EngineError::Strange("what answers is not ComfyUI: /system_stats names no version".to_owned())
+            EngineError::UnexpectedResponse(
+                "what answers is not ComfyUI: /system_stats names no version".to_owned(),
+            )
         })?;
         Ok(Version::read(version))
     }
@@ -82,13 +85,13 @@ impl Api {
     /// The files of diffusion models alone. A server that does not tell them has none for us.
     pub(super) async fn diffusion_models(&self) -> Result<Vec<String>, EngineError> {
         match self.get(&["models", "diffusion_models"]).await {
-            Err(EngineError::Failed(_) | EngineError::Strange(_)) => Ok(Vec::new()),
+            Err(EngineError::Failed(_) | EngineError::UnexpectedResponse(_)) => Ok(Vec::new()),
             answer => answer,
         }
     }
 
     /// Size and time of change of each of those files, where the server tells them.
-    pub(super) async fn checkpoint_stamps(&self) -> Result<HashMap<String, Stamp>, EngineError> {
+    pub(super) async fn checkpoint_stamps(&self) -> Result<HashMap<String, FileStamp>, EngineError> {
         #[derive(Deserialize)]
         struct Listed {
             name: String,
@@ -97,23 +100,23 @@ impl Api {
         }
         let listed: Vec<Listed> = self.get(&["experiment", "models", "checkpoints"]).await?;
         // A name in two folders is the first one's, as for the loaders.
-        let stamped = |Listed { name, modified, size }| (name, Stamp { modified, size });
+        let stamped = |Listed { name, modified, size }| (name, FileStamp { modified, size });
         Ok(listed.into_iter().rev().map(stamped).collect())
     }
 
     /// What this file's header says of its kind; nothing where it has no metadata, and where the server cannot read it.
-    pub(super) async fn metadata(&self, file: &str) -> Result<Option<Metadata>, EngineError> {
+    pub(super) async fn metadata(&self, file: &str) -> Result<Option<RawMetadata>, EngineError> {
         let mut url = self.url(&["view_metadata", "checkpoints"]);
         url.query_pairs_mut().append_pair("filename", file);
-        let sent = self.pooled.get(url).timeout(METADATA_TIME).send().await;
-        let answer = sent.map_err(|error| transport_fault(&error))?;
+        let sent = self.pooled.get(url).timeout(METADATA_TIMEOUT).send().await;
+        let answer = sent.map_err(|error| transport_error(&error))?;
         if !answer.status().is_success() {
             return Ok(None);
         }
         match read_limited(answer, MAX_METADATA).await {
             Ok(body) => Ok(serde_json::from_slice(&body).ok()),
-            Err(BodyFault::TooLong) => Ok(None),
-            Err(fault) => Err(body_fault(fault)),
+            Err(ReadBodyError::TooLarge) => Ok(None),
+            Err(fault) => Err(body_error(fault)),
         }
     }
 
@@ -123,38 +126,41 @@ impl Api {
     }
 
     /// What became of a prompt; none while it waits or runs, and for one that the server does not know.
-    pub(super) async fn entry(&self, prompt: &str) -> Result<Option<Entry>, EngineError> {
+    pub(super) async fn history_entry(&self, prompt: &str) -> Result<Option<HistoryEntry>, EngineError> {
         let mut answer: serde_json::Map<String, Value> = self.get(&["history", prompt]).await?;
-        let entry: Option<Entry> =
-            answer.remove(prompt).map(serde_json::from_value).transpose().map_err(|_| strange("/history"))?;
-        if entry.as_ref().is_some_and(|entry| !entry.is(prompt)) {
-            return Err(strange("/history"));
+        let entry: Option<HistoryEntry> = answer
+            .remove(prompt)
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(|_| unexpected_response("/history"))?;
+        if entry.as_ref().is_some_and(|entry| !entry.belongs_to(prompt)) {
+            return Err(unexpected_response("/history"));
         }
         Ok(entry)
     }
 
     /// What a class of nodes takes and gives; none for one that the server does not know.
-    pub(super) async fn class(&self, name: &str) -> Result<Option<Value>, EngineError> {
+    pub(super) async fn node_class(&self, name: &str) -> Result<Option<Value>, EngineError> {
         let mut answer: serde_json::Map<String, Value> = self.get(&["object_info", name]).await?;
         Ok(answer.remove(name))
     }
 
     /// Hands over a prompt. Faults that the server finds with a part of the graph come with 200: it would run the rest.
-    pub(super) async fn submit(&self, order: &Value) -> Result<(), EngineError> {
-        let answer: Value = read(self.post(&self.fresh, &["prompt"], order).await?).await?;
+    pub(super) async fn submit(&self, payload: &Value) -> Result<(), EngineError> {
+        let answer: Value = read(self.post(&self.fresh, &["prompt"], payload).await?).await?;
         match answer.get("node_errors").and_then(Value::as_object) {
             // Under another name than ours it could be neither followed nor cancelled.
-            Some(faults) if faults.is_empty() && answer["prompt_id"] != order["prompt_id"] => {
-                Err(strange("/prompt"))
+            Some(faults) if faults.is_empty() && answer["prompt_id"] != payload["prompt_id"] => {
+                Err(unexpected_response("/prompt"))
             }
             Some(faults) if faults.is_empty() => Ok(()),
-            Some(_) => Err(EngineError::Failed(refusal::words(&answer))),
-            None => Err(strange("/prompt")),
+            Some(_) => Err(EngineError::Failed(rejection::rejection_message(&answer))),
+            None => Err(unexpected_response("/prompt")),
         }
     }
 
     /// Takes these prompts out of the queue as far as they wait.
-    pub(super) async fn unqueue(&self, prompts: &[String]) -> Result<(), EngineError> {
+    pub(super) async fn delete_from_queue(&self, prompts: &[String]) -> Result<(), EngineError> {
         self.post(&self.pooled, &["queue"], &json!({"delete": prompts})).await.map(drop)
     }
 
@@ -181,31 +187,31 @@ impl Api {
         }
         let name = format!("{}.png", uuid::Uuid::new_v4().simple());
         let form = png_form("image", &name, png, &UPLOADS);
-        let request = self.fresh.post(self.url(&["upload", "image"])).timeout(PICTURE_TIME);
+        let request = self.fresh.post(self.url(&["upload", "image"])).timeout(IMAGE_TIMEOUT);
         let request = request.header("content-type", form.content_type).body(form.body);
-        let Uploaded { name, subfolder, folder } = read(answered(request).await?).await?;
+        let Uploaded { name, subfolder, folder } = read(send_checked(request).await?).await?;
         let path = if subfolder.is_empty() { name } else { format!("{subfolder}/{name}") };
         Ok(if folder == "input" { path } else { format!("{path} [{folder}]") })
     }
 
     /// A picture's bytes.
-    pub(super) async fn picture(&self, file: &File) -> Result<Bytes, EngineError> {
+    pub(super) async fn image(&self, file: &OutputFile) -> Result<Bytes, EngineError> {
         let mut url = self.url(&["view"]);
         url.query_pairs_mut()
             .append_pair("filename", &file.filename)
             .append_pair("subfolder", &file.subfolder)
             .append_pair("type", &file.folder);
-        let answer = answered(self.fresh.get(url).timeout(PICTURE_TIME)).await?;
-        read_limited(answer, MAX_PICTURE).await.map_err(body_fault)
+        let answer = send_checked(self.fresh.get(url).timeout(IMAGE_TIMEOUT)).await?;
+        read_limited(answer, MAX_IMAGE_BYTES).await.map_err(body_error)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, EngineError> {
-        read(answered(self.pooled.get(self.url(path)).timeout(ANSWER_TIME)).await?).await
+        read(send_checked(self.pooled.get(self.url(path)).timeout(RESPONSE_TIMEOUT)).await?).await
     }
 
     async fn post(&self, client: &Client, path: &[&str], body: &Value) -> Result<Response, EngineError> {
-        let request = client.post(self.url(path)).timeout(ANSWER_TIME);
-        answered(request.header("content-type", "application/json").body(body.to_string())).await
+        let request = client.post(self.url(path)).timeout(RESPONSE_TIMEOUT);
+        send_checked(request.header("content-type", "application/json").body(body.to_string())).await
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -218,32 +224,32 @@ impl Api {
 }
 
 /// Any status but 2xx is an error: with the server's own words if it has any.
-async fn answered(request: RequestBuilder) -> Result<Response, EngineError> {
-    let answer = request.send().await.map_err(|error| transport_fault(&error))?;
+async fn send_checked(request: RequestBuilder) -> Result<Response, EngineError> {
+    let answer = request.send().await.map_err(|error| transport_error(&error))?;
     let status = answer.status();
     if status.is_success() {
         return Ok(answer);
     }
     let path = answer.url().path().to_owned();
     if status == StatusCode::UNAUTHORIZED {
-        return Err(EngineError::LoginRequired(LOGIN.to_owned()));
+        return Err(EngineError::LoginRequired(LOGIN_HINT.to_owned()));
     }
-    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_fault)?;
+    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_error)?;
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     Err(EngineError::Failed(match body.get("error") {
-        Some(Value::Object(_)) => refusal::words(&body),
+        Some(Value::Object(_)) => rejection::rejection_message(&body),
         _ => format!("ComfyUI answered {} to {path}", status.as_u16()),
     }))
 }
 
 async fn read<T: DeserializeOwned>(answer: Response) -> Result<T, EngineError> {
     let path = answer.url().path().to_owned();
-    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_fault)?;
-    serde_json::from_slice(&body).map_err(|_| strange(&path))
+    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_error)?;
+    serde_json::from_slice(&body).map_err(|_| unexpected_response(&path))
 }
 
-fn strange(path: &str) -> EngineError {
-    EngineError::Strange(format!(
+fn unexpected_response(path: &str) -> EngineError {
+    EngineError::UnexpectedResponse(format!(
         "what answers is not ComfyUI as we know it: {path} gives other JSON, or none"
     ))
 }
@@ -254,7 +260,7 @@ mod tests {
 
     #[test]
     fn names_are_escaped_in_addresses() {
-        let api = Api::new("http://127.0.0.1:8188".parse().unwrap());
+        let api = ComfyUiApi::new("http://127.0.0.1:8188".parse().unwrap());
         assert_eq!(
             api.url(&["object_info", "a/../b?c"]).as_str(),
             "http://127.0.0.1:8188/object_info/a%2F..%2Fb%3Fc"

@@ -6,7 +6,7 @@ use crate::engine::previews::MAX_PREVIEW;
 
 /// What is of interest in them. How a job ended is not: the history tells that once, and for certain.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Event {
+pub(super) enum ComfyUiEvent {
     /// A node of the prompt took a step.
     Progress {
         /// The prompt.
@@ -20,25 +20,25 @@ pub(super) enum Event {
         prompt: String,
     },
     /// The connection is lost or was lost: whoever waits must look for himself.
-    Interrupted,
+    Resync,
 }
 
 /// The first message of ours: with it previews say whose they are.
-pub(super) fn hello() -> String {
+pub(super) fn feature_flags_message() -> String {
     json!({"type": "feature_flags", "data": {"supports_preview_metadata": true}}).to_string()
 }
 
 /// Reads a text frame. What is not understood is nothing: events of newer versions must not disturb.
-pub(super) fn read_text(text: &str) -> Option<Event> {
+pub(super) fn read_text(text: &str) -> Option<ComfyUiEvent> {
     let frame: Value = serde_json::from_str(text).ok()?;
     let data = &frame["data"];
     let prompt = || data["prompt_id"].as_str().map(str::to_owned);
     match frame["type"].as_str()? {
         "progress" => {
             let fraction = data["value"].as_f64()? / data["max"].as_f64().filter(|max| *max > 0.0)?;
-            Some(Event::Progress { prompt: prompt()?, fraction: fraction.clamp(0.0, 1.0) })
+            Some(ComfyUiEvent::Progress { prompt: prompt()?, fraction: fraction.clamp(0.0, 1.0) })
         }
-        "executing" if data["node"].is_null() => Some(Event::Ended { prompt: prompt()? }),
+        "executing" if data["node"].is_null() => Some(ComfyUiEvent::Ended { prompt: prompt()? }),
         _ => None,
     }
 }
@@ -54,17 +54,17 @@ pub(super) fn read_binary(frame: &[u8]) -> Option<(String, &[u8])> {
     if number(0)? != PREVIEW_WITH_METADATA {
         return None;
     }
-    let picture = usize::try_from(number(4)?).ok()?.checked_add(8)?;
-    let metadata: Value = serde_json::from_slice(frame.get(8..picture)?).ok()?;
+    let image_start = usize::try_from(number(4)?).ok()?.checked_add(8)?;
+    let metadata: Value = serde_json::from_slice(frame.get(8..image_start)?).ok()?;
     let prompt = metadata["prompt_id"].as_str()?.to_owned();
-    let preview = &frame[picture..];
+    let preview = &frame[image_start..];
     (!preview.is_empty() && preview.len() <= MAX_PREVIEW).then_some((prompt, preview))
 }
 
 #[cfg(test)]
 mod tests {
-    use picture::paint::Painting;
-    use wire::openai::images::Size;
+    use picture::painter::ProceduralImage;
+    use wire::openai::images::ImageSize;
 
     use super::*;
 
@@ -75,9 +75,9 @@ mod tests {
         let step = format!(
             r#"{{"type": "progress", "data": {{"value": 1, "max": 2, "prompt_id": "{ID}", "node": "3"}}}}"#
         );
-        assert_eq!(read_text(&step), Some(Event::Progress { prompt: ID.into(), fraction: 0.5 }));
+        assert_eq!(read_text(&step), Some(ComfyUiEvent::Progress { prompt: ID.into(), fraction: 0.5 }));
         let end = format!(r#"{{"type": "executing", "data": {{"node": null, "prompt_id": "{ID}"}}}}"#);
-        assert_eq!(read_text(&end), Some(Event::Ended { prompt: ID.into() }));
+        assert_eq!(read_text(&end), Some(ComfyUiEvent::Ended { prompt: ID.into() }));
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_preview_is_told_by_its_prompt_and_one_without_is_nobodys() {
-        let png = Painting { painter: "x", prompt: "x", seed: 1, size: Size::new(8, 8) }.to_png();
+        let png = ProceduralImage { label: "x", prompt: "x", seed: 1, size: ImageSize::new(8, 8) }.to_png();
         let metadata = json!({"node_id": "3", "prompt_id": ID, "image_type": "image/png"}).to_string();
         let length = u32::try_from(metadata.len()).unwrap();
         let frame = [&4_u32.to_be_bytes()[..], &length.to_be_bytes(), metadata.as_bytes(), &png].concat();

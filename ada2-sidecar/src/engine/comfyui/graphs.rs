@@ -5,16 +5,16 @@ use std::collections::HashMap;
 
 use crate::{
     images::Task,
-    images::template::{Form, Template},
+    images::template::{GraphFormat, Template},
 };
 
 /// By task.
-pub(super) type Graphs = HashMap<Task, Template>;
+pub(super) type ComfyUiTemplates = HashMap<Task, Template>;
 
 macro_rules! template {
     ($name:literal) => {
         Template::read(
-            Form::ComfyUi,
+            GraphFormat::ComfyUi,
             include_str!(concat!("graphs/", $name, ".json")),
             include_str!(concat!("graphs/", $name, ".yaml")),
         )
@@ -23,7 +23,7 @@ macro_rules! template {
 }
 
 /// All of them.
-pub(super) fn all() -> Graphs {
+pub(super) fn all() -> ComfyUiTemplates {
     HashMap::from([
         (Task::Generate, template!("generate")),
         (Task::Edit, template!("edit")),
@@ -39,15 +39,15 @@ mod tests {
     #[test]
     fn the_shipped_templates_bind_everything() {
         for (task, template) in all() {
-            assert_eq!(template.serves(task), Ok(()), "{task:?}");
+            assert_eq!(template.check_task(task), Ok(()), "{task:?}");
             for binding in [B::NegativePrompt, B::Steps, B::CfgScale, B::Scheduler, B::Model] {
-                assert!(!template.places(binding).is_empty(), "{task:?} {binding:?}");
+                assert!(!template.inputs_bound_to(binding).is_empty(), "{task:?} {binding:?}");
             }
             // An edit has the size of its picture.
             let generates = task == Task::Generate;
-            assert_eq!(template.places(B::Width).is_empty(), !generates);
-            assert_eq!(template.places(B::Height).is_empty(), !generates);
-            assert_eq!(template.places(B::Strength).is_empty(), generates);
+            assert_eq!(template.inputs_bound_to(B::Width).is_empty(), !generates);
+            assert_eq!(template.inputs_bound_to(B::Height).is_empty(), !generates);
+            assert_eq!(template.inputs_bound_to(B::Strength).is_empty(), generates);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::engine::EngineError;
 
 /// The same mask in colour. ComfyUI (0.33) reads a grey file through a conversion that makes white a little less than 1,
 /// and every pixel that is to be kept a little darker; one in colour it reads as it is.
-pub(super) fn in_colour(png: &[u8]) -> Result<Bytes, EngineError> {
+pub(super) fn to_rgb_png(png: &[u8]) -> Result<Bytes, EngineError> {
     let fault = |error| EngineError::Failed(format!("the mask cannot be converted: {error}"));
     let mask = image::load_from_memory_with_format(png, ImageFormat::Png).map_err(fault)?;
     let mut bytes = Vec::new();
@@ -30,9 +30,9 @@ mod tests {
         DynamicImage::ImageLuma8(grey.clone())
             .write_to(&mut Cursor::new(&mut png), ImageFormat::Png)
             .unwrap();
-        let coloured = image::load_from_memory(&in_colour(&png).unwrap()).unwrap();
+        let coloured = image::load_from_memory(&to_rgb_png(&png).unwrap()).unwrap();
         assert_eq!(coloured.color(), ColorType::Rgb8);
         assert_eq!(coloured.into_luma8(), grey);
-        assert!(in_colour(b"GIF89a").is_err());
+        assert!(to_rgb_png(b"GIF89a").is_err());
     }
 }

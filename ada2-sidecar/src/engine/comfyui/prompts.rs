@@ -1,7 +1,7 @@
 //! The prompts of one job: one for each picture.
 
 use super::ComfyUi;
-use crate::engine::Picture;
+use crate::engine::GeneratedImage;
 
 /// One picture's prompt.
 #[derive(Debug)]
@@ -9,49 +9,49 @@ pub(super) struct Prompt {
     /// Of our choosing, so that it is known even if the engine's answer is lost.
     pub(super) id: String,
     pub(super) seed: u64,
-    pub(super) stage: Stage,
-    pub(super) picture: Option<Picture>,
+    pub(super) stage: PromptStage,
+    pub(super) image: Option<GeneratedImage>,
 }
 
 impl Prompt {
     pub(super) fn new(seed: u64) -> Self {
         let id = uuid::Uuid::new_v4().to_string();
-        Self { id, seed, stage: Stage::Ours, picture: None }
+        Self { id, seed, stage: PromptStage::NotSubmitted, image: None }
     }
 }
 
 /// How far the engine has come with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum PromptStage {
     /// The engine has not heard of it.
-    Ours,
+    NotSubmitted,
     /// It may have heard of it.
     Sent,
     /// It has answered, and took it or did not.
-    Answered,
+    Acknowledged,
     /// It is done with it.
-    Ended,
+    Finished,
 }
 
 /// Keeps the prompts among those that a request waits for.
-pub(super) struct Live<'a> {
+pub(super) struct ActivePrompts<'a> {
     engine: &'a ComfyUi,
     prompts: Vec<String>,
 }
 
-impl<'a> Live<'a> {
-    pub(super) fn enter(engine: &'a ComfyUi, prompts: &[Prompt]) -> Self {
+impl<'a> ActivePrompts<'a> {
+    pub(super) fn register(engine: &'a ComfyUi, prompts: &[Prompt]) -> Self {
         let prompts: Vec<_> = prompts.iter().map(|prompt| prompt.id.clone()).collect();
-        engine.state().live.extend(prompts.iter().cloned());
+        engine.state().active_prompts.extend(prompts.iter().cloned());
         Self { engine, prompts }
     }
 }
 
-impl Drop for Live<'_> {
+impl Drop for ActivePrompts<'_> {
     fn drop(&mut self) {
         let mut state = self.engine.state();
         for prompt in &self.prompts {
-            state.live.remove(prompt);
+            state.active_prompts.remove(prompt);
         }
     }
 }
@@ -65,11 +65,11 @@ mod tests {
         let engine = ComfyUi::new("http://127.0.0.1:9".parse().unwrap(), "tag".into());
         let prompt = Prompt::new(1);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _live = Live::enter(&engine, std::slice::from_ref(&prompt));
-            assert!(engine.state().live.contains(&prompt.id), "before the engine hears of it");
+            let _live = ActivePrompts::register(&engine, std::slice::from_ref(&prompt));
+            assert!(engine.state().active_prompts.contains(&prompt.id), "before the engine hears of it");
             panic!("a fault of ours");
         }));
         assert!(panicked.is_err());
-        assert!(engine.state().live.is_empty());
+        assert!(engine.state().active_prompts.is_empty());
     }
 }

@@ -5,52 +5,52 @@ use serde_json::Value;
 
 /// Who is served and who waits.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "Raw")]
+#[serde(from = "RawQueue")]
 pub(super) struct Queue {
-    pub(super) running: Vec<Ticket>,
-    pub(super) pending: Vec<Ticket>,
+    pub(super) running: Vec<QueuedPrompt>,
+    pub(super) pending: Vec<QueuedPrompt>,
 }
 
 /// A prompt in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(super) struct QueuedPrompt {
     /// Its id.
-    pub(super) prompt: String,
+    pub(super) prompt_id: String,
     /// Whose it is.
-    client: Option<String>,
+    client_id: Option<String>,
 }
 
-impl Ticket {
+impl QueuedPrompt {
     /// Whether it came from a client whose id begins like this.
-    pub(super) fn is_of(&self, prefix: &str) -> bool {
-        self.client.as_deref().is_some_and(|client| client.starts_with(prefix))
+    pub(super) fn is_from_client(&self, prefix: &str) -> bool {
+        self.client_id.as_deref().is_some_and(|client| client.starts_with(prefix))
     }
 }
 
 impl Queue {
     /// Whether the prompt waits or runs.
     pub(super) fn holds(&self, prompt: &str) -> bool {
-        self.running.iter().chain(&self.pending).any(|ticket| ticket.prompt == prompt)
+        self.running.iter().chain(&self.pending).any(|ticket| ticket.prompt_id == prompt)
     }
 }
 
 #[derive(Deserialize)]
-struct Raw {
+struct RawQueue {
     queue_running: Vec<Value>,
     queue_pending: Vec<Value>,
 }
 
-impl From<Raw> for Queue {
-    fn from(raw: Raw) -> Self {
+impl From<RawQueue> for Queue {
+    fn from(raw: RawQueue) -> Self {
         let tickets = |items: &[Value]| items.iter().map(ticket).collect();
         Self { running: tickets(&raw.queue_running), pending: tickets(&raw.queue_pending) }
     }
 }
 
 /// `[number, prompt id, graph, {"client_id", …}, [output nodes]]`
-fn ticket(item: &Value) -> Ticket {
+fn ticket(item: &Value) -> QueuedPrompt {
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    Ticket { prompt: text(&item[1]).unwrap_or_default(), client: text(&item[3]["client_id"]) }
+    QueuedPrompt { prompt_id: text(&item[1]).unwrap_or_default(), client_id: text(&item[3]["client_id"]) }
 }
 
 #[cfg(test)]
@@ -66,8 +66,14 @@ mod tests {
         .unwrap();
         assert_eq!((queue.running.len(), queue.pending.len()), (1, 2));
         assert!(queue.holds("a") && queue.holds("b") && !queue.holds("d"));
-        assert!(queue.running[0].is_of("ada2-sidecar-1.") && !queue.running[0].is_of("ada2-sidecar-2."));
-        assert!(queue.pending.iter().all(|ticket| !ticket.is_of("ada2-sidecar-1.")), "nobody's is not ours");
+        assert!(
+            queue.running[0].is_from_client("ada2-sidecar-1.")
+                && !queue.running[0].is_from_client("ada2-sidecar-2.")
+        );
+        assert!(
+            queue.pending.iter().all(|ticket| !ticket.is_from_client("ada2-sidecar-1.")),
+            "nobody's is not ours"
+        );
         assert!(serde_json::from_str::<Queue>("{}").is_err(), "other JSON is no queue");
     }
 }

@@ -23,14 +23,14 @@ pub(super) struct InterruptsById(());
 impl Version {
     pub(super) fn read(text: &str) -> Self {
         let part = |part: &str| {
-            let end = part.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(part.len());
+            let end = part.find(|character: char| !character.is_ascii_digit()).unwrap_or(part.len());
             part[..end].parse::<u64>().ok()
         };
         let mut parts = text.trim_start_matches('v').split('.').map(part);
         let mut next = || parts.next().unwrap_or(Some(0));
         let numbers = next().zip(next()).zip(next()).map(|((major, minor), patch)| [major, minor, patch]);
         // It is shown in terminals and to the service manager.
-        let text = text.chars().filter(|letter| !letter.is_control()).take(64).collect();
+        let text = text.chars().filter(|character| !character.is_control()).take(64).collect();
         Self { text, numbers }
     }
 
@@ -45,7 +45,7 @@ impl Version {
     }
 
     /// Why this version wants attention, if it does.
-    pub(super) fn caution(&self) -> Option<String> {
+    pub(super) fn warning(&self) -> Option<String> {
         let text = &self.text;
         let is = |tested: &&str| text == *tested || text.starts_with(&format!("{tested}."));
         if self.interrupts_by_id().is_none() {
@@ -87,10 +87,10 @@ mod tests {
     #[test]
     fn an_untested_version_is_cautioned_against() {
         for tested in ["0.33.0", "0.33.7", "0.12.1", "0.3.64"] {
-            assert_eq!(Version::read(tested).caution(), None, "{tested}");
+            assert_eq!(Version::read(tested).warning(), None, "{tested}");
         }
-        assert!(Version::read("0.37.0").caution().unwrap().contains("0.37.0 is untested"));
-        assert!(Version::read("0.3.640").caution().is_some());
-        assert!(Version::read("0.3.50").caution().unwrap().contains("update it"));
+        assert!(Version::read("0.37.0").warning().unwrap().contains("0.37.0 is untested"));
+        assert!(Version::read("0.3.640").warning().is_some());
+        assert!(Version::read("0.3.50").warning().unwrap().contains("update it"));
     }
 }

@@ -9,30 +9,30 @@ use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use service::outbound::{Connections, plain_builder, read_limited};
+use service::outbound::{ConnectionPolicy, plaintext_client_builder, read_limited};
 
-use super::item::Item;
+use super::item::QueueItem;
 use crate::engine::{
     EngineError,
-    http::{body_fault, transport_fault},
-    own_words,
+    http::{body_error, transport_error},
+    sanitize_message,
     upload::png_form,
 };
 
 /// For everything but a picture.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a picture over a slow disk.
-const PICTURE_TIME: Duration = Duration::from_secs(30);
+const IMAGE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 16 << 20;
-const MAX_PICTURE: usize = 64 << 20;
+const MAX_IMAGE_BYTES: usize = 64 << 20;
 
 /// What to do about an InvokeAI that answers 401; alone its version is told without a login.
-const MULTI_USER: &str =
+const LOGIN_HINT: &str =
     "its multi-user mode is on; write `multiuser: false` into its invokeai.yaml and restart it";
 
 /// The API of one server.
 #[derive(Debug, Clone)]
-pub(super) struct Api {
+pub(super) struct InvokeAiApi {
     base: Url,
     /// For what may be sent twice.
     pooled: Client,
@@ -44,7 +44,7 @@ pub(super) struct Api {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Enqueued {
     /// The batch.
-    pub(super) batch: String,
+    pub(super) batch_id: String,
     /// Its items in the order in which they run (the server answers in the reverse order).
     pub(super) items: Vec<u64>,
 }
@@ -95,13 +95,13 @@ pub(super) struct Processor {
     pub(super) is_processing: bool,
 }
 
-impl Api {
+impl InvokeAiApi {
     /// The API at this address.
     pub(super) fn new(base: Url) -> Self {
         let client = |connections| {
-            plain_builder(connections).build().expect("the client has no settings that can fail")
+            plaintext_client_builder(connections).build().expect("the client has no settings that can fail")
         };
-        Self { base, pooled: client(Connections::Pooled), fresh: client(Connections::Fresh) }
+        Self { base, pooled: client(ConnectionPolicy::Pooled), fresh: client(ConnectionPolicy::PerRequest) }
     }
 
     /// The WebSocket's address.
@@ -118,9 +118,9 @@ impl Api {
         let answer: Value = self.get("/api/v1/app/version").await?;
         let version = answer.get("version").and_then(Value::as_str);
         // It is shown in terminals and to the service manager.
-        let clean = |text: &str| text.chars().filter(|letter| !letter.is_control()).take(64).collect();
+        let clean = |text: &str| text.chars().filter(|character| !character.is_control()).take(64).collect();
         version.map(clean).ok_or_else(|| {
-            EngineError::Strange(
+            EngineError::UnexpectedResponse(
                 "what answers is not InvokeAI: /api/v1/app/version names no version".to_owned(),
             )
         })
@@ -151,7 +151,7 @@ impl Api {
     }
 
     /// One item with its results.
-    pub(super) async fn item(&self, item: u64) -> Result<Item, EngineError> {
+    pub(super) async fn item(&self, item: u64) -> Result<QueueItem, EngineError> {
         self.get(&format!("/api/v1/queue/default/i/{item}")).await
     }
 
@@ -168,33 +168,35 @@ impl Api {
         }
         let path = "/api/v1/queue/default/enqueue_batch";
         let answer: Answer =
-            read(self.send(&self.fresh, Method::POST, path, Some(batch), ANSWER_TIME).await?).await?;
+            read(self.send(&self.fresh, Method::POST, path, Some(batch), RESPONSE_TIMEOUT).await?).await?;
         let (mut items, batch) = (answer.item_ids, answer.batch.batch_id);
         items.sort_unstable();
         // It becomes a part of paths.
-        let sane = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+        let sane = |character: char| character.is_ascii_alphanumeric() || character == '-';
         if batch.is_empty() || batch.len() > 64 || !batch.chars().all(sane) {
-            return Err(EngineError::Strange("the engine's batch has an id that is none".to_owned()));
+            return Err(EngineError::UnexpectedResponse(
+                "the engine's batch has an id that is none".to_owned(),
+            ));
         }
-        Ok(Enqueued { batch, items })
+        Ok(Enqueued { batch_id: batch, items })
     }
 
     /// Cancels everything of one batch, waiting or running.
     pub(super) async fn cancel_batch(&self, batch: &str) -> Result<(), EngineError> {
         let body = json!({"batch_ids": [batch]});
         let path = "/api/v1/queue/default/cancel_by_batch_ids";
-        self.send(&self.pooled, Method::PUT, path, Some(&body), ANSWER_TIME).await.map(drop)
+        self.send(&self.pooled, Method::PUT, path, Some(&body), RESPONSE_TIMEOUT).await.map(drop)
     }
 
     /// Cancels everything that was sent to this destination.
     pub(super) async fn cancel_destination(&self, destination: &str) -> Result<(), EngineError> {
         let path = format!("/api/v1/queue/default/cancel_by_destination?destination={destination}");
-        self.send(&self.pooled, Method::PUT, &path, None, ANSWER_TIME).await.map(drop)
+        self.send(&self.pooled, Method::PUT, &path, None, RESPONSE_TIMEOUT).await.map(drop)
     }
 
     /// Asks the server to drop the models that it caches and does not use.
     pub(super) async fn empty_model_cache(&self) -> Result<(), EngineError> {
-        self.send(&self.pooled, Method::POST, "/api/v2/models/empty_model_cache", None, ANSWER_TIME)
+        self.send(&self.pooled, Method::POST, "/api/v2/models/empty_model_cache", None, RESPONSE_TIMEOUT)
             .await
             .map(drop)
     }
@@ -207,16 +209,16 @@ impl Api {
         }
         let form = png_form("file", "ada2-sidecar.png", png, &[]);
         let url = self.url("/api/v1/images/upload?image_category=user&is_intermediate=true")?;
-        let request = self.fresh.post(url).timeout(PICTURE_TIME);
+        let request = self.fresh.post(url).timeout(IMAGE_TIMEOUT);
         let request = request.header("content-type", form.content_type).body(form.body);
-        let answer: Uploaded = read(answered(request).await?).await?;
+        let answer: Uploaded = read(send_checked(request).await?).await?;
         Ok(answer.image_name)
     }
 
     /// Takes a picture of ours out of the engine again.
-    pub(super) async fn delete_picture(&self, name: &str) -> Result<(), EngineError> {
+    pub(super) async fn delete_image(&self, name: &str) -> Result<(), EngineError> {
         let path = format!("/api/v1/images/i/{name}");
-        self.send(&self.pooled, Method::DELETE, &path, None, ANSWER_TIME).await.map(drop)
+        self.send(&self.pooled, Method::DELETE, &path, None, RESPONSE_TIMEOUT).await.map(drop)
     }
 
     /// Every type of node, and the inputs that it takes.
@@ -231,25 +233,30 @@ impl Api {
         let known: BTreeMap<_, _> =
             schemas.into_iter().flatten().filter_map(|(_, schema)| node(schema)).collect();
         if known.is_empty() {
-            return Err(EngineError::Strange("the engine describes no nodes in /openapi.json".to_owned()));
+            return Err(EngineError::UnexpectedResponse(
+                "the engine describes no nodes in /openapi.json".to_owned(),
+            ));
         }
         Ok(known)
     }
 
     /// A picture's bytes.
-    pub(super) async fn picture(&self, name: &str) -> Result<Bytes, EngineError> {
-        let sane = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+    pub(super) async fn image(&self, name: &str) -> Result<Bytes, EngineError> {
+        let sane =
+            |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
         if name.is_empty() || !name.chars().all(sane) {
-            return Err(EngineError::Strange("the engine named a picture that is no file name".to_owned()));
+            return Err(EngineError::UnexpectedResponse(
+                "the engine named a picture that is no file name".to_owned(),
+            ));
         }
         let path = format!("/api/v1/images/i/{name}/full");
         // A fresh connection: the GPU time behind a picture must not be lost to a pooled one that just died.
-        let answer = self.send(&self.fresh, Method::GET, &path, None, PICTURE_TIME).await?;
-        read_limited(answer, MAX_PICTURE).await.map_err(body_fault)
+        let answer = self.send(&self.fresh, Method::GET, &path, None, IMAGE_TIMEOUT).await?;
+        read_limited(answer, MAX_IMAGE_BYTES).await.map_err(body_error)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
-        read(self.send(&self.pooled, Method::GET, path, None, ANSWER_TIME).await?).await
+        read(self.send(&self.pooled, Method::GET, path, None, RESPONSE_TIMEOUT).await?).await
     }
 
     /// Sends one request; any status but 2xx is an error with the server's own words.
@@ -265,32 +272,32 @@ impl Api {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        answered(request).await
+        send_checked(request).await
     }
 
     fn url(&self, path: &str) -> Result<Url, EngineError> {
-        self.base.join(path).map_err(|error| EngineError::Strange(error.to_string()))
+        self.base.join(path).map_err(|error| EngineError::UnexpectedResponse(error.to_string()))
     }
 }
 
 /// Any status but 2xx is an error with the server's own words.
-async fn answered(request: RequestBuilder) -> Result<Response, EngineError> {
-    let answer = request.send().await.map_err(|error| transport_fault(&error))?;
+async fn send_checked(request: RequestBuilder) -> Result<Response, EngineError> {
+    let answer = request.send().await.map_err(|error| transport_error(&error))?;
     let status = answer.status();
     if status.is_success() {
         return Ok(answer);
     }
     if status == StatusCode::UNAUTHORIZED {
-        return Err(EngineError::LoginRequired(MULTI_USER.to_owned()));
+        return Err(EngineError::LoginRequired(LOGIN_HINT.to_owned()));
     }
-    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_fault)?;
+    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_error)?;
     let detail: Option<Value> = serde_json::from_slice(&body).ok();
-    let words = detail.as_ref().and_then(|body| body.get("detail")).map(words_of_detail).unwrap_or_default();
-    Err(EngineError::Failed(own_words(&format!("InvokeAI answered {}: {words}", status.as_u16()))))
+    let message = detail.as_ref().and_then(|body| body.get("detail")).map(detail_message).unwrap_or_default();
+    Err(EngineError::Failed(sanitize_message(&format!("InvokeAI answered {}: {message}", status.as_u16()))))
 }
 
 /// A text, or the first of the validator's findings; never its `input`, which echoes the whole graph.
-fn words_of_detail(detail: &Value) -> String {
+fn detail_message(detail: &Value) -> String {
     let finding = |finding: &Value| finding.get("msg").and_then(Value::as_str).map(str::to_owned);
     detail
         .as_str()
@@ -301,10 +308,10 @@ fn words_of_detail(detail: &Value) -> String {
 
 async fn read<T: DeserializeOwned>(answer: Response) -> Result<T, EngineError> {
     let path = answer.url().path().to_owned();
-    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_fault)?;
+    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_error)?;
     // An unknown path is answered with the web page and 200: only JSON of the right shape counts.
     serde_json::from_slice(&body).map_err(|_| {
-        EngineError::Strange(format!(
+        EngineError::UnexpectedResponse(format!(
             "what answers is not InvokeAI as we know it: {path} gives other JSON, or none"
         ))
     })
@@ -317,8 +324,8 @@ mod tests {
     #[test]
     fn a_validators_finding_never_echoes_the_graph() {
         let detail = json!([{"type": "x", "loc": ["body"], "msg": "Node ids must match", "input": {"graph": "secret"}}]);
-        assert_eq!(words_of_detail(&detail), "Node ids must match");
-        assert_eq!(words_of_detail(&json!("model not found")), "model not found");
-        assert_eq!(words_of_detail(&json!({"a": 1})), "");
+        assert_eq!(detail_message(&detail), "Node ids must match");
+        assert_eq!(detail_message(&json!("model not found")), "model not found");
+        assert_eq!(detail_message(&json!({"a": 1})), "");
     }
 }

@@ -10,11 +10,11 @@ use serde_json::Value;
 use crate::engine::previews::MAX_PREVIEW;
 
 /// Bytes of a name or an id.
-const LONGEST_NAME: usize = 256;
+const MAX_NAME_BYTES: usize = 256;
 /// Characters of an error's text; what is told of it is shorter.
-const LONGEST_WORDS: usize = 4096;
+const MAX_ERROR_CHARS: usize = 4096;
 /// Items that are cancelled together; where they are more, whoever waits looks for himself.
-const MOST_ITEMS: usize = 1024;
+const MAX_CANCELLED_ITEMS: usize = 1024;
 
 /// What a frame asks of us, or tells us.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,13 +26,13 @@ pub(super) enum Frame<'a> {
     /// Answer with a pong, or be closed after 45 s.
     Ping,
     /// The server refuses or ends the connection.
-    Refused,
+    Rejected,
     /// Something happened.
-    Event(Event),
+    Event(InvokeAiEvent),
     /// An item took a step, and looks like this: a `data:` address.
-    Step {
+    Progress {
         /// The step.
-        event: Event,
+        event: InvokeAiEvent,
         /// How it looks.
         preview: Option<Cow<'a, str>>,
     },
@@ -42,9 +42,9 @@ pub(super) enum Frame<'a> {
 
 /// What the engine tells about a job.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Event {
+pub(super) enum InvokeAiEvent {
     /// An item of a batch changed its status.
-    Item {
+    ItemStatus {
         /// Its batch.
         batch: String,
         /// The item.
@@ -64,7 +64,7 @@ pub(super) enum Event {
         fraction: f64,
     },
     /// A node of an item made a picture.
-    Picture {
+    Image {
         /// The item's batch.
         batch: String,
         /// The item.
@@ -77,7 +77,7 @@ pub(super) enum Event {
     /// Waiting items were cancelled together; nothing else is said of them.
     Cancelled(Vec<u64>),
     /// The connection is lost or was lost: whoever waits must look for himself.
-    Interrupted,
+    Resync,
 }
 
 /// Connects to the namespace.
@@ -131,7 +131,7 @@ impl<'a> Frame<'a> {
             [b'0', ..] => Self::Open,
             [b'2', ..] => Self::Ping,
             [b'4', b'0', ..] => Self::Connected,
-            [b'1' | b'4', b'1' | b'4', ..] | [b'1'] => Self::Refused,
+            [b'1' | b'4', b'1' | b'4', ..] | [b'1'] => Self::Rejected,
             [b'4', b'2', ..] => event(&text[2..]).unwrap_or(Self::Other),
             _ => Self::Other,
         }
@@ -147,12 +147,12 @@ fn event(json: &str) -> Option<Frame<'_>> {
             let error = (cut(event.error_type), cut(event.error_message));
             let error = failed.then_some(error);
             let (batch, status) = (name(event.batch_id)?, name(event.status)?);
-            Some(Frame::Event(Event::Item { batch, item: event.item_id, status, error }))
+            Some(Frame::Event(InvokeAiEvent::ItemStatus { batch, item: event.item_id, status, error }))
         }
         "invocation_complete" => {
             let (_, event): (&str, InvocationComplete) = serde_json::from_str(json).ok()?;
             let image = event.result.pointer("/image/image_name")?.as_str()?.to_owned();
-            Some(Frame::Event(Event::Picture {
+            Some(Frame::Event(InvokeAiEvent::Image {
                 batch: name(event.batch_id)?,
                 item: event.item_id,
                 node: name(event.invocation_source_id)?,
@@ -164,25 +164,28 @@ fn event(json: &str) -> Option<Frame<'_>> {
             // Other nodes tell that they are at work, and no percentage.
             let (batch, fraction) = (name(event.batch_id)?, event.percentage?.clamp(0.0, 1.0));
             let preview = event.image.map(|image| image.data_url);
-            Some(Frame::Step { event: Event::Progress { batch, item: event.item_id, fraction }, preview })
+            Some(Frame::Progress {
+                event: InvokeAiEvent::Progress { batch, item: event.item_id, fraction },
+                preview,
+            })
         }
         "queue_items_canceled" => {
             let (_, event): (&str, ItemsCancelled) = serde_json::from_str(json).ok()?;
             let items = event.canceled_item_ids;
-            let few = items.len() <= MOST_ITEMS;
-            Some(Frame::Event(if few { Event::Cancelled(items) } else { Event::Interrupted }))
+            let few = items.len() <= MAX_CANCELLED_ITEMS;
+            Some(Frame::Event(if few { InvokeAiEvent::Cancelled(items) } else { InvokeAiEvent::Resync }))
         }
         _ => None,
     }
 }
 
 fn name(text: String) -> Option<String> {
-    (text.len() <= LONGEST_NAME).then_some(text)
+    (text.len() <= MAX_NAME_BYTES).then_some(text)
 }
 
 fn cut(text: Option<String>) -> String {
     let text = text.unwrap_or_default();
-    if text.len() <= LONGEST_WORDS { text } else { text.chars().take(LONGEST_WORDS).collect() }
+    if text.len() <= MAX_ERROR_CHARS { text } else { text.chars().take(MAX_ERROR_CHARS).collect() }
 }
 
 /// The picture of `data:image/jpeg;base64,…`, unless it is too large.
@@ -201,9 +204,9 @@ mod tests {
         assert_eq!(Frame::read(r#"0{"sid":"x","pingInterval":25000}"#), Frame::Open);
         assert_eq!(Frame::read(r#"40{"sid":"x"}"#), Frame::Connected);
         assert_eq!(Frame::read("2"), Frame::Ping);
-        assert_eq!(Frame::read(r#"44{"message":"Connection rejected by server"}"#), Frame::Refused);
-        assert_eq!(Frame::read("41"), Frame::Refused);
-        assert_eq!(Frame::read("1"), Frame::Refused);
+        assert_eq!(Frame::read(r#"44{"message":"Connection rejected by server"}"#), Frame::Rejected);
+        assert_eq!(Frame::read("41"), Frame::Rejected);
+        assert_eq!(Frame::read("1"), Frame::Rejected);
         for noise in
             ["", "3", "6", "42", "42[", "42[\"new_event\",{}]", "42[\"invocation_complete\",{}]", "431[]"]
         {
@@ -216,7 +219,7 @@ mod tests {
         let frame = r#"42["queue_item_status_changed",{"timestamp":1,"queue_id":"default","item_id":23,"batch_id":"b",
             "status":"failed","error_type":"Exception","error_message":"Unknown model 0","error_traceback":"Traceback"}]"#;
         let error = Some(("Exception".to_owned(), "Unknown model 0".to_owned()));
-        let event = Event::Item { batch: "b".into(), item: 23, status: "failed".into(), error };
+        let event = InvokeAiEvent::ItemStatus { batch: "b".into(), item: 23, status: "failed".into(), error };
         assert_eq!(Frame::read(frame), Frame::Event(event));
     }
 
@@ -232,14 +235,15 @@ mod tests {
         let item =
             serde_json::json!({"item_id": 1, "batch_id": "b", "status": "failed", "error_message": long});
         let frame = format!("42[\"queue_item_status_changed\",{item}]");
-        let Frame::Event(Event::Item { error: Some((_, message)), .. }) = Frame::read(&frame) else {
+        let Frame::Event(InvokeAiEvent::ItemStatus { error: Some((_, message)), .. }) = Frame::read(&frame)
+        else {
             panic!("no failure");
         };
-        assert_eq!(message.len(), LONGEST_WORDS);
+        assert_eq!(message.len(), MAX_ERROR_CHARS);
         let many: Vec<u64> = (0..5000).collect();
         let frame =
             format!("42[\"queue_items_canceled\",{}]", serde_json::json!({"canceled_item_ids": many}));
-        assert_eq!(Frame::read(&frame), Frame::Event(Event::Interrupted));
+        assert_eq!(Frame::read(&frame), Frame::Event(InvokeAiEvent::Resync));
     }
 
     #[test]
@@ -248,8 +252,8 @@ mod tests {
         let frame = format!(
             r#"42["invocation_progress",{{"item_id":1,"batch_id":"b","percentage":0.5,"image":{{"dataURL":"{url}"}}}}]"#
         );
-        let event = Event::Progress { batch: "b".into(), item: 1, fraction: 0.5 };
-        assert_eq!(Frame::read(&frame), Frame::Step { event, preview: Some(url.into()) });
+        let event = InvokeAiEvent::Progress { batch: "b".into(), item: 1, fraction: 0.5 };
+        assert_eq!(Frame::read(&frame), Frame::Progress { event, preview: Some(url.into()) });
         assert_eq!(preview(url).unwrap(), "PIX");
         assert_eq!(preview(&format!("data:;base64,{}", "A".repeat(MAX_PREVIEW / 3 * 4 + 8))), None);
         assert_eq!(preview("data:image/jpeg,PIX"), None);
@@ -259,7 +263,8 @@ mod tests {
     fn a_picture_is_told_by_its_node() {
         let frame = r#"42["invocation_complete",{"item_id":1,"batch_id":"b","invocation":{"id":"p"},
             "invocation_source_id":"l2i","result":{"image":{"image_name":"x.png"},"width":64,"type":"image_output"}}]"#;
-        let event = Event::Picture { batch: "b".into(), item: 1, node: "l2i".into(), image: "x.png".into() };
+        let event =
+            InvokeAiEvent::Image { batch: "b".into(), item: 1, node: "l2i".into(), image: "x.png".into() };
         assert_eq!(Frame::read(frame), Frame::Event(event));
     }
 }

@@ -4,17 +4,17 @@ use std::collections::HashMap;
 
 use crate::images::{
     Task,
-    models::Base,
-    template::{Form, Template},
+    models::BaseModel,
+    template::{GraphFormat, Template},
 };
 
 /// By kind of model and task.
-pub(super) type Graphs = HashMap<(Base, Task), Template>;
+pub(super) type InvokeAiTemplates = HashMap<(BaseModel, Task), Template>;
 
 macro_rules! template {
     ($name:literal) => {
         Template::read(
-            Form::InvokeAi,
+            GraphFormat::InvokeAi,
             include_str!(concat!("graphs/", $name, ".json")),
             include_str!(concat!("graphs/", $name, ".yaml")),
         )
@@ -23,14 +23,14 @@ macro_rules! template {
 }
 
 /// All of them.
-pub(super) fn all() -> Graphs {
+pub(super) fn all() -> InvokeAiTemplates {
     HashMap::from([
-        ((Base::Sd1, Task::Generate), template!("sd-1")),
-        ((Base::Sd1, Task::Edit), template!("sd-1-edit")),
-        ((Base::Sd1, Task::Inpaint), template!("sd-1-inpaint")),
-        ((Base::Sdxl, Task::Generate), template!("sdxl")),
-        ((Base::Sdxl, Task::Edit), template!("sdxl-edit")),
-        ((Base::Sdxl, Task::Inpaint), template!("sdxl-inpaint")),
+        ((BaseModel::Sd1, Task::Generate), template!("sd-1")),
+        ((BaseModel::Sd1, Task::Edit), template!("sd-1-edit")),
+        ((BaseModel::Sd1, Task::Inpaint), template!("sd-1-inpaint")),
+        ((BaseModel::Sdxl, Task::Generate), template!("sdxl")),
+        ((BaseModel::Sdxl, Task::Edit), template!("sdxl-edit")),
+        ((BaseModel::Sdxl, Task::Inpaint), template!("sdxl-inpaint")),
     ])
 }
 
@@ -42,13 +42,13 @@ mod tests {
     #[test]
     fn the_shipped_templates_bind_everything() {
         for ((base, task), template) in all() {
-            assert_eq!(template.serves(task), Ok(()), "{base:?} {task:?}");
+            assert_eq!(template.check_task(task), Ok(()), "{base:?} {task:?}");
             for binding in
                 [B::NegativePrompt, B::Width, B::Height, B::Steps, B::CfgScale, B::Scheduler, B::Model]
             {
-                assert!(!template.places(binding).is_empty(), "{base:?} {task:?} {binding:?}");
+                assert!(!template.inputs_bound_to(binding).is_empty(), "{base:?} {task:?} {binding:?}");
             }
-            assert_eq!(template.places(B::Strength).is_empty(), task == Task::Generate);
+            assert_eq!(template.inputs_bound_to(B::Strength).is_empty(), task == Task::Generate);
         }
     }
 }

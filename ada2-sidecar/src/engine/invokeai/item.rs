@@ -5,11 +5,11 @@ use serde_json::Value;
 
 /// One item of the queue.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Item {
+pub(super) struct QueueItem {
     #[serde(default, rename = "item_id")]
     id: Option<u64>,
     #[serde(default, rename = "batch_id")]
-    batch: Option<String>,
+    batch_id: Option<String>,
     /// `pending`, `in_progress`, `completed`, `failed`, `canceled`.
     pub(super) status: String,
     /// With `failed`.
@@ -23,14 +23,14 @@ pub(super) struct Item {
     pub(super) session: Value,
 }
 
-impl Item {
+impl QueueItem {
     /// Whether it is this item of this batch, as far as it says. Numbers begin anew with a new database.
-    pub(super) fn is(&self, item: u64, batch: &str) -> bool {
-        self.id.is_none_or(|own| own == item) && self.batch.as_deref().is_none_or(|own| own == batch)
+    pub(super) fn matches(&self, item: u64, batch: &str) -> bool {
+        self.id.is_none_or(|own| own == item) && self.batch_id.as_deref().is_none_or(|own| own == batch)
     }
 
     /// The picture that this node of our graph made.
-    pub(super) fn picture_of(&self, node: &str) -> Option<&str> {
+    pub(super) fn image_name_of(&self, node: &str) -> Option<&str> {
         let prepared = self.session.get("prepared_source_mapping")?.as_object()?;
         let (id, _) = prepared.iter().find(|(_, source)| source.as_str() == Some(node))?;
         self.session.pointer(&format!("/results/{id}/image/image_name"))?.as_str()
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn an_item_of_another_batch_is_another_item() {
-        let item = |value| serde_json::from_value::<Item>(value).unwrap().is(7, "b");
+        let item = |value| serde_json::from_value::<QueueItem>(value).unwrap().matches(7, "b");
         assert!(item(json!({"status": "completed", "item_id": 7, "batch_id": "b"})));
         assert!(item(json!({"status": "completed"})));
         assert!(!item(json!({"status": "completed", "item_id": 7, "batch_id": "c"})));
@@ -54,11 +54,11 @@ mod tests {
 
     #[test]
     fn the_picture_is_found_by_the_nodes_name() {
-        let item: Item = serde_json::from_value(json!({"status": "completed", "session": {
+        let item: QueueItem = serde_json::from_value(json!({"status": "completed", "session": {
             "prepared_source_mapping": {"p1": "noise", "p2": "l2i"},
             "results": {"p2": {"image": {"image_name": "x.png"}, "type": "image_output"}}}}))
         .unwrap();
-        assert_eq!(item.picture_of("l2i"), Some("x.png"));
-        assert_eq!(item.picture_of("noise"), None);
+        assert_eq!(item.image_name_of("l2i"), Some("x.png"));
+        assert_eq!(item.image_name_of("noise"), None);
     }
 }

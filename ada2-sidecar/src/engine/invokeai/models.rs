@@ -1,33 +1,37 @@
 //! What InvokeAI's list of models says of each. Pure.
 
 use serde_json::{Value, json};
-use wire::openai::images::Size;
+use wire::openai::images::ImageSize;
 
-use crate::images::models::{EngineModel, Evidence, Kind, Told, Variant, of_invokeai, variant_of};
+use crate::images::models::{
+    DetectedFamily, EngineModel, Evidence, ModelKind, ModelVariant, by_invokeai_base, variant_from_name,
+};
 
 /// What InvokeAI calls the variants that are not for pictures from words alone.
-const VARIANTS: [(&str, Variant); 5] = [
-    ("inpaint", Variant::Inpaint),
-    ("dev_fill", Variant::Inpaint),
-    ("edit", Variant::Edit),
-    ("depth", Variant::Other),
-    ("i2v_a14b", Variant::Other),
+const VARIANTS: [(&str, ModelVariant); 5] = [
+    ("inpaint", ModelVariant::Inpaint),
+    ("dev_fill", ModelVariant::Inpaint),
+    ("edit", ModelVariant::Edit),
+    ("depth", ModelVariant::Other),
+    ("i2v_a14b", ModelVariant::Other),
 ];
 
 /// What a model is, as the engine says. Of the families with a variant that it does not tell (FLUX Kontext) the name does.
-fn kind(base: &str, variant: Option<&str>, name: &str) -> Kind {
-    let family = match of_invokeai(base) {
-        Some(family) => Told::Family(family),
-        None if matches!(base, "unknown" | "any" | "") => Told::Unknown,
-        None => Told::Foreign(base.chars().filter(|letter| !letter.is_control()).take(80).collect()),
+fn kind(base: &str, variant: Option<&str>, name: &str) -> ModelKind {
+    let family = match by_invokeai_base(base) {
+        Some(family) => DetectedFamily::Known(family),
+        None if matches!(base, "unknown" | "any" | "") => DetectedFamily::Unknown,
+        None => DetectedFamily::Unlisted(
+            base.chars().filter(|character| !character.is_control()).take(80).collect(),
+        ),
     };
     let of_engine = VARIANTS.iter().find(|(word, _)| Some(*word) == variant).map(|(_, variant)| *variant);
     let variant = match base {
-        "sdxl-refiner" => Variant::Refiner,
-        "sd-1" | "sd-2" | "sdxl" => of_engine.unwrap_or(Variant::Main),
-        _ => of_engine.or_else(|| variant_of(name)).unwrap_or(Variant::Main),
+        "sdxl-refiner" => ModelVariant::Refiner,
+        "sd-1" | "sd-2" | "sdxl" => of_engine.unwrap_or(ModelVariant::Main),
+        _ => of_engine.or_else(|| variant_from_name(name)).unwrap_or(ModelVariant::Main),
     };
-    Kind { family, variant, evidence: Evidence::Engine }
+    ModelKind { family, variant, evidence: Evidence::Engine }
 }
 
 /// A main model.
@@ -45,7 +49,7 @@ pub(super) fn model(model: &Value) -> Option<EngineModel> {
         handle,
         size: side("width")
             .zip(side("height"))
-            .map(|(width, height)| Size::new(width / 8 * 8, height / 8 * 8)),
+            .map(|(width, height)| ImageSize::new(width / 8 * 8, height / 8 * 8)),
         steps: side("steps").filter(|steps| *steps > 0),
         cfg_scale: own("cfg_scale").and_then(Value::as_f64).filter(|scale| *scale >= 1.0),
         scheduler: own("scheduler").and_then(Value::as_str).map(str::to_owned),
@@ -64,7 +68,7 @@ mod tests {
     #[test]
     fn models_have_their_own_settings() {
         let read = model(&main("sd-1", &Value::Null)).unwrap();
-        assert_eq!(read.size, Some(Size::new(512, 512)));
+        assert_eq!(read.size, Some(ImageSize::new(512, 512)));
         assert_eq!((read.steps, read.cfg_scale, read.scheduler.as_deref()), (Some(12), None, Some("ddim")));
         assert_eq!(
             read.handle,
@@ -96,7 +100,7 @@ mod tests {
             let kind = model(&main(base, &variant)).unwrap().kind;
             assert_eq!(kind.to_string(), expected, "{base} {variant}");
             let is_suitable = matches!(expected, "SD 1.5" | "SDXL");
-            assert_eq!(kind.is_suitable(), is_suitable, "{base} {variant}");
+            assert_eq!(kind.is_default_candidate(), is_suitable, "{base} {variant}");
         }
         assert_eq!(kind("flux", Some("dev"), "FLUX.1 Kontext dev").to_string(), "FLUX.1 edit");
         assert_eq!(kind("sd-1", Some("normal"), "my edit").to_string(), "SD 1.5", "the engine tells these");

@@ -7,12 +7,12 @@ use tracing::{debug, warn};
 
 use super::{
     InvokeAi,
-    api::{Api, Enqueued},
-    order::{Uploads, batch},
-    progress::Progress,
+    api::{Enqueued, InvokeAiApi},
+    batch_tracker::BatchTracker,
+    payload::{InvokeAiUploads, batch_payload},
 };
 use crate::{
-    engine::{Desk, EngineError, Picture},
+    engine::{EngineError, GeneratedImage, JobContext},
     images::Job,
 };
 
@@ -20,12 +20,16 @@ use crate::{
 const VERIFY_POLL: Duration = Duration::from_millis(100);
 
 /// Runs the job. See [`crate::engine::ImageEngine::run`].
-pub(super) async fn run(engine: &InvokeAi, job: &Job, desk: &Desk) -> Result<Vec<Picture>, EngineError> {
-    let uploads = Uploads::of(engine, job).await?;
-    let outcome = make(engine, job, &uploads, desk).await;
-    if uploads.any() {
+pub(super) async fn run(
+    engine: &InvokeAi,
+    job: &Job,
+    context: &JobContext,
+) -> Result<Vec<GeneratedImage>, EngineError> {
+    let uploads = InvokeAiUploads::upload(engine, job).await?;
+    let outcome = make(engine, job, &uploads, context).await;
+    if uploads.has_any() {
         // Nobody need wait for the tidying up.
-        desk.tell(outcome.clone());
+        context.complete(outcome.clone());
         uploads.remove(engine).await;
     }
     outcome
@@ -34,39 +38,39 @@ pub(super) async fn run(engine: &InvokeAi, job: &Job, desk: &Desk) -> Result<Vec
 async fn make(
     engine: &InvokeAi,
     job: &Job,
-    uploads: &Uploads,
-    desk: &Desk,
-) -> Result<Vec<Picture>, EngineError> {
-    if desk.cancel.is_cancelled() {
+    uploads: &InvokeAiUploads,
+    context: &JobContext,
+) -> Result<Vec<GeneratedImage>, EngineError> {
+    if context.cancel.is_cancelled() {
         return Err(EngineError::Cancelled);
     }
     let template = engine.template(job);
     let mut events = engine.events.subscribe();
-    let order = batch(template, job, uploads, &engine.tag);
-    let (batch, _live) = hand_over(engine, &order, desk).await?;
+    let payload = batch_payload(template, job, uploads, &engine.tag);
+    let (batch, _live) = submit(engine, &payload, context).await?;
     if batch.items.len() < job.seeds.len() {
-        let_go(engine, &batch.batch).await;
+        cancel_and_confirm(engine, &batch.batch_id).await;
         return Err(EngineError::QueueFull);
     }
     if batch.items.len() > job.seeds.len() || batch.items.windows(2).any(|pair| pair[0] == pair[1]) {
-        let_go(engine, &batch.batch).await;
-        let words = format!("the engine took {} items for {} pictures", batch.items.len(), job.seeds.len());
-        return Err(EngineError::Failed(words));
+        cancel_and_confirm(engine, &batch.batch_id).await;
+        let message = format!("the engine took {} items for {} pictures", batch.items.len(), job.seeds.len());
+        return Err(EngineError::Failed(message));
     }
-    let mut progress = Progress::new(engine, template, job, &batch, desk);
+    let mut progress = BatchTracker::new(engine, template, job, &batch, context);
     let outcome = tokio::select! {
-        outcome = progress.follow(&mut events) => outcome,
-        () = desk.cancel.cancelled() => Err(EngineError::Cancelled),
+        outcome = progress.wait_for_images(&mut events) => outcome,
+        () = context.cancel.cancelled() => Err(EngineError::Cancelled),
     };
     match outcome {
-        Ok(()) => Ok(progress.into_pictures()),
+        Ok(()) => Ok(progress.into_images()),
         // Nobody is there: the GPU is free. What the engine finds in its queue on its return is cancelled then.
-        Err(EngineError::Refused(words)) => {
-            engine.sweep();
-            Err(EngineError::Refused(words))
+        Err(EngineError::ConnectionRefused(message)) => {
+            engine.request_orphan_scan();
+            Err(EngineError::ConnectionRefused(message))
         }
         Err(error) => {
-            let_go(engine, &batch.batch).await;
+            cancel_and_confirm(engine, &batch.batch_id).await;
             if let EngineError::OutOfMemory(_) = &error
                 && let Err(fault) = engine.api.empty_model_cache().await
             {
@@ -79,26 +83,26 @@ async fn make(
 
 /// Enqueues the batch. Where the answer is lost, the job perhaps is not: then this returns only after the survey has
 /// looked for it by our tag, or the engine is gone; whoever waits is told at once.
-async fn hand_over<'a>(
+async fn submit<'a>(
     engine: &'a InvokeAi,
     batch: &Value,
-    desk: &Desk,
-) -> Result<(Enqueued, Live<'a>), EngineError> {
-    let open = engine.door.read().await;
+    context: &JobContext,
+) -> Result<(Enqueued, ActiveBatch<'a>), EngineError> {
+    let enqueue_guard = engine.enqueue_lock.read().await;
     let error = match engine.api.enqueue(batch).await {
         Ok(batch) => {
-            let live = Live::enter(engine, &batch.batch);
+            let live = ActiveBatch::register(engine, &batch.batch_id);
             return Ok((batch, live));
         }
         Err(error) => error,
     };
-    drop(open);
-    if error.leaves_open() {
-        desk.tell(Err(error.clone()));
-        engine.sweep();
+    drop(enqueue_guard);
+    if error.is_outcome_unknown() {
+        context.complete(Err(error.clone()));
+        engine.request_orphan_scan();
         let unresolved = || {
             let state = engine.state();
-            state.sweeps > 0 && !state.gone
+            state.pending_orphan_scans > 0 && !state.is_unreachable
         };
         while unresolved() {
             tokio::time::sleep(VERIFY_POLL).await;
@@ -110,7 +114,7 @@ async fn hand_over<'a>(
 /// Cancels the batch and returns once the GPU is free of it: no item waits or runs, and the worker is idle or already
 /// busy with another item. Keeps at it for as long as the engine does not answer: the slot stays taken, and readiness
 /// says so.
-async fn let_go(engine: &InvokeAi, batch: &str) {
+async fn cancel_and_confirm(engine: &InvokeAi, batch: &str) {
     let mut asked = false;
     loop {
         if !asked {
@@ -119,8 +123,8 @@ async fn let_go(engine: &InvokeAi, batch: &str) {
         match is_free(&engine.api, batch).await {
             Ok(true) => return,
             Ok(false) => {}
-            Err(EngineError::Refused(_)) => {
-                engine.sweep();
+            Err(EngineError::ConnectionRefused(_)) => {
+                engine.request_orphan_scan();
                 return;
             }
             Err(error) => debug!(%error, batch, "cannot tell yet whether the engine has let go of a job"),
@@ -129,7 +133,7 @@ async fn let_go(engine: &InvokeAi, batch: &str) {
     }
 }
 
-async fn is_free(api: &Api, batch: &str) -> Result<bool, EngineError> {
+async fn is_free(api: &InvokeAiApi, batch: &str) -> Result<bool, EngineError> {
     if api.counts_of_batch(batch).await?.active() > 0 {
         return Ok(false);
     }
@@ -138,25 +142,25 @@ async fn is_free(api: &Api, batch: &str) -> Result<bool, EngineError> {
 }
 
 /// Keeps the batch among those that a request waits for.
-struct Live<'a> {
+struct ActiveBatch<'a> {
     engine: &'a InvokeAi,
     batch: String,
 }
 
-impl<'a> Live<'a> {
-    fn enter(engine: &'a InvokeAi, batch: &str) -> Self {
-        engine.state().live.insert(batch.to_owned());
+impl<'a> ActiveBatch<'a> {
+    fn register(engine: &'a InvokeAi, batch: &str) -> Self {
+        engine.state().active_batches.insert(batch.to_owned());
         Self { engine, batch: batch.to_owned() }
     }
 }
 
-impl Drop for Live<'_> {
+impl Drop for ActiveBatch<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // Nobody is left to cancel it.
-            self.engine.sweep();
+            self.engine.request_orphan_scan();
         }
-        self.engine.state().live.remove(&self.batch);
+        self.engine.state().active_batches.remove(&self.batch);
     }
 }
 
@@ -167,14 +171,14 @@ mod tests {
     #[test]
     fn a_job_whose_task_panics_is_looked_for() {
         let engine = InvokeAi::new("http://127.0.0.1:9".parse().unwrap(), "tag".into());
-        engine.state().sweeps = 0;
-        drop(Live::enter(&engine, "done"));
-        assert_eq!(engine.state().sweeps, 0, "a job that ended in order leaves nothing behind");
+        engine.state().pending_orphan_scans = 0;
+        drop(ActiveBatch::register(&engine, "done"));
+        assert_eq!(engine.state().pending_orphan_scans, 0, "a job that ended in order leaves nothing behind");
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _live = Live::enter(&engine, "lost");
+            let _live = ActiveBatch::register(&engine, "lost");
             panic!("a fault of ours");
         }));
         assert!(panicked.is_err());
-        assert!(engine.state().sweeps > 0 && engine.state().live.is_empty());
+        assert!(engine.state().pending_orphan_scans > 0 && engine.state().active_batches.is_empty());
     }
 }

@@ -9,8 +9,8 @@ use nvml_wrapper::{
 };
 use wire::health::GpuReport;
 
-use super::{optional, refused, required};
-use crate::gpu::{GpuState, Memory, Vitals, Work, processes::Usage};
+use super::{optional, required, state_from_error};
+use crate::gpu::{GpuMemory, GpuProcessType, GpuState, HealthReading, processes::ProcessUsage};
 
 const MIB: u64 = 1 << 20;
 /// `NVML_PSTATE_UNKNOWN` is 32.
@@ -36,7 +36,7 @@ pub(in crate::gpu) struct Card<'nvml> {
 
 /// What changes seldom, or costs the driver much to tell.
 #[derive(Debug, Clone)]
-pub(in crate::gpu) struct Seldom {
+pub(in crate::gpu) struct SlowReading {
     report: GpuReport,
     ecc_mode: Option<(bool, bool)>,
     pcie_width: Option<(u32, u32)>,
@@ -89,9 +89,9 @@ impl<'nvml> Card<'nvml> {
     }
 
     /// What its memory holds; absent where the card has none of its own, as with unified memory.
-    pub(in crate::gpu) fn memory(&self) -> Result<Option<Memory>, GpuState> {
+    pub(in crate::gpu) fn memory(&self) -> Result<Option<GpuMemory>, GpuState> {
         let memory = required("reading the memory", self.device.memory_info())?;
-        Ok(memory.map(|memory| Memory {
+        Ok(memory.map(|memory| GpuMemory {
             total: memory.total,
             reserved: memory.reserved,
             used: memory.used,
@@ -101,7 +101,7 @@ impl<'nvml> Card<'nvml> {
 
     /// Who computes and who draws, one after the other; a process that does both is there twice. Takes the driver
     /// milliseconds under its global lock.
-    pub(in crate::gpu) fn processes(&self) -> Result<Option<Vec<Usage>>, GpuState> {
+    pub(in crate::gpu) fn processes(&self) -> Result<Option<Vec<ProcessUsage>>, GpuState> {
         usages(&self.device)
     }
 
@@ -124,7 +124,7 @@ impl<'nvml> Card<'nvml> {
     }
 
     /// Fans and PCIe cost the driver 100 µs and more; the others change by an operator's hand only.
-    pub(in crate::gpu) fn seldom(&self) -> Result<Seldom, GpuState> {
+    pub(in crate::gpu) fn read_slow(&self) -> Result<SlowReading, GpuState> {
         let device = &self.device;
         let fan = optional(device.num_fans())?.filter(|fans| *fans > 0);
         let ecc =
@@ -138,7 +138,7 @@ impl<'nvml> Card<'nvml> {
             compute_mode: optional(device.compute_mode())?.map(|mode| compute_mode(mode).to_owned()),
             persistence_mode: optional(device.is_in_persistent_mode())?.map(enabled),
             display_mode: attached.map(enabled),
-            display_attached: attached.map(yes),
+            display_attached: attached.map(yes_no),
             display_active: optional(device.is_display_active())?.map(enabled),
             fan_speed: fan.map_or(Ok(None), |_| optional(device.fan_speed(0)))?,
             power_limit: optional(device.power_management_limit())?.map(watts),
@@ -159,11 +159,14 @@ impl<'nvml> Card<'nvml> {
             energy_joules: optional(device.total_energy_consumption())?.map(joules),
             ..self.identity.clone()
         };
-        Ok(Seldom { report, ecc_mode: ecc, pcie_width: width.zip(widest) })
+        Ok(SlowReading { report, ecc_mode: ecc, pcie_width: width.zip(widest) })
     }
 
     /// Everything else. Two reports of one moment: in words, and for the rules.
-    pub(in crate::gpu) fn read(&self, seldom: &Seldom) -> Result<(GpuReport, Vitals), GpuState> {
+    pub(in crate::gpu) fn read_fast(
+        &self,
+        slow: &SlowReading,
+    ) -> Result<(GpuReport, HealthReading), GpuState> {
         let device = &self.device;
         let memory = self.memory()?;
         let temperature = device.temperature(TemperatureSensor::Gpu);
@@ -173,7 +176,7 @@ impl<'nvml> Card<'nvml> {
         } else {
             required("reading the temperature", temperature)
         };
-        let mib = |of: fn(&Memory) -> u64| memory.as_ref().map(|memory| of(memory) / MIB);
+        let mib = |of: fn(&GpuMemory) -> u64| memory.as_ref().map(|memory| of(memory) / MIB);
         let rates = optional(device.utilization_rates())?;
         let pstate = optional(device.performance_state())?.map(|state| state.as_c());
         let clock = |of| optional(device.clock_info(of));
@@ -182,16 +185,16 @@ impl<'nvml> Card<'nvml> {
         let [correctable, uncorrectable, pending, failure, recovery, hot_memory, average, instant] =
             self.fields()?;
         let small = |value: Option<u64>| value.and_then(|value| u32::try_from(value).ok());
-        let vitals = Vitals {
-            slowdown,
+        let health = HealthReading {
+            clock_event_reasons: slowdown,
             ecc_uncorrected: uncorrected,
-            ecc_mode: seldom.ecc_mode,
+            ecc_mode: slow.ecc_mode,
             remapped_uncorrectable: uncorrectable,
             remap_pending: pending.map(|rows| rows > 0),
             remap_failure: failure.map(|rows| rows > 0),
             recovery_action: small(recovery),
-            pcie_width: seldom.pcie_width,
-            ..Vitals::default()
+            pcie_width: slow.pcie_width,
+            ..HealthReading::default()
         };
         let report = GpuReport {
             memory_total: mib(|memory| memory.total),
@@ -214,12 +217,12 @@ impl<'nvml> Card<'nvml> {
             ecc_uncorrected_volatile: uncorrected,
             remapped_correctable: correctable,
             remapped_uncorrectable: uncorrectable,
-            remapped_pending: vitals.remap_pending.map(yes),
-            remapped_failure: vitals.remap_failure.map(yes),
-            recovery_action: vitals.recovery_action.map(|action| recovery_words(action).to_owned()),
-            ..seldom.report.clone()
+            remapped_pending: health.remap_pending.map(yes_no),
+            remapped_failure: health.remap_failure.map(yes_no),
+            recovery_action: health.recovery_action.map(|action| recovery_action_name(action).to_owned()),
+            ..slow.report.clone()
         };
-        Ok((report, vitals))
+        Ok((report, health))
     }
 
     /// A lost card can look like a success that holds errors.
@@ -248,36 +251,37 @@ pub(in crate::gpu) struct Sibling {
     pub(in crate::gpu) index: u32,
     pub(in crate::gpu) name: String,
     pub(in crate::gpu) uuid: String,
-    pub(in crate::gpu) usages: Vec<Usage>,
+    pub(in crate::gpu) usages: Vec<ProcessUsage>,
 }
 
 impl Sibling {
     /// The card of this index; whoever uses it is nobody where the driver does not say.
     pub(super) fn at(nvml: &Nvml, index: u32) -> Result<Self, GpuState> {
-        let device = nvml.device_by_index(index).map_err(|error| refused("looking for the GPU", &error))?;
+        let device =
+            nvml.device_by_index(index).map_err(|error| state_from_error("looking for the GPU", &error))?;
         Ok(Self {
             index,
             name: optional(device.name())?.unwrap_or_else(|| "NVIDIA GPU".to_owned()),
-            uuid: device.uuid().map_err(|error| refused("reading the GPU's UUID", &error))?,
+            uuid: device.uuid().map_err(|error| state_from_error("reading the GPU's UUID", &error))?,
             usages: usages(&device)?.unwrap_or_default(),
         })
     }
 }
 
-fn usages(device: &Device<'_>) -> Result<Option<Vec<Usage>>, GpuState> {
+fn usages(device: &Device<'_>) -> Result<Option<Vec<ProcessUsage>>, GpuState> {
     let Some(compute) = optional(device.running_compute_processes())? else { return Ok(None) };
     let graphics = optional(device.running_graphics_processes())?.unwrap_or_default();
-    let compute = compute.iter().map(|process| usage(process, Work::Compute));
-    let graphics = graphics.iter().map(|process| usage(process, Work::Graphics));
+    let compute = compute.iter().map(|process| usage(process, GpuProcessType::Compute));
+    let graphics = graphics.iter().map(|process| usage(process, GpuProcessType::Graphics));
     Ok(Some(compute.chain(graphics).collect()))
 }
 
-fn usage(process: &ProcessInfo, work: Work) -> Usage {
+fn usage(process: &ProcessInfo, work: GpuProcessType) -> ProcessUsage {
     let used = match process.used_gpu_memory {
         UsedGpuMemory::Used(bytes) => Some(bytes),
         UsedGpuMemory::Unavailable => None,
     };
-    Usage { pid: process.pid, used, work }
+    ProcessUsage { pid: process.pid, used, process_type: work }
 }
 
 fn watts(milliwatts: u32) -> f64 {
@@ -298,7 +302,7 @@ fn enabled(on: bool) -> String {
     if on { "Enabled" } else { "Disabled" }.to_owned()
 }
 
-fn yes(is: bool) -> String {
+fn yes_no(is: bool) -> String {
     if is { "Yes" } else { "No" }.to_owned()
 }
 
@@ -312,7 +316,7 @@ const fn compute_mode(mode: ComputeMode) -> &'static str {
 }
 
 /// `nvmlDeviceGpuRecoveryAction_t`, as `nvidia-smi` words it.
-pub(crate) const fn recovery_words(action: u32) -> &'static str {
+pub(crate) const fn recovery_action_name(action: u32) -> &'static str {
     match action {
         0 => "None",
         1 => "Reset",

@@ -14,13 +14,13 @@ use super::Card;
 use crate::gpu::GpuState;
 
 /// The code that stands for "not told".
-const UNTOLD: u32 = 999;
+const UNKNOWN_XID: u32 = 999;
 
 /// The driver's reports of one card.
-pub(in crate::gpu) struct Events<'nvml>(Option<EventSet<'nvml>>);
+pub(in crate::gpu) struct XidEvents<'nvml>(Option<EventSet<'nvml>>);
 
-impl<'nvml> Events<'nvml> {
-    pub(super) fn of(nvml: &'nvml Nvml, card: &Card<'nvml>) -> Self {
+impl<'nvml> XidEvents<'nvml> {
+    pub(super) fn register(nvml: &'nvml Nvml, card: &Card<'nvml>) -> Self {
         // Dropping a set without this symbol would panic.
         if nvml.lib().nvmlEventSetFree.is_err() {
             return Self(None);
@@ -30,7 +30,7 @@ impl<'nvml> Events<'nvml> {
     }
 
     /// Whether the driver reports to us.
-    pub(in crate::gpu) fn come(&self) -> bool {
+    pub(in crate::gpu) fn is_registered(&self) -> bool {
         self.0.is_some()
     }
 
@@ -44,8 +44,8 @@ impl<'nvml> Events<'nvml> {
         };
         match waited {
             Ok(event) => Ok(event.event_data.map(|xid| match xid {
-                XidError::Value(code) => u32::try_from(code).unwrap_or(UNTOLD),
-                XidError::Unknown => UNTOLD,
+                XidError::Value(code) => u32::try_from(code).unwrap_or(UNKNOWN_XID),
+                XidError::Unknown => UNKNOWN_XID,
             })),
             Err(NvmlError::GpuLost | NvmlError::ResetRequired) => Err(GpuState::Lost),
             Err(_) => {

@@ -50,14 +50,14 @@ fn the_unit_is_read_from_the_cgroup() {
     assert_eq!(unit_in("0::/\n", ""), None, "no unit configured is nobody's unit");
 }
 
-fn usage(pid: u32, used: Option<u64>) -> Usage {
-    Usage { pid, used, work: Work::Compute }
+fn usage(pid: u32, used: Option<u64>) -> ProcessUsage {
+    ProcessUsage { pid, used, process_type: GpuProcessType::Compute }
 }
 
 #[test]
 fn a_process_in_both_lists_counts_once() {
     let twice = [usage(7, Some(5)), usage(3, None), usage(7, Some(5)), usage(3, Some(9)), usage(4, None)];
-    assert_eq!(once_each(&twice), [usage(3, Some(9)), usage(4, None), usage(7, Some(5))]);
+    assert_eq!(merge_by_pid(&twice), [usage(3, Some(9)), usage(4, None), usage(7, Some(5))]);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_process_is_described_and_a_vanished_one_too() {
         pid,
         name: name.to_owned(),
         unit: unit.map(str::to_owned),
-        work: Work::Compute,
+        process_type: GpuProcessType::Compute,
         used,
     };
     assert_eq!(
@@ -81,8 +81,11 @@ fn a_process_is_described_and_a_vanished_one_too() {
 
 #[test]
 fn a_process_that_computes_and_draws_does_both() {
-    let graphics = Usage { work: Work::Graphics, ..usage(7, Some(5)) };
-    assert_eq!(once_each(&[usage(7, None), graphics]), [Usage { work: Work::Both, ..usage(7, Some(5)) }]);
+    let graphics = ProcessUsage { process_type: GpuProcessType::Graphics, ..usage(7, Some(5)) };
+    assert_eq!(
+        merge_by_pid(&[usage(7, None), graphics]),
+        [ProcessUsage { process_type: GpuProcessType::Both, ..usage(7, Some(5)) }]
+    );
 }
 
 #[test]

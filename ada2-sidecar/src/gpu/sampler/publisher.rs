@@ -14,9 +14,9 @@ use tracing::{info, warn};
 use crate::gpu::{GpuSample, GpuState, Xid, XidLog};
 
 /// Good looks in a row after which a card that was in trouble has proved itself.
-pub(crate) const PROOF: u32 = 3;
+pub(crate) const RECOVERY_SAMPLES: u32 = 3;
 /// One failed call can be chance; so many in a row are not.
-const FAILED_LOOKS: u32 = 2;
+const FAILURE_THRESHOLD: u32 = 2;
 /// Reports kept one by one; all of them are counted.
 const KEPT_XIDS: usize = 32;
 
@@ -24,14 +24,14 @@ const KEPT_XIDS: usize = 32;
 pub(super) struct Publisher {
     sender: watch::Sender<Option<Arc<GpuSample>>>,
     interval: Duration,
-    good: u32,
-    failed: u32,
-    failed_in_all: u64,
+    consecutive_good: u32,
+    consecutive_failed: u32,
+    failed_total: u64,
     /// The card was well at some time in this session.
-    well: bool,
+    was_healthy: bool,
     /// The card was in trouble and has not proved itself since.
-    proving: bool,
-    driver_away: bool,
+    recovering: bool,
+    driver_unloaded: bool,
     driver_loads: u32,
     xids: Arc<XidLog>,
 }
@@ -41,71 +41,76 @@ impl Publisher {
         Self {
             sender,
             interval,
-            good: 0,
-            failed: 0,
-            failed_in_all: 0,
-            well: false,
-            proving: false,
-            driver_away: false,
+            consecutive_good: 0,
+            consecutive_failed: 0,
+            failed_total: 0,
+            was_healthy: false,
+            recovering: false,
+            driver_unloaded: false,
             driver_loads: 0,
             xids: Arc::default(),
         }
     }
 
-    pub(super) fn is_alone(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
     /// A session begins.
-    pub(super) fn begin(&mut self) {
-        self.well = false;
+    pub(super) fn start_session(&mut self) {
+        self.was_healthy = false;
     }
 
     /// Whether the card was well in this session.
-    pub(super) fn was_well(&self) -> bool {
-        self.well
+    pub(super) fn was_healthy(&self) -> bool {
+        self.was_healthy
     }
 
     /// Whether the next look is awaited: the card was in trouble and is not yet trusted again, or its last call failed.
-    pub(super) fn is_pressing(&self) -> bool {
-        self.proving || self.failed > 0
+    pub(super) fn is_urgent(&self) -> bool {
+        self.recovering || self.consecutive_failed > 0
     }
 
     /// What a look gave. One failed call of a card that was well can be chance: the last sample stands, so that what it
     /// gates stays gated, until the next look says more; should that one hang, the sample grows old.
     pub(super) fn publish(&mut self, state: GpuState) {
-        self.count(&state);
-        if self.is_chance(&state) {
+        self.update_counters(&state);
+        if self.is_transient(&state) {
             return;
         }
-        self.proving |= !matches!(state, GpuState::Present(_));
-        self.announce(&state);
+        self.recovering |= !matches!(state, GpuState::Present(_));
+        self.log_change(&state);
         self.send(state, Instant::now(), SystemTime::now());
     }
 
-    fn count(&mut self, state: &GpuState) {
+    fn update_counters(&mut self, state: &GpuState) {
         let present = matches!(state, GpuState::Present(_));
-        self.good = if present && !state.wants_release() { self.good.saturating_add(1) } else { 0 };
-        self.failed = if matches!(state, GpuState::Failed(_)) { self.failed.saturating_add(1) } else { 0 };
-        self.failed_in_all += u64::from(!present);
-        self.proving &= self.good < PROOF;
-        self.well |= self.good > 0;
-        if present && std::mem::take(&mut self.driver_away) {
+        self.consecutive_good =
+            if present && !state.must_release_driver() { self.consecutive_good.saturating_add(1) } else { 0 };
+        self.consecutive_failed =
+            if matches!(state, GpuState::Failed(_)) { self.consecutive_failed.saturating_add(1) } else { 0 };
+        self.failed_total += u64::from(!present);
+        self.recovering &= self.consecutive_good < RECOVERY_SAMPLES;
+        self.was_healthy |= self.consecutive_good > 0;
+        if present && std::mem::take(&mut self.driver_unloaded) {
             self.driver_loads += 1;
         }
-        self.driver_away |= matches!(state, GpuState::DriverNotLoaded);
+        self.driver_unloaded |= matches!(state, GpuState::DriverNotLoaded);
     }
 
-    fn is_chance(&self, state: &GpuState) -> bool {
-        matches!(state, GpuState::Failed(_)) && self.failed < FAILED_LOOKS && self.well && !self.proving
+    fn is_transient(&self, state: &GpuState) -> bool {
+        matches!(state, GpuState::Failed(_))
+            && self.consecutive_failed < FAILURE_THRESHOLD
+            && self.was_healthy
+            && !self.recovering
     }
 
     /// The driver reported this. Told at once, before the look that follows.
-    pub(super) fn report(&mut self, code: u32) {
+    pub(super) fn record_xid(&mut self, code: u32) {
         let (at, wall) = (Instant::now(), SystemTime::now());
         let log = Arc::make_mut(&mut self.xids);
         let sequence = log.recent.last().map_or(1, |last| last.sequence + 1);
-        log.recent.push(Xid { sequence, code, at, wall });
+        log.recent.push(Xid { sequence, code, at, timestamp: wall });
         if log.recent.len() > KEPT_XIDS {
             log.recent.remove(0);
         }
@@ -114,15 +119,15 @@ impl Publisher {
         warn!(xid = code, "the NVIDIA driver reports an error");
         let last = self.sender.borrow().clone();
         if let Some(last) = last {
-            self.send(last.state.clone(), last.taken, last.wall);
+            self.send(last.state.clone(), last.taken, last.timestamp);
         }
     }
 
     /// The same every interval for that long, or until `changed`: an old sample means a hung driver, and nothing else.
-    pub(super) fn repeat(&mut self, state: &GpuState, pause: Duration, changed: impl Fn() -> bool) {
+    pub(super) fn republish(&mut self, state: &GpuState, pause: Duration, changed: impl Fn() -> bool) {
         let until = Instant::now() + pause;
         let seen = SystemTime::now();
-        while !self.is_alone() {
+        while !self.is_closed() {
             self.send(state.clone(), Instant::now(), seen);
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || changed() {
@@ -132,7 +137,7 @@ impl Publisher {
         }
     }
 
-    fn announce(&self, state: &GpuState) {
+    fn log_change(&self, state: &GpuState) {
         let last = self.sender.borrow();
         let news = last.as_ref().is_none_or(|sample| discriminant(&sample.state) != discriminant(state));
         if news && matches!(state, GpuState::Present(_)) {
@@ -145,10 +150,10 @@ impl Publisher {
     fn send(&self, state: GpuState, taken: Instant, wall: SystemTime) {
         let sample = GpuSample {
             taken,
-            wall,
+            timestamp: wall,
             state,
-            good: self.good,
-            failed: self.failed_in_all,
+            consecutive_good: self.consecutive_good,
+            failed_total: self.failed_total,
             driver_loads: self.driver_loads,
             xids: self.xids.clone(),
         };
@@ -161,7 +166,7 @@ mod tests {
     use wire::health::GpuReport;
 
     use super::*;
-    use crate::gpu::{GpuReading, Vitals};
+    use crate::gpu::{GpuReading, HealthReading};
 
     fn publisher() -> (Publisher, watch::Receiver<Option<Arc<GpuSample>>>) {
         let (sender, samples) = watch::channel(None);
@@ -171,12 +176,12 @@ mod tests {
     fn present() -> GpuState {
         GpuState::Present(Box::new(GpuReading {
             report: GpuReport::default(),
-            vitals: Vitals::default(),
+            health: HealthReading::default(),
             memory: None,
             processes: None,
-            processes_taken: Instant::now(),
+            processes_taken_at: Instant::now(),
             engine_unit_active: false,
-            elsewhere: Vec::new(),
+            other_gpus: Vec::new(),
         }))
     }
 
@@ -196,7 +201,7 @@ mod tests {
                     '+' => publisher.publish(present()),
                     'x' => publisher.publish(GpuState::Failed("odd".to_owned())),
                     '-' => publisher.publish(GpuState::Lost),
-                    _ => publisher.begin(),
+                    _ => publisher.start_session(),
                 }
                 word(&samples.borrow())
             })
@@ -227,19 +232,19 @@ mod tests {
         publisher.publish(present());
         publisher.publish(GpuState::Failed("odd".to_owned()));
         publisher.publish(GpuState::Lost);
-        publisher.repeat(&GpuState::Lost, Duration::ZERO, || true);
+        publisher.republish(&GpuState::Lost, Duration::ZERO, || true);
         publisher.publish(present());
-        assert_eq!(samples.borrow().as_ref().unwrap().failed, 2);
+        assert_eq!(samples.borrow().as_ref().unwrap().failed_total, 2);
     }
 
     #[test]
     fn after_a_failed_call_the_next_look_presses_until_one_is_good() {
         let (mut publisher, _samples) = publisher();
         publisher.publish(present());
-        assert!(!publisher.is_pressing());
+        assert!(!publisher.is_urgent());
         publisher.publish(GpuState::Failed("odd".to_owned()));
-        assert!(publisher.is_pressing());
+        assert!(publisher.is_urgent());
         publisher.publish(present());
-        assert!(!publisher.is_pressing());
+        assert!(!publisher.is_urgent());
     }
 }

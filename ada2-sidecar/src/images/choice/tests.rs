@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::images::{
-    models::{Evidence, Family, Kind, Variant, family_named},
-    template::{Form, Template},
+    models::{Evidence, Family, ModelKind, ModelVariant, family_named},
+    template::{GraphFormat, Template},
 };
 
 fn models() -> Vec<EngineModel> {
     vec![
-        EngineModel::plain("k1", "Juggernaut XL", Base::Sdxl),
-        EngineModel::plain("k2", "Dreamshaper 8", Base::Sd1),
-        EngineModel::plain("k3", "stable-diffusion-xl-base-1-0", Base::Sdxl),
+        EngineModel::without_settings("k1", "Juggernaut XL", BaseModel::Sdxl),
+        EngineModel::without_settings("k2", "Dreamshaper 8", BaseModel::Sd1),
+        EngineModel::without_settings("k3", "stable-diffusion-xl-base-1-0", BaseModel::Sdxl),
     ]
 }
 
@@ -38,8 +38,8 @@ fn who_is_meant() {
 #[test]
 fn base_is_a_word_and_an_adapter_is_never_meant() {
     let file = |name: &str| EngineModel {
-        kind: crate::images::models::checkpoint(None, name),
-        ..EngineModel::plain(name, name, Base::Sdxl)
+        kind: crate::images::models::classify_checkpoint(None, name),
+        ..EngineModel::without_settings(name, name, BaseModel::Sdxl)
     };
     let meant = |names: &[&str], asked| {
         let models: Vec<_> = names.iter().map(|name| file(name)).collect();
@@ -93,14 +93,17 @@ fn a_preset_is_a_name_for_a_model_and_its_settings() {
     assert_eq!(resolve(&models, &presets, None, Some("gpu_fast")).unwrap().name, "gpu_fast");
 }
 
-fn of_kind(name: &str, family: &'static Family, variant: Variant) -> EngineModel {
-    let kind = Kind { variant, ..Kind::main(family, Evidence::Name) };
-    EngineModel { kind, ..EngineModel::plain(&format!("{name}.safetensors"), name, Base::Sd1) }
+fn of_kind(name: &str, family: &'static Family, variant: ModelVariant) -> EngineModel {
+    let kind = ModelKind { variant, ..ModelKind::main(family, Evidence::Name) };
+    EngineModel {
+        kind,
+        ..EngineModel::without_settings(&format!("{name}.safetensors"), name, BaseModel::Sd1)
+    }
 }
 
 fn unknown(name: &str) -> EngineModel {
-    let model = EngineModel::plain(&format!("{name}.safetensors"), name, Base::Sd1);
-    EngineModel { kind: Kind::unknown(Variant::Main), ..model }
+    let model = EngineModel::without_settings(&format!("{name}.safetensors"), name, BaseModel::Sd1);
+    EngineModel { kind: ModelKind::unknown(ModelVariant::Main), ..model }
 }
 
 fn family(name: &str) -> &'static Family {
@@ -111,12 +114,16 @@ fn family(name: &str) -> &'static Family {
 fn with_graph(name: &str, model: Option<&str>) -> Arc<Preset> {
     let graph = r#"{"1":{"class_type":"A","inputs":{"text":"","seed":0}},"2":{"class_type":"SaveImage","inputs":{"images":["1",0]}}}"#;
     let bindings = "output: '2'\nbindings: {prompt: ['1.text'], seed: ['1.seed']}";
-    let template = Arc::new(Template::read(Form::ComfyUi, graph, bindings).unwrap());
+    let template = Arc::new(Template::read(GraphFormat::ComfyUi, graph, bindings).unwrap());
     let templates = BTreeMap::from([(Task::Generate, template)]);
     Arc::new(Preset { name: name.into(), model: model.map(str::to_owned), templates, ..Preset::default() })
 }
 
-fn name_of(models: &[EngineModel], presets: &[Arc<Preset>], asked: Option<&str>) -> Result<String, Refused> {
+fn name_of(
+    models: &[EngineModel],
+    presets: &[Arc<Preset>],
+    asked: Option<&str>,
+) -> Result<String, ModelChoiceError> {
     resolve(models, presets, asked, None).map(|choice| choice.name)
 }
 
@@ -124,13 +131,13 @@ fn name_of(models: &[EngineModel], presets: &[Arc<Preset>], asked: Option<&str>)
 fn what_is_not_made_for_pictures_from_words_is_never_meant_without_its_name() {
     let (sd, xl) = (family("sd-1"), family("sdxl"));
     let models = [
-        of_kind("base-inpainting", sd, Variant::Inpaint),
-        of_kind("flux1-dev", family("flux"), Variant::Main),
+        of_kind("base-inpainting", sd, ModelVariant::Inpaint),
+        of_kind("flux1-dev", family("flux"), ModelVariant::Main),
         unknown("aaa-base"),
-        of_kind("sd_xl_refiner_base", xl, Variant::Refiner),
-        of_kind("cosxl_edit_base", xl, Variant::Edit),
-        of_kind("juggernautXL", xl, Variant::Main),
-        of_kind("dreamshaper", sd, Variant::Main),
+        of_kind("sd_xl_refiner_base", xl, ModelVariant::Refiner),
+        of_kind("cosxl_edit_base", xl, ModelVariant::Edit),
+        of_kind("juggernautXL", xl, ModelVariant::Main),
+        of_kind("dreamshaper", sd, ModelVariant::Main),
     ];
     for (asked, expected) in [
         (None, "juggernautXL"),
@@ -150,7 +157,7 @@ fn what_is_not_made_for_pictures_from_words_is_never_meant_without_its_name() {
         "what can be asked for, and nothing else"
     );
     let says = name_of(&models[..1], &[], Some("sd-v1-5")).unwrap_err();
-    assert!(says.is_missing());
+    assert!(says.is_not_found());
     assert_eq!(
         says.to_string(),
         "The model \"sd-v1-5\" does not exist: the name stands for the engine's SD 1.5 text-to-image model, and it has none. \
@@ -161,8 +168,8 @@ fn what_is_not_made_for_pictures_from_words_is_never_meant_without_its_name() {
 #[test]
 fn what_is_there_is_never_said_not_to_exist() {
     let models = [
-        of_kind("flux1-dev", family("flux"), Variant::Main),
-        of_kind("sd_xl_refiner", family("sdxl"), Variant::Refiner),
+        of_kind("flux1-dev", family("flux"), ModelVariant::Main),
+        of_kind("sd_xl_refiner", family("sdxl"), ModelVariant::Refiner),
         unknown("dreamshaper_8"),
     ];
     for (asked, says) in [
@@ -177,17 +184,18 @@ fn what_is_there_is_never_said_not_to_exist() {
         ("dreamshaper_8.safetensors", "(models: {\"dreamshaper_8\": {base: sd-1}}"),
     ] {
         let refused = name_of(&models, &[], Some(asked)).unwrap_err();
-        assert!(!refused.is_missing() && refused.to_string().contains(says), "{asked}: {refused}");
+        assert!(!refused.is_not_found() && refused.to_string().contains(says), "{asked}: {refused}");
     }
-    assert!(name_of(&models, &[], Some("gone")).unwrap_err().is_missing());
-    let of_engine = EngineModel { kind: Kind::main(family("flux"), Evidence::Engine), ..models[0].clone() };
+    assert!(name_of(&models, &[], Some("gone")).unwrap_err().is_not_found());
+    let of_engine =
+        EngineModel { kind: ModelKind::main(family("flux"), Evidence::Engine), ..models[0].clone() };
     let refused = name_of(&[of_engine], &[], Some("flux1-dev")).unwrap_err().to_string();
     assert!(!refused.contains("declare"), "{refused}");
 }
 
 #[test]
 fn a_preset_with_a_graph_of_its_own_runs_any_model_and_one_without_only_what_is_served() {
-    let models = [of_kind("flux1-dev", family("flux"), Variant::Main), unknown("odd")];
+    let models = [of_kind("flux1-dev", family("flux"), ModelVariant::Main), unknown("odd")];
     let plain = |name: &str, model: &str| {
         Arc::new(Preset { name: name.into(), model: Some(model.into()), ..Preset::default() })
     };
@@ -202,25 +210,28 @@ fn a_preset_with_a_graph_of_its_own_runs_any_model_and_one_without_only_what_is_
     for name in ["flux", "odd-one", "own"] {
         assert_eq!(name_of(&models, &presets, Some(name)), Ok(name.to_owned()));
     }
-    assert!(matches!(name_of(&models, &presets, Some("bare")), Err(Refused::NotServed { .. })));
-    assert!(matches!(name_of(&models, &presets, Some("unsure")), Err(Refused::Undeclared { .. })));
-    assert!(matches!(name_of(&models, &presets, Some("lost")), Err(Refused::Missing { .. })));
+    assert!(matches!(
+        name_of(&models, &presets, Some("bare")),
+        Err(ModelChoiceError::UnsupportedKind { .. })
+    ));
+    assert!(matches!(name_of(&models, &presets, Some("unsure")), Err(ModelChoiceError::UnknownKind { .. })));
+    assert!(matches!(name_of(&models, &presets, Some("lost")), Err(ModelChoiceError::NotFound { .. })));
     assert_eq!(names(&models, &presets), ["flux", "odd-one", "own"]);
 }
 
 #[test]
 fn the_only_preset_with_a_graph_is_the_default_where_no_model_is_and_of_several_one_must_be_named() {
     let (one, two) = (with_graph("one", None), with_graph("two", None));
-    let flux = [of_kind("flux1-dev", family("flux"), Variant::Main)];
+    let flux = [of_kind("flux1-dev", family("flux"), ModelVariant::Main)];
     for asked in [None, Some("dall-e-3")] {
         assert_eq!(name_of(&flux, std::slice::from_ref(&one), asked), Ok("one".to_owned()));
         let refused = name_of(&flux, &[one.clone(), two.clone()], asked).unwrap_err();
-        assert!(!refused.is_missing());
+        assert!(!refused.is_not_found());
         assert!(refused.to_string().contains("Available: one, two."), "{refused}");
     }
     let presets = [one.clone(), two];
     assert_eq!(resolve(&flux, &presets, None, Some("two")).unwrap().name, "two");
-    let suitable = [of_kind("sdxl", family("sdxl"), Variant::Main)];
+    let suitable = [of_kind("sdxl", family("sdxl"), ModelVariant::Main)];
     assert_eq!(name_of(&suitable, &[one], None), Ok("sdxl".to_owned()), "a model comes first");
-    assert!(name_of(&flux, &[], None).unwrap_err().is_missing());
+    assert!(name_of(&flux, &[], None).unwrap_err().is_not_found());
 }

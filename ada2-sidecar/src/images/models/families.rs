@@ -1,10 +1,10 @@
 //! The table of model families: what engines, files and people call each, and which built-in graphs serve it. One more family
 //! is one more row.
 
-mod others;
+mod unsupported;
 
-use self::others::OTHERS;
-use super::Base;
+use self::unsupported::UNSUPPORTED;
+use super::BaseModel;
 
 /// A family of models.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,28 +14,28 @@ pub struct Family {
     /// For people.
     pub label: &'static str,
     /// What InvokeAI calls it (`base` in its list of models).
-    pub invokeai: &'static [&'static str],
+    pub invokeai_bases: &'static [&'static str],
     /// How a file's own metadata may call it: `modelspec.architecture` and `ss_base_model_version`, in lower case with `-`
     /// between words. Each is also the beginning of longer ones: `stable-diffusion-xl-v1` of `stable-diffusion-xl-v1-base`.
-    pub metadata: &'static [&'static str],
+    pub metadata_prefixes: &'static [&'static str],
     /// Words of a name that say nothing else, as `super::words::has` reads them.
-    pub words: &'static [&'static str],
+    pub phrases: &'static [&'static str],
     /// Words that say it unless another family's own words are in the name as well.
     pub hints: &'static [&'static str],
     /// Families whose words are said with its own: `flux 2` is a `flux`, and means this one.
-    pub over: &'static [&'static str],
+    pub overrides: &'static [&'static str],
     /// The built-in graphs that serve it.
-    pub graphs: Option<Base>,
+    pub graphs: Option<BaseModel>,
 }
 
-const ROW: Family = Family {
+const EMPTY_FAMILY: Family = Family {
     name: "",
     label: "",
-    invokeai: &[],
-    metadata: &[],
-    words: &[],
+    invokeai_bases: &[],
+    metadata_prefixes: &[],
+    phrases: &[],
     hints: &[],
-    over: &[],
+    overrides: &[],
     graphs: None,
 };
 
@@ -43,8 +43,8 @@ const ROW: Family = Family {
 pub(super) static SD_1: Family = Family {
     name: "sd-1",
     label: "SD 1.5",
-    invokeai: &["sd-1"],
-    metadata: &[
+    invokeai_bases: &["sd-1"],
+    metadata_prefixes: &[
         "stable-diffusion-v1",
         "stable-diffusion-1",
         "sd-v1",
@@ -55,7 +55,7 @@ pub(super) static SD_1: Family = Family {
         "sd-1x",
         "sd1x",
     ],
-    words: &[
+    phrases: &[
         "sd 1 4",
         "sd 1 5",
         "sd 14",
@@ -74,17 +74,17 @@ pub(super) static SD_1: Family = Family {
         "v 1 5 pruned",
         "*emaonly",
     ],
-    graphs: Some(Base::Sd1),
-    ..ROW
+    graphs: Some(BaseModel::Sd1),
+    ..EMPTY_FAMILY
 };
 
 /// Stable Diffusion XL.
 pub(super) static SDXL: Family = Family {
     name: "sdxl",
     label: "SDXL",
-    invokeai: &["sdxl", "sdxl-refiner"],
-    metadata: &["stable-diffusion-xl", "segmind-stable-diffusion-1b", "sdxl", "sd-xl"],
-    words: &["*sdxl*", "sd xl", "stable diffusion xl"],
+    invokeai_bases: &["sdxl", "sdxl-refiner"],
+    metadata_prefixes: &["stable-diffusion-xl", "segmind-stable-diffusion-1b", "sdxl", "sd-xl"],
+    phrases: &["*sdxl*", "sd xl", "stable diffusion xl"],
     hints: &[
         "pony",
         "ponydiffusion*",
@@ -96,26 +96,26 @@ pub(super) static SDXL: Family = Family {
         "animagine",
         "xl",
     ],
-    graphs: Some(Base::Sdxl),
-    ..ROW
+    graphs: Some(BaseModel::Sdxl),
+    ..EMPTY_FAMILY
 };
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Family> {
-    [&SD_1, &SDXL].into_iter().chain(OTHERS.iter())
+    [&SD_1, &SDXL].into_iter().chain(UNSUPPORTED.iter())
 }
 
 /// The family of this word in the configuration.
-pub fn named(name: &str) -> Option<&'static Family> {
+pub fn by_name(name: &str) -> Option<&'static Family> {
     all().find(|family| family.name.eq_ignore_ascii_case(name))
 }
 
 /// The family that InvokeAI calls so.
-pub fn of_invokeai(base: &str) -> Option<&'static Family> {
-    all().find(|family| family.invokeai.contains(&base))
+pub fn by_invokeai_base(base: &str) -> Option<&'static Family> {
+    all().find(|family| family.invokeai_bases.contains(&base))
 }
 
-impl Base {
+impl BaseModel {
     /// The family that these graphs are for.
     pub const fn family(self) -> &'static Family {
         match self {
@@ -138,9 +138,9 @@ mod tests {
             let different: HashSet<_> = all.iter().copied().collect();
             assert_eq!(all.len(), different.len(), "{all:?}");
         };
-        words(|family| family.words);
-        words(|family| family.metadata);
-        words(|family| family.invokeai);
+        words(|family| family.phrases);
+        words(|family| family.metadata_prefixes);
+        words(|family| family.invokeai_bases);
         let names: HashSet<_> = all().map(|family| family.name).collect();
         assert_eq!(names.len(), all().count());
         assert!(all().all(|family| !family.name.is_empty() && !family.label.is_empty()));
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn graphs_and_families_name_each_other() {
-        for base in [Base::Sd1, Base::Sdxl] {
+        for base in [BaseModel::Sd1, BaseModel::Sdxl] {
             assert_eq!(base.family().graphs, Some(base));
         }
         assert_eq!(all().filter(|family| family.graphs.is_some()).count(), 2);

@@ -2,33 +2,33 @@
 
 use std::fmt;
 
-use super::{Base, families::Family};
+use super::{BaseModel, families::Family};
 
 /// What a model is, as far as anybody tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kind {
+pub struct ModelKind {
     /// Its family.
-    pub family: Told,
+    pub family: DetectedFamily,
     /// What it is made for.
-    pub variant: Variant,
+    pub variant: ModelVariant,
     /// Who says so.
     pub evidence: Evidence,
 }
 
 /// A model's family, as told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub enum DetectedFamily {
     /// One of the table.
-    Family(&'static Family),
+    Known(&'static Family),
     /// Something that the table does not have, in the engine's or the file's own words. No graph of ours serves it.
-    Foreign(String),
+    Unlisted(String),
     /// Nothing tells.
     Unknown,
 }
 
 /// What a model is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Variant {
+pub enum ModelVariant {
     /// Pictures from words.
     Main,
     /// Masked parts of pictures.
@@ -56,40 +56,40 @@ pub enum Evidence {
     Name,
 }
 
-impl Kind {
+impl ModelKind {
     /// Of this family, for pictures from words.
     pub const fn main(family: &'static Family, evidence: Evidence) -> Self {
-        Self { family: Told::Family(family), variant: Variant::Main, evidence }
+        Self { family: DetectedFamily::Known(family), variant: ModelVariant::Main, evidence }
     }
 
     /// What nothing tells the family of.
-    pub const fn unknown(variant: Variant) -> Self {
-        Self { family: Told::Unknown, variant, evidence: Evidence::Name }
+    pub const fn unknown(variant: ModelVariant) -> Self {
+        Self { family: DetectedFamily::Unknown, variant, evidence: Evidence::Name }
     }
 
     /// The built-in graphs that serve it, if any do. An inpainting model runs in them, though it is not made for words
     /// alone.
-    pub fn graphs(&self) -> Option<Base> {
+    pub fn graphs(&self) -> Option<BaseModel> {
         match (&self.family, self.variant) {
-            (Told::Family(family), Variant::Main | Variant::Inpaint) => family.graphs,
+            (DetectedFamily::Known(family), ModelVariant::Main | ModelVariant::Inpaint) => family.graphs,
             _ => None,
         }
     }
 
     /// Whether it may be meant by a request that does not name it: told, served, and made for pictures from words.
-    pub fn is_suitable(&self) -> bool {
-        self.variant == Variant::Main && self.graphs().is_some()
+    pub fn is_default_candidate(&self) -> bool {
+        self.variant == ModelVariant::Main && self.graphs().is_some()
     }
 
     /// Whether nothing tells its family, and telling it would help.
     pub fn is_unknown(&self) -> bool {
-        self.family == Told::Unknown && self.variant != Variant::Split
+        self.family == DetectedFamily::Unknown && self.variant != ModelVariant::Split
     }
 }
 
-impl Variant {
+impl ModelVariant {
     /// The words of the setting `variant`.
-    pub const WORDS: [(&'static str, Self); 5] = [
+    pub const SETTING_VALUES: [(&'static str, Self); 5] = [
         ("main", Self::Main),
         ("inpaint", Self::Inpaint),
         ("refiner", Self::Refiner),
@@ -99,21 +99,21 @@ impl Variant {
 }
 
 /// For people: `SDXL`, `SDXL inpainting`, `of unknown kind`.
-impl fmt::Display for Kind {
+impl fmt::Display for ModelKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.family {
-            Told::Family(family) => f.write_str(family.label)?,
-            Told::Foreign(words) => write!(f, "{words:?}")?,
-            Told::Unknown => f.write_str("of unknown kind")?,
+            DetectedFamily::Known(family) => f.write_str(family.label)?,
+            DetectedFamily::Unlisted(words) => write!(f, "{words:?}")?,
+            DetectedFamily::Unknown => f.write_str("of unknown kind")?,
         }
         f.write_str(match self.variant {
-            Variant::Main => "",
-            Variant::Inpaint => " inpainting",
-            Variant::Refiner => " refiner",
-            Variant::Edit => " edit",
-            Variant::Split => ", a diffusion model without text encoder and VAE",
-            Variant::Other if matches!(self.family, Told::Foreign(_)) => "",
-            Variant::Other => ", not a text-to-image model",
+            ModelVariant::Main => "",
+            ModelVariant::Inpaint => " inpainting",
+            ModelVariant::Refiner => " refiner",
+            ModelVariant::Edit => " edit",
+            ModelVariant::Split => ", a diffusion model without text encoder and VAE",
+            ModelVariant::Other if matches!(self.family, DetectedFamily::Unlisted(_)) => "",
+            ModelVariant::Other => ", not a text-to-image model",
         })
     }
 }

@@ -6,75 +6,75 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{
-    Binding, Fault, Form, Place, Template,
-    edges::{self, Edge},
-    workflow::Batch,
+    Binding, GraphFormat, NodeInput, Template, TemplateError,
+    edges::{self, GraphEdge},
+    workflow::BatchInput,
 };
 
 /// All of it.
-pub(super) fn faults(template: &Template, batches: &[Batch]) -> Vec<Fault> {
-    let is_set = |place: &Place| {
+pub(super) fn check_structure(template: &Template, batches: &[BatchInput]) -> Vec<TemplateError> {
+    let is_set = |input: &NodeInput| {
         template
             .bindings
             .iter()
-            .any(|(binding, places)| binding.is_always_set() && places.iter().any(|at| at == place))
+            .any(|(binding, places)| binding.is_always_set() && places.iter().any(|at| at == input))
     };
-    let is_of_batch = |edge: &Edge| batches.iter().any(|batch| batch.edge == *edge);
-    let kept: Vec<&Edge> =
-        template.edges.iter().filter(|edge| !is_set(&edge.into) && !is_of_batch(edge)).collect();
+    let is_of_batch = |edge: &GraphEdge| batches.iter().any(|batch| batch.edge == *edge);
+    let kept: Vec<&GraphEdge> =
+        template.edges.iter().filter(|edge| !is_set(&edge.target) && !is_of_batch(edge)).collect();
     let nodes: BTreeSet<&str> = template.nodes().map(|(id, ..)| id).collect();
-    let reached = edges::reaching(&template.edges, &template.output, is_set);
-    let mut faults: Vec<_> = kept.iter().filter_map(|edge| leads_nowhere(edge, &nodes)).collect();
+    let reached = edges::upstream_nodes(&template.edges, &template.output, is_set);
+    let mut faults: Vec<_> = kept.iter().filter_map(|edge| dangling_edge(edge, &nodes)).collect();
     // InvokeAI refuses a circle anywhere; ComfyUI looks at nothing that no output needs.
-    let within = if template.form == Form::InvokeAi { &nodes } else { &reached };
-    faults.extend(circle(&kept, within));
-    if template.form == Form::ComfyUi {
+    let within = if template.format == GraphFormat::InvokeAi { &nodes } else { &reached };
+    faults.extend(find_cycle(&kept, within));
+    if template.format == GraphFormat::ComfyUi {
         let inputs = template.nodes().flat_map(|(id, _, inputs)| {
             inputs
                 .iter()
-                .map(move |(field, value)| (Place { node: id.to_owned(), field: field.clone() }, value))
+                .map(move |(field, value)| (NodeInput { node: id.to_owned(), field: field.clone() }, value))
         });
-        for (place, value) in inputs.filter(|(place, _)| !is_set(place)) {
-            faults.extend(numbered(&place, value, &nodes));
-            faults.extend(batch(&place, value).filter(|_| reached.contains(place.node.as_str())));
+        for (input, value) in inputs.filter(|(place, _)| !is_set(place)) {
+            faults.extend(numeric_node_id(&input, value, &nodes));
+            faults.extend(batch(&input, value).filter(|_| reached.contains(input.node.as_str())));
         }
     }
     faults
 }
 
-fn leads_nowhere(edge: &Edge, nodes: &BTreeSet<&str>) -> Option<Fault> {
-    let lost = [&edge.source, &edge.into.node].into_iter().find(|node| !nodes.contains(node.as_str()))?;
-    let into = &edge.into;
-    Some(Fault(format!(
+fn dangling_edge(edge: &GraphEdge, nodes: &BTreeSet<&str>) -> Option<TemplateError> {
+    let lost = [&edge.source, &edge.target.node].into_iter().find(|node| !nodes.contains(node.as_str()))?;
+    let into = &edge.target;
+    Some(TemplateError(format!(
         "{into}: the graph has no node {lost:?}, which {edge} needs: correct its id, or take the edge out"
     )))
 }
 
 /// ComfyUI takes a list with a number at its beginning for a value.
-fn numbered(place: &Place, value: &Value, nodes: &BTreeSet<&str>) -> Option<Fault> {
+fn numeric_node_id(input: &NodeInput, value: &Value, nodes: &BTreeSet<&str>) -> Option<TemplateError> {
     let [id, slot] = value.as_array()?.as_slice() else { return None };
     let id = id.as_u64().filter(|id| slot.is_u64() && nodes.contains(id.to_string().as_str()))?;
-    Some(Fault(format!(
-        "{place}: the link [{id}, {slot}] has a number for its node, which makes no link: write the node's id as a text, \
+    Some(TemplateError(format!(
+        "{input}: the link [{id}, {slot}] has a number for its node, which makes no link: write the node's id as a text, \
          [\"{id}\", {slot}]"
     )))
 }
 
 /// How many pictures there are is the request's `n`, a run for each.
-fn batch(place: &Place, value: &Value) -> Option<Fault> {
+fn batch(input: &NodeInput, value: &Value) -> Option<TemplateError> {
     let size =
-        value.as_f64().filter(|size| place.field == "batch_size" && (*size - 1.0).abs() > f64::EPSILON)?;
-    Some(Fault(format!(
-        "{place} is {size}, but a request's n decides how many pictures are made: set it to 1, or bind {} to it",
+        value.as_f64().filter(|size| input.field == "batch_size" && (*size - 1.0).abs() > f64::EPSILON)?;
+    Some(TemplateError(format!(
+        "{input} is {size}, but a request's n decides how many pictures are made: set it to 1, or bind {} to it",
         Binding::N
     )))
 }
 
 /// The first circle among these nodes.
-fn circle(edges: &[&Edge], within: &BTreeSet<&str>) -> Option<Fault> {
+fn find_cycle(edges: &[&GraphEdge], within: &BTreeSet<&str>) -> Option<TemplateError> {
     let mut left = within.clone();
     let feeding = |node: &str, left: &BTreeSet<&str>| {
-        edges.iter().find(|edge| edge.into.node == node && left.contains(edge.source.as_str())).copied()
+        edges.iter().find(|edge| edge.target.node == node && left.contains(edge.source.as_str())).copied()
     };
     // Whatever waits for nothing is done, again and again. What is left waits for a circle.
     loop {
@@ -92,9 +92,9 @@ fn circle(edges: &[&Edge], within: &BTreeSet<&str>) -> Option<Fault> {
     let edge = feeding(node, &left)?;
     let mut around: Vec<_> = seen.into_iter().skip_while(|seen| *seen != node).collect();
     around.reverse();
-    Some(Fault(format!(
+    Some(TemplateError(format!(
         "{}: the nodes {} feed each other in a circle, which nothing can run: take {edge} or another of their edges out",
-        edge.into,
+        edge.target,
         around.join(", ")
     )))
 }
@@ -116,7 +116,7 @@ mod tests {
             "21": {"class_type": "Lost", "inputs": {"a": ["20", 0], "size": [64, 64]}}});
         change(&mut graph);
         let yaml = format!("output: '9'\nbindings: {{prompt: ['6.text'], seed: ['3.seed']{bindings}}}");
-        let read = Template::read(Form::ComfyUi, &graph.to_string(), &yaml);
+        let read = Template::read(GraphFormat::ComfyUi, &graph.to_string(), &yaml);
         read.err().unwrap_or_default().into_iter().map(|fault| fault.0).collect()
     }
 
@@ -169,7 +169,7 @@ mod tests {
                 "a": {"id": "a", "type": "string", "value": "", "seed": 1}, "b": {"id": "b", "type": "l2i"},
                 "c": {"id": "c", "type": "add"}}, "edges": edges});
             let yaml = "output: b\nbindings: {prompt: [a.value], seed: [a.seed]}";
-            let read = Template::read(Form::InvokeAi, &graph.to_string(), yaml);
+            let read = Template::read(GraphFormat::InvokeAi, &graph.to_string(), yaml);
             read.err().unwrap_or_default().into_iter().map(|fault| fault.0).collect()
         };
         let good = edge("a", "b", "x");

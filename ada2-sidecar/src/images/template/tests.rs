@@ -24,24 +24,24 @@ const API: &str = r#"{
     "out":{"class_type":"SaveImage","inputs":{"positive":["pos",0],"noise":["noise",0],"steps":8,"text.a":""}},
     "lost":{"class_type":"PrimitiveString","inputs":{"value":""}}}"#;
 
-const BOTH: [(Form, &str); 2] = [(Form::InvokeAi, GRAPH), (Form::ComfyUi, API)];
+const BOTH: [(GraphFormat, &str); 2] = [(GraphFormat::InvokeAi, GRAPH), (GraphFormat::ComfyUi, API)];
 
 fn yaml(more: &str) -> String {
     format!("output: out\nbindings: {{prompt: [pos.prompt], seed: [noise.seed]{more}}}")
 }
 
-fn invoke(yaml: &str) -> Result<Template, Vec<Fault>> {
-    Template::read(Form::InvokeAi, GRAPH, yaml)
+fn invoke(yaml: &str) -> Result<Template, Vec<TemplateError>> {
+    Template::read(GraphFormat::InvokeAi, GRAPH, yaml)
 }
 
-fn told(read: Result<Template, Vec<Fault>>) -> Vec<String> {
+fn told(read: Result<Template, Vec<TemplateError>>) -> Vec<String> {
     read.unwrap_err().into_iter().map(|fault| fault.0).collect()
 }
 
-fn input<'a>(form: Form, graph: &'a Value, node: &str, field: &str) -> &'a Value {
+fn input<'a>(form: GraphFormat, graph: &'a Value, node: &str, field: &str) -> &'a Value {
     match form {
-        Form::InvokeAi => &graph["nodes"][node][field],
-        Form::ComfyUi => &graph[node]["inputs"][field],
+        GraphFormat::InvokeAi => &graph["nodes"][node][field],
+        GraphFormat::ComfyUi => &graph[node]["inputs"][field],
     }
 }
 
@@ -70,7 +70,10 @@ fn what_has_no_value_keeps_the_graphs_own() {
         let open = template.render(|binding, _| binding.is_always_set().then(|| json!(4242)));
         assert_eq!(input(form, &open, "out", "steps"), 8);
         assert_eq!(input(form, &open, "noise", "width"), 64);
-        assert_eq!((template.own_steps(), template.own_size()), (Some(8), Some(Size::new(64, 64))));
+        assert_eq!(
+            (template.default_steps(), template.default_size()),
+            (Some(8), Some(ImageSize::new(64, 64)))
+        );
     }
 }
 
@@ -79,14 +82,15 @@ fn a_value_takes_the_place_of_the_edge_that_feeds_its_input() {
     for (form, graph) in BOTH {
         let template = Template::read(form, graph, &yaml("")).unwrap();
         assert_eq!(template.notes().len(), 1);
-        let (note, output) = (&template.notes()[0], if form == Form::InvokeAi { "value" } else { "0" });
+        let (note, output) =
+            (&template.notes()[0], if form == GraphFormat::InvokeAi { "value" } else { "0" });
         let edge =
             format!("the edge from rnd.{output} to noise.seed is dropped: the binding seed sets that input");
         assert_eq!(*note, edge);
         let rendered = template.render(|_, _| Some(json!(4242)));
         assert_eq!(input(form, &rendered, "noise", "seed"), 4242);
         let left = edges::all(form, &rendered);
-        assert!(left.len() == 2 && left.iter().all(|edge| edge.into.field != "seed"), "{left:?}");
+        assert!(left.len() == 2 && left.iter().all(|edge| edge.target.field != "seed"), "{left:?}");
         assert_eq!(edges::all(form, &template.render(|_, _| None)).len(), 3, "nobody set anything");
     }
 }
@@ -95,13 +99,13 @@ fn a_value_takes_the_place_of_the_edge_that_feeds_its_input() {
 fn an_edge_stays_where_nobody_asks_for_the_value() {
     let graph = GRAPH.replace("\"field\":\"seed\"}", "\"field\":\"width\"}");
     let bindings = yaml(", width: [noise.width], height: [noise.height]");
-    let template = Template::read(Form::InvokeAi, &graph, &bindings).unwrap();
+    let template = Template::read(GraphFormat::InvokeAi, &graph, &bindings).unwrap();
     let note = "the edge from rnd.value to noise.width is dropped whenever a request or the preset gives width: \
                 the binding width sets that input";
     assert_eq!(template.notes(), [note]);
     let rendered = template.render(|binding, _| binding.is_always_set().then(|| json!(1)));
-    assert_eq!(edges::all(Form::InvokeAi, &rendered).len(), 3);
-    assert_eq!(template.own_size(), None, "another node decides it");
+    assert_eq!(edges::all(GraphFormat::InvokeAi, &rendered).len(), 3);
+    assert_eq!(template.default_size(), None, "another node decides it");
 }
 
 #[test]
@@ -119,7 +123,7 @@ fn a_place_that_does_not_exist_is_named_and_every_fault_is_told_at_once() {
     assert!(read(", mood: [noise.seed]")[0].contains("mood"));
     let elsewhere = told(invoke("output: x\nbindings: {prompt: [pos.prompt], seed: [noise.seed]}"));
     assert_eq!(elsewhere, ["output: the graph has no node \"x\""]);
-    assert!(Template::read(Form::InvokeAi, "[", &yaml("")).is_err());
+    assert!(Template::read(GraphFormat::InvokeAi, "[", &yaml("")).is_err());
     assert!(told(invoke(&format!("{}\nsize: big", yaml(""))))[0].contains("ignore"));
 }
 
@@ -170,29 +174,30 @@ fn what_gives_way_only_to_the_same_value_has_an_effect_for_any_other() {
     let graph = GRAPH.replace("\"field\":\"seed\"}", "\"field\":\"width\"}");
     let read = |more: &str| {
         let sides = format!(", width: [noise.width], height: [noise.height]{more}");
-        Template::read(Form::InvokeAi, &graph, &yaml(&sides))
+        Template::read(GraphFormat::InvokeAi, &graph, &yaml(&sides))
     };
     assert!(read(", steps: [rnd.low]").is_ok(), "while nobody asks for a size");
     let twice = "output: out\nbindings: {prompt: [pos.prompt], seed: [noise.seed], width: [noise.width, rnd.low], \
                  height: [noise.height]}";
     assert!(
-        told(Template::read(Form::InvokeAi, &graph, twice))[0].starts_with("width: rnd.low has no effect")
+        told(Template::read(GraphFormat::InvokeAi, &graph, twice))[0]
+            .starts_with("width: rnd.low has no effect")
     );
 }
 
 #[test]
 fn a_task_needs_its_bindings_and_has_no_others() {
-    let faults = |template: &Template, task| match template.serves(task) {
+    let faults = |template: &Template, task| match template.check_task(task) {
         Ok(()) => Vec::new(),
         Err(faults) => faults.into_iter().map(|fault| fault.0).collect(),
     };
     let bare = invoke("output: out\nbindings: {prompt: [pos.prompt]}").unwrap();
     assert!(faults(&bare, Task::Generate)[0].starts_with("seed is bound to no input"));
     let whole = invoke(&yaml("")).unwrap();
-    assert_eq!(whole.serves(Task::Generate), Ok(()));
+    assert_eq!(whole.check_task(Task::Generate), Ok(()));
     assert!(faults(&whole, Task::Edit)[0].starts_with("image is bound to no input"));
     let edit = invoke(&yaml(", image: [noise.width], strength: [out.steps]")).unwrap();
-    assert_eq!(edit.serves(Task::Edit), Ok(()));
+    assert_eq!(edit.check_task(Task::Edit), Ok(()));
     let told = faults(&edit, Task::Generate);
     assert!(
         told.len() == 2 && told[0].starts_with("image has no effect: a request for generate"),
@@ -215,19 +220,19 @@ fn a_graph_as_it_is_posted_is_read_and_a_node_may_be_called_prompt() {
     {
         let posted = around.replace("GRAPH", API);
         assert_eq!(
-            Template::read(Form::ComfyUi, &posted, &yaml("")),
-            Template::read(Form::ComfyUi, API, &yaml(""))
+            Template::read(GraphFormat::ComfyUi, &posted, &yaml("")),
+            Template::read(GraphFormat::ComfyUi, API, &yaml(""))
         );
     }
     let named = API.replace("\"lost\":", "\"prompt\":");
-    assert!(Template::read(Form::ComfyUi, &named, &yaml("")).is_ok());
+    assert!(Template::read(GraphFormat::ComfyUi, &named, &yaml("")).is_ok());
 }
 
 #[test]
 fn a_workflow_of_comfyuis_web_page_is_told_from_its_api_format() {
     let read = |graph: &str| {
         let yaml = "output: '9'\nbindings: {prompt: ['6.text'], seed: ['3.seed']}";
-        told(Template::read(Form::ComfyUi, graph, yaml)).remove(0)
+        told(Template::read(GraphFormat::ComfyUi, graph, yaml)).remove(0)
     };
     assert!(read(r#"{"nodes":[],"links":[]}"#).contains("Export (API)"));
     assert!(read(r#"{"3":{"inputs":{}}}"#).contains("\"3\" has no class_type"));

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{Fault, Place, edges::Edge};
+use super::{NodeInput, TemplateError, edges::GraphEdge};
 
 /// Nodes that the page runs itself: what they hold becomes the batch's data, and they are no part of the graph.
-const BATCHES: [&str; 8] = [
+const BATCH_NODE_TYPES: [&str; 8] = [
     "image_batch",
     "string_batch",
     "integer_batch",
@@ -18,52 +18,55 @@ const BATCHES: [&str; 8] = [
     "float_generator",
 ];
 /// The one type of node that takes inputs which it does not declare, nulls included.
-const TAKES_ANYTHING: &str = "core_metadata";
+const METADATA_NODE: &str = "core_metadata";
 /// A workflow within a workflow. What its inner nodes take lies in one input of its own.
-const CALL: &str = "call_saved_workflow";
-const CALL_INPUTS: &str = "workflow_inputs";
-const CALL_PREFIX: &str = "saved_workflow_input::";
+const CALL_WORKFLOW_NODE: &str = "call_saved_workflow";
+const CALL_WORKFLOW_INPUTS: &str = "workflow_inputs";
+const CALL_WORKFLOW_INPUT_PREFIX: &str = "saved_workflow_input::";
 
 /// A workflow as a graph.
 #[derive(Debug)]
-pub(super) struct Converted {
+pub(super) struct ConvertedWorkflow {
     /// What the queue takes.
     pub(super) graph: Value,
     /// The inputs that its nodes have, with a value in the graph or without.
-    pub(super) inputs: BTreeSet<Place>,
+    pub(super) inputs: BTreeSet<NodeInput>,
     /// The inputs that get a batch of values.
-    pub(super) batches: Vec<Batch>,
+    pub(super) batches: Vec<BatchInput>,
 }
 
 /// An input that the page would fill with a batch of values, one run for each.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct BatchInput {
     /// The type of the node that holds the values.
-    pub(super) kind: String,
+    pub(super) node_type: String,
     /// What leads from there to the input; no part of the graph.
-    pub(super) edge: Edge,
+    pub(super) edge: GraphEdge,
 }
 
 /// A graph stays as it is; an exported workflow becomes one.
-pub(super) fn to_graph(document: Value) -> Result<Converted, Fault> {
+pub(super) fn convert_workflow(document: Value) -> Result<ConvertedWorkflow, TemplateError> {
     match &document["nodes"] {
-        Value::Object(_) => Ok(Converted { graph: document, inputs: BTreeSet::new(), batches: Vec::new() }),
+        Value::Object(_) => {
+            Ok(ConvertedWorkflow { graph: document, inputs: BTreeSet::new(), batches: Vec::new() })
+        }
         Value::Array(nodes) => {
             let edges = document["edges"].as_array().map_or(&[] as &[Value], Vec::as_slice);
-            Ok(Export { roles: roles(nodes)?, edges }.converted())
+            Ok(ExportedWorkflow { roles: roles(nodes)?, edges }.converted())
         }
-        _ => Err(Fault("the graph has no nodes".to_owned())),
+        _ => Err(TemplateError("the graph has no nodes".to_owned())),
     }
 }
 
 /// Where an input's value lies within its node.
-pub(super) fn inner(kind: Option<&str>, field: &str) -> Option<&'static str> {
-    (kind == Some(CALL) && field.starts_with(CALL_PREFIX)).then_some(CALL_INPUTS)
+pub(super) fn nested_inputs_key(kind: Option<&str>, field: &str) -> Option<&'static str> {
+    (kind == Some(CALL_WORKFLOW_NODE) && field.starts_with(CALL_WORKFLOW_INPUT_PREFIX))
+        .then_some(CALL_WORKFLOW_INPUTS)
 }
 
 /// Whether a node of this type takes an input that its declaration does not have.
-pub(crate) fn takes_undeclared(kind: &str, field: &str) -> bool {
-    kind == TAKES_ANYTHING || inner(Some(kind), field).is_some()
+pub(crate) fn accepts_undeclared_input(kind: &str, field: &str) -> bool {
+    kind == METADATA_NODE || nested_inputs_key(Some(kind), field).is_some()
 }
 
 /// What a node of the page is to the graph. Notes and the current image are nothing.
@@ -74,12 +77,12 @@ enum Role<'a> {
     Connector,
 }
 
-struct Export<'a> {
+struct ExportedWorkflow<'a> {
     roles: BTreeMap<&'a str, Role<'a>>,
     edges: &'a [Value],
 }
 
-fn roles(nodes: &[Value]) -> Result<BTreeMap<&str, Role<'_>>, Fault> {
+fn roles(nodes: &[Value]) -> Result<BTreeMap<&str, Role<'_>>, TemplateError> {
     let mut roles = BTreeMap::new();
     for node in nodes {
         let data = &node["data"];
@@ -88,9 +91,9 @@ fn roles(nodes: &[Value]) -> Result<BTreeMap<&str, Role<'_>>, Fault> {
             Some("connector") => id.map(|id| (id, Role::Connector)),
             Some("invocation") => {
                 let (Some(id), Some(kind)) = (id, data["type"].as_str()) else {
-                    return Err(Fault("a node of the workflow has no id and type".to_owned()));
+                    return Err(TemplateError("a node of the workflow has no id and type".to_owned()));
                 };
-                let is_batch = BATCHES.contains(&kind);
+                let is_batch = BATCH_NODE_TYPES.contains(&kind);
                 Some((id, if is_batch { Role::Batch(kind) } else { Role::Invocation(kind, data) }))
             }
             _ => None,
@@ -100,20 +103,20 @@ fn roles(nodes: &[Value]) -> Result<BTreeMap<&str, Role<'_>>, Fault> {
     Ok(roles)
 }
 
-impl<'a> Export<'a> {
-    fn converted(&self) -> Converted {
+impl<'a> ExportedWorkflow<'a> {
+    fn converted(&self) -> ConvertedWorkflow {
         let (mut nodes, mut inputs) = (Map::new(), BTreeSet::new());
         for (id, role) in &self.roles {
             let Role::Invocation(kind, data) = role else { continue };
             let names = data["inputs"].as_object().into_iter().flat_map(Map::keys);
-            inputs.extend(names.map(|field| Place { node: (*id).to_owned(), field: field.clone() }));
+            inputs.extend(names.map(|field| NodeInput { node: (*id).to_owned(), field: field.clone() }));
             nodes.insert((*id).to_owned(), invocation(id, kind, data));
         }
         let (mut edges, mut batches) = (Vec::new(), Vec::new());
         for (source, output, into) in self.edges.iter().filter_map(|edge| self.resolved(edge)) {
             if let Role::Batch(kind) = self.roles[source] {
-                let edge = Edge { source: source.to_owned(), output: output.to_owned(), into };
-                batches.push(Batch { kind: kind.to_owned(), edge });
+                let edge = GraphEdge { source: source.to_owned(), output: output.to_owned(), target: into };
+                batches.push(BatchInput { node_type: kind.to_owned(), edge });
                 continue;
             }
             // The edge wins; a value that the input's own type does not take would refuse the whole graph.
@@ -124,17 +127,17 @@ impl<'a> Export<'a> {
                 edges.push(edge);
             }
         }
-        Converted { graph: json!({"id": "graph", "nodes": nodes, "edges": edges}), inputs, batches }
+        ConvertedWorkflow { graph: json!({"id": "graph", "nodes": nodes, "edges": edges}), inputs, batches }
     }
 
     /// An edge between two nodes that run, or none: those between collapsed nodes only show that there are some.
-    fn resolved(&self, edge: &'a Value) -> Option<(&'a str, &'a str, Place)> {
-        let ((target, field), true) = (end(edge, "target", "targetHandle")?, is_real(edge)) else {
+    fn resolved(&self, edge: &'a Value) -> Option<(&'a str, &'a str, NodeInput)> {
+        let ((target, field), true) = (endpoint(edge, "target", "targetHandle")?, is_real(edge)) else {
             return None;
         };
         matches!(self.roles.get(target)?, Role::Invocation(..)).then_some(())?;
         let (source, output) = self.source(edge)?;
-        Some((source, output, Place { node: target.to_owned(), field: field.to_owned() }))
+        Some((source, output, NodeInput { node: target.to_owned(), field: field.to_owned() }))
     }
 
     /// Where an edge comes from, past all connectors.
@@ -142,11 +145,11 @@ impl<'a> Export<'a> {
         let mut edge = edge;
         // A circle of connectors leads to no source.
         for _ in 0..=self.roles.len() {
-            let (source, output) = end(edge, "source", "sourceHandle")?;
+            let (source, output) = endpoint(edge, "source", "sourceHandle")?;
             match self.roles.get(source)? {
                 Role::Connector => {
                     let enters = |edge: &&Value| {
-                        is_real(edge) && end(edge, "target", "targetHandle") == Some((source, "in"))
+                        is_real(edge) && endpoint(edge, "target", "targetHandle") == Some((source, "in"))
                     };
                     edge = self.edges.iter().find(enters)?;
                 }
@@ -161,21 +164,21 @@ fn is_real(edge: &Value) -> bool {
     edge["type"] != "collapsed"
 }
 
-fn end<'a>(edge: &'a Value, node: &str, handle: &str) -> Option<(&'a str, &'a str)> {
+fn endpoint<'a>(edge: &'a Value, node: &str, handle: &str) -> Option<(&'a str, &'a str)> {
     Some((edge[node].as_str()?, edge[handle].as_str().filter(|handle| !handle.is_empty())?))
 }
 
 fn invocation(id: &str, kind: &str, data: &Value) -> Value {
     let mut node = json!({"id": id, "type": kind});
-    if kind == CALL {
-        node[CALL_INPUTS] = json!({});
+    if kind == CALL_WORKFLOW_NODE {
+        node[CALL_WORKFLOW_INPUTS] = json!({});
     }
     for (field, input) in data["inputs"].as_object().into_iter().flatten() {
         let value = input.get("value").filter(|value| is_sent(kind, field, value));
-        match (value, inner(Some(kind), field)) {
+        match (value, nested_inputs_key(Some(kind), field)) {
             (Some(value), Some(inner)) => node[inner][field] = value.clone(),
             // What an older page left there.
-            (Some(_), None) if kind == CALL && field == CALL_INPUTS => {}
+            (Some(_), None) if kind == CALL_WORKFLOW_NODE && field == CALL_WORKFLOW_INPUTS => {}
             (Some(value), None) => node[field] = value.clone(),
             (None, _) => {}
         }
@@ -191,11 +194,11 @@ fn invocation(id: &str, kind: &str, data: &Value) -> Value {
 /// The page takes a null for no value. A board's `auto` is the user's own choice in the page, which nobody makes here.
 fn is_sent(kind: &str, field: &str, value: &Value) -> bool {
     let is_open_board = field == "board" && matches!(value.as_str(), Some("" | "auto" | "none"));
-    !is_open_board && (!value.is_null() || kind == TAKES_ANYTHING)
+    !is_open_board && (!value.is_null() || kind == METADATA_NODE)
 }
 
 fn remove(node: &mut Value, field: &str) {
-    let at = match inner(node["type"].as_str(), field) {
+    let at = match nested_inputs_key(node["type"].as_str(), field) {
         Some(inner) => &mut node[inner],
         None => node,
     };

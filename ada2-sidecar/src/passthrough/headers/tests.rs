@@ -22,9 +22,9 @@ fn shown(headers: &HeaderMap) -> Vec<String> {
 }
 
 /// Who asks with this head, through a trusted proxy or not.
-fn client(trusted: bool, headers: &HeaderMap) -> Client {
+fn client(trusted: bool, headers: &HeaderMap) -> ClientInfo {
     let proxies = if trusted { vec!["192.168.1.7/32".parse().unwrap()] } else { vec![] };
-    Client::of("::ffff:192.168.1.7".parse().unwrap(), headers, &proxies)
+    ClientInfo::from_request("::ffff:192.168.1.7".parse().unwrap(), headers, &proxies)
 }
 
 /// The lines that the engine sees, but for those that are always the same.
@@ -32,7 +32,7 @@ fn sent(lines: &str, trusted: bool, websocket: bool) -> Vec<String> {
     let mut parts = Request::builder().uri("/x").body(()).unwrap().into_parts().0;
     parts.headers = head(lines);
     let client = client(trusted, &parts.headers);
-    to_engine(&mut parts, &client, &HeaderValue::from_static("id"), websocket);
+    prepare_request(&mut parts, &client, &HeaderValue::from_static("id"), websocket);
     let always = ["x-forwarded-for: 192.168.1.7", "x-forwarded-proto: http", "x-request-id: id"];
     let mut seen = shown(&parts.headers);
     let host = parts.headers.get(HOST).map(|host| format!("x-forwarded-host: {}", host.to_str().unwrap()));
@@ -109,7 +109,7 @@ fn the_target_loses_scheme_and_name_and_nothing_else() {
         let mut parts =
             Request::builder().method(Method::OPTIONS).uri(given).body(()).unwrap().into_parts().0;
         let client = client(false, &parts.headers);
-        to_engine(&mut parts, &client, &HeaderValue::from_static("id"), false);
+        prepare_request(&mut parts, &client, &HeaderValue::from_static("id"), false);
         assert_eq!(parts.uri.to_string(), expected, "{given}");
     }
 }
@@ -119,7 +119,7 @@ fn answers_lose_what_belongs_to_the_engines_connection() {
     let mut headers = head(
         "connection: close, x-hop\nx-hop: 1\nkeep-alive: timeout=5\nserver: uvicorn\nset-cookie: a\nset-cookie: b",
     );
-    to_caller(&mut headers, false);
+    prepare_response(&mut headers, false);
     assert_eq!(shown(&headers), ["server: uvicorn", "set-cookie: a", "set-cookie: b"]);
 }
 
@@ -139,7 +139,7 @@ proptest! {
             parts.headers.insert("x-forwarded-for", told.parse().unwrap());
         }
         let client = client(false, &parts.headers);
-        to_engine(&mut parts, &client, &HeaderValue::from_static("id"), websocket);
+        prepare_request(&mut parts, &client, &HeaderValue::from_static("id"), websocket);
         prop_assert_eq!(&parts.headers[HOST], "ada2");
         prop_assert_eq!(&parts.headers["x-forwarded-for"], "192.168.1.7");
         prop_assert_eq!(parts.headers.contains_key(CONNECTION), websocket);

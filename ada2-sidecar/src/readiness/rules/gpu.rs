@@ -4,65 +4,70 @@ use std::time::Instant;
 
 use wire::health::{Check, CheckStatus};
 
-use super::{Inputs, Rules, unread};
-use crate::gpu::{GpuSample, GpuState, PROOF, STALE, recovery_words};
+use super::{EvaluationInputs, Rules, unavailable};
+use crate::gpu::{GpuSample, GpuState, RECOVERY_SAMPLES, STALE_AFTER, recovery_action_name};
 
 /// Whether the card is or was in trouble and has yet to prove itself.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Trouble {
-    lost: bool,
-    failing: Option<String>,
+pub(super) struct GpuFaultState {
+    was_lost: bool,
+    last_error: Option<String>,
 }
 
-impl Trouble {
-    fn next(&mut self, sample: Option<&GpuSample>) {
+impl GpuFaultState {
+    fn update(&mut self, sample: Option<&GpuSample>) {
         let Some(sample) = sample else { return };
         match &sample.state {
-            GpuState::Present(_) if sample.good >= PROOF => *self = Self::default(),
-            GpuState::Failed(words) => self.failing = Some(words.clone()),
-            GpuState::Lost => self.lost = true,
+            GpuState::Present(_) if sample.consecutive_good >= RECOVERY_SAMPLES => *self = Self::default(),
+            GpuState::Failed(error) => self.last_error = Some(error.clone()),
+            GpuState::Lost => self.was_lost = true,
             _ => {}
         }
     }
 }
 
-pub(super) fn checks(trouble: &mut Trouble, inputs: &Inputs<'_>, rules: &Rules, now: Instant) -> Vec<Check> {
-    trouble.next(inputs.gpu);
+pub(super) fn checks(
+    faults: &mut GpuFaultState,
+    inputs: &EvaluationInputs<'_>,
+    rules: &Rules,
+    now: Instant,
+) -> Vec<Check> {
+    faults.update(inputs.gpu);
     vec![
-        nvml(inputs.gpu, trouble, rules),
+        nvml(inputs.gpu, faults, rules),
         driver(inputs.gpu),
         snapshot_fresh(inputs, now),
-        gpu_present(inputs.gpu, trouble, rules),
+        gpu_present(inputs.gpu, faults, rules),
         recovery_action(inputs.gpu),
     ]
 }
 
-fn nvml(sample: Option<&GpuSample>, trouble: &Trouble, rules: &Rules) -> Check {
+fn nvml(sample: Option<&GpuSample>, faults: &GpuFaultState, rules: &Rules) -> Check {
     let check = |observed: &str| Check::pass("nvml", observed, "loaded");
     let hint = if rules.gpu_required { ", or start with --gpu optional if this host has no GPU" } else { "" };
-    let absent = rules.absent();
-    if let Some(words) = &trouble.failing {
-        let words = format!("NVML fails: {words}; look at `nvidia-smi` and `dmesg`");
-        return check("error").but(CheckStatus::Fail, words);
+    let absent = rules.absent_gpu_status();
+    if let Some(error) = &faults.last_error {
+        let message = format!("NVML fails: {error}; look at `nvidia-smi` and `dmesg`");
+        return check("error").with_status(CheckStatus::Fail, message);
     }
     match sample.map(|sample| &sample.state) {
         // Also where no GPU is required: it may be there, and what it reported before the first look is not to be had.
         None => check("not asked yet")
-            .but(CheckStatus::Fail, "the driver has not answered yet; wait a moment"),
-        Some(GpuState::NoLibrary(words)) => check("not found").but(
+            .with_status(CheckStatus::Fail, "the driver has not answered yet; wait a moment"),
+        Some(GpuState::LibraryUnavailable(error)) => check("not found").with_status(
             absent,
-            format!("libnvidia-ml cannot be loaded ({words}): install the NVIDIA driver, or name it with --nvml-lib{hint}"),
+            format!("libnvidia-ml cannot be loaded ({error}): install the NVIDIA driver, or name it with --nvml-lib{hint}"),
         ),
-        Some(GpuState::DriverNotLoaded) => check("driver not loaded").but(
+        Some(GpuState::DriverNotLoaded) => check("driver not loaded").with_status(
             absent,
             format!("the NVIDIA kernel module is not loaded: run `sudo modprobe nvidia`, look at `dmesg`{hint}"),
         ),
-        Some(GpuState::NoPermission) => check("no permission").but(
+        Some(GpuState::NoPermission) => check("no permission").with_status(
             CheckStatus::Fail,
             "the driver refuses this user: allow the unit /dev/nvidiactl and /dev/nvidia0 (no PrivateDevices=)",
         ),
         Some(GpuState::VersionMismatch) => {
-            check("unknown").but(CheckStatus::Unknown, "NVML does not start, see driver")
+            check("unknown").with_status(CheckStatus::Unknown, "NVML does not start, see driver")
         }
         // What failed is said above.
         Some(GpuState::Present(_) | GpuState::Failed(_) | GpuState::NoDevice { .. } | GpuState::Lost) => {
@@ -75,7 +80,7 @@ fn driver(sample: Option<&GpuSample>) -> Check {
     let check =
         |observed: String| Check::pass("driver", observed, "kernel module and library of one version");
     match sample.map(|sample| &sample.state) {
-        Some(GpuState::VersionMismatch) => check("version mismatch".to_owned()).but(
+        Some(GpuState::VersionMismatch) => check("version mismatch".to_owned()).with_status(
             CheckStatus::Fail,
             "driver and library versions differ: the driver was upgraded while its old kernel module is loaded; \
              reboot needed, or reload the module",
@@ -83,8 +88,8 @@ fn driver(sample: Option<&GpuSample>) -> Check {
         Some(GpuState::Present(reading)) => {
             let running = reading.report.driver_version.as_deref().unwrap_or("unknown");
             let check = check(running.to_owned());
-            match &reading.vitals.replaced_driver {
-                Some(installed) => check.but(
+            match &reading.health.driver_on_disk {
+                Some(installed) => check.with_status(
                     CheckStatus::Warn,
                     format!(
                         "the NVIDIA driver was upgraded under us: {running} runs, {installed} is installed; programs that \
@@ -94,22 +99,22 @@ fn driver(sample: Option<&GpuSample>) -> Check {
                 None => check,
             }
         }
-        _ => check("unknown".to_owned()).but(CheckStatus::Unknown, "no driver is being read, see nvml"),
+        _ => check("unknown".to_owned()).with_status(CheckStatus::Unknown, "no driver is being read, see nvml"),
     }
 }
 
-fn snapshot_fresh(inputs: &Inputs<'_>, now: Instant) -> Check {
-    let expected = format!("at most {} s old", STALE.as_secs());
-    let age = now.saturating_duration_since(inputs.gpu.map_or(inputs.started, |sample| sample.taken));
+fn snapshot_fresh(inputs: &EvaluationInputs<'_>, now: Instant) -> Check {
+    let expected = format!("at most {} s old", STALE_AFTER.as_secs());
+    let age = now.saturating_duration_since(inputs.gpu.map_or(inputs.started_at, |sample| sample.taken));
     let observed = match inputs.gpu {
         Some(_) => format!("{:.1} s old", age.as_secs_f64()),
         None => "no reading yet".to_owned(),
     };
     let check = Check::pass("snapshot_fresh", observed, expected);
-    if age <= STALE {
+    if age <= STALE_AFTER {
         return check;
     }
-    check.but(
+    check.with_status(
         CheckStatus::Fail,
         format!(
             "nothing was read for {} s: a call into the NVIDIA driver hangs; look at `dmesg`, a reboot may be needed",
@@ -118,21 +123,21 @@ fn snapshot_fresh(inputs: &Inputs<'_>, now: Instant) -> Check {
     )
 }
 
-fn gpu_present(sample: Option<&GpuSample>, trouble: &Trouble, rules: &Rules) -> Check {
+fn gpu_present(sample: Option<&GpuSample>, faults: &GpuFaultState, rules: &Rules) -> Check {
     let check = |observed: String| Check::pass("gpu_present", observed, "the configured GPU answers");
     match sample.map(|sample| &sample.state) {
-        Some(GpuState::Lost) => check("lost".to_owned()).but(
+        Some(GpuState::Lost) => check("lost".to_owned()).with_status(
             CheckStatus::Fail,
             "GPU is lost: it fell off the bus or needs a reset; look at `dmesg` for Xid lines, reboot if it does not return",
         ),
-        Some(GpuState::Present(_)) if trouble.lost => check("back".to_owned())
-            .but(CheckStatus::Fail, "GPU is lost: it answers again and has to prove itself; wait a moment"),
+        Some(GpuState::Present(_)) if faults.was_lost => check("back".to_owned())
+            .with_status(CheckStatus::Fail, "GPU is lost: it answers again and has to prove itself; wait a moment"),
         Some(GpuState::Present(reading)) => check(format!("{} {}", reading.report.name, reading.report.uuid)),
-        Some(GpuState::NoDevice { wanted, found }) if found.is_empty() => check("no GPU".to_owned())
-            .but(rules.absent(), format!("the driver knows no GPU, and --gpu-id wants {wanted}")),
-        Some(GpuState::NoDevice { wanted, found }) => check("another GPU".to_owned())
-            .but(CheckStatus::Fail, format!("--gpu-id wants {wanted}, and there is only {}", found.join(", "))),
-        _ => check("unknown".to_owned()).but(rules.absent(), "no GPU can be seen, see nvml"),
+        Some(GpuState::NoDevice { requested: wanted, found }) if found.is_empty() => check("no GPU".to_owned())
+            .with_status(rules.absent_gpu_status(), format!("the driver knows no GPU, and --gpu-id wants {wanted}")),
+        Some(GpuState::NoDevice { requested: wanted, found }) => check("another GPU".to_owned())
+            .with_status(CheckStatus::Fail, format!("--gpu-id wants {wanted}, and there is only {}", found.join(", "))),
+        _ => check("unknown".to_owned()).with_status(rules.absent_gpu_status(), "no GPU can be seen, see nvml"),
     }
 }
 
@@ -142,10 +147,10 @@ fn recovery_action(sample: Option<&GpuSample>) -> Check {
         _ => None,
     };
     let expected = "None";
-    let Some(action) = reading.and_then(|reading| reading.vitals.recovery_action) else {
-        return unread("recovery_action", expected, reading);
+    let Some(action) = reading.and_then(|reading| reading.health.recovery_action) else {
+        return unavailable("recovery_action", expected, reading);
     };
-    let check = Check::pass("recovery_action", recovery_words(action), expected);
+    let check = Check::pass("recovery_action", recovery_action_name(action), expected);
     let status = match action {
         0 => return check,
         1 | 2 | 4 | 6 | 7 => CheckStatus::Fail,
@@ -159,5 +164,5 @@ fn recovery_action(sample: Option<&GpuSample>) -> Check {
         6 => "reset the GPU's bus, or reboot this host",
         _ => "look at `nvidia-smi -q` under GPU Recovery Action",
     };
-    check.but(status, format!("the driver advises {:?}: {remedy}", recovery_words(action)))
+    check.with_status(status, format!("the driver advises {:?}: {remedy}", recovery_action_name(action)))
 }

@@ -7,40 +7,47 @@ use std::{
 
 use wire::health::{Check, CheckStatus};
 
-use super::{Inputs, Rules};
+use super::{EvaluationInputs, Rules};
 use crate::{
     config::checks::HostRules,
-    host::{Disk, HostSample},
+    host::{HostSample, OutputDisk},
     readiness::alarm::{Alarm, Delays},
     sandbox,
 };
 
 /// A look older than this is none: a disk hangs.
-const STALE: Duration = Duration::from_secs(15);
+const MAX_SAMPLE_AGE: Duration = Duration::from_secs(15);
 /// A program that loads a model takes memory for moments.
 const DELAYS: Delays = Delays { rise: Duration::from_secs(15), fall: Duration::from_secs(10) };
 const MIB: u64 = 1 << 20;
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Alarms {
+pub(super) struct HostAlarms {
     memory: Option<Alarm>,
     disk: Option<Alarm>,
 }
 
-pub(super) fn checks(alarms: &mut Alarms, inputs: &Inputs<'_>, rules: &Rules, now: Instant) -> Vec<Check> {
-    let fresh = inputs.host.filter(|sample| now.saturating_duration_since(sample.taken) <= STALE);
-    let hangs = inputs.host.is_some() && fresh.is_none();
+pub(super) fn checks(
+    alarms: &mut HostAlarms,
+    inputs: &EvaluationInputs<'_>,
+    rules: &Rules,
+    now: Instant,
+) -> Vec<Check> {
+    let fresh = inputs.host.filter(|sample| now.saturating_duration_since(sample.taken) <= MAX_SAMPLE_AGE);
+    let is_stalled = inputs.host.is_some() && fresh.is_none();
     vec![
-        disk(&mut alarms.disk, fresh, hangs, &rules.host, now),
+        disk(&mut alarms.disk, fresh, is_stalled, &rules.host, now),
         host_memory(&mut alarms.memory, fresh, &rules.host, now),
     ]
 }
 
 /// Below the floor: an alarm, off again only with a tenth to spare.
-fn follow(alarm: &mut Option<Alarm>, room: u64, floor: u64, now: Instant) -> bool {
-    let enough = room >= floor.saturating_add(floor / 10);
-    let next = alarm
-        .map_or_else(|| Alarm::starting(room < floor), |alarm| alarm.next(room < floor, enough, DELAYS, now));
+fn update_alarm(alarm: &mut Option<Alarm>, available: u64, floor: u64, now: Instant) -> bool {
+    let enough = available >= floor.saturating_add(floor / 10);
+    let next = alarm.map_or_else(
+        || Alarm::new(available < floor),
+        |alarm| alarm.update(available < floor, enough, DELAYS, now),
+    );
     *alarm = Some(next);
     next.on
 }
@@ -48,46 +55,49 @@ fn follow(alarm: &mut Option<Alarm>, room: u64, floor: u64, now: Instant) -> boo
 fn disk(
     alarm: &mut Option<Alarm>,
     sample: Option<&HostSample>,
-    hangs: bool,
+    is_stalled: bool,
     rules: &HostRules,
     now: Instant,
 ) -> Check {
     let floor = rules.min_free_disk;
     let check = |observed: String| Check::pass("disk", observed, format!("at least {} MiB", floor / MIB));
     let (mount, available) = match sample.map(|sample| &sample.disk) {
-        None if hangs => {
-            return check("unknown".to_owned())
-                .but(CheckStatus::Unknown, "looking at the disks hangs: look for a dead mount with `df`");
+        None if is_stalled => {
+            return check("unknown".to_owned()).with_status(
+                CheckStatus::Unknown,
+                "looking at the disks hangs: look for a dead mount with `df`",
+            );
         }
         None => {
-            return check("unknown".to_owned()).but(CheckStatus::Unknown, "not looked at yet; wait a moment");
+            return check("unknown".to_owned())
+                .with_status(CheckStatus::Unknown, "not looked at yet; wait a moment");
         }
-        Some(Disk::NotConfigured) => {
-            return check("not watched".to_owned()).but(
+        Some(OutputDisk::NotConfigured) => {
+            return check("not watched".to_owned()).with_status(
                 CheckStatus::Unknown,
                 "name the folder of the engine's pictures with --engine-output-dir",
             );
         }
-        Some(Disk::NotSeen(folder)) => {
-            let hint = sandbox::hidden(folder, ErrorKind::NotFound).unwrap_or_default();
-            let words = format!("--engine-output-dir {} cannot be seen from here{hint}", folder.display());
-            return check("not seen".to_owned()).but(CheckStatus::Unknown, words);
+        Some(OutputDisk::NotFound(folder)) => {
+            let hint = sandbox::access_hint(folder, ErrorKind::NotFound).unwrap_or_default();
+            let message = format!("--engine-output-dir {} cannot be seen from here{hint}", folder.display());
+            return check("not seen".to_owned()).with_status(CheckStatus::Unknown, message);
         }
-        Some(Disk::Seen { mount, available, .. }) => (mount.display(), *available),
+        Some(OutputDisk::Found { mount, available, .. }) => (mount.display(), *available),
     };
-    let seen = check(format!("{} MiB on {mount}", available / MIB));
+    let result = check(format!("{} MiB on {mount}", available / MIB));
     let remedy = "delete pictures in the engine, or make room";
-    if follow(alarm, available, floor, now) && floor > 0 {
-        let words =
+    if update_alarm(alarm, available, floor, now) && floor > 0 {
+        let message =
             format!("only {} MiB are left on {mount} for the engine's pictures: {remedy}", available / MIB);
-        return seen.but(CheckStatus::Fail, words);
+        return result.with_status(CheckStatus::Fail, message);
     }
     if available < floor.saturating_mul(2) {
-        let words =
+        let message =
             format!("{} MiB are left on {mount} for the engine's pictures: {remedy} soon", available / MIB);
-        return seen.but(CheckStatus::Warn, words);
+        return result.with_status(CheckStatus::Warn, message);
     }
-    seen
+    result
 }
 
 fn host_memory(
@@ -101,27 +111,30 @@ fn host_memory(
         Check::pass("host_memory", observed, format!("at least {} MiB available", floor / MIB))
     };
     let Some(sample) = sample else {
-        return check("unknown".to_owned()).but(CheckStatus::Unknown, "not looked at lately, see disk");
+        return check("unknown".to_owned())
+            .with_status(CheckStatus::Unknown, "not looked at lately, see disk");
     };
     let HostSample { memory_available: available, memory_total, swap_total, swap_used, .. } = sample;
     let percent = (swap_used * 100).checked_div(*swap_total).unwrap_or(0);
-    let seen =
+    let result =
         check(format!("{} of {} MiB available, swap {percent} % used", available / MIB, memory_total / MIB));
     let remedy = "stop what needs it not, or lower the engine's caches";
-    if follow(alarm, *available, floor, now) && floor > 0 {
-        let words = format!(
+    if update_alarm(alarm, *available, floor, now) && floor > 0 {
+        let message = format!(
             "only {} MiB of host memory are available: the engine may be killed while it loads a model; {remedy}",
             available / MIB
         );
-        return seen.but(CheckStatus::Fail, words);
+        return result.with_status(CheckStatus::Fail, message);
     }
     if *available < floor.saturating_mul(2) {
-        let words = format!("host memory is short ({} MiB available): {remedy}", available / MIB);
-        return seen.but(CheckStatus::Warn, words);
+        let message = format!("host memory is short ({} MiB available): {remedy}", available / MIB);
+        return result.with_status(CheckStatus::Warn, message);
     }
     if rules.max_swap_used < 100 && percent > rules.max_swap_used {
-        return seen
-            .but(CheckStatus::Warn, format!("{percent} % of swap are in use: the host is slow; {remedy}"));
+        return result.with_status(
+            CheckStatus::Warn,
+            format!("{percent} % of swap are in use: the host is slow; {remedy}"),
+        );
     }
-    seen
+    result
 }

@@ -13,10 +13,10 @@ use wire::health::GpuReport;
 
 use super::*;
 use crate::{
-    engine::{EngineError, Survey},
-    gpu::{GpuProcess, Memory as Vram, Vitals, Work, Xid, XidLog},
-    host::Disk,
-    images::models::{Base, EngineModel},
+    engine::{EngineError, EngineStatus},
+    gpu::{GpuMemory as Vram, GpuProcess, GpuProcessType, HealthReading, Xid, XidLog},
+    host::OutputDisk,
+    images::models::{BaseModel, EngineModel},
 };
 
 const MIB: u64 = 1 << 20;
@@ -32,12 +32,12 @@ struct World {
     host: Option<HostSample>,
     engine: EngineState,
     graphs: Vec<String>,
-    outcomes: Seen,
+    outcomes: JobHistorySnapshot,
     warm_up: WarmUp,
     inflight: usize,
     oldest_cancel: Option<Duration>,
     draining: bool,
-    memory: Memory,
+    memory: EvaluationState,
     report: Option<ReadyReport>,
 }
 
@@ -53,12 +53,12 @@ impl World {
             host: Some(host(now)),
             engine: engine(),
             graphs: Vec::new(),
-            outcomes: Seen::default(),
+            outcomes: JobHistorySnapshot::default(),
             warm_up: WarmUp::Off,
             inflight: 0,
             oldest_cancel: None,
             draining: false,
-            memory: Memory::starting(Latch::new("boot")),
+            memory: EvaluationState::new(Latch::new("boot")),
             report: None,
         };
         world.state(present(vec![]));
@@ -68,13 +68,14 @@ impl World {
     /// The card is looked at now, and this is what is seen.
     fn state(&mut self, state: GpuState) {
         let before = self.gpu.take();
-        let (good, loads, xids) = before
-            .map_or((PROVEN, 0, Arc::default()), |before| (before.good, before.driver_loads, before.xids));
+        let (good, loads, xids) = before.map_or((PROVEN, 0, Arc::default()), |before| {
+            (before.consecutive_good, before.driver_loads, before.xids)
+        });
         self.gpu = Some(GpuSample {
             taken: self.now,
-            wall: SystemTime::UNIX_EPOCH,
-            good: if matches!(state, GpuState::Present(_)) { good + 1 } else { 0 },
-            failed: 0,
+            timestamp: SystemTime::UNIX_EPOCH,
+            consecutive_good: if matches!(state, GpuState::Present(_)) { good + 1 } else { 0 },
+            failed_total: 0,
             driver_loads: loads,
             xids,
             state,
@@ -89,15 +90,15 @@ impl World {
         self.state(GpuState::Present(reading));
     }
 
-    fn vitals(&mut self, change: impl FnOnce(&mut Vitals)) {
-        self.reading(|reading| change(&mut reading.vitals));
+    fn vitals(&mut self, change: impl FnOnce(&mut HealthReading)) {
+        self.reading(|reading| change(&mut reading.health));
     }
 
     fn xid(&mut self, code: u32) {
         let sample = self.gpu.as_mut().unwrap();
         let mut log = XidLog::clone(&sample.xids);
         let sequence = log.recent.last().map_or(1, |last| last.sequence + 1);
-        log.recent.push(Xid { sequence, code, at: self.now, wall: SystemTime::UNIX_EPOCH });
+        log.recent.push(Xid { sequence, code, at: self.now, timestamp: SystemTime::UNIX_EPOCH });
         sample.xids = Arc::new(log);
     }
 
@@ -106,42 +107,42 @@ impl World {
         if let Some(host) = &mut self.host {
             host.taken = self.now;
         }
-        let inputs = Inputs {
+        let inputs = EvaluationInputs {
             gpu: self.gpu.as_ref(),
             host: self.host.as_ref(),
-            started: self.start,
+            started_at: self.start,
             engine: &self.engine,
             graphs: &self.graphs,
-            outcomes: &self.outcomes,
+            job_history: &self.outcomes,
             warm_up: &self.warm_up,
-            limit: 4,
+            slot_limit: 4,
             inflight: self.inflight,
-            oldest_cancel: self.oldest_cancel,
+            oldest_cancel_age: self.oldest_cancel,
             draining: self.draining,
         };
         let memory = std::mem::take(&mut self.memory);
         let verdict =
-            judge(self.report.as_ref(), memory, &inputs, &self.rules, self.now, SystemTime::UNIX_EPOCH);
-        self.memory = verdict.memory;
+            evaluate(self.report.as_ref(), memory, &inputs, &self.rules, self.now, SystemTime::UNIX_EPOCH);
+        self.memory = verdict.state;
         self.report.insert(verdict.report)
     }
 
     /// Judges twice a second for this long, the card being looked at each time and staying as it is, and pictures
     /// succeeding all the while.
-    fn pass(&mut self, seconds: f64) -> Status {
+    fn pass(&mut self, seconds: f64) -> ReadyStatus {
         let until = self.now + Duration::from_secs_f64(seconds);
         while self.now < until {
             self.now = until.min(self.now + Duration::from_millis(500));
             if let Some(state) = self.gpu.as_ref().map(|sample| sample.state.clone()) {
                 self.state(state);
             }
-            self.outcomes.succeeded = Some(self.now);
+            self.outcomes.last_success = Some(self.now);
             self.judge();
         }
         self.status()
     }
 
-    fn status(&self) -> Status {
+    fn status(&self) -> ReadyStatus {
         self.report.as_ref().unwrap().status
     }
 
@@ -190,17 +191,17 @@ fn rules() -> Rules {
 }
 
 fn engine() -> EngineState {
-    let survey = Survey {
+    let survey = EngineStatus {
         version: "6.14.2".into(),
-        caution: None,
+        warning: None,
         paused: false,
         busy: false,
         queue_depth: 0,
         others_waiting: 0,
-        models: Arc::new([EngineModel::plain("k", "tiny", Base::Sd1)]),
-        unread: 0,
+        models: Arc::new([EngineModel::without_settings("k", "tiny", BaseModel::Sd1)]),
+        unclassified_models: 0,
     };
-    EngineState::default().next(Ok(survey), Instant::now())
+    EngineState::default().apply(Ok(survey), Instant::now())
 }
 
 fn host(taken: Instant) -> HostSample {
@@ -210,7 +211,7 @@ fn host(taken: Instant) -> HostSample {
         memory_available: 32 << 30,
         swap_total: 8 << 30,
         swap_used: 0,
-        disk: Disk::Seen { mount: "/data".into(), total: 1 << 40, available: 1 << 39 },
+        disk: OutputDisk::Found { mount: "/data".into(), total: 1 << 40, available: 1 << 39 },
         engine: None,
     }
 }
@@ -218,8 +219,8 @@ fn host(taken: Instant) -> HostSample {
 fn present(processes: Vec<GpuProcess>) -> GpuState {
     let used: u64 = processes.iter().filter_map(|process| process.used).sum();
     let memory = Vram { total: 46_068 * MIB, reserved: 609 * MIB, used, free: (46_068 - 609) * MIB - used };
-    let vitals = Vitals {
-        slowdown: Some(1),
+    let vitals = HealthReading {
+        clock_event_reasons: Some(1),
         ecc_uncorrected: Some(0),
         ecc_mode: Some((true, true)),
         remapped_uncorrectable: Some(0),
@@ -227,17 +228,17 @@ fn present(processes: Vec<GpuProcess>) -> GpuState {
         remap_failure: Some(false),
         recovery_action: Some(0),
         pcie_width: Some((16, 16)),
-        reports_xids: true,
-        replaced_driver: None,
+        receives_xids: true,
+        driver_on_disk: None,
     };
     GpuState::Present(Box::new(GpuReading {
         report: GpuReport { name: "RTX 6000 Ada".into(), uuid: UUID.into(), ..GpuReport::default() },
-        vitals,
+        health: vitals,
         memory: Some(memory),
         processes: Some(processes),
-        processes_taken: Instant::now(),
+        processes_taken_at: Instant::now(),
         engine_unit_active: true,
-        elsewhere: Vec::new(),
+        other_gpus: Vec::new(),
     }))
 }
 
@@ -246,7 +247,7 @@ fn process(pid: u32, unit: &str, mib: u64) -> GpuProcess {
         pid,
         name: "python3".into(),
         unit: Some(unit.into()),
-        work: Work::Compute,
+        process_type: GpuProcessType::Compute,
         used: Some(mib * MIB),
     }
 }
@@ -254,7 +255,7 @@ fn process(pid: u32, unit: &str, mib: u64) -> GpuProcess {
 #[test]
 fn all_well_is_ready() {
     let mut world = World::healthy();
-    assert_eq!(world.judge().line(), "ready");
+    assert_eq!(world.judge().summary(), "ready");
     let names: Vec<_> = world.report.unwrap().checks.into_iter().map(|check| check.name).collect();
     assert_eq!(
         names,
@@ -295,10 +296,10 @@ fn a_check_that_warn_only_names_warns_where_it_would_gate_and_says_so() {
     world.expect("row_remap", CheckStatus::Warn, "because warn_only names row_remap");
     let words = &world.check("row_remap").message;
     assert_eq!(words.matches("warn_only").count(), 1, "{words}");
-    assert_eq!(world.status(), Status::Degraded);
+    assert_eq!(world.status(), ReadyStatus::Degraded);
     world.vitals(|vitals| vitals.recovery_action = Some(2));
-    assert_eq!(world.judge().status, Status::NotReady, "it names no other");
+    assert_eq!(world.judge().status, ReadyStatus::NotReady, "it names no other");
     world.vitals(|vitals| (vitals.recovery_action, vitals.remap_failure) = (Some(0), Some(false)));
-    assert_eq!(world.judge().status, Status::Ready);
+    assert_eq!(world.judge().status, ReadyStatus::Ready);
     world.expect("row_remap", CheckStatus::Pass, "");
 }

@@ -19,7 +19,7 @@ const DELAYS: Delays = Delays { rise: Duration::from_secs(15), fall: Duration::f
 /// Above the floor by this much, to pass again.
 const MARGIN: u64 = 1 << 30;
 /// Contexts and the display cost the driver some memory that it accounts to nobody: less than this is no trace of anything.
-const NOTABLE: u64 = 512 << 20;
+const MIN_UNLISTED: u64 = 512 << 20;
 const MIB: u64 = 1 << 20;
 
 /// The check, and what to remember for the next one.
@@ -32,7 +32,7 @@ pub(super) fn check(
     let floor = rules.min_free_vram;
     let expected = if floor == 0 { "off".to_owned() } else { format!("at least {} MiB", floor / MIB) };
     let check = |observed: String| Check::pass("vram_headroom", observed, expected.clone());
-    let unknown = |why: &str| check("unknown".to_owned()).but(CheckStatus::Unknown, why);
+    let unknown = |why: &str| check("unknown".to_owned()).with_status(CheckStatus::Unknown, why);
     let Some(reading) = reading else {
         // A moment's failure makes no first look of the next one; but what was held of a card that went away is held no more.
         return (prev.filter(|alarm| !alarm.on), unknown("no GPU is being read"));
@@ -48,12 +48,12 @@ pub(super) fn check(
         None if headroom.free >= floor => headroom.free,
         None => {
             let free = headroom.free / MIB;
-            let words = format!(
+            let message = format!(
                 "only {free} MiB are free and the engine's own share of the rest cannot be told: {}; name its unit with \
                  --engine-unit, or lower --min-free-vram",
-                why_untold(reading, unit)
+                unknown_share_reason(reading, unit)
             );
-            return (prev, check(format!("{free} MiB free")).but(CheckStatus::Warn, words));
+            return (prev, check(format!("{free} MiB free")).with_status(CheckStatus::Warn, message));
         }
     };
     let check = check(format!("{} MiB", effective / MIB));
@@ -62,12 +62,12 @@ pub(super) fn check(
     }
     let (low, enough) = (effective < floor, effective >= floor.saturating_add(MARGIN));
     // The first reading decides at once; later ones only once they have lasted.
-    let alarm = prev.map_or_else(|| Alarm::starting(low), |alarm| alarm.next(low, enough, DELAYS, now));
+    let alarm = prev.map_or_else(|| Alarm::new(low), |alarm| alarm.update(low, enough, DELAYS, now));
     if !alarm.on {
         return (Some(alarm), check);
     }
     let (has, wants) = (effective / MIB, floor / MIB);
-    let words = if low {
+    let message = if low {
         let holders = holders(&headroom, rules);
         format!("the engine could have only {has} MiB of VRAM, the floor is {wants} MiB: {holders}")
     } else {
@@ -77,10 +77,10 @@ pub(super) fn check(
             DELAYS.fall.as_secs()
         )
     };
-    (Some(alarm), check.but(CheckStatus::Fail, words))
+    (Some(alarm), check.with_status(CheckStatus::Fail, message))
 }
 
-fn why_untold(reading: &GpuReading, unit: &str) -> String {
+fn unknown_share_reason(reading: &GpuReading, unit: &str) -> String {
     let Some(processes) = &reading.processes else {
         return "the driver lists no processes".to_owned();
     };
@@ -102,8 +102,8 @@ fn holders(headroom: &Headroom, rules: &Rules) -> String {
     if !largest.is_empty() {
         parts.push(format!("held by {}; stop it, or lower --min-free-vram", largest.join(", ")));
     }
-    if headroom.unlisted >= NOTABLE {
-        let container = rules.hint(
+    if headroom.unlisted >= MIN_UNLISTED {
+        let container = rules.warn_only_hint(
             "vram_headroom",
             "; where we run in a container ourselves and cannot see the host's processes, set warn_only: vram_headroom",
         );

@@ -3,15 +3,15 @@
 
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
-use service::form::{Form, FormError, is_multipart};
+use service::multipart::{FormError, MultipartForm, is_multipart};
 use wire::openai::{
-    data_url::Address,
+    data_url::ImageUrl,
     fields::{FieldError, Fields},
-    inline_images::{EDIT_MEMBERS, InlineImages, is_image_part, is_reference_part, undecodable},
-    object::{Object, before_json},
+    inline_images::{EDIT_MEMBERS, InlineImages, invalid_base64, is_image_part, is_reference_part},
+    object::{JsonObject, bom_len},
 };
 
-use crate::{images::FIELDS, pictures::lean};
+use crate::{image_codec::strip_for_decoder, images::REQUEST_FIELDS};
 
 /// Bytes of a text: a prompt of 32,000 characters, and some.
 const MAX_TEXT: usize = 256 << 10;
@@ -20,35 +20,37 @@ const MAX_PARTS: usize = 64;
 
 /// An edit as it came.
 #[derive(Debug)]
-pub(super) struct Upload {
+pub(super) struct EditForm {
     pub(super) fields: Fields,
-    pub(super) picture: Bytes,
+    pub(super) image: Bytes,
     pub(super) mask: Option<Bytes>,
 }
 
 /// Reads the body.
-pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Upload, FieldError> {
-    let neither = || whole("The request body must be multipart/form-data with a boundary, or JSON.");
+pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<EditForm, FieldError> {
+    let neither = || body_error("The request body must be multipart/form-data with a boundary, or JSON.");
     // As the gateway does, whatever else the type may be called: clients send none, or text/plain.
     let Some(content_type) = headers.get(header::CONTENT_TYPE).filter(|kind| is_multipart(kind)) else {
-        return json(&body[before_json(body)..]);
+        return parse_json(&body[bom_len(body)..]);
     };
-    match Form::read(content_type, body, MAX_PARTS) {
-        Ok(form) => upload(parts(&form, body)?),
-        Err(FormError::NotAForm | FormError::NoBoundary) => Err(neither()),
-        Err(error) => Err(whole(&format!("The form cannot be read: {error}."))),
+    match MultipartForm::parse(content_type, body, MAX_PARTS) {
+        Ok(form) => from_parts(collect_parts(&form, body)?),
+        Err(FormError::NotMultipart | FormError::NoBoundary) => Err(neither()),
+        Err(error) => Err(body_error(&format!("The form cannot be read: {error}."))),
     }
 }
 
 /// Of a form: what was left blank is not there.
-fn upload(Parts { fields, mut images, mut masks, reference }: Parts<'_>) -> Result<Upload, FieldError> {
+fn from_parts(
+    FormParts { fields, mut images, mut masks, extra_image_field: reference }: FormParts<'_>,
+) -> Result<EditForm, FieldError> {
     images.retain(|image| !image.is_empty());
     masks.retain(|mask| !mask.is_empty());
     if let Some(name) = reference.filter(|_| !images.is_empty()) {
-        return Err(one_more(name, "image", images.len() + 1));
+        return Err(extra_image(name, "image", images.len() + 1));
     }
     if images.len() > 1 {
-        return Err(too_many("image", images.len()));
+        return Err(too_many_images("image", images.len()));
     }
     let image = images
         .pop()
@@ -56,29 +58,33 @@ fn upload(Parts { fields, mut images, mut masks, reference }: Parts<'_>) -> Resu
     if masks.len() > 1 {
         return Err(FieldError::new("mask", "mask is given twice."));
     }
-    Ok(Upload { fields, picture: lean(&image), mask: masks.pop().as_ref().map(lean) })
+    Ok(EditForm {
+        fields,
+        image: strip_for_decoder(&image),
+        mask: masks.pop().as_ref().map(strip_for_decoder),
+    })
 }
 
-fn too_many(param: &str, count: usize) -> FieldError {
+fn too_many_images(param: &str, count: usize) -> FieldError {
     FieldError::new(param, format!("{param} must be one picture, not {count}: the graphs here take one."))
 }
 
-fn one_more(param: &str, beside: &str, count: usize) -> FieldError {
+fn extra_image(param: &str, beside: &str, count: usize) -> FieldError {
     let message = format!(
         "{param} is one picture more beside {beside}, {count} in all: the graphs here take one. Leave {param} out."
     );
     FieldError::new(param, message)
 }
 
-struct Parts<'a> {
+struct FormParts<'a> {
     fields: Fields,
     images: Vec<Bytes>,
     masks: Vec<Bytes>,
     /// A part that holds a further picture.
-    reference: Option<&'a str>,
+    extra_image_field: Option<&'a str>,
 }
 
-fn parts<'a>(form: &'a Form, body: &Bytes) -> Result<Parts<'a>, FieldError> {
+fn collect_parts<'a>(form: &'a MultipartForm, body: &Bytes) -> Result<FormParts<'a>, FieldError> {
     let (mut texts, mut images, mut masks, mut reference) = (Vec::new(), Vec::new(), Vec::new(), None);
     for part in &form.parts {
         let (name, content) = (part.name.as_str(), part.content.clone());
@@ -90,7 +96,7 @@ fn parts<'a>(form: &'a Form, body: &Bytes) -> Result<Parts<'a>, FieldError> {
                 reference = reference.or((!is_blank).then_some(name));
             }
             // Files and texts that we do not know.
-            _ if part.is_file || !FIELDS.contains(&name) => {}
+            _ if part.is_file || !REQUEST_FIELDS.contains(&name) => {}
             _ if content.len() > MAX_TEXT => {
                 return Err(FieldError::new(name, format!("{name} must have at most {MAX_TEXT} bytes.")));
             }
@@ -101,34 +107,39 @@ fn parts<'a>(form: &'a Form, body: &Bytes) -> Result<Parts<'a>, FieldError> {
             }
         }
     }
-    Ok(Parts { fields: Fields::of_form(texts, FIELDS)?, images, masks, reference })
+    Ok(FormParts {
+        fields: Fields::from_form(texts, REQUEST_FIELDS)?,
+        images,
+        masks,
+        extra_image_field: reference,
+    })
 }
 
 /// `{"images": [{"image_url": "data:image/png;base64,…"}], "mask": {"image_url": …}, "prompt": …}`
-fn json(body: &[u8]) -> Result<Upload, FieldError> {
-    let object = Object::read(body, &[FIELDS, EDIT_MEMBERS].concat()).map_err(|error| {
+fn parse_json(body: &[u8]) -> Result<EditForm, FieldError> {
+    let object = JsonObject::parse(body, &[REQUEST_FIELDS, EDIT_MEMBERS].concat()).map_err(|error| {
         let error = FieldError::from(error);
         let hint = if error.param.is_none() { " A form (multipart/form-data) is taken as well." } else { "" };
         FieldError { message: error.message + hint, ..error }
     })?;
-    let InlineImages { param, beside, count, images, mask } = InlineImages::read(&object)?;
+    let InlineImages { param, other_param: beside, count, images, mask } = InlineImages::parse(&object)?;
     if let Some(name) = beside {
-        return Err(one_more(name, param, count));
+        return Err(extra_image(name, param, count));
     }
     if count > 1 {
-        return Err(too_many(param, count));
+        return Err(too_many_images(param, count));
     }
-    let fields = Fields::of_object(&object, FIELDS)?;
-    let decode = |param: &str, address: Address<'_>| {
+    let fields = Fields::from_object(&object, REQUEST_FIELDS)?;
+    let decode = |param: &str, address: ImageUrl<'_>| {
         let content = address.decode().filter(|content| !content.is_empty());
-        content.map(|content| lean(&content.into())).ok_or_else(|| undecodable(param))
+        content.map(|content| strip_for_decoder(&content.into())).ok_or_else(|| invalid_base64(param))
     };
     let image = images.first().copied().expect("there is at least one");
     let mask = mask.map(|mask| decode("mask", mask)).transpose()?;
-    Ok(Upload { fields, picture: decode(param, image)?, mask })
+    Ok(EditForm { fields, image: decode(param, image)?, mask })
 }
 
-fn whole(message: &str) -> FieldError {
+fn body_error(message: &str) -> FieldError {
     FieldError { param: None, message: message.to_owned() }
 }
 
@@ -136,7 +147,7 @@ fn whole(message: &str) -> FieldError {
 mod tests {
     use super::*;
 
-    fn form(parts: &[(&str, &str)]) -> Result<Upload, FieldError> {
+    fn form(parts: &[(&str, &str)]) -> Result<EditForm, FieldError> {
         let part = |(head, body): &(&str, &str)| {
             format!("--xyz\r\nContent-Disposition: form-data; {head}\r\n\r\n{body}\r\n")
         };
@@ -144,7 +155,7 @@ mod tests {
         read_as("multipart/form-data; boundary=xyz", &text)
     }
 
-    fn read_as(content_type: &str, body: &str) -> Result<Upload, FieldError> {
+    fn read_as(content_type: &str, body: &str) -> Result<EditForm, FieldError> {
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.parse().unwrap())]);
         read(&headers, &body.to_owned().into())
     }
@@ -164,7 +175,7 @@ mod tests {
             ])
             .unwrap();
             assert_eq!(
-                (&upload.picture[..], upload.mask.as_deref()),
+                (&upload.image[..], upload.mask.as_deref()),
                 (&b"PIXELS"[..], Some(&b"MASK"[..])),
                 "{name}"
             );
@@ -222,7 +233,7 @@ mod tests {
             assert!(error.message.contains(says), "{images}: {error}");
         }
         let escaped = read_as("application/json", r#"{"image":"data:image\/png;base64,\/\/\/\/"}"#).unwrap();
-        assert_eq!(&escaped.picture[..], b"\xff\xff\xff");
+        assert_eq!(&escaped.image[..], b"\xff\xff\xff");
     }
 
     #[test]
@@ -231,7 +242,7 @@ mod tests {
         let empty = ("name=\"image\"; filename=\"\"", "");
         let mask = ("name=\"mask\"; filename=\"\"", "");
         let upload = form(&[empty, image, mask, ("name=\"seed\"", ""), ("name=\"n\"", "2.0")]).unwrap();
-        assert_eq!((&upload.picture[..], upload.mask), (&b"X"[..], None));
+        assert_eq!((&upload.image[..], upload.mask), (&b"X"[..], None));
         assert_eq!(upload.fields.seed("seed", 9), Ok(None));
         assert_eq!(upload.fields.integer("n", 1..=4), Ok(Some(2)));
     }
@@ -241,10 +252,10 @@ mod tests {
         let body = r#"{"prompt":"a","foo":1,"foo":2,"image":"data:image/png;base64,UE\nlY"}"#;
         for kind in ["application/json", "Application/JSON; charset=utf-8", "text/json", "text/plain"] {
             for body in [body.to_owned(), format!("\u{feff}{body}")] {
-                assert_eq!(&read_as(kind, &body).unwrap().picture[..], b"PIX", "{kind} {body}");
+                assert_eq!(&read_as(kind, &body).unwrap().image[..], b"PIX", "{kind} {body}");
             }
         }
-        assert_eq!(&read(&HeaderMap::new(), &body.into()).unwrap().picture[..], b"PIX");
+        assert_eq!(&read(&HeaderMap::new(), &body.into()).unwrap().image[..], b"PIX");
         for damaged in ["data:;base64,", "data:;base64,UElY!"] {
             let error = read_as("application/json", &format!(r#"{{"image":"{damaged}"}}"#)).unwrap_err();
             assert!(error.param.as_deref() == Some("image") && error.message.contains("damaged"), "{error}");
@@ -263,7 +274,7 @@ mod tests {
     fn json_brings_its_pictures_along_and_nothing_is_fetched() {
         let body = r#"{"prompt":"a","images":[{"image_url":"data:image/png;base64,UElY"}],"mask":{"image_url":"data:;base64,TQ=="}}"#;
         let upload = read_as("application/json", body).unwrap();
-        assert_eq!((&upload.picture[..], upload.mask.as_deref()), (&b"PIX"[..], Some(&b"M"[..])));
+        assert_eq!((&upload.image[..], upload.mask.as_deref()), (&b"PIX"[..], Some(&b"M"[..])));
         for image in [r#"{"image_url":"http://10.0.0.1/x.png"}"#, r#"{"file_id":"f"}"#, "\"x\"", "{}"] {
             let error = read_as("application/json", &format!("{{\"images\":[{image}]}}")).unwrap_err();
             assert!(

@@ -12,129 +12,138 @@ use axum::{
 };
 use futures_util::stream::{Stream, unfold};
 use serde_json::{Value, json};
-use service::{lifecycle::Lifecycle, limited::Limited};
+use service::{expiring::Expiring, lifecycle::Lifecycle};
 use tokio::{sync::watch, time::Instant};
 use wire::openai::images::Usage;
 
-use super::render::{Answer, base64, picture_size, unix_now};
+use super::response::{ImageResponder, encode_base64, image_size, unix_seconds};
 use crate::{
-    engine::{EngineError, Preview, Progress},
+    engine::{EngineError, JobProgress, Preview},
     error::ApiError,
-    images::Route,
-    jobs::{Finish, JobHandle},
-    pictures::size_of,
+    image_codec::upright_size,
+    images::ImageRoute,
+    jobs::{FinishFn, JobHandle},
 };
 
 /// Comments while nothing else is said, so that no proxy takes the stream for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// nginx would hold the events back.
-const UNBUFFERED: (HeaderName, HeaderValue) =
+const NO_BUFFERING: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// Makes the last event, with the picture.
-pub(super) fn finish(answer: Answer, route: Route) -> Finish<Event> {
-    Box::new(move |mut pictures, job, cancel| {
+pub(super) fn final_event(responder: ImageResponder, route: ImageRoute) -> FinishFn<Event> {
+    Box::new(move |mut images, job, cancel| {
         let missing = || EngineError::Failed("the engine made no picture".to_owned());
-        let picture = answer.finished(pictures.pop().ok_or_else(missing)?, cancel)?;
-        let mut body = common(&answer, route, "completed");
-        body["size"] = json!(picture_size(&picture)?.to_string());
-        body["b64_json"] = json!(base64(&picture.bytes));
-        body["seed"] = json!(picture.seed);
+        let image = responder.encode_image(images.pop().ok_or_else(missing)?, cancel)?;
+        let mut body = event_fields(&responder, route, "completed");
+        body["size"] = json!(image_size(&image)?.to_string());
+        body["b64_json"] = json!(encode_base64(&image.bytes));
+        body["seed"] = json!(image.seed);
         body["usage"] = json!(Usage::default());
         if !job.ignored.is_empty() {
             body["ignored"] = json!(job.ignored);
         }
-        Ok(event(&body))
+        Ok(sse_event(&body))
     })
 }
 
 /// Streams the job: up to `partials` previews, spread over its steps, then the picture.
-pub(super) fn answer(
+pub(super) fn stream_response(
     handle: JobHandle<Event>,
-    answer: Answer,
-    route: Route,
+    answer: ImageResponder,
+    route: ImageRoute,
     partials: u8,
     (deadline, time): (Instant, Duration),
     lifecycle: &Lifecycle,
 ) -> Response {
     let progress = handle.progress();
-    let watched =
-        Watched { handle, progress, answer, route, partials, sent: 0, deadline, time, ended: false };
+    let stream = JobStream {
+        job: handle,
+        progress,
+        responder: answer,
+        route,
+        partial_images: partials,
+        partials_sent: 0,
+        deadline,
+        time_limit: time,
+        ended: false,
+    };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("at work");
-    ([UNBUFFERED], Sse::new(watched.events(lifecycle)).keep_alive(keep_alive)).into_response()
+    ([NO_BUFFERING], Sse::new(stream.into_events(lifecycle)).keep_alive(keep_alive)).into_response()
 }
 
 /// A job, and what was told of it.
-struct Watched {
-    handle: JobHandle<Event>,
-    progress: watch::Receiver<Progress>,
-    answer: Answer,
-    route: Route,
-    partials: u8,
-    sent: u8,
+struct JobStream {
+    job: JobHandle<Event>,
+    progress: watch::Receiver<JobProgress>,
+    responder: ImageResponder,
+    route: ImageRoute,
+    partial_images: u8,
+    partials_sent: u8,
     deadline: Instant,
-    time: Duration,
+    time_limit: Duration,
     ended: bool,
 }
 
-impl Watched {
+impl JobStream {
     /// A caller who takes none of them is waited for no longer than the request may take.
-    fn events(self, lifecycle: &Lifecycle) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
-        let (deadline, time) = (self.deadline, self.time);
-        let limited = Limited::new(self, deadline, lifecycle);
+    fn into_events(self, lifecycle: &Lifecycle) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+        let (deadline, time) = (self.deadline, self.time_limit);
+        let limited = Expiring::new(self, deadline, lifecycle);
         unfold(Some((limited, time)), async |limited| {
             let (limited, time) = limited?;
-            let Some(mut watched) = limited.take() else {
-                return Some((Ok(failed(ApiError::TooSlow(time))), None));
+            let Some(mut stream) = limited.take() else {
+                return Some((Ok(error_event(ApiError::Timeout(time))), None));
             };
-            let event = watched.next().await;
-            if watched.ended {
+            let event = stream.next_event().await;
+            if stream.ended {
                 return Some((Ok(event), None));
             }
-            limited.put(watched);
+            limited.put_back(stream);
             Some((Ok(event), Some((limited, time))))
         })
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next_event(&mut self) -> Event {
         loop {
             let outcome = tokio::select! {
-                outcome = self.handle.finished() => outcome.map_err(ApiError::from),
-                Ok(()) = self.progress.changed(), if self.sent < self.partials => {
-                    let seen = self.progress.borrow_and_update().clone();
-                    match seen.preview.filter(|_| is_due(seen.fraction, self.sent, self.partials)) {
-                        Some(preview) => return self.partial(&preview),
+                outcome = self.job.wait() => outcome.map_err(ApiError::from),
+                Ok(()) = self.progress.changed(), if self.partials_sent < self.partial_images => {
+                    let progress = self.progress.borrow_and_update().clone();
+                    match progress.preview.filter(|_| is_due(progress.fraction, self.partials_sent, self.partial_images)) {
+                        Some(preview) => return self.partial_event(&preview),
                         None => continue,
                     }
                 }
-                () = tokio::time::sleep_until(self.deadline) => Err(ApiError::TooSlow(self.time)),
+                () = tokio::time::sleep_until(self.deadline) => Err(ApiError::Timeout(self.time_limit)),
             };
             self.ended = true;
-            return outcome.unwrap_or_else(failed);
+            return outcome.unwrap_or_else(error_event);
         }
     }
 
-    fn partial(&mut self, preview: &Preview) -> Event {
-        let mut body = common(&self.answer, self.route, "partial_image");
-        if self.answer.size.is_none() {
-            body["size"] = json!(size_of("image", &preview.bytes).ok().map(|size| size.to_string()));
+    fn partial_event(&mut self, preview: &Preview) -> Event {
+        let mut body = event_fields(&self.responder, self.route, "partial_image");
+        if self.responder.size.is_none() {
+            body["size"] = json!(upright_size("image", &preview.bytes).ok().map(|size| size.to_string()));
         }
-        body["b64_json"] = json!(base64(&preview.bytes));
+        body["b64_json"] = json!(encode_base64(&preview.bytes));
         body["output_format"] = json!(preview.format.name());
-        body["partial_image_index"] = json!(self.sent);
-        self.sent += 1;
-        event(&body)
+        body["partial_image_index"] = json!(self.partials_sent);
+        self.partials_sent += 1;
+        sse_event(&body)
     }
 }
 
 /// What both kinds of events say. Always resolved values, never `auto`.
-fn common(answer: &Answer, route: Route, what: &str) -> Value {
+fn event_fields(responder: &ImageResponder, route: ImageRoute, event: &str) -> Value {
     let prefix = match route {
-        Route::Generations => "image_generation",
-        Route::Edits => "image_edit",
+        ImageRoute::Generations => "image_generation",
+        ImageRoute::Edits => "image_edit",
     };
-    json!({"type": format!("{prefix}.{what}"), "created_at": unix_now(), "size": answer.size.map(|size| size.to_string()),
-        "quality": answer.quality, "background": "opaque", "output_format": answer.format()})
+    json!({"type": format!("{prefix}.{event}"), "created_at": unix_seconds(), "size": responder.size.map(|size| size.to_string()),
+        "quality": responder.quality, "background": "opaque", "output_format": responder.format_name()})
 }
 
 /// The first of two partials is due at a third of the work, the second at two thirds.
@@ -142,13 +151,13 @@ fn is_due(fraction: f64, sent: u8, partials: u8) -> bool {
     fraction >= f64::from(sent + 1) / f64::from(partials + 1)
 }
 
-fn failed(error: ApiError) -> Event {
+fn error_event(error: ApiError) -> Event {
     let error = error.envelope().error;
     // SDKs raise on the object inside, and on nothing else.
-    event(&json!({"type": "error", "error": error}))
+    sse_event(&json!({"type": "error", "error": error}))
 }
 
-fn event(body: &Value) -> Event {
+fn sse_event(body: &Value) -> Event {
     Event::default().event(body["type"].as_str().unwrap_or_default()).data(body.to_string())
 }
 
@@ -161,10 +170,10 @@ mod tests {
         engine::{Engine, builtin::Builtin},
         images::{
             Job,
-            choice::Choice,
-            models::{Base, EngineModel},
+            choice::ModelChoice,
+            models::{BaseModel, EngineModel},
         },
-        jobs::{Jobs, Work},
+        jobs::{JobSpec, Jobs},
         metrics::Metrics,
     };
 
@@ -172,24 +181,28 @@ mod tests {
     async fn a_reader_who_takes_nothing_keeps_no_slot_past_the_time_limit() {
         let lifecycle = Lifecycle::new();
         let jobs = Jobs::new(Engine::Builtin(Builtin), 1, lifecycle.clone(), Metrics::default());
-        let model = Some(EngineModel::plain("k", "n", Base::Sd1));
-        let choice = Choice { name: "n".into(), model, preset: None };
+        let model = Some(EngineModel::without_settings("k", "n", BaseModel::Sd1));
+        let choice = ModelChoice { name: "n".into(), model, preset: None };
         let job = Job { steps: Some(150), previews: true, ..Job::warm_up(choice) }; // 3 s
-        let work = Work { job, prepare: None, finish: finish(Answer::plain(), Route::Generations) };
-        let handle = jobs.start(work, jobs.slots().try_enter().unwrap(), "r".into());
+        let work = JobSpec {
+            job,
+            prepare: None,
+            finish: final_event(ImageResponder::plain(), ImageRoute::Generations),
+        };
+        let handle = jobs.start(work, jobs.slots().try_acquire().unwrap(), "r".into());
         let time = Duration::from_secs(1);
-        let watched = Watched {
+        let watched = JobStream {
             progress: handle.progress(),
-            handle,
-            answer: Answer::plain(),
-            route: Route::Generations,
-            partials: 30,
-            sent: 0,
+            job: handle,
+            responder: ImageResponder::plain(),
+            route: ImageRoute::Generations,
+            partial_images: 30,
+            partials_sent: 0,
             deadline: Instant::now() + time,
-            time,
+            time_limit: time,
             ended: false,
         };
-        let mut events = Box::pin(watched.events(&lifecycle));
+        let mut events = Box::pin(watched.into_events(&lifecycle));
         assert!(format!("{:?}", events.next().await).contains("partial_image"));
         tokio::time::sleep(Duration::from_millis(1100)).await;
         assert_eq!(jobs.slots().available(), 1);

@@ -5,13 +5,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use prometheus::{CounterVec, IntCounterVec, Opts};
 use wire::health::GpuReport;
 
-use super::Page;
+use super::MetricsPage;
 use crate::{
-    gpu::{GpuReading, GpuSample, Work},
-    readiness::Published,
+    gpu::{GpuProcessType, GpuReading, GpuSample},
+    readiness::ReadinessSnapshot,
     smi::{
-        self, View,
-        fields::{self, Unit},
+        self, GpuView,
+        fields::{self, FieldUnit},
     },
 };
 
@@ -20,19 +20,20 @@ const MHZ: f64 = 1e6;
 /// As the exporter writes what is not known into a label.
 const UNKNOWN: &str = "[N/A]";
 
-pub(super) fn add(page: &Page, published: &Published) {
-    let view = View { sample: published.gpu.as_deref(), report: &published.report, now: Instant::now() };
-    let fresh = view.fresh().is_ok();
+pub(super) fn add(page: &MetricsPage, published: &ReadinessSnapshot) {
+    let view =
+        GpuView { sample: published.gpu_sample.as_deref(), report: &published.report, now: Instant::now() };
+    let fresh = view.fresh_reading().is_ok();
     page.gauge(
         "nvidia_smi_last_collect_success",
         "1 if the card was read lately.",
         f64::from(u8::from(fresh)),
     );
-    let failed = view.sample.map_or(0, |sample| sample.failed);
+    let failed = view.sample.map_or(0, |sample| sample.failed_total);
     page.counter("nvidia_smi_failed_scrapes_total", "Looks at the card that gave no reading.", failed);
     if let (Some(reading), Some(sample)) = (view.reading(), view.sample) {
         let uuid = reading.report.uuid.trim_start_matches("GPU-").to_lowercase();
-        let time = seconds(sample.wall);
+        let time = seconds(sample.timestamp);
         page.gauge("nvidia_smi_last_collect_success_timestamp_seconds", "When the card was read last.", time);
         xids(page, &uuid, sample);
         if fresh {
@@ -42,11 +43,12 @@ pub(super) fn add(page: &Page, published: &Published) {
     }
 }
 
-fn card(page: &Page, uuid: &str, reading: &GpuReading) {
+fn card(page: &MetricsPage, uuid: &str, reading: &GpuReading) {
     let report = &reading.report;
     let json = serde_json::to_value(report).expect("a report is JSON");
-    for field in fields::told().filter(|field| field.unit != Unit::Text) {
-        let number = smi::value(&field, &json).and_then(|text| number(field.name, &text, reading));
+    for field in fields::supported().filter(|field| field.unit != FieldUnit::Text) {
+        let number =
+            smi::format_value(&field, &json).and_then(|text| exporter_value(field.name, &text, reading));
         let Some(number) = number else { continue };
         let (suffix, factor) = in_base_units(field.unit);
         let name = format!("nvidia_smi_{}{suffix}", field.name.replace('.', "_"));
@@ -54,12 +56,12 @@ fn card(page: &Page, uuid: &str, reading: &GpuReading) {
         if name.ends_with("_total") {
             counter(page, &name, &help, uuid, number);
         } else {
-            page.labelled(&name, &help, &[("uuid", uuid)], number * factor);
+            page.gauge_with_labels(&name, &help, &[("uuid", uuid)], number * factor);
         }
     }
     let gauge = |name: &str, help: &str, value: Option<f64>| {
         if let Some(value) = value {
-            page.labelled(&format!("nvidia_smi_{name}"), help, &[("uuid", uuid)], value);
+            page.gauge_with_labels(&format!("nvidia_smi_{name}"), help, &[("uuid", uuid)], value);
         }
     };
     let effective = report.memory_effective_free.map(|mib| mib as f64 * MIB);
@@ -72,21 +74,21 @@ fn card(page: &Page, uuid: &str, reading: &GpuReading) {
 }
 
 /// What follows the name of a number with this unit, and what makes it one of Prometheus' base units.
-const fn in_base_units(unit: Unit) -> (&'static str, f64) {
+const fn in_base_units(unit: FieldUnit) -> (&'static str, f64) {
     match unit {
-        Unit::Text | Unit::None => ("", 1.0),
-        Unit::Mib => ("_bytes", MIB),
-        Unit::Percent => ("_ratio", 0.01),
-        Unit::Watts => ("_watts", 1.0),
-        Unit::Mhz => ("_clock_hz", MHZ),
-        Unit::Micros => ("_seconds", 1e-6),
+        FieldUnit::Text | FieldUnit::Unitless => ("", 1.0),
+        FieldUnit::Mib => ("_bytes", MIB),
+        FieldUnit::Percent => ("_ratio", 0.01),
+        FieldUnit::Watts => ("_watts", 1.0),
+        FieldUnit::Mhz => ("_clock_hz", MHZ),
+        FieldUnit::Micros => ("_seconds", 1e-6),
     }
 }
 
 /// The exporter's number for a value: words that say yes are 1, masks and enumerations are as NVML has them.
-fn number(name: &str, text: &str, reading: &GpuReading) -> Option<f64> {
+fn exporter_value(name: &str, text: &str, reading: &GpuReading) -> Option<f64> {
     if name == "gpu_recovery_action" {
-        return reading.vitals.recovery_action.map(f64::from);
+        return reading.health.recovery_action.map(f64::from);
     }
     match text {
         "Enabled" | "Yes" | "Active" | "Exclusive_Thread" => Some(1.0),
@@ -101,13 +103,13 @@ fn number(name: &str, text: &str, reading: &GpuReading) -> Option<f64> {
     }
 }
 
-fn counter(page: &Page, name: &str, help: &str, uuid: &str, value: f64) {
+fn counter(page: &MetricsPage, name: &str, help: &str, uuid: &str, value: f64) {
     let counter = CounterVec::new(Opts::new(name, help), &["uuid"]).expect("names are valid");
     counter.with_label_values(&[uuid]).inc_by(value);
     page.add(counter);
 }
 
-fn info(page: &Page, uuid: &str, report: &GpuReport) {
+fn info(page: &MetricsPage, uuid: &str, report: &GpuReport) {
     let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| UNKNOWN.to_owned());
     let index = report.index.to_string();
     let labels = [
@@ -125,16 +127,19 @@ fn info(page: &Page, uuid: &str, report: &GpuReport) {
         ("pci_sub_device_id", or_unknown(&report.pci_sub_device_id)),
     ];
     let labels: Vec<_> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    page.labelled("nvidia_smi_gpu_info", "The card and its driver.", &labels, 1.0);
+    page.gauge_with_labels("nvidia_smi_gpu_info", "The card and its driver.", &labels, 1.0);
 }
 
-fn xids(page: &Page, uuid: &str, sample: &GpuSample) {
+fn xids(page: &MetricsPage, uuid: &str, sample: &GpuSample) {
     let labels = ["uuid", "xid"];
     let total =
         IntCounterVec::new(Opts::new("nvidia_smi_xid_errors_total", "Error reports of the driver."), &labels)
             .expect("names are valid");
-    let last =
-        page.family("nvidia_smi_xid_last_timestamp_seconds", "When the driver reported it last.", &labels);
+    let last = page.gauge_family(
+        "nvidia_smi_xid_last_timestamp_seconds",
+        "When the driver reported it last.",
+        &labels,
+    );
     for (code, (count, wall)) in &sample.xids.totals {
         total.with_label_values(&[uuid, &code.to_string()]).inc_by(*count);
         last.with_label_values(&[uuid, &code.to_string()]).set(seconds(*wall));
@@ -143,20 +148,28 @@ fn xids(page: &Page, uuid: &str, sample: &GpuSample) {
 }
 
 /// Programs that compute, as the exporter tells them; one that only draws is none.
-fn processes(page: &Page, uuid: &str, reading: &GpuReading) {
-    let told = f64::from(u8::from(reading.processes.is_some()));
-    page.gauge("nvidia_smi_compute_apps_last_collect_success", "1 if the driver tells its processes.", told);
+fn processes(page: &MetricsPage, uuid: &str, reading: &GpuReading) {
+    let has_processes = f64::from(u8::from(reading.processes.is_some()));
+    page.gauge(
+        "nvidia_smi_compute_apps_last_collect_success",
+        "1 if the driver tells its processes.",
+        has_processes,
+    );
     let Some(processes) = &reading.processes else { return };
-    let computing: Vec<_> = processes.iter().filter(|process| process.work != Work::Graphics).collect();
+    let computing: Vec<_> =
+        processes.iter().filter(|process| process.process_type != GpuProcessType::Graphics).collect();
     let count = computing.len() as f64;
-    page.labelled("nvidia_smi_compute_apps", "Programs that compute.", &[("uuid", uuid)], count);
+    page.gauge_with_labels("nvidia_smi_compute_apps", "Programs that compute.", &[("uuid", uuid)], count);
     let labels = ["uuid", "pid", "process_name"];
-    let info = page.family("nvidia_smi_compute_app_info", "A program that computes.", &labels);
+    let info = page.gauge_family("nvidia_smi_compute_app_info", "A program that computes.", &labels);
     for process in computing {
         info.with_label_values(&[uuid, &process.pid.to_string(), &process.name]).set(1.0);
     }
-    let used =
-        page.family("nvidia_smi_compute_app_used_memory_bytes", "Memory that a process holds.", &labels);
+    let used = page.gauge_family(
+        "nvidia_smi_compute_app_used_memory_bytes",
+        "Memory that a process holds.",
+        &labels,
+    );
     for process in processes {
         if let Some(bytes) = process.used {
             used.with_label_values(&[uuid, &process.pid.to_string(), &process.name]).set(bytes as f64);

@@ -2,23 +2,23 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn all(chunks: &[&[u8]]) -> Vec<Piece> {
-    let (mut frames, mut pieces) = (Frames::default(), Vec::new());
+fn all(chunks: &[&[u8]]) -> Vec<SseItem> {
+    let (mut frames, mut pieces) = (SseDecoder::default(), Vec::new());
     for chunk in chunks {
         frames.push(chunk);
-        while let Some(piece) = frames.take().unwrap() {
+        while let Some(piece) = frames.next_item().unwrap() {
             pieces.push(piece);
         }
     }
     pieces
 }
 
-fn between(text: &str) -> Piece {
-    Piece::Between(Bytes::copy_from_slice(text.as_bytes()))
+fn between(text: &str) -> SseItem {
+    SseItem::Comment(Bytes::copy_from_slice(text.as_bytes()))
 }
 
-fn event(text: &str) -> Piece {
-    Piece::Event(Event(Bytes::copy_from_slice(text.as_bytes())))
+fn event(text: &str) -> SseItem {
+    SseItem::Event(SseEvent(Bytes::copy_from_slice(text.as_bytes())))
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn an_event_says_its_name_and_its_data() {
         ("\u{feff}event: a\n\n", "a", ""),
         ("eventual: a\ndatabase: 1\n event: c\n\n", "", ""),
     ] {
-        let event = Event(Bytes::copy_from_slice(text.as_bytes()));
+        let event = SseEvent(Bytes::copy_from_slice(text.as_bytes()));
         assert_eq!((event.name().as_str(), event.data().as_slice()), (name, data.as_bytes()), "{text:?}");
     }
 }
@@ -63,15 +63,15 @@ fn the_lf_of_a_crlf_cut_in_two_neither_delays_nor_doubles_an_event() {
 
 #[test]
 fn an_event_is_bounded_and_a_long_one_is_looked_at_once() {
-    let mut frames = Frames::default();
+    let mut frames = SseDecoder::default();
     let chunk = vec![b'x'; 1 << 20];
     frames.push(b"data: ");
     for _ in 0..64 {
-        assert_eq!(frames.take(), Ok(None));
-        assert_eq!(frames.looked, frames.come.len());
+        assert_eq!(frames.next_item(), Ok(None));
+        assert_eq!(frames.scanned, frames.buffer.len());
         frames.push(&chunk);
     }
-    assert_eq!(frames.take(), Err(TooLong));
+    assert_eq!(frames.next_item(), Err(EventTooLong));
 }
 
 proptest! {
@@ -88,17 +88,17 @@ proptest! {
         cuts.extend([0, stream.len()]);
         cuts.sort_unstable();
         let chunks: Vec<_> = cuts.windows(2).map(|cut| &stream.as_bytes()[cut[0]..cut[1]]).collect();
-        let read = |pieces: &[Piece]| -> Vec<_> {
+        let read = |pieces: &[SseItem]| -> Vec<_> {
             let events = pieces.iter().filter_map(|piece| match piece {
-                Piece::Event(event) => Some((event.name(), event.data())),
-                Piece::Between(_) => None,
+                SseItem::Event(event) => Some((event.name(), event.data())),
+                SseItem::Comment(_) => None,
             });
             events.collect()
         };
         let (whole, cut) = (all(&[stream.as_bytes()]), all(&chunks));
         prop_assert_eq!(read(&whole), read(&cut));
         let taken: Vec<u8> = cut.iter().flat_map(|piece| match piece {
-            Piece::Between(bytes) | Piece::Event(Event(bytes)) => bytes.to_vec(),
+            SseItem::Comment(bytes) | SseItem::Event(SseEvent(bytes)) => bytes.to_vec(),
         }).collect();
         prop_assert!(stream.as_bytes().starts_with(&taken));
     }

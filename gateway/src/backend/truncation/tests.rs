@@ -14,9 +14,9 @@ fn head(lines: &[(&'static str, &str)]) -> HeaderMap {
 fn cut_in_pieces(stream: &[u8], piece: usize) -> bool {
     let mut mark = EndMark::default();
     for bytes in stream.chunks(piece) {
-        mark.passed(bytes);
+        mark.observe(bytes);
     }
-    !mark.at_end()
+    !mark.finish()
 }
 
 fn is_cut(stream: &str) -> bool {
@@ -45,10 +45,10 @@ fn only_what_ends_with_its_connection_is_looked_at() {
         (&[("content-type", "application/x-ndjson")], false),
         (&[], false),
     ] {
-        let framing = matches!(Truncation::of(StatusCode::OK, &head(lines)), Truncation::Framing);
+        let framing = matches!(Truncation::for_response(StatusCode::OK, &head(lines)), Truncation::Framing);
         assert_eq!(framing, !looked_at, "{lines:?}");
     }
-    let none = Truncation::of(StatusCode::NO_CONTENT, &head(&[EVENTS]));
+    let none = Truncation::for_response(StatusCode::NO_CONTENT, &head(&[EVENTS]));
     assert!(matches!(none, Truncation::Framing));
 }
 
@@ -118,8 +118,8 @@ fn an_event_beyond_the_limit_may_have_been_the_mark_and_costs_no_memory() {
     assert!(!cut(&many) && cut(&many.replace('\n', "\n\n")), "what counts is the event");
     let mut mark = EndMark::default();
     for bytes in [finished.as_bytes(), long.as_bytes(), many.as_bytes()] {
-        mark.passed(bytes);
-        assert!(mark.line.capacity() + mark.data.capacity() <= 4 * EVENT_LIMIT);
+        mark.observe(bytes);
+        assert!(mark.line.capacity() + mark.data.capacity() <= 4 * MAX_EVENT_BYTES);
     }
 }
 
@@ -138,8 +138,8 @@ fn json_with_open_brackets_was_cut_off() {
         ("]]]{", true),
     ] {
         for piece in [1, 2, 3, 100] {
-            let mut nesting = Nesting::default();
-            text.as_bytes().chunks(piece).for_each(|bytes| nesting.passed(bytes));
+            let mut nesting = JsonNesting::default();
+            text.as_bytes().chunks(piece).for_each(|bytes| nesting.observe(bytes));
             assert_eq!(nesting.is_open(), open, "{text:?}");
         }
     }
@@ -155,9 +155,9 @@ proptest! {
         for piece in pieces.into_iter().cycle() {
             if rest.is_empty() { break }
             let (now, behind) = rest.split_at(piece.min(rest.len()));
-            mark.passed(now);
+            mark.observe(now);
             rest = behind;
         }
-        prop_assert_eq!(mark.at_end(), end >= stream.len() - 4);
+        prop_assert_eq!(mark.finish(), end >= stream.len() - 4);
     }
 }

@@ -7,11 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use service::files::{account_name, own_account};
+use service::files::{current_user_name, user_name};
 
 use super::{
     quoted,
-    tools::{CommandOutput, Tools},
+    tools::{CommandOutput, SystemTools},
 };
 use crate::config::ENV_FILE;
 
@@ -20,14 +20,14 @@ use crate::config::ENV_FILE;
 pub(super) struct Account {
     /// Its name.
     pub(super) name: String,
-    asked: Caller,
+    invoker: Invoker,
     /// The env file, where it is not the default.
     env_file: Option<PathBuf>,
 }
 
 /// Who asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Caller {
+enum Invoker {
     /// It does.
     Itself,
     /// Root does.
@@ -40,25 +40,25 @@ impl Account {
     /// The one that the launchd job names, else the owner of the first of these files that is there, else who asks.
     pub(super) fn find(of_job: Option<&str>, files: &[&Path], env_file: &Path) -> Self {
         let owner =
-            || files.iter().find_map(|path| fs::metadata(path).ok()).map(|found| account_name(found.uid()));
-        let caller = own_account();
+            || files.iter().find_map(|path| fs::metadata(path).ok()).map(|found| user_name(found.uid()));
+        let caller = current_user_name();
         let name = of_job.map(str::to_owned).or_else(owner).unwrap_or_else(|| caller.clone());
         let asked = match caller.as_str() {
-            caller if caller == name => Caller::Itself,
-            "root" => Caller::Root,
-            _ => Caller::Other,
+            caller if caller == name => Invoker::Itself,
+            "root" => Invoker::Root,
+            _ => Invoker::Other,
         };
         let env_file = (env_file != Path::new(ENV_FILE)).then(|| env_file.to_owned());
-        Self { name, asked, env_file }
+        Self { name, invoker: asked, env_file }
     }
 
     /// Whether it may; `None` where only others can find out. `test` is as in `test -w PATH`.
-    pub(super) async fn may(&self, tools: &Tools, test: &str, path: &Path) -> Option<bool> {
+    pub(super) async fn has_access(&self, tools: &SystemTools, test: &str, path: &Path) -> Option<bool> {
         let path = path.to_str()?;
-        let ran = match self.asked {
-            Caller::Itself => tools.run("test", &[test, path]).await,
-            Caller::Root => tools.run("sudo", &["-u", &self.name, "-H", "/bin/test", test, path]).await,
-            Caller::Other => return None,
+        let ran = match self.invoker {
+            Invoker::Itself => tools.run("test", &[test, path]).await,
+            Invoker::Root => tools.run("sudo", &["-u", &self.name, "-H", "/bin/test", test, path]).await,
+            Invoker::Other => return None,
         };
         match ran {
             CommandOutput::Done { code: Some(0), .. } => Some(true),
@@ -69,12 +69,12 @@ impl Account {
     }
 
     /// Whether this is who asks, or root.
-    pub(super) fn can_be_told(&self) -> bool {
-        self.asked != Caller::Other
+    pub(super) fn is_checkable(&self) -> bool {
+        self.invoker != Invoker::Other
     }
 
     /// The command that can tell.
-    pub(super) fn command(&self) -> String {
+    pub(super) fn doctor_command(&self) -> String {
         let file = |path: &PathBuf| format!(" --env-file {}", quoted(&path.display().to_string()));
         let file = self.env_file.as_ref().map(file).unwrap_or_default();
         match self.name.as_str() {
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_command_that_can_tell_reads_the_same_file() {
-        let command = |name, file: &str| Account::find(Some(name), &[], Path::new(file)).command();
+        let command = |name, file: &str| Account::find(Some(name), &[], Path::new(file)).doctor_command();
         assert_eq!(command("root", ENV_FILE), "sudo gateway doctor");
         assert_eq!(command("_gateway", ENV_FILE), "sudo -u _gateway gateway doctor");
         assert_eq!(command("root", "/a b/.env"), "sudo gateway doctor --env-file '/a b/.env'");

@@ -1,7 +1,7 @@
 //! The servers behind: whether their names lead anywhere, whether they answer, what they say, and whether their clocks and
 //! versions go with ours.
 
-mod judge;
+mod rules;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -17,22 +17,22 @@ use tokio::{
     time::timeout,
 };
 
-pub(super) use self::judge::{findings, legacy};
+pub(super) use self::rules::{findings, legacy};
 use crate::{
-    client::Clients,
+    client::HttpClients,
     config::{Backend, Capability, Config, ImageEngine, ProbeRules},
     health::{
-        look,
-        state::{Evidence, Health, Verdict, next},
+        probe_once,
+        state::{Evidence, Health, Readiness, transition},
     },
 };
 
 /// For a backend's answer to a probe, and for a name.
-const TIME: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a connection to one address of several. Hosts on the same network answer in milliseconds.
-const CONNECT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of a sidecar's metrics.
-const METRICS: usize = 1 << 20;
+const MAX_METRICS_BYTES: usize = 1 << 20;
 
 /// What is known of one.
 #[derive(Debug)]
@@ -43,62 +43,64 @@ pub(super) struct BackendFacts {
     host: String,
     /// Scheme, host and port.
     origin: String,
-    addresses: Addresses,
+    addresses: HostAddresses,
     evidence: Evidence,
     health: Health,
     /// How many pictures at once it is sent.
     limit: Option<usize>,
-    clock: Option<Clock>,
+    clock: Option<ClockOffset>,
     version: Option<String>,
 }
 
 /// What its name leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Addresses {
+enum HostAddresses {
     /// It is an address itself.
     Literal,
     /// To these; the second list does not answer at all, while others do.
-    Found(Vec<IpAddr>, Vec<IpAddr>),
+    Resolved(Vec<IpAddr>, Vec<IpAddr>),
     /// Nowhere; but this other name does lead somewhere.
-    None(Option<String>),
+    Unresolved(Option<String>),
     /// The resolver did not answer in time.
-    Silent,
+    TimedOut,
 }
 
 /// How far its clock may be ahead of ours, in seconds: not less than the first, not more than the second.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Clock(f64, f64);
+struct ClockOffset(f64, f64);
 
 /// Looks at all of them at once.
-pub(super) async fn look_at(config: &Config) -> Vec<BackendFacts> {
-    let Ok(clients) = Clients::new(&config.outbound) else { return Vec::new() };
+pub(super) async fn inspect_backends(config: &Config) -> Vec<BackendFacts> {
+    let Ok(clients) = HttpClients::new(&config.outbound) else { return Vec::new() };
     let client = clients.pooled();
     let is_mock = config.images.engine == ImageEngine::Mock;
     // Nobody asks a backend for pictures while placeholders are made.
     let is_asked =
         |backend: &&Arc<Backend>| !is_mock || backend.limits.keys().any(|kind| *kind != Capability::Images);
     let backends = config.backends.all.iter().filter(is_asked);
-    join_all(backends.map(|backend| seen(&client, backend, config))).await
+    join_all(backends.map(|backend| inspect_backend(&client, backend, config))).await
 }
 
-async fn seen(client: &Client, backend: &Backend, config: &Config) -> BackendFacts {
+async fn inspect_backend(client: &Client, backend: &Backend, config: &Config) -> BackendFacts {
     let host = backend.base_url.host_str().unwrap_or_default().to_owned();
     let port = backend.base_url.port_or_known_default().unwrap_or(80);
-    let (addresses, evidence, clock) =
-        tokio::join!(addresses(&host, port), look(client, backend, TIME), clock(client, &backend.liveness));
-    let is_sidecar =
-        matches!(&evidence, Evidence::Answered(answered) if matches!(answered.verdict, Verdict::Report(_)));
+    let (addresses, evidence, clock) = tokio::join!(
+        addresses(&host, port),
+        probe_once(client, backend, PROBE_TIMEOUT),
+        clock_offset(client, &backend.liveness)
+    );
+    let is_sidecar = matches!(&evidence, Evidence::Answered(answered) if matches!(answered.readiness, Readiness::Report(_)));
     let version = if is_sidecar { version(client, &backend.base_url).await } else { None };
     let now = service::clock::unix_seconds_f64(SystemTime::now());
     // One look decides here.
     let rules = ProbeRules { threshold: 1, ..config.health };
-    let health = next(&Health::unknown(), evidence.clone(), &rules, now);
+    let health = transition(&Health::unknown(), evidence.clone(), &rules, now);
     BackendFacts {
         class: backend.class.clone(),
         makes_images: backend.class == config.images.class,
         limit: backend.limits.get(&Capability::Images).copied(),
         host,
-        origin: super::shown(&backend.base_url.origin().ascii_serialization()),
+        origin: super::escaped(&backend.base_url.origin().ascii_serialization()),
         addresses,
         evidence,
         health,
@@ -107,31 +109,32 @@ async fn seen(client: &Client, backend: &Backend, config: &Config) -> BackendFac
     }
 }
 
-async fn addresses(host: &str, port: u16) -> Addresses {
+async fn addresses(host: &str, port: u16) -> HostAddresses {
     if host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok() {
-        return Addresses::Literal;
+        return HostAddresses::Literal;
     }
-    let Ok(found) = timeout(TIME, resolve(host)).await else { return Addresses::Silent };
+    let Ok(found) = timeout(PROBE_TIMEOUT, resolve(host)).await else { return HostAddresses::TimedOut };
     if found.is_empty() {
         let other = match host.strip_suffix(".local") {
             Some(short) => short.to_owned(),
-            None if host.contains('.') => return Addresses::None(None),
+            None if host.contains('.') => return HostAddresses::Unresolved(None),
             None => format!("{host}.local"),
         };
-        let leads = timeout(CONNECT, resolve(&other)).await.is_ok_and(|found| !found.is_empty());
-        return Addresses::None(leads.then_some(other));
+        let leads = timeout(CONNECT_TIMEOUT, resolve(&other)).await.is_ok_and(|found| !found.is_empty());
+        return HostAddresses::Unresolved(leads.then_some(other));
     }
     if found.len() == 1 {
-        return Addresses::Found(found, Vec::new());
+        return HostAddresses::Resolved(found, Vec::new());
     }
     // A refusal is an answer: the next address is tried at once. Silence costs every new connection time.
-    let tried =
-        found.iter().map(|address| timeout(CONNECT, TcpStream::connect(SocketAddr::new(*address, port))));
+    let tried = found
+        .iter()
+        .map(|address| timeout(CONNECT_TIMEOUT, TcpStream::connect(SocketAddr::new(*address, port))));
     let tried = join_all(tried).await;
     let silent: Vec<_> =
         found.iter().zip(&tried).filter(|(_, tried)| tried.is_err()).map(|(address, _)| *address).collect();
     let connects = tried.iter().any(|tried| matches!(tried, Ok(Ok(_))));
-    Addresses::Found(found, if connects { silent } else { Vec::new() })
+    HostAddresses::Resolved(found, if connects { silent } else { Vec::new() })
 }
 
 async fn resolve(host: &str) -> Vec<IpAddr> {
@@ -145,42 +148,42 @@ async fn resolve(host: &str) -> Vec<IpAddr> {
 }
 
 /// What the `Date` of an answer tells of its clock, which is cut to whole seconds.
-async fn clock(client: &Client, url: &Url) -> Option<Clock> {
+async fn clock_offset(client: &Client, url: &Url) -> Option<ClockOffset> {
     let unix = |time: SystemTime| time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
     let sent = SystemTime::now();
     let began = Instant::now();
-    let answer = client.get(url.clone()).timeout(TIME).send().await.ok()?;
+    let answer = client.get(url.clone()).timeout(PROBE_TIMEOUT).send().await.ok()?;
     let took = began.elapsed().as_secs_f64();
     let date = httpdate::parse_http_date(answer.headers().get(DATE)?.to_str().ok()?).ok()?;
     let (date, sent) = (unix(date)?, unix(sent)?);
     // It was read between our two readings.
-    Some(Clock(date - (sent + took), date + 1.0 - sent))
+    Some(ClockOffset(date - (sent + took), date + 1.0 - sent))
 }
 
 /// What its metrics say.
 async fn version(client: &Client, base: &Url) -> Option<String> {
-    let answer = client.get(base.join("/metrics").ok()?).timeout(TIME).send().await.ok()?;
+    let answer = client.get(base.join("/metrics").ok()?).timeout(PROBE_TIMEOUT).send().await.ok()?;
     if !answer.status().is_success() {
         return None;
     }
-    let text = read_limited(answer, METRICS).await.ok()?;
+    let text = read_limited(answer, MAX_METRICS_BYTES).await.ok()?;
     read_version(&String::from_utf8_lossy(&text))
 }
 
 fn read_version(metrics: &str) -> Option<String> {
     let line = metrics.lines().find_map(|line| line.strip_prefix("ada2_sidecar_build_info{"))?;
     let version = line.split_once("version=\"")?.1.split('"').next()?;
-    Some(super::shown(version))
+    Some(super::escaped(version))
 }
 
 /// Whether the old gateway behind answers, and why not.
 pub(super) async fn ask_legacy(config: &Config) -> Option<Result<String, String>> {
     let legacy = config.legacy.as_ref()?;
-    let place = service::secret::redacted_url(&legacy.origin);
-    let clients = Clients::new(&config.outbound).ok()?;
-    Some(match clients.fresh().get(legacy.origin.clone()).timeout(TIME).send().await {
+    let place = service::secret::redact_url(&legacy.origin);
+    let clients = HttpClients::new(&config.outbound).ok()?;
+    Some(match clients.unpooled().get(legacy.origin.clone()).timeout(PROBE_TIMEOUT).send().await {
         Ok(_) => Ok(place),
-        Err(error) => Err(format!("{place}: {}", super::super::ask::why_not(&error))),
+        Err(error) => Err(format!("{place}: {}", super::super::target::error_chain(&error))),
     })
 }
 
@@ -202,10 +205,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_leads_somewhere_or_nowhere() {
-        assert_eq!(addresses("127.0.0.1", 1).await, Addresses::Literal);
-        assert_eq!(addresses("[::1]", 1).await, Addresses::Literal);
-        assert_eq!(addresses("ada2.invalid", 1).await, Addresses::None(None));
-        let Addresses::Found(found, silent) = addresses("localhost", 1).await else {
+        assert_eq!(addresses("127.0.0.1", 1).await, HostAddresses::Literal);
+        assert_eq!(addresses("[::1]", 1).await, HostAddresses::Literal);
+        assert_eq!(addresses("ada2.invalid", 1).await, HostAddresses::Unresolved(None));
+        let HostAddresses::Resolved(found, silent) = addresses("localhost", 1).await else {
             unreachable!("every host knows it")
         };
         assert!(!found.is_empty() && silent.is_empty(), "refused by all is no silence");

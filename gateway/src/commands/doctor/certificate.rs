@@ -12,27 +12,28 @@ use service::doctor::Finding;
 use super::{
     launchd::LABEL,
     quoted,
-    tools::{CommandOutput, Tools},
+    tools::{CommandOutput, SystemTools},
 };
 use crate::{
     blocking::blocking,
     config::Config,
     tls::{
-        Tls, authority,
-        files::date,
-        inspected::{CertificateInfo, StoredCertificate, kept},
+        Tls,
+        files::format_date,
+        inspect::{CertificateInfo, StoredCertificate, inspect},
+        local_ca,
     },
 };
 
 /// A certificate of the gateway's own is signed anew 30 days before its end, while the gateway runs.
-const OVERDUE: Duration = Duration::from_hours(24 * 25);
+const RENEWAL_OVERDUE: Duration = Duration::from_hours(24 * 25);
 /// The check of what the running gateway shows.
-pub(super) const SHOWN: &str = "certificate_shown";
+pub(super) const SERVED_CHECK: &str = "certificate_shown";
 const HANGUP: &str = "sudo launchctl kill HUP system/";
 
 /// What is configured.
 #[derive(Debug)]
-pub(super) enum Configured {
+pub(super) enum ConfiguredCertificate {
     /// Plain HTTP.
     Off,
     /// A pair of somebody's own, with the file that it came from.
@@ -43,20 +44,20 @@ pub(super) enum Configured {
     Unknown,
 }
 
-impl Configured {
+impl ConfiguredCertificate {
     /// Looks at it. Without a configuration, at the gateway's own in its folder.
-    pub(super) async fn look(config: Option<&Config>, named: Option<&str>) -> Self {
+    pub(super) async fn inspect(config: Option<&Config>, named: Option<&str>) -> Self {
         let now = SystemTime::now();
         match config.map(|config| (&config.tls, config.data_dir.clone())) {
             None => Self::Unknown,
             Some((Tls::Off, _)) => Self::Off,
-            Some((Tls::Pair(pair), _)) => match CertificateInfo::of(&pair.cert, now) {
+            Some((Tls::Pair(pair), _)) => match CertificateInfo::from_chain(&pair.cert, now) {
                 Some(pair) => Self::Pair(pair, named.unwrap_or_default().into()),
                 None => Self::Unknown,
             },
-            Some((Tls::SelfMade, dir)) => {
+            Some((Tls::LocalCa, dir)) => {
                 let looked = dir.clone();
-                Self::SelfMade(blocking(move || kept(&looked, now)).await, dir)
+                Self::SelfMade(blocking(move || inspect(&looked, now)).await, dir)
             }
         }
     }
@@ -64,8 +65,8 @@ impl Configured {
     /// The one that callers are to be shown.
     pub(super) fn own(&self) -> Option<&CertificateInfo> {
         match self {
-            Self::Pair(pair, _) | Self::SelfMade(StoredCertificate::Foreign(pair, _), _) => Some(pair),
-            Self::SelfMade(StoredCertificate::Own { certificate, .. }, _) => Some(certificate),
+            Self::Pair(pair, _) | Self::SelfMade(StoredCertificate::UserProvided(pair, _), _) => Some(pair),
+            Self::SelfMade(StoredCertificate::Issued { certificate, .. }, _) => Some(certificate),
             _ => None,
         }
     }
@@ -74,15 +75,16 @@ impl Configured {
     pub(super) const fn is_hidden(&self) -> bool {
         matches!(
             self,
-            Self::Unknown | Self::SelfMade(StoredCertificate::Hidden(_) | StoredCertificate::Damaged(_), _)
+            Self::Unknown
+                | Self::SelfMade(StoredCertificate::Unreadable(_) | StoredCertificate::Damaged(_), _)
         )
     }
 
     /// The authority that clients are taught to trust, and whether macOS does.
-    pub(super) async fn trust(&self, tools: &Tools) -> Option<(PathBuf, CommandOutput)> {
+    pub(super) async fn trust(&self, tools: &SystemTools) -> Option<(PathBuf, CommandOutput)> {
         // Who gives a pair knows whom its clients trust.
-        let Self::SelfMade(StoredCertificate::Own { .. }, dir) = self else { return None };
-        let path = dir.join(authority::CERTIFICATE);
+        let Self::SelfMade(StoredCertificate::Issued { .. }, dir) = self else { return None };
+        let path = dir.join(local_ca::CA_CERT_FILE);
         let ran = tools.run("security", &["verify-cert", "-L", "-p", "basic", "-c", path.to_str()?]).await;
         Some((path, ran))
     }
@@ -90,22 +92,23 @@ impl Configured {
 
 /// What is wrong with it. `shown` is what the running gateway shows.
 pub(super) fn findings(
-    configured: &Configured,
-    shown: Option<&CertificateDer<'_>>,
+    configured: &ConfiguredCertificate,
+    served: Option<&CertificateDer<'_>>,
     public_host: Option<&str>,
     now: SystemTime,
 ) -> Vec<Finding> {
     let name = "certificate";
     let finding = match configured {
-        Configured::Off => Some(Finding::ok(name, "none: GATEWAY_TLS is off")),
-        Configured::Unknown => None,
-        Configured::SelfMade(kept, dir) => Some(self_made(kept, dir, now)),
-        Configured::Pair(pair, path) => Some(pair_of(pair, path, now)),
+        ConfiguredCertificate::Off => Some(Finding::ok(name, "none: GATEWAY_TLS is off")),
+        ConfiguredCertificate::Unknown => None,
+        ConfiguredCertificate::SelfMade(kept, dir) => Some(self_made(kept, dir, now)),
+        ConfiguredCertificate::Pair(pair, path) => Some(pair_of(pair, path, now)),
     };
     let mut findings: Vec<_> = finding.into_iter().collect();
     let is_sound = findings.iter().all(|finding| finding.fix.is_none());
     let own = configured.own();
-    if let Some((own, host)) = own.zip(public_host).filter(|(own, host)| is_sound && !own.covers(host)) {
+    if let Some((own, host)) = own.zip(public_host).filter(|(own, host)| is_sound && !own.is_valid_for(host))
+    {
         findings = vec![Finding::warn(
             name,
             format!(
@@ -115,14 +118,14 @@ pub(super) fn findings(
             "a certificate that names it (GATEWAY_TLS_CERT_PATH), or a PUBLIC_BASE_URL that this one names",
         )];
     }
-    if own.zip(shown).is_some_and(|(own, shown)| own.own != *shown) {
+    if own.zip(served).is_some_and(|(own, shown)| own.leaf != *shown) {
         // A pair is read again on SIGHUP; the folder of the own one is not.
         let fix = match configured {
-            Configured::Pair(..) => format!("{HANGUP}{LABEL} (elsewhere: kill -HUP PID)"),
+            ConfiguredCertificate::Pair(..) => format!("{HANGUP}{LABEL} (elsewhere: kill -HUP PID)"),
             _ => format!("gateway check-config, then restart: sudo launchctl kill TERM system/{LABEL}"),
         };
         findings.push(Finding::warn(
-            SHOWN,
+            SERVED_CHECK,
             "the running gateway uses another certificate than the configured one: the file may have been replaced after it was read",
             fix,
         ));
@@ -132,39 +135,45 @@ pub(super) fn findings(
 
 fn list(certificate: &CertificateInfo) -> String {
     let names: Vec<_> = certificate.names.iter().take(8).map(String::as_str).collect();
-    super::shown(&names.join(", "))
+    super::escaped(&names.join(", "))
 }
 
-fn self_made(kept: &StoredCertificate, dir: &Path, now: SystemTime) -> Finding {
+fn self_made(stored: &StoredCertificate, dir: &Path, now: SystemTime) -> Finding {
     let name = "certificate";
     let folder = quoted(&dir.display().to_string());
-    match kept {
-        StoredCertificate::Nothing => {
+    match stored {
+        StoredCertificate::Missing => {
             Finding::skip(name, format!("none in {folder} yet: the gateway's first start makes it"))
         }
-        StoredCertificate::Hidden(error) => Finding::skip(name, format!("{folder}: {error}")),
+        StoredCertificate::Unreadable(error) => Finding::skip(name, format!("{folder}: {error}")),
         StoredCertificate::Damaged(why) => Finding::fail(
             name,
             why.clone(),
             format!("sudo rm {folder}/gateway-cert.pem, then restart: it is signed anew"),
         ),
-        StoredCertificate::Foreign(_, why) => {
+        StoredCertificate::UserProvided(_, why) => {
             let (message, fix) = why.split_once("; ").unwrap_or((why, "move both files away"));
             Finding::warn(name, message, fix)
         }
-        StoredCertificate::Own { .. } => own(kept, &folder, now),
+        StoredCertificate::Issued { .. } => own(stored, &folder, now),
     }
 }
 
 /// One of the gateway's own.
-fn own(kept: &StoredCertificate, folder: &str, now: SystemTime) -> Finding {
+fn own(stored: &StoredCertificate, folder: &str, now: SystemTime) -> Finding {
     let name = "certificate";
-    let StoredCertificate::Own { certificate, unsigned, fault, remarks } = kept else {
+    let StoredCertificate::Issued {
+        certificate,
+        unsignable_names: unsigned,
+        ca_error: fault,
+        ca_warnings: remarks,
+    } = stored
+    else {
         return Finding::skip(name, format!("{folder} holds another certificate now"));
     };
-    let ends = date(certificate.ends);
+    let ends = format_date(certificate.not_after);
     let restart = format!("sudo launchctl kill TERM system/{LABEL}");
-    if certificate.ends <= now {
+    if certificate.not_after <= now {
         let fix = fault.clone().unwrap_or_else(|| format!("{restart} (its start signs another)"));
         return Finding::fail(name, format!("the certificate expired on {ends}: clients refuse it"), fix);
     }
@@ -172,7 +181,7 @@ fn own(kept: &StoredCertificate, folder: &str, now: SystemTime) -> Finding {
         let (message, fix) = why.rsplit_once("; ").unwrap_or((why, "put both files back"));
         return Finding::warn(name, format!("{message}; the current certificate is valid until {ends}"), fix);
     }
-    if certificate.ends < now + OVERDUE {
+    if certificate.not_after < now + RENEWAL_OVERDUE {
         let message = format!("the certificate ends on {ends}, and should have been signed anew by now");
         return Finding::warn(name, message, format!("{restart}, then read the log"));
     }
@@ -203,22 +212,25 @@ fn own(kept: &StoredCertificate, folder: &str, now: SystemTime) -> Finding {
 fn pair_of(pair: &CertificateInfo, path: &Path, now: SystemTime) -> Finding {
     let name = "certificate";
     let path = quoted(&path.display().to_string());
-    if let Some(remark) = pair.remarks.first() {
+    if let Some(remark) = pair.warnings.first() {
         let (message, fix) = remark.rsplit_once(": ").unwrap_or((remark, "renew it, then send SIGHUP"));
         let message = format!("{path}: {message}");
-        return if pair.ends <= now {
+        return if pair.not_after <= now {
             Finding::fail(name, message, format!("renew it, then: {HANGUP}{LABEL}"))
         } else {
             Finding::warn(name, message, fix)
         };
     }
-    let left_out = pair.leaves_out();
+    let left_out = pair.missing_names();
     let hint = if left_out.is_empty() {
         String::new()
     } else {
         format!("; clients that use {} would refuse it", left_out.join(", "))
     };
-    Finding::ok(name, format!("{path}, valid until {}, names: {}{hint}", date(pair.ends), list(pair)))
+    Finding::ok(
+        name,
+        format!("{path}, valid until {}, names: {}{hint}", format_date(pair.not_after), list(pair)),
+    )
 }
 
 /// Whether this Mac trusts it.

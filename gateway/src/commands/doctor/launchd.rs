@@ -1,13 +1,13 @@
 //! The launchd job: its property list, the account and program that it names, and what launchd says of it.
 
-mod judge;
 mod read;
+mod rules;
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
-pub(super) use self::judge::findings;
-use self::read::{Content, State};
-use super::tools::{CommandOutput, Tools};
+use self::read::{JobState, PlistContent};
+pub(super) use self::rules::findings;
+use super::tools::{CommandOutput, SystemTools};
 
 /// The job's name.
 pub(super) const LABEL: &str = "com.ai.gateway";
@@ -16,12 +16,12 @@ pub(super) const PLIST: &str = "/Library/LaunchDaemons/com.ai.gateway.plist";
 
 /// What is known of the job.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct LaunchdJob {
     plist: Plist,
-    state: State,
+    state: JobState,
     process: Option<u32>,
     disabled: bool,
-    program: Option<Program>,
+    program: Option<JobProgram>,
     account_exists: Option<bool>,
 }
 
@@ -30,12 +30,12 @@ pub(super) struct Job {
 enum Plist {
     Missing,
     Unreadable(String),
-    There { uid: u32, mode: u32, content: Result<Content, NoContent> },
+    Present { uid: u32, mode: u32, content: Result<PlistContent, PlistError> },
 }
 
 /// Why it is not known what stands in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NoContent {
+enum PlistError {
     /// It is broken.
     Broken,
     /// It is not known.
@@ -44,18 +44,18 @@ enum NoContent {
 
 /// The program that it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Program {
+struct JobProgram {
     path: String,
     is_executable: bool,
     is_quarantined: bool,
 }
 
-impl Job {
+impl LaunchdJob {
     /// Looks at it.
-    pub(super) async fn look(tools: &Tools) -> Self {
+    pub(super) async fn inspect(tools: &SystemTools) -> Self {
         let plist = plist(tools).await;
         let content = match &plist {
-            Plist::There { content: Ok(content), .. } => Some(content),
+            Plist::Present { content: Ok(content), .. } => Some(content),
             _ => None,
         };
         let target = format!("system/{LABEL}");
@@ -74,13 +74,13 @@ impl Job {
             let quarantine = tools.run("xattr", &["-p", "com.apple.quarantine", &path]).await;
             let mode = fs::metadata(&path).ok().filter(fs::Metadata::is_file).map(|found| found.mode());
             let is_executable = mode.is_some_and(|mode| mode & 0o111 != 0);
-            Some(Program { path, is_executable, is_quarantined: quarantine.text().is_some() })
+            Some(JobProgram { path, is_executable, is_quarantined: quarantine.text().is_some() })
         };
         let (printed, disabled, account_exists, program) =
             tokio::join!(printing, disabling, account, program);
         let disabled = disabled.text().is_some_and(|text| read::is_disabled(text, LABEL));
         Self {
-            state: State::read(&printed),
+            state: JobState::read(&printed),
             process: read::process(&printed),
             disabled,
             program,
@@ -92,7 +92,7 @@ impl Job {
     /// The account that it runs as.
     pub(super) fn user(&self) -> Option<&str> {
         match &self.plist {
-            Plist::There { content: Ok(content), .. } => content.user.as_deref(),
+            Plist::Present { content: Ok(content), .. } => content.user.as_deref(),
             _ => None,
         }
     }
@@ -113,16 +113,16 @@ impl Job {
     }
 }
 
-async fn plist(tools: &Tools) -> Plist {
+async fn plist(tools: &SystemTools) -> Plist {
     let found = match fs::metadata(Path::new(PLIST)) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Plist::Missing,
         Err(error) => return Plist::Unreadable(error.to_string()),
     };
     let content = match tools.run("plutil", &["-convert", "json", "-o", "-", PLIST]).await {
-        CommandOutput::Done { code: Some(0), text } => Content::read(&text).ok_or(NoContent::Unknown),
-        CommandOutput::Done { text, .. } if text.contains("Property List error") => Err(NoContent::Broken),
-        _ => Err(NoContent::Unknown),
+        CommandOutput::Done { code: Some(0), text } => PlistContent::read(&text).ok_or(PlistError::Unknown),
+        CommandOutput::Done { text, .. } if text.contains("Property List error") => Err(PlistError::Broken),
+        _ => Err(PlistError::Unknown),
     };
-    Plist::There { uid: found.uid(), mode: found.mode() & 0o7777, content }
+    Plist::Present { uid: found.uid(), mode: found.mode() & 0o7777, content }
 }

@@ -3,7 +3,7 @@
 
 use service::doctor::Finding;
 
-use super::tools::{CommandOutput, Tools};
+use super::tools::{CommandOutput, SystemTools};
 
 const FIREWALL: &str = "/usr/libexec/ApplicationFirewall/socketfilterfw";
 
@@ -21,7 +21,7 @@ pub(super) struct MacFacts {
 }
 
 /// Asks them.
-pub(super) async fn gather(tools: &Tools, program: &str) -> MacFacts {
+pub(super) async fn gather(tools: &SystemTools, program: &str) -> MacFacts {
     let of_app = ["--getappblocked", program];
     let (pmset, filevault, firewall, firewall_blocks_all, firewall_app, network_time) = tokio::join!(
         tools.run("pmset", &["-g"]),
@@ -36,7 +36,7 @@ pub(super) async fn gather(tools: &Tools, program: &str) -> MacFacts {
 }
 
 /// What follows. `for_others` is whether the gateway listens for other machines.
-pub(super) fn judge(printed: &MacFacts, for_others: bool) -> Vec<Finding> {
+pub(super) fn findings(printed: &MacFacts, for_others: bool) -> Vec<Finding> {
     let filevault = filevault(&printed.filevault);
     let mut findings = vec![sleep(&printed.pmset)];
     findings.extend(power_restart(&printed.pmset));
@@ -50,8 +50,8 @@ pub(super) fn judge(printed: &MacFacts, for_others: bool) -> Vec<Finding> {
 
 fn unclear(name: &'static str, command: &str, ran: &CommandOutput) -> Finding {
     let why = match ran {
-        CommandOutput::Absent => "there is no such command",
-        CommandOutput::Silent => "it did not answer in time",
+        CommandOutput::NotFound => "there is no such command",
+        CommandOutput::Failed => "it did not answer in time",
         CommandOutput::Done { .. } => "its answer is not understood",
     };
     Finding::skip(name, format!("`{command}`: {why}"))

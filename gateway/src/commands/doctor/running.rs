@@ -1,6 +1,6 @@
 //! The gateway that runs, or what is in its place: who has the port, what it says of itself, and whether it answers as it should.
 
-mod judge;
+mod rules;
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -8,24 +8,24 @@ use reqwest::{Client, tls::TlsInfo};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use service::{
-    outbound::{Connections, builder, io_kind},
+    outbound::{ConnectionPolicy, client_builder, io_error_kind},
     secret::Secret,
 };
 use tokio::time::timeout;
 
-pub(super) use self::judge::{Around, answers, findings, from_status, other};
+pub(super) use self::rules::{RunContext, findings, from_status, unconfigured_gateway, verify_result};
 use super::{
     super::{
-        ask::{Target, why_not},
         status,
-        verify::{self, Outcome},
+        target::{GatewayTarget, error_chain},
+        verify::{self, CheckResult},
     },
-    tools::{CommandOutput, Tools},
+    tools::{CommandOutput, SystemTools},
 };
 use crate::tls::pinned;
 
 /// For what is answered from memory.
-const TIME: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the status and all checks that cost nothing.
 const TIME_FOR_ALL: Duration = Duration::from_secs(10);
 
@@ -44,39 +44,43 @@ pub(super) enum Responder {
 
 /// What is known of it.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningGateway {
     /// Where it was asked.
     pub(super) base: String,
     pub(super) answer: Responder,
     /// The process that has the port, by number and name.
-    holder: Option<(u32, String)>,
+    listener: Option<(u32, String)>,
     /// What it says of itself; an error says why that was not had.
     pub(super) status: Option<Result<Value, String>>,
     /// What `gateway verify` checks.
-    checks: Vec<(&'static str, Outcome)>,
+    checks: Vec<(&'static str, CheckResult)>,
     /// When one of the files was changed that it reads, and which.
     changed: Option<(f64, String)>,
 }
 
 /// Asks whatever is there, showing nothing of ours.
 pub(super) async fn probe(base: &str) -> Responder {
-    let client =
-        builder(Connections::Fresh).tls_backend_preconfigured(pinned::client(None)).tls_info(true).build();
+    let client = client_builder(ConnectionPolicy::PerRequest)
+        .tls_backend_preconfigured(pinned::client_config(None))
+        .tls_info(true)
+        .build();
     let Ok(client) = client else { return Responder::Unclear("no client can be made".to_owned()) };
-    match client.get(format!("{base}/healthz")).timeout(TIME).send().await {
+    match client.get(format!("{base}/healthz")).timeout(RESPONSE_TIMEOUT).send().await {
         Ok(answer) => {
-            let shown = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate);
-            let shown = shown.map(|der| CertificateDer::from(der.to_vec()));
+            let certificate = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate);
+            let certificate = certificate.map(|der| CertificateDer::from(der.to_vec()));
             let status = answer.status().as_u16();
             let body = answer.bytes().await.unwrap_or_default();
             if is_gateway(status, &body) {
-                Responder::Gateway(shown)
+                Responder::Gateway(certificate)
             } else {
                 Responder::Other(format!("/healthz answers {status}, and not as a gateway does"))
             }
         }
-        Err(error) if io_kind(&error) == Some(std::io::ErrorKind::ConnectionRefused) => Responder::Nobody,
-        Err(error) => Responder::Unclear(why_not(&error)),
+        Err(error) if io_error_kind(&error) == Some(std::io::ErrorKind::ConnectionRefused) => {
+            Responder::Nobody
+        }
+        Err(error) => Responder::Unclear(error_chain(&error)),
     }
 }
 
@@ -91,20 +95,20 @@ fn is_gateway(status: u16, body: &[u8]) -> bool {
 
 /// The client for the gateway that shows this certificate.
 pub(super) fn client(certificate: Option<CertificateDer<'static>>) -> Option<Client> {
-    let client = builder(Connections::Fresh);
+    let client = client_builder(ConnectionPolicy::PerRequest);
     let client = match certificate {
-        Some(certificate) => client.tls_backend_preconfigured(pinned::client(Some(certificate))),
+        Some(certificate) => client.tls_backend_preconfigured(pinned::client_config(Some(certificate))),
         None => client,
     };
     client.build().ok()
 }
 
-impl Running {
+impl RunningGateway {
     /// Asks the gateway that answered, if one did and `client` may show it a token.
-    pub(super) async fn ask(
+    pub(super) async fn inspect(
         base: String,
         answer: Responder,
-        tools: &Tools,
+        tools: &SystemTools,
         asked: Option<(Client, Option<Secret>)>,
         files: Vec<std::path::PathBuf>,
     ) -> Self {
@@ -112,16 +116,16 @@ impl Running {
         let port = url.as_ref().and_then(reqwest::Url::port_or_known_default);
         let holder = match (&answer, port) {
             (Responder::Nobody, _) | (_, None) => None,
-            (_, Some(port)) => holder(tools, port).await,
+            (_, Some(port)) => port_listener(tools, port).await,
         };
         let target = match (&answer, url, asked) {
             (Responder::Gateway(_), Some(url), Some((client, token))) => {
-                Some(Target::with(url, token, client))
+                Some(GatewayTarget::new(url, token, client))
             }
             _ => None,
         };
         let (status, checks) = match &target {
-            Some(target) => ask_target(target).await,
+            Some(target) => check_gateway(target).await,
             None => (None, Vec::new()),
         };
         let changed = files.iter().filter_map(|file| {
@@ -129,12 +133,12 @@ impl Running {
             Some((at.as_secs_f64(), super::quoted(&file.display().to_string())))
         });
         let changed = changed.max_by(|(one, _), (other, _)| one.total_cmp(other));
-        Self { base, answer, holder, status, checks, changed }
+        Self { base, answer, listener: holder, status, checks, changed }
     }
 
     /// The process of the gateway, where that is seen.
     pub(super) fn process(&self) -> Option<u32> {
-        self.holder.as_ref().filter(|(_, name)| name.starts_with("gateway")).map(|(process, _)| *process)
+        self.listener.as_ref().filter(|(_, name)| name.starts_with("gateway")).map(|(process, _)| *process)
     }
 
     /// Whether a gateway answers.
@@ -143,25 +147,25 @@ impl Running {
     }
 
     /// Whether another program has the port.
-    pub(super) fn is_somebody_else(&self) -> bool {
-        let is_gateway = self.holder.as_ref().is_some_and(|(_, name)| name.starts_with("gateway"));
+    pub(super) fn is_other_program(&self) -> bool {
+        let is_gateway = self.listener.as_ref().is_some_and(|(_, name)| name.starts_with("gateway"));
         matches!(self.answer, Responder::Other(_) | Responder::Unclear(_)) && !is_gateway
     }
 
     /// What it says is wrong with a backend.
-    pub(super) fn sees(&self, class: &str) -> Option<String> {
+    pub(super) fn backend_error(&self, class: &str) -> Option<String> {
         let status = self.status.as_ref()?.as_ref().ok()?;
         status["backend_health"][class]["error"].as_str().map(str::to_owned)
     }
 }
 
 /// Its status, and what `gateway verify` checks that costs nothing.
-pub(super) async fn ask_target(
-    target: &Target,
-) -> (Option<Result<Value, String>>, Vec<(&'static str, Outcome)>) {
+pub(super) async fn check_gateway(
+    target: &GatewayTarget,
+) -> (Option<Result<Value, String>>, Vec<(&'static str, CheckResult)>) {
     let asked = async {
         let status = status::fetch(target).await.map(|reply| reply.json());
-        let checks = if status.is_ok() { verify::costless(target, &status).await } else { Vec::new() };
+        let checks = if status.is_ok() { verify::run_free_checks(target, &status).await } else { Vec::new() };
         (Some(status), checks)
     };
     let silent = || Err(format!("no answer to everything that is asked within {} s", TIME_FOR_ALL.as_secs()));
@@ -169,40 +173,40 @@ pub(super) async fn ask_target(
 }
 
 /// Who listens on a port. Only root sees processes of other accounts.
-async fn holder(tools: &Tools, port: u16) -> Option<(u32, String)> {
+async fn port_listener(tools: &SystemTools, port: u16) -> Option<(u32, String)> {
     let lsof = tools.run("lsof", &["-nP", &format!("-iTCP:{port}"), "-sTCP:LISTEN", "-Fpc"]).await;
-    if lsof != CommandOutput::Absent {
-        return lsof.text().and_then(of_lsof);
+    if lsof != CommandOutput::NotFound {
+        return lsof.text().and_then(parse_lsof);
     }
-    of_ss(tools.run("ss", &["-Hltnp", &format!("sport = :{port}")]).await.text()?)
+    parse_ss(tools.run("ss", &["-Hltnp", &format!("sport = :{port}")]).await.text()?)
 }
 
 /// `p7`, then `cnginx`.
-fn of_lsof(text: &str) -> Option<(u32, String)> {
+fn parse_lsof(text: &str) -> Option<(u32, String)> {
     let process = text.lines().find_map(|line| line.strip_prefix('p')?.parse().ok())?;
     let name = text.lines().find_map(|line| line.strip_prefix('c'))?;
-    Some((process, super::shown(name)))
+    Some((process, super::escaped(name)))
 }
 
 /// `LISTEN 0 511 0.0.0.0:80 0.0.0.0:* users:(("nginx",pid=7,fd=6))`.
-fn of_ss(text: &str) -> Option<(u32, String)> {
+fn parse_ss(text: &str) -> Option<(u32, String)> {
     let (name, behind) = text.split_once("((\"")?.1.split_once("\",pid=")?;
-    Some((behind.split(',').next()?.parse().ok()?, super::shown(name)))
+    Some((behind.split(',').next()?.parse().ok()?, super::escaped(name)))
 }
 
 /// Has one more picture made, or more than there is room for.
-pub(super) async fn spend(
-    target: &Target,
+pub(super) async fn run_gpu_checks(
+    target: &GatewayTarget,
     status: &Value,
     generate: bool,
     overload: bool,
-) -> Vec<(&'static str, Outcome)> {
+) -> Vec<(&'static str, CheckResult)> {
     let mut done = Vec::new();
     if generate {
-        done.push(("generate", verify::pictures::generate(target, status).await));
+        done.push(("generate", verify::images::generate(target, status).await));
     }
     if overload {
-        done.push(("overload", verify::pictures::overload(target, status).await));
+        done.push(("overload", verify::images::overload(target, status).await));
     }
     done
 }
@@ -228,16 +232,16 @@ mod tests {
     #[test]
     fn the_holder_of_a_port_is_read_from_either_tool() {
         let nginx = Some((7, "nginx".to_owned()));
-        assert_eq!(of_lsof("p7\ncnginx\nf6\np8\ncnginx\n"), nginx);
-        assert_eq!(of_lsof("p7\ncng\u{1b}inx\n"), Some((7, "ng\\u{1b}inx".to_owned())));
+        assert_eq!(parse_lsof("p7\ncnginx\nf6\np8\ncnginx\n"), nginx);
+        assert_eq!(parse_lsof("p7\ncng\u{1b}inx\n"), Some((7, "ng\\u{1b}inx".to_owned())));
         assert_eq!(
-            of_ss(
+            parse_ss(
                 "LISTEN 0 511 0.0.0.0:80 0.0.0.0:* users:((\"nginx\",pid=7,fd=6),(\"nginx\",pid=8,fd=6))\n"
             ),
             nginx
         );
         for other in ["", "what", "LISTEN 0 511 0.0.0.0:80 0.0.0.0:*"] {
-            assert_eq!((of_lsof(other), of_ss(other)), (None, None), "{other}");
+            assert_eq!((parse_lsof(other), parse_ss(other)), (None, None), "{other}");
         }
     }
 

@@ -7,26 +7,26 @@ use std::{net::IpAddr, time::Duration};
 use reqwest::Url;
 use service::{
     doctor::Finding,
-    guard::{in_ranges, is_private_name},
-    secret::redacted,
-    settings::{Problem, Source},
+    guard::{is_in_ranges, is_private_name},
+    secret::redact,
+    settings::{Problem, SettingSource},
 };
 
-pub(super) use self::secrets::{look_at_secrets, secret_files};
+pub(super) use self::secrets::{inspect_secret_files, secret_files};
 use crate::{
-    config::{Config, Examined, ImageEngine, Token},
+    config::{Config, ConfigReport, ImageEngine, Token},
     tls::Tls,
 };
 
 /// Shorter tokens can be guessed.
-const SHORTEST: usize = 16;
+const MIN_TOKEN_CHARS: usize = 16;
 /// Node's clients give up after so long without an answer.
-const NODE_GIVES_UP: Duration = Duration::from_mins(5);
+const NODE_CLIENT_TIMEOUT: Duration = Duration::from_mins(5);
 /// Places are looked at by themselves.
-const PLACES: [&str; 3] = ["UI_IMAGE_DIR", "GATEWAY_DATA_DIR", "GATEWAY_LOG_FILE"];
+const PATH_SETTINGS: [&str; 3] = ["UI_IMAGE_DIR", "GATEWAY_DATA_DIR", "GATEWAY_LOG_FILE"];
 
 /// What is wrong with it. `hidden` is the command that can read what this account may not.
-pub(super) fn findings(examined: &Examined, hidden: Option<&str>) -> Vec<Finding> {
+pub(super) fn findings(examined: &ConfigReport, hidden: Option<&str>) -> Vec<Finding> {
     let (name, env) = ("configuration", examined.env.path.display());
     if let Some(command) = hidden {
         let message = format!("you cannot read {env}, and most checks need it; run: {command}");
@@ -44,9 +44,9 @@ pub(super) fn findings(examined: &Examined, hidden: Option<&str>) -> Vec<Finding
     findings.extend(misspelt(examined));
     findings.extend(without_effect(examined));
     if let Some(config) = &examined.config {
-        findings.push(tokens(config, examined.notes.owners.first()));
+        findings.push(tokens(config, examined.warnings.owners.first()));
         findings.push(listener(config));
-        findings.extend(images(config, examined.notes.images.as_deref()));
+        findings.extend(images(config, examined.warnings.images.as_deref()));
         findings.extend(limits(config));
         findings.extend(routing(examined));
     }
@@ -54,7 +54,7 @@ pub(super) fn findings(examined: &Examined, hidden: Option<&str>) -> Vec<Finding
 }
 
 fn is_of_a_place(problem: &Problem) -> bool {
-    PLACES.contains(&problem.source.as_str())
+    PATH_SETTINGS.contains(&problem.source.as_str())
 }
 
 fn problem(problem: &Problem, env: &str) -> Finding {
@@ -62,7 +62,7 @@ fn problem(problem: &Problem, env: &str) -> Finding {
     if problem.expected.starts_with("is not a setting") {
         return spelling(problem);
     }
-    let what = if problem.source == Source::Default.to_string() {
+    let what = if problem.source == SettingSource::Default.to_string() {
         format!("set {} in {env}", problem.key)
     } else {
         format!("correct {} in {}", problem.key, problem.source)
@@ -76,40 +76,40 @@ fn spelling(problem: &Problem) -> Finding {
 }
 
 /// In a line, what was read.
-fn read(examined: &Examined) -> String {
+fn read(examined: &ConfigReport) -> String {
     let env = &examined.env.path;
     let env = if env.exists() { env.display().to_string() } else { format!("{} (not there)", env.display()) };
     let backends = examined
         .backends_file()
         .map_or_else(|| "the built-in backends".to_owned(), |path| path.display().to_string());
-    let notes = examined.notes.foreign.iter().chain(&examined.notes.off);
+    let notes = examined.warnings.foreign.iter().chain(&examined.warnings.disabled_backends);
     [format!("sound: {env}, {backends}")]
         .iter()
         .chain(notes)
         .map(String::as_str)
-        .map(redacted)
+        .map(redact)
         .collect::<Vec<_>>()
         .join("; ")
 }
 
-fn misspelt(examined: &Examined) -> Vec<Finding> {
+fn misspelt(examined: &ConfigReport) -> Vec<Finding> {
     examined.misspelt.iter().chain(&examined.misspelt_backends).map(spelling).collect()
 }
 
-fn without_effect(examined: &Examined) -> Vec<Finding> {
-    let notes = &examined.notes;
+fn without_effect(examined: &ConfigReport) -> Vec<Finding> {
+    let notes = &examined.warnings;
     let message =
-        |note: &String| Finding::warn("no_effect", redacted(note), "remove the one that should not count");
-    notes.without_effect.iter().chain(&notes.overruled).map(message).collect()
+        |note: &String| Finding::warn("no_effect", redact(note), "remove the one that should not count");
+    notes.without_effect.iter().chain(&notes.overridden).map(message).collect()
 }
 
-fn routing(examined: &Examined) -> Vec<Finding> {
-    let notes = &examined.notes;
+fn routing(examined: &ConfigReport) -> Vec<Finding> {
+    let notes = &examined.warnings;
     let is_told =
         |note: &&String| !examined.misspelt_backends.iter().any(|problem| problem.to_string() == **note);
     let of_file = notes.backends.iter().filter(is_told).filter(|note| note.contains("legacy_mapping"));
     let message = |note: &String| {
-        Finding::warn("routing", redacted(note), "name a class that is configured, or remove the name")
+        Finding::warn("routing", redact(note), "name a class that is configured, or remove the name")
     };
     of_file.chain(&notes.routing).map(message).collect()
 }
@@ -117,20 +117,20 @@ fn routing(examined: &Examined) -> Vec<Finding> {
 fn tokens(config: &Config, owners: Option<&String>) -> Finding {
     let name = "tokens";
     let access = &config.access;
-    if !access.asks_tokens {
+    if !access.auth_required {
         return Finding::ok(name, "none required (GATEWAY_AUTH=off, loopback only)");
     }
     let short: Vec<_> = access
         .tokens
         .iter()
-        .filter(|token| token.secret.expose().chars().count() < SHORTEST)
+        .filter(|token| token.secret.expose().chars().count() < MIN_TOKEN_CHARS)
         .map(|token| token.name.as_str())
         .collect();
     if !short.is_empty() {
         return Finding::warn(
             name,
             format!(
-                "{} shorter than {SHORTEST} characters, and can be guessed: {}",
+                "{} shorter than {MIN_TOKEN_CHARS} characters, and can be guessed: {}",
                 are(short.len()),
                 short.join(", ")
             ),
@@ -141,7 +141,7 @@ fn tokens(config: &Config, owners: Option<&String>) -> Finding {
         let (message, fix) = note.rsplit_once("; ").unwrap_or((note, "name the tokens that see all"));
         return Finding::warn(name, message, format!("GATEWAY_OWNER_TOKENS=NAME in the env file: {fix}"));
     }
-    Finding::ok(name, held(&access.tokens.iter().map(AsRef::as_ref).collect::<Vec<_>>()))
+    Finding::ok(name, token_summary(&access.tokens.iter().map(AsRef::as_ref).collect::<Vec<_>>()))
 }
 
 fn are(count: usize) -> String {
@@ -149,7 +149,7 @@ fn are(count: usize) -> String {
 }
 
 /// Who has one.
-fn held(tokens: &[&Token]) -> String {
+fn token_summary(tokens: &[&Token]) -> String {
     let unnamed = tokens.iter().filter(|token| !token.is_named()).count();
     let names: Vec<_> = tokens.iter().map(|token| token.name.as_str()).collect();
     let hint = if unnamed == 0 {
@@ -172,7 +172,7 @@ pub(super) fn is_loopback(host: &str) -> bool {
 /// Whether the allowlist leaves out the machine that it is on.
 pub(super) fn leaves_out_this_machine(config: &Config) -> bool {
     let ranges = &config.access.api_ranges;
-    !ranges.is_empty() && !in_ranges(IpAddr::from([127, 0, 0, 1]), ranges)
+    !ranges.is_empty() && !is_in_ranges(IpAddr::from([127, 0, 0, 1]), ranges)
 }
 
 /// Who can come.
@@ -182,8 +182,8 @@ fn listener(config: &Config) -> Finding {
     let access = &config.access;
     let public: Option<Url> = config.public_base_url.as_deref().and_then(|url| url.parse().ok());
     let public_host = public.as_ref().and_then(Url::host_str);
-    let behind_proxy = !access.proxies.is_empty();
-    if access.proxies.iter().any(|range| range.prefix_len() == 0) {
+    let behind_proxy = !access.trusted_proxies.is_empty();
+    if access.trusted_proxies.iter().any(|range| range.prefix_len() == 0) {
         let message = "TRUST_PROXY_CIDRS trusts every address: any client can forge its address";
         return Finding::warn(name, message, "the proxy's own address in TRUST_PROXY_CIDRS");
     }
@@ -244,7 +244,7 @@ fn images(config: &Config, nobody: Option<&str>) -> Option<Finding> {
 
 fn limits(config: &Config) -> Option<Finding> {
     let time = config.images.timeout;
-    (time >= NODE_GIVES_UP).then(|| {
+    (time >= NODE_CLIENT_TIMEOUT).then(|| {
         Finding::warn(
             "limits",
             format!(

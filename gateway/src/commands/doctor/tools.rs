@@ -13,17 +13,17 @@ use std::{
 use crate::blocking::blocking;
 
 /// For one command. Those that ask a daemon of the system hang with it.
-const TIME: Duration = Duration::from_secs(4);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(4);
 /// Between two looks whether it has ended.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// What is read of its output.
-const MOST: u64 = 256 << 10;
+const MAX_OUTPUT_BYTES: u64 = 256 << 10;
 /// Where macOS keeps them, for accounts whose `PATH` is short.
-const FOLDERS: &str = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/libexec/ApplicationFirewall";
+const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/libexec/ApplicationFirewall";
 
 /// Finds and runs them.
 #[derive(Debug, Clone)]
-pub(super) struct Tools {
+pub(super) struct SystemTools {
     folders: Vec<PathBuf>,
 }
 
@@ -31,9 +31,9 @@ pub(super) struct Tools {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CommandOutput {
     /// There is no such command.
-    Absent,
+    NotFound,
     /// It could not be run, or did not end in time.
-    Silent,
+    Failed,
     /// It ended.
     Done {
         /// Its exit code; none where a signal ended it.
@@ -53,11 +53,11 @@ impl CommandOutput {
     }
 }
 
-impl Tools {
+impl SystemTools {
     /// In the folders of this `PATH`, then in those of the system.
     pub(super) fn new(path: Option<String>) -> Self {
         let path = path.unwrap_or_default();
-        let folders = path.split(':').chain(FOLDERS.split(':')).filter(|folder| folder.starts_with('/'));
+        let folders = path.split(':').chain(SYSTEM_PATH.split(':')).filter(|folder| folder.starts_with('/'));
         Self { folders: folders.map(PathBuf::from).collect() }
     }
 
@@ -73,7 +73,7 @@ impl Tools {
     /// Runs one, which must change nothing. `name` may be a path.
     pub(super) async fn run(&self, name: &str, arguments: &[&str]) -> CommandOutput {
         let Some(program) = (if name.starts_with('/') { Some(name.into()) } else { self.find(name) }) else {
-            return CommandOutput::Absent;
+            return CommandOutput::NotFound;
         };
         let mut command = Command::new(program);
         let path =
@@ -85,12 +85,12 @@ impl Tools {
 }
 
 fn run(mut command: Command) -> CommandOutput {
-    let Ok(mut child) = command.spawn() else { return CommandOutput::Silent };
+    let Ok(mut child) = command.spawn() else { return CommandOutput::Failed };
     let outputs = [reading(child.stdout.take()), reading(child.stderr.take())];
-    let deadline = Instant::now() + TIME;
-    let Some(status) = ended(&mut child, deadline) else { return CommandOutput::Silent };
+    let deadline = Instant::now() + COMMAND_TIMEOUT;
+    let Some(status) = ended(&mut child, deadline) else { return CommandOutput::Failed };
     // A child of its own may hold its output open for ever.
-    let left = deadline.saturating_duration_since(Instant::now()).max(LOOK);
+    let left = deadline.saturating_duration_since(Instant::now()).max(POLL_INTERVAL);
     let texts = outputs.map(|output| output.recv_timeout(left).unwrap_or_default());
     CommandOutput::Done { code: status.code(), text: texts.concat() }
 }
@@ -100,7 +100,7 @@ fn reading(output: Option<impl Read + Send + 'static>) -> Receiver<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(output) = output {
-            let _ = output.take(MOST).read_to_end(&mut bytes);
+            let _ = output.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes);
         }
         let _ = done.send(String::from_utf8_lossy(&bytes).into_owned());
     });
@@ -112,7 +112,7 @@ fn ended(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < deadline => thread::sleep(LOOK),
+            Ok(None) if Instant::now() < deadline => thread::sleep(POLL_INTERVAL),
             Ok(None) | Err(_) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -128,15 +128,15 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_command_prints_is_read_and_one_that_hangs_is_stopped() {
-        let tools = Tools::new(None);
+        let tools = SystemTools::new(None);
         let done = tools.run("sh", &["-c", "echo out; echo err >&2; exit 3"]).await;
         assert_eq!(done, CommandOutput::Done { code: Some(3), text: "out\nerr\n".to_owned() });
         assert_eq!(tools.run("sh", &["-c", "echo well"]).await.text(), Some("well\n"));
-        assert_eq!(tools.run("no-such-command", &[]).await, CommandOutput::Absent);
-        assert_eq!(tools.run("/no/such/command", &[]).await, CommandOutput::Silent);
+        assert_eq!(tools.run("no-such-command", &[]).await, CommandOutput::NotFound);
+        assert_eq!(tools.run("/no/such/command", &[]).await, CommandOutput::Failed);
         let began = Instant::now();
-        assert_eq!(tools.run("sleep", &["600"]).await, CommandOutput::Silent);
-        assert!(began.elapsed() < TIME * 3);
+        assert_eq!(tools.run("sleep", &["600"]).await, CommandOutput::Failed);
+        assert!(began.elapsed() < COMMAND_TIMEOUT * 3);
         assert!(tools.has("sh") && !tools.has("no-such-command"));
     }
 }

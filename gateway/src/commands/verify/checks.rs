@@ -5,65 +5,68 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::{
-    super::ask::{Reply, Target, shown},
-    Outcome, error_is, images_class, is, status_is,
+    super::target::{GatewayTarget, Reply, escaped},
+    CheckResult, expect_equal, expect_error, expect_status, images_class,
 };
 
 /// A backend that nobody has.
-const NOBODY: &str = "no-such-backend";
+const UNKNOWN_BACKEND: &str = "no-such-backend";
 
-pub(super) async fn health(target: &Target) -> Outcome {
-    let reply = Reply::to(target.anonymous(Method::GET, "/healthz")).await?;
-    status_is(&reply, 200)?;
+pub(super) async fn health(target: &GatewayTarget) -> CheckResult {
+    let reply = Reply::send(target.anonymous(Method::GET, "/healthz")).await?;
+    expect_status(&reply, 200)?;
     Ok("/healthz answers 200 without token".to_owned())
 }
 
-pub(super) async fn readyz(target: &Target) -> Outcome {
-    let reply = Reply::to(target.anonymous(Method::GET, "/readyz")).await?;
-    status_is(&reply, 200)?;
-    is("the text", String::from_utf8_lossy(&reply.body).trim(), "ready")?;
+pub(super) async fn readyz(target: &GatewayTarget) -> CheckResult {
+    let reply = Reply::send(target.anonymous(Method::GET, "/readyz")).await?;
+    expect_status(&reply, 200)?;
+    expect_equal("the text", String::from_utf8_lossy(&reply.body).trim(), "ready")?;
     Ok("/readyz answers 200, ready".to_owned())
 }
 
-pub(super) async fn without_token(target: &Target) -> Outcome {
-    refused(target.anonymous(Method::GET, "/v1/models")).await?;
+pub(super) async fn without_token(target: &GatewayTarget) -> CheckResult {
+    expect_unauthorized(target.anonymous(Method::GET, "/v1/models")).await?;
     Ok("/v1/models answers 401 and asks for a bearer token".to_owned())
 }
 
-pub(super) async fn wrong_token(target: &Target) -> Outcome {
-    refused(target.anonymous(Method::GET, "/v1/models").bearer_auth("not-a-token-of-this-gateway")).await?;
+pub(super) async fn wrong_token(target: &GatewayTarget) -> CheckResult {
+    expect_unauthorized(
+        target.anonymous(Method::GET, "/v1/models").bearer_auth("not-a-token-of-this-gateway"),
+    )
+    .await?;
     Ok("a token that nobody has answers 401".to_owned())
 }
 
-async fn refused(request: RequestBuilder) -> Result<(), String> {
-    let reply = Reply::to(request).await?;
-    error_is(&reply, 401, "invalid_api_key")?;
-    is("WWW-Authenticate", reply.header("www-authenticate"), "Bearer")
+async fn expect_unauthorized(request: RequestBuilder) -> Result<(), String> {
+    let reply = Reply::send(request).await?;
+    expect_error(&reply, 401, "invalid_api_key")?;
+    expect_equal("WWW-Authenticate", reply.header("www-authenticate"), "Bearer")
 }
 
-pub(super) async fn models(target: &Target) -> Outcome {
-    let reply = Reply::to(target.request(Method::GET, "/v1/models")).await?;
-    status_is(&reply, 200)?;
+pub(super) async fn models(target: &GatewayTarget) -> CheckResult {
+    let reply = Reply::send(target.request(Method::GET, "/v1/models")).await?;
+    expect_status(&reply, 200)?;
     let list = reply.json();
-    is("object", list["object"].as_str().unwrap_or_default(), "list")?;
+    expect_equal("object", list["object"].as_str().unwrap_or_default(), "list")?;
     let models = list["data"].as_array().ok_or("expected a list under data")?;
     Ok(format!("{} models from the backends that are ready", models.len()))
 }
 
-pub(super) fn status_keys(status: &Value) -> Outcome {
+pub(super) fn status_keys(status: &Value) -> CheckResult {
     let object = |name: &str| status[name].as_object().ok_or_else(|| format!("expected the key {name}"));
     let places = object("admission_control")?;
     for (key, value) in places {
         for name in ["limit", "available", "inflight"] {
             if !value[name].is_u64() {
-                return Err(format!("expected the number admission_control.{}.{name}", shown(key)));
+                return Err(format!("expected the number admission_control.{}.{name}", escaped(key)));
             }
         }
     }
     let backends = object("backend_health")?;
     for (class, value) in backends {
         if !(value["healthy"].is_boolean() && value["ready"].is_boolean()) {
-            return Err(format!("expected healthy and ready in backend_health.{}", shown(class)));
+            return Err(format!("expected healthy and ready in backend_health.{}", escaped(class)));
         }
     }
     if !status["gateway"]["version"].is_string() {
@@ -72,43 +75,43 @@ pub(super) fn status_keys(status: &Value) -> Outcome {
     Ok(format!("{} backends, {} limits", backends.len(), places.len()))
 }
 
-pub(in crate::commands) fn images_backend(status: &Value) -> Outcome {
+pub(in crate::commands) fn images_backend(status: &Value) -> CheckResult {
     let class = images_class(status)?;
     if status["gateway"]["images_backend"] == "mock" {
         return Ok("placeholders: IMAGES_BACKEND is mock, and no backend is asked".to_owned());
     }
     let seen = &status["backend_health"][class];
     if seen.is_null() {
-        return Ok(format!("no backend makes pictures: {} is not configured", shown(class)));
+        return Ok(format!("no backend makes pictures: {} is not configured", escaped(class)));
     }
     if seen["ready"] == true {
-        return Ok(format!("{} is ready", shown(class)));
+        return Ok(format!("{} is ready", escaped(class)));
     }
     let why = seen["error"].as_str().unwrap_or("the status does not name it");
-    Err(format!("{} is not ready: {}", shown(class), shown(why)))
+    Err(format!("{} is not ready: {}", escaped(class), escaped(why)))
 }
 
 /// Pictures never go to another backend, whoever asks for it.
-pub(super) async fn no_images_there(target: &Target, status: &Value) -> Outcome {
+pub(super) async fn other_backend_refuses_images(target: &GatewayTarget, status: &Value) -> CheckResult {
     let class = images_class(status)?;
     let backends = status["backend_health"].as_object().ok_or("the status names no backends")?;
     let others = || backends.keys().filter(|other| *other != class);
     let Some(other) = others().find(|other| *other == "local_mlx").or_else(|| others().next()) else {
-        return Ok(format!("there is no backend besides {}", shown(class)));
+        return Ok(format!("there is no backend besides {}", escaped(class)));
     };
-    let reply = Reply::to(order(target, other)).await?;
-    error_is(&reply, 400, "capability_not_supported")?;
-    let words = format!("Backend {other} does not support images");
-    is("the message", reply.json()["error"]["message"].as_str().unwrap_or_default(), &words)?;
-    Ok(format!("X-Backend: {} answers 400: {}", shown(other), shown(&words)))
+    let reply = Reply::send(image_request(target, other)).await?;
+    expect_error(&reply, 400, "capability_not_supported")?;
+    let expected = format!("Backend {other} does not support images");
+    expect_equal("the message", reply.json()["error"]["message"].as_str().unwrap_or_default(), &expected)?;
+    Ok(format!("X-Backend: {} answers 400: {}", escaped(other), escaped(&expected)))
 }
 
-pub(super) async fn unknown_backend(target: &Target) -> Outcome {
-    error_is(&Reply::to(order(target, NOBODY)).await?, 400, "backend_not_found")?;
-    Ok(format!("X-Backend: {NOBODY} answers 400"))
+pub(super) async fn unknown_backend(target: &GatewayTarget) -> CheckResult {
+    expect_error(&Reply::send(image_request(target, UNKNOWN_BACKEND)).await?, 400, "backend_not_found")?;
+    Ok(format!("X-Backend: {UNKNOWN_BACKEND} answers 400"))
 }
 
-fn order(target: &Target, backend: &str) -> RequestBuilder {
+fn image_request(target: &GatewayTarget, backend: &str) -> RequestBuilder {
     let body = json!({"prompt": "gateway verify: this must be refused", "size": "512x512"});
     target
         .request(Method::POST, "/v1/images/generations")

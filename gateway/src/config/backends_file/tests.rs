@@ -7,15 +7,15 @@ fn read_text(text: &str) -> Result<BackendsFile, Vec<String>> {
         "EMPTY" => Some(String::new()),
         _ => None,
     };
-    read(Some((Path::new("b.yaml"), text)), None, &variable)
+    parse(Some((Path::new("b.yaml"), text)), None, &variable)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
 #[test]
 fn the_built_in_backends_are_those_of_the_contract() {
-    let built_in = read(None, None, &|_| None).unwrap();
+    let built_in = parse(None, None, &|_| None).unwrap();
     assert_eq!(built_in.backends.classes(), ["local_mlx", "gpu_heavy"]);
-    assert_eq!(built_in.notes, Vec::<String>::new());
+    assert_eq!(built_in.warnings, Vec::<String>::new());
     let heavy = built_in.backends.find("gpu_heavy").unwrap();
     assert_eq!(heavy.limits, BTreeMap::from([(Capability::Images, 2)]));
     assert_eq!(heavy.readiness.as_str(), "http://ada2:7860/readyz");
@@ -38,7 +38,7 @@ fn missing_values_have_the_contracts_meaning() {
     assert_eq!((a.liveness.path(), a.readiness.path()), ("/healthz", "/readyz"));
     assert_eq!(read.disabled, ["b"]);
     assert_eq!(
-        read.notes,
+        read.warnings,
         [
             "b.yaml: legacy_maping: did you mean \"legacy_mapping\"?",
             "b.yaml: legacy_mapping.old: \"b\" is no configured class; requests for \"old\" are refused",
@@ -138,8 +138,8 @@ fn the_backends_own_token_comes_from_a_variable_and_never_shows() {
 #[test]
 fn one_setting_overrides_the_address_of_the_images_class() {
     let with = |url| {
-        let source = Source::Environment("IMAGES_HTTP_BASE_URL");
-        read(None, Some(Override { class: "gpu_heavy", url, source }), &|_| None)
+        let source = SettingSource::Environment("IMAGES_HTTP_BASE_URL");
+        parse(None, Some(BaseUrlOverride { class: "gpu_heavy", url, source }), &|_| None)
     };
     let file = with("http://127.0.0.1:9").unwrap();
     assert_eq!(file.backends.find("gpu_heavy").unwrap().readiness.as_str(), "http://127.0.0.1:9/readyz");
@@ -160,7 +160,7 @@ fn further_classes_are_data_in_the_order_of_the_file() {
     let models: Vec<_> = read.backends.all.iter().map(|backend| backend.default_model.as_deref()).collect();
     assert_eq!(models, [Some("ada2.local"), None, None]);
     assert!(read.backends.to_string().contains("    default_model: \"ada2.local\"\n"));
-    assert_eq!(read.notes, Vec::<String>::new());
+    assert_eq!(read.warnings, Vec::<String>::new());
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn scalars_keep_the_text_that_they_were_written_with() {
     for (name, class) in [("010", "0012"), ("yes", "1e3")] {
         assert_eq!(read.backends.resolve(name).unwrap().class, class);
     }
-    assert_eq!(read.notes, Vec::<String>::new());
+    assert_eq!(read.warnings, Vec::<String>::new());
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_misspelling_in_every_map_of_ours_is_told_with_the_right_name_and_what_is_fo
     let capability = "b.yaml: backends.a: capability chta: did you mean \"chat\"?";
     let foreign = "b.yaml: not the gateway's, left out: backends.a.concurrency_limits.tts, backends.a: capability music, \
                    backends.a.health.interval, backends.a.payload_policy.audio, backends.a.auth.header";
-    let notes = read_text(yaml).unwrap().notes;
+    let notes = read_text(yaml).unwrap().warnings;
     for told in misspelt.iter().map(String::as_str).chain([capability, foreign]) {
         assert!(notes.iter().any(|note| note == told), "{told} in {notes:#?}");
     }

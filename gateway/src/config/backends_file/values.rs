@@ -4,29 +4,32 @@ use reqwest::Url;
 use serde_json::{Map, Value};
 use service::settings::{Problem, nearest, scalar_text};
 
-use super::{super::expand::expand_yaml, Walk};
+use super::{super::expand::expand_yaml, BackendsParser};
 
-impl Walk<'_> {
-    pub(super) fn wrong(&mut self, key: &str, expected: &str) {
+impl BackendsParser<'_> {
+    pub(super) fn report(&mut self, key: &str, expected: &str) {
         self.problems.push(Problem::new(&self.source, key, expected));
     }
 
     /// Notes keys that are not ours.
-    pub(super) fn strangers(&mut self, at: &str, map: &Map<String, Value>, ours: &[&str]) {
-        for name in map.keys().filter(|name| !ours.contains(&name.as_str())) {
-            self.stranger(at, name, ours);
+    pub(super) fn report_unknown_keys(&mut self, at: &str, map: &Map<String, Value>, known_keys: &[&str]) {
+        for name in map.keys().filter(|name| !known_keys.contains(&name.as_str())) {
+            self.report_unknown_key(at, name, known_keys);
         }
     }
 
     /// Notes one: where it looks like a misspelling of ours, by a line of its own.
-    pub(super) fn stranger(&mut self, at: &str, name: &str, ours: &[&str]) {
-        match nearest(name, ours.iter().copied()) {
-            Some(meant) => {
-                let told =
-                    Problem::new(&self.source, format!("{at}{name}"), format!("did you mean {meant:?}?"));
-                self.misspelt.push(told);
+    pub(super) fn report_unknown_key(&mut self, at: &str, name: &str, known_keys: &[&str]) {
+        match nearest(name, known_keys.iter().copied()) {
+            Some(suggestion) => {
+                let problem = Problem::new(
+                    &self.source,
+                    format!("{at}{name}"),
+                    format!("did you mean {suggestion:?}?"),
+                );
+                self.misspelt.push(problem);
             }
-            None => self.foreign.push(format!("{at}{name}")),
+            None => self.unknown.push(format!("{at}{name}")),
         }
     }
 
@@ -36,11 +39,11 @@ impl Walk<'_> {
         at: &str,
         map: &Map<String, Value>,
         name: &str,
-        ours: &[&str],
+        known_keys: &[&str],
     ) -> Map<String, Value> {
         let key = format!("{at}.{name}");
         let section = self.map(&key, map.get(name));
-        self.strangers(&format!("{key}."), &section, ours);
+        self.report_unknown_keys(&format!("{key}."), &section, known_keys);
         section
     }
 
@@ -56,7 +59,7 @@ impl Walk<'_> {
         let url = path.starts_with('/').then(|| base_url.join(&path).ok()).flatten();
         let url = url.filter(|url| url.origin() == base_url.origin());
         if url.is_none() {
-            self.wrong(key, "expected a path such as /readyz");
+            self.report(key, "expected a path such as /readyz");
         }
         url
     }
@@ -66,7 +69,7 @@ impl Walk<'_> {
             Some(Value::Object(map)) => map.clone(),
             None | Some(Value::Null) => Map::new(),
             Some(_) => {
-                self.wrong(key, "expected `name: value` pairs");
+                self.report(key, "expected `name: value` pairs");
                 Map::new()
             }
         }
@@ -77,10 +80,10 @@ impl Walk<'_> {
         match value? {
             Value::String(text) => {
                 let expanded = expand_yaml(text, self.variable);
-                expanded.map_err(|why| self.wrong(key, &why)).ok()
+                expanded.map_err(|why| self.report(key, &why)).ok()
             }
             Value::Array(_) | Value::Object(_) => {
-                self.wrong(key, "expected one value");
+                self.report(key, "expected one value");
                 None
             }
             scalar => scalar_text(scalar),

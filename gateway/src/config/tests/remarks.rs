@@ -19,7 +19,7 @@ fn what_the_env_file_says_in_vain_is_told_by_name_and_no_secret_with_it() {
         ("ADA2_TOKEN", "other"),
         ("IMAGES_MAX_PIXELS", "7"),
     ];
-    let notes = load_with(&["--env-file", &file, "--gateway-port", "1"], &env).unwrap().notes;
+    let notes = load_with(&["--env-file", &file, "--gateway-port", "1"], &env).unwrap().warnings;
     let place = "remove it there (the service's plist or unit, or the shell), or here";
     assert_eq!(
         notes,
@@ -54,14 +54,14 @@ fn a_misspelt_variable_of_the_environment_is_told_and_what_the_backends_use_is_n
     let environment = |name: &str| (name == "GATEWAY_GPU_HOST").then(|| "ada2".to_owned());
     let read = |flags: &[&str]| {
         let matches = cli::command().get_matches_from([&["gateway", "--env-file", &file], flags].concat());
-        load_among(&matches, &environment, &names)
+        load_with_variables(&matches, &environment, &names)
     };
     let meant = [
         "environment: GATEWAY_OWNER_TOKEN: is not a setting; did you mean GATEWAY_OWNER_TOKENS?",
         "environment: GATEWAY_PROT: is not a setting; did you mean GATEWAY_PORT?",
         "environment: MAX_REQEST_BYTES: is not a setting; did you mean MAX_REQUEST_BYTES?",
     ];
-    let notes = read(&[]).unwrap().notes;
+    let notes = read(&[]).unwrap().warnings;
     assert_eq!(notes[..3], meant);
     assert_eq!(notes[3..], ["environment: no settings, and without effect: GATEWAY_WHAT"]);
     let problems = read(&["--gateway-port", "many"]).unwrap_err();
@@ -82,7 +82,7 @@ fn a_place_that_nobody_could_write_is_told_beside_the_problems_and_alone_to_who_
         "/",
     ];
     let loaded = load_with(&flags, &[]).unwrap();
-    let keys: Vec<_> = loaded.places.problems.iter().map(|problem| problem.source.as_str()).collect();
+    let keys: Vec<_> = loaded.paths.problems.iter().map(|problem| problem.source.as_str()).collect();
     assert_eq!(keys, ["UI_IMAGE_DIR", "GATEWAY_DATA_DIR", "GATEWAY_LOG_FILE"]);
     let problems = load_with(&[&flags[..], &["--gateway-port", "many"]].concat(), &[]).unwrap_err();
     assert_eq!(problems.len(), 3, "{problems:#?}");
@@ -105,8 +105,8 @@ fn without_a_backend_for_pictures_it_starts_and_says_so_unless_one_was_named() {
     {
         let loaded = read(backends, env).unwrap();
         let told: Vec<_> =
-            loaded.notes.iter().filter(|note| note.contains("no backend makes pictures: ")).collect();
-        assert_eq!(told.len(), 1, "{backends:?}: {:#?}", loaded.notes);
+            loaded.warnings.iter().filter(|note| note.contains("no backend makes pictures: ")).collect();
+        assert_eq!(told.len(), 1, "{backends:?}: {:#?}", loaded.warnings);
         assert!(loaded.config.backends.mock.is_none());
     }
     for (backends, env) in [
@@ -133,7 +133,7 @@ fn without_a_backend_for_pictures_it_starts_and_says_so_unless_one_was_named() {
             (&stand_in.class, stand_in.limits[&Capability::Images]),
             (&loaded.config.images.class, limit)
         );
-        assert!(!loaded.notes.concat().contains("no backend makes pictures"));
+        assert!(!loaded.warnings.concat().contains("no backend makes pictures"));
     }
     let on = off.replace("${NO_GPU}", "http://h");
     assert!(read(&[&on], &[mock]).unwrap().config.backends.mock.is_none(), "its own limit counts");

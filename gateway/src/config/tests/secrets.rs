@@ -38,7 +38,7 @@ impl Given {
             self.variable.as_ref().filter(|(known, _)| *known == name).map(|(_, value)| value.clone())
         };
         let said = match load(&matches, &environment) {
-            Ok(Loaded { effective, notes, .. }) => format!("{effective}{notes:?}"),
+            Ok(LoadedConfig { effective, warnings: notes, .. }) => format!("{effective}{notes:?}"),
             Err(problems) => {
                 let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
                 format!("{}{problems:?}", lines.concat())

@@ -4,12 +4,12 @@ use super::*;
 
 const KIND: &str = "multipart/form-data; boundary=XX";
 
-fn read(body: &[u8]) -> Result<(Form, Fields), FieldError> {
-    Form::read(&HeaderValue::from_static(KIND), &Bytes::copy_from_slice(body))
+fn read(body: &[u8]) -> Result<(MultipartForm, Fields), FieldError> {
+    MultipartForm::read(&HeaderValue::from_static(KIND), &Bytes::copy_from_slice(body))
 }
 
-fn sent(form: Form, model: Option<&str>) -> Vec<u8> {
-    form.into_sent(&[("model", model), ("response_format", Some("b64_json"))]).pieces.concat()
+fn sent(form: MultipartForm, model: Option<&str>) -> Vec<u8> {
+    form.into_upstream(&[("model", model), ("response_format", Some("b64_json"))]).chunks.concat()
 }
 
 /// `name=text`; `name@content` is a file.
@@ -28,14 +28,14 @@ fn texts_in_any_order_are_read_as_json_would_give_them() {
     let (_, fields) =
         read(&body(&["image@x", "n=2", "stream=true", "prompt=7", "size=", "seed=9", "odd=1"])).unwrap();
     assert_eq!(fields.integer("n", 1..=4), Ok(Some(2)));
-    assert_eq!(fields.flag("stream"), Ok(Some(true)));
+    assert_eq!(fields.boolean("stream"), Ok(Some(true)));
     assert_eq!(fields.text("prompt"), Ok(Some("7")));
     assert_eq!(fields.value("size"), None, "an empty text is an absent field");
     assert_eq!(fields.value("odd"), None, "what policy does not read is not read");
     let (_, fields) = read(&body(&["image@x", "n=many", "stream=yes"])).unwrap();
-    assert!(fields.integer("n", 1..=4).is_err() && fields.flag("stream").is_err());
+    assert!(fields.integer("n", 1..=4).is_err() && fields.boolean("stream").is_err());
     let (_, fields) = read(&body(&["image@x", "mask@", "n=2.0", "stream=True", "prompt= "])).unwrap();
-    assert_eq!((fields.integer("n", 1..=4), fields.flag("stream")), (Ok(Some(2)), Ok(Some(true))));
+    assert_eq!((fields.integer("n", 1..=4), fields.boolean("stream")), (Ok(Some(2)), Ok(Some(true))));
     assert_eq!(fields.text("prompt"), Ok(None));
 }
 
@@ -94,7 +94,7 @@ fn a_refusal_names_the_part() {
 fn what_is_no_form_or_can_be_read_in_two_ways_is_refused_whole() {
     let good = body(&["image@x"]);
     let text = |text: &str| text.replace('\n', "\r\n").into_bytes();
-    let many = vec!["a=1"; MOST_PARTS + 1];
+    let many = vec!["a=1"; MAX_PARTS + 1];
     for bad in [
         vec![],
         b"{}".to_vec(),
@@ -116,7 +116,10 @@ fn what_is_no_form_or_can_be_read_in_two_ways_is_refused_whole() {
         assert!(error.message.contains("multipart/form-data"), "{error}");
     }
     for kind in ["multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=XX"] {
-        assert!(Form::read(&HeaderValue::from_str(kind).unwrap(), &good.clone().into()).is_err(), "{kind}");
+        assert!(
+            MultipartForm::read(&HeaderValue::from_str(kind).unwrap(), &good.clone().into()).is_err(),
+            "{kind}"
+        );
     }
     let not_utf8 =
         [&b"--XX\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\n\xff\r\n"[..], &good].concat();

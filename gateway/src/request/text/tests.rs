@@ -8,9 +8,9 @@ fn read(body: &str) -> Result<TextBody, FieldError> {
 }
 
 fn sent(body: &str, model: Option<&str>) -> String {
-    let sent = read(body).unwrap().into_sent(model);
+    let sent = read(body).unwrap().into_upstream(model);
     assert_eq!(sent.content_type, "application/json");
-    String::from_utf8(sent.pieces.concat()).unwrap()
+    String::from_utf8(sent.chunks.concat()).unwrap()
 }
 
 #[test]

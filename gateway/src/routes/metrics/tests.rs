@@ -4,30 +4,27 @@ use wire::openai::error::Code;
 
 use super::*;
 
-impl Seen {
+impl MetricsSnapshot {
     /// The same where the disk was looked at.
     fn on_a_disk(self, total: u64, free: u64) -> Self {
-        Self { disk: Some(Disk { total, free }), ..self }
+        Self { disk: Some(DiskSpace { total, free }), ..self }
     }
 
     /// One backend of each kind of state, for tests of the text.
     fn example() -> Self {
         let ready =
             Health { alive: true, ready: true, last_check: Some(1_736_697_234.5), ..Health::unknown() };
-        let places = |class: &str, capability, inflight| Places {
+        let places = |class: &str, capability, inflight| SlotUsage {
             class: class.to_owned(),
             capability,
             limit: 2,
             inflight,
         };
         Self {
-            places: vec![
-                places("gpu_heavy", Capability::Images, 1),
-                places("local_mlx", Capability::Chat, 0),
-            ],
+            slots: vec![places("gpu_heavy", Capability::Images, 1), places("local_mlx", Capability::Chat, 0)],
             tokens: Vec::new(),
             backends: vec![("gpu_heavy".to_owned(), ready), ("local_mlx".to_owned(), Health::unknown())],
-            store: Totals { pictures: 7, bytes: 9_000_000_000 },
+            store: StoreTotals { images: 7, bytes: 9_000_000_000 },
             disk: None,
             dropped_lines: 3,
             started: 1_736_690_000,
@@ -38,17 +35,18 @@ impl Seen {
 /// One of everything that is counted.
 fn counted() -> Metrics {
     let metrics = Metrics::new(["gpu_heavy"]);
-    metrics.answered(Some("/v1/images/generations"), Some("gpu_heavy"), 200, Duration::from_secs(7));
-    metrics.answered(None, None, 404, Duration::from_millis(1));
-    metrics.rejected(Code::NotFound);
-    metrics.probed("gpu_heavy", "refused");
-    metrics.stored(2, 1234);
+    metrics.record_request(Some("/v1/images/generations"), Some("gpu_heavy"), 200, Duration::from_secs(7));
+    metrics.record_request(None, None, 404, Duration::from_millis(1));
+    metrics.record_rejection(Code::NotFound);
+    metrics.record_probe("gpu_heavy", "refused");
+    metrics.record_stored_images(2, 1234);
     metrics
 }
 
 #[test]
 fn the_text() {
-    let text = super::text(&counted(), &Seen::example()).replace(env!("CARGO_PKG_VERSION"), "x.y.z");
+    let text =
+        super::text(&counted(), &MetricsSnapshot::example()).replace(env!("CARGO_PKG_VERSION"), "x.y.z");
     let (buckets, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.contains("_bucket{"));
     assert_eq!(buckets.len(), 2 * (13 + 1), "per route, and one without end");
     insta::assert_snapshot!(lines.join("\n"), @r#"
@@ -117,17 +115,18 @@ fn the_text() {
 
 #[test]
 fn the_disk_of_the_store_is_there_once_it_was_looked_at() {
-    let text = super::text(&counted(), &Seen::example().on_a_disk(1_000_000_000_000, 60_000_000_000));
+    let text =
+        super::text(&counted(), &MetricsSnapshot::example().on_a_disk(1_000_000_000_000, 60_000_000_000));
     for line in ["gateway_store_disk_bytes 1000000000000", "gateway_store_disk_free_bytes 60000000000"] {
         assert!(text.lines().any(|found| found == line), "{line} in {text}");
     }
-    assert!(!super::text(&counted(), &Seen::example()).contains("gateway_store_disk"));
+    assert!(!super::text(&counted(), &MetricsSnapshot::example()).contains("gateway_store_disk"));
 }
 
 #[test]
 fn a_token_is_told_of_where_it_has_a_bound() {
     let told = |tokens| {
-        let families = Seen { tokens, ..Seen::example() }.families();
+        let families = MetricsSnapshot { tokens, ..MetricsSnapshot::example() }.families();
         let of_tokens = families.iter().filter(|family| family.name().starts_with("gateway_token_"));
         of_tokens
             .map(|family| (family.name().to_owned(), family.get_metric()[0].get_gauge().get_value()))

@@ -2,11 +2,11 @@ use std::os::unix::fs::MetadataExt;
 
 use std::collections::BTreeSet;
 
-use picture::paint::Painting;
-use wire::openai::images::Size;
+use picture::painter::ProceduralImage;
+use wire::openai::images::ImageSize;
 
 use super::*;
-use crate::store::{index::Totals, retention::Rules};
+use crate::store::{index::StoreTotals, retention::RetentionPolicy};
 
 /// A fresh directory of this test's own, below the build's temporary directory.
 pub(crate) fn temporary(purpose: &str) -> PathBuf {
@@ -15,15 +15,15 @@ pub(crate) fn temporary(purpose: &str) -> PathBuf {
     dir
 }
 
-fn picture(seed: u64) -> Picture {
-    let painting = Painting { painter: "test", prompt: "x", seed, size: Size::new(8, 8) };
-    Picture::of(painting.to_png()).unwrap()
+fn picture(seed: u64) -> EncodedImage {
+    let painting = ProceduralImage { label: "test", prompt: "x", seed, size: ImageSize::new(8, 8) };
+    EncodedImage::from_bytes(painting.to_png()).unwrap()
 }
 
 /// Stores them and gives their names.
-fn keep(store: &Store, pictures: &[Picture], unix: u64) -> Result<Vec<PictureName>, StoreFault> {
+fn keep(store: &ImageStore, pictures: &[EncodedImage], unix: u64) -> Result<Vec<ImageName>, StoreError> {
     let written = pictures.iter().map(|picture| store.write(picture)).collect::<Result<_, _>>()?;
-    Ok(store.keep(written, unix, &Note::default())?.into_iter().map(|kept| kept.name).collect())
+    Ok(store.commit(written, unix, &Provenance::default())?.into_iter().map(|kept| kept.name).collect())
 }
 
 fn files(dir: &Path) -> BTreeSet<String> {
@@ -33,7 +33,7 @@ fn files(dir: &Path) -> BTreeSet<String> {
 #[test]
 fn a_picture_is_kept_under_its_hash_and_nothing_else_is_left() {
     let dir = temporary("keep");
-    let store = Store::open(&dir).unwrap();
+    let store = ImageStore::open(&dir).unwrap();
     let names = keep(&store, &[picture(1), picture(2)], 1_736_697_234).unwrap();
     assert_eq!(names.len(), 2);
     assert!(names[0].as_str().starts_with("1736697234_") && names[0] != names[1]);
@@ -48,7 +48,7 @@ fn a_picture_is_kept_under_its_hash_and_nothing_else_is_left() {
 #[test]
 fn the_group_may_look_at_the_pictures() {
     let dir = temporary("group").join("data/pictures");
-    let store = Store::open(&dir).unwrap();
+    let store = ImageStore::open(&dir).unwrap();
     let name = keep(&store, &[picture(1)], 7).unwrap().remove(0);
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!((mode(&dir), mode(dir.parent().unwrap())), (0o750, 0o750));
@@ -58,14 +58,14 @@ fn the_group_may_look_at_the_pictures() {
 #[test]
 fn an_existing_name_with_other_bytes_is_an_error_and_stays() {
     let dir = temporary("collision");
-    let store = Store::open(&dir).unwrap();
+    let store = ImageStore::open(&dir).unwrap();
     let name = store.write(&picture(1)).unwrap().name(7);
     let mut changed = picture(1).bytes().to_vec();
     *changed.last_mut().unwrap() ^= 1;
     for other in [&b"other"[..], &changed] {
         fs::write(dir.join(name.as_str()), other).unwrap();
         let refused = keep(&store, &[picture(1)], 7);
-        assert!(matches!(refused, Err(StoreFault::Collision(taken)) if taken == name));
+        assert!(matches!(refused, Err(StoreError::Collision(taken)) if taken == name));
         assert_eq!(fs::read(dir.join(name.as_str())).unwrap(), other);
         assert_eq!(files(&dir).len(), 2, "the lock and the other: {:?}", files(&dir));
     }
@@ -85,7 +85,7 @@ fn only_our_own_unfinished_files_are_swept() {
         fs::write(dir.join(name), b"x").unwrap();
     }
     fs::create_dir(dir.join(format!(".incoming-{}.tmp", "0b".repeat(16)))).unwrap();
-    let _store = Store::open(&dir).unwrap();
+    let _store = ImageStore::open(&dir).unwrap();
     let left = files(&dir);
     assert!(!left.contains(&ours));
     assert!(others.iter().all(|name| left.contains(*name)), "{left:?}");
@@ -95,18 +95,18 @@ fn only_our_own_unfinished_files_are_swept() {
 #[test]
 fn a_second_store_on_the_same_directory_names_the_holder() {
     let dir = temporary("lock");
-    let first = Store::open(&dir).unwrap();
-    let problem = Store::open(&dir).unwrap_err().to_string();
+    let first = ImageStore::open(&dir).unwrap();
+    let problem = ImageStore::open(&dir).unwrap_err().to_string();
     assert!(problem.contains(&format!("process {}", std::process::id())), "{problem}");
     drop(first);
-    assert!(Store::open(&dir).is_ok());
+    assert!(ImageStore::open(&dir).is_ok());
 }
 
 #[test]
 fn a_store_that_cannot_be_written_names_path_owner_and_remedy() {
     let dir = temporary("unwritable").join("file");
     fs::write(&dir, b"no directory").unwrap();
-    let problem = Store::open(&dir.join("it's here")).unwrap_err().to_string();
+    let problem = ImageStore::open(&dir.join("it's here")).unwrap_err().to_string();
     for part in ["UI_IMAGE_DIR", &dir.display().to_string(), "is owned by uid", "sudo chown", r"'\''s here'"]
     {
         assert!(problem.contains(part), "{part} in {problem}");
@@ -116,15 +116,15 @@ fn a_store_that_cannot_be_written_names_path_owner_and_remedy() {
 #[test]
 fn an_unwritten_rest_is_removed() {
     let dir = temporary("rest");
-    drop(Unfinished::create(&dir).unwrap());
+    drop(TempFile::create(&dir).unwrap());
     assert_eq!(files(&dir), BTreeSet::new());
 }
 
 #[test]
 fn the_type_is_told_by_the_bytes_and_a_link_is_no_picture() {
     let dir = temporary("mime");
-    let store = Store::open(&dir).unwrap();
-    let find = |name: &str| store.find(&PictureName::parse(name).unwrap()).unwrap().map(|stored| stored.mime);
+    let store = ImageStore::open(&dir).unwrap();
+    let find = |name: &str| store.find(&ImageName::parse(name).unwrap()).unwrap().map(|stored| stored.mime);
     fs::write(dir.join("1_0000000000000001.png"), [0xFF, 0xD8, 0xFF, 0xE0]).unwrap();
     fs::write(dir.join("1_0000000000000002.svg"), b" <svg/>").unwrap();
     fs::write(dir.join("1_0000000000000003.png"), b"<script>").unwrap();
@@ -137,20 +137,20 @@ fn the_type_is_told_by_the_bytes_and_a_link_is_no_picture() {
 }
 
 /// A store with pictures of these seconds and sizes.
-fn filled(dir: &Path, pictures: &[(u64, usize)]) -> Store {
+fn filled(dir: &Path, pictures: &[(u64, usize)]) -> ImageStore {
     for (unix, bytes) in pictures {
         let path = dir.join(format!("{unix}_0123456789abcdef.png"));
         fs::write(&path, vec![0; *bytes]).unwrap();
         let modified = std::time::UNIX_EPOCH + std::time::Duration::from_secs(*unix);
         File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
     }
-    Store::open(dir).unwrap()
+    ImageStore::open(dir).unwrap()
 }
 
 fn units(dir: &Path) -> Vec<u64> {
-    let mut names: Vec<_> = files(dir).iter().filter_map(|name| PictureName::parse(name)).collect();
+    let mut names: Vec<_> = files(dir).iter().filter_map(|name| ImageName::parse(name)).collect();
     names.sort_unstable();
-    names.iter().map(PictureName::unix).collect()
+    names.iter().map(ImageName::unix).collect()
 }
 
 #[test]
@@ -162,17 +162,17 @@ fn the_oldest_go_and_only_regular_files_of_the_stores_form() {
     std::os::unix::fs::symlink(&outside, dir.join("1_0123456789abcdee.png")).unwrap();
     fs::create_dir(dir.join("2_0123456789abcdee.png")).unwrap();
     let store = filled(&dir, &[(10, 5), (20, 5), (30, 5)]);
-    assert_eq!(store.totals(), Totals { pictures: 3, bytes: 15 });
-    let rules = Rules { max_bytes: Some(10), ..Rules::default() };
-    assert_eq!(store.retain(&rules, 1000, true).unwrap(), Totals { pictures: 1, bytes: 5 });
-    assert_eq!(store.retain(&rules, 1000, true).unwrap(), Totals::default());
-    assert_eq!(store.totals(), Totals { pictures: 2, bytes: 10 });
+    assert_eq!(store.totals(), StoreTotals { images: 3, bytes: 15 });
+    let rules = RetentionPolicy { max_bytes: Some(10), ..RetentionPolicy::default() };
+    assert_eq!(store.apply_retention(&rules, 1000, true).unwrap(), StoreTotals { images: 1, bytes: 5 });
+    assert_eq!(store.apply_retention(&rules, 1000, true).unwrap(), StoreTotals::default());
+    assert_eq!(store.totals(), StoreTotals { images: 2, bytes: 10 });
     assert_eq!(units(&dir), [1, 2, 20, 30]);
     assert!(outside.exists() && dir.join("notes.txt").exists());
     // What somebody else took away makes room, too.
     fs::remove_file(dir.join("30_0123456789abcdef.png")).unwrap();
-    let rules = Rules { max_bytes: Some(9), ..Rules::default() };
-    assert_eq!(store.retain(&rules, 1000, true).unwrap(), Totals::default());
+    let rules = RetentionPolicy { max_bytes: Some(9), ..RetentionPolicy::default() };
+    assert_eq!(store.apply_retention(&rules, 1000, true).unwrap(), StoreTotals::default());
     assert_eq!(units(&dir), [1, 2, 20]);
 }
 
@@ -181,7 +181,7 @@ fn pages_are_of_what_is_there_and_a_picture_can_be_deleted_once() {
     let dir = temporary("pages");
     let store = filled(&dir, &[(9, 1), (10, 2), (100, 3), (11, 4)]);
     let page = |before: Option<&str>, most| {
-        let before = before.map(|name| PictureName::parse(name).unwrap());
+        let before = before.map(|name| ImageName::parse(name).unwrap());
         let (listed, more) = store.page(before.as_ref(), most).unwrap();
         (listed.iter().map(|listed| listed.name.unix()).collect::<Vec<_>>(), more)
     };
@@ -190,11 +190,11 @@ fn pages_are_of_what_is_there_and_a_picture_can_be_deleted_once() {
     fs::remove_file(dir.join("100_0123456789abcdef.png")).unwrap();
     assert_eq!(page(None, 2), (vec![11, 10], true), "what is gone makes no hole");
     assert_eq!(page(None, 3), (vec![11, 10, 9], false));
-    let name = PictureName::parse("10_0123456789abcdef.png").unwrap();
+    let name = ImageName::parse("10_0123456789abcdef.png").unwrap();
     assert!(store.remove(&name).unwrap());
     assert!(!store.remove(&name).unwrap());
     assert_eq!(page(None, 9), (vec![11, 9], false));
-    assert_eq!(store.totals(), Totals { pictures: 2, bytes: 5 });
+    assert_eq!(store.totals(), StoreTotals { images: 2, bytes: 5 });
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn a_picture_that_cannot_be_looked_at_now_is_not_taken_for_gone() {
     // Not a folder: the error is another than that nothing is there.
     fs::write(&dir, b"").unwrap();
     assert!(store.page(None, 9).is_err());
-    assert!(store.find(&PictureName::parse("9_0123456789abcdef.png").unwrap()).is_err());
+    assert!(store.find(&ImageName::parse("9_0123456789abcdef.png").unwrap()).is_err());
     fs::remove_file(&dir).unwrap();
     fs::rename(&away, &dir).unwrap();
     assert_eq!(store.page(None, 9).unwrap().0.len(), 2, "none was forgotten");
@@ -215,43 +215,43 @@ fn a_picture_that_cannot_be_looked_at_now_is_not_taken_for_gone() {
 #[test]
 fn a_link_in_a_pictures_place_is_a_collision_and_is_not_followed() {
     let dir = temporary("linked");
-    let store = Store::open(&dir).unwrap();
+    let store = ImageStore::open(&dir).unwrap();
     let outside = temporary("outside").join("same.png");
     fs::write(&outside, picture(1).bytes()).unwrap();
     let name = store.write(&picture(1)).unwrap().name(7);
     std::os::unix::fs::symlink(&outside, dir.join(name.as_str())).unwrap();
-    assert!(matches!(keep(&store, &[picture(1)], 7), Err(StoreFault::Collision(taken)) if taken == name));
+    assert!(matches!(keep(&store, &[picture(1)], 7), Err(StoreError::Collision(taken)) if taken == name));
 }
 
 #[test]
 fn a_new_picture_counts_at_once() {
     let dir = temporary("counts");
-    let store = Store::open(&dir).unwrap();
+    let store = ImageStore::open(&dir).unwrap();
     keep(&store, &[picture(1), picture(1)], 7).unwrap();
-    assert_eq!(store.totals(), Totals { pictures: 1, bytes: picture(1).bytes().len() as u64 });
+    assert_eq!(store.totals(), StoreTotals { images: 1, bytes: picture(1).bytes().len() as u64 });
 }
 
-fn note(owner: &str, request: &str) -> Note {
-    Note { owner: Some(owner.to_owned()), request_id: Some(request.to_owned()) }
+fn note(owner: &str, request: &str) -> Provenance {
+    Provenance { owner: Some(owner.to_owned()), request_id: Some(request.to_owned()) }
 }
 
-fn keep_for(store: &Store, seed: u64, unix: u64, note: &Note) -> PictureName {
+fn keep_for(store: &ImageStore, seed: u64, unix: u64, note: &Provenance) -> ImageName {
     let written = vec![store.write(&picture(seed)).unwrap()];
-    store.keep(written, unix, note).unwrap().remove(0).name
+    store.commit(written, unix, note).unwrap().remove(0).name
 }
 
 /// What somebody sees, oldest first, by the seconds of the names.
-fn of(store: &Store, owner: &str) -> Vec<u64> {
-    let wants = |known: &crate::store::index::Known| known.owners.iter().any(|known| known == owner);
-    let (listed, _, totals) = store.page_of(&wants, None, 99).unwrap();
-    assert_eq!(listed.len(), totals.pictures);
+fn of(store: &ImageStore, owner: &str) -> Vec<u64> {
+    let wants = |known: &crate::store::index::CachedMetadata| known.owners.iter().any(|known| known == owner);
+    let (listed, _, totals) = store.page_matching(&wants, None, 99).unwrap();
+    assert_eq!(listed.len(), totals.images);
     listed.iter().rev().map(|listed| listed.name.unix()).collect()
 }
 
 #[test]
 fn a_record_lies_beside_its_picture_counts_and_goes_with_it() {
     let dir = temporary("records");
-    let store = Store::open(&dir).unwrap();
+    let store = ImageStore::open(&dir).unwrap();
     let hers = keep_for(&store, 1, 7, &note("alice", "r1"));
     let his = keep_for(&store, 2, 8, &note("bob", "r2"));
     assert_eq!((of(&store, "alice"), of(&store, "bob")), (vec![7], vec![8]));
@@ -261,15 +261,15 @@ fn a_record_lies_beside_its_picture_counts_and_goes_with_it() {
             .map(|path| fs::metadata(path).unwrap().len())
             .sum::<u64>()
     };
-    let all = Totals { pictures: 2, bytes: bytes("png") + bytes("json") };
+    let all = StoreTotals { images: 2, bytes: bytes("png") + bytes("json") };
     assert_eq!(store.totals(), all);
     drop(store);
-    let store = Store::open(&dir).unwrap();
+    let store = ImageStore::open(&dir).unwrap();
     assert_eq!(store.totals(), all, "found again");
     assert_eq!((of(&store, "alice"), of(&store, "bob")), (vec![7], vec![8]));
-    let rules = Rules { max_bytes: Some(all.bytes - 1), ..Rules::default() };
+    let rules = RetentionPolicy { max_bytes: Some(all.bytes - 1), ..RetentionPolicy::default() };
     let minute = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 60;
-    assert_eq!(store.retain(&rules, minute, true).unwrap().pictures, 1);
+    assert_eq!(store.apply_retention(&rules, minute, true).unwrap().images, 1);
     assert_eq!(
         files(&dir),
         [".lock", his.as_str(), &format!("{}.json", his.as_str())].map(str::to_owned).into()
@@ -281,26 +281,26 @@ fn a_record_lies_beside_its_picture_counts_and_goes_with_it() {
 #[test]
 fn the_same_picture_has_both_owners_and_goes_with_the_last() {
     let dir = temporary("owners");
-    let store = Store::open(&dir).unwrap();
+    let store = ImageStore::open(&dir).unwrap();
     let name = keep_for(&store, 1, 7, &note("alice", "r1"));
     fs::write(dir.join(format!("{}.json", name.as_str())), r#"{"owners":["alice"],"prompt":"x"}"#).unwrap();
     assert_eq!(keep_for(&store, 1, 7, &note("bob", "r2")), name);
-    let record = store.record(&name).unwrap();
+    let record = store.read_metadata(&name).unwrap();
     assert_eq!(record.owners, ["alice", "bob"]);
     assert_eq!(record.further["prompt"], "x", "what a later version wrote stays");
     let is = |owner: &'static str| move |known: &str| known == owner;
-    assert!(!store.remove_from(&name, &is("carol")).unwrap());
-    assert!(store.remove_from(&name, &is("alice")).unwrap());
+    assert!(!store.remove_owner(&name, &is("carol")).unwrap());
+    assert!(store.remove_owner(&name, &is("alice")).unwrap());
     assert_eq!((of(&store, "alice"), of(&store, "bob")), (vec![], vec![7]));
-    assert!(store.remove_from(&name, &is("bob")).unwrap());
-    assert_eq!((files(&dir), store.totals()), ([".lock".to_owned()].into(), Totals::default()));
-    assert!(!store.remove_from(&name, &is("bob")).unwrap());
+    assert!(store.remove_owner(&name, &is("bob")).unwrap());
+    assert_eq!((files(&dir), store.totals()), ([".lock".to_owned()].into(), StoreTotals::default()));
+    assert!(!store.remove_owner(&name, &is("bob")).unwrap());
 }
 
 #[test]
 fn a_picture_is_kept_also_where_its_record_cannot_be() {
     let dir = temporary("no-record");
-    let store = Store::open(&dir).unwrap();
+    let store = ImageStore::open(&dir).unwrap();
     let name = store.write(&picture(1)).unwrap().name(7);
     let trap = dir.join(format!("{}.json", name.as_str()));
     fs::create_dir(&trap).unwrap();
@@ -311,11 +311,11 @@ fn a_picture_is_kept_also_where_its_record_cannot_be() {
     std::os::unix::fs::symlink(dir.join("nowhere"), dir.join("8_0123456789abcdef.png.json")).unwrap();
     fs::write(dir.join("8_0123456789abcdef.png"), "x").unwrap();
     drop(store);
-    let store = Store::open(&dir).unwrap();
-    let linked = PictureName::parse("8_0123456789abcdef.png").unwrap();
+    let store = ImageStore::open(&dir).unwrap();
+    let linked = ImageName::parse("8_0123456789abcdef.png").unwrap();
     assert_eq!(
-        store.record(&linked).unwrap(),
-        crate::store::records::Record::default(),
+        store.read_metadata(&linked).unwrap(),
+        crate::store::metadata::ImageMetadata::default(),
         "never through a link"
     );
     assert!(store.remove(&linked).unwrap() && store.remove(&name).unwrap());
@@ -324,15 +324,15 @@ fn a_picture_is_kept_also_where_its_record_cannot_be() {
 #[test]
 fn records_are_read_once_for_lists_and_again_before_a_picture_goes() {
     let dir = temporary("once");
-    let store = Store::open(&dir).unwrap();
+    let store = ImageStore::open(&dir).unwrap();
     let name = keep_for(&store, 1, 7, &note("alice", "r1"));
     drop(store);
-    let store = Store::open(&dir).unwrap();
+    let store = ImageStore::open(&dir).unwrap();
     assert_eq!(of(&store, "alice"), [7]);
     fs::write(dir.join(format!("{}.json", name.as_str())), r#"{"owners":["bob"]}"#).unwrap();
     assert_eq!(of(&store, "alice"), [7]);
     assert!(
-        !store.remove_from(&name, &|known| known == "alice").unwrap(),
+        !store.remove_owner(&name, &|known| known == "alice").unwrap(),
         "before it deletes, it reads again"
     );
 }

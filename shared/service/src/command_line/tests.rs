@@ -3,11 +3,15 @@ use std::{ffi::OsString, process::ExitCode};
 use super::*;
 use crate::settings::EXIT_CONFIG;
 
-const KEYS: &[Key] = &[
-    Key::new("listen", "T_LISTEN", "Address").or("0.0.0.0:1").value("ADDRESS").group("Reach it").common(),
-    Key::new("depth", "T_DEPTH", "How deep").or("4").group("Limits"),
-    Key::new("old", "T_OLD", "Once").removed("it does nothing").group("Limits"),
-    Key::new("token", "T_TOKEN", "The token").secret().flagless().group("Access"),
+const KEYS: &[SettingSpec] = &[
+    SettingSpec::new("listen", "T_LISTEN", "Address")
+        .with_default("0.0.0.0:1")
+        .value_name("ADDRESS")
+        .group("Reach it")
+        .common(),
+    SettingSpec::new("depth", "T_DEPTH", "How deep").with_default("4").group("Limits"),
+    SettingSpec::new("old", "T_OLD", "Once").removed("it does nothing").group("Limits"),
+    SettingSpec::new("token", "T_TOKEN", "The token").secret().no_flag().group("Access"),
 ];
 
 fn commands() -> Vec<Command> {
@@ -25,7 +29,7 @@ const PROGRAM: Program = Program {
     about: "does .things - well",
     description: &["One.", ".two is not a request; a \\n neither."],
     keys: KEYS,
-    file: || Arg::new("config").long("config").value_name("FILE").help("The file"),
+    config_arg: || Arg::new("config").long("config").value_name("FILE").help("The file"),
     commands,
     precedence: "The flag wins.",
     examples: &[("prog show", "show it")],
@@ -37,7 +41,7 @@ const PROGRAM: Program = Program {
 };
 
 fn value(arguments: &[&str], name: &str) -> Option<String> {
-    let matches = PROGRAM.grammar().try_get_matches_from([&["prog"], arguments].concat()).unwrap();
+    let matches = PROGRAM.command().try_get_matches_from([&["prog"], arguments].concat()).unwrap();
     matches.get_one::<String>(name).cloned()
 }
 
@@ -54,8 +58,8 @@ fn a_setting_is_taken_before_and_behind_a_subcommand() {
 
 #[test]
 fn the_short_help_has_the_common_settings_and_the_whole_one_every_setting() {
-    let short = PROGRAM.grammar().render_help().to_string();
-    let whole = PROGRAM.grammar().render_long_help().to_string();
+    let short = PROGRAM.command().render_help().to_string();
+    let whole = PROGRAM.command().render_long_help().to_string();
     for (part, in_short, in_whole) in [
         ("Reach it:\n", true, true),
         ("--listen <ADDRESS>", true, true),
@@ -79,7 +83,7 @@ fn the_short_help_has_the_common_settings_and_the_whole_one_every_setting() {
 
 #[test]
 fn a_subcommands_help_is_its_own() {
-    let mut grammar = PROGRAM.grammar();
+    let mut grammar = PROGRAM.command();
     grammar.build();
     let help = grammar.find_subcommand_mut("show").unwrap().render_help().to_string();
     assert!(help.contains("--config <FILE>") && help.contains("Exits with 0.\n\nSettings,"), "{help}");
@@ -90,7 +94,7 @@ fn a_subcommands_help_is_its_own() {
 fn a_mistake_is_78_and_help_ends_well() {
     let code = |arguments: &[&str]| {
         let arguments = ["prog"].iter().chain(arguments).map(OsString::from);
-        format!("{:?}", PROGRAM.read(arguments).err())
+        format!("{:?}", PROGRAM.parse_args(arguments).err())
     };
     let (well, wrong) =
         (format!("{:?}", Some(ExitCode::SUCCESS)), format!("{:?}", Some(ExitCode::from(EXIT_CONFIG))));
@@ -114,7 +118,7 @@ fn a_mistake_is_78_and_help_ends_well() {
 
 #[test]
 fn text_in_the_man_page_is_never_a_request() {
-    let page = PROGRAM.manual();
+    let page = PROGRAM.man_page();
     for part in [
         ".TH PROG 8 2026-11-30 \"prog 1.2\" \"System Administration\"",
         "prog \\- does .things \\- well\n",
@@ -133,7 +137,7 @@ fn what_is_too_wide_for_its_column_is_explained_on_the_next_line() {
     let wide = "x".repeat(60);
     let wide: &'static str = wide.leak();
     assert_eq!(
-        listed(&[("a", "one"), ("bcd", "two"), (wide, "three")]),
+        two_columns(&[("a", "one"), ("bcd", "two"), (wide, "three")]),
         format!("  a    one\n  bcd  two\n  {wide}\n      three")
     );
 }

@@ -16,7 +16,7 @@ pub enum HostPattern {
     /// This name.
     Name(String),
     /// Every name below this suffix, which is kept with its leading dot; not the suffix itself.
-    Below(String),
+    Subdomains(String),
 }
 
 impl HostPattern {
@@ -27,7 +27,7 @@ impl HostPattern {
             return Ok(Self::Name(name)); // answered to anyway
         }
         if let Some((_, rest)) = name.split_once("://") {
-            return Err(format!("expected a name without scheme, such as {}", example(rest)));
+            return Err(format!("expected a name without scheme, such as {}", suggest_name(rest)));
         }
         if name == "*" {
             return Err(
@@ -42,7 +42,7 @@ impl HostPattern {
             ));
         }
         if let Some(suffix) = name.strip_prefix('.') {
-            return dns_name(suffix).map(|()| Self::Below(name.clone()));
+            return dns_name(suffix).map(|()| Self::Subdomains(name.clone()));
         }
         dns_name(&name).map(|()| Self::Name(name.clone()))
     }
@@ -51,7 +51,7 @@ impl HostPattern {
     pub fn matches(&self, name: &str) -> bool {
         match self {
             Self::Name(own) => own == name,
-            Self::Below(suffix) => name.strip_suffix(suffix).is_some_and(|below| !below.is_empty()),
+            Self::Subdomains(suffix) => name.strip_suffix(suffix).is_some_and(|below| !below.is_empty()),
         }
     }
 }
@@ -66,13 +66,13 @@ pub struct WebOrigin {
 
 impl WebOrigin {
     /// An `Origin` as a browser sends it; `None` for `null` and whatever else is no origin.
-    pub fn of(header: &str) -> Option<Self> {
+    pub fn from_header(header: &str) -> Option<Self> {
         let (scheme, rest) = header.split_once("://")?;
         let authority: Authority = rest.parse().ok()?;
-        let named = authority.host().len() < authority.as_str().len();
+        let has_port = authority.host().len() < authority.as_str().len();
         let port = authority.port_u16();
-        let sound = !scheme.is_empty() && !rest.contains('@') && named == port.is_some();
-        let host = normal_host(authority.host()).filter(|_| sound)?;
+        let is_valid = !scheme.is_empty() && !rest.contains('@') && has_port == port.is_some();
+        let host = normalize_host(authority.host()).filter(|_| is_valid)?;
         let scheme = scheme.to_ascii_lowercase();
         let port = port.or_else(|| default_port(&scheme));
         Some(Self { scheme, host, port })
@@ -80,46 +80,53 @@ impl WebOrigin {
 
     /// Reads an entry of `allowed_origins`. The error says what was expected.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let whole = |example: &str| format!("expected whole origins like {example}");
+        let expected_origin = |example: &str| format!("expected whole origins like {example}");
         if text.eq_ignore_ascii_case("null") {
             return Err(format!(
                 "{}: `null` is the origin of any sandboxed page and is never allowed",
-                whole("https://ui.example.org")
+                expected_origin("https://ui.example.org")
             ));
         }
         if text.contains('*') {
-            return Err(format!("{}, each in full: `*` is never matched", whole("https://ui.example.org")));
+            return Err(format!(
+                "{}, each in full: `*` is never matched",
+                expected_origin("https://ui.example.org")
+            ));
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(whole(&format!("https://{}, with the scheme", example(text))));
+            return Err(expected_origin(&format!("https://{}, with the scheme", suggest_name(text))));
         };
         let scheme = scheme.to_ascii_lowercase();
         if default_port(&scheme).is_none() && !APP_SCHEMES.contains(&scheme.as_str()) {
-            return Err(whole("https://ui.example.org or http://ui.example.org:8080"));
+            return Err(expected_origin("https://ui.example.org or http://ui.example.org:8080"));
         }
-        let (place, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
         if !path.is_empty() {
-            let what = if path == "/" { "without the slash at the end" } else { "without path" };
-            return Err(whole(&format!("{scheme}://{}, {what}", example(place))));
+            let problem = if path == "/" { "without the slash at the end" } else { "without path" };
+            return Err(expected_origin(&format!("{scheme}://{}, {problem}", suggest_name(authority))));
         }
-        let (host, port) = match place.rsplit_once(':').filter(|(host, _)| !host.ends_with(':')) {
+        let (host, port) = match authority.rsplit_once(':').filter(|(host, _)| !host.ends_with(':')) {
             Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-            _ => (place, None),
+            _ => (authority, None),
         };
         let number = port.map(str::parse::<u16>);
         if number.is_some_and(|number| !number.is_ok_and(|number| number > 0)) {
-            return Err(whole(&format!("{scheme}://{}, with a port from 1 to 65535 or none", example(host))));
+            return Err(expected_origin(&format!(
+                "{scheme}://{}, with a port from 1 to 65535 or none",
+                suggest_name(host)
+            )));
         }
         if !is_address(host) {
             dns_name(&host.to_ascii_lowercase())?;
         }
-        Self::of(&format!("{scheme}://{place}")).ok_or_else(|| whole("https://ui.example.org"))
+        Self::from_header(&format!("{scheme}://{authority}"))
+            .ok_or_else(|| expected_origin("https://ui.example.org"))
     }
 }
 
 /// The form that equal hosts share: lower case, without the dot of a fully qualified name; an address as it is written
 /// shortest. `None` where nothing is left.
-pub(super) fn normal_host(host: &str) -> Option<String> {
+pub(super) fn normalize_host(host: &str) -> Option<String> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     if let Some(address) = bare.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
         return Some(address.to_string());
@@ -143,7 +150,7 @@ pub(super) fn default_port(scheme: &str) -> Option<u16> {
 }
 
 /// What the operator most likely meant: the name at the front of what was written.
-fn example(text: &str) -> String {
+fn suggest_name(text: &str) -> String {
     let name = text.split(['/', '?', '#', ':', ' ']).next().unwrap_or_default();
     let name = name.trim_matches(['.', '*']).to_ascii_lowercase();
     if is_name(&name) { name } else { "ada2.example.org".to_owned() }
@@ -170,10 +177,10 @@ fn dns_name(name: &str) -> Result<(), String> {
         return Err("expected a name without spaces; names are separated by commas".to_owned());
     }
     if name.contains('/') {
-        return Err(format!("expected a name without path, such as {}", shortened(name, '/')));
+        return Err(format!("expected a name without path, such as {}", name_before(name, '/')));
     }
     if name.contains(':') {
-        return Err(format!("expected {} without port: a name counts at every port", shortened(name, ':')));
+        return Err(format!("expected {} without port: a name counts at every port", name_before(name, ':')));
     }
     if name.contains('*') {
         return Err(
@@ -195,7 +202,7 @@ fn dns_name(name: &str) -> Result<(), String> {
     }
 }
 
-fn shortened(name: &str, at: char) -> &str {
+fn name_before(name: &str, at: char) -> &str {
     let front = name.split(at).next().unwrap_or_default();
     if is_name(front) { front } else { "ada2.example.org" }
 }
@@ -273,7 +280,7 @@ mod tests {
             ("app://obsidian.md", "app://obsidian.md"),
             ("chrome-extension://abcdefghijklmnop", "chrome-extension://abcdefghijklmnop"),
         ] {
-            assert_eq!(WebOrigin::parse(entry).ok(), WebOrigin::of(sent), "{entry}");
+            assert_eq!(WebOrigin::parse(entry).ok(), WebOrigin::from_header(sent), "{entry}");
         }
         for (entry, sent) in [
             ("https://ui.example.org", "http://ui.example.org"),
@@ -281,7 +288,7 @@ mod tests {
             ("https://ui.example.org", "https://x.ui.example.org"),
             ("https://ui.example.org", "https://ui.example.org.evil.example"),
         ] {
-            assert_ne!(WebOrigin::parse(entry).ok(), WebOrigin::of(sent), "{entry}");
+            assert_ne!(WebOrigin::parse(entry).ok(), WebOrigin::from_header(sent), "{entry}");
         }
         for none in [
             "null",
@@ -294,7 +301,7 @@ mod tests {
             "a",
             "://a",
         ] {
-            assert_eq!(WebOrigin::of(none), None, "{none}");
+            assert_eq!(WebOrigin::from_header(none), None, "{none}");
         }
     }
 

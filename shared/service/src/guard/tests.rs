@@ -1,14 +1,14 @@
 use super::*;
 
 /// Somebody who comes without a proxy.
-fn direct() -> Client {
-    Client::of("192.168.1.7".parse().unwrap(), &HeaderMap::new(), &[])
+fn direct() -> ClientInfo {
+    ClientInfo::from_request("192.168.1.7".parse().unwrap(), &HeaderMap::new(), &[])
 }
 
 /// Whoever a trusted proxy was asked by under this name.
-fn forwarded(host: &str) -> Client {
+fn forwarded(host: &str) -> ClientInfo {
     let peer: IpAddr = "192.168.1.7".parse().unwrap();
-    Client::of(peer, &headers(&[("x-forwarded-host", host)]), &[peer.into()])
+    ClientInfo::from_request(peer, &headers(&[("x-forwarded-host", host)]), &[peer.into()])
 }
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -29,7 +29,7 @@ fn hosts() {
         for host in hosts {
             request.headers_mut().append("host", HeaderValue::from_str(host).unwrap());
         }
-        guard.host(&request, &direct())
+        guard.check_host(&request, &direct())
     };
     let check = |host: &str| of(Version::HTTP_11, "/", &[host]);
     for ours in [
@@ -59,21 +59,21 @@ fn hosts() {
         "127.0.0.1.evil.example",
         "xlocal.com",
     ] {
-        assert!(matches!(check(foreign), Err(Refusal::ForeignHost(_))), "{foreign}");
+        assert!(matches!(check(foreign), Err(GuardError::HostNotAllowed(_))), "{foreign}");
     }
     for bad in ["", ".", ":80", "a b", "me@ada2"] {
-        assert_eq!(check(bad), Err(Refusal::BadHost), "{bad:?}");
+        assert_eq!(check(bad), Err(GuardError::InvalidHost), "{bad:?}");
     }
     let (old, new) = (Version::HTTP_10, Version::HTTP_11);
-    assert_eq!(of(new, "/", &[]), Err(Refusal::BadHost));
+    assert_eq!(of(new, "/", &[]), Err(GuardError::InvalidHost));
     assert_eq!(of(old, "/", &[]), Ok(()));
     assert_eq!(of(old, "http://ada2/x", &[]), Ok(()));
     for version in [old, new] {
-        assert_eq!(of(version, "http://evil.example/x", &["ada2"]), Err(Refusal::BadHost));
-        assert_eq!(of(version, "/", &["ada2", "evil.example"]), Err(Refusal::BadHost));
+        assert_eq!(of(version, "http://evil.example/x", &["ada2"]), Err(GuardError::InvalidHost));
+        assert_eq!(of(version, "/", &["ada2", "evil.example"]), Err(GuardError::InvalidHost));
     }
     for (uri, hosts) in [("/", &["evil.example"][..]), ("http://evil.example/x", &[])] {
-        assert!(matches!(of(old, uri, hosts), Err(Refusal::ForeignHost(_))), "{uri} {hosts:?}");
+        assert!(matches!(of(old, uri, hosts), Err(GuardError::HostNotAllowed(_))), "{uri} {hosts:?}");
     }
 }
 
@@ -82,9 +82,9 @@ fn origins() {
     let guard =
         Guard { allowed_origins: vec![WebOrigin::parse("https://ui.example").unwrap()], ..Guard::default() };
     let check = |origin: &str, host: &str| {
-        guard.origin(&headers(&[("origin", origin), ("host", host)]), &direct()).is_ok()
+        guard.check_origin(&headers(&[("origin", origin), ("host", host)]), &direct()).is_ok()
     };
-    assert!(guard.origin(&headers(&[("host", "ada2")]), &direct()).is_ok());
+    assert!(guard.check_origin(&headers(&[("host", "ada2")]), &direct()).is_ok());
     assert!(check("http://ada2:7860", "ada2:7860"));
     assert!(check("http://ADA2", "ada2:80") && check("https://ada2", "ada2"));
     assert!(check("https://ui.example", "ada2:7860") && check("https://UI.example:443", "ada2:7860"));
@@ -105,11 +105,14 @@ fn origins() {
         assert!(!check(origin, host), "{origin} at {host}");
     }
     let long = format!("http://{}", "x".repeat(5000));
-    let refusal = guard.origin(&headers(&[("origin", &long), ("host", "ada2")]), &direct());
-    assert!(matches!(refusal, Err(Refusal::ForeignOrigin(text)) if text.len() == 100), "foreign text is cut");
+    let refusal = guard.check_origin(&headers(&[("origin", &long), ("host", "ada2")]), &direct());
+    assert!(
+        matches!(refusal, Err(GuardError::OriginNotAllowed(text)) if text.len() == 100),
+        "foreign text is cut"
+    );
     let mut twice = headers(&[("origin", "http://ada2"), ("host", "ada2")]);
     twice.append("origin", HeaderValue::from_static("http://evil.example"));
-    assert!(guard.origin(&twice, &direct()).is_err());
+    assert!(guard.check_origin(&twice, &direct()).is_err());
 }
 
 #[test]
@@ -120,12 +123,12 @@ fn the_host_that_a_trusted_proxy_was_asked_for_takes_the_place_of_host() {
     };
     let host = |host: &str| {
         let request = Request::builder().uri("/").header("host", "ada2:7860").body(()).unwrap();
-        guard.host(&request, &forwarded(host))
+        guard.check_host(&request, &forwarded(host))
     };
     assert_eq!((host("pics.example"), host("ai2.local:8800")), (Ok(()), Ok(())));
-    assert_eq!(host("evil.example"), Err(Refusal::ForeignHost("evil.example".to_owned())));
+    assert_eq!(host("evil.example"), Err(GuardError::HostNotAllowed("evil.example".to_owned())));
     let check = |origin: &str, host: &str| {
-        guard.origin(&headers(&[("origin", origin), ("host", "ada2:7860")]), &forwarded(host)).is_ok()
+        guard.check_origin(&headers(&[("origin", origin), ("host", "ada2:7860")]), &forwarded(host)).is_ok()
     };
     assert!(
         check("https://pics.example", "pics.example") && check("https://pics.example", "pics.example:443")
@@ -144,9 +147,9 @@ fn the_host_that_a_trusted_proxy_was_asked_for_takes_the_place_of_host() {
 fn mapped_addresses_are_unmapped() {
     let ranges: Vec<IpNet> = PRIVATE_RANGES.split(',').map(|range| range.trim().parse().unwrap()).collect();
     for inside in ["127.0.0.1", "::1", "::ffff:192.168.1.7", "100.100.1.1", "fe80::1"] {
-        assert!(in_ranges(inside.parse().unwrap(), &ranges), "{inside}");
+        assert!(is_in_ranges(inside.parse().unwrap(), &ranges), "{inside}");
     }
     for outside in ["8.8.8.8", "::ffff:8.8.8.8", "2001:db8::1", "100.128.0.1"] {
-        assert!(!in_ranges(outside.parse().unwrap(), &ranges), "{outside}");
+        assert!(!is_in_ranges(outside.parse().unwrap(), &ranges), "{outside}");
     }
 }

@@ -28,65 +28,70 @@ use tracing::debug;
 
 use super::https_only;
 use super::{
-    Handler, Listener, Peer, RequestBody, Seat, lingering::read_on, prepare, refusal::InWords, seats::State,
-    socket::ClientStream,
+    ConnectionPermit, Handler, HttpServer, PeerAddr, RequestBody, connection_limiter::ConnectionState,
+    head_error::HeadErrorStream, lingering_close::discard, set_socket_options, socket::ClientStream,
 };
 use crate::lifecycle::Lifecycle;
 
 /// While the service drains, for the first request of a connection to come.
-pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(1);
+pub(super) const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Who is connected.
-pub(super) struct Visit {
+pub(super) struct Connection {
     pub(super) peer: SocketAddr,
-    pub(super) seat: Arc<Seat>,
+    pub(super) permit: Arc<ConnectionPermit>,
 }
 
-pub(super) async fn connection<H: Handler>(
+pub(super) async fn serve_connection<H: Handler>(
     stream: TcpStream,
-    visit: Visit,
-    listener: Listener<H>,
+    connection: Connection,
+    listener: HttpServer<H>,
     life: Lifecycle,
 ) {
-    prepare(&stream);
-    let state = visit.seat.state().clone();
-    speak(stream, visit, listener, life).await;
+    set_socket_options(&stream);
+    let state = connection.permit.state().clone();
+    serve_transport(stream, connection, listener, life).await;
     // Whoever still holds the seat, as a WebSocket does, waits for no head.
-    state.work();
+    state.head_received();
 }
 
-async fn speak<H: Handler>(stream: TcpStream, visit: Visit, listener: Listener<H>, life: Lifecycle) {
+async fn serve_transport<H: Handler>(
+    stream: TcpStream,
+    connection: Connection,
+    listener: HttpServer<H>,
+    life: Lifecycle,
+) {
     if let Some(tls) = listener.tls.clone() {
-        return https_only::speak(stream, visit, (tls, listener), life).await;
+        return https_only::serve_tls(stream, connection, (tls, listener), life).await;
     }
-    let stream = ClientStream::new(stream, listener.bounds.stall, visit.seat.state().clone());
-    http(stream, visit, listener, life).await;
+    let stream = ClientStream::new(stream, listener.limits.stall_timeout, connection.permit.state().clone());
+    serve_http(stream, connection, listener, life).await;
 }
 
-pub(super) async fn http<H, S>(stream: S, visit: Visit, listener: Listener<H>, life: Lifecycle)
+pub(super) async fn serve_http<H, S>(stream: S, visit: Connection, listener: HttpServer<H>, life: Lifecycle)
 where
     H: Handler,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Listener { handler, bounds, .. } = listener;
-    let Visit { peer, seat } = visit;
+    let HttpServer { handler, limits: bounds, .. } = listener;
+    let Connection { peer, permit: seat } = visit;
     let state = seat.state().clone();
-    let asked = CancellationToken::new();
-    let first = asked.clone();
+    let first_request = CancellationToken::new();
+    let seen_request = first_request.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        first.cancel();
+        seen_request.cancel();
         let (handler, seat) = (handler.clone(), seat.clone());
-        async move { Ok::<_, Infallible>(answer(&handler, request, peer, seat).await) }
+        async move { Ok::<_, Infallible>(handle_request(&handler, request, peer, seat).await) }
     });
-    let stream = InWords::new(stream, peer, state.clone());
+    let stream = HeadErrorStream::new(stream, peer, state.clone());
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.head_time)
-        .max_headers(bounds.headers)
-        .max_buf_size(bounds.head_bytes);
+        .header_read_timeout(bounds.head_timeout)
+        .max_headers(bounds.max_headers)
+        .max_buf_size(bounds.max_head_bytes);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let mut reading_on = None;
+    let mut discarding = None;
     let mut draining = false;
     loop {
         tokio::select! {
@@ -103,17 +108,17 @@ where
                     return debug!(%peer, "connection whose request did not come closed: too many");
                 }
                 // Let go at once where the service drains: the connection ends then.
-                reading_on = state.take_unread().filter(|_| !draining).map(|unread| Box::pin(read_on(unread)));
+                discarding = state.take_unread_body().filter(|_| !draining).map(|unread| Box::pin(discard(unread)));
             }
-            () = wait_for(&mut reading_on) => reading_on = None,
-            () = closing(life.draining(), &asked), if !draining => {
+            () = wait_optional(&mut discarding) => discarding = None,
+            () = until_closing(life.draining(), &first_request), if !draining => {
                 draining = true;
-                reading_on = None;
+                discarding = None;
                 state.shutting_down.store(true, Ordering::Release);
                 connection.as_mut().graceful_shutdown();
             }
             // hyper would wait for the rest of a head until its time is over.
-            () = idle(&state), if draining => return,
+            () = until_idle(&state), if draining => return,
             () = life.aborting().cancelled() => return,
         }
     }
@@ -121,18 +126,18 @@ where
 
 /// Ready while the connection waits for a head. It wakes nobody: what changes that is the connection's own doing, which is
 /// polled before.
-async fn idle(state: &State) {
+async fn until_idle(state: &ConnectionState) {
     poll_fn(|_| if state.is_idle() { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 /// When a connection takes no more requests: once the service drains. Whoever has just connected is about to ask, and is
 /// answered first: closed at once, they could not know whether they were heard.
-async fn closing(draining: &CancellationToken, asked: &CancellationToken) {
+async fn until_closing(draining: &CancellationToken, first_request: &CancellationToken) {
     draining.cancelled().await;
-    let _ = tokio::time::timeout(FIRST_REQUEST, asked.cancelled()).await;
+    let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, first_request.cancelled()).await;
 }
 
-async fn wait_for<F: Future<Output = ()> + Unpin>(work: &mut Option<F>) {
+async fn wait_optional<F: Future<Output = ()> + Unpin>(work: &mut Option<F>) {
     match work {
         Some(work) => work.await,
         None => std::future::pending().await,
@@ -140,56 +145,56 @@ async fn wait_for<F: Future<Output = ()> + Unpin>(work: &mut Option<F>) {
 }
 
 /// From a whole head to the answer, which counts as work until its body has ended.
-async fn answer<H: Handler>(
+async fn handle_request<H: Handler>(
     handler: &H,
     request: Request<Incoming>,
     peer: SocketAddr,
-    seat: Arc<Seat>,
-) -> Response<AnswerBody> {
-    let state = seat.state().clone();
-    state.work();
+    permit: Arc<ConnectionPermit>,
+) -> Response<ResponseBody> {
+    let state = permit.state().clone();
+    state.head_received();
     let (mut parts, body) = request.into_parts();
     let version = parts.version;
     let body = RequestBody::new(body, version, &parts.headers, &state);
-    parts.extensions.insert(Peer(peer));
-    parts.extensions.insert(seat.clone());
+    parts.extensions.insert(PeerAddr(peer));
+    parts.extensions.insert(permit.clone());
     let mut response = handler.handle(Request::from_parts(parts, body)).await;
-    state.answer();
+    state.start_response();
     let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if !tunnel && state.ends_with_this_answer() {
+    if !tunnel && state.closes_after_response() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     // A tunnel is at work for as long as its seat is held.
-    let in_flight = (!tunnel).then(|| InFlight(seat));
-    let until_close = is_until_close(version, &response).then_some(state);
-    response.map(|body| AnswerBody { body, until_close, _in_flight: in_flight })
+    let in_flight = (!tunnel).then(|| InFlight(permit));
+    let until_close = is_close_delimited(version, &response).then_some(state);
+    response.map(|body| ResponseBody { body, close_delimited: until_close, _in_flight: in_flight })
 }
 
 /// Whether nothing but the end of the connection says where the answer's body ends.
-fn is_until_close(asked: Version, response: &Response) -> bool {
+fn is_close_delimited(request_version: Version, response: &Response) -> bool {
     let has_length = response.headers().contains_key(header::CONTENT_LENGTH)
         || response.body().size_hint().exact().is_some();
-    asked == Version::HTTP_10 && !has_length
+    request_version == Version::HTTP_10 && !has_length
 }
 
 /// A request at work. When it is dropped, the connection waits for the next head.
-struct InFlight(Arc<Seat>);
+struct InFlight(Arc<ConnectionPermit>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.wait();
+        self.0.wait_for_head();
     }
 }
 
 /// An answer's body.
-struct AnswerBody {
+struct ResponseBody {
     body: Body,
     /// The connection that must not be closed in good order before all of it was written.
-    until_close: Option<Arc<State>>,
+    close_delimited: Option<Arc<ConnectionState>>,
     _in_flight: Option<InFlight>,
 }
 
-impl HttpBody for AnswerBody {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -198,8 +203,8 @@ impl HttpBody for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         // A body that is never asked for, as of an answer to HEAD, cannot break off.
-        if let Some(state) = self.until_close.take() {
-            state.unfinished.store(true, Ordering::Release);
+        if let Some(state) = self.close_delimited.take() {
+            state.response_incomplete.store(true, Ordering::Release);
         }
         Pin::new(&mut self.body).poll_frame(context)
     }

@@ -14,11 +14,11 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, info};
 
 use super::{
-    Bounds, Handler, Listener, Peer, RequestBody, Seat, TlsAcceptor,
-    connection::{Visit, http},
+    ConnectionPermit, Handler, HttpServer, PeerAddr, RequestBody, ServerLimits, TlsAcceptor,
+    connection::{Connection, serve_http},
     socket::ClientStream,
 };
-use wire::openai::error::{Code, Envelope};
+use wire::openai::error::{Code, ErrorEnvelope};
 
 use crate::{
     lifecycle::Lifecycle,
@@ -26,53 +26,58 @@ use crate::{
 };
 
 /// How a connection begins.
-enum Opened {
+enum ClientTransport {
     Tls(Box<TlsStream<ClientStream>>),
     Plain(ClientStream),
 }
 
 /// Shakes hands within the time for a head. Every request of a client that speaks plain HTTP is refused.
-pub(super) async fn speak<H: Handler>(
+pub(super) async fn serve_tls<H: Handler>(
     stream: TcpStream,
-    visit: Visit,
-    (tls, listener): (TlsAcceptor, Listener<H>),
+    connection: Connection,
+    (tls, listener): (TlsAcceptor, HttpServer<H>),
     life: Lifecycle,
 ) {
-    let (peer, bounds) = (visit.peer, listener.bounds);
-    let deadline = Instant::now() + bounds.head_time;
+    let (peer, bounds) = (connection.peer, listener.limits);
+    let deadline = Instant::now() + bounds.head_timeout;
     let port = stream.local_addr().map(|address| address.port()).unwrap_or_default();
     let opened = tokio::select! {
-        opened = timeout_at(deadline, open(stream, &visit.seat, bounds, &tls)) => opened,
-        () = evicted(&visit.seat) => return debug!(%peer, "TLS handshake given up: too many connections"),
+        opened = timeout_at(deadline, detect_transport(stream, &connection.permit, bounds, &tls)) => opened,
+        () = until_evicted(&connection.permit) => return debug!(%peer, "TLS handshake given up: too many connections"),
         () = life.draining().cancelled() => return,
     };
     match opened {
-        Ok(Ok(Opened::Tls(stream))) => http(*stream, visit, listener, life).await,
-        Ok(Ok(Opened::Plain(stream))) => {
+        Ok(Ok(ClientTransport::Tls(stream))) => serve_http(*stream, connection, listener, life).await,
+        Ok(Ok(ClientTransport::Plain(stream))) => {
             let head_time = deadline.saturating_duration_since(Instant::now());
-            let bounds = Bounds { head_time, ..bounds };
-            let refusing = Listener { bounds, ..Listener::plain(HttpsOnly { port }) };
-            http(stream, visit, refusing, life).await;
+            let bounds = ServerLimits { head_timeout: head_time, ..bounds };
+            let refusing = HttpServer { limits: bounds, ..HttpServer::plain(HttpsOnly { port }) };
+            serve_http(stream, connection, refusing, life).await;
         }
         Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
         Err(_) => debug!(%peer, "TLS handshake took too long"),
     }
 }
 
-async fn open(stream: TcpStream, seat: &Seat, bounds: Bounds, tls: &TlsAcceptor) -> std::io::Result<Opened> {
+async fn detect_transport(
+    stream: TcpStream,
+    permit: &ConnectionPermit,
+    limits: ServerLimits,
+    tls: &TlsAcceptor,
+) -> std::io::Result<ClientTransport> {
     let mut first = [0];
     stream.peek(&mut first).await?;
-    let stream = ClientStream::new(stream, bounds.stall, seat.state().clone());
+    let stream = ClientStream::new(stream, limits.stall_timeout, permit.state().clone());
     // A handshake begins with 22. Whatever begins with a letter can only be the method of a request.
     if first[0].is_ascii_alphabetic() {
-        return Ok(Opened::Plain(stream));
+        return Ok(ClientTransport::Plain(stream));
     }
-    Ok(Opened::Tls(Box::new(tls.0.accept(stream).await?)))
+    Ok(ClientTransport::Tls(Box::new(tls.0.accept(stream).await?)))
 }
 
-async fn evicted(seat: &Seat) {
-    while !seat.state().is_evicted() {
-        seat.state().notify.notified().await;
+async fn until_evicted(permit: &ConnectionPermit) {
+    while !permit.state().is_evicted() {
+        permit.state().notify.notified().await;
     }
 }
 
@@ -84,8 +89,8 @@ struct HttpsOnly {
 
 impl Handler for HttpsOnly {
     async fn handle(&self, request: Request<RequestBody>) -> Response {
-        let id = RequestId::accept(request.headers().get(X_REQUEST_ID));
-        let peer = request.extensions().get::<Peer>().map(|peer| tracing::field::display(peer.0));
+        let id = RequestId::from_header(request.headers().get(X_REQUEST_ID));
+        let peer = request.extensions().get::<PeerAddr>().map(|peer| tracing::field::display(peer.0));
         info!(
             request_id = id.as_str(),
             peer,
@@ -93,9 +98,9 @@ impl Handler for HttpsOnly {
             "request refused: plain HTTP on the port for HTTPS"
         );
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let envelope = Envelope::new(Code::HttpsRequired, explanation(host, self.port));
+        let envelope = ErrorEnvelope::new(Code::HttpsRequired, https_hint(host, self.port));
         let mut response = (StatusCode::BAD_REQUEST, axum::Json(envelope)).into_response();
-        response.headers_mut().insert(X_REQUEST_ID, id.header());
+        response.headers_mut().insert(X_REQUEST_ID, id.to_header_value());
         // The body of a request is read first: closed with bytes unread, the connection would be reset.
         if request.body().is_end_stream() {
             response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
@@ -104,12 +109,12 @@ impl Handler for HttpsOnly {
     }
 }
 
-fn explanation(host: Option<&str>, port: u16) -> String {
-    let sane = |host: &Authority| {
+fn https_hint(host: Option<&str>, port: u16) -> String {
+    let is_valid = |host: &Authority| {
         !host.host().is_empty() && !host.as_str().contains('@') && host.as_str().len() <= 255
     };
-    let asked = host.and_then(|host| host.parse().ok()).filter(sane);
-    let place = asked.map_or_else(
+    let asked = host.and_then(|host| host.parse().ok()).filter(is_valid);
+    let authority = asked.map_or_else(
         || format!("HOST:{port}"),
         |host| match host.port_u16() {
             Some(_) => host.to_string(),
@@ -117,7 +122,7 @@ fn explanation(host: Option<&str>, port: u16) -> String {
             None => format!("{}:{port}", host.host()),
         },
     );
-    format!("This port speaks HTTPS, and the request came in plain HTTP. Use https://{place} instead.")
+    format!("This port speaks HTTPS, and the request came in plain HTTP. Use https://{authority} instead.")
 }
 
 #[cfg(test)]
@@ -137,10 +142,10 @@ mod tests {
             (Some(""), 8800, "https://HOST:8800 "),
             (None, 8800, "https://HOST:8800 "),
         ] {
-            let words = explanation(host, port);
-            assert!(words.contains(place), "{host:?}: {words}");
+            let message = https_hint(host, port);
+            assert!(message.contains(place), "{host:?}: {message}");
         }
         let long = "x".repeat(999);
-        assert!(explanation(Some(&long), 8800).len() < 200);
+        assert!(https_hint(Some(&long), 8800).len() < 200);
     }
 }

@@ -17,48 +17,48 @@ use tokio::{
 };
 
 use super::{
-    kernel::{DeadPeer, SendQueue},
-    lingering::{LINGER_BYTES, LINGER_TIME},
-    seats::State,
+    connection_limiter::ConnectionState,
+    lingering_close::{LINGER_TIMEOUT, MAX_LINGER_BYTES},
+    tcp_info::{DeadPeerDetector, SendQueue},
 };
 
 /// How often the kernel is asked what became of bytes that it took from us.
-pub(super) const LOOK: Duration = Duration::from_secs(5);
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// What is read at a time of bytes that nobody wants.
-const DISCARD: usize = 16 << 10;
+const DISCARD_BUFFER: usize = 16 << 10;
 
 /// The connection.
 #[derive(Debug)]
 pub(super) struct ClientStream {
     tcp: TcpStream,
-    state: Arc<State>,
+    state: Arc<ConnectionState>,
     /// A client that takes nothing for this long is gone.
     stall: Duration,
     /// Since when the kernel takes nothing from us.
-    blocked: Option<Instant>,
-    retry: Alarm,
+    blocked_since: Option<Instant>,
+    retry_ticker: Ticker,
     /// Something was written whose arrival was not seen yet.
-    unseen: bool,
-    dead_peer: DeadPeer,
-    look: Alarm,
+    unacknowledged: bool,
+    dead_peer: DeadPeerDetector,
+    check_ticker: Ticker,
     /// The wait for a head in which bytes came last.
-    heard: Option<u64>,
+    last_heard_wait: Option<u64>,
     lingering: Option<Lingering>,
 }
 
-/// Rings every [`LOOK`] while somebody waits for it. Set anew only when it has rung: most waits are far shorter.
+/// Rings every [`CHECK_INTERVAL`] while somebody waits for it. Set anew only when it has rung: most waits are far shorter.
 #[derive(Debug, Default)]
-struct Alarm(Option<Pin<Box<Sleep>>>);
+struct Ticker(Option<Pin<Box<Sleep>>>);
 
-impl Alarm {
-    fn rings(&mut self, context: &mut Context<'_>) -> bool {
-        let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + LOOK)));
-        let rings = timer.as_mut().poll(context).is_ready();
-        if rings {
-            timer.as_mut().reset(Instant::now() + LOOK);
+impl Ticker {
+    fn poll_tick(&mut self, context: &mut Context<'_>) -> bool {
+        let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + CHECK_INTERVAL)));
+        let ticked = timer.as_mut().poll(context).is_ready();
+        if ticked {
+            timer.as_mut().reset(Instant::now() + CHECK_INTERVAL);
             let _ = timer.as_mut().poll(context);
         }
-        rings
+        ticked
     }
 }
 
@@ -66,88 +66,88 @@ impl Alarm {
 #[derive(Debug)]
 struct Lingering {
     left: u64,
-    end: Pin<Box<Sleep>>,
+    deadline: Pin<Box<Sleep>>,
 }
 
 impl ClientStream {
-    pub(super) fn new(tcp: TcpStream, stall: Duration, state: Arc<State>) -> Self {
+    pub(super) fn new(tcp: TcpStream, stall: Duration, state: Arc<ConnectionState>) -> Self {
         Self {
             tcp,
             state,
             stall,
-            blocked: None,
-            retry: Alarm::default(),
-            unseen: false,
-            dead_peer: DeadPeer::default(),
-            look: Alarm::default(),
-            heard: None,
+            blocked_since: None,
+            retry_ticker: Ticker::default(),
+            unacknowledged: false,
+            dead_peer: DeadPeerDetector::default(),
+            check_ticker: Ticker::default(),
+            last_heard_wait: None,
             lingering: None,
         }
     }
 
-    fn written(&mut self) {
-        self.unseen = true;
-        if self.blocked.take().is_some() {
+    fn on_written(&mut self) {
+        self.unacknowledged = true;
+        if self.blocked_since.take().is_some() {
             self.state.writing.store(false, Ordering::Release);
         }
     }
 
     /// The kernel reports room only when much of its buffer, megabytes on a fast connection, has been sent, which a slow
     /// reader may need minutes for. Offered a piece, it takes it as soon as anything has left: that is asked from time to time.
-    fn blocked(
+    fn poll_blocked(
         &mut self,
         context: &mut Context<'_>,
         offer: impl FnOnce(SockRef<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        let since = *self.blocked.get_or_insert_with(|| {
+        let since = *self.blocked_since.get_or_insert_with(|| {
             self.state.writing.store(true, Ordering::Release);
             Instant::now()
         });
-        if !self.retry.rings(context) {
+        if !self.retry_ticker.poll_tick(context) {
             return Poll::Pending;
         }
         match offer(SockRef::from(&self.tcp)) {
             Ok(taken) if taken > 0 => {
-                self.written();
+                self.on_written();
                 return Poll::Ready(Ok(taken));
             }
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
             _ => {}
         }
         // One look later than the limit: on loopback the window opens by 64 KiB, which at 1 KiB/s takes 64 s.
-        if since.elapsed() >= self.stall + LOOK {
-            return Poll::Ready(Err(gone("the client takes nothing")));
+        if since.elapsed() >= self.stall + CHECK_INTERVAL {
+            return Poll::Ready(Err(timed_out("the client takes nothing")));
         }
         Poll::Pending
     }
 
     /// Looks from time to time whether what was written arrives.
-    fn watch(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        if !self.unseen || !self.look.rings(context) {
+    fn check_peer(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if !self.unacknowledged || !self.check_ticker.poll_tick(context) {
             return Ok(());
         }
         let queue = SendQueue::of(&self.tcp)?;
-        self.unseen = queue != SendQueue::Arrived;
-        if self.dead_peer.tells(queue, Instant::now()) {
-            return Err(gone("nothing that was sent arrives any more"));
+        self.unacknowledged = queue != SendQueue::Acknowledged;
+        if self.dead_peer.is_dead(queue, Instant::now()) {
+            return Err(timed_out("nothing that was sent arrives any more"));
         }
         Ok(())
     }
 
     /// Whether the client was sending something that was not read as a request: a head that is too long or nonsense.
-    fn interrupts(&self) -> bool {
-        self.heard.is_some() && self.heard == self.state.wait_number()
+    fn has_unread_head(&self) -> bool {
+        self.last_heard_wait.is_some() && self.last_heard_wait == self.state.head_wait()
     }
 }
 
-fn gone(why: &str) -> io::Error {
+fn timed_out(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
 /// An answer that broke off is not ended as a whole one is: the connection is reset.
 impl Drop for ClientStream {
     fn drop(&mut self) {
-        if self.state.unfinished.load(Ordering::Acquire) {
+        if self.state.response_incomplete.load(Ordering::Acquire) {
             let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
         }
     }
@@ -163,12 +163,12 @@ impl AsyncRead for ClientStream {
         let before = buffer.filled().len();
         if Pin::new(&mut this.tcp).poll_read(context, buffer)?.is_ready() {
             if buffer.filled().len() > before {
-                let reading_on = this.state.reading_on.load(Ordering::Acquire);
-                this.heard = this.state.wait_number().filter(|_| !reading_on);
+                let reading_on = this.state.discarding.load(Ordering::Acquire);
+                this.last_heard_wait = this.state.head_wait().filter(|_| !reading_on);
             }
             return Poll::Ready(Ok(()));
         }
-        this.watch(context)?;
+        this.check_peer(context)?;
         Poll::Pending
     }
 }
@@ -181,11 +181,11 @@ impl AsyncWrite for ClientStream {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if let Poll::Ready(done) = Pin::new(&mut this.tcp).poll_write(context, bytes) {
-            this.written();
+            this.on_written();
             return Poll::Ready(done);
         }
-        this.watch(context)?;
-        this.blocked(context, |socket| socket.send(bytes))
+        this.check_peer(context)?;
+        this.poll_blocked(context, |socket| socket.send(bytes))
     }
 
     fn poll_write_vectored(
@@ -195,11 +195,11 @@ impl AsyncWrite for ClientStream {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if let Poll::Ready(done) = Pin::new(&mut this.tcp).poll_write_vectored(context, bytes) {
-            this.written();
+            this.on_written();
             return Poll::Ready(done);
         }
-        this.watch(context)?;
-        this.blocked(context, |socket| socket.send_vectored(bytes))
+        this.check_peer(context)?;
+        this.poll_blocked(context, |socket| socket.send_vectored(bytes))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -214,27 +214,27 @@ impl AsyncWrite for ClientStream {
         let this = &mut *self;
         if this.lingering.is_none() {
             // Only what was written whole is ended this way.
-            this.state.unfinished.store(false, Ordering::Release);
+            this.state.response_incomplete.store(false, Ordering::Release);
             ready!(Pin::new(&mut this.tcp).poll_shutdown(context))?;
-            if !this.interrupts() {
+            if !this.has_unread_head() {
                 return Poll::Ready(Ok(()));
             }
-            let end = Box::pin(sleep_until(Instant::now() + LINGER_TIME));
-            this.lingering = Some(Lingering { left: LINGER_BYTES, end });
+            let end = Box::pin(sleep_until(Instant::now() + LINGER_TIMEOUT));
+            this.lingering = Some(Lingering { left: MAX_LINGER_BYTES, deadline: end });
         }
         let Some(lingering) = &mut this.lingering else { return Poll::Ready(Ok(())) };
-        let mut scratch = [0; DISCARD];
+        let mut scratch = [0; DISCARD_BUFFER];
         loop {
             if this.state.shutting_down.load(Ordering::Acquire)
-                || lingering.end.as_mut().poll(context).is_ready()
+                || lingering.deadline.as_mut().poll(context).is_ready()
             {
                 return Poll::Ready(Ok(()));
             }
             let mut buffer = ReadBuf::new(&mut scratch);
             let read = ready!(Pin::new(&mut this.tcp).poll_read(context, &mut buffer));
-            let come = buffer.filled().len() as u64;
-            match lingering.left.checked_sub(come) {
-                Some(left) if read.is_ok() && come > 0 => lingering.left = left,
+            let received = buffer.filled().len() as u64;
+            match lingering.left.checked_sub(received) {
+                Some(left) if read.is_ok() && received > 0 => lingering.left = left,
                 _ => return Poll::Ready(Ok(())),
             }
         }

@@ -21,30 +21,34 @@ use tokio::{
     time::Instant,
 };
 
-use super::{seats::Counts, *};
+use super::{connection_limiter::ConnectionLimiter, *};
 use crate::lifecycle::Lifecycle;
 
 #[test]
 fn connections_are_bounded_in_all_and_per_address() {
-    let counts = Counts::new(&Bounds { connections: 3, per_address: 2, ..Bounds::default() });
+    let counts = ConnectionLimiter::new(&ServerLimits {
+        max_connections: 3,
+        max_per_address: 2,
+        ..ServerLimits::default()
+    });
     let (here, there): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-    let enter = |address| counts.enter(address).inspect(|seat| seat.state().work());
+    let enter = |address| counts.try_acquire(address).inspect(|seat| seat.state().head_received());
     let first = enter(here);
     let second = enter("::ffff:10.0.0.1".parse().unwrap());
     assert!(first.is_some() && second.is_some());
-    assert!(counts.enter(here).is_none(), "two from one address");
+    assert!(counts.try_acquire(here).is_none(), "two from one address");
     let third = enter(there);
-    assert!(third.is_some() && counts.enter("10.0.0.3".parse().unwrap()).is_none(), "three in all");
+    assert!(third.is_some() && counts.try_acquire("10.0.0.3".parse().unwrap()).is_none(), "three in all");
     drop(first);
-    assert!(counts.enter(here).is_some());
+    assert!(counts.try_acquire(here).is_some());
 }
 
-async fn start(router: Router, bounds: Bounds) -> (SocketAddr, Lifecycle) {
+async fn start(router: Router, bounds: ServerLimits) -> (SocketAddr, Lifecycle) {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let lifecycle = Lifecycle::new();
-    let listener = Listener { bounds, ..Listener::plain(router) };
-    lifecycle.worker("accept", accept(socket, listener, lifecycle.clone()));
+    let listener = HttpServer { limits: bounds, ..HttpServer::plain(router) };
+    lifecycle.spawn_worker("accept", accept(socket, listener, lifecycle.clone()));
     (address, lifecycle)
 }
 
@@ -54,7 +58,7 @@ fn hello() -> Router {
 
 #[tokio::test(start_paused = true)]
 async fn a_head_that_never_ends_is_given_up_after_its_time() {
-    let (address, _life) = start(hello(), Bounds::default()).await;
+    let (address, _life) = start(hello(), ServerLimits::default()).await;
     let begun = Instant::now();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow").await.unwrap();
@@ -67,7 +71,7 @@ async fn a_head_that_never_ends_is_given_up_after_its_time() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_no_byte_is_gone_after_its_time() {
     let large = Router::new().route("/", get(async || vec![0u8; 64 << 20]));
-    let (address, life) = start(large, Bounds::default()).await;
+    let (address, life) = start(large, ServerLimits::default()).await;
     let begun = Instant::now();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
@@ -85,7 +89,8 @@ async fn a_client_that_takes_no_byte_is_gone_after_its_time() {
 async fn more_connections_than_allowed_are_closed_at_once() {
     let endless = || Body::from_stream(pending::<std::io::Result<Bytes>>());
     let router = hello().route("/endless", get(async move || endless()));
-    let (address, _life) = start(router, Bounds { per_address: 1, ..Bounds::default() }).await;
+    let (address, _life) =
+        start(router, ServerLimits { max_per_address: 1, ..ServerLimits::default() }).await;
     let mut first = TcpStream::connect(address).await.unwrap();
     first.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut answer = [0; 12];
@@ -99,13 +104,13 @@ async fn more_connections_than_allowed_are_closed_at_once() {
 
 #[tokio::test]
 async fn draining_ends_idle_connections_and_accepts_no_new_ones() {
-    let (address, life) = start(hello(), Bounds::default()).await;
+    let (address, life) = start(hello(), ServerLimits::default()).await;
     let mut idle = TcpStream::connect(address).await.unwrap();
     idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut answer = [0; 12];
     idle.read_exact(&mut answer).await.unwrap();
-    life.stop();
-    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+    life.begin_drain();
+    assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
     assert!(TcpStream::connect(address).await.is_err());
 }
 
@@ -123,10 +128,10 @@ async fn waiting(address: SocketAddr) -> Vec<TcpStream> {
 /// Serves on a socket although it drains already, to its end.
 async fn drain_on(socket: TcpListener, kept_open: bool) {
     let life = Lifecycle::new();
-    life.stop();
-    let listener = Listener { kept_open, ..Listener::plain(hello()) };
-    life.worker("accept", accept(socket, listener, life.clone()));
-    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+    life.begin_drain();
+    let listener = HttpServer { socket_activated: kept_open, ..HttpServer::plain(hello()) };
+    life.spawn_worker("accept", accept(socket, listener, life.clone()));
+    assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
 }
 
 async fn all_are_answered(clients: Vec<TcpStream>) {
@@ -152,7 +157,7 @@ async fn a_socket_that_outlives_the_service_keeps_who_waits_for_the_next_one() {
     drain_on(TcpListener::from_std(socket.try_clone().unwrap()).unwrap(), true).await;
     let life = Lifecycle::new();
     let socket = TcpListener::from_std(socket).unwrap();
-    life.worker("accept", accept(socket, Listener::plain(hello()), life.clone()));
+    life.spawn_worker("accept", accept(socket, HttpServer::plain(hello()), life.clone()));
     all_are_answered(clients).await;
 }
 
@@ -160,11 +165,11 @@ async fn a_socket_that_outlives_the_service_keeps_who_waits_for_the_next_one() {
 #[tokio::test]
 async fn whoever_keeps_the_seat_counts_as_a_connection() {
     let (sender, mut kept) = tokio::sync::mpsc::unbounded_channel();
-    let keeps = get(async move |Extension(seat): Extension<Arc<Seat>>| {
+    let keeps = get(async move |Extension(seat): Extension<Arc<ConnectionPermit>>| {
         let _ = sender.send(seat);
         "kept"
     });
-    let bounds = Bounds { per_address: 1, ..Bounds::default() };
+    let bounds = ServerLimits { max_per_address: 1, ..ServerLimits::default() };
     let (address, life) = start(Router::new().route("/", keeps), bounds).await;
     let ask = async || {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -185,27 +190,27 @@ async fn whoever_keeps_the_seat_counts_as_a_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_connected_before_the_drain_is_answered_and_whoever_asks_nothing_is_not_waited_for() {
-    let (address, life) = start(hello(), Bounds::default()).await;
+    let (address, life) = start(hello(), ServerLimits::default()).await;
     let mut asks = TcpStream::connect(address).await.unwrap();
     let _silent = TcpStream::connect(address).await.unwrap();
     while life.inflight() < 2 {
         tokio::task::yield_now().await;
     }
     let begun = Instant::now();
-    life.stop();
+    life.begin_drain();
     tokio::time::sleep(Duration::from_millis(500)).await;
     asks.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     asks.read_to_end(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"hello"));
-    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
-    assert_eq!(begun.elapsed(), connection::FIRST_REQUEST);
+    assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
+    assert_eq!(begun.elapsed(), connection::FIRST_REQUEST_TIMEOUT);
 }
 
 /// Also where half of a head has come, for which 10 s are given otherwise.
 #[tokio::test(start_paused = true)]
 async fn draining_does_not_wait_for_the_rest_of_a_head() {
-    let (address, life) = start(hello(), Bounds::default()).await;
+    let (address, life) = start(hello(), ServerLimits::default()).await;
     let mut halves = Vec::new();
     for _ in 0..2 {
         let mut half = TcpStream::connect(address).await.unwrap();
@@ -215,7 +220,7 @@ async fn draining_does_not_wait_for_the_rest_of_a_head() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(life.inflight(), 2);
     let begun = Instant::now();
-    life.stop();
-    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
-    assert_eq!(begun.elapsed(), connection::FIRST_REQUEST);
+    life.begin_drain();
+    assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
+    assert_eq!(begun.elapsed(), connection::FIRST_REQUEST_TIMEOUT);
 }

@@ -1,56 +1,60 @@
 //! Names in the environment that may have been meant for us. A service's plist or unit is where they stand, and the environment
 //! is everybody's: only what is near one of ours, or has our prefix, is told.
 
-use super::{Key, Problem, nearest_variable};
+use super::{Problem, SettingSpec, nearest_variable};
 
 /// The names of all variables of the process, and which of them are read.
 #[derive(Clone, Copy)]
-pub struct Variables<'a> {
+pub struct EnvVars<'a> {
     /// All of them.
     pub names: &'a [String],
     /// The settings.
-    pub keys: &'a [Key],
+    pub keys: &'a [SettingSpec],
     /// Whether something besides the settings reads one.
     pub is_read: &'a dyn Fn(&str) -> bool,
 }
 
-impl<'a> Variables<'a> {
+impl<'a> EnvVars<'a> {
     /// Those that look like a misspelling of a setting.
-    pub fn misspelt(self) -> Vec<Problem> {
-        let told = |name: &str| {
-            let meant = self.meant(name)?;
-            Some(Problem::new("environment", shown(name), format!("is not a setting; did you mean {meant}?")))
+    pub fn misspelled(self) -> Vec<Problem> {
+        let problem = |name: &str| {
+            let suggestion = self.suggestion(name)?;
+            Some(Problem::new(
+                "environment",
+                escaped(name),
+                format!("is not a setting; did you mean {suggestion}?"),
+            ))
         };
-        self.strangers().into_iter().filter_map(told).collect()
+        self.unknown_names().into_iter().filter_map(problem).collect()
     }
 
     /// One line for the others that have this prefix.
-    pub fn without_effect(self, prefix: &str) -> Option<String> {
-        let other = |name: &&str| name.starts_with(prefix) && self.meant(name).is_none();
-        let others: Vec<_> = self.strangers().into_iter().filter(other).map(shown).collect();
+    pub fn unused_with_prefix(self, prefix: &str) -> Option<String> {
+        let other = |name: &&str| name.starts_with(prefix) && self.suggestion(name).is_none();
+        let others: Vec<_> = self.unknown_names().into_iter().filter(other).map(escaped).collect();
         (!others.is_empty())
             .then(|| format!("environment: no settings, and without effect: {}", others.join(", ")))
     }
 
-    fn strangers(self) -> Vec<&'a str> {
+    fn unknown_names(self) -> Vec<&'a str> {
         let is_ours = |name: &str| self.keys.iter().any(|key| key.env == name) || (self.is_read)(name);
         let mut names: Vec<_> = self.names.iter().map(String::as_str).filter(|name| !is_ours(name)).collect();
         names.sort_unstable();
         names
     }
 
-    fn meant(self, name: &str) -> Option<&'a str> {
+    fn suggestion(self, name: &str) -> Option<&'a str> {
         nearest_variable(name, self.keys.iter().map(|key| key.env))
     }
 }
 
-impl std::fmt::Debug for Variables<'_> {
+impl std::fmt::Debug for EnvVars<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.names).finish()
     }
 }
 
-fn shown(name: &str) -> String {
+fn escaped(name: &str) -> String {
     name.escape_debug().take(64).collect()
 }
 
@@ -60,12 +64,13 @@ mod tests {
 
     #[test]
     fn only_what_is_near_or_has_the_prefix_is_told() {
-        let keys = [Key::new("port", "GATEWAY_PORT", ""), Key::new("max", "MAX_REQUEST_BYTES", "")];
+        let keys =
+            [SettingSpec::new("port", "GATEWAY_PORT", ""), SettingSpec::new("max", "MAX_REQUEST_BYTES", "")];
         let told = |names: &[&str]| {
             let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-            let variables = Variables { names: &names, keys: &keys, is_read: &|name| name == "GATEWAY_HOME" };
-            let misspelt: Vec<_> = variables.misspelt().iter().map(ToString::to_string).collect();
-            (misspelt, variables.without_effect("GATEWAY_"))
+            let variables = EnvVars { names: &names, keys: &keys, is_read: &|name| name == "GATEWAY_HOME" };
+            let misspelt: Vec<_> = variables.misspelled().iter().map(ToString::to_string).collect();
+            (misspelt, variables.unused_with_prefix("GATEWAY_"))
         };
         let misspelt = [
             "environment: GATEWAY_PROT: is not a setting; did you mean GATEWAY_PORT?",

@@ -2,15 +2,15 @@
 
 use clap::Arg;
 
-use crate::secret::{redacted, redacted_address};
+use crate::secret::{redact, redact_url_text};
 
 /// What a help text may take of a line of 100 columns that is its own.
-pub const OWN_LINE: usize = 90;
+pub const HELP_WIDTH: usize = 90;
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "marks of a setting that are independent of each other")]
-pub struct Key {
+pub struct SettingSpec {
     /// The key in the file; with dashes for underscores, the flag.
     pub name: &'static str,
     /// The environment variable.
@@ -22,37 +22,37 @@ pub struct Key {
     /// Whether the file may hold a map under it, which is then read from its text.
     pub structured: bool,
     /// Whether it cannot change while the service runs.
-    pub fixed: bool,
+    pub requires_restart: bool,
     /// Whether it is an address, which is never shown with user name, password or query.
-    pub address: bool,
+    pub is_url: bool,
     /// The flag, where it is not made from the key.
     pub long: Option<&'static str>,
     /// Whether it is no flag: the environment and the file alone may hold it.
-    pub flagless: bool,
+    pub no_flag: bool,
     /// What to do instead, where it is going to be removed in the next version.
-    pub outdated: Option<Outdated>,
+    pub deprecation: Option<Deprecation>,
     /// The heading of the help that it stands under: what a reader wants to do.
     pub group: &'static str,
     /// Whether it is one of the few that people set, which the short help shows.
     pub common: bool,
     /// What a value is called in the help, such as `SIZE`.
-    pub value: &'static str,
+    pub value_name: &'static str,
     /// How the default reads in the help, where the value itself would not tell or there is none.
-    pub default_words: Option<&'static str>,
+    pub default_help: Option<&'static str>,
     /// What it means, for `--help`.
     pub help: &'static str,
 }
 
 /// What takes the place of a key that is going to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outdated {
+pub enum Deprecation {
     /// This setting.
     ReplacedBy(&'static str),
     /// Nothing, and why it is not needed.
     Removed(&'static str),
 }
 
-impl Key {
+impl SettingSpec {
     /// A key without default.
     pub const fn new(name: &'static str, env: &'static str, help: &'static str) -> Self {
         Self {
@@ -61,22 +61,22 @@ impl Key {
             default: None,
             secret: false,
             structured: false,
-            fixed: false,
-            address: false,
+            requires_restart: false,
+            is_url: false,
             long: None,
-            flagless: false,
-            outdated: None,
+            no_flag: false,
+            deprecation: None,
             group: "Other settings",
             common: false,
-            value: "VALUE",
-            default_words: None,
+            value_name: "VALUE",
+            default_help: None,
             help,
         }
     }
 
     /// With this default.
     #[must_use]
-    pub const fn or(mut self, default: &'static str) -> Self {
+    pub const fn with_default(mut self, default: &'static str) -> Self {
         self.default = Some(default);
         self
     }
@@ -104,22 +104,22 @@ impl Key {
 
     /// With a value of this name.
     #[must_use]
-    pub const fn value(mut self, name: &'static str) -> Self {
-        self.value = name;
+    pub const fn value_name(mut self, name: &'static str) -> Self {
+        self.value_name = name;
         self
     }
 
     /// With a default that reads so.
     #[must_use]
-    pub const fn default_words(mut self, words: &'static str) -> Self {
-        self.default_words = Some(words);
+    pub const fn default_help(mut self, text: &'static str) -> Self {
+        self.default_help = Some(text);
         self
     }
 
     /// Without a flag: command lines are public.
     #[must_use]
-    pub const fn flagless(mut self) -> Self {
-        self.flagless = true;
+    pub const fn no_flag(mut self) -> Self {
+        self.no_flag = true;
         self
     }
 
@@ -132,15 +132,15 @@ impl Key {
 
     /// An address, which people put passwords into.
     #[must_use]
-    pub const fn address(mut self) -> Self {
-        self.address = true;
+    pub const fn url(mut self) -> Self {
+        self.is_url = true;
         self
     }
 
     /// Read at start only.
     #[must_use]
-    pub const fn fixed(mut self) -> Self {
-        self.fixed = true;
+    pub const fn requires_restart(mut self) -> Self {
+        self.requires_restart = true;
         self
     }
 
@@ -154,14 +154,14 @@ impl Key {
     /// Going to be removed in the next version, in favour of this.
     #[must_use]
     pub const fn replaced_by(mut self, other: &'static str) -> Self {
-        self.outdated = Some(Outdated::ReplacedBy(other));
+        self.deprecation = Some(Deprecation::ReplacedBy(other));
         self
     }
 
     /// Going to be removed in the next version, for this reason.
     #[must_use]
     pub const fn removed(mut self, why: &'static str) -> Self {
-        self.outdated = Some(Outdated::Removed(why));
+        self.deprecation = Some(Deprecation::Removed(why));
         self
     }
 
@@ -171,24 +171,24 @@ impl Key {
     }
 
     /// A value of it as it may be shown.
-    pub(super) fn shown(&self, value: &str) -> String {
+    pub(super) fn display_value(&self, value: &str) -> String {
         match value {
             "" => String::new(),
             _ if self.secret => "[redacted]".to_owned(),
-            address if self.address => redacted_address(address),
-            text => redacted(text),
+            address if self.is_url => redact_url_text(address),
+            text => redact(text),
         }
     }
 
     /// The default as people read it.
-    pub fn default_shown(&self) -> Option<&'static str> {
-        self.default_words.or(self.default)
+    pub fn default_text(&self) -> Option<&'static str> {
+        self.default_help.or(self.default)
     }
 
     /// What it means, with the variable and the default: on the same line where that fits into `width`.
-    pub fn described(&self, width: usize) -> String {
+    pub fn help_text(&self, width: usize) -> String {
         let default =
-            self.default_shown().map_or_else(String::new, |default| format!(" [default: {default}]"));
+            self.default_text().map_or_else(String::new, |default| format!(" [default: {default}]"));
         let names = format!("[env: {}]{default}", self.env);
         let fits = self.help.chars().count() + 1 + names.chars().count() <= width;
         format!("{}{}{names}", self.help, if fits { " " } else { "\n" })
@@ -198,12 +198,12 @@ impl Key {
     pub fn arg(&self) -> Arg {
         Arg::new(self.name)
             .long(self.flag())
-            .value_name(self.value)
+            .value_name(self.value_name)
             .global(true)
             .allow_hyphen_values(true)
             .help_heading(self.group)
-            .help(self.described(OWN_LINE))
+            .help(self.help_text(HELP_WIDTH))
             .hide_short_help(!self.common)
-            .hide(self.outdated.is_some())
+            .hide(self.deprecation.is_some())
     }
 }

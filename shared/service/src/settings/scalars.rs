@@ -9,7 +9,7 @@ use serde::{
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{Spanned, options::NonFiniteFloatPolicy};
 
-use super::yaml_fault;
+use super::yaml_error_message;
 
 /// Reads a YAML text, or says what is wrong with it, where, and without quoting it. What YAML takes for a number or a
 /// boolean is one here only where it is written as JSON writes it (`12`, `true`); anything else (`0012`, `1.50`, `1e3`,
@@ -18,9 +18,9 @@ pub fn yaml_value(text: &str) -> Result<Value, String> {
     let text = text.trim_start_matches('\u{feff}');
     // A text such as `1e999` is too large for a number, which does not matter where it is a token.
     let options = serde_saphyr::options! { non_finite_float_policy: NonFiniteFloatPolicy::PassThrough };
-    let read: Option<Spanned<Node>> =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| yaml_fault(&error))?;
-    Ok(read.map_or(Value::Null, |node| as_written(node, text)))
+    let read: Option<Spanned<YamlNode>> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| yaml_error_message(&error))?;
+    Ok(read.map_or(Value::Null, |node| to_value(node, text)))
 }
 
 /// The text of a scalar, as it was written; `None` of what is none.
@@ -33,100 +33,100 @@ pub fn scalar_text(value: &Value) -> Option<String> {
 }
 
 /// A document's parts as the parser tells them.
-enum Node {
+enum YamlNode {
     Null,
     Text(String),
     /// Taken for a number or a boolean, by this value.
     Typed(Value),
-    List(Vec<Spanned<Node>>),
-    Map(Vec<(String, Spanned<Node>)>),
+    List(Vec<Spanned<YamlNode>>),
+    Map(Vec<(String, Spanned<YamlNode>)>),
 }
 
-fn as_written(node: Spanned<Node>, document: &str) -> Value {
+fn to_value(node: Spanned<YamlNode>, document: &str) -> Value {
     // Of an alias, where it was defined.
-    let place = node.defined.span();
+    let span = node.defined.span();
     match node.value {
-        Node::Null => Value::Null,
-        Node::Text(text) => Value::String(text),
-        Node::Typed(value) => {
+        YamlNode::Null => Value::Null,
+        YamlNode::Text(text) => Value::String(text),
+        YamlNode::Typed(value) => {
             let written =
-                slice(document, place).filter(|written| scalar_text(&value).as_deref() != Some(written));
+                slice(document, span).filter(|written| scalar_text(&value).as_deref() != Some(written));
             match written {
                 Some(text) => text.into(),
                 None => value,
             }
         }
-        Node::List(items) => items.into_iter().map(|item| as_written(item, document)).collect(),
-        Node::Map(entries) => {
-            let entries = entries.into_iter().map(|(name, value)| (name, as_written(value, document)));
+        YamlNode::List(items) => items.into_iter().map(|item| to_value(item, document)).collect(),
+        YamlNode::Map(entries) => {
+            let entries = entries.into_iter().map(|(name, value)| (name, to_value(value, document)));
             Value::Object(entries.collect::<Map<_, _>>())
         }
     }
 }
 
-fn slice(document: &str, place: serde_saphyr::Span) -> Option<&str> {
-    let start = usize::try_from(place.byte_offset()?).ok()?;
-    let length = usize::try_from(place.byte_len()?).ok()?;
+fn slice(document: &str, span: serde_saphyr::Span) -> Option<&str> {
+    let start = usize::try_from(span.byte_offset()?).ok()?;
+    let length = usize::try_from(span.byte_len()?).ok()?;
     document.get(start..start.checked_add(length)?).map(str::trim).filter(|text| !text.is_empty())
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for YamlNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Nodes)
+        deserializer.deserialize_any(YamlNodeVisitor)
     }
 }
 
-struct Nodes;
+struct YamlNodeVisitor;
 
-impl<'de> Visitor<'de> for Nodes {
-    type Value = Node;
+impl<'de> Visitor<'de> for YamlNodeVisitor {
+    type Value = YamlNode;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("YAML")
     }
 
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Null)
+    fn visit_unit<E>(self) -> Result<YamlNode, E> {
+        Ok(YamlNode::Null)
     }
 
-    fn visit_none<E>(self) -> Result<Node, E> {
-        Ok(Node::Null)
+    fn visit_none<E>(self) -> Result<YamlNode, E> {
+        Ok(YamlNode::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Typed(value.into()))
+    fn visit_bool<E>(self, value: bool) -> Result<YamlNode, E> {
+        Ok(YamlNode::Typed(value.into()))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Typed(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<YamlNode, E> {
+        Ok(YamlNode::Typed(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Typed(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<YamlNode, E> {
+        Ok(YamlNode::Typed(value.into()))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        Ok(Node::Typed(Number::from_f64(value).map_or(Value::Null, Value::Number)))
+    fn visit_f64<E>(self, value: f64) -> Result<YamlNode, E> {
+        Ok(YamlNode::Typed(Number::from_f64(value).map_or(Value::Null, Value::Number)))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
-        Ok(Node::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<YamlNode, E> {
+        Ok(YamlNode::Text(text.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<YamlNode, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = access.next_element()? {
             items.push(item);
         }
-        Ok(Node::List(items))
+        Ok(YamlNode::List(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<YamlNode, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = access.next_entry()? {
             entries.push(entry);
         }
-        Ok(Node::Map(entries))
+        Ok(YamlNode::Map(entries))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Settings, Source, unreadable};
+use super::{SettingSource, Settings, read_errors::describe_read_error};
 
 impl Settings {
     /// Where `file_key` names a file, its text is the value of `key`. Naming both is a problem, since one of them was
@@ -12,20 +12,20 @@ impl Settings {
         let path = PathBuf::from(path);
         if self.values.contains_key(key) {
             let other = self.source(key);
-            let words = format!("expected either this or {key}, found both ({key}: {other})");
-            return self.complain(file_key, words);
+            let expected = format!("expected either this or {key}, found both ({key}: {other})");
+            return self.add_problem(file_key, expected);
         }
         match std::fs::read_to_string(&path) {
             Ok(text) => {
                 let source = match self.source(file_key) {
-                    credential @ Source::Credential(_) => credential,
-                    _ => Source::File(path),
+                    credential @ SettingSource::Credential(_) => credential,
+                    _ => SettingSource::File(path),
                 };
                 self.values.insert(key, (text.trim().to_owned(), source));
             }
             Err(error) => {
-                let words = format!("expected a readable file: {}", unreadable(&path, &error));
-                self.complain(file_key, words);
+                let expected = format!("expected a readable file: {}", describe_read_error(&path, &error));
+                self.add_problem(file_key, expected);
             }
         }
     }
@@ -36,14 +36,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::settings::Key;
+    use crate::settings::SettingSpec;
 
-    const KEYS: &[Key] = &[Key::new("token", "T", "").secret(), Key::new("token_file", "T_FILE", "")];
+    const KEYS: &[SettingSpec] =
+        &[SettingSpec::new("token", "T", "").secret(), SettingSpec::new("token_file", "T_FILE", "")];
 
     fn settings(values: &[(&'static str, &str)]) -> Settings {
-        let value = |text: &str| (text.to_owned(), Source::Environment("T"));
+        let value = |text: &str| (text.to_owned(), SettingSource::Environment("T"));
         let values: BTreeMap<_, _> = values.iter().map(|(key, text)| (*key, value(text))).collect();
-        let mut settings = Settings { keys: KEYS, values, overruled: BTreeMap::new(), problems: Vec::new() };
+        let mut settings = Settings { keys: KEYS, values, overridden: BTreeMap::new(), problems: Vec::new() };
         settings.secret_from_file("token", "token_file");
         settings
     }
@@ -56,7 +57,7 @@ mod tests {
         let read = settings(&[("token_file", &path)]);
         assert_eq!(
             (read.raw("token"), read.source("token")),
-            (Some("hush-hush"), Source::File(path.clone().into()))
+            (Some("hush-hush"), SettingSource::File(path.clone().into()))
         );
         assert!(read.problems.is_empty() && !read.effective().contains("hush"));
         assert_eq!(settings(&[("token_file", " ")]).raw("token"), None);

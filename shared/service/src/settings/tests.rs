@@ -1,25 +1,26 @@
 use std::{path::Path, time::Duration};
 
 use super::*;
-use crate::secret::redacted_address;
+use crate::secret::redact_url_text;
 
-const KEYS: &[Key] = &[
-    Key::new("max_inflight", "T_MAX", "limit").or("4"),
-    Key::new("token", "T_TOKEN", "token").secret(),
-    Key::new("listen", "T_LISTEN", "address").or("0.0.0.0:1"),
+const KEYS: &[SettingSpec] = &[
+    SettingSpec::new("max_inflight", "T_MAX", "limit").with_default("4"),
+    SettingSpec::new("token", "T_TOKEN", "token").secret(),
+    SettingSpec::new("listen", "T_LISTEN", "address").with_default("0.0.0.0:1"),
 ];
 
 fn gather(flags: &[&str], env: &[(&str, &str)], file: &str) -> Settings {
-    let command = clap::Command::new("t").args(KEYS.iter().map(Key::arg));
+    let command = clap::Command::new("t").args(KEYS.iter().map(SettingSpec::arg));
     let flags = command.get_matches_from([&["t"], flags].concat());
     let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    let file = YamlFile::read(Path::new("f.yaml"), file, KEYS).unwrap();
-    Settings::gather(KEYS, &flags, &env, &|key| file.get(key))
+    let file = YamlFile::parse(Path::new("f.yaml"), file, KEYS).unwrap();
+    Settings::resolve(KEYS, &flags, &env, &|key| file.get(key))
 }
 
 #[test]
 fn flag_over_environment_over_file_over_default() {
-    let count = |settings: &mut Settings| settings.take("max_inflight", "a number", |text| text.parse().ok());
+    let count =
+        |settings: &mut Settings| settings.required("max_inflight", "a number", |text| text.parse().ok());
     assert_eq!(count(&mut gather(&["--max-inflight", "1"], &[("T_MAX", "2")], "max_inflight: 3")), Some(1));
     assert_eq!(count(&mut gather(&[], &[("T_MAX", "2")], "max_inflight: 3")), Some(2));
     assert_eq!(count(&mut gather(&[], &[], "max_inflight: 3")), Some(3));
@@ -29,9 +30,9 @@ fn flag_over_environment_over_file_over_default() {
 #[test]
 fn every_problem_is_collected_and_no_secret_shown() {
     let mut settings = gather(&["--listen", "x"], &[("T_MAX", "many"), ("T_TOKEN", "hush")], "");
-    let number = settings.take("max_inflight", "a number", |text| text.parse::<u32>().ok());
+    let number = settings.required("max_inflight", "a number", |text| text.parse::<u32>().ok());
     assert_eq!(number, None);
-    let _ = settings.take::<()>("listen", "an address", |_| None);
+    let _ = settings.required::<()>("listen", "an address", |_| None);
     let _ = settings.optional::<()>("token", "16 letters", |_| None);
     let lines: Vec<_> = settings.problems.iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -47,15 +48,16 @@ fn every_problem_is_collected_and_no_secret_shown() {
 
 #[test]
 fn neither_a_problem_nor_what_is_printed_shows_a_password() {
-    const ADDRESS: &[Key] = &[Key::new("url", "T_URL", "").address(), Key::new("dir", "T_DIR", "")];
+    const ADDRESS: &[SettingSpec] =
+        &[SettingSpec::new("url", "T_URL", "").url(), SettingSpec::new("dir", "T_DIR", "")];
     for given in
         ["http://me:hush@x", "me:hush@x:1", "http://me:hu sh@x", "http://x/?k=hush", "http://x/#hush"]
     {
         let flags = clap::Command::new("t").get_matches_from(["t"]);
         let env = |_: &str| Some(given.to_owned());
-        let mut settings = Settings::gather(ADDRESS, &flags, &env, &|_| None);
+        let mut settings = Settings::resolve(ADDRESS, &flags, &env, &|_| None);
         let _ = settings.optional::<()>("url", "an address", |_| None);
-        settings.complain("dir", format!("expected another place than\n{:?}", redacted_address(given)));
+        settings.add_problem("dir", format!("expected another place than\n{:?}", redact_url_text(given)));
         let shown = settings.effective().lines().next().unwrap().to_owned();
         for line in settings.problems.iter().map(ToString::to_string).chain([shown]) {
             assert!(!line.contains("sh") && !line.contains('\n'), "{line}");
@@ -74,7 +76,7 @@ fn a_broken_file_is_told_by_its_place_and_never_quoted() {
         ("token: *hush", "line 1"),
         ("token: !hush hush\n\tlisten: x", "line"),
     ] {
-        let problems = YamlFile::read(Path::new("f.yaml"), text, KEYS).unwrap_err();
+        let problems = YamlFile::parse(Path::new("f.yaml"), text, KEYS).unwrap_err();
         let said = problems.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(said.len(), 1, "{text:?}: {said:?}");
         assert!(said[0].contains(place) && !said[0].contains("hush"), "{text:?}: {said:?}");
@@ -83,15 +85,15 @@ fn a_broken_file_is_told_by_its_place_and_never_quoted() {
 
 #[test]
 fn an_unknown_key_names_the_nearest() {
-    let problems = YamlFile::read(Path::new("f.yaml"), "max_inflght: 3\nzebra: 1", KEYS).unwrap_err();
+    let problems = YamlFile::parse(Path::new("f.yaml"), "max_inflght: 3\nzebra: 1", KEYS).unwrap_err();
     let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
     assert_eq!(
         lines,
         ["f.yaml: max_inflght: unknown key; did you mean \"max_inflight\"?", "f.yaml: zebra: unknown key"]
     );
-    assert!(YamlFile::read(Path::new("f"), "- a\n- b", KEYS).is_err());
-    assert!(YamlFile::read(Path::new("f"), "listen: {a: 1}", KEYS).is_err());
-    assert!(YamlFile::read(Path::new("f"), "listen: [\nx", KEYS).is_err());
+    assert!(YamlFile::parse(Path::new("f"), "- a\n- b", KEYS).is_err());
+    assert!(YamlFile::parse(Path::new("f"), "listen: {a: 1}", KEYS).is_err());
+    assert!(YamlFile::parse(Path::new("f"), "listen: [\nx", KEYS).is_err());
 }
 
 #[test]
@@ -122,7 +124,7 @@ fn a_token_in_the_file_is_the_one_that_is_written() {
 #[test]
 fn what_the_file_says_in_vain_is_told_and_no_secret_with_it() {
     let file = "max_inflight: 3\ntoken: hush\nlisten: x";
-    let told = |flags: &[&str], env: &[(&str, &str)]| gather(flags, env, file).overruled();
+    let told = |flags: &[&str], env: &[(&str, &str)]| gather(flags, env, file).overridden();
     assert_eq!(
         told(&["--listen", "y"], &[("T_MAX", "2"), ("T_TOKEN", "hush-hush")]),
         [

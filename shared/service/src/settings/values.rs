@@ -29,7 +29,7 @@ pub fn nearest_variable<'a>(name: &str, ours: impl Iterator<Item = &'a str>) -> 
 }
 
 /// The known names that are nearest, however far that is; the nearest first.
-pub fn nearest_few<'a>(name: &str, known: impl Iterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
+pub fn nearest_n<'a>(name: &str, known: impl Iterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
     let mut all: Vec<_> = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).collect();
     all.sort_unstable();
     all.into_iter().take(count).map(|(_, known)| known).collect()
@@ -38,7 +38,7 @@ pub fn nearest_few<'a>(name: &str, known: impl Iterator<Item = &'a str>, count: 
 /// A number of bytes: `0`, `512MiB`, `8GiB`, `8G`; a bare number is bytes.
 pub fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
-    let split = text.find(|letter: char| !(letter.is_ascii_digit() || letter == '_')).unwrap_or(text.len());
+    let split = text.find(|ch: char| !(ch.is_ascii_digit() || ch == '_')).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let shift = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -77,7 +77,7 @@ fn digits(text: &str) -> Option<String> {
 /// A duration: `500ms`, `30s`, `5m`; a bare number is seconds. Zero is none.
 pub fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
-    let split = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
+    let split = text.find(|ch: char| ch.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let scale = match unit {
         "" | "s" => 1.0,
@@ -91,7 +91,7 @@ pub fn duration(text: &str) -> Option<Duration> {
 }
 
 /// `true` and `false` as people write them.
-pub fn truth(text: &str) -> Option<bool> {
+pub fn boolean(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Some(true),
         "false" | "0" | "no" | "off" => Some(false),

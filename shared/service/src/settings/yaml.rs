@@ -7,11 +7,11 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Key, Problem, Source, scalar_text, unknown_key, yaml_value};
+use super::{Problem, SettingSource, SettingSpec, scalar_text, unknown_key, yaml_value};
 
 /// A value as a YAML scalar that can be pasted back.
 pub(super) fn yaml_scalar(text: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./,+".contains(letter);
+    let plain = |ch: char| ch.is_ascii_alphanumeric() || "-_./,+".contains(ch);
     if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { Value::from(text).to_string() }
 }
 
@@ -27,30 +27,30 @@ pub struct YamlFile {
 
 impl YamlFile {
     /// Reads it. Unknown keys are problems that name the nearest known one.
-    pub fn read(path: &Path, text: &str, keys: &[Key]) -> Result<Self, Vec<Problem>> {
-        let (file, problems) = Self::read_sound(path, text, keys);
+    pub fn parse(path: &Path, text: &str, keys: &[SettingSpec]) -> Result<Self, Vec<Problem>> {
+        let (file, problems) = Self::parse_lenient(path, text, keys);
         if problems.is_empty() { Ok(file) } else { Err(problems) }
     }
 
     /// What can be read of it, and every problem with the rest.
-    pub fn read_sound(path: &Path, text: &str, keys: &[Key]) -> (Self, Vec<Problem>) {
-        let wrong = |key: &str, expected: String| Problem::new(path.display(), key, expected);
+    pub fn parse_lenient(path: &Path, text: &str, keys: &[SettingSpec]) -> (Self, Vec<Problem>) {
+        let problem = |key: &str, expected: String| Problem::new(path.display(), key, expected);
         let (mut values, mut problems) = (BTreeMap::new(), Vec::new());
-        let map = mapping(text).unwrap_or_else(|fault| {
-            problems.push(wrong(WHOLE_FILE, fault));
+        let map = mapping(text).unwrap_or_else(|message| {
+            problems.push(problem(WHOLE_FILE, message));
             serde_json::Map::new()
         });
         for (name, value) in map {
             let Some(key) = keys.iter().find(|key| key.name == name) else {
-                problems.push(wrong(&name, unknown_key(&name, keys.iter().map(|key| key.name))));
+                problems.push(problem(&name, unknown_key(&name, keys.iter().map(|key| key.name))));
                 continue;
             };
             if key.structured && value.is_object() {
                 values.insert(name, value.to_string());
-            } else if let Some(text) = flat(&value) {
+            } else if let Some(text) = flatten(&value) {
                 values.insert(name, text);
             } else if !value.is_null() {
-                problems.push(wrong(&name, "expected one value or a list of values".to_owned()));
+                problems.push(problem(&name, "expected one value or a list of values".to_owned()));
             }
         }
         (Self { path: path.to_owned(), values }, problems)
@@ -62,8 +62,8 @@ impl YamlFile {
     }
 
     /// The value of a key and its place.
-    pub fn get(&self, key: &Key) -> Option<(String, Source)> {
-        self.values.get(key.name).map(|value| (value.clone(), Source::File(self.path.clone())))
+    pub fn get(&self, key: &SettingSpec) -> Option<(String, SettingSource)> {
+        self.values.get(key.name).map(|value| (value.clone(), SettingSource::File(self.path.clone())))
     }
 }
 
@@ -76,7 +76,7 @@ fn mapping(text: &str) -> Result<serde_json::Map<String, Value>, String> {
 }
 
 /// What is wrong with a YAML text, and where. The library's own words quote the lines around it, and with them any token.
-pub(super) fn yaml_fault(error: &serde_saphyr::Error) -> String {
+pub(super) fn yaml_error_message(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error::{DuplicateMappingKey, Eof, MultipleDocuments};
     let what = match error.without_snippet() {
         DuplicateMappingKey { .. } => "a key is given twice",
@@ -85,15 +85,17 @@ pub(super) fn yaml_fault(error: &serde_saphyr::Error) -> String {
         _ => "it cannot be read: look at its indentation, quotes, brackets and colons",
     };
     match error.location() {
-        Some(place) => format!("expected YAML: line {}, column {}: {what}", place.line(), place.column()),
+        Some(location) => {
+            format!("expected YAML: line {}, column {}: {what}", location.line(), location.column())
+        }
         None => format!("expected YAML: {what}"),
     }
 }
 
-fn flat(value: &Value) -> Option<String> {
+fn flatten(value: &Value) -> Option<String> {
     match value {
         Value::Array(items) => {
-            items.iter().map(flat).collect::<Option<Vec<_>>>().map(|items| items.join(","))
+            items.iter().map(flatten).collect::<Option<Vec<_>>>().map(|items| items.join(","))
         }
         scalar => scalar_text(scalar),
     }

@@ -6,37 +6,37 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 
-use super::object::{Object, with_text};
+use super::object::{JsonObject, with_str};
 
 /// An image's address as it lies in the body.
 #[derive(Debug, Clone, Copy)]
-pub struct Address<'a>(&'a RawValue);
+pub struct ImageUrl<'a>(&'a RawValue);
 
-impl<'a> Address<'a> {
+impl<'a> ImageUrl<'a> {
     /// The address alone, a string.
-    pub fn of(value: &'a RawValue) -> Option<Self> {
+    pub fn from_value(value: &'a RawValue) -> Option<Self> {
         value.get().starts_with('"').then_some(Self(value))
     }
 
     /// The one in an object. None where that names a file as well, or two addresses: others might take the other one.
-    pub fn in_object(value: &'a RawValue) -> Option<Self> {
-        let object = Object::within(value, &["image_url", "file_id"])?;
-        if object.get("file_id").is_some() { None } else { Self::of(object.get("image_url")?) }
+    pub fn from_object(value: &'a RawValue) -> Option<Self> {
+        let object = JsonObject::from_value(value, &["image_url", "file_id"])?;
+        if object.get("file_id").is_some() { None } else { Self::from_value(object.get("image_url")?) }
     }
 
     /// Whether it holds its own content, in base64.
     pub fn is_data(self) -> bool {
-        with_text(self.0, |address| base64_of(address).is_some()) == Some(true)
+        with_str(self.0, |address| base64_payload(address).is_some()) == Some(true)
     }
 
     /// Its content; none where it is no `data:` address in base64.
     pub fn decode(self) -> Option<Vec<u8>> {
-        with_text(self.0, |address| decode(base64_of(address)?)).flatten()
+        with_str(self.0, |address| decode(base64_payload(address)?)).flatten()
     }
 }
 
 /// Of `data:image/png;base64,…`, as browsers read it, what is behind the comma.
-fn base64_of(address: &str) -> Option<&str> {
+fn base64_payload(address: &str) -> Option<&str> {
     let address = address.trim_ascii_start();
     let (scheme, rest) = address.split_at_checked("data:".len())?;
     if !scheme.eq_ignore_ascii_case("data:") {
@@ -70,7 +70,7 @@ mod tests {
 
     fn decoded(json: &str) -> Option<Vec<u8>> {
         let value: &RawValue = serde_json::from_str(json).unwrap();
-        let address = Address::of(value).or_else(|| Address::in_object(value))?;
+        let address = ImageUrl::from_value(value).or_else(|| ImageUrl::from_object(value))?;
         let decoded = address.decode();
         assert!(decoded.is_none() || address.is_data(), "{json}");
         decoded

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// `{"error":{…},"detail":"…"}`: `error` as the OpenAI SDKs read it, `detail` for clients of FastAPI services.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Envelope {
+pub struct ErrorEnvelope {
     /// The error itself.
     pub error: ErrorObject,
     /// The message once more.
@@ -36,7 +36,7 @@ pub struct ErrorObject {
     pub supported_capabilities: Option<Vec<String>>,
 }
 
-impl Envelope {
+impl ErrorEnvelope {
     /// An envelope with this code and message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
@@ -56,7 +56,7 @@ impl Envelope {
 
     /// Names the request's field that is wrong.
     #[must_use]
-    pub fn param(mut self, param: Option<&str>) -> Self {
+    pub fn with_param(mut self, param: Option<&str>) -> Self {
         self.error.param = param.map(str::to_owned);
         self
     }
@@ -157,13 +157,14 @@ mod tests {
 
     #[test]
     fn the_four_sdk_keys_are_always_there() {
-        let json = serde_json::to_value(Envelope::new(Code::InvalidSize, "no").param(Some("size"))).unwrap();
+        let json = serde_json::to_value(ErrorEnvelope::new(Code::InvalidSize, "no").with_param(Some("size")))
+            .unwrap();
         assert_eq!(
             json,
             serde_json::json!({"detail": "no", "error": {
                 "message": "no", "type": "invalid_request_error", "param": "size", "code": "invalid_size"}})
         );
-        let bare = serde_json::to_value(Envelope::new(Code::Internal, "no")).unwrap();
+        let bare = serde_json::to_value(ErrorEnvelope::new(Code::Internal, "no")).unwrap();
         assert!(bare["error"].as_object().unwrap().contains_key("param"));
     }
 }

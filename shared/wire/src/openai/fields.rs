@@ -6,18 +6,18 @@ use std::fmt;
 
 use serde_json::{Number, Value};
 
-use super::object::Object;
+use super::object::JsonObject;
 
 /// Bytes of a name, such as a model's: longer than any path to one.
-pub const MAX_NAME: usize = 4096;
+pub const MAX_NAME_LEN: usize = 4096;
 
 /// A request's fields: members of one JSON object, or the texts of a form, in which numbers are text, too.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fields(Vec<(&'static str, Value)>, Kind);
+pub struct Fields(Vec<(&'static str, Value)>, FieldSource);
 
 /// Where the fields came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FieldSource {
     Json,
     Form,
 }
@@ -47,11 +47,11 @@ impl fmt::Display for FieldError {
 impl Fields {
     /// Reads a body for the fields of these names. Fails on anything but one JSON object.
     pub fn parse(body: &[u8], names: &[&'static str]) -> Result<Self, FieldError> {
-        Self::of_object(&Object::read(body, names)?, names)
+        Self::from_object(&JsonObject::parse(body, names)?, names)
     }
 
     /// The members of these names in an object.
-    pub fn of_object(object: &Object<'_>, names: &[&str]) -> Result<Self, FieldError> {
+    pub fn from_object(object: &JsonObject<'_>, names: &[&str]) -> Result<Self, FieldError> {
         let members = object.members.iter().filter(|member| names.contains(&member.name));
         let fields = members.map(|member| {
             let value = scalar(member.value.get()).map_err(|error| {
@@ -60,18 +60,18 @@ impl Fields {
             })?;
             let value = match value {
                 Value::Number(number) => {
-                    Value::Number(number_of(member.value.get().trim()).unwrap_or(number))
+                    Value::Number(parse_number(member.value.get().trim()).unwrap_or(number))
                 }
                 value if is_blank(&value) => Value::Null,
                 value => value,
             };
             Ok((member.name, value))
         });
-        Ok(Self(fields.collect::<Result<_, FieldError>>()?, Kind::Json))
+        Ok(Self(fields.collect::<Result<_, FieldError>>()?, FieldSource::Json))
     }
 
     /// The texts of a form that have these names. One of them given twice is refused.
-    pub fn of_form<'a>(
+    pub fn from_form<'a>(
         texts: impl IntoIterator<Item = (&'a str, &'a str)>,
         names: &[&'static str],
     ) -> Result<Self, FieldError> {
@@ -83,13 +83,13 @@ impl Fields {
             }
             fields.push((name, if text.trim().is_empty() { Value::Null } else { text.into() }));
         }
-        Ok(Self(fields, Kind::Form))
+        Ok(Self(fields, FieldSource::Form))
     }
 
     /// A number as JSON would have given it.
     fn as_number(&self, value: &Value) -> Option<Number> {
         match (self.1, value) {
-            (Kind::Form, Value::String(text)) => number_of(text.trim()),
+            (FieldSource::Form, Value::String(text)) => parse_number(text.trim()),
             (_, Value::Number(number)) => Some(number.clone()),
             _ => None,
         }
@@ -110,22 +110,22 @@ impl Fields {
             .transpose()
     }
 
-    /// A text that names something: of at most [`MAX_NAME`] bytes.
+    /// A text that names something: of at most [`MAX_NAME_LEN`] bytes.
     pub fn name(&self, name: &str) -> Result<Option<&str>, FieldError> {
         match self.text(name)? {
-            Some(text) if text.len() > MAX_NAME => {
-                Err(FieldError::new(name, format!("{name} must have at most {MAX_NAME} bytes.")))
+            Some(text) if text.len() > MAX_NAME_LEN => {
+                Err(FieldError::new(name, format!("{name} must have at most {MAX_NAME_LEN} bytes.")))
             }
             text => Ok(text),
         }
     }
 
     /// `true` or `false`; in a form also as Python (`True`) and check boxes (`1`) write it.
-    pub fn flag(&self, name: &str) -> Result<Option<bool>, FieldError> {
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>, FieldError> {
         self.value(name)
             .map(|value| {
                 match (self.1, value) {
-                    (Kind::Form, Value::String(text)) => flag_of_text(text),
+                    (FieldSource::Form, Value::String(text)) => parse_form_bool(text),
                     _ => value.as_bool(),
                 }
                 .ok_or_else(|| FieldError::new(name, format!("{name} must be true or false.")))
@@ -140,9 +140,10 @@ impl Fields {
         range: std::ops::RangeInclusive<u64>,
     ) -> Result<Option<u64>, FieldError> {
         let Some(value) = self.value(name) else { return Ok(None) };
-        let whole = self.as_number(value).as_ref().and_then(whole);
-        let within = whole.and_then(|whole| u64::try_from(whole).ok()).filter(|whole| range.contains(whole));
-        within.map(Some).ok_or_else(|| {
+        let integer = self.as_number(value).as_ref().and_then(as_integer);
+        let in_range =
+            integer.and_then(|whole| u64::try_from(whole).ok()).filter(|whole| range.contains(whole));
+        in_range.map(Some).ok_or_else(|| {
             FieldError::new(
                 name,
                 format!("{name} must be a whole number from {} to {}.", range.start(), range.end()),
@@ -153,7 +154,7 @@ impl Fields {
     /// A seed up to `max`. None where any will do: where it is absent or -1, as most other servers read it.
     pub fn seed(&self, name: &str, max: u64) -> Result<Option<u64>, FieldError> {
         let Some(value) = self.value(name) else { return Ok(None) };
-        match self.as_number(value).as_ref().and_then(whole) {
+        match self.as_number(value).as_ref().and_then(as_integer) {
             Some(-1) => Ok(None),
             Some(seed) if (0..=i128::from(max)).contains(&seed) => Ok(u64::try_from(seed).ok()),
             _ => Err(FieldError::new(
@@ -180,7 +181,7 @@ impl Fields {
     }
 
     /// The one of several names for the same thing that is present; the first wins.
-    pub fn first_of<'a>(&self, names: &[&'a str]) -> &'a str {
+    pub fn first_present<'a>(&self, names: &[&'a str]) -> &'a str {
         names.iter().copied().find(|name| self.value(name).is_some()).unwrap_or(names[0])
     }
 }
@@ -189,7 +190,7 @@ fn is_blank(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.trim().is_empty())
 }
 
-fn flag_of_text(text: &str) -> Option<bool> {
+fn parse_form_bool(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" => Some(true),
         "false" | "0" => Some(false),
@@ -198,13 +199,13 @@ fn flag_of_text(text: &str) -> Option<bool> {
 }
 
 /// The whole number that this is.
-fn whole(number: &Number) -> Option<i128> {
+fn as_integer(number: &Number) -> Option<i128> {
     number.as_u64().map(i128::from).or_else(|| number.as_i64().map(i128::from))
 }
 
 /// The whole number that a decimal text is exactly, however it is written: `8`, `8.0`, `0.8e1`. A float would have lost what
 /// lies beyond 2^53.
-pub fn exact_whole(text: &str) -> Option<i128> {
+pub fn exact_integer(text: &str) -> Option<i128> {
     let (sign, text) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -223,11 +224,11 @@ pub fn exact_whole(text: &str) -> Option<i128> {
 }
 
 /// A number as it is written, whole where it is that.
-fn number_of(text: &str) -> Option<Number> {
+fn parse_number(text: &str) -> Option<Number> {
     let number: Number = serde_json::from_str(text).ok()?;
-    let Some(exact) = exact_whole(text) else { return Some(number) };
-    let whole = u64::try_from(exact).map(Number::from).or_else(|_| i64::try_from(exact).map(Number::from));
-    Some(whole.unwrap_or(number))
+    let Some(exact) = exact_integer(text) else { return Some(number) };
+    let integer = u64::try_from(exact).map(Number::from).or_else(|_| i64::try_from(exact).map(Number::from));
+    Some(integer.unwrap_or(number))
 }
 
 /// A value that can be decided on or told again. What is in a list or an object is not looked at.

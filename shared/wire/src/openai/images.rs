@@ -71,14 +71,14 @@ pub struct InputTokens {
 
 /// Width and height in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Size {
+pub struct ImageSize {
     /// Pixels across.
     pub width: u32,
     /// Pixels down.
     pub height: u32,
 }
 
-impl Size {
+impl ImageSize {
     /// A size.
     pub const fn new(width: u32, height: u32) -> Self {
         Self { width, height }
@@ -100,7 +100,7 @@ impl Size {
     }
 }
 
-impl std::fmt::Display for Size {
+impl std::fmt::Display for ImageSize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}x{}", self.width, self.height)
     }
@@ -112,11 +112,11 @@ mod tests {
 
     #[test]
     fn sizes_are_read_strictly() {
-        assert_eq!(Size::parse("512x768"), Some(Size::new(512, 768)));
+        assert_eq!(ImageSize::parse("512x768"), Some(ImageSize::new(512, 768)));
         for bad in
             ["", "512", "x", "512x", "x512", "0x8", "-8x8", "+8x8", "8 x8", "999999x8", "auto", "8x8x8"]
         {
-            assert_eq!(Size::parse(bad), None, "{bad}");
+            assert_eq!(ImageSize::parse(bad), None, "{bad}");
         }
     }
 }

@@ -4,24 +4,24 @@
 use serde_json::value::RawValue;
 
 use super::{
-    data_url::Address,
+    data_url::ImageUrl,
     fields::FieldError,
-    object::{Object, elements},
+    object::{JsonObject, for_each_element},
 };
 
 /// The members of an edit's body that hold images.
 pub const EDIT_MEMBERS: &[&str] = &["image", "images", "image[]", "images[]", "ref_images", "mask"];
 /// Those of them that may hold the image to edit; the first that does is meant, and what is in another is one more.
-const OF_IMAGE: &[&str] = &["image", "images", "image[]", "images[]"];
+const IMAGE_MEMBERS: &[&str] = &["image", "images", "image[]", "images[]"];
 /// Further images, with some clients.
-const REFERENCES: &str = "ref_images";
+const REFERENCE_MEMBER: &str = "ref_images";
 /// The members that hold images with one client or another, and that a request for a new picture cannot have.
 pub const GENERATION_MEMBERS: &[&str] = &["image", "images", "image[]", "mask", "ref_images"];
 /// What stands where neither `image` nor `images` does: the name in OpenAI's own JSON form.
-const USUAL: &str = "images";
+const DEFAULT_MEMBER: &str = "images";
 /// Images whose addresses are kept: as many as OpenAI takes. Others are checked and counted, so that a body of tiny
 /// addresses takes no more memory than its length.
-const KEPT: usize = 16;
+const MAX_RETAINED: usize = 16;
 
 /// The images of an edit.
 #[derive(Debug)]
@@ -29,47 +29,47 @@ pub struct InlineImages<'a> {
     /// The member that they came in.
     pub param: &'static str,
     /// Another member that holds images as well.
-    pub beside: Option<&'static str>,
+    pub other_param: Option<&'static str>,
     /// How many there are in all: at least one.
     pub count: usize,
     /// The first of them.
-    pub images: Vec<Address<'a>>,
+    pub images: Vec<ImageUrl<'a>>,
     /// Where to repaint.
-    pub mask: Option<Address<'a>>,
+    pub mask: Option<ImageUrl<'a>>,
 }
 
 impl<'a> InlineImages<'a> {
     /// Reads them from a body that was read for [`EDIT_MEMBERS`]: `image` or `images` (or with `[]`), each an address, an object with
     /// one, or a list of these; `mask` likewise. An address must hold its content.
-    pub fn read(object: &Object<'a>) -> Result<Self, FieldError> {
-        if given(object, "image").is_some() && given(object, "images").is_some() {
+    pub fn parse(object: &JsonObject<'a>) -> Result<Self, FieldError> {
+        if present_value(object, "image").is_some() && present_value(object, "images").is_some() {
             return Err(FieldError::new("images", "Send either image or images, not both."));
         }
-        let mut members = OF_IMAGE.iter().filter_map(|name| Some((*name, given(object, name)?)));
+        let mut members = IMAGE_MEMBERS.iter().filter_map(|name| Some((*name, present_value(object, name)?)));
         let (param, value) = members.next().ok_or_else(|| {
-            let message = format!("{USUAL} is required: send the image to edit as a data: address.");
-            FieldError::new(USUAL, message)
+            let message = format!("{DEFAULT_MEMBER} is required: send the image to edit as a data: address.");
+            FieldError::new(DEFAULT_MEMBER, message)
         })?;
-        let (mut count, images) = addresses(param, value)?;
+        let (mut count, images) = image_urls(param, value)?;
         let mut beside = None;
-        let references = given(object, REFERENCES).map(|value| (REFERENCES, value));
+        let references = present_value(object, REFERENCE_MEMBER).map(|value| (REFERENCE_MEMBER, value));
         for (name, value) in members.chain(references) {
-            count += addresses(name, value)?.0;
+            count += image_urls(name, value)?.0;
             beside.get_or_insert(name);
         }
-        let mask = match given(object, "mask").map(|mask| addresses("mask", mask)).transpose()? {
+        let mask = match present_value(object, "mask").map(|mask| image_urls("mask", mask)).transpose()? {
             Some((1, masks)) => masks.first().copied(),
             Some(_) => return Err(FieldError::new("mask", "mask must be one image.")),
             None => None,
         };
-        Ok(Self { param, beside, count, images, mask })
+        Ok(Self { param, other_param: beside, count, images, mask })
     }
 }
 
 /// Refuses a request for a new picture that brings others along, in a body that was read for [`GENERATION_MEMBERS`]:
 /// whoever sent them expects them to be used.
-pub fn refuse_images(object: &Object<'_>) -> Result<(), FieldError> {
-    match GENERATION_MEMBERS.iter().find(|name| given(object, name).is_some()) {
+pub fn reject_images(object: &JsonObject<'_>) -> Result<(), FieldError> {
+    match GENERATION_MEMBERS.iter().find(|name| present_value(object, name).is_some()) {
         None => Ok(()),
         Some(name) => {
             let message = format!(
@@ -81,7 +81,7 @@ pub fn refuse_images(object: &Object<'_>) -> Result<(), FieldError> {
 }
 
 /// What is said of a form at the route for new pictures, which takes JSON.
-pub fn form_at_generations() -> FieldError {
+pub fn form_not_accepted() -> FieldError {
     let message = "The request body must be one JSON object. A form (multipart/form-data) is taken by \
                    POST /v1/images/edits, which edits the images in it.";
     FieldError { param: None, message: message.to_owned() }
@@ -97,11 +97,11 @@ pub fn is_image_part(name: &str) -> bool {
 
 /// Whether a part of a form holds further images: `ref_images`, and the same with `[]`.
 pub fn is_reference_part(name: &str) -> bool {
-    name.strip_prefix(REFERENCES).is_some_and(|index| is_image_part(&format!("image{index}")))
+    name.strip_prefix(REFERENCE_MEMBER).is_some_and(|index| is_image_part(&format!("image{index}")))
 }
 
 /// A member's value, unless it is null, blank or an empty list.
-fn given<'a>(object: &Object<'a>, name: &str) -> Option<&'a RawValue> {
+fn present_value<'a>(object: &JsonObject<'a>, name: &str) -> Option<&'a RawValue> {
     let value = object.get(name)?;
     let text = value.get();
     let within = |open: char, close: char| text.strip_prefix(open)?.strip_suffix(close);
@@ -109,35 +109,36 @@ fn given<'a>(object: &Object<'a>, name: &str) -> Option<&'a RawValue> {
     if inner.is_some_and(|inner| inner.trim().is_empty()) { None } else { Some(value) }
 }
 
-fn addresses<'a>(param: &str, value: &'a RawValue) -> Result<(usize, Vec<Address<'a>>), FieldError> {
-    let (mut count, mut kept, mut fault) = (0, Vec::new(), None);
+fn image_urls<'a>(param: &str, value: &'a RawValue) -> Result<(usize, Vec<ImageUrl<'a>>), FieldError> {
+    let (mut count, mut retained, mut invalid) = (0, Vec::new(), None);
     let mut take = |value| {
-        match address(value) {
+        match image_url(value) {
             Some(address) if address.is_data() => {
                 count += 1;
-                if kept.len() < KEPT {
-                    kept.push(address);
+                if retained.len() < MAX_RETAINED {
+                    retained.push(address);
                 }
             }
-            _ => fault = Some(value),
+            _ => invalid = Some(value),
         }
-        fault.is_none()
+        invalid.is_none()
     };
-    if !elements(value, &mut take) {
+    if !for_each_element(value, &mut take) {
         take(value);
     }
-    match fault {
-        None => Ok((count, kept)),
+    match invalid {
+        None => Ok((count, retained)),
         Some(value) => Err(not_inline(param, value)),
     }
 }
 
-fn address(value: &RawValue) -> Option<Address<'_>> {
-    Address::of(value).or_else(|| Address::in_object(value))
+fn image_url(value: &RawValue) -> Option<ImageUrl<'_>> {
+    ImageUrl::from_value(value).or_else(|| ImageUrl::from_object(value))
 }
 
 fn not_inline(param: &str, value: &RawValue) -> FieldError {
-    let has_file = Object::within(value, &["file_id"]).is_some_and(|object| object.get("file_id").is_some());
+    let has_file =
+        JsonObject::from_value(value, &["file_id"]).is_some_and(|object| object.get("file_id").is_some());
     let why = if has_file { " no files are kept here for file_id to name, and" } else { "" };
     let message = format!(
         "{param} must come in the request itself, as a data: address in base64 (\"data:image/png;base64,…\") or an object \
@@ -147,7 +148,7 @@ fn not_inline(param: &str, value: &RawValue) -> FieldError {
 }
 
 /// What is said of an image whose base64 cannot be decoded.
-pub fn undecodable(param: &str) -> FieldError {
+pub fn invalid_base64(param: &str) -> FieldError {
     FieldError::new(param, format!("{param} is a data: address whose base64 is damaged."))
 }
 
@@ -161,8 +162,8 @@ mod tests {
 
     fn read(body: &Value) -> Result<(&'static str, usize, bool), FieldError> {
         let text = body.to_string();
-        let object = Object::read(text.as_bytes(), EDIT_MEMBERS).unwrap();
-        InlineImages::read(&object).map(|read| {
+        let object = JsonObject::parse(text.as_bytes(), EDIT_MEMBERS).unwrap();
+        InlineImages::parse(&object).map(|read| {
             let all = read.images.iter().chain(&read.mask);
             assert!(all.map(|address| address.decode()).all(|content| content.as_deref() == Some(b"hi")));
             (read.param, read.count, read.mask.is_some())
@@ -193,8 +194,8 @@ mod tests {
     fn no_image_is_overlooked_whatever_member_it_came_in() {
         let beside = |body: Value| {
             let text = body.to_string();
-            let object = Object::read(text.as_bytes(), EDIT_MEMBERS).unwrap();
-            InlineImages::read(&object).map(|read| (read.param, read.beside, read.count))
+            let object = JsonObject::parse(text.as_bytes(), EDIT_MEMBERS).unwrap();
+            InlineImages::parse(&object).map(|read| (read.param, read.other_param, read.count))
         };
         for name in ["ref_images", "image[]", "images[]"] {
             assert_eq!(beside(json!({"image": DATA, name: [DATA, DATA]})), Ok(("image", Some(name), 3)));
@@ -244,7 +245,7 @@ mod tests {
     fn an_image_at_the_route_for_new_pictures_is_refused_with_the_right_route() {
         let refused = |body: Value| {
             let text = body.to_string();
-            refuse_images(&Object::read(text.as_bytes(), GENERATION_MEMBERS).unwrap()).err()
+            reject_images(&JsonObject::parse(text.as_bytes(), GENERATION_MEMBERS).unwrap()).err()
         };
         for name in GENERATION_MEMBERS {
             for value in [json!(DATA), json!([DATA]), json!({"image_url": DATA}), json!("http://x/y.png")] {

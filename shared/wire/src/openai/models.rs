@@ -13,7 +13,7 @@ pub struct ModelList {
 
 impl ModelList {
     /// The list of these models.
-    pub fn of(data: Vec<Model>) -> Self {
+    pub fn new(data: Vec<Model>) -> Self {
         Self { object: "list".to_owned(), data }
     }
 }

@@ -9,40 +9,40 @@ use std::{fmt, ops::Range};
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-pub use self::edit::Layout;
+pub use self::edit::ObjectLayout;
 use super::fields::FieldError;
 
 /// An object, read.
 #[derive(Debug)]
-pub struct Object<'a> {
+pub struct JsonObject<'a> {
     /// Where its members begin, behind the brace.
     pub start: usize,
     /// How many it has, of interest or not.
     pub len: usize,
     /// Those of interest, in the order of the text.
-    pub members: Vec<Member<'a>>,
+    pub members: Vec<ObjectMember<'a>>,
 }
 
 /// A member of an object.
 #[derive(Debug)]
-pub struct Member<'a> {
+pub struct ObjectMember<'a> {
     /// Its name.
     pub name: &'static str,
     /// Its value.
     pub value: &'a RawValue,
     /// Where it lies, from the end of the member before it, or the object's start, to the end of its value.
-    pub whole: Range<usize>,
+    pub span: Range<usize>,
     /// Where its value lies.
-    pub at: Range<usize>,
+    pub value_span: Range<usize>,
 }
 
 /// What becomes of a member of interest that is given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duplicates {
     /// The text is not read.
-    Refused,
+    Reject,
     /// The last counts, as most readers have it. Each is kept, so the text must be short.
-    LastCounts,
+    KeepLast,
 }
 
 /// Why a text is not read.
@@ -51,14 +51,14 @@ pub enum ObjectError {
     /// It is not one JSON object.
     Malformed(String),
     /// This member of interest is given twice: two readers of the text could decide on different ones.
-    Twice(&'static str),
+    DuplicateKey(&'static str),
 }
 
 impl fmt::Display for ObjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(why) => f.write_str(why),
-            Self::Twice(name) => write!(f, "the key {name:?} is given twice"),
+            Self::DuplicateKey(name) => write!(f, "the key {name:?} is given twice"),
         }
     }
 }
@@ -66,7 +66,7 @@ impl fmt::Display for ObjectError {
 impl From<ObjectError> for FieldError {
     fn from(error: ObjectError) -> Self {
         match error {
-            ObjectError::Twice(name) => Self::new(name, format!("{name} is given twice.")),
+            ObjectError::DuplicateKey(name) => Self::new(name, format!("{name} is given twice.")),
             ObjectError::Malformed(why) => {
                 Self { param: None, message: format!("The request body must be one JSON object: {why}.") }
             }
@@ -74,26 +74,30 @@ impl From<ObjectError> for FieldError {
     }
 }
 
-impl<'a> Object<'a> {
+impl<'a> JsonObject<'a> {
     /// Reads a text for the members of these names.
-    pub fn read(text: &'a [u8], names: &[&'static str]) -> Result<Self, ObjectError> {
+    pub fn parse(text: &'a [u8], names: &[&'static str]) -> Result<Self, ObjectError> {
         let text = str::from_utf8(text).map_err(|error| ObjectError::Malformed(error.to_string()))?;
-        Self::of(text, names, Duplicates::Refused)
+        Self::parse_with(text, names, Duplicates::Reject)
     }
 
     /// Reads a text of which nobody else reads what is given twice.
-    pub fn of(text: &'a str, names: &[&'static str], duplicates: Duplicates) -> Result<Self, ObjectError> {
+    pub fn parse_with(
+        text: &'a str,
+        names: &[&'static str],
+        duplicates: Duplicates,
+    ) -> Result<Self, ObjectError> {
         let mut twice = None;
         let mut json = serde_json::Deserializer::from_str(text);
-        let read = json.deserialize_map(Members { text, names, duplicates, twice: &mut twice });
+        let read = json.deserialize_map(ObjectVisitor { text, names, duplicates, duplicate_key: &mut twice });
         read.and_then(|object| json.end().map(|()| object)).map_err(|error| {
-            twice.map_or_else(|| ObjectError::Malformed(error.to_string()), ObjectError::Twice)
+            twice.map_or_else(|| ObjectError::Malformed(error.to_string()), ObjectError::DuplicateKey)
         })
     }
 
     /// Reads a value that may be an object.
-    pub fn within(value: &'a RawValue, names: &[&'static str]) -> Option<Self> {
-        Self::of(value.get(), names, Duplicates::Refused).ok()
+    pub fn from_value(value: &'a RawValue, names: &[&'static str]) -> Option<Self> {
+        Self::parse_with(value.get(), names, Duplicates::Reject).ok()
     }
 
     /// A member's value, unless it is null.
@@ -104,7 +108,7 @@ impl<'a> Object<'a> {
 
     /// A member's value as text; none where it is not a string.
     pub fn text(&self, name: &str) -> Option<String> {
-        with_text(self.get(name)?, str::to_owned)
+        with_str(self.get(name)?, str::to_owned)
     }
 }
 
@@ -113,24 +117,24 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How many bytes of a body stand before its JSON: those of a byte order mark. RFC 8259 lets a reader pass over it, and
 /// no writer should add one, so it does not go on.
-pub fn before_json(body: &[u8]) -> usize {
+pub fn bom_len(body: &[u8]) -> usize {
     if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 }
 }
 
 /// Lends a value that is a string to `read`, as it lies in the text if it has no escapes; none for any other value.
-pub fn with_text<T>(value: &RawValue, read: impl FnOnce(&str) -> T) -> Option<T> {
-    serde_json::Deserializer::from_str(value.get()).deserialize_str(Text(read)).ok()
+pub fn with_str<T>(value: &RawValue, read: impl FnOnce(&str) -> T) -> Option<T> {
+    serde_json::Deserializer::from_str(value.get()).deserialize_str(StrVisitor(read)).ok()
 }
 
 /// Hands the elements of a value that is a list to `each` until that wants no more; false for any other value.
-pub fn elements<'a>(value: &'a RawValue, each: impl FnMut(&'a RawValue) -> bool) -> bool {
+pub fn for_each_element<'a>(value: &'a RawValue, each: impl FnMut(&'a RawValue) -> bool) -> bool {
     value.get().starts_with('[')
-        && serde_json::Deserializer::from_str(value.get()).deserialize_seq(Elements(each)).is_ok()
+        && serde_json::Deserializer::from_str(value.get()).deserialize_seq(ElementsVisitor(each)).is_ok()
 }
 
-struct Text<F>(F);
+struct StrVisitor<F>(F);
 
-impl<T, F: FnOnce(&str) -> T> Visitor<'_> for Text<F> {
+impl<T, F: FnOnce(&str) -> T> Visitor<'_> for StrVisitor<F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,15 +146,15 @@ impl<T, F: FnOnce(&str) -> T> Visitor<'_> for Text<F> {
     }
 }
 
-struct Members<'a, 'n> {
+struct ObjectVisitor<'a, 'n> {
     text: &'a str,
     names: &'n [&'static str],
     duplicates: Duplicates,
-    twice: &'n mut Option<&'static str>,
+    duplicate_key: &'n mut Option<&'static str>,
 }
 
-impl<'de> Visitor<'de> for Members<'de, '_> {
-    type Value = Object<'de>;
+impl<'de> Visitor<'de> for ObjectVisitor<'de, '_> {
+    type Value = JsonObject<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
@@ -158,31 +162,31 @@ impl<'de> Visitor<'de> for Members<'de, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
         let start = self.text.find('{').map_or(0, |brace| brace + 1);
-        let mut object = Object { start, len: 0, members: Vec::new() };
+        let mut object = JsonObject { start, len: 0, members: Vec::new() };
         let mut end = start;
-        while let Some(name) = access.next_key_seed(Name(self.names))? {
+        while let Some(name) = access.next_key_seed(KeySeed(self.names))? {
             let value = access.next_value::<&'de RawValue>()?;
             // The value is a part of the text, so their addresses tell where.
             let at = value.get().as_ptr().addr() - self.text.as_ptr().addr();
             let before = std::mem::replace(&mut end, at + value.get().len());
             object.len += 1;
             let Some(name) = name else { continue };
-            if self.duplicates == Duplicates::Refused
+            if self.duplicates == Duplicates::Reject
                 && object.members.iter().any(|member| member.name == name)
             {
-                *self.twice = Some(name);
+                *self.duplicate_key = Some(name);
                 return Err(de::Error::custom("given twice"));
             }
-            object.members.push(Member { name, value, whole: before..end, at: at..end });
+            object.members.push(ObjectMember { name, value, span: before..end, value_span: at..end });
         }
         Ok(object)
     }
 }
 
 /// Which of the names of interest a key is.
-struct Name<'n>(&'n [&'static str]);
+struct KeySeed<'n>(&'n [&'static str]);
 
-impl<'de> DeserializeSeed<'de> for Name<'_> {
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
     type Value = Option<&'static str>;
 
     fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<Self::Value, D::Error> {
@@ -190,7 +194,7 @@ impl<'de> DeserializeSeed<'de> for Name<'_> {
     }
 }
 
-impl Visitor<'_> for Name<'_> {
+impl Visitor<'_> for KeySeed<'_> {
     type Value = Option<&'static str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -202,9 +206,9 @@ impl Visitor<'_> for Name<'_> {
     }
 }
 
-struct Elements<F>(F);
+struct ElementsVisitor<F>(F);
 
-impl<'de, F: FnMut(&'de RawValue) -> bool> Visitor<'de> for Elements<F> {
+impl<'de, F: FnMut(&'de RawValue) -> bool> Visitor<'de> for ElementsVisitor<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -225,8 +229,8 @@ impl<'de, F: FnMut(&'de RawValue) -> bool> Visitor<'de> for Elements<F> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Object<'_>, ObjectError> {
-        Object::read(text.as_bytes(), &["a", "b"])
+    fn read(text: &str) -> Result<JsonObject<'_>, ObjectError> {
+        JsonObject::parse(text.as_bytes(), &["a", "b"])
     }
 
     #[test]
@@ -237,20 +241,21 @@ mod tests {
         let told: Vec<_> = object.members.iter().map(|member| (member.name, member.value.get())).collect();
         assert_eq!(told, [("a", r#"{"a":2}"#), ("b", "null")]);
         let [a, b] = &object.members[..] else { panic!("{object:?}") };
-        assert_eq!(&text[a.whole.clone()], r#" , "\u0061" : {"a":2}"#);
-        assert_eq!((&text[b.at.clone()], &text[b.whole.clone()]), ("null", r#" ,"b":null"#));
+        assert_eq!(&text[a.span.clone()], r#" , "\u0061" : {"a":2}"#);
+        assert_eq!((&text[b.value_span.clone()], &text[b.span.clone()]), ("null", r#" ,"b":null"#));
         assert!(object.get("b").is_none() && object.get("x").is_none());
-        assert_eq!(Object::within(a.value, &["a"]).unwrap().get("a").unwrap().get(), "2");
+        assert_eq!(JsonObject::from_value(a.value, &["a"]).unwrap().get("a").unwrap().get(), "2");
     }
 
     #[test]
     fn only_what_is_of_interest_may_not_come_twice() {
-        assert_eq!(read(r#"{"a":1,"x":0,"\u0061":1}"#).unwrap_err(), ObjectError::Twice("a"));
+        assert_eq!(read(r#"{"a":1,"x":0,"\u0061":1}"#).unwrap_err(), ObjectError::DuplicateKey("a"));
         for text in ["", "[]", "1", "{", "{}x", "\u{feff}{}", "{\"a\"}", "{\"x\":01}", "{\"x\":[}"] {
             assert!(matches!(read(text), Err(ObjectError::Malformed(_))), "{text}");
         }
-        assert!(Object::read(b"{\"x\":\"\xff\"}", &[]).is_err());
-        let last = Object::of(r#"{"a":1,"b":3,"a":2}"#, &["a", "b"], Duplicates::LastCounts).unwrap();
+        assert!(JsonObject::parse(b"{\"x\":\"\xff\"}", &[]).is_err());
+        let last =
+            JsonObject::parse_with(r#"{"a":1,"b":3,"a":2}"#, &["a", "b"], Duplicates::KeepLast).unwrap();
         assert_eq!(last.get("a").unwrap().get(), "2");
     }
 
@@ -277,11 +282,11 @@ mod tests {
         let object = read(r#"{"a":[1, {"x":[2]} ,"3"],"b":{}}"#).unwrap();
         let mut seen = Vec::new();
         let list = object.get("a").unwrap();
-        assert!(elements(list, |element| {
+        assert!(for_each_element(list, |element| {
             seen.push(element.get());
             seen.len() < 2
         }));
         assert_eq!(seen, ["1", r#"{"x":[2]}"#]);
-        assert!(!elements(object.get("b").unwrap(), |_| true));
+        assert!(!for_each_element(object.get("b").unwrap(), |_| true));
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    super::backend::{SLOW, WORD},
+    super::backend::{CHAT_TOKEN, SLOW},
     contestant::Contestant,
 };
 
@@ -33,7 +33,7 @@ impl Score {
     pub(super) async fn pictures(&mut self, of: &Contestant, callers: usize, pictures: usize) {
         let order = crate::order(&json!({"model": "painter", "prompt": "p", "response_format": "url"}));
         let process = of.child.id();
-        child::forget_peak(process);
+        child::reset_peak(process);
         let (before, start) = (child::processor_time(process), Instant::now());
         self.times.extend(crate::run(&order, &of.child.url, callers, pictures).await);
         self.wall += start.elapsed();
@@ -43,21 +43,21 @@ impl Score {
     }
 
     /// One more turn of conversations, each as long as its first word took.
-    pub(super) async fn words(&mut self, client: &Client, of: &Contestant, conversations: usize) {
+    pub(super) async fn chat_requests(&mut self, client: &Client, of: &Contestant, conversations: usize) {
         for _ in 0..conversations {
-            self.times.push(first_word(client, &of.child.url).await);
+            self.times.push(first_token(client, &of.child.url).await);
         }
     }
 }
 
-async fn first_word(client: &Client, url: &str) -> Duration {
+async fn first_token(client: &Client, url: &str) -> Duration {
     let order =
         json!({"model": "speaker", "stream": true, "messages": [{"role": "user", "content": "Speak."}]});
     let start = Instant::now();
     let mut answer = post(client, url, "/v1/chat/completions", &order).send().await.expect("an answer");
     assert_eq!(answer.status().as_u16(), 200, "{url}: {:?}", answer.chunk().await);
     let mut said = Vec::new();
-    while !said.windows(WORD.len()).any(|letters| letters == WORD.as_bytes()) {
+    while !said.windows(CHAT_TOKEN.len()).any(|window| window == CHAT_TOKEN.as_bytes()) {
         said.extend(answer.chunk().await.expect("an answer in pieces").expect("a word"));
     }
     let took = start.elapsed();

@@ -19,7 +19,7 @@ use tokio::{
 /// Between two tries whether it answers.
 const TRY_AGAIN: Duration = Duration::from_micros(500);
 /// For a start.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(super) struct Contestant {
     pub(super) name: String,
@@ -47,7 +47,7 @@ impl Contestant {
         let start = Instant::now();
         let child = Child::of(&mut command, format!("http://{free}"));
         while !answers(&free.to_string()).await {
-            assert!(start.elapsed() < PATIENCE, "{name} does not answer: {}", log(&folder));
+            assert!(start.elapsed() < TIMEOUT, "{name} does not answer: {}", log(&folder));
             sleep(TRY_AGAIN).await;
         }
         Self { name: name.to_owned(), child, start_up: start.elapsed(), folder: Some(folder) }

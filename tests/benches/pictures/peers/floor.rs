@@ -66,20 +66,20 @@ fn picture(
             break before + BEFORE.len();
         }
     };
-    let mut letters = length(&read[..begin]) - BEFORE.len() - AFTER.len() - "{}".len();
+    let mut remaining = length(&read[..begin]) - BEFORE.len() - AFTER.len() - "{}".len();
     read.copy_within(begin..filled, 0);
     filled -= begin;
     let path = folder.join("unnamed");
     let (mut file, mut hash) = (File::create(&path)?, Sha256::new());
-    while letters > 0 {
-        let whole = filled.min(letters) / 4 * 4;
+    while remaining > 0 {
+        let whole = filled.min(remaining) / 4 * 4;
         let bytes = STANDARD.decode(&read[..whole], base64_simd::Out::from_slice(decoded)).expect("base64");
         file.write_all(bytes)?;
         hash.update(&*bytes);
-        letters -= whole;
+        remaining -= whole;
         read.copy_within(whole..filled, 0);
         filled -= whole;
-        if letters > 0 {
+        if remaining > 0 {
             filled += stream.read(&mut read[filled..])?;
         }
     }

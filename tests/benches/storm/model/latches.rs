@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use wire::health::CheckStatus;
 
 use super::{SLACK, check, earlier};
-use crate::history::{History, Seen};
+use crate::history::{History, Observation};
 
 /// A fatal report is told within this time, if nothing else is wrong.
-const TOLD: Duration = Duration::from_secs(2);
+const REPORT_DELAY: Duration = Duration::from_secs(2);
 /// The card answered so shortly before.
 const WELL: Duration = Duration::from_millis(200);
 /// Between a report and its being told by a driver that hangs.
@@ -34,8 +34,8 @@ struct Held {
 }
 
 impl Latches {
-    pub(super) fn check(&mut self, history: &History, seen: &Seen, wrong: &mut Vec<String>) {
-        self.told(history, seen, wrong);
+    pub(super) fn check(&mut self, history: &History, seen: &Observation, wrong: &mut Vec<String>) {
+        self.check_reported(history, seen, wrong);
         let fails = |name| check(&seen.report, name).status == CheckStatus::Fail;
         let advised = |held: Held| {
             history.ever_card(earlier(held.first, LATE), seen.received, |card| card.recovery_action != 0)
@@ -60,7 +60,7 @@ impl Latches {
     }
 
     /// A fatal report in the middle of peace.
-    fn told(&mut self, history: &History, seen: &Seen, wrong: &mut Vec<String>) {
+    fn check_reported(&mut self, history: &History, seen: &Observation, wrong: &mut Vec<String>) {
         if let Some((at, code)) = history.xids.get(self.reports) {
             self.reports += 1;
             let well = self.well.is_some_and(|well| *at <= well + WELL);
@@ -71,9 +71,9 @@ impl Latches {
         let report = &seen.report;
         let answers = check(report, "gpu_present").status == CheckStatus::Pass;
         self.well = (answers && check(report, "nvml").observed == "loaded").then_some(seen.received);
-        if let Some(at) = self.awaited.filter(|at| seen.sent >= *at + TOLD) {
+        if let Some(at) = self.awaited.filter(|at| seen.sent >= *at + REPORT_DELAY) {
             self.awaited = None;
-            let (from, to) = (earlier(at, TOLD), at + TOLD);
+            let (from, to) = (earlier(at, REPORT_DELAY), at + REPORT_DELAY);
             let alone = history.xids.iter().filter(|(other, _)| *other >= from && *other <= to).count() == 1;
             let peace = history.always(from, to, |machine| {
                 let mut plain = machine.clone();
@@ -88,7 +88,7 @@ impl Latches {
     }
 
     /// A count above an earlier one is a new error.
-    fn counted(&mut self, history: &History, seen: &Seen, fails: bool, wrong: &mut Vec<String>) {
+    fn counted(&mut self, history: &History, seen: &Observation, fails: bool, wrong: &mut Vec<String>) {
         let Some(count) = seen.report.gpu.as_ref().and_then(|gpu| gpu.ecc_uncorrected_volatile) else {
             return;
         };
@@ -112,7 +112,7 @@ fn follow(
     latch: &mut Option<Held>,
     fails: bool,
     history: &History,
-    seen: &Seen,
+    seen: &Observation,
     reason: impl Fn(Held) -> bool,
 ) -> bool {
     if fails {

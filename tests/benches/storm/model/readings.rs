@@ -7,7 +7,7 @@ use wire::health::{CheckStatus, GpuReport};
 
 use super::{SLACK, check, earlier};
 use crate::{
-    history::{History, Seen},
+    history::{History, Observation},
     weather::TEMPERATURE,
 };
 
@@ -19,13 +19,13 @@ const SAME: Duration = Duration::from_millis(1);
 
 /// When the last looks were published.
 #[derive(Debug, Default)]
-pub(super) struct Looks {
+pub(super) struct ReadingModel {
     last: Option<Instant>,
     before: Option<Instant>,
 }
 
-impl Looks {
-    pub(super) fn check(&mut self, history: &History, seen: &Seen, wrong: &mut Vec<String>) {
+impl ReadingModel {
+    pub(super) fn check(&mut self, history: &History, seen: &Observation, wrong: &mut Vec<String>) {
         let Some(gpu) = &seen.report.gpu else { return };
         let taken = instant(seen.report.sampled_at);
         if self.last.is_none_or(|last| taken.saturating_duration_since(last) > SAME) {
@@ -92,7 +92,7 @@ fn truth(history: &History, began: Instant, ended: Instant, gpu: &GpuReport, wro
 }
 
 /// Checks that follow from the figures beside them.
-fn consistent(seen: &Seen, gpu: &GpuReport, wrong: &mut Vec<String>) {
+fn consistent(seen: &Observation, gpu: &GpuReport, wrong: &mut Vec<String>) {
     let advice = match gpu.recovery_action.as_deref() {
         None => CheckStatus::Unknown,
         Some("None") => CheckStatus::Pass,

@@ -10,7 +10,7 @@ use wire::health::{CheckStatus, ReadyReport};
 
 use super::{SLACK, check, earlier};
 use crate::{
-    history::{History, Seen, impedes},
+    history::{History, Observation, impedes},
     weather::MEMORY,
 };
 
@@ -45,7 +45,7 @@ pub(super) struct Verdicts {
 }
 
 impl Verdicts {
-    pub(super) fn check(&mut self, history: &History, seen: &Seen, wrong: &mut Vec<String>) {
+    pub(super) fn check(&mut self, history: &History, seen: &Observation, wrong: &mut Vec<String>) {
         let report = &seen.report;
         self.refused(history, seen, wrong);
         self.proven(history, seen, wrong);
@@ -67,8 +67,8 @@ impl Verdicts {
         }
     }
 
-    fn refused(&mut self, history: &History, seen: &Seen, wrong: &mut Vec<String>) {
-        for (words, refuses) in REFUSING {
+    fn refused(&mut self, history: &History, seen: &Observation, wrong: &mut Vec<String>) {
+        for (message, refuses) in REFUSING {
             let soon = |machine: &Scenario| refuses(&machine.gpus[0]) && !impedes(machine);
             let at_last = |machine: &Scenario| refuses(&machine.gpus[0]);
             if !history.always(earlier(seen.sent, SOON), seen.received, soon)
@@ -76,14 +76,14 @@ impl Verdicts {
             {
                 continue;
             }
-            *self.demands.entry(words).or_default() += 1;
+            *self.demands.entry(message).or_default() += 1;
             if seen.report.admits() {
-                wrong.push(format!("admits, and the card has been {words} for long enough"));
+                wrong.push(format!("admits, and the card has been {message} for long enough"));
             }
         }
     }
 
-    fn proven(&mut self, history: &History, seen: &Seen, wrong: &mut Vec<String>) {
+    fn proven(&mut self, history: &History, seen: &Observation, wrong: &mut Vec<String>) {
         let present = check(&seen.report, "gpu_present");
         if present.observed == "lost" {
             self.lost = Some(seen.sent);

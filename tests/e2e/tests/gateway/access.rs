@@ -2,19 +2,19 @@
 
 use e2e::gateway::{Gateway, TOKEN, gpu_heavy};
 use fakes::{
-    Answer,
-    raw_http::Wire,
-    upstream::{Reply, Upstream},
+    TestResponse,
+    raw_http::RawClient,
+    upstream::{Upstream, UpstreamReply},
 };
 use reqwest::Method;
 use serde_json::json;
 
-async fn with(gateway: &Gateway, path: &str, lines: &[(&str, &str)]) -> Answer {
+async fn with(gateway: &Gateway, path: &str, lines: &[(&str, &str)]) -> TestResponse {
     let mut request = gateway.anonymous(Method::GET, path);
     for (name, value) in lines {
         request = request.header(*name, *value);
     }
-    Answer::of(request.send().await.unwrap()).await
+    TestResponse::read(request.send().await.unwrap()).await
 }
 
 #[tokio::test]
@@ -62,14 +62,14 @@ async fn a_request_of_http_1_0_need_not_name_a_host() {
         [("1.0", "", 200), ("1.1", "", 400), ("1.0", "Origin: http://evil.example\r\n", 403)]
     {
         for path in ["/healthz", "/readyz"] {
-            let mut wire = Wire::to(&gateway.url).await;
+            let mut wire = RawClient::to(&gateway.url).await;
             wire.send(format!("GET {path} HTTP/{version}\r\n{headers}\r\n")).await;
-            assert_eq!(wire.answer().await.status(), status, "{path} {version} {headers}");
+            assert_eq!(wire.response().await.status(), status, "{path} {version} {headers}");
         }
     }
-    let mut wire = Wire::to(&gateway.url).await;
+    let mut wire = RawClient::to(&gateway.url).await;
     wire.send(format!("GET /v1/models HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n")).await;
-    assert_eq!(wire.answer().await.status(), 200);
+    assert_eq!(wire.response().await.status(), 200);
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn a_trusted_proxy_may_tell_the_address_in_any_form_and_in_one_only() {
 #[tokio::test]
 async fn what_an_old_gateway_hears_of_the_caller_is_what_we_know() {
     let (old, heavy) = (Upstream::start().await, Upstream::start().await);
-    old.set("/tools", Reply::Say(200, Vec::new(), b"ok".to_vec()));
+    old.set("/tools", UpstreamReply::Respond(200, Vec::new(), b"ok".to_vec()));
     let claims = [("forwarded", "for=1.2.3.4;proto=https;host=pics.local"), ("x-real-ip", "1.2.3.4")];
     let bearer = format!("Bearer {TOKEN}");
     let lines = [&claims[..], &[("authorization", &bearer)]].concat();
@@ -173,7 +173,7 @@ async fn what_an_old_gateway_hears_of_the_caller_is_what_we_know() {
         let flags = [&["--gateway-legacy-upstream", &old.url], trusted].concat();
         let gateway = Gateway::with_backends(&gpu_heavy(&heavy), &flags).await;
         assert_eq!(with(&gateway, "/tools", &lines).await.status, 200);
-        let seen = old.seen("/tools");
+        let seen = old.requests("/tools");
         let seen = seen.last().unwrap();
         let names = ["x-forwarded-for", "x-forwarded-proto", "forwarded", "x-real-ip"];
         assert_eq!(names.map(|name| seen.header(name)), told, "{trusted:?}");
@@ -183,7 +183,7 @@ async fn what_an_old_gateway_hears_of_the_caller_is_what_we_know() {
 #[tokio::test]
 async fn a_person_who_opens_the_bare_address_gets_a_page() {
     let (old, heavy) = (Upstream::start().await, Upstream::start().await);
-    old.set("/", Reply::Say(200, Vec::new(), b"old".to_vec()));
+    old.set("/", UpstreamReply::Respond(200, Vec::new(), b"old".to_vec()));
     let browser = [("accept", "text/html,application/xhtml+xml,*/*;q=0.8"), ("sec-fetch-dest", "document")];
     for legacy in [&[][..], &["--gateway-legacy-upstream", &old.url]] {
         let gateway = Gateway::with_backends(&gpu_heavy(&heavy), legacy).await;
@@ -204,12 +204,12 @@ async fn a_person_who_opens_the_bare_address_gets_a_page() {
         }
         let head = gateway.anonymous(Method::HEAD, "/ui").send().await.unwrap();
         assert_eq!(head.status().as_u16(), 200);
-        let wrong = Answer::of(gateway.anonymous(Method::POST, "/ui").send().await.unwrap()).await;
+        let wrong = TestResponse::read(gateway.anonymous(Method::POST, "/ui").send().await.unwrap()).await;
         assert_eq!((wrong.status, wrong.code()), (405, "method_not_allowed"));
         let api = with(&gateway, "/v1/models", &browser).await;
         assert_eq!((api.status, api.code()), (401, "invalid_api_key"), "programs' paths stay as they are");
     }
-    assert!(old.seen("/").is_empty());
+    assert!(old.requests("/").is_empty());
     let closed = Gateway::start(&heavy, &["--ui-ip-allowlist", "10.0.0.0/8"]).await;
     assert_eq!(with(&closed, "/ui", &browser).await.code(), "ip_not_allowed");
 }
@@ -222,8 +222,12 @@ async fn bodies_are_bounded_and_never_compressed() {
     let answer = gateway.generate(&long).await;
     assert_eq!((answer.status, answer.code()), (413, "request_too_large"));
     assert!(answer.message().contains("1000 bytes"), "{}", answer.message());
-    let packed =
-        gateway.order(&json!({"prompt": "p"})).header("content-encoding", "gzip").send().await.unwrap();
+    let packed = gateway
+        .image_request(&json!({"prompt": "p"}))
+        .header("content-encoding", "gzip")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(packed.status().as_u16(), 415);
     drop(gateway);
     let gateway = Gateway::start(&upstream, &["--max-request-bytes", "0"]).await;

@@ -1,15 +1,15 @@
 //! Places: the limit, and how each is freed.
 
 use e2e::gateway::Gateway;
-use fakes::upstream::{Reply, Upstream};
+use fakes::upstream::{Upstream, UpstreamReply};
 use serde_json::json;
 
 const KEY: &str = "gpu_heavy.images";
 
 /// Two held requests fill the two places.
 async fn full(upstream: &Upstream, gateway: &Gateway) -> Vec<tokio::task::JoinHandle<u16>> {
-    upstream.set_images(Reply::Hold);
-    let orders: Vec<_> = (0..2).map(|_| gateway.order(&json!({"prompt": "p"})).send()).collect();
+    upstream.set_images(UpstreamReply::Hold);
+    let orders: Vec<_> = (0..2).map(|_| gateway.image_request(&json!({"prompt": "p"})).send()).collect();
     let send = |order: _| async move { Result::expect(order_status(order).await, "an answer") };
     #[expect(clippy::disallowed_methods, reason = "two callers at once")]
     let callers = orders.into_iter().map(|order| tokio::spawn(send(order))).collect();
@@ -62,10 +62,10 @@ async fn every_failure_frees_its_place() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--images-http-timeout-sec", "1"]).await;
     for reply in [
-        Reply::error(500, "engine_error", "no"),
-        Reply::Say(200, vec![], b"<html>".to_vec()),
-        Reply::Break,
-        Reply::Hold,
+        UpstreamReply::error(500, "engine_error", "no"),
+        UpstreamReply::Respond(200, vec![], b"<html>".to_vec()),
+        UpstreamReply::Break,
+        UpstreamReply::Hold,
     ] {
         upstream.next_image(reply);
         assert!(gateway.generate(&json!({"prompt": "p"})).await.status >= 500);
@@ -80,7 +80,8 @@ async fn the_mock_counts_under_the_same_limit() {
     let gateway = Gateway::start(&upstream, &["--images-backend", "mock"]).await;
     let status = gateway.get("/v1/gateway/status").await;
     assert_eq!(status.json["admission_control"][KEY], json!({"limit": 2, "available": 2, "inflight": 0}));
-    let many: Vec<_> = (0..8).map(|_| gateway.order(&json!({"prompt": "p", "n": 4})).send()).collect();
+    let many: Vec<_> =
+        (0..8).map(|_| gateway.image_request(&json!({"prompt": "p", "n": 4})).send()).collect();
     let statuses: Vec<_> = futures_util::future::join_all(many)
         .await
         .into_iter()
@@ -95,7 +96,7 @@ async fn a_drain_lets_running_requests_finish() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let callers = full(&upstream, &gateway).await;
-    gateway.lifecycle.stop();
+    gateway.lifecycle.begin_drain();
     upstream.release();
     for caller in callers {
         assert_eq!(caller.await.unwrap(), 200);

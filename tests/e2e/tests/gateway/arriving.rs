@@ -4,16 +4,16 @@ use std::path::Path;
 
 use e2e::gateway::Gateway;
 use fakes::{
-    Answer,
-    upstream::{Reply, Upstream, picture, sse::Act},
+    TestResponse,
+    upstream::{Upstream, UpstreamReply, fake_image, sse::SseStep},
 };
 use serde_json::json;
-use wire::openai::images::Size;
+use wire::openai::images::ImageSize;
 
-const SIZE: Size = Size::new(1200, 1000);
+const SIZE: ImageSize = ImageSize::new(1200, 1000);
 
 fn painted(seed: u64) -> Vec<u8> {
-    picture("arriving", seed, SIZE)
+    fake_image("arriving", seed, SIZE)
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -21,14 +21,14 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// An answer in pieces, with a wait in the middle of its second picture.
-fn in_pieces(rest: &str) -> Vec<Act> {
+fn in_pieces(rest: &str) -> Vec<SseStep> {
     let (first, second) = (base64(&painted(1)), base64(&painted(2)));
     let (begin, end) = second.split_at(second.len() / 2);
     vec![
-        Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{first}\",\"seed\":1}},").into_bytes()),
-        Act::Send(format!("{{\"b64_json\":\"{begin}").into_bytes()),
-        Act::Wait,
-        Act::Send(format!("{end}\"}}],{rest}").into_bytes()),
+        SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{first}\",\"seed\":1}},").into_bytes()),
+        SseStep::Send(format!("{{\"b64_json\":\"{begin}").into_bytes()),
+        SseStep::Wait,
+        SseStep::Send(format!("{end}\"}}],{rest}").into_bytes()),
     ]
 }
 
@@ -47,21 +47,21 @@ async fn an_answer_in_pieces_is_read_as_one_whatever_is_asked_back() {
     for format in ["url", "b64_json"] {
         let upstream = Upstream::start().await;
         let gateway = Gateway::start(&upstream, &[]).await;
-        upstream.next_image(Reply::Events(in_pieces("\"created\":7,\"odd\":\"\\\"b64_json\\\"\"}")));
-        let order = gateway.order(&json!({"prompt": "p", "n": 2, "response_format": format})).send();
+        upstream.next_image(UpstreamReply::Events(in_pieces("\"created\":7,\"odd\":\"\\\"b64_json\\\"\"}")));
+        let order = gateway.image_request(&json!({"prompt": "p", "n": 2, "response_format": format})).send();
         let waiting = async {
             until_unfinished(&gateway, 2).await;
             assert_eq!(gateway.inflight("gpu_heavy.images").await, 1, "the place is held");
             upstream.step();
         };
         let (answer, ()) = tokio::join!(order, waiting);
-        let answer = Answer::of(answer.unwrap()).await;
+        let answer = TestResponse::read(answer.unwrap()).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!((&answer.json["created"], &answer.json["odd"]), (&json!(7), &json!("\"b64_json\"")));
         for (nth, seed) in [(0, 1), (1, 2)] {
             let entry = &answer.json["data"][nth];
             let bytes = match format {
-                "url" => gateway.picture(entry["url"].as_str().unwrap()).await,
+                "url" => gateway.image(entry["url"].as_str().unwrap()).await,
                 _ => base64_simd::STANDARD.decode_to_vec(entry["b64_json"].as_str().unwrap()).unwrap(),
             };
             assert!(bytes == painted(seed), "{format} {nth}");
@@ -76,9 +76,9 @@ async fn an_answer_in_pieces_is_read_as_one_whatever_is_asked_back() {
 async fn a_caller_who_leaves_in_mid_picture_leaves_nothing_behind() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    upstream.next_image(Reply::Events(in_pieces("\"created\":7}")));
+    upstream.next_image(UpstreamReply::Events(in_pieces("\"created\":7}")));
     tokio::select! {
-        answer = gateway.order(&json!({"prompt": "p", "n": 2})).send() => panic!("{answer:?}"),
+        answer = gateway.image_request(&json!({"prompt": "p", "n": 2})).send() => panic!("{answer:?}"),
         () = until_unfinished(&gateway, 2) => {}
     }
     until_unfinished(&gateway, 0).await;
@@ -95,14 +95,17 @@ async fn an_answer_that_breaks_off_or_lies_leaves_nothing_behind() {
     let whole = base64(&painted(1));
     let cut = base64(&painted(1)[..5000]);
     for (acts, status) in [
-        (vec![Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{cut}").into_bytes()), Act::Break], 502),
-        (vec![Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{cut}").into_bytes())], 502),
-        (vec![Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{cut}\"}}]}}").into_bytes())], 502),
-        (vec![Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{whole}\"}}]").into_bytes())], 502),
-        (vec![Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{whole}%\"}}]}}").into_bytes())], 502),
-        (vec![Act::Send(format!("{{\"data\":[{{\"b64_json\":\"{whole}\"}}]}}").into_bytes())], 200),
+        (
+            vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{cut}").into_bytes()), SseStep::Break],
+            502,
+        ),
+        (vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{cut}").into_bytes())], 502),
+        (vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{cut}\"}}]}}").into_bytes())], 502),
+        (vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{whole}\"}}]").into_bytes())], 502),
+        (vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{whole}%\"}}]}}").into_bytes())], 502),
+        (vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{whole}\"}}]}}").into_bytes())], 200),
     ] {
-        upstream.next_image(Reply::Events(acts));
+        upstream.next_image(UpstreamReply::Events(acts));
         let answer = gateway.generate(&json!({"prompt": "p"})).await;
         assert_eq!(answer.status, status, "{answer:?}");
         until_unfinished(&gateway, 0).await;

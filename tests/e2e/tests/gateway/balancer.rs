@@ -7,12 +7,12 @@ use std::sync::{
 
 use axum::{Router, body::to_bytes, extract::Request, response::IntoResponse};
 use e2e::gateway::Gateway;
-use fakes::upstream::{Reply, Upstream};
+use fakes::upstream::{Upstream, UpstreamReply};
 use reqwest::StatusCode;
 use serde_json::json;
 use service::{
     lifecycle::Lifecycle,
-    serve::{Listener, accept},
+    serve::{HttpServer, accept},
 };
 
 /// A load balancer that hands request after request to one card after the other, and does not look how they are.
@@ -44,7 +44,7 @@ impl Balancer {
             }
         });
         let lifecycle = Lifecycle::new();
-        lifecycle.worker("accept", accept(socket, Listener::plain(router), lifecycle.clone()));
+        lifecycle.spawn_worker("accept", accept(socket, HttpServer::plain(router), lifecycle.clone()));
         Self { url, turn, lifecycle }
     }
 
@@ -56,7 +56,7 @@ impl Balancer {
 
 impl Drop for Balancer {
     fn drop(&mut self) {
-        self.lifecycle.stop();
+        self.lifecycle.begin_drain();
         self.lifecycle.aborting().cancel();
     }
 }
@@ -81,8 +81,8 @@ async fn before_one_that_is_not_ready(flags: &[&str]) -> (Upstream, Upstream, Ba
     let report = json!({"status": "not_ready", "since": 1, "sampled_at": 1.5,
         "checks": [{"name": "engine_queue", "status": "fail", "message": "paused"}],
         "engine": {"kind": "invokeai", "queue_depth": 0, "models": 1}});
-    bad.set("/readyz", Reply::json(503, report));
-    bad.set_images(Reply::error(503, "backend_not_ready", "engine_queue: paused"));
+    bad.set("/readyz", UpstreamReply::json(503, report));
+    bad.set_images(UpstreamReply::error(503, "backend_not_ready", "engine_queue: paused"));
     (good, bad, balancer, gateway)
 }
 
@@ -102,7 +102,7 @@ async fn one_card_that_is_not_ready_does_not_keep_requests_from_the_other() {
         assert_eq!((good.images().len(), bad.images().len()), (nth, nth), "each refusal is the card's own");
     }
     // Once no card is ready, the class is not.
-    good.set("/readyz", Reply::Say(503, vec![], vec![]));
+    good.set("/readyz", UpstreamReply::Respond(503, vec![], vec![]));
     balancer.turn_to(1);
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 503);
     gateway.until_ready("gpu_heavy", false).await;
@@ -114,7 +114,7 @@ async fn a_probe_that_comes_to_the_card_that_is_not_ready_asks_the_next_one() {
         before_one_that_is_not_ready(&["--health-check-interval-sec", "0.05"]).await;
     fakes::eventually("probes of both", async || {
         assert_eq!(gateway.backend("gpu_heavy").await["ready"], true);
-        (bad.seen("/readyz").len() >= 10).then_some(())
+        (bad.requests("/readyz").len() >= 10).then_some(())
     })
     .await;
 }

@@ -1,10 +1,10 @@
 //! Words and numbers: what passes, and how.
 
-use e2e::gateway::{Gateway, TOKEN, gpu_heavy, speaking, with_local_mlx};
+use e2e::gateway::{Gateway, TOKEN, chat_backend, gpu_heavy, with_local_mlx};
 use fakes::{
-    caller::Caller,
-    mlx::{self, Mlx},
-    upstream::{Reply, Upstream, sse::Act},
+    mlx::{self, FakeMlx},
+    stream_client::StreamClient,
+    upstream::{Upstream, UpstreamReply, sse::SseStep},
 };
 use serde_json::json;
 
@@ -19,17 +19,17 @@ pub(super) async fn before(mlx: &Upstream, heavy: &Upstream) -> Gateway {
     gateway
 }
 
-pub(super) fn token(word: &str) -> Act {
+pub(super) fn token(word: &str) -> SseStep {
     let choices = json!([{"index": 0, "delta": {"content": word}}]);
-    Act::Send(
+    SseStep::Send(
         format!("data: {}\n\n", json!({"object": "chat.completion.chunk", "choices": choices})).into_bytes(),
     )
 }
 
-pub(super) fn bytes_of(acts: &[Act]) -> Vec<u8> {
+pub(super) fn bytes_of(acts: &[SseStep]) -> Vec<u8> {
     let sent = acts.iter().map(|act| match act {
-        Act::Send(bytes) => bytes.clone(),
-        Act::Wait | Act::Break => Vec::new(),
+        SseStep::Send(bytes) => bytes.clone(),
+        SseStep::Wait | SseStep::Break => Vec::new(),
     });
     sent.collect::<Vec<_>>().concat()
 }
@@ -55,10 +55,10 @@ async fn a_conversation_passes_byte_for_byte_both_ways() {
         ("x-backend-used", "somebody else"),
     ];
     let headers = headers.map(|(name, value)| (name, value.to_owned())).to_vec();
-    mlx.set(CHAT, Reply::Say(200, headers, said.clone()));
+    mlx.set(CHAT, UpstreamReply::Respond(200, headers, said.clone()));
     let asked = "{\"b\" : 1e0,\r\n \"model\":\"qw\\u0065n\", \"a\":[\"\\u00e9\", \"é\"], \"x\":1, \"x\":2 } ";
     let request = gateway
-        .ask(&format!("{CHAT}?api-version=1"), asked)
+        .json_request(&format!("{CHAT}?api-version=1"), asked)
         .header("accept", "application/json")
         .header("cookie", "a=b")
         .header("openai-organization", "o")
@@ -80,7 +80,7 @@ async fn a_conversation_passes_byte_for_byte_both_ways() {
         assert!(!answer.headers().contains_key(name), "{name}");
     }
     assert_eq!(answer.bytes().await.unwrap(), said);
-    let seen = &mlx.seen(CHAT)[0];
+    let seen = &mlx.requests(CHAT)[0];
     assert_eq!(seen.bytes, asked, "no byte is another one");
     for (name, value) in [
         ("content-type", "application/json"),
@@ -96,7 +96,7 @@ async fn a_conversation_passes_byte_for_byte_both_ways() {
     ] {
         assert_eq!(seen.header(name), value, "{name}");
     }
-    assert!(heavy.seen(CHAT).is_empty());
+    assert!(heavy.requests(CHAT).is_empty());
     until_counted(&gateway, 200).await;
     gateway.until_inflight(KEY, 0).await;
 }
@@ -105,15 +105,15 @@ async fn a_conversation_passes_byte_for_byte_both_ways() {
 async fn a_backend_gets_its_own_token_and_never_a_callers() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     // The gateway's own token stands in for the backend's: both come from the same env file.
-    let own = speaking("local_mlx", &mlx.url, "    auth: {bearer_env: GATEWAY_BEARER_TOKEN}\n");
+    let own = chat_backend("local_mlx", &mlx.url, "    auth: {bearer_env: GATEWAY_BEARER_TOKEN}\n");
     let gateway = Gateway::with_backends(&(gpu_heavy(&heavy) + &own), &["--gateway-auth", "off"]).await;
     gateway.until_ready("local_mlx", true).await;
-    mlx.set(CHAT, Reply::json(200, json!({})));
+    mlx.set(CHAT, UpstreamReply::json(200, json!({})));
     let request =
         fakes::http().post(format!("{}{CHAT}", gateway.url)).bearer_auth("the-callers-own").body("{}");
     assert_eq!(request.send().await.unwrap().status(), 200);
     for path in [CHAT, "/readyz", "/v1/models"] {
-        assert_eq!(mlx.seen(path)[0].header("authorization"), format!("Bearer {TOKEN}"), "{path}");
+        assert_eq!(mlx.requests(path)[0].header("authorization"), format!("Bearer {TOKEN}"), "{path}");
     }
 }
 
@@ -121,18 +121,18 @@ async fn a_backend_gets_its_own_token_and_never_a_callers() {
 async fn a_stream_passes_token_by_token_and_holds_its_place_to_the_end() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
-    let keepalive = || Act::Send(b": keepalive 19/20\n\n".to_vec());
+    let keepalive = || SseStep::Send(b": keepalive 19/20\n\n".to_vec());
     let script = [
         keepalive(),
-        Act::Wait,
+        SseStep::Wait,
         token("one"),
-        Act::Wait,
+        SseStep::Wait,
         token("two"),
-        Act::Send(b"data: [DONE]\n\n".to_vec()),
+        SseStep::Send(b"data: [DONE]\n\n".to_vec()),
     ];
-    mlx.set(CHAT, Reply::Events(script.to_vec()));
+    mlx.set(CHAT, UpstreamReply::Events(script.to_vec()));
     let ask = json!({"stream": true, "stream_options": {"include_usage": true}, "messages": []});
-    let mut caller = Caller::of(gateway.ask(CHAT, ask.to_string())).await;
+    let mut caller = StreamClient::start(gateway.json_request(CHAT, ask.to_string())).await;
     for (name, value) in [
         ("content-type", "text/event-stream; charset=utf-8"),
         ("cache-control", "no-cache"),
@@ -153,7 +153,7 @@ async fn a_stream_passes_token_by_token_and_holds_its_place_to_the_end() {
     );
     mlx.step();
     assert!(caller.end().await);
-    assert_eq!(caller.come, bytes_of(&script));
+    assert_eq!(caller.received, bytes_of(&script));
     until_counted(&gateway, 200).await;
     gateway.until_inflight(KEY, 0).await;
 }
@@ -162,16 +162,16 @@ async fn a_stream_passes_token_by_token_and_holds_its_place_to_the_end() {
 async fn a_caller_who_leaves_closes_the_backends_connection_and_frees_the_place() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
-    mlx.set(CHAT, Reply::Events(vec![token("one"), Act::Wait, token("two")]));
-    let mut caller = Caller::of(gateway.ask(CHAT, r#"{"stream":true}"#)).await;
+    mlx.set(CHAT, UpstreamReply::Events(vec![token("one"), SseStep::Wait, token("two")]));
+    let mut caller = StreamClient::start(gateway.json_request(CHAT, r#"{"stream":true}"#)).await;
     caller.until(&bytes_of(&[token("one")])).await;
     drop(caller);
     mlx.until_left(1).await;
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 499).await;
     // Before the head, too.
-    mlx.set(CHAT, Reply::Hold);
-    let gone = gateway.ask(CHAT, "{}").send();
+    mlx.set(CHAT, UpstreamReply::Hold);
+    let gone = gateway.json_request(CHAT, "{}").send();
     tokio::select! {
         _ = gone => unreachable!("it is held"),
         () = mlx.until_held(1) => {}
@@ -189,23 +189,23 @@ async fn embeddings_pass_in_the_form_that_the_caller_asked_for() {
         json!({"object": "list", "data": data, "model": "m", "usage": {"prompt_tokens": 1, "total_tokens": 1}})
     };
     for (format, embedding) in [("base64", json!("AACAPwAAAEA=")), ("float", json!([1.0, 2.0]))] {
-        mlx.set(EMBEDDINGS, Reply::json(200, list(embedding.clone())));
+        mlx.set(EMBEDDINGS, UpstreamReply::json(200, list(embedding.clone())));
         // As OpenAI's Python library sends it.
         let asked = format!(r#"{{"input":["a","b"],"model":"m","encoding_format":"{format}"}}"#);
-        let answer = gateway.ask(EMBEDDINGS, asked.clone()).send().await.unwrap();
+        let answer = gateway.json_request(EMBEDDINGS, asked.clone()).send().await.unwrap();
         assert_eq!(answer.headers()["x-router-reason"], "default");
         let body: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
         assert_eq!(body, list(embedding));
-        assert_eq!(mlx.seen(EMBEDDINGS).last().unwrap().bytes, asked);
+        assert_eq!(mlx.requests(EMBEDDINGS).last().unwrap().bytes, asked);
     }
     assert_eq!(gateway.inflight("local_mlx.embeddings").await, 0);
 }
 
 #[tokio::test]
 async fn a_backend_that_speaks_http_1_0_and_takes_no_chunks_is_spoken_to_in_its_way() {
-    let (mlx, heavy) = (Mlx::start().await, Upstream::start().await);
+    let (mlx, heavy) = (FakeMlx::start().await, Upstream::start().await);
     let health = "    health: {liveness: /health, readiness: /health}\n";
-    let yaml = gpu_heavy(&heavy) + &speaking("local_mlx", &mlx.url, health);
+    let yaml = gpu_heavy(&heavy) + &chat_backend("local_mlx", &mlx.url, health);
     let gateway = Gateway::with_backends(&yaml, &[]).await;
     let seen = gateway.until_ready("local_mlx", true).await;
     assert_eq!(seen["warnings"], json!([]), "its own probe path is right");
@@ -214,7 +214,7 @@ async fn a_backend_that_speaks_http_1_0_and_takes_no_chunks_is_spoken_to_in_its_
         (CHAT, r#"{"model":"m","messages":[]}"#, mlx::CHAT),
         ("/v1/completions", r#"{"model":"m","prompt":"hi"}"#, mlx::COMPLETION),
     ] {
-        let answer = gateway.ask(path, body).send().await.unwrap();
+        let answer = gateway.json_request(path, body).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");
         assert_eq!(answer.version(), reqwest::Version::HTTP_11);
         let streamed = recorded == mlx::CHAT_STREAM;
@@ -227,7 +227,7 @@ async fn a_backend_that_speaks_http_1_0_and_takes_no_chunks_is_spoken_to_in_its_
     // Chunks of unknown length from the caller go on with a length.
     let chunks =
         futures_util::stream::iter([r#"{"model":null,"#, r#""messages":[]}"#].map(Ok::<_, std::io::Error>));
-    let answer = gateway.ask(CHAT, reqwest::Body::wrap_stream(chunks)).send().await.unwrap();
+    let answer = gateway.json_request(CHAT, reqwest::Body::wrap_stream(chunks)).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     let posted = mlx.posted();
     assert_eq!(posted.last().unwrap().bytes, r#"{"messages":[]}"#, "mlx_lm takes no null for a model");

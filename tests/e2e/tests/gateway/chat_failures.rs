@@ -1,12 +1,12 @@
 //! Words that do not come. Before the head every failure is one envelope; after it, the connection breaks.
 
-use e2e::gateway::{Gateway, TOKEN, gpu_heavy, speaking};
+use e2e::gateway::{Gateway, TOKEN, chat_backend, gpu_heavy};
 use fakes::{
-    Answer,
-    caller::Caller,
-    mlx::{self, Mlx},
-    raw_http::Wire,
-    upstream::{Reply, Upstream, sse::Act},
+    TestResponse,
+    mlx::{self, FakeMlx},
+    raw_http::RawClient,
+    stream_client::StreamClient,
+    upstream::{Upstream, UpstreamReply, sse::SseStep},
 };
 use serde_json::json;
 
@@ -21,25 +21,30 @@ async fn a_refusal_is_kept_if_it_is_an_envelope_and_becomes_one_if_not() {
         json!({"detail": {"error": {"message": "queue full", "type": "rate_limit", "code": "429"}}});
     let validation = json!({"detail": [{"loc": ["body", "messages"], "msg": "Field required"}]});
     for (reply, status, code, message) in [
-        (Reply::error(404, "model_not_found", "no such"), 404, "model_not_found", "no such"),
-        (Reply::json(429, wrapped), 429, "429", "queue full"),
+        (UpstreamReply::error(404, "model_not_found", "no such"), 404, "model_not_found", "no such"),
+        (UpstreamReply::json(429, wrapped), 429, "429", "queue full"),
         (
-            Reply::json(422, validation),
+            UpstreamReply::json(422, validation),
             422,
             "backend_error",
             "Backend local_mlx answered 422: Field required",
         ),
         (
-            Reply::json(400, json!({"error": "bad"})),
+            UpstreamReply::json(400, json!({"error": "bad"})),
             400,
             "backend_error",
             "Backend local_mlx answered 400: bad",
         ),
-        (Reply::Say(500, vec![], html()), 502, "backend_error", "Backend local_mlx answered 500"),
-        (Reply::Say(503, vec![], html()), 503, "backend_error", "Backend local_mlx answered 503"),
-        (Reply::Say(301, vec![("location", "http://127.0.0.1:1/".into())], vec![]), 502, "backend_error", ""),
-        (Reply::Say(401, vec![], vec![]), 502, "backend_error", ""),
-        (Reply::Say(429, vec![], vec![]), 429, "backend_overloaded", ""),
+        (UpstreamReply::Respond(500, vec![], html()), 502, "backend_error", "Backend local_mlx answered 500"),
+        (UpstreamReply::Respond(503, vec![], html()), 503, "backend_error", "Backend local_mlx answered 503"),
+        (
+            UpstreamReply::Respond(301, vec![("location", "http://127.0.0.1:1/".into())], vec![]),
+            502,
+            "backend_error",
+            "",
+        ),
+        (UpstreamReply::Respond(401, vec![], vec![]), 502, "backend_error", ""),
+        (UpstreamReply::Respond(429, vec![], vec![]), 429, "backend_overloaded", ""),
     ] {
         mlx.set(CHAT, reply);
         let answer = gateway.chat(&json!({"model": "m"})).await;
@@ -57,9 +62,9 @@ async fn a_refusal_is_kept_if_it_is_an_envelope_and_becomes_one_if_not() {
     }
 }
 
-async fn before_mlx_lm() -> (Gateway, Mlx, Upstream) {
-    let (mlx, heavy) = (Mlx::start().await, Upstream::start().await);
-    let yaml = gpu_heavy(&heavy) + &speaking("local_mlx", &mlx.url, "    health: {readiness: /health}\n");
+async fn before_mlx_lm() -> (Gateway, FakeMlx, Upstream) {
+    let (mlx, heavy) = (FakeMlx::start().await, Upstream::start().await);
+    let yaml = gpu_heavy(&heavy) + &chat_backend("local_mlx", &mlx.url, "    health: {readiness: /health}\n");
     let gateway = Gateway::with_backends(&yaml, &[]).await;
     gateway.until_ready("local_mlx", true).await;
     (gateway, mlx, heavy)
@@ -78,7 +83,8 @@ async fn what_mlx_lm_refuses_is_told_in_its_words() {
         (CHAT, json!({"model": "m"}), 400, "Request did not contain messages"),
         (EMBEDDINGS, json!({"model": "m", "input": "x"}), 404, "answered 404"),
     ] {
-        let answer = Answer::of(gateway.ask(path, ask.to_string()).send().await.unwrap()).await;
+        let answer =
+            TestResponse::read(gateway.json_request(path, ask.to_string()).send().await.unwrap()).await;
         assert_eq!((answer.status, answer.code()), (status, "backend_error"), "{answer:?}");
         assert!(answer.message().contains(words), "{answer:?}");
     }
@@ -88,16 +94,17 @@ async fn what_mlx_lm_refuses_is_told_in_its_words() {
 async fn a_stream_that_breaks_off_cuts_the_callers_connection() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
-    let probes = mlx.seen("/readyz").len();
-    mlx.set(CHAT, Reply::Events(vec![token("one"), Act::Wait, Act::Break]));
-    let mut caller = Caller::of(gateway.ask(CHAT, r#"{"stream":true}"#)).await;
+    let probes = mlx.requests("/readyz").len();
+    mlx.set(CHAT, UpstreamReply::Events(vec![token("one"), SseStep::Wait, SseStep::Break]));
+    let mut caller = StreamClient::start(gateway.json_request(CHAT, r#"{"stream":true}"#)).await;
     caller.until(&bytes_of(&[token("one")])).await;
     mlx.step();
     assert!(!caller.end().await, "no end in order");
-    assert_eq!(caller.come, bytes_of(&[token("one")]), "and nothing of ours in it");
+    assert_eq!(caller.received, bytes_of(&[token("one")]), "and nothing of ours in it");
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 502).await;
-    fakes::eventually("a further probe", async || (mlx.seen("/readyz").len() > probes).then_some(())).await;
+    fakes::eventually("a further probe", async || (mlx.requests("/readyz").len() > probes).then_some(()))
+        .await;
 }
 
 /// A head whose body ends with its connection.
@@ -131,10 +138,11 @@ async fn a_backend_that_is_killed_in_a_stream_without_framing_does_not_look_fini
     ] {
         mlx.set(&[head, body].concat());
         for path in [CHAT, "/v1/completions"] {
-            let mut caller = Caller::of(gateway.ask(path, r#"{"stream":true,"messages":[]}"#)).await;
+            let mut caller =
+                StreamClient::start(gateway.json_request(path, r#"{"stream":true,"messages":[]}"#)).await;
             let words = String::from_utf8_lossy(&[head, body].concat()).into_owned();
             assert_eq!(caller.end().await, whole, "{path}: {words}");
-            assert_eq!(caller.come, body, "it passes as it came: {words}");
+            assert_eq!(caller.received, body, "it passes as it came: {words}");
         }
     }
     gateway.until_inflight(KEY, 0).await;
@@ -156,7 +164,7 @@ async fn a_caller_of_http_1_0_sees_that_an_answer_was_cut_off() {
         (&json, b"{\"choices\":[{\"message\":{\"content\":\"On", false),
     ] {
         mlx.set(&[head, body].concat());
-        let mut wire = Wire::to(&gateway.url).await;
+        let mut wire = RawClient::to(&gateway.url).await;
         let ask = "{\"stream\":true,\"messages\":[]}";
         let head = format!(
             "POST {CHAT} HTTP/1.0\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json"
@@ -172,7 +180,7 @@ async fn a_caller_of_http_1_0_sees_that_an_answer_was_cut_off() {
 async fn an_answer_that_is_shorter_than_announced_is_none_for_the_caller() {
     let (gateway, _mlx, _heavy) = before_mlx_lm().await;
     let ask = json!({"model": mlx::CUT_SHORT, "messages": []});
-    let mut caller = Caller::of(gateway.ask(CHAT, ask.to_string())).await;
+    let mut caller = StreamClient::start(gateway.json_request(CHAT, ask.to_string())).await;
     assert_eq!(caller.header("content-length"), mlx::body(mlx::CHAT).len().to_string());
     assert!(!caller.end().await);
     gateway.until_inflight(KEY, 0).await;
@@ -191,7 +199,7 @@ async fn a_backend_that_is_gone_is_503_at_once_and_nobody_else_is_asked() {
         assert!(answer.message().contains("connection refused"), "{}", answer.message());
     }
     assert_eq!(gateway.backend("local_mlx").await["healthy"], false);
-    assert!(heavy.seen(CHAT).is_empty());
+    assert!(heavy.requests(CHAT).is_empty());
 }
 
 #[tokio::test]
@@ -201,7 +209,7 @@ async fn of_several_faults_the_first_in_order_answers() {
     let yaml = e2e::gateway::with_local_mlx(&heavy, &mlx);
     let gateway = Gateway::with_backends(&yaml, &flags).await;
     gateway.until_ready("local_mlx", true).await;
-    mlx.set("/readyz", Reply::Say(503, vec![], b"{\"status\":\"unhealthy\"}".to_vec()));
+    mlx.set("/readyz", UpstreamReply::Respond(503, vec![], b"{\"status\":\"unhealthy\"}".to_vec()));
     let seen = gateway.until_ready("local_mlx", false).await;
     assert_eq!(seen["error"], "/readyz answered 503: unhealthy");
     let long = format!(r#"{{"model":7,"a":"{}"}}"#, "x".repeat(200));
@@ -215,8 +223,8 @@ async fn of_several_faults_the_first_in_order_answers() {
         ("gpu_heavy", "{}", 400, "capability_not_supported", json!(null)),
         ("local_mlx", "{}", 503, "backend_not_ready", json!(null)),
     ] {
-        let request = gateway.ask(CHAT, body.to_owned()).header("x-backend", backend);
-        let answer = Answer::of(request.send().await.unwrap()).await;
+        let request = gateway.json_request(CHAT, body.to_owned()).header("x-backend", backend);
+        let answer = TestResponse::read(request.send().await.unwrap()).await;
         assert_eq!((answer.status, answer.code()), (status, code), "{answer:?}");
         assert_eq!(
             (&answer.json["error"]["param"], &answer.json["error"]["route_kind"]),
@@ -225,9 +233,9 @@ async fn of_several_faults_the_first_in_order_answers() {
     }
     let anonymous = gateway.anonymous(reqwest::Method::POST, CHAT).body(long).send().await.unwrap();
     assert_eq!(anonymous.status(), 401, "before the body is looked at");
-    let encoded = gateway.ask(CHAT, "{}").header("content-encoding", "gzip").send().await.unwrap();
+    let encoded = gateway.json_request(CHAT, "{}").header("content-encoding", "gzip").send().await.unwrap();
     assert_eq!(encoded.status(), 415);
-    assert!(mlx.seen(CHAT).is_empty() && heavy.seen(CHAT).is_empty());
+    assert!(mlx.requests(CHAT).is_empty() && heavy.requests(CHAT).is_empty());
 }
 
 #[tokio::test]
@@ -236,7 +244,7 @@ async fn a_page_in_a_200_is_502_and_what_acts_on_a_browser_does_not_pass() {
     let gateway = before(&mlx, &heavy).await;
     for kind in ["text/html; charset=utf-8", "application/xhtml+xml", "image/svg+xml"] {
         let page = b"<html><script>alert(1)</script></html>".to_vec();
-        mlx.set(CHAT, Reply::Say(200, vec![("content-type", kind.into())], page));
+        mlx.set(CHAT, UpstreamReply::Respond(200, vec![("content-type", kind.into())], page));
         let answer = gateway.chat(&json!({"model": "m"})).await;
         assert_eq!((answer.status, answer.code()), (502, "backend_error"), "{kind}");
         assert!(!answer.json.to_string().contains("script"), "{answer:?}");
@@ -252,10 +260,14 @@ async fn a_page_in_a_200_is_502_and_what_acts_on_a_browser_does_not_pass() {
         ("report-to", "{}"),
         ("x-accel-redirect", "/etc/passwd"),
     ];
-    let reply = acting
-        .iter()
-        .fold(Reply::json(200, json!({"choices": []})), |reply, (name, value)| reply.with(name, value));
-    mlx.set(CHAT, reply.with("openai-version", "2020-10-01").with("x-ratelimit-remaining-tokens", "7"));
+    let reply =
+        acting.iter().fold(UpstreamReply::json(200, json!({"choices": []})), |reply, (name, value)| {
+            reply.with_header(name, value)
+        });
+    mlx.set(
+        CHAT,
+        reply.with_header("openai-version", "2020-10-01").with_header("x-ratelimit-remaining-tokens", "7"),
+    );
     let answer = gateway.chat(&json!({"model": "m"})).await;
     assert_eq!(answer.status, 200);
     for (name, _) in acting {

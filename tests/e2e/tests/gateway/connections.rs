@@ -12,7 +12,7 @@ use base64_simd::STANDARD;
 use e2e::gateway::Gateway;
 use fakes::{
     eventually,
-    upstream::{Upstream, picture},
+    upstream::{Upstream, fake_image},
 };
 use serde_json::json;
 use tokio::{
@@ -20,7 +20,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
-use wire::openai::images::Size;
+use wire::openai::images::ImageSize;
 
 /// What happens to a connection over which a picture was sent.
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +115,7 @@ async fn connection(stream: TcpStream, then: Then, counted: Arc<Counted>) {
             return;
         }
         pictures += 1;
-        let base64 = STANDARD.encode_to_string(picture("p", 7, Size::new(8, 8)));
+        let base64 = STANDARD.encode_to_string(fake_image("p", 7, ImageSize::new(8, 8)));
         say(&mut stream, &json!({"created": 1, "data": [{"b64_json": base64}]}).to_string()).await;
         if matches!(then, Then::Closed) {
             stream.get_mut().shutdown().await.unwrap();

@@ -2,20 +2,20 @@
 
 use e2e::gateway::{Gateway, with_local_mlx};
 use fakes::{
-    Answer,
+    TestResponse,
     form::{BOUNDARY, KIND, RawPart, file, form, text},
-    upstream::{Reply, Upstream, picture},
+    upstream::{Upstream, UpstreamReply, fake_image},
 };
 use picture::Format;
 use serde_json::{Value, json};
-use wire::openai::images::Size;
+use wire::openai::images::ImageSize;
 
-async fn send(gateway: &Gateway, parts: &[RawPart<'_>]) -> Answer {
-    Answer::of(gateway.edit(KIND, form(parts)).send().await.unwrap()).await
+async fn send(gateway: &Gateway, parts: &[RawPart<'_>]) -> TestResponse {
+    TestResponse::read(gateway.edit(KIND, form(parts)).send().await.unwrap()).await
 }
 
 /// The least edit, with these texts.
-async fn edit(gateway: &Gateway, texts: &[(&str, &str)]) -> Answer {
+async fn edit(gateway: &Gateway, texts: &[(&str, &str)]) -> TestResponse {
     let heads: Vec<_> = texts.iter().map(|(name, _)| text(name)).collect();
     let image = file("image", "a.png");
     let mut parts: Vec<RawPart> = vec![(&image, b"png")];
@@ -33,7 +33,7 @@ async fn an_edit_is_kept_and_handed_out_as_any_other_picture() {
     assert!(!entry.contains_key("b64_json"));
     assert_eq!(entry["seed"], 7);
     let url = entry["url"].as_str().unwrap();
-    assert_eq!(gateway.picture(url).await, picture("a red cat", 7, Size::new(64, 64)));
+    assert_eq!(gateway.image(url).await, fake_image("a red cat", 7, ImageSize::new(64, 64)));
     for (name, value) in [
         ("x-backend-used", "gpu_heavy"),
         ("x-router-reason", "backend_class"),
@@ -121,7 +121,7 @@ const RECORDED: [(&str, &[&str]); 6] = [
 async fn the_forms_of_todays_clients_pass() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let png = picture("p", 0, Size::new(8, 8));
+    let png = fake_image("p", 0, ImageSize::new(8, 8));
     for (client, fields) in RECORDED {
         let parts: Vec<(String, &[u8])> = fields
             .iter()
@@ -138,7 +138,7 @@ async fn the_forms_of_todays_clients_pass() {
             whole.chunks(7).map(|chunk| Ok(chunk.to_vec())).collect();
         let chunked = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
         for body in [reqwest::Body::from(whole.clone()), chunked] {
-            let answer = Answer::of(gateway.edit(KIND, body).send().await.unwrap()).await;
+            let answer = TestResponse::read(gateway.edit(KIND, body).send().await.unwrap()).await;
             assert_eq!(answer.status, 200, "{client}: {:?}", answer.json);
             let seen = upstream.edits().pop().unwrap();
             let files = seen.parts.iter().filter(|part| part.file.is_some());
@@ -154,7 +154,8 @@ async fn the_json_form_passes_with_pictures_in_it() {
     let gateway = Gateway::start(&upstream, &[]).await;
     let data = json!({"image_url": "data:image/png;base64,aGk="});
     let ask = json!({"prompt": "p", "images": [data], "mask": data, "strength": 0.5, "model": "m"});
-    let answer = Answer::of(gateway.edit("application/json", ask.to_string()).send().await.unwrap()).await;
+    let answer =
+        TestResponse::read(gateway.edit("application/json", ask.to_string()).send().await.unwrap()).await;
     assert_eq!(answer.status, 200, "{:?}", answer.json);
     let mut expected = ask;
     expected["response_format"] = json!("b64_json");
@@ -195,12 +196,12 @@ async fn an_edit_that_cannot_be_made_is_refused_before_the_backend_hears_of_it()
         ("application/json".to_owned(), b"{\"prompt\":\"p\"}".to_vec(), "invalid_value", json!("images")),
         ("application/json".to_owned(), remote.to_string().into_bytes(), "invalid_value", json!("images")),
     ] {
-        let answer = Answer::of(gateway.edit(&kind, body).send().await.unwrap()).await;
+        let answer = TestResponse::read(gateway.edit(&kind, body).send().await.unwrap()).await;
         assert_eq!((answer.status, answer.code()), (400, code), "{kind} {answer:?}");
         assert_eq!(answer.json["error"]["param"], param, "{kind}");
         assert!(param != Value::Null || answer.message().contains("multipart/form-data"), "{answer:?}");
     }
-    assert!(upstream.edits().is_empty() && upstream.seen("/x.png").is_empty());
+    assert!(upstream.edits().is_empty() && upstream.requests("/x.png").is_empty());
 }
 
 #[tokio::test]
@@ -216,7 +217,7 @@ async fn the_order_of_checks_and_the_one_backend_hold_for_edits_too() {
             .bearer_auth(token)
             .header("content-type", KIND)
             .header("x-backend", backend);
-        let answer = Answer::of(request.body(body.to_vec()).send().await.unwrap()).await;
+        let answer = TestResponse::read(request.body(body.to_vec()).send().await.unwrap()).await;
         (answer.status, answer.code().to_owned())
     };
     let token = e2e::gateway::TOKEN;
@@ -224,7 +225,7 @@ async fn the_order_of_checks_and_the_one_backend_hold_for_edits_too() {
     assert_eq!(ask(token, "local_mlx", &large).await, (413, "request_too_large".to_owned()));
     assert_eq!(ask(token, "local_mlx", b"no form").await, (400, "invalid_body".to_owned()));
     assert_eq!(ask(token, "local_mlx", &good).await, (400, "capability_not_supported".to_owned()));
-    heavy.next_image(Reply::error(502, "engine_error", "the job failed"));
+    heavy.next_image(UpstreamReply::error(502, "engine_error", "the job failed"));
     assert_eq!(ask(token, "", &good).await, (502, "engine_error".to_owned()));
     assert_eq!((heavy.edits().len(), mlx.edits().len()), (1, 0), "one request, one try");
     heavy.stop().await;
@@ -249,7 +250,7 @@ async fn the_mock_paints_for_edits_too() {
     assert_eq!((answer.status, answer.header("x-backend-used")), (200, "mock"));
     let data = answer.json["data"].as_array().unwrap();
     assert_eq!((data.len(), &data[1]["seed"]), (2, &json!(4)));
-    let first = gateway.picture(data[0]["url"].as_str().unwrap()).await;
-    assert_eq!(Format::of_whole(&first), Ok(Format::Png));
+    let first = gateway.image(data[0]["url"].as_str().unwrap()).await;
+    assert_eq!(Format::detect(&first), Ok(Format::Png));
     assert!(upstream.edits().is_empty());
 }

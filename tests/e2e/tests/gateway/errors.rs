@@ -2,13 +2,13 @@
 
 use e2e::gateway::Gateway;
 use fakes::{
-    Answer,
-    upstream::{Reply, Upstream},
+    TestResponse,
+    upstream::{Upstream, UpstreamReply},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
 
-fn assert_envelope(answer: &Answer) {
+fn assert_envelope(answer: &TestResponse) {
     let error = answer.json["error"].as_object().expect("an envelope");
     for key in ["message", "type", "param", "code"] {
         assert!(error.contains_key(key), "{key} in {answer:?}");
@@ -28,8 +28,8 @@ async fn a_backends_envelope_passes_and_says_where_it_came_from() {
         (404, "model_not_found", ""),
         (429, "backend_overloaded", "5"),
     ] {
-        let reply = Reply::error(status, code, "in the engine's own words");
-        upstream.next_image(if after == "9" { reply.with("retry-after", "9") } else { reply });
+        let reply = UpstreamReply::error(status, code, "in the engine's own words");
+        upstream.next_image(if after == "9" { reply.with_header("retry-after", "9") } else { reply });
         let answer = gateway.generate(&json!({"prompt": "p"})).await;
         assert_envelope(&answer);
         assert_eq!((answer.status, answer.code(), answer.header("retry-after")), (status, code, after));
@@ -40,9 +40,9 @@ async fn a_backends_envelope_passes_and_says_where_it_came_from() {
         assert_eq!(answer.header("x-backend-used"), "gpu_heavy");
     }
     upstream.next_image(
-        Reply::error(503, "engine_unavailable", "m")
-            .with("retry-after", "300")
-            .with("x-should-retry", "true"),
+        UpstreamReply::error(503, "engine_unavailable", "m")
+            .with_header("retry-after", "300")
+            .with_header("x-should-retry", "true"),
     );
     let answer = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("", "true"));
@@ -74,13 +74,13 @@ async fn pictures_without_pixels_and_too_few_or_too_many_are_502_and_nothing_is_
         (3, vec![good.clone(), good.clone(), good.clone(), good.clone()]),
     ] {
         let data: Vec<_> = data.iter().map(|picture| json!({"b64_json": picture})).collect();
-        upstream.next_image(Reply::json(200, json!({"created": 1, "data": data})));
+        upstream.next_image(UpstreamReply::json(200, json!({"created": 1, "data": data})));
         let answer = gateway.generate(&json!({"prompt": "p", "n": asked})).await;
         assert_envelope(&answer);
         assert_eq!((answer.status, answer.code()), (502, "backend_error"), "{answer:?}");
     }
     gateway.until_nothing_stored().await;
-    upstream.next_image(Reply::json(200, json!({"created": 1, "data": [{"b64_json": good}]})));
+    upstream.next_image(UpstreamReply::json(200, json!({"created": 1, "data": [{"b64_json": good}]})));
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
 }
 
@@ -90,21 +90,29 @@ async fn anything_else_becomes_an_envelope_without_its_words() {
     let gateway = Gateway::start(&upstream, &[]).await;
     let html = || b"<html><body>Traceback (most recent call last): /opt/engine/x.py</body></html>".to_vec();
     let too_long =
-        Reply::json(500, json!({"error": {"message": "x".repeat(70_000), "type": "t", "code": "c"}}));
+        UpstreamReply::json(500, json!({"error": {"message": "x".repeat(70_000), "type": "t", "code": "c"}}));
     for (reply, status, code) in [
-        (Reply::Say(500, vec![("content-type", "text/html".into())], html()), 502, "backend_error"),
-        (Reply::Say(503, vec![], html()), 503, "backend_error"),
-        (Reply::Say(429, vec![], vec![]), 429, "backend_overloaded"),
-        (Reply::json(422, json!({"detail": "bad steps"})), 422, "backend_error"),
-        (Reply::json(401, json!({"detail": "who"})), 502, "backend_error"),
+        (
+            UpstreamReply::Respond(500, vec![("content-type", "text/html".into())], html()),
+            502,
+            "backend_error",
+        ),
+        (UpstreamReply::Respond(503, vec![], html()), 503, "backend_error"),
+        (UpstreamReply::Respond(429, vec![], vec![]), 429, "backend_overloaded"),
+        (UpstreamReply::json(422, json!({"detail": "bad steps"})), 422, "backend_error"),
+        (UpstreamReply::json(401, json!({"detail": "who"})), 502, "backend_error"),
         (too_long, 502, "backend_error"),
-        (Reply::Say(302, vec![("location", "http://127.0.0.1:1/".into())], vec![]), 502, "backend_error"),
-        (Reply::Say(200, vec![], html()), 502, "backend_error"),
-        (Reply::json(200, json!({"data": []})), 502, "backend_error"),
-        (Reply::json(200, json!({"error": {"message": "m"}})), 502, "backend_error"),
-        (Reply::json(200, json!({"data": [{"b64_json": "aGVsbG8="}]})), 502, "backend_error"),
-        (Reply::json(200, json!({"data": [{"b64_json": "not base64"}]})), 502, "backend_error"),
-        (Reply::Break, 502, "backend_error"),
+        (
+            UpstreamReply::Respond(302, vec![("location", "http://127.0.0.1:1/".into())], vec![]),
+            502,
+            "backend_error",
+        ),
+        (UpstreamReply::Respond(200, vec![], html()), 502, "backend_error"),
+        (UpstreamReply::json(200, json!({"data": []})), 502, "backend_error"),
+        (UpstreamReply::json(200, json!({"error": {"message": "m"}})), 502, "backend_error"),
+        (UpstreamReply::json(200, json!({"data": [{"b64_json": "aGVsbG8="}]})), 502, "backend_error"),
+        (UpstreamReply::json(200, json!({"data": [{"b64_json": "not base64"}]})), 502, "backend_error"),
+        (UpstreamReply::Break, 502, "backend_error"),
     ] {
         upstream.next_image(reply.clone());
         let answer = gateway.generate(&json!({"prompt": "p"})).await;
@@ -120,10 +128,10 @@ async fn anything_else_becomes_an_envelope_without_its_words() {
 async fn a_cut_off_picture_is_neither_stored_nor_sent() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let whole = fakes::upstream::picture("p", 0, wire::openai::images::Size::new(32, 32));
+    let whole = fakes::upstream::fake_image("p", 0, wire::openai::images::ImageSize::new(32, 32));
     let cut = base64_simd::STANDARD.encode_to_string(&whole[..whole.len() - 20]);
     let whole = base64_simd::STANDARD.encode_to_string(&whole);
-    upstream.next_image(Reply::json(200, json!({"data": [{"b64_json": whole}, {"b64_json": cut}]})));
+    upstream.next_image(UpstreamReply::json(200, json!({"data": [{"b64_json": whole}, {"b64_json": cut}]})));
     let answer = gateway.generate(&json!({"prompt": "p", "n": 2})).await;
     assert_eq!((answer.status, answer.code()), (502, "backend_error"));
     assert!(answer.message().contains("damaged or cut off"), "{}", answer.message());
@@ -134,10 +142,12 @@ async fn a_cut_off_picture_is_neither_stored_nor_sent() {
 async fn a_pictures_address_is_fetched_from_the_backend_itself_and_nowhere_else() {
     let (upstream, elsewhere) = (Upstream::start().await, Upstream::start().await);
     let gateway = Gateway::start(&upstream, &[]).await;
-    let whole = fakes::upstream::picture("p", 0, wire::openai::images::Size::new(32, 32));
-    upstream.set("/outputs/1.png", Reply::Say(200, vec![], whole.clone()));
-    upstream
-        .set("/outputs/2.png", Reply::Say(302, vec![("location", format!("{}/x", elsewhere.url))], vec![]));
+    let whole = fakes::upstream::fake_image("p", 0, wire::openai::images::ImageSize::new(32, 32));
+    upstream.set("/outputs/1.png", UpstreamReply::Respond(200, vec![], whole.clone()));
+    upstream.set(
+        "/outputs/2.png",
+        UpstreamReply::Respond(302, vec![("location", format!("{}/x", elsewhere.url))], vec![]),
+    );
     let data = base64_simd::STANDARD.encode_to_string(&whole);
     for (url, status) in [
         ("/outputs/1.png".to_owned(), 200),
@@ -148,18 +158,18 @@ async fn a_pictures_address_is_fetched_from_the_backend_itself_and_nowhere_else(
         (format!("{}/x", elsewhere.url), 502),
         ("file:///etc/passwd".to_owned(), 502),
     ] {
-        upstream.next_image(Reply::json(200, json!({"data": [{ "url": url }]})));
+        upstream.next_image(UpstreamReply::json(200, json!({"data": [{ "url": url }]})));
         let answer = gateway.generate(&json!({"prompt": "p"})).await;
         assert_eq!(answer.status, status, "{url} {answer:?}");
     }
-    assert!(elsewhere.seen("/x").is_empty());
+    assert!(elsewhere.requests("/x").is_empty());
 }
 
 #[tokio::test]
 async fn a_backend_that_takes_too_long_is_504_and_is_let_go() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--images-http-timeout-sec", "1"]).await;
-    upstream.set_images(Reply::Hold);
+    upstream.set_images(UpstreamReply::Hold);
     let answer = gateway.generate(&json!({"prompt": "p"})).await;
     assert_envelope(&answer);
     assert_eq!((answer.status, answer.code()), (504, "backend_timeout"));
@@ -182,7 +192,7 @@ async fn unknown_paths_and_wrong_methods_are_envelopes_too() {
         (Method::POST, "/v1/models", "GET,HEAD"),
         (Method::DELETE, "/healthz", "GET,HEAD"),
     ] {
-        let answer = Answer::of(gateway.request(method, path).send().await.unwrap()).await;
+        let answer = TestResponse::read(gateway.request(method, path).send().await.unwrap()).await;
         assert_envelope(&answer);
         assert_eq!((answer.status, answer.code()), (405, "method_not_allowed"), "{path}");
         assert_eq!(answer.header("allow"), allow);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use e2e::gateway::{Gateway, gpu_heavy};
-use fakes::{Answer, upstream::Upstream};
+use fakes::{TestResponse, upstream::Upstream};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ fn old(store: &Path, age: u64, nth: u64) -> String {
     name
 }
 
-fn names(list: &Answer) -> Vec<String> {
+fn names(list: &TestResponse) -> Vec<String> {
     let data = list.json["data"].as_array().unwrap();
     data.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
 }
@@ -47,7 +47,7 @@ async fn pictures_are_listed_newest_first_page_by_page() {
     assert_eq!(names(&list), [newest.clone(), oldest[0].clone(), oldest[1].clone()]);
     let path = url.strip_prefix("https://ai2").unwrap();
     let unix: u64 = newest.split('_').next().unwrap().parse().unwrap();
-    let expected = json!({"name": newest, "url": url, "bytes": gateway.picture(path).await.len(),
+    let expected = json!({"name": newest, "url": url, "bytes": gateway.image(path).await.len(),
         "created": unix, "content_type": "image/png"});
     assert_eq!(list.json["data"][0], expected);
     assert_eq!((&list.json["has_more"], &list.json["total"]["pictures"]), (&json!(true), &json!(5)));
@@ -91,7 +91,7 @@ async fn list_and_deletion_are_for_callers_with_a_token() {
         (Method::GET, "/v1/gateway/images".to_owned()),
         (Method::DELETE, format!("/v1/gateway/images/{name}")),
     ] {
-        let answer = Answer::of(gateway.anonymous(method, &path).send().await.unwrap()).await;
+        let answer = TestResponse::read(gateway.anonymous(method, &path).send().await.unwrap()).await;
         assert_eq!((answer.status, answer.code()), (401, "invalid_api_key"), "{path}");
     }
     assert!(gateway.store.join(name).exists());
@@ -115,5 +115,5 @@ async fn what_is_too_old_or_too_much_goes_at_the_start_and_new_pictures_stay() {
     gateway.stop().await;
     let gateway = start(&["--ui-image-store-max-bytes", "1"]).await;
     gone(&young).await;
-    gateway.picture(made.json["data"][0]["url"].as_str().unwrap()).await;
+    gateway.image(made.json["data"][0]["url"].as_str().unwrap()).await;
 }

@@ -1,7 +1,7 @@
 //! Probes, and what requests find out.
 
 use e2e::gateway::{Gateway, gpu_heavy, with_local_mlx};
-use fakes::upstream::{Reply, Upstream};
+use fakes::upstream::{Upstream, UpstreamReply};
 use serde_json::json;
 
 fn report(status: &str, checks: &serde_json::Value) -> serde_json::Value {
@@ -18,7 +18,7 @@ async fn a_backend_that_is_not_ready_is_503_with_its_own_words_and_is_not_asked(
         {"name": "vram_headroom", "status": "fail", "message": "2 GiB free: stop pid 7"},
         {"name": "thermal", "status": "warn", "message": "85 C"},
     ]);
-    upstream.set("/readyz", Reply::json(503, report("not_ready", &failing)));
+    upstream.set("/readyz", UpstreamReply::json(503, report("not_ready", &failing)));
     let gateway = Gateway::start(&upstream, &[]).await;
     let answer = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
@@ -35,7 +35,7 @@ async fn a_backend_that_is_not_ready_is_503_with_its_own_words_and_is_not_asked(
     assert_eq!(seen["error"], "vram_headroom: 2 GiB free: stop pid 7");
     assert_eq!(seen["warnings"], json!(["thermal: 85 C"]));
     assert_eq!(seen["gpu"]["temperature.gpu"], 54);
-    upstream.set("/readyz", Reply::json(200, report("ready", &json!([]))));
+    upstream.set("/readyz", UpstreamReply::json(200, report("ready", &json!([]))));
     gateway.until_ready("gpu_heavy", true).await;
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
 }
@@ -44,7 +44,7 @@ async fn a_backend_that_is_not_ready_is_503_with_its_own_words_and_is_not_asked(
 async fn a_degraded_backend_is_used_and_its_warnings_are_told() {
     let upstream = Upstream::start().await;
     let checks = json!([{"name": "thermal", "status": "warn", "message": "85 C"}]);
-    upstream.set("/readyz", Reply::json(200, report("degraded", &checks)));
+    upstream.set("/readyz", UpstreamReply::json(200, report("degraded", &checks)));
     let gateway = Gateway::start(&upstream, &[]).await;
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
     assert_eq!(gateway.backend("gpu_heavy").await["warnings"], json!(["thermal: 85 C"]));
@@ -53,7 +53,7 @@ async fn a_degraded_backend_is_used_and_its_warnings_are_told() {
 #[tokio::test]
 async fn nothing_is_admitted_before_the_first_probe_is_answered() {
     let upstream = Upstream::start().await;
-    upstream.set("/readyz", Reply::Hold);
+    upstream.set("/readyz", UpstreamReply::Hold);
     let gateway = Gateway::start(&upstream, &[]).await;
     let answer = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
@@ -86,9 +86,10 @@ async fn a_backends_own_not_ready_refuses_its_request_and_a_probe_at_once_decide
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     gateway.until_ready("gpu_heavy", true).await;
-    let not_ready =
-        || Reply::error(503, "backend_not_ready", "engine_queue: paused").with("retry-after", "9");
-    let probes = || upstream.seen("/readyz").len();
+    let not_ready = || {
+        UpstreamReply::error(503, "backend_not_ready", "engine_queue: paused").with_header("retry-after", "9")
+    };
+    let probes = || upstream.requests("/readyz").len();
     let before = probes();
     upstream.next_image(not_ready());
     let answer = gateway.generate(&json!({"prompt": "p"})).await;
@@ -102,7 +103,7 @@ async fn a_backends_own_not_ready_refuses_its_request_and_a_probe_at_once_decide
     fakes::eventually("a probe", async || (probes() > before).then_some(())).await;
     assert_eq!(gateway.backend("gpu_heavy").await["ready"], true);
     let failing = json!([{"name": "engine_queue", "status": "fail", "message": "paused: resume it"}]);
-    upstream.set("/readyz", Reply::json(503, report("not_ready", &failing)));
+    upstream.set("/readyz", UpstreamReply::json(503, report("not_ready", &failing)));
     upstream.next_image(not_ready());
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 503);
     let seen = gateway.until_ready("gpu_heavy", false).await;
@@ -131,7 +132,7 @@ async fn a_limit_above_the_sidecars_own_is_a_warning_that_follows_both() {
     let upstream = Upstream::start().await;
     let slots = |limit: u32| {
         let check = json!([{"name": "slots", "status": "pass", "observed": format!("0 of {limit} taken")}]);
-        Reply::json(200, report("ready", &check))
+        UpstreamReply::json(200, report("ready", &check))
     };
     upstream.set("/readyz", slots(1));
     let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
@@ -153,21 +154,23 @@ async fn a_reset_asks_for_a_probe_now() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     gateway.until_ready("gpu_heavy", true).await;
-    let probes = upstream.seen("/readyz").len();
-    upstream.next_image(Reply::Break);
+    let probes = upstream.requests("/readyz").len();
+    upstream.next_image(UpstreamReply::Break);
     let answer = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!((answer.status, answer.code()), (502, "backend_error"));
     assert_eq!(answer.header("x-should-retry"), "false");
     // The interval is 30 s: a probe within the test's patience was asked for.
-    fakes::eventually("a further probe", async || (upstream.seen("/readyz").len() > probes).then_some(()))
-        .await;
+    fakes::eventually("a further probe", async || {
+        (upstream.requests("/readyz").len() > probes).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_probe_that_gets_404_is_a_wrong_probe_and_the_models_list_decides() {
     let upstream = Upstream::start().await;
     for path in ["/healthz", "/readyz"] {
-        upstream.set(path, Reply::Say(404, vec![], b"Not Found".to_vec()));
+        upstream.set(path, UpstreamReply::Respond(404, vec![], b"Not Found".to_vec()));
     }
     let gateway = Gateway::start(&upstream, &[]).await;
     let seen = gateway.until_ready("gpu_heavy", true).await;
@@ -175,12 +178,12 @@ async fn a_probe_that_gets_404_is_a_wrong_probe_and_the_models_list_decides() {
     let warnings = seen["warnings"].to_string();
     assert!(warnings.contains("wrong probe") && warnings.contains("/readyz"), "{warnings}");
     for (models, ready) in [
-        (Reply::Say(200, vec![], vec![]), true),
-        (Reply::json(200, json!({"error": "Unexpected endpoint"})), false),
-        (Reply::json(500, json!({"object": "list", "data": []})), false),
+        (UpstreamReply::Respond(200, vec![], vec![]), true),
+        (UpstreamReply::json(200, json!({"error": "Unexpected endpoint"})), false),
+        (UpstreamReply::json(500, json!({"object": "list", "data": []})), false),
     ] {
         let upstream = Upstream::start().await;
-        upstream.set("/readyz", Reply::Say(404, vec![], vec![]));
+        upstream.set("/readyz", UpstreamReply::Respond(404, vec![], vec![]));
         upstream.set("/v1/models", models);
         let gateway = Gateway::start(&upstream, &[]).await;
         assert_eq!(gateway.until_ready("gpu_heavy", ready).await["healthy"], true);
@@ -192,17 +195,17 @@ async fn probes_go_to_the_origin_of_the_base_address() {
     let upstream = Upstream::start().await;
     let yaml = gpu_heavy(&upstream).replace(&upstream.url, &format!("{}/v1", upstream.url))
         + "    health: {liveness: /healthz, readiness: '/readyz?deep=1'}\n";
-    upstream.set("/readyz?deep=1", Reply::Say(200, vec![], vec![]));
+    upstream.set("/readyz?deep=1", UpstreamReply::Respond(200, vec![], vec![]));
     let gateway = Gateway::with_backends(&yaml, &[]).await;
     gateway.until_ready("gpu_heavy", true).await;
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
-    assert!(!upstream.seen("/healthz").is_empty() && !upstream.seen("/readyz?deep=1").is_empty());
+    assert!(!upstream.requests("/healthz").is_empty() && !upstream.requests("/readyz?deep=1").is_empty());
 }
 
 #[tokio::test]
 async fn an_mlx_server_behind_the_usual_paths_is_ready_and_its_probes_are_called_wrong() {
-    let (mlx, heavy) = (fakes::mlx::Mlx::start().await, Upstream::start().await);
-    let yaml = gpu_heavy(&heavy) + &e2e::gateway::speaking("local_mlx", &mlx.url, "");
+    let (mlx, heavy) = (fakes::mlx::FakeMlx::start().await, Upstream::start().await);
+    let yaml = gpu_heavy(&heavy) + &e2e::gateway::chat_backend("local_mlx", &mlx.url, "");
     let gateway = Gateway::with_backends(&yaml, &[]).await;
     let seen = gateway.until_ready("local_mlx", true).await;
     assert_eq!(seen["healthy"], true);
@@ -219,12 +222,12 @@ async fn a_server_that_answers_every_path_with_200_is_seen_through() {
     let studio = Upstream::start().await;
     for path in ["/healthz", "/readyz"] {
         let error = format!("Unexpected endpoint or method. (GET {path})");
-        studio.set(path, Reply::json(200, json!({ "error": error })));
+        studio.set(path, UpstreamReply::json(200, json!({ "error": error })));
     }
     let gateway = Gateway::start(&studio, &["--health-check-interval-sec", "0.2"]).await;
     let seen = gateway.until_ready("gpu_heavy", true).await;
     assert!(seen["warnings"].to_string().contains("wrong probe: the backend has no /readyz"), "{seen}");
-    studio.set("/v1/models", Reply::json(200, json!({"error": "Unexpected endpoint or method."})));
+    studio.set("/v1/models", UpstreamReply::json(200, json!({"error": "Unexpected endpoint or method."})));
     let seen = gateway.until_ready("gpu_heavy", false).await;
     assert_eq!((&seen["healthy"], seen["warnings"].as_array().unwrap().len()), (&json!(true), 2));
 }
@@ -232,7 +235,7 @@ async fn a_server_that_answers_every_path_with_200_is_seen_through() {
 #[tokio::test]
 async fn a_wrong_probe_is_told_from_a_backend_that_is_down() {
     let upstream = Upstream::start().await;
-    upstream.set("/readyz", Reply::Say(404, vec![], vec![]));
+    upstream.set("/readyz", UpstreamReply::Respond(404, vec![], vec![]));
     let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
     gateway.until_ready("gpu_heavy", true).await;
     upstream.stop().await;

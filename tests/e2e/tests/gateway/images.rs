@@ -1,10 +1,10 @@
 //! Pictures through the gateway: routing, delivery, what passes and what does not.
 
 use e2e::gateway::{Gateway, TOKEN, with_local_mlx};
-use fakes::upstream::{Reply, Upstream, picture};
+use fakes::upstream::{Upstream, UpstreamReply, fake_image};
 use picture::Format;
 use serde_json::json;
-use wire::openai::images::Size;
+use wire::openai::images::ImageSize;
 
 #[tokio::test]
 async fn a_picture_comes_from_gpu_heavy_as_an_address_in_the_store() {
@@ -19,7 +19,7 @@ async fn a_picture_comes_from_gpu_heavy_as_an_address_in_the_store() {
     assert!(!entry.contains_key("b64_json"));
     let url = entry["url"].as_str().unwrap();
     assert!(url.starts_with("/ui/images/") && url.contains(".png"), "{url}");
-    assert_eq!(gateway.picture(url).await, picture("a red cat", 7, Size::new(64, 64)));
+    assert_eq!(gateway.image(url).await, fake_image("a red cat", 7, ImageSize::new(64, 64)));
     assert_eq!(answer.header("x-backend-used"), "gpu_heavy");
     assert_eq!(answer.header("x-router-reason"), "backend_class");
     assert_eq!(answer.header("x-model-used"), "default");
@@ -35,7 +35,7 @@ async fn base64_is_opt_in_and_the_picture_is_stored_all_the_same() {
     let entry = answer.json["data"][0].as_object().unwrap();
     assert!(!entry.contains_key("url"));
     let bytes = base64_simd::STANDARD.decode_to_vec(entry["b64_json"].as_str().unwrap()).unwrap();
-    assert_eq!(bytes, picture("p", 0, Size::new(32, 32)));
+    assert_eq!(bytes, fake_image("p", 0, ImageSize::new(32, 32)));
     let stored = gateway.stored();
     assert_eq!(stored.len(), 1);
     assert_eq!(std::fs::read(&stored[0]).unwrap(), bytes);
@@ -70,8 +70,8 @@ async fn local_mlx_is_never_asked_for_pictures() {
     let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
     let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &[]).await;
     for name in ["local_mlx", "mlx"] {
-        let request = gateway.order(&json!({"prompt": "p"})).header("x-backend", name);
-        let answer = fakes::Answer::of(request.send().await.unwrap()).await;
+        let request = gateway.image_request(&json!({"prompt": "p"})).header("x-backend", name);
+        let answer = fakes::TestResponse::read(request.send().await.unwrap()).await;
         assert_eq!((answer.status, answer.code()), (400, "capability_not_supported"));
         assert_eq!(answer.message(), "Backend local_mlx does not support images");
         assert_eq!(answer.json["error"]["supported_capabilities"], json!(["chat", "embeddings"]));
@@ -89,7 +89,7 @@ async fn local_mlx_is_never_asked_for_pictures() {
 async fn there_is_no_fallback_when_the_one_backend_fails() {
     let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
     let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &[]).await;
-    heavy.set_images(Reply::error(502, "engine_error", "the job failed"));
+    heavy.set_images(UpstreamReply::error(502, "engine_error", "the job failed"));
     let answer = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!((answer.status, answer.code()), (502, "engine_error"));
     assert_eq!((heavy.images().len(), mlx.images().len()), (1, 0), "one request, one try");
@@ -99,8 +99,8 @@ async fn there_is_no_fallback_when_the_one_backend_fails() {
 async fn an_unknown_backend_is_named_and_the_known_ones_listed() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let request = gateway.order(&json!({"prompt": "p"})).header("x-backend", "nobody");
-    let answer = fakes::Answer::of(request.send().await.unwrap()).await;
+    let request = gateway.image_request(&json!({"prompt": "p"})).header("x-backend", "nobody");
+    let answer = fakes::TestResponse::read(request.send().await.unwrap()).await;
     assert_eq!((answer.status, answer.code()), (400, "backend_not_found"));
     assert_eq!(answer.message(), "There is no backend \"nobody\"; there are: gpu_heavy");
     assert!(upstream.images().is_empty());
@@ -140,7 +140,7 @@ async fn the_backend_gets_its_own_token_an_id_and_a_deadline_and_nothing_of_the_
         .header("x-request-id", "abc-1")
         .header("x-stainless-read-timeout", "60.0")
         .body(r#"{"prompt":"p"}"#);
-    let answer = fakes::Answer::of(request.send().await.unwrap()).await;
+    let answer = fakes::TestResponse::read(request.send().await.unwrap()).await;
     assert_eq!((answer.status, answer.header("x-request-id")), (200, "abc-1"));
     let seen = &upstream.images()[0];
     assert_eq!(seen.header("authorization"), format!("Bearer {TOKEN}"));
@@ -184,12 +184,12 @@ async fn a_batch_and_a_large_picture_come_whole() {
     let seeds: Vec<_> = data.iter().map(|entry| entry["seed"].as_u64().unwrap()).collect();
     assert_eq!(seeds, [10, 11, 12, 13]);
     for (entry, seed) in data.iter().zip(10..) {
-        let bytes = gateway.picture(entry["url"].as_str().unwrap()).await;
-        assert_eq!(bytes, picture("p", seed, Size::new(32, 32)));
+        let bytes = gateway.image(entry["url"].as_str().unwrap()).await;
+        assert_eq!(bytes, fake_image("p", seed, ImageSize::new(32, 32)));
     }
     let answer = gateway.generate(&json!({"prompt": "p", "size": "1600x1200"})).await;
-    let bytes = gateway.picture(answer.json["data"][0]["url"].as_str().unwrap()).await;
-    assert_eq!(bytes, picture("p", 0, Size::new(1600, 1200)));
+    let bytes = gateway.image(answer.json["data"][0]["url"].as_str().unwrap()).await;
+    assert_eq!(bytes, fake_image("p", 0, ImageSize::new(1600, 1200)));
 }
 
 #[tokio::test]
@@ -209,7 +209,8 @@ async fn a_request_that_cannot_be_made_is_refused_before_the_backend_hears_of_it
         assert_eq!(answer.json["error"]["param"], param, "{ask}");
         assert_eq!(answer.json["detail"], answer.json["error"]["message"]);
     }
-    let twice = gateway.order(&json!(null)).body(r#"{"prompt":"a","prompt":"b"}"#).send().await.unwrap();
+    let twice =
+        gateway.image_request(&json!(null)).body(r#"{"prompt":"a","prompt":"b"}"#).send().await.unwrap();
     assert_eq!(twice.status().as_u16(), 400);
     assert!(upstream.images().is_empty());
 }
@@ -235,11 +236,11 @@ async fn the_mock_needs_no_backend_and_says_what_it_is() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("x-backend-used"), "mock");
     let data = answer.json["data"].as_array().unwrap().clone();
-    let first = gateway.picture(data[0]["url"].as_str().unwrap()).await;
-    assert_eq!(Format::of_whole(&first), Ok(Format::Png));
+    let first = gateway.image(data[0]["url"].as_str().unwrap()).await;
+    assert_eq!(Format::detect(&first), Ok(Format::Png));
     assert_eq!((data.len(), &data[1]["seed"]), (2, &json!(4)));
     let again = gateway.generate(&ask).await;
-    assert_eq!(gateway.picture(again.json["data"][0]["url"].as_str().unwrap()).await, first, "deterministic");
+    assert_eq!(gateway.image(again.json["data"][0]["url"].as_str().unwrap()).await, first, "deterministic");
     assert_eq!(gateway.get("/v1/gateway/status").await.json["gateway"]["images_backend"], "mock");
 }
 

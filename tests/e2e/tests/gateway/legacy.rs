@@ -2,10 +2,10 @@
 
 use e2e::gateway::{Gateway, TOKEN, gpu_heavy};
 use fakes::{
-    Answer,
-    caller::Caller,
+    TestResponse,
     raw_engine::RawEngine,
-    upstream::{Reply, Upstream, sse::Act},
+    stream_client::StreamClient,
+    upstream::{Upstream, UpstreamReply, sse::SseStep},
 };
 use reqwest::Method;
 
@@ -21,8 +21,14 @@ async fn a_path_that_is_not_ours_goes_on_unchanged_and_its_answer_comes_back() {
     let old = Upstream::start().await;
     let (_heavy, gateway) = in_front(&old, &[]).await;
     let target = "/v1/tools/a%20b;c//d?x=%2F&y=1&y=2";
-    let reply = Reply::Say(418, Vec::new(), b"\x00short and stout".to_vec());
-    old.set(target, reply.with("x-tool", "tea").with("x-backend-used", "old words").with("keep-alive", "5"));
+    let reply = UpstreamReply::Respond(418, Vec::new(), b"\x00short and stout".to_vec());
+    old.set(
+        target,
+        reply
+            .with_header("x-tool", "tea")
+            .with_header("x-backend-used", "old words")
+            .with_header("keep-alive", "5"),
+    );
     let request = gateway.request(Method::PATCH, target).header("x-mine", "yes").header("cookie", "a=b");
     let request = request.header("x-request-id", "tool-1").header("connection", "x-hop").header("x-hop", "1");
     let answer = request.body("some\0bytes").send().await.unwrap();
@@ -34,7 +40,7 @@ async fn a_path_that_is_not_ours_goes_on_unchanged_and_its_answer_comes_back() {
     );
     assert_eq!(headers["x-request-id"], "tool-1");
     assert_eq!(answer.bytes().await.unwrap(), &b"\x00short and stout"[..]);
-    let seen = &old.seen(target)[0];
+    let seen = &old.requests(target)[0];
     assert_eq!(
         (seen.line.as_str(), &seen.bytes[..]),
         (format!("PATCH {target}").as_str(), &b"some\0bytes"[..])
@@ -67,20 +73,20 @@ async fn our_own_paths_never_go_there_however_they_are_spelt() {
         (Method::GET, "/v1/gateway/other"),
         (Method::GET, "/ui/other"),
     ] {
-        let answer = Answer::of(gateway.request(method, path).body("{}").send().await.unwrap()).await;
+        let answer = TestResponse::read(gateway.request(method, path).body("{}").send().await.unwrap()).await;
         assert_eq!((answer.status, answer.code()), (404, "not_found"), "{path}");
     }
     assert_eq!(gateway.get("/v1/images/generations").await.status, 405);
     assert!(old.images().is_empty() && heavy.images().is_empty());
     for path in ["/v1/%69mages/generations", "//v1/images/generations", "/V1/chat/completions"] {
-        assert!(old.seen(path).is_empty(), "{path}");
+        assert!(old.requests(path).is_empty(), "{path}");
     }
 }
 
 #[tokio::test]
 async fn the_gate_is_the_same_and_bodies_are_bounded() {
     let old = Upstream::start().await;
-    old.set("/tools", Reply::Say(200, vec![], b"ok".to_vec()));
+    old.set("/tools", UpstreamReply::Respond(200, vec![], b"ok".to_vec()));
     let (_heavy, gateway) = in_front(&old, &["--max-request-bytes", "1000"]).await;
     assert_eq!(gateway.anonymous(Method::GET, "/tools").send().await.unwrap().status().as_u16(), 401);
     let post = |body: reqwest::Body| gateway.request(Method::POST, "/tools").body(body).send();
@@ -89,7 +95,7 @@ async fn the_gate_is_the_same_and_bodies_are_bounded() {
         reqwest::Body::wrap_stream(futures_util::stream::iter([piece, Ok(vec![b'x'; 600])]))
     };
     for body in [reqwest::Body::from(vec![b'x'; 1001]), pieces()] {
-        let answer = Answer::of(post(body).await.unwrap()).await;
+        let answer = TestResponse::read(post(body).await.unwrap()).await;
         assert_eq!((answer.status, answer.code()), (413, "request_too_large"));
     }
     assert_eq!(post(reqwest::Body::from(vec![b'x'; 1000])).await.unwrap().status().as_u16(), 200);
@@ -104,7 +110,7 @@ async fn the_old_gateways_own_token_replaces_the_callers() {
     gateway.set_env(&format!("GATEWAY_BEARER_TOKEN={TOKEN}\nGATEWAY_LEGACY_BEARER_TOKEN=theirs-1\n"));
     gateway.reload(TOKEN).await;
     gateway.get("/tools").await;
-    assert_eq!(old.seen("/tools")[0].header("authorization"), "Bearer theirs-1");
+    assert_eq!(old.requests("/tools")[0].header("authorization"), "Bearer theirs-1");
 }
 
 #[tokio::test]
@@ -112,17 +118,24 @@ async fn an_answer_comes_piece_by_piece_and_a_caller_who_leaves_closes_it() {
     let old = Upstream::start().await;
     old.set(
         "/stream",
-        Reply::Events(vec![Act::Send("data: 1\n\n".into()), Act::Wait, Act::Send("data: 2\n\n".into())]),
+        UpstreamReply::Events(vec![
+            SseStep::Send("data: 1\n\n".into()),
+            SseStep::Wait,
+            SseStep::Send("data: 2\n\n".into()),
+        ]),
     );
     let (_heavy, gateway) = in_front(&old, &[]).await;
-    let mut caller = Caller::of(gateway.request(Method::GET, "/stream")).await;
+    let mut caller = StreamClient::start(gateway.request(Method::GET, "/stream")).await;
     assert_eq!(caller.header("x-backend-used"), "legacy");
     caller.until(b"data: 1\n\n").await;
     old.step();
     assert!(caller.end().await);
-    assert_eq!(caller.come, b"data: 1\n\ndata: 2\n\n");
-    old.set("/endless", Reply::Events(vec![Act::Send("data: 1\n\n".into()), Act::Wait, Act::Wait]));
-    let mut leaver = Caller::of(gateway.request(Method::GET, "/endless")).await;
+    assert_eq!(caller.received, b"data: 1\n\ndata: 2\n\n");
+    old.set(
+        "/endless",
+        UpstreamReply::Events(vec![SseStep::Send("data: 1\n\n".into()), SseStep::Wait, SseStep::Wait]),
+    );
+    let mut leaver = StreamClient::start(gateway.request(Method::GET, "/endless")).await;
     leaver.until(b"data: 1\n\n").await;
     drop(leaver);
     old.until_left(1).await;
@@ -132,8 +145,11 @@ async fn an_answer_comes_piece_by_piece_and_a_caller_who_leaves_closes_it() {
 async fn an_old_gateway_that_is_away_or_breaks_off_is_told_in_the_envelope() {
     let old = Upstream::start().await;
     let (_heavy, gateway) = in_front(&old, &[]).await;
-    old.set("/broken", Reply::Events(vec![Act::Send("data: 1\n\n".into()), Act::Wait, Act::Break]));
-    let mut caller = Caller::of(gateway.request(Method::GET, "/broken")).await;
+    old.set(
+        "/broken",
+        UpstreamReply::Events(vec![SseStep::Send("data: 1\n\n".into()), SseStep::Wait, SseStep::Break]),
+    );
+    let mut caller = StreamClient::start(gateway.request(Method::GET, "/broken")).await;
     old.step();
     assert!(!caller.end().await, "what broke off must not look whole");
     old.stop().await;
@@ -149,9 +165,13 @@ async fn an_old_gateway_that_is_away_or_breaks_off_is_told_in_the_envelope() {
 async fn what_acts_on_all_of_the_origin_is_not_the_old_gateways_to_say() {
     let old = Upstream::start().await;
     let (_heavy, gateway) = in_front(&old, &[]).await;
-    let reply = Reply::Say(200, vec![("content-type", "text/html".into())], b"<p>old</p>".to_vec());
-    let reply = reply.with("clear-site-data", "\"*\"").with("service-worker-allowed", "/");
-    old.set("/v1/old", reply.with("strict-transport-security", "max-age=9").with("set-cookie", "a=b"));
+    let reply =
+        UpstreamReply::Respond(200, vec![("content-type", "text/html".into())], b"<p>old</p>".to_vec());
+    let reply = reply.with_header("clear-site-data", "\"*\"").with_header("service-worker-allowed", "/");
+    old.set(
+        "/v1/old",
+        reply.with_header("strict-transport-security", "max-age=9").with_header("set-cookie", "a=b"),
+    );
     let answer = gateway.request(Method::GET, "/v1/old").send().await.unwrap();
     for name in ["clear-site-data", "service-worker-allowed", "strict-transport-security"] {
         assert!(!answer.headers().contains_key(name), "{name}");
@@ -165,10 +185,10 @@ async fn our_token_is_never_passed_on_and_a_path_of_escapes_holds_nobody_up() {
     let old = Upstream::start().await;
     let (_heavy, gateway) = in_front(&old, &[]).await;
     let target = "/v1/tools";
-    old.set(target, Reply::Say(200, Vec::new(), Vec::new()));
+    old.set(target, UpstreamReply::Respond(200, Vec::new(), Vec::new()));
     let both = gateway.request(Method::GET, target).header("authorization", "Basic bWU6bWU=");
     assert_eq!(both.send().await.unwrap().status().as_u16(), 401, "which of them is meant nobody knows");
-    assert!(old.seen(target).is_empty());
+    assert!(old.requests(target).is_empty());
     // Each round of decoding takes one `25` of it: a reader who starts anew each time reads a gigabyte,
     // which takes a debug build half a minute.
     let chain = format!("/v1/%{}69mages/generations", "25".repeat(31_000));

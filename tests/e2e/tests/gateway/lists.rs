@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use e2e::gateway::{Gateway, TOKEN, gpu_heavy, speaking};
+use e2e::gateway::{Gateway, TOKEN, chat_backend, gpu_heavy};
 use fakes::{
-    Answer,
-    upstream::{Reply, Upstream, sse::Act},
+    TestResponse,
+    upstream::{Upstream, UpstreamReply, sse::SseStep},
 };
 use serde_json::{Value, json};
 
@@ -27,13 +27,14 @@ struct Two {
 impl Two {
     async fn start(name: &str) -> (Self, Gateway) {
         let (fast, mlx, heavy) = (Upstream::start().await, Upstream::start().await, Upstream::start().await);
-        fast.set("/v1/models", Reply::json(200, models(&["llama", "both"])));
-        mlx.set("/v1/models", Reply::json(200, models(&["qwen", "both"])));
+        fast.set("/v1/models", UpstreamReply::json(200, models(&["llama", "both"])));
+        mlx.set("/v1/models", UpstreamReply::json(200, models(&["qwen", "both"])));
         for path in [CHAT, EMBEDDINGS] {
-            fast.set(path, Reply::json(200, json!({})));
-            mlx.set(path, Reply::json(200, json!({})));
+            fast.set(path, UpstreamReply::json(200, json!({})));
+            mlx.set(path, UpstreamReply::json(200, json!({})));
         }
-        let speaking = [speaking("fast", &fast.url, ""), speaking("local_mlx", &mlx.url, "")].concat();
+        let speaking =
+            [chat_backend("fast", &fast.url, ""), chat_backend("local_mlx", &mlx.url, "")].concat();
         let yaml = gpu_heavy(&heavy) + &speaking;
         let two = Self { mlx, _others: [fast, heavy], yaml, folder: fakes::fresh_folder(name) };
         let gateway = two.gateway().await;
@@ -49,8 +50,8 @@ impl Two {
 
 /// The status, and where it went for what reason.
 async fn ask(gateway: &Gateway, path: &str, model: &str) -> (u16, String, String) {
-    let request = gateway.ask(path, json!({"model": model, "input": "x"}).to_string());
-    let answer = Answer::of(request.send().await.unwrap()).await;
+    let request = gateway.json_request(path, json!({"model": model, "input": "x"}).to_string());
+    let answer = TestResponse::read(request.send().await.unwrap()).await;
     assert!(answer.status == 200 || answer.code() == "backend_not_ready", "{answer:?}");
     let [class, reason] = ["x-backend-used", "x-router-reason"].map(|name| answer.header(name).to_owned());
     (answer.status, class, reason)
@@ -112,7 +113,7 @@ async fn the_usable_entries_of_a_list_count_and_the_others_are_a_warning() {
         {"id": "odd", "object": "model", "created": null, "owned_by": null},
         {"name": "no id"}, 7, {"id": ["x"]},
     ]});
-    upstream.set("/v1/models", Reply::json(200, list));
+    upstream.set("/v1/models", UpstreamReply::json(200, list));
     let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
     let seen = gateway.until_ready("gpu_heavy", true).await;
     let warning = "list of models: 3 entries of 5 left out, the first is number 3: it has no `id`";
@@ -123,19 +124,19 @@ async fn the_usable_entries_of_a_list_count_and_the_others_are_a_warning() {
     // A list that cannot be read at all leaves the one before, and says so; a backend that keeps none is in order.
     for (reply, words) in [
         (
-            Reply::json(200, json!({"data": 7})),
+            UpstreamReply::json(200, json!({"data": 7})),
             "list of models: /v1/models answered JSON without a list `data`",
         ),
-        (Reply::Say(500, vec![], vec![]), "list of models: /v1/models answered 500"),
+        (UpstreamReply::Respond(500, vec![], vec![]), "list of models: /v1/models answered 500"),
         (
-            Reply::Say(200, vec![], b"<html>hello</html>".to_vec()),
+            UpstreamReply::Respond(200, vec![], b"<html>hello</html>".to_vec()),
             "list of models: /v1/models answered a web page",
         ),
         (
-            Reply::Say(200, vec![], vec![b' '; (1 << 20) + 1]),
+            UpstreamReply::Respond(200, vec![], vec![b' '; (1 << 20) + 1]),
             "list of models: /v1/models answered more than 1 MiB",
         ),
-        (Reply::Say(404, vec![], vec![]), ""),
+        (UpstreamReply::Respond(404, vec![], vec![]), ""),
     ] {
         upstream.set("/v1/models", reply);
         fakes::eventually(words, async || {
@@ -149,14 +150,16 @@ async fn the_usable_entries_of_a_list_count_and_the_others_are_a_warning() {
         .await;
         assert_eq!(listed().await, json!([entry("good", 1), entry("odd", 0)]), "{words}");
     }
-    upstream.set("/v1/models", Reply::json(200, json!({"object": "list", "data": null})));
+    upstream.set("/v1/models", UpstreamReply::json(200, json!({"object": "list", "data": null})));
     fakes::eventually("an empty list", async || (listed().await == json!([])).then_some(())).await;
 }
 
 #[tokio::test]
 async fn a_list_may_take_as_long_as_a_probe() {
     let upstream = Upstream::start().await;
-    let late = |list: Value| Reply::Events(vec![Act::Wait, Act::Send(list.to_string().into_bytes())]);
+    let late = |list: Value| {
+        UpstreamReply::Events(vec![SseStep::Wait, SseStep::Send(list.to_string().into_bytes())])
+    };
     upstream.set("/v1/models", late(models(&["late"])));
     // The start does not wait for it; what it takes is more than two seconds.
     let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
@@ -166,18 +169,20 @@ async fn a_list_may_take_as_long_as_a_probe() {
     assert_eq!(gateway.until_ready("gpu_heavy", true).await["warnings"], json!([]));
     assert_eq!(gateway.get("/v1/models/late").await.status, 200);
     // Probes go on while a list is awaited.
-    upstream.set("/v1/models", Reply::Events(vec![Act::Wait, Act::Wait]));
-    let lists = upstream.seen("/v1/models").len();
-    fakes::eventually("a list asked for", async || (upstream.seen("/v1/models").len() > lists).then_some(()))
-        .await;
-    upstream.set("/readyz", Reply::Say(503, vec![], vec![]));
+    upstream.set("/v1/models", UpstreamReply::Events(vec![SseStep::Wait, SseStep::Wait]));
+    let lists = upstream.requests("/v1/models").len();
+    fakes::eventually("a list asked for", async || {
+        (upstream.requests("/v1/models").len() > lists).then_some(())
+    })
+    .await;
+    upstream.set("/readyz", UpstreamReply::Respond(503, vec![], vec![]));
     gateway.until_ready("gpu_heavy", false).await;
 }
 
 #[tokio::test]
 async fn a_list_that_never_comes_is_a_warning_and_keeps_nobody_out() {
     let upstream = Upstream::start().await;
-    upstream.set("/v1/models", Reply::Hold);
+    upstream.set("/v1/models", UpstreamReply::Hold);
     let gateway = Gateway::start(&upstream, &["--health-check-timeout-sec", "0.3"]).await;
     let seen = gateway.until_ready("gpu_heavy", true).await;
     let warning = "list of models: it did not come within 0.3 s; what was known of it before counts";
@@ -190,7 +195,7 @@ async fn a_backend_that_answers_everything_with_a_web_page_is_not_ready() {
     let upstream = Upstream::start().await;
     let page = || {
         let kind = vec![("content-type", "text/html; charset=utf-8".to_owned())];
-        Reply::Say(200, kind, b"<!DOCTYPE html><html><title>FRITZ!Box</title></html>".to_vec())
+        UpstreamReply::Respond(200, kind, b"<!DOCTYPE html><html><title>FRITZ!Box</title></html>".to_vec())
     };
     for path in ["/healthz", "/readyz", "/v1/models"] {
         upstream.set(path, page());
@@ -215,6 +220,6 @@ async fn a_backend_that_answers_everything_with_a_web_page_is_not_ready() {
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 503);
     assert!(upstream.images().is_empty());
     // A server of models that has a page of its own for everything else.
-    upstream.set("/v1/models", Reply::json(200, models(&["sd-xl"])));
+    upstream.set("/v1/models", UpstreamReply::json(200, models(&["sd-xl"])));
     gateway.until_ready("gpu_heavy", true).await;
 }

@@ -2,9 +2,9 @@
 
 use e2e::gateway::{Gateway, with_local_mlx};
 use fakes::{
-    Answer, http,
+    TestResponse, http,
     promtool::lint,
-    upstream::{Reply, Upstream},
+    upstream::{Upstream, UpstreamReply},
 };
 use serde_json::json;
 
@@ -19,7 +19,7 @@ async fn everything_that_happens_is_counted_and_promtool_has_nothing_against_it(
     gateway.until_ready("gpu_heavy", true).await;
     gateway.until_ready("local_mlx", true).await;
     assert_eq!(gateway.generate(&json!({"prompt": "p", "n": 2})).await.status, 200);
-    heavy.next_image(Reply::error(500, "engine_error", "no"));
+    heavy.next_image(UpstreamReply::error(500, "engine_error", "no"));
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 500);
     assert_eq!(gateway.generate(&json!({"prompt": "p", "size": "9"})).await.status, 400);
     assert_eq!(gateway.get("/ui/images/1_0123456789abcdef.png").await.status, 404);
@@ -78,8 +78,8 @@ async fn nobody_makes_label_values() {
     }
     assert_eq!(gateway.request("MINE".parse().unwrap(), "/v1/models").send().await.unwrap().status(), 405);
     let body = json!({"prompt": "p", "model": "mine"});
-    assert_eq!(gateway.order(&body).header("x-backend", "mine").send().await.unwrap().status(), 400);
-    upstream.next_image(Reply::error(599, "mine", "no"));
+    assert_eq!(gateway.image_request(&body).header("x-backend", "mine").send().await.unwrap().status(), 400);
+    upstream.next_image(UpstreamReply::error(599, "mine", "no"));
     assert_eq!(gateway.generate(&body).await.status, 599);
     let metrics = gateway.metrics().await;
     assert!(!metrics.to_lowercase().contains("mine"), "{metrics}");
@@ -96,7 +96,7 @@ async fn on_the_main_port_metrics_need_the_token() {
     let gateway = Gateway::start(&upstream, &[]).await;
     assert_eq!(gateway.metrics_url, None);
     let answer = gateway.anonymous(reqwest::Method::GET, "/metrics").send().await.unwrap();
-    let answer = Answer::of(answer).await;
+    let answer = TestResponse::read(answer).await;
     assert_eq!((answer.status, answer.code()), (401, "invalid_api_key"));
     let scrape = gateway.get("/metrics").await;
     assert_eq!(scrape.header("content-type"), "text/plain; version=0.0.4");
@@ -112,14 +112,16 @@ async fn a_listener_of_their_own_serves_metrics_and_nothing_else_without_token()
     assert_eq!(scrape.status(), 200);
     assert!(scrape.text().await.unwrap().contains("gateway_backend_ready{backend=\"gpu_heavy\"}"));
     for path in ["/", "/healthz", "/readyz", "/v1/models", "/v1/gateway/status", "/ui", "/metrics/"] {
-        let answer = Answer::of(get(path).bearer_auth(e2e::gateway::TOKEN).send().await.unwrap()).await;
+        let answer =
+            TestResponse::read(get(path).bearer_auth(e2e::gateway::TOKEN).send().await.unwrap()).await;
         assert_eq!((answer.status, answer.code()), (404, "not_found"), "{path}");
     }
-    let wrong = Answer::of(http().post(format!("{url}/metrics")).send().await.unwrap()).await;
+    let wrong = TestResponse::read(http().post(format!("{url}/metrics")).send().await.unwrap()).await;
     assert_eq!((wrong.status, wrong.code()), (405, "method_not_allowed"));
-    let foreign = Answer::of(get("/metrics").header("host", "evil.example").send().await.unwrap()).await;
+    let foreign =
+        TestResponse::read(get("/metrics").header("host", "evil.example").send().await.unwrap()).await;
     assert_eq!((foreign.status, foreign.code()), (421, "host_not_allowed"));
     let page = get("/metrics").header("origin", "https://evil.example").send().await.unwrap();
-    assert_eq!(Answer::of(page).await.code(), "cross_origin");
+    assert_eq!(TestResponse::read(page).await.code(), "cross_origin");
     gateway.stop().await;
 }

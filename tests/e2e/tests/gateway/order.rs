@@ -2,8 +2,8 @@
 
 use e2e::gateway::{Gateway, TOKEN, with_local_mlx};
 use fakes::{
-    Answer,
-    upstream::{Reply, Upstream},
+    TestResponse,
+    upstream::{Upstream, UpstreamReply},
 };
 use reqwest::Method;
 use serde_json::json;
@@ -23,7 +23,7 @@ async fn of_several_faults_the_first_in_order_answers() {
     ];
     let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &flags).await;
     // All places are taken, then the backend is no longer ready.
-    heavy.set_images(Reply::Hold);
+    heavy.set_images(UpstreamReply::Hold);
     let ask = async |from: &str, token: &str, backend: &str, body: &str| {
         let request = gateway
             .anonymous(Method::POST, "/v1/images/generations")
@@ -31,7 +31,7 @@ async fn of_several_faults_the_first_in_order_answers() {
             .bearer_auth(token)
             .header("x-backend", backend)
             .body(body.to_owned());
-        let answer = Answer::of(request.send().await.unwrap()).await;
+        let answer = TestResponse::read(request.send().await.unwrap()).await;
         (answer.status, answer.code().to_owned())
     };
     let good = r#"{"prompt":"p"}"#;
@@ -41,7 +41,7 @@ async fn of_several_faults_the_first_in_order_answers() {
             heavy.until_held(2).await;
             let full = ask("10.1.1.1", TOKEN, "", good).await;
             assert_eq!(full, (429, "backend_overloaded".to_owned()), "admission, when all before it passes");
-            heavy.set("/readyz", Reply::json(503, json!({"status": "paused"})));
+            heavy.set("/readyz", UpstreamReply::json(503, json!({"status": "paused"})));
             mark_not_ready(&gateway).await;
             for (from, token, backend, body, status, code) in [
                 ("8.8.8.8", "wrong", "local_mlx", long.as_str(), 403, "ip_not_allowed"),
@@ -71,7 +71,7 @@ async fn mark_not_ready(gateway: &Gateway) {
             .send()
             .await
             .unwrap();
-        let status = Answer::of(status).await;
+        let status = TestResponse::read(status).await;
         (status.json["backend_health"]["gpu_heavy"]["ready"] == false).then_some(())
     };
     fakes::eventually("the backend is not ready", not_ready).await;

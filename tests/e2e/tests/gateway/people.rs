@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use e2e::gateway::{Gateway, TOKEN, gpu_heavy, with_local_mlx};
 use fakes::{
-    Answer,
-    upstream::{Reply, Upstream},
+    TestResponse,
+    upstream::{Upstream, UpstreamReply},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -26,8 +26,8 @@ fn three() -> String {
     format!("GATEWAY_BEARER_TOKENS=alice={ALICE},bob={BOB},{BARE}\n")
 }
 
-async fn ask(gateway: &Gateway, method: Method, path: &str, token: &str) -> Answer {
-    Answer::of(gateway.anonymous(method, path).bearer_auth(token).send().await.unwrap()).await
+async fn ask(gateway: &Gateway, method: Method, path: &str, token: &str) -> TestResponse {
+    TestResponse::read(gateway.anonymous(method, path).bearer_auth(token).send().await.unwrap()).await
 }
 
 /// Has a picture made; gives its name and the request's id.
@@ -35,7 +35,7 @@ async fn made(gateway: &Gateway, token: &str, prompt: &str) -> (String, String) 
     let body = json!({"prompt": prompt, "size": "64x64", "response_format": "url"}).to_string();
     let request = gateway.anonymous(Method::POST, "/v1/images/generations").bearer_auth(token);
     let request = request.header("content-type", "application/json").body(body);
-    let answer = Answer::of(request.send().await.unwrap()).await;
+    let answer = TestResponse::read(request.send().await.unwrap()).await;
     let name =
         answer.json["data"][0]["url"].as_str().unwrap().strip_prefix("/ui/images/").unwrap().to_owned();
     (name, answer.header("x-request-id").to_owned())
@@ -86,7 +86,7 @@ async fn a_token_sees_and_deletes_what_it_made_and_an_owner_all() {
         assert_eq!((answer.status, answer.code()), (404, "not_found"), "{token} {name}");
         assert!(gateway.store.join(name).exists());
     }
-    gateway.picture(&format!("/ui/images/{his}")).await;
+    gateway.image(&format!("/ui/images/{his}")).await;
     assert_eq!(ask(&gateway, Method::DELETE, &path(&hers), ALICE).await.status, 204);
     assert_eq!(ask(&gateway, Method::DELETE, &path(&hers), ALICE).await.status, 404);
     for name in [&nameless, &older] {
@@ -102,7 +102,7 @@ async fn what_is_known_of_a_picture_is_kept_beside_it_and_never_served_as_one() 
     let (hers, id) = made(&gateway, ALICE, "a").await;
     let (nameless, _) = made(&gateway, BARE, "c").await;
     let one = ask(&gateway, Method::GET, &format!("/v1/gateway/images/{hers}"), ALICE).await;
-    let size = gateway.picture(&format!("/ui/images/{hers}")).await.len();
+    let size = gateway.image(&format!("/ui/images/{hers}")).await.len();
     assert_eq!(
         (&one.json["name"], &one.json["bytes"], &one.json["content_type"]),
         (&json!(hers), &json!(size), &json!("image/png"))
@@ -234,12 +234,12 @@ async fn a_bounded_token_leaves_the_other_places_to_others() {
     };
     std::fs::write(folder.join(".env"), env(";max=1")).unwrap();
     let gateway = Gateway::start_in(folder, &with_local_mlx(&upstream, &mlx), &[]).await;
-    upstream.set_images(Reply::Hold);
+    upstream.set_images(UpstreamReply::Hold);
     let order = |token: &'static str| {
         let request = gateway.anonymous(Method::POST, "/v1/images/generations").bearer_auth(token);
         request.header("content-type", "application/json").body(r#"{"prompt":"p"}"#).send()
     };
-    let at_limit = |answer: &Answer, words: &str| {
+    let at_limit = |answer: &TestResponse, words: &str| {
         assert_eq!(
             (answer.status, answer.code(), answer.header("retry-after")),
             (429, "backend_overloaded", "5")
@@ -250,14 +250,14 @@ async fn a_bounded_token_leaves_the_other_places_to_others() {
     let waiting = tokio::spawn(order(ALICE));
     upstream.until_held(1).await;
     at_limit(
-        &Answer::of(order(ALICE).await.unwrap()).await,
+        &TestResponse::read(order(ALICE).await.unwrap()).await,
         "Token alice is at its limit of 1 request at once",
     );
     let chat = gateway.anonymous(Method::POST, "/v1/chat/completions").bearer_auth(ALICE);
     let chat = chat.header("content-type", "application/json").body(r#"{"model":"local_mlx","messages":[]}"#);
     gateway_ready(&gateway).await;
     at_limit(
-        &Answer::of(chat.send().await.unwrap()).await,
+        &TestResponse::read(chat.send().await.unwrap()).await,
         "Token alice is at its limit of 1 request at once",
     );
     let status = async |token| {

@@ -2,12 +2,12 @@
 
 use e2e::gateway::{Gateway, TOKEN, gpu_heavy};
 use fakes::{
-    Answer,
-    upstream::{Reply, Upstream},
+    TestResponse,
+    upstream::{Upstream, UpstreamReply},
 };
 use reqwest::{Certificate, Method};
 use serde_json::{Value, json};
-use service::outbound::{Connections, builder};
+use service::outbound::{ConnectionPolicy, client_builder};
 
 const KEY: &str = "gpu_heavy.images";
 
@@ -26,14 +26,14 @@ async fn until_status(order: reqwest::RequestBuilder) -> u16 {
 #[tokio::test]
 async fn a_raised_limit_counts_what_is_in_flight() {
     let upstream = Upstream::start().await;
-    upstream.set_images(Reply::Hold);
+    upstream.set_images(UpstreamReply::Hold);
     let gateway = Gateway::with_backends(&one_place(&upstream), &[]).await;
-    let (first, second) = tokio::join!(until_status(gateway.order(&picture())), async {
+    let (first, second) = tokio::join!(until_status(gateway.image_request(&picture())), async {
         upstream.until_held(1).await;
         assert_eq!(gateway.generate(&picture()).await.status, 429);
         gateway.set_backends(&gpu_heavy(&upstream));
         assert_eq!(gateway.reload(TOKEN).await["last_error"], Value::Null);
-        let (second, ()) = tokio::join!(until_status(gateway.order(&picture())), async {
+        let (second, ()) = tokio::join!(until_status(gateway.image_request(&picture())), async {
             upstream.until_held(2).await;
             let status = gateway.get("/v1/gateway/status").await;
             let places = &status.json["admission_control"][KEY];
@@ -72,7 +72,7 @@ async fn a_broken_file_keeps_what_is_in_force_and_the_status_says_why() {
 #[tokio::test]
 async fn a_revoked_token_is_refused_at_once_and_what_it_began_is_finished() {
     let upstream = Upstream::start().await;
-    upstream.set_images(Reply::Hold);
+    upstream.set_images(UpstreamReply::Hold);
     let gateway = Gateway::start(&upstream, &[]).await;
     let (old, new) = ("old-token-0123456789", "new-token-0123456789");
     gateway.set_env(&format!("GATEWAY_BEARER_TOKENS={TOKEN},old={old}\n"));
@@ -112,9 +112,9 @@ async fn what_cannot_change_is_named_and_nothing_else_changes() {
 #[tokio::test]
 async fn a_backend_that_moved_is_asked_at_its_new_place_and_no_longer_at_the_old() {
     let (old, new) = (Upstream::start().await, Upstream::start().await);
-    old.set_images(Reply::Hold);
+    old.set_images(UpstreamReply::Hold);
     let gateway = Gateway::start(&old, &["--health-check-interval-sec", "0.05"]).await;
-    let (begun, ()) = tokio::join!(until_status(gateway.order(&picture())), async {
+    let (begun, ()) = tokio::join!(until_status(gateway.image_request(&picture())), async {
         old.until_held(1).await;
         gateway.set_backends(&gpu_heavy(&new));
         assert_eq!(gateway.reload(TOKEN).await["last_error"], Value::Null);
@@ -122,12 +122,12 @@ async fn a_backend_that_moved_is_asked_at_its_new_place_and_no_longer_at_the_old
         old.release();
     });
     assert_eq!((begun, new.images().len(), old.images().len()), (200, 1, 1));
-    let (probes, others) = (old.seen("/readyz").len(), new.seen("/readyz").len());
+    let (probes, others) = (old.requests("/readyz").len(), new.requests("/readyz").len());
     fakes::eventually("probes of the new place", async || {
-        (new.seen("/readyz").len() > others + 3).then_some(())
+        (new.requests("/readyz").len() > others + 3).then_some(())
     })
     .await;
-    assert!(old.seen("/readyz").len() <= probes + 1, "the old loop has ended");
+    assert!(old.requests("/readyz").len() <= probes + 1, "the old loop has ended");
     gateway.stop().await;
 }
 
@@ -158,7 +158,7 @@ async fn new_connections_are_shown_the_new_certificate() {
     let shown = async |folder: &std::path::Path| {
         let pem = std::fs::read(folder.join("gateway-ca.pem")).unwrap();
         let trust = Certificate::from_pem(&pem).unwrap();
-        let client = builder(Connections::Fresh).tls_certs_only([trust]).build().unwrap();
+        let client = client_builder(ConnectionPolicy::PerRequest).tls_certs_only([trust]).build().unwrap();
         client.get(format!("{}/healthz", gateway.url)).send().await.is_ok()
     };
     assert!(shown(&one).await && !shown(&other).await);
@@ -179,10 +179,10 @@ async fn metrics_and_pictures_outlast_a_reload() {
     let made = gateway.generate(&picture()).await;
     gateway.set_env(&format!("GATEWAY_BEARER_TOKEN={TOKEN}\nPUBLIC_BASE_URL=https://ai2.local:8800\n"));
     gateway.reload(TOKEN).await;
-    gateway.picture(made.json["data"][0]["url"].as_str().unwrap()).await;
+    gateway.image(made.json["data"][0]["url"].as_str().unwrap()).await;
     let url = format!("{}/metrics", gateway.metrics_url.as_ref().unwrap());
     let scrape = fakes::http().get(url).send().await.unwrap().text().await.unwrap();
     assert!(scrape.contains("gateway_pictures_stored_total 1"), "{scrape}");
-    let next = Answer::of(gateway.order(&picture()).send().await.unwrap()).await;
+    let next = TestResponse::read(gateway.image_request(&picture()).send().await.unwrap()).await;
     assert!(next.json["data"][0]["url"].as_str().unwrap().starts_with("https://ai2.local:8800/ui/images/"));
 }

@@ -1,9 +1,9 @@
 //! Where chat and embeddings go, and that no other backend is asked instead.
 
-use e2e::gateway::{Gateway, gpu_heavy, speaking};
+use e2e::gateway::{Gateway, chat_backend, gpu_heavy};
 use fakes::{
-    Answer,
-    upstream::{Reply, Upstream},
+    TestResponse,
+    upstream::{Upstream, UpstreamReply},
 };
 use serde_json::{Value, json};
 
@@ -19,9 +19,9 @@ struct Three {
     gateway: Gateway,
 }
 
-fn models(ids: &[&str]) -> Reply {
+fn models(ids: &[&str]) -> UpstreamReply {
     let data: Vec<_> = ids.iter().map(|id| json!({"id": id, "object": "model"})).collect();
-    Reply::json(200, json!({"object": "list", "data": data}))
+    UpstreamReply::json(200, json!({"object": "list", "data": data}))
 }
 
 impl Three {
@@ -35,15 +35,15 @@ impl Three {
         fast.set("/v1/models", models(&["llama/8b", "both"]));
         for backend in [&mlx, &fast] {
             for path in [CHAT, EMBEDDINGS] {
-                backend.set(path, Reply::json(200, json!({"ok": true})));
+                backend.set(path, UpstreamReply::json(200, json!({"ok": true})));
             }
         }
         let fast_lines = "    default_model: llama/8b\n";
         let yaml = format!(
             "{}{}legacy_mapping: {{mlx: local_mlx, ollama: gone}}\n",
             gpu_heavy(&heavy)
-                .replace("backends:\n", &format!("backends:\n{}", speaking("local_mlx", &mlx.url, ""))),
-            speaking("gpu_fast", &fast.url, fast_lines),
+                .replace("backends:\n", &format!("backends:\n{}", chat_backend("local_mlx", &mlx.url, ""))),
+            chat_backend("gpu_fast", &fast.url, fast_lines),
         );
         let flags =
             [&["--model-aliases-json", ALIASES, "--health-check-interval-sec", every], flags].concat();
@@ -55,23 +55,23 @@ impl Three {
     }
 
     /// Asks; gives the answer and the model that the backend was asked for.
-    async fn ask(&self, path: &str, backend: Option<&str>, model: &Value) -> (Answer, Value) {
+    async fn ask(&self, path: &str, backend: Option<&str>, model: &Value) -> (TestResponse, Value) {
         let body = match model {
             Value::Null => json!({"messages": []}),
             model => json!({"messages": [], "model": model}),
         };
-        let mut request = self.gateway.ask(path, body.to_string());
+        let mut request = self.gateway.json_request(path, body.to_string());
         if let Some(backend) = backend {
             request = request.header("x-backend", backend);
         }
-        let answer = Answer::of(request.send().await.unwrap()).await;
+        let answer = TestResponse::read(request.send().await.unwrap()).await;
         let asked = match answer.header("x-backend-used") {
             "local_mlx" => &self.mlx,
             "gpu_fast" => &self.fast,
             _ => &self.heavy,
         };
         let sent = asked
-            .seen(path)
+            .requests(path)
             .last()
             .map_or(Value::Null, |seen| seen.body.get("model").cloned().unwrap_or_default());
         (answer, sent)
@@ -95,8 +95,8 @@ async fn header_alias_class_listed_model_and_default_decide_in_this_order() {
     ] {
         for path in [CHAT, "/v1/completions", EMBEDDINGS] {
             if path == "/v1/completions" {
-                three.mlx.set(path, Reply::json(200, json!({})));
-                three.fast.set(path, Reply::json(200, json!({})));
+                three.mlx.set(path, UpstreamReply::json(200, json!({})));
+                three.fast.set(path, UpstreamReply::json(200, json!({})));
             }
             let (answer, asked) = three.ask(path, backend, &model).await;
             assert_eq!(answer.status, 200, "{answer:?}");
@@ -144,17 +144,17 @@ async fn what_leads_nowhere_or_to_one_that_cannot_is_refused_and_asked_of_nobody
         }
     }
     for backend in [&three.mlx, &three.fast, &three.heavy] {
-        assert!(backend.seen(CHAT).is_empty());
+        assert!(backend.requests(CHAT).is_empty());
     }
-    let order = three.gateway.order(&json!({"prompt": "p"})).header("x-backend", "gpu_fast");
-    let refused = Answer::of(order.send().await.unwrap()).await;
+    let order = three.gateway.image_request(&json!({"prompt": "p"})).header("x-backend", "gpu_fast");
+    let refused = TestResponse::read(order.send().await.unwrap()).await;
     assert_eq!((refused.status, refused.message()), (400, "Backend gpu_fast does not support images"));
 }
 
 #[tokio::test]
 async fn a_chosen_backend_that_is_down_or_full_is_not_replaced() {
     let three = Three::start(&[]).await;
-    three.mlx.set(CHAT, Reply::Hold);
+    three.mlx.set(CHAT, UpstreamReply::Hold);
     let ask = json!({"model": "qwen"});
     let held = three.gateway.chat(&ask);
     let full = async {
@@ -178,18 +178,18 @@ async fn a_chosen_backend_that_is_down_or_full_is_not_replaced() {
         assert_eq!((answer.status, answer.header("x-backend-used")), (503, "local_mlx"), "{model}");
         assert_eq!(answer.header("x-router-reason"), reason, "{model}");
     }
-    assert!(three.fast.seen(CHAT).is_empty());
+    assert!(three.fast.requests(CHAT).is_empty());
 }
 
 #[tokio::test]
 async fn every_class_and_kind_has_places_of_its_own() {
     let three = Three::start(&[]).await;
-    three.mlx.set(CHAT, Reply::Hold);
-    three.mlx.set(EMBEDDINGS, Reply::Hold);
+    three.mlx.set(CHAT, UpstreamReply::Hold);
+    three.mlx.set(EMBEDDINGS, UpstreamReply::Hold);
     let ask = json!({"model": "mlx", "input": "x"});
     let (chat, numbers, ()) = tokio::join!(
         three.gateway.chat(&ask),
-        three.gateway.ask(EMBEDDINGS, ask.to_string()).send(),
+        three.gateway.json_request(EMBEDDINGS, ask.to_string()).send(),
         async {
             three.mlx.until_held(2).await; // one of each: neither is in the other's place
             assert_eq!(three.ask(CHAT, Some("mlx"), &json!(null)).await.0.status, 429);
@@ -207,7 +207,7 @@ async fn every_class_and_kind_has_places_of_its_own() {
     );
     assert_eq!((chat.status, numbers.unwrap().status().as_u16()), (200, 200));
     assert_eq!(
-        three.mlx.seen(CHAT).len() + three.mlx.seen(EMBEDDINGS).len(),
+        three.mlx.requests(CHAT).len() + three.mlx.requests(EMBEDDINGS).len(),
         2,
         "who was refused never arrived"
     );
@@ -237,8 +237,8 @@ async fn the_list_of_models_is_the_one_that_routing_knows_with_the_aliases() {
     let one = three.gateway.get("/v1/models/llama/8b").await;
     assert_eq!((one.status, &one.json["owned_by"]), (200, &json!("gpu_fast")));
     // A backend that gives no list keeps the one it had; one that is down has none, and its aliases neither.
-    three.fast.set("/v1/models", Reply::Say(500, vec![], vec![]));
-    three.mlx.set("/readyz", Reply::Say(503, vec![], vec![]));
+    three.fast.set("/v1/models", UpstreamReply::Respond(500, vec![], vec![]));
+    three.mlx.set("/readyz", UpstreamReply::Respond(503, vec![], vec![]));
     three.gateway.until_ready("local_mlx", false).await;
     assert_eq!(
         listed().await,
@@ -253,7 +253,8 @@ async fn the_list_of_models_is_the_one_that_routing_knows_with_the_aliases() {
 #[tokio::test]
 async fn no_list_is_asked_for_on_a_requests_way() {
     let three = Three::start_probing("3600", &[]).await;
-    let asked = || [&three.mlx, &three.fast, &three.heavy].map(|backend| backend.seen("/v1/models").len());
+    let asked =
+        || [&three.mlx, &three.fast, &three.heavy].map(|backend| backend.requests("/v1/models").len());
     let before = asked();
     for _ in 0..3 {
         assert_eq!(three.ask(CHAT, None, &json!("llama/8b")).await.0.header("x-backend-used"), "gpu_fast");

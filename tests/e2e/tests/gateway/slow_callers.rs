@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use e2e::gateway::{Gateway, TOKEN};
 use fakes::{
-    raw_http::Wire,
-    upstream::{Reply, Upstream, sse::Act},
+    raw_http::RawClient,
+    upstream::{Upstream, UpstreamReply, sse::SseStep},
 };
 use reqwest::Method;
 use tokio::{
@@ -20,7 +20,7 @@ async fn a_reader_who_takes_nothing_of_a_stream_gives_the_place_back_at_the_requ
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--images-http-timeout-sec", "2"]).await;
     let comment = [&b": "[..], &vec![b'x'; 1 << 20], b"\n\n"].concat();
-    upstream.set_images(Reply::Events(vec![Act::Send(comment); 32]));
+    upstream.set_images(UpstreamReply::Events(vec![SseStep::Send(comment); 32]));
     let body = ask().to_string();
     let mut stream = TcpStream::connect(gateway.url.strip_prefix("http://").unwrap()).await.unwrap();
     let head = format!(
@@ -54,7 +54,7 @@ async fn one_callers_unfinished_bodies_leave_half_of_the_budget_to_others() {
     let piece = vec![b'x'; PIECE];
     let mut uploads = Vec::new();
     for _ in 0..4 {
-        let mut wire = Wire::to(&gateway.url).await;
+        let mut wire = RawClient::to(&gateway.url).await;
         let length = PIECE + 1;
         wire.send(format!(
             "POST /v1/images/edits HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer mine-token-0123456789\r\n\

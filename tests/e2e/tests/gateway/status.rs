@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use e2e::gateway::{Gateway, gpu_heavy, with_local_mlx};
-use fakes::upstream::{Reply, Upstream};
+use fakes::upstream::{Upstream, UpstreamReply};
 use serde_json::json;
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn models_are_those_of_all_ready_backends_owned_by_their_class() {
     let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
     mlx.set(
         "/v1/models",
-        Reply::json(200, json!({"object": "list", "data": [{"id": "qwen", "object": "model"}]})),
+        UpstreamReply::json(200, json!({"object": "list", "data": [{"id": "qwen", "object": "model"}]})),
     );
     let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &[]).await;
     gateway.until_ready("local_mlx", true).await;

@@ -8,7 +8,7 @@ use serde_json::json;
 async fn stored(gateway: &Gateway) -> (String, Vec<u8>) {
     let answer = gateway.generate(&json!({"prompt": "p", "size": "64x64"})).await;
     let url = answer.json["data"][0]["url"].as_str().unwrap().to_owned();
-    let bytes = gateway.picture(&url).await;
+    let bytes = gateway.image(&url).await;
     (url, bytes)
 }
 
@@ -118,7 +118,7 @@ async fn pictures_outlast_a_restart_and_unfinished_files_do_not() {
     std::fs::write(&unfinished, b"half").unwrap();
     gateway.stop().await;
     let gateway = Gateway::start_in(folder, &gpu_heavy(&upstream), &[]).await;
-    assert_eq!(gateway.picture(&url).await, bytes);
+    assert_eq!(gateway.image(&url).await, bytes);
     assert!(!unfinished.exists());
 }
 

@@ -2,17 +2,17 @@
 
 use e2e::gateway::{Gateway, TOKEN};
 use fakes::{
-    Answer,
-    caller::Caller,
+    TestResponse,
+    stream_client::StreamClient,
     upstream::{
-        Reply, Upstream, picture,
-        sse::{Act, completed, partial},
+        Upstream, UpstreamReply, fake_image,
+        sse::{SseStep, completed, partial},
     },
 };
 use picture::Format;
 use serde_json::{Value, json};
-use service::outbound::{Connections, builder};
-use wire::openai::images::Size;
+use service::outbound::{ConnectionPolicy, client_builder};
+use wire::openai::images::ImageSize;
 
 pub(super) const KEY: &str = "gpu_heavy.images";
 pub(super) const MADE: &str = "image_generation";
@@ -22,13 +22,13 @@ pub(super) fn ask() -> Value {
 }
 
 pub(super) fn painted() -> Vec<u8> {
-    picture("p", 7, Size::new(32, 32))
+    fake_image("p", 7, ImageSize::new(32, 32))
 }
 
-pub(super) fn bytes_of(act: &Act) -> Vec<u8> {
+pub(super) fn bytes_of(act: &SseStep) -> Vec<u8> {
     match act {
-        Act::Send(bytes) => bytes.clone(),
-        Act::Wait | Act::Break => Vec::new(),
+        SseStep::Send(bytes) => bytes.clone(),
+        SseStep::Wait | SseStep::Break => Vec::new(),
     }
 }
 
@@ -44,20 +44,21 @@ async fn events_pass_one_by_one_and_the_last_gains_its_address() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let (first, second) = (partial(MADE, 0), partial(MADE, 1));
-    let ping = || Act::Send(b": ping\n\n".to_vec());
-    let odd = Act::Send(b"event:own\r\nid: 7\r\ndata: {\"b\":1,  \"a\":2}\r\n: inside\r\n\r\n".to_vec());
+    let ping = || SseStep::Send(b": ping\n\n".to_vec());
+    let odd = SseStep::Send(b"event:own\r\nid: 7\r\ndata: {\"b\":1,  \"a\":2}\r\n: inside\r\n\r\n".to_vec());
     let script = [
         ping(),
-        Act::Wait,
+        SseStep::Wait,
         first.clone(),
-        Act::Wait,
+        SseStep::Wait,
         second.clone(),
         odd.clone(),
-        Act::Wait,
+        SseStep::Wait,
         completed(MADE, &painted()),
     ];
-    upstream.set_images(Reply::Events(script.to_vec()));
-    let mut caller = Caller::of(gateway.order(&ask()).header("x-stainless-read-timeout", "60")).await;
+    upstream.set_images(UpstreamReply::Events(script.to_vec()));
+    let mut caller =
+        StreamClient::start(gateway.image_request(&ask()).header("x-stainless-read-timeout", "60")).await;
     for (name, value) in [
         ("content-type", "text/event-stream"),
         ("cache-control", "no-cache"),
@@ -83,7 +84,7 @@ async fn events_pass_one_by_one_and_the_last_gains_its_address() {
     assert!(!told, "its line is written and counted at its end");
     upstream.step();
     assert!(caller.end().await);
-    let (name, data) = caller.last();
+    let (name, data) = caller.last_event();
     assert_eq!(
         (name.as_str(), &data["type"]),
         ("image_generation.completed", &json!("image_generation.completed"))
@@ -91,7 +92,7 @@ async fn events_pass_one_by_one_and_the_last_gains_its_address() {
     assert_eq!((&data["seed"], &data["created_at"]), (&json!(7), &json!(1_736_697_234)));
     let inline = base64_simd::STANDARD.decode_to_vec(data["b64_json"].as_str().unwrap()).unwrap();
     assert_eq!(inline, painted());
-    assert_eq!(gateway.picture(data["url"].as_str().unwrap()).await, inline);
+    assert_eq!(gateway.image(data["url"].as_str().unwrap()).await, inline);
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 200).await;
     let seen = &upstream.images()[0];
@@ -104,14 +105,17 @@ async fn events_pass_one_by_one_and_the_last_gains_its_address() {
 async fn edits_stream_the_same_way() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--public-base-url", "https://ai2.local:8800"]).await;
-    upstream.set_images(Reply::Events(vec![partial("image_edit", 0), completed("image_edit", &painted())]));
+    upstream.set_images(UpstreamReply::Events(vec![
+        partial("image_edit", 0),
+        completed("image_edit", &painted()),
+    ]));
     let form = "--b\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a.png\"\r\n\r\npng\r\n\
                 --b\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\np\r\n\
                 --b\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\ntrue\r\n--b--\r\n";
-    let mut caller = Caller::of(gateway.edit("multipart/form-data; boundary=b", form)).await;
+    let mut caller = StreamClient::start(gateway.edit("multipart/form-data; boundary=b", form)).await;
     assert!(caller.end().await);
-    assert!(caller.come.starts_with(&bytes_of(&partial("image_edit", 0))));
-    let (name, data) = caller.last();
+    assert!(caller.received.starts_with(&bytes_of(&partial("image_edit", 0))));
+    let (name, data) = caller.last_event();
     assert_eq!(name, "image_edit.completed");
     assert!(data["url"].as_str().unwrap().starts_with("https://ai2.local:8800/ui/images/"), "{data}");
 }
@@ -120,8 +124,8 @@ async fn edits_stream_the_same_way() {
 async fn a_caller_who_leaves_a_silent_stream_closes_the_backends_and_frees_the_place() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    upstream.set_images(Reply::Events(vec![partial(MADE, 0), Act::Wait]));
-    let mut caller = Caller::of(gateway.order(&ask())).await;
+    upstream.set_images(UpstreamReply::Events(vec![partial(MADE, 0), SseStep::Wait]));
+    let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
     caller.until(&bytes_of(&partial(MADE, 0))).await;
     upstream.until_held(1).await;
     drop(caller);
@@ -140,10 +144,10 @@ async fn the_same_is_noticed_through_tls() {
         fakes::eventually("the certificate", async || std::fs::read(folder.join("gateway-ca.pem")).ok())
             .await;
     let pinned = [reqwest::Certificate::from_pem(&pem).unwrap()];
-    let client = builder(Connections::Fresh).tls_certs_only(pinned).build().unwrap();
-    upstream.set_images(Reply::Events(vec![partial(MADE, 0), Act::Wait]));
+    let client = client_builder(ConnectionPolicy::PerRequest).tls_certs_only(pinned).build().unwrap();
+    upstream.set_images(UpstreamReply::Events(vec![partial(MADE, 0), SseStep::Wait]));
     let request = client.post(format!("{}/v1/images/generations", gateway.url)).bearer_auth(TOKEN);
-    let mut caller = Caller::of(request.body(ask().to_string())).await;
+    let mut caller = StreamClient::start(request.body(ask().to_string())).await;
     caller.until(&bytes_of(&partial(MADE, 0))).await;
     drop((caller, client));
     upstream.until_left(1).await;
@@ -153,8 +157,15 @@ async fn the_same_is_noticed_through_tls() {
 async fn streams_hold_their_places_and_one_more_is_429() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    upstream.set_images(Reply::Events(vec![partial(MADE, 0), Act::Wait, completed(MADE, &painted())]));
-    let mut callers = [Caller::of(gateway.order(&ask())).await, Caller::of(gateway.order(&ask())).await];
+    upstream.set_images(UpstreamReply::Events(vec![
+        partial(MADE, 0),
+        SseStep::Wait,
+        completed(MADE, &painted()),
+    ]));
+    let mut callers = [
+        StreamClient::start(gateway.image_request(&ask())).await,
+        StreamClient::start(gateway.image_request(&ask())).await,
+    ];
     assert_eq!(gateway.inflight(KEY).await, 2);
     for ask in [ask(), json!({"prompt": "p"})] {
         let answer = gateway.generate(&ask).await;
@@ -163,7 +174,7 @@ async fn streams_hold_their_places_and_one_more_is_429() {
     upstream.step();
     for caller in &mut callers {
         assert!(caller.end().await);
-        assert_eq!(caller.last().0, "image_generation.completed");
+        assert_eq!(caller.last_event().0, "image_generation.completed");
     }
     gateway.until_inflight(KEY, 0).await;
     assert_eq!(upstream.images().len(), 2);
@@ -173,13 +184,17 @@ async fn streams_hold_their_places_and_one_more_is_429() {
 async fn a_drain_lets_a_stream_finish() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    upstream.set_images(Reply::Events(vec![partial(MADE, 0), Act::Wait, completed(MADE, &painted())]));
-    let mut caller = Caller::of(gateway.order(&ask())).await;
+    upstream.set_images(UpstreamReply::Events(vec![
+        partial(MADE, 0),
+        SseStep::Wait,
+        completed(MADE, &painted()),
+    ]));
+    let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
     caller.until(&bytes_of(&partial(MADE, 0))).await;
-    gateway.lifecycle.stop();
+    gateway.lifecycle.begin_drain();
     upstream.step();
     assert!(caller.end().await);
-    assert_eq!(caller.last().0, "image_generation.completed");
+    assert_eq!(caller.last_event().0, "image_generation.completed");
     gateway.stop().await;
 }
 
@@ -187,12 +202,14 @@ async fn a_drain_lets_a_stream_finish() {
 async fn the_mock_has_one_finished_event() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--images-backend", "mock"]).await;
-    let mut caller =
-        Caller::of(gateway.order(&json!({"prompt": "p", "stream": true, "size": "64x48", "seed": 3}))).await;
+    let mut caller = StreamClient::start(
+        gateway.image_request(&json!({"prompt": "p", "stream": true, "size": "64x48", "seed": 3})),
+    )
+    .await;
     assert_eq!(caller.header("x-backend-used"), "mock");
     assert!(caller.end().await);
-    assert_eq!(caller.come.windows(2).filter(|bytes| bytes == b"\n\n").count(), 1, "one event");
-    let (name, data) = caller.last();
+    assert_eq!(caller.received.windows(2).filter(|bytes| bytes == b"\n\n").count(), 1, "one event");
+    let (name, data) = caller.last_event();
     assert_eq!(
         (name.as_str(), &data["type"]),
         ("image_generation.completed", &json!("image_generation.completed"))
@@ -201,8 +218,8 @@ async fn the_mock_has_one_finished_event() {
     for key in ["created_at", "quality", "background", "output_format", "usage"] {
         assert!(!data[key].is_null(), "{key}");
     }
-    let bytes = gateway.picture(data["url"].as_str().unwrap()).await;
-    assert_eq!(Format::of_whole(&bytes), Ok(Format::Png));
+    let bytes = gateway.image(data["url"].as_str().unwrap()).await;
+    assert_eq!(Format::detect(&bytes), Ok(Format::Png));
     assert_eq!(base64_simd::STANDARD.encode_to_string(&bytes), data["b64_json"].as_str().unwrap());
     assert!(upstream.images().is_empty());
 }
@@ -211,7 +228,7 @@ async fn the_mock_has_one_finished_event() {
 async fn the_body_decides_not_accept() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let request = gateway.order(&json!({"prompt": "p"})).header("accept", "text/event-stream");
-    let answer = Answer::of(request.send().await.unwrap()).await;
+    let request = gateway.image_request(&json!({"prompt": "p"})).header("accept", "text/event-stream");
+    let answer = TestResponse::read(request.send().await.unwrap()).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
 }

@@ -2,10 +2,10 @@
 
 use e2e::gateway::Gateway;
 use fakes::{
-    caller::Caller,
+    stream_client::StreamClient,
     upstream::{
-        Reply, Upstream,
-        sse::{Act, completed, error, event, partial},
+        Upstream, UpstreamReply,
+        sse::{SseStep, completed, error, event, partial},
     },
 };
 use serde_json::json;
@@ -16,13 +16,13 @@ use super::stream::{KEY, MADE, ask, bytes_of, painted, until_counted};
 async fn before_a_stream_begins_a_failure_is_an_answer() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let html = Reply::Say(200, vec![("content-type", "text/html".into())], b"<html>".to_vec());
+    let html = UpstreamReply::Respond(200, vec![("content-type", "text/html".into())], b"<html>".to_vec());
     for (reply, status, code) in [
-        (Reply::error(429, "backend_overloaded", "full"), 429, "backend_overloaded"),
-        (Reply::error(404, "model_not_found", "no such model"), 404, "model_not_found"),
-        (Reply::Pictures, 502, "backend_error"),
+        (UpstreamReply::error(429, "backend_overloaded", "full"), 429, "backend_overloaded"),
+        (UpstreamReply::error(404, "model_not_found", "no such model"), 404, "model_not_found"),
+        (UpstreamReply::Images, 502, "backend_error"),
         (html, 502, "backend_error"),
-        (Reply::error(503, "backend_not_ready", "paused"), 503, "backend_not_ready"),
+        (UpstreamReply::error(503, "backend_not_ready", "paused"), 503, "backend_not_ready"),
     ] {
         upstream.next_image(reply);
         let answer = gateway.generate(&ask()).await;
@@ -48,10 +48,10 @@ async fn a_backends_error_event_passes_as_it_is() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let failed = error("gpu_out_of_memory", "the card's memory did not suffice");
-    upstream.set_images(Reply::Events(vec![partial(MADE, 0), failed.clone()]));
-    let mut caller = Caller::of(gateway.order(&ask())).await;
+    upstream.set_images(UpstreamReply::Events(vec![partial(MADE, 0), failed.clone()]));
+    let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
     assert!(caller.end().await);
-    assert_eq!(caller.come, [bytes_of(&partial(MADE, 0)), bytes_of(&failed)].concat());
+    assert_eq!(caller.received, [bytes_of(&partial(MADE, 0)), bytes_of(&failed)].concat());
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 502).await;
 }
@@ -67,12 +67,12 @@ async fn a_finished_event_without_a_whole_picture_becomes_an_error_event() {
         completed(MADE, b"<html>"),
         event(name, &json!({"type": name})),
         event(name, &json!([])),
-        Act::Send(format!("event: {name}\ndata: no json\n\n").into_bytes()),
+        SseStep::Send(format!("event: {name}\ndata: no json\n\n").into_bytes()),
     ] {
-        upstream.next_image(Reply::Events(vec![partial(MADE, 0), act.clone(), Act::Wait]));
-        let mut caller = Caller::of(gateway.order(&ask())).await;
+        upstream.next_image(UpstreamReply::Events(vec![partial(MADE, 0), act.clone(), SseStep::Wait]));
+        let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
         assert!(caller.end().await, "the stream ends without waiting for the backend");
-        let (event, data) = caller.last();
+        let (event, data) = caller.last_event();
         assert_eq!((event.as_str(), &data["type"]), ("error", &json!("error")), "{act:?}");
         assert_eq!(data["error"]["code"], "backend_error", "{act:?}");
         for key in ["message", "type", "param", "code"] {
@@ -88,20 +88,20 @@ async fn a_finished_event_without_a_whole_picture_becomes_an_error_event() {
 async fn a_stream_that_breaks_off_or_just_ends_is_cut_for_the_caller_too() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let unfinished = Act::Send(bytes_of(&completed(MADE, &painted()))[..200].to_vec());
+    let unfinished = SseStep::Send(bytes_of(&completed(MADE, &painted()))[..200].to_vec());
     let preview = bytes_of(&partial(MADE, 0));
     for (script, come) in [
-        (vec![Act::Break], &[][..]),
+        (vec![SseStep::Break], &[][..]),
         (vec![], &[]),
-        (vec![partial(MADE, 0), Act::Break], &preview),
+        (vec![partial(MADE, 0), SseStep::Break], &preview),
         (vec![partial(MADE, 0)], &preview),
-        (vec![partial(MADE, 0), unfinished.clone(), Act::Break], &preview),
+        (vec![partial(MADE, 0), unfinished.clone(), SseStep::Break], &preview),
         (vec![partial(MADE, 0), unfinished], &preview),
     ] {
-        upstream.next_image(Reply::Events(script.clone()));
-        let mut caller = Caller::of(gateway.order(&ask())).await;
+        upstream.next_image(UpstreamReply::Events(script.clone()));
+        let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
         assert!(!caller.end().await, "{script:?}");
-        assert_eq!(caller.come, come, "{script:?}");
+        assert_eq!(caller.received, come, "{script:?}");
         gateway.until_inflight(KEY, 0).await;
     }
     let metrics = gateway.metrics().await;
@@ -113,11 +113,11 @@ async fn a_stream_that_breaks_off_or_just_ends_is_cut_for_the_caller_too() {
 async fn what_a_backend_does_after_the_picture_changes_nothing() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    for after in [Act::Break, Act::Wait] {
-        upstream.next_image(Reply::Events(vec![completed(MADE, &painted()), after.clone()]));
-        let mut caller = Caller::of(gateway.order(&ask())).await;
+    for after in [SseStep::Break, SseStep::Wait] {
+        upstream.next_image(UpstreamReply::Events(vec![completed(MADE, &painted()), after.clone()]));
+        let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
         assert!(caller.end().await, "{after:?}");
-        assert_eq!(caller.last().0, "image_generation.completed");
+        assert_eq!(caller.last_event().0, "image_generation.completed");
         gateway.until_inflight(KEY, 0).await;
     }
 }
@@ -126,10 +126,10 @@ async fn what_a_backend_does_after_the_picture_changes_nothing() {
 async fn a_backend_that_falls_silent_for_too_long_is_an_error_event_and_is_let_go() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--images-http-timeout-sec", "1"]).await;
-    upstream.set_images(Reply::Events(vec![partial(MADE, 0), Act::Wait]));
-    let mut caller = Caller::of(gateway.order(&ask())).await;
+    upstream.set_images(UpstreamReply::Events(vec![partial(MADE, 0), SseStep::Wait]));
+    let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
     assert!(caller.end().await);
-    let (event, data) = caller.last();
+    let (event, data) = caller.last_event();
     assert_eq!((event.as_str(), &data["error"]["code"]), ("error", &json!("backend_timeout")));
     upstream.until_left(1).await;
     gateway.until_inflight(KEY, 0).await;
@@ -154,14 +154,14 @@ async fn a_store_that_is_gone_is_told_before_the_backend_is_asked() {
 async fn a_picture_that_cannot_be_stored_is_an_error_event() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let first = Act::Send(b": ping\n\n".to_vec());
-    upstream.set_images(Reply::Events(vec![first, Act::Wait, completed(MADE, &painted())]));
-    let mut caller = Caller::of(gateway.order(&ask())).await;
+    let first = SseStep::Send(b": ping\n\n".to_vec());
+    upstream.set_images(UpstreamReply::Events(vec![first, SseStep::Wait, completed(MADE, &painted())]));
+    let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
     caller.until(b": ping\n\n").await;
     std::fs::remove_dir_all(&gateway.store).unwrap();
     upstream.step();
     assert!(caller.end().await);
-    let (event, data) = caller.last();
+    let (event, data) = caller.last_event();
     assert_eq!((event.as_str(), &data["error"]["code"]), ("error", &json!("internal_error")));
     assert!(!data.to_string().contains(&*gateway.store.display().to_string()));
     until_counted(&gateway, 500).await;

@@ -3,15 +3,18 @@
 use std::path::Path;
 
 use e2e::gateway::{Gateway, TOKEN};
-use fakes::{raw_http::Wire, upstream::Upstream};
+use fakes::{raw_http::RawClient, upstream::Upstream};
 use reqwest::{Certificate, Client, Version};
-use service::outbound::{Connections, builder};
+use service::outbound::{ConnectionPolicy, client_builder};
 
 /// A client that trusts the authority in a folder and nobody else.
 async fn trusting(folder: &Path) -> Client {
     let authority = folder.join("gateway-ca.pem");
     let pem = fakes::eventually("the authority", async || std::fs::read(&authority).ok()).await;
-    builder(Connections::Fresh).tls_certs_only([Certificate::from_pem(&pem).unwrap()]).build().unwrap()
+    client_builder(ConnectionPolicy::PerRequest)
+        .tls_certs_only([Certificate::from_pem(&pem).unwrap()])
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -21,7 +24,7 @@ async fn a_client_that_trusts_the_local_authority_is_served_over_http_1_1() {
     let yaml = e2e::gateway::gpu_heavy(&upstream);
     let gateway = Gateway::start_in(folder.clone(), &yaml, &["--gateway-tls", "on"]).await;
     assert!(gateway.url.starts_with("https://"));
-    let strangers = builder(Connections::Fresh).build().unwrap();
+    let strangers = client_builder(ConnectionPolicy::PerRequest).build().unwrap();
     let client = trusting(&folder).await;
     let answer = client.get(format!("{}/healthz", gateway.url)).send().await.unwrap();
     assert_eq!((answer.status().as_u16(), answer.version()), (200, Version::HTTP_11));
@@ -102,9 +105,9 @@ async fn plain_http_on_the_tls_port_is_told_where_to_go() {
         ("GET /healthz HTTP/1.0\r\n\r\n".to_owned(), format!("https://HOST:{port}")),
         ("OPTIONS * HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned(), format!("https://HOST:{port}")),
     ] {
-        let mut wire = Wire::to(&plain).await;
+        let mut wire = RawClient::to(&plain).await;
         wire.send(&request).await;
-        let answer = wire.answer().await;
+        let answer = wire.response().await;
         assert_eq!(answer.status(), 400, "{request}");
         let error: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
         assert_eq!(error["error"]["code"], "https_required", "{request}");
@@ -125,11 +128,11 @@ async fn a_large_body_in_plain_http_on_the_tls_port_does_not_cost_the_answer() {
     let (_upstream, _gateway, plain) = with_tls().await;
     let length = 4 << 20;
     for _ in 0..8 {
-        let mut wire = Wire::to(&plain).await;
+        let mut wire = RawClient::to(&plain).await;
         let head = format!("POST /v1/images/edits HTTP/1.1\r\nHost: ai2\r\nContent-Length: {length}\r\n\r\n");
         wire.send(head).await;
         wire.send(vec![b'x'; length]).await;
-        let answer = wire.answer().await;
+        let answer = wire.response().await;
         assert_eq!(answer.status(), 400);
         assert!(answer.text().contains("https_required"));
     }
@@ -146,7 +149,7 @@ async fn what_is_neither_tls_nor_http_is_closed_and_the_port_serves_on() {
         b"nonsense\r\n\r\n",
         b" GET / HTTP/1.1\r\n\r\n",
     ] {
-        let mut wire = Wire::to(&plain).await;
+        let mut wire = RawClient::to(&plain).await;
         wire.send(garbage).await;
         // A record that is cut off is waited for.
         if garbage.starts_with(b"\x16") {
@@ -155,7 +158,8 @@ async fn what_is_neither_tls_nor_http_is_closed_and_the_port_serves_on() {
         let answer = wire.rest().await;
         assert!(!answer.contains("HTTP/1.1 200"), "{answer}");
     }
-    let client = builder(Connections::Fresh).tls_danger_accept_invalid_certs(true).build().unwrap();
+    let client =
+        client_builder(ConnectionPolicy::PerRequest).tls_danger_accept_invalid_certs(true).build().unwrap();
     let answer = client.get(format!("{}/healthz", gateway.url)).send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 200);
 }

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use e2e::gateway::{Gateway, with_local_mlx};
 use fakes::{
-    Answer, eventually,
-    upstream::{Reply, Upstream},
+    TestResponse, eventually,
+    upstream::{Upstream, UpstreamReply},
 };
 use serde_json::{Value, json};
 
 const NIGHT: Duration = Duration::from_hours(8);
 
 async fn until_probed(upstream: &Upstream, times: usize) {
-    eventually("probes", async || (upstream.seen("/readyz").len() >= times).then_some(())).await;
+    eventually("probes", async || (upstream.requests("/readyz").len() >= times).then_some(())).await;
 }
 
-fn assert_asleep(answer: &Answer) {
+fn assert_asleep(answer: &TestResponse) {
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"), "{}", answer.message());
     assert!(answer.message().contains("asleep"), "{}", answer.message());
     assert_eq!(answer.header("x-should-retry"), "false");
@@ -26,7 +26,7 @@ async fn after_a_sleep_nothing_is_admitted_until_the_backend_was_asked_anew() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
-    upstream.set("/readyz", Reply::Hold);
+    upstream.set("/readyz", UpstreamReply::Hold);
     gateway.sleep(NIGHT);
     assert_asleep(&gateway.generate(&json!({"prompt": "p"})).await);
     until_probed(&upstream, 2).await;
@@ -50,7 +50,7 @@ async fn every_backend_is_asked_at_once_and_no_idle_connection_is_used_again() {
     gateway.until_ready("gpu_heavy", true).await;
     gateway.until_ready("local_mlx", true).await;
     let used = |nth: usize| -> Vec<_> {
-        let probe = |upstream: &Upstream, path: &str| upstream.seen(path)[nth].connection;
+        let probe = |upstream: &Upstream, path: &str| upstream.requests(path)[nth].connection;
         [&heavy, &mlx].map(|one| [probe(one, "/healthz"), probe(one, "/readyz")]).concat()
     };
     let before = used(0);
@@ -68,7 +68,7 @@ async fn every_backend_is_asked_at_once_and_no_idle_connection_is_used_again() {
 #[tokio::test]
 async fn a_probe_under_way_when_the_machine_fell_asleep_is_not_waited_for() {
     let upstream = Upstream::start().await;
-    upstream.set("/readyz", Reply::Hold);
+    upstream.set("/readyz", UpstreamReply::Hold);
     let gateway = Gateway::start(&upstream, &[]).await;
     until_probed(&upstream, 1).await;
     gateway.sleep(NIGHT);
@@ -86,5 +86,5 @@ async fn a_clock_that_is_corrected_a_little_is_no_sleep() {
     gateway.until_ready("gpu_heavy", true).await;
     gateway.sleep(Duration::from_secs(4));
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
-    assert_eq!(upstream.seen("/readyz").len(), 1);
+    assert_eq!(upstream.requests("/readyz").len(), 1);
 }

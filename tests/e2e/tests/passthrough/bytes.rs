@@ -1,4 +1,4 @@
-use fakes::{raw_engine::RawEngine, raw_http::Wire};
+use fakes::{raw_engine::RawEngine, raw_http::RawClient};
 
 use super::{ask, before};
 
@@ -13,7 +13,7 @@ async fn the_engine_gets_what_was_sent_and_the_caller_what_was_answered() {
     )
     .await;
     assert_eq!((answer.status(), answer.header("x-engine")), (200, "raw"), "{answer:?}");
-    let seen = &engine.seen("/a/")[0];
+    let seen = &engine.requests("/a/")[0];
     // A fragment is no part of a request; nginx drops it too.
     assert_eq!(seen.line(), "PROPFIND /a/../b/%2e%2e//c%00;d?x=%20&y=1+1 HTTP/1.1");
     assert_eq!((seen.header("cookie"), seen.header("x-odd")), (vec!["a", "c"], vec!["b"]));
@@ -52,9 +52,9 @@ async fn ranges_head_options_and_old_servers_pass() {
         (range.status(), range.header("content-range"), range.text()),
         (206, "bytes 2-4/10", "cde".into())
     );
-    assert_eq!(engine.seen("/range")[0].header("range"), ["bytes=2-4"]);
+    assert_eq!(engine.requests("/range")[0].header("range"), ["bytes=2-4"]);
 
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send("HEAD /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     let head = wire.rest().await;
     assert!(
@@ -63,43 +63,43 @@ async fn ranges_head_options_and_old_servers_pass() {
     );
 
     let options = ask(&sidecar, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert_eq!((options.status(), engine.seen("*")[0].line()), (200, "OPTIONS * HTTP/1.1"));
+    assert_eq!((options.status(), engine.requests("*")[0].line()), (200, "OPTIONS * HTTP/1.1"));
 
     let old = ask(&sidecar, "GET /old HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(old.head.starts_with("HTTP/1.1 200"), "{old:?}");
     assert_eq!(old.text(), "3\r\nold\r\n0\r\n\r\n");
-    let mut oldest = Wire::to(&sidecar.url).await;
+    let mut oldest = RawClient::to(&sidecar.url).await;
     oldest.send("GET /x HTTP/1.0\r\nHost: a\r\n\r\n").await;
     assert!(oldest.rest().await.contains("x-engine: raw"), "an old client is answered and hung up on");
-    assert_eq!(engine.seen("/x")[1].line(), "GET /x HTTP/1.1");
+    assert_eq!(engine.requests("/x")[1].line(), "GET /x HTTP/1.1");
 }
 
 #[tokio::test]
 async fn a_client_that_names_no_host_is_one_of_http_1_0_and_the_engine_is_told_its_own() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send("GET /x HTTP/1.0\r\n\r\n").await;
     assert!(wire.rest().await.contains("x-engine: raw"));
-    let seen = &engine.seen("/x")[0];
+    let seen = &engine.requests("/x")[0];
     assert_eq!(seen.header("host"), [engine.url.strip_prefix("http://").unwrap()]);
     assert!(seen.header("x-forwarded-host").is_empty(), "the caller named none");
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send("GET /x HTTP/1.1\r\n\r\n").await;
-    assert_eq!((wire.answer().await.status(), engine.seen("/x").len()), (400, 1));
+    assert_eq!((wire.response().await.status(), engine.requests("/x").len()), (400, 1));
 }
 
 #[tokio::test]
 async fn a_client_that_asks_first_is_told_to_go_on() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send("POST /upload HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
-    assert_eq!(wire.answer().await.status(), 100);
+    assert_eq!(wire.response().await.status(), 100);
     wire.send("hello").await;
-    assert_eq!(wire.answer().await.status(), 200);
-    assert_eq!(engine.seen("/upload")[0].body, b"hello");
-    assert!(engine.seen("/upload")[0].header("expect").is_empty(), "it is answered");
+    assert_eq!(wire.response().await.status(), 200);
+    assert_eq!(engine.requests("/upload")[0].body, b"hello");
+    assert!(engine.requests("/upload")[0].header("expect").is_empty(), "it is answered");
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn trailers_travel_both_ways() {
     let sidecar = before(&engine, &[]).await;
     let up = "POST /up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n";
     assert_eq!(ask(&sidecar, up).await.status(), 200);
-    let body = String::from_utf8(engine.seen("/up")[0].body.clone()).unwrap().to_lowercase();
+    let body = String::from_utf8(engine.requests("/up")[0].body.clone()).unwrap().to_lowercase();
     assert_eq!(body, "2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n");
     let down =
         ask(&sidecar, "GET /trailers HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n").await;
@@ -119,12 +119,12 @@ async fn trailers_travel_both_ways() {
 async fn both_directions_stream() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send("POST /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await;
     let seen = engine.until("/stream", |request| request.body.starts_with(b"5\r\nfirst")).await;
     assert!(!seen.whole, "the rest has not been sent yet");
     wire.send("4\r\nlast\r\n0\r\n\r\n").await;
-    assert_eq!(wire.answer().await.status(), 200);
+    assert_eq!(wire.response().await.status(), 200);
 
     wire.send("GET /gate HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let begun = wire.until(b"first\r\n").await.unwrap();
@@ -140,13 +140,13 @@ async fn an_upload_is_bounded_only_where_the_operator_says_so() {
     let announced = ask(&sidecar, "POST /u HTTP/1.1\r\nHost: a\r\nContent-Length: 1025\r\n\r\n").await;
     assert_eq!(announced.status(), 413);
     assert!(announced.text().contains("request_too_large") && announced.text().contains("max-upload-bytes"));
-    assert!(engine.seen("/u").is_empty());
+    assert!(engine.requests("/u").is_empty());
     let chunk = "x".repeat(1024);
     let unannounced = format!(
         "POST /u HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n{chunk}\r\n1\r\nx\r\n0\r\n\r\n"
     );
     assert_eq!(ask(&sidecar, &unannounced).await.status(), 413);
-    engine.until_open(|_| engine.seen("/u").iter().all(|request| !request.whole)).await;
+    engine.until_open(|_| engine.requests("/u").iter().all(|request| !request.whole)).await;
     let fits = format!("POST /fits HTTP/1.1\r\nHost: a\r\nContent-Length: 1024\r\n\r\n{chunk}");
     assert_eq!(ask(&sidecar, &fits).await.status(), 200);
 }

@@ -1,5 +1,5 @@
 use e2e::sidecar::Sidecar;
-use fakes::{raw_engine::RawEngine, raw_http::Wire};
+use fakes::{raw_engine::RawEngine, raw_http::RawClient};
 use std::collections::HashSet;
 
 use super::{ask, before};
@@ -18,42 +18,42 @@ async fn nowhere() -> String {
 async fn connections_to_the_engine_are_kept_and_one_that_it_closed_fails_no_request() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     for _ in 0..5 {
         wire.send(get("/kept")).await;
-        assert_eq!(wire.answer().await.status(), 200);
+        assert_eq!(wire.response().await.status(), 200);
     }
-    let used: HashSet<_> = engine.seen("/kept").iter().map(|request| request.connection).collect();
+    let used: HashSet<_> = engine.requests("/kept").iter().map(|request| request.connection).collect();
     assert!(used.len() < 5, "{used:?}");
     // From here on every kept connection is hung up on when it is used.
     for _ in 0..20 {
         wire.send(get("/once")).await;
-        assert_eq!(wire.answer().await.status(), 200);
+        assert_eq!(wire.response().await.status(), 200);
     }
-    assert_eq!(engine.seen("/once").len(), 20, "sent again only where it was not read");
+    assert_eq!(engine.requests("/once").len(), 20, "sent again only where it was not read");
 }
 
 #[tokio::test]
 async fn what_may_change_something_has_a_connection_of_its_own_and_is_never_sent_again() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send(get("/warm")).await;
-    wire.answer().await;
+    wire.response().await;
     for method in ["POST", "PUT", "DELETE", "PATCH"] {
         for _ in 0..3 {
             wire.send(format!("{method} /work HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")).await;
-            assert_eq!(wire.answer().await.status(), 200);
+            assert_eq!(wire.response().await.status(), 200);
         }
     }
-    let mut used: Vec<_> = engine.seen("/work").iter().map(|request| request.connection).collect();
+    let mut used: Vec<_> = engine.requests("/work").iter().map(|request| request.connection).collect();
     used.sort_unstable();
     used.dedup();
     assert_eq!(used.len(), 12);
     wire.send("POST /drop HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await;
-    let dropped = wire.answer().await;
+    let dropped = wire.response().await;
     assert_eq!((dropped.status(), dropped.header("x-should-retry")), (502, "false"));
-    assert_eq!(engine.seen("/drop").len(), 1);
+    assert_eq!(engine.requests("/drop").len(), 1);
 }
 
 #[tokio::test]
@@ -65,16 +65,16 @@ async fn a_broken_engine_is_a_clean_502_and_a_broken_body_a_broken_connection() 
         assert_eq!((answer.status(), answer.header("content-type")), (502, "application/json"), "{path}");
         assert!(answer.text().contains("engine_unavailable"), "{}", answer.text());
     }
-    assert_eq!(engine.seen("/drop").len(), 1, "nothing says that it was not read");
-    let mut wire = Wire::to(&sidecar.url).await;
+    assert_eq!(engine.requests("/drop").len(), 1, "nothing says that it was not read");
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send(get("/half")).await;
     let half = wire.rest().await;
     assert!(half.ends_with("only this"), "never padded, never a second answer: {half}");
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send(get("/half-chunked")).await;
     let half = wire.rest().await;
     assert!(!half.ends_with("0\r\n\r\n"), "{half}");
-    let mut oldest = Wire::to(&sidecar.url).await;
+    let mut oldest = RawClient::to(&sidecar.url).await;
     oldest.send("GET /half-chunked HTTP/1.0\r\nHost: a\r\n\r\n").await;
     let (answer, end) = oldest.rest_and_end().await;
     assert!(end.is_err(), "without chunks only a reset tells: {answer}");
@@ -85,9 +85,9 @@ async fn an_answer_has_one_framing_or_is_a_502() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     for path in ["/both", "/both", "/twice", "/listed"] {
-        let mut wire = Wire::to(&sidecar.url).await;
+        let mut wire = RawClient::to(&sidecar.url).await;
         wire.send(get(path)).await;
-        let answer = wire.answer().await;
+        let answer = wire.response().await;
         let lengths = answer.head.to_ascii_lowercase().matches("content-length").count();
         let (coding, body) = (answer.header("transfer-encoding"), answer.text());
         if path == "/both" {
@@ -98,9 +98,9 @@ async fn an_answer_has_one_framing_or_is_a_502() {
             assert_eq!(body, "hello");
         }
     }
-    let used: HashSet<_> = engine.seen("/both").iter().map(|request| request.connection).collect();
+    let used: HashSet<_> = engine.requests("/both").iter().map(|request| request.connection).collect();
     assert_eq!(used.len(), 2, "nobody can tell where the next answer begins");
-    assert_eq!(engine.seen("/twice").len(), 1);
+    assert_eq!(engine.requests("/twice").len(), 1);
     for path in ["/differs", "/gzipped", "/gzipped-chunks", "/chunked-gzip"] {
         let answer = ask(&sidecar, &get(path)).await;
         assert_eq!(answer.status(), 502, "{path}: {}", answer.head);
@@ -118,7 +118,7 @@ async fn the_head_alone_has_one_framing_or_is_a_502() {
         ("/bare/differs", 502, None),
         ("/bare/gzipped", 502, None),
     ] {
-        let mut wire = Wire::to(&sidecar.url).await;
+        let mut wire = RawClient::to(&sidecar.url).await;
         wire.send(format!("HEAD {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
         let head = wire.rest().await.to_ascii_lowercase();
         assert!(head.starts_with(&format!("http/1.1 {status}")), "{path}: {head}");
@@ -134,7 +134,7 @@ async fn the_head_alone_has_one_framing_or_is_a_502() {
 async fn a_refusal_in_the_middle_of_an_upload_reaches_the_caller() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send("POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\nbegin").await;
     let head = wire.until(b"\r\n\r\n").await.unwrap();
     assert!(head.starts_with(b"HTTP/1.1 413"), "{}", String::from_utf8_lossy(&head));
@@ -160,30 +160,30 @@ async fn an_engine_that_is_away_is_a_page_for_people_and_json_for_programs() {
 async fn a_caller_who_leaves_takes_the_engines_connection_along() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send(get("/hold")).await;
     let held = engine.until("/hold", |request| request.whole).await;
-    let mut large = Wire::to(&sidecar.url).await;
+    let mut large = RawClient::to(&sidecar.url).await;
     large.send(get("/bytes/1000000000")).await;
     large.until(b"xxxx").await.unwrap();
-    let mut upload = Wire::to(&sidecar.url).await;
+    let mut upload = RawClient::to(&sidecar.url).await;
     upload.send("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf").await;
     engine.until("/upload", |request| request.body == b"half").await;
     engine.until_open(|open| open >= 3).await;
     drop((wire, large, upload));
     // What is left are questions of the sidecar's own.
     engine.until_open(|open| open <= 2).await;
-    assert!(!engine.seen("/upload")[0].whole && held.whole);
+    assert!(!engine.requests("/upload")[0].whole && held.whole);
 }
 
 #[tokio::test]
 async fn a_caller_who_has_said_all_is_still_answered_or_hung_up_on_at_once() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send("POST /half-closed HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf").await;
     wire.half_close().await;
     let said = wire.rest().await;
     assert!(said.is_empty() || said.starts_with("HTTP/1.1 400"), "{said}");
-    assert!(engine.seen("/half-closed").iter().all(|request| !request.whole));
+    assert!(engine.requests("/half-closed").iter().all(|request| !request.whole));
 }

@@ -33,7 +33,7 @@ async fn a_proxy_that_is_named_is_believed() {
     assert_eq!(status(&sidecar, "X-Forwarded-For: 192.168.1.1\r\n").await.0, 403);
     let told = "X-Forwarded-For: 192.168.1.1, 10.0.0.7\r\nX-Forwarded-Proto: https\r\n";
     assert_eq!(status(&sidecar, told).await.0, 200);
-    let seen = &engine.seen("/x")[0];
+    let seen = &engine.requests("/x")[0];
     assert_eq!(seen.header("x-forwarded-for"), ["192.168.1.1, 10.0.0.7, 127.0.0.1"]);
     assert_eq!(seen.header("x-forwarded-proto"), ["https"]);
 }
@@ -49,10 +49,10 @@ async fn a_proxy_that_is_named_may_tell_the_address_in_any_form_and_in_one_only(
         ("X-Forwarded-For: 10.0.0.7\r\nX-Real-IP: 10.0.0.8\r\n", 403, ""),
         ("Forwarded: for=unknown\r\n", 403, ""),
     ] {
-        let before = engine.seen("/x").len();
+        let before = engine.requests("/x").len();
         let (status, body) = status(&sidecar, lines).await;
         assert_eq!(status, code, "{lines}: {body}");
-        let seen = engine.seen("/x");
+        let seen = engine.requests("/x");
         if code == 200 {
             assert_eq!(seen[before].header("x-forwarded-for"), [told], "{lines}");
             assert!(seen[before].header("forwarded").is_empty(), "told in one form: {lines}");
@@ -85,7 +85,7 @@ async fn pages_of_other_sites_reach_nothing_of_the_engine() {
     }
     let rebound = ask(&sidecar, "GET /x HTTP/1.1\r\nHost: rebound.example\r\n\r\n").await;
     assert_eq!(rebound.status(), 421);
-    assert!(engine.seen("/x").is_empty());
+    assert!(engine.requests("/x").is_empty());
     for ours in [
         "Origin: http://ada2:7860\r\n",
         "Origin: https://ui.example\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: cors\r\n",
@@ -94,7 +94,7 @@ async fn pages_of_other_sites_reach_nothing_of_the_engine() {
     ] {
         assert_eq!(status(&sidecar, ours).await.0, 200, "{ours}");
     }
-    for seen in engine.seen("/x") {
+    for seen in engine.requests("/x") {
         assert!(seen.header("origin").iter().all(|origin| *origin == "http://ada2:7860"), "{seen:?}");
         assert!(seen.header("sec-fetch-site").is_empty());
     }
@@ -108,13 +108,13 @@ async fn only_a_link_that_is_followed_comes_from_another_site_and_a_form_does_no
     for (method, code) in
         [("GET", 200), ("HEAD", 200), ("POST", 403), ("PUT", 403), ("DELETE", 403), ("LINK", 403)]
     {
-        let mut wire = fakes::raw_http::Wire::to(&sidecar.url).await;
+        let mut wire = fakes::raw_http::RawClient::to(&sidecar.url).await;
         let head = "Host: ada2:7860\r\nContent-Length: 0\r\nConnection: close\r\n";
         wire.send(format!("{method} /x HTTP/1.1\r\n{head}{navigation}\r\n")).await;
         let answer = wire.rest().await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{method}: {answer}");
     }
-    assert_eq!(engine.seen("/x").len(), 2);
+    assert_eq!(engine.requests("/x").len(), 2);
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn our_token_is_taken_out_of_every_line_that_shows_it() {
         let headers: Vec<_> = lines.iter().map(|line| format!("Authorization: {line}\r\n")).collect();
         let headers = headers.concat();
         assert_eq!(status(&sidecar, &headers).await.0, 200, "{lines:?}");
-        let seen = engine.seen("/x");
+        let seen = engine.requests("/x");
         assert_eq!(seen.last().unwrap().header("authorization"), expected, "{lines:?}");
     }
 }
@@ -145,6 +145,7 @@ async fn our_token_stays_here_and_every_other_credential_travels() {
     let sidecar = before(&engine, &["--token", "a-long-secret-token"]).await;
     assert_eq!(status(&sidecar, "Authorization: Bearer a-long-secret-token\r\n").await.0, 200);
     assert_eq!(status(&sidecar, "Authorization: Basic bWU6bWU=\r\n").await.0, 200);
-    let seen: Vec<_> = engine.seen("/x").iter().map(|seen| seen.header("authorization").join("|")).collect();
+    let seen: Vec<_> =
+        engine.requests("/x").iter().map(|seen| seen.header("authorization").join("|")).collect();
     assert_eq!(seen, ["", "Basic bWU6bWU="]);
 }

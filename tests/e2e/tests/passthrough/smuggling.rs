@@ -1,4 +1,4 @@
-use fakes::{raw_engine::RawEngine, raw_http::Wire};
+use fakes::{raw_engine::RawEngine, raw_http::RawClient};
 
 use super::{ask, before};
 
@@ -75,7 +75,7 @@ async fn no_ambiguous_framing_shows_the_engine_another_request() {
     let sidecar = before(&engine, &[]).await;
     assert_eq!(HIDDEN.len(), 33, "the table counts on it");
     for (name, first, lines, body) in ATTACKS {
-        let mut wire = Wire::to(&sidecar.url).await;
+        let mut wire = RawClient::to(&sidecar.url).await;
         wire.send(bytes_of(lines, body)).await;
         wire.half_close().await;
         let said = wire.rest().await;
@@ -85,8 +85,8 @@ async fn no_ambiguous_framing_shows_the_engine_another_request() {
             .filter_map(|answer| answer.get(..3).and_then(|status| status.parse().ok()))
             .collect();
         assert!(statuses.iter().all(|status| first.contains(status)), "{name}: {said}");
-        assert!(engine.seen("/hidden").is_empty(), "{name}: {said}");
-        for seen in engine.seen("/first") {
+        assert!(engine.requests("/hidden").is_empty(), "{name}: {said}");
+        for seen in engine.requests("/first") {
             assert!(
                 seen.header("content-length").is_empty() || seen.header("transfer-encoding").is_empty(),
                 "{name}: {seen:?}"
@@ -100,28 +100,28 @@ async fn no_ambiguous_framing_shows_the_engine_another_request() {
 async fn what_a_body_holds_is_never_a_request() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send(format!("POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{HIDDEN}", HIDDEN.len()))
         .await;
-    assert_eq!(wire.answer().await.status(), 200);
+    assert_eq!(wire.response().await.status(), 200);
     // An equal second length says nothing else, and is sent on once.
     wire.send("POST /equal HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi").await;
-    let equal = wire.answer().await.status();
+    let equal = wire.response().await.status();
     assert!(matches!(equal, 200 | 400), "{equal}");
-    assert!(engine.seen("/equal").iter().all(|seen| seen.header("content-length") == ["2"]));
-    assert_eq!(engine.seen("/body")[0].body, HIDDEN.as_bytes());
-    assert!(engine.seen("/hidden").is_empty());
+    assert!(engine.requests("/equal").iter().all(|seen| seen.header("content-length") == ["2"]));
+    assert_eq!(engine.requests("/body")[0].body, HIDDEN.as_bytes());
+    assert!(engine.requests("/hidden").is_empty());
 }
 
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_their_order() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     let all: Vec<_> = (0..10).map(|nth| format!("GET /nth/{nth} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
     wire.send(all.concat()).await;
     for nth in 0..10 {
-        let answer = wire.answer().await;
+        let answer = wire.response().await;
         assert!(answer.text().starts_with(&format!("GET /nth/{nth} ")), "{answer:?}");
     }
 }
@@ -144,9 +144,9 @@ async fn targets_that_name_another_server_go_nowhere() {
         let answer = ask(&sidecar, &format!("{line}\r\nHost: {host}\r\n\r\n")).await;
         assert_eq!(answer.status(), status, "{line}: {answer:?}");
     }
-    assert_eq!(engine.seen("/absolute")[0].line(), "GET /absolute HTTP/1.1");
+    assert_eq!(engine.requests("/absolute")[0].line(), "GET /absolute HTTP/1.1");
     // Whatever the target says, there is one engine.
-    assert_eq!(engine.seen("/x")[0].header("host"), ["169.254.169.254"]);
+    assert_eq!(engine.requests("/x")[0].header("host"), ["169.254.169.254"]);
 }
 
 #[tokio::test]
@@ -162,5 +162,5 @@ async fn heads_are_bounded_in_size_and_number() {
     let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(200_000));
     let answer = ask(&sidecar, &long).await;
     assert!(matches!(answer.status(), 414 | 431), "{answer:?}");
-    assert!(engine.seen("/x").is_empty());
+    assert!(engine.requests("/x").is_empty());
 }

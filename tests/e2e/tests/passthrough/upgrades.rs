@@ -1,5 +1,5 @@
 use e2e::sidecar::Sidecar;
-use fakes::{invokeai::FakeInvoke, raw_engine::RawEngine, raw_http::Wire};
+use fakes::{invokeai::FakeInvoke, raw_engine::RawEngine, raw_http::RawClient};
 use futures_util::StreamExt;
 
 use super::{ask, before};
@@ -7,10 +7,10 @@ use super::{ask, before};
 const WEBSOCKET: &str = "GET /echo HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
                          Sec-WebSocket-Key: k\r\nSec-WebSocket-Protocol: p\r\n\r\n";
 
-async fn open(sidecar: &Sidecar) -> Wire {
-    let mut wire = Wire::to(&sidecar.url).await;
+async fn open(sidecar: &Sidecar) -> RawClient {
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send(WEBSOCKET).await;
-    let agreed = wire.answer().await;
+    let agreed = wire.response().await;
     assert_eq!((agreed.status(), agreed.header("upgrade")), (101, "websocket"), "{agreed:?}");
     assert_eq!(agreed.header("sec-websocket-accept"), "x");
     wire
@@ -21,7 +21,7 @@ async fn a_websocket_carries_bytes_both_ways_until_one_side_ends() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let mut wire = open(&sidecar).await;
-    let seen = &engine.seen("/echo")[0];
+    let seen = &engine.requests("/echo")[0];
     assert_eq!(
         (seen.header("upgrade"), seen.header("sec-websocket-protocol")),
         (vec!["websocket"], vec!["p"])
@@ -39,7 +39,7 @@ async fn a_websocket_carries_bytes_both_ways_until_one_side_ends() {
 async fn what_is_sent_with_the_handshake_is_not_lost() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
-    let mut wire = Wire::to(&sidecar.url).await;
+    let mut wire = RawClient::to(&sidecar.url).await;
     wire.send(format!("{WEBSOCKET}early bytes")).await;
     assert!(wire.until(b"early bytes").await.is_some());
 }
@@ -65,7 +65,7 @@ async fn no_other_protocol_passes() {
             format!("GET /plain HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n");
         assert_eq!(ask(&sidecar, &head).await.status(), 200, "{upgrade}");
     }
-    for seen in engine.seen("/plain") {
+    for seen in engine.requests("/plain") {
         assert!(seen.header("upgrade").is_empty() && seen.header("connection").is_empty(), "{seen:?}");
     }
     let unasked = ask(&sidecar, "GET /switch HTTP/1.1\r\nHost: a\r\n\r\n").await;

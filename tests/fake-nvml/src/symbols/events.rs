@@ -7,9 +7,11 @@ use std::{
 
 use super::{NO_INSTANCE, put, values};
 use crate::{
-    call::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED, TIMEOUT, card, handle_at, settled, system},
+    call::{
+        Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED, TIMEOUT, card, handle_at, scenario_when_ready, system,
+    },
     event_sets::{self, Event, XID},
-    news::News,
+    scenario_watch::ScenarioWatch,
 };
 
 /// `nvmlEventSet_t`: opaque.
@@ -62,10 +64,10 @@ unsafe extern "C" fn nvmlEventSetWait_v2(set: SetHandle, event: *mut EventEntry,
             return Err(INVALID_ARGUMENT);
         }
         // Before the first look: no change after it is missed.
-        let news = News::watch()?;
+        let news = ScenarioWatch::watch()?;
         loop {
             // Also a wait that has begun fails, or hangs, from the moment on when the scenario says so.
-            let scenario = settled(symbol, began)?;
+            let scenario = scenario_when_ready(symbol, began)?;
             if let Some(next) = event_sets::next(set.addr(), symbol, &scenario)? {
                 // SAFETY: the caller's pointer.
                 return unsafe { put(event, entry_of(&next)) };

@@ -7,7 +7,10 @@ use std::{
 
 use crate::{
     Gpu,
-    call::{Code, GPU_IS_LOST, Handle, INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, may_answer, meant, system},
+    call::{
+        Code, GPU_IS_LOST, Handle, INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, gpu_for_handle, may_answer,
+        system,
+    },
 };
 
 const MEMORY_TEMPERATURE: u32 = 82;
@@ -42,7 +45,7 @@ const _: () = assert!(size_of::<Field>() == 40 && cfg!(target_endian = "little")
 unsafe extern "C" fn nvmlDeviceGetFieldValues(gpu: Handle, count: c_int, fields: *mut Field) -> Code {
     let symbol = "nvmlDeviceGetFieldValues";
     system(symbol, |scenario| {
-        let gpu = meant(scenario, gpu)?;
+        let gpu = gpu_for_handle(scenario, gpu)?;
         if !gpu.lost_inside_fields {
             may_answer(symbol, gpu)?;
         }

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_int};
 use super::{length_of, put, put_text};
 use crate::{
     call::{Code, Handle, INVALID_ARGUMENT, NOT_FOUND, SUCCESS, handle_of, may_answer, system},
-    machine,
+    files,
 };
 
 #[unsafe(no_mangle)]
@@ -17,7 +17,7 @@ unsafe extern "C" fn nvmlInit_v2() -> Code {
         );
     if code != SUCCESS {
         // Nobody shuts down what did not start, and then the library may be unloaded.
-        machine::let_go();
+        files::close_files();
     }
     code
 }
@@ -31,7 +31,7 @@ unsafe extern "C" fn nvmlInitWithFlags(_flags: u32) -> Code {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlShutdown() -> Code {
     let code = system("nvmlShutdown", |_| Ok(()));
-    machine::let_go();
+    files::close_files();
     code
 }
 

@@ -3,12 +3,12 @@
 
 use std::{env::args, process::ExitCode, time::Duration};
 
-use fakes::invokeai::{Failure, FakeInvoke};
+use fakes::invokeai::{FakeInvoke, InvokeFailure};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let words: Vec<String> = args().collect();
-    let value = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1);
+    let arguments: Vec<String> = args().collect();
+    let value = |flag: &str| arguments.iter().skip_while(|word| *word != flag).nth(1);
     let Some(port) = value("--port").and_then(|port| port.parse().ok()) else {
         return ExitCode::FAILURE;
     };
@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
         if let Some(time) = value("--item-ms").and_then(|time| time.parse().ok()) {
             script.item = Duration::from_millis(time);
         }
-        script.fail = value("--fail").map(|text| Failure::new("RuntimeError", text));
+        script.fail = value("--fail").map(|text| InvokeFailure::new("RuntimeError", text));
     });
     std::future::pending::<()>().await;
     ExitCode::SUCCESS

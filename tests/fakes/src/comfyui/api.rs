@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 
 use super::{
     Core, fake, files, jobs, prompt,
-    queue::{self, Item},
-    script::{StatsAnswer, Version},
+    queue::{self, ComfyPrompt},
+    script::{ComfyVersion, StatsAnswer},
     socket,
 };
 
@@ -103,7 +103,7 @@ async fn system_stats(State(core): Shared) -> Response {
     }
 }
 
-pub(super) fn features(state: &queue::State) -> Value {
+pub(super) fn features(state: &queue::ComfyState) -> Value {
     let mut features =
         recorded(include_str!("../../../fixtures/comfyui/features.json"), state.script.version);
     features["max_upload_size"] = json!(state.script.max_upload);
@@ -111,26 +111,26 @@ pub(super) fn features(state: &queue::State) -> Value {
 }
 
 /// The newest recorded version that is not newer than this one, or else the oldest.
-fn recorded(fixture: &str, version: Version) -> Value {
+fn recorded(fixture: &str, version: ComfyVersion) -> Value {
     let recordings: Value = serde_json::from_str(fixture).expect("a JSON fixture");
-    let known = [Version::V0_33_0, Version::V0_12_1].into_iter().find(|known| *known <= version);
-    recordings[known.unwrap_or(Version::V0_3_64).to_string()].clone()
+    let known = [ComfyVersion::V0_33_0, ComfyVersion::V0_12_1].into_iter().find(|known| *known <= version);
+    recordings[known.unwrap_or(ComfyVersion::V0_3_64).to_string()].clone()
 }
 
 async fn queue_length(State(core): Shared) -> Response {
-    json_answer(&core.look(queue::State::status))
+    json_answer(&core.look(queue::ComfyState::status))
 }
 
 async fn queue_lists(State(core): Shared) -> Response {
     json_answer(&core.look(|state| {
-        let running: Vec<Value> = state.running().map(Item::listed).into_iter().collect();
+        let running: Vec<Value> = state.running().map(ComfyPrompt::listed).into_iter().collect();
         let pending: Vec<Value> = state.heap.indices().map(|index| state.items[index].listed()).collect();
         json!({"queue_running": running, "queue_pending": pending})
     }))
 }
 
 async fn change_queue(State(core): Shared, body: Bytes) -> Response {
-    let Some(asked) = object(&body) else { return trouble() };
+    let Some(asked) = object(&body) else { return server_error() };
     core.change(|state| {
         if asked["clear"] == true {
             state.clear();
@@ -145,24 +145,24 @@ async fn change_queue(State(core): Shared, body: Bytes) -> Response {
 /// Without a readable body it stops whatever runs; up to 0.3.56 it always does.
 async fn interrupt(State(core): Shared, body: Bytes) -> Response {
     let asked = serde_json::from_slice(&body).unwrap_or_else(|_| json!({}));
-    let Some(asked) = asked.as_object() else { return trouble() };
+    let Some(asked) = asked.as_object() else { return server_error() };
     let id = asked.get("prompt_id").and_then(Value::as_str).filter(|id| !id.is_empty());
     core.change(|state| {
-        let hits = id.is_none_or(|id| state.runs(id) || state.script.version <= Version::V0_3_56);
+        let hits = id.is_none_or(|id| state.runs(id) || state.script.version <= ComfyVersion::V0_3_56);
         state.interrupted |= hits;
     });
     StatusCode::OK.into_response()
 }
 
 async fn free(State(core): Shared, body: Bytes) -> Response {
-    let Some(asked) = object(&body) else { return trouble() };
+    let Some(asked) = object(&body) else { return server_error() };
     core.change(|state| state.free_memory |= asked["free_memory"] == true);
     StatusCode::OK.into_response()
 }
 
 async fn history(State(core): Shared, Query(query): Query<HashMap<String, String>>) -> Response {
     let number = |name: &str| query.get(name).map(|word| word.parse::<usize>()).transpose();
-    let (Ok(max_items), Ok(offset)) = (number("max_items"), number("offset")) else { return trouble() };
+    let (Ok(max_items), Ok(offset)) = (number("max_items"), number("offset")) else { return server_error() };
     raw_json(core.look(|state| state.history_text(max_items, offset)))
 }
 
@@ -172,7 +172,7 @@ async fn history_of(State(core): Shared, Path(id): Path<String>) -> Response {
 }
 
 async fn change_history(State(core): Shared, body: Bytes) -> Response {
-    let Some(asked) = object(&body) else { return trouble() };
+    let Some(asked) = object(&body) else { return server_error() };
     core.change(|state| {
         if asked["clear"] == true {
             state.history.clear();
@@ -204,7 +204,7 @@ async fn models(State(core): Shared, Path(folder): Path<String>) -> Response {
 /// Every file of the folder with its size and times.
 async fn model_files(State(core): Shared, Path(folder): Path<String>) -> Response {
     let (tells, files, touched) = core
-        .look(|state| (state.script.tells_metadata, state.script.checkpoints.clone(), state.script.touched));
+        .look(|state| (state.script.serves_metadata, state.script.checkpoints.clone(), state.script.touched));
     if !tells {
         return StatusCode::NOT_FOUND.into_response();
     }
@@ -226,12 +226,12 @@ async fn view_metadata(
     let file = query.get("filename").filter(|file| folder == "checkpoints" && file.ends_with(".safetensors"));
     let found = core.look(|state| {
         let script = &state.script;
-        let file = file.filter(|file| script.tells_metadata && script.checkpoints.contains(file))?;
+        let file = file.filter(|file| script.serves_metadata && script.checkpoints.contains(file))?;
         script.metadata.get(file).cloned()
     });
     match found {
         // What is no JSON in a header makes the handler raise.
-        Some(Value::Null) => trouble(),
+        Some(Value::Null) => server_error(),
         Some(metadata) => json_answer(&metadata),
         None => StatusCode::NOT_FOUND.into_response(),
     }
@@ -246,7 +246,7 @@ pub(super) async fn unknown(method: Method) -> Response {
 }
 
 /// A handler raised: the same words for every cause.
-pub(super) fn trouble() -> Response {
+pub(super) fn server_error() -> Response {
     let says = "500 Internal Server Error\n\nServer got itself in trouble";
     (StatusCode::INTERNAL_SERVER_ERROR, says).into_response()
 }

@@ -4,20 +4,20 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    queue::State,
+    queue::ComfyState,
     socket::{Frame, Payload},
 };
 
 /// The two kinds of picture that travel in binary frames.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum PreviewFormat {
     Jpeg,
     Png,
 }
 
-impl State {
+impl ComfyState {
     /// The queue's length, to all.
-    pub(super) fn tell_status(&self) {
+    pub(super) fn broadcast_status(&self) {
         self.broadcast("status", &json!({"status": self.status()}));
     }
 
@@ -26,14 +26,14 @@ impl State {
     }
 
     /// To the running prompt's client; a prompt without one is silent here.
-    pub(super) fn tell(&self, event: &str, data: &Value) {
+    pub(super) fn send_event(&self, event: &str, data: &Value) {
         if let Some(client) = &self.client {
             self.send(client, self.frame(event, data).as_ref());
         }
     }
 
     /// To the running prompt's client; for a prompt without one, to all.
-    pub(super) fn tell_or_broadcast(&self, event: &str, data: &Value) {
+    pub(super) fn send_or_broadcast(&self, event: &str, data: &Value) {
         match &self.client {
             Some(client) => self.send(client, self.frame(event, data).as_ref()),
             None => self.broadcast(event, data),
@@ -64,7 +64,7 @@ impl State {
     }
 
     /// To all, as it is.
-    pub(super) fn say(&self, frame: &Bytes) {
+    pub(super) fn broadcast_raw(&self, frame: &Bytes) {
         let frame = Frame { payload: Payload::Binary(frame.clone()), finishes: None };
         self.sockets.keys().for_each(|client| self.send(client, Some(&frame)));
     }
@@ -77,10 +77,10 @@ impl State {
 
     /// A picture in a binary frame: event 4 if negotiated, else event 1. A prompt without a client sends event 1
     /// to all, even to those that negotiated event 4.
-    pub(super) fn tell_picture(&self, node: &str, kind: Kind, picture: &[u8]) {
+    pub(super) fn send_preview(&self, node: &str, kind: PreviewFormat, image: &[u8]) {
         let (code, mime) = match kind {
-            Kind::Jpeg => (1u32, "image/jpeg"),
-            Kind::Png => (2, "image/png"),
+            PreviewFormat::Jpeg => (1u32, "image/jpeg"),
+            PreviewFormat::Png => (2, "image/png"),
         };
         let bytes = if self.knows_metadata() {
             let prompt_id = self.running().map(|item| &item.prompt_id);
@@ -88,9 +88,9 @@ impl State {
                 "parent_node_id": null, "real_node_id": node, "image_type": mime})
             .to_string();
             let length = u32::try_from(metadata.len()).expect("a few words");
-            [&4u32.to_be_bytes()[..], &length.to_be_bytes(), metadata.as_bytes(), picture].concat()
+            [&4u32.to_be_bytes()[..], &length.to_be_bytes(), metadata.as_bytes(), image].concat()
         } else {
-            [&1u32.to_be_bytes()[..], &code.to_be_bytes(), picture].concat()
+            [&1u32.to_be_bytes()[..], &code.to_be_bytes(), image].concat()
         };
         let frame = Frame { payload: Payload::Binary(Bytes::from(bytes)), finishes: None };
         match &self.client {

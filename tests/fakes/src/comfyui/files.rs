@@ -14,7 +14,7 @@ use bytes::Bytes;
 use multer::Multipart;
 use serde_json::{Value, json};
 
-use super::{Core, api, graph::CLASSES, pixels::Pixels, queue, script::PictureBytes};
+use super::{Core, api, graph::CLASSES, pixels::Pixels, queue, script::ComfyImageBytes};
 
 const FOLDERS: [&str; 3] = ["input", "output", "temp"];
 
@@ -43,7 +43,7 @@ pub(super) async fn upload(State(core): State<Arc<Core>>, headers: HeaderMap, bo
     let subfolder = word("subfolder").unwrap_or_default();
     let overwrite = word("overwrite").is_some_and(|word| matches!(word.as_str(), "true" | "1"));
     if !FOLDERS.contains(&folder.as_str()) {
-        return api::trouble();
+        return api::server_error();
     }
     core.change(|state| match store(state, (&folder, &subfolder, &name), bytes, overwrite) {
         Some(name) => api::json_answer(&json!({"name": name, "subfolder": subfolder, "type": folder})),
@@ -67,7 +67,7 @@ async fn read_form(headers: &HeaderMap, body: Bytes) -> Option<HashMap<String, (
 
 /// Other bytes under a name that is taken get `name (1).png`, the same bytes keep the name.
 fn store(
-    state: &mut queue::State,
+    state: &mut queue::ComfyState,
     (folder, subfolder, name): (&str, &str, &str),
     bytes: Bytes,
     overwrite: bool,
@@ -101,7 +101,7 @@ pub(super) async fn view(
         return StatusCode::FORBIDDEN.into_response();
     };
     let path = if name.ends_with(']') { annotated(name).unwrap_or(path) } else { path };
-    let (bytes, how) = core.look(|state| (state.files.get(&path).cloned(), state.script.pictures));
+    let (bytes, how) = core.look(|state| (state.files.get(&path).cloned(), state.script.image_bytes));
     let Some(bytes) = bytes else { return StatusCode::NOT_FOUND.into_response() };
     let bytes = match word("channel") {
         // Encoded anew, so without the text chunks.
@@ -112,17 +112,17 @@ pub(super) async fn view(
         let disposition = format!("filename=\"{}\"", name.rsplit('/').next().unwrap_or(name));
         [(CONTENT_TYPE, kind.to_owned()), (CONTENT_DISPOSITION, disposition)]
     };
-    let kind = picture::Format::of_whole(&bytes).map_or("application/octet-stream", |format| format.mime());
+    let kind = picture::Format::detect(&bytes).map_or("application/octet-stream", |format| format.mime());
     match how {
-        PictureBytes::Hollow => (headers(kind), crate::large::hollow(&bytes)).into_response(),
-        PictureBytes::Whole => (headers(kind), bytes).into_response(),
-        PictureBytes::CutOff => (headers(kind), bytes.slice(..bytes.len() / 2)).into_response(),
-        PictureBytes::Html => Html(api::PAGE).into_response(),
+        ComfyImageBytes::Hollow => (headers(kind), crate::large_images::hollow(&bytes)).into_response(),
+        ComfyImageBytes::Whole => (headers(kind), bytes).into_response(),
+        ComfyImageBytes::CutOff => (headers(kind), bytes.slice(..bytes.len() / 2)).into_response(),
+        ComfyImageBytes::Html => Html(api::PAGE).into_response(),
     }
 }
 
 /// `/object_info`, with the checkpoints and the uploads of this moment.
-pub(super) fn object_info(state: &queue::State) -> Value {
+pub(super) fn object_info(state: &queue::ComfyState) -> Value {
     let mut info = CLASSES.clone();
     let uploads = state.files.keys().filter_map(|path| path.strip_prefix("input/"));
     let uploads: Vec<&str> = uploads.filter(|name| !name.contains('/')).collect();
@@ -141,7 +141,7 @@ pub(super) fn object_info(state: &queue::State) -> Value {
 /// Saves pictures under the next free numbers of their prefix, counted from the files that are there. Gives what
 /// history lists. None if the prefix leads out of the folder.
 pub(super) fn save(
-    state: &mut queue::State,
+    state: &mut queue::ComfyState,
     folder: &str,
     prefix: &str,
     pictures: Vec<Bytes>,

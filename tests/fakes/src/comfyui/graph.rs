@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{nodes::Output, queue::State};
+use super::{nodes::Output, queue::ComfyState};
 
 /// `/object_info`, as recorded: what each class of node takes and gives.
 pub(super) static CLASSES: LazyLock<Value> = LazyLock::new(|| {
@@ -18,11 +18,11 @@ pub(super) static CLASSES: LazyLock<Value> = LazyLock::new(|| {
 
 /// The result of a node that ran.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct NodeResult {
     /// One per slot.
     pub(super) outputs: Vec<Output>,
     /// What history lists of it.
-    pub(super) shown: Option<Value>,
+    pub(super) ui: Option<Value>,
 }
 
 /// An input that is another node's output.
@@ -59,7 +59,7 @@ fn links(graph: &Value, node: &str) -> Vec<Link> {
 
 /// What each reachable node's result depends on: its class, its values, the files that it reads, and the same of the
 /// nodes before it. Equal keys give equal results, so the stored one is taken.
-pub(super) fn keys(state: &State, index: usize) -> BTreeMap<String, String> {
+pub(super) fn keys(state: &ComfyState, index: usize) -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
     for node in &state.items[index].outputs {
         key(state, index, node, &mut keys);
@@ -67,7 +67,7 @@ pub(super) fn keys(state: &State, index: usize) -> BTreeMap<String, String> {
     keys
 }
 
-fn key(state: &State, index: usize, node: &str, keys: &mut BTreeMap<String, String>) -> String {
+fn key(state: &ComfyState, index: usize, node: &str, keys: &mut BTreeMap<String, String>) -> String {
     if let Some(known) = keys.get(node) {
         return known.clone();
     }

@@ -1,6 +1,6 @@
 //! The queue as Python's `heapq` keeps it: `GET /queue` shows the raw array, so its order must be the same.
 
-use super::queue::Item;
+use super::queue::ComfyPrompt;
 
 /// What waits, by number and then by id.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ impl Heap {
         self.0.iter().map(|waiting| waiting.index)
     }
 
-    pub(super) fn push(&mut self, index: usize, item: &Item) {
+    pub(super) fn push(&mut self, index: usize, item: &ComfyPrompt) {
         let number = item.number.as_f64().expect("a number of a prompt is finite");
         self.0.push(Waiting { number, prompt_id: item.prompt_id.clone(), index });
         self.rise(0, self.0.len() - 1);

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::queue::{Item, State};
+use super::queue::{ComfyPrompt, ComfyState};
 
 /// The real server keeps this many.
 const LIMIT: usize = 10_000;
@@ -16,18 +16,18 @@ pub(super) struct Entry {
 
 /// What there is to say of a job.
 #[derive(Debug)]
-pub(super) enum Job {
-    Known(Value),
+pub(super) enum JobLookup {
+    Found(Value),
     /// Its workflow is null, on which the real server stumbles.
     Unreadable,
     Unknown,
 }
 
-impl State {
+impl ComfyState {
     /// Writes the entry. A later run of the same id overwrites it in place.
-    pub(super) fn remember(
+    pub(super) fn record(
         &mut self,
-        item: &Item,
+        item: &ComfyPrompt,
         outputs: &Map<String, Value>,
         messages: &[(String, Value)],
     ) {
@@ -79,21 +79,21 @@ impl State {
     }
 
     /// One job in full.
-    pub(super) fn job(&self, id: &str) -> Job {
+    pub(super) fn job(&self, id: &str) -> JobLookup {
         let queued = self.heap.indices().chain(self.running).find(|index| self.items[*index].prompt_id == id);
         if let Some(index) = queued {
-            return Job::Known(self.queued_job(&self.items[index]));
+            return JobLookup::Found(self.queued_job(&self.items[index]));
         }
         let entry = self.history.iter().find(|entry| entry.id == id);
-        let Some(Entry { value: entry, .. }) = entry else { return Job::Unknown };
-        let Some(mut job) = self.finished_job(entry) else { return Job::Unreadable };
+        let Some(Entry { value: entry, .. }) = entry else { return JobLookup::Unknown };
+        let Some(mut job) = self.finished_job(entry) else { return JobLookup::Unreadable };
         job["outputs"] = entry["outputs"].clone();
         job["execution_status"] = entry["status"].clone();
         job["workflow"] = json!({"prompt": entry["prompt"][2], "extra_data": entry["prompt"][3]});
-        Job::Known(job)
+        JobLookup::Found(job)
     }
 
-    fn queued_job(&self, item: &Item) -> Value {
+    fn queued_job(&self, item: &ComfyPrompt) -> Value {
         let status = if self.runs(&item.prompt_id) { "in_progress" } else { "pending" };
         let mut job = json!({"id": item.prompt_id, "status": status, "priority": item.number,
             "create_time": item.extra_data["create_time"], "outputs_count": 0, "previewable_outputs_count": 0});

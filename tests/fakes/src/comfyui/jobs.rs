@@ -10,7 +10,7 @@ use axum::{
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Core, api, history::Job, prompt, queue};
+use super::{Core, api, history::JobLookup, prompt, queue};
 
 type Shared = State<Arc<Core>>;
 
@@ -34,7 +34,7 @@ pub(super) async fn list(State(core): Shared, Query(query): Query<HashMap<String
         Some(Ok(limit)) if limit > 0 => Some(limit),
         Some(_) => return refuse(&json!({"error": "limit must be a positive integer"})),
     };
-    let Some(mut jobs) = core.look(queue::State::jobs) else { return api::trouble() };
+    let Some(mut jobs) = core.look(queue::ComfyState::jobs) else { return api::server_error() };
     jobs.retain(|job| {
         wanted.as_ref().is_none_or(|wanted| wanted.contains(&job["status"].as_str().unwrap_or("")))
     });
@@ -53,9 +53,9 @@ pub(super) async fn one(State(core): Shared, Path(id): Path<String>) -> Response
         return api::unknown(Method::GET).await;
     }
     match core.look(|state| state.job(&id)) {
-        Job::Known(job) => api::json_answer(&job),
-        Job::Unreadable => api::trouble(),
-        Job::Unknown => {
+        JobLookup::Found(job) => api::json_answer(&job),
+        JobLookup::Unreadable => api::server_error(),
+        JobLookup::Unknown => {
             (StatusCode::NOT_FOUND, api::json_answer(&json!({"error": "Job not found"}))).into_response()
         }
     }
@@ -86,7 +86,7 @@ pub(super) async fn cancel_many(State(core): Shared, body: Bytes) -> Response {
     api::json_answer(&json!({"cancelled": hit > 0}))
 }
 
-fn cancel_one(state: &mut queue::State, id: &str) -> bool {
+fn cancel_one(state: &mut queue::ComfyState, id: &str) -> bool {
     if state.runs(id) {
         state.interrupted = true;
         return true;

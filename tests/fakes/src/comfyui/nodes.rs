@@ -10,7 +10,7 @@ use super::{
     files,
     latent::{Latent, Sampled},
     pixels::{Mask, Pixels},
-    script::Failure,
+    script::ComfyFailure,
 };
 
 /// What comes out of a slot.
@@ -41,7 +41,7 @@ pub(super) struct Node {
 
 /// How an output node shows its pictures.
 #[derive(Debug)]
-pub(super) enum Sight {
+pub(super) enum OutputTarget {
     Saved {
         folder: &'static str,
         prefix: String,
@@ -52,7 +52,7 @@ pub(super) enum Sight {
 
 impl Node {
     /// One output per slot.
-    pub(super) fn compute(&self) -> Result<Vec<Output>, Failure> {
+    pub(super) fn compute(&self) -> Result<Vec<Output>, ComfyFailure> {
         let outputs = match self.class.as_str() {
             "CLIPTextEncode" => vec![self.text("text")],
             "CLIPTextEncodeSDXL" => vec![self.text("text_g")],
@@ -79,13 +79,17 @@ impl Node {
                 let mask = picture.channel("alpha");
                 vec![Output::Images(vec![Pixels { alpha: None, ..picture }]), Output::Mask(mask)]
             }
-            "LoadImageMask" => vec![Output::Mask(self.load()?.channel(self.word("channel")))],
+            "LoadImageMask" => vec![Output::Mask(self.load()?.channel(self.str_input("channel")))],
             "ImageScale" => vec![self.each(|one| one.stretched(self.size("width"), self.size("height")))],
             "ImageBatch" => vec![Output::Images([self.images("image1"), self.images("image2")].concat())],
             "ImageCompositeMasked" => vec![Output::Images(self.composite())],
             "ImageToMask" => {
                 let images = self.images("image");
-                images.iter().take(1).map(|one| Output::Mask(one.channel(self.word("channel")))).collect()
+                images
+                    .iter()
+                    .take(1)
+                    .map(|one| Output::Mask(one.channel(self.str_input("channel"))))
+                    .collect()
             }
             "InvertMask" => self.mask().map(|mask| Output::Mask(mask.inverted())).into_iter().collect(),
             "MaskToImage" => self.mask().map(|mask| Output::Images(vec![mask.shown()])).into_iter().collect(),
@@ -108,13 +112,16 @@ impl Node {
         }
     }
 
-    pub(super) fn sight(&self) -> Option<Sight> {
+    pub(super) fn output_target(&self) -> Option<OutputTarget> {
         match self.class.as_str() {
-            "SaveImage" | "SaveImageAdvanced" => {
-                Some(Sight::Saved { folder: "output", prefix: self.word("filename_prefix").to_owned() })
+            "SaveImage" | "SaveImageAdvanced" => Some(OutputTarget::Saved {
+                folder: "output",
+                prefix: self.str_input("filename_prefix").to_owned(),
+            }),
+            "PreviewImage" => {
+                Some(OutputTarget::Saved { folder: "temp", prefix: "ComfyUI_temp_fake".to_owned() })
             }
-            "PreviewImage" => Some(Sight::Saved { folder: "temp", prefix: "ComfyUI_temp_fake".to_owned() }),
-            "SaveImageWebsocket" => Some(Sight::Sent),
+            "SaveImageWebsocket" => Some(OutputTarget::Sent),
             _ => None,
         }
     }
@@ -126,7 +133,7 @@ impl Node {
         }
     }
 
-    pub(super) fn word(&self, name: &str) -> &str {
+    pub(super) fn str_input(&self, name: &str) -> &str {
         self.values[name].as_str().unwrap_or_default()
     }
 
@@ -147,7 +154,7 @@ impl Node {
     }
 
     fn text(&self, name: &str) -> Output {
-        Output::Text(self.word(name).to_owned())
+        Output::Text(self.str_input(name).to_owned())
     }
 
     fn mask(&self) -> Option<Mask> {
@@ -213,12 +220,12 @@ impl Node {
         vec![one; self.size("batch_size") as usize]
     }
 
-    fn load(&self) -> Result<Pixels, Failure> {
-        let name = self.word("image");
+    fn load(&self) -> Result<Pixels, ComfyFailure> {
+        let name = self.str_input("image");
         let read = files::annotated(name).and_then(|path| Pixels::read(self.files.get(&path)?));
         read.ok_or_else(|| {
             let message = format!("cannot identify image file '/srv/comfyui/input/{name}'\n");
-            Failure::new("PIL.UnidentifiedImageError", &message)
+            ComfyFailure::new("PIL.UnidentifiedImageError", &message)
         })
     }
 

@@ -3,8 +3,8 @@
 use std::io::Cursor;
 
 use bytes::Bytes;
-use picture::{Format, paint::Painting};
-use wire::openai::images::Size;
+use picture::{Format, painter::ProceduralImage};
+use wire::openai::images::ImageSize;
 
 /// A picture, 8 bits per channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,13 +47,14 @@ impl Pixels {
     }
 
     pub(super) fn paint(prompt: &str, seed: u64, width: u32, height: u32) -> Self {
-        let painting = Painting { painter: "fake ComfyUI", prompt, seed, size: Size::new(width, height) };
+        let painting =
+            ProceduralImage { label: "fake ComfyUI", prompt, seed, size: ImageSize::new(width, height) };
         Self::read(&Bytes::from(painting.to_png())).expect("the painter's own picture")
     }
 
     /// PNG whole; JPEG and WebP only in size, grey all over. None if it is no picture.
     pub(super) fn read(bytes: &Bytes) -> Option<Self> {
-        match Format::of_whole(bytes).ok()? {
+        match Format::detect(bytes).ok()? {
             Format::Png => Self::read_png(bytes),
             Format::Jpeg => jpeg_size(bytes).map(|(width, height)| Self::plain(width, height, [128; 3])),
             Format::Webp => webp_size(bytes).map(|(width, height)| Self::plain(width, height, [128; 3])),
@@ -168,11 +169,11 @@ fn mix(low: u8, high: u8, share: f64) -> u8 {
 /// As Python's `json.dumps` writes it, which is why the real chunk is always a plain `tEXt`.
 fn ascii(text: &str) -> String {
     let mut plain = String::new();
-    for letter in text.chars() {
-        if letter.is_ascii() {
-            plain.push(letter);
+    for ch in text.chars() {
+        if ch.is_ascii() {
+            plain.push(ch);
         } else {
-            let units = letter.encode_utf16(&mut [0; 2]).to_vec();
+            let units = ch.encode_utf16(&mut [0; 2]).to_vec();
             plain.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
         }
     }

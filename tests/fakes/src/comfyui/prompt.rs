@@ -12,8 +12,8 @@ use bytes::Bytes;
 use serde_json::{Map, Number, Value, json};
 
 use super::{
-    Core, Line, api,
-    queue::{self, Item, Status},
+    ConnectionHandle, Core, api,
+    queue::{self, ComfyPrompt, PromptStatus},
     refusal::{error, refusal},
     validate::{self, Valid},
 };
@@ -31,12 +31,12 @@ enum Verdict {
 
 pub(super) async fn post(
     State(core): State<Arc<Core>>,
-    Extension(line): Extension<Line>,
+    Extension(line): Extension<ConnectionHandle>,
     body: Bytes,
 ) -> Response {
-    let Ok(body) = serde_json::from_slice::<Value>(&body) else { return api::trouble() };
+    let Ok(body) = serde_json::from_slice::<Value>(&body) else { return api::server_error() };
     match core.change(|state| accept(state, &body)) {
-        Verdict::Trouble => api::trouble(),
+        Verdict::Trouble => api::server_error(),
         Verdict::Refused(answer) => (StatusCode::BAD_REQUEST, api::json_answer(&answer)).into_response(),
         Verdict::Accepted(answer) => {
             if core.change(|state| std::mem::take(&mut state.script.lose_prompt_answer)) {
@@ -48,7 +48,7 @@ pub(super) async fn post(
     }
 }
 
-fn accept(state: &mut queue::State, body: &Value) -> Verdict {
+fn accept(state: &mut queue::ComfyState, body: &Value) -> Verdict {
     let Some(number) = number(state, body) else { return Verdict::Trouble };
     let Some(graph) = body.get("prompt") else {
         let nothing = error("no_prompt", "No prompt provided", "No prompt provided", &json!({}));
@@ -69,9 +69,9 @@ fn accept(state: &mut queue::State, body: &Value) -> Verdict {
             let answer = json!({"prompt_id": prompt_id, "number": number, "node_errors": node_errors});
             let client_id = body["client_id"].as_str().map(str::to_owned);
             let extra_data = extra_data(state, body);
-            let status = Status::Pending;
+            let status = PromptStatus::Pending;
             let pictures = Vec::new();
-            state.enqueue(Item {
+            state.enqueue(ComfyPrompt {
                 prompt_id,
                 client_id,
                 number,
@@ -79,7 +79,7 @@ fn accept(state: &mut queue::State, body: &Value) -> Verdict {
                 graph,
                 outputs,
                 status,
-                pictures,
+                images: pictures,
             });
             Verdict::Accepted(answer)
         }
@@ -87,7 +87,7 @@ fn accept(state: &mut queue::State, body: &Value) -> Verdict {
 }
 
 /// None if Python cannot make a number of it.
-fn number(state: &mut queue::State, body: &Value) -> Option<Number> {
+fn number(state: &mut queue::ComfyState, body: &Value) -> Option<Number> {
     match body.get("number") {
         Some(Value::String(text)) => Number::from_f64(text.trim().parse().ok()?),
         Some(given) => Number::from_f64(given.as_f64()?),
@@ -96,7 +96,7 @@ fn number(state: &mut queue::State, body: &Value) -> Option<Number> {
 }
 
 /// None if it is refused.
-fn prompt_id(state: &mut queue::State, body: &Value) -> Option<String> {
+fn prompt_id(state: &mut queue::ComfyState, body: &Value) -> Option<String> {
     match body.get("prompt_id") {
         None => Some(state.uuid()),
         Some(given) if state.is_after(0, 24, 0) => given.as_str().filter(|id| is_uuid(id)).map(str::to_owned),
@@ -116,7 +116,7 @@ pub(super) fn is_uuid(id: &str) -> bool {
     id.len() == 36 && id.bytes().enumerate().all(fits)
 }
 
-fn extra_data(state: &queue::State, body: &Value) -> Value {
+fn extra_data(state: &queue::ComfyState, body: &Value) -> Value {
     let mut extra: Map<String, Value> = body["extra_data"].as_object().cloned().unwrap_or_default();
     if let Some(client) = body.get("client_id") {
         extra.insert("client_id".to_owned(), client.clone());

@@ -9,18 +9,18 @@ use bytes::Bytes;
 use serde_json::{Number, Value, json};
 
 use super::{
-    Seen,
+    EngineRequest,
     fake::Scripted,
-    graph::Known,
+    graph::NodeResult,
     heap::Heap,
     history::Entry,
-    script::{Script, Version},
+    script::{ComfyScript, ComfyVersion},
     socket::Socket,
 };
 
 /// Where a prompt is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum PromptStatus {
     /// It waits.
     Pending,
     /// It runs, or its history entry is being written.
@@ -39,7 +39,7 @@ pub enum Status {
 
 /// One accepted prompt.
 #[derive(Debug, Clone)]
-pub struct Item {
+pub struct ComfyPrompt {
     /// The client's or the server's.
     pub prompt_id: String,
     /// Who gets the events; ours is told from others' by it.
@@ -53,12 +53,12 @@ pub struct Item {
     /// The output nodes that run.
     pub outputs: Vec<String>,
     /// Where it is.
-    pub status: Status,
+    pub status: PromptStatus,
     /// Names of the pictures that its history lists, for example `output/ada2_00001_.png`.
-    pub pictures: Vec<String>,
+    pub images: Vec<String>,
 }
 
-impl Item {
+impl ComfyPrompt {
     /// The first value of that name in any node's inputs, for example `seed` or `steps`.
     pub fn input(&self, name: &str) -> Option<&Value> {
         self.graph.as_object()?.values().find_map(|node| node["inputs"].get(name))
@@ -82,10 +82,10 @@ impl Item {
 
 /// Everything that the server knows.
 #[derive(Debug, Default)]
-pub(super) struct State {
-    pub(super) script: Script,
+pub(super) struct ComfyState {
+    pub(super) script: ComfyScript,
     /// Every prompt that was ever accepted.
-    pub(super) items: Vec<Item>,
+    pub(super) items: Vec<ComfyPrompt>,
     pub(super) heap: Heap,
     pub(super) running: Option<usize>,
     /// Looked at between steps and between nodes, forgotten when a prompt starts.
@@ -100,25 +100,25 @@ pub(super) struct State {
     /// `output/…`, `input/…` and `temp/…`.
     pub(super) files: BTreeMap<String, Bytes>,
     /// Results by what they depend on.
-    pub(super) cache: HashMap<String, Known>,
+    pub(super) cache: HashMap<String, NodeResult>,
     pub(super) sockets: BTreeMap<String, Socket>,
-    pub(super) seen: Vec<Seen>,
+    pub(super) requests: Vec<EngineRequest>,
     pub(super) finished: HashMap<String, Instant>,
     counter: i64,
     ids: u32,
 }
 
-impl Scripted for State {
+impl Scripted for ComfyState {
     fn is_hung(&self) -> bool {
         self.script.hang
     }
 
-    fn seen(&mut self) -> &mut Vec<Seen> {
-        &mut self.seen
+    fn requests(&mut self) -> &mut Vec<EngineRequest> {
+        &mut self.requests
     }
 }
 
-impl State {
+impl ComfyState {
     pub(super) fn uuid(&mut self) -> String {
         self.ids += 1;
         format!("{:08x}-0000-4000-8000-{:012x}", self.ids, std::process::id())
@@ -132,10 +132,10 @@ impl State {
 
     /// The version came after this one.
     pub(super) fn is_after(&self, major: u16, minor: u16, patch: u16) -> bool {
-        self.script.version > Version(major, minor, patch)
+        self.script.version > ComfyVersion(major, minor, patch)
     }
 
-    pub(super) fn running(&self) -> Option<&Item> {
+    pub(super) fn running(&self) -> Option<&ComfyPrompt> {
         self.running.map(|index| &self.items[index])
     }
 
@@ -143,10 +143,10 @@ impl State {
         self.heap.len() + usize::from(self.running.is_some())
     }
 
-    pub(super) fn enqueue(&mut self, item: Item) {
+    pub(super) fn enqueue(&mut self, item: ComfyPrompt) {
         self.heap.push(self.items.len(), &item);
         self.items.push(item);
-        self.tell_status();
+        self.broadcast_status();
     }
 
     /// Starts the lowest; gives its index.
@@ -156,9 +156,9 @@ impl State {
         }
         let index = self.heap.pop()?;
         self.running = Some(index);
-        self.items[index].status = Status::Running;
+        self.items[index].status = PromptStatus::Running;
         self.client = self.items[index].client_id.clone();
-        self.tell_status();
+        self.broadcast_status();
         self.interrupted = false;
         Some(index)
     }
@@ -168,18 +168,18 @@ impl State {
         let found = self.heap.indices().find(|index| self.items[*index].prompt_id == prompt_id);
         if let Some(index) = found {
             self.heap.remove(index);
-            self.items[index].status = Status::Deleted;
-            self.tell_status();
+            self.items[index].status = PromptStatus::Deleted;
+            self.broadcast_status();
         }
         found.is_some()
     }
 
     pub(super) fn clear(&mut self) {
         for index in self.heap.indices() {
-            self.items[index].status = Status::Deleted;
+            self.items[index].status = PromptStatus::Deleted;
         }
         self.heap.clear();
-        self.tell_status();
+        self.broadcast_status();
     }
 
     pub(super) fn runs(&self, prompt_id: &str) -> bool {
@@ -189,8 +189,8 @@ impl State {
     /// Queue, history, counter, cache and temporary files are memory only; other files stay.
     pub(super) fn restart(&mut self) {
         for item in &mut self.items {
-            if matches!(item.status, Status::Pending | Status::Running) {
-                item.status = Status::Lost;
+            if matches!(item.status, PromptStatus::Pending | PromptStatus::Running) {
+                item.status = PromptStatus::Lost;
             }
         }
         self.files.retain(|name, _| !name.starts_with("temp/"));
@@ -199,7 +199,7 @@ impl State {
             script: state.script,
             items: state.items,
             files: state.files,
-            seen: state.seen,
+            requests: state.requests,
             finished: state.finished,
             ids: state.ids,
             ..Self::default()

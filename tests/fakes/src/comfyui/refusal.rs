@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::queue::State;
+use super::queue::ComfyState;
 
 /// The body of every refusal.
 pub(super) fn refusal(error: &Value, node_errors: &Value) -> Value {
@@ -14,7 +14,7 @@ pub(super) fn error(kind: &str, message: &str, details: &str, extra: &Value) -> 
 }
 
 /// A class that is not installed, or none at all.
-pub(super) fn unknown_class(state: &State, id: &str, node: &Value) -> Value {
+pub(super) fn unknown_class(state: &ComfyState, id: &str, node: &Value) -> Value {
     let (class, details) = (node["class_type"].as_str(), format!("Node ID '#{id}'"));
     if !state.is_after(0, 11, 1) {
         let message = class.map_or_else(

@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Core,
-    graph::{self, Known},
+    graph::{self, NodeResult},
     nodes::Node,
-    queue::{Item, State, Status, now},
-    script::Failure,
+    queue::{ComfyPrompt, ComfyState, PromptStatus, now},
+    script::ComfyFailure,
 };
 
 /// How a prompt ends; the node is the one that ran.
@@ -17,14 +17,14 @@ use super::{
 pub(super) enum End {
     Success,
     Interrupted(String),
-    Failed(String, Failure),
+    Failed(String, ComfyFailure),
 }
 
 impl End {
     pub(super) fn outside_output(node: &str) -> Self {
         let message = "**** ERROR: Saving image outside the output folder is not allowed.\n full_output_folder: \
             /srv/comfyui\n         output_dir: /srv/comfyui/output\n";
-        Self::Failed(node.to_owned(), Failure::new("Exception", message))
+        Self::Failed(node.to_owned(), ComfyFailure::new("Exception", message))
     }
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Run {
     /// Some node that is to run is a sampler.
     pub(super) samples: bool,
     index: usize,
-    item: Item,
+    item: ComfyPrompt,
     keys: BTreeMap<String, String>,
     cached: BTreeSet<String>,
     /// The snapshot that `progress_state` sends.
@@ -48,7 +48,7 @@ pub(super) struct Run {
 
 impl Run {
     /// None if the queue was emptied in the last moment.
-    pub(super) fn begin(state: &mut State) -> Option<Self> {
+    pub(super) fn begin(state: &mut ComfyState) -> Option<Self> {
         let index = state.take_next()?;
         let item = state.items[index].clone();
         let keys = graph::keys(state, index);
@@ -72,45 +72,48 @@ impl Run {
         })
     }
 
-    pub(super) fn announce(&mut self, state: &State) {
-        self.tell_kept(state, "execution_start", json!({}), false);
+    pub(super) fn announce(&mut self, state: &ComfyState) {
+        self.send_recorded(state, "execution_start", json!({}), false);
         let cached: Vec<&String> = self.cached.iter().collect();
         let cached = json!({ "nodes": cached });
-        self.tell_kept(state, "execution_cached", cached, false);
+        self.send_recorded(state, "execution_cached", cached, false);
     }
 
     /// An event that history keeps, with id and time.
-    fn tell_kept(&mut self, state: &State, event: &str, mut data: Value, broadcast: bool) {
+    fn send_recorded(&mut self, state: &ComfyState, event: &str, mut data: Value, broadcast: bool) {
         data["prompt_id"] = json!(self.prompt_id);
         data["timestamp"] = json!(now());
         if broadcast {
-            state.tell_or_broadcast(event, &data);
+            state.send_or_broadcast(event, &data);
         } else {
-            state.tell(event, &data);
+            state.send_event(event, &data);
         }
         self.messages.push((event.to_owned(), data));
     }
 
     /// An output whose result is known shows it again, old file names and all. False if the node must run.
-    pub(super) fn repeat_cached(&mut self, state: &State, node: &str) -> bool {
+    pub(super) fn repeat_cached(&mut self, state: &ComfyState, node: &str) -> bool {
         let Some(known) = state.cache.get(&self.keys[node]) else { return false };
-        if let Some(shown) = &known.shown {
-            self.show(state, node, shown);
+        if let Some(shown) = &known.ui {
+            self.send_executed(state, node, shown);
         }
-        self.tell_progress(state, node, (json!(1), json!(1)), "finished");
+        self.send_progress(state, node, (json!(1), json!(1)), "finished");
         true
     }
 
-    pub(super) fn tell_start(&mut self, state: &mut State, node: &str) {
-        self.tell_progress(state, node, (json!(0.0), json!(1.0)), "running");
+    pub(super) fn send_executing(&mut self, state: &mut ComfyState, node: &str) {
+        self.send_progress(state, node, (json!(0.0), json!(1.0)), "running");
         state.node = Some(node.to_owned());
-        state.tell("executing", &json!({"node": node, "display_node": node, "prompt_id": self.prompt_id}));
+        state.send_event(
+            "executing",
+            &json!({"node": node, "display_node": node, "prompt_id": self.prompt_id}),
+        );
     }
 
     /// The whole snapshot, with this node's part renewed.
-    pub(super) fn tell_progress(
+    pub(super) fn send_progress(
         &mut self,
-        state: &State,
+        state: &ComfyState,
         node: &str,
         (value, max): (Value, Value),
         how: &str,
@@ -119,7 +122,7 @@ impl Run {
             "display_node_id": node, "parent_node_id": null, "real_node_id": node});
         self.progress.insert(node.to_owned(), part);
         let snapshot = json!({"prompt_id": self.prompt_id, "nodes": self.progress});
-        state.tell_or_broadcast("progress_state", &snapshot);
+        state.send_or_broadcast("progress_state", &snapshot);
     }
 
     /// The node with what feeds it.
@@ -137,7 +140,7 @@ impl Run {
         })
     }
 
-    pub(super) fn wants_previews(&self, state: &State) -> bool {
+    pub(super) fn wants_previews(&self, state: &ComfyState) -> bool {
         match self.item.extra_data["preview_method"].as_str().filter(|_| state.is_after(0, 4, 0)) {
             Some("none") => false,
             Some("auto" | "latent2rgb" | "taesd") => true,
@@ -152,35 +155,34 @@ impl Run {
         std::iter::once(graph).chain(extra.map(|(key, value)| (key.clone(), value.to_string()))).collect()
     }
 
-    pub(super) fn finish_node(&mut self, state: &mut State, node: &str, known: Known) {
-        if let Some(shown) = &known.shown {
-            self.show(state, node, shown);
+    pub(super) fn finish_node(&mut self, state: &mut ComfyState, node: &str, known: NodeResult) {
+        if let Some(shown) = &known.ui {
+            self.send_executed(state, node, shown);
         }
         let max = self.progress[node]["max"].clone();
-        self.tell_progress(state, node, (max.clone(), max), "finished");
+        self.send_progress(state, node, (max.clone(), max), "finished");
         self.executed.push(node.to_owned());
         state.cache.insert(self.keys[node].clone(), known);
     }
 
-    fn show(&mut self, state: &State, node: &str, shown: &Value) {
-        self.outputs.insert(node.to_owned(), shown.clone());
-        let executed =
-            json!({"node": node, "display_node": node, "output": shown, "prompt_id": self.prompt_id});
-        state.tell("executed", &executed);
+    fn send_executed(&mut self, state: &ComfyState, node: &str, ui: &Value) {
+        self.outputs.insert(node.to_owned(), ui.clone());
+        let executed = json!({"node": node, "display_node": node, "output": ui, "prompt_id": self.prompt_id});
+        state.send_event("executed", &executed);
     }
 
     /// The terminal event. An interrupt is told to all if the prompt has no client, the other two are not.
-    pub(super) fn tell_end(&mut self, state: &State, end: &End) -> Status {
+    pub(super) fn send_end(&mut self, state: &ComfyState, end: &End) -> PromptStatus {
         let at = |node: &str| json!({"node_id": node, "node_type": graph::class(&self.item.graph, node), "executed": self.executed});
         match end {
             End::Success => {
-                self.tell_kept(state, "execution_success", json!({}), false);
-                Status::Completed
+                self.send_recorded(state, "execution_success", json!({}), false);
+                PromptStatus::Completed
             }
             End::Interrupted(node) => {
                 let data = at(node);
-                self.tell_kept(state, "execution_interrupted", data, true);
-                Status::Interrupted
+                self.send_recorded(state, "execution_interrupted", data, true);
+                PromptStatus::Interrupted
             }
             End::Failed(node, failure) => {
                 let mut data = at(node);
@@ -192,25 +194,25 @@ impl Run {
                 data["current_inputs"] = self.item.graph[node]["inputs"].clone();
                 data["current_outputs"] =
                     json!(self.item.graph.as_object().map(|nodes| nodes.keys().collect::<Vec<_>>()));
-                self.tell_kept(state, "execution_error", data, false);
-                Status::Failed
+                self.send_recorded(state, "execution_error", data, false);
+                PromptStatus::Failed
             }
         }
     }
 
     /// History first, then the queue's length, then the last frame.
-    pub(super) fn close(self, state: &mut State, status: Status) {
+    pub(super) fn close(self, state: &mut ComfyState, status: PromptStatus) {
         let images = self.outputs.values().flat_map(|shown| shown["images"].as_array().into_iter().flatten());
         let word = |image: &Value, key: &str| image[key].as_str().unwrap_or_default().to_owned();
         let names = images.map(|image| {
             let parts = ["type", "subfolder", "filename"].map(|key| word(image, key));
             parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
         });
-        state.items[self.index].pictures = names.collect();
+        state.items[self.index].images = names.collect();
         state.items[self.index].status = status;
-        state.remember(&self.item, &self.outputs, &self.messages);
+        state.record(&self.item, &self.outputs, &self.messages);
         (state.running, state.node) = (None, None);
-        state.tell_status();
-        state.tell("executing", &json!({"node": null, "prompt_id": self.prompt_id}));
+        state.broadcast_status();
+        state.send_event("executing", &json!({"node": null, "prompt_id": self.prompt_id}));
     }
 }

@@ -7,9 +7,9 @@ use serde_json::Value;
 /// The knobs. Each holds until it is set back, unless it says otherwise.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a knob of its own")]
-pub struct Script {
+pub struct ComfyScript {
     /// Which server it is. It lacks what came later.
-    pub version: Version,
+    pub version: ComfyVersion,
     /// What `GET /system_stats` answers.
     pub stats: StatsAnswer,
     /// How long a prompt's sampling takes in all, spread over its steps.
@@ -17,7 +17,7 @@ pub struct Script {
     /// Prompts stop in mid-sampling, after the first step, until this is false again or they are interrupted.
     pub hold: bool,
     /// Every prompt fails in mid-sampling; one that does not sample fails in its first node.
-    pub fail: Option<Failure>,
+    pub fail: Option<ComfyFailure>,
     /// An interrupt is noticed only after this long, as while a checkpoint is loaded. The prompt runs on until then
     /// and nothing else starts. Setting it to zero ends it at once.
     pub cancel_tail: Duration,
@@ -31,7 +31,7 @@ pub struct Script {
     /// it to zero ends it at once.
     pub history_lag: Duration,
     /// What the bytes of a picture are.
-    pub pictures: PictureBytes,
+    pub image_bytes: ComfyImageBytes,
     /// The checkpoint files that are installed.
     pub checkpoints: Vec<String>,
     /// The files of diffusion models alone; none where the server has no such folder.
@@ -41,7 +41,7 @@ pub struct Script {
     /// When the files were last changed, in seconds.
     pub touched: f64,
     /// Whether it has the routes for that at all.
-    pub tells_metadata: bool,
+    pub serves_metadata: bool,
     /// Metadata is not told, and not refused, until this is false again: a disk that hangs.
     pub hold_metadata: bool,
     /// Classes of nodes that this version has no more.
@@ -52,10 +52,10 @@ pub struct Script {
     pub max_upload: usize,
 }
 
-impl Default for Script {
+impl Default for ComfyScript {
     fn default() -> Self {
         Self {
-            version: Version::V0_33_0,
+            version: ComfyVersion::V0_33_0,
             stats: StatsAnswer::Real,
             item: Duration::from_millis(20),
             hold: false,
@@ -65,12 +65,12 @@ impl Default for Script {
             lose_prompt_answer: false,
             hang: false,
             history_lag: Duration::ZERO,
-            pictures: PictureBytes::Whole,
+            image_bytes: ComfyImageBytes::Whole,
             checkpoints: ["random-sd15.safetensors", "tiny-sd15.safetensors"].map(str::to_owned).to_vec(),
             diffusion_models: Some(Vec::new()),
             metadata: BTreeMap::new(),
             touched: 1_764_500_000.25,
-            tells_metadata: true,
+            serves_metadata: true,
             hold_metadata: false,
             gone_classes: Vec::new(),
             previews: false,
@@ -81,9 +81,9 @@ impl Default for Script {
 
 /// A ComfyUI release. Three are recorded; others behave as the table of changes says, down to 0.3.45.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(pub u16, pub u16, pub u16);
+pub struct ComfyVersion(pub u16, pub u16, pub u16);
 
-impl Version {
+impl ComfyVersion {
     /// August 2026.
     pub const V0_33_0: Self = Self(0, 33, 0);
     /// February 2026: a client's `prompt_id` may be anything, jobs cannot be cancelled as such.
@@ -94,7 +94,7 @@ impl Version {
     pub const V0_3_56: Self = Self(0, 3, 56);
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for ComfyVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)
     }
@@ -102,14 +102,14 @@ impl fmt::Display for Version {
 
 /// What a prompt fails with, in the engine's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct ComfyFailure {
     /// The Python class.
     pub exception_type: String,
     /// Its text.
     pub message: String,
 }
 
-impl Failure {
+impl ComfyFailure {
     /// Any failure.
     pub fn new(exception_type: &str, message: &str) -> Self {
         Self { exception_type: exception_type.to_owned(), message: message.to_owned() }
@@ -137,7 +137,7 @@ pub enum StatsAnswer {
 
 /// What `GET /view` sends of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PictureBytes {
+pub enum ComfyImageBytes {
     /// The picture.
     Whole,
     /// Its first half, as if that were all.

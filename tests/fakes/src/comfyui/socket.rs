@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::{Core, Line, api};
+use super::{ConnectionHandle, Core, api};
 
 /// Who follows the events under one id.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(super) enum Payload {
 
 pub(super) async fn upgrade(
     State(core): State<Arc<Core>>,
-    Extension(line): Extension<Line>,
+    Extension(line): Extension<ConnectionHandle>,
     Query(query): Query<HashMap<String, String>>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -62,7 +62,7 @@ pub(super) async fn upgrade(
 }
 
 /// Puts a socket into the table; the first frames wait for it.
-fn enter(state: &mut super::queue::State, sid: String) -> UnboundedReceiver<Frame> {
+fn enter(state: &mut super::queue::ComfyState, sid: String) -> UnboundedReceiver<Frame> {
     let (sender, frames) = mpsc::unbounded_channel();
     let greet = |event: &str, data: Value| {
         let text = json!({"type": event, "data": data}).to_string();

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
 use super::*;
-use crate::{Answer, bounded, http};
+use crate::{TestResponse, bounded, http};
 
 /// Whose events are followed where it does not matter.
 const CLIENT: &str = "c0ffee00-0000-4000-8000-000000000001";
@@ -78,12 +78,12 @@ fn types(frames: &[Value]) -> Vec<&str> {
     frames.iter().map(|frame| frame["type"].as_str().unwrap_or("binary")).collect()
 }
 
-async fn ask(fake: &FakeComfy, method: Method, path: &str, body: Option<&Value>) -> Answer {
+async fn ask(fake: &FakeComfy, method: Method, path: &str, body: Option<&Value>) -> TestResponse {
     let mut request = http().request(method, format!("{}{path}", fake.url()));
     if let Some(body) = body {
         request = request.body(body.to_string());
     }
-    Answer::of(request.send().await.unwrap()).await
+    TestResponse::read(request.send().await.unwrap()).await
 }
 
 async fn get(fake: &FakeComfy, path: &str) -> Value {
@@ -92,7 +92,7 @@ async fn get(fake: &FakeComfy, path: &str) -> Value {
     answer.json
 }
 
-async fn post(fake: &FakeComfy, path: &str, body: &Value) -> Answer {
+async fn post(fake: &FakeComfy, path: &str, body: &Value) -> TestResponse {
     ask(fake, Method::POST, path, Some(body)).await
 }
 

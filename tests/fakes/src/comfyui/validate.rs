@@ -8,7 +8,7 @@ use super::{
     files,
     graph::{self, CLASSES, Link},
     literal,
-    queue::State,
+    queue::ComfyState,
     refusal::{error, refusal, unknown_class},
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Valid {
 }
 
 /// Checks a workflow, or gives the whole answer that refuses it. `targets` limits the outputs.
-pub(super) fn validate(state: &State, graph: Value, targets: Option<&Value>) -> Result<Valid, Value> {
+pub(super) fn validate(state: &ComfyState, graph: Value, targets: Option<&Value>) -> Result<Valid, Value> {
     for (id, node) in graph.as_object().into_iter().flatten() {
         if CLASSES.get(node["class_type"].as_str().unwrap_or_default()).is_none() {
             return Err(refusal(&unknown_class(state, id, node), &json!({})));
@@ -74,7 +74,7 @@ struct Raised {
 }
 
 struct Check<'a> {
-    state: &'a State,
+    state: &'a ComfyState,
     graph: Value,
     /// From the output to the node in hand.
     path: Vec<String>,

@@ -6,13 +6,13 @@ use serde_json::json;
 
 use super::{
     Core,
-    events::Kind,
+    events::PreviewFormat,
     files,
-    graph::Known,
-    nodes::Sight,
-    queue::State,
+    graph::NodeResult,
+    nodes::OutputTarget,
+    queue::ComfyState,
     run::{End, Run},
-    script::Script,
+    script::ComfyScript,
 };
 
 /// What every sampler preview shows: 512 pixels, whatever the picture's size.
@@ -38,7 +38,7 @@ async fn perform(core: &Core, mut run: Run) {
         }
     }
     core.unless_hung().await;
-    let status = core.change(|state| run.tell_end(state, &end));
+    let status = core.change(|state| run.send_end(state, &end));
     pass(core, |script| script.history_lag).await;
     core.unless_hung().await;
     core.change(|state| run.close(state, status));
@@ -49,7 +49,7 @@ async fn run_node(core: &Core, run: &mut Run, node: &str) -> Result<(), End> {
     if core.change(|state| run.repeat_cached(state, node)) {
         return Ok(());
     }
-    core.change(|state| run.tell_start(state, node));
+    core.change(|state| run.send_executing(state, node));
     unless_interrupted(core, node).await?;
     let fed = run.fed(core, node);
     let steps = fed.steps();
@@ -61,9 +61,9 @@ async fn run_node(core: &Core, run: &mut Run, node: &str) -> Result<(), End> {
     let computing = tokio::task::spawn_blocking(move || (fed.compute(), fed));
     let (computed, fed) = computing.await.expect("no node panics on a validated workflow");
     let outputs = computed.map_err(|failure| End::Failed(node.to_owned(), failure))?;
-    let shown = match fed.sight() {
+    let shown = match fed.output_target() {
         None => None,
-        Some(Sight::Saved { folder, prefix }) => {
+        Some(OutputTarget::Saved { folder, prefix }) => {
             let (texts, images) = (run.texts(), fed.images("images"));
             let size = images.first().map_or((0, 0), |one| (one.width, one.height));
             let encoding = move || images.iter().map(|one| one.to_png(&texts)).collect();
@@ -71,16 +71,18 @@ async fn run_node(core: &Core, run: &mut Run, node: &str) -> Result<(), End> {
             let saved = core.change(|state| files::save(state, folder, &prefix, pictures, size));
             Some(saved.ok_or_else(|| End::outside_output(node))?)
         }
-        Some(Sight::Sent) => {
+        Some(OutputTarget::Sent) => {
             let total = fed.images("images").len();
             for (nth, image) in fed.images("images").iter().enumerate() {
                 let png = image.to_png(&[]);
-                core.change(|state| tell_step(state, run, node, (nth, total), Some((Kind::Png, &png))));
+                core.change(|state| {
+                    send_step(state, run, node, (nth, total), Some((PreviewFormat::Png, &png)));
+                });
             }
             None
         }
     };
-    core.change(|state| run.finish_node(state, node, Known { outputs, shown }));
+    core.change(|state| run.finish_node(state, node, NodeResult { outputs, ui: shown }));
     Ok(())
 }
 
@@ -94,9 +96,9 @@ async fn sample(core: &Core, run: &mut Run, node: &str, steps: u64) -> Result<()
         }
         unless_interrupted(core, node).await?;
         core.unless_hung().await;
-        let preview = core.look(|state| run.wants_previews(state)).then_some((Kind::Jpeg, PREVIEW));
+        let preview = core.look(|state| run.wants_previews(state)).then_some((PreviewFormat::Jpeg, PREVIEW));
         let at = (usize::try_from(step).expect("few"), usize::try_from(steps).expect("few"));
-        core.change(|state| tell_step(state, run, node, at, preview));
+        core.change(|state| send_step(state, run, node, at, preview));
         if step == 1 {
             fail_as_scripted(core, node)?;
             core.until(|state| (!state.script.hold || state.interrupted).then_some(())).await;
@@ -106,24 +108,24 @@ async fn sample(core: &Core, run: &mut Run, node: &str, steps: u64) -> Result<()
 }
 
 /// One step: where event 4 is negotiated the picture comes before its progress, else after.
-fn tell_step(
-    state: &State,
+fn send_step(
+    state: &ComfyState,
     run: &mut Run,
     node: &str,
     (value, max): (usize, usize),
-    picture: Option<(Kind, &[u8])>,
+    preview: Option<(PreviewFormat, &[u8])>,
 ) {
-    run.tell_progress(state, node, (json!(value), json!(max)), "running");
+    run.send_progress(state, node, (json!(value), json!(max)), "running");
     let show = || {
-        if let Some((kind, bytes)) = picture {
-            state.tell_picture(node, kind, bytes);
+        if let Some((kind, bytes)) = preview {
+            state.send_preview(node, kind, bytes);
         }
     };
     if state.knows_metadata() {
         show();
     }
     let progress = json!({"value": value, "max": max, "prompt_id": run.prompt_id, "node": node});
-    state.tell_or_broadcast("progress", &progress);
+    state.send_or_broadcast("progress", &progress);
     if !state.knows_metadata() {
         show();
     }
@@ -139,7 +141,7 @@ async fn unless_interrupted(core: &Core, node: &str) -> Result<(), End> {
 }
 
 /// Lets a scripted time pass; it ends at once when it is set to zero.
-async fn pass(core: &Core, time: impl Fn(&Script) -> Duration) {
+async fn pass(core: &Core, time: impl Fn(&ComfyScript) -> Duration) {
     tokio::select! {
         () = tokio::time::sleep(core.look(|state| time(&state.script))) => {}
         () = core.until(|state| time(&state.script).is_zero().then_some(())) => {}

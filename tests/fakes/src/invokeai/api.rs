@@ -14,10 +14,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    Core, Line, fake,
-    queue::{Item, Status},
+    ConnectionHandle, Core, fake,
+    queue::{ItemStatus, QueueItem},
     recording,
-    script::{Failure, PictureBytes, Users, VersionAnswer},
+    script::{InvokeFailure, InvokeImageBytes, Users, VersionAnswer},
     socket,
 };
 
@@ -92,7 +92,7 @@ async fn status(State(core): Shared) -> Response {
     raw(format!("{{\"queue\":{queue},\"processor\":{processor}}}"))
 }
 
-fn processor(state: &super::queue::State) -> Value {
+fn processor(state: &super::queue::InvokeState) -> Value {
     json!({"is_started": state.started, "is_processing": state.processing})
 }
 
@@ -106,7 +106,7 @@ fn started(core: &Core, started: bool) -> Response {
 
 async fn enqueue_batch(
     State(core): Shared,
-    Extension(line): Extension<Line>,
+    Extension(line): Extension<ConnectionHandle>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -142,7 +142,7 @@ async fn counts_by_destination(
 /// An unknown batch is no error: all counts are zero.
 async fn batch_status(State(core): Shared, Path(batch): Path<String>) -> Response {
     let (counts, first) = core.look(|state| {
-        let of = |item: &Item| item.batch_id == batch;
+        let of = |item: &QueueItem| item.batch_id == batch;
         (state.counts(of), state.items.iter().find(|item| of(item)).cloned())
     });
     let origin = json!(first.as_ref().and_then(|item| item.origin.as_deref()));
@@ -163,8 +163,8 @@ async fn item(State(core): Shared, Path(id): Path<u32>) -> Response {
 async fn cancel_item(State(core): Shared, Path(id): Path<u32>) -> Response {
     let cancelled = core.change(|state| {
         let status = state.item(id)?.status;
-        if matches!(status, Status::Pending | Status::InProgress) {
-            state.set_status(id, Status::Canceled);
+        if matches!(status, ItemStatus::Pending | ItemStatus::InProgress) {
+            state.set_status(id, ItemStatus::Canceled);
         }
         state.item(id).cloned()
     });
@@ -191,7 +191,7 @@ async fn cancel_by_destination(
 }
 
 /// The recorded item, told of this one. Fields without a value are left out, as the real server does.
-fn describe(item: &Item) -> Value {
+fn describe(item: &QueueItem) -> Value {
     let mut answer: Value =
         serde_json::from_str(include_str!("../../../fixtures/invokeai/item.json")).expect("a JSON fixture");
     answer["item_id"] = json!(item.id);
@@ -203,7 +203,7 @@ fn describe(item: &Item) -> Value {
         ("destination", item.destination.clone()),
         ("error_type", item.failure.as_ref().map(|failure| failure.error_type.clone())),
         ("error_message", item.failure.as_ref().map(|failure| failure.message.clone())),
-        ("error_traceback", item.failure.as_ref().map(Failure::traceback)),
+        ("error_traceback", item.failure.as_ref().map(InvokeFailure::traceback)),
     ] {
         if let Some(value) = value {
             answer[name] = json!(value);
@@ -213,7 +213,7 @@ fn describe(item: &Item) -> Value {
     let node = item.last_node();
     let (l2i, _) = prepared.iter().find(|(_, source)| *source == "l2i").expect("as recorded");
     answer["session"]["prepared_source_mapping"][l2i] = json!(node);
-    match &item.picture {
+    match &item.image {
         Some(picture) => {
             let result = &mut answer["session"]["results"][l2i];
             result["image"]["image_name"] = json!(picture);
@@ -226,8 +226,8 @@ fn describe(item: &Item) -> Value {
 
 async fn image(State(core): Shared, Path(name): Path<String>) -> Response {
     let Some(item) = core.look(|state| {
-        let item = state.items.iter().find(|item| item.picture.as_ref() == Some(&name)).cloned();
-        item.filter(|_| state.pictures.contains_key(&name))
+        let item = state.items.iter().find(|item| item.image.as_ref() == Some(&name)).cloned();
+        item.filter(|_| state.images.contains_key(&name))
     }) else {
         return detail(StatusCode::NOT_FOUND, "Not Found");
     };
@@ -241,14 +241,16 @@ async fn image(State(core): Shared, Path(name): Path<String>) -> Response {
 }
 
 async fn image_bytes(State(core): Shared, Path(name): Path<String>) -> Response {
-    let (bytes, how) = core.look(|state| (state.pictures.get(&name).cloned(), state.script.pictures));
+    let (bytes, how) = core.look(|state| (state.images.get(&name).cloned(), state.script.image_bytes));
     let Some(bytes) = bytes else { return detail(StatusCode::NOT_FOUND, "Not Found") };
     match how {
-        PictureBytes::Html => Html(PAGE).into_response(),
-        PictureBytes::Whole => ([(CONTENT_TYPE, "image/png")], bytes).into_response(),
-        PictureBytes::Hollow => ([(CONTENT_TYPE, "image/png")], crate::large::hollow(&bytes)).into_response(),
-        PictureBytes::Telling => ([(CONTENT_TYPE, "image/png")], with_graph(&bytes)).into_response(),
-        PictureBytes::CutOff => {
+        InvokeImageBytes::Html => Html(PAGE).into_response(),
+        InvokeImageBytes::Whole => ([(CONTENT_TYPE, "image/png")], bytes).into_response(),
+        InvokeImageBytes::Hollow => {
+            ([(CONTENT_TYPE, "image/png")], crate::large_images::hollow(&bytes)).into_response()
+        }
+        InvokeImageBytes::WithGraph => ([(CONTENT_TYPE, "image/png")], with_graph(&bytes)).into_response(),
+        InvokeImageBytes::CutOff => {
             ([(CONTENT_TYPE, "image/png")], bytes.slice(..bytes.len() / 2)).into_response()
         }
     }
@@ -272,7 +274,7 @@ async fn upload(State(core): Shared, headers: HeaderMap, body: Bytes) -> Respons
             let bytes = part.bytes().await.expect("a whole form");
             let name = core.change(|state| {
                 let name = format!("{}.png", state.uuid());
-                state.pictures.insert(name.clone(), bytes);
+                state.images.insert(name.clone(), bytes);
                 name
             });
             let mut answer: Value =
@@ -286,7 +288,7 @@ async fn upload(State(core): Shared, headers: HeaderMap, body: Bytes) -> Respons
 }
 
 async fn delete_image(State(core): Shared, Path(name): Path<String>) -> Response {
-    if core.change(|state| state.pictures.remove(&name)).is_none() {
+    if core.change(|state| state.images.remove(&name)).is_none() {
         return detail(StatusCode::NOT_FOUND, "Image not found");
     }
     axum::Json(json!({"affected_boards": ["none"], "deleted_images": [name], "failed_images": []}))

@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
 use super::{
-    Seen,
+    EngineRequest,
     fake::Scripted,
     recording,
-    script::{Failure, Script},
+    script::{InvokeFailure, InvokeScript},
 };
 
 /// Where an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the engine's own words")]
-pub enum Status {
+pub enum ItemStatus {
     Pending,
     InProgress,
     Completed,
@@ -27,7 +27,7 @@ pub enum Status {
     Canceled,
 }
 
-impl Status {
+impl ItemStatus {
     /// As the engine spells it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl Status {
 
 /// One queue item: one picture.
 #[derive(Debug, Clone)]
-pub struct Item {
+pub struct QueueItem {
     /// Ascending in the order in which items run.
     pub id: u32,
     /// The batch that it came in.
@@ -54,16 +54,16 @@ pub struct Item {
     /// As enqueued; ours is told from others' by it.
     pub destination: Option<String>,
     /// Where it is.
-    pub status: Status,
+    pub status: ItemStatus,
     /// With the batch's data put in.
     pub graph: Value,
     /// The picture's name, once finished.
-    pub picture: Option<String>,
+    pub image: Option<String>,
     /// Why it failed.
-    pub failure: Option<Failure>,
+    pub failure: Option<InvokeFailure>,
 }
 
-impl Item {
+impl QueueItem {
     /// The first value of that name in any node's inputs, for example `seed` or `steps`.
     pub fn input(&self, name: &str) -> Option<&Value> {
         self.graph["nodes"].as_object()?.values().find_map(|node| node.get(name))
@@ -83,7 +83,7 @@ impl Item {
     }
 }
 
-impl Item {
+impl QueueItem {
     /// The node whose picture is the item's: the one that pastes kept pixels back, else the decoder.
     pub(super) fn last_node(&self) -> Option<String> {
         let nodes = self.graph["nodes"].as_object()?;
@@ -95,52 +95,52 @@ impl Item {
 
 /// A Socket.IO event on its way to every socket.
 #[derive(Debug, Clone)]
-pub(super) struct Frame {
+pub(super) struct SocketIoFrame {
     pub(super) text: String,
     pub(super) finishes: Option<u32>,
 }
 
 /// Everything that the server knows.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) script: Script,
-    pub(super) items: Vec<Item>,
+pub(super) struct InvokeState {
+    pub(super) script: InvokeScript,
+    pub(super) items: Vec<QueueItem>,
     /// Not paused.
     pub(super) started: bool,
     /// The worker is at work, if only on the rest of a cancelled item.
     pub(super) processing: bool,
     /// The gallery. The bytes are there as soon as the painter is done.
-    pub(super) pictures: BTreeMap<String, Bytes>,
+    pub(super) images: BTreeMap<String, Bytes>,
     /// Equal graphs give the stored picture again, as the real node cache does.
     pub(super) cache: HashMap<String, String>,
-    pub(super) seen: Vec<Seen>,
+    pub(super) requests: Vec<EngineRequest>,
     pub(super) finished: HashMap<u32, Instant>,
     /// When each preview of an item was sent.
     pub(super) previewed: HashMap<u32, Vec<Instant>>,
-    pub(super) frames: broadcast::Sender<Frame>,
+    pub(super) frames: broadcast::Sender<SocketIoFrame>,
     ids: u32,
 }
 
-impl Scripted for State {
+impl Scripted for InvokeState {
     fn is_hung(&self) -> bool {
         self.script.hang
     }
 
-    fn seen(&mut self) -> &mut Vec<Seen> {
-        &mut self.seen
+    fn requests(&mut self) -> &mut Vec<EngineRequest> {
+        &mut self.requests
     }
 }
 
-impl State {
+impl InvokeState {
     pub(super) fn new() -> Self {
         Self {
-            script: Script::default(),
+            script: InvokeScript::default(),
             items: Vec::new(),
             started: true,
             processing: false,
-            pictures: BTreeMap::new(),
+            images: BTreeMap::new(),
             cache: HashMap::new(),
-            seen: Vec::new(),
+            requests: Vec::new(),
             finished: HashMap::new(),
             previewed: HashMap::new(),
             frames: broadcast::Sender::new(4096),
@@ -153,12 +153,12 @@ impl State {
         format!("{:08x}-0000-4000-8000-{:012x}", self.ids, std::process::id())
     }
 
-    pub(super) fn item(&self, id: u32) -> Option<&Item> {
+    pub(super) fn item(&self, id: u32) -> Option<&QueueItem> {
         self.items.iter().find(|item| item.id == id)
     }
 
     pub(super) fn next_pending(&self) -> Option<u32> {
-        let pending = self.items.iter().find(|item| item.status == Status::Pending)?;
+        let pending = self.items.iter().find(|item| item.status == ItemStatus::Pending)?;
         self.started.then_some(pending.id)
     }
 
@@ -166,17 +166,17 @@ impl State {
     pub(super) fn emit(&self, text: String, finishes: Option<u32>) {
         if !self.script.swallow.iter().any(|part| text.contains(part)) {
             // An error says only that nobody listens.
-            self.frames.send(Frame { text, finishes }).ok();
+            self.frames.send(SocketIoFrame { text, finishes }).ok();
         }
     }
 
     /// Moves an item on and tells it.
-    pub(super) fn set_status(&mut self, id: u32, status: Status) {
+    pub(super) fn set_status(&mut self, id: u32, status: ItemStatus) {
         if let Some(item) = self.items.iter_mut().find(|item| item.id == id) {
             item.status = status;
         }
         let item = self.item(id).expect("only known items move").clone();
-        self.emit(recording::status_changed(&item, self), (status == Status::Completed).then_some(id));
+        self.emit(recording::status_changed(&item, self), (status == ItemStatus::Completed).then_some(id));
     }
 
     /// Takes in `POST enqueue_batch`, or says what is wrong with it, both in the real server's words.
@@ -184,21 +184,21 @@ impl State {
         let batch = &body["batch"];
         let graphs = graphs(batch)?;
         let (requested, batch_id) = (graphs.len(), self.uuid());
-        let waiting = self.items.iter().filter(|item| item.status == Status::Pending).count();
+        let waiting = self.items.iter().filter(|item| item.status == ItemStatus::Pending).count();
         let text = |name: &str| batch[name].as_str().map(str::to_owned);
         let mut ids = Vec::new();
         for graph in graphs.into_iter().take(self.script.max_queue.saturating_sub(waiting)) {
             let id = u32::try_from(self.items.len() + 1).expect("few items");
             let session_id = self.uuid();
-            self.items.push(Item {
+            self.items.push(QueueItem {
                 id,
                 batch_id: batch_id.clone(),
                 session_id,
                 origin: text("origin"),
                 destination: text("destination"),
-                status: Status::Pending,
+                status: ItemStatus::Pending,
                 graph,
-                picture: None,
+                image: None,
                 failure: None,
             });
             // The real server lists them newest first.
@@ -208,7 +208,7 @@ impl State {
             recording::batch_enqueued(&batch_id, text("origin").as_deref(), ids.len(), requested),
             None,
         );
-        let ids = self.script.items_told.clone().unwrap_or(ids);
+        let ids = self.script.reported_items.clone().unwrap_or(ids);
         let mut echo = batch.clone();
         echo["batch_id"] = json!(batch_id);
         Ok(json!({"queue_id": "default", "enqueued": ids.len(), "requested": requested, "batch": echo,
@@ -217,8 +217,8 @@ impl State {
 
     /// Cancels what is picked and not over yet, and tells it as the real server does: waiting items only in one
     /// event for all.
-    pub(super) fn cancel(&mut self, pick: impl Fn(&Item) -> bool) -> usize {
-        let ids = |state: &Self, status: Status| -> Vec<u32> {
+    pub(super) fn cancel(&mut self, pick: impl Fn(&QueueItem) -> bool) -> usize {
+        let ids = |state: &Self, status: ItemStatus| -> Vec<u32> {
             state
                 .items
                 .iter()
@@ -226,12 +226,12 @@ impl State {
                 .map(|item| item.id)
                 .collect()
         };
-        let (running, pending) = (ids(self, Status::InProgress), ids(self, Status::Pending));
+        let (running, pending) = (ids(self, ItemStatus::InProgress), ids(self, ItemStatus::Pending));
         for item in self.items.iter_mut().filter(|item| pending.contains(&item.id)) {
-            item.status = Status::Canceled;
+            item.status = ItemStatus::Canceled;
         }
         for &id in &running {
-            self.set_status(id, Status::Canceled);
+            self.set_status(id, ItemStatus::Canceled);
         }
         if !pending.is_empty() {
             self.emit(recording::items_canceled(&pending), None);
@@ -241,25 +241,25 @@ impl State {
 
     /// What a new process makes of the stored queue.
     pub(super) fn restart(&mut self) {
-        for item in self.items.iter_mut().filter(|item| item.status == Status::InProgress) {
-            item.status = Status::Canceled;
+        for item in self.items.iter_mut().filter(|item| item.status == ItemStatus::InProgress) {
+            item.status = ItemStatus::Canceled;
         }
         (self.started, self.processing) = (true, false);
         self.cache.clear();
     }
 
     /// The fields that all counting answers have, in the recorded order.
-    pub(super) fn counts(&self, pick: impl Fn(&Item) -> bool) -> String {
-        let picked: Vec<Status> =
+    pub(super) fn counts(&self, pick: impl Fn(&QueueItem) -> bool) -> String {
+        let picked: Vec<ItemStatus> =
             self.items.iter().filter(|item| pick(item)).map(|item| item.status).collect();
         let count = |status| picked.iter().filter(|one| **one == status).count();
         format!(
             "\"pending\":{},\"in_progress\":{},\"waiting\":0,\"completed\":{},\"failed\":{},\"canceled\":{},\"total\":{}",
-            count(Status::Pending),
-            count(Status::InProgress),
-            count(Status::Completed),
-            count(Status::Failed),
-            count(Status::Canceled),
+            count(ItemStatus::Pending),
+            count(ItemStatus::InProgress),
+            count(ItemStatus::Completed),
+            count(ItemStatus::Failed),
+            count(ItemStatus::Canceled),
             picked.len(),
         )
     }

@@ -5,20 +5,20 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json, value::RawValue};
 
-use super::queue::{Item, State, Status};
+use super::queue::{InvokeState, ItemStatus, QueueItem};
 
-static SD_1: LazyLock<Vec<Beat>> =
+static SD_1: LazyLock<Vec<RecordedEvent>> =
     LazyLock::new(|| load(include_str!("../../../fixtures/invokeai/txt2img-sd-1.json")));
-static SDXL: LazyLock<Vec<Beat>> =
+static SDXL: LazyLock<Vec<RecordedEvent>> =
     LazyLock::new(|| load(include_str!("../../../fixtures/invokeai/txt2img-sdxl.json")));
-static FAILURE: LazyLock<Vec<Beat>> =
+static FAILURE: LazyLock<Vec<RecordedEvent>> =
     LazyLock::new(|| load(include_str!("../../../fixtures/invokeai/fail-unknown-model.json")));
-static CANCEL: LazyLock<Vec<Beat>> =
+static CANCEL: LazyLock<Vec<RecordedEvent>> =
     LazyLock::new(|| load(include_str!("../../../fixtures/invokeai/cancel-batch.json")));
 
 /// One recorded event.
 #[derive(Debug, Clone)]
-pub(super) struct Beat {
+pub(super) struct RecordedEvent {
     /// The whole text frame.
     pub(super) text: String,
     pub(super) event: String,
@@ -30,15 +30,15 @@ pub(super) struct Beat {
     pub(super) denoising: bool,
 }
 
-fn load(fixture: &str) -> Vec<Beat> {
+fn load(fixture: &str) -> Vec<RecordedEvent> {
     let frames: Vec<Box<RawValue>> = serde_json::from_str(fixture).expect("a JSON fixture");
     frames.iter().map(|frame| beat(format!("42{}", frame.get()))).collect()
 }
 
-fn beat(text: String) -> Beat {
+fn beat(text: String) -> RecordedEvent {
     let (event, data): (String, Value) = serde_json::from_str(&text[2..]).expect("a recorded event");
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    Beat {
+    RecordedEvent {
         event,
         kind: word(&data["invocation"]["type"]),
         source: word(&data["invocation_source_id"]),
@@ -49,7 +49,11 @@ fn beat(text: String) -> Beat {
 
 /// What happens between an item's two status events: the recording for its kind of model, told of this item.
 /// Nodes that do not compute, because the node cache has their result, make no progress and load no model.
-pub(super) fn performance(item: &Item, picture: &str, computes: impl Fn(&str) -> bool) -> Vec<Beat> {
+pub(super) fn events_for(
+    item: &QueueItem,
+    image: &str,
+    computes: impl Fn(&str) -> bool,
+) -> Vec<RecordedEvent> {
     let nodes = item.graph["nodes"].as_object().cloned().unwrap_or_default();
     let kind_of = |name: &str| nodes[name]["type"].as_str().unwrap_or_default();
     let is_sdxl = nodes.keys().any(|name| kind_of(name).starts_with("sdxl"));
@@ -72,15 +76,15 @@ pub(super) fn performance(item: &Item, picture: &str, computes: impl Fn(&str) ->
             let same = nodes.contains_key(&beat.source) && kind_of(&beat.source) == beat.kind;
             let other = || nodes.keys().find(|name| kind_of(name) == beat.kind);
             let Some(source) = same.then_some(&beat.source).or_else(other) else { continue };
-            named.text = set(&tell(&beat.text, item), "invocation_source_id", &json!(source));
-            named.text = set(&named.text, "image_name", &json!(picture));
+            named.text = set(&retarget(&beat.text, item), "invocation_source_id", &json!(source));
+            named.text = set(&named.text, "image_name", &json!(image));
             let size = format!("\"width\":{},\"height\":{}", item.number("width"), item.number("height"));
             named.text = named.text.replace("\"width\":64,\"height\":64", &size);
         }
         if beat.denoising {
             denoised = true;
             let steps = item.number("steps").max(1);
-            beats.extend((0..=steps).map(|step| Beat {
+            beats.extend((0..=steps).map(|step| RecordedEvent {
                 #[expect(clippy::cast_precision_loss, reason = "a few hundred steps")]
                 text: set(&named.text, "percentage", &json!(step as f64 / steps as f64)),
                 ..named.clone()
@@ -95,25 +99,28 @@ pub(super) fn performance(item: &Item, picture: &str, computes: impl Fn(&str) ->
 
 /// The node that pastes kept pixels back ends as the decoder before it does (recorded so; its frames differ in names
 /// only).
-fn paste_back(beats: &mut Vec<Beat>, item: &Item) {
+fn paste_back(beats: &mut Vec<RecordedEvent>, item: &QueueItem) {
     let last = item.last_node();
     let decoded = beats.iter().rposition(|beat| beat.event == "invocation_complete" && beat.kind == "l2i");
     if let (Some(last), Some(at)) = (last, decoded)
         && item.graph["nodes"][&last]["type"] == "canvas_paste_back"
     {
         let text = set(&beats[at].text, "invocation_source_id", &json!(last));
-        beats.insert(at + 1, Beat { text, kind: "canvas_paste_back".to_owned(), ..beats[at].clone() });
+        beats.insert(
+            at + 1,
+            RecordedEvent { text, kind: "canvas_paste_back".to_owned(), ..beats[at].clone() },
+        );
     }
 }
 
 /// `queue_item_status_changed`, with the counts of this moment.
-pub(super) fn status_changed(item: &Item, state: &State) -> String {
+pub(super) fn status_changed(item: &QueueItem, state: &InvokeState) -> String {
     let of =
         |status: &str| FAILURE.iter().find(|beat| beat.text.contains(&format!("\"status\":\"{status}\"")));
-    let running = item.status == Status::InProgress;
+    let running = item.status == ItemStatus::InProgress;
     let recorded = of(if running { "in_progress" } else { "failed" }).expect("both are in the recording");
     let failure = item.failure.as_ref();
-    let mut text = tell(&recorded.text, item);
+    let mut text = retarget(&recorded.text, item);
     text = set(&text, "status", &json!(item.status.name()));
     text = set(&text, "status_sequence", &json!(if running { 1 } else { 2 }));
     text = failed(&text, failure);
@@ -131,9 +138,9 @@ pub(super) fn status_changed(item: &Item, state: &State) -> String {
 }
 
 /// The `queue` of `GET status` and of status events.
-pub(super) fn queue_status(state: &State) -> String {
-    let current = state.items.iter().find(|item| item.status == Status::InProgress);
-    let pending = state.items.iter().filter(|item| item.status == Status::Pending).count();
+pub(super) fn queue_status(state: &InvokeState) -> String {
+    let current = state.items.iter().find(|item| item.status == ItemStatus::InProgress);
+    let pending = state.items.iter().filter(|item| item.status == ItemStatus::Pending).count();
     format!(
         "{{\"queue_id\":\"default\",\"item_id\":{},\"batch_id\":{},\"session_id\":{},{},\"user_pending\":{pending},\
          \"user_in_progress\":{}}}",
@@ -146,11 +153,11 @@ pub(super) fn queue_status(state: &State) -> String {
 }
 
 /// `invocation_error`, which follows the status event `failed`.
-pub(super) fn invocation_error(item: &Item, at: &Beat) -> String {
+pub(super) fn invocation_error(item: &QueueItem, at: &RecordedEvent) -> String {
     let recorded = FAILURE.last().expect("the recording ends with it");
     let (_, failing): (String, Box<RawValue>) = serde_json::from_str(&at.text[2..]).expect("an event");
     let failing: Value = serde_json::from_str(failing.get()).expect("an event's data");
-    let mut text = tell(&recorded.text, item);
+    let mut text = retarget(&recorded.text, item);
     text = set(&text, "invocation", &failing["invocation"]);
     text = set(&text, "invocation_source_id", &failing["invocation_source_id"]);
     failed(&text, item.failure.as_ref())
@@ -177,13 +184,13 @@ pub(super) fn items_canceled(ids: &[u32]) -> String {
     set(&text, "system", &json!(ids))
 }
 
-fn failed(text: &str, failure: Option<&super::script::Failure>) -> String {
+fn failed(text: &str, failure: Option<&super::script::InvokeFailure>) -> String {
     let text = set(text, "error_type", &json!(failure.map(|failure| &failure.error_type)));
     let text = set(&text, "error_message", &json!(failure.map(|failure| &failure.message)));
-    set(&text, "error_traceback", &json!(failure.map(super::script::Failure::traceback)))
+    set(&text, "error_traceback", &json!(failure.map(super::script::InvokeFailure::traceback)))
 }
 
-fn tell(text: &str, item: &Item) -> String {
+fn retarget(text: &str, item: &QueueItem) -> String {
     let mut text = set(text, "item_id", &json!(item.id));
     for (key, value) in [
         ("batch_id", json!(item.batch_id)),

@@ -6,13 +6,13 @@ use serde_json::Value;
 
 /// The knobs. Each holds until it is set back, unless it says otherwise.
 #[derive(Debug, Clone)]
-pub struct Script {
+pub struct InvokeScript {
     /// How long an item's denoising takes in all, spread over its steps.
     pub item: Duration,
     /// Items stop in mid-denoising, after the first preview, until this is false again or they are cancelled.
     pub hold: bool,
     /// Every item fails in mid-denoising.
-    pub fail: Option<Failure>,
+    pub fail: Option<InvokeFailure>,
     /// After a running item was cancelled, the step in progress goes on for this long (the real one: about 0.3 s on
     /// a CPU). `processor.is_processing` stays true and nothing else starts. Setting it to zero ends it at once.
     pub cancel_tail: Duration,
@@ -27,20 +27,20 @@ pub struct Script {
     /// What the version endpoint answers.
     pub version: VersionAnswer,
     /// What the bytes of a picture are.
-    pub pictures: PictureBytes,
+    pub image_bytes: InvokeImageBytes,
     /// The models that are installed.
     pub models: Vec<Value>,
     /// Types of nodes that this version has no more.
     pub gone_nodes: Vec<String>,
     /// The items that the answer to an enqueue names, whatever was taken.
-    pub items_told: Option<Vec<u32>>,
+    pub reported_items: Option<Vec<u32>>,
     /// How many items may wait.
     pub max_queue: usize,
     /// How often the socket pings. A client that has not answered by the next one is closed.
     pub ping: Duration,
 }
 
-impl Default for Script {
+impl Default for InvokeScript {
     fn default() -> Self {
         let models = include_str!("../../../fixtures/invokeai/models.json");
         Self {
@@ -53,10 +53,10 @@ impl Default for Script {
             hang: false,
             users: Users::Single,
             version: VersionAnswer::Real,
-            pictures: PictureBytes::Whole,
+            image_bytes: InvokeImageBytes::Whole,
             models: serde_json::from_str(models).expect("a JSON fixture"),
             gone_nodes: Vec::new(),
-            items_told: None,
+            reported_items: None,
             max_queue: 10_000,
             ping: Duration::from_secs(25),
         }
@@ -65,14 +65,14 @@ impl Default for Script {
 
 /// What an item fails with, in the engine's words.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct InvokeFailure {
     /// The Python class.
     pub error_type: String,
     /// Its text.
     pub message: String,
 }
 
-impl Failure {
+impl InvokeFailure {
     /// Any failure.
     pub fn new(error_type: &str, message: &str) -> Self {
         Self { error_type: error_type.to_owned(), message: message.to_owned() }
@@ -117,11 +117,11 @@ pub enum VersionAnswer {
 
 /// What `/full` sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PictureBytes {
+pub enum InvokeImageBytes {
     /// The picture.
     Whole,
     /// The picture, with the graph in a text chunk as the real server writes it.
-    Telling,
+    WithGraph,
     /// Its first half, as if that were all.
     CutOff,
     /// Its head, which says 0x0.

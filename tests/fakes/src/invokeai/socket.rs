@@ -13,11 +13,11 @@ use axum::{
 use serde_json::json;
 use tokio::{sync::broadcast::error::RecvError, time::Instant};
 
-use super::{Core, Line, queue::Frame};
+use super::{ConnectionHandle, Core, queue::SocketIoFrame};
 
 pub(super) async fn upgrade(
     State(core): State<Arc<Core>>,
-    Extension(line): Extension<Line>,
+    Extension(line): Extension<ConnectionHandle>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     upgrade.on_upgrade(async move |socket| {
@@ -34,7 +34,7 @@ pub(super) async fn upgrade(
 
 /// Returns to close without a close frame, as the real server does with a client that it does not understand.
 async fn serve(core: &Core, mut socket: WebSocket) {
-    let session = core.change(super::queue::State::uuid);
+    let session = core.change(super::queue::InvokeState::uuid);
     let open = json!({"sid": session, "upgrades": [], "pingTimeout": 20000, "pingInterval": 25000, "maxPayload": 1_000_000});
     if socket.send(text(format!("0{open}"))).await.is_err()
         || next(&mut socket).await.as_deref() != Some("40")
@@ -74,7 +74,7 @@ async fn serve(core: &Core, mut socket: WebSocket) {
     }
 }
 
-async fn deliver(core: &Core, socket: &mut WebSocket, frame: Frame) -> bool {
+async fn deliver(core: &Core, socket: &mut WebSocket, frame: SocketIoFrame) -> bool {
     core.unless_hung().await;
     if let Some(id) = frame.finishes {
         core.change(|state| *state.finished.entry(id).or_insert_with(std::time::Instant::now));

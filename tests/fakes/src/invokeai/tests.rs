@@ -49,7 +49,7 @@ async fn events(socket: &mut Socket, ends: impl Fn(&str) -> bool) -> Vec<String>
 }
 
 fn client() -> reqwest::Client {
-    outbound::builder(outbound::Connections::Fresh).build().unwrap()
+    outbound::client_builder(outbound::ConnectionPolicy::PerRequest).build().unwrap()
 }
 
 /// The bytes of an answer, and their kind.
@@ -128,7 +128,7 @@ async fn an_item_of_either_kind_of_model_is_told_as_recorded() {
 
         let item = &fake.items()[0];
         let finished = events.iter().rfind(|event| event.contains("image_name")).unwrap();
-        for own in [&item.batch_id, &item.session_id, item.picture.as_ref().unwrap()] {
+        for own in [&item.batch_id, &item.session_id, item.image.as_ref().unwrap()] {
             assert!(finished.contains(own.as_str()), "{own} in {finished}");
         }
         assert!(finished.contains("\"origin\":\"webui\",\"destination\":\"ours\""));
@@ -137,9 +137,7 @@ async fn an_item_of_either_kind_of_model_is_told_as_recorded() {
 
         let (_, told) = ask(&fake, Method::GET, "/api/v1/queue/default/i/1", None).await.unwrap();
         assert_eq!(told["status"], "completed");
-        assert!(
-            told.get("error_type").is_none() && told.to_string().contains(item.picture.as_ref().unwrap())
-        );
+        assert!(told.get("error_type").is_none() && told.to_string().contains(item.image.as_ref().unwrap()));
     }
 }
 
@@ -176,11 +174,11 @@ async fn equal_requests_give_equal_bytes_and_the_stored_picture() {
         enqueue(&fake, &batch(seeds)).await;
         fake.until_idle().await;
     }
-    let names: Vec<_> = fake.items().iter().map(|item| item.picture.clone().unwrap()).collect();
+    let names: Vec<_> = fake.items().iter().map(|item| item.image.clone().unwrap()).collect();
     assert_eq!(names[0], names[1]);
     assert_ne!(names[1], names[2]);
     let first = load(&fake, &format!("/api/v1/images/i/{}/full", names[0])).await;
-    assert_eq!((first.0.as_str(), Format::of_whole(&first.1)), ("image/png", Ok(Format::Png)));
+    assert_eq!((first.0.as_str(), Format::detect(&first.1)), ("image/png", Ok(Format::Png)));
 
     let mut again = batch(&[7]);
     again["batch"]["graph"]["nodes"]["l2i"]["use_cache"] = json!(false);
@@ -191,7 +189,7 @@ async fn equal_requests_give_equal_bytes_and_the_stored_picture() {
     let told = events(&mut socket, |event| event.contains("\"status\":\"completed\"")).await;
     assert!(!told.iter().any(|event| event.contains("Denoising")), "the latents are in the cache");
     assert!(told.iter().any(|event| event.contains("Saving image")));
-    let fresh: Vec<_> = fake.items().iter().skip(3).map(|item| item.picture.clone().unwrap()).collect();
+    let fresh: Vec<_> = fake.items().iter().skip(3).map(|item| item.image.clone().unwrap()).collect();
     assert_ne!(fresh[0], fresh[1]);
     assert_eq!(load(&fake, &format!("/api/v1/images/i/{}/full", fresh[1])).await, first);
 }
@@ -207,7 +205,7 @@ async fn failures_are_told_in_the_recorded_order() {
     assert_eq!(told.iter().map(|event| shape(event)).collect::<Vec<_>>(), shapes(FAILURE));
     assert!(told.last().unwrap().contains("\"error_message\":\"Unknown model nobody\""));
 
-    fake.script(|script| script.fail = Some(Failure::out_of_memory()));
+    fake.script(|script| script.fail = Some(InvokeFailure::out_of_memory()));
     enqueue(&fake, &batch(&[])).await;
     let told = events(&mut socket, |event| event.contains("invocation_error")).await;
     assert!(told.iter().any(|event| event.contains("Denoising")), "it fails in mid-denoising");
@@ -222,7 +220,7 @@ async fn cancelling_a_batch_tells_of_the_waiting_ones_once_and_the_step_goes_on(
     let mut socket = follow(&fake).await;
     enqueue(&fake, &batch(&[1, 2, 3])).await;
     events(&mut socket, |event| event.contains("Denoising")).await;
-    let stranger = fake.stranger_job();
+    let stranger = fake.foreign_job();
 
     let body = json!({"batch_ids": [fake.items()[0].batch_id]});
     let path = "/api/v1/queue/default/cancel_by_batch_ids";
@@ -238,7 +236,7 @@ async fn cancelling_a_batch_tells_of_the_waiting_ones_once_and_the_step_goes_on(
     assert_eq!(status["processor"]["is_processing"], true);
     fake.script(|script| (script.hold, script.cancel_tail) = (false, Duration::ZERO));
     fake.until_idle().await;
-    assert_eq!(fake.items()[stranger as usize - 1].status, Status::Completed);
+    assert_eq!(fake.items()[stranger as usize - 1].status, ItemStatus::Completed);
     assert_eq!(fake.cancels().len(), 2);
 }
 
@@ -246,7 +244,7 @@ async fn cancelling_a_batch_tells_of_the_waiting_ones_once_and_the_step_goes_on(
 async fn a_cancelled_item_or_destination_is_over_and_others_are_not() {
     let fake = FakeInvoke::start().await;
     fake.pause(true);
-    let stranger = fake.stranger_job();
+    let stranger = fake.foreign_job();
     enqueue(&fake, &batch(&[1, 2])).await;
     let (status, item) = ask(&fake, Method::PUT, "/api/v1/queue/default/i/2/cancel", None).await.unwrap();
     assert_eq!((status, &item["status"]), (200, &json!("canceled")));
@@ -255,12 +253,12 @@ async fn a_cancelled_item_or_destination_is_over_and_others_are_not() {
     let path = "/api/v1/queue/default/counts_by_destination?destination=ours";
     assert_eq!(ask(&fake, Method::GET, path, None).await.unwrap().1["canceled"], 2);
     assert_eq!(ask(&fake, Method::PUT, "/api/v1/queue/default/i/99/cancel", None).await.unwrap().0, 404);
-    assert_eq!(fake.items()[stranger as usize - 1].status, Status::Pending);
+    assert_eq!(fake.items()[stranger as usize - 1].status, ItemStatus::Pending);
     let (_, processor) =
         ask(&fake, Method::PUT, "/api/v1/queue/default/processor/resume", None).await.unwrap();
     assert_eq!(processor["is_started"], true);
     fake.until_idle().await;
-    assert_eq!(fake.items()[stranger as usize - 1].status, Status::Completed);
+    assert_eq!(fake.items()[stranger as usize - 1].status, ItemStatus::Completed);
 }
 
 #[tokio::test]
@@ -294,7 +292,7 @@ async fn a_lost_answer_leaves_the_batch_running() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| script.lose_enqueue_answer = true);
     ask(&fake, Method::POST, "/api/v1/queue/default/enqueue_batch", Some(&batch(&[]))).await.unwrap_err();
-    fake.until(|items| items.iter().any(|item| item.status == Status::Completed)).await;
+    fake.until(|items| items.iter().any(|item| item.status == ItemStatus::Completed)).await;
 }
 
 #[tokio::test]
@@ -312,8 +310,8 @@ async fn a_killed_server_refuses_and_comes_back_on_its_port_with_its_queue() {
     fake.restart();
     assert_eq!(ask(&fake, Method::GET, "/api/v1/app/version", None).await.unwrap().1["version"], "6.14.2");
     fake.until_idle().await;
-    let ends: Vec<Status> = fake.items().iter().map(|item| item.status).collect();
-    assert_eq!(ends, [Status::Canceled, Status::Completed]);
+    let ends: Vec<ItemStatus> = fake.items().iter().map(|item| item.status).collect();
+    assert_eq!(ends, [ItemStatus::Canceled, ItemStatus::Completed]);
 }
 
 #[tokio::test]
@@ -324,7 +322,7 @@ async fn a_hung_server_accepts_and_answers_nothing_until_it_goes_on() {
     tokio::pin!(asked);
     tokio::select! {
         _ = &mut asked => panic!("a hung server answered"),
-        () = fake.process.core.until(|state| (!state.seen.is_empty()).then_some(())) => {}
+        () = fake.process.core.until(|state| (!state.requests.is_empty()).then_some(())) => {}
     }
     fake.script(|script| script.hang = false);
     assert_eq!(asked.await.unwrap().0, 200);
@@ -368,12 +366,12 @@ async fn unknown_paths_and_odd_answers_are_as_the_script_says() {
     enqueue(&fake, &batch(&[])).await;
     fake.until_idle().await;
     let name = fake.gallery().remove(0);
-    fake.script(|script| script.pictures = PictureBytes::CutOff);
+    fake.script(|script| script.image_bytes = InvokeImageBytes::CutOff);
     let (_, half) = load(&fake, &format!("/api/v1/images/i/{name}/full")).await;
-    assert!(Format::of_whole(&half).is_err());
+    assert!(Format::detect(&half).is_err());
     let path = format!("/api/v1/images/i/{name}");
     assert_eq!(ask(&fake, Method::GET, &path, None).await.unwrap().1["image_name"], json!(name));
     assert_eq!(ask(&fake, Method::DELETE, &path, None).await.unwrap().0, 200);
     assert_eq!(ask(&fake, Method::GET, &path, None).await.unwrap().0, 404);
-    assert!(fake.seen().iter().any(|seen| seen.method == "DELETE" && seen.path == path));
+    assert!(fake.requests().iter().any(|seen| seen.method == "DELETE" && seen.path == path));
 }

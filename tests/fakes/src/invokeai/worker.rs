@@ -6,20 +6,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use picture::paint::Painting;
+use picture::painter::ProceduralImage;
 use tokio::task::JoinHandle;
-use wire::openai::images::Size;
+use wire::openai::images::ImageSize;
 
 use super::{
     Core,
-    queue::{Item, State, Status},
-    recording::{self, Beat},
-    script::Failure,
+    queue::{InvokeState, ItemStatus, QueueItem},
+    recording::{self, RecordedEvent},
+    script::InvokeFailure,
 };
 
 pub(super) async fn work(core: Arc<Core>) {
     loop {
-        let id = core.until(State::next_pending).await;
+        let id = core.until(InvokeState::next_pending).await;
         core.unless_hung().await;
         if let Some(item) = core.change(|state| begin(state, id)) {
             run(&core, &item).await;
@@ -29,31 +29,31 @@ pub(super) async fn work(core: Arc<Core>) {
 }
 
 /// None if it was cancelled in the last moment.
-fn begin(state: &mut State, id: u32) -> Option<Item> {
+fn begin(state: &mut InvokeState, id: u32) -> Option<QueueItem> {
     if state.next_pending() != Some(id) {
         return None;
     }
     state.processing = true;
-    state.set_status(id, Status::InProgress);
+    state.set_status(id, ItemStatus::InProgress);
     state.item(id).cloned()
 }
 
-async fn run(core: &Core, item: &Item) {
+async fn run(core: &Core, item: &QueueItem) {
     let known = core.look(|state| state.cache.contains_key(&item.graph.to_string()));
-    let (picture, is_new) = core.change(|state| picture_name(state, item));
+    let (picture, is_new) = core.change(|state| image_name(state, item));
     let source = core.look(|state| Source::of(state, item));
     let painting = is_new.then(|| paint(item.clone(), source));
     let computes = |kind: &str| if kind == "l2i" { is_new } else { !known || uncached(item, "denoise") };
     let unknown_model = core.look(|state| unknown_model(state, item));
     let mut previews = 0;
-    for beat in recording::performance(item, &picture, computes) {
+    for beat in recording::events_for(item, &picture, computes) {
         core.unless_hung().await;
         if beat.denoising {
             pause(core, item, previews).await;
             previews += 1;
             core.change(|state| state.previewed.entry(item.id).or_default().push(Instant::now()));
         }
-        if core.change(|state| !tell(state, item.id, &beat.text)) {
+        if core.change(|state| !emit_if_running(state, item.id, &beat.text)) {
             return finish_step(core).await;
         }
         let scripted = core.look(|state| state.script.fail.clone()).filter(|_| previews == 2);
@@ -66,10 +66,11 @@ async fn run(core: &Core, item: &Item) {
 }
 
 /// The next preview's time; after the first one also whatever the script holds up. Ends early with the item.
-async fn pause(core: &Core, item: &Item, previews: u32) {
+async fn pause(core: &Core, item: &QueueItem, previews: u32) {
     let steps = u32::try_from(item.number("steps")).expect("few steps");
     let step = core.look(|state| state.script.item) / (steps + 1);
-    let over = |state: &State| state.item(item.id).is_none_or(|item| item.status != Status::InProgress);
+    let over =
+        |state: &InvokeState| state.item(item.id).is_none_or(|item| item.status != ItemStatus::InProgress);
     tokio::select! {
         () = core.until(|state| over(state).then_some(())) => {}
         () = async {
@@ -80,8 +81,8 @@ async fn pause(core: &Core, item: &Item, previews: u32) {
 }
 
 /// Sends an event of an item that still runs; none follows its end.
-fn tell(state: &State, id: u32, text: &str) -> bool {
-    let runs = state.item(id).is_some_and(|item| item.status == Status::InProgress);
+fn emit_if_running(state: &InvokeState, id: u32, text: &str) -> bool {
+    let runs = state.item(id).is_some_and(|item| item.status == ItemStatus::InProgress);
     if runs {
         state.emit(text.to_owned(), None);
     }
@@ -98,15 +99,15 @@ async fn finish_step(core: &Core) {
 }
 
 /// The status event comes before the error event, as recorded.
-fn fail(state: &mut State, id: u32, failure: Failure, at: &Beat) {
+fn fail(state: &mut InvokeState, id: u32, failure: InvokeFailure, at: &RecordedEvent) {
     let Some(item) = state.items.iter_mut().find(|item| item.id == id) else { return };
     item.failure = Some(failure);
     let item = item.clone();
-    state.set_status(id, Status::Failed);
+    state.set_status(id, ItemStatus::Failed);
     state.emit(recording::invocation_error(&item, at), None);
 }
 
-async fn complete(core: &Core, item: &Item, picture: String, painting: Option<JoinHandle<Vec<u8>>>) {
+async fn complete(core: &Core, item: &QueueItem, picture: String, painting: Option<JoinHandle<Vec<u8>>>) {
     let bytes = match painting {
         Some(painting) => Some(Bytes::from(painting.await.expect("the painter does not panic"))),
         None => None,
@@ -114,13 +115,13 @@ async fn complete(core: &Core, item: &Item, picture: String, painting: Option<Jo
     core.unless_hung().await;
     let done = core.change(|state| {
         let item = state.items.iter_mut().find(|one| one.id == item.id);
-        let Some(item) = item.filter(|item| item.status == Status::InProgress) else { return false };
-        item.picture = Some(picture.clone());
+        let Some(item) = item.filter(|item| item.status == ItemStatus::InProgress) else { return false };
+        item.image = Some(picture.clone());
         let id = item.id;
         if let Some(bytes) = bytes {
-            state.pictures.insert(picture, bytes);
+            state.images.insert(picture, bytes);
         }
-        state.set_status(id, Status::Completed);
+        state.set_status(id, ItemStatus::Completed);
         true
     });
     if !done {
@@ -129,9 +130,9 @@ async fn complete(core: &Core, item: &Item, picture: String, painting: Option<Jo
 }
 
 /// The stored picture of an equal graph, unless its node asks to be computed again, or else a new name.
-fn picture_name(state: &mut State, item: &Item) -> (String, bool) {
+fn image_name(state: &mut InvokeState, item: &QueueItem) -> (String, bool) {
     let key = item.graph.to_string();
-    let stored = state.cache.get(&key).filter(|name| state.pictures.contains_key(*name)).cloned();
+    let stored = state.cache.get(&key).filter(|name| state.images.contains_key(*name)).cloned();
     if let Some(name) = stored.filter(|_| !uncached(item, "l2i")) {
         return (name, false);
     }
@@ -140,28 +141,33 @@ fn picture_name(state: &mut State, item: &Item) -> (String, bool) {
     (name, true)
 }
 
-fn uncached(item: &Item, kind: &str) -> bool {
+fn uncached(item: &QueueItem, kind: &str) -> bool {
     let nodes = item.graph["nodes"].as_object();
     nodes.into_iter().flat_map(serde_json::Map::values).any(|node| {
         node["type"].as_str().is_some_and(|name| name.starts_with(kind)) && node["use_cache"] == false
     })
 }
 
-fn unknown_model(state: &State, item: &Item) -> Option<Failure> {
+fn unknown_model(state: &InvokeState, item: &QueueItem) -> Option<InvokeFailure> {
     let key = &item.input("model")?["key"];
     let known = state.script.models.iter().any(|model| model["key"] == *key);
-    (!known)
-        .then(|| Failure::new("Exception", &format!("Unknown model {}", key.as_str().unwrap_or_default())))
+    (!known).then(|| {
+        InvokeFailure::new("Exception", &format!("Unknown model {}", key.as_str().unwrap_or_default()))
+    })
 }
 
 /// An edit shows its source: all of it mixed with the painting, or only where its mask is black.
-fn paint(item: Item, source: Option<Source>) -> JoinHandle<Vec<u8>> {
+fn paint(item: QueueItem, source: Option<Source>) -> JoinHandle<Vec<u8>> {
     tokio::task::spawn_blocking(move || {
         let pixels = |name| u32::try_from(item.number(name)).expect("a picture's width or height").max(8);
-        let size = Size::new(pixels("width"), pixels("height"));
-        let painted =
-            Painting { painter: "fake InvokeAI", prompt: item.prompt(), seed: item.number("seed"), size }
-                .to_png();
+        let size = ImageSize::new(pixels("width"), pixels("height"));
+        let painted = ProceduralImage {
+            label: "fake InvokeAI",
+            prompt: item.prompt(),
+            seed: item.number("seed"),
+            size,
+        }
+        .to_png();
         source.map_or_else(|| painted.clone(), |source| source.edited(&painted))
     })
 }
@@ -173,10 +179,10 @@ struct Source {
 }
 
 impl Source {
-    fn of(state: &State, item: &Item) -> Option<Self> {
+    fn of(state: &InvokeState, item: &QueueItem) -> Option<Self> {
         let stored = |name: &str| {
             let name = item.input(name)?.get("image_name")?.as_str()?;
-            state.pictures.get(name).cloned()
+            state.images.get(name).cloned()
         };
         Some(Self { picture: stored("image")?, mask: stored("mask") })
     }

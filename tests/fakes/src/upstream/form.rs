@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 /// One part.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct UploadedPart {
     /// Its name.
     pub name: String,
     /// Its file name.
@@ -21,11 +21,11 @@ pub struct Part {
 
 /// The parts of a body; none if it is no form.
 #[derive(Debug, Default)]
-pub(super) struct Form {
-    pub(super) parts: Vec<Part>,
+pub(super) struct UploadedForm {
+    pub(super) parts: Vec<UploadedPart>,
 }
 
-impl Form {
+impl UploadedForm {
     /// The texts, as JSON would have them as far as the fake reads them.
     pub(super) fn texts(&self) -> Option<Value> {
         let texts = self.parts.iter().filter(|part| part.file.is_none()).map(|part| {
@@ -37,14 +37,14 @@ impl Form {
     }
 }
 
-pub(super) async fn read(headers: &HeaderMap, body: &Bytes) -> Form {
-    let mut form = Form::default();
+pub(super) async fn read(headers: &HeaderMap, body: &Bytes) -> UploadedForm {
+    let mut form = UploadedForm::default();
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let Ok(boundary) = multer::parse_boundary(kind) else { return form };
     let whole = futures_util::stream::iter([Ok::<_, Infallible>(body.clone())]);
     let mut reader = multer::Multipart::new(whole, boundary);
     while let Ok(Some(field)) = reader.next_field().await {
-        form.parts.push(Part {
+        form.parts.push(UploadedPart {
             name: field.name().unwrap_or_default().to_owned(),
             file: field.file_name().map(str::to_owned),
             kind: field.content_type().map(ToString::to_string),

@@ -2,28 +2,28 @@
 
 use serde_json::{Value, json};
 
-use super::sse::Act;
+use super::sse::SseStep;
 
 /// An answer of the script.
 #[derive(Debug, Clone)]
-pub enum Reply {
+pub enum UpstreamReply {
     /// Pictures as asked for, in base64, with seeds.
-    Pictures,
+    Images,
     /// A status, headers and a body.
-    Say(u16, Vec<(&'static str, String)>, Vec<u8>),
+    Respond(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// Pictures, but only once [`super::Upstream::release`] is called.
     Hold,
     /// The head of an answer, then a broken connection.
     Break,
     /// Server-sent events; what happens is counted as for a held request.
-    Events(Vec<Act>),
+    Events(Vec<SseStep>),
 }
 
-impl Reply {
+impl UpstreamReply {
     /// JSON with a status.
     #[expect(clippy::needless_pass_by_value, reason = "tests write json!(…) here")]
     pub fn json(status: u16, body: Value) -> Self {
-        Self::Say(
+        Self::Respond(
             status,
             vec![("content-type", "application/json".to_owned())],
             body.to_string().into_bytes(),
@@ -38,11 +38,11 @@ impl Reply {
 
     /// With a header.
     #[must_use]
-    pub fn with(self, name: &'static str, value: &str) -> Self {
+    pub fn with_header(self, name: &'static str, value: &str) -> Self {
         match self {
-            Self::Say(status, mut headers, body) => {
+            Self::Respond(status, mut headers, body) => {
                 headers.push((name, value.to_owned()));
-                Self::Say(status, headers, body)
+                Self::Respond(status, headers, body)
             }
             other => other,
         }

@@ -1,40 +1,40 @@
 use service::doctor::Verdict;
 
 use super::*;
-use crate::images::models::Base;
+use crate::images::models::BaseModel;
 
 fn config(flags: &[&str]) -> Config {
     let all = [&["ada2-sidecar", "--engine", "invokeai"], flags].concat();
     let flags = crate::cli::command().get_matches_from(all);
-    crate::config::load_again(&flags, &|_| None, &[]).unwrap().config
+    crate::config::load_for_reload(&flags, &|_| None, &[]).unwrap().config
 }
 
 /// An engine that is as it should be, changed so; the lines that are not `ok`.
-fn judge(flags: &[&str], change: impl Fn(&mut Facts<'_>)) -> Vec<(&'static str, Verdict, String)> {
-    let (config, fixes) = (config(flags), Fixes { file: "/etc/c.yaml".into(), by_unit: true });
-    let models: Arc<[_]> = Arc::new([EngineModel::plain("k", "sd_xl_base", Base::Sdxl)]);
-    let mut facts = Facts {
+fn judge(flags: &[&str], change: impl Fn(&mut EngineFacts<'_>)) -> Vec<(&'static str, Verdict, String)> {
+    let (config, fixes) = (config(flags), FixHints { file: "/etc/c.yaml".into(), managed_by_unit: true });
+    let models: Arc<[_]> = Arc::new([EngineModel::without_settings("k", "sd_xl_base", BaseModel::Sdxl)]);
+    let mut facts = EngineFacts {
         url: config.engine_url.as_ref().unwrap(),
         config: &config,
         fixes: &fixes,
-        identity: Ok(Identity { version: "6.14.2".into(), caution: None }),
+        identity: Ok(EngineIdentity { version: "6.14.2".into(), warning: None }),
         models: Some(Ok(models)),
-        greeting: Some(Ok(())),
-        graphs: Some(Ok(Vec::new())),
-        unit: Some(Unit::read("invokeai.service", "LoadState=loaded\nActiveState=active\n")),
-        holder: None,
-        listens: vec!["127.0.0.1:9090".parse().unwrap()],
-        beyond: Vec::new(),
-        service_reaches_it: false,
+        websocket: Some(Ok(())),
+        graph_errors: Some(Ok(Vec::new())),
+        unit: Some(SystemdUnit::parse("invokeai.service", "LoadState=loaded\nActiveState=active\n")),
+        listener: None,
+        unit_listeners: vec!["127.0.0.1:9090".parse().unwrap()],
+        exposed_addresses: Vec::new(),
+        reachable_from_service: false,
     };
     change(&mut facts);
-    let found = facts.judge().into_iter().filter(|one| one.verdict != Verdict::Ok);
+    let found = facts.evaluate().into_iter().filter(|one| one.verdict != Verdict::Ok);
     found
         .map(|one| (one.name, one.verdict, format!("{} -> {}", one.message, one.fix.unwrap_or_default())))
         .collect()
 }
 
-fn one(change: impl Fn(&mut Facts<'_>)) -> (&'static str, Verdict, String) {
+fn one(change: impl Fn(&mut EngineFacts<'_>)) -> (&'static str, Verdict, String) {
     let mut found = judge(&[], change);
     assert_eq!(found.len(), 1, "{found:?}");
     found.remove(0)
@@ -49,8 +49,8 @@ fn a_good_engine_gives_no_cause() {
 fn down(error: &EngineError, unit: &str, listens: &[&str]) -> String {
     let (name, verdict, line) = one(|facts| {
         (facts.identity, facts.models) = (Err(error.clone()), None);
-        facts.unit = Some(Unit::read("invokeai.service", unit));
-        facts.listens = listens.iter().map(|address| address.parse().unwrap()).collect();
+        facts.unit = Some(SystemdUnit::parse("invokeai.service", unit));
+        facts.unit_listeners = listens.iter().map(|address| address.parse().unwrap()).collect();
     });
     assert_eq!((name, verdict), ("engine", Verdict::Fail), "{line}");
     line
@@ -65,28 +65,30 @@ fn an_engine_that_refuses_is_told_with_the_state_of_its_unit() {
         ("ActiveState=active", &["127.0.0.1:9091"], "9091 -> write `engine_url: http://127.0.0.1:9091`"),
         ("ActiveState=active", &["127.0.0.1:9091", "127.0.0.1:9092"], "may still be starting"),
     ] {
-        let line = down(&EngineError::Refused("no".into()), &format!("LoadState=loaded\n{unit}"), listens);
+        let line =
+            down(&EngineError::ConnectionRefused("no".into()), &format!("LoadState=loaded\n{unit}"), listens);
         assert!(line.contains(says), "{line}");
     }
-    let line = down(&EngineError::Refused("no".into()), "LoadState=not-found\nActiveState=inactive", &[]);
+    let line =
+        down(&EngineError::ConnectionRefused("no".into()), "LoadState=not-found\nActiveState=inactive", &[]);
     assert!(line.contains("there is no invokeai.service -> start the engine, or correct"), "{line}");
 }
 
 #[test]
 fn whatever_else_keeps_us_from_the_engine_is_one_line_with_the_way_out() {
-    let strange = || EngineError::Strange("what answers is not InvokeAI".into());
+    let strange = || EngineError::UnexpectedResponse("what answers is not InvokeAI".into());
     for (error, listens, says) in [
         (strange(), &["0.0.0.0:9091"][..], "`engine_url: http://127.0.0.1:9091`"),
         (strange(), &[], "not InvokeAI -> correct engine and engine_url"),
-        (EngineError::Unresolved("no such name".into()), &[], "correct the name in engine_url"),
-        (EngineError::NoAnswer("late".into()), &[], "(late) -> sudo systemctl restart invokeai.service"),
+        (EngineError::HostUnresolved("no such name".into()), &[], "correct the name in engine_url"),
+        (EngineError::Unresponsive("late".into()), &[], "(late) -> sudo systemctl restart invokeai.service"),
     ] {
         let line = down(&error, "LoadState=loaded\nActiveState=active", listens);
         assert!(line.contains(says), "{line}");
     }
     let busy = one(|facts| {
-        facts.identity = Err(EngineError::NoAnswer("no answer within 5 s".into()));
-        (facts.models, facts.service_reaches_it) = (None, true);
+        facts.identity = Err(EngineError::Unresponsive("no answer within 5 s".into()));
+        (facts.models, facts.reachable_from_service) = (None, true);
     });
     assert_eq!(busy.1, Verdict::Skip, "it loads a model");
     let login = one(|facts| facts.models = Some(Err(EngineError::LoginRequired("multi-user".into()))));
@@ -97,12 +99,12 @@ fn whatever_else_keeps_us_from_the_engine_is_one_line_with_the_way_out() {
 fn an_engine_that_answers_is_judged_by_what_pictures_need() {
     let (name, verdict, line) = one(|facts| {
         facts.identity =
-            Ok(Identity { version: "7".into(), caution: Some("InvokeAI 7 is untested here".into()) });
+            Ok(EngineIdentity { version: "7".into(), warning: Some("InvokeAI 7 is untested here".into()) });
     });
     assert!((name, verdict) == ("engine_version", Verdict::Warn) && line.contains("untested"), "{line}");
-    let (name, verdict, line) = one(|facts| facts.greeting = Some(Err("HTTP error: 502".into())));
+    let (name, verdict, line) = one(|facts| facts.websocket = Some(Err("HTTP error: 502".into())));
     assert!((name, verdict) == ("engine_websocket", Verdict::Warn) && line.contains("502"), "{line}");
-    let (name, verdict, line) = one(|facts| facts.beyond = vec!["0.0.0.0".parse().unwrap()]);
+    let (name, verdict, line) = one(|facts| facts.exposed_addresses = vec!["0.0.0.0".parse().unwrap()]);
     assert!(
         (name, verdict) == ("engine_listen", Verdict::Warn) && line.contains("host: 127.0.0.1"),
         "{line}"
@@ -113,7 +115,7 @@ fn an_engine_that_answers_is_judged_by_what_pictures_need() {
         "{line}"
     );
     let (name, verdict, line) =
-        one(|facts| facts.graphs = Some(Ok(vec!["preset \"x\": the node \"1\" is unknown".into()])));
+        one(|facts| facts.graph_errors = Some(Ok(vec!["preset \"x\": the node \"1\" is unknown".into()])));
     assert!((name, verdict) == ("templates", Verdict::Fail) && line.contains("the node \"1\""), "{line}");
     let found = judge(&["--default-model", "gone"], |_| {});
     assert!(found.len() == 1 && found[0].2.contains("correct default_model: gone in"), "{found:?}");
@@ -121,7 +123,7 @@ fn an_engine_that_answers_is_judged_by_what_pictures_need() {
 
 #[test]
 fn only_an_address_of_this_host_is_looked_at_here() {
-    let at = |text: &str| local(&text.parse().unwrap()).map(|address| address.to_string());
+    let at = |text: &str| loopback_address(&text.parse().unwrap()).map(|address| address.to_string());
     assert_eq!(at("http://127.0.0.1:9090").as_deref(), Some("127.0.0.1:9090"));
     assert_eq!(at("http://localhost:8188/").as_deref(), Some("127.0.0.1:8188"));
     assert_eq!(at("http://[::1]:9090").as_deref(), Some("[::1]:9090"));

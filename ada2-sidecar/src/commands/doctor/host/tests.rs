@@ -2,27 +2,34 @@ use service::doctor::Verdict;
 
 use super::*;
 
-fn room(available: u64, read_only: bool) -> Room {
-    Room { mount: "/".into(), available: available * MIB, read_only }
+fn room(available: u64, read_only: bool) -> DiskSpace {
+    DiskSpace { mount: "/".into(), available: available * MIB, read_only }
 }
 
 #[test]
 fn room_for_state_and_log() {
-    let judge = |state: Option<Room>, log: Option<Room>| judge_disk(state.as_ref(), log.as_ref()).verdict;
+    let judge = |state: Option<DiskSpace>, log: Option<DiskSpace>| {
+        evaluate_disk(state.as_ref(), log.as_ref()).verdict
+    };
     assert_eq!(judge(Some(room(5000, false)), Some(room(300, false))), Verdict::Ok);
     assert_eq!(judge(Some(room(5000, false)), Some(room(100, false))), Verdict::Warn);
     assert_eq!(judge(Some(room(5000, true)), None), Verdict::Fail);
     assert_eq!(judge(None, None), Verdict::Skip);
-    assert!(room_at(Path::new("/var/lib/no/such/folder")).is_some(), "the nearest that is there counts");
+    assert!(
+        disk_space_at(Path::new("/var/lib/no/such/folder")).is_some(),
+        "the nearest that is there counts"
+    );
 }
 
 #[test]
 fn the_folder_of_pictures_is_there_visible_and_has_room() {
     use Verdict::{Fail, Ok, Skip, Warn};
-    let fixes = Fixes { file: "c".into(), by_unit: true };
-    let hiding = Unit::read("a", "ProtectHome=yes\nBindReadOnlyPaths=\n");
-    let bound =
-        Unit::read("a", "ProtectHome=tmpfs\nBindReadOnlyPaths=-/home/x/outputs:/home/x/outputs:rbind\n");
+    let fixes = FixHints { file: "c".into(), managed_by_unit: true };
+    let hiding = SystemdUnit::parse("a", "ProtectHome=yes\nBindReadOnlyPaths=\n");
+    let bound = SystemdUnit::parse(
+        "a",
+        "ProtectHome=tmpfs\nBindReadOnlyPaths=-/home/x/outputs:/home/x/outputs:rbind\n",
+    );
     let (home, plenty) = ("/home/x/outputs", Some(room(5000, false)));
     for (folder, service, sees, there, space, verdict, says) in [
         ("/srv/outputs", &hiding, None, Some(true), plenty.clone(), Ok, "5000 MiB"),
@@ -37,8 +44,9 @@ fn the_folder_of_pictures_is_there_visible_and_has_room() {
         (home, &hiding, Some(true), Some(true), plenty.clone(), Ok, "5000 MiB"),
     ] {
         let (folder, service) = (Path::new(folder), Some(service));
-        let output = Output { folder, floor: 1 << 30, service, service_sees: sees, fixes: &fixes };
-        let found = output.judge_with(there, space.as_ref());
+        let output =
+            OutputDirFacts { folder, min_free: 1 << 30, service, visible_to_service: sees, fixes: &fixes };
+        let found = output.evaluate_with(there, space.as_ref());
         assert_eq!(found.verdict, verdict, "{found:?}");
         assert!(found.message.contains(says), "{found:?}");
     }
@@ -58,9 +66,9 @@ fn the_journal_survives_a_reboot() {
         ),
         ("Storage=none", true, Verdict::Warn),
     ] {
-        assert_eq!(judge_journal(configured, folder).verdict, verdict, "{configured}");
+        assert_eq!(evaluate_journal(configured, folder).verdict, verdict, "{configured}");
     }
-    assert!(judge_journal("SystemMaxUse=1G\n", true).message.contains("(1G)"));
+    assert!(evaluate_journal("SystemMaxUse=1G\n", true).message.contains("(1G)"));
 }
 
 #[test]
@@ -72,14 +80,14 @@ fn a_clock_that_nobody_keeps_is_told_and_one_that_cannot_be_told_is_not() {
         ("NTPSynchronized=no\nCanNTP=yes\nNTP=yes", Verdict::Skip),
         ("NTPSynchronized=no\nCanNTP=no\nNTP=no", Verdict::Skip),
     ] {
-        assert_eq!(judge_clock(&Unit::read("clock", clock)).verdict, verdict, "{clock}");
+        assert_eq!(evaluate_clock(&SystemdUnit::parse("clock", clock)).verdict, verdict, "{clock}");
     }
 }
 
 #[test]
 fn upgrades_of_the_driver_are_a_note() {
     let judge =
-        |installed: &str, automatic: &str| judge_upgrades(installed, automatic).map(|found| found.message);
+        |installed: &str, automatic: &str| evaluate_upgrades(installed, automatic).map(|found| found.message);
     let on = "APT::Periodic::Unattended-Upgrade \"1\";\n";
     assert_eq!(judge("", on), None);
     assert_eq!(judge("unknown not-installed nvidia-driver-590\n", on), None);
@@ -92,7 +100,7 @@ fn upgrades_of_the_driver_are_a_note() {
 #[test]
 fn an_interrupted_move_and_a_broken_way_back_are_told() {
     let judge = |record: &str, nginx: Option<&str>| {
-        judge_moved(record, || nginx.map(str::to_owned)).map(|found| (found.verdict, found.fix))
+        evaluate_move(record, || nginx.map(str::to_owned)).map(|found| (found.verdict, found.fix))
     };
     let out = Some((Verdict::Fail, Some("sudo ada2-sidecar move-out --yes".to_owned())));
     assert_eq!(judge(r#"{"phase": "moving_in"}"#, None), out);

@@ -32,10 +32,10 @@ fn folder() -> PathBuf {
 }
 
 /// All that move-in does to files.
-fn change_all(folder: &Path, note: Note<'_>) -> io::Result<()> {
+fn change_all(folder: &Path, note: RecordChange<'_>) -> io::Result<()> {
     write(&folder.join("config.yaml"), "new", note)?;
     write(&folder.join("system/unit.d/deep/x.conf"), "drop-in", note)?;
-    link(Path::new("../unit"), &folder.join("system/wants/unit"), note)?;
+    create_symlink(Path::new("../unit"), &folder.join("system/wants/unit"), note)?;
     move_aside(&folder.join("nginx/sites-enabled/a"), note).map(drop)
 }
 
@@ -100,7 +100,7 @@ fn a_file_that_is_half_replaced_comes_back_and_another_is_never_overwritten() {
     let (path, kept) = (folder.join("config.yaml"), folder.join("config.yaml.before-move-in"));
     let before = tree(&folder);
     fs::hard_link(&path, &kept).unwrap();
-    fs::write(draft_of(&path), "half").unwrap();
+    fs::write(temp_path(&path), "half").unwrap();
     Change::Replaced { path, kept }.undo().unwrap();
     assert_eq!(tree(&folder), before);
     let (from, to) = (folder.join("nginx/sites-enabled/a"), folder.join("nginx/sites-available/a"));

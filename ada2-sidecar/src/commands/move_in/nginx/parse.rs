@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 const HEADER: &str = "# configuration file ";
 /// nginx itself has a handful.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct File {
+pub(crate) struct ConfigFile {
     pub(crate) path: PathBuf,
     pub(crate) directives: Vec<Directive>,
 }
@@ -28,13 +28,13 @@ impl Directive {
     }
 
     /// Of its block, those of this name.
-    pub(crate) fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
+    pub(crate) fn children<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
         self.block.iter().flatten().filter(move |directive| directive.name == name)
     }
 }
 
 /// Reads the whole dump. The error names file and line.
-pub(crate) fn dump(text: &str) -> Result<Vec<File>, String> {
+pub(crate) fn parse_dump(text: &str) -> Result<Vec<ConfigFile>, String> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
     for line in text.lines() {
         match (line.strip_prefix(HEADER).and_then(|rest| rest.strip_suffix(':')), files.last_mut()) {
@@ -46,14 +46,14 @@ pub(crate) fn dump(text: &str) -> Result<Vec<File>, String> {
             (None, None) => {}
         }
     }
-    files.into_iter().map(|(path, text)| file(&path, &text)).collect()
+    files.into_iter().map(|(path, text)| parse_file(&path, &text)).collect()
 }
 
-fn file(path: &Path, text: &str) -> Result<File, String> {
-    let mut reader = Reader { rest: text, line: 1 };
+fn parse_file(path: &Path, text: &str) -> Result<ConfigFile, String> {
+    let mut reader = Parser { rest: text, line: 1 };
     let directives =
         reader.directives(0).map_err(|why| format!("{}:{}: {why}", path.display(), reader.line))?;
-    Ok(File { path: path.to_owned(), directives })
+    Ok(ConfigFile { path: path.to_owned(), directives })
 }
 
 enum Token {
@@ -63,15 +63,15 @@ enum Token {
     End,
 }
 
-struct Reader<'a> {
+struct Parser<'a> {
     rest: &'a str,
     line: usize,
 }
 
-impl Reader<'_> {
+impl Parser<'_> {
     /// Up to the end of the block, or of the file.
     fn directives(&mut self, depth: usize) -> Result<Vec<Directive>, String> {
-        if depth > DEEPEST {
+        if depth > MAX_DEPTH {
             return Err("blocks in blocks without end".to_owned());
         }
         let mut all = Vec::new();
@@ -102,35 +102,35 @@ impl Reader<'_> {
         Ok(all)
     }
 
-    fn next(&mut self) -> Option<char> {
-        let letter = self.rest.chars().next()?;
-        self.rest = &self.rest[letter.len_utf8()..];
-        self.line += usize::from(letter == '\n');
-        Some(letter)
+    fn next_char(&mut self) -> Option<char> {
+        let c = self.rest.chars().next()?;
+        self.rest = &self.rest[c.len_utf8()..];
+        self.line += usize::from(c == '\n');
+        Some(c)
     }
 
     fn token(&mut self) -> Result<Option<Token>, String> {
         loop {
             match self.rest.chars().next() {
                 None => return Ok(None),
-                Some('#') => while self.next().is_some_and(|letter| letter != '\n') {},
-                Some(letter) if letter.is_whitespace() => {
-                    self.next();
+                Some('#') => while self.next_char().is_some_and(|c| c != '\n') {},
+                Some(c) if c.is_whitespace() => {
+                    self.next_char();
                 }
                 Some(';') => {
-                    self.next();
+                    self.next_char();
                     return Ok(Some(Token::End));
                 }
                 Some('{') => {
-                    self.next();
+                    self.next_char();
                     return Ok(Some(Token::Open));
                 }
                 Some('}') => {
-                    self.next();
+                    self.next_char();
                     return Ok(Some(Token::Close));
                 }
                 Some(quote @ ('"' | '\'')) => {
-                    self.next();
+                    self.next_char();
                     return self.quoted(quote).map(Some);
                 }
                 Some(_) => return Ok(Some(self.word())),
@@ -140,11 +140,11 @@ impl Reader<'_> {
 
     fn quoted(&mut self, quote: char) -> Result<Token, String> {
         let mut word = String::new();
-        while let Some(letter) = self.next() {
-            match letter {
-                '\\' => word.extend(self.next()),
-                letter if letter == quote => return Ok(Token::Word(word)),
-                letter => word.push(letter),
+        while let Some(c) = self.next_char() {
+            match c {
+                '\\' => word.extend(self.next_char()),
+                c if c == quote => return Ok(Token::Word(word)),
+                c => word.push(c),
             }
         }
         Err("a quote without end".to_owned())
@@ -154,8 +154,8 @@ impl Reader<'_> {
     fn word(&mut self) -> Token {
         let mut word = String::new();
         let mut variable = false;
-        while let Some(letter) = self.rest.chars().next() {
-            let ends = match letter {
+        while let Some(c) = self.rest.chars().next() {
+            let ends = match c {
                 '{' if word.ends_with('$') => {
                     variable = true;
                     false
@@ -165,16 +165,16 @@ impl Reader<'_> {
                     false
                 }
                 ';' | '{' | '}' => true,
-                letter => letter.is_whitespace(),
+                c => c.is_whitespace(),
             };
             if ends {
                 break;
             }
-            self.next();
-            if letter == '\\' {
-                word.extend(self.next());
+            self.next_char();
+            if c == '\\' {
+                word.extend(self.next_char());
             } else {
-                word.push(letter);
+                word.push(c);
             }
         }
         Token::Word(word)
@@ -183,8 +183,8 @@ impl Reader<'_> {
     /// Lua is not nginx's language: only its braces are counted.
     fn skip_block(&mut self) -> Result<Vec<Directive>, String> {
         let mut open = 1;
-        while let Some(letter) = self.next() {
-            open += i32::from(letter == '{') - i32::from(letter == '}');
+        while let Some(c) = self.next_char() {
+            open += i32::from(c == '{') - i32::from(c == '}');
             if open == 0 {
                 return Ok(Vec::new());
             }
@@ -209,16 +209,16 @@ mod tests {
             # configuration file /etc/nginx/nginx.conf:\nhttp { # a } in a comment\n    include sites/*;\n}\n\n\
             # configuration file /etc/nginx/sites/a:\nserver {\n  listen 7860 default_server;\n\
             \x20 set $x \"a;}\\\"b\"; set $y ${x}z;\n  content_by_lua_block { if a then b = { 1 } end }\n}\n";
-        let files = dump(text).unwrap();
+        let files = parse_dump(text).unwrap();
         assert_eq!(files.len(), 2);
         let server = &files[1].directives[0];
         assert_eq!((server.name.as_str(), server.line), ("server", 1));
-        let listen = server.named("listen").next().unwrap();
+        let listen = server.children("listen").next().unwrap();
         assert_eq!((listen.line, listen.argument(0), listen.argument(1)), (2, "7860", "default_server"));
-        let set: Vec<_> = server.named("set").map(|set| set.argument(1)).collect();
+        let set: Vec<_> = server.children("set").map(|set| set.argument(1)).collect();
         assert_eq!(set, ["a;}\"b", "${x}z"]);
-        assert_eq!(server.named("content_by_lua_block").count(), 1);
-        assert_eq!(files[0].directives[0].named("include").next().unwrap().line, 2);
+        assert_eq!(server.children("content_by_lua_block").count(), 1);
+        assert_eq!(files[0].directives[0].children("include").next().unwrap().line, 2);
     }
 
     #[test]
@@ -229,10 +229,10 @@ mod tests {
             ("a 'b\n", "/a:2: a quote without end"),
             ("listen 1", "/a:2: the file ends in the middle"),
         ] {
-            let error = dump(&format!("# configuration file /a:\n{text}")).unwrap_err();
+            let error = parse_dump(&format!("# configuration file /a:\n{text}")).unwrap_err();
             assert!(error.starts_with(says), "{text:?}: {error}");
         }
         let deep = format!("# configuration file /a:\n{}", "a {".repeat(100_000));
-        assert!(dump(&deep).unwrap_err().contains("without end"));
+        assert!(parse_dump(&deep).unwrap_err().contains("without end"));
     }
 }

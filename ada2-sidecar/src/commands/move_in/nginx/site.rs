@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::parse::{Directive, File};
+use super::parse::{ConfigFile, Directive};
 
 /// What serves the port.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,32 +14,32 @@ pub(crate) struct Sites {
     /// The files to move aside.
     pub(crate) files: Vec<PathBuf>,
     /// Where requests are sent to, with the path of the `location`; the shortest path first.
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Vec<ProxyTarget>,
     /// What the sidecar does otherwise, with the setting or step that takes its place.
     pub(crate) differences: Vec<(String, String)>,
 }
 
 /// A `proxy_pass`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct ProxyTarget {
     pub(crate) location: String,
     /// `127.0.0.1:9090`.
     pub(crate) address: String,
 }
 
 /// Finds them. The error says which file cannot be moved, why, and what to do.
-pub(crate) fn serving(files: &[File], port: u16) -> Result<Sites, (String, String)> {
+pub(crate) fn find_sites(files: &[ConfigFile], port: u16) -> Result<Sites, (String, String)> {
     let mut sites = Sites::default();
     for file in files {
         let servers = servers(&file.directives);
-        let (ours, others): (Vec<_>, Vec<_>) =
+        let (matching, others): (Vec<_>, Vec<_>) =
             servers.into_iter().partition(|server| ports(server).contains(&port));
-        let Some(first) = ours.first() else { continue };
-        refuse_what_cannot_be_moved(files, file, first, &others, port)?;
-        for server in ours {
-            let whole = expanded(files, server, 0);
-            targets(files, &whole, "/", &mut sites.targets);
-            differences(file, &whole, port, &mut sites.differences);
+        let Some(first) = matching.first() else { continue };
+        check_movable(files, file, first, &others, port)?;
+        for server in matching {
+            let expanded = expand_includes(files, server, 0);
+            targets(files, &expanded, "/", &mut sites.targets);
+            differences(file, &expanded, port, &mut sites.differences);
         }
         sites.files.push(file.path.clone());
     }
@@ -61,9 +61,10 @@ fn servers(directives: &[Directive]) -> Vec<&Directive> {
 }
 
 fn ports(server: &Directive) -> Vec<u16> {
-    let listens: Vec<_> = server.named("listen").filter_map(|listen| port_of(listen.argument(0))).collect();
+    let listens: Vec<_> =
+        server.children("listen").filter_map(|listen| port_of(listen.argument(0))).collect();
     // nginx's own default.
-    if server.named("listen").next().is_none() { vec![80] } else { listens }
+    if server.children("listen").next().is_none() { vec![80] } else { listens }
 }
 
 /// Of `7860`, `*:7860`, `192.168.1.5:7860`, `[::]:7860`, `localhost`; none of a Unix socket.
@@ -79,10 +80,10 @@ fn port_of(listen: &str) -> Option<u16> {
     }
 }
 
-fn refuse_what_cannot_be_moved(
-    files: &[File],
-    file: &File,
-    ours: &Directive,
+fn check_movable(
+    files: &[ConfigFile],
+    file: &ConfigFile,
+    server_block: &Directive,
     others: &[&Directive],
     port: u16,
 ) -> Result<(), (String, String)> {
@@ -96,7 +97,7 @@ fn refuse_what_cannot_be_moved(
     if let Some(other) = others.first() {
         return refuse(format!(
             "{} listens on {port}, and {} serves something else",
-            place(ours),
+            place(server_block),
             place(other)
         ));
     }
@@ -108,20 +109,20 @@ fn refuse_what_cannot_be_moved(
     if let Some((server, other)) = more {
         return refuse(format!("{} listens on {port} and on {other}", place(server)));
     }
-    match including(files, &file.path) {
+    match included_by_pattern(files, &file.path) {
         Some(true) => Ok(()),
         Some(false) => refuse(format!("{path} is included by its name, so nginx would miss it")),
-        None => refuse(format!("{} is in nginx's main file", place(ours))),
+        None => refuse(format!("{} is in nginx's main file", place(server_block))),
     }
 }
 
 /// Whether a pattern includes the file (it can go) or its name does; none if nothing includes it.
-fn including(files: &[File], path: &Path) -> Option<bool> {
+fn included_by_pattern(files: &[ConfigFile], path: &Path) -> Option<bool> {
     let mut by_name = None;
     for pattern in files.iter().flat_map(|file| includes(&file.directives)) {
-        if pattern.contains('*') && matches(files, pattern, path) {
+        if pattern.contains('*') && matches_glob(files, pattern, path) {
             by_name.get_or_insert(true);
-        } else if absolute(files, pattern) == path {
+        } else if absolute_path(files, pattern) == path {
             by_name = Some(false);
         }
     }
@@ -140,35 +141,36 @@ fn includes(directives: &[Directive]) -> Vec<&str> {
 }
 
 /// Relative ones lie beside the main file.
-fn absolute(files: &[File], pattern: &str) -> PathBuf {
+fn absolute_path(files: &[ConfigFile], pattern: &str) -> PathBuf {
     let main = files.first().and_then(|file| file.path.parent()).unwrap_or(Path::new("/etc/nginx"));
     main.join(pattern)
 }
 
 /// A pattern whose last part has `*` in it.
-fn matches(files: &[File], pattern: &str, path: &Path) -> bool {
-    let pattern = absolute(files, pattern);
-    let (Some(wanted), Some(name)) = (pattern.file_name(), path.file_name()) else { return false };
-    let (wanted, name) = (wanted.to_string_lossy(), name.to_string_lossy());
+fn matches_glob(files: &[ConfigFile], pattern: &str, path: &Path) -> bool {
+    let pattern = absolute_path(files, pattern);
+    let (Some(pattern_name), Some(name)) = (pattern.file_name(), path.file_name()) else { return false };
+    let (wanted, name) = (pattern_name.to_string_lossy(), name.to_string_lossy());
     let Some((before, after)) = wanted.split_once('*') else { return false };
     let fits = name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after);
     pattern.parent() == path.parent() && fits && !name.starts_with('.')
 }
 
 /// The block with what it includes in place of each `include`.
-fn expanded(files: &[File], directive: &Directive, depth: usize) -> Directive {
+fn expand_includes(files: &[ConfigFile], directive: &Directive, depth: usize) -> Directive {
     let mut whole = directive.clone();
     let inner = std::mem::take(&mut whole.block);
     whole.block = inner.map(|inner| {
         let parts = inner.iter().flat_map(|part| {
             if part.name == "include" && depth < 8 {
-                let wanted = part.argument(0);
-                let is_it =
-                    |file: &&File| absolute(files, wanted) == file.path || matches(files, wanted, &file.path);
+                let pattern = part.argument(0);
+                let is_it = |file: &&ConfigFile| {
+                    absolute_path(files, pattern) == file.path || matches_glob(files, pattern, &file.path)
+                };
                 let found = files.iter().filter(is_it).flat_map(|file| &file.directives);
-                found.map(|part| expanded(files, part, depth + 1)).collect()
+                found.map(|part| expand_includes(files, part, depth + 1)).collect()
             } else {
-                vec![expanded(files, part, depth)]
+                vec![expand_includes(files, part, depth)]
             }
         });
         parts.collect()
@@ -176,13 +178,13 @@ fn expanded(files: &[File], directive: &Directive, depth: usize) -> Directive {
     whole
 }
 
-fn targets(files: &[File], block: &Directive, location: &str, found: &mut Vec<Target>) {
+fn targets(files: &[ConfigFile], block: &Directive, location: &str, found: &mut Vec<ProxyTarget>) {
     for part in block.block.iter().flatten() {
         if part.name == "proxy_pass" {
             found.extend(
                 addresses(files, part.argument(0))
                     .into_iter()
-                    .map(|address| Target { location: location.to_owned(), address }),
+                    .map(|address| ProxyTarget { location: location.to_owned(), address }),
             );
         }
         let inner = if part.name == "location" { part.arguments.last() } else { None };
@@ -191,7 +193,7 @@ fn targets(files: &[File], block: &Directive, location: &str, found: &mut Vec<Ta
 }
 
 /// Of an `http` address, or of each server of the `upstream` that it names. None of one that is made from variables.
-fn addresses(files: &[File], proxy_pass: &str) -> Vec<String> {
+fn addresses(files: &[ConfigFile], proxy_pass: &str) -> Vec<String> {
     let Some(rest) = proxy_pass.strip_prefix("http://") else { return Vec::new() };
     let host = rest.split('/').next().unwrap_or_default();
     if host.contains('$') || host.starts_with("unix:") {
@@ -200,8 +202,10 @@ fn addresses(files: &[File], proxy_pass: &str) -> Vec<String> {
     let upstream =
         files.iter().flat_map(|file| upstreams(&file.directives)).find(|one| one.argument(0) == host);
     match upstream {
-        Some(upstream) => upstream.named("server").map(|server| with_port(server.argument(0))).collect(),
-        None => vec![with_port(host)],
+        Some(upstream) => {
+            upstream.children("server").map(|server| with_default_port(server.argument(0))).collect()
+        }
+        None => vec![with_default_port(host)],
     }
 }
 
@@ -217,13 +221,13 @@ fn upstreams(directives: &[Directive]) -> Vec<&Directive> {
     found
 }
 
-fn with_port(host: &str) -> String {
+fn with_default_port(host: &str) -> String {
     let has_port = host.parse::<SocketAddr>().is_ok() || (!host.ends_with(']') && host.contains(':'));
     if has_port { host.to_owned() } else { format!("{host}:80") }
 }
 
 /// What the site does that the sidecar does not, or does by another setting.
-fn differences(file: &File, block: &Directive, port: u16, found: &mut Vec<(String, String)>) {
+fn differences(file: &ConfigFile, block: &Directive, port: u16, found: &mut Vec<(String, String)>) {
     for part in block.block.iter().flatten() {
         let line =
             format!("{}:{}: {} {}", file.path.display(), part.line, part.name, part.arguments.join(" "));

@@ -5,13 +5,14 @@ use proptest::prelude::*;
 use super::*;
 
 /// `sdxl`, `sd-1 inpaint`, `?` for unknown; a word of the file's own in quotes.
-fn shown(kind: &Kind) -> String {
+fn shown(kind: &ModelKind) -> String {
     let family = match &kind.family {
-        Told::Family(family) => family.name.to_owned(),
-        Told::Foreign(words) => format!("{words:?}"),
-        Told::Unknown => "?".to_owned(),
+        DetectedFamily::Known(family) => family.name.to_owned(),
+        DetectedFamily::Unlisted(words) => format!("{words:?}"),
+        DetectedFamily::Unknown => "?".to_owned(),
     };
-    let variant = Variant::WORDS.iter().find(|(_, variant)| *variant == kind.variant).unwrap().0;
+    let variant =
+        ModelVariant::SETTING_VALUES.iter().find(|(_, variant)| *variant == kind.variant).unwrap().0;
     if variant == "main" { family } else { format!("{family} {variant}") }
 }
 
@@ -96,14 +97,14 @@ const NAMES: &[(&str, &str)] = &[
 fn names_of_real_files() {
     for (kind, names) in NAMES {
         for name in names.split_whitespace() {
-            assert_eq!(shown(&checkpoint(None, name)), *kind, "{name}: {:?}", words(name));
+            assert_eq!(shown(&classify_checkpoint(None, name)), *kind, "{name}: {:?}", tokenize(name));
         }
     }
 }
 
-fn metadata(architecture: &str, base_version: &str) -> Metadata {
+fn metadata(architecture: &str, base_version: &str) -> ModelMetadata {
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    Metadata { architecture: text(architecture), base_version: text(base_version), network: None }
+    ModelMetadata { architecture: text(architecture), base_version: text(base_version), network: None }
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn metadata_of_real_files() {
         ("pixart", "pixart-ms-sigma-xl-2"),
     ] {
         for architecture in architectures.split_whitespace() {
-            let told = checkpoint(Some(&metadata(architecture, "")), "mymodel");
+            let told = classify_checkpoint(Some(&metadata(architecture, "")), "mymodel");
             assert_eq!(shown(&told), kind, "{architecture}");
             assert_eq!(told.evidence, Evidence::Metadata);
         }
@@ -150,13 +151,14 @@ fn metadata_of_real_files() {
         ("sd3m", "sd-3"),
         ("zimage", "z-image"),
     ] {
-        assert_eq!(shown(&checkpoint(Some(&metadata("", version)), "mymodel")), kind, "{version}");
+        assert_eq!(shown(&classify_checkpoint(Some(&metadata("", version)), "mymodel")), kind, "{version}");
     }
 }
 
 #[test]
 fn metadata_counts_before_the_name_and_its_silence_says_nothing() {
-    let told = |architecture: &str, name: &str| shown(&checkpoint(Some(&metadata(architecture, "")), name));
+    let told =
+        |architecture: &str, name: &str| shown(&classify_checkpoint(Some(&metadata(architecture, "")), name));
     assert_eq!(told("flux-1-dev", "sd_xl_base_1.0"), "flux");
     assert_eq!(told("stable-diffusion-xl-v1-base", "dreamshaper_8"), "sdxl");
     assert_eq!(
@@ -169,9 +171,10 @@ fn metadata_counts_before_the_name_and_its_silence_says_nothing() {
     for silent in ["", " ", "\u{7}"] {
         assert_eq!(told(silent, "sd15"), "sd-1", "{silent:?}");
     }
-    let both = Metadata { base_version: Some("sd_v1".into()), ..metadata("stable-diffusion-xl-v1-base", "") };
-    assert_eq!(shown(&checkpoint(Some(&both), "x")), "sdxl");
-    assert_eq!(checkpoint(Some(&Metadata::default()), "sd15").evidence, Evidence::Name);
+    let both =
+        ModelMetadata { base_version: Some("sd_v1".into()), ..metadata("stable-diffusion-xl-v1-base", "") };
+    assert_eq!(shown(&classify_checkpoint(Some(&both), "x")), "sdxl");
+    assert_eq!(classify_checkpoint(Some(&ModelMetadata::default()), "sd15").evidence, Evidence::Name);
     let long = "x".repeat(500);
     assert_eq!(told(&long, "sd15").len(), 82, "it is shown to people");
 }
@@ -179,24 +182,25 @@ fn metadata_counts_before_the_name_and_its_silence_says_nothing() {
 #[test]
 fn what_is_no_model_is_never_served() {
     for part in ["lora", "textual-inversion", "controlnet", "vae", "control-lora", "tensorrt", "anything"] {
-        let kind = checkpoint(Some(&metadata(&format!("stable-diffusion-xl-v1-base/{part}"), "")), "sdxl");
+        let kind =
+            classify_checkpoint(Some(&metadata(&format!("stable-diffusion-xl-v1-base/{part}"), "")), "sdxl");
         assert!(kind.graphs().is_none() && !kind.is_unknown(), "{part}");
     }
-    let network = Metadata { network: Some("networks.lora".into()), ..metadata("", "sdxl_base_v1-0") };
-    assert!(checkpoint(Some(&network), "sdxl").graphs().is_none());
+    let network = ModelMetadata { network: Some("networks.lora".into()), ..metadata("", "sdxl_base_v1-0") };
+    assert!(classify_checkpoint(Some(&network), "sdxl").graphs().is_none());
 }
 
 proptest! {
     #[test]
     fn nothing_but_the_words_makes_a_model_a_default(name in "[a-z_]{1,20}") {
-        let kind = checkpoint(None, &name);
+        let kind = classify_checkpoint(None, &name);
         let says = ["xl", "pony", "illustrious", "noob", "animagine", "emaonly"];
-        prop_assert!(!kind.is_suitable() || says.iter().any(|word| name.contains(word)), "{name}");
+        prop_assert!(!kind.is_default_candidate() || says.iter().any(|word| name.contains(word)), "{name}");
     }
 
     #[test]
     fn any_text_is_read(name in "\\PC{0,60}", architecture in "\\PC{0,60}", version in "\\PC{0,60}") {
-        let kind = checkpoint(Some(&metadata(&architecture, &version)), &name);
-        prop_assert!(!kind.is_suitable() || kind.graphs().is_some());
+        let kind = classify_checkpoint(Some(&metadata(&architecture, &version)), &name);
+        prop_assert!(!kind.is_default_candidate() || kind.graphs().is_some());
     }
 }

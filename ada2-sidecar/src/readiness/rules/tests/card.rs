@@ -83,39 +83,39 @@ fn rows_that_fail_wait_or_are_many() {
 fn heat_warns_after_10_s_and_the_hardwares_brake_gates_after_60() {
     let mut world = World::healthy();
     world.judge();
-    world.vitals(|vitals| vitals.slowdown = Some(SW_THERMAL));
+    world.vitals(|vitals| vitals.clock_event_reasons = Some(SW_THERMAL));
     world.judge();
-    assert_eq!(world.pass(9.5), Status::Ready);
-    assert_eq!(world.pass(0.5), Status::Degraded);
+    assert_eq!(world.pass(9.5), ReadyStatus::Ready);
+    assert_eq!(world.pass(0.5), ReadyStatus::Degraded);
     assert!(world.check("thermal").message.contains("pictures take longer"));
-    assert_eq!(world.pass(120.0), Status::Degraded, "software's slowing down never gates");
-    world.vitals(|vitals| vitals.slowdown = Some(HW_THERMAL));
+    assert_eq!(world.pass(120.0), ReadyStatus::Degraded, "software's slowing down never gates");
+    world.vitals(|vitals| vitals.clock_event_reasons = Some(HW_THERMAL));
     world.judge();
-    assert_eq!(world.pass(59.5), Status::Degraded);
-    assert_eq!(world.pass(0.5), Status::NotReady);
-    world.vitals(|vitals| vitals.slowdown = Some(1));
+    assert_eq!(world.pass(59.5), ReadyStatus::Degraded);
+    assert_eq!(world.pass(0.5), ReadyStatus::NotReady);
+    world.vitals(|vitals| vitals.clock_event_reasons = Some(1));
     world.judge();
-    assert_eq!(world.pass(14.5), Status::NotReady);
-    assert_eq!(world.pass(0.5), Status::Ready);
+    assert_eq!(world.pass(14.5), ReadyStatus::NotReady);
+    assert_eq!(world.pass(0.5), ReadyStatus::Ready);
 }
 
 #[test]
 fn a_power_brake_warns_and_a_power_cap_is_normal() {
     for (bit, status) in [
-        (HW_POWER_BRAKE, Status::Degraded),
-        (HW_SLOWDOWN, Status::Degraded),
-        (0x04, Status::Ready),
-        (0x01, Status::Ready),
+        (HW_POWER_BRAKE, ReadyStatus::Degraded),
+        (HW_SLOWDOWN, ReadyStatus::Degraded),
+        (0x04, ReadyStatus::Ready),
+        (0x01, ReadyStatus::Ready),
     ] {
         let mut world = World::healthy();
         world.judge();
-        world.vitals(|vitals| vitals.slowdown = Some(bit));
+        world.vitals(|vitals| vitals.clock_event_reasons = Some(bit));
         world.judge();
-        assert_eq!(world.pass(9.5), Status::Ready, "{bit:#x}");
+        assert_eq!(world.pass(9.5), ReadyStatus::Ready, "{bit:#x}");
         assert_eq!(world.pass(0.5), status, "{bit:#x}");
-        world.vitals(|vitals| vitals.slowdown = Some(0));
+        world.vitals(|vitals| vitals.clock_event_reasons = Some(0));
         world.judge();
-        assert_eq!(world.pass(15.0), Status::Ready, "{bit:#x}");
+        assert_eq!(world.pass(15.0), ReadyStatus::Ready, "{bit:#x}");
     }
 }
 
@@ -124,24 +124,24 @@ fn a_narrow_link_warns_only_while_busy() {
     let mut world = World::healthy();
     world.vitals(|vitals| vitals.pcie_width = Some((8, 16)));
     world.judge();
-    assert_eq!(world.pass(120.0), Status::Ready, "an idle link may narrow");
+    assert_eq!(world.pass(120.0), ReadyStatus::Ready, "an idle link may narrow");
     world.reading(|reading| reading.report.utilization_gpu = Some(97));
     world.judge();
-    assert_eq!(world.pass(29.5), Status::Ready);
-    assert_eq!(world.pass(0.5), Status::Degraded);
+    assert_eq!(world.pass(29.5), ReadyStatus::Ready);
+    assert_eq!(world.pass(0.5), ReadyStatus::Degraded);
     assert!(world.check("pcie_width").message.contains("8 of 16"));
     world.reading(|reading| reading.report.utilization_gpu = Some(0));
-    assert_eq!(world.pass(60.0), Status::Degraded, "idle proves nothing");
+    assert_eq!(world.pass(60.0), ReadyStatus::Degraded, "idle proves nothing");
     world.vitals(|vitals| vitals.pcie_width = Some((16, 16)));
-    assert_eq!(world.judge().status, Status::Ready);
+    assert_eq!(world.judge().status, ReadyStatus::Ready);
 }
 
 #[test]
 fn what_the_driver_does_not_support_is_unknown_and_never_fails() {
     let mut world = World::healthy();
-    world.vitals(|vitals| *vitals = Vitals::default());
+    world.vitals(|vitals| *vitals = HealthReading::default());
     world.judge();
-    assert_eq!(world.pass(120.0), Status::Ready);
+    assert_eq!(world.pass(120.0), ReadyStatus::Ready);
     for name in ["recovery_action", "xid", "ecc", "row_remap", "thermal", "power_brake", "pcie_width"] {
         world.expect(name, CheckStatus::Unknown, "does not support");
     }

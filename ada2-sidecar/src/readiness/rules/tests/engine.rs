@@ -5,27 +5,27 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::images::{
     Task,
-    models::{Declared, Evidence, Kind, Preset, Variant, family_named},
-    template::{Form, Template},
+    models::{Evidence, ModelDeclaration, ModelKind, ModelVariant, Preset, family_named},
+    template::{GraphFormat, Template},
 };
 
 #[test]
 fn the_engines_faults_gate_in_their_own_words() {
-    let with = |fault| engine().next(Err(fault), Instant::now() + Duration::from_mins(1));
+    let with = |fault| engine().apply(Err(fault), Instant::now() + Duration::from_mins(1));
     let mut paused = engine();
-    paused.survey.as_mut().unwrap().paused = true;
+    paused.last_status.as_mut().unwrap().paused = true;
     let mut bare = engine();
-    bare.survey.as_mut().unwrap().models = Arc::new([]);
+    bare.last_status.as_mut().unwrap().models = Arc::new([]);
     for (state, name, says) in [
         (
-            with(EngineError::Refused("connection refused".into())),
+            with(EngineError::ConnectionRefused("connection refused".into())),
             "engine_reachable",
             "systemctl start invokeai.service",
         ),
-        (with(EngineError::NoAnswer("no answer in time".into())), "engine_reachable", "does not answer"),
-        (with(EngineError::Strange("not InvokeAI".into())), "engine_reachable", "not InvokeAI"),
+        (with(EngineError::Unresponsive("no answer in time".into())), "engine_reachable", "does not answer"),
+        (with(EngineError::UnexpectedResponse("not InvokeAI".into())), "engine_reachable", "not InvokeAI"),
         (
-            with(EngineError::Unresolved("the name \"ada9\" cannot be resolved".into())),
+            with(EngineError::HostUnresolved("the name \"ada9\" cannot be resolved".into())),
             "engine_reachable",
             "the name \"ada9\" cannot be resolved: correct --engine-url",
         ),
@@ -41,15 +41,15 @@ fn the_engines_faults_gate_in_their_own_words() {
         let mut world = World::healthy();
         world.engine = state;
         world.expect(name, CheckStatus::Fail, says);
-        assert_eq!(world.status(), Status::NotReady);
+        assert_eq!(world.status(), ReadyStatus::NotReady);
     }
     let mut world = World::healthy();
     world.rules.default_model = Some("gone".into());
     world.expect("engine_model", CheckStatus::Fail, "\"gone\" does not exist");
     let mut world = World::healthy();
-    world.engine.survey.as_mut().unwrap().caution = Some("untested".into());
+    world.engine.last_status.as_mut().unwrap().warning = Some("untested".into());
     world.expect("engine_reachable", CheckStatus::Warn, "untested");
-    assert_eq!(world.status(), Status::Degraded);
+    assert_eq!(world.status(), ReadyStatus::Degraded);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn where_the_engine_answers_is_told() {
 fn a_model_that_is_being_loaded_gates_until_it_is_and_again_after_a_restart() {
     let mut world = World::healthy();
     for (warm_up, status, says) in [
-        (WarmUp::Due, CheckStatus::Fail, "warming"),
+        (WarmUp::Pending, CheckStatus::Fail, "warming"),
         (WarmUp::Running, CheckStatus::Fail, "warming"),
         (WarmUp::Done(1), CheckStatus::Pass, ""),
         (WarmUp::Failed(1, "out of memory".into()), CheckStatus::Warn, "out of memory"),
@@ -86,12 +86,13 @@ fn a_model_that_is_being_loaded_gates_until_it_is_and_again_after_a_restart() {
 fn a_busy_sidecar_is_ready_and_a_cancel_that_is_not_confirmed_gates_after_a_minute() {
     let mut world = World::healthy();
     world.inflight = 4;
-    for (seconds, status) in [(0, Status::Ready), (59, Status::Ready), (60, Status::NotReady)] {
+    for (seconds, status) in [(0, ReadyStatus::Ready), (59, ReadyStatus::Ready), (60, ReadyStatus::NotReady)]
+    {
         world.oldest_cancel = Some(Duration::from_secs(seconds));
         assert_eq!(world.judge().status, status, "{seconds}");
     }
     world.oldest_cancel = None;
-    assert_eq!(world.judge().status, Status::Ready, "clears when the engine answers without the job");
+    assert_eq!(world.judge().status, ReadyStatus::Ready, "clears when the engine answers without the job");
 }
 
 #[test]
@@ -103,12 +104,12 @@ fn a_graph_that_the_engine_does_not_run_any_more_warns_before_the_first_picture_
         CheckStatus::Warn,
         "built in, edit: the node \"3\" is of class \"Gone\"; install",
     );
-    assert_eq!(world.status(), Status::Degraded);
+    assert_eq!(world.status(), ReadyStatus::Degraded);
     world.graphs.push("preset \"flux\", generate: the node \"9\" takes no input \"x\"".into());
     world.expect("engine_model", CheckStatus::Warn, "and 1 more (`ada2-sidecar check-config --live`)");
     world.warm_up = WarmUp::Failed(1, "out of memory".into());
     world.expect("engine_model", CheckStatus::Warn, "out of memory");
-    world.warm_up = WarmUp::Due;
+    world.warm_up = WarmUp::Pending;
     world.expect("engine_model", CheckStatus::Fail, "warming");
     world.warm_up = WarmUp::Off;
     world.graphs.clear();
@@ -120,25 +121,28 @@ fn an_engine_without_a_model_of_ours_is_ready_with_a_preset_and_else_says_what_i
     let template = |name: &str| {
         let graph = r#"{"1":{"class_type":"A","inputs":{"text":"","seed":0}},"2":{"class_type":"B","inputs":{"a":["1",0]}}}"#;
         let bindings = "output: '2'\nbindings: {prompt: ['1.text'], seed: ['1.seed']}";
-        let template = Arc::new(Template::read(Form::ComfyUi, graph, bindings).unwrap());
+        let template = Arc::new(Template::read(GraphFormat::ComfyUi, graph, bindings).unwrap());
         let templates = BTreeMap::from([(Task::Generate, template)]);
         Arc::new(Preset { name: name.into(), templates, ..Preset::default() })
     };
-    let of = |name: &str, kind: Kind| EngineModel { kind, ..EngineModel::plain(name, name, Base::Sd1) };
-    let flux = of("flux1-dev", Kind::main(family_named("flux").unwrap(), Evidence::Name));
-    let unknown = of("dreamshaper_8", Kind::unknown(Variant::Main));
+    let of = |name: &str, kind: ModelKind| EngineModel {
+        kind,
+        ..EngineModel::without_settings(name, name, BaseModel::Sd1)
+    };
+    let flux = of("flux1-dev", ModelKind::main(family_named("flux").unwrap(), Evidence::Name));
+    let unknown = of("dreamshaper_8", ModelKind::unknown(ModelVariant::Main));
     for models in [vec![], vec![flux.clone(), unknown.clone()]] {
         let mut world = World::healthy();
-        world.engine.survey.as_mut().unwrap().models = models.into();
+        world.engine.last_status.as_mut().unwrap().models = models.into();
         world.expect("engine_model", CheckStatus::Fail, "or name presets");
         world.rules.presets = vec![template("turbo")];
         world.expect("engine_model", CheckStatus::Pass, "");
         world.rules.presets.push(template("other"));
-        world.warm_up = WarmUp::Due;
+        world.warm_up = WarmUp::Pending;
         world.expect("engine_model", CheckStatus::Pass, "");
     }
     let mut world = World::healthy();
-    world.engine.survey.as_mut().unwrap().models = Arc::new([flux, unknown.clone()]);
+    world.engine.last_status.as_mut().unwrap().models = Arc::new([flux, unknown.clone()]);
     world.expect(
         "engine_model",
         CheckStatus::Fail,
@@ -150,7 +154,7 @@ fn an_engine_without_a_model_of_ours_is_ready_with_a_preset_and_else_says_what_i
         "declare what is of unknown kind (models: {\"dreamshaper_8\": {base: sd-1}})",
     );
     let family = family_named("sd-1").unwrap();
-    world.rules.models = vec![Declared { model: "Dreamshaper_8".into(), family, variant: None }];
+    world.rules.models = vec![ModelDeclaration { model: "Dreamshaper_8".into(), family, variant: None }];
     world.expect("engine_model", CheckStatus::Pass, "");
     assert_eq!(world.check("engine_model").observed, "1 models");
     world.rules.models.clear();
@@ -161,19 +165,19 @@ fn an_engine_without_a_model_of_ours_is_ready_with_a_preset_and_else_says_what_i
         CheckStatus::Fail,
         "the preset \"fast\" cannot be used with the model \"gone\"",
     );
-    world.engine.survey.as_mut().unwrap().models = (0..20).map(|_| unknown.clone()).collect();
+    world.engine.last_status.as_mut().unwrap().models = (0..20).map(|_| unknown.clone()).collect();
     world.expect("engine_model", CheckStatus::Fail, "and 15 more");
 }
 
 #[test]
 fn what_models_are_is_waited_for_before_one_is_the_default() {
     let mut world = World::healthy();
-    world.engine.survey.as_mut().unwrap().unread = 7;
+    world.engine.last_status.as_mut().unwrap().unclassified_models = 7;
     world.expect(
         "engine_model",
         CheckStatus::Fail,
         "7 of the engine's models are is still being read; wait a moment",
     );
-    world.engine.survey.as_mut().unwrap().unread = 0;
+    world.engine.last_status.as_mut().unwrap().unclassified_models = 0;
     world.expect("engine_model", CheckStatus::Pass, "");
 }

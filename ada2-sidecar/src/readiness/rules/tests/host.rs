@@ -4,7 +4,7 @@ use super::*;
 use crate::host::EngineProcess;
 
 fn room(world: &mut World, mib: u64) {
-    let disk = Disk::Seen { mount: "/data".into(), total: 1 << 40, available: mib * MIB };
+    let disk = OutputDisk::Found { mount: "/data".into(), total: 1 << 40, available: mib * MIB };
     world.host.as_mut().unwrap().disk = disk;
 }
 
@@ -16,46 +16,48 @@ fn a_full_disk_warns_then_gates_and_does_not_flap() {
     world.expect("disk", CheckStatus::Warn, "1500 MiB are left on /data");
     room(&mut world, 1000);
     world.judge();
-    assert_eq!(world.pass(14.5), Status::Degraded);
-    assert_eq!(world.pass(0.5), Status::NotReady);
+    assert_eq!(world.pass(14.5), ReadyStatus::Degraded);
+    assert_eq!(world.pass(0.5), ReadyStatus::NotReady);
     assert!(world.check("disk").message.contains("only 1000 MiB"));
     room(&mut world, 1050);
-    assert_eq!(world.pass(60.0), Status::NotReady, "at the floor, without a tenth to spare");
+    assert_eq!(world.pass(60.0), ReadyStatus::NotReady, "at the floor, without a tenth to spare");
     room(&mut world, 100_000);
     world.judge();
-    assert_eq!(world.pass(9.5), Status::NotReady);
-    assert_eq!(world.pass(0.5), Status::Ready);
+    assert_eq!(world.pass(9.5), ReadyStatus::NotReady);
+    assert_eq!(world.pass(0.5), ReadyStatus::Ready);
 }
 
 #[test]
 fn a_disk_that_is_not_named_not_seen_or_hangs_is_unknown() {
     let mut world = World::healthy();
     for (disk, says) in [
-        (Disk::NotConfigured, "--engine-output-dir"),
-        (Disk::NotSeen("/srv/x".into()), "/srv/x cannot be seen from here"),
-        (Disk::NotSeen("/home/x".into()), "/home/x cannot be seen"),
-        (Disk::NotSeen("/home/x".into()), "ProtectHome=tmpfs and BindReadOnlyPaths=/home/x"),
+        (OutputDisk::NotConfigured, "--engine-output-dir"),
+        (OutputDisk::NotFound("/srv/x".into()), "/srv/x cannot be seen from here"),
+        (OutputDisk::NotFound("/home/x".into()), "/home/x cannot be seen"),
+        (OutputDisk::NotFound("/home/x".into()), "ProtectHome=tmpfs and BindReadOnlyPaths=/home/x"),
     ] {
         world.host.as_mut().unwrap().disk = disk;
         world.expect("disk", CheckStatus::Unknown, says);
     }
     let mut world = World::healthy();
     world.judge();
-    let inputs = Inputs {
+    let inputs = EvaluationInputs {
         gpu: world.gpu.as_ref(),
         host: world.host.as_ref(),
-        started: world.start,
+        started_at: world.start,
         engine: &world.engine,
         graphs: &[],
-        outcomes: &Seen::default(),
+        job_history: &JobHistorySnapshot::default(),
         warm_up: &WarmUp::Off,
-        limit: 1,
+        slot_limit: 1,
         inflight: 0,
-        oldest_cancel: None,
+        oldest_cancel_age: None,
         draining: false,
     };
     let late = world.now + Duration::from_secs(16);
-    let report = judge(None, Memory::default(), &inputs, &world.rules, late, SystemTime::UNIX_EPOCH).report;
+    let report =
+        evaluate(None, EvaluationState::default(), &inputs, &world.rules, late, SystemTime::UNIX_EPOCH)
+            .report;
     let disk = report.checks.iter().find(|check| check.name == "disk").unwrap();
     assert_eq!(disk.status, CheckStatus::Unknown);
     assert!(disk.message.contains("hangs"), "{disk:?}");
@@ -69,7 +71,7 @@ fn short_memory_and_swap_are_said_with_what_to_do() {
     world.expect("host_memory", CheckStatus::Warn, "host memory is short");
     world.host.as_mut().unwrap().memory_available = 500 * MIB;
     world.judge();
-    assert_eq!(world.pass(15.0), Status::NotReady);
+    assert_eq!(world.pass(15.0), ReadyStatus::NotReady);
     assert!(world.check("host_memory").message.contains("may be killed"));
     let mut world = World::healthy();
     world.host.as_mut().unwrap().swap_used = (8 << 30) - 1;
@@ -88,14 +90,15 @@ fn zero_turns_a_threshold_off() {
     room(&mut world, 0);
     world.host.as_mut().unwrap().memory_available = 0;
     world.judge();
-    assert_eq!(world.pass(60.0), Status::Ready);
+    assert_eq!(world.pass(60.0), ReadyStatus::Ready);
 }
 
 #[test]
 fn the_engines_process_is_shown_and_warns_when_it_grows_too_large() {
     let mut world = World::healthy();
     world.expect("engine_process", CheckStatus::Unknown, "invokeai.service has no process");
-    world.host.as_mut().unwrap().engine = Some(EngineProcess { pid: 7, count: 2, resident: 5000 * MIB });
+    world.host.as_mut().unwrap().engine =
+        Some(EngineProcess { pid: 7, count: 2, resident_bytes: 5000 * MIB });
     world.expect("engine_process", CheckStatus::Pass, "");
     assert_eq!(world.check("engine_process").observed, "pid 7, 2 in all, 5000 MiB resident");
     world.rules.host.max_engine_memory = 4000 * MIB;

@@ -5,14 +5,19 @@ use super::*;
 #[test]
 fn each_state_of_the_card_is_said_in_its_own_words() {
     for (state, name, says, gates_when_optional) in [
-        (GpuState::NoLibrary("no file".into()), "nvml", "libnvidia-ml cannot be loaded (no file)", false),
+        (
+            GpuState::LibraryUnavailable("no file".into()),
+            "nvml",
+            "libnvidia-ml cannot be loaded (no file)",
+            false,
+        ),
         (GpuState::DriverNotLoaded, "nvml", "modprobe nvidia", false),
         (GpuState::NoPermission, "nvml", "/dev/nvidiactl", true),
         (GpuState::VersionMismatch, "driver", "reboot needed", true),
         (GpuState::Lost, "gpu_present", "GPU is lost", true),
-        (GpuState::NoDevice { wanted: "0".into(), found: vec![] }, "gpu_present", "knows no GPU", false),
+        (GpuState::NoDevice { requested: "0".into(), found: vec![] }, "gpu_present", "knows no GPU", false),
         (
-            GpuState::NoDevice { wanted: "GPU-2".into(), found: vec!["GPU-1".into()] },
+            GpuState::NoDevice { requested: "GPU-2".into(), found: vec!["GPU-1".into()] },
             "gpu_present",
             "only GPU-1",
             true,
@@ -23,7 +28,11 @@ fn each_state_of_the_card_is_said_in_its_own_words() {
             world.rules.gpu_required = required;
             world.state(state.clone());
             let status = world.judge().status;
-            assert_eq!(status == Status::NotReady, required || gates_when_optional, "{required} {state:?}");
+            assert_eq!(
+                status == ReadyStatus::NotReady,
+                required || gates_when_optional,
+                "{required} {state:?}"
+            );
             if required {
                 assert!(world.check(name).message.contains(says), "{:?}", world.check(name));
             }
@@ -39,11 +48,11 @@ fn a_lost_card_gates_at_once_and_has_to_prove_itself() {
     world.expect("gpu_present", CheckStatus::Fail, "GPU is lost");
     world.state(present(vec![]));
     for good in [1, 2] {
-        world.gpu.as_mut().unwrap().good = good;
+        world.gpu.as_mut().unwrap().consecutive_good = good;
         world.expect("gpu_present", CheckStatus::Fail, "prove itself");
     }
-    world.gpu.as_mut().unwrap().good = 3;
-    assert_eq!(world.judge().status, Status::Ready);
+    world.gpu.as_mut().unwrap().consecutive_good = 3;
+    assert_eq!(world.judge().status, ReadyStatus::Ready);
 }
 
 #[test]
@@ -53,10 +62,10 @@ fn failed_calls_gate_until_the_card_has_proved_itself() {
     world.state(GpuState::Failed("reading the memory: Unknown Error".into()));
     world.expect("nvml", CheckStatus::Fail, "Unknown Error");
     world.state(present(vec![]));
-    world.gpu.as_mut().unwrap().good = 2;
+    world.gpu.as_mut().unwrap().consecutive_good = 2;
     world.expect("nvml", CheckStatus::Fail, "Unknown Error");
-    world.gpu.as_mut().unwrap().good = 3;
-    assert_eq!(world.judge().status, Status::Ready);
+    world.gpu.as_mut().unwrap().consecutive_good = 3;
+    assert_eq!(world.judge().status, ReadyStatus::Ready);
 }
 
 #[test]
@@ -66,9 +75,9 @@ fn a_card_that_was_not_looked_at_yet_gates_even_where_none_is_required() {
         world.rules.gpu_required = required;
         world.gpu = None;
         world.expect("nvml", CheckStatus::Fail, "not answered yet");
-        assert_eq!(world.status(), Status::NotReady);
-        world.state(GpuState::NoLibrary("no file".into()));
-        assert_eq!(world.judge().status == Status::Ready, !required);
+        assert_eq!(world.status(), ReadyStatus::NotReady);
+        world.state(GpuState::LibraryUnavailable("no file".into()));
+        assert_eq!(world.judge().status == ReadyStatus::Ready, !required);
     }
 }
 
@@ -84,7 +93,7 @@ fn a_sample_that_grows_old_is_a_hanging_driver_even_the_first() {
         assert_eq!(world.check("snapshot_fresh").status, CheckStatus::Pass, "{read}");
         world.now += Duration::from_millis(1);
         world.expect("snapshot_fresh", CheckStatus::Fail, "hangs");
-        assert_eq!(world.status(), Status::NotReady);
+        assert_eq!(world.status(), ReadyStatus::NotReady);
     }
 }
 
@@ -93,10 +102,10 @@ fn a_driver_that_was_upgraded_under_us_is_said_in_these_words() {
     let mut world = World::healthy();
     world.reading(|reading| {
         reading.report.driver_version = Some("595.80".into());
-        reading.vitals.replaced_driver = Some("600.10".into());
+        reading.health.driver_on_disk = Some("600.10".into());
     });
     world.expect("driver", CheckStatus::Warn, "upgraded under us: 595.80 runs, 600.10 is installed");
-    assert_eq!(world.status(), Status::Degraded);
+    assert_eq!(world.status(), ReadyStatus::Degraded);
 }
 
 #[test]

@@ -40,9 +40,9 @@ fn any_event() -> impl Strategy<Value = Event> {
 
 impl World {
     /// The look that is there shows something else.
-    fn same_look(&mut self, change: impl FnOnce(&mut Vitals)) {
+    fn same_look(&mut self, change: impl FnOnce(&mut HealthReading)) {
         if let Some(GpuState::Present(reading)) = self.gpu.as_mut().map(|sample| &mut sample.state) {
-            change(&mut reading.vitals);
+            change(&mut reading.health);
         }
     }
 
@@ -63,7 +63,7 @@ impl World {
                 self.pass(f64::from(*halves) / 2.0);
             }
             _ if !is_present => {}
-            Event::Slowdown(bits) => self.vitals(|vitals| vitals.slowdown = Some(*bits)),
+            Event::Slowdown(bits) => self.vitals(|vitals| vitals.clock_event_reasons = Some(*bits)),
             Event::Recovery(action) => self.vitals(|vitals| vitals.recovery_action = Some(*action)),
             Event::Ecc(count) => self.vitals(|vitals| vitals.ecc_uncorrected = Some(*count)),
             Event::Rows(pending, failure) => self.vitals(|vitals| {
@@ -106,7 +106,7 @@ proptest! {
             world.happen(event);
             let report = world.report.clone().unwrap();
             let worst = report.checks.iter().map(|check| severity(check.status)).max().unwrap();
-            let expected = [Status::Ready, Status::Degraded, Status::NotReady][usize::from(worst)];
+            let expected = [ReadyStatus::Ready, ReadyStatus::Degraded, ReadyStatus::NotReady][usize::from(worst)];
             prop_assert_eq!(report.status, expected);
             for check in &report.checks {
                 prop_assert_eq!(check.status != CheckStatus::Pass, !check.message.is_empty(), "{:?}", check);
@@ -124,7 +124,7 @@ proptest! {
         world.state(present(vec![]));
         world.judge();
         let mut mute = world.clone();
-        mute.vitals(|vitals| *vitals = Vitals::default());
+        mute.vitals(|vitals| *vitals = HealthReading::default());
         mute.judge();
         for name in ["recovery_action", "row_remap", "thermal", "power_brake", "pcie_width", "ecc", "xid"] {
             prop_assert!(severity(mute.check(name).status) <= severity(world.check(name).status), "{}", name);
@@ -146,7 +146,7 @@ proptest! {
             1 => faulty.same_look(|vitals| vitals.remap_failure = Some(true)),
             2 => faulty.same_look(|vitals| vitals.remap_pending = Some(true)),
             3 => faulty.xid(79),
-            4 => faulty.engine.fault = Some(EngineError::Refused("gone".into())),
+            4 => faulty.engine.error = Some(EngineError::ConnectionRefused("gone".into())),
             _ => faulty.oldest_cancel = Some(Duration::from_mins(2)),
         }
         let (well, ill) = (world.report.unwrap(), faulty.judge().clone());

@@ -6,12 +6,12 @@ use super::*;
 fn what_the_engine_caches_is_its_own_and_what_others_hold_is_named() {
     let mut world = World::healthy();
     world.state(present(vec![process(1, "invokeai.service", 40_000)]));
-    assert_eq!(world.judge().status, Status::Ready);
+    assert_eq!(world.judge().status, ReadyStatus::Ready);
     let mut world = World::healthy();
     world.state(present(vec![process(7, "ollama.service", 40_000)]));
     world.expect("vram_headroom", CheckStatus::Fail, "pid 7 \"python3\" (ollama.service) 40000 MiB");
     world.rules.min_free_vram = 0;
-    assert_eq!(world.judge().status, Status::Ready);
+    assert_eq!(world.judge().status, ReadyStatus::Ready);
 }
 
 #[test]
@@ -21,15 +21,15 @@ fn foreign_vram_gates_after_15_s_and_no_longer_after_10_with_a_margin() {
     let hold = |world: &mut World, mib| world.state(present(vec![process(7, "ollama.service", mib)]));
     hold(&mut world, 40_000);
     world.judge();
-    assert_eq!(world.pass(14.5), Status::Ready);
-    assert_eq!(world.pass(0.5), Status::NotReady);
+    assert_eq!(world.pass(14.5), ReadyStatus::Ready);
+    assert_eq!(world.pass(0.5), ReadyStatus::NotReady);
     // At the floor, but without the margin of 1 GiB.
     hold(&mut world, 46_068 - 609 - 8_192);
-    assert_eq!(world.pass(60.0), Status::NotReady);
+    assert_eq!(world.pass(60.0), ReadyStatus::NotReady);
     hold(&mut world, 30_000);
     world.judge();
-    assert_eq!(world.pass(9.5), Status::NotReady);
-    assert_eq!(world.pass(0.5), Status::Ready);
+    assert_eq!(world.pass(9.5), ReadyStatus::NotReady);
+    assert_eq!(world.pass(0.5), ReadyStatus::Ready);
 }
 
 #[test]
@@ -67,8 +67,8 @@ fn what_was_known_of_vram_outlasts_a_look_that_failed() {
     world.state(GpuState::Failed("twice".into()));
     world.judge();
     world.state(present(vec![process(7, "ollama.service", 40_000)]));
-    world.gpu.as_mut().unwrap().good = 3;
-    assert_eq!(world.judge().status, Status::Ready, "not decided at once, as a first reading is");
+    world.gpu.as_mut().unwrap().consecutive_good = 3;
+    assert_eq!(world.judge().status, ReadyStatus::Ready, "not decided at once, as a first reading is");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_share_that_cannot_be_told_warns_below_the_floor_and_gates_nothing() {
     world.reading(|reading| reading.engine_unit_active = false);
     world.expect("vram_headroom", CheckStatus::Warn, "only 5459 MiB are free");
     world.expect("vram_headroom", CheckStatus::Warn, "no process of invokeai.service is known");
-    assert_eq!(world.pass(60.0), Status::Degraded);
+    assert_eq!(world.pass(60.0), ReadyStatus::Degraded);
     world.reading(|reading| reading.processes = None);
     world.expect("vram_headroom", CheckStatus::Warn, "the driver lists no processes");
     world.reading(|reading| {
@@ -133,7 +133,7 @@ fn a_card_without_memory_of_its_own_is_as_ready_as_its_other_checks_say() {
     let mut world = World::healthy();
     world.reading(|reading| reading.memory = None);
     world.expect("vram_headroom", CheckStatus::Unknown, "unified memory");
-    assert_eq!(world.status(), Status::Ready);
+    assert_eq!(world.status(), ReadyStatus::Ready);
     world.vitals(|vitals| vitals.recovery_action = Some(2));
-    assert_eq!(world.judge().status, Status::NotReady);
+    assert_eq!(world.judge().status, ReadyStatus::NotReady);
 }

@@ -1,23 +1,23 @@
 //! What the last pictures proved.
 
-use wire::openai::images::Size;
+use wire::openai::images::ImageSize;
 
 use super::*;
-use crate::{gpu::Elsewhere, outcomes::Pace};
+use crate::{gpu::OtherGpuUsage, job_history::StepTiming};
 
 const UNIT: &str = "invokeai.service";
 
 /// A picture is being made: the engine takes its first step now.
 fn paints(world: &mut World) {
     world.now += Duration::from_millis(500);
-    world.outcomes.working = Some(world.now);
-    world.outcomes.painting = 1;
+    world.outcomes.generating_since = Some(world.now);
+    world.outcomes.generating = 1;
 }
 
 /// The picture is finished.
 fn finishes(world: &mut World) {
-    world.outcomes.succeeded = Some(world.now);
-    world.outcomes.painting = 0;
+    world.outcomes.last_success = Some(world.now);
+    world.outcomes.generating = 0;
 }
 
 /// Looks on at an engine at work for this long, and lists its processes each time.
@@ -25,7 +25,7 @@ fn watch(world: &mut World, seconds: u32) -> CheckStatus {
     for _ in 0..seconds * 2 {
         world.now += Duration::from_millis(500);
         let now = world.now;
-        world.reading(|reading| reading.processes_taken = now);
+        world.reading(|reading| reading.processes_taken_at = now);
         world.judge();
     }
     world.check("engine_works").status
@@ -35,8 +35,8 @@ fn watch(world: &mut World, seconds: u32) -> CheckStatus {
 fn without_a_picture_nothing_is_known_and_one_tells() {
     let mut world = World::healthy();
     world.expect("engine_works", CheckStatus::Unknown, "no picture was made");
-    assert_eq!(world.status(), Status::Ready);
-    world.outcomes.succeeded = Some(world.now);
+    assert_eq!(world.status(), ReadyStatus::Ready);
+    world.outcomes.last_success = Some(world.now);
     world.expect("engine_works", CheckStatus::Pass, "");
 }
 
@@ -47,13 +47,13 @@ fn three_failures_in_a_row_warn_and_never_gate() {
         [(1, CheckStatus::Pass), (2, CheckStatus::Pass), (3, CheckStatus::Warn), (9, CheckStatus::Warn)]
     {
         world.outcomes.failures = failures;
-        world.outcomes.failure = Some("CUDA error: an illegal memory access".into());
+        world.outcomes.last_failure = Some("CUDA error: an illegal memory access".into());
         let says = if status == CheckStatus::Warn { "illegal memory access" } else { "" };
         world.expect("engine_works", status, says);
     }
-    assert_eq!(world.status(), Status::Degraded);
+    assert_eq!(world.status(), ReadyStatus::Degraded);
     assert!(world.check("engine_works").message.contains("the last 9 pictures failed"));
-    (world.outcomes.failures, world.outcomes.succeeded) = (0, Some(world.now));
+    (world.outcomes.failures, world.outcomes.last_success) = (0, Some(world.now));
     world.expect("engine_works", CheckStatus::Pass, "");
 }
 
@@ -67,15 +67,15 @@ fn steps_of_over_four_times_the_usual_warn() {
         (49, Some(1), CheckStatus::Pass),
     ] {
         let mut world = World::healthy();
-        world.outcomes = Seen {
-            succeeded: Some(world.now),
-            pace: Some(Pace {
+        world.outcomes = JobHistorySnapshot {
+            last_success: Some(world.now),
+            step_timing: Some(StepTiming {
                 model: "tiny".into(),
-                size: Some(Size::new(512, 768)),
-                step: Duration::from_millis(step),
-                usual: usual.map(Duration::from_millis),
+                size: Some(ImageSize::new(512, 768)),
+                mean: Duration::from_millis(step),
+                median: usual.map(Duration::from_millis),
             }),
-            ..Seen::default()
+            ..JobHistorySnapshot::default()
         };
         let says = if status == CheckStatus::Warn {
             "\"tiny\" at 512x768 took 0.40 s each, usually 0.10 s"
@@ -96,8 +96,8 @@ fn an_engine_at_work_that_holds_no_vram_fell_back_to_the_cpu() {
     assert_eq!(watch(&mut world, 5), CheckStatus::Unknown, "not at once");
     assert_eq!(watch(&mut world, 1), CheckStatus::Warn);
     world.expect("engine_works", CheckStatus::Warn, "invokeai.service makes pictures and holds no VRAM");
-    assert_eq!(world.status(), Status::Degraded);
-    world.outcomes.succeeded = Some(world.now);
+    assert_eq!(world.status(), ReadyStatus::Degraded);
+    world.outcomes.last_success = Some(world.now);
     assert_eq!(watch(&mut world, 60), CheckStatus::Warn, "a picture of the CPU's proves nothing else");
     world.state(present(vec![process(1, UNIT, 4_000)]));
     world.expect("engine_works", CheckStatus::Pass, "");
@@ -137,13 +137,13 @@ fn whose_memory_it_is_must_be_known_for_that() {
 fn an_engine_on_another_card_is_named_with_both_cards() {
     let mut world = World::healthy();
     world.judge();
-    let other = Elsewhere {
+    let other = OtherGpuUsage {
         index: 1,
         name: "RTX 4090".into(),
         uuid: "GPU-2".into(),
         processes: vec![process(1, UNIT, 12_000)],
     };
-    world.reading(|reading| reading.elsewhere = vec![other]);
+    world.reading(|reading| reading.other_gpus = vec![other]);
     assert_eq!(watch(&mut world, 6), CheckStatus::Warn);
     for words in [
         "invokeai.service holds 12000 MiB on GPU 1 RTX 4090 (GPU-2)",
@@ -156,16 +156,16 @@ fn an_engine_on_another_card_is_named_with_both_cards() {
     paints(&mut world);
     assert_eq!(watch(&mut world, 60), CheckStatus::Warn);
     assert_eq!(world.check("engine_works").observed, "on another GPU", "and not on the CPU");
-    world.reading(|reading| reading.elsewhere.clear());
+    world.reading(|reading| reading.other_gpus.clear());
     world.state(present(vec![process(1, UNIT, 4_000)]));
-    world.outcomes.succeeded = Some(world.now);
+    world.outcomes.last_success = Some(world.now);
     world.expect("engine_works", CheckStatus::Pass, "");
 }
 
 #[test]
 fn after_a_programs_fault_a_picture_must_prove_the_engine() {
     let mut world = World::healthy();
-    world.outcomes.succeeded = Some(world.now);
+    world.outcomes.last_success = Some(world.now);
     world.judge();
     world.now += Duration::from_secs(1);
     world.xid(31);
@@ -175,8 +175,8 @@ fn after_a_programs_fault_a_picture_must_prove_the_engine() {
     world.state(state);
     world.expect("xid", CheckStatus::Pass, "");
     world.expect("engine_works", CheckStatus::Warn, "no picture has succeeded since");
-    assert_eq!(world.status(), Status::Degraded);
-    world.outcomes.succeeded = Some(world.now);
+    assert_eq!(world.status(), ReadyStatus::Degraded);
+    world.outcomes.last_success = Some(world.now);
     world.expect("engine_works", CheckStatus::Pass, "");
     world.xid(45);
     world.xid(63);
@@ -218,7 +218,8 @@ fn an_engine_in_a_container_runs_outside_its_unit_and_is_named() {
     let container = "docker-0123.scope";
     let untold = GpuProcess { used: None, ..process(9, container, 0) };
     let unknown = GpuProcess { unit: None, ..process(9, "", 4_000) };
-    let drawing = GpuProcess { work: Work::Graphics, ..process(9, "session-1.scope", 4_000) };
+    let drawing =
+        GpuProcess { process_type: GpuProcessType::Graphics, ..process(9, "session-1.scope", 4_000) };
     let two =
         vec![process(8, container, 900), process(9, container, 12_000), process(7, "ollama.service", 20_000)];
     for (processes, observed, says) in [

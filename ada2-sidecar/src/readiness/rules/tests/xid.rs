@@ -9,30 +9,30 @@ fn a_fatal_report_gates_until_reboot_reload_recovery_or_acknowledgement() {
         world.judge();
         world.xid(79);
         world.expect("xid", CheckStatus::Fail, "XID 79 (GPU has fallen off the bus)");
-        assert_eq!(world.pass(3600.0), Status::NotReady, "time does not mend it");
+        assert_eq!(world.pass(3600.0), ReadyStatus::NotReady, "time does not mend it");
         world
     };
     let mut world = fatal();
     world.engine.starts += 1;
-    assert_eq!(world.judge().status, Status::NotReady, "nor does the engine's restart");
+    assert_eq!(world.judge().status, ReadyStatus::NotReady, "nor does the engine's restart");
     world.memory.acknowledge();
-    assert_eq!(world.judge().status, Status::Ready);
+    assert_eq!(world.judge().status, ReadyStatus::Ready);
 
     let mut world = fatal();
     world.gpu.as_mut().unwrap().driver_loads += 1;
-    assert_eq!(world.judge().status, Status::Ready);
+    assert_eq!(world.judge().status, ReadyStatus::Ready);
 
     let mut world = fatal();
     world.vitals(|vitals| vitals.recovery_action = Some(1));
-    assert_eq!(world.judge().status, Status::NotReady);
+    assert_eq!(world.judge().status, ReadyStatus::NotReady);
     world.vitals(|vitals| vitals.recovery_action = Some(0));
-    assert_eq!(world.judge().status, Status::Ready);
+    assert_eq!(world.judge().status, ReadyStatus::Ready);
 
     // The service restarts in the same boot, and in the next one.
-    for (boot, status) in [("boot", Status::NotReady), ("next", Status::Ready)] {
-        let latch = fatal().memory.latch.of_boot(boot);
+    for (boot, status) in [("boot", ReadyStatus::NotReady), ("next", ReadyStatus::Ready)] {
+        let latch = fatal().memory.latch.for_boot(boot);
         let mut world = World::healthy();
-        world.memory = Memory::starting(latch);
+        world.memory = EvaluationState::new(latch);
         assert_eq!(world.judge().status, status, "{boot}");
     }
 }
@@ -44,7 +44,7 @@ fn a_contained_error_gates_until_the_engine_is_started_anew() {
     world.xid(94);
     world.expect("xid", CheckStatus::Fail, "restart the engine");
     world.engine.starts += 1;
-    assert_eq!(world.judge().status, Status::Ready);
+    assert_eq!(world.judge().status, ReadyStatus::Ready);
 }
 
 #[test]
@@ -54,8 +54,8 @@ fn a_programs_fault_warns_for_a_minute_and_never_gates() {
         world.judge();
         world.xid(code);
         world.expect("xid", CheckStatus::Warn, &format!("XID {code}"));
-        assert_eq!(world.pass(59.5), Status::Degraded);
-        assert_eq!(world.pass(0.5), Status::Ready, "{code}");
+        assert_eq!(world.pass(59.5), ReadyStatus::Degraded);
+        assert_eq!(world.pass(0.5), ReadyStatus::Ready, "{code}");
     }
 }
 
@@ -70,9 +70,13 @@ fn programs_faults_in_numbers_warn_until_the_engine_is_started_anew() {
             world.pass(100.0);
         }
         let (before, words) = (world.status(), world.check("xid").message.clone());
-        assert_eq!(before, if many { Status::Degraded } else { Status::Ready }, "{codes:?} {words}");
+        assert_eq!(
+            before,
+            if many { ReadyStatus::Degraded } else { ReadyStatus::Ready },
+            "{codes:?} {words}"
+        );
         world.engine.starts += 1;
-        assert_eq!(world.judge().status, Status::Ready, "{codes:?}");
+        assert_eq!(world.judge().status, ReadyStatus::Ready, "{codes:?}");
     }
 }
 
@@ -83,7 +87,7 @@ fn faults_far_apart_are_not_many() {
     for _ in 0..5 {
         world.xid(31);
         world.judge();
-        assert_eq!(world.pass(400.0), Status::Ready);
+        assert_eq!(world.pass(400.0), ReadyStatus::Ready);
     }
 }
 
@@ -92,12 +96,12 @@ fn a_replaced_row_stays_a_warning_and_an_echo_says_nothing() {
     let mut world = World::healthy();
     world.judge();
     world.xid(63);
-    assert_eq!(world.pass(3600.0), Status::Degraded);
+    assert_eq!(world.pass(3600.0), ReadyStatus::Degraded);
     world.memory.acknowledge();
-    assert_eq!(world.judge().status, Status::Ready);
+    assert_eq!(world.judge().status, ReadyStatus::Ready);
     for echo in [45, 154] {
         world.xid(echo);
-        assert_eq!(world.judge().status, Status::Ready, "{echo}");
+        assert_eq!(world.judge().status, ReadyStatus::Ready, "{echo}");
     }
 }
 
@@ -109,7 +113,7 @@ fn a_report_counts_once_however_often_it_is_judged() {
     world.judge();
     world.memory.acknowledge();
     world.pass(10.0);
-    assert_eq!(world.status(), Status::Ready);
+    assert_eq!(world.status(), ReadyStatus::Ready);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::super::tools::CommandOutput;
 
 /// What launchd says of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum JobState {
     /// It is not known.
     Unknown,
     /// launchd does not know the job.
@@ -20,7 +20,7 @@ pub(super) enum State {
     },
 }
 
-impl State {
+impl JobState {
     /// Of `launchctl print`.
     pub(super) fn read(ran: &CommandOutput) -> Self {
         let text = match ran {
@@ -59,7 +59,7 @@ pub(super) fn is_disabled(text: &str, label: &str) -> bool {
 
 /// What of a property list matters here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Content {
+pub(super) struct PlistContent {
     pub(super) program: Option<String>,
     pub(super) user: Option<String>,
     /// Seconds until launchd kills a job that was asked to end.
@@ -70,7 +70,7 @@ pub(super) struct Content {
     pub(super) variables: Vec<String>,
 }
 
-impl Content {
+impl PlistContent {
     /// Reads it, as JSON.
     pub(super) fn read(json: &str) -> Option<Self> {
         let Ok(Value::Object(job)) = serde_json::from_str(json) else { return None };
@@ -99,23 +99,26 @@ mod tests {
     fn the_state_of_a_job_is_read_from_its_own_lines() {
         let failed = |code, text: &str| CommandOutput::Done { code: Some(code), text: text.to_owned() };
         for (ran, state) in [
-            (printed(include_str!("../../../../tests/fixtures/macos/launchctl-running.txt")), State::Running),
+            (
+                printed(include_str!("../../../../tests/fixtures/macos/launchctl-running.txt")),
+                JobState::Running,
+            ),
             (
                 printed(include_str!("../../../../tests/fixtures/macos/launchctl-config.txt")),
-                State::Stopped { exit: Some(78) },
+                JobState::Stopped { exit: Some(78) },
             ),
-            (printed("x = {\n\tlast exit code = (never exited)\n}"), State::Stopped { exit: None }),
-            (printed("x = {\n\tlast exit code = -9\n}"), State::Stopped { exit: Some(-9) }),
+            (printed("x = {\n\tlast exit code = (never exited)\n}"), JobState::Stopped { exit: None }),
+            (printed("x = {\n\tlast exit code = -9\n}"), JobState::Stopped { exit: Some(-9) }),
             (
                 failed(113, "Bad request.\nCould not find service \"x\" in domain for system\n"),
-                State::NotLoaded,
+                JobState::NotLoaded,
             ),
-            (failed(64, "Could not find service"), State::NotLoaded),
-            (failed(1, "Operation not permitted"), State::Unknown),
-            (CommandOutput::Absent, State::Unknown),
-            (CommandOutput::Silent, State::Unknown),
+            (failed(64, "Could not find service"), JobState::NotLoaded),
+            (failed(1, "Operation not permitted"), JobState::Unknown),
+            (CommandOutput::NotFound, JobState::Unknown),
+            (CommandOutput::Failed, JobState::Unknown),
         ] {
-            assert_eq!(State::read(&ran), state, "{ran:?}");
+            assert_eq!(JobState::read(&ran), state, "{ran:?}");
         }
     }
 
@@ -139,7 +142,7 @@ mod tests {
     fn a_property_list_is_read_as_json() {
         let json = r#"{"Label":"com.ai.gateway","ProgramArguments":["/usr/local/bin/gateway","serve"],"UserName":"_gateway",
             "ExitTimeOut":45,"HardResourceLimits":{"NumberOfFiles":8192},"EnvironmentVariables":{"GATEWAY_PORT":"1"}}"#;
-        let read = Content::read(json).unwrap();
+        let read = PlistContent::read(json).unwrap();
         assert_eq!(
             (read.program.as_deref(), read.user.as_deref()),
             (Some("/usr/local/bin/gateway"), Some("_gateway"))
@@ -148,7 +151,7 @@ mod tests {
             (read.exit_timeout, read.files, read.variables),
             (Some(45), Some(8192), vec!["GATEWAY_PORT".to_owned()])
         );
-        assert_eq!(Content::read("{}"), Some(Content::default()));
-        assert_eq!((Content::read("[]"), Content::read("what")), (None, None));
+        assert_eq!(PlistContent::read("{}"), Some(PlistContent::default()));
+        assert_eq!((PlistContent::read("[]"), PlistContent::read("what")), (None, None));
     }
 }

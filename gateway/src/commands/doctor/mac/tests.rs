@@ -22,8 +22,8 @@ fn a_mac_that_sleeps_or_stays_off_is_told() {
         assert_eq!(power_restart(&said(pmset)).map(|finding| finding.verdict), restarts);
     }
     for ran in [
-        CommandOutput::Absent,
-        CommandOutput::Silent,
+        CommandOutput::NotFound,
+        CommandOutput::Failed,
         said(""),
         said("displaysleep 1\n Sleep On Power Button 1\n"),
     ] {
@@ -78,17 +78,17 @@ fn a_firewall_that_lets_nobody_in_is_told() {
         ("what", some, "is blocked", Skip, ""),
     ] {
         let printed = MacFacts {
-            pmset: CommandOutput::Absent,
-            filevault: CommandOutput::Absent,
+            pmset: CommandOutput::NotFound,
+            filevault: CommandOutput::NotFound,
             firewall: said(state),
             firewall_blocks_all: said(all),
             firewall_app: CommandOutput::Done { code: Some(1), text: app.to_owned() },
-            network_time: CommandOutput::Absent,
+            network_time: CommandOutput::NotFound,
             program: "/usr/local/bin/gateway".to_owned(),
         };
         is(&firewall(&printed), verdict, fix);
         assert!(
-            !judge(&printed, false).iter().any(|finding| finding.name == "firewall"),
+            !findings(&printed, false).iter().any(|finding| finding.name == "firewall"),
             "nobody else comes"
         );
     }

@@ -6,48 +6,48 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use service::{doctor::Finding, files::account_name};
+use service::{doctor::Finding, files::user_name};
 
-use super::super::{account::Account, quoted, tools::Tools};
+use super::super::{account::Account, quoted, tools::SystemTools};
 
 /// What others may do with one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct Permissions {
+pub(in super::super) struct SecretFile {
     /// The setting that names it.
     setting: &'static str,
     path: PathBuf,
     owner: String,
     mode: u32,
     /// Whether every folder above can be passed by everybody.
-    is_reached: bool,
+    is_reachable: bool,
     /// Whether the gateway's account can read it, if known.
     readable: Option<bool>,
 }
 
 /// Looks at them. Those that are not there are the configuration's problem.
-pub(in super::super) async fn look_at_secrets(
+pub(in super::super) async fn inspect_secret_files(
     files: Vec<(&'static str, PathBuf)>,
-    tools: &Tools,
+    tools: &SystemTools,
     account: &Account,
-) -> Vec<Permissions> {
+) -> Vec<SecretFile> {
     let mut seen = Vec::new();
     for (setting, path) in files {
         let Ok(path) = std::path::absolute(&path) else { continue };
         let Ok(found) = fs::metadata(&path) else { continue };
         // A pipe or a device holds nothing that others could read later.
-        if !found.is_file() || seen.iter().any(|known: &Permissions| known.path == path) {
+        if !found.is_file() || seen.iter().any(|known: &SecretFile| known.path == path) {
             continue;
         }
-        let readable = account.may(tools, "-r", &path).await;
+        let readable = account.has_access(tools, "-r", &path).await;
         let is_reached = path
             .ancestors()
             .skip(1)
             .all(|above| fs::metadata(above).is_ok_and(|above| above.mode() & 0o001 != 0));
-        seen.push(Permissions {
+        seen.push(SecretFile {
             setting,
-            owner: account_name(found.uid()),
+            owner: user_name(found.uid()),
             mode: found.mode() & 0o7777,
-            is_reached,
+            is_reachable: is_reached,
             readable,
             path,
         });
@@ -56,9 +56,9 @@ pub(in super::super) async fn look_at_secrets(
 }
 
 /// What is wrong with them.
-pub(in super::super) fn secret_files(files: &[Permissions], account: &Account) -> Vec<Finding> {
+pub(in super::super) fn secret_files(files: &[SecretFile], account: &Account) -> Vec<Finding> {
     let name = "secret_files";
-    let mut findings: Vec<_> = files.iter().filter_map(|file| fault(file, account)).collect();
+    let mut findings: Vec<_> = files.iter().filter_map(|file| secret_file_finding(file, account)).collect();
     if findings.is_empty() && !files.is_empty() {
         let files: Vec<_> = files.iter().map(|file| shown(&file.path)).collect();
         findings.push(Finding::ok(name, format!("{}: not readable by other users", files.join(", "))));
@@ -66,7 +66,7 @@ pub(in super::super) fn secret_files(files: &[Permissions], account: &Account) -
     findings
 }
 
-fn fault(file: &Permissions, account: &Account) -> Option<Finding> {
+fn secret_file_finding(file: &SecretFile, account: &Account) -> Option<Finding> {
     let (name, path) = ("secret_files", shown(&file.path));
     if file.readable == Some(false) {
         return Some(Finding::fail(
@@ -75,14 +75,14 @@ fn fault(file: &Permissions, account: &Account) -> Option<Finding> {
             format!("sudo chown {} {path} && sudo chmod 600 {path}", account.name),
         ));
     }
-    if file.mode & 0o002 != 0 && file.is_reached {
+    if file.mode & 0o002 != 0 && file.is_reachable {
         let message = format!(
             "{path} ({}) can be written by everybody on this machine (mode {:o})",
             file.setting, file.mode
         );
         return Some(Finding::warn(name, message, format!("sudo chmod 600 {path}")));
     }
-    if file.mode & 0o004 != 0 && file.is_reached {
+    if file.mode & 0o004 != 0 && file.is_reachable {
         let message = format!(
             "{path} ({}) can be read by everybody on this machine (mode {:o})",
             file.setting, file.mode
@@ -121,12 +121,12 @@ mod tests {
             (0o600, "root", true, Some(false), Fail, "sudo chown _gateway /env && sudo chmod 600 /env"),
         ] {
             let path = PathBuf::from("/env");
-            let file = Permissions {
+            let file = SecretFile {
                 setting: "env file",
                 path,
                 owner: owner.to_owned(),
                 mode,
-                is_reached,
+                is_reachable: is_reached,
                 readable,
             };
             let found = secret_files(&[file], &account);

@@ -2,7 +2,7 @@ use clap::ArgMatches;
 use service::doctor::Verdict::{self, Fail, Ok, Skip, Warn};
 
 use super::*;
-use crate::{cli, config::examine, store::disk::tests::temporary};
+use crate::{cli, config::inspect, store::disk::tests::temporary};
 
 const TOKEN: &str = "GATEWAY_BEARER_TOKEN=0123456789abcdef\n";
 
@@ -15,7 +15,7 @@ fn found(env: &str, backends: Option<&str>) -> Vec<Finding> {
     }
     let path = folder.join(".env").display().to_string();
     let matches: ArgMatches = cli::command().get_matches_from(["gateway", "--env-file", &path]);
-    findings(&examine(&matches, &|_| None, &[]), None)
+    findings(&inspect(&matches, &|_| None, &[]), None)
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_file_that_is_not_to_be_read_is_no_fault() {
     let folder = temporary("doctor-hidden");
     let path = folder.join("nothing").display().to_string();
     let matches = cli::command().get_matches_from(["gateway", "--env-file", &path]);
-    let found = findings(&examine(&matches, &|_| None, &[]), Some("sudo -u _gateway gateway doctor"));
+    let found = findings(&inspect(&matches, &|_| None, &[]), Some("sudo -u _gateway gateway doctor"));
     assert_eq!((found.len(), found[0].verdict), (1, Skip), "{found:?}");
     assert!(found[0].message.ends_with("run: sudo -u _gateway gateway doctor"), "{found:?}");
 }

@@ -35,7 +35,7 @@ async fn rest(stream: &mut TcpStream) -> (String, Result<usize>) {
 
 #[tokio::test]
 async fn a_body_that_only_the_connection_ends_is_reset_where_it_breaks_off() {
-    let (address, _life) = start(router(), Bounds::default()).await;
+    let (address, _life) = start(router(), ServerLimits::default()).await;
     let (answer, read) = rest(&mut ask(address, "GET /breaks HTTP/1.0").await).await;
     assert!(answer.starts_with("HTTP/1.0 200") && answer.ends_with("\r\n\r\npiece"), "{answer}");
     assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
@@ -43,7 +43,7 @@ async fn a_body_that_only_the_connection_ends_is_reset_where_it_breaks_off() {
 
 #[tokio::test]
 async fn a_whole_answer_and_one_that_tells_its_end_are_closed_in_good_order() {
-    let (address, _life) = start(router(), Bounds::default()).await;
+    let (address, _life) = start(router(), ServerLimits::default()).await;
     for (request, end) in [
         ("GET /ends HTTP/1.0", "\r\n\r\npiece"),
         ("HEAD /breaks HTTP/1.0", "\r\n\r\n"),
@@ -57,14 +57,14 @@ async fn a_whole_answer_and_one_that_tells_its_end_are_closed_in_good_order() {
 
 #[tokio::test]
 async fn an_answer_that_the_end_of_the_service_cuts_off_is_reset() {
-    let (address, life) = start(router(), Bounds::default()).await;
+    let (address, life) = start(router(), ServerLimits::default()).await;
     let mut stream = ask(address, "GET /waits HTTP/1.0").await;
     let mut answer = Vec::new();
     while !answer.ends_with(b"piece") {
         assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
     }
-    life.stop();
-    let _ = life.finish(Duration::ZERO).await;
+    life.begin_drain();
+    let _ = life.wait_until_stopped(Duration::ZERO).await;
     let (_, read) = rest(&mut stream).await;
     assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }

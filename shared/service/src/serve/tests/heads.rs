@@ -20,9 +20,10 @@ async fn status(stream: &mut TcpStream) -> Vec<u8> {
 
 #[tokio::test]
 async fn heads_that_never_end_keep_nobody_out() {
-    for bounds in
-        [Bounds { connections: 8, ..Bounds::default() }, Bounds { per_address: 8, ..Bounds::default() }]
-    {
+    for bounds in [
+        ServerLimits { max_connections: 8, ..ServerLimits::default() },
+        ServerLimits { max_per_address: 8, ..ServerLimits::default() },
+    ] {
         let (address, _life) = start(hello(), bounds).await;
         let mut endless = Vec::new();
         for _ in 0..24 {
@@ -48,7 +49,8 @@ async fn idle_between_two_requests_is_without_a_head_too_and_one_at_work_is_not(
         Body::from_stream(body)
     });
     let (address, _life) =
-        start(hello().route("/held", held), Bounds { connections: 2, ..Bounds::default() }).await;
+        start(hello().route("/held", held), ServerLimits { max_connections: 2, ..ServerLimits::default() })
+            .await;
     let mut at_work = connect(address, b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(status(&mut at_work).await, b"HTTP/1.1 200");
     let mut idle = connect(address, WHOLE).await;
@@ -86,9 +88,10 @@ async fn upload(address: SocketAddr) -> TcpStream {
 
 #[tokio::test]
 async fn bodies_that_never_end_keep_nobody_out() {
-    for bounds in
-        [Bounds { connections: 8, ..Bounds::default() }, Bounds { per_address: 8, ..Bounds::default() }]
-    {
+    for bounds in [
+        ServerLimits { max_connections: 8, ..ServerLimits::default() },
+        ServerLimits { max_per_address: 8, ..ServerLimits::default() },
+    ] {
         let (address, _life) = start(reading(), bounds).await;
         let mut endless = Vec::new();
         for _ in 0..24 {
@@ -113,7 +116,7 @@ async fn whole_bodies_and_begun_answers_make_no_room() {
     });
     let echo = post(async |request: Request| Body::new(request.into_body()));
     let router = Router::new().route("/works", works).route("/echo", echo);
-    let (address, life) = start(router, Bounds { connections: 2, ..Bounds::default() }).await;
+    let (address, life) = start(router, ServerLimits { max_connections: 2, ..ServerLimits::default() }).await;
     let works = b"POST /works HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
     let _works = connect(address, works).await;
     whole.recv().await.unwrap();

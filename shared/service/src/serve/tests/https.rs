@@ -19,7 +19,7 @@ impl ResolvesServerCert for NoCertificate {
     }
 }
 
-async fn start_tls(bounds: Bounds) -> (SocketAddr, Lifecycle) {
+async fn start_tls(bounds: ServerLimits) -> (SocketAddr, Lifecycle) {
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -29,14 +29,14 @@ async fn start_tls(bounds: Bounds) -> (SocketAddr, Lifecycle) {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let lifecycle = Lifecycle::new();
-    let listener = Listener { bounds, tls: Some(tls), ..Listener::plain(hello()) };
-    lifecycle.worker("accept", accept(socket, listener, lifecycle.clone()));
+    let listener = HttpServer { limits: bounds, tls: Some(tls), ..HttpServer::plain(hello()) };
+    lifecycle.spawn_worker("accept", accept(socket, listener, lifecycle.clone()));
     (address, lifecycle)
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_does_not_shake_hands_has_the_time_of_a_head_and_no_more() {
-    let (address, _life) = start_tls(Bounds::default()).await;
+    let (address, _life) = start_tls(ServerLimits::default()).await;
     for opening in [&b""[..], b"\x16\x03\x01", b"G", b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow"] {
         let begun = Instant::now();
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -51,7 +51,7 @@ async fn whoever_does_not_shake_hands_has_the_time_of_a_head_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn plain_http_counts_among_the_connections_that_make_room() {
-    let (address, _life) = start_tls(Bounds { per_address: 1, ..Bounds::default() }).await;
+    let (address, _life) = start_tls(ServerLimits { max_per_address: 1, ..ServerLimits::default() }).await;
     let mut slow = TcpStream::connect(address).await.unwrap();
     slow.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow").await.unwrap();
     let mut next = TcpStream::connect(address).await.unwrap();

@@ -31,7 +31,7 @@ async fn stubborn(address: SocketAddr, request: &[u8]) -> std::io::Result<(TcpSt
 
 #[tokio::test]
 async fn a_client_that_writes_all_before_it_reads_gets_the_refusal_and_keeps_its_connection() {
-    let (address, _life) = start(refusing(), Bounds::default()).await;
+    let (address, _life) = start(refusing(), ServerLimits::default()).await;
     let chunks = format!("{:x}\r\n{}\r\n", 1 << 20, "x".repeat(1 << 20)).repeat(10) + "0\r\n\r\n";
     let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (request, status) in [
@@ -53,7 +53,7 @@ async fn a_client_that_writes_all_before_it_reads_gets_the_refusal_and_keeps_its
 
 #[tokio::test]
 async fn a_head_that_cannot_be_read_is_refused_in_words_that_arrive() {
-    let (address, _life) = start(hello(), Bounds::default()).await;
+    let (address, _life) = start(hello(), ServerLimits::default()).await;
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(4 << 20));
     let nonsense = [&b"POST / HTTP/1.1\r\nHost: a\r\nno header\r\n\r\n"[..], &vec![b'x'; 4 << 20]].concat();
     for (request, status) in [(long.as_bytes(), "HTTP/1.1 431"), (&nonsense[..], "HTTP/1.1 400")] {
@@ -68,7 +68,7 @@ async fn a_head_that_cannot_be_read_is_refused_in_words_that_arrive() {
 #[tokio::test]
 async fn a_bare_answer_of_a_handlers_is_no_refusal_of_a_head() {
     let bare = Router::new().fallback(async || StatusCode::BAD_REQUEST);
-    let (address, _life) = start(bare, Bounds::default()).await;
+    let (address, _life) = start(bare, ServerLimits::default()).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     for _ in 0..2 {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
@@ -87,7 +87,7 @@ async fn a_bare_answer_of_a_handlers_is_no_refusal_of_a_head() {
 
 #[tokio::test]
 async fn a_client_that_waits_for_our_word_gets_the_answer_and_the_end() {
-    let (address, _life) = start(refusing(), Bounds::default()).await;
+    let (address, _life) = start(refusing(), ServerLimits::default()).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
     stream.write_all(head).await.unwrap();
@@ -100,7 +100,7 @@ async fn a_client_that_waits_for_our_word_gets_the_answer_and_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_request_is_read_on_for_30_s_and_64_mib() {
-    let (address, life) = start(refusing(), Bounds::default()).await;
+    let (address, life) = start(refusing(), ServerLimits::default()).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(&announced("/", TEN)).await.unwrap();
     let begun = Instant::now();
@@ -137,13 +137,13 @@ async fn a_refused_request_is_read_on_for_30_s_and_64_mib() {
 
 #[tokio::test]
 async fn draining_waits_for_no_refused_body() {
-    let (address, life) = start(refusing(), Bounds::default()).await;
+    let (address, life) = start(refusing(), ServerLimits::default()).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(&announced("/", TEN)).await.unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     let begun = std::time::Instant::now();
-    life.stop();
-    assert_eq!(life.finish(Duration::from_secs(30)).await, Ok(()));
+    life.begin_drain();
+    assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
     assert!(begun.elapsed() < Duration::from_secs(5));
 }

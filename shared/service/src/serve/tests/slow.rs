@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_10_kb_a_second_is_not_gone() {
     let large = Router::new().route("/", get(async || vec![0u8; 64 << 20]));
-    let (address, life) = start(large, Bounds::default()).await;
+    let (address, life) = start(large, ServerLimits::default()).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let begun = Instant::now();

@@ -25,13 +25,13 @@ fn a_refusal_names_the_field_and_the_range() {
 
 #[test]
 fn a_forms_numbers_are_text_and_its_empty_texts_are_absent() {
-    let form = |texts: &[(&str, &str)]| Fields::of_form(texts.iter().copied(), NAMES);
+    let form = |texts: &[(&str, &str)]| Fields::from_form(texts.iter().copied(), NAMES);
     let fields =
         form(&[("n", "2"), ("cfg_scale", " 7.5"), ("stream", "true"), ("prompt", "7"), ("size", "")])
             .unwrap();
     assert_eq!(fields.integer("n", 1..=4), Ok(Some(2)));
     assert_eq!(fields.number("cfg_scale", 1.0..=30.0), Ok(Some(7.5)));
-    assert_eq!(fields.flag("stream"), Ok(Some(true)));
+    assert_eq!(fields.boolean("stream"), Ok(Some(true)));
     assert_eq!((fields.text("prompt"), fields.text("size")), (Ok(Some("7")), Ok(None)));
     for (name, text) in [("n", "2.5"), ("n", "x"), ("n", "9")] {
         assert!(form(&[(name, text)]).unwrap().integer("n", 1..=4).is_err(), "{text}");
@@ -42,7 +42,7 @@ fn a_forms_numbers_are_text_and_its_empty_texts_are_absent() {
 
 #[test]
 fn a_whole_number_may_be_written_as_a_float() {
-    let form = |text: &str| Fields::of_form([("n", text)], NAMES).unwrap();
+    let form = |text: &str| Fields::from_form([("n", text)], NAMES).unwrap();
     for (text, expected) in [
         ("20", Some(20)),
         ("20.0", Some(20)),
@@ -99,7 +99,7 @@ fn a_seed_of_minus_one_is_any_and_any_other_is_within_the_engines_range() {
             })
         };
         assert_eq!(read(parse(&format!("{{\"n\":{text}}}")).unwrap()), expected, "{text} in JSON");
-        assert_eq!(read(Fields::of_form([("n", text)], NAMES).unwrap()), expected, "{text} in a form");
+        assert_eq!(read(Fields::from_form([("n", text)], NAMES).unwrap()), expected, "{text} in a form");
     }
 }
 
@@ -108,21 +108,21 @@ fn a_blank_text_is_absent_whatever_the_field_and_the_way_it_came() {
     for blank in ["", " ", "\\t\\n", "\u{a0}"] {
         let fields = parse(&format!(r#"{{"n":"{blank}","prompt":"{blank}","stream":"{blank}"}}"#)).unwrap();
         assert_eq!((fields.integer("n", 1..=4), fields.seed("n", 9)), (Ok(None), Ok(None)), "{blank:?}");
-        assert_eq!((fields.text("prompt"), fields.flag("stream")), (Ok(None), Ok(None)), "{blank:?}");
+        assert_eq!((fields.text("prompt"), fields.boolean("stream")), (Ok(None), Ok(None)), "{blank:?}");
     }
-    let form = Fields::of_form([("n", " "), ("stream", "\r\n")], NAMES).unwrap();
-    assert_eq!((form.integer("n", 1..=4), form.flag("stream")), (Ok(None), Ok(None)));
+    let form = Fields::from_form([("n", " "), ("stream", "\r\n")], NAMES).unwrap();
+    assert_eq!((form.integer("n", 1..=4), form.boolean("stream")), (Ok(None), Ok(None)));
     let both = parse(r#"{"n":"","a":3}"#).unwrap();
-    assert_eq!(both.first_of(&["n", "a"]), "a", "a blank one does not hide the other name");
+    assert_eq!(both.first_present(&["n", "a"]), "a", "a blank one does not hide the other name");
 }
 
 #[test]
 fn a_forms_flag_is_read_as_clients_write_it() {
-    let flag = |text| Fields::of_form([("stream", text)], NAMES).unwrap().flag("stream").ok().flatten();
+    let flag = |text| Fields::from_form([("stream", text)], NAMES).unwrap().boolean("stream").ok().flatten();
     assert!(["true", "True", "TRUE", " true ", "1"].into_iter().all(|text| flag(text) == Some(true)));
     assert!(["false", "False", "0"].into_iter().all(|text| flag(text) == Some(false)));
     assert!(["yes", "2", "truely"].into_iter().all(|text| flag(text).is_none()));
-    assert!(parse(r#"{"stream":1}"#).unwrap().flag("stream").is_err(), "JSON has true");
+    assert!(parse(r#"{"stream":1}"#).unwrap().boolean("stream").is_err(), "JSON has true");
 }
 
 #[test]
@@ -150,6 +150,6 @@ fn of_what_is_not_decided_on_nothing_is_kept() {
 #[test]
 fn a_name_is_not_a_book() {
     let of = |length: usize| parse(&format!("{{\"a\":\"{}\"}}", "x".repeat(length))).unwrap();
-    assert!(of(MAX_NAME).name("a").unwrap().is_some());
-    assert_eq!(of(MAX_NAME + 1).name("a").unwrap_err().param.as_deref(), Some("a"));
+    assert!(of(MAX_NAME_LEN).name("a").unwrap().is_some());
+    assert_eq!(of(MAX_NAME_LEN + 1).name("a").unwrap_err().param.as_deref(), Some("a"));
 }

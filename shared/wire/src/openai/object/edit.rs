@@ -2,27 +2,27 @@
 
 use std::ops::Range;
 
-use super::Object;
+use super::JsonObject;
 
 /// Where the members of interest lie in a text that is kept elsewhere.
 #[derive(Debug)]
-pub struct Layout {
+pub struct ObjectLayout {
     start: usize,
     len: usize,
     /// Name, the whole, the value.
     members: Vec<(&'static str, Range<usize>, Range<usize>)>,
 }
 
-impl Object<'_> {
+impl JsonObject<'_> {
     /// The same without the text.
-    pub fn layout(&self) -> Layout {
+    pub fn layout(&self) -> ObjectLayout {
         let members = self.members.iter();
-        let members = members.map(|member| (member.name, member.whole.clone(), member.at.clone()));
-        Layout { start: self.start, len: self.len, members: members.collect() }
+        let members = members.map(|member| (member.name, member.span.clone(), member.value_span.clone()));
+        ObjectLayout { start: self.start, len: self.len, members: members.collect() }
     }
 }
 
-impl Layout {
+impl ObjectLayout {
     /// What to replace in the text, in its order, so that these members have these values, which are JSON, or are not
     /// there.
     pub fn edits(&self, text: &[u8], values: &[(&str, Option<String>)]) -> Vec<(Range<usize>, String)> {
@@ -30,7 +30,7 @@ impl Layout {
         for (name, value) in values {
             let mut given = self.members.iter().filter(|(known, ..)| known == name);
             match (given.next_back(), value) {
-                (Some((_, _, at)), Some(value)) if is_same(&text[at.clone()], value) => {}
+                (Some((_, _, at)), Some(value)) if is_same_value(&text[at.clone()], value) => {}
                 (Some((_, _, at)), Some(value)) => edits.push((at.clone(), value.clone())),
                 (Some((_, whole, _)), None) => removed.push(whole.clone()),
                 (None, Some(value)) => added.push(format!("\"{name}\":{value}")),
@@ -43,13 +43,13 @@ impl Layout {
             let comma = if self.len > removed.len() { "," } else { "" };
             edits.push((self.start..self.start, added.join(",") + comma));
         }
-        edits.extend(self.without(text, removed).into_iter().map(|gap| (gap, String::new())));
+        edits.extend(self.removal_ranges(text, removed).into_iter().map(|gap| (gap, String::new())));
         edits.sort_by_key(|(range, _)| (range.start, range.end));
         edits
     }
 
     /// The text after [`Self::edits`].
-    pub fn edited(&self, text: &[u8], values: &[(&str, Option<String>)]) -> Vec<u8> {
+    pub fn apply(&self, text: &[u8], values: &[(&str, Option<String>)]) -> Vec<u8> {
         let (mut edited, mut at) = (Vec::with_capacity(text.len()), 0);
         for (range, new) in self.edits(text, values) {
             edited.extend_from_slice(&text[at..range.start]);
@@ -61,7 +61,7 @@ impl Layout {
     }
 
     /// What goes with members that go: the comma before each, and behind those that came first the one behind them.
-    fn without(&self, text: &[u8], mut removed: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    fn removal_ranges(&self, text: &[u8], mut removed: Vec<Range<usize>>) -> Vec<Range<usize>> {
         removed.sort_by_key(|whole| whole.start);
         let mut first = self.start;
         for whole in &mut removed {
@@ -82,7 +82,7 @@ impl Layout {
 }
 
 /// Whether a member says this already, in whatever writing.
-fn is_same(given: &[u8], value: &str) -> bool {
+fn is_same_value(given: &[u8], value: &str) -> bool {
     let text = |json: &[u8]| serde_json::from_slice::<String>(json).ok();
     given == value.as_bytes() || text(value.as_bytes()).is_some_and(|value| text(given) == Some(value))
 }
@@ -92,9 +92,9 @@ mod tests {
     use super::{super::Duplicates, *};
 
     fn edited(text: &str, values: &[(&str, Option<&str>)]) -> String {
-        let layout = Object::of(text, &["a", "b", "c"], Duplicates::LastCounts).unwrap().layout();
+        let layout = JsonObject::parse_with(text, &["a", "b", "c"], Duplicates::KeepLast).unwrap().layout();
         let values: Vec<_> = values.iter().map(|(name, value)| (*name, value.map(str::to_owned))).collect();
-        String::from_utf8(layout.edited(text.as_bytes(), &values)).unwrap()
+        String::from_utf8(layout.apply(text.as_bytes(), &values)).unwrap()
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
 /// A field of a form: name, file name, content.
 type Field<'a> = (&'a str, Option<&'a str>, Bytes);
 
-async fn upload(fake: &FakeComfy, fields: &[Field<'_>]) -> Answer {
+async fn upload(fake: &FakeComfy, fields: &[Field<'_>]) -> TestResponse {
     let mut body = Vec::new();
     for (name, file, content) in fields {
         let file = file.map_or_else(String::new, |file| format!("; filename=\"{file}\""));
@@ -21,7 +21,10 @@ async fn upload(fake: &FakeComfy, fields: &[Field<'_>]) -> Answer {
     }
     body.extend(b"--cut--\r\n");
     let request = http().post(format!("{}/upload/image", fake.url())).body(body);
-    Answer::of(request.header(CONTENT_TYPE, "multipart/form-data; boundary=cut").send().await.unwrap()).await
+    TestResponse::read(
+        request.header(CONTENT_TYPE, "multipart/form-data; boundary=cut").send().await.unwrap(),
+    )
+    .await
 }
 
 async fn put(fake: &FakeComfy, name: &str, content: &Bytes) {
@@ -123,7 +126,7 @@ async fn a_batch_is_listed_in_order_and_begins_with_the_single_picture() {
     assert_eq!(many[0], single[0]);
     assert_ne!(many[1], many[2]);
     let names = ["output/t2i_00002_.png", "output/t2i_00003_.png", "output/t2i_00004_.png"];
-    assert_eq!(fake.items()[1].pictures, names);
+    assert_eq!(fake.items()[1].images, names);
     assert_eq!(pictures(&fake, &txt2img(6)).await[0].width, 64);
     assert_ne!(pictures(&fake, &txt2img(6)).await[0], single[0]);
 }
@@ -136,7 +139,7 @@ async fn a_picture_carries_its_whole_workflow_until_it_is_encoded_anew() {
     enqueue(&fake, &graph).await;
     fake.until_idle().await;
     let (_, bytes) = view(&fake, "filename=t2i_00001_.png").await;
-    assert_eq!(Format::of_whole(&bytes), Ok(Format::Png));
+    assert_eq!(Format::detect(&bytes), Ok(Format::Png));
     let reader = png::Decoder::new(std::io::Cursor::new(&bytes)).read_info().unwrap();
     let chunk = &reader.info().uncompressed_latin1_text[0];
     assert_eq!(chunk.keyword, "prompt");
@@ -146,9 +149,9 @@ async fn a_picture_carries_its_whole_workflow_until_it_is_encoded_anew() {
     let (_, plain) = view(&fake, "filename=t2i_00001_.png&channel=rgb").await;
     assert!(!String::from_utf8_lossy(&plain).contains("prompt"));
     assert_eq!(Pixels::read(&plain), Pixels::read(&bytes));
-    fake.script(|script| script.pictures = PictureBytes::CutOff);
-    assert!(Format::of_whole(&view(&fake, "filename=t2i_00001_.png").await.1).is_err());
-    fake.script(|script| script.pictures = PictureBytes::Html);
+    fake.script(|script| script.image_bytes = ComfyImageBytes::CutOff);
+    assert!(Format::detect(&view(&fake, "filename=t2i_00001_.png").await.1).is_err());
+    fake.script(|script| script.image_bytes = ComfyImageBytes::Html);
     assert!(view(&fake, "filename=t2i_00001_.png").await.0.starts_with("text/html"));
 }
 

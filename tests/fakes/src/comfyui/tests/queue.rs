@@ -19,7 +19,7 @@ async fn enqueue_as(fake: &FakeComfy, seed: u64, more: Value) -> String {
 async fn six(fake: &FakeComfy) -> Vec<String> {
     fake.script(|script| script.hold = true);
     let mut ids = vec![enqueue(fake, &txt2img(1)).await];
-    fake.until(|items| items[0].status == Status::Running).await;
+    fake.until(|items| items[0].status == PromptStatus::Running).await;
     for seed in 2..=4 {
         ids.push(enqueue(fake, &txt2img(seed)).await);
     }
@@ -85,17 +85,17 @@ async fn each_way_to_cancel_hits_what_the_real_one_hits() {
     }
     post(&fake, "/interrupt", &json!({"prompt_id": ids[2]})).await;
     assert_eq!(cancel(&fake, &ids[2]).await, json!({"cancelled": true}));
-    assert_eq!(fake.items()[0].status, Status::Running, "an interrupt of what waits does nothing");
+    assert_eq!(fake.items()[0].status, PromptStatus::Running, "an interrupt of what waits does nothing");
     assert_eq!(cancel(&fake, &ids[0]).await, json!({"cancelled": true}));
-    fake.until(|items| items[0].status == Status::Interrupted).await;
+    fake.until(|items| items[0].status == PromptStatus::Interrupted).await;
     assert_eq!(cancel(&fake, &ids[0]).await, json!({"cancelled": false}));
-    fake.until(|items| items[5].status == Status::Running).await;
+    fake.until(|items| items[5].status == PromptStatus::Running).await;
     post(&fake, "/queue", &json!({"clear": true})).await;
     post(&fake, "/interrupt", &json!("not an object")).await;
     post(&fake, "/interrupt", &json!({})).await;
     fake.until_idle().await;
-    let ends: Vec<Status> = fake.items().iter().map(|item| item.status).collect();
-    let (interrupted, deleted) = (Status::Interrupted, Status::Deleted);
+    let ends: Vec<PromptStatus> = fake.items().iter().map(|item| item.status).collect();
+    let (interrupted, deleted) = (PromptStatus::Interrupted, PromptStatus::Deleted);
     assert_eq!(ends, [interrupted, deleted, deleted, deleted, deleted, interrupted]);
     assert_eq!(fake.cancels().len(), 10);
 
@@ -118,7 +118,7 @@ async fn cancelling_many_jobs_checks_their_ids() {
     let id = six(&fake).await.remove(3);
     let answer = post(&fake, "/api/jobs/cancel", &json!({"job_ids": [id]})).await;
     assert_eq!(answer.json, json!({"cancelled": true}));
-    assert_eq!(fake.items()[3].status, Status::Deleted);
+    assert_eq!(fake.items()[3].status, PromptStatus::Deleted);
 }
 
 #[tokio::test]

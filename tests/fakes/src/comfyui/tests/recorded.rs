@@ -157,15 +157,15 @@ async fn an_identical_prompt_is_told_as_recorded_and_names_a_file_that_is_gone()
     let fake = FakeComfy::start().await;
     let graph = RUNS["repeated"]["prompt"].clone();
     warm(&fake, &graph).await;
-    fake.delete_pictures();
+    fake.delete_images();
     compare(&fake, "repeated", follow(&fake, CLIENT).await).await;
     let view = ask(&fake, Method::GET, "/view?filename=cachetest_00001_.png", None).await;
     assert_eq!(view.status, 404);
 
     post(&fake, "/free", &json!({"unload_models": true, "free_memory": true})).await;
     warm(&fake, &graph).await;
-    assert_eq!(fake.items()[2].pictures, ["output/cachetest_00001_.png"], "numbers are those of the files");
-    assert_eq!(fake.files(), fake.items()[2].pictures);
+    assert_eq!(fake.items()[2].images, ["output/cachetest_00001_.png"], "numbers are those of the files");
+    assert_eq!(fake.files(), fake.items()[2].images);
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn failures_are_told_as_recorded() {
     compare(&fake, "outside_output", follow(&fake, CLIENT).await).await;
 
     let fake = FakeComfy::start().await;
-    fake.script(|script| script.fail = Some(Failure::out_of_memory()));
+    fake.script(|script| script.fail = Some(ComfyFailure::out_of_memory()));
     let mut socket = follow(&fake, CLIENT).await;
     enqueue(&fake, &txt2img(1)).await;
     let told = frames(&mut socket, is_of("execution_error")).await;

@@ -13,16 +13,16 @@ async fn an_interrupt_is_noticed_only_after_the_tail_and_nothing_else_starts() {
     let mut socket = follow(&fake, CLIENT).await;
     let id = enqueue(&fake, &txt2img(1)).await;
     frames(&mut socket, is_of("progress")).await;
-    let stranger = fake.stranger_job();
+    let stranger = fake.foreign_job();
     post(&fake, "/interrupt", &json!({"prompt_id": id})).await;
     assert_eq!(get(&fake, "/queue").await["queue_running"][0][1], json!(id));
-    assert_eq!(fake.items()[1].status, Status::Pending);
+    assert_eq!(fake.items()[1].status, PromptStatus::Pending);
     fake.script(|script| (script.hold, script.cancel_tail) = (false, Duration::ZERO));
     let told = frames(&mut socket, is_last).await;
     assert_eq!(told[1]["type"], "execution_interrupted");
     fake.until_idle().await;
-    let ends: Vec<Status> = fake.items().iter().map(|item| item.status).collect();
-    assert_eq!(ends, [Status::Interrupted, Status::Completed]);
+    let ends: Vec<PromptStatus> = fake.items().iter().map(|item| item.status).collect();
+    assert_eq!(ends, [PromptStatus::Interrupted, PromptStatus::Completed]);
     assert_eq!(fake.items()[1].prompt_id, stranger);
     assert_ne!(fake.items()[1].client_id, fake.items()[0].client_id);
 }
@@ -33,7 +33,7 @@ async fn an_interrupt_while_idle_is_forgotten() {
     post(&fake, "/interrupt", &json!({})).await;
     enqueue(&fake, &txt2img(1)).await;
     fake.until_idle().await;
-    assert_eq!(fake.items()[0].status, Status::Completed);
+    assert_eq!(fake.items()[0].status, PromptStatus::Completed);
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn the_entry_lags_behind_the_event_and_comes_before_the_last_frame() {
 #[tokio::test]
 async fn a_scripted_failure_ends_in_mid_sampling_and_the_server_lives() {
     let fake = FakeComfy::start().await;
-    fake.script(|script| script.fail = Some(Failure::new("ValueError", "no such thing")));
+    fake.script(|script| script.fail = Some(ComfyFailure::new("ValueError", "no such thing")));
     let mut socket = follow(&fake, CLIENT).await;
     let id = enqueue(&fake, &txt2img(1)).await;
     let told = frames(&mut socket, is_last).await;
@@ -69,11 +69,11 @@ async fn a_scripted_failure_ends_in_mid_sampling_and_the_server_lives() {
     });
     enqueue(&fake, &without_sampler).await;
     fake.until_idle().await;
-    assert_eq!(fake.items()[1].status, Status::Failed);
+    assert_eq!(fake.items()[1].status, PromptStatus::Failed);
     fake.script(|script| script.fail = None);
     enqueue(&fake, &without_sampler).await;
     fake.until_idle().await;
-    assert_eq!(fake.items()[2].pictures, ["output/blue_00001_.png"]);
+    assert_eq!(fake.items()[2].images, ["output/blue_00001_.png"]);
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn a_lost_answer_leaves_the_prompt_running_once() {
     let body = json!({"prompt": txt2img(1), "prompt_id": "8a78ad0b-6603-483f-83fb-0d1e5425ac53"});
     let lost = http().post(format!("{}/prompt", fake.url())).body(body.to_string()).send().await;
     lost.unwrap_err();
-    fake.until(|items| items.iter().any(|item| item.status == Status::Completed)).await;
+    fake.until(|items| items.iter().any(|item| item.status == PromptStatus::Completed)).await;
     enqueue(&fake, &txt2img(2)).await;
 }
 
@@ -132,8 +132,8 @@ async fn a_killed_server_refuses_and_comes_back_knowing_nothing() {
     let told = frames(&mut socket, is_last).await;
     let cached = told.iter().find(|frame| is_of("execution_cached")(frame)).unwrap();
     assert_eq!(cached["data"]["nodes"], json!([]));
-    let ends: Vec<Status> = fake.items().iter().map(|item| item.status).collect();
-    assert_eq!(ends, [Status::Lost, Status::Lost, Status::Completed]);
+    let ends: Vec<PromptStatus> = fake.items().iter().map(|item| item.status).collect();
+    assert_eq!(ends, [PromptStatus::Lost, PromptStatus::Lost, PromptStatus::Completed]);
     assert_eq!(fake.items()[2].number.as_i64(), Some(0));
 }
 
@@ -145,11 +145,11 @@ async fn a_hung_server_accepts_and_answers_nothing_until_it_goes_on() {
     tokio::pin!(asked);
     tokio::select! {
         _ = &mut asked => panic!("a hung server answered"),
-        () = fake.process.core.until(|state| (!state.seen.is_empty()).then_some(())) => {}
+        () = fake.process.core.until(|state| (!state.requests.is_empty()).then_some(())) => {}
     }
     fake.script(|script| script.hang = false);
     assert_eq!(asked.await.status, 200);
-    let seen = &fake.seen()[0];
+    let seen = &fake.requests()[0];
     assert_eq!((seen.method.as_str(), seen.path.as_str()), ("GET", "/queue"));
 }
 

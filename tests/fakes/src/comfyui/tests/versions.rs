@@ -2,7 +2,7 @@
 
 use super::{recorded::shapes, *};
 
-async fn of(version: Version) -> FakeComfy {
+async fn of(version: ComfyVersion) -> FakeComfy {
     let fake = FakeComfy::start().await;
     fake.script(|script| {
         script.version = version;
@@ -15,7 +15,7 @@ async fn of(version: Version) -> FakeComfy {
 async fn older_servers_answer_and_tell_as_recorded() {
     let answers: Value =
         serde_json::from_str(include_str!("../../../../fixtures/comfyui/answers.json")).unwrap();
-    for version in [Version::V0_12_1, Version::V0_3_64] {
+    for version in [ComfyVersion::V0_12_1, ComfyVersion::V0_3_64] {
         let recorded = &answers[version.to_string()];
         let fake = of(version).await;
         fake.script(|script| script.previews = true);
@@ -54,7 +54,7 @@ async fn older_servers_answer_and_tell_as_recorded() {
 
 #[tokio::test]
 async fn previews_on_request_came_after_0_3_64() {
-    let fake = of(Version::V0_3_64).await;
+    let fake = of(ComfyVersion::V0_3_64).await;
     let mut socket = follow(&fake, CLIENT).await;
     let extra = json!({"preview_method": "latent2rgb", "api_key_comfy_org": "shown"});
     let body = json!({"prompt": txt2img(1), "client_id": CLIENT, "extra_data": extra});
@@ -67,7 +67,9 @@ async fn previews_on_request_came_after_0_3_64() {
 
 #[tokio::test]
 async fn an_interrupt_that_names_another_prompt_stopped_whatever_ran_up_to_0_3_56() {
-    for (version, end) in [(Version::V0_3_56, Status::Interrupted), (Version::V0_3_64, Status::Completed)] {
+    for (version, end) in
+        [(ComfyVersion::V0_3_56, PromptStatus::Interrupted), (ComfyVersion::V0_3_64, PromptStatus::Completed)]
+    {
         let fake = of(version).await;
         fake.script(|script| script.hold = true);
         let mut socket = follow(&fake, CLIENT).await;
@@ -83,7 +85,7 @@ async fn an_interrupt_that_names_another_prompt_stopped_whatever_ran_up_to_0_3_5
 
 #[tokio::test]
 async fn a_cross_site_page_was_not_refused_up_to_0_18_1() {
-    let fake = of(Version::V0_12_1).await;
+    let fake = of(ComfyVersion::V0_12_1).await;
     let request = http().get(format!("{}/queue", fake.url())).header("sec-fetch-site", "cross-site");
     assert_eq!(request.send().await.unwrap().status(), 200);
 }

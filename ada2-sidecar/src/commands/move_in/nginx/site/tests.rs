@@ -1,11 +1,11 @@
 use super::*;
-use crate::commands::move_in::nginx::parse::dump;
+use crate::commands::move_in::nginx::parse::parse_dump;
 
 const MAIN: &str = "# configuration file /etc/nginx/nginx.conf:\nhttp {\n  include mime.types;\n  \
     include /etc/nginx/conf.d/*.conf;\n  include sites-enabled/*;\n}\n";
 
 fn found(rest: &str) -> Result<Sites, (String, String)> {
-    serving(&dump(&format!("{MAIN}{rest}")).unwrap(), 7860)
+    find_sites(&parse_dump(&format!("{MAIN}{rest}")).unwrap(), 7860)
 }
 
 fn site(path: &str, text: &str) -> String {
@@ -66,12 +66,12 @@ fn a_file_that_serves_more_is_refused_with_its_place() {
     }
     let main =
         "# configuration file /etc/nginx/nginx.conf:\nhttp { server { listen 7860; } include a.conf; }\n";
-    assert!(serving(&dump(main).unwrap(), 7860).unwrap_err().0.contains("main file"));
+    assert!(find_sites(&parse_dump(main).unwrap(), 7860).unwrap_err().0.contains("main file"));
     let named = format!(
         "# configuration file /etc/nginx/nginx.conf:\nhttp {{ include a.conf; }}\n{}",
         site("a.conf", "server { listen 7860; }")
     );
-    assert!(serving(&dump(&named).unwrap(), 7860).unwrap_err().0.contains("included by its name"));
+    assert!(find_sites(&parse_dump(&named).unwrap(), 7860).unwrap_err().0.contains("included by its name"));
 }
 
 #[test]

@@ -1,0 +1,135 @@
+//! Why the engine cannot be used, and where it is instead.
+
+use std::net::SocketAddr;
+
+use service::{doctor::Finding, secret::redact_url};
+
+use super::{EngineFacts, sanitize};
+use crate::{commands::doctor::unit::SystemdUnit, config::EngineKind, engine::EngineError, port};
+
+impl EngineFacts<'_> {
+    pub(super) fn reachability_finding(&self) -> Finding {
+        const NAME: &str = "engine";
+        let url = redact_url(self.url);
+        let (kind, url) = (self.config.engine.name(), url.trim_end_matches('/'));
+        let fail = |message: String, fix: String| Finding::fail(NAME, message, fix);
+        let fault =
+            self.identity.as_ref().err().or(self.models.as_ref().and_then(|models| models.as_ref().err()));
+        let Some(error) = fault else { return Finding::ok(NAME, format!("{kind} answers at {url}")) };
+        let why = sanitize(&error.to_string());
+        match error {
+            EngineError::LoginRequired(_) if self.config.engine == EngineKind::InvokeAi => {
+                let fix = format!(
+                    "write multiuser: false into its invokeai.yaml, then sudo systemctl restart {}",
+                    self.config.engine_unit
+                );
+                fail(format!("{kind} at {url} asks for a login (its multi-user mode is on)"), fix)
+            }
+            EngineError::LoginRequired(_) => fail(
+                format!("{kind} at {url} asks for a login"),
+                self.fixes.edit("name the address of the engine itself as engine_url in"),
+            ),
+            EngineError::HostUnresolved(_) => fail(
+                format!("{why} (engine_url {url})"),
+                self.fixes.edit("correct the name in engine_url in"),
+            ),
+            EngineError::Unresponsive(_) if self.reachable_from_service => Finding::skip(
+                NAME,
+                format!(
+                    "{kind} at {url} is busy and does not answer now ({why}); the service reached it a moment ago"
+                ),
+            ),
+            EngineError::Unresponsive(_) => fail(
+                format!("{kind} at {url} does not answer ({why})"),
+                format!("sudo systemctl restart {}", self.config.engine_unit),
+            ),
+            EngineError::ConnectionRefused(_) => self.connection_refused(url),
+            _ => self.unexpected_response(url, &why),
+        }
+    }
+
+    /// Nobody listens there.
+    fn connection_refused(&self, url: &str) -> Finding {
+        const NAME: &str = "engine";
+        let unit = &self.config.engine_unit;
+        let message = format!("nothing listens at {url}");
+        if let Some(elsewhere) = self.actual_address() {
+            return Finding::fail(
+                NAME,
+                format!("{message}; {unit} listens at {elsewhere}"),
+                self.engine_url_fix(elsewhere),
+            );
+        }
+        let state = self.unit.as_ref().map_or("", |unit| unit.get("ActiveState"));
+        let loaded = self.unit.as_ref().is_some_and(SystemdUnit::is_loaded);
+        match state {
+            _ if !loaded => Finding::fail(
+                NAME,
+                format!("{message}, and there is no {unit}"),
+                self.fixes.edit("start the engine, or correct engine_url and engine_unit in"),
+            ),
+            "active" | "reloading" => Finding::fail(
+                NAME,
+                format!("{message}; {unit} runs: it may still be starting"),
+                format!("wait a minute and look again; sudo journalctl -u {unit} -n 30"),
+            ),
+            "failed" => {
+                let result = self.unit.as_ref().map_or("", |unit| unit.get("Result"));
+                Finding::fail(
+                    NAME,
+                    format!("{message}: {unit} failed ({})", sanitize(result)),
+                    format!("sudo journalctl -u {unit} -n 30; then sudo systemctl restart {unit}"),
+                )
+            }
+            "activating" => Finding::fail(
+                NAME,
+                format!("{message}: {unit} is being started again and again, or for the first time"),
+                format!("sudo journalctl -u {unit} -n 30"),
+            ),
+            _ => Finding::fail(
+                NAME,
+                format!("{message}: {unit} does not run"),
+                format!("sudo systemctl enable --now {unit}"),
+            ),
+        }
+    }
+
+    /// Something else answers there.
+    fn unexpected_response(&self, url: &str, why: &str) -> Finding {
+        const NAME: &str = "engine";
+        let who = match &self.listener {
+            Some(port::Process { name, pid, .. }) => {
+                format!("; {} (pid {pid}) listens there", sanitize(name))
+            }
+            None => String::new(),
+        };
+        // InvokeAI takes the next port where its own is taken, and says so in its log only.
+        match self.actual_address() {
+            Some(elsewhere) => Finding::fail(
+                NAME,
+                format!("at {url}: {why}{who}, and {} at {elsewhere}", self.config.engine_unit),
+                self.engine_url_fix(elsewhere),
+            ),
+            None => Finding::fail(
+                NAME,
+                format!("at {url}: {why}{who}"),
+                self.fixes.edit("correct engine and engine_url in"),
+            ),
+        }
+    }
+
+    /// Another address at which the unit of the engine listens.
+    fn actual_address(&self) -> Option<SocketAddr> {
+        let expected = self.url.port_or_known_default();
+        let mut others = self.unit_listeners.iter().filter(|address| Some(address.port()) != expected);
+        // One that listens where it should is not elsewhere, and of several nobody knows which is meant.
+        let only = others.next().filter(|_| others.next().is_none() && self.unit_listeners.len() == 1)?;
+        Some(*only)
+    }
+
+    fn engine_url_fix(&self, elsewhere: SocketAddr) -> String {
+        let host =
+            if elsewhere.ip().is_unspecified() { "127.0.0.1".to_owned() } else { elsewhere.ip().to_string() };
+        self.fixes.setting("engine_url", &format!("http://{host}:{}", elsewhere.port()))
+    }
+}

@@ -1,0 +1,237 @@
+//! What clients find this host by, and whether the firewall lets them in.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    path::Path,
+    time::Duration,
+};
+
+use service::doctor::Finding;
+
+use super::{subprocess, text::sanitize, unit::SystemdUnit};
+
+/// A resolver may wait for a server that is not there.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+const UFW: &str = "/etc/ufw/ufw.conf";
+
+/// What is known of the names.
+struct HostNames {
+    host: String,
+    /// None where the resolver does not answer in time; empty where nobody knows the name.
+    addresses: Option<Vec<IpAddr>>,
+    /// Addresses of this host.
+    local_addresses: BTreeSet<IpAddr>,
+    /// What avahi announces, if it runs: `ada2.local`.
+    mdns_name: Option<String>,
+}
+
+/// The host's own name.
+pub(super) fn host_names() -> Option<Finding> {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim().to_owned();
+    let known = HostNames {
+        addresses: resolve(&host),
+        local_addresses: local_addresses(),
+        mdns_name: mdns_name(),
+        host,
+    };
+    Some(known.evaluate())
+}
+
+impl HostNames {
+    fn evaluate(&self) -> Finding {
+        const NAME: &str = "names";
+        let host = sanitize(&self.host);
+        let Some(addresses) = &self.addresses else {
+            return Finding::skip(
+                NAME,
+                format!("nobody says within {} s what {host} is", RESOLVE_TIMEOUT.as_secs()),
+            );
+        };
+        if addresses.is_empty() {
+            let fix = format!("echo '127.0.1.1 {host}' | sudo tee -a /etc/hosts");
+            return Finding::warn(NAME, format!("this host's own name {host} cannot be resolved here"), fix);
+        }
+        let is_own = |ip: &&IpAddr| ip.is_loopback() || self.local_addresses.contains(ip);
+        if !self.local_addresses.is_empty() && addresses.iter().all(|ip| !is_own(&ip)) {
+            let all: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            let message = format!(
+                "{host} is {} here, which is none of this host's addresses: clients reach another host",
+                all.join(", ")
+            );
+            return Finding::warn(
+                NAME,
+                message,
+                "getent hosts \"$(hostname)\"; correct it in /etc/hosts or in the router",
+            );
+        }
+        match &self.mdns_name {
+            Some(name) if *name != format!("{host}.local") => {
+                let message = format!(
+                    "it is announced as {}, because another host on the network has the name {host}.local",
+                    sanitize(name)
+                );
+                Finding::warn(
+                    NAME,
+                    message,
+                    "sudo systemctl restart avahi-daemon once the other host has another name",
+                )
+            }
+            Some(name) => Finding::ok(
+                NAME,
+                format!("{host} is this host, and {} is announced on the network", sanitize(name)),
+            ),
+            None => Finding::ok(
+                NAME,
+                format!("{host} is this host; nothing announces {host}.local (avahi-daemon does)"),
+            ),
+        }
+    }
+}
+
+fn resolve(host: &str) -> Option<Vec<IpAddr>> {
+    let host = host.to_owned();
+    subprocess::with_timeout(RESOLVE_TIMEOUT, move || {
+        let found = (host.as_str(), 0).to_socket_addrs();
+        found.map_or_else(|_| Vec::new(), |all| all.map(|address| address.ip()).collect())
+    })
+}
+
+/// As the kernel lists them.
+fn local_addresses() -> BTreeSet<IpAddr> {
+    let output =
+        subprocess::output("ip", &["-o", "addr", "show"]).map(|shown| shown.text).unwrap_or_default();
+    let address = |line: &str| {
+        let mut fields = line.split_whitespace().skip_while(|word| !matches!(*word, "inet" | "inet6"));
+        fields.nth(1)?.split('/').next()?.parse().ok()
+    };
+    output.lines().filter_map(address).collect()
+}
+
+/// avahi writes it where a program's name stands: `avahi-daemon: running [ada2.local]`.
+fn mdns_name() -> Option<String> {
+    let unit = SystemdUnit::query("avahi-daemon.service").filter(SystemdUnit::is_active)?;
+    let title = fs::read_to_string(Path::new("/proc").join(unit.get("MainPID")).join("cmdline")).ok()?;
+    parse_mdns_name(&title)
+}
+
+fn parse_mdns_name(title: &str) -> Option<String> {
+    let (_, rest) = title.split_once("running [")?;
+    rest.split(']').next().map(str::to_owned)
+}
+
+/// Whether ufw lets clients in; nothing where it is off or not installed.
+pub(super) fn firewall(addresses: &[SocketAddr], root: bool) -> Option<Finding> {
+    const NAME: &str = "firewall";
+    let port = addresses.iter().find(|address| !address.ip().is_loopback())?.port();
+    let is_enabled = fs::read_to_string(UFW).ok()?.lines().any(|line| line.trim() == "ENABLED=yes");
+    if !is_enabled {
+        return None;
+    }
+    if !root {
+        return Some(Finding::skip(NAME, "ufw is on; what it lets in: run with sudo"));
+    }
+    evaluate_firewall(&subprocess::output("ufw", &["status", "verbose"])?.text, port)
+}
+
+fn evaluate_firewall(status: &str, port: u16) -> Option<Finding> {
+    const NAME: &str = "firewall";
+    if !status.lines().any(|line| line == "Status: active")
+        || !status.contains("deny (incoming)") && !status.contains("reject (incoming)")
+    {
+        return None;
+    }
+    let rules: Vec<_> =
+        status.lines().filter(|line| line.contains("ALLOW") || line.contains("LIMIT")).collect();
+    // A rule that names an application may be anything: nothing is said then.
+    let covers_port = |line: &&&str| {
+        let target = line.split_whitespace().next().unwrap_or_default();
+        let ports = target.split('/').next().unwrap_or_default();
+        let has_port = |part: &str| match part.split_once(':') {
+            Some((low, high)) => {
+                low.parse().is_ok_and(|low: u16| low <= port)
+                    && high.parse().is_ok_and(|high: u16| port <= high)
+            }
+            None => part.parse() == Ok(port),
+        };
+        let only_digits = !ports.is_empty() && ports.chars().all(|c| c.is_ascii_digit() || ":,".contains(c));
+        // An address in the place of a port lets all of them in.
+        !only_digits
+            || ports.split(',').any(has_port)
+            || line.split_whitespace().any(|word| word == port.to_string())
+    };
+    match rules.iter().find(covers_port) {
+        Some(_) => Some(Finding::ok(NAME, format!("ufw has a rule for port {port}"))),
+        None => Some(Finding::fail(
+            NAME,
+            format!("ufw is on and lets nobody in to port {port}"),
+            format!(
+                "sudo ufw allow from 192.168.0.0/16 to any port {port} proto tcp (your own network's range)"
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service::doctor::Verdict;
+
+    use super::*;
+
+    #[test]
+    fn the_hosts_own_name_leads_to_this_host() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let judge = |addresses: Option<Vec<IpAddr>>, announced: Option<&str>| {
+            let own = BTreeSet::from([ip("127.0.0.1"), ip("192.168.1.5")]);
+            HostNames {
+                host: "ada2".into(),
+                addresses,
+                local_addresses: own,
+                mdns_name: announced.map(str::to_owned),
+            }
+            .evaluate()
+        };
+        for (addresses, announced, verdict, says) in [
+            (Some(vec![ip("127.0.1.1")]), None, Verdict::Ok, "nothing announces ada2.local"),
+            (Some(vec![ip("192.168.1.5")]), Some("ada2.local"), Verdict::Ok, "ada2.local is announced"),
+            (Some(vec![ip("127.0.1.1")]), Some("ada2-2.local"), Verdict::Warn, "announced as ada2-2.local"),
+            (Some(vec![ip("192.168.1.9")]), None, Verdict::Warn, "none of this host's addresses"),
+            (Some(vec![]), None, Verdict::Warn, "cannot be resolved"),
+            (None, None, Verdict::Skip, "nobody says"),
+        ] {
+            let found = judge(addresses, announced);
+            assert_eq!(found.verdict, verdict, "{found:?}");
+            assert!(found.message.contains(says), "{found:?}");
+        }
+        assert_eq!(parse_mdns_name("avahi-daemon: running [ada2.local]").as_deref(), Some("ada2.local"));
+        assert!(local_addresses().is_empty() || local_addresses().iter().any(IpAddr::is_loopback));
+    }
+
+    #[test]
+    fn a_firewall_without_a_rule_for_the_port_is_told_and_an_unclear_one_is_not() {
+        let status = |rules: &str| {
+            format!(
+                "Status: active\nLogging: on (low)\nDefault: deny (incoming), allow (outgoing)\n\nTo  Action  From\n{rules}"
+            )
+        };
+        for (status, verdict) in [
+            (status("22/tcp                     ALLOW IN    Anywhere\n"), Some(Verdict::Fail)),
+            (
+                status(
+                    "22/tcp                     ALLOW IN    Anywhere\n7860/tcp   ALLOW IN    192.168.0.0/16\n",
+                ),
+                Some(Verdict::Ok),
+            ),
+            (status("7000:8000/tcp              ALLOW IN    Anywhere\n"), Some(Verdict::Ok)),
+            (status("80,7860/tcp                ALLOW IN    Anywhere\n"), Some(Verdict::Ok)),
+            (status("Anywhere                   ALLOW IN    192.168.0.0/16\n"), Some(Verdict::Ok)),
+            (status("Ada2                       ALLOW IN    Anywhere\n"), Some(Verdict::Ok)),
+            (status("192.168.1.5 7860/tcp       ALLOW IN    Anywhere\n"), Some(Verdict::Ok)),
+            (status("").replace("deny (incoming)", "allow (incoming)"), None),
+            ("Status: inactive\n".to_owned(), None),
+        ] {
+            assert_eq!(evaluate_firewall(&status, 7860).map(|found| found.verdict), verdict, "{status}");
+        }
+    }
+}

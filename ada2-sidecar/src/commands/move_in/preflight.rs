@@ -1,0 +1,244 @@
+//! What is looked at before anything changes, and what follows from it: a plan, or the reason why there is none.
+
+use std::net::SocketAddr;
+
+use clap::ArgMatches;
+
+use super::{
+    access, card, engine,
+    nginx::{self, site::Sites},
+    record::Plan,
+    reporter::{MoveError, StepReporter},
+    settings::{self, CurrentConfig},
+    units,
+};
+use crate::{config::EngineKind, port, sandbox};
+
+/// Where the service keeps its identity; it is there once the service ran.
+const STATE_DIR: &str = "/var/lib/ada2-sidecar";
+
+/// What to do.
+pub(crate) enum PreflightOutcome {
+    Move(Box<Plan>),
+    /// Our socket holds the port already.
+    AlreadyMovedIn(Vec<SocketAddr>),
+}
+
+/// Who holds the port.
+enum PortOwner {
+    Nobody,
+    /// With its unit.
+    Nginx(String),
+    Sidecar,
+}
+
+/// Looks at everything.
+pub(crate) fn inspect(
+    arguments: &ArgMatches,
+    reporter: &mut StepReporter,
+) -> Result<PreflightOutcome, MoveError> {
+    units::check_installed()?;
+    reporter.ok("units", "systemd runs, ada2-sidecar.service and ada2-sidecar.socket are installed");
+    let flags = settings::settings_from_flags(arguments)?;
+    let existing = CurrentConfig::read()?;
+    reporter.ok("configuration", &format!("{} is valid", existing.path.display()));
+    let addresses = units::listen_addresses()?;
+    let (nginx, sites) = match port_owner(&addresses)? {
+        PortOwner::Sidecar => return Ok(PreflightOutcome::AlreadyMovedIn(addresses)),
+        PortOwner::Nginx(unit) => {
+            let sites = inspect_nginx(&addresses, reporter)?;
+            if sites.files.is_empty() {
+                let message =
+                    format!("nginx ({unit}) holds the port, and no file of its configuration says so");
+                return Err(MoveError::new(
+                    "port",
+                    message,
+                    format!("it runs an older configuration: `sudo systemctl reload {unit}`, then again"),
+                ));
+            }
+            (Some(unit), sites)
+        }
+        PortOwner::Nobody => {
+            reporter.ok("port", &format!("{}: free", join_addresses(&addresses)));
+            // A site that is not in force yet would take the port at nginx's next start.
+            (
+                units::is_active(nginx::UNIT).then(|| nginx::UNIT.to_owned()),
+                inspect_nginx(&addresses, reporter)?,
+            )
+        }
+    };
+    let mut plan = Plan {
+        config: existing.path.clone(),
+        settings: flags,
+        home_folder: None,
+        sites: sites.files.clone(),
+        nginx,
+        addresses,
+        ready_seconds: arguments.get_one("wait").copied().unwrap_or(60),
+        first_time: std::fs::symlink_metadata(STATE_DIR).is_err(),
+    };
+    inspect_engine(&existing, &sites, &mut plan, reporter)?;
+    access::choose_access(&existing, arguments.get_flag("yes"), &mut plan, reporter)?;
+    settings::check_not_overridden(&plan)?;
+    Ok(PreflightOutcome::Move(Box::new(plan)))
+}
+
+fn join_addresses(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn port_owner(addresses: &[SocketAddr]) -> Result<PortOwner, MoveError> {
+    let Some((address, holder)) = addresses.iter().find_map(|one| Some((*one, port::find_holder(*one)?)))
+    else {
+        return Ok(PortOwner::Nobody);
+    };
+    let ours = units::is_active(units::SOCKET) || units::is_active(units::SERVICE);
+    match holder.process() {
+        Some(process) if process.name == "nginx" => {
+            let unit = process.unit.clone().filter(|unit| unit.ends_with(".service"));
+            unit.map(PortOwner::Nginx).ok_or_else(|| {
+                let message = format!("{address} is held by {process}, which is no service of systemd's");
+                MoveError::new("port", message, "stop it, then `sudo ada2-sidecar move-in` again")
+            })
+        }
+        Some(process) if ours && (process.pid == 1 || process.unit.as_deref() == Some(units::SERVICE)) => {
+            Ok(PortOwner::Sidecar)
+        }
+        other => {
+            let unit =
+                other.and_then(|process| process.unit.clone()).filter(|unit| unit.ends_with(".service"));
+            let fix = match unit {
+                Some(unit) => format!(
+                    "`sudo systemctl disable --now {unit}`, if it is not needed; or have it listen elsewhere; then again"
+                ),
+                None => {
+                    "stop it, or have it listen elsewhere; then `sudo ada2-sidecar move-in` again".to_owned()
+                }
+            };
+            Err(MoveError::new("port", format!("{address} is held by {}", holder.describe(address)), fix))
+        }
+    }
+}
+
+fn inspect_nginx(addresses: &[SocketAddr], reporter: &mut StepReporter) -> Result<Sites, MoveError> {
+    let mut all = Sites::default();
+    let mut ports: Vec<_> = addresses.iter().map(SocketAddr::port).collect();
+    ports.dedup();
+    for port in ports {
+        let Some(sites) = nginx::sites(port)? else { continue };
+        let new = sites.files.into_iter().filter(|file| !all.files.contains(file)).collect::<Vec<_>>();
+        for file in &new {
+            reporter.ok("port", &format!("{port} is nginx's, by {} alone", file.display()));
+        }
+        all.files.extend(new);
+        all.targets.extend(sites.targets);
+        all.differences.extend(sites.differences);
+    }
+    for (line, instead) in &all.differences {
+        reporter.warn("nginx", line, instead);
+    }
+    Ok(all)
+}
+
+fn inspect_engine(
+    existing: &CurrentConfig,
+    sites: &Sites,
+    plan: &mut Plan,
+    reporter: &mut StepReporter,
+) -> Result<(), MoveError> {
+    let flag = |plan: &Plan, name: &str| {
+        plan.settings.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+    };
+    let hint = |kind: Option<String>, url: Option<String>| engine::EngineHint {
+        kind: kind.as_deref().and_then(EngineKind::parse),
+        url: url.and_then(|url| url.parse().ok()),
+    };
+    let flags = hint(flag(plan, "engine"), flag(plan, "engine_url"));
+    let file = hint(existing.value_in_file("engine"), existing.value_in_file("engine_url"));
+    let kind = flags.kind.or(Some(existing.config.engine));
+    let mut pid = None;
+    let mut outputs = flag(plan, "engine_output_dir").map(Into::into);
+    let mut unit = flag(plan, "engine_unit");
+    if kind == Some(EngineKind::Builtin) {
+        reporter.ok("engine", "builtin: pictures are painted by the sidecar itself, for trying it out");
+    } else {
+        let targets: Vec<_> = sites.targets.iter().map(|target| target.address.clone()).collect();
+        let found = engine::find(&flags, &file, &targets, &plan.addresses)?;
+        reporter.ok("engine", &format!("{} {} at {}", found.kind.name(), found.version, found.address()));
+        warn_unused_targets(sites, &found, reporter);
+        let runner = engine::find_process(&found, reporter);
+        pid = runner.pid;
+        outputs = outputs.or(runner.output_dir);
+        unit = unit.or(runner.unit);
+        plan_engine_settings(existing, &file, &found, unit.as_deref(), plan);
+    }
+    let outputs = outputs.or_else(|| existing.config.engine_output_dir.clone());
+    if let Some(folder) = outputs.filter(|folder| !folder.to_string_lossy().contains(char::is_control)) {
+        if existing.config.engine_output_dir.as_ref() != Some(&folder) {
+            set_unless_given(plan, "engine_output_dir", &folder.to_string_lossy());
+        }
+        plan.home_folder = sandbox::is_in_home_dir(&folder).then_some(folder);
+    }
+    let selection = card::CardSelection {
+        flag: flag(plan, "gpu_id"),
+        file: existing.value_in_file("gpu_id"),
+        optional: flag(plan, "gpu").map_or(!existing.config.gpu_required, |gpu| gpu == "optional"),
+        library: flag(plan, "nvml_lib").map(Into::into).or_else(|| existing.config.nvml_lib.clone()),
+        engine_unit: unit.unwrap_or_else(|| existing.config.engine_unit.clone()),
+        engine_pid: pid,
+    };
+    if let Some(uuid) = card::select(&selection, reporter)? {
+        plan.settings.retain(|(key, _)| key != "gpu_id");
+        if existing.config.gpu_id != uuid {
+            set_unless_given(plan, "gpu_id", &uuid);
+        }
+    }
+    Ok(())
+}
+
+/// What the settings must say for this engine, as far as they do not.
+fn plan_engine_settings(
+    existing: &CurrentConfig,
+    file: &engine::EngineHint,
+    found: &engine::FoundEngine,
+    unit: Option<&str>,
+    plan: &mut Plan,
+) {
+    if existing.config.engine != found.kind {
+        set_unless_given(plan, "engine", found.kind.name());
+    }
+    if file.url.clone().or_else(|| found.kind.default_url()).as_ref() != Some(&found.url) {
+        set_unless_given(plan, "engine_url", found.address());
+    }
+    let now = existing.value_in_file("engine_unit").unwrap_or_else(|| found.kind.default_unit().to_owned());
+    if let Some(unit) = unit.filter(|unit| *unit != now) {
+        set_unless_given(plan, "engine_unit", unit);
+    }
+}
+
+/// A flag's value stays.
+fn set_unless_given(plan: &mut Plan, key: &str, value: &str) {
+    if !plan.settings.iter().any(|(known, _)| known == key) {
+        plan.settings.push((key.to_owned(), value.to_owned()));
+    }
+}
+
+/// Programs behind nginx that nobody will ask any more.
+fn warn_unused_targets(sites: &Sites, found: &engine::FoundEngine, reporter: &mut StepReporter) {
+    let engine = found.url.socket_addrs(|| None).unwrap_or_default();
+    for target in &sites.targets {
+        let Ok(address) = target.address.replace("localhost", "127.0.0.1").parse::<SocketAddr>() else {
+            continue;
+        };
+        if engine.contains(&address) {
+            continue;
+        }
+        let who = port::find_holder(address)
+            .map_or_else(|| "nobody listens".to_owned(), |holder| holder.describe(address));
+        reporter.warn(
+            "nginx",
+            &format!("{} went to {address} ({who}), which the sidecar does not ask", target.location),
+            "none is needed where it served the Images API, which the sidecar does itself; stop it once you are satisfied",
+        );
+    }
+}

@@ -1,0 +1,59 @@
+//! What undoes or finishes a move that was cut off by a power failure: a unit that the next boot runs before nginx and
+//! before our socket. It exists only while something is being changed.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    changes::{Change, RecordChange, create_symlink, write},
+    reporter::MoveError,
+    units::systemctl,
+};
+
+const UNITS: &str = "/etc/systemd/system";
+const NAME: &str = "ada2-sidecar-recover.service";
+
+/// Puts the unit there. Nothing is started: only a boot looks at it.
+pub(crate) fn install(program: &Path, nginx: &str, record_change: RecordChange<'_>) -> io::Result<()> {
+    write(&unit_path(), &unit_text(program, nginx), record_change)?;
+    create_symlink(&unit_path(), &wants_link(), record_change)
+}
+
+/// Takes it away.
+pub(crate) fn remove() -> Result<(), MoveError> {
+    for path in [wants_link(), unit_path()] {
+        Change::Created(path).undo().map_err(|error| MoveError::from_cause("record", NAME, error))?;
+    }
+    // The folder is systemd's, and goes if nothing else is in it.
+    Change::Folder(Path::new(UNITS).join("multi-user.target.wants")).undo().ok();
+    systemctl("record", &["daemon-reload"])
+}
+
+fn unit_path() -> PathBuf {
+    Path::new(UNITS).join(NAME)
+}
+
+fn wants_link() -> PathBuf {
+    Path::new(UNITS).join("multi-user.target.wants").join(NAME)
+}
+
+fn unit_text(program: &Path, nginx: &str) -> String {
+    let program = program.display();
+    format!(
+        "# Written by `ada2-sidecar move-in` and `move-out` while they change this host, and removed by them.\n\
+         [Unit]\n\
+         Description=Undo of an interrupted ada2-sidecar move-in\n\
+         DefaultDependencies=no\n\
+         RequiresMountsFor=/etc /usr /var/lib\n\
+         After=local-fs.target dbus.socket\n\
+         Before={nginx} ada2-sidecar.socket ada2-sidecar.service shutdown.target\n\
+         Conflicts=shutdown.target\n\
+         \n\
+         [Service]\n\
+         Type=oneshot\n\
+         ExecStart={program} move-in --recover --at-boot\n\
+         TimeoutStartSec=60\n"
+    )
+}

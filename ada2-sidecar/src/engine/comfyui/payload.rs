@@ -1,0 +1,140 @@
+//! What is handed to ComfyUI for one picture. Pure.
+
+use serde_json::{Value, json};
+
+use super::samplers;
+use crate::{
+    images::Job,
+    images::template::{Binding, NodeInput, Template},
+};
+
+/// What an edit needs in the engine: what its nodes call the pictures that were put there for this job.
+#[derive(Debug, Default)]
+pub(super) struct ComfyUiUploads {
+    pub(super) image: Option<String>,
+    pub(super) mask: Option<String>,
+}
+
+/// The request body for the picture of this seed. `client` is told what happens to it.
+pub(super) fn prompt_payload(
+    template: &Template,
+    job: &Job,
+    uploads: &ComfyUiUploads,
+    seed: u64,
+    prompt_id: &str,
+    client_id: &str,
+) -> Value {
+    let mut graph = template.render(|binding, input| value(job, uploads, seed, binding, input));
+    address_output(&mut graph[&template.output], prompt_id, job.discard);
+    // Without this word the web page's own choice counts. Versions before 0.4 do not know it, and make the previews that
+    // they were started with.
+    let previews = if job.previews { "latent2rgb" } else { "none" };
+    json!({"prompt": graph, "prompt_id": prompt_id, "client_id": client_id, "extra_data": {"preview_method": previews}})
+}
+
+/// A name of its own for each picture. Without, the same graph again would be answered from the engine's cache: with the
+/// name of an old file, which may be gone.
+fn address_output(node: &mut Value, prompt_id: &str, discard: bool) {
+    if discard && node["class_type"] == "SaveImage" {
+        // Its pictures go to the folder that the engine empties at its start. It takes no prefix, and yet one that changes
+        // keeps it out of the cache.
+        node["class_type"] = json!("PreviewImage");
+    }
+    if let Some(prefix) = node["inputs"].get_mut("filename_prefix") {
+        let own = prefix.as_str().unwrap_or_default();
+        let between = if own.is_empty() || own.ends_with('/') { "" } else { "-" };
+        let short: String = prompt_id.chars().filter(char::is_ascii_hexdigit).take(12).collect();
+        *prefix = json!(format!("{own}{between}{short}"));
+    }
+}
+
+/// What goes into a bound input; nothing where the graph keeps its own.
+fn value(
+    job: &Job,
+    uploads: &ComfyUiUploads,
+    seed: u64,
+    binding: Binding,
+    input: &NodeInput,
+) -> Option<Value> {
+    match binding {
+        Binding::Prompt => Some(json!(job.prompt)),
+        Binding::NegativePrompt => job.negative_prompt.as_ref().map(|text| json!(text)),
+        Binding::Width => job.size.map(|size| json!(size.width)),
+        Binding::Height => job.size.map(|size| json!(size.height)),
+        Binding::Seed => Some(json!(seed)),
+        Binding::Steps => job.steps.map(|steps| json!(steps)),
+        Binding::CfgScale => job.cfg_scale.map(|scale| json!(scale)),
+        Binding::Scheduler => job.scheduler.as_deref().map(|name| {
+            let (sampler, scheduler) = samplers::pair(name);
+            json!(if input.field == "scheduler" { scheduler } else { sampler })
+        }),
+        Binding::Model => job.model.as_ref().map(|model| model.handle.clone()),
+        Binding::Image => uploads.image.as_ref().map(|name| json!(name)),
+        Binding::Mask => uploads.mask.as_ref().map(|name| json!(name)),
+        Binding::Strength => job.strength.map(|strength| json!(strength)),
+        Binding::N => Some(json!(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::comfyui::graphs,
+        images::{
+            Task,
+            choice::ModelChoice,
+            models::{BaseModel, EngineModel},
+        },
+    };
+
+    const ID: &str = "8a78ad0b-6603-483f-83fb-0d1e5425ac53";
+
+    fn job() -> Job {
+        let mut model = EngineModel::without_settings("m.safetensors", "m", BaseModel::Sd1);
+        model.handle = json!("m.safetensors");
+        let job = Job::warm_up(ModelChoice { name: "m".into(), model: Some(model), preset: None });
+        Job { scheduler: Some("dpmpp_2m_k".into()), strength: Some(0.5), discard: false, ..job }
+    }
+
+    #[test]
+    fn everything_goes_where_comfyui_looks_for_it() {
+        let template = &graphs::all()[&Task::Generate];
+        let payload = prompt_payload(template, &job(), &ComfyUiUploads::default(), 7, ID, "tag.1");
+        assert_eq!((&payload["prompt_id"], &payload["client_id"]), (&json!(ID), &json!("tag.1")));
+        assert_eq!(payload["extra_data"], json!({"preview_method": "none"}));
+        let graph = &payload["prompt"];
+        assert_eq!(graph["model"]["inputs"]["ckpt_name"], "m.safetensors");
+        let sampler = &graph["sampler"]["inputs"];
+        assert_eq!((&sampler["sampler_name"], &sampler["scheduler"]), (&json!("dpmpp_2m"), &json!("karras")));
+        assert_eq!(sampler["seed"], 7);
+        assert_eq!(graph["save"]["class_type"], "SaveImage");
+        assert_eq!(graph["save"]["inputs"]["filename_prefix"], "ada2/8a78ad0b6603");
+    }
+
+    #[test]
+    fn a_picture_to_discard_goes_to_the_temporary_folder_and_past_the_cache() {
+        let template = &graphs::all()[&Task::Inpaint];
+        let uploads =
+            ComfyUiUploads { image: Some("a.png [temp]".into()), mask: Some("b.png [temp]".into()) };
+        let job = Job { discard: true, previews: true, ..job() };
+        let payload = prompt_payload(template, &job, &uploads, 7, ID, "tag.1");
+        assert_eq!(payload["extra_data"], json!({"preview_method": "latent2rgb"}));
+        let graph = &payload["prompt"];
+        assert_eq!(graph["save"]["class_type"], "PreviewImage");
+        assert_eq!(graph["save"]["inputs"]["filename_prefix"], "ada2/8a78ad0b6603");
+        assert_eq!(graph["source"]["inputs"]["image"], "a.png [temp]");
+        assert_eq!(graph["kept"]["inputs"], json!({"image": "b.png [temp]", "channel": "red"}));
+        assert_eq!(graph["sampler"]["inputs"]["denoise"], 0.5);
+    }
+
+    #[test]
+    fn a_prefix_of_the_users_own_is_kept() {
+        let mut node = json!({"class_type": "SaveImage", "inputs": {"filename_prefix": "ComfyUI"}});
+        address_output(&mut node, ID, false);
+        assert_eq!(node["inputs"]["filename_prefix"], "ComfyUI-8a78ad0b6603");
+        let mut bare = json!({"class_type": "MySave", "inputs": {}});
+        address_output(&mut bare, ID, true);
+        assert_eq!(bare, json!({"class_type": "MySave", "inputs": {}}));
+    }
+}

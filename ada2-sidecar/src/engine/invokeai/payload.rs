@@ -1,0 +1,85 @@
+//! What is ordered: the pictures that a job needs in the engine, and the batch with the job's values in its graph.
+
+use serde_json::{Value, json};
+use tracing::debug;
+
+use super::InvokeAi;
+use crate::{
+    engine::EngineError,
+    images::{
+        Job,
+        template::{Binding, NodeInput, Template},
+    },
+};
+
+/// What an edit needs in the engine: names of pictures that were put there for this job.
+#[derive(Debug, Default)]
+pub(super) struct InvokeAiUploads {
+    image: Option<String>,
+    mask: Option<String>,
+}
+
+impl InvokeAiUploads {
+    pub(super) async fn upload(engine: &InvokeAi, job: &Job) -> Result<Self, EngineError> {
+        let Some(source) = &job.source else { return Ok(Self::default()) };
+        let picture = Some(engine.api.upload(&source.image).await?);
+        let mask = match &source.mask {
+            Some(mask) => Some(engine.api.upload(mask).await?),
+            None => None,
+        };
+        Ok(Self { image: picture, mask })
+    }
+
+    pub(super) fn has_any(&self) -> bool {
+        self.image.is_some()
+    }
+
+    pub(super) async fn remove(&self, engine: &InvokeAi) {
+        for name in self.image.iter().chain(&self.mask) {
+            if let Err(error) = engine.api.delete_image(name).await {
+                debug!(%error, "an uploaded picture stays in the engine");
+            }
+        }
+    }
+}
+
+/// What goes into a bound input; nothing where the graph keeps its own.
+fn value(job: &Job, uploads: &InvokeAiUploads, binding: Binding, input: &NodeInput) -> Option<Value> {
+    let image = |name: &Option<String>| name.as_ref().map(|name| json!({"image_name": name}));
+    match binding {
+        Binding::Prompt => Some(json!(job.prompt)),
+        Binding::NegativePrompt => job.negative_prompt.as_ref().map(|text| json!(text)),
+        Binding::Width => job.size.map(|size| json!(size.width)),
+        Binding::Height => job.size.map(|size| json!(size.height)),
+        // The first picture's; the others come with the batch's data.
+        Binding::Seed => Some(json!(job.seeds.first())),
+        Binding::Steps => job.steps.map(|steps| json!(steps)),
+        Binding::CfgScale => job.cfg_scale.map(|scale| json!(scale)),
+        Binding::Scheduler => job.scheduler.as_ref().map(|name| json!(name)),
+        Binding::Model => job.model.as_ref().map(|model| model.handle.clone()),
+        Binding::Image => image(&uploads.image),
+        Binding::Mask => image(&uploads.mask),
+        // Where denoising starts: late, if little of the source is given up.
+        Binding::Strength if input.field == "denoising_start" => {
+            job.strength.map(|strength| json!(1.0 - strength))
+        }
+        Binding::Strength => job.strength.map(|strength| json!(strength)),
+        Binding::N => Some(json!(1)),
+    }
+}
+
+/// The request body: the graph once, and the seeds as the batch's data.
+pub(super) fn batch_payload(template: &Template, job: &Job, uploads: &InvokeAiUploads, tag: &str) -> Value {
+    let seeds: Vec<_> = template
+        .inputs_bound_to(Binding::Seed)
+        .iter()
+        .map(|input| json!({"node_path": input.node, "field_name": input.field, "items": job.seeds}))
+        .collect();
+    let mut graph = template.render(|binding, input| value(job, uploads, binding, input));
+    if job.discard {
+        // The engine keeps intermediate pictures out of its gallery and deletes them by itself.
+        graph["nodes"][&template.output]["is_intermediate"] = json!(true);
+    }
+    json!({"prepend": false, "batch": {
+        "graph": graph, "runs": 1, "data": [seeds], "origin": "ada2-sidecar", "destination": tag}})
+}

@@ -1,0 +1,99 @@
+//! Why a request's `model` is refused, in words that say what to do about it.
+
+use std::fmt;
+
+use crate::images::models::{Evidence, ModelKind, ModelVariant};
+
+/// Why there is no model for a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelChoiceError {
+    /// What was asked for is not there.
+    NotFound {
+        /// The name.
+        requested: String,
+        /// The family that it stands for, where it is one of our own names.
+        alias: Option<&'static str>,
+        /// What there is.
+        available: Vec<String>,
+    },
+    /// Nothing was asked for, and nothing is the default.
+    NoDefault {
+        /// What there is.
+        available: Vec<String>,
+    },
+    /// It is there, and no built-in graph serves its kind.
+    UnsupportedKind {
+        /// Its name.
+        model: String,
+        /// What it is.
+        kind: ModelKind,
+    },
+    /// It is there, and nothing tells what it is.
+    UnknownKind {
+        /// Its name.
+        model: String,
+    },
+}
+
+impl ModelChoiceError {
+    /// Whether nothing of that name is there: 404. All else is a request that can be put right.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::NoDefault { available } => available.is_empty(),
+            Self::UnsupportedKind { .. } | Self::UnknownKind { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for ModelChoiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { requested: asked, alias, available } => {
+                match alias {
+                    Some(family) => write!(
+                        f,
+                        "The model {asked:?} does not exist: the name stands for the engine's {family} text-to-image model, \
+                         and it has none."
+                    )?,
+                    None => write!(f, "The model {asked:?} does not exist.")?,
+                }
+                list(f, available)
+            }
+            Self::NoDefault { available } if available.is_empty() => {
+                f.write_str("The engine has no model of a kind that is served here.")
+            }
+            Self::NoDefault { available } => {
+                f.write_str("No model is the default: say which as \"model\", or set default_model in the sidecar's configuration.")?;
+                list(f, available)
+            }
+            Self::UnsupportedKind { model, kind } => {
+                write!(
+                    f,
+                    "The model {model:?} is there, and of a kind that no graph serves ({kind}): it needs a graph of its own, \
+                     named by a preset in the sidecar's configuration (presets: {{NAME: {{model: {model:?}, template: FILE}}}})."
+                )?;
+                if kind.evidence == Evidence::Name && kind.variant != ModelVariant::Split {
+                    write!(
+                        f,
+                        " Only its name tells that kind; if it is wrong, declare it (models: {{{model:?}: {{base: sdxl}}}})."
+                    )?;
+                }
+                Ok(())
+            }
+            Self::UnknownKind { model } => write!(
+                f,
+                "The model {model:?} is there, but neither its metadata nor its name tells what kind it is: declare it in the \
+                 sidecar's configuration (models: {{{model:?}: {{base: sd-1}}}}; or sdxl …), or name a preset for it that \
+                 brings a graph of its own."
+            ),
+        }
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, available: &[String]) -> fmt::Result {
+    if available.is_empty() {
+        return f.write_str(" The engine has no model of a kind that is served here.");
+    }
+    write!(f, " Available: {}.", available.join(", "))
+}

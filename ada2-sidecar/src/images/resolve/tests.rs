@@ -1,0 +1,190 @@
+//! What a template is given, what it keeps of its own, and what is named as left out.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::{Value, json};
+use wire::openai::fields::Fields;
+
+use super::*;
+use crate::images::{Job, REQUEST_FIELDS, SourceImage, choice::ModelChoice, template::GraphFormat};
+
+const LIMITS: Limits = Limits { max_n: 4, max_pixels: 2_000_000, max_seed: u32::MAX as u64 };
+const EVERYTHING: &str = "negative_prompt: [a.no], width: [a.width], height: [a.height], steps: [a.steps], \
+    cfg_scale: [a.cfg], scheduler: [a.sampler], model: [a.model]";
+
+fn request(json: &Value) -> ImageRequest {
+    ImageRequest::read(&Fields::parse(json.to_string().as_bytes(), REQUEST_FIELDS).unwrap(), LIMITS).unwrap()
+}
+
+/// A preset with one template, which binds this besides prompt and seed.
+fn choice(task: Task, bound: &str, size: &str, preset: Preset) -> ModelChoice {
+    let inputs = json!({"text": "", "seed": 0, "no": "blurry", "width": 896, "height": 1152, "steps": 8, "cfg": 1.0,
+        "sampler": "euler", "model": "own", "image": "", "mask": "", "denoise": 0.5});
+    let graph = json!({"a": {"class_type": "x", "inputs": inputs}}).to_string();
+    let image = match task {
+        Task::Generate => "",
+        Task::Edit => "image: [a.image],",
+        Task::Inpaint => "image: [a.image], mask: [a.mask],",
+    };
+    let yaml = format!("output: a\n{size}\nbindings: {{prompt: [a.text], seed: [a.seed], {image} {bound}}}");
+    let template = Template::read(GraphFormat::ComfyUi, &graph, &yaml).unwrap();
+    template.check_task(task).unwrap();
+    let templates = BTreeMap::from([(task, Arc::new(template))]);
+    let model = preset.model.as_ref().map(|name| EngineModel {
+        size: Some(ImageSize::new(512, 512)),
+        steps: Some(20),
+        cfg_scale: Some(7.0),
+        scheduler: Some("ddim".into()),
+        ..EngineModel::without_settings(name, name, BaseModel::Sd1)
+    });
+    ModelChoice { name: "p".into(), model, preset: Some(Arc::new(Preset { templates, ..preset })) }
+}
+
+fn generate(asked: &Value, bound: &str, size: &str, preset: Preset) -> Result<Job, FieldError> {
+    Job::plan(&request(asked), choice(Task::Generate, bound, size, preset), None, 7, LIMITS)
+}
+
+#[test]
+fn what_nobody_asks_for_is_left_to_the_workflow() {
+    for model in [None, Some("m".to_owned())] {
+        let preset = Preset { model, ..Preset::default() };
+        let job = generate(&json!({"prompt": "a"}), EVERYTHING, "", preset).unwrap();
+        assert_eq!(
+            (job.size, job.steps, job.cfg_scale),
+            (None, None, None),
+            "the model's own settings do not count"
+        );
+        assert_eq!((job.scheduler, job.negative_prompt.as_deref(), job.strength), (None, None, None));
+        assert_eq!((job.seeds, job.ignored), (vec![7], vec![]));
+    }
+    let job = generate(&json!({"prompt": "a"}), EVERYTHING, "", Preset::default()).unwrap();
+    assert_eq!(job.expected_size(), Some(ImageSize::new(896, 1152)));
+}
+
+#[test]
+fn what_request_or_preset_say_is_set() {
+    let preset = || Preset {
+        size: Some(ImageSize::new(640, 640)),
+        steps: Some(6),
+        cfg_scale: Some(2.0),
+        scheduler: Some("lcm".into()),
+        ..Preset::default()
+    };
+    let job = generate(&json!({"prompt": "a"}), EVERYTHING, "", preset()).unwrap();
+    assert_eq!((job.size, job.steps, job.cfg_scale), (Some(ImageSize::new(640, 640)), Some(6), Some(2.0)));
+    assert_eq!((job.scheduler.as_deref(), job.negative_prompt), (Some("lcm"), None));
+    let asked = json!({"prompt": "a", "size": "64x128", "steps": 9, "cfg_scale": 3, "scheduler": "ddim", "negative": "dogs"});
+    let job = generate(&asked, EVERYTHING, "", preset()).unwrap();
+    assert_eq!((job.size, job.steps, job.cfg_scale), (Some(ImageSize::new(64, 128)), Some(9), Some(3.0)));
+    assert_eq!((job.scheduler.as_deref(), job.negative_prompt.as_deref()), (Some("ddim"), Some("dogs")));
+    assert_eq!(job.ignored, [""; 0]);
+}
+
+#[test]
+fn quality_scales_the_steps_that_are_known() {
+    let steps = |asked: Value, bound: &str, preset: Option<u32>| {
+        let job = generate(&asked, bound, "", Preset { steps: preset, ..Preset::default() }).unwrap();
+        (job.steps, job.ignored)
+    };
+    let high = || json!({"prompt": "a", "quality": "high"});
+    assert_eq!(steps(high(), "steps: [a.steps]", None), (Some(12), vec![]), "of the workflow's own 8");
+    assert_eq!(steps(high(), "steps: [a.steps]", Some(4)), (Some(6), vec![]));
+    assert_eq!(steps(json!({"prompt": "a", "quality": "low"}), "steps: [a.steps]", None), (Some(4), vec![]));
+    assert_eq!(steps(high(), "steps: [a.no]", None), (None, vec!["quality"]), "no number");
+    assert_eq!(steps(high(), "", None), (None, vec!["quality"]));
+    assert_eq!(steps(json!({"prompt": "a", "quality": "medium"}), "", None), (None, vec![]));
+    let both = json!({"prompt": "a", "quality": "high", "steps": 3});
+    assert_eq!(steps(both, "steps: [a.steps]", None), (Some(3), vec![]), "steps wins");
+}
+
+#[test]
+fn what_the_template_does_not_take_is_left_out_and_named_as_the_request_has_it() {
+    let asked = json!({"prompt": "a", "num_inference_steps": 9, "guidance_scale": 3, "sampler": "ddim", "negative": "dogs",
+        "strength": 0.5});
+    let job = generate(&asked, "", "", Preset::default()).unwrap();
+    assert_eq!(job.ignored, ["num_inference_steps", "guidance_scale", "negative", "sampler", "strength"]);
+    assert_eq!((job.steps, job.cfg_scale, job.scheduler, job.negative_prompt), (None, None, None, None));
+}
+
+#[test]
+fn a_size_that_cannot_be_made_is_refused_unless_the_template_says_so() {
+    let asked = json!({"prompt": "a", "size": "768x512"});
+    let error = generate(&asked, "", "", Preset::default()).unwrap_err();
+    assert_eq!(error.param.as_deref(), Some("size"));
+    assert!(error.message.contains("takes no size") && error.message.contains("size: ignore"), "{error}");
+    let job = generate(&asked, "", "size: ignore", Preset::default()).unwrap();
+    assert_eq!((job.size, job.expected_size(), job.ignored), (None, None, vec!["size"]));
+    for open in [json!({"prompt": "a"}), json!({"prompt": "a", "size": "auto"})] {
+        let job = generate(&open, "", "", Preset::default()).unwrap();
+        assert_eq!((job.size, job.ignored), (None, vec![]));
+    }
+}
+
+#[test]
+fn an_edit_has_its_pictures_size_and_a_template_that_takes_none_its_picture_as_it_is() {
+    let (own, to_make) = (ImageSize::new(101, 77), ImageSize::new(96, 72));
+    let edit = |asked: Value, bound: &str, size: &str| {
+        let (request, choice) = (request(&asked), choice(Task::Edit, bound, size, Preset::default()));
+        let canvas = EditPlan::new(&request, &choice, false, own, to_make);
+        let job = Job::plan(&request, choice, Some(canvas), 7, LIMITS)?;
+        Ok::<_, FieldError>((canvas.size, job.size, job.strength, job.ignored))
+    };
+    let sides = "width: [a.width], height: [a.height], strength: [a.denoise]";
+    let open = json!({"prompt": "a"});
+    assert_eq!(edit(open.clone(), sides, ""), Ok((to_make, Some(to_make), None, vec![])), "its own denoise");
+    assert_eq!(edit(open, "", ""), Ok((own, Some(own), None, vec![])));
+    let asked = json!({"prompt": "a", "size": "128x64", "strength": 0.25});
+    let size = ImageSize::new(128, 64);
+    assert_eq!(edit(asked.clone(), sides, ""), Ok((size, Some(size), Some(0.25), vec![])));
+    assert_eq!(edit(asked.clone(), "", "").unwrap_err().param.as_deref(), Some("size"));
+    assert_eq!(edit(asked, "", "size: ignore"), Ok((own, Some(own), None, vec!["size", "strength"])));
+}
+
+#[test]
+fn a_preset_serves_the_tasks_that_it_has_graphs_for() {
+    let open = request(&json!({"prompt": "a", "size": "64x64"}));
+    let inpaint = |model: Option<&str>| {
+        choice(
+            Task::Inpaint,
+            "",
+            "size: ignore",
+            Preset { model: model.map(str::to_owned), ..Preset::default() },
+        )
+    };
+    let error = Job::plan(&open, inpaint(None), None, 7, LIMITS).unwrap_err();
+    assert!(error.message.ends_with("has no template for generate."), "{error}");
+    assert!(
+        Job::plan(&open, inpaint(Some("m")), None, 7, LIMITS).unwrap().template.is_none(),
+        "the built-in one"
+    );
+    // A mask may lie in the picture's own transparency, which is seen when it is decoded.
+    let canvas = EditPlan::new(&open, &inpaint(None), false, ImageSize::new(64, 64), ImageSize::new(64, 64));
+    let planned = || Job::plan(&open, inpaint(None), Some(canvas), 7, LIMITS).unwrap();
+    let source = |mask: bool| SourceImage { image: "p".into(), mask: mask.then(|| "m".into()) };
+    let decoded = |mask| planned().with_source(source(mask), &open, &inpaint(None), canvas, LIMITS);
+    assert_eq!(decoded(true).unwrap().task, Task::Inpaint);
+    assert!(decoded(false).unwrap_err().message.ends_with("has no template for edit."));
+}
+
+#[test]
+fn transparency_that_no_graph_of_the_preset_repaints_is_no_mask() {
+    let open = request(&json!({"prompt": "a"}));
+    let edit = choice(Task::Edit, "", "size: ignore", Preset::default());
+    let size = ImageSize::new(64, 64);
+    let canvas = |masked| EditPlan::new(&open, &edit, masked, size, size);
+    let planned = Job::plan(&open, edit.clone(), Some(canvas(false)), 7, LIMITS).unwrap();
+    let source = SourceImage { image: "p".into(), mask: Some("m".into()) };
+    let job = planned.with_source(source, &open, &edit, canvas(false), LIMITS).unwrap();
+    assert_eq!((job.task, &job.source.unwrap().mask), (Task::Edit, &None));
+    let sent = Job::plan(&open, edit.clone(), Some(canvas(true)), 7, LIMITS).unwrap_err();
+    assert!(sent.message.ends_with("has no template for inpaint."), "{sent}");
+}
+
+#[test]
+fn a_strength_without_a_picture_is_named_for_the_built_in_graphs_too() {
+    let model = Some(EngineModel::without_settings("k", "n", BaseModel::Sd1));
+    let built_in = ModelChoice { name: "n".into(), model, preset: None };
+    let job =
+        Job::plan(&request(&json!({"prompt": "a", "strength": 0.5})), built_in, None, 7, LIMITS).unwrap();
+    assert_eq!(job.ignored, ["strength"]);
+}

@@ -1,0 +1,135 @@
+//! The answer: pictures in the format that is wanted, with what they were made with. Made as part of the job.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tokio_util::sync::CancellationToken;
+use wire::openai::images::{ImageObject, ImageSize, ImagesResponse, Usage};
+
+use crate::{
+    access::BaseUrl,
+    app::App,
+    engine::{EngineError, GeneratedImage},
+    image_cache::ImageCache,
+    image_codec,
+    images::{ImageRequest, Job, Output, ResponseFormat},
+};
+
+/// How this request is answered, whatever the pictures will be.
+#[derive(Debug, Clone)]
+pub(super) struct ImageResponder {
+    recent: Arc<ImageCache>,
+    delivery: ResponseFormat,
+    output: Output,
+    strip_metadata: bool,
+    base_url: BaseUrl,
+    pub(super) quality: &'static str,
+    /// That the pictures will have, as far as it is known before they are made.
+    pub(super) size: Option<ImageSize>,
+}
+
+impl ImageResponder {
+    pub(super) fn new(app: &App, base: BaseUrl, request: &ImageRequest, job: &Job) -> Self {
+        Self {
+            recent: app.image_cache.clone(),
+            delivery: request.response_format,
+            output: request.output,
+            strip_metadata: app.config.privacy.strip_metadata,
+            base_url: base,
+            quality: request.quality.name(),
+            size: job.expected_size(),
+        }
+    }
+
+    /// Of a request that asks for nothing in particular.
+    #[cfg(test)]
+    pub(super) fn plain() -> Self {
+        Self {
+            recent: Arc::default(),
+            delivery: ResponseFormat::B64Json,
+            output: Output { format: picture::Format::Png, quality: 100 },
+            strip_metadata: false,
+            base_url: BaseUrl(String::new()),
+            quality: "medium",
+            size: Some(ImageSize::new(64, 64)),
+        }
+    }
+
+    /// The whole answer at once, in JSON.
+    pub(super) fn build_json(
+        &self,
+        images: Vec<GeneratedImage>,
+        job: &Job,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<u8>, EngineError> {
+        // Those of one job have one size.
+        let size = images.first().map(image_size).transpose()?;
+        let data =
+            images.into_iter().map(|image| self.image_object(image, cancel)).collect::<Result<_, _>>()?;
+        let response = ImagesResponse {
+            created: unix_seconds(),
+            data,
+            background: Some("opaque".to_owned()),
+            output_format: Some(self.output.format.name().to_owned()),
+            quality: Some(self.quality.to_owned()),
+            size: size.map(|size| size.to_string()),
+            ignored: job.ignored.iter().map(|name| (*name).to_owned()).collect(),
+            usage: Some(Usage::default()),
+        };
+        serde_json::to_vec(&response).map_err(|error| EngineError::Failed(error.to_string()))
+    }
+
+    fn image_object(
+        &self,
+        image: GeneratedImage,
+        cancel: &CancellationToken,
+    ) -> Result<ImageObject, EngineError> {
+        let image = self.encode_image(image, cancel)?;
+        let seed = Some(image.seed);
+        Ok(match self.delivery {
+            ResponseFormat::B64Json => {
+                ImageObject { b64_json: Some(encode_base64(&image.bytes)), seed, ..ImageObject::default() }
+            }
+            ResponseFormat::Url => {
+                let url = format!("{}/v1/images/files/{}", self.base_url.0, self.recent.insert(&image));
+                ImageObject { url: Some(url), seed, ..ImageObject::default() }
+            }
+        })
+    }
+
+    /// The picture as its caller gets it.
+    pub(super) fn encode_image(
+        &self,
+        image: GeneratedImage,
+        cancel: &CancellationToken,
+    ) -> Result<GeneratedImage, EngineError> {
+        if cancel.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        let bytes = if self.strip_metadata { image_codec::strip_metadata(&image.bytes) } else { image.bytes };
+        let bytes = image_codec::encode(bytes, image.format, self.output, cancel)
+            .map_err(|cause| EngineError::Failed(format!("its picture cannot be used: {cause}")))?;
+        Ok(GeneratedImage { bytes, format: self.output.format, seed: image.seed })
+    }
+
+    /// The name of the format that is answered in.
+    pub(super) fn format_name(&self) -> &'static str {
+        self.output.format.name()
+    }
+}
+
+/// The size of a picture that was made, which is what its bytes say.
+pub(super) fn image_size(image: &GeneratedImage) -> Result<ImageSize, EngineError> {
+    image_codec::encoded_size(&image.bytes)
+        .map_err(|cause| EngineError::Failed(format!("its picture cannot be used: {cause}")))
+}
+
+pub(super) fn encode_base64(bytes: &[u8]) -> String {
+    base64_simd::STANDARD.encode_to_string(bytes)
+}
+
+pub(super) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,261 @@
+//! What is wrong with the job. Pure.
+
+use std::time::Duration;
+
+use service::{
+    doctor::{Finding, Verdict},
+    settings::EXIT_CONFIG,
+};
+
+use super::{
+    super::quoted, JobProgram, JobState, LABEL, LaunchdJob, PLIST, Plist, PlistError, read::PlistContent,
+};
+use crate::config::KEYS;
+
+/// Below so many descriptors there is room for few connections.
+const FEW_FILES: u64 = 1024;
+const INSTALL: &str = "sudo ./install.sh (from the package)";
+
+/// What is wrong with it. `cause` is whether something else that was found keeps the gateway from starting; `grace` is how long
+/// its drain takes.
+pub(in super::super) fn findings(job: &LaunchdJob, cause: bool, grace: Option<Duration>) -> Vec<Finding> {
+    let (uid, mode, content) = match &job.plist {
+        Plist::Missing => {
+            let message =
+                format!("no launchd job: {PLIST} is not there (installed by install.sh of the package)");
+            return vec![Finding::skip("plist", message)];
+        }
+        Plist::Unreadable(why) => return vec![Finding::skip("plist", format!("{PLIST}: {why}"))],
+        Plist::Present { uid, mode, content } => (*uid, *mode, content),
+    };
+    let mut findings = vec![plist(uid, mode, content, grace)];
+    findings.extend(account(content.as_ref().ok(), job.account_exists));
+    findings.extend(job.program.as_ref().map(program));
+    let is_broken = cause || findings.iter().any(|finding| finding.verdict == Verdict::Fail);
+    findings.push(service(&job.state, job.disabled, is_broken));
+    findings
+}
+
+fn plist(
+    uid: u32,
+    mode: u32,
+    content: &Result<PlistContent, PlistError>,
+    grace: Option<Duration>,
+) -> Finding {
+    let name = "plist";
+    if uid != 0 || mode & 0o022 != 0 {
+        return Finding::fail(
+            name,
+            format!(
+                "{PLIST} belongs to uid {uid} with mode {mode:o}: launchd refuses a plist that others than root can write"
+            ),
+            format!("sudo chown root:wheel {PLIST} && sudo chmod 644 {PLIST}"),
+        );
+    }
+    let content = match content {
+        Ok(content) => content,
+        Err(PlistError::Broken) => {
+            return Finding::fail(
+                name,
+                format!("{PLIST} is not a valid property list (plutil -lint {PLIST})"),
+                INSTALL,
+            );
+        }
+        Err(PlistError::Unknown) => {
+            return Finding::skip(name, format!("{PLIST} cannot be read here: sudo gateway doctor"));
+        }
+    };
+    let ours: Vec<_> = content
+        .variables
+        .iter()
+        .filter(|name| KEYS.iter().any(|key| key.env == name.as_str()))
+        .map(String::as_str)
+        .collect();
+    if !ours.is_empty() {
+        return Finding::warn(
+            name,
+            format!("{PLIST} sets {}, which wins over the env file", ours.join(", ")),
+            "move it into the env file, then: sudo ./install.sh",
+        );
+    }
+    if let Some(files) = content.files.filter(|files| *files < FEW_FILES) {
+        return Finding::warn(
+            name,
+            format!("{PLIST} allows {files} open files (HardResourceLimits): too few for many connections"),
+            INSTALL,
+        );
+    }
+    match grace.zip(content.exit_timeout.map(Duration::from_secs)) {
+        // 0 is no limit.
+        Some((grace, limit)) if grace >= limit && !limit.is_zero() => Finding::warn(
+            name,
+            format!(
+                "launchd kills the gateway after {} s (ExitTimeOut), before its drain of {} s (GATEWAY_SHUTDOWN_GRACE) ends",
+                limit.as_secs(),
+                grace.as_secs()
+            ),
+            "lower GATEWAY_SHUTDOWN_GRACE, or raise ExitTimeOut in the plist and run: sudo ./install.sh",
+        ),
+        _ => Finding::ok(name, format!("{PLIST}: owner and mode are right")),
+    }
+}
+
+fn account(content: Option<&PlistContent>, exists: Option<bool>) -> Option<Finding> {
+    let (name, user) = ("account", content?.user.as_deref());
+    Some(match (user, exists) {
+        (Some(user), Some(true)) => Finding::ok(name, format!("the gateway runs as {}", quoted(user))),
+        (Some(user), Some(false)) => Finding::fail(
+            name,
+            format!("the account {} of the launchd job does not exist", quoted(user)),
+            INSTALL,
+        ),
+        (Some(user), None) => Finding::skip(name, format!("cannot ask for the account {}", quoted(user))),
+        (None, _) => Finding::warn(
+            name,
+            "the launchd job names no account (UserName): the gateway runs as root",
+            INSTALL,
+        ),
+    })
+}
+
+fn program(program: &JobProgram) -> Finding {
+    let (name, path) = ("program", quoted(&program.path));
+    if !program.is_executable {
+        return Finding::fail(
+            name,
+            format!("{path}, which the launchd job starts, is not an executable file"),
+            INSTALL,
+        );
+    }
+    if program.is_quarantined {
+        return Finding::fail(
+            name,
+            format!("{path} is quarantined (it came by browser or AirDrop): macOS refuses to run it"),
+            format!("sudo xattr -d com.apple.quarantine {path}"),
+        );
+    }
+    Finding::ok(name, format!("{path} is executable"))
+}
+
+fn service(state: &JobState, disabled: bool, is_broken: bool) -> Finding {
+    let name = "service";
+    let load = format!("sudo launchctl enable system/{LABEL} && sudo launchctl bootstrap system {PLIST}");
+    match state {
+        JobState::Running => Finding::ok(name, format!("launchd runs {LABEL}")),
+        JobState::Unknown => Finding::skip(name, "`launchctl print` gave no answer: sudo gateway doctor"),
+        // A consequence of what is reported already.
+        JobState::NotLoaded | JobState::Stopped { .. } if is_broken => {
+            Finding::skip(name, format!("launchd does not run {LABEL}: fix what failed first"))
+        }
+        JobState::NotLoaded if disabled => Finding::fail(name, format!("{LABEL} is disabled"), load),
+        JobState::NotLoaded => Finding::fail(name, format!("launchd has not loaded {LABEL}"), load),
+        JobState::Stopped { exit } => {
+            let ended = match exit {
+                Some(code) if *code == i32::from(EXIT_CONFIG) => {
+                    "; it ended with 78: it refuses its configuration".to_owned()
+                }
+                Some(code) => format!("; it ended with {code}"),
+                None => String::new(),
+            };
+            Finding::fail(
+                name,
+                format!("{LABEL} is loaded and does not run{ended}"),
+                format!(
+                    "read /var/lib/gateway/logs/gateway.stderr.log, then: sudo launchctl kickstart system/{LABEL}"
+                ),
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service::doctor::Verdict::{Fail, Ok, Skip, Warn};
+
+    use super::*;
+
+    fn good() -> LaunchdJob {
+        let content = PlistContent {
+            program: Some("/usr/local/bin/gateway".to_owned()),
+            user: Some("_gateway".to_owned()),
+            exit_timeout: Some(45),
+            files: Some(8192),
+            variables: Vec::new(),
+        };
+        LaunchdJob {
+            plist: Plist::Present { uid: 0, mode: 0o644, content: Result::Ok(content) },
+            state: JobState::Running,
+            process: Some(8),
+            disabled: false,
+            program: Some(JobProgram {
+                path: "/usr/local/bin/gateway".to_owned(),
+                is_executable: true,
+                is_quarantined: false,
+            }),
+            account_exists: Some(true),
+        }
+    }
+
+    fn content(job: &mut LaunchdJob) -> &mut PlistContent {
+        match &mut job.plist {
+            Plist::Present { content: Result::Ok(content), .. } => content,
+            _ => unreachable!("a good one has some"),
+        }
+    }
+
+    #[test]
+    fn a_good_job_has_nothing_to_look_at_and_each_fault_is_told_once() {
+        type Break = fn(&mut LaunchdJob);
+        let table: [(Break, &str, Verdict, &str); 15] = [
+            (|_| (), "plist", Ok, ""),
+            (|job| job.plist = Plist::Missing, "plist", Skip, ""),
+            (|job| owned(job, 501, 0o644), "plist", Fail, "sudo chown root:wheel"),
+            (|job| owned(job, 0, 0o664), "plist", Fail, "sudo chmod 644"),
+            (|job| job.plist = broken(PlistError::Broken), "plist", Fail, "install.sh"),
+            (|job| job.plist = broken(PlistError::Unknown), "plist", Skip, ""),
+            (|job| content(job).variables = vec!["GATEWAY_PORT".to_owned()], "plist", Warn, "env file"),
+            (|job| content(job).files = Some(256), "plist", Warn, "install.sh"),
+            (|job| content(job).exit_timeout = Some(30), "plist", Warn, "GATEWAY_SHUTDOWN_GRACE"),
+            (|job| job.account_exists = Some(false), "account", Fail, "install.sh"),
+            (|job| content(job).user = None, "account", Warn, "install.sh"),
+            (|job| quarantine(job), "program", Fail, "xattr -d"),
+            (|job| job.state = JobState::NotLoaded, "service", Fail, "launchctl bootstrap system"),
+            (|job| job.state = JobState::Stopped { exit: Some(70) }, "service", Fail, "kickstart"),
+            (|job| job.state = JobState::Unknown, "service", Skip, ""),
+        ];
+        for (nth, (fault, name, verdict, fix)) in table.into_iter().enumerate() {
+            let mut job = good();
+            fault(&mut job);
+            let found = findings(&job, false, Some(Duration::from_secs(30)));
+            let finding = found.iter().find(|finding| finding.name == name).unwrap();
+            assert_eq!(finding.verdict, verdict, "{nth} {finding:?}");
+            assert!(finding.fix.as_deref().unwrap_or_default().contains(fix), "{nth} {finding:?}");
+            assert!(found.iter().all(|other| other.name == name || other.verdict == Ok), "{nth} {found:?}");
+        }
+    }
+
+    fn owned(job: &mut LaunchdJob, owner: u32, bits: u32) {
+        if let Plist::Present { uid, mode, .. } = &mut job.plist {
+            (*uid, *mode) = (owner, bits);
+        }
+    }
+
+    fn broken(content: PlistError) -> Plist {
+        Plist::Present { uid: 0, mode: 0o644, content: Err(content) }
+    }
+
+    fn quarantine(job: &mut LaunchdJob) {
+        job.program.iter_mut().for_each(|program| program.is_quarantined = true);
+    }
+
+    #[test]
+    fn a_job_that_cannot_run_for_another_reason_is_not_told_again() {
+        let mut job = good();
+        job.state = JobState::Stopped { exit: Some(78) };
+        let found = findings(&job, true, None);
+        assert!(found.iter().all(|finding| matches!(finding.verdict, Ok | Skip)), "{found:?}");
+        owned(&mut job, 501, 0o644);
+        let found = findings(&job, false, None);
+        assert_eq!(found.iter().filter(|finding| finding.verdict == Fail).count(), 1, "{found:?}");
+    }
+}

@@ -1,0 +1,170 @@
+use serde_json::json;
+use service::doctor::Verdict::{self, Fail, Ok, Warn};
+
+use super::*;
+
+const AROUND: RunContext<'_> = RunContext {
+    is_blocked: false,
+    is_daemon: true,
+    installed: "0.1.0",
+    unreachable_process: None,
+    process: None,
+    is_root: false,
+    store_fails: false,
+    is_excluded: false,
+};
+
+fn good() -> RunningGateway {
+    let status = json!({
+        "gateway": {"version": "0.1.0", "config": {"loaded_at": 1000, "last_error": null}, "warnings": []},
+        "backend_health": {"gpu_heavy": {"ready": true, "error": null}},
+    });
+    RunningGateway {
+        base: "https://127.0.0.1:8800".to_owned(),
+        answer: Responder::Gateway(None),
+        listener: None,
+        status: Some(Result::Ok(status)),
+        checks: vec![
+            ("health", Result::Ok("well".to_owned())),
+            (IMAGES_BACKEND, Err("not ready".to_owned())),
+        ],
+        changed: Some((999.0, "/app/.env".to_owned())),
+    }
+}
+
+fn status(running: &mut RunningGateway) -> &mut Value {
+    running.status.as_mut().and_then(|status| status.as_mut().ok()).expect("a good one has one")
+}
+
+fn is_at(running: &mut RunningGateway, answer: Responder, holder: Option<(u32, &str)>) {
+    (running.answer, running.status) = (answer, None);
+    running.listener = holder.map(|(process, name)| (process, name.to_owned()));
+}
+
+#[test]
+fn a_good_gateway_has_nothing_to_look_at_and_each_fault_is_told_once() {
+    type Break = fn(&mut RunningGateway);
+    let table: [(Break, &str, Verdict, &str); 10] = [
+        (|_| (), "port", Ok, ""),
+        (
+            |running| is_at(running, Responder::Nobody, None),
+            "port",
+            Fail,
+            "launchctl kickstart system/com.ai.gateway",
+        ),
+        (
+            |running| is_at(running, Responder::Other("x".to_owned()), Some((7, "nginx"))),
+            "port",
+            Fail,
+            "install.sh --replace LABEL",
+        ),
+        (
+            |running| is_at(running, Responder::Unclear("x".to_owned()), None),
+            "port",
+            Fail,
+            "sudo lsof -nP -iTCP:8800",
+        ),
+        (
+            |running| {
+                is_at(running, Responder::Unclear("no answer in time".to_owned()), Some((7, "gateway")));
+            },
+            "port",
+            Fail,
+            "launchctl kill TERM system/com.ai.gateway",
+        ),
+        (
+            |running| status(running)["gateway"]["version"] = json!("0.0.9"),
+            "version",
+            Warn,
+            "launchctl kill TERM system/com.ai.gateway",
+        ),
+        (
+            |running| status(running)["gateway"]["config"]["last_error"] = json!("x"),
+            "reload",
+            Warn,
+            "launchctl kill HUP",
+        ),
+        (
+            |running| running.changed = Some((1002.0, "/app/.env".to_owned())),
+            "reload",
+            Warn,
+            "gateway check-config && ",
+        ),
+        (|running| running.checks[0].1 = Err("expected 200".to_owned()), "answers", Fail, "gateway verify"),
+        (|running| running.status = Some(Err("401".to_owned())), "answers", Fail, "launchctl kill HUP"),
+    ];
+    for (nth, (fault, name, verdict, fix)) in table.into_iter().enumerate() {
+        let mut running = good();
+        fault(&mut running);
+        let found = findings(&running, AROUND);
+        let finding = found.iter().find(|finding| finding.name == name).unwrap();
+        assert_eq!(finding.verdict, verdict, "{nth} {finding:?}");
+        assert!(finding.fix.as_deref().unwrap_or_default().contains(fix), "{nth} {finding:?}");
+        assert!(found.iter().all(|other| other.name == name || other.verdict == Ok), "{nth} {found:?}");
+    }
+}
+
+#[test]
+fn a_gateway_with_earlier_settings_is_named_and_not_called_broken() {
+    let unclear = || Responder::Unclear("x".to_owned());
+    let around = RunContext { unreachable_process: Some(7), is_daemon: false, ..AROUND };
+    for (answer, holder, told) in [
+        (Responder::Nobody, None, Some(Warn)),
+        (unclear(), None, Some(Warn)),
+        (unclear(), Some((7, "gateway")), Some(Warn)),
+        (unclear(), Some((9, "nginx")), Some(Fail)),
+    ] {
+        let mut running = good();
+        is_at(&mut running, answer, holder);
+        let found = findings(&running, around);
+        assert_eq!(found.iter().map(|finding| finding.verdict).next(), told, "{found:?}");
+        let is_named = found[0].message.contains("process 7 runs with the settings before this change");
+        assert_eq!(is_named, told == Some(Warn), "{found:?}");
+        if is_named {
+            let fix = "gateway check-config, then: restart the gateway (process 7)";
+            assert_eq!(found[0].fix.as_deref(), Some(fix));
+        }
+    }
+    let mut running = good();
+    is_at(&mut running, Responder::Nobody, None);
+    assert!(findings(&running, RunContext { is_blocked: true, ..around }).is_empty());
+}
+
+#[test]
+fn a_fix_names_the_process_and_a_holder_is_hidden_from_others_than_root_alone() {
+    let mut running = good();
+    running.status = Some(Err("401".to_owned()));
+    let found = findings(&running, RunContext { process: Some(6123), is_daemon: false, ..AROUND });
+    assert_eq!(found[1].fix.as_deref(), Some("kill -HUP 6123"));
+    is_at(&mut running, Responder::Other("x".to_owned()), None);
+    for is_root in [true, false] {
+        let found = findings(&running, RunContext { is_root, ..AROUND });
+        assert_eq!(found[0].message.contains("only root can see"), !is_root, "{found:?}");
+    }
+}
+
+#[test]
+fn what_follows_from_something_else_is_not_told_again() {
+    let mut running = good();
+    is_at(&mut running, Responder::Nobody, None);
+    assert!(findings(&running, RunContext { is_blocked: true, ..AROUND }).is_empty());
+    let failing = [("readyz", Err("expected 200, found 503".to_owned()))];
+    assert_eq!(verify_result(&failing, true).verdict, Ok);
+    assert_eq!(verify_result(&failing, false).verdict, Fail);
+    let mut running = good();
+    running.status = Some(Err("403".to_owned()));
+    let found = findings(&running, RunContext { is_excluded: true, ..AROUND });
+    assert!(found.iter().all(|finding| finding.fix.is_none()), "{found:?}");
+}
+
+#[test]
+fn a_gateway_elsewhere_tells_of_its_backends_and_itself() {
+    let mut running = good();
+    let finding = status(&mut running);
+    assert!(from_status(finding).iter().all(|finding| finding.verdict == Ok));
+    finding["backend_health"]["local_mlx"] = json!({"ready": false, "error": "refused\u{1b}"});
+    finding["gateway"]["warnings"] = json!(["the disk is 93 % full"]);
+    let found = from_status(finding);
+    assert_eq!(found.iter().map(|finding| finding.verdict).collect::<Vec<_>>(), [Ok, Fail, Warn]);
+    assert!(found[1].message.contains("refused\\u{1b}"), "{found:?}");
+}

@@ -1,0 +1,45 @@
+//! What `gateway ca` needs of the configuration. Anybody may run it, also who cannot read the gateway's env file.
+
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+use service::settings::boolean;
+
+use super::{LoadedEnvFile, resolve_settings};
+
+/// Where the gateway's own certificates are, and whether it shows them.
+#[derive(Debug)]
+pub(crate) struct CertificateSettings {
+    /// Where they are kept.
+    pub(crate) data_dir: PathBuf,
+    /// Whether TLS is spoken.
+    pub(crate) tls_enabled: bool,
+    /// The certificate of a pair that somebody gave.
+    pub(crate) cert_path: Option<String>,
+    /// The port, as written.
+    pub(crate) port: String,
+    /// What could not be read.
+    pub(crate) errors: Vec<String>,
+}
+
+/// Reads them. What is wrong with other settings does not matter here.
+pub(crate) fn certificate_settings(
+    matches: &ArgMatches,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> CertificateSettings {
+    let mut problems = Vec::new();
+    let env = LoadedEnvFile::read(matches, environment, &mut problems);
+    let settings = resolve_settings(matches, environment, &env);
+    let text = |name: &str| settings.raw(name).map(str::to_owned);
+    CertificateSettings {
+        data_dir: text("GATEWAY_DATA_DIR").unwrap_or_default().into(),
+        tls_enabled: text("GATEWAY_TLS").and_then(|text| boolean(&text)).unwrap_or(true),
+        cert_path: text("GATEWAY_TLS_CERT_PATH"),
+        port: text("GATEWAY_PORT").unwrap_or_default(),
+        errors: problems
+            .iter()
+            .filter(|problem| problem.source == "--env-file")
+            .map(ToString::to_string)
+            .collect(),
+    }
+}

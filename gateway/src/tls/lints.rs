@@ -1,0 +1,124 @@
+//! What a certificate says of itself that its clients will not like. It is served all the same: those that do not check it would
+//! be shut out, too.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time, x509::X509Version};
+
+/// This long before its end a certificate is a warning.
+const EXPIRY_WARNING: Duration = Duration::from_hours(24 * 14);
+const DAY: u64 = 86_400;
+
+/// What is to be said of a chain.
+pub(crate) fn warnings(chain: &[CertificateDer<'_>], now: SystemTime) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (at, der) in chain.iter().enumerate() {
+        let Some(certificate) = parse(der) else { continue };
+        let name = match at {
+            0 => "the certificate".to_owned(),
+            _ => format!("certificate {} of the chain", at + 1),
+        };
+        warnings.extend(validity_warning(&certificate, now).map(|message| format!("{name} {message}")));
+        if at == 0 && matches!(certificate.subject_alternative_name(), Ok(None)) {
+            warnings.push("the certificate names no host (subjectAltName): clients refuse it".to_owned());
+        }
+    }
+    warnings
+}
+
+/// Why the TLS library cannot read it.
+pub(super) fn unusable_reason(der: Option<&CertificateDer<'_>>) -> String {
+    let version = der.and_then(|der| parse(der)).map(|certificate| certificate.version());
+    match version {
+        Some(X509Version::V1) => {
+            "it is a certificate of version 1, which TLS refuses: have it made anew, as version 3 with a subjectAltName".to_owned()
+        }
+        _ => "the certificate is damaged".to_owned(),
+    }
+}
+
+fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate)
+}
+
+fn validity_warning(certificate: &X509Certificate<'_>, now: SystemTime) -> Option<String> {
+    let validity = certificate.validity();
+    let (begin, end) = (system_time(validity.not_before)?, system_time(validity.not_after)?);
+    let date = httpdate::fmt_http_date;
+    if let Ok(since) = now.duration_since(end) {
+        return Some(format!(
+            "expired on {} ({} ago): clients refuse it; renew it, then send SIGHUP",
+            date(end),
+            days(since)
+        ));
+    }
+    if now < begin {
+        return Some(format!(
+            "is not valid before {}: clients refuse it; is this machine's clock right?",
+            date(begin)
+        ));
+    }
+    let left = end.duration_since(now).unwrap_or_default();
+    (left < EXPIRY_WARNING)
+        .then(|| format!("ends on {} (in {}): renew it, then send SIGHUP", date(end), days(left)))
+}
+
+fn days(time: Duration) -> String {
+    match time.as_secs() / DAY {
+        0 => format!("{} h", time.as_secs() / 3600),
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    }
+}
+
+/// Before 1970 is 1970; nobody can serve from there.
+fn system_time(time: ASN1Time) -> Option<SystemTime> {
+    let seconds = u64::try_from(time.timestamp()).unwrap_or_default();
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).filter(|_| time.to_datetime().year() < 10_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(names: &[&str], begin: u64, end: u64) -> CertificateDer<'static> {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        let day = |days: u64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(days * DAY);
+        (params.not_before, params.not_after) = (day(begin), day(end));
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn an_end_that_is_past_or_near_is_told_with_its_date() {
+        let now = UNIX_EPOCH + Duration::from_secs(20_000 * DAY);
+        for (begin, end, expected) in [
+            (19_000, 20_100, None),
+            (
+                19_000,
+                19_997,
+                Some(
+                    "the certificate expired on Tue, 01 Oct 2024 00:00:00 GMT (3 days ago): clients refuse it",
+                ),
+            ),
+            (
+                19_000,
+                20_001,
+                Some("the certificate ends on Sat, 05 Oct 2024 00:00:00 GMT (in 1 day): renew it"),
+            ),
+            (20_002, 21_000, Some("the certificate is not valid before Sun, 06 Oct 2024 00:00:00 GMT")),
+        ] {
+            let told = warnings(&[certificate(&["ai2.local"], begin, end)], now);
+            match expected {
+                None => assert_eq!(told, [""; 0]),
+                Some(words) => assert!(told.len() == 1 && told[0].starts_with(words), "{told:?}"),
+            }
+        }
+        let chain = [certificate(&["ai2.local"], 1, 30_000), certificate(&[], 1, 19_999)];
+        let told = warnings(&chain, now);
+        assert!(told.len() == 1 && told[0].starts_with("certificate 2 of the chain expired on "), "{told:?}");
+        let told = warnings(&chain[1..], now);
+        assert!(told.len() == 2 && told[1].contains("names no host (subjectAltName)"), "{told:?}");
+    }
+}

@@ -1,0 +1,174 @@
+//! A JPEG, marker by marker.
+
+use super::{Partial, skip};
+
+/// Bytes of a frame's head before its components: precision, height, width, number of components.
+const FRAME_HEADER_LEN: usize = 6;
+/// Bytes for each component.
+const COMPONENT_LEN: u64 = 3;
+
+/// A frame's head, then scans with entropy-coded data, up to the end marker. Bytes behind the end are refused.
+#[derive(Debug, Default)]
+pub(super) struct Jpeg {
+    state: JpegState,
+    head: Partial<FRAME_HEADER_LEN>,
+    frame: Option<Frame>,
+    /// Bytes of entropy-coded data in all scans.
+    data: u64,
+}
+
+/// What the frame's head says.
+#[derive(Debug)]
+struct Frame {
+    width: u16,
+    height: u16,
+    /// Pixel blocks that a byte of data can stand for, at the very most.
+    max_blocks_per_byte: u64,
+}
+
+/// What a segment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Segment {
+    /// A frame's head; by its marker.
+    Frame(u8),
+    /// A scan's head.
+    Scan,
+    Other,
+}
+
+/// Where in a JPEG the next byte is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum JpegState {
+    /// Where a marker must begin.
+    #[default]
+    Marker,
+    /// Behind 0xFF.
+    Code,
+    /// In a segment's length, of which so many bytes came.
+    Length { of: Segment, high: Option<u8> },
+    /// In a segment, before so many bytes of it.
+    Segment { of: Segment, left: u64 },
+    /// In entropy-coded data, maybe behind 0xFF.
+    Entropy { marked: bool },
+    /// Behind the end marker.
+    End,
+    /// Where no JPEG goes.
+    Malformed,
+}
+
+impl Jpeg {
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            match self.state {
+                JpegState::Segment { of: Segment::Frame(code), left } if self.frame.is_none() => {
+                    let Some(head) = self.head.fill(&mut bytes) else { return };
+                    self.state = self.enter_frame(code, head, left);
+                    continue;
+                }
+                JpegState::Segment { of, mut left } => {
+                    skip(&mut left, &mut bytes);
+                    self.state = match left {
+                        0 => Self::state_after(of),
+                        left => JpegState::Segment { of, left },
+                    };
+                    continue;
+                }
+                JpegState::Entropy { marked: false } => {
+                    let Some(at) = bytes.iter().position(|byte| *byte == 0xFF) else {
+                        self.data += bytes.len() as u64;
+                        return;
+                    };
+                    self.data += at as u64;
+                    self.state = JpegState::Entropy { marked: true };
+                    bytes = &bytes[at + 1..];
+                    continue;
+                }
+                JpegState::Malformed => return,
+                at => self.state = self.step(at, byte),
+            }
+            bytes = rest;
+        }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.state == JpegState::End
+    }
+
+    /// Whether the data can be those of so many pixels.
+    pub(super) fn has_pixels(&self) -> bool {
+        self.frame.as_ref().is_some_and(|frame| {
+            let blocks = u64::from(frame.width.div_ceil(8)) * u64::from(frame.height.div_ceil(8));
+            blocks > 0 && self.data.saturating_mul(frame.max_blocks_per_byte) >= blocks
+        })
+    }
+
+    /// Where one byte leads.
+    fn step(&mut self, at: JpegState, byte: u8) -> JpegState {
+        match (at, byte) {
+            (JpegState::Marker, 0xFF) => JpegState::Code,
+            (JpegState::Length { of, high: None }, _) => JpegState::Length { of, high: Some(byte) },
+            (JpegState::Length { of, high: Some(high) }, _) => {
+                match u64::from(u16::from_be_bytes([high, byte])).checked_sub(2) {
+                    Some(left)
+                        if matches!(of, Segment::Frame(_))
+                            && left < FRAME_HEADER_LEN as u64 + COMPONENT_LEN =>
+                    {
+                        JpegState::Malformed
+                    }
+                    Some(0) => Self::state_after(of),
+                    Some(left) => JpegState::Segment { of, left },
+                    None => JpegState::Malformed,
+                }
+            }
+            (JpegState::Entropy { .. }, 0xFF) => at,
+            // A stuffed byte, or a restart.
+            (JpegState::Entropy { .. }, 0x00) => {
+                self.data += 1;
+                JpegState::Entropy { marked: false }
+            }
+            (JpegState::Entropy { .. }, 0xD0..=0xD7) => JpegState::Entropy { marked: false },
+            (JpegState::Code | JpegState::Entropy { .. }, _) => self.marker(byte),
+            (JpegState::Marker | JpegState::Segment { .. } | JpegState::End | JpegState::Malformed, _) => {
+                JpegState::Malformed
+            }
+        }
+    }
+
+    fn marker(&self, code: u8) -> JpegState {
+        let is_frame = matches!(code, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF);
+        let of = match (code, self.frame.is_some()) {
+            (0xFF, _) => return JpegState::Code,
+            (0x01 | 0xD0..=0xD7, _) => return JpegState::Marker,
+            (0xD9, true) => return JpegState::End,
+            // A scan and the end are those of a frame. A second frame is of a hierarchy, which nobody writes.
+            (0x00 | 0xD8 | 0xD9, _) | (0xDA, false) => return JpegState::Malformed,
+            _ if is_frame && self.frame.is_some() => return JpegState::Malformed,
+            _ if is_frame => Segment::Frame(code),
+            (0xDA, true) => Segment::Scan,
+            _ => Segment::Other,
+        };
+        JpegState::Length { of, high: None }
+    }
+
+    fn enter_frame(&mut self, code: u8, head: [u8; FRAME_HEADER_LEN], length: u64) -> JpegState {
+        let [_, h0, h1, w0, w1, components] = head;
+        if components == 0 || length != FRAME_HEADER_LEN as u64 + COMPONENT_LEN * u64::from(components) {
+            return JpegState::Malformed;
+        }
+        self.frame = Some(Frame {
+            width: u16::from_be_bytes([w0, w1]),
+            height: u16::from_be_bytes([h0, h1]),
+            // With Huffman's codes a block has at least a bit, were it one for four blocks of a component that is
+            // sampled less; an arithmetic coder comes below that, and has no bound that is known as well.
+            max_blocks_per_byte: if code < 0xC8 { 8 * 4 } else { 4096 },
+        });
+        JpegState::Segment { of: Segment::Other, left: length - FRAME_HEADER_LEN as u64 }
+    }
+
+    const fn state_after(of: Segment) -> JpegState {
+        match of {
+            Segment::Scan => JpegState::Entropy { marked: false },
+            Segment::Frame(_) | Segment::Other => JpegState::Marker,
+        }
+    }
+}

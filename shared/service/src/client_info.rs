@@ -1,0 +1,143 @@
+//! Who is calling: the TCP peer, or what a trusted proxy says of it. Pure.
+
+mod forwarding;
+
+use std::net::IpAddr;
+
+use axum::http::{HeaderMap, header, uri::Authority};
+use ipnet::IpNet;
+
+use self::forwarding::{
+    ForwardedElement, ForwardingChain, ResolvedClient, from_right, list_entries, parse_authority,
+    parse_scheme,
+};
+use super::guard::is_in_ranges;
+
+/// Headers that claim to know better than the connection.
+const FORWARDING: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
+
+/// The caller's address, and how the caller reached the first proxy of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// The TCP peer.
+    pub peer: IpAddr,
+    /// The peer is a proxy of ours.
+    pub trusted: bool,
+    /// The address that counts.
+    pub address: IpAddr,
+    /// Why nobody can tell whether that is the caller's address.
+    pub forwarding_error: Option<ForwardingError>,
+    /// `http` or `https`, if a trusted proxy says which it was asked over.
+    pub scheme: Option<&'static str>,
+    /// The host and port that a trusted proxy was asked for, if it says so.
+    pub host: Option<Authority>,
+}
+
+/// Why an address cannot be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardingError {
+    /// The peer is no trusted proxy, and sends a forwarding header.
+    UntrustedPeer,
+    /// A trusted proxy's forwarding header cannot be read, or names nobody.
+    Malformed,
+    /// A trusted proxy's forwarding headers differ.
+    Conflicting,
+}
+
+impl ForwardingError {
+    /// For the caller and the operator, with the name of the setting that lists trusted proxies.
+    pub fn message(self, setting: &str) -> String {
+        match self {
+            Self::UntrustedPeer => format!(
+                "This came with a forwarding header (X-Forwarded-For, Forwarded or X-Real-IP) from a peer that is not \
+                 trusted. If a proxy of yours sent it, add the proxy's address to {setting}."
+            ),
+            Self::Malformed => "The proxy's forwarding header (X-Forwarded-For, Forwarded, X-Real-IP or \
+                                 X-Forwarded-Host) cannot be read, or hides the client's address. Let the proxy send \
+                                 IP addresses."
+                .to_owned(),
+            Self::Conflicting => "The proxy's forwarding headers (X-Forwarded-For, Forwarded, X-Real-IP, \
+                               X-Forwarded-Host) disagree about the client. Let the proxy send one of them, or remove \
+                               what the client sent."
+                .to_owned(),
+        }
+    }
+}
+
+impl ClientInfo {
+    /// Trusts forwarding headers only from `proxies`, reading from the right: each proxy appends its own peer, so the
+    /// last address that is no trusted proxy is the caller; what stands left of it comes from the caller.
+    pub fn from_request(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> Self {
+        let peer = peer.to_canonical();
+        let direct =
+            Self { peer, trusted: false, address: peer, forwarding_error: None, scheme: None, host: None };
+        if !is_in_ranges(peer, proxies) {
+            let claims = FORWARDING.iter().any(|name| headers.contains_key(*name));
+            return Self { forwarding_error: claims.then_some(ForwardingError::UntrustedPeer), ..direct };
+        }
+        let is_proxy = |address| is_in_ranges(address, proxies);
+        let elements = ForwardedElement::parse_all(headers);
+        let listed = ForwardingChain::from_list_header(headers, "x-forwarded-for")
+            .map(|chain| chain.resolve(peer, is_proxy));
+        let standard = ForwardingChain::from_elements(&elements).map(|chain| chain.resolve(peer, is_proxy));
+        let single = headers
+            .get_all("x-real-ip")
+            .iter()
+            .map(|line| ForwardingChain::from_address_header(line).resolve(peer, is_proxy));
+        let walks: Vec<_> = listed.iter().chain(&standard).cloned().chain(single).collect();
+        let mut claims =
+            ForwardingClaims { conflicting: false, malformed: walks.iter().any(|walk| !walk.readable) };
+        let address = claims.check_agreement(walks.iter().map(|walk| walk.address)).unwrap_or(peer);
+
+        let hops = |walk: Option<&ResolvedClient>| walk.map_or(1, |walk| walk.hops);
+        let depth = hops(listed.as_ref().or(standard.as_ref()));
+        let element = from_right(&elements, hops(standard.as_ref()));
+        let (schemes, hosts) =
+            (list_entries(headers, "x-forwarded-proto"), list_entries(headers, "x-forwarded-host"));
+        let listed = from_right(&schemes, depth).copied();
+        let standard = element.and_then(|element| element.proto.as_deref());
+        let scheme = claims.check_agreement(listed.into_iter().chain(standard).filter_map(parse_scheme));
+        let listed = from_right(&hosts, depth).copied();
+        let standard = element.and_then(|element| element.host.as_deref());
+        let host = claims.check_agreement(listed.into_iter().chain(standard).map(parse_authority));
+        claims.malformed |= host == Some(None);
+        Self {
+            trusted: true,
+            address,
+            forwarding_error: claims.error(),
+            scheme,
+            host: host.flatten(),
+            ..direct
+        }
+    }
+
+    /// This server as the caller reaches it, for addresses that we give out. `None` where nobody named a host.
+    pub fn base_url(&self, headers: &HeaderMap, own_scheme: &str) -> Option<String> {
+        let host = self.host.as_ref().map(Authority::as_str);
+        let host = host.or_else(|| headers.get(header::HOST)?.to_str().ok())?;
+        Some(format!("{}://{host}", self.scheme.unwrap_or(own_scheme)))
+    }
+}
+
+/// What is wrong with the claims of a trusted proxy.
+struct ForwardingClaims {
+    conflicting: bool,
+    malformed: bool,
+}
+
+impl ForwardingClaims {
+    /// The one claim; the first of several that differ.
+    fn check_agreement<T: PartialEq>(&mut self, mut claims: impl Iterator<Item = T>) -> Option<T> {
+        let first = claims.next()?;
+        self.conflicting |= claims.any(|other| other != first);
+        Some(first)
+    }
+
+    fn error(&self) -> Option<ForwardingError> {
+        let unreadable = self.malformed.then_some(ForwardingError::Malformed);
+        unreadable.or(self.conflicting.then_some(ForwardingError::Conflicting))
+    }
+}
+
+#[cfg(test)]
+mod tests;

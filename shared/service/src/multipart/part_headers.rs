@@ -1,0 +1,88 @@
+//! The head of a part: lines of `Name: value`, of which `Content-Disposition` says what the part is called.
+
+/// Lines of a head.
+const MAX_LINES: usize = 32;
+
+/// The part's name and whether it is a file's; none where the head cannot be read in one way only.
+pub(super) fn parse(head: &[u8]) -> Option<(String, bool)> {
+    let head = str::from_utf8(head).ok()?;
+    let mut names: Vec<&str> = Vec::new();
+    let mut disposition = None;
+    for line in head.split("\r\n") {
+        let (name, value) = line.split_once(':')?;
+        let is_token = !name.is_empty() && name.bytes().all(is_token);
+        let is_known = names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        if !is_token || is_known || value.contains(['\r', '\n', '\0']) || names.len() == MAX_LINES {
+            return None;
+        }
+        names.push(name);
+        if name.eq_ignore_ascii_case("content-disposition") {
+            disposition = Some(value);
+        }
+    }
+    parameters(disposition?)
+}
+
+/// Of `form-data; name="a"; filename="b"`.
+fn parameters(disposition: &str) -> Option<(String, bool)> {
+    let (kind, mut rest) = disposition.split_once(';')?;
+    if !kind.trim_matches([' ', '\t']).eq_ignore_ascii_case("form-data") {
+        return None;
+    }
+    let (mut name, mut is_file) = (None, false);
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ';']);
+        if rest.is_empty() {
+            return Some((name.filter(|name: &String| !name.is_empty())?, is_file));
+        }
+        let (key, value) = rest.split_once('=')?;
+        let value = value.trim_start();
+        let (read, behind) = parameter(value)?;
+        let as_written = &value[..value.len() - behind.len()];
+        match key.trim_end().to_ascii_lowercase().as_str() {
+            "name" if name.is_some() || has_ambiguous_escape(as_written) => return None,
+            "name" => name = Some(read),
+            // Other readers decode it, or join its pieces, into the name.
+            key if key.starts_with("name*") => return None,
+            "filename" | "filename*" => is_file = true,
+            _ => {}
+        }
+        rest = behind;
+    }
+}
+
+/// A value, in quotes or not, and what stands behind it.
+fn parameter(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let (value, behind) = text.split_at(text.find(';').unwrap_or(text.len()));
+        return Some((value.trim_end().to_owned(), behind));
+    };
+    let mut value = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((at, ch)) = chars.next() {
+        match ch {
+            '"' => return Some((value, &quoted[at + 1..])).filter(|(_, behind)| is_value_end(behind)),
+            // Of a quote alone: browsers write any other backslash as it is.
+            '\\' if quoted[at + 1..].starts_with('"') => value.extend(chars.next().map(|(_, quote)| quote)),
+            ch => value.push(ch),
+        }
+    }
+    None
+}
+
+/// Whether a backslash stands before anything but a quote, in quotes: some readers drop it, others do not. File names, which
+/// nobody decides on, may have it: some browsers send whole paths.
+fn has_ambiguous_escape(as_written: &str) -> bool {
+    let within = as_written.strip_prefix('"').map(|rest| rest.replace("\\\"", ""));
+    within.as_deref().unwrap_or(as_written).contains('\\')
+}
+
+/// Whether a value in quotes is over.
+fn is_value_end(behind: &str) -> bool {
+    let behind = behind.trim_start_matches([' ', '\t']);
+    behind.is_empty() || behind.starts_with(';')
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}

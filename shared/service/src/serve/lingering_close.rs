@@ -1,0 +1,131 @@
+//! Reading on behind an answer that came before its request was read. A connection that is closed with bytes unread is
+//! reset, and a reset takes the answer with it: the caller sees a broken connection in the place of our refusal.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::http::{HeaderMap, Version, header};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, timeout_at};
+
+use super::connection_limiter::ConnectionState;
+
+/// How long a request that was answered is read on.
+pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many bytes of it.
+pub(super) const MAX_LINGER_BYTES: u64 = 64 << 20;
+
+/// The body of a request as it comes. What is left of it when it is dropped is read on by its connection.
+#[derive(Debug)]
+pub struct RequestBody {
+    /// `None` once it has ended.
+    incoming: Option<Incoming>,
+    /// The connection that it comes over; `None` of a request without body.
+    connection: Option<Arc<ConnectionState>>,
+    /// The client sends nothing before it hears that it may, which reading tells it.
+    awaits_continue: bool,
+}
+
+/// A body that nobody wants.
+#[derive(Debug)]
+pub(super) struct UnreadBody(Incoming);
+
+impl RequestBody {
+    pub(super) fn new(
+        incoming: Incoming,
+        version: Version,
+        headers: &HeaderMap,
+        connection: &Arc<ConnectionState>,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            return Self { incoming: None, connection: None, awaits_continue: false };
+        }
+        let expects = headers.get(header::EXPECT);
+        let expects = expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        Self {
+            incoming: Some(incoming),
+            connection: Some(connection.clone()),
+            awaits_continue: expects && version == Version::HTTP_11,
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.awaits_continue = false;
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let polled = Pin::new(incoming).poll_frame(context);
+        if let Some(connection) = &self.connection {
+            if polled.is_pending() { connection.wait_for_body() } else { connection.body_received() }
+        }
+        let frame = ready!(polled);
+        if !matches!(frame, Some(Ok(_))) {
+            self.incoming = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.body_received();
+        }
+        let left = self.incoming.take().filter(|incoming| !incoming.is_end_stream());
+        let Some((left, connection)) = left.zip(self.connection.take()) else { return };
+        if self.awaits_continue {
+            connection.body_withheld.store(true, Ordering::Release);
+        } else {
+            connection.discarding.store(true, Ordering::Release);
+            *connection.unread_body.lock().unwrap_or_else(PoisonError::into_inner) = Some(UnreadBody(left));
+            connection.notify.notify_one();
+        }
+    }
+}
+
+impl ConnectionState {
+    /// What is to be read on, if anything is.
+    pub(super) fn take_unread_body(&self) -> Option<UnreadBody> {
+        self.unread_body.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the connection ends with the answer that is given now: its client does not send what it announced, or
+    /// more than is read on.
+    pub(super) fn closes_after_response(&self) -> bool {
+        let unread = self.unread_body.lock().unwrap_or_else(PoisonError::into_inner);
+        let exceeds_limit =
+            unread.as_ref().is_some_and(|UnreadBody(body)| body.size_hint().lower() > MAX_LINGER_BYTES);
+        self.body_withheld.swap(false, Ordering::AcqRel) || exceeds_limit
+    }
+}
+
+/// Reads it to its end, within the bounds. Nothing of it is kept.
+pub(super) async fn discard(UnreadBody(mut body): UnreadBody) {
+    let until = Instant::now() + LINGER_TIMEOUT;
+    let mut left = MAX_LINGER_BYTES;
+    while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {
+        let received = frame.data_ref().map_or(0, |data| data.len() as u64);
+        let Some(rest) = left.checked_sub(received) else { return };
+        left = rest;
+    }
+}
