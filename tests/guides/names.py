@@ -47,6 +47,7 @@ def _lines(text):
 def _code(code, built):
     for name in OURS.findall(code):
         known = _source("ada2-sidecar/src/config/keys.rs") + _source("gateway/src/config/keys.rs")
+        known += _source("ada2-sidecar/src/cli.rs")
         if name not in FOREIGN and f'"{name}"' not in known:
             yield f"there is no setting {name}"
     yield from _settings(code)
@@ -65,7 +66,7 @@ def _settings(code):
     for key in re.findall(r"(?:^|[{,'] *)([a-z]+_[a-z_]+): ", code):
         known = _source("ada2-sidecar/src/config/keys.rs") + _source("gateway/backends_config.example.yaml")
         # Fields of requests and names of checks are written in the same way.
-        known += _source("ada2-sidecar/README.md")
+        known += _source("ada2-sidecar/REFERENCE.md") + _source("ada2-sidecar/GUIDE.md")
         if not any(written in known for written in (f'"{key}"', f"{key}:", f"`{key}`")) and key != "schema_version":
             yield f"there is no setting {key}"
 

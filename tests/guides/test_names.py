@@ -39,7 +39,7 @@ class Names(unittest.TestCase):
         return self.faults(f"<!-- run: mac -->\n```sh\n{line}\n```\n")
 
     def test_what_exists_is_in_order(self):
-        for text in ("[a](README.md)", "[a](README.md#configuration)", "[a](https://example.org/x)", "`GATEWAY_PORT`",
+        for text in ("[a](README.md)", "[a](GUIDE.md#configuration)", "[a](https://example.org/x)", "`GATEWAY_PORT`",
                      "`max_inflight: 4`", "`tests/guides/run.sh`", "404 `not_found`", "`sudo gateway verify --generate`",
                      "`gateway verify --env-file x`", "`cd /var/lib/gateway && tar --exclude x`"):
             self.assertEqual(self.faults(text), [], text)

@@ -23,7 +23,12 @@ WALKS = {
     "gateway/POLICY_ENFORCEMENT.md": worlds.installed,
     "gateway/OPERATIONS.md": worlds.installed,
 }
-CHECKED = ("README.md", "ada2-sidecar/docs/haproxy.md", "ada2-sidecar/docs/kubernetes.md", "ada2-sidecar/docs/monitoring.md")
+CHECKED = (
+    "README.md", "CONTRIBUTING.md", "SECURITY.md",
+    "ada2-sidecar/README.md", "ada2-sidecar/GUIDE.md", "ada2-sidecar/REFERENCE.md",
+    "ada2-sidecar/docs/haproxy.md", "ada2-sidecar/docs/kubernetes.md", "ada2-sidecar/docs/monitoring.md",
+    "gateway/README.md", "gateway/GUIDE.md", "gateway/REFERENCE.md",
+)
 
 
 def read(page):

@@ -91,7 +91,7 @@ def main(folder):
     authority = data / "gateway-ca.pem"
     until("authority of the gateway", 15, authority.exists)
 
-    # As the gateway's README says: SSL_CERT_FILE takes the place of the public authorities, so both go into one file.
+    # As the gateway's GUIDE.md says: SSL_CERT_FILE takes the place of the public authorities, so both go into one file.
     bundle = folder / "trusted.pem"
     bundle.write_bytes(pathlib.Path(certifi.where()).read_bytes() + authority.read_bytes())
     (folder / "webui").mkdir()

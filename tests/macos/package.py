@@ -18,8 +18,8 @@ LIBRARIES = {
 PROGRAMS = {"gateway", "install.sh", "deploy.sh", "rollback.sh"}
 FILES = PROGRAMS | {
     "common.sh", "jobs.sh", "com.ai.gateway.plist", "com.ai.gateway.newsyslog.conf", "ada2-images.env.example",
-    "backends_config.example.yaml", "README.md", "THIRD-PARTY.txt", "gateway.8", "LICENSE-MIT", "LICENSE-APACHE",
-    "CHANGELOG.md",
+    "backends_config.example.yaml", "README.md", "GUIDE.md", "REFERENCE.md", "OPERATIONS.md", "THIRD-PARTY.txt", "gateway.8",
+    "LICENSE-MIT", "LICENSE-APACHE", "CHANGELOG.md",
 }
 OLDEST_MACOS = (13, 0)
 LARGEST = 40 << 20
