@@ -47,7 +47,7 @@ pub const PROGRAM: Program = Program {
         ("systemctl(1), journalctl(1), nvidia-smi(1)", "The service's state and log, and the GPU"),
         (
             "/usr/share/doc/ada2-sidecar/",
-            "README, an example of the whole configuration file, and further guides",
+            "README, GUIDE, REFERENCE, an example of the whole configuration file, and further guides",
         ),
     ],
 };

@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_documentation_has_every_row() {
-        let readme = include_str!("../../README.md");
+        let reference = include_str!("../../REFERENCE.md");
         for Parameter { names, treatment, meaning } in PARAMETERS {
             let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
             let word = match treatment {
@@ -118,7 +118,7 @@ mod tests {
             };
             // The graphs of both engines take the same values.
             let line = format!("| {} | {word} | {word} | {meaning} |", names.join(", "));
-            assert!(readme.contains(&line), "the README lacks\n{line}");
+            assert!(reference.contains(&line), "REFERENCE.md lacks\n{line}");
         }
     }
 }

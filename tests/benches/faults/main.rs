@@ -1,6 +1,6 @@
 //! Every row of the readiness table as a fault that is really there, through a real gateway in front of a real sidecar:
 //! what the operator reads, how soon nobody is let in any more, and how soon everybody is again. Prints the table of
-//! `ada2-sidecar/README.md`, and names the goals that were missed; asserts only that each fault is called by its name.
+//! `tests/benches/README.md`, and names the goals that were missed; asserts only that each fault is called by its name.
 //!
 //! `cargo bench -p benches --bench faults -- [--runs 20] [words of the faults' names]`
 

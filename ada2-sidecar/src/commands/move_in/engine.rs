@@ -195,7 +195,7 @@ fn unit_of(process: &Process, kind: EngineKind, reporter: &mut StepReporter) -> 
                 &format!("{process} runs in {where_it_is}: its VRAM cannot be told from others', and it does not come back by itself"),
                 &format!(
                     "run it as a service: /usr/share/doc/ada2-sidecar/examples/{name}.service; for a container see engine_unit in \
-                     /usr/share/doc/ada2-sidecar/README.md"
+                     /usr/share/doc/ada2-sidecar/GUIDE.md"
                 ),
             );
             None
