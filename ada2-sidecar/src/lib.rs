@@ -31,6 +31,8 @@ mod routes;
 mod sandbox;
 mod smi;
 mod systemd;
+#[cfg(test)]
+mod tests;
 mod version;
 pub mod warm_up;
 

@@ -24,6 +24,8 @@ mod routes;
 pub mod serving;
 pub mod sleep;
 mod store;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 mod version;
 mod warnings;

@@ -101,24 +101,3 @@ pub const PARAMETERS: &[Parameter] = &[
         "edits: 0 (the picture as it is) to 1 (nothing of it); usually 0.75, with a mask 1",
     ),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_documentation_has_every_row() {
-        let reference = include_str!("../../REFERENCE.md");
-        for Parameter { names, treatment, meaning } in PARAMETERS {
-            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-            let word = match treatment {
-                Treatment::Works => "works",
-                Treatment::Ignored => "ignored",
-                Treatment::Partly => "partly",
-            };
-            // The graphs of both engines take the same values.
-            let line = format!("| {} | {word} | {word} | {meaning} |", names.join(", "));
-            assert!(reference.contains(&line), "REFERENCE.md lacks\n{line}");
-        }
-    }
-}

@@ -148,7 +148,7 @@ const SUPPORTED: &[(&str, FieldUnit)] = &[
 ];
 
 /// Names that mean a field by another one.
-const ALIASES: &[(&str, &str)] = &[
+pub(crate) const ALIASES: &[(&str, &str)] = &[
     ("gpu_name", "name"),
     ("gpu_serial", "serial"),
     ("gpu_uuid", "uuid"),

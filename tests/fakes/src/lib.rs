@@ -15,6 +15,7 @@ pub mod plain_http;
 pub mod promtool;
 pub mod raw_engine;
 pub mod raw_http;
+pub mod reference;
 pub mod sse;
 pub mod stats;
 pub mod stream_client;
