@@ -24,7 +24,7 @@ fn body(parts: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn texts_in_any_order_are_read_as_json_would_give_them() {
+fn fields_are_the_same_as_from_json() {
     let (_, fields) =
         read(&body(&["image@x", "n=2", "stream=true", "prompt=7", "size=", "seed=9", "odd=1"])).unwrap();
     assert_eq!(fields.integer("n", 1..=4), Ok(Some(2)));
@@ -40,7 +40,7 @@ fn texts_in_any_order_are_read_as_json_would_give_them() {
 }
 
 #[test]
-fn only_model_and_form_are_written_anew_and_in_their_place() {
+fn only_model_and_response_format_are_replaced_in_place() {
     let parts = ["prompt=p", "response_format=url", "image@a", "model=a", "user=u"];
     for (model, expected) in [
         (Some("a"), vec!["prompt=p", "response_format=b64_json", "image@a", "model=a", "user=u"]),
@@ -55,7 +55,7 @@ fn only_model_and_form_are_written_anew_and_in_their_place() {
 }
 
 #[test]
-fn a_part_that_already_says_the_same_stays_as_it_is() {
+fn a_part_with_the_same_value_stays_as_it_is() {
     let own = b"--XX \r\ncontent-TYPE: text/plain; charset=\"utf-8\"\r\nContent-Disposition: form-data; name=model\r\n\r\nm\r\n";
     let rest = body(&["image@x", "response_format=b64_json"]);
     let whole = [&own[..], &rest].concat();
@@ -65,14 +65,14 @@ fn a_part_that_already_says_the_same_stays_as_it_is() {
 }
 
 #[test]
-fn what_stands_before_and_behind_the_parts_is_no_part() {
+fn preamble_and_epilogue_are_not_parts() {
     let inner = body(&["image@x", "response_format=b64_json"]);
     let (form, _) = read(&[b"preamble\r\n", &inner[..], b"epilogue"].concat()).unwrap();
     assert_eq!(sent(form, None), inner);
 }
 
 #[test]
-fn a_refusal_names_the_part() {
+fn an_error_names_the_part() {
     for (parts, param) in [
         (vec!["prompt=p"], "image"),
         (vec!["image@"], "image"),
@@ -91,7 +91,7 @@ fn a_refusal_names_the_part() {
 }
 
 #[test]
-fn what_is_no_form_or_can_be_read_in_two_ways_is_refused_whole() {
+fn a_malformed_or_ambiguous_form_is_rejected() {
     let good = body(&["image@x"]);
     let text = |text: &str| text.replace('\n', "\r\n").into_bytes();
     let many = vec!["a=1"; MAX_PARTS + 1];
@@ -150,7 +150,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(at: usize, byte: u8, cut: usize) {
+    fn no_input_panics(at: usize, byte: u8, cut: usize) {
         let mut whole = body(&["image@x", "model=a", "prompt=p"]);
         let at = at % whole.len();
         whole[at] = byte;
