@@ -51,7 +51,7 @@ impl JsonBody {
     }
 }
 
-/// Other parsers than ours reject a byte order mark, so none is passed on.
+/// Most JSON parsers reject a byte order mark, so none is passed on.
 fn strip_bom(body: &Bytes) -> Bytes {
     body.slice(bom_len(body)..)
 }

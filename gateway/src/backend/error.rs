@@ -23,7 +23,7 @@ pub(super) const MAX_MESSAGE_CHARS: usize = 300;
 /// Why an exchange failed.
 #[derive(Debug)]
 pub(crate) enum BackendError {
-    /// The system refused the connection; nothing was sent.
+    /// Connection refused, or no route to the host; nothing was sent.
     NotConnected(ConnectError),
     /// The connection failed for another reason; nothing was sent.
     Unreachable(String),
@@ -112,7 +112,7 @@ impl BackendError {
         }
     }
 
-    /// Whether a probe must decide. A backend's own "not ready" does not: behind a load balancer the next card may be ready.
+    /// Whether to probe the backend now. Its own "not ready" is no proof: behind a load balancer the next card may be ready.
     pub(super) fn needs_probe(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Broken(_) | Self::UpstreamNotReady { .. })
     }

@@ -97,6 +97,6 @@ async fn serve(request: Request, stored: &ImageFile) -> Result<Response, ApiErro
 fn single_range<'a>(headers: &'a HeaderMap, etag: &HeaderValue) -> Option<&'a HeaderValue> {
     let range = headers.get(header::RANGE)?;
     let single = range.to_str().is_ok_and(|text| text.starts_with("bytes=") && !text.contains(','));
-    let ours = headers.get(header::IF_RANGE).is_none_or(|tag| tag == etag);
-    (single && ours).then_some(range)
+    let is_current = headers.get(header::IF_RANGE).is_none_or(|tag| tag == etag);
+    (single && is_current).then_some(range)
 }
