@@ -56,7 +56,7 @@ pub(crate) struct AppState {
     pub(crate) reloads: ReloadHandle,
     pub(crate) warnings: Warnings,
     /// How many sleeps of the machine this state has handled.
-    seen_sleeps: Arc<AtomicU64>,
+    handled_sleeps: Arc<AtomicU64>,
 }
 
 impl App {
@@ -83,7 +83,7 @@ impl App {
             started_at: unix_now(),
             reloads: ReloadHandle::default(),
             warnings: Warnings::default(),
-            seen_sleeps: Arc::default(),
+            handled_sleeps: Arc::default(),
         }))
     }
 
@@ -96,7 +96,7 @@ impl App {
             admission: Arc::new(self.admission.reconfigured(&config.backends, &config.access.tokens)),
             config: Arc::new(config),
             clients,
-            seen_sleeps: Arc::new(AtomicU64::new(self.seen_sleeps.load(Ordering::Acquire))),
+            handled_sleeps: Arc::new(AtomicU64::new(self.handled_sleeps.load(Ordering::Acquire))),
             ..AppState::clone(self)
         })))
     }
@@ -120,7 +120,7 @@ impl App {
     /// If the machine has slept, drops idle connections and health, so that nothing is admitted until each backend is probed
     /// again.
     pub(crate) fn check_for_sleep(&self) {
-        self.sleep.check(&self.seen_sleeps, |slept| {
+        self.sleep.check(&self.handled_sleeps, |slept| {
             info!(seconds = slept.as_secs(), "the machine was asleep; probing every backend again");
             // Connections first: the new probes must not use an old one.
             self.clients.drop_idle_connections();

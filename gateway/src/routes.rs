@@ -65,7 +65,7 @@ impl<S: Sync> FromRequestParts<S> for AuthorizedRequest {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        // Without a token, the auth layer lets requests through to some routes; these are not among them.
+        // The auth layer opens some routes to clients without a token, but none whose handler takes this.
         let caller = parts.extensions.get::<Caller>().cloned().ok_or(ApiError::Unauthenticated)?;
         let (record, id) = (parts.extensions.get().cloned(), parts.extensions.get().cloned());
         let (record, id) = record.zip(id).ok_or(ApiError::Internal)?;

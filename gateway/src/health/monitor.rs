@@ -244,7 +244,7 @@ impl BackendMonitor {
             let paths = new.missing_paths.join(", ");
             warn!(
                 backend,
-                paths, "the backend has no such health path; readiness is judged by its model list instead"
+                paths, "wrong probe: the backend has no such path; its model list decides instead"
             );
         }
     }

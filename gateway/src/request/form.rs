@@ -59,10 +59,10 @@ impl MultipartForm {
     fn text(&self, part: &FormPart) -> Result<&str, FieldError> {
         let name = &part.name;
         if part.is_file {
-            return Err(FieldError::new(name, format!("{name} must be a text, not a file.")));
+            return Err(FieldError::new(name, format!("{name} must be text, not a file.")));
         }
         str::from_utf8(&self.body[part.content.clone()])
-            .map_err(|_| FieldError::new(name, format!("{name} must be a text in UTF-8.")))
+            .map_err(|_| FieldError::new(name, format!("{name} must be UTF-8 text.")))
     }
 
     /// Replaces these text parts, and removes those that are `None`; every other part stays as it is.

@@ -3,9 +3,10 @@
 
 use base64_simd::{STANDARD_NO_PAD, forgiving_decode_to_vec};
 
+use super::scan::DATA_SCHEME;
+
 /// Bytes of a `data:` URL before its content, such as `image/png;base64`.
 const MAX_PREFIX_BYTES: usize = 256;
-const DATA_SCHEME: &[u8] = b"data:";
 
 #[derive(Debug)]
 pub(super) struct Base64Decoder {

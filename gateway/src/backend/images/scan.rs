@@ -14,7 +14,7 @@ const MAX_REST_BYTES: usize = 1 << 20;
 const MAX_DEPTH: usize = 128;
 /// Longer than any key that matters: eight characters, each at most six bytes when escaped.
 const MAX_KEY_BYTES: usize = 64;
-const DATA_SCHEME: &[u8] = b"data:";
+pub(super) const DATA_SCHEME: &[u8] = b"data:";
 
 #[derive(Debug, Default)]
 pub(super) struct JsonScanner {

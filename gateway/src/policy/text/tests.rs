@@ -8,7 +8,7 @@ fn three_backends() -> Backends {
     let mut fast = (*backend("gpu_fast", &[(Capability::Chat, 1)])).clone();
     fast.default_model = Some("fast-7b".to_owned());
     all.all.push(Arc::new(fast));
-    for (name, class) in [("fast", "gpu_fast"), ("ollama", "gone")] {
+    for (name, class) in [("fast", "gpu_fast"), ("ollama", "removed")] {
         all.legacy_names.insert(name.to_owned(), class.to_owned());
     }
     all
@@ -48,9 +48,8 @@ fn route(
 ) -> Result<(String, Option<String>, &'static str), RoutingError> {
     let backends = three_backends();
     let query = RoutingQuery { capability, backend, model };
-    route_text(&backends, &routing(default), &lists(&backends), query).map(|permitted| {
-        (permitted.backend().class.clone(), permitted.model().map(str::to_owned), permitted.reason())
-    })
+    route_text(&backends, &routing(default), &lists(&backends), query)
+        .map(|routed| (routed.backend().class.clone(), routed.model().map(str::to_owned), routed.reason()))
 }
 
 #[test]
@@ -76,7 +75,7 @@ fn the_first_rule_that_applies_decides() {
         (None, Some("qwen"), "local_mlx", Some("qwen"), "model"),
         (None, Some("fast-7b"), "gpu_fast", Some("fast-7b"), "model"),
         (None, Some("embedder"), "gpu_fast", Some("embedder"), "model"),
-        // Neither.
+        // None of these.
         (None, Some("both"), "local_mlx", Some("both"), "default"),
         (None, Some("gpt-4o"), "local_mlx", Some("gpt-4o"), "default"),
         (None, Some("QWEN"), "local_mlx", Some("QWEN"), "default"),
@@ -111,8 +110,12 @@ fn an_incapable_backend_is_an_error_without_fallback() {
         (Capability::Embeddings, None, Some("fast-7b"), "gpu_fast"),
     ] {
         match route(capability, header, model, None) {
-            Err(RoutingError::UnsupportedCapability { class: refused, capability: query, supported }) => {
-                assert_eq!((refused.as_str(), query), (class, capability));
+            Err(RoutingError::UnsupportedCapability {
+                class: error_class,
+                capability: error_capability,
+                supported,
+            }) => {
+                assert_eq!((error_class.as_str(), error_capability), (class, capability));
                 assert!(!supported.contains(&capability.to_string()));
             }
             other => panic!("{header:?} {model:?}: {other:?}"),
