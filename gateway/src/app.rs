@@ -1,4 +1,4 @@
-//! What handlers hold: cheap handles, built once.
+//! The state that handlers share.
 
 use std::{
     ops::Deref,
@@ -23,11 +23,11 @@ use crate::{
     warnings::{WarningInputs, Warnings},
 };
 
-/// Bytes of all request bodies together.
+/// For all request bodies together.
 const BODY_BUDGET: usize = 256 << 20;
 
-/// The state. A reload makes another; each request keeps the one that it came to, and so one configuration. One pointer,
-/// because each request clones it several times.
+/// The state under one configuration. A reload makes another; each request keeps the one it started with. One pointer, because
+/// each request clones it several times.
 #[derive(Debug, Clone)]
 pub(crate) struct App(Arc<AppState>);
 
@@ -39,41 +39,27 @@ impl Deref for App {
     }
 }
 
-/// What the state consists of.
 #[derive(Debug, Clone)]
 pub(crate) struct AppState {
-    /// The configuration.
     pub(crate) config: Arc<Config>,
-    /// Bounds what is held of request bodies.
     pub(crate) body_budget: BodyBudget,
-    /// Which backends are up.
     pub(crate) health: Arc<Monitors>,
-    /// Where there is room.
     pub(crate) admission: Arc<Admission>,
-    /// The clients to the backends.
     pub(crate) clients: HttpClients,
-    /// Whether the machine slept.
     pub(crate) sleep: Arc<SleepDetector>,
-    /// The pictures.
     pub(crate) store: ImageStore,
-    /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
-    /// Whether the service drains.
     pub(crate) lifecycle: Lifecycle,
-    /// When the service started.
     pub(crate) started: Instant,
-    /// Unix seconds of the same.
+    /// The same in Unix seconds.
     pub(crate) started_at: u64,
-    /// Which configuration is in force.
     pub(crate) reloads: ReloadHandle,
-    /// What an operator should know.
     pub(crate) warnings: Warnings,
-    /// How many sleeps of the machine this state knows of.
-    seen_sleeps: Arc<AtomicU64>,
+    /// How many sleeps of the machine this state has handled.
+    handled_sleeps: Arc<AtomicU64>,
 }
 
 impl App {
-    /// The state at start.
     pub(crate) fn new(
         config: Config,
         clients: HttpClients,
@@ -97,12 +83,11 @@ impl App {
             started_at: unix_now(),
             reloads: ReloadHandle::default(),
             warnings: Warnings::default(),
-            seen_sleeps: Arc::default(),
+            handled_sleeps: Arc::default(),
         }))
     }
 
-    /// The state with another configuration. What is under way and what is known goes on counting: places taken, bodies
-    /// held, backends that stay where they are.
+    /// The state with another configuration. Slots, body budget and the health of unchanged backends carry over.
     pub(crate) fn with_config(&self, config: Config) -> Result<Self, Problem> {
         let clients = HttpClients::new(&config.outbound)?;
         Ok(Self(Arc::new(AppState {
@@ -111,12 +96,11 @@ impl App {
             admission: Arc::new(self.admission.reconfigured(&config.backends, &config.access.tokens)),
             config: Arc::new(config),
             clients,
-            seen_sleeps: Arc::new(AtomicU64::new(self.seen_sleeps.load(Ordering::Acquire))),
+            handled_sleeps: Arc::new(AtomicU64::new(self.handled_sleeps.load(Ordering::Acquire))),
             ..AppState::clone(self)
         })))
     }
 
-    /// What the worker that lets old pictures go needs.
     pub(crate) fn retention(&self) -> RetentionInputs {
         RetentionInputs {
             clocks: self.sleep.clocks(),
@@ -125,7 +109,6 @@ impl App {
         }
     }
 
-    /// What the worker that looks for what an operator should know needs.
     pub(crate) fn warning_inputs(&self) -> WarningInputs {
         WarningInputs {
             config: self.config.clone(),
@@ -134,12 +117,12 @@ impl App {
         }
     }
 
-    /// After a sleep of the machine drops what was known and idle before it, so that nothing is admitted until each
-    /// backend was asked anew.
+    /// If the machine has slept, drops idle connections and health, so that nothing is admitted until each backend is probed
+    /// again.
     pub(crate) fn check_for_sleep(&self) {
-        self.sleep.check(&self.seen_sleeps, |slept| {
-            info!(seconds = slept.as_secs(), "the machine was asleep; asking every backend again");
-            // The connections first: the new probes must not take an old one.
+        self.sleep.check(&self.handled_sleeps, |slept| {
+            info!(seconds = slept.as_secs(), "the machine was asleep; probing every backend again");
+            // Connections first: the new probes must not use an old one.
             self.clients.drop_idle_connections();
             self.health.invalidate();
         });

@@ -13,8 +13,11 @@ use service::{body::BodyError, client_info::ForwardingError, guard::GuardError};
 use wire::openai::error::{Code, ErrorEnvelope};
 
 use crate::{
-    admission::Busy, backend::BackendError, health::NotReady, policy::routing::RoutingError,
-    request::image_request::Malformed, store::StoreError,
+    admission::{Busy, NotReady},
+    backend::BackendError,
+    policy::RoutingError,
+    request::image_request::Malformed,
+    store::StoreError,
 };
 
 /// Every way in which a request fails.

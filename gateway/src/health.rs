@@ -1,4 +1,4 @@
-//! Which backends are up: probed all the time, corrected by what requests meet. Handlers read a snapshot.
+//! Which backends are ready: probed periodically, and corrected at once by failing requests. Handlers read a snapshot.
 
 pub(crate) mod model_cache;
 mod model_listing;
@@ -19,57 +19,45 @@ use self::{
 };
 use crate::{
     client::HttpClients,
-    config::{Backend, Backends, ImageEngine, ProbeRules},
+    config::{Backend, Backends, ProbeRules},
     metrics::Metrics,
-    policy::routing::{Routed, text::BackendModels},
+    policy::text::BackendModels,
 };
 
-/// How long the first probes may hold up the start. They go on after it, and until then nothing is admitted.
+/// How long the start waits for the first probes. Backends that take longer get no requests until they are probed.
 const FIRST_PROBES_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// All backends' health.
+/// The health of all backends.
 #[derive(Debug)]
 pub(crate) struct Monitors {
     backends: Vec<BackendMonitor>,
     model_cache: Arc<ModelCache>,
-    /// Cancelled when others took over.
+    /// Cancelled when a reload has replaced these monitors.
     cancellation: CancellationToken,
 }
 
-/// A permitted request whose backend is up. Made by `Monitors::require_ready` alone.
-#[derive(Debug)]
-pub struct Ready {
-    routed: Routed,
-}
-
-/// A backend that is not up, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotReady {
-    /// The backend.
-    pub class: String,
-    /// Its own failing checks, or what the probe met.
-    pub error: String,
-}
-
-/// What one look at a backend finds, by a program that watches nothing.
+/// A single probe, for commands that run no monitors.
 pub(crate) async fn probe_once(client: &reqwest::Client, backend: &Backend, timeout: Duration) -> Evidence {
     probe::probe(client, backend, probe::ProbeReason::NotReady, timeout).await
 }
 
 impl Monitors {
-    /// Knows all backends, and nothing about them yet but the models that they listed to the process before.
+    /// Nothing is known yet but the cached model lists.
     pub(crate) fn new(
         backends: &Backends,
         rules: ProbeRules,
         metrics: &Arc<Metrics>,
-        remembered: ModelCache,
+        model_cache: ModelCache,
     ) -> Self {
-        let (watched, remembered) = (Vec::new(), Arc::new(remembered));
-        Self { backends: watched, model_cache: remembered, cancellation: CancellationToken::new() }
-            .reconfigured(backends, rules, metrics)
+        Self {
+            backends: Vec::new(),
+            model_cache: Arc::new(model_cache),
+            cancellation: CancellationToken::new(),
+        }
+        .reconfigured(backends, rules, metrics)
     }
 
-    /// The same after a reload, not started yet. What is known of a backend that stays where it is stays known.
+    /// The monitors after a reload, not started yet. The health of a backend whose endpoint is unchanged carries over.
     pub(crate) fn reconfigured(
         &self,
         backends: &Backends,
@@ -77,28 +65,35 @@ impl Monitors {
         metrics: &Arc<Metrics>,
     ) -> Self {
         self.model_cache.retain_backends(backends);
-        let watched = backends.all.iter().map(|backend| {
-            let before = self.monitor(&backend.class).filter(|one| one.backend.is_same_endpoint(backend));
-            BackendMonitor::new(backend.clone(), rules, metrics.clone(), self.model_cache.clone(), before)
+        let monitors = backends.all.iter().map(|backend| {
+            let previous = self.monitor(&backend.class).filter(|one| one.backend.is_same_endpoint(backend));
+            BackendMonitor::new(backend.clone(), rules, metrics.clone(), self.model_cache.clone(), previous)
         });
-        let (watched, remembered) = (watched.collect(), self.model_cache.clone());
-        Self { backends: watched, model_cache: remembered, cancellation: CancellationToken::new() }
+        Self {
+            backends: monitors.collect(),
+            model_cache: self.model_cache.clone(),
+            cancellation: CancellationToken::new(),
+        }
     }
 
     /// Starts one loop per backend.
     pub(crate) fn start(&self, clients: &HttpClients, lifecycle: &Lifecycle) {
-        for watched in &self.backends {
-            let over = self.cancellation.clone();
-            lifecycle.spawn_worker_until(over, "health monitor", watched.clone().run(clients.clone()));
+        for monitor in &self.backends {
+            let cancellation = self.cancellation.clone();
+            lifecycle.spawn_worker_until(
+                cancellation,
+                "health monitor",
+                monitor.clone().run(clients.clone()),
+            );
         }
     }
 
-    /// Ends the loops: others go on.
+    /// Ends the loops.
     pub(crate) fn stop(&self) {
         self.cancellation.cancel();
     }
 
-    /// Waits a little for the first probes, so that what is asked first is not refused for want of knowledge.
+    /// Waits briefly for the first probes, so that the first requests are not rejected before anything is known.
     pub(crate) async fn wait_for_first_probes(&self) {
         let _ = tokio::time::timeout(
             FIRST_PROBES_TIMEOUT,
@@ -107,81 +102,57 @@ impl Monitors {
         .await;
     }
 
-    /// Whether the permitted backend is up. The mock is.
-    pub(crate) fn require_ready(&self, permitted: Routed) -> Result<Ready, NotReady> {
-        if permitted.engine() == ImageEngine::Mock {
-            return Ok(Ready { routed: permitted });
-        }
-        let class = &permitted.backend().class;
-        let error = match self.monitor(class) {
+    /// Why the backend gets no requests; `None` if it is ready.
+    pub(crate) fn error(&self, class: &str) -> Option<String> {
+        match self.monitor(class) {
             Some(monitor) => monitor.health().error.clone(),
             None => Some("it is not configured".to_owned()),
-        };
-        match error {
-            None => Ok(Ready { routed: permitted }),
-            Some(error) => Err(NotReady { class: class.clone(), error }),
         }
     }
 
-    /// What a request found out about the backend.
+    /// Applies what a request found out about a backend.
     pub(crate) fn report_evidence(&self, class: &str, evidence: Evidence) {
         if let Some(monitor) = self.monitor(class) {
             monitor.apply_evidence(evidence);
         }
     }
 
-    /// A request met something that makes one doubt it: a probe decides.
+    /// Probes a backend now, after a request failed in a way that makes its health doubtful.
     pub(crate) fn probe_soon(&self, class: &str) {
         if let Some(monitor) = self.monitor(class) {
             monitor.probe_soon();
         }
     }
 
-    /// The machine slept: until each backend was probed anew, it gets no request.
+    /// After a sleep of the machine no backend gets requests until it is probed again.
     pub(crate) fn invalidate(&self) {
         self.backends.iter().for_each(BackendMonitor::invalidate);
     }
 
-    /// Every backend with what is believed of it.
+    /// Every backend and its health.
     pub(crate) fn snapshot(&self) -> Vec<(Arc<Backend>, Health)> {
-        let seen = self.backends.iter().map(|monitor| {
+        let backends = self.backends.iter().map(|monitor| {
             let mut health = monitor.health().clone();
-            // What is wrong with its list says nothing new while it is down.
+            // A warning about the model list adds nothing while the backend is down.
             health.warnings.extend(monitor.listing().warning.clone().filter(|_| health.ready));
             (monitor.backend.clone(), health)
         });
-        seen.collect()
+        backends.collect()
     }
 
-    /// Every ready backend with the models that it listed last.
+    /// Every ready backend and the models that it listed last.
     pub(crate) fn ready_models(&self) -> Vec<BackendModels> {
         let ready = self.backends.iter().filter(|monitor| monitor.health().ready);
         ready.map(|monitor| (monitor.backend.clone(), monitor.listing().models.clone())).collect()
     }
 
-    /// Every backend, ready or not, with the models that it listed last. Where a request goes must not depend on who
-    /// happens to be up.
+    /// Every backend, ready or not, and the models that it listed last: routing must not depend on which backends are up.
     pub(crate) fn known_models(&self) -> Vec<BackendModels> {
         let all = self.backends.iter();
         all.map(|monitor| (monitor.backend.clone(), monitor.listing().models.clone())).collect()
     }
 
     fn monitor(&self, class: &str) -> Option<&BackendMonitor> {
-        self.backends.iter().find(|watched| watched.backend.class == class)
-    }
-}
-
-impl Ready {
-    /// What was permitted.
-    pub(crate) fn into_routed(self) -> Routed {
-        self.routed
-    }
-}
-
-#[cfg(test)]
-impl Ready {
-    /// For tests of what comes after.
-    pub(crate) fn assume_ready(permitted: Routed) -> Self {
-        Self { routed: permitted }
+        self.backends.iter().find(|monitor| monitor.backend.class == class)
     }
 }

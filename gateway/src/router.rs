@@ -1,4 +1,4 @@
-//! Every path and every layer, on one page.
+//! Every path and every layer.
 
 use axum::{
     Router,
@@ -7,16 +7,16 @@ use axum::{
     routing::{get, post},
 };
 use service::request_id;
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     app::App,
     error::ApiError,
     middleware::{access_log, auth, cors},
-    routes::{files, gallery, images, legacy, metrics, models, page, probes, status, text},
+    routes::{gallery, images, legacy, metrics, models, probes, status, text, ui},
 };
 
-/// The whole router. A request passes the layers from the last line to the first, an answer the other way.
 pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/v1/images/generations", post(images::generations))
@@ -30,34 +30,40 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/gateway/images", get(gallery::list_images))
         .route("/v1/gateway/images/{name}", get(gallery::get_image).delete(gallery::delete_image))
         .route("/metrics", get(metrics::scrape))
-        .route("/ui", get(page::show))
-        .route("/ui/images/{name}", get(files::get_image))
+        .route("/ui", get(ui::page))
+        .route("/ui/images/{name}", get(ui::get_image))
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
         .fallback(legacy::forward)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .layer(from_fn_with_state(app.clone(), auth::layer)) // Host, Origin, address, token; preflights end here
-        .layer(CatchPanicLayer::custom(panicked)) // one request is lost, not the service
-        .layer(from_fn_with_state(app.clone(), cors::layer)) // what a page of an allowed origin may read
-        .layer(from_fn_with_state(app.clone(), access_log::layer)) // the one line, and where the request went
-        .layer(from_fn(request_id::layer)) // outermost: every answer has the id
+        .layer(
+            // In the order that a request passes them.
+            ServiceBuilder::new()
+                .layer(from_fn(request_id::layer)) // every response has an id
+                .layer(from_fn_with_state(app.clone(), access_log::layer)) // one line per request, and the headers that say where it went
+                .layer(from_fn_with_state(app.clone(), cors::layer)) // what pages of allowed origins may read
+                .layer(CatchPanicLayer::custom(panicked)) // a panic fails one request, not the service
+                .layer(from_fn_with_state(app.clone(), auth::layer)), // Host, Origin, address, token; preflights end here
+        )
         .with_state(app)
 }
 
-/// What the listener for metrics serves: them alone, to whoever reaches it. No lines in the log: a scraper comes every
-/// few seconds.
+/// The router of the metrics listener: no token, and no access log, because scrapes come every few seconds.
 pub(crate) fn metrics_router(app: App) -> Router {
     Router::new()
         .route("/metrics", get(metrics::scrape))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .layer(from_fn_with_state(app.clone(), auth::layer_without_token)) // Host, Origin
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(request_id::layer))
+        .layer(
+            ServiceBuilder::new()
+                .layer(from_fn(request_id::layer))
+                .layer(CatchPanicLayer::custom(panicked))
+                .layer(from_fn_with_state(app.clone(), auth::layer_without_token)), // Host, Origin
+        )
         .with_state(app)
 }
 
-/// The panic itself is in the log: the standard library's hook wrote it.
+/// The panic's message is already in the log: the standard library's hook wrote it.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<axum::body::Body> {
     ApiError::Internal.to_response(None, None)
 }
@@ -78,18 +84,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_ends_its_request_in_the_envelope_and_says_nothing_of_itself() {
+    async fn a_panic_becomes_an_error_envelope_that_does_not_reveal_it() {
         let router = Router::new()
             .route("/", get(async || -> &'static str { panic!("secret") }))
             .route("/fine", get(async || "fine"))
             .layer(CatchPanicLayer::custom(panicked));
-        let ask = |path: &str| router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap());
-        let answer = ask("/").await.unwrap();
-        assert_eq!(answer.status().as_u16(), 500);
-        assert_eq!(answer.headers()["x-should-retry"], "false");
-        let body = axum::body::to_bytes(answer.into_body(), 9999).await.unwrap();
+        let request = |path: &str| router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap());
+        let response = request("/").await.unwrap();
+        assert_eq!(response.status().as_u16(), 500);
+        assert_eq!(response.headers()["x-should-retry"], "false");
+        let body = axum::body::to_bytes(response.into_body(), 9999).await.unwrap();
         let body = String::from_utf8(body.to_vec()).unwrap();
         assert!(body.contains("internal_error") && !body.contains("secret"), "{body}");
-        assert_eq!(ask("/fine").await.unwrap().status().as_u16(), 200);
+        assert_eq!(request("/fine").await.unwrap().status().as_u16(), 200);
     }
 }

@@ -1,15 +1,15 @@
-//! The handlers, one file per thing that is asked for.
+//! The handlers, one file per resource.
 
-pub(crate) mod files;
 pub(crate) mod gallery;
 pub(crate) mod images;
 pub(crate) mod legacy;
 pub(crate) mod metrics;
 pub(crate) mod models;
-pub(crate) mod page;
 pub(crate) mod probes;
+mod relay;
 pub(crate) mod status;
 pub(crate) mod text;
+pub(crate) mod ui;
 
 use axum::{
     extract::FromRequestParts,
@@ -23,7 +23,7 @@ use crate::{
     store::metadata::Provenance,
 };
 
-/// Every path in the router, so that a path that is none can be told what is near.
+/// Every path in the router, for the hint that an unknown path gets.
 pub(crate) const ROUTE_PATHS: &[&str] = &[
     "/v1/images/generations",
     "/v1/images/edits",
@@ -42,18 +42,17 @@ pub(crate) const ROUTE_PATHS: &[&str] = &[
     "/readyz",
 ];
 
-/// A request that the layers let in, and what they noted of it.
+/// What the layers have found out about a request that they let through.
 #[derive(Debug)]
 pub(crate) struct AuthorizedRequest {
-    /// What its log line will say.
+    /// For the access log.
     record: RequestRecord,
     id: RequestId,
-    /// Whose token it came with.
     caller: Caller,
 }
 
 impl AuthorizedRequest {
-    /// What is noted of the pictures that it makes.
+    /// What is stored beside the images that the request makes.
     fn provenance(&self) -> Provenance {
         Provenance {
             owner: self.caller.owner().map(str::to_owned),
@@ -66,11 +65,11 @@ impl<S: Sync> FromRequestParts<S> for AuthorizedRequest {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        // The gate lets others come to what is guarded by address alone.
+        // The auth layer opens some routes to clients without a token, but none whose handler takes this.
         let caller = parts.extensions.get::<Caller>().cloned().ok_or(ApiError::Unauthenticated)?;
-        let (account, id) = (parts.extensions.get().cloned(), parts.extensions.get().cloned());
-        let (account, id) = account.zip(id).ok_or(ApiError::Internal)?;
-        Ok(Self { record: account, id, caller })
+        let (record, id) = (parts.extensions.get().cloned(), parts.extensions.get().cloned());
+        let (record, id) = record.zip(id).ok_or(ApiError::Internal)?;
+        Ok(Self { record, id, caller })
     }
 }
 

@@ -15,74 +15,66 @@ use crate::{
     health::{Monitors, state::Evidence},
 };
 
-/// Bytes of an error's body.
 const MAX_ERROR_BYTES: usize = 64 << 10;
-/// Clients wait at most this long; with more they hammer instead.
+/// Clients ignore longer waits, and then retry at once.
 const MAX_RETRY_AFTER: u64 = 55;
-/// Characters of a backend's own message that are passed on.
 pub(super) const MAX_MESSAGE_CHARS: usize = 300;
 
-/// Why there are no pictures.
+/// Why an exchange failed.
 #[derive(Debug)]
 pub(crate) enum BackendError {
-    /// No connection came about, for certain; nothing was sent.
+    /// Connection refused, or no route to the host; nothing was sent.
     NotConnected(ConnectError),
-    /// No connection came about for another reason; nothing was sent.
+    /// The connection failed for another reason; nothing was sent.
     Unreachable(String),
-    /// The gateway itself had no file descriptor left for a connection; nothing was sent.
+    /// The gateway has no file descriptor left; nothing was sent.
     NoDescriptor,
-    /// Not in time.
     TimedOut,
-    /// The connection broke off.
+    /// The connection broke.
     Broken(String),
-    /// It answered 2xx with what cannot be used.
+    /// A 2xx response that cannot be used.
     Unusable(String),
-    /// An error event of its own, in these words.
+    /// An error event, with the backend's message.
     Failed(String),
-    /// It refused in the envelope that we speak.
+    /// An error in OpenAI's envelope.
     Upstream(UpstreamError),
-    /// It refused in the envelope, because it is not ready.
+    /// The same, because the backend is not ready.
     UpstreamNotReady {
-        /// Its words.
         message: String,
-        /// Seconds.
+        /// In seconds.
         retry_after: Option<u64>,
     },
-    /// It refused in another way.
+    /// Any other error response.
     Status {
-        /// Its status.
         status: StatusCode,
-        /// Its words, where they are one plain sentence.
+        /// If it is one plain sentence.
         message: Option<String>,
-        /// Seconds.
+        /// In seconds.
         retry_after: Option<u64>,
     },
 }
 
-/// The answer, if one can tell where it ends.
-pub(crate) fn check_framing(mut answer: Response) -> Result<Response, BackendError> {
-    let (version, status) = (answer.version(), answer.status());
-    match framing::normalize(version, status, answer.headers_mut()) {
-        Ok(_) => Ok(answer),
-        Err(fault) => Err(BackendError::Unusable(format!("its answer cannot be read: {fault}"))),
+/// Rejects a response whose end cannot be told.
+pub(crate) fn check_framing(mut response: Response) -> Result<Response, BackendError> {
+    let (version, status) = (response.version(), response.status());
+    match framing::normalize(version, status, response.headers_mut()) {
+        Ok(_) => Ok(response),
+        Err(error) => Err(BackendError::Unusable(format!("its response cannot be read: {error}"))),
     }
 }
 
-/// A backend's own envelope, kept.
+/// A backend's own error envelope, to be passed on.
 #[derive(Debug)]
 pub(crate) struct UpstreamError {
-    /// Its status.
     pub(crate) status: StatusCode,
-    /// The envelope.
     pub(crate) body: Value,
-    /// Seconds, if it said so.
+    /// In seconds.
     pub(crate) retry_after: Option<u64>,
-    /// `x-should-retry`, if it said so.
+    /// `x-should-retry`.
     pub(crate) should_retry: Option<bool>,
 }
 
 impl BackendError {
-    /// The fault that the client library met.
     pub(crate) fn from_reqwest(error: &reqwest::Error) -> Self {
         match ConnectError::from_reqwest(error) {
             Some(connect_error) if error.is_connect() => Self::NotConnected(connect_error),
@@ -95,7 +87,7 @@ impl BackendError {
         }
     }
 
-    /// Tells the backend's health what follows from it.
+    /// Reports the failure to the backend's health monitor.
     pub(crate) fn report_failure(&self, health: &Monitors, class: &str) {
         match self.evidence() {
             Some(evidence) => health.report_evidence(class, evidence),
@@ -104,7 +96,7 @@ impl BackendError {
         }
     }
 
-    /// What it proves about the backend at once.
+    /// What the failure proves about the backend without a probe.
     fn evidence(&self) -> Option<Evidence> {
         match self {
             Self::NotConnected(error) => Some((*error).into()),
@@ -120,20 +112,19 @@ impl BackendError {
         }
     }
 
-    /// Whether the backend should be probed now. What it says of itself to one request is not the last word: behind a load
-    /// balancer the next card may be ready.
+    /// Whether to probe the backend now. Its own "not ready" is no proof: behind a load balancer the next card may be ready.
     pub(super) fn needs_probe(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Broken(_) | Self::UpstreamNotReady { .. })
     }
 }
 
-/// In words without the address, which is the operator's business.
+/// Without the backend's address, which is none of the client's business.
 fn source_chain(error: &reqwest::Error) -> String {
     use std::io::ErrorKind;
     match io_error_kind(error) {
         Some(ErrorKind::ConnectionReset) => "connection reset".to_owned(),
-        Some(ErrorKind::TimedOut) => "no connection in time".to_owned(),
-        _ if error.is_connect() && error.is_timeout() => "no connection in time".to_owned(),
+        Some(ErrorKind::TimedOut) => "the connection timed out".to_owned(),
+        _ if error.is_connect() && error.is_timeout() => "the connection timed out".to_owned(),
         _ => {
             let mut causes = Vec::new();
             let mut source = std::error::Error::source(error);
@@ -146,24 +137,24 @@ fn source_chain(error: &reqwest::Error) -> String {
     }
 }
 
-/// Reads an answer that is no success.
-pub(super) async fn read_error_response(answer: Response) -> BackendError {
-    let (status, headers) = (answer.status(), answer.headers().clone());
-    let body = read_limited(answer, MAX_ERROR_BYTES).await.unwrap_or_default();
+/// Reads a response that is not a success.
+pub(super) async fn read_error_response(response: Response) -> BackendError {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = read_limited(response, MAX_ERROR_BYTES).await.unwrap_or_default();
     let body = unwrap_detail(serde_json::from_slice(&body).unwrap_or_default());
     let retry_after = retry_after(&headers);
     if !is_envelope(&body) || !(status.is_client_error() || status.is_server_error()) {
         return BackendError::Status { status, message: error_message(&body), retry_after };
     }
     if body["error"]["code"] == Code::BackendNotReady.as_str() {
-        let words = body["error"]["message"].as_str().unwrap_or_default();
-        return BackendError::UpstreamNotReady { message: one_line(words, MAX_MESSAGE_CHARS), retry_after };
+        let message = body["error"]["message"].as_str().unwrap_or_default();
+        return BackendError::UpstreamNotReady { message: one_line(message, MAX_MESSAGE_CHARS), retry_after };
     }
     let should_retry = headers.get("x-should-retry").map(|value| value == "true");
     BackendError::Upstream(UpstreamError { status, body, retry_after, should_retry })
 }
 
-/// FastAPI's servers put what they raise, an envelope too, under `detail`.
+/// FastAPI's servers put what they raise, envelopes included, under `detail`.
 fn unwrap_detail(mut body: Value) -> Value {
     if is_envelope(&body["detail"]) { body["detail"].take() } else { body }
 }
@@ -183,8 +174,8 @@ fn is_envelope(body: &Value) -> bool {
 
 /// The sentence in `{"error": "…"}`, `{"detail": "…"}` or `{"detail": [{"msg": "…"}]}`, as other servers write it.
 fn error_message(body: &Value) -> Option<String> {
-    let places = [&body["error"], &body["detail"], &body["error"]["message"], &body["detail"][0]["msg"]];
-    let text = places.into_iter().find_map(Value::as_str)?;
+    let candidates = [&body["error"], &body["detail"], &body["error"]["message"], &body["detail"][0]["msg"]];
+    let text = candidates.into_iter().find_map(Value::as_str)?;
     Some(one_line(text, MAX_MESSAGE_CHARS)).filter(|text| !text.is_empty() && !text.contains('<'))
 }
 
@@ -196,37 +187,37 @@ mod tests {
     use service::outbound::{ConnectionPolicy, client_builder};
 
     #[tokio::test]
-    async fn no_way_to_the_backend_is_evidence_at_once_and_in_the_words_of_a_probe() {
+    async fn no_route_to_the_backend_is_evidence_with_the_same_message_as_a_probes() {
         let client = client_failing_with(std::io::ErrorKind::HostUnreachable);
-        let fault = BackendError::from_reqwest(&client.get("http://ada2.local/").send().await.unwrap_err());
-        assert!(matches!(fault, BackendError::NotConnected(ConnectError::NoLocalRoute)), "{fault:?}");
-        let Some(Evidence::NoRoute(message)) = fault.evidence() else { panic!("{fault:?}") };
+        let error = BackendError::from_reqwest(&client.get("http://ada2.local/").send().await.unwrap_err());
+        assert!(matches!(error, BackendError::NotConnected(ConnectError::NoLocalRoute)), "{error:?}");
+        let Some(Evidence::NoRoute(message)) = error.evidence() else { panic!("{error:?}") };
         assert_eq!(message, ConnectError::NoLocalRoute.to_string());
     }
 
     #[test]
     fn a_backends_own_not_ready_asks_for_a_probe_and_decides_nothing() {
-        let said = BackendError::UpstreamNotReady { message: "paused".into(), retry_after: None };
-        assert!(said.evidence().is_none() && said.needs_probe());
+        let error = BackendError::UpstreamNotReady { message: "paused".into(), retry_after: None };
+        assert!(error.evidence().is_none() && error.needs_probe());
     }
 
     #[tokio::test]
-    async fn a_name_without_address_is_named_and_a_missing_descriptor_is_not_the_backends_fault() {
+    async fn an_unresolved_name_is_named_and_a_missing_descriptor_is_not_the_backends_error() {
         let client = client_builder(ConnectionPolicy::PerRequest).build().unwrap();
-        let fault =
+        let error =
             BackendError::from_reqwest(&client.get("http://ada2.invalid:7860/").send().await.unwrap_err());
-        let BackendError::Unreachable(words) = &fault else { panic!("{fault:?}") };
-        assert!(words.starts_with("the host name \"ada2.invalid\" cannot be resolved"), "{words}");
-        assert!(fault.needs_probe());
+        let BackendError::Unreachable(message) = &error else { panic!("{error:?}") };
+        assert!(message.starts_with("the host name \"ada2.invalid\" cannot be resolved"), "{message}");
+        assert!(error.needs_probe());
         // EMFILE.
         let client = client_that_fails(|| std::io::Error::from_raw_os_error(24));
-        let fault = BackendError::from_reqwest(&client.get("http://ada2.local/").send().await.unwrap_err());
-        assert!(matches!(fault, BackendError::NoDescriptor), "{fault:?}");
-        assert!(fault.evidence().is_none() && !fault.needs_probe());
+        let error = BackendError::from_reqwest(&client.get("http://ada2.local/").send().await.unwrap_err());
+        assert!(matches!(error, BackendError::NoDescriptor), "{error:?}");
+        assert!(error.evidence().is_none() && !error.needs_probe());
     }
 
     #[test]
-    fn only_a_whole_envelope_is_one() {
+    fn only_a_complete_envelope_counts() {
         assert!(is_envelope(&json!({"error": {"message": "m", "type": "t", "param": null, "code": "c"}})));
         for other in [
             json!({"error": "text"}),
@@ -239,12 +230,12 @@ mod tests {
     }
 
     #[test]
-    fn foreign_words_are_one_plain_sentence_or_none() {
+    fn a_foreign_message_is_one_plain_sentence_or_none() {
         assert_eq!(
             error_message(&json!({"detail": "Model\u{1b}[31m not loaded"})).as_deref(),
             Some("Model[31m not loaded")
         );
-        assert_eq!(error_message(&json!({"error": "x".repeat(999)})).map(|words| words.len()), Some(300));
+        assert_eq!(error_message(&json!({"error": "x".repeat(999)})).map(|message| message.len()), Some(300));
         for other in [json!({"detail": [1]}), json!({"detail": "<html>"}), json!(null), json!({"error": ""})]
         {
             assert_eq!(error_message(&other), None, "{other}");
@@ -252,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn fastapis_ways_of_telling_are_read() {
+    fn fastapis_error_formats_are_read() {
         let envelope = json!({"error": {"message": "queue full", "type": "rate_limit_error", "code": "429"}});
         assert_eq!(unwrap_detail(json!({ "detail": envelope })), envelope);
         for other in [json!({"detail": "no"}), json!({"detail": {"error": "no"}}), envelope, json!(null)] {
@@ -263,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_makes_clients_hammer_is_dropped() {
+    fn a_wait_that_clients_would_ignore_is_dropped() {
         let after =
             |text: &str| retry_after(&HeaderMap::from_iter([(header::RETRY_AFTER, text.parse().unwrap())]));
         assert_eq!([after("5"), after("55")], [Some(5), Some(55)]);

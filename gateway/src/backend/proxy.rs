@@ -1,4 +1,4 @@
-//! An exchange whose answer passes as it comes: words and numbers are the backend's, the gateway looks at none of them.
+//! An exchange whose response is passed on as it arrives, for text and embeddings: the gateway does not interpret it.
 
 use std::time::Duration;
 
@@ -8,17 +8,21 @@ use reqwest::Response;
 use service::{body::BufferedBody, request_id::X_REQUEST_ID};
 use tokio::time::{Instant, timeout};
 
-use super::{BackendError, error, stream_body, truncation::Truncation};
+use super::{
+    BackendError,
+    error::{check_framing, read_error_response},
+    stream_body,
+    truncation::Truncation,
+};
 use crate::{admission::Grant, client::HttpClients, request::UpstreamBody};
 
-/// Until an answer's head. One that is not streamed begins when its last word is found, and OpenAI's Python library waits
-/// as long for it.
+/// Until the response's head. Without streaming it comes only when the last token is generated; OpenAI's Python library waits
+/// as long.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(10);
-/// Between two pieces of an answer. A long prompt is read in silence by some servers; a dead connection is found by TCP
-/// much sooner.
+/// Between two chunks of a response. Some servers send nothing while they read a long prompt; TCP finds a dead connection much
+/// sooner.
 const CHUNK_TIMEOUT: Duration = Duration::from_mins(5);
-
-/// For which a caller may hold up an answer, all in all, by taking it more slowly than it comes.
+/// How long a client may delay a response in total by reading it more slowly than it arrives.
 const MAX_READER_DELAY: Duration = Duration::from_mins(10);
 
 /// Headers of the backend that pass: they are about the answer. Others are about its connection or its own origin, and act
@@ -56,106 +60,99 @@ const BLOCKED_PREFIXES: [&str; 18] = [
     "x-xss-protection",
 ];
 
-/// What is sent.
 #[derive(Debug)]
 pub(crate) struct ProxiedRequest {
-    /// The path behind `/v1`.
+    /// Below `/v1`.
     pub(crate) path: &'static str,
-    /// The request's body.
     pub(crate) body: UpstreamBody,
-    /// What its bytes count against until they are sent.
+    /// The body's share of the budget, held until it is sent.
     pub(crate) body_permit: BufferedBody,
-    /// What the caller takes.
     pub(crate) accept: Option<HeaderValue>,
-    /// The request's id, for both programs' logs.
+    /// For both programs' logs.
     pub(crate) request_id: HeaderValue,
 }
 
-/// An answer, and the grant that it comes under. Dropping it closes the connection and frees the place.
+/// A response and its grant. Dropping it closes the connection and frees the slot.
 #[derive(Debug)]
 pub(crate) struct ProxiedResponse {
     grant: Grant,
-    /// The answer's status.
     pub(crate) status: StatusCode,
-    /// The headers that pass.
+    /// Those that are passed on.
     pub(crate) headers: HeaderMap,
-    source: Response,
-    /// Bytes that are still to come, where their number was announced.
+    response: Response,
+    /// Bytes still to come, if `Content-Length` says how many.
     remaining: Option<u64>,
-    /// Tells whether it was whole, where nothing else does.
     truncation: Truncation,
 }
 
-/// Asks once. Dropping the future closes the connection.
-pub(crate) async fn forward(
+/// Sends a request, once. Dropping the future closes the connection.
+pub(crate) async fn send(
     clients: &HttpClients,
     grant: Grant,
-    proxied_request: ProxiedRequest,
+    request: ProxiedRequest,
 ) -> Result<ProxiedResponse, BackendError> {
-    let ProxiedRequest { path, body: sent, body_permit: counted, accept, request_id } = proxied_request;
+    let ProxiedRequest { path, body, body_permit, accept, request_id } = request;
     let backend = grant.routed().backend();
-    let (length, body, sending) = stream_body(sent.chunks, counted);
+    let (length, chunks, upload) = stream_body(body.chunks, body_permit);
     let request = clients
         .unpooled()
         .post(backend.api_url(path))
-        .header(header::CONTENT_TYPE, sent.content_type)
+        .header(header::CONTENT_TYPE, body.content_type)
         .header(header::CONTENT_LENGTH, length)
         .header(header::ACCEPT, accept.unwrap_or(HeaderValue::from_static("*/*")))
         .header(header::ACCEPT_ENCODING, "identity")
         .header(X_REQUEST_ID, request_id)
-        .body(body);
-    let answer = tokio::select! {
-        answer = with_timeout(HEAD_TIMEOUT, backend.authorized(request).send()) => error::check_framing(answer?)?,
-        () = sending.timed_out() => return Err(BackendError::TimedOut),
+        .body(chunks);
+    let response = tokio::select! {
+        response = with_timeout(HEAD_TIMEOUT, backend.authorized(request).send()) => check_framing(response?)?,
+        () = upload.timed_out() => return Err(BackendError::TimedOut),
     };
-    if !answer.status().is_success() {
-        return with_timeout(CHUNK_TIMEOUT, async { Ok(error::read_error_response(answer).await) })
+    if !response.status().is_success() {
+        return with_timeout(CHUNK_TIMEOUT, async { Ok(read_error_response(response).await) })
             .await
             .and_then(Err);
     }
-    ProxiedResponse::from_response(grant, answer)
+    ProxiedResponse::from_response(grant, response)
 }
 
 impl ProxiedResponse {
-    /// A page is no answer to a program: it comes from something in between, and a browser would show it as ours.
-    fn from_response(grant: Grant, mut source: Response) -> Result<Self, BackendError> {
-        if is_active_content(source.headers()) {
-            return Err(BackendError::Unusable("it sent a page for a browser (HTML or XML)".to_owned()));
+    /// Rejects a web page: it comes from something in between, and a browser would show it as the gateway's own.
+    fn from_response(grant: Grant, mut response: Response) -> Result<Self, BackendError> {
+        if is_active_content(response.headers()) {
+            return Err(BackendError::Unusable("the response is a web page (HTML or XML)".to_owned()));
         }
-        let status = source.status();
-        let truncation = Truncation::for_response(status, source.headers());
-        let headers = forwarded_headers(std::mem::take(source.headers_mut()));
+        let status = response.status();
+        let truncation = Truncation::for_response(status, response.headers());
+        let headers = forwarded_headers(std::mem::take(response.headers_mut()));
         let length = headers.get(header::CONTENT_LENGTH);
-        let left = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        Ok(Self { grant, status, headers, source, remaining: left, truncation })
+        let remaining = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        Ok(Self { grant, status, headers, response, remaining, truncation })
     }
 
-    /// The class that it comes from.
     pub(crate) fn class(&self) -> &str {
         &self.grant.routed().backend().class
     }
 
-    /// Whether all has come, as far as was announced. Nobody asks for more then.
+    /// Whether all announced bytes have arrived: hyper does not poll for more then.
     pub(crate) fn is_complete(&self) -> bool {
         self.remaining == Some(0)
     }
 
-    /// The next piece; none at the end, if all came before it.
+    /// The next chunk; `None` at the end of a complete response.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BackendError> {
-        let Some(piece) = with_timeout(CHUNK_TIMEOUT, self.source.chunk()).await? else {
-            let missing = self.truncation.finish();
-            return missing.map_or(Ok(None), |message| Err(BackendError::Broken(message.to_owned())));
+        let Some(chunk) = with_timeout(CHUNK_TIMEOUT, self.response.chunk()).await? else {
+            let truncated = self.truncation.finish();
+            return truncated.map_or(Ok(None), |message| Err(BackendError::Broken(message.to_owned())));
         };
-        self.truncation.observe(&piece);
-        if let Some(left) = &mut self.remaining {
-            *left = left.saturating_sub(piece.len() as u64);
+        self.truncation.observe(&chunk);
+        if let Some(remaining) = &mut self.remaining {
+            *remaining = remaining.saturating_sub(chunk.len() as u64);
         }
-        Ok(Some(piece))
+        Ok(Some(chunk))
     }
 }
 
-/// What a caller costs who takes an answer more slowly than it comes: the backend waits, and so does everybody who waits for
-/// its place.
+/// How long a client has delayed a response by reading it slowly: meanwhile the backend waits, and its slot is taken.
 #[derive(Debug, Default)]
 pub(crate) struct ReaderDelay {
     chunk_sent_at: Option<Instant>,
@@ -163,24 +160,23 @@ pub(crate) struct ReaderDelay {
 }
 
 impl ReaderDelay {
-    /// The caller has got a piece.
     pub(crate) fn chunk_sent(&mut self) {
         self.chunk_sent_at = Some(Instant::now());
     }
 
-    /// The caller asks for the next; whether that took too long, all in all.
+    /// Called when the client asks for the next chunk: whether its delays add up to too much.
     pub(crate) fn is_exceeded(&mut self) -> bool {
-        self.total += self.chunk_sent_at.take().map_or(Duration::ZERO, |given| given.elapsed());
+        self.total += self.chunk_sent_at.take().map_or(Duration::ZERO, |sent| sent.elapsed());
         self.total > MAX_READER_DELAY
     }
 }
 
 async fn with_timeout<T>(
     limit: Duration,
-    step: impl Future<Output = reqwest::Result<T>>,
+    request: impl Future<Output = reqwest::Result<T>>,
 ) -> Result<T, BackendError> {
-    let done = timeout(limit, step).await.map_err(|_| BackendError::TimedOut)?;
-    done.map_err(|error| BackendError::from_reqwest(&error))
+    let result = timeout(limit, request).await.map_err(|_| BackendError::TimedOut)?;
+    result.map_err(|error| BackendError::from_reqwest(&error))
 }
 
 /// Whether it is of a type that a browser runs scripts in.

@@ -1,31 +1,29 @@
-//! Server-sent events, taken from a stream in whole events and byte for byte: what is taken, put together, is what came.
-//! Comments between events are taken at once, because they keep connections alive. Pure.
+//! Splits a stream into server-sent events without changing a byte. Comments between events are returned at once, because they
+//! keep connections alive. Pure.
 
 use bytes::{Bytes, BytesMut};
 
-/// Bytes of one event: a picture of the largest size in base64, and room.
+/// An image of the largest size in base64, with room to spare.
 const MAX_EVENT_BYTES: usize = 64 << 20;
 
-/// What has come and was not taken yet.
+/// Holds what has arrived of the next item.
 #[derive(Debug, Default)]
 pub(super) struct SseDecoder {
     buffer: BytesMut,
-    /// How far line ends were looked for, so that no byte is looked at twice.
+    /// How far line ends were searched for, so that no byte is searched twice.
     scanned: usize,
-    /// Where the line begins that is looked at.
+    /// Where the current line starts.
     line_start: usize,
-    /// The last line ended with CR: an LF now belongs to it.
+    /// The last line ended with CR: an LF that follows belongs to it.
     after_cr: bool,
-    /// An event has begun.
     in_event: bool,
 }
 
-/// A piece of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SseItem {
     /// A comment or an empty line outside of events.
     Comment(Bytes),
-    /// An event with its empty line.
+    /// An event including the empty line that ends it.
     Event(SseEvent),
 }
 
@@ -33,17 +31,16 @@ pub(super) enum SseItem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SseEvent(pub(super) Bytes);
 
-/// An event is longer than the limit.
+/// An event exceeds the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EventTooLong;
 
 impl SseDecoder {
-    /// What came.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next piece, if it is whole.
+    /// The next item, if it is complete.
     pub(super) fn next_item(&mut self) -> Result<Option<SseItem>, EventTooLong> {
         while let Some(end) = self.line_end() {
             let line = &self.buffer[self.line_start..end];
@@ -62,8 +59,8 @@ impl SseDecoder {
         if self.buffer.len() > MAX_EVENT_BYTES { Err(EventTooLong) } else { Ok(None) }
     }
 
-    /// Where the line ends that begins at `self.line`. One that ends with CR is whole without waiting for an LF; if that
-    /// comes, it is a part of the same end.
+    /// Where the current line ends. A CR ends it without waiting for an LF; an LF that arrives later belongs to the same line
+    /// end.
     fn line_end(&mut self) -> Option<usize> {
         let first = *self.buffer.get(self.line_start)?;
         if std::mem::take(&mut self.after_cr) && first == b'\n' {
@@ -88,9 +85,9 @@ impl SseDecoder {
     }
 
     fn split_item(&mut self) -> Bytes {
-        let piece = self.buffer.split_to(self.line_start).freeze();
+        let item = self.buffer.split_to(self.line_start).freeze();
         (self.line_start, self.scanned) = (0, 0);
-        piece
+        item
     }
 }
 
@@ -99,7 +96,7 @@ const fn is_line_end(byte: u8) -> bool {
 }
 
 impl SseEvent {
-    /// Its name; empty if it has none.
+    /// Empty if it has none.
     pub(super) fn name(&self) -> String {
         self.field_values("event")
             .last()
@@ -107,7 +104,6 @@ impl SseEvent {
             .unwrap_or_default()
     }
 
-    /// Its data.
     pub(super) fn data(&self) -> Vec<u8> {
         let mut data = Vec::new();
         for line in self.field_values("data") {

@@ -1,28 +1,28 @@
-//! Whether an answer whose end is the end of its connection was cut off. With `Content-Length` or chunks the HTTP library
-//! tells; without either (HTTP/1.0 as Python's servers speak it, `Connection: close`) a backend that was killed in the
-//! middle looks like one that is done, and only the content tells the two apart. Pure; no byte is changed.
+//! Whether a response that ends with its connection was cut off. With `Content-Length` or chunked encoding the HTTP library
+//! knows; without either (Python's servers speak HTTP/1.0, `Connection: close`) a backend that was killed looks like one that
+//! is done, and only the content tells them apart. Pure; no byte is changed.
 
 use axum::http::{HeaderMap, StatusCode, header};
 use memchr::memchr2;
 use wire::openai::object::{JsonObject, for_each_element};
 
-/// Bytes of one event that are kept to look for an end mark. The events that carry one have some hundred; whether a longer one
-/// does, nobody knows, and such a stream counts as whole.
+/// Bytes of one event that are searched for an end mark. Events that carry one have a few hundred; a stream with a longer
+/// event counts as complete.
 const MAX_EVENT_BYTES: usize = 1 << 20;
 
-/// What can tell of an answer that it was cut off.
+/// What shows that a response was cut off.
 #[derive(Debug)]
 pub(super) enum Truncation {
-    /// Its framing, or nothing.
+    /// Its framing shows it, or nothing does.
     Framing,
-    /// The end mark that is missing in a stream of events.
+    /// An event stream without an end mark.
     Events(EndMark),
-    /// The brackets that are open in a JSON text.
+    /// JSON with open brackets.
     Json(JsonNesting),
 }
 
 impl Truncation {
-    /// Of an answer with this head, as its framing was settled.
+    /// `headers` are those left by `check_framing`.
     pub(super) fn for_response(status: StatusCode, headers: &HeaderMap) -> Self {
         let has = |name| headers.contains_key(name);
         let framed = has(header::CONTENT_LENGTH) || has(header::TRANSFER_ENCODING);
@@ -36,7 +36,6 @@ impl Truncation {
         }
     }
 
-    /// These bytes passed.
     pub(super) fn observe(&mut self, bytes: &[u8]) {
         match self {
             Self::Framing => {}
@@ -45,22 +44,23 @@ impl Truncation {
         }
     }
 
-    /// The connection was closed: what is missing, for the log, if the answer was cut off.
+    /// Called when the connection is closed: what is missing, for the log, if the response was cut off.
     pub(super) fn finish(&mut self) -> Option<&'static str> {
         match self {
             Self::Framing => None,
             Self::Events(mark) => (!mark.finish()).then_some(
-                "it closed the connection in the middle of a stream (no [DONE], no finish_reason and no error came); look \
-                 in its log for a crash or a lack of memory",
+                "the connection closed in the middle of a stream (no [DONE], finish_reason or error); check the backend's \
+                 log for a crash or an out-of-memory kill",
             ),
             Self::Json(nesting) => nesting.is_open().then_some(
-                "it closed the connection in the middle of a JSON text; look in its log for a crash or a lack of memory",
+                "the connection closed in the middle of a JSON text; check the backend's log for a crash or an \
+                 out-of-memory kill",
             ),
         }
     }
 }
 
-/// What is compressed is not looked into.
+/// A compressed response is not examined.
 fn is_encoded(headers: &HeaderMap) -> bool {
     let identity = |value: &[u8]| value.trim_ascii().eq_ignore_ascii_case(b"identity");
     headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| !identity(coding.as_bytes()))
@@ -72,20 +72,19 @@ fn media_type(headers: &HeaderMap) -> String {
     line.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Looks for what ends a stream of chat or completion events: `[DONE]`, a `finish_reason` that is not null, an error. It
-/// reads each byte once and keeps one event.
+/// Finds what ends a stream of chat or completion events: `[DONE]`, a `finish_reason` that is not null, an error. Reads each
+/// byte once and keeps one event.
 #[derive(Debug, Default)]
 pub(super) struct EndMark {
     found: bool,
-    /// An event was longer than the limit, and may have been one: nothing is looked at any more.
+    /// An event exceeded the limit, and may have contained the end mark.
     gave_up: bool,
-    /// The line that is coming, without its end.
+    /// The current line, without its end.
     line: Vec<u8>,
-    /// The event's lines of data so far, each with a line end.
+    /// The event's data lines so far, each with a line end.
     data: Vec<u8>,
-    /// How many they are.
     data_lines: usize,
-    /// The last line ended with CR: an LF now belongs to it.
+    /// The last line ended with CR: an LF that follows belongs to it.
     after_cr: bool,
 }
 
@@ -129,7 +128,7 @@ impl EndMark {
         self.line = line;
     }
 
-    /// Servers that leave out the empty line between events are read by line, as many clients read them.
+    /// Data is examined line by line, as many clients do, because some servers omit the empty line between events.
     fn read_line(&mut self, line: &[u8]) {
         if let Some(data) = field(line, "data") {
             self.found = is_end_mark(data);
@@ -142,13 +141,13 @@ impl EndMark {
     }
 
     fn end_event(&mut self) {
-        // The only line was looked at when it came.
+        // A single line was examined when it arrived.
         self.found |= self.data_lines > 1 && is_end_mark(&self.data);
         self.data.clear();
         self.data_lines = 0;
     }
 
-    /// Whether one has, or may have, come by the end of the stream. The last line may lack its end.
+    /// Whether an end mark has, or may have, arrived. The last line may lack its line end.
     fn finish(&mut self) -> bool {
         if !self.found && !self.gave_up {
             self.end_line();
@@ -158,15 +157,14 @@ impl EndMark {
     }
 }
 
-/// The value of a line if it gives this field.
+/// The value of a line that sets this field.
 fn field<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
     let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
     Some(value.strip_prefix(b" ").unwrap_or(value))
 }
 
-/// Whether an event with this data ends a stream. By the members of its JSON: words that only look like one are what
-/// models write.
+/// Whether an event with this data ends a stream. Decided by its JSON members: a model's text may contain anything.
 fn is_end_mark(data: &[u8]) -> bool {
     if data.trim_ascii() == b"[DONE]" {
         return true;
@@ -183,7 +181,7 @@ fn is_end_mark(data: &[u8]) -> bool {
     finished
 }
 
-/// How deep inside a JSON text the last byte was.
+/// Nesting depth after the last byte of a JSON text.
 #[derive(Debug, Default)]
 pub(super) struct JsonNesting {
     depth: usize,

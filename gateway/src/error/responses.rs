@@ -9,7 +9,7 @@ use super::ErrorResponse;
 use crate::{
     admission::Busy,
     backend::{BackendError, UpstreamError},
-    policy::routing::RoutingError,
+    policy::RoutingError,
     store::StoreError,
 };
 

@@ -1,5 +1,5 @@
-//! What each backend listed when it last answered, kept in a file over restarts: a backend that is down keeps its models,
-//! so that requests for them are refused and never go to another one.
+//! The last model list of each backend, kept in a file over restarts: a backend that is down keeps its models, so that requests
+//! for them are rejected and never go to another backend.
 
 use std::{
     collections::BTreeMap,
@@ -24,28 +24,26 @@ use crate::{
     config::{Backend, Backends},
 };
 
-/// The file in `GATEWAY_DATA_DIR`.
+/// In `GATEWAY_DATA_DIR`.
 pub(super) const FILE_NAME: &str = "models.json";
-/// Bytes of it.
 const MAX_FILE_BYTES: u64 = 16 * MAX_LIST_BYTES as u64;
-/// How long the news that a backend is ready waits for its list to be on the disk.
+/// How long a backend that becomes ready waits until its list is on the disk.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The lists of all backends. One for the whole process; reloads share it.
+/// Shared by all configurations of the process.
 #[derive(Debug)]
 pub(crate) struct ModelCache {
     path: PathBuf,
     entries: Mutex<BTreeMap<String, CachedModels>>,
-    /// The file says what `known` does.
+    /// The file matches `entries`.
     is_saved: AtomicBool,
-    /// Who has it may write; whether the last time failed.
+    /// Serializes writes; holds whether the last one failed.
     writer: Arc<tokio::sync::Mutex<bool>>,
 }
 
-/// Of one class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct CachedModels {
-    /// Where it was when it listed these.
+    /// The backend's URL when it listed these.
     base_url: String,
     models: Vec<String>,
 }
@@ -56,37 +54,36 @@ struct CacheFile {
 }
 
 impl ModelCache {
-    /// Reads the file in this folder. One that cannot be read is as good as none.
-    pub(crate) fn open(folder: &Path) -> Self {
-        let path = folder.join(FILE_NAME);
-        let known = read(&path).unwrap_or_else(|error| {
+    /// A file that cannot be read counts as empty.
+    pub(crate) fn open(data_dir: &Path) -> Self {
+        let path = data_dir.join(FILE_NAME);
+        let entries = read(&path).unwrap_or_else(|error| {
             warn!(
                 path = %path.display(),
                 %error,
-                "the lists of models from before cannot be read; the file is made anew as backends answer, and until \
-                 then a backend that is down has no models"
+                "cannot read the cached model lists; they are rebuilt as backends respond, and until then an unreachable \
+                 backend has no models"
             );
             BTreeMap::new()
         });
-        Self { path, entries: Mutex::new(known), is_saved: AtomicBool::new(true), writer: Arc::default() }
+        Self { path, entries: Mutex::new(entries), is_saved: AtomicBool::new(true), writer: Arc::default() }
     }
 
-    /// From now on only of these backends; of one that was elsewhere, nothing is known.
+    /// Keeps only these backends, and forgets the models of one whose URL has changed.
     pub(super) fn retain_backends(&self, backends: &Backends) {
         let mut entries = self.entries();
-        let before = std::mem::take(&mut *entries);
+        let previous = std::mem::take(&mut *entries);
         for backend in &backends.all {
             let base_url = redact_url(&backend.base_url);
-            let same = before.get(&backend.class).filter(|one| one.base_url == base_url);
+            let same = previous.get(&backend.class).filter(|one| one.base_url == base_url);
             let entry = same.cloned().unwrap_or(CachedModels { base_url, models: Vec::new() });
             entries.insert(backend.class.clone(), entry);
         }
-        if *entries != before {
+        if *entries != previous {
             self.is_saved.store(false, Ordering::Release);
         }
     }
 
-    /// What this backend listed last.
     pub(super) fn models_of(&self, backend: &Backend) -> Arc<[Model]> {
         let entries = self.entries();
         let here = entries.get(&backend.class).filter(|one| one.base_url == redact_url(&backend.base_url));
@@ -94,7 +91,7 @@ impl ModelCache {
         ids.iter().map(|id| Model::new(id, 0, &backend.class)).collect()
     }
 
-    /// Keeps what this backend lists now, and waits a little until it is on the disk.
+    /// Stores a backend's new list, and waits briefly until it is on the disk.
     pub(super) async fn store_models(&self, backend: &Backend, models: &[Model]) {
         self.set_models(backend, models);
         if self.is_saved.load(Ordering::Acquire) {
@@ -118,7 +115,7 @@ impl ModelCache {
         }
     }
 
-    /// A backend that a reload took away, and whose last probe was still under way, is not noted.
+    /// Ignores a backend that a reload has removed while it was being probed.
     fn set_models(&self, backend: &Backend, models: &[Model]) {
         let mut entries = self.entries();
         let base_url = redact_url(&backend.base_url);
@@ -133,7 +130,7 @@ impl ModelCache {
 
     fn to_json(&self) -> String {
         let contents = CacheFile { backends: self.entries().clone() };
-        serde_json::to_string_pretty(&contents).expect("names and addresses are text")
+        serde_json::to_string_pretty(&contents).expect("strings always serialize")
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, CachedModels>> {
@@ -150,18 +147,21 @@ fn read(path: &Path) -> io::Result<BTreeMap<String, CachedModels>> {
     let mut text = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other(format!("it is longer than {} MiB", MAX_FILE_BYTES >> 20)));
+        return Err(io::Error::other(format!("it exceeds {} MiB", MAX_FILE_BYTES >> 20)));
     }
     Ok(serde_json::from_slice::<CacheFile>(&text)?.backends)
 }
 
-/// Whole under another name first, so that a crash leaves the old file or the new one.
+/// Writes a temporary file first, so that a crash leaves the old file or the new one.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other(format!("they are longer than {} MiB together", MAX_FILE_BYTES >> 20)));
+        return Err(io::Error::other(format!(
+            "the model lists exceed {} MiB in total",
+            MAX_FILE_BYTES >> 20
+        )));
     }
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
     }
     let temporary = path.with_extension("json.new");
     let _ = fs::remove_file(&temporary);
@@ -171,17 +171,17 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-/// When writing begins to fail, and when it works again.
+/// Logs when writing starts to fail, and when it works again.
 fn log_write_result(path: &Path, written: &io::Result<()>, failed_before: &mut bool) {
     let path = path.display();
     match written {
         Err(error) if !*failed_before => warn!(
             %path,
             %error,
-            "the lists of models cannot be kept: after a restart a backend that is down has no models, and requests for \
-             them go to the default backend; make GATEWAY_DATA_DIR writable"
+            "cannot save the model lists: after a restart an unreachable backend has no models, and requests for them go \
+             to the default backend; make GATEWAY_DATA_DIR writable"
         ),
-        Ok(()) if *failed_before => info!(%path, "the lists of models are kept again"),
+        Ok(()) if *failed_before => info!(%path, "the model lists are saved again"),
         Ok(()) | Err(_) => {}
     }
     *failed_before = written.is_err();
@@ -198,17 +198,17 @@ mod tests {
         Arc::new(backend)
     }
 
-    fn opened(folder: &Path, backends: &[&Arc<Backend>]) -> ModelCache {
-        let remembered = ModelCache::open(folder);
-        remembered.retain_backends(&Backends {
+    fn opened(directory: &Path, backends: &[&Arc<Backend>]) -> ModelCache {
+        let cache = ModelCache::open(directory);
+        cache.retain_backends(&Backends {
             all: backends.iter().map(|backend| (*backend).clone()).collect(),
             ..Backends::default()
         });
-        remembered
+        cache
     }
 
-    fn ids(remembered: &ModelCache, backend: &Backend) -> Vec<String> {
-        let models = remembered.models_of(backend);
+    fn ids(cache: &ModelCache, backend: &Backend) -> Vec<String> {
+        let models = cache.models_of(backend);
         assert!(models.iter().all(|model| model.owned_by == backend.class));
         models.iter().map(|model| model.id.clone()).collect()
     }
@@ -218,68 +218,73 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_outlives_the_process_and_not_the_place() {
-        let folder = temporary("remembered").join("made");
+    async fn a_list_survives_a_restart_but_not_a_change_of_url() {
+        let directory = temporary("cache").join("made");
         let (mlx, fast) = (at("mlx", "http://user:secret@a:1/v1?key=secret"), at("fast", "http://b:1"));
-        let first = opened(&folder, &[&mlx, &fast]);
+        let first = opened(&directory, &[&mlx, &fast]);
         assert_eq!(ids(&first, &mlx), [""; 0]);
         first.store_models(&mlx, &models(&["qwen", "öl/8b"])).await;
         first.store_models(&fast, &models(&["llama"])).await;
-        let text = fs::read_to_string(folder.join(FILE_NAME)).unwrap();
+        let text = fs::read_to_string(directory.join(FILE_NAME)).unwrap();
         assert!(!text.contains("secret") && text.contains("http://a:1/v1"), "{text}");
-        let second = opened(&folder, &[&mlx, &fast]);
+        let second = opened(&directory, &[&mlx, &fast]);
         assert_eq!((ids(&second, &mlx), ids(&second, &fast)), (ids(&first, &mlx), vec!["llama".to_owned()]));
         assert_eq!(ids(&second, &mlx), ["qwen", "öl/8b"]);
-        // One moved and one gone.
+        // One backend has moved, and one is removed.
         let moved = at("mlx", "http://a:2/v1");
-        let third = opened(&folder, &[&moved]);
+        let third = opened(&directory, &[&moved]);
         assert_eq!((ids(&third, &moved), ids(&third, &mlx), ids(&third, &fast)), (vec![], vec![], vec![]));
         third.store_models(&mlx, &models(&["late"])).await;
-        assert_eq!(ids(&third, &moved), [""; 0], "what is found out of the old place does not count");
+        assert_eq!(ids(&third, &moved), [""; 0], "a list from the old URL does not count");
         third.store_models(&moved, &models(&[])).await;
-        let text = fs::read_to_string(folder.join(FILE_NAME)).unwrap();
+        let text = fs::read_to_string(directory.join(FILE_NAME)).unwrap();
         assert!(!text.contains("llama") && !text.contains("qwen"), "{text}");
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing else lies about");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[tokio::test]
-    async fn a_damaged_file_is_as_good_as_none_and_made_anew() {
-        let folder = temporary("remembered-damaged");
+    async fn a_damaged_file_counts_as_empty_and_is_rewritten() {
+        let directory = temporary("cache-damaged");
         let mlx = at("mlx", "http://a:1");
         for damaged in
             ["", "{\"backends\":{\"mlx\"", "[]", "\u{0}\u{0}", "{\"backends\":{\"mlx\":{\"models\":7}}}"]
         {
-            fs::write(folder.join(FILE_NAME), damaged).unwrap();
-            let remembered = opened(&folder, &[&mlx]);
-            assert_eq!(ids(&remembered, &mlx), [""; 0], "{damaged:?}");
-            remembered.store_models(&mlx, &models(&["qwen"])).await;
-            assert_eq!(ids(&opened(&folder, &[&mlx]), &mlx), ["qwen"], "{damaged:?}");
+            fs::write(directory.join(FILE_NAME), damaged).unwrap();
+            let cache = opened(&directory, &[&mlx]);
+            assert_eq!(ids(&cache, &mlx), [""; 0], "{damaged:?}");
+            cache.store_models(&mlx, &models(&["qwen"])).await;
+            assert_eq!(ids(&opened(&directory, &[&mlx]), &mlx), ["qwen"], "{damaged:?}");
         }
-        fs::write(folder.join(FILE_NAME), vec![b' '; usize::try_from(MAX_FILE_BYTES).unwrap() + 1]).unwrap();
-        assert_eq!(ids(&opened(&folder, &[&mlx]), &mlx), [""; 0]);
+        fs::write(directory.join(FILE_NAME), vec![b' '; usize::try_from(MAX_FILE_BYTES).unwrap() + 1])
+            .unwrap();
+        assert_eq!(ids(&opened(&directory, &[&mlx]), &mlx), [""; 0]);
     }
 
     #[tokio::test]
-    async fn a_folder_that_cannot_be_written_costs_the_file_alone_and_is_tried_again() {
-        let folder = temporary("remembered-unwritable");
-        let (blocked, mlx) = (folder.join("file"), at("mlx", "http://a:1"));
-        fs::write(&blocked, "no folder").unwrap();
-        let remembered = opened(&blocked, &[&mlx]);
-        remembered.store_models(&mlx, &models(&["qwen"])).await;
-        assert_eq!(ids(&remembered, &mlx), ["qwen"]);
+    async fn an_unwritable_directory_affects_only_the_file_and_is_retried() {
+        let directory = temporary("cache-unwritable");
+        let (blocked, mlx) = (directory.join("file"), at("mlx", "http://a:1"));
+        fs::write(&blocked, "no directory").unwrap();
+        let cache = opened(&blocked, &[&mlx]);
+        cache.store_models(&mlx, &models(&["qwen"])).await;
+        assert_eq!(ids(&cache, &mlx), ["qwen"]);
         fs::remove_file(&blocked).unwrap();
-        remembered.store_models(&mlx, &models(&["qwen"])).await;
-        assert_eq!(ids(&opened(&blocked, &[&mlx]), &mlx), ["qwen"], "the same list, once there is room");
+        cache.store_models(&mlx, &models(&["qwen"])).await;
+        assert_eq!(
+            ids(&opened(&blocked, &[&mlx]), &mlx),
+            ["qwen"],
+            "the same list, once the directory is writable"
+        );
     }
 
     #[tokio::test]
-    async fn what_has_not_changed_is_not_written() {
-        let folder = temporary("remembered-still");
+    async fn an_unchanged_list_is_not_written() {
+        let directory = temporary("cache-still");
         let mlx = at("mlx", "http://a:1");
-        let remembered = opened(&folder, &[&mlx]);
-        remembered.store_models(&mlx, &models(&["qwen"])).await;
-        fs::remove_file(folder.join(FILE_NAME)).unwrap();
-        remembered.store_models(&mlx, &models(&["qwen"])).await;
-        assert!(!folder.join(FILE_NAME).exists());
+        let cache = opened(&directory, &[&mlx]);
+        cache.store_models(&mlx, &models(&["qwen"])).await;
+        fs::remove_file(directory.join(FILE_NAME)).unwrap();
+        cache.store_models(&mlx, &models(&["qwen"])).await;
+        assert!(!directory.join(FILE_NAME).exists());
     }
 }

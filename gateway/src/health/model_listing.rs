@@ -1,5 +1,5 @@
-//! The models that a backend lists: asked for after each probe and published, so that a request's way depends on what is
-//! known and not on who answers just now. A list is read entry by entry: what is usable counts.
+//! The models that a backend lists: fetched after each probe and published, so that routing depends on what is known and not on
+//! which backends respond just now. A list is read entry by entry, and skipped entries are skipped.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -14,93 +14,87 @@ use wire::openai::{
 use super::probe::is_html;
 use crate::config::Backend;
 
-/// Bytes of a list.
 pub(super) const MAX_LIST_BYTES: usize = 1 << 20;
-/// Most entries of a list that are kept.
+/// Further entries are skipped.
 const MAX_MODELS: usize = 10_000;
 
-/// What a backend listed last.
+/// A backend's last model list.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ModelListing {
-    /// The models, with the class as owner.
+    /// With the class as owner.
     pub(super) models: Arc<[Model]>,
-    /// What of the list, or of the last try to get one, could not be used. A warning in the status.
+    /// What is wrong with the list, or why the last attempt to get one failed; for the status.
     pub(super) warning: Option<String>,
 }
 
-/// What asking for a list comes to.
 #[derive(Debug)]
 pub(super) enum ListOutcome {
-    /// A list.
     Listed(ModelListing),
-    /// The backend keeps none, which is no fault.
+    /// The backend has no list, which is not a failure.
     Unsupported,
-    /// None could be read, for this reason.
     Failed(String),
 }
 
-/// Asks for the list, and waits for it as long as for a probe.
+/// `timeout` is that of a probe.
 pub(super) async fn fetch_listing(client: &Client, backend: &Backend, timeout: Duration) -> ListOutcome {
-    let late = || ListOutcome::Failed(format!("it did not come within {} s", timeout.as_secs_f64()));
+    let late = || ListOutcome::Failed(format!("no response within {} s", timeout.as_secs_f64()));
     tokio::time::timeout(timeout, request_listing(client, backend)).await.unwrap_or_else(|_| late())
 }
 
 async fn request_listing(client: &Client, backend: &Backend) -> ListOutcome {
     let url = backend.api_url("models");
     let failed = |why: &str| ListOutcome::Failed(format!("{} {why}", url.path()));
-    let Ok(answer) = backend.authorized(client.get(url.clone())).send().await else {
-        return failed("was not answered: the connection broke");
+    let Ok(response) = backend.authorized(client.get(url.clone())).send().await else {
+        return failed("failed: the connection was lost");
     };
-    match answer.status() {
+    match response.status() {
         status if status.is_success() => {}
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
             return ListOutcome::Unsupported;
         }
-        status => return failed(&format!("answered {}", status.as_u16())),
+        status => return failed(&format!("returned {}", status.as_u16())),
     }
-    let kind = answer.headers().get(CONTENT_TYPE).cloned();
-    match read_limited(answer, MAX_LIST_BYTES).await {
-        Ok(body) if is_html(kind.as_ref(), &body) => failed("answered a web page (HTML)"),
+    let content_type = response.headers().get(CONTENT_TYPE).cloned();
+    match read_limited(response, MAX_LIST_BYTES).await {
+        Ok(body) if is_html(content_type.as_ref(), &body) => failed("returned a web page (HTML)"),
         Ok(body) => parse_listing(&body, &backend.class).map_or_else(failed, ListOutcome::Listed),
-        Err(ReadBodyError::TooLarge) => failed(&format!("answered more than {} MiB", MAX_LIST_BYTES >> 20)),
-        Err(ReadBodyError::Transport(_)) => failed("broke off its answer"),
+        Err(ReadBodyError::TooLarge) => failed(&format!("returned more than {} MiB", MAX_LIST_BYTES >> 20)),
+        Err(ReadBodyError::Transport(_)) => failed("ended its response early"),
     }
 }
 
-/// Reads `{"data": […]}`. No bytes at all are an empty list, as mlx_lm sends one where it has no cache of models, and so is
-/// `null`, as Ollama sends it.
+/// Parses `{"data": […]}`. An empty body is an empty list (mlx_lm without a model cache sends it), and so is `null` (Ollama).
 fn parse_listing(body: &[u8], class: &str) -> Result<ModelListing, &'static str> {
     if body.trim_ascii().is_empty() {
         return Ok(ModelListing::default());
     }
-    let no_object = "answered no JSON object";
-    let text = str::from_utf8(body).map_err(|_| no_object)?;
-    let list = JsonObject::parse_with(text, &["data"], Duplicates::KeepLast).map_err(|_| no_object)?;
-    let (mut models, mut count, mut unusable) = (Vec::new(), 0_usize, SkippedEntries::default());
+    let not_an_object = "did not return a JSON object";
+    let text = str::from_utf8(body).map_err(|_| not_an_object)?;
+    let list = JsonObject::parse_with(text, &["data"], Duplicates::KeepLast).map_err(|_| not_an_object)?;
+    let (mut models, mut count, mut skipped) = (Vec::new(), 0_usize, SkippedEntries::default());
     let mut seen_ids = HashSet::new();
     let each = |entry| {
         count += 1;
         match id(entry) {
-            // Twice in one list is one model, the first.
+            // Of duplicates, the first counts.
             Ok(id) if !seen_ids.insert(id.clone()) => {}
-            Ok(_) if models.len() == MAX_MODELS => unusable.add(count, "there are too many"),
+            Ok(_) if models.len() == MAX_MODELS => skipped.add(count, "there are too many"),
             Ok(id) => models.push(Model::new(id, created(entry), class)),
-            Err(why) => unusable.add(count, why),
+            Err(why) => skipped.add(count, why),
         }
         true
     };
     match list.members.last().map(|member| member.value) {
         Some(data) if data.get() == "null" || for_each_element(data, each) => {}
-        Some(_) | None => return Err("answered JSON without a list `data`"),
+        Some(_) | None => return Err("returned JSON without a list `data`"),
     }
-    Ok(ModelListing { models: models.into(), warning: unusable.warning(count) })
+    Ok(ModelListing { models: models.into(), warning: skipped.warning(count) })
 }
 
-/// Entries that name no model.
 #[derive(Debug, Default)]
 struct SkippedEntries {
     count: usize,
-    /// Which is the first, and why.
+    /// The number of the first entry, and what is wrong with it.
     first: Option<(usize, &'static str)>,
 }
 
@@ -112,11 +106,7 @@ impl SkippedEntries {
 
     fn warning(&self, all: usize) -> Option<String> {
         let (nth, why) = self.first?;
-        let entries = if self.count == 1 { "entry" } else { "entries" };
-        Some(format!(
-            "list of models: {} {entries} of {all} left out, the first is number {nth}: {why}",
-            self.count
-        ))
+        Some(format!("model list: {} of {all} entries ignored; the first is entry {nth}: {why}", self.count))
     }
 }
 
@@ -126,17 +116,16 @@ fn member<'a>(entry: &'a RawValue, name: &'static str) -> Option<&'a RawValue> {
 
 fn id(entry: &RawValue) -> Result<String, &'static str> {
     if !entry.get().starts_with('{') {
-        return Err("it is no JSON object");
+        return Err("it is not a JSON object");
     }
     let value = member(entry, "id").ok_or("it has no `id`")?;
-    let id: String = serde_json::from_str(value.get()).map_err(|_| "its `id` is no string")?;
+    let id: String = serde_json::from_str(value.get()).map_err(|_| "its `id` is not a string")?;
     if id.trim().is_empty() { Err("its `id` is empty") } else { Ok(id) }
 }
 
-/// Unix seconds; 0 where the backend gives none that make sense. Some give fractions.
+/// Unix seconds; 0 without a usable number. Some backends give fractions.
 fn created(entry: &RawValue) -> u64 {
     let number = || serde_json::from_str::<f64>(member(entry, "created")?.get()).ok();
-    // A float that is negative, or too large, becomes the nearest that can be.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
     number().map_or(0, |seconds| seconds as u64)
 }
@@ -152,39 +141,39 @@ mod tests {
     }
 
     #[test]
-    fn one_odd_entry_does_not_cost_the_others() {
+    fn an_unusable_entry_does_not_affect_the_others() {
         let list = r#"{"object":"list","data":[{"id":"good","object":"model","created":1,"owned_by":"x"},
             {"id":"odd","object":"model","created":null,"owned_by":null}]}"#;
         assert_eq!(ids(list), (vec!["good".to_owned(), "odd".to_owned()], None));
         for (entry, why) in [
-            ("7", "it is no JSON object"),
-            ("null", "it is no JSON object"),
-            ("\"name\"", "it is no JSON object"),
-            ("[]", "it is no JSON object"),
+            ("7", "it is not a JSON object"),
+            ("null", "it is not a JSON object"),
+            ("\"name\"", "it is not a JSON object"),
+            ("[]", "it is not a JSON object"),
             ("{}", "it has no `id`"),
             (r#"{"id":null}"#, "it has no `id`"),
-            (r#"{"id":7}"#, "its `id` is no string"),
-            (r#"{"id":{"a":1}}"#, "its `id` is no string"),
+            (r#"{"id":7}"#, "its `id` is not a string"),
+            (r#"{"id":{"a":1}}"#, "its `id` is not a string"),
             (r#"{"id":""}"#, "its `id` is empty"),
             (r#"{"id":" "}"#, "its `id` is empty"),
-            (r#"{"id":"\ud83d"}"#, "its `id` is no string"),
+            (r#"{"id":"\ud83d"}"#, "its `id` is not a string"),
         ] {
             let (ids, warning) = ids(&format!(r#"{{"data":[{{"id":"a"}},{entry},{entry},{{"id":"b"}}]}}"#));
             assert_eq!(ids, ["a", "b"], "{entry}");
-            let words = format!("list of models: 2 entries of 4 left out, the first is number 2: {why}");
-            assert_eq!(warning, Some(words), "{entry}");
+            let message = format!("model list: 2 of 4 entries ignored; the first is entry 2: {why}");
+            assert_eq!(warning, Some(message), "{entry}");
         }
     }
 
     #[test]
-    fn a_model_that_is_listed_twice_is_one_model() {
+    fn a_duplicate_model_counts_once() {
         let list = r#"{"data":[{"id":"a","created":1},{"id":"b"},{"id":"a","created":2},{"id":"A"}]}"#;
         assert_eq!(ids(list), (["a", "b", "A"].map(str::to_owned).to_vec(), None));
         assert_eq!(parse_listing(list.as_bytes(), "c").unwrap().models[0].created, 1, "the first counts");
     }
 
     #[test]
-    fn what_is_odd_besides_the_id_is_filled_in() {
+    fn everything_but_the_id_has_a_default() {
         for (more, created) in [
             ("", 0),
             (r#","created":1736697234"#, 1_736_697_234),
@@ -203,27 +192,27 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_is_one_and_what_is_none_says_why() {
+    fn an_empty_list_is_valid_and_an_invalid_one_says_why() {
         for empty in ["", " \n", r#"{"object":"list","data":[]}"#, r#"{"object":"list","data":null}"#] {
             assert_eq!(ids(empty), (vec![], None), "{empty}");
         }
-        for (other, words) in [
-            ("[]", "answered no JSON object"),
-            ("{\"data\":[{\"id\":\"a\"},", "answered no JSON object"),
-            ("{}", "answered JSON without a list `data`"),
-            ("{\"data\":{\"id\":\"a\"}}", "answered JSON without a list `data`"),
-            ("{\"error\":\"Unexpected endpoint\"}", "answered JSON without a list `data`"),
+        for (body, why) in [
+            ("[]", "did not return a JSON object"),
+            ("{\"data\":[{\"id\":\"a\"},", "did not return a JSON object"),
+            ("{}", "returned JSON without a list `data`"),
+            ("{\"data\":{\"id\":\"a\"}}", "returned JSON without a list `data`"),
+            ("{\"error\":\"Unexpected endpoint\"}", "returned JSON without a list `data`"),
         ] {
-            assert_eq!(parse_listing(other.as_bytes(), "c").unwrap_err(), words, "{other}");
+            assert_eq!(parse_listing(body.as_bytes(), "c").unwrap_err(), why, "{body}");
         }
     }
 
     #[test]
-    fn a_list_without_end_is_cut() {
+    fn a_long_list_is_cut() {
         let many: Vec<_> = (0..MAX_MODELS).map(|nth| format!(r#"{{"id":"m{nth}"}}"#)).collect();
         let body = format!(r#"{{"data":[{},{{"id":"last"}}]}}"#, many.join(","));
         let listing = parse_listing(body.as_bytes(), "c").unwrap();
         assert_eq!(listing.models.len(), MAX_MODELS);
-        assert!(listing.warning.is_some_and(|words| words.contains("too many")));
+        assert!(listing.warning.is_some_and(|warning| warning.contains("too many")));
     }
 }

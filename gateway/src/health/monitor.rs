@@ -1,4 +1,4 @@
-//! One loop per backend: probe, publish, wait. What a request meets is published the same way, and shortens the wait.
+//! One loop per backend: probe, publish, wait. What a request finds out is published the same way, and shortens the wait.
 
 use std::{
     sync::Arc,
@@ -28,19 +28,19 @@ use crate::{
 /// Between probes of a backend that is not ready.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// At least so long between the end of a probe and one that a request asks for. A backend that says that it is ready and
-/// refuses every request would else be probed without a pause.
+/// Minimum time between a probe and the next that a request asks for: otherwise a backend that reports ready and rejects every
+/// request would be probed without a pause.
 const MIN_PROBE_GAP: Duration = Duration::from_millis(250);
 
-/// How long the news that a backend is ready waits for its list where a former one is known.
+/// How long a backend that becomes ready waits for its model list, if an older list is known.
 const FIRST_LISTING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A backend and what is believed of it. Cheap to clone; all clones are the same.
+/// A backend and its health. Cheap to clone; all clones share the state.
 #[derive(Debug, Clone)]
 pub(super) struct BackendMonitor {
     pub(super) backend: Arc<Backend>,
     health: watch::Sender<Health>,
-    /// What it listed last, also before it was down or the gateway started anew.
+    /// The last model list, kept while the backend is down and over restarts of the gateway.
     listing: watch::Sender<ModelListing>,
     model_cache: Arc<ModelCache>,
     probe_requested: Arc<Notify>,
@@ -50,27 +50,27 @@ pub(super) struct BackendMonitor {
 }
 
 impl BackendMonitor {
-    /// `before` is the same backend until now: what is known of it, and what requests that are under way find out, is
-    /// shared.
+    /// Shares its state with `previous`, the monitor of the same endpoint before a reload, which requests in flight still
+    /// report to.
     pub(super) fn new(
         backend: Arc<Backend>,
         rules: ProbeRules,
         metrics: Arc<Metrics>,
-        remembered: Arc<ModelCache>,
-        before: Option<&Self>,
+        model_cache: Arc<ModelCache>,
+        previous: Option<&Self>,
     ) -> Self {
-        let health = before.map_or_else(|| watch::Sender::new(Health::unknown()), |one| one.health.clone());
-        let listing = before.map_or_else(
-            || watch::Sender::new(ModelListing { models: remembered.models_of(&backend), warning: None }),
+        let health = previous.map_or_else(|| watch::Sender::new(Health::unknown()), |one| one.health.clone());
+        let listing = previous.map_or_else(
+            || watch::Sender::new(ModelListing { models: model_cache.models_of(&backend), warning: None }),
             |one| one.listing.clone(),
         );
-        let probe_now = before.map(|one| one.probe_requested.clone()).unwrap_or_default();
+        let probe_requested = previous.map(|one| one.probe_requested.clone()).unwrap_or_default();
         Self {
             backend,
             health,
             listing,
-            model_cache: remembered,
-            probe_requested: probe_now,
+            model_cache,
+            probe_requested,
             listing_requested: Arc::default(),
             rules,
             metrics,
@@ -85,53 +85,53 @@ impl BackendMonitor {
         self.listing.borrow()
     }
 
-    /// Waits until the first probe is answered, or given up.
+    /// Waits until the first probe has ended.
     pub(super) async fn wait_for_first_probe(&self) {
         let _ = self.health.subscribe().wait_for(|health| health.last_check.is_some()).await;
     }
 
-    /// Draws the conclusion now.
+    /// Updates the health by this evidence.
     pub(super) fn apply_evidence(&self, evidence: Evidence) {
         self.health.send_modify(|health| self.update(health, evidence));
     }
 
-    /// The same with what a probe found, unless the machine slept since it was sent: then it says nothing of now.
+    /// The same for a probe's result, which no longer counts if the machine has slept since the probe was sent.
     fn apply_probe(&self, evidence: Evidence, sleeps: u64) {
         self.health.send_if_modified(|health| {
-            let counts = health.sleep_count == sleeps;
-            if counts {
+            let is_current = health.sleep_count == sleeps;
+            if is_current {
                 self.update(health, evidence);
             }
-            counts
+            is_current
         });
     }
 
     fn update(&self, health: &mut Health, evidence: Evidence) {
         let now = unix_seconds_f64(SystemTime::now());
         let mut new = transition(health, evidence, &self.rules, now);
-        let over =
+        let warning =
             limit_warning(self.limit(), new.max_inflight).filter(|message| !new.warnings.contains(message));
-        new.warnings.extend(over);
+        new.warnings.extend(warning);
         self.announce(health, &new);
         *health = new;
     }
 
-    /// How many picture requests it is sent at once.
+    /// How many image requests it gets at once.
     fn limit(&self) -> Option<usize> {
         self.backend.limits.get(&Capability::Images).copied()
     }
 
-    /// The machine slept: nothing is known any more, and the loop probes at once.
+    /// Called after a sleep of the machine: forgets the health and probes at once.
     pub(super) fn invalidate(&self) {
         self.health.send_modify(|health| *health = Health::after_sleep(health));
     }
 
-    /// Asks for a probe without waiting for the next one's time.
+    /// Probes without waiting for the interval.
     pub(super) fn probe_soon(&self) {
         self.probe_requested.notify_one();
     }
 
-    /// The loops: the next probe is not held up by a list that is long in coming.
+    /// Two loops, so that a slow model list does not delay the next probe.
     pub(super) async fn run(self, clients: HttpClients) {
         tokio::join!(self.probe_loop(&clients), self.listing_loop(&clients));
     }
@@ -145,22 +145,22 @@ impl BackendMonitor {
                     self.metrics.record_probe(&self.backend.class, evidence.probe_result());
                     self.apply_probe(evidence, sleeps);
                 }
-                // Its connection may be dead: another one asks now, instead of after this one's time.
+                // The probe's connection may be dead: a new probe need not wait for its timeout.
                 () = self.wait_for_sleep(sleeps) => continue,
             }
             suspected = self.wait_for_next_probe(sleeps).await;
         }
     }
 
-    /// For a backend that becomes ready, the list comes before the good news: whoever is let in by these finds that.
+    /// Fetches the model list before a backend becomes ready, so that requests admitted then find it.
     async fn probe_backend(&self, clients: &HttpClients, suspected: bool) -> Evidence {
         let was_ready = self.health().ready;
-        let occasion = match (was_ready, suspected) {
+        let reason = match (was_ready, suspected) {
             (false, _) => ProbeReason::NotReady,
             (true, false) => ProbeReason::Ready,
             (true, true) => ProbeReason::Suspected,
         };
-        let evidence = probe(&clients.pooled(), &self.backend, occasion, self.rules.timeout).await;
+        let evidence = probe(&clients.pooled(), &self.backend, reason, self.rules.timeout).await;
         if evidence.is_ready() {
             let mut listed = self.listing.subscribe();
             let is_known = !listed.borrow_and_update().models.is_empty();
@@ -168,7 +168,7 @@ impl BackendMonitor {
             match (was_ready, is_known) {
                 (true, _) => {}
                 (false, true) => drop(timeout(FIRST_LISTING_TIMEOUT, listed.changed()).await),
-                // The wait for it has an end of its own.
+                // Listing has its own timeout.
                 (false, false) => drop(listed.changed().await),
             }
         }
@@ -182,7 +182,7 @@ impl BackendMonitor {
         }
     }
 
-    /// Asks for the list, and publishes it. Without an answer the former one stays.
+    /// Fetches the list and publishes it; on failure the previous list stays.
     async fn refresh_listing(&self, client: &Client) {
         let listing = match model_listing::fetch_listing(client, &self.backend, self.rules.timeout).await {
             ListOutcome::Listed(listing) => {
@@ -191,7 +191,7 @@ impl BackendMonitor {
             }
             ListOutcome::Unsupported => ModelListing { warning: None, ..self.listing().clone() },
             ListOutcome::Failed(why) => {
-                let message = format!("list of models: {why}; what was known of it before counts");
+                let message = format!("model list: {why}; the previous list stays in use");
                 ModelListing { warning: Some(message), ..self.listing().clone() }
             }
         };
@@ -207,27 +207,27 @@ impl BackendMonitor {
         let _ = self.health.subscribe().wait_for(|health| health.sleep_count != sleeps).await;
     }
 
-    /// Until the next probe's time, or until a request asks for one, which it tells. Should a request find out something
-    /// meanwhile, the time is counted anew.
+    /// Waits until the next probe is due; returns whether a request asked for it. Restarts the interval whenever the health
+    /// changes.
     async fn wait_for_next_probe(&self, sleeps: u64) -> bool {
-        let rested = Instant::now() + MIN_PROBE_GAP;
-        let asked = async || {
-            tokio::time::sleep_until(rested).await;
+        let earliest = Instant::now() + MIN_PROBE_GAP;
+        let requested = async || {
+            tokio::time::sleep_until(earliest).await;
             self.probe_requested.notified().await;
         };
-        let mut seen = self.health.subscribe();
+        let mut health = self.health.subscribe();
         loop {
-            let pause = if seen.borrow_and_update().ready { self.rules.interval } else { RETRY_INTERVAL };
+            let pause = if health.borrow_and_update().ready { self.rules.interval } else { RETRY_INTERVAL };
             tokio::select! {
                 () = tokio::time::sleep(pause) => return false,
-                () = asked() => return true,
+                () = requested() => return true,
                 () = self.wait_for_sleep(sleeps) => return false,
-                _ = seen.changed() => {}
+                _ = health.changed() => {}
             }
         }
     }
 
-    /// One line when something changes; silence while it stays.
+    /// Logs changes only.
     fn announce(&self, prev: &Health, new: &Health) {
         let backend = self.backend.class.as_str();
         if new.ready != prev.ready || prev.last_check.is_none() {
@@ -236,13 +236,16 @@ impl BackendMonitor {
                 Some(error) => warn!(backend, error = &*ellipsize(error, 300), "backend is not ready"),
             }
         }
-        let over = |health: &Health| limit_warning(self.limit(), health.max_inflight);
-        if let Some(message) = over(new).filter(|words| !prev.warnings.contains(words)) {
+        let limit = |health: &Health| limit_warning(self.limit(), health.max_inflight);
+        if let Some(message) = limit(new).filter(|message| !prev.warnings.contains(message)) {
             warn!(backend, "{message}");
         }
         if new.missing_paths != prev.missing_paths && !new.missing_paths.is_empty() {
             let paths = new.missing_paths.join(", ");
-            warn!(backend, paths, "wrong probe: the backend has no such path; its list of models decides");
+            warn!(
+                backend,
+                paths, "wrong probe: the backend has no such path; its model list decides instead"
+            );
         }
     }
 }
@@ -253,61 +256,60 @@ mod tests {
     use super::*;
     use crate::{config::backends::tests::backend, store::disk::tests::temporary};
 
-    fn monitor(rules: ProbeRules) -> BackendMonitor {
-        let remembered = Arc::new(ModelCache::open(&temporary("monitor")));
-        BackendMonitor::new(backend("c", &[]), rules, Arc::new(Metrics::new([])), remembered, None)
+    fn new_monitor(rules: ProbeRules) -> BackendMonitor {
+        let model_cache = Arc::new(ModelCache::open(&temporary("monitor")));
+        BackendMonitor::new(backend("c", &[]), rules, Arc::new(Metrics::new([])), model_cache, None)
     }
 
-    /// A backend that says that it is ready and refuses every request would be asked at every refusal.
     #[tokio::test(start_paused = true)]
     async fn requests_shorten_the_wait_and_no_two_probes_are_back_to_back() {
         let rules =
             ProbeRules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
-        let watched = monitor(rules);
-        let sleeps = watched.health().sleep_count;
-        let waits_for = async |asked: u64| {
-            let begun = Instant::now();
-            let ask = async {
-                tokio::time::sleep(Duration::from_millis(asked)).await;
-                watched.probe_soon();
+        let monitor = new_monitor(rules);
+        let sleeps = monitor.health().sleep_count;
+        let waits_for = async |delay: u64| {
+            let start = Instant::now();
+            let request = async {
+                tokio::time::sleep(Duration::from_millis(delay)).await;
+                monitor.probe_soon();
             };
-            tokio::join!(watched.wait_for_next_probe(sleeps), ask);
-            begun.elapsed().as_millis()
+            tokio::join!(monitor.wait_for_next_probe(sleeps), request);
+            start.elapsed().as_millis()
         };
-        for (asked, waited) in [(0, 250), (100, 250), (249, 250), (300, 300), (1500, 1500)] {
-            let passed = waits_for(asked).await;
-            assert!((waited..=waited + 2).contains(&passed), "asked after {asked} ms: {passed} ms");
+        for (delay, expected) in [(0, 250), (100, 250), (249, 250), (300, 300), (1500, 1500)] {
+            let waited = waits_for(delay).await;
+            assert!((expected..=expected + 2).contains(&waited), "requested after {delay} ms: {waited} ms");
         }
         let slept = async {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            watched.invalidate();
+            monitor.invalidate();
         };
-        let begun = Instant::now();
-        tokio::join!(watched.wait_for_next_probe(sleeps), slept);
-        assert!(begun.elapsed() < Duration::from_millis(15), "what was known is void: at once");
+        let start = Instant::now();
+        tokio::join!(monitor.wait_for_next_probe(sleeps), slept);
+        assert!(start.elapsed() < Duration::from_millis(15), "a sleep ends the wait");
     }
 
     #[test]
-    fn a_probe_from_before_a_sleep_counts_no_more() {
+    fn a_probe_from_before_a_sleep_does_not_count() {
         let rules =
             ProbeRules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
-        let watched = monitor(rules);
-        let good = || {
+        let monitor = new_monitor(rules);
+        let ready = || {
             Evidence::Answered(ProbeReport {
                 alive: true,
                 readiness: Readiness::Ready,
                 missing_paths: Vec::new(),
             })
         };
-        let before = watched.health().sleep_count;
-        watched.apply_probe(good(), before);
-        assert!(watched.health().ready);
-        watched.invalidate();
-        watched.apply_probe(good(), before);
-        assert!(!watched.health().ready);
-        assert!(watched.health().error.as_ref().is_some_and(|error| error.contains("asleep")));
-        let after = watched.health().sleep_count;
-        watched.apply_probe(good(), after);
-        assert!(watched.health().ready);
+        let before = monitor.health().sleep_count;
+        monitor.apply_probe(ready(), before);
+        assert!(monitor.health().ready);
+        monitor.invalidate();
+        monitor.apply_probe(ready(), before);
+        assert!(!monitor.health().ready);
+        assert!(monitor.health().error.as_ref().is_some_and(|error| error.contains("asleep")));
+        let after = monitor.health().sleep_count;
+        monitor.apply_probe(ready(), after);
+        assert!(monitor.health().ready);
     }
 }

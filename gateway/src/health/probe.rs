@@ -1,5 +1,5 @@
-//! One probe of one backend: the liveness path, the readiness path, and, where the backend has no such path, its
-//! list of models. What answers every path alike, as a router's login page does, is no backend.
+//! One probe of one backend: the liveness path, the readiness path and, if the backend has no such path, its model list. A server
+//! that answers every path alike, such as a router's login page, is not a backend.
 
 use std::time::Duration;
 
@@ -20,37 +20,34 @@ use crate::{
     config::Backend,
 };
 
-/// Bytes of a readiness answer or a list of models.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
-
-/// Characters of a backend's own message that are passed on.
 const MAX_MESSAGE_CHARS: usize = 300;
 
-/// For the answer of the next card; one that is ready gives it at once.
+/// A second probe may reach another card; one that is ready responds at once.
 const RECHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a backend is probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProbeReason {
-    /// It is time, and the backend was not ready before.
+    /// The interval is over, and the backend was not ready.
     NotReady,
-    /// It is time, and it was ready.
+    /// The interval is over, and the backend was ready.
     Ready,
-    /// It was ready, and a request met something that makes one doubt it. Further requests wait for nobody, so the verdict is
-    /// wanted as early as can be.
+    /// The backend was ready, and a request has failed. Until the probe ends, further requests are sent, so it should end
+    /// early.
     Suspected,
 }
 
-/// Asks. Takes at most `timeout` in all. A backend that was ready and says that it is not is asked once more: behind a
-/// load balancer the next card answers, and one that is ready is enough.
+/// Takes at most `timeout` in total. A backend that was ready and reports that it is not is probed once more: behind a load
+/// balancer another card may respond, and one that is ready is enough.
 pub(super) async fn probe(
     client: &Client,
     backend: &Backend,
-    occasion: ProbeReason,
+    reason: ProbeReason,
     timeout: Duration,
 ) -> Evidence {
-    match tokio::time::timeout(timeout, check_paths(client, backend, occasion)).await {
-        Ok(Ok(answered)) => Evidence::Answered(answered),
+    match tokio::time::timeout(timeout, check_paths(client, backend, reason)).await {
+        Ok(Ok(report)) => Evidence::Answered(report),
         Ok(Err(evidence)) => evidence,
         Err(_) => Evidence::ProbeFailed(ProbeFailure::TimedOut),
     }
@@ -59,39 +56,39 @@ pub(super) async fn probe(
 async fn check_paths(
     client: &Client,
     backend: &Backend,
-    occasion: ProbeReason,
+    reason: ProbeReason,
 ) -> Result<ProbeReport, Evidence> {
-    let (live, ready) = (liveness(client, backend), check_readiness_twice(client, backend, occasion));
-    let ((alive, no_liveness), (verdict, no_readiness)) = if occasion == ProbeReason::Suspected {
+    let (live, ready) = (liveness(client, backend), check_readiness_twice(client, backend, reason));
+    let ((alive, missing_liveness), (readiness, missing_readiness)) = if reason == ProbeReason::Suspected {
         let ready = ready.await?;
-        // One that says that it is not ready lives.
+        // A backend that reports that it is not ready is alive.
         (if ready.0.is_ready() { live.await? } else { (true, None) }, ready)
     } else {
         (live.await?, ready.await?)
     };
-    let wrong_paths = [no_liveness, no_readiness].into_iter().flatten().collect();
-    Ok(ProbeReport { alive, readiness: verdict, missing_paths: wrong_paths })
+    let missing_paths = [missing_liveness, missing_readiness].into_iter().flatten().collect();
+    Ok(ProbeReport { alive, readiness, missing_paths })
 }
 
-/// What a probe learns from a path, and the path if there is no such.
+/// What a path says; and the path itself if the backend does not have it.
 type PathCheck<T> = Result<(T, Option<String>), Evidence>;
 
 async fn liveness(client: &Client, backend: &Backend) -> PathCheck<bool> {
     if backend.liveness == backend.readiness {
         return Ok((true, None));
     }
-    let answer = get(client, backend, &backend.liveness).await?;
-    let missing = answer.is_missing_path().then(|| backend.liveness.path().to_owned());
-    Ok((missing.is_some() || answer.status.is_success(), missing))
+    let response = get(client, backend, &backend.liveness).await?;
+    let missing = response.is_missing_path().then(|| backend.liveness.path().to_owned());
+    Ok((missing.is_some() || response.status.is_success(), missing))
 }
 
 async fn check_readiness_twice(
     client: &Client,
     backend: &Backend,
-    occasion: ProbeReason,
+    reason: ProbeReason,
 ) -> PathCheck<Readiness> {
     let first = readiness(client, backend).await?;
-    if first.0.is_ready() || occasion == ProbeReason::NotReady {
+    if first.0.is_ready() || reason == ProbeReason::NotReady {
         return Ok(first);
     }
     match tokio::time::timeout(RECHECK_TIMEOUT, readiness(client, backend)).await {
@@ -101,20 +98,19 @@ async fn check_readiness_twice(
 }
 
 async fn readiness(client: &Client, backend: &Backend) -> PathCheck<Readiness> {
-    let answer = get(client, backend, &backend.readiness).await?;
-    if !answer.is_missing_path() {
-        return Ok((read_readiness(answer.status, answer.body(), &backend.readiness), None));
+    let response = get(client, backend, &backend.readiness).await?;
+    if !response.is_missing_path() {
+        return Ok((read_readiness(response.status, response.body(), &backend.readiness), None));
     }
     let verdict = check_models(client, backend).await?;
     Ok((verdict, Some(backend.readiness.path().to_owned())))
 }
 
-/// What a path answered.
 #[derive(Debug)]
 struct ProbeResponse {
     status: StatusCode,
     content_type: Option<HeaderValue>,
-    /// None if it is longer than anything that a probe is answered with.
+    /// `None` if it is too long for a probe's response.
     body: Option<Bytes>,
 }
 
@@ -127,9 +123,9 @@ impl ProbeResponse {
         is_html(self.content_type.as_ref(), self.body())
     }
 
-    /// Whether the backend has no such path, which says nothing of how it is. mlx_lm tells that with 404 and, to other
-    /// methods, 501; LM Studio with 200 and `{"error": "Unexpected endpoint or method. …"}`; what serves a web
-    /// page with 200 and that page. An error's page is another thing: it comes with the status of the error.
+    /// Whether the backend does not have this path, which says nothing about its health. mlx_lm answers 404 and, to other
+    /// methods, 501; LM Studio 200 with `{"error": "Unexpected endpoint or method. …"}`; a web server 200 with its page. An
+    /// error page comes with the status of the error.
     fn is_missing_path(&self) -> bool {
         match self.status {
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => true,
@@ -143,31 +139,33 @@ fn has_error(body: &[u8]) -> bool {
     JsonObject::parse(body, &["error"]).is_ok_and(|object| object.get("error").is_some())
 }
 
-/// Whether an answer of this type is a web page. Its type alone would not do: some health paths answer a plain `OK` as
-/// `text/html`, which is their framework's default.
-pub(super) fn is_html(kind: Option<&HeaderValue>, body: &[u8]) -> bool {
-    const BEGINNINGS: [&str; 8] =
+/// Whether a response is a web page. The content type alone does not show it: some health paths send a plain `OK` as
+/// `text/html`, their framework's default.
+pub(super) fn is_html(content_type: Option<&HeaderValue>, body: &[u8]) -> bool {
+    const PREFIXES: [&str; 8] =
         ["<!doctype", "<html", "<head", "<body", "<title", "<meta", "<!--", "<script"];
     let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body).trim_ascii_start();
-    let begins = |bytes: &[u8], with: &str| {
-        bytes.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with.as_bytes()))
+    let starts_with_ignore_case = |bytes: &[u8], prefix: &str| {
+        bytes.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
     };
-    let is_typed = || kind.is_some_and(|kind| begins(kind.as_bytes(), "text/html"));
-    BEGINNINGS.into_iter().any(|with| begins(body, with)) || body.starts_with(b"<") && is_typed()
+    let is_typed =
+        || content_type.is_some_and(|value| starts_with_ignore_case(value.as_bytes(), "text/html"));
+    PREFIXES.into_iter().any(|prefix| starts_with_ignore_case(body, prefix))
+        || body.starts_with(b"<") && is_typed()
 }
 
-/// A report says everything; without one the status alone does.
+/// By the report if there is one, else by the status.
 fn read_readiness(status: StatusCode, body: &[u8], path: &Url) -> Readiness {
     match serde_json::from_slice::<ReadyReport>(body) {
         Ok(report) if status.is_success() || !report.admits() => Readiness::Report(Box::new(report)),
         _ if status.is_success() => Readiness::Ready,
         _ => {
-            Readiness::NotReady(format!("{} answered {}{}", path.path(), status.as_u16(), error_detail(body)))
+            Readiness::NotReady(format!("{} returned {}{}", path.path(), status.as_u16(), error_detail(body)))
         }
     }
 }
 
-/// The words of a refusal, as MLX servers write them: `{"status": "unhealthy", "model_status": "no_models"}`.
+/// The reason in an error response, as MLX servers give it: `{"status": "unhealthy", "model_status": "no_models"}`.
 fn error_detail(body: &[u8]) -> String {
     let names = ["status", "model_status", "detail", "error"];
     let body = JsonObject::parse(body, &names).ok();
@@ -176,26 +174,26 @@ fn error_detail(body: &[u8]) -> String {
     if message.is_empty() { message } else { format!(": {}", one_line(&message, MAX_MESSAGE_CHARS)) }
 }
 
-/// mlx_lm answers an empty body where it has no cache of models.
+/// mlx_lm sends an empty body if it has no model cache.
 async fn check_models(client: &Client, backend: &Backend) -> Result<Readiness, Evidence> {
     let url = backend.api_url("models");
-    let answer = get(client, backend, &url).await?;
-    if answer.status == StatusCode::OK && answer.body.as_deref().is_some_and(is_list) {
+    let response = get(client, backend, &url).await?;
+    if response.status == StatusCode::OK && response.body.as_deref().is_some_and(is_list) {
         return Ok(Readiness::Ready);
     }
     let path = backend.readiness.path();
-    Ok(Readiness::NotReady(if answer.status.is_success() && answer.is_html() {
+    Ok(Readiness::NotReady(if response.status.is_success() && response.is_html() {
         format!(
-            "it answers {path} and {} with a web page (HTML{}), so another program answers at its base_url, or a proxy's \
-             login page: check host, port and path",
+            "{path} and {} return a web page (HTML{}): another program, or a proxy's login page, answers at this base_url; \
+             check host, port and path",
             url.path(),
-            title(answer.body())
+            title(response.body())
         )
     } else {
         format!(
-            "it has no {path}, and {} answered {} without a list of models",
+            "{path} does not exist, and {} returned {} without a model list",
             url.path(),
-            answer.status.as_u16()
+            response.status.as_u16()
         )
     }))
 }
@@ -205,10 +203,10 @@ fn is_list(body: &[u8]) -> bool {
     body.trim_ascii().is_empty() || object().as_deref() == Some("list")
 }
 
-/// A page's title, which often names the program.
+/// A page's title often names the program.
 fn title(page: &[u8]) -> String {
     let page = String::from_utf8_lossy(page);
-    let title = page.split_once("<title>").and_then(|(_, behind)| behind.split('<').next());
+    let title = page.split_once("<title>").and_then(|(_, rest)| rest.split('<').next());
     let title =
         title.map(|title| one_line(title.trim(), MAX_MESSAGE_CHARS)).filter(|title| !title.is_empty());
     title.map_or_else(String::new, |title| format!(", titled {title:?}"))
@@ -216,11 +214,11 @@ fn title(page: &[u8]) -> String {
 
 async fn get(client: &Client, backend: &Backend, url: &Url) -> Result<ProbeResponse, Evidence> {
     let request = backend.authorized(client.get(url.clone()));
-    let answer = request.send().await.map_err(|error| evidence_of(&error))?;
-    let (status, kind) = (answer.status(), answer.headers().get(CONTENT_TYPE).cloned());
-    match read_limited(answer, MAX_RESPONSE_BYTES).await {
-        Ok(body) => Ok(ProbeResponse { status, content_type: kind, body: Some(body) }),
-        Err(ReadBodyError::TooLarge) => Ok(ProbeResponse { status, content_type: kind, body: None }),
+    let response = request.send().await.map_err(|error| evidence_of(&error))?;
+    let (status, content_type) = (response.status(), response.headers().get(CONTENT_TYPE).cloned());
+    match read_limited(response, MAX_RESPONSE_BYTES).await {
+        Ok(body) => Ok(ProbeResponse { status, content_type, body: Some(body) }),
+        Err(ReadBodyError::TooLarge) => Ok(ProbeResponse { status, content_type, body: None }),
         Err(ReadBodyError::Transport(error)) => Err(evidence_of(&error)),
     }
 }
@@ -248,7 +246,7 @@ mod tests {
     use crate::{client::connect_error::tests::client_failing_with, config::backends::tests::backend};
 
     #[test]
-    fn a_path_that_is_not_there_is_told_from_a_backend_that_is_not_well() {
+    fn a_missing_path_is_not_taken_for_an_unhealthy_backend() {
         for (status, body, missing) in [
             (404, "Not Found", true),
             (404, "{\"detail\":\"Not Found\"}", true),
@@ -267,20 +265,24 @@ mod tests {
             (502, "<html><title>502 Bad Gateway</title></html>", false),
             (401, "", false),
         ] {
-            let said = |body| ProbeResponse {
+            let response = |body| ProbeResponse {
                 status: StatusCode::from_u16(status).unwrap(),
                 content_type: None,
                 body,
             };
-            assert_eq!(said(Some(body.into())).is_missing_path(), missing, "{status} {body}");
+            assert_eq!(response(Some(body.into())).is_missing_path(), missing, "{status} {body}");
             let endless = matches!(status, 200 | 404 | 405 | 501);
-            assert_eq!(said(None).is_missing_path(), endless, "nobody answers a probe with a megabyte");
+            assert_eq!(
+                response(None).is_missing_path(),
+                endless,
+                "no backend answers a probe with a megabyte"
+            );
         }
     }
 
     #[test]
-    fn a_page_is_told_by_its_type_and_how_it_begins() {
-        for (kind, body, page) in [
+    fn a_web_page_is_recognized_by_type_and_content() {
+        for (content_type, body, page) in [
             ("text/html", "<h1>Login</h1>", true),
             ("Text/HTML; charset=utf-8", "\n<p>", true),
             ("text/html", "OK", false),
@@ -288,36 +290,36 @@ mod tests {
             ("application/json", "<h1>", false),
             ("application/json", "<html>", true),
         ] {
-            let kind = HeaderValue::from_static(kind);
-            assert_eq!(is_html(Some(&kind), body.as_bytes()), page, "{kind:?} {body}");
+            let content_type = HeaderValue::from_static(content_type);
+            assert_eq!(is_html(Some(&content_type), body.as_bytes()), page, "{content_type:?} {body}");
         }
     }
 
     #[test]
-    fn a_page_is_named_by_its_title() {
-        for (page, named) in [
+    fn a_web_page_is_named_by_its_title() {
+        for (page, expected) in [
             ("<html><title> FRITZ!Box\n</title>", ", titled \"FRITZ!Box\""),
             ("<html><title></title>", ""),
             ("<html>", ""),
         ] {
-            assert_eq!(title(page.as_bytes()), named);
+            assert_eq!(title(page.as_bytes()), expected);
         }
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_backends_own_words() {
+    fn an_error_response_is_quoted() {
         let path = "http://mlx/health".parse().unwrap();
-        for (body, words) in [
-            ("", "/health answered 503"),
-            ("<html>", "/health answered 503"),
+        for (body, expected) in [
+            ("", "/health returned 503"),
+            ("<html>", "/health returned 503"),
             (
                 "{\"status\":\"unhealthy\",\"model_status\":\"no_models\"}",
-                "/health answered 503: unhealthy, no_models",
+                "/health returned 503: unhealthy, no_models",
             ),
-            ("{\"detail\":\"Model not\\nloaded\"}", "/health answered 503: Model notloaded"),
+            ("{\"detail\":\"Model not\\nloaded\"}", "/health returned 503: Model notloaded"),
         ] {
             match read_readiness(StatusCode::SERVICE_UNAVAILABLE, body.as_bytes(), &path) {
-                Readiness::NotReady(told) => assert_eq!(told, words),
+                Readiness::NotReady(message) => assert_eq!(message, expected),
                 other => panic!("{body}: {other:?}"),
             }
         }
@@ -325,28 +327,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_probe_of_a_name_that_nobody_knows_names_it() {
+    async fn an_unresolved_host_is_named() {
         let mut backend = (*backend("gpu_heavy", &[])).clone();
         for url in [&mut backend.liveness, &mut backend.readiness] {
             url.set_host(Some("ada2.invalid")).unwrap();
         }
         let client = client_builder(ConnectionPolicy::Pooled).build().unwrap();
         let evidence = probe(&client, &backend, ProbeReason::NotReady, Duration::from_secs(15)).await;
-        let Evidence::ProbeFailed(ProbeFailure::Unresolved(words)) = &evidence else {
+        let Evidence::ProbeFailed(ProbeFailure::Unresolved(message)) = &evidence else {
             panic!("{evidence:?}")
         };
-        assert!(words.contains("\"ada2.invalid\" cannot be resolved"), "{words}");
+        assert!(message.contains("\"ada2.invalid\" cannot be resolved"), "{message}");
     }
 
     #[tokio::test]
-    async fn a_probe_kept_from_the_local_network_says_so() {
+    async fn a_probe_blocked_from_the_local_network_says_so() {
         let mut backend = (*backend("gpu_heavy", &[])).clone();
         for url in [&mut backend.liveness, &mut backend.readiness] {
             url.set_host(Some("ada2.local")).unwrap();
         }
         let client = client_failing_with(std::io::ErrorKind::HostUnreachable);
         let evidence = probe(&client, &backend, ProbeReason::NotReady, Duration::from_secs(15)).await;
-        let Evidence::NoRoute(words) = &evidence else { panic!("{evidence:?}") };
-        assert!(words.contains("Local Network Privacy"), "{words}");
+        let Evidence::NoRoute(message) = &evidence else { panic!("{evidence:?}") };
+        assert!(message.contains("Local Network Privacy"), "{message}");
     }
 }

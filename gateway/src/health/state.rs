@@ -1,24 +1,24 @@
-//! What the gateway concludes about a backend from what it saw. Pure: no clock, no lock, no wait.
+//! What the gateway concludes about a backend from probes and requests. Pure: no clock, no lock, no wait.
 
 use wire::health::{GpuReport, ReadyReport};
 
 use crate::{client::connect_error::ConnectError, config::ProbeRules};
 
-/// What was seen of a backend.
+/// What a probe or a request found out about a backend.
 #[derive(Debug, Clone)]
 pub enum Evidence {
-    /// A probe was answered.
+    /// A probe got a response.
     Answered(ProbeReport),
-    /// A probe was not answered.
+    /// A probe got none.
     ProbeFailed(ProbeFailure),
-    /// Nobody listens there; met by a probe or by a request.
+    /// The connection was refused.
     Refused,
-    /// The operating system knows no way there, in these words; met by a probe or by a request.
+    /// There is no route to the host; with the message.
     NoRoute(String),
 }
 
 impl Evidence {
-    /// Whether a backend of which this was seen is ready.
+    /// Whether this shows that the backend is ready.
     pub fn is_ready(&self) -> bool {
         match self {
             Self::Answered(answered) => answered.alive && answered.readiness.is_ready(),
@@ -26,7 +26,7 @@ impl Evidence {
         }
     }
 
-    /// How the probe ended that found this.
+    /// The probe's result, as a metric label.
     pub const fn probe_result(&self) -> &'static str {
         match self {
             Self::Answered(_) => "answered",
@@ -49,25 +49,25 @@ impl From<ConnectError> for Evidence {
     }
 }
 
-/// An answered probe.
+/// The response to a probe.
 #[derive(Debug, Clone)]
 pub struct ProbeReport {
-    /// Whether the liveness path said that the backend lives.
+    /// By the liveness path.
     pub alive: bool,
-    /// What it said about being ready.
+    /// By the readiness path.
     pub readiness: Readiness,
     /// Probe paths that the backend does not have.
     pub missing_paths: Vec<String>,
 }
 
-/// What a readiness probe said.
+/// What the readiness path says.
 #[derive(Debug, Clone)]
 pub enum Readiness {
     /// A sidecar's report.
     Report(Box<ReadyReport>),
-    /// Ready, in no words of ours.
+    /// Ready, without a report.
     Ready,
-    /// Not ready, because.
+    /// Not ready, for this reason.
     NotReady(String),
 }
 
@@ -81,16 +81,16 @@ impl Readiness {
     }
 }
 
-/// Why a probe was not answered.
+/// Why a probe got no response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeFailure {
-    /// Not in time.
+    /// It timed out.
     TimedOut,
-    /// The connection broke.
+    /// The connection was lost.
     Broken,
-    /// Its host name has no address, in these words. Resolvers fail for a moment, too.
+    /// The host name has no address; with the message. Resolvers also fail for a moment.
     Unresolved(String),
-    /// The gateway itself had no file descriptor left to ask with.
+    /// The gateway has no file descriptor left.
     NoDescriptor,
 }
 
@@ -98,47 +98,45 @@ impl ProbeFailure {
     fn message(self) -> String {
         match self {
             Self::TimedOut => "health probe timed out".to_owned(),
-            Self::Broken => "health probe: the connection broke".to_owned(),
+            Self::Broken => "health probe failed: the connection was lost".to_owned(),
             Self::Unresolved(message) => message,
-            Self::NoDescriptor => {
-                "health probe: the gateway has no file descriptor left to ask with".to_owned()
-            }
+            Self::NoDescriptor => "health probe failed: the gateway has no file descriptors left".to_owned(),
         }
     }
 }
 
-/// What is believed of a backend.
+/// A backend's health.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
-    /// It answers.
+    /// By the last probe.
     pub alive: bool,
-    /// Requests are admitted.
+    /// Whether it gets requests.
     pub ready: bool,
-    /// Why not.
+    /// Why it is not ready.
     pub error: Option<String>,
-    /// What wants attention.
+    /// For the status.
     pub warnings: Vec<String>,
-    /// The sidecar's last reading.
+    /// The sidecar's last report of its card.
     pub gpu: Option<GpuReport>,
-    /// How many picture requests the sidecar takes at once, as it said last.
+    /// How many image requests the sidecar accepts at once, as it last reported.
     pub max_inflight: Option<usize>,
     /// Probe paths that the backend does not have.
     pub missing_paths: Vec<String>,
-    /// Unix seconds of the last evidence; none before the first.
+    /// Unix seconds of the last evidence.
     pub last_check: Option<f64>,
-    /// Unanswered probes in a row.
+    /// In a row.
     pub failed_probes: u32,
-    /// How often the machine had slept when this belief began.
+    /// How many sleeps of the machine came before this state.
     pub sleep_count: u64,
 }
 
 impl Health {
-    /// Nothing is known yet: not ready.
+    /// Before the first probe.
     pub fn unknown() -> Self {
         Self {
             alive: false,
             ready: false,
-            error: Some("its first health probe is not answered yet".to_owned()),
+            error: Some("the first health probe has not completed yet".to_owned()),
             warnings: Vec::new(),
             gpu: None,
             max_inflight: None,
@@ -149,11 +147,11 @@ impl Health {
         }
     }
 
-    /// The machine slept: as little is known as at first.
+    /// After a sleep as little is known as at first.
     pub fn after_sleep(prev: &Self) -> Self {
         Self {
-            error: Some("the machine was asleep; the backend is being asked again".to_owned()),
-            // Not news when they are met again.
+            error: Some("the machine was asleep; the backend is being probed again".to_owned()),
+            // Not announced again.
             missing_paths: prev.missing_paths.clone(),
             sleep_count: prev.sleep_count + 1,
             ..Self::unknown()
@@ -165,66 +163,66 @@ impl Health {
     }
 }
 
-/// What is believed after this evidence. What a backend says counts at once; silence only when it lasts.
+/// The health after this evidence. A response counts at once; missing responses only after several.
 pub fn transition(prev: &Health, evidence: Evidence, rules: &ProbeRules, now: f64) -> Health {
-    let seen = Health { last_check: Some(now), failed_probes: 0, ..prev.clone() };
+    let health = Health { last_check: Some(now), failed_probes: 0, ..prev.clone() };
     match evidence {
-        Evidence::Answered(answered) => answer(&seen, answered),
-        Evidence::Refused => seen.not_ready(false, "connection refused: nothing listens there"),
-        Evidence::NoRoute(message) => seen.not_ready(false, message),
+        Evidence::Answered(report) => after_report(&health, report),
+        Evidence::Refused => health.not_ready(false, "connection refused: nothing listens there"),
+        Evidence::NoRoute(message) => health.not_ready(false, message),
         Evidence::ProbeFailed(failure) => {
-            let unanswered = prev.failed_probes.saturating_add(1);
-            let seen = Health { failed_probes: unanswered, ..seen };
-            if prev.ready && unanswered < rules.threshold {
-                seen
+            let failed_probes = prev.failed_probes.saturating_add(1);
+            let health = Health { failed_probes, ..health };
+            if prev.ready && failed_probes < rules.threshold {
+                health
             } else {
-                seen.not_ready(false, failure.message())
+                health.not_ready(false, failure.message())
             }
         }
     }
 }
 
-fn answer(seen: &Health, probe_report: ProbeReport) -> Health {
-    let mut warnings: Vec<_> = probe_report
+fn after_report(health: &Health, report: ProbeReport) -> Health {
+    let mut warnings: Vec<_> = report
         .missing_paths
         .iter()
-        .map(|path| format!("wrong probe: the backend has no {path}; name its own path under `health`"))
+        .map(|path| format!("wrong probe: the backend has no {path}; set its own path under `health`"))
         .collect();
-    let (mut gpu, mut most_at_once) = (None, None);
-    let verdict = match probe_report.readiness {
-        Readiness::Report(report) => {
-            warnings.extend(report.warnings());
-            let verdict = if report.admits() { Ok(()) } else { Err(failure_message(&report)) };
-            most_at_once = report.max_concurrency();
-            gpu = report.gpu;
+    let (mut gpu, mut max_inflight) = (None, None);
+    let verdict = match report.readiness {
+        Readiness::Report(ready) => {
+            warnings.extend(ready.warnings());
+            let verdict = if ready.admits() { Ok(()) } else { Err(failure_message(&ready)) };
+            max_inflight = ready.max_concurrency();
+            gpu = ready.gpu;
             verdict
         }
         Readiness::Ready => Ok(()),
         Readiness::NotReady(message) => Err(message),
     };
     let verdict =
-        if probe_report.alive { verdict } else { verdict.and(Err("its liveness probe fails".to_owned())) };
+        if report.alive { verdict } else { verdict.and(Err("the liveness probe fails".to_owned())) };
     Health {
-        alive: probe_report.alive,
+        alive: report.alive,
         ready: verdict.is_ok(),
         error: verdict.err(),
         warnings,
         gpu,
-        max_inflight: most_at_once,
-        missing_paths: probe_report.missing_paths,
-        last_check: seen.last_check,
-        failed_probes: seen.failed_probes,
-        sleep_count: seen.sleep_count,
+        max_inflight,
+        missing_paths: report.missing_paths,
+        last_check: health.last_check,
+        failed_probes: health.failed_probes,
+        sleep_count: health.sleep_count,
     }
 }
 
-/// What is wrong with letting in more picture requests at once than the sidecar takes.
-pub fn limit_warning(limit: Option<usize>, most_at_once: Option<usize>) -> Option<String> {
-    let (limit, most) = limit.zip(most_at_once)?;
-    (limit > most).then(|| {
+/// Warns of a limit that admits more image requests at once than the sidecar accepts.
+pub fn limit_warning(limit: Option<usize>, max_inflight: Option<usize>) -> Option<String> {
+    let (limit, max) = limit.zip(max_inflight)?;
+    (limit > max).then(|| {
         format!(
-            "concurrency_limits: images is {limit}, and the sidecar takes {most} at once (its max_inflight): it answers \
-             what is above with 429; lower the one or raise the other"
+            "concurrency_limits: images is {limit}, but the sidecar accepts only {max} at once (its max_inflight) and answers \
+             429 beyond that; lower the limit or raise max_inflight"
         )
     })
 }

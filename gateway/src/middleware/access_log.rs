@@ -25,7 +25,7 @@ use crate::{
     app::App,
     error::{ErrorCause, Rejected},
     metrics::Metrics,
-    policy::routing::Routed,
+    policy::Routed,
 };
 
 /// What is logged when the caller left before the answer.

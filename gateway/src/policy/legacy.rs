@@ -1,6 +1,6 @@
-//! Which paths may go to the old gateway: those that are not ours in any spelling that a server might read as ours.
+//! Which paths may go to the legacy gateway: those that no server could take, in any spelling, for one of the gateway's own.
 
-/// What the new gateway serves, or refuses, by itself; and everything below.
+/// The gateway's own paths, with everything below them.
 const GATEWAY_PREFIXES: [&[&str]; 10] = [
     &["v1", "images"],
     &["v1", "chat"],
@@ -14,8 +14,8 @@ const GATEWAY_PREFIXES: [&[&str]; 10] = [
     &["metrics"],
 ];
 
-/// Whether the path is the old gateway's. Servers decode paths, merge slashes, ignore parameters behind `;` and, some of
-/// them, case: a path that any of this makes ours is ours. One with `..` is nobody's.
+/// Whether the path may go to the legacy gateway. Servers decode paths, merge slashes, ignore parameters after `;` and sometimes
+/// case: a path that any of this turns into one of the gateway's own is not legacy, nor is one with `..`.
 pub(crate) fn is_legacy_path(raw: &str) -> bool {
     let path = fully_decoded(raw).replace('\\', "/").to_lowercase();
     let segments: Vec<_> = path
@@ -25,11 +25,11 @@ pub(crate) fn is_legacy_path(raw: &str) -> bool {
         .collect();
     raw.starts_with('/')
         && !segments.contains(&"..")
-        && !GATEWAY_PREFIXES.iter().any(|ours| segments.starts_with(ours))
+        && !GATEWAY_PREFIXES.iter().any(|prefix| segments.starts_with(prefix))
 }
 
-/// Decoded until nothing is left to decode, as proxies and servers behind each other would. Each byte is looked at once:
-/// what an escape stands for may only end another one, with what was read before it.
+/// Decodes until no escape is left, as a chain of proxies and servers would. Linear: a decoded byte can only complete an escape
+/// together with the bytes before it.
 fn fully_decoded(raw: &str) -> String {
     let mut path = Vec::with_capacity(raw.len());
     for &byte in raw.as_bytes() {
@@ -55,8 +55,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_spelling_of_our_paths_is_theirs() {
-        for ours in [
+    fn no_spelling_of_an_own_path_is_legacy() {
+        for own in [
             "/v1/images/generations",
             "/v1/images",
             "/v1/images/",
@@ -88,9 +88,9 @@ mod tests {
             "*",
             "",
         ] {
-            assert!(!is_legacy_path(ours), "{ours}");
+            assert!(!is_legacy_path(own), "{own}");
         }
-        for theirs in [
+        for legacy in [
             "/",
             "/v1/tools",
             "/v1/audio/speech",
@@ -101,7 +101,7 @@ mod tests {
             "/a//b",
             "/%ff",
         ] {
-            assert!(is_legacy_path(theirs), "{theirs}");
+            assert!(is_legacy_path(legacy), "{legacy}");
         }
     }
 
@@ -115,7 +115,7 @@ mod tests {
     }
 
     proptest! {
-        /// As reading it again and again would.
+        /// The same result as decoding repeatedly.
         #[test]
         fn the_order_of_decoding_makes_no_difference(path in "(%|2|5|3|6|9|e|/|é){0,40}") {
             let mut slowly = path.clone().into_bytes();

@@ -1,5 +1,4 @@
-//! `multipart/form-data`: its parts are read for what policy decides on and kept as they lie in the body, so that they
-//! can be sent on byte for byte.
+//! A `multipart/form-data` body: the gateway reads the fields that it decides on and passes every other part on byte for byte.
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
@@ -11,25 +10,23 @@ use wire::openai::{
 
 use super::{UpstreamBody, unreadable_body};
 
-/// Parts of one form: 16 pictures, a mask, every field there is, and room.
+/// 16 images, a mask, and every field there is, with room to spare.
 const MAX_PARTS: usize = 128;
-/// Texts that policy reads or that mean nothing when given twice. Two readers of one form could decide on different
-/// ones.
+/// Text fields that may occur only once: of two, the backend might use the other one.
 const TEXT_FIELDS: [&str; 8] =
     ["model", "prompt", "n", "size", "response_format", "stream", "partial_images", "seed"];
 
-/// A form.
 #[derive(Debug)]
 pub(super) struct MultipartForm {
     content_type: HeaderValue,
     body: Bytes,
-    /// What stands before each part: two dashes and the boundary.
+    /// Precedes each part: two dashes and the boundary.
     delimiter: String,
     parts: Vec<FormPart>,
 }
 
 impl MultipartForm {
-    /// Reads a form, and the fields that policy decides on.
+    /// Parses a form; returns it with the fields that the gateway decides on.
     pub(super) fn read(content_type: &HeaderValue, body: &Bytes) -> Result<(Self, Fields), FieldError> {
         let multipart::MultipartForm { delimiter, parts } =
             multipart::MultipartForm::parse(content_type, body, MAX_PARTS)
@@ -47,12 +44,12 @@ impl MultipartForm {
             }
         }
         if !self.parts.iter().any(|part| !part.content.is_empty() && is_image_part(&part.name)) {
-            return Err(FieldError::new("image", "image must be a part with a picture, or several of them."));
+            return Err(FieldError::new("image", "image is required: at least one part with an image."));
         }
         Ok(())
     }
 
-    /// What a JSON object with these fields gives.
+    /// The same fields as from a JSON object.
     fn fields(&self) -> Result<Fields, FieldError> {
         let texts = self.parts.iter().filter(|part| TEXT_FIELDS.contains(&part.name.as_str()));
         let texts = texts.map(|part| Ok((part.name.as_str(), self.text(part)?)));
@@ -62,32 +59,32 @@ impl MultipartForm {
     fn text(&self, part: &FormPart) -> Result<&str, FieldError> {
         let name = &part.name;
         if part.is_file {
-            return Err(FieldError::new(name, format!("{name} must be a text, not a file.")));
+            return Err(FieldError::new(name, format!("{name} must be text, not a file.")));
         }
         str::from_utf8(&self.body[part.content.clone()])
-            .map_err(|_| FieldError::new(name, format!("{name} must be a text in UTF-8.")))
+            .map_err(|_| FieldError::new(name, format!("{name} must be UTF-8 text.")))
     }
 
-    /// The form with these texts in it, or without where there is none; every other part is as it was.
+    /// Replaces these text parts, and removes those that are `None`; every other part stays as it is.
     pub(super) fn into_upstream(self, overrides: &[(&str, Option<&str>)]) -> UpstreamBody {
         let Self { content_type, body, delimiter, parts } = self;
         let mut texts = overrides.to_vec();
-        let mut pieces = Vec::with_capacity(parts.len() + texts.len() + 1);
+        let mut chunks = Vec::with_capacity(parts.len() + texts.len() + 1);
         for part in parts {
             let raw = body.slice(part.span);
             match texts.iter().position(|(name, _)| *name == part.name) {
-                None => pieces.push(raw),
-                Some(at) => match texts.remove(at) {
-                    (_, Some(text)) if body[part.content] == *text.as_bytes() => pieces.push(raw),
-                    (name, Some(text)) => pieces.push(text_part(&delimiter, name, text)),
+                None => chunks.push(raw),
+                Some(index) => match texts.remove(index) {
+                    (_, Some(text)) if body[part.content] == *text.as_bytes() => chunks.push(raw),
+                    (name, Some(text)) => chunks.push(text_part(&delimiter, name, text)),
                     (_, None) => {}
                 },
             }
         }
         let added = texts.into_iter().filter_map(|(name, text)| Some((name, text?)));
-        pieces.extend(added.map(|(name, text)| text_part(&delimiter, name, text)));
-        pieces.push(format!("{delimiter}--\r\n").into());
-        UpstreamBody { content_type, chunks: pieces }
+        chunks.extend(added.map(|(name, text)| text_part(&delimiter, name, text)));
+        chunks.push(format!("{delimiter}--\r\n").into());
+        UpstreamBody { content_type, chunks }
     }
 }
 

@@ -1,17 +1,16 @@
-//! The body of a request for words or numbers: one JSON object of which the gateway reads `model` alone. It passes byte
-//! for byte but for that one value, so nothing is lost that another reader would find in it.
+//! The body of a request for text or embeddings: a JSON object of which the gateway reads only `model`. All else is passed on
+//! byte for byte.
 
 use bytes::Bytes;
 use wire::openai::{
     fields::{FieldError, Fields},
-    object::{JsonObject, bom_len},
+    object::JsonObject,
 };
 
-use super::{JsonBody, UpstreamBody};
+use super::{JsonBody, UpstreamBody, strip_bom};
 
 const MODEL: &str = "model";
 
-/// A body, read.
 #[derive(Debug)]
 pub(crate) struct TextBody {
     json: JsonBody,
@@ -19,20 +18,19 @@ pub(crate) struct TextBody {
 }
 
 impl TextBody {
-    /// Reads a body. A model named twice is refused: the backend might take the other one.
+    /// Reads a body. A duplicate `model` is rejected: the backend might use the other one.
     pub(crate) fn read(bytes: &Bytes) -> Result<Self, FieldError> {
-        let bytes = &bytes.slice(bom_len(bytes)..);
+        let bytes = &strip_bom(bytes);
         let object = JsonObject::parse(bytes, &[MODEL])?;
         let model = Fields::from_object(&object, &[MODEL])?.name(MODEL)?.map(str::to_owned);
         Ok(Self { json: JsonBody::new(bytes, &object), model })
     }
 
-    /// The model that it names.
     pub(crate) fn model(&self) -> Option<&str> {
         self.model.as_deref()
     }
 
-    /// The body as the backend gets it; without a model, none is named.
+    /// The body for the backend. Without a model the field is removed.
     pub(crate) fn into_upstream(self, model: Option<&str>) -> UpstreamBody {
         self.json.into_upstream(&[(MODEL, model)])
     }

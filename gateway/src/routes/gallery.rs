@@ -1,6 +1,6 @@
-//! `GET /v1/gateway/images`, `GET` and `DELETE /v1/gateway/images/{name}`: what is in the store, and taking something out. A
-//! token sees the pictures that it made, and some see all; what a caller does not see is not there. A name that is not of the
-//! store's form never reaches the disk.
+//! `GET /v1/gateway/images`, `GET` and `DELETE /v1/gateway/images/{name}`: lists, describes and deletes stored images. A token
+//! sees the images that it made, and some see all; any other image is 404. A name that is not in the store's form never reaches
+//! the disk.
 
 use axum::{
     Json,
@@ -26,9 +26,7 @@ use crate::{
     },
 };
 
-/// Pictures of a page that names no number.
 const DEFAULT_LIMIT: usize = 50;
-/// Most pictures of a page.
 const MAX_LIMIT: usize = 200;
 
 /// A page, newest first.
@@ -46,11 +44,11 @@ pub(crate) async fn list_images(
             Ok((images, has_more, store.totals()))
         }
         (id, sees_all) => {
-            let wants = |entry: &CachedMetadata| {
-                let seen = sees_all || entry.owners.iter().any(|owner| caller.is_owner(owner));
-                seen && id.as_ref().is_none_or(|id| entry.request_ids.contains(id))
+            let matches = |entry: &CachedMetadata| {
+                let visible = sees_all || entry.owners.iter().any(|owner| caller.is_owner(owner));
+                visible && id.as_ref().is_none_or(|id| entry.request_ids.contains(id))
             };
-            store.page_matching(&wants, page.before.as_ref(), page.limit)
+            store.page_matching(&matches, page.before.as_ref(), page.limit)
         }
     })
     .await?;
@@ -77,50 +75,50 @@ fn entry(listed: &ListedImage, base: &str) -> Value {
     })
 }
 
-/// One, and what is known of it.
+/// An image and its metadata.
 pub(crate) async fn get_image(
     State(app): State<App>,
     authorized: AuthorizedRequest,
     uri: Uri,
 ) -> Result<Json<Value>, ApiError> {
     let (name, store, caller) = (image_name(&uri)?, app.store.clone(), authorized.caller.clone());
-    let found = on_disk(move || find_visible(&store, &name, &caller)).await?;
-    let (listed, record) = found.ok_or(ApiError::NotFound)?;
+    let image = on_disk(move || find_visible(&store, &name, &caller)).await?;
+    let (listed, metadata) = image.ok_or(ApiError::NotFound)?;
     let base = app.config.public_base_url.as_deref().unwrap_or_default();
-    let mut all = record_json(record, &app.config.access, &authorized.caller);
-    // What is in the store counts for more than what was written beside it.
+    let mut all = metadata_json(metadata, &app.config.access, &authorized.caller);
+    // What the store knows overrides what the metadata file says.
     all.extend(entry(&listed, base).as_object().cloned().unwrap_or_default());
     Ok(Json(all.into()))
 }
 
-/// A picture and its record, if they are there for this caller.
+/// An image and its metadata, if the caller may see them.
 fn find_visible(
     store: &ImageStore,
     name: &ImageName,
     caller: &Caller,
 ) -> std::io::Result<Option<(ListedImage, ImageMetadata)>> {
     let Some(listed) = store.stat(name)? else { return Ok(None) };
-    let record = store.read_metadata(name)?;
-    let is_seen = caller.sees_all() || record.owners.iter().any(|owner| caller.is_owner(owner));
-    Ok(is_seen.then_some((listed, record)))
+    let metadata = store.read_metadata(name)?;
+    let visible = caller.sees_all() || metadata.owners.iter().any(|owner| caller.is_owner(owner));
+    Ok(visible.then_some((listed, metadata)))
 }
 
-/// A record as its reader sees it: whose the picture is besides is the business of those who see all.
-fn record_json(record: ImageMetadata, access: &AccessConfig, caller: &Caller) -> Map<String, Value> {
-    let ImageMetadata { owners, request_ids, further } = record;
+/// Metadata as this caller may see it: only those who see all learn who else owns the image.
+fn metadata_json(metadata: ImageMetadata, access: &AccessConfig, caller: &Caller) -> Map<String, Value> {
+    let ImageMetadata { owners, request_ids, further } = metadata;
     let name = |owner: &String| {
-        let holder = access.tokens.iter().find(|token| token.is_owner(owner));
-        // Of a bare token that is gone nothing is left to call it by.
-        holder.map_or_else(|| owner.trim_start_matches('#').to_owned(), |token| token.name.clone())
+        let token = access.tokens.iter().find(|token| token.is_owner(owner));
+        // An unnamed token that was removed has only its fingerprint.
+        token.map_or_else(|| owner.trim_start_matches('#').to_owned(), |token| token.name.clone())
     };
-    let mine = owners.iter().filter(|owner| caller.sees_all() || caller.is_owner(owner));
+    let owners = owners.iter().filter(|owner| caller.sees_all() || caller.is_owner(owner));
     let mut all = further;
-    all.insert("owners".to_owned(), mine.map(name).collect());
+    all.insert("owners".to_owned(), owners.map(name).collect());
     all.insert("request_ids".to_owned(), request_ids.into());
     all
 }
 
-/// Deletes one.
+/// Deletes an image; for a caller that does not see all, only its share in it.
 pub(crate) async fn delete_image(
     State(app): State<App>,
     authorized: AuthorizedRequest,
@@ -128,21 +126,21 @@ pub(crate) async fn delete_image(
 ) -> Result<Response, ApiError> {
     let (name, store, caller) = (image_name(&uri)?, app.store.clone(), authorized.caller);
     let image = name.clone();
-    let there = on_disk(move || {
+    let removed = on_disk(move || {
         if caller.sees_all() {
             store.remove(&image)
         } else {
             store.remove_owner(&image, &|owner| caller.is_owner(owner))
         }
     });
-    if !there.await? {
+    if !removed.await? {
         return Err(ApiError::NotFound);
     }
-    info!(picture = name.as_str(), "picture deleted on request");
+    info!(picture = name.as_str(), "image deleted on request");
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// By the raw path: a name in the store's form needs no escapes.
+/// From the raw path: a name in the store's form needs no escapes.
 fn image_name(uri: &Uri) -> Result<ImageName, ApiError> {
     uri.path().strip_prefix("/v1/gateway/images/").and_then(ImageName::parse).ok_or(ApiError::NotFound)
 }
@@ -153,17 +151,16 @@ async fn on_disk<T: Send + 'static>(
     blocking(work).await.map_err(|error| ApiError::Store(error.into()))
 }
 
-/// Which page is asked for.
 #[derive(Debug, PartialEq, Eq)]
 struct PageQuery {
     limit: usize,
     before: Option<ImageName>,
-    /// Those only that this request made.
+    /// Only images that this request made.
     request_id: Option<String>,
 }
 
 impl PageQuery {
-    /// Both values are plain where they are right: nothing in them is ever escaped.
+    /// Valid values never need escapes, so none are decoded.
     fn parse(query: &str) -> Result<Self, FieldError> {
         let mut page = Self { limit: DEFAULT_LIMIT, before: None, request_id: None };
         for pair in query.split('&') {
@@ -176,13 +173,13 @@ impl PageQuery {
                     page.limit = limit.ok_or_else(expected)?;
                 }
                 "before" => {
-                    let expected =
-                        || FieldError::new("before", "before must be the name of a stored picture.");
+                    let expected = || FieldError::new("before", "before must be the name of a stored image.");
                     page.before = Some(ImageName::parse(value).ok_or_else(expected)?);
                 }
                 "request_id" => {
-                    let expected =
-                        || FieldError::new("request_id", "request_id must be an X-Request-Id of an answer.");
+                    let expected = || {
+                        FieldError::new("request_id", "request_id must be the X-Request-Id of a response.")
+                    };
                     page.request_id = Some(
                         Some(value)
                             .filter(|id| request_id::is_valid(id.as_bytes()))
@@ -202,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_read_from_the_query_and_what_is_wrong_is_named() {
+    fn a_query_is_parsed_and_a_wrong_parameter_is_named() {
         let name = "1736697234_0123456789abcdef.png";
         let before = ImageName::parse(name);
         for (query, limit, before) in [

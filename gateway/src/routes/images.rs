@@ -1,4 +1,4 @@
-//! `POST /v1/images/generations` and `/v1/images/edits`: the spine. Each value is the proof that the next step needs.
+//! `POST /v1/images/generations` and `/v1/images/edits`. Each step's result is what the next step needs as proof.
 
 mod base64_body;
 mod event_relay;
@@ -17,20 +17,19 @@ use tokio::time::Instant;
 
 use super::{AuthorizedRequest, requested_backend};
 use crate::{
-    admission::Grant,
+    admission::{Grant, require_ready},
     app::App,
-    backend::{self, BackendRequest, BackendResponse, ImageRequestError, mock},
+    backend::{
+        images::{self, BackendRequest, BackendResponse, ImageRequestError},
+        mock,
+    },
     config::{Capability, ImageEngine},
     error::ApiError,
-    policy::routing::route_images,
-    request::{
-        ImageBody,
-        image_request::{ImageRequest, ImageTask, Malformed},
-    },
+    policy::route_images,
+    request::image_request::{ImageBody, ImageRequest, ImageTask, Malformed},
     store::writable::ReservedFiles,
 };
 
-/// Pictures from words.
 pub(crate) async fn generations(
     State(app): State<App>,
     authorized: AuthorizedRequest,
@@ -39,7 +38,6 @@ pub(crate) async fn generations(
     respond(ImageTask::Generation, &app, &authorized, request).await
 }
 
-/// Pictures from pictures.
 pub(crate) async fn edits(
     State(app): State<App>,
     authorized: AuthorizedRequest,
@@ -48,14 +46,13 @@ pub(crate) async fn edits(
     respond(ImageTask::Edit, &app, &authorized, request).await
 }
 
-/// What is asked, answered or refused.
 async fn respond(task: ImageTask, app: &App, authorized: &AuthorizedRequest, request: Request) -> Response {
-    let kind = Capability::Images.as_str();
-    authorized.record.record(|fields| fields.route_kind = Some(kind));
+    let route_kind = Capability::Images.as_str();
+    authorized.record.record(|fields| fields.route_kind = Some(route_kind));
     let mut class = None;
     match serve(task, app, authorized, request, &mut class).await {
         Ok(response) => response,
-        Err(error) => error.to_response(Some(kind), class.as_deref()),
+        Err(error) => error.to_response(Some(route_kind), class.as_deref()),
     }
 }
 
@@ -69,98 +66,94 @@ async fn serve(
     let arrival = Instant::now();
     let deadline = arrival + app.config.images.timeout;
     let (parts, body) = request.into_parts();
-    let holder = authorized.record.body_owner();
-    let whole_body = app.body_budget.read(&holder, &parts.headers, body).await.map_err(ApiError::Body)?;
-    let reader = body_parser(task, &parts.headers, app.config.images.max_pixels);
-    let (whole_body, read) = parse_off_thread(whole_body, reader).await;
-    let (payload, image_request) = read.map_err(ApiError::Malformed)?; // what is asked
+    let owner = authorized.record.body_owner();
+    let body = app.body_budget.read(&owner, &parts.headers, body).await.map_err(ApiError::Body)?;
+    let parser = body_parser(task, &parts.headers, app.config.images.max_pixels);
+    let (body_permit, parsed) = parse_off_thread(body, parser).await;
+    let (body, image_request) = parsed.map_err(ApiError::Malformed)?; // what is requested
     let routed =
-        route_images(&app.config.backends, &app.config.images, &image_request).map_err(ApiError::Denied)?; // may it
+        route_images(&app.config.backends, &app.config.images, &image_request).map_err(ApiError::Denied)?; // which backend
     *class = Some(authorized.record.record_route(&routed));
-    app.check_for_sleep(); // or the first request after it would be admitted on what was known before
-    let ready = app.health.require_ready(routed).map_err(ApiError::NotReady)?; // is anyone up
-    let grant = app.admission.admit(ready, authorized.caller.name()).map_err(ApiError::Busy)?; // is there room: now or 429
-    let files = reserve_files(app, grant.routed().engine(), &image_request).await?; // is there room for what will be made
-    let answer = match grant.routed().engine() {
+    app.check_for_sleep(); // otherwise the first request after a sleep would be admitted by stale probes
+    let ready = require_ready(&app.health, routed).map_err(ApiError::NotReady)?; // is it ready: else 503
+    let grant = app.admission.admit(ready, authorized.caller.name()).map_err(ApiError::Busy)?; // is a slot free: else 429
+    let files = reserve_files(app, grant.routed().engine(), &image_request).await?; // has the store room
+    let response = match grant.routed().engine() {
         ImageEngine::Mock => mock::paint(&app.store, grant, &image_request).await.map_err(ApiError::Store)?,
         ImageEngine::Backend => {
-            let outgoing = BackendRequest {
+            let request = BackendRequest {
                 task,
                 stream: image_request.stream,
                 count: image_request.count,
-                body: payload.into_upstream(grant.routed().model()),
-                body_permit: whole_body,
+                body: body.into_upstream(grant.routed().model()),
+                body_permit,
                 request_id: authorized.id.to_header_value(),
                 files,
                 deadline,
-                // With a stream, the caller waits that long for each piece and not for the whole.
-                caller_deadline: client_read_timeout(&parts.headers)
+                // With a stream, the client's timeout is for each chunk and not for all.
+                client_deadline: client_read_timeout(&parts.headers)
                     .filter(|_| !image_request.stream)
-                    .map(|patience| arrival + patience),
+                    .map(|timeout| arrival + timeout),
             };
-            send(app, grant, outgoing).await? // do it, once
+            send(app, grant, request).await? // forward, once
         }
     };
-    match answer {
-        BackendResponse::Images(images) => {
-            let stored = respond::store_images(app, images, authorized.provenance()).await?; // keep it
-            Ok(respond::respond(app, stored)) // answer
-        }
-        // The same, as it happens.
+    match response {
+        BackendResponse::Images(images) => respond::store_images(app, images, authorized.provenance()).await, // store, respond
+        // The same, event by event.
         BackendResponse::Events(events, file) => {
             Ok(event_relay::respond(app, authorized, events, *file, deadline))
         }
     }
 }
 
-/// What reads the body: it needs nothing of the request but this.
+/// Takes from the headers what parsing needs, since it runs on another thread.
 fn body_parser(
     task: ImageTask,
     headers: &HeaderMap,
     max_pixels: u64,
 ) -> impl FnOnce(&Bytes) -> Result<(ImageBody, ImageRequest), Malformed> + Send + 'static {
     let (content_type, backend) = (headers.get(header::CONTENT_TYPE).cloned(), requested_backend(headers));
-    move |body| {
-        let payload = ImageBody::read(task, content_type.as_ref(), body)?;
-        let image_request = ImageRequest::from_fields(task, payload.fields(), backend, max_pixels)?;
-        Ok((payload, image_request))
+    move |bytes| {
+        let body = ImageBody::read(task, content_type.as_ref(), bytes)?;
+        let image_request = ImageRequest::from_fields(task, body.fields(), backend, max_pixels)?;
+        Ok((body, image_request))
     }
 }
 
-/// Has what it takes to keep what is asked for, before anybody spends time on it. The mock's pictures cost none.
+/// Reserves what storing the images takes, before anyone spends time on them. The mock writes its own files.
 async fn reserve_files(
     app: &App,
     engine: ImageEngine,
     image_request: &ImageRequest,
 ) -> Result<ReservedFiles, ApiError> {
     let bytes = image_request.count.saturating_mul(max_image_bytes(image_request));
-    let prepared = match engine {
+    let files = match engine {
         ImageEngine::Mock => app.store.reserve(0, bytes).await,
         ImageEngine::Backend if image_request.stream => app.store.reserve_for_stream(bytes).await,
         ImageEngine::Backend => app.store.reserve(image_request.count, bytes).await,
     };
-    prepared.map_err(ApiError::StoreNotReady)
+    files.map_err(ApiError::StoreNotReady)
 }
 
-/// Bytes of one picture at most: four a pixel. Of one whose size the backend chooses nothing is known, and the room that is
-/// kept free must do.
+/// At most four bytes a pixel. If the backend chooses the size, the space that the store keeps free must do.
 fn max_image_bytes(image_request: &ImageRequest) -> u64 {
     image_request.size.map_or(0, |size| u64::from(size.width) * u64::from(size.height) * 4)
 }
 
-/// How long the caller's own library waits, as OpenAI's Python library says.
+/// The client's own timeout, which OpenAI's Python library sends.
 fn client_read_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds: f64 = headers.get("x-stainless-read-timeout")?.to_str().ok()?.trim().parse().ok()?;
     (seconds > 0.0 && seconds < 86_400.0).then(|| Duration::from_secs_f64(seconds))
 }
 
-async fn send(app: &App, grant: Grant, outgoing: BackendRequest) -> Result<BackendResponse, ApiError> {
+async fn send(app: &App, grant: Grant, request: BackendRequest) -> Result<BackendResponse, ApiError> {
     let class = grant.routed().backend().class.clone();
-    backend::send(&app.clients, &app.store, grant, outgoing).await.map_err(|failure| match failure {
-        ImageRequestError::Backend(fault) => {
-            fault.report_failure(&app.health, &class);
-            ApiError::Backend(class, fault)
+    images::send(&app.clients, &app.store, grant, request).await.map_err(|error| match error {
+        ImageRequestError::Backend(error) => {
+            error.report_failure(&app.health, &class);
+            ApiError::Backend(class, error)
         }
-        ImageRequestError::Store(fault) => ApiError::Store(fault),
+        ImageRequestError::Store(error) => ApiError::Store(error),
     })
 }

@@ -1,5 +1,5 @@
-//! Every path that is not ours: nobody's, or the old gateway's, while there is one. Passed on unchanged and streamed both
-//! ways, on a connection of its own, once.
+//! Paths that are not the gateway's own: 404, or forwarded to the legacy gateway if one is configured. Requests are passed on
+//! unchanged and streamed both ways, on a connection of their own, once.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use std::{
 use axum::{
     body::{Body, HttpBody},
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -24,32 +24,35 @@ use service::{
     request_id::{RequestId, X_REQUEST_ID},
     secret::strip_credentials,
 };
-use tokio::{task::yield_now, time::timeout};
+use tokio::time::timeout;
 use wire::openai::fields::FieldError;
 
-use super::{AuthorizedRequest, ROUTE_PATHS};
+use super::{
+    AuthorizedRequest, ROUTE_PATHS,
+    relay::{self, Failure, Upstream},
+};
 use crate::{
     app::App,
     backend::{BackendError, check_framing},
     config::{AccessConfig, LegacyUpstream},
     error::ApiError,
-    middleware::access_log::{RequestRecord, Streamed},
+    middleware::access_log::RequestRecord,
     policy::legacy::is_legacy_path,
     request::image_request::Malformed,
     tls::Tls,
 };
 
-/// The name in `X-Backend-Used`.
+/// In `X-Backend-Used`.
 const LEGACY_BACKEND: &str = "legacy";
-/// For the whole request to go out and the answer's head to come: the old gateway makes music, too.
+/// For sending the whole request and receiving the response's head: the legacy gateway also makes music.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(5);
-/// Between two pieces of its answer.
+/// Between two chunks of the response.
 const CHUNK_TIMEOUT: Duration = Duration::from_mins(5);
-/// Between two pieces of a caller's body.
+/// Between two chunks of the client's body.
 const UPLOAD_CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Headers of the old gateway that do not pass: those that are ours to say, and those that act on all of the origin, which
-/// is ours: what browsers keep for `/ui`, and how they reach this host.
+/// Response headers that are not forwarded: those that this gateway sets, and those that affect the whole origin, such as what
+/// browsers store for `/ui` and how they reach this host.
 const DROPPED_HEADERS: [&str; 7] = [
     "x-backend-used",
     "x-model-used",
@@ -60,7 +63,7 @@ const DROPPED_HEADERS: [&str; 7] = [
     "alt-svc",
 ];
 
-/// The handler. What is nobody's is not there, whoever asks.
+/// Checks the path before the token: an unknown path is 404 for every client.
 pub(crate) async fn forward(
     State(app): State<App>,
     authorized: Result<AuthorizedRequest, ApiError>,
@@ -71,11 +74,11 @@ pub(crate) async fn forward(
     };
     let authorized = match authorized {
         Ok(authorized) => authorized,
-        Err(refused) => return refused.into_response(),
+        Err(error) => return error.into_response(),
     };
     authorized.record.record(|fields| fields.backend = Some(LEGACY_BACKEND.to_owned()));
-    let passed = proxy(&app, legacy, &authorized, request).await;
-    passed.unwrap_or_else(|error| error.to_response(None, Some(LEGACY_BACKEND)))
+    let forwarded = proxy(&app, legacy, &authorized, request).await;
+    forwarded.unwrap_or_else(|error| error.to_response(None, Some(LEGACY_BACKEND)))
 }
 
 async fn proxy(
@@ -97,32 +100,33 @@ async fn proxy(
         &authorized.id,
         parts,
     ));
-    let cut = Arc::new(OnceLock::new());
+    let body_error = Arc::new(OnceLock::new());
     if !body.is_end_stream() {
-        outgoing = outgoing.body(reqwest::Body::wrap_stream(upload(body, limit, cut.clone())));
+        outgoing = outgoing.body(reqwest::Body::wrap_stream(upload(body, limit, body_error.clone())));
     }
-    let fault = |fault| ApiError::Backend(LEGACY_BACKEND.to_owned(), fault);
-    let answer = timeout(HEAD_TIMEOUT, outgoing.send()).await.map_err(|_| fault(BackendError::TimedOut))?;
-    let answer = answer.map_err(|error| match cut.get() {
-        Some(cut) => ApiError::Body(*cut),
-        None => fault(BackendError::from_reqwest(&error)),
+    let failed = |error| ApiError::Backend(LEGACY_BACKEND.to_owned(), error);
+    let response =
+        timeout(HEAD_TIMEOUT, outgoing.send()).await.map_err(|_| failed(BackendError::TimedOut))?;
+    let response = response.map_err(|error| match body_error.get() {
+        Some(error) => ApiError::Body(*error),
+        None => failed(BackendError::from_reqwest(&error)),
     })?;
-    let answer = check_framing(answer).map_err(fault)?;
-    Ok(proxied_response(&method, answer, &authorized.record))
+    let response = check_framing(response).map_err(failed)?;
+    Ok(proxied_response(&method, response, &authorized.record))
 }
 
-/// The address at the old gateway. The library would mend some paths on the way; then it would be another path.
+/// The URL at the legacy gateway. Rejects targets that the URL library would normalize into another path.
 fn target_url(origin: &Url, uri: &Uri) -> Result<Url, Malformed> {
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let origin = origin.as_str().trim_end_matches('/');
     let url = format!("{origin}{target}").parse::<Url>().ok();
     url.filter(|url| url.as_str().strip_prefix(origin) == Some(target)).ok_or_else(|| {
-        let words = "The path or its query has letters that must be percent-encoded, or dots for segments.";
-        Malformed::Field(FieldError { param: None, message: words.to_owned() })
+        let message = "The path or query contains characters that must be percent-encoded, or dot segments.";
+        Malformed::Field(FieldError { param: None, message: message.to_owned() })
     })
 }
 
-/// The caller's head without what is this connection's or ours.
+/// The client's headers without those of its connection and the gateway's credentials.
 fn request_headers(app: &App, legacy: &LegacyUpstream, id: &RequestId, parts: Parts) -> HeaderMap {
     let Parts { mut headers, extensions, .. } = parts;
     let AccessConfig { tokens, .. } = &app.config.access;
@@ -131,7 +135,7 @@ fn request_headers(app: &App, legacy: &LegacyUpstream, id: &RequestId, parts: Pa
         let proto = if matches!(app.config.tls, Tls::Off) { "http" } else { "https" };
         set_forwarded_headers(&mut headers, client, proto);
     }
-    // The library names the host that it asks, and has answered `Expect`.
+    // reqwest sets `Host`, and hyper has answered `Expect`.
     for name in [header::HOST, header::EXPECT, header::TE, header::PROXY_AUTHORIZATION] {
         headers.remove(name);
     }
@@ -146,96 +150,70 @@ fn request_headers(app: &App, legacy: &LegacyUpstream, id: &RequestId, parts: Pa
     headers
 }
 
-/// The caller's body as it comes; where it is cut off, `cut` says why.
+/// The client's body as it arrives; if it ends early, `error` says why.
 fn upload(
     body: Body,
     limit: usize,
-    cut: Arc<OnceLock<BodyError>>,
+    error: Arc<OnceLock<BodyError>>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let pieces = (body.into_data_stream(), 0_usize);
-    stream::unfold(Some(pieces), move |state| {
-        let cut = cut.clone();
+    let chunks = (body.into_data_stream(), 0_usize);
+    stream::unfold(Some(chunks), move |state| {
+        let error = error.clone();
         async move {
-            let (mut pieces, come) = state?;
-            let fault = match timeout(UPLOAD_CHUNK_TIMEOUT, pieces.next()).await {
+            let (mut chunks, received) = state?;
+            let body_error = match timeout(UPLOAD_CHUNK_TIMEOUT, chunks.next()).await {
                 Ok(None) => return None,
-                Ok(Some(Ok(piece))) if limit == 0 || come + piece.len() <= limit => {
-                    let come = come + piece.len();
-                    return Some((Ok(piece), Some((pieces, come))));
+                Ok(Some(Ok(chunk))) if limit == 0 || received + chunk.len() <= limit => {
+                    let received = received + chunk.len();
+                    return Some((Ok(chunk), Some((chunks, received))));
                 }
                 Ok(Some(Ok(_))) => BodyError::TooLarge(limit),
                 Ok(Some(Err(_))) => BodyError::ReadFailed,
                 Err(_) => BodyError::Stalled,
             };
-            let _ = cut.set(fault);
-            Some((Err(io::Error::other("the caller's body ended early")), None))
+            let _ = error.set(body_error);
+            Some((Err(io::Error::other("the client's body ended early")), None))
         }
     })
 }
 
-/// The old gateway's answer as it comes.
-fn proxied_response(method: &Method, answer: reqwest::Response, account: &RequestRecord) -> Response {
-    let (status, left) = (answer.status(), answer.content_length());
-    let mut headers = answer.headers().clone();
+fn proxied_response(method: &Method, response: reqwest::Response, record: &RequestRecord) -> Response {
+    let (status, length) = (response.status(), response.content_length());
+    let mut headers = response.headers().clone();
     remove_hop_by_hop(&mut headers);
     for name in DROPPED_HEADERS {
         headers.remove(HeaderName::from_static(name));
     }
-    let bare = *method == Method::HEAD || matches!(status.as_u16(), 204 | 304) || left == Some(0);
-    let mut response = Response::new(if bare {
-        Body::empty()
-    } else {
-        let body = LegacyBody {
-            response: answer,
-            remaining: left,
-            record: account.clone(),
-            status: status.as_u16(),
-        };
-        Body::from_stream(stream::unfold(Some(body), async |passing| passing?.next_chunk().await))
-    });
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    if !bare {
-        response.extensions_mut().insert(Streamed);
+    let has_no_body = *method == Method::HEAD
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || length == Some(0);
+    if has_no_body {
+        return (status, headers, Body::empty()).into_response();
     }
-    response
+    relay::forward(status, headers, record, LegacyBody { response, remaining: length })
 }
 
-/// An answer's body on its way.
 struct LegacyBody {
     response: reqwest::Response,
-    /// Bytes to come, if it said how many.
+    /// Bytes to come, if `Content-Length` says how many.
     remaining: Option<u64>,
-    record: RequestRecord,
-    status: u16,
 }
 
-impl LegacyBody {
-    async fn next_chunk(mut self) -> Option<(io::Result<Bytes>, Option<Self>)> {
-        match timeout(CHUNK_TIMEOUT, self.response.chunk()).await {
-            Ok(Ok(Some(piece))) => {
-                self.remaining = self.remaining.map(|left| left.saturating_sub(piece.len() as u64));
-                // With the last byte announced the HTTP library asks for no end.
-                if self.remaining == Some(0) {
-                    self.record.record_outcome(self.status, None);
-                }
-                Some((Ok(piece), Some(self)))
-            }
-            Ok(Ok(None)) => {
-                self.record.record_outcome(self.status, None);
-                None
-            }
-            Ok(Err(_)) => self.fail(502, "the old gateway broke off its answer").await,
-            Err(_) => self.fail(504, "the old gateway's answer came to a stop").await,
+impl Upstream for LegacyBody {
+    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        let failure = |status, why: &'static str| Failure { status, cause: why.to_owned(), abort: why };
+        let chunk = timeout(CHUNK_TIMEOUT, self.response.chunk())
+            .await
+            .map_err(|_| failure(504, "the legacy gateway stopped sending"))?
+            .map_err(|_| failure(502, "the legacy gateway closed the connection early"))?;
+        if let (Some(chunk), Some(remaining)) = (&chunk, &mut self.remaining) {
+            *remaining = remaining.saturating_sub(chunk.len() as u64);
         }
+        Ok(chunk)
     }
 
-    /// The caller's connection is cut: what came must not look whole.
-    async fn fail(self, status: u16, message: &str) -> Option<(io::Result<Bytes>, Option<Self>)> {
-        self.record.record_outcome(status, Some(message.to_owned()));
-        // What passed before goes out first.
-        yield_now().await;
-        Some((Err(io::Error::other(message.to_owned())), None))
+    fn is_complete(&self) -> bool {
+        self.remaining == Some(0)
     }
 }
 
@@ -244,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_goes_on_byte_for_byte_or_not_at_all() {
+    fn a_target_is_forwarded_byte_for_byte_or_not_at_all() {
         let origin: Url = "http://127.0.0.1:9000/".parse().unwrap();
         for target in
             ["/", "/a/b?c=d&e=%20", "/a//b", "//x/y", "/%2Fa?x=http://y/z", "/a;b=1?", "/a:b@c", "/%ff"]
@@ -253,8 +231,8 @@ mod tests {
             assert_eq!(url.as_str(), format!("http://127.0.0.1:9000{target}"));
             assert_eq!(url.host_str(), Some("127.0.0.1"));
         }
-        for mended in ["/a/../b", "/a/%2e%2e/b", "/{a}", "/a\"b"] {
-            assert!(target_url(&origin, &mended.parse().unwrap()).is_err(), "{mended}");
+        for normalized in ["/a/../b", "/a/%2e%2e/b", "/{a}", "/a\"b"] {
+            assert!(target_url(&origin, &normalized.parse().unwrap()).is_err(), "{normalized}");
         }
     }
 }

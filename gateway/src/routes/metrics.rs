@@ -1,5 +1,5 @@
-//! `GET /metrics`, for Prometheus: with the token on the main port, and without on a listener of its own. What is counted
-//! is in `metrics`; what can be read from a snapshot (places, backends, the process itself) is read here.
+//! `GET /metrics`, for Prometheus: with the token on the main port, and without on a listener of its own. Counters are in
+//! `metrics`; the state of slots, backends, store and process is read here at each scrape.
 
 use axum::{
     extract::State,
@@ -17,20 +17,19 @@ use crate::{
     store::index::StoreTotals,
 };
 
-/// The handler.
 pub(crate) async fn scrape(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text(&app.metrics, &MetricsSnapshot::take(&app)))
         .into_response()
 }
 
 /// Everything in Prometheus' text format.
-fn text(counted: &Metrics, seen: &MetricsSnapshot) -> String {
-    let mut families = [counted.gather(), seen.families()].concat();
+fn text(counters: &Metrics, snapshot: &MetricsSnapshot) -> String {
+    let mut families = [counters.gather(), snapshot.families()].concat();
     families.sort_by(|one, other| one.name().cmp(other.name()));
     TextEncoder::new().encode_to_string(&families).expect("gathered families have names and samples")
 }
 
-/// The snapshots.
+/// What is not counted but read at each scrape.
 #[derive(Debug)]
 struct MetricsSnapshot {
     slots: Vec<SlotUsage>,
@@ -42,7 +41,6 @@ struct MetricsSnapshot {
     started: u64,
 }
 
-/// The places of one backend for one capability.
 #[derive(Debug)]
 struct SlotUsage {
     class: String,
@@ -52,9 +50,8 @@ struct SlotUsage {
 }
 
 impl MetricsSnapshot {
-    /// As everything is now.
     fn take(app: &App) -> Self {
-        let places = app.admission.snapshot().map(|(class, capability, slots)| SlotUsage {
+        let slots = app.admission.snapshot().map(|(class, capability, slots)| SlotUsage {
             class: class.to_owned(),
             capability,
             limit: slots.limit(),
@@ -62,7 +59,7 @@ impl MetricsSnapshot {
         });
         let backends = app.health.snapshot().into_iter();
         Self {
-            slots: places.collect(),
+            slots: slots.collect(),
             tokens: app
                 .admission
                 .tokens()
@@ -76,7 +73,6 @@ impl MetricsSnapshot {
         }
     }
 
-    /// The same as metrics.
     fn families(&self) -> Vec<MetricFamily> {
         let registry = Registry::new();
         self.slot_families(&registry);
@@ -85,32 +81,42 @@ impl MetricsSnapshot {
             "gateway_log_lines_dropped_total",
             "Log lines that could not be written, on a full disk for example.",
         );
-        register(&registry, dropped.expect("a sound name")).inc_by(self.dropped_lines);
-        gauge(&registry, "gateway_build_info", "1; the label says which version runs.", &["version"])
+        register(&registry, dropped.expect("a valid metric name")).inc_by(self.dropped_lines);
+        gauge(&registry, "gateway_build_info", "Always 1; the label is the running version.", &["version"])
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1.0);
-        gauge(&registry, "gateway_store_pictures", "Pictures in the store.", &[])
+        gauge(&registry, "gateway_store_pictures", "Images in the store.", &[])
             .with_label_values::<&str>(&[])
             .set(count(self.store.images));
         gauge(
             &registry,
             "gateway_store_bytes",
-            "Bytes of the pictures in the store, and of what is kept beside them.",
+            "Bytes of the images in the store and of their metadata.",
             &[],
         )
         .with_label_values::<&str>(&[])
-        .set(whole(self.store.bytes));
+        .set(to_f64(self.store.bytes));
         if let Some(disk) = self.disk {
-            gauge(&registry, "gateway_store_disk_bytes", "Bytes of the disk that the store is on.", &[])
-                .with_label_values::<&str>(&[])
-                .set(whole(disk.total));
-            gauge(&registry, "gateway_store_disk_free_bytes", "Bytes that are free on that disk.", &[])
-                .with_label_values::<&str>(&[])
-                .set(whole(disk.free));
-        }
-        gauge(&registry, "process_start_time_seconds", "Unix time of the start.", &[])
+            gauge(
+                &registry,
+                "gateway_store_disk_bytes",
+                "Size of the disk that the store is on, in bytes.",
+                &[],
+            )
             .with_label_values::<&str>(&[])
-            .set(whole(self.started));
+            .set(to_f64(disk.total));
+            gauge(
+                &registry,
+                "gateway_store_disk_free_bytes",
+                "Bytes that are free on the store's disk.",
+                &[],
+            )
+            .with_label_values::<&str>(&[])
+            .set(to_f64(disk.free));
+        }
+        gauge(&registry, "process_start_time_seconds", "Unix time when the process started.", &[])
+            .with_label_values::<&str>(&[])
+            .set(to_f64(self.started));
         registry.gather()
     }
 
@@ -118,11 +124,12 @@ impl MetricsSnapshot {
         const LABELS: &[&str] = &["backend", "capability"];
         let limit =
             gauge(registry, "gateway_slots_limit", "Requests that a backend may have at once.", LABELS);
-        let inflight = gauge(registry, "gateway_slots_inflight", "Requests that a backend has now.", LABELS);
-        for places in &self.slots {
-            let labels = [places.class.as_str(), places.capability.as_str()];
-            limit.with_label_values(&labels).set(count(places.limit));
-            inflight.with_label_values(&labels).set(count(places.inflight));
+        let inflight =
+            gauge(registry, "gateway_slots_inflight", "Requests that a backend has in flight.", LABELS);
+        for usage in &self.slots {
+            let labels = [usage.class.as_str(), usage.capability.as_str()];
+            limit.with_label_values(&labels).set(count(usage.limit));
+            inflight.with_label_values(&labels).set(count(usage.inflight));
         }
         if self.tokens.is_empty() {
             return;
@@ -130,43 +137,43 @@ impl MetricsSnapshot {
         let limit = gauge(
             registry,
             "gateway_token_limit",
-            "Requests that a token with a bound of its own may have at once.",
+            "Requests that a token with a limit of its own may have at once.",
             &["token"],
         );
         let inflight = gauge(
             registry,
             "gateway_token_inflight",
-            "Requests that a token with a bound of its own has now.",
+            "Requests that a token with a limit of its own has in flight.",
             &["token"],
         );
-        for (name, most, now) in &self.tokens {
-            limit.with_label_values(&[name]).set(count(*most));
-            inflight.with_label_values(&[name]).set(count(*now));
+        for (name, max, taken) in &self.tokens {
+            limit.with_label_values(&[name]).set(count(*max));
+            inflight.with_label_values(&[name]).set(count(*taken));
         }
     }
 
     fn backends(&self, registry: &Registry) {
         const LABELS: &[&str] = &["backend"];
         let ready = gauge(registry, "gateway_backend_ready", "Whether a backend gets requests.", LABELS);
-        let healthy = gauge(registry, "gateway_backend_healthy", "Whether a backend answers.", LABELS);
+        let healthy = gauge(registry, "gateway_backend_healthy", "Whether a backend is alive.", LABELS);
         let checked = gauge(
             registry,
             "gateway_backend_last_check_timestamp_seconds",
-            "Unix time of what is known last of a backend; absent while nothing is.",
+            "Unix time of the last evidence of a backend's health; absent before the first.",
             LABELS,
         );
         for (class, health) in &self.backends {
             ready.with_label_values(&[class]).set(f64::from(u8::from(health.ready)));
             healthy.with_label_values(&[class]).set(f64::from(u8::from(health.alive)));
-            if let Some(at) = health.last_check {
-                checked.with_label_values(&[class]).set(at);
+            if let Some(seconds) = health.last_check {
+                checked.with_label_values(&[class]).set(seconds);
             }
         }
     }
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-    register(registry, GaugeVec::new(Opts::new(name, help), labels).expect("a sound name"))
+    register(registry, GaugeVec::new(Opts::new(name, help), labels).expect("a valid metric name"))
 }
 
 fn count(number: usize) -> f64 {
@@ -174,7 +181,7 @@ fn count(number: usize) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds and stores' bytes stay below 2^53")]
-fn whole(number: u64) -> f64 {
+fn to_f64(number: u64) -> f64 {
     number as f64
 }
 

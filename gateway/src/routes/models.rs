@@ -1,5 +1,5 @@
-//! `GET /v1/models` and `GET /v1/models/{id}`: what all ready backends list together, as last published, and the names
-//! that the configuration has for some of it.
+//! `GET /v1/models` and `GET /v1/models/{id}`: the models of all ready backends, as last listed, and the aliases from the
+//! configuration.
 
 use axum::{
     Json,
@@ -10,31 +10,30 @@ use wire::openai::models::{Model, ModelList};
 
 use crate::{app::App, error::ApiError};
 
-/// All of them.
 pub(crate) async fn list_models(State(app): State<App>) -> Response {
     Json(ModelList::new(available_models(&app))).into_response()
 }
 
-/// One of them; a name may have slashes in it.
+/// An id may contain slashes.
 pub(crate) async fn get_model(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, ApiError> {
-    // What is no text is the name of nothing.
+    // An id that is not UTF-8 names no model.
     let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
     let models = available_models(&app);
     let exact = models.iter().find(|model| model.id == id).cloned();
-    let found = exact.or_else(|| for_images(&models, &id, &app.config.images.class));
-    found.map(Json).ok_or(ApiError::UnknownModel(id))
+    let model = exact.or_else(|| image_model(&models, &id, &app.config.images.class));
+    model.map(Json).ok_or(ApiError::UnknownModel(id))
 }
 
-/// What the backend of pictures takes a name for: it ignores case, and takes OpenAI's own names for its default model.
-fn for_images(models: &[Model], id: &str, class: &str) -> Option<Model> {
-    let mut own = models.iter().filter(|model| model.owned_by == class);
+/// Resolves a name as the image backend does: it ignores case, and takes OpenAI's own names for its default model.
+fn image_model(models: &[Model], id: &str, class: &str) -> Option<Model> {
+    let mut candidates = models.iter().filter(|model| model.owned_by == class);
     if is_openai_image_model(id) {
-        return own.next().map(|model| Model { id: id.to_owned(), ..model.clone() });
+        return candidates.next().map(|model| Model { id: id.to_owned(), ..model.clone() });
     }
-    own.find(|model| model.id.eq_ignore_ascii_case(id)).cloned()
+    candidates.find(|model| model.id.eq_ignore_ascii_case(id)).cloned()
 }
 
 fn is_openai_image_model(id: &str) -> bool {
@@ -42,7 +41,7 @@ fn is_openai_image_model(id: &str) -> bool {
     ["gpt-image", "chatgpt-image", "dall-e"].iter().any(|name| id.starts_with(name))
 }
 
-/// An alias stands for itself: a model that a backend lists by the same name cannot be asked for.
+/// An alias hides a model that a backend lists by the same name: that one cannot be requested.
 fn available_models(app: &App) -> Vec<Model> {
     let (backends, aliases) = (&app.config.backends, &app.config.routing.aliases);
     let lists = app.health.ready_models();

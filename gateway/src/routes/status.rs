@@ -1,4 +1,4 @@
-//! `GET /v1/gateway/status`: places, backends, the store and the gateway itself, from snapshots.
+//! `GET /v1/gateway/status`: slots, backends, the store and the gateway itself, from snapshots.
 
 use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
@@ -7,14 +7,13 @@ use service::slots::Slots;
 use super::AuthorizedRequest;
 use crate::app::App;
 
-/// The handler.
 pub(crate) async fn status(State(app): State<App>, authorized: AuthorizedRequest) -> Json<Value> {
-    let places = app
+    let slots = app
         .admission
         .snapshot()
-        .map(|(class, capability, slots)| (format!("{class}.{capability}"), room(slots)));
+        .map(|(class, capability, slots)| (format!("{class}.{capability}"), slot_usage(slots)));
     let backends = app.health.snapshot().into_iter().map(|(backend, health)| {
-        let seen = json!({
+        let entry = json!({
             "healthy": health.alive,
             "ready": health.ready,
             "last_check": health.last_check,
@@ -22,16 +21,16 @@ pub(crate) async fn status(State(app): State<App>, authorized: AuthorizedRequest
             "warnings": health.warnings,
             "gpu": health.gpu,
         });
-        (backend.class.clone(), seen)
+        (backend.class.clone(), entry)
     });
-    // Of others, a caller who sees their pictures sees how much they do.
+    // Only clients that see everyone's images see everyone's token limits.
     let caller = &authorized.caller;
     let tokens = app.admission.tokens().filter(|(name, _)| caller.sees_all() || caller.name() == Some(name));
-    let tokens = tokens.map(|(name, slots)| (name.to_owned(), room(slots)));
-    let in_force = app.reloads.status();
-    let (seen, totals) = (app.warnings.load(), app.store.totals());
+    let tokens = tokens.map(|(name, slots)| (name.to_owned(), slot_usage(slots)));
+    let reload = app.reloads.status();
+    let (observed, totals) = (app.warnings.load(), app.store.totals());
     Json(json!({
-        "admission_control": places.collect::<Map<_, _>>(),
+        "admission_control": slots.collect::<Map<_, _>>(),
         "token_limits": tokens.collect::<Map<_, _>>(),
         "backend_health": backends.collect::<Map<_, _>>(),
         "gateway": {
@@ -40,22 +39,22 @@ pub(crate) async fn status(State(app): State<App>, authorized: AuthorizedRequest
             "images_backend": app.config.images.engine.as_str(),
             "images_class": app.config.images.class,
             "config": {
-                "loaded_at": in_force.loaded_at,
-                "last_error": in_force.last_error,
-                "reloads": in_force.attempts,
+                "loaded_at": reload.loaded_at,
+                "last_error": reload.last_error,
+                "reloads": reload.attempts,
             },
-            "warnings": seen.warnings,
+            "warnings": observed.warnings,
         },
         "store": {
             "pictures": totals.images,
             "bytes": totals.bytes,
             "max_bytes": app.config.retention.max_bytes,
-            "disk_bytes": seen.disk.map(|disk| disk.total),
-            "disk_free_bytes": seen.disk.map(|disk| disk.free),
+            "disk_bytes": observed.disk.map(|disk| disk.total),
+            "disk_free_bytes": observed.disk.map(|disk| disk.free),
         },
     }))
 }
 
-fn room(slots: &Slots) -> Value {
+fn slot_usage(slots: &Slots) -> Value {
     json!({"limit": slots.limit(), "available": slots.available(), "inflight": slots.inflight()})
 }

@@ -288,7 +288,7 @@ async fn faults_of_the_backend() {
     let few = Setup::new("few").await;
     let slots = json!([{"name": "slots", "status": "pass", "observed": "0 of 1 taken"}]);
     few.upstream.set("/readyz", UpstreamReply::json(200, report(&slots)));
-    few.started().only("warn", "limits", "the sidecar takes 1 at once", "{images: 1}");
+    few.started().only("warn", "limits", "the sidecar accepts only 1 at once", "{images: 1}");
     let late = Setup::new("late").await;
     let past = UpstreamReply::Respond(
         200,

@@ -328,5 +328,8 @@ async fn a_gateway_that_lets_in_more_than_the_sidecar_takes_is_warned() {
     );
     let gateway = Gateway::with_backends(&backends, &[]).await;
     let seen = gateway.until_ready("gpu_heavy", true).await;
-    assert!(seen["warnings"].to_string().contains("images is 2, and the sidecar takes 1 at once"), "{seen}");
+    assert!(
+        seen["warnings"].to_string().contains("images is 2, but the sidecar accepts only 1 at once"),
+        "{seen}"
+    );
 }

@@ -2,27 +2,26 @@ use futures_util::{StreamExt, stream};
 
 use super::*;
 use crate::{
-    admission::Admission,
+    admission::{Admission, Ready},
     config::{Capability, RoutingConfig},
-    health::Ready,
-    policy::routing::{
+    policy::{
         tests::backends,
         text::{RoutingQuery, route_text},
     },
 };
 
-fn passage(headers: &[(&str, &str)], body: reqwest::Body) -> ProxiedResponse {
-    let mut answer = axum::http::Response::builder();
+fn proxied(headers: &[(&str, &str)], body: reqwest::Body) -> ProxiedResponse {
+    let mut response = axum::http::Response::builder();
     for (name, value) in headers {
-        answer = answer.header(*name, *value);
+        response = response.header(*name, *value);
     }
-    let asked = RoutingQuery { capability: Capability::Chat, backend: None, model: None };
-    let permitted = route_text(&backends(), &RoutingConfig::default(), &[], asked).unwrap();
-    let grant = Admission::new(&backends(), &[]).admit(Ready::assume_ready(permitted), None).unwrap();
-    ProxiedResponse::from_response(grant, answer.body(body).unwrap().into()).unwrap()
+    let query = RoutingQuery { capability: Capability::Chat, backend: None, model: None };
+    let routed = route_text(&backends(), &RoutingConfig::default(), &[], query).unwrap();
+    let grant = Admission::new(&backends(), &[]).admit(Ready::assume(routed), None).unwrap();
+    ProxiedResponse::from_response(grant, response.body(body).unwrap().into()).unwrap()
 }
 
-/// Headers that do not pass: about the backend's connection, its own origin, or ours to say.
+/// Headers that are not forwarded: about the backend's connection or origin, or set by the gateway.
 const OWN: [&str; 20] = [
     "connection",
     "keep-alive",
@@ -45,7 +44,7 @@ const OWN: [&str; 20] = [
     "x-router-reason",
     "www-authenticate",
 ];
-/// Those that tell a browser or a proxy what to do with our origin.
+/// Headers that would make a browser or a proxy act on the gateway's origin.
 const ACTING: [&str; 16] = [
     "refresh",
     "clear-site-data",
@@ -66,8 +65,8 @@ const ACTING: [&str; 16] = [
 ];
 
 #[test]
-fn each_header_that_is_not_ours_to_pass_is_dropped() {
-    let kept = [
+fn headers_that_are_not_about_the_response_are_dropped() {
+    let forwarded = [
         ("content-type", "text/event-stream"),
         ("content-length", "7"),
         ("cache-control", "no-store"),
@@ -75,21 +74,21 @@ fn each_header_that_is_not_ours_to_pass_is_dropped() {
         ("x-ratelimit-remaining-requests", "9"),
         ("x-should-retry", "false"),
     ];
-    let mut all = kept.to_vec();
+    let mut all = forwarded.to_vec();
     all.extend(OWN.iter().chain(&ACTING).map(|name| (*name, "x-named, close")));
     all.extend([("access-control-allow-origin", "*"), ("x-named", "1")]);
-    let headers = passage(&all, "".into()).headers;
-    for (name, value) in kept {
+    let headers = proxied(&all, "".into()).headers;
+    for (name, value) in forwarded {
         assert_eq!(headers[name], value);
     }
     assert_eq!(headers["x-content-type-options"], "nosniff");
     assert_eq!(headers["content-security-policy"], "sandbox; default-src 'none'");
-    assert_eq!(headers.len(), kept.len() + 2, "{headers:?}");
+    assert_eq!(headers.len(), forwarded.len() + 2, "{headers:?}");
 }
 
 #[test]
-fn a_page_is_told_from_an_answer() {
-    for (kind, page) in [
+fn web_pages_are_recognized() {
+    for (content_type, page) in [
         ("text/html", true),
         ("Text/HTML; charset=utf-8", true),
         ("application/xhtml+xml", true),
@@ -101,8 +100,8 @@ fn a_page_is_told_from_an_answer() {
         ("text/event-stream; charset=utf-8", false),
         ("text/plain", false),
     ] {
-        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind.parse().unwrap())]);
-        assert_eq!(is_active_content(&headers), page, "{kind}");
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.parse().unwrap())]);
+        assert_eq!(is_active_content(&headers), page, "{content_type}");
     }
     let mut twice = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())]);
     twice.append(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
@@ -110,19 +109,19 @@ fn a_page_is_told_from_an_answer() {
 }
 
 #[tokio::test]
-async fn an_announced_length_tells_the_last_piece() {
-    let mut known = passage(&[("content-length", "2")], "hi".into());
+async fn a_known_length_marks_the_last_chunk() {
+    let mut known = proxied(&[("content-length", "2")], "hi".into());
     assert!(!known.is_complete());
     assert_eq!(known.next().await.unwrap().unwrap(), "hi");
     assert!(known.is_complete());
-    assert!(passage(&[("content-length", "0")], "".into()).is_complete());
-    let mut unknown = passage(&[], "hi".into());
+    assert!(proxied(&[("content-length", "0")], "".into()).is_complete());
+    let mut unknown = proxied(&[], "hi".into());
     while unknown.next().await.unwrap().is_some() {}
     assert!(!unknown.is_complete());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_may_hold_an_answer_up_for_ten_minutes_in_all() {
+async fn a_client_may_delay_a_response_for_ten_minutes_in_total() {
     let mut reader_delay = ReaderDelay::default();
     for _ in 0..60 {
         assert!(!reader_delay.is_exceeded());
@@ -137,9 +136,9 @@ async fn a_caller_may_hold_an_answer_up_for_ten_minutes_in_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_backend_is_given_up() {
+async fn a_silent_backend_times_out() {
     let first = stream::iter([Ok::<_, std::io::Error>("hi")]);
-    let mut silent = passage(&[], reqwest::Body::wrap_stream(first.chain(stream::pending())));
+    let mut silent = proxied(&[], reqwest::Body::wrap_stream(first.chain(stream::pending())));
     assert_eq!(silent.next().await.unwrap().unwrap(), "hi");
     let before = tokio::time::Instant::now();
     assert!(matches!(silent.next().await, Err(BackendError::TimedOut)));
@@ -152,10 +151,10 @@ async fn a_silent_backend_is_given_up() {
 async fn a_stream_that_ends_with_its_connection_needs_an_end_mark() {
     let events = [("content-type", "text/event-stream")];
     let body = "data: {\"choices\":[{\"finish_reason\":null}]}\n\n";
-    let mut cut = passage(&events, body.into());
+    let mut cut = proxied(&events, body.into());
     assert_eq!(cut.next().await.unwrap().unwrap(), body, "it passes unchanged");
-    let Err(fault) = cut.next().await else { panic!("it ended in order") };
-    assert!(fault.needs_probe() && matches!(&fault, BackendError::Broken(words) if words.contains("[DONE]")));
-    let mut whole = passage(&events, "data: [DONE]\n\n".into());
-    while whole.next().await.unwrap().is_some() {}
+    let Err(error) = cut.next().await else { panic!("the stream ended properly") };
+    assert!(error.needs_probe() && matches!(&error, BackendError::Broken(why) if why.contains("[DONE]")));
+    let mut complete = proxied(&events, "data: [DONE]\n\n".into());
+    while complete.next().await.unwrap().is_some() {}
 }

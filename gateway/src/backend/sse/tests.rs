@@ -2,18 +2,18 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn all(chunks: &[&[u8]]) -> Vec<SseItem> {
-    let (mut frames, mut pieces) = (SseDecoder::default(), Vec::new());
+fn decode(chunks: &[&[u8]]) -> Vec<SseItem> {
+    let (mut decoder, mut items) = (SseDecoder::default(), Vec::new());
     for chunk in chunks {
-        frames.push(chunk);
-        while let Some(piece) = frames.next_item().unwrap() {
-            pieces.push(piece);
+        decoder.push(chunk);
+        while let Some(item) = decoder.next_item().unwrap() {
+            items.push(item);
         }
     }
-    pieces
+    items
 }
 
-fn between(text: &str) -> SseItem {
+fn comment(text: &str) -> SseItem {
     SseItem::Comment(Bytes::copy_from_slice(text.as_bytes()))
 }
 
@@ -22,13 +22,13 @@ fn event(text: &str) -> SseItem {
 }
 
 #[test]
-fn events_come_whole_and_comments_at_once() {
-    for (stream, pieces) in [
+fn events_come_complete_and_comments_at_once() {
+    for (stream, items) in [
         ("event: a\ndata: 1\n\ndata: 2\n\n", vec![event("event: a\ndata: 1\n\n"), event("data: 2\n\n")]),
         ("event: a\r\ndata: 1\r\n\r\n", vec![event("event: a\r\ndata: 1\r\n\r\n")]),
         ("event: a\rdata: 1\r\rdata: 2\r\r", vec![event("event: a\rdata: 1\r\r"), event("data: 2\r\r")]),
-        (": ping\n\n", vec![between(": ping\n"), between("\n")]),
-        (": ping\r\n\r\ndata: 1\n\n", vec![between(": ping\r\n"), between("\r\n"), event("data: 1\n\n")]),
+        (": ping\n\n", vec![comment(": ping\n"), comment("\n")]),
+        (": ping\r\n\r\ndata: 1\n\n", vec![comment(": ping\r\n"), comment("\r\n"), event("data: 1\n\n")]),
         ("data: 1\n: inside\n\n", vec![event("data: 1\n: inside\n\n")]),
         ("retry: 9\n\n", vec![event("retry: 9\n\n")]),
         ("data: unfinished\n", vec![]),
@@ -36,12 +36,12 @@ fn events_come_whole_and_comments_at_once() {
         (": unfinished", vec![]),
         ("", vec![]),
     ] {
-        assert_eq!(all(&[stream.as_bytes()]), pieces, "{stream:?}");
+        assert_eq!(decode(&[stream.as_bytes()]), items, "{stream:?}");
     }
 }
 
 #[test]
-fn an_event_says_its_name_and_its_data() {
+fn an_event_has_a_name_and_data() {
     for (text, name, data) in [
         ("event: a\ndata: {\"x\":1}\n\n", "a", "{\"x\":1}"),
         ("event:a\r\ndata:1\r\ndata: 2\r\n\r\n", "a", "1\n2"),
@@ -56,28 +56,28 @@ fn an_event_says_its_name_and_its_data() {
 }
 
 #[test]
-fn the_lf_of_a_crlf_cut_in_two_neither_delays_nor_doubles_an_event() {
-    let pieces = all(&[b"data: 1\r", b"\n\r", b"\ndata: 2\r", b"\r"]);
-    assert_eq!(pieces, [event("data: 1\r\n\r"), between("\n"), event("data: 2\r\r")]);
+fn a_crlf_split_between_chunks_neither_delays_nor_doubles_an_event() {
+    let items = decode(&[b"data: 1\r", b"\n\r", b"\ndata: 2\r", b"\r"]);
+    assert_eq!(items, [event("data: 1\r\n\r"), comment("\n"), event("data: 2\r\r")]);
 }
 
 #[test]
-fn an_event_is_bounded_and_a_long_one_is_looked_at_once() {
-    let mut frames = SseDecoder::default();
+fn an_event_is_bounded_and_a_long_one_is_searched_once() {
+    let mut decoder = SseDecoder::default();
     let chunk = vec![b'x'; 1 << 20];
-    frames.push(b"data: ");
+    decoder.push(b"data: ");
     for _ in 0..64 {
-        assert_eq!(frames.next_item(), Ok(None));
-        assert_eq!(frames.scanned, frames.buffer.len());
-        frames.push(&chunk);
+        assert_eq!(decoder.next_item(), Ok(None));
+        assert_eq!(decoder.scanned, decoder.buffer.len());
+        decoder.push(&chunk);
     }
-    assert_eq!(frames.next_item(), Err(EventTooLong));
+    assert_eq!(decoder.next_item(), Err(EventTooLong));
 }
 
 proptest! {
-    /// Whatever comes, and however it is cut: no byte is lost or changed, and the events are the same.
+    /// For any stream in any chunks no byte is lost or changed.
     #[test]
-    fn any_cut_gives_the_same_events(
+    fn any_chunks_give_the_same_events(
         lines in prop::collection::vec(
             prop::sample::select(vec!["data: 1", "event: a", ": c", "", "", "x"]), 0..20),
         ends in prop::collection::vec(prop::sample::select(vec!["\n", "\r\n", "\r"]), 20),
@@ -88,23 +88,23 @@ proptest! {
         cuts.extend([0, stream.len()]);
         cuts.sort_unstable();
         let chunks: Vec<_> = cuts.windows(2).map(|cut| &stream.as_bytes()[cut[0]..cut[1]]).collect();
-        let read = |pieces: &[SseItem]| -> Vec<_> {
-            let events = pieces.iter().filter_map(|piece| match piece {
+        let events = |items: &[SseItem]| -> Vec<_> {
+            let events = items.iter().filter_map(|item| match item {
                 SseItem::Event(event) => Some((event.name(), event.data())),
                 SseItem::Comment(_) => None,
             });
             events.collect()
         };
-        let (whole, cut) = (all(&[stream.as_bytes()]), all(&chunks));
-        prop_assert_eq!(read(&whole), read(&cut));
-        let taken: Vec<u8> = cut.iter().flat_map(|piece| match piece {
+        let (whole, chunked) = (decode(&[stream.as_bytes()]), decode(&chunks));
+        prop_assert_eq!(events(&whole), events(&chunked));
+        let bytes: Vec<u8> = chunked.iter().flat_map(|item| match item {
             SseItem::Comment(bytes) | SseItem::Event(SseEvent(bytes)) => bytes.to_vec(),
         }).collect();
-        prop_assert!(stream.as_bytes().starts_with(&taken));
+        prop_assert!(stream.as_bytes().starts_with(&bytes));
     }
 
     #[test]
-    fn no_bytes_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..10)) {
-        all(&chunks.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    fn no_input_panics(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..10)) {
+        decode(&chunks.iter().map(Vec::as_slice).collect::<Vec<_>>());
     }
 }

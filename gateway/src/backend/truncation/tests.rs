@@ -10,29 +10,29 @@ fn head(lines: &[(&'static str, &str)]) -> HeaderMap {
     headers
 }
 
-/// Whether a stream of these bytes was cut off, as it comes in pieces of this length.
-fn cut_in_pieces(stream: &[u8], piece: usize) -> bool {
+/// Whether a stream was cut off, when read in chunks of this size.
+fn is_cut_in_chunks(stream: &[u8], size: usize) -> bool {
     let mut mark = EndMark::default();
-    for bytes in stream.chunks(piece) {
+    for bytes in stream.chunks(size) {
         mark.observe(bytes);
     }
     !mark.finish()
 }
 
 fn is_cut(stream: &str) -> bool {
-    let whole = cut_in_pieces(stream.as_bytes(), usize::MAX);
-    for piece in 1..8 {
-        assert_eq!(cut_in_pieces(stream.as_bytes(), piece), whole, "{stream:?} in pieces of {piece}");
+    let cut = is_cut_in_chunks(stream.as_bytes(), usize::MAX);
+    for size in 1..8 {
+        assert_eq!(is_cut_in_chunks(stream.as_bytes(), size), cut, "{stream:?} in chunks of {size}");
     }
-    whole
+    cut
 }
 
 const HI: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"},\"finish_reason\":null}]}\n\n";
 
 #[test]
-fn only_what_ends_with_its_connection_is_looked_at() {
+fn only_a_response_that_ends_with_its_connection_is_examined() {
     const EVENTS: (&str, &str) = ("content-type", "text/event-stream");
-    for (lines, looked_at) in [
+    for (lines, examined) in [
         (&[EVENTS][..], true),
         (&[("content-type", "Text/Event-Stream ; charset=utf-8")], true),
         (&[("content-type", "application/json; charset=utf-8")], true),
@@ -46,14 +46,14 @@ fn only_what_ends_with_its_connection_is_looked_at() {
         (&[], false),
     ] {
         let framing = matches!(Truncation::for_response(StatusCode::OK, &head(lines)), Truncation::Framing);
-        assert_eq!(framing, !looked_at, "{lines:?}");
+        assert_eq!(framing, !examined, "{lines:?}");
     }
     let none = Truncation::for_response(StatusCode::NO_CONTENT, &head(&[EVENTS]));
     assert!(matches!(none, Truncation::Framing));
 }
 
 #[test]
-fn a_stream_with_an_end_mark_is_whole() {
+fn a_stream_with_an_end_mark_is_complete() {
     for end in [
         "data: [DONE]\n\n",
         "data:[DONE]\n\n",
@@ -79,7 +79,7 @@ fn a_stream_with_an_end_mark_is_whole() {
 }
 
 #[test]
-fn a_stream_without_one_was_cut_off_whatever_its_words_look_like() {
+fn a_stream_without_one_was_cut_off_whatever_its_text_looks_like() {
     for end in [
         "",
         ": keepalive 1/1\n\n",
@@ -107,15 +107,15 @@ fn a_stream_without_one_was_cut_off_whatever_its_words_look_like() {
 }
 
 #[test]
-fn an_event_beyond_the_limit_may_have_been_the_mark_and_costs_no_memory() {
+fn an_event_beyond_the_limit_may_hold_the_mark_and_is_not_kept() {
     let long = "x".repeat(3 << 20);
     let finished = format!("data: {{\"choices\":[{{\"text\":\"{long}\",\"finish_reason\":\"stop\"}}]}}\n\n");
-    let cut = |stream: &str| cut_in_pieces(stream.as_bytes(), 64 << 10);
-    assert!(!cut(&finished), "nobody knows");
+    let cut = |stream: &str| is_cut_in_chunks(stream.as_bytes(), 64 << 10);
+    assert!(!cut(&finished), "it is not examined");
     assert!(!cut(&format!("{finished}{HI}")) && !cut(&format!("{HI}{finished}data: [DONE]\n\n")));
-    assert!(cut(&format!("{HI}:{long}\n{HI}")), "a comment is no part of an event");
+    assert!(cut(&format!("{HI}:{long}\n{HI}")), "a comment is not part of an event");
     let many = format!("data: {}\n", "y".repeat(1000)).repeat(3000);
-    assert!(!cut(&many) && cut(&many.replace('\n', "\n\n")), "what counts is the event");
+    assert!(!cut(&many) && cut(&many.replace('\n', "\n\n")), "the limit is for one event");
     let mut mark = EndMark::default();
     for bytes in [finished.as_bytes(), long.as_bytes(), many.as_bytes()] {
         mark.observe(bytes);
@@ -137,26 +137,26 @@ fn json_with_open_brackets_was_cut_off() {
         ("not json", false),
         ("]]]{", true),
     ] {
-        for piece in [1, 2, 3, 100] {
+        for size in [1, 2, 3, 100] {
             let mut nesting = JsonNesting::default();
-            text.as_bytes().chunks(piece).for_each(|bytes| nesting.observe(bytes));
+            text.as_bytes().chunks(size).for_each(|bytes| nesting.observe(bytes));
             assert_eq!(nesting.is_open(), open, "{text:?}");
         }
     }
 }
 
 proptest! {
-    /// However it is cut into pieces, and wherever it ends before its mark.
+    /// Wherever the stream ends.
     #[test]
-    fn where_the_pieces_end_changes_nothing(cut in 0_usize..HI.len() * 3, pieces in prop::collection::vec(1_usize..50, 1..40)) {
+    fn chunk_boundaries_do_not_matter(cut in 0_usize..HI.len() * 3, sizes in prop::collection::vec(1_usize..50, 1..40)) {
         let stream = format!("{}data: [DONE]\r\n\r\n", HI.repeat(2).replace("\n\n", "\r\n\r\n"));
         let end = cut.min(stream.len());
         let (mut mark, mut rest) = (EndMark::default(), &stream.as_bytes()[..end]);
-        for piece in pieces.into_iter().cycle() {
+        for size in sizes.into_iter().cycle() {
             if rest.is_empty() { break }
-            let (now, behind) = rest.split_at(piece.min(rest.len()));
-            mark.observe(now);
-            rest = behind;
+            let (chunk, after) = rest.split_at(size.min(rest.len()));
+            mark.observe(chunk);
+            rest = after;
         }
         prop_assert_eq!(mark.finish(), end >= stream.len() - 4);
     }

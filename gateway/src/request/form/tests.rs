@@ -2,10 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-const KIND: &str = "multipart/form-data; boundary=XX";
+const CONTENT_TYPE: &str = "multipart/form-data; boundary=XX";
 
 fn read(body: &[u8]) -> Result<(MultipartForm, Fields), FieldError> {
-    MultipartForm::read(&HeaderValue::from_static(KIND), &Bytes::copy_from_slice(body))
+    MultipartForm::read(&HeaderValue::from_static(CONTENT_TYPE), &Bytes::copy_from_slice(body))
 }
 
 fn sent(form: MultipartForm, model: Option<&str>) -> Vec<u8> {
@@ -24,14 +24,14 @@ fn body(parts: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn texts_in_any_order_are_read_as_json_would_give_them() {
+fn fields_are_the_same_as_from_json() {
     let (_, fields) =
         read(&body(&["image@x", "n=2", "stream=true", "prompt=7", "size=", "seed=9", "odd=1"])).unwrap();
     assert_eq!(fields.integer("n", 1..=4), Ok(Some(2)));
     assert_eq!(fields.boolean("stream"), Ok(Some(true)));
     assert_eq!(fields.text("prompt"), Ok(Some("7")));
     assert_eq!(fields.value("size"), None, "an empty text is an absent field");
-    assert_eq!(fields.value("odd"), None, "what policy does not read is not read");
+    assert_eq!(fields.value("odd"), None, "only the request fields are read");
     let (_, fields) = read(&body(&["image@x", "n=many", "stream=yes"])).unwrap();
     assert!(fields.integer("n", 1..=4).is_err() && fields.boolean("stream").is_err());
     let (_, fields) = read(&body(&["image@x", "mask@", "n=2.0", "stream=True", "prompt= "])).unwrap();
@@ -40,7 +40,7 @@ fn texts_in_any_order_are_read_as_json_would_give_them() {
 }
 
 #[test]
-fn only_model_and_form_are_written_anew_and_in_their_place() {
+fn only_model_and_response_format_are_replaced_in_place() {
     let parts = ["prompt=p", "response_format=url", "image@a", "model=a", "user=u"];
     for (model, expected) in [
         (Some("a"), vec!["prompt=p", "response_format=b64_json", "image@a", "model=a", "user=u"]),
@@ -55,24 +55,24 @@ fn only_model_and_form_are_written_anew_and_in_their_place() {
 }
 
 #[test]
-fn a_part_that_already_says_the_same_stays_as_it_is() {
-    let own = b"--XX \r\ncontent-TYPE: text/plain; charset=\"utf-8\"\r\nContent-Disposition: form-data; name=model\r\n\r\nm\r\n";
+fn a_part_with_the_same_value_stays_as_it_is() {
+    let part = b"--XX \r\ncontent-TYPE: text/plain; charset=\"utf-8\"\r\nContent-Disposition: form-data; name=model\r\n\r\nm\r\n";
     let rest = body(&["image@x", "response_format=b64_json"]);
-    let whole = [&own[..], &rest].concat();
-    let (form, fields) = read(&whole).unwrap();
+    let form_body = [&part[..], &rest].concat();
+    let (form, fields) = read(&form_body).unwrap();
     assert_eq!(fields.text("model"), Ok(Some("m")));
-    assert_eq!(sent(form, Some("m")), whole);
+    assert_eq!(sent(form, Some("m")), form_body);
 }
 
 #[test]
-fn what_stands_before_and_behind_the_parts_is_no_part() {
+fn preamble_and_epilogue_are_not_parts() {
     let inner = body(&["image@x", "response_format=b64_json"]);
     let (form, _) = read(&[b"preamble\r\n", &inner[..], b"epilogue"].concat()).unwrap();
     assert_eq!(sent(form, None), inner);
 }
 
 #[test]
-fn a_refusal_names_the_part() {
+fn an_error_names_the_part() {
     for (parts, param) in [
         (vec!["prompt=p"], "image"),
         (vec!["image@"], "image"),
@@ -91,7 +91,7 @@ fn a_refusal_names_the_part() {
 }
 
 #[test]
-fn what_is_no_form_or_can_be_read_in_two_ways_is_refused_whole() {
+fn a_malformed_or_ambiguous_form_is_rejected() {
     let good = body(&["image@x"]);
     let text = |text: &str| text.replace('\n', "\r\n").into_bytes();
     let many = vec!["a=1"; MAX_PARTS + 1];
@@ -115,10 +115,12 @@ fn what_is_no_form_or_can_be_read_in_two_ways_is_refused_whole() {
         assert_eq!(error.param, None, "{:?}", String::from_utf8_lossy(&bad));
         assert!(error.message.contains("multipart/form-data"), "{error}");
     }
-    for kind in ["multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=XX"] {
+    for content_type in
+        ["multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=XX"]
+    {
         assert!(
-            MultipartForm::read(&HeaderValue::from_str(kind).unwrap(), &good.clone().into()).is_err(),
-            "{kind}"
+            MultipartForm::read(&HeaderValue::from_str(content_type).unwrap(), &good.clone().into()).is_err(),
+            "{content_type}"
         );
     }
     let not_utf8 =
@@ -127,7 +129,6 @@ fn what_is_no_form_or_can_be_read_in_two_ways_is_refused_whole() {
 }
 
 proptest! {
-    /// Files hold anything but the delimiter, and go on byte for byte.
     #[test]
     fn files_pass_byte_for_byte(
         contents in prop::collection::vec(
@@ -137,25 +138,25 @@ proptest! {
             1..6),
         padding in "[ \t]{0,3}",
     ) {
-        let mut whole = Vec::new();
+        let mut form_body = Vec::new();
         for content in &contents {
             let content = content.concat();
             prop_assume!(!content.windows(6).any(|bytes| bytes == b"\r\n--XX"));
             let head = format!("--XX{padding}\r\nContent-Disposition: form-data; name=\"image[]\"; filename=\"\u{e9}\\\"; .png\"\r\nContent-Type: image/png\r\n\r\n");
-            whole.extend([head.as_bytes(), &content, b"\r\n"].concat());
+            form_body.extend([head.as_bytes(), &content, b"\r\n"].concat());
         }
-        whole.extend(body(&["image@x", "response_format=b64_json"]));
-        let (form, _) = read(&whole).unwrap();
-        prop_assert_eq!(sent(form, None), whole);
+        form_body.extend(body(&["image@x", "response_format=b64_json"]));
+        let (form, _) = read(&form_body).unwrap();
+        prop_assert_eq!(sent(form, None), form_body);
     }
 
     #[test]
-    fn no_bytes_panic(at: usize, byte: u8, cut: usize) {
-        let mut whole = body(&["image@x", "model=a", "prompt=p"]);
-        let at = at % whole.len();
-        whole[at] = byte;
-        whole.truncate(cut % (2 * whole.len()));
-        if let Ok((form, _)) = read(&whole) {
+    fn no_input_panics(at: usize, byte: u8, cut: usize) {
+        let mut form_body = body(&["image@x", "model=a", "prompt=p"]);
+        let at = at % form_body.len();
+        form_body[at] = byte;
+        form_body.truncate(cut % (2 * form_body.len()));
+        if let Ok((form, _)) = read(&form_body) {
             sent(form, Some("m"));
         }
     }

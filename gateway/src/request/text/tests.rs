@@ -14,7 +14,7 @@ fn sent(body: &str, model: Option<&str>) -> String {
 }
 
 #[test]
-fn a_model_that_stays_leaves_every_byte() {
+fn an_unchanged_model_leaves_every_byte() {
     for body in [
         "{}",
         r#"{"messages":[]}"#,
@@ -28,14 +28,14 @@ fn a_model_that_stays_leaves_every_byte() {
 }
 
 #[test]
-fn a_byte_order_mark_does_not_go_on() {
+fn a_byte_order_mark_is_not_forwarded() {
     let body = r#"{ "messages":[], "model" : "m" , "x":1.0 }"#;
     assert_eq!(sent(&format!("\u{feff}{body}"), Some("m")), body);
     assert_eq!(sent(&format!("\u{feff}{body}"), None).replace(' ', ""), r#"{"messages":[],"x":1.0}"#);
 }
 
 #[test]
-fn another_model_changes_its_value_and_nothing_else() {
+fn another_model_changes_only_that_value() {
     for (body, expected) in [
         (
             r#"{ "b":1.0, "model" : "m" ,"a":{"model":"m"} }"#,
@@ -52,7 +52,7 @@ fn another_model_changes_its_value_and_nothing_else() {
 }
 
 #[test]
-fn no_model_takes_the_field_away_with_its_comma() {
+fn no_model_removes_the_field_with_its_comma() {
     for (body, expected) in [
         (r#"{"model":"m"}"#, "{}"),
         (r#"{ "model" : "m" }"#, "{ }"),
@@ -69,7 +69,7 @@ fn no_model_takes_the_field_away_with_its_comma() {
 }
 
 #[test]
-fn what_policy_cannot_decide_on_is_refused() {
+fn an_ambiguous_body_is_rejected() {
     for (body, param) in [
         (r#"{"model":"a","model":"a"}"#, Some("model")),
         (r#"{"model":"a","mod\u0065l":"b"}"#, Some("model")),
@@ -100,25 +100,25 @@ proptest! {
     #[test]
     fn only_the_model_differs(
         members in prop::collection::btree_map(".{0,4}", any_value(), 0..5),
-        given in prop::option::of(".*"),
-        wanted in prop::option::of("."),
+        original in prop::option::of(".*"),
+        upstream_model in prop::option::of("."),
         pretty in any::<bool>(),
     ) {
         let mut object: Map<String, Value> = members.into_iter().collect();
         object.remove(MODEL);
         let rest = Value::Object(object.clone());
-        if let Some(given) = given {
-            object.insert(MODEL.to_owned(), given.into());
+        if let Some(original) = original {
+            object.insert(MODEL.to_owned(), original.into());
         }
         let body = if pretty { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) };
-        let mut after: Value = serde_json::from_str(&sent(&body.unwrap(), wanted.as_deref())).unwrap();
+        let mut after: Value = serde_json::from_str(&sent(&body.unwrap(), upstream_model.as_deref())).unwrap();
         let model = after.as_object_mut().unwrap().remove(MODEL);
-        prop_assert_eq!(model, wanted.map(Value::from));
+        prop_assert_eq!(model, upstream_model.map(Value::from));
         prop_assert_eq!(after, rest);
     }
 
     #[test]
-    fn no_bytes_panic(body in prop::collection::vec(any::<u8>(), 0..60)) {
+    fn no_input_panics(body in prop::collection::vec(any::<u8>(), 0..60)) {
         let _ = TextBody::read(&body.into());
     }
 }

@@ -211,7 +211,7 @@ async fn of_several_faults_the_first_in_order_answers() {
     gateway.until_ready("local_mlx", true).await;
     mlx.set("/readyz", UpstreamReply::Respond(503, vec![], b"{\"status\":\"unhealthy\"}".to_vec()));
     let seen = gateway.until_ready("local_mlx", false).await;
-    assert_eq!(seen["error"], "/readyz answered 503: unhealthy");
+    assert_eq!(seen["error"], "/readyz returned 503: unhealthy");
     let long = format!(r#"{{"model":7,"a":"{}"}}"#, "x".repeat(200));
     for (backend, body, status, code, param) in [
         ("nobody", long.as_str(), 413, "request_too_large", json!(null)),

@@ -115,7 +115,7 @@ async fn a_host_name_that_nobody_knows_is_named() {
     let yaml = "backends:\n  gpu_heavy:\n    base_url: http://ada2.invalid:7860\n    supported_capabilities: [images]\n";
     let gateway = Gateway::with_backends(yaml, &[]).await;
     let named =
-        |words: &str| words.contains("\"ada2.invalid\" cannot be resolved") && !words.contains("broke");
+        |words: &str| words.contains("\"ada2.invalid\" cannot be resolved") && !words.contains("lost");
     let seen = fakes::eventually("the name in the status", async || {
         let seen = gateway.backend("gpu_heavy").await;
         seen["error"].as_str().is_some_and(named).then_some(seen)
@@ -139,7 +139,7 @@ async fn a_limit_above_the_sidecars_own_is_a_warning_that_follows_both() {
     let warnings = async |wanted: bool| {
         fakes::eventually("the warning", async || {
             let seen = gateway.backend("gpu_heavy").await["warnings"].to_string();
-            (seen.contains("images is 2, and the sidecar takes 1 at once") == wanted).then_some(())
+            (seen.contains("images is 2, but the sidecar accepts only 1 at once") == wanted).then_some(())
         })
         .await;
     };
@@ -210,7 +210,7 @@ async fn an_mlx_server_behind_the_usual_paths_is_ready_and_its_probes_are_called
     let seen = gateway.until_ready("local_mlx", true).await;
     assert_eq!(seen["healthy"], true);
     for path in ["/healthz", "/readyz"] {
-        let warning = format!("wrong probe: the backend has no {path}; name its own path under `health`");
+        let warning = format!("wrong probe: the backend has no {path}; set its own path under `health`");
         assert!(seen["warnings"].as_array().unwrap().contains(&json!(warning)), "{seen}");
     }
     let models = gateway.get("/v1/models").await.json["data"].to_string();

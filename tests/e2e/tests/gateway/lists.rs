@@ -116,7 +116,7 @@ async fn the_usable_entries_of_a_list_count_and_the_others_are_a_warning() {
     upstream.set("/v1/models", UpstreamReply::json(200, list));
     let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
     let seen = gateway.until_ready("gpu_heavy", true).await;
-    let warning = "list of models: 3 entries of 5 left out, the first is number 3: it has no `id`";
+    let warning = "model list: 3 of 5 entries ignored; the first is entry 3: it has no `id`";
     assert_eq!(seen["warnings"], json!([warning]));
     let entry = |id: &str, created: u64| json!({"id": id, "object": "model", "created": created, "owned_by": "gpu_heavy"});
     let listed = || async { gateway.get("/v1/models").await.json["data"].clone() };
@@ -125,16 +125,16 @@ async fn the_usable_entries_of_a_list_count_and_the_others_are_a_warning() {
     for (reply, words) in [
         (
             UpstreamReply::json(200, json!({"data": 7})),
-            "list of models: /v1/models answered JSON without a list `data`",
+            "model list: /v1/models returned JSON without a list `data`",
         ),
-        (UpstreamReply::Respond(500, vec![], vec![]), "list of models: /v1/models answered 500"),
+        (UpstreamReply::Respond(500, vec![], vec![]), "model list: /v1/models returned 500"),
         (
             UpstreamReply::Respond(200, vec![], b"<html>hello</html>".to_vec()),
-            "list of models: /v1/models answered a web page",
+            "model list: /v1/models returned a web page",
         ),
         (
             UpstreamReply::Respond(200, vec![], vec![b' '; (1 << 20) + 1]),
-            "list of models: /v1/models answered more than 1 MiB",
+            "model list: /v1/models returned more than 1 MiB",
         ),
         (UpstreamReply::Respond(404, vec![], vec![]), ""),
     ] {
@@ -185,7 +185,7 @@ async fn a_list_that_never_comes_is_a_warning_and_keeps_nobody_out() {
     upstream.set("/v1/models", UpstreamReply::Hold);
     let gateway = Gateway::start(&upstream, &["--health-check-timeout-sec", "0.3"]).await;
     let seen = gateway.until_ready("gpu_heavy", true).await;
-    let warning = "list of models: it did not come within 0.3 s; what was known of it before counts";
+    let warning = "model list: no response within 0.3 s; the previous list stays in use";
     assert_eq!(seen["warnings"], json!([warning]));
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
 }
@@ -209,8 +209,8 @@ async fn a_backend_that_answers_everything_with_a_web_page_is_not_ready() {
     assert_eq!((&seen["healthy"], &seen["ready"]), (&json!(true), &json!(false)));
     assert_eq!(
         seen["error"],
-        "it answers /readyz and /v1/models with a web page (HTML, titled \"FRITZ!Box\"), so another program answers at its \
-         base_url, or a proxy's login page: check host, port and path"
+        "/readyz and /v1/models return a web page (HTML, titled \"FRITZ!Box\"): another program, or a proxy's login page, \
+         answers at this base_url; check host, port and path"
     );
     let warnings = seen["warnings"].to_string();
     assert!(

@@ -36,7 +36,7 @@ async fn after_a_sleep_nothing_is_admitted_until_the_backend_was_asked_anew() {
         (&seen["healthy"], &seen["ready"], &seen["last_check"]),
         (&json!(false), &json!(false), &Value::Null)
     );
-    assert!(seen["error"].as_str().unwrap().contains("being asked again"), "{seen}");
+    assert!(seen["error"].as_str().unwrap().contains("being probed again"), "{seen}");
     upstream.release();
     gateway.until_ready("gpu_heavy", true).await;
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);

@@ -1,10 +1,11 @@
-//! `GET /ui/images/{name}`: stored pictures. A name that is not of the store's form never reaches the disk.
+//! `GET /ui`, the web page, and `GET /ui/images/{name}`, the stored images. The page holds no secret and needs no token; a name
+//! that is not in the store's form never reaches the disk.
 
 use axum::{
     body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::{Html, IntoResponse, Response},
 };
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
@@ -16,23 +17,37 @@ use crate::{
     store::{ImageName, disk::ImageFile},
 };
 
-/// Never changes: the name is made from the bytes.
+/// The page loads and runs nothing but itself.
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+/// A name contains the hash of the bytes.
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
-/// Opened as a page, a picture may do nothing.
+/// An image that is opened as a page may do nothing.
 const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'");
-/// A drawing of an earlier system may at least be styled.
+/// The legacy gateway's drawings need their styles.
 const SANDBOX_SVG: HeaderValue =
     HeaderValue::from_static("sandbox; default-src 'none'; style-src 'unsafe-inline'");
 
-/// The handler; for HEAD, too.
+pub(crate) async fn page() -> Response {
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    (headers, Html(include_str!("page.html"))).into_response()
+}
+
+/// Also answers HEAD.
 pub(crate) async fn get_image(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
-    // The raw path: a name in the store's form needs no escapes.
+    // The raw path will do: a name in the store's form needs no escapes.
     let name = request.uri().path().strip_prefix("/ui/images/").and_then(ImageName::parse);
     let name = name.ok_or(ApiError::NotFound)?;
     let etag = HeaderValue::from_str(&format!("\"{}\"", name.hash())).map_err(|_| ApiError::Internal)?;
-    let wanted = name.clone();
-    let found = blocking(move || app.store.find(&wanted)).await;
-    let stored = found.map_err(|error| ApiError::Store(error.into()))?.ok_or(ApiError::NotFound)?;
+    let lookup = name.clone();
+    let stored = blocking(move || app.store.find(&lookup)).await;
+    let stored = stored.map_err(|error| ApiError::Store(error.into()))?.ok_or(ApiError::NotFound)?;
     let mut response = if is_known(request.headers(), &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
@@ -47,27 +62,27 @@ pub(crate) async fn get_image(State(app): State<App>, request: Request) -> Resul
     Ok(response)
 }
 
-/// Whether the caller has it already.
+/// Whether the client has the image already.
 fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     let lines = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
     let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
     tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes())
 }
 
-/// What the file service is asked. Of the caller's headers only `Range` counts there.
+/// The request for the file service: of the client's headers only `Range` matters there.
 fn file_request(request: &Request, etag: &HeaderValue) -> Request {
-    let mut plain = Request::new(Body::empty());
-    *plain.method_mut() = request.method().clone();
-    if let Some(range) = one_range(request.headers(), etag) {
-        plain.headers_mut().insert(header::RANGE, range.clone());
+    let mut file_request = Request::new(Body::empty());
+    *file_request.method_mut() = request.method().clone();
+    if let Some(range) = single_range(request.headers(), etag) {
+        file_request.headers_mut().insert(header::RANGE, range.clone());
     }
-    plain
+    file_request
 }
 
-/// The file, or the part of it.
-async fn serve(part: Request, stored: &ImageFile) -> Result<Response, ApiError> {
-    let served = ServeFile::new(&stored.path).oneshot(part).await;
-    let mut response = served.map_err(|_| ApiError::Internal)?.map(Body::new);
+/// The file, or the requested part.
+async fn serve(request: Request, stored: &ImageFile) -> Result<Response, ApiError> {
+    let response = ServeFile::new(&stored.path).oneshot(request).await;
+    let mut response = response.map_err(|_| ApiError::Internal)?.map(Body::new);
     if response.status() == StatusCode::NOT_FOUND {
         return Err(ApiError::NotFound);
     }
@@ -78,10 +93,10 @@ async fn serve(part: Request, stored: &ImageFile) -> Result<Response, ApiError> 
     Ok(response)
 }
 
-/// A range to honour: a single one in bytes, unless it was meant for other bytes than ours.
-fn one_range<'a>(headers: &'a HeaderMap, etag: &HeaderValue) -> Option<&'a HeaderValue> {
+/// The range to serve: a single one in bytes, unless `If-Range` names other content.
+fn single_range<'a>(headers: &'a HeaderMap, etag: &HeaderValue) -> Option<&'a HeaderValue> {
     let range = headers.get(header::RANGE)?;
     let single = range.to_str().is_ok_and(|text| text.starts_with("bytes=") && !text.contains(','));
-    let ours = headers.get(header::IF_RANGE).is_none_or(|tag| tag == etag);
-    (single && ours).then_some(range)
+    let is_current = headers.get(header::IF_RANGE).is_none_or(|tag| tag == etag);
+    (single && is_current).then_some(range)
 }

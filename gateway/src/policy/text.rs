@@ -1,5 +1,5 @@
-//! Where a request for words or numbers goes: where it says, else where its model is, else where such requests go by
-//! default. One backend; should that one be down or full, no other is asked instead.
+//! Which backend a request for text or embeddings goes to: the one it names, else the one with its model, else the default. If
+//! that backend is down or busy, there is no fallback.
 
 use std::sync::Arc;
 
@@ -8,21 +8,18 @@ use wire::openai::models::Model;
 use super::{Routed, RoutingError, RoutingReason, is_class, unknown_backend};
 use crate::config::{Backend, Backends, Capability, ImageEngine, RoutingConfig};
 
-/// What decides.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RoutingQuery<'a> {
-    /// What is to be done.
     pub capability: Capability,
     /// The class or legacy name in `X-Backend`.
     pub backend: Option<&'a str>,
-    /// The model by its name in the request.
     pub model: Option<&'a str>,
 }
 
-/// A backend and the models that it listed when it last answered.
+/// A backend and the models that it listed last.
 pub(crate) type BackendModels = (Arc<Backend>, Arc<[Model]>);
 
-/// Where it goes, and with which model.
+/// Decides backend and model.
 pub(crate) fn route_text(
     backends: &Backends,
     routing: &RoutingConfig,
@@ -78,9 +75,8 @@ fn choose<'a>(
         .ok_or(RoutingError::NoCapableBackend(query.capability))
 }
 
-/// The one backend that listed the model when it last answered, whether it is up now or not: one that is down keeps its
-/// models, so that they go to no other. Those that cannot do what is asked count only where no other lists it: then the
-/// caller is told.
+/// The one backend that lists the model, up or not: a backend that is down keeps its models, so that requests for them go to no
+/// other. Backends without the capability count only if no other lists the model, so that the client learns the reason.
 fn sole_provider<'a>(
     lists: &'a [BackendModels],
     capability: Capability,
@@ -96,21 +92,21 @@ fn sole_provider<'a>(
     }
 }
 
-/// What an alias of this backend means; its own default for no model or a class's name; else what was asked for.
+/// The model of an alias of this backend; the backend's default for none or a class name; else the requested one.
 fn upstream_model(
     backends: &Backends,
     routing: &RoutingConfig,
     backend: &Backend,
     requested: Option<&str>,
 ) -> Option<String> {
-    let Some(asked) = requested else { return backend.default_model.clone() };
-    let alias = routing.aliases.get(asked);
+    let Some(requested) = requested else { return backend.default_model.clone() };
+    let alias = routing.aliases.get(requested);
     let is_this_backend =
-        |name: &str| backends.resolve(name).is_some_and(|meant| meant.class == backend.class);
+        |name: &str| backends.resolve(name).is_some_and(|resolved| resolved.class == backend.class);
     match alias.filter(|alias| is_this_backend(&alias.backend)) {
         Some(alias) => Some(alias.model.clone()),
-        None if is_class(backends, asked) => backend.default_model.clone(),
-        None => Some(asked.to_owned()),
+        None if is_class(backends, requested) => backend.default_model.clone(),
+        None => Some(requested.to_owned()),
     }
 }
 

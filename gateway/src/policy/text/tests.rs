@@ -1,14 +1,14 @@
 use super::{super::tests::backends, *};
 use crate::config::{ModelAlias, backends::tests::backend};
 
-/// `local_mlx` and `gpu_heavy` as elsewhere, and `gpu_fast`, which has a default model; `mlx` and `fast` are legacy names,
-/// `ollama` one whose class is gone.
-fn three() -> Backends {
+/// `local_mlx`, `gpu_heavy`, and `gpu_fast`, which has a default model; `mlx` and `fast` are legacy names, `ollama` one whose
+/// class no longer exists.
+fn three_backends() -> Backends {
     let mut all = backends();
     let mut fast = (*backend("gpu_fast", &[(Capability::Chat, 1)])).clone();
     fast.default_model = Some("fast-7b".to_owned());
     all.all.push(Arc::new(fast));
-    for (name, class) in [("fast", "gpu_fast"), ("ollama", "gone")] {
+    for (name, class) in [("fast", "gpu_fast"), ("ollama", "removed")] {
         all.legacy_names.insert(name.to_owned(), class.to_owned());
     }
     all
@@ -40,21 +40,20 @@ fn lists(backends: &Backends) -> Vec<BackendModels> {
     backends.all.iter().map(list).collect()
 }
 
-fn permit(
+fn route(
     capability: Capability,
     backend: Option<&str>,
     model: Option<&str>,
     default: Option<&str>,
 ) -> Result<(String, Option<String>, &'static str), RoutingError> {
-    let backends = three();
-    let asked = RoutingQuery { capability, backend, model };
-    route_text(&backends, &routing(default), &lists(&backends), asked).map(|permitted| {
-        (permitted.backend().class.clone(), permitted.model().map(str::to_owned), permitted.reason())
-    })
+    let backends = three_backends();
+    let query = RoutingQuery { capability, backend, model };
+    route_text(&backends, &routing(default), &lists(&backends), query)
+        .map(|routed| (routed.backend().class.clone(), routed.model().map(str::to_owned), routed.reason()))
 }
 
 #[test]
-fn the_first_that_says_where_decides() {
+fn the_first_rule_that_applies_decides() {
     for (header, model, class, sent, reason) in [
         // X-Backend, whatever the model says.
         (Some("gpu_fast"), Some("qwen"), "gpu_fast", Some("qwen"), "header:x-backend"),
@@ -76,32 +75,32 @@ fn the_first_that_says_where_decides() {
         (None, Some("qwen"), "local_mlx", Some("qwen"), "model"),
         (None, Some("fast-7b"), "gpu_fast", Some("fast-7b"), "model"),
         (None, Some("embedder"), "gpu_fast", Some("embedder"), "model"),
-        // Neither.
+        // None of these.
         (None, Some("both"), "local_mlx", Some("both"), "default"),
         (None, Some("gpt-4o"), "local_mlx", Some("gpt-4o"), "default"),
         (None, Some("QWEN"), "local_mlx", Some("QWEN"), "default"),
         (None, None, "local_mlx", None, "default"),
     ] {
         let expected = (class.to_owned(), sent.map(str::to_owned), reason);
-        assert_eq!(permit(Capability::Chat, header, model, None), Ok(expected), "{header:?} {model:?}");
+        assert_eq!(route(Capability::Chat, header, model, None), Ok(expected), "{header:?} {model:?}");
     }
 }
 
 #[test]
-fn by_default_it_is_the_one_that_the_setting_names_where_that_can_do_it() {
+fn the_default_backend_is_the_configured_one_if_it_is_capable() {
     for (capability, default, class) in [
         (Capability::Chat, Some("gpu_fast"), "gpu_fast"),
         (Capability::Chat, Some("local_mlx"), "local_mlx"),
         (Capability::Chat, None, "local_mlx"),
         (Capability::Embeddings, Some("gpu_fast"), "local_mlx"),
     ] {
-        let chosen = permit(capability, None, Some("gpt-4o"), default).unwrap();
+        let chosen = route(capability, None, Some("gpt-4o"), default).unwrap();
         assert_eq!((chosen.0.as_str(), chosen.2), (class, "default"), "{capability} {default:?}");
     }
 }
 
 #[test]
-fn a_backend_that_cannot_do_it_is_told_and_no_other_taken_instead() {
+fn an_incapable_backend_is_an_error_without_fallback() {
     for (capability, header, model, class) in [
         (Capability::Chat, Some("gpu_heavy"), None, "gpu_heavy"),
         (Capability::Chat, None, Some("sd-xl"), "gpu_heavy"),
@@ -110,9 +109,13 @@ fn a_backend_that_cannot_do_it_is_told_and_no_other_taken_instead() {
         (Capability::Embeddings, None, Some("quick"), "gpu_fast"),
         (Capability::Embeddings, None, Some("fast-7b"), "gpu_fast"),
     ] {
-        match permit(capability, header, model, None) {
-            Err(RoutingError::UnsupportedCapability { class: refused, capability: asked, supported }) => {
-                assert_eq!((refused.as_str(), asked), (class, capability));
+        match route(capability, header, model, None) {
+            Err(RoutingError::UnsupportedCapability {
+                class: error_class,
+                capability: error_capability,
+                supported,
+            }) => {
+                assert_eq!((error_class.as_str(), error_capability), (class, capability));
                 assert!(!supported.contains(&capability.to_string()));
             }
             other => panic!("{header:?} {model:?}: {other:?}"),
@@ -121,27 +124,27 @@ fn a_backend_that_cannot_do_it_is_told_and_no_other_taken_instead() {
 }
 
 #[test]
-fn a_name_that_leads_nowhere_is_refused() {
+fn an_unknown_name_is_rejected() {
     for (header, model) in
         [(Some("nobody"), Some("qwen")), (Some("ollama"), None), (None, Some("ollama")), (None, Some("lost"))]
     {
-        let denial = permit(Capability::Chat, header, model, None).unwrap_err();
-        assert!(matches!(denial, RoutingError::UnknownBackend { .. }), "{header:?} {model:?}: {denial:?}");
+        let error = route(Capability::Chat, header, model, None).unwrap_err();
+        assert!(matches!(error, RoutingError::UnknownBackend { .. }), "{header:?} {model:?}: {error:?}");
     }
 }
 
 #[test]
-fn where_nobody_can_do_it_that_is_told() {
+fn without_a_capable_backend_the_error_says_so() {
     let mut backends = backends();
     backends.all.retain(|backend| backend.class == "gpu_heavy");
-    let asked = RoutingQuery { capability: Capability::Chat, backend: None, model: Some("gpt-4o") };
-    let denial = route_text(&backends, &RoutingConfig::default(), &[], asked).unwrap_err();
-    assert_eq!(denial, RoutingError::NoCapableBackend(Capability::Chat));
+    let query = RoutingQuery { capability: Capability::Chat, backend: None, model: Some("gpt-4o") };
+    let error = route_text(&backends, &RoutingConfig::default(), &[], query).unwrap_err();
+    assert_eq!(error, RoutingError::NoCapableBackend(Capability::Chat));
 }
 
 #[test]
-fn the_same_question_has_the_same_answer_whatever_was_asked_before() {
-    let ask = || permit(Capability::Chat, None, Some("both"), None);
-    let first = ask();
-    assert!((0..20).all(|_| ask() == first));
+fn routing_depends_on_no_earlier_request() {
+    let request = || route(Capability::Chat, None, Some("both"), None);
+    let first = request();
+    assert!((0..20).all(|_| request() == first));
 }

@@ -1,58 +1,58 @@
-//! A picture's base64, decoded as it comes; where it is cut does not matter. Forgiving as browsers are: white space is
-//! passed over, and the padding may be missing. Pure.
+//! Decodes an image's base64 as it arrives, in chunks of any size. As forgiving as browsers are: white space is skipped, and
+//! the padding may be missing. Pure.
 
 use base64_simd::{STANDARD_NO_PAD, forgiving_decode_to_vec};
 
-/// Letters of an address before its content, such as `image/png;base64`.
-const MAX_PREFIX_BYTES: usize = 256;
-const DATA_SCHEME: &[u8] = b"data:";
+use super::scan::DATA_SCHEME;
 
-/// A text, as far as it came.
+/// Bytes of a `data:` URL before its content, such as `image/png;base64`.
+const MAX_PREFIX_BYTES: usize = 256;
+
 #[derive(Debug)]
 pub(super) struct Base64Decoder {
     prefix: Prefix,
-    /// The last one to four letters: padding can only be among the last four.
+    /// The last one to four characters: only these can be padding.
     carry: Vec<u8>,
-    /// What is decoded and was not taken.
+    /// Decoded, and not yet taken.
     out: Vec<u8>,
 }
 
-/// What is before the base64.
+/// What precedes the base64.
 #[derive(Debug)]
 enum Prefix {
-    /// Nothing, or the begin of an address: too few letters came.
+    /// Nothing, or the start of a `data:` URL: too few bytes have arrived to tell.
     Undecided(Vec<u8>),
-    /// An address, up to its comma.
+    /// A `data:` URL, up to its comma.
     DataUrl(Vec<u8>),
-    /// All came.
+    /// All of it has arrived.
     Done,
 }
 
-/// It is not base64.
+/// The text is not base64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DecodeError(pub(super) &'static str);
 
-const NOT_BASE64: DecodeError = DecodeError("a picture's base64 is damaged");
-const NOT_IN_BASE64: DecodeError = DecodeError("a picture's data: address is not in base64");
+const NOT_BASE64: DecodeError = DecodeError("an image's base64 is damaged");
+const NOT_IN_BASE64: DecodeError = DecodeError("an image's data: URL is not in base64");
 
 impl Base64Decoder {
-    /// Of a text that begins here, in an address behind its `data:`.
-    pub(super) fn new(address: bool) -> Self {
-        let head = if address { Prefix::DataUrl(Vec::new()) } else { Prefix::Undecided(Vec::new()) };
-        Self { prefix: head, carry: Vec::with_capacity(8), out: Vec::new() }
+    /// For a text from its start, or for a `data:` URL after its scheme.
+    pub(super) fn new(is_data_url: bool) -> Self {
+        let prefix = if is_data_url { Prefix::DataUrl(Vec::new()) } else { Prefix::Undecided(Vec::new()) };
+        Self { prefix, carry: Vec::with_capacity(8), out: Vec::new() }
     }
 
-    /// What is decoded so far, if it is so many bytes.
-    pub(super) fn take(&mut self, least: usize) -> Option<Vec<u8>> {
-        (self.out.len() >= least).then(|| std::mem::take(&mut self.out))
+    /// Takes what is decoded so far, if that is at least so many bytes.
+    pub(super) fn take(&mut self, min: usize) -> Option<Vec<u8>> {
+        (self.out.len() >= min).then(|| std::mem::take(&mut self.out))
     }
 
-    /// The next letter, which was written as an escape.
+    /// Decodes one byte that was written as a JSON escape.
     pub(super) fn push_byte(&mut self, byte: u8) -> Result<(), DecodeError> {
         if byte.is_ascii_whitespace() { Ok(()) } else { self.push(&[byte]) }
     }
 
-    /// The next letters.
+    /// Decodes the next bytes.
     pub(super) fn push(&mut self, mut text: &[u8]) -> Result<(), DecodeError> {
         if let Prefix::Undecided(prefix) = &mut self.prefix {
             let (first, rest) = text.split_at(text.len().min(DATA_SCHEME.len() - prefix.len()));
@@ -83,14 +83,14 @@ impl Base64Decoder {
         self.decode(text)
     }
 
-    /// What is left, once all letters came.
+    /// Decodes the end of the text.
     pub(super) fn finish(mut self) -> Result<Vec<u8>, DecodeError> {
         match std::mem::replace(&mut self.prefix, Prefix::Done) {
             Prefix::Undecided(prefix) => self.decode(&prefix)?,
             Prefix::DataUrl(_) => return Err(NOT_IN_BASE64),
             Prefix::Done => {}
         }
-        // White space that was not written as an escape is no JSON.
+        // JSON allows no control characters in strings but as escapes, and those were skipped.
         if self.carry.iter().any(u8::is_ascii_control) {
             return Err(NOT_BASE64);
         }
@@ -105,7 +105,7 @@ impl Base64Decoder {
         }
         self.out.truncate(decoded);
         let all = self.carry.iter().chain(text).copied();
-        let stripped: Vec<u8> = all.clone().filter(|letter| *letter != b' ').collect();
+        let stripped: Vec<u8> = all.clone().filter(|byte| *byte != b' ').collect();
         if stripped.len() == all.count() {
             return Err(NOT_BASE64);
         }
@@ -113,7 +113,7 @@ impl Base64Decoder {
         self.decode_strict(&stripped).ok_or(NOT_BASE64)
     }
 
-    /// Decodes all but the last letters, and changes the carry only where that goes well.
+    /// Decodes all but the last one to four bytes; on failure `carry` is unchanged.
     fn decode_strict(&mut self, text: &[u8]) -> Option<()> {
         let all = self.carry.len() + text.len();
         if all <= 4 {

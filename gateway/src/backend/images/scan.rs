@@ -1,38 +1,35 @@
-//! A backend's JSON answer, scanned as it comes. What is big in it, the pictures' text in `data[].b64_json` and in
-//! `data:` addresses under `data[].url`, is handed on piece by piece. The rest is small: it is kept with a mark where
-//! each picture was, and whether it is JSON at all is judged by who parses it at the end. Pure.
+//! Scans a backend's JSON as it arrives. The large parts, the images' base64 in `data[].b64_json` and in `data:` URLs under
+//! `data[].url`, are handed on piece by piece. The rest is small and kept, with a marker in place of each image; whether it
+//! is valid JSON shows when it is parsed at the end. Pure.
 
 use std::io::Write;
 
 use memchr::memchr2;
 
-use super::escape::Escape;
+use super::escape::{Escape, InvalidEscape};
 
-/// What is kept besides the pictures.
+/// Bytes kept besides the images.
 const MAX_REST_BYTES: usize = 1 << 20;
-/// Deeper than any JSON that is read: `serde_json` stops there.
+/// `serde_json`'s own limit.
 const MAX_DEPTH: usize = 128;
-/// A name is told by so many bytes: ours have at most eight letters, and an escaped one has six bytes.
+/// Longer than any key that matters: eight characters, each at most six bytes when escaped.
 const MAX_KEY_BYTES: usize = 64;
-/// Begins an address that is its own content.
-const DATA_SCHEME: &[u8] = b"data:";
+pub(super) const DATA_SCHEME: &[u8] = b"data:";
 
-/// How far the scan is.
 #[derive(Debug, Default)]
 pub(super) struct JsonScanner {
     rest: Vec<u8>,
     image_count: usize,
-    /// The open brackets.
     open_brackets: Vec<u8>,
-    /// Whether the next string is a name.
+    /// Whether the next string is a key.
     expects_key: bool,
-    /// Whether the answer's last name was `data`.
+    /// Whether the last top-level key was `data`.
     in_data: bool,
     field: EntryField,
     state: ScanState,
 }
 
-/// What the last name in an entry of `data` was.
+/// The last key in an entry of `data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum EntryField {
     Base64,
@@ -43,57 +40,60 @@ enum EntryField {
 
 #[derive(Debug, Default)]
 enum ScanState {
-    /// Outside of strings.
+    /// Outside of any string.
     #[default]
     Outside,
-    /// In a string that is kept, from there on.
+    /// In a string that is kept from this offset on.
     String { escaped: bool, from: usize },
-    /// In a `url` of which so many letters are those of [`DATA_SCHEME`].
+    /// In a `url` whose first `matched` bytes are those of [`DATA_SCHEME`].
     Url { escape: Escape, matched: usize, from: usize },
-    /// In a picture's text, of which something came or not.
+    /// In an image's base64; `begun` once any of it has arrived.
     Image { escape: Escape, begun: bool },
 }
 
-/// What was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ScanEvent<'a> {
-    /// A picture's text begins, in an address behind its `data:`.
+    /// An image's base64 starts; in a `data:` URL, after its scheme.
     ImageStart { is_data_url: bool },
-    /// Letters of it.
+    /// Part of it.
     Bytes(&'a [u8]),
-    /// One that was written as an escape.
+    /// One byte of it that was written as an escape.
     EscapedByte(u8),
-    /// It is over.
+    /// It ends.
     ImageEnd,
 }
 
-/// Why the scan cannot go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ScanError {
-    /// It is no JSON.
     NotJson,
-    /// There is too much besides pictures.
+    /// There is too much besides images.
     TooLong,
 }
 
+impl From<InvalidEscape> for ScanError {
+    fn from(InvalidEscape: InvalidEscape) -> Self {
+        Self::NotJson
+    }
+}
+
 impl JsonScanner {
-    /// What was kept. A picture is `"@N"` in it, or `"data:@N"`, `N` counting from 0.
+    /// What was kept. An image is `"@N"` in it, or `"data:@N"`, `N` counting from 0.
     pub(super) fn into_rest(self) -> Vec<u8> {
         self.rest
     }
 
-    /// The picture that a kept text marks.
-    pub(super) fn image_index(text: &str) -> Option<usize> {
-        text.strip_prefix('@')?.parse().ok()
+    /// The image that a marker stands for, given without `data:`.
+    pub(super) fn image_index(marker: &str) -> Option<usize> {
+        marker.strip_prefix('@')?.parse().ok()
     }
 
-    /// The next thing in these bytes, which are taken from their front; none once they are used up.
+    /// The next event; consumes bytes from the front, and returns `None` once all are consumed.
     pub(super) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<ScanEvent<'a>>, ScanError> {
         while let Some(&byte) = bytes.first() {
-            let found = match &self.state {
+            let event = match &self.state {
                 ScanState::Outside => {
                     *bytes = &bytes[1..];
-                    self.between(byte);
+                    self.scan_outside(byte);
                     None
                 }
                 ScanState::String { .. } => {
@@ -109,14 +109,14 @@ impl JsonScanner {
             if self.rest.len() > MAX_REST_BYTES || self.open_brackets.len() > MAX_DEPTH {
                 return Err(ScanError::TooLong);
             }
-            if found.is_some() {
-                return Ok(found);
+            if event.is_some() {
+                return Ok(event);
             }
         }
         Ok(None)
     }
 
-    fn between(&mut self, byte: u8) {
+    fn scan_outside(&mut self, byte: u8) {
         match byte {
             b'{' | b'[' => {
                 self.open_brackets.push(byte);
@@ -128,14 +128,14 @@ impl JsonScanner {
             }
             b',' => self.expects_key = self.open_brackets.last() == Some(&b'{'),
             b':' => self.expects_key = false,
-            b'"' => self.state = self.string(),
+            b'"' => self.state = self.string_state(),
             _ => {}
         }
         self.rest.push(byte);
     }
 
-    /// Where a string leads that begins here.
-    fn string(&self) -> ScanState {
+    /// The state of a string that starts here.
+    fn string_state(&self) -> ScanState {
         let from = self.rest.len();
         match self.field {
             EntryField::Base64 if self.in_entry() && !self.expects_key => {
@@ -150,7 +150,7 @@ impl JsonScanner {
         }
     }
 
-    /// Whether an entry of `data` is what is open.
+    /// Whether the innermost open object is an entry of `data`.
     fn in_entry(&self) -> bool {
         self.in_data && self.open_brackets == b"{[{"
     }
@@ -158,9 +158,9 @@ impl JsonScanner {
     fn scan_string(&mut self, bytes: &mut &[u8]) {
         let ScanState::String { escaped, from } = &mut self.state else { return };
         let end = if *escaped { Some(0) } else { memchr2(b'"', b'\\', bytes) };
-        // With the byte that ends the run: a quote, a backslash, or what one escapes.
-        let (run, behind) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
-        *bytes = behind;
+        // Includes the byte that ends the run: a quote, a backslash, or the byte after one.
+        let (run, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
+        *bytes = rest;
         self.rest.extend_from_slice(run);
         let ends = end.is_some() && !*escaped;
         *escaped = ends && run.last() == Some(&b'\\');
@@ -173,18 +173,17 @@ impl JsonScanner {
         }
     }
 
-    /// A name ended: what it means for what comes.
     fn end_key(&mut self, from: usize) {
         let raw = &self.rest[from..];
-        let name: String = if raw.len() <= MAX_KEY_BYTES {
+        let key: String = if raw.len() <= MAX_KEY_BYTES {
             serde_json::from_slice(raw).unwrap_or_default()
         } else {
             String::new()
         };
         if self.open_brackets == b"{" {
-            self.in_data = name == "data";
+            self.in_data = key == "data";
         } else if self.in_entry() {
-            self.field = match name.as_str() {
+            self.field = match key.as_str() {
                 "b64_json" => EntryField::Base64,
                 "url" => EntryField::Url,
                 _ => EntryField::Other,
@@ -192,33 +191,32 @@ impl JsonScanner {
         }
     }
 
-    /// A byte of an address.
     fn scan_url(&mut self, byte: u8) -> Result<Option<ScanEvent<'static>>, ScanError> {
-        let ScanState::Url { escape, matched: letters, from } = &mut self.state else { return Ok(None) };
+        let ScanState::Url { escape, matched, from } = &mut self.state else { return Ok(None) };
         self.rest.push(byte);
         if byte == b'"' && *escape == Escape::None {
             self.state = ScanState::Outside;
             return Ok(None);
         }
         let Some(decoded) = escape.push(byte)? else { return Ok(None) };
-        if decoded != DATA_SCHEME[*letters] {
+        if decoded != DATA_SCHEME[*matched] {
             self.state = ScanState::String { escaped: false, from: *from };
             return Ok(None);
         }
-        *letters += 1;
-        if *letters < DATA_SCHEME.len() {
+        *matched += 1;
+        if *matched < DATA_SCHEME.len() {
             return Ok(None);
         }
-        self.rest.truncate(*from + 1); // but for the quote
+        self.rest.truncate(*from + 1); // keeps the opening quote
         self.rest.extend_from_slice(DATA_SCHEME);
-        Ok(Some(self.begin(true)))
+        Ok(Some(self.begin_image(true)))
     }
 
-    fn begin(&mut self, address: bool) -> ScanEvent<'static> {
+    fn begin_image(&mut self, is_data_url: bool) -> ScanEvent<'static> {
         let _ = write!(self.rest, "@{}", self.image_count);
         self.image_count += 1;
         self.state = ScanState::Image { escape: Escape::None, begun: true };
-        ScanEvent::ImageStart { is_data_url: address }
+        ScanEvent::ImageStart { is_data_url }
     }
 
     fn scan_image<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<ScanEvent<'a>>, ScanError> {
@@ -227,17 +225,17 @@ impl JsonScanner {
         let run = if in_escape { 0 } else { memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len()) };
         let ends = run == 0 && !in_escape && bytes[0] == b'"';
         if ends {
-            let found = begun.then_some(ScanEvent::ImageEnd);
+            let event = begun.then_some(ScanEvent::ImageEnd);
             self.rest.push(b'"');
             *bytes = &bytes[1..];
             self.state = ScanState::Outside;
-            return Ok(found);
+            return Ok(event);
         }
         if !*begun {
-            return Ok(Some(self.begin(false)));
+            return Ok(Some(self.begin_image(false)));
         }
-        let (text, behind) = bytes.split_at(run.max(1));
-        *bytes = behind;
+        let (text, rest) = bytes.split_at(run.max(1));
+        *bytes = rest;
         if run > 0 {
             return Ok(Some(ScanEvent::Bytes(text)));
         }

@@ -1,32 +1,34 @@
-//! A JSON string's escapes, letter by letter. Pure.
+//! Decodes the escapes of a JSON string, byte by byte. Pure.
 
-use super::scan::ScanError;
-
-/// Stands for every letter that is none of ASCII: in what is read here, it is only ever wrong.
+/// Stands for every character outside ASCII: base64 and URLs contain none.
 const NON_ASCII: u8 = 0xFF;
 
-/// Where in an escape the next byte is.
+/// The position within an escape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Escape {
-    /// In none.
+    /// Outside of any.
     #[default]
     None,
-    /// Behind the backslash.
+    /// After the backslash.
     Backslash,
-    /// In `\uXXXX`, of which so many digits came, with this value.
+    /// In `\uXXXX`, after so many digits with this value.
     Unicode { digits: u8, value: u16 },
 }
 
+/// The string is not valid JSON.
+#[derive(Debug)]
+pub(super) struct InvalidEscape;
+
 impl Escape {
-    /// Takes the next byte of a string; gives the letter that it completes.
-    pub(super) fn push(&mut self, byte: u8) -> Result<Option<u8>, ScanError> {
+    /// Reads the next byte of a string; returns the character that it completes.
+    pub(super) fn push(&mut self, byte: u8) -> Result<Option<u8>, InvalidEscape> {
         let (next, decoded) = match (*self, byte) {
             (Self::None, b'\\') => (Self::Backslash, None),
             (Self::None, byte) => (Self::None, Some(byte)),
             (Self::Backslash, b'u') => (Self::Unicode { digits: 0, value: 0 }, None),
             (Self::Backslash, byte) => (Self::None, Some(unescape(byte)?)),
             (Self::Unicode { digits, value }, byte) => {
-                let digit = char::from(byte).to_digit(16).ok_or(ScanError::NotJson)?;
+                let digit = char::from(byte).to_digit(16).ok_or(InvalidEscape)?;
                 let value = value << 4 | u16::try_from(digit).unwrap_or_default();
                 match digits {
                     3 => {
@@ -41,7 +43,7 @@ impl Escape {
     }
 }
 
-fn unescape(byte: u8) -> Result<u8, ScanError> {
+fn unescape(byte: u8) -> Result<u8, InvalidEscape> {
     match byte {
         b'"' | b'\\' | b'/' => Ok(byte),
         b'b' => Ok(8),
@@ -49,6 +51,6 @@ fn unescape(byte: u8) -> Result<u8, ScanError> {
         b'n' => Ok(b'\n'),
         b'r' => Ok(b'\r'),
         b't' => Ok(b'\t'),
-        _ => Err(ScanError::NotJson),
+        _ => Err(InvalidEscape),
     }
 }
