@@ -17,7 +17,7 @@ use service::{
 use super::{CommandError, Environment};
 use crate::{
     config::{self, Config},
-    tls::{Tls, local_certificate, pem},
+    tls::{Tls, files, pem},
 };
 
 /// For what the gateway answers from memory, and a list of models.
@@ -184,7 +184,7 @@ fn own_certificates(config: &Config) -> Vec<Certificate> {
         Tls::Off => Vec::new(),
         Tls::Pair(pair) => pair.cert.iter().filter_map(|der| Certificate::from_der(der).ok()).collect(),
         Tls::LocalCa => {
-            let pem = std::fs::read(config.data_dir.join(local_certificate::CERT_FILE)).unwrap_or_default();
+            let pem = std::fs::read(config.data_dir.join(files::CERT_FILE)).unwrap_or_default();
             Certificate::from_pem_bundle(&pem).unwrap_or_default()
         }
     }

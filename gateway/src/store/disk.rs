@@ -1,5 +1,7 @@
-//! The store on disk: a file appears under its name only when it is whole and flushed. Everything here blocks and
-//! is called from blocking threads.
+//! The store on disk: a file appears under its name only when it is complete and flushed. What is not `async` here blocks,
+//! and is called from blocking threads.
+
+mod records;
 
 use std::{
     fs::{self, File},
@@ -20,7 +22,7 @@ use super::{
     lock::{LockError, StoreLock},
     metadata::Provenance,
     staging::{FlushedFile, ImageValidator, TempFile},
-    writable::{ReservedFiles, WritabilityCache},
+    writable::{ReservedFiles, Writability, try_write},
 };
 
 /// Bytes that are compared at a time.
@@ -31,7 +33,7 @@ const COMPARE_CHUNK: usize = 64 << 10;
 pub(crate) struct ImageStore {
     pub(super) dir: Arc<PathBuf>,
     index: Arc<Mutex<ImageIndex>>,
-    pub(super) writability: Arc<WritabilityCache>,
+    pub(super) writability: Arc<Writability>,
     /// Held while records are read for the first time.
     pub(super) reading: Arc<Mutex<()>>,
     /// The directory, open: flushing it must not fail for want of a descriptor.
@@ -74,15 +76,16 @@ impl ImageStore {
             LockError::Io(error) => unwritable(error),
         })?;
         let open_dir = File::open(dir).map_err(unwritable)?;
+        let dir = Arc::new(dir.to_owned());
         let store = Self {
-            dir: Arc::new(dir.to_owned()),
             index: Arc::default(),
-            writability: Arc::default(),
+            writability: Arc::new(Writability::new(dir.clone())),
             reading: Arc::default(),
             open_dir: Arc::new(open_dir),
             _lock: Arc::new(lock),
+            dir,
         };
-        store.try_write().map_err(unwritable)?;
+        try_write(&store.dir).map_err(unwritable)?;
         store.remove_temp_files().map_err(unwritable)?;
         store.scan_dir(&mut store.index()).map_err(unwritable)?;
         Ok(store)
@@ -108,7 +111,7 @@ impl ImageStore {
         prepared: &mut ReservedFiles,
         image: &EncodedImage,
     ) -> Result<FlushedFile, StoreError> {
-        write_to(prepared.next_or_create(self)?, image)
+        write_to(prepared.next_or_create(&self.dir)?, image)
     }
 
     /// Keeps the pictures, made at `unix` seconds, in the same order, each with a record of what is to be noted. When it
@@ -189,9 +192,19 @@ impl ImageStore {
         }
     }
 
-    /// Whether a file can be made now.
-    pub(crate) fn try_write(&self) -> io::Result<()> {
-        self.create_temp_file()?.write_all(b"x")
+    /// Whether an image can be stored, or why not.
+    pub(crate) async fn check_writable(&self) -> Result<(), String> {
+        self.writability.check().await
+    }
+
+    /// Reserves what it takes to store so many images of so many bytes together.
+    pub(crate) async fn reserve(&self, images: u64, bytes: u64) -> Result<ReservedFiles, StoreError> {
+        self.writability.reserve(images, bytes).await
+    }
+
+    /// The same for the one image at the end of a stream.
+    pub(crate) async fn reserve_for_stream(&self, bytes: u64) -> Result<ReservedFiles, StoreError> {
+        self.writability.reserve_for_stream(bytes).await
     }
 
     /// Removes our own unfinished files.

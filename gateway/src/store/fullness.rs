@@ -1,10 +1,23 @@
-//! Whether the store, or a disk, is nearly full: told before pictures are refused. Pure.
+//! Whether the store, or its disk, is nearly full: warned of before images are refused. Pure.
 
 use service::files::DiskSpace;
 
-use super::{index::StoreTotals, writable::required_free};
+use super::index::StoreTotals;
 
-/// Nearly full from nine tenths on, and until it is less than 88 % again: at the edge nobody is told over and over.
+/// Bytes kept free for images that are made at the same time; a quarter of a small disk.
+const MIN_FREE_BYTES: u64 = 64 << 20;
+
+/// What must be free on a disk of this size before so many bytes are written. A disk of size 0 reports nothing.
+pub(crate) const fn required_free(total: u64, bytes: u64) -> u64 {
+    let quarter = total / 4;
+    match (total, quarter < MIN_FREE_BYTES) {
+        (0, _) => 0,
+        (_, true) => quarter.saturating_add(bytes),
+        (_, false) => MIN_FREE_BYTES.saturating_add(bytes),
+    }
+}
+
+/// Nearly full from 90 % until below 88 %, so that a level at the edge does not repeat the warning.
 #[derive(Debug, Default)]
 pub(crate) struct Fullness(bool);
 
@@ -59,6 +72,21 @@ pub(crate) fn human_size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn some_space_is_kept_free_and_a_quarter_of_a_small_disk() {
+        const MIB: u64 = 1 << 20;
+        for (total, bytes, expected) in [
+            (1 << 40, 0, 64 * MIB),
+            (1 << 40, 16 * MIB, 80 * MIB),
+            (100 * MIB, 4 * MIB, 29 * MIB),
+            (MIB, 0, MIB / 4),
+            (0, 16 * MIB, 0),
+            (1 << 40, u64::MAX, u64::MAX),
+        ] {
+            assert_eq!(required_free(total, bytes), expected, "{total} {bytes}");
+        }
+    }
 
     #[test]
     fn nine_tenths_are_nearly_full_and_a_little_less_still_is() {

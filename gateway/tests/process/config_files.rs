@@ -108,7 +108,7 @@ fn an_expired_certificate_is_told_with_its_date_and_served() {
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let told = format!("GATEWAY_TLS_CERT_PATH: {}: the certificate expired on ", file.display());
-    assert!(said.contains(&told) && said.contains("(1 day ago): clients refuse it"), "{said}");
+    assert!(said.contains(&told) && said.contains("(1 day ago): clients reject it"), "{said}");
 }
 
 #[test]

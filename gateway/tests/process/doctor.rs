@@ -352,7 +352,7 @@ async fn faults_of_the_certificate() {
     let sound = with_pair("pair", 300).await.started();
     assert_eq!(complaints(&sound.doctor(&[]).1).count(), 0, "{:#?}", sound.doctor(&[]).1);
     with_pair("expired", -3).await.started().only("fail", "certificate", "expired on ", "renew it");
-    with_pair("ends", 3).await.started().only("warn", "certificate", "ends on ", "renew it");
+    with_pair("ends", 3).await.started().only("warn", "certificate", "expires on ", "renew it");
     let named = with_pair("named", 300).await.with("PUBLIC_BASE_URL=https://ai.example.org:8800");
     let named =
         named.with("TRUST_PROXY_CIDRS=192.0.2.1").with("GATEWAY_ALLOWED_HOSTS=ai.example.org").started();
@@ -370,8 +370,8 @@ async fn faults_of_the_certificate() {
     lost.only(
         "warn",
         "certificate",
-        "the local authority cannot sign: gateway-ca-key.pem",
-        "every program must be taught",
+        "the local certificate authority cannot sign: gateway-ca-key.pem",
+        "every client has to trust",
     );
     let readable = Setup::new("readable").await.started();
     let key = readable.folder.join("gateway-ca-key.pem");

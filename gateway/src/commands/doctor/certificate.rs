@@ -200,7 +200,7 @@ fn own(stored: &StoredCertificate, folder: &str, now: SystemTime) -> Finding {
     }
     if !remarks.is_empty() {
         let message = remarks.join("; ");
-        let (message, fix) = message.split_once(": ").unwrap_or((&message, "gateway ca"));
+        let (message, fix) = message.split_once("; ").unwrap_or((&message, "gateway ca"));
         return Finding::warn(name, message, fix);
     }
     Finding::ok(

@@ -121,17 +121,13 @@ fn a_lost_authority_is_never_replaced_unasked() {
         ("key damaged", "gateway-ca-key.pem", "gateway-ca-key.pem: "),
         ("another's key", "gateway-ca-key.pem", "it is not the key of gateway-ca.pem"),
         ("certificate damaged", AUTHORITY, "gateway-ca.pem: "),
-        (
-            "a certificate that is no authority's",
-            AUTHORITY,
-            "gateway-ca.pem: it is damaged, or no authority's",
-        ),
+        ("not a CA certificate", AUTHORITY, "gateway-ca.pem: it is damaged, or not a CA certificate"),
     ] {
         let (dir, first) = folder("lost");
         match case {
             "key lost" => fs::remove_file(dir.join(spoil)).unwrap(),
             "another's key" => fs::write(dir.join(spoil), read(&one, spoil)).unwrap(),
-            "a certificate that is no authority's" => {
+            "not a CA certificate" => {
                 fs::write(dir.join(spoil), to_pem(&first.pair.cert[0])).unwrap();
             }
             _ => fs::write(dir.join(spoil), "-----BEGIN").unwrap(),
@@ -141,7 +137,7 @@ fn a_lost_authority_is_never_replaced_unasked() {
         assert_eq!(shown.pair.cert, first.pair.cert, "{case}: shown while it lasts");
         let told = shown.warnings.concat();
         assert!(told.contains(words) && told.contains("from a backup"), "{case}: {told}");
-        assert!(told.contains("lasts until "), "{case}: {told}");
+        assert!(told.contains("is valid until "), "{case}: {told}");
         let refused = load_or_issue(&dir, now + VALIDITY + DAY).unwrap_err();
         assert!(refused.contains(words) && refused.contains("move both away"), "{case}: {refused}");
         assert_eq!((read(&dir, CERT_FILE), fs::read(dir.join(spoil)).ok()), before, "{case}");
@@ -181,7 +177,7 @@ fn an_authority_that_cannot_be_looked_at_is_not_taken_for_gone() {
             std::os::unix::fs::symlink(dir.join("not mounted").join(name), dir.join(name)).unwrap();
         }
         let refused = load_or_issue(&dir, SystemTime::now()).unwrap_err();
-        assert!(refused.contains("the local authority cannot sign"), "{refused}");
+        assert!(refused.contains("the local certificate authority cannot sign"), "{refused}");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), names.len());
     }
 }
@@ -195,12 +191,19 @@ fn an_authority_near_its_end_is_told_and_no_certificate_outlasts_it() {
     assert_eq!(leaf(&shown).not_after, facts.not_after);
     let told = shown.warnings.concat();
     assert!(
-        told.contains(&format!("the local authority ends on {}", format_date(facts.not_after))),
+        told.contains(&format!(
+            "the local certificate authority expires on {}",
+            format_date(facts.not_after)
+        )),
         "{told}"
     );
     let last = made(&dir, facts.not_after - DAY);
     assert_eq!(last.pair.cert, shown.pair.cert, "a new one would last no longer");
-    assert!(load_or_issue(&dir, facts.not_after + DAY).unwrap_err().contains("the authority ended on"));
+    assert!(
+        load_or_issue(&dir, facts.not_after + DAY)
+            .unwrap_err()
+            .contains("the certificate authority expired on")
+    );
 }
 
 #[test]
@@ -210,5 +213,5 @@ fn keys_that_others_can_read_are_told() {
         fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o640)).unwrap();
     }
     let told = made(&dir, SystemTime::now()).warnings;
-    assert_eq!(told.iter().filter(|remark| remark.ends_with("chmod 600 it")).count(), 2, "{told:?}");
+    assert_eq!(told.iter().filter(|warning| warning.contains("; run: chmod 600 ")).count(), 2, "{told:?}");
 }

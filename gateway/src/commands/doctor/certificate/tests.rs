@@ -38,8 +38,8 @@ fn given(remarks: &[&str], ends: SystemTime) -> ConfiguredCertificate {
 fn a_good_certificate_has_nothing_to_look_at_and_each_fault_is_told_once() {
     let now = SystemTime::now();
     let later = now + DAY * 300;
-    let expired = "the certificate expired on Tue, 01 Oct 2024 00:00:00 GMT (3 days ago): clients refuse it; renew it, then send SIGHUP";
-    let soon = "the certificate ends on Sat, 05 Oct 2024 00:00:00 GMT (in 1 day): renew it, then send SIGHUP";
+    let expired = "the certificate expired on Tue, 01 Oct 2024 00:00:00 GMT (3 days ago): clients reject it; renew it, then send SIGHUP";
+    let soon = "the certificate expires on Sat, 05 Oct 2024 00:00:00 GMT (in 1 day): renew it, then send SIGHUP";
     let table: [(ConfiguredCertificate, Verdict, &str); 14] = [
         (ConfiguredCertificate::Off, Ok, ""),
         (own(later, &[], None, &[]), Ok, ""),
@@ -67,7 +67,7 @@ fn a_good_certificate_has_nothing_to_look_at_and_each_fault_is_told_once() {
         (own(now + DAY * 20, &[], None, &[]), Warn, "kill TERM"),
         (own(later, &["203.0.113.7"], None, &[]), Warn, "move gateway-ca.pem"),
         (
-            own(later, &[], None, &["/data/k: others can read the authority's key: chmod 600 it"]),
+            own(later, &[], None, &["other users can read the private key /data/k; run: chmod 600 /data/k"]),
             Warn,
             "chmod 600",
         ),

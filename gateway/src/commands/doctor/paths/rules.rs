@@ -10,10 +10,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    store::{
-        fullness::{Fullness, disk_warning, human_size, usage},
-        writable::required_free,
-    },
+    store::fullness::{Fullness, disk_warning, human_size, required_free, usage},
     writable_paths::FileKind,
 };
 
