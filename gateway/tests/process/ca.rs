@@ -44,7 +44,7 @@ fn the_authority_is_shown_with_what_there_is_to_do_and_nothing_is_changed() {
     let none = ca(&folder, &[], &[]);
     assert_eq!((none.status.code(), none.stdout.is_empty()), (Some(70), true));
     assert!(
-        text(&none.stderr).contains("there is no authority yet: the gateway makes it when it starts"),
+        text(&none.stderr).contains("there is no authority yet: the gateway creates it when it starts"),
         "{}",
         text(&none.stderr)
     );

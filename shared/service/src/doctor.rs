@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::text::ellipsize;
+use crate::text::{ellipsize, printable};
 
 /// Characters of a message or a fix; foreign text in them may be long.
 const MAX_CHARS: usize = 600;
@@ -87,17 +87,9 @@ impl Finding {
     }
 }
 
-/// One line without control characters, cut.
+/// One printable line, cut.
 fn sanitize(text: &str) -> String {
-    let mut line = String::new();
-    for c in ellipsize(text.trim(), MAX_CHARS).chars() {
-        match c {
-            '\n' => line.push_str(" | "),
-            c if c.is_control() => line.extend(c.escape_default()),
-            c => line.push(c),
-        }
-    }
-    line
+    printable(&ellipsize(text.trim(), MAX_CHARS).replace('\n', " | "))
 }
 
 /// Where findings go: to the terminal line by line as they come, or all at once as JSON.
