@@ -4,7 +4,7 @@
 pub(crate) mod files;
 pub(crate) mod host_names;
 pub(crate) mod inspect;
-pub(crate) mod key_pair;
+mod key_pair;
 pub(crate) mod lints;
 pub(crate) mod local_ca;
 pub(crate) mod local_certificate;
@@ -28,6 +28,7 @@ use rustls::{
 use service::{reload::Reloadable, serve::TlsAcceptor, settings::Problem};
 use tracing::{error, info, warn};
 
+pub(crate) use self::key_pair::{KeyPairError, load_key_pair, match_key_pair};
 use self::local_certificate::load_or_issue;
 use crate::{blocking::blocking, writable_paths};
 

@@ -34,11 +34,11 @@ pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
         (false, _) => Some(Tls::Off),
         (true, (None, None)) => Some(Tls::LocalCa),
         (true, (Some(certificate), Some(key))) => {
-            let read = tls::key_pair::load_key_pair(certificate.as_ref(), key.as_ref());
+            let read = tls::load_key_pair(certificate.as_ref(), key.as_ref());
             read.map_err(|fault| settings.add_problem(fault.setting(), fault.to_string())).ok().map(Tls::Pair)
         }
         (true, (Some(both), None)) if pem::keys(both.as_ref()).is_ok() => {
-            let read = tls::key_pair::load_key_pair(both.as_ref(), both.as_ref());
+            let read = tls::load_key_pair(both.as_ref(), both.as_ref());
             read.map_err(|fault| settings.add_problem("GATEWAY_TLS_CERT_PATH", fault.to_string()))
                 .ok()
                 .map(Tls::Pair)
@@ -93,8 +93,8 @@ impl OutboundTls {
             });
         let identity =
             read_pem(settings, "BACKEND_CLIENT_CERT", "a readable PEM file of certificate and key", |path| {
-                let pair = tls::key_pair::match_key_pair(&pem::certificates(path)?, &pem::keys(path)?);
-                pair.map_err(tls::key_pair::KeyPairError::into_message)?;
+                let pair = tls::match_key_pair(&pem::certificates(path)?, &pem::keys(path)?);
+                pair.map_err(tls::KeyPairError::into_message)?;
                 let unusable = |_| "certificate and key in it are of no use".to_owned();
                 Identity::from_pem(&pem::read(path)?).map_err(unusable)
             });

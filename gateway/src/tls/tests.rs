@@ -1,4 +1,4 @@
-use super::{key_pair::load_key_pair, *};
+use super::*;
 use crate::store::disk::tests::temporary;
 
 /// What is kept in a folder, made if needed.

@@ -71,7 +71,7 @@ fn a_token_can_lie_in_a_file_and_is_read_again_on_sighup() {
     }
     let refused = ask(&running, &["status"]);
     assert_eq!(refused.status.code(), Some(70));
-    assert!(text(&refused.stderr).contains("does not accept the token"), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("rejects the token"), "{}", text(&refused.stderr));
     let mut empty = gateway(&folder, &["check-config"]);
     std::fs::write(&file, "\n").unwrap();
     empty.env("GATEWAY_BEARER_TOKENS_FILE", &file);
@@ -152,7 +152,7 @@ fn status_and_verify_tell_people_and_scripts_the_same() {
         "pass  no token         /v1/models answers 401",
         "pass  images backend   gpu_heavy is ready",
         "answers 400: Backend local_mlx does not support images",
-        "pass  overload         of 3 at once one was answered 429, Retry-After: 5",
+        "pass  overload         of 3 concurrent requests, one was answered with 429, Retry-After: 5",
         "10 passed, 0 failed",
     ] {
         assert!(lines.contains(part), "{part} in {lines}");
@@ -182,7 +182,7 @@ fn verify_has_a_picture_made_and_names_what_fails() {
     let lines = text(&verified.stdout);
     assert_eq!(verified.status.code(), Some(0), "{lines}");
     assert!(
-        lines.contains("pass  generate         /ui/images/") && lines.contains("tells their SHA-256"),
+        lines.contains("pass  generate         /ui/images/") && lines.contains("their SHA-256 in its name"),
         "{lines}"
     );
     running.signal("-TERM");

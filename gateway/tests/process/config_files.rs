@@ -151,7 +151,11 @@ fn what_only_the_asking_user_cannot_write_is_a_note() {
     for setting in ["UI_IMAGE_DIR", "GATEWAY_DATA_DIR", "GATEWAY_LOG_FILE"] {
         assert!(said.contains(&format!("# {setting}: ")), "{setting} in {said}");
     }
-    assert_eq!(said.matches("who asks; the gateway's own account must be able to").count(), 3, "{said}");
+    assert_eq!(
+        said.matches("(the current user); the gateway's account needs write access").count(),
+        3,
+        "{said}"
+    );
     assert!(
         said.contains("# environment: GATEWAY_PROT: is not a setting; did you mean GATEWAY_PORT?"),
         "{said}"

@@ -397,7 +397,7 @@ async fn a_gateway_that_does_not_run_and_what_keeps_it() {
     let file = at_rest("store-file").await;
     fs::write(file.folder.join("pictures"), "").unwrap();
     file.write();
-    file.only("fail", "store", "is no folder", "sudo mv ");
+    file.only("fail", "store", "is not a directory", "sudo mv ");
     let link = at_rest("store-link").await;
     symlink("/not/mounted", link.folder.join("pictures")).unwrap();
     link.write();
@@ -410,7 +410,7 @@ async fn a_gateway_that_does_not_run_and_what_keeps_it() {
     let log = at_rest("log").await;
     let log = log.with("GATEWAY_LOG_FILE=/");
     log.write();
-    log.only("fail", "log", "/ is no file", "sudo mv");
+    log.only("fail", "log", "/ is not a file", "sudo mv");
     let first = Setup::new("first").await.started();
     let second = at_rest("second").await.with(&format!("UI_IMAGE_DIR={}", first.path("pictures")));
     second.write();
@@ -418,7 +418,7 @@ async fn a_gateway_that_does_not_run_and_what_keeps_it() {
     second.only(
         "warn",
         "port",
-        &format!("process {holder} runs with the settings before this change"),
+        &format!("process {holder} still runs with the previous settings"),
         &format!("gateway check-config, then: restart the gateway (process {holder})"),
     );
     let invalid = second.with("GATEWAY_PORT=what");

@@ -45,7 +45,7 @@ fn a_broken_configuration_is_told_without_the_secrets_in_it() {
             "GATEWAY_BEARER_TOKEN: expected a token of printable ASCII",
             "GATEWAY_LEGACY_UPSTREAM: expected",
             "found \"http://[redacted]@old:1\"",
-            "key.pem: its line ends are missing: the whole file is one line",
+            "key.pem: its line breaks are missing: the whole file is one line",
             "backends_config.yaml: (the whole file): expected YAML: line ",
         ] {
             assert!(said.contains(part), "{part} in {said}");

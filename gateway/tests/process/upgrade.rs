@@ -105,7 +105,7 @@ async fn the_data_of_0_1_are_taken_over() {
         .filter(|line| !line.contains("gpu_heavy") && !line.contains("local_mlx"))
         .filter(|line| !line.contains("the certificate does not name"))
         // Nor is the disk of the machine that tests.
-        .filter(|line| !line.contains("the disk with the pictures"))
+        .filter(|line| !line.contains("the disk with the images"))
         .collect();
     assert_eq!(complaints, [""; 0]);
 }
