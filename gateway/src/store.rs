@@ -120,8 +120,8 @@ impl std::fmt::Display for StoreError {
             Self::Full => f.write_str("the image store's disk is full"),
             Self::InsufficientSpace { free, needed } => write!(
                 f,
-                "only {} KiB are free on the image store's disk, at least {} KiB are required: free some space, or limit the \
-                 store (UI_IMAGE_STORE_MAX_BYTES)",
+                "only {} KiB are free on its disk, at least {} KiB are required: free some space, or limit the store \
+                 (UI_IMAGE_STORE_MAX_BYTES)",
                 free >> 10,
                 needed >> 10
             ),

@@ -32,7 +32,6 @@ pub(super) struct GatewayTarget {
     client: Client,
 }
 
-/// A whole answer.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,

@@ -116,8 +116,8 @@ mod tests {
         );
         let coloured: String = coloured.replace("\x1b[38;5;16;48;5;231m", "").replace("\x1b[0m", "");
         let plain = qr_code(&secret, false).unwrap();
-        for seen in [modules(&coloured, |ink| ink), modules(&plain, |ink| !ink)] {
-            for (y, row) in seen.iter().take(width + 8).enumerate() {
+        for code_modules in [modules(&coloured, |ink| ink), modules(&plain, |ink| !ink)] {
+            for (y, row) in code_modules.iter().take(width + 8).enumerate() {
                 assert_eq!(row.len(), width + 8);
                 for (x, dark) in row.iter().enumerate() {
                     let inside = (4..width + 4).contains(&x) && (4..width + 4).contains(&y);

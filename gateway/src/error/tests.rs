@@ -176,7 +176,7 @@ fn the_table() {
     502 backend_error retry false: Backend c answered 500
     503 backend_error retry false: Backend c answered 503
     507 storage_full retry false: The picture store's disk is full
-    507 storage_full retry false: The picture store has no room: only 1024 KiB are free on the image store's disk, at least 65536 KiB are required: free some space, or limit the store (UI_IMAGE_STORE_MAX_BYTES)
+    507 storage_full retry false: The picture store has no room: only 1024 KiB are free on its disk, at least 65536 KiB are required: free some space, or limit the store (UI_IMAGE_STORE_MAX_BYTES)
     500 internal_error retry false: The picture could not be stored
     500 internal_error retry false: The picture could not be stored
     404 not_found: There is nothing at this path

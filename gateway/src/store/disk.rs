@@ -63,9 +63,9 @@ impl ImageStore {
         let unwritable = |error: io::Error| problem(unwritable_message(dir, FileKind::Folder, &error));
         create_group_readable_dir(dir).map_err(unwritable)?;
         let lock = StoreLock::acquire(dir).map_err(|error| match error {
-            LockError::Held(holder) => problem(format!(
-                "expected an image store that no other process uses; it is locked by {holder}"
-            )),
+            LockError::Held(holder) => {
+                problem(format!("expected an image store that no other process uses; it is held by {holder}"))
+            }
             LockError::NotRegularFile(why) => problem(format!("expected a lock file of this store: {why}")),
             LockError::Io(error) => unwritable(error),
         })?;

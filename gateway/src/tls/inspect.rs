@@ -154,9 +154,9 @@ mod tests {
     #[test]
     fn a_wildcard_covers_one_label() {
         let names = vec!["*.example.org".to_owned(), "10.0.0.5".to_owned()];
-        let made = rcgen::CertificateParams::new(names).unwrap();
-        let made = made.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-        let read = CertificateInfo::from_chain(&[made.der().clone()], SystemTime::now()).unwrap();
+        let params = rcgen::CertificateParams::new(names).unwrap();
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let info = CertificateInfo::from_chain(&[certificate.der().clone()], SystemTime::now()).unwrap();
         for (host, covered) in [
             ("ai.example.org", true),
             ("a.b.example.org", false),
@@ -164,7 +164,7 @@ mod tests {
             ("10.0.0.5", true),
             ("10.0.0.6", false),
         ] {
-            assert_eq!(read.is_valid_for(host), covered, "{host}");
+            assert_eq!(info.is_valid_for(host), covered, "{host}");
         }
     }
 }

@@ -107,26 +107,26 @@ mod tests {
             ),
             (20_002, 21_000, Some("the certificate is not valid before Sun, 06 Oct 2024 00:00:00 GMT")),
         ] {
-            let warnings_found = warnings(&[certificate(&["ai2.local"], begin, end)], now);
+            let found_warnings = warnings(&[certificate(&["ai2.local"], begin, end)], now);
             match expected {
-                None => assert_eq!(warnings_found, [""; 0]),
-                Some(words) => assert!(
-                    warnings_found.len() == 1 && warnings_found[0].starts_with(words),
-                    "{warnings_found:?}"
+                None => assert_eq!(found_warnings, [""; 0]),
+                Some(prefix) => assert!(
+                    found_warnings.len() == 1 && found_warnings[0].starts_with(prefix),
+                    "{found_warnings:?}"
                 ),
             }
         }
         let chain = [certificate(&["ai2.local"], 1, 30_000), certificate(&[], 1, 19_999)];
-        let warnings_found = warnings(&chain, now);
+        let found_warnings = warnings(&chain, now);
         assert!(
-            warnings_found.len() == 1
-                && warnings_found[0].starts_with("certificate 2 of the chain expired on "),
-            "{warnings_found:?}"
+            found_warnings.len() == 1
+                && found_warnings[0].starts_with("certificate 2 of the chain expired on "),
+            "{found_warnings:?}"
         );
-        let warnings_found = warnings(&chain[1..], now);
+        let found_warnings = warnings(&chain[1..], now);
         assert!(
-            warnings_found.len() == 2 && warnings_found[1].contains("has no subjectAltName"),
-            "{warnings_found:?}"
+            found_warnings.len() == 2 && found_warnings[1].contains("has no subjectAltName"),
+            "{found_warnings:?}"
         );
     }
 }

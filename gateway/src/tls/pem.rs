@@ -170,7 +170,7 @@ mod tests {
         let middle = sound.lines().nth(1).unwrap().to_owned();
         let sec1 = sound.replace("PRIVATE KEY", "EC PRIVATE KEY");
         let one_line = |pem: &str| pem.replace('\n', "");
-        for (name, content, words) in [
+        for (name, content, expected) in [
             (
                 "one line, PKCS#8",
                 one_line(&sound),
@@ -205,17 +205,17 @@ mod tests {
         ] {
             std::fs::write(&file, content).unwrap();
             let message = keys(&file).unwrap_err();
-            assert!(message.contains(words), "{name}: {message}");
+            assert!(message.contains(expected), "{name}: {message}");
             assert!(!message.contains(&middle[..8]), "{name}: {message}");
             assert_eq!(redact(&message), message, "{name}: nothing in it looks like a secret");
         }
-        for (content, words) in [
+        for (content, expected) in [
             (one_line(&sound.replace("PRIVATE KEY", "CERTIFICATE")), "one line"),
             (sound.clone(), "contains a private key instead of a certificate"),
         ] {
             std::fs::write(&file, content).unwrap();
             let message = certificates(&file).unwrap_err();
-            assert!(message.contains(words) && !message.contains(&middle[..8]), "{message}");
+            assert!(message.contains(expected) && !message.contains(&middle[..8]), "{message}");
         }
         std::fs::write(&file, sound.replace('\n', "\r\n")).unwrap();
         assert!(keys(&file).is_ok(), "Windows line breaks are accepted");
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_file_in_another_format_is_reported_with_the_command_that_converts_it() {
         let file = temporary("form").join("file");
-        for (content, words) in [
+        for (content, expected) in [
             (&b"\xff\xfe-\0-\0"[..], "iconv -f UTF-16"),
             (b"\x30\x82\x01\x00\x02\x01\x03\x30\x82", "openssl pkcs12 -in FILE -nodes"),
             (b"\x30\x81\x87\x02\x01\x00\x30\x13", "openssl pkey -inform DER"),
@@ -240,7 +240,7 @@ mod tests {
             std::fs::write(&file, content).unwrap();
             for message in [keys(&file).unwrap_err(), certificates(&file).unwrap_err()] {
                 assert!(
-                    message.starts_with("it is not a PEM file: ") && message.contains(words),
+                    message.starts_with("it is not a PEM file: ") && message.contains(expected),
                     "{content:?}: {message}"
                 );
             }
@@ -249,14 +249,14 @@ mod tests {
 
     #[test]
     fn the_suggested_command_restores_the_line_breaks() {
-        let folder = temporary("repair");
+        let dir = temporary("repair");
         let sound = rcgen::KeyPair::generate().unwrap().serialize_pem();
-        std::fs::write(folder.join("FILE"), sound.replace('\n', "")).unwrap();
-        let message = keys(&folder.join("FILE")).unwrap_err();
+        std::fs::write(dir.join("FILE"), sound.replace('\n', "")).unwrap();
+        let message = keys(&dir.join("FILE")).unwrap_err();
         let command = message.split_once("restore the line breaks: ").unwrap().1;
         let mut shell = std::process::Command::new("sh");
-        if shell.args(["-c", command]).current_dir(&folder).status().is_ok_and(|done| done.success()) {
-            assert!(keys(&folder.join("NEW")).is_ok());
+        if shell.args(["-c", command]).current_dir(&dir).status().is_ok_and(|status| status.success()) {
+            assert!(keys(&dir.join("NEW")).is_ok());
         }
     }
 }

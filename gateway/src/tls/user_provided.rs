@@ -113,14 +113,14 @@ mod tests {
     fn one_that_cannot_be_served_is_not_overwritten_either() {
         let dir = temporary("unfit");
         let (certificate, key) = put(&dir, "a");
-        for (own, its_key, words) in [
+        for (own, its_key, expected) in [
             (&b"\x30\x82\x01\x7f\x30\x82"[..], &key[..], "openssl x509 -inform DER"),
             (&certificate, b"-----BEGIN", "gateway-key.pem: "),
         ] {
             fs::write(dir.join(CERT_FILE), own).unwrap();
             fs::write(dir.join(KEY_FILE), its_key).unwrap();
             let why = load_or_issue(&dir, SystemTime::now()).unwrap_err();
-            assert!(why.contains(words) && why.contains("does not overwrite it"), "{why}");
+            assert!(why.contains(expected) && why.contains("does not overwrite it"), "{why}");
             assert_eq!(both(&dir), (own.to_vec(), its_key.to_vec()));
             assert_eq!(warning(&dir, SystemTime::now()), Some(why));
         }

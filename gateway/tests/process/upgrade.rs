@@ -63,9 +63,8 @@ async fn the_data_of_0_1_is_kept() {
     // Clients still trust the authority.
     let trust = Certificate::from_pem(&authority).unwrap();
     let client = client_builder(ConnectionPolicy::PerRequest).tls_certs_only([trust]).build().unwrap();
-    let healthy = async || {
-        client.get(format!("{url}/healthz")).send().await.is_ok_and(|answer| answer.status() == 200)
-    };
+    let healthy =
+        async || client.get(format!("{url}/healthz")).send().await.is_ok_and(|answer| answer.status() == 200);
     fakes::eventually("it serves", async || healthy().await.then_some(())).await;
     assert_eq!(fs::read(data.join("gateway-ca.pem")).unwrap(), authority);
 

@@ -62,7 +62,7 @@ pub(super) async fn probe(base: &str) -> Responder {
         .tls_backend_preconfigured(pinned::client_config(None))
         .tls_info(true)
         .build();
-    let Ok(client) = client else { return Responder::Unclear("no client can be made".to_owned()) };
+    let Ok(client) = client else { return Responder::Unclear("cannot create an HTTP client".to_owned()) };
     match client.get(format!("{base}/healthz")).timeout(PROBE_TIMEOUT).send().await {
         Ok(answer) => {
             let certificate = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate);

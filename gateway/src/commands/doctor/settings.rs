@@ -165,7 +165,7 @@ fn listener(config: &Config) -> Finding {
     }
     if leaves_out_this_machine(config) {
         let message = "IP_ALLOWLIST excludes 127.0.0.1: programs on this machine, `gateway verify` and deploy.sh get 403";
-        return Finding::warn(name, message, "127.0.0.1 and ::1 beside the others in IP_ALLOWLIST");
+        return Finding::warn(name, message, "add 127.0.0.1 and ::1 to IP_ALLOWLIST");
     }
     if is_loopback(host) && !behind_proxy && public_host.is_some_and(|public| !is_loopback(public)) {
         let message =

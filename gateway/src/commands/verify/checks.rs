@@ -126,22 +126,22 @@ mod tests {
 
     #[test]
     fn a_missing_key_of_the_status_is_named() {
-        let whole = json!({
+        let status = json!({
             "admission_control": {"g.images": {"limit": 1, "available": 1, "inflight": 0}},
             "backend_health": {"g": {"healthy": true, "ready": false, "error": "hot"}},
             "gateway": {"version": "1", "images_backend": "http_openai_images", "images_class": "g"},
         });
-        assert!(status_keys(&whole).is_ok());
-        assert_eq!(images_backend(&whole).unwrap_err(), "g is not ready: hot");
-        for (pointer, words) in [
+        assert!(status_keys(&status).is_ok());
+        assert_eq!(images_backend(&status).unwrap_err(), "g is not ready: hot");
+        for (pointer, expected) in [
             ("/admission_control", "admission_control"),
             ("/admission_control/g.images/limit", "admission_control.g.images.limit"),
             ("/backend_health/g/ready", "backend_health.g"),
             ("/gateway/version", "gateway.version"),
         ] {
-            let mut part = whole.clone();
+            let mut part = status.clone();
             *part.pointer_mut(pointer).unwrap() = Value::Null;
-            assert!(status_keys(&part).unwrap_err().contains(words), "{pointer}");
+            assert!(status_keys(&part).unwrap_err().contains(expected), "{pointer}");
         }
     }
 }

@@ -16,7 +16,7 @@ fn is(finding: &Finding, verdict: Verdict, fix: &str) {
 }
 
 #[test]
-fn a_mac_that_sleeps_or_stays_off_is_told() {
+fn a_mac_that_sleeps_or_stays_off_is_reported() {
     for (pmset, sleeps, restarts) in [(MINI, Warn, Some(Warn)), (SERVER, Ok, Some(Ok)), (BOOK, Ok, None)] {
         is(&sleep(&output(pmset)), sleeps, if sleeps == Warn { "sudo pmset -a sleep 0" } else { "" });
         assert_eq!(power_restart(&output(pmset)).map(|finding| finding.verdict), restarts);
@@ -33,7 +33,7 @@ fn a_mac_that_sleeps_or_stays_off_is_told() {
 }
 
 #[test]
-fn filevault_is_told_where_it_is_on() {
+fn filevault_is_reported_if_on() {
     for (text, verdict) in [
         ("FileVault is Off.\n", Ok),
         ("FileVault is On.\n", Warn),
@@ -46,7 +46,7 @@ fn filevault_is_told_where_it_is_on() {
 }
 
 #[test]
-fn a_firewall_that_lets_nobody_in_is_told() {
+fn a_blocking_firewall_is_reported() {
     let on = "Firewall is enabled. (State = 1)\n";
     let some = "Firewall has block all state set to disabled.\n";
     for (state, all, app, verdict, fix) in [
@@ -89,13 +89,13 @@ fn a_firewall_that_lets_nobody_in_is_told() {
         is(&firewall(&printed), verdict, fix);
         assert!(
             !findings(&printed, false).iter().any(|finding| finding.name == "firewall"),
-            "nobody else comes"
+            "no other machine connects"
         );
     }
 }
 
 #[test]
-fn network_time_is_told_to_root_alone() {
+fn only_root_learns_about_network_time() {
     for (text, verdict) in [
         ("Network Time: On\n", Ok),
         ("Network Time: Off\n", Warn),
