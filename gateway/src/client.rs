@@ -48,9 +48,7 @@ impl HttpClients {
     pub(crate) fn drop_idle_connections(&self) {
         match client(ConnectionPolicy::Pooled, &self.outbound) {
             Ok(client) => drop(self.pooled.send_replace(client)),
-            Err(error) => {
-                error!(%error, "cannot create a new client for backends; the old one keeps its connections")
-            }
+            Err(error) => error!(%error, "cannot create a new client; the old one keeps its connections"),
         }
     }
 }

@@ -32,16 +32,12 @@ pub(super) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> std::io:
     fs::rename(&temporary, path)
 }
 
-/// Asks the operator to protect a key.
-pub(super) fn readable_key_warning(path: &Path) -> String {
-    let path = path.display();
-    format!("other users can read the private key {path}; run: chmod 600 {path}")
-}
-
-/// Whether only the owner can read it.
-pub(super) fn is_private(path: &Path) -> bool {
+/// A warning unless only the owner can read a private key.
+pub(super) fn readable_key_warning(path: &Path) -> Option<String> {
     const OTHERS: u32 = 0o077;
-    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & OTHERS == 0)
+    let is_private = fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & OTHERS == 0);
+    let path = path.display();
+    (!is_private).then(|| format!("other users can read the private key {path}; run: chmod 600 {path}"))
 }
 
 pub(crate) fn to_pem(certificate: &CertificateDer<'_>) -> String {

@@ -19,7 +19,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    files::{DAY, format_date, is_private, readable_key_warning, set_validity, to_pem, write_atomically},
+    files::{DAY, format_date, readable_key_warning, set_validity, to_pem, write_atomically},
     host_names::{PermittedSubtrees, short_host},
     parsed::ParsedCertificate,
     pem,
@@ -111,10 +111,7 @@ impl LocalCa {
 
     /// What the operator should know about it.
     pub(super) fn warnings(&self, dir: &Path, now: SystemTime) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if !is_private(&dir.join(CA_KEY_FILE)) {
-            warnings.push(readable_key_warning(&dir.join(CA_KEY_FILE)));
-        }
+        let mut warnings: Vec<_> = readable_key_warning(&dir.join(CA_KEY_FILE)).into_iter().collect();
         if self.facts.not_after < now + EXPIRY_WARNING {
             warnings.push(format!(
                 "the local certificate authority expires on {}; to replace it, move {CA_CERT_FILE} and {CA_KEY_FILE} out of {}, \

@@ -16,8 +16,8 @@ use rustls::{pki_types::CertificateDer, sign::CertifiedKey};
 use super::{
     ServedCertificate,
     files::{
-        CERT_FILE, DAY, EXPIRY_MARKER, KEY_FILE, format_date, is_private, readable_key_warning, set_validity,
-        to_pem, write_atomically,
+        CERT_FILE, DAY, EXPIRY_MARKER, KEY_FILE, format_date, readable_key_warning, set_validity, to_pem,
+        write_atomically,
     },
     host_names::{host_names, short_host},
     key_pair::load_key_pair,
@@ -120,10 +120,7 @@ fn reuse_or_issue(
     warnings.extend(missing_names_warning(names, &required_names));
     match issued {
         Some(issued) if issued.is_current(now, authority, &required_names) => {
-            let key = dir.join(KEY_FILE);
-            if !is_private(&key) {
-                warnings.push(readable_key_warning(&key));
-            }
+            warnings.extend(readable_key_warning(&dir.join(KEY_FILE)));
             Ok(issued.into_served(warnings))
         }
         issued => match (issue(dir, now, authority, &required_names), issued) {

@@ -7,7 +7,7 @@ use service::settings::describe_read_error;
 
 use super::{
     ServedCertificate,
-    files::{CERT_FILE, EXPIRY_MARKER, KEY_FILE, is_private, readable_key_warning},
+    files::{CERT_FILE, EXPIRY_MARKER, KEY_FILE, readable_key_warning},
     key_pair::load_key_pair,
     lints,
 };
@@ -44,9 +44,7 @@ pub(super) fn load_user_provided(dir: &Path, now: SystemTime) -> Result<Option<S
     )];
     let lints = lints::warnings(&pair.cert, now).into_iter();
     warnings.extend(lints.map(|warning| format!("{}: {warning}", certificate.display())));
-    if !is_private(&key) {
-        warnings.push(readable_key_warning(&key));
-    }
+    warnings.extend(readable_key_warning(&key));
     Ok(Some(ServedCertificate { pair, warnings }))
 }
 

@@ -56,19 +56,20 @@ fn plist(
             format!("sudo chown root:wheel {PLIST} && sudo chmod 644 {PLIST}"),
         );
     }
-    let content = match content {
-        Ok(content) => content,
+    match content {
+        Ok(content) => plist_content(content, grace),
         Err(PlistError::Invalid) => {
-            return Finding::fail(
-                name,
-                format!("{PLIST} is not a valid property list (plutil -lint {PLIST})"),
-                INSTALL,
-            );
+            let message = format!("{PLIST} is not a valid property list (plutil -lint {PLIST})");
+            Finding::fail(name, message, INSTALL)
         }
         Err(PlistError::Unknown) => {
-            return Finding::skip(name, format!("{PLIST} cannot be read here: sudo gateway doctor"));
+            Finding::skip(name, format!("{PLIST} cannot be read here: sudo gateway doctor"))
         }
-    };
+    }
+}
+
+fn plist_content(content: &PlistContent, grace: Option<Duration>) -> Finding {
+    let name = "plist";
     let ours: Vec<_> = content
         .variables
         .iter()
