@@ -24,6 +24,7 @@ pub(super) type CheckResult = Result<String, String>;
 
 /// Characters of foreign text in a message.
 const MAX_CHARS: usize = 300;
+const MAX_LINE_CHARS: usize = 600;
 
 /// The check whether images can be made now.
 pub(super) const IMAGES_BACKEND: &str = "images backend";
@@ -92,7 +93,8 @@ impl CheckSummary {
                 ("FAIL", message)
             }
         };
-        Ok(writeln!(io::stdout(), "{label}  {name:15}  {}", printable(&message))?)
+        let message = printable(&ellipsize(&message, MAX_LINE_CHARS));
+        Ok(writeln!(io::stdout(), "{label}  {name:15}  {message}")?)
     }
 
     fn finish(self) -> Result<ExitCode, CommandError> {

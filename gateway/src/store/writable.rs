@@ -35,7 +35,9 @@ pub(crate) struct ReservedFiles {
 }
 
 impl ReservedFiles {
-    fn create(dir: &Path, images: u64) -> io::Result<Self> {
+    /// For so many images of so many bytes together.
+    fn create(dir: &Path, images: u64, bytes: u64) -> Result<Self, StoreError> {
+        check_free_space(dir, bytes)?;
         let files: io::Result<_> = (0..images).map(|_| TempFile::create(dir)).collect();
         Ok(Self { files: files?, spare_descriptors: Vec::new() })
     }
@@ -62,7 +64,7 @@ impl ReservedFiles {
     }
 }
 
-/// The store's directory as something to be written to, and the last check of that.
+/// Checks and reserves with a timeout, as the disk may hang.
 #[derive(Debug)]
 pub(super) struct Writability {
     dir: Arc<PathBuf>,
@@ -97,18 +99,15 @@ impl Writability {
         result
     }
 
-    /// Files for so many images of so many bytes together.
     pub(super) async fn reserve(&self, images: u64, bytes: u64) -> Result<ReservedFiles, StoreError> {
-        self.with_disk_timeout(move |dir| {
-            check_free_space(dir, bytes)?;
-            Ok(ReservedFiles::create(dir, images)?)
-        })
-        .await
+        self.with_disk_timeout(move |dir| ReservedFiles::create(dir, images, bytes)).await
     }
 
-    /// A descriptor for the image at the end of a stream.
+    /// Only a descriptor, for the image at the end of a stream.
     pub(super) async fn reserve_for_stream(&self, bytes: u64) -> Result<ReservedFiles, StoreError> {
-        self.reserve(1, bytes).await.map(ReservedFiles::into_descriptors)
+        let reserve =
+            move |dir: &Path| ReservedFiles::create(dir, 1, bytes).map(ReservedFiles::into_descriptors);
+        self.with_disk_timeout(reserve).await
     }
 
     async fn with_disk_timeout<T: Send + 'static>(
