@@ -1,10 +1,10 @@
 #!/bin/sh
-# Builds the gateway for Macs with Apple silicon and packs it with what installs it; prints the package's path.
+# Builds the gateway for Macs with Apple silicon, packages it with its installer, and prints the package's path.
 #
 #   sh launchd/build-macos.sh [--target aarch64-apple-darwin]
 #
-# On a Mac with its own tools. On Linux with zig (from the Python package index) as compiler and linker, and with stubs in
-# place of Apple's frameworks: what the binary needs of them is on every Mac.
+# On a Mac with its own tools. On Linux with zig (from the Python package index) as compiler and linker, and with stubs for Apple's
+# frameworks, which every Mac has.
 set -eu
 cd "$(dirname "$0")/.."
 target=aarch64-apple-darwin
@@ -16,9 +16,9 @@ esac
 case $target in
     aarch64-apple-darwin) architecture=arm64 ;;
     x86_64-apple-darwin) architecture=x86_64 ;;
-    *) echo "build-macos.sh: $target is no Mac" >&2; exit 1 ;;
+    *) echo "build-macos.sh: $target is not a Mac target" >&2; exit 1 ;;
 esac
-# The oldest macOS that it runs on.
+# The oldest supported macOS.
 export MACOSX_DEPLOYMENT_TARGET=13.0
 rustup target add "$target" >/dev/null 2>&1 || { echo "build-macos.sh: rustup has no target $target" >&2; exit 1; }
 out=${CARGO_TARGET_DIR:-target}
@@ -27,8 +27,7 @@ mkdir -p "$packages"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# What the package brings beside the binary, with this machine's own compiler. The man page is printed by a gateway that
-# runs here.
+# The package's other files. The man page is printed by a gateway built for this machine.
 sh .ci/third-party.sh gateway "$target" "$work/THIRD-PARTY.txt"
 cargo build --quiet --workspace --bin gateway >&2
 "$out/debug/gateway" man >"$work/gateway.8"

@@ -1,11 +1,11 @@
 #!/bin/sh
 # Type-checks the gateway for macOS. Building for it needs Apple's tools; checking needs the target's standard library
-# and a C compiler that knows it (zig, from the Python package index) for the one dependency with C code.
+# and a C compiler for it (zig, from the Python package index) for the one dependency with C code.
 set -eu
 cd "$(dirname "$0")/.."
 target=aarch64-apple-darwin
 if ! rustup target add "$target" >/dev/null 2>&1; then
-    echo "skipped: the target $target cannot be had here"
+    echo "skipped: the target $target cannot be installed here"
     exit 0
 fi
 tools=${TMPDIR:-/tmp}/gateway-check-macos
@@ -17,7 +17,7 @@ fi
     { echo "skipped: ziglang cannot be installed here"; exit 0; }
 cat >"$tools/cc" <<WRAPPER
 #!/bin/sh
-# cc-rs passes Apple's spelling of the target; zig has its own.
+# cc-rs passes Apple's name of the target; zig has its own.
 for argument; do
     shift
     case \$argument in

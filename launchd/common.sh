@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2034
-# What install.sh, deploy.sh and rollback.sh share. Sourced, never run.
+# Shared by install.sh, deploy.sh and rollback.sh. Sourced, never run.
 
 label=com.ai.gateway
 plist=/Library/LaunchDaemons/$label.plist
@@ -10,11 +10,11 @@ home=/var/lib/gateway
 env_file=$home/app/.env
 backends=$home/app/backends_config.yaml
 manual=/usr/local/share/man/man8/gateway.8
-# What these scripts note for the way back: root's alone, because root believes it.
-notes="/Library/Application Support/$label"
-# The service that this one took the port from, and its plist.
-replaced=$notes/replaced-service
-# Seconds: a gateway that is asked to stop drains for up to 30 s, and launchd kills it after 45.
+# State that these scripts need to undo their changes. Only root can write it, because root trusts it.
+state_dir="/Library/Application Support/$label"
+# The service that had the port before, and its plist.
+replaced=$state_dir/replaced-service
+# In seconds. A gateway drains for up to 30 s before it stops; launchd kills it after 45 s.
 stop_time=${GATEWAY_STOP_TIME:-60}
 ready_time=${GATEWAY_READY_TIME:-60}
 
@@ -28,22 +28,22 @@ need_root() {
     [ "$(id -u)" = 0 ] || fail "must run as root: sudo $0"
 }
 
-# The account that the daemon runs as, as its plist says.
+# The daemon's account, from its plist.
 account() {
     plutil -extract UserName raw -o - "$plist"
 }
 
-# Runs a command as that account, with none of this shell's settings.
+# Runs a command as that account, without this shell's environment.
 as_account() {
     user=$1
     shift
     sudo -u "$user" -H env -i PATH=/usr/bin:/bin "$@"
 }
 
-# A service is DOMAIN/LABEL, as launchctl writes it.
+# A service is DOMAIN/LABEL, as in launchctl.
 is_loaded() { launchctl print "$1" >/dev/null 2>&1; }
 
-# `bootout` returns before the service has ended, and a `bootstrap` meanwhile fails with "5: Input/output error".
+# `bootout` returns before the service has exited, and until then `bootstrap` fails with "5: Input/output error".
 boot_out() {
     is_loaded "$1" || return 0
     launchctl bootout "$1" || true
@@ -55,7 +55,7 @@ boot_out() {
     done
 }
 
-# Starts a service from its plist, also if it was disabled.
+# Starts a service from its plist, even if it was disabled.
 boot_in() {
     launchctl enable "$1"
     launchctl bootstrap "${1%/*}" "$2"
@@ -65,8 +65,8 @@ plist_of() { launchctl print "$1" 2>/dev/null | sed -n 's/^[[:space:]]*path = //
 
 process() { launchctl print "system/$label" 2>/dev/null | sed -n 's/^[[:space:]]*pid = //p'; }
 
-# The gateway drains and ends; launchd starts the file that is now in place. Returns once that is another process, since
-# the one that drains still answers. Not `kickstart -k`, which does not let it drain.
+# The gateway drains and exits; launchd starts the new binary. Returns once the new process runs, as the draining one still
+# answers. Not `kickstart -k`, which does not let it drain.
 restart() {
     if ! is_loaded "system/$label"; then
         boot_in "system/$label" "$plist"
@@ -77,17 +77,17 @@ restart() {
         launchctl kill SIGTERM "system/$label"
         waited=0
         while [ "$(process)" = "$before" ]; do
-            [ "$waited" -lt "$stop_time" ] || fail "process $before has not ended after $stop_time s"
+            [ "$waited" -lt "$stop_time" ] || fail "process $before has not exited after $stop_time s"
             waited=$((waited + 1))
             sleep 1
         done
     fi
-    # At once, although the one before ended soon after its start (ThrottleInterval). Fails if launchd was quicker.
+    # Without waiting for ThrottleInterval if the old process exited soon after its start. Fails if launchd was quicker.
     launchctl kickstart "system/$label" >/dev/null 2>&1 || true
 }
 
-# Who listens on this port: process and command, or nothing.
-holder() {
+# The process that listens on this port, with its command; empty if none.
+port_process() {
     lsof -nP -iTCP:"$1" -sTCP:LISTEN -Fpc 2>/dev/null | sed -n 's/^[pc]//p' | tr '\n' ' '
 }
 
@@ -96,17 +96,17 @@ is_open_to_others() {
     lsof -nP -iTCP:"$1" -sTCP:LISTEN -Fn 2>/dev/null | sed -n 's/^n//p' | grep -qv -e '^127\.' -e '^\[::1\]'
 }
 
-# A file that came by browser or AirDrop is quarantined, and launchd would be refused to run it.
+# Files downloaded by a browser or AirDrop are quarantined, and launchd may not run them.
 release_quarantine() { xattr -d com.apple.quarantine "$1" 2>/dev/null || true; }
 
-# A folder that every account may pass, made with those above it if there is none: a new Mac has no /usr/local/bin.
-public_folder() {
+# Creates a directory that every account may enter: a new Mac has no /usr/local/bin.
+public_dir() {
     [ -d "$1" ] || (umask 022 && install -d -m 755 -o root -g wheel "$1")
 }
 
-# Puts a file in place by rename, so that nothing ever starts half of one; keeps the one before as $3 if given and if it is
-# another one.
-put() {
+# Installs a file by rename, so that an incomplete one is never started. Keeps the previous file as $3 if given, unless it is the
+# same.
+install_file() {
     cp "$1" "$2.new"
     chmod "$4" "$2.new"
     chown root:wheel "$2.new"
@@ -114,24 +114,24 @@ put() {
     mv -f "$2.new" "$2"
 }
 
-# The man page, if there is one in this folder.
-put_manual() {
+# Installs the man page, if this directory has one.
+install_manual() {
     [ -f "$1/gateway.8" ] || return 0
-    public_folder "${manual%/*}"
-    put "$1/gateway.8" "$manual" '' 644
+    public_dir "${manual%/*}"
+    install_file "$1/gateway.8" "$manual" '' 644
 }
 
-# Whether this binary takes the configuration that is there; what it prints, and why not.
+# Whether this binary accepts the configuration. Its output is in $work/config.
 check_config() {
     as_account "$1" "$2" check-config --env-file "$env_file" --backends "$backends" >"$work/config" 2>&1
 }
 
-# A value of the configuration that was checked.
+# A value of the configuration that was checked last.
 configured() {
     sed -n "s/^$1: \"\{0,1\}\([^ \"]*\).*/\1/p" "$work/config"
 }
 
-# Where other machines reach it: nowhere, while it listens on loopback.
+# The address for other machines; empty if it listens on loopback.
 outside_address() {
     scheme=https
     [ "$(configured GATEWAY_TLS)" = off ] && scheme=http
@@ -141,7 +141,7 @@ outside_address() {
     esac
 }
 
-# The names of what `gateway verify` finds wrong, one a line; `not running` if there is nobody to ask. $3 asks elsewhere.
+# The names of failed checks of `gateway verify`, one per line; `not running` if nothing answers. $3 is another address.
 faults() {
     if as_account "$1" "$2" verify --env-file "$env_file" --backends "$backends" ${3:+--url "$3"} \
         >"$work/verify" 2>&1; then return 0; fi
@@ -152,7 +152,7 @@ faults() {
     fi
 }
 
-# The same here and, where it listens there, at the address that others use.
+# The same here and, if other machines can reach it, at their address.
 all_faults() {
     faults "$1" "$2" >"$work/here"
     cat "$work/here"
@@ -161,11 +161,11 @@ all_faults() {
     faults "$1" "$2" "$outside" | sed "s|^not running\$|cannot be reached at $outside|"
 }
 
-# What is wrong while the graphics host is off, which is no reason to go back.
-others_off() { printf 'images backend\nmodels\nno images there\n'; }
+# Checks that fail while the GPU host is off, which is no reason to roll back.
+expected_faults() { printf 'images backend\nmodels\nno images there\n'; }
 
-# Waits until nothing is wrong that was right before ($2: the faults then).
-wait_sound() {
+# Waits until no check fails that passed before ($2: the checks that failed then).
+wait_until_good() {
     waited=0
     while :; do
         all_faults "$1" "$binary" >"$work/now"
@@ -182,7 +182,7 @@ wait_sound() {
 }
 
 umask 077
-# The account passes through it to the binary that is tried, and reads nothing else in it.
+# The account enters it to run the new binary, but can read nothing else in it.
 work=$(mktemp -d)
 chmod 711 "$work"
 trap 'rm -rf "$work"' EXIT

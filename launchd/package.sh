@@ -1,7 +1,7 @@
 #!/bin/sh
-# Packs a gateway binary with what installs it. The same files give the same archive, byte for byte.
+# Packages a gateway binary with its installer. The same files give the same archive, byte for byte.
 #
-#   sh launchd/package.sh BINARY ARCHIVE [FILE …]      ARCHIVE ends with .tar.gz; FILEs go in beside the rest
+#   sh launchd/package.sh BINARY ARCHIVE [FILE …]      ARCHIVE ends with .tar.gz; FILEs are added to it
 #
 # SOURCE_DATE_EPOCH: the date of the files in it (default: the last commit's).
 set -eu
@@ -34,7 +34,7 @@ if tar --version | grep -q GNU; then
 else
     # bsdtar, as on a Mac.
     owner='--uid 0 --gid 0'
-    # No ._ files, which hold what only macOS knows of a file.
+    # Without ._ files, which hold macOS's own metadata.
     export COPYFILE_DISABLE=1
 fi
 (cd "$work" && find "$name" | LC_ALL=C sort >names)

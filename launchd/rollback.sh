@@ -1,11 +1,11 @@
 #!/bin/sh
-# The ways back.
+# Undoes changes.
 #
 #   sudo ./rollback.sh previous      the binary before the last deployment
-#   sudo ./rollback.sh mock          placeholder pictures, no GPU asked (IMAGES_BACKEND=mock in the env file)
-#   sudo ./rollback.sh http          pictures from the GPU again
-#   sudo ./rollback.sh old [PLIST]   the service that install.sh --replace stopped, or the one of this plist
-#   sudo ./rollback.sh job LABEL     the job that install.sh --remove-job took away
+#   sudo ./rollback.sh mock          placeholder images without a GPU (IMAGES_BACKEND=mock in the env file)
+#   sudo ./rollback.sh http          images from the GPU again
+#   sudo ./rollback.sh old [PLIST]   the service that install.sh --replace stopped, or the one with this plist
+#   sudo ./rollback.sh job LABEL     the job that install.sh --remove-job removed
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=common.sh
@@ -15,13 +15,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 need_root
 if [ "${1:-}" = job ]; then
-    restore_job "${2:?job needs the label of a job that install.sh --remove-job took away}"
+    restore_job "${2:?job needs the label of a job that install.sh --remove-job removed}"
     exit 0
 fi
-[ -f "$plist" ] || fail "there is no $plist: nothing is installed"
+[ -f "$plist" ] || fail "$plist does not exist: nothing is installed"
 user=$(account)
 
-# Sets IMAGES_BACKEND in the env file, keeping its owner and mode, and has the gateway read it again.
+# Sets IMAGES_BACKEND in the env file, keeping its owner and mode, and restarts the gateway.
 images_backend() {
     grep -v '^[[:space:]]*\(export[[:space:]]\{1,\}\)\{0,1\}IMAGES_BACKEND=' "$env_file" >"$work/env" || true
     printf 'IMAGES_BACKEND=%s\n' "$1" >>"$work/env"
@@ -30,13 +30,13 @@ images_backend() {
     if ! check_config "$user" "$binary"; then
         cat "$env_file.before" >"$env_file"
         cat "$work/config" >&2
-        fail "the configuration is not accepted; it is as it was"
+        fail "the configuration is not accepted; it was not changed"
     fi
     rm -f "$env_file.before"
     restart
 }
 
-# Stops the gateway, starts the service that had its port before, and waits until that listens.
+# Stops the gateway, starts the service that had its port before, and waits until that one listens.
 old_service() {
     path=$1
     if [ -n "$path" ]; then
@@ -46,10 +46,10 @@ old_service() {
             *) old=system/$old ;;
         esac
     else
-        [ -f "$replaced" ] || fail "install.sh replaced no service; its plist: sudo ./rollback.sh old PLIST"
+        [ -f "$replaced" ] || fail "install.sh did not replace a service; give its plist: sudo ./rollback.sh old PLIST"
         old=$(sed -n 1p "$replaced")
         path=$(sed -n 2p "$replaced")
-        [ -f "$path" ] || fail "the plist of $old, $path, is gone; put it back, or name another one: sudo ./rollback.sh old PLIST"
+        [ -f "$path" ] || fail "the plist of $old, $path, does not exist; restore it, or give another one: sudo ./rollback.sh old PLIST"
     fi
     [ "$old" != "system/$label" ] || fail "$path is the plist of the gateway itself"
     check_config "$user" "$binary" || true
@@ -58,25 +58,25 @@ old_service() {
     launchctl disable "system/$label"
     is_loaded "$old" || boot_in "$old" "$path"
     waited=0
-    while [ -z "$(holder "${port:-8800}")" ]; do
+    while [ -z "$(port_process "${port:-8800}")" ]; do
         [ "$waited" -lt "$ready_time" ] || fail "the gateway is stopped; $old was started and does not listen on ${port:-8800}: \
-sudo launchctl print $old. The gateway again: sudo ./install.sh --replace ${old##*/}"
+sudo launchctl print $old. To start the gateway again: sudo ./install.sh --replace ${old##*/}"
         waited=$((waited + 1))
         sleep 1
     done
-    say "$old runs again; the gateway is stopped (sudo ./install.sh --replace ${old##*/} brings it back)"
+    say "$old runs again; the gateway is stopped (undo: sudo ./install.sh --replace ${old##*/})"
     exit 0
 }
 
 case ${1:-} in
     previous)
-        [ -f "$previous" ] || fail "there is no $previous: nothing was deployed over"
+        [ -f "$previous" ] || fail "$previous does not exist: no binary was replaced"
         check_config "$user" "$previous" || {
             cat "$work/config" >&2
             fail "the previous gateway does not accept the configuration; nothing was changed"
         }
         cp "$previous" "$work/gateway"
-        put "$work/gateway" "$binary" "$previous" 755
+        install_file "$work/gateway" "$binary" "$previous" 755
         restart
         ;;
     mock) images_backend mock ;;
@@ -86,6 +86,6 @@ case ${1:-} in
 esac
 
 check_config "$user" "$binary" || fail "the configuration is not accepted: $binary check-config"
-others_off >"$work/before"
-wait_sound "$user" "$work/before" || fail "the gateway did not start, or fails the checks above; its log: $home/logs/gateway.log and gateway.stderr.log"
+expected_faults >"$work/before"
+wait_until_good "$user" "$work/before" || fail "the gateway did not start, or fails the checks above; its log: $home/logs/gateway.log and gateway.stderr.log"
 cat "$work/verify"

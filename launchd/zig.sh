@@ -11,7 +11,7 @@ fi
 "$tools/venv/bin/python" -c 'import ziglang' 2>/dev/null ||
     "$tools/venv/bin/pip" install --quiet --disable-pip-version-check 'ziglang==0.15.2' >&2
 
-# Named cc: cargo takes the flavour of a linker from its name. cc-rs and rustc pass Apple's spelling of target and version;
+# Named cc: cargo infers the linker's flavour from its name. cc-rs and rustc pass Apple's names of target and version;
 # zig has its own.
 cat >"$tools/bin/cc" <<WRAPPER
 #!/bin/sh
@@ -27,7 +27,7 @@ exec "$tools/venv/bin/python" -m ziglang cc -target ${target%%-*}-macos.$MACOSX_
 WRAPPER
 chmod +x "$tools/bin/cc"
 
-# A stub: what a framework is called on a Mac, and what is used of it.
+# A stub: a framework's path on a Mac, and the symbols that are used.
 stub() {
     file=$1
     install_name=$2

@@ -105,7 +105,7 @@ impl App {
         RetentionInputs {
             clocks: self.sleep.clocks(),
             store: self.store.clone(),
-            rules: self.config.retention,
+            policy: self.config.retention,
         }
     }
 

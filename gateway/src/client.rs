@@ -1,4 +1,4 @@
-//! The HTTP clients to the backends: which connections they keep, and whom they trust.
+//! The HTTP clients for backends: their connections, and the certificates that they trust.
 
 pub(crate) mod connect_error;
 
@@ -14,8 +14,7 @@ use tracing::error;
 
 use crate::config::OutboundTls;
 
-/// The two clients: one that never reuses a connection, and one that keeps them for a while. Cheap to clone; all clones are
-/// the same.
+/// Two clients: one without connection reuse, one with a pool. A handle, cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct HttpClients {
     unpooled: Client,
@@ -24,7 +23,6 @@ pub(crate) struct HttpClients {
 }
 
 impl HttpClients {
-    /// The clients, trusting whom the configuration trusts.
     pub(crate) fn new(outbound: &OutboundTls) -> Result<Self, Problem> {
         let client = |connections| client(connections, outbound).map_err(|error| invalid_tls_files(&error));
         Ok(Self {
@@ -34,23 +32,23 @@ impl HttpClients {
         })
     }
 
-    /// The client that keeps connections, as it is now: for probes, lists and pictures.
+    /// The current client with a pool: for probes, lists of models and images.
     pub(crate) fn pooled(&self) -> Client {
         self.pooled.borrow().clone()
     }
 
-    /// The client that never uses a connection twice: for chat and the old gateway behind, whose servers are
-    /// not ours and may close what is kept at any time.
+    /// The client that never reuses a connection: for chat and the legacy upstream, whose servers are not ours and may close idle
+    /// connections at any time.
     pub(crate) fn unpooled(&self) -> &Client {
         &self.unpooled
     }
 
-    /// Drops the idle connections, by dropping the client that has them: while the machine sleeps its timer for them
-    /// stands still, and their other ends go away.
+    /// Replaces the client with the pool: while the machine sleeps, its idle timeout stands still and the servers close the
+    /// connections.
     pub(crate) fn drop_idle_connections(&self) {
         match client(ConnectionPolicy::Pooled, &self.outbound) {
             Ok(client) => drop(self.pooled.send_replace(client)),
-            Err(error) => error!(%error, "no new client for backends; the old one keeps its connections"),
+            Err(error) => error!(%error, "cannot create a new client; the old one keeps its connections"),
         }
     }
 }
@@ -59,9 +57,8 @@ fn client(connections: ConnectionPolicy, outbound: &OutboundTls) -> reqwest::Res
     with_trust(with_user_timeout(client_builder(connections), connections), outbound).build()
 }
 
-/// Keep-alive probes find a vanished backend only while nothing is on its way to it. Pictures go to a server that reads what
-/// it is sent at once; one for chat may leave it lying while it is at work, and is not to be taken for gone. macOS has no
-/// such option that the library knows.
+/// Keep-alive probes detect a vanished backend only while no data is in flight to it. The images backend reads requests at once, so
+/// unacknowledged data means it is gone; a chat server may be busy and read late. The library knows no such option for macOS.
 #[cfg(target_os = "linux")]
 fn with_user_timeout(builder: ClientBuilder, connections: ConnectionPolicy) -> ClientBuilder {
     match connections {
@@ -89,8 +86,8 @@ fn with_trust(mut builder: ClientBuilder, outbound: &OutboundTls) -> ClientBuild
     }
 }
 
-/// The library's own message may quote what the files hold.
+/// The library's own message may quote the files.
 fn invalid_tls_files(_: &reqwest::Error) -> Problem {
-    let expected = "expected certificates, and a key that belongs to its certificate, that TLS can use";
+    let expected = "expected certificates that TLS can use, and a key that belongs to its certificate";
     Problem::new("BACKEND_CA_BUNDLE", "BACKEND_CLIENT_CERT", expected)
 }

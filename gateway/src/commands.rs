@@ -1,4 +1,4 @@
-//! What the binary does besides serving: checks the configuration, makes tokens, shows its authority, and asks a running gateway how it is.
+//! The subcommands: check the configuration, create tokens, show the authority, and query a running gateway.
 
 mod ca;
 mod doctor;
@@ -17,20 +17,19 @@ use service::settings::{EXIT_CONFIG, Problem};
 
 use crate::{EXIT_SOFTWARE, config};
 
-/// Something does not hold: a backend is not ready, or a check failed.
+/// A backend is not ready, or a check failed.
 const EXIT_CHECK_FAILED: u8 = 1;
 
-/// Where variables come from.
+/// Looks up an environment variable.
 type Environment = fn(&str) -> Option<String>;
 
-/// Why a command could not do its work.
+/// Why a command failed.
 #[derive(Debug)]
 enum CommandError {
-    /// The configuration is broken, or not readable for who runs the command.
+    /// The configuration is broken, or not readable by this user.
     Config(Vec<Problem>),
-    /// In words, with the next step.
+    /// With the next step.
     Message(String),
-    /// Its output cannot be written.
     Output(io::Error),
 }
 
@@ -40,10 +39,10 @@ impl From<io::Error> for CommandError {
     }
 }
 
-/// Runs the subcommand, if it is one of these. `names` are those of all variables.
+/// Runs the subcommand, if it is one of these. `names` are those of all environment variables.
 pub fn run(matches: &ArgMatches, environment: Environment, names: &[String]) -> Option<ExitCode> {
     let (name, arguments) = matches.subcommand()?;
-    let done = match name {
+    let result = match name {
         "check-config" => check_config(matches, environment, names),
         "token" => token::run(arguments, environment),
         "ca" => ca::run(matches, arguments, environment),
@@ -52,7 +51,7 @@ pub fn run(matches: &ArgMatches, environment: Environment, names: &[String]) -> 
         "doctor" => doctor::run(arguments, environment, names),
         _ => return None,
     };
-    Some(done.unwrap_or_else(|error| print_error(name, &error)))
+    Some(result.unwrap_or_else(|error| print_error(name, &error)))
 }
 
 fn check_config(
@@ -64,14 +63,14 @@ fn check_config(
     if !loaded.paths.problems.is_empty() {
         return Err(CommandError::Config(loaded.paths.problems));
     }
-    let notes: Vec<_> =
-        loaded.warnings.iter().chain(&loaded.paths.warnings).map(|note| format!("# {note}")).collect();
-    writeln!(io::stdout(), "{}{}", loaded.effective, notes.join("\n"))?;
+    let warnings = loaded.warnings.iter().chain(&loaded.paths.warnings);
+    let comments: Vec<_> = warnings.map(|warning| format!("# {warning}")).collect();
+    writeln!(io::stdout(), "{}{}", loaded.effective, comments.join("\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_error(name: &str, trouble: &CommandError) -> ExitCode {
-    let (message, code) = match trouble {
+fn print_error(name: &str, error: &CommandError) -> ExitCode {
+    let (message, code) = match error {
         CommandError::Config(problems) => {
             let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
             (lines.join("\n"), EXIT_CONFIG)
@@ -83,7 +82,6 @@ fn print_error(name: &str, trouble: &CommandError) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Well or not.
-fn exit_code(well: bool) -> ExitCode {
-    if well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CHECK_FAILED) }
+fn exit_code(passed: bool) -> ExitCode {
+    if passed { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CHECK_FAILED) }
 }

@@ -1,9 +1,8 @@
-//! The gateway: the whole service as a function of its listeners, its configuration and its lifecycle.
+//! The gateway as a function of its listeners, configuration and lifecycle.
 //!
-//! One image request, downwards: `router` → `middleware::auth` → `routes::images` → `payload` → `request::image_request` →
-//! `policy::routing` → [`health`] → `admission` → `backend` → `store` → the answer. A request for words
-//! or numbers goes through `routes::text` the same way, without a store. Beside it: one health monitor per backend, one
-//! look a second whether the machine slept, and the pictures' retention.
+//! The path of an image request: `router` → `middleware` → `routes::images` → `request` → `policy` → [`health`] → `admission` →
+//! `backend` → `store`. Chat and embeddings take the same path through `routes::text`, without the store. In the background: one
+//! health monitor per backend, and the workers that [`Gateway::serve`] starts.
 
 mod admission;
 mod app;
@@ -101,14 +100,14 @@ impl std::error::Error for ServeError {}
 /// The bound sockets.
 #[derive(Debug)]
 pub struct Listeners {
-    /// For callers.
+    /// For clients.
     pub api: TcpListener,
-    /// For metrics alone, if configured.
+    /// For metrics only, if configured.
     pub metrics: Option<TcpListener>,
 }
 
 impl Listeners {
-    /// `https://…` or `http://…` of both, for the log.
+    /// Both URLs, for the log.
     fn addresses(&self, tls: bool) -> (String, Option<String>) {
         let address = |scheme: &str, socket: &TcpListener| {
             socket.local_addr().map_or_else(|_| scheme.to_owned(), |address| format!("{scheme}://{address}"))
@@ -118,7 +117,7 @@ impl Listeners {
     }
 }
 
-/// A gateway that has everything it needs but its listeners: the store is its own, the certificate is there.
+/// A gateway that is ready to serve: its store is locked and its certificate loaded.
 #[derive(Debug)]
 pub struct Gateway {
     config: Config,
@@ -130,11 +129,11 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts the log, tells in it what an operator should know, and takes what the configuration names; every problem at once.
+    /// Starts the log, logs warnings about the configuration, and opens what it names. Reports all problems at once.
     pub fn start(loaded: LoadedConfig) -> Result<Self, ServeError> {
         let log = start_log(&loaded.config.log);
         if log.is_ok() {
-            loaded.warnings.iter().for_each(|note| warn!("{note}"));
+            loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
         }
         match (log, Self::open(loaded.config)) {
             (Ok(()), opened) => opened,
@@ -145,22 +144,16 @@ impl Gateway {
         }
     }
 
-    /// Takes what the configuration names; every problem at once.
+    /// Opens what the configuration names. Reports all problems at once.
     pub fn open(config: Config) -> Result<Self, ServeError> {
         let store = ImageStore::open(&config.store_dir);
         let certificate = tls::certificate(&config.tls, &config.data_dir);
         let clients = HttpClients::new(&config.outbound);
         match (store, certificate, clients) {
             (Ok(store), Ok(certificate), Ok(clients)) => {
-                let shown = certificate.map(|certificate| Arc::new(CertResolver::new(certificate)));
-                Ok(Self {
-                    config,
-                    clients,
-                    store,
-                    cert_resolver: shown,
-                    clocks: ClockSource::default(),
-                    config_source: None,
-                })
+                let cert_resolver = certificate.map(|certificate| Arc::new(CertResolver::new(certificate)));
+                let clocks = ClockSource::default();
+                Ok(Self { config, clients, store, cert_resolver, clocks, config_source: None })
             }
             (store, certificate, clients) => Err(ServeError::Config(
                 [store.err(), certificate.err(), clients.err()].into_iter().flatten().collect(),
@@ -168,19 +161,19 @@ impl Gateway {
         }
     }
 
-    /// Reads the configuration from there again when it is asked to.
+    /// Where a reload reads the configuration.
     #[must_use]
     pub fn with_config_source(self, source: ConfigSource) -> Self {
         Self { config_source: Some(source), ..self }
     }
 
-    /// Reads the clocks elsewhere, as tests do that let the machine sleep.
+    /// For tests that simulate sleep.
     #[must_use]
     pub fn with_clocks(self, clocks: ClockSource) -> Self {
         Self { clocks, ..self }
     }
 
-    /// Binds the configured addresses, or says why one cannot be had.
+    /// Binds the configured addresses.
     pub async fn bind(&self) -> Result<Listeners, ServeError> {
         let (host, port) = &self.config.listen;
         let api = bind((host.as_str(), *port), || format!("{host} port {port} (GATEWAY_HOST, GATEWAY_PORT)"));
@@ -194,10 +187,10 @@ impl Gateway {
         Ok(Listeners { api, metrics })
     }
 
-    /// Serves until the lifecycle ends. Every background task is named here.
+    /// Serves until the lifecycle ends. Starts every background task.
     pub async fn serve(self, listeners: Listeners, lifecycle: Lifecycle) -> Result<(), ServeError> {
         self.announce(&listeners);
-        let Self { config, clients, store, cert_resolver: shown, clocks, config_source: source } = self;
+        let Self { config, clients, store, cert_resolver, clocks, config_source } = self;
         let grace = config.shutdown_grace;
         let app = App::new(config, clients, store, clocks, lifecycle.clone());
         app.health.start(&app.clients, &lifecycle);
@@ -209,20 +202,21 @@ impl Gateway {
         let app = serving.app.clone();
         lifecycle.spawn_worker("warnings", warnings::run(move || app.load().warning_inputs()));
         lifecycle.spawn_worker("log file", telemetry::watch_rotation());
-        if let Some(shown) = shown.clone() {
+        if let Some(resolver) = cert_resolver.clone() {
             let app = serving.app.clone();
-            let folder = move || app.load().config.local_ca_dir().map(Path::to_owned);
-            lifecycle.spawn_worker("certificate", tls::run_renewal(shown, folder));
+            let data_dir = move || app.load().config.local_ca_dir().map(Path::to_owned);
+            lifecycle.spawn_worker("certificate", tls::run_renewal(resolver, data_dir));
         }
-        if let Some(source) = source {
-            let reload = Reload::new(source, serving.clone(), shown.clone(), lifecycle.clone());
+        if let Some(source) = config_source {
+            let reload = Reload::new(source, serving.clone(), cert_resolver.clone(), lifecycle.clone());
             lifecycle.spawn_worker("reload", reload.run());
         }
         if let Some(socket) = listeners.metrics {
             let listener = HttpServer::plain(serving.metrics.clone());
             lifecycle.spawn_worker("accept metrics", accept(socket, listener, lifecycle.clone()));
         }
-        let mut listener = HttpServer { tls: shown.map(tls::acceptor), ..HttpServer::plain(serving.api) };
+        let mut listener =
+            HttpServer { tls: cert_resolver.map(tls::acceptor), ..HttpServer::plain(serving.api) };
         listener.limits.max_connections = connection_limit(listener.limits.max_connections);
         lifecycle.spawn_worker("accept", accept(listeners.api, listener, lifecycle.clone()));
         lifecycle.wait_until_stopped(grace).await.map_err(ServeError::Worker)
@@ -248,20 +242,19 @@ impl Gateway {
     }
 }
 
-/// How many connections there may be, so that what a request needs can still be opened.
-fn connection_limit(wanted: usize) -> usize {
-    let connections = descriptors::max_connections(wanted);
-    if connections < wanted {
+/// The number of connections that leaves enough file descriptors for requests.
+fn connection_limit(desired: usize) -> usize {
+    let connections = descriptors::max_connections(desired);
+    if connections < desired {
         warn!(
             limit = descriptors::limit(),
             connections,
-            "the limit of open files allows few connections: raise it (NumberOfFiles under launchd, `ulimit -n` in a shell)"
+            "the open-file limit restricts the number of connections; raise it (NumberOfFiles under launchd, `ulimit -n` in a shell)"
         );
     }
     connections
 }
 
-/// Starts the log that the configuration asks for.
 fn start_log(log: &config::LogConfig) -> Result<(), ServeError> {
     let file = log.file.as_deref();
     telemetry::start(log.format, "info", file)
@@ -270,9 +263,12 @@ fn start_log(log: &config::LogConfig) -> Result<(), ServeError> {
 
 async fn bind(
     address: impl tokio::net::ToSocketAddrs,
-    what: impl FnOnce() -> String,
+    describe: impl FnOnce() -> String,
 ) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|error| {
-        ServeError::Start(std::io::Error::new(error.kind(), format!("cannot listen on {}: {error}", what())))
+        ServeError::Start(std::io::Error::new(
+            error.kind(),
+            format!("cannot listen on {}: {error}", describe()),
+        ))
     })
 }

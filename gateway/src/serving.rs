@@ -1,4 +1,4 @@
-//! The configuration in force and everything made from it, as the listeners see it: replaced as one value by a reload.
+//! The state of the current configuration and its routers, which a reload replaces as a whole.
 
 pub mod reload;
 
@@ -9,22 +9,19 @@ use service::reload::Reloadable;
 
 use crate::{app::App, router};
 
-/// Between two looks at the clocks.
 const SLEEP_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What listeners and workers take the state from.
+/// Shared by listeners and workers.
 #[derive(Debug, Clone)]
 pub(crate) struct Serving {
-    /// The state of new requests.
     pub(crate) app: Reloadable<App>,
-    /// The routes with it, for callers.
+    /// For the main listener.
     pub(crate) api: Reloadable<Router>,
-    /// The same for metrics alone.
+    /// For the metrics listener.
     pub(crate) metrics: Reloadable<Router>,
 }
 
 impl Serving {
-    /// With this state.
     pub(crate) fn new(app: App) -> Self {
         Self {
             api: Reloadable::new(router::router(app.clone())),
@@ -33,7 +30,7 @@ impl Serving {
         }
     }
 
-    /// New requests get this one; gives the one before.
+    /// For new requests; returns the previous state.
     pub(crate) fn replace(&self, app: App) -> App {
         drop(self.api.replace(router::router(app.clone())));
         drop(self.metrics.replace(router::metrics_router(app.clone())));
@@ -41,7 +38,7 @@ impl Serving {
     }
 }
 
-/// The worker that notices when the machine has slept.
+/// The worker that detects that the machine slept.
 pub(crate) async fn watch_for_sleep(app: Reloadable<App>) {
     loop {
         app.load().check_for_sleep();

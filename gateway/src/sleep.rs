@@ -1,5 +1,5 @@
-//! Noticing that the machine slept. What was known before is old then: connections may be dead, backends gone. Decided
-//! by two clocks alone: in sleep wall time goes on, and monotonic time stands still on macOS as on Linux.
+//! Detects that the machine slept: then connections may be dead and health results stale. During sleep, wall time goes on while
+//! monotonic time stands still, on macOS and Linux.
 
 use std::{
     fmt,
@@ -10,31 +10,31 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// Wall time may run ahead by this much between two looks: clocks are corrected.
+/// Clock corrections may move wall time ahead by this much between two checks.
 const MAX_CLOCK_DRIFT: Duration = Duration::from_secs(5);
 
 /// Both clocks, read together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clocks {
-    /// Goes on in sleep.
+    /// Goes on during sleep.
     pub wall: SystemTime,
-    /// Stands still in sleep.
+    /// Stands still during sleep.
     pub monotonic: Instant,
 }
 
 impl Clocks {
-    /// Reads the machine's.
+    /// The machine's clocks now.
     pub fn read() -> Self {
         Self { wall: SystemTime::now(), monotonic: Instant::now() }
     }
 }
 
-/// Where the clocks are read: the machine's, or a test's.
+/// The machine's clocks, or a test's.
 #[derive(Clone)]
 pub struct ClockSource(Arc<dyn Fn() -> Clocks + Send + Sync>);
 
 impl ClockSource {
-    /// Reads them so.
+    /// Clocks that are read by this function.
     pub fn new(read: impl Fn() -> Clocks + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
@@ -52,33 +52,30 @@ impl fmt::Debug for ClockSource {
     }
 }
 
-/// How long the machine slept between two looks, if it did. A clock set forward looks the same and costs one probe of
-/// each backend; one set back is no sleep.
+/// How long the machine slept between two checks, if it did. A clock set forward looks the same, which costs one probe of each
+/// backend.
 fn sleep_duration(prev: &Clocks, now: &Clocks) -> Option<Duration> {
     let wall = now.wall.duration_since(prev.wall).unwrap_or_default();
     let ahead = wall.saturating_sub(now.monotonic.saturating_duration_since(prev.monotonic));
     (ahead > MAX_CLOCK_DRIFT).then_some(ahead)
 }
 
-/// Looks at the clocks, for all states of the service.
+/// Shared by all states of the service, across reloads.
 #[derive(Debug)]
 pub(crate) struct SleepDetector {
     source: ClockSource,
     state: Mutex<DetectorState>,
 }
 
-/// What the last look saw.
 #[derive(Debug)]
 struct DetectorState {
+    /// At the last check.
     clocks: Clocks,
-    /// Sleeps so far.
     sleep_count: u64,
-    /// How long the last one was.
     last_sleep: Duration,
 }
 
 impl SleepDetector {
-    /// Awake from now on.
     pub(crate) fn new(source: ClockSource) -> Self {
         let clocks = (source.0)();
         Self {
@@ -87,14 +84,14 @@ impl SleepDetector {
         }
     }
 
-    /// Both clocks, now.
+    /// Both clocks now.
     pub(crate) fn clocks(&self) -> Clocks {
         (self.source.0)()
     }
 
-    /// Looks. After a sleep that `known` does not count yet, whoever looks at the same time waits until `woke` is done,
-    /// and so acts on nothing old.
-    pub(crate) fn check(&self, known: &AtomicU64, on_wake: impl FnOnce(Duration)) {
+    /// Calls `on_wake` after a sleep that is not counted in `seen` yet. Concurrent checks wait for it, so that nobody acts on stale
+    /// state.
+    pub(crate) fn check(&self, seen: &AtomicU64, on_wake: impl FnOnce(Duration)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clocks();
         if let Some(slept) = sleep_duration(&state.clocks, &now) {
@@ -102,7 +99,7 @@ impl SleepDetector {
             state.last_sleep = slept;
         }
         state.clocks = now;
-        if known.swap(state.sleep_count, Ordering::AcqRel) != state.sleep_count {
+        if seen.swap(state.sleep_count, Ordering::AcqRel) != state.sleep_count {
             on_wake(state.last_sleep);
         }
     }
@@ -113,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_wall_time_that_runs_ahead_is_sleep() {
+    fn only_wall_time_running_ahead_is_sleep() {
         let start = Clocks::read();
         for (wall, monotonic, expected) in [
             (1.0, 1.0, None),
@@ -130,13 +127,13 @@ mod tests {
                 wall: if wall < 0.0 { start.wall - step } else { start.wall + step },
                 monotonic: start.monotonic + Duration::from_secs_f64(monotonic),
             };
-            let seen = sleep_duration(&start, &now).map(|ahead| ahead.as_secs_f64());
-            assert_eq!(seen, expected, "{wall} {monotonic}");
+            let slept = sleep_duration(&start, &now).map(|slept| slept.as_secs_f64());
+            assert_eq!(slept, expected, "{wall} {monotonic}");
         }
     }
 
     #[test]
-    fn a_sleep_is_noticed_once_by_each_state() {
+    fn each_state_handles_a_sleep_once() {
         let ahead = Arc::new(Mutex::new(Duration::ZERO));
         let shared = ahead.clone();
         let detector = SleepDetector::new(ClockSource::new(move || {
@@ -144,16 +141,16 @@ mod tests {
             Clocks { wall: now.wall + *shared.lock().unwrap(), ..now }
         }));
         let (one, other) = (AtomicU64::new(0), AtomicU64::new(0));
-        let noticed = |known: &AtomicU64| {
-            let mut noticed = None;
-            detector.check(known, |slept| noticed = Some(slept.as_secs()));
-            noticed
+        let check = |seen: &AtomicU64| {
+            let mut duration = None;
+            detector.check(seen, |slept| duration = Some(slept.as_secs()));
+            duration
         };
-        assert_eq!(noticed(&one), None);
+        assert_eq!(check(&one), None);
         *ahead.lock().unwrap() = Duration::from_mins(1);
-        assert!(noticed(&one).is_some_and(|slept| (59..=60).contains(&slept)));
-        assert_eq!(noticed(&one), None);
-        assert!(noticed(&other).is_some(), "the other state has not heard of it yet");
-        assert_eq!(noticed(&other), None);
+        assert!(check(&one).is_some_and(|slept| (59..=60).contains(&slept)));
+        assert_eq!(check(&one), None);
+        assert!(check(&other).is_some(), "new to the other state");
+        assert_eq!(check(&other), None);
     }
 }

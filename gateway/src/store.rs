@@ -1,6 +1,6 @@
-//! The picture store: names that are made from the bytes, so that one name never means two pictures.
-//! This file, [`index`], [`fullness`] and [`retention`] decide; only [`disk`], [`metadata`], [`listing`], [`staging`] and
-//! [`lock`] touch the file system.
+//! The image store. Names are derived from the bytes, so that one name never means two images.
+//!
+//! This file, [`metadata`], [`index`], [`fullness`] and [`retention`] are pure; the other modules do I/O.
 
 pub(crate) mod disk;
 pub(crate) mod fullness;
@@ -18,7 +18,7 @@ use picture::{Format, InvalidImage};
 use service::descriptors;
 use sha2::{Digest, Sha256};
 
-/// A picture in memory: bytes that were seen to be one, whole.
+/// An image in memory, validated as complete.
 #[derive(Debug, Clone)]
 pub(crate) struct EncodedImage {
     bytes: Vec<u8>,
@@ -26,24 +26,23 @@ pub(crate) struct EncodedImage {
 }
 
 impl EncodedImage {
-    /// Takes bytes that are a whole picture.
+    /// An error if the bytes are not a complete image.
     pub(crate) fn from_bytes(bytes: Vec<u8>) -> Result<Self, InvalidImage> {
         Format::detect(&bytes).map(|format| Self { bytes, format })
     }
 
-    /// The bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The name that it is kept under when it was made at `unix` seconds.
+    /// Its name in the store if it was made at `unix` seconds.
     pub(crate) fn name(&self, unix: u64) -> ImageName {
         ImageName::new(unix, &Sha256::digest(&self.bytes), self.format)
     }
 }
 
-/// `{unix seconds}_{first 16 hex digits of SHA-256}.{ext}`: the only form that the store makes and serves.
-/// The older one is the lesser one.
+/// `{unix seconds}_{first 16 hex digits of SHA-256}.{ext}`: the only names that the store creates and serves. Ordered by age,
+/// oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ImageName {
     unix: u64,
@@ -51,61 +50,57 @@ pub(crate) struct ImageName {
 }
 
 impl ImageName {
-    /// The name of a picture that was made at `unix` seconds and has this SHA-256.
+    /// For an image made at `unix` seconds with this SHA-256.
     fn new(unix: u64, hash: &[u8], format: Format) -> Self {
         let hash = hash[..8].iter().fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
         Self { unix, text: format!("{unix}_{hash:016x}.{}", format.extension()).into() }
     }
 
-    /// Reads a name; anything else is none.
+    /// None if it is not a name of the store.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (unix, rest) = text.split_once('_')?;
         let (hash, extension) = rest.split_once('.')?;
         let digits = (1..=12).contains(&unix.len()) && unix.bytes().all(|byte| byte.is_ascii_digit());
         let hex = hash.len() == 16 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let known = matches!(extension, "png" | "jpg" | "webp" | "svg");
+        let is_known = matches!(extension, "png" | "jpg" | "webp" | "svg");
         let unix = unix.parse().ok()?;
-        (digits && hex && known).then(|| Self { unix, text: text.into() })
+        (digits && hex && is_known).then(|| Self { unix, text: text.into() })
     }
 
-    /// Unix seconds at which it was made.
+    /// When the image was made, in Unix seconds.
     pub(crate) const fn unix(&self) -> u64 {
         self.unix
     }
 
-    /// As text.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The part that is made from the bytes.
+    /// The part derived from the bytes.
     pub(crate) fn hash(&self) -> &str {
         self.text.split(['_', '.']).nth(1).unwrap_or_default()
     }
 
-    /// Whether an earlier system kept a drawing under it.
+    /// Whether it is a drawing of an earlier system.
     pub(crate) fn is_svg(&self) -> bool {
         self.text.strip_suffix(".svg").is_some()
     }
 }
 
-/// Why a picture was not kept.
+/// Why an image was not stored.
 #[derive(Debug)]
 pub(crate) enum StoreError {
     /// The disk or the quota is full.
     Full,
-    /// There is less room than what is asked for may need. Both in bytes.
+    /// In bytes.
     InsufficientSpace {
-        /// What is left.
         free: u64,
-        /// What it would take.
         needed: u64,
     },
-    /// The process may open no further file.
+    /// The process has no file descriptor left.
     TooManyOpenFiles,
-    /// Another picture has its name.
+    /// A different image has its name.
     Collision(ImageName),
-    /// Anything else.
     Io(std::io::Error),
 }
 
@@ -122,17 +117,17 @@ impl From<std::io::Error> for StoreError {
 impl std::fmt::Display for StoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Full => f.write_str("the picture store's disk is full"),
+            Self::Full => f.write_str("the image store's disk is full"),
             Self::InsufficientSpace { free, needed } => write!(
                 f,
-                "{} KiB are free on its disk, {} KiB must be before pictures are made: remove something, or bound the store \
+                "only {} KiB are free on its disk, at least {} KiB are required: free some space, or limit the store \
                  (UI_IMAGE_STORE_MAX_BYTES)",
                 free >> 10,
                 needed >> 10
             ),
-            Self::TooManyOpenFiles => f.write_str("no file descriptor is left"),
-            Self::Collision(name) => write!(f, "another picture is stored as {}", name.as_str()),
-            Self::Io(error) => write!(f, "the picture store failed: {error}"),
+            Self::TooManyOpenFiles => f.write_str("too many open files: no file descriptor is left"),
+            Self::Collision(name) => write!(f, "a different image is already stored as {}", name.as_str()),
+            Self::Io(error) => write!(f, "the image store failed: {error}"),
         }
     }
 }
@@ -142,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_the_stores_form_are_names() {
+    fn only_valid_names_are_parsed() {
         for name in ["1736697234_0123456789abcdef.png", "1_ffffffffffffffff.jpg", "1_0000000000000000.svg"] {
             let parsed = ImageName::parse(name).unwrap();
             assert_eq!(parsed.as_str(), name);
@@ -170,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_and_a_full_quota_are_the_same() {
+    fn a_full_disk_and_a_full_quota_are_the_same_error() {
         use std::io::{Error, ErrorKind};
         for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
             assert!(matches!(StoreError::from(Error::from(kind)), StoreError::Full));

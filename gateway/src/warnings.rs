@@ -1,5 +1,5 @@
-//! What an operator should know before it is too late: a disk or the store nearly full, a certificate at its end, a log file that
-//! cannot be begun anew. Looked at now and then, published for the status, and logged when it begins and ends.
+//! Warnings for the operator: a disk or the store nearly full, a certificate about to expire, a log file that cannot be reopened.
+//! Checked periodically, published in the status, and logged when they appear and disappear.
 
 use std::{
     collections::BTreeMap,
@@ -26,26 +26,24 @@ use crate::{
     tls::{Tls, lints, user_provided},
 };
 
-/// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// What the last look found. Cheap to clone; all clones are the same.
+/// A handle to the latest warnings, cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Warnings(Reloadable<Arc<WarningSnapshot>>);
 
-/// What a look found.
 #[derive(Debug, Default)]
 pub(crate) struct WarningSnapshot {
-    /// In words, with what to do.
+    /// Each with its fix.
     pub(crate) warnings: Vec<String>,
-    /// The disk that the pictures are on.
+    /// The store's disk.
     pub(crate) disk: Option<DiskSpace>,
 }
 
-/// What a warning is about: it is the same one as long as that is.
+/// Identifies a warning whose figures change.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum WarningTopic {
-    /// The disk with this number.
+    /// By device number.
     Disk(u64),
     Store,
     Certificate,
@@ -60,105 +58,101 @@ impl Default for Warnings {
 }
 
 impl Warnings {
-    /// What the last look found.
     pub(crate) fn load(&self) -> Arc<WarningSnapshot> {
         self.0.load()
     }
 }
 
-/// What is looked at; a reload changes it.
+/// The input of one round; a reload may change it.
 #[derive(Debug)]
 pub(crate) struct WarningInputs {
-    /// The configuration.
     pub(crate) config: Arc<Config>,
-    /// What the store holds.
     pub(crate) totals: StoreTotals,
-    /// Where it is told.
+    /// Where the result is published.
     pub(crate) warnings: Warnings,
 }
 
 /// The worker.
 pub(crate) async fn run(inputs: impl Fn() -> WarningInputs) {
     let mut fullness = BTreeMap::new();
-    // These are told at the start.
+    // Start-up logs these.
     let config = inputs().config;
     let images = no_images_warning(&config).map(|message| (WarningTopic::Images, message));
-    let warning = blocking(move || certificate_warning(&config)).await;
-    let certificate = warning.map(|message| (WarningTopic::Certificate, message));
+    let certificate = blocking(move || certificate_warning(&config)).await;
+    let certificate = certificate.map(|message| (WarningTopic::Certificate, message));
     let mut logged = certificate.into_iter().chain(images).collect();
     loop {
         let WarningInputs { config, totals, warnings } = inputs();
-        let (found, disk, before) = blocking(move || {
-            let (found, disk) = collect(&config, totals, &mut fullness);
-            (found, disk, fullness)
+        let (current, disk);
+        (current, disk, fullness) = blocking(move || {
+            let (current, disk) = collect(&config, totals, &mut fullness);
+            (current, disk, fullness)
         })
         .await;
-        fullness = before;
-        log_changes(&logged, &found);
-        warnings.0.replace(Arc::new(WarningSnapshot { warnings: found.values().cloned().collect(), disk }));
-        logged = found;
+        log_changes(&logged, &current);
+        warnings.0.replace(Arc::new(WarningSnapshot { warnings: current.values().cloned().collect(), disk }));
+        logged = current;
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-fn log_changes(logged: &BTreeMap<WarningTopic, String>, found: &BTreeMap<WarningTopic, String>) {
-    for (about, message) in found {
-        if !logged.contains_key(about) {
-            warn!("{message}");
-        }
+fn log_changes(logged: &BTreeMap<WarningTopic, String>, current: &BTreeMap<WarningTopic, String>) {
+    for (_, message) in current.iter().filter(|(topic, _)| !logged.contains_key(topic)) {
+        warn!("{message}");
     }
-    for (_, message) in logged.iter().filter(|(about, _)| !found.contains_key(about)) {
-        info!("no longer so: {message}");
+    for (_, message) in logged.iter().filter(|(topic, _)| !current.contains_key(topic)) {
+        info!("resolved: {message}");
     }
 }
 
-/// Blocks: a network disk may take its time.
+/// Blocks: a network disk may be slow.
 fn collect(
     config: &Config,
     totals: StoreTotals,
     fullness: &mut BTreeMap<WarningTopic, Fullness>,
 ) -> (BTreeMap<WarningTopic, String>, Option<DiskSpace>) {
-    let mut found = BTreeMap::new();
-    let mut nearly_full =
-        |about: &WarningTopic, taken, all| fullness.entry(about.clone()).or_default().update(taken, all);
-    for (about, (disk, holds)) in disks(config) {
-        let (taken, all) = usage(disk);
-        if nearly_full(&about, taken, all) {
-            let holds: Vec<_> = holds.iter().map(String::as_str).collect();
-            found.insert(about, disk_warning(disk, &holds));
+    let mut warnings = BTreeMap::new();
+    let mut is_nearly_full = |topic: &WarningTopic, used, capacity| {
+        fullness.entry(topic.clone()).or_default().update(used, capacity)
+    };
+    for (topic, (disk, contents)) in disks(config) {
+        let (used, capacity) = usage(disk);
+        if is_nearly_full(&topic, used, capacity) {
+            let contents: Vec<_> = contents.iter().map(String::as_str).collect();
+            warnings.insert(topic, disk_warning(disk, &contents));
         }
     }
-    if let Some(bound) = config.retention.max_bytes
-        && nearly_full(&WarningTopic::Store, totals.bytes, bound)
+    if let Some(limit) = config.retention.max_bytes
+        && is_nearly_full(&WarningTopic::Store, totals.bytes, limit)
     {
-        found.insert(WarningTopic::Store, store_warning(totals, bound));
+        warnings.insert(WarningTopic::Store, store_warning(totals, limit));
     }
-    found.extend(certificate_warning(config).map(|message| (WarningTopic::Certificate, message)));
-    found.extend(no_images_warning(config).map(|message| (WarningTopic::Images, message)));
-    found.extend(log_file_error().map(|message| (WarningTopic::Log, message)));
-    (found, disk_space(&config.store_dir).ok())
+    warnings.extend(certificate_warning(config).map(|message| (WarningTopic::Certificate, message)));
+    warnings.extend(no_images_warning(config).map(|message| (WarningTopic::Images, message)));
+    warnings.extend(log_file_error().map(|message| (WarningTopic::Log, message)));
+    (warnings, disk_space(&config.store_dir).ok())
 }
 
-/// The disks that something of ours is on, each with what that is.
+/// The disks that we write to, each with what is on it.
 fn disks(config: &Config) -> BTreeMap<WarningTopic, (DiskSpace, Vec<String>)> {
     let log = config.log.file.as_ref().and_then(|file| file.parent()).map(PathBuf::from);
-    let places = [
-        ("the pictures", Some(config.store_dir.clone())),
+    let dirs = [
+        ("the images", Some(config.store_dir.clone())),
         ("the data", Some(config.data_dir.clone())),
         ("the log", log),
     ];
     let mut disks = BTreeMap::new();
-    for (what, place) in places.into_iter().filter_map(|(what, place)| Some((what, place?))) {
-        let Some((number, disk)) = disk_at(&place) else { continue };
-        let (_, holds) = disks.entry(WarningTopic::Disk(number)).or_insert((disk, Vec::new()));
-        holds.push(format!("{what} ({})", place.display()));
+    for (name, dir) in dirs.into_iter().filter_map(|(name, dir)| Some((name, dir?))) {
+        let Some((device, disk)) = disk_of(&dir) else { continue };
+        let (_, contents) = disks.entry(WarningTopic::Disk(device)).or_insert((disk, Vec::new()));
+        contents.push(format!("{name} ({})", dir.display()));
     }
     disks
 }
 
-fn disk_at(place: &Path) -> Option<(u64, DiskSpace)> {
-    let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
-    Some((std::fs::metadata(place).ok()?.dev(), disk_space(place).ok()?))
+fn disk_of(dir: &Path) -> Option<(u64, DiskSpace)> {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    Some((std::fs::metadata(dir).ok()?.dev(), disk_space(dir).ok()?))
 }
 
 fn certificate_warning(config: &Config) -> Option<String> {
@@ -167,6 +161,6 @@ fn certificate_warning(config: &Config) -> Option<String> {
         Tls::LocalCa => return user_provided::warning(&config.data_dir, SystemTime::now()),
         Tls::Pair(pair) => pair,
     };
-    let remarks = lints::warnings(&pair.cert, SystemTime::now());
-    (!remarks.is_empty()).then(|| format!("GATEWAY_TLS_CERT_PATH: {}", remarks.join("; ")))
+    let warnings = lints::warnings(&pair.cert, SystemTime::now());
+    (!warnings.is_empty()).then(|| format!("GATEWAY_TLS_CERT_PATH: {}", warnings.join("; ")))
 }

@@ -1,5 +1,5 @@
-//! What keeps a connection to a backend from coming about, where the operating system says so for certain. One place
-//! for the message: a probe and a request that meet the same error say the same.
+//! Definite reasons why a connection to a backend failed, as reported by the operating system. Probes and requests share these
+//! messages.
 
 use std::{
     fmt,
@@ -12,19 +12,17 @@ use service::{
     outbound::{io_error_kind, resolve_error},
 };
 
-/// Certain knowledge; a slow or broken connection is none.
+/// A slow or broken connection is not one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectError {
-    /// Nobody listens there.
     Refused,
-    /// No way to an address outside of the local network.
+    /// To an address outside the local network.
     NoRoute,
-    /// No way to an address of the local network. On macOS the system may be withholding it.
+    /// To an address in the local network, which macOS may block.
     NoLocalRoute,
 }
 
 impl ConnectError {
-    /// The error that the client library met, if it was one.
     pub(crate) fn from_reqwest(error: &reqwest::Error) -> Option<Self> {
         match io_error_kind(error)? {
             ErrorKind::ConnectionRefused => Some(Self::Refused),
@@ -37,8 +35,7 @@ impl ConnectError {
     }
 }
 
-/// That the backend's host name has no address, in words, if that was what failed. It may have one in a moment, so it is no
-/// certain knowledge.
+/// The message if the backend's host name did not resolve. That may be temporary, so it is not a [`ConnectError`].
 pub(crate) fn dns_error(error: &reqwest::Error) -> Option<String> {
     let unresolved = resolve_error(error)?;
     let macos_hint = if is_local(&unresolved.host) {
@@ -55,16 +52,14 @@ impl fmt::Display for ConnectError {
             Self::Refused => "connection refused",
             Self::NoRoute => "no route to host",
             Self::NoLocalRoute => {
-                "no route to host: it is off or elsewhere; or, on macOS, Local Network Privacy keeps the gateway from \
-                 it: run the gateway as a LaunchDaemon, or allow it in System Settings > Privacy & Security > Local \
-                 Network"
+                "no route to host: it is off or at another address; or, on macOS, Local Network Privacy blocks it: run the \
+                 gateway as a LaunchDaemon, or allow it in System Settings > Privacy & Security > Local Network"
             }
         })
     }
 }
 
-/// Whether the host is on the local network: by its address, or by a name that the public DNS cannot hand out. What
-/// other names stand for is not known here.
+/// Whether the host is in the local network, judged by its address, or by a name that public DNS does not resolve.
 pub(crate) fn is_local(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().map(|ip| ip.to_canonical()) {
@@ -87,7 +82,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Fails where connecting would, with the same error of the operating system.
+    /// Fails in place of the connection, with the operating system's error.
     struct Failing<F>(F);
 
     impl<F: Fn() -> std::io::Error + Send + Sync> Resolve for Failing<F> {
@@ -97,34 +92,40 @@ pub(crate) mod tests {
         }
     }
 
-    /// A client whose connections all meet this.
+    /// A client whose connections all fail with this error.
     pub(crate) fn client_failing_with(kind: ErrorKind) -> reqwest::Client {
         client_that_fails(move || std::io::Error::from(kind))
     }
 
-    /// A client whose connections all fail like this.
+    /// The same with any error.
     pub(crate) fn client_that_fails(
         error: impl Fn() -> std::io::Error + Send + Sync + 'static,
     ) -> reqwest::Client {
         client_builder(ConnectionPolicy::Pooled).dns_resolver(Arc::new(Failing(error))).build().unwrap()
     }
 
-    async fn met(kind: ErrorKind, url: &str) -> Option<ConnectError> {
+    async fn connect_error(kind: ErrorKind, url: &str) -> Option<ConnectError> {
         ConnectError::from_reqwest(&client_failing_with(kind).get(url).send().await.unwrap_err())
     }
 
     #[tokio::test]
-    async fn the_local_network_is_told_from_the_rest() {
+    async fn hosts_in_the_local_network_have_their_own_error() {
         use ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable};
-        assert_eq!(met(HostUnreachable, "http://ada2.local:1/x").await, Some(ConnectError::NoLocalRoute));
-        assert_eq!(met(HostUnreachable, "http://ada2/").await, Some(ConnectError::NoLocalRoute));
-        assert_eq!(met(HostUnreachable, "http://api.example.org/").await, Some(ConnectError::NoRoute));
-        assert_eq!(met(ConnectionRefused, "http://ada2.local/").await, Some(ConnectError::Refused));
-        assert_eq!(met(ConnectionReset, "http://ada2.local/").await, None);
+        assert_eq!(
+            connect_error(HostUnreachable, "http://ada2.local:1/x").await,
+            Some(ConnectError::NoLocalRoute)
+        );
+        assert_eq!(connect_error(HostUnreachable, "http://ada2/").await, Some(ConnectError::NoLocalRoute));
+        assert_eq!(
+            connect_error(HostUnreachable, "http://api.example.org/").await,
+            Some(ConnectError::NoRoute)
+        );
+        assert_eq!(connect_error(ConnectionRefused, "http://ada2.local/").await, Some(ConnectError::Refused));
+        assert_eq!(connect_error(ConnectionReset, "http://ada2.local/").await, None);
     }
 
     #[test]
-    fn hosts_of_the_local_network() {
+    fn local_hosts() {
         for host in [
             "192.168.1.7",
             "10.0.0.1",
@@ -146,7 +147,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_words_name_the_remedies() {
+    fn the_message_names_the_fixes() {
         let message = ConnectError::NoLocalRoute.to_string();
         for part in [
             "no route to host",
@@ -156,7 +157,7 @@ pub(crate) mod tests {
         ] {
             assert!(message.contains(part), "{part} in {message}");
         }
-        assert!(message.len() < 300, "the log cuts longer ones");
+        assert!(message.len() < 300, "the log truncates longer ones");
         assert!(!ConnectError::NoRoute.to_string().contains("macOS"));
     }
 }

@@ -1,5 +1,5 @@
-//! `gateway ca`: where the local authority's certificate is, what it says, and how programs learn to trust it. Needs no key
-//! and changes nothing: the gateway's start makes the authority.
+//! `gateway ca`: the local authority's certificate, and how to make clients trust it. Needs no key and changes nothing: the
+//! gateway creates the authority when it starts.
 
 use std::{
     fmt::Write as _,
@@ -10,9 +10,10 @@ use std::{
 
 use clap::ArgMatches;
 use rustls::pki_types::CertificateDer;
+use service::text::{printable, shell_quoted};
 use sha2::{Digest, Sha256};
 
-use super::{CommandError, Environment, target::escaped};
+use super::{CommandError, Environment};
 use crate::{
     config,
     tls::{
@@ -35,8 +36,8 @@ pub(super) fn run(
     }
     if let Some(given) = own.cert_path {
         return Err(CommandError::Message(format!(
-            "the gateway shows the certificate that GATEWAY_TLS_CERT_PATH names ({}): programs trust whoever signed that one",
-            escaped(&given)
+            "the gateway serves the certificate that GATEWAY_TLS_CERT_PATH names ({}): clients must trust whoever signed it",
+            printable(&given)
         )));
     }
     let (certificate, facts) = read_authority(&own.data_dir, &own.errors)?;
@@ -46,40 +47,40 @@ pub(super) fn run(
     }
     let file = std::path::absolute(own.data_dir.join(local_ca::CA_CERT_FILE))?;
     let host = hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let host = if host.is_empty() { "localhost".to_owned() } else { escaped(&host) };
+    let host = if host.is_empty() { "localhost".to_owned() } else { printable(&host) };
     write!(io::stdout(), "{}\n{}", page(&file, &certificate, &facts), advice(&file, &host, &own.port))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn read_authority(
     dir: &Path,
-    unread: &[String],
+    errors: &[String],
 ) -> Result<(CertificateDer<'static>, ParsedCertificate), CommandError> {
     let file = dir.join(local_ca::CA_CERT_FILE);
-    let whose = if unread.is_empty() {
+    let hint = if errors.is_empty() {
         String::new()
     } else {
-        format!("\n({}; without it GATEWAY_DATA_DIR is taken for {})", unread.join("; "), dir.display())
+        format!("\n({}; without it, GATEWAY_DATA_DIR is assumed to be {})", errors.join("; "), dir.display())
     };
     match local_ca::exists(dir) {
         Ok(false) => Err(CommandError::Message(format!(
-            "{}: there is no authority yet: the gateway makes it when it starts with TLS and without a pair of yours{whose}",
+            "{}: there is no authority yet: the gateway creates it when it starts with TLS and without your own certificate{hint}",
             file.display()
         ))),
         Err(error) => Err(CommandError::Message(format!(
-            "{}: {error}: run it as the gateway's user, such as `sudo -u _gateway gateway ca`{whose}",
+            "{}: {error}: run it as the gateway's user, for example `sudo -u _gateway gateway ca`{hint}",
             file.display()
         ))),
         Ok(true) => local_ca::read_certificate(dir).map_err(|why| {
             CommandError::Message(format!(
-                "{}: expected the local authority's certificate: {why}{whose}",
+                "{}: expected the local authority's certificate: {why}{hint}",
                 file.display()
             ))
         }),
     }
 }
 
-/// Pairs of hex digits with colons, as browsers and openssl show it.
+/// As browsers and openssl print it.
 fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     let pairs: Vec<_> = Sha256::digest(certificate).iter().map(|byte| format!("{byte:02X}")).collect();
     pairs.join(":")
@@ -90,11 +91,11 @@ fn page(file: &Path, certificate: &CertificateDer<'_>, facts: &ParsedCertificate
     let ranges = facts.permitted.ranges.as_ref();
     let ranges = ranges.map(|ranges| ranges.iter().map(ToString::to_string).collect());
     let mut page =
-        "The gateway's local authority. It signs the certificates that the gateway shows; trust it once.\n\n"
+        "The gateway's local certificate authority. It signs the gateway's certificates, so clients trust it once.\n\n"
             .to_owned();
     for (name, value) in [
         ("file", file.display().to_string()),
-        ("subject", escaped(&facts.subject)),
+        ("subject", printable(&facts.subject)),
         ("SHA-256", fingerprint(certificate)),
         ("valid", format!("{} to {}", format_date(facts.not_before), format_date(facts.not_after))),
         ("names", list(facts.permitted.domains.clone())),
@@ -105,16 +106,10 @@ fn page(file: &Path, certificate: &CertificateDer<'_>, facts: &ParsedCertificate
     page
 }
 
-/// How each system and language learns to trust it.
+/// How to make each system and language trust it.
 fn advice(file: &Path, host: &str, port: &str) -> String {
-    let path = shell_quoted(&file.display().to_string());
-    ADVICE.replace("{file}", &path).replace("{host}", host).replace("{port}", port)
-}
-
-/// For a shell, where it needs that.
-pub(super) fn shell_quoted(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
-    if text.bytes().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    let file = file.display().to_string();
+    ADVICE.replace("{file}", &shell_quoted(&file)).replace("{host}", host).replace("{port}", port)
 }
 
 const ADVICE: &str = "\
@@ -123,11 +118,11 @@ On another machine, fetch the certificate first (the key stays here), and compar
   openssl x509 -in gateway-ca.pem -noout -fingerprint -sha256
 and write that file in place of {file} below.
 
-macOS (Safari, Chrome, curl, Swift, Go; iCloud does not carry it to other devices)
+macOS (Safari, Chrome, curl, Swift, Go; iCloud does not copy it to other devices)
   sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {file}
 iPhone, iPad
-  send the file there (AirDrop), install the profile (Settings > General > VPN & Device Management), then switch it on
-  in Settings > General > About > Certificate Trust Settings
+  send the file to the device (AirDrop), install the profile (Settings > General > VPN & Device Management), then enable
+  it in Settings > General > About > Certificate Trust Settings
 Android
   Settings > Security > Encryption & credentials > Install a certificate > CA certificate
 Windows, as administrator (Edge, Chrome, PowerShell)
@@ -143,12 +138,12 @@ Firefox
 
 curl
   curl --cacert {file} https://{host}:{port}/healthz
-Python (openai, httpx, aiohttp; requests reads the second): SSL_CERT_FILE takes the place of all public authorities, so
-put both into one file
+Python (openai, httpx, aiohttp; requests reads the second variable): SSL_CERT_FILE replaces all public authorities, so put
+both into one file
   cat \"$(python3 -m certifi)\" {file} > roots.pem
   export SSL_CERT_FILE=$PWD/roots.pem REQUESTS_CA_BUNDLE=$PWD/roots.pem
-  a program that talks to nobody but the gateway needs only: export SSL_CERT_FILE={file}
-Node (openai, fetch): beside the public ones
+  a program that talks only to the gateway needs only: export SSL_CERT_FILE={file}
+Node (openai, fetch): in addition to the public authorities
   export NODE_EXTRA_CA_CERTS={file}
 Java, as administrator
   keytool -importcert -noprompt -cacerts -storepass changeit -alias gateway-ca -file {file}
@@ -172,14 +167,10 @@ mod tests {
         for word in ["macOS", "Windows", "Debian", "Fedora", "Python", "Node", "Java", "Open WebUI"] {
             assert!(text.contains(word), "{word}");
         }
-        assert_eq!(
-            shell_quoted("/var/lib/gateway/data/gateway-ca.pem"),
-            "/var/lib/gateway/data/gateway-ca.pem"
-        );
     }
 
     #[test]
-    fn a_fingerprint_is_written_as_browsers_and_openssl_do() {
+    fn the_fingerprint_is_formatted_as_by_browsers_and_openssl() {
         let text = fingerprint(&CertificateDer::from(vec![1, 2, 3]));
         assert!(text.starts_with("03:90:58:C6:F2:C0:CB:49:"), "{text}");
         assert_eq!(text.len(), 32 * 3 - 1);

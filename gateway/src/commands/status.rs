@@ -1,4 +1,4 @@
-//! `gateway status`: what a running gateway says of itself and of its backends, as a table for a terminal.
+//! `gateway status`: the state of a running gateway and its backends, as a table.
 
 use std::{
     fmt::Write as _,
@@ -38,16 +38,17 @@ pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<Ex
     Ok(exit_code(all_ready(&status)))
 }
 
-/// The status, or in words why it cannot be had.
+/// The status; an error says why there is none.
 pub(super) async fn fetch(target: &GatewayTarget) -> Result<Reply, String> {
     let reply = Reply::send(target.request(Method::GET, PATH)).await?;
     match reply.status.as_u16() {
         200 if reply.json()["backend_health"].is_object() => Ok(reply),
-        401 => Err("401: the running gateway does not accept the token (if it is from .env: changed since it was read?); \
-                     give another with --token".to_owned()),
+        401 => Err("401: the running gateway rejects the token. If it comes from .env, the file may have changed since the \
+                    gateway read it; give another with --token"
+            .to_owned()),
         status => Err(format!(
-            "{PATH} answered {status}, and no gateway's status: {}",
-            escaped(reply.json()["error"]["message"].as_str().unwrap_or("in other words than a gateway's"))
+            "{PATH} answered {status} instead of a gateway's status: {}",
+            escaped(reply.json()["error"]["message"].as_str().unwrap_or("not in a gateway's form"))
         )),
     }
 }
@@ -57,15 +58,14 @@ fn all_ready(status: &Value) -> bool {
     backends.is_some_and(|backends| backends.values().all(|backend| backend["ready"] == true))
 }
 
-/// The gateway's own clock, since ages are never told by comparing two.
+/// The gateway's own clock: ages are never computed from two clocks.
 fn unix_date(reply: &Reply) -> Option<f64> {
     let date = httpdate::parse_http_date(reply.header("date")).ok()?;
     date.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64())
 }
 
-/// How it looks.
 struct StatusPage {
-    /// Unix seconds, where the answer told them.
+    /// The gateway's time in Unix seconds, if known.
     now: Option<f64>,
     colours: bool,
 }
@@ -75,14 +75,13 @@ impl StatusPage {
         let own = &status["gateway"];
         let text = |value: &Value| escaped(value.as_str().unwrap_or("unknown"));
         let mut page = format!(
-            "gateway {} at {}, up {}; pictures from {}\n",
+            "gateway {} at {}, up {}; images from {}\n",
             text(&own["version"]),
             escaped(base.trim_end_matches('/')),
             span(own["uptime_seconds"].as_f64()),
             text(&own["images_backend"]),
         );
-        let loaded = self.age(&own["config"]["loaded_at"]);
-        let _ = writeln!(page, "configuration of {loaded}");
+        let _ = writeln!(page, "configuration of {}", self.age(&own["config"]["loaded_at"]));
         if let Some(error) = own["config"]["last_error"].as_str() {
             let _ = writeln!(page, "{}", self.red(&format!("last reload refused: {}", escaped(error))));
         }
@@ -94,28 +93,28 @@ impl StatusPage {
         page
     }
 
-    /// A line per backend in columns, and below it what wants attention.
+    /// A row per backend, and below it what needs attention.
     fn table(&self, status: &Value) -> String {
         let none = serde_json::Map::new();
         let backends = status["backend_health"].as_object().unwrap_or(&none);
         let mut rows = vec![["BACKEND", "READY", "CHECKED", "IN USE", "GPU"].map(str::to_owned)];
-        for (class, seen) in backends {
-            let ready = if seen["ready"] == true { "yes" } else { "no" };
-            let checked = self.age(&seen["last_check"]);
-            rows.push([escaped(class), ready.to_owned(), checked, places(class, status), gpu(&seen["gpu"])]);
+        for (class, health) in backends {
+            let ready = if health["ready"] == true { "yes" } else { "no" };
+            let checked = self.age(&health["last_check"]);
+            rows.push([escaped(class), ready.to_owned(), checked, slots(class, status), gpu(&health["gpu"])]);
         }
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: [usize; 5] = std::array::from_fn(width);
         let mut table = String::new();
-        for (nth, row) in rows.iter().enumerate() {
+        for (index, row) in rows.iter().enumerate() {
             let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
             let line = cells.collect::<Vec<_>>().join("  ").trim_end().to_owned();
-            let seen = nth.checked_sub(1).and_then(|nth| backends.values().nth(nth));
-            let _ = match seen {
-                Some(seen) if seen["ready"] != true => writeln!(table, "{}", self.red(&line)),
+            let health = index.checked_sub(1).and_then(|index| backends.values().nth(index));
+            let _ = match health {
+                Some(health) if health["ready"] != true => writeln!(table, "{}", self.red(&line)),
                 _ => writeln!(table, "{line}"),
             };
-            for message in seen.into_iter().flat_map(remarks) {
+            for message in health.into_iter().flat_map(messages) {
                 let _ = writeln!(table, "  {message}");
             }
         }
@@ -135,18 +134,18 @@ impl StatusPage {
     }
 }
 
-fn remarks(seen: &Value) -> Vec<String> {
-    let error = seen["error"].as_str().map(escaped);
-    let warnings = seen["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+fn messages(health: &Value) -> Vec<String> {
+    let error = health["error"].as_str().map(escaped);
+    let warnings = health["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
     error.into_iter().chain(warnings.map(|warning| format!("warning: {}", escaped(warning)))).collect()
 }
 
 /// `images 1/2`, for each capability.
-fn places(class: &str, status: &Value) -> String {
+fn slots(class: &str, status: &Value) -> String {
     let all = status["admission_control"].as_object().into_iter().flatten();
-    let of_class = all.filter_map(|(key, places)| {
+    let of_class = all.filter_map(|(key, slots)| {
         let capability = key.strip_prefix(class)?.strip_prefix('.')?;
-        Some(format!("{} {}/{}", escaped(capability), places["inflight"], places["limit"]))
+        Some(format!("{} {}/{}", escaped(capability), slots["inflight"], slots["limit"]))
     });
     of_class.collect::<Vec<_>>().join(", ")
 }
@@ -156,13 +155,13 @@ fn gpu(report: &Value) -> String {
     let degrees = report.temperature.map_or_else(String::new, |degrees| format!(" {degrees}C"));
     let memory = match (report.memory_used, report.memory_total) {
         (Some(used), Some(total)) => format!(" {used}/{total} MiB"),
-        // Unified memory: the card has none of its own.
+        // Unified memory.
         _ => String::new(),
     };
     format!("{}{memory}{degrees}", escaped(&report.name))
 }
 
-/// A time as people say it, in its two largest units.
+/// A duration in its two largest units.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an age in whole seconds")]
 fn span(seconds: Option<f64>) -> String {
     let Some(seconds) = seconds.map(|seconds| seconds as u64) else { return "unknown".to_owned() };
@@ -181,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_card_without_memory_of_its_own_is_told_without_figures() {
+    fn unified_memory_is_shown_without_figures() {
         let unified = json!({"index": 0, "name": "NVIDIA GB10", "uuid": "GPU-1", "temperature.gpu": 46});
         assert_eq!(gpu(&unified), "NVIDIA GB10 46C");
     }
@@ -203,7 +202,7 @@ mod tests {
             },
             "gateway": {"version": "0.1.0", "uptime_seconds": 11_000, "images_backend": "http_openai_images",
                 "config": {"loaded_at": 900, "last_error": "f: k: expected x"},
-                "warnings": ["the disk with the pictures is 93 % full"]},
+                "warnings": ["the disk with the images is 93 % full"]},
         })
     }
 
@@ -212,10 +211,10 @@ mod tests {
         let page =
             StatusPage { now: Some(1000.0), colours: false }.render("https://127.0.0.1:8800/", &example());
         insta::assert_snapshot!(page, @r"
-        gateway 0.1.0 at https://127.0.0.1:8800, up 3h 3m; pictures from http_openai_images
+        gateway 0.1.0 at https://127.0.0.1:8800, up 3h 3m; images from http_openai_images
         configuration of 1m 40s ago
         last reload refused: f: k: expected x
-        warning: the disk with the pictures is 93 % full
+        warning: the disk with the images is 93 % full
 
         BACKEND    READY  CHECKED  IN USE                    GPU
         gpu_heavy  yes    4s ago   images 1/2                NVIDIA RTX 6000 Ada 12034/46068 MiB 54C
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_for_what_is_wrong() {
+    fn only_problems_are_coloured() {
         let page = StatusPage { now: None, colours: true }.render("http://x", &example());
         let red: Vec<_> = page.lines().filter(|line| line.starts_with("\x1b[31m")).collect();
         assert_eq!(red.len(), 3, "{page}");

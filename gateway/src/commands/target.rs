@@ -1,5 +1,5 @@
-//! A running gateway and how it is asked: its address, a token and its certificate come from the configuration, unless the
-//! command line names others.
+//! A running gateway as the commands query it: address, token and certificate come from the configuration, unless the command
+//! line names others.
 
 use std::{error::Error, future::Future, io, time::Duration};
 
@@ -11,30 +11,27 @@ use serde_json::Value;
 use service::{
     outbound::{ConnectionPolicy, client_builder, io_error_kind, read_limited, resolve_error},
     secret::Secret,
-    text::ellipsize,
+    text::{ellipsize, printable},
 };
 
 use super::{CommandError, Environment};
 use crate::{
     config::{self, Config},
-    tls::{Tls, local_certificate, pem},
+    tls::{Tls, files, pem},
 };
 
-/// For what the gateway answers from memory, and a list of models.
+/// A list of models takes longest.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Bytes of one answer; a picture is the longest.
+/// For an image.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
-/// A gateway that is asked.
 #[derive(Debug)]
 pub(super) struct GatewayTarget {
-    /// Where it is.
     pub(super) base: Url,
     token: Option<Secret>,
     client: Client,
 }
 
-/// What it answered.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
@@ -43,21 +40,22 @@ pub(super) struct Reply {
 }
 
 impl GatewayTarget {
-    /// The one that the command line means.
     pub(super) fn from_arguments(
         arguments: &ArgMatches,
         environment: Environment,
     ) -> Result<Self, CommandError> {
         let given = |name: &str| arguments.get_one::<String>(name).cloned();
         let (url, token) = (given("url"), given("token"));
-        // Who names both needs no configuration, which may be readable for the gateway alone.
+        // With both, the configuration is not needed; it may be readable only by the gateway.
         let config = if url.is_some() && token.is_some() {
             None
         } else {
             Some(config::load(arguments, &environment).map_err(CommandError::Config)?.config)
         };
         let base = url.or_else(|| config.as_ref().and_then(address)).ok_or_else(|| {
-            CommandError::Message("port 0 is no address to ask at: name it with --url".to_owned())
+            CommandError::Message(
+                "the configured port is 0: give the gateway's address with --url".to_owned(),
+            )
         })?;
         let base = base.parse().map_err(|_| {
             CommandError::Message("--url: expected an address such as https://ai2.local:8800".to_owned())
@@ -70,18 +68,17 @@ impl GatewayTarget {
         Ok(Self { base, token, client })
     }
 
-    /// One that is known already.
     pub(super) const fn new(base: Url, token: Option<Secret>, client: Client) -> Self {
         Self { base, token, client }
     }
 
-    /// Whether there is anybody to ask; in words why not.
+    /// Whether anything answers; an error says why not.
     pub(super) async fn check_reachable(&self) -> Result<(), String> {
-        let answer = self.anonymous(Method::GET, "/healthz").send().await;
-        answer.map(drop).map_err(|error| explain_error(&error))
+        let response = self.anonymous(Method::GET, "/healthz").send().await;
+        response.map(drop).map_err(|error| explain_error(&error))
     }
 
-    /// A request with the token.
+    /// With the token.
     pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.anonymous(method, path);
         match &self.token {
@@ -90,7 +87,7 @@ impl GatewayTarget {
         }
     }
 
-    /// A request without it. `path` may be an absolute address.
+    /// Without the token. `path` may be an absolute URL.
     pub(super) fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
         let url = self.base.join(path).unwrap_or_else(|_| self.base.clone());
         self.client.request(method, url).timeout(RESPONSE_TIMEOUT)
@@ -98,16 +95,16 @@ impl GatewayTarget {
 }
 
 impl Reply {
-    /// The answer to a request, or in words why there is none.
+    /// Sends a request; an error says why there is no answer.
     pub(super) async fn send(request: RequestBuilder) -> Result<Self, String> {
-        let answer = request.send().await.map_err(|error| explain_error(&error))?;
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = read_limited(answer, MAX_RESPONSE_BYTES).await;
-        let body = body.map_err(|fault| format!("its answer broke off, or is too long: {fault:?}"))?;
+        let response = request.send().await.map_err(|error| explain_error(&error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = read_limited(response, MAX_RESPONSE_BYTES).await;
+        let body = body.map_err(|_| "the response ended early or is too long")?;
         Ok(Self { status, headers, body })
     }
 
-    /// The body as JSON; null if it is none.
+    /// The body as JSON; null if it is not JSON.
     pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
@@ -118,30 +115,22 @@ impl Reply {
     }
 }
 
-/// Runs a command's questions.
-pub(super) fn block_on<T>(
-    questions: impl Future<Output = Result<T, CommandError>>,
-) -> Result<T, CommandError> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(questions)
+pub(super) fn block_on<T>(command: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
-/// Foreign text for a terminal: escaped, and cut.
+/// Foreign text for a terminal: escaped and cut.
 pub(super) fn escaped(text: &str) -> String {
-    ellipsize(text, 300)
-        .chars()
-        .flat_map(char::escape_debug)
-        .collect::<String>()
-        .replace("\\\"", "\"")
-        .replace("\\'", "'")
+    printable(&ellipsize(text, 300))
 }
 
-/// Where the configured gateway can be asked on this machine.
+/// The configured gateway's URL on this machine.
 fn address(config: &Config) -> Option<String> {
     let (host, port) = &config.listen;
     address_of(host, *port, !matches!(config.tls, Tls::Off))
 }
 
-/// Where a gateway that listens there can be asked on this machine; nowhere if its port is not known.
+/// The URL, on this machine, of a gateway that listens there; none if its port is unknown.
 pub(super) fn address_of(host: &str, port: u16, tls: bool) -> Option<String> {
     let scheme = if tls { "https" } else { "http" };
     let host = match host {
@@ -153,7 +142,7 @@ pub(super) fn address_of(host: &str, port: u16, tls: bool) -> Option<String> {
     (port != 0).then(|| format!("{scheme}://{host}:{port}"))
 }
 
-/// Trusts the given certificate alone, or the gateway's own; at another address also whom the system trusts.
+/// Trusts only the certificate in `ca`, or the configured one; `elsewhere`, also the system's authorities.
 pub(super) fn build_client(
     ca: Option<String>,
     elsewhere: bool,
@@ -163,14 +152,14 @@ pub(super) fn build_client(
     let own = config.map(own_certificates).unwrap_or_default();
     if let Some(path) = ca {
         let damaged = |_| "a certificate in it is damaged".to_owned();
-        let named = pem::certificates(path.as_ref())
+        let given = pem::certificates(path.as_ref())
             .and_then(|read| {
                 read.iter()
                     .map(|der| Certificate::from_der(der).map_err(damaged))
                     .collect::<Result<Vec<_>, _>>()
             })
             .map_err(|why| CommandError::Message(format!("--ca {path}: expected a PEM file: {why}")))?;
-        client = client.tls_certs_only(named);
+        client = client.tls_certs_only(given);
     } else if elsewhere {
         client = client.tls_certs_merge(own);
     } else if !own.is_empty() {
@@ -184,7 +173,7 @@ fn own_certificates(config: &Config) -> Vec<Certificate> {
         Tls::Off => Vec::new(),
         Tls::Pair(pair) => pair.cert.iter().filter_map(|der| Certificate::from_der(der).ok()).collect(),
         Tls::LocalCa => {
-            let pem = std::fs::read(config.data_dir.join(local_certificate::CERT_FILE)).unwrap_or_default();
+            let pem = std::fs::read(config.data_dir.join(files::CERT_FILE)).unwrap_or_default();
             Certificate::from_pem_bundle(&pem).unwrap_or_default()
         }
     }
@@ -201,13 +190,14 @@ fn explain_error(error: &reqwest::Error) -> String {
     let message = error_chain(error);
     if message.contains("certificate") {
         return format!(
-            "its certificate is not trusted here ({message}): name one of its own names with --url, or its file with --ca"
+            "its certificate is not trusted here ({message}): use one of the certificate's host names in --url, or give the \
+             certificate with --ca"
         );
     }
     message
 }
 
-/// Why there is no answer.
+/// The causes of a failed request.
 pub(super) fn error_chain(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
@@ -215,11 +205,6 @@ pub(super) fn error_chain(error: &reqwest::Error) -> String {
     if let Some(unresolved) = resolve_error(error) {
         return unresolved.to_string();
     }
-    let mut causes = Vec::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        causes.push(error.to_string());
-        cause = error.source();
-    }
-    causes.join(": ")
+    let causes = std::iter::successors(error.source(), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,4 +1,4 @@
-//! `gateway verify`: what a person would try by hand against a running gateway after a change, pass or fail line by line.
+//! `gateway verify`: what one would try by hand with a running gateway after a change, one line per check.
 
 mod checks;
 pub(super) mod images;
@@ -10,46 +10,51 @@ use std::{
 
 use clap::ArgMatches;
 use serde_json::Value;
+use service::text::{ellipsize, printable};
 
 use super::{
     CommandError, Environment, exit_code, status,
-    target::{GatewayTarget, Reply, block_on, escaped},
+    target::{GatewayTarget, Reply, block_on},
 };
 
 pub(super) use self::checks::images_backend;
 
-/// In words what was seen, or what is wrong.
+/// What was seen, or what is wrong. May contain foreign text: printing escapes it.
 pub(super) type CheckResult = Result<String, String>;
 
-/// The check that says whether pictures can be made now.
+/// Characters of foreign text in a message.
+const MAX_CHARS: usize = 300;
+const MAX_LINE_CHARS: usize = 600;
+
+/// The check whether images can be made now.
 pub(super) const IMAGES_BACKEND: &str = "images backend";
 
 pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<ExitCode, CommandError> {
     let target = GatewayTarget::from_arguments(arguments, environment)?;
     let (generate, overload) = (arguments.get_flag("generate"), arguments.get_flag("overload"));
     block_on(async {
-        let mut sheet = CheckSummary { failed: 0, passed: 0 };
+        let mut summary = CheckSummary { failed: 0, passed: 0 };
         if let Err(why) = target.check_reachable().await {
-            // The others would only repeat it.
-            sheet.line("health", Err(why))?;
-            return sheet.end();
+            // The other checks would only repeat it.
+            summary.add("health", Err(why))?;
+            return summary.finish();
         }
         let status = status::fetch(&target).await.map(|reply| reply.json());
-        for (name, outcome) in run_free_checks(&target, &status).await {
-            sheet.line(name, outcome)?;
+        for (name, result) in run_free_checks(&target, &status).await {
+            summary.add(name, result)?;
         }
         let status = status.unwrap_or_default();
         if generate {
-            sheet.line("generate", images::generate(&target, &status).await)?;
+            summary.add("generate", images::generate(&target, &status).await)?;
         }
         if overload {
-            sheet.line("overload", images::overload(&target, &status).await)?;
+            summary.add("overload", images::overload(&target, &status).await)?;
         }
-        sheet.end()
+        summary.finish()
     })
 }
 
-/// The checks that cost nothing, by name.
+/// The checks that need no GPU time, by name.
 pub(super) async fn run_free_checks(
     target: &GatewayTarget,
     status: &Result<Value, String>,
@@ -70,15 +75,15 @@ pub(super) async fn run_free_checks(
     ]
 }
 
-/// The lines so far.
+/// Prints results and counts them.
 struct CheckSummary {
     passed: usize,
     failed: usize,
 }
 
 impl CheckSummary {
-    fn line(&mut self, name: &str, outcome: CheckResult) -> Result<(), CommandError> {
-        let (word, message) = match outcome {
+    fn add(&mut self, name: &str, result: CheckResult) -> Result<(), CommandError> {
+        let (label, message) = match result {
             Ok(message) => {
                 self.passed += 1;
                 ("pass", message)
@@ -88,41 +93,41 @@ impl CheckSummary {
                 ("FAIL", message)
             }
         };
-        Ok(writeln!(io::stdout(), "{word}  {name:15}  {message}")?)
+        let message = printable(&ellipsize(&message, MAX_LINE_CHARS));
+        Ok(writeln!(io::stdout(), "{label}  {name:15}  {message}")?)
     }
 
-    fn end(self) -> Result<ExitCode, CommandError> {
+    fn finish(self) -> Result<ExitCode, CommandError> {
         writeln!(io::stdout(), "{} passed, {} failed", self.passed, self.failed)?;
         Ok(exit_code(self.failed == 0))
     }
 }
 
-/// Whether it is what was expected; in words what it is instead.
-fn expect_equal(what: &str, seen: &str, expected: &str) -> Result<(), String> {
-    if seen == expected {
+fn expect_equal(what: &str, found: &str, expected: &str) -> Result<(), String> {
+    if found == expected {
         Ok(())
     } else {
-        Err(format!("expected {what} {expected:?}, found \"{}\"", escaped(seen)))
+        Err(format!("expected {what} {expected:?}, found \"{}\"", ellipsize(found, MAX_CHARS)))
     }
 }
 
-/// Whether the status is the expected one; else with the answer's own words.
+/// An error contains the answer's own message.
 fn expect_status(reply: &Reply, expected: u16) -> Result<(), String> {
     let status = reply.status.as_u16();
     if status == expected {
         return Ok(());
     }
-    let message = reply.json()["error"]["message"].as_str().map(|words| format!(": {}", escaped(words)));
+    let body = reply.json();
+    let message = body["error"]["message"].as_str().map(|text| format!(": {}", ellipsize(text, MAX_CHARS)));
     Err(format!("expected {expected}, found {status}{}", message.unwrap_or_default()))
 }
 
-/// Whether it is an error with this code.
 fn expect_error(reply: &Reply, status: u16, code: &str) -> Result<(), String> {
     expect_status(reply, status)?;
     expect_equal("code", reply.json()["error"]["code"].as_str().unwrap_or_default(), code)
 }
 
-/// The class that pictures come from.
+/// The class that makes images.
 fn images_class(status: &Value) -> Result<&str, String> {
     status["gateway"]["images_class"].as_str().ok_or_else(|| "the status names no images_class".to_owned())
 }

@@ -159,7 +159,7 @@ fn the_table() {
     429 backend_overloaded after 5: Backend c is at capacity for images requests
     429 backend_overloaded after 5: Token alice is at its limit of 1 request at once
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: connection refused
-    503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: no route to host: it is off or elsewhere; or, on macOS, Local Network Privacy keeps the gateway from it: run the gateway as a LaunchDaemon, or allow it in System Settings > Privacy & Security > Local Network
+    503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: no route to host: it is off or at another address; or, on macOS, Local Network Privacy blocks it: run the gateway as a LaunchDaemon, or allow it in System Settings > Privacy & Security > Local Network
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: no connection in time
     503 backend_not_ready after 9 retry false: Backend c is not ready to accept requests: paused
     504 backend_timeout retry false: Backend c did not answer in time
@@ -176,7 +176,7 @@ fn the_table() {
     502 backend_error retry false: Backend c answered 500
     503 backend_error retry false: Backend c answered 503
     507 storage_full retry false: The picture store's disk is full
-    507 storage_full retry false: The picture store has no room: 1024 KiB are free on its disk, 65536 KiB must be before pictures are made: remove something, or bound the store (UI_IMAGE_STORE_MAX_BYTES)
+    507 storage_full retry false: The picture store has no room: only 1024 KiB are free on its disk, at least 65536 KiB are required: free some space, or limit the store (UI_IMAGE_STORE_MAX_BYTES)
     500 internal_error retry false: The picture could not be stored
     500 internal_error retry false: The picture could not be stored
     404 not_found: There is nothing at this path

@@ -1,5 +1,5 @@
-//! The configuration read again while the gateway serves, on SIGHUP: all of it or nothing. A request that is under way
-//! keeps the state that it came to; its place counts under the new limits.
+//! Reloads the configuration on SIGHUP, completely or not at all. Running requests keep the old state; their slots count towards
+//! the new limits.
 
 use std::sync::Arc;
 
@@ -13,10 +13,9 @@ use crate::{
     writable_paths::log_file_problem,
 };
 
-/// Where the gateway's is read from.
+/// Loads the gateway's configuration.
 pub type ConfigSource = service::reload::ConfigLoader<LoadedConfig>;
 
-/// What a reload changes.
 #[derive(Debug)]
 pub(crate) struct Reload {
     source: ConfigSource,
@@ -26,14 +25,13 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
-    /// Of this service.
     pub(crate) fn new(
         source: ConfigSource,
         serving: Serving,
-        shown: Option<Arc<CertResolver>>,
+        cert_resolver: Option<Arc<CertResolver>>,
         lifecycle: Lifecycle,
     ) -> Self {
-        Self { source, serving, cert_resolver: shown, lifecycle }
+        Self { source, serving, cert_resolver, lifecycle }
     }
 
     /// The worker.
@@ -43,7 +41,7 @@ impl Reload {
     }
 
     async fn reload(&self) -> Result<Vec<String>, Vec<Problem>> {
-        let LoadedConfig { config, warnings: notes, .. } = self.source.load().await?;
+        let LoadedConfig { config, warnings, .. } = self.source.load().await?;
         let old = self.serving.app.load();
         let unchangeable = unchangeable(&old.config, &config);
         if !unchangeable.is_empty() {
@@ -62,7 +60,7 @@ impl Reload {
             (certificate, log) => return Err([certificate.err(), log.err()].into_iter().flatten().collect()),
         };
         let new = old.with_config(config).map_err(|problem| vec![problem])?;
-        // Nothing fails from here on. A backend that is new is asked before requests get to it.
+        // Nothing fails from here on. New backends are probed before they get requests.
         new.health.start(&new.clients, &self.lifecycle);
         new.health.wait_for_first_probes().await;
         log.activate();
@@ -70,15 +68,15 @@ impl Reload {
             resolver.replace(&certificate);
         }
         self.serving.replace(new).health.stop();
-        Ok(notes)
+        Ok(warnings)
     }
 }
 
-/// What differs and cannot while the gateway runs.
+/// Changes that need a restart.
 fn unchangeable(old: &Config, new: &Config) -> Vec<Problem> {
     let mut problems = old.fixed.changes(&new.fixed);
     if old.log.file.is_some() != new.log.file.is_some() {
-        let expected = "expected a file as at start, or none as at start; restart to apply";
+        let expected = "a reload cannot turn the log file on or off; restart the gateway to apply";
         problems.push(Problem::new("GATEWAY_LOG_FILE", "GATEWAY_LOG_FILE", expected));
     }
     problems

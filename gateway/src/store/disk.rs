@@ -1,5 +1,7 @@
-//! The store on disk: a file appears under its name only when it is whole and flushed. Everything here blocks and
-//! is called from blocking threads.
+//! The store on disk: a file appears under its name only when it is complete and flushed. What is not `async` here blocks,
+//! and is called from blocking threads.
+
+mod records;
 
 use std::{
     fs::{self, File},
@@ -20,69 +22,64 @@ use super::{
     lock::{LockError, StoreLock},
     metadata::Provenance,
     staging::{FlushedFile, ImageValidator, TempFile},
-    writable::{ReservedFiles, WritabilityCache},
+    writable::{ReservedFiles, Writability, try_write},
 };
 
-/// Bytes that are compared at a time.
 const COMPARE_CHUNK: usize = 64 << 10;
 
-/// The store. Cheap to clone; all clones are the same.
+/// A handle to the store, cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct ImageStore {
     pub(super) dir: Arc<PathBuf>,
     index: Arc<Mutex<ImageIndex>>,
-    pub(super) writability: Arc<WritabilityCache>,
+    pub(super) writability: Arc<Writability>,
     /// Held while records are read for the first time.
     pub(super) reading: Arc<Mutex<()>>,
-    /// The directory, open: flushing it must not fail for want of a descriptor.
+    /// Kept open so that flushing it needs no new descriptor.
     open_dir: Arc<File>,
     _lock: Arc<StoreLock>,
 }
 
-/// A picture that is kept.
 #[derive(Debug)]
 pub(crate) struct StoredImage {
-    /// Its name.
     pub(crate) name: ImageName,
-    /// Its bytes, which can be read from here even if it is deleted.
+    /// Readable even after the image is deleted.
     pub(crate) file: Arc<File>,
-    /// How many.
     pub(crate) size: u64,
 }
 
-/// What is under a name.
 #[derive(Debug)]
 pub(crate) struct ImageFile {
-    /// Where.
     pub path: PathBuf,
-    /// The type by its first bytes.
+    /// By the first bytes.
     pub mime: &'static str,
 }
 
 impl ImageStore {
-    /// Makes the directory if needed, takes it for this process, sees that it can be written, removes what an
-    /// earlier process left unfinished.
+    /// Creates the directory if needed, locks it, checks that it is writable, and removes unfinished files of an earlier
+    /// process.
     pub(crate) fn open(dir: &Path) -> Result<Self, Problem> {
-        let wrong = |why: String| Problem::new("UI_IMAGE_DIR", dir.display().to_string(), why);
-        let unwritable = |error: io::Error| wrong(unwritable_message(dir, FileKind::Folder, &error));
+        let problem = |why: String| Problem::new("UI_IMAGE_DIR", dir.display().to_string(), why);
+        let unwritable = |error: io::Error| problem(unwritable_message(dir, FileKind::Folder, &error));
         create_group_readable_dir(dir).map_err(unwritable)?;
-        let lock = StoreLock::acquire(dir).map_err(|fault| match fault {
+        let lock = StoreLock::acquire(dir).map_err(|error| match error {
             LockError::Held(holder) => {
-                wrong(format!("expected a picture store of this process alone; it is held by {holder}"))
+                problem(format!("expected an image store that no other process uses; it is held by {holder}"))
             }
-            LockError::NotRegularFile(why) => wrong(format!("expected a lock of this store's own: {why}")),
+            LockError::NotRegularFile(why) => problem(format!("expected a lock file of this store: {why}")),
             LockError::Io(error) => unwritable(error),
         })?;
         let open_dir = File::open(dir).map_err(unwritable)?;
+        let dir = Arc::new(dir.to_owned());
         let store = Self {
-            dir: Arc::new(dir.to_owned()),
             index: Arc::default(),
-            writability: Arc::default(),
+            writability: Arc::new(Writability::new(dir.clone())),
             reading: Arc::default(),
             open_dir: Arc::new(open_dir),
             _lock: Arc::new(lock),
+            dir,
         };
-        store.try_write().map_err(unwritable)?;
+        try_write(&store.dir).map_err(unwritable)?;
         store.remove_temp_files().map_err(unwritable)?;
         store.scan_dir(&mut store.index()).map_err(unwritable)?;
         Ok(store)
@@ -92,35 +89,33 @@ impl ImageStore {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A file for a picture that comes.
     pub(super) fn create_temp_file(&self) -> io::Result<TempFile> {
         TempFile::create(&self.dir)
     }
 
-    /// A picture that is there already.
+    /// Writes and flushes an image under a temporary name.
     pub(crate) fn write(&self, image: &EncodedImage) -> Result<FlushedFile, StoreError> {
         write_to(self.create_temp_file()?, image)
     }
 
-    /// The same into a file that was had before, if there is one.
+    /// The same into a reserved file, if there is one.
     pub(crate) fn write_reserved(
         &self,
-        prepared: &mut ReservedFiles,
+        reserved: &mut ReservedFiles,
         image: &EncodedImage,
     ) -> Result<FlushedFile, StoreError> {
-        write_to(prepared.next_or_create(self)?, image)
+        write_to(reserved.next_or_create(&self.dir)?, image)
     }
 
-    /// Keeps the pictures, made at `unix` seconds, in the same order, each with a record of what is to be noted. When it
-    /// returns, they outlast a crash.
+    /// Gives images made at `unix` seconds their names, each with a record. When it returns, they survive a crash.
     pub(crate) fn commit(
         &self,
         images: Vec<FlushedFile>,
         unix: u64,
         provenance: &Provenance,
     ) -> Result<Vec<StoredImage>, StoreError> {
-        let place = |picture| self.commit_one(picture, unix, provenance);
-        let stored = images.into_iter().map(place).collect::<Result<_, _>>()?;
+        let commit = |image| self.commit_one(image, unix, provenance);
+        let stored = images.into_iter().map(commit).collect::<Result<_, _>>()?;
         self.open_dir.sync_all()?;
         Ok(stored)
     }
@@ -131,13 +126,13 @@ impl ImageStore {
         unix: u64,
         provenance: &Provenance,
     ) -> Result<StoredImage, StoreError> {
-        let (name, bytes) = (image.name(unix), image.size());
+        let (name, size) = (image.name(unix), image.size());
         let target = self.dir.join(name.as_str());
         let prepared =
             if provenance.is_empty() { None } else { Some(self.prepare_metadata(&name, provenance, false)) };
-        // Held until it has its name: a name that is free now stays free.
+        // Held until the image has its name, so that a free name stays free.
         let mut index = self.index();
-        // Looking needs no descriptor; the usual case is that nothing is there.
+        // Usually nothing is there, which is found without opening a file.
         let mut is_new = false;
         let file = match fs::symlink_metadata(&target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -148,33 +143,33 @@ impl ImageStore {
             Ok(existing) if !existing.is_file() => return Err(StoreError::Collision(name)),
             Ok(_) => {
                 let existing = File::open(&target)?;
-                if !has_same_contents(&existing, image.file.file(), bytes)? {
+                if !has_same_contents(&existing, image.file.file(), size)? {
                     return Err(StoreError::Collision(name));
                 }
                 Arc::new(existing)
             }
         };
-        index.upsert(&name, bytes);
-        // The picture is there, and counts for more than who made it.
+        index.upsert(&name, size);
+        // The image is stored, and matters more than its record.
         let record = prepared
             .map(|prepared| if is_new { prepared } else { self.prepare_metadata(&name, provenance, true) });
-        let placed = record.map(|record| {
-            let (file, size, record) = record?;
+        let recorded = record.map(|record| {
+            let (file, size, metadata) = record?;
             file.persist(&self.metadata_path(&name))?;
-            index.set_metadata(&name, size, Some(record));
+            index.set_metadata(&name, size, Some(metadata));
             io::Result::Ok(())
         });
-        if let Some(Err(error)) = placed {
-            warn!(picture = name.as_str(), %error, "a picture is kept, but not who made it: only tokens that see all see it");
+        if let Some(Err(error)) = recorded {
+            warn!(picture = name.as_str(), %error, "the image was stored, but its owner could not be recorded: only owner tokens can see it");
         }
-        Ok(StoredImage { name, file, size: bytes })
+        Ok(StoredImage { name, file, size })
     }
 
-    /// What is under a name, if a picture is. That it cannot be told now (no descriptor is left, for one) is an error: nobody
-    /// must take the picture for gone.
+    /// The image with this name. That this is unknown (for want of a descriptor, say) is an error, lest the image be taken for
+    /// deleted.
     pub(crate) fn find(&self, name: &ImageName) -> io::Result<Option<ImageFile>> {
         let path = self.dir.join(name.as_str());
-        let look = || -> io::Result<Option<&'static str>> {
+        let mime = || -> io::Result<Option<&'static str>> {
             if !fs::symlink_metadata(&path)?.is_file() {
                 return Ok(None);
             }
@@ -182,25 +177,35 @@ impl ImageStore {
             File::open(&path)?.take(16).read_to_end(&mut head)?;
             Ok(Some(sniff_mime(&head, name)))
         };
-        match look() {
+        match mime() {
             Ok(mime) => Ok(mime.map(|mime| ImageFile { path, mime })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether a file can be made now.
-    pub(crate) fn try_write(&self) -> io::Result<()> {
-        self.create_temp_file()?.write_all(b"x")
+    /// Whether an image can be stored, or why not.
+    pub(crate) async fn check_writable(&self) -> Result<(), String> {
+        self.writability.check().await
     }
 
-    /// Removes our own unfinished files.
+    /// Reserves files for so many images of so many bytes together.
+    pub(crate) async fn reserve(&self, images: u64, bytes: u64) -> Result<ReservedFiles, StoreError> {
+        self.writability.reserve(images, bytes).await
+    }
+
+    /// The same for the image at the end of a stream.
+    pub(crate) async fn reserve_for_stream(&self, bytes: u64) -> Result<ReservedFiles, StoreError> {
+        self.writability.reserve_for_stream(bytes).await
+    }
+
+    /// Removes unfinished files of ours.
     fn remove_temp_files(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.dir.as_path())? {
             let entry = entry?;
             let name = entry.file_name();
-            let ours = name.to_str().is_some_and(TempFile::is_temp_name);
-            if ours && entry.file_type()?.is_file() {
+            let is_ours = name.to_str().is_some_and(TempFile::is_temp_name);
+            if is_ours && entry.file_type()?.is_file() {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -216,26 +221,26 @@ fn write_to(file: TempFile, image: &EncodedImage) -> Result<FlushedFile, StoreEr
     Ok(FlushedFile::flush(file, digest)?)
 }
 
-/// Whether both files have the same bytes, so many.
-fn has_same_contents(one: &File, other: &File, bytes: u64) -> io::Result<bool> {
-    if one.metadata()?.len() != bytes {
+/// Whether both files have the same bytes; `size` is the second file's.
+fn has_same_contents(one: &File, other: &File, size: u64) -> io::Result<bool> {
+    if one.metadata()?.len() != size {
         return Ok(false);
     }
-    let (mut here, mut there) = (vec![0; COMPARE_CHUNK], vec![0; COMPARE_CHUNK]);
-    let mut at = 0;
-    while at < bytes {
-        let next = usize::try_from(bytes - at).unwrap_or(COMPARE_CHUNK).min(COMPARE_CHUNK);
-        one.read_exact_at(&mut here[..next], at)?;
-        other.read_exact_at(&mut there[..next], at)?;
-        if here[..next] != there[..next] {
+    let (mut one_chunk, mut other_chunk) = (vec![0; COMPARE_CHUNK], vec![0; COMPARE_CHUNK]);
+    let mut offset = 0;
+    while offset < size {
+        let length = usize::try_from(size - offset).unwrap_or(COMPARE_CHUNK).min(COMPARE_CHUNK);
+        one.read_exact_at(&mut one_chunk[..length], offset)?;
+        other.read_exact_at(&mut other_chunk[..length], offset)?;
+        if one_chunk[..length] != other_chunk[..length] {
             return Ok(false);
         }
-        at += next as u64;
+        offset += length as u64;
     }
     Ok(true)
 }
 
-/// The type by the bytes; an earlier system's files are served as what they are, too.
+/// By the bytes, as an earlier system's files may have other extensions.
 fn sniff_mime(head: &[u8], name: &ImageName) -> &'static str {
     if head.starts_with(b"\x89PNG\r\n\x1a\n") {
         "image/png"

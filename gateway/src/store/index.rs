@@ -1,47 +1,43 @@
-//! What is in the store, so that nobody has to walk its folder for it. Pure.
+//! The store's contents in memory, so that its directory need not be read for every request. Pure.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{ImageName, metadata::ImageMetadata};
 
-/// Every picture and what is known of it, oldest first.
+/// Every image, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct ImageIndex {
     images: BTreeMap<ImageName, IndexEntry>,
     bytes: u64,
 }
 
-/// A picture. What its record says is read only once somebody wants to know.
+/// An image. Its record is read only when needed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct IndexEntry {
-    /// Its size.
     pub(super) image_size: u64,
     /// The size of its record; 0 if it has none.
     pub(super) metadata_size: u64,
-    /// What that says, if it was read.
+    /// The record, once it was read.
     metadata: Option<Arc<CachedMetadata>>,
 }
 
-/// What lists are made by.
+/// The parts of a record that lists are filtered by.
 #[derive(Debug, Default)]
 pub(crate) struct CachedMetadata {
-    /// Who made it.
     pub(crate) owners: Box<[String]>,
-    /// The requests that it answered.
     pub(crate) request_ids: Box<[String]>,
 }
 
-impl CachedMetadata {
-    /// What a record says of it.
-    pub(super) fn from_metadata(record: ImageMetadata) -> Self {
-        Self { owners: record.owners.into(), request_ids: record.request_ids.into() }
+impl From<ImageMetadata> for CachedMetadata {
+    fn from(metadata: ImageMetadata) -> Self {
+        Self { owners: metadata.owners.into(), request_ids: metadata.request_ids.into() }
     }
 }
 
 impl IndexEntry {
-    /// As found in the folder.
-    pub(super) fn new(bytes: u64, record: u64) -> Self {
-        Self { image_size: bytes, metadata_size: record, metadata: None }
+    /// As found in the directory.
+    pub(super) fn new(image_size: u64, metadata_size: u64) -> Self {
+        Self { image_size, metadata_size, metadata: None }
     }
 
     fn total_size(&self) -> u64 {
@@ -49,12 +45,10 @@ impl IndexEntry {
     }
 }
 
-/// What is in the store, in two figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct StoreTotals {
-    /// Pictures.
     pub(crate) images: usize,
-    /// Their bytes together, and those of what is kept beside them.
+    /// Of images and records.
     pub(crate) bytes: u64,
 }
 
@@ -68,52 +62,51 @@ impl ImageIndex {
         self.bytes -= self.images.remove(name).map_or(0, |before| before.total_size());
     }
 
-    /// Notes what the record of a picture says, if the picture is still there.
-    pub(super) fn set_metadata(&mut self, name: &ImageName, bytes: u64, record: Option<ImageMetadata>) {
+    /// Sets an image's record, if the image is still there.
+    pub(super) fn set_metadata(&mut self, name: &ImageName, size: u64, metadata: Option<ImageMetadata>) {
         if let Some(entry) = self.images.get(name) {
-            let known = record.map(|record| Arc::new(CachedMetadata::from_metadata(record)));
-            let entry = IndexEntry { metadata_size: bytes, metadata: known, ..entry.clone() };
+            let metadata = metadata.map(|metadata| Arc::new(metadata.into()));
+            let entry = IndexEntry { metadata_size: size, metadata, ..entry.clone() };
             self.insert(name.clone(), entry);
         }
     }
 
-    /// A picture got its name, maybe once more.
-    pub(super) fn upsert(&mut self, name: &ImageName, bytes: u64) {
-        let known = self.images.get(name).cloned().unwrap_or_default();
-        self.insert(name.clone(), IndexEntry { image_size: bytes, ..known });
+    /// Adds an image, or updates its size.
+    pub(super) fn upsert(&mut self, name: &ImageName, image_size: u64) {
+        let existing = self.images.get(name).cloned().unwrap_or_default();
+        self.insert(name.clone(), IndexEntry { image_size, ..existing });
     }
 
-    /// Pictures whose records nobody has read yet, and the records' sizes.
+    /// Images whose records were not read yet, with the records' sizes.
     pub(super) fn without_metadata(&self) -> Vec<(ImageName, u64)> {
-        let unread =
+        let is_unread =
             |(_, entry): &(&ImageName, &IndexEntry)| entry.metadata_size > 0 && entry.metadata.is_none();
-        self.images.iter().filter(unread).map(|(name, entry)| (name.clone(), entry.metadata_size)).collect()
+        self.images
+            .iter()
+            .filter(is_unread)
+            .map(|(name, entry)| (name.clone(), entry.metadata_size))
+            .collect()
     }
 
-    /// The pictures that somebody wants of those whose records were read, newest first.
+    /// Images whose records match, newest first; an unread record counts as empty.
     pub(super) fn matching(
         &self,
         predicate: &dyn Fn(&CachedMetadata) -> bool,
     ) -> Vec<(ImageName, IndexEntry)> {
-        let nothing = CachedMetadata::default();
-        let is_wanted =
-            |(_, entry): &(&ImageName, &IndexEntry)| predicate(entry.metadata.as_deref().unwrap_or(&nothing));
-        self.images
-            .iter()
-            .rev()
-            .filter(is_wanted)
-            .map(|(name, entry)| (name.clone(), entry.clone()))
-            .collect()
+        let empty = CachedMetadata::default();
+        let matches =
+            |(_, entry): &(&ImageName, &IndexEntry)| predicate(entry.metadata.as_deref().unwrap_or(&empty));
+        self.images.iter().rev().filter(matches).map(|(name, entry)| (name.clone(), entry.clone())).collect()
     }
 
-    /// The same pictures as found anew; what was read of them stays known.
-    pub(super) fn rebuilt(&self, found: impl Iterator<Item = (ImageName, IndexEntry)>) -> Self {
-        let known = |(name, entry): (ImageName, IndexEntry)| {
-            let before = self.images.get(&name).filter(|before| before.metadata_size == entry.metadata_size);
-            let known = before.and_then(|before| before.metadata.clone());
-            (name, IndexEntry { metadata: known, ..entry })
+    /// An index of these images that keeps the records which were read already.
+    pub(super) fn rebuilt(&self, images: impl Iterator<Item = (ImageName, IndexEntry)>) -> Self {
+        let with_metadata = |(name, entry): (ImageName, IndexEntry)| {
+            let old = self.images.get(&name).filter(|old| old.metadata_size == entry.metadata_size);
+            let metadata = old.and_then(|old| old.metadata.clone());
+            (name, IndexEntry { metadata, ..entry })
         };
-        found.map(known).collect()
+        images.map(with_metadata).collect()
     }
 
     pub(super) fn totals(&self) -> StoreTotals {
@@ -124,20 +117,20 @@ impl ImageIndex {
         self.images.keys().next()
     }
 
-    /// The newest ones that are older than `before`.
+    /// The newest images that are older than `before`, with their sizes.
     pub(super) fn page(&self, before: Option<&ImageName>, limit: usize) -> Vec<(ImageName, u64)> {
-        let newest_first = |(name, entry): (&ImageName, &IndexEntry)| (name.clone(), entry.image_size);
+        let named = |(name, entry): (&ImageName, &IndexEntry)| (name.clone(), entry.image_size);
         match before {
-            Some(before) => self.images.range(..before).rev().take(limit).map(newest_first).collect(),
-            None => self.images.iter().rev().take(limit).map(newest_first).collect(),
+            Some(before) => self.images.range(..before).rev().take(limit).map(named).collect(),
+            None => self.images.iter().rev().take(limit).map(named).collect(),
         }
     }
 }
 
 impl FromIterator<(ImageName, IndexEntry)> for ImageIndex {
-    fn from_iter<T: IntoIterator<Item = (ImageName, IndexEntry)>>(pictures: T) -> Self {
+    fn from_iter<T: IntoIterator<Item = (ImageName, IndexEntry)>>(images: T) -> Self {
         let mut index = Self::default();
-        pictures.into_iter().for_each(|(name, entry)| index.insert(name, entry));
+        images.into_iter().for_each(|(name, entry)| index.insert(name, entry));
         index
     }
 }
@@ -151,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_follows_every_change() {
+    fn the_total_follows_every_change() {
         let entry = |bytes| IndexEntry::new(bytes, 1);
         let mut index: ImageIndex = [(name(1), entry(10)), (name(2), entry(20))].into_iter().collect();
         index.insert(name(3), entry(5));
@@ -166,16 +159,16 @@ mod tests {
     }
 
     #[test]
-    fn pages_go_from_the_newest_by_number_to_the_oldest() {
+    fn pages_are_ordered_from_the_newest_by_number() {
         let index: ImageIndex =
             [9, 10, 100, 11].map(|unix| (name(unix), IndexEntry::new(unix, 0))).into_iter().collect();
-        let page = |before: Option<u64>, most| {
-            let page = index.page(before.map(name).as_ref(), most);
+        let page = |before: Option<u64>, limit| {
+            let page = index.page(before.map(name).as_ref(), limit);
             page.into_iter().map(|(_, unix)| unix).collect::<Vec<_>>()
         };
         assert_eq!(page(None, 3), [100, 11, 10]);
         assert_eq!(page(Some(10), 3), [9]);
-        assert_eq!(page(Some(50), 9), [11, 10, 9], "the place counts, not the picture");
+        assert_eq!(page(Some(50), 9), [11, 10, 9], "`before` need not exist");
         assert_eq!(page(Some(9), 3), [0; 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! The worker that lets old pictures go.
+//! The worker that deletes old images.
 
 use std::time::Duration;
 
@@ -12,38 +12,36 @@ use super::{
 };
 use crate::{blocking::blocking, sleep::Clocks};
 
-/// Between two looks at what is in the store. Cheap: the folder is read only where something may be due.
+/// Cheap: the directory is read only if something may have expired.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// What a round needs; a reload changes it.
+/// The input of one round; a reload may change it.
 #[derive(Debug)]
 pub(crate) struct RetentionInputs {
-    /// Both clocks, now.
+    /// Read now.
     pub(crate) clocks: Clocks,
-    /// The store.
     pub(crate) store: ImageStore,
-    /// How much may stay.
-    pub(crate) rules: RetentionPolicy,
+    pub(crate) policy: RetentionPolicy,
 }
 
-/// Looks at once, and then again and again.
+/// Starts with a round at once.
 pub(crate) async fn run(inputs: impl Fn() -> RetentionInputs) {
     let mut clock = ClockMonitor::new(inputs().clocks);
     let mut failing = false;
     loop {
-        let RetentionInputs { clocks, store, rules } = inputs();
-        let by_age = may_delete_by_age(clock.observe(clocks), rules.max_age.is_some());
+        let RetentionInputs { clocks, store, policy } = inputs();
+        let by_age = may_delete_by_age(clock.observe(clocks), policy.max_age.is_some());
         let now = unix_seconds(clocks.wall);
-        match blocking(move || store.apply_retention(&rules, now, by_age)).await {
-            Ok(gone) => {
+        match blocking(move || store.apply_retention(&policy, now, by_age)).await {
+            Ok(deleted) => {
                 failing = false;
-                if gone != StoreTotals::default() {
-                    info!(pictures = gone.images, bytes = gone.bytes, "old pictures deleted");
+                if deleted != StoreTotals::default() {
+                    info!(pictures = deleted.images, bytes = deleted.bytes, "old images deleted");
                 }
             }
             Err(fault) if !failing => {
                 failing = true;
-                error!(%fault, "old pictures cannot be deleted; trying again every 10 s");
+                error!(%fault, "cannot delete old images; retrying every 10 s");
             }
             Err(_) => {}
         }
@@ -51,11 +49,11 @@ pub(crate) async fn run(inputs: impl Fn() -> RetentionInputs) {
     }
 }
 
-/// Whether pictures may go by age now. After a jump the clock says how old they are only by chance.
-fn may_delete_by_age(state: ClockState, matters: bool) -> bool {
-    if let (ClockState::Jumped(by), true) = (state, matters) {
-        let seconds = by.as_secs();
-        warn!(seconds, "the clock jumped, or the machine slept: for an hour no picture is deleted by age");
+/// After a jump of the clock, ages are unreliable.
+fn may_delete_by_age(state: ClockState, has_max_age: bool) -> bool {
+    if let (ClockState::Jumped(jump), true) = (state, has_max_age) {
+        let seconds = jump.as_secs();
+        warn!(seconds, "the clock jumped, or the machine slept: deletion by age is suspended for an hour");
     }
     state == ClockState::Steady
 }

@@ -1,6 +1,6 @@
-//! From the async threads into the store. A picture is hashed and judged where it was received, while its bytes are in that
-//! core's cache; its pieces then go through a short queue to a blocking thread that writes them, so that neither a slow
-//! disk nor a large picture holds anybody else up, or memory.
+//! From async threads into the store. An image is validated and hashed on the thread that received it, while its bytes are in that
+//! core's cache. A short queue takes the pieces to a blocking thread that writes them, so that a slow disk blocks no other
+//! request and a large image needs little memory.
 
 use tokio::{
     sync::mpsc,
@@ -20,15 +20,14 @@ use super::{
 /// Pieces that may wait for the disk.
 const QUEUE: usize = 2;
 
-/// What the disk is told.
 #[derive(Debug)]
 enum WriteCommand {
     Write(Vec<u8>),
-    /// That was all.
+    /// After the last piece.
     Flush(ImageDigest),
 }
 
-/// Where a picture's pieces go. Dropped before [`ImageWriter::finish`], it leaves nothing behind.
+/// Takes an image's pieces. Dropped before [`ImageWriter::finish`], it leaves no file behind.
 #[derive(Debug)]
 pub(crate) struct ImageWriter {
     validator: ImageValidator,
@@ -36,29 +35,28 @@ pub(crate) struct ImageWriter {
     written: PendingWrite,
 }
 
-/// A picture whose last piece was given.
+/// An image whose last piece was sent.
 #[derive(Debug)]
 pub(crate) struct PendingWrite(JoinHandle<Result<FlushedFile, StoreError>>);
 
 impl ImageWriter {
-    /// For one picture, which comes under this place, into a file that was prepared if there is one left.
+    /// Writes to a reserved file if one is left. The slot is held until the image is written.
     pub(crate) fn open(store: &ImageStore, reserved: &mut ReservedFiles, permit: SharedPermit) -> Self {
-        let (orders, queue) = mpsc::channel(QUEUE);
+        let (commands, queue) = mpsc::channel(QUEUE);
         let (store, file) = (store.clone(), reserved.take());
         let written = PendingWrite(spawn_blocking(move || {
             let _held = permit;
             write(&store, file, queue)
         }));
-        Self { validator: ImageValidator::default(), commands: orders, written }
+        Self { validator: ImageValidator::default(), commands, written }
     }
 
-    /// The next piece.
     pub(crate) async fn write(&mut self, chunk: Vec<u8>) -> Result<(), StoreError> {
         self.validator.update(&chunk);
         self.send(WriteCommand::Write(chunk)).await
     }
 
-    /// That was all; or the bytes are no picture.
+    /// After the last piece; the inner error says that the bytes are not a complete image.
     pub(crate) async fn finish(mut self) -> Result<Result<PendingWrite, InvalidImage>, StoreError> {
         match std::mem::take(&mut self.validator).finish() {
             Ok(digest) => {
@@ -72,33 +70,33 @@ impl ImageWriter {
         }
     }
 
-    /// Nothing more will come. Its file is gone then, and its share in the place.
+    /// Returns when its file is removed and its share of the slot released.
     pub(crate) async fn abort(self) {
         drop(self.commands);
         self.written.abort().await;
     }
 
-    /// Who writes ends early only where the store failed.
+    /// The writing thread ends early only if the store failed.
     async fn send(&mut self, command: WriteCommand) -> Result<(), StoreError> {
         if self.commands.send(command).await.is_ok() {
             return Ok(());
         }
         match (&mut self.written.0).await {
-            Ok(Err(fault)) => Err(fault),
+            Ok(Err(error)) => Err(error),
             Ok(Ok(_)) | Err(_) => Err(aborted()),
         }
     }
 }
 
 impl PendingWrite {
-    /// The picture, once it is safe on the disk.
+    /// The image, once it is flushed to disk.
     pub(crate) async fn flushed(self) -> Result<FlushedFile, StoreError> {
         self.0.await.unwrap_or_else(|_| Err(aborted()))
     }
 
-    /// The same where nobody wants it.
+    /// Discards the image.
     pub(crate) async fn abort(self) {
-        // Where the store failed, its end was read already, and cannot be read twice.
+        // If the store failed, the thread was joined already, which is possible only once.
         if !self.0.is_finished() {
             let _ = self.0.await;
         }
@@ -121,5 +119,5 @@ fn write(
 }
 
 fn aborted() -> StoreError {
-    StoreError::Io(std::io::Error::other("a picture was given up"))
+    StoreError::Io(std::io::Error::other("writing the image was aborted"))
 }

@@ -1,14 +1,14 @@
-//! What this host is called, and which names an authority may sign for.
+//! The names and addresses of this host, and those that an authority may sign for.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 
-/// Domains that are nobody's on the internet: those that `Host` may be under without being configured.
+/// Domains that do not exist on the internet: the same that `Host` may be under without being configured.
 const PRIVATE_DOMAINS: [&str; 5] = ["localhost", "local", "lan", "home.arpa", "internal"];
-/// What containers on this host call it, with Docker and with Podman.
+/// Names of this host in Docker's and Podman's containers.
 const CONTAINER_HOST_NAMES: [&str; 2] = ["host.docker.internal", "host.containers.internal"];
-/// Addresses that are nobody's on the internet.
+/// Addresses that do not exist on the internet.
 const PRIVATE_RANGES: [&str; 9] = [
     "127.0.0.0/8",
     "10.0.0.0/8",
@@ -29,12 +29,11 @@ pub(super) fn short_host() -> String {
 fn host_name() -> String {
     let name = hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let name = name.to_ascii_lowercase().trim_matches('.').to_owned();
-    // One odd name, and some clients refuse the whole certificate.
-    let sound = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    if sound && !name.contains("..") { name } else { String::new() }
+    // Some clients reject a whole certificate for one invalid name.
+    let is_valid = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if is_valid && !name.contains("..") { name } else { String::new() }
 }
 
-/// Every name and address that this host is called by.
 pub(crate) fn host_names() -> BTreeSet<String> {
     let short = short_host();
     let local = if short.is_empty() { String::new() } else { format!("{short}.local") };
@@ -47,21 +46,20 @@ pub(crate) fn host_names() -> BTreeSet<String> {
     names
 }
 
-/// Which names an authority may sign for. Of a kind that it does not constrain (`None`), every one.
+/// Names that an authority may sign for; `None` is any.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct PermittedSubtrees {
-    /// Domains: each name of them, and every name below.
+    /// Each with every name below.
     pub(crate) domains: Option<Vec<String>>,
-    /// Addresses.
     pub(crate) ranges: Option<Vec<IpNet>>,
 }
 
 impl PermittedSubtrees {
-    /// What an authority is made for: private names and addresses, and those that the host has now.
+    /// For a new authority: private names and addresses, and those that the host has now.
     pub(super) fn private_plus(names: &BTreeSet<String>) -> Self {
         let mut domains: Vec<_> = PRIVATE_DOMAINS.map(str::to_owned).to_vec();
         let mut ranges: Vec<IpNet> =
-            PRIVATE_RANGES.iter().map(|range| range.parse().expect("a range as it is written")).collect();
+            PRIVATE_RANGES.iter().map(|range| range.parse().expect("a valid range")).collect();
         for name in names {
             match name.parse::<IpAddr>() {
                 Ok(address) if !contain(&ranges, address) => ranges.push(enclosing_network(address)),
@@ -81,7 +79,7 @@ impl PermittedSubtrees {
     }
 }
 
-/// Of IPv6 the whole network: hosts there take another address every day.
+/// For IPv6 the whole network: hosts change their address every day.
 fn enclosing_network(address: IpAddr) -> IpNet {
     let bits = if address.is_ipv4() { 32 } else { 64 };
     IpNet::new_assert(address, bits).trunc()
@@ -104,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_hold_localhost_and_loopback() {
+    fn the_names_include_localhost_and_loopback() {
         for name in ["localhost", "127.0.0.1", "::1"] {
             assert!(host_names().contains(name), "{:?}", host_names());
         }
@@ -139,7 +137,7 @@ mod tests {
         ] {
             assert_eq!(permitted.allows(name), allowed, "{name}");
         }
-        assert_eq!(permitted.ranges.unwrap().len(), PRIVATE_RANGES.len() + 2, "none is named twice");
+        assert_eq!(permitted.ranges.unwrap().len(), PRIVATE_RANGES.len() + 2, "no range twice");
         assert!(PermittedSubtrees::default().allows("bank.example"), "an authority without constraints");
     }
 }

@@ -1,16 +1,13 @@
-//! What a certificate says of itself that its clients will not like. It is served all the same: those that do not check it would
-//! be shut out, too.
+//! Why clients reject a certificate, or soon will. It is served all the same, for clients that do not check.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time, x509::X509Version};
 
-/// This long before its end a certificate is a warning.
 const EXPIRY_WARNING: Duration = Duration::from_hours(24 * 14);
 const DAY: u64 = 86_400;
 
-/// What is to be said of a chain.
 pub(crate) fn warnings(chain: &[CertificateDer<'_>], now: SystemTime) -> Vec<String> {
     let mut warnings = Vec::new();
     for (at, der) in chain.iter().enumerate() {
@@ -21,7 +18,7 @@ pub(crate) fn warnings(chain: &[CertificateDer<'_>], now: SystemTime) -> Vec<Str
         };
         warnings.extend(validity_warning(&certificate, now).map(|message| format!("{name} {message}")));
         if at == 0 && matches!(certificate.subject_alternative_name(), Ok(None)) {
-            warnings.push("the certificate names no host (subjectAltName): clients refuse it".to_owned());
+            warnings.push("the certificate has no subjectAltName: clients reject it".to_owned());
         }
     }
     warnings
@@ -32,7 +29,8 @@ pub(super) fn unusable_reason(der: Option<&CertificateDer<'_>>) -> String {
     let version = der.and_then(|der| parse(der)).map(|certificate| certificate.version());
     match version {
         Some(X509Version::V1) => {
-            "it is a certificate of version 1, which TLS refuses: have it made anew, as version 3 with a subjectAltName".to_owned()
+            "it is a version 1 certificate, which TLS does not accept: have it reissued as version 3 with a subjectAltName"
+                .to_owned()
         }
         _ => "the certificate is damaged".to_owned(),
     }
@@ -48,20 +46,20 @@ fn validity_warning(certificate: &X509Certificate<'_>, now: SystemTime) -> Optio
     let date = httpdate::fmt_http_date;
     if let Ok(since) = now.duration_since(end) {
         return Some(format!(
-            "expired on {} ({} ago): clients refuse it; renew it, then send SIGHUP",
+            "expired on {} ({} ago): clients reject it; renew it, then send SIGHUP",
             date(end),
             days(since)
         ));
     }
     if now < begin {
         return Some(format!(
-            "is not valid before {}: clients refuse it; is this machine's clock right?",
+            "is not valid before {}: clients reject it; check this machine's clock",
             date(begin)
         ));
     }
     let left = end.duration_since(now).unwrap_or_default();
     (left < EXPIRY_WARNING)
-        .then(|| format!("ends on {} (in {}): renew it, then send SIGHUP", date(end), days(left)))
+        .then(|| format!("expires on {} (in {}): renew it, then send SIGHUP", date(end), days(left)))
 }
 
 fn days(time: Duration) -> String {
@@ -72,7 +70,7 @@ fn days(time: Duration) -> String {
     }
 }
 
-/// Before 1970 is 1970; nobody can serve from there.
+/// Times before 1970 become 1970.
 fn system_time(time: ASN1Time) -> Option<SystemTime> {
     let seconds = u64::try_from(time.timestamp()).unwrap_or_default();
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).filter(|_| time.to_datetime().year() < 10_000)
@@ -91,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_is_past_or_near_is_told_with_its_date() {
+    fn a_past_or_near_expiry_is_reported_with_its_date() {
         let now = UNIX_EPOCH + Duration::from_secs(20_000 * DAY);
         for (begin, end, expected) in [
             (19_000, 20_100, None),
@@ -99,26 +97,36 @@ mod tests {
                 19_000,
                 19_997,
                 Some(
-                    "the certificate expired on Tue, 01 Oct 2024 00:00:00 GMT (3 days ago): clients refuse it",
+                    "the certificate expired on Tue, 01 Oct 2024 00:00:00 GMT (3 days ago): clients reject it",
                 ),
             ),
             (
                 19_000,
                 20_001,
-                Some("the certificate ends on Sat, 05 Oct 2024 00:00:00 GMT (in 1 day): renew it"),
+                Some("the certificate expires on Sat, 05 Oct 2024 00:00:00 GMT (in 1 day): renew it"),
             ),
             (20_002, 21_000, Some("the certificate is not valid before Sun, 06 Oct 2024 00:00:00 GMT")),
         ] {
-            let told = warnings(&[certificate(&["ai2.local"], begin, end)], now);
+            let found_warnings = warnings(&[certificate(&["ai2.local"], begin, end)], now);
             match expected {
-                None => assert_eq!(told, [""; 0]),
-                Some(words) => assert!(told.len() == 1 && told[0].starts_with(words), "{told:?}"),
+                None => assert_eq!(found_warnings, [""; 0]),
+                Some(prefix) => assert!(
+                    found_warnings.len() == 1 && found_warnings[0].starts_with(prefix),
+                    "{found_warnings:?}"
+                ),
             }
         }
         let chain = [certificate(&["ai2.local"], 1, 30_000), certificate(&[], 1, 19_999)];
-        let told = warnings(&chain, now);
-        assert!(told.len() == 1 && told[0].starts_with("certificate 2 of the chain expired on "), "{told:?}");
-        let told = warnings(&chain[1..], now);
-        assert!(told.len() == 2 && told[1].contains("names no host (subjectAltName)"), "{told:?}");
+        let found_warnings = warnings(&chain, now);
+        assert!(
+            found_warnings.len() == 1
+                && found_warnings[0].starts_with("certificate 2 of the chain expired on "),
+            "{found_warnings:?}"
+        );
+        let found_warnings = warnings(&chain[1..], now);
+        assert!(
+            found_warnings.len() == 2 && found_warnings[1].contains("has no subjectAltName"),
+            "{found_warnings:?}"
+        );
     }
 }

@@ -1,8 +1,8 @@
-//! The local authority: made once, trusted once by whoever talks to the gateway, and kept for ten years, in which it signs
-//! the certificates that the gateway shows. It may sign for private names and those of this host alone, so that whoever
-//! steals its key can impersonate nobody else.
+//! The local certificate authority: created once, trusted once by every client, and valid for ten years. It signs the
+//! certificates that the gateway serves. It may sign only for private names and those of this host, so that a stolen key
+//! cannot impersonate anybody else.
 //!
-//! Programs trust this one authority: another is never made in its place unasked.
+//! Clients trust this one authority, so it is never replaced unless the operator removes it.
 
 use std::{
     collections::BTreeSet,
@@ -19,38 +19,34 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    files::{DAY, format_date, is_private, set_validity, to_pem, write_atomically},
+    files::{DAY, format_date, readable_key_warning, set_validity, to_pem, write_atomically},
     host_names::{PermittedSubtrees, short_host},
     parsed::ParsedCertificate,
     pem,
 };
 
-/// Its certificate, for everybody to trust.
+/// For clients to trust.
 pub(crate) const CA_CERT_FILE: &str = "gateway-ca.pem";
-/// Its key, for nobody else.
 pub(super) const CA_KEY_FILE: &str = "gateway-ca-key.pem";
 
-/// Ten years, two or three leap days among them.
+/// Ten years with leap days.
 const CA_VALIDITY: Duration = Duration::from_hours(24 * 3652);
-/// So long before its end people are told.
 const EXPIRY_WARNING: Duration = Duration::from_hours(24 * 365);
-/// Letters of a common name, of which some clients take no more than 64.
+/// Some clients accept common names of at most 64 characters.
 const MAX_HOST_CHARS: usize = 32;
 
 /// An authority that can sign.
 #[derive(Debug)]
 pub(super) struct LocalCa {
-    /// Its certificate.
     pub(super) certificate: CertificateDer<'static>,
-    /// What that says.
+    /// The certificate's contents.
     pub(super) facts: ParsedCertificate,
-    /// What signs.
     pub(super) issuer: Issuer<'static, KeyPair>,
 }
 
 impl LocalCa {
-    /// The one that is kept in `dir`, or a new one where there never was any. `used` is the certificate of the one that
-    /// signed what the gateway shows now.
+    /// The authority in `dir`, or a new one if there never was one. `issuer_in_use` is the one that signed the current
+    /// certificate.
     pub(super) fn load_or_create(
         dir: &Path,
         now: SystemTime,
@@ -62,28 +58,28 @@ impl LocalCa {
             (true, true) => {}
             (true, false) => return Err(unusable_ca(dir, &format!("{CA_KEY_FILE} is missing"))),
             (false, true) => match issuer_in_use {
-                Some(used) if read_key(&key).is_ok_and(|key| is_key_of(&key, used)) => {
-                    write(&certificate, &to_pem(used), 0o644)?;
-                    tracing::warn!(path = %certificate.display(), "the authority's certificate was missing; written again");
+                Some(issuer) if read_key(&key).is_ok_and(|key| is_key_of(&key, issuer)) => {
+                    write(&certificate, &to_pem(issuer), 0o644)?;
+                    tracing::warn!(path = %certificate.display(), "restored the authority's certificate, which was missing");
                 }
                 Some(_) => return Err(unusable_ca(dir, &format!("{CA_CERT_FILE} is missing"))),
-                // What an interrupted start leaves. Whoever does trust this key trusts the same name and key again.
+                // Left by an interrupted start. Clients that trust this key continue to.
                 None => {
-                    let pair =
+                    let key =
                         read_key(&key).map_err(|why| unusable_ca(dir, &format!("{CA_KEY_FILE}: {why}")))?;
-                    self_sign(dir, now, names, &pair)?;
+                    self_sign(dir, now, names, &key)?;
                 }
             },
             (false, false) => {
-                make(dir, now, names)?;
+                create(dir, now, names)?;
                 let path = certificate.display();
                 if issuer_in_use.is_none() {
-                    tracing::info!(%path, "made a local authority; `gateway ca` says how programs learn to trust it");
+                    tracing::info!(%path, "created a local certificate authority; `gateway ca` explains how to make clients trust it");
                 } else {
                     tracing::warn!(
                         %path,
-                        "the local authority was gone, and another was made: every program must be taught to trust it \
-                         (`gateway ca`)"
+                        "the local certificate authority was missing and a new one was created: every client has to trust the \
+                         new one (`gateway ca`)"
                     );
                 }
             }
@@ -91,21 +87,21 @@ impl LocalCa {
         Self::read(dir, now)
     }
 
-    /// The one that is kept in `dir`. Changes nothing.
+    /// Changes nothing.
     pub(super) fn read(dir: &Path, now: SystemTime) -> Result<Self, String> {
         let broken = |name: &str, why: &str| unusable_ca(dir, &format!("{name}: {why}"));
         let certificates = pem::certificates(&dir.join(CA_CERT_FILE));
         let certificate = certificates.map_err(|why| broken(CA_CERT_FILE, &why))?.swap_remove(0);
         let key = read_key(&dir.join(CA_KEY_FILE)).map_err(|why| broken(CA_KEY_FILE, &why))?;
         let facts = ParsedCertificate::parse(&certificate).filter(|facts| facts.is_ca);
-        let facts = facts.ok_or_else(|| broken(CA_CERT_FILE, "it is damaged, or no authority's"))?;
+        let facts = facts.ok_or_else(|| broken(CA_CERT_FILE, "it is damaged, or not a CA certificate"))?;
         if !is_key_of(&key, &certificate) {
             return Err(broken(CA_KEY_FILE, &format!("it is not the key of {CA_CERT_FILE}")));
         }
         if facts.not_after <= now {
             return Err(broken(
                 CA_CERT_FILE,
-                &format!("the authority ended on {}", format_date(facts.not_after)),
+                &format!("the certificate authority expired on {}", format_date(facts.not_after)),
             ));
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key);
@@ -113,19 +109,13 @@ impl LocalCa {
         Ok(Self { certificate, facts, issuer })
     }
 
-    /// What people should know of it.
+    /// What the operator should know about it.
     pub(super) fn warnings(&self, dir: &Path, now: SystemTime) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if !is_private(&dir.join(CA_KEY_FILE)) {
-            warnings.push(format!(
-                "{}: others can read the authority's key: chmod 600 it",
-                dir.join(CA_KEY_FILE).display()
-            ));
-        }
+        let mut warnings: Vec<_> = readable_key_warning(&dir.join(CA_KEY_FILE)).into_iter().collect();
         if self.facts.not_after < now + EXPIRY_WARNING {
             warnings.push(format!(
-                "the local authority ends on {}; to have a new one made, move {CA_CERT_FILE} and {CA_KEY_FILE} out of {} and restart, \
-                 then have every program trust it (`gateway ca`)",
+                "the local certificate authority expires on {}; to replace it, move {CA_CERT_FILE} and {CA_KEY_FILE} out of {}, \
+                 restart, then make every client trust the new one (`gateway ca`)",
                 format_date(self.facts.not_after),
                 dir.display()
             ));
@@ -137,34 +127,35 @@ impl LocalCa {
 /// Why it cannot sign, and the two ways out.
 fn unusable_ca(dir: &Path, why: &str) -> String {
     format!(
-        "{}: the local authority cannot sign: {why}; put {CA_CERT_FILE} and {CA_KEY_FILE} back from a backup, or move both away, and the \
-         next start makes a new authority, which every program must be taught to trust (`gateway ca`)",
+        "{}: the local certificate authority cannot sign: {why}; restore {CA_CERT_FILE} and {CA_KEY_FILE} from a backup, or move \
+         both away: the next start then creates a new authority, which every client has to trust (`gateway ca`)",
         dir.display()
     )
 }
 
 fn read_key(path: &Path) -> Result<KeyPair, String> {
-    // Our own file holds one.
+    // A file of ours holds exactly one.
     let keys = pem::keys(path)?;
-    KeyPair::try_from(&keys[0]).map_err(|_| "it is no key that can sign (RSA, ECDSA or Ed25519)".to_owned())
+    KeyPair::try_from(&keys[0])
+        .map_err(|_| "it is not a key that can sign (RSA, ECDSA or Ed25519)".to_owned())
 }
 
 fn is_key_of(key: &KeyPair, certificate: &CertificateDer<'_>) -> bool {
     ParsedCertificate::parse(certificate).is_some_and(|facts| facts.public_key == key.public_key_raw())
 }
 
-fn make(dir: &Path, now: SystemTime, names: &BTreeSet<String>) -> Result<(), String> {
-    let pair = KeyPair::generate().map_err(|error| creation_failed(dir, &error))?;
-    // The key first: a certificate without its key is an authority that was lost.
-    write(&dir.join(CA_KEY_FILE), &pair.serialize_pem(), 0o600)?;
-    self_sign(dir, now, names, &pair)
+fn create(dir: &Path, now: SystemTime, names: &BTreeSet<String>) -> Result<(), String> {
+    let key = KeyPair::generate().map_err(|error| creation_failed(dir, &error))?;
+    // The key first: a certificate without its key is a lost authority.
+    write(&dir.join(CA_KEY_FILE), &key.serialize_pem(), 0o600)?;
+    self_sign(dir, now, names, &key)
 }
 
 fn creation_failed(dir: &Path, error: &rcgen::Error) -> String {
-    format!("{}: no authority can be made: {error}", dir.display())
+    format!("{}: cannot create a certificate authority: {error}", dir.display())
 }
 
-fn self_sign(dir: &Path, now: SystemTime, names: &BTreeSet<String>, pair: &KeyPair) -> Result<(), String> {
+fn self_sign(dir: &Path, now: SystemTime, names: &BTreeSet<String>, key: &KeyPair) -> Result<(), String> {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut params = CertificateParams::default();
     let host: String = short_host().chars().take(MAX_HOST_CHARS).collect();
@@ -178,8 +169,8 @@ fn self_sign(dir: &Path, now: SystemTime, names: &BTreeSet<String>, pair: &KeyPa
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.use_authority_key_identifier_extension = true;
     params.name_constraints = Some(constraints(PermittedSubtrees::private_plus(names)));
-    let made = params.self_signed(pair).map_err(|error| creation_failed(dir, &error))?;
-    write(&dir.join(CA_CERT_FILE), &made.pem(), 0o644)
+    let certificate = params.self_signed(key).map_err(|error| creation_failed(dir, &error))?;
+    write(&dir.join(CA_CERT_FILE), &certificate.pem(), 0o644)
 }
 
 fn constraints(permitted: PermittedSubtrees) -> NameConstraints {
@@ -195,19 +186,18 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), String> {
     write_atomically(path, text.as_bytes(), mode).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// The authority's certificate as it is in `dir`, for showing it.
+/// The authority's certificate in `dir`, which everybody may read.
 pub(crate) fn read_certificate(dir: &Path) -> Result<(CertificateDer<'static>, ParsedCertificate), String> {
     let certificate = pem::certificates(&dir.join(CA_CERT_FILE))?.swap_remove(0);
     let facts = ParsedCertificate::parse(&certificate).ok_or("it is damaged")?;
     Ok((certificate, facts))
 }
 
-/// Also what cannot be looked at now, as a link into a disk that is not there yet: it is never taken for gone.
+/// True also if that is unknown, as for a link to a disk that is not mounted yet.
 fn may_exist(path: &Path) -> bool {
     !matches!(fs::symlink_metadata(path), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// Whether there is one, or something in its place.
 pub(crate) fn exists(dir: &Path) -> std::io::Result<bool> {
     match fs::symlink_metadata(dir.join(CA_CERT_FILE)) {
         Ok(_) => Ok(true),

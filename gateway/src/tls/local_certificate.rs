@@ -1,6 +1,5 @@
-//! A certificate of our own making: it names this host in every way it is called, is signed by the local authority
-//! ([`super::local_ca`]), lasts 397 days (the most that Apple's clients take without fuss is 825), and is signed anew before
-//! it ends and when the host has another name or address.
+//! A certificate issued by the local authority ([`super::local_ca`]) for every name and address of this host. It lasts 397 days
+//! (Apple's clients accept at most 825) and is renewed before it expires and when the host gets another name or address.
 
 use std::{
     collections::BTreeSet,
@@ -15,40 +14,26 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, K
 use rustls::{pki_types::CertificateDer, sign::CertifiedKey};
 
 use super::{
-    files::{DAY, format_date, is_private, set_validity, to_pem, write_atomically},
+    ServedCertificate,
+    files::{
+        CERT_FILE, DAY, EXPIRY_MARKER, KEY_FILE, format_date, readable_key_warning, set_validity, to_pem,
+        write_atomically,
+    },
     host_names::{host_names, short_host},
-    load_key_pair,
+    key_pair::load_key_pair,
     local_ca::{self, LocalCa},
     parsed::{ParsedCertificate, is_signed_by},
     user_provided::load_user_provided,
 };
 
-/// It begins a day early, for clients whose clock is behind, and lasts 397 days in all.
+/// From now on; it begins a day early, for clients whose clock is behind.
 const VALIDITY: Duration = Duration::from_hours(24 * 396);
-/// A certificate this close to its end is signed anew.
 const RENEW_BEFORE: Duration = Duration::from_hours(24 * 30);
-/// Its file: the certificate, and behind it the authority's, so that what was taught to trust this file trusts the
-/// authority.
-pub(crate) const CERT_FILE: &str = "gateway-cert.pem";
-/// Its key.
-pub(super) const KEY_FILE: &str = "gateway-key.pem";
-/// The line in our own certificate file that says when it ends, in Unix seconds. PEM readers skip it; earlier versions know
-/// a certificate of ours by it.
-pub(super) const EXPIRY_MARKER: &str = "# made by gateway; expires ";
 
-/// Two at once would mix up their files.
+/// Two calls at once would mix up their files.
 static ISSUE_LOCK: Mutex<()> = Mutex::new(());
 
-/// A pair to show.
-#[derive(Debug)]
-pub(super) struct ServedCertificate {
-    /// The pair.
-    pub(super) pair: Arc<CertifiedKey>,
-    /// What people should know, if anything.
-    pub(super) warnings: Vec<String>,
-}
-
-/// A pair of ours on the disk.
+/// A certificate of ours in the data directory.
 struct IssuedCertificate {
     pair: Arc<CertifiedKey>,
     facts: ParsedCertificate,
@@ -62,57 +47,60 @@ impl IssuedCertificate {
         Some(Self { pair, facts })
     }
 
-    /// The authority that signed it.
+    /// The authority that signed it, if the chain contains it.
     fn authority(&self) -> Option<&CertificateDer<'static>> {
-        let (own, others) = self.pair.cert.split_first()?;
-        others.first().filter(|authority| is_signed_by(own, authority))
+        let (leaf, issuers) = self.pair.cert.split_first()?;
+        issuers.first().filter(|authority| is_signed_by(leaf, authority))
     }
 
-    /// Whether it need not be signed anew: it lasts, or as long as a new one would, and has every name.
+    /// Whether it needs no renewal: it has every name, and lasts long enough or as long as a new one would.
     fn is_current(&self, now: SystemTime, authority: &LocalCa, required_names: &BTreeSet<String>) -> bool {
         let lasts =
             self.facts.not_after > now + RENEW_BEFORE || self.facts.not_after >= authority.facts.not_after;
         lasts
             && required_names.is_subset(&self.facts.subject_alt_names)
-            && self.pair.cert.first().is_some_and(|own| is_signed_by(own, &authority.certificate))
+            && self.pair.cert.first().is_some_and(|leaf| is_signed_by(leaf, &authority.certificate))
     }
 
-    fn into_served(self, remarks: Vec<String>) -> ServedCertificate {
-        ServedCertificate { pair: self.pair, warnings: remarks }
+    fn into_served(self, warnings: Vec<String>) -> ServedCertificate {
+        ServedCertificate { pair: self.pair, warnings }
     }
 }
 
-/// The pair kept in `dir`, signed anew if there is none, or none that still does. One that is not ours is left as it is.
+/// The certificate in `dir`; issues one if there is none that is current. A user's own is never replaced.
 pub(super) fn load_or_issue(dir: &Path, now: SystemTime) -> Result<ServedCertificate, String> {
-    let _one = ISSUE_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = ISSUE_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     fs::create_dir_all(dir).map_err(|why| format!("{}: {why}", dir.display()))?;
-    if let Some(shown) = load_user_provided(dir, now)? {
-        return Ok(shown);
+    if let Some(served) = load_user_provided(dir, now)? {
+        return Ok(served);
     }
     let (issued, names) = (IssuedCertificate::read(dir), host_names());
     let authority =
         LocalCa::load_or_create(dir, now, &names, issued.as_ref().and_then(IssuedCertificate::authority));
     match (issued, authority) {
-        (Some(kept), authority) if kept.facts.is_self_signed && kept.facts.not_after > now + RENEW_BEFORE => {
-            let mut remarks = authority.map_or_else(|why| vec![why], |own| own.warnings(dir, now));
-            remarks.push(self_signed_warning(dir, &kept));
-            Ok(kept.into_served(remarks))
+        (Some(issued), authority)
+            if issued.facts.is_self_signed && issued.facts.not_after > now + RENEW_BEFORE =>
+        {
+            let mut warnings =
+                authority.map_or_else(|why| vec![why], |authority| authority.warnings(dir, now));
+            warnings.push(self_signed_warning(dir, &issued));
+            Ok(issued.into_served(warnings))
         }
-        (kept, Ok(authority)) => reuse_or_issue(dir, now, kept, &authority, &names),
-        (Some(kept), Err(why)) if kept.facts.not_after > now => {
+        (issued, Ok(authority)) => reuse_or_issue(dir, now, issued, &authority, &names),
+        (Some(issued), Err(why)) if issued.facts.not_after > now => {
             let until =
-                format!("the certificate that is shown lasts until {}", format_date(kept.facts.not_after));
-            Ok(kept.into_served(vec![why, until]))
+                format!("the current certificate is valid until {}", format_date(issued.facts.not_after));
+            Ok(issued.into_served(vec![why, until]))
         }
         (_, Err(why)) => Err(why),
     }
 }
 
-/// Of a certificate from before there was an authority: programs trust it and nothing else.
+/// For a certificate from before there was an authority: clients trust it and nothing else.
 fn self_signed_warning(dir: &Path, issued: &IssuedCertificate) -> String {
     format!(
-        "{} is a certificate that signed itself, of an earlier version; it is shown until {}, and from then on one that the \
-         local authority signs: have every program trust {} by then (`gateway ca` says how)",
+        "{} is a self-signed certificate of an earlier version; it is served until {}, then replaced by one that the local \
+         authority signs: make every client trust {} before that (see `gateway ca`)",
         dir.join(CERT_FILE).display(),
         format_date(issued.facts.not_after - RENEW_BEFORE),
         dir.join(local_ca::CA_CERT_FILE).display()
@@ -128,41 +116,37 @@ fn reuse_or_issue(
 ) -> Result<ServedCertificate, String> {
     let allowed = |name: &&String| authority.facts.permitted.allows(name);
     let required_names: BTreeSet<_> = names.iter().filter(allowed).cloned().collect();
-    let mut remarks = authority.warnings(dir, now);
-    remarks.extend(missing_names_warning(names, &required_names));
+    let mut warnings = authority.warnings(dir, now);
+    warnings.extend(missing_names_warning(names, &required_names));
     match issued {
-        Some(kept) if kept.is_current(now, authority, &required_names) => {
-            let key = dir.join(KEY_FILE);
-            if !is_private(&key) {
-                remarks.push(format!("{}: others can read the key: chmod 600 it", key.display()));
-            }
-            Ok(kept.into_served(remarks))
+        Some(issued) if issued.is_current(now, authority, &required_names) => {
+            warnings.extend(readable_key_warning(&dir.join(KEY_FILE)));
+            Ok(issued.into_served(warnings))
         }
-        kept => match (issue(dir, now, authority, &required_names), kept) {
+        issued => match (issue(dir, now, authority, &required_names), issued) {
             (Ok(()), _) => {
                 let pair = load_key_pair(&dir.join(CERT_FILE), &dir.join(KEY_FILE));
-                Ok(ServedCertificate { pair: pair.map_err(|fault| fault.to_string())?, warnings: remarks })
+                Ok(ServedCertificate { pair: pair.map_err(|error| error.to_string())?, warnings })
             }
-            (Err(why), Some(kept)) if kept.facts.not_after > now => {
-                remarks.push(format!("{}: the certificate cannot be signed anew: {why}", dir.display()));
-                Ok(kept.into_served(remarks))
+            (Err(why), Some(issued)) if issued.facts.not_after > now => {
+                warnings.push(format!("{}: the certificate cannot be renewed: {why}", dir.display()));
+                Ok(issued.into_served(warnings))
             }
             (Err(why), _) => Err(format!("{}: {why}", dir.display())),
         },
     }
 }
 
-/// What of the host's names the authority may not sign for. Addresses of IPv6 come and go by themselves.
+/// Names of the host that the authority may not sign for, except IPv6 addresses, which change by themselves.
 fn missing_names_warning(names: &BTreeSet<String>, signable: &BTreeSet<String>) -> Option<String> {
-    let matters = |name: &&&str| !matches!(name.parse(), Ok(IpAddr::V6(_)));
-    let left: Vec<_> = names.difference(signable).map(String::as_str).collect();
-    let left: Vec<_> = left.iter().filter(matters).copied().collect();
-    (!left.is_empty()).then(|| {
+    let missing = names.difference(signable).map(String::as_str);
+    let missing: Vec<_> = missing.filter(|name| !matches!(name.parse(), Ok(IpAddr::V6(_)))).collect();
+    (!missing.is_empty()).then(|| {
         format!(
-            "the certificate does not name {}: the local authority was made before this host was called that, and may not \
-             sign for it; move {} and {} away and restart for a new one, which every program must be taught to trust \
-             (`gateway ca`), or configure a pair (GATEWAY_TLS_CERT_PATH)",
-            left.join(", "),
+            "the certificate does not name {}: the local authority was created before this host had that name and may not \
+             sign for it; move {} and {} away and restart to create a new authority, which every client has to trust \
+             (`gateway ca`), or configure your own certificate (GATEWAY_TLS_CERT_PATH)",
+            missing.join(", "),
             local_ca::CA_CERT_FILE,
             local_ca::CA_KEY_FILE,
         )
@@ -180,17 +164,17 @@ fn issue(
     let mut params = CertificateParams::new(names.iter().cloned().collect::<Vec<_>>())?;
     set_validity(&mut params, since.saturating_sub(DAY), end);
     params.distinguished_name = rcgen::DistinguishedName::new();
-    // With spaces, so that no client takes it for one more name to check.
+    // With spaces, so that no client checks it as a host name.
     params.distinguished_name.push(DnType::CommonName, format!("gateway on {}", short_host()));
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages.push(KeyUsagePurpose::DigitalSignature);
     params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
     params.use_authority_key_identifier_extension = true;
-    let pair = KeyPair::generate()?;
-    let made = params.signed_by(&pair, &authority.issuer)?;
-    // The key first: a certificate without its key would be taken for a whole pair.
-    write_atomically(&dir.join(KEY_FILE), pair.serialize_pem().as_bytes(), 0o600)?;
-    let chain = format!("{EXPIRY_MARKER}{}\n{}{}", end.as_secs(), made.pem(), to_pem(&authority.certificate));
+    let key = KeyPair::generate()?;
+    let leaf = params.signed_by(&key, &authority.issuer)?;
+    // The key first: a certificate must not be found without its key.
+    write_atomically(&dir.join(KEY_FILE), key.serialize_pem().as_bytes(), 0o600)?;
+    let chain = format!("{EXPIRY_MARKER}{}\n{}{}", end.as_secs(), leaf.pem(), to_pem(&authority.certificate));
     write_atomically(&dir.join(CERT_FILE), chain.as_bytes(), 0o644)?;
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     tracing::info!(

@@ -1,4 +1,4 @@
-//! What a certificate says of itself.
+//! A certificate's contents.
 
 use std::{
     collections::BTreeSet,
@@ -17,29 +17,22 @@ use x509_parser::{
 
 use super::host_names::PermittedSubtrees;
 
-/// The facts.
+/// The fields that matter here.
 #[derive(Debug, Clone)]
 pub(crate) struct ParsedCertificate {
-    /// Whom it is for, as text.
     pub(crate) subject: String,
-    /// When it begins.
     pub(crate) not_before: SystemTime,
-    /// When it ends.
     pub(crate) not_after: SystemTime,
-    /// Names and addresses that it is good for.
     pub(super) subject_alt_names: BTreeSet<String>,
-    /// Whether it may sign others.
     pub(super) is_ca: bool,
-    /// Whether it signed itself.
     pub(super) is_self_signed: bool,
-    /// What it may sign for.
     pub(crate) permitted: PermittedSubtrees,
-    /// The raw public key.
+    /// Raw.
     pub(super) public_key: Vec<u8>,
 }
 
 impl ParsedCertificate {
-    /// Of this certificate, if it is sound.
+    /// None if the certificate is malformed.
     pub(crate) fn parse(certificate: &CertificateDer<'_>) -> Option<Self> {
         let read = parsed(certificate)?;
         let names = read.subject_alternative_name().ok()?.map(|names| &names.value.general_names);
@@ -56,7 +49,6 @@ impl ParsedCertificate {
     }
 }
 
-/// Whether one certificate was signed by the other.
 pub(super) fn is_signed_by(certificate: &CertificateDer<'_>, authority: &CertificateDer<'_>) -> bool {
     let pair = parsed(certificate).zip(parsed(authority));
     pair.is_some_and(|(certificate, authority)| {

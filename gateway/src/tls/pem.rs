@@ -1,57 +1,55 @@
-//! Reading PEM files. What is wrong with one is told in words of our own and never quoted: the library's errors repeat the
-//! line that they stumble over, which is all of a key whose line ends were lost.
+//! Reading PEM files. Messages never quote the file: the library's errors repeat the faulty line, which is the whole key if
+//! line breaks were lost.
 
 use std::{ffi::OsStr, path::Path};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use service::settings::describe_read_error;
 
-/// Whether a text can be shown as the path of a PEM file: there is such a file, its name ends as theirs do, the folder that it
-/// would be in is there, or it is an absolute path. Nothing of this holds of a key in base64, though that may have slashes, also
-/// at its front.
+/// Whether a text is a path and so may be shown: the file or its directory exists, it has the extension of a PEM file, or it is an
+/// absolute path. None of this holds for a key in base64, even if that begins with a slash.
 pub(crate) fn looks_like_path(path: &Path) -> bool {
     let ending = path.extension().and_then(OsStr::to_str);
-    let is_folder = |folder: &Path| folder.file_name().is_some() && folder.is_dir();
+    let is_dir = |dir: &Path| dir.file_name().is_some() && dir.is_dir();
     path.exists()
         || ending.is_some_and(|ending| ["pem", "crt", "cer", "key"].contains(&ending))
-        || path.parent().is_some_and(is_folder)
+        || path.parent().is_some_and(is_dir)
         || path.to_str().is_some_and(is_plausible_absolute_path)
 }
 
 /// The shortest key, of 32 bytes, has 43 characters in base64.
 const MIN_KEY_BASE64_LEN: usize = 40;
-/// So many without a slash are suspicious by themselves: one in 64 of a key's characters is one.
+/// On average one in 64 characters of a key is a slash, so long segments without one are suspicious.
 const SUSPICIOUS_SEGMENT_LEN: usize = 16;
 
-/// Whether a text is an absolute path and holds nothing that can be of a key: no run of base64 that is long, and has capital
-/// and small letters.
+/// Whether a text is an absolute path without any part that could be a key: a long run of base64 in upper and lower case.
 fn is_plausible_absolute_path(text: &str) -> bool {
-    let odd = |ch: char| ch.is_whitespace() || ch.is_control();
-    let foreign = |ch: char| !ch.is_ascii_alphanumeric() && !"+/=".contains(ch);
+    let is_unusual = |ch: char| ch.is_whitespace() || ch.is_control();
+    let is_not_base64 = |ch: char| !ch.is_ascii_alphanumeric() && !"+/=".contains(ch);
     let is_key = |run: &str| {
         let is_long = run.len() >= MIN_KEY_BASE64_LEN
             || run.split('/').any(|name| name.len() >= SUSPICIOUS_SEGMENT_LEN);
         is_long && run.contains(char::is_uppercase) && run.contains(char::is_lowercase)
     };
-    let sound = text.starts_with('/') && !text.contains("-----") && !text.contains(odd);
-    sound && !text.split(foreign).any(is_key)
+    let is_absolute = text.starts_with('/') && !text.contains("-----") && !text.contains(is_unusual);
+    is_absolute && !text.split(is_not_base64).any(is_key)
 }
 
-/// The certificates in a file, at least one; or what is wrong with it.
+/// The certificates in a file, at least one.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = read(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| describe_fault(&bytes, "certificate"))
 }
 
-/// The private keys in a file, at least one; or what is wrong with it.
+/// The private keys in a file, at least one.
 pub(crate) fn keys(path: &Path) -> Result<Vec<PrivateKeyDer<'static>>, String> {
     let bytes = read(path)?;
     let keys: Result<Vec<_>, _> = PrivateKeyDer::pem_slice_iter(&bytes).collect();
     keys.ok().filter(|keys| !keys.is_empty()).ok_or_else(|| describe_fault(&bytes, "private key"))
 }
 
-/// What is in a PEM file. A mark of the byte order before it, which Windows' editors write, is no part of it.
+/// A PEM file's contents without the byte order mark that Windows editors write.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = std::fs::read(path).map_err(|error| describe_read_error(path, &error))?;
     if bytes.starts_with(UTF8_BOM) {
@@ -63,17 +61,16 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
 const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
-/// What gives lost line ends back.
 const LINE_ENDING_FIX: &str =
-    "give them back: perl -pe 's/(-----[A-Z ]+-----)/\\n$1\\n/g' FILE | grep . > NEW";
+    "restore the line breaks: perl -pe 's/(-----[A-Z ]+-----)/\\n$1\\n/g' FILE | grep . > NEW";
 
-/// Why no such thing was found in it.
+/// Why a file does not contain what was expected.
 fn describe_fault(bytes: &[u8], expected: &str) -> String {
     let text = String::from_utf8_lossy(bytes);
     let labels: Vec<_> = text.split(BEGIN).skip(1).filter_map(|rest| rest.split_once("-----")).collect();
     let has_label = |what: &str| labels.iter().any(|(label, _)| label.to_ascii_lowercase().ends_with(what));
     if labels.is_empty() {
-        return format!("it is no PEM file: {}", describe_non_pem(bytes));
+        return format!("it is not a PEM file: {}", describe_non_pem(bytes));
     }
     if let Some(message) = describe_line_endings(&text) {
         return message;
@@ -84,39 +81,41 @@ fn describe_fault(bytes: &[u8], expected: &str) -> String {
     if expected == "private key" && has_label("encrypted private key")
         || text.contains("Proc-Type: 4,ENCRYPTED")
     {
-        return "the key is encrypted (protected by a password); take it off: openssl pkey -in FILE -out NEW"
-            .to_owned();
+        return "the key is encrypted with a password; decrypt it: openssl pkey -in FILE -out NEW".to_owned();
     }
     if let Some((_, message)) = UNSUPPORTED_LABELS.iter().find(|(label, _)| has_label(label)) {
         return (*message).to_owned();
     }
     if !has_label(expected) {
         let holds = ["certificate", "private key", "public key"].into_iter().find(|what| has_label(what));
-        return format!("it holds a {} and no {expected}", holds.unwrap_or("section of another kind"));
+        return format!(
+            "it contains a {} instead of a {expected}",
+            holds.unwrap_or("section of another kind")
+        );
     }
-    format!("the {expected} in it is damaged: what stands between its first and last line cannot be decoded")
+    format!("the {expected} in it is damaged: the text between its BEGIN and END lines cannot be decoded")
 }
 
-/// What people take for a certificate or a key, by the end of its label.
+/// What is often mistaken for a certificate or key, by the end of its label.
 const UNSUPPORTED_LABELS: [(&str, &str); 4] = [
     (
         "certificate request",
-        "it holds a certificate request, which is no certificate: use the file that the authority sent back for it",
+        "it contains a certificate request instead of a certificate: use the file that the authority returned for it",
     ),
     (
         "trusted certificate",
-        "it holds a certificate in OpenSSL's own form; convert it: openssl x509 -in FILE -out NEW",
+        "it contains a certificate in OpenSSL's own format; convert it: openssl x509 -in FILE -out NEW",
     ),
     ("pkcs7", "it is PKCS#7; convert it: openssl pkcs7 -print_certs -in FILE -out NEW"),
     (
         "openssh private key",
-        "the key is in OpenSSH's own form; convert it (a copy of it): ssh-keygen -p -m PEM -f FILE",
+        "the key is in OpenSSH's own format; convert a copy of it: ssh-keygen -p -m PEM -f FILE",
     ),
 ];
 
-/// What a file without BEGIN line is, as far as its first bytes tell.
+/// The format of a file without a BEGIN line, judged by its first bytes.
 fn describe_non_pem(bytes: &[u8]) -> &'static str {
-    // DER: a sequence with its length, and in it first the version of a PKCS#12 file or of a key, or a certificate's sequence.
+    // DER: a sequence with its length, which begins with the version of a PKCS#12 file or key, or with a certificate's sequence.
     let inside = match bytes {
         [0x30, 0x82, _, _, inside @ ..] | [0x30, 0x81, _, inside @ ..] | [0x30, _, inside @ ..] => inside,
         _ => &[],
@@ -138,23 +137,22 @@ fn describe_non_pem(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// What is wrong with its line ends.
 fn describe_line_endings(text: &str) -> Option<String> {
     let lines = || text.split(['\n', '\r']).map(str::trim);
-    let alone = |line: &str| line.ends_with("-----") && line.matches("-----").count() == 2;
-    if !lines().any(|line| (line.contains(BEGIN) || line.contains(END)) && !alone(line)) {
+    let is_whole_line = |line: &str| line.ends_with("-----") && line.matches("-----").count() == 2;
+    if !lines().any(|line| (line.contains(BEGIN) || line.contains(END)) && !is_whole_line(line)) {
         return None;
     }
     if text.contains("\\n") {
-        let message = "its line ends are written as `\\n`; make them real: printf '%b' \"$(cat FILE)\" > NEW";
+        let message = "its line breaks are written as `\\n`; convert them: printf '%b' \"$(cat FILE)\" > NEW";
         return Some(message.to_owned());
     }
     let shape = if lines().filter(|line| !line.is_empty()).count() == 1 {
         "the whole file is one line"
     } else {
-        "its BEGIN and END lines hold more than that"
+        "its BEGIN and END lines contain more than that"
     };
-    Some(format!("its line ends are missing: {shape}; {LINE_ENDING_FIX}"))
+    Some(format!("its line breaks are missing: {shape}; {LINE_ENDING_FIX}"))
 }
 
 #[cfg(test)]
@@ -165,28 +163,32 @@ mod tests {
     use crate::store::disk::tests::temporary;
 
     #[test]
-    fn every_fault_is_told_in_words_and_no_byte_of_the_file_is_quoted() {
+    fn every_error_is_explained_without_quoting_the_file() {
         let file = temporary("pem").join("file.pem");
         let pair = rcgen::KeyPair::generate().unwrap();
         let sound = pair.serialize_pem();
         let middle = sound.lines().nth(1).unwrap().to_owned();
         let sec1 = sound.replace("PRIVATE KEY", "EC PRIVATE KEY");
         let one_line = |pem: &str| pem.replace('\n', "");
-        for (name, content, words) in [
-            ("one line, PKCS#8", one_line(&sound), "the whole file is one line; give them back: perl"),
+        for (name, content, expected) in [
+            (
+                "one line, PKCS#8",
+                one_line(&sound),
+                "the whole file is one line; restore the line breaks: perl",
+            ),
             ("one line, EC", one_line(&sec1), "the whole file is one line"),
             ("one line with a line end", one_line(&sound) + "\n", "the whole file is one line"),
-            ("spaces for line ends", sound.trim().replace('\n', " "), "line ends are missing"),
-            ("some lost", sound.replacen("-----\n", "-----", 1), "line ends are missing"),
+            ("spaces for line breaks", sound.trim().replace('\n', " "), "line breaks are missing"),
+            ("some lost", sound.replacen("-----\n", "-----", 1), "line breaks are missing"),
             ("escaped", sound.replace('\n', "\\n"), "written as `\\n`"),
             ("cut off", sound.split("-----END").next().unwrap().to_owned(), "is cut off"),
             ("no base64", sound.replace(&middle, &format!("!{middle}")), "is damaged"),
-            ("bare base64", middle.clone(), "it is no PEM file"),
-            ("empty", String::new(), "it is no PEM file"),
+            ("bare base64", middle.clone(), "it is not a PEM file"),
+            ("empty", String::new(), "it is not a PEM file"),
             (
                 "encrypted",
                 sound.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
-                "is encrypted (protected by a password)",
+                "is encrypted with a password",
             ),
             (
                 "encrypted in the old way",
@@ -194,40 +196,40 @@ mod tests {
                 "is encrypted",
             ),
             ("OpenSSH's", sound.replace("PRIVATE KEY", "OPENSSH PRIVATE KEY"), "ssh-keygen -p -m PEM"),
-            ("a request", sound.replace("PRIVATE KEY", "CERTIFICATE REQUEST"), "is no certificate"),
+            ("a request", sound.replace("PRIVATE KEY", "CERTIFICATE REQUEST"), "instead of a certificate"),
             (
                 "a certificate",
                 sound.replace("PRIVATE KEY", "CERTIFICATE"),
-                "holds a certificate and no private key",
+                "contains a certificate instead of a private key",
             ),
         ] {
             std::fs::write(&file, content).unwrap();
-            let told = keys(&file).unwrap_err();
-            assert!(told.contains(words), "{name}: {told}");
-            assert!(!told.contains(&middle[..8]), "{name}: {told}");
-            assert_eq!(redact(&told), told, "{name}: nothing in it looks like a secret");
+            let message = keys(&file).unwrap_err();
+            assert!(message.contains(expected), "{name}: {message}");
+            assert!(!message.contains(&middle[..8]), "{name}: {message}");
+            assert_eq!(redact(&message), message, "{name}: nothing in it looks like a secret");
         }
-        for (content, words) in [
+        for (content, expected) in [
             (one_line(&sound.replace("PRIVATE KEY", "CERTIFICATE")), "one line"),
-            (sound.clone(), "holds a private key and no certificate"),
+            (sound.clone(), "contains a private key instead of a certificate"),
         ] {
             std::fs::write(&file, content).unwrap();
-            let told = certificates(&file).unwrap_err();
-            assert!(told.contains(words) && !told.contains(&middle[..8]), "{told}");
+            let message = certificates(&file).unwrap_err();
+            assert!(message.contains(expected) && !message.contains(&middle[..8]), "{message}");
         }
         std::fs::write(&file, sound.replace('\n', "\r\n")).unwrap();
-        assert!(keys(&file).is_ok(), "line ends of Windows are line ends");
+        assert!(keys(&file).is_ok(), "Windows line breaks are accepted");
         std::fs::write(&file, format!("\u{feff}{sound}")).unwrap();
-        assert!(keys(&file).is_ok(), "nor does the mark of the byte order matter");
+        assert!(keys(&file).is_ok(), "a byte order mark is ignored");
         let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
         std::fs::write(&file, format!("Bag Attributes\n{parameters}{sound}")).unwrap();
-        assert_eq!(keys(&file).map(|keys| keys.len()), Ok(1), "what else stands in it does not matter");
+        assert_eq!(keys(&file).map(|keys| keys.len()), Ok(1), "other sections are ignored");
     }
 
     #[test]
-    fn a_file_in_another_form_is_told_with_the_command_that_converts_it() {
+    fn a_file_in_another_format_is_reported_with_the_command_that_converts_it() {
         let file = temporary("form").join("file");
-        for (content, words) in [
+        for (content, expected) in [
             (&b"\xff\xfe-\0-\0"[..], "iconv -f UTF-16"),
             (b"\x30\x82\x01\x00\x02\x01\x03\x30\x82", "openssl pkcs12 -in FILE -nodes"),
             (b"\x30\x81\x87\x02\x01\x00\x30\x13", "openssl pkey -inform DER"),
@@ -236,25 +238,25 @@ mod tests {
             (b"\x30", "it has no BEGIN line"),
         ] {
             std::fs::write(&file, content).unwrap();
-            for told in [keys(&file).unwrap_err(), certificates(&file).unwrap_err()] {
+            for message in [keys(&file).unwrap_err(), certificates(&file).unwrap_err()] {
                 assert!(
-                    told.starts_with("it is no PEM file: ") && told.contains(words),
-                    "{content:?}: {told}"
+                    message.starts_with("it is not a PEM file: ") && message.contains(expected),
+                    "{content:?}: {message}"
                 );
             }
         }
     }
 
     #[test]
-    fn the_command_that_is_named_gives_the_line_ends_back() {
-        let folder = temporary("repair");
+    fn the_suggested_command_restores_the_line_breaks() {
+        let dir = temporary("repair");
         let sound = rcgen::KeyPair::generate().unwrap().serialize_pem();
-        std::fs::write(folder.join("FILE"), sound.replace('\n', "")).unwrap();
-        let told = keys(&folder.join("FILE")).unwrap_err();
-        let command = told.split_once("give them back: ").unwrap().1;
+        std::fs::write(dir.join("FILE"), sound.replace('\n', "")).unwrap();
+        let message = keys(&dir.join("FILE")).unwrap_err();
+        let command = message.split_once("restore the line breaks: ").unwrap().1;
         let mut shell = std::process::Command::new("sh");
-        if shell.args(["-c", command]).current_dir(&folder).status().is_ok_and(|done| done.success()) {
-            assert!(keys(&folder.join("NEW")).is_ok());
+        if shell.args(["-c", command]).current_dir(&dir).status().is_ok_and(|status| status.success()) {
+            assert!(keys(&dir.join("NEW")).is_ok());
         }
     }
 }

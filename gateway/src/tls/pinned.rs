@@ -1,5 +1,5 @@
-//! How a command asks the gateway that is configured here: it trusts the one certificate that the gateway is to show, whatever
-//! names that has and however old it is, since those are looked at by themselves. A token goes to nobody else.
+//! TLS for commands that talk to the gateway configured here: they trust only its certificate, whatever its names and expiry,
+//! which are checked separately. So no other server gets a token.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// Takes this certificate alone; any, where none is named: to see which is shown, without telling anything.
+/// Accepts only this certificate; or any if there is none, to see which one is served.
 #[derive(Debug)]
 struct PinnedCertVerifier {
     certificate: Option<CertificateDer<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// The configuration of a client that takes this certificate alone, or any.
+/// The configuration of a client that accepts only this certificate, or any.
 pub(crate) fn client_config(certificate: Option<CertificateDer<'static>>) -> ClientConfig {
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
@@ -48,7 +48,7 @@ impl ServerCertVerifier for PinnedCertVerifier {
         }
     }
 
-    // That it has the key of what it shows.
+    // The server must have the certificate's key.
     fn verify_tls12_signature(
         &self,
         message: &[u8],

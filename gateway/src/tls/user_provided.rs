@@ -1,32 +1,33 @@
-//! A pair in the data folder, under the names of ours, that the gateway did not make: somebody put it there. It is shown as it
-//! is and never written over.
+//! A certificate in the data directory, under the names of ours, that the gateway did not create. It is served unchanged and
+//! never overwritten.
 
 use std::{fs, path::Path, time::SystemTime};
 
 use service::settings::describe_read_error;
 
 use super::{
-    files::is_private,
-    lints, load_key_pair,
-    local_certificate::{CERT_FILE, EXPIRY_MARKER, KEY_FILE, ServedCertificate},
+    ServedCertificate,
+    files::{CERT_FILE, EXPIRY_MARKER, KEY_FILE, readable_key_warning},
+    key_pair::load_key_pair,
+    lints,
 };
 
-const REMEDY: &str = "to use a pair of your own, keep it elsewhere and name it (GATEWAY_TLS_CERT_PATH, GATEWAY_TLS_KEY_PATH); to have \
-                    one made, move both files away";
+const REMEDY: &str = "to use your own certificate, store it elsewhere and set GATEWAY_TLS_CERT_PATH and GATEWAY_TLS_KEY_PATH; \
+                      to have the gateway create one, move both files away";
 
-/// The pair that is there and is not ours, if one is; why it cannot be shown, if it cannot.
+/// The user's certificate, if there is one; an error if it cannot be served.
 pub(super) fn load_user_provided(dir: &Path, now: SystemTime) -> Result<Option<ServedCertificate>, String> {
     let (certificate, key) = (dir.join(CERT_FILE), dir.join(KEY_FILE));
     let cannot_serve = |why: &str| {
         let path = certificate.display();
         format!(
-            "{path} was not made by the gateway, which does not write over it, and cannot be shown: {why}; {REMEDY}"
+            "{path} was not created by the gateway, which does not overwrite it, and cannot be served: {why}; {REMEDY}"
         )
     };
     match fs::read(&certificate) {
         Ok(text) if text.trim_ascii().is_empty() || is_issued_by_gateway(&text) => return Ok(None),
         Ok(_) => {}
-        // A link into a disk that is not there yet is not taken for gone.
+        // Not so for a link to a disk that is not mounted yet.
         Err(_) if fs::symlink_metadata(&certificate).is_err() => return Ok(None),
         Err(error) => {
             return Err(format!(
@@ -36,27 +37,25 @@ pub(super) fn load_user_provided(dir: &Path, now: SystemTime) -> Result<Option<S
             ));
         }
     }
-    let pair = load_key_pair(&certificate, &key).map_err(|fault| cannot_serve(&fault.to_string()))?;
-    let mut remarks = vec![format!(
-        "{} was not made by the gateway: it is shown as it is, and neither renewed nor written over; {REMEDY}",
+    let pair = load_key_pair(&certificate, &key).map_err(|error| cannot_serve(&error.to_string()))?;
+    let mut warnings = vec![format!(
+        "{} was not created by the gateway: it is served unchanged, neither renewed nor overwritten; {REMEDY}",
         certificate.display()
     )];
-    let own = lints::warnings(&pair.cert, now).into_iter();
-    remarks.extend(own.map(|remark| format!("{}: {remark}", certificate.display())));
-    if !is_private(&key) {
-        remarks.push(format!("{}: others can read the key: chmod 600 it", key.display()));
-    }
-    Ok(Some(ServedCertificate { pair, warnings: remarks }))
+    let lints = lints::warnings(&pair.cert, now).into_iter();
+    warnings.extend(lints.map(|warning| format!("{}: {warning}", certificate.display())));
+    warnings.extend(readable_key_warning(&key));
+    Ok(Some(ServedCertificate { pair, warnings }))
 }
 
 fn is_issued_by_gateway(text: &[u8]) -> bool {
     text.split(|byte| *byte == b'\n').any(|line| line.starts_with(EXPIRY_MARKER.as_bytes()))
 }
 
-/// What people should know of such a pair, for as long as it is there.
+/// What the operator should know of such a certificate, as long as it is there.
 pub(crate) fn warning(dir: &Path, now: SystemTime) -> Option<String> {
     match load_user_provided(dir, now) {
-        Ok(shown) => shown.map(|shown| shown.warnings.join("; ")),
+        Ok(served) => served.map(|served| served.warnings.join("; ")),
         Err(why) => Some(why),
     }
 }
@@ -70,7 +69,7 @@ mod tests {
     use super::{super::local_certificate::load_or_issue, *};
     use crate::store::disk::tests::temporary;
 
-    /// The pair that somebody put into the folder, as it was read back.
+    /// Writes a user's certificate into the directory and reads it back.
     fn put(dir: &Path, name: &str) -> (Vec<u8>, Vec<u8>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -85,35 +84,41 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_somebody_put_there_is_shown_and_never_written_over() {
+    fn a_users_certificate_is_served_and_never_overwritten() {
         let dir = temporary("foreign");
         let given = put(&dir, "ai2.example.org");
         for (later, expired) in [(Duration::ZERO, false), (Duration::from_hours(24 * 3650), true)] {
             let now = SystemTime::now() + later;
-            let shown = load_or_issue(&dir, now).unwrap();
+            let served = load_or_issue(&dir, now).unwrap();
             assert_eq!(both(&dir), given);
             let read = load_key_pair(&dir.join(CERT_FILE), &dir.join(KEY_FILE)).unwrap();
-            assert_eq!(shown.pair.cert, read.cert);
-            let told = shown.warnings.join("; ");
-            assert!(told.contains("gateway-cert.pem was not made by the gateway"), "{told}");
-            assert!(told.contains("GATEWAY_TLS_CERT_PATH, GATEWAY_TLS_KEY_PATH"), "{told}");
-            assert_eq!(told.contains("expired on Wed, 01 Jan 2031"), expired, "{told}");
-            assert_eq!(warning(&dir, now), Some(told), "the status says it, too");
+            assert_eq!(served.pair.cert, read.cert);
+            let warning_text = served.warnings.join("; ");
+            assert!(
+                warning_text.contains("gateway-cert.pem was not created by the gateway"),
+                "{warning_text}"
+            );
+            assert!(
+                warning_text.contains("GATEWAY_TLS_CERT_PATH and GATEWAY_TLS_KEY_PATH"),
+                "{warning_text}"
+            );
+            assert_eq!(warning_text.contains("expired on Wed, 01 Jan 2031"), expired, "{warning_text}");
+            assert_eq!(warning(&dir, now), Some(warning_text), "as in the status");
         }
     }
 
     #[test]
-    fn what_cannot_be_shown_is_not_written_over_either() {
+    fn one_that_cannot_be_served_is_not_overwritten_either() {
         let dir = temporary("unfit");
         let (certificate, key) = put(&dir, "a");
-        for (own, its_key, words) in [
+        for (own, its_key, expected) in [
             (&b"\x30\x82\x01\x7f\x30\x82"[..], &key[..], "openssl x509 -inform DER"),
             (&certificate, b"-----BEGIN", "gateway-key.pem: "),
         ] {
             fs::write(dir.join(CERT_FILE), own).unwrap();
             fs::write(dir.join(KEY_FILE), its_key).unwrap();
             let why = load_or_issue(&dir, SystemTime::now()).unwrap_err();
-            assert!(why.contains(words) && why.contains("does not write over it"), "{why}");
+            assert!(why.contains(expected) && why.contains("does not overwrite it"), "{why}");
             assert_eq!(both(&dir), (own.to_vec(), its_key.to_vec()));
             assert_eq!(warning(&dir, SystemTime::now()), Some(why));
         }
@@ -124,11 +129,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_of_ours_is_no_foreign_one() {
+    fn a_certificate_of_ours_is_not_taken_for_a_users() {
         let dir = temporary("own");
         assert!(load_or_issue(&dir, SystemTime::now()).unwrap().warnings.is_empty());
         assert_eq!(warning(&dir, SystemTime::now()), None);
         fs::write(dir.join(CERT_FILE), "\n").unwrap();
-        assert!(load_or_issue(&dir, SystemTime::now()).is_ok(), "what a full disk left is made anew");
+        assert!(
+            load_or_issue(&dir, SystemTime::now()).is_ok(),
+            "an empty file, as a full disk leaves it, is replaced"
+        );
     }
 }

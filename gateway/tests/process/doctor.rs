@@ -1,5 +1,4 @@
-//! `gateway doctor` on set-ups that are sound and on such that are not: each fault is named once, with what fixes it, and nothing
-//! else is complained of.
+//! `gateway doctor` with good and faulty setups: each fault is reported once, with its fix, and nothing else is.
 
 use std::{
     fs,
@@ -16,11 +15,11 @@ use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::Handle;
 
-use crate::running::{folder, run, text};
+use crate::running::{run, temp_dir, text};
 
-/// A set-up: files of its own, a fake sidecar, and a gateway once it is started.
+/// A setup: its own files, a fake sidecar, and a gateway once started.
 struct Setup {
-    folder: PathBuf,
+    dir: PathBuf,
     upstream: Upstream,
     env: Vec<String>,
     backends: String,
@@ -30,7 +29,7 @@ struct Setup {
 struct Started {
     child: Child,
     url: String,
-    /// Held open: the gateway writes on.
+    /// Kept open, as the gateway goes on writing.
     _log: BufReader<std::process::ChildStderr>,
 }
 
@@ -50,9 +49,9 @@ fn report(checks: &Value) -> Value {
 }
 
 impl Setup {
-    /// A sound one, that is not started.
+    /// A good one, not started.
     async fn new(name: &str) -> Self {
-        let folder = folder(&format!("doctor-{name}"));
+        let dir = temp_dir(&format!("doctor-{name}"));
         let upstream = Upstream::start().await;
         let slots = json!([{"name": "slots", "status": "pass", "observed": "0 of 4 taken", "expected": ""}]);
         upstream.set("/readyz", UpstreamReply::json(200, report(&slots)));
@@ -65,13 +64,13 @@ impl Setup {
         let env = vec![
             "GATEWAY_BEARER_TOKEN=0123456789abcdef".to_owned(),
             "GATEWAY_PORT=0".to_owned(),
-            format!("UI_IMAGE_DIR={}", folder.join("pictures").display()),
-            format!("GATEWAY_DATA_DIR={}", folder.display()),
+            format!("UI_IMAGE_DIR={}", dir.join("pictures").display()),
+            format!("GATEWAY_DATA_DIR={}", dir.display()),
         ];
-        Self { folder, upstream, env, backends, gateway: None }
+        Self { dir, upstream, env, backends, gateway: None }
     }
 
-    /// With this line, which wins over one of the same key.
+    /// With this line in place of one with the same key.
     fn with(mut self, line: &str) -> Self {
         let (key, _) = line.split_once('=').unwrap();
         self.env.retain(|known| !known.starts_with(&format!("{key}=")));
@@ -85,14 +84,14 @@ impl Setup {
     }
 
     fn path(&self, name: &str) -> String {
-        self.folder.join(name).display().to_string()
+        self.dir.join(name).display().to_string()
     }
 
     fn write(&self) {
-        let env = self.folder.join(".env");
+        let env = self.dir.join(".env");
         fs::write(&env, self.env.join("\n") + "\n").unwrap();
         fs::set_permissions(env, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::write(self.folder.join("backends_config.yaml"), &self.backends).unwrap();
+        fs::write(self.dir.join("backends_config.yaml"), &self.backends).unwrap();
     }
 
     fn command(&self) -> Command {
@@ -118,48 +117,52 @@ impl Setup {
         self
     }
 
-    /// What the doctor finds, with its exit code.
+    /// The doctor's exit code and findings.
     fn doctor(&self, more: &[&str]) -> (Option<i32>, Vec<Value>) {
         let mut command = self.command();
         command.args(["doctor", "--json"]).args(more);
         command.args(self.gateway.iter().flat_map(|gateway| ["--url", gateway.url.as_str()]));
         let output = run(command);
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        assert!(told.is_object(), "{}", text(&output.stderr));
-        (output.status.code(), told["checks"].as_array().unwrap().clone())
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        assert!(report.is_object(), "{}", text(&output.stderr));
+        (output.status.code(), report["checks"].as_array().unwrap().clone())
     }
 
-    /// That this, and nothing else, is complained of.
+    /// Asserts that this is the only problem.
     fn only(&self, status: &str, name: &str, message: &str, fix: &str) {
         let (code, checks) = self.doctor(&[]);
-        let complaints: Vec<_> = complaints(&checks).collect();
-        assert_eq!(complaints.len(), 1, "{name}: {complaints:#?}");
-        let told = complaints[0];
-        assert_eq!((told["name"].as_str(), told["status"].as_str()), (Some(name), Some(status)), "{told:#}");
-        assert!(told["message"].as_str().unwrap().contains(message), "{told:#}");
-        assert!(told["fix"].as_str().unwrap().contains(fix), "{told:#}");
-        assert_eq!(code, Some(i32::from(status == "fail")), "{told:#}");
+        let problems: Vec<_> = problems(&checks).collect();
+        assert_eq!(problems.len(), 1, "{name}: {problems:#?}");
+        let finding = problems[0];
+        assert_eq!(
+            (finding["name"].as_str(), finding["status"].as_str()),
+            (Some(name), Some(status)),
+            "{finding:#}"
+        );
+        assert!(finding["message"].as_str().unwrap().contains(message), "{finding:#}");
+        assert!(finding["fix"].as_str().unwrap().contains(fix), "{finding:#}");
+        assert_eq!(code, Some(i32::from(status == "fail")), "{finding:#}");
     }
 }
 
-/// A machine whose disk is nearly full is told so, rightly, whatever else is tested.
-fn complaints(checks: &[Value]) -> impl Iterator<Item = &Value> {
+/// Findings with a fix, except that the test machine's disk is nearly full.
+fn problems(checks: &[Value]) -> impl Iterator<Item = &Value> {
     checks.iter().filter(|check| {
         check["name"] != "disk" && ["warn", "fail"].contains(&check["status"].as_str().unwrap())
     })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sound_set_up_has_nothing_to_look_at() {
+async fn a_good_setup_has_no_problems() {
     let setup = Setup::new("sound").await.started();
     setup.upstream.set_images(UpstreamReply::Hold);
     let (code, checks) = std::thread::scope(|scope| {
-        let asked = scope.spawn(|| setup.doctor(&["--overload"]));
+        let overload = scope.spawn(|| setup.doctor(&["--overload"]));
         tokio::task::block_in_place(|| Handle::current().block_on(setup.upstream.until_held(2)));
         setup.upstream.release();
-        asked.join().unwrap()
+        overload.join().unwrap()
     });
-    assert_eq!((code, complaints(&checks).count()), (Some(0), 0), "{checks:#?}");
+    assert_eq!((code, problems(&checks).count()), (Some(0), 0), "{checks:#?}");
     let names: Vec<_> = checks.iter().filter_map(|check| check["name"].as_str()).collect();
     for name in [
         "configuration",
@@ -182,7 +185,7 @@ async fn a_sound_set_up_has_nothing_to_look_at() {
         assert!(names.contains(&name), "{name} in {names:?}");
     }
     let (code, checks) = setup.doctor(&["--generate"]);
-    assert_eq!((code, complaints(&checks).count()), (Some(0), 0), "{checks:#?}");
+    assert_eq!((code, problems(&checks).count()), (Some(0), 0), "{checks:#?}");
     assert!(checks.iter().any(|check| check["name"] == "generate" && check["status"] == "ok"), "{checks:#?}");
     let mut lines = setup.command();
     lines.args(["doctor", "--url", &setup.gateway.as_ref().unwrap().url]);
@@ -195,7 +198,7 @@ async fn a_sound_set_up_has_nothing_to_look_at() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_of_the_configuration() {
     let open = Setup::new("open").await.started();
-    fs::set_permissions(open.folder.join(".env"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(open.dir.join(".env"), fs::Permissions::from_mode(0o644)).unwrap();
     open.only(
         "warn",
         "secret_files",
@@ -230,7 +233,7 @@ async fn faults_of_the_configuration() {
     ] {
         let setup = Setup::new(name).await.with(line).started();
         if check.is_empty() {
-            assert_eq!(complaints(&setup.doctor(&[]).1).count(), 0, "{line} is sound on loopback");
+            assert_eq!(problems(&setup.doctor(&[]).1).count(), 0, "{line} is sound on loopback");
         } else {
             let status = if check == "legacy_upstream" { "fail" } else { "warn" };
             setup.only(status, check, message, fix);
@@ -239,7 +242,7 @@ async fn faults_of_the_configuration() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_configuration_that_is_broken_or_was_changed_while_the_gateway_runs() {
+async fn a_configuration_that_is_broken_or_changed_while_the_gateway_runs() {
     let mut setup = Setup::new("broken").await.started();
     setup.env.push("IMAGES_MAX_PIXELS=lots".to_owned());
     setup.write();
@@ -251,14 +254,14 @@ async fn a_configuration_that_is_broken_or_was_changed_while_the_gateway_runs() 
     );
     setup.env.pop();
     setup.write();
-    let env = fs::File::options().append(true).open(setup.folder.join(".env")).unwrap();
+    let env = fs::File::options().append(true).open(setup.dir.join(".env")).unwrap();
     env.set_modified(SystemTime::now() + Duration::from_mins(1)).unwrap();
     setup.only("warn", "reload", ".env was changed since", "gateway check-config && kill -HUP");
     let down = Setup::new("down-and-broken").await.with("GATEWAY_PORT=what");
     down.write();
     down.only("fail", "configuration", "GATEWAY_PORT", "gateway check-config");
     let missing = Setup::new("no-file").await;
-    fs::remove_file(missing.folder.join(".env")).unwrap();
+    fs::remove_file(missing.dir.join(".env")).unwrap();
     missing.only("fail", "configuration", "--env-file", "gateway check-config");
 }
 
@@ -324,8 +327,8 @@ async fn faults_of_the_backend() {
     assert_eq!(generate["status"], "skip", "{checks:#?}");
 }
 
-/// A pair for this name that ends so many days from now.
-fn pair(folder: &Path, name: &str, days: i64) {
+/// Writes a certificate for this name that expires in so many days.
+fn pair(dir: &Path, name: &str, days: i64) {
     let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let day = |days: i64| {
@@ -334,15 +337,15 @@ fn pair(folder: &Path, name: &str, days: i64) {
     };
     (params.not_before, params.not_after) = (day(-900), day(days));
     let key = rcgen::KeyPair::generate().unwrap();
-    fs::write(folder.join("cert.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-    let path = folder.join("key.pem");
+    fs::write(dir.join("cert.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    let path = dir.join("key.pem");
     fs::write(&path, key.serialize_pem()).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 async fn with_pair(name: &str, days: i64) -> Setup {
     let setup = Setup::new(name).await;
-    pair(&setup.folder, "ai2.example.org", days);
+    pair(&setup.dir, "ai2.example.org", days);
     let [certificate, key] = ["cert.pem", "key.pem"].map(|file| setup.path(file));
     setup.with(&format!("GATEWAY_TLS_CERT_PATH={certificate}")).with(&format!("GATEWAY_TLS_KEY_PATH={key}"))
 }
@@ -350,36 +353,36 @@ async fn with_pair(name: &str, days: i64) -> Setup {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_of_the_certificate() {
     let sound = with_pair("pair", 300).await.started();
-    assert_eq!(complaints(&sound.doctor(&[]).1).count(), 0, "{:#?}", sound.doctor(&[]).1);
+    assert_eq!(problems(&sound.doctor(&[]).1).count(), 0, "{:#?}", sound.doctor(&[]).1);
     with_pair("expired", -3).await.started().only("fail", "certificate", "expired on ", "renew it");
-    with_pair("ends", 3).await.started().only("warn", "certificate", "ends on ", "renew it");
+    with_pair("ends", 3).await.started().only("warn", "certificate", "expires on ", "renew it");
     let named = with_pair("named", 300).await.with("PUBLIC_BASE_URL=https://ai.example.org:8800");
     let named =
         named.with("TRUST_PROXY_CIDRS=192.0.2.1").with("GATEWAY_ALLOWED_HOSTS=ai.example.org").started();
     named.only("warn", "certificate", "clients use ai.example.org", "GATEWAY_TLS_CERT_PATH");
     let replaced = with_pair("replaced", 300).await.started();
-    pair(&replaced.folder, "ai2.example.org", 301);
+    pair(&replaced.dir, "ai2.example.org", 301);
     replaced.only("warn", "certificate_shown", "another certificate", "kill -HUP");
     let mut moved = Setup::new("moved").await.started();
-    let elsewhere = format!("GATEWAY_DATA_DIR={}", folder("doctor-moved-to").display());
+    let elsewhere = format!("GATEWAY_DATA_DIR={}", temp_dir("doctor-moved-to").display());
     moved = moved.with(&elsewhere);
     moved.write();
     moved.only("warn", "answers", "uses another GATEWAY_DATA_DIR or certificate", "gateway check-config");
     let lost = Setup::new("lost").await.started();
-    fs::remove_file(lost.folder.join("gateway-ca-key.pem")).unwrap();
+    fs::remove_file(lost.dir.join("gateway-ca-key.pem")).unwrap();
     lost.only(
         "warn",
         "certificate",
-        "the local authority cannot sign: gateway-ca-key.pem",
-        "every program must be taught",
+        "the local certificate authority cannot sign: gateway-ca-key.pem",
+        "every client has to trust",
     );
     let readable = Setup::new("readable").await.started();
-    let key = readable.folder.join("gateway-ca-key.pem");
+    let key = readable.dir.join("gateway-ca-key.pem");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     readable.only("warn", "certificate", "gateway-ca-key.pem", "chmod 600");
 }
 
-/// A port that is taken and at which nobody listens.
+/// A port that is taken without a listener.
 fn refusing() -> (Socket, u16) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -388,18 +391,18 @@ fn refusing() -> (Socket, u16) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_that_does_not_run_and_what_keeps_it() {
+async fn causes_of_a_gateway_that_does_not_run() {
     let (_taken, port) = refusing();
-    let at_rest = async |name: &str| Setup::new(name).await.with(&format!("GATEWAY_PORT={port}"));
-    let down = at_rest("at-rest").await;
+    let stopped = async |name: &str| Setup::new(name).await.with(&format!("GATEWAY_PORT={port}"));
+    let down = stopped("stopped").await;
     down.write();
     down.only("fail", "port", "nothing listens at https://127.0.0.1:", "gateway serve");
-    let file = at_rest("store-file").await;
-    fs::write(file.folder.join("pictures"), "").unwrap();
+    let file = stopped("store-file").await;
+    fs::write(file.dir.join("pictures"), "").unwrap();
     file.write();
-    file.only("fail", "store", "is no folder", "sudo mv ");
-    let link = at_rest("store-link").await;
-    symlink("/not/mounted", link.folder.join("pictures")).unwrap();
+    file.only("fail", "store", "is not a directory", "sudo mv ");
+    let link = stopped("store-link").await;
+    symlink("/not/mounted", link.dir.join("pictures")).unwrap();
     link.write();
     link.only(
         "fail",
@@ -407,18 +410,18 @@ async fn a_gateway_that_does_not_run_and_what_keeps_it() {
         "is a symbolic link to /not/mounted, which does not exist",
         "mount the disk with /not/mounted",
     );
-    let log = at_rest("log").await;
+    let log = stopped("log").await;
     let log = log.with("GATEWAY_LOG_FILE=/");
     log.write();
-    log.only("fail", "log", "/ is no file", "sudo mv");
+    log.only("fail", "log", "/ is not a file", "sudo mv");
     let first = Setup::new("first").await.started();
-    let second = at_rest("second").await.with(&format!("UI_IMAGE_DIR={}", first.path("pictures")));
+    let second = stopped("second").await.with(&format!("UI_IMAGE_DIR={}", first.path("pictures")));
     second.write();
     let holder = first.gateway.as_ref().unwrap().child.id();
     second.only(
         "warn",
         "port",
-        &format!("process {holder} runs with the settings before this change"),
+        &format!("process {holder} still runs with the previous settings"),
         &format!("gateway check-config, then: restart the gateway (process {holder})"),
     );
     let invalid = second.with("GATEWAY_PORT=what");
@@ -429,14 +432,14 @@ async fn a_gateway_that_does_not_run_and_what_keeps_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_port_that_something_else_holds() {
+async fn a_port_held_by_another_program() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     std::thread::spawn(move || taken.incoming().for_each(drop));
     let setup = Setup::new("taken").await.with(&format!("GATEWAY_PORT={port}")).with("GATEWAY_TLS=off");
     setup.write();
     setup.only("fail", "port", &format!("http://127.0.0.1:{port} is held by "), "another GATEWAY_PORT");
-    // An older gateway, or anything else that speaks HTTP.
+    // An older gateway, or any other HTTP server.
     let other = Upstream::start().await;
     other.set("/healthz", UpstreamReply::json(200, json!({"status": "ok"})));
     let port = other.url.rsplit(':').next().unwrap();

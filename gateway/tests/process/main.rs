@@ -1,12 +1,11 @@
-//! The program as its supervisor sees it: exit codes, signals, what it prints.
+//! The program as its supervisor sees it: exit codes, signals, output.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod ask;
-mod bodies;
 mod ca;
 mod config_files;
-mod descriptors;
 mod doctor;
+mod limits;
 mod log;
 mod running;
 mod secrets;
@@ -18,12 +17,12 @@ use std::{
     process::Command,
 };
 
-use running::{Running, TOKEN, folder, gateway, run, text};
+use running::{Running, TOKEN, gateway, run, temp_dir, text};
 
 #[test]
-fn a_sound_configuration_is_printed_without_its_secrets() {
-    let folder = folder("sound");
-    let mut command = gateway(&folder, &["check-config"]);
+fn a_valid_configuration_is_printed_without_secrets() {
+    let dir = temp_dir("sound");
+    let mut command = gateway(&dir, &["check-config"]);
     command.env("GATEWAY_BEARER_TOKENS", "alice=0123456789abcdef");
     let output = run(command);
     let printed = text(&output.stdout);
@@ -31,52 +30,52 @@ fn a_sound_configuration_is_printed_without_its_secrets() {
     assert!(printed.contains("GATEWAY_PORT: 0  # --gateway-port"), "{printed}");
     assert!(printed.contains("  gpu_heavy:\n    base_url: http://ada2:7860/"), "{printed}");
     assert!(!printed.contains("0123456789abcdef"), "{printed}");
-    assert!(!folder.join("pictures").exists(), "checking touches nothing");
+    assert!(!dir.join("pictures").exists(), "the check creates nothing");
 }
 
 #[test]
-fn every_problem_is_on_a_line_of_its_own_and_both_commands_exit_78() {
-    let folder = folder("broken");
+fn every_problem_has_its_own_line_and_both_commands_exit_78() {
+    let dir = temp_dir("broken");
     for command in ["check-config", "serve"] {
         let output =
-            run(gateway(&folder, &["--images-max-pixels", "lots", "--ip-allowlist", "nowhere", command]));
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(78), "{said}");
-        let lines: Vec<_> = said.lines().collect();
-        assert_eq!(lines.len(), 3, "{said}");
-        assert!(said.contains(
+            run(gateway(&dir, &["--images-max-pixels", "lots", "--ip-allowlist", "nowhere", command]));
+        let printed = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{printed}");
+        let lines: Vec<_> = printed.lines().collect();
+        assert_eq!(lines.len(), 3, "{printed}");
+        assert!(printed.contains(
             "--images-max-pixels: IMAGES_MAX_PIXELS: expected a number of pixels above 0, found \"lots\""
         ));
-        assert!(said.contains("--ip-allowlist: IP_ALLOWLIST: expected"), "{said}");
-        assert!(said.contains("GATEWAY_BEARER_TOKEN: expected a token"), "{said}");
+        assert!(printed.contains("--ip-allowlist: IP_ALLOWLIST: expected"), "{printed}");
+        assert!(printed.contains("GATEWAY_BEARER_TOKEN: expected a token"), "{printed}");
         assert!(output.stdout.is_empty());
     }
 }
 
 #[test]
-fn version_and_help_are_for_people() {
-    let folder = folder("help");
-    let version = run(gateway(&folder, &["--version"]));
+fn version_and_help_are_readable() {
+    let dir = temp_dir("help");
+    let version = run(gateway(&dir, &["--version"]));
     assert!(text(&version.stdout).starts_with(concat!("gateway ", env!("CARGO_PKG_VERSION"))));
-    let help = text(&run(gateway(&folder, &["--help"])).stdout);
+    let help = text(&run(gateway(&dir, &["--help"])).stdout);
     for part in ["check-config", "GATEWAY_BEARER_TOKEN", "Examples:", "--backends", "Exit codes"] {
         assert!(help.contains(part), "{part} in {help}");
     }
-    let all = text(&run(gateway(&folder, &["--help-all"])).stdout);
+    let all = text(&run(gateway(&dir, &["--help-all"])).stdout);
     assert!(
         all.contains("--health-check-timeout-sec <SECONDS>") && !help.contains("--health-check"),
         "{all}"
     );
-    assert!(text(&run(gateway(&folder, &["man"])).stdout).contains("\n.TH GATEWAY 8 "));
-    let unknown = run(gateway(&folder, &["help", "verfy"]));
+    assert!(text(&run(gateway(&dir, &["man"])).stdout).contains("\n.TH GATEWAY 8 "));
+    let unknown = run(gateway(&dir, &["help", "verfy"]));
     assert_eq!(unknown.status.code(), Some(78));
     assert!(text(&unknown.stderr).contains("'verify'"), "{}", text(&unknown.stderr));
 }
 
 #[test]
 fn it_serves_on_a_free_port_drains_on_sigterm_and_exits_0() {
-    let folder = folder("serve");
-    let running = Running::start(gateway(&folder, &[]));
+    let dir = temp_dir("serve");
+    let running = Running::start(gateway(&dir, &[]));
     assert!(running.request("GET /healthz HTTP/1.1").starts_with("HTTP/1.1 200 OK"));
     let refused = running.request("GET /v1/models HTTP/1.1");
     assert!(refused.starts_with("HTTP/1.1 401 Unauthorized"), "{refused}");
@@ -89,9 +88,9 @@ fn it_serves_on_a_free_port_drains_on_sigterm_and_exits_0() {
          Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )
     .unwrap();
-    let mut made = Vec::new();
-    stream.read_to_end(&mut made).unwrap();
-    assert!(text(&made).contains("/ui/images/"), "{}", text(&made));
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).unwrap();
+    assert!(text(&response).contains("/ui/images/"), "{}", text(&response));
     let address = running.address.clone();
     running.signal("-TERM");
     let (code, log) = running.end();
@@ -119,68 +118,68 @@ fn it_serves_on_a_free_port_drains_on_sigterm_and_exits_0() {
 
 #[test]
 fn a_second_process_on_the_same_store_exits_78_and_names_the_first() {
-    let folder = folder("second");
-    let first = Running::start(gateway(&folder, &[]));
-    let mut second = gateway(&folder, &[]);
+    let dir = temp_dir("second");
+    let first = Running::start(gateway(&dir, &[]));
+    let mut second = gateway(&dir, &[]);
     second.env("GATEWAY_BEARER_TOKEN", TOKEN);
     let output = run(second);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(78), "{said}");
+    let printed = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{printed}");
     assert!(
-        said.contains("UI_IMAGE_DIR") && said.contains(&format!("process {}", first.child.id())),
-        "{said}"
+        printed.contains("UI_IMAGE_DIR") && printed.contains(&format!("process {}", first.child.id())),
+        "{printed}"
     );
     first.signal("-INT");
     assert_eq!(first.end().0, Some(0));
 }
 
 #[test]
-fn a_store_that_cannot_be_written_exits_78_with_the_remedy() {
-    let folder = folder("unwritable");
-    std::fs::write(folder.join("file"), "").unwrap();
-    let path = folder.join("file/pictures");
+fn an_unwritable_store_exits_78_with_the_fix() {
+    let dir = temp_dir("unwritable");
+    std::fs::write(dir.join("file"), "").unwrap();
+    let path = dir.join("file/pictures");
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-    command.env_clear().env("GATEWAY_BEARER_TOKEN", TOKEN).arg("--env-file").arg(folder.join(".env"));
+    command.env_clear().env("GATEWAY_BEARER_TOKEN", TOKEN).arg("--env-file").arg(dir.join(".env"));
     command.arg("--ui-image-dir").arg(&path).args(["--gateway-tls", "off", "--gateway-port", "0"]);
     let output = run(command);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(78), "{said}");
+    let printed = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{printed}");
     for part in ["UI_IMAGE_DIR", &path.display().to_string(), "is owned by uid", "sudo chown"] {
-        assert!(said.contains(part), "{part} in {said}");
+        assert!(printed.contains(part), "{part} in {printed}");
     }
 }
 
 #[test]
-fn an_address_for_metrics_that_is_none_exits_78_and_one_that_is_taken_70() {
-    let folder = folder("metrics");
+fn an_invalid_metrics_address_exits_78_and_a_taken_one_70() {
+    let dir = temp_dir("metrics");
     let listen = |address: &str| {
-        let mut command = gateway(&folder, &["--gateway-metrics-listen", address]);
+        let mut command = gateway(&dir, &["--gateway-metrics-listen", address]);
         command.env("GATEWAY_BEARER_TOKEN", TOKEN);
         let output = run(command);
         (output.status.code(), text(&output.stderr))
     };
     for bad in ["8801", "localhost", "127.0.0.1", ":8801"] {
-        let (code, said) = listen(bad);
-        assert_eq!(code, Some(78), "{said}");
-        assert!(said.contains("GATEWAY_METRICS_LISTEN: expected an IP address with a port"), "{said}");
+        let (code, printed) = listen(bad);
+        assert_eq!(code, Some(78), "{printed}");
+        assert!(printed.contains("GATEWAY_METRICS_LISTEN: expected an IP address with a port"), "{printed}");
     }
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let (code, said) = listen(&taken.local_addr().unwrap().to_string());
-    assert_eq!(code, Some(70), "{said}");
+    let (code, printed) = listen(&taken.local_addr().unwrap().to_string());
+    assert_eq!(code, Some(70), "{printed}");
     assert!(
-        said.contains("cannot listen on 127.0.0.1:") && said.contains("GATEWAY_METRICS_LISTEN"),
-        "{said}"
+        printed.contains("cannot listen on 127.0.0.1:") && printed.contains("GATEWAY_METRICS_LISTEN"),
+        "{printed}"
     );
 }
 
 #[test]
-fn an_address_that_is_taken_exits_70_and_names_the_setting() {
+fn a_taken_address_exits_70_and_names_the_setting() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let folder = folder("taken");
+    let dir = temp_dir("taken");
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-    command.env_clear().env("GATEWAY_BEARER_TOKEN", TOKEN).arg("--env-file").arg(folder.join(".env"));
-    command.arg("--ui-image-dir").arg(folder.join("pictures")).args([
+    command.env_clear().env("GATEWAY_BEARER_TOKEN", TOKEN).arg("--env-file").arg(dir.join(".env"));
+    command.arg("--ui-image-dir").arg(dir.join("pictures")).args([
         "--gateway-tls",
         "off",
         "--gateway-port",

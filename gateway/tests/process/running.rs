@@ -1,4 +1,4 @@
-//! The program, started with files of its own, and what can be asked of it.
+//! Starts the program with its own files, and sends requests to it.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -10,29 +10,29 @@ use std::{
 
 pub(super) const TOKEN: &str = "process-token-0123";
 
-/// A folder that nobody else uses, with an empty env file in it.
-pub(super) fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("gateway-process-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join(".env"), "").unwrap();
-    folder
+/// A directory of this test, with an empty env file.
+pub(super) fn temp_dir(name: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("gateway-process-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join(".env"), "").unwrap();
+    dir
 }
 
 /// On a free port.
-pub(super) fn gateway(folder: &std::path::Path, arguments: &[&str]) -> Command {
-    on_port("0", folder, arguments)
+pub(super) fn gateway(dir: &std::path::Path, arguments: &[&str]) -> Command {
+    on_port("0", dir, arguments)
 }
 
-pub(super) fn on_port(port: &str, folder: &std::path::Path, arguments: &[&str]) -> Command {
+pub(super) fn on_port(port: &str, dir: &std::path::Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
     command
         .env_clear()
         .arg("--env-file")
-        .arg(folder.join(".env"))
+        .arg(dir.join(".env"))
         .arg("--ui-image-dir")
-        .arg(folder.join("pictures"))
+        .arg(dir.join("pictures"))
         .arg("--gateway-data-dir")
-        .arg(folder)
+        .arg(dir)
         .args(["--gateway-tls", "off", "--gateway-port", port, "--images-backend", "mock"])
         .args(arguments)
         .stdout(Stdio::piped())
@@ -44,7 +44,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Runs one that is to end by itself; gives up loudly.
+/// Runs a command that must end by itself.
 pub(super) fn run(mut command: Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_mins(1);
@@ -62,10 +62,10 @@ pub(super) fn stderr(child: &mut Child) -> BufReader<Box<dyn Read>> {
     BufReader::new(Box::new(child.stderr.take().unwrap()))
 }
 
-/// A running gateway and where it listens, read from its own start line.
+/// A running gateway, with its address from its log.
 pub(super) struct Running {
     pub(super) child: Child,
-    /// What it said up to where it listens.
+    /// Its log up to the line with its address.
     pub(super) first_lines: String,
     pub(super) log: BufReader<Box<dyn Read>>,
     pub(super) address: String,

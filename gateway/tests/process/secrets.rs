@@ -6,19 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::running::{Running, TOKEN, folder, gateway, run, text};
+use crate::running::{Running, TOKEN, gateway, run, temp_dir, text};
 
 const CANARY: &str = "c4nary-S3cret";
 
-fn started(folder: &Path, arguments: &[&str]) -> Command {
+fn started(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-    command.env_clear().arg("--env-file").arg(folder.join(".env")).args(arguments);
+    command.env_clear().arg("--env-file").arg(dir.join(".env")).args(arguments);
     command
 }
 
 /// Writes a configuration that is broken in every way that involves a secret.
-fn break_it(folder: &Path) {
-    let key = folder.join("key.pem");
+fn break_it(dir: &Path) {
+    let key = dir.join("key.pem");
     std::fs::write(&key, format!("-----BEGIN PRIVATE KEY-----{CANARY}{CANARY}-----END PRIVATE KEY-----"))
         .unwrap();
     let key = key.display();
@@ -27,37 +27,37 @@ fn break_it(folder: &Path) {
          GATEWAY_LEGACY_BEARER_TOKEN=\"{CANARY}\\tx\"\nIMAGES_HTTP_BASE_URL=http://me:{CANARY}@ada2\n\
          BACKEND_CLIENT_CERT={key}\nGATEWAY_TLS_CERT_PATH={key}\nGATEWAY_TLS_KEY_PATH={key}\n"
     );
-    std::fs::write(folder.join(".env"), env).unwrap();
+    std::fs::write(dir.join(".env"), env).unwrap();
     let yaml = format!("backends:\n  a:\n    base_url: http://me:{CANARY}@a\n    token: \"{CANARY}\n");
-    std::fs::write(folder.join("backends_config.yaml"), yaml).unwrap();
+    std::fs::write(dir.join("backends_config.yaml"), yaml).unwrap();
 }
 
 #[test]
-fn a_broken_configuration_is_told_without_the_secrets_in_it() {
-    let folder = folder("secrets");
-    break_it(&folder);
+fn a_broken_configuration_is_reported_without_its_secrets() {
+    let dir = temp_dir("secrets");
+    break_it(&dir);
     for command in ["check-config", "serve", "status"] {
-        let output = run(started(&folder, &[command]));
-        let said = text(&output.stdout) + &text(&output.stderr);
-        assert_eq!(output.status.code(), Some(78), "{said}");
-        assert!(!said.contains(CANARY), "{said}");
+        let output = run(started(&dir, &[command]));
+        let printed = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{printed}");
+        assert!(!printed.contains(CANARY), "{printed}");
         for part in [
             "GATEWAY_BEARER_TOKEN: expected a token of printable ASCII",
             "GATEWAY_LEGACY_UPSTREAM: expected",
             "found \"http://[redacted]@old:1\"",
-            "key.pem: its line ends are missing: the whole file is one line",
+            "key.pem: its line breaks are missing: the whole file is one line",
             "backends_config.yaml: (the whole file): expected YAML: line ",
         ] {
-            assert!(said.contains(part), "{part} in {said}");
+            assert!(printed.contains(part), "{part} in {printed}");
         }
     }
 }
 
 #[test]
-fn a_reload_that_is_refused_tells_no_secret_in_log_or_status() {
-    let folder = folder("secrets-reload");
-    let running = Running::start(gateway(&folder, &[]));
-    break_it(&folder);
+fn a_refused_reload_reveals_no_secret_in_log_or_status() {
+    let dir = temp_dir("secrets-reload");
+    let running = Running::start(gateway(&dir, &[]));
+    break_it(&dir);
     running.signal("-HUP");
     let deadline = Instant::now() + Duration::from_secs(20);
     let head = format!("GET /v1/gateway/status HTTP/1.1\r\nAuthorization: Bearer {TOKEN}");
@@ -78,13 +78,13 @@ fn a_reload_that_is_refused_tells_no_secret_in_log_or_status() {
 
 #[test]
 fn a_key_in_the_place_of_its_path_and_a_token_in_that_of_its_variable_stay_secret_on_reload() {
-    let folder = folder("secrets-paths");
-    let running = Running::start(gateway(&folder, &[]));
+    let dir = temp_dir("secrets-paths");
+    let running = Running::start(gateway(&dir, &[]));
     let env = format!("GATEWAY_BEARER_TOKEN={TOKEN}\nBACKEND_CLIENT_CERT=MIGHAgEAMBMGByqGSM49{CANARY}\n");
-    std::fs::write(folder.join(".env"), env).unwrap();
+    std::fs::write(dir.join(".env"), env).unwrap();
     let yaml = "backends:\n  a:\n    base_url: http://a\n    supported_capabilities: [images]\n    \
                 auth: {bearer_env: HUSHTOKENVALUE}\n";
-    std::fs::write(folder.join("backends_config.yaml"), yaml).unwrap();
+    std::fs::write(dir.join("backends_config.yaml"), yaml).unwrap();
     running.signal("-HUP");
     let deadline = Instant::now() + Duration::from_secs(20);
     let head = format!("GET /v1/gateway/status HTTP/1.1\r\nAuthorization: Bearer {TOKEN}");
@@ -98,43 +98,43 @@ fn a_key_in_the_place_of_its_path_and_a_token_in_that_of_its_variable_stay_secre
     };
     running.signal("-TERM");
     let (_, log) = running.end();
-    let checked = run(started(&folder, &["check-config"]));
+    let checked = run(started(&dir, &["check-config"]));
     let checked = text(&checked.stdout) + &text(&checked.stderr);
-    for said in [&status, &log, &checked] {
-        assert!(said.contains("bearer_env: expected the name of a variable"), "{said}");
-        assert!(said.contains("BACKEND_CLIENT_CERT: expected the path of a PEM file"), "{said}");
-        assert!(!said.contains(CANARY) && !said.contains("HUSHTOKENVALUE"), "{said}");
+    for printed in [&status, &log, &checked] {
+        assert!(printed.contains("bearer_env: expected the name of a variable"), "{printed}");
+        assert!(printed.contains("BACKEND_CLIENT_CERT: expected the path of a PEM file"), "{printed}");
+        assert!(!printed.contains(CANARY) && !printed.contains("HUSHTOKENVALUE"), "{printed}");
     }
 }
 
 #[test]
 fn a_token_that_is_no_text_at_all_is_no_missing_token() {
     use std::os::unix::ffi::OsStrExt;
-    let folder = folder("latin-1");
-    let mut command = gateway(&folder, &["--gateway-auth", "off"]);
+    let dir = temp_dir("latin-1");
+    let mut command = gateway(&dir, &["--gateway-auth", "off"]);
     command.env("GATEWAY_BEARER_TOKEN", std::ffi::OsStr::from_bytes(b"schl\xfcssel"));
     let output = run(command);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(78), "{said}");
-    assert!(said.contains("GATEWAY_BEARER_TOKEN: expected a token of printable ASCII"), "{said}");
+    let printed = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{printed}");
+    assert!(printed.contains("GATEWAY_BEARER_TOKEN: expected a token of printable ASCII"), "{printed}");
 }
 
 #[test]
 fn a_lock_that_is_a_link_is_named_and_what_it_leads_to_stays_as_it_is() {
-    let folder = folder("lock-link");
-    std::fs::create_dir_all(folder.join("pictures")).unwrap();
-    let precious = folder.join("precious");
+    let dir = temp_dir("lock-link");
+    std::fs::create_dir_all(dir.join("pictures")).unwrap();
+    let precious = dir.join("precious");
     std::fs::write(&precious, "precious").unwrap();
-    let link = folder.join("pictures/.lock");
+    let link = dir.join("pictures/.lock");
     std::os::unix::fs::symlink(&precious, &link).unwrap();
-    let mut command = gateway(&folder, &[]);
+    let mut command = gateway(&dir, &[]);
     command.env("GATEWAY_BEARER_TOKEN", TOKEN);
     let output = run(command);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(78), "{said}");
+    let printed = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{printed}");
     assert!(
-        said.contains(&format!("{} is a symbolic link to {}", link.display(), precious.display())),
-        "{said}"
+        printed.contains(&format!("{} is a symbolic link to {}", link.display(), precious.display())),
+        "{printed}"
     );
     assert_eq!(std::fs::read_to_string(precious).unwrap(), "precious");
 }

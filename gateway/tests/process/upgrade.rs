@@ -1,4 +1,4 @@
-//! Data and configuration of the versions before are read by this one: nothing is lost, nothing is complained about.
+//! Data and configuration of earlier versions are read without losses or warnings.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::running::{Running, run, text};
 const ALICE: &str = "alice-0123456789abcdef";
 const BOB: &str = "bob-0123456789abcdef";
 
-fn on_state_of(folder: &Path, arguments: &[&str]) -> Command {
+fn with_old_state(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
     command.env_clear().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (flag, path) in [
@@ -26,41 +26,41 @@ fn on_state_of(folder: &Path, arguments: &[&str]) -> Command {
         ("--gateway-data-dir", "data"),
         ("--ui-image-dir", "data/ui_images"),
     ] {
-        command.arg(flag).arg(folder.join(path));
+        command.arg(flag).arg(dir.join(path));
     }
     command
 }
 
 #[test]
 fn the_configuration_of_0_1_means_what_it_meant() {
-    let folder = copy_old_state("0.1", "gateway");
-    let output = run(on_state_of(&folder, &["check-config"]));
+    let dir = copy_old_state("0.1", "gateway");
+    let output = run(with_old_state(&dir, &["check-config"]));
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
-    assert_eq!(lost_settings(&folder, &text(&output.stdout)), [""; 0]);
+    assert_eq!(lost_settings(&dir, &text(&output.stdout)), [""; 0]);
 }
 
 async fn json(request: RequestBuilder) -> (u16, Value) {
-    let answer = request.send().await.unwrap();
-    let status = answer.status().as_u16();
-    (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
 }
 
-/// Names of the pictures that a token sees.
-async fn pictures(client: &Client, url: &str, token: &str) -> Vec<String> {
+/// Names of the images that a token sees.
+async fn images(client: &Client, url: &str, token: &str) -> Vec<String> {
     let (status, list) = json(client.get(format!("{url}/v1/gateway/images")).bearer_auth(token)).await;
     assert_eq!(status, 200, "{list}");
     list["data"].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
-async fn the_data_of_0_1_are_taken_over() {
-    let folder = copy_old_state("0.1", "gateway");
-    let data = folder.join("data");
+async fn the_data_of_0_1_is_kept() {
+    let dir = copy_old_state("0.1", "gateway");
+    let data = dir.join("data");
     let authority = fs::read(data.join("gateway-ca.pem")).unwrap();
-    let running = Running::start_with(on_state_of(&folder, &["--gateway-port", "0"]), None);
+    let running = Running::start_with(with_old_state(&dir, &["--gateway-port", "0"]), None);
     let url = format!("https://{}", running.address);
 
-    // Whoever trusted the authority still does.
+    // Clients still trust the authority.
     let trust = Certificate::from_pem(&authority).unwrap();
     let client = client_builder(ConnectionPolicy::PerRequest).tls_certs_only([trust]).build().unwrap();
     let healthy =
@@ -68,15 +68,15 @@ async fn the_data_of_0_1_are_taken_over() {
     fakes::eventually("it serves", async || healthy().await.then_some(())).await;
     assert_eq!(fs::read(data.join("gateway-ca.pem")).unwrap(), authority);
 
-    // The pictures, and whose each is.
-    let all = pictures(&client, &url, ALICE).await;
-    let bobs = pictures(&client, &url, BOB).await;
+    // The images keep their owners.
+    let all = images(&client, &url, ALICE).await;
+    let bobs = images(&client, &url, BOB).await;
     assert_eq!((all.len(), bobs.len()), (2, 1), "{all:?} {bobs:?}");
     assert!(all.contains(&bobs[0]));
     for name in &all {
-        let answer = client.get(format!("{url}/ui/images/{name}")).send().await.unwrap();
-        assert_eq!(answer.status().as_u16(), 200, "{name}");
-        let hash = Sha256::digest(answer.bytes().await.unwrap());
+        let response = client.get(format!("{url}/ui/images/{name}")).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200, "{name}");
+        let hash = Sha256::digest(response.bytes().await.unwrap());
         let first: [u8; 8] = hash[..8].try_into().unwrap();
         assert!(name.contains(&format!("{:016x}", u64::from_be_bytes(first))), "{name}");
     }
@@ -101,11 +101,11 @@ async fn the_data_of_0_1_are_taken_over() {
         .lines()
         .chain(log.lines())
         .filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""))
-        // Nobody is there, and the data are those of a host called ai2.
+        // The backends are down, and the data comes from a host named ai2.
         .filter(|line| !line.contains("gpu_heavy") && !line.contains("local_mlx"))
         .filter(|line| !line.contains("the certificate does not name"))
-        // Nor is the disk of the machine that tests.
-        .filter(|line| !line.contains("the disk with the pictures"))
+        // The disk of the test machine may be full.
+        .filter(|line| !line.contains("the disk with the images"))
         .collect();
     assert_eq!(complaints, [""; 0]);
 }

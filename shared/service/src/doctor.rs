@@ -4,6 +4,11 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use crate::text::{ellipsize, printable};
+
+/// Characters of a message or a fix; foreign text in them may be long.
+const MAX_CHARS: usize = 600;
+
 /// How a thing was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -30,25 +35,30 @@ pub struct Finding {
     pub fix: Option<String>,
 }
 
+/// Messages and fixes may contain foreign text: all constructors make it safe for a terminal.
 impl Finding {
     /// As it should be.
-    pub fn ok(name: &'static str, message: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Ok, message: message.into(), fix: None }
+    pub fn ok(name: &'static str, message: impl AsRef<str>) -> Self {
+        Self::new(name, Verdict::Ok, message.as_ref(), None)
     }
 
-    /// Works now, but see to it.
-    pub fn warn(name: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Warn, message: message.into(), fix: Some(fix.into()) }
+    /// Works now, but needs attention.
+    pub fn warn(name: &'static str, message: impl AsRef<str>, fix: impl AsRef<str>) -> Self {
+        Self::new(name, Verdict::Warn, message.as_ref(), Some(fix.as_ref()))
     }
 
     /// Broken.
-    pub fn fail(name: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Fail, message: message.into(), fix: Some(fix.into()) }
+    pub fn fail(name: &'static str, message: impl AsRef<str>, fix: impl AsRef<str>) -> Self {
+        Self::new(name, Verdict::Fail, message.as_ref(), Some(fix.as_ref()))
     }
 
-    /// Cannot be told here; `message` says why.
-    pub fn skip(name: &'static str, message: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Skip, message: message.into(), fix: None }
+    /// Cannot be determined here; `message` says why.
+    pub fn skip(name: &'static str, message: impl AsRef<str>) -> Self {
+        Self::new(name, Verdict::Skip, message.as_ref(), None)
+    }
+
+    fn new(name: &'static str, verdict: Verdict, message: &str, fix: Option<&str>) -> Self {
+        Self { name, verdict, message: sanitize(message), fix: fix.map(sanitize) }
     }
 
     fn line(&self) -> String {
@@ -75,6 +85,11 @@ impl Finding {
         }
         object
     }
+}
+
+/// One printable line, cut.
+fn sanitize(text: &str) -> String {
+    printable(&ellipsize(text.trim(), MAX_CHARS).replace('\n', " | "))
 }
 
 /// Where findings go: to the terminal line by line as they come, or all at once as JSON.
@@ -149,5 +164,13 @@ mod tests {
             })
         );
         assert_eq!(Finding::ok("card", "one").line(), "ok    card               one");
+    }
+
+    #[test]
+    fn foreign_text_is_one_line_and_cut() {
+        let finding = Finding::warn("card", " a\u{1b}[2Jb\nc\n", "\u{e4}".repeat(1000));
+        assert_eq!(finding.message, "a\\u{1b}[2Jb | c");
+        let fix = finding.fix.unwrap();
+        assert_eq!((fix.chars().count(), fix.ends_with('\u{2026}')), (MAX_CHARS + 1, true));
     }
 }

@@ -23,5 +23,6 @@ pub mod secret;
 pub mod serve;
 pub mod settings;
 pub mod slots;
+pub mod subprocess;
 pub mod telemetry;
 pub mod text;

@@ -18,6 +18,28 @@ pub fn one_line(text: &str, chars: usize) -> String {
     text.chars().filter(|char| !char.is_control()).take(chars).collect()
 }
 
+/// For a terminal: unprintable characters, line breaks among them, are escaped.
+pub fn printable(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '"' | '\'' | '\\' => line.push(char),
+            _ => line.extend(char.escape_debug()),
+        }
+    }
+    line
+}
+
+/// As one word for a shell, quoted if need be.
+pub fn shell_quoted(text: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(format!("'{}'", text.replace('\'', "'\\''")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,5 +52,22 @@ mod tests {
         );
         assert_eq!((&*ellipsize("abc", 2), &*ellipsize("abc", 3)), ("ab\u{2026}", "abc"));
         assert_eq!(one_line("a\r\n\u{1b}[1mb", 4), "a[1m");
+    }
+
+    #[test]
+    fn unprintable_characters_are_escaped() {
+        assert_eq!(
+            printable("it's \"a\\b\"\n\u{1b}[2J\u{202e}\u{e9}"),
+            "it's \"a\\b\"\\n\\u{1b}[2J\\u{202e}\u{e9}"
+        );
+    }
+
+    #[test]
+    fn only_plain_words_need_no_quotes() {
+        for (text, quoted) in
+            [("/var/lib/a-b_c.pem", "/var/lib/a-b_c.pem"), ("/a b/it's", "'/a b/it'\\''s'"), ("", "''")]
+        {
+            assert_eq!(shell_quoted(text), quoted);
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The account that the gateway runs as, and what it may do, asked of the system itself: modes alone do not tell (access lists,
-//! groups). Who may not ask for it learns how to.
+//! The account that the gateway runs as, and its access to files. The system decides that: modes alone do not tell, because of
+//! groups and access lists.
 
 use std::{
     fs,
@@ -15,68 +15,65 @@ use super::{
 };
 use crate::config::ENV_FILE;
 
-/// The account.
 #[derive(Debug, Clone)]
 pub(super) struct Account {
-    /// Its name.
     pub(super) name: String,
     invoker: Invoker,
-    /// The env file, where it is not the default.
+    /// Unless it is the default.
     env_file: Option<PathBuf>,
 }
 
-/// Who asks for it.
+/// The account that runs the doctor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Invoker {
-    /// It does.
+    /// The gateway's own.
     Itself,
-    /// Root does.
     Root,
-    /// Somebody who may not.
+    /// One that cannot check the gateway's access.
     Other,
 }
 
 impl Account {
-    /// The one that the launchd job names, else the owner of the first of these files that is there, else who asks.
-    pub(super) fn find(of_job: Option<&str>, files: &[&Path], env_file: &Path) -> Self {
+    /// The launchd job's account, else the owner of the first existing file, else the current user.
+    pub(super) fn find(job_user: Option<&str>, files: &[&Path], env_file: &Path) -> Self {
         let owner =
-            || files.iter().find_map(|path| fs::metadata(path).ok()).map(|found| user_name(found.uid()));
-        let caller = current_user_name();
-        let name = of_job.map(str::to_owned).or_else(owner).unwrap_or_else(|| caller.clone());
-        let asked = match caller.as_str() {
-            caller if caller == name => Invoker::Itself,
+            || files.iter().find_map(|path| fs::metadata(path).ok()).map(|file| user_name(file.uid()));
+        let current_user = current_user_name();
+        let name = job_user.map(str::to_owned).or_else(owner).unwrap_or_else(|| current_user.clone());
+        let invoker = match current_user.as_str() {
+            user if user == name => Invoker::Itself,
             "root" => Invoker::Root,
             _ => Invoker::Other,
         };
         let env_file = (env_file != Path::new(ENV_FILE)).then(|| env_file.to_owned());
-        Self { name, invoker: asked, env_file }
+        Self { name, invoker, env_file }
     }
 
-    /// Whether it may; `None` where only others can find out. `test` is as in `test -w PATH`.
+    /// Whether it has access; `None` if this account cannot find out. `test` is as in `test -w PATH`.
     pub(super) async fn has_access(&self, tools: &SystemTools, test: &str, path: &Path) -> Option<bool> {
         let path = path.to_str()?;
-        let ran = match self.invoker {
+        let output = match self.invoker {
             Invoker::Itself => tools.run("test", &[test, path]).await,
             Invoker::Root => tools.run("sudo", &["-u", &self.name, "-H", "/bin/test", test, path]).await,
             Invoker::Other => return None,
         };
-        match ran {
+        match output {
             CommandOutput::Done { code: Some(0), .. } => Some(true),
-            // sudo says something where it did not get as far as asking.
+            // If sudo itself failed, it says so.
             CommandOutput::Done { code: Some(1), text } if text.trim().is_empty() => Some(false),
             _ => None,
         }
     }
 
-    /// Whether this is who asks, or root.
+    /// Whether the current user can check this account's access.
     pub(super) fn is_checkable(&self) -> bool {
         self.invoker != Invoker::Other
     }
 
-    /// The command that can tell.
+    /// The command that can check it.
     pub(super) fn doctor_command(&self) -> String {
-        let file = |path: &PathBuf| format!(" --env-file {}", quoted(&path.display().to_string()));
-        let file = self.env_file.as_ref().map(file).unwrap_or_default();
+        let file = self.env_file.as_deref().map(|path| format!(" --env-file {}", quoted(path)));
+        let file = file.unwrap_or_default();
         match self.name.as_str() {
             "root" => format!("sudo gateway doctor{file}"),
             name => format!("sudo -u {name} gateway doctor{file}"),
@@ -89,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_that_can_tell_reads_the_same_file() {
+    fn the_doctor_command_reads_the_same_env_file() {
         let command = |name, file: &str| Account::find(Some(name), &[], Path::new(file)).doctor_command();
         assert_eq!(command("root", ENV_FILE), "sudo gateway doctor");
         assert_eq!(command("_gateway", ENV_FILE), "sudo -u _gateway gateway doctor");

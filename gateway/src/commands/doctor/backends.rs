@@ -1,5 +1,4 @@
-//! The servers behind: whether their names lead anywhere, whether they answer, what they say, and whether their clocks and
-//! versions go with ours.
+//! The backends: name resolution, readiness, clock, and version.
 
 mod rules;
 
@@ -11,7 +10,7 @@ use std::{
 
 use futures_util::future::join_all;
 use reqwest::{Client, Url, header::DATE};
-use service::outbound::read_limited;
+use service::{outbound::read_limited, secret::redact_url};
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
@@ -20,6 +19,7 @@ use tokio::{
 pub(super) use self::rules::{findings, legacy};
 use crate::{
     client::HttpClients,
+    commands::target::error_chain,
     config::{Backend, Capability, Config, ImageEngine, ProbeRules},
     health::{
         probe_once,
@@ -27,18 +27,15 @@ use crate::{
     },
 };
 
-/// For a backend's answer to a probe, and for a name.
+/// For an answer, and for resolving a name.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// For a connection to one address of several. Hosts on the same network answer in milliseconds.
+/// For connecting to one of several addresses. Hosts on the same network answer in milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of a sidecar's metrics.
 const MAX_METRICS_BYTES: usize = 1 << 20;
 
-/// What is known of one.
 #[derive(Debug)]
 pub(super) struct BackendFacts {
     class: String,
-    /// Whether pictures come from it.
     makes_images: bool,
     host: String,
     /// Scheme, host and port.
@@ -46,38 +43,35 @@ pub(super) struct BackendFacts {
     addresses: HostAddresses,
     evidence: Evidence,
     health: Health,
-    /// How many pictures at once it is sent.
+    /// How many image requests it gets at once.
     limit: Option<usize>,
     clock: Option<ClockOffset>,
     version: Option<String>,
 }
 
-/// What its name leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum HostAddresses {
-    /// It is an address itself.
+    /// The host is an address.
     Literal,
-    /// To these; the second list does not answer at all, while others do.
+    /// All, and those of them that do not answer while others do.
     Resolved(Vec<IpAddr>, Vec<IpAddr>),
-    /// Nowhere; but this other name does lead somewhere.
+    /// None, with a similar name that does resolve.
     Unresolved(Option<String>),
-    /// The resolver did not answer in time.
     TimedOut,
 }
 
-/// How far its clock may be ahead of ours, in seconds: not less than the first, not more than the second.
+/// How many seconds its clock is ahead of ours: at least the first, at most the second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct ClockOffset(f64, f64);
 
-/// Looks at all of them at once.
 pub(super) async fn inspect_backends(config: &Config) -> Vec<BackendFacts> {
     let Ok(clients) = HttpClients::new(&config.outbound) else { return Vec::new() };
     let client = clients.pooled();
     let is_mock = config.images.engine == ImageEngine::Mock;
-    // Nobody asks a backend for pictures while placeholders are made.
-    let is_asked =
+    // With placeholders, no backend gets image requests.
+    let is_used =
         |backend: &&Arc<Backend>| !is_mock || backend.limits.keys().any(|kind| *kind != Capability::Images);
-    let backends = config.backends.all.iter().filter(is_asked);
+    let backends = config.backends.all.iter().filter(is_used);
     join_all(backends.map(|backend| inspect_backend(&client, backend, config))).await
 }
 
@@ -92,7 +86,7 @@ async fn inspect_backend(client: &Client, backend: &Backend, config: &Config) ->
     let is_sidecar = matches!(&evidence, Evidence::Answered(answered) if matches!(answered.readiness, Readiness::Report(_)));
     let version = if is_sidecar { version(client, &backend.base_url).await } else { None };
     let now = service::clock::unix_seconds_f64(SystemTime::now());
-    // One look decides here.
+    // A single probe decides here.
     let rules = ProbeRules { threshold: 1, ..config.health };
     let health = transition(&Health::unknown(), evidence.clone(), &rules, now);
     BackendFacts {
@@ -100,7 +94,7 @@ async fn inspect_backend(client: &Client, backend: &Backend, config: &Config) ->
         makes_images: backend.class == config.images.class,
         limit: backend.limits.get(&Capability::Images).copied(),
         host,
-        origin: super::escaped(&backend.base_url.origin().ascii_serialization()),
+        origin: backend.base_url.origin().ascii_serialization(),
         addresses,
         evidence,
         health,
@@ -120,20 +114,18 @@ async fn addresses(host: &str, port: u16) -> HostAddresses {
             None if host.contains('.') => return HostAddresses::Unresolved(None),
             None => format!("{host}.local"),
         };
-        let leads = timeout(CONNECT_TIMEOUT, resolve(&other)).await.is_ok_and(|found| !found.is_empty());
-        return HostAddresses::Unresolved(leads.then_some(other));
+        let resolves = timeout(CONNECT_TIMEOUT, resolve(&other)).await.is_ok_and(|found| !found.is_empty());
+        return HostAddresses::Unresolved(resolves.then_some(other));
     }
     if found.len() == 1 {
         return HostAddresses::Resolved(found, Vec::new());
     }
-    // A refusal is an answer: the next address is tried at once. Silence costs every new connection time.
-    let tried = found
-        .iter()
-        .map(|address| timeout(CONNECT_TIMEOUT, TcpStream::connect(SocketAddr::new(*address, port))));
-    let tried = join_all(tried).await;
-    let silent: Vec<_> =
-        found.iter().zip(&tried).filter(|(_, tried)| tried.is_err()).map(|(address, _)| *address).collect();
-    let connects = tried.iter().any(|tried| matches!(tried, Ok(Ok(_))));
+    // After a refusal clients try the next address at once; an address that does not answer delays every new connection.
+    let connect = |address: &IpAddr| TcpStream::connect(SocketAddr::new(*address, port));
+    let attempts = join_all(found.iter().map(|address| timeout(CONNECT_TIMEOUT, connect(address)))).await;
+    let silent = found.iter().zip(&attempts).filter(|(_, attempt)| attempt.is_err());
+    let silent: Vec<_> = silent.map(|(address, _)| *address).collect();
+    let connects = attempts.iter().any(|attempt| matches!(attempt, Ok(Ok(_))));
     HostAddresses::Resolved(found, if connects { silent } else { Vec::new() })
 }
 
@@ -147,43 +139,42 @@ async fn resolve(host: &str) -> Vec<IpAddr> {
     found
 }
 
-/// What the `Date` of an answer tells of its clock, which is cut to whole seconds.
+/// From the `Date` of an answer, which has whole seconds.
 async fn clock_offset(client: &Client, url: &Url) -> Option<ClockOffset> {
     let unix = |time: SystemTime| time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
     let sent = SystemTime::now();
-    let began = Instant::now();
-    let answer = client.get(url.clone()).timeout(PROBE_TIMEOUT).send().await.ok()?;
-    let took = began.elapsed().as_secs_f64();
-    let date = httpdate::parse_http_date(answer.headers().get(DATE)?.to_str().ok()?).ok()?;
+    let started = Instant::now();
+    let response = client.get(url.clone()).timeout(PROBE_TIMEOUT).send().await.ok()?;
+    let elapsed = started.elapsed().as_secs_f64();
+    let date = httpdate::parse_http_date(response.headers().get(DATE)?.to_str().ok()?).ok()?;
     let (date, sent) = (unix(date)?, unix(sent)?);
-    // It was read between our two readings.
-    Some(ClockOffset(date - (sent + took), date + 1.0 - sent))
+    // The backend's clock was read between our two readings.
+    Some(ClockOffset(date - (sent + elapsed), date + 1.0 - sent))
 }
 
-/// What its metrics say.
+/// The sidecar's version, from its metrics.
 async fn version(client: &Client, base: &Url) -> Option<String> {
-    let answer = client.get(base.join("/metrics").ok()?).timeout(PROBE_TIMEOUT).send().await.ok()?;
-    if !answer.status().is_success() {
+    let response = client.get(base.join("/metrics").ok()?).timeout(PROBE_TIMEOUT).send().await.ok()?;
+    if !response.status().is_success() {
         return None;
     }
-    let text = read_limited(answer, MAX_METRICS_BYTES).await.ok()?;
+    let text = read_limited(response, MAX_METRICS_BYTES).await.ok()?;
     read_version(&String::from_utf8_lossy(&text))
 }
 
 fn read_version(metrics: &str) -> Option<String> {
     let line = metrics.lines().find_map(|line| line.strip_prefix("ada2_sidecar_build_info{"))?;
-    let version = line.split_once("version=\"")?.1.split('"').next()?;
-    Some(super::escaped(version))
+    line.split_once("version=\"")?.1.split('"').next().map(str::to_owned)
 }
 
-/// Whether the old gateway behind answers, and why not.
+/// The legacy upstream's address if it answers, else why it does not.
 pub(super) async fn ask_legacy(config: &Config) -> Option<Result<String, String>> {
     let legacy = config.legacy.as_ref()?;
-    let place = service::secret::redact_url(&legacy.origin);
+    let address = redact_url(&legacy.origin);
     let clients = HttpClients::new(&config.outbound).ok()?;
     Some(match clients.unpooled().get(legacy.origin.clone()).timeout(PROBE_TIMEOUT).send().await {
-        Ok(_) => Ok(place),
-        Err(error) => Err(format!("{place}: {}", super::super::target::error_chain(&error))),
+        Ok(_) => Ok(address),
+        Err(error) => Err(format!("{address}: {}", error_chain(&error))),
     })
 }
 
@@ -204,13 +195,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_leads_somewhere_or_nowhere() {
+    async fn names_are_resolved() {
         assert_eq!(addresses("127.0.0.1", 1).await, HostAddresses::Literal);
         assert_eq!(addresses("[::1]", 1).await, HostAddresses::Literal);
         assert_eq!(addresses("ada2.invalid", 1).await, HostAddresses::Unresolved(None));
         let HostAddresses::Resolved(found, silent) = addresses("localhost", 1).await else {
-            unreachable!("every host knows it")
+            unreachable!("every host resolves it")
         };
-        assert!(!found.is_empty() && silent.is_empty(), "refused by all is no silence");
+        assert!(!found.is_empty() && silent.is_empty(), "a refusal counts as an answer");
     }
 }

@@ -1,5 +1,4 @@
-//! The certificate that callers are shown: how long it lasts, whom it names, whether it is the configured one, and whether this
-//! Mac trusts it.
+//! The gateway's certificate: expiry, names, whether it is the configured one, and whether this Mac trusts it.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use service::doctor::Finding;
 
 use super::{
-    launchd::LABEL,
+    launchd::{RELOAD, RESTART},
     quoted,
     tools::{CommandOutput, SystemTools},
 };
@@ -25,44 +24,42 @@ use crate::{
     },
 };
 
-/// A certificate of the gateway's own is signed anew 30 days before its end, while the gateway runs.
+/// A running gateway renews its own certificate 30 days before it expires.
 const RENEWAL_OVERDUE: Duration = Duration::from_hours(24 * 25);
-/// The check of what the running gateway shows.
+/// The check of the running gateway's certificate.
 pub(super) const SERVED_CHECK: &str = "certificate_shown";
-const HANGUP: &str = "sudo launchctl kill HUP system/";
 
-/// What is configured.
 #[derive(Debug)]
 pub(super) enum ConfiguredCertificate {
     /// Plain HTTP.
     Off,
-    /// A pair of somebody's own, with the file that it came from.
+    /// The user's, with its file.
     Pair(CertificateInfo, PathBuf),
-    /// The gateway's own.
+    /// The one in the data directory.
     SelfMade(StoredCertificate, PathBuf),
-    /// What is given cannot be read, which the configuration's check tells.
+    /// It cannot be read, which the check of the configuration reports.
     Unknown,
 }
 
 impl ConfiguredCertificate {
-    /// Looks at it. Without a configuration, at the gateway's own in its folder.
-    pub(super) async fn inspect(config: Option<&Config>, named: Option<&str>) -> Self {
+    /// `path` is the configured file.
+    pub(super) async fn inspect(config: Option<&Config>, path: Option<&str>) -> Self {
         let now = SystemTime::now();
         match config.map(|config| (&config.tls, config.data_dir.clone())) {
             None => Self::Unknown,
             Some((Tls::Off, _)) => Self::Off,
             Some((Tls::Pair(pair), _)) => match CertificateInfo::from_chain(&pair.cert, now) {
-                Some(pair) => Self::Pair(pair, named.unwrap_or_default().into()),
+                Some(pair) => Self::Pair(pair, path.unwrap_or_default().into()),
                 None => Self::Unknown,
             },
             Some((Tls::LocalCa, dir)) => {
-                let looked = dir.clone();
-                Self::SelfMade(blocking(move || inspect(&looked, now)).await, dir)
+                let data_dir = dir.clone();
+                Self::SelfMade(blocking(move || inspect(&data_dir, now)).await, dir)
             }
         }
     }
 
-    /// The one that callers are to be shown.
+    /// The certificate that clients should get.
     pub(super) fn own(&self) -> Option<&CertificateInfo> {
         match self {
             Self::Pair(pair, _) | Self::SelfMade(StoredCertificate::UserProvided(pair, _), _) => Some(pair),
@@ -71,7 +68,7 @@ impl ConfiguredCertificate {
         }
     }
 
-    /// Whether it cannot be seen from this account, or at all.
+    /// Whether it cannot be read from this account, or at all.
     pub(super) const fn is_hidden(&self) -> bool {
         matches!(
             self,
@@ -80,17 +77,17 @@ impl ConfiguredCertificate {
         )
     }
 
-    /// The authority that clients are taught to trust, and whether macOS does.
+    /// The local authority's certificate, and whether macOS trusts it.
     pub(super) async fn trust(&self, tools: &SystemTools) -> Option<(PathBuf, CommandOutput)> {
-        // Who gives a pair knows whom its clients trust.
+        // Which clients trust the user's own certificate is their business.
         let Self::SelfMade(StoredCertificate::Issued { .. }, dir) = self else { return None };
         let path = dir.join(local_ca::CA_CERT_FILE);
-        let ran = tools.run("security", &["verify-cert", "-L", "-p", "basic", "-c", path.to_str()?]).await;
-        Some((path, ran))
+        let output = tools.run("security", &["verify-cert", "-L", "-p", "basic", "-c", path.to_str()?]).await;
+        Some((path, output))
     }
 }
 
-/// What is wrong with it. `shown` is what the running gateway shows.
+/// `served` is the running gateway's certificate, `public_host` the host of `PUBLIC_BASE_URL`.
 pub(super) fn findings(
     configured: &ConfiguredCertificate,
     served: Option<&CertificateDer<'_>>,
@@ -101,14 +98,13 @@ pub(super) fn findings(
     let finding = match configured {
         ConfiguredCertificate::Off => Some(Finding::ok(name, "none: GATEWAY_TLS is off")),
         ConfiguredCertificate::Unknown => None,
-        ConfiguredCertificate::SelfMade(kept, dir) => Some(self_made(kept, dir, now)),
-        ConfiguredCertificate::Pair(pair, path) => Some(pair_of(pair, path, now)),
+        ConfiguredCertificate::SelfMade(stored, dir) => Some(stored_finding(stored, dir, now)),
+        ConfiguredCertificate::Pair(pair, path) => Some(pair_finding(pair, path, now)),
     };
     let mut findings: Vec<_> = finding.into_iter().collect();
-    let is_sound = findings.iter().all(|finding| finding.fix.is_none());
+    let is_good = findings.iter().all(|finding| finding.fix.is_none());
     let own = configured.own();
-    if let Some((own, host)) = own.zip(public_host).filter(|(own, host)| is_sound && !own.is_valid_for(host))
-    {
+    if let Some((own, host)) = own.zip(public_host).filter(|(own, host)| is_good && !own.is_valid_for(host)) {
         findings = vec![Finding::warn(
             name,
             format!(
@@ -118,15 +114,16 @@ pub(super) fn findings(
             "a certificate that names it (GATEWAY_TLS_CERT_PATH), or a PUBLIC_BASE_URL that this one names",
         )];
     }
-    if own.zip(served).is_some_and(|(own, shown)| own.leaf != *shown) {
-        // A pair is read again on SIGHUP; the folder of the own one is not.
+    if own.zip(served).is_some_and(|(own, served)| own.leaf != *served) {
+        // A reload reads the user's certificate again, but cannot change the data directory.
         let fix = match configured {
-            ConfiguredCertificate::Pair(..) => format!("{HANGUP}{LABEL} (elsewhere: kill -HUP PID)"),
-            _ => format!("gateway check-config, then restart: sudo launchctl kill TERM system/{LABEL}"),
+            ConfiguredCertificate::Pair(..) => format!("{RELOAD} (elsewhere: kill -HUP PID)"),
+            _ => format!("gateway check-config, then restart: {RESTART}"),
         };
         findings.push(Finding::warn(
             SERVED_CHECK,
-            "the running gateway uses another certificate than the configured one: the file may have been replaced after it was read",
+            "the running gateway serves another certificate than the configured one; the file may have been replaced after the \
+             gateway read it",
             fix,
         ));
     }
@@ -134,98 +131,101 @@ pub(super) fn findings(
 }
 
 fn list(certificate: &CertificateInfo) -> String {
-    let names: Vec<_> = certificate.names.iter().take(8).map(String::as_str).collect();
-    super::escaped(&names.join(", "))
+    certificate.names.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn self_made(stored: &StoredCertificate, dir: &Path, now: SystemTime) -> Finding {
+fn stored_finding(stored: &StoredCertificate, dir: &Path, now: SystemTime) -> Finding {
     let name = "certificate";
-    let folder = quoted(&dir.display().to_string());
+    let dir = quoted(dir);
     match stored {
         StoredCertificate::Missing => {
-            Finding::skip(name, format!("none in {folder} yet: the gateway's first start makes it"))
+            Finding::skip(name, format!("none in {dir} yet: the gateway's first start creates it"))
         }
-        StoredCertificate::Unreadable(error) => Finding::skip(name, format!("{folder}: {error}")),
+        StoredCertificate::Unreadable(error) => Finding::skip(name, format!("{dir}: {error}")),
         StoredCertificate::Damaged(why) => Finding::fail(
             name,
             why.clone(),
-            format!("sudo rm {folder}/gateway-cert.pem, then restart: it is signed anew"),
+            format!("sudo rm {dir}/gateway-cert.pem, then restart: the gateway issues a new one"),
         ),
         StoredCertificate::UserProvided(_, why) => {
             let (message, fix) = why.split_once("; ").unwrap_or((why, "move both files away"));
             Finding::warn(name, message, fix)
         }
-        StoredCertificate::Issued { .. } => own(stored, &folder, now),
+        StoredCertificate::Issued { certificate, unsignable_names, ca_error, ca_warnings } => {
+            let problem = expiry_finding(certificate, ca_error.as_deref(), now)
+                .or_else(|| missing_names_finding(unsignable_names, &dir))
+                .or_else(|| ca_finding(ca_warnings));
+            problem.unwrap_or_else(|| {
+                let (until, names) = (format_date(certificate.not_after), list(certificate));
+                Finding::ok(
+                    name,
+                    format!("signed by the local authority, valid until {until}, names: {names}"),
+                )
+            })
+        }
     }
 }
 
-/// One of the gateway's own.
-fn own(stored: &StoredCertificate, folder: &str, now: SystemTime) -> Finding {
-    let name = "certificate";
-    let StoredCertificate::Issued {
-        certificate,
-        unsignable_names: unsigned,
-        ca_error: fault,
-        ca_warnings: remarks,
-    } = stored
-    else {
-        return Finding::skip(name, format!("{folder} holds another certificate now"));
-    };
-    let ends = format_date(certificate.not_after);
-    let restart = format!("sudo launchctl kill TERM system/{LABEL}");
+fn expiry_finding(certificate: &CertificateInfo, ca_error: Option<&str>, now: SystemTime) -> Option<Finding> {
+    let (name, until) = ("certificate", format_date(certificate.not_after));
     if certificate.not_after <= now {
-        let fix = fault.clone().unwrap_or_else(|| format!("{restart} (its start signs another)"));
-        return Finding::fail(name, format!("the certificate expired on {ends}: clients refuse it"), fix);
-    }
-    if let Some(why) = fault {
-        let (message, fix) = why.rsplit_once("; ").unwrap_or((why, "put both files back"));
-        return Finding::warn(name, format!("{message}; the current certificate is valid until {ends}"), fix);
-    }
-    if certificate.not_after < now + RENEWAL_OVERDUE {
-        let message = format!("the certificate ends on {ends}, and should have been signed anew by now");
-        return Finding::warn(name, message, format!("{restart}, then read the log"));
-    }
-    if !unsigned.is_empty() {
-        let names = unsigned.join(", ");
-        let message =
-            format!("the certificate does not name {names}: the local authority may not sign for it");
-        return Finding::warn(
+        let fix = ca_error.map_or_else(|| format!("{RESTART} (the start issues another)"), str::to_owned);
+        return Some(Finding::fail(
             name,
-            message,
-            format!(
-                "a pair of yours (GATEWAY_TLS_CERT_PATH); or move gateway-ca.pem and gateway-ca-key.pem out of {folder}, \
-                 restart, and have every program trust the new one (gateway ca)"
-            ),
-        );
+            format!("the certificate expired on {until}: clients reject it"),
+            fix,
+        ));
     }
-    if !remarks.is_empty() {
-        let message = remarks.join("; ");
-        let (message, fix) = message.split_once(": ").unwrap_or((&message, "gateway ca"));
-        return Finding::warn(name, message, fix);
+    if let Some(why) = ca_error {
+        let (message, fix) = why.rsplit_once("; ").unwrap_or((why, "restore both files"));
+        let message = format!("{message}; the current certificate is valid until {until}");
+        return Some(Finding::warn(name, message, fix));
     }
-    Finding::ok(
-        name,
-        format!("signed by the local authority, valid until {ends}, names: {}", list(certificate)),
-    )
+    (certificate.not_after < now + RENEWAL_OVERDUE).then(|| {
+        let message = format!("the certificate expires on {until}, and should have been renewed by now");
+        Finding::warn(name, message, format!("{RESTART}, then read the log"))
+    })
 }
 
-fn pair_of(pair: &CertificateInfo, path: &Path, now: SystemTime) -> Finding {
+fn missing_names_finding(names: &[String], dir: &str) -> Option<Finding> {
+    (!names.is_empty()).then(|| {
+        let names = names.join(", ");
+        Finding::warn(
+            "certificate",
+            format!("the certificate does not name {names}: the local authority may not sign for it"),
+            format!(
+                "your own certificate (GATEWAY_TLS_CERT_PATH); or move gateway-ca.pem and gateway-ca-key.pem out of {dir}, \
+                 restart, and make every client trust the new authority (gateway ca)"
+            ),
+        )
+    })
+}
+
+fn ca_finding(warnings: &[String]) -> Option<Finding> {
+    (!warnings.is_empty()).then(|| {
+        let message = warnings.join("; ");
+        let (message, fix) = message.split_once("; ").unwrap_or((&message, "gateway ca"));
+        Finding::warn("certificate", message, fix)
+    })
+}
+
+fn pair_finding(pair: &CertificateInfo, path: &Path, now: SystemTime) -> Finding {
     let name = "certificate";
-    let path = quoted(&path.display().to_string());
-    if let Some(remark) = pair.warnings.first() {
-        let (message, fix) = remark.rsplit_once(": ").unwrap_or((remark, "renew it, then send SIGHUP"));
+    let path = quoted(path);
+    if let Some(warning) = pair.warnings.first() {
+        let (message, fix) = warning.rsplit_once(": ").unwrap_or((warning, "renew it, then send SIGHUP"));
         let message = format!("{path}: {message}");
         return if pair.not_after <= now {
-            Finding::fail(name, message, format!("renew it, then: {HANGUP}{LABEL}"))
+            Finding::fail(name, message, format!("renew it, then: {RELOAD}"))
         } else {
             Finding::warn(name, message, fix)
         };
     }
-    let left_out = pair.missing_names();
-    let hint = if left_out.is_empty() {
+    let missing = pair.missing_names();
+    let hint = if missing.is_empty() {
         String::new()
     } else {
-        format!("; clients that use {} would refuse it", left_out.join(", "))
+        format!("; clients that use {} would reject it", missing.join(", "))
     };
     Finding::ok(
         name,
@@ -234,15 +234,17 @@ fn pair_of(pair: &CertificateInfo, path: &Path, now: SystemTime) -> Finding {
 }
 
 /// Whether this Mac trusts it.
-pub(super) fn trust(path: &Path, ran: &CommandOutput) -> Finding {
-    let (name, path) = ("trust", quoted(&path.display().to_string()));
-    match ran {
+pub(super) fn trust(path: &Path, output: &CommandOutput) -> Finding {
+    let (name, path) = ("trust", quoted(path));
+    match output {
         CommandOutput::Done { code: Some(0), .. } => Finding::ok(name, format!("this Mac trusts {path}")),
         CommandOutput::Done { text, .. } if text.contains("CSSMERR_TP_NOT_TRUSTED") => Finding::warn(
             name,
-            format!("this Mac does not trust {path}: programs and browsers on it refuse the gateway"),
             format!(
-                "sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {path} (others: gateway ca)"
+                "this Mac does not trust {path}: its programs and browsers reject the gateway's certificate"
+            ),
+            format!(
+                "sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {path} (other systems: gateway ca)"
             ),
         ),
         _ => Finding::skip(name, format!("`security verify-cert -c {path}` gave no clear answer")),

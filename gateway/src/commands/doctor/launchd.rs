@@ -1,31 +1,36 @@
-//! The launchd job: its property list, the account and program that it names, and what launchd says of it.
+//! The launchd job: its property list, account, program and state.
 
 mod read;
 mod rules;
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
+use std::{fs, io, os::unix::fs::MetadataExt};
 
 use self::read::{JobState, PlistContent};
 pub(super) use self::rules::findings;
 use super::tools::{CommandOutput, SystemTools};
 
-/// The job's name.
 pub(super) const LABEL: &str = "com.ai.gateway";
-/// Its property list.
-pub(super) const PLIST: &str = "/Library/LaunchDaemons/com.ai.gateway.plist";
+const PLIST: &str = "/Library/LaunchDaemons/com.ai.gateway.plist";
+/// Where the package installs the program.
+pub(super) const DEFAULT_PROGRAM: &str = "/usr/local/bin/gateway";
+/// Where launchd writes the gateway's standard error.
+pub(super) const STDERR_LOG: &str = "/var/lib/gateway/logs/gateway.stderr.log";
 
-/// What is known of the job.
+/// launchd starts it again.
+pub(super) const RESTART: &str = "sudo launchctl kill TERM system/com.ai.gateway";
+pub(super) const RELOAD: &str = "sudo launchctl kill HUP system/com.ai.gateway";
+
 #[derive(Debug)]
 pub(super) struct LaunchdJob {
     plist: Plist,
     state: JobState,
     process: Option<u32>,
-    disabled: bool,
+    is_disabled: bool,
     program: Option<JobProgram>,
     account_exists: Option<bool>,
 }
 
-/// Its property list.
+/// The property list file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Plist {
     Missing,
@@ -33,16 +38,15 @@ enum Plist {
     Present { uid: u32, mode: u32, content: Result<PlistContent, PlistError> },
 }
 
-/// Why it is not known what stands in it.
+/// Why its contents are unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PlistError {
-    /// It is broken.
-    Broken,
-    /// It is not known.
+    /// It is not a valid property list.
+    Invalid,
+    /// `plutil` gave no answer.
     Unknown,
 }
 
-/// The program that it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct JobProgram {
     path: String,
@@ -51,7 +55,6 @@ struct JobProgram {
 }
 
 impl LaunchdJob {
-    /// Looks at it.
     pub(super) async fn inspect(tools: &SystemTools) -> Self {
         let plist = plist(tools).await;
         let content = match &plist {
@@ -59,9 +62,9 @@ impl LaunchdJob {
             _ => None,
         };
         let target = format!("system/{LABEL}");
-        let (of_job, disabled) = (["print", target.as_str()], ["print-disabled", "system"]);
-        let printing = tools.run("launchctl", &of_job);
-        let disabling = tools.run("launchctl", &disabled);
+        let print_arguments = ["print", target.as_str()];
+        let print = tools.run("launchctl", &print_arguments);
+        let print_disabled = tools.run("launchctl", &["print-disabled", "system"]);
         let account = async {
             let user = content?.user.as_deref()?;
             match tools.run("id", &["-u", user]).await {
@@ -72,17 +75,16 @@ impl LaunchdJob {
         let program = async {
             let path = content?.program.clone()?;
             let quarantine = tools.run("xattr", &["-p", "com.apple.quarantine", &path]).await;
-            let mode = fs::metadata(&path).ok().filter(fs::Metadata::is_file).map(|found| found.mode());
+            let mode = fs::metadata(&path).ok().filter(fs::Metadata::is_file).map(|file| file.mode());
             let is_executable = mode.is_some_and(|mode| mode & 0o111 != 0);
             Some(JobProgram { path, is_executable, is_quarantined: quarantine.text().is_some() })
         };
-        let (printed, disabled, account_exists, program) =
-            tokio::join!(printing, disabling, account, program);
-        let disabled = disabled.text().is_some_and(|text| read::is_disabled(text, LABEL));
+        let (print, print_disabled, account_exists, program) =
+            tokio::join!(print, print_disabled, account, program);
         Self {
-            state: JobState::read(&printed),
-            process: read::process(&printed),
-            disabled,
+            state: JobState::read(&print),
+            process: read::process(&print),
+            is_disabled: print_disabled.text().is_some_and(|text| read::is_disabled(text, LABEL)),
             program,
             account_exists,
             plist,
@@ -97,32 +99,29 @@ impl LaunchdJob {
         }
     }
 
-    /// The program that it starts.
     pub(super) fn program(&self) -> Option<&str> {
         self.program.as_ref().map(|program| program.path.as_str())
     }
 
-    /// The process that runs.
     pub(super) const fn process(&self) -> Option<u32> {
         self.process
     }
 
-    /// Whether there is one at all.
     pub(super) fn is_installed(&self) -> bool {
         self.plist != Plist::Missing
     }
 }
 
 async fn plist(tools: &SystemTools) -> Plist {
-    let found = match fs::metadata(Path::new(PLIST)) {
-        Ok(found) => found,
+    let file = match fs::metadata(PLIST) {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Plist::Missing,
         Err(error) => return Plist::Unreadable(error.to_string()),
     };
     let content = match tools.run("plutil", &["-convert", "json", "-o", "-", PLIST]).await {
         CommandOutput::Done { code: Some(0), text } => PlistContent::read(&text).ok_or(PlistError::Unknown),
-        CommandOutput::Done { text, .. } if text.contains("Property List error") => Err(PlistError::Broken),
+        CommandOutput::Done { text, .. } if text.contains("Property List error") => Err(PlistError::Invalid),
         _ => Err(PlistError::Unknown),
     };
-    Plist::Present { uid: found.uid(), mode: found.mode() & 0o7777, content }
+    Plist::Present { uid: file.uid(), mode: file.mode() & 0o7777, content }
 }

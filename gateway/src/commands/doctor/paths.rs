@@ -1,4 +1,4 @@
-//! The places on disk: pictures, data, log, and the disks that they are on.
+//! The paths that the gateway writes to: images, data, log, and their disks.
 
 mod rules;
 
@@ -16,90 +16,86 @@ use tokio::time::timeout;
 pub(super) use self::rules::findings;
 use super::{
     account::Account,
+    launchd::STDERR_LOG,
     tools::{CommandOutput, SystemTools},
 };
 use crate::{blocking::blocking, writable_paths::FileKind};
 
 /// A disk that takes longer hangs.
 const DISK_TIMEOUT: Duration = Duration::from_secs(5);
-/// What launchd's own log of standard error is called.
-const STDERR_LOG: &str = "/var/lib/gateway/logs/gateway.stderr.log";
 
-/// What is known of them.
 #[derive(Debug)]
 pub(super) struct PathsFacts {
     store: Option<PathFacts>,
     holder: Option<LockHolder>,
     data: Option<PathFacts>,
     log: Option<PathFacts>,
-    stderr: Option<u64>,
-    /// The rule that rotates the log, on a Mac.
+    /// The size of launchd's log of standard error.
+    stderr_size: Option<u64>,
+    /// On a Mac.
     rotation: Option<Rotation>,
     account: Account,
 }
 
-/// The process that holds the store.
+/// The process that has locked the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct LockHolder {
     process: u32,
-    /// Its program, for a terminal.
     program: String,
 }
 
 impl LockHolder {
-    /// Whether it is the gateway: launchd's job, or a program of that name.
+    /// Whether it is a gateway: the launchd job, or a program of that name.
     fn is_gateway(&self, job: Option<u32>) -> bool {
         job == Some(self.process) || self.program.rsplit('/').next() == Some("gateway")
     }
 }
 
 impl PathsFacts {
-    /// The gateway that runs with the store, though none answers at the configured address. `job` is the process of launchd's job.
+    /// The running gateway that has locked the store, though none answers at the configured address. `job` is the launchd job's
+    /// process.
     pub(super) fn gateway(&self, job: Option<u32>) -> Option<u32> {
         self.holder.as_ref().filter(|holder| holder.is_gateway(job)).map(|holder| holder.process)
     }
 }
 
-/// One of them.
 #[derive(Debug, Clone)]
 struct PathFacts {
     path: PathBuf,
     kind: FileKind,
-    found: PathKind,
-    writable: Option<bool>,
+    state: PathState,
+    /// None if unknown.
+    is_writable: Option<bool>,
     disk: Option<DiskSpace>,
-    /// Which disk that is.
     device: Option<u64>,
 }
 
-/// What is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum PathKind {
-    Folder,
+enum PathState {
+    Dir,
     /// With its size.
     File(u64),
-    /// Something else.
+    /// Neither directory nor file.
     Other,
-    /// A symbolic link to nowhere.
+    /// A symbolic link to nothing.
     Dangling(PathBuf),
-    /// Nothing; the nearest folder that is there.
-    Nothing(PathBuf),
-    /// Something that is no folder stands in the way.
+    /// Nothing, below this directory.
+    Missing(PathBuf),
+    /// A parent is not a directory.
     BlockedBy(PathBuf),
     Hidden(String),
     TimedOut,
 }
 
-/// The lines of newsyslog's configuration that name the gateway's logs.
+/// newsyslog's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Rotation {
     /// The path of each rule.
-    rules: Vec<String>,
-    /// A file of them cannot be read.
-    unread: bool,
+    paths: Vec<String>,
+    /// Whether part of it cannot be read.
+    is_incomplete: bool,
 }
 
-/// Where they are, as configured.
 #[derive(Debug, Default)]
 pub(super) struct ConfiguredPaths {
     pub(super) store: Option<PathBuf>,
@@ -107,95 +103,90 @@ pub(super) struct ConfiguredPaths {
     pub(super) log: Option<PathBuf>,
 }
 
-/// Looks at them. `answers` is whether the gateway does: then the store's lock is its own.
+/// `answers` is whether the gateway does: then it holds the store's lock.
 pub(super) async fn inspect(
     tools: &SystemTools,
     account: Account,
-    named: ConfiguredPaths,
+    configured: ConfiguredPaths,
     is_mac: bool,
     answers: bool,
 ) -> PathsFacts {
-    let place = |path: Option<PathBuf>, kind| {
-        let account = &account;
-        async move {
-            match path {
-                Some(path) => Some(inspect_path(tools, account, path, kind).await),
-                None => None,
-            }
-        }
+    let inspect = async |path: Option<&PathBuf>, kind| match path {
+        Some(path) => Some(inspect_path(tools, &account, path.clone(), kind).await),
+        None => None,
     };
-    let lock = named.store.clone().filter(|_| !answers);
-    let holder = async { lock_holder(tools, &lock?.join(".lock")).await };
+    let lock = configured.store.as_ref().filter(|_| !answers).map(|store| store.join(".lock"));
     let (store, data, log, holder) = tokio::join!(
-        place(named.store.clone(), FileKind::Folder),
-        place(named.data.clone(), FileKind::Folder),
-        place(named.log.clone(), FileKind::File),
-        holder,
+        inspect(configured.store.as_ref(), FileKind::Folder),
+        inspect(configured.data.as_ref(), FileKind::Folder),
+        inspect(configured.log.as_ref(), FileKind::File),
+        async { lock_holder(tools, &lock?).await },
     );
-    let stderr = fs::metadata(STDERR_LOG).ok().filter(|_| is_mac).map(|found| found.len());
+    let stderr_size = fs::metadata(STDERR_LOG).ok().filter(|_| is_mac).map(|file| file.len());
     let rotation = if is_mac { Some(blocking(|| read_rotation(Path::new("/etc"))).await) } else { None };
-    PathsFacts { store, holder, data, log, stderr, rotation, account }
+    PathsFacts { store, holder, data, log, stderr_size, rotation, account }
 }
 
 async fn inspect_path(tools: &SystemTools, account: &Account, path: PathBuf, kind: FileKind) -> PathFacts {
-    let looked = path.clone();
-    let looking = blocking(move || {
-        let found = path_kind(&looked);
-        let at = match &found {
-            PathKind::Folder | PathKind::File(_) | PathKind::Other => Some(looked),
-            PathKind::Nothing(above) => Some(above.clone()),
+    let inspected = path.clone();
+    let inspection = blocking(move || {
+        let state = path_state(&inspected);
+        let existing = match &state {
+            PathState::Dir | PathState::File(_) | PathState::Other => Some(inspected),
+            PathState::Missing(parent) => Some(parent.clone()),
             _ => None,
         };
-        let disk = at.as_ref().and_then(|at| disk_space(at).ok());
-        let device = at.as_ref().and_then(|at| Some(fs::metadata(at).ok()?.dev()));
-        (found, at, disk, device)
+        let disk = existing.as_ref().and_then(|path| disk_space(path).ok());
+        let device = existing.as_ref().and_then(|path| Some(fs::metadata(path).ok()?.dev()));
+        (state, existing, disk, device)
     });
-    let Ok((found, at, disk, device)) = timeout(DISK_TIMEOUT, looking).await else {
-        return PathFacts { path, kind, found: PathKind::TimedOut, writable: None, disk: None, device: None };
+    let Ok((state, existing, disk, device)) = timeout(DISK_TIMEOUT, inspection).await else {
+        let state = PathState::TimedOut;
+        return PathFacts { path, kind, state, is_writable: None, disk: None, device: None };
     };
-    let writable = match (&at, &found) {
-        // In a folder that is there to be made something in.
-        (Some(at), PathKind::Folder | PathKind::Nothing(_)) => {
-            match (account.has_access(tools, "-w", at).await, account.has_access(tools, "-x", at).await) {
+    let is_writable = match (&existing, &state) {
+        // Files must be created in this directory.
+        (Some(dir), PathState::Dir | PathState::Missing(_)) => {
+            match (account.has_access(tools, "-w", dir).await, account.has_access(tools, "-x", dir).await) {
                 (Some(write), Some(search)) => Some(write && search),
                 _ => None,
             }
         }
-        (Some(at), _) => account.has_access(tools, "-w", at).await,
+        (Some(path), _) => account.has_access(tools, "-w", path).await,
         (None, _) => None,
     };
-    PathFacts { path, kind, found, writable, disk, device }
+    PathFacts { path, kind, state, is_writable, disk, device }
 }
 
-fn path_kind(path: &Path) -> PathKind {
+fn path_state(path: &Path) -> PathState {
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => return PathKind::Folder,
-        Ok(found) if found.is_file() => return PathKind::File(found.len()),
-        Ok(_) => return PathKind::Other,
+        Ok(metadata) if metadata.is_dir() => return PathState::Dir,
+        Ok(metadata) if metadata.is_file() => return PathState::File(metadata.len()),
+        Ok(_) => return PathState::Other,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return PathKind::Hidden(error.to_string());
+            return PathState::Hidden(error.to_string());
         }
         Err(_) => {}
     }
     if let Ok(target) = fs::read_link(path) {
-        return PathKind::Dangling(target);
+        return PathState::Dangling(target);
     }
-    let relative = Path::new(".");
-    for above in path.ancestors().skip(1) {
-        let above = if above.as_os_str().is_empty() { relative } else { above };
-        match fs::metadata(above) {
-            Ok(found) if found.is_dir() => return PathKind::Nothing(above.to_owned()),
-            Ok(_) => return PathKind::BlockedBy(above.to_owned()),
+    let current_dir = Path::new(".");
+    for parent in path.ancestors().skip(1) {
+        let parent = if parent.as_os_str().is_empty() { current_dir } else { parent };
+        match fs::metadata(parent) {
+            Ok(metadata) if metadata.is_dir() => return PathState::Missing(parent.to_owned()),
+            Ok(_) => return PathState::BlockedBy(parent.to_owned()),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return PathKind::Hidden(error.to_string());
+                return PathState::Hidden(error.to_string());
             }
             Err(_) => {}
         }
     }
-    PathKind::Nothing(relative.to_owned())
+    PathState::Missing(current_dir.to_owned())
 }
 
-/// The process that holds the store, if one does. Its number is in the lock's file; that it lives and still holds it is seen.
+/// The process that holds the store's lock. Its number is in the lock file; a stale one is ignored.
 async fn lock_holder(tools: &SystemTools, lock: &Path) -> Option<LockHolder> {
     let mut file = read_no_follow(lock).ok()?;
     let mut text = String::new();
@@ -203,32 +194,31 @@ async fn lock_holder(tools: &SystemTools, lock: &Path) -> Option<LockHolder> {
     let process: u32 = text.lines().next()?.trim().parse().ok()?;
     let name = match tools.run("ps", &["-p", &process.to_string(), "-o", "comm="]).await {
         CommandOutput::Done { code: Some(0), text } => text.trim().to_owned(),
-        // Without ps its number has to do.
+        // Without ps, its name stays unknown.
         CommandOutput::NotFound => "a process".to_owned(),
         _ => return None,
     };
-    is_locked(&file).then(|| LockHolder { process, program: super::escaped(&name) })
+    is_locked(&file).then_some(LockHolder { process, program: name })
 }
 
 fn is_locked(file: &File) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Which of newsyslog's rules under this folder are of the gateway's logs.
+/// The paths in newsyslog's configuration below `etc`.
 fn read_rotation(etc: &Path) -> Rotation {
     let mut files = vec![etc.join("newsyslog.conf")];
-    let folder = fs::read_dir(etc.join("newsyslog.d")).into_iter().flatten().flatten();
-    files.extend(
-        folder.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "conf")),
-    );
+    let included = fs::read_dir(etc.join("newsyslog.d")).into_iter().flatten().flatten();
+    let included = included.map(|entry| entry.path());
+    files.extend(included.filter(|path| path.extension().is_some_and(|extension| extension == "conf")));
     let mut rotation = Rotation::default();
     for file in files {
         match fs::read_to_string(&file) {
             Ok(text) => {
                 let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
-                rotation.rules.extend(text.lines().map(first).filter(|path| path.starts_with('/')));
+                rotation.paths.extend(text.lines().map(first).filter(|path| path.starts_with('/')));
             }
-            Err(error) => rotation.unread |= error.kind() == io::ErrorKind::PermissionDenied,
+            Err(error) => rotation.is_incomplete |= error.kind() == io::ErrorKind::PermissionDenied,
         }
     }
     rotation
@@ -240,25 +230,25 @@ mod tests {
     use crate::store::disk::tests::temporary;
 
     #[test]
-    fn what_is_at_a_place_is_told_apart() {
+    fn the_states_of_a_path_are_told_apart() {
         let base = temporary("doctor-places");
         let file = base.join("file");
         fs::write(&file, "abc").unwrap();
         std::os::unix::fs::symlink("/not/mounted", base.join("link")).unwrap();
         for (path, expected) in [
-            (base.clone(), PathKind::Folder),
-            (file.clone(), PathKind::File(3)),
-            (PathBuf::from("/dev/null"), PathKind::Other),
-            (base.join("link"), PathKind::Dangling("/not/mounted".into())),
-            (base.join("a/b"), PathKind::Nothing(base.clone())),
-            (file.join("a/b"), PathKind::BlockedBy(file.clone())),
+            (base.clone(), PathState::Dir),
+            (file.clone(), PathState::File(3)),
+            (PathBuf::from("/dev/null"), PathState::Other),
+            (base.join("link"), PathState::Dangling("/not/mounted".into())),
+            (base.join("a/b"), PathState::Missing(base.clone())),
+            (file.join("a/b"), PathState::BlockedBy(file.clone())),
         ] {
-            assert_eq!(path_kind(&path), expected, "{}", path.display());
+            assert_eq!(path_state(&path), expected, "{}", path.display());
         }
     }
 
     #[test]
-    fn the_rules_of_newsyslog_are_found_wherever_they_stand() {
+    fn newsyslogs_rules_are_found_in_every_file() {
         let etc = temporary("doctor-newsyslog");
         assert_eq!(read_rotation(&etc), Rotation::default());
         fs::create_dir(etc.join("newsyslog.d")).unwrap();
@@ -270,20 +260,20 @@ mod tests {
         )
         .unwrap();
         fs::write(etc.join("newsyslog.d/g.conf.off"), "/other.log\n").unwrap();
-        assert_eq!(read_rotation(&etc).rules, ["/var/log/a.log", "/var/lib/gateway/logs/gateway.log"]);
+        assert_eq!(read_rotation(&etc).paths, ["/var/log/a.log", "/var/lib/gateway/logs/gateway.log"]);
     }
 
     #[tokio::test]
-    async fn a_lock_is_told_with_its_holder_while_it_is_held() {
+    async fn a_lock_has_a_holder_only_while_it_is_held() {
         let base = temporary("doctor-lock");
         let (lock, tools) = (base.join(".lock"), SystemTools::new(None));
         assert_eq!(lock_holder(&tools, &lock).await, None);
         fs::write(&lock, format!("{}\ngateway 0.1.0\n", std::process::id())).unwrap();
-        assert_eq!(lock_holder(&tools, &lock).await, None, "it lives, and holds nothing");
+        assert_eq!(lock_holder(&tools, &lock).await, None, "the process exists, without holding the lock");
         let held = File::open(&lock).unwrap();
         held.lock().unwrap();
-        let finding = lock_holder(&tools, &lock).await.unwrap();
-        assert_eq!(finding.process, std::process::id(), "{finding:?}");
+        let holder = lock_holder(&tools, &lock).await.unwrap();
+        assert_eq!(holder.process, std::process::id(), "{holder:?}");
         drop(held);
         fs::write(&lock, "4194999\ngateway 0.1.0\n").unwrap();
         assert_eq!(lock_holder(&tools, &lock).await, None);

@@ -1,12 +1,11 @@
-//! A gateway on another machine, of which only it itself can tell.
+//! A gateway on another machine, known only by what it reports.
 
 use std::net::IpAddr;
 
 use reqwest::Url;
-use serde_json::Value;
 use service::{doctor::Finding, secret::redact_url};
 
-use super::{escaped, running};
+use super::{ReachableGateway, running};
 use crate::{commands::target::GatewayTarget, tls::host_names::host_names};
 
 /// Whether an address is this machine's.
@@ -19,21 +18,22 @@ pub(super) fn is_local(url: &str) -> bool {
         || host_names().contains(&host)
 }
 
-/// Asks it.
-pub(super) async fn examine(target: &GatewayTarget) -> (Vec<Finding>, Option<Value>) {
-    let (status, checks) = running::check_gateway(target).await;
+pub(super) async fn examine(target: GatewayTarget) -> (Vec<Finding>, Option<ReachableGateway>) {
+    let (status, checks) = running::check_gateway(&target).await;
+    let base = redact_url(&target.base);
     match status {
-        Some(Ok(status)) => {
-            let place = format!("a gateway answers at {}", escaped(&redact_url(&target.base)));
-            let mut findings = vec![Finding::ok("port", place), running::verify_result(&checks, false)];
+        Ok(status) => {
+            let mut findings = vec![
+                Finding::ok("port", format!("a gateway answers at {base}")),
+                running::verify_result(&checks, false),
+            ];
             findings.extend(running::from_status(&status));
-            (findings, Some(status))
+            (findings, Some((target, status)))
         }
-        Some(Err(why)) => {
-            let message = format!("{}: {}", escaped(&redact_url(&target.base)), escaped(&why));
-            (vec![Finding::fail("port", message, "gateway doctor, on that machine")], None)
+        Err(why) => {
+            let fix = "gateway doctor, on that machine";
+            (vec![Finding::fail("port", format!("{base}: {why}"), fix)], None)
         }
-        None => (Vec::new(), None),
     }
 }
 

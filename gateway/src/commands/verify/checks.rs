@@ -1,15 +1,15 @@
-//! The checks that cost nothing.
+//! The checks that need no GPU time.
 
 use axum::http::header;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use service::text::ellipsize;
 
 use super::{
-    super::target::{GatewayTarget, Reply, escaped},
-    CheckResult, expect_equal, expect_error, expect_status, images_class,
+    super::target::{GatewayTarget, Reply},
+    CheckResult, MAX_CHARS, expect_equal, expect_error, expect_status, images_class,
 };
 
-/// A backend that nobody has.
 const UNKNOWN_BACKEND: &str = "no-such-backend";
 
 pub(super) async fn health(target: &GatewayTarget) -> CheckResult {
@@ -35,7 +35,7 @@ pub(super) async fn wrong_token(target: &GatewayTarget) -> CheckResult {
         target.anonymous(Method::GET, "/v1/models").bearer_auth("not-a-token-of-this-gateway"),
     )
     .await?;
-    Ok("a token that nobody has answers 401".to_owned())
+    Ok("an unknown token is answered with 401".to_owned())
 }
 
 async fn expect_unauthorized(request: RequestBuilder) -> Result<(), String> {
@@ -55,55 +55,55 @@ pub(super) async fn models(target: &GatewayTarget) -> CheckResult {
 
 pub(super) fn status_keys(status: &Value) -> CheckResult {
     let object = |name: &str| status[name].as_object().ok_or_else(|| format!("expected the key {name}"));
-    let places = object("admission_control")?;
-    for (key, value) in places {
+    let limits = object("admission_control")?;
+    for (key, value) in limits {
         for name in ["limit", "available", "inflight"] {
             if !value[name].is_u64() {
-                return Err(format!("expected the number admission_control.{}.{name}", escaped(key)));
+                return Err(format!("expected the number admission_control.{key}.{name}"));
             }
         }
     }
     let backends = object("backend_health")?;
     for (class, value) in backends {
         if !(value["healthy"].is_boolean() && value["ready"].is_boolean()) {
-            return Err(format!("expected healthy and ready in backend_health.{}", escaped(class)));
+            return Err(format!("expected healthy and ready in backend_health.{class}"));
         }
     }
     if !status["gateway"]["version"].is_string() {
         return Err("expected the key gateway.version".to_owned());
     }
-    Ok(format!("{} backends, {} limits", backends.len(), places.len()))
+    Ok(format!("{} backends, {} limits", backends.len(), limits.len()))
 }
 
 pub(in crate::commands) fn images_backend(status: &Value) -> CheckResult {
     let class = images_class(status)?;
     if status["gateway"]["images_backend"] == "mock" {
-        return Ok("placeholders: IMAGES_BACKEND is mock, and no backend is asked".to_owned());
+        return Ok("placeholders: IMAGES_BACKEND is mock, no backend is used".to_owned());
     }
-    let seen = &status["backend_health"][class];
-    if seen.is_null() {
-        return Ok(format!("no backend makes pictures: {} is not configured", escaped(class)));
+    let health = &status["backend_health"][class];
+    if health.is_null() {
+        return Ok(format!("no backend makes images: {class} is not configured"));
     }
-    if seen["ready"] == true {
-        return Ok(format!("{} is ready", escaped(class)));
+    if health["ready"] == true {
+        return Ok(format!("{class} is ready"));
     }
-    let why = seen["error"].as_str().unwrap_or("the status does not name it");
-    Err(format!("{} is not ready: {}", escaped(class), escaped(why)))
+    let why = health["error"].as_str().unwrap_or("the status does not say why");
+    Err(format!("{class} is not ready: {}", ellipsize(why, MAX_CHARS)))
 }
 
-/// Pictures never go to another backend, whoever asks for it.
+/// Image requests never go to another backend.
 pub(super) async fn other_backend_refuses_images(target: &GatewayTarget, status: &Value) -> CheckResult {
     let class = images_class(status)?;
     let backends = status["backend_health"].as_object().ok_or("the status names no backends")?;
     let others = || backends.keys().filter(|other| *other != class);
     let Some(other) = others().find(|other| *other == "local_mlx").or_else(|| others().next()) else {
-        return Ok(format!("there is no backend besides {}", escaped(class)));
+        return Ok(format!("there is no backend besides {class}"));
     };
     let reply = Reply::send(image_request(target, other)).await?;
     expect_error(&reply, 400, "capability_not_supported")?;
     let expected = format!("Backend {other} does not support images");
     expect_equal("the message", reply.json()["error"]["message"].as_str().unwrap_or_default(), &expected)?;
-    Ok(format!("X-Backend: {} answers 400: {}", escaped(other), escaped(&expected)))
+    Ok(format!("X-Backend: {other} answers 400: {expected}"))
 }
 
 pub(super) async fn unknown_backend(target: &GatewayTarget) -> CheckResult {
@@ -126,22 +126,22 @@ mod tests {
 
     #[test]
     fn a_missing_key_of_the_status_is_named() {
-        let whole = json!({
+        let status = json!({
             "admission_control": {"g.images": {"limit": 1, "available": 1, "inflight": 0}},
             "backend_health": {"g": {"healthy": true, "ready": false, "error": "hot"}},
             "gateway": {"version": "1", "images_backend": "http_openai_images", "images_class": "g"},
         });
-        assert!(status_keys(&whole).is_ok());
-        assert_eq!(images_backend(&whole).unwrap_err(), "g is not ready: hot");
-        for (pointer, words) in [
+        assert!(status_keys(&status).is_ok());
+        assert_eq!(images_backend(&status).unwrap_err(), "g is not ready: hot");
+        for (pointer, expected) in [
             ("/admission_control", "admission_control"),
             ("/admission_control/g.images/limit", "admission_control.g.images.limit"),
             ("/backend_health/g/ready", "backend_health.g"),
             ("/gateway/version", "gateway.version"),
         ] {
-            let mut part = whole.clone();
+            let mut part = status.clone();
             *part.pointer_mut(pointer).unwrap() = Value::Null;
-            assert!(status_keys(&part).unwrap_err().contains(words), "{pointer}");
+            assert!(status_keys(&part).unwrap_err().contains(expected), "{pointer}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The checks that spend GPU time.
+//! The checks that need GPU time.
 
 use std::time::Duration;
 
@@ -6,74 +6,74 @@ use axum::http::header;
 use futures_util::future::join_all;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use service::text::{ellipsize, prefix};
 
 use super::{
-    super::target::{GatewayTarget, Reply, escaped},
-    CheckResult, expect_equal, expect_error, expect_status, images_class,
+    super::target::{GatewayTarget, Reply},
+    CheckResult, MAX_CHARS, expect_equal, expect_error, expect_status, images_class,
 };
 use crate::store::{EncodedImage, ImageName};
 
-/// A little longer than the gateway's own patience.
+/// A little longer than the gateway's own timeout.
 const IMAGE_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// One picture, fetched as a browser does, whose name says what its bytes are.
+/// Has an image made, fetches it as a browser does, and compares its hash with its name.
 pub(in crate::commands) async fn generate(target: &GatewayTarget, status: &Value) -> CheckResult {
     let reply = Reply::send(image_request(target).timeout(IMAGE_TIMEOUT)).await?;
     expect_status(&reply, 200)?;
-    let mock = status["gateway"]["images_backend"] == "mock";
-    expect_equal(
-        "X-Backend-Used",
-        reply.header("x-backend-used"),
-        if mock { "mock" } else { images_class(status)? },
-    )?;
-    let answer = reply.json();
-    let url = answer["data"][0]["url"].as_str().ok_or("expected data[0].url in the answer")?;
+    let is_mock = status["gateway"]["images_backend"] == "mock";
+    let backend = if is_mock { "mock" } else { images_class(status)? };
+    expect_equal("X-Backend-Used", reply.header("x-backend-used"), backend)?;
+    let body = reply.json();
+    let url = body["data"][0]["url"].as_str().ok_or("expected data[0].url in the answer")?;
+    let shown_url = ellipsize(url, MAX_CHARS);
     let fetched = Reply::send(target.anonymous(Method::GET, &path_of(target, url)?)).await?;
-    expect_status(&fetched, 200).map_err(|why| format!("{}: {why}", escaped(url)))?;
+    expect_status(&fetched, 200).map_err(|why| format!("{shown_url}: {why}"))?;
     check_hash(url, &fetched.body)?;
     expect_equal("X-Content-Type-Options", fetched.header("x-content-type-options"), "nosniff")?;
-    let kind = escaped(fetched.header("content-type"));
-    Ok(format!(
-        "{} is {} bytes of {kind}, and its name tells their SHA-256",
-        escaped(url),
-        fetched.body.len()
-    ))
+    let (bytes, content_type) = (fetched.body.len(), prefix(fetched.header("content-type"), MAX_CHARS));
+    Ok(format!("{shown_url} has {bytes} bytes of {content_type}, and their SHA-256 in its name"))
 }
 
-/// The path alone, asked of the gateway that is verified: `PUBLIC_BASE_URL` may name it otherwise.
+/// The path alone, as `PUBLIC_BASE_URL` may name another host than the one that is verified.
 fn path_of(target: &GatewayTarget, url: &str) -> Result<String, String> {
-    let url = target.base.join(url).map_err(|_| format!("data[0].url is no address: {}", escaped(url)))?;
+    let invalid = |_| format!("data[0].url is not a URL: {}", ellipsize(url, MAX_CHARS));
+    let url = target.base.join(url).map_err(invalid)?;
     Ok(url.path().to_owned())
 }
 
 fn check_hash(url: &str, bytes: &[u8]) -> Result<(), String> {
-    let name = url.rsplit('/').next().and_then(ImageName::parse);
-    let name =
-        name.ok_or_else(|| format!("expected /ui/images/{{unix}}_{{hash}}.png, found {}", escaped(url)))?;
+    let name = url.rsplit('/').next().and_then(ImageName::parse).ok_or_else(|| {
+        format!("expected /ui/images/{{unix}}_{{hash}}.png, found {}", ellipsize(url, MAX_CHARS))
+    })?;
     let image =
-        EncodedImage::from_bytes(bytes.to_vec()).map_err(|why| format!("expected a picture: {why}"))?;
+        EncodedImage::from_bytes(bytes.to_vec()).map_err(|why| format!("expected an image: {why}"))?;
     expect_equal("the hash in the name", name.hash(), image.name(0).hash())
 }
 
-/// One more than there are places, at once: exactly one is told to come back.
+/// Sends one request more than there are slots, at once: exactly one is refused.
 pub(in crate::commands) async fn overload(target: &GatewayTarget, status: &Value) -> CheckResult {
     let key = format!("{}.images", images_class(status)?);
-    let places = &status["admission_control"][&key];
-    let limit = places["limit"].as_u64().and_then(|limit| usize::try_from(limit).ok());
-    let limit = limit.ok_or_else(|| format!("the status has no limit for {}", escaped(&key)))?;
-    if places["inflight"] != 0 {
-        return Err("others have pictures made now: try again when the gateway is idle".to_owned());
+    let slots = &status["admission_control"][&key];
+    let limit = slots["limit"].as_u64().and_then(|limit| usize::try_from(limit).ok());
+    let limit = limit.ok_or_else(|| format!("the status has no limit for {key}"))?;
+    if slots["inflight"] != 0 {
+        return Err("other image requests are running: try again when the gateway is idle".to_owned());
     }
-    let orders = (0..=limit).map(|_| Reply::send(image_request(target).timeout(IMAGE_TIMEOUT)));
-    let replies = join_all(orders).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let requests = (0..=limit).map(|_| Reply::send(image_request(target).timeout(IMAGE_TIMEOUT)));
+    let replies = join_all(requests).await.into_iter().collect::<Result<Vec<_>, _>>()?;
     let (refused, others): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status.as_u16() == 429);
     let [refused] = refused.as_slice() else {
-        return Err(format!("expected one 429 of {} at once, found {}", limit + 1, refused.len()));
+        return Err(format!(
+            "expected one 429 for {} concurrent requests, found {}",
+            limit + 1,
+            refused.len()
+        ));
     };
     expect_error(refused, 429, "backend_overloaded")?;
     expect_equal("Retry-After", refused.header("retry-after"), "5")?;
     others.into_iter().try_for_each(|reply| expect_status(reply, 200))?;
-    Ok(format!("of {} at once one was answered 429, Retry-After: 5", limit + 1))
+    Ok(format!("of {} concurrent requests, one was answered with 429, Retry-After: 5", limit + 1))
 }
 
 fn image_request(target: &GatewayTarget) -> RequestBuilder {
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_tells_other_bytes_fails() {
+    fn a_name_with_another_hash_fails() {
         let bytes = picture::painter::ProceduralImage {
             label: "t",
             prompt: "p",
@@ -105,8 +105,6 @@ mod tests {
                 .contains("the hash in the name")
         );
         assert!(check_hash("/elsewhere.png", &bytes).unwrap_err().contains("{unix}"));
-        assert!(
-            check_hash("/ui/images/7_0123456789abcdef.png", b"<html>").unwrap_err().contains("a picture")
-        );
+        assert!(check_hash("/ui/images/7_0123456789abcdef.png", b"<html>").unwrap_err().contains("an image"));
     }
 }

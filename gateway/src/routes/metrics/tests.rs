@@ -66,10 +66,10 @@ fn the_text() {
     # HELP gateway_log_lines_dropped_total Log lines that could not be written, on a full disk for example.
     # TYPE gateway_log_lines_dropped_total counter
     gateway_log_lines_dropped_total 3
-    # HELP gateway_pictures_stored_bytes_total Bytes of the pictures stored.
+    # HELP gateway_pictures_stored_bytes_total Bytes of the images stored.
     # TYPE gateway_pictures_stored_bytes_total counter
     gateway_pictures_stored_bytes_total 1234
-    # HELP gateway_pictures_stored_total Pictures stored.
+    # HELP gateway_pictures_stored_total Images stored.
     # TYPE gateway_pictures_stored_total counter
     gateway_pictures_stored_total 2
     # HELP gateway_probes_total Health probes, by result.
@@ -88,7 +88,7 @@ fn the_text() {
     gateway_request_duration_seconds_count{route="/v1/images/generations"} 1
     gateway_request_duration_seconds_sum{route="other"} 0.001
     gateway_request_duration_seconds_count{route="other"} 1
-    # HELP gateway_requests_total Requests answered, by route, backend and status; 499 is a caller who left.
+    # HELP gateway_requests_total Requests answered, by route, backend and status; 499 means that the client disconnected.
     # TYPE gateway_requests_total counter
     gateway_requests_total{backend="gpu_heavy",route="/v1/images/generations",status="200"} 1
     gateway_requests_total{backend="none",route="other",status="404"} 1

@@ -15,15 +15,19 @@ pub(crate) fn temporary(purpose: &str) -> PathBuf {
     dir
 }
 
-fn picture(seed: u64) -> EncodedImage {
+fn image(seed: u64) -> EncodedImage {
     let painting = ProceduralImage { label: "test", prompt: "x", seed, size: ImageSize::new(8, 8) };
     EncodedImage::from_bytes(painting.to_png()).unwrap()
 }
 
-/// Stores them and gives their names.
-fn keep(store: &ImageStore, pictures: &[EncodedImage], unix: u64) -> Result<Vec<ImageName>, StoreError> {
-    let written = pictures.iter().map(|picture| store.write(picture)).collect::<Result<_, _>>()?;
-    Ok(store.commit(written, unix, &Provenance::default())?.into_iter().map(|kept| kept.name).collect())
+/// Stores images and returns their names.
+fn store_images(
+    store: &ImageStore,
+    images: &[EncodedImage],
+    unix: u64,
+) -> Result<Vec<ImageName>, StoreError> {
+    let written = images.iter().map(|image| store.write(image)).collect::<Result<_, _>>()?;
+    Ok(store.commit(written, unix, &Provenance::default())?.into_iter().map(|stored| stored.name).collect())
 }
 
 fn files(dir: &Path) -> BTreeSet<String> {
@@ -31,25 +35,29 @@ fn files(dir: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_picture_is_kept_under_its_hash_and_nothing_else_is_left() {
+fn an_image_is_stored_under_its_hash_without_leftovers() {
     let dir = temporary("keep");
     let store = ImageStore::open(&dir).unwrap();
-    let names = keep(&store, &[picture(1), picture(2)], 1_736_697_234).unwrap();
+    let names = store_images(&store, &[image(1), image(2)], 1_736_697_234).unwrap();
     assert_eq!(names.len(), 2);
     assert!(names[0].as_str().starts_with("1736697234_") && names[0] != names[1]);
-    assert_eq!(fs::read(dir.join(names[0].as_str())).unwrap(), picture(1).bytes());
+    assert_eq!(fs::read(dir.join(names[0].as_str())).unwrap(), image(1).bytes());
     let mut expected: BTreeSet<_> = names.iter().map(|name| name.as_str().to_owned()).collect();
     expected.insert(".lock".to_owned());
     assert_eq!(files(&dir), expected);
     assert_eq!(store.find(&names[0]).unwrap().unwrap().mime, "image/png");
-    assert_eq!(keep(&store, &[picture(1)], 1_736_697_234).unwrap(), names[..1], "the same again is no error");
+    assert_eq!(
+        store_images(&store, &[image(1)], 1_736_697_234).unwrap(),
+        names[..1],
+        "storing it again is no error"
+    );
 }
 
 #[test]
-fn the_group_may_look_at_the_pictures() {
+fn the_group_may_read_the_pictures() {
     let dir = temporary("group").join("data/pictures");
     let store = ImageStore::open(&dir).unwrap();
-    let name = keep(&store, &[picture(1)], 7).unwrap().remove(0);
+    let name = store_images(&store, &[image(1)], 7).unwrap().remove(0);
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!((mode(&dir), mode(dir.parent().unwrap())), (0o750, 0o750));
     assert_eq!(mode(&dir.join(name.as_str())), 0o640);
@@ -59,20 +67,20 @@ fn the_group_may_look_at_the_pictures() {
 fn an_existing_name_with_other_bytes_is_an_error_and_stays() {
     let dir = temporary("collision");
     let store = ImageStore::open(&dir).unwrap();
-    let name = store.write(&picture(1)).unwrap().name(7);
-    let mut changed = picture(1).bytes().to_vec();
+    let name = store.write(&image(1)).unwrap().name(7);
+    let mut changed = image(1).bytes().to_vec();
     *changed.last_mut().unwrap() ^= 1;
     for other in [&b"other"[..], &changed] {
         fs::write(dir.join(name.as_str()), other).unwrap();
-        let refused = keep(&store, &[picture(1)], 7);
+        let refused = store_images(&store, &[image(1)], 7);
         assert!(matches!(refused, Err(StoreError::Collision(taken)) if taken == name));
         assert_eq!(fs::read(dir.join(name.as_str())).unwrap(), other);
-        assert_eq!(files(&dir).len(), 2, "the lock and the other: {:?}", files(&dir));
+        assert_eq!(files(&dir).len(), 2, "the lock and the other file: {:?}", files(&dir));
     }
 }
 
 #[test]
-fn only_our_own_unfinished_files_are_swept() {
+fn only_our_own_unfinished_files_are_removed_at_start() {
     let dir = temporary("sweep");
     let ours = format!(".incoming-{}.tmp", "0a".repeat(16));
     let others = [
@@ -103,7 +111,7 @@ fn a_second_store_on_the_same_directory_names_the_holder() {
 }
 
 #[test]
-fn a_store_that_cannot_be_written_names_path_owner_and_remedy() {
+fn an_unwritable_store_is_reported_with_path_owner_and_fix() {
     let dir = temporary("unwritable").join("file");
     fs::write(&dir, b"no directory").unwrap();
     let problem = ImageStore::open(&dir.join("it's here")).unwrap_err().to_string();
@@ -114,14 +122,14 @@ fn a_store_that_cannot_be_written_names_path_owner_and_remedy() {
 }
 
 #[test]
-fn an_unwritten_rest_is_removed() {
+fn an_unfinished_file_is_removed() {
     let dir = temporary("rest");
     drop(TempFile::create(&dir).unwrap());
     assert_eq!(files(&dir), BTreeSet::new());
 }
 
 #[test]
-fn the_type_is_told_by_the_bytes_and_a_link_is_no_picture() {
+fn the_type_is_detected_from_the_bytes_and_links_are_ignored() {
     let dir = temporary("mime");
     let store = ImageStore::open(&dir).unwrap();
     let find = |name: &str| store.find(&ImageName::parse(name).unwrap()).unwrap().map(|stored| stored.mime);
@@ -136,9 +144,9 @@ fn the_type_is_told_by_the_bytes_and_a_link_is_no_picture() {
     assert_eq!(find("1_0000000000000005.png"), None);
 }
 
-/// A store with pictures of these seconds and sizes.
-fn filled(dir: &Path, pictures: &[(u64, usize)]) -> ImageStore {
-    for (unix, bytes) in pictures {
+/// A store with images of these timestamps and sizes.
+fn filled(dir: &Path, images: &[(u64, usize)]) -> ImageStore {
+    for (unix, bytes) in images {
         let path = dir.join(format!("{unix}_0123456789abcdef.png"));
         fs::write(&path, vec![0; *bytes]).unwrap();
         let modified = std::time::UNIX_EPOCH + std::time::Duration::from_secs(*unix);
@@ -147,14 +155,14 @@ fn filled(dir: &Path, pictures: &[(u64, usize)]) -> ImageStore {
     ImageStore::open(dir).unwrap()
 }
 
-fn units(dir: &Path) -> Vec<u64> {
+fn timestamps(dir: &Path) -> Vec<u64> {
     let mut names: Vec<_> = files(dir).iter().filter_map(|name| ImageName::parse(name)).collect();
     names.sort_unstable();
     names.iter().map(ImageName::unix).collect()
 }
 
 #[test]
-fn the_oldest_go_and_only_regular_files_of_the_stores_form() {
+fn retention_deletes_the_oldest_and_only_regular_files_of_the_store() {
     let dir = temporary("retention");
     let outside = temporary("outside").join("1_0123456789abcdef.png");
     fs::write(&outside, vec![0; 500]).unwrap();
@@ -163,32 +171,32 @@ fn the_oldest_go_and_only_regular_files_of_the_stores_form() {
     fs::create_dir(dir.join("2_0123456789abcdee.png")).unwrap();
     let store = filled(&dir, &[(10, 5), (20, 5), (30, 5)]);
     assert_eq!(store.totals(), StoreTotals { images: 3, bytes: 15 });
-    let rules = RetentionPolicy { max_bytes: Some(10), ..RetentionPolicy::default() };
-    assert_eq!(store.apply_retention(&rules, 1000, true).unwrap(), StoreTotals { images: 1, bytes: 5 });
-    assert_eq!(store.apply_retention(&rules, 1000, true).unwrap(), StoreTotals::default());
+    let policy = RetentionPolicy { max_bytes: Some(10), ..RetentionPolicy::default() };
+    assert_eq!(store.apply_retention(&policy, 1000, true).unwrap(), StoreTotals { images: 1, bytes: 5 });
+    assert_eq!(store.apply_retention(&policy, 1000, true).unwrap(), StoreTotals::default());
     assert_eq!(store.totals(), StoreTotals { images: 2, bytes: 10 });
-    assert_eq!(units(&dir), [1, 2, 20, 30]);
+    assert_eq!(timestamps(&dir), [1, 2, 20, 30]);
     assert!(outside.exists() && dir.join("notes.txt").exists());
-    // What somebody else took away makes room, too.
+    // Files deleted by hand count.
     fs::remove_file(dir.join("30_0123456789abcdef.png")).unwrap();
-    let rules = RetentionPolicy { max_bytes: Some(9), ..RetentionPolicy::default() };
-    assert_eq!(store.apply_retention(&rules, 1000, true).unwrap(), StoreTotals::default());
-    assert_eq!(units(&dir), [1, 2, 20]);
+    let policy = RetentionPolicy { max_bytes: Some(9), ..RetentionPolicy::default() };
+    assert_eq!(store.apply_retention(&policy, 1000, true).unwrap(), StoreTotals::default());
+    assert_eq!(timestamps(&dir), [1, 2, 20]);
 }
 
 #[test]
-fn pages_are_of_what_is_there_and_a_picture_can_be_deleted_once() {
+fn pages_list_existing_images_and_an_image_is_deleted_once() {
     let dir = temporary("pages");
     let store = filled(&dir, &[(9, 1), (10, 2), (100, 3), (11, 4)]);
-    let page = |before: Option<&str>, most| {
+    let page = |before: Option<&str>, limit| {
         let before = before.map(|name| ImageName::parse(name).unwrap());
-        let (listed, more) = store.page(before.as_ref(), most).unwrap();
+        let (listed, more) = store.page(before.as_ref(), limit).unwrap();
         (listed.iter().map(|listed| listed.name.unix()).collect::<Vec<_>>(), more)
     };
     assert_eq!(page(None, 2), (vec![100, 11], true));
     assert_eq!(page(Some("11_0123456789abcdef.png"), 2), (vec![10, 9], false));
     fs::remove_file(dir.join("100_0123456789abcdef.png")).unwrap();
-    assert_eq!(page(None, 2), (vec![11, 10], true), "what is gone makes no hole");
+    assert_eq!(page(None, 2), (vec![11, 10], true), "a deleted file leaves no gap");
     assert_eq!(page(None, 3), (vec![11, 10, 9], false));
     let name = ImageName::parse("10_0123456789abcdef.png").unwrap();
     assert!(store.remove(&name).unwrap());
@@ -198,50 +206,52 @@ fn pages_are_of_what_is_there_and_a_picture_can_be_deleted_once() {
 }
 
 #[test]
-fn a_picture_that_cannot_be_looked_at_now_is_not_taken_for_gone() {
+fn an_inaccessible_image_is_not_taken_for_deleted() {
     let dir = temporary("unseen");
     let store = filled(&dir, &[(9, 1), (10, 2)]);
     let away = dir.with_extension("away");
     fs::rename(&dir, &away).unwrap();
-    // Not a folder: the error is another than that nothing is there.
+    // With a file in place of the directory, the error is not NotFound.
     fs::write(&dir, b"").unwrap();
     assert!(store.page(None, 9).is_err());
     assert!(store.find(&ImageName::parse("9_0123456789abcdef.png").unwrap()).is_err());
     fs::remove_file(&dir).unwrap();
     fs::rename(&away, &dir).unwrap();
-    assert_eq!(store.page(None, 9).unwrap().0.len(), 2, "none was forgotten");
+    assert_eq!(store.page(None, 9).unwrap().0.len(), 2, "the index still has both");
 }
 
 #[test]
-fn a_link_in_a_pictures_place_is_a_collision_and_is_not_followed() {
+fn a_link_in_an_images_place_is_a_collision_and_is_not_followed() {
     let dir = temporary("linked");
     let store = ImageStore::open(&dir).unwrap();
     let outside = temporary("outside").join("same.png");
-    fs::write(&outside, picture(1).bytes()).unwrap();
-    let name = store.write(&picture(1)).unwrap().name(7);
+    fs::write(&outside, image(1).bytes()).unwrap();
+    let name = store.write(&image(1)).unwrap().name(7);
     std::os::unix::fs::symlink(&outside, dir.join(name.as_str())).unwrap();
-    assert!(matches!(keep(&store, &[picture(1)], 7), Err(StoreError::Collision(taken)) if taken == name));
+    assert!(
+        matches!(store_images(&store, &[image(1)], 7), Err(StoreError::Collision(taken)) if taken == name)
+    );
 }
 
 #[test]
-fn a_new_picture_counts_at_once() {
+fn a_new_image_counts_at_once() {
     let dir = temporary("counts");
     let store = ImageStore::open(&dir).unwrap();
-    keep(&store, &[picture(1), picture(1)], 7).unwrap();
-    assert_eq!(store.totals(), StoreTotals { images: 1, bytes: picture(1).bytes().len() as u64 });
+    store_images(&store, &[image(1), image(1)], 7).unwrap();
+    assert_eq!(store.totals(), StoreTotals { images: 1, bytes: image(1).bytes().len() as u64 });
 }
 
-fn note(owner: &str, request: &str) -> Provenance {
+fn provenance(owner: &str, request: &str) -> Provenance {
     Provenance { owner: Some(owner.to_owned()), request_id: Some(request.to_owned()) }
 }
 
-fn keep_for(store: &ImageStore, seed: u64, unix: u64, note: &Provenance) -> ImageName {
-    let written = vec![store.write(&picture(seed)).unwrap()];
-    store.commit(written, unix, note).unwrap().remove(0).name
+fn store_for(store: &ImageStore, seed: u64, unix: u64, provenance: &Provenance) -> ImageName {
+    let written = vec![store.write(&image(seed)).unwrap()];
+    store.commit(written, unix, provenance).unwrap().remove(0).name
 }
 
-/// What somebody sees, oldest first, by the seconds of the names.
-fn of(store: &ImageStore, owner: &str) -> Vec<u64> {
+/// The timestamps of an owner's images, oldest first.
+fn owned_by(store: &ImageStore, owner: &str) -> Vec<u64> {
     let wants = |known: &crate::store::index::CachedMetadata| known.owners.iter().any(|known| known == owner);
     let (listed, _, totals) = store.page_matching(&wants, None, 99).unwrap();
     assert_eq!(listed.len(), totals.images);
@@ -249,15 +259,15 @@ fn of(store: &ImageStore, owner: &str) -> Vec<u64> {
 }
 
 #[test]
-fn a_record_lies_beside_its_picture_counts_and_goes_with_it() {
+fn a_record_is_counted_and_deleted_with_its_image() {
     let dir = temporary("records");
     let store = ImageStore::open(&dir).unwrap();
-    let hers = keep_for(&store, 1, 7, &note("alice", "r1"));
-    let his = keep_for(&store, 2, 8, &note("bob", "r2"));
-    assert_eq!((of(&store, "alice"), of(&store, "bob")), (vec![7], vec![8]));
+    let hers = store_for(&store, 1, 7, &provenance("alice", "r1"));
+    let his = store_for(&store, 2, 8, &provenance("bob", "r2"));
+    assert_eq!((owned_by(&store, "alice"), owned_by(&store, "bob")), (vec![7], vec![8]));
     let bytes = |ending: &str| {
         let all = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
-        all.filter(|path| path.extension().is_some_and(|found| found == ending))
+        all.filter(|path| path.extension().is_some_and(|extension| extension == ending))
             .map(|path| fs::metadata(path).unwrap().len())
             .sum::<u64>()
     };
@@ -265,49 +275,49 @@ fn a_record_lies_beside_its_picture_counts_and_goes_with_it() {
     assert_eq!(store.totals(), all);
     drop(store);
     let store = ImageStore::open(&dir).unwrap();
-    assert_eq!(store.totals(), all, "found again");
-    assert_eq!((of(&store, "alice"), of(&store, "bob")), (vec![7], vec![8]));
-    let rules = RetentionPolicy { max_bytes: Some(all.bytes - 1), ..RetentionPolicy::default() };
+    assert_eq!(store.totals(), all, "after a restart");
+    assert_eq!((owned_by(&store, "alice"), owned_by(&store, "bob")), (vec![7], vec![8]));
+    let policy = RetentionPolicy { max_bytes: Some(all.bytes - 1), ..RetentionPolicy::default() };
     let minute = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 60;
-    assert_eq!(store.apply_retention(&rules, minute, true).unwrap().images, 1);
+    assert_eq!(store.apply_retention(&policy, minute, true).unwrap().images, 1);
     assert_eq!(
         files(&dir),
         [".lock", his.as_str(), &format!("{}.json", his.as_str())].map(str::to_owned).into()
     );
-    assert!(store.find(&hers).unwrap().is_none() && of(&store, "alice").is_empty());
-    assert_eq!(of(&store, "bob"), [8], "what was read stays known");
+    assert!(store.find(&hers).unwrap().is_none() && owned_by(&store, "alice").is_empty());
+    assert_eq!(owned_by(&store, "bob"), [8], "read records stay cached");
 }
 
 #[test]
-fn the_same_picture_has_both_owners_and_goes_with_the_last() {
+fn the_same_image_has_both_owners_and_is_deleted_with_the_last() {
     let dir = temporary("owners");
     let store = ImageStore::open(&dir).unwrap();
-    let name = keep_for(&store, 1, 7, &note("alice", "r1"));
+    let name = store_for(&store, 1, 7, &provenance("alice", "r1"));
     fs::write(dir.join(format!("{}.json", name.as_str())), r#"{"owners":["alice"],"prompt":"x"}"#).unwrap();
-    assert_eq!(keep_for(&store, 1, 7, &note("bob", "r2")), name);
+    assert_eq!(store_for(&store, 1, 7, &provenance("bob", "r2")), name);
     let record = store.read_metadata(&name).unwrap();
     assert_eq!(record.owners, ["alice", "bob"]);
-    assert_eq!(record.further["prompt"], "x", "what a later version wrote stays");
+    assert_eq!(record.further["prompt"], "x", "fields of later versions are preserved");
     let is = |owner: &'static str| move |known: &str| known == owner;
     assert!(!store.remove_owner(&name, &is("carol")).unwrap());
     assert!(store.remove_owner(&name, &is("alice")).unwrap());
-    assert_eq!((of(&store, "alice"), of(&store, "bob")), (vec![], vec![7]));
+    assert_eq!((owned_by(&store, "alice"), owned_by(&store, "bob")), (vec![], vec![7]));
     assert!(store.remove_owner(&name, &is("bob")).unwrap());
     assert_eq!((files(&dir), store.totals()), ([".lock".to_owned()].into(), StoreTotals::default()));
     assert!(!store.remove_owner(&name, &is("bob")).unwrap());
 }
 
 #[test]
-fn a_picture_is_kept_also_where_its_record_cannot_be() {
+fn an_image_is_stored_even_if_its_record_cannot_be() {
     let dir = temporary("no-record");
     let store = ImageStore::open(&dir).unwrap();
-    let name = store.write(&picture(1)).unwrap().name(7);
-    let trap = dir.join(format!("{}.json", name.as_str()));
-    fs::create_dir(&trap).unwrap();
-    fs::write(trap.join("x"), "x").unwrap();
-    assert_eq!(keep_for(&store, 1, 7, &note("alice", "r1")), name);
-    assert!(store.find(&name).unwrap().is_some() && of(&store, "alice").is_empty());
-    assert_eq!(files(&dir).len(), 3, "nothing lies about: {:?}", files(&dir));
+    let name = store.write(&image(1)).unwrap().name(7);
+    let record = dir.join(format!("{}.json", name.as_str()));
+    fs::create_dir(&record).unwrap();
+    fs::write(record.join("x"), "x").unwrap();
+    assert_eq!(store_for(&store, 1, 7, &provenance("alice", "r1")), name);
+    assert!(store.find(&name).unwrap().is_some() && owned_by(&store, "alice").is_empty());
+    assert_eq!(files(&dir).len(), 3, "no leftovers: {:?}", files(&dir));
     std::os::unix::fs::symlink(dir.join("nowhere"), dir.join("8_0123456789abcdef.png.json")).unwrap();
     fs::write(dir.join("8_0123456789abcdef.png"), "x").unwrap();
     drop(store);
@@ -316,23 +326,20 @@ fn a_picture_is_kept_also_where_its_record_cannot_be() {
     assert_eq!(
         store.read_metadata(&linked).unwrap(),
         crate::store::metadata::ImageMetadata::default(),
-        "never through a link"
+        "links are not followed"
     );
     assert!(store.remove(&linked).unwrap() && store.remove(&name).unwrap());
 }
 
 #[test]
-fn records_are_read_once_for_lists_and_again_before_a_picture_goes() {
+fn records_are_read_once_for_lists_and_again_before_deletion() {
     let dir = temporary("once");
     let store = ImageStore::open(&dir).unwrap();
-    let name = keep_for(&store, 1, 7, &note("alice", "r1"));
+    let name = store_for(&store, 1, 7, &provenance("alice", "r1"));
     drop(store);
     let store = ImageStore::open(&dir).unwrap();
-    assert_eq!(of(&store, "alice"), [7]);
+    assert_eq!(owned_by(&store, "alice"), [7]);
     fs::write(dir.join(format!("{}.json", name.as_str())), r#"{"owners":["bob"]}"#).unwrap();
-    assert_eq!(of(&store, "alice"), [7]);
-    assert!(
-        !store.remove_owner(&name, &|known| known == "alice").unwrap(),
-        "before it deletes, it reads again"
-    );
+    assert_eq!(owned_by(&store, "alice"), [7]);
+    assert!(!store.remove_owner(&name, &|known| known == "alice").unwrap(), "it reads the record again");
 }

@@ -10,43 +10,43 @@ fn read(dir: &Path, name: &str) -> Vec<u8> {
     fs::read(dir.join(name)).unwrap()
 }
 
-fn made(dir: &Path, now: SystemTime) -> ServedCertificate {
+fn issued(dir: &Path, now: SystemTime) -> ServedCertificate {
     load_or_issue(dir, now).unwrap()
 }
 
-fn leaf(made: &ServedCertificate) -> ParsedCertificate {
-    ParsedCertificate::parse(&made.pair.cert[0]).unwrap()
+fn leaf(served: &ServedCertificate) -> ParsedCertificate {
+    ParsedCertificate::parse(&served.pair.cert[0]).unwrap()
 }
 
-/// A folder in which a pair was made just now.
-fn folder(purpose: &str) -> (PathBuf, ServedCertificate) {
+/// A directory with a new certificate.
+fn dir_with_certificate(purpose: &str) -> (PathBuf, ServedCertificate) {
     let dir = temporary(purpose);
-    let made = made(&dir, SystemTime::now());
-    (dir, made)
+    let served = issued(&dir, SystemTime::now());
+    (dir, served)
 }
 
-/// The pair that earlier versions made: it signed itself.
-fn earlier(dir: &Path, now: SystemTime) {
+/// A self-signed certificate as earlier versions created it.
+fn self_signed(dir: &Path, now: SystemTime) {
     let since = now.duration_since(UNIX_EPOCH).unwrap();
     let mut params = CertificateParams::new(host_names().into_iter().collect::<Vec<_>>()).unwrap();
     set_validity(&mut params, since.saturating_sub(DAY), since + VALIDITY);
     params.distinguished_name.push(DnType::CommonName, "gateway");
     params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
     let pair = KeyPair::generate().unwrap();
-    let made = params.self_signed(&pair).unwrap();
+    let certificate = params.self_signed(&pair).unwrap();
     fs::write(dir.join(KEY_FILE), pair.serialize_pem()).unwrap();
     let end = (since + VALIDITY).as_secs();
-    fs::write(dir.join(CERT_FILE), format!("{EXPIRY_MARKER}{end}\n{}", made.pem())).unwrap();
+    fs::write(dir.join(CERT_FILE), format!("{EXPIRY_MARKER}{end}\n{}", certificate.pem())).unwrap();
 }
 
 #[test]
-fn the_authority_is_made_once_and_signs_every_certificate_that_is_shown() {
-    let (dir, first) = folder("authority");
+fn the_authority_is_created_once_and_signs_every_certificate() {
+    let (dir, first) = dir_with_certificate("authority");
     for (name, mode) in
         [("gateway-ca.pem", 0o644), ("gateway-ca-key.pem", 0o600), (CERT_FILE, 0o644), (KEY_FILE, 0o600)]
     {
-        let found = fs::metadata(dir.join(name)).unwrap().permissions().mode();
-        assert_eq!(found & 0o777, mode, "{name}");
+        let actual = fs::metadata(dir.join(name)).unwrap().permissions().mode();
+        assert_eq!(actual & 0o777, mode, "{name}");
     }
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 4);
     let (certificate, facts) = local_ca::read_certificate(&dir).unwrap();
@@ -58,157 +58,164 @@ fn the_authority_is_made_once_and_signs_every_certificate_that_is_shown() {
     let own = leaf(&first);
     assert!(!own.is_ca && !own.is_self_signed && own.subject_alt_names == host_names());
     assert_eq!(own.not_after.duration_since(own.not_before).unwrap(), DAY * 397);
-    let again = made(&dir, now + DAY);
-    assert_eq!(again.pair.cert, first.pair.cert, "kept while it lasts");
-    let renewed = made(&dir, now + VALIDITY);
+    let again = issued(&dir, now + DAY);
+    assert_eq!(again.pair.cert, first.pair.cert, "reused while it is valid");
+    let renewed = issued(&dir, now + VALIDITY);
     assert_ne!(renewed.pair.cert[0], first.pair.cert[0]);
     assert!(is_signed_by(&renewed.pair.cert[0], &certificate) && renewed.pair.cert[1] == certificate);
 }
 
 #[test]
-fn a_certificate_without_a_name_that_the_host_has_now_is_signed_anew() {
-    let (dir, first) = folder("names");
+fn a_certificate_without_a_current_name_is_renewed() {
+    let (dir, first) = dir_with_certificate("names");
     let authority = LocalCa::load_or_create(&dir, SystemTime::now(), &host_names(), None).unwrap();
     let mut fewer = host_names();
     fewer.remove("::1");
     issue(&dir, SystemTime::now(), &authority, &fewer).unwrap();
-    let again = made(&dir, SystemTime::now());
+    let again = issued(&dir, SystemTime::now());
     assert_eq!(leaf(&again).subject_alt_names, host_names());
     assert_ne!(again.pair.cert[0], first.pair.cert[0]);
     let mut more = host_names();
     more.insert("old.local".to_owned());
     issue(&dir, SystemTime::now(), &authority, &more).unwrap();
     let kept = read(&dir, CERT_FILE);
-    made(&dir, SystemTime::now());
-    assert_eq!(read(&dir, CERT_FILE), kept, "a name that is gone does no harm");
+    issued(&dir, SystemTime::now());
+    assert_eq!(read(&dir, CERT_FILE), kept, "a superfluous name does no harm");
 }
 
 #[test]
-fn a_name_that_the_authority_may_not_sign_for_is_left_out_and_told() {
-    let (dir, _) = folder("outside");
+fn a_name_that_the_authority_may_not_sign_for_is_left_out_with_a_warning() {
+    let (dir, _) = dir_with_certificate("outside");
     let authority = LocalCa::load_or_create(&dir, SystemTime::now(), &host_names(), None).unwrap();
-    let mut called = host_names();
-    called.extend(["ai2.example.org".to_owned(), "203.0.113.9".to_owned(), "2001:db8::9".to_owned()]);
-    let shown = reuse_or_issue(&dir, SystemTime::now(), None, &authority, &called).unwrap();
-    assert_eq!(leaf(&shown).subject_alt_names, host_names());
-    let told = shown.warnings.concat();
-    assert!(told.contains("does not name 203.0.113.9, ai2.example.org: "), "{told}");
-    assert!(told.contains("move gateway-ca.pem and gateway-ca-key.pem away"), "{told}");
+    let mut names = host_names();
+    names.extend(["ai2.example.org".to_owned(), "203.0.113.9".to_owned(), "2001:db8::9".to_owned()]);
+    let served = reuse_or_issue(&dir, SystemTime::now(), None, &authority, &names).unwrap();
+    assert_eq!(leaf(&served).subject_alt_names, host_names());
+    let warnings = served.warnings.concat();
+    assert!(warnings.contains("does not name 203.0.113.9, ai2.example.org: "), "{warnings}");
+    assert!(warnings.contains("move gateway-ca.pem and gateway-ca-key.pem away"), "{warnings}");
 }
 
 #[test]
-fn a_pair_of_an_earlier_version_is_shown_until_a_month_before_its_end() {
+fn a_certificate_of_an_earlier_version_is_served_until_a_month_before_it_expires() {
     let dir = temporary("earlier");
     let now = SystemTime::now();
-    earlier(&dir, now);
+    self_signed(&dir, now);
     let pinned = read(&dir, CERT_FILE);
-    let shown = made(&dir, now + DAY);
-    assert!(leaf(&shown).is_self_signed && read(&dir, CERT_FILE) == pinned);
-    let told = shown.warnings.concat();
-    assert!(told.contains("earlier version") && told.contains("`gateway ca`"), "{told}");
+    let served = issued(&dir, now + DAY);
+    assert!(leaf(&served).is_self_signed && read(&dir, CERT_FILE) == pinned);
+    let warnings = served.warnings.concat();
+    assert!(warnings.contains("earlier version") && warnings.contains("`gateway ca`"), "{warnings}");
     let authority = read(&dir, AUTHORITY);
-    let after = made(&dir, now + VALIDITY - RENEW_BEFORE);
+    let after = issued(&dir, now + VALIDITY - RENEW_BEFORE);
     assert!(!leaf(&after).is_self_signed && after.warnings.is_empty(), "{:?}", after.warnings);
-    assert_eq!(read(&dir, AUTHORITY), authority, "the one that people could trust since the update");
+    assert_eq!(read(&dir, AUTHORITY), authority, "the authority of the first start");
 }
 
 #[test]
-fn a_lost_authority_is_never_replaced_unasked() {
+fn a_lost_authority_is_never_replaced_automatically() {
     let now = SystemTime::now();
-    let (one, _) = folder("another");
-    for (case, spoil, words) in [
+    let (one, _) = dir_with_certificate("another");
+    for (case, damaged_file, expected) in [
         ("key lost", "gateway-ca-key.pem", "gateway-ca-key.pem is missing"),
         ("key damaged", "gateway-ca-key.pem", "gateway-ca-key.pem: "),
         ("another's key", "gateway-ca-key.pem", "it is not the key of gateway-ca.pem"),
         ("certificate damaged", AUTHORITY, "gateway-ca.pem: "),
-        (
-            "a certificate that is no authority's",
-            AUTHORITY,
-            "gateway-ca.pem: it is damaged, or no authority's",
-        ),
+        ("not a CA certificate", AUTHORITY, "gateway-ca.pem: it is damaged, or not a CA certificate"),
     ] {
-        let (dir, first) = folder("lost");
+        let (dir, first) = dir_with_certificate("lost");
         match case {
-            "key lost" => fs::remove_file(dir.join(spoil)).unwrap(),
-            "another's key" => fs::write(dir.join(spoil), read(&one, spoil)).unwrap(),
-            "a certificate that is no authority's" => {
-                fs::write(dir.join(spoil), to_pem(&first.pair.cert[0])).unwrap();
+            "key lost" => fs::remove_file(dir.join(damaged_file)).unwrap(),
+            "another's key" => fs::write(dir.join(damaged_file), read(&one, damaged_file)).unwrap(),
+            "not a CA certificate" => {
+                fs::write(dir.join(damaged_file), to_pem(&first.pair.cert[0])).unwrap();
             }
-            _ => fs::write(dir.join(spoil), "-----BEGIN").unwrap(),
+            _ => fs::write(dir.join(damaged_file), "-----BEGIN").unwrap(),
         }
-        let before = (read(&dir, CERT_FILE), fs::read(dir.join(spoil)).ok());
-        let shown = made(&dir, now + VALIDITY - DAY);
-        assert_eq!(shown.pair.cert, first.pair.cert, "{case}: shown while it lasts");
-        let told = shown.warnings.concat();
-        assert!(told.contains(words) && told.contains("from a backup"), "{case}: {told}");
-        assert!(told.contains("lasts until "), "{case}: {told}");
+        let before = (read(&dir, CERT_FILE), fs::read(dir.join(damaged_file)).ok());
+        let served = issued(&dir, now + VALIDITY - DAY);
+        assert_eq!(served.pair.cert, first.pair.cert, "{case}: served while it is valid");
+        let warnings = served.warnings.concat();
+        assert!(warnings.contains(expected) && warnings.contains("from a backup"), "{case}: {warnings}");
+        assert!(warnings.contains("is valid until "), "{case}: {warnings}");
         let refused = load_or_issue(&dir, now + VALIDITY + DAY).unwrap_err();
-        assert!(refused.contains(words) && refused.contains("move both away"), "{case}: {refused}");
-        assert_eq!((read(&dir, CERT_FILE), fs::read(dir.join(spoil)).ok()), before, "{case}");
+        assert!(refused.contains(expected) && refused.contains("move both away"), "{case}: {refused}");
+        assert_eq!((read(&dir, CERT_FILE), fs::read(dir.join(damaged_file)).ok()), before, "{case}");
     }
 }
 
 #[test]
-fn what_can_be_put_back_is_and_what_was_moved_away_is_made_anew() {
-    let (dir, first) = folder("back");
+fn a_recoverable_authority_is_restored_and_a_removed_one_replaced() {
+    let (dir, first) = dir_with_certificate("back");
     let authority = read(&dir, AUTHORITY);
     fs::remove_file(dir.join(AUTHORITY)).unwrap();
-    let again = made(&dir, SystemTime::now());
+    let again = issued(&dir, SystemTime::now());
     assert_eq!((read(&dir, AUTHORITY), &again.pair.cert), (authority.clone(), &first.pair.cert));
     for name in [AUTHORITY, local_ca::CA_KEY_FILE] {
         fs::remove_file(dir.join(name)).unwrap();
     }
-    let anew = made(&dir, SystemTime::now());
+    let renewed = issued(&dir, SystemTime::now());
     assert_ne!(read(&dir, AUTHORITY), authority);
-    assert_ne!(anew.pair.cert, first.pair.cert, "the new authority signs what is shown at once");
+    assert_ne!(renewed.pair.cert, first.pair.cert, "the new authority issues a certificate at once");
     for name in [AUTHORITY, CERT_FILE] {
         fs::remove_file(dir.join(name)).unwrap();
     }
     let key = read(&dir, local_ca::CA_KEY_FILE);
-    let again = made(&dir, SystemTime::now());
-    assert_eq!(read(&dir, local_ca::CA_KEY_FILE), key, "what an interrupted start left is gone on with");
+    let again = issued(&dir, SystemTime::now());
+    assert_eq!(read(&dir, local_ca::CA_KEY_FILE), key, "the key of an interrupted start is used");
     assert!(
-        is_signed_by(&again.pair.cert[0], &anew.pair.cert[1]),
-        "who trusts the key's authority goes on to"
+        is_signed_by(&again.pair.cert[0], &renewed.pair.cert[1]),
+        "clients that trust the key continue to"
     );
 }
 
 #[test]
-fn an_authority_that_cannot_be_looked_at_is_not_taken_for_gone() {
+fn an_inaccessible_authority_is_not_taken_for_deleted() {
     for names in [&[AUTHORITY, local_ca::CA_KEY_FILE][..], &[local_ca::CA_KEY_FILE]] {
         let dir = temporary("links");
         for name in names {
             std::os::unix::fs::symlink(dir.join("not mounted").join(name), dir.join(name)).unwrap();
         }
         let refused = load_or_issue(&dir, SystemTime::now()).unwrap_err();
-        assert!(refused.contains("the local authority cannot sign"), "{refused}");
+        assert!(refused.contains("the local certificate authority cannot sign"), "{refused}");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), names.len());
     }
 }
 
 #[test]
-fn an_authority_near_its_end_is_told_and_no_certificate_outlasts_it() {
-    let (dir, _) = folder("end");
+fn an_expiring_authority_is_a_warning_and_no_certificate_outlasts_it() {
+    let (dir, _) = dir_with_certificate("end");
     let (_, facts) = local_ca::read_certificate(&dir).unwrap();
     let late = facts.not_after - DAY * 100;
-    let shown = made(&dir, late);
-    assert_eq!(leaf(&shown).not_after, facts.not_after);
-    let told = shown.warnings.concat();
+    let served = issued(&dir, late);
+    assert_eq!(leaf(&served).not_after, facts.not_after);
+    let warnings = served.warnings.concat();
     assert!(
-        told.contains(&format!("the local authority ends on {}", format_date(facts.not_after))),
-        "{told}"
+        warnings.contains(&format!(
+            "the local certificate authority expires on {}",
+            format_date(facts.not_after)
+        )),
+        "{warnings}"
     );
-    let last = made(&dir, facts.not_after - DAY);
-    assert_eq!(last.pair.cert, shown.pair.cert, "a new one would last no longer");
-    assert!(load_or_issue(&dir, facts.not_after + DAY).unwrap_err().contains("the authority ended on"));
+    let last = issued(&dir, facts.not_after - DAY);
+    assert_eq!(last.pair.cert, served.pair.cert, "a new one would not last longer");
+    assert!(
+        load_or_issue(&dir, facts.not_after + DAY)
+            .unwrap_err()
+            .contains("the certificate authority expired on")
+    );
 }
 
 #[test]
-fn keys_that_others_can_read_are_told() {
-    let (dir, _) = folder("modes");
+fn keys_that_others_can_read_are_warnings() {
+    let (dir, _) = dir_with_certificate("modes");
     for name in [local_ca::CA_KEY_FILE, KEY_FILE] {
         fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o640)).unwrap();
     }
-    let told = made(&dir, SystemTime::now()).warnings;
-    assert_eq!(told.iter().filter(|remark| remark.ends_with("chmod 600 it")).count(), 2, "{told:?}");
+    let warnings = issued(&dir, SystemTime::now()).warnings;
+    assert_eq!(
+        warnings.iter().filter(|warning| warning.contains("; run: chmod 600 ")).count(),
+        2,
+        "{warnings:?}"
+    );
 }

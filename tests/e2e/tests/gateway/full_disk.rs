@@ -102,7 +102,7 @@ async fn a_disk_nine_tenths_full_is_a_warning_while_pictures_are_still_made() {
             .filter(|bytes| *bytes == 8 << 20)
     })
     .await;
-    let about = |told: &serde_json::Value| told.to_string().contains("the disk with the pictures");
+    let about = |told: &serde_json::Value| told.to_string().contains("the disk with the images");
     assert!(!about(&warnings(&gateway).await));
     gateway.stop().await;
     // A quarter is kept free before pictures are refused; nine tenths of the rest is what is told.

@@ -80,11 +80,11 @@ async fn a_store_near_its_bound_is_a_warning_and_its_figures_are_told() {
     let store = async || gateway.get("/v1/gateway/status").await.json;
     let told = fakes::eventually("the bound is told", async || {
         let warnings = store().await["gateway"]["warnings"].to_string();
-        warnings.contains("the picture store holds").then_some(warnings)
+        warnings.contains("the image store uses").then_some(warnings)
     })
     .await;
     assert!(
-        told.contains("UI_IMAGE_STORE_MAX_BYTES") && told.contains("the oldest pictures are deleted"),
+        told.contains("UI_IMAGE_STORE_MAX_BYTES") && told.contains("the oldest images are deleted"),
         "{told}"
     );
 }

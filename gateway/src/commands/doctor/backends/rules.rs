@@ -1,48 +1,48 @@
-//! What is wrong with the servers behind. Pure.
+//! Findings about the backends. Pure.
 
-use service::doctor::Finding;
+use service::{doctor::Finding, text::shell_quoted};
 
-use super::{super::escaped, BackendFacts, ClockOffset, HostAddresses};
+use super::{BackendFacts, ClockOffset, HostAddresses};
 use crate::{
     client::connect_error::is_local,
     health::state::{Evidence, ProbeFailure, Readiness, limit_warning},
 };
 
-/// Clocks that are less apart disturb nobody.
+/// Seconds; smaller differences do no harm.
 const MAX_CLOCK_OFFSET: f64 = 5.0;
 const PRIVACY: &str = "System Settings > Privacy & Security > Local Network: allow it for the gateway; or run it as a LaunchDaemon, which \
                        needs no permission: sudo ./install.sh (from the package)";
 const DOCTOR: &str = "sudo ada2-sidecar doctor";
 const LOGS: &str = "on that host: systemctl status ada2-sidecar; journalctl -u ada2-sidecar";
 
-/// What is wrong with them. `gateway_sees` is what the running gateway says of each class: an error, or nothing.
+/// `reported_error` returns the running gateway's error for a class.
 pub(in super::super) fn findings(
     all: &[BackendFacts],
-    gateway_sees: &dyn Fn(&str) -> Option<String>,
+    reported_error: &dyn Fn(&str) -> Option<String>,
     own_version: &str,
     is_mac: bool,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for seen in all {
-        findings.extend(address(seen, is_mac));
-        findings.extend(backend(seen, is_mac));
-        if seen.is_other_program() {
+    for facts in all {
+        findings.extend(address(facts, is_mac));
+        findings.extend(backend(facts, is_mac));
+        if facts.is_other_program() {
             continue;
         }
-        findings.extend(seen.health.warnings.iter().map(|message| warning(seen, message)));
-        findings.extend(limits(seen));
-        findings.extend(clock(seen));
-        findings.extend(version(seen, own_version));
-        findings.extend(local_network(seen, gateway_sees(&seen.class), is_mac));
+        findings.extend(facts.health.warnings.iter().map(|message| warning(facts, message)));
+        findings.extend(limits(facts));
+        findings.extend(clock(facts));
+        findings.extend(version(facts, own_version));
+        findings.extend(local_network(facts, reported_error(&facts.class), is_mac));
     }
     findings
 }
 
-/// A name that leads nowhere is why its backend does not answer.
-fn address(seen: &BackendFacts, is_mac: bool) -> Option<Finding> {
+/// Whether its name resolves.
+fn address(facts: &BackendFacts, is_mac: bool) -> Option<Finding> {
     let name = "backend_address";
-    let (class, host) = (&seen.class, escaped(&seen.host));
-    match &seen.addresses {
+    let (class, host) = (&facts.class, &facts.host);
+    match &facts.addresses {
         HostAddresses::Literal => None,
         HostAddresses::Resolved(found, silent) if silent.is_empty() => {
             let found: Vec<_> = found.iter().map(ToString::to_string).collect();
@@ -53,7 +53,7 @@ fn address(seen: &BackendFacts, is_mac: bool) -> Option<Finding> {
             Some(Finding::warn(
                 name,
                 format!(
-                    "{class}: {host} has {} addresses, of which {} does not answer: new connections are slow",
+                    "{class}: {host} has {} addresses, and {} does not answer: new connections are slow",
                     found.len(),
                     silent.join(", ")
                 ),
@@ -85,46 +85,45 @@ fn address(seen: &BackendFacts, is_mac: bool) -> Option<Finding> {
     }
 }
 
-fn backend(seen: &BackendFacts, is_mac: bool) -> Option<Finding> {
-    let (name, class, origin) = ("backend", &seen.class, &seen.origin);
-    match &seen.evidence {
-        // That is reported of its address.
-        _ if matches!(seen.addresses, HostAddresses::Unresolved(_) | HostAddresses::TimedOut) => None,
-        Evidence::Answered(_) if seen.health.ready => {
-            let gpu =
-                seen.health.gpu.as_ref().map(|gpu| format!(", {}", escaped(&gpu.name))).unwrap_or_default();
+fn backend(facts: &BackendFacts, is_mac: bool) -> Option<Finding> {
+    let (name, class, origin) = ("backend", &facts.class, &facts.origin);
+    match &facts.evidence {
+        // Reported as `backend_address`.
+        _ if matches!(facts.addresses, HostAddresses::Unresolved(_) | HostAddresses::TimedOut) => None,
+        Evidence::Answered(_) if facts.health.ready => {
+            let gpu = facts.health.gpu.as_ref().map(|gpu| format!(", {}", gpu.name)).unwrap_or_default();
             Some(Finding::ok(name, format!("{class} at {origin} is ready{gpu}")))
         }
-        Evidence::Answered(_) if seen.is_other_program() => {
-            let why = seen.health.error.as_deref().unwrap_or("it does not say why");
+        Evidence::Answered(_) if facts.is_other_program() => {
+            let why = facts.health.error.as_deref().unwrap_or("it does not say why");
             Some(Finding::fail(
                 name,
-                format!("{class}: no sidecar answers at {origin}, but another program: {}", escaped(why)),
+                format!("{class}: no sidecar answers at {origin}, but another program: {why}"),
                 format!("correct its base_url in backends_config.yaml; or on that host: {DOCTOR}"),
             ))
         }
         Evidence::Answered(_) => {
-            let why = seen.health.error.as_deref().unwrap_or("it does not say why");
-            let message = format!("{class} at {origin} is not ready: {}", escaped(why));
-            Some(Finding::fail(name, message, seen.fix(&seen.readyz(), "read its own log")))
+            let why = facts.health.error.as_deref().unwrap_or("it does not say why");
+            let message = format!("{class} at {origin} is not ready: {why}");
+            Some(Finding::fail(name, message, facts.fix(&facts.readyz(), "read its own log")))
         }
-        _ => unanswered(seen, is_mac),
+        _ => unanswered(facts, is_mac),
     }
 }
 
-/// One that gives no answer.
-fn unanswered(seen: &BackendFacts, is_mac: bool) -> Option<Finding> {
-    let (name, class, origin) = ("backend", &seen.class, &seen.origin);
-    let is_withheld = is_mac && is_local(&seen.host);
-    let privacy = if is_withheld { format!("; if that works: {PRIVACY}") } else { String::new() };
-    let ping = format!("is it on? ping {}{privacy}", escaped(&seen.host));
-    Some(match &seen.evidence {
+/// Why it gives no answer.
+fn unanswered(facts: &BackendFacts, is_mac: bool) -> Option<Finding> {
+    let (name, class, origin) = ("backend", &facts.class, &facts.origin);
+    let may_be_blocked = is_mac && is_local(&facts.host);
+    let privacy = if may_be_blocked { format!("; if that works: {PRIVACY}") } else { String::new() };
+    let ping = format!("is it on? ping {}{privacy}", shell_quoted(&facts.host));
+    Some(match &facts.evidence {
         Evidence::Answered(_) | Evidence::ProbeFailed(ProbeFailure::Unresolved(_)) => return None,
         Evidence::Refused => {
-            let fix = seen.fix(LOGS, "start it, or take it out of backends_config.yaml (base_url: \"\")");
+            let fix = facts.fix(LOGS, "start it, or remove it from backends_config.yaml (base_url: \"\")");
             Finding::fail(name, format!("{class}: nothing listens at {origin}"), fix)
         }
-        Evidence::NoRoute(_) if is_withheld => {
+        Evidence::NoRoute(_) if may_be_blocked => {
             let message =
                 format!("{class}: no route to {origin}: it is off, or macOS blocks the local network");
             Finding::fail(name, message, ping)
@@ -137,121 +136,119 @@ fn unanswered(seen: &BackendFacts, is_mac: bool) -> Option<Finding> {
             Finding::fail(name, message, ping)
         }
         Evidence::ProbeFailed(ProbeFailure::NoDescriptor) => {
-            Finding::skip(name, format!("{class}: no file descriptor is left here"))
+            Finding::skip(name, format!("{class}: this process has no file descriptor left"))
         }
         Evidence::ProbeFailed(ProbeFailure::Broken) => Finding::fail(
             name,
             format!(
-                "{class}: {origin} closed the connection without an answer (another protocol, or a TLS fault)"
+                "{class}: {origin} closed the connection without an answer (another protocol, or a TLS error)"
             ),
-            "check the scheme and port of its base_url, and BACKEND_CA_BUNDLE where it is https",
+            "check the scheme and port of its base_url, and BACKEND_CA_BUNDLE for https",
         ),
     })
 }
 
 impl BackendFacts {
-    /// What is done on the graphics host, or elsewhere.
+    /// The fix for the images backend, or for another.
     fn fix(&self, images: &str, other: &str) -> String {
         if self.makes_images { images.to_owned() } else { other.to_owned() }
     }
 
-    /// Whether something else than a sidecar answers where pictures are to come from, and cannot make any.
+    /// Whether another program answers in place of the sidecar.
     fn is_other_program(&self) -> bool {
-        let is_report = matches!(&self.evidence, Evidence::Answered(seen) if matches!(seen.readiness, Readiness::Report(_)));
+        let is_report = matches!(&self.evidence, Evidence::Answered(report) if matches!(report.readiness, Readiness::Report(_)));
         self.makes_images
             && matches!(self.evidence, Evidence::Answered(_))
             && !is_report
             && !self.health.ready
     }
 
-    /// The command that shows what its sidecar reports.
+    /// The command that shows its sidecar's checks.
     fn readyz(&self) -> String {
         format!("curl '{}/readyz?verbose' says what to do", self.origin)
     }
 }
 
-fn warning(seen: &BackendFacts, message: &str) -> Finding {
-    let message = escaped(message);
+fn warning(facts: &BackendFacts, message: &str) -> Finding {
     if message.starts_with("wrong probe") {
         let (message, fix) =
-            message.split_once("; ").unwrap_or((&message, "name its own path under `health`"));
-        return Finding::warn("probe_path", format!("{}: {message}", seen.class), fix);
+            message.split_once("; ").unwrap_or((message, "name its own path under `health`"));
+        return Finding::warn("probe_path", format!("{}: {message}", facts.class), fix);
     }
-    Finding::warn("backend_warning", format!("{}: {message}", seen.class), seen.readyz())
+    Finding::warn("backend_warning", format!("{}: {message}", facts.class), facts.readyz())
 }
 
-fn limits(seen: &BackendFacts) -> Option<Finding> {
-    let message = limit_warning(seen.limit, seen.health.max_inflight)?;
-    let most = seen.health.max_inflight?;
+fn limits(facts: &BackendFacts) -> Option<Finding> {
+    let message = limit_warning(facts.limit, facts.health.max_inflight)?;
+    let max_inflight = facts.health.max_inflight?;
     let message = message.split(';').next().unwrap_or(&message).to_owned();
     let fix = format!(
-        "concurrency_limits: {{images: {most}}} for {} in backends_config.yaml, or a higher max_inflight on the sidecar",
-        seen.class
+        "concurrency_limits: {{images: {max_inflight}}} for {} in backends_config.yaml, or a higher max_inflight on the sidecar",
+        facts.class
     );
-    Some(Finding::warn("limits", format!("{}: {message}", seen.class), fix))
+    Some(Finding::warn("limits", format!("{}: {message}", facts.class), fix))
 }
 
-fn clock(seen: &BackendFacts) -> Option<Finding> {
+fn clock(facts: &BackendFacts) -> Option<Finding> {
     let name = "clock";
-    let ClockOffset(least, most) = seen.clock?;
-    let (apart, which) = match (least, most) {
+    let ClockOffset(least, most) = facts.clock?;
+    let (offset, direction) = match (least, most) {
         (least, _) if least > MAX_CLOCK_OFFSET => (least, "ahead of"),
         (_, most) if most < -MAX_CLOCK_OFFSET => (-most, "behind"),
         _ => {
             return Some(Finding::ok(
                 name,
-                format!("{}: clock within {MAX_CLOCK_OFFSET} s of this machine's", seen.class),
+                format!("{}: clock within {MAX_CLOCK_OFFSET} s of this machine's", facts.class),
             ));
         }
     };
     Some(Finding::warn(
         name,
-        format!("{}: clock {apart:.0} s {which} this machine's", seen.class),
+        format!("{}: clock {offset:.0} s {direction} this machine's", facts.class),
         "timedatectl set-ntp true on a Linux host; sudo systemsetup -setusingnetworktime on, on a Mac",
     ))
 }
 
-/// The programs are released together; what differs in the last figure goes together.
-fn version(seen: &BackendFacts, own: &str) -> Option<Finding> {
+/// Both programs are released together; versions that differ only in the last number are compatible.
+fn version(facts: &BackendFacts, own: &str) -> Option<Finding> {
     let name = "sidecar_version";
-    let theirs = seen.version.as_deref()?;
-    let kin = |version: &str| version.split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
-    Some(if kin(theirs) == kin(own) {
-        Finding::ok(name, format!("{}: sidecar {theirs}, gateway {own}", seen.class))
+    let theirs = facts.version.as_deref()?;
+    let series = |version: &str| version.split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
+    Some(if series(theirs) == series(own) {
+        Finding::ok(name, format!("{}: sidecar {theirs}, gateway {own}", facts.class))
     } else {
         Finding::warn(
             name,
-            format!("{}: the sidecar is {theirs}, the gateway {own}", seen.class),
+            format!("{}: the sidecar is {theirs}, the gateway {own}", facts.class),
             "upgrade the older one: both are released together",
         )
     })
 }
 
-/// This command reaches the backend and the gateway does not: something stands between that looks at the program.
-fn local_network(seen: &BackendFacts, gateway_sees: Option<String>, is_mac: bool) -> Option<Finding> {
-    let message = gateway_sees?;
-    let is_kept_from =
-        ["no route to host", "timed out", "cannot be resolved"].iter().any(|part| message.contains(part));
-    let reaches = matches!(seen.evidence, Evidence::Answered(_));
-    (is_mac && reaches && is_kept_from && is_local(&seen.host)).then(|| {
+/// If this command reaches the backend and the gateway does not, macOS blocks the gateway's program.
+fn local_network(facts: &BackendFacts, reported_error: Option<String>, is_mac: bool) -> Option<Finding> {
+    let error = reported_error?;
+    let is_unreachable =
+        ["no route to host", "timed out", "cannot be resolved"].iter().any(|part| error.contains(part));
+    let reaches = matches!(facts.evidence, Evidence::Answered(_));
+    (is_mac && reaches && is_unreachable && is_local(&facts.host)).then(|| {
         Finding::fail(
             "local_network",
             format!(
-                "{}: this command reaches {}, and the running gateway does not ({}): macOS's Local Network Privacy keeps it from there",
-                seen.class,
-                escaped(&seen.host),
-                escaped(&message)
+                "{}: this command reaches {}, but the running gateway does not ({error}): macOS Local Network Privacy blocks the \
+                 gateway",
+                facts.class, facts.host
             ),
             PRIVACY,
         )
     })
 }
 
-/// The old gateway behind.
-pub(in super::super) fn legacy(asked: &Result<String, String>) -> Finding {
+/// The legacy upstream.
+pub(in super::super) fn legacy(answer: &Result<String, String>) -> Finding {
     let name = "legacy_upstream";
-    match asked {
-        Ok(place) => Finding::ok(name, format!("{place} answers")),
+    match answer {
+        Ok(address) => Finding::ok(name, format!("{address} answers")),
         Err(why) => Finding::fail(
             name,
             format!("the old gateway does not answer: {why}"),

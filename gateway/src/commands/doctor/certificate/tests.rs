@@ -7,39 +7,45 @@ use super::*;
 
 const DAY: Duration = Duration::from_hours(24);
 
-fn inspected(remarks: &[&str], ends: SystemTime) -> CertificateInfo {
-    let made = CertificateParams::new(vec!["ai2.local".to_owned()]).unwrap();
-    let own = made.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
+fn inspected(warnings: &[&str], not_after: SystemTime) -> CertificateInfo {
+    let params = CertificateParams::new(vec!["ai2.local".to_owned()]).unwrap();
+    let leaf = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
     let names = BTreeSet::from(["ai2.local".to_owned(), "localhost".to_owned()]);
     CertificateInfo {
-        leaf: own,
-        not_after: ends,
+        leaf,
+        not_after,
         names,
-        warnings: remarks.iter().map(|remark| (*remark).to_owned()).collect(),
+        warnings: warnings.iter().map(|warning| (*warning).to_owned()).collect(),
     }
 }
 
-fn own(ends: SystemTime, unsigned: &[&str], fault: Option<&str>, remarks: &[&str]) -> ConfiguredCertificate {
+fn own(
+    not_after: SystemTime,
+    unsignable: &[&str],
+    ca_error: Option<&str>,
+    ca_warnings: &[&str],
+) -> ConfiguredCertificate {
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-    let kept = StoredCertificate::Issued {
-        certificate: inspected(&[], ends),
-        unsignable_names: texts(unsigned),
-        ca_error: fault.map(str::to_owned),
-        ca_warnings: texts(remarks),
+    let stored = StoredCertificate::Issued {
+        certificate: inspected(&[], not_after),
+        unsignable_names: texts(unsignable),
+        ca_error: ca_error.map(str::to_owned),
+        ca_warnings: texts(ca_warnings),
     };
-    ConfiguredCertificate::SelfMade(kept, "/data".into())
+    ConfiguredCertificate::SelfMade(stored, "/data".into())
 }
 
-fn given(remarks: &[&str], ends: SystemTime) -> ConfiguredCertificate {
-    ConfiguredCertificate::Pair(inspected(remarks, ends), "/tls/ai2.pem".into())
+fn given(warnings: &[&str], not_after: SystemTime) -> ConfiguredCertificate {
+    ConfiguredCertificate::Pair(inspected(warnings, not_after), "/tls/ai2.pem".into())
 }
 
 #[test]
-fn a_good_certificate_has_nothing_to_look_at_and_each_fault_is_told_once() {
+fn a_good_certificate_has_no_findings_and_each_fault_is_reported_once() {
     let now = SystemTime::now();
     let later = now + DAY * 300;
-    let expired = "the certificate expired on Tue, 01 Oct 2024 00:00:00 GMT (3 days ago): clients refuse it; renew it, then send SIGHUP";
-    let soon = "the certificate ends on Sat, 05 Oct 2024 00:00:00 GMT (in 1 day): renew it, then send SIGHUP";
+    let expired = "the certificate expired on Tue, 01 Oct 2024 00:00:00 GMT (3 days ago): clients reject it; renew it, then send SIGHUP";
+    let soon =
+        "the certificate expires on Sat, 05 Oct 2024 00:00:00 GMT (in 1 day): renew it, then send SIGHUP";
     let table: [(ConfiguredCertificate, Verdict, &str); 14] = [
         (ConfiguredCertificate::Off, Ok, ""),
         (own(later, &[], None, &[]), Ok, ""),
@@ -67,7 +73,7 @@ fn a_good_certificate_has_nothing_to_look_at_and_each_fault_is_told_once() {
         (own(now + DAY * 20, &[], None, &[]), Warn, "kill TERM"),
         (own(later, &["203.0.113.7"], None, &[]), Warn, "move gateway-ca.pem"),
         (
-            own(later, &[], None, &["/data/k: others can read the authority's key: chmod 600 it"]),
+            own(later, &[], None, &["other users can read the private key /data/k; run: chmod 600 /data/k"]),
             Warn,
             "chmod 600",
         ),
@@ -75,8 +81,8 @@ fn a_good_certificate_has_nothing_to_look_at_and_each_fault_is_told_once() {
         (given(&[soon], now + DAY), Warn, "renew it"),
     ];
     for (nth, (configured, verdict, fix)) in table.into_iter().enumerate() {
-        let shown = configured.own().map(|own| own.leaf.clone());
-        let found = findings(&configured, shown.as_ref(), Some("ai2.local"), now);
+        let served = configured.own().map(|own| own.leaf.clone());
+        let found = findings(&configured, served.as_ref(), Some("ai2.local"), now);
         assert_eq!((found.len(), found[0].verdict), (1, verdict), "{nth} {found:?}");
         assert!(found[0].fix.as_deref().unwrap_or_default().contains(fix), "{nth} {found:?}");
     }
@@ -84,7 +90,7 @@ fn a_good_certificate_has_nothing_to_look_at_and_each_fault_is_told_once() {
 }
 
 #[test]
-fn a_name_that_clients_use_and_a_file_that_is_not_shown_are_told() {
+fn a_missing_public_name_and_another_served_certificate_are_reported() {
     let now = SystemTime::now();
     let configured = given(&[], now + DAY * 300);
     let found = findings(&configured, None, Some("ai.example.org"), now);
@@ -96,15 +102,15 @@ fn a_name_that_clients_use_and_a_file_that_is_not_shown_are_told() {
 }
 
 #[test]
-fn trust_is_told_only_where_macos_tells_it() {
-    let said = |code, text: &str| CommandOutput::Done { code: Some(code), text: text.to_owned() };
-    for (ran, verdict) in [
-        (said(0, "...certificate verification successful.\n"), Ok),
-        (said(1, "Cert Verify Result: CSSMERR_TP_NOT_TRUSTED\n"), Warn),
-        (said(1, "Cert Verify Result: CSSMERR_TP_INVALID_CERTIFICATE\n"), Skip),
+fn trust_is_reported_only_if_macos_is_clear() {
+    let exited = |code, text: &str| CommandOutput::Done { code: Some(code), text: text.to_owned() };
+    for (output, verdict) in [
+        (exited(0, "...certificate verification successful.\n"), Ok),
+        (exited(1, "Cert Verify Result: CSSMERR_TP_NOT_TRUSTED\n"), Warn),
+        (exited(1, "Cert Verify Result: CSSMERR_TP_INVALID_CERTIFICATE\n"), Skip),
         (CommandOutput::NotFound, Skip),
         (CommandOutput::Failed, Skip),
     ] {
-        assert_eq!(trust(Path::new("/data/gateway-ca.pem"), &ran).verdict, verdict, "{ran:?}");
+        assert_eq!(trust(Path::new("/data/gateway-ca.pem"), &output).verdict, verdict, "{output:?}");
     }
 }

@@ -1,27 +1,22 @@
-//! What `launchctl` prints, and what stands in a property list. Pure.
+//! The output of `launchctl`, and property lists. Pure.
 
 use serde_json::Value;
 
 use super::super::tools::CommandOutput;
 
-/// What launchd says of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum JobState {
-    /// It is not known.
     Unknown,
-    /// launchd does not know the job.
     NotLoaded,
-    /// It runs.
     Running,
-    /// It does not run now.
     Stopped {
-        /// What it ended with last, if it ever did.
+        /// The last exit code, if it ever ran.
         exit: Option<i32>,
     },
 }
 
 impl JobState {
-    /// Of `launchctl print`.
+    /// From `launchctl print`.
     pub(super) fn read(ran: &CommandOutput) -> Self {
         let text = match ran {
             CommandOutput::Done { code: Some(0), text } => text,
@@ -41,12 +36,12 @@ impl JobState {
     }
 }
 
-/// What belongs to the job itself is one tab in; deeper is its endpoints' and others'.
+/// The job's own values are indented by one tab; deeper ones belong to its endpoints and the like.
 fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix('\t')?.strip_prefix(name)?.strip_prefix(" = "))
 }
 
-/// The job's process, of `launchctl print`.
+/// The job's process, from `launchctl print`.
 pub(super) fn process(ran: &CommandOutput) -> Option<u32> {
     value(ran.text()?, "pid")?.trim().parse().ok()
 }
@@ -57,21 +52,21 @@ pub(super) fn is_disabled(text: &str, label: &str) -> bool {
     text.lines().any(|line| matches!(line.trim().strip_prefix(&quoted), Some("disabled" | "true")))
 }
 
-/// What of a property list matters here.
+/// The parts of a property list that matter here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct PlistContent {
     pub(super) program: Option<String>,
     pub(super) user: Option<String>,
-    /// Seconds until launchd kills a job that was asked to end.
+    /// Seconds until launchd kills a job that it has asked to exit.
     pub(super) exit_timeout: Option<u64>,
-    /// Descriptors that the job may have at most.
+    /// The limit of open files.
     pub(super) files: Option<u64>,
-    /// Names of its own environment variables.
+    /// Names of the job's environment variables.
     pub(super) variables: Vec<String>,
 }
 
 impl PlistContent {
-    /// Reads it, as JSON.
+    /// From JSON.
     pub(super) fn read(json: &str) -> Option<Self> {
         let Ok(Value::Object(job)) = serde_json::from_str(json) else { return None };
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);

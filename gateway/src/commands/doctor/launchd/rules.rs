@@ -1,28 +1,32 @@
-//! What is wrong with the job. Pure.
+//! Findings about the launchd job. Pure.
 
 use std::time::Duration;
 
 use service::{
     doctor::{Finding, Verdict},
     settings::EXIT_CONFIG,
+    text::shell_quoted,
 };
 
 use super::{
-    super::quoted, JobProgram, JobState, LABEL, LaunchdJob, PLIST, Plist, PlistError, read::PlistContent,
+    JobProgram, JobState, LABEL, LaunchdJob, PLIST, Plist, PlistError, STDERR_LOG, read::PlistContent,
 };
 use crate::config::KEYS;
 
-/// Below so many descriptors there is room for few connections.
+/// With fewer file descriptors, there can be few connections.
 const FEW_FILES: u64 = 1024;
 const INSTALL: &str = "sudo ./install.sh (from the package)";
 
-/// What is wrong with it. `cause` is whether something else that was found keeps the gateway from starting; `grace` is how long
-/// its drain takes.
-pub(in super::super) fn findings(job: &LaunchdJob, cause: bool, grace: Option<Duration>) -> Vec<Finding> {
+/// `is_blocked` is whether a reported problem keeps the gateway from starting; `grace` is how long its drain may take.
+pub(in super::super) fn findings(
+    job: &LaunchdJob,
+    is_blocked: bool,
+    grace: Option<Duration>,
+) -> Vec<Finding> {
     let (uid, mode, content) = match &job.plist {
         Plist::Missing => {
             let message =
-                format!("no launchd job: {PLIST} is not there (installed by install.sh of the package)");
+                format!("no launchd job: {PLIST} does not exist (the package's install.sh creates it)");
             return vec![Finding::skip("plist", message)];
         }
         Plist::Unreadable(why) => return vec![Finding::skip("plist", format!("{PLIST}: {why}"))],
@@ -31,8 +35,8 @@ pub(in super::super) fn findings(job: &LaunchdJob, cause: bool, grace: Option<Du
     let mut findings = vec![plist(uid, mode, content, grace)];
     findings.extend(account(content.as_ref().ok(), job.account_exists));
     findings.extend(job.program.as_ref().map(program));
-    let is_broken = cause || findings.iter().any(|finding| finding.verdict == Verdict::Fail);
-    findings.push(service(&job.state, job.disabled, is_broken));
+    let is_blocked = is_blocked || findings.iter().any(|finding| finding.verdict == Verdict::Fail);
+    findings.push(service(&job.state, job.is_disabled, is_blocked));
     findings
 }
 
@@ -47,24 +51,25 @@ fn plist(
         return Finding::fail(
             name,
             format!(
-                "{PLIST} belongs to uid {uid} with mode {mode:o}: launchd refuses a plist that others than root can write"
+                "{PLIST} belongs to uid {uid} with mode {mode:o}: launchd refuses a plist that anyone but root can write"
             ),
             format!("sudo chown root:wheel {PLIST} && sudo chmod 644 {PLIST}"),
         );
     }
-    let content = match content {
-        Ok(content) => content,
-        Err(PlistError::Broken) => {
-            return Finding::fail(
-                name,
-                format!("{PLIST} is not a valid property list (plutil -lint {PLIST})"),
-                INSTALL,
-            );
+    match content {
+        Ok(content) => plist_content(content, grace),
+        Err(PlistError::Invalid) => {
+            let message = format!("{PLIST} is not a valid property list (plutil -lint {PLIST})");
+            Finding::fail(name, message, INSTALL)
         }
         Err(PlistError::Unknown) => {
-            return Finding::skip(name, format!("{PLIST} cannot be read here: sudo gateway doctor"));
+            Finding::skip(name, format!("{PLIST} cannot be read here: sudo gateway doctor"))
         }
-    };
+    }
+}
+
+fn plist_content(content: &PlistContent, grace: Option<Duration>) -> Finding {
+    let name = "plist";
     let ours: Vec<_> = content
         .variables
         .iter()
@@ -74,7 +79,7 @@ fn plist(
     if !ours.is_empty() {
         return Finding::warn(
             name,
-            format!("{PLIST} sets {}, which wins over the env file", ours.join(", ")),
+            format!("{PLIST} sets {}, which overrides the env file", ours.join(", ")),
             "move it into the env file, then: sudo ./install.sh",
         );
     }
@@ -103,13 +108,11 @@ fn plist(
 fn account(content: Option<&PlistContent>, exists: Option<bool>) -> Option<Finding> {
     let (name, user) = ("account", content?.user.as_deref());
     Some(match (user, exists) {
-        (Some(user), Some(true)) => Finding::ok(name, format!("the gateway runs as {}", quoted(user))),
-        (Some(user), Some(false)) => Finding::fail(
-            name,
-            format!("the account {} of the launchd job does not exist", quoted(user)),
-            INSTALL,
-        ),
-        (Some(user), None) => Finding::skip(name, format!("cannot ask for the account {}", quoted(user))),
+        (Some(user), Some(true)) => Finding::ok(name, format!("the gateway runs as {user}")),
+        (Some(user), Some(false)) => {
+            Finding::fail(name, format!("the account {user} of the launchd job does not exist"), INSTALL)
+        }
+        (Some(user), None) => Finding::skip(name, format!("cannot look up the account {user}")),
         (None, _) => Finding::warn(
             name,
             "the launchd job names no account (UserName): the gateway runs as root",
@@ -119,7 +122,7 @@ fn account(content: Option<&PlistContent>, exists: Option<bool>) -> Option<Findi
 }
 
 fn program(program: &JobProgram) -> Finding {
-    let (name, path) = ("program", quoted(&program.path));
+    let (name, path) = ("program", shell_quoted(&program.path));
     if !program.is_executable {
         return Finding::fail(
             name,
@@ -130,39 +133,37 @@ fn program(program: &JobProgram) -> Finding {
     if program.is_quarantined {
         return Finding::fail(
             name,
-            format!("{path} is quarantined (it came by browser or AirDrop): macOS refuses to run it"),
+            format!("{path} is quarantined (downloaded by a browser or AirDrop): macOS refuses to run it"),
             format!("sudo xattr -d com.apple.quarantine {path}"),
         );
     }
     Finding::ok(name, format!("{path} is executable"))
 }
 
-fn service(state: &JobState, disabled: bool, is_broken: bool) -> Finding {
+fn service(state: &JobState, is_disabled: bool, is_blocked: bool) -> Finding {
     let name = "service";
     let load = format!("sudo launchctl enable system/{LABEL} && sudo launchctl bootstrap system {PLIST}");
     match state {
         JobState::Running => Finding::ok(name, format!("launchd runs {LABEL}")),
         JobState::Unknown => Finding::skip(name, "`launchctl print` gave no answer: sudo gateway doctor"),
-        // A consequence of what is reported already.
-        JobState::NotLoaded | JobState::Stopped { .. } if is_broken => {
+        // A consequence of a reported problem.
+        JobState::NotLoaded | JobState::Stopped { .. } if is_blocked => {
             Finding::skip(name, format!("launchd does not run {LABEL}: fix what failed first"))
         }
-        JobState::NotLoaded if disabled => Finding::fail(name, format!("{LABEL} is disabled"), load),
+        JobState::NotLoaded if is_disabled => Finding::fail(name, format!("{LABEL} is disabled"), load),
         JobState::NotLoaded => Finding::fail(name, format!("launchd has not loaded {LABEL}"), load),
         JobState::Stopped { exit } => {
             let ended = match exit {
                 Some(code) if *code == i32::from(EXIT_CONFIG) => {
-                    "; it ended with 78: it refuses its configuration".to_owned()
+                    "; it exited with 78: its configuration is broken".to_owned()
                 }
-                Some(code) => format!("; it ended with {code}"),
+                Some(code) => format!("; it exited with {code}"),
                 None => String::new(),
             };
             Finding::fail(
                 name,
                 format!("{LABEL} is loaded and does not run{ended}"),
-                format!(
-                    "read /var/lib/gateway/logs/gateway.stderr.log, then: sudo launchctl kickstart system/{LABEL}"
-                ),
+                format!("read {STDERR_LOG}, then: sudo launchctl kickstart system/{LABEL}"),
             )
         }
     }
@@ -186,7 +187,7 @@ mod tests {
             plist: Plist::Present { uid: 0, mode: 0o644, content: Result::Ok(content) },
             state: JobState::Running,
             process: Some(8),
-            disabled: false,
+            is_disabled: false,
             program: Some(JobProgram {
                 path: "/usr/local/bin/gateway".to_owned(),
                 is_executable: true,
@@ -199,19 +200,19 @@ mod tests {
     fn content(job: &mut LaunchdJob) -> &mut PlistContent {
         match &mut job.plist {
             Plist::Present { content: Result::Ok(content), .. } => content,
-            _ => unreachable!("a good one has some"),
+            _ => unreachable!("a good one has contents"),
         }
     }
 
     #[test]
-    fn a_good_job_has_nothing_to_look_at_and_each_fault_is_told_once() {
+    fn a_good_job_has_no_findings_and_each_fault_is_reported_once() {
         type Break = fn(&mut LaunchdJob);
         let table: [(Break, &str, Verdict, &str); 15] = [
             (|_| (), "plist", Ok, ""),
             (|job| job.plist = Plist::Missing, "plist", Skip, ""),
             (|job| owned(job, 501, 0o644), "plist", Fail, "sudo chown root:wheel"),
             (|job| owned(job, 0, 0o664), "plist", Fail, "sudo chmod 644"),
-            (|job| job.plist = broken(PlistError::Broken), "plist", Fail, "install.sh"),
+            (|job| job.plist = broken(PlistError::Invalid), "plist", Fail, "install.sh"),
             (|job| job.plist = broken(PlistError::Unknown), "plist", Skip, ""),
             (|job| content(job).variables = vec!["GATEWAY_PORT".to_owned()], "plist", Warn, "env file"),
             (|job| content(job).files = Some(256), "plist", Warn, "install.sh"),
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_cannot_run_for_another_reason_is_not_told_again() {
+    fn a_consequence_of_a_reported_problem_is_not_reported_again() {
         let mut job = good();
         job.state = JobState::Stopped { exit: Some(78) };
         let found = findings(&job, true, None);

@@ -6,7 +6,7 @@ const MINI: &str = include_str!("../../../../tests/fixtures/macos/pmset-mini.txt
 const SERVER: &str = include_str!("../../../../tests/fixtures/macos/pmset-server.txt");
 const BOOK: &str = include_str!("../../../../tests/fixtures/macos/pmset-book.txt");
 
-fn said(text: &str) -> CommandOutput {
+fn output(text: &str) -> CommandOutput {
     CommandOutput::Done { code: Some(0), text: text.to_owned() }
 }
 
@@ -16,16 +16,16 @@ fn is(finding: &Finding, verdict: Verdict, fix: &str) {
 }
 
 #[test]
-fn a_mac_that_sleeps_or_stays_off_is_told() {
+fn a_mac_that_sleeps_or_stays_off_is_reported() {
     for (pmset, sleeps, restarts) in [(MINI, Warn, Some(Warn)), (SERVER, Ok, Some(Ok)), (BOOK, Ok, None)] {
-        is(&sleep(&said(pmset)), sleeps, if sleeps == Warn { "sudo pmset -a sleep 0" } else { "" });
-        assert_eq!(power_restart(&said(pmset)).map(|finding| finding.verdict), restarts);
+        is(&sleep(&output(pmset)), sleeps, if sleeps == Warn { "sudo pmset -a sleep 0" } else { "" });
+        assert_eq!(power_restart(&output(pmset)).map(|finding| finding.verdict), restarts);
     }
     for ran in [
         CommandOutput::NotFound,
         CommandOutput::Failed,
-        said(""),
-        said("displaysleep 1\n Sleep On Power Button 1\n"),
+        output(""),
+        output("displaysleep 1\n Sleep On Power Button 1\n"),
     ] {
         is(&sleep(&ran), Skip, "");
         assert_eq!(power_restart(&ran), None);
@@ -33,7 +33,7 @@ fn a_mac_that_sleeps_or_stays_off_is_told() {
 }
 
 #[test]
-fn filevault_is_told_where_it_is_on() {
+fn filevault_is_reported_if_on() {
     for (text, verdict) in [
         ("FileVault is Off.\n", Ok),
         ("FileVault is On.\n", Warn),
@@ -41,12 +41,12 @@ fn filevault_is_told_where_it_is_on() {
         ("FileVault master keychain appears to be installed.\n", Skip),
         ("", Skip),
     ] {
-        assert_eq!(filevault(&said(text)).verdict, verdict, "{text}");
+        assert_eq!(filevault(&output(text)).verdict, verdict, "{text}");
     }
 }
 
 #[test]
-fn a_firewall_that_lets_nobody_in_is_told() {
+fn a_blocking_firewall_is_reported() {
     let on = "Firewall is enabled. (State = 1)\n";
     let some = "Firewall has block all state set to disabled.\n";
     for (state, all, app, verdict, fix) in [
@@ -80,8 +80,8 @@ fn a_firewall_that_lets_nobody_in_is_told() {
         let printed = MacFacts {
             pmset: CommandOutput::NotFound,
             filevault: CommandOutput::NotFound,
-            firewall: said(state),
-            firewall_blocks_all: said(all),
+            firewall: output(state),
+            firewall_blocks_all: output(all),
             firewall_app: CommandOutput::Done { code: Some(1), text: app.to_owned() },
             network_time: CommandOutput::NotFound,
             program: "/usr/local/bin/gateway".to_owned(),
@@ -89,19 +89,19 @@ fn a_firewall_that_lets_nobody_in_is_told() {
         is(&firewall(&printed), verdict, fix);
         assert!(
             !findings(&printed, false).iter().any(|finding| finding.name == "firewall"),
-            "nobody else comes"
+            "no other machine connects"
         );
     }
 }
 
 #[test]
-fn network_time_is_told_to_root_alone() {
+fn only_root_learns_about_network_time() {
     for (text, verdict) in [
         ("Network Time: On\n", Ok),
         ("Network Time: Off\n", Warn),
         ("You need administrator access to run this tool... exiting!\n", Skip),
         ("what", Skip),
     ] {
-        assert_eq!(network_time(&said(text)).verdict, verdict, "{text}");
+        assert_eq!(network_time(&output(text)).verdict, verdict, "{text}");
     }
 }

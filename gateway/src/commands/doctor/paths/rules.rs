@@ -1,245 +1,243 @@
-//! What is wrong with a place. Pure.
+//! Findings about the paths that the gateway writes to. Pure.
 
 use std::path::Path;
 
-use service::doctor::{Finding, Verdict};
+use service::{
+    doctor::{Finding, Verdict},
+    files::DiskSpace,
+};
 
 use super::{
-    super::{account::Account, quoted},
-    LockHolder, PathFacts, PathKind, PathsFacts, Rotation, STDERR_LOG,
+    super::{
+        account::Account,
+        launchd::{RESTART, STDERR_LOG},
+        quoted,
+    },
+    LockHolder, PathFacts, PathState, PathsFacts, Rotation,
 };
 use crate::{
     config::Config,
-    store::{
-        fullness::{Fullness, disk_warning, human_size, usage},
-        writable::required_free,
-    },
+    store::fullness::{Fullness, disk_warning, human_size, required_free, usage},
     writable_paths::FileKind,
 };
 
-/// What a picture of the largest usual size takes.
+/// An image of the largest usual size.
 const LARGEST_IMAGE: u64 = 16 << 20;
-/// newsyslog keeps the log below a tenth of it.
+/// Ten times what newsyslog allows.
 const LARGE_LOG: u64 = 100 << 20;
 
-/// What is wrong with them. `config` is there unless it is broken; `is_daemon` is whether launchd starts the gateway, and `job` the
-/// process of it.
+/// `config` is none if it is broken; `is_daemon` is whether launchd starts the gateway, and `job` the process of its job.
 pub(in super::super) fn findings(
-    places: &PathsFacts,
+    facts: &PathsFacts,
     config: Option<&Config>,
     is_daemon: bool,
     job: Option<u32>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Some(place) = &places.store {
-        findings.push(store(place, places, job));
+    if let Some(path) = &facts.store {
+        findings.push(store(path, facts, job));
     }
-    let makes_certificates = config.is_none_or(|config| config.local_ca_dir().is_some());
-    if let Some(place) = &places.data {
-        findings.push(data(place, places, makes_certificates));
+    let issues_certificates = config.is_none_or(|config| config.local_ca_dir().is_some());
+    if let Some(path) = &facts.data {
+        findings.push(data(path, facts, issues_certificates));
     }
-    findings.extend(log(places, is_daemon));
-    findings.extend(disks(places));
-    findings.extend(retention(places, config));
+    findings.extend(log(facts, is_daemon));
+    findings.extend(disks(facts));
+    findings.extend(retention(facts, config));
     findings
 }
 
-/// Why the account cannot use it, and the fix; or why that is not known.
-fn unusable(name: &'static str, place: &PathFacts, places: &PathsFacts) -> Option<Finding> {
-    let (path, account) = (quoted(&place.path.display().to_string()), &places.account);
-    if let Some(finding) = unreachable(name, place, &path, account) {
+/// Why the account cannot use a path, or why that is unknown.
+fn access_problem(name: &'static str, path: &PathFacts, account: &Account) -> Option<Finding> {
+    if let Some(finding) = inspection_problem(name, path, account) {
         return Some(finding);
     }
-    let owner = &account.name;
-    let (what, make) = match place.kind {
-        FileKind::Folder => ("folder", format!("sudo mkdir -p {path} && sudo chown {owner} {path}")),
-        FileKind::File => ("file", format!("sudo touch {path} && sudo chown {owner} {path}")),
+    let (quoted_path, owner) = (quoted(&path.path), &account.name);
+    let (kind, create) = match path.kind {
+        FileKind::Folder => ("directory", format!("sudo mkdir -p {quoted_path}")),
+        FileKind::File => ("file", format!("sudo touch {quoted_path}")),
     };
-    let is_right = match place.kind {
-        FileKind::Folder => matches!(place.found, PathKind::Folder | PathKind::Nothing(_)),
-        FileKind::File => !matches!(place.found, PathKind::Folder),
+    let create = format!("{create} && sudo chown {owner} {quoted_path}");
+    let has_right_kind = match path.kind {
+        FileKind::Folder => matches!(path.state, PathState::Dir | PathState::Missing(_)),
+        FileKind::File => !matches!(path.state, PathState::Dir),
     };
-    if !is_right {
-        let fix = format!("sudo mv {path} {path}.moved && {make}");
-        return Some(Finding::fail(name, format!("{path} is no {what}"), fix));
+    if !has_right_kind {
+        let fix = format!("sudo mv {quoted_path} {quoted_path}.moved && {create}");
+        return Some(Finding::fail(name, format!("{quoted_path} is not a {kind}"), fix));
     }
-    match place.writable {
+    match path.is_writable {
         Some(true) => None,
-        Some(false) => Some(Finding::fail(name, format!("{path}: {owner} cannot write there"), make)),
+        Some(false) => {
+            Some(Finding::fail(name, format!("{quoted_path}: {owner} cannot write there"), create))
+        }
         None => {
-            let message = format!("{path}: only {owner} and root can tell: {}", account.doctor_command());
-            Some(Finding::skip(name, message))
+            let command = account.doctor_command();
+            Some(Finding::skip(name, format!("{quoted_path}: only {owner} and root can check it: {command}")))
         }
     }
 }
 
-/// What is in the way of looking at it at all.
-fn unreachable(name: &'static str, place: &PathFacts, path: &str, account: &Account) -> Option<Finding> {
-    let shown = |path: &Path| quoted(&path.display().to_string());
-    let owner = &account.name;
-    Some(match &place.found {
-        PathKind::Folder | PathKind::File(_) | PathKind::Other | PathKind::Nothing(_) => return None,
-        PathKind::Hidden(why) if account.is_checkable() => {
-            let above = shown(place.path.parent().unwrap_or(&place.path));
-            let message = format!("{path}: {owner} may not look there ({why})");
-            Finding::fail(name, message, format!("sudo chown {owner} {above}"))
+/// Why a path cannot be inspected at all.
+fn inspection_problem(name: &'static str, path: &PathFacts, account: &Account) -> Option<Finding> {
+    let (quoted_path, owner) = (quoted(&path.path), &account.name);
+    Some(match &path.state {
+        PathState::Dir | PathState::File(_) | PathState::Other | PathState::Missing(_) => return None,
+        PathState::Hidden(why) if account.is_checkable() => {
+            let parent = quoted(path.path.parent().unwrap_or(&path.path));
+            let message = format!("{quoted_path}: {owner} has no access ({why})");
+            Finding::fail(name, message, format!("sudo chown {owner} {parent}"))
         }
-        PathKind::Hidden(_) => {
-            Finding::skip(name, format!("{path}: you may not look there; run: {}", account.doctor_command()))
+        PathState::Hidden(_) => {
+            let command = account.doctor_command();
+            Finding::skip(name, format!("{quoted_path}: you have no access; run: {command}"))
         }
-        PathKind::TimedOut => {
-            let message = format!("{path}: its disk did not answer within 5 s");
+        PathState::TimedOut => {
+            let message = format!("{quoted_path}: its disk did not answer within 5 s");
             Finding::fail(name, message, "check that the disk is connected and mounted: mount; df")
         }
-        PathKind::Dangling(target) => {
-            let target = shown(target);
-            let message = format!("{path} is a symbolic link to {target}, which does not exist");
-            Finding::fail(name, message, format!("mount the disk with {target}, or name another place"))
+        PathState::Dangling(target) => {
+            let target = quoted(target);
+            let message = format!("{quoted_path} is a symbolic link to {target}, which does not exist");
+            Finding::fail(name, message, format!("mount the disk with {target}, or configure another path"))
         }
-        PathKind::BlockedBy(above) => {
-            let above = shown(above);
-            Finding::fail(
-                name,
-                format!("{path}: {above} is no folder"),
-                format!("sudo mv {above} {above}.moved"),
-            )
+        PathState::BlockedBy(parent) => {
+            let parent = quoted(parent);
+            let message = format!("{quoted_path}: {parent} is not a directory");
+            Finding::fail(name, message, format!("sudo mv {parent} {parent}.moved"))
         }
     })
 }
 
-fn store(place: &PathFacts, places: &PathsFacts, job: Option<u32>) -> Finding {
-    let (name, path) = ("store", quoted(&place.path.display().to_string()));
+fn store(path: &PathFacts, facts: &PathsFacts, job: Option<u32>) -> Finding {
+    let (name, quoted_path, owner) = ("store", quoted(&path.path), &facts.account.name);
     if let Some(LockHolder { process, program }) =
-        places.holder.as_ref().filter(|holder| !holder.is_gateway(job))
+        facts.holder.as_ref().filter(|holder| !holder.is_gateway(job))
     {
-        return Finding::fail(
-            name,
-            format!("{path} is held by {program} (process {process}), and a store belongs to one gateway"),
-            "stop that process, or give this gateway a UI_IMAGE_DIR of its own",
+        let message = format!(
+            "{quoted_path} is held by {program} (process {process}), and a store belongs to one gateway"
         );
+        return Finding::fail(name, message, "stop that process, or give this gateway its own UI_IMAGE_DIR");
     }
-    if let Some(finding) = unusable(name, place, places) {
+    if let Some(finding) = access_problem(name, path, &facts.account) {
         return finding;
     }
-    match place.disk {
-        Some(disk) if disk.free < required_free(disk.total, LARGEST_IMAGE) => Finding::fail(
+    match path.disk {
+        Some(disk) if lacks_space(disk) => Finding::fail(
             name,
             format!(
-                "{path}: {} are free on its disk; pictures are refused below {}",
+                "{quoted_path}: {} are free on its disk; images are refused below {}",
                 human_size(disk.free),
                 human_size(required_free(disk.total, 0))
             ),
-            "remove something, or bound the store: UI_IMAGE_STORE_MAX_BYTES=20GiB in the env file",
+            "free some space, or limit the store: UI_IMAGE_STORE_MAX_BYTES=20GiB in the env file",
         ),
-        Some(disk) => Finding::ok(
-            name,
-            format!("{path}: {} can write, {} are free", places.account.name, human_size(disk.free)),
-        ),
-        None => Finding::ok(name, format!("{path}: {} can write", places.account.name)),
+        Some(disk) => {
+            Finding::ok(name, format!("{quoted_path}: {owner} can write, {} are free", human_size(disk.free)))
+        }
+        None => Finding::ok(name, format!("{quoted_path}: {owner} can write")),
     }
 }
 
-fn data(place: &PathFacts, places: &PathsFacts, is_needed: bool) -> Finding {
-    let (name, path) = ("data_dir", quoted(&place.path.display().to_string()));
-    match unusable(name, place, places) {
-        // The lists of models are kept there as well, and it does without.
-        Some(finding) if !is_needed && finding.verdict == Verdict::Fail => {
+fn lacks_space(disk: DiskSpace) -> bool {
+    disk.free < required_free(disk.total, LARGEST_IMAGE)
+}
+
+fn data(path: &PathFacts, facts: &PathsFacts, is_required: bool) -> Finding {
+    let name = "data_dir";
+    match access_problem(name, path, &facts.account) {
+        // Otherwise it holds only the cached lists of models.
+        Some(finding) if !is_required && finding.verdict == Verdict::Fail => {
             Finding { verdict: Verdict::Warn, ..finding }
         }
         Some(finding) => finding,
-        None => Finding::ok(name, format!("{path}: {} can write", places.account.name)),
+        None => Finding::ok(name, format!("{}: {} can write", quoted(&path.path), facts.account.name)),
     }
 }
 
-fn log(places: &PathsFacts, is_daemon: bool) -> Vec<Finding> {
+fn log(facts: &PathsFacts, is_daemon: bool) -> Vec<Finding> {
     let name = "log";
-    let rule = places.rotation.as_ref();
-    let Some(place) = &places.log else {
-        return match (is_daemon, places.stderr) {
-            (true, bytes) => vec![Finding::warn(
+    let Some(path) = &facts.log else {
+        let size = human_size(facts.stderr_size.unwrap_or(0));
+        return vec![if is_daemon {
+            Finding::warn(
                 name,
+                format!("the log goes to {STDERR_LOG} ({size}), which is never rotated"),
                 format!(
-                    "the log goes to {STDERR_LOG} ({}), which nobody rotates",
-                    human_size(bytes.unwrap_or(0))
+                    "GATEWAY_LOG_FILE=/var/lib/gateway/logs/gateway.log in the env file, then: {RESTART}"
                 ),
-                "GATEWAY_LOG_FILE=/var/lib/gateway/logs/gateway.log in the env file, then: sudo launchctl kill SIGTERM \
-                 system/com.ai.gateway",
-            )],
-            (false, _) => vec![Finding::ok(name, "the log goes to standard error")],
-        };
+            )
+        } else {
+            Finding::ok(name, "the log goes to standard error")
+        }];
     };
-    let path = place.path.display().to_string();
-    let mut findings = vec![unusable(name, place, places).unwrap_or_else(|| match place.found {
-        PathKind::File(bytes) if bytes > LARGE_LOG => Finding::warn(
+    let quoted_path = quoted(&path.path);
+    let mut findings = vec![access_problem(name, path, &facts.account).unwrap_or_else(|| match path.state {
+        PathState::File(size) if size > LARGE_LOG => Finding::warn(
             name,
-            format!("{} has {}: nobody rotates it", quoted(&path), human_size(bytes)),
-            "rotate it by its path (newsyslog, logrotate): the gateway begins it anew by itself",
+            format!("{quoted_path} has {}: it is not rotated", human_size(size)),
+            "rotate it by renaming (newsyslog, logrotate): the gateway then reopens it",
         ),
-        _ => Finding::ok(name, format!("{}: {} can write", quoted(&path), places.account.name)),
+        _ => Finding::ok(name, format!("{quoted_path}: {} can write", facts.account.name)),
     })];
     if is_daemon {
-        findings.extend(rule.map(|rule| rotation(rule, &path)));
+        findings.extend(facts.rotation.as_ref().map(|rules| rotation(rules, &path.path)));
     }
     findings
 }
 
-fn rotation(rotation: &Rotation, path: &str) -> Finding {
-    let name = "log_rotation";
-    let is_ours =
-        |rule: &&String| rule.rsplit('/').next() == path.rsplit('/').next() && rule.contains("gateway");
-    if rotation.rules.iter().any(|rule| rule == path) {
-        return Finding::ok(name, format!("newsyslog rotates {}", quoted(path)));
+fn rotation(rotation: &Rotation, log: &Path) -> Finding {
+    let (name, quoted_log) = ("log_rotation", quoted(log));
+    let is_gateway_log =
+        |path: &&Path| path.file_name() == log.file_name() && path.to_string_lossy().contains("gateway");
+    let mut paths = rotation.paths.iter().map(Path::new);
+    if paths.clone().any(|path| path == log) {
+        return Finding::ok(name, format!("newsyslog rotates {quoted_log}"));
     }
-    if rotation.unread {
+    if rotation.is_incomplete {
         return Finding::skip(name, "newsyslog's configuration cannot be read here: sudo gateway doctor");
     }
+    let message = match paths.find(is_gateway_log) {
+        Some(other) => format!("newsyslog rotates {}, not the log, {quoted_log}", quoted(other)),
+        None => format!("newsyslog has no rule for {quoted_log}: the log grows forever"),
+    };
     let fix = "sudo cp com.ai.gateway.newsyslog.conf /etc/newsyslog.d/com.ai.gateway.conf (from the package), with this path in it";
-    match rotation.rules.iter().find(is_ours) {
-        Some(other) => Finding::warn(
-            name,
-            format!("newsyslog rotates {} and not the log, {}", quoted(other), quoted(path)),
-            fix,
-        ),
-        None => Finding::warn(
-            name,
-            format!("no rule of newsyslog names {}: the log grows for ever", quoted(path)),
-            fix,
-        ),
-    }
+    Finding::warn(name, message, fix)
 }
 
-/// A line for each disk that is nearly full; the store's own shortage is reported with the store.
-fn disks(places: &PathsFacts) -> Vec<Finding> {
-    let named = [("the pictures", &places.store), ("the data", &places.data), ("the log", &places.log)];
-    let mut seen = Vec::new();
+/// A finding for each disk that is nearly full; the store's own shortage is reported with the store.
+fn disks(facts: &PathsFacts) -> Vec<Finding> {
+    let paths = [("the images", &facts.store), ("the data", &facts.data), ("the log", &facts.log)];
+    let mut devices = Vec::new();
     let mut findings = Vec::new();
-    for (what, place) in named.into_iter().filter_map(|(what, place)| Some((what, place.as_ref()?))) {
-        let Some((disk, device)) = place.disk.zip(place.device) else { continue };
-        if seen.contains(&device) {
+    for (contents, path) in paths.into_iter().filter_map(|(contents, path)| Some((contents, path.as_ref()?)))
+    {
+        let Some((disk, device)) = path.disk.zip(path.device) else { continue };
+        if devices.contains(&device) {
             continue;
         }
-        seen.push(device);
-        let (taken, all) = usage(disk);
-        let is_told = what == "the pictures" && disk.free < required_free(disk.total, LARGEST_IMAGE);
-        if !is_told && Fullness::default().update(taken, all) {
-            let message = disk_warning(disk, &[what]);
-            let (message, fix) = message.split_once(": ").unwrap_or((&message, "remove something"));
+        devices.push(device);
+        let (used, capacity) = usage(disk);
+        let is_reported = contents == "the images" && lacks_space(disk);
+        if !is_reported && Fullness::default().update(used, capacity) {
+            let message = disk_warning(disk, &[contents]);
+            let (message, fix) = message.split_once(": ").unwrap_or((&message, "free some space"));
             findings.push(Finding::warn("disk", message, fix));
         }
     }
     findings
 }
 
-/// A bound that the disk cannot hold deletes nothing before the disk is full.
-fn retention(places: &PathsFacts, config: Option<&Config>) -> Option<Finding> {
-    let bound = config?.retention.max_bytes?;
-    let disk = places.store.as_ref()?.disk?;
-    (bound > disk.total).then(|| {
+/// A limit above the disk's size deletes nothing before the disk is full.
+fn retention(facts: &PathsFacts, config: Option<&Config>) -> Option<Finding> {
+    let limit = config?.retention.max_bytes?;
+    let disk = facts.store.as_ref()?.disk?;
+    (limit > disk.total).then(|| {
         Finding::warn(
             "retention",
             format!(
-                "UI_IMAGE_STORE_MAX_BYTES is {}, more than the disk's {}: the disk is full before it deletes anything",
-                human_size(bound),
+                "UI_IMAGE_STORE_MAX_BYTES is {}, more than the disk's {}: the disk is full before anything is deleted",
+                human_size(limit),
                 human_size(disk.total)
             ),
             "a lower UI_IMAGE_STORE_MAX_BYTES in the env file",

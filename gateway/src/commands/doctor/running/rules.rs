@@ -1,28 +1,28 @@
-//! What is wrong with the gateway that runs. Pure.
+//! Findings about the running gateway. Pure.
 
 use serde_json::Value;
 use service::doctor::Finding;
 
 use super::{
-    super::{super::verify::IMAGES_BACKEND, escaped, launchd::LABEL},
+    super::launchd::{LABEL, RELOAD, RESTART, STDERR_LOG},
     CheckResult, Responder, RunningGateway,
 };
+use crate::commands::verify::IMAGES_BACKEND;
 
-/// What is known besides of the machine that it runs on.
+/// What else is known.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub(in super::super) struct RunContext<'a> {
-    /// Something else that was found keeps it from starting.
+    /// A reported problem keeps it from starting.
     pub(in super::super) is_blocked: bool,
     /// launchd starts it.
     pub(in super::super) is_daemon: bool,
-    /// The version that is installed.
     pub(in super::super) installed: &'a str,
-    /// A gateway that runs, though none answers at the configured address.
+    /// A running gateway that does not answer at the configured address.
     pub(in super::super) unreachable_process: Option<u32>,
-    /// The process of the gateway that answers.
+    /// The gateway that answers.
     pub(in super::super) process: Option<u32>,
-    /// The caller sees every process.
+    /// Root sees every process.
     pub(in super::super) is_root: bool,
     /// The store cannot be written, which is reported already.
     pub(in super::super) store_fails: bool,
@@ -33,7 +33,7 @@ pub(in super::super) struct RunContext<'a> {
 impl RunContext<'_> {
     fn restart(self) -> String {
         if self.is_daemon {
-            format!("sudo launchctl kill TERM system/{LABEL}")
+            RESTART.to_owned()
         } else {
             match self.process.or(self.unreachable_process) {
                 Some(process) => format!("restart the gateway (process {process})"),
@@ -44,7 +44,7 @@ impl RunContext<'_> {
 
     fn reload(self) -> String {
         if self.is_daemon {
-            format!("sudo launchctl kill HUP system/{LABEL}")
+            RELOAD.to_owned()
         } else {
             match self.process {
                 Some(process) => format!("kill -HUP {process}"),
@@ -54,7 +54,6 @@ impl RunContext<'_> {
     }
 }
 
-/// What is wrong with it.
 pub(in super::super) fn findings(running: &RunningGateway, context: RunContext<'_>) -> Vec<Finding> {
     let mut findings: Vec<_> = port(running, context).into_iter().collect();
     match &running.status {
@@ -68,7 +67,7 @@ pub(in super::super) fn findings(running: &RunningGateway, context: RunContext<'
             findings.push(Finding::skip("answers", "the gateway answers 403 to this machine (IP_ALLOWLIST)"));
         }
         Some(Err(why)) => {
-            let message = format!("the running gateway does not report its status: {}", escaped(why));
+            let message = format!("the running gateway does not report its status: {why}");
             findings.push(Finding::fail("answers", message, context.reload()));
         }
         None => {}
@@ -78,12 +77,11 @@ pub(in super::super) fn findings(running: &RunningGateway, context: RunContext<'
 
 fn port(running: &RunningGateway, context: RunContext<'_>) -> Option<Finding> {
     let (name, base) = ("port", &running.base);
-    let holder = running.listener.as_ref();
-    let is_gateway = holder.is_some_and(|(_, program)| program.starts_with("gateway"));
-    let message = |what: &str| match holder {
-        None if context.is_root => format!("{base} is held by another program: {what}"),
-        Some((process, program)) => format!("{base} is held by {program} (process {process}): {what}"),
-        None => format!("{base} is held by a program that only root can see: {what}"),
+    let listener = running.listener.as_ref();
+    let holder = match listener {
+        None if context.is_root => "another program".to_owned(),
+        Some((process, program)) => format!("{program} (process {process})"),
+        None => "a program that only root can see".to_owned(),
     };
     let stop = |process: &u32| {
         if context.is_daemon {
@@ -93,11 +91,10 @@ fn port(running: &RunningGateway, context: RunContext<'_>) -> Option<Finding> {
         }
     };
     let find = format!("sudo lsof -nP -iTCP:{} -sTCP:LISTEN", base.rsplit(':').next().unwrap_or_default());
-    // Who holds the port is not seen, or it is that gateway itself, which expects TLS, or does not.
+    // The port's process is not visible, or is that gateway, with TLS where none is configured or the reverse.
     let is_earlier = context
         .unreachable_process
-        .is_some_and(|earlier| holder.is_none_or(|(process, _)| *process == earlier));
-    let other = || holder.map_or(find.clone(), |(process, _)| stop(process));
+        .is_some_and(|earlier| listener.is_none_or(|(process, _)| *process == earlier));
     Some(match &running.answer {
         Responder::Gateway(_) => Finding::ok(name, format!("a gateway answers at {base}")),
         Responder::Nobody | Responder::Other(_) | Responder::Unclear(_)
@@ -108,37 +105,35 @@ fn port(running: &RunningGateway, context: RunContext<'_>) -> Option<Finding> {
         Responder::Nobody | Responder::Other(_) | Responder::Unclear(_) if is_earlier => Finding::warn(
             name,
             format!(
-                "nothing answers as configured at {base}: process {} runs with the settings before this change",
+                "nothing answers at {base} as configured: process {} still runs with the previous settings",
                 context.unreachable_process.unwrap_or_default()
             ),
             format!("gateway check-config, then: {}", context.restart()),
         ),
-        // Why it does not run is reported already.
+        // The reason is reported already.
         Responder::Nobody if context.is_blocked => return None,
         Responder::Nobody if context.is_daemon => Finding::fail(
             name,
             format!("nothing listens at {base}"),
-            format!(
-                "sudo launchctl kickstart system/{LABEL}, then read /var/lib/gateway/logs/gateway.stderr.log"
-            ),
+            format!("sudo launchctl kickstart system/{LABEL}, then read {STDERR_LOG}"),
         ),
         Responder::Nobody => Finding::fail(
             name,
             format!("nothing listens at {base}: the gateway is not running"),
             "gateway serve",
         ),
-        Responder::Unclear(why) if is_gateway => Finding::fail(
-            name,
-            format!("the gateway at {base} does not answer: {}", escaped(why)),
-            context.restart(),
-        ),
-        Responder::Other(what) | Responder::Unclear(what) => {
-            Finding::fail(name, message(&escaped(what)), other())
+        Responder::Unclear(why) if running.process().is_some() => {
+            Finding::fail(name, format!("the gateway at {base} does not answer: {why}"), context.restart())
         }
+        Responder::Other(what) | Responder::Unclear(what) => Finding::fail(
+            name,
+            format!("{base} is held by {holder}: {what}"),
+            listener.map_or(find, |(process, _)| stop(process)),
+        ),
     })
 }
 
-/// A gateway whose certificate is not of this configuration.
+/// A gateway whose certificate is not the configured one.
 pub(in super::super) fn unconfigured_gateway(running: &RunningGateway, context: RunContext<'_>) -> Finding {
     Finding::warn(
         "answers",
@@ -148,7 +143,7 @@ pub(in super::super) fn unconfigured_gateway(running: &RunningGateway, context: 
 }
 
 fn version(status: &Value, context: RunContext<'_>) -> Option<Finding> {
-    let (name, runs) = ("version", escaped(status["gateway"]["version"].as_str()?));
+    let (name, runs) = ("version", status["gateway"]["version"].as_str()?);
     Some(if runs == context.installed {
         Finding::ok(name, format!("{runs} is running"))
     } else {
@@ -163,72 +158,61 @@ fn version(status: &Value, context: RunContext<'_>) -> Option<Finding> {
 fn reload(status: &Value, changed: Option<&(f64, String)>, context: RunContext<'_>) -> Option<Finding> {
     let (name, config) = ("reload", &status["gateway"]["config"]);
     if let Some(why) = config["last_error"].as_str() {
-        let message = format!(
-            "the last reload was refused, and the configuration before is in force: {}",
-            escaped(why)
-        );
+        let message =
+            format!("the last reload was refused; the previous configuration is still in force: {why}");
         return Some(Finding::warn(name, message, format!("correct it, then: {}", context.reload())));
     }
     let loaded = config["loaded_at"].as_f64()?;
     match changed {
-        // A second, since the status may tell whole ones.
+        // The status may report whole seconds.
         Some((at, file)) if *at > loaded + 1.0 => Some(Finding::warn(
             name,
             format!("{file} was changed since the gateway read it"),
             format!("gateway check-config && {}", context.reload()),
         )),
-        _ => Some(Finding::ok(name, "the running gateway has read the files as they are")),
+        _ => Some(Finding::ok(name, "the running gateway has read the current files")),
     }
 }
 
-/// What only the gateway itself knows of its log.
+/// Only the gateway itself knows whether it can write its log.
 fn log(status: &Value) -> Option<Finding> {
     let warnings = status["gateway"]["warnings"].as_array()?;
     let message =
         warnings.iter().filter_map(Value::as_str).find(|message| message.starts_with("the log file"))?;
-    Some(Finding::warn(
-        "log",
-        escaped(message),
-        "make its folder writable for the gateway, or send SIGHUP once it is",
-    ))
+    Some(Finding::warn("log", message, "make its directory writable for the gateway, then send SIGHUP"))
 }
 
-/// What `gateway verify` found, besides what has its own check.
+/// The results of `gateway verify`, except those that have their own finding.
 pub(in super::super) fn verify_result(checks: &[(&'static str, CheckResult)], store_fails: bool) -> Finding {
     let name = "answers";
     let counts = |check: &str| check != IMAGES_BACKEND && !(store_fails && check == "readyz");
     let counted: Vec<_> = checks.iter().filter(|(check, _)| counts(check)).collect();
     let failed: Vec<_> = counted
         .iter()
-        .filter_map(|(check, outcome)| Some(format!("{check}: {}", outcome.as_ref().err()?)))
+        .filter_map(|(check, result)| Some(format!("{check}: {}", result.as_ref().err()?)))
         .collect();
     if failed.is_empty() {
         Finding::ok(name, format!("{} checks of `gateway verify` pass", counted.len()))
     } else {
-        Finding::fail(name, failed.join("; "), "gateway verify, and read the gateway's log beside it")
+        Finding::fail(name, failed.join("; "), "gateway verify, and read the gateway's log")
     }
 }
 
-/// What a gateway elsewhere says of its backends and of itself.
+/// What a remote gateway reports about its backends and itself.
 pub(in super::super) fn from_status(status: &Value) -> Vec<Finding> {
+    let fix = "gateway doctor, on the gateway's own machine";
     let backends = status["backend_health"].as_object().into_iter().flatten();
     let mut findings: Vec<_> = backends
-        .map(|(class, seen)| {
-            let class = escaped(class);
-            if seen["ready"] == true {
+        .map(|(class, health)| {
+            if health["ready"] == true {
                 return Finding::ok("backend", format!("{class} is ready"));
             }
-            let why = seen["error"].as_str().unwrap_or("it does not say why");
-            Finding::fail(
-                "backend",
-                format!("{class} is not ready: {}", escaped(why)),
-                "gateway doctor, on the gateway's own machine",
-            )
+            let why = health["error"].as_str().unwrap_or("it does not say why");
+            Finding::fail("backend", format!("{class} is not ready: {why}"), fix)
         })
         .collect();
     let warnings = status["gateway"]["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let fix = "gateway doctor, on the gateway's own machine";
-    findings.extend(warnings.map(|message| Finding::warn("gateway_warning", escaped(message), fix)));
+    findings.extend(warnings.map(|message| Finding::warn("gateway_warning", message, fix)));
     findings
 }
 

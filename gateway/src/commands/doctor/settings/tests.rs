@@ -6,20 +6,20 @@ use crate::{cli, config::inspect, store::disk::tests::temporary};
 
 const TOKEN: &str = "GATEWAY_BEARER_TOKEN=0123456789abcdef\n";
 
-/// What is found in an env file, and beside it in this file of backends.
-fn found(env: &str, backends: Option<&str>) -> Vec<Finding> {
-    let folder = temporary("doctor-settings");
-    std::fs::write(folder.join(".env"), env).unwrap();
+/// The findings about these files.
+fn findings_in(env: &str, backends: Option<&str>) -> Vec<Finding> {
+    let dir = temporary("doctor-settings");
+    std::fs::write(dir.join(".env"), env).unwrap();
     if let Some(backends) = backends {
-        std::fs::write(folder.join("backends_config.yaml"), backends).unwrap();
+        std::fs::write(dir.join("backends_config.yaml"), backends).unwrap();
     }
-    let path = folder.join(".env").display().to_string();
+    let path = dir.join(".env").display().to_string();
     let matches: ArgMatches = cli::command().get_matches_from(["gateway", "--env-file", &path]);
     findings(&inspect(&matches, &|_| None, &[]), None)
 }
 
 #[test]
-fn a_sound_configuration_has_nothing_to_look_at_and_each_fault_is_told_once() {
+fn a_valid_configuration_has_no_findings_and_each_fault_is_reported_once() {
     let table: [(&str, &str, Verdict, &str); 18] = [
         ("", "configuration", Ok, ""),
         ("GATEWAY_HOST=0.0.0.0\nOLLAMA_HOST=1\n", "listener", Ok, ""),
@@ -56,7 +56,7 @@ fn a_sound_configuration_has_nothing_to_look_at_and_each_fault_is_told_once() {
         ("IMAGES_HTTP_TIMEOUT_SEC=300\n", "limits", Warn, "IMAGES_HTTP_TIMEOUT_SEC=280"),
     ];
     for (env, name, verdict, fix) in table {
-        let found = found(&format!("{TOKEN}{env}"), None);
+        let found = findings_in(&format!("{TOKEN}{env}"), None);
         let finding = found.iter().find(|finding| finding.name == name);
         assert_eq!(finding.map_or(Ok, |finding| finding.verdict), verdict, "{env} {found:?}");
         assert!(
@@ -68,8 +68,8 @@ fn a_sound_configuration_has_nothing_to_look_at_and_each_fault_is_told_once() {
 }
 
 #[test]
-fn every_problem_has_a_line_and_places_are_left_to_their_own_check() {
-    let found = found("GATEWAY_PORT=what\nIMAGES_MAX_PIXELS=lots\nUI_IMAGE_DIR=/dev/null/x\n", None);
+fn every_problem_has_a_line_and_paths_are_left_to_their_own_check() {
+    let found = findings_in("GATEWAY_PORT=what\nIMAGES_MAX_PIXELS=lots\nUI_IMAGE_DIR=/dev/null/x\n", None);
     let fixes: Vec<_> = found.iter().filter_map(|finding| finding.fix.as_deref()).collect();
     let begin =
         ["correct GATEWAY_PORT in /", "set GATEWAY_BEARER_TOKEN in /", "correct IMAGES_MAX_PIXELS in /"];
@@ -80,19 +80,19 @@ fn every_problem_has_a_line_and_places_are_left_to_their_own_check() {
 }
 
 #[test]
-fn what_is_foreign_in_a_file_of_backends_is_no_fault_and_what_leads_nowhere_is() {
+fn foreign_backends_are_not_reported_and_names_without_backend_are() {
     let backends = "version: 3\nbackends:\n  gpu_heavy:\n    base_url: http://127.0.0.1:1\n    supported_capabilities: [images, music]\n  \
                     tts:\n    base_url: http://127.0.0.1:2\n    supported_capabilities: [tts]\nlegacy_mapping: {mlx: local_mlx}\n";
-    let found = found(TOKEN, Some(backends));
+    let found = findings_in(TOKEN, Some(backends));
     let finding: Vec<_> =
         found.iter().filter(|finding| finding.verdict != Ok).map(|finding| finding.name).collect();
     assert_eq!(finding, ["routing"], "{found:?}");
 }
 
 #[test]
-fn a_file_that_is_not_to_be_read_is_no_fault() {
-    let folder = temporary("doctor-hidden");
-    let path = folder.join("nothing").display().to_string();
+fn an_unreadable_env_file_is_skipped() {
+    let dir = temporary("doctor-hidden");
+    let path = dir.join("nothing").display().to_string();
     let matches = cli::command().get_matches_from(["gateway", "--env-file", &path]);
     let found = findings(&inspect(&matches, &|_| None, &[]), Some("sudo -u _gateway gateway doctor"));
     assert_eq!((found.len(), found[0].verdict), (1, Skip), "{found:?}");

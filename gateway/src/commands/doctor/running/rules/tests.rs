@@ -3,7 +3,7 @@ use service::doctor::Verdict::{self, Fail, Ok, Warn};
 
 use super::*;
 
-const AROUND: RunContext<'_> = RunContext {
+const CONTEXT: RunContext<'_> = RunContext {
     is_blocked: false,
     is_daemon: true,
     installed: "0.1.0",
@@ -42,7 +42,7 @@ fn is_at(running: &mut RunningGateway, answer: Responder, holder: Option<(u32, &
 }
 
 #[test]
-fn a_good_gateway_has_nothing_to_look_at_and_each_fault_is_told_once() {
+fn a_good_gateway_has_no_findings_and_each_fault_is_reported_once() {
     type Break = fn(&mut RunningGateway);
     let table: [(Break, &str, Verdict, &str); 10] = [
         (|_| (), "port", Ok, ""),
@@ -96,7 +96,7 @@ fn a_good_gateway_has_nothing_to_look_at_and_each_fault_is_told_once() {
     for (nth, (fault, name, verdict, fix)) in table.into_iter().enumerate() {
         let mut running = good();
         fault(&mut running);
-        let found = findings(&running, AROUND);
+        let found = findings(&running, CONTEXT);
         let finding = found.iter().find(|finding| finding.name == name).unwrap();
         assert_eq!(finding.verdict, verdict, "{nth} {finding:?}");
         assert!(finding.fix.as_deref().unwrap_or_default().contains(fix), "{nth} {finding:?}");
@@ -105,10 +105,10 @@ fn a_good_gateway_has_nothing_to_look_at_and_each_fault_is_told_once() {
 }
 
 #[test]
-fn a_gateway_with_earlier_settings_is_named_and_not_called_broken() {
+fn a_gateway_with_previous_settings_is_a_warning() {
     let unclear = || Responder::Unclear("x".to_owned());
-    let around = RunContext { unreachable_process: Some(7), is_daemon: false, ..AROUND };
-    for (answer, holder, told) in [
+    let context = RunContext { unreachable_process: Some(7), is_daemon: false, ..CONTEXT };
+    for (answer, holder, expected) in [
         (Responder::Nobody, None, Some(Warn)),
         (unclear(), None, Some(Warn)),
         (unclear(), Some((7, "gateway")), Some(Warn)),
@@ -116,10 +116,10 @@ fn a_gateway_with_earlier_settings_is_named_and_not_called_broken() {
     ] {
         let mut running = good();
         is_at(&mut running, answer, holder);
-        let found = findings(&running, around);
-        assert_eq!(found.iter().map(|finding| finding.verdict).next(), told, "{found:?}");
-        let is_named = found[0].message.contains("process 7 runs with the settings before this change");
-        assert_eq!(is_named, told == Some(Warn), "{found:?}");
+        let found = findings(&running, context);
+        assert_eq!(found.iter().map(|finding| finding.verdict).next(), expected, "{found:?}");
+        let is_named = found[0].message.contains("process 7 still runs with the previous settings");
+        assert_eq!(is_named, expected == Some(Warn), "{found:?}");
         if is_named {
             let fix = "gateway check-config, then: restart the gateway (process 7)";
             assert_eq!(found[0].fix.as_deref(), Some(fix));
@@ -127,38 +127,38 @@ fn a_gateway_with_earlier_settings_is_named_and_not_called_broken() {
     }
     let mut running = good();
     is_at(&mut running, Responder::Nobody, None);
-    assert!(findings(&running, RunContext { is_blocked: true, ..around }).is_empty());
+    assert!(findings(&running, RunContext { is_blocked: true, ..context }).is_empty());
 }
 
 #[test]
-fn a_fix_names_the_process_and_a_holder_is_hidden_from_others_than_root_alone() {
+fn a_fix_names_the_process_and_only_root_sees_every_holder() {
     let mut running = good();
     running.status = Some(Err("401".to_owned()));
-    let found = findings(&running, RunContext { process: Some(6123), is_daemon: false, ..AROUND });
+    let found = findings(&running, RunContext { process: Some(6123), is_daemon: false, ..CONTEXT });
     assert_eq!(found[1].fix.as_deref(), Some("kill -HUP 6123"));
     is_at(&mut running, Responder::Other("x".to_owned()), None);
     for is_root in [true, false] {
-        let found = findings(&running, RunContext { is_root, ..AROUND });
+        let found = findings(&running, RunContext { is_root, ..CONTEXT });
         assert_eq!(found[0].message.contains("only root can see"), !is_root, "{found:?}");
     }
 }
 
 #[test]
-fn what_follows_from_something_else_is_not_told_again() {
+fn a_consequence_of_a_reported_problem_is_not_reported_again() {
     let mut running = good();
     is_at(&mut running, Responder::Nobody, None);
-    assert!(findings(&running, RunContext { is_blocked: true, ..AROUND }).is_empty());
+    assert!(findings(&running, RunContext { is_blocked: true, ..CONTEXT }).is_empty());
     let failing = [("readyz", Err("expected 200, found 503".to_owned()))];
     assert_eq!(verify_result(&failing, true).verdict, Ok);
     assert_eq!(verify_result(&failing, false).verdict, Fail);
     let mut running = good();
     running.status = Some(Err("403".to_owned()));
-    let found = findings(&running, RunContext { is_excluded: true, ..AROUND });
+    let found = findings(&running, RunContext { is_excluded: true, ..CONTEXT });
     assert!(found.iter().all(|finding| finding.fix.is_none()), "{found:?}");
 }
 
 #[test]
-fn a_gateway_elsewhere_tells_of_its_backends_and_itself() {
+fn a_remote_gateways_report_becomes_findings() {
     let mut running = good();
     let finding = status(&mut running);
     assert!(from_status(finding).iter().all(|finding| finding.verdict == Ok));
