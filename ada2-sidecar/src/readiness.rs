@@ -218,7 +218,7 @@ impl Evaluator {
             started_at: self.started,
             engine: &sources.engine.borrow(),
             graphs: &sources.graphs.borrow(),
-            job_history: &sources.jobs.outcomes().snapshot(),
+            job_history: &sources.jobs.history().snapshot(),
             warm_up: &sources.warm_up.borrow(),
             slot_limit: sources.jobs.slots().limit(),
             inflight: sources.jobs.slots().inflight(),

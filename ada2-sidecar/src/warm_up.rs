@@ -82,7 +82,7 @@ impl WarmUpWorker {
         let models = models::apply_declarations(&config.models, &status.models);
         let choice = choice::resolve(&models, &config.presets, None, default).ok()?;
         let permit = self.jobs.slots().try_acquire()?;
-        let spec = JobSpec { job: Job::warm_up(choice), prepare: None, finish: Box::new(|_, _, _| Ok(())) };
+        let spec = JobSpec { job: Job::warm_up(choice), decode: None, finish: Box::new(|_, _, _| Ok(())) };
         Some(self.jobs.start(spec, permit, "warm-up".to_owned()))
     }
 }

@@ -29,13 +29,13 @@ const PROMETHEUS: (HeaderName, HeaderValue) =
 const JSON: (HeaderName, HeaderValue) = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
 
 /// Alive: 200 for as long as this process answers, whatever GPU and engine do.
-pub(super) async fn healthz(State(app): State<App>) -> Response {
+pub(crate) async fn healthz(State(app): State<App>) -> Response {
     let published = app.readiness.borrow().clone();
     ([NO_STORE], format!("ok\n{}\n", readiness_text::healthz_line(&published.report))).into_response()
 }
 
 /// Ready: 200 or 503, with every check; `?verbose` for people.
-pub(super) async fn readyz(State(app): State<App>, RawQuery(query): RawQuery) -> Response {
+pub(crate) async fn readyz(State(app): State<App>, RawQuery(query): RawQuery) -> Response {
     let published = app.readiness.borrow().clone();
     let body = if is_verbose(query.as_deref()) {
         readiness_text::verbose_text(&view(&published)).into_response()
@@ -46,7 +46,7 @@ pub(super) async fn readyz(State(app): State<App>, RawQuery(query): RawQuery) ->
 }
 
 /// The card as `nvidia-smi` shows it: a table, JSON, or CSV of the fields asked for.
-pub(super) async fn gpu(
+pub(crate) async fn gpu(
     State(app): State<App>,
     parameters: Result<Query<BTreeMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
@@ -68,7 +68,7 @@ pub(super) async fn gpu(
 }
 
 /// For Prometheus.
-pub(super) async fn metrics(State(app): State<App>) -> Response {
+pub(crate) async fn metrics(State(app): State<App>) -> Response {
     let published = app.readiness.borrow().clone();
     ([NO_STORE, PROMETHEUS], metrics::render(&app.metrics, &published, &app.jobs)).into_response()
 }
@@ -78,7 +78,7 @@ fn view(published: &ReadinessSnapshot) -> smi::GpuView<'_> {
 }
 
 /// One check.
-pub(super) async fn check(
+pub(crate) async fn check(
     State(app): State<App>,
     name: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,

@@ -9,12 +9,12 @@ use wire::openai::models::{Model, ModelList};
 use crate::{app::App, error::ApiError, images::choice};
 
 /// All of them: presets, the engine's models by name, and the wired-in aliases that mean one of them.
-pub(super) async fn list(State(app): State<App>) -> Result<Json<ModelList>, ApiError> {
+pub(crate) async fn list(State(app): State<App>) -> Result<Json<ModelList>, ApiError> {
     Ok(Json(ModelList::new(models(&app)?)))
 }
 
 /// One of them; also by the engine's key.
-pub(super) async fn get(
+pub(crate) async fn get(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, ApiError> {
