@@ -1,12 +1,11 @@
-//! The fields of `nvidia-smi --query-gpu`: names and units of the help of driver 595.80, the other spellings that it takes,
-//! and what other drivers' helps have beside them.
+//! The fields of `nvidia-smi --query-gpu`: names and units as in the help of driver 595.80, its aliases, and the fields
+//! that only other drivers' helps list.
 
-/// What stands behind a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FieldUnit {
-    /// Words, even where they look like a number.
+    /// Text, even where it looks like a number.
     Text,
-    /// A number, a mask or one of two words.
+    /// A number, a bit mask or an enumeration.
     Unitless,
     Mib,
     Percent,
@@ -29,42 +28,40 @@ impl FieldUnit {
     }
 }
 
-/// A field that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Field {
-    /// Its proper name, which heads its column.
+    /// The canonical name, used as the column's heading.
     pub(crate) name: &'static str,
     pub(crate) unit: FieldUnit,
-    /// Whether it is read here; otherwise it is `[N/A]`.
+    /// Whether the sidecar reads it; otherwise it is `[N/A]`.
     pub(crate) supported: bool,
 }
 
-/// The field of this name, whichever of its spellings it is.
+/// Finds a field by its name or an alias.
 pub(crate) fn find(name: &str) -> Option<Field> {
-    let proper = ALIASES.iter().find(|(other, _)| *other == name).map_or(name, |(_, proper)| proper);
-    let supported = supported().find(|field| field.name == proper);
-    supported.or_else(|| unsupported().find(|field| field.name == proper))
+    let canonical = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, canonical)| canonical);
+    let supported = supported().find(|field| field.name == canonical);
+    supported.or_else(|| unsupported().find(|field| field.name == canonical))
 }
 
-/// Those that are read here.
 pub(crate) fn supported() -> impl Iterator<Item = Field> {
     SUPPORTED.iter().map(|(name, unit)| Field { name, unit: *unit, supported: true })
 }
 
 fn unsupported() -> impl Iterator<Item = Field> {
-    let of = |(unit, names): &'static (FieldUnit, &'static str)| {
+    let fields = |(unit, names): &'static (FieldUnit, &'static str)| {
         names.split_whitespace().map(|name| Field { name, unit: *unit, supported: false })
     };
-    UNSUPPORTED.iter().flat_map(of)
+    UNSUPPORTED.iter().flat_map(fields)
 }
 
-/// Every name that is taken.
+/// Every accepted name, aliases included.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    let proper = supported().chain(unsupported()).map(|field| field.name);
-    proper.chain(ALIASES.iter().map(|(other, _)| *other))
+    let canonical = supported().chain(unsupported()).map(|field| field.name);
+    canonical.chain(ALIASES.iter().map(|(alias, _)| *alias))
 }
 
-/// The key of a field in the report, where it is not its name.
+/// Fields whose key in the report differs from their name.
 pub(crate) const REPORT_KEYS: &[(&str, &str)] =
     &[("kmd_version", "driver_version"), ("pcie.link.gen.gpucurrent", "pcie.link.gen.current")];
 
@@ -147,7 +144,7 @@ const SUPPORTED: &[(&str, FieldUnit)] = &[
     ("mig.mode.pending", FieldUnit::Unitless),
 ];
 
-/// Names that mean a field by another one.
+/// Alias and canonical name.
 const ALIASES: &[(&str, &str)] = &[
     ("gpu_name", "name"),
     ("gpu_serial", "serial"),
@@ -195,7 +192,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("clocks.max.mem", "clocks.max.memory"),
 ];
 
-/// What NVML does not tell, what is not asked of it, and, last, what only other drivers' `nvidia-smi` know.
+/// Fields that NVML does not report or that the sidecar does not read; last, those that only other drivers know.
 const UNSUPPORTED: &[(FieldUnit, &str)] = &[
     (
         FieldUnit::Unitless,

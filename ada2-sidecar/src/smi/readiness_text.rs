@@ -1,4 +1,4 @@
-//! Readiness for people: one line for `/healthz`, a table and a line per check for `/readyz?verbose`.
+//! Readiness as text: one line for `/healthz`, a table and a line per check for `/readyz?verbose`.
 
 use std::fmt::Write;
 
@@ -29,7 +29,7 @@ pub(crate) fn verbose_text(view: &GpuView<'_>) -> String {
     let report = view.report;
     let engine = &report.engine;
     let version = engine.version.as_deref().unwrap_or("?");
-    // A look without a service says nothing of the engine.
+    // `ada2-sidecar gpu` without a running service has no report on the engine.
     if report.checks.iter().any(|check| check.name.starts_with("engine_")) {
         let _ = writeln!(
             text,
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_health_line_reads_as_documented() {
+    fn the_healthz_line_is_as_documented() {
         let mut report = report();
         report.status = ReadyStatus::Ready;
         assert_eq!(healthz_line(&report), "gpu 0 NVIDIA RTX 6000 Ada Generation 12034/46068 MiB 54C ready");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_verbose_text_reads_as_documented() {
+    fn the_verbose_text_is_as_documented() {
         let report = report();
         let view = GpuView { sample: None, report: &report, now: Instant::now() };
         insta::assert_snapshot!(verbose_text(&view), @r"

@@ -17,7 +17,7 @@ use crate::{
 
 const MIB: f64 = 1_048_576.0;
 const MHZ: f64 = 1e6;
-/// As the exporter writes what is not known into a label.
+/// The exporter's label value for what is unknown.
 const UNKNOWN: &str = "[N/A]";
 
 pub(super) fn add(page: &MetricsPage, published: &ReadinessSnapshot) {
@@ -73,7 +73,7 @@ fn card(page: &MetricsPage, uuid: &str, reading: &GpuReading) {
     info(page, uuid, report);
 }
 
-/// What follows the name of a number with this unit, and what makes it one of Prometheus' base units.
+/// The metric's suffix for a unit, and the factor to Prometheus' base unit.
 const fn in_base_units(unit: FieldUnit) -> (&'static str, f64) {
     match unit {
         FieldUnit::Text | FieldUnit::Unitless => ("", 1.0),
@@ -85,7 +85,7 @@ const fn in_base_units(unit: FieldUnit) -> (&'static str, f64) {
     }
 }
 
-/// The exporter's number for a value: words that say yes are 1, masks and enumerations are as NVML has them.
+/// The exporter's number for a value: affirmative words are 1, masks and enumerations have NVML's numbers.
 fn exporter_value(name: &str, text: &str, reading: &GpuReading) -> Option<f64> {
     if name == "gpu_recovery_action" {
         return reading.health.recovery_action.map(f64::from);
@@ -147,7 +147,7 @@ fn xids(page: &MetricsPage, uuid: &str, sample: &GpuSample) {
     page.add(total);
 }
 
-/// Programs that compute, as the exporter tells them; one that only draws is none.
+/// Compute processes as the exporter lists them; graphics-only processes are left out.
 fn processes(page: &MetricsPage, uuid: &str, reading: &GpuReading) {
     let has_processes = f64::from(u8::from(reading.processes.is_some()));
     page.gauge(
