@@ -61,7 +61,7 @@ pub struct JobHistorySnapshot {
     pub step_timing: Option<StepTiming>,
 }
 
-/// Time per step of one job, beside what is usual.
+/// Time per step of one job, and of comparable jobs before it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepTiming {
     /// The model's name in the request.

@@ -25,7 +25,7 @@ impl Default for Metrics {
         };
         let buckets = HistogramOpts::new(
             "ada2_sidecar_request_duration_seconds",
-            "Time from a request's head to its answer's.",
+            "Time from a request's head to the response's.",
         )
         .buckets(SECONDS.to_vec());
         let jobs = counter("ada2_sidecar_jobs_total", "Jobs that ended, by how.", &["result"]);

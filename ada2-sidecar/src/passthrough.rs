@@ -63,9 +63,9 @@ pub(crate) enum PassThroughError {
 impl fmt::Display for PassThroughError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(why) => write!(f, "The engine cannot be reached: {why}."),
-            Self::ConnectionBroken(why) => {
-                write!(f, "The engine closed the connection without a response: {why}.")
+            Self::Unreachable(reason) => write!(f, "The engine cannot be reached: {reason}."),
+            Self::ConnectionBroken(reason) => {
+                write!(f, "The engine closed the connection without a response: {reason}.")
             }
             Self::ResponseTimeout => {
                 write!(f, "The engine did not respond within {} s.", ENGINE_TIMEOUT.as_secs())
@@ -73,7 +73,7 @@ impl fmt::Display for PassThroughError {
             Self::UnexpectedUpgrade => {
                 write!(f, "The engine switched protocols without being asked to.")
             }
-            Self::Framing(fault) => write!(f, "The engine's response cannot be forwarded: {fault}."),
+            Self::Framing(error) => write!(f, "The engine's response cannot be forwarded: {error}."),
             Self::UploadTooLarge(limit) => {
                 write!(f, "The body has more than {limit} bytes (--max-upload-bytes).")
             }

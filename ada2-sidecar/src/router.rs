@@ -216,8 +216,8 @@ mod tests {
         async fn boom() -> &'static str {
             panic!("a secret cause")
         }
-        let routes = Router::new().route("/boom", get(boom)).route("/fine", get(async || "fine"));
-        let router = with_layers(routes, app());
+        let test_routes = Router::new().route("/boom", get(boom)).route("/fine", get(async || "fine"));
+        let router = with_layers(test_routes, app());
         let (status, body) = send(&router, Request::get("/boom").body(Body::empty()).unwrap()).await;
         assert_eq!((status, code(&body).as_deref()), (500, Some("internal_error")));
         assert!(!String::from_utf8_lossy(&body).contains("secret"));

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::readiness::ReadinessSnapshot;
 
 /// The status until connections are accepted.
-const STARTING_STATUS: &str = "starting: a first look at card, engine and host";
+const STARTING_STATUS: &str = "starting: taking first readings of card, engine and host";
 
 /// Sends watchdog pings from the start, and the readiness whenever it changes once `serving` is set. Runs on the runtime
 /// that serves requests, not on the NVML thread: a hanging driver must give 503, not a restart loop.

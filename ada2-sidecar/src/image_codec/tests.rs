@@ -54,8 +54,8 @@ fn an_image_of_the_right_size_keeps_its_pixels() {
 fn transparency_of_mask_or_image_selects_what_is_repainted() {
     let image = encoded(&rgb(64, 64), ImageFormat::Png);
     let mask = encoded(&half_transparent(32, 32), ImageFormat::Png);
-    let own = encoded(&half_transparent(64, 64), ImageFormat::Png);
-    for (image, mask) in [(&image, Some(mask.as_slice())), (&own, None)] {
+    let transparent = encoded(&half_transparent(64, 64), ImageFormat::Png);
+    for (image, mask) in [(&image, Some(mask.as_slice())), (&transparent, None)] {
         let source = prepare(image, mask, ImageSize::new(64, 64), &never()).unwrap();
         let keep = decoded(&source.mask.unwrap()).to_luma8();
         assert_eq!(

@@ -104,9 +104,9 @@ async fn an_undecodable_source_is_an_input_error_and_frees_the_slot() {
     let jobs = jobs();
     let permit = jobs.slots().try_acquire().unwrap();
     let decode =
-        DecodeStep { is_large: false, run: Box::new(|_, _| Err(FieldError::new("image", "no picture"))) };
+        DecodeStep { is_large: false, run: Box::new(|_, _| Err(FieldError::new("image", "no image"))) };
     let mut handle = jobs.start(JobSpec { decode: Some(decode), ..spec(1) }, permit, "r".into());
-    let rejected = JobError::Input(FieldError::new("image", "no picture"));
+    let rejected = JobError::Input(FieldError::new("image", "no image"));
     assert_eq!(handle.wait_decoded().await, Err(rejected.clone()));
     assert_eq!(jobs.slots().available(), 1);
     assert_eq!(handle.wait().await.unwrap_err(), rejected);

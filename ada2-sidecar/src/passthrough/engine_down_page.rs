@@ -11,7 +11,7 @@ pub(crate) fn wants_html_page<B>(request: &Request<B>) -> bool {
     request.method() == Method::GET && accepted.iter().any(accepts_html)
 }
 
-/// Replaces the JSON error by a page that says what failed, and loads the engine's own page once the engine is back.
+/// Replaces the JSON error by a page that says what failed, and that loads the engine's page once the engine is back.
 pub(crate) fn engine_down_page(error: Response, reason: &str, unit: &str) -> Response {
     let (mut parts, _) = error.into_parts();
     parts.headers.remove(header::CONTENT_TYPE);

@@ -46,12 +46,12 @@ fn readiness(page: &MetricsPage, published: &ReadinessSnapshot) {
     );
     page.gauge(
         "ada2_sidecar_engine_queue_depth",
-        "Jobs in the engine, whoever's.",
+        "Jobs in the engine, including those of others.",
         report.engine.queue_depth as f64,
     );
     let status = page.gauge_family(
         "ada2_sidecar_check_status",
-        "The result of a check: 1 for the one it has.",
+        "1 for the status that a check has.",
         &["check", "status"],
     );
     for check in &report.checks {

@@ -69,7 +69,7 @@ mod tests {
                 Check::pass("nvml", "loaded", "loaded"),
                 Check::pass("engine_queue", "paused", "x")
                     .with_status(CheckStatus::Fail, "paused: resume it"),
-                Check::pass("vram_headroom", "?", "x").with_status(CheckStatus::Unknown, "cannot be told"),
+                Check::pass("vram_headroom", "?", "x").with_status(CheckStatus::Unknown, "not reported"),
             ],
             gpu: Some(GpuReport {
                 name: "NVIDIA RTX 6000 Ada Generation".into(),
@@ -113,7 +113,7 @@ mod tests {
         engine invokeai ?, 1 jobs, 2 models
         [+]nvml ok loaded
         [-]engine_queue failed: paused: resume it
-        [+]vram_headroom unknown: cannot be told
+        [+]vram_headroom unknown: not reported
         readyz check failed
         ");
     }

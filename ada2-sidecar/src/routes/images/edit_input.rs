@@ -63,7 +63,7 @@ impl EditForm {
         }
         let image = images
             .pop()
-            .ok_or_else(|| FieldError::new("image", "image is required: send the picture to start from."))?;
+            .ok_or_else(|| FieldError::new("image", "image is required: send the image to start from."))?;
         if masks.len() > 1 {
             return Err(FieldError::new("mask", "mask is given twice."));
         }

@@ -26,11 +26,11 @@ pub(super) fn add(page: &MetricsPage, published: &ReadinessSnapshot) {
     let fresh = view.fresh_reading().is_ok();
     page.gauge(
         "nvidia_smi_last_collect_success",
-        "1 if the card was read lately.",
+        "1 if the last reading of the card is recent.",
         f64::from(u8::from(fresh)),
     );
     let failed = view.sample.map_or(0, |sample| sample.failed_total);
-    page.counter("nvidia_smi_failed_scrapes_total", "Looks at the card that gave no reading.", failed);
+    page.counter("nvidia_smi_failed_scrapes_total", "Samples of the card that gave no reading.", failed);
     if let (Some(reading), Some(sample)) = (view.reading(), view.sample) {
         let uuid = reading.report.uuid.trim_start_matches("GPU-").to_lowercase();
         let time = seconds(sample.timestamp);
@@ -65,9 +65,9 @@ fn card(page: &MetricsPage, uuid: &str, reading: &GpuReading) {
         }
     };
     let effective = report.memory_effective_free.map(|mib| mib as f64 * MIB);
-    gauge("memory_effective_free_bytes", "Memory that the engine could have.", effective);
+    gauge("memory_effective_free_bytes", "Memory available to the engine.", effective);
     if let Some(joules) = report.energy_joules {
-        let help = "Energy that the card drew since the driver was loaded.";
+        let help = "Energy drawn by the card since the driver was loaded.";
         counter(page, "nvidia_smi_energy_joules_total", help, uuid, joules);
     }
     info(page, uuid, report);
@@ -137,7 +137,7 @@ fn xids(page: &MetricsPage, uuid: &str, sample: &GpuSample) {
             .expect("names are valid");
     let last = page.gauge_family(
         "nvidia_smi_xid_last_timestamp_seconds",
-        "When the driver reported it last.",
+        "When the driver last reported it.",
         &labels,
     );
     for (code, (count, wall)) in &sample.xids.totals {
@@ -152,16 +152,16 @@ fn processes(page: &MetricsPage, uuid: &str, reading: &GpuReading) {
     let has_processes = f64::from(u8::from(reading.processes.is_some()));
     page.gauge(
         "nvidia_smi_compute_apps_last_collect_success",
-        "1 if the driver tells its processes.",
+        "1 if the driver lists its processes.",
         has_processes,
     );
     let Some(processes) = &reading.processes else { return };
     let computing: Vec<_> =
         processes.iter().filter(|process| process.process_type != GpuProcessType::Graphics).collect();
     let count = computing.len() as f64;
-    page.gauge_with_labels("nvidia_smi_compute_apps", "Programs that compute.", &[("uuid", uuid)], count);
+    page.gauge_with_labels("nvidia_smi_compute_apps", "Compute processes.", &[("uuid", uuid)], count);
     let labels = ["uuid", "pid", "process_name"];
-    let info = page.gauge_family("nvidia_smi_compute_app_info", "A program that computes.", &labels);
+    let info = page.gauge_family("nvidia_smi_compute_app_info", "A compute process.", &labels);
     for process in computing {
         info.with_label_values(&[uuid, &process.pid.to_string(), &process.name]).set(1.0);
     }
