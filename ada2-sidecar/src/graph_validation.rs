@@ -50,7 +50,7 @@ impl GraphValidator {
     pub(crate) fn start(self, lifecycle: &Lifecycle) -> watch::Receiver<GraphErrors> {
         let (sender, receiver) = watch::channel(GraphErrors::default());
         if !matches!(self.engine, Engine::Builtin(_)) {
-            lifecycle.spawn_worker("graph vetting", self.run(sender));
+            lifecycle.spawn_worker("graph validation", self.run(sender));
         }
         receiver
     }
