@@ -4,7 +4,6 @@
 //! admitted) → [`jobs`] (the task that owns the slot) → [`engine`] → the answer. Beside it: [`gpu`] and the engine's
 //! monitor feed [`readiness`].
 
-mod access;
 pub mod admin;
 mod app;
 pub mod cli;
@@ -22,6 +21,7 @@ pub mod instance;
 pub mod job_history;
 pub mod jobs;
 pub mod metrics;
+mod middleware;
 mod passthrough;
 mod port;
 pub mod readiness;
@@ -38,9 +38,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use listenfd::ListenFd;
 use service::{
+    client_info::PRIVATE_RANGES,
     descriptors,
-    guard::PRIVATE_RANGES,
-    lifecycle::{Lifecycle, WorkerExited},
+    lifecycle::Lifecycle,
+    process::ServeError,
     reload::{ReloadHandle, Reloadable},
     serve::{HttpServer, accept},
     settings::SettingSource,
@@ -64,26 +65,6 @@ use crate::{
     router::RequestRouter,
     warm_up::WarmUpWorker,
 };
-
-/// Why the service ended.
-#[derive(Debug)]
-pub enum ServeError {
-    /// A part could not be started.
-    Start(std::io::Error),
-    /// A background task died.
-    Worker(WorkerExited),
-}
-
-impl std::fmt::Display for ServeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Start(error) => write!(f, "cannot start: {error}"),
-            Self::Worker(died) => write!(f, "{died}"),
-        }
-    }
-}
-
-impl std::error::Error for ServeError {}
 
 /// Where the service listens.
 #[derive(Debug)]

@@ -13,10 +13,10 @@ use service::{
 };
 
 use crate::{
-    access::{self, AccessLogEntry},
     app::App,
     config::Config,
     error::ApiError,
+    middleware::{access_log::AccessLogEntry, auth},
     passthrough::{PassThrough, PassThroughError, engine_down_page, wants_html_page},
     routes,
 };
@@ -58,8 +58,8 @@ impl RequestRouter {
         let id = RequestId::from_header(request.headers().get(X_REQUEST_ID));
         let mut log_entry = AccessLogEntry::new(&request, Some(id.clone()), self.0.app.metrics.clone());
         let wants_page = wants_html_page(&request);
-        let client = access::check_passthrough(&self.0.app.config, &request);
-        access::strip_own_token(&self.0.app.config, request.headers_mut());
+        let client = auth::check_passthrough(&self.0.app.config, &request);
+        auth::strip_own_token(&self.0.app.config, request.headers_mut());
         let mut response = match client {
             Err(error) => error.into_response(),
             Ok(client) => match engine.forward(request, &client, &id.to_header_value()).await {

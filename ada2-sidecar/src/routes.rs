@@ -15,7 +15,11 @@ use axum::{
 use service::{nearest_route::nearest_route, request_id};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::{access, app::App, error::ApiError};
+use crate::{
+    app::App,
+    error::ApiError,
+    middleware::{self, access_log, auth},
+};
 
 /// Every path in the router, so that a path that is none can be told what is near.
 const ROUTE_PATHS: &[&str] = &[
@@ -52,10 +56,10 @@ pub(crate) fn router(app: App) -> Router {
 fn with_middleware(routes: Router<App>, app: App) -> Router {
     routes
         // The last layer added is the first that a request meets.
-        .layer(from_fn_with_state(app.clone(), access::guard_layer))
+        .layer(from_fn_with_state(app.clone(), auth::layer))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| ApiError::Panic.into_response()))
-        .layer(from_fn_with_state(app.clone(), access::cors))
-        .layer(from_fn_with_state(app.metrics.clone(), access::access_log))
+        .layer(from_fn_with_state(app.clone(), middleware::cors))
+        .layer(from_fn_with_state(app.metrics.clone(), access_log::layer))
         .layer(from_fn(request_id::layer))
         .with_state(app)
 }

@@ -31,13 +31,13 @@ use wire::openai::{
 
 use self::form::EditForm;
 use crate::{
-    access::BaseUrl,
     app::App,
     error::ApiError,
     image_codec,
     images::choice::{self, ModelChoice},
     images::{EditPlan, ImageRequest, ImageRoute, Job, Limits, REQUEST_FIELDS},
     jobs::{DecodeStep, JobSpec},
+    middleware::auth::BaseUrl,
 };
 
 /// Pictures from words. The body is read whole before anything else: only then is a caller's hang-up noticed, and a

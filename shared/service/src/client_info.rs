@@ -4,14 +4,14 @@ mod forwarding;
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, header, uri::Authority};
+use axum::http::{HeaderMap, Request, header, uri::Authority};
 use ipnet::IpNet;
 
 use self::forwarding::{
     ForwardedElement, ForwardingChain, ResolvedClient, from_right, list_entries, parse_authority,
     parse_scheme,
 };
-use super::guard::is_in_ranges;
+use super::serve::PeerAddr;
 
 /// Headers that claim to know better than the connection.
 const FORWARDING: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
@@ -44,6 +44,15 @@ pub enum ForwardingError {
     Conflicting,
 }
 
+/// Why an address may not come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressError {
+    /// It is not in the allowed ranges.
+    NotAllowed,
+    /// Nobody can tell which it is.
+    Uncertain(ForwardingError),
+}
+
 impl ForwardingError {
     /// For the caller and the operator, with the name of the setting that lists trusted proxies.
     pub fn message(self, setting: &str) -> String {
@@ -65,6 +74,28 @@ impl ForwardingError {
 }
 
 impl ClientInfo {
+    /// The client of a request that came over one of our listeners.
+    pub fn of<B>(request: &Request<B>, proxies: &[IpNet]) -> Result<Self, AddressError> {
+        let PeerAddr(peer) = request.extensions().get().ok_or(AddressError::NotAllowed)?;
+        Ok(Self::from_request(peer.ip(), request.headers(), proxies))
+    }
+
+    /// Whether this address may come in; without ranges, any may. Where the address alone decides, it must be certain.
+    /// Where a token is checked as well, a forwarding header of a stranger means nothing; but whom a trusted proxy
+    /// means must be known if only some addresses may come.
+    pub fn check_address(&self, ranges: Option<&[IpNet]>, token_checked: bool) -> Result<(), AddressError> {
+        let counts = |error: &ForwardingError| match error {
+            ForwardingError::UntrustedPeer => !token_checked,
+            ForwardingError::Malformed => !token_checked || ranges.is_some(),
+            ForwardingError::Conflicting => true,
+        };
+        match self.forwarding_error.filter(counts) {
+            Some(error) => Err(AddressError::Uncertain(error)),
+            None if ranges.is_none_or(|ranges| is_in_ranges(self.address, ranges)) => Ok(()),
+            None => Err(AddressError::NotAllowed),
+        }
+    }
+
     /// Trusts forwarding headers only from `proxies`, reading from the right: each proxy appends its own peer, so the
     /// last address that is no trusted proxy is the caller; what stands left of it comes from the caller.
     pub fn from_request(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> Self {
@@ -117,6 +148,16 @@ impl ClientInfo {
         let host = host.or_else(|| headers.get(header::HOST)?.to_str().ok())?;
         Some(format!("{}://{host}", self.scheme.unwrap_or(own_scheme)))
     }
+}
+
+/// Loopback, private and carrier-grade ranges (Tailscale's): the default of who may come.
+pub const PRIVATE_RANGES: &str = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,\
+                                  fe80::/10,fc00::/7,100.64.0.0/10";
+
+/// Whether an address is in one of the ranges. IPv4-mapped IPv6 addresses count as what they map.
+pub fn is_in_ranges(address: IpAddr, ranges: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    ranges.iter().any(|range| range.contains(&address))
 }
 
 /// What is wrong with the claims of a trusted proxy.

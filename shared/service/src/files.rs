@@ -134,7 +134,7 @@ pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
 
 /// macOS counts a disk's blocks in 32 bits in `statvfs`, which is too few.
 #[cfg(target_vendor = "apple")]
-fn blocks(path: &Path) -> io::Result<(u64, u64, u64)> {
+fn statvfs_blocks(path: &Path) -> io::Result<(u64, u64, u64)> {
     let seen = rustix::fs::statfs(path)?;
     Ok((u64::from(seen.f_bsize), seen.f_blocks, seen.f_bavail))
 }

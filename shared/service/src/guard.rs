@@ -3,14 +3,11 @@
 
 mod patterns;
 
-use std::net::IpAddr;
-
 use axum::http::{HeaderMap, HeaderValue, Request, Version, header, uri::Authority};
-use ipnet::IpNet;
 
 pub use self::patterns::{HostPattern, WebOrigin};
 use self::patterns::{default_port, is_address, normalize_host};
-use super::{client_info::ClientInfo, secret::redact_url_text, settings::Settings};
+use super::{client_info::ClientInfo, secret::redact_url_text, settings::Settings, text::prefix};
 
 /// Why a request does not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +19,9 @@ pub enum GuardError {
     /// This `Origin` is not ours.
     OriginNotAllowed(String),
 }
+
+/// Characters of a host or origin that an error quotes.
+const MAX_QUOTED_CHARS: usize = 100;
 
 /// Endings of names that the public DNS cannot hand to an attacker.
 const PRIVATE_SUFFIXES: &[&str] = &[".local", ".lan", ".home.arpa", ".internal", ".localhost"];
@@ -75,7 +75,7 @@ impl Guard {
         if is_address(&name) || is_private_name(&name) || allowed() {
             Ok(())
         } else {
-            Err(GuardError::HostNotAllowed(truncate(&name)))
+            Err(GuardError::HostNotAllowed(prefix(&name, MAX_QUOTED_CHARS).to_owned()))
         }
     }
 
@@ -94,7 +94,7 @@ impl Guard {
         if is_same_origin || self.allowed_origin(headers).is_some() {
             Ok(())
         } else {
-            Err(GuardError::OriginNotAllowed(truncate(text)))
+            Err(GuardError::OriginNotAllowed(prefix(text, MAX_QUOTED_CHARS).to_owned()))
         }
     }
 
@@ -153,11 +153,6 @@ pub fn is_private_name(name: &str) -> bool {
     !name.contains('.') || PRIVATE_SUFFIXES.iter().any(|ending| name.ends_with(ending))
 }
 
-/// Foreign text for an answer or a log.
-fn truncate(text: &str) -> String {
-    text.chars().take(100).collect()
-}
-
 /// Whether the page came from this host and port. A scheme's default port need not be written.
 fn matches_host(origin: &WebOrigin, host: &Authority) -> bool {
     let default = default_port(&origin.scheme);
@@ -165,16 +160,6 @@ fn matches_host(origin: &WebOrigin, host: &Authority) -> bool {
         && normalize_host(host.host()).as_ref() == Some(&origin.host)
         && host.port_u16().or(default) == origin.port
 }
-
-/// Whether an address is in one of the ranges. IPv4-mapped IPv6 addresses count as what they map.
-pub fn is_in_ranges(address: IpAddr, ranges: &[IpNet]) -> bool {
-    let address = address.to_canonical();
-    ranges.iter().any(|range| range.contains(&address))
-}
-
-/// Loopback, private and carrier-grade ranges (Tailscale's): the default of who may come.
-pub const PRIVATE_RANGES: &str = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,\
-                                  fe80::/10,fc00::/7,100.64.0.0/10";
 
 #[cfg(test)]
 mod tests;

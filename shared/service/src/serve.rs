@@ -19,6 +19,11 @@ use tokio::net::TcpStream;
 pub use self::{accept_loop::accept, connection_limiter::ConnectionPermit, lingering_close::RequestBody};
 use super::reload::Reloadable;
 
+/// How long the rest of a request is read and discarded after its response.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many bytes of it.
+const MAX_LINGER_BYTES: u64 = 64 << 20;
+
 /// Bounds of the listener.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerLimits {

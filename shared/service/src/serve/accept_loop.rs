@@ -4,7 +4,6 @@ use std::{
     io::{Error, ErrorKind},
     iter,
     net::SocketAddr,
-    sync::Arc,
     time::Duration,
 };
 
@@ -16,8 +15,11 @@ use tracing::{debug, warn};
 
 use super::{
     Handler, HttpServer,
-    connection::{Connection, serve_connection},
+    connection::{Connection, serve_http},
     connection_limiter::ConnectionLimiter,
+    https_only::serve_tls,
+    set_socket_options,
+    socket::ClientStream,
 };
 use crate::lifecycle::Lifecycle;
 
@@ -40,13 +42,12 @@ pub fn accept<H: Handler>(
     async move {
         let limiter = ConnectionLimiter::new(&listener.limits);
         let admit = |stream: TcpStream, peer: SocketAddr| {
-            let Some(seat) = limiter.try_acquire(peer.ip()) else {
+            let Some(permit) = limiter.try_acquire(peer.ip()) else {
                 return debug!(%peer, "connection closed: too many, and all at work");
             };
             let (listener, life) = (listener.clone(), lifecycle.clone());
             lifecycle.spawn("connection", async move {
-                serve_connection(stream, Connection { peer, permit: Arc::clone(&seat) }, listener, life)
-                    .await;
+                serve_connection(stream, Connection { peer, permit }, listener, life).await;
             });
         };
         accept_until_draining(&socket, &lifecycle, &limiter, &admit).await;
@@ -55,6 +56,25 @@ pub fn accept<H: Handler>(
         }
         drop(admission);
     }
+}
+
+async fn serve_connection<H: Handler>(
+    stream: TcpStream,
+    connection: Connection,
+    listener: HttpServer<H>,
+    life: Lifecycle,
+) {
+    set_socket_options(&stream);
+    let state = connection.permit.state().clone();
+    match listener.tls.clone() {
+        Some(tls) => serve_tls(stream, connection, (tls, listener), life).await,
+        None => {
+            let stream = ClientStream::new(stream, listener.limits.stall_timeout, state.clone());
+            serve_http(stream, connection, listener, life).await;
+        }
+    }
+    // A WebSocket that still holds the permit waits for no head.
+    state.head_received();
 }
 
 async fn accept_until_draining(

@@ -19,17 +19,13 @@ use axum::{
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::https_only;
 use super::{
     ConnectionPermit, Handler, HttpServer, PeerAddr, RequestBody, connection_limiter::ConnectionState,
-    head_error::HeadErrorStream, lingering_close::discard, set_socket_options, socket::ClientStream,
+    head_error::HeadErrorStream, lingering_close::discard,
 };
 use crate::lifecycle::Lifecycle;
 
@@ -42,54 +38,32 @@ pub(super) struct Connection {
     pub(super) permit: Arc<ConnectionPermit>,
 }
 
-pub(super) async fn serve_connection<H: Handler>(
-    stream: TcpStream,
+pub(super) async fn serve_http<H, S>(
+    stream: S,
     connection: Connection,
     listener: HttpServer<H>,
     life: Lifecycle,
-) {
-    set_socket_options(&stream);
-    let state = connection.permit.state().clone();
-    serve_transport(stream, connection, listener, life).await;
-    // Whoever still holds the seat, as a WebSocket does, waits for no head.
-    state.head_received();
-}
-
-async fn serve_transport<H: Handler>(
-    stream: TcpStream,
-    connection: Connection,
-    listener: HttpServer<H>,
-    life: Lifecycle,
-) {
-    if let Some(tls) = listener.tls.clone() {
-        return https_only::serve_tls(stream, connection, (tls, listener), life).await;
-    }
-    let stream = ClientStream::new(stream, listener.limits.stall_timeout, connection.permit.state().clone());
-    serve_http(stream, connection, listener, life).await;
-}
-
-pub(super) async fn serve_http<H, S>(stream: S, visit: Connection, listener: HttpServer<H>, life: Lifecycle)
-where
+) where
     H: Handler,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let HttpServer { handler, limits: bounds, .. } = listener;
-    let Connection { peer, permit: seat } = visit;
-    let state = seat.state().clone();
+    let HttpServer { handler, limits, .. } = listener;
+    let Connection { peer, permit } = connection;
+    let state = permit.state().clone();
     let first_request = CancellationToken::new();
     let seen_request = first_request.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         seen_request.cancel();
-        let (handler, seat) = (handler.clone(), seat.clone());
-        async move { Ok::<_, Infallible>(handle_request(&handler, request, peer, seat).await) }
+        let (handler, permit) = (handler.clone(), permit.clone());
+        async move { Ok::<_, Infallible>(handle_request(&handler, request, peer, permit).await) }
     });
     let stream = HeadErrorStream::new(stream, peer, state.clone());
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.head_timeout)
-        .max_headers(bounds.max_headers)
-        .max_buf_size(bounds.max_head_bytes);
+        .header_read_timeout(limits.head_timeout)
+        .max_headers(limits.max_headers)
+        .max_buf_size(limits.max_head_bytes);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut discarding = None;
     let mut draining = false;

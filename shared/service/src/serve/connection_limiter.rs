@@ -9,9 +9,10 @@ use std::{
     },
 };
 
+use hyper::body::{Body, Incoming};
 use tokio::sync::Notify;
 
-use super::{ServerLimits, lingering_close::UnreadBody};
+use super::{MAX_LINGER_BYTES, ServerLimits};
 
 /// Numbers every wait for bytes of a client, so that the oldest is known without a clock.
 static NEXT_WAIT: AtomicU64 = AtomicU64::new(1);
@@ -160,7 +161,7 @@ pub(super) struct ConnectionState {
     /// The rest of a request that was answered is being read, or was as far as it is.
     pub(super) discarding: AtomicBool,
     /// What a request's handler did not read.
-    pub(super) unread_body: Mutex<Option<UnreadBody>>,
+    unread_body: Mutex<Option<Incoming>>,
     /// Rings when the connection is evicted, and when `unread` is filled.
     pub(super) notify: Notify,
 }
@@ -214,6 +215,29 @@ impl ConnectionState {
     /// It waits for a head and has nothing else to do.
     pub(super) fn is_idle(&self) -> bool {
         self.head_wait().is_some() && !self.writing.load(Ordering::Acquire)
+    }
+
+    /// What is to be read on, if anything is.
+    pub(super) fn take_unread_body(&self) -> Option<Incoming> {
+        self.lock_unread_body().take()
+    }
+
+    pub(super) fn set_unread_body(&self, body: Incoming) {
+        self.discarding.store(true, Ordering::Release);
+        *self.lock_unread_body() = Some(body);
+        self.notify.notify_one();
+    }
+
+    fn lock_unread_body(&self) -> MutexGuard<'_, Option<Incoming>> {
+        self.unread_body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the connection ends with the answer that is given now: its client does not send what it announced, or
+    /// more than is read on.
+    pub(super) fn closes_after_response(&self) -> bool {
+        let exceeds_limit =
+            self.lock_unread_body().as_ref().is_some_and(|body| body.size_hint().lower() > MAX_LINGER_BYTES);
+        self.body_withheld.swap(false, Ordering::AcqRel) || exceeds_limit
     }
 
     pub(super) fn is_evicted(&self) -> bool {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::warn;
 
 use super::connection_limiter::ConnectionState;
-use wire::openai::error::{Code, ErrorEnvelope};
+use wire::openai::error::{ErrorCode, ErrorEnvelope};
 
 use crate::request_id::RequestId;
 
@@ -68,11 +68,11 @@ fn error_response(bytes: &[u8], peer: SocketAddr) -> Option<Bytes> {
     let status = line.get(9..12).filter(|_| empty)?;
     let (code, message) = match status {
         "414" | "431" => (
-            Code::RequestTooLarge,
+            ErrorCode::RequestTooLarge,
             "The request's head is larger than is read here. Send fewer or shorter headers, or a shorter address.",
         ),
         _ => (
-            Code::InvalidValue,
+            ErrorCode::InvalidValue,
             "This cannot be read as a request of HTTP/1.1: its first line, a header or the length of its body is \
              malformed. Check the program that sent it, and any proxy on the way.",
         ),

@@ -18,9 +18,10 @@ use super::{
     connection::{Connection, serve_http},
     socket::ClientStream,
 };
-use wire::openai::error::{Code, ErrorEnvelope};
+use wire::openai::error::ErrorCode;
 
 use crate::{
+    error_response::ErrorResponse,
     lifecycle::Lifecycle,
     request_id::{RequestId, X_REQUEST_ID},
 };
@@ -98,8 +99,9 @@ impl Handler for HttpsOnly {
             "request refused: plain HTTP on the port for HTTPS"
         );
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let envelope = ErrorEnvelope::new(Code::HttpsRequired, https_hint(host, self.port));
-        let mut response = (StatusCode::BAD_REQUEST, axum::Json(envelope)).into_response();
+        let message = https_hint(host, self.port);
+        let mut response =
+            ErrorResponse::new(StatusCode::BAD_REQUEST, ErrorCode::HttpsRequired, message).into_response();
         response.headers_mut().insert(X_REQUEST_ID, id.to_header_value());
         // The body of a request is read first: closed with bytes unread, the connection would be reset.
         if request.body().is_end_stream() {

@@ -3,9 +3,8 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use axum::http::{HeaderMap, Version, header};
@@ -14,12 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, timeout_at};
 
-use super::connection_limiter::ConnectionState;
-
-/// How long a request that was answered is read on.
-pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How many bytes of it.
-pub(super) const MAX_LINGER_BYTES: u64 = 64 << 20;
+use super::{LINGER_TIMEOUT, MAX_LINGER_BYTES, connection_limiter::ConnectionState};
 
 /// The body of a request as it comes. What is left of it when it is dropped is read on by its connection.
 #[derive(Debug)]
@@ -31,10 +25,6 @@ pub struct RequestBody {
     /// The client sends nothing before it hears that it may, which reading tells it.
     awaits_continue: bool,
 }
-
-/// A body that nobody wants.
-#[derive(Debug)]
-pub(super) struct UnreadBody(Incoming);
 
 impl RequestBody {
     pub(super) fn new(
@@ -96,31 +86,13 @@ impl Drop for RequestBody {
         if self.awaits_continue {
             connection.body_withheld.store(true, Ordering::Release);
         } else {
-            connection.discarding.store(true, Ordering::Release);
-            *connection.unread_body.lock().unwrap_or_else(PoisonError::into_inner) = Some(UnreadBody(left));
-            connection.notify.notify_one();
+            connection.set_unread_body(left);
         }
     }
 }
 
-impl ConnectionState {
-    /// What is to be read on, if anything is.
-    pub(super) fn take_unread_body(&self) -> Option<UnreadBody> {
-        self.unread_body.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Whether the connection ends with the answer that is given now: its client does not send what it announced, or
-    /// more than is read on.
-    pub(super) fn closes_after_response(&self) -> bool {
-        let unread = self.unread_body.lock().unwrap_or_else(PoisonError::into_inner);
-        let exceeds_limit =
-            unread.as_ref().is_some_and(|UnreadBody(body)| body.size_hint().lower() > MAX_LINGER_BYTES);
-        self.body_withheld.swap(false, Ordering::AcqRel) || exceeds_limit
-    }
-}
-
 /// Reads it to its end, within the bounds. Nothing of it is kept.
-pub(super) async fn discard(UnreadBody(mut body): UnreadBody) {
+pub(super) async fn discard(mut body: Incoming) {
     let until = Instant::now() + LINGER_TIMEOUT;
     let mut left = MAX_LINGER_BYTES;
     while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {

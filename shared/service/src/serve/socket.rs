@@ -17,8 +17,8 @@ use tokio::{
 };
 
 use super::{
+    LINGER_TIMEOUT, MAX_LINGER_BYTES,
     connection_limiter::ConnectionState,
-    lingering_close::{LINGER_TIMEOUT, MAX_LINGER_BYTES},
     tcp_info::{DeadPeerDetector, SendQueue},
 };
 

@@ -91,11 +91,11 @@ mod options {
     );
     sockopt_impl!(
         /// TCP's own account of a connection: netinet/tcp.h.
-        Account,
+        TcpConnectionInfo,
         GetOnly,
         libc::IPPROTO_TCP,
         libc::TCP_CONNECTION_INFO,
-        Begin
+        TcpConnectionInfoHead
     );
 
     /// How `struct tcp_connection_info` begins; the kernel copies as much as there is room for. libc's own has words where
@@ -103,7 +103,7 @@ mod options {
     #[derive(Debug, Clone, Copy)]
     #[repr(C)]
     #[expect(unreachable_pub, reason = "as public as the option that gives it")]
-    pub struct Begin {
+    pub struct TcpConnectionInfoHead {
         state_scales_pad: [u8; 4],
         options: u32,
         flags: u32,
@@ -133,13 +133,13 @@ impl SendQueue {
     /// As it is now.
     #[cfg(target_os = "macos")]
     pub(super) fn of(tcp: &TcpStream) -> io::Result<Self> {
-        let left = usize::try_from(getsockopt(tcp, options::Unacknowledged)?).unwrap_or_default();
-        let account = getsockopt(tcp, options::TcpInfo)?;
-        Ok(match left {
-            0 => Self::Arrived,
+        let unacked = usize::try_from(getsockopt(tcp, options::Unacknowledged)?).unwrap_or_default();
+        let tcp_info = getsockopt(tcp, options::TcpConnectionInfo)?;
+        Ok(match unacked {
+            0 => Self::Acknowledged,
             // With less room than a segment needs nothing is sent either.
-            _ if account.snd_wnd < account.maxseg => Self::Closed(Silence::Responsive),
-            _ => Self::OnItsWay(Silence::UnackedBytes(left)),
+            _ if tcp_info.snd_wnd < tcp_info.maxseg => Self::WindowClosed(Silence::Responsive),
+            _ => Self::InFlight(Silence::UnackedBytes(unacked)),
         })
     }
 }
