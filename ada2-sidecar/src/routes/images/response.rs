@@ -1,10 +1,8 @@
 //! The answer: pictures in the format that is wanted, with what they were made with. Made as part of the job.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
+use service::clock::unix_now;
 use tokio_util::sync::CancellationToken;
 use wire::openai::images::{ImageObject, ImageSize, ImagesResponse, Usage};
 
@@ -69,7 +67,7 @@ impl ImageResponder {
         let data =
             images.into_iter().map(|image| self.image_object(image, cancel)).collect::<Result<_, _>>()?;
         let response = ImagesResponse {
-            created: unix_seconds(),
+            created: unix_now(),
             data,
             background: Some("opaque".to_owned()),
             output_format: Some(self.output.format.name().to_owned()),
@@ -128,8 +126,4 @@ pub(super) fn image_size(image: &GeneratedImage) -> Result<ImageSize, EngineErro
 
 pub(super) fn encode_base64(bytes: &[u8]) -> String {
     base64_simd::STANDARD.encode_to_string(bytes)
-}
-
-pub(super) fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

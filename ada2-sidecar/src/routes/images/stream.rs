@@ -12,11 +12,11 @@ use axum::{
 };
 use futures_util::stream::{Stream, unfold};
 use serde_json::{Value, json};
-use service::{expiring::Expiring, lifecycle::Lifecycle};
+use service::{clock::unix_now, expiring::Expiring, lifecycle::Lifecycle};
 use tokio::{sync::watch, time::Instant};
 use wire::openai::images::Usage;
 
-use super::response::{ImageResponder, encode_base64, image_size, unix_seconds};
+use super::response::{ImageResponder, encode_base64, image_size};
 use crate::{
     engine::{EngineError, JobProgress, Preview},
     error::ApiError,
@@ -142,7 +142,7 @@ fn event_fields(responder: &ImageResponder, route: ImageRoute, event: &str) -> V
         ImageRoute::Generations => "image_generation",
         ImageRoute::Edits => "image_edit",
     };
-    json!({"type": format!("{prefix}.{event}"), "created_at": unix_seconds(), "size": responder.size.map(|size| size.to_string()),
+    json!({"type": format!("{prefix}.{event}"), "created_at": unix_now(), "size": responder.size.map(|size| size.to_string()),
         "quality": responder.quality, "background": "opaque", "output_format": responder.format_name()})
 }
 
