@@ -165,7 +165,7 @@ fn a_host_or_origin_that_could_never_match_is_named_with_what_to_write() {
         problems[0].starts_with(&format!("{env}: GATEWAY_ALLOWED_HOSTS: expected .fritz.box")),
         "{problems:?}"
     );
-    assert!(problems[1].contains("GATEWAY_ALLOWED_ORIGINS: expected whole origins"), "{problems:?}");
+    assert!(problems[1].contains("GATEWAY_ALLOWED_ORIGINS: expected full origins"), "{problems:?}");
     assert!(problems[2].contains("https://ui.example, with the scheme"), "{problems:?}");
 }
 

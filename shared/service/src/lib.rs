@@ -1,4 +1,4 @@
-//! What a long-running HTTP service needs, whatever it serves: used by both binaries, free of their policy.
+//! What a long-running HTTP service needs, whatever it serves. Both programs use it; none of their policy is in it.
 
 pub mod body;
 pub mod client_info;

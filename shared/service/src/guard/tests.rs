@@ -1,11 +1,11 @@
 use super::*;
 
-/// Somebody who comes without a proxy.
+/// A client without a proxy.
 fn direct() -> ClientInfo {
     ClientInfo::from_request("192.168.1.7".parse().unwrap(), &HeaderMap::new(), &[])
 }
 
-/// Whoever a trusted proxy was asked by under this name.
+/// A client whose trusted proxy was asked for this host.
 fn forwarded(host: &str) -> ClientInfo {
     let peer: std::net::IpAddr = "192.168.1.7".parse().unwrap();
     ClientInfo::from_request(peer, &headers(&[("x-forwarded-host", host)]), &[peer.into()])
@@ -116,7 +116,7 @@ fn origins() {
 }
 
 #[test]
-fn the_host_that_a_trusted_proxy_was_asked_for_takes_the_place_of_host() {
+fn a_trusted_x_forwarded_host_replaces_host() {
     let guard = Guard {
         allowed_hosts: vec![HostPattern::parse("pics.example").unwrap()],
         allowed_origins: Vec::new(),
