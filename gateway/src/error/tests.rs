@@ -136,9 +136,9 @@ fn the_table() {
     421 host_not_allowed: This server does not serve the host name "evil.example". If the name is yours, add it to GATEWAY_ALLOWED_HOSTS.
     403 cross_origin: Web pages of "https://evil.example" may not use this server. If the page is yours, add its origin to GATEWAY_ALLOWED_ORIGINS.
     403 ip_not_allowed: Your address is not in IP_ALLOWLIST or UI_IP_ALLOWLIST.
-    403 ip_not_allowed: This came with a forwarding header (X-Forwarded-For, Forwarded or X-Real-IP) from a peer that is not trusted. If a proxy of yours sent it, add the proxy's address to TRUST_PROXY_CIDRS.
-    403 ip_not_allowed: The proxy's forwarding header (X-Forwarded-For, Forwarded, X-Real-IP or X-Forwarded-Host) cannot be read, or hides the client's address. Let the proxy send IP addresses.
-    403 ip_not_allowed: The proxy's forwarding headers (X-Forwarded-For, Forwarded, X-Real-IP, X-Forwarded-Host) disagree about the client. Let the proxy send one of them, or remove what the client sent.
+    403 ip_not_allowed: The request has a forwarding header (X-Forwarded-For, Forwarded or X-Real-IP), but its peer is not a trusted proxy. If it is your proxy, add its address to TRUST_PROXY_CIDRS.
+    403 ip_not_allowed: The proxy's forwarding header (X-Forwarded-For, Forwarded, X-Real-IP or X-Forwarded-Host) is malformed or hides the client's address. Configure the proxy to send IP addresses.
+    403 ip_not_allowed: The proxy's forwarding headers (X-Forwarded-For, Forwarded, X-Real-IP, X-Forwarded-Host) contradict each other. Configure the proxy to send only one of them, or to overwrite those from the client.
     401 invalid_api_key: A valid token is required: send `Authorization: Bearer TOKEN`.
     415 encoded_body: The request body must not be compressed (Content-Encoding).
     413 request_too_large: The request body is larger than 7 bytes (MAX_REQUEST_BYTES).

@@ -53,10 +53,7 @@ fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
 
 fn symlink_error(path: &Path) -> io::Error {
     let target = fs::read_link(path).map(|target| format!(" to {}", target.display()));
-    path_error(
-        path,
-        &format!("is a symbolic link{}, and is never followed", target.unwrap_or_default()),
-    )
+    path_error(path, &format!("is a symbolic link{}, and is never followed", target.unwrap_or_default()))
 }
 
 fn path_error(path: &Path, why: &str) -> io::Error {

@@ -28,13 +28,15 @@ pub fn nearest_route<'a>(path: &str, routes: &[&'a str]) -> Option<&'a str> {
     if let (None, Some(both)) = (suffix, image_routes(&given, routes)) {
         return Some(both);
     }
-    suffix.or_else(|| {
-        let normalized_path = unversioned(&path).join("/");
-        let normalized: Vec<_> = routes.iter().map(|route| (unversioned(route).join("/"), route)).collect();
-        let near = nearest(&normalized_path, normalized.iter().map(|(known, _)| known.as_str()))?;
-        normalized.iter().find(|(known, _)| known == near).map(|(_, route)| *route)
-    })
-    .copied()
+    suffix
+        .or_else(|| {
+            let normalized_path = unversioned(&path).join("/");
+            let normalized: Vec<_> =
+                routes.iter().map(|route| (unversioned(route).join("/"), route)).collect();
+            let near = nearest(&normalized_path, normalized.iter().map(|(known, _)| known.as_str()))?;
+            normalized.iter().find(|(known, _)| known == near).map(|(_, route)| *route)
+        })
+        .copied()
 }
 
 /// `/v1/images` and OpenAI's `/v1/images/variations`, which does not exist here, mean the other two image routes.

@@ -1,5 +1,5 @@
-//! Reading on behind an answer that came before its request was read. A connection that is closed with bytes unread is
-//! reset, and a reset takes the answer with it: the caller sees a broken connection in the place of our refusal.
+//! Reads and discards what a handler left of a request body (a lingering close). A connection that is closed with bytes
+//! unread is reset, and the client would see the reset instead of our error response.
 
 use std::{
     pin::Pin,
@@ -15,14 +15,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{LINGER_TIMEOUT, MAX_LINGER_BYTES, connection_limiter::ConnectionState};
 
-/// The body of a request as it comes. What is left of it when it is dropped is read on by its connection.
+/// A request body as it arrives. If it is dropped before its end, its connection discards the rest.
 #[derive(Debug)]
 pub struct RequestBody {
     /// `None` once it has ended.
     incoming: Option<Incoming>,
-    /// The connection that it comes over; `None` of a request without body.
+    /// `None` for a request without a body.
     connection: Option<Arc<ConnectionState>>,
-    /// The client sends nothing before it hears that it may, which reading tells it.
+    /// The client waits for `100 Continue`, which the first read sends.
     awaits_continue: bool,
 }
 
@@ -81,23 +81,23 @@ impl Drop for RequestBody {
         if let Some(connection) = &self.connection {
             connection.body_received();
         }
-        let left = self.incoming.take().filter(|incoming| !incoming.is_end_stream());
-        let Some((left, connection)) = left.zip(self.connection.take()) else { return };
+        let unread = self.incoming.take().filter(|incoming| !incoming.is_end_stream());
+        let Some((unread, connection)) = unread.zip(self.connection.take()) else { return };
         if self.awaits_continue {
             connection.body_withheld.store(true, Ordering::Release);
         } else {
-            connection.set_unread_body(left);
+            connection.set_unread_body(unread);
         }
     }
 }
 
-/// Reads it to its end, within the bounds. Nothing of it is kept.
+/// Reads a body to its end, within the limits.
 pub(super) async fn discard(mut body: Incoming) {
-    let until = Instant::now() + LINGER_TIMEOUT;
-    let mut left = MAX_LINGER_BYTES;
-    while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {
+    let deadline = Instant::now() + LINGER_TIMEOUT;
+    let mut remaining = MAX_LINGER_BYTES;
+    while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
         let received = frame.data_ref().map_or(0, |data| data.len() as u64);
-        let Some(rest) = left.checked_sub(received) else { return };
-        left = rest;
+        let Some(rest) = remaining.checked_sub(received) else { return };
+        remaining = rest;
     }
 }
