@@ -191,7 +191,7 @@ fn a_blank_token_is_an_error_in_every_place() {
     ] {
         let file = env_file(text);
         let problems = load_with(&["--env-file", &file], environment).unwrap_err();
-        assert!(problems.concat().contains("found an empty one"), "{text} {problems:?}");
+        assert!(problems.concat().contains("found an empty value"), "{text} {problems:?}");
     }
 }
 
