@@ -11,6 +11,7 @@ use std::io::{BufRead, Cursor, Seek};
 use bytes::Bytes;
 use image::{DynamicImage, GrayImage, ImageEncoder, ImageFormat, ImageReader, imageops};
 use picture::Format;
+use service::text::prefix;
 use tokio_util::sync::CancellationToken;
 use wire::openai::{fields::FieldError, images::ImageSize};
 
@@ -169,8 +170,11 @@ fn reader<R: BufRead + Seek>(param: &str, mut from: R) -> Result<ImageReader<R>,
 }
 
 fn decode_error(param: &str, error: &image::ImageError) -> FieldError {
-    let cause: String = error.to_string().chars().take(200).collect();
-    FieldError::new(param, format!("{param} cannot be decoded: {}.", cause.trim_end_matches('.')))
+    let cause = error.to_string();
+    FieldError::new(
+        param,
+        format!("{param} cannot be decoded: {}.", prefix(&cause, 200).trim_end_matches('.')),
+    )
 }
 
 fn encode_png(image: &DynamicImage) -> Bytes {

@@ -1,9 +1,8 @@
 //! The sidecar as a function of its listeners, its configuration and its lifecycle.
 //!
-//! A request for an image passes `router`, `access`, `routes::images`, [`images`] (request and job), [`jobs`] (the task
+//! A request for an image passes `router`, `middleware`, `routes::images`, [`images`] (request and job), [`jobs`] (the task
 //! that holds the slot) and [`engine`]. [`gpu`], [`host`] and the engine's monitor feed [`readiness`], which gates it.
 
-mod access;
 pub mod admin;
 mod app;
 pub mod cli;
@@ -21,6 +20,7 @@ pub mod instance;
 pub mod job_history;
 pub mod jobs;
 pub mod metrics;
+mod middleware;
 mod passthrough;
 mod port;
 pub mod readiness;
@@ -37,9 +37,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use listenfd::ListenFd;
 use service::{
+    client_info::PRIVATE_RANGES,
     descriptors,
-    guard::PRIVATE_RANGES,
-    lifecycle::{Lifecycle, WorkerExited},
+    lifecycle::Lifecycle,
+    process::ServeError,
     reload::{ReloadHandle, Reloadable},
     serve::{HttpServer, accept},
     settings::SettingSource,
@@ -63,26 +64,6 @@ use crate::{
     router::RequestRouter,
     warm_up::WarmUpWorker,
 };
-
-/// Why the service ended.
-#[derive(Debug)]
-pub enum ServeError {
-    /// A thread could not be started.
-    Start(std::io::Error),
-    /// A background task ended.
-    Worker(WorkerExited),
-}
-
-impl std::fmt::Display for ServeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Start(error) => write!(f, "cannot start: {error}"),
-            Self::Worker(exited) => write!(f, "{exited}"),
-        }
-    }
-}
-
-impl std::error::Error for ServeError {}
 
 /// The listening sockets.
 #[derive(Debug)]

@@ -18,10 +18,14 @@ use service::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    access::{self, AccessLogEntry},
     app::App,
     config::Config,
     error::ApiError,
+    middleware::{
+        self,
+        access_log::{self, AccessLogEntry},
+        auth,
+    },
     passthrough::{PassThrough, PassThroughError, engine_down_page, wants_html_page},
     routes::{health, images, models},
 };
@@ -100,10 +104,10 @@ fn routes() -> Router<App> {
 fn with_layers(routes: Router<App>, app: App) -> Router {
     let layers = (
         from_fn(request_id::layer),
-        from_fn_with_state(app.metrics.clone(), access::access_log),
-        from_fn_with_state(app.clone(), access::cors),
+        from_fn_with_state(app.metrics.clone(), access_log::layer),
+        from_fn_with_state(app.clone(), middleware::cors),
         CatchPanicLayer::custom(|_: Box<dyn Any + Send>| ApiError::Panic.into_response()),
-        from_fn_with_state(app.clone(), access::guard_layer),
+        from_fn_with_state(app.clone(), auth::layer),
     );
     routes.layer(layers).with_state(app)
 }
@@ -114,8 +118,8 @@ impl RequestRouter {
         let id = RequestId::from_header(request.headers().get(X_REQUEST_ID));
         let mut log_entry = AccessLogEntry::new(&request, Some(id.clone()), app.metrics.clone());
         let wants_page = wants_html_page(&request);
-        let client = access::check_passthrough(&app.config, &request);
-        access::strip_own_token(&app.config, request.headers_mut());
+        let client = auth::check_passthrough(&app.config, &request);
+        auth::strip_own_token(&app.config, request.headers_mut());
         let mut response = match client {
             Err(error) => error.into_response(),
             Ok(client) => match engine.forward(request, &client, &id.to_header_value()).await {

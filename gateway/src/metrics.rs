@@ -8,7 +8,7 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
     proto::MetricFamily,
 };
-use wire::openai::error::Code;
+use wire::openai::error::ErrorCode;
 
 /// For what is none of the known values.
 const OTHER: &str = "other";
@@ -90,7 +90,7 @@ impl Metrics {
     }
 
     /// A request was refused by the gateway itself.
-    pub(crate) fn record_rejection(&self, code: Code) {
+    pub(crate) fn record_rejection(&self, code: ErrorCode) {
         self.rejected.with_label_values(&[code.as_str()]).inc();
     }
 

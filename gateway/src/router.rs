@@ -12,7 +12,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     app::App,
     error::ApiError,
-    middleware::{access_log, auth, cors},
+    middleware::{self, access_log, auth},
     routes::{files, gallery, images, legacy, metrics, models, page, probes, status, text},
 };
 
@@ -38,7 +38,7 @@ pub(crate) fn router(app: App) -> Router {
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(from_fn_with_state(app.clone(), auth::layer)) // Host, Origin, address, token; preflights end here
         .layer(CatchPanicLayer::custom(panicked)) // one request is lost, not the service
-        .layer(from_fn_with_state(app.clone(), cors::layer)) // what a page of an allowed origin may read
+        .layer(from_fn_with_state(app.clone(), middleware::cors)) // what a page of an allowed origin may read
         .layer(from_fn_with_state(app.clone(), access_log::layer)) // the one line, and where the request went
         .layer(from_fn(request_id::layer)) // outermost: every answer has the id
         .with_state(app)

@@ -5,6 +5,8 @@ mod error;
 
 use std::sync::Arc;
 
+use service::text::prefix;
+
 pub use self::error::ModelChoiceError;
 use crate::images::{
     Task,
@@ -112,7 +114,7 @@ fn choose_preset(
 
 fn not_found(models: &[EngineModel], presets: &[Arc<Preset>], asked: &str) -> ModelChoiceError {
     ModelChoiceError::NotFound {
-        requested: asked.chars().take(200).collect(),
+        requested: prefix(asked, 200).to_owned(),
         alias: resolve_alias(asked).map(|base| base.family().label),
         available: names(models, presets),
     }

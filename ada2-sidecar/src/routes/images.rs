@@ -30,11 +30,11 @@ use wire::openai::{
 
 use self::edit_input::{EditForm, EditInput};
 use crate::{
-    access::BaseUrl,
     app::App,
     error::ApiError,
     images::{ImageRequest, ImageRoute, Job, REQUEST_FIELDS, choice},
     jobs::JobSpec,
+    middleware::auth::BaseUrl,
 };
 
 /// A request apart from its body. As an extractor it runs before the body is read, so the time limit covers the upload.

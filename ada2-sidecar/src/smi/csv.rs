@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use serde_json::Value;
-use service::settings::nearest_n;
+use service::{settings::nearest_n, text::prefix};
 use wire::health::GpuReport;
 
 use super::fields::{Field, FieldUnit, REPORT_KEYS, find, names};
@@ -55,7 +55,7 @@ impl std::fmt::Display for SmiQueryError {
 
 impl SmiQuery {
     pub(crate) fn parse(fields: &str, format: &str) -> Result<Self, SmiQueryError> {
-        let truncated = |text: &str| text.chars().take(100).collect::<String>();
+        let truncated = |text: &str| prefix(text, 100).to_owned();
         let find = |name: &str| find(name).ok_or_else(|| SmiQueryError::Field(truncated(name)));
         let options: Vec<_> = format.split(',').map(str::trim).collect();
         if let Some(option) =

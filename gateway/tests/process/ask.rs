@@ -77,7 +77,7 @@ fn a_token_can_lie_in_a_file_and_is_read_again_on_sighup() {
     empty.env("GATEWAY_BEARER_TOKENS_FILE", &file);
     let said = run(empty);
     assert_eq!(said.status.code(), Some(78));
-    assert!(text(&said.stderr).contains("found an empty one"), "{}", text(&said.stderr));
+    assert!(text(&said.stderr).contains("found an empty value"), "{}", text(&said.stderr));
 }
 
 /// A backend that is ready, lists nothing, and makes pictures once two were asked for.

@@ -1,10 +1,10 @@
-//! What `doctor` of both programs prints: one line for each thing it looked at, and what fixes it.
+//! The report of both programs' `doctor`: one line per finding, with its fix.
 
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-/// How a thing was found.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// As it should be.
@@ -13,20 +13,20 @@ pub enum Verdict {
     Warn,
     /// Requests fail, or will after the next restart.
     Fail,
-    /// Cannot be told here, for example without root.
+    /// Not checked, for example for lack of root.
     Skip,
 }
 
-/// One thing that was looked at.
+/// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Stable name, for scripts: `engine_version`.
     pub name: &'static str,
-    /// How it was found.
+    /// The result.
     pub verdict: Verdict,
-    /// What was seen.
+    /// What was observed.
     pub message: String,
-    /// The command, or the one step, that fixes it; present for [`Verdict::Warn`] and [`Verdict::Fail`].
+    /// The command or step that fixes it; present for [`Verdict::Warn`] and [`Verdict::Fail`].
     pub fix: Option<String>,
 }
 
@@ -36,7 +36,7 @@ impl Finding {
         Self { name, verdict: Verdict::Ok, message: message.into(), fix: None }
     }
 
-    /// Works now, but see to it.
+    /// Works now, but needs attention.
     pub fn warn(name: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { name, verdict: Verdict::Warn, message: message.into(), fix: Some(fix.into()) }
     }
@@ -46,7 +46,7 @@ impl Finding {
         Self { name, verdict: Verdict::Fail, message: message.into(), fix: Some(fix.into()) }
     }
 
-    /// Cannot be told here; `message` says why.
+    /// Not checked; `message` says why.
     pub fn skip(name: &'static str, message: impl Into<String>) -> Self {
         Self { name, verdict: Verdict::Skip, message: message.into(), fix: None }
     }
@@ -77,7 +77,7 @@ impl Finding {
     }
 }
 
-/// Where findings go: to the terminal line by line as they come, or all at once as JSON.
+/// Prints findings line by line as they are added, or all at once as JSON.
 #[derive(Debug)]
 pub struct DoctorReport {
     as_json: bool,
@@ -85,12 +85,12 @@ pub struct DoctorReport {
 }
 
 impl DoctorReport {
-    /// An empty one.
+    /// An empty report.
     pub fn new(as_json: bool) -> Self {
         Self { as_json, findings: Vec::new() }
     }
 
-    /// Adds a finding; prints its line unless JSON is wanted.
+    /// Adds a finding; prints its line unless as JSON.
     pub fn add(&mut self, finding: Finding) -> io::Result<()> {
         if !self.as_json {
             writeln!(io::stdout(), "{}", finding.line())?;
@@ -99,12 +99,12 @@ impl DoctorReport {
         Ok(())
     }
 
-    /// What was found so far.
+    /// The findings so far.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    /// Prints the summary, or the JSON; true if nothing failed.
+    /// Prints the summary or the JSON. Returns whether nothing failed.
     pub fn finish(self) -> io::Result<bool> {
         let count = |verdict| self.findings.iter().filter(|finding| finding.verdict == verdict).count();
         let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_names_the_thing_and_its_fix() {
+    fn a_line_has_the_name_and_the_fix() {
         let finding =
             Finding::fail("port", "0.0.0.0:7860 is held by nginx (pid 7)", "sudo ada2-sidecar move-in");
         assert_eq!(

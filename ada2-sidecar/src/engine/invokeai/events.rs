@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
+use service::text::prefix;
 
 use crate::engine::previews::MAX_PREVIEW;
 
@@ -144,7 +145,7 @@ fn event(json: &str) -> Option<Frame<'_>> {
         "queue_item_status_changed" => {
             let (_, event): (&str, ItemChanged) = serde_json::from_str(json).ok()?;
             let failed = event.status == "failed";
-            let error = (cut(event.error_type), cut(event.error_message));
+            let error = (bounded(event.error_type), bounded(event.error_message));
             let error = failed.then_some(error);
             let (batch, status) = (name(event.batch_id)?, name(event.status)?);
             Some(Frame::Event(InvokeAiEvent::ItemStatus { batch, item: event.item_id, status, error }))
@@ -183,9 +184,8 @@ fn name(text: String) -> Option<String> {
     (text.len() <= MAX_NAME_BYTES).then_some(text)
 }
 
-fn cut(text: Option<String>) -> String {
-    let text = text.unwrap_or_default();
-    if text.len() <= MAX_ERROR_CHARS { text } else { text.chars().take(MAX_ERROR_CHARS).collect() }
+fn bounded(text: Option<String>) -> String {
+    prefix(&text.unwrap_or_default(), MAX_ERROR_CHARS).to_owned()
 }
 
 /// The picture of `data:image/jpeg;base64,…`, unless it is too large.

@@ -7,12 +7,12 @@ use tokio_util::sync::CancellationToken;
 use wire::openai::images::{ImageObject, ImageSize, ImagesResponse, Usage};
 
 use crate::{
-    access::BaseUrl,
     app::App,
     engine::{EngineError, GeneratedImage},
     image_cache::ImageCache,
     image_codec,
     images::{ImageRequest, Job, Output, ResponseFormat},
+    middleware::auth::BaseUrl,
 };
 
 /// How a request wants its images.

@@ -152,7 +152,7 @@ fn is_due(fraction: f64, sent: u8, partials: u8) -> bool {
 }
 
 fn error_event(error: ApiError) -> Event {
-    let error = error.envelope().error;
+    let error = error.error_object();
     // SDKs raise on the object inside, and on nothing else.
     sse_event(&json!({"type": "error", "error": error}))
 }

@@ -1,8 +1,9 @@
 //! The card under the names of nvidia_gpu_exporter: one label `uuid` without its prefix; bytes, ratios, watts, hertz.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use prometheus::{CounterVec, IntCounterVec, Opts};
+use service::clock::unix_seconds_f64;
 use wire::health::GpuReport;
 
 use super::MetricsPage;
@@ -33,7 +34,7 @@ pub(super) fn add(page: &MetricsPage, published: &ReadinessSnapshot) {
     page.counter("nvidia_smi_failed_scrapes_total", "Samples of the card that gave no reading.", failed);
     if let (Some(reading), Some(sample)) = (view.reading(), view.sample) {
         let uuid = reading.report.uuid.trim_start_matches("GPU-").to_lowercase();
-        let time = seconds(sample.timestamp);
+        let time = unix_seconds_f64(sample.timestamp);
         page.gauge("nvidia_smi_last_collect_success_timestamp_seconds", "When the card was read last.", time);
         xids(page, &uuid, sample);
         if fresh {
@@ -142,7 +143,7 @@ fn xids(page: &MetricsPage, uuid: &str, sample: &GpuSample) {
     );
     for (code, (count, wall)) in &sample.xids.totals {
         total.with_label_values(&[uuid, &code.to_string()]).inc_by(*count);
-        last.with_label_values(&[uuid, &code.to_string()]).set(seconds(*wall));
+        last.with_label_values(&[uuid, &code.to_string()]).set(unix_seconds_f64(*wall));
     }
     page.add(total);
 }
@@ -175,8 +176,4 @@ fn processes(page: &MetricsPage, uuid: &str, reading: &GpuReading) {
             used.with_label_values(&[uuid, &process.pid.to_string(), &process.name]).set(bytes as f64);
         }
     }
-}
-
-fn seconds(wall: SystemTime) -> f64 {
-    wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
