@@ -6,7 +6,7 @@ use service::lifecycle::Lifecycle;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Engine, EngineError, EngineStatus, ImageEngine};
+use super::{Engine, EngineError, EngineStatus};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_millis(500);

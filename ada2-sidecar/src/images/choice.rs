@@ -8,11 +8,11 @@ use std::sync::Arc;
 pub use self::error::ModelChoiceError;
 use crate::images::{
     Task,
-    models::{self, BaseModel, EngineModel, Preset},
+    models::{self, EngineModel, Family, Preset, SD_1, SDXL},
 };
 
 /// Names that today's clients have wired in, and the kind of model that they mean.
-const ALIASES: &[(&str, BaseModel)] = &[("sd-xl-base-1.0", BaseModel::Sdxl), ("sd-v1-5", BaseModel::Sd1)];
+const ALIASES: &[(&str, &Family)] = &[("sd-xl-base-1.0", &SDXL), ("sd-v1-5", &SD_1)];
 
 /// OpenAI's image models: clients hard-code these names and mean "the default".
 const OPENAI_MODEL_PREFIXES: &[&str] = &["gpt-image", "chatgpt-image", "dall-e"];
@@ -113,7 +113,7 @@ fn choose_preset(
 fn not_found(models: &[EngineModel], presets: &[Arc<Preset>], asked: &str) -> ModelChoiceError {
     ModelChoiceError::NotFound {
         requested: asked.chars().take(200).collect(),
-        alias: resolve_alias(asked).map(|base| base.family().label),
+        alias: resolve_alias(asked).map(|family| family.label),
         available: names(models, presets),
     }
 }
@@ -131,8 +131,8 @@ pub fn names(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<String> {
             names.push(model.name.clone());
         }
     }
-    for (alias, base) in ALIASES {
-        if find_by_base(models, *base).is_some() && is_new(&names, alias) {
+    for (alias, family) in ALIASES {
+        if find_by_family(models, family).is_some() && is_new(&names, alias) {
             names.push((*alias).to_owned());
         }
     }
@@ -154,7 +154,7 @@ fn find_model<'a>(models: &'a [EngineModel], asked: &str) -> Option<&'a EngineMo
     let by_key = models.iter().find(|model| model.key == asked);
     by_key
         .or_else(|| models.iter().find(|model| model.matches_name(asked)))
-        .or_else(|| resolve_alias(asked).and_then(|base| find_by_base(models, base)))
+        .or_else(|| resolve_alias(asked).and_then(|family| find_by_family(models, family)))
 }
 
 /// Whether the engine has a model of this name.
@@ -162,14 +162,14 @@ pub fn has_model(models: &[EngineModel], name: &str) -> bool {
     find_model(models, name).is_some()
 }
 
-fn resolve_alias(asked: &str) -> Option<BaseModel> {
-    ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(asked)).map(|(_, base)| *base)
+fn resolve_alias(asked: &str) -> Option<&'static Family> {
+    ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(asked)).map(|(_, family)| *family)
 }
 
 /// The suitable model of this kind whose name says base, else the first.
-fn find_by_base(models: &[EngineModel], base: BaseModel) -> Option<&EngineModel> {
+fn find_by_family<'a>(models: &'a [EngineModel], family: &Family) -> Option<&'a EngineModel> {
     let mut of_kind =
-        models.iter().filter(|model| model.kind.is_default_candidate() && model.graphs() == Some(base));
+        models.iter().filter(|model| model.kind.is_default_candidate() && model.graphs() == Some(family));
     let first = of_kind.clone().next();
     of_kind.find(|model| models::has_word(&model.name, "base")).or(first)
 }

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::Deserialize;
 use wire::openai::{fields::FieldError, images::ImageSize};
 
 use super::{
-    ImageRequest, Limits,
+    EditPlan, ImageRequest, Limits, SourceImage, Task,
     resolve::{BuiltinDefaults, ParameterResolver},
 };
 use crate::images::{
@@ -15,38 +13,6 @@ use crate::images::{
     models::{EngineModel, Preset},
     template::Template,
 };
-
-/// What is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    /// A picture from words.
-    Generate,
-    /// A picture from a picture and words.
-    Edit,
-    /// The masked part of a picture anew.
-    Inpaint,
-}
-
-impl Task {
-    /// The word for it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Generate => "generate",
-            Self::Edit => "edit",
-            Self::Inpaint => "inpaint",
-        }
-    }
-}
-
-/// The picture that an edit starts from, in the size that is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceImage {
-    /// PNG without transparency.
-    pub image: Bytes,
-    /// PNG, grey: black is repainted, white is kept. None where all of it is.
-    pub mask: Option<Bytes>,
-}
 
 /// Work for the engine: everything decided. The graph keeps its own value where there is none here; a built-in graph is
 /// given them all.
@@ -78,36 +44,6 @@ pub struct Job {
     pub discard: bool,
     /// Whether anybody looks at previews.
     pub previews: bool,
-}
-
-/// What an edit is planned with before its picture is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EditPlan {
-    /// What it is, unless the picture's own transparency makes a mask.
-    pub task: Task,
-    /// The size that the picture is brought to.
-    pub size: ImageSize,
-}
-
-impl EditPlan {
-    /// `masked` is whether a mask came with the picture. The picture is brought to the size that is asked for, else to
-    /// `to_make`; for a graph that takes no size it stays at its `own`.
-    pub fn new(
-        request: &ImageRequest,
-        choice: &ModelChoice,
-        masked: bool,
-        source_size: ImageSize,
-        default_size: ImageSize,
-    ) -> Self {
-        let templates = choice.preset.as_deref().map(|preset| &preset.templates);
-        let has = |task| templates.is_some_and(|templates| templates.contains_key(&task));
-        let masked = masked || (has(Task::Inpaint) && !has(Task::Edit));
-        let task = if masked { Task::Inpaint } else { Task::Edit };
-        let template = templates.and_then(|templates| templates.get(&task));
-        let takes_size = template.is_none_or(|template| template.takes_size());
-        let size = if takes_size { request.size.unwrap_or(default_size) } else { source_size };
-        Self { task, size }
-    }
 }
 
 impl Job {

@@ -14,19 +14,13 @@ use wire::openai::images::ImageSize;
 pub use self::{
     classify::{ModelMetadata, classify_checkpoint, has_word, variant_from_name},
     declarations::{ModelDeclaration, apply_declarations, undeclared_model_warnings},
-    families::{Family, all as families, by_invokeai_base, by_name as family_named},
+    families::{
+        DEFAULT as DEFAULT_FAMILY, Family, FamilyDefaults, SD_1, SDXL, all as families,
+        by_name as family_named,
+    },
     kind::{DetectedFamily, Evidence, ModelKind, ModelVariant},
 };
 use crate::{images::Task, images::template::Template};
-
-/// The sets of built-in graphs, each for a family of models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BaseModel {
-    /// Stable Diffusion 1.5.
-    Sd1,
-    /// Stable Diffusion XL.
-    Sdxl,
-}
 
 /// A model that the engine has, whether or not anything of ours serves it.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,12 +44,12 @@ pub struct EngineModel {
 }
 
 impl EngineModel {
-    /// A model of the family that these graphs are for, without settings of its own.
-    pub fn without_settings(key: &str, name: &str, base: BaseModel) -> Self {
+    /// A text-to-image model of this family, without settings of its own.
+    pub fn without_settings(key: &str, name: &str, family: &'static Family) -> Self {
         Self {
             key: key.to_owned(),
             name: name.to_owned(),
-            kind: ModelKind::main(base.family(), Evidence::Engine),
+            kind: ModelKind::main(family, Evidence::Engine),
             handle: serde_json::Value::Null,
             size: None,
             steps: None,
@@ -64,8 +58,8 @@ impl EngineModel {
         }
     }
 
-    /// The built-in graphs that serve it, if any do.
-    pub fn graphs(&self) -> Option<BaseModel> {
+    /// The family whose built-in graphs can run it.
+    pub fn graphs(&self) -> Option<&'static Family> {
         self.kind.graphs()
     }
 
@@ -94,38 +88,3 @@ pub struct Preset {
     /// Graphs in place of the built-in ones.
     pub templates: BTreeMap<Task, Arc<Template>>,
 }
-
-/// Schedulers by InvokeAI's names (6.14.2), which are our names.
-pub const SCHEDULERS: &[&str] = &[
-    "ddim",
-    "ddpm",
-    "deis",
-    "deis_k",
-    "lms",
-    "lms_k",
-    "pndm",
-    "heun",
-    "heun_k",
-    "euler",
-    "euler_k",
-    "euler_a",
-    "kdpm_2",
-    "kdpm_2_k",
-    "kdpm_2_a",
-    "kdpm_2_a_k",
-    "dpmpp_2s",
-    "dpmpp_2s_k",
-    "dpmpp_2m",
-    "dpmpp_2m_k",
-    "dpmpp_2m_sde",
-    "dpmpp_2m_sde_k",
-    "dpmpp_3m",
-    "dpmpp_3m_k",
-    "dpmpp_sde",
-    "dpmpp_sde_k",
-    "er_sde",
-    "unipc",
-    "unipc_k",
-    "lcm",
-    "tcd",
-];

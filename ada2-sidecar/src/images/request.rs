@@ -7,7 +7,6 @@ use wire::openai::{
 };
 
 use super::to_u32;
-use crate::images::models::SCHEDULERS;
 
 /// The fields that are read, in a request for a picture as in one for an edit.
 pub const REQUEST_FIELDS: &[&str] = &[
@@ -47,6 +46,8 @@ pub struct Limits {
     pub max_pixels: u64,
     /// The largest seed that the engine takes: all bits of its width.
     pub max_seed: u64,
+    /// The engine's names of schedulers.
+    pub schedulers: &'static [&'static str],
 }
 
 /// Which of the two routes.
@@ -158,7 +159,7 @@ impl ImageRequest {
             seed: fields.seed("seed", limits.max_seed)?,
             steps: fields.integer(steps_name, 1..=MAX_STEPS)?.map(to_u32),
             cfg_scale: guidance(fields, cfg_name)?,
-            scheduler: one_of(fields, scheduler_name, SCHEDULERS)?.map(str::to_owned),
+            scheduler: one_of(fields, scheduler_name, limits.schedulers)?.map(str::to_owned),
             strength: fields.number("strength", 0.0..=1.0)?,
             quality: quality(fields)?,
             response_format: match one_of(fields, "response_format", &["b64_json", "url"])? {

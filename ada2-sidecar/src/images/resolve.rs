@@ -3,13 +3,14 @@
 
 use wire::openai::{fields::FieldError, images::ImageSize};
 
-use super::{ImageRequest, Limits, Quality, Task, job::EditPlan};
+use super::{EditPlan, ImageRequest, Limits, Quality, Task};
 use crate::images::{
-    models::{BaseModel, EngineModel, Preset},
+    models::{DEFAULT_FAMILY, EngineModel, FamilyDefaults, Preset},
     template::{Binding, Template},
 };
 
-const DEFAULT_SCHEDULER: &str = "euler";
+/// Every engine has a scheduler of this name.
+pub const DEFAULT_SCHEDULER: &str = "euler";
 
 /// Settles the values of one job.
 pub(super) struct ParameterResolver<'a> {
@@ -150,10 +151,8 @@ pub(super) struct BuiltinDefaults {
 
 impl BuiltinDefaults {
     pub(super) fn for_model(model: Option<&EngineModel>) -> Self {
-        let (size, steps, cfg_scale) = match model.and_then(EngineModel::graphs).unwrap_or(BaseModel::Sdxl) {
-            BaseModel::Sd1 => (ImageSize::new(512, 512), 30, 7.5),
-            BaseModel::Sdxl => (ImageSize::new(1024, 1024), 30, 5.5),
-        };
+        let family = model.and_then(EngineModel::graphs).unwrap_or(DEFAULT_FAMILY);
+        let FamilyDefaults { size, steps, cfg_scale } = family.defaults.expect("it has built-in graphs");
         let scheduler = model.and_then(|model| model.scheduler.clone());
         Self {
             size: model.and_then(|model| model.size).unwrap_or(size),

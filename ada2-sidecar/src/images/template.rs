@@ -4,9 +4,9 @@
 
 mod check;
 mod edges;
+mod format;
 mod parse;
 mod structure;
-pub(crate) mod workflow;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,10 @@ use wire::openai::images::ImageSize;
 
 use crate::images::Task;
 
-use self::edges::GraphEdge;
+pub use self::{
+    edges::GraphEdge,
+    format::{BatchInput, GraphFormat, GraphSyntax, Node, ParsedGraph},
+};
 
 /// A value of the job that a graph can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -83,15 +86,6 @@ impl fmt::Display for Binding {
     }
 }
 
-/// Whose graph it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GraphFormat {
-    /// InvokeAI's: `nodes` with their inputs, and `edges`; or a workflow that its web page exported.
-    InvokeAi,
-    /// ComfyUI's API format: nodes with `class_type` and `inputs`.
-    ComfyUi,
-}
-
 /// An input of a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeInput {
@@ -151,30 +145,13 @@ impl Template {
         for (binding, inputs) in &self.bindings {
             for input in inputs {
                 if let Some(value) = value(*binding, input) {
-                    *self.input_value_mut(&mut graph, input) = value;
+                    *self.format.input_mut(&mut graph, input) = value;
                     set.insert(input);
                 }
             }
         }
-        // A link of ComfyUI's is the input's value, and is gone with it.
-        if let Some(edges) = graph.get_mut("edges").and_then(Value::as_array_mut) {
-            edges.retain(|edge| edges::destination(edge).is_none_or(|into| !set.contains(&into)));
-        }
+        self.format.remove_edges_into(&mut graph, &set);
         graph
-    }
-
-    /// Where an input's value lies.
-    fn input_value_mut<'a>(&self, graph: &'a mut Value, input: &NodeInput) -> &'a mut Value {
-        let inputs = match self.format {
-            GraphFormat::InvokeAi => &mut graph["nodes"][&input.node],
-            GraphFormat::ComfyUi => &mut graph[&input.node]["inputs"],
-        };
-        let kind = inputs["type"].as_str();
-        match workflow::nested_inputs_key(kind.filter(|_| self.format == GraphFormat::InvokeAi), &input.field)
-        {
-            Some(inner) => &mut inputs[inner][&input.field],
-            None => &mut inputs[&input.field],
-        }
     }
 
     /// Where a value goes.
@@ -243,32 +220,14 @@ impl Template {
         notes.collect()
     }
 
-    /// Every node: its id, its type, its inputs.
-    pub fn nodes(&self) -> impl Iterator<Item = (&str, &str, &Map<String, Value>)> {
-        let nodes = match self.format {
-            GraphFormat::InvokeAi => &self.graph["nodes"],
-            GraphFormat::ComfyUi => &self.graph,
-        };
-        nodes.as_object().into_iter().flatten().filter_map(|(id, node)| {
-            let kind = match self.format {
-                GraphFormat::InvokeAi => "type",
-                GraphFormat::ComfyUi => "class_type",
-            };
-            Some((id.as_str(), node.get(kind)?.as_str()?, node_inputs(self.format, node)?))
-        })
+    /// Its nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
+        self.format.nodes(&self.graph).into_iter()
     }
 
     fn node(&self, id: &str) -> Option<&Map<String, Value>> {
         self.nodes().find(|(known, _, _)| *known == id).map(|(_, _, inputs)| inputs)
     }
-}
-
-fn node_inputs(format: GraphFormat, node: &Value) -> Option<&Map<String, Value>> {
-    match format {
-        GraphFormat::InvokeAi => node,
-        GraphFormat::ComfyUi => &node["inputs"],
-    }
-    .as_object()
 }
 
 #[cfg(test)]

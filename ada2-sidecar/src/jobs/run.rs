@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{DecodeStep, FinishFn, JobError, JobSpec, Jobs, ended_early};
 use crate::{
-    engine::{EngineError, GeneratedImage, ImageEngine, JobContext, JobOutcome},
+    engine::{EngineError, GeneratedImage, JobContext, JobOutcome},
     image_codec,
     images::Job,
 };

@@ -5,16 +5,13 @@ use std::sync::mpsc;
 use picture::Format;
 
 use super::*;
-use crate::{
-    engine::builtin::Builtin,
-    images::{
-        choice::ModelChoice,
-        models::{BaseModel, EngineModel},
-    },
+use crate::images::{
+    choice::ModelChoice,
+    models::{EngineModel, SD_1},
 };
 
 fn job(steps: u32) -> Job {
-    let model = Some(EngineModel::without_settings("k", "n", BaseModel::Sd1));
+    let model = Some(EngineModel::without_settings("k", "n", &SD_1));
     Job { steps: Some(steps), ..Job::warm_up(ModelChoice { name: "n".into(), model, preset: None }) }
 }
 
@@ -23,7 +20,7 @@ fn work(steps: u32) -> JobSpec<Vec<GeneratedImage>> {
 }
 
 fn jobs() -> Jobs {
-    Jobs::new(Engine::Builtin(Builtin), 1, Lifecycle::new(), Metrics::default())
+    Jobs::new(Engine::builtin(), 1, Lifecycle::new(), Metrics::default())
 }
 
 async fn until_free(jobs: &Jobs) {

@@ -208,7 +208,12 @@ fn random_seed() -> u32 {
 impl App {
     fn limits(&self) -> Limits {
         let config = &self.config;
-        Limits { max_n: config.max_n, max_pixels: config.max_pixels, max_seed: config.engine.max_seed() }
+        Limits {
+            max_n: config.max_n,
+            max_pixels: config.max_pixels,
+            max_seed: config.engine.max_seed(),
+            schedulers: config.engine.schedulers(),
+        }
     }
 }
 
@@ -234,7 +239,7 @@ mod tests {
     use service::body::BodyBudget;
 
     use super::*;
-    use crate::images::models::{BaseModel, EngineModel};
+    use crate::images::models::{EngineModel, SD_1};
 
     #[tokio::test]
     async fn a_body_counts_until_its_picture_is_decoded() {
@@ -246,9 +251,9 @@ mod tests {
         let caller = BudgetOwner::Token("me".to_owned());
         let body = budget.read(&caller, &HeaderMap::new(), Body::from(picture.clone())).await.unwrap();
         let fields = Fields::parse(br#"{"prompt":"a"}"#, REQUEST_FIELDS).unwrap();
-        let limits = Limits { max_n: 1, max_pixels: 1 << 20, max_seed: 9 };
+        let limits = Limits { max_n: 1, max_pixels: 1 << 20, max_seed: 9, schedulers: &[] };
         let request = ImageRequest::read(&fields, limits).unwrap();
-        let model = Some(EngineModel::without_settings("k", "n", BaseModel::Sd1));
+        let model = Some(EngineModel::without_settings("k", "n", &SD_1));
         let choice = ModelChoice { name: "n".into(), model, preset: None };
         let job = Job::warm_up(choice.clone());
         let own = ImageSize::new(64, 64);

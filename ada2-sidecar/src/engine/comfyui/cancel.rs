@@ -9,7 +9,6 @@ use tracing::{debug, warn};
 
 use super::{
     ComfyUi,
-    event_loop::client_prefix,
     queue::{Queue, QueuedPrompt},
 };
 use crate::engine::EngineError;
@@ -98,7 +97,7 @@ pub(super) async fn cancel_orphans(
     queue: &Queue,
     live_before: &HashSet<String>,
 ) -> Result<(), EngineError> {
-    let prefix = client_prefix(&engine.tag);
+    let prefix = engine.client_prefix();
     let is_orphan = |ticket: &&QueuedPrompt, live: &HashSet<String>| {
         let waited_for = live_before.contains(&ticket.prompt_id) || live.contains(&ticket.prompt_id);
         ticket.is_from_client(&prefix) && !waited_for

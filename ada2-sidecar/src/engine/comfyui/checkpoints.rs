@@ -8,13 +8,14 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
 
-use super::api::ComfyUiApi;
+use super::{
+    api::ComfyUiApi,
+    checkpoint_file::{self, FileStamp, WITH_METADATA},
+};
 use crate::{
     engine::EngineError,
-    images::models::{self, EngineModel, ModelKind, ModelVariant, classify_checkpoint},
+    images::models::{EngineModel, ModelMetadata},
 };
 
 /// The list is read anew after this: files come and go.
@@ -25,39 +26,6 @@ const READ_BUDGET: Duration = Duration::from_millis(500);
 const READ_DEADLINE: Duration = Duration::from_secs(15);
 /// Files read at once.
 const READ_CONCURRENCY: usize = 4;
-/// The only files whose metadata the server reads.
-const WITH_METADATA: &str = ".safetensors";
-
-/// What the server says of a file's metadata, as far as it tells the kind. Values are whatever a tool wrote there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct RawMetadata {
-    #[serde(default, rename = "modelspec.architecture", deserialize_with = "text")]
-    architecture: Option<String>,
-    #[serde(default, rename = "ss_base_model_version", deserialize_with = "text")]
-    base_version: Option<String>,
-    #[serde(default, rename = "ss_network_module", deserialize_with = "text")]
-    network: Option<String>,
-}
-
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::String(text) => Some(text),
-        _ => None,
-    })
-}
-
-impl From<RawMetadata> for models::ModelMetadata {
-    fn from(RawMetadata { architecture, base_version, network }: RawMetadata) -> Self {
-        Self { architecture, base_version, network }
-    }
-}
-
-/// When a file was changed, and how large it is: metadata that was read of the same is not read again.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct FileStamp {
-    pub(super) modified: f64,
-    pub(super) size: u64,
-}
 
 /// What is known of the checkpoints.
 #[derive(Debug, Default)]
@@ -68,7 +36,7 @@ struct CheckpointCacheState {
     /// The list, and when it was complete.
     complete_list: Option<(Instant, Arc<[EngineModel]>)>,
     /// By file: what was read, and of what.
-    metadata_by_file: HashMap<String, (Option<FileStamp>, Option<models::ModelMetadata>)>,
+    metadata_by_file: HashMap<String, (Option<FileStamp>, Option<ModelMetadata>)>,
     /// Since when something is left to read.
     incomplete_since: Option<Instant>,
 }
@@ -112,8 +80,9 @@ impl CheckpointCache {
         {
             return Ok((list.clone(), 0));
         }
-        let list = files.iter().map(|file| model(file, known.metadata(file)));
-        let list: Arc<[_]> = list.chain(diffusion_models.iter().map(|file| diffusion_model(file))).collect();
+        let list = files.iter().map(|file| checkpoint_file::model(file, known.metadata(file)));
+        let list: Arc<[_]> =
+            list.chain(diffusion_models.iter().map(|file| checkpoint_file::diffusion_model(file))).collect();
         if is_complete || since.elapsed() >= READ_DEADLINE {
             known.complete_list = Some((Instant::now(), list.clone()));
             return Ok((list, 0));
@@ -165,66 +134,7 @@ impl CheckpointCache {
 }
 
 impl CheckpointCacheState {
-    fn metadata(&self, file: &str) -> Option<&models::ModelMetadata> {
+    fn metadata(&self, file: &str) -> Option<&ModelMetadata> {
         self.metadata_by_file.get(file).and_then(|(_, metadata)| metadata.as_ref())
-    }
-}
-
-/// A checkpoint by its file: clients call it by that name, with or without the ending.
-fn model(file: &str, metadata: Option<&models::ModelMetadata>) -> EngineModel {
-    let endings = [WITH_METADATA, ".sft", ".ckpt", ".pt", ".pt2", ".bin", ".pth"];
-    let name = endings.iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(file);
-    EngineModel {
-        key: file.to_owned(),
-        name: name.to_owned(),
-        kind: classify_checkpoint(metadata, name),
-        handle: json!(file),
-        size: None,
-        steps: None,
-        cfg_scale: None,
-        scheduler: None,
-    }
-}
-
-/// A diffusion model alone, by its file.
-fn diffusion_model(file: &str) -> EngineModel {
-    let whole = model(file, None);
-    EngineModel { kind: ModelKind { variant: ModelVariant::Split, ..whole.kind }, ..whole }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_checkpoint_is_called_by_its_file_with_and_without_the_ending() {
-        for (file, name, kind) in [
-            ("juggernautXL_v9.safetensors", "juggernautXL_v9", "SDXL"),
-            ("ponyDiffusionV6XL.ckpt", "ponyDiffusionV6XL", "SDXL"),
-            ("anime/Illustrious-v1.safetensors", "anime/Illustrious-v1", "SDXL"),
-            ("v1-5-pruned-emaonly.safetensors", "v1-5-pruned-emaonly", "SD 1.5"),
-            ("dreamshaper_8", "dreamshaper_8", "of unknown kind"),
-        ] {
-            let read = model(file, None);
-            assert_eq!((read.key.as_str(), read.name.as_str()), (file, name));
-            assert_eq!((read.kind.to_string().as_str(), &read.handle), (kind, &json!(file)));
-        }
-    }
-
-    #[test]
-    fn metadata_is_read_whatever_else_is_in_it() {
-        let read = |text: &str| serde_json::from_str::<RawMetadata>(text).ok();
-        let told = RawMetadata { architecture: Some("flux-1-dev".into()), ..RawMetadata::default() };
-        let thumbnail = "A".repeat(100_000);
-        let whole = format!(
-            r#"{{"modelspec.thumbnail":"{thumbnail}","modelspec.architecture":"flux-1-dev","x":[{{}}]}}"#
-        );
-        assert_eq!(read(&whole), Some(told));
-        assert_eq!(
-            read(r#"{"modelspec.architecture":7,"ss_base_model_version":null}"#),
-            Some(RawMetadata::default())
-        );
-        assert_eq!(read("{}"), Some(RawMetadata::default()));
-        assert_eq!(read("<!DOCTYPE html>"), None);
     }
 }

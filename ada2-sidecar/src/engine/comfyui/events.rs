@@ -6,7 +6,7 @@ use crate::engine::previews::MAX_PREVIEW;
 
 /// What is of interest in them. How a job ended is not: the history tells that once, and for certain.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum ComfyUiEvent {
+pub(in crate::engine) enum ComfyUiEvent {
     /// A node of the prompt took a step.
     Progress {
         /// The prompt.

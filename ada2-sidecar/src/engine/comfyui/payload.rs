@@ -1,11 +1,18 @@
 //! What is handed to ComfyUI for one picture. Pure.
 
+use std::io::Cursor;
+
+use bytes::Bytes;
+use image::ImageFormat;
 use serde_json::{Value, json};
 
 use super::samplers;
 use crate::{
-    images::Job,
-    images::template::{Binding, NodeInput, Template},
+    engine::EngineError,
+    images::{
+        Job,
+        template::{Binding, NodeInput, Template},
+    },
 };
 
 /// What an edit needs in the engine: what its nodes call the pictures that were put there for this job.
@@ -76,22 +83,34 @@ fn value(
     }
 }
 
+/// The mask as RGB. ComfyUI (0.33) converts a greyscale file so that white becomes a little less than 1, which darkens every
+/// kept pixel; RGB it reads as it is.
+pub(super) fn mask_as_rgb(png: &[u8]) -> Result<Bytes, EngineError> {
+    let fault = |error| EngineError::Failed(format!("the mask cannot be converted: {error}"));
+    let mask = image::load_from_memory_with_format(png, ImageFormat::Png).map_err(fault)?;
+    let mut bytes = Vec::new();
+    mask.into_rgb8().write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).map_err(fault)?;
+    Ok(bytes.into())
+}
+
 #[cfg(test)]
 mod tests {
+    use image::{ColorType, DynamicImage, GrayImage};
+
     use super::*;
     use crate::{
         engine::comfyui::graphs,
         images::{
             Task,
             choice::ModelChoice,
-            models::{BaseModel, EngineModel},
+            models::{EngineModel, SD_1},
         },
     };
 
     const ID: &str = "8a78ad0b-6603-483f-83fb-0d1e5425ac53";
 
     fn job() -> Job {
-        let mut model = EngineModel::without_settings("m.safetensors", "m", BaseModel::Sd1);
+        let mut model = EngineModel::without_settings("m.safetensors", "m", &SD_1);
         model.handle = json!("m.safetensors");
         let job = Job::warm_up(ModelChoice { name: "m".into(), model: Some(model), preset: None });
         Job { scheduler: Some("dpmpp_2m_k".into()), strength: Some(0.5), discard: false, ..job }
@@ -136,5 +155,18 @@ mod tests {
         let mut bare = json!({"class_type": "MySave", "inputs": {}});
         address_output(&mut bare, ID, true);
         assert_eq!(bare, json!({"class_type": "MySave", "inputs": {}}));
+    }
+
+    #[test]
+    fn it_says_the_same_in_colour() {
+        let grey = GrayImage::from_fn(4, 2, |x, y| image::Luma([if x > y { 255 } else { 0 }]));
+        let mut png = Vec::new();
+        DynamicImage::ImageLuma8(grey.clone())
+            .write_to(&mut Cursor::new(&mut png), ImageFormat::Png)
+            .unwrap();
+        let coloured = image::load_from_memory(&mask_as_rgb(&png).unwrap()).unwrap();
+        assert_eq!(coloured.color(), ColorType::Rgb8);
+        assert_eq!(coloured.into_luma8(), grey);
+        assert!(mask_as_rgb(b"GIF89a").is_err());
     }
 }

@@ -3,7 +3,6 @@
 use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
-use picture::Format;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
     time::Instant,
@@ -15,8 +14,7 @@ use super::{
     cancel::{UnfinishedPrompts, cancel_and_confirm},
     events::ComfyUiEvent,
     history::HistoryEntry,
-    mask,
-    payload::{ComfyUiUploads, prompt_payload},
+    payload::{ComfyUiUploads, mask_as_rgb, prompt_payload},
     prompts::{ActivePrompts, Prompt, PromptStage},
 };
 use crate::{
@@ -73,7 +71,7 @@ pub(super) async fn run(engine: &ComfyUi, job: &Job, context: &JobContext) -> Jo
 /// Not part of what a cancel interrupts: a thread that blocks goes on, and the slot is its.
 async fn rgb_mask(job: &Job) -> Result<Option<Bytes>, EngineError> {
     let Some(mask) = job.source.as_ref().and_then(|source| source.mask.clone()) else { return Ok(None) };
-    let converting = tokio::task::spawn_blocking(move || mask::to_rgb_png(&mask));
+    let converting = tokio::task::spawn_blocking(move || mask_as_rgb(&mask));
     let converted =
         converting.await.map_err(|_| EngineError::Failed("the mask's converter panicked".to_owned()));
     converted?.map(Some)
@@ -231,9 +229,7 @@ impl<'a> Run<'a> {
         prompt.stage = PromptStage::Finished;
         let file = entry.output_image(self.output)?;
         let bytes = self.engine.api.image(&file).await?;
-        let format = Format::detect(&bytes)
-            .map_err(|fault| EngineError::Failed(format!("the engine's picture cannot be used: {fault}")))?;
-        prompt.image = Some(GeneratedImage { bytes, format, seed: prompt.seed });
+        prompt.image = Some(GeneratedImage::from_file(bytes, prompt.seed)?);
         Ok(())
     }
 

@@ -96,7 +96,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::images::template::GraphFormat;
+    use crate::engine::comfyui;
 
     fn classes() -> Classes {
         let sampler = json!({"input": {"required": {"seed": ["INT", {}], "steps": ["INT", {}],
@@ -114,7 +114,7 @@ mod tests {
 
     fn told(graph: &Value, output: &str, seed: &str) -> Vec<String> {
         let yaml = format!("output: {output}\nbindings: {{seed: [{seed}]}}");
-        let template = Template::read(GraphFormat::ComfyUi, &graph.to_string(), &yaml).unwrap();
+        let template = Template::read(comfyui::GRAPH_FORMAT, &graph.to_string(), &yaml).unwrap();
         check_template(&template, &classes()).into_iter().map(|fault| fault.0).collect()
     }
 

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use picture::Format;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tracing::debug;
 
@@ -187,10 +186,8 @@ impl<'a> BatchTracker<'a> {
             })?,
         };
         let bytes = self.engine.api.image(&name).await?;
-        let format = Format::detect(&bytes)
-            .map_err(|fault| EngineError::Failed(format!("the engine's picture cannot be used: {fault}")))?;
-        let picture = Some(GeneratedImage { bytes, format, seed });
-        self.items.insert(id, ItemState { seed, image_name: Some(name), image: picture });
+        let image = Some(GeneratedImage::from_file(bytes, seed)?);
+        self.items.insert(id, ItemState { seed, image_name: Some(name), image });
         Ok(())
     }
 

@@ -42,7 +42,7 @@ pub(super) enum Frame<'a> {
 
 /// What the engine tells about a job.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum InvokeAiEvent {
+pub(in crate::engine) enum InvokeAiEvent {
     /// An item of a batch changed its status.
     ItemStatus {
         /// Its batch.

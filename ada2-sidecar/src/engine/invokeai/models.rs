@@ -4,8 +4,43 @@ use serde_json::{Value, json};
 use wire::openai::images::ImageSize;
 
 use crate::images::models::{
-    DetectedFamily, EngineModel, Evidence, ModelKind, ModelVariant, by_invokeai_base, variant_from_name,
+    DetectedFamily, EngineModel, Evidence, ModelKind, ModelVariant, family_named, variant_from_name,
 };
+
+/// The names that its nodes take as `scheduler` (6.14.2).
+pub(super) const SCHEDULERS: &[&str] = &[
+    "ddim",
+    "ddpm",
+    "deis",
+    "deis_k",
+    "lms",
+    "lms_k",
+    "pndm",
+    "heun",
+    "heun_k",
+    "euler",
+    "euler_k",
+    "euler_a",
+    "kdpm_2",
+    "kdpm_2_k",
+    "kdpm_2_a",
+    "kdpm_2_a_k",
+    "dpmpp_2s",
+    "dpmpp_2s_k",
+    "dpmpp_2m",
+    "dpmpp_2m_k",
+    "dpmpp_2m_sde",
+    "dpmpp_2m_sde_k",
+    "dpmpp_3m",
+    "dpmpp_3m_k",
+    "dpmpp_sde",
+    "dpmpp_sde_k",
+    "er_sde",
+    "unipc",
+    "unipc_k",
+    "lcm",
+    "tcd",
+];
 
 /// What InvokeAI calls the variants that are not for pictures from words alone.
 const VARIANTS: [(&str, ModelVariant); 5] = [
@@ -18,7 +53,8 @@ const VARIANTS: [(&str, ModelVariant); 5] = [
 
 /// What a model is, as the engine says. Of the families with a variant that it does not tell (FLUX Kontext) the name does.
 fn kind(base: &str, variant: Option<&str>, name: &str) -> ModelKind {
-    let family = match by_invokeai_base(base) {
+    // InvokeAI's names of bases are our names of families.
+    let family = match family_named(if base == "sdxl-refiner" { "sdxl" } else { base }) {
         Some(family) => DetectedFamily::Known(family),
         None if matches!(base, "unknown" | "any" | "") => DetectedFamily::Unknown,
         None => DetectedFamily::Unlisted(

@@ -66,13 +66,13 @@ pub fn undeclared_model_warnings(declared: &[ModelDeclaration], models: &[Engine
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::models::{BaseModel, families};
+    use crate::images::models::{SD_1, families};
 
     #[test]
     fn what_is_declared_counts_before_everything_else() {
         let file = |file: &str, kind| EngineModel {
             kind,
-            ..EngineModel::without_settings(file, file.trim_end_matches(".ckpt"), BaseModel::Sd1)
+            ..EngineModel::without_settings(file, file.trim_end_matches(".ckpt"), &SD_1)
         };
         let foreign = ModelKind {
             family: DetectedFamily::Unlisted("x/lora".into()),

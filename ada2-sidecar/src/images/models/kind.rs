@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{BaseModel, families::Family};
+use super::families::Family;
 
 /// What a model is, as far as anybody tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,11 +67,12 @@ impl ModelKind {
         Self { family: DetectedFamily::Unknown, variant, evidence: Evidence::Name }
     }
 
-    /// The built-in graphs that serve it, if any do. An inpainting model runs in them, though it is not made for words
-    /// alone.
-    pub fn graphs(&self) -> Option<BaseModel> {
+    /// The family whose built-in graphs can run it. Inpainting models run in them too.
+    pub fn graphs(&self) -> Option<&'static Family> {
         match (&self.family, self.variant) {
-            (DetectedFamily::Known(family), ModelVariant::Main | ModelVariant::Inpaint) => family.graphs,
+            (DetectedFamily::Known(family), ModelVariant::Main | ModelVariant::Inpaint) => {
+                Some(*family).filter(|family| family.defaults.is_some())
+            }
             _ => None,
         }
     }

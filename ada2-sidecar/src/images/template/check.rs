@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{
     Binding, NodeInput, Template, TemplateError,
-    edges::{self, GraphEdge},
+    edges::{GraphEdge, upstream_nodes},
+    format::BatchInput,
     structure,
-    workflow::BatchInput,
 };
 use crate::images::Task;
 
@@ -101,7 +101,7 @@ fn without_effect(template: &Template) -> Vec<TemplateError> {
             bound_inputs(template)
                 .any(|(other, at)| at == input && (other.is_always_set() || is_set_together(*binding, other)))
         };
-        let reached = edges::upstream_nodes(&template.edges, &template.output, is_set);
+        let reached = upstream_nodes(&template.edges, &template.output, is_set);
         let lost = own.iter().filter(|input| !reached.contains(input.node.as_str()));
         faults.extend(lost.map(|input| {
             let (node, output) = (&input.node, &template.output);

@@ -1,17 +1,13 @@
-//! What is wrong with a graph whatever engine it is sent to: links that lead nowhere, circles, and a batch that nobody asked
-//! for.
+//! Errors in the structure of a graph: dangling edges, cycles, and what its format finds in single inputs.
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::{
-    Binding, GraphFormat, NodeInput, Template, TemplateError,
-    edges::{self, GraphEdge},
-    workflow::BatchInput,
+    NodeInput, Template, TemplateError,
+    edges::{GraphEdge, upstream_nodes},
+    format::BatchInput,
 };
 
-/// All of it.
 pub(super) fn check_structure(template: &Template, batches: &[BatchInput]) -> Vec<TemplateError> {
     let is_set = |input: &NodeInput| {
         template
@@ -23,21 +19,17 @@ pub(super) fn check_structure(template: &Template, batches: &[BatchInput]) -> Ve
     let kept: Vec<&GraphEdge> =
         template.edges.iter().filter(|edge| !is_set(&edge.target) && !is_of_batch(edge)).collect();
     let nodes: BTreeSet<&str> = template.nodes().map(|(id, ..)| id).collect();
-    let reached = edges::upstream_nodes(&template.edges, &template.output, is_set);
+    let reached = upstream_nodes(&template.edges, &template.output, is_set);
     let mut faults: Vec<_> = kept.iter().filter_map(|edge| dangling_edge(edge, &nodes)).collect();
-    // InvokeAI refuses a circle anywhere; ComfyUI looks at nothing that no output needs.
-    let within = if template.format == GraphFormat::InvokeAi { &nodes } else { &reached };
+    let within = if template.format.rejects_unused_cycles() { &nodes } else { &reached };
     faults.extend(find_cycle(&kept, within));
-    if template.format == GraphFormat::ComfyUi {
-        let inputs = template.nodes().flat_map(|(id, _, inputs)| {
-            inputs
-                .iter()
-                .map(move |(field, value)| (NodeInput { node: id.to_owned(), field: field.clone() }, value))
-        });
-        for (input, value) in inputs.filter(|(place, _)| !is_set(place)) {
-            faults.extend(numeric_node_id(&input, value, &nodes));
-            faults.extend(batch(&input, value).filter(|_| reached.contains(input.node.as_str())));
-        }
+    let inputs = template.nodes().flat_map(|(id, _, inputs)| {
+        let input = |field: &String| NodeInput { node: id.to_owned(), field: field.clone() };
+        inputs.iter().map(move |(field, value)| (input(field), value))
+    });
+    for (input, value) in inputs.filter(|(input, _)| !is_set(input)) {
+        let is_used = reached.contains(input.node.as_str());
+        faults.extend(template.format.input_errors(&input, value, &nodes, is_used));
     }
     faults
 }
@@ -47,26 +39,6 @@ fn dangling_edge(edge: &GraphEdge, nodes: &BTreeSet<&str>) -> Option<TemplateErr
     let into = &edge.target;
     Some(TemplateError(format!(
         "{into}: the graph has no node {lost:?}, which {edge} needs: correct its id, or take the edge out"
-    )))
-}
-
-/// ComfyUI takes a list with a number at its beginning for a value.
-fn numeric_node_id(input: &NodeInput, value: &Value, nodes: &BTreeSet<&str>) -> Option<TemplateError> {
-    let [id, slot] = value.as_array()?.as_slice() else { return None };
-    let id = id.as_u64().filter(|id| slot.is_u64() && nodes.contains(id.to_string().as_str()))?;
-    Some(TemplateError(format!(
-        "{input}: the link [{id}, {slot}] has a number for its node, which makes no link: write the node's id as a text, \
-         [\"{id}\", {slot}]"
-    )))
-}
-
-/// How many pictures there are is the request's `n`, a run for each.
-fn batch(input: &NodeInput, value: &Value) -> Option<TemplateError> {
-    let size =
-        value.as_f64().filter(|size| input.field == "batch_size" && (*size - 1.0).abs() > f64::EPSILON)?;
-    Some(TemplateError(format!(
-        "{input} is {size}, but a request's n decides how many pictures are made: set it to 1, or bind {} to it",
-        Binding::N
     )))
 }
 
@@ -101,9 +73,10 @@ fn find_cycle(edges: &[&GraphEdge], within: &BTreeSet<&str>) -> Option<TemplateE
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::engine::{comfyui, invokeai};
 
     fn comfy(change: impl FnOnce(&mut Value), bindings: &str) -> Vec<String> {
         let mut graph = json!({
@@ -116,7 +89,7 @@ mod tests {
             "21": {"class_type": "Lost", "inputs": {"a": ["20", 0], "size": [64, 64]}}});
         change(&mut graph);
         let yaml = format!("output: '9'\nbindings: {{prompt: ['6.text'], seed: ['3.seed']{bindings}}}");
-        let read = Template::read(GraphFormat::ComfyUi, &graph.to_string(), &yaml);
+        let read = Template::read(comfyui::GRAPH_FORMAT, &graph.to_string(), &yaml);
         read.err().unwrap_or_default().into_iter().map(|fault| fault.0).collect()
     }
 
@@ -169,7 +142,7 @@ mod tests {
                 "a": {"id": "a", "type": "string", "value": "", "seed": 1}, "b": {"id": "b", "type": "l2i"},
                 "c": {"id": "c", "type": "add"}}, "edges": edges});
             let yaml = "output: b\nbindings: {prompt: [a.value], seed: [a.seed]}";
-            let read = Template::read(GraphFormat::InvokeAi, &graph.to_string(), yaml);
+            let read = Template::read(invokeai::GRAPH_FORMAT, &graph.to_string(), yaml);
             read.err().unwrap_or_default().into_iter().map(|fault| fault.0).collect()
         };
         let good = edge("a", "b", "x");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{NodeInput, TemplateError, edges::GraphEdge};
+use crate::images::template::{BatchInput, GraphEdge, NodeInput, ParsedGraph, TemplateError};
 
 /// Nodes that the page runs itself: what they hold becomes the batch's data, and they are no part of the graph.
 const BATCH_NODE_TYPES: [&str; 8] = [
@@ -24,32 +24,10 @@ const CALL_WORKFLOW_NODE: &str = "call_saved_workflow";
 const CALL_WORKFLOW_INPUTS: &str = "workflow_inputs";
 const CALL_WORKFLOW_INPUT_PREFIX: &str = "saved_workflow_input::";
 
-/// A workflow as a graph.
-#[derive(Debug)]
-pub(super) struct ConvertedWorkflow {
-    /// What the queue takes.
-    pub(super) graph: Value,
-    /// The inputs that its nodes have, with a value in the graph or without.
-    pub(super) inputs: BTreeSet<NodeInput>,
-    /// The inputs that get a batch of values.
-    pub(super) batches: Vec<BatchInput>,
-}
-
-/// An input that the page would fill with a batch of values, one run for each.
-#[derive(Debug)]
-pub(super) struct BatchInput {
-    /// The type of the node that holds the values.
-    pub(super) node_type: String,
-    /// What leads from there to the input; no part of the graph.
-    pub(super) edge: GraphEdge,
-}
-
 /// A graph stays as it is; an exported workflow becomes one.
-pub(super) fn convert_workflow(document: Value) -> Result<ConvertedWorkflow, TemplateError> {
+pub(super) fn convert_workflow(document: Value) -> Result<ParsedGraph, TemplateError> {
     match &document["nodes"] {
-        Value::Object(_) => {
-            Ok(ConvertedWorkflow { graph: document, inputs: BTreeSet::new(), batches: Vec::new() })
-        }
+        Value::Object(_) => Ok(ParsedGraph::without_batches(document)),
         Value::Array(nodes) => {
             let edges = document["edges"].as_array().map_or(&[] as &[Value], Vec::as_slice);
             Ok(ExportedWorkflow { roles: roles(nodes)?, edges }.converted())
@@ -65,7 +43,7 @@ pub(super) fn nested_inputs_key(kind: Option<&str>, field: &str) -> Option<&'sta
 }
 
 /// Whether a node of this type takes an input that its declaration does not have.
-pub(crate) fn accepts_undeclared_input(kind: &str, field: &str) -> bool {
+pub(super) fn accepts_undeclared_input(kind: &str, field: &str) -> bool {
     kind == METADATA_NODE || nested_inputs_key(Some(kind), field).is_some()
 }
 
@@ -104,7 +82,7 @@ fn roles(nodes: &[Value]) -> Result<BTreeMap<&str, Role<'_>>, TemplateError> {
 }
 
 impl<'a> ExportedWorkflow<'a> {
-    fn converted(&self) -> ConvertedWorkflow {
+    fn converted(&self) -> ParsedGraph {
         let (mut nodes, mut inputs) = (Map::new(), BTreeSet::new());
         for (id, role) in &self.roles {
             let Role::Invocation(kind, data) = role else { continue };
@@ -127,7 +105,7 @@ impl<'a> ExportedWorkflow<'a> {
                 edges.push(edge);
             }
         }
-        ConvertedWorkflow { graph: json!({"id": "graph", "nodes": nodes, "edges": edges}), inputs, batches }
+        ParsedGraph { graph: json!({"id": "graph", "nodes": nodes, "edges": edges}), inputs, batches }
     }
 
     /// An edge between two nodes that run, or none: those between collapsed nodes only show that there are some.
