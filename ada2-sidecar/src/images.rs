@@ -1,5 +1,4 @@
-//! What an image request asks for, and the job that it becomes. Pure: reading, ranges and defaults; no clock, no
-//! engine, no HTTP.
+//! The pure domain: an image request, the model that it means, and the job that it becomes. No clock, no engine, no HTTP.
 
 pub mod choice;
 mod job;
@@ -19,9 +18,9 @@ pub use request::{
 pub use resolve::DEFAULT_SCHEDULER;
 pub use task::{EditPlan, SourceImage, Task};
 
-/// For numbers that were read with a range below 2^32.
+/// For numbers whose range was checked to be below 2^32.
 fn to_u32(number: u64) -> u32 {
-    u32::try_from(number).expect("read with a range that fits")
+    u32::try_from(number).expect("its range was checked")
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
-//! ComfyUI (0.33). A picture is one prompt, so several are several prompts: a batch of latents has one seed only. Jobs are
-//! followed over the server's WebSocket, and what became of them is read from its history; polling is the safety net for
-//! events that never come.
+//! ComfyUI (0.33). Each image is a prompt of its own, because a batch of latents has only one seed. Jobs are followed over
+//! the server's WebSocket, and their results are read from its history; polling covers missed events.
 
 mod api;
 mod cancel;
@@ -61,11 +60,10 @@ pub(super) const SPEC: EngineSpec = EngineSpec {
     },
 };
 
-/// The engine.
 #[derive(Debug)]
 pub(super) struct ComfyUi {
     api: ComfyUiApi,
-    /// Marks our jobs: the names of our clients begin with it.
+    /// Marks our jobs: our client ids begin with it.
     tag: String,
     events: EventSocket<ComfyUiEvent>,
     /// By prompt.
@@ -77,21 +75,20 @@ pub(super) struct ComfyUi {
 
 #[derive(Debug, Default)]
 struct ComfyUiState {
-    /// The name of the connection that events come over, or of the next one: the server sends a prompt's events to the
-    /// client that submitted it. New for every connection: while the server still holds an old one of the same name, the
-    /// new one stays silent for ever once the old one ends.
+    /// Of the current connection, or of the next one: the server sends events to the client that submitted the prompt. Each
+    /// connection gets a new id, because a new connection with an id that the server still holds stays silent forever once
+    /// the old one ends.
     client_id: String,
-    /// Prompts that a request is waiting for. Their ids are ours, so they stand here before the engine hears of them:
-    /// what is of us in its queue and not in here is waited for by nobody.
+    /// Prompts with a waiting request, registered before they are submitted, because we choose their ids: any other prompt
+    /// of ours in the engine's queue is an orphan.
     active_prompts: HashSet<String>,
-    /// Those of us that nobody waits for, as last seen: each is told once.
+    /// The orphans of the last poll: each is logged once.
     orphans: HashSet<String>,
-    /// Of the engine that answers; none once it is gone, because another may come up.
+    /// Forgotten when the engine is gone, because another version may start.
     version: Option<Version>,
 }
 
 impl ComfyUi {
-    /// The engine at this address; `tag` marks our jobs in it.
     pub(super) fn new(url: Url, tag: String) -> Self {
         let engine = Self {
             api: ComfyUiApi::new(url),
@@ -106,7 +103,7 @@ impl ComfyUi {
         engine
     }
 
-    /// What the names of all our clients begin with.
+    /// The beginning of all our client ids.
     fn client_prefix(&self) -> String {
         format!("{}.", self.tag)
     }
@@ -130,20 +127,20 @@ impl ComfyUi {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The job's own graph, or the built-in one.
+    /// The job's template, or the built-in graph.
     fn template<'a>(&'a self, job: &'a Job) -> &'a Template {
         job.template.as_deref().unwrap_or_else(|| &self.templates[&job.task])
     }
 
-    /// Whether, and only whether, the engine that answers now can end one running prompt.
+    /// Proof that the current engine can interrupt a single prompt.
     fn interrupts_by_id(&self) -> Option<InterruptsById> {
         self.state().version.as_ref().and_then(Version::interrupts_by_id)
     }
 
-    /// What wants attention although the engine works.
+    /// What an operator should know although the engine works.
     fn warning(&self, version: &Version) -> Option<String> {
-        let message = "the engine's WebSocket cannot be followed, so finished pictures are noticed late: look what stands \
-                     between us and /ws";
+        let message = "the engine's WebSocket (/ws) is not connected, so finished images are detected late: check for a proxy or \
+                     firewall in between";
         version.warning().or_else(|| self.events.needs_attention().then(|| message.to_owned()))
     }
 
@@ -160,7 +157,7 @@ impl ComfyUi {
 
     async fn poll(&self) -> Result<EngineStatus, EngineError> {
         let version = self.supported_version().await?;
-        let live_before = {
+        let active_before = {
             let mut state = self.state();
             if state.version.as_ref() != Some(&version) {
                 self.checkpoints.invalidate();
@@ -169,19 +166,19 @@ impl ComfyUi {
             state.active_prompts.clone()
         };
         let queue = self.api.queue().await?;
-        cancel::cancel_orphans(self, &queue, &live_before).await?;
+        cancel::cancel_orphans(self, &queue, &active_before).await?;
         let prefix = self.client_prefix();
-        let of_others = queue.pending.iter().filter(|ticket| !ticket.is_from_client(&prefix));
-        let (models, unread) = self.checkpoints.list(&self.api).await?;
+        let others = queue.pending.iter().filter(|prompt| !prompt.is_from_client(&prefix));
+        let (models, unclassified) = self.checkpoints.list(&self.api).await?;
         Ok(EngineStatus {
             warning: self.warning(&version),
             version: version.text,
             paused: false,
             busy: !queue.running.is_empty(),
             queue_depth: (queue.running.len() + queue.pending.len()) as u64,
-            others_waiting: of_others.count() as u64,
+            others_waiting: others.count() as u64,
             models,
-            unclassified_models: unread,
+            unclassified_models: unclassified,
         })
     }
 }

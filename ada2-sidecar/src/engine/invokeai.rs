@@ -1,5 +1,5 @@
-//! InvokeAI (6.14.2). A job is one batch: its pictures differ only in the seed. It is followed over the server's
-//! WebSocket; polling is the safety net for events that never come.
+//! InvokeAI (6.14.2). A job is one batch: its images differ only in the seed. Jobs are followed over the server's WebSocket;
+//! polling covers missed events.
 
 mod api;
 mod batch_tracker;
@@ -54,12 +54,11 @@ pub(super) const SPEC: EngineSpec = EngineSpec {
 
 /// The version that everything here was recorded from and tested with.
 const TESTED: &str = "6.14";
-/// The list of models is read anew after this: they come and go in the engine's own web page.
+/// The list of models is read again after this: users add and remove models in the engine's web page.
 const MODELS_TTL: Duration = Duration::from_secs(10);
-/// Looks, one a survey, that must find nothing before leftovers are ruled out. More than one: an engine that hung may
-/// answer a look before it reads the order whose answer we gave up on.
+/// Scans, one per poll, that must find nothing before orphans are ruled out. More than one: an engine that hung may answer
+/// a scan before it reads the batch whose response we gave up on.
 const ORPHAN_SCANS: u8 = 2;
-/// The engine.
 #[derive(Debug)]
 pub(super) struct InvokeAi {
     api: InvokeAiApi,
@@ -70,25 +69,24 @@ pub(super) struct InvokeAi {
     previews: PreviewStore<(String, u64)>,
     templates: graphs::InvokeAiTemplates,
     state: Mutex<InvokeAiState>,
-    /// Read while a job is being handed over, written while leftovers are cancelled by our tag: a job whose batch is
-    /// not known yet must not be taken for one.
+    /// Read-locked while a batch is enqueued, write-locked while orphans are cancelled by our tag: a job whose batch is not
+    /// known yet must not be taken for one.
     enqueue_lock: RwLock<()>,
 }
 
 #[derive(Debug, Default)]
 struct InvokeAiState {
-    /// Batches that a request is waiting for.
+    /// Batches with a waiting request.
     active_batches: HashSet<String>,
-    /// How often to look yet for jobs with our tag that nobody waits for: after our own start, after the engine went
-    /// away in mid-job (it runs waiting items again by itself), after an enqueue whose answer was lost.
+    /// Remaining scans for orphans: jobs with our tag and no request. Needed after our start, after the engine disappeared
+    /// during a job (it resumes waiting items by itself), and after an enqueue whose response was lost.
     pending_orphan_scans: u8,
-    /// Whether nobody answered at the engine's address last time: then its GPU is free of us.
+    /// Whether the last connection was refused: then its GPU is free of our jobs.
     is_unreachable: bool,
     models: Option<(Instant, String, Arc<[EngineModel]>)>,
 }
 
 impl InvokeAi {
-    /// The engine at this address; `tag` marks our jobs in it.
     pub(super) fn new(url: Url, tag: String) -> Self {
         Self {
             api: InvokeAiApi::new(url),
@@ -108,7 +106,7 @@ impl InvokeAi {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the next surveys look for jobs of ours that nobody waits for.
+    /// Makes the next polls scan for orphans.
     fn request_orphan_scan(&self) {
         self.state().pending_orphan_scans = ORPHAN_SCANS;
     }
@@ -119,7 +117,7 @@ impl InvokeAi {
         job.template.as_deref().unwrap_or_else(|| &self.templates[&(family.name, job.task)])
     }
 
-    /// Cancels by our tag what nobody waits for, once no request waits.
+    /// Cancels orphans by our tag, as soon as no request waits.
     async fn cancel_orphans(&self) -> Result<(), EngineError> {
         let Ok(_enqueue_guard) = self.enqueue_lock.try_write() else { return Ok(()) };
         let due = {
@@ -129,14 +127,14 @@ impl InvokeAi {
         if !due {
             return Ok(());
         }
-        let left = self.api.counts_of_destination(&self.tag).await?.active();
-        if left > 0 {
+        let orphans = self.api.counts_of_destination(&self.tag).await?.active();
+        if orphans > 0 {
             self.api.cancel_destination(&self.tag).await?;
-            warn!(jobs = left, "cancelled jobs of ours in the engine that nobody waits for");
+            warn!(jobs = orphans, "cancelled orphaned jobs in the engine");
         }
         let mut state = self.state();
         state.pending_orphan_scans =
-            if left > 0 { ORPHAN_SCANS } else { state.pending_orphan_scans.saturating_sub(1) };
+            if orphans > 0 { ORPHAN_SCANS } else { state.pending_orphan_scans.saturating_sub(1) };
         drop(state);
         Ok(())
     }
@@ -163,21 +161,21 @@ impl InvokeAi {
         })
     }
 
-    /// What wants attention although the engine works.
+    /// What an operator should know although the engine works.
     fn warning(&self, version: &str) -> Option<String> {
         if let Some(warning) = untested_version_warning(version) {
             return Some(warning);
         }
-        let message = "the engine's WebSocket cannot be followed, so finished pictures are noticed late: look what stands \
-                     between us and /ws/socket.io";
+        let message = "the engine's WebSocket (/ws/socket.io) is not connected, so finished images are detected late: check for a \
+                     proxy or firewall in between";
         self.events.needs_attention().then(|| message.to_owned())
     }
 
-    /// The main models, whether or not we have a graph for them; read anew after a while, and at once after a change of version.
+    /// The main models, cached until [`MODELS_TTL`] or another version.
     async fn models(&self, version: &str) -> Result<Arc<[EngineModel]>, EngineError> {
-        if let Some((read, of, models)) = &self.state().models
+        if let Some((read_at, of, models)) = &self.state().models
             && of == version
-            && read.elapsed() < MODELS_TTL
+            && read_at.elapsed() < MODELS_TTL
         {
             return Ok(models.clone());
         }
@@ -287,21 +285,21 @@ impl EventSource for InvokeAi {
 
 /// The nodes and bound inputs that the engine does not know.
 fn unknown_inputs(template: &Template, known: &NodeTypes) -> Vec<TemplateError> {
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for (id, kind, _) in template.nodes() {
         let Some(inputs) = known.get(kind) else {
-            faults.push(TemplateError(format!(
+            errors.push(TemplateError(format!(
                 "the node {id:?} is of type {kind:?}, which this InvokeAI does not know"
             )));
             continue;
         };
-        let bound = template.bound_inputs().filter(|place| place.node == id);
-        let is_unknown = |place: &&NodeInput| {
-            !inputs.contains(&place.field) && !workflow::accepts_undeclared_input(kind, &place.field)
+        let bound = template.bound_inputs().filter(|input| input.node == id);
+        let is_unknown = |input: &&NodeInput| {
+            !inputs.contains(&input.field) && !workflow::accepts_undeclared_input(kind, &input.field)
         };
-        for place in bound.filter(is_unknown) {
-            faults.push(TemplateError(format!("the node {id:?} ({kind}) takes no input {:?}", place.field)));
+        for input in bound.filter(is_unknown) {
+            errors.push(TemplateError(format!("the node {id:?} ({kind}) takes no input {:?}", input.field)));
         }
     }
-    faults
+    errors
 }

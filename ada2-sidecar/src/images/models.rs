@@ -1,5 +1,4 @@
-//! What is known of an engine's models: their kinds, their own settings, the schedulers that they run with. Kinds are rows of
-//! one table (`families.rs`).
+//! An engine's models: what each is (families are rows of a table, `families.rs`), and its own settings.
 
 mod classify;
 mod declarations;
@@ -22,7 +21,7 @@ pub use self::{
 };
 use crate::{images::Task, images::template::Template};
 
-/// A model that the engine has, whether or not anything of ours serves it.
+/// A model that the engine has, whether or not we can use it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineModel {
     /// The engine's key.
@@ -31,9 +30,9 @@ pub struct EngineModel {
     pub name: String,
     /// What it is.
     pub kind: ModelKind,
-    /// What the engine's graphs want to know of it.
+    /// How the engine's graphs refer to it.
     pub handle: serde_json::Value,
-    /// Its own size, steps and so on, where the engine knows them.
+    /// Its own settings, where the engine knows them.
     pub size: Option<ImageSize>,
     /// Steps.
     pub steps: Option<u32>,
@@ -63,19 +62,19 @@ impl EngineModel {
         self.kind.graphs()
     }
 
-    /// Whether its key or name is this, in capitals or not.
+    /// Compares key and name, ignoring case.
     pub fn matches_name(&self, name: &str) -> bool {
         let name = name.to_lowercase();
         self.name.to_lowercase() == name || self.key.to_lowercase() == name
     }
 }
 
-/// A name of the configuration for a model and how it is run.
+/// A name in the configuration for a model with its settings, or for templates.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Preset {
-    /// What requests say as `model`.
+    /// The value of `model` in requests.
     pub name: String,
-    /// An engine model's key or name; none where the templates load their own.
+    /// An engine model's key or name; None: the templates load their own.
     pub model: Option<String>,
     /// Size.
     pub size: Option<ImageSize>,
@@ -85,6 +84,6 @@ pub struct Preset {
     pub cfg_scale: Option<f64>,
     /// Scheduler.
     pub scheduler: Option<String>,
-    /// Graphs in place of the built-in ones.
+    /// They replace the built-in graphs.
     pub templates: BTreeMap<Task, Arc<Template>>,
 }

@@ -1,4 +1,4 @@
-//! What a checkpoint's file tells about its model. Pure.
+//! A checkpoint file as a model.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::images::models::{self, EngineModel, ModelKind, ModelVariant, classify
 /// The only files whose metadata the server reads.
 pub(super) const WITH_METADATA: &str = ".safetensors";
 
-/// What the server says of a file's metadata, as far as it tells the kind. Values are whatever a tool wrote there.
+/// The part of a file's metadata that classifies it. Tools write values of any type.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct RawMetadata {
     #[serde(default, rename = "modelspec.architecture", deserialize_with = "text")]
@@ -32,17 +32,17 @@ impl From<RawMetadata> for models::ModelMetadata {
     }
 }
 
-/// When a file was changed, and how large it is: metadata that was read of the same is not read again.
+/// Identifies a version of a file: metadata is read once for each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct FileStamp {
     pub(super) modified: f64,
     pub(super) size: u64,
 }
 
-/// A checkpoint by its file: clients call it by that name, with or without the ending.
+/// A checkpoint. Clients name it by its file, with or without extension.
 pub(super) fn model(file: &str, metadata: Option<&models::ModelMetadata>) -> EngineModel {
-    let endings = [WITH_METADATA, ".sft", ".ckpt", ".pt", ".pt2", ".bin", ".pth"];
-    let name = endings.iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(file);
+    let extensions = [WITH_METADATA, ".sft", ".ckpt", ".pt", ".pt2", ".bin", ".pth"];
+    let name = extensions.iter().find_map(|extension| file.strip_suffix(extension)).unwrap_or(file);
     EngineModel {
         key: file.to_owned(),
         name: name.to_owned(),
@@ -55,10 +55,10 @@ pub(super) fn model(file: &str, metadata: Option<&models::ModelMetadata>) -> Eng
     }
 }
 
-/// A diffusion model alone, by its file.
+/// A diffusion model without text encoder and VAE.
 pub(super) fn diffusion_model(file: &str) -> EngineModel {
-    let whole = model(file, None);
-    EngineModel { kind: ModelKind { variant: ModelVariant::Split, ..whole.kind }, ..whole }
+    let model = model(file, None);
+    EngineModel { kind: ModelKind { variant: ModelVariant::Split, ..model.kind }, ..model }
 }
 
 #[cfg(test)]
@@ -85,10 +85,10 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<RawMetadata>(text).ok();
         let told = RawMetadata { architecture: Some("flux-1-dev".into()), ..RawMetadata::default() };
         let thumbnail = "A".repeat(100_000);
-        let whole = format!(
+        let model = format!(
             r#"{{"modelspec.thumbnail":"{thumbnail}","modelspec.architecture":"flux-1-dev","x":[{{}}]}}"#
         );
-        assert_eq!(read(&whole), Some(told));
+        assert_eq!(read(&model), Some(told));
         assert_eq!(
             read(r#"{"modelspec.architecture":7,"ss_base_model_version":null}"#),
             Some(RawMetadata::default())

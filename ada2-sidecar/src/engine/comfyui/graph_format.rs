@@ -91,8 +91,7 @@ fn numeric_node_id(input: &NodeInput, value: &Value, nodes: &BTreeSet<&str>) -> 
     let [id, slot] = value.as_array()?.as_slice() else { return None };
     let id = id.as_u64().filter(|id| slot.is_u64() && nodes.contains(id.to_string().as_str()))?;
     Some(TemplateError(format!(
-        "{input}: the link [{id}, {slot}] has a number for its node, which makes no link: write the node's id as a text, \
-         [\"{id}\", {slot}]"
+        "{input}: [{id}, {slot}] is not a link because the node id is a number: write it as a string, [\"{id}\", {slot}]"
     )))
 }
 
@@ -101,7 +100,7 @@ fn batch_size(input: &NodeInput, value: &Value) -> Option<TemplateError> {
     let size =
         value.as_f64().filter(|size| input.field == "batch_size" && (*size - 1.0).abs() > f64::EPSILON)?;
     Some(TemplateError(format!(
-        "{input} is {size}, but a request's n decides how many pictures are made: set it to 1, or bind {} to it",
+        "{input} is {size}, but a request's n decides how many images are made: set it to 1, or bind {} to it",
         Binding::N
     )))
 }

@@ -1,4 +1,4 @@
-//! What is handed to ComfyUI for one picture. Pure.
+//! What a job sends to ComfyUI for one image.
 
 use std::io::Cursor;
 
@@ -15,14 +15,14 @@ use crate::{
     },
 };
 
-/// What an edit needs in the engine: what its nodes call the pictures that were put there for this job.
+/// The names of the images that were uploaded for an edit.
 #[derive(Debug, Default)]
 pub(super) struct ComfyUiUploads {
     pub(super) image: Option<String>,
     pub(super) mask: Option<String>,
 }
 
-/// The request body for the picture of this seed. `client` is told what happens to it.
+/// The request body for the image with this seed. Events go to the client.
 pub(super) fn prompt_payload(
     template: &Template,
     job: &Job,
@@ -33,29 +33,28 @@ pub(super) fn prompt_payload(
 ) -> Value {
     let mut graph = template.render(|binding, input| value(job, uploads, seed, binding, input));
     address_output(&mut graph[&template.output], prompt_id, job.discard);
-    // Without this word the web page's own choice counts. Versions before 0.4 do not know it, and make the previews that
-    // they were started with.
+    // Without this, the web page's setting counts. Versions before 0.4 ignore it, and use their command line's setting.
     let previews = if job.previews { "latent2rgb" } else { "none" };
     json!({"prompt": graph, "prompt_id": prompt_id, "client_id": client_id, "extra_data": {"preview_method": previews}})
 }
 
-/// A name of its own for each picture. Without, the same graph again would be answered from the engine's cache: with the
-/// name of an old file, which may be gone.
+/// Gives each image its own name. Otherwise the engine would answer the same graph from its cache, with the name of an old
+/// file that may be gone.
 fn address_output(node: &mut Value, prompt_id: &str, discard: bool) {
     if discard && node["class_type"] == "SaveImage" {
-        // Its pictures go to the folder that the engine empties at its start. It takes no prefix, and yet one that changes
+        // This node writes to the directory that the engine empties when it starts. It takes no prefix, but one that changes
         // keeps it out of the cache.
         node["class_type"] = json!("PreviewImage");
     }
     if let Some(prefix) = node["inputs"].get_mut("filename_prefix") {
-        let own = prefix.as_str().unwrap_or_default();
-        let between = if own.is_empty() || own.ends_with('/') { "" } else { "-" };
-        let short: String = prompt_id.chars().filter(char::is_ascii_hexdigit).take(12).collect();
-        *prefix = json!(format!("{own}{between}{short}"));
+        let prefix_text = prefix.as_str().unwrap_or_default();
+        let separator = if prefix_text.is_empty() || prefix_text.ends_with('/') { "" } else { "-" };
+        let short_id: String = prompt_id.chars().filter(char::is_ascii_hexdigit).take(12).collect();
+        *prefix = json!(format!("{prefix_text}{separator}{short_id}"));
     }
 }
 
-/// What goes into a bound input; nothing where the graph keeps its own.
+/// The value of a bound input; None: the graph keeps its own.
 fn value(
     job: &Job,
     uploads: &ComfyUiUploads,
@@ -86,10 +85,10 @@ fn value(
 /// The mask as RGB. ComfyUI (0.33) converts a greyscale file so that white becomes a little less than 1, which darkens every
 /// kept pixel; RGB it reads as it is.
 pub(super) fn mask_as_rgb(png: &[u8]) -> Result<Bytes, EngineError> {
-    let fault = |error| EngineError::Failed(format!("the mask cannot be converted: {error}"));
-    let mask = image::load_from_memory_with_format(png, ImageFormat::Png).map_err(fault)?;
+    let decode_error = |error| EngineError::Failed(format!("the mask cannot be converted: {error}"));
+    let mask = image::load_from_memory_with_format(png, ImageFormat::Png).map_err(decode_error)?;
     let mut bytes = Vec::new();
-    mask.into_rgb8().write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).map_err(fault)?;
+    mask.into_rgb8().write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).map_err(decode_error)?;
     Ok(bytes.into())
 }
 

@@ -1,7 +1,7 @@
-//! Our scheduler names, which are InvokeAI's, as ComfyUI's pairs of sampler and scheduler.
+//! ComfyUI's sampler and scheduler for each name that clients send: InvokeAI's, so that they work with every engine.
 
-/// Our name, ComfyUI's `sampler_name`, ComfyUI's `scheduler`. Where ComfyUI has no equal it is the nearest: `pndm` runs
-/// as its improved form, `dpmpp_2s` as the ancestral one, `dpmpp_3m` as the stochastic one, `tcd` as `lcm`.
+/// The name, `sampler_name`, `scheduler`. Where ComfyUI has no equivalent, the nearest: `pndm` runs as its improved form,
+/// `dpmpp_2s` as the ancestral one, `dpmpp_3m` as the stochastic one, `tcd` as `lcm`.
 const PAIRS: [(&str, &str, &str); 31] = [
     ("ddim", "ddim", "ddim_uniform"),
     ("ddpm", "ddpm", "normal"),
@@ -47,7 +47,7 @@ pub(super) const NAMES: [&str; PAIRS.len()] = {
     names
 };
 
-/// Sampler and scheduler of this name.
+/// Sampler and scheduler for a name.
 pub(super) fn pair(name: &str) -> (&'static str, &'static str) {
     let known = PAIRS.iter().find(|(known, _, _)| *known == name);
     // Requests and presets are checked against NAMES.

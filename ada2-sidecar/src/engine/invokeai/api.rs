@@ -1,4 +1,4 @@
-//! InvokeAI's HTTP API (6.14.2), as far as it is used. Every answer is bounded in time and size.
+//! The part of InvokeAI's HTTP API that we use (6.14.2).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,68 +33,56 @@ pub(super) type NodeTypes = BTreeMap<String, BTreeSet<String>>;
 #[derive(Debug, Clone)]
 pub(super) struct InvokeAiApi(EngineClient);
 
-/// What became of an enqueue request.
+/// An enqueued batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Enqueued {
-    /// The batch.
     pub(super) batch_id: String,
-    /// Its items in the order in which they run (the server answers in the reverse order).
+    /// Its items in the order in which they run (the server lists them in reverse).
     pub(super) items: Vec<u64>,
 }
 
-/// Counts of a batch's or the queue's items.
+/// Counts of items, by status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Counts {
-    /// Waiting for their turn.
     pub(super) pending: u64,
-    /// Running.
     pub(super) in_progress: u64,
-    /// Waiting for another item.
+    /// For another item.
     #[serde(default)]
     pub(super) waiting: u64,
-    /// Done.
     #[serde(default)]
     pub(super) completed: u64,
-    /// Failed.
     #[serde(default)]
     pub(super) failed: u64,
-    /// Cancelled.
     #[serde(default)]
     pub(super) canceled: u64,
 }
 
 impl Counts {
-    /// Not yet ended.
+    /// Not yet finished.
     pub(super) fn active(&self) -> u64 {
         self.pending + self.in_progress + self.waiting
     }
 }
 
-/// The queue and its worker.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) struct QueueStatus {
-    /// All items.
     pub(super) queue: Counts,
-    /// The worker.
     pub(super) processor: Processor,
 }
 
-/// The queue's worker.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) struct Processor {
-    /// False when paused.
+    /// False while paused.
     pub(super) is_started: bool,
-    /// Stays true after a cancel until the running step is over: only then is the GPU free.
+    /// After a cancel it stays true until the running step ends: only then is the GPU free.
     pub(super) is_processing: bool,
 }
 
 impl InvokeAiApi {
-    /// The API at this address.
     pub(super) fn new(base: Url) -> Self {
         Self(EngineClient::new(base, &DIALECT))
     }
 
-    /// The WebSocket's address.
     pub(super) fn events_url(&self) -> String {
         let mut url = self.0.base.clone();
         let _ = url.set_scheme("ws");
@@ -103,20 +91,21 @@ impl InvokeAiApi {
         url.into()
     }
 
-    /// The version; proof that this is InvokeAI and not whatever else listens there.
+    /// The version: proof that InvokeAI answers, and no other program.
     pub(super) async fn version(&self) -> Result<String, EngineError> {
-        let answer: Value = self.get("/api/v1/app/version").await?;
-        let version = answer.get("version").and_then(Value::as_str);
-        // It is shown in terminals and to the service manager.
-        let clean = |text: &str| text.chars().filter(|character| !character.is_control()).take(64).collect();
-        version.map(clean).ok_or_else(|| {
+        let response: Value = self.get("/api/v1/app/version").await?;
+        let version = response.get("version").and_then(Value::as_str);
+        // It appears in terminals and in systemd.
+        let sanitize =
+            |text: &str| text.chars().filter(|character| !character.is_control()).take(64).collect();
+        version.map(sanitize).ok_or_else(|| {
             EngineError::UnexpectedResponse(
                 "what answers is not InvokeAI: /api/v1/app/version names no version".to_owned(),
             )
         })
     }
 
-    /// The main models, as the server describes them.
+    /// The main models, as the server lists them.
     pub(super) async fn main_models(&self) -> Result<Vec<Value>, EngineError> {
         #[derive(Deserialize)]
         struct Models {
@@ -125,17 +114,16 @@ impl InvokeAiApi {
         Ok(self.get::<Models>("/api/v2/models/?model_type=main").await?.models)
     }
 
-    /// The queue and its worker.
     pub(super) async fn queue_status(&self) -> Result<QueueStatus, EngineError> {
         self.get("/api/v1/queue/default/status").await
     }
 
-    /// The items that were sent to this destination, whenever.
+    /// All items that were ever sent to this destination.
     pub(super) async fn counts_of_destination(&self, destination: &str) -> Result<Counts, EngineError> {
         self.get(&format!("/api/v1/queue/default/counts_by_destination?destination={destination}")).await
     }
 
-    /// The items of a batch; zeros for one that the server does not know.
+    /// The items of a batch; zeros if the server does not know it.
     pub(super) async fn counts_of_batch(&self, batch: &str) -> Result<Counts, EngineError> {
         self.get(&format!("/api/v1/queue/default/b/{batch}/status")).await
     }
@@ -145,10 +133,10 @@ impl InvokeAiApi {
         self.get(&format!("/api/v1/queue/default/i/{item}")).await
     }
 
-    /// Hands over a batch. A full queue takes fewer items than asked for, and says 200.
+    /// Enqueues a batch. A full queue takes fewer items, and responds with 200.
     pub(super) async fn enqueue(&self, batch: &Value) -> Result<Enqueued, EngineError> {
         #[derive(Deserialize)]
-        struct Answer {
+        struct Response {
             batch: Batch,
             item_ids: Vec<u64>,
         }
@@ -158,20 +146,20 @@ impl InvokeAiApi {
         }
         let path = "/api/v1/queue/default/enqueue_batch";
         let request = with_json(self.0.fresh.post(self.url(path)?).timeout(RESPONSE_TIMEOUT), batch);
-        let answer: Answer = self.0.read(self.0.send(request).await?).await?;
-        let (mut items, batch) = (answer.item_ids, answer.batch.batch_id);
+        let response: Response = self.0.read(self.0.send(request).await?).await?;
+        let (mut items, batch) = (response.item_ids, response.batch.batch_id);
         items.sort_unstable();
-        // It becomes a part of paths.
-        let sane = |character: char| character.is_ascii_alphanumeric() || character == '-';
-        if batch.is_empty() || batch.len() > 64 || !batch.chars().all(sane) {
+        // It becomes part of paths.
+        let is_valid = |character: char| character.is_ascii_alphanumeric() || character == '-';
+        if batch.is_empty() || batch.len() > 64 || !batch.chars().all(is_valid) {
             return Err(EngineError::UnexpectedResponse(
-                "the engine's batch has an id that is none".to_owned(),
+                "the engine returned an invalid batch id".to_owned(),
             ));
         }
         Ok(Enqueued { batch_id: batch, items })
     }
 
-    /// Cancels everything of one batch, waiting or running.
+    /// Cancels the items of one batch, waiting or running.
     pub(super) async fn cancel_batch(&self, batch: &str) -> Result<(), EngineError> {
         let body = json!({"batch_ids": [batch]});
         let path = "/api/v1/queue/default/cancel_by_batch_ids";
@@ -184,12 +172,12 @@ impl InvokeAiApi {
         self.command(Method::PUT, &path, None).await
     }
 
-    /// Asks the server to drop the models that it caches and does not use.
+    /// Makes the server drop cached models that are not in use.
     pub(super) async fn empty_model_cache(&self) -> Result<(), EngineError> {
         self.command(Method::POST, "/api/v2/models/empty_model_cache", None).await
     }
 
-    /// Puts a PNG into the engine, out of sight of its gallery; gives its name.
+    /// Uploads a PNG, hidden from the gallery; returns its name.
     pub(super) async fn upload(&self, png: &[u8]) -> Result<String, EngineError> {
         #[derive(Deserialize)]
         struct Uploaded {
@@ -201,13 +189,13 @@ impl InvokeAiApi {
         Ok(image_name)
     }
 
-    /// Takes a picture of ours out of the engine again.
+    /// Deletes an image that we uploaded.
     pub(super) async fn delete_image(&self, name: &str) -> Result<(), EngineError> {
         let path = format!("/api/v1/images/i/{name}");
         self.command(Method::DELETE, &path, None).await
     }
 
-    /// Every type of node, and the inputs that it takes.
+    /// All types of nodes.
     pub(super) async fn node_types(&self) -> Result<NodeTypes, EngineError> {
         let description: Value = self.get("/openapi.json").await?;
         let schemas = description.pointer("/components/schemas").and_then(Value::as_object);
@@ -216,22 +204,23 @@ impl InvokeAiApi {
             let kind = inputs.get("type")?.get("const")?.as_str()?.to_owned();
             Some((kind, inputs.keys().cloned().collect()))
         };
-        let known: NodeTypes = schemas.into_iter().flatten().filter_map(|(_, schema)| node(schema)).collect();
-        if known.is_empty() {
+        let node_types: NodeTypes =
+            schemas.into_iter().flatten().filter_map(|(_, schema)| node(schema)).collect();
+        if node_types.is_empty() {
             return Err(EngineError::UnexpectedResponse(
                 "the engine describes no nodes in /openapi.json".to_owned(),
             ));
         }
-        Ok(known)
+        Ok(node_types)
     }
 
-    /// A picture's bytes.
+    /// An image's bytes.
     pub(super) async fn image(&self, name: &str) -> Result<Bytes, EngineError> {
-        let sane =
+        let is_valid =
             |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
-        if name.is_empty() || !name.chars().all(sane) {
+        if name.is_empty() || !name.chars().all(is_valid) {
             return Err(EngineError::UnexpectedResponse(
-                "the engine named a picture that is no file name".to_owned(),
+                "the engine returned an invalid image name".to_owned(),
             ));
         }
         self.0.image(self.url(&format!("/api/v1/images/i/{name}/full"))?).await
@@ -255,13 +244,13 @@ impl InvokeAiApi {
     }
 }
 
-/// A text, or the first of the validator's findings; never its `input`, which echoes the whole graph.
+/// A string, or the validator's first message; never its `input`, which echoes the whole graph.
 fn detail_message(detail: &Value) -> String {
-    let finding = |finding: &Value| finding.get("msg").and_then(Value::as_str).map(str::to_owned);
+    let message = |message: &Value| message.get("msg").and_then(Value::as_str).map(str::to_owned);
     detail
         .as_str()
         .map(str::to_owned)
-        .or_else(|| detail.as_array()?.first().and_then(finding))
+        .or_else(|| detail.as_array()?.first().and_then(message))
         .unwrap_or_default()
 }
 

@@ -1,4 +1,4 @@
-//! What InvokeAI's list of models says of each. Pure.
+//! Reads InvokeAI's list of models.
 
 use serde_json::{Value, json};
 use wire::openai::images::ImageSize;
@@ -42,7 +42,7 @@ pub(super) const SCHEDULERS: &[&str] = &[
     "tcd",
 ];
 
-/// What InvokeAI calls the variants that are not for pictures from words alone.
+/// Its names of variants that are not text-to-image.
 const VARIANTS: [(&str, ModelVariant); 5] = [
     ("inpaint", ModelVariant::Inpaint),
     ("dev_fill", ModelVariant::Inpaint),
@@ -51,7 +51,7 @@ const VARIANTS: [(&str, ModelVariant); 5] = [
     ("i2v_a14b", ModelVariant::Other),
 ];
 
-/// What a model is, as the engine says. Of the families with a variant that it does not tell (FLUX Kontext) the name does.
+/// What the engine says a model is. It does not report the variant of some families (FLUX Kontext); the name tells it.
 fn kind(base: &str, variant: Option<&str>, name: &str) -> ModelKind {
     // InvokeAI's names of bases are our names of families.
     let family = match family_named(if base == "sdxl-refiner" { "sdxl" } else { base }) {
@@ -61,21 +61,21 @@ fn kind(base: &str, variant: Option<&str>, name: &str) -> ModelKind {
             base.chars().filter(|character| !character.is_control()).take(80).collect(),
         ),
     };
-    let of_engine = VARIANTS.iter().find(|(word, _)| Some(*word) == variant).map(|(_, variant)| *variant);
+    let reported = VARIANTS.iter().find(|(word, _)| Some(*word) == variant).map(|(_, variant)| *variant);
     let variant = match base {
         "sdxl-refiner" => ModelVariant::Refiner,
-        "sd-1" | "sd-2" | "sdxl" => of_engine.unwrap_or(ModelVariant::Main),
-        _ => of_engine.or_else(|| variant_from_name(name)).unwrap_or(ModelVariant::Main),
+        "sd-1" | "sd-2" | "sdxl" => reported.unwrap_or(ModelVariant::Main),
+        _ => reported.or_else(|| variant_from_name(name)).unwrap_or(ModelVariant::Main),
     };
     ModelKind { family, variant, evidence: Evidence::Engine }
 }
 
-/// A main model.
 pub(super) fn model(model: &Value) -> Option<EngineModel> {
     let text = |name: &str| model.get(name).and_then(Value::as_str);
-    let own = |name: &str| model.get("default_settings").and_then(|settings| settings.get(name));
-    let side = |name: &str| own(name).and_then(Value::as_u64).and_then(|side| u32::try_from(side).ok());
-    // The five fields that the loader nodes demand.
+    let setting = |name: &str| model.get("default_settings").and_then(|settings| settings.get(name));
+    let integer =
+        |name: &str| setting(name).and_then(Value::as_u64).and_then(|integer| u32::try_from(integer).ok());
+    // The five fields that the loader nodes require.
     let handle = json!({"key": text("key")?, "hash": text("hash")?, "name": text("name")?, "base": text("base")?,
         "type": text("type")?});
     Some(EngineModel {
@@ -83,12 +83,12 @@ pub(super) fn model(model: &Value) -> Option<EngineModel> {
         name: text("name")?.to_owned(),
         kind: kind(text("base")?, text("variant"), text("name")?),
         handle,
-        size: side("width")
-            .zip(side("height"))
+        size: integer("width")
+            .zip(integer("height"))
             .map(|(width, height)| ImageSize::new(width / 8 * 8, height / 8 * 8)),
-        steps: side("steps").filter(|steps| *steps > 0),
-        cfg_scale: own("cfg_scale").and_then(Value::as_f64).filter(|scale| *scale >= 1.0),
-        scheduler: own("scheduler").and_then(Value::as_str).map(str::to_owned),
+        steps: integer("steps").filter(|steps| *steps > 0),
+        cfg_scale: setting("cfg_scale").and_then(Value::as_f64).filter(|scale| *scale >= 1.0),
+        scheduler: setting("scheduler").and_then(Value::as_str).map(str::to_owned),
     })
 }
 

@@ -1,4 +1,4 @@
-//! Reading a graph and its binding file.
+//! Reads a graph and its binding file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ struct BindingFile {
     size: Option<SizeRule>,
 }
 
-/// What becomes of a size that the graph does not take.
+/// What happens to a size that the graph does not take.
 #[derive(Deserialize, PartialEq)]
 #[serde(rename_all = "snake_case")]
 enum SizeRule {
@@ -42,25 +42,25 @@ pub(super) fn parse(
         output: declared.output,
         ignores_size: declared.size == Some(SizeRule::Ignore),
     };
-    let mut faults = Vec::new();
-    for (binding, places) in declared.bindings {
-        for text in places {
-            match resolve_input(&template, &inputs, binding, &text) {
-                Ok(place) => template.bindings.entry(binding).or_default().push(place),
-                Err(fault) => faults.push(fault),
+    let mut errors = Vec::new();
+    for (binding, names) in declared.bindings {
+        for name in names {
+            match resolve_input(&template, &inputs, binding, &name) {
+                Ok(input) => template.bindings.entry(binding).or_default().push(input),
+                Err(error) => errors.push(error),
             }
         }
     }
-    faults.extend(check::check_graph(&template, &batches));
-    if faults.is_empty() { Ok(template) } else { Err(faults) }
+    errors.extend(check::check_graph(&template, &batches));
+    if errors.is_empty() { Ok(template) } else { Err(errors) }
 }
 
-/// Editors on Windows begin a file with a byte order mark.
+/// Editors on Windows write a byte order mark.
 fn strip_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// An input that exists: with a value, fed by an edge, or known to the page that exported the workflow.
+/// The input, if it exists: with a value, with an edge, or known to the page that exported the workflow.
 fn resolve_input(
     template: &Template,
     inputs: &BTreeSet<NodeInput>,
@@ -72,11 +72,11 @@ fn resolve_input(
         .ok_or_else(|| TemplateError(format!("{binding}: {text:?} is not node.input")))?;
     let node =
         template.node(id).ok_or_else(|| TemplateError(format!("{binding}: the graph has no node {id:?}")))?;
-    let place = NodeInput { node: id.to_owned(), field: field.to_owned() };
+    let input = NodeInput { node: id.to_owned(), field: field.to_owned() };
     let is_known =
-        node.contains_key(field) || inputs.contains(&place) || template.incoming_edge(&place).is_some();
+        node.contains_key(field) || inputs.contains(&input) || template.incoming_edge(&input).is_some();
     if template.format.is_input(field) && is_known {
-        Ok(place)
+        Ok(input)
     } else {
         Err(TemplateError(format!("{binding}: the node {id:?} has no input {field:?}")))
     }

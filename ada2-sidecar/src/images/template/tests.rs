@@ -190,10 +190,10 @@ fn a_task_needs_its_bindings_and_has_no_others() {
         Err(faults) => faults.into_iter().map(|fault| fault.0).collect(),
     };
     let bare = invoke("output: out\nbindings: {prompt: [pos.prompt]}").unwrap();
-    assert!(faults(&bare, Task::Generate)[0].starts_with("seed is bound to no input"));
+    assert!(faults(&bare, Task::Generate)[0].starts_with("generate requires a binding for seed"));
     let whole = invoke(&yaml("")).unwrap();
     assert_eq!(whole.check_task(Task::Generate), Ok(()));
-    assert!(faults(&whole, Task::Edit)[0].starts_with("image is bound to no input"));
+    assert!(faults(&whole, Task::Edit)[0].starts_with("edit requires a binding for image"));
     let edit = invoke(&yaml(", image: [noise.width], strength: [out.steps]")).unwrap();
     assert_eq!(edit.check_task(Task::Edit), Ok(()));
     let told = faults(&edit, Task::Generate);
