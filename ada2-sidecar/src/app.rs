@@ -95,6 +95,11 @@ impl App {
 
     pub(crate) fn limits(&self) -> Limits {
         let config = &self.config;
-        Limits { max_n: config.max_n, max_pixels: config.max_pixels, max_seed: config.engine.max_seed() }
+        Limits {
+            max_n: config.max_n,
+            max_pixels: config.max_pixels,
+            max_seed: config.engine.max_seed(),
+            schedulers: config.engine.schedulers(),
+        }
     }
 }

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     config::Config,
-    engine::{Engine, EngineError, ImageEngine, monitor::EngineState},
+    engine::{Engine, EngineError, monitor::EngineState},
     images::{
         models::{self, Preset},
         template::Template,
@@ -49,7 +49,7 @@ impl GraphValidator {
     /// Starts the worker. The builtin engine runs no graphs.
     pub(crate) fn start(self, lifecycle: &Lifecycle) -> watch::Receiver<GraphErrors> {
         let (sender, receiver) = watch::channel(GraphErrors::default());
-        if !matches!(self.engine, Engine::Builtin(_)) {
+        if self.engine.runs_graphs() {
             lifecycle.spawn_worker("graph validation", self.run(sender));
         }
         receiver

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use self::{handle::ended_early, image_work::ImageWorkers};
 use crate::{
-    engine::{Engine, EngineError, GeneratedImage, ImageEngine, JobContext, JobOutcome},
+    engine::{Engine, EngineError, GeneratedImage, JobContext, JobOutcome},
     image_codec,
     images::Job,
     job_history::JobHistory,

@@ -1,11 +1,11 @@
 use super::*;
 use crate::images::{
     choice::ModelChoice,
-    models::{BaseModel, EngineModel},
+    models::{EngineModel, SD_1},
 };
 
 fn job(name: &str) -> Job {
-    let model = Some(EngineModel::without_settings("k", name, BaseModel::Sd1));
+    let model = Some(EngineModel::without_settings("k", name, &SD_1));
     Job::warm_up(ModelChoice { name: name.into(), model, preset: None })
 }
 

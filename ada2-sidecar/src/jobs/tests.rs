@@ -7,16 +7,13 @@ use picture::Format;
 use wire::openai::fields::FieldError;
 
 use super::*;
-use crate::{
-    engine::builtin::Builtin,
-    images::{
-        choice::ModelChoice,
-        models::{BaseModel, EngineModel},
-    },
+use crate::images::{
+    choice::ModelChoice,
+    models::{EngineModel, SD_1},
 };
 
 fn job(steps: u32) -> Job {
-    let model = Some(EngineModel::without_settings("k", "n", BaseModel::Sd1));
+    let model = Some(EngineModel::without_settings("k", "n", &SD_1));
     Job { steps: Some(steps), ..Job::warm_up(ModelChoice { name: "n".into(), model, preset: None }) }
 }
 
@@ -25,7 +22,7 @@ fn spec(steps: u32) -> JobSpec<Vec<GeneratedImage>> {
 }
 
 fn jobs() -> Jobs {
-    Jobs::new(Engine::Builtin(Builtin), 1, Lifecycle::new(), Metrics::default())
+    Jobs::new(Engine::builtin(), 1, Lifecycle::new(), Metrics::default())
 }
 
 async fn until_free(jobs: &Jobs) {

@@ -215,7 +215,7 @@ mod tests {
     use service::body::{BodyBudget, BudgetOwner};
 
     use super::*;
-    use crate::images::models::{BaseModel, EngineModel};
+    use crate::images::models::{EngineModel, SD_1};
 
     #[tokio::test]
     async fn a_body_counts_until_its_image_is_decoded() {
@@ -225,9 +225,9 @@ mod tests {
         let owner = BudgetOwner::Token("me".to_owned());
         let body = budget.read(&owner, &HeaderMap::new(), Body::from(image.clone())).await.unwrap();
         let fields = Fields::parse(br#"{"prompt":"a"}"#, REQUEST_FIELDS).unwrap();
-        let limits = Limits { max_n: 1, max_pixels: 1 << 20, max_seed: 9 };
+        let limits = Limits { max_n: 1, max_pixels: 1 << 20, max_seed: 9, schedulers: &[] };
         let request = ImageRequest::read(&fields, limits).unwrap();
-        let model = Some(EngineModel::without_settings("k", "n", BaseModel::Sd1));
+        let model = Some(EngineModel::without_settings("k", "n", &SD_1));
         let choice = ModelChoice { name: "n".into(), model, preset: None };
         let job = Job::warm_up(choice.clone());
         let images = EditImages { image: image.clone(), mask: None, size, is_large: false };

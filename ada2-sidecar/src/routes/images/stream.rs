@@ -167,11 +167,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::{Engine, builtin::Builtin},
+        engine::Engine,
         images::{
             Job,
             choice::ModelChoice,
-            models::{BaseModel, EngineModel},
+            models::{EngineModel, SD_1},
         },
         jobs::{JobSpec, Jobs},
         metrics::Metrics,
@@ -180,8 +180,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_holds_no_slot_past_the_time_limit() {
         let lifecycle = Lifecycle::new();
-        let jobs = Jobs::new(Engine::Builtin(Builtin), 1, lifecycle.clone(), Metrics::default());
-        let model = Some(EngineModel::without_settings("k", "n", BaseModel::Sd1));
+        let jobs = Jobs::new(Engine::builtin(), 1, lifecycle.clone(), Metrics::default());
+        let model = Some(EngineModel::without_settings("k", "n", &SD_1));
         let choice = ModelChoice { name: "n".into(), model, preset: None };
         let job = Job { steps: Some(150), previews: true, ..Job::warm_up(choice) }; // 3 s
         let spec = JobSpec {
