@@ -1,4 +1,4 @@
-//! What every handler can reach: handles, built once, cheap to clone.
+//! The state that every handler shares: handles, built once and cheap to clone.
 
 use std::{ops::Deref, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     engine::{EngineStatus, monitor::EngineState},
     image_cache::ImageCache,
-    images::models,
+    images::{Limits, models},
     jobs::Jobs,
     metrics::Metrics,
     readiness::ReadinessSnapshot,
@@ -30,63 +30,55 @@ impl Deref for App {
     }
 }
 
-/// What the state consists of.
 #[derive(Debug, Clone)]
 pub(crate) struct AppState {
-    /// The configuration.
     pub(crate) config: Arc<Config>,
-    /// Starts jobs.
     pub(crate) jobs: Jobs,
     /// The engine as last seen.
     pub(crate) engine_state: watch::Receiver<EngineState>,
-    /// The verdict that is in force.
     pub(crate) readiness: watch::Receiver<Arc<ReadinessSnapshot>>,
-    /// Reads bodies.
     pub(crate) body_budget: BodyBudget,
-    /// Pictures behind addresses.
     pub(crate) image_cache: Arc<ImageCache>,
-    /// What was counted.
     pub(crate) metrics: Metrics,
-    /// Unix seconds of our start: the date of models, whose own the engines do not keep.
+    /// Unix seconds of our start: the `created` of models, for which the engines keep no date.
     pub(crate) started_at: u64,
 }
 
-/// No work is admitted now: the failing checks.
+/// No request is admitted now; the text names the failing checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NotReady(pub(crate) String);
 
 impl App {
-    /// Builds it.
     pub(crate) fn new(
         config: Arc<Config>,
         jobs: Jobs,
-        engine: watch::Receiver<EngineState>,
-        published: watch::Receiver<Arc<ReadinessSnapshot>>,
+        engine_state: watch::Receiver<EngineState>,
+        readiness: watch::Receiver<Arc<ReadinessSnapshot>>,
         metrics: Metrics,
     ) -> Self {
         Self(Arc::new(AppState {
             body_budget: BodyBudget::new(MAX_BUFFERED_BODIES, config.max_request_bytes),
             config,
             jobs,
-            engine_state: engine,
-            readiness: published,
+            engine_state,
+            readiness,
             image_cache: Arc::default(),
             metrics,
             started_at: unix_now(),
         }))
     }
 
-    /// The same with another configuration; bodies that are held count on.
+    /// The same with another configuration. Bodies that are held keep counting.
     pub(crate) fn with_config(&self, config: Arc<Config>) -> Self {
-        let bodies = self.body_budget.with_body_limit(config.max_request_bytes);
-        Self(Arc::new(AppState { config, body_budget: bodies, ..AppState::clone(self) }))
+        let body_budget = self.body_budget.with_body_limit(config.max_request_bytes);
+        Self(Arc::new(AppState { config, body_budget, ..AppState::clone(self) }))
     }
 
-    /// Passes if work is admitted now. That we are stopping refuses nobody: whoever is heard connected before, and is seen
-    /// through like all that runs.
+    /// Passes while requests are admitted. Draining alone rejects nobody: whoever still sends a request connected before,
+    /// and is served to the end.
     pub(crate) fn check_ready(&self) -> Result<(), NotReady> {
-        let published = self.readiness.borrow();
-        let report = &published.report;
+        let snapshot = self.readiness.borrow();
+        let report = &snapshot.report;
         if report.admits() || report.fails_only("draining") {
             Ok(())
         } else {
@@ -94,11 +86,20 @@ impl App {
         }
     }
 
-    /// The engine as last seen, its models of the kinds that the configuration declares. Not there before it has answered
-    /// for the first time.
+    /// The engine as last seen, with the models' declared kinds. Fails until the engine has answered once.
     pub(crate) fn engine_status(&self) -> Result<EngineStatus, NotReady> {
         let status = self.engine_state.borrow().last_status.clone();
         let status = status.ok_or_else(|| NotReady(self.readiness.borrow().report.failing_message()))?;
         Ok(EngineStatus { models: models::apply_declarations(&self.config.models, &status.models), ..status })
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        let config = &self.config;
+        Limits {
+            max_n: config.max_n,
+            max_pixels: config.max_pixels,
+            max_seed: config.engine.max_seed(),
+            schedulers: config.engine.schedulers(),
+        }
     }
 }

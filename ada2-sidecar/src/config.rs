@@ -1,7 +1,6 @@
 //! The configuration: one table of keys, read into one valid value, every problem at once.
 
 pub mod checks;
-mod engine_kind;
 mod keys;
 mod models;
 mod partial;
@@ -28,6 +27,7 @@ use service::{
 
 use self::checks::{CardRules, HostRules};
 use self::sections::gpu_id;
+pub use crate::engine::EngineKind;
 use crate::{
     admin,
     gpu::{GpuSamplerConfig, KernelPaths},
@@ -39,7 +39,6 @@ use crate::{
 
 pub(crate) use self::sections::parse_engine_url;
 pub use self::{
-    engine_kind::EngineKind,
     keys::KEYS,
     partial::{
         GpuSettings, ListenSettings, admin_sockets, config_file, read_gpu_settings, read_listen_settings,

@@ -4,15 +4,12 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use service::{body::BodyError, client_info::ForwardingError, guard::GuardError};
-use wire::openai::{
-    error::{Code, ErrorEnvelope},
-    fields::FieldError,
-};
+use serde_json::Value;
+use service::{body::BodyError, client_info::AddressError, error_response::ErrorResponse, guard::GuardError};
+use wire::openai::{error::ErrorCode, fields::FieldError};
 
 use crate::{
     app::NotReady, engine::EngineError, images::choice, jobs::JobError, passthrough::PassThroughError,
@@ -23,9 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum ApiError {
     Guard(GuardError),
-    AddressNotAllowed,
-    /// Nobody can tell for whom this is, and why.
-    ClientAddressUnknown(ForwardingError),
+    Address(AddressError),
     PassThrough(PassThroughError),
     InvalidToken,
     Body(BodyError),
@@ -57,109 +52,72 @@ pub(crate) enum ApiError {
     Panic,
 }
 
-/// How a failure looks from outside.
-struct ErrorResponse {
-    status: StatusCode,
-    code: Code,
-    message: String,
-    param: Option<String>,
-    /// Seconds, 1 to 55: larger values make some clients hammer.
-    retry_after: Option<u8>,
-    /// Whether a repeat at once would be in vain, or would spend GPU time again.
-    no_retry: bool,
-}
-
-impl ErrorResponse {
-    fn new(status: u16, code: Code, message: impl Into<String>) -> Self {
-        let status = StatusCode::from_u16(status).expect("the table has valid statuses");
-        Self { status, code, message: message.into(), param: None, retry_after: None, no_retry: false }
-    }
-
-    fn param(mut self, param: Option<String>) -> Self {
-        self.param = param;
-        self
-    }
-
-    fn retry_after(mut self, seconds: u8) -> Self {
-        self.retry_after = Some(seconds);
-        self
-    }
-
-    fn no_retry(mut self) -> Self {
-        self.no_retry = true;
-        self
-    }
-}
-
 impl ApiError {
     fn error_response(self) -> ErrorResponse {
         match self {
-            Self::Guard(refusal) => guard_response(&refusal),
-            Self::AddressNotAllowed => address_response(None),
-            Self::ClientAddressUnknown(doubt) => address_response(Some(doubt)),
-            Self::PassThrough(fault) => passthrough_response(&fault),
-            Self::InvalidToken => ErrorResponse::new(
-                401,
-                Code::InvalidApiKey,
-                "This server wants its token: send the header Authorization: Bearer TOKEN.",
+            Self::Guard(error) => ErrorResponse::guard(
+                &error,
+                "allowed_hosts (--allowed-hosts)",
+                "allowed_origins (--allowed-origins)",
             ),
-            Self::Body(error) => body_response(error),
+            Self::Address(error) => {
+                ErrorResponse::address(error, "allow_from (--allow-from)", "--trusted-proxies")
+            }
+            Self::PassThrough(fault) => passthrough_response(&fault),
+            Self::InvalidToken => ErrorResponse::unauthenticated(),
+            Self::Body(error) => ErrorResponse::body(error, "--max-request-bytes"),
             Self::Field(FieldError { param, message }) => {
                 let code = match param.as_deref() {
-                    Some("size") => Code::InvalidSize,
-                    Some(_) => Code::InvalidValue,
-                    None => Code::InvalidBody,
+                    Some("size") => ErrorCode::InvalidSize,
+                    Some(_) => ErrorCode::InvalidValue,
+                    None => ErrorCode::InvalidBody,
                 };
-                ErrorResponse::new(400, code, message).param(param)
+                ErrorResponse::new(StatusCode::BAD_REQUEST, code, message).with_param(param.as_deref())
             }
             Self::Model(refused) => model_response(&refused),
-            Self::NotReady(NotReady(why)) => {
-                ErrorResponse::new(503, Code::BackendNotReady, format!("Not ready to make pictures: {why}"))
-                    .retry_after(30)
-                    .no_retry()
-            }
+            Self::NotReady(NotReady(why)) => ErrorResponse::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                ErrorCode::BackendNotReady,
+                format!("Not ready to make pictures: {why}"),
+            )
+            .with_retry_after(30)
+            .no_retry(),
             Self::Busy { limit } => {
                 let message = format!("All {limit} slots are taken; try again in a few seconds.");
-                ErrorResponse::new(429, Code::BackendOverloaded, message).retry_after(5)
+                ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::BackendOverloaded, message)
+                    .with_retry_after(5)
             }
             Self::EngineBusy { waiting } => {
                 let message =
                     format!("{waiting} jobs of others wait in the engine; try again in a few seconds.");
-                ErrorResponse::new(429, Code::BackendOverloaded, message).retry_after(5)
+                ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::BackendOverloaded, message)
+                    .with_retry_after(5)
             }
             Self::Engine(error) => engine_response(&error),
             Self::Timeout(timeout) => {
                 let message =
                     format!("The picture was not finished within {timeout:?}; the job has been cancelled.");
-                ErrorResponse::new(504, Code::EngineTimeout, message).no_retry()
+                ErrorResponse::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::EngineTimeout, message).no_retry()
             }
-            Self::NotFound { suggestion: near } => {
-                let hint = near.map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
-                ErrorResponse::new(404, Code::NotFound, format!("There is nothing at this path.{hint}"))
-            }
-            Self::CheckNotFound { known_checks: known } => {
-                ErrorResponse::new(404, Code::NotFound, format!("There is no such check. Checks: {known}."))
-            }
+            Self::NotFound { suggestion } => ErrorResponse::unknown_path(suggestion),
+            Self::CheckNotFound { known_checks: known } => ErrorResponse::new(
+                StatusCode::NOT_FOUND,
+                ErrorCode::NotFound,
+                format!("There is no such check. Checks: {known}."),
+            ),
             Self::Query(fault) => query_response(&fault),
             Self::NoGpuReading(why) => {
-                ErrorResponse::new(503, Code::BackendNotReady, why).retry_after(5).no_retry()
+                ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::BackendNotReady, why)
+                    .with_retry_after(5)
+                    .no_retry()
             }
             Self::ImageNotFound => ErrorResponse::new(
-                404,
-                Code::NotFound,
+                StatusCode::NOT_FOUND,
+                ErrorCode::NotFound,
                 "This picture is not here, or no longer; ask for b64_json to get it in the answer.",
             ),
-            Self::MethodNotAllowed => ErrorResponse::new(
-                405,
-                Code::MethodNotAllowed,
-                "This path does not take this method; see the Allow header.",
-            ),
-            Self::Panic => ErrorResponse::new(
-                500,
-                Code::Internal,
-                "A fault of ours ended this request; the log has the cause under this request id.",
-            )
-            .no_retry(),
+            Self::MethodNotAllowed => ErrorResponse::method_not_allowed(),
+            Self::Panic => ErrorResponse::internal(),
         }
     }
 }
@@ -169,93 +127,34 @@ fn query_response(fault: &SmiQueryError) -> ErrorResponse {
         SmiQueryError::Field(_) => "query",
         SmiQueryError::Format(_) => "format",
     };
-    ErrorResponse::new(400, Code::InvalidValue, fault.to_string()).param(Some(param.to_owned()))
-}
-
-fn address_response(doubt: Option<ForwardingError>) -> ErrorResponse {
-    let not_allowed = || "Your address may not use the engine here; --allow-from says who may.".to_owned();
-    let message = doubt.map_or_else(not_allowed, |doubt| doubt.message("--trusted-proxies"));
-    ErrorResponse::new(403, Code::IpNotAllowed, message)
+    ErrorResponse::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidValue, fault.to_string())
+        .with_param(Some(param))
 }
 
 /// What is not there is 404; what is there and cannot be used as asked is the request's fault.
 fn model_response(refused: &choice::ModelChoiceError) -> ErrorResponse {
-    let (status, code) =
-        if refused.is_not_found() { (404, Code::ModelNotFound) } else { (400, Code::InvalidValue) };
-    ErrorResponse::new(status, code, refused.to_string()).param(Some("model".to_owned()))
-}
-
-fn guard_response(refusal: &GuardError) -> ErrorResponse {
-    match refusal {
-        GuardError::InvalidHost => ErrorResponse::new(
-            400,
-            Code::HostNotAllowed,
-            "The request needs exactly one Host header that names this server.",
-        ),
-        GuardError::HostNotAllowed(host) => ErrorResponse::new(
-            421,
-            Code::HostNotAllowed,
-            format!(
-                "This server does not answer to the name {host:?}; if it is ours, add it to allowed_hosts (--allowed-hosts)."
-            ),
-        ),
-        GuardError::OriginNotAllowed(origin) => ErrorResponse::new(
-            403,
-            Code::CrossOrigin,
-            format!(
-                "A page from {origin:?} may not use this server; if it is yours, add it to allowed_origins (--allowed-origins)."
-            ),
-        ),
-    }
-}
-
-fn body_response(error: BodyError) -> ErrorResponse {
-    match error {
-        BodyError::Encoded => {
-            ErrorResponse::new(415, Code::EncodedBody, "Send the body without Content-Encoding.")
-        }
-        BodyError::TooLarge(limit) => ErrorResponse::new(
-            413,
-            Code::RequestTooLarge,
-            format!("The body has more than {limit} bytes (--max-request-bytes)."),
-        ),
-        BodyError::BudgetExhausted => ErrorResponse::new(
-            429,
-            Code::BackendOverloaded,
-            "Too many large requests at once; try again in a few seconds.",
-        )
-        .retry_after(5),
-        BodyError::CallerBudgetExhausted => ErrorResponse::new(
-            429,
-            Code::BackendOverloaded,
-            "Your other requests hold half of what is taken of bodies at once; send fewer at a time.",
-        )
-        .retry_after(5),
-        BodyError::TooSlow => {
-            ErrorResponse::new(408, Code::RequestTimeout, "The body was not whole within 5 minutes.")
-                .no_retry()
-        }
-        BodyError::Stalled => {
-            ErrorResponse::new(408, Code::RequestTimeout, "The body stopped arriving.").no_retry()
-        }
-        BodyError::ReadFailed => {
-            ErrorResponse::new(400, Code::InvalidBody, "The body could not be read to its end.")
-        }
-    }
+    let (status, code) = if refused.is_not_found() {
+        (StatusCode::NOT_FOUND, ErrorCode::ModelNotFound)
+    } else {
+        (StatusCode::BAD_REQUEST, ErrorCode::InvalidValue)
+    };
+    ErrorResponse::new(status, code, refused.to_string()).with_param(Some("model"))
 }
 
 fn passthrough_response(fault: &PassThroughError) -> ErrorResponse {
     let (status, code) = match fault {
-        PassThroughError::Unreachable(_) => (503, Code::EngineUnavailable),
-        PassThroughError::ConnectionBroken(_) => (502, Code::EngineUnavailable),
-        PassThroughError::UnexpectedUpgrade | PassThroughError::Framing(_) => (502, Code::EngineError),
-        PassThroughError::ResponseTimeout => (504, Code::EngineTimeout),
-        PassThroughError::UploadTooLarge(_) => (413, Code::RequestTooLarge),
-        PassThroughError::UploadStalled => (408, Code::RequestTimeout),
-        PassThroughError::UploadAborted => (400, Code::InvalidBody),
+        PassThroughError::Unreachable(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::EngineUnavailable),
+        PassThroughError::ConnectionBroken(_) => (StatusCode::BAD_GATEWAY, ErrorCode::EngineUnavailable),
+        PassThroughError::UnexpectedUpgrade | PassThroughError::Framing(_) => {
+            (StatusCode::BAD_GATEWAY, ErrorCode::EngineError)
+        }
+        PassThroughError::ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, ErrorCode::EngineTimeout),
+        PassThroughError::UploadTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::RequestTooLarge),
+        PassThroughError::UploadStalled => (StatusCode::REQUEST_TIMEOUT, ErrorCode::RequestTimeout),
+        PassThroughError::UploadAborted => (StatusCode::BAD_REQUEST, ErrorCode::InvalidBody),
     };
-    let face = ErrorResponse::new(status, code, fault.to_string()).no_retry();
-    if status == 503 { face.retry_after(5) } else { face }
+    let response = ErrorResponse::new(status, code, fault.to_string()).no_retry();
+    if status == StatusCode::SERVICE_UNAVAILABLE { response.with_retry_after(5) } else { response }
 }
 
 fn engine_response(error: &EngineError) -> ErrorResponse {
@@ -267,61 +166,51 @@ fn engine_response(error: &EngineError) -> ErrorResponse {
         | EngineError::Unresponsive(_)
         | EngineError::HostUnresolved(_)
         | EngineError::LoginRequired(_)
-        | EngineError::UnexpectedResponse(_) => {
-            ErrorResponse::new(503, Code::EngineUnavailable, with_cause("The engine is not available"))
-                .retry_after(30)
-                .no_retry()
-        }
-        EngineError::Failed(_) | EngineError::Interrupted(_) => {
-            ErrorResponse::new(502, Code::EngineError, with_cause("The engine could not make the picture"))
-                .no_retry()
-        }
+        | EngineError::UnexpectedResponse(_) => ErrorResponse::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::EngineUnavailable,
+            with_cause("The engine is not available"),
+        )
+        .with_retry_after(30)
+        .no_retry(),
+        EngineError::Failed(_) | EngineError::Interrupted(_) => ErrorResponse::new(
+            StatusCode::BAD_GATEWAY,
+            ErrorCode::EngineError,
+            with_cause("The engine could not make the picture"),
+        )
+        .no_retry(),
         EngineError::OutOfMemory(_) => {
             let what = "The GPU's memory did not suffice, and the engine has been asked to free its caches; try a smaller size";
-            ErrorResponse::new(503, Code::GpuOutOfMemory, with_cause(what)).retry_after(10).no_retry()
-        }
-        EngineError::QueueFull => {
-            ErrorResponse::new(429, Code::BackendOverloaded, with_cause("Try again in a few seconds"))
-                .retry_after(5)
-        }
-        EngineError::Cancelled => {
-            ErrorResponse::new(503, Code::EngineUnavailable, with_cause("The service is stopping"))
-                .retry_after(30)
+            ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::GpuOutOfMemory, with_cause(what))
+                .with_retry_after(10)
                 .no_retry()
         }
+        EngineError::QueueFull => ErrorResponse::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::BackendOverloaded,
+            with_cause("Try again in a few seconds"),
+        )
+        .with_retry_after(5),
+        EngineError::Cancelled => ErrorResponse::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::EngineUnavailable,
+            with_cause("The service is stopping"),
+        )
+        .with_retry_after(30)
+        .no_retry(),
     }
 }
 
 impl ApiError {
-    /// What the client is told, where no status can be sent any more.
-    pub(crate) fn envelope(self) -> ErrorEnvelope {
-        let ErrorResponse { code, message, param, .. } = self.error_response();
-        ErrorEnvelope::new(code, message).with_param(param.as_deref())
+    /// The inner object, for a stream whose status was sent before.
+    pub(crate) fn error_object(self) -> Value {
+        self.error_response().body["error"].take()
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let ambiguous = matches!(self, Self::Guard(GuardError::InvalidHost));
-        let ErrorResponse { status, code, message, param, retry_after, no_retry: final_ } =
-            self.error_response();
-        let envelope = ErrorEnvelope::new(code, message).with_param(param.as_deref());
-        let mut response = (status, Json(envelope)).into_response();
-        let headers = response.headers_mut();
-        if ambiguous {
-            // Whoever sends such a head may mean the bytes behind it as something else, too.
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        if let Some(seconds) = retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
-        }
-        if final_ {
-            headers.insert("x-should-retry", HeaderValue::from_static("false"));
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
+        self.error_response().into_response()
     }
 }
 
@@ -345,7 +234,7 @@ macro_rules! from {
     };
 }
 
-from!(GuardError => Guard, BodyError => Body, FieldError => Field, choice::ModelChoiceError => Model, NotReady => NotReady, EngineError => Engine, SmiQueryError => Query);
+from!(GuardError => Guard, AddressError => Address, BodyError => Body, FieldError => Field, choice::ModelChoiceError => Model, NotReady => NotReady, EngineError => Engine, SmiQueryError => Query);
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
-//! Every graph that could be sent to the engine, looked at by the engine each time it came up or changed: a node that an
-//! upgrade took away is known before the first picture fails of it. Runs nothing in the engine.
+//! Validates every graph against the engine's nodes whenever the engine starts or changes, so that a node missing after an
+//! upgrade is known before a request fails. Runs nothing in the engine.
 
 use std::{
     sync::Arc,
@@ -12,46 +12,45 @@ use tracing::{debug, info, warn};
 
 use crate::{
     config::Config,
-    engine::{Engine, EngineError, ImageEngine, monitor::EngineState},
+    engine::{Engine, EngineError, monitor::EngineState},
     images::{
         models::{self, Preset},
         template::Template,
     },
 };
 
-/// For all of them together.
+/// For all graphs together.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// After a look that failed.
+/// After a validation that failed to run, and the least distance between two.
 const RETRY: Duration = Duration::from_secs(5);
-/// While something is wrong: nodes and files can be installed without a restart that we would see.
+/// While graphs have errors: nodes and files can be installed without a visible restart.
 const RECHECK_INTERVAL: Duration = Duration::from_mins(1);
 
-/// What the engine has against our graphs: a line for each fault. Empty as well before the first look.
+/// One line per error. Also empty before the first validation.
 pub(crate) type GraphErrors = Arc<[String]>;
 
-/// Looks at them, again and again.
 pub(crate) struct GraphValidator {
     pub(crate) engine: Engine,
     pub(crate) state: watch::Receiver<EngineState>,
     pub(crate) config: Reloadable<Arc<Config>>,
 }
 
-/// What a look was about: another start, another version or other presets want another one.
+/// What the last validation covered. Another start, version or configuration of the engine needs a new one.
 struct LastValidation {
     start: u64,
     version: String,
     config: Arc<Config>,
     validated_at: Instant,
-    /// How long what it gave holds; for good where nothing was wrong.
+    /// None without errors: valid until something changes.
     valid_for: Option<Duration>,
 }
 
 impl GraphValidator {
-    /// Starts it. The builtin engine runs no graphs.
+    /// Starts the worker. The builtin engine runs no graphs.
     pub(crate) fn start(self, lifecycle: &Lifecycle) -> watch::Receiver<GraphErrors> {
         let (sender, receiver) = watch::channel(GraphErrors::default());
-        if !matches!(self.engine, Engine::Builtin(_)) {
-            lifecycle.spawn_worker("graph vetting", self.run(sender));
+        if self.engine.runs_graphs() {
+            lifecycle.spawn_worker("graph validation", self.run(sender));
         }
         receiver
     }
@@ -73,19 +72,19 @@ impl GraphValidator {
             }
             let templates = all_templates(&self.engine, &config.presets);
             let result = tokio::time::timeout(TIMEOUT, validate_all(&self.engine, &templates)).await;
-            let holds = match result {
-                Ok(Ok(faults)) => {
-                    log_errors(&version, templates.len(), &sender.borrow(), &faults);
-                    let holds = (!faults.is_empty()).then_some(RECHECK_INTERVAL);
-                    sender.send_replace(faults.into());
-                    holds
+            let valid_for = match result {
+                Ok(Ok(errors)) => {
+                    log_errors(&version, templates.len(), &sender.borrow(), &errors);
+                    let valid_for = (!errors.is_empty()).then_some(RECHECK_INTERVAL);
+                    sender.send_replace(errors.into());
+                    valid_for
                 }
                 Ok(Err(error)) => {
-                    debug!(%error, "the engine cannot be asked about graphs; trying again");
+                    debug!(%error, "cannot validate graphs; trying again");
                     Some(RETRY)
                 }
                 Err(_) => {
-                    warn!("the engine did not look at the graphs within {TIMEOUT:?}; trying again");
+                    warn!("validating the graphs timed out after {TIMEOUT:?}; trying again");
                     Some(RETRY)
                 }
             };
@@ -94,15 +93,15 @@ impl GraphValidator {
                 version,
                 config,
                 validated_at: Instant::now(),
-                valid_for: holds,
+                valid_for,
             });
         }
-        // The monitor is gone, and with it everybody who could ask.
+        // The engine's monitor has ended; a worker must not return.
         std::future::pending::<()>().await;
     }
 }
 
-/// A look that found faults, or nobody to ask, is repeated after a while; looks that follow each other keep a distance.
+/// Errors and failures expire; a change is validated at once, or after [`RETRY`] if the last result was one of those.
 fn is_due(
     last: Option<&LastValidation>,
     start: u64,
@@ -115,7 +114,7 @@ fn is_due(
     let age = now.saturating_duration_since(last.validated_at);
     match last.valid_for {
         None => !same,
-        Some(holds) => age >= if same { holds } else { RETRY },
+        Some(valid_for) => age >= if same { valid_for } else { RETRY },
     }
 }
 
@@ -123,27 +122,27 @@ fn log_errors(version: &str, count: usize, before: &[String], now: &[String]) {
     if before == now {
         return;
     }
-    for fault in now {
-        warn!(version, "a graph does not fit the engine: {fault}");
+    for error in now {
+        warn!(version, "invalid graph: {error}");
     }
     if now.is_empty() {
-        info!(version, count, "the engine knows every node of our graphs");
+        info!(version, count, "all graphs are valid in the engine");
     }
 }
 
-/// Every graph, and what to call it.
+/// Every graph with its name for people.
 pub(crate) fn all_templates<'a>(
     engine: &'a Engine,
     presets: &'a [Arc<Preset>],
 ) -> Vec<(String, &'a Template)> {
-    let shipped = engine
+    let builtin = engine
         .builtin_templates()
         .into_iter()
         .map(|(name, template)| (format!("built in, {name}"), template));
-    shipped.chain(named_templates(presets)).collect()
+    builtin.chain(named_templates(presets)).collect()
 }
 
-/// What the presets' templates bind, and which of their edges give way: a line each, for people.
+/// A line for what each preset's template binds, and one for each edge that a binding replaces.
 pub(crate) fn describe_templates(presets: &[Arc<Preset>]) -> Vec<String> {
     let lines = named_templates(presets).flat_map(|(name, template)| {
         let binds = format!("{name}: binds {}; output {}", template.summary(), template.output);
@@ -153,7 +152,7 @@ pub(crate) fn describe_templates(presets: &[Arc<Preset>]) -> Vec<String> {
     lines.collect()
 }
 
-/// What the author of a template should know, once for each configuration.
+/// Logs the notes on templates, once per configuration.
 pub(crate) fn log_notes(presets: &[Arc<Preset>]) {
     for (name, template) in named_templates(presets) {
         for note in template.notes() {
@@ -169,17 +168,17 @@ fn named_templates(presets: &[Arc<Preset>]) -> impl Iterator<Item = (String, &Te
     })
 }
 
-/// What the engine has against them, each line with its graph's name.
+/// Returns the engine's errors, each with its graph's name.
 pub(crate) async fn validate_all(
     engine: &Engine,
     templates: &[(String, &Template)],
 ) -> Result<Vec<String>, EngineError> {
     let graphs: Vec<_> = templates.iter().map(|(_, template)| *template).collect();
-    let found = engine.validate(&graphs).await?;
+    let errors = engine.validate(&graphs).await?;
     let lines = templates
         .iter()
-        .zip(found)
-        .flat_map(|((name, _), faults)| faults.into_iter().map(move |fault| format!("{name}: {fault}")));
+        .zip(errors)
+        .flat_map(|((name, _), errors)| errors.into_iter().map(move |error| format!("{name}: {error}")));
     Ok(lines.collect())
 }
 
@@ -193,23 +192,23 @@ mod tests {
     }
 
     #[test]
-    fn graphs_are_looked_at_once_for_each_start_version_and_configuration_and_again_while_they_fail() {
+    fn graphs_are_validated_for_each_start_version_and_configuration_and_again_while_they_have_errors() {
         let (one, other, at) = (config(), config(), Instant::now());
-        let due = |holds: Option<u64>, start, version, config: &Arc<Config>, seconds| {
-            let holds = holds.map(Duration::from_secs);
+        let due = |valid_for: Option<u64>, start, version, config: &Arc<Config>, seconds| {
+            let valid_for = valid_for.map(Duration::from_secs);
             let last = LastValidation {
                 start: 1,
                 version: "6.14.2".into(),
                 config: one.clone(),
                 validated_at: at,
-                valid_for: holds,
+                valid_for,
             };
             is_due(Some(&last), start, version, config, at + Duration::from_secs(seconds))
         };
         assert!(is_due(None, 1, "6.14.2", &one, at));
-        assert!(!due(None, 1, "6.14.2", &one, 1_000_000), "nothing was wrong");
-        assert!(due(None, 2, "6.14.2", &one, 0), "it came up again");
-        assert!(due(None, 1, "6.15.0", &one, 0), "it was upgraded unseen");
+        assert!(!due(None, 1, "6.14.2", &one, 1_000_000), "there were no errors");
+        assert!(due(None, 2, "6.14.2", &one, 0), "it restarted");
+        assert!(due(None, 1, "6.15.0", &one, 0), "it was upgraded unnoticed");
         assert!(due(None, 1, "6.14.2", &other, 0), "other presets");
         assert!(!due(Some(60), 1, "6.14.2", &one, 59) && due(Some(60), 1, "6.14.2", &one, 60));
         assert!(!due(Some(60), 2, "6.14.2", &one, 4) && due(Some(60), 2, "6.14.2", &one, 5));

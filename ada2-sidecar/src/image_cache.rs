@@ -1,4 +1,4 @@
-//! The last pictures, for answers that carry an address instead of the bytes. In memory, bounded, oldest out first.
+//! Recent images, for responses that carry a URL instead of the bytes. In memory and bounded; the oldest goes first.
 
 use std::{
     collections::VecDeque,
@@ -11,21 +11,20 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::GeneratedImage;
 
-/// Bytes of pictures kept.
 const MAX_BYTES: usize = 128 << 20;
 
-/// The pictures, newest last.
 #[derive(Debug, Default)]
 pub(crate) struct ImageCache(Mutex<CachedImages>);
 
 #[derive(Debug, Default)]
 struct CachedImages {
+    /// Newest last.
     images: VecDeque<(String, Bytes, Format)>,
     bytes: usize,
 }
 
 impl ImageCache {
-    /// Keeps a picture and gives its file name, which nobody can guess who has not got the picture.
+    /// Keeps an image and returns its file name, which only someone who has the image can guess.
     pub(crate) fn insert(&self, image: &GeneratedImage) -> String {
         let hash = Sha256::digest(&image.bytes);
         let (short, _) = hash.split_first_chunk::<16>().expect("SHA-256 has 32 bytes");
@@ -43,11 +42,10 @@ impl ImageCache {
         name
     }
 
-    /// The picture of this name, if it is still here.
     pub(crate) fn get(&self, name: &str) -> Option<(Bytes, Format)> {
         let cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = cache.images.iter().find(|(known, ..)| known == name);
-        found.map(|(_, bytes, format)| (bytes.clone(), *format))
+        let image = cache.images.iter().find(|(known, ..)| known == name);
+        image.map(|(_, bytes, format)| (bytes.clone(), *format))
     }
 }
 
@@ -55,20 +53,18 @@ impl ImageCache {
 mod tests {
     use super::*;
 
-    fn picture(byte: u8, size: usize) -> GeneratedImage {
+    fn image(byte: u8, size: usize) -> GeneratedImage {
         GeneratedImage { bytes: vec![byte; size].into(), format: Format::Png, seed: 1 }
     }
 
     #[test]
-    fn the_oldest_goes_when_room_is_needed() {
-        let recent = ImageCache::default();
-        let first = recent.insert(&picture(1, MAX_BYTES / 2));
-        let second = recent.insert(&picture(2, MAX_BYTES / 2));
-        assert_eq!(recent.insert(&picture(2, MAX_BYTES / 2)), second, "the same picture is kept once");
-        assert!(recent.get(&first).is_some());
-        let third = recent.insert(&picture(3, 10));
-        assert!(
-            recent.get(&first).is_none() && recent.get(&second).is_some() && recent.get(&third).is_some()
-        );
+    fn the_oldest_image_is_evicted() {
+        let cache = ImageCache::default();
+        let first = cache.insert(&image(1, MAX_BYTES / 2));
+        let second = cache.insert(&image(2, MAX_BYTES / 2));
+        assert_eq!(cache.insert(&image(2, MAX_BYTES / 2)), second, "the same image is kept once");
+        assert!(cache.get(&first).is_some());
+        let third = cache.insert(&image(3, 10));
+        assert!(cache.get(&first).is_none() && cache.get(&second).is_some() && cache.get(&third).is_some());
     }
 }

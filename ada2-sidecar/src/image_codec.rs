@@ -1,6 +1,6 @@
-//! Pictures decoded and encoded: what an edit starts from, and the format that an answer wants. Takes milliseconds to
-//! seconds of a core and up to half a gigabyte: only as part of a job ([`crate::jobs`]), never on the threads that serve
-//! requests, and given up when the job is cancelled.
+//! Decoding of source images and masks, and encoding into the requested format. Takes up to seconds of a core and half a
+//! gigabyte, so it runs only as part of a job ([`crate::jobs`]), never on the threads that serve requests, and stops when
+//! the job is cancelled.
 
 mod decode;
 mod metadata;
@@ -11,6 +11,7 @@ use std::io::{BufRead, Cursor, Seek};
 use bytes::Bytes;
 use image::{DynamicImage, GrayImage, ImageEncoder, ImageFormat, ImageReader, imageops};
 use picture::Format;
+use service::text::prefix;
 use tokio_util::sync::CancellationToken;
 use wire::openai::{fields::FieldError, images::ImageSize};
 
@@ -19,39 +20,39 @@ use crate::images::{Output, SourceImage};
 
 pub(crate) use metadata::{strip_for_decoder, strip_metadata};
 
-/// Pixels of a picture that is sent to us: 40 megapixels, told from its header.
+/// Pixels of an uploaded image, as its header says.
 const MAX_PIXELS: u64 = 40_000_000;
-/// The shortest side that is made.
+/// The shortest side of a generated image.
 const MIN_SIDE: u32 = 64;
-/// Pixels from which on decoding takes so much memory that only few may do it at once.
+/// Pixels above which decoding takes so much memory that only a few may run at once.
 const LARGE_PIXELS: u64 = 8_000_000;
 
-/// The size of an uploaded picture as people see it: turned as it says, from its header alone.
+/// The size of an uploaded image once it is upright, from its header alone.
 pub(crate) fn upright_size(param: &str, bytes: &[u8]) -> Result<ImageSize, FieldError> {
     let reader = reader(param, Cursor::new(bytes))?;
     let (width, height) = reader.into_dimensions().map_err(|error| decode_error(param, &error))?;
     let size = ImageSize::new(width, height);
     if size.pixels() > MAX_PIXELS {
-        let message = format!("{param} has {size} pixels; at most 40 megapixels are taken.");
+        let message = format!("{param} has {size} pixels; at most 40 megapixels are accepted.");
         return Err(FieldError::new(param, message));
     }
     Ok(orientation::upright(size, orientation::read(bytes)))
 }
 
-/// The size of a picture that the engine made, from its header alone, however large it is.
+/// The size of an image of the engine's, from its header alone, without a limit.
 pub(crate) fn encoded_size(bytes: &[u8]) -> Result<ImageSize, String> {
     let reader = reader("image", Cursor::new(bytes)).map_err(|error| error.message)?;
     let (width, height) = reader.into_dimensions().map_err(|error| error.to_string())?;
     Ok(ImageSize::new(width, height))
 }
 
-/// Whether decoding a picture of this size takes much memory.
+/// Whether decoding an image of this size takes much memory.
 pub(crate) fn is_large(size: ImageSize) -> bool {
     size.pixels() > LARGE_PIXELS
 }
 
-/// The size that is made from a picture of this size if none is asked for: its own, rounded to multiples of 8, or the
-/// largest of the same shape that is allowed.
+/// The size generated from an image of this size if the request names none: its own, rounded to multiples of 8, or the
+/// largest allowed with the same aspect ratio.
 pub(crate) fn output_size(original: ImageSize, max_pixels: u64) -> ImageSize {
     let rounded = |length: f64| {
         #[expect(
@@ -68,22 +69,22 @@ pub(crate) fn output_size(original: ImageSize, max_pixels: u64) -> ImageSize {
         rounded(f64::from(original.width) * scale),
         rounded(f64::from(original.height) * scale),
     );
-    // A very long picture whose short side was raised.
+    // Raising the short side of a very long image may exceed the limit.
     while size.pixels() > max_pixels && size.width.max(size.height) > MIN_SIDE {
         if size.width > size.height { size.width -= 8 } else { size.height -= 8 }
     }
     size
 }
 
-/// Decodes picture and mask, one after the other, and brings both to the size that is made. Without a mask the picture's
-/// own transparency is one.
+/// Decodes image and mask, one after the other, and scales both to `size`. Without a mask the image's own transparency
+/// serves as one.
 pub(crate) fn prepare(
-    picture: &[u8],
+    image: &[u8],
     mask: Option<&[u8]>,
     size: ImageSize,
     cancel: &CancellationToken,
 ) -> Result<SourceImage, FieldError> {
-    let decoded = decode("image", picture, cancel)?;
+    let decoded = decode("image", image, cancel)?;
     let own_mask =
         if mask.is_none() && decoded.has_alpha() { Some(decoded.keep_mask(cancel)?) } else { None };
     let rgb = decoded.into_rgb(cancel)?;
@@ -95,39 +96,38 @@ pub(crate) fn prepare(
     };
     let keep_mask = match mask {
         Some(mask) => Some(prepare_mask(mask, size, cancel)?),
-        None => own_mask.map(|own| resize_mask(&own, size)).filter(has_repaint_area),
+        None => own_mask.map(|mask| resize_mask(&mask, size)).filter(has_repaint_area),
     };
     Ok(SourceImage {
         image: encode_png(&DynamicImage::ImageRgb8(rgb)),
-        mask: keep_mask.map(|keep| encode_png(&DynamicImage::ImageLuma8(keep))),
+        mask: keep_mask.map(|mask| encode_png(&DynamicImage::ImageLuma8(mask))),
     })
 }
 
-/// What the mask keeps.
+/// The mask as an image that is black where the source is repainted.
 fn prepare_mask(mask: &[u8], size: ImageSize, cancel: &CancellationToken) -> Result<GrayImage, FieldError> {
     let mask = decode("mask", mask, cancel)?;
     if !mask.has_alpha() {
-        let message =
-            "mask has no alpha channel: it must be transparent where the picture is to be repainted.";
+        let message = "mask has no alpha channel: it must be transparent where the image is to be repainted.";
         return Err(FieldError::new("mask", message));
     }
     let keep_mask = resize_mask(&mask.keep_mask(cancel)?, size);
     if !has_repaint_area(&keep_mask) {
-        let message = "mask is transparent nowhere: nothing would be repainted.";
+        let message = "mask has no transparent pixel: nothing would be repainted.";
         return Err(FieldError::new("mask", message));
     }
     Ok(keep_mask)
 }
 
-fn resize_mask(keep: &GrayImage, size: ImageSize) -> GrayImage {
-    imageops::resize(keep, size.width, size.height, imageops::FilterType::Nearest)
+fn resize_mask(mask: &GrayImage, size: ImageSize) -> GrayImage {
+    imageops::resize(mask, size.width, size.height, imageops::FilterType::Nearest)
 }
 
-fn has_repaint_area(keep: &GrayImage) -> bool {
-    keep.pixels().any(|pixel| pixel[0] == 0)
+fn has_repaint_area(mask: &GrayImage) -> bool {
+    mask.pixels().any(|pixel| pixel[0] == 0)
 }
 
-/// The picture in the format that is wanted; as it is, if it is that already.
+/// Converts to the output format; unchanged if it has that format already.
 pub(crate) fn encode(
     image: Bytes,
     format: Format,
@@ -144,7 +144,7 @@ pub(crate) fn encode(
     match output.format {
         Format::Png => return Ok(encode_png(&DynamicImage::ImageRgb8(rgb))),
         Format::Jpeg => {
-            // The encoder knows no 0.
+            // The encoder's lowest quality is 1.
             let encoder =
                 image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, output.quality.max(1));
             let (width, height) = rgb.dimensions();
@@ -160,19 +160,21 @@ pub(crate) fn encode(
     Ok(bytes.into())
 }
 
-/// File names and content types lie: the first bytes tell the format.
+/// Detects the format from the first bytes, because file names and content types are unreliable.
 fn reader<R: BufRead + Seek>(param: &str, mut from: R) -> Result<ImageReader<R>, FieldError> {
     let format = from.fill_buf().ok().and_then(|head| image::guess_format(head).ok());
-    let known =
-        format.filter(|format| matches!(format, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP));
-    known
+    format
+        .filter(|format| matches!(format, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP))
         .map(|format| ImageReader::with_format(from, format))
         .ok_or_else(|| FieldError::new(param, format!("{param} must be a PNG, JPEG or WebP file.")))
 }
 
 fn decode_error(param: &str, error: &image::ImageError) -> FieldError {
-    let cause: String = error.to_string().chars().take(200).collect();
-    FieldError::new(param, format!("{param} cannot be decoded: {}.", cause.trim_end_matches('.')))
+    let cause = error.to_string();
+    FieldError::new(
+        param,
+        format!("{param} cannot be decoded: {}.", prefix(&cause, 200).trim_end_matches('.')),
+    )
 }
 
 fn encode_png(image: &DynamicImage) -> Bytes {

@@ -1,22 +1,26 @@
-//! What an image request asks for, and the job that it becomes. Pure: reading, ranges and defaults; no clock, no
-//! engine, no HTTP.
+//! The pure domain: an image request, the model that it means, and the job that it becomes. No clock, no engine, no HTTP.
 
 pub mod choice;
 mod job;
+mod model_warnings;
 pub mod models;
 pub mod parameters;
 mod request;
 mod resolve;
+mod task;
 pub mod template;
 
-pub use job::{EditPlan, Job, SourceImage, Task};
+pub use job::Job;
+pub use model_warnings::model_warnings;
 pub use request::{
     ImageRequest, ImageRoute, Limits, Output, ParameterNames, Quality, REQUEST_FIELDS, ResponseFormat,
 };
+pub use resolve::DEFAULT_SCHEDULER;
+pub use task::{EditPlan, SourceImage, Task};
 
-/// For numbers that were read with a range below 2^32.
+/// For numbers whose range was checked to be below 2^32.
 fn to_u32(number: u64) -> u32 {
-    u32::try_from(number).expect("read with a range that fits")
+    u32::try_from(number).expect("its range was checked")
 }
 
 #[cfg(test)]

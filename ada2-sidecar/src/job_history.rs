@@ -1,5 +1,5 @@
-//! What became of the last pictures: failures in a row, the pace of steps, when the engine last worked. Written by jobs,
-//! read by readiness; bounded, and of this process's time only.
+//! Results of recent jobs: consecutive failures, time per step, when the engine last generated. Written by jobs, read by
+//! readiness; bounded, and kept in memory only.
 
 use std::{
     collections::VecDeque,
@@ -16,27 +16,27 @@ use crate::{
     images::{Job, Task},
 };
 
-/// Paces that the usual one is made of.
+/// Jobs that a median is taken over.
 const MAX_SAMPLES: usize = 20;
-/// Fewer say nothing of what is usual.
+/// Fewer jobs give no median.
 const MIN_SAMPLES: usize = 5;
-/// Pairs of model and size that are remembered; the one unused for longest is forgotten.
+/// Combinations of model, size and task; the least recently used is dropped.
 const MAX_KEYS: usize = 32;
-/// Steps that a pace is at least the mean of: one or two may have waited for anything.
+/// Steps of a job that count; one or two may have waited for something else.
 const MIN_STEPS: u32 = 3;
 
-/// The record. Cheap to clone; all clones are the same.
+/// Cheap to clone; clones share everything.
 #[derive(Debug, Clone, Default)]
 pub struct JobHistory(Arc<Mutex<HistoryState>>);
 
 #[derive(Debug, Default)]
 struct HistoryState {
     snapshot: JobHistorySnapshot,
-    /// Newest use last.
+    /// Most recently used last.
     timings: VecDeque<(TimingKey, VecDeque<Duration>)>,
 }
 
-/// What paces are compared within.
+/// Only jobs with the same key are compared.
 #[derive(Debug, Clone, PartialEq)]
 struct TimingKey {
     model: String,
@@ -44,43 +44,43 @@ struct TimingKey {
     task: Task,
 }
 
-/// What is known of the last pictures.
+/// What is known at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct JobHistorySnapshot {
-    /// Failures of the engine's own since a picture succeeded.
+    /// Failures that are the engine's fault since a job last succeeded.
     pub failures: u32,
-    /// The last of them, in the engine's words.
+    /// The message of the last of them.
     pub last_failure: Option<String>,
-    /// When a picture succeeded last.
+    /// When a job last succeeded.
     pub last_success: Option<Instant>,
-    /// When the engine began to paint last, as its first step shows.
+    /// When the engine last began to generate, judged by a job's first step.
     pub generating_since: Option<Instant>,
-    /// Jobs that the engine has taken a step of and has not ended.
+    /// Running jobs that have had their first step.
     pub generating: u32,
-    /// How long steps took in the last job that made some.
+    /// Time per step of the last job with enough steps.
     pub step_timing: Option<StepTiming>,
 }
 
-/// How long a job's steps took.
+/// Time per step of one job, and of comparable jobs before it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepTiming {
-    /// What the job was asked for as.
+    /// The model's name in the request.
     pub model: String,
-    /// Of the picture, where it is known before it is made.
+    /// The image's size, if it is known before it is generated.
     pub size: Option<ImageSize>,
     /// The mean of its steps.
     pub mean: Duration,
-    /// The median of up to 20 jobs before it for that model and size; absent where there were fewer than five.
+    /// The median of up to 20 earlier jobs with the same model, size and task; none if there were fewer than five.
     pub median: Option<Duration>,
 }
 
 impl JobHistory {
-    /// What is known now.
+    /// The current state.
     pub fn snapshot(&self) -> JobHistorySnapshot {
         self.lock().snapshot.clone()
     }
 
-    /// Runs the engine's part of a job, and remembers its pace.
+    /// Runs the engine's part of a job and records its time per step.
     pub(crate) async fn track(
         &self,
         job: &Job,
@@ -89,7 +89,7 @@ impl JobHistory {
     ) -> JobOutcome {
         let mut run = pin!(run);
         let mut steps = StepClock::default();
-        let mut painting = None;
+        let mut generating = None;
         let result = loop {
             tokio::select! {
                 biased;
@@ -100,7 +100,7 @@ impl JobHistory {
                     }
                     let JobProgress { image_index, image_fraction, .. } = *progress.borrow_and_update();
                     if steps.report(image_index, image_fraction, now()) {
-                        painting.get_or_insert_with(|| GeneratingGuard::begin(self));
+                        generating.get_or_insert_with(|| GeneratingGuard::begin(self));
                     }
                 }
             }
@@ -112,22 +112,22 @@ impl JobHistory {
     }
 
     fn record_timing(&self, job: &Job, step: Duration) {
-        let kind = TimingKey { model: job.name.clone(), size: job.expected_size(), task: job.task };
-        let mut record = self.lock();
-        record.snapshot.step_timing = Some(record.push_timing(kind, step));
+        let key = TimingKey { model: job.name.clone(), size: job.expected_size(), task: job.task };
+        let mut state = self.lock();
+        state.snapshot.step_timing = Some(state.push_timing(key, step));
     }
 
-    /// Remembers what came of a job: pictures that can be used, or why there are none.
+    /// Records a job's result: usable images, or the error.
     pub(crate) fn record_result(&self, result: Result<(), &EngineError>) {
-        let mut record = self.lock();
+        let snapshot = &mut self.lock().snapshot;
         match result {
             Ok(()) => {
-                record.snapshot.last_success = Some(now());
-                (record.snapshot.failures, record.snapshot.last_failure) = (0, None);
+                snapshot.last_success = Some(now());
+                (snapshot.failures, snapshot.last_failure) = (0, None);
             }
             Err(error) if is_engine_fault(error) => {
-                record.snapshot.failures = record.snapshot.failures.saturating_add(1);
-                record.snapshot.last_failure = Some(error.to_string());
+                snapshot.failures = snapshot.failures.saturating_add(1);
+                snapshot.last_failure = Some(error.to_string());
             }
             Err(_) => {}
         }
@@ -138,29 +138,29 @@ impl JobHistory {
     }
 }
 
-/// Whether a failure says that the engine does not work: a caller who left, a full queue and an engine that is not there
-/// say nothing of that.
+/// Whether an error says that the engine does not work. A client's disconnect, a full queue or an unreachable engine does
+/// not.
 fn is_engine_fault(error: &EngineError) -> bool {
-    // An engine that a person stops, or starts anew, is none that fails by itself.
+    // `Interrupted` neither: a person stopped the job or restarted the engine.
     matches!(error, EngineError::Failed(_) | EngineError::OutOfMemory(_) | EngineError::UnexpectedResponse(_))
 }
 
 impl HistoryState {
-    /// One more job's pace, beside those before it.
-    fn push_timing(&mut self, kind: TimingKey, step: Duration) -> StepTiming {
-        let known = self.timings.iter().position(|(known, _)| *known == kind);
+    /// Adds a job, and compares it with those before it.
+    fn push_timing(&mut self, key: TimingKey, step: Duration) -> StepTiming {
+        let known = self.timings.iter().position(|(known, _)| *known == key);
         let (_, mut before) =
-            known.and_then(|at| self.timings.remove(at)).unwrap_or((kind.clone(), VecDeque::new()));
-        let usual = median(&before);
+            known.and_then(|at| self.timings.remove(at)).unwrap_or((key.clone(), VecDeque::new()));
+        let median = median(&before);
         before.push_back(step);
         if before.len() > MAX_SAMPLES {
             before.pop_front();
         }
-        self.timings.push_back((kind.clone(), before));
+        self.timings.push_back((key.clone(), before));
         if self.timings.len() > MAX_KEYS {
             self.timings.pop_front();
         }
-        StepTiming { model: kind.model, size: kind.size, mean: step, median: usual }
+        StepTiming { model: key.model, size: key.size, mean: step, median }
     }
 }
 
@@ -170,15 +170,15 @@ fn median(samples: &VecDeque<Duration>) -> Option<Duration> {
     (sorted.len() >= MIN_SAMPLES).then(|| sorted[sorted.len() / 2])
 }
 
-/// A job at which the engine is seen to work, until it ends or is given up.
+/// Counts a job as generating until it ends or is dropped.
 struct GeneratingGuard<'a>(&'a JobHistory);
 
 impl<'a> GeneratingGuard<'a> {
-    fn begin(outcomes: &'a JobHistory) -> Self {
-        let mut record = outcomes.lock();
-        record.snapshot.generating_since = Some(now());
-        record.snapshot.generating += 1;
-        Self(outcomes)
+    fn begin(history: &'a JobHistory) -> Self {
+        let snapshot = &mut history.lock().snapshot;
+        snapshot.generating_since = Some(now());
+        snapshot.generating += 1;
+        Self(history)
     }
 }
 
@@ -188,8 +188,7 @@ impl Drop for GeneratingGuard<'_> {
     }
 }
 
-/// The time between two steps of the same picture, summed up. What lies between two pictures (decoding, saving, loading
-/// what comes next) is no step.
+/// Sums the time between two steps of the same image. Time between two images (decoding, saving, loading) does not count.
 #[derive(Debug, Default)]
 struct StepClock {
     count: u32,
@@ -205,23 +204,23 @@ struct StepReport {
 }
 
 impl StepClock {
-    /// One more report; whether it tells of a step.
-    fn report(&mut self, picture: usize, within: f64, at: Instant) -> bool {
-        let before = self.last_report.filter(|last| last.image == picture);
-        let unchanged = before.is_some_and(|before| (within - before.fraction).abs() < f64::EPSILON);
-        if within <= 0.0 || unchanged {
+    /// Takes a progress report; returns whether it is a step.
+    fn report(&mut self, image: usize, fraction: f64, at: Instant) -> bool {
+        let before = self.last_report.filter(|last| last.image == image);
+        let unchanged = before.is_some_and(|before| (fraction - before.fraction).abs() < f64::EPSILON);
+        if fraction <= 0.0 || unchanged {
             return false;
         }
-        // Where it falls, another node of the graph begins.
-        if let Some(before) = before.filter(|before| within > before.fraction) {
+        // A fraction that falls belongs to the graph's next node.
+        if let Some(before) = before.filter(|before| fraction > before.fraction) {
             self.count = self.count.saturating_add(1);
             self.elapsed += at.saturating_duration_since(before.at);
         }
-        self.last_report = Some(StepReport { image: picture, fraction: within, at });
+        self.last_report = Some(StepReport { image, fraction, at });
         true
     }
 
-    /// What came before the first step, loading and waiting, is none.
+    /// Loading and waiting before the first step do not count.
     fn mean_step(&self) -> Option<Duration> {
         (self.count >= MIN_STEPS).then(|| self.elapsed / self.count)
     }

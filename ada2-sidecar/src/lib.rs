@@ -1,10 +1,8 @@
-//! The sidecar: the whole service as a function of its listeners, its configuration and its lifecycle.
+//! The sidecar as a function of its listeners, its configuration and its lifecycle.
 //!
-//! One request, downwards: `routes` → `routes::images` → [`images`] (what is asked) → [`readiness`] (may work be
-//! admitted) → [`jobs`] (the task that owns the slot) → [`engine`] → the answer. Beside it: [`gpu`] and the engine's
-//! monitor feed [`readiness`].
+//! A request for an image passes `router`, `middleware`, `routes::images`, [`images`] (request and job), [`jobs`] (the task
+//! that holds the slot) and [`engine`]. [`gpu`], [`host`] and the engine's monitor feed [`readiness`], which gates it.
 
-mod access;
 pub mod admin;
 mod app;
 pub mod cli;
@@ -22,6 +20,7 @@ pub mod instance;
 pub mod job_history;
 pub mod jobs;
 pub mod metrics;
+mod middleware;
 mod passthrough;
 mod port;
 pub mod readiness;
@@ -40,9 +39,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use listenfd::ListenFd;
 use service::{
+    client_info::PRIVATE_RANGES,
     descriptors,
-    guard::PRIVATE_RANGES,
-    lifecycle::{Lifecycle, WorkerExited},
+    lifecycle::Lifecycle,
+    process::ServeError,
     reload::{ReloadHandle, Reloadable},
     serve::{HttpServer, accept},
     settings::SettingSource,
@@ -67,36 +67,16 @@ use crate::{
     warm_up::WarmUpWorker,
 };
 
-/// Why the service ended.
-#[derive(Debug)]
-pub enum ServeError {
-    /// A part could not be started.
-    Start(std::io::Error),
-    /// A background task died.
-    Worker(WorkerExited),
-}
-
-impl std::fmt::Display for ServeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Start(error) => write!(f, "cannot start: {error}"),
-            Self::Worker(died) => write!(f, "{died}"),
-        }
-    }
-}
-
-impl std::error::Error for ServeError {}
-
-/// Where the service listens.
+/// The listening sockets.
 #[derive(Debug)]
 pub struct Sockets {
     /// Bound and listening.
     pub listeners: Vec<TcpListener>,
-    /// The service manager holds them too: who waits in their queues is served by the next process.
+    /// The service manager holds the sockets too, so connections in their queues are served by the next process.
     pub kept_open: bool,
 }
 
-/// Binds every address, or says which cannot be had, and who has it.
+/// Binds every address. The error names the address, and the process that holds it.
 pub async fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses {
@@ -113,15 +93,14 @@ pub async fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>>
     Ok(listeners)
 }
 
-/// The sockets that the service manager listens on for us (`ada2-sidecar.socket`); they stay open while we restart, and
-/// take the place of `listen`.
+/// The sockets of the service manager (`ada2-sidecar.socket`). They stay open over a restart, and replace `listen`.
 pub fn socket_activated(mut listen_fds: ListenFd) -> std::io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for index in 0..listen_fds.len() {
         let socket = listen_fds.take_tcp_listener(index).map_err(|error| {
             std::io::Error::new(
                 error.kind(),
-                format!("socket {index} of the service manager is not a TCP one: {error}"),
+                format!("socket {index} of the service manager is not a TCP socket: {error}"),
             )
         })?;
         if let Some(socket) = socket {
@@ -132,17 +111,17 @@ pub fn socket_activated(mut listen_fds: ListenFd) -> std::io::Result<Vec<TcpList
     Ok(listeners)
 }
 
-/// Says that the service manager's sockets take the place of a `listen` that somebody has set.
+/// Warns if a configured `listen` differs from the service manager's sockets, which replace it.
 pub fn warn_of_overridden_listen(config: &Config, activated: &[TcpListener]) {
     let activated: Vec<_> = activated.iter().filter_map(|socket| socket.local_addr().ok()).collect();
-    let same =
-        config.listen.len() == activated.len() && config.listen.iter().all(|one| activated.contains(one));
-    if config.listen_source != SettingSource::Default && !same {
+    let is_same = config.listen.len() == activated.len()
+        && config.listen.iter().all(|address| activated.contains(address));
+    if config.listen_source != SettingSource::Default && !is_same {
         warn!(
             listen = join_addresses(&config.listen),
             sockets = join_addresses(&activated),
-            "listen ({}) has no effect: the socket unit decides where we listen; change ListenStream= with \
-             `systemctl edit ada2-sidecar.socket`, or take listen away",
+            "listen ({}) has no effect: the socket unit decides where the service listens; change ListenStream= with \
+             `systemctl edit ada2-sidecar.socket`, or remove listen",
             config.listen_source
         );
     }
@@ -152,11 +131,10 @@ fn join_addresses(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Serves until the lifecycle ends. Every background task is named here. `source` is where the configuration is read from
-/// again, when that is asked for.
+/// Serves until the lifecycle ends. Starts every background task. `source` reads the configuration for reloads.
 ///
-/// Connections wait in the listeners' queues until there is a first verdict: before it, whatever we said would be a
-/// refusal, and a restart would fail requests.
+/// Connections wait in the listeners' queues until the first readiness verdict: earlier answers could only be refusals, and
+/// a restart would fail requests.
 pub async fn serve(
     sockets: Sockets,
     config: Config,
@@ -166,9 +144,9 @@ pub async fn serve(
     let Sockets { listeners, kept_open } = sockets;
     log_startup(&listeners, &config);
     let reloads = ReloadHandle::default();
-    if let Some(folder) = config.admin.runtime_dir.as_deref().or(config.instance.directory()) {
+    if let Some(directory) = config.admin.runtime_dir.as_deref().or(config.instance.directory()) {
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        admin::start(folder, addresses, reloads.clone(), &lifecycle);
+        admin::start(directory, addresses, reloads.clone(), &lifecycle);
     }
     let grace = config.shutdown_grace;
     let engine = Engine::new(config.engine, config.engine_url.as_ref(), config.instance.tag());
@@ -177,27 +155,27 @@ pub async fn serve(
     let metrics = Metrics::default();
     let jobs = Jobs::new(engine, config.max_inflight, lifecycle.clone(), metrics.clone());
     let host = host::start(config.host_sampler_config()).map_err(ServeError::Start)?;
-    let current = LiveConfig::new(config, jobs.slots().clone());
-    let (readiness, rejudge) = start_readiness(&current, gpu, host, &engine_state, &jobs, &lifecycle);
-    let config = current.config.load();
+    let live = LiveConfig::new(config, jobs.slots().clone());
+    let (readiness, evaluation) = start_readiness(&live, gpu, host, &engine_state, &jobs, &lifecycle);
+    let config = live.config.load();
     let engine_url = config.engine_url.as_ref();
     let passthrough =
         engine_url.map(|url| PassThrough::new(url, config.access.max_upload, lifecycle.clone()));
     let app = App::new(config, jobs, engine_state, readiness.clone(), metrics);
-    let door = Reloadable::new(RequestRouter::new(app, passthrough.map(Arc::new)));
+    let router = Reloadable::new(RequestRouter::new(app, passthrough.map(Arc::new)));
     let serving = CancellationToken::new();
     systemd::start_notifier(&lifecycle, readiness.clone(), reloads.clone(), serving.clone());
     let first_readings = readiness::wait_for_first_readings(readiness);
     if lifecycle.draining().run_until_cancelled(first_readings).await.is_some() {
-        for socket in listeners {
-            let mut listener = HttpServer { socket_activated: kept_open, ..HttpServer::plain(door.clone()) };
-            listener.limits.max_connections = descriptors::max_connections(listener.limits.max_connections);
-            lifecycle.spawn_worker("accept", accept(socket, listener, lifecycle.clone()));
+        for listener in listeners {
+            let mut server = HttpServer { socket_activated: kept_open, ..HttpServer::plain(router.clone()) };
+            server.limits.max_connections = descriptors::max_connections(server.limits.max_connections);
+            lifecycle.spawn_worker("accept", accept(listener, server, lifecycle.clone()));
         }
         systemd::ready();
         serving.cancel();
-        // Not before: the end of a reload tells the service manager that we are ready.
-        let reload = ReloadWorker { source, live: current, service: door, evaluation: rejudge };
+        // Not earlier, because the end of a reload reports `READY=1`.
+        let reload = ReloadWorker { source, live, router, evaluation };
         lifecycle.spawn_worker("reload", reload.run(reloads, lifecycle.clone()));
         lifecycle.draining().cancelled().await;
     }
@@ -205,35 +183,32 @@ pub async fn serve(
     lifecycle.wait_until_stopped(grace).await.map_err(ServeError::Worker)
 }
 
-/// Starts readiness, and the loading of the model that it may wait for.
+/// Starts readiness and the workers that report to it: graph validation and warm-up.
 fn start_readiness(
-    current: &LiveConfig,
+    live: &LiveConfig,
     gpu: watch::Receiver<Option<Arc<GpuSample>>>,
     host: watch::Receiver<Option<Arc<HostSample>>>,
     engine: &watch::Receiver<EngineState>,
     jobs: &Jobs,
     lifecycle: &Lifecycle,
 ) -> (watch::Receiver<Arc<ReadinessSnapshot>>, EvaluationTrigger) {
-    let config = current.config.load();
+    let config = live.config.load();
     let (state, warm_up) = watch::channel(if config.warm_up { WarmUp::Pending } else { WarmUp::Off });
-    let vetting = GraphValidator {
-        engine: jobs.engine().clone(),
-        state: engine.clone(),
-        config: current.config.clone(),
-    };
-    let graphs = vetting.start(lifecycle);
+    let validator =
+        GraphValidator { engine: jobs.engine().clone(), state: engine.clone(), config: live.config.clone() };
+    let graphs = validator.start(lifecycle);
     let sources = ReadinessSources { gpu, host, engine: engine.clone(), graphs, warm_up, jobs: jobs.clone() };
-    let files = config.instance.directory().map(LatchStore::open);
-    let (published, rejudge) = readiness::start(current.rules.clone(), sources, files, lifecycle);
-    let warmer = WarmUpWorker {
+    let latches = config.instance.directory().map(LatchStore::open);
+    let (published, evaluation) = readiness::start(live.rules.clone(), sources, latches, lifecycle);
+    let warm_up_worker = WarmUpWorker {
         state,
         engine: engine.clone(),
         published: published.clone(),
         jobs: jobs.clone(),
-        config: current.config.clone(),
+        config: live.config.clone(),
     };
-    warmer.start(lifecycle);
-    (published, rejudge)
+    warm_up_worker.start(lifecycle);
+    (published, evaluation)
 }
 
 fn log_startup(listeners: &[TcpListener], config: &Config) {
@@ -248,7 +223,7 @@ fn log_startup(listeners: &[TcpListener], config: &Config) {
         .collect();
     let private: Option<Vec<ipnet::IpNet>> =
         service::settings::list(PRIVATE_RANGES, |range| range.parse().ok());
-    let who = if Some(&config.access.allow_from) == private.as_ref() {
+    let allowed = if Some(&config.access.allow_from) == private.as_ref() {
         "loopback, private and 100.64/10 addresses".to_owned()
     } else {
         config.access.allow_from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -260,6 +235,6 @@ fn log_startup(listeners: &[TcpListener], config: &Config) {
         url = config.engine_url.as_ref().map(service::secret::redact_url),
         gpu = if config.gpu_required { "required" } else { "optional" },
         token = if config.access.token.is_some() { "required on /v1" } else { "none" },
-        "listening; whoever may come may run workflows on this machine: {who}"
+        "listening; clients from these addresses may run workflows on this machine: {allowed}"
     );
 }

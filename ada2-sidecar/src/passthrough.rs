@@ -1,14 +1,14 @@
-//! Everything that is not ours goes to the engine, and its answer back, both ways byte by byte as they come. Nothing is
-//! held, nothing is judged by readiness: the engine's own page is how people repair things.
+//! Forwards every request for a path of the engine's, and streams both bodies without buffering. Readiness does not gate
+//! it, because people repair things on the engine's own page.
 //!
-//! Only a GET or HEAD without body may travel on a kept connection, and only such a request is ever sent again: others
-//! may spend GPU time or change something, and are sent once, on a connection of their own.
+//! Only a GET or HEAD without a body may use a pooled connection, and only such a request is ever sent again. Any other
+//! may spend GPU time or change something, so it is sent once, on a new connection.
 
-mod body;
 mod engine_down_page;
 mod headers;
 mod pool;
 mod tunnel;
+mod upload;
 
 use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
@@ -32,48 +32,48 @@ use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::engine_down_page::{engine_down_page, wants_html_page};
 use self::{
-    body::{ResponseBody, Upload, UploadError, UploadState},
-    pool::{ConnectError, Pool, Sender},
+    pool::{ConnectError, Pool, ResponseBody, Sender},
+    upload::{Upload, UploadError, UploadState},
 };
 
-/// The engine may take this long for the head of an answer, and for more of its body.
+/// For the engine: until the response's head, and between two pieces of its body.
 const ENGINE_TIMEOUT: Duration = Duration::from_mins(5);
-/// A caller may take this long for more of its body.
+/// For the client: between two pieces of its body.
 const CLIENT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Why the engine's answer could not be had.
+/// Why there is no response of the engine's.
 #[derive(Debug)]
 pub(crate) enum PassThroughError {
-    /// No connection could be made, and why.
+    /// No connection, and why.
     Unreachable(String),
-    /// The connection broke before the answer's head.
+    /// The connection ended before the response's head.
     ConnectionBroken(String),
     /// No head within [`ENGINE_TIMEOUT`].
     ResponseTimeout,
-    /// The engine changed to another protocol, which nobody had asked for.
+    /// The engine switched protocols without a request to.
     UnexpectedUpgrade,
-    /// Nobody can tell where its answer ends.
+    /// The end of the engine's response is ambiguous.
     Framing(FramingError),
-    /// The caller's body is longer than this many bytes.
+    /// The client's body has more than this many bytes.
     UploadTooLarge(u64),
-    /// The caller's body stopped coming.
     UploadStalled,
-    /// The caller's body broke off.
     UploadAborted,
 }
 
 impl fmt::Display for PassThroughError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(why) => write!(f, "The engine cannot be reached: {why}."),
-            Self::ConnectionBroken(why) => write!(f, "The engine broke off without an answer: {why}."),
+            Self::Unreachable(reason) => write!(f, "The engine cannot be reached: {reason}."),
+            Self::ConnectionBroken(reason) => {
+                write!(f, "The engine closed the connection without a response: {reason}.")
+            }
             Self::ResponseTimeout => {
-                write!(f, "The engine has not answered within {} s.", ENGINE_TIMEOUT.as_secs())
+                write!(f, "The engine did not respond within {} s.", ENGINE_TIMEOUT.as_secs())
             }
             Self::UnexpectedUpgrade => {
-                write!(f, "The engine changed to another protocol without being asked to.")
+                write!(f, "The engine switched protocols without being asked to.")
             }
-            Self::Framing(fault) => write!(f, "The engine's answer cannot be passed on: {fault}."),
+            Self::Framing(error) => write!(f, "The engine's response cannot be forwarded: {error}."),
             Self::UploadTooLarge(limit) => {
                 write!(f, "The body has more than {limit} bytes (--max-upload-bytes).")
             }
@@ -83,14 +83,13 @@ impl fmt::Display for PassThroughError {
     }
 }
 
-/// The way to the one engine.
 #[derive(Debug)]
 pub(crate) struct PassThrough {
     pool: Arc<Pool>,
-    /// What the engine is called by a caller that names no host.
+    /// The `Host` for a client that sends none.
     authority: HeaderValue,
     lifecycle: Lifecycle,
-    /// Bytes of a body; `Unitless` for no limit.
+    /// Bytes of a body; none for no limit.
     max_upload: Option<u64>,
 }
 
@@ -102,7 +101,6 @@ impl PassThrough {
         Self { pool: Pool::new(engine, lifecycle.clone()), authority, lifecycle, max_upload }
     }
 
-    /// One request, one answer.
     pub(crate) async fn forward(
         &self,
         mut request: Request<RequestBody>,
@@ -112,7 +110,7 @@ impl PassThrough {
         let upgrade = UpgradeRequest::from_request(&mut request);
         let (mut parts, incoming) = request.into_parts();
         headers::prepare_request(&mut parts, client, id, upgrade.is_some());
-        // HTTP/1.0 had none, and the engine is spoken to in HTTP/1.1.
+        // HTTP/1.0 needs no `Host`, and the engine gets HTTP/1.1.
         parts.headers.entry(HOST).or_insert_with(|| self.authority.clone());
         let (upload, state) = Upload::new(incoming, self.max_upload)?;
         let is_retryable = upgrade.is_none() && upload.is_end_stream() && is_safe_method(&parts.method);
@@ -127,8 +125,8 @@ impl PassThrough {
         self.client_response(sender, response, upgrade)
     }
 
-    /// Over kept connections as long as there are any, then over a new one. The engine may close a kept one at the moment
-    /// it is used: what it did not read is sent over the next, what it did not answer is sent again once.
+    /// Tries idle connections, then a new one. The engine may close an idle connection just as it is used: a request that
+    /// was not written goes over the next one, a request that got no response is sent once more.
     async fn send_pooled(
         &self,
         mut request: Request<Upload>,
@@ -156,15 +154,18 @@ impl PassThrough {
         request: Request<Upload>,
         state: Option<Arc<UploadState>>,
     ) -> Result<(Sender, Response<Incoming>), PassThroughError> {
-        let mut sender =
-            self.pool.connect().await.map_err(|ConnectError(why)| PassThroughError::Unreachable(why))?;
+        let mut sender = self
+            .pool
+            .connect()
+            .await
+            .map_err(|ConnectError(reason)| PassThroughError::Unreachable(reason))?;
         let error = match send(&mut sender, request, state.as_deref()).await {
             Ok(response) => return Ok((sender, response)),
             Err(SendError::Timeout) => return Err(PassThroughError::ResponseTimeout),
             Err(SendError::NotSent(_)) => "it closed the connection at once".to_owned(),
             Err(SendError::ConnectionClosed(error) | SendError::Malformed(error)) => error.to_string(),
         };
-        // A connection that we broke because the caller's body failed is no fault of the engine's.
+        // If the client's body failed, hyper broke the connection, not the engine.
         Err(match state.and_then(|state| state.error()) {
             Some(UploadError::TooLarge) => {
                 PassThroughError::UploadTooLarge(self.max_upload.unwrap_or_default())
@@ -187,9 +188,8 @@ impl PassThrough {
         *response.version_mut() = Version::HTTP_11;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let upgrade = upgrade.filter(|_| headers::is_websocket(response.headers()));
-            let UpgradeRequest { client: caller, permit: seat } =
-                upgrade.ok_or(PassThroughError::UnexpectedUpgrade)?;
-            tunnel::spawn(&self.lifecycle, caller, on(&mut response), seat);
+            let UpgradeRequest { client, permit } = upgrade.ok_or(PassThroughError::UnexpectedUpgrade)?;
+            tunnel::spawn(&self.lifecycle, client, on(&mut response), permit);
             headers::prepare_response(response.headers_mut(), true);
             return Ok(response.map(|_| Body::empty()));
         }
@@ -199,10 +199,10 @@ impl PassThrough {
     }
 }
 
-/// The caller's side of a WebSocket that is asked for.
+/// The client's side of a requested WebSocket.
 struct UpgradeRequest {
     client: OnUpgrade,
-    /// The place among the connections that the WebSocket goes on holding.
+    /// The client's place in the connection limit, which the WebSocket keeps.
     permit: Option<Arc<ConnectionPermit>>,
 }
 
@@ -221,7 +221,7 @@ fn is_safe_method(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
 
-/// The same request, of one without body.
+/// For a request that has no body.
 fn clone_without_body(request: &Request<Upload>) -> Request<Upload> {
     let mut copy = Request::new(Upload::empty());
     *copy.method_mut() = request.method().clone();
@@ -231,11 +231,11 @@ fn clone_without_body(request: &Request<Upload>) -> Request<Upload> {
 }
 
 enum SendError {
-    /// Not a byte of it was written.
+    /// No byte of it was written.
     NotSent(Box<Request<Upload>>),
-    /// The connection ended without an answer.
+    /// The connection ended without a response.
     ConnectionClosed(hyper::Error),
-    /// What came is no answer.
+    /// The bytes received are not an HTTP response.
     Malformed(hyper::Error),
     Timeout,
 }
@@ -250,7 +250,7 @@ async fn send(
     loop {
         match timeout_at(deadline, response.as_mut()).await {
             Ok(result) => return result.map_err(SendError::from_hyper),
-            // The engine waits for the caller as long as there is progress; the body itself has a shorter limit.
+            // The engine cannot respond before it has the body, which has a timeout of its own.
             Err(_) => match state.map(|state| state.last_progress() + ENGINE_TIMEOUT) {
                 Some(extended) if extended > Instant::now() => deadline = extended,
                 _ => return Err(SendError::Timeout),

@@ -218,7 +218,7 @@ impl Evaluator {
             started_at: self.started,
             engine: &sources.engine.borrow(),
             graphs: &sources.graphs.borrow(),
-            job_history: &sources.jobs.outcomes().snapshot(),
+            job_history: &sources.jobs.history().snapshot(),
             warm_up: &sources.warm_up.borrow(),
             slot_limit: sources.jobs.slots().limit(),
             inflight: sources.jobs.slots().inflight(),
@@ -253,7 +253,7 @@ fn log_changes(before: &ReadyReport, after: &ReadyReport) {
 mod tests {
     use super::*;
     use crate::{
-        engine::{Engine, EngineError, builtin::Builtin},
+        engine::{Engine, EngineError},
         gpu::GpuState,
         metrics::Metrics,
     };
@@ -269,7 +269,7 @@ mod tests {
         let flags = crate::cli::command().get_matches_from(["ada2-sidecar", "--engine", "builtin"]);
         let config = crate::config::load(&flags, &|_| None).unwrap().config;
         let lifecycle = Lifecycle::new();
-        let jobs = Jobs::new(Engine::Builtin(Builtin), 1, lifecycle.clone(), Metrics::default());
+        let jobs = Jobs::new(Engine::builtin(), 1, lifecycle.clone(), Metrics::default());
         let ((gpu, gpus), (host, hosts)) = (watch::channel(None), watch::channel(None));
         let (engine, engines) = watch::channel(EngineState::default());
         let (graphs, warm_up) = (watch::channel(GraphErrors::default()).1, watch::channel(WarmUp::Off).1);

@@ -1,5 +1,5 @@
-//! The configuration read again while the sidecar serves, on SIGHUP or by `ada2-sidecar reload`: all of it or nothing. A
-//! request that is under way keeps the configuration that it came to; its slot counts under the new limit.
+//! Reloads the configuration on SIGHUP or `ada2-sidecar reload`, all or nothing. A running request keeps the configuration
+//! that it began with; its slot counts towards the new limit.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::{
     systemd,
 };
 
-/// Where the sidecar's is read from.
+/// Reads the configuration again.
 pub type ConfigSource = service::reload::ConfigLoader<LoadedConfig>;
 
-/// What the workers beside the routes take from the configuration.
+/// The parts of the configuration that workers outside the router use.
 #[derive(Debug)]
 pub(crate) struct LiveConfig {
     pub(crate) config: Reloadable<Arc<Config>>,
@@ -30,7 +30,6 @@ pub(crate) struct LiveConfig {
 }
 
 impl LiveConfig {
-    /// As at start.
     pub(crate) fn new(config: Config, slots: Arc<Slots>) -> Self {
         let rules = Reloadable::new(Rules::from_config(&config));
         Self { config: Reloadable::new(Arc::new(config)), rules, slots }
@@ -43,17 +42,15 @@ impl LiveConfig {
     }
 }
 
-/// What a reload changes.
 #[derive(Debug)]
 pub(crate) struct ReloadWorker {
     pub(crate) source: ConfigSource,
     pub(crate) live: LiveConfig,
-    pub(crate) service: Reloadable<RequestRouter>,
+    pub(crate) router: Reloadable<RequestRouter>,
     pub(crate) evaluation: EvaluationTrigger,
 }
 
 impl ReloadWorker {
-    /// The worker.
     pub(crate) async fn run(self, reloads: ReloadHandle, lifecycle: Lifecycle) {
         reloads.run(lifecycle, || self.reload_once()).await;
     }
@@ -61,7 +58,6 @@ impl ReloadWorker {
     async fn reload_once(&self) -> Result<Vec<String>, Vec<Problem>> {
         systemd::reloading();
         let result = self.replace().await;
-        // Refused or not, it is over.
         systemd::ready();
         result
     }
@@ -73,13 +69,13 @@ impl ReloadWorker {
         if !unchangeable.is_empty() {
             return Err(unchangeable);
         }
-        // The state directory is taken once, at start.
+        // The state directory is opened once, at start.
         let (instance, state_dirs) = (old.instance.clone(), old.state_dirs.clone());
         let config = Arc::new(Config { instance, state_dirs, ..config });
         graph_validation::log_notes(&config.presets);
         self.live.apply(config.clone());
-        self.service.replace(self.service.load().with_config(config.clone()));
-        // Whoever is told of the reload meets the verdict by the new rules.
+        self.router.replace(self.router.load().with_config(config.clone()));
+        // Whoever learns of the reload then sees readiness judged by the new rules.
         self.evaluation.evaluate_now().await;
         Ok(config.warnings.clone())
     }

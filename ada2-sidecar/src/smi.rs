@@ -1,5 +1,5 @@
-//! The card as `nvidia-smi` tells it: a table, JSON, and its `--query-gpu` CSV. Made from a published sample; the driver
-//! is never asked here.
+//! The card as `nvidia-smi` shows it: a table, JSON, and the CSV of `--query-gpu`. Rendered from a published sample, never
+//! by asking the driver.
 
 mod csv;
 pub(crate) mod fields;
@@ -18,19 +18,17 @@ pub(crate) use table::table;
 
 const MIB: u64 = 1 << 20;
 
-/// A look at the card, and what was concluded from it.
+/// A sample of the card and the readiness report based on it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GpuView<'a> {
-    /// The look; none before the first.
+    /// None before the first sample.
     pub(crate) sample: Option<&'a GpuSample>,
-    /// The conclusion.
     pub(crate) report: &'a ReadyReport,
-    /// For ages.
+    /// Ages are relative to this.
     pub(crate) now: Instant,
 }
 
 impl<'a> GpuView<'a> {
-    /// The reading, if there is one.
     pub(crate) fn reading(&self) -> Option<&'a GpuReading> {
         match self.sample.map(|sample| &sample.state) {
             Some(GpuState::Present(reading)) => Some(reading),
@@ -38,16 +36,18 @@ impl<'a> GpuView<'a> {
         }
     }
 
-    /// The reading, if it is not so old that the driver must be hanging.
+    /// The reading and its time, unless it is so old that the driver must be hanging.
     pub(crate) fn fresh_reading(&self) -> Result<(&'a GpuReading, SystemTime), String> {
         match (self.reading(), self.sample) {
             (Some(reading), Some(sample)) if !is_stale(sample, self.now) => Ok((reading, sample.timestamp)),
-            (Some(_), _) => Err("the NVIDIA driver hangs: the last reading is too old to be told".to_owned()),
+            (Some(_), _) => {
+                Err("the NVIDIA driver is not responding: the last reading is too old".to_owned())
+            }
             _ => Err(self.unavailable_reason()),
         }
     }
 
-    /// Why there is no reading, as `nvidia-smi` says it where it has words for it.
+    /// Why there is no reading, in `nvidia-smi`'s words where it has a message.
     fn unavailable_reason(&self) -> String {
         match self.sample.map(|sample| &sample.state) {
             None => "the driver has not answered yet".to_owned(),
@@ -62,18 +62,18 @@ impl<'a> GpuView<'a> {
         }
     }
 
-    /// The keys of `--query-gpu`, and what belongs to them.
+    /// The keys of `--query-gpu`, with processes, the last XID and the readiness.
     pub(crate) fn json(&self) -> Value {
         let mut value = match self.reading() {
             Some(reading) => serde_json::to_value(&reading.report).expect("a report is JSON"),
             None => json!({"error": self.unavailable_reason()}),
         };
-        let processes = self.reading().and_then(|reading| reading.processes.as_ref()).map(|all| {
-            let one = |process: &crate::gpu::GpuProcess| {
+        let processes = self.reading().and_then(|reading| reading.processes.as_ref()).map(|processes| {
+            let to_json = |process: &crate::gpu::GpuProcess| {
                 json!({"pid": process.pid, "process_name": process.name, "type": process.process_type.as_str(),
                     "used_gpu_memory": process.used.map(|bytes| bytes / MIB), "unit": process.unit})
             };
-            all.iter().map(one).collect::<Vec<_>>()
+            processes.iter().map(to_json).collect::<Vec<_>>()
         });
         let xid = self.sample.and_then(|sample| sample.xids.recent.last()).map(|xid| {
             json!({"xid": xid.code, "age_seconds": self.now.saturating_duration_since(xid.at).as_secs()})

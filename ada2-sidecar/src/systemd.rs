@@ -1,4 +1,4 @@
-//! Telling the service manager how we are (`Type=notify`). Does nothing where none is listening.
+//! Notifications to the service manager (`Type=notify`); without one they do nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use crate::readiness::ReadinessSnapshot;
 
 /// The status until connections are accepted.
-const STARTING_STATUS: &str = "starting: a first look at card, engine and host";
+const STARTING_STATUS: &str = "starting: taking first readings of card, engine and host";
 
-/// The readiness in words whenever it changes, once we are `serving`, and the watchdog's pings from the start on. These come from the runtime
-/// that serves requests and not from the NVML thread: a wedged driver must give 503, not a restart loop.
+/// Sends watchdog pings from the start, and the readiness whenever it changes once `serving` is set. Runs on the runtime
+/// that serves requests, not on the NVML thread: a hanging driver must give 503, not a restart loop.
 pub(crate) fn start_notifier(
     lifecycle: &Lifecycle,
     mut published: watch::Receiver<Arc<ReadinessSnapshot>>,
@@ -25,11 +25,12 @@ pub(crate) fn start_notifier(
         let mut tick = tokio::time::interval(ping);
         let mut last_status = String::new();
         loop {
-            // A line break would begin another assignment.
+            // A line break would start another assignment.
             let line = published.borrow_and_update().report.summary();
             let starting = !serving.is_cancelled();
             let status = if starting { STARTING_STATUS.to_owned() } else { line };
-            let reload_error = reloads.status().last_error.map(|why| format!("; last reload refused: {why}"));
+            let reload_error =
+                reloads.status().last_error.map(|error| format!("; last reload refused: {error}"));
             let status = format!("{status}{}", reload_error.unwrap_or_default()).replace(['\n', '\r'], " ");
             if status != last_status {
                 let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
@@ -44,19 +45,18 @@ pub(crate) fn start_notifier(
     });
 }
 
-/// Ready, at first or again.
+/// After the start, and after each reload.
 pub(crate) fn ready() {
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 }
 
-/// Reading the configuration again; [`ready`] ends it.
+/// A reload begins; [`ready`] ends it.
 pub(crate) fn reloading() {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         let _ = sd_notify::notify(&[NotifyState::Reloading, now]);
     }
 }
 
-/// Stopping now.
 pub(crate) fn stopping() {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
 }

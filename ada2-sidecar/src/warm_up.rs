@@ -1,5 +1,5 @@
-//! Loading the default model before anybody asks for a picture: a smallest possible generation at start, and whenever
-//! the engine was started anew. Until it is done readiness says `engine_model: warming`.
+//! Loads the default model before the first request, by a minimal generation at start and after each restart of the
+//! engine. Until then readiness says `engine_model: warming`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,10 +16,9 @@ use crate::{
     readiness::{ReadinessSnapshot, WarmUp},
 };
 
-/// While the card or the engine is not ready for it.
+/// While the card or the engine is not ready.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Loads it, again and again as the engine restarts.
 pub(crate) struct WarmUpWorker {
     pub(crate) state: watch::Sender<WarmUp>,
     pub(crate) engine: watch::Receiver<EngineState>,
@@ -29,14 +28,14 @@ pub(crate) struct WarmUpWorker {
 }
 
 impl WarmUpWorker {
-    /// Starts it, if it is wanted.
+    /// Starts the worker, if warm-up is enabled.
     pub(crate) fn start(self, lifecycle: &Lifecycle) {
         if *self.state.borrow() == WarmUp::Off {
             return;
         }
         let draining = lifecycle.draining().clone();
         lifecycle.spawn_worker("warm-up", async move {
-            // Dropping the job's handle cancels it: nobody waits for a picture when we stop.
+            // Draining drops the job's handle, which cancels the job.
             draining.run_until_cancelled(self.run()).await;
         });
     }
@@ -62,15 +61,15 @@ impl WarmUpWorker {
                     info!("the default model is loaded");
                     WarmUp::Done(start)
                 }
-                // The engine went away: it has another start before it.
+                // The engine has stopped; its next start is warmed up.
                 Ok(Err(JobError::Engine(EngineError::ConnectionRefused(_)))) => WarmUp::Pending,
                 Ok(Err(error)) => failed(start, &error.to_string()),
-                Err(_) => failed(start, &format!("not done within {limit:?}")),
+                Err(_) => failed(start, &format!("not finished within {limit:?}")),
             });
         }
     }
 
-    /// Only where nothing else keeps the service from being ready, and there is a slot.
+    /// Starts the job, if nothing but `engine_model` fails and a slot is free.
     fn try_start(&self) -> Option<JobHandle<()>> {
         let admits = |report: &ReadyReport| report.fails_only("engine_model") || report.admits();
         if !admits(&self.published.borrow().report) {
@@ -82,12 +81,12 @@ impl WarmUpWorker {
         let models = models::apply_declarations(&config.models, &status.models);
         let choice = choice::resolve(&models, &config.presets, None, default).ok()?;
         let permit = self.jobs.slots().try_acquire()?;
-        let spec = JobSpec { job: Job::warm_up(choice), prepare: None, finish: Box::new(|_, _, _| Ok(())) };
+        let spec = JobSpec { job: Job::warm_up(choice), decode: None, finish: Box::new(|_, _, _| Ok(())) };
         Some(self.jobs.start(spec, permit, "warm-up".to_owned()))
     }
 }
 
 fn failed(start: u64, reason: &str) -> WarmUp {
-    warn!(error = reason, "the default model could not be loaded in advance");
+    warn!(error = reason, "warm-up failed: cannot load the default model");
     WarmUp::Failed(start, reason.to_owned())
 }

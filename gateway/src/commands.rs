@@ -13,9 +13,12 @@ use std::{
 };
 
 use clap::ArgMatches;
-use service::settings::{EXIT_CONFIG, Problem};
+use service::{
+    process::EXIT_SOFTWARE,
+    settings::{EXIT_CONFIG, Problem},
+};
 
-use crate::{EXIT_SOFTWARE, config};
+use crate::config;
 
 /// A backend is not ready, or a check failed.
 const EXIT_CHECK_FAILED: u8 = 1;

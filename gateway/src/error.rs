@@ -4,13 +4,14 @@ mod responses;
 mod stream_error;
 
 use axum::{
-    Json,
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::Value;
-use service::{body::BodyError, client_info::ForwardingError, guard::GuardError};
-use wire::openai::error::{Code, ErrorEnvelope};
+use service::{
+    body::BodyError, client_info::AddressError, error_response::ErrorResponse, guard::GuardError,
+    text::ellipsize,
+};
+use wire::openai::error::ErrorCode;
 
 use crate::{
     admission::{Busy, NotReady},
@@ -20,15 +21,15 @@ use crate::{
     store::StoreError,
 };
 
+/// Characters of foreign text that a message quotes.
+const MAX_QUOTED_CHARS: usize = 100;
+
 /// Every way in which a request fails.
 #[derive(Debug)]
 pub(crate) enum ApiError {
     /// `Host` or `Origin` is not ours.
     Guard(GuardError),
-    /// The caller's address is not on the list.
-    AddressNotAllowed,
-    /// Nobody can tell whose request this is, and why.
-    AddressUncertain(ForwardingError),
+    Address(AddressError),
     /// No token, or none of ours.
     Unauthenticated,
     /// The body was not read.
@@ -65,117 +66,47 @@ pub(crate) struct ErrorCause(pub(crate) String);
 
 /// The gateway itself refused, before any backend was asked; in the answer's extensions, for the metrics.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rejected(pub(crate) Code);
-
-/// What of a failure the caller sees.
-#[derive(Debug)]
-struct ErrorResponse {
-    status: StatusCode,
-    body: Value,
-    retry_after: Option<u64>,
-    should_retry: Option<bool>,
-}
-
-impl ErrorResponse {
-    fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
-        Self::from_envelope(status, ErrorEnvelope::new(code, message))
-    }
-
-    fn from_envelope(status: StatusCode, envelope: ErrorEnvelope) -> Self {
-        let body = serde_json::to_value(envelope).expect("an envelope is plain text");
-        Self { status, body, retry_after: None, should_retry: None }
-    }
-
-    /// Names a field of the inner object.
-    fn with_field(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.body["error"][name] = value.into();
-        self
-    }
-
-    /// The code, if it is one of ours and not a backend's own.
-    fn code(&self) -> Option<Code> {
-        Code::ALL.iter().copied().find(|code| self.body["error"]["code"] == code.as_str())
-    }
-
-    fn with_retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after = Some(seconds);
-        self
-    }
-
-    /// A repeat would only cost: SDKs make none.
-    fn no_retry(mut self) -> Self {
-        self.should_retry = Some(false);
-        self
-    }
-}
+pub(crate) struct Rejected(pub(crate) ErrorCode);
 
 impl ApiError {
     fn error_response(&self) -> ErrorResponse {
         match self {
-            Self::Guard(refusal) => responses::guard(refusal),
-            Self::AddressNotAllowed => ErrorResponse::new(
-                StatusCode::FORBIDDEN,
-                Code::IpNotAllowed,
-                "Your address is not allowed here",
-            ),
-            Self::AddressUncertain(doubt) => ErrorResponse::new(
-                StatusCode::FORBIDDEN,
-                Code::IpNotAllowed,
-                doubt.message("TRUST_PROXY_CIDRS"),
-            ),
-            Self::Unauthenticated => ErrorResponse::new(
-                StatusCode::UNAUTHORIZED,
-                Code::InvalidApiKey,
-                "A valid token is needed: send `Authorization: Bearer …`",
-            ),
-            Self::Body(fault) => responses::body(*fault),
-            Self::Malformed(Malformed::Field(error)) => {
-                let code = if error.param.is_some() { Code::InvalidValue } else { Code::InvalidBody };
-                let envelope = ErrorEnvelope::new(code, &error.message).with_param(error.param.as_deref());
-                ErrorResponse::from_envelope(StatusCode::BAD_REQUEST, envelope)
+            Self::Guard(error) => {
+                ErrorResponse::guard(error, "GATEWAY_ALLOWED_HOSTS", "GATEWAY_ALLOWED_ORIGINS")
             }
-            Self::Malformed(Malformed::Size(message)) => ErrorResponse::from_envelope(
-                StatusCode::BAD_REQUEST,
-                ErrorEnvelope::new(Code::InvalidSize, message).with_param(Some("size")),
-            ),
+            Self::Address(error) => {
+                ErrorResponse::address(*error, "IP_ALLOWLIST or UI_IP_ALLOWLIST", "TRUST_PROXY_CIDRS")
+            }
+            Self::Unauthenticated => ErrorResponse::unauthenticated(),
+            Self::Body(error) => ErrorResponse::body(*error, "MAX_REQUEST_BYTES"),
+            Self::Malformed(Malformed::Field(error)) => {
+                let code =
+                    if error.param.is_some() { ErrorCode::InvalidValue } else { ErrorCode::InvalidBody };
+                ErrorResponse::new(StatusCode::BAD_REQUEST, code, &error.message)
+                    .with_param(error.param.as_deref())
+            }
+            Self::Malformed(Malformed::Size(message)) => {
+                ErrorResponse::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidSize, message)
+                    .with_param(Some("size"))
+            }
             Self::Denied(denial) => responses::denied(denial),
             Self::NotReady(NotReady { class, error }) => responses::not_ready(class, error, None),
             Self::Busy(busy) => responses::busy(busy),
             Self::Backend(class, fault) => responses::backend(class, fault),
             Self::StoreNotReady(fault) | Self::Store(fault) => responses::store(fault),
-            Self::UnknownModel(id) => ErrorResponse::from_envelope(
+            Self::UnknownModel(id) => ErrorResponse::new(
                 StatusCode::NOT_FOUND,
-                ErrorEnvelope::new(
-                    Code::ModelNotFound,
-                    format!(
-                        "No backend that is up now has a model {:?}; GET /v1/models lists those there are",
-                        responses::truncated(id)
-                    ),
-                )
-                .with_param(Some("model")),
-            ),
-            Self::NotFound => {
-                ErrorResponse::new(StatusCode::NOT_FOUND, Code::NotFound, "There is nothing at this path")
-            }
-            Self::UnknownPath(near) => {
-                let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-                ErrorResponse::new(
-                    StatusCode::NOT_FOUND,
-                    Code::NotFound,
-                    format!("There is nothing at this path{hint}"),
-                )
-            }
-            Self::MethodNotAllowed => ErrorResponse::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                Code::MethodNotAllowed,
-                "This path does not take this method; `Allow` names those that it takes",
-            ),
-            Self::Internal => ErrorResponse::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                Code::Internal,
-                "Internal error; the log has the cause",
+                ErrorCode::ModelNotFound,
+                format!(
+                    "No ready backend lists the model {:?}; GET /v1/models shows the available ones",
+                    ellipsize(id, MAX_QUOTED_CHARS)
+                ),
             )
-            .no_retry(),
+            .with_param(Some("model")),
+            Self::NotFound => ErrorResponse::unknown_path(None),
+            Self::UnknownPath(suggestion) => ErrorResponse::unknown_path(*suggestion),
+            Self::MethodNotAllowed => ErrorResponse::method_not_allowed(),
+            Self::Internal => ErrorResponse::internal(),
         }
     }
 
@@ -186,7 +117,7 @@ impl ApiError {
         class: Option<&str>,
     ) -> (ErrorResponse, ErrorCause) {
         let mut response = self.error_response();
-        let cause = self.cause(response.body["error"]["message"].as_str().unwrap_or_default());
+        let cause = self.cause(response.message());
         for (name, value) in [("route_kind", route_kind), ("backend_class", class)] {
             if let (Some(value), true) = (value, response.body["error"][name].is_null()) {
                 response = response.with_field(name, value);
@@ -199,18 +130,7 @@ impl ApiError {
     pub(crate) fn to_response(&self, route_kind: Option<&str>, class: Option<&str>) -> Response {
         let (error_response, cause) = self.error_response_for(route_kind, class);
         let rejected = self.is_rejection().then(|| error_response.code()).flatten();
-        let mut response = (error_response.status, Json(error_response.body)).into_response();
-        let headers = response.headers_mut();
-        if let Some(seconds) = error_response.retry_after {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        if let Some(should_retry) = error_response.should_retry {
-            let value = if should_retry { "true" } else { "false" };
-            headers.insert("x-should-retry", HeaderValue::from_static(value));
-        }
-        if error_response.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
+        let mut response = error_response.into_response();
         response.extensions_mut().insert(cause);
         if let Some(code) = rejected {
             response.extensions_mut().insert(Rejected(code));
@@ -228,8 +148,7 @@ impl ApiError {
     const fn is_rejection(&self) -> bool {
         match self {
             Self::Guard(_)
-            | Self::AddressNotAllowed
-            | Self::AddressUncertain(_)
+            | Self::Address(_)
             | Self::Unauthenticated
             | Self::Body(_)
             | Self::Malformed(_)

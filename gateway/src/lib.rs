@@ -34,10 +34,10 @@ use std::{path::Path, sync::Arc};
 
 use service::{
     descriptors,
-    lifecycle::{Lifecycle, WorkerExited},
+    lifecycle::Lifecycle,
+    process::ServeError,
     secret::redact_url,
     serve::{HttpServer, accept},
-    settings::{EXIT_CONFIG, Problem},
     telemetry,
 };
 use tokio::net::TcpListener;
@@ -56,46 +56,6 @@ use crate::{
     tls::CertResolver,
     writable_paths::log_file_problem,
 };
-
-/// Anything else than a broken configuration that ends the service, or a command that cannot do its work
-/// (`EX_SOFTWARE`).
-pub(crate) const EXIT_SOFTWARE: u8 = 70;
-
-/// Why the service ended, or did not start.
-#[derive(Debug)]
-pub enum ServeError {
-    /// The configuration names what cannot be had.
-    Config(Vec<Problem>),
-    /// An address or the runtime cannot be had.
-    Start(std::io::Error),
-    /// A background task died.
-    Worker(WorkerExited),
-}
-
-impl ServeError {
-    /// What the process ends with.
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) => EXIT_CONFIG,
-            Self::Start(_) | Self::Worker(_) => EXIT_SOFTWARE,
-        }
-    }
-}
-
-impl std::fmt::Display for ServeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Config(problems) => {
-                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-                f.write_str(&lines.join("\n"))
-            }
-            Self::Start(error) => write!(f, "cannot start: {error}"),
-            Self::Worker(died) => write!(f, "{died}"),
-        }
-    }
-}
-
-impl std::error::Error for ServeError {}
 
 /// The bound sockets.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
     proto::MetricFamily,
 };
-use wire::openai::error::Code;
+use wire::openai::error::ErrorCode;
 
 /// The label for unknown values.
 const OTHER: &str = "other";
@@ -85,7 +85,7 @@ impl Metrics {
     }
 
     /// For a request that the gateway itself refused.
-    pub(crate) fn record_rejection(&self, code: Code) {
+    pub(crate) fn record_rejection(&self, code: ErrorCode) {
         self.rejected.with_label_values(&[code.as_str()]).inc();
     }
 

@@ -2,5 +2,30 @@
 
 pub(crate) mod access_log;
 pub(crate) mod auth;
-pub(crate) mod cors;
-mod start_page;
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use service::cors::Cors;
+
+use crate::app::App;
+
+/// Whether our CORS rules cover a path. What the old gateway serves elsewhere is its own business; below `/v1` it
+/// speaks for us.
+fn is_covered_by_cors(path: &str) -> bool {
+    let exact = matches!(path, "/v1" | "/healthz" | "/readyz" | "/metrics" | "/ui");
+    exact || path.starts_with("/v1/") || path.starts_with("/ui/images/")
+}
+
+/// Lets pages at `GATEWAY_ALLOWED_ORIGINS` read what our own paths answer, errors included.
+pub(crate) async fn cors(State(app): State<App>, request: Request, next: Next) -> Response {
+    if !is_covered_by_cors(request.uri().path()) {
+        return next.run(request).await;
+    }
+    let cors = Cors::for_request(&app.config.access.guard, request.headers());
+    let mut response = next.run(request).await;
+    cors.apply(response.headers_mut());
+    response
+}

@@ -13,7 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     app::App,
     error::ApiError,
-    middleware::{access_log, auth, cors},
+    middleware::{self, access_log, auth},
     routes::{gallery, images, legacy, metrics, models, probes, status, text, ui},
 };
 
@@ -41,7 +41,7 @@ pub(crate) fn router(app: App) -> Router {
             ServiceBuilder::new()
                 .layer(from_fn(request_id::layer)) // every response has an id
                 .layer(from_fn_with_state(app.clone(), access_log::layer)) // one line per request, and the headers that say where it went
-                .layer(from_fn_with_state(app.clone(), cors::layer)) // what pages of allowed origins may read
+                .layer(from_fn_with_state(app.clone(), middleware::cors)) // what pages of allowed origins may read
                 .layer(CatchPanicLayer::custom(panicked)) // a panic fails one request, not the service
                 .layer(from_fn_with_state(app.clone(), auth::layer)), // Host, Origin, address, token; preflights end here
         )

@@ -9,8 +9,9 @@ use service::settings::EXIT_CONFIG;
 
 use crate::{
     config::Config,
-    engine::{Engine, inspect::model_warnings},
+    engine::Engine,
     graph_validation::{all_templates, validate_all},
+    images::model_warnings,
 };
 
 /// A line for every fault; nothing is run, and nothing in the engine changes.

@@ -1,6 +1,6 @@
 //! The one table of settings, in the order and under the headings of the help.
 
-use service::{guard::PRIVATE_RANGES, settings::SettingSpec};
+use service::{client_info::PRIVATE_RANGES, settings::SettingSpec};
 
 const REACH: &str = "Reach it";
 const ACCESS: &str = "Who may use it";

@@ -16,7 +16,7 @@ use crate::{
     config::EngineKind,
     images::{
         Task,
-        models::{Preset, SCHEDULERS},
+        models::Preset,
         template::{Binding, GraphFormat, Template},
     },
     sandbox,
@@ -35,7 +35,7 @@ pub(super) fn read(s: &mut Settings, kind: EngineKind, base: &Path) -> Option<Ve
     let mut presets = Vec::new();
     let mut problems = Vec::new();
     for (name, value) in section {
-        match preset(&name, &value, kind.graph_format(), base) {
+        match preset(&name, &value, kind, base) {
             Ok(preset) => presets.push(Arc::new(preset)),
             Err(faults) => problems.extend(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
         }
@@ -47,7 +47,7 @@ pub(super) fn read(s: &mut Settings, kind: EngineKind, base: &Path) -> Option<Ve
     sound.then_some(presets)
 }
 
-fn preset(name: &str, value: &Value, form: GraphFormat, base: &Path) -> Result<Preset, Vec<String>> {
+fn preset(name: &str, value: &Value, kind: EngineKind, base: &Path) -> Result<Preset, Vec<String>> {
     let Some(map) = value.as_object() else { return Err(vec!["expected a map of settings".to_owned()]) };
     let mut faults: Vec<String> = map
         .keys()
@@ -82,9 +82,9 @@ fn preset(name: &str, value: &Value, form: GraphFormat, base: &Path) -> Result<P
         }
     }
     if map.contains_key("scheduler") {
-        preset.scheduler = text("scheduler").filter(|name| SCHEDULERS.contains(&name.as_str()));
+        preset.scheduler = text("scheduler").filter(|name| kind.schedulers().contains(&name.as_str()));
         if preset.scheduler.is_none() {
-            wrong("scheduler", &format!("one of {}", SCHEDULERS.join(", ")));
+            wrong("scheduler", &format!("one of {}", kind.schedulers().join(", ")));
         }
     }
     if map.contains_key("size") {
@@ -96,9 +96,10 @@ fn preset(name: &str, value: &Value, form: GraphFormat, base: &Path) -> Result<P
         }
     }
     if let Some(value) = map.get("template") {
-        match templates(value, form, base) {
-            Ok(templates) => preset.templates = templates,
-            Err(more) => faults.extend(more),
+        match kind.graph_format().map(|format| templates(value, format, base)) {
+            Some(Ok(templates)) => preset.templates = templates,
+            Some(Err(more)) => faults.extend(more),
+            None => faults.push(format!("template: the {} engine runs no graphs", kind.name())),
         }
     }
     if faults.is_empty() {

@@ -99,7 +99,7 @@ fn a_host_or_origin_that_could_never_match_is_named_with_what_to_write() {
         lines[0].starts_with("environment ADA2_ALLOWED_HOSTS: allowed_hosts: expected .fritz.box"),
         "{lines:?}"
     );
-    assert!(lines[1].contains("allowed_origins: expected whole origins"), "{lines:?}");
+    assert!(lines[1].contains("allowed_origins: expected full origins"), "{lines:?}");
     let file = "allowed_hosts: [ada2.example.org:7860, 'ada2.example.org.', fine.example.org]\n\
                 allowed_origins: [ui.example.org, 'https://ui.example.org/', 'https://ui.example.org', 'null']";
     let lines = problems(&[], &[], Some(file));

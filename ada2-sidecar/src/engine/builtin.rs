@@ -1,53 +1,53 @@
-//! The builtin engine: a procedural picture, for the quick start and for contract tests. It takes its time a step at
-//! a time, as a real engine does, and every picture says that no model made it.
+//! The builtin engine: procedural images, for the quick start and for contract tests. Each step takes time, as in a real
+//! engine, and every image says that no model made it.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, future::BoxFuture};
 use image::{DynamicImage, ImageFormat, Rgb};
 use picture::{Format, painter::ProceduralImage};
 use wire::openai::images::ImageSize;
 
-use super::{EngineError, EngineStatus, GeneratedImage, ImageEngine, JobContext, JobProgress, Preview};
+use super::{
+    EngineAccess, EngineError, EngineIdentity, EngineSpec, EngineStatus, GeneratedImage, ImageEngine,
+    JobContext, JobOutcome, JobProgress, Preview, invokeai,
+};
 use crate::images::{
-    Job, SourceImage,
-    models::{BaseModel, EngineModel},
+    Job, SourceImage, Task,
+    models::{EngineModel, Family, SD_1, SDXL},
     template::{Template, TemplateError},
 };
 
+pub(super) const SPEC: EngineSpec = EngineSpec {
+    name: "builtin",
+    default_unit: "ada2-sidecar.service",
+    // It takes what InvokeAI takes, templates included, so that a configuration can be tried without a GPU.
+    max_seed: invokeai::SPEC.max_seed,
+    schedulers: invokeai::SPEC.schedulers,
+    graph_format: invokeai::SPEC.graph_format,
+    access: EngineAccess::InProcess(|| Arc::new(Builtin)),
+};
+
 const STEP: Duration = Duration::from_millis(20);
-/// A preview's sides are this much shorter, as InvokeAI's are.
+/// A preview's sides are this many times shorter, as InvokeAI's are.
 const PREVIEW_SCALE: u32 = 8;
 
-/// Where a preset's template would decide, which nobody runs here.
+/// For what a preset's template would decide: none is run here.
 const STEPS: u32 = 30;
 const SIZE: ImageSize = ImageSize::new(512, 512);
 
 /// The engine; it has no state.
 #[derive(Debug, Clone, Copy)]
-pub struct Builtin;
+pub(super) struct Builtin;
 
-/// What it offers.
-pub(super) fn models() -> [EngineModel; 2] {
-    let model = |name, base| EngineModel::without_settings(name, name, base);
-    [model("sd-xl-base-1.0", BaseModel::Sdxl), model("sd-v1-5", BaseModel::Sd1)]
+fn models() -> [EngineModel; 2] {
+    let model = |name, family| EngineModel::without_settings(name, name, family);
+    [model("sd-xl-base-1.0", &SDXL), model("sd-v1-5", &SD_1)]
 }
 
-impl ImageEngine for Builtin {
-    async fn status(&self) -> Result<EngineStatus, EngineError> {
-        Ok(EngineStatus {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            warning: None,
-            paused: false,
-            busy: false,
-            queue_depth: 0,
-            others_waiting: 0,
-            models: Arc::new(models()),
-            unclassified_models: 0,
-        })
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a handful of pictures")]
-    async fn run(&self, job: &Job, context: &JobContext) -> Result<Vec<GeneratedImage>, EngineError> {
+impl Builtin {
+    #[expect(clippy::cast_precision_loss, reason = "a handful of images")]
+    async fn generate(job: &Job, context: &JobContext) -> JobOutcome {
         let (size, steps) = (job.size.unwrap_or(SIZE), job.steps.unwrap_or(STEPS));
         let mut images = Vec::with_capacity(job.seeds.len());
         for (index, &seed) in job.seeds.iter().enumerate() {
@@ -81,10 +81,61 @@ impl ImageEngine for Builtin {
         }
         Ok(images)
     }
+}
 
-    async fn validate(&self, templates: &[&Template]) -> Result<Vec<Vec<TemplateError>>, EngineError> {
-        let fault = || vec![TemplateError("the builtin engine runs no graphs".to_owned())];
-        Ok(templates.iter().map(|_| fault()).collect())
+impl ImageEngine for Builtin {
+    fn status(&self) -> BoxFuture<'_, Result<EngineStatus, EngineError>> {
+        let status = EngineStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            warning: None,
+            paused: false,
+            busy: false,
+            queue_depth: 0,
+            others_waiting: 0,
+            models: Arc::new(models()),
+            unclassified_models: 0,
+        };
+        ready(Ok(status)).boxed()
+    }
+
+    fn run<'a>(&'a self, job: &'a Job, context: &'a JobContext) -> BoxFuture<'a, JobOutcome> {
+        Self::generate(job, context).boxed()
+    }
+
+    fn validate<'a>(
+        &'a self,
+        templates: &'a [&'a Template],
+    ) -> BoxFuture<'a, Result<Vec<Vec<TemplateError>>, EngineError>> {
+        let error = || vec![TemplateError("the builtin engine runs no graphs".to_owned())];
+        ready(Ok(templates.iter().map(|_| error()).collect())).boxed()
+    }
+
+    fn identity(&self) -> BoxFuture<'_, Result<EngineIdentity, EngineError>> {
+        ready(Ok(EngineIdentity { version: env!("CARGO_PKG_VERSION").to_owned(), warning: None })).boxed()
+    }
+
+    fn list_models(&self) -> BoxFuture<'_, Result<Arc<[EngineModel]>, EngineError>> {
+        ready(Ok(models().into())).boxed()
+    }
+
+    fn check_events(&self) -> BoxFuture<'_, Result<(), String>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn follow_events(self: Arc<Self>) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
+
+    fn runs_graphs(&self) -> bool {
+        false
+    }
+
+    fn builtin_template(&self, _: &Family, _: Task) -> Option<&Template> {
+        None
+    }
+
+    fn builtin_templates(&self) -> Vec<(String, &Template)> {
+        Vec::new()
     }
 }
 
@@ -97,11 +148,11 @@ fn preview(prompt: &str, seed: u64, of: ImageSize) -> Preview {
     Preview { bytes: paint(prompt, seed, size).into(), format: Format::Png }
 }
 
-/// The painting over the source: where the mask is black, or everywhere, as far as the source is given up.
+/// Blends the painting over the source, where the mask is black or everywhere; `strength` is the painting's share.
 fn blend_over_source(source: &SourceImage, strength: f64, painted: &[u8]) -> Result<Vec<u8>, EngineError> {
     let decode = |bytes: &[u8]| {
         image::load_from_memory_with_format(bytes, ImageFormat::Png)
-            .map_err(|error| EngineError::Failed(format!("a picture cannot be read: {error}")))
+            .map_err(|error| EngineError::Failed(format!("cannot decode the image: {error}")))
     };
     let mut blended = decode(&source.image)?.into_rgb8();
     let painted = decode(painted)?.into_rgb8();
@@ -117,6 +168,6 @@ fn blend_over_source(source: &SourceImage, strength: f64, painted: &[u8]) -> Res
     let mut bytes = Vec::new();
     blended
         .write_to(&mut std::io::Cursor::new(&mut bytes), ImageFormat::Png)
-        .map_err(|error| EngineError::Failed(format!("the picture cannot be written: {error}")))?;
+        .map_err(|error| EngineError::Failed(format!("cannot encode the image: {error}")))?;
     Ok(bytes)
 }

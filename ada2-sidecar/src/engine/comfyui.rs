@@ -1,15 +1,14 @@
-//! ComfyUI (0.33). A picture is one prompt, so several are several prompts: a batch of latents has one seed only. Jobs are
-//! followed over the server's WebSocket, and what became of them is read from its history; polling is the safety net for
-//! events that never come.
+//! ComfyUI (0.33). Each image is a prompt of its own, because a batch of latents has only one seed. Jobs are followed over
+//! the server's WebSocket, and their results are read from its history; polling covers missed events.
 
 mod api;
 mod cancel;
+mod checkpoint_file;
 mod checkpoints;
-mod event_loop;
 mod events;
+mod graph_format;
 mod graphs;
 mod history;
-mod mask;
 mod payload;
 mod prompts;
 mod queue;
@@ -25,36 +24,50 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture};
 use reqwest::Url;
-use tokio::sync::broadcast;
+use tokio_tungstenite::tungstenite::Message;
+use uuid::Uuid;
 
+pub(crate) use self::graph_format::GRAPH_FORMAT;
 use self::{
     api::ComfyUiApi,
     checkpoints::CheckpointCache,
-    event_loop::{EventConnection, client_prefix},
     events::ComfyUiEvent,
     version::{InterruptsById, Version},
 };
 use super::{
-    EngineError, EngineStatus, GeneratedImage, ImageEngine, JobContext, inspect::EngineIdentity,
+    EngineAccess, EngineError, EngineIdentity, EngineSpec, EngineStatus, ImageEngine, JobContext, JobOutcome,
+    event_socket::{self, EventSocket, EventSource, Received},
     previews::PreviewStore,
 };
 use crate::images::{
-    Job,
-    models::EngineModel,
+    Job, Task,
+    models::{EngineModel, Family},
     template::{Template, TemplateError},
 };
 
-/// The engine.
+pub(super) const SPEC: EngineSpec = EngineSpec {
+    name: "comfyui",
+    default_unit: "comfyui.service",
+    max_seed: u64::MAX,
+    schedulers: &samplers::NAMES,
+    graph_format: Some(GRAPH_FORMAT),
+    access: EngineAccess::Http {
+        default_url: "http://127.0.0.1:8188",
+        connect: |url, tag| Arc::new(ComfyUi::new(url, tag.to_owned())),
+    },
+};
+
 #[derive(Debug)]
-pub struct ComfyUi {
+pub(super) struct ComfyUi {
     api: ComfyUiApi,
-    /// Marks our jobs: the names of our clients begin with it.
+    /// Marks our jobs: our client ids begin with it.
     tag: String,
-    events: broadcast::Sender<ComfyUiEvent>,
+    events: EventSocket<ComfyUiEvent>,
     /// By prompt.
     previews: PreviewStore<String>,
-    connection: Mutex<EventConnection>,
     templates: graphs::ComfyUiTemplates,
     state: Mutex<ComfyUiState>,
     checkpoints: CheckpointCache,
@@ -62,77 +75,73 @@ pub struct ComfyUi {
 
 #[derive(Debug, Default)]
 struct ComfyUiState {
-    /// Prompts that a request is waiting for. Their ids are ours, so they stand here before the engine hears of them:
-    /// what is of us in its queue and not in here is waited for by nobody.
+    /// Of the current connection, or of the next one: the server sends events to the client that submitted the prompt. Each
+    /// connection gets a new id, because a new connection with an id that the server still holds stays silent forever once
+    /// the old one ends.
+    client_id: String,
+    /// Prompts with a waiting request, registered before they are submitted, because we choose their ids: any other prompt
+    /// of ours in the engine's queue is an orphan.
     active_prompts: HashSet<String>,
-    /// Those of us that nobody waits for, as last seen: each is told once.
+    /// The orphans of the last poll: each is logged once.
     orphans: HashSet<String>,
-    /// Of the engine that answers; none once it is gone, because another may come up.
+    /// Forgotten when the engine is gone, because another version may start.
     version: Option<Version>,
 }
 
 impl ComfyUi {
-    /// The engine at this address; `tag` marks our jobs in it.
-    pub fn new(url: Url, tag: String) -> Self {
-        Self {
+    pub(super) fn new(url: Url, tag: String) -> Self {
+        let engine = Self {
             api: ComfyUiApi::new(url),
-            events: broadcast::channel(1024).0,
+            events: EventSocket::default(),
             previews: PreviewStore::default(),
-            connection: Mutex::new(EventConnection::new(&tag)),
             tag,
             templates: graphs::all(),
             state: Mutex::default(),
             checkpoints: CheckpointCache::default(),
-        }
+        };
+        engine.renew_client_id();
+        engine
     }
 
-    /// The graphs that are shipped, by name.
-    pub fn builtin_templates(&self) -> impl Iterator<Item = (String, &Template)> {
-        self.templates.iter().map(|(task, template)| (task.name().to_owned(), template))
+    /// The beginning of all our client ids.
+    fn client_prefix(&self) -> String {
+        format!("{}.", self.tag)
     }
 
-    /// What it says it is.
-    pub async fn identity(&self) -> Result<EngineIdentity, EngineError> {
-        let version = self.supported_version().await?;
-        Ok(EngineIdentity { warning: version.warning(), version: version.text })
+    fn renew_client_id(&self) -> String {
+        let id = format!("{}{}", self.client_prefix(), Uuid::new_v4());
+        self.state().client_id.clone_from(&id);
+        id
     }
 
-    /// The address of the events of a client that orders nothing.
-    pub fn events_url(&self) -> String {
-        self.api.events_url(&uuid::Uuid::new_v4().to_string())
+    fn client_id(&self) -> String {
+        self.state().client_id.clone()
     }
 
-    /// The models that it has.
-    pub async fn list_models(&self) -> Result<Arc<[EngineModel]>, EngineError> {
-        self.api.version().await?;
-        loop {
-            match self.checkpoints.list(&self.api).await? {
-                (models, 0) => return Ok(models),
-                // What one look has no time for is read in the next, and given up on at last.
-                _ => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
+    /// Whether the events of prompts arrive that this client submitted.
+    fn receives_events_of(&self, client_id: &str) -> bool {
+        self.events.is_connected() && self.state().client_id == client_id
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, ComfyUiState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The job's own graph, or the built-in one.
+    /// The job's template, or the built-in graph.
     fn template<'a>(&'a self, job: &'a Job) -> &'a Template {
         job.template.as_deref().unwrap_or_else(|| &self.templates[&job.task])
     }
 
-    /// Whether, and only whether, the engine that answers now can end one running prompt.
+    /// Proof that the current engine can interrupt a single prompt.
     fn interrupts_by_id(&self) -> Option<InterruptsById> {
         self.state().version.as_ref().and_then(Version::interrupts_by_id)
     }
 
-    /// What wants attention although the engine works.
+    /// What an operator should know although the engine works.
     fn warning(&self, version: &Version) -> Option<String> {
-        let message = "the engine's WebSocket cannot be followed, so finished pictures are noticed late: look what stands \
-                     between us and /ws";
-        version.warning().or_else(|| self.is_disconnected().then(|| message.to_owned()))
+        let message = "the engine's WebSocket (/ws) is not connected, so finished images are detected late: check for a proxy or \
+                     firewall in between";
+        version.warning().or_else(|| self.events.needs_attention().then(|| message.to_owned()))
     }
 
     async fn supported_version(&self) -> Result<Version, EngineError> {
@@ -146,9 +155,9 @@ impl ComfyUi {
         Ok(version)
     }
 
-    async fn look(&self) -> Result<EngineStatus, EngineError> {
+    async fn poll(&self) -> Result<EngineStatus, EngineError> {
         let version = self.supported_version().await?;
-        let live_before = {
+        let active_before = {
             let mut state = self.state();
             if state.version.as_ref() != Some(&version) {
                 self.checkpoints.invalidate();
@@ -157,42 +166,125 @@ impl ComfyUi {
             state.active_prompts.clone()
         };
         let queue = self.api.queue().await?;
-        cancel::cancel_orphans(self, &queue, &live_before).await?;
-        let prefix = client_prefix(&self.tag);
-        let of_others = queue.pending.iter().filter(|ticket| !ticket.is_from_client(&prefix));
-        let (models, unread) = self.checkpoints.list(&self.api).await?;
+        cancel::cancel_orphans(self, &queue, &active_before).await?;
+        let prefix = self.client_prefix();
+        let others = queue.pending.iter().filter(|prompt| !prompt.is_from_client(&prefix));
+        let (models, unclassified) = self.checkpoints.list(&self.api).await?;
         Ok(EngineStatus {
             warning: self.warning(&version),
             version: version.text,
             paused: false,
             busy: !queue.running.is_empty(),
             queue_depth: (queue.running.len() + queue.pending.len()) as u64,
-            others_waiting: of_others.count() as u64,
+            others_waiting: others.count() as u64,
             models,
-            unclassified_models: unread,
+            unclassified_models: unclassified,
         })
     }
 }
 
 impl ImageEngine for ComfyUi {
-    async fn status(&self) -> Result<EngineStatus, EngineError> {
-        let result = self.look().await;
-        if !matches!(result, Ok(_) | Err(EngineError::Unresponsive(_) | EngineError::HostUnresolved(_))) {
-            // It may come back as another version with other models.
-            self.state().version = None;
-            self.checkpoints.invalidate();
+    fn status(&self) -> BoxFuture<'_, Result<EngineStatus, EngineError>> {
+        async {
+            let result = self.poll().await;
+            if !matches!(result, Ok(_) | Err(EngineError::Unresponsive(_) | EngineError::HostUnresolved(_))) {
+                // It may come back as another version with other models.
+                self.state().version = None;
+                self.checkpoints.invalidate();
+            }
+            result
         }
-        result
+        .boxed()
     }
 
-    async fn run(&self, job: &Job, context: &JobContext) -> Result<Vec<GeneratedImage>, EngineError> {
-        run::run(self, job, context).await
+    fn run<'a>(&'a self, job: &'a Job, context: &'a JobContext) -> BoxFuture<'a, JobOutcome> {
+        run::run(self, job, context).boxed()
     }
 
-    async fn validate(&self, templates: &[&Template]) -> Result<Vec<Vec<TemplateError>>, EngineError> {
-        // Whatever else listens there knows no class of nodes either: say so once, and not of every node.
-        self.api.version().await?;
-        validate::validate(&self.api, templates).await
+    fn validate<'a>(
+        &'a self,
+        templates: &'a [&'a Template],
+    ) -> BoxFuture<'a, Result<Vec<Vec<TemplateError>>, EngineError>> {
+        async {
+            // Another program knows no class of nodes either: one error, not one for each node.
+            self.api.version().await?;
+            validate::validate(&self.api, templates).await
+        }
+        .boxed()
+    }
+
+    fn identity(&self) -> BoxFuture<'_, Result<EngineIdentity, EngineError>> {
+        async {
+            let version = self.supported_version().await?;
+            Ok(EngineIdentity { warning: version.warning(), version: version.text })
+        }
+        .boxed()
+    }
+
+    fn list_models(&self) -> BoxFuture<'_, Result<Arc<[EngineModel]>, EngineError>> {
+        async {
+            self.api.version().await?;
+            loop {
+                match self.checkpoints.list(&self.api).await? {
+                    (models, 0) => return Ok(models),
+                    // The next round reads what this one had no time for, until it gives up.
+                    _ => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn check_events(&self) -> BoxFuture<'_, Result<(), String>> {
+        event_socket::probe(self.api.events_url(&Uuid::new_v4().to_string()), "{\"type\"").boxed()
+    }
+
+    fn follow_events(self: Arc<Self>) -> Option<BoxFuture<'static, ()>> {
+        Some(async move { self.events.run(&*self).await }.boxed())
+    }
+
+    fn builtin_template(&self, _: &Family, task: Task) -> Option<&Template> {
+        self.templates.get(&task)
+    }
+
+    fn builtin_templates(&self) -> Vec<(String, &Template)> {
+        self.templates.iter().map(|(task, template)| (task.name().to_owned(), template)).collect()
+    }
+}
+
+impl EventSource for ComfyUi {
+    type Event = ComfyUiEvent;
+    const RESYNC: ComfyUiEvent = ComfyUiEvent::Resync;
+    const PING: bool = true;
+
+    fn next_url(&self) -> String {
+        self.api.events_url(&self.renew_client_id())
+    }
+
+    fn greeting(&self) -> Option<String> {
+        Some(events::feature_flags_message())
+    }
+
+    fn read(&self, frame: &Message) -> Result<Received<ComfyUiEvent>, &'static str> {
+        let event = match frame {
+            Message::Text(text) => events::read_text(text),
+            Message::Binary(frame) => {
+                if let Some((prompt, preview)) = events::read_binary(frame) {
+                    // A copy: a slice of the frame would keep all of it in memory.
+                    self.previews.publish(&prompt, || Some(Bytes::copy_from_slice(preview)));
+                }
+                None
+            }
+            _ => None,
+        };
+        // Prompts of others are ignored: they may have any name.
+        let event = event.filter(|event| match event {
+            ComfyUiEvent::Progress { prompt, .. } | ComfyUiEvent::Ended { prompt } => {
+                self.state().active_prompts.contains(prompt)
+            }
+            ComfyUiEvent::Resync => true,
+        });
+        Ok(Received { reply: None, is_subscribed: true, event })
     }
 }
 

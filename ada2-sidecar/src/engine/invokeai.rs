@@ -1,14 +1,16 @@
-//! InvokeAI (6.14.2). A job is one batch: its pictures differ only in the seed. It is followed over the server's
-//! WebSocket; polling is the safety net for events that never come.
+//! InvokeAI (6.14.2). A job is one batch: its images differ only in the seed. Jobs are followed over the server's WebSocket;
+//! polling covers missed events.
 
 mod api;
 mod batch_tracker;
 mod events;
+mod graph_format;
 mod graphs;
 mod item;
 mod models;
 mod payload;
 mod run;
+mod workflow;
 
 use std::{
     collections::HashSet,
@@ -16,164 +18,87 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, future::BoxFuture};
 use reqwest::Url;
-use tokio::sync::{RwLock, broadcast};
-use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
-use tracing::{debug, warn};
+use tokio::sync::RwLock;
+use tokio_tungstenite::tungstenite::Message;
+use tracing::warn;
 
+pub(crate) use self::graph_format::GRAPH_FORMAT;
 use self::{
-    api::InvokeAiApi,
+    api::{InvokeAiApi, NodeTypes},
     events::{Frame, InvokeAiEvent},
 };
 use super::{
-    EngineError, EngineStatus, GeneratedImage, ImageEngine, JobContext, inspect::EngineIdentity,
+    EngineAccess, EngineError, EngineIdentity, EngineSpec, EngineStatus, ImageEngine, JobContext, JobOutcome,
+    event_socket::{self, EventSocket, EventSource, Received},
     previews::PreviewStore,
 };
 use crate::images::{
-    Job,
-    models::{BaseModel, EngineModel},
-    template::{NodeInput, Template, TemplateError, workflow},
+    Job, Task,
+    models::{DEFAULT_FAMILY, EngineModel, Family, family_named},
+    template::{NodeInput, Template, TemplateError},
+};
+
+pub(super) const SPEC: EngineSpec = EngineSpec {
+    name: "invokeai",
+    default_unit: "invokeai.service",
+    max_seed: u32::MAX as u64,
+    schedulers: models::SCHEDULERS,
+    graph_format: Some(GRAPH_FORMAT),
+    access: EngineAccess::Http {
+        default_url: "http://127.0.0.1:9090",
+        connect: |url, tag| Arc::new(InvokeAi::new(url, tag.to_owned())),
+    },
 };
 
 /// The version that everything here was recorded from and tested with.
 const TESTED: &str = "6.14";
-/// The list of models is read anew after this: they come and go in the engine's own web page.
+/// The list of models is read again after this: users add and remove models in the engine's web page.
 const MODELS_TTL: Duration = Duration::from_secs(10);
-/// Looks, one a survey, that must find nothing before leftovers are ruled out. More than one: an engine that hung may
-/// answer a look before it reads the order whose answer we gave up on.
+/// Scans, one per poll, that must find nothing before orphans are ruled out. More than one: an engine that hung may answer
+/// a scan before it reads the batch whose response we gave up on.
 const ORPHAN_SCANS: u8 = 2;
-/// Between attempts to connect to the events.
-const RECONNECT: Duration = Duration::from_millis(500);
-/// Without events for this long although the engine answers: a warning.
-const DISCONNECT_WARNING_DELAY: Duration = Duration::from_secs(5);
-/// The server pings every 25 s and gives up after 20 more.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-/// A frame holds a preview picture; none is near this.
-const MAX_FRAME: usize = 16 << 20;
-
-/// The engine.
 #[derive(Debug)]
-pub struct InvokeAi {
+pub(super) struct InvokeAi {
     api: InvokeAiApi,
     /// Marks our jobs (`destination`).
     tag: String,
-    events: broadcast::Sender<InvokeAiEvent>,
+    events: EventSocket<InvokeAiEvent>,
     /// By batch and item.
     previews: PreviewStore<(String, u64)>,
     templates: graphs::InvokeAiTemplates,
     state: Mutex<InvokeAiState>,
-    /// Read while a job is being handed over, written while leftovers are cancelled by our tag: a job whose batch is
-    /// not known yet must not be taken for one.
+    /// Read-locked while a batch is enqueued, write-locked while orphans are cancelled by our tag: a job whose batch is not
+    /// known yet must not be taken for one.
     enqueue_lock: RwLock<()>,
 }
 
 #[derive(Debug, Default)]
 struct InvokeAiState {
-    /// Batches that a request is waiting for.
+    /// Batches with a waiting request.
     active_batches: HashSet<String>,
-    /// How often to look yet for jobs with our tag that nobody waits for: after our own start, after the engine went
-    /// away in mid-job (it runs waiting items again by itself), after an enqueue whose answer was lost.
+    /// Remaining scans for orphans: jobs with our tag and no request. Needed after our start, after the engine disappeared
+    /// during a job (it resumes waiting items by itself), and after an enqueue whose response was lost.
     pending_orphan_scans: u8,
-    /// Whether nobody answered at the engine's address last time: then its GPU is free of us.
+    /// Whether the last connection was refused: then its GPU is free of our jobs.
     is_unreachable: bool,
     models: Option<(Instant, String, Arc<[EngineModel]>)>,
-    /// Since when the events do not come; none while they do.
-    disconnected_since: Option<Instant>,
 }
 
 impl InvokeAi {
-    /// The engine at this address; `tag` marks our jobs in it.
-    pub fn new(url: Url, tag: String) -> Self {
+    pub(super) fn new(url: Url, tag: String) -> Self {
         Self {
             api: InvokeAiApi::new(url),
             tag,
-            events: broadcast::channel(1024).0,
+            events: EventSocket::default(),
             previews: PreviewStore::default(),
             templates: graphs::all(),
             state: Mutex::new(InvokeAiState {
                 pending_orphan_scans: ORPHAN_SCANS,
-                disconnected_since: Some(Instant::now()),
                 ..InvokeAiState::default()
             }),
             enqueue_lock: RwLock::default(),
-        }
-    }
-
-    /// The graphs that are shipped, by name.
-    pub fn builtin_templates(&self) -> impl Iterator<Item = (String, &Template)> {
-        self.templates.iter().map(|((base, task), template)| {
-            (format!("{} for {}", task.name(), base.family().label), template)
-        })
-    }
-
-    /// What it says it is.
-    pub async fn identity(&self) -> Result<EngineIdentity, EngineError> {
-        let version = self.api.version().await?;
-        Ok(EngineIdentity { warning: untested_version_warning(&version), version })
-    }
-
-    /// The address of its events.
-    pub fn events_url(&self) -> String {
-        self.api.events_url()
-    }
-
-    /// The models that it has.
-    pub async fn list_models(&self) -> Result<Arc<[EngineModel]>, EngineError> {
-        self.models(&self.api.version().await?).await
-    }
-
-    /// Follows the engine's events for as long as the service lasts.
-    pub async fn run_event_loop(&self) {
-        loop {
-            let reason = self.run_connection().await;
-            self.state().disconnected_since.get_or_insert_with(Instant::now);
-            debug!(reason, "the engine's events are not connected; trying again");
-            // Whoever waits for an event must look for himself now, and once more when we are back.
-            let _ = self.events.send(InvokeAiEvent::Resync);
-            tokio::time::sleep(RECONNECT).await;
-        }
-    }
-
-    async fn run_connection(&self) -> &'static str {
-        let config =
-            WebSocketConfig::default().max_message_size(Some(MAX_FRAME)).max_frame_size(Some(MAX_FRAME));
-        let url = self.api.events_url();
-        let connect = tokio_tungstenite::connect_async_with_config(url, Some(config), true);
-        let Ok(Ok((mut socket, _))) = tokio::time::timeout(Duration::from_secs(5), connect).await else {
-            return "no connection";
-        };
-        loop {
-            let text = match tokio::time::timeout(IDLE_TIMEOUT, socket.next()).await {
-                Err(_) => return "silence",
-                Ok(Some(Ok(Message::Text(text)))) => text,
-                Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => return "closed",
-                Ok(Some(Ok(_))) => continue,
-            };
-            let (answer, event) = match Frame::read(&text) {
-                Frame::Open => (Some(events::CONNECT), None),
-                // Whatever happened before the subscription is not told again.
-                Frame::Connected => (Some(events::SUBSCRIBE), Some(InvokeAiEvent::Resync)),
-                Frame::Ping => (Some(events::PONG), None),
-                Frame::Rejected => return "refused",
-                Frame::Event(event) => (None, Some(event)),
-                Frame::Progress { event, preview } => {
-                    if let (InvokeAiEvent::Progress { batch, item, .. }, Some(preview)) = (&event, preview) {
-                        self.previews.publish(&(batch.clone(), *item), || events::preview(&preview));
-                    }
-                    (None, Some(event))
-                }
-                Frame::Other => (None, None),
-            };
-            if let Some(answer) = answer
-                && socket.send(Message::text(answer)).await.is_err()
-            {
-                return "closed";
-            }
-            if let Some(event) = event {
-                self.state().disconnected_since = None;
-                let _ = self.events.send(event);
-            }
         }
     }
 
@@ -181,18 +106,18 @@ impl InvokeAi {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the next surveys look for jobs of ours that nobody waits for.
+    /// Makes the next polls scan for orphans.
     fn request_orphan_scan(&self) {
         self.state().pending_orphan_scans = ORPHAN_SCANS;
     }
 
-    /// The job's own graph, or the built-in one for its kind of model.
+    /// The job's template, or the built-in graph for its model.
     fn template<'a>(&'a self, job: &'a Job) -> &'a Template {
-        let base = job.model.as_ref().and_then(EngineModel::graphs).unwrap_or(BaseModel::Sdxl);
-        job.template.as_deref().unwrap_or_else(|| &self.templates[&(base, job.task)])
+        let family = job.model.as_ref().and_then(EngineModel::graphs).unwrap_or(DEFAULT_FAMILY);
+        job.template.as_deref().unwrap_or_else(|| &self.templates[&(family.name, job.task)])
     }
 
-    /// Cancels by our tag what nobody waits for, once no request waits.
+    /// Cancels orphans by our tag, as soon as no request waits.
     async fn cancel_orphans(&self) -> Result<(), EngineError> {
         let Ok(_enqueue_guard) = self.enqueue_lock.try_write() else { return Ok(()) };
         let due = {
@@ -202,35 +127,55 @@ impl InvokeAi {
         if !due {
             return Ok(());
         }
-        let left = self.api.counts_of_destination(&self.tag).await?.active();
-        if left > 0 {
+        let orphans = self.api.counts_of_destination(&self.tag).await?.active();
+        if orphans > 0 {
             self.api.cancel_destination(&self.tag).await?;
-            warn!(jobs = left, "cancelled jobs of ours in the engine that nobody waits for");
+            warn!(jobs = orphans, "cancelled orphaned jobs in the engine");
         }
         let mut state = self.state();
         state.pending_orphan_scans =
-            if left > 0 { ORPHAN_SCANS } else { state.pending_orphan_scans.saturating_sub(1) };
+            if orphans > 0 { ORPHAN_SCANS } else { state.pending_orphan_scans.saturating_sub(1) };
         drop(state);
         Ok(())
     }
 
-    /// What wants attention although the engine works.
+    async fn poll(&self) -> Result<EngineStatus, EngineError> {
+        let version = self.api.version().await?;
+        self.cancel_orphans().await?;
+        let status = self.api.queue_status().await?;
+        let ours = if status.queue.pending > 0 {
+            self.api.counts_of_destination(&self.tag).await?.pending
+        } else {
+            0
+        };
+        let models = self.models(&version).await?;
+        Ok(EngineStatus {
+            warning: self.warning(&version),
+            version,
+            paused: !status.processor.is_started,
+            busy: status.processor.is_processing,
+            queue_depth: status.queue.active(),
+            others_waiting: status.queue.pending.saturating_sub(ours),
+            models,
+            unclassified_models: 0,
+        })
+    }
+
+    /// What an operator should know although the engine works.
     fn warning(&self, version: &str) -> Option<String> {
         if let Some(warning) = untested_version_warning(version) {
             return Some(warning);
         }
-        let is_disconnected =
-            self.state().disconnected_since.is_some_and(|since| since.elapsed() > DISCONNECT_WARNING_DELAY);
-        let message = "the engine's WebSocket cannot be followed, so finished pictures are noticed late: look what stands \
-                     between us and /ws/socket.io";
-        is_disconnected.then(|| message.to_owned())
+        let message = "the engine's WebSocket (/ws/socket.io) is not connected, so finished images are detected late: check for a \
+                     proxy or firewall in between";
+        self.events.needs_attention().then(|| message.to_owned())
     }
 
-    /// The main models, whether or not we have a graph for them; read anew after a while, and at once after a change of version.
+    /// The main models, cached until [`MODELS_TTL`] or another version.
     async fn models(&self, version: &str) -> Result<Arc<[EngineModel]>, EngineError> {
-        if let Some((read, of, models)) = &self.state().models
+        if let Some((read_at, of, models)) = &self.state().models
             && of == version
-            && read.elapsed() < MODELS_TTL
+            && read_at.elapsed() < MODELS_TTL
         {
             return Ok(models.clone());
         }
@@ -246,67 +191,115 @@ fn untested_version_warning(version: &str) -> Option<String> {
 }
 
 impl ImageEngine for InvokeAi {
-    async fn status(&self) -> Result<EngineStatus, EngineError> {
-        let look = async {
-            let version = self.api.version().await?;
-            self.cancel_orphans().await?;
-            let status = self.api.queue_status().await?;
-            let ours = if status.queue.pending > 0 {
-                self.api.counts_of_destination(&self.tag).await?.pending
-            } else {
-                0
-            };
-            let models = self.models(&version).await?;
-            Ok(EngineStatus {
-                warning: self.warning(&version),
-                version,
-                paused: !status.processor.is_started,
-                busy: status.processor.is_processing,
-                queue_depth: status.queue.active(),
-                others_waiting: status.queue.pending.saturating_sub(ours),
-                models,
-                unclassified_models: 0,
-            })
-        };
-        let result = look.await;
-        let mut state = self.state();
-        state.is_unreachable = matches!(result, Err(EngineError::ConnectionRefused(_)));
-        if matches!(result, Err(EngineError::ConnectionRefused(_) | EngineError::UnexpectedResponse(_))) {
-            // It may come back as another process with other models.
-            state.models = None;
-        }
-        drop(state);
-        result
-    }
-
-    async fn run(&self, job: &Job, context: &JobContext) -> Result<Vec<GeneratedImage>, EngineError> {
-        run::run(self, job, context).await
-    }
-
-    async fn validate(&self, templates: &[&Template]) -> Result<Vec<Vec<TemplateError>>, EngineError> {
-        let known = self.api.node_types().await?;
-        let faults = |template: &&Template| {
-            let mut faults = Vec::new();
-            for (id, kind, _) in template.nodes() {
-                let Some(inputs) = known.get(kind) else {
-                    faults.push(TemplateError(format!(
-                        "the node {id:?} is of type {kind:?}, which this InvokeAI does not know"
-                    )));
-                    continue;
-                };
-                let bound = template.bound_inputs().filter(|place| place.node == id);
-                let is_unknown = |place: &&NodeInput| {
-                    !inputs.contains(&place.field) && !workflow::accepts_undeclared_input(kind, &place.field)
-                };
-                for place in bound.filter(is_unknown) {
-                    faults.push(TemplateError(format!(
-                        "the node {id:?} ({kind}) takes no input {:?}",
-                        place.field
-                    )));
-                }
+    fn status(&self) -> BoxFuture<'_, Result<EngineStatus, EngineError>> {
+        async {
+            let result = self.poll().await;
+            let mut state = self.state();
+            state.is_unreachable = matches!(result, Err(EngineError::ConnectionRefused(_)));
+            if matches!(result, Err(EngineError::ConnectionRefused(_) | EngineError::UnexpectedResponse(_))) {
+                // It may come back as another process with other models.
+                state.models = None;
             }
-            faults
-        };
-        Ok(templates.iter().map(faults).collect())
+            drop(state);
+            result
+        }
+        .boxed()
     }
+
+    fn run<'a>(&'a self, job: &'a Job, context: &'a JobContext) -> BoxFuture<'a, JobOutcome> {
+        run::run(self, job, context).boxed()
+    }
+
+    fn validate<'a>(
+        &'a self,
+        templates: &'a [&'a Template],
+    ) -> BoxFuture<'a, Result<Vec<Vec<TemplateError>>, EngineError>> {
+        async {
+            let known = self.api.node_types().await?;
+            Ok(templates.iter().map(|template| unknown_inputs(template, &known)).collect())
+        }
+        .boxed()
+    }
+
+    fn identity(&self) -> BoxFuture<'_, Result<EngineIdentity, EngineError>> {
+        async {
+            let version = self.api.version().await?;
+            Ok(EngineIdentity { warning: untested_version_warning(&version), version })
+        }
+        .boxed()
+    }
+
+    fn list_models(&self) -> BoxFuture<'_, Result<Arc<[EngineModel]>, EngineError>> {
+        async { self.models(&self.api.version().await?).await }.boxed()
+    }
+
+    fn check_events(&self) -> BoxFuture<'_, Result<(), String>> {
+        event_socket::probe(self.api.events_url(), "0{").boxed()
+    }
+
+    fn follow_events(self: Arc<Self>) -> Option<BoxFuture<'static, ()>> {
+        Some(async move { self.events.run(&*self).await }.boxed())
+    }
+
+    fn builtin_template(&self, family: &Family, task: Task) -> Option<&Template> {
+        self.templates.get(&(family.name, task))
+    }
+
+    fn builtin_templates(&self) -> Vec<(String, &Template)> {
+        let named = |((family, task), template): (&(&'static str, Task), _)| {
+            let label = family_named(family).map_or(*family, |family| family.label);
+            (format!("{} for {label}", task.name()), template)
+        };
+        self.templates.iter().map(named).collect()
+    }
+}
+
+impl EventSource for InvokeAi {
+    type Event = InvokeAiEvent;
+    const RESYNC: InvokeAiEvent = InvokeAiEvent::Resync;
+    const PING: bool = false;
+
+    fn next_url(&self) -> String {
+        self.api.events_url()
+    }
+
+    fn read(&self, frame: &Message) -> Result<Received<InvokeAiEvent>, &'static str> {
+        let received = |reply, is_subscribed, event| Ok(Received { reply, is_subscribed, event });
+        let Message::Text(text) = frame else { return received(None, false, None) };
+        match Frame::read(text) {
+            Frame::Open => received(Some(events::CONNECT), false, None),
+            Frame::Connected => received(Some(events::SUBSCRIBE), true, None),
+            Frame::Ping => received(Some(events::PONG), false, None),
+            Frame::Rejected => Err("refused"),
+            Frame::Event(event) => received(None, true, Some(event)),
+            Frame::Progress { event, preview } => {
+                if let (InvokeAiEvent::Progress { batch, item, .. }, Some(preview)) = (&event, preview) {
+                    self.previews.publish(&(batch.clone(), *item), || events::preview(&preview));
+                }
+                received(None, true, Some(event))
+            }
+            Frame::Other => received(None, false, None),
+        }
+    }
+}
+
+/// The nodes and bound inputs that the engine does not know.
+fn unknown_inputs(template: &Template, known: &NodeTypes) -> Vec<TemplateError> {
+    let mut errors = Vec::new();
+    for (id, kind, _) in template.nodes() {
+        let Some(inputs) = known.get(kind) else {
+            errors.push(TemplateError(format!(
+                "the node {id:?} is of type {kind:?}, which this InvokeAI does not know"
+            )));
+            continue;
+        };
+        let bound = template.bound_inputs().filter(|input| input.node == id);
+        let is_unknown = |input: &&NodeInput| {
+            !inputs.contains(&input.field) && !workflow::accepts_undeclared_input(kind, &input.field)
+        };
+        for input in bound.filter(is_unknown) {
+            errors.push(TemplateError(format!("the node {id:?} ({kind}) takes no input {:?}", input.field)));
+        }
+    }
+    errors
 }

@@ -1,4 +1,4 @@
-//! Watching the engine: a survey twice a second, and what is concluded when one fails. The conclusion is pure.
+//! Polls the engine twice a second, and decides what a failed poll means.
 
 use std::time::{Duration, Instant};
 
@@ -6,43 +6,43 @@ use service::lifecycle::Lifecycle;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Engine, EngineError, EngineStatus, ImageEngine};
+use super::{Engine, EngineError, EngineStatus};
 
-/// How often.
+/// Between polls.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// An idle engine answers in milliseconds; this long is a failure. With the interval it makes two seconds at most.
+/// An idle engine responds in milliseconds. With the interval, an outage is noticed within two seconds.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1500);
-/// A busy one may hold its interpreter for seconds while it loads a checkpoint.
+/// A busy one may block its interpreter for seconds while it loads a checkpoint.
 const BUSY_RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is known of the engine.
+/// What is known about the engine.
 #[derive(Debug, Clone, Default)]
 pub struct EngineState {
-    /// The last survey that succeeded.
+    /// Of the last successful poll.
     pub last_status: Option<EngineStatus>,
-    /// Why the engine cannot be used now; none when it can, or has not been asked yet.
+    /// Why the engine cannot be used now; None if it can, or was not polled yet.
     pub error: Option<EngineError>,
-    /// When the last good survey was taken.
+    /// When the last successful poll was made.
     pub last_success: Option<Instant>,
-    /// How often the engine was seen to come up.
+    /// How often the engine was seen to start.
     pub starts: u64,
-    /// It was surely not there since it answered last; silence proves nothing, it may have been busy.
+    /// It was certainly down since the last success. Silence does not prove that: it may have been busy.
     was_down: bool,
 }
 
 impl EngineState {
-    /// Whether the engine answered and can be used.
+    /// Whether the engine responds and can be used.
     pub fn is_reachable(&self) -> bool {
         self.last_status.is_some() && self.error.is_none()
     }
 
-    /// Whether it has been asked, whatever it answered.
+    /// Whether it was polled, with any result.
     pub fn has_been_polled(&self) -> bool {
         self.last_status.is_some() || self.error.is_some()
     }
 
-    /// What follows from one more survey. A refusal or a strange answer counts at once; silence only once it has
-    /// lasted: longer where the engine was known to be at work.
+    /// The state after one more poll. A refused connection or an unexpected response counts at once; silence only after a
+    /// timeout, which is longer if the engine was busy.
     #[must_use]
     pub fn apply(self, result: Result<EngineStatus, EngineError>, now: Instant) -> Self {
         match result {
@@ -59,9 +59,9 @@ impl EngineState {
             Err(silence @ (EngineError::Unresponsive(_) | EngineError::HostUnresolved(_))) => {
                 let busy = self.last_status.as_ref().is_some_and(|status| status.busy);
                 let timeout = if busy { BUSY_RESPONSE_TIMEOUT } else { RESPONSE_TIMEOUT };
-                let patient =
+                let within_timeout =
                     self.error.is_none() && self.last_success.is_some_and(|seen| now - seen < timeout);
-                let fault = if patient { None } else { Some(silence) };
+                let fault = if within_timeout { None } else { Some(silence) };
                 Self { error: fault, ..self }
             }
             Err(fault) => Self { error: Some(fault), was_down: true, ..self },
@@ -69,7 +69,7 @@ impl EngineState {
     }
 }
 
-/// Starts the watching.
+/// Starts polling.
 pub fn start(engine: Engine, lifecycle: &Lifecycle) -> watch::Receiver<EngineState> {
     let (sender, receiver) = watch::channel(EngineState::default());
     lifecycle.spawn_worker("engine monitor", async move {
@@ -77,12 +77,12 @@ pub fn start(engine: Engine, lifecycle: &Lifecycle) -> watch::Receiver<EngineSta
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            let survey = tokio::time::timeout(RESPONSE_TIMEOUT, engine.status()).await;
-            let survey = survey.unwrap_or_else(|_| {
+            let status_result = tokio::time::timeout(RESPONSE_TIMEOUT, engine.status()).await;
+            let status_result = status_result.unwrap_or_else(|_| {
                 Err(EngineError::Unresponsive(format!("no answer within {RESPONSE_TIMEOUT:?}")))
             });
             let before = sender.borrow().clone();
-            let after = before.clone().apply(survey, Instant::now());
+            let after = before.clone().apply(status_result, Instant::now());
             log_change(&before, &after);
             sender.send_replace(after);
         }
@@ -96,7 +96,7 @@ fn log_change(before: &EngineState, after: &EngineState) {
             warn!(%fault, "the engine cannot be used");
         }
         (None, Some(status)) if !before.is_reachable() => {
-            info!(version = status.version, models = status.models.len(), "the engine answers");
+            info!(version = status.version, models = status.models.len(), "the engine responds");
         }
         _ => {}
     }
@@ -106,7 +106,7 @@ fn log_change(before: &EngineState, after: &EngineState) {
 mod tests {
     use super::*;
 
-    fn survey(busy: bool) -> EngineStatus {
+    fn status(busy: bool) -> EngineStatus {
         EngineStatus {
             version: "6".into(),
             warning: None,
@@ -124,10 +124,10 @@ mod tests {
     }
 
     #[test]
-    fn silence_counts_once_it_has_lasted_and_longer_when_the_engine_was_at_work() {
+    fn silence_counts_after_a_timeout_that_is_longer_for_a_busy_engine() {
         let start = Instant::now();
         for (busy, limit) in [(false, 1500), (true, 10_000)] {
-            let good = EngineState::default().apply(Ok(survey(busy)), start);
+            let good = EngineState::default().apply(Ok(status(busy)), start);
             let early = good.clone().apply(silence(), start + Duration::from_millis(limit - 1));
             assert!(early.is_reachable(), "busy: {busy}");
             assert!(
@@ -138,22 +138,22 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_and_a_stranger_count_at_once_and_one_good_answer_mends() {
+    fn refusals_and_unexpected_responses_count_at_once_until_one_success() {
         let start = Instant::now();
         for fault in [
             EngineError::ConnectionRefused("refused".into()),
             EngineError::UnexpectedResponse("nginx".into()),
         ] {
-            let good = EngineState::default().apply(Ok(survey(true)), start);
+            let good = EngineState::default().apply(Ok(status(true)), start);
             let gone = good.apply(Err(fault), start);
             assert!(!gone.is_reachable());
             let silent = gone.apply(silence(), start);
             assert!(!silent.is_reachable(), "silence after a refusal does not look better than the refusal");
-            let back = silent.apply(Ok(survey(false)), start);
+            let back = silent.apply(Ok(status(false)), start);
             assert!(back.is_reachable());
             assert_eq!(back.starts, 2, "it was away and came up again");
             assert_eq!(
-                back.apply(silence(), start).apply(Ok(survey(false)), start).starts,
+                back.apply(silence(), start).apply(Ok(status(false)), start).starts,
                 2,
                 "silence is no end"
             );
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_never_seen_gets_no_patience() {
+    fn the_first_poll_has_no_timeout_to_wait_for() {
         assert!(!EngineState::default().apply(silence(), Instant::now()).is_reachable());
     }
 }

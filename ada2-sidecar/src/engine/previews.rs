@@ -1,5 +1,5 @@
-//! Previews on their way from an engine's events to the job that wants them: the newest only, of a bounded size, and only
-//! where somebody wants them. Events themselves hold none, so that a thousand of them that wait are small.
+//! Passes previews from an engine's events to jobs: only the newest, of bounded size, and only to subscribers. The events
+//! themselves hold none, so that a thousand queued ones are small.
 
 use std::{
     collections::HashMap,
@@ -12,10 +12,10 @@ use picture::Format;
 
 use super::Preview;
 
-/// Bytes of a preview. The engines' have some ten thousand.
+/// In bytes. The engines' previews have some ten thousand.
 pub(super) const MAX_PREVIEW: usize = 8 << 20;
 
-/// The newest preview of each item that is wanted, by the item's key.
+/// The newest preview of each subscribed item.
 #[derive(Debug)]
 pub(super) struct PreviewStore<K>(Mutex<HashMap<K, Option<Preview>>>);
 
@@ -25,7 +25,7 @@ impl<K> Default for PreviewStore<K> {
     }
 }
 
-/// Who wants them; dropped, they are wanted no longer.
+/// Ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct PreviewSubscription<'a, K: Eq + Hash> {
     store: &'a PreviewStore<K>,
@@ -33,14 +33,14 @@ pub(super) struct PreviewSubscription<'a, K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash + Clone> PreviewStore<K> {
-    /// From now on those of these items are kept.
+    /// Keeps the previews of these items from now on.
     pub(super) fn subscribe(&self, keys: impl IntoIterator<Item = K>) -> PreviewSubscription<'_, K> {
         let keys: Vec<_> = keys.into_iter().collect();
         self.lock().extend(keys.iter().map(|key| (key.clone(), None)));
         PreviewSubscription { store: self, keys }
     }
 
-    /// Keeps an item's preview in the place of the one before. `decode` is called only where it is wanted.
+    /// Replaces an item's preview. `decode` is called only if there is a subscriber.
     pub(super) fn publish(&self, key: &K, decode: impl FnOnce() -> Option<Bytes>) {
         if !self.lock().contains_key(key) {
             return;
@@ -62,7 +62,7 @@ impl<K: Eq + Hash + Clone> PreviewStore<K> {
 }
 
 impl<K: Eq + Hash + Clone> PreviewSubscription<'_, K> {
-    /// The newest since the last look.
+    /// The newest preview since the last call.
     pub(super) fn take(&self, key: &K) -> Option<Preview> {
         self.store.lock().get_mut(key)?.take()
     }

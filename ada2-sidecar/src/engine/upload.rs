@@ -1,22 +1,21 @@
-//! A file as the engines take uploads: one multipart form with a file and a few texts.
+//! An upload in the form that the engines take: multipart, with a file and a few fields.
 
 use bytes::Bytes;
 
-/// A form's body and its content type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UploadForm {
     pub(super) content_type: String,
     pub(super) body: Bytes,
 }
 
-/// The PNG under this field name and file name, and the texts. Names are ours, never a caller's.
-pub(super) fn png_form(field: &str, file_name: &str, png: &[u8], texts: &[(&str, &str)]) -> UploadForm {
-    // Random: no picture contains it.
+/// A PNG with this field name and file name, and further fields. Names are ours, never a client's.
+pub(super) fn png_form(field: &str, file_name: &str, png: &[u8], fields: &[(&str, &str)]) -> UploadForm {
+    // Random: no image contains it.
     let boundary = format!("ada2-{}", uuid::Uuid::new_v4().simple());
     let mut body = Vec::with_capacity(png.len() + 512);
-    for (name, text) in texts {
+    for (name, value) in fields {
         let part =
-            format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n");
+            format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
         body.extend_from_slice(part.as_bytes());
     }
     let head = format!(
@@ -39,9 +38,9 @@ mod tests {
         let boundary = multer::parse_boundary(&form.content_type).unwrap();
         let body = futures_util::stream::iter([Ok::<_, std::io::Error>(form.body)]);
         let mut parts = multer::Multipart::new(body, boundary);
-        let text = parts.next_field().await.unwrap().unwrap();
-        assert_eq!(text.name(), Some("type"));
-        assert_eq!(text.text().await.unwrap(), "input");
+        let value = parts.next_field().await.unwrap().unwrap();
+        assert_eq!(value.name(), Some("type"));
+        assert_eq!(value.text().await.unwrap(), "input");
         let file = parts.next_field().await.unwrap().unwrap();
         assert_eq!((file.name(), file.file_name()), (Some("file"), Some("a.png")));
         assert_eq!(file.bytes().await.unwrap(), b"\r\n--x\0"[..]);

@@ -1,4 +1,4 @@
-//! A picture's pixels, in as little memory as they take, and for no longer than somebody waits for them.
+//! Decoding into as little memory as the pixels need, stopped when the job is cancelled.
 
 use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 
@@ -8,42 +8,40 @@ use wire::openai::fields::FieldError;
 
 use super::{MAX_PIXELS, decode_error, orientation, reader, upright_size};
 
-/// Bytes that a decoder may take: 40 megapixels of four channels of 16 bits.
+/// Bytes that a decoder may allocate: the largest image with four channels of 16 bits.
 const MAX_DECODER_BYTES: u64 = MAX_PIXELS * 8;
-/// From this much transparency on a pixel is repainted.
+/// A pixel with less alpha is repainted.
 const ALPHA_THRESHOLD: u8 = 128;
-/// Bytes that a decoder gets at a time. Of a flat picture they make a thousand times as many.
+/// Bytes that a decoder reads between two checks for cancellation. In a flat image they hold a thousand times as many pixels.
 const READ_CHUNK_BYTES: usize = 8 << 10;
 
-/// A decoded picture, as its decoder left it: 320 MB for 40 megapixels of four channels of 16 bits.
+/// An image as its decoder left it: up to 320 MB.
 #[derive(Debug)]
 pub(super) struct DecodedImage {
     bytes: Vec<u8>,
     width: u32,
     height: u32,
     channels: usize,
-    /// Bytes of a channel.
     bytes_per_channel: usize,
     orientation: Orientation,
 }
 
-/// Decodes a picture whose size is allowed.
+/// Decodes an image of at most [`MAX_PIXELS`].
 pub(super) fn decode(
     param: &str,
     bytes: &[u8],
     cancel: &CancellationToken,
 ) -> Result<DecodedImage, FieldError> {
     upright_size(param, bytes)?;
-    let unreadable = |error| decode_error(param, &error);
+    let failed = |error| decode_error(param, &error);
     let mut reader = reader(param, CancellableReader { bytes: Cursor::new(bytes), cancel })?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODER_BYTES);
     reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(unreadable)?;
-    // A phone's picture lies on its side, and says so.
+    let decoder = reader.into_decoder().map_err(failed)?;
     let orientation = orientation::read(bytes);
     let (width, height) = decoder.dimensions();
-    let (channels, depth) = match decoder.color_type() {
+    let (channels, bytes_per_channel) = match decoder.color_type() {
         ColorType::L8 => (1, 1),
         ColorType::La8 => (2, 1),
         ColorType::Rgb8 => (3, 1),
@@ -55,13 +53,13 @@ pub(super) fn decode(
         other => {
             return Err(FieldError::new(
                 param,
-                format!("{param} has colours of a kind ({other:?}) that is not taken."),
+                format!("{param} has an unsupported colour type ({other:?})."),
             ));
         }
     };
-    let mut pixels = vec![0; width as usize * height as usize * channels * depth];
-    decoder.read_image(&mut pixels).map_err(unreadable)?;
-    Ok(DecodedImage { bytes: pixels, width, height, channels, bytes_per_channel: depth, orientation })
+    let mut pixels = vec![0; width as usize * height as usize * channels * bytes_per_channel];
+    decoder.read_image(&mut pixels).map_err(failed)?;
+    Ok(DecodedImage { bytes: pixels, width, height, channels, bytes_per_channel, orientation })
 }
 
 impl DecodedImage {
@@ -69,7 +67,7 @@ impl DecodedImage {
         self.channels.is_multiple_of(2)
     }
 
-    /// Of one with transparency: white where the picture is kept, black where it is repainted.
+    /// White where the image is kept, black where it is repainted. Needs an alpha channel.
     pub(super) fn keep_mask(&self, cancel: &CancellationToken) -> Result<GrayImage, FieldError> {
         let mut mask = Vec::with_capacity(self.width as usize * self.height as usize);
         for row in self.bytes.chunks_exact(self.row_bytes()) {
@@ -84,7 +82,7 @@ impl DecodedImage {
         Ok(upright.into_luma8())
     }
 
-    /// Its colours, without transparency. The memory is used again where it suffices.
+    /// Drops the alpha channel, in place where the memory suffices.
     pub(super) fn into_rgb(mut self, cancel: &CancellationToken) -> Result<RgbImage, FieldError> {
         let (from, to) = (self.row_bytes(), self.width as usize * 3);
         let mut bytes = std::mem::take(&mut self.bytes);
@@ -101,7 +99,7 @@ impl DecodedImage {
                 check_cancelled(cancel)?;
                 row.clear();
                 self.push_rgb(&bytes[index * from..][..from], &mut row);
-                // Never beyond what was read: a row is shorter than it was.
+                // Never overwrites unread rows, because a row only gets shorter.
                 bytes[index * to..][..to].copy_from_slice(&row);
             }
             bytes.truncate(to * self.height as usize);
@@ -113,12 +111,11 @@ impl DecodedImage {
         Ok(upright.into_rgb8())
     }
 
-    /// Bytes of a row.
     const fn row_bytes(&self) -> usize {
         self.width as usize * self.channels * self.bytes_per_channel
     }
 
-    /// A channel of a pixel, of 16 bits the nearest of 8.
+    /// A channel of a pixel, rounded to 8 bits.
     fn sample(&self, pixel: &[u8], channel: usize) -> u8 {
         if self.bytes_per_channel == 1 {
             return pixel[channel];
@@ -135,15 +132,15 @@ impl DecodedImage {
     }
 }
 
-/// Fails once nobody waits. What is said then is read by nobody.
+/// The error reaches nobody: the client is gone.
 fn check_cancelled(cancel: &CancellationToken) -> Result<(), FieldError> {
     if cancel.is_cancelled() {
-        return Err(FieldError { param: None, message: "given up: nobody waits for it any more".to_owned() });
+        return Err(FieldError { param: None, message: "cancelled".to_owned() });
     }
     Ok(())
 }
 
-/// Bytes that end with an error once nobody waits: so a decoder that reads on and on is stopped.
+/// Fails once cancelled, which stops a decoder that reads on and on.
 struct CancellableReader<'a> {
     bytes: Cursor<&'a [u8]>,
     cancel: &'a CancellationToken,
@@ -152,8 +149,8 @@ struct CancellableReader<'a> {
 impl BufRead for CancellableReader<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.cancel.is_cancelled() {
-            // Not of the kind `Resync`, after which readers try again.
-            return Err(io::Error::other("given up"));
+            // Readers retry after `Interrupted`, so another kind.
+            return Err(io::Error::other("cancelled"));
         }
         let rest = self.bytes.fill_buf()?;
         Ok(&rest[..rest.len().min(READ_CHUNK_BYTES)])
@@ -184,14 +181,14 @@ mod tests {
 
     use super::*;
 
-    fn encoded(picture: &DynamicImage) -> Vec<u8> {
+    fn encoded(image: &DynamicImage) -> Vec<u8> {
         let mut bytes = Vec::new();
-        picture.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).unwrap();
+        image.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).unwrap();
         bytes
     }
 
-    /// Every kind of pixels, with a different colour and transparency at each place.
-    fn kinds() -> Vec<DynamicImage> {
+    /// Every colour type, with a different colour and alpha at each pixel.
+    fn color_types() -> Vec<DynamicImage> {
         let wide = |x: u32, y: u32| {
             [x * 9001, y * 7001, x * y * 501, (x + y) * 4001]
                 .map(|sample| u16::try_from(sample % 65_536).unwrap())
@@ -210,17 +207,17 @@ mod tests {
     }
 
     #[test]
-    fn pixels_of_every_kind_are_what_the_library_makes_of_them() {
+    fn every_color_type_is_converted_as_the_library_does() {
         let never = CancellationToken::new();
-        for picture in kinds() {
-            let kind = picture.color();
-            let decode = || decode("image", &encoded(&picture), &never).unwrap();
-            assert_eq!(decode().into_rgb(&never).unwrap(), picture.to_rgb8(), "{kind:?}");
+        for image in color_types() {
+            let kind = image.color();
+            let decode = || decode("image", &encoded(&image), &never).unwrap();
+            assert_eq!(decode().into_rgb(&never).unwrap(), image.to_rgb8(), "{kind:?}");
             assert_eq!(decode().has_alpha(), kind.has_alpha(), "{kind:?}");
             if kind.has_alpha() {
-                let rgba = picture.to_rgba8();
-                let kept = decode().keep_mask(&never).unwrap();
-                for (x, y, pixel) in kept.enumerate_pixels() {
+                let rgba = image.to_rgba8();
+                let mask = decode().keep_mask(&never).unwrap();
+                for (x, y, pixel) in mask.enumerate_pixels() {
                     assert_eq!(pixel[0] == 0, rgba.get_pixel(x, y)[3] < ALPHA_THRESHOLD, "{kind:?} {x} {y}");
                 }
             }
@@ -228,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decoder_stops_where_nobody_waits_any_more() {
+    fn a_decoder_stops_when_cancelled() {
         let cancel = CancellationToken::new();
         let noise = |x: u32, y: u32| {
             Rgba([(x * 31) ^ (y * 17), x * y, x ^ y, 9].map(|sample| sample.to_le_bytes()[0]))

@@ -1,21 +1,20 @@
-//! What is in a picture's file beside its pixels: in PNGs of an engine the prompt and the whole graph, in uploads whatever
-//! their senders like.
+//! Metadata in image files: in an engine's PNG the prompt and the whole graph, in an upload anything.
 
 use bytes::Bytes;
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
-/// Chunks of text, and the camera's.
+/// Text, EXIF and time.
 const METADATA_CHUNKS: &[&[u8; 4]] = &[b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME"];
-/// Chunks that decoders keep or unpack, however many they are, and that say nothing of how the picture is seen here: the
-/// texts again, and the profile of a colour space.
+/// Chunks that decoders keep or decompress, however many there are, and that do not affect the pixels here: text and
+/// colour profiles.
 const EXPENSIVE_CHUNKS: &[&[u8; 4]] = &[b"tEXt", b"zTXt", b"iTXt", b"iCCP"];
 
-/// The same picture without what tells of its making; its pixels are not touched. What is no PNG stays as it is.
+/// Removes what tells how an image was made. Pixels are untouched; only PNGs are changed.
 pub(crate) fn strip_metadata(image: &Bytes) -> Bytes {
     remove_chunks(image, |chunk| METADATA_CHUNKS.iter().any(|kind| chunk[4..8] == kind[..]))
 }
 
-/// The same picture for a decoder: without what costs it more than its length. Which way up it is stays.
+/// Removes what costs a decoder more than its length. EXIF, and so the orientation, stays.
 pub(crate) fn strip_for_decoder(image: &Bytes) -> Bytes {
     if image.starts_with(b"\xff\xd8") {
         return strip_jpeg_segments(image);
@@ -23,7 +22,7 @@ pub(crate) fn strip_for_decoder(image: &Bytes) -> Bytes {
     remove_chunks(image, |chunk| EXPENSIVE_CHUNKS.iter().any(|kind| chunk[4..8] == kind[..]))
 }
 
-/// Copied only from the first chunk on that goes.
+/// Copies nothing unless a chunk is removed.
 fn remove_chunks(image: &Bytes, is_removed: impl Fn(&[u8]) -> bool) -> Bytes {
     if !image.starts_with(SIGNATURE) {
         return image.clone();
@@ -32,8 +31,8 @@ fn remove_chunks(image: &Bytes, is_removed: impl Fn(&[u8]) -> bool) -> Bytes {
     let mut at = SIGNATURE.len();
     while let Some((head, _)) = image[at..].split_first_chunk::<8>() {
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        // Length and kind before the data, the checksum behind it.
-        let end = length.checked_add(12).and_then(|whole| at.checked_add(whole));
+        // Length and type come before the data, the checksum after it.
+        let end = length.checked_add(12).and_then(|chunk| at.checked_add(chunk));
         let Some(end) = end.filter(|end| *end <= image.len()) else { break };
         copy_unless_removed(image, &mut output, at, end, is_removed(&image[at..end]));
         at = end;
@@ -41,13 +40,13 @@ fn remove_chunks(image: &Bytes, is_removed: impl Fn(&[u8]) -> bool) -> Bytes {
     finish_copy(image, output, at)
 }
 
-/// Segments before the pixels: profiles and whatever else applications put there, but for the camera's.
+/// Removes the application and comment segments before the pixels, except EXIF and Adobe's colour transform.
 fn strip_jpeg_segments(image: &Bytes) -> Bytes {
     let mut output = None;
     let mut at = 2;
     while let [0xff, marker, high, low, ..] = image[at..] {
         let end = at + 2 + usize::from(u16::from_be_bytes([high, low]));
-        // The pixels' segment, one without a length, or none at all.
+        // The pixels, a marker without a length, or no marker.
         if matches!(marker, 0x00..=0x01 | 0xd0..=0xda | 0xff) || end > image.len() {
             break;
         }
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_decoder_would_keep_goes_and_pixels_stay() {
+    fn expensive_chunks_go_and_pixels_stay() {
         let (head, pixels, end) = (chunk("IHDR", b"h"), chunk("IDAT", b"tEXt"), chunk("IEND", b""));
         let exif = chunk("eXIf", b"e");
         let with = |extra: &[u8]| [SIGNATURE, &head, &exif, extra, &pixels, &end].concat();
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jpeg_keeps_which_way_up_it_is() {
+    fn a_jpeg_keeps_its_orientation() {
         let segment = |marker: u8, data: &[u8]| {
             let length = u16::try_from(data.len() + 2).unwrap().to_be_bytes();
             [&[0xff, marker][..], &length, data].concat()

@@ -1,14 +1,13 @@
-//! Which way up a picture is, as its EXIF says. The decoders tell it only where EXIF stands before the pixels; in PNG and
-//! WebP many writers put it behind them. What cannot be read says nothing: cameras write much, and viewers ignore it.
+//! The orientation in an image's EXIF. The decoders report it only where EXIF precedes the pixels, but in PNG and WebP
+//! many writers put it after them. Invalid EXIF counts as none, as in viewers.
 
 use image::metadata::Orientation;
 use wire::openai::images::ImageSize;
 
-/// What JPEG has before EXIF, and some writers in the other formats, too.
+/// Precedes EXIF in JPEG, and with some writers in the other formats.
 const EXIF_PREFIX: &[u8] = b"Exif\0\0";
 const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// How the pixels of this file must be turned.
 pub(super) fn read(file: &[u8]) -> Orientation {
     let exif = match file {
         [0xff, 0xd8, segments @ ..] => in_jpeg(segments),
@@ -19,7 +18,7 @@ pub(super) fn read(file: &[u8]) -> Orientation {
     exif.and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms)
 }
 
-/// The size of a picture of this size after it was turned.
+/// The size after the orientation is applied.
 pub(super) const fn upright(size: ImageSize, orientation: Orientation) -> ImageSize {
     match orientation {
         Orientation::Rotate90
@@ -33,15 +32,15 @@ pub(super) const fn upright(size: ImageSize, orientation: Orientation) -> ImageS
     }
 }
 
-/// In the first application segment with EXIF, all of which stand before the pixels.
+/// In the first application segment with EXIF; all of them precede the pixels.
 fn in_jpeg(mut segments: &[u8]) -> Option<&[u8]> {
     loop {
-        // Before a marker may stand any number of fill bytes.
+        // Any number of fill bytes may precede a marker.
         let [0xff, rest @ ..] = segments else { return None };
         let fill = rest.iter().take_while(|byte| **byte == 0xff).count();
         let rest = &rest[fill..];
         let (&[marker, high, low], _) = rest.split_first_chunk::<3>()?;
-        // Markers without a length, and the pixels.
+        // The pixels, or a marker without a length.
         if matches!(marker, 0x00..=0x01 | 0xd0..=0xda) {
             return None;
         }
@@ -53,7 +52,7 @@ fn in_jpeg(mut segments: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Before the pixels or behind them.
+/// Before or after the pixels.
 fn in_png(mut chunks: &[u8]) -> Option<&[u8]> {
     loop {
         let ([a, b, c, d, kind @ ..], rest) = chunks.split_first_chunk::<8>()?;
@@ -61,7 +60,7 @@ fn in_png(mut chunks: &[u8]) -> Option<&[u8]> {
         if kind == b"eXIf" {
             return Some(data);
         }
-        // Behind the data is a checksum.
+        // A checksum follows the data.
         chunks = rest.get(data.len() + 4..)?;
     }
 }

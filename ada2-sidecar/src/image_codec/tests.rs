@@ -1,11 +1,10 @@
-//! Edits' pictures, formats, and what is in a PNG beside its pixels.
+//! Source images and masks, formats, and metadata.
 
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::prelude::*;
 
 use super::*;
 
-/// Somebody waits.
 fn never() -> CancellationToken {
     CancellationToken::new()
 }
@@ -16,15 +15,15 @@ fn rgb(width: u32, height: u32) -> DynamicImage {
     DynamicImage::ImageRgb8(RgbImage::from_fn(width, height, pixel))
 }
 
-/// Transparent in its left half.
+/// The left half is transparent.
 fn half_transparent(width: u32, height: u32) -> DynamicImage {
     let pixel = |x: u32, _| Rgba([10, 20, 30, if x < width / 2 { 0 } else { 255 }]);
     DynamicImage::ImageRgba8(RgbaImage::from_fn(width, height, pixel))
 }
 
-fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Vec::new();
-    picture.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+    image.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
     bytes
 }
 
@@ -33,31 +32,31 @@ fn decoded(bytes: &[u8]) -> DynamicImage {
 }
 
 #[test]
-fn what_a_decoder_says_in_a_sentence_ends_once() {
+fn a_decoders_message_ends_with_one_full_stop() {
     let hint = image::error::ImageFormatHint::Exact(ImageFormat::Png);
-    let words = "Corrupt deflate stream. DistanceTooFarBack.";
-    let error = image::ImageError::Decoding(image::error::DecodingError::new(hint, words));
+    let cause = "Corrupt deflate stream. DistanceTooFarBack.";
+    let error = image::ImageError::Decoding(image::error::DecodingError::new(hint, cause));
     let message = decode_error("image", &error).message;
     assert!(message.ends_with("DistanceTooFarBack."), "{message}");
 }
 
 #[test]
-fn a_picture_in_the_size_that_is_made_keeps_its_pixels() {
-    let picture = rgb(64, 72);
+fn an_image_of_the_right_size_keeps_its_pixels() {
+    let image = rgb(64, 72);
     for format in [ImageFormat::Png, ImageFormat::WebP] {
-        let source = prepare(&encoded(&picture, format), None, ImageSize::new(64, 72), &never()).unwrap();
-        assert_eq!(decoded(&source.image).to_rgb8(), picture.to_rgb8(), "{format:?}");
+        let source = prepare(&encoded(&image, format), None, ImageSize::new(64, 72), &never()).unwrap();
+        assert_eq!(decoded(&source.image).to_rgb8(), image.to_rgb8(), "{format:?}");
         assert_eq!(source.mask, None);
     }
 }
 
 #[test]
-fn transparency_is_where_to_repaint_in_the_mask_or_the_picture_itself() {
-    let picture = encoded(&rgb(64, 64), ImageFormat::Png);
+fn transparency_of_mask_or_image_selects_what_is_repainted() {
+    let image = encoded(&rgb(64, 64), ImageFormat::Png);
     let mask = encoded(&half_transparent(32, 32), ImageFormat::Png);
-    let own = encoded(&half_transparent(64, 64), ImageFormat::Png);
-    for (picture, mask) in [(&picture, Some(mask.as_slice())), (&own, None)] {
-        let source = prepare(picture, mask, ImageSize::new(64, 64), &never()).unwrap();
+    let transparent = encoded(&half_transparent(64, 64), ImageFormat::Png);
+    for (image, mask) in [(&image, Some(mask.as_slice())), (&transparent, None)] {
+        let source = prepare(image, mask, ImageSize::new(64, 64), &never()).unwrap();
         let keep = decoded(&source.mask.unwrap()).to_luma8();
         assert_eq!(
             (keep.dimensions(), keep.get_pixel(0, 0)[0], keep.get_pixel(63, 63)[0]),
@@ -67,27 +66,27 @@ fn transparency_is_where_to_repaint_in_the_mask_or_the_picture_itself() {
 }
 
 #[test]
-fn what_cannot_be_used_is_said_by_name() {
-    let picture = encoded(&rgb(64, 64), ImageFormat::Png);
+fn unusable_input_is_named() {
+    let image = encoded(&rgb(64, 64), ImageFormat::Png);
     let opaque = encoded(
         &DynamicImage::ImageRgba8(RgbaImage::from_pixel(8, 8, Rgba([0, 0, 0, 255]))),
         ImageFormat::Png,
     );
-    let says = |picture: &[u8], mask: Option<&[u8]>| {
-        let error = prepare(picture, mask, ImageSize::new(64, 64), &never()).unwrap_err();
+    let rejection = |image: &[u8], mask: Option<&[u8]>| {
+        let error = prepare(image, mask, ImageSize::new(64, 64), &never()).unwrap_err();
         (error.param.unwrap(), error.message)
     };
     assert_eq!(
-        says(b"GIF89a......", None),
+        rejection(b"GIF89a......", None),
         ("image".into(), "image must be a PNG, JPEG or WebP file.".into())
     );
-    assert!(says(&picture[..picture.len() / 2], None).1.starts_with("image cannot be decoded"));
-    assert!(says(&picture, Some(&picture)).1.contains("no alpha channel"));
-    assert!(says(&picture, Some(&opaque)).1.contains("transparent nowhere"));
+    assert!(rejection(&image[..image.len() / 2], None).1.starts_with("image cannot be decoded"));
+    assert!(rejection(&image, Some(&image)).1.contains("no alpha channel"));
+    assert!(rejection(&image, Some(&opaque)).1.contains("no transparent pixel"));
 }
 
 #[test]
-fn a_bomb_is_known_by_its_header() {
+fn a_decompression_bomb_is_rejected_by_its_header() {
     let mut bomb = encoded(&rgb(8, 8), ImageFormat::Png);
     bomb[16..24].copy_from_slice(&[0, 0, 0x30, 0, 0, 0, 0x30, 0]);
     let crc = crc32(&bomb[12..29]);
@@ -107,11 +106,11 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn every_format_can_be_had_and_compression_counts() {
-    let picture: Bytes = encoded(&rgb(256, 256), ImageFormat::Png).into();
+fn every_format_can_be_requested_and_compression_counts() {
+    let image: Bytes = encoded(&rgb(256, 256), ImageFormat::Png).into();
     let as_format =
-        |format, quality| encode(picture.clone(), Format::Png, Output { format, quality }, &never()).unwrap();
-    assert_eq!(as_format(Format::Png, 90), picture, "what fits is not touched");
+        |format, quality| encode(image.clone(), Format::Png, Output { format, quality }, &never()).unwrap();
+    assert_eq!(as_format(Format::Png, 90), image, "the same format is not encoded again");
     for format in [Format::Jpeg, Format::Webp] {
         let (small, large) = (as_format(format, 0), as_format(format, 100));
         assert_eq!(Format::detect(&small), Ok(format));
@@ -120,14 +119,14 @@ fn every_format_can_be_had_and_compression_counts() {
     }
 }
 
-/// The flattest pictures have the least data for their size: none of them may be taken for one without pixels.
+/// Flat images have the least data for their size, and must not be taken for images without pixels.
 #[test]
-fn what_real_encoders_write_counts_as_pictures() {
+fn what_real_encoders_write_counts_as_images() {
     let sides = [(1, 1), (1, 300), (300, 1), (17, 9), (640, 480), (2048, 1536)];
     for (width, height) in sides {
         let flat = RgbImage::from_pixel(width, height, Rgb([255, 255, 255]));
         let is = |bytes: &[u8], format| assert_eq!(Format::detect(bytes), Ok(format), "{width}x{height}");
-        for picture in [
+        for image in [
             DynamicImage::ImageRgb8(flat.clone()),
             DynamicImage::ImageRgb8(flat.clone()).into_luma8().into(),
             DynamicImage::ImageRgb8(flat.clone()).into_rgba16().into(),
@@ -138,9 +137,9 @@ fn what_real_encoders_write_counts_as_pictures() {
                 image::codecs::png::CompressionType::Best,
                 image::codecs::png::FilterType::Adaptive,
             );
-            picture.write_with_encoder(best).unwrap();
+            image.write_with_encoder(best).unwrap();
             is(&png, Format::Png);
-            is(&encoded(&picture, ImageFormat::Png), Format::Png);
+            is(&encoded(&image, ImageFormat::Png), Format::Png);
         }
         for quality in [1, 100] {
             let mut jpeg = Vec::new();
@@ -158,18 +157,18 @@ fn what_real_encoders_write_counts_as_pictures() {
 }
 
 #[test]
-fn stripping_takes_the_texts_and_leaves_the_pixels() {
+fn stripping_removes_text_and_leaves_the_pixels() {
     let mut bytes = encoded(&rgb(16, 16), ImageFormat::Png);
     let text = [&b"tEXtprompt\0a secret"[..]].concat();
     let mut chunk = u32::try_from(text.len() - 4).unwrap().to_be_bytes().to_vec();
     chunk.extend_from_slice(&text);
     chunk.extend_from_slice(&crc32(&text).to_be_bytes());
     bytes.splice(33..33, chunk);
-    let told: Bytes = bytes.into();
-    assert!(Format::detect(&told).is_ok());
-    let stripped = strip_metadata(&told);
+    let tagged: Bytes = bytes.into();
+    assert!(Format::detect(&tagged).is_ok());
+    let stripped = strip_metadata(&tagged);
     assert_eq!(Format::detect(&stripped), Ok(Format::Png));
-    assert_eq!(decoded(&stripped), decoded(&told));
+    assert_eq!(decoded(&stripped), decoded(&tagged));
     assert!(!stripped.windows(6).any(|window| window == b"secret"));
     assert_eq!(strip_metadata(&stripped), stripped);
     let other = Bytes::from_static(b"RIFF");
@@ -177,26 +176,26 @@ fn stripping_takes_the_texts_and_leaves_the_pixels() {
 }
 
 #[test]
-fn the_size_to_make_is_the_pictures_own_where_it_may_be() {
-    let make = |width, height| output_size(ImageSize::new(width, height), 2_000_000).to_string();
-    assert_eq!(make(512, 768), "512x768");
-    assert_eq!(make(101, 75), "96x72");
-    assert_eq!(make(10, 10), "64x64");
-    assert_eq!(make(4000, 3000), "1632x1224");
+fn the_output_size_is_the_images_own_if_allowed() {
+    let output = |width, height| output_size(ImageSize::new(width, height), 2_000_000).to_string();
+    assert_eq!(output(512, 768), "512x768");
+    assert_eq!(output(101, 75), "96x72");
+    assert_eq!(output(10, 10), "64x64");
+    assert_eq!(output(4000, 3000), "1632x1224");
     assert_eq!(output_size(ImageSize::new(4000, 3000), 4_194_304).to_string(), "2360x1768");
     assert_eq!(output_size(ImageSize::new(3024, 4032), 4_194_304).to_string(), "1768x2360");
 }
 
 proptest! {
     #[test]
-    fn the_size_to_make_is_always_allowed(width in 1..20_000_u32, height in 1..20_000_u32) {
+    fn the_output_size_is_always_allowed(width in 1..20_000_u32, height in 1..20_000_u32) {
         let size = output_size(ImageSize::new(width, height), 2_000_000);
         prop_assert!([size.width, size.height].iter().all(|side| side.is_multiple_of(8) && *side >= 64));
         prop_assert!(size.pixels() <= 2_000_000, "{}", size);
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), png: bool) {
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), png: bool) {
         let bytes = if png { [SIGNATURE, &bytes].concat() } else { bytes };
         let _ = prepare(&bytes, None, ImageSize::new(64, 64), &never());
         let _ = strip_metadata(&bytes.into());

@@ -1,52 +1,56 @@
-//! Which model a request means. Pure. Never a silent swap: what is not known is refused with a list of what is, and nothing
-//! but a model that is told, served and made for pictures from words is ever meant by a request that does not name it.
+//! Which model a request means. A model is never replaced silently: an unknown name is an error that lists the known ones,
+//! and a request that names none only gets a known text-to-image model with built-in graphs.
 
 mod error;
 
 use std::sync::Arc;
 
+use service::text::prefix;
+
 pub use self::error::ModelChoiceError;
 use crate::images::{
     Task,
-    models::{self, BaseModel, EngineModel, Preset},
+    models::{self, EngineModel, Family, Preset, SD_1, SDXL},
 };
 
-/// Names that today's clients have wired in, and the kind of model that they mean.
-const ALIASES: &[(&str, BaseModel)] = &[("sd-xl-base-1.0", BaseModel::Sdxl), ("sd-v1-5", BaseModel::Sd1)];
+/// Names that existing clients have hard-coded, and the family that they mean.
+const ALIASES: &[(&str, &Family)] = &[("sd-xl-base-1.0", &SDXL), ("sd-v1-5", &SD_1)];
 
 /// OpenAI's image models: clients hard-code these names and mean "the default".
 const OPENAI_MODEL_PREFIXES: &[&str] = &["gpt-image", "chatgpt-image", "dall-e"];
 
-/// What a request's `model` came to.
+/// The resolved `model` of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelChoice {
-    /// What it is called, for logs.
+    /// Its name, for logs.
     pub name: String,
-    /// The engine's model; none where a preset's template loads its own.
+    /// None: a preset's template loads its own.
     pub model: Option<EngineModel>,
-    /// The preset that was named.
+    /// The preset, if one was named.
     pub preset: Option<Arc<Preset>>,
 }
 
-/// Resolves a request's `model`: a preset, an engine model by key or name, a wired-in alias, an OpenAI name, or none at
-/// all. The last two mean the configured default, else the engine's first suitable model, else the one preset that makes
-/// pictures from words with a graph of its own. Where there are several of those, one must be named, by the request or as
-/// `default_model`: which comes first in the alphabet is nobody's choice.
+/// Resolves a request's `model`: a preset, an engine model by key or name, an alias, an OpenAI name, or none at all. The last
+/// two mean the configured default, else the engine's first suitable model, else the only preset with a template for new
+/// images. If there are several such presets, one must be named, by the request or as `default_model`: alphabetical order is
+/// not a choice.
 pub fn resolve(
     models: &[EngineModel],
     presets: &[Arc<Preset>],
-    asked: Option<&str>,
+    requested: Option<&str>,
     default: Option<&str>,
 ) -> Result<ModelChoice, ModelChoiceError> {
-    let find = |asked: &str| match find_preset(presets, asked) {
+    let find = |requested: &str| match find_preset(presets, requested) {
         Some(preset) => choose_preset(models, presets, preset),
-        None => find_model(models, asked)
-            .ok_or_else(|| not_found(models, presets, asked))
+        None => find_model(models, requested)
+            .ok_or_else(|| not_found(models, presets, requested))
             .and_then(require_builtin_graphs),
     };
-    let is_known = |asked: &str| find_preset(presets, asked).is_some() || find_model(models, asked).is_some();
-    match asked.filter(|asked| is_known(asked) || !is_openai_name(asked)) {
-        Some(asked) => find(asked),
+    let is_known = |requested: &str| {
+        find_preset(presets, requested).is_some() || find_model(models, requested).is_some()
+    };
+    match requested.filter(|requested| is_known(requested) || !is_openai_name(requested)) {
+        Some(requested) => find(requested),
         None => match default {
             Some(default) => find(default),
             None => default_choice(models, presets),
@@ -54,20 +58,20 @@ pub fn resolve(
     }
 }
 
-/// What requests mean that name nothing.
+/// The model of requests that name none.
 fn default_choice(models: &[EngineModel], presets: &[Arc<Preset>]) -> Result<ModelChoice, ModelChoiceError> {
     if let Some(model) = models.iter().find(|model| model.kind.is_default_candidate()) {
         return Ok(choose_model(model));
     }
-    let of_words = presets.iter().filter(|preset| preset.templates.contains_key(&Task::Generate));
-    let mut usable = of_words.filter_map(|preset| choose_preset(models, presets, preset).ok());
+    let generating = presets.iter().filter(|preset| preset.templates.contains_key(&Task::Generate));
+    let mut usable = generating.filter_map(|preset| choose_preset(models, presets, preset).ok());
     match (usable.next(), usable.next()) {
-        (Some(only), None) => Ok(only),
+        (Some(single), None) => Ok(single),
         _ => Err(ModelChoiceError::NoDefault { available: names(models, presets) }),
     }
 }
 
-/// The model, if a built-in graph serves it.
+/// The model, if a built-in graph can run it.
 fn require_builtin_graphs(model: &EngineModel) -> Result<ModelChoice, ModelChoiceError> {
     match model.graphs() {
         Some(_) => Ok(choose_model(model)),
@@ -82,8 +86,8 @@ fn choose_model(model: &EngineModel) -> ModelChoice {
     ModelChoice { name: model.name.clone(), model: Some(model.clone()), preset: None }
 }
 
-/// A preset that names a model needs it, and one that names none needs templates, or means the engine's first suitable
-/// model. What kind a model is does not matter to a graph of the preset's own.
+/// A preset that names a model needs it; one that names none needs templates, or means the engine's first suitable model.
+/// With a template, the model's kind does not matter.
 fn choose_preset(
     models: &[EngineModel],
     presets: &[Arc<Preset>],
@@ -110,19 +114,19 @@ fn choose_preset(
     Ok(ModelChoice { name: preset.name.clone(), model, preset: Some(preset.clone()) })
 }
 
-fn not_found(models: &[EngineModel], presets: &[Arc<Preset>], asked: &str) -> ModelChoiceError {
+fn not_found(models: &[EngineModel], presets: &[Arc<Preset>], requested: &str) -> ModelChoiceError {
     ModelChoiceError::NotFound {
-        requested: asked.chars().take(200).collect(),
-        alias: resolve_alias(asked).map(|base| base.family().label),
+        requested: prefix(requested, 200).to_owned(),
+        alias: resolve_alias(requested).map(|family| family.label),
         available: names(models, presets),
     }
 }
 
-fn find_preset<'a>(presets: &'a [Arc<Preset>], asked: &str) -> Option<&'a Arc<Preset>> {
-    presets.iter().find(|preset| preset.name.eq_ignore_ascii_case(asked))
+fn find_preset<'a>(presets: &'a [Arc<Preset>], requested: &str) -> Option<&'a Arc<Preset>> {
+    presets.iter().find(|preset| preset.name.eq_ignore_ascii_case(requested))
 }
 
-/// Every name that resolves, for `/v1/models` and for error messages.
+/// Every name that can be used, for `/v1/models` and error messages.
 pub fn names(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<String> {
     let mut names = usable_preset_names(models, presets);
     let is_new = |names: &[String], name: &str| !names.iter().any(|known| known.eq_ignore_ascii_case(name));
@@ -131,8 +135,8 @@ pub fn names(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<String> {
             names.push(model.name.clone());
         }
     }
-    for (alias, base) in ALIASES {
-        if find_by_base(models, *base).is_some() && is_new(&names, alias) {
+    for (alias, family) in ALIASES {
+        if find_by_family(models, family).is_some() && is_new(&names, alias) {
             names.push((*alias).to_owned());
         }
     }
@@ -150,11 +154,11 @@ pub fn usable_preset_names(models: &[EngineModel], presets: &[Arc<Preset>]) -> V
 }
 
 /// By key or name, else by alias.
-fn find_model<'a>(models: &'a [EngineModel], asked: &str) -> Option<&'a EngineModel> {
-    let by_key = models.iter().find(|model| model.key == asked);
+fn find_model<'a>(models: &'a [EngineModel], requested: &str) -> Option<&'a EngineModel> {
+    let by_key = models.iter().find(|model| model.key == requested);
     by_key
-        .or_else(|| models.iter().find(|model| model.matches_name(asked)))
-        .or_else(|| resolve_alias(asked).and_then(|base| find_by_base(models, base)))
+        .or_else(|| models.iter().find(|model| model.matches_name(requested)))
+        .or_else(|| resolve_alias(requested).and_then(|family| find_by_family(models, family)))
 }
 
 /// Whether the engine has a model of this name.
@@ -162,21 +166,21 @@ pub fn has_model(models: &[EngineModel], name: &str) -> bool {
     find_model(models, name).is_some()
 }
 
-fn resolve_alias(asked: &str) -> Option<BaseModel> {
-    ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(asked)).map(|(_, base)| *base)
+fn resolve_alias(requested: &str) -> Option<&'static Family> {
+    ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(requested)).map(|(_, family)| *family)
 }
 
-/// The suitable model of this kind whose name says base, else the first.
-fn find_by_base(models: &[EngineModel], base: BaseModel) -> Option<&EngineModel> {
-    let mut of_kind =
-        models.iter().filter(|model| model.kind.is_default_candidate() && model.graphs() == Some(base));
-    let first = of_kind.clone().next();
-    of_kind.find(|model| models::has_word(&model.name, "base")).or(first)
+/// The suitable model of this family with `base` in its name, else the first.
+fn find_by_family<'a>(models: &'a [EngineModel], family: &Family) -> Option<&'a EngineModel> {
+    let mut candidates =
+        models.iter().filter(|model| model.kind.is_default_candidate() && model.graphs() == Some(family));
+    let first = candidates.clone().next();
+    candidates.find(|model| models::has_word(&model.name, "base")).or(first)
 }
 
-fn is_openai_name(asked: &str) -> bool {
-    let asked = asked.to_ascii_lowercase();
-    OPENAI_MODEL_PREFIXES.iter().any(|name| asked.starts_with(name))
+fn is_openai_name(requested: &str) -> bool {
+    let requested = requested.to_ascii_lowercase();
+    OPENAI_MODEL_PREFIXES.iter().any(|name| requested.starts_with(name))
 }
 
 #[cfg(test)]

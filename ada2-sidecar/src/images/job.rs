@@ -1,13 +1,11 @@
-//! The job: everything that a request leaves open is decided here, by the preset, the model, and what is usual.
+//! The job: what a request leaves open is decided here, from preset, model and the family's defaults.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::Deserialize;
 use wire::openai::{fields::FieldError, images::ImageSize};
 
 use super::{
-    ImageRequest, Limits,
+    EditPlan, ImageRequest, Limits, SourceImage, Task,
     resolve::{BuiltinDefaults, ParameterResolver},
 };
 use crate::images::{
@@ -16,102 +14,40 @@ use crate::images::{
     template::Template,
 };
 
-/// What is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    /// A picture from words.
-    Generate,
-    /// A picture from a picture and words.
-    Edit,
-    /// The masked part of a picture anew.
-    Inpaint,
-}
-
-impl Task {
-    /// The word for it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Generate => "generate",
-            Self::Edit => "edit",
-            Self::Inpaint => "inpaint",
-        }
-    }
-}
-
-/// The picture that an edit starts from, in the size that is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceImage {
-    /// PNG without transparency.
-    pub image: Bytes,
-    /// PNG, grey: black is repainted, white is kept. None where all of it is.
-    pub mask: Option<Bytes>,
-}
-
-/// Work for the engine: everything decided. The graph keeps its own value where there is none here; a built-in graph is
-/// given them all.
+/// Work for the engine, with everything decided. Where a value is None, the graph keeps its own; built-in graphs get all of
+/// them.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "each field says what it is by its name")]
 pub struct Job {
-    /// What it is asked for as, for logs.
+    /// The name of model or preset, for logs.
     pub name: String,
     pub task: Task,
-    /// None where the template loads its own.
+    /// None: the template loads its own.
     pub model: Option<EngineModel>,
-    /// A user's graph in place of the built-in one.
+    /// Replaces the built-in graph.
     pub template: Option<Arc<Template>>,
     pub prompt: String,
     pub negative_prompt: Option<String>,
-    /// Of an edit always that of its source.
+    /// For an edit always that of its source.
     pub size: Option<ImageSize>,
     pub steps: Option<u32>,
     pub cfg_scale: Option<f64>,
     pub scheduler: Option<String>,
-    /// One picture each, in this order.
+    /// One image each, in this order.
     pub seeds: Vec<u64>,
     pub source: Option<Arc<SourceImage>>,
-    /// How much of the source is given up, 0 to 1.
+    /// How much of the source is replaced, 0 to 1.
     pub strength: Option<f64>,
-    /// Parameters of the request that the graph does not take.
+    /// Parameters of the request that the template does not bind.
     pub ignored: Vec<&'static str>,
-    /// Whether the pictures stay out of the engine's own gallery.
+    /// Whether the images stay out of the engine's gallery.
     pub discard: bool,
-    /// Whether anybody looks at previews.
+    /// Whether previews are wanted.
     pub previews: bool,
 }
 
-/// What an edit is planned with before its picture is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EditPlan {
-    /// What it is, unless the picture's own transparency makes a mask.
-    pub task: Task,
-    /// The size that the picture is brought to.
-    pub size: ImageSize,
-}
-
-impl EditPlan {
-    /// `masked` is whether a mask came with the picture. The picture is brought to the size that is asked for, else to
-    /// `to_make`; for a graph that takes no size it stays at its `own`.
-    pub fn new(
-        request: &ImageRequest,
-        choice: &ModelChoice,
-        masked: bool,
-        source_size: ImageSize,
-        default_size: ImageSize,
-    ) -> Self {
-        let templates = choice.preset.as_deref().map(|preset| &preset.templates);
-        let has = |task| templates.is_some_and(|templates| templates.contains_key(&task));
-        let masked = masked || (has(Task::Inpaint) && !has(Task::Edit));
-        let task = if masked { Task::Inpaint } else { Task::Edit };
-        let template = templates.and_then(|templates| templates.get(&task));
-        let takes_size = template.is_none_or(|template| template.takes_size());
-        let size = if takes_size { request.size.unwrap_or(default_size) } else { source_size };
-        Self { task, size }
-    }
-}
-
 impl Job {
-    /// The smallest that has the engine load this model.
+    /// The smallest job that makes the engine load this model.
     pub fn warm_up(choice: ModelChoice) -> Self {
         let ModelChoice { name, model, preset } = choice;
         let template = preset.and_then(|preset| preset.templates.get(&Task::Generate).cloned());
@@ -124,8 +60,8 @@ impl Job {
             negative_prompt: defaults.as_ref().map(|_| String::new()),
             size: Some(ImageSize::new(64, 64)),
             steps: Some(1),
-            cfg_scale: defaults.as_ref().map(|usual| usual.cfg_scale),
-            scheduler: defaults.map(|usual| usual.scheduler),
+            cfg_scale: defaults.as_ref().map(|defaults| defaults.cfg_scale),
+            scheduler: defaults.map(|defaults| defaults.scheduler),
             model,
             seeds: vec![0],
             source: None,
@@ -136,9 +72,9 @@ impl Job {
         }
     }
 
-    /// Decides what the request leaves open. For a built-in graph: the preset's settings, the model's own, else those usual
-    /// for its kind. For a template: the preset's settings, else the workflow keeps its own.
-    /// `any_seed` is used if none is given. Seeds count up from the first and wrap at the engine's width.
+    /// Decides what the request leaves open. For a built-in graph: the preset's settings, else the model's, else its family's.
+    /// For a template: the preset's settings, else the workflow's own. Seeds count up from the first and wrap at the engine's
+    /// width.
     pub fn plan(
         request: &ImageRequest,
         choice: ModelChoice,
@@ -146,9 +82,9 @@ impl Job {
         fallback_seed: u32,
         limits: Limits,
     ) -> Result<Self, FieldError> {
-        let first = request.seed.unwrap_or(u64::from(fallback_seed));
-        let seeds = (0..request.n).map(|nth| first.wrapping_add(nth) & limits.max_seed).collect();
-        let task = edit_plan.map_or(Task::Generate, |canvas| canvas.task);
+        let first_seed = request.seed.unwrap_or(u64::from(fallback_seed));
+        let seeds = (0..request.n).map(|nth| first_seed.wrapping_add(nth) & limits.max_seed).collect();
+        let task = edit_plan.map_or(Task::Generate, |plan| plan.task);
         let template = template(&choice, task)?;
         let ModelChoice { name, model, preset } = choice;
         let mut resolver =
@@ -173,8 +109,7 @@ impl Job {
         })
     }
 
-    /// The same with the picture that it starts from, now that it is decoded. Its own transparency may have made another
-    /// task of it, which is planned anew.
+    /// Adds the decoded source image. If its transparency turned out to be a mask, the task changes and is planned again.
     pub fn with_source(
         self,
         source: SourceImage,
@@ -184,11 +119,11 @@ impl Job {
         limits: Limits,
     ) -> Result<Self, FieldError> {
         let mut source = source;
-        let repaints = |preset: &Preset| preset.templates.contains_key(&Task::Inpaint);
-        // Nobody sent a mask, and the preset has graphs for whole pictures only: its transparency is not asked about.
+        let can_inpaint = |preset: &Preset| preset.templates.contains_key(&Task::Inpaint);
+        // The request has no mask, and the preset cannot inpaint: transparency is ignored.
         if self.task == Task::Edit
             && self.template.is_some()
-            && !choice.preset.as_deref().is_some_and(repaints)
+            && !choice.preset.as_deref().is_some_and(can_inpaint)
         {
             source.mask = None;
         }
@@ -196,14 +131,14 @@ impl Job {
         let job = if task == self.task {
             self
         } else {
-            let canvas = EditPlan { task, ..edit_plan };
-            let anew = Self::plan(request, choice.clone(), Some(canvas), 0, limits)?;
-            Self { seeds: self.seeds, discard: self.discard, ..anew }
+            let edit_plan = EditPlan { task, ..edit_plan };
+            let replanned = Self::plan(request, choice.clone(), Some(edit_plan), 0, limits)?;
+            Self { seeds: self.seeds, discard: self.discard, ..replanned }
         };
         Ok(Self { source: Some(Arc::new(source)), ..job })
     }
 
-    /// The size that it will have, as far as that is known before it is made.
+    /// The size of the result, as far as it is known in advance.
     pub fn expected_size(&self) -> Option<ImageSize> {
         let template = self.template.as_deref();
         match template.filter(|template| self.task == Task::Generate && !template.takes_size()) {
@@ -213,14 +148,14 @@ impl Job {
     }
 }
 
-/// The preset's graph for a task; none means the built-in one.
+/// The preset's template for the task; None means the built-in graph.
 fn template(choice: &ModelChoice, task: Task) -> Result<Option<Arc<Template>>, FieldError> {
     let Some(preset) = choice.preset.as_deref().filter(|preset| !preset.templates.is_empty()) else {
         return Ok(None);
     };
     match preset.templates.get(&task) {
         Some(template) => Ok(Some(template.clone())),
-        // It names a model that the built-in graph can run.
+        // The built-in graph can run its model.
         None if task == Task::Generate
             && choice.model.as_ref().is_some_and(|model| model.graphs().is_some()) =>
         {

@@ -1,5 +1,4 @@
-//! What is known of an engine's models: their kinds, their own settings, the schedulers that they run with. Kinds are rows of
-//! one table (`families.rs`).
+//! An engine's models: what each is (families are rows of a table, `families.rs`), and its own settings.
 
 mod classify;
 mod declarations;
@@ -14,21 +13,15 @@ use wire::openai::images::ImageSize;
 pub use self::{
     classify::{ModelMetadata, classify_checkpoint, has_word, variant_from_name},
     declarations::{ModelDeclaration, apply_declarations, undeclared_model_warnings},
-    families::{Family, all as families, by_invokeai_base, by_name as family_named},
+    families::{
+        DEFAULT as DEFAULT_FAMILY, Family, FamilyDefaults, SD_1, SDXL, all as families,
+        by_name as family_named,
+    },
     kind::{DetectedFamily, Evidence, ModelKind, ModelVariant},
 };
 use crate::{images::Task, images::template::Template};
 
-/// The sets of built-in graphs, each for a family of models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BaseModel {
-    /// Stable Diffusion 1.5.
-    Sd1,
-    /// Stable Diffusion XL.
-    Sdxl,
-}
-
-/// A model that the engine has, whether or not anything of ours serves it.
+/// A model that the engine has, whether or not we can use it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineModel {
     /// The engine's key.
@@ -37,9 +30,9 @@ pub struct EngineModel {
     pub name: String,
     /// What it is.
     pub kind: ModelKind,
-    /// What the engine's graphs want to know of it.
+    /// How the engine's graphs refer to it.
     pub handle: serde_json::Value,
-    /// Its own size, steps and so on, where the engine knows them.
+    /// Its own settings, where the engine knows them.
     pub size: Option<ImageSize>,
     /// Steps.
     pub steps: Option<u32>,
@@ -50,12 +43,12 @@ pub struct EngineModel {
 }
 
 impl EngineModel {
-    /// A model of the family that these graphs are for, without settings of its own.
-    pub fn without_settings(key: &str, name: &str, base: BaseModel) -> Self {
+    /// A text-to-image model of this family, without settings of its own.
+    pub fn without_settings(key: &str, name: &str, family: &'static Family) -> Self {
         Self {
             key: key.to_owned(),
             name: name.to_owned(),
-            kind: ModelKind::main(base.family(), Evidence::Engine),
+            kind: ModelKind::main(family, Evidence::Engine),
             handle: serde_json::Value::Null,
             size: None,
             steps: None,
@@ -64,24 +57,24 @@ impl EngineModel {
         }
     }
 
-    /// The built-in graphs that serve it, if any do.
-    pub fn graphs(&self) -> Option<BaseModel> {
+    /// The family whose built-in graphs can run it.
+    pub fn graphs(&self) -> Option<&'static Family> {
         self.kind.graphs()
     }
 
-    /// Whether its key or name is this, in capitals or not.
+    /// Compares key and name, ignoring case.
     pub fn matches_name(&self, name: &str) -> bool {
         let name = name.to_lowercase();
         self.name.to_lowercase() == name || self.key.to_lowercase() == name
     }
 }
 
-/// A name of the configuration for a model and how it is run.
+/// A name in the configuration for a model with its settings, or for templates.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Preset {
-    /// What requests say as `model`.
+    /// The value of `model` in requests.
     pub name: String,
-    /// An engine model's key or name; none where the templates load their own.
+    /// An engine model's key or name; None: the templates load their own.
     pub model: Option<String>,
     /// Size.
     pub size: Option<ImageSize>,
@@ -91,41 +84,6 @@ pub struct Preset {
     pub cfg_scale: Option<f64>,
     /// Scheduler.
     pub scheduler: Option<String>,
-    /// Graphs in place of the built-in ones.
+    /// They replace the built-in graphs.
     pub templates: BTreeMap<Task, Arc<Template>>,
 }
-
-/// Schedulers by InvokeAI's names (6.14.2), which are our names.
-pub const SCHEDULERS: &[&str] = &[
-    "ddim",
-    "ddpm",
-    "deis",
-    "deis_k",
-    "lms",
-    "lms_k",
-    "pndm",
-    "heun",
-    "heun_k",
-    "euler",
-    "euler_k",
-    "euler_a",
-    "kdpm_2",
-    "kdpm_2_k",
-    "kdpm_2_a",
-    "kdpm_2_a_k",
-    "dpmpp_2s",
-    "dpmpp_2s_k",
-    "dpmpp_2m",
-    "dpmpp_2m_k",
-    "dpmpp_2m_sde",
-    "dpmpp_2m_sde_k",
-    "dpmpp_3m",
-    "dpmpp_3m_k",
-    "dpmpp_sde",
-    "dpmpp_sde_k",
-    "er_sde",
-    "unipc",
-    "unipc_k",
-    "lcm",
-    "tcd",
-];

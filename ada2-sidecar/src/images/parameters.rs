@@ -1,25 +1,25 @@
-//! Every parameter of OpenAI's Images API and every extension, and what becomes of it here: one table, which the
-//! documentation is tested against. What is malformed is 400 in any case; what is not in the table is ignored.
+//! The table of all parameters: OpenAI's and extensions. The reference is tested against it. Malformed values are always
+//! 400; parameters that are not in the table are ignored.
 
-/// What becomes of a parameter.
+/// How a parameter is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
     /// It has its effect.
     Works,
-    /// It is read, checked and changes nothing: its clients send it without needing it.
+    /// It is checked and has no effect: clients send it without needing it.
     Ignored,
-    /// Some of its values are refused with the reason; the others work.
+    /// Some values are rejected with the reason; the others work.
     Partly,
 }
 
 /// One parameter.
 #[derive(Debug, Clone, Copy)]
 pub struct Parameter {
-    /// Its name, and the other names that clients send for it.
+    /// Its name and aliases.
     pub names: &'static [&'static str],
-    /// What becomes of it.
+    /// How it is treated.
     pub treatment: Treatment,
-    /// What it means here, for the documentation.
+    /// Its description in the reference.
     pub meaning: &'static str,
 }
 
@@ -27,7 +27,7 @@ const fn row(names: &'static [&'static str], treatment: Treatment, meaning: &'st
     Parameter { names, treatment, meaning }
 }
 
-/// All of them.
+/// All parameters.
 pub const PARAMETERS: &[Parameter] = &[
     row(&["prompt"], Treatment::Works, "required, up to 32,000 characters"),
     row(

@@ -1,4 +1,4 @@
-//! Reading a request: every known field in its range, or refused by name.
+//! Reads a request: every known field within its range, or an error that names the field.
 
 use picture::Format;
 use wire::openai::{
@@ -7,9 +7,8 @@ use wire::openai::{
 };
 
 use super::to_u32;
-use crate::images::models::SCHEDULERS;
 
-/// The fields that are read, in a request for a picture as in one for an edit.
+/// The fields that are read, on both routes.
 pub const REQUEST_FIELDS: &[&str] = &[
     "prompt",
     "negative_prompt",
@@ -35,21 +34,23 @@ pub const REQUEST_FIELDS: &[&str] = &[
 ];
 const MAX_PROMPT_CHARS: usize = 32_000;
 const MAX_STEPS: u64 = 150;
-/// What the encoders give if nothing is said: small, and without visible loss.
+/// Small, and without visible loss.
 const DEFAULT_COMPRESSION: u8 = 90;
 
-/// What one request may ask for.
+/// The limits of one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Pictures.
+    /// Images.
     pub max_n: u64,
-    /// Pixels a picture.
+    /// Pixels per image.
     pub max_pixels: u64,
     /// The largest seed that the engine takes: all bits of its width.
     pub max_seed: u64,
+    /// The engine's names of schedulers.
+    pub schedulers: &'static [&'static str],
 }
 
-/// Which of the two routes.
+/// Which route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageRoute {
     /// `/v1/images/generations`.
@@ -58,7 +59,7 @@ pub enum ImageRoute {
     Edits,
 }
 
-/// How a picture travels in the answer.
+/// How an image is returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseFormat {
     /// `b64_json`.
@@ -67,7 +68,7 @@ pub enum ResponseFormat {
     Url,
 }
 
-/// The file that a picture becomes.
+/// The file format of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Output {
     /// Its format.
@@ -76,19 +77,19 @@ pub struct Output {
     pub quality: u8,
 }
 
-/// How much effort: scales the steps that are the default.
+/// Scales the default steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quality {
-    /// Half of them.
+    /// Half.
     Low,
-    /// As they are.
+    /// Unchanged.
     Medium,
-    /// Half as many again.
+    /// One and a half times.
     High,
 }
 
 impl Quality {
-    /// The name in the answer.
+    /// Its name in the response.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Low => "low",
@@ -106,7 +107,7 @@ impl Quality {
     }
 }
 
-/// What the request calls the parameters that have several names.
+/// The names that the request uses for parameters with several names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the name of the parameter of that name")]
 pub struct ParameterNames {
@@ -116,7 +117,7 @@ pub struct ParameterNames {
     pub scheduler: &'static str,
 }
 
-/// A request for pictures, read and in range.
+/// A valid request.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "each field is the request's field of the same name")]
 pub struct ImageRequest {
@@ -133,13 +134,13 @@ pub struct ImageRequest {
     pub quality: Quality,
     pub response_format: ResponseFormat,
     pub output: Output,
-    /// How many previews to stream; none where the whole answer is wanted.
+    /// How many previews to stream; None without streaming.
     pub partial_images: Option<u8>,
     pub parameter_names: ParameterNames,
 }
 
 impl ImageRequest {
-    /// Reads the request. Extensions have the names that existing clients send; the first name given counts.
+    /// Reads the request. Extensions have the names that existing clients send; the first one present counts.
     pub fn read(fields: &Fields, limits: Limits) -> Result<Self, FieldError> {
         let steps_name = fields.first_present(&["steps", "num_inference_steps"]);
         let cfg_name = fields.first_present(&["cfg_scale", "guidance_scale"]);
@@ -158,7 +159,7 @@ impl ImageRequest {
             seed: fields.seed("seed", limits.max_seed)?,
             steps: fields.integer(steps_name, 1..=MAX_STEPS)?.map(to_u32),
             cfg_scale: guidance(fields, cfg_name)?,
-            scheduler: one_of(fields, scheduler_name, SCHEDULERS)?.map(str::to_owned),
+            scheduler: one_of(fields, scheduler_name, limits.schedulers)?.map(str::to_owned),
             strength: fields.number("strength", 0.0..=1.0)?,
             quality: quality(fields)?,
             response_format: match one_of(fields, "response_format", &["b64_json", "url"])? {
@@ -188,7 +189,7 @@ fn prompt(fields: &Fields, name: &str) -> Result<Option<String>, FieldError> {
     Ok(Some(text.to_owned()))
 }
 
-/// Servers that count guidance as what is added to the prompt's own write none as 0; the engines here write it as 1.
+/// Some servers write "no guidance" as 0; the engines write it as 1.
 fn guidance(fields: &Fields, name: &str) -> Result<Option<f64>, FieldError> {
     match fields.number(name, 0.0..=30.0) {
         Ok(Some(0.0)) => Ok(Some(1.0)),
@@ -197,7 +198,7 @@ fn guidance(fields: &Fields, name: &str) -> Result<Option<f64>, FieldError> {
     }
 }
 
-/// `auto` and nothing leave the size to the model.
+/// `auto` and no value leave the size to the model.
 fn size(fields: &Fields, max_pixels: u64) -> Result<Option<ImageSize>, FieldError> {
     let text = match fields.text("size")? {
         None | Some("auto") => return Ok(None),
@@ -251,7 +252,7 @@ fn output(fields: &Fields) -> Result<Output, FieldError> {
     Ok(Output { format, quality })
 }
 
-/// A stream has one completed event and so one picture.
+/// A stream has one completed event and so one image.
 fn stream(fields: &Fields, n: u64) -> Result<Option<u8>, FieldError> {
     let partials = fields.integer("partial_images", 0..=3)?.unwrap_or(0);
     if fields.boolean("stream")? != Some(true) {

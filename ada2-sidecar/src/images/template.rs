@@ -1,12 +1,11 @@
-//! Templates: an engine's graph as JSON, and beside it which inputs take which of the job's values. The built-in
-//! graphs are templates like any other. Values are set as JSON, never spliced into text, so a prompt is only ever a
-//! prompt.
+//! Templates: an engine's graph as JSON, with bindings that say which inputs take which of the job's values. The built-in
+//! graphs are templates too. Values are set as JSON, never spliced into text, so a prompt cannot change the graph.
 
 mod check;
 mod edges;
+mod format;
 mod parse;
 mod structure;
-pub(crate) mod workflow;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +18,10 @@ use wire::openai::images::ImageSize;
 
 use crate::images::Task;
 
-use self::edges::GraphEdge;
+pub use self::{
+    edges::GraphEdge,
+    format::{BatchInput, GraphFormat, GraphSyntax, Node, ParsedGraph},
+};
 
 /// A value of the job that a graph can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -38,7 +40,7 @@ pub enum Binding {
     Image,
     Mask,
     Strength,
-    /// Always 1: several pictures are several runs, each with its own seed.
+    /// Always 1: several images are several runs, each with its own seed.
     N,
 }
 
@@ -62,7 +64,7 @@ impl Binding {
         }
     }
 
-    /// Whether every job has a value for it; the graph keeps its own where a job has none.
+    /// Whether every job has a value for it. Without one, the graph keeps its own.
     pub const fn is_always_set(self) -> bool {
         matches!(self, Self::Prompt | Self::Seed | Self::Image | Self::Mask | Self::N)
     }
@@ -81,15 +83,6 @@ impl fmt::Display for Binding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-/// Whose graph it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GraphFormat {
-    /// InvokeAI's: `nodes` with their inputs, and `edges`; or a workflow that its web page exported.
-    InvokeAi,
-    /// ComfyUI's API format: nodes with `class_type` and `inputs`.
-    ComfyUi,
 }
 
 /// An input of a node.
@@ -114,9 +107,9 @@ pub struct Template {
     graph: Value,
     edges: Vec<GraphEdge>,
     bindings: BTreeMap<Binding, Vec<NodeInput>>,
-    /// The node whose picture is the result.
+    /// The node whose image is the result.
     pub output: String,
-    /// Whether a size that is asked for is left out where the graph takes none, instead of refused.
+    /// Whether a requested size is ignored where the graph takes none, instead of rejected.
     pub ignores_size: bool,
 }
 
@@ -131,58 +124,40 @@ impl fmt::Display for TemplateError {
 }
 
 impl Template {
-    /// Reads a graph (JSON) and its declaration (YAML: `output`, `bindings` and perhaps `size: ignore`). Every place must
-    /// exist, be set by one binding only, and have an effect on the output.
+    /// Reads a graph (JSON) and its binding file (YAML: `output`, `bindings`, optionally `size: ignore`). Every bound input
+    /// must exist, have one binding only, and affect the output.
     pub fn read(format: GraphFormat, graph: &str, declaration: &str) -> Result<Self, Vec<TemplateError>> {
         parse::parse(format, graph, declaration)
     }
 
-    /// Whether everything is bound that this task needs, and nothing that it cannot have.
+    /// Whether everything that this task needs is bound, and nothing else.
     pub fn check_task(&self, task: Task) -> Result<(), Vec<TemplateError>> {
-        let faults = check::check_task(self, task);
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        let errors = check::check_task(self, task);
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// The graph with values in their places. Where there is no value, its own stays; where there is one, it takes the
-    /// place of the edge that feeds the input.
+    /// The graph with the values set. A value replaces the edge into its input; without one, the graph keeps its own.
     pub fn render(&self, value: impl Fn(Binding, &NodeInput) -> Option<Value>) -> Value {
         let mut graph = self.graph.clone();
         let mut set = BTreeSet::new();
         for (binding, inputs) in &self.bindings {
             for input in inputs {
                 if let Some(value) = value(*binding, input) {
-                    *self.input_value_mut(&mut graph, input) = value;
+                    *self.format.input_mut(&mut graph, input) = value;
                     set.insert(input);
                 }
             }
         }
-        // A link of ComfyUI's is the input's value, and is gone with it.
-        if let Some(edges) = graph.get_mut("edges").and_then(Value::as_array_mut) {
-            edges.retain(|edge| edges::destination(edge).is_none_or(|into| !set.contains(&into)));
-        }
+        self.format.remove_edges_into(&mut graph, &set);
         graph
     }
 
-    /// Where an input's value lies.
-    fn input_value_mut<'a>(&self, graph: &'a mut Value, input: &NodeInput) -> &'a mut Value {
-        let inputs = match self.format {
-            GraphFormat::InvokeAi => &mut graph["nodes"][&input.node],
-            GraphFormat::ComfyUi => &mut graph[&input.node]["inputs"],
-        };
-        let kind = inputs["type"].as_str();
-        match workflow::nested_inputs_key(kind.filter(|_| self.format == GraphFormat::InvokeAi), &input.field)
-        {
-            Some(inner) => &mut inputs[inner][&input.field],
-            None => &mut inputs[&input.field],
-        }
-    }
-
-    /// Where a value goes.
+    /// The inputs that take this value.
     pub fn inputs_bound_to(&self, binding: Binding) -> &[NodeInput] {
         self.bindings.get(&binding).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether a value goes anywhere.
+    /// Whether any input takes this value.
     pub fn binds(&self, binding: Binding) -> bool {
         !self.inputs_bound_to(binding).is_empty()
     }
@@ -192,47 +167,47 @@ impl Template {
         self.binds(Binding::Width) && self.binds(Binding::Height)
     }
 
-    /// The workflow's own steps, where they are a number and bound.
+    /// The workflow's own steps, if they are bound and a number.
     pub fn default_steps(&self) -> Option<u32> {
         self.default_value(Binding::Steps).filter(|steps| *steps > 0)
     }
 
-    /// The workflow's own size, where it is bound and no other node decides it.
+    /// The workflow's own size, if it is bound and no edge decides it.
     pub fn default_size(&self) -> Option<ImageSize> {
         Some(ImageSize::new(self.default_value(Binding::Width)?, self.default_value(Binding::Height)?))
     }
 
     fn default_value(&self, binding: Binding) -> Option<u32> {
         let input =
-            self.inputs_bound_to(binding).first().filter(|place| self.incoming_edge(place).is_none())?;
+            self.inputs_bound_to(binding).first().filter(|input| self.incoming_edge(input).is_none())?;
         self.node(&input.node)?.get(&input.field)?.as_u64()?.try_into().ok()
     }
 
-    /// The edge that feeds an input.
+    /// The edge into an input.
     fn incoming_edge(&self, input: &NodeInput) -> Option<&GraphEdge> {
         self.edges.iter().find(|edge| edge.target == *input)
     }
 
-    /// Every bound place.
+    /// All bound inputs.
     pub fn bound_inputs(&self) -> impl Iterator<Item = &NodeInput> {
         self.bindings.values().flatten()
     }
 
-    /// What is bound, in a line for people.
+    /// The bindings, in one line.
     pub fn summary(&self) -> String {
-        let bound = self.bindings.iter().filter(|(_, places)| !places.is_empty()).map(|(binding, places)| {
-            let places: Vec<_> = places.iter().map(NodeInput::to_string).collect();
-            format!("{binding} ({})", places.join(", "))
+        let bound = self.bindings.iter().filter(|(_, inputs)| !inputs.is_empty()).map(|(binding, inputs)| {
+            let inputs: Vec<_> = inputs.iter().map(NodeInput::to_string).collect();
+            format!("{binding} ({})", inputs.join(", "))
         });
         bound.collect::<Vec<_>>().join(", ")
     }
 
-    /// What its author should know: every edge that gives way to a binding.
+    /// What its author should know: the edges that a binding replaces.
     pub fn notes(&self) -> Vec<String> {
-        let places =
-            self.bindings.iter().flat_map(|(binding, places)| places.iter().map(move |at| (binding, at)));
-        let notes = places.filter_map(|(binding, place)| {
-            let edge = self.incoming_edge(place)?;
+        let inputs =
+            self.bindings.iter().flat_map(|(binding, inputs)| inputs.iter().map(move |at| (binding, at)));
+        let notes = inputs.filter_map(|(binding, input)| {
+            let edge = self.incoming_edge(input)?;
             let when = if binding.is_always_set() {
                 "is dropped".to_owned()
             } else {
@@ -243,32 +218,14 @@ impl Template {
         notes.collect()
     }
 
-    /// Every node: its id, its type, its inputs.
-    pub fn nodes(&self) -> impl Iterator<Item = (&str, &str, &Map<String, Value>)> {
-        let nodes = match self.format {
-            GraphFormat::InvokeAi => &self.graph["nodes"],
-            GraphFormat::ComfyUi => &self.graph,
-        };
-        nodes.as_object().into_iter().flatten().filter_map(|(id, node)| {
-            let kind = match self.format {
-                GraphFormat::InvokeAi => "type",
-                GraphFormat::ComfyUi => "class_type",
-            };
-            Some((id.as_str(), node.get(kind)?.as_str()?, node_inputs(self.format, node)?))
-        })
+    /// Its nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
+        self.format.nodes(&self.graph).into_iter()
     }
 
     fn node(&self, id: &str) -> Option<&Map<String, Value>> {
         self.nodes().find(|(known, _, _)| *known == id).map(|(_, _, inputs)| inputs)
     }
-}
-
-fn node_inputs(format: GraphFormat, node: &Value) -> Option<&Map<String, Value>> {
-    match format {
-        GraphFormat::InvokeAi => node,
-        GraphFormat::ComfyUi => &node["inputs"],
-    }
-    .as_object()
 }
 
 #[cfg(test)]

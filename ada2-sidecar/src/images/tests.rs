@@ -16,21 +16,27 @@ use super::{
 };
 use crate::{
     config::EngineKind,
+    engine::comfyui,
     images::{
         choice::ModelChoice,
-        models::{BaseModel, EngineModel, Preset},
-        template::{GraphFormat, Template},
+        models::{EngineModel, Family, Preset, SD_1, SDXL},
+        template::Template,
     },
 };
 
-const LIMITS: Limits = Limits { max_n: 4, max_pixels: 4_194_304, max_seed: u32::MAX as u64 };
+const LIMITS: Limits = Limits {
+    max_n: 4,
+    max_pixels: 4_194_304,
+    max_seed: u32::MAX as u64,
+    schedulers: EngineKind::InvokeAi.schedulers(),
+};
 
 fn read(json: &serde_json::Value) -> Result<ImageRequest, FieldError> {
     ImageRequest::read(&Fields::parse(json.to_string().as_bytes(), REQUEST_FIELDS).unwrap(), LIMITS)
 }
 
-fn choice(base: BaseModel) -> ModelChoice {
-    with(EngineModel::without_settings("key", "name", base), None)
+fn choice(family: &'static Family) -> ModelChoice {
+    with(EngineModel::without_settings("key", "name", family), None)
 }
 
 fn with(model: EngineModel, preset: Option<Preset>) -> ModelChoice {
@@ -141,7 +147,7 @@ fn a_seed_has_the_engines_width_and_wraps_there() {
     let limits = Limits { max_seed: EngineKind::ComfyUi.max_seed(), ..LIMITS };
     let body = br#"{"prompt":"a","n":3,"seed":18446744073709551614}"#;
     let request = ImageRequest::read(&Fields::parse(body, REQUEST_FIELDS).unwrap(), limits).unwrap();
-    let job = Job::plan(&request, choice(BaseModel::Sdxl), None, 7, limits).unwrap();
+    let job = Job::plan(&request, choice(&SDXL), None, 7, limits).unwrap();
     assert_eq!(job.seeds, [u64::MAX - 1, u64::MAX, 0]);
     for kind in [EngineKind::InvokeAi, EngineKind::Builtin] {
         assert_eq!(kind.max_seed(), u64::from(u32::MAX), "{kind:?}");
@@ -175,11 +181,11 @@ fn streams_and_formats() {
 #[test]
 fn what_is_left_open_comes_from_the_model_then_from_its_kind() {
     let open = read(&json!({"prompt": "a", "quality": "hd", "n": 3, "seed": 4_294_967_295_u64})).unwrap();
-    let job = Job::plan(&open, choice(BaseModel::Sdxl), None, 7, LIMITS).unwrap();
+    let job = Job::plan(&open, choice(&SDXL), None, 7, LIMITS).unwrap();
     assert_eq!((job.size, job.steps), (Some(ImageSize::new(1024, 1024)), Some(45)));
     assert_eq!((job.scheduler.as_deref(), job.negative_prompt.as_deref()), (Some("euler"), Some("")));
     assert_eq!(job.seeds, [u32::MAX.into(), 0, 1], "seeds wrap as the engine's do");
-    let model = EngineModel::without_settings("key", "name", BaseModel::Sd1);
+    let model = EngineModel::without_settings("key", "name", &SD_1);
     let own = EngineModel { size: Some(ImageSize::new(640, 512)), steps: Some(8), ..model };
     let job = Job::plan(
         &read(&json!({"prompt": "a", "quality": "low"})).unwrap(),
@@ -194,7 +200,7 @@ fn what_is_left_open_comes_from_the_model_then_from_its_kind() {
 
 #[test]
 fn what_is_given_wins_then_the_preset_then_the_model() {
-    let model = EngineModel::without_settings("key", "name", BaseModel::Sd1);
+    let model = EngineModel::without_settings("key", "name", &SD_1);
     let own = EngineModel { steps: Some(8), cfg_scale: Some(2.0), scheduler: Some("ddim".into()), ..model };
     let preset = Preset {
         steps: Some(4),
@@ -220,7 +226,7 @@ fn what_is_given_wins_then_the_preset_then_the_model() {
 fn the_models_own_size_is_bounded_too() {
     let request = read(&json!({"prompt": "a"})).unwrap();
     let limits = Limits { max_n: 1, max_pixels: 512 * 512, ..LIMITS };
-    let error = Job::plan(&request, choice(BaseModel::Sdxl), None, 7, limits).unwrap_err();
+    let error = Job::plan(&request, choice(&SDXL), None, 7, limits).unwrap_err();
     assert_eq!(error.param.as_deref(), Some("size"));
 }
 
@@ -236,7 +242,7 @@ fn an_edit_is_told_by_its_picture_and_a_preset_needs_a_graph_for_it() {
         let canvas = EditPlan::new(&request, choice, masked, size, size);
         (Job::plan(&request, choice.clone(), Some(canvas), 7, LIMITS), canvas)
     };
-    let plain = choice(BaseModel::Sd1);
+    let plain = choice(&SD_1);
     let made = |masked: bool, mask| {
         let (job, canvas) = planned(&plain, masked);
         let job = job.unwrap().with_source(source(mask), &request, &plain, canvas, LIMITS).unwrap();
@@ -252,10 +258,10 @@ fn an_edit_is_told_by_its_picture_and_a_preset_needs_a_graph_for_it() {
 
     let graph = r#"{"a":{"class_type":"x","inputs":{"text":"","seed":0}}}"#;
     let yaml = "output: a\nbindings: {prompt: [a.text], seed: [a.seed]}";
-    let template = Arc::new(Template::read(GraphFormat::ComfyUi, graph, yaml).unwrap());
+    let template = Arc::new(Template::read(comfyui::GRAPH_FORMAT, graph, yaml).unwrap());
     let templates = BTreeMap::from([(Task::Generate, template.clone())]);
     let preset = Preset { name: "mine".into(), templates, ..Preset::default() };
-    let own = with(EngineModel::without_settings("key", "name", BaseModel::Sd1), Some(preset));
+    let own = with(EngineModel::without_settings("key", "name", &SD_1), Some(preset));
     let job = Job::plan(&request, own.clone(), None, 7, LIMITS).unwrap();
     assert_eq!((job.task, job.template), (Task::Generate, Some(template)));
     let error = planned(&own, false).0.unwrap_err();

@@ -1,24 +1,22 @@
-//! What is remembered of jobs, and what is not.
-
 use super::*;
 use crate::images::{
     choice::ModelChoice,
-    models::{BaseModel, EngineModel},
+    models::{EngineModel, SD_1},
 };
 
 fn job(name: &str) -> Job {
-    let model = Some(EngineModel::without_settings("k", name, BaseModel::Sd1));
+    let model = Some(EngineModel::without_settings("k", name, &SD_1));
     Job::warm_up(ModelChoice { name: name.into(), model, preset: None })
 }
 
-fn ended(outcomes: &JobHistory, result: &JobOutcome) -> u32 {
-    outcomes.record_result(result.as_ref().map(|_| ()));
-    outcomes.snapshot().failures
+fn record(history: &JobHistory, result: &JobOutcome) -> u32 {
+    history.record_result(result.as_ref().map(|_| ()));
+    history.snapshot().failures
 }
 
 #[test]
-fn only_the_engines_own_failures_count_and_a_picture_ends_them() {
-    let outcomes = JobHistory::default();
+fn only_failures_of_the_engine_count_and_a_success_resets_them() {
+    let history = JobHistory::default();
     let text = || "x".to_owned();
     for (result, failures) in [
         (Err(EngineError::Failed(text())), 1),
@@ -30,113 +28,114 @@ fn only_the_engines_own_failures_count_and_a_picture_ends_them() {
         (Err(EngineError::OutOfMemory("out of memory".into())), 2),
         (Err(EngineError::UnexpectedResponse("other JSON".into())), 3),
     ] {
-        assert_eq!(ended(&outcomes, &result), failures);
+        assert_eq!(record(&history, &result), failures);
     }
-    assert_eq!(outcomes.snapshot().last_failure.as_deref(), Some("other JSON"));
-    assert_eq!(outcomes.snapshot().last_success, None);
-    assert_eq!(ended(&outcomes, &Ok(Vec::new())), 0);
-    assert!(outcomes.snapshot().last_success.is_some() && outcomes.snapshot().last_failure.is_none());
+    assert_eq!(history.snapshot().last_failure.as_deref(), Some("other JSON"));
+    assert_eq!(history.snapshot().last_success, None);
+    assert_eq!(record(&history, &Ok(Vec::new())), 0);
+    assert!(history.snapshot().last_success.is_some() && history.snapshot().last_failure.is_none());
 }
 
 #[test]
-fn what_is_usual_is_the_median_of_the_last_twenty_for_that_model_and_size() {
-    let outcomes = JobHistory::default();
-    let pace = |name: &str, size: u32, ms: u64| {
+fn the_median_is_over_the_last_twenty_jobs_of_that_model_and_size() {
+    let history = JobHistory::default();
+    let median = |name: &str, size: u32, ms: u64| {
         let job = Job { size: Some(ImageSize::new(size, size)), ..job(name) };
-        outcomes.record_timing(&job, Duration::from_millis(ms));
-        outcomes.snapshot().step_timing.unwrap().median.map(|usual| usual.as_millis())
+        history.record_timing(&job, Duration::from_millis(ms));
+        history.snapshot().step_timing.unwrap().median.map(|median| median.as_millis())
     };
     for ms in [10, 30, 20, 50, 40] {
-        assert_eq!(pace("m", 512, ms), None, "too few");
+        assert_eq!(median("m", 512, ms), None, "too few");
     }
-    assert_eq!(pace("m", 512, 900), Some(30));
-    assert_eq!(pace("m", 1024, 900), None, "another size");
-    assert_eq!(pace("other", 512, 900), None, "another model");
+    assert_eq!(median("m", 512, 900), Some(30));
+    assert_eq!(median("m", 1024, 900), None, "another size");
+    assert_eq!(median("other", 512, 900), None, "another model");
     for _ in 0..20 {
-        pace("m", 512, 70);
+        median("m", 512, 70);
     }
-    assert_eq!(pace("m", 512, 70), Some(70), "older ones are forgotten");
+    assert_eq!(median("m", 512, 70), Some(70), "older jobs are dropped");
     for model in 0..100 {
-        pace(&model.to_string(), 512, 1);
+        median(&model.to_string(), 512, 1);
     }
-    assert_eq!(outcomes.lock().timings.len(), MAX_KEYS);
-    assert_eq!(pace("m", 512, 70), None, "and models that nobody asks for");
+    assert_eq!(history.lock().timings.len(), MAX_KEYS);
+    assert_eq!(median("m", 512, 70), None, "so are models that are not used");
 }
 
-fn at(picture: usize, within: f64) -> JobProgress {
-    JobProgress { image_index: picture, image_fraction: within, ..JobProgress::default() }
+fn at(image_index: usize, image_fraction: f64) -> JobProgress {
+    JobProgress { image_index, image_fraction, ..JobProgress::default() }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_lies_between_two_pictures_or_two_nodes_is_no_step() {
-    let outcomes = JobHistory::default();
+async fn time_between_two_images_or_two_nodes_does_not_count() {
+    let history = JobHistory::default();
     let (sender, receiver) = watch::channel(JobProgress::default());
     let run = async {
-        for picture in 0..4 {
+        for image in 0..4 {
             // Decoding, saving, the next session.
             tokio::time::sleep(Duration::from_secs(8)).await;
-            for part in [0.0, 0.25, 0.5, 0.75, 1.0] {
+            for fraction in [0.0, 0.25, 0.5, 0.75, 1.0] {
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                sender.send_replace(at(picture, part));
+                sender.send_replace(at(image, fraction));
                 tokio::task::yield_now().await;
             }
             // An upscaler's own steps.
             tokio::time::sleep(Duration::from_secs(8)).await;
-            sender.send_replace(at(picture, 0.5));
+            sender.send_replace(at(image, 0.5));
             tokio::task::yield_now().await;
         }
-        assert_eq!(outcomes.snapshot().generating, 1);
+        assert_eq!(history.snapshot().generating, 1);
         Ok(Vec::new())
     };
-    outcomes.track(&job("m"), receiver, run).await.unwrap();
-    let seen = outcomes.snapshot();
-    assert_eq!(seen.step_timing.unwrap().mean, Duration::from_millis(100));
-    assert_eq!(seen.generating, 0);
+    history.track(&job("m"), receiver, run).await.unwrap();
+    let snapshot = history.snapshot();
+    assert_eq!(snapshot.step_timing.unwrap().mean, Duration::from_millis(100));
+    assert_eq!(snapshot.generating, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_of_few_steps_has_no_pace_however_many_pictures_it_makes() {
-    for (steps, pictures, has) in [(1, 10, false), (3, 1, false), (2, 2, false), (4, 1, true), (3, 2, true)] {
-        let outcomes = JobHistory::default();
+async fn a_job_of_few_steps_has_no_step_time_however_many_images_it_makes() {
+    for (steps, images, has_timing) in
+        [(1, 10, false), (3, 1, false), (2, 2, false), (4, 1, true), (3, 2, true)]
+    {
+        let history = JobHistory::default();
         let (sender, receiver) = watch::channel(JobProgress::default());
         let run = async {
-            for picture in 0..pictures {
+            for image in 0..images {
                 for step in 1..=steps {
                     tokio::time::sleep(Duration::from_millis(100)).await;
-                    sender.send_replace(at(picture, f64::from(step) / f64::from(steps)));
+                    sender.send_replace(at(image, f64::from(step) / f64::from(steps)));
                     tokio::task::yield_now().await;
                 }
             }
             Ok(Vec::new())
         };
-        outcomes.track(&job("m"), receiver, run).await.unwrap();
-        assert_eq!(outcomes.snapshot().step_timing.is_some(), has, "{steps} steps, {pictures} pictures");
+        history.track(&job("m"), receiver, run).await.unwrap();
+        assert_eq!(history.snapshot().step_timing.is_some(), has_timing, "{steps} steps, {images} images");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_is_given_up_is_no_longer_worked_at() {
-    let outcomes = JobHistory::default();
+async fn a_dropped_job_is_no_longer_generating() {
+    let history = JobHistory::default();
     let (sender, receiver) = watch::channel(JobProgress::default());
     let job = job("m");
-    let run = outcomes.track(&job, receiver, async {
+    let run = history.track(&job, receiver, async {
         sender.send_replace(at(0, 0.5));
         std::future::pending().await
     });
     assert!(tokio::time::timeout(Duration::from_secs(1), run).await.is_err());
-    assert!(outcomes.snapshot().generating == 0 && outcomes.snapshot().generating_since.is_some());
+    assert!(history.snapshot().generating == 0 && history.snapshot().generating_since.is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pace_is_of_steps_alone() {
-    let outcomes = JobHistory::default();
+async fn only_steps_count_and_reports_without_news_do_not() {
+    let history = JobHistory::default();
     let (sender, receiver) = watch::channel(JobProgress::default());
     let run = async {
-        // The model is loaded.
+        // The engine loads the model.
         tokio::time::sleep(Duration::from_mins(1)).await;
         for step in 1..=4_u32 {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            // A report without news is no step.
             for _ in 0..2 {
                 sender.send_replace(at(0, f64::from(step) / 4.0));
                 tokio::task::yield_now().await;
@@ -145,25 +144,25 @@ async fn a_pace_is_of_steps_alone() {
         tokio::time::sleep(Duration::from_secs(5)).await;
         Ok(Vec::new())
     };
-    let began = now();
-    outcomes.track(&job("m"), receiver, run).await.unwrap();
-    outcomes.record_result(Ok(()));
-    let seen = outcomes.snapshot();
-    assert_eq!(seen.step_timing.unwrap().mean, Duration::from_millis(100));
-    assert_eq!(seen.generating_since.unwrap() - began, Duration::from_millis(60_100));
-    assert_eq!(seen.last_success.unwrap() - began, Duration::from_millis(65_400));
+    let start = now();
+    history.track(&job("m"), receiver, run).await.unwrap();
+    history.record_result(Ok(()));
+    let snapshot = history.snapshot();
+    assert_eq!(snapshot.step_timing.unwrap().mean, Duration::from_millis(100));
+    assert_eq!(snapshot.generating_since.unwrap() - start, Duration::from_millis(60_100));
+    assert_eq!(snapshot.last_success.unwrap() - start, Duration::from_millis(65_400));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_of_one_step_has_no_pace() {
-    let outcomes = JobHistory::default();
+async fn a_job_of_one_step_has_no_step_time() {
+    let history = JobHistory::default();
     let (sender, receiver) = watch::channel(JobProgress::default());
     let run = async {
         sender.send_replace(at(0, 1.0));
         tokio::task::yield_now().await;
         Err(EngineError::Cancelled)
     };
-    assert_eq!(outcomes.track(&job("m"), receiver, run).await.unwrap_err(), EngineError::Cancelled);
-    let seen = outcomes.snapshot();
-    assert!(seen.step_timing.is_none() && seen.generating_since.is_some() && seen.failures == 0);
+    assert_eq!(history.track(&job("m"), receiver, run).await.unwrap_err(), EngineError::Cancelled);
+    let snapshot = history.snapshot();
+    assert!(snapshot.step_timing.is_none() && snapshot.generating_since.is_some() && snapshot.failures == 0);
 }

@@ -1,8 +1,8 @@
-//! Which headers travel: all, but those that belong to one connection, and those that say who asked. Pure.
+//! Which headers pass between client and engine: all but hop-by-hop ones and those that say who asked. Pure.
 
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
-    header::{CONNECTION, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, UPGRADE},
+    header::{CONNECTION, EXPECT, HOST, ORIGIN, TE, UPGRADE},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -12,7 +12,7 @@ use service::{
     request_id::X_REQUEST_ID,
 };
 
-/// What browsers say of the page that asks. Judged at the edge; the engines judge it by a `Host` that is not theirs.
+/// Fetch metadata of browsers. Our guard has checked it; engines would compare it with a `Host` that is not theirs.
 const FETCH_METADATA: [HeaderName; 4] = [
     HeaderName::from_static("sec-fetch-site"),
     HeaderName::from_static("sec-fetch-mode"),
@@ -20,14 +20,14 @@ const FETCH_METADATA: [HeaderName; 4] = [
     HeaderName::from_static("sec-fetch-user"),
 ];
 
-/// Makes the caller's head the engine's.
+/// Turns the client's request head into the one for the engine.
 pub(super) fn prepare_request(parts: &mut Parts, client: &ClientInfo, id: &HeaderValue, websocket: bool) {
     parts.uri = origin_form(&parts.uri);
     let headers = &mut parts.headers;
     let trailers = headers.get_all(TE).iter().any(|te| has_token(te, "trailers"));
     remove_hop_by_hop(headers);
     // The HTTP library has sent its 100 by the time the engine could.
-    for name in [EXPECT, PROXY_AUTHORIZATION, TE].iter().chain(&FETCH_METADATA) {
+    for name in [EXPECT].iter().chain(&FETCH_METADATA) {
         headers.remove(name);
     }
     if trailers {
@@ -48,16 +48,15 @@ pub(super) fn prepare_request(parts: &mut Parts, client: &ClientInfo, id: &Heade
     headers.insert(X_REQUEST_ID, id.clone());
 }
 
-/// Makes the engine's head the caller's.
+/// Turns the engine's response head into the one for the client.
 pub(super) fn prepare_response(headers: &mut HeaderMap, websocket: bool) {
     remove_hop_by_hop(headers);
-    headers.remove(PROXY_AUTHENTICATE);
     if websocket {
         insert_upgrade_headers(headers);
     }
 }
 
-/// Whether this asks for, or agrees to, a WebSocket and nothing else.
+/// Whether this asks for, or agrees to, an upgrade to WebSocket and nothing else.
 pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
     let mut upgrades = headers.get_all(UPGRADE).iter();
     let websocket = upgrades.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
@@ -71,7 +70,7 @@ fn insert_upgrade_headers(headers: &mut HeaderMap) {
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// What was sent, without the scheme and the name that a proxy is asked with.
+/// The target without the scheme and authority that a request to a proxy has.
 fn origin_form(uri: &Uri) -> Uri {
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     Uri::from(path)

@@ -1,4 +1,4 @@
-//! A WebSocket, once both sides have agreed to it: bytes both ways, for as long as both stay.
+//! A WebSocket once both sides have agreed to it: bytes in both directions until either side ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use tokio::{
 };
 use tracing::debug;
 
-/// From the engine's agreement until the caller has it.
+/// From the engine's 101 until the client has switched, and for closing.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Not waited for when the service drains: a page connects again by itself.
+/// A background task, so draining does not wait for it: a page reconnects by itself.
 pub(super) fn spawn(
     lifecycle: &Lifecycle,
     client: OnUpgrade,
@@ -25,19 +25,18 @@ pub(super) fn spawn(
         let _permit = permit;
         let upgraded = timeout(HANDSHAKE_TIMEOUT, async { tokio::try_join!(client, engine) }).await;
         let (client, engine) = match upgraded {
-            Ok(Ok((caller, engine))) => (TokioIo::new(caller), TokioIo::new(engine)),
-            Ok(Err(error)) => return debug!(%error, "a WebSocket was not to be"),
-            Err(_) => return debug!("a WebSocket was not to be: one side did not follow"),
+            Ok(Ok((client, engine))) => (TokioIo::new(client), TokioIo::new(engine)),
+            Ok(Err(error)) => return debug!(%error, "WebSocket upgrade failed"),
+            Err(_) => return debug!("WebSocket upgrade timed out"),
         };
-        let (mut from_caller, mut to_caller) = split(client);
+        let (mut from_client, mut to_client) = split(client);
         let (mut from_engine, mut to_engine) = split(engine);
-        // A WebSocket has no half: when one side has ended, so has the other.
+        // A WebSocket cannot be half-closed: when one side ends, so does the other.
         tokio::select! {
-            _ = copy(&mut from_caller, &mut to_engine) => {}
-            _ = copy(&mut from_engine, &mut to_caller) => {}
+            _ = copy(&mut from_client, &mut to_engine) => {}
+            _ = copy(&mut from_engine, &mut to_client) => {}
         }
-        let _ =
-            timeout(HANDSHAKE_TIMEOUT, async { tokio::join!(to_caller.shutdown(), to_engine.shutdown()) })
-                .await;
+        let shutdown = async { tokio::join!(to_client.shutdown(), to_engine.shutdown()) };
+        let _ = timeout(HANDSHAKE_TIMEOUT, shutdown).await;
     });
 }

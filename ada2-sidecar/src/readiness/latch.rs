@@ -6,6 +6,7 @@ pub(crate) mod store;
 use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
+use service::clock::unix_seconds;
 
 use super::xid::XidPolicy;
 
@@ -78,7 +79,7 @@ impl Latch {
             XidPolicy::for_code(code),
             XidPolicy::Fatal | XidPolicy::FatalForEngine | XidPolicy::LatchedWarning
         ) {
-            let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+            let since = unix_seconds(wall);
             self.xids.insert(code, LatchedXid { since, recovery_advised: false });
         }
     }

@@ -21,21 +21,20 @@ use crate::{
     smi::{self, readiness_text},
 };
 
-/// Seconds after which a prober may come again.
 const RETRY_AFTER: (HeaderName, HeaderValue) = (header::RETRY_AFTER, HeaderValue::from_static("5"));
 const NO_STORE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 const PROMETHEUS: (HeaderName, HeaderValue) =
     (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
 const JSON: (HeaderName, HeaderValue) = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
 
-/// Alive: 200 for as long as this process answers, whatever GPU and engine do.
-pub(super) async fn healthz(State(app): State<App>) -> Response {
+/// Liveness: 200 while this process answers, whatever the state of GPU and engine.
+pub(crate) async fn healthz(State(app): State<App>) -> Response {
     let published = app.readiness.borrow().clone();
     ([NO_STORE], format!("ok\n{}\n", readiness_text::healthz_line(&published.report))).into_response()
 }
 
-/// Ready: 200 or 503, with every check; `?verbose` for people.
-pub(super) async fn readyz(State(app): State<App>, RawQuery(query): RawQuery) -> Response {
+/// Readiness: 200 or 503, with every check; `?verbose` as text.
+pub(crate) async fn readyz(State(app): State<App>, RawQuery(query): RawQuery) -> Response {
     let published = app.readiness.borrow().clone();
     let body = if is_verbose(query.as_deref()) {
         readiness_text::verbose_text(&view(&published)).into_response()
@@ -45,8 +44,8 @@ pub(super) async fn readyz(State(app): State<App>, RawQuery(query): RawQuery) ->
     respond(published.report.admits(), body)
 }
 
-/// The card as `nvidia-smi` shows it: a table, JSON, or CSV of the fields asked for.
-pub(super) async fn gpu(
+/// The card as `nvidia-smi` shows it: a table, JSON, or CSV of the requested fields.
+pub(crate) async fn gpu(
     State(app): State<App>,
     parameters: Result<Query<BTreeMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
@@ -67,8 +66,8 @@ pub(super) async fn gpu(
     Ok(([NO_STORE], smi::table(&view)).into_response())
 }
 
-/// For Prometheus.
-pub(super) async fn metrics(State(app): State<App>) -> Response {
+/// In Prometheus' text format.
+pub(crate) async fn metrics(State(app): State<App>) -> Response {
     let published = app.readiness.borrow().clone();
     ([NO_STORE, PROMETHEUS], metrics::render(&app.metrics, &published, &app.jobs)).into_response()
 }
@@ -77,8 +76,7 @@ fn view(published: &ReadinessSnapshot) -> smi::GpuView<'_> {
     smi::GpuView { sample: published.gpu_sample.as_deref(), report: &published.report, now: Instant::now() }
 }
 
-/// One check.
-pub(super) async fn check(
+pub(crate) async fn check(
     State(app): State<App>,
     name: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,

@@ -1,6 +1,6 @@
-//! `POST /v1/images/generations` and `/v1/images/edits`, from the body to the answer.
+//! `POST /v1/images/generations` and `/v1/images/edits`, from the body to the response.
 
-mod form;
+mod edit_input;
 mod response;
 mod stream;
 
@@ -9,13 +9,13 @@ use std::time::Duration;
 use axum::{
     Extension,
     body::Body,
-    extract::{Path, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderValue, header},
+    extract::{FromRequestParts, Path, State, rejection::ExtensionRejection, rejection::PathRejection},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use service::{
-    body::{BudgetOwner, BufferedBody},
+    body::{BodyError, BudgetOwner, BufferedBody},
     multipart::is_multipart,
     parsing::parse_off_thread,
     request_id::RequestId,
@@ -23,35 +23,64 @@ use service::{
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use wire::openai::{
-    fields::{FieldError, Fields},
-    images::ImageSize,
+    fields::Fields,
     inline_images::{GENERATION_MEMBERS, form_not_accepted, reject_images},
     object::{JsonObject, bom_len},
 };
 
-use self::form::EditForm;
+use self::edit_input::{EditForm, EditInput};
 use crate::{
-    access::BaseUrl,
     app::App,
     error::ApiError,
-    image_codec,
-    images::choice::{self, ModelChoice},
-    images::{EditPlan, ImageRequest, ImageRoute, Job, Limits, REQUEST_FIELDS},
-    jobs::{DecodeStep, JobSpec},
+    images::{ImageRequest, ImageRoute, Job, REQUEST_FIELDS, choice},
+    jobs::JobSpec,
+    middleware::auth::BaseUrl,
 };
 
-/// Pictures from words. The body is read whole before anything else: only then is a caller's hang-up noticed, and a
-/// hang-up drops this future and with it the job's handle, which cancels the job.
-pub(super) async fn generations(
-    State(app): State<App>,
-    Extension(id): Extension<RequestId>,
-    Extension(holder): Extension<BudgetOwner>,
-    Extension(base_url): Extension<BaseUrl>,
+/// A request apart from its body. As an extractor it runs before the body is read, so the time limit covers the upload.
+pub(crate) struct RequestHead {
+    arrival: Instant,
     headers: HeaderMap,
+    id: RequestId,
+    body_owner: BudgetOwner,
+    base_url: BaseUrl,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for RequestHead {
+    type Rejection = ExtensionRejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ExtensionRejection> {
+        let arrival = Instant::now();
+        let Extension(id) = Extension::from_request_parts(parts, state).await?;
+        let Extension(body_owner) = Extension::from_request_parts(parts, state).await?;
+        let Extension(base_url) = Extension::from_request_parts(parts, state).await?;
+        Ok(Self { arrival, headers: parts.headers.clone(), id, body_owner, base_url })
+    }
+}
+
+impl RequestHead {
+    /// Reads the whole body before any other work. Only then does the HTTP library notice a disconnect, which drops the
+    /// handler's future, and with it the job's handle.
+    async fn read_body(&self, app: &App, body: Body) -> Result<BufferedBody, BodyError> {
+        app.body_budget.read(&self.body_owner, &self.headers, body).await
+    }
+
+    /// The configured limit, or what the client says is left of its own if that is less.
+    fn time_limit(&self, configured: Duration) -> Duration {
+        let client_ms =
+            self.headers.get("x-request-timeout-ms").and_then(|ms| ms.to_str().ok()?.parse().ok());
+        client_ms.filter(|ms| *ms > 0).map_or(configured, |ms| configured.min(Duration::from_millis(ms)))
+    }
+}
+
+pub(crate) async fn generations(
+    State(app): State<App>,
+    head: RequestHead,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = app.body_budget.read(&holder, &headers, body).await?;
-    let (limits, is_form) = (app.limits(), headers.get(header::CONTENT_TYPE).is_some_and(is_multipart));
+    let body = head.read_body(&app, body).await?;
+    let is_form = head.headers.get(header::CONTENT_TYPE).is_some_and(is_multipart);
+    let limits = app.limits();
     let (body, request) = parse_off_thread(body, move |body| {
         if is_form {
             return Err(form_not_accepted());
@@ -63,141 +92,77 @@ pub(super) async fn generations(
     })
     .await;
     drop(body);
-    let request = request?;
-    run_request(&app, (&headers, base_url), &id, request, None).await
+    run_job(&app, head, request?, None).await
 }
 
-/// Pictures from a picture and words.
-pub(super) async fn edits(
+pub(crate) async fn edits(
     State(app): State<App>,
-    Extension(id): Extension<RequestId>,
-    Extension(holder): Extension<BudgetOwner>,
-    Extension(base_url): Extension<BaseUrl>,
-    headers: HeaderMap,
+    head: RequestHead,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = app.body_budget.read(&holder, &headers, body).await?;
-    let (head, limits) = (headers.clone(), app.limits());
-    let reader = move |body: &Bytes| {
-        let upload = form::read(&head, body)?;
-        let request = ImageRequest::read(&upload.fields, limits)?;
-        let own = image_codec::upright_size("image", &upload.image)?;
-        let mask_size =
-            upload.mask.as_ref().map(|mask| image_codec::upright_size("mask", mask)).transpose()?;
-        let large = [Some(own), mask_size].into_iter().flatten().any(image_codec::is_large);
-        Ok::<_, FieldError>((request, own, large, upload))
-    };
-    let (body, read) = parse_off_thread(body, reader).await;
-    let (request, own, large, EditForm { image: picture, mask, .. }) = read?;
-    run_request(
-        &app,
-        (&headers, base_url),
-        &id,
-        request,
-        Some(EditInput { image: picture, mask, original_size: own, is_large: large, body }),
-    )
-    .await
+    let body = head.read_body(&app, body).await?;
+    let (headers, limits) = (head.headers.clone(), app.limits());
+    let (body, parsed) = parse_off_thread(body, move |body: &Bytes| {
+        let form = EditForm::read(&headers, body)?;
+        let request = ImageRequest::read(&form.fields, limits)?;
+        Ok((request, form.measure()?))
+    })
+    .await;
+    let (request, images) = parsed.map_err(ApiError::Field)?;
+    run_job(&app, head, request, Some(EditInput { images, body })).await
 }
 
-/// What an edit starts from, as it came. The body's budget is held until it is decoded.
-struct EditInput {
-    image: Bytes,
-    mask: Option<Bytes>,
-    /// The picture's size.
-    original_size: ImageSize,
-    is_large: bool,
-    body: BufferedBody,
-}
-
-impl EditInput {
-    /// What is made of it.
-    fn canvas(&self, request: &ImageRequest, choice: &ModelChoice, max_pixels: u64) -> EditPlan {
-        let to_make = image_codec::output_size(self.original_size, max_pixels);
-        let size = if self.original_size.pixels() > max_pixels { to_make } else { self.original_size };
-        EditPlan::new(request, choice, self.mask.is_some(), size, to_make)
-    }
-
-    /// Decoding it is the job's.
-    fn into_decode_step(
-        self,
-        request: &ImageRequest,
-        choice: ModelChoice,
-        canvas: EditPlan,
-        limits: Limits,
-    ) -> DecodeStep {
-        let Self { image: picture, mask, is_large: large, body, .. } = self;
-        let request = request.clone();
-        let work = Box::new(move |planned: Job, cancel: &CancellationToken| {
-            let source = image_codec::prepare(&picture, mask.as_deref(), canvas.size, cancel);
-            drop(body);
-            planned.with_source(source?, &request, &choice, canvas, limits)
-        });
-        DecodeStep { is_large: large, decode: work }
-    }
-}
-
-async fn run_request(
+async fn run_job(
     app: &App,
-    (headers, base_url): (&HeaderMap, BaseUrl),
-    id: &RequestId,
+    head: RequestHead,
     request: ImageRequest,
-    input: Option<EditInput>,
+    edit: Option<EditInput>,
 ) -> Result<Response, ApiError> {
-    let arrival = Instant::now();
     let config = &app.config;
-    app.check_ready()?; // may work be admitted
-    let status = app.engine_status()?;
-    let requested_model = request.model.as_deref();
-    let choice =
-        choice::resolve(&status.models, &config.presets, requested_model, config.default_model.as_deref())?;
+    app.check_ready()?;
+    let engine = app.engine_status()?;
+    let choice = choice::resolve(
+        &engine.models,
+        &config.presets,
+        request.model.as_deref(),
+        config.default_model.as_deref(),
+    )?;
     let limits = app.limits();
-    let canvas = input.as_ref().map(|start| start.canvas(&request, &choice, limits.max_pixels));
-    let planned = Job::plan(&request, choice.clone(), canvas, random_seed(), limits)?;
-    let permit = app.jobs.slots().try_acquire().ok_or(ApiError::Busy { limit: config.max_inflight })?;
-    if status.others_waiting > config.max_engine_queue {
-        return Err(ApiError::EngineBusy { waiting: status.others_waiting });
+    let edit_plan = edit.as_ref().map(|edit| edit.plan(&request, &choice, limits.max_pixels));
+    let planned = Job::plan(&request, choice.clone(), edit_plan, random_seed(), limits)?;
+    let time_limit = head.time_limit(config.request_timeout);
+    let deadline = head.arrival + time_limit;
+    if Instant::now() >= deadline {
+        return Err(ApiError::Timeout(time_limit)); // the upload has used up the time
     }
-    let (route, prepare) = match input.zip(canvas) {
-        None => (ImageRoute::Generations, None),
-        Some((input, canvas)) => {
-            (ImageRoute::Edits, Some(input.into_decode_step(&request, choice, canvas, limits)))
-        }
-    };
+    let permit = app.jobs.slots().try_acquire().ok_or(ApiError::Busy { limit: config.max_inflight })?;
+    if engine.others_waiting > config.max_engine_queue {
+        return Err(ApiError::EngineBusy { waiting: engine.others_waiting });
+    }
     let job = Job { discard: config.privacy.discard_outputs, ..planned };
     if config.privacy.log_prompts {
-        tracing::info!(request_id = id.as_str(), prompt = ?job.prompt, "prompt");
+        tracing::info!(request_id = head.id.as_str(), prompt = ?job.prompt, "prompt");
     }
-    let time_limit = config.request_timeout.min(client_timeout(headers).unwrap_or(Duration::MAX));
-    let (deadline, too_slow) = (arrival + time_limit, |_| ApiError::Timeout(time_limit));
-    let responder = response::ImageResponder::new(app, base_url, &request, &job);
-    let id = id.as_str().to_owned();
-    if let Some(partials) = request.partial_images {
-        let spec = JobSpec { job, prepare, finish: stream::final_event(responder.clone(), route) };
-        let mut running_job = app.jobs.start(spec, permit, id);
-        // What cannot be decoded has a status, which a stream has sent already.
-        timeout_at(deadline, running_job.wait_prepared()).await.map_err(too_slow)??;
-        let lifecycle = app.jobs.lifecycle();
-        return Ok(stream::stream_response(
-            running_job,
-            responder,
-            route,
-            partials,
-            (deadline, time_limit),
-            lifecycle,
-        ));
+    let route = if edit.is_some() { ImageRoute::Edits } else { ImageRoute::Generations };
+    let responder = response::ImageResponder::new(app, head.base_url, &request, &job);
+    let partial_images = request.partial_images;
+    let decode = edit.zip(edit_plan).map(|(edit, plan)| edit.into_decode_step(request, choice, plan, limits));
+    let id = head.id.as_str().to_owned();
+    let timed_out = |_| ApiError::Timeout(time_limit);
+    if let Some(partial_images) = partial_images {
+        let spec = JobSpec { job, decode, finish: stream::final_event(responder.clone(), route) };
+        let mut job = app.jobs.start(spec, permit, id);
+        // An undecodable image gets a status code, which a stream has already sent.
+        timeout_at(deadline, job.wait_decoded()).await.map_err(timed_out)??;
+        let stream = stream::JobStream::new(job, responder, route, partial_images, (deadline, time_limit));
+        return Ok(stream.into_response(app.jobs.lifecycle()));
     }
     let finish = Box::new(move |images, job: &Job, cancel: &CancellationToken| {
         responder.build_json(images, job, cancel)
     });
-    let mut running_job = app.jobs.start(JobSpec { job, prepare, finish }, permit, id);
-    let json = timeout_at(deadline, running_job.wait()).await.map_err(too_slow)??;
+    let mut job = app.jobs.start(JobSpec { job, decode, finish }, permit, id);
+    let json = timeout_at(deadline, job.wait()).await.map_err(timed_out)??;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
-}
-
-/// What the caller says is left of its own time limit.
-fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let ms: u64 = headers.get("x-request-timeout-ms")?.to_str().ok()?.parse().ok()?;
-    (ms > 0).then(|| Duration::from_millis(ms))
 }
 
 fn random_seed() -> u32 {
@@ -205,15 +170,8 @@ fn random_seed() -> u32 {
     u32::from_be_bytes([a, b, c, d])
 }
 
-impl App {
-    fn limits(&self) -> Limits {
-        let config = &self.config;
-        Limits { max_n: config.max_n, max_pixels: config.max_pixels, max_seed: config.engine.max_seed() }
-    }
-}
-
-/// A picture that an answer named.
-pub(super) async fn image_file(
+/// `GET /v1/images/files/{name}`: an image that a response with `url` named.
+pub(crate) async fn image_file(
     State(app): State<App>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
@@ -226,38 +184,4 @@ pub(super) async fn image_file(
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox")),
     ];
     Ok((headers, bytes).into_response())
-}
-
-#[cfg(test)]
-mod tests {
-    use picture::painter::ProceduralImage;
-    use service::body::BodyBudget;
-
-    use super::*;
-    use crate::images::models::{BaseModel, EngineModel};
-
-    #[tokio::test]
-    async fn a_body_counts_until_its_picture_is_decoded() {
-        let budget = BodyBudget::new(1 << 20, 1 << 20);
-        let picture: Bytes =
-            ProceduralImage { label: "test", prompt: "a", seed: 1, size: ImageSize::new(64, 64) }
-                .to_png()
-                .into();
-        let caller = BudgetOwner::Token("me".to_owned());
-        let body = budget.read(&caller, &HeaderMap::new(), Body::from(picture.clone())).await.unwrap();
-        let fields = Fields::parse(br#"{"prompt":"a"}"#, REQUEST_FIELDS).unwrap();
-        let limits = Limits { max_n: 1, max_pixels: 1 << 20, max_seed: 9 };
-        let request = ImageRequest::read(&fields, limits).unwrap();
-        let model = Some(EngineModel::without_settings("k", "n", BaseModel::Sd1));
-        let choice = ModelChoice { name: "n".into(), model, preset: None };
-        let job = Job::warm_up(choice.clone());
-        let own = ImageSize::new(64, 64);
-        let start =
-            EditInput { image: picture.clone(), mask: None, original_size: own, is_large: false, body };
-        let canvas = start.canvas(&request, &choice, limits.max_pixels);
-        let prepare = start.into_decode_step(&request, choice, canvas, limits);
-        assert_eq!(budget.held(), picture.len());
-        (prepare.decode)(job, &CancellationToken::new()).unwrap();
-        assert_eq!(budget.held(), 0);
-    }
 }

@@ -1,4 +1,4 @@
-//! `GET /metrics`, for Prometheus: what was counted, and what is read from snapshots when asked.
+//! `GET /metrics`: the counters, and gauges read from snapshots at each scrape.
 #![expect(clippy::cast_precision_loss, reason = "Prometheus has no numbers but f64")]
 
 mod card;
@@ -8,7 +8,6 @@ use wire::health::CheckStatus;
 
 use crate::{jobs::Jobs, metrics::Metrics, readiness::ReadinessSnapshot};
 
-/// The whole text.
 pub(super) fn render(counters: &Metrics, published: &ReadinessSnapshot, jobs: &Jobs) -> String {
     let page = MetricsPage::default();
     counters.collectors().into_iter().for_each(|collector| page.register(collector));
@@ -47,29 +46,28 @@ fn readiness(page: &MetricsPage, published: &ReadinessSnapshot) {
     );
     page.gauge(
         "ada2_sidecar_engine_queue_depth",
-        "Jobs in the engine, whoever's.",
+        "Jobs in the engine, including those of others.",
         report.engine.queue_depth as f64,
     );
     let status = page.gauge_family(
         "ada2_sidecar_check_status",
-        "The result of a check: 1 for the one it has.",
+        "1 for the status that a check has.",
         &["check", "status"],
     );
     for check in &report.checks {
-        for (word, is) in [
+        for (label, status_value) in [
             ("pass", CheckStatus::Pass),
             ("warn", CheckStatus::Warn),
             ("fail", CheckStatus::Fail),
             ("unknown", CheckStatus::Unknown),
         ] {
             status
-                .with_label_values(&[check.name.as_str(), word])
-                .set(f64::from(u8::from(check.status == is)));
+                .with_label_values(&[check.name.as_str(), label])
+                .set(f64::from(u8::from(check.status == status_value)));
         }
     }
 }
 
-/// One scrape.
 #[derive(Default)]
 struct MetricsPage(Registry);
 

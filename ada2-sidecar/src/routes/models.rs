@@ -1,4 +1,4 @@
-//! `/v1/models`: what a request may name.
+//! `/v1/models`: the models that a request may name.
 
 use axum::{
     Json,
@@ -8,17 +8,17 @@ use wire::openai::models::{Model, ModelList};
 
 use crate::{app::App, error::ApiError, images::choice};
 
-/// All of them: presets, the engine's models by name, and the wired-in aliases that mean one of them.
-pub(super) async fn list(State(app): State<App>) -> Result<Json<ModelList>, ApiError> {
+/// Presets, the engine's models by name, and the built-in aliases that resolve to one of them.
+pub(crate) async fn list(State(app): State<App>) -> Result<Json<ModelList>, ApiError> {
     Ok(Json(ModelList::new(models(&app)?)))
 }
 
-/// One of them; also by the engine's key.
-pub(super) async fn get(
+/// By name, alias or the engine's key.
+pub(crate) async fn get(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, ApiError> {
-    // What is no text is the name of nothing.
+    // An undecodable name matches nothing.
     let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
     let listed = models(&app)?;
     let exact = listed.iter().find(|model| model.id.eq_ignore_ascii_case(&id)).cloned();

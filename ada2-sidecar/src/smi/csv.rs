@@ -3,15 +3,15 @@
 use std::time::SystemTime;
 
 use serde_json::Value;
-use service::settings::nearest_n;
+use service::{settings::nearest_n, text::prefix};
 use wire::health::GpuReport;
 
 use super::fields::{Field, FieldUnit, REPORT_KEYS, find, names};
 
-/// Names that an unknown one is answered with.
+/// Names suggested for an unknown one.
 const MAX_SUGGESTIONS: usize = 5;
 
-/// Bits behind the words `Active` and `Not Active`.
+/// Fields that are `Active` or `Not Active`, with their bit in `clocks_event_reasons.active`.
 const REASONS: &[(&str, u64)] = &[
     ("clocks_event_reasons.gpu_idle", 0x01),
     ("clocks_event_reasons.applications_clocks_setting", 0x02),
@@ -23,19 +23,16 @@ const REASONS: &[(&str, u64)] = &[
     ("clocks_event_reasons.hw_power_brake_slowdown", 0x80),
 ];
 
-/// What is asked for.
+/// The `query` and `format` parameters.
 pub(crate) struct SmiQuery {
     fields: Vec<Field>,
     header: bool,
     units: bool,
 }
 
-/// What is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SmiQueryError {
-    /// No such field.
     Field(String),
-    /// Not a format that is told here.
     Format(String),
 }
 
@@ -46,10 +43,10 @@ impl std::fmt::Display for SmiQueryError {
                 let near = nearest_n(name, names(), MAX_SUGGESTIONS);
                 write!(f, "Field {name:?} is not a valid field to query. Nearest: {}", near.join(", "))
             }
-            Self::Format(word) => {
+            Self::Format(format) => {
                 write!(
                     f,
-                    "{word:?} is not a format; expected csv, csv,noheader, csv,nounits or csv,noheader,nounits"
+                    "{format:?} is not a format; expected csv, csv,noheader, csv,nounits or csv,noheader,nounits"
                 )
             }
         }
@@ -57,13 +54,14 @@ impl std::fmt::Display for SmiQueryError {
 }
 
 impl SmiQuery {
-    /// Reads both parameters.
     pub(crate) fn parse(fields: &str, format: &str) -> Result<Self, SmiQueryError> {
-        let truncated = |text: &str| text.chars().take(100).collect::<String>();
+        let truncated = |text: &str| prefix(text, 100).to_owned();
         let find = |name: &str| find(name).ok_or_else(|| SmiQueryError::Field(truncated(name)));
         let options: Vec<_> = format.split(',').map(str::trim).collect();
-        if let Some(word) = options.iter().find(|word| !matches!(**word, "csv" | "noheader" | "nounits")) {
-            return Err(SmiQueryError::Format(truncated(word)));
+        if let Some(option) =
+            options.iter().find(|option| !matches!(**option, "csv" | "noheader" | "nounits"))
+        {
+            return Err(SmiQueryError::Format(truncated(option)));
         }
         if !options.contains(&"csv") {
             return Err(SmiQueryError::Format(truncated(format)));
@@ -75,7 +73,6 @@ impl SmiQuery {
         })
     }
 
-    /// The answer.
     pub(crate) fn to_csv(&self, report: &GpuReport, wall: SystemTime) -> String {
         let report = serde_json::to_value(report).expect("a report is JSON");
         let headings = self.fields.iter().map(|Field { name, unit, .. }| match unit.as_str() {
@@ -100,7 +97,7 @@ impl SmiQuery {
     }
 }
 
-/// The value as `nvidia-smi` writes it, without its unit; none where it is not known.
+/// The value as `nvidia-smi` writes it, without its unit; none if it is unknown.
 pub(crate) fn format_value(field: &Field, report: &Value) -> Option<String> {
     let Field { name, unit, supported: true } = *field else { return None };
     if let Some((_, bit)) = REASONS.iter().find(|(reason, _)| *reason == name) {
@@ -120,7 +117,7 @@ fn format_reason(report: &Value, bit: u64) -> Option<String> {
     Some(if set { "Active" } else { "Not Active" }.to_owned())
 }
 
-/// In the host's time zone, as `nvidia-smi` tells it.
+/// In the host's time zone, as in `nvidia-smi`.
 pub(super) fn timestamp(wall: SystemTime) -> String {
     let zoned = jiff::Timestamp::try_from(wall).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
     zoned.strftime("%Y/%m/%d %H:%M:%S%.3f").to_string()
@@ -150,52 +147,52 @@ mod tests {
         }
     }
 
-    fn ask(fields: &str, format: &str) -> String {
+    fn csv(fields: &str, format: &str) -> String {
         SmiQuery::parse(fields, format).unwrap().to_csv(&report(), SystemTime::UNIX_EPOCH)
     }
 
     #[test]
-    fn it_is_nvidia_smis_format_byte_for_byte() {
-        assert_eq!(ask("memory.free,temperature.gpu", "csv,noheader,nounits"), "45459, 54\n");
+    fn the_format_is_nvidia_smis_byte_for_byte() {
+        assert_eq!(csv("memory.free,temperature.gpu", "csv,noheader,nounits"), "45459, 54\n");
         assert_eq!(
-            ask("memory.free,temperature.gpu,utilization.gpu,power.draw,clocks.sm,fan.speed", "csv"),
+            csv("memory.free,temperature.gpu,utilization.gpu,power.draw,clocks.sm,fan.speed", "csv"),
             "memory.free [MiB], temperature.gpu, utilization.gpu [%], power.draw [W], clocks.current.sm [MHz], fan.speed [%]\n\
              45459 MiB, 54, 97 %, 21.50 W, 210 MHz, [N/A]\n"
         );
         assert_eq!(
-            ask("memory.free,power.limit", "csv,nounits"),
+            csv("memory.free,power.limit", "csv,nounits"),
             "memory.free [MiB], power.limit [W]\n45459, 300.00\n"
         );
         assert_eq!(
-            ask(
+            csv(
                 "gpu_name, clocks_event_reasons.gpu_idle,clocks_throttle_reasons.hw_slowdown,pstate",
                 "csv,noheader"
             ),
             "NVIDIA RTX 6000 Ada Generation, Active, Not Active, P8\n"
         );
-        assert_eq!(ask("ecc.errors.uncorrected.volatile.total,count", "noheader,csv"), "0, 2\n");
-        let stamp = ask("timestamp", "csv,noheader");
-        assert!(stamp.len() == "2026/11/24 18:19:27.123\n".len() && stamp.contains(".000"), "{stamp}");
+        assert_eq!(csv("ecc.errors.uncorrected.volatile.total,count", "noheader,csv"), "0, 2\n");
+        let timestamp = csv("timestamp", "csv,noheader");
+        assert!(
+            timestamp.len() == "2026/11/24 18:19:27.123\n".len() && timestamp.contains(".000"),
+            "{timestamp}"
+        );
     }
 
     #[test]
-    fn what_is_not_known_is_named_with_what_is() {
-        let fault = |fields, format| SmiQuery::parse(fields, format).err().unwrap().to_string();
+    fn an_unknown_name_gets_suggestions() {
+        let error = |fields, format| SmiQuery::parse(fields, format).err().unwrap().to_string();
         assert!(
-            fault("memory.fre", "csv")
+            error("memory.fre", "csv")
                 .starts_with("Field \"memory.fre\" is not a valid field to query. Nearest: memory.free, ")
         );
-        assert!(fault("", "csv").contains("Nearest: name, "));
-        assert!(
-            fault("vram", "csv").split(", ").count() == MAX_SUGGESTIONS,
-            "there is always something near"
-        );
-        assert!(fault("name", "json").starts_with("\"json\" is not a format"));
-        assert!(fault("name", "noheader").contains("expected csv"));
+        assert!(error("", "csv").contains("Nearest: name, "));
+        assert!(error("vram", "csv").split(", ").count() == MAX_SUGGESTIONS, "there are always suggestions");
+        assert!(error("name", "json").starts_with("\"json\" is not a format"));
+        assert!(error("name", "noheader").contains("expected csv"));
     }
 
     #[test]
-    fn a_field_that_is_told_has_its_key_in_the_report() {
+    fn every_supported_field_has_its_key_in_the_report() {
         for Field { name, .. } in supported() {
             let key = REPORT_KEYS.iter().find(|(other, _)| *other == name).map_or(name, |(_, key)| key);
             let is_known = include_str!("../../../shared/wire/src/health/gpu.rs")
@@ -207,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_public_scripts_and_of_the_help_is_taken() {
+    fn every_name_of_public_scripts_and_of_the_help_is_accepted() {
         for (fields, expected) in [
             // GPUtil.
             (
@@ -224,26 +221,26 @@ mod tests {
                  300.00, [N/A], [N/A]\n",
             ),
         ] {
-            assert_eq!(ask(fields, "csv, noheader, nounits"), expected);
+            assert_eq!(csv(fields, "csv, noheader, nounits"), expected);
         }
         let all: Vec<_> = names().collect();
         assert!(all.len() > 280, "{}", all.len());
-        let line = ask(&all.join(","), "csv,noheader");
+        let line = csv(&all.join(","), "csv,noheader");
         assert_eq!(line.split(", ").count(), all.len());
         assert!(all.iter().all(|name| all.iter().filter(|other| *other == name).count() == 1));
     }
 
     #[test]
-    fn what_is_not_told_is_not_available_under_its_own_head() {
+    fn an_unsupported_field_is_not_available_under_its_own_heading() {
         assert_eq!(
-            ask("clocks.max.gr,module.power.limit,fabric.state,retired_pages.sbe,utilization.jpeg", "csv"),
+            csv("clocks.max.gr,module.power.limit,fabric.state,retired_pages.sbe,utilization.jpeg", "csv"),
             "clocks.max.graphics [MHz], module.power.limit [W], fabric.state, retired_pages.single_bit_ecc.count, \
              utilization.jpeg [%]\n[N/A], [N/A], [N/A], [N/A], [N/A]\n"
         );
-        let bare = SmiQuery::parse("name,memory.total,memory.used", "csv").unwrap();
+        let query = SmiQuery::parse("name,memory.total,memory.used", "csv").unwrap();
         let unified = GpuReport { name: "NVIDIA GB10".into(), ..GpuReport::default() };
         assert_eq!(
-            bare.to_csv(&unified, SystemTime::UNIX_EPOCH),
+            query.to_csv(&unified, SystemTime::UNIX_EPOCH),
             "name, memory.total [MiB], memory.used [MiB]\nNVIDIA GB10, [N/A], [N/A]\n"
         );
     }

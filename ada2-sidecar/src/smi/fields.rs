@@ -1,103 +1,54 @@
-//! The fields of `nvidia-smi --query-gpu`: names and units of the help of driver 595.80, the other spellings that it takes,
-//! and what other drivers' helps have beside them.
+//! The fields of `nvidia-smi --query-gpu`: names and units from the help of driver 595.80, aliases, and names from the helps
+//! of other drivers. Those that we read are rows of [`GpuReport`].
 
-/// What stands behind a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FieldUnit {
-    /// Words, even where they look like a number.
-    Text,
-    /// A number, a mask or one of two words.
-    Unitless,
-    Mib,
-    Percent,
-    Watts,
-    Mhz,
-    Micros,
-}
+pub(crate) use wire::health::FieldUnit;
+use wire::health::GpuReport;
 
-impl FieldUnit {
-    /// As `nvidia-smi` writes it.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Text | Self::Unitless => "",
-            Self::Mib => "MiB",
-            Self::Percent => "%",
-            Self::Watts => "W",
-            Self::Mhz => "MHz",
-            Self::Micros => "us",
-        }
-    }
-}
-
-/// A field that was asked for.
+/// A field of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Field {
-    /// Its proper name, which heads its column.
+    /// Its own name, also if an alias was queried: the heading of its column.
     pub(crate) name: &'static str,
     pub(crate) unit: FieldUnit,
-    /// Whether it is read here; otherwise it is `[N/A]`.
+    /// Whether we read it; otherwise it is `[N/A]`.
     pub(crate) supported: bool,
 }
 
-/// The field of this name, whichever of its spellings it is.
+/// The field with this name or alias.
 pub(crate) fn find(name: &str) -> Option<Field> {
-    let proper = ALIASES.iter().find(|(other, _)| *other == name).map_or(name, |(_, proper)| proper);
-    let supported = supported().find(|field| field.name == proper);
-    supported.or_else(|| unsupported().find(|field| field.name == proper))
+    let canonical = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, canonical)| canonical);
+    let supported = supported().find(|field| field.name == canonical);
+    supported.or_else(|| unsupported().find(|field| field.name == canonical))
 }
 
-/// Those that are read here.
+/// The fields that we read.
 pub(crate) fn supported() -> impl Iterator<Item = Field> {
-    SUPPORTED.iter().map(|(name, unit)| Field { name, unit: *unit, supported: true })
+    let all = GpuReport::NVIDIA_SMI_FIELDS.iter().chain(DERIVED);
+    all.map(|(name, unit)| Field { name, unit: *unit, supported: true })
 }
 
 fn unsupported() -> impl Iterator<Item = Field> {
-    let of = |(unit, names): &'static (FieldUnit, &'static str)| {
+    let fields = |(unit, names): &'static (FieldUnit, &'static str)| {
         names.split_whitespace().map(|name| Field { name, unit: *unit, supported: false })
     };
-    UNSUPPORTED.iter().flat_map(of)
+    UNSUPPORTED.iter().flat_map(fields)
 }
 
-/// Every name that is taken.
+/// All names and aliases.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    let proper = supported().chain(unsupported()).map(|field| field.name);
-    proper.chain(ALIASES.iter().map(|(other, _)| *other))
+    let canonical = supported().chain(unsupported()).map(|field| field.name);
+    canonical.chain(ALIASES.iter().map(|(alias, _)| *alias))
 }
 
-/// The key of a field in the report, where it is not its name.
+/// Fields whose key in the report differs from their name.
 pub(crate) const REPORT_KEYS: &[(&str, &str)] =
     &[("kmd_version", "driver_version"), ("pcie.link.gen.gpucurrent", "pcie.link.gen.current")];
 
-const SUPPORTED: &[(&str, FieldUnit)] = &[
+/// Fields that are derived from a reading, or are the same as another one.
+const DERIVED: &[(&str, FieldUnit)] = &[
     ("timestamp", FieldUnit::Text),
-    ("driver_version", FieldUnit::Text),
     ("kmd_version", FieldUnit::Text),
-    ("count", FieldUnit::Text),
-    ("name", FieldUnit::Text),
-    ("serial", FieldUnit::Text),
-    ("uuid", FieldUnit::Text),
-    ("pci.bus_id", FieldUnit::Text),
-    ("pci.domain", FieldUnit::Text),
-    ("pci.bus", FieldUnit::Text),
-    ("pci.device", FieldUnit::Text),
-    ("pci.device_id", FieldUnit::Text),
-    ("pci.sub_device_id", FieldUnit::Text),
-    ("pcie.link.gen.current", FieldUnit::Unitless),
     ("pcie.link.gen.gpucurrent", FieldUnit::Unitless),
-    ("pcie.link.gen.max", FieldUnit::Unitless),
-    ("pcie.link.width.current", FieldUnit::Unitless),
-    ("pcie.link.width.max", FieldUnit::Unitless),
-    ("index", FieldUnit::Unitless),
-    ("display_mode", FieldUnit::Unitless),
-    ("display_attached", FieldUnit::Unitless),
-    ("display_active", FieldUnit::Unitless),
-    ("persistence_mode", FieldUnit::Unitless),
-    ("vbios_version", FieldUnit::Text),
-    ("gpu_recovery_action", FieldUnit::Unitless),
-    ("fan.speed", FieldUnit::Percent),
-    ("pstate", FieldUnit::Unitless),
-    ("clocks_event_reasons.supported", FieldUnit::Unitless),
-    ("clocks_event_reasons.active", FieldUnit::Unitless),
     ("clocks_event_reasons.gpu_idle", FieldUnit::Unitless),
     ("clocks_event_reasons.applications_clocks_setting", FieldUnit::Unitless),
     ("clocks_event_reasons.sw_power_cap", FieldUnit::Unitless),
@@ -106,48 +57,9 @@ const SUPPORTED: &[(&str, FieldUnit)] = &[
     ("clocks_event_reasons.hw_power_brake_slowdown", FieldUnit::Unitless),
     ("clocks_event_reasons.sw_thermal_slowdown", FieldUnit::Unitless),
     ("clocks_event_reasons.sync_boost", FieldUnit::Unitless),
-    ("memory.total", FieldUnit::Mib),
-    ("memory.reserved", FieldUnit::Mib),
-    ("memory.used", FieldUnit::Mib),
-    ("memory.free", FieldUnit::Mib),
-    ("compute_mode", FieldUnit::Unitless),
-    ("compute_cap", FieldUnit::Unitless),
-    ("utilization.gpu", FieldUnit::Percent),
-    ("utilization.memory", FieldUnit::Percent),
-    ("utilization.encoder", FieldUnit::Percent),
-    ("utilization.decoder", FieldUnit::Percent),
-    ("ecc.mode.current", FieldUnit::Unitless),
-    ("ecc.mode.pending", FieldUnit::Unitless),
-    ("ecc.errors.corrected.volatile.total", FieldUnit::Unitless),
-    ("ecc.errors.corrected.aggregate.total", FieldUnit::Unitless),
-    ("ecc.errors.uncorrected.volatile.total", FieldUnit::Unitless),
-    ("ecc.errors.uncorrected.aggregate.total", FieldUnit::Unitless),
-    ("remapped_rows.correctable", FieldUnit::Unitless),
-    ("remapped_rows.uncorrectable", FieldUnit::Unitless),
-    ("remapped_rows.pending", FieldUnit::Unitless),
-    ("remapped_rows.failure", FieldUnit::Unitless),
-    ("temperature.gpu", FieldUnit::Unitless),
-    ("temperature.memory", FieldUnit::Unitless),
-    ("power.draw", FieldUnit::Watts),
-    ("power.draw.average", FieldUnit::Watts),
-    ("power.draw.instant", FieldUnit::Watts),
-    ("power.limit", FieldUnit::Watts),
-    ("enforced.power.limit", FieldUnit::Watts),
-    ("power.default_limit", FieldUnit::Watts),
-    ("power.min_limit", FieldUnit::Watts),
-    ("power.max_limit", FieldUnit::Watts),
-    ("clocks.current.graphics", FieldUnit::Mhz),
-    ("clocks.current.sm", FieldUnit::Mhz),
-    ("clocks.current.memory", FieldUnit::Mhz),
-    ("clocks.current.video", FieldUnit::Mhz),
-    ("clocks.max.graphics", FieldUnit::Mhz),
-    ("clocks.max.sm", FieldUnit::Mhz),
-    ("clocks.max.memory", FieldUnit::Mhz),
-    ("mig.mode.current", FieldUnit::Unitless),
-    ("mig.mode.pending", FieldUnit::Unitless),
 ];
 
-/// Names that mean a field by another one.
+/// Aliases, each with the field's own name.
 pub(crate) const ALIASES: &[(&str, &str)] = &[
     ("gpu_name", "name"),
     ("gpu_serial", "serial"),
@@ -195,7 +107,7 @@ pub(crate) const ALIASES: &[(&str, &str)] = &[
     ("clocks.max.mem", "clocks.max.memory"),
 ];
 
-/// What NVML does not tell, what is not asked of it, and, last, what only other drivers' `nvidia-smi` know.
+/// Fields that NVML does not have, that we do not read, and (last) that only other drivers' `nvidia-smi` have.
 const UNSUPPORTED: &[(FieldUnit, &str)] = &[
     (
         FieldUnit::Unitless,

@@ -1,4 +1,4 @@
-//! Readiness for people: one line for `/healthz`, a table and a line per check for `/readyz?verbose`.
+//! Readiness as text: one line for `/healthz`, a table and a line per check for `/readyz?verbose`.
 
 use std::fmt::Write;
 
@@ -29,7 +29,7 @@ pub(crate) fn verbose_text(view: &GpuView<'_>) -> String {
     let report = view.report;
     let engine = &report.engine;
     let version = engine.version.as_deref().unwrap_or("?");
-    // A look without a service says nothing of the engine.
+    // `ada2-sidecar gpu` without a running service has no report on the engine.
     if report.checks.iter().any(|check| check.name.starts_with("engine_")) {
         let _ = writeln!(
             text,
@@ -69,7 +69,7 @@ mod tests {
                 Check::pass("nvml", "loaded", "loaded"),
                 Check::pass("engine_queue", "paused", "x")
                     .with_status(CheckStatus::Fail, "paused: resume it"),
-                Check::pass("vram_headroom", "?", "x").with_status(CheckStatus::Unknown, "cannot be told"),
+                Check::pass("vram_headroom", "?", "x").with_status(CheckStatus::Unknown, "not reported"),
             ],
             gpu: Some(GpuReport {
                 name: "NVIDIA RTX 6000 Ada Generation".into(),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_health_line_reads_as_documented() {
+    fn the_healthz_line_is_as_documented() {
         let mut report = report();
         report.status = ReadyStatus::Ready;
         assert_eq!(healthz_line(&report), "gpu 0 NVIDIA RTX 6000 Ada Generation 12034/46068 MiB 54C ready");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_verbose_text_reads_as_documented() {
+    fn the_verbose_text_is_as_documented() {
         let report = report();
         let view = GpuView { sample: None, report: &report, now: Instant::now() };
         insta::assert_snapshot!(verbose_text(&view), @r"
@@ -113,7 +113,7 @@ mod tests {
         engine invokeai ?, 1 jobs, 2 models
         [+]nvml ok loaded
         [-]engine_queue failed: paused: resume it
-        [+]vram_headroom unknown: cannot be told
+        [+]vram_headroom unknown: not reported
         readyz check failed
         ");
     }

@@ -1,4 +1,4 @@
-//! The table that `nvidia-smi` prints, and below it what only we know.
+//! The table that `nvidia-smi` prints, with the sidecar's own lines below it.
 
 use std::fmt::Write;
 
@@ -10,10 +10,10 @@ use crate::{
     readiness,
 };
 
-/// Letters between the outer bars.
+/// Characters between the outer bars.
 const WIDTH: usize = 89;
 
-/// The whole answer; its last line is the readiness.
+/// The last line is the readiness.
 pub(crate) fn table(view: &GpuView<'_>) -> String {
     let mut text = match view.reading() {
         Some(reading) => card(reading),
@@ -44,11 +44,11 @@ fn card(reading: &GpuReading) -> String {
     rule(&mut text, '+', '-', &[WIDTH]);
     row(&mut text, &[(title, WIDTH)]);
     rule(&mut text, '|', '-', &[41, 24, 22]);
-    for heads in [
+    for headings in [
         ["GPU  Name                 Persistence-M", "Bus-Id          Disp.A", "Volatile Uncorr. ECC"],
         ["Fan  Temp   Perf          Pwr:Usage/Cap", "          Memory-Usage", "GPU-Util  Compute M."],
     ] {
-        row(&mut text, &[(heads[0].into(), 41), (heads[1].into(), 24), (heads[2].into(), 22)]);
+        row(&mut text, &[(headings[0].into(), 41), (headings[1].into(), 24), (headings[2].into(), 22)]);
     }
     rule(&mut text, '|', '=', &[41, 24, 22]);
     for cells in card_rows(report) {
@@ -58,16 +58,16 @@ fn card(reading: &GpuReading) -> String {
     rule(&mut text, '+', '-', &[41, 24, 22]);
     processes(&mut text, report.index, reading.processes.as_deref());
     let vram = match report.memory_effective_free {
-        Some(mib) => format!("the engine could have {mib} MiB of VRAM"),
+        Some(mib) => format!("{mib} MiB of VRAM available to the engine"),
         None if reading.memory.is_none() => "the card has no memory of its own".to_owned(),
-        None => "how much VRAM the engine could have cannot be told".to_owned(),
+        None => "VRAM available to the engine unknown".to_owned(),
     };
     let _ = writeln!(text, "{vram}; recovery action {}", or_na(report.recovery_action.as_deref()));
     text
 }
 
 fn card_rows(report: &GpuReport) -> [[String; 3]; 2] {
-    let on_off = |word: Option<&str>| match word {
+    let on_off = |mode: Option<&str>| match mode {
         Some("Enabled") => "On",
         Some("Disabled") => "Off",
         _ => "N/A",
@@ -76,7 +76,7 @@ fn card_rows(report: &GpuReport) -> [[String; 3]; 2] {
         value.map_or_else(|| "N/A".to_owned(), |value| format!("{value}{unit}"))
     };
     let watts = |value: Option<f64>| value.map_or_else(|| "N/A".to_owned(), |watts| format!("{watts:.0}W"));
-    // As nvidia-smi: a count where error correction is on.
+    // As in nvidia-smi: a count while ECC is enabled.
     let ecc = match report.ecc_mode_current.as_deref() {
         Some("Disabled") => "Off".to_owned(),
         _ => report.ecc_uncorrected_volatile.map_or_else(|| "N/A".to_owned(), |count| count.to_string()),
@@ -121,14 +121,14 @@ fn card_rows(report: &GpuReport) -> [[String; 3]; 2] {
 fn processes(text: &mut String, index: u32, processes: Option<&[GpuProcess]>) {
     rule(text, '+', '-', &[WIDTH]);
     row(text, &[("Processes:".into(), WIDTH)]);
-    let heads = format!(
+    let headings = format!(
         " {:>3} {:>8} {:>4}  {:<24} {:<28} {:>13}",
         "GPU", "PID", "Type", "Process name", "Unit", "GPU Memory"
     );
-    row(text, &[(heads, WIDTH)]);
+    row(text, &[(headings, WIDTH)]);
     rule(text, '|', '=', &[WIDTH]);
     let placeholder = match processes {
-        None => Some("  The driver does not tell them"),
+        None => Some("  Not reported by the driver"),
         Some([]) => Some("  No running processes found"),
         Some(_) => None,
     };
@@ -175,7 +175,7 @@ mod tests {
     use crate::gpu::{GpuMemory, GpuProcessType, HealthReading};
 
     #[test]
-    fn it_looks_like_nvidia_smis() {
+    fn the_table_looks_like_nvidia_smis() {
         let report = GpuReport {
             name: "NVIDIA RTX 6000 Ada Generation".into(),
             driver_version: Some("595.80".into()),
@@ -229,12 +229,12 @@ mod tests {
         |=========================================================================================|
         |    0     4711    C  python3                  invokeai.service                  12034MiB |
         +-----------------------------------------------------------------------------------------+
-        the engine could have 45459 MiB of VRAM; recovery action None
+        45459 MiB of VRAM available to the engine; recovery action None
         ");
         reading.report.memory_effective_free = None;
         assert!(card(&reading).ends_with("the card has no memory of its own; recovery action None\n"));
         reading.memory = Some(GpuMemory { total: 2, reserved: 0, used: 1, free: 1 });
-        assert!(card(&reading).contains("how much VRAM the engine could have cannot be told; recovery"));
+        assert!(card(&reading).contains("VRAM available to the engine unknown; recovery"));
         assert!(card(&reading).lines().all(|line| line.chars().count() <= 100));
     }
 }

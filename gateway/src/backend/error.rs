@@ -8,7 +8,7 @@ use service::{
     outbound::{io_error_kind, is_out_of_descriptors, read_limited},
     text::one_line,
 };
-use wire::openai::error::Code;
+use wire::openai::error::ErrorCode;
 
 use crate::{
     client::connect_error::{ConnectError, dns_error},
@@ -146,7 +146,7 @@ pub(super) async fn read_error_response(response: Response) -> BackendError {
     if !is_envelope(&body) || !(status.is_client_error() || status.is_server_error()) {
         return BackendError::Status { status, message: error_message(&body), retry_after };
     }
-    if body["error"]["code"] == Code::BackendNotReady.as_str() {
+    if body["error"]["code"] == ErrorCode::BackendNotReady.as_str() {
         let message = body["error"]["message"].as_str().unwrap_or_default();
         return BackendError::UpstreamNotReady { message: one_line(message, MAX_MESSAGE_CHARS), retry_after };
     }

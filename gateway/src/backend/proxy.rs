@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use bytes::Bytes;
 use reqwest::Response;
-use service::{body::BufferedBody, request_id::X_REQUEST_ID};
+use service::{body::BufferedBody, proxy_headers::remove_hop_by_hop, request_id::X_REQUEST_ID};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -194,14 +194,11 @@ fn is_active_content(headers: &HeaderMap) -> bool {
     kinds.map(str::trim).any(page)
 }
 
-/// The headers that pass, but for those that `Connection` names; and what keeps a browser from taking the answer for a page
-/// of ours.
+/// The headers that pass, and those that keep a browser from taking the response for a page of ours.
 fn forwarded_headers(mut headers: HeaderMap) -> HeaderMap {
-    let lines = headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());
-    let mut foreign: Vec<HeaderName> =
-        lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
-    foreign.extend(headers.keys().filter(|name| !is_forwarded(name)).cloned());
-    for name in foreign {
+    remove_hop_by_hop(&mut headers);
+    let blocked: Vec<HeaderName> = headers.keys().filter(|name| !is_forwarded(name)).cloned().collect();
+    for name in blocked {
         headers.remove(name);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -1,7 +1,7 @@
 //! The one table of settings, in the order and under the headings of the help.
 
 use service::{
-    guard::PRIVATE_RANGES,
+    client_info::PRIVATE_RANGES,
     settings::{SettingSpec, nearest_variable},
 };
 

@@ -165,7 +165,7 @@ fn a_host_or_origin_that_could_never_match_is_named_with_what_to_write() {
         problems[0].starts_with(&format!("{env}: GATEWAY_ALLOWED_HOSTS: expected .fritz.box")),
         "{problems:?}"
     );
-    assert!(problems[1].contains("GATEWAY_ALLOWED_ORIGINS: expected whole origins"), "{problems:?}");
+    assert!(problems[1].contains("GATEWAY_ALLOWED_ORIGINS: expected full origins"), "{problems:?}");
     assert!(problems[2].contains("https://ui.example, with the scheme"), "{problems:?}");
 }
 
@@ -191,7 +191,7 @@ fn a_blank_token_is_an_error_in_every_place() {
     ] {
         let file = env_file(text);
         let problems = load_with(&["--env-file", &file], environment).unwrap_err();
-        assert!(problems.concat().contains("found an empty one"), "{text} {problems:?}");
+        assert!(problems.concat().contains("found an empty value"), "{text} {problems:?}");
     }
 }
 

@@ -2,10 +2,10 @@
 
 use axum::http::StatusCode;
 use serde_json::Value;
-use service::{body::BodyError, descriptors, guard::GuardError};
-use wire::openai::error::Code;
+use service::{descriptors, error_response::ErrorResponse, text::ellipsize};
+use wire::openai::error::ErrorCode;
 
-use super::ErrorResponse;
+use super::MAX_QUOTED_CHARS;
 use crate::{
     admission::Busy,
     backend::{BackendError, UpstreamError},
@@ -13,84 +13,16 @@ use crate::{
     store::StoreError,
 };
 
-pub(super) fn guard(refusal: &GuardError) -> ErrorResponse {
-    match refusal {
-        GuardError::InvalidHost => ErrorResponse::new(
-            StatusCode::BAD_REQUEST,
-            Code::HostNotAllowed,
-            "The request needs one readable Host",
-        ),
-        GuardError::HostNotAllowed(host) => ErrorResponse::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            Code::HostNotAllowed,
-            format!(
-                "{:?} is not a name of this gateway; GATEWAY_ALLOWED_HOSTS can make it one",
-                truncated(host)
-            ),
-        ),
-        GuardError::OriginNotAllowed(origin) => ErrorResponse::new(
-            StatusCode::FORBIDDEN,
-            Code::CrossOrigin,
-            format!(
-                "Web pages of {:?} may not use this API; GATEWAY_ALLOWED_ORIGINS can allow it",
-                truncated(origin)
-            ),
-        ),
-    }
-}
-
-pub(super) fn body(fault: BodyError) -> ErrorResponse {
-    match fault {
-        BodyError::Encoded => ErrorResponse::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Code::EncodedBody,
-            "The request body must not be compressed (Content-Encoding)",
-        ),
-        BodyError::TooLarge(limit) => ErrorResponse::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            Code::RequestTooLarge,
-            format!("The request body is larger than {limit} bytes (MAX_REQUEST_BYTES)"),
-        ),
-        BodyError::BudgetExhausted => ErrorResponse::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            Code::BackendOverloaded,
-            "The gateway holds too many request bodies at once",
-        )
-        .with_retry_after(5),
-        BodyError::CallerBudgetExhausted => ErrorResponse::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            Code::BackendOverloaded,
-            "Your other requests hold half of what the gateway takes of request bodies at once; send fewer at a time",
-        )
-        .with_retry_after(5),
-        BodyError::TooSlow => ErrorResponse::new(
-            StatusCode::REQUEST_TIMEOUT,
-            Code::RequestTimeout,
-            "The request body was not whole within 5 minutes",
-        )
-        .no_retry(),
-        BodyError::Stalled => {
-            ErrorResponse::new(StatusCode::REQUEST_TIMEOUT, Code::RequestTimeout, "The request body stopped arriving")
-                .no_retry()
-        }
-        BodyError::ReadFailed => ErrorResponse::new(
-            StatusCode::BAD_REQUEST,
-            Code::InvalidBody,
-            "The request body broke off or is badly framed",
-        ),
-    }
-}
-
 pub(super) fn denied(denial: &RoutingError) -> ErrorResponse {
     match denial {
         RoutingError::UnknownBackend { name, known } => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
-            Code::BackendNotFound,
-            format!("There is no backend {:?}; there are: {}", truncated(name), known.join(", ")),
+            ErrorCode::BackendNotFound,
+            format!("There is no backend {:?}; there are: {}", ellipsize(name, MAX_QUOTED_CHARS), known.join(", ")),
         ),
         RoutingError::NoImageBackend { class } => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
-            Code::BackendNotFound,
+            ErrorCode::BackendNotFound,
             format!(
                 "Backend {class} is not configured: whoever runs this gateway gives it a base_url in \
                  backends_config.yaml (or IMAGES_HTTP_BASE_URL), or names another class in IMAGES_BACKEND_CLASS"
@@ -99,26 +31,26 @@ pub(super) fn denied(denial: &RoutingError) -> ErrorResponse {
         .with_field("backend_class", class.as_str()),
         RoutingError::UnsupportedCapability { class, capability, supported } => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
-            Code::CapabilityNotSupported,
+            ErrorCode::CapabilityNotSupported,
             format!("Backend {class} does not support {capability}"),
         )
         .with_field("backend_class", class.as_str())
         .with_field("supported_capabilities", supported.clone()),
         RoutingError::NoCapableBackend(capability) => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
-            Code::CapabilityNotSupported,
+            ErrorCode::CapabilityNotSupported,
             format!("No backend supports {capability}"),
         )
         .with_field("supported_capabilities", Vec::<String>::new()),
         RoutingError::Base64Disabled { class } => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
-            Code::InvalidValue,
+            ErrorCode::InvalidValue,
             format!("Backend {class} hands out addresses only: response_format must be \"url\""),
         )
         .with_field("param", "response_format"),
         RoutingError::StreamingDisabled { class } => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
-            Code::InvalidValue,
+            ErrorCode::InvalidValue,
             format!(
                 "Backend {class} hands out addresses only, and streams carry base64: stream must be false"
             ),
@@ -135,12 +67,13 @@ pub(super) fn busy(busy: &Busy) -> ErrorResponse {
         Busy::Token { name, limit: 1 } => format!("Token {name} is at its limit of 1 request at once"),
         Busy::Token { name, limit } => format!("Token {name} is at its limit of {limit} requests at once"),
     };
-    ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, Code::BackendOverloaded, message).with_retry_after(5)
+    ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::BackendOverloaded, message)
+        .with_retry_after(5)
 }
 
 pub(super) fn not_ready(class: &str, error: &str, retry_after: Option<u64>) -> ErrorResponse {
     let message = format!("Backend {class} is not ready to accept requests: {error}");
-    ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, Code::BackendNotReady, message)
+    ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::BackendNotReady, message)
         .with_field("backend_class", class)
         .with_field("health_error", error)
         .with_retry_after(retry_after.unwrap_or(30))
@@ -151,20 +84,20 @@ pub(super) fn store(fault: &StoreError) -> ErrorResponse {
     match fault {
         StoreError::Full => ErrorResponse::new(
             StatusCode::INSUFFICIENT_STORAGE,
-            Code::StorageFull,
+            ErrorCode::StorageFull,
             "The picture store's disk is full",
         )
         .no_retry(),
         StoreError::InsufficientSpace { .. } => ErrorResponse::new(
             StatusCode::INSUFFICIENT_STORAGE,
-            Code::StorageFull,
+            ErrorCode::StorageFull,
             format!("The picture store has no room: {fault}"),
         )
         .no_retry(),
         StoreError::TooManyOpenFiles => no_descriptor(),
         StoreError::Collision(_) | StoreError::Io(_) => ErrorResponse::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            Code::Internal,
+            ErrorCode::Internal,
             "The picture could not be stored",
         )
         .no_retry(),
@@ -175,7 +108,7 @@ pub(super) fn store(fault: &StoreError) -> ErrorResponse {
 fn no_descriptor() -> ErrorResponse {
     ErrorResponse::new(
         StatusCode::SERVICE_UNAVAILABLE,
-        Code::GatewayOverloaded,
+        ErrorCode::GatewayOverloaded,
         format!(
             "The gateway has no file descriptor left of its {}: raise its limit (NumberOfFiles under launchd, `ulimit -n` \
              in a shell)",
@@ -188,7 +121,7 @@ fn no_descriptor() -> ErrorResponse {
 
 pub(super) fn backend(class: &str, fault: &BackendError) -> ErrorResponse {
     let failed = |status, why: String| {
-        ErrorResponse::new(status, Code::BackendError, format!("Backend {class} {why}"))
+        ErrorResponse::new(status, ErrorCode::BackendError, format!("Backend {class} {why}"))
     };
     match fault {
         BackendError::NotConnected(error) => not_ready(class, &error.to_string(), None),
@@ -199,7 +132,7 @@ pub(super) fn backend(class: &str, fault: &BackendError) -> ErrorResponse {
         BackendError::NoDescriptor => no_descriptor(),
         BackendError::TimedOut => ErrorResponse::new(
             StatusCode::GATEWAY_TIMEOUT,
-            Code::BackendTimeout,
+            ErrorCode::BackendTimeout,
             format!("Backend {class} did not answer in time"),
         )
         .no_retry(),
@@ -216,10 +149,12 @@ pub(super) fn backend(class: &str, fault: &BackendError) -> ErrorResponse {
             let why = format!("answered {}", status.as_u16());
             let why = words.map_or(why.clone(), |words| format!("{why}: {words}"));
             match *status {
-                StatusCode::TOO_MANY_REQUESTS => {
-                    ErrorResponse::new(*status, Code::BackendOverloaded, format!("Backend {class} {why}"))
-                        .with_retry_after(retry_after.unwrap_or(5))
-                }
+                StatusCode::TOO_MANY_REQUESTS => ErrorResponse::new(
+                    *status,
+                    ErrorCode::BackendOverloaded,
+                    format!("Backend {class} {why}"),
+                )
+                .with_retry_after(retry_after.unwrap_or(5)),
                 // Its quarrel with our token is not the caller's.
                 StatusCode::UNAUTHORIZED
                 | StatusCode::FORBIDDEN
@@ -250,10 +185,7 @@ fn from_upstream(upstream: &UpstreamError) -> ErrorResponse {
     let should_retry = upstream.should_retry.or_else(|| upstream.status.is_server_error().then_some(false));
     let retry_after =
         upstream.retry_after.or_else(|| (upstream.status == StatusCode::TOO_MANY_REQUESTS).then_some(5));
-    ErrorResponse { status: upstream.status, body, retry_after, should_retry }
-}
-
-/// Foreign text for a sentence.
-pub(super) fn truncated(text: &str) -> String {
-    text.chars().take(100).collect()
+    let mut response = ErrorResponse::from_body(upstream.status, body);
+    (response.retry_after, response.should_retry) = (retry_after, should_retry);
+    response
 }

@@ -1,5 +1,6 @@
-use serde_json::json;
-use wire::openai::fields::FieldError;
+use serde_json::{Value, json};
+use service::client_info::ForwardingError;
+use wire::openai::{error::ErrorEnvelope, fields::FieldError};
 
 use super::*;
 use crate::{
@@ -38,10 +39,10 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Guard(GuardError::InvalidHost),
         ApiError::Guard(GuardError::HostNotAllowed("evil.example".into())),
         ApiError::Guard(GuardError::OriginNotAllowed("https://evil.example".into())),
-        ApiError::AddressNotAllowed,
-        ApiError::AddressUncertain(ForwardingError::UntrustedPeer),
-        ApiError::AddressUncertain(ForwardingError::Malformed),
-        ApiError::AddressUncertain(ForwardingError::Conflicting),
+        ApiError::Address(AddressError::NotAllowed),
+        ApiError::Address(AddressError::Uncertain(ForwardingError::UntrustedPeer)),
+        ApiError::Address(AddressError::Uncertain(ForwardingError::Malformed)),
+        ApiError::Address(AddressError::Uncertain(ForwardingError::Conflicting)),
         ApiError::Unauthenticated,
         ApiError::Body(BodyError::Encoded),
         ApiError::Body(BodyError::TooLarge(7)),
@@ -131,25 +132,25 @@ fn row(error: &ApiError) -> String {
 fn the_table() {
     let rows: Vec<String> = every_error().iter().map(row).collect();
     insta::assert_snapshot!(rows.join("\n"), @r#"
-    400 host_not_allowed: The request needs one readable Host
-    421 host_not_allowed: "evil.example" is not a name of this gateway; GATEWAY_ALLOWED_HOSTS can make it one
-    403 cross_origin: Web pages of "https://evil.example" may not use this API; GATEWAY_ALLOWED_ORIGINS can allow it
-    403 ip_not_allowed: Your address is not allowed here
-    403 ip_not_allowed: This came with a forwarding header (X-Forwarded-For, Forwarded or X-Real-IP) from a peer that is not trusted. If a proxy of yours sent it, add the proxy's address to TRUST_PROXY_CIDRS.
-    403 ip_not_allowed: The proxy's forwarding header (X-Forwarded-For, Forwarded, X-Real-IP or X-Forwarded-Host) cannot be read, or hides the client's address. Let the proxy send IP addresses.
-    403 ip_not_allowed: The proxy's forwarding headers (X-Forwarded-For, Forwarded, X-Real-IP, X-Forwarded-Host) disagree about the client. Let the proxy send one of them, or remove what the client sent.
-    401 invalid_api_key: A valid token is needed: send `Authorization: Bearer …`
-    415 encoded_body: The request body must not be compressed (Content-Encoding)
-    413 request_too_large: The request body is larger than 7 bytes (MAX_REQUEST_BYTES)
-    429 backend_overloaded after 5: The gateway holds too many request bodies at once
-    429 backend_overloaded after 5: Your other requests hold half of what the gateway takes of request bodies at once; send fewer at a time
-    408 request_timeout retry false: The request body stopped arriving
-    408 request_timeout retry false: The request body was not whole within 5 minutes
-    400 invalid_body: The request body broke off or is badly framed
+    400 host_not_allowed: The request must have exactly one valid Host header.
+    421 host_not_allowed: This server does not serve the host name "evil.example". If the name is yours, add it to GATEWAY_ALLOWED_HOSTS.
+    403 cross_origin: Web pages of "https://evil.example" may not use this server. If the page is yours, add its origin to GATEWAY_ALLOWED_ORIGINS.
+    403 ip_not_allowed: Your address is not in IP_ALLOWLIST or UI_IP_ALLOWLIST.
+    403 ip_not_allowed: The request has a forwarding header (X-Forwarded-For, Forwarded or X-Real-IP), but its peer is not a trusted proxy. If it is your proxy, add its address to TRUST_PROXY_CIDRS.
+    403 ip_not_allowed: The proxy's forwarding header (X-Forwarded-For, Forwarded, X-Real-IP or X-Forwarded-Host) is malformed or hides the client's address. Configure the proxy to send IP addresses.
+    403 ip_not_allowed: The proxy's forwarding headers (X-Forwarded-For, Forwarded, X-Real-IP, X-Forwarded-Host) contradict each other. Configure the proxy to send only one of them, or to overwrite those from the client.
+    401 invalid_api_key: A valid token is required: send `Authorization: Bearer TOKEN`.
+    415 encoded_body: The request body must not be compressed (Content-Encoding).
+    413 request_too_large: The request body is larger than 7 bytes (MAX_REQUEST_BYTES).
+    429 backend_overloaded after 5: Too many request bodies are held in memory; try again in a few seconds.
+    429 backend_overloaded after 5: Your other requests already use half of the memory for request bodies; send fewer at a time.
+    408 request_timeout retry false: The request body stopped arriving.
+    408 request_timeout retry false: The request body did not arrive completely within 5 minutes.
+    400 invalid_body: The request body ended early or is malformed.
     400 invalid_value: n must be 1.
     400 invalid_body: no JSON
     400 invalid_size: too large
-    404 model_not_found: No backend that is up now has a model "x"; GET /v1/models lists those there are
+    404 model_not_found: No ready backend lists the model "x"; GET /v1/models shows the available ones
     400 backend_not_found: There is no backend "x"; there are: c
     400 capability_not_supported: Backend c does not support images
     400 capability_not_supported: No backend supports chat
@@ -179,11 +180,11 @@ fn the_table() {
     507 storage_full retry false: The picture store has no room: only 1024 KiB are free on its disk, at least 65536 KiB are required: free some space, or limit the store (UI_IMAGE_STORE_MAX_BYTES)
     500 internal_error retry false: The picture could not be stored
     500 internal_error retry false: The picture could not be stored
-    404 not_found: There is nothing at this path
-    404 not_found: There is nothing at this path
-    404 not_found: There is nothing at this path; did you mean /v1/models?
-    405 method_not_allowed: This path does not take this method; `Allow` names those that it takes
-    500 internal_error retry false: Internal error; the log has the cause
+    404 not_found: There is nothing at this path.
+    404 not_found: There is nothing at this path.
+    404 not_found: There is nothing at this path. Did you mean /v1/models?
+    405 method_not_allowed: This path does not support this method; see the Allow header.
+    500 internal_error retry false: Internal error; the log has the cause under this request ID.
     "#);
 }
 

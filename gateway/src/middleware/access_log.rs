@@ -18,7 +18,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use service::{body::BudgetOwner, request_id::RequestId};
+use service::{body::BudgetOwner, request_id::RequestId, text::prefix};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -129,7 +129,7 @@ impl RequestRecord {
 /// Foreign text as a header's value.
 fn header_value(text: &str) -> Option<HeaderValue> {
     let visible = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-    HeaderValue::from_str(&text.chars().take(MAX_FOREIGN_CHARS).map(visible).collect::<String>()).ok()
+    HeaderValue::from_str(&prefix(text, MAX_FOREIGN_CHARS).chars().map(visible).collect::<String>()).ok()
 }
 
 /// The layer.
@@ -210,11 +210,11 @@ impl Drop for LogLine {
                     request_id = self.id,
                     caller = $known.caller.as_deref(),
                     client = $known.client.map(tracing::field::display),
-                    method = %truncated(self.method.as_str()),
-                    path = truncated(&self.path),
+                    method = %prefix(self.method.as_str(), MAX_FOREIGN_CHARS),
+                    path = prefix(&self.path, MAX_FOREIGN_CHARS),
                     route_kind = $known.route_kind,
                     backend = $known.backend.as_deref(),
-                    model = $known.model.as_deref().map(truncated),
+                    model = $known.model.as_deref().map(|model| prefix(model, MAX_FOREIGN_CHARS)),
                     reason = $known.reason,
                     status = self.status,
                     bytes = self.bytes,
@@ -224,8 +224,7 @@ impl Drop for LogLine {
                 )
             };
         }
-        let cause =
-            self.cause.as_deref().map(|cause| cause.chars().take(3 * MAX_FOREIGN_CHARS).collect::<String>());
+        let cause = self.cause.as_deref().map(|cause| prefix(cause, 3 * MAX_FOREIGN_CHARS));
         let route = self.route.as_ref().map(MatchedPath::as_str);
         self.record.read(|fields| {
             self.metrics.record_request(route, fields.backend.as_deref(), self.status, took);
@@ -233,7 +232,7 @@ impl Drop for LogLine {
         self.record.read(|fields| match self.status {
             500.. => line!(error, fields, cause),
             400.. => line!(warn, fields, cause),
-            _ => line!(info, fields, None::<String>),
+            _ => line!(info, fields, None::<&str>),
         });
     }
 }
@@ -241,10 +240,6 @@ impl Drop for LogLine {
 fn content_length(response: &Response) -> u64 {
     let length = response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     length.and_then(|length| length.parse().ok()).unwrap_or_default()
-}
-
-fn truncated(text: &str) -> &str {
-    text.char_indices().nth(MAX_FOREIGN_CHARS).map_or(text, |(end, _)| &text[..end])
 }
 
 #[cfg(test)]

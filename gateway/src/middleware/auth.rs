@@ -5,23 +5,17 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::HeaderMap,
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use service::{
-    client_info::{ClientInfo, ForwardingError},
+    client_info::{AddressError, ClientInfo},
     cors::{is_preflight, preflight},
-    guard::is_in_ranges,
     secret::bearer_credential,
-    serve::PeerAddr,
 };
 
-use super::{
-    access_log::RequestRecord,
-    cors::is_ours,
-    start_page::{redirect, wants_page},
-};
+use super::{access_log::RequestRecord, is_covered_by_cors};
 use crate::{
     app::App,
     config::{AccessConfig, Token},
@@ -92,14 +86,15 @@ enum AuthOutcome {
 /// The layer.
 pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let access = &app.config.access;
-    let Some(client) = resolve_client(access, &request) else {
-        return ApiError::AddressNotAllowed.into_response();
+    let client = match ClientInfo::of(&request, &access.trusted_proxies) {
+        Ok(client) => client,
+        Err(error) => return ApiError::Address(error).into_response(),
     };
     let record = request.extensions().get::<RequestRecord>().cloned().unwrap_or_default();
     record.record(|fields| fields.client = Some(client.address));
     match authorize(access, &client, &request, &record) {
         Ok(AuthOutcome::Preflight) => return preflight(request.headers()),
-        Ok(AuthOutcome::StartPage) => return redirect(),
+        Ok(AuthOutcome::StartPage) => return redirect_to_page(),
         Ok(AuthOutcome::Authenticated(caller)) => drop(request.extensions_mut().insert(caller)),
         Ok(AuthOutcome::Anonymous) => {}
         Err(error) => return error.into_response(),
@@ -111,8 +106,9 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
 /// The layer of a listener that asks nobody for a token.
 pub(crate) async fn layer_without_token(State(app): State<App>, request: Request, next: Next) -> Response {
     let access = &app.config.access;
-    let Some(client) = resolve_client(access, &request) else {
-        return ApiError::AddressNotAllowed.into_response();
+    let client = match ClientInfo::of(&request, &access.trusted_proxies) {
+        Ok(client) => client,
+        Err(error) => return ApiError::Address(error).into_response(),
     };
     let guard = &access.guard;
     let ours =
@@ -123,11 +119,6 @@ pub(crate) async fn layer_without_token(State(app): State<App>, request: Request
     }
 }
 
-fn resolve_client(access: &AccessConfig, request: &Request) -> Option<ClientInfo> {
-    let PeerAddr(peer) = request.extensions().get()?;
-    Some(ClientInfo::from_request(peer.ip(), request.headers(), &access.trusted_proxies))
-}
-
 fn authorize(
     access: &AccessConfig,
     client: &ClientInfo,
@@ -136,7 +127,8 @@ fn authorize(
 ) -> Result<AuthOutcome, ApiError> {
     let path = request.uri().path();
     let access_rule = RouteAccess::for_path(path);
-    let (preflight, home) = (is_preflight(request) && is_ours(path), path == "/" && wants_page(request));
+    let (preflight, home) =
+        (is_preflight(request) && is_covered_by_cors(path), path == "/" && wants_page(request));
     access.guard.check_host(request, client).map_err(ApiError::Guard)?;
     if access_rule != RouteAccess::Token || !access.auth_required || preflight || home {
         access.guard.check_origin(request.headers(), client).map_err(ApiError::Guard)?;
@@ -144,7 +136,7 @@ fn authorize(
     if home {
         return Ok(AuthOutcome::StartPage); // whether the address may see the page is asked there
     }
-    check_address(access, client, access_rule)?;
+    check_address(access, client, access_rule).map_err(ApiError::Address)?;
     if preflight {
         return Ok(AuthOutcome::Preflight); // browsers show no token when they ask
     }
@@ -161,29 +153,17 @@ fn authorize(
     }
 }
 
-/// Where the address is all that guards, one that somebody claims is none. Where a token guards as well, a stranger's
-/// claim is nothing; but whom a trusted proxy means must be known if only some addresses may come.
 fn check_address(
     access: &AccessConfig,
     client: &ClientInfo,
     access_rule: RouteAccess,
-) -> Result<(), ApiError> {
+) -> Result<(), AddressError> {
     let ranges = match access_rule {
         RouteAccess::Public => return Ok(()),
-        RouteAccess::Address => Some(&access.ui_ranges),
-        RouteAccess::Token => Some(&access.api_ranges).filter(|ranges| !ranges.is_empty()),
+        RouteAccess::Address => Some(access.ui_ranges.as_slice()),
+        RouteAccess::Token => Some(access.api_ranges.as_slice()).filter(|ranges| !ranges.is_empty()),
     };
-    let alone = access_rule == RouteAccess::Address || !access.auth_required;
-    let counts = |doubt: &ForwardingError| match doubt {
-        ForwardingError::UntrustedPeer => alone,
-        ForwardingError::Malformed => alone || ranges.is_some(),
-        ForwardingError::Conflicting => true,
-    };
-    if let Some(doubt) = client.forwarding_error.filter(counts) {
-        return Err(ApiError::AddressUncertain(doubt));
-    }
-    let allowed = ranges.is_none_or(|ranges| is_in_ranges(client.address, ranges));
-    if allowed { Ok(()) } else { Err(ApiError::AddressNotAllowed) }
+    client.check_address(ranges, access_rule == RouteAccess::Token && access.auth_required)
 }
 
 /// The token that the one `Authorization` header holds. Every token is compared, so that the time taken does not tell
@@ -195,6 +175,25 @@ fn find_token(access: &AccessConfig, headers: &HeaderMap) -> Option<Arc<Token>> 
         .iter()
         .fold(None, |found, token| if token.secret.matches(credential) { Some(token) } else { found });
     found.cloned()
+}
+
+/// Whether a browser asks for a page to show to a person. Programs, and pages that fetch, do not ask for HTML.
+fn wants_page(request: &Request) -> bool {
+    let headers = request.headers();
+    let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
+    let is_document = headers.get("sec-fetch-dest").is_some_and(|dest| dest == "document");
+    let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    is_read && (is_document || accepted.any(|line| line.to_ascii_lowercase().contains("text/html")))
+}
+
+/// `GET /` of a browser leads to the page, whatever an old gateway behind serves there.
+fn redirect_to_page() -> Response {
+    let headers = [
+        (header::LOCATION, HeaderValue::from_static("/ui")),
+        (header::VARY, HeaderValue::from_static("Accept, Sec-Fetch-Dest")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (StatusCode::SEE_OTHER, headers).into_response()
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ fn a_token_file_is_read_again_on_sighup() {
     empty.env("GATEWAY_BEARER_TOKENS_FILE", &file);
     let printed = run(empty);
     assert_eq!(printed.status.code(), Some(78));
-    assert!(text(&printed.stderr).contains("found an empty one"), "{}", text(&printed.stderr));
+    assert!(text(&printed.stderr).contains("found an empty value"), "{}", text(&printed.stderr));
 }
 
 /// A ready backend without models, which answers image requests in pairs.

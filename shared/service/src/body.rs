@@ -1,6 +1,6 @@
-//! Reading a request's body whole: bounded each, in sum and per caller, and never for longer than it keeps
-//! arriving, nor than five minutes.
-//! A job starts only once its body is whole, because only then does the HTTP library notice a caller's hang-up.
+//! Reads request bodies into memory: bounded each, in total and per client, and in time.
+//!
+//! A job starts only once its body is complete: before, the HTTP library does not notice that the client disconnects.
 
 use std::{
     collections::HashMap,
@@ -17,38 +17,35 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
-/// No frame for this long, and the caller is gone.
+/// Without a frame for this long, the client is gone.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// No byte of a body is held for longer, whether the body is still coming or on its way to somebody else.
+/// No body is held for longer, whether it still arrives or is being sent on.
 const MAX_HOLD_TIME: Duration = Duration::from_mins(5);
 
-/// How many bytes of bodies may be held at once, over all requests; one caller has at most half of it.
+/// How many bytes of bodies may be held at once, over all requests; one client has at most half of it.
 #[derive(Debug, Clone)]
 pub struct BodyBudget {
     held: Arc<Mutex<BudgetUsage>>,
-    /// Bytes over all requests.
     total: usize,
-    /// Bytes of one body.
     body_limit: usize,
 }
 
-/// Whose bodies count together.
+/// Whose bodies are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum BudgetOwner {
-    /// Those of a token that was verified, by its name.
+    /// A verified token, by its name.
     Token(String),
-    /// Those of an address, where no token was.
+    /// The client's address, where no token was verified.
     Address(IpAddr),
 }
 
-/// Bytes that are held.
 #[derive(Debug, Default)]
 struct BudgetUsage {
     total: usize,
     by_owner: HashMap<BudgetOwner, usize>,
 }
 
-/// A body read whole. Its bytes count against the budget until it is dropped.
+/// A complete body. Its bytes count against the budget until it is dropped.
 #[derive(Debug)]
 pub struct BufferedBody {
     /// The bytes.
@@ -58,38 +55,38 @@ pub struct BufferedBody {
     _guard: BudgetGuard,
 }
 
-/// Why a body was not read.
+/// Why a body could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyError {
-    /// It is compressed; `Content-Encoding` names a coding.
+    /// It is compressed (`Content-Encoding`).
     Encoded,
     /// It is longer than this many bytes.
     TooLarge(usize),
     /// Other requests hold the budget.
     BudgetExhausted,
-    /// Other requests of the same caller hold half of it.
+    /// Other requests of the same client hold half of it.
     CallerBudgetExhausted,
     /// It stopped arriving.
     Stalled,
-    /// It was not whole within five minutes.
+    /// It was not complete within five minutes.
     TooSlow,
-    /// The connection broke, or the framing is wrong.
+    /// The connection broke, or the framing is invalid.
     ReadFailed,
 }
 
 impl BodyBudget {
-    /// At most `total` bytes at once, `each` a body, which is no more than half of all.
+    /// At most `total` bytes at once, and `each` per body, capped at half of the total.
     pub fn new(total: usize, each: usize) -> Self {
         Self { held: Arc::default(), total, body_limit: each.min(total / 2) }
     }
 
-    /// The same budget for bodies of this length, as after a reload: what is held counts on.
+    /// The same budget with another limit per body, as after a reload; bodies held keep counting.
     #[must_use]
     pub fn with_body_limit(&self, each: usize) -> Self {
         Self { body_limit: each.min(self.total / 2), ..self.clone() }
     }
 
-    /// Reads the body whole.
+    /// Reads the complete body.
     pub async fn read(
         &self,
         owner: &BudgetOwner,
@@ -104,7 +101,7 @@ impl BodyBudget {
             return Err(BodyError::TooLarge(self.body_limit));
         }
         let until = Instant::now() + MAX_HOLD_TIME;
-        let mut guard = BudgetGuard { held: self.held.clone(), holder: owner.clone(), bytes: 0 };
+        let mut guard = BudgetGuard { held: self.held.clone(), owner: owner.clone(), bytes: 0 };
         let mut bytes = BytesMut::new();
         loop {
             let stalled = Instant::now() + STALL_TIMEOUT;
@@ -127,7 +124,7 @@ impl BodyBudget {
     }
 }
 
-/// Whether any coding but `identity` is named, in whichever line and place.
+/// Whether any line names a coding other than `identity`.
 fn is_encoded(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::CONTENT_ENCODING).iter();
     let codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
@@ -142,14 +139,14 @@ fn lock(held: &Mutex<BudgetUsage>) -> MutexGuard<'_, BudgetUsage> {
 #[derive(Debug)]
 struct BudgetGuard {
     held: Arc<Mutex<BudgetUsage>>,
-    holder: BudgetOwner,
+    owner: BudgetOwner,
     bytes: usize,
 }
 
 impl BudgetGuard {
     fn grow(&mut self, more: usize, total: usize) -> Result<(), BodyError> {
         let mut held = lock(&self.held);
-        let owner_bytes = held.by_owner.get(&self.holder).copied().unwrap_or(0) + more;
+        let owner_bytes = held.by_owner.get(&self.owner).copied().unwrap_or(0) + more;
         if owner_bytes > total / 2 {
             return Err(BodyError::CallerBudgetExhausted);
         }
@@ -157,7 +154,7 @@ impl BudgetGuard {
             return Err(BodyError::BudgetExhausted);
         }
         held.total += more;
-        held.by_owner.insert(self.holder.clone(), owner_bytes);
+        held.by_owner.insert(self.owner.clone(), owner_bytes);
         self.bytes += more;
         Ok(())
     }
@@ -167,10 +164,10 @@ impl Drop for BudgetGuard {
     fn drop(&mut self) {
         let mut held = lock(&self.held);
         held.total -= self.bytes;
-        if let Some(theirs) = held.by_owner.get_mut(&self.holder) {
-            *theirs -= self.bytes;
-            if *theirs == 0 {
-                held.by_owner.remove(&self.holder);
+        if let Some(owner_bytes) = held.by_owner.get_mut(&self.owner) {
+            *owner_bytes -= self.bytes;
+            if *owner_bytes == 0 {
+                held.by_owner.remove(&self.owner);
             }
         }
     }
@@ -188,14 +185,14 @@ mod tests {
         Body::from_stream(stream::iter(chunks))
     }
 
-    fn caller(name: &str) -> BudgetOwner {
+    fn owner(name: &str) -> BudgetOwner {
         BudgetOwner::Token(name.to_owned())
     }
 
     #[tokio::test]
     async fn a_body_is_bounded_with_and_without_an_announced_length() {
         let budget = BodyBudget::new(100, 4);
-        let (none, me) = (HeaderMap::new(), caller("me"));
+        let (none, me) = (HeaderMap::new(), owner("me"));
         assert_eq!(budget.read(&me, &none, Body::from("12345")).await.unwrap_err(), BodyError::TooLarge(4));
         assert_eq!(
             budget.read(&me, &none, chunked(&[b"123", b"45"])).await.unwrap_err(),
@@ -206,22 +203,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_sum_of_bodies_is_bounded_and_given_back() {
+    async fn the_total_of_bodies_is_bounded_and_released() {
         let budget = BodyBudget::new(8, 4);
         let none = HeaderMap::new();
-        let first = budget.read(&caller("a"), &none, Body::from("1234")).await.unwrap();
-        let second = budget.read(&caller("b"), &none, Body::from("12")).await.unwrap();
+        let first = budget.read(&owner("a"), &none, Body::from("1234")).await.unwrap();
+        let second = budget.read(&owner("b"), &none, Body::from("12")).await.unwrap();
         assert_eq!(
-            budget.read(&caller("c"), &none, Body::from("567")).await.unwrap_err(),
+            budget.read(&owner("c"), &none, Body::from("567")).await.unwrap_err(),
             BodyError::BudgetExhausted
         );
         assert_eq!(budget.held(), 6);
         drop((first, second));
-        assert!(budget.read(&caller("c"), &none, Body::from("567")).await.is_ok());
+        assert!(budget.read(&owner("c"), &none, Body::from("567")).await.is_ok());
     }
 
     #[tokio::test]
-    async fn one_caller_holds_at_most_half_of_the_budget() {
+    async fn one_client_holds_at_most_half_of_the_budget() {
         let budget = BodyBudget::new(8, 9);
         let (none, me) = (HeaderMap::new(), BudgetOwner::Address([10, 0, 0, 1].into()));
         assert_eq!(budget.read(&me, &none, Body::from("12345")).await.unwrap_err(), BodyError::TooLarge(4));
@@ -230,10 +227,10 @@ mod tests {
             budget.read(&me, &none, Body::from("12")).await.unwrap_err(),
             BodyError::CallerBudgetExhausted
         );
-        assert!(budget.read(&caller("another"), &none, Body::from("1234")).await.is_ok());
+        assert!(budget.read(&owner("another"), &none, Body::from("1234")).await.is_ok());
         drop(first);
         assert!(budget.read(&me, &none, Body::from("1234")).await.is_ok());
-        assert_eq!(lock(&budget.held).by_owner.len(), 0, "nothing is kept of who has left");
+        assert_eq!(lock(&budget.held).by_owner.len(), 0, "no entry is left behind");
     }
 
     #[tokio::test]
@@ -242,7 +239,7 @@ mod tests {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         let budget = BodyBudget::new(10, 10);
         assert_eq!(
-            budget.read(&caller("a"), &headers, Body::from("x")).await.unwrap_err(),
+            budget.read(&owner("a"), &headers, Body::from("x")).await.unwrap_err(),
             BodyError::Encoded
         );
     }
@@ -255,7 +252,7 @@ mod tests {
             for coding in codings {
                 headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
             }
-            budget.read(&caller("a"), &headers, Body::from("x")).await.map(|body| body.bytes)
+            budget.read(&owner("a"), &headers, Body::from("x")).await.map(|body| body.bytes)
         };
         for encoded in [&["identity", "gzip"][..], &["identity, gzip"], &["gzip,identity"], &["", "br"]] {
             assert_eq!(read(encoded).await.unwrap_err(), BodyError::Encoded, "{encoded:?}");
@@ -269,7 +266,7 @@ mod tests {
     async fn a_body_that_stops_arriving_is_given_up() {
         let budget = BodyBudget::new(10, 10);
         let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        assert_eq!(budget.read(&caller("a"), &HeaderMap::new(), body).await.unwrap_err(), BodyError::Stalled);
+        assert_eq!(budget.read(&owner("a"), &HeaderMap::new(), body).await.unwrap_err(), BodyError::Stalled);
     }
 
     #[tokio::test(start_paused = true)]
@@ -280,7 +277,7 @@ mod tests {
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
         });
         let begun = Instant::now();
-        let read = budget.read(&caller("a"), &HeaderMap::new(), Body::from_stream(drips)).await;
+        let read = budget.read(&owner("a"), &HeaderMap::new(), Body::from_stream(drips)).await;
         assert_eq!((read.unwrap_err(), begun.elapsed().as_secs()), (BodyError::TooSlow, 300));
         assert_eq!(budget.held(), 0);
     }

@@ -1,72 +1,102 @@
-//! Who is calling: the TCP peer, or what a trusted proxy says of it. Pure.
+//! The client: the TCP peer, or what a trusted proxy says of it. Pure.
 
 mod forwarding;
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, header, uri::Authority};
+use axum::http::{HeaderMap, Request, header, uri::Authority};
 use ipnet::IpNet;
 
 use self::forwarding::{
     ForwardedElement, ForwardingChain, ResolvedClient, from_right, list_entries, parse_authority,
     parse_scheme,
 };
-use super::guard::is_in_ranges;
+use super::serve::PeerAddr;
 
-/// Headers that claim to know better than the connection.
 const FORWARDING: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
 
-/// The caller's address, and how the caller reached the first proxy of ours.
+/// The client's address, and how it reached the first proxy of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientInfo {
     /// The TCP peer.
     pub peer: IpAddr,
     /// The peer is a proxy of ours.
     pub trusted: bool,
-    /// The address that counts.
+    /// The client's address, as far as known.
     pub address: IpAddr,
-    /// Why nobody can tell whether that is the caller's address.
+    /// Why the address is uncertain.
     pub forwarding_error: Option<ForwardingError>,
-    /// `http` or `https`, if a trusted proxy says which it was asked over.
+    /// `http` or `https`, if a trusted proxy says.
     pub scheme: Option<&'static str>,
-    /// The host and port that a trusted proxy was asked for, if it says so.
+    /// The host and port that the client asked for, if a trusted proxy says.
     pub host: Option<Authority>,
 }
 
-/// Why an address cannot be told.
+/// Why a client's address is uncertain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardingError {
-    /// The peer is no trusted proxy, and sends a forwarding header.
+    /// The peer sends a forwarding header and is not a trusted proxy.
     UntrustedPeer,
-    /// A trusted proxy's forwarding header cannot be read, or names nobody.
+    /// A trusted proxy's forwarding header is malformed, or names no address.
     Malformed,
-    /// A trusted proxy's forwarding headers differ.
+    /// A trusted proxy's forwarding headers contradict each other.
     Conflicting,
 }
 
+/// Why an address may not come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressError {
+    /// It is not in the allowed ranges.
+    NotAllowed,
+    /// It is not known.
+    Uncertain(ForwardingError),
+}
+
 impl ForwardingError {
-    /// For the caller and the operator, with the name of the setting that lists trusted proxies.
+    /// For client and operator; `setting` lists the trusted proxies.
     pub fn message(self, setting: &str) -> String {
         match self {
             Self::UntrustedPeer => format!(
-                "This came with a forwarding header (X-Forwarded-For, Forwarded or X-Real-IP) from a peer that is not \
-                 trusted. If a proxy of yours sent it, add the proxy's address to {setting}."
+                "The request has a forwarding header (X-Forwarded-For, Forwarded or X-Real-IP), but its peer is not a \
+                 trusted proxy. If it is your proxy, add its address to {setting}."
             ),
             Self::Malformed => "The proxy's forwarding header (X-Forwarded-For, Forwarded, X-Real-IP or \
-                                 X-Forwarded-Host) cannot be read, or hides the client's address. Let the proxy send \
-                                 IP addresses."
+                                 X-Forwarded-Host) is malformed or hides the client's address. Configure the proxy to \
+                                 send IP addresses."
                 .to_owned(),
             Self::Conflicting => "The proxy's forwarding headers (X-Forwarded-For, Forwarded, X-Real-IP, \
-                               X-Forwarded-Host) disagree about the client. Let the proxy send one of them, or remove \
-                               what the client sent."
+                               X-Forwarded-Host) contradict each other. Configure the proxy to send only one of them, \
+                               or to overwrite those from the client."
                 .to_owned(),
         }
     }
 }
 
 impl ClientInfo {
+    /// The client of a request that came over one of our listeners.
+    pub fn of<B>(request: &Request<B>, proxies: &[IpNet]) -> Result<Self, AddressError> {
+        let PeerAddr(peer) = request.extensions().get().ok_or(AddressError::NotAllowed)?;
+        Ok(Self::from_request(peer.ip(), request.headers(), proxies))
+    }
+
+    /// Whether this address is allowed; without ranges, any is. If the address alone decides, it must be certain. If a
+    /// token is checked as well, an untrusted peer's forwarding header means nothing; but the client behind a trusted
+    /// proxy must be known if only some addresses are allowed.
+    pub fn check_address(&self, ranges: Option<&[IpNet]>, token_checked: bool) -> Result<(), AddressError> {
+        let counts = |error: &ForwardingError| match error {
+            ForwardingError::UntrustedPeer => !token_checked,
+            ForwardingError::Malformed => !token_checked || ranges.is_some(),
+            ForwardingError::Conflicting => true,
+        };
+        match self.forwarding_error.filter(counts) {
+            Some(error) => Err(AddressError::Uncertain(error)),
+            None if ranges.is_none_or(|ranges| is_in_ranges(self.address, ranges)) => Ok(()),
+            None => Err(AddressError::NotAllowed),
+        }
+    }
+
     /// Trusts forwarding headers only from `proxies`, reading from the right: each proxy appends its own peer, so the
-    /// last address that is no trusted proxy is the caller; what stands left of it comes from the caller.
+    /// last address that is not a trusted proxy is the client; what is left of it comes from the client.
     pub fn from_request(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
         let direct =
@@ -111,7 +141,7 @@ impl ClientInfo {
         }
     }
 
-    /// This server as the caller reaches it, for addresses that we give out. `None` where nobody named a host.
+    /// This server as the client reaches it, for URLs in responses. `None` if nobody named a host.
     pub fn base_url(&self, headers: &HeaderMap, own_scheme: &str) -> Option<String> {
         let host = self.host.as_ref().map(Authority::as_str);
         let host = host.or_else(|| headers.get(header::HOST)?.to_str().ok())?;
@@ -119,14 +149,24 @@ impl ClientInfo {
     }
 }
 
-/// What is wrong with the claims of a trusted proxy.
+/// Loopback, private and carrier-grade ranges (Tailscale's): the default of who may come.
+pub const PRIVATE_RANGES: &str = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,\
+                                  fe80::/10,fc00::/7,100.64.0.0/10";
+
+/// Whether an address is in one of the ranges. IPv4-mapped IPv6 addresses count as what they map.
+pub fn is_in_ranges(address: IpAddr, ranges: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    ranges.iter().any(|range| range.contains(&address))
+}
+
+/// Problems with the claims of a trusted proxy.
 struct ForwardingClaims {
     conflicting: bool,
     malformed: bool,
 }
 
 impl ForwardingClaims {
-    /// The one claim; the first of several that differ.
+    /// The first claim; notes whether others differ.
     fn check_agreement<T: PartialEq>(&mut self, mut claims: impl Iterator<Item = T>) -> Option<T> {
         let first = claims.next()?;
         self.conflicting |= claims.any(|other| other != first);
@@ -134,8 +174,8 @@ impl ForwardingClaims {
     }
 
     fn error(&self) -> Option<ForwardingError> {
-        let unreadable = self.malformed.then_some(ForwardingError::Malformed);
-        unreadable.or(self.conflicting.then_some(ForwardingError::Conflicting))
+        let malformed = self.malformed.then_some(ForwardingError::Malformed);
+        malformed.or(self.conflicting.then_some(ForwardingError::Conflicting))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Wall time as people and files write it: Unix seconds.
+//! Wall time as Unix seconds.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,7 +1,7 @@
-//! Cross-origin requests of browsers to our own paths: what a page at one of `allowed_origins` may read.
+//! CORS: lets pages at `allowed_origins` read our responses.
 //!
-//! tower-http's `CorsLayer` is not used: it answers every preflight with 200 before any guard has seen it, those of
-//! foreign origins too, which have to be 403.
+//! tower-http's `CorsLayer` does not fit: it answers every preflight with 200 before any guard has seen it, and those of
+//! foreign origins have to be 403.
 
 use axum::{
     body::Body,
@@ -21,36 +21,35 @@ use super::guard::Guard;
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("X-Request-Id, X-Backend-Used, X-Model-Used, Retry-After, x-should-retry");
-/// Seconds for which a browser need not ask again. An origin that is taken off the list reads nothing at once all the
-/// same: the answer itself would have to allow it.
+/// Seconds for which a browser caches a preflight. An origin that is removed from the list is cut off at once all the same:
+/// each response has to allow it.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const PREFLIGHT_VARY: HeaderValue =
     HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers");
-/// Most header names that a preflight may ask for.
 const MAX_HEADERS: usize = 64;
 
-/// Chrome's question before a public page reaches a private address.
+/// Chrome asks before a public page reaches a private address (Private Network Access).
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
-/// What the answer to a request says to the browser. Taken from the request before it is handled.
+/// The CORS headers of a response. Taken from the request before it is handled.
 #[derive(Debug, Clone)]
 pub struct Cors {
-    /// The allowed origin that asks.
+    /// The request's origin, if it is allowed.
     origin: Option<HeaderValue>,
-    /// Answers differ by origin, which caches must know.
+    /// Responses differ by origin, which caches must know.
     varies: bool,
 }
 
 impl Cors {
-    /// Of a request with this head.
+    /// For a request with these headers.
     pub fn for_request(guard: &Guard, headers: &HeaderMap) -> Self {
         Self { origin: guard.allowed_origin(headers).cloned(), varies: !guard.allowed_origins.is_empty() }
     }
 
-    /// Lets an allowed origin read the answer, whatever it is, and nobody else.
+    /// Lets the allowed origin read the response, and nobody else.
     pub fn apply(self, headers: &mut HeaderMap) {
-        // A server behind us may allow what it likes; here only this list counts.
+        // Only our list counts, whatever a server behind us allows.
         headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
         headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
         if self.varies && !varies_by_origin(headers) {
@@ -63,7 +62,7 @@ impl Cors {
     }
 }
 
-/// Whether a browser asks if a page may send a request.
+/// Whether this is a CORS preflight.
 pub fn is_preflight<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     request.method() == Method::OPTIONS
@@ -71,7 +70,7 @@ pub fn is_preflight<B>(request: &Request<B>) -> bool {
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The answer to a preflight whose origin has passed the guard. [`Cors::apply`] names the origin.
+/// The response to a preflight whose origin has passed the guard. [`Cors::apply`] adds the origin.
 pub fn preflight(request_headers: &HeaderMap) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -88,7 +87,7 @@ pub fn preflight(request_headers: &HeaderMap) -> Response {
     response
 }
 
-/// The asked headers' names, as far as they are names.
+/// The valid header names that a preflight asks for.
 fn header_names(request_headers: &HeaderMap) -> Option<HeaderValue> {
     let lines =
         request_headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter().filter_map(|line| line.to_str().ok());
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_allowed_origin_may_read_and_caches_know() {
+    fn only_an_allowed_origin_may_read_and_caches_know_it() {
         let ui = guard(&["https://ui.example"]);
         let finished = |guard: &Guard, origin: Option<&str>, answer: &[(&'static str, &str)]| {
             let asked: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preflight_gets_the_headers_that_it_asks_for_as_far_as_they_are_names() {
+    fn a_preflight_gets_the_valid_header_names_that_it_asks_for() {
         for (asked, allowed) in [
             (&["authorization,content-type"][..], Some("authorization, content-type")),
             (&["authorization", "x-backend"], Some("authorization, x-backend")),
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_address_is_allowed_to_whoever_asks_for_it() {
+    fn private_network_access_is_allowed_on_request() {
         let asked = headers(&[("access-control-request-private-network", "true")]);
         assert_eq!(preflight(&asked).headers()[ALLOW_PRIVATE_NETWORK], "true");
         assert!(!preflight(&HeaderMap::new()).headers().contains_key(ALLOW_PRIVATE_NETWORK));

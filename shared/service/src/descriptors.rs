@@ -1,41 +1,39 @@
-//! The limit of open files (descriptors) of the process: raised as far as the system allows, and connections bounded below
-//! it, so that what a request needs is had before a backend spends time on it.
+//! The limit of file descriptors: raised as far as the system allows. The number of connections stays below it, so that no
+//! request runs out of descriptors after a backend has spent time on it.
 
 use rustix::{
     io::Errno,
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-/// As many as are ever used; of a limit without end no more is taken.
+/// As many as are ever used, even if the hard limit is higher.
 const TARGET_LIMIT: u64 = 65_536;
-/// What macOS allows where its own limit says "unlimited" (`OPEN_MAX`).
+/// `OPEN_MAX`, the limit on macOS if it reports "unlimited".
 const MACOS_OPEN_MAX: u64 = 10_240;
-/// Kept back for listeners, the log, the store, probes and the runtime itself.
+/// For listeners, the log, the store, probes and the runtime.
 const RESERVED: u64 = 64;
-/// A connection, what is asked for it, and a file.
+/// The client's connection, one to a backend, and a file.
 const PER_CONNECTION: u64 = 3;
-/// Fewer connections are no service.
 const MIN_CONNECTIONS: usize = 8;
 
-/// Raises the soft limit as far as the hard one allows, and gives what it is then.
+/// Raises the soft limit as far as the hard one allows, and returns it.
 pub fn raise_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let Some(current) = current.filter(|current| *current < TARGET_LIMIT) else { return limit() };
-    for wanted in [TARGET_LIMIT, MACOS_OPEN_MAX].map(|wanted| wanted.min(maximum.unwrap_or(wanted))) {
-        if wanted > current && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).is_ok()
-        {
+    for limit in [TARGET_LIMIT, MACOS_OPEN_MAX].map(|limit| limit.min(maximum.unwrap_or(limit))) {
+        if limit > current && setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum }).is_ok() {
             break;
         }
     }
     limit()
 }
 
-/// How many files the process may have open.
+/// How many files the process may open.
 pub fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// How many connections there may be, of these that are wanted.
+/// The number of connections, at most `requested`.
 pub fn max_connections(requested: usize) -> usize {
     connections_within(limit(), requested)
 }
@@ -45,7 +43,7 @@ fn connections_within(limit: u64, requested: usize) -> usize {
     usize::try_from(room).unwrap_or(usize::MAX).max(MIN_CONNECTIONS).min(requested)
 }
 
-/// Whether an error of the operating system says that there are no more.
+/// Whether this is `EMFILE` or `ENFILE`.
 pub fn is_out_of_descriptors(error: &std::io::Error) -> bool {
     error.raw_os_error().is_some_and(is_emfile_or_enfile)
 }
@@ -75,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shortage_is_told_from_other_errors() {
+    fn running_out_of_descriptors_is_recognized() {
         // EMFILE and ENFILE have the same numbers on Linux and macOS.
         for (code, short) in [(24, true), (23, true), (2, false), (28, false)] {
             assert_eq!(is_out_of_descriptors(&std::io::Error::from_raw_os_error(code)), short, "{code}");

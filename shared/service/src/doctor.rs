@@ -1,4 +1,4 @@
-//! What `doctor` of both programs prints: one line for each thing it looked at, and what fixes it.
+//! The report of both programs' `doctor`: one line per finding, with its fix.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use crate::text::{ellipsize, printable};
 /// Characters of a message or a fix; foreign text in them may be long.
 const MAX_CHARS: usize = 600;
 
-/// How a thing was found.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// As it should be.
@@ -18,20 +18,20 @@ pub enum Verdict {
     Warn,
     /// Requests fail, or will after the next restart.
     Fail,
-    /// Cannot be told here, for example without root.
+    /// Not checked, for example for lack of root.
     Skip,
 }
 
-/// One thing that was looked at.
+/// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Stable name, for scripts: `engine_version`.
     pub name: &'static str,
-    /// How it was found.
+    /// The result.
     pub verdict: Verdict,
-    /// What was seen.
+    /// What was observed.
     pub message: String,
-    /// The command, or the one step, that fixes it; present for [`Verdict::Warn`] and [`Verdict::Fail`].
+    /// The command or step that fixes it; present for [`Verdict::Warn`] and [`Verdict::Fail`].
     pub fix: Option<String>,
 }
 
@@ -52,7 +52,7 @@ impl Finding {
         Self::new(name, Verdict::Fail, message.as_ref(), Some(fix.as_ref()))
     }
 
-    /// Cannot be determined here; `message` says why.
+    /// Not checked; `message` says why.
     pub fn skip(name: &'static str, message: impl AsRef<str>) -> Self {
         Self::new(name, Verdict::Skip, message.as_ref(), None)
     }
@@ -92,7 +92,7 @@ fn sanitize(text: &str) -> String {
     printable(&ellipsize(text.trim(), MAX_CHARS).replace('\n', " | "))
 }
 
-/// Where findings go: to the terminal line by line as they come, or all at once as JSON.
+/// Prints findings line by line as they are added, or all at once as JSON.
 #[derive(Debug)]
 pub struct DoctorReport {
     as_json: bool,
@@ -100,12 +100,12 @@ pub struct DoctorReport {
 }
 
 impl DoctorReport {
-    /// An empty one.
+    /// An empty report.
     pub fn new(as_json: bool) -> Self {
         Self { as_json, findings: Vec::new() }
     }
 
-    /// Adds a finding; prints its line unless JSON is wanted.
+    /// Adds a finding; prints its line unless as JSON.
     pub fn add(&mut self, finding: Finding) -> io::Result<()> {
         if !self.as_json {
             writeln!(io::stdout(), "{}", finding.line())?;
@@ -114,12 +114,12 @@ impl DoctorReport {
         Ok(())
     }
 
-    /// What was found so far.
+    /// The findings so far.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    /// Prints the summary, or the JSON; true if nothing failed.
+    /// Prints the summary or the JSON. Returns whether nothing failed.
     pub fn finish(self) -> io::Result<bool> {
         let count = |verdict| self.findings.iter().filter(|finding| finding.verdict == verdict).count();
         let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_names_the_thing_and_its_fix() {
+    fn a_line_has_the_name_and_the_fix() {
         let finding =
             Finding::fail("port", "0.0.0.0:7860 is held by nginx (pid 7)", "sudo ada2-sidecar move-in");
         assert_eq!(

@@ -1,5 +1,5 @@
-//! What may be held for a time and no longer, also by a stream that nobody reads on: the HTTP library asks for no more of
-//! an answer as long as its caller takes none, and so no check in there would ever run.
+//! A value with a deadline, for response streams: the HTTP library does not poll one while its client reads nothing, so a check
+//! inside the stream would never run.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::lifecycle::Lifecycle;
 
-/// A value until its time is over: then it is dropped, at once or when it is put back.
+/// A value that is dropped at its deadline, or when it is put back after it.
 #[derive(Debug)]
 pub struct Expiring<T> {
     state: Arc<Mutex<ExpiringState<T>>>,
@@ -23,24 +23,24 @@ enum ExpiringState<T> {
 }
 
 impl<T: Send + 'static> Expiring<T> {
-    /// Holds it until then.
-    pub fn new(value: T, until: Instant, lifecycle: &Lifecycle) -> Self {
-        let place = Arc::new(Mutex::new(ExpiringState::Present(value)));
-        let (ended, of) = (CancellationToken::new(), place.clone());
-        let timer = ended.clone();
+    /// Holds the value until the deadline.
+    pub fn new(value: T, deadline: Instant, lifecycle: &Lifecycle) -> Self {
+        let state = Arc::new(Mutex::new(ExpiringState::Present(value)));
+        let (cancel, expiring) = (CancellationToken::new(), state.clone());
+        let cancelled = cancel.clone();
         lifecycle.spawn_background("time limit", async move {
             tokio::select! {
-                () = timer.cancelled() => {}
-                () = sleep_until(until) => {
-                    let over = std::mem::replace(&mut *lock(&of), ExpiringState::Expired);
-                    drop(over);
+                () = cancelled.cancelled() => {}
+                () = sleep_until(deadline) => {
+                    let expired = std::mem::replace(&mut *lock(&expiring), ExpiringState::Expired);
+                    drop(expired);
                 }
             }
         });
-        Self { state: place, _timer: ended.drop_guard() }
+        Self { state, _timer: cancel.drop_guard() }
     }
 
-    /// Takes it out for a step that is bounded by itself. Not there when its time is over.
+    /// Takes the value out for a step that has its own timeout; `None` after the deadline.
     pub fn take(&self) -> Option<T> {
         let mut state = lock(&self.state);
         match std::mem::replace(&mut *state, ExpiringState::Taken) {
@@ -53,7 +53,7 @@ impl<T: Send + 'static> Expiring<T> {
         }
     }
 
-    /// Puts it back after that; drops it if its time is over.
+    /// Puts the value back; drops it after the deadline.
     pub fn put_back(&self, value: T) {
         let mut state = lock(&self.state);
         if matches!(*state, ExpiringState::Taken) {
@@ -72,32 +72,32 @@ mod tests {
 
     use super::*;
 
-    fn limited(seconds: u64) -> (Expiring<Arc<()>>, Arc<()>) {
+    fn expiring(seconds: u64) -> (Expiring<Arc<()>>, Arc<()>) {
         let held = Arc::new(());
-        let until = Instant::now() + Duration::from_secs(seconds);
-        (Expiring::new(held.clone(), until, &Lifecycle::new()), held)
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        (Expiring::new(held.clone(), deadline, &Lifecycle::new()), held)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_nobody_takes_is_dropped_when_its_time_is_over() {
-        let (limited, held) = limited(10);
+    async fn a_value_is_dropped_at_its_deadline() {
+        let (expiring, held) = expiring(10);
         tokio::time::sleep(Duration::from_secs(9)).await;
-        let taken = limited.take().unwrap();
-        assert!(limited.take().is_none());
-        limited.put_back(taken);
+        let taken = expiring.take().unwrap();
+        assert!(expiring.take().is_none());
+        expiring.put_back(taken);
         assert_eq!(Arc::strong_count(&held), 2);
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(Arc::strong_count(&held), 1);
-        assert!(limited.take().is_none());
+        assert!(expiring.take().is_none());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_put_back_too_late_is_dropped() {
-        let (limited, held) = limited(10);
-        let taken = limited.take().unwrap();
+    async fn a_value_put_back_after_its_deadline_is_dropped() {
+        let (expiring, held) = expiring(10);
+        let taken = expiring.take().unwrap();
         tokio::time::sleep(Duration::from_secs(11)).await;
-        assert_eq!(Arc::strong_count(&held), 2, "a step is not broken off");
-        limited.put_back(taken);
+        assert_eq!(Arc::strong_count(&held), 2, "a step is not interrupted");
+        expiring.put_back(taken);
         assert_eq!(Arc::strong_count(&held), 1);
     }
 

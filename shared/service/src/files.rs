@@ -1,6 +1,5 @@
-//! Files of our own at fixed names, where whoever may write to the folder could lay a trap: never opened through a symbolic
-//! or a hard link, never anything but a regular file. What the group of the service may read (logs, pictures), whatever the umask
-//! says. And how much room a disk has.
+//! Files at fixed names, where others who may write to the directory could plant links: only regular files are opened, never
+//! through symbolic or hard links. Files that the service's group may read (logs, images), whatever the umask. Disk space.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -15,79 +14,74 @@ use rustix::{
     io::Errno,
 };
 
-/// Opens it for reading and writing, making it where it is not there; what is in it stays.
+/// Opens a file for reading and writing; creates it if it does not exist, and keeps its content.
 pub fn open_no_follow(path: &Path) -> io::Result<File> {
     open(File::options().read(true).write(true).create(true).truncate(false), path)
 }
 
-/// The same for writing it anew.
+/// Opens a file for writing, and truncates it.
 pub fn create_no_follow(path: &Path) -> io::Result<File> {
     let file = open(File::options().write(true).create(true).truncate(false), path)?;
-    // Not before it was seen to be a regular file.
+    // Only now: it is known to be a regular file.
     file.set_len(0)?;
     Ok(file)
 }
 
-/// Opens it for reading.
+/// Opens a file for reading.
 pub fn read_no_follow(path: &Path) -> io::Result<File> {
     open(File::options().read(true), path)
 }
 
 fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    // Without NONBLOCK, a pipe at the place would hold us up for ever.
+    // Without NONBLOCK, a pipe at this path would block for ever.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
     let opened = options.custom_flags(flags.cast_signed()).open(path);
     let file = opened.map_err(|error| match error.raw_os_error() {
         Some(code) if code == Errno::LOOP.raw_os_error() => symlink_error(path),
         _ => error,
     })?;
-    let found = file.metadata()?;
-    match (found.is_file(), found.nlink()) {
-        (false, _) => Err(path_error(path, "is no regular file")),
+    let metadata = file.metadata()?;
+    match (metadata.is_file(), metadata.nlink()) {
+        (false, _) => Err(path_error(path, "is not a regular file")),
         (true, 1) => Ok(file),
         (true, names) => Err(path_error(
             path,
-            &format!("is a hard link (the file has {names} names), and is never opened through one"),
+            &format!("is a hard link (the file has {names} names), and is never followed"),
         )),
     }
 }
 
 fn symlink_error(path: &Path) -> io::Error {
     let target = fs::read_link(path).map(|target| format!(" to {}", target.display()));
-    path_error(
-        path,
-        &format!("is a symbolic link{}, and is never opened through one", target.unwrap_or_default()),
-    )
+    path_error(path, &format!("is a symbolic link{}, and is never followed", target.unwrap_or_default()))
 }
 
 fn path_error(path: &Path, why: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, format!("{} {why}: remove it", path.display()))
 }
 
-/// A file that the service makes, and its group may read.
 const GROUP_READABLE: u32 = 0o640;
-/// The same of a folder.
 const GROUP_READABLE_DIR: u32 = 0o750;
 
-/// Makes a file that the group may read; `options` say what else is done with it. An existing one is an error.
+/// Creates a file that the group may read, opened with these `options`. An existing one is an error.
 pub fn create_group_readable(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let file = options.create_new(true).mode(GROUP_READABLE).open(path)?;
-    // The umask took its part.
+    // The umask may have removed bits.
     file.set_permissions(Permissions::from_mode(GROUP_READABLE))?;
     Ok(file)
 }
 
-/// Makes a folder, and those above it, so that the group may look into them. What is there stays as it is.
+/// Creates a directory and its parents, so that the group may read them. Existing ones stay as they are.
 pub fn create_group_readable_dir(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    if let Some(parent) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         create_group_readable_dir(parent)?;
     }
     match DirBuilder::new().mode(GROUP_READABLE_DIR).create(path) {
         Ok(()) => {
-            // What the folder above hands down (the group, on Linux) stays.
+            // On Linux, the setgid bit inherited from the parent stays.
             let inherited_bits = fs::metadata(path)?.mode() & 0o7000;
             fs::set_permissions(path, Permissions::from_mode(inherited_bits | GROUP_READABLE_DIR))
         }
@@ -96,53 +90,53 @@ pub fn create_group_readable_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether this process may write to a file, or make something in a folder. Who is root always may.
+/// Whether this process may write to a file, or create files in a directory. Root always may.
 pub fn is_writable(path: &Path) -> bool {
-    let wanted = if path.is_dir() { Access::WRITE_OK | Access::EXEC_OK } else { Access::WRITE_OK };
-    access(path, wanted).is_ok()
+    let mode = if path.is_dir() { Access::WRITE_OK | Access::EXEC_OK } else { Access::WRITE_OK };
+    access(path, mode).is_ok()
 }
 
-/// Whether this process may do everything here.
+/// Whether this process runs as root.
 pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
-/// The name of the account that this process runs as.
+/// The name of the user that this process runs as.
 pub fn current_user_name() -> String {
     user_name(Uid::effective().as_raw())
 }
 
-/// The name of an account; `#1234` where nobody has that number.
+/// The name of a user; `#1234` if no user has that ID.
 pub fn user_name(uid: u32) -> String {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| format!("#{uid}"), |user| user.name)
 }
 
-/// A disk as a process without privileges finds it.
+/// A file system's size and the space that a process without privileges may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskSpace {
-    /// Bytes of all.
+    /// Bytes.
     pub total: u64,
-    /// Bytes that can still be written.
+    /// Bytes.
     pub free: u64,
 }
 
-/// The disk that a path is on. Blocks: a network disk may take its time.
+/// The file system that a path is on. Blocks: a network file system may be slow.
 pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
     let (unit, all, free) = statvfs_blocks(path)?;
     Ok(DiskSpace { total: all.saturating_mul(unit), free: free.saturating_mul(unit) })
 }
 
-/// macOS counts a disk's blocks in 32 bits in `statvfs`, which is too few.
+/// macOS counts blocks in 32 bits in `statvfs`, which is too few.
 #[cfg(target_vendor = "apple")]
-fn blocks(path: &Path) -> io::Result<(u64, u64, u64)> {
-    let seen = rustix::fs::statfs(path)?;
-    Ok((u64::from(seen.f_bsize), seen.f_blocks, seen.f_bavail))
+fn statvfs_blocks(path: &Path) -> io::Result<(u64, u64, u64)> {
+    let stats = rustix::fs::statfs(path)?;
+    Ok((u64::from(stats.f_bsize), stats.f_blocks, stats.f_bavail))
 }
 
 #[cfg(not(target_vendor = "apple"))]
 fn statvfs_blocks(path: &Path) -> io::Result<(u64, u64, u64)> {
-    let seen = rustix::fs::statvfs(path)?;
-    Ok((seen.f_frsize, seen.f_blocks, seen.f_bavail))
+    let stats = rustix::fs::statvfs(path)?;
+    Ok((stats.f_frsize, stats.f_blocks, stats.f_bavail))
 }
 
 #[cfg(test)]
@@ -151,66 +145,66 @@ mod tests {
 
     use super::*;
 
-    fn folder() -> std::path::PathBuf {
-        let folder = std::env::temp_dir().join(format!("own-files-{}", uuid::Uuid::new_v4()));
-        fs::create_dir_all(&folder).unwrap();
-        folder
+    fn temp_dir() -> std::path::PathBuf {
+        let dir = std::env::temp_dir().join(format!("own-files-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(&dir).unwrap();
+        dir
     }
 
     #[test]
-    fn a_link_is_named_and_what_it_leads_to_is_not_touched() {
-        let folder = folder();
-        let (precious, place) = (folder.join("precious"), folder.join("place"));
-        fs::write(&precious, "precious").unwrap();
-        std::os::unix::fs::symlink(&precious, &place).unwrap();
-        for opened in [open_no_follow(&place), create_no_follow(&place), read_no_follow(&place)] {
+    fn a_symbolic_link_is_named_and_its_target_is_not_touched() {
+        let dir = temp_dir();
+        let (target, path) = (dir.join("target"), dir.join("path"));
+        fs::write(&target, "target").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        for opened in [open_no_follow(&path), create_no_follow(&path), read_no_follow(&path)] {
             let message = opened.unwrap_err().to_string();
-            assert!(message.contains(&place.display().to_string()), "{message}");
-            assert!(message.contains(&format!("symbolic link to {}", precious.display())), "{message}");
+            assert!(message.contains(&path.display().to_string()), "{message}");
+            assert!(message.contains(&format!("symbolic link to {}", target.display())), "{message}");
         }
-        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
-        fs::remove_file(&place).unwrap();
-        std::os::unix::fs::symlink(folder.join("nowhere"), &place).unwrap();
-        assert!(open_no_follow(&place).is_err() && !folder.join("nowhere").exists());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "target");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(dir.join("nowhere"), &path).unwrap();
+        assert!(open_no_follow(&path).is_err() && !dir.join("nowhere").exists());
     }
 
     #[test]
-    fn a_file_that_has_another_name_is_not_touched() {
-        let folder = folder();
-        let (precious, place) = (folder.join("precious"), folder.join("place"));
-        fs::write(&precious, "precious").unwrap();
-        fs::hard_link(&precious, &place).unwrap();
-        for opened in [open_no_follow(&place), create_no_follow(&place), read_no_follow(&place)] {
+    fn a_hard_link_is_not_opened() {
+        let dir = temp_dir();
+        let (target, path) = (dir.join("target"), dir.join("path"));
+        fs::write(&target, "target").unwrap();
+        fs::hard_link(&target, &path).unwrap();
+        for opened in [open_no_follow(&path), create_no_follow(&path), read_no_follow(&path)] {
             let message = opened.unwrap_err().to_string();
-            assert!(message.starts_with(&format!("{} is a hard link", place.display())), "{message}");
-            assert!(message.ends_with("and is never opened through one: remove it"), "{message}");
+            assert!(message.starts_with(&format!("{} is a hard link", path.display())), "{message}");
+            assert!(message.ends_with("and is never followed: remove it"), "{message}");
         }
-        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
-        fs::remove_file(&place).unwrap();
-        assert!(open_no_follow(&precious).is_ok(), "the one name is left");
+        assert_eq!(fs::read_to_string(&target).unwrap(), "target");
+        fs::remove_file(&path).unwrap();
+        assert!(open_no_follow(&target).is_ok(), "one name is left");
     }
 
     #[test]
-    fn a_folder_or_a_pipe_is_no_file_and_a_file_is() {
-        let folder = folder();
-        assert!(read_no_follow(&folder).unwrap_err().to_string().contains("no regular file"));
-        let place = folder.join("place");
-        open_no_follow(&place).unwrap().write_all(b"one").unwrap();
-        open_no_follow(&place).unwrap().write_all(b"T").unwrap();
-        assert_eq!(fs::read_to_string(&place).unwrap(), "Tne", "what is in it stays");
-        create_no_follow(&place).unwrap().write_all(b"x").unwrap();
-        assert_eq!(fs::read_to_string(&place).unwrap(), "x");
-        let pipe = folder.join("pipe");
+    fn a_directory_or_a_pipe_is_not_a_regular_file() {
+        let dir = temp_dir();
+        assert!(read_no_follow(&dir).unwrap_err().to_string().contains("not a regular file"));
+        let path = dir.join("path");
+        open_no_follow(&path).unwrap().write_all(b"one").unwrap();
+        open_no_follow(&path).unwrap().write_all(b"T").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "Tne", "the content stays");
+        create_no_follow(&path).unwrap().write_all(b"x").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "x");
+        let pipe = dir.join("pipe");
         if std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|done| done.success()) {
-            assert!(read_no_follow(&pipe).is_err(), "and it does not wait for a writer");
+            assert!(read_no_follow(&pipe).is_err(), "does not wait for a writer");
         }
     }
 
     #[test]
-    fn what_is_made_for_the_group_can_be_read_by_it_and_by_nobody_else() {
-        let folder = folder();
+    fn what_is_created_for_the_group_is_readable_by_it_and_nobody_else() {
+        let dir = temp_dir();
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
-        let existing = folder.join("existing");
+        let existing = dir.join("existing");
         fs::create_dir(&existing).unwrap();
         fs::set_permissions(&existing, Permissions::from_mode(0o700)).unwrap();
         let inner = existing.join("one/two");
@@ -227,9 +221,9 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_has_no_more_room_than_it_is_large() {
-        let disk = disk_space(Path::new("/")).unwrap();
-        assert!(disk.total > 0 && disk.free <= disk.total, "{disk:?}");
+    fn free_space_is_at_most_the_total() {
+        let space = disk_space(Path::new("/")).unwrap();
+        assert!(space.total > 0 && space.free <= space.total, "{space:?}");
         assert!(disk_space(Path::new("/nowhere/at/all")).is_err());
     }
 }

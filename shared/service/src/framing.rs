@@ -1,5 +1,5 @@
-//! How an answer that is passed on was framed (RFC 9112, 6). What our HTTP library and the next reader could understand in
-//! two ways never travels: that is how a second answer is smuggled into the first. Pure.
+//! Checks the framing of a response that is passed on (RFC 9112, 6). Ambiguous framing, with which two HTTP parsers see
+//! different messages (response smuggling), never passes. Pure.
 
 use std::fmt;
 
@@ -8,40 +8,40 @@ use axum::http::{
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 
-/// Why nobody can tell where an answer ends.
+/// Why the end of a response is ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FramingError {
-    /// `Transfer-Encoding` names anything but one `chunked`; what we would pass on is not the content.
+    /// `Transfer-Encoding` is not exactly one `chunked`; our library would pass on encoded content.
     UnsupportedCoding,
-    /// `Transfer-Encoding` in HTTP/1.0, which has none.
+    /// `Transfer-Encoding` in HTTP/1.0, which does not define it.
     Http10Coding,
-    /// Lengths that differ, or that are none.
+    /// Invalid or different lengths.
     InvalidLength,
 }
 
 impl fmt::Display for FramingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::UnsupportedCoding => "its Transfer-Encoding is not just \"chunked\"",
+            Self::UnsupportedCoding => "its Transfer-Encoding is not exactly \"chunked\"",
             Self::Http10Coding => "it is HTTP/1.0 and has a Transfer-Encoding",
-            Self::InvalidLength => "its Content-Length is no number, or is given twice and differs",
+            Self::InvalidLength => "its Content-Length is not a number, or is repeated with different values",
         })
     }
 }
 
 impl std::error::Error for FramingError {}
 
-/// Whether the connection that an answer came over may be used again.
+/// Whether the connection of a response may be reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionReuse {
-    /// Both ends agree where the next answer begins.
+    /// Both ends agree where the next response begins.
     Allowed,
     /// They may not.
     Forbidden,
 }
 
-/// Leaves one framing in the head of an answer: `Transfer-Encoding` wins over `Content-Length`, equal lengths become one,
-/// and an answer that has no content has no length. Before the hop-by-hop headers are dropped.
+/// Leaves one framing in a response head: `Transfer-Encoding` wins over `Content-Length`, equal lengths become one, and a
+/// response without content has no length. Call it before hop-by-hop headers are removed.
 pub fn normalize(
     version: Version,
     status: StatusCode,
@@ -72,15 +72,15 @@ pub fn normalize(
     Ok(ConnectionReuse::Allowed)
 }
 
-/// The length that every value and every item of a value says.
+/// The length that all items of all values agree on.
 fn consistent_length(headers: &HeaderMap) -> Option<u64> {
     let mut length_so_far = None;
     for value in headers.get_all(CONTENT_LENGTH) {
         for item in value.to_str().ok()?.split(',').map(str::trim) {
-            // A sign is no digit, though `parse` takes it.
+            // `parse` accepts a sign.
             let digits = !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_digit());
             let length: u64 = item.parse().ok().filter(|_| digits)?;
-            if length_so_far.is_some_and(|said| said != length) {
+            if length_so_far.is_some_and(|previous| previous != length) {
                 return None;
             }
             length_so_far = Some(length);
@@ -105,10 +105,10 @@ mod tests {
     const CODING: &str = "transfer-encoding";
 
     #[test]
-    fn one_framing_is_left_or_none() {
+    fn one_framing_is_left_or_an_error() {
         use ConnectionReuse::{Allowed, Forbidden};
         use FramingError::{InvalidLength, UnsupportedCoding};
-        for (lines, settled, left) in [
+        for (lines, result, left) in [
             (&[][..], Ok(Allowed), None),
             (&[(LENGTH, "5")], Ok(Allowed), Some("5")),
             (&[(LENGTH, "5"), (LENGTH, "5")], Ok(Allowed), Some("5")),
@@ -134,8 +134,8 @@ mod tests {
             (&[(CODING, "")], Err(UnsupportedCoding), None),
         ] {
             let mut headers = head(lines);
-            assert_eq!(normalize(Version::HTTP_11, StatusCode::OK, &mut headers), settled, "{lines:?}");
-            if settled.is_ok() {
+            assert_eq!(normalize(Version::HTTP_11, StatusCode::OK, &mut headers), result, "{lines:?}");
+            if result.is_ok() {
                 let lengths: Vec<_> = headers.get_all(LENGTH).iter().collect();
                 assert_eq!(lengths, left.into_iter().collect::<Vec<_>>(), "{lines:?}");
             }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_content_has_no_length_and_an_old_version_no_coding() {
+    fn a_response_without_content_has_no_length_and_http_1_0_no_coding() {
         for status in [StatusCode::SWITCHING_PROTOCOLS, StatusCode::NO_CONTENT] {
             let mut headers = head(&[(LENGTH, "5")]);
             assert_eq!(normalize(Version::HTTP_11, status, &mut headers), Ok(ConnectionReuse::Allowed));
@@ -156,7 +156,7 @@ mod tests {
             normalize(Version::HTTP_11, StatusCode::NOT_MODIFIED, &mut not_modified),
             Ok(ConnectionReuse::Allowed)
         );
-        assert_eq!(not_modified[LENGTH], "5", "that of the content which is not sent");
+        assert_eq!(not_modified[LENGTH], "5", "the length of the content that is not sent");
         let mut old = head(&[(CODING, "chunked")]);
         assert_eq!(normalize(Version::HTTP_10, StatusCode::OK, &mut old), Err(FramingError::Http10Coding));
     }

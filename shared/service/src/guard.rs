@@ -1,54 +1,54 @@
-//! Two guards against the browser as an attacker: which `Host` we answer to (DNS rebinding), and which `Origin`
-//! may speak where no token was checked (drive-by posts). And which addresses may come. Pure rules.
+//! Guards against attacks through a browser: which `Host` we answer to (DNS rebinding), and which `Origin` may send
+//! requests where no token was checked (cross-site requests). Pure.
 
 mod patterns;
 
-use std::net::IpAddr;
-
 use axum::http::{HeaderMap, HeaderValue, Request, Version, header, uri::Authority};
-use ipnet::IpNet;
 
 pub use self::patterns::{HostPattern, WebOrigin};
 use self::patterns::{default_port, is_address, normalize_host};
-use super::{client_info::ClientInfo, secret::redact_url_text, settings::Settings};
+use super::{client_info::ClientInfo, secret::redact_url_text, settings::Settings, text::prefix};
 
-/// Why a request does not pass.
+/// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GuardError {
-    /// No `Host` in HTTP/1.1, several, or one that cannot be read.
+    /// No `Host` in HTTP/1.1, several, or one that is malformed.
     InvalidHost,
-    /// This `Host` is not ours.
+    /// The `Host` is not ours.
     HostNotAllowed(String),
-    /// This `Origin` is not ours.
+    /// The `Origin` is not allowed.
     OriginNotAllowed(String),
 }
 
-/// Endings of names that the public DNS cannot hand to an attacker.
+/// Characters of a host or origin that an error quotes.
+const MAX_QUOTED_CHARS: usize = 100;
+
+/// Suffixes of names that nobody can register in the public DNS.
 const PRIVATE_SUFFIXES: &[&str] = &[".local", ".lan", ".home.arpa", ".internal", ".localhost"];
 
-/// The names and origins that are ours besides the ones that are ours by nature.
+/// The names and origins that are allowed besides private ones.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
-    /// Further values of `Host`, without port.
+    /// Values of `Host`, without port.
     pub allowed_hosts: Vec<HostPattern>,
-    /// Further values of `Origin`.
+    /// Values of `Origin`.
     pub allowed_origins: Vec<WebOrigin>,
 }
 
 impl Guard {
-    /// Reads both lists from the settings of these names. Every entry that could never match is a problem.
+    /// Reads both lists from these settings. An entry that could never match is a problem.
     pub fn from_settings(settings: &mut Settings, hosts: &str, origins: &str) -> Option<Self> {
         let allowed_hosts = parse_entries(settings, hosts, HostPattern::parse);
         let allowed_origins = parse_entries(settings, origins, WebOrigin::parse);
         Some(Self { allowed_hosts: allowed_hosts?, allowed_origins: allowed_origins? })
     }
 
-    /// Passes IP addresses, names without a dot, names under private endings, and `allowed_hosts`; and a request of
-    /// HTTP/1.0 that names no host, which no browser sends. The host that a trusted proxy was asked for must pass as well.
+    /// Passes IP addresses, names without a dot, names under private suffixes, and `allowed_hosts`; and HTTP/1.0 without
+    /// `Host`, which no browser sends. The `X-Forwarded-Host` of a trusted proxy must pass as well.
     pub fn check_host<B>(&self, request: &Request<B>, client: &ClientInfo) -> Result<(), GuardError> {
         let target = request.uri().authority();
-        let mut given = request.headers().get_all(header::HOST).iter();
-        let host: Authority = match (given.next(), target) {
+        let mut hosts = request.headers().get_all(header::HOST).iter();
+        let host: Authority = match (hosts.next(), target) {
             (Some(host), _) => {
                 host.to_str().ok().and_then(|host| host.parse().ok()).ok_or(GuardError::InvalidHost)?
             }
@@ -56,9 +56,8 @@ impl Guard {
             (None, Some(target)) => target.clone(),
             (None, None) => return self.check_forwarded_host(client),
         };
-        let is_single = given.next().is_none() && !host.as_str().contains('@');
-        let same = target.is_none_or(|target| target == &host);
-        if !is_single || !same {
+        let is_single = hosts.next().is_none() && !host.as_str().contains('@');
+        if !is_single || target.is_some_and(|target| target != &host) {
             return Err(GuardError::InvalidHost);
         }
         self.check_name(&host)?;
@@ -75,12 +74,12 @@ impl Guard {
         if is_address(&name) || is_private_name(&name) || allowed() {
             Ok(())
         } else {
-            Err(GuardError::HostNotAllowed(truncate(&name)))
+            Err(GuardError::HostNotAllowed(prefix(&name, MAX_QUOTED_CHARS).to_owned()))
         }
     }
 
-    /// Passes a request without `Origin`, one whose origin's host and port are those of `Host` (of `X-Forwarded-Host`
-    /// where a trusted proxy says it), and `allowed_origins`. `null` never passes.
+    /// Passes requests without `Origin`, same-origin requests (compared with `Host`, or with the `X-Forwarded-Host` of a
+    /// trusted proxy), and `allowed_origins`. `null` never passes.
     pub fn check_origin(&self, headers: &HeaderMap, client: &ClientInfo) -> Result<(), GuardError> {
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let text = origin.to_str().unwrap_or("unreadable");
@@ -94,21 +93,21 @@ impl Guard {
         if is_same_origin || self.allowed_origin(headers).is_some() {
             Ok(())
         } else {
-            Err(GuardError::OriginNotAllowed(truncate(text)))
+            Err(GuardError::OriginNotAllowed(prefix(text, MAX_QUOTED_CHARS).to_owned()))
         }
     }
 
-    /// The request's one `Origin` as it came, where it is in `allowed_origins`.
+    /// The request's `Origin`, if it is the only one and in `allowed_origins`.
     pub fn allowed_origin<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
-        let mut given = headers.get_all(header::ORIGIN).iter();
-        let origin = given.next().filter(|_| given.next().is_none())?;
-        let requested = WebOrigin::from_header(origin.to_str().ok()?)?;
-        self.allowed_origins.contains(&requested).then_some(origin)
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let origin = origins.next().filter(|_| origins.next().is_none())?;
+        let parsed = WebOrigin::from_header(origin.to_str().ok()?)?;
+        self.allowed_origins.contains(&parsed).then_some(origin)
     }
 }
 
-/// The entries of a list between its commas. A password may hold a comma: what stands before an `@` without a scheme of its own
-/// is one entry with what it can be the rest of, so that no part of it is quoted.
+/// Splits a list at its commas. A password may contain a comma: an item with an `@` and without a scheme is joined with the
+/// items that it may continue, so that no error quotes a part of a password.
 fn split_entries(text: &str) -> Vec<String> {
     let mut items: Vec<String> = Vec::new();
     for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
@@ -127,7 +126,7 @@ fn split_entries(text: &str) -> Vec<String> {
     items
 }
 
-/// The comma-separated entries of a setting, or `None` and a problem for each that is none.
+/// The comma-separated entries of a setting, or `None` and a problem for each invalid one.
 fn parse_entries<T>(
     settings: &mut Settings,
     key: &str,
@@ -137,8 +136,8 @@ fn parse_entries<T>(
     let before = settings.problems.len();
     let mut entry = |item: &String| {
         if item.contains('@') {
-            let found = redact_url_text(item);
-            settings.add_problem(key, format!("expected no user name and no password, found {found:?}"));
+            let redacted = redact_url_text(item);
+            settings.add_problem(key, format!("expected no user name or password, found {redacted:?}"));
             return None;
         }
         let add_problem = |why| settings.add_problem(key, format!("{why}, found {item:?}"));
@@ -148,33 +147,18 @@ fn parse_entries<T>(
     (settings.problems.len() == before).then_some(entries)
 }
 
-/// Whether a name, in lower case and without a dot at its end, is one that the public DNS cannot hand out.
+/// Whether nobody can register this name in the public DNS. Expects lower case and no trailing dot.
 pub fn is_private_name(name: &str) -> bool {
-    !name.contains('.') || PRIVATE_SUFFIXES.iter().any(|ending| name.ends_with(ending))
+    !name.contains('.') || PRIVATE_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
-/// Foreign text for an answer or a log.
-fn truncate(text: &str) -> String {
-    text.chars().take(100).collect()
-}
-
-/// Whether the page came from this host and port. A scheme's default port need not be written.
+/// Whether the page came from this host and port. The scheme's default port may be omitted.
 fn matches_host(origin: &WebOrigin, host: &Authority) -> bool {
     let default = default_port(&origin.scheme);
     default.is_some()
         && normalize_host(host.host()).as_ref() == Some(&origin.host)
         && host.port_u16().or(default) == origin.port
 }
-
-/// Whether an address is in one of the ranges. IPv4-mapped IPv6 addresses count as what they map.
-pub fn is_in_ranges(address: IpAddr, ranges: &[IpNet]) -> bool {
-    let address = address.to_canonical();
-    ranges.iter().any(|range| range.contains(&address))
-}
-
-/// Loopback, private and carrier-grade ranges (Tailscale's): the default of who may come.
-pub const PRIVATE_RANGES: &str = "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,\
-                                  fe80::/10,fc00::/7,100.64.0.0/10";
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What a long-running HTTP service needs, whatever it serves: used by both binaries, free of their policy.
+//! What a long-running HTTP service needs, whatever it serves. Both programs use it; none of their policy is in it.
 
 pub mod body;
 pub mod client_info;
@@ -7,6 +7,7 @@ pub mod command_line;
 pub mod cors;
 pub mod descriptors;
 pub mod doctor;
+pub mod error_response;
 pub mod expiring;
 pub mod files;
 pub mod framing;
@@ -16,6 +17,7 @@ pub mod multipart;
 pub mod nearest_route;
 pub mod outbound;
 pub mod parsing;
+pub mod process;
 pub mod proxy_headers;
 pub mod reload;
 pub mod request_id;

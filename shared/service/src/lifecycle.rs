@@ -1,9 +1,10 @@
-//! From start to exit: every task is tracked, the first signal drains, the second or the grace's end aborts.
+//! From start to exit: every task is tracked; the first signal drains, the second one or the end of the grace period
+//! aborts.
 //!
 //! ```text
 //! signal ─► draining: not ready, no new connections, work finishes
-//!        ─► aborting (grace over or second signal): work is cancelled, a few seconds to verify
-//!        ─► ended: background workers stop
+//!        ─► aborting (grace period over or second signal): work is cancelled and gets a few seconds to end
+//!        ─► stopped: background workers end
 //! ```
 
 use std::{
@@ -25,7 +26,7 @@ use tokio_util::{
 };
 use tracing::{error, info, warn};
 
-/// How long cancelled work may take to wind up after the grace is over.
+/// How long cancelled work may take to end after the grace period.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The service's phases and its tasks. Cheap to clone; all clones are the same.
@@ -47,50 +48,50 @@ pub struct WorkerExited(pub &'static str);
 
 impl std::fmt::Display for WorkerExited {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the background task {:?} ended unexpectedly; the log above says why", self.0)
+        write!(f, "the background task {:?} ended unexpectedly; see the log above for the cause", self.0)
     }
 }
 
 impl std::error::Error for WorkerExited {}
 
 impl Lifecycle {
-    /// A service that starts.
+    /// A running service.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancelled when the service begins to stop.
+    /// Cancelled when the service starts to drain.
     pub fn draining(&self) -> &CancellationToken {
         &self.draining
     }
 
-    /// Cancelled when what still runs must be given up.
+    /// Cancelled when remaining work must be abandoned.
     pub fn aborting(&self) -> &CancellationToken {
         &self.aborting
     }
 
-    /// While it is held, further work may come, although the service drains. To be held no longer than it takes to see who is
-    /// waiting.
+    /// While it is held, new work may be spawned although the service drains. To be held only while the backlog is taken
+    /// over.
     pub fn drain_guard(&self) -> TaskTrackerToken {
         self.drain_guards.token()
     }
 
-    /// Begins to stop, as a signal would.
+    /// Starts to drain, as a signal would.
     pub fn begin_drain(&self) {
         self.draining.cancel();
     }
 
-    /// Asks for the configuration to be read again, as SIGHUP does.
+    /// Requests a reload of the configuration, as SIGHUP does.
     pub fn request_reload(&self) {
         self.reload_requests.notify_one();
     }
 
-    /// Waits until somebody asks for that. Several requests that come while one is being met are met as one.
+    /// Waits for such a request. Several requests during a reload count as one.
     pub async fn reload_requested(&self) {
         self.reload_requests.notified().await;
     }
 
-    /// Work for one caller (a connection, a job): waited for when draining. A panic ends only this task.
+    /// Spawns work for one client (a connection, a job), which draining waits for. A panic ends only this task.
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         self.work.spawn(async move {
             if AssertUnwindSafe(work).catch_unwind().await.is_err() {
@@ -99,13 +100,13 @@ impl Lifecycle {
         });
     }
 
-    /// A loop that lasts as long as the service. It may end once the service drains and is stopped after the work
-    /// is done; should it end or panic before, the service stops with an error and its supervisor starts it again.
+    /// Spawns a loop that runs as long as the service. It may end once the service drains, and is stopped when the work is
+    /// done. If it ends or panics before, the service stops with an error, and its supervisor restarts it.
     pub fn spawn_worker(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         self.spawn_worker_until(CancellationToken::new(), name, work);
     }
 
-    /// The same for a loop that a reload may replace: it is stopped when `over` is cancelled.
+    /// The same for a loop that a reload may replace: it is stopped by `cancel`.
     pub fn spawn_worker_until(
         &self,
         cancel: CancellationToken,
@@ -135,8 +136,7 @@ impl Lifecycle {
         });
     }
 
-    /// What lasts beside the work and is not waited for: it ends, at the latest, once the work is done. A panic ends
-    /// only this task.
+    /// Spawns a task that draining does not wait for: it is stopped when the work is done. A panic ends only this task.
     pub fn spawn_background(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let life = self.clone();
         self.workers.spawn(async move {
@@ -149,12 +149,12 @@ impl Lifecycle {
         });
     }
 
-    /// How many connections and jobs are under way.
+    /// How many connections and jobs are running.
     pub fn inflight(&self) -> usize {
         self.work.len()
     }
 
-    /// Waits for SIGTERM or SIGINT and begins to drain; a second one aborts. SIGHUP requests a reload.
+    /// Drains on SIGTERM or SIGINT, aborts on a second one, and reloads on SIGHUP.
     pub fn handle_signals(&self) -> std::io::Result<()> {
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hup = signal(SignalKind::hangup())?;
@@ -170,7 +170,7 @@ impl Lifecycle {
                     }
                 };
                 if life.draining.is_cancelled() {
-                    warn!(signal = name, "second signal: giving up what still runs");
+                    warn!(signal = name, "second signal: cancelling remaining work");
                     life.aborting.cancel();
                 } else {
                     info!(signal = name, inflight = life.inflight(), "draining");
@@ -181,18 +181,18 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Waits until the service is told to stop, then sees it through: up to `grace` for work to finish, a few
-    /// seconds for cancelled work to wind up, then the workers.
+    /// Waits for the service to drain, then shuts it down: up to `grace` for work to finish, a few seconds for cancelled work
+    /// to end, then the workers.
     pub async fn wait_until_stopped(&self, grace: Duration) -> Result<(), WorkerExited> {
         self.draining.cancelled().await;
         self.drain_guards.close();
         let _ = tokio::time::timeout(ABORT_TIMEOUT, self.drain_guards.wait()).await;
         self.work.close();
         if !self.wait_for_work(Instant::now() + grace).await {
-            warn!(inflight = self.inflight(), "shutdown grace is over: giving up what still runs");
+            warn!(inflight = self.inflight(), "shutdown grace period is over: cancelling remaining work");
             self.aborting.cancel();
             if !self.wait_for_work(Instant::now() + ABORT_TIMEOUT).await {
-                error!(inflight = self.inflight(), "stopping with work unfinished");
+                error!(inflight = self.inflight(), "stopping with unfinished work");
             }
         }
         self.aborting.cancel();
@@ -202,7 +202,7 @@ impl Lifecycle {
         self.failed_worker.get().map_or(Ok(()), |name| Err(WorkerExited(name)))
     }
 
-    /// Says every few seconds what is still running.
+    /// Logs every few seconds what is still running.
     async fn wait_for_work(&self, deadline: Instant) -> bool {
         loop {
             let next_report = deadline.min(Instant::now() + Duration::from_secs(5));
@@ -239,10 +239,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_the_grace_work_is_told_to_give_up() {
+    async fn after_the_grace_period_work_is_aborted() {
         let life = Lifecycle::new();
-        let told = life.aborting().clone();
-        life.spawn("job", async move { told.cancelled().await });
+        let aborting = life.aborting().clone();
+        life.spawn("job", async move { aborting.cancelled().await });
         life.begin_drain();
         let start = Instant::now();
         assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
@@ -252,9 +252,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_replaced_worker_ends_alone_and_another_ends_the_service() {
         let life = Lifecycle::new();
-        let over = CancellationToken::new();
-        life.spawn_worker_until(over.clone(), "monitor", std::future::pending());
-        over.cancel();
+        let cancel = CancellationToken::new();
+        life.spawn_worker_until(cancel.clone(), "monitor", std::future::pending());
+        cancel.cancel();
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(!life.draining().is_cancelled());
         life.spawn_worker_until(CancellationToken::new(), "monitor", async {});

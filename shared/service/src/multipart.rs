@@ -1,6 +1,5 @@
-//! `multipart/form-data` that has come whole: where its parts lie in the body, and what they are called. Nothing is
-//! copied, and nothing is searched twice: the time goes by the body's length alone. What two readers could read in two
-//! ways is refused.
+//! Parses a complete `multipart/form-data` body into the names and positions of its parts. Nothing is copied or searched twice,
+//! so the time is linear in the length. What two parsers could understand differently is refused.
 
 mod part_headers;
 #[cfg(test)]
@@ -15,15 +14,15 @@ use memchr::memmem::{self, Finder};
 const MAX_BOUNDARY: usize = 70;
 /// Bytes of a `Content-Type` with one.
 const MAX_CONTENT_TYPE: usize = 1024;
-/// Bytes of a part's head: a file's name, in any writing, and some lines more.
+/// Bytes of a part's head: a file name in any encoding, and some more lines.
 const MAX_HEAD: usize = 8192;
 
-/// A form, read.
+/// A parsed form.
 #[derive(Debug)]
 pub struct MultipartForm {
-    /// What stands before each part: two dashes and the boundary.
+    /// Two dashes and the boundary.
     pub delimiter: String,
-    /// In their order.
+    /// In order.
     pub parts: Vec<FormPart>,
 }
 
@@ -32,30 +31,30 @@ pub struct MultipartForm {
 pub struct FormPart {
     /// Its name, never empty.
     pub name: String,
-    /// Whether it has a file's name.
+    /// Whether it has a file name.
     pub is_file: bool,
-    /// Where it lies, from its delimiter to the next.
+    /// From its delimiter to the next.
     pub span: Range<usize>,
-    /// Where its content lies.
+    /// Its content.
     pub content: Range<usize>,
 }
 
-/// Why a form is not read.
+/// Why a form is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FormError {
     /// The `Content-Type` is another.
     NotMultipart,
-    /// It has no boundary.
+    /// The `Content-Type` has no boundary.
     NoBoundary,
     /// The boundary is too long.
     BoundaryTooLong,
-    /// There are more parts than this.
+    /// More parts than this.
     TooManyParts(usize),
     /// A part's head is too long, or does not end.
     HeaderTooLong,
-    /// A part's head cannot be read, or says two things.
+    /// A part's head is malformed or ambiguous.
     InvalidHeader,
-    /// It is cut off, or its parts are not framed as they must be.
+    /// It is truncated, or its parts are not delimited.
     Malformed,
 }
 
@@ -63,26 +62,26 @@ impl fmt::Display for FormError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotMultipart => f.write_str("Content-Type is not multipart/form-data"),
-            Self::NoBoundary => f.write_str("Content-Type names no boundary"),
+            Self::NoBoundary => f.write_str("Content-Type has no boundary"),
             Self::BoundaryTooLong => {
                 write!(f, "the boundary in Content-Type has more than {MAX_BOUNDARY} bytes")
             }
             Self::TooManyParts(most) => write!(f, "it has more than {most} parts"),
             Self::HeaderTooLong => write!(f, "the head of a part has more than {MAX_HEAD} bytes"),
-            Self::InvalidHeader => f.write_str("a part has no name, or the same header twice"),
-            Self::Malformed => f.write_str("it is cut off or badly framed"),
+            Self::InvalidHeader => f.write_str("a part has no name, or has a header twice"),
+            Self::Malformed => f.write_str("it is truncated or malformed"),
         }
     }
 }
 
-/// Whether this says that the body is a form of whatever kind.
+/// Whether this is any `multipart/…`.
 pub fn is_multipart(content_type: &HeaderValue) -> bool {
     let kind = content_type.as_bytes().get(.."multipart/".len());
     kind.is_some_and(|kind| kind.eq_ignore_ascii_case(b"multipart/"))
 }
 
 impl MultipartForm {
-    /// Reads a body of at most so many parts.
+    /// Parses a body of at most so many parts.
     pub fn parse(content_type: &HeaderValue, body: &[u8], max_parts: usize) -> Result<Self, FormError> {
         let delimiter = format!("--{}", boundary(content_type)?);
         let separator = format!("\r\n{delimiter}");
@@ -133,7 +132,7 @@ fn boundary(content_type: &HeaderValue) -> Result<String, FormError> {
     }
 }
 
-/// Before the first delimiter, which begins a line, stands what no reader reads.
+/// The first delimiter starts a line; the preamble before it is ignored.
 fn first_delimiter(body: &[u8], delimiter: &str, separator: &Finder<'_>) -> Option<usize> {
     if body.starts_with(delimiter.as_bytes()) { Some(0) } else { Some(separator.find(body)? + 2) }
 }

@@ -1,54 +1,56 @@
-//! Which route a caller meant whose path is none: base addresses with and without `/v1` end up doubled or missing, and
-//! slashes are left over. Pure.
+//! Which route a client meant by an unknown path: often its base URL has one `/v1` too many or too few, or a slash is
+//! left over. Pure.
 
 use super::settings::nearest;
 
-/// Bytes of a path that is compared: no route is nearly that long, and comparing costs length by length.
+/// Longer paths are not compared: no route is nearly that long, and the cost grows with the product of the lengths.
 const MAX_PATH_LEN: usize = 200;
 
-/// The route that this path most likely means, or two of them in words. Routes are written as axum has them: `/v1/models/{id}`.
+/// The most likely route, or two of them joined by "or". Routes are written as in axum: `/v1/models/{id}`.
 pub fn nearest_route<'a>(path: &str, routes: &[&'a str]) -> Option<&'a str> {
     if path.len() > MAX_PATH_LEN {
         return None;
     }
     let path = path.to_ascii_lowercase();
     let given = segments(&path);
-    // The longest end that they have in common: `/openai/v1/chat/completions` means a chat.
-    let ends = routes.iter().filter(|route| {
+    // The longest common suffix: `/openai/v1/chat/completions` means chat.
+    let suffixes = routes.iter().filter(|route| {
         let route = unversioned(route);
         !route.is_empty()
             && given.len() >= route.len()
             && matches(&given[given.len() - route.len()..], &route)
     });
-    let end = ends.max_by_key(|route| {
+    let suffix = suffixes.max_by_key(|route| {
         let route = unversioned(route);
-        // A word of the route tells more than a place for any word.
+        // A literal segment says more than a placeholder.
         (route.iter().filter(|segment| !is_placeholder(segment)).count(), route.len())
     });
-    if let (None, Some(both)) = (end, image_routes(&given, routes)) {
+    if let (None, Some(both)) = (suffix, image_routes(&given, routes)) {
         return Some(both);
     }
-    end.or_else(|| {
-        let written = unversioned(&path).join("/");
-        let normalized: Vec<_> = routes.iter().map(|route| (unversioned(route).join("/"), route)).collect();
-        let near = nearest(&written, normalized.iter().map(|(known, _)| known.as_str()))?;
-        normalized.iter().find(|(known, _)| known == near).map(|(_, route)| *route)
-    })
-    .copied()
+    suffix
+        .or_else(|| {
+            let normalized_path = unversioned(&path).join("/");
+            let normalized: Vec<_> =
+                routes.iter().map(|route| (unversioned(route).join("/"), route)).collect();
+            let near = nearest(&normalized_path, normalized.iter().map(|(known, _)| known.as_str()))?;
+            normalized.iter().find(|(known, _)| known == near).map(|(_, route)| *route)
+        })
+        .copied()
 }
 
-/// What is meant by the folder of the images' routes, and by OpenAI's third, which has no counterpart here: the other two.
+/// `/v1/images` and OpenAI's `/v1/images/variations`, which does not exist here, mean the other two image routes.
 fn image_routes(given: &[&str], routes: &[&str]) -> Option<&'static str> {
-    let is_meant = given.ends_with(&["images"]) || given.ends_with(&["images", "variations"]);
-    let are_there = ["/v1/images/generations", "/v1/images/edits"].iter().all(|route| routes.contains(route));
-    (is_meant && are_there).then_some("/v1/images/generations or /v1/images/edits")
+    let is_match = given.ends_with(&["images"]) || given.ends_with(&["images", "variations"]);
+    let exist = ["/v1/images/generations", "/v1/images/edits"].iter().all(|route| routes.contains(route));
+    (is_match && exist).then_some("/v1/images/generations or /v1/images/edits")
 }
 
 fn segments(path: &str) -> Vec<&str> {
     path.split('/').filter(|segment| !segment.is_empty()).collect()
 }
 
-/// Without the version at its beginning, however often it is there.
+/// Without leading versions, however many.
 fn unversioned(path: &str) -> Vec<&str> {
     segments(path).into_iter().skip_while(|segment| *segment == "v1").collect()
 }
@@ -82,7 +84,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_a_path_means_is_told_by_its_end_or_by_a_slip() {
+    fn the_suffix_or_a_typo_tells_which_route_is_meant() {
         for (path, route) in [
             ("/v1/v1/images/generations", "/v1/images/generations"),
             ("/v1/v1/v1/models", "/v1/models"),

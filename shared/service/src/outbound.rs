@@ -1,5 +1,5 @@
-//! The HTTP clients that we are: no redirects, no system proxy, no retries, no decompression, and a bounded
-//! connect. Both binaries build theirs here, so that no client exists without these rules.
+//! Outgoing HTTP: no redirects, no system proxy, no retries, no decompression, and a connect timeout. Both programs build
+//! every client here, so that none exists without these rules.
 
 use std::{error::Error, fmt, io::ErrorKind, sync::Arc, time::Duration};
 
@@ -11,23 +11,23 @@ use reqwest::{
 
 use super::descriptors::is_emfile_or_enfile;
 
-/// Connecting takes no longer than this; hosts on the same network answer in milliseconds.
+/// Hosts on the same network answer in milliseconds.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Which connections a client may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionPolicy {
-    /// Kept for a while and used again. Stays below the idle close of the servers behind (uvicorn: 5 s). A request is put on
-    /// another connection only where the kept one was found dead before any of it was written.
+    /// Idle connections are reused, for less than the servers' idle timeout (uvicorn: 5 s). A request moves to another
+    /// connection only if the idle one was found dead before any of it was written.
     Pooled,
-    /// A new one for every request; for requests that spend GPU time at a server that may close a kept connection at any
-    /// moment: one that dies while a request is being written leaves it unknown whether it arrived.
+    /// A new one per request. For requests that spend GPU time: if an idle connection dies while one is being written,
+    /// nobody knows whether it arrived.
     PerRequest,
 }
 
-/// A client builder with our rules; TLS trust can be added to it.
+/// A client builder with our rules; the caller adds TLS trust.
 pub fn client_builder(connections: ConnectionPolicy) -> ClientBuilder {
-    // The client library panics without a process-wide TLS provider; a second installation is refused, harmlessly.
+    // reqwest panics without a process-wide TLS provider; installing a second one fails, harmlessly.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .dns_resolver(Arc::new(SystemResolver))
@@ -35,7 +35,7 @@ pub fn client_builder(connections: ConnectionPolicy) -> ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .connect_timeout(CONNECT_TIMEOUT)
-        // A peer that vanished without a word is found within 30 s.
+        // A dead peer is found within 30 s.
         .tcp_keepalive(Duration::from_secs(10))
         .tcp_keepalive_interval(Duration::from_secs(5))
         .tcp_keepalive_retries(3)
@@ -45,18 +45,18 @@ pub fn client_builder(connections: ConnectionPolicy) -> ClientBuilder {
         .pool_max_idle_per_host(if connections == ConnectionPolicy::PerRequest { 0 } else { 8 })
 }
 
-/// The same for plain HTTP alone. Trusts no certificate, and so works on a host that has none: with the system's, a client
-/// cannot be built there.
+/// The same for plain HTTP alone. Trusts no certificate, and so works on a host without a certificate store, where
+/// building a client with the system's fails.
 pub fn plaintext_client_builder(connections: ConnectionPolicy) -> ClientBuilder {
     client_builder(connections).tls_certs_only([])
 }
 
-/// What the operating system said, if it was what failed. `ConnectionRefused`: nobody listens there.
+/// The operating system's error, if that is the cause. `ConnectionRefused`: nobody listens there.
 pub fn io_error_kind(error: &reqwest::Error) -> Option<ErrorKind> {
     sources(error).find_map(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind)
 }
 
-/// The system's resolver, whose failures can be told from broken connections.
+/// The system's resolver, with an error type that distinguishes its failures from broken connections.
 #[derive(Debug)]
 struct SystemResolver;
 
@@ -67,7 +67,7 @@ impl Resolve for SystemResolver {
             let found = tokio::net::lookup_host((host.as_str(), 0)).await.map(Iterator::collect::<Vec<_>>);
             match found {
                 Ok(found) => Ok(Box::new(found.into_iter()) as Addrs),
-                // Without a descriptor there was nothing to ask with; that says nothing of the name.
+                // Running out of descriptors says nothing about the name.
                 Err(error) if error.raw_os_error().is_some_and(is_emfile_or_enfile) => Err(error.into()),
                 Err(error) => Err(ResolveError { host, reason: error.to_string() }.into()),
             }
@@ -75,12 +75,12 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// A name that the system has no address for.
+/// The system could not resolve a host name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolveError {
-    /// The name.
+    /// The host name.
     pub host: String,
-    /// What the system says.
+    /// The system's error.
     pub reason: String,
 }
 
@@ -92,12 +92,12 @@ impl fmt::Display for ResolveError {
 
 impl Error for ResolveError {}
 
-/// The name that could not be resolved, if that was what failed.
+/// The failed name resolution, if that is the cause.
 pub fn resolve_error(error: &reqwest::Error) -> Option<&ResolveError> {
     sources(error).find_map(|source| source.downcast_ref())
 }
 
-/// Whether the process had no descriptor left for the connection. Nothing was sent then.
+/// Whether the process had no file descriptor left for the connection: then nothing was sent.
 pub fn is_out_of_descriptors(error: &reqwest::Error) -> bool {
     let code = |source: &(dyn Error + 'static)| source.downcast_ref::<std::io::Error>()?.raw_os_error();
     sources(error).filter_map(code).any(is_emfile_or_enfile)
@@ -107,16 +107,16 @@ fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static
     std::iter::successors(error.source(), |&error| error.source())
 }
 
-/// Why an answer's body could not be had.
+/// Why a response body could not be read.
 #[derive(Debug)]
 pub enum ReadBodyError {
     /// It is longer than the limit.
     TooLarge,
-    /// The connection broke, or the time was up.
+    /// The connection broke, or the timeout expired.
     Transport(reqwest::Error),
 }
 
-/// Reads an answer's body whole, up to `limit` bytes.
+/// Reads a response body of up to `limit` bytes.
 pub async fn read_limited(mut response: reqwest::Response, limit: usize) -> Result<Bytes, ReadBodyError> {
     let announced = response.content_length().unwrap_or(0);
     if announced > limit as u64 {
@@ -137,12 +137,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_name_without_address_is_told_by_name() {
+    async fn a_failed_resolution_names_the_host() {
         let client = client_builder(ConnectionPolicy::PerRequest).build().unwrap();
         let error = client.get("http://ada2.invalid:7860/").send().await.unwrap_err();
-        let told = resolve_error(&error).expect("that is what failed");
-        assert_eq!(told.host, "ada2.invalid");
-        assert!(told.to_string().contains("\"ada2.invalid\" cannot be resolved"), "{told}");
+        let failed = resolve_error(&error).expect("that is what failed");
+        assert_eq!(failed.host, "ada2.invalid");
+        assert!(failed.to_string().contains("\"ada2.invalid\" cannot be resolved"), "{failed}");
         let error = client.get("http://127.0.0.1:9/").send().await.unwrap_err();
         assert_eq!(resolve_error(&error), None);
     }

@@ -1,43 +1,47 @@
-//! Heads of requests and answers that are passed on: what belongs to one connection stays behind, and the next server is told
-//! who asked. Pure.
+//! Heads of messages that are passed on: hop-by-hop headers stay behind, and the next server learns who asked. Pure.
 
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRANSFER_ENCODING, UPGRADE,
+    },
 };
 
 use super::client_info::ClientInfo;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// Drops what belongs to one connection. `Host` stays even where `Connection` names it: without it the request would be another.
+/// Removes the headers that belong to one connection: those of RFC 9110, 7.6.1, and those that `Connection` names.
+/// `Host` and `Content-Length` stay even if it names them: without them the message would be another.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
-    }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
 }
 
-/// Tells who asked, by which name and over what, in one set of headers. Only what a trusted peer said counts; a claim in
-/// another form, which the next server might believe, does not travel.
+/// Tells the next server the client's address, and the host and scheme of its request, in `X-Forwarded-*` alone. Only a
+/// trusted peer's claims count; those in other headers, which the next server might trust, are removed.
 pub fn set_forwarded_headers(headers: &mut HeaderMap, client: &ClientInfo, own_scheme: &'static str) {
     let previous: Vec<_> =
         headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
@@ -65,10 +69,40 @@ pub fn set_forwarded_headers(headers: &mut HeaderMap, client: &ClientInfo, own_s
 mod tests {
     use super::*;
 
-    /// What the next server is told: for, proto, host, and whatever else speaks of it.
-    fn told(trusted: bool, lines: &[(&'static str, &str)]) -> String {
-        let mut headers: HeaderMap =
-            lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+    fn header_map(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn hop_by_hop_headers_stay_behind() {
+        let mut headers = header_map(&[
+            ("connection", "close, X-Named"),
+            ("connection", "\u{e9}, x-other,, host"),
+            ("connection", "content-length"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authenticate", "Basic"),
+            ("proxy-authorization", "Basic x"),
+            ("proxy-connection", "close"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("x-named", "1"),
+            ("x-other", "2"),
+            ("host", "ada2"),
+            ("content-length", "5"),
+            ("x-end-to-end", "3"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers, header_map(&[("host", "ada2"), ("content-length", "5"), ("x-end-to-end", "3")]));
+    }
+
+    /// What the next server learns: for, proto, host, `Forwarded`, `X-Real-IP`.
+    fn forwarded(trusted: bool, lines: &[(&'static str, &str)]) -> String {
+        let mut headers = header_map(lines);
         headers.insert(HOST, HeaderValue::from_static("ada2"));
         let proxies = if trusted { vec!["192.168.1.7/32".parse().unwrap()] } else { vec![] };
         let client = ClientInfo::from_request("192.168.1.7".parse().unwrap(), &headers, &proxies);
@@ -80,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_passed_on_is_one_story_whoever_told_it_in_what_form() {
+    fn the_forwarding_headers_agree_whatever_the_client_and_the_proxy_sent() {
         let all = [
             ("x-forwarded-for", "1.2.3.4:5"),
             ("x-forwarded-proto", "https"),
@@ -98,7 +132,7 @@ mod tests {
             (false, &standard, alone),
             (false, &[], alone),
         ] {
-            assert_eq!(told(trusted, lines), expected, "{lines:?}");
+            assert_eq!(forwarded(trusted, lines), expected, "{lines:?}");
         }
     }
 }

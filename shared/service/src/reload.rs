@@ -1,4 +1,4 @@
-//! The configuration read again while the service runs: all of it or nothing, and what became of the last try.
+//! Reloads the configuration of a running service, all of it or nothing, and keeps the outcome.
 
 use std::{
     fmt,
@@ -11,18 +11,18 @@ use tracing::{error, info, warn};
 
 use super::{clock::unix_now, lifecycle::Lifecycle, settings::Problem};
 
-/// Where a configuration is read from, again and again.
+/// Loads the configuration, any number of times.
 pub struct ConfigLoader<L>(Arc<LoadFn<L>>);
 
 type LoadFn<L> = dyn Fn() -> Result<L, Vec<Problem>> + Send + Sync;
 
 impl<L: Send + 'static> ConfigLoader<L> {
-    /// Reads it so.
+    /// Loads it with this function.
     pub fn new(load: impl Fn() -> Result<L, Vec<Problem>> + Send + Sync + 'static) -> Self {
         Self(Arc::new(load))
     }
 
-    /// Reads it, beside the async threads.
+    /// Loads it on a blocking thread.
     pub async fn load(&self) -> Result<L, Vec<Problem>> {
         let load = self.0.clone();
         let ended = tokio::task::spawn_blocking(move || load()).await;
@@ -34,26 +34,26 @@ impl<L: Send + 'static> ConfigLoader<L> {
 
 impl<L> fmt::Debug for ConfigLoader<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Source")
+        f.write_str("ConfigLoader")
     }
 }
 
-/// A value that is replaced whole. Whoever took it keeps what they took. Cheap to clone; all clones are the same.
+/// A value that can be replaced. Whoever loaded it before keeps the old one. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
 pub struct Reloadable<T>(watch::Sender<T>);
 
 impl<T: Clone> Reloadable<T> {
-    /// With this value.
+    /// Holds this value.
     pub fn new(value: T) -> Self {
         Self(watch::Sender::new(value))
     }
 
-    /// The value as it is now.
+    /// The current value.
     pub fn load(&self) -> T {
         self.0.borrow().clone()
     }
 
-    /// From now on it is this one; gives the one before.
+    /// Replaces the value and returns the old one.
     pub fn replace(&self, value: T) -> T {
         self.0.send_replace(value)
     }
@@ -62,18 +62,18 @@ impl<T: Clone> Reloadable<T> {
 /// Which configuration is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigStatus {
-    /// Unix seconds since when.
+    /// Since when, in Unix seconds.
     pub loaded_at: u64,
-    /// Why the last reload was refused, if it was.
+    /// Why the last reload failed, if it did.
     pub last_error: Option<String>,
-    /// How often a reload was tried.
+    /// How often a reload was attempted.
     pub attempts: u64,
 }
 
-/// What became of a try: what an operator should know of the new configuration, or every problem with it.
+/// Warnings about the new configuration, or every problem with it.
 pub type ReloadOutcome = Result<Vec<String>, Vec<Problem>>;
 
-/// The tries so far. Cheap to clone; all clones are the same.
+/// Requests reloads and knows their outcome. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
 pub struct ReloadHandle {
     status: Reloadable<ConfigStatus>,
@@ -82,18 +82,18 @@ pub struct ReloadHandle {
 
 impl Default for ReloadHandle {
     fn default() -> Self {
-        let in_force = Reloadable::new(ConfigStatus { loaded_at: unix_now(), last_error: None, attempts: 0 });
-        Self { status: in_force, waiters: Arc::default() }
+        let status = Reloadable::new(ConfigStatus { loaded_at: unix_now(), last_error: None, attempts: 0 });
+        Self { status, waiters: Arc::default() }
     }
 }
 
 impl ReloadHandle {
-    /// What is in force.
+    /// The configuration in force.
     pub fn status(&self) -> ConfigStatus {
         self.status.load()
     }
 
-    /// Asks for a try that begins after this, and gives what becomes of it.
+    /// Requests a reload that starts after this call; the receiver gets its outcome.
     pub fn request(&self, lifecycle: &Lifecycle) -> oneshot::Receiver<ReloadOutcome> {
         let (sender, receiver) = oneshot::channel();
         self.lock_waiters().push(sender);
@@ -101,15 +101,15 @@ impl ReloadHandle {
         receiver
     }
 
-    /// The worker: whenever a reload is asked for, tries it. `reload` changes everything and gives what an operator should
-    /// know of the new configuration, or changes nothing and gives every problem.
+    /// The worker that performs the requested reloads. `reload` applies the whole configuration and returns warnings, or
+    /// changes nothing and returns every problem.
     pub async fn run<F>(self, lifecycle: Lifecycle, mut reload: impl FnMut() -> F)
     where
         F: Future<Output = ReloadOutcome>,
     {
         loop {
             lifecycle.reload_requested().await;
-            // Whoever asks while this try runs may have changed the file after it was read: theirs is the next one.
+            // A request during this reload may follow a later change of the file: it gets the next one.
             let waiters = std::mem::take(&mut *self.lock_waiters());
             let outcome = reload().await;
             self.record(outcome.clone());
@@ -125,16 +125,12 @@ impl ReloadHandle {
 
     fn record(&self, outcome: ReloadOutcome) {
         let previous = self.status();
-        let tries = previous.attempts + 1;
+        let attempts = previous.attempts + 1;
         match outcome {
-            Ok(notes) => {
-                self.status.replace(ConfigStatus {
-                    loaded_at: unix_now(),
-                    last_error: None,
-                    attempts: tries,
-                });
-                for note in notes {
-                    warn!("{note}");
+            Ok(warnings) => {
+                self.status.replace(ConfigStatus { loaded_at: unix_now(), last_error: None, attempts });
+                for warning in warnings {
+                    warn!("{warning}");
                 }
                 info!("configuration reloaded");
             }
@@ -144,21 +140,22 @@ impl ReloadHandle {
                 }
                 error!(
                     problems = problems.len(),
-                    "configuration not reloaded; the one before stays in force"
+                    "configuration not reloaded; the previous one stays in force"
                 );
                 let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
                 let last_error = Some(lines.join("; "));
-                self.status.replace(ConfigStatus { last_error, attempts: tries, ..previous });
+                self.status.replace(ConfigStatus { last_error, attempts, ..previous });
             }
         }
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_reload_is_remembered_until_one_is_done() {
+    fn a_failed_reload_is_remembered_until_one_succeeds() {
         let reloads = ReloadHandle::default();
         assert_eq!(reloads.status().last_error, None);
         let problems = ["a", "b"].map(|key| Problem::new("f", key, "expected c"));
@@ -167,14 +164,15 @@ mod tests {
         reloads.record(Ok(Vec::new()));
         assert_eq!((reloads.status().last_error, reloads.status().attempts), (None, 2));
     }
+
     #[tokio::test(start_paused = true)]
-    async fn whoever_asks_in_the_middle_of_a_try_gets_the_next_one() {
+    async fn a_request_during_a_reload_gets_the_next_one() {
         let (reloads, lifecycle) = (ReloadHandle::default(), Lifecycle::new());
-        let mut tries = 0;
+        let mut attempts = 0;
         let reload = move || {
-            tries += 1;
+            attempts += 1;
             let outcome =
-                if tries == 1 { Ok(Vec::new()) } else { Err(vec![Problem::new("f", "a", "expected c")]) };
+                if attempts == 1 { Ok(Vec::new()) } else { Err(vec![Problem::new("f", "a", "expected c")]) };
             async move {
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
                 outcome

@@ -1,4 +1,4 @@
-//! One id a request, in the answer and in both programs' logs: the caller's if it is sane, else a new one.
+//! One ID per request, in the response and in both programs' logs: the client's if it is valid, else a new one.
 
 use axum::{
     extract::Request,
@@ -10,15 +10,15 @@ use axum::{
 /// The header.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id of the request under way; in its extensions.
+/// The request's ID; in its extensions.
 #[derive(Debug, Clone)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// Takes the caller's id if it is sane, else makes one.
-    pub fn from_header(given: Option<&HeaderValue>) -> Self {
+    /// The client's ID if it is valid, else a new one.
+    pub fn from_header(header: Option<&HeaderValue>) -> Self {
         let is_valid = |value: &&HeaderValue| is_valid(value.as_bytes());
-        Self(given.filter(is_valid).cloned().unwrap_or_else(|| {
+        Self(header.filter(is_valid).cloned().unwrap_or_else(|| {
             HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).expect("a UUID is visible ASCII")
         }))
     }
@@ -40,7 +40,7 @@ pub fn is_valid(id: &[u8]) -> bool {
         && id.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
-/// The outermost layer: gives the request its id and the answer the same.
+/// The outermost layer: puts the ID into the request's extensions and the response's headers.
 pub async fn layer(mut request: Request, next: Next) -> Response {
     let id = RequestId::from_header(request.headers().get(X_REQUEST_ID));
     request.extensions_mut().insert(id.clone());
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sane_id_is_kept_and_any_other_replaced() {
+    fn a_valid_id_is_kept_and_any_other_replaced() {
         let accept = |text: &str| {
             RequestId::from_header(HeaderValue::from_str(text).ok().as_ref()).as_str().to_owned()
         };

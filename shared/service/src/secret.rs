@@ -1,5 +1,5 @@
-//! A text that must not be seen: it prints as `[redacted]` and compares in constant time. And the one path that messages
-//! take which may carry configuration: [`redact`].
+//! Secrets, which print as `[redacted]` and compare in constant time, and [`redact`], which every message passes that may
+//! quote configuration.
 
 use axum::http::{
     HeaderMap, HeaderValue,
@@ -12,37 +12,37 @@ use subtle::ConstantTimeEq;
 #[derive(Clone)]
 pub struct Secret(String);
 
-/// Why an empty text is no token.
-pub const EMPTY_TOKEN: &str = "expected a token, found an empty one; remove the setting if there is none";
-/// Why a text is no token that a caller could show.
-pub const INVALID_TOKEN: &str = "expected a token of printable ASCII characters: no header can carry a line end, a control character or a \
-     letter outside ASCII, and it holds one";
-/// What is shown in a secret's place.
+/// The error for an empty token.
+pub const EMPTY_TOKEN: &str =
+    "expected a token, found an empty value; remove the setting if you use no token";
+/// The error for a token that no header can carry.
+pub const INVALID_TOKEN: &str = "expected a token of printable ASCII characters: a header cannot carry line breaks, control characters or \
+     characters outside ASCII";
 const REDACTED: &str = "[redacted]";
-/// How a key or certificate begins that stands where its path should.
+/// The start of a key or certificate that somebody gave in place of its path.
 const PEM_BEGIN: &str = "-----BEGIN";
 
 impl Secret {
-    /// Wraps a token: not an empty one, and one that a header can carry. White space around it is not part of it.
+    /// A token: not empty, and such that a header can carry it. Surrounding white space is removed.
     pub fn token(text: &str) -> Result<Self, &'static str> {
         let secret = Self::new(text).ok_or(EMPTY_TOKEN)?;
         let sendable = secret.0.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         if sendable { Ok(secret) } else { Err(INVALID_TOKEN) }
     }
 
-    /// Wraps it. An empty or blank secret is none: it would match an empty credential.
+    /// `None` for an empty or blank text, which would match an empty credential.
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         (!text.is_empty()).then(|| Self(text.to_owned()))
     }
 
-    /// The text, for sending it to the one it is meant for.
+    /// The text, to be sent to the server it is for.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether a caller's credential is this one. Both are hashed first, so neither length nor content shows
-    /// in the time taken.
+    /// Whether a credential is this secret. Both are hashed first, so that the time taken depends on neither length nor
+    /// content.
     pub fn matches(&self, credential: &str) -> bool {
         Sha256::digest(&self.0).as_slice().ct_eq(Sha256::digest(credential).as_slice()).into()
     }
@@ -54,25 +54,25 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The one credential of a request: of two, nobody knows which is meant.
+/// The credential of a request, if there is exactly one `Authorization` header: of two, nobody knows which counts.
 pub fn bearer_credential(headers: &HeaderMap) -> Option<&str> {
-    let mut given = headers.get_all(AUTHORIZATION).iter();
-    let credential = bearer(given.next()?.to_str().ok()?);
-    credential.filter(|_| given.next().is_none())
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let credential = bearer(lines.next()?.to_str().ok()?);
+    credential.filter(|_| lines.next().is_none())
 }
 
-/// Drops every `Authorization` line that shows a credential of ours, which nobody behind us may see. Other credentials
-/// are the caller's business.
+/// Removes every `Authorization` line with a credential of ours, which no server behind us may see. The client's other
+/// credentials pass.
 pub fn strip_credentials(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
     let is_own_credential = |value: &HeaderValue| {
         let text = String::from_utf8_lossy(value.as_bytes());
-        // Somebody on the way may have made one line of two.
+        // A proxy may have joined two lines.
         bearer(&text).is_some_and(&is_ours) || text.split(',').any(|part| bearer(part).is_some_and(&is_ours))
     };
-    if let Entry::Occupied(given) = headers.entry(AUTHORIZATION)
-        && given.iter().any(is_own_credential)
+    if let Entry::Occupied(lines) = headers.entry(AUTHORIZATION)
+        && lines.iter().any(is_own_credential)
     {
-        let (_, values) = given.remove_entry_mult();
+        let (_, values) = lines.remove_entry_mult();
         let others: Vec<_> = values.filter(|value| !is_own_credential(value)).collect();
         for other in others {
             headers.append(AUTHORIZATION, other);
@@ -80,18 +80,18 @@ pub fn strip_credentials(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool
     }
 }
 
-/// The credential of an `Authorization: Bearer …` header's value, if it is one.
+/// The credential in a value of the form `Bearer …`.
 pub fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, credential) = authorization.trim().split_once([' ', '\t'])?;
     let credential = credential.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty()).then_some(credential)
 }
 
-/// An address for logs and answers: without user, password, query and fragment, where secrets ride.
+/// A URL for logs and responses: without user name, password, query and fragment, which may hold secrets.
 pub fn redact_url(url: &reqwest::Url) -> String {
     let mut redacted = url.clone();
-    let hidden = !url.username().is_empty() || url.password().is_some();
-    if hidden && (redacted.set_username("").is_err() || redacted.set_password(None).is_err()) {
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    if has_user && (redacted.set_username("").is_err() || redacted.set_password(None).is_err()) {
         return REDACTED.to_owned();
     }
     redacted.set_query(None);
@@ -99,8 +99,8 @@ pub fn redact_url(url: &reqwest::Url) -> String {
     redacted.to_string()
 }
 
-/// A message without what could be a secret in it: user name, password, query and fragment of every address, and any key
-/// or certificate. Whatever may quote configuration goes through here.
+/// A message without what could be a secret: user name, password, query and fragment of every URL, and any key or
+/// certificate. Every message that may quote configuration passes here.
 pub fn redact(text: &str) -> String {
     let (text, pem) = match text.find(PEM_BEGIN) {
         Some(at) => (&text[..at], REDACTED),
@@ -113,7 +113,7 @@ pub fn redact(text: &str) -> String {
         let before =
             scheme[..at].trim_end_matches(|ch: char| ch.is_ascii_alphanumeric() || "+-.".contains(ch));
         let quoted = before.ends_with('"');
-        // What is quoted is one value, with whatever is in it.
+        // A quoted text is one value, whatever it contains.
         let ends = |ch: char| ch == '"' || !quoted && (ch.is_whitespace() || "`<>".contains(ch));
         let (address, further) = behind.split_at(behind.find(ends).unwrap_or(behind.len()));
         redacted.push_str(scheme);
@@ -123,7 +123,7 @@ pub fn redact(text: &str) -> String {
     redacted + rest + pem
 }
 
-/// A value that is an address, or was meant to be one: what does not parse as one hides its secrets all the same.
+/// A value that should be a URL, without its secrets even if it does not parse.
 pub fn redact_url_text(text: &str) -> String {
     if text.contains(PEM_BEGIN) {
         return REDACTED.to_owned();
@@ -132,13 +132,12 @@ pub fn redact_url_text(text: &str) -> String {
     format!("{scheme}{}", redact_url_rest(address))
 }
 
-/// What stands behind `://`. A password may hold an `@` or a `/` that nobody escaped, so the last `@` counts.
+/// What follows `://`. A password may contain an unescaped `@` or `/`, so the last `@` counts.
 fn redact_url_rest(address: &str) -> String {
-    let (user, host_and_path) =
-        address.rsplit_once('@').map_or(("", address), |(_, place)| (REDACTED, place));
+    let (user, host_and_path) = address.rsplit_once('@').map_or(("", address), |(_, host)| (REDACTED, host));
     let at = if user.is_empty() { "" } else { "@" };
     match host_and_path.split_once(['?', '#']) {
-        Some((place, _)) => format!("{user}{at}{place}?{REDACTED}"),
+        Some((host, _)) => format!("{user}{at}{host}?{REDACTED}"),
         None => format!("{user}{at}{host_and_path}"),
     }
 }
@@ -187,8 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn a_message_shows_no_secret_of_any_address_in_it() {
-        for (text, shown) in [
+    fn a_message_shows_no_secret_of_any_url_in_it() {
+        for (text, redacted) in [
             ("plain words, a@b and what?", "plain words, a@b and what?"),
             ("at http://ada2:7860/x", "at http://ada2:7860/x"),
             ("found \"http://me:hush@ada2:1\"; so", "found \"http://[redacted]@ada2:1\"; so"),
@@ -201,23 +200,23 @@ mod tests {
             ("found \"http://me:hu sh@a\" there", "found \"http://[redacted]@a\" there"),
             ("key: -----BEGIN PRIVATE KEY-----hush", "key: [redacted]"),
         ] {
-            assert_eq!(redact(text), shown);
+            assert_eq!(redact(text), redacted);
         }
-        for (text, shown) in [
+        for (text, redacted) in [
             ("me:hush@ada2:9090", "[redacted]@ada2:9090"),
             ("http://me:hu sh@ada2", "http://[redacted]@ada2"),
             ("ada2:9090?token=hush", "ada2:9090?[redacted]"),
             ("nowhere", "nowhere"),
             ("-----BEGIN hush", "[redacted]"),
         ] {
-            assert_eq!(redact_url_text(text), shown);
+            assert_eq!(redact_url_text(text), redacted);
         }
     }
 
     #[test]
-    fn of_two_credentials_none_counts_and_ours_is_never_passed_on() {
+    fn of_two_credentials_none_counts_and_ours_never_pass() {
         let is_ours = |credential: &str| credential == "ours";
-        for (given, one, passed) in [
+        for (lines, credential, passed) in [
             (&["Bearer ours"][..], Some("ours"), &[][..]),
             (&["bearer\tours "], Some("ours"), &[]),
             (&["Bearer theirs"], Some("theirs"), &["Bearer theirs"]),
@@ -229,17 +228,17 @@ mod tests {
             (&[], None, &[]),
         ] {
             let mut headers = HeaderMap::new();
-            for line in given {
+            for line in lines {
                 headers.append(AUTHORIZATION, HeaderValue::from_static(line));
             }
-            assert_eq!(bearer_credential(&headers), one, "{given:?}");
+            assert_eq!(bearer_credential(&headers), credential, "{lines:?}");
             strip_credentials(&mut headers, is_ours);
-            assert_eq!(headers.get_all(AUTHORIZATION).iter().collect::<Vec<_>>(), passed, "{given:?}");
+            assert_eq!(headers.get_all(AUTHORIZATION).iter().collect::<Vec<_>>(), passed, "{lines:?}");
         }
     }
 
     #[test]
-    fn an_address_loses_its_secrets() {
+    fn a_url_loses_its_secrets() {
         let url = "http://me:pass@ada2:7860/x?key=1#frag".parse().unwrap();
         assert_eq!(redact_url(&url), "http://ada2:7860/x");
     }

@@ -1,5 +1,5 @@
-//! The accept loop: connections bounded in all and per address, headers bounded in time, number and size, a client
-//! that takes no byte dropped, refusals that arrive, and a graceful end. `axum::handle_connection` can do none of these.
+//! The HTTP server. `axum::serve` cannot do what it does: limits on connections (in total and per address) and on heads
+//! (time, number, size), dropped clients that stop reading, error responses that arrive, graceful shutdown.
 
 mod accept_loop;
 mod connection;
@@ -19,21 +19,26 @@ use tokio::net::TcpStream;
 pub use self::{accept_loop::accept, connection_limiter::ConnectionPermit, lingering_close::RequestBody};
 use super::reload::Reloadable;
 
-/// Bounds of the listener.
+/// How long the rest of a request is read and discarded after its response.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many bytes of it.
+const MAX_LINGER_BYTES: u64 = 64 << 20;
+
+/// Limits of a listener.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerLimits {
-    /// Connections in all. For one more, the one that has waited longest for a request's head is closed, or for more of
-    /// its body if more of them wait for that; if all are at work, it is closed itself.
+    /// Connections in total. At the limit, a new one evicts the one that has waited longest for a request head, or for
+    /// more of a body if more of them wait for that. If all are busy, the new one is closed.
     pub max_connections: usize,
-    /// Connections from one address; the same among its own.
+    /// Connections from one address; at the limit, it evicts its own.
     pub max_per_address: usize,
-    /// For a request's head, for the TLS handshake, and between requests on one connection.
+    /// For a request head, for the TLS handshake, and between two requests on a connection.
     pub head_timeout: Duration,
-    /// A client that takes no byte of its answer for this long is gone.
+    /// A client that reads no byte of its response for this long is dropped.
     pub stall_timeout: Duration,
-    /// Header lines.
+    /// Header lines of a request.
     pub max_headers: usize,
-    /// Bytes of a request's head.
+    /// Bytes of a request head.
     pub max_head_bytes: usize,
 }
 
@@ -54,9 +59,9 @@ impl Default for ServerLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// What answers requests.
+/// Handles requests.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// Answers one.
+    /// Handles one request.
     fn handle(&self, request: Request<RequestBody>) -> impl Future<Output = Response> + Send;
 }
 
@@ -69,7 +74,7 @@ impl Handler for Router {
     }
 }
 
-/// A request is answered by the one that is there when it comes, to its end.
+/// A request stays with the handler that was current when it arrived.
 impl<H: Handler> Handler for Reloadable<H> {
     async fn handle(&self, request: Request<RequestBody>) -> Response {
         let handler = self.load();
@@ -77,27 +82,27 @@ impl<H: Handler> Handler for Reloadable<H> {
     }
 }
 
-/// What a listener serves, and how.
+/// What a listener serves.
 #[derive(Debug, Clone)]
 pub struct HttpServer<H> {
-    /// Who answers.
+    /// Handles the requests.
     pub handler: H,
-    /// The bounds.
+    /// The limits.
     pub limits: ServerLimits,
-    /// Somebody else holds the socket too (systemd), so that who waits in its queue is served after us.
+    /// systemd holds the socket too, so that connections in its backlog are served by the next process.
     pub socket_activated: bool,
-    /// TLS, if the listener speaks it.
+    /// None for plain HTTP.
     pub tls: Option<TlsAcceptor>,
 }
 
 impl<H: Handler> HttpServer<H> {
-    /// A listener that speaks plain HTTP.
+    /// Plain HTTP with default limits.
     pub fn plain(handler: H) -> Self {
         Self { handler, limits: ServerLimits::default(), socket_activated: false, tls: None }
     }
 }
 
-/// A TLS acceptor; its own type because the library's prints nothing.
+/// A TLS acceptor that implements `Debug`, which the library's does not.
 #[derive(Clone)]
 pub struct TlsAcceptor(pub tokio_rustls::TlsAcceptor);
 
@@ -107,7 +112,7 @@ impl std::fmt::Debug for TlsAcceptor {
     }
 }
 
-/// Sends without delay, and finds a peer that vanished without a word (a sleeping Mac, a pulled cable) within 30 s.
+/// Disables Nagle's algorithm, and detects a dead peer (a sleeping Mac, a pulled cable) within 30 s.
 pub fn set_socket_options(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new()

@@ -1,11 +1,11 @@
-//! A fixed number of places, taken at once or not at all. There is no queue to wait in.
+//! A bounded number of slots, acquired at once or not at all: there is no queue.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// A number of places.
+/// A bounded number of slots.
 #[derive(Debug)]
 pub struct Slots {
     limit: AtomicUsize,
@@ -13,32 +13,32 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// This many places, all free.
+    /// All of them free.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit: AtomicUsize::new(limit), inflight: AtomicUsize::new(0) })
     }
 
-    /// A place, if one is free now.
+    /// A slot, if one is free now.
     pub fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         self.inflight
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
-                (taken < self.limit()).then_some(taken + 1)
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |inflight| {
+                (inflight < self.limit()).then_some(inflight + 1)
             })
             .ok()
             .map(|_| Permit(self.clone()))
     }
 
-    /// How many places there are.
+    /// How many slots there are.
     pub fn limit(&self) -> usize {
         self.limit.load(Ordering::Acquire)
     }
 
-    /// From now on there are this many. Places that are taken stay so, even above it.
+    /// Changes the number of slots. Those in use stay in use, even above the limit.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Release);
     }
 
-    /// How many are taken.
+    /// How many are in use.
     pub fn inflight(&self) -> usize {
         self.inflight.load(Ordering::Acquire)
     }
@@ -49,7 +49,7 @@ impl Slots {
     }
 }
 
-/// A place taken; dropping it gives it back.
+/// A slot in use; dropping it releases the slot.
 #[derive(Debug)]
 pub struct Permit(Arc<Slots>);
 
@@ -59,14 +59,14 @@ impl Drop for Permit {
     }
 }
 
-/// A share in a place taken, for several who work on one request: it is given back once all shares are gone.
+/// A slot shared by several tasks that work on one request: released when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct SharedPermit {
     _permits: Arc<(Permit, Option<Permit>)>,
 }
 
 impl SharedPermit {
-    /// A place that counts in a second set of slots as well, where there is one.
+    /// A slot, with one of a second set that counts the request as well.
     pub fn new(permit: Permit, second: Option<Permit>) -> Self {
         Self { _permits: Arc::new((permit, second)) }
     }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_holds_and_a_dropped_permit_frees_its_place() {
+    fn the_limit_holds_and_a_dropped_permit_frees_its_slot() {
         let slots = Slots::new(2);
         let first = slots.try_acquire();
         let second = slots.try_acquire();
@@ -95,18 +95,18 @@ mod tests {
     }
 
     #[test]
-    fn a_place_in_two_sets_is_given_back_in_both_once_all_shares_are_gone() {
+    fn a_slot_in_two_sets_is_released_in_both_with_the_last_clone() {
         let (one, other) = (Slots::new(2), Slots::new(1));
-        let place = SharedPermit::new(one.try_acquire().unwrap(), other.try_acquire());
-        let share = place.clone();
-        drop(place);
+        let permit = SharedPermit::new(one.try_acquire().unwrap(), other.try_acquire());
+        let clone = permit.clone();
+        drop(permit);
         assert_eq!((one.inflight(), other.inflight()), (1, 1));
-        drop(share);
+        drop(clone);
         assert_eq!((one.inflight(), other.inflight()), (0, 0));
     }
 
     #[test]
-    fn a_changed_limit_counts_at_once_and_takes_no_place_away() {
+    fn a_changed_limit_counts_at_once_and_revokes_no_slot() {
         let slots = Slots::new(2);
         let taken = [slots.try_acquire(), slots.try_acquire()];
         slots.set_limit(3);
@@ -115,7 +115,7 @@ mod tests {
         slots.set_limit(1);
         assert_eq!((slots.limit(), slots.inflight(), slots.available()), (1, 3, 0));
         drop(taken);
-        assert!(slots.try_acquire().is_none(), "the third still has the one place");
+        assert!(slots.try_acquire().is_none(), "the third still has the only slot");
         drop(third);
         assert!(slots.try_acquire().is_some());
     }

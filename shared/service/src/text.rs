@@ -1,4 +1,4 @@
-//! Foreign text on its way into a header, a log line, an error or a terminal: cut, and made visible.
+//! Foreign text in headers, log lines, errors and terminals: truncated, without control characters.
 
 use std::borrow::Cow;
 
@@ -7,13 +7,13 @@ pub fn prefix(text: &str, chars: usize) -> &str {
     text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end])
 }
 
-/// The first `chars` characters, with a sign where more follow.
+/// The first `chars` characters, with an ellipsis if there are more.
 pub fn ellipsize(text: &str, chars: usize) -> Cow<'_, str> {
     let cut = prefix(text, chars);
     if cut.len() < text.len() { Cow::Owned(format!("{cut}\u{2026}")) } else { Cow::Borrowed(text) }
 }
 
-/// At most `chars` characters on one line: control characters are left out.
+/// At most `chars` characters on one line, without control characters.
 pub fn one_line(text: &str, chars: usize) -> String {
     text.chars().filter(|char| !char.is_control()).take(chars).collect()
 }

@@ -6,7 +6,7 @@ mod gpu;
 
 use serde::{Deserialize, Serialize};
 
-pub use gpu::GpuReport;
+pub use gpu::{FieldUnit, GpuReport};
 
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

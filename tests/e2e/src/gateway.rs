@@ -10,14 +10,14 @@ use std::{
 };
 
 use gateway::{
-    Listeners, ServeError, cli,
+    Listeners, cli,
     config::{self, Config},
     serving::reload::ConfigSource,
     sleep::{ClockSource, Clocks},
 };
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
-use service::lifecycle::Lifecycle;
+use service::{lifecycle::Lifecycle, process::ServeError};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 

@@ -291,7 +291,7 @@ async fn a_path_that_is_none_is_answered_with_the_one_that_is_near() {
     ] {
         for answer in ask(path).await {
             assert_eq!((answer.status, answer.code()), (404, "not_found"), "{path}: {answer:?}");
-            assert!(answer.message().ends_with(&format!("id you mean {near}?")), "{path}: {answer:?}");
+            assert!(answer.message().ends_with(&format!("Did you mean {near}?")), "{path}: {answer:?}");
         }
     }
     for answer in ask("/v1/audio/speech").await {
@@ -300,7 +300,7 @@ async fn a_path_that_is_none_is_answered_with_the_one_that_is_near() {
     }
     for path in ["/chat/completions", "/v1/v1/chat/completions", "/v1/chat/completions/"] {
         let answer = TestResponse::read(both.gateway.json_request(path, "{}").send().await.unwrap()).await;
-        assert!(answer.message().contains("did you mean /v1/chat/completions?"), "{path}: {answer:?}");
+        assert!(answer.message().contains("Did you mean /v1/chat/completions?"), "{path}: {answer:?}");
     }
 }
 

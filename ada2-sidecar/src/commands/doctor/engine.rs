@@ -19,14 +19,11 @@ use super::{
 };
 use crate::{
     config::{Config, EngineKind},
-    engine::{
-        Engine, EngineError,
-        inspect::{EngineIdentity, model_warnings},
-    },
+    engine::{Engine, EngineError, EngineIdentity},
     gpu::processes::pids_of_unit,
     graph_validation,
     images::{
-        choice,
+        choice, model_warnings,
         models::{self, EngineModel},
     },
     port::{self, listening_addresses, listening_addresses_of},

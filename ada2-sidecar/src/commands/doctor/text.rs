@@ -2,17 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use service::text::ellipsize;
+
 /// Characters of a message that somebody else wrote.
 const MAX_CHARS: usize = 400;
 
 /// Foreign text for a line: without control characters, and cut.
 pub(super) fn sanitize(text: &str) -> String {
-    let visible = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut line: String = visible.take(MAX_CHARS + 1).collect();
-    if line.chars().count() > MAX_CHARS {
-        line = line.chars().take(MAX_CHARS).chain(['…']).collect();
-    }
-    line
+    ellipsize(text.trim(), MAX_CHARS).replace(char::is_control, " ")
 }
 
 /// Where settings are changed.

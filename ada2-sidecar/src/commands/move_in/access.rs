@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use ipnet::IpNet;
-use service::{guard::PRIVATE_RANGES, settings::list};
+use service::{client_info::PRIVATE_RANGES, settings::list};
 
 use super::{
     record::Plan,

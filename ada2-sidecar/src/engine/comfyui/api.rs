@@ -1,16 +1,15 @@
-//! ComfyUI's HTTP API (recorded from 0.33.0, 0.12.1 and 0.3.64), as far as it is used. Every answer is bounded in time
-//! and size.
+//! The part of ComfyUI's HTTP API that we use (recorded from 0.33.0, 0.12.1 and 0.3.64).
 
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, Response, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use service::outbound::{ConnectionPolicy, ReadBodyError, plaintext_client_builder, read_limited};
+use service::outbound::{ReadBodyError, read_limited};
 
 use super::{
-    checkpoints::{FileStamp, RawMetadata},
+    checkpoint_file::{FileStamp, RawMetadata},
     history::{HistoryEntry, OutputFile},
     queue::Queue,
     rejection,
@@ -18,47 +17,39 @@ use super::{
 };
 use crate::engine::{
     EngineError,
-    http::{body_error, transport_error},
+    http::{EngineClient, HttpDialect, RESPONSE_TIMEOUT, body_error, transport_error, with_json},
     upload::png_form,
 };
 
-/// For everything but a picture.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a picture over a slow disk.
-const IMAGE_TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_ANSWER: usize = 16 << 20;
-const MAX_IMAGE_BYTES: usize = 64 << 20;
-/// For one file's metadata, which is read off a disk.
+/// For one file's metadata, which the server reads from disk.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
-/// The server reads headers up to 1 MiB, pictures of the model in them, and writes them out up to three times as long.
+/// The server reads headers up to 1 MiB, with images in them, and writes them up to three times as long.
 const MAX_METADATA: usize = 4 << 20;
-/// ComfyUI has no login of its own: a custom node brought it, or a proxy in front.
-const LOGIN_HINT: &str =
-    "a custom node or a proxy in front asks; take it away, or name ComfyUI's own address";
-/// Where pictures to edit are put: the engine empties this folder at its start. It has no way to delete one.
+const DIALECT: HttpDialect = HttpDialect {
+    name: "ComfyUI",
+    // ComfyUI itself has no login.
+    login_hint: "a custom node or a proxy in front asks; take it away, or name ComfyUI's own address",
+    error_message: |status, path, body| {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        match body.get("error") {
+            Some(Value::Object(_)) => rejection::rejection_message(&body),
+            _ => format!("ComfyUI answered {} to {path}", status.as_u16()),
+        }
+    },
+};
+/// Where images to edit are uploaded: the engine empties this directory when it starts. Its API cannot delete a file.
 const UPLOADS: [(&str, &str); 3] = [("type", "temp"), ("subfolder", "ada2-sidecar"), ("overwrite", "true")];
 
 /// The API of one server.
 #[derive(Debug, Clone)]
-pub(super) struct ComfyUiApi {
-    base: Url,
-    /// For what may be sent twice.
-    pooled: Client,
-    /// For what spends GPU time, and what that bought: a request on a dead pooled connection would leave unknown whether
-    /// it arrived.
-    fresh: Client,
-}
+pub(super) struct ComfyUiApi(EngineClient);
 
 impl ComfyUiApi {
-    /// The API at this address.
     pub(super) fn new(base: Url) -> Self {
-        let client = |connections| {
-            plaintext_client_builder(connections).build().expect("the client has no settings that can fail")
-        };
-        Self { base, pooled: client(ConnectionPolicy::Pooled), fresh: client(ConnectionPolicy::PerRequest) }
+        Self(EngineClient::new(base, &DIALECT))
     }
 
-    /// The WebSocket's address for a client of this name.
+    /// The WebSocket's address for this client id.
     pub(super) fn events_url(&self, client: &str) -> String {
         let mut url = self.url(&["ws"]);
         let _ = url.set_scheme("ws");
@@ -66,116 +57,116 @@ impl ComfyUiApi {
         url.into()
     }
 
-    /// The version; proof that this is ComfyUI and not whatever else listens there.
+    /// The version: proof that ComfyUI answers, and no other program.
     pub(super) async fn version(&self) -> Result<Version, EngineError> {
-        let answer: Value = self.get(&["system_stats"]).await?;
-        let version = answer.pointer("/system/comfyui_version").and_then(Value::as_str).ok_or_else(|| {
-            EngineError::UnexpectedResponse(
-                "what answers is not ComfyUI: /system_stats names no version".to_owned(),
-            )
-        })?;
+        let response: Value = self.get(&["system_stats"]).await?;
+        let version =
+            response.pointer("/system/comfyui_version").and_then(Value::as_str).ok_or_else(|| {
+                EngineError::UnexpectedResponse(
+                    "what answers is not ComfyUI: /system_stats names no version".to_owned(),
+                )
+            })?;
         Ok(Version::read(version))
     }
 
-    /// The files that checkpoints can be loaded from.
+    /// The checkpoint files.
     pub(super) async fn checkpoints(&self) -> Result<Vec<String>, EngineError> {
         self.get(&["models", "checkpoints"]).await
     }
 
-    /// The files of diffusion models alone. A server that does not tell them has none for us.
+    /// The diffusion model files. Servers without this list have none for us.
     pub(super) async fn diffusion_models(&self) -> Result<Vec<String>, EngineError> {
         match self.get(&["models", "diffusion_models"]).await {
             Err(EngineError::Failed(_) | EngineError::UnexpectedResponse(_)) => Ok(Vec::new()),
-            answer => answer,
+            response => response,
         }
     }
 
-    /// Size and time of change of each of those files, where the server tells them.
+    /// Each checkpoint file's size and modification time, if the server lists them.
     pub(super) async fn checkpoint_stamps(&self) -> Result<HashMap<String, FileStamp>, EngineError> {
         #[derive(Deserialize)]
-        struct Listed {
+        struct ListedFile {
             name: String,
             modified: f64,
             size: u64,
         }
-        let listed: Vec<Listed> = self.get(&["experiment", "models", "checkpoints"]).await?;
-        // A name in two folders is the first one's, as for the loaders.
-        let stamped = |Listed { name, modified, size }| (name, FileStamp { modified, size });
-        Ok(listed.into_iter().rev().map(stamped).collect())
+        let listed: Vec<ListedFile> = self.get(&["experiment", "models", "checkpoints"]).await?;
+        // Of files with the same name in two directories, the loaders take the first.
+        let stamp = |ListedFile { name, modified, size }| (name, FileStamp { modified, size });
+        Ok(listed.into_iter().rev().map(stamp).collect())
     }
 
-    /// What this file's header says of its kind; nothing where it has no metadata, and where the server cannot read it.
+    /// A file's metadata; None if it has none or the server cannot read it.
     pub(super) async fn metadata(&self, file: &str) -> Result<Option<RawMetadata>, EngineError> {
         let mut url = self.url(&["view_metadata", "checkpoints"]);
         url.query_pairs_mut().append_pair("filename", file);
-        let sent = self.pooled.get(url).timeout(METADATA_TIMEOUT).send().await;
-        let answer = sent.map_err(|error| transport_error(&error))?;
-        if !answer.status().is_success() {
+        let response = self.0.pooled.get(url).timeout(METADATA_TIMEOUT).send().await;
+        let response = response.map_err(|error| transport_error(&error))?;
+        if !response.status().is_success() {
             return Ok(None);
         }
-        match read_limited(answer, MAX_METADATA).await {
+        match read_limited(response, MAX_METADATA).await {
             Ok(body) => Ok(serde_json::from_slice(&body).ok()),
             Err(ReadBodyError::TooLarge) => Ok(None),
-            Err(fault) => Err(body_error(fault)),
+            Err(error) => Err(body_error(error)),
         }
     }
 
-    /// Who is served and who waits.
     pub(super) async fn queue(&self) -> Result<Queue, EngineError> {
         self.get(&["queue"]).await
     }
 
-    /// What became of a prompt; none while it waits or runs, and for one that the server does not know.
+    /// The result of a prompt; None while it waits or runs, and for unknown prompts.
     pub(super) async fn history_entry(&self, prompt: &str) -> Result<Option<HistoryEntry>, EngineError> {
-        let mut answer: serde_json::Map<String, Value> = self.get(&["history", prompt]).await?;
-        let entry: Option<HistoryEntry> = answer
+        let mut response: serde_json::Map<String, Value> = self.get(&["history", prompt]).await?;
+        let entry: Option<HistoryEntry> = response
             .remove(prompt)
             .map(serde_json::from_value)
             .transpose()
-            .map_err(|_| unexpected_response("/history"))?;
+            .map_err(|_| self.0.unexpected_response("/history"))?;
         if entry.as_ref().is_some_and(|entry| !entry.belongs_to(prompt)) {
-            return Err(unexpected_response("/history"));
+            return Err(self.0.unexpected_response("/history"));
         }
         Ok(entry)
     }
 
-    /// What a class of nodes takes and gives; none for one that the server does not know.
+    /// The description of a class of nodes; None if the server does not know it.
     pub(super) async fn node_class(&self, name: &str) -> Result<Option<Value>, EngineError> {
-        let mut answer: serde_json::Map<String, Value> = self.get(&["object_info", name]).await?;
-        Ok(answer.remove(name))
+        let mut response: serde_json::Map<String, Value> = self.get(&["object_info", name]).await?;
+        Ok(response.remove(name))
     }
 
-    /// Hands over a prompt. Faults that the server finds with a part of the graph come with 200: it would run the rest.
+    /// Submits a prompt. If only a part of the graph is invalid, the server responds with 200 and runs the rest.
     pub(super) async fn submit(&self, payload: &Value) -> Result<(), EngineError> {
-        let answer: Value = read(self.post(&self.fresh, &["prompt"], payload).await?).await?;
-        match answer.get("node_errors").and_then(Value::as_object) {
-            // Under another name than ours it could be neither followed nor cancelled.
-            Some(faults) if faults.is_empty() && answer["prompt_id"] != payload["prompt_id"] => {
-                Err(unexpected_response("/prompt"))
+        let response: Value = self.0.read(self.post(&self.0.fresh, &["prompt"], payload).await?).await?;
+        match response.get("node_errors").and_then(Value::as_object) {
+            // With another id it could be neither followed nor cancelled.
+            Some(errors) if errors.is_empty() && response["prompt_id"] != payload["prompt_id"] => {
+                Err(self.0.unexpected_response("/prompt"))
             }
-            Some(faults) if faults.is_empty() => Ok(()),
-            Some(_) => Err(EngineError::Failed(rejection::rejection_message(&answer))),
-            None => Err(unexpected_response("/prompt")),
+            Some(errors) if errors.is_empty() => Ok(()),
+            Some(_) => Err(EngineError::Failed(rejection::rejection_message(&response))),
+            None => Err(self.0.unexpected_response("/prompt")),
         }
     }
 
-    /// Takes these prompts out of the queue as far as they wait.
+    /// Removes those of these prompts that wait.
     pub(super) async fn delete_from_queue(&self, prompts: &[String]) -> Result<(), EngineError> {
-        self.post(&self.pooled, &["queue"], &json!({"delete": prompts})).await.map(drop)
+        self.post(&self.0.pooled, &["queue"], &json!({"delete": prompts})).await.map(drop)
     }
 
-    /// Ends this prompt if it runs, and no other.
+    /// Interrupts this prompt if it runs, and no other.
     pub(super) async fn interrupt(&self, prompt: &str, _: InterruptsById) -> Result<(), EngineError> {
-        self.post(&self.pooled, &["interrupt"], &json!({"prompt_id": prompt})).await.map(drop)
+        self.post(&self.0.pooled, &["interrupt"], &json!({"prompt_id": prompt})).await.map(drop)
     }
 
-    /// Asks the server to give back memory as soon as nothing runs.
+    /// Makes the server free memory as soon as nothing runs.
     pub(super) async fn free_memory(&self) -> Result<(), EngineError> {
-        let what = json!({"unload_models": true, "free_memory": true});
-        self.post(&self.pooled, &["free"], &what).await.map(drop)
+        let body = json!({"unload_models": true, "free_memory": true});
+        self.post(&self.0.pooled, &["free"], &body).await.map(drop)
     }
 
-    /// Puts a PNG where the nodes that load pictures find it; gives what they call it.
+    /// Uploads a PNG; returns the name by which nodes load it.
     pub(super) async fn upload(&self, png: &[u8]) -> Result<String, EngineError> {
         #[derive(Deserialize)]
         struct Uploaded {
@@ -183,75 +174,41 @@ impl ComfyUiApi {
             #[serde(default)]
             subfolder: String,
             #[serde(rename = "type")]
-            folder: String,
+            directory: String,
         }
         let name = format!("{}.png", uuid::Uuid::new_v4().simple());
         let form = png_form("image", &name, png, &UPLOADS);
-        let request = self.fresh.post(self.url(&["upload", "image"])).timeout(IMAGE_TIMEOUT);
-        let request = request.header("content-type", form.content_type).body(form.body);
-        let Uploaded { name, subfolder, folder } = read(send_checked(request).await?).await?;
+        let Uploaded { name, subfolder, directory } =
+            self.0.upload(self.url(&["upload", "image"]), form).await?;
         let path = if subfolder.is_empty() { name } else { format!("{subfolder}/{name}") };
-        Ok(if folder == "input" { path } else { format!("{path} [{folder}]") })
+        Ok(if directory == "input" { path } else { format!("{path} [{directory}]") })
     }
 
-    /// A picture's bytes.
+    /// An image's bytes.
     pub(super) async fn image(&self, file: &OutputFile) -> Result<Bytes, EngineError> {
         let mut url = self.url(&["view"]);
         url.query_pairs_mut()
             .append_pair("filename", &file.filename)
             .append_pair("subfolder", &file.subfolder)
-            .append_pair("type", &file.folder);
-        let answer = send_checked(self.fresh.get(url).timeout(IMAGE_TIMEOUT)).await?;
-        read_limited(answer, MAX_IMAGE_BYTES).await.map_err(body_error)
+            .append_pair("type", &file.directory);
+        self.0.image(url).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, EngineError> {
-        read(send_checked(self.pooled.get(self.url(path)).timeout(RESPONSE_TIMEOUT)).await?).await
+        self.0.get(self.url(path)).await
     }
 
     async fn post(&self, client: &Client, path: &[&str], body: &Value) -> Result<Response, EngineError> {
-        let request = client.post(self.url(path)).timeout(RESPONSE_TIMEOUT);
-        send_checked(request.header("content-type", "application/json").body(body.to_string())).await
+        self.0.send(with_json(client.post(self.url(path)).timeout(RESPONSE_TIMEOUT), body)).await
     }
 
     fn url(&self, path: &[&str]) -> Url {
-        let mut url = self.base.clone();
+        let mut url = self.0.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.clear().extend(path);
         }
         url
     }
-}
-
-/// Any status but 2xx is an error: with the server's own words if it has any.
-async fn send_checked(request: RequestBuilder) -> Result<Response, EngineError> {
-    let answer = request.send().await.map_err(|error| transport_error(&error))?;
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(answer);
-    }
-    let path = answer.url().path().to_owned();
-    if status == StatusCode::UNAUTHORIZED {
-        return Err(EngineError::LoginRequired(LOGIN_HINT.to_owned()));
-    }
-    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_error)?;
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    Err(EngineError::Failed(match body.get("error") {
-        Some(Value::Object(_)) => rejection::rejection_message(&body),
-        _ => format!("ComfyUI answered {} to {path}", status.as_u16()),
-    }))
-}
-
-async fn read<T: DeserializeOwned>(answer: Response) -> Result<T, EngineError> {
-    let path = answer.url().path().to_owned();
-    let body = read_limited(answer, MAX_ANSWER).await.map_err(body_error)?;
-    serde_json::from_slice(&body).map_err(|_| unexpected_response(&path))
-}
-
-fn unexpected_response(path: &str) -> EngineError {
-    EngineError::UnexpectedResponse(format!(
-        "what answers is not ComfyUI as we know it: {path} gives other JSON, or none"
-    ))
 }
 
 #[cfg(test)]

@@ -1,34 +1,30 @@
-//! ComfyUI's events: frames of one WebSocket (recorded from 0.33.0, 0.12.1 and 0.3.64). Pure.
+//! ComfyUI's events: frames of a WebSocket (recorded from 0.33.0, 0.12.1 and 0.3.64).
 
 use serde_json::{Value, json};
 
 use crate::engine::previews::MAX_PREVIEW;
 
-/// What is of interest in them. How a job ended is not: the history tells that once, and for certain.
+/// The events of interest. How a job ended is read from the history, which is reliable.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum ComfyUiEvent {
+pub(in crate::engine) enum ComfyUiEvent {
     /// A node of the prompt took a step.
     Progress {
-        /// The prompt.
         prompt: String,
         /// Of the node's steps, 0 to 1.
         fraction: f64,
     },
-    /// The prompt ended, well or not, and its entry in the history is written.
-    Ended {
-        /// The prompt.
-        prompt: String,
-    },
-    /// The connection is lost or was lost: whoever waits must look for himself.
+    /// The prompt finished or failed, and its entry in the history is written.
+    Ended { prompt: String },
+    /// Events may have been missed: every job must poll.
     Resync,
 }
 
-/// The first message of ours: with it previews say whose they are.
+/// Our first message: it makes previews name their prompt.
 pub(super) fn feature_flags_message() -> String {
     json!({"type": "feature_flags", "data": {"supports_preview_metadata": true}}).to_string()
 }
 
-/// Reads a text frame. What is not understood is nothing: events of newer versions must not disturb.
+/// Reads a text frame. Unknown events of newer versions are ignored.
 pub(super) fn read_text(text: &str) -> Option<ComfyUiEvent> {
     let frame: Value = serde_json::from_str(text).ok()?;
     let data = &frame["data"];
@@ -43,12 +39,10 @@ pub(super) fn read_text(text: &str) -> Option<ComfyUiEvent> {
     }
 }
 
-/// A preview that says whose it is: `4`, the length of the JSON, the JSON, the picture. Those that do not say may be
-/// anybody's.
+/// A preview that names its prompt: `4`, the length of the JSON, the JSON, the image. Others may belong to any client.
 const PREVIEW_WITH_METADATA: u32 = 4;
 
-/// Reads a binary frame: a prompt, and how its picture looks; the progress of the same step follows. What is too large for
-/// that is none.
+/// Reads a binary frame: a prompt and its preview, unless it is too large; the progress of the same step follows.
 pub(super) fn read_binary(frame: &[u8]) -> Option<(String, &[u8])> {
     let number = |at: usize| Some(u32::from_be_bytes(frame.get(at..at + 4)?.try_into().ok()?));
     if number(0)? != PREVIEW_WITH_METADATA {
@@ -107,7 +101,7 @@ mod tests {
         assert_eq!(read_binary(&frame), Some((ID.to_owned(), &png[..])));
         let plain = [&1_u32.to_be_bytes()[..], &2_u32.to_be_bytes(), &png].concat();
         assert_eq!(read_binary(&plain), None);
-        // Whether the rest is a whole picture is seen where it is wanted.
+        // The image itself is checked where it is used.
         for cut in 0..=frame.len() - png.len() {
             assert_eq!(read_binary(&frame[..cut]), None, "cut off at {cut}");
         }

@@ -1,12 +1,9 @@
-//! The built-in graphs, one for each task: ComfyUI tells the kinds of models apart by itself. They are templates like
-//! a user's own.
+//! The built-in graphs, one for each task, whatever the model's family: templates like a user's own.
 
 use std::collections::HashMap;
 
-use crate::{
-    images::Task,
-    images::template::{GraphFormat, Template},
-};
+use super::GRAPH_FORMAT;
+use crate::images::{Task, template::Template};
 
 /// By task.
 pub(super) type ComfyUiTemplates = HashMap<Task, Template>;
@@ -14,7 +11,7 @@ pub(super) type ComfyUiTemplates = HashMap<Task, Template>;
 macro_rules! template {
     ($name:literal) => {
         Template::read(
-            GraphFormat::ComfyUi,
+            GRAPH_FORMAT,
             include_str!(concat!("graphs/", $name, ".json")),
             include_str!(concat!("graphs/", $name, ".yaml")),
         )
@@ -22,7 +19,6 @@ macro_rules! template {
     };
 }
 
-/// All of them.
 pub(super) fn all() -> ComfyUiTemplates {
     HashMap::from([
         (Task::Generate, template!("generate")),

@@ -1,14 +1,14 @@
-//! What became of a prompt, as its entry in the history tells it. Pure.
+//! The result of a prompt: its entry in the history.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::engine::{EngineError, sanitize_message};
 
-/// A prompt that has ended.
+/// A finished prompt.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct HistoryEntry {
-    /// What was ordered; second comes the prompt's id.
+    /// The prompt as submitted; its id is the second element.
     #[serde(default)]
     prompt: Value,
     #[serde(default)]
@@ -17,7 +17,7 @@ pub(super) struct HistoryEntry {
     status: Value,
 }
 
-/// A picture in one of the engine's folders.
+/// An image in one of the engine's directories.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct OutputFile {
     pub(super) filename: String,
@@ -25,51 +25,50 @@ pub(super) struct OutputFile {
     pub(super) subfolder: String,
     /// `output`, `temp` or `input`.
     #[serde(rename = "type")]
-    pub(super) folder: String,
+    pub(super) directory: String,
 }
 
 impl HistoryEntry {
-    /// Whether it is of this prompt, as far as it says.
+    /// Whether it belongs to this prompt, as far as it says.
     pub(super) fn belongs_to(&self, prompt: &str) -> bool {
-        self.prompt.get(1).and_then(Value::as_str).is_none_or(|own| own == prompt)
+        self.prompt.get(1).and_then(Value::as_str).is_none_or(|actual| actual == prompt)
     }
 
-    /// The picture of this node, or why there is none.
+    /// The image of this node, or why there is none.
     pub(super) fn output_image(&self, node: &str) -> Result<OutputFile, EngineError> {
         if self.status["status_str"] == "error" {
             return Err(self.failure());
         }
         let file = self.outputs[node]["images"].get(0).cloned();
         file.and_then(|file| serde_json::from_value(file).ok()).ok_or_else(|| {
-            EngineError::Failed(format!("the engine finished the job without a picture of its node {node:?}"))
+            EngineError::Failed(format!("the engine finished the job without an image from node {node:?}"))
         })
     }
 
-    /// An interrupted prompt and a failed one differ in their messages only.
+    /// Interrupted and failed prompts differ only in their messages.
     fn failure(&self) -> EngineError {
         let messages = self.status["messages"].as_array().map_or(&[][..], Vec::as_slice);
-        let told = |name: &str| messages.iter().find(|message| message[0] == name).map(|message| &message[1]);
+        let message =
+            |name: &str| messages.iter().find(|message| message[0] == name).map(|message| &message[1]);
         let text = |error: &Value, name: &str| error[name].as_str().unwrap_or_default().to_owned();
-        match (told("execution_error"), told("execution_interrupted")) {
+        match (message("execution_error"), message("execution_interrupted")) {
             (Some(error), _) => {
                 classify_error(&text(error, "exception_type"), &text(error, "exception_message"))
             }
             (None, Some(_)) => EngineError::Interrupted("the job was interrupted in ComfyUI".to_owned()),
-            (None, None) => {
-                EngineError::Failed("the engine says that the job failed, and not why".to_owned())
-            }
+            (None, None) => EngineError::Failed("the engine reported a failure without a reason".to_owned()),
         }
     }
 }
 
-fn classify_error(kind: &str, message: &str) -> EngineError {
+fn classify_error(exception_type: &str, message: &str) -> EngineError {
     let sanitized = sanitize_message(message);
     let lower = message.to_ascii_lowercase();
-    // The last is what PyTorch says of host memory.
-    let memory = kind.contains("OutOfMemory")
+    // The last is PyTorch's message for host memory.
+    let is_out_of_memory = exception_type.contains("OutOfMemory")
         || lower.contains("out of memory")
         || lower.contains("can't allocate memory");
-    if memory { EngineError::OutOfMemory(sanitized) } else { EngineError::Failed(sanitized) }
+    if is_out_of_memory { EngineError::OutOfMemory(sanitized) } else { EngineError::Failed(sanitized) }
 }
 
 #[cfg(test)]
@@ -101,17 +100,17 @@ mod tests {
         let file = OutputFile {
             filename: "t2i_00001_.png".into(),
             subfolder: "ada2".into(),
-            folder: "output".into(),
+            directory: "output".into(),
         };
         assert_eq!(done.output_image("9"), Ok(file));
-        let words = done.output_image("8").unwrap_err().to_string();
-        assert_eq!(words, "the engine finished the job without a picture of its node \"8\"");
+        let message = done.output_image("8").unwrap_err().to_string();
+        assert_eq!(message, "the engine finished the job without an image from node \"8\"");
     }
 
     #[test]
     fn a_failure_is_told_in_the_engines_words_without_its_inputs() {
-        let fail = |kind: &str, message: &str| {
-            let error = json!({"prompt_id": "p", "node_id": "8", "exception_message": message, "exception_type": kind,
+        let fail = |exception_type: &str, message: &str| {
+            let error = json!({"prompt_id": "p", "node_id": "8", "exception_message": message, "exception_type": exception_type,
                 "traceback": ["File \"/srv/comfyui/execution.py\""], "current_inputs": {"text": ["secret"]}});
             let messages = json!([["execution_start", {}], ["execution_error", error]]);
             entry(&json!({}), "error", &messages).output_image("9").unwrap_err()
@@ -120,7 +119,7 @@ mod tests {
             fail("PIL.UnidentifiedImageError", "cannot identify image file '/srv/comfyui/input/junk.png'\n"),
             EngineError::Failed("cannot identify image file [path]".into())
         );
-        for (kind, message) in [
+        for (exception_type, message) in [
             (
                 "torch.OutOfMemoryError",
                 "CUDA error\nThis error means you ran out of memory on your GPU.\n\nTIPS: …",
@@ -132,17 +131,17 @@ mod tests {
                  allocate 1 bytes.",
             ),
         ] {
-            assert!(matches!(fail(kind, message), EngineError::OutOfMemory(_)), "{message}");
+            assert!(matches!(fail(exception_type, message), EngineError::OutOfMemory(_)), "{message}");
         }
     }
 
     #[test]
     fn an_interrupted_job_is_told_from_a_failed_one() {
         let interrupted = json!([["execution_start", {}], ["execution_interrupted", {"node_id": "3"}]]);
-        let words = |entry: HistoryEntry| entry.output_image("9").unwrap_err().to_string();
-        assert_eq!(words(entry(&json!({}), "error", &interrupted)), "the job was interrupted in ComfyUI");
+        let message = |entry: HistoryEntry| entry.output_image("9").unwrap_err().to_string();
+        assert_eq!(message(entry(&json!({}), "error", &interrupted)), "the job was interrupted in ComfyUI");
         let failure = entry(&json!({}), "error", &interrupted).output_image("9").unwrap_err();
         assert!(matches!(failure, EngineError::Interrupted(_)), "{failure:?}");
-        assert!(words(entry(&json!({}), "error", &json!(null))).contains("not why"));
+        assert!(message(entry(&json!({}), "error", &json!(null))).contains("without a reason"));
     }
 }

@@ -1,21 +1,28 @@
-//! What is handed to ComfyUI for one picture. Pure.
+//! What a job sends to ComfyUI for one image.
 
+use std::io::Cursor;
+
+use bytes::Bytes;
+use image::ImageFormat;
 use serde_json::{Value, json};
 
 use super::samplers;
 use crate::{
-    images::Job,
-    images::template::{Binding, NodeInput, Template},
+    engine::EngineError,
+    images::{
+        Job,
+        template::{Binding, NodeInput, Template},
+    },
 };
 
-/// What an edit needs in the engine: what its nodes call the pictures that were put there for this job.
+/// The names of the images that were uploaded for an edit.
 #[derive(Debug, Default)]
 pub(super) struct ComfyUiUploads {
     pub(super) image: Option<String>,
     pub(super) mask: Option<String>,
 }
 
-/// The request body for the picture of this seed. `client` is told what happens to it.
+/// The request body for the image with this seed. Events go to the client.
 pub(super) fn prompt_payload(
     template: &Template,
     job: &Job,
@@ -26,29 +33,28 @@ pub(super) fn prompt_payload(
 ) -> Value {
     let mut graph = template.render(|binding, input| value(job, uploads, seed, binding, input));
     address_output(&mut graph[&template.output], prompt_id, job.discard);
-    // Without this word the web page's own choice counts. Versions before 0.4 do not know it, and make the previews that
-    // they were started with.
+    // Without this, the web page's setting counts. Versions before 0.4 ignore it, and use their command line's setting.
     let previews = if job.previews { "latent2rgb" } else { "none" };
     json!({"prompt": graph, "prompt_id": prompt_id, "client_id": client_id, "extra_data": {"preview_method": previews}})
 }
 
-/// A name of its own for each picture. Without, the same graph again would be answered from the engine's cache: with the
-/// name of an old file, which may be gone.
+/// Gives each image its own name. Otherwise the engine would answer the same graph from its cache, with the name of an old
+/// file that may be gone.
 fn address_output(node: &mut Value, prompt_id: &str, discard: bool) {
     if discard && node["class_type"] == "SaveImage" {
-        // Its pictures go to the folder that the engine empties at its start. It takes no prefix, and yet one that changes
+        // This node writes to the directory that the engine empties when it starts. It takes no prefix, but one that changes
         // keeps it out of the cache.
         node["class_type"] = json!("PreviewImage");
     }
     if let Some(prefix) = node["inputs"].get_mut("filename_prefix") {
-        let own = prefix.as_str().unwrap_or_default();
-        let between = if own.is_empty() || own.ends_with('/') { "" } else { "-" };
-        let short: String = prompt_id.chars().filter(char::is_ascii_hexdigit).take(12).collect();
-        *prefix = json!(format!("{own}{between}{short}"));
+        let prefix_text = prefix.as_str().unwrap_or_default();
+        let separator = if prefix_text.is_empty() || prefix_text.ends_with('/') { "" } else { "-" };
+        let short_id: String = prompt_id.chars().filter(char::is_ascii_hexdigit).take(12).collect();
+        *prefix = json!(format!("{prefix_text}{separator}{short_id}"));
     }
 }
 
-/// What goes into a bound input; nothing where the graph keeps its own.
+/// The value of a bound input; None: the graph keeps its own.
 fn value(
     job: &Job,
     uploads: &ComfyUiUploads,
@@ -76,22 +82,34 @@ fn value(
     }
 }
 
+/// The mask as RGB. ComfyUI (0.33) converts a greyscale file so that white becomes a little less than 1, which darkens every
+/// kept pixel; RGB it reads as it is.
+pub(super) fn mask_as_rgb(png: &[u8]) -> Result<Bytes, EngineError> {
+    let decode_error = |error| EngineError::Failed(format!("the mask cannot be converted: {error}"));
+    let mask = image::load_from_memory_with_format(png, ImageFormat::Png).map_err(decode_error)?;
+    let mut bytes = Vec::new();
+    mask.into_rgb8().write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).map_err(decode_error)?;
+    Ok(bytes.into())
+}
+
 #[cfg(test)]
 mod tests {
+    use image::{ColorType, DynamicImage, GrayImage};
+
     use super::*;
     use crate::{
         engine::comfyui::graphs,
         images::{
             Task,
             choice::ModelChoice,
-            models::{BaseModel, EngineModel},
+            models::{EngineModel, SD_1},
         },
     };
 
     const ID: &str = "8a78ad0b-6603-483f-83fb-0d1e5425ac53";
 
     fn job() -> Job {
-        let mut model = EngineModel::without_settings("m.safetensors", "m", BaseModel::Sd1);
+        let mut model = EngineModel::without_settings("m.safetensors", "m", &SD_1);
         model.handle = json!("m.safetensors");
         let job = Job::warm_up(ModelChoice { name: "m".into(), model: Some(model), preset: None });
         Job { scheduler: Some("dpmpp_2m_k".into()), strength: Some(0.5), discard: false, ..job }
@@ -136,5 +154,18 @@ mod tests {
         let mut bare = json!({"class_type": "MySave", "inputs": {}});
         address_output(&mut bare, ID, true);
         assert_eq!(bare, json!({"class_type": "MySave", "inputs": {}}));
+    }
+
+    #[test]
+    fn it_says_the_same_in_colour() {
+        let grey = GrayImage::from_fn(4, 2, |x, y| image::Luma([if x > y { 255 } else { 0 }]));
+        let mut png = Vec::new();
+        DynamicImage::ImageLuma8(grey.clone())
+            .write_to(&mut Cursor::new(&mut png), ImageFormat::Png)
+            .unwrap();
+        let coloured = image::load_from_memory(&mask_as_rgb(&png).unwrap()).unwrap();
+        assert_eq!(coloured.color(), ColorType::Rgb8);
+        assert_eq!(coloured.into_luma8(), grey);
+        assert!(mask_as_rgb(b"GIF89a").is_err());
     }
 }

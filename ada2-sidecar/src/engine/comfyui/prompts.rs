@@ -1,12 +1,12 @@
-//! The prompts of one job: one for each picture.
+//! The prompts of one job: one for each image.
 
 use super::ComfyUi;
 use crate::engine::GeneratedImage;
 
-/// One picture's prompt.
+/// One image's prompt.
 #[derive(Debug)]
 pub(super) struct Prompt {
-    /// Of our choosing, so that it is known even if the engine's answer is lost.
+    /// Chosen by us, so that it is known even if the engine's response is lost.
     pub(super) id: String,
     pub(super) seed: u64,
     pub(super) stage: PromptStage,
@@ -20,20 +20,20 @@ impl Prompt {
     }
 }
 
-/// How far the engine has come with it.
+/// What the engine knows of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PromptStage {
-    /// The engine has not heard of it.
+    /// Nothing.
     NotSubmitted,
-    /// It may have heard of it.
+    /// Perhaps nothing: there is no response yet.
     Sent,
-    /// It has answered, and took it or did not.
+    /// It was accepted or rejected.
     Acknowledged,
-    /// It is done with it.
+    /// It has ended.
     Finished,
 }
 
-/// Keeps the prompts among those that a request waits for.
+/// Marks the prompts as having a waiting request.
 pub(super) struct ActivePrompts<'a> {
     engine: &'a ComfyUi,
     prompts: Vec<String>,
@@ -65,7 +65,7 @@ mod tests {
         let engine = ComfyUi::new("http://127.0.0.1:9".parse().unwrap(), "tag".into());
         let prompt = Prompt::new(1);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _live = ActivePrompts::register(&engine, std::slice::from_ref(&prompt));
+            let _active = ActivePrompts::register(&engine, std::slice::from_ref(&prompt));
             assert!(engine.state().active_prompts.contains(&prompt.id), "before the engine hears of it");
             panic!("a fault of ours");
         }));

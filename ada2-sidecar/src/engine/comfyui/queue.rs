@@ -1,9 +1,8 @@
-//! ComfyUI's queue as `/queue` tells it. Pure.
+//! ComfyUI's queue (`/queue`).
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Who is served and who waits.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "RawQueue")]
 pub(super) struct Queue {
@@ -11,17 +10,14 @@ pub(super) struct Queue {
     pub(super) pending: Vec<QueuedPrompt>,
 }
 
-/// A prompt in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct QueuedPrompt {
-    /// Its id.
     pub(super) prompt_id: String,
-    /// Whose it is.
     client_id: Option<String>,
 }
 
 impl QueuedPrompt {
-    /// Whether it came from a client whose id begins like this.
+    /// Whether its client id begins with this.
     pub(super) fn is_from_client(&self, prefix: &str) -> bool {
         self.client_id.as_deref().is_some_and(|client| client.starts_with(prefix))
     }
@@ -30,7 +26,7 @@ impl QueuedPrompt {
 impl Queue {
     /// Whether the prompt waits or runs.
     pub(super) fn holds(&self, prompt: &str) -> bool {
-        self.running.iter().chain(&self.pending).any(|ticket| ticket.prompt_id == prompt)
+        self.running.iter().chain(&self.pending).any(|queued| queued.prompt_id == prompt)
     }
 }
 
@@ -42,13 +38,13 @@ struct RawQueue {
 
 impl From<RawQueue> for Queue {
     fn from(raw: RawQueue) -> Self {
-        let tickets = |items: &[Value]| items.iter().map(ticket).collect();
-        Self { running: tickets(&raw.queue_running), pending: tickets(&raw.queue_pending) }
+        let prompts = |items: &[Value]| items.iter().map(queued_prompt).collect();
+        Self { running: prompts(&raw.queue_running), pending: prompts(&raw.queue_pending) }
     }
 }
 
 /// `[number, prompt id, graph, {"client_id", …}, [output nodes]]`
-fn ticket(item: &Value) -> QueuedPrompt {
+fn queued_prompt(item: &Value) -> QueuedPrompt {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     QueuedPrompt { prompt_id: text(&item[1]).unwrap_or_default(), client_id: text(&item[3]["client_id"]) }
 }
@@ -71,7 +67,7 @@ mod tests {
                 && !queue.running[0].is_from_client("ada2-sidecar-2.")
         );
         assert!(
-            queue.pending.iter().all(|ticket| !ticket.is_from_client("ada2-sidecar-1.")),
+            queue.pending.iter().all(|prompt| !prompt.is_from_client("ada2-sidecar-1.")),
             "nobody's is not ours"
         );
         assert!(serde_json::from_str::<Queue>("{}").is_err(), "other JSON is no queue");

@@ -1,15 +1,15 @@
-//! Why ComfyUI would not take a graph: node and input by name, never the graph, lists of files or tracebacks. Pure.
+//! Why ComfyUI rejected a graph: node and input, never the graph, lists of files or tracebacks.
 
 use serde_json::Value;
 
 use crate::engine::sanitize_message;
 
-/// The words of a refusal: of the first node that was found fault with, else of the graph as a whole.
+/// The error of the first invalid node, else of the whole graph.
 pub(super) fn rejection_message(body: &Value) -> String {
-    let of_node = body["node_errors"]
+    let node_message = body["node_errors"]
         .as_object()
         .and_then(|nodes| nodes.iter().find_map(|(id, node)| node_error_message(id, node)));
-    let text = of_node.unwrap_or_else(|| {
+    let text = node_message.unwrap_or_else(|| {
         let text = |name: &str| body["error"][name].as_str().unwrap_or_default();
         match (text("message"), text("details")) {
             ("", _) => "no reason given".to_owned(),
@@ -26,14 +26,14 @@ fn node_error_message(id: &str, node: &Value) -> Option<String> {
     let input = error["extra_info"]["input_name"].as_str();
     let input = input.map(|name| format!(", input {name:?}")).unwrap_or_default();
     let message = error["message"].as_str().unwrap_or("no reason given");
-    let more = match error["type"].as_str() {
+    let detail = match error["type"].as_str() {
         Some("value_not_in_list") => {
             error["extra_info"]["received_value"].as_str().map(|value| format!(": {value:?}"))
         }
         Some("custom_validation_failed") => error["details"].as_str().map(|details| format!(": {details}")),
         _ => None,
     };
-    Some(format!("node {id:?} ({class}){input}: {message}{}", more.unwrap_or_default()))
+    Some(format!("node {id:?} ({class}){input}: {message}{}", detail.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn node_and_input_are_named() {
-        let failed = |class: &str, error: Value| {
+        let rejected = |class: &str, error: Value| {
             rejection_message(
                 &json!({"error": {"type": "prompt_outputs_failed_validation", "message": "Prompt outputs failed validation",
                 "details": "", "extra_info": {}},
@@ -52,7 +52,7 @@ mod tests {
             )
         };
         assert_eq!(
-            failed(
+            rejected(
                 "CheckpointLoaderSimple",
                 json!({"type": "value_not_in_list", "message": "Value not in list",
                     "details": "ckpt_name: 'missing.safetensors' not in ['a.safetensors', 'b.safetensors']",
@@ -62,7 +62,7 @@ mod tests {
              \"missing.safetensors\""
         );
         assert_eq!(
-            failed(
+            rejected(
                 "KSampler",
                 json!({"type": "required_input_missing", "message": "Required input is missing", "details": "steps",
                     "extra_info": {"input_name": "steps"}})
@@ -70,7 +70,7 @@ mod tests {
             "ComfyUI does not take the graph: node \"4\" (KSampler), input \"steps\": Required input is missing"
         );
         assert_eq!(
-            failed(
+            rejected(
                 "LoadImage",
                 json!({"type": "custom_validation_failed", "message": "Custom validation failed for node",
                     "details": "image - Invalid image file: nope.png", "extra_info": {}})

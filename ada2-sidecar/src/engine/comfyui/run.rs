@@ -1,9 +1,8 @@
-//! One job in ComfyUI, from the first order to the last picture, or to the proof that the GPU is free of it.
+//! Runs one job in ComfyUI: until its last image, or until the GPU is free of it.
 
 use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
-use picture::Format;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
     time::Instant,
@@ -15,8 +14,7 @@ use super::{
     cancel::{UnfinishedPrompts, cancel_and_confirm},
     events::ComfyUiEvent,
     history::HistoryEntry,
-    mask,
-    payload::{ComfyUiUploads, prompt_payload},
+    payload::{ComfyUiUploads, mask_as_rgb, prompt_payload},
     prompts::{ActivePrompts, Prompt, PromptStage},
 };
 use crate::{
@@ -24,87 +22,87 @@ use crate::{
     images::Job,
 };
 
-/// How often a job is looked for although no event came.
+/// Between polls without any event.
 const FALLBACK_POLL: Duration = Duration::from_secs(5);
-/// And where none can come: a new connection does not get the events of what was ordered under an old one.
+/// The same where none can arrive: a new connection does not get the events of prompts submitted over an old one.
 const DISCONNECTED_POLL: Duration = Duration::from_secs(1);
-/// A prompt leaves the queue and enters the history in one step, so one that is in neither is lost; looked for more than
-/// once, because the two are asked one after the other.
-const LOOKS: u8 = 3;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
-/// A failure is told when the engine has let go of the job's other pictures, but no later than this.
+/// A prompt moves from the queue to the history in one step, so one that is in neither is lost. Both are read several times,
+/// because they are read one after the other.
+const LOST_CHECKS: u8 = 3;
+const LOST_CHECK_INTERVAL: Duration = Duration::from_millis(300);
+/// A failure is reported when the engine is free of the job's other images, but no later than this.
 const FAILURE_REPORT_DELAY: Duration = Duration::from_secs(1);
 const LOST_JOB_MESSAGE: &str =
-    "the engine lost the job: it was restarted, or somebody took the job out of its queue";
+    "the engine lost the job: it was restarted, or someone removed the job from its queue";
 
 /// Runs the job. See [`crate::engine::ImageEngine::run`].
 pub(super) async fn run(engine: &ComfyUi, job: &Job, context: &JobContext) -> JobOutcome {
     let mask = rgb_mask(job).await?;
     let mut run = Run::new(engine, job, context, mask);
-    let _live = ActivePrompts::register(engine, &run.prompts);
+    let _active = ActivePrompts::register(engine, &run.prompts);
     let outcome = tokio::select! {
         biased;
         () = context.cancel.cancelled() => Err(EngineError::Cancelled),
-        outcome = run.make() => outcome,
+        outcome = run.generate() => outcome,
     };
     let error = match outcome {
         Ok(()) => return Ok(run.into_images()),
-        // Nobody is there: the GPU is free, and the queue was lost with the engine.
+        // The engine is gone, and its queue with it: the GPU is free.
         Err(error @ EngineError::ConnectionRefused(_)) => return Err(error),
         Err(error) => error,
     };
     let unfinished = run.unfinished();
     if !unfinished.prompts.is_empty() {
-        let mut letting_go = pin!(cancel_and_confirm(engine, &unfinished));
-        if tokio::time::timeout(FAILURE_REPORT_DELAY, letting_go.as_mut()).await.is_err() {
-            // Nobody need wait for the rest.
+        let mut cancelling = pin!(cancel_and_confirm(engine, &unfinished));
+        if tokio::time::timeout(FAILURE_REPORT_DELAY, cancelling.as_mut()).await.is_err() {
+            // Clients do not wait for the rest.
             context.complete(Err(error.clone()));
-            letting_go.await;
+            cancelling.await;
         }
     }
     if let EngineError::OutOfMemory(_) = &error
-        && let Err(fault) = engine.api.free_memory().await
+        && let Err(error) = engine.api.free_memory().await
     {
-        warn!(%fault, "the engine could not be asked to free its memory");
+        warn!(fault = %error, "cannot make the engine free its memory");
     }
     Err(error)
 }
 
-/// Not part of what a cancel interrupts: a thread that blocks goes on, and the slot is its.
+/// Cancellation does not interrupt this: the blocking thread would go on without a slot.
 async fn rgb_mask(job: &Job) -> Result<Option<Bytes>, EngineError> {
     let Some(mask) = job.source.as_ref().and_then(|source| source.mask.clone()) else { return Ok(None) };
-    let converting = tokio::task::spawn_blocking(move || mask::to_rgb_png(&mask));
+    let converting = tokio::task::spawn_blocking(move || mask_as_rgb(&mask));
     let converted =
-        converting.await.map_err(|_| EngineError::Failed("the mask's converter panicked".to_owned()));
+        converting.await.map_err(|_| EngineError::Failed("converting the mask panicked".to_owned()));
     converted?.map(Some)
 }
 
-/// What is known of a running job.
+/// A running job.
 struct Run<'a> {
     engine: &'a ComfyUi,
     job: &'a Job,
     context: &'a JobContext,
-    /// As ComfyUI reads it.
+    /// In the form that ComfyUI reads.
     mask: Option<Bytes>,
-    /// The node whose picture is the result.
+    /// The node whose image is the result.
     output: &'a str,
-    /// Whom its events are sent to.
+    /// The client that submitted its prompts.
     client_id: String,
     prompts: Vec<Prompt>,
-    /// Where previews are wanted.
+    /// None: no previews are wanted.
     previews: Option<PreviewSubscription<'a, String>>,
 }
 
 impl<'a> Run<'a> {
-    fn new(engine: &'a ComfyUi, job: &'a Job, desk: &'a JobContext, mask: Option<Bytes>) -> Self {
+    fn new(engine: &'a ComfyUi, job: &'a Job, context: &'a JobContext, mask: Option<Bytes>) -> Self {
         let prompts: Vec<_> = job.seeds.iter().map(|seed| Prompt::new(*seed)).collect();
         let ids = prompts.iter().map(|prompt| prompt.id.clone());
         let previews = job.previews.then(|| engine.previews.subscribe(ids));
         let output = &engine.template(job).output;
-        Self { engine, job, context: desk, mask, output, client_id: engine.client_id(), prompts, previews }
+        Self { engine, job, context, mask, output, client_id: engine.client_id(), prompts, previews }
     }
 
-    async fn make(&mut self) -> Result<(), EngineError> {
+    async fn generate(&mut self) -> Result<(), EngineError> {
         let mut events = self.engine.events.subscribe();
         let uploads = self.upload().await?;
         self.submit(&uploads).await?;
@@ -113,12 +111,12 @@ impl<'a> Run<'a> {
 
     async fn upload(&self) -> Result<ComfyUiUploads, EngineError> {
         let Some(source) = &self.job.source else { return Ok(ComfyUiUploads::default()) };
-        let picture = Some(self.engine.api.upload(&source.image).await?);
+        let image = Some(self.engine.api.upload(&source.image).await?);
         let mask = match &self.mask {
             Some(mask) => Some(self.engine.api.upload(mask).await?),
             None => None,
         };
-        Ok(ComfyUiUploads { image: picture, mask })
+        Ok(ComfyUiUploads { image, mask })
     }
 
     async fn submit(&mut self, uploads: &ComfyUiUploads) -> Result<(), EngineError> {
@@ -128,39 +126,39 @@ impl<'a> Run<'a> {
             let payload =
                 prompt_payload(template, self.job, uploads, prompt.seed, &prompt.id, &self.client_id);
             prompt.stage = PromptStage::Sent;
-            let taken = self.engine.api.submit(&payload).await;
-            prompt.stage = match &taken {
-                // It may have found fault with a part of the graph, and run the rest.
+            let result = self.engine.api.submit(&payload).await;
+            prompt.stage = match &result {
+                // If only a part of the graph is invalid, the rest may run.
                 Ok(()) | Err(EngineError::Failed(_)) => PromptStage::Acknowledged,
                 Err(_) => PromptStage::Sent,
             };
-            taken?;
+            result?;
         }
         Ok(())
     }
 
-    /// Until every picture is here, or the first failure.
+    /// Waits for all images, or for the first failure.
     async fn wait_for_images(
         &mut self,
         events: &mut broadcast::Receiver<ComfyUiEvent>,
     ) -> Result<(), EngineError> {
-        let mut looked = Instant::now();
+        let mut last_poll = Instant::now();
         while self.prompts.iter().any(|prompt| prompt.image.is_none()) {
-            let patience = if self.engine.receives_events_of(&self.client_id) {
+            let interval = if self.engine.receives_events_of(&self.client_id) {
                 FALLBACK_POLL
             } else {
                 DISCONNECTED_POLL
             };
             let event = tokio::select! {
                 event = events.recv() => event,
-                () = tokio::time::sleep_until(looked + patience) => Ok(ComfyUiEvent::Resync),
+                () = tokio::time::sleep_until(last_poll + interval) => Ok(ComfyUiEvent::Resync),
             };
             match event {
                 Ok(ComfyUiEvent::Progress { prompt, fraction }) => self.report_progress(&prompt, fraction),
                 Ok(ComfyUiEvent::Ended { prompt }) if self.prompt(&prompt).is_none() => {}
                 Ok(ComfyUiEvent::Ended { .. } | ComfyUiEvent::Resync) | Err(RecvError::Lagged(_)) => {
                     self.poll().await?;
-                    looked = Instant::now();
+                    last_poll = Instant::now();
                 }
                 Err(RecvError::Closed) => {
                     return Err(EngineError::Unresponsive("the events ended".to_owned()));
@@ -174,29 +172,29 @@ impl<'a> Run<'a> {
         self.prompts.iter_mut().find(|prompt| prompt.id == id)
     }
 
-    /// One prompt runs at a time: those before it are done.
-    #[expect(clippy::cast_precision_loss, reason = "a handful of pictures")]
+    /// Prompts run one at a time: those before it are finished.
+    #[expect(clippy::cast_precision_loss, reason = "a handful of images")]
     fn report_progress(&mut self, id: &str, fraction: f64) {
         let all = self.prompts.len() as f64;
         let done = self.prompts.iter().filter(|prompt| prompt.image.is_some()).count() as f64;
-        if let Some(picture) = self.prompts.iter().position(|prompt| prompt.id == id) {
+        if let Some(image) = self.prompts.iter().position(|prompt| prompt.id == id) {
             let preview = self.previews.as_ref().and_then(|previews| previews.take(&id.to_owned()));
             let (within, fraction) = (fraction, (done + fraction) / all);
             self.context.progress.send_replace(engine::JobProgress {
                 fraction,
-                image_index: picture,
+                image_index: image,
                 image_fraction: within,
                 preview,
             });
         }
     }
 
-    /// Asks for every prompt whose picture is missing. An engine that does not answer is asked again later; the request's
-    /// own time limit ends the waiting.
+    /// Asks for every prompt whose image is missing. If the engine does not respond, the next poll asks again; the request's
+    /// time limit ends the waiting.
     async fn poll(&mut self) -> Result<(), EngineError> {
         match self.collect_finished().await {
             Err(error) if error.is_outcome_unknown() => {
-                debug!(%error, "cannot look for a job; trying again");
+                debug!(%error, "cannot poll a job; retrying");
                 Ok(())
             }
             settled => settled,
@@ -204,47 +202,45 @@ impl<'a> Run<'a> {
     }
 
     async fn collect_finished(&mut self) -> Result<(), EngineError> {
-        for _ in 0..LOOKS {
-            // The queue first: what is not in it by then has ended, and the history must know.
+        for _ in 0..LOST_CHECKS {
+            // The queue first: a prompt that is no longer in it must be in the history.
             let queue = self.engine.api.queue().await?;
-            let mut lost = false;
-            for nth in 0..self.prompts.len() {
-                let Prompt { id, image: picture, .. } = &self.prompts[nth];
-                if picture.is_some() || queue.holds(id) {
+            let mut is_lost = false;
+            for index in 0..self.prompts.len() {
+                let Prompt { id, image, .. } = &self.prompts[index];
+                if image.is_some() || queue.holds(id) {
                     continue;
                 }
                 match self.engine.api.history_entry(id).await? {
-                    Some(entry) => self.end(nth, &entry).await?,
-                    None => lost = true,
+                    Some(entry) => self.end(index, &entry).await?,
+                    None => is_lost = true,
                 }
             }
-            if !lost {
+            if !is_lost {
                 return Ok(());
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(LOST_CHECK_INTERVAL).await;
         }
         Err(EngineError::Interrupted(LOST_JOB_MESSAGE.to_owned()))
     }
 
-    async fn end(&mut self, nth: usize, entry: &HistoryEntry) -> Result<(), EngineError> {
-        let prompt = &mut self.prompts[nth];
+    async fn end(&mut self, index: usize, entry: &HistoryEntry) -> Result<(), EngineError> {
+        let prompt = &mut self.prompts[index];
         prompt.stage = PromptStage::Finished;
         let file = entry.output_image(self.output)?;
         let bytes = self.engine.api.image(&file).await?;
-        let format = Format::detect(&bytes)
-            .map_err(|fault| EngineError::Failed(format!("the engine's picture cannot be used: {fault}")))?;
-        prompt.image = Some(GeneratedImage { bytes, format, seed: prompt.seed });
+        prompt.image = Some(GeneratedImage::from_file(bytes, prompt.seed)?);
         Ok(())
     }
 
-    /// What the engine may still hold.
+    /// The prompts that the engine may still hold.
     fn unfinished(&self) -> UnfinishedPrompts {
-        let held = self
+        let submitted = self
             .prompts
             .iter()
             .filter(|prompt| matches!(prompt.stage, PromptStage::Sent | PromptStage::Acknowledged));
-        let sure = held.clone().all(|prompt| prompt.stage == PromptStage::Acknowledged);
-        UnfinishedPrompts { prompts: held.map(|prompt| prompt.id.clone()).collect(), all_acknowledged: sure }
+        let all_acknowledged = submitted.clone().all(|prompt| prompt.stage == PromptStage::Acknowledged);
+        UnfinishedPrompts { prompts: submitted.map(|prompt| prompt.id.clone()).collect(), all_acknowledged }
     }
 
     /// In the order of the seeds.

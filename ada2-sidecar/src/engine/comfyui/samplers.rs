@@ -1,8 +1,8 @@
-//! Our scheduler names, which are InvokeAI's, as ComfyUI's pairs of sampler and scheduler.
+//! ComfyUI's sampler and scheduler for each name that clients send: InvokeAI's, so that they work with every engine.
 
-/// Our name, ComfyUI's `sampler_name`, ComfyUI's `scheduler`. Where ComfyUI has no equal it is the nearest: `pndm` runs
-/// as its improved form, `dpmpp_2s` as the ancestral one, `dpmpp_3m` as the stochastic one, `tcd` as `lcm`.
-const PAIRS: &[(&str, &str, &str)] = &[
+/// The name, `sampler_name`, `scheduler`. Where ComfyUI has no equivalent, the nearest: `pndm` runs as its improved form,
+/// `dpmpp_2s` as the ancestral one, `dpmpp_3m` as the stochastic one, `tcd` as `lcm`.
+const PAIRS: [(&str, &str, &str); 31] = [
     ("ddim", "ddim", "ddim_uniform"),
     ("ddpm", "ddpm", "normal"),
     ("deis", "deis", "normal"),
@@ -36,17 +36,28 @@ const PAIRS: &[(&str, &str, &str)] = &[
     ("tcd", "lcm", "sgm_uniform"),
 ];
 
-/// Sampler and scheduler of this name.
+/// The values of the parameter `scheduler`.
+pub(super) const NAMES: [&str; PAIRS.len()] = {
+    let mut names = [""; PAIRS.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = PAIRS[at].0;
+        at += 1;
+    }
+    names
+};
+
+/// Sampler and scheduler for a name.
 pub(super) fn pair(name: &str) -> (&'static str, &'static str) {
     let known = PAIRS.iter().find(|(known, _, _)| *known == name);
-    // The names are checked where requests and presets are read, against the list that a test holds this one to.
+    // Requests and presets are checked against NAMES.
     known.map_or(("euler", "normal"), |(_, sampler, scheduler)| (sampler, scheduler))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::models::SCHEDULERS;
+    use crate::engine::EngineKind;
 
     /// `KSampler` of 0.33.0, 0.12.1 and 0.3.64.
     const SAMPLERS: &str = "euler euler_ancestral heun dpm_2 dpm_2_ancestral lms dpmpp_2s_ancestral dpmpp_sde dpmpp_2m \
@@ -55,9 +66,8 @@ mod tests {
 
     #[test]
     fn every_name_has_a_pair_that_comfyui_knows() {
-        let names: Vec<_> = PAIRS.iter().map(|(name, _, _)| *name).collect();
-        assert_eq!(names, SCHEDULERS);
-        for (name, sampler, scheduler) in PAIRS {
+        assert_eq!(NAMES, EngineKind::InvokeAi.schedulers(), "clients use InvokeAI's names");
+        for (name, sampler, scheduler) in &PAIRS {
             assert!(SAMPLERS.split_whitespace().any(|known| known == *sampler), "{name}: {sampler}");
             assert!(OF_COMFYUI.split_whitespace().any(|known| known == *scheduler), "{name}: {scheduler}");
         }

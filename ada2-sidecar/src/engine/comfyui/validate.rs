@@ -1,4 +1,4 @@
-//! What a ComfyUI has against a graph, told by its own description of each class of nodes.
+//! Checks graphs against ComfyUI's descriptions of its node classes.
 
 use std::collections::HashMap;
 
@@ -10,61 +10,61 @@ use crate::{
     images::template::{Template, TemplateError},
 };
 
-/// Asks once for every class that the graphs use.
+/// Asks once for each class in the graphs.
 pub(super) async fn validate(
     api: &ComfyUiApi,
     templates: &[&Template],
 ) -> Result<Vec<Vec<TemplateError>>, EngineError> {
-    let mut known = HashMap::new();
+    let mut classes = HashMap::new();
     for (_, class, _) in templates.iter().flat_map(|template| template.nodes()) {
-        if !known.contains_key(class) {
-            known.insert(class.to_owned(), api.node_class(class).await?);
+        if !classes.contains_key(class) {
+            classes.insert(class.to_owned(), api.node_class(class).await?);
         }
     }
-    Ok(templates.iter().map(|template| check_template(template, &known)).collect())
+    Ok(templates.iter().map(|template| check_template(template, &classes)).collect())
 }
 
-/// A class's description, or none if it is not installed.
+/// A class's description; None if it is not installed.
 type Classes = HashMap<String, Option<Value>>;
 
-fn check_template(template: &Template, known: &Classes) -> Vec<TemplateError> {
-    let mut faults = Vec::new();
+fn check_template(template: &Template, classes: &Classes) -> Vec<TemplateError> {
+    let mut errors = Vec::new();
     for (id, class, inputs) in template.nodes() {
-        let Some(description) = known.get(class).and_then(Option::as_ref) else {
-            faults.push(format!("the node {id:?} is of class {class:?}, which this ComfyUI does not know"));
+        let Some(description) = classes.get(class).and_then(Option::as_ref) else {
+            errors.push(format!("the node {id:?} is of class {class:?}, which this ComfyUI does not know"));
             continue;
         };
         let name = format!("the node {id:?} ({class})");
         let bound: Vec<&str> = template
             .bound_inputs()
-            .filter(|place| place.node == id)
-            .map(|place| place.field.as_str())
+            .filter(|input| input.node == id)
+            .map(|input| input.field.as_str())
             .collect();
         let takes = |input: &str| {
             input_spec(description, "required", input).or_else(|| input_spec(description, "optional", input))
         };
         let unknown =
             bound.iter().filter(|input| takes(input).is_none() && !is_dynamic_input(description, input));
-        faults.extend(unknown.map(|input| format!("{name} takes no input {input:?}")));
+        errors.extend(unknown.map(|input| format!("{name} takes no input {input:?}")));
         let missing = required(description).filter(|input| !inputs.contains_key(*input));
-        faults.extend(missing.map(|input| format!("{name} misses its input {input:?}")));
+        errors.extend(missing.map(|input| format!("{name} misses its input {input:?}")));
         for (input, value) in inputs.iter().filter(|(input, _)| !bound.contains(&input.as_str())) {
             if let Some(value) = takes(input).and_then(|spec| disallowed_value(spec, value)) {
-                faults.push(format!("{name} does not take {value} as {input:?}"));
+                errors.push(format!("{name} does not take {value} as {input:?}"));
             }
         }
         if id == template.output && description["output_node"] == false {
-            faults.push(format!("{name} is named as output, and gives out no pictures (SaveImage does)"));
+            errors.push(format!("{name} is the output, but outputs no images (use SaveImage)"));
         }
     }
-    faults.into_iter().map(TemplateError).collect()
+    errors.into_iter().map(TemplateError).collect()
 }
 
 fn input_spec<'a>(description: &'a Value, group: &str, input: &str) -> Option<&'a Value> {
     description["input"][group].get(input)
 }
 
-/// Whether an input such as `images.image_1` belongs to one of the newer types, which have inputs within.
+/// Whether an input such as `images.image_1` belongs to one of the newer types, which contain inputs.
 fn is_dynamic_input(description: &Value, input: &str) -> bool {
     let outer = input.split_once('.').map(|(outer, _)| outer);
     let declared =
@@ -72,21 +72,21 @@ fn is_dynamic_input(description: &Value, input: &str) -> bool {
     outer.and_then(declared).and_then(|spec| spec[0].as_str()).is_some_and(|kind| kind.starts_with("COMFY_"))
 }
 
-/// Inputs that must be there. Those of the newer dynamic types stand in graphs under other names than their own.
+/// Inputs that must be present. Those of the newer dynamic types appear in graphs under other names.
 fn required(description: &Value) -> impl Iterator<Item = &str> {
     let all: Option<&Map<String, Value>> = description["input"]["required"].as_object();
     let is_plain = |spec: &Value| !spec[0].as_str().is_some_and(|kind| kind.starts_with("COMFY_"));
     all.into_iter().flatten().filter(move |(_, spec)| is_plain(spec)).map(|(name, _)| name.as_str())
 }
 
-/// The value, if the input takes only values of a list and this is not one of them. The list comes in two forms.
+/// The value, if the input only takes values of a list and this is not one of them. There are two forms of lists.
 fn disallowed_value<'a>(spec: &Value, value: &'a Value) -> Option<&'a Value> {
     let list = spec[0].as_array().or_else(|| spec[1]["options"].as_array())?;
     let options = &spec[1];
-    // Pictures can lie in folders that are not listed.
+    // Images can lie in directories that are not listed.
     let is_file = options["image_upload"] == true || options["image_folder"].is_string();
     let is_link = value.is_array();
-    // A choice that brings inputs of its own is an object with its name as `key`.
+    // A choice with inputs of its own is an object with its name as `key`.
     let is_listed = list.iter().any(|choice| choice == value || choice.get("key") == Some(value));
     (!is_file && !is_link && !is_listed).then_some(value)
 }
@@ -96,7 +96,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::images::template::GraphFormat;
+    use crate::engine::comfyui;
 
     fn classes() -> Classes {
         let sampler = json!({"input": {"required": {"seed": ["INT", {}], "steps": ["INT", {}],
@@ -112,10 +112,10 @@ mod tests {
         ])
     }
 
-    fn told(graph: &Value, output: &str, seed: &str) -> Vec<String> {
+    fn messages(graph: &Value, output: &str, seed: &str) -> Vec<String> {
         let yaml = format!("output: {output}\nbindings: {{seed: [{seed}]}}");
-        let template = Template::read(GraphFormat::ComfyUi, &graph.to_string(), &yaml).unwrap();
-        check_template(&template, &classes()).into_iter().map(|fault| fault.0).collect()
+        let template = Template::read(comfyui::GRAPH_FORMAT, &graph.to_string(), &yaml).unwrap();
+        check_template(&template, &classes()).into_iter().map(|error| error.0).collect()
     }
 
     #[test]
@@ -125,8 +125,8 @@ mod tests {
                 "mask": ["4", 1], "format": "png", "format.bit_depth": 8}},
             "4": {"class_type": "LoadImage", "inputs": {"image": "folder/b.png"}},
             "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "x"}}});
-        assert_eq!(told(&graph, "'9'", "3.seed"), [""; 0]);
-        assert_eq!(told(&graph, "'9'", "3.format.bit_depth"), [""; 0]);
+        assert_eq!(messages(&graph, "'9'", "3.seed"), [""; 0]);
+        assert_eq!(messages(&graph, "'9'", "3.format.bit_depth"), [""; 0]);
     }
 
     #[test]
@@ -136,15 +136,15 @@ mod tests {
                 "format": "gif"}},
             "7": {"class_type": "Lost", "inputs": {}},
             "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "x"}}});
-        let mut told = told(&graph, "'3'", "3.sead");
-        told.sort();
+        let mut messages = messages(&graph, "'3'", "3.sead");
+        messages.sort();
         assert_eq!(
-            told,
+            messages,
             [
                 "the node \"3\" (KSampler) does not take \"beta\" as \"scheduler\"",
                 "the node \"3\" (KSampler) does not take \"gif\" as \"format\"",
                 "the node \"3\" (KSampler) does not take \"nope\" as \"sampler_name\"",
-                "the node \"3\" (KSampler) is named as output, and gives out no pictures (SaveImage does)",
+                "the node \"3\" (KSampler) is the output, but outputs no images (use SaveImage)",
                 "the node \"3\" (KSampler) misses its input \"steps\"",
                 "the node \"3\" (KSampler) takes no input \"sead\"",
                 "the node \"7\" is of class \"Lost\", which this ComfyUI does not know",

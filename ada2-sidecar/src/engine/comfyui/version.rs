@@ -1,22 +1,21 @@
-//! What a version of ComfyUI can do (from its upstream history). Pure.
+//! What a version of ComfyUI can do (from its upstream history).
 
-/// Prompts take an id of the client's choosing: without that a lost answer leaves a job that nobody can name.
+/// Clients can choose the ids of prompts: without that, a lost response leaves a job that we cannot identify.
 const CLIENT_IDS: [u64; 3] = [0, 3, 45];
-/// `/interrupt` looks at its `prompt_id`. Before, it stops whatever runs.
+/// `/interrupt` honours its `prompt_id`. Before, it stops whatever runs.
 const INTERRUPT_BY_ID: [u64; 3] = [0, 3, 57];
-/// Everything here was recorded from and tested with the first; the others answered alike.
+/// Recorded from and tested with the first; the others gave the same responses.
 const TESTED: &[&str] = &["0.33", "0.12", "0.3.64"];
 
-/// A version as the server tells it.
+/// A version as the server reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version {
-    /// Its words.
     pub(super) text: String,
-    /// None if they are no numbers.
+    /// None if it does not consist of numbers.
     numbers: Option<[u64; 3]>,
 }
 
-/// Proof that this server interrupts exactly the prompt that is named, and nobody else's. Only a version gives it.
+/// Proof that this server interrupts only the named prompt. Only a version provides it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InterruptsById(());
 
@@ -29,29 +28,29 @@ impl Version {
         let mut parts = text.trim_start_matches('v').split('.').map(part);
         let mut next = || parts.next().unwrap_or(Some(0));
         let numbers = next().zip(next()).zip(next()).map(|((major, minor), patch)| [major, minor, patch]);
-        // It is shown in terminals and to the service manager.
+        // It appears in terminals and in systemd.
         let text = text.chars().filter(|character| !character.is_control()).take(64).collect();
         Self { text, numbers }
     }
 
-    /// Whether it can be worked with at all; one that is no number gets the benefit of the doubt.
+    /// Whether it is unsupported; an unreadable version gets the benefit of the doubt.
     pub(super) fn is_too_old(&self) -> bool {
         self.numbers.is_some_and(|numbers| numbers < CLIENT_IDS)
     }
 
-    /// Whether a running job can be ended without hitting another's; no benefit of the doubt here.
+    /// Whether a running job can be interrupted alone; no benefit of the doubt here.
     pub(super) fn interrupts_by_id(&self) -> Option<InterruptsById> {
         self.numbers.filter(|numbers| *numbers >= INTERRUPT_BY_ID).map(|_| InterruptsById(()))
     }
 
-    /// Why this version wants attention, if it does.
+    /// What an operator should know about this version.
     pub(super) fn warning(&self) -> Option<String> {
         let text = &self.text;
         let is = |tested: &&str| text == *tested || text.starts_with(&format!("{tested}."));
         if self.interrupts_by_id().is_none() {
             return Some(format!(
-                "ComfyUI {text} cannot end one running job without risk to another's, so a cancelled picture runs on \
-                 and holds its slot: update it to 0.3.57 or later"
+                "ComfyUI {text} cannot interrupt a single job, so a cancelled job keeps running and keeps its slot: update \
+                 to 0.3.57 or later"
             ));
         }
         let tested = TESTED[0];
@@ -91,6 +90,6 @@ mod tests {
         }
         assert!(Version::read("0.37.0").warning().unwrap().contains("0.37.0 is untested"));
         assert!(Version::read("0.3.640").warning().is_some());
-        assert!(Version::read("0.3.50").warning().unwrap().contains("update it"));
+        assert!(Version::read("0.3.50").warning().unwrap().contains("update to 0.3.57"));
     }
 }

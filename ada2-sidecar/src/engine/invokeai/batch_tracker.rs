@@ -1,8 +1,7 @@
-//! A running batch, followed by the engine's events until every picture is here.
+//! Follows a running batch until all its images are here.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use picture::Format;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tracing::debug;
 
@@ -14,26 +13,24 @@ use crate::{
     images::{Job, template::Template},
 };
 
-/// How often a job is looked for although no event came.
+/// Between polls without any event.
 const FALLBACK_POLL: Duration = Duration::from_secs(5);
 
-/// What is known of a running batch.
 pub(super) struct BatchTracker<'a> {
     engine: &'a InvokeAi,
     batch: &'a Enqueued,
-    /// The node whose pictures are the result.
+    /// The node whose images are the result.
     output: &'a str,
     context: &'a JobContext,
-    /// Where previews are wanted.
+    /// None: no previews are wanted.
     previews: Option<PreviewSubscription<'a, (String, u64)>>,
-    /// Of each item that was ordered, by its number: in the order of the seeds.
+    /// By item id, which is the order of the seeds.
     items: BTreeMap<u64, ItemState>,
 }
 
-/// What is known of an item.
 struct ItemState {
     seed: u64,
-    /// What the engine calls its picture.
+    /// The engine's name for it.
     image_name: Option<String>,
     image: Option<GeneratedImage>,
 }
@@ -44,26 +41,26 @@ impl<'a> BatchTracker<'a> {
         template: &'a Template,
         job: &'a Job,
         batch: &'a Enqueued,
-        desk: &'a JobContext,
+        context: &'a JobContext,
     ) -> Self {
         let keys = batch.items.iter().map(|item| (batch.batch_id.clone(), *item));
         let previews = job.previews.then(|| engine.previews.subscribe(keys));
-        let made = |seed: &u64| ItemState { seed: *seed, image_name: None, image: None };
-        let items = batch.items.iter().copied().zip(job.seeds.iter().map(made)).collect();
-        Self { engine, batch, output: &template.output, context: desk, previews, items }
+        let new_item = |seed: &u64| ItemState { seed: *seed, image_name: None, image: None };
+        let items = batch.items.iter().copied().zip(job.seeds.iter().map(new_item)).collect();
+        Self { engine, batch, output: &template.output, context: context, previews, items }
     }
 
-    /// Until every picture is here, or the first failure.
+    /// Waits for all images, or for the first failure.
     pub(super) async fn wait_for_images(
         &mut self,
         events: &mut broadcast::Receiver<InvokeAiEvent>,
     ) -> Result<(), EngineError> {
-        let mut safety = tokio::time::interval(FALLBACK_POLL);
-        safety.reset();
+        let mut poll_timer = tokio::time::interval(FALLBACK_POLL);
+        poll_timer.reset();
         while self.items.values().any(|item| item.image.is_none()) {
             let event = tokio::select! {
                 event = events.recv() => event,
-                _ = safety.tick() => Ok(InvokeAiEvent::Resync),
+                _ = poll_timer.tick() => Ok(InvokeAiEvent::Resync),
             };
             match event {
                 Ok(InvokeAiEvent::Image { batch, item, node, image })
@@ -110,7 +107,7 @@ impl<'a> BatchTracker<'a> {
         });
     }
 
-    /// Whether we ordered this item: what is said of any other is nothing to this job, whoever's batch it is said of.
+    /// Whether this item belongs to this job.
     fn is_ours(&self, batch: &str, item: u64) -> bool {
         self.batch.batch_id == batch && self.items.contains_key(&item)
     }
@@ -138,8 +135,8 @@ impl<'a> BatchTracker<'a> {
         }
     }
 
-    /// The safety net: asks for every item that is still missing. An engine that does not answer is asked again
-    /// later; the request's own time limit ends the waiting.
+    /// Asks for every missing item, in case an event was missed. If the engine does not respond, the next poll asks again; the
+    /// request's time limit ends the waiting.
     async fn poll(&mut self) -> Result<(), EngineError> {
         for &id in &self.batch.items {
             if self.items.get(&id).is_some_and(|item| item.image.is_some()) {
@@ -148,7 +145,7 @@ impl<'a> BatchTracker<'a> {
             let item = match self.item(id).await {
                 Ok(item) => item,
                 Err(error) if error.is_outcome_unknown() => {
-                    debug!(%error, item = id, "cannot look for a job; trying again");
+                    debug!(%error, item = id, "cannot poll a job; retrying");
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -165,7 +162,7 @@ impl<'a> BatchTracker<'a> {
         Ok(())
     }
 
-    /// An item of ours as it stands.
+    /// The current state of an item.
     async fn item(&self, id: u64) -> Result<QueueItem, EngineError> {
         let item = self.engine.api.item(id).await?;
         if item.matches(id, &self.batch.batch_id) {
@@ -183,14 +180,12 @@ impl<'a> BatchTracker<'a> {
         let name = match name {
             Some(name) => name,
             None => self.item(id).await?.image_name_of(self.output).map(str::to_owned).ok_or_else(|| {
-                EngineError::Failed("the engine finished the job without a picture".to_owned())
+                EngineError::Failed("the engine finished the job without an image".to_owned())
             })?,
         };
         let bytes = self.engine.api.image(&name).await?;
-        let format = Format::detect(&bytes)
-            .map_err(|fault| EngineError::Failed(format!("the engine's picture cannot be used: {fault}")))?;
-        let picture = Some(GeneratedImage { bytes, format, seed });
-        self.items.insert(id, ItemState { seed, image_name: Some(name), image: picture });
+        let image = Some(GeneratedImage::from_file(bytes, seed)?);
+        self.items.insert(id, ItemState { seed, image_name: Some(name), image });
         Ok(())
     }
 
@@ -202,8 +197,9 @@ impl<'a> BatchTracker<'a> {
 
 fn classify_error(kind: &str, message: &str) -> EngineError {
     let sanitized = sanitize_message(message);
-    let memory = kind.contains("OutOfMemory") || message.to_ascii_lowercase().contains("out of memory");
-    if memory { EngineError::OutOfMemory(sanitized) } else { EngineError::Failed(sanitized) }
+    let is_out_of_memory =
+        kind.contains("OutOfMemory") || message.to_ascii_lowercase().contains("out of memory");
+    if is_out_of_memory { EngineError::OutOfMemory(sanitized) } else { EngineError::Failed(sanitized) }
 }
 
 fn cancelled_by_others() -> EngineError {

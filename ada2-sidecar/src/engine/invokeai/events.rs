@@ -1,22 +1,23 @@
-//! InvokeAI's events: Socket.IO over one raw WebSocket, five kinds of frames (recorded from 6.14.2). What is kept of an
-//! event is small, whatever the frame was: many of them may wait. Pure.
+//! InvokeAI's events: Socket.IO over a raw WebSocket, five kinds of frames (recorded from 6.14.2). Events are small, whatever
+//! the size of the frame, because many may be queued.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
+use service::text::prefix;
 
 use crate::engine::previews::MAX_PREVIEW;
 
-/// Bytes of a name or an id.
+/// Of a name or an id.
 const MAX_NAME_BYTES: usize = 256;
-/// Characters of an error's text; what is told of it is shorter.
+/// Of an error's message.
 const MAX_ERROR_CHARS: usize = 4096;
-/// Items that are cancelled together; where they are more, whoever waits looks for himself.
+/// If more items are cancelled together, jobs poll instead.
 const MAX_CANCELLED_ITEMS: usize = 1024;
 
-/// What a frame asks of us, or tells us.
+/// What a frame means.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Frame<'a> {
     /// The transport is open: connect to the namespace.
@@ -27,27 +28,24 @@ pub(super) enum Frame<'a> {
     Ping,
     /// The server refuses or ends the connection.
     Rejected,
-    /// Something happened.
+    /// An event.
     Event(InvokeAiEvent),
-    /// An item took a step, and looks like this: a `data:` address.
+    /// An item took a step.
     Progress {
-        /// The step.
         event: InvokeAiEvent,
-        /// How it looks.
+        /// A `data:` URL.
         preview: Option<Cow<'a, str>>,
     },
     /// Nothing of interest.
     Other,
 }
 
-/// What the engine tells about a job.
+/// What jobs are told.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum InvokeAiEvent {
+pub(in crate::engine) enum InvokeAiEvent {
     /// An item of a batch changed its status.
     ItemStatus {
-        /// Its batch.
         batch: String,
-        /// The item.
         item: u64,
         /// `in_progress`, `completed`, `failed`, `canceled`.
         status: String,
@@ -56,27 +54,23 @@ pub(super) enum InvokeAiEvent {
     },
     /// An item took a step.
     Progress {
-        /// The item's batch.
         batch: String,
-        /// The item.
         item: u64,
         /// Of its steps, 0 to 1.
         fraction: f64,
     },
-    /// A node of an item made a picture.
+    /// A node of an item made an image.
     Image {
-        /// The item's batch.
         batch: String,
-        /// The item.
         item: u64,
-        /// The node's id in our graph.
+        /// Its id in our graph.
         node: String,
-        /// The picture's name.
+        /// The image's name.
         image: String,
     },
-    /// Waiting items were cancelled together; nothing else is said of them.
+    /// Waiting items were cancelled together, without further events.
     Cancelled(Vec<u64>),
-    /// The connection is lost or was lost: whoever waits must look for himself.
+    /// Events may have been missed: every job must poll.
     Resync,
 }
 
@@ -125,7 +119,7 @@ struct ItemsCancelled {
 }
 
 impl<'a> Frame<'a> {
-    /// Reads a text frame. What is not understood is [`Frame::Other`]: events of newer versions must not disturb.
+    /// Reads a text frame. Unknown frames of newer versions are [`Frame::Other`].
     pub(super) fn read(text: &'a str) -> Self {
         match text.as_bytes() {
             [b'0', ..] => Self::Open,
@@ -139,12 +133,12 @@ impl<'a> Frame<'a> {
 }
 
 fn event(json: &str) -> Option<Frame<'_>> {
-    // Many events are of no interest: the name is looked at before anything is parsed.
+    // Most events are of no interest: look at the name before parsing.
     match json.strip_prefix("[\"")?.split('"').next()? {
         "queue_item_status_changed" => {
             let (_, event): (&str, ItemChanged) = serde_json::from_str(json).ok()?;
             let failed = event.status == "failed";
-            let error = (cut(event.error_type), cut(event.error_message));
+            let error = (bounded(event.error_type), bounded(event.error_message));
             let error = failed.then_some(error);
             let (batch, status) = (name(event.batch_id)?, name(event.status)?);
             Some(Frame::Event(InvokeAiEvent::ItemStatus { batch, item: event.item_id, status, error }))
@@ -161,7 +155,7 @@ fn event(json: &str) -> Option<Frame<'_>> {
         }
         "invocation_progress" => {
             let (_, event): (&str, InvocationProgress) = serde_json::from_str(json).ok()?;
-            // Other nodes tell that they are at work, and no percentage.
+            // Other nodes report progress without a percentage.
             let (batch, fraction) = (name(event.batch_id)?, event.percentage?.clamp(0.0, 1.0));
             let preview = event.image.map(|image| image.data_url);
             Some(Frame::Progress {
@@ -183,12 +177,11 @@ fn name(text: String) -> Option<String> {
     (text.len() <= MAX_NAME_BYTES).then_some(text)
 }
 
-fn cut(text: Option<String>) -> String {
-    let text = text.unwrap_or_default();
-    if text.len() <= MAX_ERROR_CHARS { text } else { text.chars().take(MAX_ERROR_CHARS).collect() }
+fn bounded(text: Option<String>) -> String {
+    prefix(&text.unwrap_or_default(), MAX_ERROR_CHARS).to_owned()
 }
 
-/// The picture of `data:image/jpeg;base64,…`, unless it is too large.
+/// Decodes `data:image/jpeg;base64,…`, unless it is too large.
 pub(super) fn preview(data_url: &str) -> Option<Bytes> {
     let (_, base64) = data_url.split_once(";base64,")?;
     let small = base64.len() / 4 * 3 <= MAX_PREVIEW;

@@ -1,20 +1,17 @@
-//! The built-in graphs: a kind of model and a task each. They are templates like a user's own.
+//! The built-in graphs, for each family of models and task: templates like a user's own.
 
 use std::collections::HashMap;
 
-use crate::images::{
-    Task,
-    models::BaseModel,
-    template::{GraphFormat, Template},
-};
+use super::GRAPH_FORMAT;
+use crate::images::{Task, template::Template};
 
-/// By kind of model and task.
-pub(super) type InvokeAiTemplates = HashMap<(BaseModel, Task), Template>;
+/// By the family's name and the task.
+pub(super) type InvokeAiTemplates = HashMap<(&'static str, Task), Template>;
 
 macro_rules! template {
     ($name:literal) => {
         Template::read(
-            GraphFormat::InvokeAi,
+            GRAPH_FORMAT,
             include_str!(concat!("graphs/", $name, ".json")),
             include_str!(concat!("graphs/", $name, ".yaml")),
         )
@@ -22,15 +19,14 @@ macro_rules! template {
     };
 }
 
-/// All of them.
 pub(super) fn all() -> InvokeAiTemplates {
     HashMap::from([
-        ((BaseModel::Sd1, Task::Generate), template!("sd-1")),
-        ((BaseModel::Sd1, Task::Edit), template!("sd-1-edit")),
-        ((BaseModel::Sd1, Task::Inpaint), template!("sd-1-inpaint")),
-        ((BaseModel::Sdxl, Task::Generate), template!("sdxl")),
-        ((BaseModel::Sdxl, Task::Edit), template!("sdxl-edit")),
-        ((BaseModel::Sdxl, Task::Inpaint), template!("sdxl-inpaint")),
+        (("sd-1", Task::Generate), template!("sd-1")),
+        (("sd-1", Task::Edit), template!("sd-1-edit")),
+        (("sd-1", Task::Inpaint), template!("sd-1-inpaint")),
+        (("sdxl", Task::Generate), template!("sdxl")),
+        (("sdxl", Task::Edit), template!("sdxl-edit")),
+        (("sdxl", Task::Inpaint), template!("sdxl-inpaint")),
     ])
 }
 
@@ -41,12 +37,12 @@ mod tests {
 
     #[test]
     fn the_shipped_templates_bind_everything() {
-        for ((base, task), template) in all() {
-            assert_eq!(template.check_task(task), Ok(()), "{base:?} {task:?}");
+        for ((family, task), template) in all() {
+            assert_eq!(template.check_task(task), Ok(()), "{family} {task:?}");
             for binding in
                 [B::NegativePrompt, B::Width, B::Height, B::Steps, B::CfgScale, B::Scheduler, B::Model]
             {
-                assert!(!template.inputs_bound_to(binding).is_empty(), "{base:?} {task:?} {binding:?}");
+                assert!(!template.inputs_bound_to(binding).is_empty(), "{family} {task:?} {binding:?}");
             }
             assert_eq!(template.inputs_bound_to(B::Strength).is_empty(), task == Task::Generate);
         }

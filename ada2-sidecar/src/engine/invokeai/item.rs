@@ -1,9 +1,8 @@
-//! An item of InvokeAI's queue, as it tells it. Pure.
+//! An item of InvokeAI's queue.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// One item of the queue.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct QueueItem {
     #[serde(default, rename = "item_id")]
@@ -24,12 +23,13 @@ pub(super) struct QueueItem {
 }
 
 impl QueueItem {
-    /// Whether it is this item of this batch, as far as it says. Numbers begin anew with a new database.
+    /// Whether it is this item of this batch. Item ids start again with a new database.
     pub(super) fn matches(&self, item: u64, batch: &str) -> bool {
-        self.id.is_none_or(|own| own == item) && self.batch_id.as_deref().is_none_or(|own| own == batch)
+        self.id.is_none_or(|actual| actual == item)
+            && self.batch_id.as_deref().is_none_or(|actual| actual == batch)
     }
 
-    /// The picture that this node of our graph made.
+    /// The image that this node of our graph made.
     pub(super) fn image_name_of(&self, node: &str) -> Option<&str> {
         let prepared = self.session.get("prepared_source_mapping")?.as_object()?;
         let (id, _) = prepared.iter().find(|(_, source)| source.as_str() == Some(node))?;

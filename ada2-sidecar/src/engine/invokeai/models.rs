@@ -1,13 +1,48 @@
-//! What InvokeAI's list of models says of each. Pure.
+//! Reads InvokeAI's list of models.
 
 use serde_json::{Value, json};
 use wire::openai::images::ImageSize;
 
 use crate::images::models::{
-    DetectedFamily, EngineModel, Evidence, ModelKind, ModelVariant, by_invokeai_base, variant_from_name,
+    DetectedFamily, EngineModel, Evidence, ModelKind, ModelVariant, family_named, variant_from_name,
 };
 
-/// What InvokeAI calls the variants that are not for pictures from words alone.
+/// The names that its nodes take as `scheduler` (6.14.2).
+pub(super) const SCHEDULERS: &[&str] = &[
+    "ddim",
+    "ddpm",
+    "deis",
+    "deis_k",
+    "lms",
+    "lms_k",
+    "pndm",
+    "heun",
+    "heun_k",
+    "euler",
+    "euler_k",
+    "euler_a",
+    "kdpm_2",
+    "kdpm_2_k",
+    "kdpm_2_a",
+    "kdpm_2_a_k",
+    "dpmpp_2s",
+    "dpmpp_2s_k",
+    "dpmpp_2m",
+    "dpmpp_2m_k",
+    "dpmpp_2m_sde",
+    "dpmpp_2m_sde_k",
+    "dpmpp_3m",
+    "dpmpp_3m_k",
+    "dpmpp_sde",
+    "dpmpp_sde_k",
+    "er_sde",
+    "unipc",
+    "unipc_k",
+    "lcm",
+    "tcd",
+];
+
+/// Its names of variants that are not text-to-image.
 const VARIANTS: [(&str, ModelVariant); 5] = [
     ("inpaint", ModelVariant::Inpaint),
     ("dev_fill", ModelVariant::Inpaint),
@@ -16,30 +51,31 @@ const VARIANTS: [(&str, ModelVariant); 5] = [
     ("i2v_a14b", ModelVariant::Other),
 ];
 
-/// What a model is, as the engine says. Of the families with a variant that it does not tell (FLUX Kontext) the name does.
+/// What the engine says a model is. It does not report the variant of some families (FLUX Kontext); the name tells it.
 fn kind(base: &str, variant: Option<&str>, name: &str) -> ModelKind {
-    let family = match by_invokeai_base(base) {
+    // InvokeAI's names of bases are our names of families.
+    let family = match family_named(if base == "sdxl-refiner" { "sdxl" } else { base }) {
         Some(family) => DetectedFamily::Known(family),
         None if matches!(base, "unknown" | "any" | "") => DetectedFamily::Unknown,
         None => DetectedFamily::Unlisted(
             base.chars().filter(|character| !character.is_control()).take(80).collect(),
         ),
     };
-    let of_engine = VARIANTS.iter().find(|(word, _)| Some(*word) == variant).map(|(_, variant)| *variant);
+    let reported = VARIANTS.iter().find(|(word, _)| Some(*word) == variant).map(|(_, variant)| *variant);
     let variant = match base {
         "sdxl-refiner" => ModelVariant::Refiner,
-        "sd-1" | "sd-2" | "sdxl" => of_engine.unwrap_or(ModelVariant::Main),
-        _ => of_engine.or_else(|| variant_from_name(name)).unwrap_or(ModelVariant::Main),
+        "sd-1" | "sd-2" | "sdxl" => reported.unwrap_or(ModelVariant::Main),
+        _ => reported.or_else(|| variant_from_name(name)).unwrap_or(ModelVariant::Main),
     };
     ModelKind { family, variant, evidence: Evidence::Engine }
 }
 
-/// A main model.
 pub(super) fn model(model: &Value) -> Option<EngineModel> {
     let text = |name: &str| model.get(name).and_then(Value::as_str);
-    let own = |name: &str| model.get("default_settings").and_then(|settings| settings.get(name));
-    let side = |name: &str| own(name).and_then(Value::as_u64).and_then(|side| u32::try_from(side).ok());
-    // The five fields that the loader nodes demand.
+    let setting = |name: &str| model.get("default_settings").and_then(|settings| settings.get(name));
+    let integer =
+        |name: &str| setting(name).and_then(Value::as_u64).and_then(|integer| u32::try_from(integer).ok());
+    // The five fields that the loader nodes require.
     let handle = json!({"key": text("key")?, "hash": text("hash")?, "name": text("name")?, "base": text("base")?,
         "type": text("type")?});
     Some(EngineModel {
@@ -47,12 +83,12 @@ pub(super) fn model(model: &Value) -> Option<EngineModel> {
         name: text("name")?.to_owned(),
         kind: kind(text("base")?, text("variant"), text("name")?),
         handle,
-        size: side("width")
-            .zip(side("height"))
+        size: integer("width")
+            .zip(integer("height"))
             .map(|(width, height)| ImageSize::new(width / 8 * 8, height / 8 * 8)),
-        steps: side("steps").filter(|steps| *steps > 0),
-        cfg_scale: own("cfg_scale").and_then(Value::as_f64).filter(|scale| *scale >= 1.0),
-        scheduler: own("scheduler").and_then(Value::as_str).map(str::to_owned),
+        steps: integer("steps").filter(|steps| *steps > 0),
+        cfg_scale: setting("cfg_scale").and_then(Value::as_f64).filter(|scale| *scale >= 1.0),
+        scheduler: setting("scheduler").and_then(Value::as_str).map(str::to_owned),
     })
 }
 

@@ -1,4 +1,4 @@
-//! What is ordered: the pictures that a job needs in the engine, and the batch with the job's values in its graph.
+//! What a job sends to InvokeAI: uploads, and the batch with the job's values in its graph.
 
 use serde_json::{Value, json};
 use tracing::debug;
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// What an edit needs in the engine: names of pictures that were put there for this job.
+/// The names of the images that were uploaded for an edit.
 #[derive(Debug, Default)]
 pub(super) struct InvokeAiUploads {
     image: Option<String>,
@@ -22,12 +22,12 @@ pub(super) struct InvokeAiUploads {
 impl InvokeAiUploads {
     pub(super) async fn upload(engine: &InvokeAi, job: &Job) -> Result<Self, EngineError> {
         let Some(source) = &job.source else { return Ok(Self::default()) };
-        let picture = Some(engine.api.upload(&source.image).await?);
+        let image = Some(engine.api.upload(&source.image).await?);
         let mask = match &source.mask {
             Some(mask) => Some(engine.api.upload(mask).await?),
             None => None,
         };
-        Ok(Self { image: picture, mask })
+        Ok(Self { image: image, mask })
     }
 
     pub(super) fn has_any(&self) -> bool {
@@ -37,13 +37,13 @@ impl InvokeAiUploads {
     pub(super) async fn remove(&self, engine: &InvokeAi) {
         for name in self.image.iter().chain(&self.mask) {
             if let Err(error) = engine.api.delete_image(name).await {
-                debug!(%error, "an uploaded picture stays in the engine");
+                debug!(%error, "cannot delete an uploaded image");
             }
         }
     }
 }
 
-/// What goes into a bound input; nothing where the graph keeps its own.
+/// The value of a bound input; None: the graph keeps its own.
 fn value(job: &Job, uploads: &InvokeAiUploads, binding: Binding, input: &NodeInput) -> Option<Value> {
     let image = |name: &Option<String>| name.as_ref().map(|name| json!({"image_name": name}));
     match binding {
@@ -51,7 +51,7 @@ fn value(job: &Job, uploads: &InvokeAiUploads, binding: Binding, input: &NodeInp
         Binding::NegativePrompt => job.negative_prompt.as_ref().map(|text| json!(text)),
         Binding::Width => job.size.map(|size| json!(size.width)),
         Binding::Height => job.size.map(|size| json!(size.height)),
-        // The first picture's; the others come with the batch's data.
+        // The first image's; the others are in the batch's data.
         Binding::Seed => Some(json!(job.seeds.first())),
         Binding::Steps => job.steps.map(|steps| json!(steps)),
         Binding::CfgScale => job.cfg_scale.map(|scale| json!(scale)),
@@ -59,7 +59,7 @@ fn value(job: &Job, uploads: &InvokeAiUploads, binding: Binding, input: &NodeInp
         Binding::Model => job.model.as_ref().map(|model| model.handle.clone()),
         Binding::Image => image(&uploads.image),
         Binding::Mask => image(&uploads.mask),
-        // Where denoising starts: late, if little of the source is given up.
+        // Where denoising starts: late, if little of the source is replaced.
         Binding::Strength if input.field == "denoising_start" => {
             job.strength.map(|strength| json!(1.0 - strength))
         }
@@ -68,7 +68,7 @@ fn value(job: &Job, uploads: &InvokeAiUploads, binding: Binding, input: &NodeInp
     }
 }
 
-/// The request body: the graph once, and the seeds as the batch's data.
+/// The request body: the graph, and the seeds as the batch's data.
 pub(super) fn batch_payload(template: &Template, job: &Job, uploads: &InvokeAiUploads, tag: &str) -> Value {
     let seeds: Vec<_> = template
         .inputs_bound_to(Binding::Seed)
@@ -77,7 +77,7 @@ pub(super) fn batch_payload(template: &Template, job: &Job, uploads: &InvokeAiUp
         .collect();
     let mut graph = template.render(|binding, input| value(job, uploads, binding, input));
     if job.discard {
-        // The engine keeps intermediate pictures out of its gallery and deletes them by itself.
+        // Intermediate images stay out of the gallery, and the engine deletes them by itself.
         graph["nodes"][&template.output]["is_intermediate"] = json!(true);
     }
     json!({"prepend": false, "batch": {

@@ -1,4 +1,4 @@
-//! One job in InvokeAI, from the enqueue to the last picture, or to the proof that the GPU is free of it.
+//! Runs one job in InvokeAI: until its last image, or until the GPU is free of it.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
     images::Job,
 };
 
-/// How often a cancelled job is looked for until the engine is free of it.
+/// Between polls until the engine is free of a cancelled job.
 const VERIFY_POLL: Duration = Duration::from_millis(100);
 
 /// Runs the job. See [`crate::engine::ImageEngine::run`].
@@ -26,16 +26,16 @@ pub(super) async fn run(
     context: &JobContext,
 ) -> Result<Vec<GeneratedImage>, EngineError> {
     let uploads = InvokeAiUploads::upload(engine, job).await?;
-    let outcome = make(engine, job, &uploads, context).await;
+    let outcome = generate(engine, job, &uploads, context).await;
     if uploads.has_any() {
-        // Nobody need wait for the tidying up.
+        // Clients do not wait for the cleanup.
         context.complete(outcome.clone());
         uploads.remove(engine).await;
     }
     outcome
 }
 
-async fn make(
+async fn generate(
     engine: &InvokeAi,
     job: &Job,
     uploads: &InvokeAiUploads,
@@ -47,24 +47,25 @@ async fn make(
     let template = engine.template(job);
     let mut events = engine.events.subscribe();
     let payload = batch_payload(template, job, uploads, &engine.tag);
-    let (batch, _live) = submit(engine, &payload, context).await?;
+    let (batch, _active) = submit(engine, &payload, context).await?;
     if batch.items.len() < job.seeds.len() {
         cancel_and_confirm(engine, &batch.batch_id).await;
         return Err(EngineError::QueueFull);
     }
     if batch.items.len() > job.seeds.len() || batch.items.windows(2).any(|pair| pair[0] == pair[1]) {
         cancel_and_confirm(engine, &batch.batch_id).await;
-        let message = format!("the engine took {} items for {} pictures", batch.items.len(), job.seeds.len());
+        let message =
+            format!("the engine enqueued {} items for {} images", batch.items.len(), job.seeds.len());
         return Err(EngineError::Failed(message));
     }
-    let mut progress = BatchTracker::new(engine, template, job, &batch, context);
+    let mut tracker = BatchTracker::new(engine, template, job, &batch, context);
     let outcome = tokio::select! {
-        outcome = progress.wait_for_images(&mut events) => outcome,
+        outcome = tracker.wait_for_images(&mut events) => outcome,
         () = context.cancel.cancelled() => Err(EngineError::Cancelled),
     };
     match outcome {
-        Ok(()) => Ok(progress.into_images()),
-        // Nobody is there: the GPU is free. What the engine finds in its queue on its return is cancelled then.
+        Ok(()) => Ok(tracker.into_images()),
+        // The engine is gone: the GPU is free. What it finds in its queue when it is back is cancelled then.
         Err(EngineError::ConnectionRefused(message)) => {
             engine.request_orphan_scan();
             Err(EngineError::ConnectionRefused(message))
@@ -72,17 +73,17 @@ async fn make(
         Err(error) => {
             cancel_and_confirm(engine, &batch.batch_id).await;
             if let EngineError::OutOfMemory(_) = &error
-                && let Err(fault) = engine.api.empty_model_cache().await
+                && let Err(error) = engine.api.empty_model_cache().await
             {
-                warn!(%fault, "the engine could not be asked to free its caches");
+                warn!(fault = %error, "cannot make the engine free its caches");
             }
             Err(error)
         }
     }
 }
 
-/// Enqueues the batch. Where the answer is lost, the job perhaps is not: then this returns only after the survey has
-/// looked for it by our tag, or the engine is gone; whoever waits is told at once.
+/// Enqueues the batch. If the response is lost, the job may have arrived: then the client gets the error at once, but this
+/// returns only after a scan for orphans, or when the engine is gone.
 async fn submit<'a>(
     engine: &'a InvokeAi,
     batch: &Value,
@@ -91,8 +92,8 @@ async fn submit<'a>(
     let enqueue_guard = engine.enqueue_lock.read().await;
     let error = match engine.api.enqueue(batch).await {
         Ok(batch) => {
-            let live = ActiveBatch::register(engine, &batch.batch_id);
-            return Ok((batch, live));
+            let active = ActiveBatch::register(engine, &batch.batch_id);
+            return Ok((batch, active));
         }
         Err(error) => error,
     };
@@ -100,25 +101,24 @@ async fn submit<'a>(
     if error.is_outcome_unknown() {
         context.complete(Err(error.clone()));
         engine.request_orphan_scan();
-        let unresolved = || {
+        let is_unresolved = || {
             let state = engine.state();
             state.pending_orphan_scans > 0 && !state.is_unreachable
         };
-        while unresolved() {
+        while is_unresolved() {
             tokio::time::sleep(VERIFY_POLL).await;
         }
     }
     Err(error)
 }
 
-/// Cancels the batch and returns once the GPU is free of it: no item waits or runs, and the worker is idle or already
-/// busy with another item. Keeps at it for as long as the engine does not answer: the slot stays taken, and readiness
-/// says so.
+/// Cancels the batch and returns once the GPU is free of it: no item waits or runs, and the worker is idle or already busy
+/// with another item. Retries for as long as the engine does not respond; the slot stays taken, and readiness reports it.
 async fn cancel_and_confirm(engine: &InvokeAi, batch: &str) {
-    let mut asked = false;
+    let mut is_requested = false;
     loop {
-        if !asked {
-            asked = engine.api.cancel_batch(batch).await.is_ok();
+        if !is_requested {
+            is_requested = engine.api.cancel_batch(batch).await.is_ok();
         }
         match is_free(&engine.api, batch).await {
             Ok(true) => return,
@@ -127,7 +127,7 @@ async fn cancel_and_confirm(engine: &InvokeAi, batch: &str) {
                 engine.request_orphan_scan();
                 return;
             }
-            Err(error) => debug!(%error, batch, "cannot tell yet whether the engine has let go of a job"),
+            Err(error) => debug!(%error, batch, "cannot confirm yet that the engine has cancelled the job"),
         }
         tokio::time::sleep(VERIFY_POLL).await;
     }
@@ -141,7 +141,7 @@ async fn is_free(api: &InvokeAiApi, batch: &str) -> Result<bool, EngineError> {
     Ok(!status.processor.is_processing || status.queue.in_progress > 0)
 }
 
-/// Keeps the batch among those that a request waits for.
+/// Marks the batch as having a waiting request.
 struct ActiveBatch<'a> {
     engine: &'a InvokeAi,
     batch: String,
@@ -157,7 +157,7 @@ impl<'a> ActiveBatch<'a> {
 impl Drop for ActiveBatch<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // Nobody is left to cancel it.
+            // Its task can no longer cancel it.
             self.engine.request_orphan_scan();
         }
         self.engine.state().active_batches.remove(&self.batch);
@@ -175,7 +175,7 @@ mod tests {
         drop(ActiveBatch::register(&engine, "done"));
         assert_eq!(engine.state().pending_orphan_scans, 0, "a job that ended in order leaves nothing behind");
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _live = ActiveBatch::register(&engine, "lost");
+            let _active = ActiveBatch::register(&engine, "lost");
             panic!("a fault of ours");
         }));
         assert!(panicked.is_err());

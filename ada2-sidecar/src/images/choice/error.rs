@@ -1,4 +1,4 @@
-//! Why a request's `model` is refused, in words that say what to do about it.
+//! Why a request's `model` cannot be used, and what to do about it.
 
 use std::fmt;
 
@@ -7,28 +7,28 @@ use crate::images::models::{Evidence, ModelKind, ModelVariant};
 /// Why there is no model for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelChoiceError {
-    /// What was asked for is not there.
+    /// No such model.
     NotFound {
         /// The name.
         requested: String,
-        /// The family that it stands for, where it is one of our own names.
+        /// The family that it stands for, if it is an alias.
         alias: Option<&'static str>,
-        /// What there is.
+        /// The usable names.
         available: Vec<String>,
     },
-    /// Nothing was asked for, and nothing is the default.
+    /// No model was named, and there is no default.
     NoDefault {
-        /// What there is.
+        /// The usable names.
         available: Vec<String>,
     },
-    /// It is there, and no built-in graph serves its kind.
+    /// It exists, and no built-in graph can run it.
     UnsupportedKind {
         /// Its name.
         model: String,
-        /// What it is.
+        /// Its kind.
         kind: ModelKind,
     },
-    /// It is there, and nothing tells what it is.
+    /// It exists, and its kind is unknown.
     UnknownKind {
         /// Its name.
         model: String,
@@ -36,7 +36,7 @@ pub enum ModelChoiceError {
 }
 
 impl ModelChoiceError {
-    /// Whether nothing of that name is there: 404. All else is a request that can be put right.
+    /// Whether no such model exists (404). In all other cases the request can be fixed.
     pub fn is_not_found(&self) -> bool {
         match self {
             Self::NotFound { .. } => true,
@@ -49,14 +49,14 @@ impl ModelChoiceError {
 impl fmt::Display for ModelChoiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound { requested: asked, alias, available } => {
+            Self::NotFound { requested, alias, available } => {
                 match alias {
                     Some(family) => write!(
                         f,
-                        "The model {asked:?} does not exist: the name stands for the engine's {family} text-to-image model, \
+                        "The model {requested:?} does not exist: the name stands for the engine's {family} text-to-image model, \
                          and it has none."
                     )?,
-                    None => write!(f, "The model {asked:?} does not exist.")?,
+                    None => write!(f, "The model {requested:?} does not exist.")?,
                 }
                 list(f, available)
             }

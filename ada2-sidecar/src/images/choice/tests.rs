@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::images::{
-    models::{Evidence, Family, ModelKind, ModelVariant, family_named},
-    template::{GraphFormat, Template},
+use crate::{
+    engine::comfyui,
+    images::{
+        models::{Evidence, Family, ModelKind, ModelVariant, family_named},
+        template::Template,
+    },
 };
 
 fn models() -> Vec<EngineModel> {
     vec![
-        EngineModel::without_settings("k1", "Juggernaut XL", BaseModel::Sdxl),
-        EngineModel::without_settings("k2", "Dreamshaper 8", BaseModel::Sd1),
-        EngineModel::without_settings("k3", "stable-diffusion-xl-base-1-0", BaseModel::Sdxl),
+        EngineModel::without_settings("k1", "Juggernaut XL", &SDXL),
+        EngineModel::without_settings("k2", "Dreamshaper 8", &SD_1),
+        EngineModel::without_settings("k3", "stable-diffusion-xl-base-1-0", &SDXL),
     ]
 }
 
@@ -39,7 +42,7 @@ fn who_is_meant() {
 fn base_is_a_word_and_an_adapter_is_never_meant() {
     let file = |name: &str| EngineModel {
         kind: crate::images::models::classify_checkpoint(None, name),
-        ..EngineModel::without_settings(name, name, BaseModel::Sdxl)
+        ..EngineModel::without_settings(name, name, &SDXL)
     };
     let meant = |names: &[&str], asked| {
         let models: Vec<_> = names.iter().map(|name| file(name)).collect();
@@ -95,14 +98,11 @@ fn a_preset_is_a_name_for_a_model_and_its_settings() {
 
 fn of_kind(name: &str, family: &'static Family, variant: ModelVariant) -> EngineModel {
     let kind = ModelKind { variant, ..ModelKind::main(family, Evidence::Name) };
-    EngineModel {
-        kind,
-        ..EngineModel::without_settings(&format!("{name}.safetensors"), name, BaseModel::Sd1)
-    }
+    EngineModel { kind, ..EngineModel::without_settings(&format!("{name}.safetensors"), name, &SD_1) }
 }
 
 fn unknown(name: &str) -> EngineModel {
-    let model = EngineModel::without_settings(&format!("{name}.safetensors"), name, BaseModel::Sd1);
+    let model = EngineModel::without_settings(&format!("{name}.safetensors"), name, &SD_1);
     EngineModel { kind: ModelKind::unknown(ModelVariant::Main), ..model }
 }
 
@@ -114,7 +114,7 @@ fn family(name: &str) -> &'static Family {
 fn with_graph(name: &str, model: Option<&str>) -> Arc<Preset> {
     let graph = r#"{"1":{"class_type":"A","inputs":{"text":"","seed":0}},"2":{"class_type":"SaveImage","inputs":{"images":["1",0]}}}"#;
     let bindings = "output: '2'\nbindings: {prompt: ['1.text'], seed: ['1.seed']}";
-    let template = Arc::new(Template::read(GraphFormat::ComfyUi, graph, bindings).unwrap());
+    let template = Arc::new(Template::read(comfyui::GRAPH_FORMAT, graph, bindings).unwrap());
     let templates = BTreeMap::from([(Task::Generate, template)]);
     Arc::new(Preset { name: name.into(), model: model.map(str::to_owned), templates, ..Preset::default() })
 }

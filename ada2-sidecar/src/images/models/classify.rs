@@ -1,4 +1,4 @@
-//! What kind a checkpoint file is: its own metadata says it, else unmistakable words in its name, else nobody. Pure.
+//! Classifies checkpoint files by their metadata, else by unmistakable words in their names.
 
 use super::{
     DetectedFamily, Evidence, ModelKind, ModelVariant,
@@ -6,19 +6,18 @@ use super::{
     tokens::{contains_phrase, mentions_xl, tokenize},
 };
 
-/// What a file's metadata says of its kind.
+/// The part of a file's metadata that tells what it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelMetadata {
     /// `modelspec.architecture`.
     pub architecture: Option<String>,
-    /// `ss_base_model_version`: what it was trained on.
+    /// `ss_base_model_version`: the model that it was trained on.
     pub base_version: Option<String>,
-    /// `ss_network_module`: then it is a network that was trained for a model, and none itself.
+    /// `ss_network_module`: a network that was trained for a model, not a model.
     pub network: Option<String>,
 }
 
-/// Words of what is not made for pictures from words alone. The first that is there counts: an adapter for inpainting is an
-/// adapter.
+/// Phrases in names of models that are not text-to-image. The first match counts: an adapter for inpainting is an adapter.
 const VARIANTS: &[(&str, ModelVariant)] = &[
     ("lora", ModelVariant::Other),
     ("loras", ModelVariant::Other),
@@ -51,7 +50,7 @@ const VARIANTS: &[(&str, ModelVariant)] = &[
     ("embedding", ModelVariant::Other),
     ("embeddings", ModelVariant::Other),
     ("textual inversion", ModelVariant::Other),
-    // Behind another word it is what a checkpoint brings along: `sd_xl_base_1.0_0.9vae`.
+    // After another word it says what a checkpoint contains: `sd_xl_base_1.0_0.9vae`.
     ("^vae", ModelVariant::Other),
     ("^xl vae", ModelVariant::Other),
     ("sdxl vae", ModelVariant::Other),
@@ -70,12 +69,11 @@ const VARIANTS: &[(&str, ModelVariant)] = &[
     ("pix 2 pix", ModelVariant::Edit),
 ];
 
-/// What follows the slash of an architecture, where that is a model all the same. Everything else (`lora`, `vae`,
-/// `controlnet`, `textual-inversion`, …) is not.
+/// Suffixes of an architecture that denote a model. All others (`lora`, `vae`, `controlnet`, `textual-inversion`, …) do not.
 const ARCHITECTURE_SUFFIXES: &[(&str, ModelVariant)] =
     &[("inpaint", ModelVariant::Inpaint), ("kontext", ModelVariant::Edit), ("edit", ModelVariant::Edit)];
 
-/// The kind of a checkpoint with this metadata, if it has any, and this name: its path without the ending.
+/// Classifies a checkpoint by its metadata and its name: the path without extension.
 pub fn classify_checkpoint(metadata: Option<&ModelMetadata>, name: &str) -> ModelKind {
     metadata.and_then(|metadata| kind_from_metadata(metadata, name)).unwrap_or_else(|| kind_from_name(name))
 }
@@ -87,24 +85,24 @@ fn kind_from_metadata(metadata: &ModelMetadata, name: &str) -> Option<ModelKind>
     }
     let architecture = sanitized(metadata.architecture.as_deref());
     let text = architecture.or_else(|| sanitized(metadata.base_version.as_deref()))?;
-    let Some((model, part)) = text.split_once('/') else {
+    let Some((model, suffix)) = text.split_once('/') else {
         let variant = variant_from_tokens(&tokenize(&text)).or_else(|| variant_from_tokens(&tokenize(name)));
         return Some(kind(family_from_metadata(&text), variant.unwrap_or(ModelVariant::Main)));
     };
-    let of_part = ARCHITECTURE_SUFFIXES.iter().find(|(word, _)| part.eq_ignore_ascii_case(word));
-    Some(match of_part {
+    let known_suffix = ARCHITECTURE_SUFFIXES.iter().find(|(word, _)| suffix.eq_ignore_ascii_case(word));
+    Some(match known_suffix {
         Some((_, variant)) => kind(family_from_metadata(model), *variant),
         None => kind(DetectedFamily::Unlisted(text), ModelVariant::Other),
     })
 }
 
-/// A text of the metadata, cut: it is shown to people.
+/// A value of the metadata, truncated: it appears in messages.
 fn sanitized(text: Option<&str>) -> Option<String> {
     let text: String = text?.trim().chars().filter(|character| !character.is_control()).take(80).collect();
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// By the table; else by the words in it, which tools write as they please (`SDXL 1.0`); else by no family of ours.
+/// By the table, else by the words in it: tools write it in any form (`SDXL 1.0`).
 fn family_from_metadata(text: &str) -> DetectedFamily {
     let plain: String = text
         .to_lowercase()
@@ -125,15 +123,18 @@ fn family_from_metadata(text: &str) -> DetectedFamily {
     }
 }
 
-/// By the words of the file's own name, else by those of the folders that it lies in.
+/// By the file's name, else by the directories above it.
 fn kind_from_name(name: &str) -> ModelKind {
-    let (folders, file) = name.rsplit_once(['/', '\\']).unwrap_or(("", name));
-    let (of_file, of_folders) = (tokenize(file), tokenize(folders));
-    let says_something = |tokens: &[String]| families::all().any(|family| mentions(family, tokens));
-    let family =
-        if says_something(&of_file) { family_from_tokens(&of_file) } else { family_from_tokens(&of_folders) };
-    let variant = variant_from_tokens(&of_file)
-        .or_else(|| variant_from_tokens(&of_folders))
+    let (directories, file) = name.rsplit_once(['/', '\\']).unwrap_or(("", name));
+    let (file_tokens, directory_tokens) = (tokenize(file), tokenize(directories));
+    let mentions_any = |tokens: &[String]| families::all().any(|family| mentions(family, tokens));
+    let family = if mentions_any(&file_tokens) {
+        family_from_tokens(&file_tokens)
+    } else {
+        family_from_tokens(&directory_tokens)
+    };
+    let variant = variant_from_tokens(&file_tokens)
+        .or_else(|| variant_from_tokens(&directory_tokens))
         .unwrap_or(ModelVariant::Main);
     match family {
         Some(family) => {
@@ -143,15 +144,15 @@ fn kind_from_name(name: &str) -> ModelKind {
     }
 }
 
-/// The one family whose own words are there, else the one that is hinted at. Two contradict each other.
+/// The only family whose phrases match, else the only one that is hinted at. Two contradict each other.
 fn family_from_tokens(tokens: &[String]) -> Option<&'static Family> {
-    let said: Vec<_> = families::all().filter(|family| names_explicitly(family, tokens)).collect();
-    if said.is_empty() {
+    let named: Vec<_> = families::all().filter(|family| names_explicitly(family, tokens)).collect();
+    if named.is_empty() {
         return only(families::all().filter(|family| hints_at(family, tokens)));
     }
     let is_meant =
-        |family: &&'static Family| !said.iter().any(|other| other.overrides.contains(&family.name));
-    only(said.iter().copied().filter(is_meant))
+        |family: &&'static Family| !named.iter().any(|other| other.overrides.contains(&family.name));
+    only(named.iter().copied().filter(is_meant))
 }
 
 fn only(mut families: impl Iterator<Item = &'static Family>) -> Option<&'static Family> {
@@ -173,12 +174,12 @@ fn hints_at(family: &Family, tokens: &[String]) -> bool {
         .any(|phrase| if *phrase == "xl" { mentions_xl(tokens) } else { contains_phrase(tokens, phrase) })
 }
 
-/// Whether this is a word of the name.
+/// Whether the name has this token.
 pub fn has_word(name: &str, word: &str) -> bool {
     contains_phrase(&tokenize(name), word)
 }
 
-/// What words say that it is made for, if they say anything.
+/// The variant that the name tells, if any.
 pub fn variant_from_name(name: &str) -> Option<ModelVariant> {
     variant_from_tokens(&tokenize(name))
 }

@@ -1,34 +1,34 @@
-//! What the configuration says of models (`models: {name: {base: …}}`): it counts before everything else. Pure.
+//! What the configuration declares about models (`models: {name: {base: …}}`), before all other evidence.
 
 use std::sync::Arc;
 
 use super::{DetectedFamily, EngineModel, Evidence, ModelKind, ModelVariant, families::Family};
 
-/// What is said of one model.
+/// What is declared about one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelDeclaration {
     /// The engine model's key or name.
     pub model: String,
     /// Its family.
     pub family: &'static Family,
-    /// What it is made for; none where that stays as engine, metadata or name tell.
+    /// Its variant; None: as detected.
     pub variant: Option<ModelVariant>,
 }
 
 impl ModelDeclaration {
-    /// Whether it is about this model.
+    /// Whether it refers to this model.
     pub fn applies_to(&self, model: &EngineModel) -> bool {
         model.matches_name(&self.model)
     }
 
     fn override_kind(&self, detected: &ModelKind) -> ModelKind {
-        // What was told of something else says nothing of this.
+        // The variant of something that is not a model means nothing.
         let kept = if matches!(detected.family, DetectedFamily::Unlisted(_)) {
             ModelVariant::Main
         } else {
             detected.variant
         };
-        // Where a file lies is no matter of opinion.
+        // That comes from where the file lies, and cannot be declared.
         let variant = if detected.variant == ModelVariant::Split {
             ModelVariant::Split
         } else {
@@ -38,7 +38,7 @@ impl ModelDeclaration {
     }
 }
 
-/// The engine's models, of the kinds that are declared.
+/// The engine's models, with the declared kinds.
 pub fn apply_declarations(declared: &[ModelDeclaration], models: &Arc<[EngineModel]>) -> Arc<[EngineModel]> {
     if declared.is_empty() {
         return models.clone();
@@ -51,12 +51,12 @@ pub fn apply_declarations(declared: &[ModelDeclaration], models: &Arc<[EngineMod
     models.iter().map(with).collect()
 }
 
-/// What is said of models that the engine does not have, a sentence each.
+/// A warning for each declared model that the engine does not have.
 pub fn undeclared_model_warnings(declared: &[ModelDeclaration], models: &[EngineModel]) -> Vec<String> {
     let is_missing = |declared: &&ModelDeclaration| !models.iter().any(|model| declared.applies_to(model));
     let warning = |declared: &ModelDeclaration| {
         format!(
-            "models: {:?} is declared, but the engine has no such model: correct the name, or take it out",
+            "models: {:?} is declared, but the engine has no such model: fix the name or remove the entry",
             declared.model
         )
     };
@@ -66,13 +66,13 @@ pub fn undeclared_model_warnings(declared: &[ModelDeclaration], models: &[Engine
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::models::{BaseModel, families};
+    use crate::images::models::{SD_1, families};
 
     #[test]
     fn what_is_declared_counts_before_everything_else() {
         let file = |file: &str, kind| EngineModel {
             kind,
-            ..EngineModel::without_settings(file, file.trim_end_matches(".ckpt"), BaseModel::Sd1)
+            ..EngineModel::without_settings(file, file.trim_end_matches(".ckpt"), &SD_1)
         };
         let foreign = ModelKind {
             family: DetectedFamily::Unlisted("x/lora".into()),

@@ -1,49 +1,55 @@
-//! The table of model families: what engines, files and people call each, and which built-in graphs serve it. One more family
-//! is one more row.
+//! The table of model families: how engines, files and people name each one, and the defaults of its built-in graphs.
+//! Adding a family means adding a row; one with `defaults` also needs graphs in each engine.
 
 mod unsupported;
 
+use wire::openai::images::ImageSize;
+
 use self::unsupported::UNSUPPORTED;
-use super::BaseModel;
 
 /// A family of models.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Family {
-    /// Its word in the configuration.
+    /// Its name in the configuration, and in InvokeAI's list of models (`base`).
     pub name: &'static str,
-    /// For people.
+    /// Its name in messages.
     pub label: &'static str,
-    /// What InvokeAI calls it (`base` in its list of models).
-    pub invokeai_bases: &'static [&'static str],
     /// How a file's own metadata may call it: `modelspec.architecture` and `ss_base_model_version`, in lower case with `-`
     /// between words. Each is also the beginning of longer ones: `stable-diffusion-xl-v1` of `stable-diffusion-xl-v1-base`.
     pub metadata_prefixes: &'static [&'static str],
-    /// Words of a name that say nothing else, as `super::words::has` reads them.
+    /// Phrases in a file name that identify it, in the syntax of `tokens::contains_phrase`.
     pub phrases: &'static [&'static str],
-    /// Words that say it unless another family's own words are in the name as well.
+    /// Phrases that suggest it, unless the name has another family's `phrases` as well.
     pub hints: &'static [&'static str],
-    /// Families whose words are said with its own: `flux 2` is a `flux`, and means this one.
+    /// Families whose phrases also match its names: `flux 2` contains `flux`, and means this one.
     pub overrides: &'static [&'static str],
-    /// The built-in graphs that serve it.
-    pub graphs: Option<BaseModel>,
+    /// What its built-in graphs use where request, preset and model say nothing. None: there are no built-in graphs.
+    pub defaults: Option<FamilyDefaults>,
+}
+
+/// See [`Family::defaults`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(missing_docs, reason = "each field is the parameter of that name")]
+pub struct FamilyDefaults {
+    pub size: ImageSize,
+    pub steps: u32,
+    pub cfg_scale: f64,
 }
 
 const EMPTY_FAMILY: Family = Family {
     name: "",
     label: "",
-    invokeai_bases: &[],
     metadata_prefixes: &[],
     phrases: &[],
     hints: &[],
     overrides: &[],
-    graphs: None,
+    defaults: None,
 };
 
 /// Stable Diffusion 1.5.
-pub(super) static SD_1: Family = Family {
+pub static SD_1: Family = Family {
     name: "sd-1",
     label: "SD 1.5",
-    invokeai_bases: &["sd-1"],
     metadata_prefixes: &[
         "stable-diffusion-v1",
         "stable-diffusion-1",
@@ -74,15 +80,14 @@ pub(super) static SD_1: Family = Family {
         "v 1 5 pruned",
         "*emaonly",
     ],
-    graphs: Some(BaseModel::Sd1),
+    defaults: Some(FamilyDefaults { size: ImageSize::new(512, 512), steps: 30, cfg_scale: 7.5 }),
     ..EMPTY_FAMILY
 };
 
 /// Stable Diffusion XL.
-pub(super) static SDXL: Family = Family {
+pub static SDXL: Family = Family {
     name: "sdxl",
     label: "SDXL",
-    invokeai_bases: &["sdxl", "sdxl-refiner"],
     metadata_prefixes: &["stable-diffusion-xl", "segmind-stable-diffusion-1b", "sdxl", "sd-xl"],
     phrases: &["*sdxl*", "sd xl", "stable diffusion xl"],
     hints: &[
@@ -96,33 +101,30 @@ pub(super) static SDXL: Family = Family {
         "animagine",
         "xl",
     ],
-    graphs: Some(BaseModel::Sdxl),
+    defaults: Some(FamilyDefaults { size: ImageSize::new(1024, 1024), steps: 30, cfg_scale: 5.5 }),
     ..EMPTY_FAMILY
 };
 
-/// All of them.
-pub fn all() -> impl Iterator<Item = &'static Family> {
-    [&SD_1, &SDXL].into_iter().chain(UNSUPPORTED.iter())
+/// The family of a job whose model is not known: the builtin engine's, and the warm-up's.
+pub static DEFAULT: &Family = &SDXL;
+
+/// Families are equal if their names are.
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
 }
 
-/// The family of this word in the configuration.
+impl Eq for Family {}
+
+/// All families.
+pub fn all() -> impl Iterator<Item = &'static Family> {
+    [&SD_1, &SDXL].into_iter().chain(UNSUPPORTED)
+}
+
+/// The family with this name in the configuration.
 pub fn by_name(name: &str) -> Option<&'static Family> {
     all().find(|family| family.name.eq_ignore_ascii_case(name))
-}
-
-/// The family that InvokeAI calls so.
-pub fn by_invokeai_base(base: &str) -> Option<&'static Family> {
-    all().find(|family| family.invokeai_bases.contains(&base))
-}
-
-impl BaseModel {
-    /// The family that these graphs are for.
-    pub const fn family(self) -> &'static Family {
-        match self {
-            Self::Sd1 => &SD_1,
-            Self::Sdxl => &SDXL,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -140,17 +142,8 @@ mod tests {
         };
         words(|family| family.phrases);
         words(|family| family.metadata_prefixes);
-        words(|family| family.invokeai_bases);
         let names: HashSet<_> = all().map(|family| family.name).collect();
         assert_eq!(names.len(), all().count());
         assert!(all().all(|family| !family.name.is_empty() && !family.label.is_empty()));
-    }
-
-    #[test]
-    fn graphs_and_families_name_each_other() {
-        for base in [BaseModel::Sd1, BaseModel::Sdxl] {
-            assert_eq!(base.family().graphs, Some(base));
-        }
-        assert_eq!(all().filter(|family| family.graphs.is_some()).count(), 2);
     }
 }

@@ -1,49 +1,49 @@
-//! What a model is: its family, what it is made for, and who says so.
+//! What a model is: family, variant, and the evidence for it.
 
 use std::fmt;
 
-use super::{BaseModel, families::Family};
+use super::families::Family;
 
-/// What a model is, as far as anybody tells.
+/// What a model is, as far as that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelKind {
     /// Its family.
     pub family: DetectedFamily,
-    /// What it is made for.
+    /// Its variant.
     pub variant: ModelVariant,
-    /// Who says so.
+    /// Where this comes from.
     pub evidence: Evidence,
 }
 
-/// A model's family, as told.
+/// A model's family, as detected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DetectedFamily {
-    /// One of the table.
+    /// One in the table.
     Known(&'static Family),
-    /// Something that the table does not have, in the engine's or the file's own words. No graph of ours serves it.
+    /// One that is not in the table, by the engine's or the file's name for it. It has no built-in graphs.
     Unlisted(String),
-    /// Nothing tells.
+    /// Not known.
     Unknown,
 }
 
 /// What a model is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelVariant {
-    /// Pictures from words.
+    /// Text to image.
     Main,
-    /// Masked parts of pictures.
+    /// Inpainting.
     Inpaint,
-    /// The last steps of another model's pictures.
+    /// The last steps of another model's images.
     Refiner,
-    /// Pictures after other pictures.
+    /// Editing by instruction.
     Edit,
-    /// A diffusion model whose text encoder and VAE lie in files of their own: only a graph that names those can load it.
+    /// A diffusion model with text encoder and VAE in separate files: only a template that names those can load it.
     Split,
-    /// Anything else: depth, canny, upscaling, what is no model at all.
+    /// Anything else: depth, canny, upscaling, files that are not models.
     Other,
 }
 
-/// Who says what a model is. The first that says anything wins.
+/// Where the knowledge comes from, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
     /// The configuration (`models`).
@@ -52,43 +52,44 @@ pub enum Evidence {
     Engine,
     /// The file's own metadata.
     Metadata,
-    /// Its name, or nobody.
+    /// Its name, or nothing.
     Name,
 }
 
 impl ModelKind {
-    /// Of this family, for pictures from words.
+    /// A text-to-image model of this family.
     pub const fn main(family: &'static Family, evidence: Evidence) -> Self {
         Self { family: DetectedFamily::Known(family), variant: ModelVariant::Main, evidence }
     }
 
-    /// What nothing tells the family of.
+    /// A model of unknown family.
     pub const fn unknown(variant: ModelVariant) -> Self {
         Self { family: DetectedFamily::Unknown, variant, evidence: Evidence::Name }
     }
 
-    /// The built-in graphs that serve it, if any do. An inpainting model runs in them, though it is not made for words
-    /// alone.
-    pub fn graphs(&self) -> Option<BaseModel> {
+    /// The family whose built-in graphs can run it. Inpainting models run in them too.
+    pub fn graphs(&self) -> Option<&'static Family> {
         match (&self.family, self.variant) {
-            (DetectedFamily::Known(family), ModelVariant::Main | ModelVariant::Inpaint) => family.graphs,
+            (DetectedFamily::Known(family), ModelVariant::Main | ModelVariant::Inpaint) => {
+                Some(*family).filter(|family| family.defaults.is_some())
+            }
             _ => None,
         }
     }
 
-    /// Whether it may be meant by a request that does not name it: told, served, and made for pictures from words.
+    /// Whether a request that names no model may get it: known, usable, and text to image.
     pub fn is_default_candidate(&self) -> bool {
         self.variant == ModelVariant::Main && self.graphs().is_some()
     }
 
-    /// Whether nothing tells its family, and telling it would help.
+    /// Whether its family is unknown, and declaring it would help.
     pub fn is_unknown(&self) -> bool {
         self.family == DetectedFamily::Unknown && self.variant != ModelVariant::Split
     }
 }
 
 impl ModelVariant {
-    /// The words of the setting `variant`.
+    /// The values of the setting `variant`.
     pub const SETTING_VALUES: [(&'static str, Self); 5] = [
         ("main", Self::Main),
         ("inpaint", Self::Inpaint),
@@ -98,12 +99,12 @@ impl ModelVariant {
     ];
 }
 
-/// For people: `SDXL`, `SDXL inpainting`, `of unknown kind`.
+/// In messages: `SDXL`, `SDXL inpainting`, `of unknown kind`.
 impl fmt::Display for ModelKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.family {
             DetectedFamily::Known(family) => f.write_str(family.label)?,
-            DetectedFamily::Unlisted(words) => write!(f, "{words:?}")?,
+            DetectedFamily::Unlisted(name) => write!(f, "{name:?}")?,
             DetectedFamily::Unknown => f.write_str("of unknown kind")?,
         }
         f.write_str(match self.variant {

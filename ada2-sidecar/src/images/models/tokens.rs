@@ -1,7 +1,6 @@
-//! Names cut into words, and phrases looked for in them. What stands inside a longer word says nothing: `exxxl` is no `xl`.
-//! Pure.
+//! Splits names into tokens and searches them for phrases. Parts of a longer token do not count: `exxxl` is not `xl`.
 
-/// The words of a name, in lower case: cut at everything that is no letter or digit, between letters and digits, and where
+/// The tokens of a name, in lower case: split at everything but letters and digits, between letters and digits, and where
 /// `camelCase` begins a word. `sd_xl_base_1.0` is `sd xl base 1 0`, `ponyDiffusionV6XL` is `pony diffusion v 6 xl`.
 pub(super) fn tokenize(name: &str) -> Vec<String> {
     let mut tokens = Vec::new();
@@ -17,17 +16,17 @@ pub(super) fn tokenize(name: &str) -> Vec<String> {
     tokens
 }
 
-/// Where the word that begins at `start` ends.
+/// The end of the word that begins at `start`.
 fn end_of_word(chars: &[char], start: usize) -> usize {
     let until = |from: usize, kind: fn(&char) -> bool| {
         from + chars[from..].iter().take_while(|character| kind(character)).count()
     };
-    let is_small = |character: &char| !character.is_numeric() && !character.is_uppercase();
+    let is_lowercase = |character: &char| !character.is_numeric() && !character.is_uppercase();
     if chars[start].is_numeric() {
         return until(start, |character| character.is_numeric());
     }
     let capitals = until(start, |character| character.is_uppercase());
-    let end = until(capitals, is_small);
+    let end = until(capitals, is_lowercase);
     let is_only_capitals = end == capitals;
     // `SDXLBase` is `SDXL Base`; `SDXLbase` is `SDXL base`.
     match capitals - start {
@@ -42,7 +41,7 @@ fn ends_with_xl(chars: &[char]) -> bool {
     chars.ends_with(&['X', 'L'])
 }
 
-/// `XL` before or behind other capitals is a word of its own: `XLV31`, `XLNAIXL`. `XXL` and `PIXL` are not.
+/// `XL` before or after other capitals is a token: `XLV31`, `XLNAIXL`; but not in `XXL` and `PIXL`.
 fn split_xl(token: &[char], tokens: &mut Vec<String>) {
     let mut push = |chars: &[char]| {
         if !chars.is_empty() {
@@ -67,16 +66,16 @@ fn split_xl(token: &[char], tokens: &mut Vec<String>) {
     }
 }
 
-/// Whether a phrase is in these words: words in a row, each whole. `flux*` is a word that begins so, `*illustrious` one that
-/// ends so, `*sdxl*` one that has it, and `^` before the first says that the name begins with it.
+/// Whether these tokens contain the phrase: whole tokens in a row. `*` at either end of one matches anything, and a leading
+/// `^` the beginning of the name.
 pub(super) fn contains_phrase(tokens: &[String], phrase: &str) -> bool {
     let (phrase, at_start) = match phrase.strip_prefix('^') {
         Some(phrase) => (phrase, true),
         None => (phrase, false),
     };
     let parts: Vec<&str> = phrase.split(' ').collect();
-    let mut places = tokens.windows(parts.len()).take(if at_start { 1 } else { usize::MAX });
-    places.any(|place| place.iter().zip(&parts).all(|(word, part)| token_matches(word, part)))
+    let mut windows = tokens.windows(parts.len()).take(if at_start { 1 } else { usize::MAX });
+    windows.any(|window| window.iter().zip(&parts).all(|(word, part)| token_matches(word, part)))
 }
 
 fn token_matches(token: &str, part: &str) -> bool {
@@ -88,7 +87,7 @@ fn token_matches(token: &str, part: &str) -> bool {
     }
 }
 
-/// Whether `xl` is said: as a word, or at the end of one that is long enough to be a name (`realvisxl`).
+/// Whether `xl` is a token, or ends one that is long enough to be a name (`realvisxl`).
 pub(super) fn mentions_xl(tokens: &[String]) -> bool {
     let ends_so =
         |word: &str| word.strip_suffix("xl").is_some_and(|stem| stem.len() >= 4 && !stem.ends_with('x'));

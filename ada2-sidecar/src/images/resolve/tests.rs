@@ -6,9 +6,18 @@ use serde_json::{Value, json};
 use wire::openai::fields::Fields;
 
 use super::*;
-use crate::images::{Job, REQUEST_FIELDS, SourceImage, choice::ModelChoice, template::GraphFormat};
+use crate::{
+    config::EngineKind,
+    engine::comfyui,
+    images::{Job, REQUEST_FIELDS, SourceImage, choice::ModelChoice, models::SD_1},
+};
 
-const LIMITS: Limits = Limits { max_n: 4, max_pixels: 2_000_000, max_seed: u32::MAX as u64 };
+const LIMITS: Limits = Limits {
+    max_n: 4,
+    max_pixels: 2_000_000,
+    max_seed: u32::MAX as u64,
+    schedulers: EngineKind::InvokeAi.schedulers(),
+};
 const EVERYTHING: &str = "negative_prompt: [a.no], width: [a.width], height: [a.height], steps: [a.steps], \
     cfg_scale: [a.cfg], scheduler: [a.sampler], model: [a.model]";
 
@@ -27,7 +36,7 @@ fn choice(task: Task, bound: &str, size: &str, preset: Preset) -> ModelChoice {
         Task::Inpaint => "image: [a.image], mask: [a.mask],",
     };
     let yaml = format!("output: a\n{size}\nbindings: {{prompt: [a.text], seed: [a.seed], {image} {bound}}}");
-    let template = Template::read(GraphFormat::ComfyUi, &graph, &yaml).unwrap();
+    let template = Template::read(comfyui::GRAPH_FORMAT, &graph, &yaml).unwrap();
     template.check_task(task).unwrap();
     let templates = BTreeMap::from([(task, Arc::new(template))]);
     let model = preset.model.as_ref().map(|name| EngineModel {
@@ -35,7 +44,7 @@ fn choice(task: Task, bound: &str, size: &str, preset: Preset) -> ModelChoice {
         steps: Some(20),
         cfg_scale: Some(7.0),
         scheduler: Some("ddim".into()),
-        ..EngineModel::without_settings(name, name, BaseModel::Sd1)
+        ..EngineModel::without_settings(name, name, &SD_1)
     });
     ModelChoice { name: "p".into(), model, preset: Some(Arc::new(Preset { templates, ..preset })) }
 }
@@ -182,7 +191,7 @@ fn transparency_that_no_graph_of_the_preset_repaints_is_no_mask() {
 
 #[test]
 fn a_strength_without_a_picture_is_named_for_the_built_in_graphs_too() {
-    let model = Some(EngineModel::without_settings("k", "n", BaseModel::Sd1));
+    let model = Some(EngineModel::without_settings("k", "n", &SD_1));
     let built_in = ModelChoice { name: "n".into(), model, preset: None };
     let job =
         Job::plan(&request(&json!({"prompt": "a", "strength": 0.5})), built_in, None, 7, LIMITS).unwrap();

@@ -1,31 +1,31 @@
-//! What is wrong with a template although all its places exist: values that would meet in one input, or have no effect.
+//! Errors in the bindings of a template: inputs bound twice, bindings without effect.
 
 use std::collections::BTreeMap;
 
 use super::{
     Binding, NodeInput, Template, TemplateError,
-    edges::{self, GraphEdge},
+    edges::{GraphEdge, upstream_nodes},
+    format::BatchInput,
     structure,
-    workflow::BatchInput,
 };
 use crate::images::Task;
 
-/// Of the graph with its bindings, whatever it is used for.
+/// Checks graph and bindings, whatever the task.
 pub(super) fn check_graph(template: &Template, batches: &[BatchInput]) -> Vec<TemplateError> {
-    let mut faults = bound_twice(template);
-    faults.extend(size(template));
-    faults.extend(batches.iter().filter_map(|batch| unbound_batch_input(template, batch)));
-    faults.extend(structure::check_structure(template, batches));
+    let mut errors = bound_twice(template);
+    errors.extend(size(template));
+    errors.extend(batches.iter().filter_map(|batch| unbound_batch_input(template, batch)));
+    errors.extend(structure::check_structure(template, batches));
     let output = &template.output;
     if template.node(output).is_none() {
-        faults.push(TemplateError(format!("output: the graph has no node {output:?}")));
+        errors.push(TemplateError(format!("output: the graph has no node {output:?}")));
     } else {
-        faults.extend(without_effect(template));
+        errors.extend(without_effect(template));
     }
-    faults
+    errors
 }
 
-/// Of the template in use for a task.
+/// Checks the template for a task.
 pub(super) fn check_task(template: &Template, task: Task) -> Vec<TemplateError> {
     let needed: &[Binding] = match task {
         Task::Generate => &[Binding::Prompt, Binding::Seed],
@@ -35,7 +35,7 @@ pub(super) fn check_task(template: &Template, task: Task) -> Vec<TemplateError> 
     let task_name = task.name();
     let missing = needed.iter().filter(|binding| !template.binds(**binding)).map(|binding| {
         TemplateError(format!(
-            "{binding} is bound to no input: for {task_name} it must be, or every request would give the same picture"
+            "{task_name} requires a binding for {binding}: without it every request would give the same image"
         ))
     });
     let bound = template.bindings.keys().filter(|binding| !binding.applies_to(task));
@@ -48,24 +48,24 @@ pub(super) fn check_task(template: &Template, task: Task) -> Vec<TemplateError> 
 }
 
 fn bound_inputs(template: &Template) -> impl Iterator<Item = (Binding, &NodeInput)> {
-    template.bindings.iter().flat_map(|(binding, places)| places.iter().map(move |place| (*binding, place)))
+    template.bindings.iter().flat_map(|(binding, inputs)| inputs.iter().map(move |input| (*binding, input)))
 }
 
 fn bound_twice(template: &Template) -> Vec<TemplateError> {
-    let mut known: BTreeMap<&NodeInput, Binding> = BTreeMap::new();
-    let mut faults = Vec::new();
-    for (binding, place) in bound_inputs(template) {
-        match known.get(place) {
+    let mut bound_by: BTreeMap<&NodeInput, Binding> = BTreeMap::new();
+    let mut errors = Vec::new();
+    for (binding, input) in bound_inputs(template) {
+        match bound_by.get(input) {
             Some(first) if *first == binding => {
-                faults.push(TemplateError(format!("{place} is bound twice by {binding}: name it once")));
+                errors.push(TemplateError(format!("{input} is bound twice by {binding}: name it once")));
             }
-            Some(first) => faults.push(TemplateError(format!(
-                "{place} is bound twice, by {first} and by {binding}: an input takes one value"
+            Some(first) => errors.push(TemplateError(format!(
+                "{input} is bound twice, by {first} and by {binding}: an input takes one value"
             ))),
-            None => drop(known.insert(place, binding)),
+            None => drop(bound_by.insert(input, binding)),
         }
     }
-    faults
+    errors
 }
 
 fn size(template: &Template) -> Option<TemplateError> {
@@ -81,36 +81,36 @@ fn size(template: &Template) -> Option<TemplateError> {
     Some(TemplateError(message.to_owned()))
 }
 
-/// An input that the page would give several values in turn, and that nothing here gives one.
+/// An input that would get a batch of values from InvokeAI's page, and has no binding.
 fn unbound_batch_input(template: &Template, batch: &BatchInput) -> Option<TemplateError> {
-    let BatchInput { node_type: kind, edge: GraphEdge { source: node, target: into, .. } } = batch;
-    let is_set = bound_inputs(template).any(|(binding, place)| binding.is_always_set() && place == into);
+    let BatchInput { node_type: kind, edge: GraphEdge { source: node, target, .. } } = batch;
+    let is_set = bound_inputs(template).any(|(binding, input)| binding.is_always_set() && input == target);
     (!is_set).then(|| {
         TemplateError(format!(
-            "the node {node:?} ({kind}) feeds {into} with a batch of values, which only InvokeAI's page can run: give \
-             {into} one value, or bind it to prompt, seed or image"
+            "the node {node:?} ({kind}) feeds {target} with a batch of values, which only InvokeAI's page can run: give \
+             {target} one value, or bind it to prompt, seed or image"
         ))
     })
 }
 
-/// Places that the output does not depend on. What gives way to a value counts for nothing.
+/// Bound inputs that the output does not depend on. Edges that a value replaces do not count.
 fn without_effect(template: &Template) -> Vec<TemplateError> {
-    let mut faults = Vec::new();
-    for (binding, own) in &template.bindings {
+    let mut errors = Vec::new();
+    for (binding, inputs) in &template.bindings {
         let is_set = |input: &NodeInput| {
             bound_inputs(template)
                 .any(|(other, at)| at == input && (other.is_always_set() || is_set_together(*binding, other)))
         };
-        let reached = edges::upstream_nodes(&template.edges, &template.output, is_set);
-        let lost = own.iter().filter(|input| !reached.contains(input.node.as_str()));
-        faults.extend(lost.map(|input| {
+        let reached = upstream_nodes(&template.edges, &template.output, is_set);
+        let unreached = inputs.iter().filter(|input| !reached.contains(input.node.as_str()));
+        errors.extend(unreached.map(|input| {
             let (node, output) = (&input.node, &template.output);
             TemplateError(format!(
                 "{binding}: {input} has no effect: the output {output:?} does not depend on the node {node:?}"
             ))
         }));
     }
-    faults
+    errors
 }
 
 /// Whether one of them is set whenever the other is.

@@ -1,109 +1,87 @@
-//! What is wrong with a graph whatever engine it is sent to: links that lead nowhere, circles, and a batch that nobody asked
-//! for.
+//! Errors in the structure of a graph: dangling edges, cycles, and what its format finds in single inputs.
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::{
-    Binding, GraphFormat, NodeInput, Template, TemplateError,
-    edges::{self, GraphEdge},
-    workflow::BatchInput,
+    NodeInput, Template, TemplateError,
+    edges::{GraphEdge, upstream_nodes},
+    format::BatchInput,
 };
 
-/// All of it.
 pub(super) fn check_structure(template: &Template, batches: &[BatchInput]) -> Vec<TemplateError> {
     let is_set = |input: &NodeInput| {
         template
             .bindings
             .iter()
-            .any(|(binding, places)| binding.is_always_set() && places.iter().any(|at| at == input))
+            .any(|(binding, inputs)| binding.is_always_set() && inputs.iter().any(|at| at == input))
     };
     let is_of_batch = |edge: &GraphEdge| batches.iter().any(|batch| batch.edge == *edge);
-    let kept: Vec<&GraphEdge> =
+    let edges: Vec<&GraphEdge> =
         template.edges.iter().filter(|edge| !is_set(&edge.target) && !is_of_batch(edge)).collect();
     let nodes: BTreeSet<&str> = template.nodes().map(|(id, ..)| id).collect();
-    let reached = edges::upstream_nodes(&template.edges, &template.output, is_set);
-    let mut faults: Vec<_> = kept.iter().filter_map(|edge| dangling_edge(edge, &nodes)).collect();
-    // InvokeAI refuses a circle anywhere; ComfyUI looks at nothing that no output needs.
-    let within = if template.format == GraphFormat::InvokeAi { &nodes } else { &reached };
-    faults.extend(find_cycle(&kept, within));
-    if template.format == GraphFormat::ComfyUi {
-        let inputs = template.nodes().flat_map(|(id, _, inputs)| {
-            inputs
-                .iter()
-                .map(move |(field, value)| (NodeInput { node: id.to_owned(), field: field.clone() }, value))
-        });
-        for (input, value) in inputs.filter(|(place, _)| !is_set(place)) {
-            faults.extend(numeric_node_id(&input, value, &nodes));
-            faults.extend(batch(&input, value).filter(|_| reached.contains(input.node.as_str())));
-        }
+    let reached = upstream_nodes(&template.edges, &template.output, is_set);
+    let mut errors: Vec<_> = edges.iter().filter_map(|edge| dangling_edge(edge, &nodes)).collect();
+    let within = if template.format.rejects_unused_cycles() { &nodes } else { &reached };
+    errors.extend(find_cycle(&edges, within));
+    let inputs = template.nodes().flat_map(|(id, _, inputs)| {
+        let input = |field: &String| NodeInput { node: id.to_owned(), field: field.clone() };
+        inputs.iter().map(move |(field, value)| (input(field), value))
+    });
+    for (input, value) in inputs.filter(|(input, _)| !is_set(input)) {
+        let is_used = reached.contains(input.node.as_str());
+        errors.extend(template.format.input_errors(&input, value, &nodes, is_used));
     }
-    faults
+    errors
 }
 
 fn dangling_edge(edge: &GraphEdge, nodes: &BTreeSet<&str>) -> Option<TemplateError> {
-    let lost = [&edge.source, &edge.target.node].into_iter().find(|node| !nodes.contains(node.as_str()))?;
-    let into = &edge.target;
+    let missing =
+        [&edge.source, &edge.target.node].into_iter().find(|node| !nodes.contains(node.as_str()))?;
+    let target = &edge.target;
     Some(TemplateError(format!(
-        "{into}: the graph has no node {lost:?}, which {edge} needs: correct its id, or take the edge out"
+        "{target}: {edge} refers to node {missing:?}, which does not exist: fix the id or remove the edge"
     )))
 }
 
-/// ComfyUI takes a list with a number at its beginning for a value.
-fn numeric_node_id(input: &NodeInput, value: &Value, nodes: &BTreeSet<&str>) -> Option<TemplateError> {
-    let [id, slot] = value.as_array()?.as_slice() else { return None };
-    let id = id.as_u64().filter(|id| slot.is_u64() && nodes.contains(id.to_string().as_str()))?;
-    Some(TemplateError(format!(
-        "{input}: the link [{id}, {slot}] has a number for its node, which makes no link: write the node's id as a text, \
-         [\"{id}\", {slot}]"
-    )))
-}
-
-/// How many pictures there are is the request's `n`, a run for each.
-fn batch(input: &NodeInput, value: &Value) -> Option<TemplateError> {
-    let size =
-        value.as_f64().filter(|size| input.field == "batch_size" && (*size - 1.0).abs() > f64::EPSILON)?;
-    Some(TemplateError(format!(
-        "{input} is {size}, but a request's n decides how many pictures are made: set it to 1, or bind {} to it",
-        Binding::N
-    )))
-}
-
-/// The first circle among these nodes.
+/// The first cycle among these nodes.
 fn find_cycle(edges: &[&GraphEdge], within: &BTreeSet<&str>) -> Option<TemplateError> {
-    let mut left = within.clone();
-    let feeding = |node: &str, left: &BTreeSet<&str>| {
-        edges.iter().find(|edge| edge.target.node == node && left.contains(edge.source.as_str())).copied()
+    let mut remaining = within.clone();
+    let incoming = |node: &str, remaining: &BTreeSet<&str>| {
+        edges
+            .iter()
+            .find(|edge| edge.target.node == node && remaining.contains(edge.source.as_str()))
+            .copied()
     };
-    // Whatever waits for nothing is done, again and again. What is left waits for a circle.
+    // Remove nodes without incoming edges until none is left. The remaining ones depend on a cycle.
     loop {
-        let done: Vec<_> = left.iter().copied().filter(|node| feeding(node, &left).is_none()).collect();
-        if done.is_empty() {
+        let runnable: Vec<_> =
+            remaining.iter().copied().filter(|node| incoming(node, &remaining).is_none()).collect();
+        if runnable.is_empty() {
             break;
         }
-        left.retain(|node| !done.contains(node));
+        remaining.retain(|node| !runnable.contains(node));
     }
-    let (mut seen, mut node) = (Vec::new(), *left.first()?);
-    while !seen.contains(&node) {
-        seen.push(node);
-        node = feeding(node, &left)?.source.as_str();
+    let (mut visited, mut node) = (Vec::new(), *remaining.first()?);
+    while !visited.contains(&node) {
+        visited.push(node);
+        node = incoming(node, &remaining)?.source.as_str();
     }
-    let edge = feeding(node, &left)?;
-    let mut around: Vec<_> = seen.into_iter().skip_while(|seen| *seen != node).collect();
-    around.reverse();
+    let edge = incoming(node, &remaining)?;
+    let mut cycle: Vec<_> = visited.into_iter().skip_while(|visited| *visited != node).collect();
+    cycle.reverse();
     Some(TemplateError(format!(
-        "{}: the nodes {} feed each other in a circle, which nothing can run: take {edge} or another of their edges out",
+        "{}: the nodes {} form a cycle: remove {edge} or another of their edges",
         edge.target,
-        around.join(", ")
+        cycle.join(", ")
     )))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::engine::{comfyui, invokeai};
 
     fn comfy(change: impl FnOnce(&mut Value), bindings: &str) -> Vec<String> {
         let mut graph = json!({
@@ -116,26 +94,23 @@ mod tests {
             "21": {"class_type": "Lost", "inputs": {"a": ["20", 0], "size": [64, 64]}}});
         change(&mut graph);
         let yaml = format!("output: '9'\nbindings: {{prompt: ['6.text'], seed: ['3.seed']{bindings}}}");
-        let read = Template::read(GraphFormat::ComfyUi, &graph.to_string(), &yaml);
-        read.err().unwrap_or_default().into_iter().map(|fault| fault.0).collect()
+        let read = Template::read(comfyui::GRAPH_FORMAT, &graph.to_string(), &yaml);
+        read.err().unwrap_or_default().into_iter().map(|error| error.0).collect()
     }
 
     #[test]
     fn a_link_that_leads_nowhere_names_node_and_input() {
         assert_eq!(comfy(|_| {}, ""), [""; 0], "a circle that no output needs runs");
-        let lost = comfy(|graph| graph["3"]["inputs"]["model"] = json!(["99", 0]), "");
+        let missing = comfy(|graph| graph["3"]["inputs"]["model"] = json!(["99", 0]), "");
         assert_eq!(
-            lost,
+            missing,
             [
-                "3.model: the graph has no node \"99\", which the edge from 99.0 to 3.model needs: correct its id, or take \
-                 the edge out"
+                "3.model: the edge from 99.0 to 3.model refers to node \"99\", which does not exist: fix the id or remove \
+                 the edge"
             ]
         );
         let number = comfy(|graph| graph["6"]["inputs"]["clip"] = json!([4, 1]), "");
-        assert!(
-            number[0].starts_with("6.clip: the link [4, 1] has a number") && number.len() == 1,
-            "{number:?}"
-        );
+        assert!(number[0].starts_with("6.clip: [4, 1] is not a link") && number.len() == 1, "{number:?}");
         assert!(number[0].ends_with("[\"4\", 1]"), "{number:?}");
         assert_eq!(comfy(|graph| graph["3"]["inputs"]["seed"] = json!(["99", 0]), ""), [""; 0], "it is set");
     }
@@ -144,12 +119,9 @@ mod tests {
     fn a_circle_that_the_output_needs_is_named() {
         let told = comfy(|graph| graph["4"]["inputs"]["ckpt_name"] = json!(["3", 0]), "");
         assert_eq!(told.len(), 1);
-        assert!(
-            told[0].contains("3.model") && told[0].contains("the nodes 4, 3 feed each other"),
-            "{told:?}"
-        );
+        assert!(told[0].contains("3.model") && told[0].contains("the nodes 4, 3 form a cycle"), "{told:?}");
         let itself = comfy(|graph| graph["5"]["inputs"]["width"] = json!(["5", 0]), "");
-        assert!(itself[0].starts_with("5.width: the nodes 5 feed"), "{itself:?}");
+        assert!(itself[0].starts_with("5.width: the nodes 5 form a cycle"), "{itself:?}");
     }
 
     #[test]
@@ -163,20 +135,20 @@ mod tests {
 
     #[test]
     fn invokeais_edges_are_looked_at_too() {
-        let edge = |from: &str, into: &str, field: &str| json!({"source": {"node_id": from, "field": "value"}, "destination": {"node_id": into, "field": field}});
+        let edge = |from: &str, target: &str, field: &str| json!({"source": {"node_id": from, "field": "value"}, "destination": {"node_id": target, "field": field}});
         let told = |edges: Value| -> Vec<String> {
             let graph = json!({"nodes": {
                 "a": {"id": "a", "type": "string", "value": "", "seed": 1}, "b": {"id": "b", "type": "l2i"},
                 "c": {"id": "c", "type": "add"}}, "edges": edges});
             let yaml = "output: b\nbindings: {prompt: [a.value], seed: [a.seed]}";
-            let read = Template::read(GraphFormat::InvokeAi, &graph.to_string(), yaml);
-            read.err().unwrap_or_default().into_iter().map(|fault| fault.0).collect()
+            let read = Template::read(invokeai::GRAPH_FORMAT, &graph.to_string(), yaml);
+            read.err().unwrap_or_default().into_iter().map(|error| error.0).collect()
         };
         let good = edge("a", "b", "x");
         assert_eq!(told(json!([good])), [""; 0]);
-        for lost in [edge("gone", "b", "y"), edge("a", "gone", "y")] {
-            assert!(told(json!([good, lost]))[0].contains("the graph has no node \"gone\""));
+        for missing in [edge("gone", "b", "y"), edge("a", "gone", "y")] {
+            assert!(told(json!([good, missing]))[0].contains("refers to node \"gone\""));
         }
-        assert!(told(json!([good, edge("c", "c", "a")]))[0].starts_with("c.a: the nodes c feed each other"));
+        assert!(told(json!([good, edge("c", "c", "a")]))[0].starts_with("c.a: the nodes c form a cycle"));
     }
 }

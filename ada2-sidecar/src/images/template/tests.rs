@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::engine::{comfyui, invokeai};
 
 /// `pos` and `noise` lead to `out`; `rnd` feeds the seed, and nothing else does anything.
 const GRAPH: &str = r#"{"nodes":{
@@ -24,14 +25,14 @@ const API: &str = r#"{
     "out":{"class_type":"SaveImage","inputs":{"positive":["pos",0],"noise":["noise",0],"steps":8,"text.a":""}},
     "lost":{"class_type":"PrimitiveString","inputs":{"value":""}}}"#;
 
-const BOTH: [(GraphFormat, &str); 2] = [(GraphFormat::InvokeAi, GRAPH), (GraphFormat::ComfyUi, API)];
+const BOTH: [(GraphFormat, &str); 2] = [(invokeai::GRAPH_FORMAT, GRAPH), (comfyui::GRAPH_FORMAT, API)];
 
 fn yaml(more: &str) -> String {
     format!("output: out\nbindings: {{prompt: [pos.prompt], seed: [noise.seed]{more}}}")
 }
 
 fn invoke(yaml: &str) -> Result<Template, Vec<TemplateError>> {
-    Template::read(GraphFormat::InvokeAi, GRAPH, yaml)
+    Template::read(invokeai::GRAPH_FORMAT, GRAPH, yaml)
 }
 
 fn told(read: Result<Template, Vec<TemplateError>>) -> Vec<String> {
@@ -39,10 +40,7 @@ fn told(read: Result<Template, Vec<TemplateError>>) -> Vec<String> {
 }
 
 fn input<'a>(form: GraphFormat, graph: &'a Value, node: &str, field: &str) -> &'a Value {
-    match form {
-        GraphFormat::InvokeAi => &graph["nodes"][node][field],
-        GraphFormat::ComfyUi => &graph[node]["inputs"][field],
-    }
+    if form == invokeai::GRAPH_FORMAT { &graph["nodes"][node][field] } else { &graph[node]["inputs"][field] }
 }
 
 #[test]
@@ -83,15 +81,15 @@ fn a_value_takes_the_place_of_the_edge_that_feeds_its_input() {
         let template = Template::read(form, graph, &yaml("")).unwrap();
         assert_eq!(template.notes().len(), 1);
         let (note, output) =
-            (&template.notes()[0], if form == GraphFormat::InvokeAi { "value" } else { "0" });
+            (&template.notes()[0], if form == invokeai::GRAPH_FORMAT { "value" } else { "0" });
         let edge =
             format!("the edge from rnd.{output} to noise.seed is dropped: the binding seed sets that input");
         assert_eq!(*note, edge);
         let rendered = template.render(|_, _| Some(json!(4242)));
         assert_eq!(input(form, &rendered, "noise", "seed"), 4242);
-        let left = edges::all(form, &rendered);
+        let left = form.edges(&rendered);
         assert!(left.len() == 2 && left.iter().all(|edge| edge.target.field != "seed"), "{left:?}");
-        assert_eq!(edges::all(form, &template.render(|_, _| None)).len(), 3, "nobody set anything");
+        assert_eq!(form.edges(&template.render(|_, _| None)).len(), 3, "nobody set anything");
     }
 }
 
@@ -99,12 +97,12 @@ fn a_value_takes_the_place_of_the_edge_that_feeds_its_input() {
 fn an_edge_stays_where_nobody_asks_for_the_value() {
     let graph = GRAPH.replace("\"field\":\"seed\"}", "\"field\":\"width\"}");
     let bindings = yaml(", width: [noise.width], height: [noise.height]");
-    let template = Template::read(GraphFormat::InvokeAi, &graph, &bindings).unwrap();
+    let template = Template::read(invokeai::GRAPH_FORMAT, &graph, &bindings).unwrap();
     let note = "the edge from rnd.value to noise.width is dropped whenever a request or the preset gives width: \
                 the binding width sets that input";
     assert_eq!(template.notes(), [note]);
     let rendered = template.render(|binding, _| binding.is_always_set().then(|| json!(1)));
-    assert_eq!(edges::all(GraphFormat::InvokeAi, &rendered).len(), 3);
+    assert_eq!(invokeai::GRAPH_FORMAT.edges(&rendered).len(), 3);
     assert_eq!(template.default_size(), None, "another node decides it");
 }
 
@@ -123,7 +121,7 @@ fn a_place_that_does_not_exist_is_named_and_every_fault_is_told_at_once() {
     assert!(read(", mood: [noise.seed]")[0].contains("mood"));
     let elsewhere = told(invoke("output: x\nbindings: {prompt: [pos.prompt], seed: [noise.seed]}"));
     assert_eq!(elsewhere, ["output: the graph has no node \"x\""]);
-    assert!(Template::read(GraphFormat::InvokeAi, "[", &yaml("")).is_err());
+    assert!(Template::read(invokeai::GRAPH_FORMAT, "[", &yaml("")).is_err());
     assert!(told(invoke(&format!("{}\nsize: big", yaml(""))))[0].contains("ignore"));
 }
 
@@ -174,13 +172,13 @@ fn what_gives_way_only_to_the_same_value_has_an_effect_for_any_other() {
     let graph = GRAPH.replace("\"field\":\"seed\"}", "\"field\":\"width\"}");
     let read = |more: &str| {
         let sides = format!(", width: [noise.width], height: [noise.height]{more}");
-        Template::read(GraphFormat::InvokeAi, &graph, &yaml(&sides))
+        Template::read(invokeai::GRAPH_FORMAT, &graph, &yaml(&sides))
     };
     assert!(read(", steps: [rnd.low]").is_ok(), "while nobody asks for a size");
     let twice = "output: out\nbindings: {prompt: [pos.prompt], seed: [noise.seed], width: [noise.width, rnd.low], \
                  height: [noise.height]}";
     assert!(
-        told(Template::read(GraphFormat::InvokeAi, &graph, twice))[0]
+        told(Template::read(invokeai::GRAPH_FORMAT, &graph, twice))[0]
             .starts_with("width: rnd.low has no effect")
     );
 }
@@ -192,10 +190,10 @@ fn a_task_needs_its_bindings_and_has_no_others() {
         Err(faults) => faults.into_iter().map(|fault| fault.0).collect(),
     };
     let bare = invoke("output: out\nbindings: {prompt: [pos.prompt]}").unwrap();
-    assert!(faults(&bare, Task::Generate)[0].starts_with("seed is bound to no input"));
+    assert!(faults(&bare, Task::Generate)[0].starts_with("generate requires a binding for seed"));
     let whole = invoke(&yaml("")).unwrap();
     assert_eq!(whole.check_task(Task::Generate), Ok(()));
-    assert!(faults(&whole, Task::Edit)[0].starts_with("image is bound to no input"));
+    assert!(faults(&whole, Task::Edit)[0].starts_with("edit requires a binding for image"));
     let edit = invoke(&yaml(", image: [noise.width], strength: [out.steps]")).unwrap();
     assert_eq!(edit.check_task(Task::Edit), Ok(()));
     let told = faults(&edit, Task::Generate);
@@ -220,19 +218,19 @@ fn a_graph_as_it_is_posted_is_read_and_a_node_may_be_called_prompt() {
     {
         let posted = around.replace("GRAPH", API);
         assert_eq!(
-            Template::read(GraphFormat::ComfyUi, &posted, &yaml("")),
-            Template::read(GraphFormat::ComfyUi, API, &yaml(""))
+            Template::read(comfyui::GRAPH_FORMAT, &posted, &yaml("")),
+            Template::read(comfyui::GRAPH_FORMAT, API, &yaml(""))
         );
     }
     let named = API.replace("\"lost\":", "\"prompt\":");
-    assert!(Template::read(GraphFormat::ComfyUi, &named, &yaml("")).is_ok());
+    assert!(Template::read(comfyui::GRAPH_FORMAT, &named, &yaml("")).is_ok());
 }
 
 #[test]
 fn a_workflow_of_comfyuis_web_page_is_told_from_its_api_format() {
     let read = |graph: &str| {
         let yaml = "output: '9'\nbindings: {prompt: ['6.text'], seed: ['3.seed']}";
-        told(Template::read(GraphFormat::ComfyUi, graph, yaml)).remove(0)
+        told(Template::read(comfyui::GRAPH_FORMAT, graph, yaml)).remove(0)
     };
     assert!(read(r#"{"nodes":[],"links":[]}"#).contains("Export (API)"));
     assert!(read(r#"{"3":{"inputs":{}}}"#).contains("\"3\" has no class_type"));

@@ -16,7 +16,7 @@ use crate::{
     engine::{EngineError, EngineStatus},
     gpu::{GpuMemory as Vram, GpuProcess, GpuProcessType, HealthReading, Xid, XidLog},
     host::OutputDisk,
-    images::models::{BaseModel, EngineModel},
+    images::models::{EngineModel, SD_1},
 };
 
 const MIB: u64 = 1 << 20;
@@ -198,7 +198,7 @@ fn engine() -> EngineState {
         busy: false,
         queue_depth: 0,
         others_waiting: 0,
-        models: Arc::new([EngineModel::without_settings("k", "tiny", BaseModel::Sd1)]),
+        models: Arc::new([EngineModel::without_settings("k", "tiny", &SD_1)]),
         unclassified_models: 0,
     };
     EngineState::default().apply(Ok(survey), Instant::now())

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use service::clock::unix_seconds;
 use wire::health::{Check, CheckStatus};
 
 use super::{EvaluationInputs, EvaluationState, unavailable};
@@ -155,8 +156,7 @@ pub(super) fn check(
 }
 
 fn age(since: u64, wall: SystemTime) -> String {
-    let now = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    match now.saturating_sub(since) {
+    match unix_seconds(wall).saturating_sub(since) {
         seconds @ 0..120 => format!("{seconds} s"),
         seconds @ 120..7200 => format!("{} min", seconds / 60),
         seconds => format!("{} h", seconds / 3600),

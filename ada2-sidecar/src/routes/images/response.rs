@@ -1,54 +1,51 @@
-//! The answer: pictures in the format that is wanted, with what they were made with. Made as part of the job.
+//! The JSON response: images in the requested format, with the settings they were made with. Built as part of the job.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
+use service::clock::unix_now;
 use tokio_util::sync::CancellationToken;
 use wire::openai::images::{ImageObject, ImageSize, ImagesResponse, Usage};
 
 use crate::{
-    access::BaseUrl,
     app::App,
     engine::{EngineError, GeneratedImage},
     image_cache::ImageCache,
     image_codec,
     images::{ImageRequest, Job, Output, ResponseFormat},
+    middleware::auth::BaseUrl,
 };
 
-/// How this request is answered, whatever the pictures will be.
+/// How a request wants its images.
 #[derive(Debug, Clone)]
 pub(super) struct ImageResponder {
-    recent: Arc<ImageCache>,
-    delivery: ResponseFormat,
+    image_cache: Arc<ImageCache>,
+    response_format: ResponseFormat,
     output: Output,
     strip_metadata: bool,
     base_url: BaseUrl,
     pub(super) quality: &'static str,
-    /// That the pictures will have, as far as it is known before they are made.
+    /// The size the images will have, if it is known before they are made.
     pub(super) size: Option<ImageSize>,
 }
 
 impl ImageResponder {
-    pub(super) fn new(app: &App, base: BaseUrl, request: &ImageRequest, job: &Job) -> Self {
+    pub(super) fn new(app: &App, base_url: BaseUrl, request: &ImageRequest, job: &Job) -> Self {
         Self {
-            recent: app.image_cache.clone(),
-            delivery: request.response_format,
+            image_cache: app.image_cache.clone(),
+            response_format: request.response_format,
             output: request.output,
             strip_metadata: app.config.privacy.strip_metadata,
-            base_url: base,
+            base_url,
             quality: request.quality.name(),
             size: job.expected_size(),
         }
     }
 
-    /// Of a request that asks for nothing in particular.
     #[cfg(test)]
-    pub(super) fn plain() -> Self {
+    pub(super) fn for_tests() -> Self {
         Self {
-            recent: Arc::default(),
-            delivery: ResponseFormat::B64Json,
+            image_cache: Arc::default(),
+            response_format: ResponseFormat::B64Json,
             output: Output { format: picture::Format::Png, quality: 100 },
             strip_metadata: false,
             base_url: BaseUrl(String::new()),
@@ -57,19 +54,18 @@ impl ImageResponder {
         }
     }
 
-    /// The whole answer at once, in JSON.
     pub(super) fn build_json(
         &self,
         images: Vec<GeneratedImage>,
         job: &Job,
         cancel: &CancellationToken,
     ) -> Result<Vec<u8>, EngineError> {
-        // Those of one job have one size.
+        // All images of a job have the same size.
         let size = images.first().map(image_size).transpose()?;
         let data =
             images.into_iter().map(|image| self.image_object(image, cancel)).collect::<Result<_, _>>()?;
         let response = ImagesResponse {
-            created: unix_seconds(),
+            created: unix_now(),
             data,
             background: Some("opaque".to_owned()),
             output_format: Some(self.output.format.name().to_owned()),
@@ -88,18 +84,18 @@ impl ImageResponder {
     ) -> Result<ImageObject, EngineError> {
         let image = self.encode_image(image, cancel)?;
         let seed = Some(image.seed);
-        Ok(match self.delivery {
+        Ok(match self.response_format {
             ResponseFormat::B64Json => {
                 ImageObject { b64_json: Some(encode_base64(&image.bytes)), seed, ..ImageObject::default() }
             }
             ResponseFormat::Url => {
-                let url = format!("{}/v1/images/files/{}", self.base_url.0, self.recent.insert(&image));
+                let url = format!("{}/v1/images/files/{}", self.base_url.0, self.image_cache.insert(&image));
                 ImageObject { url: Some(url), seed, ..ImageObject::default() }
             }
         })
     }
 
-    /// The picture as its caller gets it.
+    /// The image in the requested format, without metadata if so configured.
     pub(super) fn encode_image(
         &self,
         image: GeneratedImage,
@@ -110,26 +106,21 @@ impl ImageResponder {
         }
         let bytes = if self.strip_metadata { image_codec::strip_metadata(&image.bytes) } else { image.bytes };
         let bytes = image_codec::encode(bytes, image.format, self.output, cancel)
-            .map_err(|cause| EngineError::Failed(format!("its picture cannot be used: {cause}")))?;
+            .map_err(|cause| EngineError::Failed(format!("its image is unusable: {cause}")))?;
         Ok(GeneratedImage { bytes, format: self.output.format, seed: image.seed })
     }
 
-    /// The name of the format that is answered in.
     pub(super) fn format_name(&self) -> &'static str {
         self.output.format.name()
     }
 }
 
-/// The size of a picture that was made, which is what its bytes say.
+/// The size as the image's bytes say.
 pub(super) fn image_size(image: &GeneratedImage) -> Result<ImageSize, EngineError> {
     image_codec::encoded_size(&image.bytes)
-        .map_err(|cause| EngineError::Failed(format!("its picture cannot be used: {cause}")))
+        .map_err(|cause| EngineError::Failed(format!("its image is unusable: {cause}")))
 }
 
 pub(super) fn encode_base64(bytes: &[u8]) -> String {
     base64_simd::STANDARD.encode_to_string(bytes)
-}
-
-pub(super) fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -1,5 +1,5 @@
-//! The answer as a stream of server-sent events, exactly OpenAI's: previews as they come, then the picture. What fails
-//! after the stream began is an event, because the status is sent. Dropping the stream cancels the job.
+//! The response as a stream of server-sent events, exactly as OpenAI's: previews as they come, then the image. An error
+//! after the stream has begun is an event, because the status has been sent. Dropping the stream cancels the job.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -12,11 +12,11 @@ use axum::{
 };
 use futures_util::stream::{Stream, unfold};
 use serde_json::{Value, json};
-use service::{expiring::Expiring, lifecycle::Lifecycle};
+use service::{clock::unix_now, expiring::Expiring, lifecycle::Lifecycle};
 use tokio::{sync::watch, time::Instant};
 use wire::openai::images::Usage;
 
-use super::response::{ImageResponder, encode_base64, image_size, unix_seconds};
+use super::response::{ImageResponder, encode_base64, image_size};
 use crate::{
     engine::{EngineError, JobProgress, Preview},
     error::ApiError,
@@ -25,16 +25,16 @@ use crate::{
     jobs::{FinishFn, JobHandle},
 };
 
-/// Comments while nothing else is said, so that no proxy takes the stream for dead.
+/// Interval of comment lines while no event is due, so that no proxy times the stream out.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// nginx would hold the events back.
+/// nginx would buffer the events.
 const NO_BUFFERING: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
-/// Makes the last event, with the picture.
+/// Builds the last event, which carries the image.
 pub(super) fn final_event(responder: ImageResponder, route: ImageRoute) -> FinishFn<Event> {
     Box::new(move |mut images, job, cancel| {
-        let missing = || EngineError::Failed("the engine made no picture".to_owned());
+        let missing = || EngineError::Failed("the engine returned no image".to_owned());
         let image = responder.encode_image(images.pop().ok_or_else(missing)?, cancel)?;
         let mut body = event_fields(&responder, route, "completed");
         body["size"] = json!(image_size(&image)?.to_string());
@@ -48,33 +48,8 @@ pub(super) fn final_event(responder: ImageResponder, route: ImageRoute) -> Finis
     })
 }
 
-/// Streams the job: up to `partials` previews, spread over its steps, then the picture.
-pub(super) fn stream_response(
-    handle: JobHandle<Event>,
-    answer: ImageResponder,
-    route: ImageRoute,
-    partials: u8,
-    (deadline, time): (Instant, Duration),
-    lifecycle: &Lifecycle,
-) -> Response {
-    let progress = handle.progress();
-    let stream = JobStream {
-        job: handle,
-        progress,
-        responder: answer,
-        route,
-        partial_images: partials,
-        partials_sent: 0,
-        deadline,
-        time_limit: time,
-        ended: false,
-    };
-    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("at work");
-    ([NO_BUFFERING], Sse::new(stream.into_events(lifecycle)).keep_alive(keep_alive)).into_response()
-}
-
-/// A job, and what was told of it.
-struct JobStream {
+/// A job and the events sent for it: up to `partial_images` previews, spread over its steps, then the image.
+pub(super) struct JobStream {
     job: JobHandle<Event>,
     progress: watch::Receiver<JobProgress>,
     responder: ImageResponder,
@@ -87,21 +62,46 @@ struct JobStream {
 }
 
 impl JobStream {
-    /// A caller who takes none of them is waited for no longer than the request may take.
+    pub(super) fn new(
+        job: JobHandle<Event>,
+        responder: ImageResponder,
+        route: ImageRoute,
+        partial_images: u8,
+        (deadline, time_limit): (Instant, Duration),
+    ) -> Self {
+        Self {
+            progress: job.progress(),
+            job,
+            responder,
+            route,
+            partial_images,
+            partials_sent: 0,
+            deadline,
+            time_limit,
+            ended: false,
+        }
+    }
+
+    pub(super) fn into_response(self, lifecycle: &Lifecycle) -> Response {
+        let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("at work");
+        ([NO_BUFFERING], Sse::new(self.into_events(lifecycle)).keep_alive(keep_alive)).into_response()
+    }
+
+    /// Expiring drops the job at the deadline even if the client has stopped reading.
     fn into_events(self, lifecycle: &Lifecycle) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
-        let (deadline, time) = (self.deadline, self.time_limit);
-        let limited = Expiring::new(self, deadline, lifecycle);
-        unfold(Some((limited, time)), async |limited| {
-            let (limited, time) = limited?;
-            let Some(mut stream) = limited.take() else {
-                return Some((Ok(error_event(ApiError::Timeout(time))), None));
+        let (deadline, time_limit) = (self.deadline, self.time_limit);
+        let expiring = Expiring::new(self, deadline, lifecycle);
+        unfold(Some((expiring, time_limit)), async |state| {
+            let (expiring, time_limit) = state?;
+            let Some(mut stream) = expiring.take() else {
+                return Some((Ok(error_event(ApiError::Timeout(time_limit))), None));
             };
             let event = stream.next_event().await;
             if stream.ended {
                 return Some((Ok(event), None));
             }
-            limited.put_back(stream);
-            Some((Ok(event), Some((limited, time))))
+            expiring.put_back(stream);
+            Some((Ok(event), Some((expiring, time_limit))))
         })
     }
 
@@ -136,13 +136,13 @@ impl JobStream {
     }
 }
 
-/// What both kinds of events say. Always resolved values, never `auto`.
+/// Fields common to all events. Always resolved values, never `auto`.
 fn event_fields(responder: &ImageResponder, route: ImageRoute, event: &str) -> Value {
     let prefix = match route {
         ImageRoute::Generations => "image_generation",
         ImageRoute::Edits => "image_edit",
     };
-    json!({"type": format!("{prefix}.{event}"), "created_at": unix_seconds(), "size": responder.size.map(|size| size.to_string()),
+    json!({"type": format!("{prefix}.{event}"), "created_at": unix_now(), "size": responder.size.map(|size| size.to_string()),
         "quality": responder.quality, "background": "opaque", "output_format": responder.format_name()})
 }
 
@@ -152,7 +152,7 @@ fn is_due(fraction: f64, sent: u8, partials: u8) -> bool {
 }
 
 fn error_event(error: ApiError) -> Event {
-    let error = error.envelope().error;
+    let error = error.error_object();
     // SDKs raise on the object inside, and on nothing else.
     sse_event(&json!({"type": "error", "error": error}))
 }
@@ -167,52 +167,44 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::{Engine, builtin::Builtin},
+        engine::Engine,
         images::{
             Job,
             choice::ModelChoice,
-            models::{BaseModel, EngineModel},
+            models::{EngineModel, SD_1},
         },
         jobs::{JobSpec, Jobs},
         metrics::Metrics,
     };
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_who_takes_nothing_keeps_no_slot_past_the_time_limit() {
+    async fn a_client_that_reads_nothing_holds_no_slot_past_the_time_limit() {
         let lifecycle = Lifecycle::new();
-        let jobs = Jobs::new(Engine::Builtin(Builtin), 1, lifecycle.clone(), Metrics::default());
-        let model = Some(EngineModel::without_settings("k", "n", BaseModel::Sd1));
+        let jobs = Jobs::new(Engine::builtin(), 1, lifecycle.clone(), Metrics::default());
+        let model = Some(EngineModel::without_settings("k", "n", &SD_1));
         let choice = ModelChoice { name: "n".into(), model, preset: None };
         let job = Job { steps: Some(150), previews: true, ..Job::warm_up(choice) }; // 3 s
-        let work = JobSpec {
+        let spec = JobSpec {
             job,
-            prepare: None,
-            finish: final_event(ImageResponder::plain(), ImageRoute::Generations),
+            decode: None,
+            finish: final_event(ImageResponder::for_tests(), ImageRoute::Generations),
         };
-        let handle = jobs.start(work, jobs.slots().try_acquire().unwrap(), "r".into());
-        let time = Duration::from_secs(1);
-        let watched = JobStream {
-            progress: handle.progress(),
-            job: handle,
-            responder: ImageResponder::plain(),
-            route: ImageRoute::Generations,
-            partial_images: 30,
-            partials_sent: 0,
-            deadline: Instant::now() + time,
-            time_limit: time,
-            ended: false,
-        };
-        let mut events = Box::pin(watched.into_events(&lifecycle));
+        let handle = jobs.start(spec, jobs.slots().try_acquire().unwrap(), "r".into());
+        let time_limit = Duration::from_secs(1);
+        let deadline = (Instant::now() + time_limit, time_limit);
+        let responder = ImageResponder::for_tests();
+        let stream = JobStream::new(handle, responder, ImageRoute::Generations, 30, deadline);
+        let mut events = Box::pin(stream.into_events(&lifecycle));
         assert!(format!("{:?}", events.next().await).contains("partial_image"));
         tokio::time::sleep(Duration::from_millis(1100)).await;
         assert_eq!(jobs.slots().available(), 1);
-        assert!(format!("{:?}", events.next().await).contains("engine_timeout"), "it is told why");
+        assert!(format!("{:?}", events.next().await).contains("engine_timeout"), "the last event says why");
         assert!(events.next().await.is_none());
     }
 
     #[test]
     fn partials_are_spread_over_the_steps() {
-        let told = |steps: u32, partials: u8| {
+        let partial_steps = |steps: u32, partials: u8| {
             let mut sent = 0;
             let due = |step: &u32| {
                 let due = sent < partials && is_due(f64::from(*step) / f64::from(steps), sent, partials);
@@ -221,11 +213,11 @@ mod tests {
             };
             (0..=steps).filter(due).collect::<Vec<_>>()
         };
-        assert_eq!(told(30, 1), [15]);
-        assert_eq!(told(30, 2), [10, 20]);
-        assert_eq!(told(30, 3), [8, 15, 23]);
-        assert_eq!(told(4, 3), [1, 2, 3]);
-        assert_eq!(told(2, 3), [1, 2], "fewer previews than asked for are fewer partials");
-        assert_eq!(told(30, 0), [0; 0]);
+        assert_eq!(partial_steps(30, 1), [15]);
+        assert_eq!(partial_steps(30, 2), [10, 20]);
+        assert_eq!(partial_steps(30, 3), [8, 15, 23]);
+        assert_eq!(partial_steps(4, 3), [1, 2, 3]);
+        assert_eq!(partial_steps(2, 3), [1, 2], "fewer previews than requested give fewer partials");
+        assert_eq!(partial_steps(30, 0), [0; 0]);
     }
 }

@@ -1,8 +1,9 @@
 //! The card under the names of nvidia_gpu_exporter: one label `uuid` without its prefix; bytes, ratios, watts, hertz.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use prometheus::{CounterVec, IntCounterVec, Opts};
+use service::clock::unix_seconds_f64;
 use wire::health::GpuReport;
 
 use super::MetricsPage;
@@ -17,7 +18,7 @@ use crate::{
 
 const MIB: f64 = 1_048_576.0;
 const MHZ: f64 = 1e6;
-/// As the exporter writes what is not known into a label.
+/// The exporter's label value for what is unknown.
 const UNKNOWN: &str = "[N/A]";
 
 pub(super) fn add(page: &MetricsPage, published: &ReadinessSnapshot) {
@@ -26,14 +27,14 @@ pub(super) fn add(page: &MetricsPage, published: &ReadinessSnapshot) {
     let fresh = view.fresh_reading().is_ok();
     page.gauge(
         "nvidia_smi_last_collect_success",
-        "1 if the card was read lately.",
+        "1 if the last reading of the card is recent.",
         f64::from(u8::from(fresh)),
     );
     let failed = view.sample.map_or(0, |sample| sample.failed_total);
-    page.counter("nvidia_smi_failed_scrapes_total", "Looks at the card that gave no reading.", failed);
+    page.counter("nvidia_smi_failed_scrapes_total", "Samples of the card that gave no reading.", failed);
     if let (Some(reading), Some(sample)) = (view.reading(), view.sample) {
         let uuid = reading.report.uuid.trim_start_matches("GPU-").to_lowercase();
-        let time = seconds(sample.timestamp);
+        let time = unix_seconds_f64(sample.timestamp);
         page.gauge("nvidia_smi_last_collect_success_timestamp_seconds", "When the card was read last.", time);
         xids(page, &uuid, sample);
         if fresh {
@@ -65,15 +66,15 @@ fn card(page: &MetricsPage, uuid: &str, reading: &GpuReading) {
         }
     };
     let effective = report.memory_effective_free.map(|mib| mib as f64 * MIB);
-    gauge("memory_effective_free_bytes", "Memory that the engine could have.", effective);
+    gauge("memory_effective_free_bytes", "Memory available to the engine.", effective);
     if let Some(joules) = report.energy_joules {
-        let help = "Energy that the card drew since the driver was loaded.";
+        let help = "Energy drawn by the card since the driver was loaded.";
         counter(page, "nvidia_smi_energy_joules_total", help, uuid, joules);
     }
     info(page, uuid, report);
 }
 
-/// What follows the name of a number with this unit, and what makes it one of Prometheus' base units.
+/// The metric's suffix for a unit, and the factor to Prometheus' base unit.
 const fn in_base_units(unit: FieldUnit) -> (&'static str, f64) {
     match unit {
         FieldUnit::Text | FieldUnit::Unitless => ("", 1.0),
@@ -85,7 +86,7 @@ const fn in_base_units(unit: FieldUnit) -> (&'static str, f64) {
     }
 }
 
-/// The exporter's number for a value: words that say yes are 1, masks and enumerations are as NVML has them.
+/// The exporter's number for a value: affirmative words are 1, masks and enumerations have NVML's numbers.
 fn exporter_value(name: &str, text: &str, reading: &GpuReading) -> Option<f64> {
     if name == "gpu_recovery_action" {
         return reading.health.recovery_action.map(f64::from);
@@ -137,31 +138,31 @@ fn xids(page: &MetricsPage, uuid: &str, sample: &GpuSample) {
             .expect("names are valid");
     let last = page.gauge_family(
         "nvidia_smi_xid_last_timestamp_seconds",
-        "When the driver reported it last.",
+        "When the driver last reported it.",
         &labels,
     );
     for (code, (count, wall)) in &sample.xids.totals {
         total.with_label_values(&[uuid, &code.to_string()]).inc_by(*count);
-        last.with_label_values(&[uuid, &code.to_string()]).set(seconds(*wall));
+        last.with_label_values(&[uuid, &code.to_string()]).set(unix_seconds_f64(*wall));
     }
     page.add(total);
 }
 
-/// Programs that compute, as the exporter tells them; one that only draws is none.
+/// Compute processes as the exporter lists them; graphics-only processes are left out.
 fn processes(page: &MetricsPage, uuid: &str, reading: &GpuReading) {
     let has_processes = f64::from(u8::from(reading.processes.is_some()));
     page.gauge(
         "nvidia_smi_compute_apps_last_collect_success",
-        "1 if the driver tells its processes.",
+        "1 if the driver lists its processes.",
         has_processes,
     );
     let Some(processes) = &reading.processes else { return };
     let computing: Vec<_> =
         processes.iter().filter(|process| process.process_type != GpuProcessType::Graphics).collect();
     let count = computing.len() as f64;
-    page.gauge_with_labels("nvidia_smi_compute_apps", "Programs that compute.", &[("uuid", uuid)], count);
+    page.gauge_with_labels("nvidia_smi_compute_apps", "Compute processes.", &[("uuid", uuid)], count);
     let labels = ["uuid", "pid", "process_name"];
-    let info = page.gauge_family("nvidia_smi_compute_app_info", "A program that computes.", &labels);
+    let info = page.gauge_family("nvidia_smi_compute_app_info", "A compute process.", &labels);
     for process in computing {
         info.with_label_values(&[uuid, &process.pid.to_string(), &process.name]).set(1.0);
     }
@@ -175,8 +176,4 @@ fn processes(page: &MetricsPage, uuid: &str, reading: &GpuReading) {
             used.with_label_values(&[uuid, &process.pid.to_string(), &process.name]).set(bytes as f64);
         }
     }
-}
-
-fn seconds(wall: SystemTime) -> f64 {
-    wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

@@ -6,8 +6,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use reqwest::Url;
 use service::{
+    client_info::is_in_ranges,
     doctor::Finding,
-    guard::{is_in_ranges, is_private_name},
+    guard::is_private_name,
     secret::redact,
     settings::{Problem, SettingSource},
 };

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use wire::openai::error::Code;
+use wire::openai::error::ErrorCode;
 
 use super::*;
 
@@ -36,7 +36,7 @@ fn counters() -> Metrics {
     let metrics = Metrics::new(["gpu_heavy"]);
     metrics.record_request(Some("/v1/images/generations"), Some("gpu_heavy"), 200, Duration::from_secs(7));
     metrics.record_request(None, None, 404, Duration::from_millis(1));
-    metrics.record_rejection(Code::NotFound);
+    metrics.record_rejection(ErrorCode::NotFound);
     metrics.record_probe("gpu_heavy", "refused");
     metrics.record_stored_images(2, 1234);
     metrics

@@ -1,47 +1,47 @@
-//! Forwarding headers as lists: `X-Forwarded-For` and its kin, and RFC 7239's `Forwarded`. Pure.
+//! Parses forwarding headers: `X-Forwarded-*`, `X-Real-IP`, and RFC 7239's `Forwarded`. Pure.
 //!
-//! Read here because the crates for RFC 7239 (forwarded-header-value, rfc7239) join neither several lines of a header nor
-//! read addresses with ports in `X-Forwarded-For`, and one element that they cannot read loses them all the others.
+//! The crates for RFC 7239 (forwarded-header-value, rfc7239) do not join several lines of a header, do not parse addresses
+//! with ports in `X-Forwarded-For`, and lose all elements if one is malformed.
 
 use std::net::IpAddr;
 
 use axum::http::{HeaderMap, HeaderValue, uri::Authority};
 
-/// Who asked whom, as told by one header: the caller first, our own peer's peer last. `None` where the header hides it.
+/// The addresses in one header: the client first, our peer's peer last. `None` for a hidden one.
 #[derive(Debug)]
 pub(super) struct ForwardingChain(Vec<Option<IpAddr>>);
 
-/// How far a chain can be trusted.
+/// The client that a chain of addresses leads to.
 #[derive(Debug, Clone)]
 pub(super) struct ResolvedClient {
-    /// The first address from the right that is no trusted proxy.
+    /// The first address from the right that is not a trusted proxy.
     pub(super) address: IpAddr,
-    /// How many entries were read.
+    /// How many entries were used.
     pub(super) hops: usize,
-    /// The walk met nothing that hides who asked.
+    /// No used entry was hidden or malformed.
     pub(super) readable: bool,
 }
 
 impl ForwardingChain {
-    /// Of a header that lists addresses, if it is there.
+    /// From a header that lists addresses, if there is one.
     pub(super) fn from_list_header(headers: &HeaderMap, name: &str) -> Option<Self> {
         headers
             .contains_key(name)
             .then(|| Self(list_entries(headers, name).into_iter().map(parse_node).collect()))
     }
 
-    /// Of a header that holds one address.
+    /// From a header that holds one address.
     pub(super) fn from_address_header(value: &HeaderValue) -> Self {
         Self(vec![value.to_str().ok().and_then(parse_node)])
     }
 
-    /// Of `Forwarded`, if it says of anybody who asked.
+    /// From `Forwarded`, if any element has a `for`.
     pub(super) fn from_elements(elements: &[ForwardedElement]) -> Option<Self> {
         let claims = elements.iter().any(|element| element.client.is_some());
         claims.then(|| Self(elements.iter().map(|element| parse_node(element.client.as_deref()?)).collect()))
     }
 
-    /// From the right, as long as the entries are proxies of ours.
+    /// Follows the entries from the right, as long as they are proxies of ours.
     pub(super) fn resolve(self, peer: IpAddr, is_proxy: impl Fn(IpAddr) -> bool) -> ResolvedClient {
         let mut resolved = ResolvedClient { address: peer, hops: 0, readable: !self.0.is_empty() };
         for hop in self.0.into_iter().rev() {
@@ -55,7 +55,7 @@ impl ForwardingChain {
     }
 }
 
-/// One element of `Forwarded`: what one proxy said.
+/// One element of `Forwarded`, from one proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ForwardedElement {
     pub(super) client: Option<String>,
@@ -64,7 +64,7 @@ pub(super) struct ForwardedElement {
 }
 
 impl ForwardedElement {
-    /// All of them, of all lines. One that cannot be read stands for a proxy that hides who asked.
+    /// The elements of all lines. A malformed one counts as a proxy that hides its client.
     pub(super) fn parse_all(headers: &HeaderMap) -> Vec<Self> {
         let lines = headers.get_all("forwarded").iter().map(|line| line.to_str().unwrap_or("?"));
         let elements =
@@ -96,7 +96,7 @@ impl ForwardedElement {
     }
 }
 
-/// The entries of a header that is a list, of all of its lines. Empty ones say nothing.
+/// The non-empty entries of all lines of a list header.
 pub(super) fn list_entries<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
     let lines = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or("?"));
     let entries = lines.flat_map(|line| line.split(',')).map(str::trim).filter(|entry| !entry.is_empty());

@@ -130,3 +130,14 @@ fn scheme_and_host_are_those_of_the_outermost_trusted_proxy() {
     );
     assert_eq!(client("10.0.0.1", &[]).base_url(&HeaderMap::new(), "http"), None);
 }
+
+#[test]
+fn mapped_addresses_are_unmapped() {
+    let ranges: Vec<IpNet> = PRIVATE_RANGES.split(',').map(|range| range.trim().parse().unwrap()).collect();
+    for inside in ["127.0.0.1", "::1", "::ffff:192.168.1.7", "100.100.1.1", "fe80::1"] {
+        assert!(is_in_ranges(inside.parse().unwrap(), &ranges), "{inside}");
+    }
+    for outside in ["8.8.8.8", "::ffff:8.8.8.8", "2001:db8::1", "100.128.0.1"] {
+        assert!(!is_in_ranges(outside.parse().unwrap(), &ranges), "{outside}");
+    }
+}

@@ -1,44 +1,43 @@
-//! What an operator may write into `allowed_hosts` and `allowed_origins`. An entry that no request could ever match is an
-//! error that says what to write in its place. Pure.
+//! The entries of `allowed_hosts` and `allowed_origins`. An entry that no request could match is an error that says what to
+//! write instead. Pure.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::uri::Authority;
 use reqwest::Url;
 
-/// Origins of pages that are no web pages: browser extensions and desktop applications that run in a browser engine.
+/// Schemes of browser extensions and of desktop applications that run in a browser engine.
 const APP_SCHEMES: &[&str] =
     &["app", "capacitor", "chrome-extension", "moz-extension", "safari-web-extension", "tauri"];
 
 /// One entry of `allowed_hosts`, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostPattern {
-    /// This name.
+    /// Exactly this name.
     Name(String),
-    /// Every name below this suffix, which is kept with its leading dot; not the suffix itself.
+    /// Every name below this suffix, not the suffix itself. With its leading dot.
     Subdomains(String),
 }
 
 impl HostPattern {
-    /// Reads an entry. The error says what was expected.
+    /// Parses an entry. The error says what was expected.
     pub fn parse(text: &str) -> Result<Self, String> {
         let name = text.to_ascii_lowercase();
         if is_address(&name) {
-            return Ok(Self::Name(name)); // answered to anyway
+            return Ok(Self::Name(name)); // addresses always pass
         }
         if let Some((_, rest)) = name.split_once("://") {
             return Err(format!("expected a name without scheme, such as {}", suggest_name(rest)));
         }
         if name == "*" {
             return Err(
-                "expected names: `*` would answer to every name, which is what an attacker's page needs \
-                        (DNS rebinding)"
+                "expected host names: `*` would accept every name, which is what a DNS rebinding attack needs"
                     .to_owned(),
             );
         }
         if let Some(suffix) = name.strip_prefix("*.").filter(|suffix| is_name(suffix)) {
             return Err(format!(
-                "expected .{suffix}, which stands for every name below it: `*` is never matched"
+                "expected .{suffix}, which covers every name below it: `*` is not a wildcard here"
             ));
         }
         if let Some(suffix) = name.strip_prefix('.') {
@@ -47,16 +46,16 @@ impl HostPattern {
         dns_name(&name).map(|()| Self::Name(name.clone()))
     }
 
-    /// Whether a name matches, which is in lower case and without a dot at its end.
+    /// Expects a name in lower case without a trailing dot.
     pub fn matches(&self, name: &str) -> bool {
         match self {
-            Self::Name(own) => own == name,
-            Self::Subdomains(suffix) => name.strip_suffix(suffix).is_some_and(|below| !below.is_empty()),
+            Self::Name(allowed) => allowed == name,
+            Self::Subdomains(suffix) => name.strip_suffix(suffix).is_some_and(|label| !label.is_empty()),
         }
     }
 }
 
-/// A web origin, in the one form that equal origins share: lower case, the scheme's default port filled in.
+/// A web origin in normal form: lower case, with the scheme's default port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebOrigin {
     pub(super) scheme: String,
@@ -65,7 +64,7 @@ pub struct WebOrigin {
 }
 
 impl WebOrigin {
-    /// An `Origin` as a browser sends it; `None` for `null` and whatever else is no origin.
+    /// Parses an `Origin` header; `None` for `null` and everything else that is not an origin.
     pub fn from_header(header: &str) -> Option<Self> {
         let (scheme, rest) = header.split_once("://")?;
         let authority: Authority = rest.parse().ok()?;
@@ -78,9 +77,9 @@ impl WebOrigin {
         Some(Self { scheme, host, port })
     }
 
-    /// Reads an entry of `allowed_origins`. The error says what was expected.
+    /// Parses an entry of `allowed_origins`. The error says what was expected.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let expected_origin = |example: &str| format!("expected whole origins like {example}");
+        let expected_origin = |example: &str| format!("expected full origins such as {example}");
         if text.eq_ignore_ascii_case("null") {
             return Err(format!(
                 "{}: `null` is the origin of any sandboxed page and is never allowed",
@@ -89,7 +88,7 @@ impl WebOrigin {
         }
         if text.contains('*') {
             return Err(format!(
-                "{}, each in full: `*` is never matched",
+                "{}, each written out: `*` is not a wildcard here",
                 expected_origin("https://ui.example.org")
             ));
         }
@@ -102,7 +101,7 @@ impl WebOrigin {
         }
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
         if !path.is_empty() {
-            let problem = if path == "/" { "without the slash at the end" } else { "without path" };
+            let problem = if path == "/" { "without the trailing slash" } else { "without a path" };
             return Err(expected_origin(&format!("{scheme}://{}, {problem}", suggest_name(authority))));
         }
         let (host, port) = match authority.rsplit_once(':').filter(|(host, _)| !host.ends_with(':')) {
@@ -112,7 +111,7 @@ impl WebOrigin {
         let number = port.map(str::parse::<u16>);
         if number.is_some_and(|number| !number.is_ok_and(|number| number > 0)) {
             return Err(expected_origin(&format!(
-                "{scheme}://{}, with a port from 1 to 65535 or none",
+                "{scheme}://{}, with a port from 1 to 65535 or without one",
                 suggest_name(host)
             )));
         }
@@ -124,8 +123,8 @@ impl WebOrigin {
     }
 }
 
-/// The form that equal hosts share: lower case, without the dot of a fully qualified name; an address as it is written
-/// shortest. `None` where nothing is left.
+/// The normal form of a host: lower case, without the dot of a fully qualified name; IPv6 addresses in their shortest form.
+/// `None` if nothing is left.
 pub(super) fn normalize_host(host: &str) -> Option<String> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     if let Some(address) = bare.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
@@ -135,7 +134,7 @@ pub(super) fn normalize_host(host: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Whether a host is an IP address, of version 6 with or without brackets.
+/// Whether a host is an IP address; IPv6 with or without brackets.
 pub(super) fn is_address(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     bare.parse::<IpAddr>().is_ok()
@@ -149,7 +148,7 @@ pub(super) fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// What the operator most likely meant: the name at the front of what was written.
+/// The name at the start of an invalid entry: most likely what the operator meant.
 fn suggest_name(text: &str) -> String {
     let name = text.split(['/', '?', '#', ':', ' ']).next().unwrap_or_default();
     let name = name.trim_matches(['.', '*']).to_ascii_lowercase();
@@ -160,7 +159,7 @@ fn is_name(text: &str) -> bool {
     dns_name(text).is_ok()
 }
 
-/// Whether a text in lower case can be a name in a request; if not, why.
+/// Whether a text in lower case can be the name in a `Host` header; if not, why.
 fn dns_name(name: &str) -> Result<(), String> {
     if !name.is_ascii() {
         let ascii = Url::parse(&format!("http://{name}/")).ok();
@@ -169,26 +168,26 @@ fn dns_name(name: &str) -> Result<(), String> {
             .and_then(Url::host_str)
             .filter(|host| host.starts_with("xn--") || host.contains(".xn--"));
         return Err(match ascii {
-            Some(ascii) => format!("expected {ascii}: browsers send such a name in this form (Punycode)"),
-            None => "expected a name in ASCII; browsers send others as xn--… (Punycode)".to_owned(),
+            Some(ascii) => format!("expected {ascii}: browsers send this name in that form (Punycode)"),
+            None => "expected a name in ASCII: browsers send others as xn--… (Punycode)".to_owned(),
         });
     }
     if name.contains(char::is_whitespace) {
         return Err("expected a name without spaces; names are separated by commas".to_owned());
     }
     if name.contains('/') {
-        return Err(format!("expected a name without path, such as {}", name_before(name, '/')));
+        return Err(format!("expected a name without a path, such as {}", name_before(name, '/')));
     }
     if name.contains(':') {
-        return Err(format!("expected {} without port: a name counts at every port", name_before(name, ':')));
+        return Err(format!("expected {} without a port: names match on every port", name_before(name, ':')));
     }
     if name.contains('*') {
         return Err(
-            "expected a name, or .example.org for every name below it: `*` is never matched".to_owned()
+            "expected a name, or .example.org for every name below it: `*` is not a wildcard here".to_owned()
         );
     }
     if let Some(rest) = name.strip_suffix('.').filter(|rest| is_name(rest)) {
-        return Err(format!("expected {rest}, without the dot at the end"));
+        return Err(format!("expected {rest}, without the trailing dot"));
     }
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -197,14 +196,14 @@ fn dns_name(name: &str) -> Result<(), String> {
     if name.len() <= 253 && name.split('.').all(label) {
         Ok(())
     } else {
-        Err("expected a name like ada2.example.org: letters, digits and hyphens, with one dot between two labels"
+        Err("expected a name such as ada2.example.org: letters, digits and hyphens in labels separated by single dots"
             .to_owned())
     }
 }
 
-fn name_before(name: &str, at: char) -> &str {
-    let front = name.split(at).next().unwrap_or_default();
-    if is_name(front) { front } else { "ada2.example.org" }
+fn name_before(name: &str, separator: char) -> &str {
+    let prefix = name.split(separator).next().unwrap_or_default();
+    if is_name(prefix) { prefix } else { "ada2.example.org" }
 }
 
 #[cfg(test)]
@@ -240,29 +239,29 @@ mod tests {
 
     #[test]
     fn a_host_entry_that_could_never_match_says_what_to_write() {
-        for (entry, said) in [
-            ("*.fritz.box", "expected .fritz.box, which stands for every name below it"),
+        for (entry, expected) in [
+            ("*.fritz.box", "expected .fritz.box, which covers every name below it"),
             ("*", "DNS rebinding"),
             ("ada*.example.org", ".example.org for every name below it"),
-            ("*fritz.box", "`*` is never matched"),
+            ("*fritz.box", "`*` is not a wildcard here"),
             ("https://ada2.example.org", "without scheme, such as ada2.example.org"),
             ("https://ada2.example.org:8800/x", "without scheme, such as ada2.example.org"),
-            ("ada2.example.org:7860", "expected ada2.example.org without port"),
-            ("192.168.1.7:7860", "expected 192.168.1.7 without port"),
-            ("[::1]:7860", "without port"),
-            ("ada2.example.org/", "without path, such as ada2.example.org"),
-            ("ada2.example.org.", "expected ada2.example.org, without the dot at the end"),
-            (".fritz.box.", "expected fritz.box, without the dot at the end"),
+            ("ada2.example.org:7860", "expected ada2.example.org without a port"),
+            ("192.168.1.7:7860", "expected 192.168.1.7 without a port"),
+            ("[::1]:7860", "without a port"),
+            ("ada2.example.org/", "without a path, such as ada2.example.org"),
+            ("ada2.example.org.", "expected ada2.example.org, without the trailing dot"),
+            (".fritz.box.", "expected fritz.box, without the trailing dot"),
             ("ada2.example.org ai2.example.org", "separated by commas"),
-            ("ada2..example.org", "one dot between two labels"),
-            ("..fritz.box", "one dot between two labels"),
-            (".", "one dot between two labels"),
+            ("ada2..example.org", "separated by single dots"),
+            ("..fritz.box", "separated by single dots"),
+            (".", "separated by single dots"),
             ("me@ada2.example.org", "letters, digits and hyphens"),
             ("m\u{fc}ller.example", "expected xn--mller-kva.example"),
             (&format!("{}.example", "x".repeat(64)), "letters, digits and hyphens"),
         ] {
             let why = HostPattern::parse(entry).unwrap_err();
-            assert!(why.contains(said), "{entry}: {why}");
+            assert!(why.contains(expected), "{entry}: {why}");
         }
     }
 
@@ -307,30 +306,30 @@ mod tests {
 
     #[test]
     fn an_origin_entry_that_could_never_match_says_what_to_write() {
-        for (entry, said) in [
-            ("https://*.example", "whole origins like https://ui.example.org, each in full"),
-            ("*", "whole origins"),
+        for (entry, expected) in [
+            ("https://*.example", "full origins such as https://ui.example.org, each written out"),
+            ("*", "full origins"),
             ("null", "never allowed"),
             ("ui.example.org", "https://ui.example.org, with the scheme"),
             ("ui.example.org:8080", "https://ui.example.org, with the scheme"),
             ("//ui.example.org", "with the scheme"),
-            ("https://ui.example.org/", "https://ui.example.org, without the slash at the end"),
-            ("https://ui.example.org/app", "https://ui.example.org, without path"),
-            ("https://ui.example.org?x", "without path"),
+            ("https://ui.example.org/", "https://ui.example.org, without the trailing slash"),
+            ("https://ui.example.org/app", "https://ui.example.org, without a path"),
+            ("https://ui.example.org?x", "without a path"),
             ("https://ui.example.org:", "with a port from 1 to 65535"),
             ("https://ui.example.org:0", "with a port from 1 to 65535"),
             ("https://ui.example.org:99999", "with a port from 1 to 65535"),
             ("https://ui.example.org:x", "with a port from 1 to 65535"),
-            ("ftp://ui.example.org", "whole origins like https://ui.example.org or"),
+            ("ftp://ui.example.org", "full origins such as https://ui.example.org or"),
             ("https://", "letters, digits and hyphens"),
             ("https://.example.org", "letters, digits and hyphens"),
             ("https://a..b", "letters, digits and hyphens"),
-            ("https://a.example.", "without the dot at the end"),
+            ("https://a.example.", "without the trailing dot"),
             ("https://a b", "without spaces"),
             ("https://m\u{fc}ller.example", "expected xn--mller-kva.example"),
         ] {
             let why = WebOrigin::parse(entry).unwrap_err();
-            assert!(why.contains(said), "{entry}: {why}");
+            assert!(why.contains(expected), "{entry}: {why}");
         }
     }
 }

@@ -1,13 +1,13 @@
 use super::*;
 
-/// Somebody who comes without a proxy.
+/// A client without a proxy.
 fn direct() -> ClientInfo {
     ClientInfo::from_request("192.168.1.7".parse().unwrap(), &HeaderMap::new(), &[])
 }
 
-/// Whoever a trusted proxy was asked by under this name.
+/// A client whose trusted proxy was asked for this host.
 fn forwarded(host: &str) -> ClientInfo {
-    let peer: IpAddr = "192.168.1.7".parse().unwrap();
+    let peer: std::net::IpAddr = "192.168.1.7".parse().unwrap();
     ClientInfo::from_request(peer, &headers(&[("x-forwarded-host", host)]), &[peer.into()])
 }
 
@@ -116,7 +116,7 @@ fn origins() {
 }
 
 #[test]
-fn the_host_that_a_trusted_proxy_was_asked_for_takes_the_place_of_host() {
+fn a_trusted_x_forwarded_host_replaces_host() {
     let guard = Guard {
         allowed_hosts: vec![HostPattern::parse("pics.example").unwrap()],
         allowed_origins: Vec::new(),
@@ -140,16 +140,5 @@ fn the_host_that_a_trusted_proxy_was_asked_for_takes_the_place_of_host() {
         ("https://evil.example", "pics.example"),
     ] {
         assert!(!check(origin, host), "{origin} at {host}");
-    }
-}
-
-#[test]
-fn mapped_addresses_are_unmapped() {
-    let ranges: Vec<IpNet> = PRIVATE_RANGES.split(',').map(|range| range.trim().parse().unwrap()).collect();
-    for inside in ["127.0.0.1", "::1", "::ffff:192.168.1.7", "100.100.1.1", "fe80::1"] {
-        assert!(is_in_ranges(inside.parse().unwrap(), &ranges), "{inside}");
-    }
-    for outside in ["8.8.8.8", "::ffff:8.8.8.8", "2001:db8::1", "100.128.0.1"] {
-        assert!(!is_in_ranges(outside.parse().unwrap(), &ranges), "{outside}");
     }
 }

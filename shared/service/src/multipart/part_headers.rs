@@ -1,9 +1,8 @@
-//! The head of a part: lines of `Name: value`, of which `Content-Disposition` says what the part is called.
+//! The head of a part, whose `Content-Disposition` has the part's name.
 
-/// Lines of a head.
 const MAX_LINES: usize = 32;
 
-/// The part's name and whether it is a file's; none where the head cannot be read in one way only.
+/// The part's name, and whether it has a file name; `None` if the head is malformed or ambiguous.
 pub(super) fn parse(head: &[u8]) -> Option<(String, bool)> {
     let head = str::from_utf8(head).ok()?;
     let mut names: Vec<&str> = Vec::new();
@@ -23,7 +22,7 @@ pub(super) fn parse(head: &[u8]) -> Option<(String, bool)> {
     parameters(disposition?)
 }
 
-/// Of `form-data; name="a"; filename="b"`.
+/// Parses `form-data; name="a"; filename="b"`.
 fn parameters(disposition: &str) -> Option<(String, bool)> {
     let (kind, mut rest) = disposition.split_once(';')?;
     if !kind.trim_matches([' ', '\t']).eq_ignore_ascii_case("form-data") {
@@ -37,32 +36,32 @@ fn parameters(disposition: &str) -> Option<(String, bool)> {
         }
         let (key, value) = rest.split_once('=')?;
         let value = value.trim_start();
-        let (read, behind) = parameter(value)?;
-        let as_written = &value[..value.len() - behind.len()];
+        let (parsed, after) = parameter(value)?;
+        let raw = &value[..value.len() - after.len()];
         match key.trim_end().to_ascii_lowercase().as_str() {
-            "name" if name.is_some() || has_ambiguous_escape(as_written) => return None,
-            "name" => name = Some(read),
-            // Other readers decode it, or join its pieces, into the name.
+            "name" if name.is_some() || has_ambiguous_escape(raw) => return None,
+            "name" => name = Some(parsed),
+            // Other parsers would decode or join these into the name.
             key if key.starts_with("name*") => return None,
             "filename" | "filename*" => is_file = true,
             _ => {}
         }
-        rest = behind;
+        rest = after;
     }
 }
 
-/// A value, in quotes or not, and what stands behind it.
+/// A value, quoted or not, and the rest of the text.
 fn parameter(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
-        let (value, behind) = text.split_at(text.find(';').unwrap_or(text.len()));
-        return Some((value.trim_end().to_owned(), behind));
+        let (value, rest) = text.split_at(text.find(';').unwrap_or(text.len()));
+        return Some((value.trim_end().to_owned(), rest));
     };
     let mut value = String::new();
     let mut chars = quoted.char_indices();
     while let Some((at, ch)) = chars.next() {
         match ch {
-            '"' => return Some((value, &quoted[at + 1..])).filter(|(_, behind)| is_value_end(behind)),
-            // Of a quote alone: browsers write any other backslash as it is.
+            '"' => return Some((value, &quoted[at + 1..])).filter(|(_, rest)| is_value_end(rest)),
+            // Only a quote is escaped: browsers write any other backslash as it is.
             '\\' if quoted[at + 1..].starts_with('"') => value.extend(chars.next().map(|(_, quote)| quote)),
             ch => value.push(ch),
         }
@@ -70,17 +69,17 @@ fn parameter(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// Whether a backslash stands before anything but a quote, in quotes: some readers drop it, others do not. File names, which
-/// nobody decides on, may have it: some browsers send whole paths.
-fn has_ambiguous_escape(as_written: &str) -> bool {
-    let within = as_written.strip_prefix('"').map(|rest| rest.replace("\\\"", ""));
-    within.as_deref().unwrap_or(as_written).contains('\\')
+/// Whether a backslash stands before anything but a quote: some parsers drop it, others do not. Allowed in file names, which
+/// nothing depends on: some browsers send whole paths.
+fn has_ambiguous_escape(raw: &str) -> bool {
+    let within = raw.strip_prefix('"').map(|rest| rest.replace("\\\"", ""));
+    within.as_deref().unwrap_or(raw).contains('\\')
 }
 
-/// Whether a value in quotes is over.
-fn is_value_end(behind: &str) -> bool {
-    let behind = behind.trim_start_matches([' ', '\t']);
-    behind.is_empty() || behind.starts_with(';')
+/// Whether the rest of the text may follow a quoted value.
+fn is_value_end(rest: &str) -> bool {
+    let rest = rest.trim_start_matches([' ', '\t']);
+    rest.is_empty() || rest.starts_with(';')
 }
 
 fn is_token(byte: u8) -> bool {

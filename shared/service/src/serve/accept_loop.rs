@@ -1,10 +1,9 @@
-//! Taking connections in, also when descriptors run out.
+//! The accept loop, which keeps going when file descriptors run out.
 
 use std::{
     io::{Error, ErrorKind},
     iter,
     net::SocketAddr,
-    sync::Arc,
     time::Duration,
 };
 
@@ -16,45 +15,66 @@ use tracing::{debug, warn};
 
 use super::{
     Handler, HttpServer,
-    connection::{Connection, serve_connection},
+    connection::{Connection, serve_http},
     connection_limiter::ConnectionLimiter,
+    https_only::serve_tls,
+    set_socket_options,
+    socket::ClientStream,
 };
 use crate::lifecycle::Lifecycle;
 
-/// Between two tries while none can be taken in: connections end meanwhile, and nothing spins.
+/// Before the next attempt while accepting fails: no busy loop.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
-/// The same where one was closed to make room.
+/// The same after a connection was evicted.
 const EVICTION_RETRY_DELAY: Duration = Duration::from_millis(5);
-/// Between two lines of the log about it.
+/// Between two log lines about it.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Accepts until the service drains, and then, unless somebody else holds the socket, whoever is waiting in its queue. Every
-/// connection is a task of the lifecycle.
+/// Accepts until the service drains, and then, unless systemd holds the socket too, what is in its backlog. Every connection
+/// is a task of the lifecycle.
 pub fn accept<H: Handler>(
     socket: TcpListener,
     listener: HttpServer<H>,
     lifecycle: Lifecycle,
 ) -> impl Future<Output = ()> + Send + 'static {
-    // From now on, not from the first poll.
-    let admission = lifecycle.drain_guard();
+    // Now, not at the first poll.
+    let drain_guard = lifecycle.drain_guard();
     async move {
         let limiter = ConnectionLimiter::new(&listener.limits);
         let admit = |stream: TcpStream, peer: SocketAddr| {
-            let Some(seat) = limiter.try_acquire(peer.ip()) else {
-                return debug!(%peer, "connection closed: too many, and all at work");
+            let Some(permit) = limiter.try_acquire(peer.ip()) else {
+                return debug!(%peer, "connection closed: too many connections, all busy");
             };
             let (listener, life) = (listener.clone(), lifecycle.clone());
             lifecycle.spawn("connection", async move {
-                serve_connection(stream, Connection { peer, permit: Arc::clone(&seat) }, listener, life)
-                    .await;
+                serve_connection(stream, Connection { peer, permit }, listener, life).await;
             });
         };
         accept_until_draining(&socket, &lifecycle, &limiter, &admit).await;
         if !listener.socket_activated {
             drain_backlog(socket).for_each(|(stream, peer)| admit(stream, peer));
         }
-        drop(admission);
+        drop(drain_guard);
     }
+}
+
+async fn serve_connection<H: Handler>(
+    stream: TcpStream,
+    connection: Connection,
+    listener: HttpServer<H>,
+    life: Lifecycle,
+) {
+    set_socket_options(&stream);
+    let state = connection.permit.state().clone();
+    match listener.tls.clone() {
+        Some(tls) => serve_tls(stream, connection, (tls, listener), life).await,
+        None => {
+            let stream = ClientStream::new(stream, listener.limits.stall_timeout, state.clone());
+            serve_http(stream, connection, listener, life).await;
+        }
+    }
+    // A WebSocket that still holds the permit waits for no head.
+    state.head_received();
 }
 
 async fn accept_until_draining(
@@ -72,20 +92,20 @@ async fn accept_until_draining(
         match accepted {
             Ok((stream, peer)) => admit(stream, peer),
             Err(error) if is_connection_error(&error) => {
-                debug!(%error, "a connection broke before it was accepted");
+                debug!(%error, "a connection failed before it was accepted");
             }
             Err(error) => {
                 warn_rate_limited(&mut last_warned, &error);
-                // Out of descriptors, most likely. Those without a request give theirs up first.
-                let pause = if limiter.evict_one() { EVICTION_RETRY_DELAY } else { RETRY_DELAY };
-                tokio::time::sleep(pause).await;
+                // Most likely out of file descriptors: a connection without a request gives up its own.
+                let delay = if limiter.evict_one() { EVICTION_RETRY_DELAY } else { RETRY_DELAY };
+                tokio::time::sleep(delay).await;
             }
         }
     }
 }
 
-/// Those who have connected and were not taken in. Closing the socket would reset them, and leave them in doubt whether
-/// what they asked was done.
+/// The connections in the backlog. Closing the socket would reset them, and their clients could not know whether their
+/// requests were handled.
 fn drain_backlog(socket: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
     let socket = socket.into_std().ok();
     iter::from_fn(move || {
@@ -103,16 +123,16 @@ fn drain_backlog(socket: TcpListener) -> impl Iterator<Item = (TcpStream, Socket
     })
 }
 
-/// Whether the error is about the connection that was to be accepted, so that the next can be at once.
+/// Whether the error is about the connection that was to be accepted, not about accepting.
 fn is_connection_error(error: &Error) -> bool {
     use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 fn warn_rate_limited(last_warned: &mut Option<Instant>, error: &Error) {
-    if last_warned.is_none_or(|told: Instant| told.elapsed() >= LOG_INTERVAL) {
+    if last_warned.is_none_or(|at: Instant| at.elapsed() >= LOG_INTERVAL) {
         *last_warned = Some(Instant::now());
-        warn!(%error, "cannot accept connections; those without a request are closed, and it is tried again. \
-            If this stays, raise the limit of open files (LimitNOFILE, NumberOfFiles)");
+        warn!(%error, "cannot accept connections; closing those without a request and retrying. \
+            If this persists, raise the limit of open files (LimitNOFILE, NumberOfFiles)");
     }
 }

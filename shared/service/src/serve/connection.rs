@@ -1,4 +1,4 @@
-//! One connection, from its handshake to its end.
+//! One HTTP connection, above TCP or TLS.
 
 use std::{
     convert::Infallible,
@@ -19,83 +19,57 @@ use axum::{
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::https_only;
 use super::{
     ConnectionPermit, Handler, HttpServer, PeerAddr, RequestBody, connection_limiter::ConnectionState,
-    head_error::HeadErrorStream, lingering_close::discard, set_socket_options, socket::ClientStream,
+    head_error::HeadErrorStream, lingering_close::discard,
 };
 use crate::lifecycle::Lifecycle;
 
-/// While the service drains, for the first request of a connection to come.
+/// How long a connection without a request may still send one while the service drains.
 pub(super) const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Who is connected.
+/// An accepted connection.
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     pub(super) permit: Arc<ConnectionPermit>,
 }
 
-pub(super) async fn serve_connection<H: Handler>(
-    stream: TcpStream,
+pub(super) async fn serve_http<H, S>(
+    stream: S,
     connection: Connection,
     listener: HttpServer<H>,
     life: Lifecycle,
-) {
-    set_socket_options(&stream);
-    let state = connection.permit.state().clone();
-    serve_transport(stream, connection, listener, life).await;
-    // Whoever still holds the seat, as a WebSocket does, waits for no head.
-    state.head_received();
-}
-
-async fn serve_transport<H: Handler>(
-    stream: TcpStream,
-    connection: Connection,
-    listener: HttpServer<H>,
-    life: Lifecycle,
-) {
-    if let Some(tls) = listener.tls.clone() {
-        return https_only::serve_tls(stream, connection, (tls, listener), life).await;
-    }
-    let stream = ClientStream::new(stream, listener.limits.stall_timeout, connection.permit.state().clone());
-    serve_http(stream, connection, listener, life).await;
-}
-
-pub(super) async fn serve_http<H, S>(stream: S, visit: Connection, listener: HttpServer<H>, life: Lifecycle)
-where
+) where
     H: Handler,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let HttpServer { handler, limits: bounds, .. } = listener;
-    let Connection { peer, permit: seat } = visit;
-    let state = seat.state().clone();
+    let HttpServer { handler, limits, .. } = listener;
+    let Connection { peer, permit } = connection;
+    let state = permit.state().clone();
     let first_request = CancellationToken::new();
     let seen_request = first_request.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         seen_request.cancel();
-        let (handler, seat) = (handler.clone(), seat.clone());
-        async move { Ok::<_, Infallible>(handle_request(&handler, request, peer, seat).await) }
+        let (handler, permit) = (handler.clone(), permit.clone());
+        async move { Ok::<_, Infallible>(handle_request(&handler, request, peer, permit).await) }
     });
     let stream = HeadErrorStream::new(stream, peer, state.clone());
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.head_timeout)
-        .max_headers(bounds.max_headers)
-        .max_buf_size(bounds.max_head_bytes);
+        .header_read_timeout(limits.head_timeout)
+        .max_headers(limits.max_headers)
+        .max_buf_size(limits.max_head_bytes);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut discarding = None;
     let mut draining = false;
     loop {
         tokio::select! {
-            // The connection first, so that the rest sees how it stands now.
+            // The connection first, so that the other branches see its current state.
             biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
@@ -105,9 +79,9 @@ where
             }
             () = state.notify.notified() => {
                 if state.is_evicted() {
-                    return debug!(%peer, "connection whose request did not come closed: too many");
+                    return debug!(%peer, "connection evicted while it waited for its client: too many connections");
                 }
-                // Let go at once where the service drains: the connection ends then.
+                // Not while the service drains: the connection ends then.
                 discarding = state.take_unread_body().filter(|_| !draining).map(|unread| Box::pin(discard(unread)));
             }
             () = wait_optional(&mut discarding) => discarding = None,
@@ -117,21 +91,21 @@ where
                 state.shutting_down.store(true, Ordering::Release);
                 connection.as_mut().graceful_shutdown();
             }
-            // hyper would wait for the rest of a head until its time is over.
+            // hyper would wait for the rest of a head until its timeout.
             () = until_idle(&state), if draining => return,
             () = life.aborting().cancelled() => return,
         }
     }
 }
 
-/// Ready while the connection waits for a head. It wakes nobody: what changes that is the connection's own doing, which is
-/// polled before.
+/// Ready while the connection waits for a head. Registers no waker: only the connection, which is polled before, changes
+/// that.
 async fn until_idle(state: &ConnectionState) {
     poll_fn(|_| if state.is_idle() { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
-/// When a connection takes no more requests: once the service drains. Whoever has just connected is about to ask, and is
-/// answered first: closed at once, they could not know whether they were heard.
+/// Resolves when the connection accepts no more requests: once the service drains. A client that has just connected is about
+/// to send one: if its connection were closed at once, it could not know whether the request was handled.
 async fn until_closing(draining: &CancellationToken, first_request: &CancellationToken) {
     draining.cancelled().await;
     let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, first_request.cancelled()).await;
@@ -144,7 +118,7 @@ async fn wait_optional<F: Future<Output = ()> + Unpin>(work: &mut Option<F>) {
     }
 }
 
-/// From a whole head to the answer, which counts as work until its body has ended.
+/// From a complete head to the response. The request is in flight until the response body ends.
 async fn handle_request<H: Handler>(
     handler: &H,
     request: Request<Incoming>,
@@ -164,20 +138,20 @@ async fn handle_request<H: Handler>(
     if !tunnel && state.closes_after_response() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    // A tunnel is at work for as long as its seat is held.
+    // A tunnel counts as busy for as long as it holds the permit.
     let in_flight = (!tunnel).then(|| InFlight(permit));
-    let until_close = is_close_delimited(version, &response).then_some(state);
-    response.map(|body| ResponseBody { body, close_delimited: until_close, _in_flight: in_flight })
+    let close_delimited = is_close_delimited(version, &response).then_some(state);
+    response.map(|body| ResponseBody { body, close_delimited, _in_flight: in_flight })
 }
 
-/// Whether nothing but the end of the connection says where the answer's body ends.
+/// Whether only the end of the connection tells where the response body ends.
 fn is_close_delimited(request_version: Version, response: &Response) -> bool {
     let has_length = response.headers().contains_key(header::CONTENT_LENGTH)
         || response.body().size_hint().exact().is_some();
     request_version == Version::HTTP_10 && !has_length
 }
 
-/// A request at work. When it is dropped, the connection waits for the next head.
+/// A request in flight. When it is dropped, the connection waits for the next head.
 struct InFlight(Arc<ConnectionPermit>);
 
 impl Drop for InFlight {
@@ -186,10 +160,9 @@ impl Drop for InFlight {
     }
 }
 
-/// An answer's body.
 struct ResponseBody {
     body: Body,
-    /// The connection that must not be closed in good order before all of it was written.
+    /// Set if the connection must be reset unless all of the body was written.
     close_delimited: Option<Arc<ConnectionState>>,
     _in_flight: Option<InFlight>,
 }
@@ -202,7 +175,7 @@ impl HttpBody for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        // A body that is never asked for, as of an answer to HEAD, cannot break off.
+        // A body that is never polled, as in a response to HEAD, cannot be cut off.
         if let Some(state) = self.close_delimited.take() {
             state.response_incomplete.store(true, Ordering::Release);
         }

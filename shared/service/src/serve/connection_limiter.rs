@@ -1,4 +1,4 @@
-//! How many connections there are, and which of them goes when there is no room for another.
+//! Limits the number of connections, and chooses which one to evict for another.
 
 use std::{
     collections::HashMap,
@@ -9,14 +9,15 @@ use std::{
     },
 };
 
+use hyper::body::{Body, Incoming};
 use tokio::sync::Notify;
 
-use super::{ServerLimits, lingering_close::UnreadBody};
+use super::{MAX_LINGER_BYTES, ServerLimits};
 
-/// Numbers every wait for bytes of a client, so that the oldest is known without a clock.
+/// Numbers every wait for a client, so that the oldest is known without a clock.
 static NEXT_WAIT: AtomicU64 = AtomicU64::new(1);
 
-/// How many connections there are, in all and per address.
+/// Limits connections in total and per address.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionLimiter(Arc<LimiterInner>);
 
@@ -43,8 +44,8 @@ impl ConnectionLimiter {
         }))
     }
 
-    /// A place. Where there is none, the connection whose client has owed us bytes for longest makes room: of the same
-    /// address if that has too many, else of any. None if all are at work.
+    /// A permit. At the limit, the connection that has waited longest for its client is evicted: one of the same address if
+    /// that has too many, else any. `None` if all are busy.
     pub(super) fn try_acquire(&self, address: IpAddr) -> Option<Arc<ConnectionPermit>> {
         let address = address.to_canonical();
         let mut open = self.lock();
@@ -65,7 +66,7 @@ impl ConnectionLimiter {
         Some(Arc::new(ConnectionPermit { limiter: self.clone(), id, state }))
     }
 
-    /// Ends the connection whose client has owed us bytes for longest, if there is one: its descriptor is needed.
+    /// Evicts the connection that has waited longest for its client, if any waits: its file descriptor is needed.
     pub(super) fn evict_one(&self) -> bool {
         self.lock().evict(None)
     }
@@ -76,14 +77,13 @@ impl ConnectionLimiter {
 }
 
 impl OpenConnections {
-    /// It no longer counts from this moment on, and its task ends as soon as it hears of it.
-    ///
-    /// Of the kind that more wait for: were it always a head, whoever fills nearly all places with bodies that never end
-    /// could have each newcomer closed before its head has come.
+    /// Evicts a connection that waits for a head, or one that waits for a body if there are more of those: otherwise clients
+    /// with endless bodies could fill nearly all permits and have every new connection closed before its head arrives. The
+    /// evicted one no longer counts, and its task ends soon.
     fn evict(&mut self, address: Option<IpAddr>) -> bool {
         let (mut heads, mut bodies) = (Vec::new(), Vec::new());
-        for (id, (of, state)) in &self.connections {
-            if address.is_some_and(|address| *of != address) || state.writing.load(Ordering::Acquire) {
+        for (id, (peer, state)) in &self.connections {
+            if address.is_some_and(|address| *peer != address) || state.writing.load(Ordering::Acquire) {
                 continue;
             }
             heads.extend(state.head_wait().map(|since| (since, *id)));
@@ -110,8 +110,8 @@ impl OpenConnections {
     }
 }
 
-/// One connection's place, free again when the last holder drops it. In every request's extensions, so that a tunnel
-/// that outlives its HTTP connection goes on counting.
+/// One connection's permit, released when the last holder drops it. In every request's extensions, so that a tunnel that
+/// outlives its HTTP connection still limiter.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     limiter: ConnectionLimiter,
@@ -120,12 +120,10 @@ pub struct ConnectionPermit {
 }
 
 impl ConnectionPermit {
-    /// How the connection stands.
     pub(super) fn state(&self) -> &Arc<ConnectionState> {
         &self.state
     }
 
-    /// The head of a request is awaited from now on.
     pub(super) fn wait_for_head(&self) {
         self.state.wait_for_head();
     }
@@ -137,31 +135,30 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// How a connection stands: written by its task, read by whoever looks for room.
+/// A connection's state: written by its task, read by the limiter.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionState {
-    /// The number of its wait for a head; 0 while it has one.
+    /// The number of its wait for a head; 0 while it does not wait.
     head_wait_seq: AtomicU64,
-    /// The number of its wait for more of a body, anew after each piece; 0 while none is waited for.
+    /// The number of its wait for more of a body, new for each chunk; 0 while it does not wait.
     body_wait_seq: AtomicU64,
-    /// How many heads have come whole.
     heads_received: AtomicU64,
-    /// The answer has begun, so that a body still under way holds nobody up but itself.
+    /// The response has begun: the rest of the request body is only discarded.
     response_started: AtomicBool,
-    /// Bytes of an answer are still to be written.
+    /// A write is blocked.
     pub(super) writing: AtomicBool,
-    /// An answer is being written that only the end of the connection ends: closed now, it would look whole.
+    /// A close-delimited response is being written: a close now would make it look complete.
     pub(super) response_incomplete: AtomicBool,
     evicted: AtomicBool,
-    /// The service drains: nothing is waited for that can be left.
+    /// The service drains.
     pub(super) shutting_down: AtomicBool,
-    /// A request without the body it announced: its client waited for our word, and got the answer in its place.
+    /// The client waited for `100 Continue` and got the response instead, so it does not send the body.
     pub(super) body_withheld: AtomicBool,
-    /// The rest of a request that was answered is being read, or was as far as it is.
+    /// The rest of an answered request is being discarded, or was.
     pub(super) discarding: AtomicBool,
-    /// What a request's handler did not read.
-    pub(super) unread_body: Mutex<Option<UnreadBody>>,
-    /// Rings when the connection is evicted, and when `unread` is filled.
+    /// The rest of a body that the handler did not read.
+    unread_body: Mutex<Option<Incoming>>,
+    /// Notified when the connection is evicted, and when `unread_body` is set.
     pub(super) notify: Notify,
 }
 
@@ -170,25 +167,25 @@ impl ConnectionState {
         self.head_wait_seq.store(NEXT_WAIT.fetch_add(1, Ordering::Relaxed), Ordering::Release);
     }
 
-    /// More of the body is awaited, unless the answer has begun.
+    /// Waits for more of the body, unless the response has begun.
     pub(super) fn wait_for_body(&self) {
         if self.body_wait_seq.load(Ordering::Acquire) == 0 && !self.response_started.load(Ordering::Acquire) {
             self.body_wait_seq.store(NEXT_WAIT.fetch_add(1, Ordering::Relaxed), Ordering::Release);
         }
     }
 
-    /// A piece of the body has come, or nobody asks for more.
+    /// A chunk of the body has arrived, or nobody reads on.
     pub(super) fn body_received(&self) {
         self.body_wait_seq.store(0, Ordering::Release);
     }
 
-    /// The answer is about to be written.
+    /// The response is about to be written.
     pub(super) fn start_response(&self) {
         self.response_started.store(true, Ordering::Release);
         self.body_received();
     }
 
-    /// A whole head has come.
+    /// A complete head has arrived.
     pub(super) fn head_received(&self) {
         self.head_wait_seq.store(0, Ordering::Release);
         self.heads_received.fetch_add(1, Ordering::AcqRel);
@@ -196,24 +193,45 @@ impl ConnectionState {
         self.discarding.store(false, Ordering::Release);
     }
 
-    /// How many heads have come whole.
     pub(super) fn heads_received(&self) -> u64 {
         self.heads_received.load(Ordering::Acquire)
     }
 
-    /// The number of the wait for a head, if it is at that.
+    /// The number of the current wait for a head.
     pub(super) fn head_wait(&self) -> Option<u64> {
         Some(self.head_wait_seq.load(Ordering::Acquire)).filter(|number| *number > 0)
     }
 
-    /// The number of the wait for more of a body, if it is at that.
+    /// The number of the current wait for more of a body.
     fn body_wait(&self) -> Option<u64> {
         Some(self.body_wait_seq.load(Ordering::Acquire)).filter(|number| *number > 0)
     }
 
-    /// It waits for a head and has nothing else to do.
+    /// Whether it waits for a head and has nothing to write.
     pub(super) fn is_idle(&self) -> bool {
         self.head_wait().is_some() && !self.writing.load(Ordering::Acquire)
+    }
+
+    pub(super) fn take_unread_body(&self) -> Option<Incoming> {
+        self.lock_unread_body().take()
+    }
+
+    pub(super) fn set_unread_body(&self, body: Incoming) {
+        self.discarding.store(true, Ordering::Release);
+        *self.lock_unread_body() = Some(body);
+        self.notify.notify_one();
+    }
+
+    fn lock_unread_body(&self) -> MutexGuard<'_, Option<Incoming>> {
+        self.unread_body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the connection ends with the current response: the client does not send the announced body, or more of it
+    /// than is discarded.
+    pub(super) fn closes_after_response(&self) -> bool {
+        let exceeds_limit =
+            self.lock_unread_body().as_ref().is_some_and(|body| body.size_hint().lower() > MAX_LINGER_BYTES);
+        self.body_withheld.swap(false, Ordering::AcqRel) || exceeds_limit
     }
 
     pub(super) fn is_evicted(&self) -> bool {
@@ -229,7 +247,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn counts(connections: usize, per_address: usize) -> ConnectionLimiter {
+    fn limiter(connections: usize, per_address: usize) -> ConnectionLimiter {
         ConnectionLimiter::new(&ServerLimits {
             max_connections: connections,
             max_per_address: per_address,
@@ -237,82 +255,82 @@ mod tests {
         })
     }
 
-    fn evicted(seats: &[Arc<ConnectionPermit>]) -> Vec<bool> {
-        seats.iter().map(|seat| seat.state.is_evicted()).collect()
+    fn evicted(permits: &[Arc<ConnectionPermit>]) -> Vec<bool> {
+        permits.iter().map(|permit| permit.state.is_evicted()).collect()
     }
 
     #[test]
-    fn the_one_that_has_waited_longest_for_a_head_makes_room() {
-        let counts = counts(3, 9);
-        let seats =
-            ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|text| counts.try_acquire(address(text)).unwrap());
-        seats[0].state.head_received();
-        seats[0].wait_for_head(); // between two requests: the youngest wait of all
-        let fourth = counts.try_acquire(address("10.0.0.4")).unwrap();
-        assert_eq!(evicted(&seats), [false, true, false]);
+    fn the_longest_wait_for_a_head_is_evicted() {
+        let limiter = limiter(3, 9);
+        let permits =
+            ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|text| limiter.try_acquire(address(text)).unwrap());
+        permits[0].state.head_received();
+        permits[0].wait_for_head(); // between two requests: the youngest wait of all
+        let fourth = limiter.try_acquire(address("10.0.0.4")).unwrap();
+        assert_eq!(evicted(&permits), [false, true, false]);
         fourth.state.head_received();
-        let _fifth = counts.try_acquire(address("10.0.0.5")).unwrap();
-        assert_eq!(evicted(&seats), [false, true, true]);
-        drop(seats);
+        let _fifth = limiter.try_acquire(address("10.0.0.5")).unwrap();
+        assert_eq!(evicted(&permits), [false, true, true]);
+        drop(permits);
         assert!(
-            counts.try_acquire(address("10.0.0.6")).is_some(),
-            "who was evicted is not counted down twice"
+            limiter.try_acquire(address("10.0.0.6")).is_some(),
+            "an evicted connection is not released twice"
         );
     }
 
     #[test]
-    fn one_address_makes_room_for_itself_and_nobody_who_is_at_work_or_still_writing_goes() {
-        let counts = counts(9, 2);
+    fn an_address_evicts_its_own_and_never_a_busy_or_writing_one() {
+        let limiter = limiter(9, 2);
         let (here, there) = (address("10.0.0.1"), address("10.0.0.2"));
-        let other = counts.try_acquire(there).unwrap();
-        let seats = [counts.try_acquire(here).unwrap(), counts.try_acquire(here).unwrap()];
-        seats[0].state.head_received();
-        seats[1].state.writing.store(true, Ordering::Release);
-        assert!(counts.try_acquire(here).is_none());
-        assert!(!other.state.is_evicted(), "it is not its address that has too many");
-        seats[1].state.writing.store(false, Ordering::Release);
-        assert!(counts.try_acquire(here).is_some());
-        assert_eq!(evicted(&seats), [false, true]);
+        let other = limiter.try_acquire(there).unwrap();
+        let permits = [limiter.try_acquire(here).unwrap(), limiter.try_acquire(here).unwrap()];
+        permits[0].state.head_received();
+        permits[1].state.writing.store(true, Ordering::Release);
+        assert!(limiter.try_acquire(here).is_none());
+        assert!(!other.state.is_evicted(), "another address has too many");
+        permits[1].state.writing.store(false, Ordering::Release);
+        assert!(limiter.try_acquire(here).is_some());
+        assert_eq!(evicted(&permits), [false, true]);
     }
 
-    /// Four at work, each waiting for a body.
-    fn uploads(counts: &ConnectionLimiter) -> Vec<Arc<ConnectionPermit>> {
-        let seats = (0..4).map(|_| counts.try_acquire(address("10.0.0.1")).unwrap()).collect::<Vec<_>>();
-        for seat in &seats {
-            seat.state.head_received();
-            seat.state.wait_for_body();
+    /// Four requests, each waiting for a body.
+    fn uploads(limiter: &ConnectionLimiter) -> Vec<Arc<ConnectionPermit>> {
+        let permits = (0..4).map(|_| limiter.try_acquire(address("10.0.0.1")).unwrap()).collect::<Vec<_>>();
+        for permit in &permits {
+            permit.state.head_received();
+            permit.state.wait_for_body();
         }
-        seats
+        permits
     }
 
     #[test]
-    fn of_the_bodies_the_one_whose_last_piece_is_oldest_makes_room() {
-        let counts = counts(4, 9);
-        let seats = uploads(&counts);
-        seats[0].state.body_received();
-        seats[0].state.wait_for_body(); // it goes on: the youngest wait of all
-        seats[1].state.body_received(); // it came whole
-        seats[2].state.start_response();
-        seats[2].state.wait_for_body(); // read on while the answer is written
-        let newcomer = counts.try_acquire(address("10.0.0.2")).unwrap();
-        assert_eq!(evicted(&seats), [false, false, false, true]);
+    fn among_bodies_the_oldest_wait_for_a_chunk_is_evicted() {
+        let limiter = limiter(4, 9);
+        let permits = uploads(&limiter);
+        permits[0].state.body_received();
+        permits[0].state.wait_for_body(); // the youngest wait of all
+        permits[1].state.body_received(); // complete
+        permits[2].state.start_response();
+        permits[2].state.wait_for_body(); // discarded while the response is written
+        let newcomer = limiter.try_acquire(address("10.0.0.2")).unwrap();
+        assert_eq!(evicted(&permits), [false, false, false, true]);
         newcomer.state.head_received();
-        seats[0].state.writing.store(true, Ordering::Release);
-        assert!(counts.try_acquire(address("10.0.0.3")).is_none(), "the rest is at work");
+        permits[0].state.writing.store(true, Ordering::Release);
+        assert!(limiter.try_acquire(address("10.0.0.3")).is_none(), "the others are busy");
     }
 
     #[test]
-    fn a_newcomer_among_endless_bodies_is_not_the_one_that_goes() {
-        let counts = counts(4, 9);
-        let seats = uploads(&counts);
-        let newcomers = ["10.0.0.2", "10.0.0.3"].map(|text| counts.try_acquire(address(text)).unwrap());
-        assert_eq!(evicted(&seats), [true, true, false, false]);
+    fn a_new_connection_among_endless_bodies_is_not_evicted() {
+        let limiter = limiter(4, 9);
+        let permits = uploads(&limiter);
+        let newcomers = ["10.0.0.2", "10.0.0.3"].map(|text| limiter.try_acquire(address(text)).unwrap());
+        assert_eq!(evicted(&permits), [true, true, false, false]);
         assert_eq!(evicted(&newcomers), [false, false]);
-        let _third = counts.try_acquire(address("10.0.0.4")).unwrap();
+        let _third = limiter.try_acquire(address("10.0.0.4")).unwrap();
         assert_eq!(
-            (evicted(&seats[2..]), evicted(&newcomers)),
+            (evicted(&permits[2..]), evicted(&newcomers)),
             (vec![false; 2], vec![true, false]),
-            "as many heads"
+            "as many heads as bodies"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! hyper refuses a head that is no request by itself, with a bare status. Here it gets the words that every answer of ours has.
+//! Replaces hyper's bare responses to malformed heads with our error response.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::warn;
 
 use super::connection_limiter::ConnectionState;
-use wire::openai::error::{Code, ErrorEnvelope};
+use wire::openai::error::{ErrorCode, ErrorEnvelope};
 
 use crate::request_id::RequestId;
 
@@ -23,9 +23,9 @@ pub(super) struct HeadErrorStream<S> {
     stream: S,
     peer: SocketAddr,
     state: Arc<ConnectionState>,
-    /// How many heads had come when something was last written: with more of them, a handler's answer is next.
+    /// How many heads had arrived at the last write: if more have, a handler's response is next.
     answered_heads: u64,
-    /// What is still to be written in the place of a bare refusal.
+    /// What is left to write in place of hyper's response.
     replacement: Option<Bytes>,
 }
 
@@ -34,7 +34,7 @@ impl<S> HeadErrorStream<S> {
         Self { stream, peer, state, answered_heads: 0, replacement: None }
     }
 
-    /// Whether these bytes are a refusal of hyper's: no handler was asked, the head is still awaited.
+    /// Whether these bytes are hyper's own response: no handler ran, the head is still incomplete.
     fn intercepts(&mut self, bytes: &[u8]) -> bool {
         let no_handler_ran =
             self.state.head_wait().is_some() && self.answered_heads == self.state.heads_received();
@@ -44,7 +44,7 @@ impl<S> HeadErrorStream<S> {
         self.replacement.is_some()
     }
 
-    /// Notes what was written; `100 Continue` is no answer yet.
+    /// `100 Continue` is not a response yet.
     fn record_write(&mut self, first: &[u8]) {
         if !first.starts_with(b"HTTP/1.1 1") {
             self.answered_heads = self.state.heads_received();
@@ -52,7 +52,7 @@ impl<S> HeadErrorStream<S> {
     }
 }
 
-/// The whole answer in the place of a bare one; `None` of anything else. A handler's own has further headers.
+/// The replacement for a bare response; `None` for anything else. A handler's response has further headers.
 fn error_response(bytes: &[u8], peer: SocketAddr) -> Option<Bytes> {
     let bare = bytes.strip_suffix(b"\r\n\r\n").filter(|head| head.starts_with(b"HTTP/1.1 4"))?;
     let (line, headers) = std::str::from_utf8(bare).ok()?.split_once("\r\n")?;
@@ -68,18 +68,18 @@ fn error_response(bytes: &[u8], peer: SocketAddr) -> Option<Bytes> {
     let status = line.get(9..12).filter(|_| empty)?;
     let (code, message) = match status {
         "414" | "431" => (
-            Code::RequestTooLarge,
-            "The request's head is larger than is read here. Send fewer or shorter headers, or a shorter address.",
+            ErrorCode::RequestTooLarge,
+            "The request head is too large. Send fewer or shorter headers, or a shorter URL.",
         ),
         _ => (
-            Code::InvalidValue,
-            "This cannot be read as a request of HTTP/1.1: its first line, a header or the length of its body is \
-             malformed. Check the program that sent it, and any proxy on the way.",
+            ErrorCode::InvalidValue,
+            "This is not a valid HTTP/1.1 request: its request line, a header or its body length is malformed. Check \
+             the client that sent it, and any proxy in between.",
         ),
     };
     let id = RequestId::from_header(None);
     let id = id.as_str();
-    warn!(request_id = id, %peer, status, "request refused: its head cannot be read");
+    warn!(request_id = id, %peer, status, "request refused: its head is malformed or too large");
     let body = serde_json::to_string(&ErrorEnvelope::new(code, message)).ok()?;
     let length = body.len();
     Some(Bytes::from(format!(
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_bare_refusal_is_put_into_words() {
+    fn only_a_bare_response_is_replaced() {
         let peer = "127.0.0.1:1".parse().unwrap();
         let bare = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\
                     date: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n";

@@ -1,4 +1,4 @@
-//! The TLS port: the handshake, and an answer in plain HTTP for a client that does not know that it needs one.
+//! The TLS port: the handshake, and an error response for clients that send plain HTTP.
 
 use axum::{
     extract::Request,
@@ -18,44 +18,44 @@ use super::{
     connection::{Connection, serve_http},
     socket::ClientStream,
 };
-use wire::openai::error::{Code, ErrorEnvelope};
+use wire::openai::error::ErrorCode;
 
 use crate::{
+    error_response::ErrorResponse,
     lifecycle::Lifecycle,
     request_id::{RequestId, X_REQUEST_ID},
 };
 
-/// How a connection begins.
 enum ClientTransport {
     Tls(Box<TlsStream<ClientStream>>),
     Plain(ClientStream),
 }
 
-/// Shakes hands within the time for a head. Every request of a client that speaks plain HTTP is refused.
+/// Does the handshake within the head timeout. Requests in plain HTTP are refused.
 pub(super) async fn serve_tls<H: Handler>(
     stream: TcpStream,
     connection: Connection,
     (tls, listener): (TlsAcceptor, HttpServer<H>),
     life: Lifecycle,
 ) {
-    let (peer, bounds) = (connection.peer, listener.limits);
-    let deadline = Instant::now() + bounds.head_timeout;
+    let (peer, limits) = (connection.peer, listener.limits);
+    let deadline = Instant::now() + limits.head_timeout;
     let port = stream.local_addr().map(|address| address.port()).unwrap_or_default();
     let opened = tokio::select! {
-        opened = timeout_at(deadline, detect_transport(stream, &connection.permit, bounds, &tls)) => opened,
-        () = until_evicted(&connection.permit) => return debug!(%peer, "TLS handshake given up: too many connections"),
+        opened = timeout_at(deadline, detect_transport(stream, &connection.permit, limits, &tls)) => opened,
+        () = until_evicted(&connection.permit) => return debug!(%peer, "TLS handshake aborted: too many connections"),
         () = life.draining().cancelled() => return,
     };
     match opened {
         Ok(Ok(ClientTransport::Tls(stream))) => serve_http(*stream, connection, listener, life).await,
         Ok(Ok(ClientTransport::Plain(stream))) => {
-            let head_time = deadline.saturating_duration_since(Instant::now());
-            let bounds = ServerLimits { head_timeout: head_time, ..bounds };
-            let refusing = HttpServer { limits: bounds, ..HttpServer::plain(HttpsOnly { port }) };
+            let head_timeout = deadline.saturating_duration_since(Instant::now());
+            let limits = ServerLimits { head_timeout, ..limits };
+            let refusing = HttpServer { limits, ..HttpServer::plain(HttpsOnly { port }) };
             serve_http(stream, connection, refusing, life).await;
         }
         Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
-        Err(_) => debug!(%peer, "TLS handshake took too long"),
+        Err(_) => debug!(%peer, "TLS handshake timed out"),
     }
 }
 
@@ -68,7 +68,7 @@ async fn detect_transport(
     let mut first = [0];
     stream.peek(&mut first).await?;
     let stream = ClientStream::new(stream, limits.stall_timeout, permit.state().clone());
-    // A handshake begins with 22. Whatever begins with a letter can only be the method of a request.
+    // A handshake begins with byte 22, the method of a request with a letter.
     if first[0].is_ascii_alphabetic() {
         return Ok(ClientTransport::Plain(stream));
     }
@@ -81,7 +81,7 @@ async fn until_evicted(permit: &ConnectionPermit) {
     }
 }
 
-/// Answers every request with where to go instead. No request that came in the clear gets any further.
+/// Answers every request with the https URL to use.
 #[derive(Debug, Clone, Copy)]
 struct HttpsOnly {
     port: u16,
@@ -91,17 +91,13 @@ impl Handler for HttpsOnly {
     async fn handle(&self, request: Request<RequestBody>) -> Response {
         let id = RequestId::from_header(request.headers().get(X_REQUEST_ID));
         let peer = request.extensions().get::<PeerAddr>().map(|peer| tracing::field::display(peer.0));
-        info!(
-            request_id = id.as_str(),
-            peer,
-            status = 400,
-            "request refused: plain HTTP on the port for HTTPS"
-        );
+        info!(request_id = id.as_str(), peer, status = 400, "request refused: plain HTTP on the HTTPS port");
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let envelope = ErrorEnvelope::new(Code::HttpsRequired, https_hint(host, self.port));
-        let mut response = (StatusCode::BAD_REQUEST, axum::Json(envelope)).into_response();
+        let message = https_hint(host, self.port);
+        let mut response =
+            ErrorResponse::new(StatusCode::BAD_REQUEST, ErrorCode::HttpsRequired, message).into_response();
         response.headers_mut().insert(X_REQUEST_ID, id.to_header_value());
-        // The body of a request is read first: closed with bytes unread, the connection would be reset.
+        // If there is a body, it is discarded first: closed with bytes unread, the connection would be reset.
         if request.body().is_end_stream() {
             response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
         }
@@ -113,8 +109,8 @@ fn https_hint(host: Option<&str>, port: u16) -> String {
     let is_valid = |host: &Authority| {
         !host.host().is_empty() && !host.as_str().contains('@') && host.as_str().len() <= 255
     };
-    let asked = host.and_then(|host| host.parse().ok()).filter(is_valid);
-    let authority = asked.map_or_else(
+    let requested = host.and_then(|host| host.parse().ok()).filter(is_valid);
+    let authority = requested.map_or_else(
         || format!("HOST:{port}"),
         |host| match host.port_u16() {
             Some(_) => host.to_string(),
@@ -122,7 +118,7 @@ fn https_hint(host: Option<&str>, port: u16) -> String {
             None => format!("{}:{port}", host.host()),
         },
     );
-    format!("This port speaks HTTPS, and the request came in plain HTTP. Use https://{authority} instead.")
+    format!("This port speaks HTTPS, but the request was plain HTTP. Use https://{authority} instead.")
 }
 
 #[cfg(test)]
@@ -130,8 +126,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_to_use_is_the_one_that_was_asked_for() {
-        for (host, port, place) in [
+    fn the_hint_is_the_requested_address() {
+        for (host, port, url) in [
             (Some("ai2.local:8800"), 8800, "https://ai2.local:8800 "),
             (Some("ai2.local:9000"), 8800, "https://ai2.local:9000 "),
             (Some("ai2.local"), 8800, "https://ai2.local:8800 "),
@@ -143,7 +139,7 @@ mod tests {
             (None, 8800, "https://HOST:8800 "),
         ] {
             let message = https_hint(host, port);
-            assert!(message.contains(place), "{host:?}: {message}");
+            assert!(message.contains(url), "{host:?}: {message}");
         }
         let long = "x".repeat(999);
         assert!(https_hint(Some(&long), 8800).len() < 200);

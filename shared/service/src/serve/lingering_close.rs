@@ -1,11 +1,10 @@
-//! Reading on behind an answer that came before its request was read. A connection that is closed with bytes unread is
-//! reset, and a reset takes the answer with it: the caller sees a broken connection in the place of our refusal.
+//! Reads and discards what a handler left of a request body (a lingering close). A connection that is closed with bytes
+//! unread is reset, and the client would see the reset instead of our error response.
 
 use std::{
     pin::Pin,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use axum::http::{HeaderMap, Version, header};
@@ -14,27 +13,18 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, timeout_at};
 
-use super::connection_limiter::ConnectionState;
+use super::{LINGER_TIMEOUT, MAX_LINGER_BYTES, connection_limiter::ConnectionState};
 
-/// How long a request that was answered is read on.
-pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How many bytes of it.
-pub(super) const MAX_LINGER_BYTES: u64 = 64 << 20;
-
-/// The body of a request as it comes. What is left of it when it is dropped is read on by its connection.
+/// A request body as it arrives. If it is dropped before its end, its connection discards the rest.
 #[derive(Debug)]
 pub struct RequestBody {
     /// `None` once it has ended.
     incoming: Option<Incoming>,
-    /// The connection that it comes over; `None` of a request without body.
+    /// `None` for a request without a body.
     connection: Option<Arc<ConnectionState>>,
-    /// The client sends nothing before it hears that it may, which reading tells it.
+    /// The client waits for `100 Continue`, which the first read sends.
     awaits_continue: bool,
 }
-
-/// A body that nobody wants.
-#[derive(Debug)]
-pub(super) struct UnreadBody(Incoming);
 
 impl RequestBody {
     pub(super) fn new(
@@ -91,41 +81,23 @@ impl Drop for RequestBody {
         if let Some(connection) = &self.connection {
             connection.body_received();
         }
-        let left = self.incoming.take().filter(|incoming| !incoming.is_end_stream());
-        let Some((left, connection)) = left.zip(self.connection.take()) else { return };
+        let unread = self.incoming.take().filter(|incoming| !incoming.is_end_stream());
+        let Some((unread, connection)) = unread.zip(self.connection.take()) else { return };
         if self.awaits_continue {
             connection.body_withheld.store(true, Ordering::Release);
         } else {
-            connection.discarding.store(true, Ordering::Release);
-            *connection.unread_body.lock().unwrap_or_else(PoisonError::into_inner) = Some(UnreadBody(left));
-            connection.notify.notify_one();
+            connection.set_unread_body(unread);
         }
     }
 }
 
-impl ConnectionState {
-    /// What is to be read on, if anything is.
-    pub(super) fn take_unread_body(&self) -> Option<UnreadBody> {
-        self.unread_body.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Whether the connection ends with the answer that is given now: its client does not send what it announced, or
-    /// more than is read on.
-    pub(super) fn closes_after_response(&self) -> bool {
-        let unread = self.unread_body.lock().unwrap_or_else(PoisonError::into_inner);
-        let exceeds_limit =
-            unread.as_ref().is_some_and(|UnreadBody(body)| body.size_hint().lower() > MAX_LINGER_BYTES);
-        self.body_withheld.swap(false, Ordering::AcqRel) || exceeds_limit
-    }
-}
-
-/// Reads it to its end, within the bounds. Nothing of it is kept.
-pub(super) async fn discard(UnreadBody(mut body): UnreadBody) {
-    let until = Instant::now() + LINGER_TIMEOUT;
-    let mut left = MAX_LINGER_BYTES;
-    while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {
+/// Reads a body to its end, within the limits.
+pub(super) async fn discard(mut body: Incoming) {
+    let deadline = Instant::now() + LINGER_TIMEOUT;
+    let mut remaining = MAX_LINGER_BYTES;
+    while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
         let received = frame.data_ref().map_or(0, |data| data.len() as u64);
-        let Some(rest) = left.checked_sub(received) else { return };
-        left = rest;
+        let Some(rest) = remaining.checked_sub(received) else { return };
+        remaining = rest;
     }
 }

@@ -1,5 +1,5 @@
-//! A client's connection: given up when the client takes nothing or has vanished, and not closed before what it still
-//! sends was read.
+//! A client's TCP stream: fails if the client stops reading or has vanished, and closes only after what it still sends was
+//! discarded.
 
 use std::{
     io::{self, IoSlice},
@@ -17,36 +17,33 @@ use tokio::{
 };
 
 use super::{
+    LINGER_TIMEOUT, MAX_LINGER_BYTES,
     connection_limiter::ConnectionState,
-    lingering_close::{LINGER_TIMEOUT, MAX_LINGER_BYTES},
     tcp_info::{DeadPeerDetector, SendQueue},
 };
 
-/// How often the kernel is asked what became of bytes that it took from us.
+/// How often the kernel is asked about bytes in its send buffer.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// What is read at a time of bytes that nobody wants.
 const DISCARD_BUFFER: usize = 16 << 10;
 
-/// The connection.
 #[derive(Debug)]
 pub(super) struct ClientStream {
     tcp: TcpStream,
     state: Arc<ConnectionState>,
-    /// A client that takes nothing for this long is gone.
-    stall: Duration,
-    /// Since when the kernel takes nothing from us.
+    stall_timeout: Duration,
+    /// Since when the send buffer is full.
     blocked_since: Option<Instant>,
     retry_ticker: Ticker,
-    /// Something was written whose arrival was not seen yet.
+    /// Something was written that is not known to have arrived.
     unacknowledged: bool,
     dead_peer: DeadPeerDetector,
     check_ticker: Ticker,
-    /// The wait for a head in which bytes came last.
+    /// The wait for a head during which bytes arrived last.
     last_heard_wait: Option<u64>,
     lingering: Option<Lingering>,
 }
 
-/// Rings every [`CHECK_INTERVAL`] while somebody waits for it. Set anew only when it has rung: most waits are far shorter.
+/// Ticks every [`CHECK_INTERVAL`] while somebody waits for it. Reset only after a tick: most waits are far shorter.
 #[derive(Debug, Default)]
 struct Ticker(Option<Pin<Box<Sleep>>>);
 
@@ -62,19 +59,19 @@ impl Ticker {
     }
 }
 
-/// Closed by us, and still read.
+/// Our side is closed; what the client still sends is discarded.
 #[derive(Debug)]
 struct Lingering {
-    left: u64,
+    remaining: u64,
     deadline: Pin<Box<Sleep>>,
 }
 
 impl ClientStream {
-    pub(super) fn new(tcp: TcpStream, stall: Duration, state: Arc<ConnectionState>) -> Self {
+    pub(super) fn new(tcp: TcpStream, stall_timeout: Duration, state: Arc<ConnectionState>) -> Self {
         Self {
             tcp,
             state,
-            stall,
+            stall_timeout,
             blocked_since: None,
             retry_ticker: Ticker::default(),
             unacknowledged: false,
@@ -92,8 +89,8 @@ impl ClientStream {
         }
     }
 
-    /// The kernel reports room only when much of its buffer, megabytes on a fast connection, has been sent, which a slow
-    /// reader may need minutes for. Offered a piece, it takes it as soon as anything has left: that is asked from time to time.
+    /// The kernel reports a writable socket only when much of its buffer (megabytes on a fast connection) was sent, for which
+    /// a slow reader may need minutes. But a write succeeds as soon as anything was sent, so one is tried at each tick.
     fn poll_blocked(
         &mut self,
         context: &mut Context<'_>,
@@ -107,21 +104,21 @@ impl ClientStream {
             return Poll::Pending;
         }
         match offer(SockRef::from(&self.tcp)) {
-            Ok(taken) if taken > 0 => {
+            Ok(written) if written > 0 => {
                 self.on_written();
-                return Poll::Ready(Ok(taken));
+                return Poll::Ready(Ok(written));
             }
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
             _ => {}
         }
-        // One look later than the limit: on loopback the window opens by 64 KiB, which at 1 KiB/s takes 64 s.
-        if since.elapsed() >= self.stall + CHECK_INTERVAL {
-            return Poll::Ready(Err(timed_out("the client takes nothing")));
+        // One tick more than the limit: on loopback the window opens by 64 KiB, which takes 64 s at 1 KiB/s.
+        if since.elapsed() >= self.stall_timeout + CHECK_INTERVAL {
+            return Poll::Ready(Err(timed_out("the client stopped reading")));
         }
         Poll::Pending
     }
 
-    /// Looks from time to time whether what was written arrives.
+    /// Checks at each tick whether what was written arrives.
     fn check_peer(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         if !self.unacknowledged || !self.check_ticker.poll_tick(context) {
             return Ok(());
@@ -129,12 +126,12 @@ impl ClientStream {
         let queue = SendQueue::of(&self.tcp)?;
         self.unacknowledged = queue != SendQueue::Acknowledged;
         if self.dead_peer.is_dead(queue, Instant::now()) {
-            return Err(timed_out("nothing that was sent arrives any more"));
+            return Err(timed_out("the client no longer acknowledges data"));
         }
         Ok(())
     }
 
-    /// Whether the client was sending something that was not read as a request: a head that is too long or nonsense.
+    /// Whether the client was sending a head that was refused as too long or malformed.
     fn has_unread_head(&self) -> bool {
         self.last_heard_wait.is_some() && self.last_heard_wait == self.state.head_wait()
     }
@@ -144,7 +141,7 @@ fn timed_out(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
-/// An answer that broke off is not ended as a whole one is: the connection is reset.
+/// Resets the connection if a close-delimited response is incomplete: a normal close would make it look complete.
 impl Drop for ClientStream {
     fn drop(&mut self) {
         if self.state.response_incomplete.load(Ordering::Acquire) {
@@ -163,8 +160,8 @@ impl AsyncRead for ClientStream {
         let before = buffer.filled().len();
         if Pin::new(&mut this.tcp).poll_read(context, buffer)?.is_ready() {
             if buffer.filled().len() > before {
-                let reading_on = this.state.discarding.load(Ordering::Acquire);
-                this.last_heard_wait = this.state.head_wait().filter(|_| !reading_on);
+                let discarding = this.state.discarding.load(Ordering::Acquire);
+                this.last_heard_wait = this.state.head_wait().filter(|_| !discarding);
             }
             return Poll::Ready(Ok(()));
         }
@@ -180,9 +177,9 @@ impl AsyncWrite for ClientStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if let Poll::Ready(done) = Pin::new(&mut this.tcp).poll_write(context, bytes) {
+        if let Poll::Ready(result) = Pin::new(&mut this.tcp).poll_write(context, bytes) {
             this.on_written();
-            return Poll::Ready(done);
+            return Poll::Ready(result);
         }
         this.check_peer(context)?;
         this.poll_blocked(context, |socket| socket.send(bytes))
@@ -194,9 +191,9 @@ impl AsyncWrite for ClientStream {
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if let Poll::Ready(done) = Pin::new(&mut this.tcp).poll_write_vectored(context, bytes) {
+        if let Poll::Ready(result) = Pin::new(&mut this.tcp).poll_write_vectored(context, bytes) {
             this.on_written();
-            return Poll::Ready(done);
+            return Poll::Ready(result);
         }
         this.check_peer(context)?;
         this.poll_blocked(context, |socket| socket.send_vectored(bytes))
@@ -213,14 +210,14 @@ impl AsyncWrite for ClientStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.lingering.is_none() {
-            // Only what was written whole is ended this way.
+            // hyper shuts down only after a complete response.
             this.state.response_incomplete.store(false, Ordering::Release);
             ready!(Pin::new(&mut this.tcp).poll_shutdown(context))?;
             if !this.has_unread_head() {
                 return Poll::Ready(Ok(()));
             }
-            let end = Box::pin(sleep_until(Instant::now() + LINGER_TIMEOUT));
-            this.lingering = Some(Lingering { left: MAX_LINGER_BYTES, deadline: end });
+            let deadline = Box::pin(sleep_until(Instant::now() + LINGER_TIMEOUT));
+            this.lingering = Some(Lingering { remaining: MAX_LINGER_BYTES, deadline });
         }
         let Some(lingering) = &mut this.lingering else { return Poll::Ready(Ok(())) };
         let mut scratch = [0; DISCARD_BUFFER];
@@ -233,8 +230,8 @@ impl AsyncWrite for ClientStream {
             let mut buffer = ReadBuf::new(&mut scratch);
             let read = ready!(Pin::new(&mut this.tcp).poll_read(context, &mut buffer));
             let received = buffer.filled().len() as u64;
-            match lingering.left.checked_sub(received) {
-                Some(left) if read.is_ok() && received > 0 => lingering.left = left,
+            match lingering.remaining.checked_sub(received) {
+                Some(rest) if read.is_ok() && received > 0 => lingering.remaining = rest,
                 _ => return Poll::Ready(Ok(())),
             }
         }

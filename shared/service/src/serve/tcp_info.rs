@@ -1,51 +1,50 @@
-//! What the kernel knows of bytes that it took from us. Neither std nor tokio nor socket2 can ask it.
+//! TCP state from the kernel, which std, tokio and socket2 do not expose.
 
 use std::{io, time::Duration};
 
 use nix::{getsockopt_impl, sockopt_impl, sys::socket::getsockopt};
 use tokio::{net::TcpStream, time::Instant};
 
-/// A peer that acknowledges nothing for this long, as far as a look every [`super::socket::CHECK_INTERVAL`] can tell, has vanished: with a look before
-/// and a look after it, that is 30 s. Keep-alive probes find one only while nothing is on its way, and the kernel alone
-/// would send again for a quarter of an hour.
+/// A peer that acknowledges nothing for this long is dead. With one [`super::socket::CHECK_INTERVAL`] before and one after
+/// it, that is 30 s. Keep-alive probes are sent only while no data is in flight, and the kernel alone would retransmit for a
+/// quarter of an hour.
 const DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(20);
-/// The same where the peer's window is closed: there is only the answer to a probe to wait for, and probes come ever more
-/// rarely.
+/// The same while the peer's window is closed: it acknowledges only window probes, whose interval grows.
 const ZERO_WINDOW_TIMEOUT: Duration = Duration::from_secs(50);
 
-/// What became of what was written.
+/// What became of the written bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SendQueue {
-    /// All of it has arrived.
+    /// All have arrived.
     Acknowledged,
-    /// Some of it is on its way, and this is how the peer has been silent.
+    /// Some are in flight.
     InFlight(Silence),
-    /// The peer has no room for it.
+    /// The peer's receive window is full.
     WindowClosed(Silence),
 }
 
-/// How it is known that a peer is silent.
+/// Whether the peer is silent, as far as the system tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Silence {
-    /// This long since it acknowledged anything; it was sent something again in the meantime.
-    #[cfg_attr(all(target_os = "macos", not(test)), expect(dead_code, reason = "Linux alone tells it"))]
+    /// It has acknowledged nothing for this long, and there were retransmissions.
+    #[cfg_attr(all(target_os = "macos", not(test)), expect(dead_code, reason = "only Linux reports it"))]
     Since(Duration),
-    /// It answers.
+    /// It acknowledges.
     Responsive,
-    /// So many bytes have not arrived: silent, if it does not change.
-    #[cfg_attr(all(target_os = "linux", not(test)), expect(dead_code, reason = "Linux tells more"))]
+    /// So many bytes are unacknowledged: silent if that does not change.
+    #[cfg_attr(all(target_os = "linux", not(test)), expect(dead_code, reason = "Linux reports more"))]
     UnackedBytes(usize),
 }
 
-/// Tells a peer that vanished from one that is slow.
+/// Distinguishes a dead peer from a slow one.
 #[derive(Debug, Default)]
 pub(super) struct DeadPeerDetector {
-    /// Since when no look has seen a sign of life, and the last one's finding.
+    /// Since when no check has seen a sign of life, and the last check's result.
     silent_since: Option<(Instant, SendQueue)>,
 }
 
 impl DeadPeerDetector {
-    /// Whether the peer is gone, from what was seen up to now.
+    /// Whether the peer is dead, judged by all checks so far.
     pub(super) fn is_dead(&mut self, queue: SendQueue, now: Instant) -> bool {
         let (silence, limit) = match queue {
             SendQueue::Acknowledged => (Silence::Responsive, DEAD_PEER_TIMEOUT),
@@ -54,7 +53,7 @@ impl DeadPeerDetector {
         };
         let since = self.silent_since.filter(|(since, last)| match silence {
             Silence::Responsive => false,
-            Silence::Since(quiet) => quiet >= now - *since,
+            Silence::Since(duration) => duration >= now - *since,
             Silence::UnackedBytes(_) => *last == queue,
         });
         let since = since.map_or(now, |(since, _)| since);
@@ -68,7 +67,7 @@ mod options {
     use super::{getsockopt_impl, sockopt_impl};
 
     sockopt_impl!(
-        /// TCP's own account of a connection: tcp(7).
+        /// tcp(7).
         TcpInfo,
         GetOnly,
         libc::IPPROTO_TCP,
@@ -82,7 +81,7 @@ mod options {
     use super::{getsockopt_impl, sockopt_impl};
 
     sockopt_impl!(
-        /// Bytes that were not acknowledged yet: getsockopt(2).
+        /// Unacknowledged bytes: getsockopt(2).
         Unacknowledged,
         GetOnly,
         libc::SOL_SOCKET,
@@ -90,20 +89,20 @@ mod options {
         i32
     );
     sockopt_impl!(
-        /// TCP's own account of a connection: netinet/tcp.h.
-        Account,
+        /// netinet/tcp.h.
+        TcpConnectionInfo,
         GetOnly,
         libc::IPPROTO_TCP,
         libc::TCP_CONNECTION_INFO,
-        Begin
+        TcpConnectionInfoHead
     );
 
-    /// How `struct tcp_connection_info` begins; the kernel copies as much as there is room for. libc's own has words where
-    /// Apple's has bits, and so another length.
+    /// The first fields of `struct tcp_connection_info`; the kernel copies as much as fits. libc's struct differs in length:
+    /// it has integers in place of bit fields.
     #[derive(Debug, Clone, Copy)]
     #[repr(C)]
-    #[expect(unreachable_pub, reason = "as public as the option that gives it")]
-    pub struct Begin {
+    #[expect(unreachable_pub, reason = "as public as the socket option that returns it")]
+    pub struct TcpConnectionInfoHead {
         state_scales_pad: [u8; 4],
         options: u32,
         flags: u32,
@@ -116,7 +115,6 @@ mod options {
 }
 
 impl SendQueue {
-    /// As it is now.
     #[cfg(target_os = "linux")]
     pub(super) fn of(tcp: &TcpStream) -> io::Result<Self> {
         let tcp_info = getsockopt(tcp, options::TcpInfo)?;
@@ -130,16 +128,15 @@ impl SendQueue {
         })
     }
 
-    /// As it is now.
     #[cfg(target_os = "macos")]
     pub(super) fn of(tcp: &TcpStream) -> io::Result<Self> {
-        let left = usize::try_from(getsockopt(tcp, options::Unacknowledged)?).unwrap_or_default();
-        let account = getsockopt(tcp, options::TcpInfo)?;
-        Ok(match left {
-            0 => Self::Arrived,
-            // With less room than a segment needs nothing is sent either.
-            _ if account.snd_wnd < account.maxseg => Self::Closed(Silence::Responsive),
-            _ => Self::OnItsWay(Silence::UnackedBytes(left)),
+        let unacked = usize::try_from(getsockopt(tcp, options::Unacknowledged)?).unwrap_or_default();
+        let tcp_info = getsockopt(tcp, options::TcpConnectionInfo)?;
+        Ok(match unacked {
+            0 => Self::Acknowledged,
+            // With a window smaller than a segment nothing is sent either.
+            _ if tcp_info.snd_wnd < tcp_info.maxseg => Self::WindowClosed(Silence::Responsive),
+            _ => Self::InFlight(Silence::UnackedBytes(unacked)),
         })
     }
 }
@@ -148,35 +145,35 @@ impl SendQueue {
 mod tests {
     use super::*;
 
-    /// Seconds after which the peer is given up, looked at every five, with what was seen each time.
-    fn given_up(seen: impl Fn(u64) -> SendQueue) -> Option<u64> {
+    /// Seconds after which the peer is dead, checked every five seconds with these results.
+    fn dead_after(queue_at: impl Fn(u64) -> SendQueue) -> Option<u64> {
         let (mut dead_peer, start) = (DeadPeerDetector::default(), Instant::now());
-        let gone = |at: &u64| dead_peer.is_dead(seen(*at), start + Duration::from_secs(*at));
-        (5..200).step_by(5).find(gone)
+        let is_dead = |at: &u64| dead_peer.is_dead(queue_at(*at), start + Duration::from_secs(*at));
+        (5..200).step_by(5).find(is_dead)
     }
 
     #[test]
-    fn a_peer_that_answers_nothing_is_gone_within_30_s_and_within_60_where_its_window_is_closed() {
+    fn a_silent_peer_is_dead_within_30_s_and_within_60_with_a_closed_window() {
         let silent = |at| Silence::Since(Duration::from_secs(at));
-        assert_eq!(given_up(|at| SendQueue::InFlight(silent(at))), Some(25));
-        assert_eq!(given_up(|_| SendQueue::InFlight(Silence::UnackedBytes(700))), Some(25));
-        assert_eq!(given_up(|at| SendQueue::WindowClosed(silent(at))), Some(55));
+        assert_eq!(dead_after(|at| SendQueue::InFlight(silent(at))), Some(25));
+        assert_eq!(dead_after(|_| SendQueue::InFlight(Silence::UnackedBytes(700))), Some(25));
+        assert_eq!(dead_after(|at| SendQueue::WindowClosed(silent(at))), Some(55));
     }
 
     #[test]
-    fn a_peer_that_gives_a_sign_of_life_stays() {
+    fn a_peer_with_signs_of_life_is_not_dead() {
         let silent = |at| Silence::Since(Duration::from_secs(at));
-        assert_eq!(given_up(|_| SendQueue::Acknowledged), None);
-        assert_eq!(given_up(|_| SendQueue::InFlight(Silence::Responsive)), None, "nothing was sent twice");
-        assert_eq!(given_up(|at| SendQueue::InFlight(silent(at % 15))), None, "a bad line");
+        assert_eq!(dead_after(|_| SendQueue::Acknowledged), None);
+        assert_eq!(dead_after(|_| SendQueue::InFlight(Silence::Responsive)), None, "no retransmissions");
+        assert_eq!(dead_after(|at| SendQueue::InFlight(silent(at % 15))), None, "a lossy link");
         assert_eq!(
-            given_up(|at| SendQueue::InFlight(Silence::UnackedBytes(usize::try_from(at / 10).unwrap()))),
+            dead_after(|at| SendQueue::InFlight(Silence::UnackedBytes(usize::try_from(at / 10).unwrap()))),
             None
         );
-        assert_eq!(given_up(|at| SendQueue::WindowClosed(silent(at % 40))), None, "it answers probes");
+        assert_eq!(dead_after(|at| SendQueue::WindowClosed(silent(at % 40))), None, "it acknowledges probes");
         let idle_before = Silence::Since(Duration::from_hours(1));
         assert_eq!(
-            given_up(|at| SendQueue::InFlight(if at < 15 { idle_before } else { Silence::Responsive })),
+            dead_after(|at| SendQueue::InFlight(if at < 15 { idle_before } else { Silence::Responsive })),
             None
         );
     }

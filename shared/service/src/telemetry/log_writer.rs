@@ -1,5 +1,5 @@
-//! The writer under the log. A full disk or a pipe that nobody reads costs lines and nothing else: no error reaches the
-//! logging library, which would complain on standard error. Once lines go out again, one says how many are missing.
+//! Writes log lines. A full disk or a pipe without a reader costs lines and nothing else: no error reaches the logging library,
+//! which would report it on standard error. When lines can be written again, one says how many are missing.
 
 use std::{
     fmt,
@@ -17,14 +17,14 @@ use tracing_subscriber::fmt::{
 
 use super::LogFormat;
 
-/// Where a line's bytes go.
+/// Where log lines go.
 pub(super) trait LogSink: Write {
-    /// Sees before a line whether they must go elsewhere from now on.
+    /// Reopens the sink if a rotation has moved it. Called before each line.
     fn check_rotation(&mut self) -> SinkChange {
         SinkChange::Unchanged
     }
 
-    /// Why they do not go where they should, while that is so.
+    /// Why the sink cannot be reopened, as long as that lasts.
     fn reopen_error(&self) -> Option<String> {
         None
     }
@@ -42,38 +42,35 @@ impl<S: LogSink + ?Sized> LogSink for Box<S> {
     }
 }
 
-/// What a look before a line found.
+/// The result of a check for a rotation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SinkChange {
-    /// All is as it was.
     Unchanged,
-    /// A new file was begun.
     Reopened,
-    /// It could not be, which is to be told.
+    /// Why; to be logged.
     ReopenFailed(String),
 }
 
-/// Where lines go.
+/// Writes lines to a sink, and counts those it drops.
 pub(super) struct LogWriter<W> {
     output: Mutex<OutputState<W>>,
     format: LogFormat,
     dropped: &'static AtomicU64,
 }
 
-/// One line on its way; the logging library makes one an event.
+/// The writer of one event.
 #[derive(Debug)]
 pub(super) struct LogLine<W>(pub(super) Arc<LogWriter<W>>);
 
 struct OutputState<W> {
     writer: W,
-    /// Lines dropped since the last one that went out.
+    /// Lines dropped since the last one that was written.
     missing: u64,
-    /// The last one went out in part.
+    /// The last one was written in part.
     has_partial_line: bool,
 }
 
 impl<W: LogSink> LogWriter<W> {
-    /// Writes to `writer` and adds to `dropped`.
     pub(super) fn new(writer: W, format: LogFormat, dropped: &'static AtomicU64) -> Self {
         Self {
             output: Mutex::new(OutputState { writer, missing: 0, has_partial_line: false }),
@@ -82,18 +79,18 @@ impl<W: LogSink> LogWriter<W> {
         }
     }
 
-    /// Lines go there from now on; what is missing is told there.
+    /// Writes to another sink from now on, which also gets the notice about missing lines.
     pub(super) fn replace_sink(&self, writer: W) {
-        let out = &mut *self.lock_output();
-        (out.writer, out.has_partial_line) = (writer, false);
+        let output = &mut *self.lock_output();
+        (output.writer, output.has_partial_line) = (writer, false);
     }
 
-    /// Sees whether lines must go elsewhere, while there is none.
+    /// Checks for a rotation without a line to write.
     pub(super) fn check_rotation(&self) {
         self.lock_output().check_rotation(self.format);
     }
 
-    /// Why lines do not go where they should.
+    /// Why the sink cannot be reopened.
     pub(super) fn reopen_error(&self) -> Option<String> {
         self.lock_output().writer.reopen_error()
     }
@@ -103,16 +100,16 @@ impl<W: LogSink> LogWriter<W> {
     }
 
     fn write(&self, line: &[u8]) {
-        let out = &mut *self.lock_output();
-        out.check_rotation(self.format);
-        if out.missing > 0
-            && out.write_line(format_notice(self.format, MISSING, Some(out.missing)).as_bytes())
+        let output = &mut *self.lock_output();
+        output.check_rotation(self.format);
+        if output.missing > 0
+            && output.write_line(format_notice(self.format, MISSING, Some(output.missing)).as_bytes())
         {
-            out.missing = 0;
+            output.missing = 0;
         }
-        // Before the note nothing else goes out: it stands where the lines are missing.
-        if out.missing > 0 || !out.write_line(line) {
-            out.missing += 1;
+        // Nothing is written before the notice: it stands where the lines are missing.
+        if output.missing > 0 || !output.write_line(line) {
+            output.missing += 1;
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -120,7 +117,7 @@ impl<W: LogSink> LogWriter<W> {
 
 impl<W> fmt::Debug for LogWriter<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lines").field("format", &self.format).finish_non_exhaustive()
+        f.debug_struct("LogWriter").field("format", &self.format).finish_non_exhaustive()
     }
 }
 
@@ -146,7 +143,7 @@ impl<W: LogSink> OutputState<W> {
         }
     }
 
-    /// Whether it went out whole.
+    /// Whether the whole line was written.
     fn write_line(&mut self, line: &[u8]) -> bool {
         let ended = if self.has_partial_line { [b"\n", line].concat() } else { line.to_vec() };
         let mut rest = ended.as_slice();
@@ -167,7 +164,7 @@ impl<W: LogSink> OutputState<W> {
 
 const MISSING: &str = "log lines were dropped: they could not be written";
 
-/// A line of our own, such as the one about missing lines. It looks like the library's, which cannot be asked from here.
+/// A log line of our own, in the library's format: its formatter cannot be called from here.
 fn format_notice(format: LogFormat, message: &str, missing: Option<u64>) -> String {
     let mut time = String::new();
     let _ = SystemTime.format_time(&mut Writer::new(&mut time));
@@ -190,7 +187,7 @@ fn format_notice(format: LogFormat, message: &str, missing: Option<u64>) -> Stri
 mod tests {
     use super::{super::log_file::LogFile, *};
 
-    /// Takes what there is room for, then fails as a full disk does.
+    /// Accepts as many bytes as there is room, then fails like a full disk.
     #[derive(Clone, Default)]
     struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
 
@@ -224,7 +221,7 @@ mod tests {
     impl LogSink for Disk {}
 
     #[test]
-    fn what_cannot_be_written_is_counted_and_told_once_when_it_can_be_again() {
+    fn dropped_lines_are_counted_and_reported_once_when_writing_works_again() {
         static DROPPED: AtomicU64 = AtomicU64::new(0);
         let disk = Disk::default();
         let mut line = LogLine(Arc::new(LogWriter::new(disk.clone(), LogFormat::Text, &DROPPED)));
@@ -248,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_is_ended_before_the_next_and_json_stays_json() {
+    fn a_partial_line_is_ended_before_the_next_and_json_stays_json() {
         static DROPPED: AtomicU64 = AtomicU64::new(0);
         let disk = Disk::default();
         let mut line = LogLine(Arc::new(LogWriter::new(disk.clone(), LogFormat::Json, &DROPPED)));
@@ -258,14 +255,14 @@ mod tests {
         line.write_all(b"{\"b\":2}\n").unwrap();
         let lines = disk.lines();
         assert_eq!((lines[0].as_str(), lines[2].as_str()), ("{\"a\"", "{\"b\":2}"));
-        let note: serde_json::Value = serde_json::from_str(&lines[1]).unwrap();
-        assert_eq!((&note["level"], &note["lines"]), (&"WARN".into(), &1.into()));
-        assert!(note["timestamp"].is_string() && note["message"].is_string());
+        let notice: serde_json::Value = serde_json::from_str(&lines[1]).unwrap();
+        assert_eq!((&notice["level"], &notice["lines"]), (&"WARN".into(), &1.into()));
+        assert!(notice["timestamp"].is_string() && notice["message"].is_string());
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_full_device_is_survived() {
+    fn a_full_device_is_no_error() {
         static DROPPED: AtomicU64 = AtomicU64::new(0);
         let full = LogFile::open(std::path::Path::new("/dev/full")).unwrap();
         let mut line = LogLine(Arc::new(LogWriter::new(full, LogFormat::Text, &DROPPED)));

@@ -20,7 +20,7 @@ pub struct ErrorObject {
     pub message: String,
     /// The family, for example `invalid_request_error`.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub error_type: String,
     /// The request's field that is wrong.
     pub param: Option<String>,
     /// The stable name of the failure.
@@ -38,13 +38,13 @@ pub struct ErrorObject {
 
 impl ErrorEnvelope {
     /// An envelope with this code and message.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let message = message.into();
         Self {
             detail: message.clone(),
             error: ErrorObject {
                 message,
-                kind: code.kind().to_owned(),
+                error_type: code.error_type().to_owned(),
                 param: None,
                 code: Some(code.as_str().to_owned()),
                 backend_class: None,
@@ -63,14 +63,14 @@ impl ErrorEnvelope {
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $kind:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $type:literal;)*) => {
         /// Every code that either program answers with.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Code { $($(#[$doc])* $name,)* }
+        pub enum ErrorCode { $($(#[$doc])* $name,)* }
 
-        impl Code {
+        impl ErrorCode {
             /// All of them, for tests and documentation.
-            pub const ALL: &[Code] = &[$(Code::$name,)*];
+            pub const ALL: &[ErrorCode] = &[$(ErrorCode::$name,)*];
 
             /// The code as it travels.
             pub const fn as_str(self) -> &'static str {
@@ -78,8 +78,8 @@ macro_rules! codes {
             }
 
             /// The family that OpenAI's clients show as `type`.
-            pub const fn kind(self) -> &'static str {
-                match self { $(Self::$name => $kind,)* }
+            pub const fn error_type(self) -> &'static str {
+                match self { $(Self::$name => $type,)* }
             }
         }
     };
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn codes_are_unique() {
-        let mut texts: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        let mut texts: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
         texts.sort_unstable();
         let all = texts.len();
         texts.dedup();
@@ -157,14 +157,15 @@ mod tests {
 
     #[test]
     fn the_four_sdk_keys_are_always_there() {
-        let json = serde_json::to_value(ErrorEnvelope::new(Code::InvalidSize, "no").with_param(Some("size")))
-            .unwrap();
+        let json =
+            serde_json::to_value(ErrorEnvelope::new(ErrorCode::InvalidSize, "no").with_param(Some("size")))
+                .unwrap();
         assert_eq!(
             json,
             serde_json::json!({"detail": "no", "error": {
                 "message": "no", "type": "invalid_request_error", "param": "size", "code": "invalid_size"}})
         );
-        let bare = serde_json::to_value(ErrorEnvelope::new(Code::Internal, "no")).unwrap();
+        let bare = serde_json::to_value(ErrorEnvelope::new(ErrorCode::Internal, "no")).unwrap();
         assert!(bare["error"].as_object().unwrap().contains_key("param"));
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde_json::{Number, Value};
 
-use super::object::JsonObject;
+use super::object::{JsonObject, ObjectError};
 
 /// Bytes of a name, such as a model's: longer than any path to one.
 pub const MAX_NAME_LEN: usize = 4096;
@@ -41,6 +41,17 @@ impl FieldError {
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+impl From<ObjectError> for FieldError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::DuplicateKey(name) => Self::new(name, format!("{name} is given twice.")),
+            ObjectError::Malformed(why) => {
+                Self { param: None, message: format!("The request body must be one JSON object: {why}.") }
+            }
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 use serde_json::value::RawValue;
 
 pub use self::edit::ObjectLayout;
-use super::fields::FieldError;
 
 /// An object, read.
 #[derive(Debug)]
@@ -59,17 +58,6 @@ impl fmt::Display for ObjectError {
         match self {
             Self::Malformed(why) => f.write_str(why),
             Self::DuplicateKey(name) => write!(f, "the key {name:?} is given twice"),
-        }
-    }
-}
-
-impl From<ObjectError> for FieldError {
-    fn from(error: ObjectError) -> Self {
-        match error {
-            ObjectError::DuplicateKey(name) => Self::new(name, format!("{name} is given twice.")),
-            ObjectError::Malformed(why) => {
-                Self { param: None, message: format!("The request body must be one JSON object: {why}.") }
-            }
         }
     }
 }
@@ -257,13 +245,6 @@ mod tests {
         let last =
             JsonObject::parse_with(r#"{"a":1,"b":3,"a":2}"#, &["a", "b"], Duplicates::KeepLast).unwrap();
         assert_eq!(last.get("a").unwrap().get(), "2");
-    }
-
-    #[test]
-    fn a_key_given_twice_is_named_and_what_is_no_object_has_no_field_to_name() {
-        let told = |text| FieldError::from(read(text).unwrap_err());
-        assert_eq!(told(r#"{"a":1,"a":2}"#), FieldError::new("a", "a is given twice."));
-        assert_eq!(told("[]").param, None);
     }
 
     #[test]

@@ -42,7 +42,7 @@ async fn edits_in_json_are_read_alike() {
         (json!({"image": data, "mask": elsewhere}), "mask", "nothing is fetched"),
         (json!({"image": data, "mask": [data, data]}), "mask", "one image"),
         (json!({"image": "data:image/png;base64,%%%"}), "image", "damaged"),
-        (json!({"images": [data, data]}), "images", "one picture, not 2"),
+        (json!({"images": [data, data]}), "images", "one image, not 2"),
     ] {
         let cut: String = image.to_string().chars().take(80).collect();
         refused(&both.edit(&with(least(), &image)).await, Some(param), words, &cut);

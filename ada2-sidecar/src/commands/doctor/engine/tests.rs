@@ -1,7 +1,7 @@
 use service::doctor::Verdict;
 
 use super::*;
-use crate::images::models::BaseModel;
+use crate::images::models::SDXL;
 
 fn config(flags: &[&str]) -> Config {
     let all = [&["ada2-sidecar", "--engine", "invokeai"], flags].concat();
@@ -12,7 +12,7 @@ fn config(flags: &[&str]) -> Config {
 /// An engine that is as it should be, changed so; the lines that are not `ok`.
 fn judge(flags: &[&str], change: impl Fn(&mut EngineFacts<'_>)) -> Vec<(&'static str, Verdict, String)> {
     let (config, fixes) = (config(flags), FixHints { file: "/etc/c.yaml".into(), managed_by_unit: true });
-    let models: Arc<[_]> = Arc::new([EngineModel::without_settings("k", "sd_xl_base", BaseModel::Sdxl)]);
+    let models: Arc<[_]> = Arc::new([EngineModel::without_settings("k", "sd_xl_base", &SDXL)]);
     let mut facts = EngineFacts {
         url: config.engine_url.as_ref().unwrap(),
         config: &config,

@@ -1,13 +1,11 @@
-//! The rows of the families that no built-in graph serves: they are told apart, and need a graph of their own.
+//! The families without built-in graphs: recognised by name, usable only with a template.
 
 use super::{EMPTY_FAMILY, Family};
 
-/// Those that no built-in graph serves.
 pub(super) static UNSUPPORTED: &[Family] = &[
     Family {
         name: "sd-2",
         label: "SD 2",
-        invokeai_bases: &["sd-2"],
         metadata_prefixes: &["stable-diffusion-v2", "stable-diffusion-2", "sd-v2", "sd-2", "sd2"],
         phrases: &[
             "sd 2",
@@ -33,7 +31,6 @@ pub(super) static UNSUPPORTED: &[Family] = &[
     Family {
         name: "sd-3",
         label: "SD 3",
-        invokeai_bases: &["sd-3"],
         metadata_prefixes: &[
             "stable-diffusion-v3",
             "stable-diffusion-3",
@@ -49,7 +46,6 @@ pub(super) static UNSUPPORTED: &[Family] = &[
     Family {
         name: "flux2",
         label: "FLUX.2",
-        invokeai_bases: &["flux2"],
         metadata_prefixes: &["flux-2", "flux2"],
         phrases: &["flux 2"],
         hints: &["klein"],
@@ -59,7 +55,6 @@ pub(super) static UNSUPPORTED: &[Family] = &[
     Family {
         name: "flux3",
         label: "FLUX.3",
-        invokeai_bases: &["flux3"],
         metadata_prefixes: &["flux-3", "flux3"],
         phrases: &["flux 3"],
         overrides: &["flux"],
@@ -68,7 +63,6 @@ pub(super) static UNSUPPORTED: &[Family] = &[
     Family {
         name: "flux",
         label: "FLUX.1",
-        invokeai_bases: &["flux"],
         metadata_prefixes: &["flux-1", "flux1", "flux"],
         phrases: &["flux*"],
         ..EMPTY_FAMILY
@@ -84,7 +78,6 @@ pub(super) static UNSUPPORTED: &[Family] = &[
     Family {
         name: "z-image",
         label: "Z-Image",
-        invokeai_bases: &["z-image"],
         metadata_prefixes: &["z-image", "zimage"],
         phrases: &["z image", "zimage*"],
         ..EMPTY_FAMILY
@@ -92,7 +85,6 @@ pub(super) static UNSUPPORTED: &[Family] = &[
     Family {
         name: "qwen-image",
         label: "Qwen-Image",
-        invokeai_bases: &["qwen-image"],
         metadata_prefixes: &["qwen-image", "qwen"],
         phrases: &["qwen*"],
         ..EMPTY_FAMILY
@@ -100,7 +92,6 @@ pub(super) static UNSUPPORTED: &[Family] = &[
     Family {
         name: "krea-2",
         label: "Krea 2",
-        invokeai_bases: &["krea-2"],
         metadata_prefixes: &["krea-2", "krea2"],
         phrases: &["krea 2"],
         ..EMPTY_FAMILY
@@ -108,22 +99,14 @@ pub(super) static UNSUPPORTED: &[Family] = &[
     Family {
         name: "anima",
         label: "Anima",
-        invokeai_bases: &["anima"],
         metadata_prefixes: &["anima"],
         phrases: &["anima base", "anima preview", "anima turbo"],
         ..EMPTY_FAMILY
     },
-    Family {
-        name: "cogview4",
-        label: "CogView 4",
-        invokeai_bases: &["cogview4"],
-        phrases: &["cogview*"],
-        ..EMPTY_FAMILY
-    },
+    Family { name: "cogview4", label: "CogView 4", phrases: &["cogview*"], ..EMPTY_FAMILY },
     Family {
         name: "ernie-image",
         label: "ERNIE-Image",
-        invokeai_bases: &["ernie-image"],
         metadata_prefixes: &["ernie-image"],
         phrases: &["ernie"],
         ..EMPTY_FAMILY
@@ -131,7 +114,6 @@ pub(super) static UNSUPPORTED: &[Family] = &[
     Family {
         name: "ideogram-4",
         label: "Ideogram 4",
-        invokeai_bases: &["ideogram-4"],
         metadata_prefixes: &["ideogram-4"],
         phrases: &["ideogram*"],
         ..EMPTY_FAMILY
@@ -196,7 +178,6 @@ pub(super) static UNSUPPORTED: &[Family] = &[
     Family {
         name: "wan",
         label: "Wan Video",
-        invokeai_bases: &["wan"],
         metadata_prefixes: &["wan"],
         phrases: &["wan"],
         ..EMPTY_FAMILY

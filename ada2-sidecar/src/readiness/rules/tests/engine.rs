@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::images::{
-    Task,
-    models::{Evidence, ModelDeclaration, ModelKind, ModelVariant, Preset, family_named},
-    template::{GraphFormat, Template},
+use crate::{
+    engine::comfyui,
+    images::{
+        Task,
+        models::{Evidence, ModelDeclaration, ModelKind, ModelVariant, Preset, family_named},
+        template::Template,
+    },
 };
 
 #[test]
@@ -121,13 +124,13 @@ fn an_engine_without_a_model_of_ours_is_ready_with_a_preset_and_else_says_what_i
     let template = |name: &str| {
         let graph = r#"{"1":{"class_type":"A","inputs":{"text":"","seed":0}},"2":{"class_type":"B","inputs":{"a":["1",0]}}}"#;
         let bindings = "output: '2'\nbindings: {prompt: ['1.text'], seed: ['1.seed']}";
-        let template = Arc::new(Template::read(GraphFormat::ComfyUi, graph, bindings).unwrap());
+        let template = Arc::new(Template::read(comfyui::GRAPH_FORMAT, graph, bindings).unwrap());
         let templates = BTreeMap::from([(Task::Generate, template)]);
         Arc::new(Preset { name: name.into(), templates, ..Preset::default() })
     };
     let of = |name: &str, kind: ModelKind| EngineModel {
         kind,
-        ..EngineModel::without_settings(name, name, BaseModel::Sd1)
+        ..EngineModel::without_settings(name, name, &SD_1)
     };
     let flux = of("flux1-dev", ModelKind::main(family_named("flux").unwrap(), Evidence::Name));
     let unknown = of("dreamshaper_8", ModelKind::unknown(ModelVariant::Main));

@@ -153,3 +153,10 @@ fn a_name_is_not_a_book() {
     assert!(of(MAX_NAME_LEN).name("a").unwrap().is_some());
     assert_eq!(of(MAX_NAME_LEN + 1).name("a").unwrap_err().param.as_deref(), Some("a"));
 }
+
+#[test]
+fn a_duplicate_key_names_the_field_and_a_body_that_is_no_object_names_none() {
+    let error = |text| parse(text).unwrap_err();
+    assert_eq!(error(r#"{"a":1,"a":2}"#), FieldError::new("a", "a is given twice."));
+    assert_eq!(error("[]").param, None);
+}

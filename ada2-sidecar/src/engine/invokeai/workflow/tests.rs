@@ -1,7 +1,7 @@
 //! Exports, and the graph that InvokeAI's page would send of each.
 
 use super::*;
-use crate::images::template::{GraphFormat, Template};
+use crate::{engine::invokeai, images::template::Template};
 
 fn node(id: &str, kind: &str, inputs: &Value) -> Value {
     json!({"id": id, "type": "invocation", "data": {"id": id, "type": kind, "isIntermediate": true, "useCache": false,
@@ -16,7 +16,7 @@ fn sent(source: (&str, &str), target: (&str, &str)) -> Value {
     json!({"source": {"node_id": source.0, "field": source.1}, "destination": {"node_id": target.0, "field": target.1}})
 }
 
-fn converted(nodes: &[Value], edges: &[Value]) -> ConvertedWorkflow {
+fn converted(nodes: &[Value], edges: &[Value]) -> ParsedGraph {
     convert_workflow(json!({"name": "mine", "nodes": nodes, "edges": edges})).unwrap()
 }
 
@@ -43,7 +43,7 @@ fn an_exported_workflow_becomes_a_graph() {
         json!({"type": "default", "source": "n1", "target": "n2"}),
         edge(("gone", "x"), ("n2", "prompt")),
     ];
-    let ConvertedWorkflow { graph, .. } = converted(&nodes, &edges);
+    let ParsedGraph { graph, .. } = converted(&nodes, &edges);
     assert_eq!(
         graph["nodes"],
         json!({
@@ -55,7 +55,7 @@ fn an_exported_workflow_becomes_a_graph() {
     assert_eq!(graph["edges"], json!([sent(("n1", "noise"), ("n2", "noise"))]));
     let yaml = "output: n2\nbindings: {prompt: [n2.prompt], seed: [n1.seed]}";
     let workflow = json!({"nodes": nodes, "edges": edges}).to_string();
-    assert!(Template::read(GraphFormat::InvokeAi, &workflow, yaml).is_ok());
+    assert!(Template::read(invokeai::GRAPH_FORMAT, &workflow, yaml).is_ok());
     assert!(convert_workflow(json!({"nodes": 1})).is_err());
     assert!(convert_workflow(json!({"nodes": [{"type": "invocation", "data": {"id": "a"}}]})).is_err());
 }
@@ -66,7 +66,7 @@ fn an_input_that_an_edge_leads_to_has_no_value_of_its_own() {
         node("a", "add", &json!({})),
         node("b", "sub", &json!({"a": {"value": "no number"}, "b": {"value": 2}})),
     ];
-    let ConvertedWorkflow { graph, inputs, .. } = converted(&nodes, &[edge(("a", "value"), ("b", "a"))]);
+    let ParsedGraph { graph, inputs, .. } = converted(&nodes, &[edge(("a", "value"), ("b", "a"))]);
     assert_eq!(graph["nodes"]["b"].get("a"), None);
     assert_eq!(graph["nodes"]["b"]["b"], 2);
     assert!(
@@ -97,7 +97,7 @@ fn connectors_are_followed_to_where_an_edge_comes_from() {
         edge(("round", "out"), ("round", "in")),
         edge(("round", "out"), ("b", "c")),
     ];
-    let ConvertedWorkflow { graph, .. } = converted(&nodes, &edges);
+    let ParsedGraph { graph, .. } = converted(&nodes, &edges);
     assert_eq!(graph["edges"], json!([sent(("a", "value"), ("b", "a"))]), "once, and none from nowhere");
     assert_eq!(graph["nodes"].as_object().unwrap().len(), 2);
     assert_eq!((&graph["nodes"]["b"]["b"], &graph["nodes"]["b"]["c"]), (&json!(2), &json!(3)));
@@ -137,7 +137,7 @@ fn a_workflow_within_a_workflow_has_its_inputs_in_one() {
     assert_eq!(fed["edges"], json!([sent(("m", "value"), ("n", name))]));
     let yaml = format!("output: n\nbindings: {{seed: ['n.{name}']}}");
     let workflow = json!({"nodes": nodes, "edges": []}).to_string();
-    let template = Template::read(GraphFormat::InvokeAi, &workflow, &yaml).unwrap();
+    let template = Template::read(invokeai::GRAPH_FORMAT, &workflow, &yaml).unwrap();
     let rendered = template.render(|_, _| Some(json!(7)));
     assert_eq!(rendered["nodes"]["n"]["workflow_inputs"], json!({name: 7}));
 }
@@ -157,7 +157,7 @@ fn a_batch_is_refused_by_its_name_unless_a_binding_fills_what_it_feeds() {
     ];
     let read = |edges: &[Value]| {
         let yaml = "output: noise\nbindings: {prompt: [pos.prompt], seed: [noise.seed]}";
-        Template::read(GraphFormat::InvokeAi, &json!({"nodes": nodes, "edges": edges}).to_string(), yaml)
+        Template::read(invokeai::GRAPH_FORMAT, &json!({"nodes": nodes, "edges": edges}).to_string(), yaml)
     };
     let template = read(&edges).unwrap();
     let note = "the edge from many.value to noise.seed is dropped: the binding seed sets that input";

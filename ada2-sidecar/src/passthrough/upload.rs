@@ -1,4 +1,4 @@
-//! Bodies on their way: passed on frame by frame, given up when they stop coming.
+//! The client's body on its way to the engine, passed on frame by frame and given up when it stalls.
 
 use std::{
     fmt,
@@ -9,22 +9,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use service::serve::RequestBody;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{
-    CLIENT_TIMEOUT, ENGINE_TIMEOUT, PassThroughError,
-    pool::{Pool, Sender},
-};
+use super::{CLIENT_TIMEOUT, PassThroughError};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type FramePoll = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type FramePoll = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
-/// What a caller sends.
 #[derive(Debug)]
 pub(super) struct Upload {
-    /// `Unitless` where there is none.
+    /// None for a request without a body.
     active: Option<ActiveUpload>,
 }
 
@@ -32,16 +28,15 @@ pub(super) struct Upload {
 struct ActiveUpload {
     body: RequestBody,
     idle_timer: IdleTimer,
-    /// Bytes that may still come; `Unitless` for no limit.
+    /// Bytes that may still come; none for no limit.
     remaining_bytes: Option<u64>,
     state: Arc<UploadState>,
 }
 
-/// How it goes, for whoever waits for the answer.
+/// How the upload is going, for the task that waits for the response.
 #[derive(Debug)]
 pub(super) struct UploadState(Mutex<(Instant, Option<UploadError>)>);
 
-/// Why a body did not come whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UploadError {
     TooLarge,
@@ -51,14 +46,14 @@ pub(super) enum UploadError {
 
 impl fmt::Display for UploadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the caller's body: {self:?}")
+        write!(f, "upload failed: {self:?}")
     }
 }
 
 impl std::error::Error for UploadError {}
 
 impl UploadState {
-    /// When the body last came on, or ended.
+    /// When the last bytes came, or the body ended.
     pub(super) fn last_progress(&self) -> Instant {
         self.lock().0
     }
@@ -77,7 +72,7 @@ impl Upload {
         Self { active: None }
     }
 
-    /// The body, and how it goes if there is one. Refused at once if it says itself that it is too large.
+    /// Fails at once if the body announces that it is too large. There is no state for a request without a body.
     pub(super) fn new(
         body: RequestBody,
         max_bytes: Option<u64>,
@@ -89,13 +84,13 @@ impl Upload {
             return Err(PassThroughError::UploadTooLarge(limit));
         }
         let state = Arc::new(UploadState(Mutex::new((Instant::now(), None))));
-        let coming = ActiveUpload {
+        let active = ActiveUpload {
             body,
             idle_timer: IdleTimer::new(CLIENT_TIMEOUT),
             remaining_bytes: max_bytes,
             state: state.clone(),
         };
-        Ok((Self { active: Some(coming) }, Some(state)))
+        Ok((Self { active: Some(active) }, Some(state)))
     }
 }
 
@@ -113,7 +108,7 @@ impl Body for Upload {
                 active.state.lock().0 = Instant::now();
                 let frame = frame.transpose().unwrap_or_default();
                 let bytes = frame.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
-                match active.remaining_bytes.map(|room| room.checked_sub(bytes)) {
+                match active.remaining_bytes.map(|remaining| remaining.checked_sub(bytes)) {
                     Some(None) => UploadError::TooLarge,
                     remaining => {
                         active.remaining_bytes = remaining.flatten();
@@ -127,91 +122,40 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.active.as_ref().is_none_or(|coming| coming.body.is_end_stream())
+        self.active.as_ref().is_none_or(|active| active.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.active.as_ref().map_or_else(|| SizeHint::with_exact(0), |coming| coming.body.size_hint())
+        self.active.as_ref().map_or_else(|| SizeHint::with_exact(0), |active| active.body.size_hint())
     }
 }
 
-/// What the engine answers. Its connection is kept once it has ended; given up, it takes the connection with it.
+pub(super) struct IdleTimeout;
+
+/// Fails a body that makes no progress for `limit`.
 #[derive(Debug)]
-pub(super) struct ResponseBody {
-    body: Incoming,
-    idle_timer: IdleTimer,
-    ended: bool,
-    /// Taken when this is dropped.
-    sender: Option<Sender>,
-    /// None where the connection may not be used again.
-    pool: Option<Arc<Pool>>,
-}
-
-impl ResponseBody {
-    pub(super) fn new(body: Incoming, sender: Sender, pool: Option<Arc<Pool>>) -> Self {
-        Self { body, idle_timer: IdleTimer::new(ENGINE_TIMEOUT), ended: false, sender: Some(sender), pool }
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> FramePoll {
-        let this = &mut *self;
-        let polled = Pin::new(&mut this.body).poll_frame(context);
-        let frame = ready!(this.idle_timer.poll_progress(polled, context))
-            .map_err(|IdleTimeout| "the engine stalled")?;
-        this.ended = frame.is_none();
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for ResponseBody {
-    fn drop(&mut self) {
-        if (self.ended || self.body.is_end_stream())
-            && let (Some(sender), Some(pool)) = (self.sender.take(), &self.pool)
-        {
-            pool.put(sender);
-        }
-    }
-}
-
-/// Nothing has come for too long.
-struct IdleTimeout;
-
-/// Sees to it that something comes from time to time.
-#[derive(Debug)]
-struct IdleTimer {
+pub(super) struct IdleTimer {
     limit: Duration,
-    last: Instant,
-    /// Made at the first wait, and set anew only when it rings: most waits are short.
+    last_progress: Instant,
+    /// Created at the first wait and reset only when it fires, because most waits are short.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl IdleTimer {
-    fn new(limit: Duration) -> Self {
-        Self { limit, last: Instant::now(), sleep: None }
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, last_progress: Instant::now(), sleep: None }
     }
 
-    fn poll_progress<T>(
+    pub(super) fn poll_progress<T>(
         &mut self,
         polled: Poll<T>,
         context: &mut Context<'_>,
     ) -> Poll<Result<T, IdleTimeout>> {
         if let Poll::Ready(ready) = polled {
-            self.last = Instant::now();
+            self.last_progress = Instant::now();
             return Poll::Ready(Ok(ready));
         }
-        let due = self.last + self.limit;
+        let due = self.last_progress + self.limit;
         let timer = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
         while timer.as_mut().poll(context).is_ready() {
             if due <= Instant::now() {

@@ -1,12 +1,12 @@
-//! Workflows as InvokeAI's web page exports them, turned into the graph that the page itself would send (6.14).
+//! Converts workflows that InvokeAI's web page exported into the graph that the page would send (6.14).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{NodeInput, TemplateError, edges::GraphEdge};
+use crate::images::template::{BatchInput, GraphEdge, NodeInput, ParsedGraph, TemplateError};
 
-/// Nodes that the page runs itself: what they hold becomes the batch's data, and they are no part of the graph.
+/// Nodes that the page runs itself: their values become the batch's data, and they are not part of the graph.
 const BATCH_NODE_TYPES: [&str; 8] = [
     "image_batch",
     "string_batch",
@@ -17,39 +17,17 @@ const BATCH_NODE_TYPES: [&str; 8] = [
     "integer_generator",
     "float_generator",
 ];
-/// The one type of node that takes inputs which it does not declare, nulls included.
+/// The only type of node that takes undeclared inputs, nulls included.
 const METADATA_NODE: &str = "core_metadata";
-/// A workflow within a workflow. What its inner nodes take lies in one input of its own.
+/// A workflow within a workflow. The inputs of its inner nodes lie in one input of its own.
 const CALL_WORKFLOW_NODE: &str = "call_saved_workflow";
 const CALL_WORKFLOW_INPUTS: &str = "workflow_inputs";
 const CALL_WORKFLOW_INPUT_PREFIX: &str = "saved_workflow_input::";
 
-/// A workflow as a graph.
-#[derive(Debug)]
-pub(super) struct ConvertedWorkflow {
-    /// What the queue takes.
-    pub(super) graph: Value,
-    /// The inputs that its nodes have, with a value in the graph or without.
-    pub(super) inputs: BTreeSet<NodeInput>,
-    /// The inputs that get a batch of values.
-    pub(super) batches: Vec<BatchInput>,
-}
-
-/// An input that the page would fill with a batch of values, one run for each.
-#[derive(Debug)]
-pub(super) struct BatchInput {
-    /// The type of the node that holds the values.
-    pub(super) node_type: String,
-    /// What leads from there to the input; no part of the graph.
-    pub(super) edge: GraphEdge,
-}
-
-/// A graph stays as it is; an exported workflow becomes one.
-pub(super) fn convert_workflow(document: Value) -> Result<ConvertedWorkflow, TemplateError> {
+/// A graph is kept; an exported workflow is converted.
+pub(super) fn convert_workflow(document: Value) -> Result<ParsedGraph, TemplateError> {
     match &document["nodes"] {
-        Value::Object(_) => {
-            Ok(ConvertedWorkflow { graph: document, inputs: BTreeSet::new(), batches: Vec::new() })
-        }
+        Value::Object(_) => Ok(ParsedGraph::without_batches(document)),
         Value::Array(nodes) => {
             let edges = document["edges"].as_array().map_or(&[] as &[Value], Vec::as_slice);
             Ok(ExportedWorkflow { roles: roles(nodes)?, edges }.converted())
@@ -58,18 +36,18 @@ pub(super) fn convert_workflow(document: Value) -> Result<ConvertedWorkflow, Tem
     }
 }
 
-/// Where an input's value lies within its node.
-pub(super) fn nested_inputs_key(kind: Option<&str>, field: &str) -> Option<&'static str> {
-    (kind == Some(CALL_WORKFLOW_NODE) && field.starts_with(CALL_WORKFLOW_INPUT_PREFIX))
+/// The member of a node that holds this input, if it is not the node itself.
+pub(super) fn nested_inputs_key(node_type: Option<&str>, field: &str) -> Option<&'static str> {
+    (node_type == Some(CALL_WORKFLOW_NODE) && field.starts_with(CALL_WORKFLOW_INPUT_PREFIX))
         .then_some(CALL_WORKFLOW_INPUTS)
 }
 
-/// Whether a node of this type takes an input that its declaration does not have.
-pub(crate) fn accepts_undeclared_input(kind: &str, field: &str) -> bool {
-    kind == METADATA_NODE || nested_inputs_key(Some(kind), field).is_some()
+/// Whether a node of this type takes this input although it does not declare it.
+pub(super) fn accepts_undeclared_input(node_type: &str, field: &str) -> bool {
+    node_type == METADATA_NODE || nested_inputs_key(Some(node_type), field).is_some()
 }
 
-/// What a node of the page is to the graph. Notes and the current image are nothing.
+/// The role of a node of the page in the graph. Notes and the current image have none.
 enum Role<'a> {
     Invocation(&'a str, &'a Value),
     Batch(&'a str),
@@ -90,11 +68,11 @@ fn roles(nodes: &[Value]) -> Result<BTreeMap<&str, Role<'_>>, TemplateError> {
         let role = match node["type"].as_str() {
             Some("connector") => id.map(|id| (id, Role::Connector)),
             Some("invocation") => {
-                let (Some(id), Some(kind)) = (id, data["type"].as_str()) else {
+                let (Some(id), Some(node_type)) = (id, data["type"].as_str()) else {
                     return Err(TemplateError("a node of the workflow has no id and type".to_owned()));
                 };
-                let is_batch = BATCH_NODE_TYPES.contains(&kind);
-                Some((id, if is_batch { Role::Batch(kind) } else { Role::Invocation(kind, data) }))
+                let is_batch = BATCH_NODE_TYPES.contains(&node_type);
+                Some((id, if is_batch { Role::Batch(node_type) } else { Role::Invocation(node_type, data) }))
             }
             _ => None,
         };
@@ -104,33 +82,33 @@ fn roles(nodes: &[Value]) -> Result<BTreeMap<&str, Role<'_>>, TemplateError> {
 }
 
 impl<'a> ExportedWorkflow<'a> {
-    fn converted(&self) -> ConvertedWorkflow {
+    fn converted(&self) -> ParsedGraph {
         let (mut nodes, mut inputs) = (Map::new(), BTreeSet::new());
         for (id, role) in &self.roles {
-            let Role::Invocation(kind, data) = role else { continue };
+            let Role::Invocation(node_type, data) = role else { continue };
             let names = data["inputs"].as_object().into_iter().flat_map(Map::keys);
             inputs.extend(names.map(|field| NodeInput { node: (*id).to_owned(), field: field.clone() }));
-            nodes.insert((*id).to_owned(), invocation(id, kind, data));
+            nodes.insert((*id).to_owned(), invocation(id, node_type, data));
         }
         let (mut edges, mut batches) = (Vec::new(), Vec::new());
-        for (source, output, into) in self.edges.iter().filter_map(|edge| self.resolved(edge)) {
-            if let Role::Batch(kind) = self.roles[source] {
-                let edge = GraphEdge { source: source.to_owned(), output: output.to_owned(), target: into };
-                batches.push(BatchInput { node_type: kind.to_owned(), edge });
+        for (source, output, target) in self.edges.iter().filter_map(|edge| self.resolved(edge)) {
+            if let Role::Batch(node_type) = self.roles[source] {
+                let edge = GraphEdge { source: source.to_owned(), output: output.to_owned(), target: target };
+                batches.push(BatchInput { node_type: node_type.to_owned(), edge });
                 continue;
             }
-            // The edge wins; a value that the input's own type does not take would refuse the whole graph.
-            remove(&mut nodes[&into.node], &into.field);
+            // The edge wins. A value of the wrong type would get the whole graph rejected.
+            remove(&mut nodes[&target.node], &target.field);
             let edge = json!({"source": {"node_id": source, "field": output},
-                "destination": {"node_id": into.node, "field": into.field}});
+                "destination": {"node_id": target.node, "field": target.field}});
             if !edges.contains(&edge) {
                 edges.push(edge);
             }
         }
-        ConvertedWorkflow { graph: json!({"id": "graph", "nodes": nodes, "edges": edges}), inputs, batches }
+        ParsedGraph { graph: json!({"id": "graph", "nodes": nodes, "edges": edges}), inputs, batches }
     }
 
-    /// An edge between two nodes that run, or none: those between collapsed nodes only show that there are some.
+    /// An edge between two nodes that run. Those between collapsed nodes only stand for others.
     fn resolved(&self, edge: &'a Value) -> Option<(&'a str, &'a str, NodeInput)> {
         let ((target, field), true) = (endpoint(edge, "target", "targetHandle")?, is_real(edge)) else {
             return None;
@@ -140,10 +118,10 @@ impl<'a> ExportedWorkflow<'a> {
         Some((source, output, NodeInput { node: target.to_owned(), field: field.to_owned() }))
     }
 
-    /// Where an edge comes from, past all connectors.
+    /// The source of an edge, behind all connectors.
     fn source(&self, edge: &'a Value) -> Option<(&'a str, &'a str)> {
         let mut edge = edge;
-        // A circle of connectors leads to no source.
+        // A cycle of connectors has no source.
         for _ in 0..=self.roles.len() {
             let (source, output) = endpoint(edge, "source", "sourceHandle")?;
             match self.roles.get(source)? {
@@ -168,33 +146,33 @@ fn endpoint<'a>(edge: &'a Value, node: &str, handle: &str) -> Option<(&'a str, &
     Some((edge[node].as_str()?, edge[handle].as_str().filter(|handle| !handle.is_empty())?))
 }
 
-fn invocation(id: &str, kind: &str, data: &Value) -> Value {
-    let mut node = json!({"id": id, "type": kind});
-    if kind == CALL_WORKFLOW_NODE {
+fn invocation(id: &str, node_type: &str, data: &Value) -> Value {
+    let mut node = json!({"id": id, "type": node_type});
+    if node_type == CALL_WORKFLOW_NODE {
         node[CALL_WORKFLOW_INPUTS] = json!({});
     }
     for (field, input) in data["inputs"].as_object().into_iter().flatten() {
-        let value = input.get("value").filter(|value| is_sent(kind, field, value));
-        match (value, nested_inputs_key(Some(kind), field)) {
+        let value = input.get("value").filter(|value| is_sent(node_type, field, value));
+        match (value, nested_inputs_key(Some(node_type), field)) {
             (Some(value), Some(inner)) => node[inner][field] = value.clone(),
-            // What an older page left there.
-            (Some(_), None) if kind == CALL_WORKFLOW_NODE && field == CALL_WORKFLOW_INPUTS => {}
+            // An older page left it there.
+            (Some(_), None) if node_type == CALL_WORKFLOW_NODE && field == CALL_WORKFLOW_INPUTS => {}
             (Some(value), None) => node[field] = value.clone(),
             (None, _) => {}
         }
     }
-    for (name, ours) in [("isIntermediate", "is_intermediate"), ("useCache", "use_cache")] {
+    for (name, member) in [("isIntermediate", "is_intermediate"), ("useCache", "use_cache")] {
         if let Some(value) = data.get(name).filter(|value| value.is_boolean()) {
-            node[ours] = value.clone();
+            node[member] = value.clone();
         }
     }
     node
 }
 
-/// The page takes a null for no value. A board's `auto` is the user's own choice in the page, which nobody makes here.
-fn is_sent(kind: &str, field: &str, value: &Value) -> bool {
+/// The page treats null as no value. A board's `auto` means the board that is chosen in the page.
+fn is_sent(node_type: &str, field: &str, value: &Value) -> bool {
     let is_open_board = field == "board" && matches!(value.as_str(), Some("" | "auto" | "none"));
-    !is_open_board && (!value.is_null() || kind == METADATA_NODE)
+    !is_open_board && (!value.is_null() || node_type == METADATA_NODE)
 }
 
 fn remove(node: &mut Value, field: &str) {

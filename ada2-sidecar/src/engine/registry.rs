@@ -1,0 +1,146 @@
+//! The table of engines: one row each. Everything that depends on the engine alone stands in its row.
+
+use std::sync::Arc;
+
+use reqwest::Url;
+
+use super::{ImageEngine, builtin, comfyui, invokeai};
+use crate::images::template::GraphFormat;
+
+/// An engine's row.
+#[derive(Debug)]
+pub struct EngineSpec {
+    /// The value of the setting `engine`.
+    pub name: &'static str,
+    /// Its systemd unit, unless configured.
+    pub default_unit: &'static str,
+    /// The largest seed: all bits of its width.
+    pub max_seed: u64,
+    /// The names that the parameter `scheduler` takes; [`crate::images::DEFAULT_SCHEDULER`] must be one.
+    pub schedulers: &'static [&'static str],
+    /// How its graphs are written. None: it runs none, and presets cannot have templates.
+    pub graph_format: Option<GraphFormat>,
+    /// How it is reached.
+    pub access: EngineAccess,
+}
+
+/// How an engine is reached.
+#[derive(Debug)]
+pub enum EngineAccess {
+    /// It runs in this process.
+    InProcess(fn() -> Arc<dyn ImageEngine>),
+    /// It is a server.
+    Http {
+        /// Where it listens, unless configured.
+        default_url: &'static str,
+        /// Makes the engine from its URL and the tag of our jobs.
+        connect: fn(Url, &str) -> Arc<dyn ImageEngine>,
+    },
+}
+
+macro_rules! engines {
+    ($($(#[$doc:meta])* $kind:ident => $spec:path;)*) => {
+        /// Which engine.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum EngineKind { $($(#[$doc])* $kind,)* }
+
+        impl EngineKind {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// Its row.
+            pub const fn spec(self) -> &'static EngineSpec {
+                match self { $(Self::$kind => &$spec,)* }
+            }
+        }
+    };
+}
+
+engines! {
+    /// InvokeAI.
+    InvokeAi => invokeai::SPEC;
+    /// ComfyUI.
+    ComfyUi => comfyui::SPEC;
+    /// In this process.
+    Builtin => builtin::SPEC;
+}
+
+impl EngineKind {
+    /// Reads the setting.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == text)
+    }
+
+    /// The value of the setting.
+    pub const fn name(self) -> &'static str {
+        self.spec().name
+    }
+
+    /// See [`EngineSpec::max_seed`].
+    pub const fn max_seed(self) -> u64 {
+        self.spec().max_seed
+    }
+
+    /// See [`EngineSpec::schedulers`].
+    pub const fn schedulers(self) -> &'static [&'static str] {
+        self.spec().schedulers
+    }
+
+    /// See [`EngineSpec::graph_format`].
+    pub const fn graph_format(self) -> Option<GraphFormat> {
+        self.spec().graph_format
+    }
+
+    /// See [`EngineSpec::default_unit`].
+    pub const fn default_unit(self) -> &'static str {
+        self.spec().default_unit
+    }
+
+    /// Where the engine listens, unless configured; none for one in this process.
+    pub fn default_url(self) -> Option<Url> {
+        match &self.spec().access {
+            EngineAccess::InProcess(_) => None,
+            EngineAccess::Http { default_url, .. } => Some(default_url.parse().expect("checked by a test")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::Engine,
+        images::{DEFAULT_SCHEDULER, Task, models},
+    };
+
+    #[test]
+    fn every_row_is_complete() {
+        for kind in EngineKind::ALL {
+            assert_eq!(EngineKind::parse(kind.name()), Some(*kind));
+            assert!(kind.default_unit().ends_with(".service"), "{kind:?}");
+            assert!(kind.schedulers().contains(&DEFAULT_SCHEDULER), "{kind:?}");
+            assert_eq!(
+                kind.default_url().is_none(),
+                matches!(kind.spec().access, EngineAccess::InProcess(_))
+            );
+        }
+    }
+
+    #[test]
+    fn every_engine_has_graphs_for_every_family_with_defaults() {
+        for kind in EngineKind::ALL {
+            let engine = Engine::new(*kind, None, "tag");
+            for family in
+                models::families().filter(|family| family.defaults.is_some() && engine.runs_graphs())
+            {
+                for task in [Task::Generate, Task::Edit, Task::Inpaint] {
+                    assert!(
+                        engine.builtin_template(family, task).is_some(),
+                        "{kind:?}: {task:?} for {}",
+                        family.name
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Who may come in: which `Host` we answer to, which web page may send requests, which address, whose token.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, Method, header},
+    middleware::Next,
+    response::Response,
+};
+use service::{
+    body::BudgetOwner,
+    client_info::ClientInfo,
+    cors::{is_preflight, preflight},
+    guard::GuardError,
+    secret::{bearer_credential, strip_credentials},
+};
+
+use crate::{app::App, config::Config, error::ApiError};
+
+/// The guards of our own routes in order: the name we are called by, the web page that sent this, the address, the
+/// token. Paths are compared as they came; no other spelling of a path reaches its route.
+pub(crate) async fn layer(
+    State(app): State<App>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let client = ClientInfo::of(&request, &app.config.access.trusted_proxies)?;
+    check_own_route(&app.config, &request, &client)?;
+    if is_preflight(&request) {
+        return Ok(preflight(request.headers()));
+    }
+    let base_url = BaseUrl(client.base_url(request.headers(), "http").unwrap_or_default());
+    let holder = body_holder(&app.config, &request, &client);
+    request.extensions_mut().insert(holder);
+    request.extensions_mut().insert(base_url);
+    Ok(next.run(request).await)
+}
+
+/// This server as the caller reaches it; empty where the caller named no host: then an address holds where it was asked.
+#[derive(Debug, Clone)]
+pub(crate) struct BaseUrl(pub(crate) String);
+
+fn check_own_route<B>(config: &Config, request: &Request<B>, client: &ClientInfo) -> Result<(), ApiError> {
+    config.access.guard.check_host(request, client)?;
+    let path = request.uri().path();
+    let guarded = path == "/v1" || path.starts_with("/v1/");
+    let preflight_request = is_preflight(request);
+    let has_token = guarded && !preflight_request && has_valid_token(config, request.headers());
+    if !has_token {
+        config.access.guard.check_origin(request.headers(), client)?;
+    }
+    if !guarded {
+        return Ok(());
+    }
+    client.check_address(Some(&config.access.allow_from), has_token)?;
+    // A browser shows no token when it asks whether a page may.
+    if config.access.token.is_some() && !has_token && !is_image_file(path) && !preflight_request {
+        return Err(ApiError::InvalidToken);
+    }
+    Ok(())
+}
+
+/// The guards of the engine's own paths, where no token is asked for; gives who asks.
+pub(crate) fn check_passthrough<B>(config: &Config, request: &Request<B>) -> Result<ClientInfo, ApiError> {
+    let client = ClientInfo::of(request, &config.access.trusted_proxies)?;
+    config.access.guard.check_host(request, &client)?;
+    config.access.guard.check_origin(request.headers(), &client)?;
+    reject_cross_site(request)?;
+    // A tunnel to anywhere is no request to the engine.
+    if request.method() == Method::CONNECT {
+        return Err(ApiError::MethodNotAllowed);
+    }
+    client.check_address(Some(&config.access.allow_from), false)?;
+    Ok(client)
+}
+
+/// A page of another site that embeds something of the engine's sends no `Origin`; newer browsers say it otherwise. A
+/// link that a person follows is no attack; a form that a page sends is one.
+fn reject_cross_site<B>(request: &Request<B>) -> Result<(), ApiError> {
+    let header_is =
+        |name: &str, value: &str| request.headers().get(name).is_some_and(|actual| actual == value);
+    let is_cross_site =
+        header_is("sec-fetch-site", "cross-site") && !request.headers().contains_key(header::ORIGIN);
+    let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
+    let is_navigation =
+        is_read && header_is("sec-fetch-mode", "navigate") && header_is("sec-fetch-dest", "document");
+    if is_cross_site && !is_navigation {
+        Err(GuardError::OriginNotAllowed("another site".to_owned()).into())
+    } else {
+        Ok(())
+    }
+}
+
+/// Whose bodies the request's body counts among.
+fn body_holder<B>(config: &Config, request: &Request<B>, client: &ClientInfo) -> BudgetOwner {
+    if has_valid_token(config, request.headers()) {
+        return BudgetOwner::Token("token".to_owned());
+    }
+    BudgetOwner::Address(client.address)
+}
+
+fn has_valid_token(config: &Config, headers: &HeaderMap) -> bool {
+    config
+        .access
+        .token
+        .as_ref()
+        .zip(bearer_credential(headers))
+        .is_some_and(|(token, given)| token.matches(given))
+}
+
+/// Takes out what the engine must not see: our token.
+pub(crate) fn strip_own_token(config: &Config, headers: &mut HeaderMap) {
+    if let Some(token) = &config.access.token {
+        strip_credentials(headers, |given| token.matches(given));
+    }
+}
+
+/// Whether this is the address of a picture just made. Its name cannot be guessed, and those who are given a `url` fetch
+/// it with no header: browsers, and every client library.
+fn is_image_file(path: &str) -> bool {
+    path.strip_prefix("/v1/images/files/").is_some_and(|name| !name.is_empty() && !name.contains('/'))
+}
