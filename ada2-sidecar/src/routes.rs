@@ -48,7 +48,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/images/files/{name}", get(images::image_file))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::get))
-        .fallback(async |uri: Uri| ApiError::NotFound { suggestion: nearest_route(uri.path(), ROUTE_PATHS) })
+        .fallback(async |uri: Uri| ApiError::UnknownPath(nearest_route(uri.path(), ROUTE_PATHS)))
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
     with_middleware(routes, app)
 }
@@ -57,7 +57,7 @@ fn with_middleware(routes: Router<App>, app: App) -> Router {
     routes
         // The last layer added is the first that a request meets.
         .layer(from_fn_with_state(app.clone(), auth::layer))
-        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| ApiError::Panic.into_response()))
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| ApiError::Internal.into_response()))
         .layer(from_fn_with_state(app.clone(), middleware::cors))
         .layer(from_fn_with_state(app.metrics.clone(), access_log::layer))
         .layer(from_fn(request_id::layer))

@@ -1,4 +1,4 @@
-//! An exchange whose answer passes as it comes: words and numbers are the backend's, the gateway looks at none of them.
+//! An exchange whose response is passed on as it arrives: chat, completions, embeddings.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use tokio::time::{Instant, timeout};
 use super::{BackendError, error, stream_body, truncation::Truncation};
 use crate::{admission::Grant, client::HttpClients, request::UpstreamBody};
 
-/// Until an answer's head. One that is not streamed begins when its last word is found, and OpenAI's Python library waits
-/// as long for it.
+/// For a response head. One that is not streamed arrives when the last token is generated, and OpenAI's Python library waits
+/// as long.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(10);
-/// Between two pieces of an answer. A long prompt is read in silence by some servers; a dead connection is found by TCP
+/// Between two chunks of a response. Some servers are silent while they process a long prompt; TCP detects a dead connection
 /// much sooner.
 const CHUNK_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// For which a caller may hold up an answer, all in all, by taking it more slowly than it comes.
+/// How long in total a client may delay a response by reading it more slowly than it arrives.
 const MAX_READER_DELAY: Duration = Duration::from_mins(10);
 
-/// Headers of the backend that pass: they are about the answer. Others are about its connection or its own origin, and act
-/// on ours where a browser reads them (cookies, `Refresh`, `Clear-Site-Data`, service workers, reports).
+/// Response headers that pass: those about the content. Others are about the backend's connection or origin, and would act on
+/// ours in a browser (cookies, `Refresh`, `Clear-Site-Data`, service workers, reports).
 const FORWARDED_HEADERS: [HeaderName; 7] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
@@ -32,9 +32,9 @@ const FORWARDED_HEADERS: [HeaderName; 7] = [
     header::EXPIRES,
     HeaderName::from_static("server-timing"),
 ];
-/// How further ones begin that pass: what servers of models tell of limits, times and costs.
+/// Prefixes of further headers that pass: limits, times and costs of model servers.
 const FORWARDED_PREFIXES: [&str; 2] = ["openai-", "x-"];
-/// How those begin of these that do not: they are ours to say, or tell browsers and proxies what to do.
+/// Prefixes of those among them that do not: the gateway sets them, or they control browsers and proxies.
 const BLOCKED_PREFIXES: [&str; 18] = [
     "x-accel-",
     "x-backend-used",
