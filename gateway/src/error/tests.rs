@@ -34,7 +34,8 @@ fn incapable() -> ApiError {
 
 fn every_error() -> Vec<ApiError> {
     let class = || "c".to_owned();
-    let backend = |fault| ApiError::Backend(class(), fault);
+    let backend = |error| ApiError::Backend(class(), error);
+    let upstream_error = |code| json!({"message": "m", "type": "t", "code": code});
     vec![
         ApiError::Guard(GuardError::InvalidHost),
         ApiError::Guard(GuardError::HostNotAllowed("evil.example".into())),
@@ -71,24 +72,9 @@ fn every_error() -> Vec<ApiError> {
         backend(BackendError::Broken("reset".into())),
         backend(BackendError::Unusable("no picture".into())),
         backend(BackendError::Failed("the job failed".into())),
-        upstream(
-            503,
-            json!({"error": {"message": "m", "type": "t", "code": "gpu_out_of_memory"}}),
-            Some(9),
-            None,
-        ),
-        upstream(
-            429,
-            json!({"error": {"message": "m", "type": "t", "code": "backend_overloaded"}}),
-            None,
-            None,
-        ),
-        upstream(
-            502,
-            json!({"error": {"message": "m", "type": "t", "code": "x"}, "detail": "d"}),
-            None,
-            Some(true),
-        ),
+        upstream(503, json!({"error": upstream_error("gpu_out_of_memory")}), Some(9), None),
+        upstream(429, json!({"error": upstream_error("backend_overloaded")}), None, None),
+        upstream(502, json!({"error": upstream_error("x"), "detail": "d"}), None, Some(true)),
         status(301, None),
         status(401, None),
         status(404, Some("no such model")),
