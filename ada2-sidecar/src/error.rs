@@ -1,5 +1,5 @@
-//! From a domain's failure to the answer: one table. The client gets a stable code and a sentence; causes go to the
-//! log.
+//! Maps errors to responses: a stable code and a message for the client. No other file of the sidecar chooses an error
+//! status, except for the readiness routes.
 
 use std::time::Duration;
 
@@ -22,34 +22,34 @@ pub(crate) enum ApiError {
     Guard(GuardError),
     Address(AddressError),
     PassThrough(PassThroughError),
-    InvalidToken,
+    Unauthenticated,
     Body(BodyError),
     Field(FieldError),
     Model(choice::ModelChoiceError),
-    /// The failing checks in words.
     NotReady(NotReady),
+    /// All slots are taken.
     Busy {
         limit: usize,
     },
+    /// Other clients' jobs wait in the engine.
     EngineBusy {
         waiting: u64,
     },
     Engine(EngineError),
     Timeout(Duration),
-    /// Perhaps this route was meant.
-    NotFound {
-        suggestion: Option<&'static str>,
-    },
+    /// No such path, perhaps with a suggestion.
+    UnknownPath(Option<&'static str>),
     CheckNotFound {
         known_checks: String,
     },
     ImageNotFound,
-    /// The card cannot be queried as asked.
+    /// An invalid query of the card.
     Query(SmiQueryError),
-    /// There is no reading of the card to answer with, and why.
+    /// Why there is no reading of the card.
     NoGpuReading(String),
     MethodNotAllowed,
-    Panic,
+    /// A panic.
+    Internal,
 }
 
 impl ApiError {
@@ -63,8 +63,8 @@ impl ApiError {
             Self::Address(error) => {
                 ErrorResponse::address(error, "allow_from (--allow-from)", "--trusted-proxies")
             }
-            Self::PassThrough(fault) => passthrough_response(&fault),
-            Self::InvalidToken => ErrorResponse::unauthenticated(),
+            Self::PassThrough(error) => passthrough_response(&error),
+            Self::Unauthenticated => ErrorResponse::unauthenticated(),
             Self::Body(error) => ErrorResponse::body(error, "--max-request-bytes"),
             Self::Field(FieldError { param, message }) => {
                 let code = match param.as_deref() {
@@ -74,11 +74,11 @@ impl ApiError {
                 };
                 ErrorResponse::new(StatusCode::BAD_REQUEST, code, message).with_param(param.as_deref())
             }
-            Self::Model(refused) => model_response(&refused),
+            Self::Model(error) => model_response(&error),
             Self::NotReady(NotReady(why)) => ErrorResponse::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 ErrorCode::BackendNotReady,
-                format!("Not ready to make pictures: {why}"),
+                format!("Not ready to generate images: {why}"),
             )
             .with_retry_after(30)
             .no_retry(),
@@ -89,23 +89,23 @@ impl ApiError {
             }
             Self::EngineBusy { waiting } => {
                 let message =
-                    format!("{waiting} jobs of others wait in the engine; try again in a few seconds.");
+                    format!("The engine's queue holds {waiting} other jobs; try again in a few seconds.");
                 ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::BackendOverloaded, message)
                     .with_retry_after(5)
             }
             Self::Engine(error) => engine_response(&error),
             Self::Timeout(timeout) => {
                 let message =
-                    format!("The picture was not finished within {timeout:?}; the job has been cancelled.");
+                    format!("The image was not finished within {timeout:?}; the job has been cancelled.");
                 ErrorResponse::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::EngineTimeout, message).no_retry()
             }
-            Self::NotFound { suggestion } => ErrorResponse::unknown_path(suggestion),
-            Self::CheckNotFound { known_checks: known } => ErrorResponse::new(
+            Self::UnknownPath(suggestion) => ErrorResponse::unknown_path(suggestion),
+            Self::CheckNotFound { known_checks } => ErrorResponse::new(
                 StatusCode::NOT_FOUND,
                 ErrorCode::NotFound,
-                format!("There is no such check. Checks: {known}."),
+                format!("There is no such check. Checks: {known_checks}."),
             ),
-            Self::Query(fault) => query_response(&fault),
+            Self::Query(error) => query_response(&error),
             Self::NoGpuReading(why) => {
                 ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::BackendNotReady, why)
                     .with_retry_after(5)
@@ -114,35 +114,35 @@ impl ApiError {
             Self::ImageNotFound => ErrorResponse::new(
                 StatusCode::NOT_FOUND,
                 ErrorCode::NotFound,
-                "This picture is not here, or no longer; ask for b64_json to get it in the answer.",
+                "This image does not exist or has expired; request b64_json to get images in the response.",
             ),
             Self::MethodNotAllowed => ErrorResponse::method_not_allowed(),
-            Self::Panic => ErrorResponse::internal(),
+            Self::Internal => ErrorResponse::internal(),
         }
     }
 }
 
-fn query_response(fault: &SmiQueryError) -> ErrorResponse {
-    let param = match fault {
+fn query_response(error: &SmiQueryError) -> ErrorResponse {
+    let param = match error {
         SmiQueryError::Field(_) => "query",
         SmiQueryError::Format(_) => "format",
     };
-    ErrorResponse::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidValue, fault.to_string())
+    ErrorResponse::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidValue, error.to_string())
         .with_param(Some(param))
 }
 
-/// What is not there is 404; what is there and cannot be used as asked is the request's fault.
-fn model_response(refused: &choice::ModelChoiceError) -> ErrorResponse {
-    let (status, code) = if refused.is_not_found() {
+/// An unknown model is 404; a known one that cannot be used for the request is 400.
+fn model_response(error: &choice::ModelChoiceError) -> ErrorResponse {
+    let (status, code) = if error.is_not_found() {
         (StatusCode::NOT_FOUND, ErrorCode::ModelNotFound)
     } else {
         (StatusCode::BAD_REQUEST, ErrorCode::InvalidValue)
     };
-    ErrorResponse::new(status, code, refused.to_string()).with_param(Some("model"))
+    ErrorResponse::new(status, code, error.to_string()).with_param(Some("model"))
 }
 
-fn passthrough_response(fault: &PassThroughError) -> ErrorResponse {
-    let (status, code) = match fault {
+fn passthrough_response(error: &PassThroughError) -> ErrorResponse {
+    let (status, code) = match error {
         PassThroughError::Unreachable(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::EngineUnavailable),
         PassThroughError::ConnectionBroken(_) => (StatusCode::BAD_GATEWAY, ErrorCode::EngineUnavailable),
         PassThroughError::UnexpectedUpgrade | PassThroughError::Framing(_) => {
@@ -153,12 +153,12 @@ fn passthrough_response(fault: &PassThroughError) -> ErrorResponse {
         PassThroughError::UploadStalled => (StatusCode::REQUEST_TIMEOUT, ErrorCode::RequestTimeout),
         PassThroughError::UploadAborted => (StatusCode::BAD_REQUEST, ErrorCode::InvalidBody),
     };
-    let response = ErrorResponse::new(status, code, fault.to_string()).no_retry();
+    let response = ErrorResponse::new(status, code, error.to_string()).no_retry();
     if status == StatusCode::SERVICE_UNAVAILABLE { response.with_retry_after(5) } else { response }
 }
 
 fn engine_response(error: &EngineError) -> ErrorResponse {
-    // The words may be a sentence of the engine's.
+    // The engine's own message may be a sentence.
     let message = error.to_string();
     let with_cause = |summary: &str| format!("{summary}: {}.", message.trim_end_matches('.'));
     match error {
@@ -180,10 +180,15 @@ fn engine_response(error: &EngineError) -> ErrorResponse {
         )
         .no_retry(),
         EngineError::OutOfMemory(_) => {
-            let what = "The GPU's memory did not suffice, and the engine has been asked to free its caches; try a smaller size";
-            ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::GpuOutOfMemory, with_cause(what))
-                .with_retry_after(10)
-                .no_retry()
+            let summary =
+                "The GPU ran out of memory, and the engine was asked to free its caches; try a smaller size";
+            ErrorResponse::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                ErrorCode::GpuOutOfMemory,
+                with_cause(summary),
+            )
+            .with_retry_after(10)
+            .no_retry()
         }
         EngineError::QueueFull => ErrorResponse::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -219,7 +224,7 @@ impl From<JobError> for ApiError {
         match error {
             JobError::Input(error) => Self::Field(error),
             JobError::Engine(error) => Self::Engine(error),
-            JobError::Panic => Self::Panic,
+            JobError::Panic => Self::Internal,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `ada2-sidecar`: parse → configuration → log → bind → serve → exit code.
+//! `ada2-sidecar`: command line → configuration → log → listeners → serve → exit code.
 
 use std::{io::Write, process::ExitCode};
 

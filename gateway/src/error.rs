@@ -1,12 +1,13 @@
-//! The one table from failures to answers. No other file chooses a status, except for `/readyz`.
+//! Maps errors to responses. No other file of the gateway chooses an error status, except for `/readyz`.
 
 mod responses;
-mod stream_error;
 
 use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
+use serde_json::json;
 use service::{
     body::BodyError, client_info::AddressError, error_response::ErrorResponse, guard::GuardError,
     text::ellipsize,
@@ -24,49 +25,55 @@ use crate::{
 /// Characters of foreign text that a message quotes.
 const MAX_QUOTED_CHARS: usize = 100;
 
-/// Every way in which a request fails.
+/// Everything that can end a request.
 #[derive(Debug)]
 pub(crate) enum ApiError {
-    /// `Host` or `Origin` is not ours.
     Guard(GuardError),
     Address(AddressError),
-    /// No token, or none of ours.
+    /// No token, or an unknown one.
     Unauthenticated,
-    /// The body was not read.
     Body(BodyError),
-    /// The body is not what the route reads.
     Malformed(Malformed),
-    /// It may not go there.
+    /// It may not go to this backend.
     Denied(RoutingError),
-    /// The backend is down.
     NotReady(NotReady),
-    /// There is no room.
     Busy(Busy),
     /// The backend of this class failed.
     Backend(String, BackendError),
-    /// The store would not take the pictures; no backend was asked.
+    /// The store cannot take images, so no backend was asked.
     StoreNotReady(StoreError),
-    /// The pictures could not be kept.
+    /// The images could not be stored.
     Store(StoreError),
-    /// No backend that is up lists a model of this name.
+    /// No ready backend lists this model.
     UnknownModel(String),
-    /// No such picture.
+    /// No such image.
     NotFound,
-    /// No such path; perhaps this route was meant.
+    /// No such path, perhaps with a suggestion.
     UnknownPath(Option<&'static str>),
-    /// The path exists, the method does not.
     MethodNotAllowed,
-    /// A fault of ours.
+    /// A panic or a bug.
     Internal,
 }
 
-/// Why, for the log; in the answer's extensions.
+/// The cause, for the log; in the response's extensions.
 #[derive(Debug, Clone)]
 pub(crate) struct ErrorCause(pub(crate) String);
 
-/// The gateway itself refused, before any backend was asked; in the answer's extensions, for the metrics.
+/// The gateway itself refused, before any backend was asked; in the response's extensions, for the metrics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rejected(pub(crate) ErrorCode);
+
+/// A failure after a stream has begun. Its status was sent, so the error is an event. SDKs raise an error only for
+/// `event: error` with a nested `error`.
+#[derive(Debug)]
+pub(crate) struct StreamError {
+    /// The event.
+    pub(crate) event: Bytes,
+    /// The status that the response would have had.
+    pub(crate) status: u16,
+    /// The cause, for the log.
+    pub(crate) cause: ErrorCause,
+}
 
 impl ApiError {
     fn error_response(&self) -> ErrorResponse {
@@ -89,11 +96,11 @@ impl ApiError {
                 ErrorResponse::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidSize, message)
                     .with_param(Some("size"))
             }
-            Self::Denied(denial) => responses::denied(denial),
+            Self::Denied(error) => responses::denied(error),
             Self::NotReady(NotReady { class, error }) => responses::not_ready(class, error, None),
             Self::Busy(busy) => responses::busy(busy),
-            Self::Backend(class, fault) => responses::backend(class, fault),
-            Self::StoreNotReady(fault) | Self::Store(fault) => responses::store(fault),
+            Self::Backend(class, error) => responses::backend(class, error),
+            Self::StoreNotReady(error) | Self::Store(error) => responses::store(error),
             Self::UnknownModel(id) => ErrorResponse::new(
                 StatusCode::NOT_FOUND,
                 ErrorCode::ModelNotFound,
@@ -110,7 +117,7 @@ impl ApiError {
         }
     }
 
-    /// The face, naming what the request was and which backend it was for; and the cause, for the log.
+    /// The response with route kind and backend class, and the cause for the log.
     fn error_response_for(
         &self,
         route_kind: Option<&str>,
@@ -126,7 +133,7 @@ impl ApiError {
         (response, ErrorCause(cause))
     }
 
-    /// The answer.
+    /// The response, with extensions for log and metrics.
     pub(crate) fn to_response(&self, route_kind: Option<&str>, class: Option<&str>) -> Response {
         let (error_response, cause) = self.error_response_for(route_kind, class);
         let rejected = self.is_rejection().then(|| error_response.code()).flatten();
@@ -138,13 +145,21 @@ impl ApiError {
         response
     }
 
-    /// The status that would have told it, and why, for the log: of a failure after the head was sent.
+    /// The failure as the last event of a stream.
+    pub(crate) fn to_stream_error(&self, route_kind: &str, class: &str) -> StreamError {
+        let (response, cause) = self.error_response_for(Some(route_kind), Some(class));
+        let data = json!({"type": "error", "error": response.body["error"]});
+        let event = format!("event: error\ndata: {data}\n\n").into();
+        StreamError { event, status: response.status.as_u16(), cause }
+    }
+
+    /// Status and cause for the log, after the head was sent.
     pub(crate) fn status_and_cause(&self) -> (u16, ErrorCause) {
         let (response, cause) = self.error_response_for(None, None);
         (response.status.as_u16(), cause)
     }
 
-    /// Whether the gateway itself refused. Otherwise the backend was asked, or we failed.
+    /// Whether the gateway refused the request. Otherwise a backend was asked, or we failed.
     const fn is_rejection(&self) -> bool {
         match self {
             Self::Guard(_)
@@ -164,11 +179,11 @@ impl ApiError {
         }
     }
 
-    /// What the log says: the caller's message, and what is not for the caller.
+    /// The cause for the log: the message, and what the client must not see.
     fn cause(&self, message: &str) -> String {
         match self {
             Self::Backend(_, BackendError::Broken(detail)) => format!("{message}: {detail}"),
-            Self::StoreNotReady(fault) | Self::Store(fault) => fault.to_string(),
+            Self::StoreNotReady(error) | Self::Store(error) => error.to_string(),
             _ => message.to_owned(),
         }
     }

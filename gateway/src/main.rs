@@ -1,4 +1,4 @@
-//! `gateway`: parse → configuration → log → open → bind → serve → exit code.
+//! `gateway`: command line → configuration → log → store → listeners → serve → exit code.
 
 use std::{io::Write, process::ExitCode};
 
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     match serve(matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // To the terminal or the service manager, even where the log goes elsewhere.
+            // To the terminal or the service manager, even if the log goes to a file.
             let _ = writeln!(std::io::stderr(), "{error}");
             ExitCode::from(error.exit_code())
         }

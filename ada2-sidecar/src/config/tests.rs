@@ -109,7 +109,7 @@ fn a_host_or_origin_that_could_never_match_is_named_with_what_to_write() {
     let lines = problems(&[], &[], Some(file));
     assert_eq!(lines.len(), 8, "user info hides no other entry's fault: {lines:?}");
     let said = lines.concat();
-    let shown = |place: &str| said.contains(&format!("no password, found \"{place}\""));
+    let shown = |place: &str| said.contains(&format!("or password, found \"{place}\""));
     assert!(
         shown("[redacted]@ada2") && shown("https://[redacted]@a.b") && shown("https://[redacted]@e.f"),
         "{said}"

@@ -54,7 +54,7 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
         ("size", json!("2048x2056"), "at most 4194304 pixels"),
         ("size", json!("big"), "WIDTHxHEIGHT"),
         ("size", json!(512), "must be a string"),
-        ("seed", json!(-2), "from 0 to 4294967295, or -1 for any"),
+        ("seed", json!(-2), "from 0 to 4294967295, or -1 for a random one"),
         ("seed", json!(4_294_967_296_u64), "from 0 to 4294967295"),
         ("steps", json!(0), "from 1 to 150"),
         ("num_inference_steps", json!(151), "from 1 to 150"),

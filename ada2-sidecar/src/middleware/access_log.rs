@@ -13,7 +13,7 @@ use tracing::{debug, error, field::display, info, warn};
 
 use crate::metrics::Metrics;
 
-/// One line a request, when it is answered, or when its caller went away first.
+/// Logs each request when it is answered, or when its client disconnects before.
 pub(crate) async fn layer(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let id = request.extensions().get::<RequestId>().cloned();
     let mut entry = AccessLogEntry::new(&request, id, metrics);
@@ -29,13 +29,13 @@ pub(crate) struct AccessLogEntry {
     method: Method,
     uri: Uri,
     started: Instant,
-    /// `Unitless` as long as there is no answer.
+    /// `None` until there is a response.
     pub(crate) status: Option<StatusCode>,
     route: Option<MatchedPath>,
     metrics: Metrics,
 }
 
-/// What nginx writes for a caller who left.
+/// nginx's status for a client that disconnected.
 const CLIENT_CLOSED_REQUEST: &str = "499";
 
 impl AccessLogEntry {
@@ -52,7 +52,7 @@ impl AccessLogEntry {
         }
     }
 
-    /// What comes every few seconds: probes, whose findings are logged where they change, and what the engine's page reads.
+    /// Requests every few seconds: probes, whose changes are logged elsewhere, and the polling of the engine's page.
     fn is_routine(&self) -> bool {
         let path = self.uri.path();
         let is_probe = path == "/healthz" || path == "/metrics" || path.starts_with("/readyz");
@@ -64,7 +64,7 @@ impl AccessLogEntry {
 impl Drop for AccessLogEntry {
     fn drop(&mut self) {
         let status = self.status.map(|status| status.as_u16());
-        // Only routes of ours become labels.
+        // Only our own routes become labels.
         let route = self.route.as_ref().map_or("other", MatchedPath::as_str);
         let status_label = self.status.as_ref().map_or(CLIENT_CLOSED_REQUEST, StatusCode::as_str);
         self.metrics.answered(route, status_label, self.started.elapsed());

@@ -16,8 +16,8 @@ use service::{
 
 use crate::{app::App, config::Config, error::ApiError};
 
-/// The guards of our own routes in order: the name we are called by, the web page that sent this, the address, the
-/// token. Paths are compared as they came; no other spelling of a path reaches its route.
+/// The guards of our own routes, in order: host, origin, address, token. Raw paths are compared: no other spelling of a path
+/// reaches its route.
 pub(crate) async fn layer(
     State(app): State<App>,
     mut request: Request,
@@ -29,13 +29,13 @@ pub(crate) async fn layer(
         return Ok(preflight(request.headers()));
     }
     let base_url = BaseUrl(client.base_url(request.headers(), "http").unwrap_or_default());
-    let holder = body_holder(&app.config, &request, &client);
-    request.extensions_mut().insert(holder);
+    let owner = body_owner(&app.config, &request, &client);
+    request.extensions_mut().insert(owner);
     request.extensions_mut().insert(base_url);
     Ok(next.run(request).await)
 }
 
-/// This server as the caller reaches it; empty where the caller named no host: then an address holds where it was asked.
+/// This server as the client reaches it; empty if the client named no host, so that URLs are relative.
 #[derive(Debug, Clone)]
 pub(crate) struct BaseUrl(pub(crate) String);
 
@@ -52,20 +52,20 @@ fn check_own_route<B>(config: &Config, request: &Request<B>, client: &ClientInfo
         return Ok(());
     }
     client.check_address(Some(&config.access.allow_from), has_token)?;
-    // A browser shows no token when it asks whether a page may.
+    // A browser sends no token with a preflight.
     if config.access.token.is_some() && !has_token && !is_image_file(path) && !preflight_request {
-        return Err(ApiError::InvalidToken);
+        return Err(ApiError::Unauthenticated);
     }
     Ok(())
 }
 
-/// The guards of the engine's own paths, where no token is asked for; gives who asks.
+/// The guards of the pass-through, which needs no token; returns the client.
 pub(crate) fn check_passthrough<B>(config: &Config, request: &Request<B>) -> Result<ClientInfo, ApiError> {
     let client = ClientInfo::of(request, &config.access.trusted_proxies)?;
     config.access.guard.check_host(request, &client)?;
     config.access.guard.check_origin(request.headers(), &client)?;
     reject_cross_site(request)?;
-    // A tunnel to anywhere is no request to the engine.
+    // The pass-through is no forward proxy.
     if request.method() == Method::CONNECT {
         return Err(ApiError::MethodNotAllowed);
     }
@@ -73,8 +73,8 @@ pub(crate) fn check_passthrough<B>(config: &Config, request: &Request<B>) -> Res
     Ok(client)
 }
 
-/// A page of another site that embeds something of the engine's sends no `Origin`; newer browsers say it otherwise. A
-/// link that a person follows is no attack; a form that a page sends is one.
+/// Embedding pages send no `Origin`, but newer browsers send fetch metadata. A link that a person follows is harmless; a form
+/// that another site submits is not.
 fn reject_cross_site<B>(request: &Request<B>) -> Result<(), ApiError> {
     let header_is =
         |name: &str, value: &str| request.headers().get(name).is_some_and(|actual| actual == value);
@@ -90,8 +90,8 @@ fn reject_cross_site<B>(request: &Request<B>) -> Result<(), ApiError> {
     }
 }
 
-/// Whose bodies the request's body counts among.
-fn body_holder<B>(config: &Config, request: &Request<B>, client: &ClientInfo) -> BudgetOwner {
+/// Whose budget the request's body counts against.
+fn body_owner<B>(config: &Config, request: &Request<B>, client: &ClientInfo) -> BudgetOwner {
     if has_valid_token(config, request.headers()) {
         return BudgetOwner::Token("token".to_owned());
     }
@@ -107,15 +107,15 @@ fn has_valid_token(config: &Config, headers: &HeaderMap) -> bool {
         .is_some_and(|(token, given)| token.matches(given))
 }
 
-/// Takes out what the engine must not see: our token.
+/// Removes our token, which the engine must not see.
 pub(crate) fn strip_own_token(config: &Config, headers: &mut HeaderMap) {
     if let Some(token) = &config.access.token {
         strip_credentials(headers, |given| token.matches(given));
     }
 }
 
-/// Whether this is the address of a picture just made. Its name cannot be guessed, and those who are given a `url` fetch
-/// it with no header: browsers, and every client library.
+/// Whether this is the URL of a generated image. Its name cannot be guessed, and browsers and client libraries fetch a `url`
+/// without a token.
 fn is_image_file(path: &str) -> bool {
     path.strip_prefix("/v1/images/files/").is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }

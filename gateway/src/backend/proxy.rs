@@ -25,8 +25,8 @@ const CHUNK_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long a client may delay a response in total by reading it more slowly than it arrives.
 const MAX_READER_DELAY: Duration = Duration::from_mins(10);
 
-/// Headers of the backend that pass: they are about the answer. Others are about its connection or its own origin, and act
-/// on ours where a browser reads them (cookies, `Refresh`, `Clear-Site-Data`, service workers, reports).
+/// Response headers that pass: those about the content. Others are about the backend's connection or origin, and would act on
+/// ours in a browser (cookies, `Refresh`, `Clear-Site-Data`, service workers, reports).
 const FORWARDED_HEADERS: [HeaderName; 7] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
@@ -36,9 +36,9 @@ const FORWARDED_HEADERS: [HeaderName; 7] = [
     header::EXPIRES,
     HeaderName::from_static("server-timing"),
 ];
-/// How further ones begin that pass: what servers of models tell of limits, times and costs.
+/// Prefixes of further headers that pass: limits, times and costs of model servers.
 const FORWARDED_PREFIXES: [&str; 2] = ["openai-", "x-"];
-/// How those begin of these that do not: they are ours to say, or tell browsers and proxies what to do.
+/// Prefixes of those among them that do not: the gateway sets them, or they control browsers and proxies.
 const BLOCKED_PREFIXES: [&str; 18] = [
     "x-accel-",
     "x-backend-used",

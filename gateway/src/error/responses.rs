@@ -1,4 +1,4 @@
-//! The parts of the table that have several rows each: guards, bodies, denials, backends.
+//! The responses to routing, admission, store and backend errors.
 
 use axum::http::StatusCode;
 use serde_json::Value;
@@ -13,8 +13,8 @@ use crate::{
     store::StoreError,
 };
 
-pub(super) fn denied(denial: &RoutingError) -> ErrorResponse {
-    match denial {
+pub(super) fn denied(error: &RoutingError) -> ErrorResponse {
+    match error {
         RoutingError::UnknownBackend { name, known } => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
             ErrorCode::BackendNotFound,
@@ -24,8 +24,8 @@ pub(super) fn denied(denial: &RoutingError) -> ErrorResponse {
             StatusCode::BAD_REQUEST,
             ErrorCode::BackendNotFound,
             format!(
-                "Backend {class} is not configured: whoever runs this gateway gives it a base_url in \
-                 backends_config.yaml (or IMAGES_HTTP_BASE_URL), or names another class in IMAGES_BACKEND_CLASS"
+                "Backend {class} is not configured: the gateway's operator sets its base_url in backends_config.yaml (or \
+                 IMAGES_HTTP_BASE_URL), or another class in IMAGES_BACKEND_CLASS"
             ),
         )
         .with_field("backend_class", class.as_str()),
@@ -45,14 +45,14 @@ pub(super) fn denied(denial: &RoutingError) -> ErrorResponse {
         RoutingError::Base64Disabled { class } => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
             ErrorCode::InvalidValue,
-            format!("Backend {class} hands out addresses only: response_format must be \"url\""),
+            format!("Backend {class} returns URLs only: response_format must be \"url\""),
         )
         .with_field("param", "response_format"),
         RoutingError::StreamingDisabled { class } => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
             ErrorCode::InvalidValue,
             format!(
-                "Backend {class} hands out addresses only, and streams carry base64: stream must be false"
+                "Backend {class} returns URLs only, and streams carry base64: stream must be false"
             ),
         )
         .with_field("param", "stream"),
@@ -80,37 +80,36 @@ pub(super) fn not_ready(class: &str, error: &str, retry_after: Option<u64>) -> E
         .no_retry()
 }
 
-pub(super) fn store(fault: &StoreError) -> ErrorResponse {
-    match fault {
+pub(super) fn store(error: &StoreError) -> ErrorResponse {
+    match error {
         StoreError::Full => ErrorResponse::new(
             StatusCode::INSUFFICIENT_STORAGE,
             ErrorCode::StorageFull,
-            "The picture store's disk is full",
+            "The image store's disk is full",
         )
         .no_retry(),
         StoreError::InsufficientSpace { .. } => ErrorResponse::new(
             StatusCode::INSUFFICIENT_STORAGE,
             ErrorCode::StorageFull,
-            format!("The picture store has no room: {fault}"),
+            format!("The image store has no room: {error}"),
         )
         .no_retry(),
         StoreError::TooManyOpenFiles => no_descriptor(),
         StoreError::Collision(_) | StoreError::Io(_) => ErrorResponse::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             ErrorCode::Internal,
-            "The picture could not be stored",
+            "The image could not be stored",
         )
         .no_retry(),
     }
 }
 
-/// Nothing was sent to anybody.
 fn no_descriptor() -> ErrorResponse {
     ErrorResponse::new(
         StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::GatewayOverloaded,
         format!(
-            "The gateway has no file descriptor left of its {}: raise its limit (NumberOfFiles under launchd, `ulimit -n` \
+            "The gateway has used all of its {} file descriptors: raise the limit (NumberOfFiles under launchd, `ulimit -n` \
              in a shell)",
             descriptors::limit()
         ),
@@ -119,16 +118,14 @@ fn no_descriptor() -> ErrorResponse {
     .no_retry()
 }
 
-pub(super) fn backend(class: &str, fault: &BackendError) -> ErrorResponse {
+pub(super) fn backend(class: &str, error: &BackendError) -> ErrorResponse {
     let failed = |status, why: String| {
         ErrorResponse::new(status, ErrorCode::BackendError, format!("Backend {class} {why}"))
     };
-    match fault {
+    match error {
         BackendError::NotConnected(error) => not_ready(class, &error.to_string(), None),
-        BackendError::Unreachable(words) => not_ready(class, words, None),
-        BackendError::UpstreamNotReady { message: words, retry_after } => {
-            not_ready(class, words, *retry_after)
-        }
+        BackendError::Unreachable(message) => not_ready(class, message, None),
+        BackendError::UpstreamNotReady { message, retry_after } => not_ready(class, message, *retry_after),
         BackendError::NoDescriptor => no_descriptor(),
         BackendError::TimedOut => ErrorResponse::new(
             StatusCode::GATEWAY_TIMEOUT,
@@ -137,17 +134,19 @@ pub(super) fn backend(class: &str, fault: &BackendError) -> ErrorResponse {
         )
         .no_retry(),
         BackendError::Broken(_) => {
-            failed(StatusCode::BAD_GATEWAY, "broke off the connection".to_owned()).no_retry()
+            failed(StatusCode::BAD_GATEWAY, "closed the connection early".to_owned()).no_retry()
         }
         BackendError::Unusable(why) => {
-            failed(StatusCode::BAD_GATEWAY, format!("sent an unusable answer: {why}")).no_retry()
+            failed(StatusCode::BAD_GATEWAY, format!("returned an invalid response: {why}")).no_retry()
         }
-        BackendError::Failed(words) => failed(StatusCode::BAD_GATEWAY, format!("failed: {words}")).no_retry(),
+        BackendError::Failed(message) => {
+            failed(StatusCode::BAD_GATEWAY, format!("failed: {message}")).no_retry()
+        }
         BackendError::Upstream(upstream) => from_upstream(upstream),
-        BackendError::Status { status, message: words, retry_after } => {
-            let words = words.as_ref().filter(|_| status.is_client_error());
+        BackendError::Status { status, message, retry_after } => {
+            let message = message.as_ref().filter(|_| status.is_client_error());
             let why = format!("answered {}", status.as_u16());
-            let why = words.map_or(why.clone(), |words| format!("{why}: {words}"));
+            let why = message.map_or(why.clone(), |message| format!("{why}: {message}"));
             match *status {
                 StatusCode::TOO_MANY_REQUESTS => ErrorResponse::new(
                     *status,
@@ -155,12 +154,11 @@ pub(super) fn backend(class: &str, fault: &BackendError) -> ErrorResponse {
                     format!("Backend {class} {why}"),
                 )
                 .with_retry_after(retry_after.unwrap_or(5)),
-                // Its quarrel with our token is not the caller's.
+                // The client cannot fix our token.
                 StatusCode::UNAUTHORIZED
                 | StatusCode::FORBIDDEN
                 | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                    failed(StatusCode::BAD_GATEWAY, "does not accept the gateway's credential".to_owned())
-                        .no_retry()
+                    failed(StatusCode::BAD_GATEWAY, "rejected the gateway's credential".to_owned()).no_retry()
                 }
                 StatusCode::SERVICE_UNAVAILABLE => failed(*status, why).no_retry(),
                 other if other.is_client_error() => failed(other, why).no_retry(),
@@ -170,7 +168,7 @@ pub(super) fn backend(class: &str, fault: &BackendError) -> ErrorResponse {
     }
 }
 
-/// The backend's own words, whole; only what our clients need is added.
+/// The backend's own envelope, with the fields added that our clients need.
 fn from_upstream(upstream: &UpstreamError) -> ErrorResponse {
     let mut body = upstream.body.clone();
     if body["detail"].is_null() {
@@ -181,7 +179,7 @@ fn from_upstream(upstream: &UpstreamError) -> ErrorResponse {
             body["error"][name] = Value::Null;
         }
     }
-    // A server error that says nothing about repeating may have cost GPU time.
+    // A server error without `x-should-retry` may have cost GPU time.
     let should_retry = upstream.should_retry.or_else(|| upstream.status.is_server_error().then_some(false));
     let retry_after =
         upstream.retry_after.or_else(|| (upstream.status == StatusCode::TOO_MANY_REQUESTS).then_some(5));

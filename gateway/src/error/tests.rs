@@ -7,7 +7,7 @@ use crate::{
     backend::UpstreamError, client::connect_error::ConnectError, config::Capability, store::ImageName,
 };
 
-fn said(status: u16, body: Value, retry_after: Option<u64>, should_retry: Option<bool>) -> ApiError {
+fn upstream(status: u16, body: Value, retry_after: Option<u64>, should_retry: Option<bool>) -> ApiError {
     let status = StatusCode::from_u16(status).unwrap();
     ApiError::Backend(
         "c".into(),
@@ -15,11 +15,11 @@ fn said(status: u16, body: Value, retry_after: Option<u64>, should_retry: Option
     )
 }
 
-fn status(status: u16, words: Option<&str>) -> ApiError {
+fn status(status: u16, message: Option<&str>) -> ApiError {
     let status = StatusCode::from_u16(status).unwrap();
     ApiError::Backend(
         "c".into(),
-        BackendError::Status { status, message: words.map(str::to_owned), retry_after: None },
+        BackendError::Status { status, message: message.map(str::to_owned), retry_after: None },
     )
 }
 
@@ -34,7 +34,8 @@ fn incapable() -> ApiError {
 
 fn every_error() -> Vec<ApiError> {
     let class = || "c".to_owned();
-    let backend = |fault| ApiError::Backend(class(), fault);
+    let backend = |error| ApiError::Backend(class(), error);
+    let upstream_error = |code| json!({"message": "m", "type": "t", "code": code});
     vec![
         ApiError::Guard(GuardError::InvalidHost),
         ApiError::Guard(GuardError::HostNotAllowed("evil.example".into())),
@@ -71,19 +72,9 @@ fn every_error() -> Vec<ApiError> {
         backend(BackendError::Broken("reset".into())),
         backend(BackendError::Unusable("no picture".into())),
         backend(BackendError::Failed("the job failed".into())),
-        said(
-            503,
-            json!({"error": {"message": "m", "type": "t", "code": "gpu_out_of_memory"}}),
-            Some(9),
-            None,
-        ),
-        said(429, json!({"error": {"message": "m", "type": "t", "code": "backend_overloaded"}}), None, None),
-        said(
-            502,
-            json!({"error": {"message": "m", "type": "t", "code": "x"}, "detail": "d"}),
-            None,
-            Some(true),
-        ),
+        upstream(503, json!({"error": upstream_error("gpu_out_of_memory")}), Some(9), None),
+        upstream(429, json!({"error": upstream_error("backend_overloaded")}), None, None),
+        upstream(502, json!({"error": upstream_error("x"), "detail": "d"}), None, Some(true)),
         status(301, None),
         status(401, None),
         status(404, Some("no such model")),
@@ -120,12 +111,12 @@ fn a_missing_descriptor_names_the_limit_and_no_backend() {
 }
 
 fn row(error: &ApiError) -> String {
-    let face = error.error_response();
-    let body: ErrorEnvelope = serde_json::from_value(face.body).expect("every failure is one envelope");
+    let response = error.error_response();
+    let body: ErrorEnvelope = serde_json::from_value(response.body).expect("every failure is one envelope");
     assert_eq!(body.detail.is_empty(), body.error.message.is_empty());
-    let after = face.retry_after.map_or(String::new(), |after| format!(" after {after}"));
-    let retry = face.should_retry.map_or(String::new(), |retry| format!(" retry {retry}"));
-    format!("{} {}{after}{retry}: {}", face.status.as_u16(), body.error.code.unwrap(), body.error.message)
+    let after = response.retry_after.map_or(String::new(), |after| format!(" after {after}"));
+    let retry = response.should_retry.map_or(String::new(), |retry| format!(" retry {retry}"));
+    format!("{} {}{after}{retry}: {}", response.status.as_u16(), body.error.code.unwrap(), body.error.message)
 }
 
 #[test]
@@ -154,8 +145,8 @@ fn the_table() {
     400 backend_not_found: There is no backend "x"; there are: c
     400 capability_not_supported: Backend c does not support images
     400 capability_not_supported: No backend supports chat
-    400 invalid_value: Backend c hands out addresses only: response_format must be "url"
-    400 invalid_value: Backend c hands out addresses only, and streams carry base64: stream must be false
+    400 invalid_value: Backend c returns URLs only: response_format must be "url"
+    400 invalid_value: Backend c returns URLs only, and streams carry base64: stream must be false
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: vram_headroom: too little
     429 backend_overloaded after 5: Backend c is at capacity for images requests
     429 backend_overloaded after 5: Token alice is at its limit of 1 request at once
@@ -164,22 +155,22 @@ fn the_table() {
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: no connection in time
     503 backend_not_ready after 9 retry false: Backend c is not ready to accept requests: paused
     504 backend_timeout retry false: Backend c did not answer in time
-    502 backend_error retry false: Backend c broke off the connection
-    502 backend_error retry false: Backend c sent an unusable answer: no picture
+    502 backend_error retry false: Backend c closed the connection early
+    502 backend_error retry false: Backend c returned an invalid response: no picture
     502 backend_error retry false: Backend c failed: the job failed
     503 gpu_out_of_memory after 9 retry false: m
     429 backend_overloaded after 5: m
     502 x retry true: m
     502 backend_error retry false: Backend c answered 301
-    502 backend_error retry false: Backend c does not accept the gateway's credential
+    502 backend_error retry false: Backend c rejected the gateway's credential
     404 backend_error retry false: Backend c answered 404: no such model
     429 backend_overloaded after 5: Backend c answered 429
     502 backend_error retry false: Backend c answered 500
     503 backend_error retry false: Backend c answered 503
-    507 storage_full retry false: The picture store's disk is full
-    507 storage_full retry false: The picture store has no room: only 1024 KiB are free on its disk, at least 65536 KiB are required: free some space, or limit the store (UI_IMAGE_STORE_MAX_BYTES)
-    500 internal_error retry false: The picture could not be stored
-    500 internal_error retry false: The picture could not be stored
+    507 storage_full retry false: The image store's disk is full
+    507 storage_full retry false: The image store has no room: only 1024 KiB are free on its disk, at least 65536 KiB are required: free some space, or limit the store (UI_IMAGE_STORE_MAX_BYTES)
+    500 internal_error retry false: The image could not be stored
+    500 internal_error retry false: The image could not be stored
     404 not_found: There is nothing at this path.
     404 not_found: There is nothing at this path.
     404 not_found: There is nothing at this path. Did you mean /v1/models?
@@ -191,11 +182,11 @@ fn the_table() {
 #[test]
 fn a_server_error_never_invites_a_repeat_of_gpu_work() {
     for error in every_error() {
-        let face = error.error_response();
-        if face.status.is_server_error() {
-            assert!(face.should_retry.is_some(), "{error:?}");
+        let response = error.error_response();
+        if response.status.is_server_error() {
+            assert!(response.should_retry.is_some(), "{error:?}");
         }
-        assert!(face.retry_after.is_none_or(|after| (1..=55).contains(&after)), "{error:?}");
+        assert!(response.retry_after.is_none_or(|after| (1..=55).contains(&after)), "{error:?}");
     }
 }
 
@@ -212,12 +203,25 @@ fn causes_and_paths_stay_inside() {
 #[test]
 fn a_backends_own_envelope_is_kept_and_completed() {
     let error = json!({"message": "m", "type": "t", "code": "engine_error", "extra": 1});
-    let answer = said(502, json!({ "error": error }), None, None).error_response();
+    let answer = upstream(502, json!({ "error": error }), None, None).error_response();
     assert_eq!(
         answer.body,
         json!({"error": {"message": "m", "type": "t", "param": null, "code": "engine_error", "extra": 1}, "detail": "m"})
     );
     let response =
-        said(502, json!({ "error": error }), None, None).to_response(Some("images"), Some("gpu_heavy"));
+        upstream(502, json!({ "error": error }), None, None).to_response(Some("images"), Some("gpu_heavy"));
     assert_eq!(response.headers()["x-should-retry"], "false");
+}
+
+#[test]
+fn the_event_is_what_sdks_raise_for() {
+    let error = ApiError::Backend("gpu_heavy".to_owned(), BackendError::TimedOut);
+    let StreamError { event, status, .. } = error.to_stream_error("images", "gpu_heavy");
+    assert_eq!(status, 504);
+    let event = String::from_utf8(event.to_vec()).unwrap();
+    let data = event.strip_prefix("event: error\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
+    let expected = json!({"type": "error", "error": {
+        "message": "Backend gpu_heavy did not answer in time", "type": "server_error", "param": null,
+        "code": "backend_timeout", "route_kind": "images", "backend_class": "gpu_heavy"}});
+    assert_eq!(serde_json::from_str::<Value>(data).unwrap(), expected);
 }

@@ -1,5 +1,5 @@
-//! One line per request, its count in the metrics, and the headers that say where it went. What is found out on the way is noted in the
-//! request's [`RequestRecord`]; this layer alone tells it.
+//! One log line per request, its count in the metrics, and the headers that say where it went. Handlers collect the facts in
+//! the request's [`RequestRecord`].
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -28,54 +28,51 @@ use crate::{
     policy::Routed,
 };
 
-/// What is logged when the caller left before the answer.
+/// nginx's status for a client that disconnected.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
-/// Letters of foreign text in a header or a log line.
+/// Characters of foreign text in a header or a log line.
 const MAX_FOREIGN_CHARS: usize = 128;
 
-/// What is known of a request so far. Cheap to clone; all clones are the same.
+/// The facts about a request. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RequestRecord(Arc<Mutex<RequestFields>>);
 
-/// The facts.
 #[derive(Debug, Default)]
 pub(crate) struct RequestFields {
-    /// The name of the caller's token.
+    /// The name of the client's token.
     pub(crate) caller: Option<String>,
-    /// The caller's address.
+    /// The client's address.
     pub(crate) client: Option<IpAddr>,
     /// `images`, `chat` or `embeddings`, once the route is known to be one.
     pub(crate) route_kind: Option<&'static str>,
     /// The class, or `mock`.
     pub(crate) backend: Option<String>,
-    /// The model sent.
+    /// The model in the request to the backend.
     pub(crate) model: Option<String>,
     /// Why this backend.
     pub(crate) reason: Option<&'static str>,
-    /// How a stream went, once that is known: its status was sent long before.
+    /// How a stream ended; its status was sent long before.
     outcome: Option<StreamOutcome>,
 }
 
-/// How a stream went.
+/// How a stream ended.
 #[derive(Debug, Clone)]
 struct StreamOutcome {
-    /// The status that would have told it.
+    /// The status that the response would have had.
     status: u16,
-    /// Why.
     cause: Option<String>,
 }
 
-/// In the extensions of an answer that is not over with its head: the line waits for the body's end.
+/// In the extensions of a streamed response: the log line waits for the end of the body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Streamed;
 
 impl RequestRecord {
-    /// Notes something.
     pub(crate) fn record(&self, update: impl FnOnce(&mut RequestFields)) {
         update(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Notes where the request goes; gives the class.
+    /// Records where the request goes; returns the class.
     pub(crate) fn record_route(&self, routed: &Routed) -> String {
         self.record(|fields| {
             fields.backend = Some(routed.backend_used().to_owned());
@@ -85,12 +82,12 @@ impl RequestRecord {
         routed.backend().class.clone()
     }
 
-    /// Notes how a stream went: the status that would have told it, and why.
+    /// Records how a stream ended.
     pub(crate) fn record_outcome(&self, status: u16, cause: Option<String>) {
         self.record(|fields| fields.outcome = Some(StreamOutcome { status, cause }));
     }
 
-    /// Whose bodies the request's body counts among.
+    /// Whose budget the request's body counts against.
     pub(crate) fn body_owner(&self) -> BudgetOwner {
         self.read(|fields| match &fields.caller {
             Some(name) => BudgetOwner::Token(name.clone()),
@@ -102,22 +99,21 @@ impl RequestRecord {
         read(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The caller's name.
     #[cfg(test)]
     pub(crate) fn caller(&self) -> Option<String> {
         self.read(|fields| fields.caller.clone())
     }
 
-    /// Puts the headers of the contract on the answer.
+    /// Sets the headers that say where the request went.
     fn insert_headers(&self, response: &mut Response) {
         let headers = response.headers_mut();
         self.read(|fields| {
-            let facts = [
+            let values = [
                 ("x-backend-used", fields.backend.as_deref()),
                 ("x-model-used", fields.model.as_deref()),
                 ("x-router-reason", fields.reason),
             ];
-            for (name, value) in facts {
+            for (name, value) in values {
                 if let Some(value) = value.and_then(header_value) {
                     headers.insert(name, value);
                 }
@@ -126,16 +122,15 @@ impl RequestRecord {
     }
 }
 
-/// Foreign text as a header's value.
+/// Foreign text as a header value.
 fn header_value(text: &str) -> Option<HeaderValue> {
     let visible = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     HeaderValue::from_str(&prefix(text, MAX_FOREIGN_CHARS).chars().map(visible).collect::<String>()).ok()
 }
 
-/// The layer.
 pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let account = RequestRecord::default();
-    request.extensions_mut().insert(account.clone());
+    let record = RequestRecord::default();
+    request.extensions_mut().insert(record.clone());
     let id = request.extensions().get::<RequestId>().cloned();
     let mut line = LogLine {
         id: id.map_or_else(String::new, |id| id.as_str().to_owned()),
@@ -143,14 +138,14 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
         path: request.uri().path().to_owned(),
         route: request.extensions().get::<MatchedPath>().cloned(),
         metrics: app.metrics.clone(),
-        record: account.clone(),
+        record: record.clone(),
         start: Instant::now(),
         status: CLIENT_CLOSED_REQUEST,
         bytes: 0,
         cause: None,
     };
     let mut response = next.run(request).await;
-    account.insert_headers(&mut response);
+    record.insert_headers(&mut response);
     line.status = response.status().as_u16();
     if let Some(Rejected(code)) = response.extensions().get() {
         line.metrics.record_rejection(*code);
@@ -160,11 +155,11 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
         line.bytes = response.body().size_hint().exact().unwrap_or_else(|| content_length(&response));
         return response;
     }
-    line.status = CLIENT_CLOSED_REQUEST; // unless the stream says otherwise before its end
+    line.status = CLIENT_CLOSED_REQUEST; // unless the stream records its outcome
     response.map(|body| Body::from_stream(LoggedBody { body: body.into_data_stream(), line }))
 }
 
-/// A body, and the line that is written when it is over or given up.
+/// A body, and the log line that is written when it ends or is dropped.
 struct LoggedBody {
     body: BodyDataStream,
     line: LogLine,
@@ -175,50 +170,50 @@ impl Stream for LoggedBody {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let polled = self.body.poll_next_unpin(context);
-        if let Poll::Ready(Some(Ok(piece))) = &polled {
-            self.line.bytes += piece.len() as u64;
+        if let Poll::Ready(Some(Ok(chunk))) = &polled {
+            self.line.bytes += chunk.len() as u64;
         }
         polled
     }
 }
 
-/// The line. It is written and counted when dropped, which a caller's leaving does, too.
+/// The log line, written and counted on drop: also if the client disconnects.
 struct LogLine {
     id: String,
     method: Method,
     path: String,
-    /// The router's name of the path; none where it is none of ours.
+    /// The route, if the path is one of ours.
     route: Option<MatchedPath>,
     metrics: Arc<Metrics>,
     record: RequestRecord,
     start: Instant,
     status: u16,
-    /// Of the answer's body.
+    /// Bytes of the response body.
     bytes: u64,
     cause: Option<String>,
 }
 
 impl Drop for LogLine {
     fn drop(&mut self) {
-        let took = self.start.elapsed();
+        let elapsed = self.start.elapsed();
         if let Some(StreamOutcome { status, cause }) = self.record.read(|fields| fields.outcome.clone()) {
             (self.status, self.cause) = (status, cause);
         }
         macro_rules! line {
-            ($level:ident, $known:expr, $cause:expr) => {
+            ($level:ident, $fields:expr, $cause:expr) => {
                 $level!(
                     request_id = self.id,
-                    caller = $known.caller.as_deref(),
-                    client = $known.client.map(tracing::field::display),
+                    caller = $fields.caller.as_deref(),
+                    client = $fields.client.map(tracing::field::display),
                     method = %prefix(self.method.as_str(), MAX_FOREIGN_CHARS),
                     path = prefix(&self.path, MAX_FOREIGN_CHARS),
-                    route_kind = $known.route_kind,
-                    backend = $known.backend.as_deref(),
-                    model = $known.model.as_deref().map(|model| prefix(model, MAX_FOREIGN_CHARS)),
-                    reason = $known.reason,
+                    route_kind = $fields.route_kind,
+                    backend = $fields.backend.as_deref(),
+                    model = $fields.model.as_deref().map(|model| prefix(model, MAX_FOREIGN_CHARS)),
+                    reason = $fields.reason,
                     status = self.status,
                     bytes = self.bytes,
-                    ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                    ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
                     cause = $cause,
                     "request"
                 )
@@ -227,7 +222,7 @@ impl Drop for LogLine {
         let cause = self.cause.as_deref().map(|cause| prefix(cause, 3 * MAX_FOREIGN_CHARS));
         let route = self.route.as_ref().map(MatchedPath::as_str);
         self.record.read(|fields| {
-            self.metrics.record_request(route, fields.backend.as_deref(), self.status, took);
+            self.metrics.record_request(route, fields.backend.as_deref(), self.status, elapsed);
         });
         self.record.read(|fields| match self.status {
             500.. => line!(error, fields, cause),
@@ -247,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn foreign_text_in_a_header_is_visible_and_short() {
+    fn foreign_text_in_a_header_is_visible_and_bounded() {
         assert_eq!(header_value("sd xl\r\nx: y\u{e9}").unwrap(), "sd xl??x: y?");
         assert_eq!(header_value(&"x".repeat(999)).unwrap().len(), MAX_FOREIGN_CHARS);
     }

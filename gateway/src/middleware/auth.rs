@@ -1,5 +1,5 @@
-//! The gate: which `Host` we answer to, which web page may speak, which address may come, whose token is good.
-//! Denies by default: whatever is not in [`RouteAccess::for_path`] needs a token.
+//! Who may come in: which `Host` we answer to, which web page may send requests, which address, whose token. Every path that
+//! is not in [`RouteAccess::for_path`] needs a token.
 
 use std::sync::Arc;
 
@@ -22,24 +22,24 @@ use crate::{
     error::ApiError,
 };
 
-/// A caller who showed a good token, or whom nobody asks for one: that one has none.
+/// An authenticated client; without a token if none is required.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Caller(Option<Arc<Token>>);
 
 impl Caller {
-    /// Whether everybody's pictures are there for it.
+    /// Whether it sees the images of all owners.
     pub(crate) fn sees_all(&self) -> bool {
         self.0.as_ref().is_none_or(|token| token.sees_all)
     }
 
-    /// What the pictures that it makes are noted under.
+    /// The owner that its images are stored under.
     pub(crate) fn owner(&self) -> Option<&str> {
         self.0.as_ref().map(|token| token.owner())
     }
 
-    /// Whether a picture that is noted under this is its own.
-    pub(crate) fn is_owner(&self, noted: &str) -> bool {
-        self.0.as_ref().is_some_and(|token| token.is_owner(noted))
+    /// Whether an image of this owner is its own.
+    pub(crate) fn is_owner(&self, owner: &str) -> bool {
+        self.0.as_ref().is_some_and(|token| token.is_owner(owner))
     }
 
     /// The name of its token.
@@ -48,14 +48,14 @@ impl Caller {
     }
 }
 
-/// Which check guards a path. Told by the raw path, exactly.
+/// Which check guards a path. Compares the raw path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RouteAccess {
-    /// Bare liveness and readiness.
+    /// Liveness and readiness.
     Public,
-    /// Pictures and the page: by address.
+    /// The page and its images: by address.
     Address,
-    /// Everything else: by token, and by address where a list is set.
+    /// Everything else: by token, and by address if a list is set.
     Token,
 }
 
@@ -70,20 +70,19 @@ impl RouteAccess {
     }
 }
 
-/// What becomes of a request that is not refused.
+/// What to do with a request that is not refused.
 #[derive(Debug)]
 enum AuthOutcome {
-    /// To its route, with a good token, or where nobody is asked for one.
+    /// To its route, with a valid token, or without one if none is required.
     Authenticated(Caller),
-    /// To its route, which the address alone guards.
+    /// To its route, which only the address guards.
     Anonymous,
-    /// A browser asks whether a page may send a request; it may.
+    /// An allowed CORS preflight.
     Preflight,
-    /// A person opened the bare address.
+    /// A browser at `/`.
     StartPage,
 }
 
-/// The layer.
 pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let access = &app.config.access;
     let client = match ClientInfo::of(&request, &access.trusted_proxies) {
@@ -103,7 +102,7 @@ pub(crate) async fn layer(State(app): State<App>, mut request: Request, next: Ne
     next.run(request).await
 }
 
-/// The layer of a listener that asks nobody for a token.
+/// The layer of a listener that requires no token.
 pub(crate) async fn layer_without_token(State(app): State<App>, request: Request, next: Next) -> Response {
     let access = &app.config.access;
     let client = match ClientInfo::of(&request, &access.trusted_proxies) {
@@ -111,11 +110,11 @@ pub(crate) async fn layer_without_token(State(app): State<App>, request: Request
         Err(error) => return ApiError::Address(error).into_response(),
     };
     let guard = &access.guard;
-    let ours =
+    let checked =
         guard.check_host(&request, &client).and_then(|()| guard.check_origin(request.headers(), &client));
-    match ours {
+    match checked {
         Ok(()) => next.run(request).await,
-        Err(refusal) => ApiError::Guard(refusal).into_response(),
+        Err(error) => ApiError::Guard(error).into_response(),
     }
 }
 
@@ -127,18 +126,18 @@ fn authorize(
 ) -> Result<AuthOutcome, ApiError> {
     let path = request.uri().path();
     let access_rule = RouteAccess::for_path(path);
-    let (preflight, home) =
+    let (preflight, start_page) =
         (is_preflight(request) && is_covered_by_cors(path), path == "/" && wants_page(request));
     access.guard.check_host(request, client).map_err(ApiError::Guard)?;
-    if access_rule != RouteAccess::Token || !access.auth_required || preflight || home {
+    if access_rule != RouteAccess::Token || !access.auth_required || preflight || start_page {
         access.guard.check_origin(request.headers(), client).map_err(ApiError::Guard)?;
     }
-    if home {
-        return Ok(AuthOutcome::StartPage); // whether the address may see the page is asked there
+    if start_page {
+        return Ok(AuthOutcome::StartPage); // `/ui` checks the address
     }
     check_address(access, client, access_rule).map_err(ApiError::Address)?;
     if preflight {
-        return Ok(AuthOutcome::Preflight); // browsers show no token when they ask
+        return Ok(AuthOutcome::Preflight); // browsers send no token with a preflight
     }
     if !access.auth_required {
         return Ok(AuthOutcome::Authenticated(Caller::default()));
@@ -166,15 +165,15 @@ fn check_address(
     client.check_address(ranges, access_rule == RouteAccess::Token && access.auth_required)
 }
 
-/// The token that the one `Authorization` header holds. Every token is compared, so that the time taken does not tell
-/// which.
+/// The token in the `Authorization` header. All tokens are compared, so that the time taken does not reveal which one
+/// matches.
 fn find_token(access: &AccessConfig, headers: &HeaderMap) -> Option<Arc<Token>> {
     let credential = bearer_credential(headers)?;
-    let found = access
+    let token = access
         .tokens
         .iter()
         .fold(None, |found, token| if token.secret.matches(credential) { Some(token) } else { found });
-    found.cloned()
+    token.cloned()
 }
 
 /// Whether a browser asks for a page to show to a person. Programs, and pages that fetch, do not ask for HTML.

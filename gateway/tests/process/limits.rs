@@ -122,8 +122,12 @@ fn files_are_reserved_before_the_backend_is_asked() {
     let tight = start(&temp_dir("descriptors-tight"), &backend, &format!("ulimit -n {limit};"));
     let refused = generate(&tight, 10);
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
-    for part in ["gateway_overloaded", &format!("left of its {limit}"), "ulimit -n", "x-should-retry: false"]
-    {
+    for part in [
+        "gateway_overloaded",
+        &format!("all of its {limit} file descriptors"),
+        "ulimit -n",
+        "x-should-retry: false",
+    ] {
         assert!(refused.contains(part), "{part} in {refused}");
     }
     assert_eq!(backend.requests.load(Ordering::SeqCst), 0, "no GPU time was spent");

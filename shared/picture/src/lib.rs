@@ -1,5 +1,5 @@
-//! What counts as a picture: bytes that are structurally whole, with pixels in them and a size that their data can have.
-//! Nothing else is stored or sent, so a cut-off download, an HTML error page or a head over nothing never becomes a picture.
+//! Validates images: the structure is complete, there are pixels, and enough data for the size. Nothing else is stored or
+//! sent: no truncated download, no HTML error page, no header without an image.
 
 pub mod painter;
 mod scan;
@@ -8,7 +8,7 @@ use std::fmt;
 
 pub use self::scan::Scanner;
 
-/// The formats that are stored and sent.
+/// The supported formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// PNG.
@@ -29,7 +29,7 @@ impl Format {
         }
     }
 
-    /// The file name's ending.
+    /// The file name extension.
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -47,22 +47,22 @@ impl Format {
         }
     }
 
-    /// Tells the format of a whole picture.
+    /// The format of a complete image.
     pub fn detect(bytes: &[u8]) -> Result<Self, InvalidImage> {
-        let mut walk = Scanner::default();
-        walk.feed(bytes);
-        walk.finish()
+        let mut scanner = Scanner::default();
+        scanner.feed(bytes);
+        scanner.finish()
     }
 }
 
-/// Why bytes are not a picture.
+/// Why bytes are not an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvalidImage {
-    /// They do not begin like PNG, JPEG or WebP.
+    /// No signature of PNG, JPEG or WebP.
     UnknownFormat,
-    /// They begin like one and are damaged or end too early.
+    /// Damaged or truncated.
     Truncated(Format),
-    /// They are whole as far as the structure goes, and have no pixels, or less data than a picture of that size needs.
+    /// The structure is complete, but there are no pixels, or less data than the size needs.
     NoPixels(Format),
 }
 

@@ -1,16 +1,16 @@
-//! The painter: a procedural picture that is deterministic in prompt, seed and size, and says on its face that
-//! no model made it. For the sidecar's builtin engine and the gateway's mock.
+//! Draws placeholder images that depend only on prompt, seed and size, and say that no model made them. For the sidecar's
+//! builtin engine and the gateway's mock.
 
 use font8x8::{BASIC_FONTS, UnicodeFonts};
 
 use wire::openai::images::ImageSize;
 
-/// What to paint.
+/// A placeholder image.
 #[derive(Debug, Clone, Copy)]
 pub struct ProceduralImage<'a> {
-    /// Who paints, for the first line on the picture, for example `ada2-sidecar builtin engine`.
+    /// Its maker, for the first line of the caption, for example `ada2-sidecar builtin engine`.
     pub label: &'a str,
-    /// Colours and waves come from it and the seed.
+    /// Determines colours and waves, together with the seed.
     pub prompt: &'a str,
     /// Same prompt, seed and size: same bytes.
     pub seed: u64,
@@ -19,7 +19,7 @@ pub struct ProceduralImage<'a> {
 }
 
 impl ProceduralImage<'_> {
-    /// Paints it, as a PNG.
+    /// Draws it, as a PNG.
     pub fn to_png(self) -> Vec<u8> {
         let mut canvas = Canvas::waves(self.size, mix(self.seed, self.prompt.as_bytes()));
         let prompt: String = self.prompt.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -40,8 +40,8 @@ struct Canvas {
 }
 
 impl Canvas {
-    /// Interfering waves in three colour channels: across, down and along the diagonal. Each depends on one number
-    /// only, so three tables of sines per channel suffice and a megapixel costs milliseconds.
+    /// Interfering waves per colour channel: horizontal, vertical and diagonal. Each depends on one coordinate only, so three
+    /// tables of sines per channel are enough and a megapixel takes milliseconds.
     fn waves(size: ImageSize, mut state: u64) -> Self {
         let (width, height) = (size.width as usize, size.height as usize);
         let mut rgb = vec![0; width * height * 3];
@@ -58,7 +58,7 @@ impl Canvas {
         Self { width, height, rgb }
     }
 
-    /// White letters on a dark band at the bottom, scaled to the picture and cut at its edge.
+    /// White text on a dark band at the bottom, scaled to the image and clipped at its edge.
     fn caption(&mut self, lines: &[String]) {
         let scale = (self.width / 320).clamp(1, 4);
         let line = 10 * scale;
@@ -98,12 +98,12 @@ impl Canvas {
         encoder
             .write_header()
             .and_then(|mut writer| writer.write_image_data(&self.rgb))
-            .expect("a Vec takes every byte, and the buffer has the size that the header says");
+            .expect("writing to a Vec cannot fail, and the buffer has the header's size");
         bytes
     }
 }
 
-/// One axis of waves, from -1 to 1.
+/// A table of waves along one axis, from -1 to 1.
 #[expect(clippy::cast_precision_loss, reason = "colours, not arithmetic")]
 fn wave(length: usize, state: &mut u64) -> Vec<f32> {
     let mut pick =
@@ -122,7 +122,7 @@ fn shade(level: f32) -> u8 {
     (127.5 + level * 100.0).clamp(0.0, 255.0) as u8
 }
 
-/// FNV-1a over the prompt, then one round of SplitMix64 with the seed.
+/// FNV-1a of the prompt, then one round of SplitMix64 with the seed.
 fn mix(seed: u64, prompt: &[u8]) -> u64 {
     let hash = prompt.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
@@ -131,7 +131,7 @@ fn mix(seed: u64, prompt: &[u8]) -> u64 {
     next(&mut state)
 }
 
-/// SplitMix64: the picture must stay the same in every version of ours, which no random-number library promises.
+/// SplitMix64: the image must be the same in every version, which no random-number library promises.
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut value = *state;
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn every_size_is_a_whole_png_even_where_the_caption_does_not_fit() {
+    fn every_size_is_a_complete_png_even_if_the_caption_does_not_fit() {
         for size in
             [ImageSize::new(8, 8), ImageSize::new(1024, 16), ImageSize::new(16, 1024), ImageSize::new(1, 1)]
         {

@@ -1,5 +1,5 @@
-//! Walking a picture's structure while its bytes come. What is behind is never needed again, so a picture need not be
-//! in memory to be judged. Pixels are not decoded; what is known is the least data that a picture of its size can have.
+//! Scans an image's structure while its bytes arrive, in one pass and without buffering the image. Pixels are not decoded; the
+//! least data that an image of its size can have is checked.
 
 mod jpeg;
 mod png;
@@ -9,10 +9,10 @@ use self::{jpeg::Jpeg, png::Png, webp::Webp};
 use super::{Format, InvalidImage};
 
 const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
-/// So many bytes tell the format.
+/// Bytes that identify the format.
 const SIGNATURE_LEN: usize = 12;
 
-/// A picture's structure, as far as its bytes came.
+/// Validates an image incrementally.
 #[derive(Debug, Default)]
 pub struct Scanner {
     head: Partial<SIGNATURE_LEN>,
@@ -21,7 +21,7 @@ pub struct Scanner {
 
 #[derive(Debug, Default)]
 enum FormatState {
-    /// Too few bytes came.
+    /// Too few bytes so far.
     #[default]
     Undetermined,
     Png(Png),
@@ -31,7 +31,7 @@ enum FormatState {
 }
 
 impl Scanner {
-    /// Goes on with the next bytes; where they are cut does not matter.
+    /// Scans the next chunk of bytes.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         if matches!(self.kind, FormatState::Undetermined) {
             let Some(head) = self.head.fill(&mut bytes) else { return };
@@ -40,7 +40,7 @@ impl Scanner {
         self.kind.feed(bytes);
     }
 
-    /// Tells the format, if all that came is one whole picture.
+    /// The format, if all bytes are exactly one complete image.
     pub fn finish(mut self) -> Result<Format, InvalidImage> {
         if matches!(self.kind, FormatState::Undetermined) {
             self.kind = FormatState::of(self.head.filled());
@@ -90,15 +90,15 @@ impl FormatState {
     }
 }
 
-/// Goes over `left` bytes; whether there are more behind them.
+/// Skips `left` bytes; returns whether more follow.
 fn skip(left: &mut u64, bytes: &mut &[u8]) -> bool {
-    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-    *left -= here as u64;
-    *bytes = &bytes[here..];
+    let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+    *left -= skipped as u64;
+    *bytes = &bytes[skipped..];
     !bytes.is_empty()
 }
 
-/// The next `N` bytes, however they come.
+/// Collects `N` bytes from chunks of any size.
 #[derive(Debug)]
 struct Partial<const N: usize> {
     bytes: [u8; N],
@@ -112,12 +112,12 @@ impl<const N: usize> Default for Partial<N> {
 }
 
 impl<const N: usize> Partial<N> {
-    /// Takes what is missing; all of them, once they are there.
+    /// Takes what is missing; returns the bytes once they are complete.
     fn fill(&mut self, from: &mut &[u8]) -> Option<[u8; N]> {
         self.fill_first(N, from)
     }
 
-    /// The same of the first `wanted` of them; the others are what they were.
+    /// The same for the first `count` bytes; the others are unspecified.
     fn fill_first(&mut self, count: usize, from: &mut &[u8]) -> Option<[u8; N]> {
         let (more, rest) = from.split_at(from.len().min(count - self.filled));
         self.bytes[self.filled..self.filled + more.len()].copy_from_slice(more);

@@ -1,5 +1,4 @@
-//! Whole pictures, damaged ones, and such with nothing in them. What real encoders write is tested where they are
-//! (`ada2-sidecar`).
+//! Complete, damaged and empty images. The output of real encoders is tested in `ada2-sidecar`.
 
 use super::*;
 
@@ -22,7 +21,7 @@ fn png() -> Vec<u8> {
     png_of([2, 2], [8, 2, 0], b"x\x9cdeflated")
 }
 
-/// Of this frame and these entropy-coded bytes, behind a segment that is nothing's business.
+/// A JPEG with this frame and entropy-coded data, after a segment to skip.
 fn jpeg_of(marker: u8, height: u16, width: u16, data: &[u8]) -> Vec<u8> {
     let ([h0, h1], [w0, w1]) = (height.to_be_bytes(), width.to_be_bytes());
     let frame = [0xFF, marker, 0, 11, 8, h0, h1, w0, w1, 1, 1, 0x11, 0];
@@ -87,7 +86,7 @@ fn all() -> [Vec<u8>; 5] {
 }
 
 #[test]
-fn whole_pictures_are_told_by_their_bytes() {
+fn complete_images_are_detected() {
     assert_eq!(Format::detect(&png()), Ok(Format::Png));
     assert_eq!(Format::detect(&jpeg()), Ok(Format::Jpeg));
     assert_eq!(Format::detect(&webp()), Ok(Format::Webp));
@@ -98,7 +97,7 @@ fn whole_pictures_are_told_by_their_bytes() {
 }
 
 #[test]
-fn cut_off_anywhere_or_with_a_tail_is_no_picture() {
+fn a_truncated_image_or_one_with_a_tail_is_invalid() {
     for whole in all() {
         for end in 0..whole.len() {
             assert!(Format::detect(&whole[..end]).is_err(), "cut at {end} of {}", whole.len());
@@ -108,7 +107,7 @@ fn cut_off_anywhere_or_with_a_tail_is_no_picture() {
 }
 
 #[test]
-fn what_no_picture_has_is_refused() {
+fn malformed_structures_are_refused() {
     let mut lying = png();
     lying[11] = 12; // the head's length
     assert!(Format::detect(&lying).is_err());
@@ -148,7 +147,7 @@ fn the_head_of_the_deflated_data_may_lie_in_several_chunks_and_come_byte_by_byte
 }
 
 #[test]
-fn a_picture_without_pixels_is_none() {
+fn an_image_without_pixels_is_invalid() {
     let hollow = |format, bytes: &[u8], why: &str| {
         assert_eq!(Format::detect(bytes), Err(InvalidImage::NoPixels(format)), "{why}");
     };
@@ -186,7 +185,7 @@ fn a_picture_without_pixels_is_none() {
 }
 
 #[test]
-fn heads_that_cannot_be_are_refused() {
+fn invalid_headers_are_refused() {
     let refused = |bytes: &[u8], why: &str| {
         assert!(matches!(Format::detect(bytes), Err(InvalidImage::Truncated(_))), "{why}");
     };
@@ -226,7 +225,7 @@ fn heads_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn the_least_data_of_an_interlaced_picture_are_those_of_its_passes() {
+fn the_least_data_of_an_interlaced_image_is_that_of_its_passes() {
     let least = |interlaced| {
         let fits = |data: usize| {
             let data = [&b"x\x9c"[..], &vec![7; data - 2]].concat();
@@ -241,7 +240,7 @@ fn the_least_data_of_an_interlaced_picture_are_those_of_its_passes() {
 
 proptest::proptest! {
     #[test]
-    fn where_bytes_are_cut_does_not_matter(kind in 0..5usize, cuts: [u8; 4], at: usize, byte: u8) {
+    fn chunk_boundaries_do_not_matter(kind in 0..5usize, cuts: [u8; 4], at: usize, byte: u8) {
         let whole = all()[kind].clone();
         let mut damaged = whole.clone();
         damaged[at % whole.len()] = byte;
@@ -281,7 +280,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn a_size_is_believed_only_as_far_as_its_data_go(width: u32, height: u32, data in 0..2000usize, depth in 0..2usize) {
+    fn a_size_needs_enough_data(width: u32, height: u32, data in 0..2000usize, depth in 0..2usize) {
         let (width, height) = (width >> 1, height >> 1);
         let bytes = png_of([width, height], [[8, 16][depth], 6, 0], &vec![0; data]);
         let pixels = u128::from(width) * u128::from(height) * [4, 8][depth];

@@ -1,6 +1,4 @@
-//! What the sidecar says on `/readyz`. The report is fact; what a reader concludes from it (thresholds,
-//! hysteresis) is the reader's own business. Unknown words deserialise, so an older gateway survives a newer
-//! sidecar.
+//! The sidecar's `/readyz`. Unknown values deserialize, so that an older gateway understands a newer sidecar.
 
 mod gpu;
 
@@ -8,48 +6,48 @@ use serde::{Deserialize, Serialize};
 
 pub use gpu::{FieldUnit, GpuReport};
 
-/// The answer of `/readyz`.
+/// The body of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReadyReport {
     /// The verdict.
     pub status: ReadyStatus,
-    /// Every check, in a fixed order.
+    /// All checks, in a fixed order.
     pub checks: Vec<Check>,
-    /// The last reading of the GPU; absent where there is none.
+    /// The last reading of the GPU, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<GpuReport>,
-    /// The engine behind.
+    /// The engine.
     pub engine: EngineReport,
-    /// Unix seconds since the status is what it is.
+    /// When the status changed last, in Unix seconds.
     pub since: u64,
-    /// Unix seconds of the GPU reading, or of the verdict where there is no GPU.
+    /// When the GPU was read, or without a GPU the verdict was made, in Unix seconds.
     pub sampled_at: f64,
 }
 
 impl ReadyReport {
-    /// Whether work is admitted.
+    /// Whether requests are admitted.
     pub fn admits(&self) -> bool {
         matches!(self.status, ReadyStatus::Ready | ReadyStatus::Degraded)
     }
 
-    /// The checks that fail, in words, for an error message: `vram_headroom: …; engine_queue: …`.
+    /// The messages of the failing checks: `vram_headroom: …; engine_queue: …`.
     pub fn failing_message(&self) -> String {
         self.join_messages(CheckStatus::Fail)
     }
 
-    /// Whether this check fails, and no other.
+    /// Whether this check alone fails.
     pub fn fails_only(&self, name: &str) -> bool {
         let mut failing = self.checks.iter().filter(|check| check.status == CheckStatus::Fail);
         failing.next().is_some_and(|check| check.name == name) && failing.next().is_none()
     }
 
-    /// How many picture requests it takes at once, as its check `slots` observes: `1 of 4 taken`.
+    /// How many image requests it runs at once, from its check `slots`: `1 of 4 taken`.
     pub fn max_concurrency(&self) -> Option<usize> {
         let slots = self.checks.iter().find(|check| check.name == "slots")?;
         slots.observed.split_once(" of ")?.1.split(' ').next()?.parse().ok()
     }
 
-    /// The checks that warn, in words.
+    /// The messages of the checks that warn.
     pub fn warnings(&self) -> Vec<String> {
         self.checks
             .iter()
@@ -79,13 +77,13 @@ impl ReadyReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadyStatus {
-    /// Everything that gates passes.
+    /// All checks that gate pass.
     Ready,
-    /// Work is admitted, and something wants attention.
+    /// Requests are admitted, but something needs attention.
     Degraded,
-    /// Work is refused.
+    /// Requests are refused.
     NotReady,
-    /// A word from a newer version.
+    /// A value of a newer version.
     #[serde(other)]
     Unrecognized,
 }
@@ -93,17 +91,17 @@ pub enum ReadyStatus {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// Its fixed name.
+    /// Its stable name.
     pub name: String,
     /// Its result.
     pub status: CheckStatus,
-    /// What was seen.
+    /// What was observed.
     #[serde(default)]
     pub observed: String,
     /// What would pass.
     #[serde(default)]
     pub expected: String,
-    /// Where it does not pass: what is wrong, and what the operator does about it.
+    /// If it does not pass: what is wrong, and what to do about it.
     #[serde(default)]
     pub message: String,
 }
@@ -120,7 +118,7 @@ impl Check {
         }
     }
 
-    /// The same check with another result and the sentence that explains it.
+    /// Replaces the result, with a message that explains it.
     #[must_use]
     pub fn with_status(mut self, status: CheckStatus, message: impl Into<String>) -> Self {
         self.status = status;
@@ -139,11 +137,11 @@ impl Check {
 pub enum CheckStatus {
     /// As expected.
     Pass,
-    /// Wants attention; does not gate.
+    /// Needs attention; requests are admitted.
     Warn,
-    /// Gates.
+    /// Requests are refused.
     Fail,
-    /// Cannot be told here, or a word from a newer version; never a failure.
+    /// Not available here, or a value of a newer version; never a failure.
     #[serde(other)]
     Unknown,
 }
@@ -159,9 +157,9 @@ pub struct EngineReport {
     /// Its version, once read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Jobs in it, waiting or running, whoever sent them.
+    /// Jobs in its queue, pending or running, from all clients.
     pub queue_depth: u64,
-    /// How many models it offers.
+    /// How many models it has.
     pub models: usize,
 }
 
@@ -170,18 +168,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_a_newer_sidecar_are_survived() {
+    fn values_of_a_newer_sidecar_deserialize() {
         let json = r#"{"status":"resting","since":1,"sampled_at":1.5,"new":true,
             "checks":[{"name":"mood","status":"sideways"}],
             "engine":{"kind":"dream","queue_depth":0,"models":1,"extra":[]}}"#;
         let report: ReadyReport = serde_json::from_str(json).unwrap();
         assert_eq!(report.status, ReadyStatus::Unrecognized);
         assert_eq!(report.checks[0].status, CheckStatus::Unknown);
-        assert!(!report.admits(), "what is not understood admits nothing");
+        assert!(!report.admits(), "an unknown status admits nothing");
     }
 
     #[test]
-    fn the_sidecars_own_limit_is_read_from_its_slots() {
+    fn the_sidecars_limit_is_parsed_from_its_slots() {
         let limit = |name: &str, observed: &str| {
             let check = Check::pass(name, observed, "any");
             let engine =
@@ -198,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_says_why() {
+    fn the_summary_has_the_failing_checks() {
         let fail = Check::pass("engine_queue", "paused", "running")
             .with_status(CheckStatus::Fail, "paused: resume it");
         let report = ReadyReport {

@@ -1,4 +1,14 @@
-//! What `ada2-sidecar` and `gateway` say to each other and to their clients: OpenAI shapes and the readiness report.
+//! The interfaces between client, `gateway` and `ada2-sidecar`: the OpenAI dialect and the readiness report.
 
 pub mod health;
-pub mod openai;
+
+/// The OpenAI dialect that both programs speak: parsing requests, writing responses and errors.
+pub mod openai {
+    pub mod data_url;
+    pub mod error;
+    pub mod fields;
+    pub mod images;
+    pub mod inline_images;
+    pub mod models;
+    pub mod object;
+}

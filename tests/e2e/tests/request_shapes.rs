@@ -147,7 +147,7 @@ async fn whole_numbers_with_a_point_any_seed_and_no_guidance() {
     for (more, param, words) in [
         (json!({"n": 1.5}), "n", "whole number"),
         (json!({"steps": 20.5}), "steps", "from 1 to 150"),
-        (json!({"seed": -2}), "seed", "from 0 to 4294967295, or -1 for any"),
+        (json!({"seed": -2}), "seed", "from 0 to 4294967295, or -1 for a random one"),
         (json!({"seed": 4_294_967_296_u64}), "seed", "from 0 to 4294967295"),
         (json!({"seed": 0.5}), "seed", "whole number"),
         (json!({"guidance_scale": 0.5}), "guidance_scale", "0 (none) or a number from 1 to 30"),

@@ -1,13 +1,13 @@
-//! A JPEG, marker by marker.
+//! Scans a JPEG, marker by marker.
 
 use super::{Partial, skip};
 
-/// Bytes of a frame's head before its components: precision, height, width, number of components.
+/// Bytes of a frame header before its components: precision, height, width, number of components.
 const FRAME_HEADER_LEN: usize = 6;
-/// Bytes for each component.
+/// Bytes per component.
 const COMPONENT_LEN: u64 = 3;
 
-/// A frame's head, then scans with entropy-coded data, up to the end marker. Bytes behind the end are refused.
+/// A frame header, then scans with entropy-coded data, up to the end marker. Bytes after the end are refused.
 #[derive(Debug, Default)]
 pub(super) struct Jpeg {
     state: JpegState,
@@ -17,42 +17,49 @@ pub(super) struct Jpeg {
     data: u64,
 }
 
-/// What the frame's head says.
+/// A frame header.
 #[derive(Debug)]
 struct Frame {
     width: u16,
     height: u16,
-    /// Pixel blocks that a byte of data can stand for, at the very most.
+    /// The most pixel blocks that a byte of data can encode.
     max_blocks_per_byte: u64,
 }
 
-/// What a segment is.
+/// The kind of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Segment {
-    /// A frame's head; by its marker.
+    /// A frame header, with its marker.
     Frame(u8),
-    /// A scan's head.
+    /// A scan header.
     Scan,
     Other,
 }
 
-/// Where in a JPEG the next byte is.
+/// The position of the next byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum JpegState {
-    /// Where a marker must begin.
+    /// At the start of a marker.
     #[default]
     Marker,
-    /// Behind 0xFF.
+    /// After 0xFF.
     Code,
-    /// In a segment's length, of which so many bytes came.
-    Length { of: Segment, high: Option<u8> },
-    /// In a segment, before so many bytes of it.
-    Segment { of: Segment, left: u64 },
-    /// In entropy-coded data, maybe behind 0xFF.
-    Entropy { marked: bool },
-    /// Behind the end marker.
+    /// In a segment's length, with its high byte if that has arrived.
+    Length {
+        of: Segment,
+        high: Option<u8>,
+    },
+    /// In a segment, with so many bytes left.
+    Segment {
+        of: Segment,
+        left: u64,
+    },
+    /// In entropy-coded data, perhaps after 0xFF.
+    Entropy {
+        marked: bool,
+    },
+    /// After the end marker.
     End,
-    /// Where no JPEG goes.
     Malformed,
 }
 
@@ -84,7 +91,7 @@ impl Jpeg {
                     continue;
                 }
                 JpegState::Malformed => return,
-                at => self.state = self.step(at, byte),
+                state => self.state = self.step(state, byte),
             }
             bytes = rest;
         }
@@ -94,7 +101,7 @@ impl Jpeg {
         self.state == JpegState::End
     }
 
-    /// Whether the data can be those of so many pixels.
+    /// Whether there is enough data for the size.
     pub(super) fn has_pixels(&self) -> bool {
         self.frame.as_ref().is_some_and(|frame| {
             let blocks = u64::from(frame.width.div_ceil(8)) * u64::from(frame.height.div_ceil(8));
@@ -102,9 +109,8 @@ impl Jpeg {
         })
     }
 
-    /// Where one byte leads.
-    fn step(&mut self, at: JpegState, byte: u8) -> JpegState {
-        match (at, byte) {
+    fn step(&mut self, state: JpegState, byte: u8) -> JpegState {
+        match (state, byte) {
             (JpegState::Marker, 0xFF) => JpegState::Code,
             (JpegState::Length { of, high: None }, _) => JpegState::Length { of, high: Some(byte) },
             (JpegState::Length { of, high: Some(high) }, _) => {
@@ -120,7 +126,7 @@ impl Jpeg {
                     None => JpegState::Malformed,
                 }
             }
-            (JpegState::Entropy { .. }, 0xFF) => at,
+            (JpegState::Entropy { .. }, 0xFF) => state,
             // A stuffed byte, or a restart.
             (JpegState::Entropy { .. }, 0x00) => {
                 self.data += 1;
@@ -140,7 +146,7 @@ impl Jpeg {
             (0xFF, _) => return JpegState::Code,
             (0x01 | 0xD0..=0xD7, _) => return JpegState::Marker,
             (0xD9, true) => return JpegState::End,
-            // A scan and the end are those of a frame. A second frame is of a hierarchy, which nobody writes.
+            // No scan or end without a frame. A second frame is a hierarchical JPEG, which nobody writes.
             (0x00 | 0xD8 | 0xD9, _) | (0xDA, false) => return JpegState::Malformed,
             _ if is_frame && self.frame.is_some() => return JpegState::Malformed,
             _ if is_frame => Segment::Frame(code),
@@ -158,8 +164,8 @@ impl Jpeg {
         self.frame = Some(Frame {
             width: u16::from_be_bytes([w0, w1]),
             height: u16::from_be_bytes([h0, h1]),
-            // With Huffman's codes a block has at least a bit, were it one for four blocks of a component that is
-            // sampled less; an arithmetic coder comes below that, and has no bound that is known as well.
+            // With Huffman codes a block has at least one bit, perhaps one for four blocks of a subsampled component. An
+            // arithmetic coder needs less, with no known bound.
             max_blocks_per_byte: if code < 0xC8 { 8 * 4 } else { 4096 },
         });
         JpegState::Segment { of: Segment::Other, left: length - FRAME_HEADER_LEN as u64 }

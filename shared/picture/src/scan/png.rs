@@ -1,55 +1,53 @@
-//! A PNG, chunk by chunk.
+//! Scans a PNG, chunk by chunk.
 
 use super::{Partial, skip};
 
-/// Bytes of the head.
 const IHDR_LEN: u32 = 13;
-/// zlib's number for deflate, in the lower half of its first byte.
+/// zlib's compression method, in the low half of its first byte.
 const DEFLATE: u16 = 8;
-/// Deflate makes at most so many bytes of one: two bits repeat 258.
+/// Deflate's highest compression ratio: two bits repeat 258 bytes.
 const MAX_DEFLATE_RATIO: u128 = 1032;
-/// What zlib puts around the deflated data: two bytes before, a checksum of four behind.
+/// zlib's header of two bytes and checksum of four.
 const ZLIB_OVERHEAD: u64 = 6;
-/// The shortest deflated data that are not empty.
+/// The shortest deflate stream that is not empty.
 const MIN_DEFLATED_LEN: u64 = 3;
-/// Where each pass of an interlaced picture begins, and how far its pixels are apart: x, then y.
+/// Start and step of each pass of an interlaced image: x, then y.
 const PASSES: [[u32; 4]; 7] =
     [[0, 8, 0, 8], [4, 8, 0, 8], [0, 4, 4, 8], [2, 4, 0, 4], [0, 2, 2, 4], [1, 2, 0, 2], [0, 1, 1, 2]];
 
-/// IHDR first, a palette where colours are numbers, at least one IDAT, IEND last, every length inside the file, nothing
-/// behind.
+/// IHDR first, a palette for indexed colours, at least one IDAT, IEND last, every length inside the file, nothing after the
+/// end.
 #[derive(Debug, Default)]
 pub(super) struct Png {
     chunk: Partial<8>,
     head: Partial<{ IHDR_LEN as usize }>,
     skip: u64,
     stage: PngStage,
-    /// Bytes that the pixels are before they are deflated; 0 where there are none.
+    /// Bytes of the uncompressed pixels.
     pixels: u128,
-    /// Bytes of all IDAT.
+    /// Bytes of all IDAT chunks.
     data: u64,
-    /// The first two of them, as one number, and how many of the two came.
+    /// The first two of them, as a number, and how many of the two have arrived.
     zlib: (u16, u64),
-    /// How many of the next bytes are among those two.
+    /// How many of the next bytes belong to those two.
     zlib_next: u64,
     needs_palette: bool,
 }
 
-/// Which of a PNG's chunks came.
+/// Which chunks have arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum PngStage {
     /// None.
     #[default]
     Begin,
-    /// The beginning of the head.
+    /// The header of IHDR.
     InHead,
-    /// The head.
+    /// IHDR.
     Head,
-    /// Pixels, too.
+    /// IDAT.
     Pixels,
-    /// The end.
+    /// IEND.
     End,
-    /// One that no PNG has there.
     Malformed,
 }
 
@@ -57,7 +55,7 @@ impl Png {
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while self.stage != PngStage::Malformed && self.skip_data(&mut bytes) {
             match self.stage {
-                PngStage::End => self.stage = PngStage::Malformed, // something is behind it
+                PngStage::End => self.stage = PngStage::Malformed, // bytes after the end
                 PngStage::InHead => {
                     let Some(head) = self.head.fill(&mut bytes) else { return };
                     self.stage =
@@ -72,8 +70,7 @@ impl Png {
         }
     }
 
-    /// Goes over a chunk's data, of which only the two bytes of zlib's head are of interest; whether there are more bytes
-    /// behind them.
+    /// Skips a chunk's data except for the two bytes of zlib's header; returns whether more bytes follow.
     fn skip_data(&mut self, bytes: &mut &[u8]) -> bool {
         while self.zlib_next > 0
             && let Some((first, rest)) = bytes.split_first()
@@ -113,11 +110,11 @@ impl Png {
         if &kind == b"IDAT" {
             self.zlib_next = (2 - self.zlib.1).min(length.into());
         }
-        // Four bytes of checksum follow the chunk's data.
+        // The data, and a checksum of four bytes.
         self.skip = u64::from(length) - self.zlib_next + 4;
     }
 
-    /// None where no PNG has such a head.
+    /// `None` for an invalid IHDR.
     fn parse_header(&mut self, head: [u8; IHDR_LEN as usize]) -> Option<()> {
         let [w0, w1, w2, w3, h0, h1, h2, h3, depth, colour, 0, 0, interlaced @ 0..=1] = head else {
             return None;
@@ -147,7 +144,7 @@ impl Png {
         self.stage == PngStage::End && self.zlib_next == 0 && self.skip == 0
     }
 
-    /// Whether the data can be those of so many pixels: deflated, as RFC 1950 has it, and enough.
+    /// Whether the data is a zlib stream (RFC 1950), and enough for the size.
     pub(super) fn has_pixels(&self) -> bool {
         let (head, received) = self.zlib;
         let is_deflated = received == 2 && (head >> 8) & 0xF == DEFLATE && head % 31 == 0;
@@ -159,7 +156,7 @@ impl Png {
     }
 }
 
-/// Bytes of so many rows, each behind a byte that names its filter.
+/// Bytes of the rows, each with a filter byte.
 fn rows(width: u32, height: u32, bits: u64) -> u128 {
     let row = (u128::from(width) * u128::from(bits)).div_ceil(8);
     if width == 0 { 0 } else { (row + 1) * u128::from(height) }

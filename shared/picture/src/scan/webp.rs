@@ -1,46 +1,46 @@
-//! A WebP, chunk by chunk.
+//! Scans a WebP, chunk by chunk.
 
 use super::{Partial, skip};
 
-/// Most bytes of a chunk that are looked at: the head of a frame of an animation.
+/// The longest chunk header that is parsed: that of an animation frame.
 const MAX_HEAD_LEN: usize = 16;
-/// Bytes of a lossy picture's head: tag, start code, width, height.
+/// Bytes of a lossy image's header: tag, start code, width, height.
 const LOSSY_HEAD_LEN: usize = 10;
-/// Of a lossless one's: signature, width, height, version.
+/// Bytes of a lossless image's header: signature, width, height, version.
 const LOSSLESS_HEAD_LEN: usize = 5;
-/// A lossless picture needs no bit for a pixel where all have one colour, but its codes are said in some bytes.
+/// A lossless image of a single colour needs no bits for its pixels, but some bytes for its codes.
 const MIN_LOSSLESS_LEN: u64 = LOSSLESS_HEAD_LEN as u64 + 3;
-/// Of what the extended format begins with: flags, canvas.
+/// Bytes of the extended header: flags, canvas.
 const EXTENDED_HEAD_LEN: usize = 10;
-/// The longest side that the format's pictures have; an animation's canvas is not made larger by those who write them.
+/// The longest side of an image; encoders do not write larger canvases.
 const MAX_SIDE: u32 = 1 << 14;
-/// Blocks of 16x16 pixels that a byte of lossy data can stand for. Each has at least three bits: its way of prediction
-/// costs as much at the probabilities that are fixed.
+/// The most blocks of 16x16 pixels that a byte of lossy data can encode. Each needs at least
+/// three bits for its prediction mode, whose probabilities are fixed.
 const MAX_BLOCKS_PER_BYTE: u64 = 16;
 
-/// The RIFF size and every chunk's size must end exactly at the file's end.
+/// The RIFF size and the last chunk must end exactly at the file's end.
 #[derive(Debug, Default)]
 pub(super) struct Webp {
     chunk: Partial<8>,
     chunk_head: Partial<MAX_HEAD_LEN>,
-    /// The chunk whose beginning is looked at, and its length.
+    /// The chunk whose header is being parsed, and its length.
     pending_chunk: Option<(WebpChunk, u64)>,
     skip: u64,
-    /// What the head says is behind its eight bytes, and what came of it.
+    /// The RIFF size, and how many of its bytes have arrived.
     size: u64,
     read: u64,
-    /// What the extended format says.
+    /// The canvas of the extended format.
     canvas: Option<(u32, u32)>,
-    /// Of the frame of an animation that is read: its size and what is left of it.
+    /// The current animation frame: its size and its remaining bytes.
     frame: Option<((u32, u32), u64)>,
-    /// The size that the picture in the chunk must have, where one is said.
+    /// The size that the next image must have, if known.
     expected: Option<(u32, u32)>,
     has_image: bool,
     lacks_data: bool,
     malformed: bool,
 }
 
-/// A chunk that is looked at.
+/// A chunk whose header is parsed.
 #[derive(Debug, Clone, Copy)]
 enum WebpChunk {
     Lossy,
@@ -61,7 +61,7 @@ impl WebpChunk {
 }
 
 impl Webp {
-    /// Behind the head, whose last four bytes count.
+    /// Starts after the file header, whose last four bytes count in `size`.
     pub(super) fn new(size: u32) -> Self {
         Self { size: size.into(), read: 4, ..Self::default() }
     }
@@ -73,7 +73,7 @@ impl Webp {
                 let Some(begin) = self.chunk_head.fill_first(kind.head_len(), &mut bytes) else { return };
                 self.pending_chunk = None;
                 self.skip = match kind {
-                    // What is inside follows as chunks.
+                    // Its content is chunks.
                     WebpChunk::Frame => 0,
                     _ => padded(length) - kind.head_len() as u64,
                 };
@@ -85,7 +85,7 @@ impl Webp {
         }
     }
 
-    /// None where no WebP has such a chunk.
+    /// `None` for an invalid chunk.
     fn enter(&mut self, head: [u8; 8]) -> Option<()> {
         let [a, b, c, d, length @ ..] = head;
         let length = u64::from(u32::from_le_bytes(length));
@@ -112,12 +112,12 @@ impl Webp {
         Some(())
     }
 
-    /// Whether no chunk with a picture and no canvas came before.
+    /// Whether no image and no canvas came before.
     const fn is_at_begin(&self) -> bool {
         self.canvas.is_none() && !self.has_image
     }
 
-    /// None where no WebP has such a beginning of a chunk.
+    /// `None` for an invalid header.
     fn parse_chunk_head(&mut self, kind: WebpChunk, length: u64, begin: [u8; MAX_HEAD_LEN]) -> Option<()> {
         let three = |at: usize| u32::from_le_bytes([begin[at], begin[at + 1], begin[at + 2], 0]);
         match kind {
@@ -133,7 +133,7 @@ impl Webp {
             WebpChunk::Lossy => {
                 let two = |at: usize| u32::from(u16::from_le_bytes([begin[at], begin[at + 1]]) & 0x3FFF);
                 let (tag, size) = (three(0), (two(6), two(8)));
-                // A frame of its own that begins with its start code and its first part.
+                // A key frame, with start code and first partition inside the chunk.
                 (tag & 1 == 0 && begin[3..6] == [0x9D, 0x01, 0x2A]).then_some(())?;
                 (u64::from(tag >> 5) + LOSSY_HEAD_LEN as u64 <= length).then_some(())?;
                 let blocks = u64::from(size.0.div_ceil(16)) * u64::from(size.1.div_ceil(16));
@@ -161,7 +161,7 @@ impl Webp {
         !self.malformed && at_chunk_boundary && self.frame.is_none() && self.read == self.size
     }
 
-    /// Whether the data can be those of so many pixels.
+    /// Whether there is enough data for the size.
     pub(super) const fn has_pixels(&self) -> bool {
         self.has_image && !self.lacks_data
     }

@@ -9,7 +9,7 @@ fn client(peer: &str, lines: &[(&'static str, &str)]) -> ClientInfo {
 }
 
 #[test]
-fn only_trusted_proxies_are_believed_and_from_the_right() {
+fn only_proxies_are_trusted_and_from_the_right() {
     for (peer, lines, address, doubtful) in [
         ("192.168.1.7", &[][..], "192.168.1.7", false),
         ("::ffff:192.168.1.7", &[], "192.168.1.7", false),
@@ -37,7 +37,7 @@ fn only_trusted_proxies_are_believed_and_from_the_right() {
 }
 
 #[test]
-fn every_spelling_of_a_forwarded_address_is_read() {
+fn every_notation_of_a_forwarded_address_is_parsed() {
     for (lines, address) in [
         (&[(XFF, "1.2.3.4:567")][..], "1.2.3.4"),
         (&[(XFF, "[2001:db8::1]:80")], "2001:db8::1"),
@@ -64,7 +64,7 @@ fn every_spelling_of_a_forwarded_address_is_read() {
 }
 
 #[test]
-fn what_hides_the_caller_or_disagrees_is_doubtful() {
+fn hidden_or_contradicting_addresses_are_uncertain() {
     for (lines, doubt) in [
         (&[("forwarded", "for=_hidden")][..], ForwardingError::Malformed),
         (&[("forwarded", "for=unknown")], ForwardingError::Malformed),

@@ -7,12 +7,12 @@ const KIND: HeaderValue = HeaderValue::from_static("multipart/form-data; boundar
 fn read(body: &str) -> Result<Vec<(String, bool, String)>, FormError> {
     let form = MultipartForm::parse(&KIND, body.as_bytes(), 3)?;
     let mut at = None;
-    let told = form.parts.into_iter().map(|part| {
+    let parts = form.parts.into_iter().map(|part| {
         assert!(at.is_none_or(|at| at == part.span.start), "they follow each other");
         at = Some(part.span.end);
         (part.name, part.is_file, body[part.content].to_owned())
     });
-    Ok(told.collect())
+    Ok(parts.collect())
 }
 
 /// One part with this head and content.
@@ -25,16 +25,16 @@ fn head(disposition: &str) -> String {
 }
 
 #[test]
-fn parts_are_told_by_name_and_place() {
+fn parts_have_names_and_positions() {
     let body = "before\r\n--XX \t\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n--XX\r\nX\r\n--X\r\n\r\n--XX\r\n\
                 content-type: a/b\r\nCONTENT-DISPOSITION:form-data;filename=x;name=b\r\n\r\n\r\n--XX--behind";
-    let told = |name: &str, is_file, content: &str| (name.to_owned(), is_file, content.to_owned());
-    assert_eq!(read(body), Ok(vec![told("a", false, "--XX\r\nX\r\n--X\r\n"), told("b", true, "")]));
+    let part = |name: &str, is_file, content: &str| (name.to_owned(), is_file, content.to_owned());
+    assert_eq!(read(body), Ok(vec![part("a", false, "--XX\r\nX\r\n--X\r\n"), part("b", true, "")]));
     assert_eq!(read("--XX--"), Ok(vec![]));
 }
 
 #[test]
-fn a_head_is_read_as_clients_write_it() {
+fn a_head_is_parsed_as_clients_write_it() {
     for (disposition, name, is_file) in [
         (r#"form-data; name="a b""#, "a b", false),
         ("form-data; name=a", "a", false),
@@ -47,13 +47,13 @@ fn a_head_is_read_as_clients_write_it() {
         (r#"Form-Data ; name="a"; filename="C:\x\y.png""#, "a", true),
         ("form-data; name=\"\u{e9}\"; x-name=b;", "\u{e9}", false),
     ] {
-        let told = Ok(vec![(name.to_owned(), is_file, "c".to_owned())]);
-        assert_eq!(read(&one(&head(disposition), "c")), told, "{disposition}");
+        let expected = Ok(vec![(name.to_owned(), is_file, "c".to_owned())]);
+        assert_eq!(read(&one(&head(disposition), "c")), expected, "{disposition}");
     }
 }
 
 #[test]
-fn what_can_be_read_in_two_ways_is_refused() {
+fn ambiguous_forms_are_refused() {
     let a = head("form-data; name=a");
     for disposition in [
         "form-data",

@@ -66,12 +66,11 @@ async fn serve_connection<H: Handler>(
 ) {
     set_socket_options(&stream);
     let state = connection.permit.state().clone();
-    match listener.tls.clone() {
-        Some(tls) => serve_tls(stream, connection, (tls, listener), life).await,
-        None => {
-            let stream = ClientStream::new(stream, listener.limits.stall_timeout, state.clone());
-            serve_http(stream, connection, listener, life).await;
-        }
+    if let Some(tls) = listener.tls.clone() {
+        serve_tls(stream, connection, (tls, listener), life).await;
+    } else {
+        let stream = ClientStream::new(stream, listener.limits.stall_timeout, state.clone());
+        serve_http(stream, connection, listener, life).await;
     }
     // A WebSocket that still holds the permit waits for no head.
     state.head_received();

@@ -25,14 +25,14 @@ use super::{connection_limiter::ConnectionLimiter, *};
 use crate::lifecycle::Lifecycle;
 
 #[test]
-fn connections_are_bounded_in_all_and_per_address() {
+fn connections_are_limited_in_total_and_per_address() {
     let counts = ConnectionLimiter::new(&ServerLimits {
         max_connections: 3,
         max_per_address: 2,
         ..ServerLimits::default()
     });
     let (here, there): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-    let enter = |address| counts.try_acquire(address).inspect(|seat| seat.state().head_received());
+    let enter = |address| counts.try_acquire(address).inspect(|permit| permit.state().head_received());
     let first = enter(here);
     let second = enter("::ffff:10.0.0.1".parse().unwrap());
     assert!(first.is_some() && second.is_some());
@@ -57,7 +57,7 @@ fn hello() -> Router {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_never_ends_is_given_up_after_its_time() {
+async fn an_endless_head_times_out() {
     let (address, _life) = start(hello(), ServerLimits::default()).await;
     let begun = Instant::now();
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -69,7 +69,7 @@ async fn a_head_that_never_ends_is_given_up_after_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_takes_no_byte_is_gone_after_its_time() {
+async fn a_client_that_reads_nothing_is_dropped_after_the_timeout() {
     let large = Router::new().route("/", get(async || vec![0u8; 64 << 20]));
     let (address, life) = start(large, ServerLimits::default()).await;
     let begun = Instant::now();
@@ -114,7 +114,7 @@ async fn draining_ends_idle_connections_and_accepts_no_new_ones() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
-/// Clients that have connected and asked, and that nobody has taken in.
+/// Clients that have connected and sent a request, and are not accepted yet.
 async fn waiting(address: SocketAddr) -> Vec<TcpStream> {
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -125,7 +125,7 @@ async fn waiting(address: SocketAddr) -> Vec<TcpStream> {
     clients
 }
 
-/// Serves on a socket although it drains already, to its end.
+/// Serves a socket while already draining, to the end.
 async fn drain_on(socket: TcpListener, kept_open: bool) {
     let life = Lifecycle::new();
     life.begin_drain();
@@ -143,7 +143,7 @@ async fn all_are_answered(clients: Vec<TcpStream>) {
 }
 
 #[tokio::test]
-async fn whoever_waits_in_the_queue_of_a_service_that_drains_is_answered() {
+async fn the_backlog_of_a_draining_service_is_answered() {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let clients = waiting(socket.local_addr().unwrap()).await;
     drain_on(socket, false).await;
@@ -151,7 +151,7 @@ async fn whoever_waits_in_the_queue_of_a_service_that_drains_is_answered() {
 }
 
 #[tokio::test]
-async fn a_socket_that_outlives_the_service_keeps_who_waits_for_the_next_one() {
+async fn a_socket_that_outlives_the_service_keeps_its_backlog_for_the_next_one() {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap().into_std().unwrap();
     let clients = waiting(socket.local_addr().unwrap()).await;
     drain_on(TcpListener::from_std(socket.try_clone().unwrap()).unwrap(), true).await;
@@ -163,10 +163,10 @@ async fn a_socket_that_outlives_the_service_keeps_who_waits_for_the_next_one() {
 
 /// As a WebSocket does, whose HTTP connection has ended.
 #[tokio::test]
-async fn whoever_keeps_the_seat_counts_as_a_connection() {
+async fn whoever_holds_the_permit_counts_as_a_connection() {
     let (sender, mut kept) = tokio::sync::mpsc::unbounded_channel();
-    let keeps = get(async move |Extension(seat): Extension<Arc<ConnectionPermit>>| {
-        let _ = sender.send(seat);
+    let keeps = get(async move |Extension(permit): Extension<Arc<ConnectionPermit>>| {
+        let _ = sender.send(permit);
         "kept"
     });
     let bounds = ServerLimits { max_per_address: 1, ..ServerLimits::default() };
@@ -179,17 +179,17 @@ async fn whoever_keeps_the_seat_counts_as_a_connection() {
         answer.starts_with(b"HTTP/1.1 200")
     };
     assert!(ask().await);
-    let seat = kept.recv().await.unwrap();
+    let permit = kept.recv().await.unwrap();
     while life.inflight() > 0 {
         tokio::task::yield_now().await;
     }
-    assert!(!ask().await, "the connection has ended, its seat is taken");
-    drop(seat);
+    assert!(!ask().await, "the connection has ended, its permit is taken");
+    drop(permit);
     assert!(ask().await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_connected_before_the_drain_is_answered_and_whoever_asks_nothing_is_not_waited_for() {
+async fn a_client_connected_before_the_drain_is_answered_and_a_silent_one_is_not_waited_for() {
     let (address, life) = start(hello(), ServerLimits::default()).await;
     let mut asks = TcpStream::connect(address).await.unwrap();
     let _silent = TcpStream::connect(address).await.unwrap();
@@ -207,7 +207,7 @@ async fn whoever_connected_before_the_drain_is_answered_and_whoever_asks_nothing
     assert_eq!(begun.elapsed(), connection::FIRST_REQUEST_TIMEOUT);
 }
 
-/// Also where half of a head has come, for which 10 s are given otherwise.
+/// Also after half of a head, which may otherwise take 10 s.
 #[tokio::test(start_paused = true)]
 async fn draining_does_not_wait_for_the_rest_of_a_head() {
     let (address, life) = start(hello(), ServerLimits::default()).await;

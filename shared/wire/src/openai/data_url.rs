@@ -1,5 +1,5 @@
-//! An image that comes in a JSON body: `{"image_url": "data:image/png;base64,…"}`, or the address alone. It is read
-//! from the body's own text, so that megabytes of base64 are copied no more often than they must.
+//! An image in a JSON body: `{"image_url": "data:image/png;base64,…"}`, or the URL alone. It borrows from the body's text, so
+//! that megabytes of base64 are not copied.
 
 use std::borrow::Cow;
 
@@ -8,34 +8,34 @@ use serde_json::value::RawValue;
 
 use super::object::{JsonObject, with_str};
 
-/// An image's address as it lies in the body.
+/// An image's URL, as JSON text of the body.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageUrl<'a>(&'a RawValue);
 
 impl<'a> ImageUrl<'a> {
-    /// The address alone, a string.
+    /// A URL that is a JSON string.
     pub fn from_value(value: &'a RawValue) -> Option<Self> {
         value.get().starts_with('"').then_some(Self(value))
     }
 
-    /// The one in an object. None where that names a file as well, or two addresses: others might take the other one.
+    /// The URL in an object. `None` if that has a file as well, or two URLs: another parser might use the other one.
     pub fn from_object(value: &'a RawValue) -> Option<Self> {
         let object = JsonObject::from_value(value, &["image_url", "file_id"])?;
         if object.get("file_id").is_some() { None } else { Self::from_value(object.get("image_url")?) }
     }
 
-    /// Whether it holds its own content, in base64.
+    /// Whether it is a `data:` URL in base64.
     pub fn is_data(self) -> bool {
         with_str(self.0, |address| base64_payload(address).is_some()) == Some(true)
     }
 
-    /// Its content; none where it is no `data:` address in base64.
+    /// Its content; `None` if it is not a valid `data:` URL in base64.
     pub fn decode(self) -> Option<Vec<u8>> {
         with_str(self.0, |address| decode(base64_payload(address)?)).flatten()
     }
 }
 
-/// Of `data:image/png;base64,…`, as browsers read it, what is behind the comma.
+/// What follows the comma in `data:image/png;base64,…`, parsed as browsers do.
 fn base64_payload(address: &str) -> Option<&str> {
     let address = address.trim_ascii_start();
     let (scheme, rest) = address.split_at_checked("data:".len())?;
@@ -47,8 +47,8 @@ fn base64_payload(address: &str) -> Option<&str> {
     encoding.trim_ascii().eq_ignore_ascii_case("base64").then_some(base64)
 }
 
-/// Base64 as people have it: broken into lines, without padding, with the characters that are safe in addresses, or
-/// escaped for one. Each byte is gone over a few times at most.
+/// Decodes lenient base64: with line breaks, without padding, in the URL-safe alphabet, or percent-encoded. Linear in the
+/// length.
 fn decode(base64: &str) -> Option<Vec<u8>> {
     if !base64.bytes().any(|byte| matches!(byte, b'%' | b'-' | b'_')) {
         return base64_simd::forgiving_decode_to_vec(base64.as_bytes()).ok();

@@ -1,14 +1,14 @@
-//! The one error envelope, and the one list of codes. Which status a code travels with is each program's
-//! own decision (its `error.rs`); adding a code here is a change of the API.
+//! The error envelope and all error codes. The status of each is in `service::error_response` and the programs' `error.rs`.
+//! A new code is a change of the API.
 
 use serde::{Deserialize, Serialize};
 
 /// `{"error":{…},"detail":"…"}`: `error` as the OpenAI SDKs read it, `detail` for clients of FastAPI services.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorEnvelope {
-    /// The error itself.
+    /// The error.
     pub error: ErrorObject,
-    /// The message once more.
+    /// The message again.
     #[serde(default)]
     pub detail: String,
 }
@@ -16,22 +16,22 @@ pub struct ErrorEnvelope {
 /// The inner object. `message`, `type`, `param` and `code` are always present, as the SDKs' types demand.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorObject {
-    /// What failed, why, and the next step.
+    /// What failed, why, and what to do.
     pub message: String,
-    /// The family, for example `invalid_request_error`.
+    /// For example `invalid_request_error`.
     #[serde(rename = "type")]
     pub error_type: String,
-    /// The request's field that is wrong.
+    /// The invalid field of the request.
     pub param: Option<String>,
-    /// The stable name of the failure.
+    /// The stable name of the error.
     pub code: Option<String>,
-    /// Which backend class was chosen.
+    /// The chosen backend class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_class: Option<String>,
     /// `images`, `chat`, `embeddings`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_kind: Option<String>,
-    /// With `capability_not_supported`: what the backend can do.
+    /// With `capability_not_supported`: what the backend supports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supported_capabilities: Option<Vec<String>>,
 }
@@ -54,7 +54,7 @@ impl ErrorEnvelope {
         }
     }
 
-    /// Names the request's field that is wrong.
+    /// Names the invalid field of the request.
     #[must_use]
     pub fn with_param(mut self, param: Option<&str>) -> Self {
         self.error.param = param.map(str::to_owned);
@@ -64,20 +64,20 @@ impl ErrorEnvelope {
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $type:literal;)*) => {
-        /// Every code that either program answers with.
+        /// The error codes of both programs.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum ErrorCode { $($(#[$doc])* $name,)* }
 
         impl ErrorCode {
-            /// All of them, for tests and documentation.
+            /// All codes.
             pub const ALL: &[ErrorCode] = &[$(ErrorCode::$name,)*];
 
-            /// The code as it travels.
+            /// The code in JSON.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// The family that OpenAI's clients show as `type`.
+            /// The `type` in JSON.
             pub const fn error_type(self) -> &'static str {
                 match self { $(Self::$name => $type,)* }
             }
@@ -88,57 +88,57 @@ macro_rules! codes {
 codes! {
     /// A field's value is malformed or out of range.
     InvalidValue = "invalid_value", "invalid_request_error";
-    /// `size` cannot be made.
+    /// `size` is not supported.
     InvalidSize = "invalid_size", "invalid_request_error";
-    /// The body is not what the route reads.
+    /// The body is not what the route expects.
     InvalidBody = "invalid_body", "invalid_request_error";
-    /// The backend named or chosen does not do this.
+    /// The backend does not support this.
     CapabilityNotSupported = "capability_not_supported", "invalid_request_error";
-    /// `X-Backend` names nothing configured.
+    /// `X-Backend` names no configured backend.
     BackendNotFound = "backend_not_found", "invalid_request_error";
-    /// No such model; the message lists what exists.
+    /// No such model.
     ModelNotFound = "model_not_found", "invalid_request_error";
     /// No such path.
     NotFound = "not_found", "invalid_request_error";
     /// The path exists, the method does not.
     MethodNotAllowed = "method_not_allowed", "invalid_request_error";
-    /// The body, or the head, is larger than the limit.
+    /// The body or the head exceeds the limit.
     RequestTooLarge = "request_too_large", "invalid_request_error";
     /// The body is compressed.
     EncodedBody = "encoded_body", "invalid_request_error";
     /// The body stopped arriving.
     RequestTimeout = "request_timeout", "invalid_request_error";
-    /// No token, or one that is not known.
+    /// No token, or an unknown one.
     InvalidApiKey = "invalid_api_key", "authentication_error";
-    /// The caller's address is not on the list.
+    /// The client's address is not allowed.
     IpNotAllowed = "ip_not_allowed", "permission_error";
-    /// A web page of another origin sent this.
+    /// A web page of an origin that is not allowed sent this.
     CrossOrigin = "cross_origin", "permission_error";
-    /// `Host` is not a name of ours.
+    /// `Host` is not ours.
     HostNotAllowed = "host_not_allowed", "invalid_request_error";
-    /// Plain HTTP came to a port that speaks HTTPS.
+    /// Plain HTTP on an HTTPS port.
     HttpsRequired = "https_required", "invalid_request_error";
     /// A limit is reached; try again.
     BackendOverloaded = "backend_overloaded", "rate_limit_error";
-    /// GPU or engine cannot serve now.
+    /// GPU or engine are not ready.
     BackendNotReady = "backend_not_ready", "service_unavailable_error";
-    /// The backend answered what cannot be used, or broke off.
+    /// The backend returned an invalid response, or closed the connection early.
     BackendError = "backend_error", "server_error";
     /// The backend did not answer in time.
     BackendTimeout = "backend_timeout", "server_error";
-    /// The engine is not there.
+    /// The engine is not reachable.
     EngineUnavailable = "engine_unavailable", "service_unavailable_error";
-    /// The engine says that the job failed.
+    /// The engine reports that the job failed.
     EngineError = "engine_error", "server_error";
-    /// The engine took too long.
+    /// The engine did not finish in time.
     EngineTimeout = "engine_timeout", "server_error";
-    /// The card's memory did not suffice.
+    /// The GPU is out of memory.
     GpuOutOfMemory = "gpu_out_of_memory", "service_unavailable_error";
-    /// The gateway itself has no file descriptor left for a request.
+    /// The gateway has no file descriptor left.
     GatewayOverloaded = "gateway_overloaded", "service_unavailable_error";
-    /// The picture store's disk is full.
+    /// The image store's disk is full.
     StorageFull = "storage_full", "server_error";
-    /// A fault of ours; the log has the cause.
+    /// An internal error; the log has the cause.
     Internal = "internal_error", "server_error";
 }
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_four_sdk_keys_are_always_there() {
+    fn the_four_keys_of_the_sdks_are_always_there() {
         let json =
             serde_json::to_value(ErrorEnvelope::new(ErrorCode::InvalidSize, "no").with_param(Some("size")))
                 .unwrap();

@@ -1,6 +1,6 @@
-//! Reading a request field by field, so that every refusal names the field. `null` is the same as absent (SDKs send
-//! explicit nulls), and so is an empty text (forms have no null, and web pages send what was left blank). Only the fields that somebody decides on are read: others are ignored, and cost nothing. One of
-//! those that is given twice is refused: two readers of the same bytes could otherwise decide on different values.
+//! Typed access to a request's fields. Null counts as absent (SDKs send explicit nulls), and so does an empty text (forms have
+//! no null, and web pages send blank fields). Only fields of interest are parsed; others cost nothing. A field of interest
+//! that is given twice is refused: two parsers of the same bytes could use different values.
 
 use std::fmt;
 
@@ -8,24 +8,23 @@ use serde_json::{Number, Value};
 
 use super::object::{JsonObject, ObjectError};
 
-/// Bytes of a name, such as a model's: longer than any path to one.
+/// Bytes of a name, such as a model's: longer than any file path.
 pub const MAX_NAME_LEN: usize = 4096;
 
-/// A request's fields: members of one JSON object, or the texts of a form, in which numbers are text, too.
+/// A request's fields: members of a JSON object, or texts of a form, whose numbers are texts, too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fields(Vec<(&'static str, Value)>, FieldSource);
 
-/// Where the fields came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FieldSource {
     Json,
     Form,
 }
 
-/// What is wrong with the request, and in which field.
+/// An invalid field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
-    /// The field; none when the body as a whole is not a JSON object.
+    /// The field; `None` if the body is not a JSON object.
     pub param: Option<String>,
     /// What was expected.
     pub message: String,
@@ -56,7 +55,7 @@ impl From<ObjectError> for FieldError {
 }
 
 impl Fields {
-    /// Reads a body for the fields of these names. Fails on anything but one JSON object.
+    /// Parses the fields of these names from a body, which must be one JSON object.
     pub fn parse(body: &[u8], names: &[&'static str]) -> Result<Self, FieldError> {
         Self::from_object(&JsonObject::parse(body, names)?, names)
     }
@@ -67,7 +66,7 @@ impl Fields {
         let fields = members.map(|member| {
             let value = scalar(member.value.get()).map_err(|error| {
                 let name = member.name;
-                FieldError::new(name, format!("{name} must be JSON that can be read: {error}."))
+                FieldError::new(name, format!("{name} must be valid JSON: {error}."))
             })?;
             let value = match value {
                 Value::Number(number) => {
@@ -81,7 +80,7 @@ impl Fields {
         Ok(Self(fields.collect::<Result<_, FieldError>>()?, FieldSource::Json))
     }
 
-    /// The texts of a form that have these names. One of them given twice is refused.
+    /// The texts of a form with these names, each at most once.
     pub fn from_form<'a>(
         texts: impl IntoIterator<Item = (&'a str, &'a str)>,
         names: &[&'static str],
@@ -97,7 +96,7 @@ impl Fields {
         Ok(Self(fields, FieldSource::Form))
     }
 
-    /// A number as JSON would have given it.
+    /// A number, which is text in a form.
     fn as_number(&self, value: &Value) -> Option<Number> {
         match (self.1, value) {
             (FieldSource::Form, Value::String(text)) => parse_number(text.trim()),
@@ -106,7 +105,7 @@ impl Fields {
         }
     }
 
-    /// The value as it came, unless it is blank; of a list or an object no more than that it is one.
+    /// The value unless it is blank; lists and objects are empty.
     pub fn value(&self, name: &str) -> Option<&Value> {
         let (_, value) = self.0.iter().find(|(known, _)| *known == name)?;
         Some(value).filter(|value| !value.is_null())
@@ -121,7 +120,7 @@ impl Fields {
             .transpose()
     }
 
-    /// A text that names something: of at most [`MAX_NAME_LEN`] bytes.
+    /// A text of at most [`MAX_NAME_LEN`] bytes.
     pub fn name(&self, name: &str) -> Result<Option<&str>, FieldError> {
         match self.text(name)? {
             Some(text) if text.len() > MAX_NAME_LEN => {
@@ -131,7 +130,7 @@ impl Fields {
         }
     }
 
-    /// `true` or `false`; in a form also as Python (`True`) and check boxes (`1`) write it.
+    /// `true` or `false`; in a form also `True` (Python) and `1` (check boxes).
     pub fn boolean(&self, name: &str) -> Result<Option<bool>, FieldError> {
         self.value(name)
             .map(|value| {
@@ -144,7 +143,7 @@ impl Fields {
             .transpose()
     }
 
-    /// A whole number within `range`, which may be written as `20.0`: clients whose language has only floats do.
+    /// An integer in `range`, which may be written as `20.0`: some languages have only floats.
     pub fn integer(
         &self,
         name: &str,
@@ -162,7 +161,7 @@ impl Fields {
         })
     }
 
-    /// A seed up to `max`. None where any will do: where it is absent or -1, as most other servers read it.
+    /// A seed up to `max`. `None` for a random one: absent or -1, as in most other servers.
     pub fn seed(&self, name: &str, max: u64) -> Result<Option<u64>, FieldError> {
         let Some(value) = self.value(name) else { return Ok(None) };
         match self.as_number(value).as_ref().and_then(as_integer) {
@@ -170,12 +169,12 @@ impl Fields {
             Some(seed) if (0..=i128::from(max)).contains(&seed) => Ok(u64::try_from(seed).ok()),
             _ => Err(FieldError::new(
                 name,
-                format!("{name} must be a whole number from 0 to {max}, or -1 for any."),
+                format!("{name} must be a whole number from 0 to {max}, or -1 for a random one."),
             )),
         }
     }
 
-    /// A number within `range`.
+    /// A number in `range`.
     pub fn number(
         &self,
         name: &str,
@@ -191,7 +190,7 @@ impl Fields {
         })
     }
 
-    /// The one of several names for the same thing that is present; the first wins.
+    /// The first of several names for the same field that is present.
     pub fn first_present<'a>(&self, names: &[&'a str]) -> &'a str {
         names.iter().copied().find(|name| self.value(name).is_some()).unwrap_or(names[0])
     }
@@ -209,13 +208,11 @@ fn parse_form_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// The whole number that this is.
 fn as_integer(number: &Number) -> Option<i128> {
     number.as_u64().map(i128::from).or_else(|| number.as_i64().map(i128::from))
 }
 
-/// The whole number that a decimal text is exactly, however it is written: `8`, `8.0`, `0.8e1`. A float would have lost what
-/// lies beyond 2^53.
+/// The integer that a decimal text equals exactly, in any notation: `8`, `8.0`, `0.8e1`. A float is not exact beyond 2^53.
 pub fn exact_integer(text: &str) -> Option<i128> {
     let (sign, text) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
@@ -234,7 +231,7 @@ pub fn exact_integer(text: &str) -> Option<i128> {
     significant.parse::<i128>().ok()?.checked_mul(scale)?.checked_mul(sign)
 }
 
-/// A number as it is written, whole where it is that.
+/// A number, as an integer if it equals one.
 fn parse_number(text: &str) -> Option<Number> {
     let number: Number = serde_json::from_str(text).ok()?;
     let Some(exact) = exact_integer(text) else { return Some(number) };
@@ -242,7 +239,7 @@ fn parse_number(text: &str) -> Option<Number> {
     Some(integer.unwrap_or(number))
 }
 
-/// A value that can be decided on or told again. What is in a list or an object is not looked at.
+/// A scalar value; lists and objects are returned empty.
 pub fn scalar(json: &str) -> serde_json::Result<Value> {
     match json.as_bytes().first() {
         Some(b'[') => Ok(Value::Array(Vec::new())),

@@ -1,4 +1,4 @@
-//! The answer of the Images API. Requests are read with [`super::fields`]; what they mean belongs to each program.
+//! The response of the Images API. Requests are parsed with [`super::fields`] by each program.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct ImagesResponse {
     /// Unix seconds.
     pub created: u64,
-    /// The pictures.
+    /// The images.
     pub data: Vec<ImageObject>,
     /// `opaque` or `transparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -18,30 +18,30 @@ pub struct ImagesResponse {
     /// `low`, `medium` or `high`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<String>,
-    /// Parameters of the request that the model or graph does not take (an extension).
+    /// Request parameters that the model or graph does not support (an extension).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<String>,
-    /// `WxH`, as made.
+    /// `WxH`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
-    /// Token counts; local engines have none, the SDKs' types want zeros.
+    /// Token counts; zeros, because local engines have none and the SDKs' types require them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
 }
 
-/// One picture: either in the answer or at an address.
+/// One image: either in the response or at a URL.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageObject {
-    /// The file's bytes in base64.
+    /// The file in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub b64_json: Option<String>,
-    /// Where it can be fetched.
+    /// Its URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The prompt as the model saw it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revised_prompt: Option<String>,
-    /// The seed it was made with (an extension): the same request with it gives the same picture.
+    /// The seed (an extension): the same request with it gives the same image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }
@@ -51,11 +51,11 @@ pub struct ImageObject {
 pub struct Usage {
     /// Of the prompt.
     pub input_tokens: u64,
-    /// Of the answer.
+    /// Of the response.
     pub output_tokens: u64,
     /// Both.
     pub total_tokens: u64,
-    /// The prompt's, by kind.
+    /// Those of the prompt, by kind.
     #[serde(default)]
     pub input_tokens_details: InputTokens,
 }
@@ -65,7 +65,7 @@ pub struct Usage {
 pub struct InputTokens {
     /// Text.
     pub text_tokens: u64,
-    /// Pictures.
+    /// Images.
     pub image_tokens: u64,
 }
 
@@ -89,7 +89,7 @@ impl ImageSize {
         u64::from(self.width) * u64::from(self.height)
     }
 
-    /// Reads `WIDTHxHEIGHT`, both whole numbers above zero.
+    /// Parses `WIDTHxHEIGHT`, both positive integers.
     pub fn parse(text: &str) -> Option<Self> {
         let (width, height) = text.split_once(['x', 'X'])?;
         let side = |text: &str| {
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_strictly() {
+    fn sizes_are_parsed_strictly() {
         assert_eq!(ImageSize::parse("512x768"), Some(ImageSize::new(512, 768)));
         for bad in
             ["", "512", "x", "512x", "x512", "0x8", "-8x8", "+8x8", "8 x8", "999999x8", "auto", "8x8x8"]

@@ -12,7 +12,7 @@ pub struct ModelList {
 }
 
 impl ModelList {
-    /// The list of these models.
+    /// A list of these models.
     pub fn new(data: Vec<Model>) -> Self {
         Self { object: "list".to_owned(), data }
     }
@@ -21,7 +21,7 @@ impl ModelList {
 /// One model.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Model {
-    /// The name a request gives as `model`.
+    /// The value of `model` in a request.
     pub id: String,
     /// Always `model`.
     #[serde(default = "object_model")]
@@ -29,13 +29,13 @@ pub struct Model {
     /// Unix seconds.
     #[serde(default)]
     pub created: u64,
-    /// Who serves it: the engine in the sidecar, the backend class in the gateway.
+    /// The engine in the sidecar, the backend class in the gateway.
     #[serde(default)]
     pub owned_by: String,
 }
 
 impl Model {
-    /// A model entry.
+    /// A model.
     pub fn new(id: impl Into<String>, created: u64, owned_by: impl Into<String>) -> Self {
         Self { id: id.into(), object: object_model(), created, owned_by: owned_by.into() }
     }

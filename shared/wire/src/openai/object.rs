@@ -1,6 +1,5 @@
-//! A JSON object of which only a few members are of interest. It is gone through once; the members asked for are told
-//! by where they lie in the text, and nothing is kept of the others, whatever they hold and however many they are. So
-//! reading costs no more memory than the text has.
+//! Parses a JSON object for a few members of interest, in one pass. They are found as positions in the text; nothing is kept of
+//! the others, however many. So parsing needs no more memory than the text.
 
 mod edit;
 
@@ -11,14 +10,14 @@ use serde_json::value::RawValue;
 
 pub use self::edit::ObjectLayout;
 
-/// An object, read.
+/// A parsed object.
 #[derive(Debug)]
 pub struct JsonObject<'a> {
-    /// Where its members begin, behind the brace.
+    /// Where its members start, after the brace.
     pub start: usize,
-    /// How many it has, of interest or not.
+    /// How many members it has in all.
     pub len: usize,
-    /// Those of interest, in the order of the text.
+    /// The members of interest, in the order of the text.
     pub members: Vec<ObjectMember<'a>>,
 }
 
@@ -29,27 +28,27 @@ pub struct ObjectMember<'a> {
     pub name: &'static str,
     /// Its value.
     pub value: &'a RawValue,
-    /// Where it lies, from the end of the member before it, or the object's start, to the end of its value.
+    /// Its position, from the end of the previous member, or the object's start, to the end of its value.
     pub span: Range<usize>,
-    /// Where its value lies.
+    /// The position of its value.
     pub value_span: Range<usize>,
 }
 
-/// What becomes of a member of interest that is given twice.
+/// How to treat a member of interest that is given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duplicates {
-    /// The text is not read.
+    /// As an error.
     Reject,
-    /// The last counts, as most readers have it. Each is kept, so the text must be short.
+    /// The last one counts, as in most parsers. All are kept, so the text must be short.
     KeepLast,
 }
 
-/// Why a text is not read.
+/// Why a text is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObjectError {
     /// It is not one JSON object.
     Malformed(String),
-    /// This member of interest is given twice: two readers of the text could decide on different ones.
+    /// This member of interest is given twice: two parsers could use different values.
     DuplicateKey(&'static str),
 }
 
@@ -63,27 +62,28 @@ impl fmt::Display for ObjectError {
 }
 
 impl<'a> JsonObject<'a> {
-    /// Reads a text for the members of these names.
+    /// Parses a text for the members of these names.
     pub fn parse(text: &'a [u8], names: &[&'static str]) -> Result<Self, ObjectError> {
         let text = str::from_utf8(text).map_err(|error| ObjectError::Malformed(error.to_string()))?;
         Self::parse_with(text, names, Duplicates::Reject)
     }
 
-    /// Reads a text of which nobody else reads what is given twice.
+    /// The same with a rule for duplicates.
     pub fn parse_with(
         text: &'a str,
         names: &[&'static str],
         duplicates: Duplicates,
     ) -> Result<Self, ObjectError> {
-        let mut twice = None;
+        let mut duplicate = None;
         let mut json = serde_json::Deserializer::from_str(text);
-        let read = json.deserialize_map(ObjectVisitor { text, names, duplicates, duplicate_key: &mut twice });
-        read.and_then(|object| json.end().map(|()| object)).map_err(|error| {
-            twice.map_or_else(|| ObjectError::Malformed(error.to_string()), ObjectError::DuplicateKey)
+        let parsed =
+            json.deserialize_map(ObjectVisitor { text, names, duplicates, duplicate_key: &mut duplicate });
+        parsed.and_then(|object| json.end().map(|()| object)).map_err(|error| {
+            duplicate.map_or_else(|| ObjectError::Malformed(error.to_string()), ObjectError::DuplicateKey)
         })
     }
 
-    /// Reads a value that may be an object.
+    /// Parses a value that may be an object.
     pub fn from_value(value: &'a RawValue, names: &[&'static str]) -> Option<Self> {
         Self::parse_with(value.get(), names, Duplicates::Reject).ok()
     }
@@ -94,27 +94,27 @@ impl<'a> JsonObject<'a> {
         Some(member.value).filter(|value| value.get() != "null")
     }
 
-    /// A member's value as text; none where it is not a string.
+    /// A member's value if it is a string.
     pub fn text(&self, name: &str) -> Option<String> {
         with_str(self.get(name)?, str::to_owned)
     }
 }
 
-/// What begins a text in UTF-8, with some editors and shells.
+/// Some editors and shells put it at the start of UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// How many bytes of a body stand before its JSON: those of a byte order mark. RFC 8259 lets a reader pass over it, and
-/// no writer should add one, so it does not go on.
+/// The length of the byte order mark at the start of a body. RFC 8259 lets parsers ignore it, and forbids sending one, so it is
+/// not passed on.
 pub fn bom_len(body: &[u8]) -> usize {
     if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 }
 }
 
-/// Lends a value that is a string to `read`, as it lies in the text if it has no escapes; none for any other value.
+/// Calls `read` with a value that is a string, without a copy if it has no escapes; `None` for any other value.
 pub fn with_str<T>(value: &RawValue, read: impl FnOnce(&str) -> T) -> Option<T> {
     serde_json::Deserializer::from_str(value.get()).deserialize_str(StrVisitor(read)).ok()
 }
 
-/// Hands the elements of a value that is a list to `each` until that wants no more; false for any other value.
+/// Calls `each` for the elements of a list until it returns false; returns false if the value is not a list.
 pub fn for_each_element<'a>(value: &'a RawValue, each: impl FnMut(&'a RawValue) -> bool) -> bool {
     value.get().starts_with('[')
         && serde_json::Deserializer::from_str(value.get()).deserialize_seq(ElementsVisitor(each)).is_ok()
@@ -154,7 +154,7 @@ impl<'de> Visitor<'de> for ObjectVisitor<'de, '_> {
         let mut end = start;
         while let Some(name) = access.next_key_seed(KeySeed(self.names))? {
             let value = access.next_value::<&'de RawValue>()?;
-            // The value is a part of the text, so their addresses tell where.
+            // The value is a slice of the text.
             let at = value.get().as_ptr().addr() - self.text.as_ptr().addr();
             let before = std::mem::replace(&mut end, at + value.get().len());
             object.len += 1;
@@ -217,17 +217,17 @@ impl<'de, F: FnMut(&'de RawValue) -> bool> Visitor<'de> for ElementsVisitor<F> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<JsonObject<'_>, ObjectError> {
+    fn parse(text: &str) -> Result<JsonObject<'_>, ObjectError> {
         JsonObject::parse(text.as_bytes(), &["a", "b"])
     }
 
     #[test]
-    fn members_of_interest_are_told_by_where_they_lie() {
+    fn members_of_interest_are_found_by_position() {
         let text = r#" { "x" : [1] , "\u0061" : {"a":2} ,"b":null , "x":0, "x":0}"#;
-        let object = read(text).unwrap();
+        let object = parse(text).unwrap();
         assert_eq!((object.len, &text[..object.start]), (5, " {"));
-        let told: Vec<_> = object.members.iter().map(|member| (member.name, member.value.get())).collect();
-        assert_eq!(told, [("a", r#"{"a":2}"#), ("b", "null")]);
+        let members: Vec<_> = object.members.iter().map(|member| (member.name, member.value.get())).collect();
+        assert_eq!(members, [("a", r#"{"a":2}"#), ("b", "null")]);
         let [a, b] = &object.members[..] else { panic!("{object:?}") };
         assert_eq!(&text[a.span.clone()], r#" , "\u0061" : {"a":2}"#);
         assert_eq!((&text[b.value_span.clone()], &text[b.span.clone()]), ("null", r#" ,"b":null"#));
@@ -236,10 +236,10 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_of_interest_may_not_come_twice() {
-        assert_eq!(read(r#"{"a":1,"x":0,"\u0061":1}"#).unwrap_err(), ObjectError::DuplicateKey("a"));
+    fn only_members_of_interest_must_be_unique() {
+        assert_eq!(parse(r#"{"a":1,"x":0,"\u0061":1}"#).unwrap_err(), ObjectError::DuplicateKey("a"));
         for text in ["", "[]", "1", "{", "{}x", "\u{feff}{}", "{\"a\"}", "{\"x\":01}", "{\"x\":[}"] {
-            assert!(matches!(read(text), Err(ObjectError::Malformed(_))), "{text}");
+            assert!(matches!(parse(text), Err(ObjectError::Malformed(_))), "{text}");
         }
         assert!(JsonObject::parse(b"{\"x\":\"\xff\"}", &[]).is_err());
         let last =
@@ -248,26 +248,26 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_the_rest_however_deep_or_many() {
+    fn nothing_is_kept_of_other_members() {
         let deep = format!("{{\"x\":{}{},\"a\":1}}", "[".repeat(100_000), "]".repeat(100_000));
-        let object = read(&deep).unwrap();
+        let object = parse(&deep).unwrap();
         assert_eq!((object.len, object.members.len(), object.members.capacity()), (2, 1, 4));
         let many: Vec<_> = (0..100_000).map(|nth| format!("\"{nth}\":0")).collect();
         let many = format!("{{{},\"b\":2}}", many.join(","));
-        let object = read(&many).unwrap();
+        let object = parse(&many).unwrap();
         assert_eq!((object.len, object.members.len(), object.members.capacity()), (100_001, 1, 4));
     }
 
     #[test]
-    fn a_list_is_gone_through_as_far_as_is_wanted() {
-        let object = read(r#"{"a":[1, {"x":[2]} ,"3"],"b":{}}"#).unwrap();
-        let mut seen = Vec::new();
+    fn a_list_is_visited_until_the_callback_stops() {
+        let object = parse(r#"{"a":[1, {"x":[2]} ,"3"],"b":{}}"#).unwrap();
+        let mut visited = Vec::new();
         let list = object.get("a").unwrap();
         assert!(for_each_element(list, |element| {
-            seen.push(element.get());
-            seen.len() < 2
+            visited.push(element.get());
+            visited.len() < 2
         }));
-        assert_eq!(seen, ["1", r#"{"x":[2]}"#]);
+        assert_eq!(visited, ["1", r#"{"x":[2]}"#]);
         assert!(!for_each_element(object.get("b").unwrap(), |_| true));
     }
 }

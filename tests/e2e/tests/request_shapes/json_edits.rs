@@ -41,7 +41,7 @@ async fn edits_in_json_are_read_alike() {
         (json!({"image": {"file_id": "f"}}), "image", "file_id"),
         (json!({"image": data, "mask": elsewhere}), "mask", "nothing is fetched"),
         (json!({"image": data, "mask": [data, data]}), "mask", "one image"),
-        (json!({"image": "data:image/png;base64,%%%"}), "image", "damaged"),
+        (json!({"image": "data:image/png;base64,%%%"}), "image", "invalid base64"),
         (json!({"images": [data, data]}), "images", "one image, not 2"),
     ] {
         let cut: String = image.to_string().chars().take(80).collect();

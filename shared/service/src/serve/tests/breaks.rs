@@ -34,7 +34,7 @@ async fn rest(stream: &mut TcpStream) -> (String, Result<usize>) {
 }
 
 #[tokio::test]
-async fn a_body_that_only_the_connection_ends_is_reset_where_it_breaks_off() {
+async fn a_truncated_close_delimited_body_is_reset() {
     let (address, _life) = start(router(), ServerLimits::default()).await;
     let (answer, read) = rest(&mut ask(address, "GET /breaks HTTP/1.0").await).await;
     assert!(answer.starts_with("HTTP/1.0 200") && answer.ends_with("\r\n\r\npiece"), "{answer}");
@@ -42,7 +42,7 @@ async fn a_body_that_only_the_connection_ends_is_reset_where_it_breaks_off() {
 }
 
 #[tokio::test]
-async fn a_whole_answer_and_one_that_tells_its_end_are_closed_in_good_order() {
+async fn complete_and_self_delimited_responses_are_closed_normally() {
     let (address, _life) = start(router(), ServerLimits::default()).await;
     for (request, end) in [
         ("GET /ends HTTP/1.0", "\r\n\r\npiece"),
@@ -56,7 +56,7 @@ async fn a_whole_answer_and_one_that_tells_its_end_are_closed_in_good_order() {
 }
 
 #[tokio::test]
-async fn an_answer_that_the_end_of_the_service_cuts_off_is_reset() {
+async fn a_response_that_the_shutdown_truncates_is_reset() {
     let (address, life) = start(router(), ServerLimits::default()).await;
     let mut stream = ask(address, "GET /waits HTTP/1.0").await;
     let mut answer = Vec::new();

@@ -19,7 +19,7 @@ async fn status(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn heads_that_never_end_keep_nobody_out() {
+async fn endless_heads_lock_nobody_out() {
     for bounds in [
         ServerLimits { max_connections: 8, ..ServerLimits::default() },
         ServerLimits { max_per_address: 8, ..ServerLimits::default() },
@@ -40,7 +40,7 @@ async fn heads_that_never_end_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn idle_between_two_requests_is_without_a_head_too_and_one_at_work_is_not() {
+async fn an_idle_connection_is_evicted_and_a_busy_one_is_not() {
     let (opened, mut open) = tokio::sync::mpsc::unbounded_channel();
     let held = get(async move || {
         let (answer, body) = tokio::sync::mpsc::unbounded_channel::<std::io::Result<Bytes>>();
@@ -87,7 +87,7 @@ async fn upload(address: SocketAddr) -> TcpStream {
 }
 
 #[tokio::test]
-async fn bodies_that_never_end_keep_nobody_out() {
+async fn endless_bodies_lock_nobody_out() {
     for bounds in [
         ServerLimits { max_connections: 8, ..ServerLimits::default() },
         ServerLimits { max_per_address: 8, ..ServerLimits::default() },
@@ -106,9 +106,9 @@ async fn bodies_that_never_end_keep_nobody_out() {
     }
 }
 
-/// What the server itself is to go on with keeps its place: a request that came whole, an answer under way.
+/// Where the server is to continue, the connection stays: a complete request, a response in progress.
 #[tokio::test]
-async fn whole_bodies_and_begun_answers_make_no_room() {
+async fn complete_bodies_and_begun_responses_are_not_evicted() {
     let (come, mut whole) = tokio::sync::mpsc::unbounded_channel();
     let works = post(async move |_: String| {
         let _ = come.send(());

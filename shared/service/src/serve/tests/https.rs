@@ -35,7 +35,7 @@ async fn start_tls(bounds: ServerLimits) -> (SocketAddr, Lifecycle) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_does_not_shake_hands_has_the_time_of_a_head_and_no_more() {
+async fn a_handshake_has_the_head_timeout() {
     let (address, _life) = start_tls(ServerLimits::default()).await;
     for opening in [&b""[..], b"\x16\x03\x01", b"G", b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow"] {
         let begun = Instant::now();
@@ -50,7 +50,7 @@ async fn whoever_does_not_shake_hands_has_the_time_of_a_head_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn plain_http_counts_among_the_connections_that_make_room() {
+async fn plain_http_on_the_tls_port_can_be_evicted() {
     let (address, _life) = start_tls(ServerLimits { max_per_address: 1, ..ServerLimits::default() }).await;
     let mut slow = TcpStream::connect(address).await.unwrap();
     slow.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow").await.unwrap();

@@ -6,7 +6,7 @@ use super::*;
 
 const TEN: usize = 10 << 20;
 
-/// Refuses without a look at the body, but for `/half`, which reads the first piece.
+/// Refuses without reading the body, except for `/half`, which reads the first chunk.
 fn refusing() -> Router {
     use http_body_util::BodyExt;
     let half = any(async |mut request: Request| {
@@ -30,7 +30,7 @@ async fn stubborn(address: SocketAddr, request: &[u8]) -> std::io::Result<(TcpSt
 }
 
 #[tokio::test]
-async fn a_client_that_writes_all_before_it_reads_gets_the_refusal_and_keeps_its_connection() {
+async fn a_client_that_writes_all_before_it_reads_gets_the_error_and_keeps_its_connection() {
     let (address, _life) = start(refusing(), ServerLimits::default()).await;
     let chunks = format!("{:x}\r\n{}\r\n", 1 << 20, "x".repeat(1 << 20)).repeat(10) + "0\r\n\r\n";
     let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -52,7 +52,7 @@ async fn a_client_that_writes_all_before_it_reads_gets_the_refusal_and_keeps_its
 }
 
 #[tokio::test]
-async fn a_head_that_cannot_be_read_is_refused_in_words_that_arrive() {
+async fn the_error_response_to_a_malformed_head_arrives() {
     let (address, _life) = start(hello(), ServerLimits::default()).await;
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(4 << 20));
     let nonsense = [&b"POST / HTTP/1.1\r\nHost: a\r\nno header\r\n\r\n"[..], &vec![b'x'; 4 << 20]].concat();
@@ -64,9 +64,9 @@ async fn a_head_that_cannot_be_read_is_refused_in_words_that_arrive() {
     }
 }
 
-/// A handler's own answer stays as it is, however bare; the next head, which is none, is refused in words.
+/// A handler's bare response stays as it is; the malformed head after it gets our error response.
 #[tokio::test]
-async fn a_bare_answer_of_a_handlers_is_no_refusal_of_a_head() {
+async fn a_handlers_bare_response_is_not_replaced() {
     let bare = Router::new().fallback(async || StatusCode::BAD_REQUEST);
     let (address, _life) = start(bare, ServerLimits::default()).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -86,7 +86,7 @@ async fn a_bare_answer_of_a_handlers_is_no_refusal_of_a_head() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_for_our_word_gets_the_answer_and_the_end() {
+async fn a_client_that_waits_for_100_continue_gets_the_response_and_the_end() {
     let (address, _life) = start(refusing(), ServerLimits::default()).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
@@ -99,7 +99,7 @@ async fn a_client_that_waits_for_our_word_gets_the_answer_and_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_request_is_read_on_for_30_s_and_64_mib() {
+async fn the_body_of_a_refused_request_is_discarded_for_30_s_and_64_mib() {
     let (address, life) = start(refusing(), ServerLimits::default()).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(&announced("/", TEN)).await.unwrap();

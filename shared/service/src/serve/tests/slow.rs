@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_takes_10_kb_a_second_is_not_gone() {
+async fn a_client_that_reads_10_kb_a_second_is_not_dropped() {
     let large = Router::new().route("/", get(async || vec![0u8; 64 << 20]));
     let (address, life) = start(large, ServerLimits::default()).await;
     let mut stream = TcpStream::connect(address).await.unwrap();

@@ -95,7 +95,10 @@ fn a_seed_of_minus_one_is_any_and_any_other_is_within_the_engines_range() {
     ] {
         let read = |fields: Fields| {
             fields.seed("n", max).map_err(|error| {
-                assert!(error.message.contains(&format!("from 0 to {max}, or -1 for any")), "{error}");
+                assert!(
+                    error.message.contains(&format!("from 0 to {max}, or -1 for a random one")),
+                    "{error}"
+                );
             })
         };
         assert_eq!(read(parse(&format!("{{\"n\":{text}}}")).unwrap()), expected, "{text} in JSON");

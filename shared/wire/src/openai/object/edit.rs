@@ -1,20 +1,20 @@
-//! Changing single members of an object in its text, so that every other byte stays as it came.
+//! Changes single members of an object in its text; every other byte stays as it is.
 
 use std::ops::Range;
 
 use super::JsonObject;
 
-/// Where the members of interest lie in a text that is kept elsewhere.
+/// The positions of the members of interest, without the text.
 #[derive(Debug)]
 pub struct ObjectLayout {
     start: usize,
     len: usize,
-    /// Name, the whole, the value.
+    /// Name, position of the member, position of the value.
     members: Vec<(&'static str, Range<usize>, Range<usize>)>,
 }
 
 impl JsonObject<'_> {
-    /// The same without the text.
+    /// The positions without the text.
     pub fn layout(&self) -> ObjectLayout {
         let members = self.members.iter();
         let members = members.map(|member| (member.name, member.span.clone(), member.value_span.clone()));
@@ -23,21 +23,20 @@ impl JsonObject<'_> {
 }
 
 impl ObjectLayout {
-    /// What to replace in the text, in its order, so that these members have these values, which are JSON, or are not
-    /// there.
+    /// The replacements in the text, in order, that set these members to these JSON values, or remove them.
     pub fn edits(&self, text: &[u8], values: &[(&str, Option<String>)]) -> Vec<(Range<usize>, String)> {
         let (mut edits, mut removed, mut added) = (Vec::new(), Vec::new(), Vec::new());
         for (name, value) in values {
-            let mut given = self.members.iter().filter(|(known, ..)| known == name);
-            match (given.next_back(), value) {
+            let mut matching = self.members.iter().filter(|(known, ..)| known == name);
+            match (matching.next_back(), value) {
                 (Some((_, _, at)), Some(value)) if is_same_value(&text[at.clone()], value) => {}
                 (Some((_, _, at)), Some(value)) => edits.push((at.clone(), value.clone())),
-                (Some((_, whole, _)), None) => removed.push(whole.clone()),
+                (Some((_, span, _)), None) => removed.push(span.clone()),
                 (None, Some(value)) => added.push(format!("\"{name}\":{value}")),
                 (None, None) => {}
             }
-            // Where it is given twice, only the last counted.
-            removed.extend(given.map(|(_, whole, _)| whole.clone()));
+            // Of duplicates only the last counted.
+            removed.extend(matching.map(|(_, span, _)| span.clone()));
         }
         if !added.is_empty() {
             let comma = if self.len > removed.len() { "," } else { "" };
@@ -48,7 +47,7 @@ impl ObjectLayout {
         edits
     }
 
-    /// The text after [`Self::edits`].
+    /// The text with [`Self::edits`] applied.
     pub fn apply(&self, text: &[u8], values: &[(&str, Option<String>)]) -> Vec<u8> {
         let (mut edited, mut at) = (Vec::with_capacity(text.len()), 0);
         for (range, new) in self.edits(text, values) {
@@ -60,17 +59,17 @@ impl ObjectLayout {
         edited
     }
 
-    /// What goes with members that go: the comma before each, and behind those that came first the one behind them.
+    /// The ranges to remove: each member with the comma before it, leading ones with the comma after them.
     fn removal_ranges(&self, text: &[u8], mut removed: Vec<Range<usize>>) -> Vec<Range<usize>> {
-        removed.sort_by_key(|whole| whole.start);
+        removed.sort_by_key(|span| span.start);
         let mut first = self.start;
-        for whole in &mut removed {
-            if whole.start == first {
-                first = whole.end;
-                let behind = text[whole.end..].iter().position(|byte| !byte.is_ascii_whitespace());
-                let comma = behind.map(|behind| whole.end + behind).filter(|at| text[*at] == b',');
+        for span in &mut removed {
+            if span.start == first {
+                first = span.end;
+                let next = text[span.end..].iter().position(|byte| !byte.is_ascii_whitespace());
+                let comma = next.map(|offset| span.end + offset).filter(|at| text[*at] == b',');
                 if let Some(comma) = comma {
-                    whole.end = comma + 1;
+                    span.end = comma + 1;
                 }
             }
         }
@@ -81,7 +80,7 @@ impl ObjectLayout {
     }
 }
 
-/// Whether a member says this already, in whatever writing.
+/// Whether a member has this value already, in any notation.
 fn is_same_value(given: &[u8], value: &str) -> bool {
     let text = |json: &[u8]| serde_json::from_slice::<String>(json).ok();
     given == value.as_bytes() || text(value.as_bytes()).is_some_and(|value| text(given) == Some(value))
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_changed_added_and_taken_away_and_nothing_else() {
+    fn members_are_changed_added_and_removed_and_nothing_else() {
         for (text, values, expected) in [
             (r#"{ "x":1.0 , "a" : 1 }"#, &[("a", Some("2"))][..], r#"{ "x":1.0 , "a" : 2 }"#),
             (r#"{"\u0061":"\u0062"}"#, &[("a", Some("\"b\""))], r#"{"\u0061":"\u0062"}"#),
