@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
             let queue = self.engine.api.queue().await?;
             let mut is_lost = false;
             for index in 0..self.prompts.len() {
-                let Prompt { id, image: image, .. } = &self.prompts[index];
+                let Prompt { id, image, .. } = &self.prompts[index];
                 if image.is_some() || queue.holds(id) {
                     continue;
                 }

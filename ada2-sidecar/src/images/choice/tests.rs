@@ -178,9 +178,9 @@ fn what_is_there_is_never_said_not_to_exist() {
             "is there, and of a kind that no graph serves (FLUX.1): it needs a graph of its own, named by a preset",
         ),
         ("FLUX1-dev.safetensors", "(presets: {NAME: {model: \"flux1-dev\", template: FILE}})"),
-        ("flux1-dev", "Only its name tells that kind; if it is wrong, declare it"),
+        ("flux1-dev", "The kind was guessed from its name; if it is wrong, declare it"),
         ("sd_xl_refiner", "(SDXL refiner)"),
-        ("dreamshaper_8", "neither its metadata nor its name tells what kind it is: declare it"),
+        ("dreamshaper_8", "its kind could not be detected from its metadata or name: declare it"),
         ("dreamshaper_8.safetensors", "(models: {\"dreamshaper_8\": {base: sd-1}}"),
     ] {
         let refused = name_of(&models, &[], Some(asked)).unwrap_err();

@@ -83,7 +83,7 @@ fn size(template: &Template) -> Option<TemplateError> {
 
 /// An input that would get a batch of values from InvokeAI's page, and has no binding.
 fn unbound_batch_input(template: &Template, batch: &BatchInput) -> Option<TemplateError> {
-    let BatchInput { node_type: kind, edge: GraphEdge { source: node, target: target, .. } } = batch;
+    let BatchInput { node_type: kind, edge: GraphEdge { source: node, target, .. } } = batch;
     let is_set = bound_inputs(template).any(|(binding, input)| binding.is_always_set() && input == target);
     (!is_set).then(|| {
         TemplateError(format!(
