@@ -167,7 +167,7 @@ impl Session<'_> {
                 .is_some_and(|all| !all.iter().any(|process| process.holds_memory_for(unit)));
         let other_gpus = match self.other_gpus.take() {
             _ if !is_elsewhere => None,
-            Some(seen) if seen.0.elapsed() < SLOW_INTERVAL => Some(seen),
+            Some(found) if found.0.elapsed() < SLOW_INTERVAL => Some(found),
             _ => Some((Instant::now(), find_other_gpus(&self.card.siblings(), self.config))),
         };
         self.other_gpus = other_gpus;
@@ -180,7 +180,7 @@ impl Session<'_> {
         };
         let (_, slow_reading, replaced) = &*self.slow.insert(slow);
         let (mut report, health) = self.card.read_fast(slow_reading)?;
-        report.memory_effective_free = headroom.and_then(|seen| seen.effective).map(|bytes| bytes / MIB);
+        report.memory_effective_free = headroom.and_then(|found| found.effective).map(|bytes| bytes / MIB);
         Ok(GpuReading {
             report,
             health: HealthReading {
@@ -192,7 +192,7 @@ impl Session<'_> {
             processes: processes.clone(),
             processes_taken_at: *taken,
             engine_unit_active: *engine_unit_active,
-            other_gpus: self.other_gpus.as_ref().map_or_else(Vec::new, |(_, seen)| seen.clone()),
+            other_gpus: self.other_gpus.as_ref().map_or_else(Vec::new, |(_, found)| found.clone()),
         })
     }
 }
@@ -270,7 +270,8 @@ mod tests {
             });
         });
         let message = "panic: the driver is odd";
-        assert_comes(&mut samples, |state| matches!(state, GpuState::Failed(seen) if seen == message)).await;
+        assert_comes(&mut samples, |state| matches!(state, GpuState::Failed(found) if found == message))
+            .await;
         assert_comes(&mut samples, |state| matches!(state, GpuState::NoPermission)).await;
         drop(samples);
         thread.join().unwrap();

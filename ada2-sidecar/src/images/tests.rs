@@ -250,11 +250,7 @@ fn an_edit_is_told_by_its_picture_and_a_preset_needs_a_graph_for_it() {
     };
     assert_eq!(made(false, None), (Task::Edit, Some(0.75), vec![7]));
     assert_eq!(made(true, Some(b"m")), (Task::Inpaint, Some(1.0), vec![7]));
-    assert_eq!(
-        made(false, Some(b"m")),
-        (Task::Inpaint, Some(1.0), vec![7]),
-        "the picture's own transparency"
-    );
+    assert_eq!(made(false, Some(b"m")), (Task::Inpaint, Some(1.0), vec![7]), "the image's own transparency");
 
     let graph = r#"{"a":{"class_type":"x","inputs":{"text":"","seed":0}}}"#;
     let yaml = "output: a\nbindings: {prompt: [a.text], seed: [a.seed]}";

@@ -79,7 +79,7 @@ mod tests {
         for noise in [
             r#"{"type": "status", "data": {"status": {"exec_info": {"queue_remaining": 0}}, "sid": "x"}}"#,
             r#"{"type": "executing", "data": {"node": "9", "display_node": "9", "prompt_id": "p"}}"#,
-            // What a socket that came back is told first.
+            // The first frame after a reconnect.
             r#"{"type": "executing", "data": {"node": "3"}}"#,
             r#"{"type": "execution_success", "data": {"prompt_id": "p", "timestamp": 1795424698495}}"#,
             r#"{"type": "progress", "data": {"value": 1, "max": 0, "prompt_id": "p", "node": "3"}}"#,

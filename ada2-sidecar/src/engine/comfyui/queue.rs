@@ -68,7 +68,7 @@ mod tests {
         );
         assert!(
             queue.pending.iter().all(|prompt| !prompt.is_from_client("ada2-sidecar-1.")),
-            "nobody's is not ours"
+            "without a client id it is not ours"
         );
         assert!(serde_json::from_str::<Queue>("{}").is_err(), "other JSON is no queue");
     }

@@ -91,17 +91,17 @@ impl<'a> BatchTracker<'a> {
         Ok(())
     }
 
-    /// One picture runs at a time: those before it are done.
-    #[expect(clippy::cast_precision_loss, reason = "a handful of pictures")]
+    /// Items run one at a time: those before it are finished.
+    #[expect(clippy::cast_precision_loss, reason = "a handful of images")]
     fn report_progress(&self, item: u64, fraction: f64) {
         let done = self.items.values().filter(|item| item.image.is_some()).count() as f64;
         let (within, fraction) = (fraction, (done + fraction) / self.items.len() as f64);
-        let picture = self.items.keys().position(|known| *known == item).unwrap_or(0);
+        let index = self.items.keys().position(|known| *known == item).unwrap_or(0);
         let preview =
             self.previews.as_ref().and_then(|previews| previews.take(&(self.batch.batch_id.clone(), item)));
         self.context.progress.send_replace(engine::JobProgress {
             fraction,
-            image_index: picture,
+            image_index: index,
             image_fraction: within,
             preview,
         });

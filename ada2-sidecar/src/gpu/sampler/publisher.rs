@@ -123,9 +123,9 @@ impl Publisher {
     /// Repeats the state every interval for that long, or until `changed`: only a hung driver may make samples old.
     pub(super) fn republish(&mut self, state: &GpuState, pause: Duration, changed: impl Fn() -> bool) {
         let until = Instant::now() + pause;
-        let seen = SystemTime::now();
+        let first_seen = SystemTime::now();
         while !self.is_closed() {
-            self.send(state.clone(), Instant::now(), seen);
+            self.send(state.clone(), Instant::now(), first_seen);
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || changed() {
                 return;
@@ -182,32 +182,32 @@ mod tests {
         }))
     }
 
-    /// `+` a good look, `x` a failed one, `-` a lost card, `|` a new session; gives what is known after each.
-    fn seen(samples_taken: &str) -> String {
+    /// `+` a good sample, `x` a failed one, `-` a lost card, `|` a new session; returns the published state after each.
+    fn states_after(events: &str) -> String {
         let (mut publisher, samples) = publisher();
-        let word = |sample: &Option<Arc<GpuSample>>| match sample.as_ref().map(|sample| &sample.state) {
+        let symbol = |sample: &Option<Arc<GpuSample>>| match sample.as_ref().map(|sample| &sample.state) {
             Some(GpuState::Present(_)) => '+',
             Some(GpuState::Failed(_)) => 'x',
             Some(_) => '-',
             None => '.',
         };
-        samples_taken
+        events
             .chars()
-            .map(|sample_taken| {
-                match sample_taken {
+            .map(|event| {
+                match event {
                     '+' => publisher.publish(present()),
                     'x' => publisher.publish(GpuState::Failed("odd".to_owned())),
                     '-' => publisher.publish(GpuState::Lost),
                     _ => publisher.start_session(),
                 }
-                word(&samples.borrow())
+                symbol(&samples.borrow())
             })
             .collect()
     }
 
     #[test]
-    fn one_failed_call_of_a_card_that_was_well_changes_nothing_and_any_other_is_told() {
-        for (samples_taken, expected) in [
+    fn one_failed_call_of_a_healthy_card_changes_nothing_and_any_other_is_published() {
+        for (events, expected) in [
             ("x", "x"),
             ("+x", "++"),
             ("+xx", "++x"),
@@ -219,12 +219,12 @@ mod tests {
             ("-+++x", "-++++"),
             ("+|x", "++x"),
         ] {
-            assert_eq!(seen(samples_taken), expected, "{samples_taken}");
+            assert_eq!(states_after(events), expected, "{events}");
         }
     }
 
     #[test]
-    fn every_look_without_a_reading_is_counted() {
+    fn every_sample_without_a_reading_is_counted() {
         let (mut publisher, samples) = publisher();
         publisher.publish(present());
         publisher.publish(GpuState::Failed("odd".to_owned()));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_call_the_next_look_presses_until_one_is_good() {
+    fn after_a_failed_call_sampling_is_urgent_until_one_succeeds() {
         let (mut publisher, _samples) = publisher();
         publisher.publish(present());
         assert!(!publisher.is_urgent());

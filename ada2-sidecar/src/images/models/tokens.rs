@@ -89,9 +89,9 @@ fn token_matches(token: &str, part: &str) -> bool {
 
 /// Whether `xl` is a token, or ends one that is long enough to be a name (`realvisxl`).
 pub(super) fn mentions_xl(tokens: &[String]) -> bool {
-    let ends_so =
+    let ends_with_xl =
         |word: &str| word.strip_suffix("xl").is_some_and(|stem| stem.len() >= 4 && !stem.ends_with('x'));
-    tokens.iter().any(|word| word == "xl" || ends_so(word))
+    tokens.iter().any(|word| word == "xl" || ends_with_xl(word))
 }
 
 #[cfg(test)]
@@ -118,7 +118,7 @@ mod tests {
             ("", ""),
             ("Größe", "größe"),
         ] {
-            // `SDXL` is one word, told by a phrase of its own.
+            // `SDXL` is one token, and has its own phrase.
             assert_eq!(tokenize(name).join(" "), expected, "{name}");
         }
     }
@@ -152,7 +152,7 @@ mod tests {
     proptest! {
         #[test]
         fn cutting_loses_no_letter(name in "\\PC{0,40}") {
-            let kept: String = name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+            let kept: String = name.chars().filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect();
             prop_assert_eq!(tokenize(&name).concat(), kept);
         }
     }
