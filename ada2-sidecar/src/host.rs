@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_host_and_this_process_are_seen() {
+    fn this_host_and_this_process_are_sampled() {
         let watch = HostSamplerConfig {
             output_dir: Some(std::env::temp_dir()),
             engine_unit: "x.service".into(),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_guessed() {
+    fn missing_things_are_reported_as_missing() {
         let watch = HostSamplerConfig {
             output_dir: Some("/no/such".into()),
             engine_unit: "no-such.service".into(),

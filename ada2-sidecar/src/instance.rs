@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tag_outlives_the_process_and_the_lock_does_not_admit_two() {
+    fn the_tag_survives_and_the_lock_is_exclusive() {
         let directory = std::env::temp_dir().join(format!("ada2-instance-{}", uuid::Uuid::new_v4()));
         let first = Instance::lock_directory(&directory).ok().unwrap();
         let tag = first.tag().to_owned();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_file_that_is_a_link_is_named_and_followed_nowhere() {
+    fn a_symbolic_link_as_instance_file_is_rejected() {
         let directory = std::env::temp_dir().join(format!("ada2-instance-{}", uuid::Uuid::new_v4()));
         fs::create_dir_all(&directory).unwrap();
         let precious = directory.join("precious");

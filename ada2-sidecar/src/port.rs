@@ -210,7 +210,7 @@ mod tests {
 
     #[cfg(target_endian = "little")]
     #[test]
-    fn the_listener_in_the_way_is_found_and_others_are_not() {
+    fn only_conflicting_listeners_are_found() {
         let find = |wanted: &str| listening(TABLE, wanted.parse().unwrap()).map(|socket| socket.inode);
         for (wanted, inode) in [
             ("127.0.0.1:7860", Some(4711)),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_it_is_the_next_step_is_said() {
+    fn every_holder_gets_a_next_step() {
         let process = |pid, name: &str, unit: Option<&str>| {
             Some(Process { pid, name: name.to_owned(), unit: unit.map(str::to_owned) })
         };

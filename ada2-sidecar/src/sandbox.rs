@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_the_sandbox_may_hide_names_the_setting() {
+    fn paths_that_the_sandbox_hides_name_the_setting() {
         for (path, error, expected) in [
             (
                 "/home/x/outputs",
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_file_that_the_service_may_not_read_names_the_credential() {
+    fn an_unreadable_token_file_names_the_credential() {
         let hint = |path: &str, error| token_file_hint(Path::new(path), error);
         let denied = hint("/etc/ada2-sidecar/token", ErrorKind::PermissionDenied).unwrap();
         assert!(denied.contains("LoadCredential=token:/etc/ada2-sidecar/token"), "{denied}");

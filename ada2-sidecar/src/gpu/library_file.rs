@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loaders_choice_is_told_from_the_mappings() {
+    fn the_loaded_library_is_found_in_the_mappings() {
         let maps = "7f00-7f01 r--p 00000000 08:01 11  /usr/lib/libc.so.6\n\
                     7f10-7f20 r-xp 00000000 08:01 123456    /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.595.80 (deleted)\n\
                     7f20-7f30 rw-p 00000000 00:00 0 \n";
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_is_seen_and_a_reinstallation_of_the_same_version_is_none() {
+    fn an_upgrade_is_detected_and_a_reinstallation_is_not() {
         let dir = std::env::temp_dir().join(format!("ada2-installed-{}", uuid::Uuid::new_v4()));
         fs::create_dir_all(&dir).unwrap();
         let link = dir.join("libnvidia-ml.so.1");

@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_driver_that_is_slow_to_try_is_tried_seldom() {
+    fn slow_attempts_are_repeated_less_often() {
         for (attempt, was_healthy, expected) in [
             (3, false, 500),
             (80, false, 800),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn trouble_is_repeated_with_fresh_times() {
+    async fn failures_are_republished_with_new_times() {
         let (sender, mut samples) = watch::channel(None);
         let publisher = Publisher::new(sender, Duration::from_millis(10));
         let thread = thread::spawn(move || {

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_engine_caches_is_its_own() {
+    fn the_engines_cache_counts_as_available() {
         let own = |used| process(1, ENGINE, used);
         let other = |used| process(2, "ollama.service", used);
         // 100 in all, 10 reserved.

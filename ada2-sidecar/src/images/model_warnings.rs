@@ -37,7 +37,7 @@ mod tests {
     use crate::images::models::SDXL;
 
     #[test]
-    fn a_preset_whose_model_is_not_there_is_warned_of() {
+    fn a_preset_with_a_missing_model_is_a_warning() {
         let models: Arc<[_]> = Arc::new([EngineModel::without_settings("k", "mine", &SDXL)]);
         let preset = |model: Option<&str>| {
             Arc::new(Preset { name: "p".into(), model: model.map(str::to_owned), ..Preset::default() })

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_documentation_has_every_row() {
+    fn the_reference_has_every_row() {
         let reference = include_str!("../../REFERENCE.md");
         for Parameter { names, treatment, meaning } in PARAMETERS {
             let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();

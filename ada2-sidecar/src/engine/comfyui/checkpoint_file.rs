@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_checkpoint_is_called_by_its_file_with_and_without_the_ending() {
+    fn a_checkpoint_is_named_by_its_file_with_and_without_extension() {
         for (file, name, kind) in [
             ("juggernautXL_v9.safetensors", "juggernautXL_v9", "SDXL"),
             ("ponyDiffusionV6XL.ckpt", "ponyDiffusionV6XL", "SDXL"),

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_goes_where_comfyui_looks_for_it() {
+    fn values_are_set_where_comfyui_reads_them() {
         let template = &graphs::all()[&Task::Generate];
         let payload = prompt_payload(template, &job(), &ComfyUiUploads::default(), 7, ID, "tag.1");
         assert_eq!((&payload["prompt_id"], &payload["client_id"]), (&json!(ID), &json!("tag.1")));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_to_discard_goes_to_the_temporary_folder_and_past_the_cache() {
+    fn a_discarded_image_is_temporary_and_bypasses_the_cache() {
         let template = &graphs::all()[&Task::Inpaint];
         let uploads =
             ComfyUiUploads { image: Some("a.png [temp]".into()), mask: Some("b.png [temp]".into()) };
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_of_the_users_own_is_kept() {
+    fn a_users_prefix_is_kept() {
         let mut node = json!({"class_type": "SaveImage", "inputs": {"filename_prefix": "ComfyUI"}});
         address_output(&mut node, ID, false);
         assert_eq!(node["inputs"]["filename_prefix"], "ComfyUI-8a78ad0b6603");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_the_same_in_colour() {
+    fn an_rgb_mask_has_the_same_values() {
         let grey = GrayImage::from_fn(4, 2, |x, y| image::Luma([if x > y { 255 } else { 0 }]));
         let mut png = Vec::new();
         DynamicImage::ImageLuma8(grey.clone())

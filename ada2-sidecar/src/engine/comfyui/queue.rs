@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prompts_are_told_apart_by_id_and_owner() {
+    fn prompts_have_ids_and_clients() {
         let queue: Queue = serde_json::from_str(
             r#"{"queue_running":[[52,"a",{},{"client_id":"ada2-sidecar-1.x","create_time":1},["9"]]],
                 "queue_pending":[[-57,"b",{},{},["9"]],[53,"c",{},{"client_id":"web"},["9"]]]}"#,

@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn running_out_of_memory_is_told_from_other_failures() {
+    fn out_of_memory_differs_from_other_failures() {
         for (kind, message) in [
             ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB."),
             ("RuntimeError", "CUDA error: out of memory"),

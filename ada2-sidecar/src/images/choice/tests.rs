@@ -20,7 +20,7 @@ fn models() -> Vec<EngineModel> {
 }
 
 #[test]
-fn who_is_meant() {
+fn names_and_aliases_resolve() {
     let models = models();
     let key = |requested, default| {
         resolve(&models, &[], requested, default).map(|choice| choice.model.unwrap().key)
@@ -41,7 +41,7 @@ fn who_is_meant() {
 }
 
 #[test]
-fn base_is_a_word_and_an_adapter_is_never_meant() {
+fn base_is_a_token_and_adapters_are_never_chosen() {
     let file = |name: &str| EngineModel {
         kind: crate::images::models::classify_checkpoint(None, name),
         ..EngineModel::without_settings(name, name, &SDXL)
@@ -61,7 +61,7 @@ fn base_is_a_word_and_an_adapter_is_never_meant() {
 }
 
 #[test]
-fn an_unknown_model_is_refused_with_what_there_is() {
+fn an_unknown_model_is_rejected_with_the_known_ones() {
     let models = models();
     let error = resolve(&models, &[], Some("flux"), None).unwrap_err();
     assert_eq!(
@@ -133,7 +133,7 @@ fn name_of(
 }
 
 #[test]
-fn what_is_not_made_for_pictures_from_words_is_never_meant_without_its_name() {
+fn only_text_to_image_models_are_chosen_without_being_named() {
     let (sd, xl) = (family("sd-1"), family("sdxl"));
     let models = [
         of_kind("base-inpainting", sd, ModelVariant::Inpaint),
@@ -171,7 +171,7 @@ fn what_is_not_made_for_pictures_from_words_is_never_meant_without_its_name() {
 }
 
 #[test]
-fn what_is_there_is_never_said_not_to_exist() {
+fn an_unusable_model_is_not_reported_as_missing() {
     let models = [
         of_kind("flux1-dev", family("flux"), ModelVariant::Main),
         of_kind("sd_xl_refiner", family("sdxl"), ModelVariant::Refiner),
@@ -199,7 +199,7 @@ fn what_is_there_is_never_said_not_to_exist() {
 }
 
 #[test]
-fn a_preset_with_a_graph_of_its_own_runs_any_model_and_one_without_only_what_is_served() {
+fn a_preset_with_a_template_runs_any_model_and_one_without_only_supported_ones() {
     let models = [of_kind("flux1-dev", family("flux"), ModelVariant::Main), unknown("odd")];
     let plain = |name: &str, model: &str| {
         Arc::new(Preset { name: name.into(), model: Some(model.into()), ..Preset::default() })
@@ -225,7 +225,7 @@ fn a_preset_with_a_graph_of_its_own_runs_any_model_and_one_without_only_what_is_
 }
 
 #[test]
-fn the_only_preset_with_a_graph_is_the_default_where_no_model_is_and_of_several_one_must_be_named() {
+fn a_single_preset_with_a_template_is_the_default_without_models_and_of_several_one_must_be_named() {
     let (one, two) = (with_graph("one", None), with_graph("two", None));
     let flux = [of_kind("flux1-dev", family("flux"), ModelVariant::Main)];
     for requested in [None, Some("dall-e-3")] {

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_means_one_family() {
+    fn every_phrase_belongs_to_one_family() {
         let assert_unique = |of: fn(&Family) -> &[&'static str]| {
             let all: Vec<_> = all().flat_map(|family| of(family).iter().copied()).collect();
             let different: HashSet<_> = all.iter().copied().collect();

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_cut_where_their_words_end() {
+    fn names_are_split_into_tokens() {
         for (name, expected) in [
             ("sd_xl_base_1.0", "sd xl base 1 0"),
             ("ponyDiffusionV6XL", "pony diffusion v 6 xl"),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn phrases_are_whole_words_in_a_row() {
+    fn phrases_match_whole_tokens_in_a_row() {
         let has = |name: &str, phrase: &str| contains_phrase(&tokenize(name), phrase);
         assert!(has("sd3.5_large", "sd 3") && !has("mysd3", "sd 3") && !has("sd_x_3", "sd 3"));
         assert!(has("fluxedUp", "flux*") && !has("influx", "flux*"));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn xl_is_a_word_or_ends_a_name() {
+    fn xl_is_a_token_or_ends_a_name() {
         for (name, expected) in [
             ("newXL", true),
             ("realvisxlV50", true),
@@ -151,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cutting_loses_no_letter(name in "\\PC{0,40}") {
+        fn no_character_is_lost(name in "\\PC{0,40}") {
             let kept: String = name.chars().filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect();
             prop_assert_eq!(tokenize(&name).concat(), kept);
         }

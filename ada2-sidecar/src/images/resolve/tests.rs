@@ -54,7 +54,7 @@ fn generate(body: &Value, bound: &str, size: &str, preset: Preset) -> Result<Job
 }
 
 #[test]
-fn what_nobody_asks_for_is_left_to_the_workflow() {
+fn missing_values_are_left_to_the_workflow() {
     for model in [None, Some("m".to_owned())] {
         let preset = Preset { model, ..Preset::default() };
         let job = generate(&json!({"prompt": "a"}), EVERYTHING, "", preset).unwrap();
@@ -71,7 +71,7 @@ fn what_nobody_asks_for_is_left_to_the_workflow() {
 }
 
 #[test]
-fn what_request_or_preset_say_is_set() {
+fn values_of_request_and_preset_are_set() {
     let preset = || Preset {
         size: Some(ImageSize::new(640, 640)),
         steps: Some(6),
@@ -90,7 +90,7 @@ fn what_request_or_preset_say_is_set() {
 }
 
 #[test]
-fn quality_scales_the_steps_that_are_known() {
+fn quality_scales_known_steps() {
     let steps = |body: Value, bound: &str, preset: Option<u32>| {
         let job = generate(&body, bound, "", Preset { steps: preset, ..Preset::default() }).unwrap();
         (job.steps, job.ignored)
@@ -107,7 +107,7 @@ fn quality_scales_the_steps_that_are_known() {
 }
 
 #[test]
-fn what_the_template_does_not_take_is_left_out_and_named_as_the_request_has_it() {
+fn unbound_values_are_ignored_and_listed_by_their_names_in_the_request() {
     let body = json!({"prompt": "a", "num_inference_steps": 9, "guidance_scale": 3, "sampler": "ddim", "negative": "dogs",
         "strength": 0.5});
     let job = generate(&body, "", "", Preset::default()).unwrap();
@@ -116,7 +116,7 @@ fn what_the_template_does_not_take_is_left_out_and_named_as_the_request_has_it()
 }
 
 #[test]
-fn a_size_that_cannot_be_made_is_refused_unless_the_template_says_so() {
+fn an_unbound_size_is_rejected_unless_the_template_ignores_it() {
     let body = json!({"prompt": "a", "size": "768x512"});
     let error = generate(&body, "", "", Preset::default()).unwrap_err();
     assert_eq!(error.param.as_deref(), Some("size"));
@@ -130,7 +130,7 @@ fn a_size_that_cannot_be_made_is_refused_unless_the_template_says_so() {
 }
 
 #[test]
-fn an_edit_has_its_pictures_size_and_a_template_that_takes_none_its_picture_as_it_is() {
+fn an_edit_has_the_size_of_its_source_unscaled_if_the_template_takes_no_size() {
     let (source_size, to_make) = (ImageSize::new(101, 77), ImageSize::new(96, 72));
     let edit = |body: Value, bound: &str, size: &str| {
         let (request, choice) = (request(&body), choice(Task::Edit, bound, size, Preset::default()));
@@ -153,7 +153,7 @@ fn an_edit_has_its_pictures_size_and_a_template_that_takes_none_its_picture_as_i
 }
 
 #[test]
-fn a_preset_serves_the_tasks_that_it_has_graphs_for() {
+fn a_preset_supports_the_tasks_of_its_templates() {
     let open = request(&json!({"prompt": "a", "size": "64x64"}));
     let inpaint = |model: Option<&str>| {
         choice(
@@ -179,7 +179,7 @@ fn a_preset_serves_the_tasks_that_it_has_graphs_for() {
 }
 
 #[test]
-fn transparency_that_no_graph_of_the_preset_repaints_is_no_mask() {
+fn transparency_is_no_mask_if_the_preset_cannot_inpaint() {
     let open = request(&json!({"prompt": "a"}));
     let edit = choice(Task::Edit, "", "size: ignore", Preset::default());
     let size = ImageSize::new(64, 64);
@@ -193,7 +193,7 @@ fn transparency_that_no_graph_of_the_preset_repaints_is_no_mask() {
 }
 
 #[test]
-fn a_strength_without_a_picture_is_named_for_the_built_in_graphs_too() {
+fn strength_without_a_source_is_listed_as_ignored_for_built_in_graphs_too() {
     let model = Some(EngineModel::without_settings("k", "n", &SD_1));
     let built_in = ModelChoice { name: "n".into(), model, preset: None };
     let job =

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_names_node_and_input() {
+    fn a_dangling_link_names_node_and_input() {
         assert_eq!(comfy(|_| {}, ""), [""; 0], "a circle that no output needs runs");
         let missing = comfy(|graph| graph["3"]["inputs"]["model"] = json!(["99", 0]), "");
         assert_eq!(
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_that_the_output_needs_is_named() {
+    fn a_cycle_that_the_output_needs_is_an_error() {
         let messages = comfy(|graph| graph["4"]["inputs"]["ckpt_name"] = json!(["3", 0]), "");
         assert_eq!(messages.len(), 1);
         assert!(
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_one_unless_n_is_bound_to_it() {
+    fn the_batch_size_is_1_unless_n_is_bound_to_it() {
         let four = |graph: &mut Value| graph["5"]["inputs"]["batch_size"] = json!(4);
         let messages = comfy(four, "");
         assert!(
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn invokeais_edges_are_looked_at_too() {
+    fn invokeais_edges_are_checked_too() {
         let edge = |from: &str, target: &str, field: &str| json!({"source": {"node_id": from, "field": "value"}, "destination": {"node_id": target, "field": field}});
         let messages = |edges: Value| -> Vec<String> {
             let graph = json!({"nodes": {

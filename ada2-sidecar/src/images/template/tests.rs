@@ -48,7 +48,7 @@ fn input<'a>(format: GraphFormat, graph: &'a Value, node: &str, field: &str) -> 
 }
 
 #[test]
-fn a_prompt_is_only_ever_a_prompt() {
+fn a_prompt_cannot_change_the_graph() {
     for (format, graph) in BOTH {
         let template = Template::read(format, graph, &yaml("")).unwrap();
         let bare = template.render(|_, _| Some(json!(0)));
@@ -65,7 +65,7 @@ fn a_prompt_is_only_ever_a_prompt() {
 }
 
 #[test]
-fn what_has_no_value_keeps_the_graphs_own() {
+fn inputs_without_value_keep_the_graphs_own() {
     for (format, graph) in BOTH {
         let more = ", steps: [out.steps], width: [noise.width], height: [noise.height]";
         let template = Template::read(format, graph, &yaml(more)).unwrap();
@@ -80,7 +80,7 @@ fn what_has_no_value_keeps_the_graphs_own() {
 }
 
 #[test]
-fn a_value_takes_the_place_of_the_edge_that_feeds_its_input() {
+fn a_value_replaces_the_edge_into_its_input() {
     for (format, graph) in BOTH {
         let template = Template::read(format, graph, &yaml("")).unwrap();
         assert_eq!(template.notes().len(), 1);
@@ -98,7 +98,7 @@ fn a_value_takes_the_place_of_the_edge_that_feeds_its_input() {
 }
 
 #[test]
-fn an_edge_stays_where_nobody_asks_for_the_value() {
+fn an_edge_stays_without_a_value() {
     let graph = GRAPH.replace("\"field\":\"seed\"}", "\"field\":\"width\"}");
     let bindings = yaml(", width: [noise.width], height: [noise.height]");
     let template = Template::read(invokeai::GRAPH_FORMAT, &graph, &bindings).unwrap();
@@ -111,7 +111,7 @@ fn an_edge_stays_where_nobody_asks_for_the_value() {
 }
 
 #[test]
-fn a_place_that_does_not_exist_is_named_and_every_fault_is_told_at_once() {
+fn missing_inputs_are_named_and_all_errors_are_reported_at_once() {
     let read = |more: &str| messages(invoke(&yaml(more)));
     assert_eq!(
         read(", width: [nose.width], height: [noise.girth], steps: [noise], model: [pos.type]"),
@@ -130,14 +130,14 @@ fn a_place_that_does_not_exist_is_named_and_every_fault_is_told_at_once() {
 }
 
 #[test]
-fn an_input_that_only_an_edge_feeds_can_be_bound() {
+fn an_input_with_only_an_edge_can_be_bound() {
     let template = invoke(&yaml(", negative_prompt: [out.positive]")).unwrap();
     let rendered = template.render(|binding, _| (binding != Binding::Seed).then(|| json!("no dogs")));
     assert_eq!(rendered["nodes"]["out"]["positive"], "no dogs");
 }
 
 #[test]
-fn two_values_for_one_input_are_refused() {
+fn two_bindings_of_one_input_are_rejected() {
     for (format, graph) in BOTH {
         let read = |more: &str| messages(Template::read(format, graph, &yaml(more)));
         let both = "noise.seed is bound twice, by seed and by steps: an input takes one value";
@@ -151,7 +151,7 @@ fn two_values_for_one_input_are_refused() {
 }
 
 #[test]
-fn a_binding_without_effect_is_refused() {
+fn bindings_without_effect_are_rejected() {
     for (format, graph) in BOTH {
         let read = |more: &str| messages(Template::read(format, graph, &yaml(more)));
         let lost = |binding: &str, node: &str, field: &str| {
@@ -172,7 +172,7 @@ fn a_binding_without_effect_is_refused() {
 }
 
 #[test]
-fn what_gives_way_only_to_the_same_value_has_an_effect_for_any_other() {
+fn an_edge_replaced_by_the_same_binding_only_still_counts_for_others() {
     let graph = GRAPH.replace("\"field\":\"seed\"}", "\"field\":\"width\"}");
     let read = |more: &str| {
         let sides = format!(", width: [noise.width], height: [noise.height]{more}");
@@ -208,7 +208,7 @@ fn a_task_needs_its_bindings_and_has_no_others() {
 }
 
 #[test]
-fn a_byte_order_mark_is_no_part_of_a_file() {
+fn a_byte_order_mark_is_skipped() {
     for (format, graph) in BOTH {
         let read = Template::read(format, &format!("\u{feff}{graph}"), &format!("\u{feff}{}", yaml("")));
         assert_eq!(read.map(|template| template.output), Ok("out".to_owned()));
@@ -216,7 +216,7 @@ fn a_byte_order_mark_is_no_part_of_a_file() {
 }
 
 #[test]
-fn a_graph_as_it_is_posted_is_read_and_a_node_may_be_called_prompt() {
+fn a_posted_body_is_unwrapped_and_a_node_may_be_called_prompt() {
     for around in
         [r#"{"prompt":GRAPH}"#, r#"{"client_id":"c","prompt":GRAPH,"extra_data":{"extra_pnginfo":{}}}"#]
     {
@@ -231,7 +231,7 @@ fn a_graph_as_it_is_posted_is_read_and_a_node_may_be_called_prompt() {
 }
 
 #[test]
-fn a_workflow_of_comfyuis_web_page_is_told_from_its_api_format() {
+fn comfyuis_own_workflow_format_is_rejected() {
     let read = |graph: &str| {
         let yaml = "output: '9'\nbindings: {prompt: ['6.text'], seed: ['3.seed']}";
         messages(Template::read(comfyui::GRAPH_FORMAT, graph, yaml)).remove(0)

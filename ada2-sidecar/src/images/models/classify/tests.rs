@@ -156,7 +156,7 @@ fn metadata_of_real_files() {
 }
 
 #[test]
-fn metadata_counts_before_the_name_and_its_silence_says_nothing() {
+fn metadata_wins_over_the_name_and_missing_metadata_means_nothing() {
     let classified = |architecture: &str, name: &str| {
         display(&classify_checkpoint(Some(&metadata(architecture, "")), name))
     };
@@ -185,7 +185,7 @@ fn metadata_counts_before_the_name_and_its_silence_says_nothing() {
 }
 
 #[test]
-fn what_is_no_model_is_never_served() {
+fn files_that_are_not_models_have_no_graphs() {
     for part in ["lora", "textual-inversion", "controlnet", "vae", "control-lora", "tensorrt", "anything"] {
         let kind =
             classify_checkpoint(Some(&metadata(&format!("stable-diffusion-xl-v1-base/{part}"), "")), "sdxl");
@@ -197,7 +197,7 @@ fn what_is_no_model_is_never_served() {
 
 proptest! {
     #[test]
-    fn nothing_but_the_words_makes_a_model_a_default(name in "[a-z_]{1,20}") {
+    fn only_known_phrases_make_a_model_a_default(name in "[a-z_]{1,20}") {
         let kind = classify_checkpoint(None, &name);
         let says = ["xl", "pony", "illustrious", "noob", "animagine", "emaonly"];
         prop_assert!(!kind.is_default_candidate() || says.iter().any(|word| name.contains(word)), "{name}");
