@@ -254,7 +254,7 @@ mod tests {
             ),
         ] {
             let message =
-                PortHolder { uid: uid, process, nginx }.conflict_message("0.0.0.0:7860".parse().unwrap());
+                PortHolder { uid, process, nginx }.conflict_message("0.0.0.0:7860".parse().unwrap());
             assert!(message.contains(says), "{message}");
         }
     }

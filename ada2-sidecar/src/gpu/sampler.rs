@@ -88,7 +88,7 @@ fn session(config: &GpuSamplerConfig, publisher: &mut Publisher) -> Result<(), G
         Session {
             card: &card,
             events,
-            config: config,
+            config,
             library_file: &library_file,
             memory_reading: None,
             slow: None,

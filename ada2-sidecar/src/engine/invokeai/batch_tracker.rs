@@ -47,7 +47,7 @@ impl<'a> BatchTracker<'a> {
         let previews = job.previews.then(|| engine.previews.subscribe(keys));
         let new_item = |seed: &u64| ItemState { seed: *seed, image_name: None, image: None };
         let items = batch.items.iter().copied().zip(job.seeds.iter().map(new_item)).collect();
-        Self { engine, batch, output: &template.output, context: context, previews, items }
+        Self { engine, batch, output: &template.output, context, previews, items }
     }
 
     /// Waits for all images, or for the first failure.

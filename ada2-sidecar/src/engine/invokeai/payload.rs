@@ -27,7 +27,7 @@ impl InvokeAiUploads {
             Some(mask) => Some(engine.api.upload(mask).await?),
             None => None,
         };
-        Ok(Self { image: image, mask })
+        Ok(Self { image, mask })
     }
 
     pub(super) fn has_any(&self) -> bool {
