@@ -63,22 +63,14 @@ fn value(
     input: &NodeInput,
 ) -> Option<Value> {
     match binding {
-        Binding::Prompt => Some(json!(job.prompt)),
-        Binding::NegativePrompt => job.negative_prompt.as_ref().map(|text| json!(text)),
-        Binding::Width => job.size.map(|size| json!(size.width)),
-        Binding::Height => job.size.map(|size| json!(size.height)),
         Binding::Seed => Some(json!(seed)),
-        Binding::Steps => job.steps.map(|steps| json!(steps)),
-        Binding::CfgScale => job.cfg_scale.map(|scale| json!(scale)),
         Binding::Scheduler => job.scheduler.as_deref().map(|name| {
             let (sampler, scheduler) = samplers::pair(name);
             json!(if input.field == "scheduler" { scheduler } else { sampler })
         }),
-        Binding::Model => job.model.as_ref().map(|model| model.handle.clone()),
         Binding::Image => uploads.image.as_ref().map(|name| json!(name)),
         Binding::Mask => uploads.mask.as_ref().map(|name| json!(name)),
-        Binding::Strength => job.strength.map(|strength| json!(strength)),
-        Binding::N => Some(json!(1)),
+        _ => job.value(binding),
     }
 }
 
