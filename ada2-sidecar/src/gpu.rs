@@ -1,5 +1,5 @@
-//! The graphics card: one thread looks at it and publishes what it sees, everybody else reads the last sample. No
-//! request ever waits on the driver, and nothing here judges: that is `readiness`'s business.
+//! The graphics card: one thread samples it, and everyone else reads the last sample. No request ever waits for the driver.
+//! Samples are judged in `readiness`.
 
 mod cards;
 mod library_file;
@@ -23,12 +23,11 @@ use std::{
 use tokio::sync::watch;
 use wire::health::GpuReport;
 
-/// A sample older than this means that the driver hangs.
+/// If the last sample is older than this, a driver call hangs.
 pub(crate) const STALE_AFTER: Duration = Duration::from_secs(5);
 
-/// Starts the thread `nvml`, which takes its first sample at once and ends when every receiver is gone.
-///
-/// Nobody joins it: a driver call may hang for ever. Then samples only grow old, and their age says so.
+/// Starts the thread `nvml`, which takes its first sample at once and ends when every receiver is gone. It is never joined,
+/// because a driver call may hang forever; the age of the last sample shows that.
 pub fn start(config: GpuSamplerConfig) -> io::Result<watch::Receiver<Option<Arc<GpuSample>>>> {
     sampler::start(config)
 }
@@ -36,19 +35,19 @@ pub fn start(config: GpuSamplerConfig) -> io::Result<watch::Receiver<Option<Arc<
 /// What is sampled, and how often.
 #[derive(Debug, Clone)]
 pub struct GpuSamplerConfig {
-    /// Absolute path of `libnvidia-ml.so.1`; the loader's own search if absent.
+    /// Absolute path of `libnvidia-ml.so.1`; None: the loader's own search.
     pub library: Option<PathBuf>,
     /// NVML's index, or a UUID.
     pub gpu_id: String,
-    /// Between two looks.
+    /// Between two samples.
     pub interval: Duration,
-    /// The systemd unit whose GPU memory is the engine's own.
+    /// The systemd unit whose GPU memory counts as the engine's.
     pub engine_unit: String,
-    /// Where it is read whose a process is.
+    /// Where processes and their units are read.
     pub kernel: KernelPaths,
 }
 
-/// Where the kernel shows processes and their groups.
+/// Where the kernel shows processes and their control groups.
 #[derive(Debug, Clone)]
 pub struct KernelPaths {
     /// `/proc`.
@@ -63,31 +62,31 @@ impl Default for KernelPaths {
     }
 }
 
-/// One look at the card.
+/// One sample of the card.
 #[derive(Debug, Clone)]
 pub struct GpuSample {
-    /// When, for judging its age.
+    /// When it was taken, for its age.
     pub taken: Instant,
-    /// When, for people.
+    /// When it was taken, for output.
     pub timestamp: SystemTime,
-    /// What was seen.
+    /// The result.
     pub state: GpuState,
-    /// Looks in a row, this one included, that the card answered.
+    /// Successful samples in a row, including this one.
     pub consecutive_good: u32,
-    /// Looks since our start that gave no reading.
+    /// Samples without a reading since our start.
     pub failed_total: u64,
-    /// Loads of the driver that were seen to follow its absence.
+    /// How often the driver was loaded after it was absent.
     pub driver_loads: u32,
-    /// What the driver reported of itself.
+    /// The driver's error reports.
     pub xids: Arc<XidLog>,
 }
 
-/// The driver's error reports (XIDs) since this process began to listen.
+/// The driver's error reports (XIDs) since we registered for them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct XidLog {
     /// The last ones, oldest first.
     pub recent: Vec<Xid>,
-    /// How many of each code, and when the last came.
+    /// For each code, how many, and when the last one arrived.
     pub totals: BTreeMap<u32, (u64, SystemTime)>,
 }
 
@@ -96,42 +95,42 @@ pub struct XidLog {
 pub struct Xid {
     /// Counts up by one for each report.
     pub sequence: u64,
-    /// The code; 999 where the driver does not tell it.
+    /// 999 if the driver does not report the code.
     pub code: u32,
-    /// When, for judging its age.
+    /// When it arrived, for its age.
     pub at: Instant,
-    /// When, for people.
+    /// When it arrived, for output.
     pub timestamp: SystemTime,
 }
 
-/// What a look at the card gives.
+/// The result of a sample.
 #[derive(Debug, Clone)]
 pub enum GpuState {
-    /// The card answers.
+    /// A reading.
     Present(Box<GpuReading>),
-    /// NVML could not be loaded; the words of the loader.
+    /// NVML could not be loaded, with the loader's message.
     LibraryUnavailable(String),
-    /// NVML is there, the kernel module is not.
+    /// NVML is installed, but the kernel module is not loaded.
     DriverNotLoaded,
-    /// The driver does not let us in.
+    /// The driver denies us access.
     NoPermission,
     /// The driver was upgraded under the running kernel module: a reboot is needed.
     VersionMismatch,
     /// No card of that index or UUID.
     NoDevice {
-        /// What was asked for.
+        /// As configured.
         requested: String,
-        /// What is there, in words.
+        /// The existing cards.
         found: Vec<String>,
     },
     /// The card fell off the bus, or needs a reset.
     Lost,
-    /// Any other error, in words.
+    /// Any other error.
     Failed(String),
 }
 
 impl GpuState {
-    /// Whether the driver must be let go of: it advises a reset or more, which our hold on its device files would block.
+    /// Whether we must release the driver: it recommends a reset or more, which our open device files would block.
     pub fn must_release_driver(&self) -> bool {
         let Self::Present(reading) = self else { return false };
         matches!(reading.health.recovery_action, Some(1 | 2 | 4 | 6 | 7))
@@ -141,47 +140,47 @@ impl GpuState {
 impl fmt::Display for GpuState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Present(reading) => write!(f, "{} answers", reading.report.name),
-            Self::LibraryUnavailable(message) => write!(f, "NVML cannot be loaded: {message}"),
+            Self::Present(reading) => write!(f, "{} is responding", reading.report.name),
+            Self::LibraryUnavailable(message) => write!(f, "cannot load NVML: {message}"),
             Self::DriverNotLoaded => f.write_str("the NVIDIA driver is not loaded"),
             Self::NoPermission => f.write_str("no permission to use the NVIDIA driver"),
             Self::VersionMismatch => f.write_str("driver and library versions differ: reboot needed"),
-            Self::NoDevice { requested: wanted, found } if found.is_empty() => {
-                write!(f, "no GPU {wanted}: there is none")
+            Self::NoDevice { requested, found } if found.is_empty() => {
+                write!(f, "GPU {requested} not found: this host has none")
             }
-            Self::NoDevice { requested: wanted, found } => {
-                write!(f, "no GPU {wanted}: there is {}", found.join(", "))
+            Self::NoDevice { requested, found } => {
+                write!(f, "GPU {requested} not found; available: {}", found.join(", "))
             }
             Self::Lost => f.write_str("GPU is lost"),
-            Self::Failed(message) => write!(f, "NVML fails: {message}"),
+            Self::Failed(message) => write!(f, "NVML error: {message}"),
         }
     }
 }
 
-/// What a card that answers says.
+/// A reading of the card.
 ///
-/// Processes are asked for less often than the rest, because the driver takes long over them. `memory`, `processes`
-/// and `engine_unit_active` are the last ones *taken together*, and so is `report.memory_effective_free`, which
-/// follows from them; every other figure of `report` is of this very look.
+/// Processes are read less often than the rest, because the driver takes long for them. `memory`, `processes` and
+/// `engine_unit_active` are the last ones *read together*, and `report.memory_effective_free` follows from them; all other
+/// values of `report` are of this sample.
 #[derive(Debug, Clone)]
 pub struct GpuReading {
-    /// As `/readyz` says it.
+    /// The reading in `/readyz`.
     pub report: GpuReport,
     /// What the rules judge.
     pub health: HealthReading,
-    /// Memory at the time of `processes`; absent where the card has none of its own (unified memory).
+    /// Memory at the time of `processes`; None with unified memory.
     pub memory: Option<GpuMemory>,
-    /// Who holds memory; absent where the driver does not say.
+    /// The processes that hold memory; None if the driver does not list them.
     pub processes: Option<Vec<GpuProcess>>,
-    /// When they were asked for.
+    /// When they were read.
     pub processes_taken_at: Instant,
     /// Whether the engine's unit had any process at the time of `processes`.
     pub engine_unit_active: bool,
-    /// Other cards on which the engine's processes hold memory; looked for seldom, and only while they hold none here.
+    /// Other cards on which the engine's processes hold memory; read seldom, and only while they hold none here.
     pub other_gpus: Vec<OtherGpuUsage>,
 }
 
-/// A card that is not the one judged, on which the engine's processes hold memory.
+/// Another card on which the engine's processes hold memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherGpuUsage {
     /// NVML's index.
@@ -194,10 +193,10 @@ pub struct OtherGpuUsage {
     pub processes: Vec<GpuProcess>,
 }
 
-/// Readings that say how well the card is. Absent where the driver does not support them.
+/// The readings that readiness judges; None if the driver does not support them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HealthReading {
-    /// What slows the clocks: bits of `nvmlClocksEventReasons`.
+    /// Why the clocks are reduced: bits of `nvmlClocksEventReasons`.
     pub clock_event_reasons: Option<u64>,
     /// Uncorrected memory errors since the driver was loaded.
     pub ecc_uncorrected: Option<u64>,
@@ -205,17 +204,17 @@ pub struct HealthReading {
     pub ecc_mode: Option<(bool, bool)>,
     /// Memory rows replaced after uncorrectable errors.
     pub remapped_uncorrectable: Option<u64>,
-    /// A row is to be replaced at the next reset.
+    /// A row will be replaced at the next reset.
     pub remap_pending: Option<bool>,
     /// A row could not be replaced.
     pub remap_failure: Option<bool>,
-    /// What the driver advises (`NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`): 0 nothing, 1 reset, 2 reboot, …
+    /// What the driver recommends (`NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`): 0 nothing, 1 reset, 2 reboot, …
     pub recovery_action: Option<u32>,
     /// PCIe lanes now, and at most.
     pub pcie_width: Option<(u32, u32)>,
     /// Whether the driver reports XIDs to us.
     pub receives_xids: bool,
-    /// The driver on disk, if it is not the one that is loaded.
+    /// The driver version on disk, if another one is loaded.
     pub driver_on_disk: Option<String>,
 }
 
@@ -224,37 +223,37 @@ pub struct HealthReading {
 pub struct GpuMemory {
     /// The whole card.
     pub total: u64,
-    /// What the driver keeps for itself.
+    /// Reserved by the driver.
     pub reserved: u64,
     /// In use by processes.
     pub used: u64,
-    /// In nobody's use.
+    /// Free.
     pub free: u64,
 }
 
 /// A process that holds memory of the card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuProcess {
-    /// As the host numbers it.
+    /// In the host's PID namespace.
     pub pid: u32,
-    /// The kernel's short name of it.
+    /// Its short name (`comm`).
     pub name: String,
     /// The systemd unit that it belongs to, or that started it.
     pub unit: Option<String>,
-    /// What it does with the card.
+    /// How it uses the card.
     pub process_type: GpuProcessType,
-    /// Bytes; absent where the driver does not say.
+    /// In bytes; None if the driver does not report it.
     pub used: Option<u64>,
 }
 
 impl GpuProcess {
-    /// Whether it is this unit's and holds memory, as far as the driver says.
+    /// Whether it belongs to this unit and holds memory, as far as the driver reports it.
     pub fn holds_memory_for(&self, unit: &str) -> bool {
         self.unit.as_deref() == Some(unit) && self.used != Some(0)
     }
 }
 
-/// What a process does with the card.
+/// How a process uses the card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GpuProcessType {
     /// It computes.
@@ -266,7 +265,7 @@ pub enum GpuProcessType {
 }
 
 impl GpuProcessType {
-    /// `nvidia-smi`'s word for it.
+    /// As `nvidia-smi` writes it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Compute => "C",
@@ -276,7 +275,7 @@ impl GpuProcessType {
     }
 }
 
-/// Whether a sample is so old that a driver call must be hanging.
+/// Whether the sample is so old that a driver call must hang.
 pub(crate) fn is_stale(sample: &GpuSample, now: Instant) -> bool {
     now.saturating_duration_since(sample.taken) > STALE_AFTER
 }

@@ -1,5 +1,5 @@
-//! The host around the card: memory, swap, the disk that the engine writes its pictures to, and the engine's process. A
-//! thread of its own looks, because a disk can hang; nobody waits for it.
+//! The host: memory, swap, the disk of the engine's output directory, and the engine's processes. Sampled by a separate
+//! thread, because a disk can hang.
 
 use std::{
     fs, io,
@@ -15,61 +15,61 @@ use tracing::warn;
 
 use crate::gpu::processes::pids_of_unit;
 
-/// Between looks.
+/// Between samples.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// What is looked at.
+/// What is sampled.
 #[derive(Debug, Clone)]
 pub struct HostSamplerConfig {
-    /// Where the engine writes its pictures.
+    /// The engine's output directory.
     pub output_dir: Option<PathBuf>,
     /// The engine's systemd unit.
     pub engine_unit: String,
-    /// Whether the engine is this very process.
+    /// Whether the engine is this process.
     pub is_engine_in_process: bool,
 }
 
-/// One look. Sizes in bytes.
+/// One sample. Sizes are in bytes.
 #[derive(Debug, Clone)]
 pub struct HostSample {
-    /// When.
+    /// When it was taken.
     pub taken: Instant,
     /// All memory.
     pub memory_total: u64,
-    /// Memory that a program could have without swapping.
+    /// Memory that is available without swapping.
     pub memory_available: u64,
     /// All swap.
     pub swap_total: u64,
     /// Swap in use.
     pub swap_used: u64,
-    /// The disk of the engine's pictures.
+    /// The disk of the engine's output directory.
     pub disk: OutputDisk,
-    /// The engine's process, if its unit has one.
+    /// The engine's processes, if its unit has any.
     pub engine: Option<EngineProcess>,
 }
 
-/// The disk that the engine's pictures go to.
+/// The disk of the engine's output directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputDisk {
-    /// Nobody said which.
+    /// The directory is not configured.
     NotConfigured,
-    /// The folder is not there, or hidden from us.
+    /// The directory does not exist, or is hidden from us.
     NotFound(PathBuf),
-    /// Its room.
+    /// Its space.
     Found {
         /// Where it is mounted.
         mount: PathBuf,
-        /// All.
+        /// In all.
         total: u64,
         /// What an ordinary user may still write.
         available: u64,
     },
 }
 
-/// The engine's processes together.
+/// The engine's processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineProcess {
-    /// The first, which started the others.
+    /// Of the first, which started the others.
     pub pid: u32,
     /// How many.
     pub count: usize,
@@ -84,7 +84,7 @@ pub fn start(config: HostSamplerConfig) -> io::Result<watch::Receiver<Option<Arc
         let mut system = match System::new() {
             Ok(system) => system,
             Err(error) => {
-                return warn!(%error, "the host cannot be looked at: disk and host_memory stay unknown");
+                return warn!(%error, "cannot read host statistics; the checks disk and host_memory stay unknown");
             }
         };
         while !sender.is_closed() {
@@ -95,7 +95,7 @@ pub fn start(config: HostSamplerConfig) -> io::Result<watch::Receiver<Option<Arc
     Ok(receiver)
 }
 
-/// One look now.
+/// Takes one sample.
 pub fn sample(system: &mut System, config: &HostSamplerConfig) -> HostSample {
     system.refresh_memory();
     let pids = if config.is_engine_in_process {
@@ -126,17 +126,17 @@ fn engine(system: &mut System, pids: &[u32]) -> Option<EngineProcess> {
     })
 }
 
-fn disk(folder: &Path) -> OutputDisk {
-    let Ok(real) = fs::canonicalize(folder) else { return OutputDisk::NotFound(folder.to_owned()) };
-    let Ok(disks) = Disks::new_with_refreshed_list() else { return OutputDisk::NotFound(folder.to_owned()) };
-    let holding = disks.iter().filter(|disk| real.starts_with(disk.mount_point()));
-    match holding.max_by_key(|disk| disk.mount_point().components().count()) {
+fn disk(dir: &Path) -> OutputDisk {
+    let Ok(canonical) = fs::canonicalize(dir) else { return OutputDisk::NotFound(dir.to_owned()) };
+    let Ok(disks) = Disks::new_with_refreshed_list() else { return OutputDisk::NotFound(dir.to_owned()) };
+    let candidates = disks.iter().filter(|disk| canonical.starts_with(disk.mount_point()));
+    match candidates.max_by_key(|disk| disk.mount_point().components().count()) {
         Some(disk) => OutputDisk::Found {
             mount: disk.mount_point().to_owned(),
             total: disk.total_space(),
             available: disk.available_space(),
         },
-        None => OutputDisk::NotFound(folder.to_owned()),
+        None => OutputDisk::NotFound(dir.to_owned()),
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_host_and_this_process_are_seen() {
+    fn this_host_and_this_process_are_sampled() {
         let watch = HostSamplerConfig {
             output_dir: Some(std::env::temp_dir()),
             engine_unit: "x.service".into(),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_guessed() {
+    fn missing_things_are_reported_as_missing() {
         let watch = HostSamplerConfig {
             output_dir: Some("/no/such".into()),
             engine_unit: "no-such.service".into(),

@@ -1,5 +1,5 @@
-//! This instance's identity, which outlives the process: jobs that an earlier process left in the engine are known
-//! by its tag. Held under a lock, so that no second process takes our jobs for leftovers.
+//! The instance's identity, which outlives the process: its tag marks jobs that an earlier process left in the engine. A lock
+//! prevents a second process from taking our jobs for orphans.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -22,28 +22,29 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Where the state directory may be, the likeliest first. Systemd's choice wins; the default gives way to the user's
-    /// own state directory (a person trying things out); an explicit choice never does.
+    /// Candidates for the state directory, in order. Systemd's wins. Only the default falls back to the user's own state
+    /// directory, for trying things out.
     pub fn candidates(settings: &Settings, systemd: Option<&str>, home: Option<&str>) -> Vec<PathBuf> {
         let systemd = systemd.and_then(|list| list.split(':').next()).filter(|dir| !dir.is_empty());
-        let chosen = PathBuf::from(systemd.or(settings.raw("state_dir")).unwrap_or_default());
+        let configured = PathBuf::from(systemd.or(settings.raw("state_dir")).unwrap_or_default());
         let by_default = systemd.is_none() && settings.source("state_dir") == SettingSource::Default;
-        let own = home.filter(|_| by_default).map(|home| Path::new(home).join(".local/state/ada2-sidecar"));
-        std::iter::once(chosen).chain(own).collect()
+        let user_dir =
+            home.filter(|_| by_default).map(|home| Path::new(home).join(".local/state/ada2-sidecar"));
+        std::iter::once(configured).chain(user_dir).collect()
     }
 
-    /// Opens the first of these state directories that can be written.
+    /// Opens the first of these directories that is writable.
     pub fn open(settings: &mut Settings, candidates: &[PathBuf]) -> Option<Self> {
         let mut first = None;
-        for folder in candidates {
-            match Self::lock_directory(folder) {
+        for directory in candidates {
+            match Self::lock_directory(directory) {
                 Ok(instance) => return Some(instance),
-                Err(fault @ (InstanceError::Locked(_) | InstanceError::UnexpectedFile(_))) => {
-                    settings.add_problem("state_dir", fault.message(folder));
+                Err(error @ (InstanceError::Locked(_) | InstanceError::UnexpectedFile(_))) => {
+                    settings.add_problem("state_dir", error.message(directory));
                     return None;
                 }
-                Err(fault) => {
-                    first.get_or_insert_with(|| fault.message(folder));
+                Err(error) => {
+                    first.get_or_insert_with(|| error.message(directory));
                 }
             }
         }
@@ -51,7 +52,7 @@ impl Instance {
         None
     }
 
-    /// Who holds this state directory now, in words; none if nobody does.
+    /// The process that holds this state directory, if any.
     pub fn lock_holder(directory: &Path) -> Option<String> {
         let file = read_no_follow(&directory.join("instance")).ok()?;
         match file.try_lock_shared() {
@@ -63,7 +64,7 @@ impl Instance {
         }
     }
 
-    /// No identity, where none is needed. Touches nothing on disk.
+    /// Without an identity, for commands. Does not touch the disk.
     pub fn unlocked() -> Self {
         Self { tag: String::new(), directory: None, _lock: None }
     }
@@ -73,7 +74,7 @@ impl Instance {
         &self.tag
     }
 
-    /// The state directory; none for a nameless one.
+    /// The state directory; None if unlocked.
     pub fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
     }
@@ -95,7 +96,7 @@ impl Instance {
         let text = io::read_to_string(&file).map_err(InstanceError::Unwritable)?;
         let known = text.lines().next().and_then(|line| uuid::Uuid::parse_str(line).ok());
         let id = known.unwrap_or_else(uuid::Uuid::new_v4);
-        // The second line names the holder for whoever finds the lock taken.
+        // The second line names the holder to processes that find it locked.
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| write!(file, "{id}\npid {}\n", std::process::id()))
@@ -106,7 +107,7 @@ impl Instance {
 }
 
 enum InstanceError {
-    /// Something else than a file of ours lies there.
+    /// The file is not ours.
     UnexpectedFile(std::io::Error),
     Unwritable(std::io::Error),
     Locked(String),
@@ -117,13 +118,13 @@ impl InstanceError {
         let directory = directory.display();
         match self {
             Self::UnexpectedFile(error) => {
-                format!("expected a state directory of this service's own: {error}")
+                format!("the state directory must belong to this service: {error}")
             }
             Self::Unwritable(error) => format!(
-                "{directory} cannot be written ({error}); create it for this user: sudo install -d -o $(id -un) {directory}"
+                "cannot write to {directory} ({error}); create it for this user: sudo install -d -o $(id -un) {directory}"
             ),
             Self::Locked(text) => format!(
-                "{directory} is in use by another ada2-sidecar ({}); stop that one, or give this one its own --state-dir",
+                "{directory} is locked by another ada2-sidecar ({}); stop it, or start this one with a different --state-dir",
                 text.lines().nth(1).unwrap_or("pid unknown")
             ),
         }
@@ -135,28 +136,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tag_outlives_the_process_and_the_lock_does_not_admit_two() {
+    fn the_tag_survives_and_the_lock_is_exclusive() {
         let directory = std::env::temp_dir().join(format!("ada2-instance-{}", uuid::Uuid::new_v4()));
         let first = Instance::lock_directory(&directory).ok().unwrap();
         let tag = first.tag().to_owned();
-        let Err(fault) = Instance::lock_directory(&directory) else { panic!("the lock admitted two") };
-        let words = fault.message(&directory);
-        assert!(words.contains(&format!("pid {}", std::process::id())), "{words}");
+        let Err(error) = Instance::lock_directory(&directory) else { panic!("the lock admitted two") };
+        let message = error.message(&directory);
+        assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
         drop(first);
         assert_eq!(Instance::lock_directory(&directory).ok().unwrap().tag(), tag);
         fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]
-    fn an_instance_file_that_is_a_link_is_named_and_followed_nowhere() {
+    fn a_symbolic_link_as_instance_file_is_rejected() {
         let directory = std::env::temp_dir().join(format!("ada2-instance-{}", uuid::Uuid::new_v4()));
         fs::create_dir_all(&directory).unwrap();
         let precious = directory.join("precious");
         fs::write(&precious, "precious").unwrap();
         std::os::unix::fs::symlink(&precious, directory.join("instance")).unwrap();
-        let Err(fault) = Instance::lock_directory(&directory) else { panic!("it went through the link") };
-        let words = fault.message(&directory);
-        assert!(words.contains("instance is a symbolic link to") && words.contains("precious"), "{words}");
+        let Err(error) = Instance::lock_directory(&directory) else { panic!("it went through the link") };
+        let message = error.message(&directory);
+        assert!(
+            message.contains("instance is a symbolic link to") && message.contains("precious"),
+            "{message}"
+        );
         assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
         assert_eq!(Instance::lock_holder(&directory), None);
         fs::remove_dir_all(directory).unwrap();

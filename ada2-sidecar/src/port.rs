@@ -1,4 +1,4 @@
-//! Who listens where we want to listen, as far as the kernel tells us.
+//! Finds the process that listens on an address, as far as the kernel shows it.
 
 use std::{
     collections::BTreeSet,
@@ -14,25 +14,24 @@ use crate::gpu::processes::{innermost_unit_of, name_of};
 /// `TCP_LISTEN` in the state column.
 const LISTEN: &str = "0A";
 
-/// Listens for the service.
+/// The unit that listens for the service.
 pub(crate) const SOCKET_UNIT: &str = "ada2-sidecar.socket";
 
-/// Whoever holds an address.
+/// The holder of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PortHolder {
-    /// Of the socket.
+    /// The socket's owner.
     uid: u32,
-    /// Absent where we may not look into the process.
+    /// None if we may not read its file descriptors.
     process: Option<Process>,
-    /// An nginx of the same user, where the process cannot be told.
+    /// If the process is unknown: an nginx of the same user.
     nginx: Option<Process>,
 }
 
-/// A process of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
-    /// What it calls itself, without control characters.
+    /// Its name, without control characters.
     pub(crate) name: String,
     /// The innermost systemd unit that it is in.
     pub(crate) unit: Option<String>,
@@ -46,17 +45,17 @@ impl std::fmt::Display for Process {
 }
 
 impl PortHolder {
-    /// Its process, if it can be told.
+    /// Its process, as far as it is known.
     pub(crate) fn process(&self) -> Option<&Process> {
         self.process.as_ref().or(self.nginx.as_ref())
     }
 
-    /// Whether it is nginx, as far as it can be told.
+    /// Whether it is nginx, as far as that is known.
     pub(crate) fn is_nginx(&self) -> bool {
         self.process().is_some_and(|process| process.name == "nginx")
     }
 
-    /// Who it is.
+    /// Describes the holder.
     pub(crate) fn describe(&self, address: SocketAddr) -> String {
         let port = address.port();
         match (&self.process, &self.nginx) {
@@ -65,14 +64,14 @@ impl PortHolder {
             }
             (Some(process), _) => process.to_string(),
             (None, nginx) => {
-                let user = if self.uid == 0 { "root".to_owned() } else { format!("user {}", self.uid) };
+                let uid = if self.uid == 0 { "root".to_owned() } else { format!("user {}", self.uid) };
                 let nginx = nginx.as_ref().map(|nginx| format!(", probably {nginx}")).unwrap_or_default();
-                format!("a process of {user}{nginx} (`sudo ss -ltnp 'sport = :{port}'` names it)")
+                format!("a process of {uid}{nginx} (`sudo ss -ltnp 'sport = :{port}'` names it)")
             }
         }
     }
 
-    /// Who it is, and the next step.
+    /// Describes the holder, and the next step.
     pub(crate) fn conflict_message(&self, address: SocketAddr) -> String {
         let (who, port) = (self.describe(address), address.port());
         let step = if self.is_nginx() {
@@ -81,42 +80,42 @@ impl PortHolder {
                  reload nginx`"
             )
         } else {
-            "stop it, or listen elsewhere".to_owned()
+            "stop it, or set a different listen address".to_owned()
         };
         format!("the port is held by {who}: {step}, then `sudo systemctl restart ada2-sidecar`")
     }
 }
 
-/// Who holds this address, or all addresses of its port; none if nobody does, or this is no Linux.
+/// The holder of this address, or of all addresses of its port. Always None if this is not Linux.
 pub(crate) fn find_holder(address: SocketAddr) -> Option<PortHolder> {
     let socket = tables().iter().find_map(|table| listening(table, address))?;
     let process = process_with(&socket.fd_target());
     let nginx = process.is_none().then(|| nginx_of(socket.uid)).flatten();
-    // What root holds is then likelier systemd's, for us.
+    // With that unit active, a socket of root is more likely systemd's.
     let nginx = nginx.filter(|_| !is_active(SOCKET_UNIT));
     Some(PortHolder { uid: socket.uid, process, nginx })
 }
 
-/// Whether systemd runs this unit now.
+/// Whether this systemd unit is active.
 pub(crate) fn is_active(unit: &str) -> bool {
-    let asked = Command::new("systemctl").args(["is-active", "--quiet", unit]).stdin(Stdio::null()).output();
-    asked.is_ok_and(|asked| asked.status.success())
+    let result = Command::new("systemctl").args(["is-active", "--quiet", unit]).stdin(Stdio::null()).output();
+    result.is_ok_and(|result| result.status.success())
 }
 
-/// Whether who listens at one of them keeps others from the other.
+/// Whether listening on one of them prevents listening on the other.
 pub(crate) fn conflict(one: SocketAddr, other: SocketAddr) -> bool {
-    let same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() == other.port() && same
+    let is_same_ip = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && is_same_ip
 }
 
-/// Every address of this host that this port is listened at.
+/// All addresses on which this port is open.
 pub(crate) fn listening_addresses(port: u16) -> Vec<IpAddr> {
     let all = tables();
     let all = all.iter().flat_map(|table| listening_sockets(table));
     all.filter(|(address, _)| address.port() == port).map(|(address, _)| address.ip()).collect()
 }
 
-/// Where these processes listen, as far as we may look into them.
+/// Where these processes listen, as far as we may read their file descriptors.
 pub(crate) fn listening_addresses_of(pids: &[u32]) -> Vec<SocketAddr> {
     let open: BTreeSet<String> = pids.iter().flat_map(|pid| open_files(*pid)).collect();
     let all = tables();
@@ -136,29 +135,29 @@ struct ListeningSocket {
 }
 
 impl ListeningSocket {
-    /// As a process's open file.
+    /// Its link in `/proc/PID/fd`.
     fn fd_target(&self) -> String {
         format!("socket:[{}]", self.inode)
     }
 }
 
-/// The socket in a table of `/proc/net` that keeps others from listening there.
+/// The socket in a table of `/proc/net` that conflicts with this address.
 fn listening(table: &str, wanted: SocketAddr) -> Option<ListeningSocket> {
     listening_sockets(table).find(|(address, _)| conflict(*address, wanted)).map(|(_, socket)| socket)
 }
 
-/// Every socket of a table of `/proc/net` that is listened on.
+/// All listening sockets in a table of `/proc/net`.
 fn listening_sockets(table: &str) -> impl Iterator<Item = (SocketAddr, ListeningSocket)> {
     table.lines().skip(1).filter_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let [_, local, _, state, _, _, _, user, _, inode, ..] = fields[..] else { return None };
+        let [_, local, _, state, _, _, _, uid, _, inode, ..] = fields[..] else { return None };
         let (ip, port) = parse_address(local)?;
-        let socket = ListeningSocket { uid: user.parse().ok()?, inode: inode.parse().ok()? };
+        let socket = ListeningSocket { uid: uid.parse().ok()?, inode: inode.parse().ok()? };
         (state == LISTEN).then_some((SocketAddr::new(ip, port), socket))
     })
 }
 
-/// `0100007F:1EB4`: words of 32 bits in the machine's own order, then the port.
+/// `0100007F:1EB4`: 32-bit words in native byte order, then the port.
 fn parse_address(text: &str) -> Option<(IpAddr, u16)> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -172,20 +171,20 @@ fn parse_address(text: &str) -> Option<(IpAddr, u16)> {
     Some((ip.to_canonical(), port))
 }
 
-/// The first process that has this file open. A server's workers have its socket as well; the master is older.
+/// The first process that has this file open: the master, because it is older than its workers.
 fn process_with(file: &str) -> Option<Process> {
     pids().into_iter().find(|pid| open_files(*pid).any(|open| open == file)).map(process)
 }
 
-/// What a process has open; nothing where we may not look.
+/// The open files of a process; none if we may not read them.
 fn open_files(pid: u32) -> impl Iterator<Item = String> {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     files.filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
 }
 
-fn nginx_of(user: u32) -> Option<Process> {
-    let owned = |pid: &u32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|folder| folder.uid() == user);
-    pids().into_iter().filter(owned).map(process).find(|process| process.name == "nginx")
+fn nginx_of(uid: u32) -> Option<Process> {
+    let is_owned = |pid: &u32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|dir| dir.uid() == uid);
+    pids().into_iter().filter(is_owned).map(process).find(|process| process.name == "nginx")
 }
 
 fn process(pid: u32) -> Process {
@@ -211,7 +210,7 @@ mod tests {
 
     #[cfg(target_endian = "little")]
     #[test]
-    fn the_listener_in_the_way_is_found_and_others_are_not() {
+    fn only_conflicting_listeners_are_found() {
         let find = |wanted: &str| listening(TABLE, wanted.parse().unwrap()).map(|socket| socket.inode);
         for (wanted, inode) in [
             ("127.0.0.1:7860", Some(4711)),
@@ -232,12 +231,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_it_is_the_next_step_is_said() {
+    fn every_holder_gets_a_next_step() {
         let process = |pid, name: &str, unit: Option<&str>| {
             Some(Process { pid, name: name.to_owned(), unit: unit.map(str::to_owned) })
         };
         let nginx = || process(812, "nginx", Some("nginx.service"));
-        for (user, process, nginx, says) in [
+        for (uid, process, nginx, says) in [
             (
                 0,
                 nginx(),
@@ -251,11 +250,11 @@ mod tests {
                 7,
                 process(9, "python3", None),
                 None,
-                "held by python3 (pid 9): stop it, or listen elsewhere, then",
+                "held by python3 (pid 9): stop it, or set a different listen address, then",
             ),
         ] {
             let message =
-                PortHolder { uid: user, process, nginx }.conflict_message("0.0.0.0:7860".parse().unwrap());
+                PortHolder { uid, process, nginx }.conflict_message("0.0.0.0:7860".parse().unwrap());
             assert!(message.contains(says), "{message}");
         }
     }

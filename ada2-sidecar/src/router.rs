@@ -96,7 +96,7 @@ fn routes() -> Router<App> {
         .route("/v1/images/files/{name}", get(images::image_file))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::get))
-        .fallback(async |uri: Uri| ApiError::NotFound { suggestion: nearest_route(uri.path(), ROUTE_PATHS) })
+        .fallback(async |uri: Uri| ApiError::UnknownPath(nearest_route(uri.path(), ROUTE_PATHS)))
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
 }
 
@@ -106,7 +106,7 @@ fn with_layers(routes: Router<App>, app: App) -> Router {
         from_fn(request_id::layer),
         from_fn_with_state(app.metrics.clone(), access_log::layer),
         from_fn_with_state(app.clone(), middleware::cors),
-        CatchPanicLayer::custom(|_: Box<dyn Any + Send>| ApiError::Panic.into_response()),
+        CatchPanicLayer::custom(|_: Box<dyn Any + Send>| ApiError::Internal.into_response()),
         from_fn_with_state(app.clone(), auth::layer),
     );
     routes.layer(layers).with_state(app)

@@ -1,16 +1,16 @@
-//! What the unit's sandbox does to files, in words that name the setting: a service that runs as a user of its own, with
-//! home directories out of sight, meets "permission denied" where the operator sees a file that is there.
+//! Hints about files that the unit's sandbox hides: the service runs as its own user, without home directories, and gets
+//! "permission denied" for files that the operator can read.
 
 use std::{fs::File, io::ErrorKind, path::Path};
 
 use service::settings::{SettingSource, SettingSpec, Settings};
 
-/// What `ProtectHome=yes` makes inaccessible.
+/// Hidden by `ProtectHome=yes`.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
-/// What `LoadCredential=` calls our token.
+/// The token's name in `LoadCredential=`.
 const CREDENTIAL: &str = "token";
 
-/// A credential of the service manager's named `token` is the token's file.
+/// A systemd credential named `token` is the token's file.
 pub(crate) fn credential(
     environment: &dyn Fn(&str) -> Option<String>,
     key: &SettingSpec,
@@ -22,15 +22,18 @@ pub(crate) fn credential(
     file.is_file().then(|| (file.display().to_string(), SettingSource::Credential(CREDENTIAL)))
 }
 
-/// Says that the credential takes the place of another file, which the configuration's file names for the token.
-pub(crate) fn overridden_token_file(s: &Settings, named: Option<(String, SettingSource)>) -> Option<String> {
-    let (used, (path, source)) = (s.source("token_file"), named?);
+/// Warns that the credential overrides the token file in the configuration file.
+pub(crate) fn overridden_token_file(
+    s: &Settings,
+    configured: Option<(String, SettingSource)>,
+) -> Option<String> {
+    let (used, (path, source)) = (s.source("token_file"), configured?);
     let path = path.trim();
-    let other = !path.is_empty() && Some(path) != s.raw("token_file");
-    (other && matches!(used, SettingSource::Credential(_))).then(|| {
+    let is_other = !path.is_empty() && Some(path) != s.raw("token_file");
+    (is_other && matches!(used, SettingSource::Credential(_))).then(|| {
         format!(
-            "{source}: token_file: no effect: {used} takes its place; take token_file away, or \
-             LoadCredential={CREDENTIAL}: out of the unit"
+            "{source}: token_file: no effect: {used} takes precedence; remove token_file, or remove \
+             LoadCredential={CREDENTIAL}: from the unit"
         )
     })
 }
@@ -40,25 +43,24 @@ pub(crate) fn is_in_home_dir(path: &Path) -> bool {
     HOMES.iter().any(|home| path.starts_with(home))
 }
 
-/// What to do about a path that seems to be absent or closed, if the unit's sandbox may be the reason. Begins with a
-/// separator.
+/// What to do about a missing or unreadable path, if the unit's sandbox may be the reason. Begins with a separator.
 pub(crate) fn access_hint(path: &Path, error: ErrorKind) -> Option<String> {
     if !matches!(error, ErrorKind::NotFound | ErrorKind::PermissionDenied) {
         return None;
     }
     if is_in_home_dir(path) {
         return Some(format!(
-            "; the unit's ProtectHome=yes hides home directories: `sudo systemctl edit ada2-sidecar`, and under \
+            "; the unit's ProtectHome=yes hides home directories: run `sudo systemctl edit ada2-sidecar` and add to \
              [Service] ProtectHome=tmpfs and BindReadOnlyPaths={}",
             path.display()
         ));
     }
     (error == ErrorKind::PermissionDenied)
-        .then(|| format!("; the unit runs as a user of its own: `sudo chmod a+r {}`", path.display()))
+        .then(|| format!("; the service's user cannot read it: run `sudo chmod a+r {}`", path.display()))
 }
 
-/// Completes the problem with a token file that cannot be read, if that is among those from `since` on. A secret is
-/// not opened for everybody: the service manager reads it for us.
+/// Completes the problem of an unreadable token file, if it is the one at `since`. A secret must not become readable for
+/// everyone: systemd passes it in.
 pub(crate) fn add_token_file_hint(s: &mut Settings, since: usize) {
     if matches!(s.source("token_file"), SettingSource::Credential(_)) {
         return;
@@ -75,8 +77,8 @@ fn token_file_hint(path: &Path, error: ErrorKind) -> Option<String> {
     let is_hidden = is_in_home_dir(path) && error == ErrorKind::NotFound;
     (is_hidden || error == ErrorKind::PermissionDenied).then(|| {
         format!(
-            "; the unit runs as a user of its own: let systemd read the file, `sudo systemctl edit ada2-sidecar`, \
-             and under [Service] LoadCredential={CREDENTIAL}:{} (token_file is not needed then)",
+            "; the service's user cannot read it: let systemd pass it in. Run `sudo systemctl edit ada2-sidecar`, add \
+             LoadCredential={CREDENTIAL}:{} to [Service], and remove token_file",
             path.display()
         )
     })
@@ -87,8 +89,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_the_sandbox_may_hide_names_the_setting() {
-        for (path, error, says) in [
+    fn paths_that_the_sandbox_hides_name_the_setting() {
+        for (path, error, expected) in [
             (
                 "/home/x/outputs",
                 ErrorKind::PermissionDenied,
@@ -101,22 +103,22 @@ mod tests {
             ("/srv/x", ErrorKind::NotFound, None),
             ("/home/x", ErrorKind::IsADirectory, None),
         ] {
-            let words = access_hint(Path::new(path), error);
-            match says {
-                Some(says) => {
-                    assert!(words.as_ref().is_some_and(|words| words.contains(says)), "{path}: {words:?}");
+            let hint = access_hint(Path::new(path), error);
+            match expected {
+                Some(expected) => {
+                    assert!(hint.as_ref().is_some_and(|hint| hint.contains(expected)), "{path}: {hint:?}");
                 }
-                None => assert_eq!(words, None, "{path}"),
+                None => assert_eq!(hint, None, "{path}"),
             }
         }
     }
 
     #[test]
-    fn a_token_file_that_the_service_may_not_read_names_the_credential() {
-        let words = |path: &str, error| token_file_hint(Path::new(path), error);
-        let denied = words("/etc/ada2-sidecar/token", ErrorKind::PermissionDenied).unwrap();
+    fn an_unreadable_token_file_names_the_credential() {
+        let hint = |path: &str, error| token_file_hint(Path::new(path), error);
+        let denied = hint("/etc/ada2-sidecar/token", ErrorKind::PermissionDenied).unwrap();
         assert!(denied.contains("LoadCredential=token:/etc/ada2-sidecar/token"), "{denied}");
-        assert!(words("/home/x/token", ErrorKind::NotFound).unwrap().contains("LoadCredential"));
-        assert_eq!(words("/etc/ada2-sidecar/token", ErrorKind::NotFound), None);
+        assert!(hint("/home/x/token", ErrorKind::NotFound).unwrap().contains("LoadCredential"));
+        assert_eq!(hint("/etc/ada2-sidecar/token", ErrorKind::NotFound), None);
     }
 }

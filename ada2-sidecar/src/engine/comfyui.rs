@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_forgotten_with_its_engine() {
+    fn interrupting_depends_on_the_current_version() {
         let engine = ComfyUi::new("http://127.0.0.1:9".parse().unwrap(), "tag".into());
         assert!(engine.interrupts_by_id().is_none(), "never before it was read");
         engine.state().version = Some(Version::read("0.33.0"));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why the engine produced no image. Messages are ours, or the engine's after [`sanitize_message`].
+/// Why the engine produced no image. Messages are ours, or the sanitized ones of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineError {
     /// Nothing listens there: the GPU is free of the job.

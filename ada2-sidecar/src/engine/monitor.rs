@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_poll_has_no_timeout_to_wait_for() {
+    fn an_engine_that_never_answered_gets_no_timeout() {
         assert!(!EngineState::default().apply(silence(), Instant::now()).is_reachable());
     }
 }

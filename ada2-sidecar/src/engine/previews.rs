@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_only_and_only_where_it_is_wanted() {
+    fn only_the_newest_preview_and_only_for_subscribers() {
         let previews = PreviewStore::default();
         previews.publish(&1, || unreachable!("nobody wants it, so nobody decodes it"));
         let wanted = previews.subscribe([1, 2]);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_or_too_large_is_none_and_leaves_the_one_before() {
+    fn invalid_or_large_previews_are_dropped() {
         let previews = PreviewStore::default();
         let wanted = previews.subscribe(["a"]);
         previews.publish(&"a", || Some(picture(1)));

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_reader_of_forms_finds_what_was_put_in() {
+    async fn a_form_reader_reads_it_back() {
         let form = png_form("file", "a.png", b"\r\n--x\0", &[("type", "input")]);
         let boundary = multer::parse_boundary(&form.content_type).unwrap();
         let body = futures_util::stream::iter([Ok::<_, std::io::Error>(form.body)]);

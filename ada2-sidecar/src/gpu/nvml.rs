@@ -1,5 +1,5 @@
-//! The driver's library: load it, find the card, read it. Only this file and those below it name `nvml_wrapper`; what
-//! they cannot read is absent, and what keeps them from reading at all is a [`GpuState`].
+//! The driver's library: load it, find the card, read it. Only this module and its children use `nvml_wrapper`. A single
+//! reading that fails is None; an error that prevents all readings is a [`GpuState`].
 
 mod card;
 mod events;
@@ -14,16 +14,15 @@ pub(crate) use card::recovery_action_name;
 pub(super) use card::{Card, Sibling, SlowReading};
 pub(super) use events::XidEvents;
 
-/// `NVML_ERROR_GPU_NOT_FOUND`, which the wrapper does not know by name.
+/// `NVML_ERROR_GPU_NOT_FOUND`, which the wrapper lacks.
 const GPU_NOT_FOUND: u32 = 28;
-/// `NVML_ERROR_ARGUMENT_VERSION_MISMATCH`, `NVML_ERROR_DEPRECATED`: the driver is older or newer than this question.
+/// `NVML_ERROR_ARGUMENT_VERSION_MISMATCH`, `NVML_ERROR_DEPRECATED`: the driver is older or newer than this function.
 const NOT_THIS_VERSION: [u32; 2] = [25, 26];
 
-/// NVML, loaded and initialised. Dropping it lets go of the driver, so that it can be reloaded.
+/// NVML, loaded and initialised. Dropping it releases the driver, so that it can be reloaded.
 pub(super) struct Library(Box<Nvml>);
 
 impl Library {
-    /// Loads and initialises it.
     pub(super) fn load(path: Option<&Path>) -> Result<Self, GpuState> {
         let mut builder = Nvml::builder();
         if let Some(path) = path {
@@ -39,26 +38,26 @@ impl Library {
     }
 
     /// Finds the card by index or UUID.
-    pub(super) fn card(&self, wanted: &str) -> Result<Card<'_>, GpuState> {
-        let found = match wanted.parse() {
+    pub(super) fn card(&self, gpu_id: &str) -> Result<Card<'_>, GpuState> {
+        let found = match gpu_id.parse() {
             Ok(index) => self.0.device_by_index(index),
-            Err(_) => self.0.device_by_uuid(wanted),
+            Err(_) => self.0.device_by_uuid(gpu_id),
         };
         match found {
             Ok(device) => Card::identify(device, &self.0),
             Err(
                 NvmlError::InvalidArg | NvmlError::NotFound | NvmlError::UnexpectedVariant(GPU_NOT_FOUND),
-            ) => Err(GpuState::NoDevice { requested: wanted.to_owned(), found: self.inventory() }),
-            Err(error) => Err(state_from_error("looking for the GPU", &error)),
+            ) => Err(GpuState::NoDevice { requested: gpu_id.to_owned(), found: self.inventory() }),
+            Err(error) => Err(state_from_error("finding the GPU", &error)),
         }
     }
 
-    /// Listens to what the driver reports of the card.
+    /// Registers for the driver's error reports.
     pub(super) fn events<'nvml>(&'nvml self, card: &Card<'nvml>) -> XidEvents<'nvml> {
         XidEvents::register(&self.0, card)
     }
 
-    /// Every card and who uses it. One that is lost is an error.
+    /// All cards with the processes that use them. A lost one is an error.
     pub(super) fn cards(&self) -> Result<Vec<Sibling>, GpuState> {
         let count = self.0.device_count().map_err(|error| state_from_error("counting the GPUs", &error))?;
         if count == 0 {
@@ -67,7 +66,7 @@ impl Library {
         (0..count).map(|index| Sibling::at(&self.0, index)).collect()
     }
 
-    /// `0 = GPU-… (NVIDIA RTX 6000 Ada Generation)`, one for each card.
+    /// For each card, `0 = GPU-… (NVIDIA RTX 6000 Ada Generation)`.
     fn inventory(&self) -> Vec<String> {
         let describe = |index| {
             let device = self.0.device_by_index(index)?;
@@ -79,7 +78,7 @@ impl Library {
     }
 }
 
-/// A reading that may be absent: whatever keeps it from us, except that the card is gone, is no trouble of the card.
+/// A reading that may fail: only a lost card is an error.
 fn optional<T>(reading: Result<T, NvmlError>) -> Result<Option<T>, GpuState> {
     match reading {
         Ok(value) => Ok(Some(value)),
@@ -88,7 +87,7 @@ fn optional<T>(reading: Result<T, NvmlError>) -> Result<Option<T>, GpuState> {
     }
 }
 
-/// A reading that shows that the driver answers: it may be one that this driver or card does not have, and that is all.
+/// A reading that must succeed, unless this driver or card does not support it.
 fn required<T>(operation: &str, reading: Result<T, NvmlError>) -> Result<Option<T>, GpuState> {
     match reading {
         Ok(value) => Ok(Some(value)),
@@ -100,17 +99,17 @@ fn required<T>(operation: &str, reading: Result<T, NvmlError>) -> Result<Option<
     }
 }
 
-/// Why nothing can be read.
+/// The state that follows from an error.
 fn state_from_error(operation: &str, error: &NvmlError) -> GpuState {
     match error {
         NvmlError::GpuLost | NvmlError::ResetRequired => GpuState::Lost,
         NvmlError::DriverNotLoaded => GpuState::DriverNotLoaded,
         NvmlError::NoPermission => GpuState::NoPermission,
         NvmlError::LibRmVersionMismatch => GpuState::VersionMismatch,
-        // The loader's own words; the wrapper's only say that there are some.
+        // The loader's message; the wrapper's has no details.
         NvmlError::LibloadingError(loader) => GpuState::LibraryUnavailable(loader.to_string()),
         NvmlError::LibraryNotFound => GpuState::LibraryUnavailable(error.to_string()),
-        // Codes newer than the wrapper; its own words call them an enum variant.
+        // A code that is newer than the wrapper.
         NvmlError::UnexpectedVariant(code) => GpuState::Failed(format!("{operation}: NVML error {code}")),
         _ => GpuState::Failed(format!("{operation}: {error}")),
     }

@@ -1,5 +1,5 @@
-//! The thread that looks at the card. It owns the driver's library and publishes a sample each interval, whatever
-//! the driver says; only a call that hangs stops it, which the age of the last sample shows. It decides nothing.
+//! The thread that samples the card. It owns the driver's library and publishes a sample each interval, whatever the driver
+//! returns. Only a call that hangs stops it, which the age of the last sample shows.
 
 mod publisher;
 
@@ -24,17 +24,17 @@ use super::{
     processes, vram,
 };
 
-/// Listing processes keeps the driver's global lock for milliseconds: asked more often it slows the card's users.
+/// Listing processes holds the driver's global lock for milliseconds: more often would slow the card's users.
 const PROCESS_INTERVAL: Duration = Duration::from_secs(2);
-/// Fans, PCIe and what only an operator changes.
+/// Fans, PCIe, and what only an operator changes.
 const SLOW_INTERVAL: Duration = Duration::from_secs(10);
-/// After this long of errors that say nothing better, the library is loaded anew.
+/// After unspecific errors for this long, the library is loaded again.
 const REOPEN_AFTER: Duration = Duration::from_secs(5);
-/// Between looks while a card that was in trouble proves itself, and after a failed call.
+/// Between samples while a card recovers, and after a failed call.
 const RECOVERY_INTERVAL: Duration = Duration::from_millis(100);
-/// Trying costs the driver, and while we try nobody can reset the card: a pause is so many times as long as the try …
+/// Retries load the driver, and block resets of the card: a pause is this many times as long as the attempt, …
 const BACKOFF_FACTOR: u32 = 10;
-/// … but at least this …
+/// … but at least this, …
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
 /// … and at most this.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
@@ -50,8 +50,7 @@ pub(super) fn start(config: GpuSamplerConfig) -> io::Result<watch::Receiver<Opti
     Ok(receiver)
 }
 
-/// One session after the other until nobody listens. A session that panics (the wrapper can, on a library that lacks
-/// symbols) is a session that failed.
+/// Runs sessions until no receiver is left. A panic (the wrapper can, if the library lacks symbols) is a failed session.
 fn supervise(
     mut publisher: Publisher,
     library: Option<&Path>,
@@ -72,25 +71,25 @@ fn supervise(
     }
 }
 
-/// A session that found the card well was more than a try.
+/// A session in which the card was healthy was more than an attempt.
 fn backoff(session: Duration, was_healthy: bool) -> Duration {
     if was_healthy { MIN_BACKOFF } else { (session * BACKOFF_FACTOR).clamp(MIN_BACKOFF, MAX_BACKOFF) }
 }
 
-/// From loading the library to losing the card, which is published; `Ok` once nobody listens. Everything of the driver
-/// lives on this stack, so that its end lets go of `/dev/nvidia*` and the driver can be reloaded.
-fn session(sampling: &GpuSamplerConfig, publisher: &mut Publisher) -> Result<(), GpuState> {
-    let loaded = Library::load(sampling.library.as_deref());
+/// From loading the library to losing the card, which is published; `Ok` once no receiver is left. All driver objects live on
+/// this stack, so that returning closes `/dev/nvidia*` and the driver can be reloaded.
+fn session(config: &GpuSamplerConfig, publisher: &mut Publisher) -> Result<(), GpuState> {
+    let loaded = Library::load(config.library.as_deref());
     let library = loaded.inspect_err(|state| publisher.publish(state.clone()))?;
-    let installed = LibraryFile::capture(sampling.library.as_deref());
-    let end = library.card(&sampling.gpu_id).and_then(|card| {
-        // Before the first look: what is reported after it was not there at it.
+    let library_file = LibraryFile::capture(config.library.as_deref());
+    let end = library.card(&config.gpu_id).and_then(|card| {
+        // Before the first sample, so that no report between the two is missed.
         let events = library.events(&card);
         Session {
             card: &card,
             events,
-            config: sampling,
-            library_file: &installed,
+            config,
+            library_file: &library_file,
             memory_reading: None,
             slow: None,
             other_gpus: None,
@@ -98,13 +97,13 @@ fn session(sampling: &GpuSamplerConfig, publisher: &mut Publisher) -> Result<(),
         .run(publisher)
     });
     if let Err(state) = &end {
-        // Said before the library is let go of: a driver in trouble may take long over that.
+        // Before the library is released: that may take a failing driver long.
         publisher.publish(state.clone());
     }
     end
 }
 
-/// The card while it answers.
+/// The card while it responds.
 struct Session<'a> {
     card: &'a Card<'a>,
     events: XidEvents<'a>,
@@ -115,7 +114,7 @@ struct Session<'a> {
     other_gpus: Option<(Instant, Vec<OtherGpuUsage>)>,
 }
 
-/// Memory and those who hold it, read one right after the other.
+/// Memory and the processes that hold it, read together.
 struct MemoryReading {
     taken: Instant,
     memory: Option<GpuMemory>,
@@ -154,46 +153,46 @@ impl Session<'_> {
     fn read(&mut self) -> Result<GpuReading, GpuState> {
         let unit = &self.config.engine_unit;
         let memory_reading = match self.memory_reading.take() {
-            Some(together) if together.taken.elapsed() < PROCESS_INTERVAL => together,
+            Some(reading) if reading.taken.elapsed() < PROCESS_INTERVAL => reading,
             _ => MemoryReading::read(self.card, self.config)?,
         };
-        let MemoryReading { taken, memory: then, processes, engine_unit_active } =
+        let MemoryReading { taken, memory, processes, engine_unit_active } =
             &*self.memory_reading.insert(memory_reading);
         let headroom =
-            then.map(|memory| vram::headroom(&memory, processes.as_deref(), unit, *engine_unit_active));
+            memory.map(|memory| vram::headroom(&memory, processes.as_deref(), unit, *engine_unit_active));
         let is_elsewhere = *engine_unit_active
             && self.card.has_siblings()
             && processes
                 .as_ref()
                 .is_some_and(|all| !all.iter().any(|process| process.holds_memory_for(unit)));
-        let elsewhere = match self.other_gpus.take() {
+        let other_gpus = match self.other_gpus.take() {
             _ if !is_elsewhere => None,
-            Some(seen) if seen.0.elapsed() < SLOW_INTERVAL => Some(seen),
+            Some(found) if found.0.elapsed() < SLOW_INTERVAL => Some(found),
             _ => Some((Instant::now(), find_other_gpus(&self.card.siblings(), self.config))),
         };
-        self.other_gpus = elsewhere;
+        self.other_gpus = other_gpus;
         let slow = match self.slow.take() {
-            Some(seldom) if seldom.0.elapsed() < SLOW_INTERVAL => seldom,
+            Some(slow_reading) if slow_reading.0.elapsed() < SLOW_INTERVAL => slow_reading,
             _ => {
                 let replaced = self.library_file.replacement_version(self.card.driver_version());
                 (Instant::now(), self.card.read_slow()?, replaced)
             }
         };
-        let (_, seldom, replaced) = &*self.slow.insert(slow);
-        let (mut report, vitals) = self.card.read_fast(seldom)?;
-        report.memory_effective_free = headroom.and_then(|seen| seen.effective).map(|bytes| bytes / MIB);
+        let (_, slow_reading, replaced) = &*self.slow.insert(slow);
+        let (mut report, health) = self.card.read_fast(slow_reading)?;
+        report.memory_effective_free = headroom.and_then(|found| found.effective).map(|bytes| bytes / MIB);
         Ok(GpuReading {
             report,
             health: HealthReading {
                 receives_xids: self.events.is_registered(),
                 driver_on_disk: replaced.clone(),
-                ..vitals
+                ..health
             },
-            memory: *then,
+            memory: *memory,
             processes: processes.clone(),
             processes_taken_at: *taken,
             engine_unit_active: *engine_unit_active,
-            other_gpus: self.other_gpus.as_ref().map_or_else(Vec::new, |(_, seen)| seen.clone()),
+            other_gpus: self.other_gpus.as_ref().map_or_else(Vec::new, |(_, found)| found.clone()),
         })
     }
 }
@@ -212,22 +211,28 @@ impl MemoryReading {
     }
 }
 
-/// Where else the engine's processes hold memory.
+/// The other cards on which the engine's processes hold memory.
 fn find_other_gpus(siblings: &[Sibling], config: &GpuSamplerConfig) -> Vec<OtherGpuUsage> {
     let GpuSamplerConfig { engine_unit, kernel, .. } = config;
-    let holding = |sibling: &Sibling| {
+    let usage = |sibling: &Sibling| {
         let all = processes::describe(&sibling.usages, &kernel.proc, engine_unit);
-        let own: Vec<_> = all.into_iter().filter(|process| process.holds_memory_for(engine_unit)).collect();
+        let engine_processes: Vec<_> =
+            all.into_iter().filter(|process| process.holds_memory_for(engine_unit)).collect();
         let (index, name, uuid) = (sibling.index, sibling.name.clone(), sibling.uuid.clone());
-        (!own.is_empty()).then_some(OtherGpuUsage { index, name, uuid, processes: own })
+        (!engine_processes.is_empty()).then_some(OtherGpuUsage {
+            index,
+            name,
+            uuid,
+            processes: engine_processes,
+        })
     };
-    siblings.iter().filter_map(holding).collect()
+    siblings.iter().filter_map(usage).collect()
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let message =
         panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    format!("panic: {}", message.unwrap_or("without words"))
+    format!("panic: {}", message.unwrap_or("no message"))
 }
 
 #[cfg(test)]
@@ -235,16 +240,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_driver_that_is_slow_to_try_is_tried_seldom() {
-        for (tried, was_well, expected) in [
+    fn slow_attempts_are_repeated_less_often() {
+        for (attempt, was_healthy, expected) in [
             (3, false, 500),
             (80, false, 800),
             (1_500, false, 15_000),
             (9_000, false, 30_000),
             (9_000, true, 500),
         ] {
-            let pause = backoff(Duration::from_millis(tried), was_well);
-            assert_eq!(pause, Duration::from_millis(expected), "{tried} ms, well: {was_well}");
+            let pause = backoff(Duration::from_millis(attempt), was_healthy);
+            assert_eq!(pause, Duration::from_millis(expected), "{attempt} ms, well: {was_healthy}");
         }
     }
 
@@ -265,14 +270,15 @@ mod tests {
             });
         });
         let message = "panic: the driver is odd";
-        assert_comes(&mut samples, |state| matches!(state, GpuState::Failed(seen) if seen == message)).await;
+        assert_comes(&mut samples, |state| matches!(state, GpuState::Failed(found) if found == message))
+            .await;
         assert_comes(&mut samples, |state| matches!(state, GpuState::NoPermission)).await;
         drop(samples);
         thread.join().unwrap();
     }
 
     #[tokio::test]
-    async fn trouble_is_repeated_with_fresh_times() {
+    async fn failures_are_republished_with_new_times() {
         let (sender, mut samples) = watch::channel(None);
         let publisher = Publisher::new(sender, Duration::from_millis(10));
         let thread = thread::spawn(move || {

@@ -1,29 +1,27 @@
-//! How much memory of the card the engine could have: what is free and what it holds itself, because it evicts its
-//! own models by itself. Memory of others is lost to it. Pure.
+//! How much VRAM is available to the engine: what is free and what it holds itself, because it evicts its own models. Memory
+//! of other processes is not available.
 
 use super::{GpuMemory, GpuProcess};
 
-/// What there is for the engine.
+/// The memory that is available to the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Headroom {
-    /// Bytes that the engine could have; absent where its own share cannot be told.
+    /// Bytes available to the engine; None if its own share is unknown.
     pub effective: Option<u64>,
-    /// The most that `effective` can be, whoever of those that are listed is the engine; absent where it cannot be told
-    /// what they hold.
+    /// The upper limit of `effective`, whichever of the listed processes is the engine; None if their usage is unknown.
     pub at_most: Option<u64>,
-    /// Bytes in nobody's use: the least that `effective` can be.
+    /// Free bytes: the lower limit of `effective`.
     pub free: u64,
-    /// Who else holds memory, largest first.
+    /// Other processes with memory, largest first.
     pub foreign: Vec<GpuProcess>,
-    /// Bytes in use by none of those that are listed: leaked, a container's that is hidden from us, or the driver's own
-    /// overhead. 0 where it cannot be told what they hold.
+    /// Used bytes that no listed process holds: leaked, in a container that is hidden from us, or the driver's overhead. 0 if
+    /// the usage of the listed ones is unknown.
     pub unlisted: u64,
 }
 
-/// `total − reserved − foreign`, where `foreign` is all that is used and not known to be the engine's own.
+/// `total − reserved − foreign`, where `foreign` is all used memory that is not known to be the engine's.
 ///
-/// The sum of the processes is less than what is used (contexts and displays that nobody answers for); that
-/// remainder counts as foreign.
+/// The processes' sum is less than the used memory (contexts and displays are not listed); the rest counts as foreign.
 pub fn headroom(
     memory: &GpuMemory,
     processes: Option<&[GpuProcess]>,
@@ -40,14 +38,14 @@ pub fn headroom(
     let unlisted = listed.map(|listed| memory.used.saturating_sub(listed));
     let own = engine_share(memory, own.as_deref(), engine_unit_active);
     let at_most = unlisted.map(without);
-    // Nobody is listed, so nothing is the engine's.
+    // No process is listed, so the engine holds nothing.
     let own = own.or_else(|| listed.filter(|listed| *listed == 0));
     let effective = own.map(|own| without(memory.used.saturating_sub(own)));
     Headroom { effective, at_most, free: memory.free, foreign, unlisted: unlisted.unwrap_or(0) }
 }
 
-/// The engine's bytes, if they can be told. `Unitless` also where neither a process nor the unit is the engine's: it
-/// may run outside its unit, and then what looks foreign may be its own.
+/// The engine's bytes, if they are known. They are not if the unit has no process: the engine may run outside its unit, and
+/// what looks foreign may be its own.
 fn engine_share(memory: &GpuMemory, own: Option<&[&GpuProcess]>, engine_unit_active: bool) -> Option<u64> {
     if memory.used == 0 {
         return Some(0);
@@ -59,7 +57,7 @@ fn engine_share(memory: &GpuMemory, own: Option<&[&GpuProcess]>, engine_unit_act
     sum(own.iter().copied())
 }
 
-/// What they hold together; absent where the driver does not say it of one of them.
+/// Their total usage; None if the driver does not report that of one of them.
 fn sum<'a>(mut processes: impl Iterator<Item = &'a GpuProcess>) -> Option<u64> {
     processes.try_fold(0, |sum: u64, process| process.used.map(|used| sum.saturating_add(used)))
 }
@@ -88,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_engine_caches_is_its_own() {
+    fn the_engines_cache_counts_as_available() {
         let own = |used| process(1, ENGINE, used);
         let other = |used| process(2, "ollama.service", used);
         // 100 in all, 10 reserved.

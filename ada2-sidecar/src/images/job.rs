@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use wire::openai::{fields::FieldError, images::ImageSize};
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
 use crate::images::{
     choice::ModelChoice,
     models::{EngineModel, Preset},
-    template::Template,
+    template::{Binding, Template},
 };
 
 /// Work for the engine, with everything decided. Where a value is None, the graph keeps its own; built-in graphs get all of
@@ -136,6 +137,25 @@ impl Job {
             Self { seeds: self.seeds, discard: self.discard, ..replanned }
         };
         Ok(Self { source: Some(Arc::new(source)), ..job })
+    }
+
+    /// The value that a bound input takes, unless the engine needs another form; None: the graph keeps its own.
+    pub fn value(&self, binding: Binding) -> Option<Value> {
+        match binding {
+            Binding::Prompt => Some(json!(self.prompt)),
+            Binding::NegativePrompt => self.negative_prompt.as_ref().map(|text| json!(text)),
+            Binding::Width => self.size.map(|size| json!(size.width)),
+            Binding::Height => self.size.map(|size| json!(size.height)),
+            Binding::Seed => self.seeds.first().map(|seed| json!(seed)),
+            Binding::Steps => self.steps.map(|steps| json!(steps)),
+            Binding::CfgScale => self.cfg_scale.map(|scale| json!(scale)),
+            Binding::Scheduler => self.scheduler.as_ref().map(|name| json!(name)),
+            Binding::Model => self.model.as_ref().map(|model| model.handle.clone()),
+            Binding::Strength => self.strength.map(|strength| json!(strength)),
+            Binding::N => Some(json!(1)),
+            // The engine's names of the uploaded files.
+            Binding::Image | Binding::Mask => None,
+        }
     }
 
     /// The size of the result, as far as it is known in advance.

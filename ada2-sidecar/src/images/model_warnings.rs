@@ -21,14 +21,14 @@ pub fn model_warnings(
              (models: {{{name:?}: {{base: sd-1}}}}; or sdxl …)"
         )
     });
-    let lost = presets.iter().filter_map(|preset| {
+    let missing = presets.iter().filter_map(|preset| {
         let model = preset.model.as_deref().filter(|model| !choice::has_model(&models, model))?;
         let name = &preset.name;
         Some(format!(
-            "presets: {name:?} names the model {model:?}, which the engine does not have: correct the name, or install it"
+            "presets: {name:?} names the model {model:?}, which the engine does not have: fix the name, or install the model"
         ))
     });
-    models::undeclared_model_warnings(declared, installed).into_iter().chain(lost).chain(unknown).collect()
+    models::undeclared_model_warnings(declared, installed).into_iter().chain(missing).chain(unknown).collect()
 }
 
 #[cfg(test)]
@@ -37,15 +37,15 @@ mod tests {
     use crate::images::models::SDXL;
 
     #[test]
-    fn a_preset_whose_model_is_not_there_is_warned_of() {
+    fn a_preset_with_a_missing_model_is_a_warning() {
         let models: Arc<[_]> = Arc::new([EngineModel::without_settings("k", "mine", &SDXL)]);
         let preset = |model: Option<&str>| {
             Arc::new(Preset { name: "p".into(), model: model.map(str::to_owned), ..Preset::default() })
         };
-        let told = |model| model_warnings(&models, &[], &[preset(model)]);
+        let warnings = |model| model_warnings(&models, &[], &[preset(model)]);
         for there in [None, Some("K"), Some("Mine"), Some("sd-xl-base-1.0")] {
-            assert_eq!(told(there), [""; 0], "{there:?}");
+            assert_eq!(warnings(there), [""; 0], "{there:?}");
         }
-        assert!(told(Some("gone"))[0].starts_with("presets: \"p\" names the model \"gone\""));
+        assert!(warnings(Some("gone"))[0].starts_with("presets: \"p\" names the model \"gone\""));
     }
 }

@@ -229,7 +229,7 @@ fn background(fields: &Fields) -> Result<(), FieldError> {
     if one_of(fields, "background", &["auto", "opaque", "transparent"])? == Some("transparent") {
         return Err(FieldError::new(
             "background",
-            "background transparent is not possible: the models paint opaque.",
+            "background must be auto or opaque: transparent images are not possible.",
         ));
     }
     Ok(())
@@ -240,9 +240,7 @@ fn output(fields: &Fields) -> Result<Output, FieldError> {
         None | Some("png") => Format::Png,
         Some("webp") => Format::Webp,
         Some(unable @ ("gif" | "svg")) => {
-            let message = format!(
-                "output_format {unable} is not possible: the models paint one still picture of pixels."
-            );
+            let message = format!("output_format {unable} is not possible: use png, jpeg or webp.");
             return Err(FieldError::new("output_format", message));
         }
         Some(_) => Format::Jpeg,

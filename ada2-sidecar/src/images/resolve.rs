@@ -127,7 +127,7 @@ impl<'a> ParameterResolver<'a> {
         requested.or(preset).or_else(|| Some(self.defaults.as_ref()?.scheduler.clone()))
     }
 
-    /// Without a picture to start from it means nothing.
+    /// It has no meaning without a source image.
     pub(super) fn strength(&mut self) -> Option<f64> {
         let default = match self.task {
             Task::Generate => {

@@ -14,7 +14,7 @@ pub enum Task {
     Generate,
     /// An image from an image and a prompt.
     Edit,
-    /// The masked part of an image anew.
+    /// The masked part of an image, repainted.
     Inpaint,
 }
 

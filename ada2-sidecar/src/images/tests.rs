@@ -44,7 +44,7 @@ fn with(model: EngineModel, preset: Option<Preset>) -> ModelChoice {
 }
 
 #[test]
-fn what_is_wrong_is_named_with_what_is_allowed() {
+fn invalid_values_name_the_field_and_the_range() {
     for (field, value, says) in [
         ("n", json!(0), "from 1 to 4"),
         ("n", json!(5), "from 1 to 4"),
@@ -69,8 +69,8 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
         ("response_format", json!("file"), "b64_json, url"),
         ("quality", json!("ultra"), "low, medium"),
         ("background", json!("transparent"), "not possible"),
-        ("output_format", json!("gif"), "one still picture"),
-        ("output_format", json!("svg"), "one still picture"),
+        ("output_format", json!("gif"), "use png"),
+        ("output_format", json!("svg"), "use png"),
         ("output_format", json!("bmp"), "png, jpeg"),
         ("output_compression", json!(101), "from 0 to 100"),
         ("partial_images", json!(4), "from 0 to 3"),
@@ -104,7 +104,7 @@ fn every_parameter_that_has_an_effect_is_read() {
 }
 
 #[test]
-fn openai_fields_without_meaning_here_are_ignored() {
+fn openai_fields_without_effect_are_ignored() {
     let request =
         read(&json!({"prompt": "a", "user": "u", "moderation": "low", "style": "vivid", "odd": [1],
         "stream": false, "background": "auto", "output_format": "png", "size": "auto", "partial_images": 2}))
@@ -129,7 +129,7 @@ fn blank_fields_are_absent_and_whole_numbers_may_have_a_point() {
 }
 
 #[test]
-fn no_guidance_is_1_and_any_seed_is_none() {
+fn zero_guidance_is_1_and_seed_minus_1_is_none() {
     for none in [json!(0), json!(0.0), json!(1)] {
         for name in ["cfg_scale", "guidance_scale"] {
             let request = read(&json!({"prompt": "a", name: none})).unwrap();
@@ -179,7 +179,7 @@ fn streams_and_formats() {
 }
 
 #[test]
-fn what_is_left_open_comes_from_the_model_then_from_its_kind() {
+fn missing_values_come_from_the_model_then_from_its_family() {
     let open = read(&json!({"prompt": "a", "quality": "hd", "n": 3, "seed": 4_294_967_295_u64})).unwrap();
     let job = Job::plan(&open, choice(&SDXL), None, 7, LIMITS).unwrap();
     assert_eq!((job.size, job.steps), (Some(ImageSize::new(1024, 1024)), Some(45)));
@@ -199,7 +199,7 @@ fn what_is_left_open_comes_from_the_model_then_from_its_kind() {
 }
 
 #[test]
-fn what_is_given_wins_then_the_preset_then_the_model() {
+fn the_request_wins_over_the_preset_over_the_model() {
     let model = EngineModel::without_settings("key", "name", &SD_1);
     let own = EngineModel { steps: Some(8), cfg_scale: Some(2.0), scheduler: Some("ddim".into()), ..model };
     let preset = Preset {
@@ -231,7 +231,7 @@ fn the_models_own_size_is_bounded_too() {
 }
 
 #[test]
-fn an_edit_is_told_by_its_picture_and_a_preset_needs_a_graph_for_it() {
+fn an_edit_depends_on_its_image_and_a_preset_needs_a_template_for_it() {
     let request = read(&json!({"prompt": "a"})).unwrap();
     let source = |mask: Option<&'static [u8]>| SourceImage {
         image: Bytes::from_static(b"p"),
@@ -250,11 +250,7 @@ fn an_edit_is_told_by_its_picture_and_a_preset_needs_a_graph_for_it() {
     };
     assert_eq!(made(false, None), (Task::Edit, Some(0.75), vec![7]));
     assert_eq!(made(true, Some(b"m")), (Task::Inpaint, Some(1.0), vec![7]));
-    assert_eq!(
-        made(false, Some(b"m")),
-        (Task::Inpaint, Some(1.0), vec![7]),
-        "the picture's own transparency"
-    );
+    assert_eq!(made(false, Some(b"m")), (Task::Inpaint, Some(1.0), vec![7]), "the image's own transparency");
 
     let graph = r#"{"a":{"class_type":"x","inputs":{"text":"","seed":0}}}"#;
     let yaml = "output: a\nbindings: {prompt: [a.text], seed: [a.seed]}";

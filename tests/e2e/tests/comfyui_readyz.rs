@@ -65,7 +65,7 @@ async fn whatever_else_listens_there_is_not_the_engine() {
         script.stats = StatsAnswer::Real;
         script.version = ComfyVersion(0, 3, 50);
     });
-    warns(&sidecar, "cannot end one running job").await;
+    warns(&sidecar, "cannot interrupt a single job").await;
     fake.script(|script| script.version = ComfyVersion::V0_33_0);
     fakes::eventually("no warning", async || {
         Some(sidecar.readyz().await).filter(|report| report.status == health::ReadyStatus::Ready)

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_checkpoint_is_called_by_its_file_with_and_without_the_ending() {
+    fn a_checkpoint_is_named_by_its_file_with_and_without_extension() {
         for (file, name, kind) in [
             ("juggernautXL_v9.safetensors", "juggernautXL_v9", "SDXL"),
             ("ponyDiffusionV6XL.ckpt", "ponyDiffusionV6XL", "SDXL"),
@@ -83,12 +83,12 @@ mod tests {
     #[test]
     fn metadata_is_read_whatever_else_is_in_it() {
         let read = |text: &str| serde_json::from_str::<RawMetadata>(text).ok();
-        let told = RawMetadata { architecture: Some("flux-1-dev".into()), ..RawMetadata::default() };
+        let expected = RawMetadata { architecture: Some("flux-1-dev".into()), ..RawMetadata::default() };
         let thumbnail = "A".repeat(100_000);
         let model = format!(
             r#"{{"modelspec.thumbnail":"{thumbnail}","modelspec.architecture":"flux-1-dev","x":[{{}}]}}"#
         );
-        assert_eq!(read(&model), Some(told));
+        assert_eq!(read(&model), Some(expected));
         assert_eq!(
             read(r#"{"modelspec.architecture":7,"ss_base_model_version":null}"#),
             Some(RawMetadata::default())

@@ -65,7 +65,7 @@ mod tests {
     const ID: &str = "c7ae6edd-c669-4a93-b355-168c509a1bd3";
 
     #[test]
-    fn steps_and_the_end_are_told() {
+    fn progress_and_end_are_read() {
         let step = format!(
             r#"{{"type": "progress", "data": {{"value": 1, "max": 2, "prompt_id": "{ID}", "node": "3"}}}}"#
         );
@@ -75,11 +75,11 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_disturbs_nobody() {
+    fn everything_else_is_ignored() {
         for noise in [
             r#"{"type": "status", "data": {"status": {"exec_info": {"queue_remaining": 0}}, "sid": "x"}}"#,
             r#"{"type": "executing", "data": {"node": "9", "display_node": "9", "prompt_id": "p"}}"#,
-            // What a socket that came back is told first.
+            // The first frame after a reconnect.
             r#"{"type": "executing", "data": {"node": "3"}}"#,
             r#"{"type": "execution_success", "data": {"prompt_id": "p", "timestamp": 1795424698495}}"#,
             r#"{"type": "progress", "data": {"value": 1, "max": 0, "prompt_id": "p", "node": "3"}}"#,
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preview_is_told_by_its_prompt_and_one_without_is_nobodys() {
+    fn previews_without_a_prompt_are_ignored() {
         let png = ProceduralImage { label: "x", prompt: "x", seed: 1, size: ImageSize::new(8, 8) }.to_png();
         let metadata = json!({"node_id": "3", "prompt_id": ID, "image_type": "image/png"}).to_string();
         let length = u32::try_from(metadata.len()).unwrap();

@@ -39,7 +39,7 @@ mod tests {
             for binding in [B::NegativePrompt, B::Steps, B::CfgScale, B::Scheduler, B::Model] {
                 assert!(!template.inputs_bound_to(binding).is_empty(), "{task:?} {binding:?}");
             }
-            // An edit has the size of its picture.
+            // An edit has the size of its source.
             let generates = task == Task::Generate;
             assert_eq!(template.inputs_bound_to(B::Width).is_empty(), !generates);
             assert_eq!(template.inputs_bound_to(B::Height).is_empty(), !generates);

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_picture_is_that_of_the_output_node() {
+    fn the_image_comes_from_the_output_node() {
         let images =
             json!({"images": [{"filename": "t2i_00001_.png", "subfolder": "ada2", "type": "output"}]});
         let done = entry(&json!({"9": images}), "success", &json!([]));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_in_the_engines_words_without_its_inputs() {
+    fn a_failure_has_the_engines_message_without_its_inputs() {
         let fail = |exception_type: &str, message: &str| {
             let error = json!({"prompt_id": "p", "node_id": "8", "exception_message": message, "exception_type": exception_type,
                 "traceback": ["File \"/srv/comfyui/execution.py\""], "current_inputs": {"text": ["secret"]}});
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_job_is_told_from_a_failed_one() {
+    fn interrupted_jobs_differ_from_failed_ones() {
         let interrupted = json!([["execution_start", {}], ["execution_interrupted", {"node_id": "3"}]]);
         let message = |entry: HistoryEntry| entry.output_image("9").unwrap_err().to_string();
         assert_eq!(message(entry(&json!({}), "error", &interrupted)), "the job was interrupted in ComfyUI");

@@ -63,22 +63,14 @@ fn value(
     input: &NodeInput,
 ) -> Option<Value> {
     match binding {
-        Binding::Prompt => Some(json!(job.prompt)),
-        Binding::NegativePrompt => job.negative_prompt.as_ref().map(|text| json!(text)),
-        Binding::Width => job.size.map(|size| json!(size.width)),
-        Binding::Height => job.size.map(|size| json!(size.height)),
         Binding::Seed => Some(json!(seed)),
-        Binding::Steps => job.steps.map(|steps| json!(steps)),
-        Binding::CfgScale => job.cfg_scale.map(|scale| json!(scale)),
         Binding::Scheduler => job.scheduler.as_deref().map(|name| {
             let (sampler, scheduler) = samplers::pair(name);
             json!(if input.field == "scheduler" { scheduler } else { sampler })
         }),
-        Binding::Model => job.model.as_ref().map(|model| model.handle.clone()),
         Binding::Image => uploads.image.as_ref().map(|name| json!(name)),
         Binding::Mask => uploads.mask.as_ref().map(|name| json!(name)),
-        Binding::Strength => job.strength.map(|strength| json!(strength)),
-        Binding::N => Some(json!(1)),
+        _ => job.value(binding),
     }
 }
 
@@ -116,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_goes_where_comfyui_looks_for_it() {
+    fn values_are_set_where_comfyui_reads_them() {
         let template = &graphs::all()[&Task::Generate];
         let payload = prompt_payload(template, &job(), &ComfyUiUploads::default(), 7, ID, "tag.1");
         assert_eq!((&payload["prompt_id"], &payload["client_id"]), (&json!(ID), &json!("tag.1")));
@@ -131,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_to_discard_goes_to_the_temporary_folder_and_past_the_cache() {
+    fn a_discarded_image_is_temporary_and_bypasses_the_cache() {
         let template = &graphs::all()[&Task::Inpaint];
         let uploads =
             ComfyUiUploads { image: Some("a.png [temp]".into()), mask: Some("b.png [temp]".into()) };
@@ -147,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_of_the_users_own_is_kept() {
+    fn a_users_prefix_is_kept() {
         let mut node = json!({"class_type": "SaveImage", "inputs": {"filename_prefix": "ComfyUI"}});
         address_output(&mut node, ID, false);
         assert_eq!(node["inputs"]["filename_prefix"], "ComfyUI-8a78ad0b6603");
@@ -157,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_the_same_in_colour() {
+    fn an_rgb_mask_has_the_same_values() {
         let grey = GrayImage::from_fn(4, 2, |x, y| image::Luma([if x > y { 255 } else { 0 }]));
         let mut png = Vec::new();
         DynamicImage::ImageLuma8(grey.clone())

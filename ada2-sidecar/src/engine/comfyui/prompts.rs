@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_whose_task_panics_is_an_orphan_to_the_next_survey() {
+    fn a_panicking_job_becomes_an_orphan() {
         let engine = ComfyUi::new("http://127.0.0.1:9".parse().unwrap(), "tag".into());
         let prompt = Prompt::new(1);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

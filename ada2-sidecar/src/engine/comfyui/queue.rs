@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prompts_are_told_apart_by_id_and_owner() {
+    fn prompts_have_ids_and_clients() {
         let queue: Queue = serde_json::from_str(
             r#"{"queue_running":[[52,"a",{},{"client_id":"ada2-sidecar-1.x","create_time":1},["9"]]],
                 "queue_pending":[[-57,"b",{},{},["9"]],[53,"c",{},{"client_id":"web"},["9"]]]}"#,
@@ -68,7 +68,7 @@ mod tests {
         );
         assert!(
             queue.pending.iter().all(|prompt| !prompt.is_from_client("ada2-sidecar-1.")),
-            "nobody's is not ours"
+            "without a client id it is not ours"
         );
         assert!(serde_json::from_str::<Queue>("{}").is_err(), "other JSON is no queue");
     }

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_graph_has_no_faults() {
+    fn a_valid_graph_has_no_errors() {
         let graph = json!({
             "3": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 2, "sampler_name": "ddim", "scheduler": "normal",
                 "mask": ["4", 1], "format": "png", "format.bit_depth": 8}},
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_names_node_class_and_input() {
+    fn every_error_names_node_class_and_input() {
         let graph = json!({
             "3": {"class_type": "KSampler", "inputs": {"sead": 1, "seed": 1, "sampler_name": "nope", "scheduler": "beta",
                 "format": "gif"}},

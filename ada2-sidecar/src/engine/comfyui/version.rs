@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_versions_that_honour_the_id_are_ever_asked_to_interrupt() {
+    fn only_versions_that_honour_the_id_can_interrupt() {
         for (text, too_old, interrupts) in [
             ("0.33.0", false, true),
             ("0.3.64", false, true),
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn an_untested_version_is_cautioned_against() {
+    fn an_untested_version_is_a_warning() {
         for tested in ["0.33.0", "0.33.7", "0.12.1", "0.3.64"] {
             assert_eq!(Version::read(tested).warning(), None, "{tested}");
         }

@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_validators_finding_never_echoes_the_graph() {
+    fn validation_messages_never_echo_the_graph() {
         let detail = json!([{"type": "x", "loc": ["body"], "msg": "Node ids must match", "input": {"graph": "secret"}}]);
         assert_eq!(detail_message(&detail), "Node ids must match");
         assert_eq!(detail_message(&json!("model not found")), "model not found");

@@ -47,7 +47,7 @@ impl<'a> BatchTracker<'a> {
         let previews = job.previews.then(|| engine.previews.subscribe(keys));
         let new_item = |seed: &u64| ItemState { seed: *seed, image_name: None, image: None };
         let items = batch.items.iter().copied().zip(job.seeds.iter().map(new_item)).collect();
-        Self { engine, batch, output: &template.output, context: context, previews, items }
+        Self { engine, batch, output: &template.output, context, previews, items }
     }
 
     /// Waits for all images, or for the first failure.
@@ -91,17 +91,17 @@ impl<'a> BatchTracker<'a> {
         Ok(())
     }
 
-    /// One picture runs at a time: those before it are done.
-    #[expect(clippy::cast_precision_loss, reason = "a handful of pictures")]
+    /// Items run one at a time: those before it are finished.
+    #[expect(clippy::cast_precision_loss, reason = "a handful of images")]
     fn report_progress(&self, item: u64, fraction: f64) {
         let done = self.items.values().filter(|item| item.image.is_some()).count() as f64;
         let (within, fraction) = (fraction, (done + fraction) / self.items.len() as f64);
-        let picture = self.items.keys().position(|known| *known == item).unwrap_or(0);
+        let index = self.items.keys().position(|known| *known == item).unwrap_or(0);
         let preview =
             self.previews.as_ref().and_then(|previews| previews.take(&(self.batch.batch_id.clone(), item)));
         self.context.progress.send_replace(engine::JobProgress {
             fraction,
-            image_index: picture,
+            image_index: index,
             image_fraction: within,
             preview,
         });
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn running_out_of_memory_is_told_from_other_failures() {
+    fn out_of_memory_differs_from_other_failures() {
         for (kind, message) in [
             ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB."),
             ("RuntimeError", "CUDA error: out of memory"),

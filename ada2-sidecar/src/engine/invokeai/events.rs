@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_carries_the_engines_words() {
+    fn a_failure_carries_the_engines_message() {
         let frame = r#"42["queue_item_status_changed",{"timestamp":1,"queue_id":"default","item_id":23,"batch_id":"b",
             "status":"failed","error_type":"Exception","error_message":"Unknown model 0","error_traceback":"Traceback"}]"#;
         let error = Some(("Exception".to_owned(), "Unknown model 0".to_owned()));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_an_event_is_small_whatever_the_frame_is() {
+    fn events_are_small_whatever_the_frame() {
         let long = "x".repeat(1 << 20);
         for field in ["batch_id", "status"] {
             let mut item = serde_json::json!({"item_id": 1, "batch_id": "b", "status": "failed"});
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_holds_no_picture_and_one_that_is_too_large_is_not_decoded() {
+    fn progress_events_hold_no_preview_and_large_ones_are_not_decoded() {
         let url = "data:image/jpeg;base64,UElY";
         let frame = format!(
             r#"42["invocation_progress",{{"item_id":1,"batch_id":"b","percentage":0.5,"image":{{"dataURL":"{url}"}}}}]"#
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_told_by_its_node() {
+    fn an_image_event_names_its_node() {
         let frame = r#"42["invocation_complete",{"item_id":1,"batch_id":"b","invocation":{"id":"p"},
             "invocation_source_id":"l2i","result":{"image":{"image_name":"x.png"},"width":64,"type":"image_output"}}]"#;
         let event =

@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn the_picture_is_found_by_the_nodes_name() {
+    fn the_image_is_found_by_its_node() {
         let item: QueueItem = serde_json::from_value(json!({"status": "completed", "session": {
             "prepared_source_mapping": {"p1": "noise", "p2": "l2i"},
             "results": {"p2": {"image": {"image_name": "x.png"}, "type": "image_output"}}}}))

@@ -27,7 +27,7 @@ impl InvokeAiUploads {
             Some(mask) => Some(engine.api.upload(mask).await?),
             None => None,
         };
-        Ok(Self { image: image, mask })
+        Ok(Self { image, mask })
     }
 
     pub(super) fn has_any(&self) -> bool {
@@ -47,24 +47,14 @@ impl InvokeAiUploads {
 fn value(job: &Job, uploads: &InvokeAiUploads, binding: Binding, input: &NodeInput) -> Option<Value> {
     let image = |name: &Option<String>| name.as_ref().map(|name| json!({"image_name": name}));
     match binding {
-        Binding::Prompt => Some(json!(job.prompt)),
-        Binding::NegativePrompt => job.negative_prompt.as_ref().map(|text| json!(text)),
-        Binding::Width => job.size.map(|size| json!(size.width)),
-        Binding::Height => job.size.map(|size| json!(size.height)),
-        // The first image's; the others are in the batch's data.
-        Binding::Seed => Some(json!(job.seeds.first())),
-        Binding::Steps => job.steps.map(|steps| json!(steps)),
-        Binding::CfgScale => job.cfg_scale.map(|scale| json!(scale)),
-        Binding::Scheduler => job.scheduler.as_ref().map(|name| json!(name)),
-        Binding::Model => job.model.as_ref().map(|model| model.handle.clone()),
         Binding::Image => image(&uploads.image),
         Binding::Mask => image(&uploads.mask),
         // Where denoising starts: late, if little of the source is replaced.
         Binding::Strength if input.field == "denoising_start" => {
             job.strength.map(|strength| json!(1.0 - strength))
         }
-        Binding::Strength => job.strength.map(|strength| json!(strength)),
-        Binding::N => Some(json!(1)),
+        // The seed is the first image's; the others are in the batch's data.
+        _ => job.value(binding),
     }
 }
 

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_whose_task_panics_is_looked_for() {
+    fn a_panicking_job_causes_an_orphan_scan() {
         let engine = InvokeAi::new("http://127.0.0.1:9".parse().unwrap(), "tag".into());
         engine.state().pending_orphan_scans = 0;
         drop(ActiveBatch::register(&engine, "done"));

@@ -93,7 +93,7 @@ impl<'a> ExportedWorkflow<'a> {
         let (mut edges, mut batches) = (Vec::new(), Vec::new());
         for (source, output, target) in self.edges.iter().filter_map(|edge| self.resolved(edge)) {
             if let Role::Batch(node_type) = self.roles[source] {
-                let edge = GraphEdge { source: source.to_owned(), output: output.to_owned(), target: target };
+                let edge = GraphEdge { source: source.to_owned(), output: output.to_owned(), target };
                 batches.push(BatchInput { node_type: node_type.to_owned(), edge });
                 continue;
             }

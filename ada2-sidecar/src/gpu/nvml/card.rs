@@ -1,4 +1,4 @@
-//! One card: what never changes about it, what seldom does, and the rest.
+//! Reads one card: what never changes, what seldom changes, and the rest.
 
 use nvml_wrapper::{
     Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor,
@@ -28,13 +28,13 @@ const FIELDS: [FieldId; 8] = [
     FieldId(186),
 ];
 
-/// One card, and what never changes about it.
+/// One card, with the readings that never change.
 pub(in crate::gpu) struct Card<'nvml> {
     pub(super) device: Device<'nvml>,
     identity: GpuReport,
 }
 
-/// What changes seldom, or costs the driver much to tell.
+/// Readings that change seldom, or are expensive.
 #[derive(Debug, Clone)]
 pub(in crate::gpu) struct SlowReading {
     report: GpuReport,
@@ -47,7 +47,7 @@ impl<'nvml> Card<'nvml> {
         let cuda = nvml.sys_cuda_driver_version().ok();
         let pci = optional(device.pci_info())?;
         let limits = optional(device.power_management_limit_constraints())?;
-        let fastest = |of| optional(device.max_clock_info(of));
+        let max_clock = |of| optional(device.max_clock_info(of));
         let identity = GpuReport {
             index: optional(device.index())?.unwrap_or(0),
             name: optional(device.name())?.unwrap_or_else(|| "NVIDIA GPU".to_owned()),
@@ -71,9 +71,9 @@ impl<'nvml> Card<'nvml> {
             power_default_limit: optional(device.power_management_limit_default())?.map(watts),
             power_min_limit: limits.as_ref().map(|limits| watts(limits.min_limit)),
             power_max_limit: limits.as_ref().map(|limits| watts(limits.max_limit)),
-            clocks_max_graphics: fastest(Clock::Graphics)?,
-            clocks_max_sm: fastest(Clock::SM)?,
-            clocks_max_memory: fastest(Clock::Memory)?,
+            clocks_max_graphics: max_clock(Clock::Graphics)?,
+            clocks_max_sm: max_clock(Clock::SM)?,
+            clocks_max_memory: max_clock(Clock::Memory)?,
             clocks_event_reasons_supported: optional(device.supported_throttle_reasons())?
                 .map(|reasons| mask(reasons.bits())),
             compute_cap: optional(device.cuda_compute_capability())?
@@ -83,12 +83,11 @@ impl<'nvml> Card<'nvml> {
         Ok(Self { device, identity })
     }
 
-    /// The running driver's version.
     pub(in crate::gpu) fn driver_version(&self) -> Option<&str> {
         self.identity.driver_version.as_deref()
     }
 
-    /// What its memory holds; absent where the card has none of its own, as with unified memory.
+    /// None with unified memory.
     pub(in crate::gpu) fn memory(&self) -> Result<Option<GpuMemory>, GpuState> {
         let memory = required("reading the memory", self.device.memory_info())?;
         Ok(memory.map(|memory| GpuMemory {
@@ -99,31 +98,29 @@ impl<'nvml> Card<'nvml> {
         }))
     }
 
-    /// Who computes and who draws, one after the other; a process that does both is there twice. Takes the driver
-    /// milliseconds under its global lock.
+    /// Its processes; one that computes and draws is listed twice. Takes milliseconds under the driver's global lock.
     pub(in crate::gpu) fn processes(&self) -> Result<Option<Vec<ProcessUsage>>, GpuState> {
         usages(&self.device)
     }
 
-    /// Whether this is one of several.
     pub(in crate::gpu) fn has_siblings(&self) -> bool {
         self.identity.count.is_some_and(|count| count > 1)
     }
 
-    /// The other cards and who uses them, as far as they answer. Takes the driver milliseconds for each.
+    /// The other cards that respond, with their processes. Takes milliseconds for each.
     pub(in crate::gpu) fn siblings(&self) -> Vec<Sibling> {
         let nvml = self.device.nvml();
-        let look = |index| {
+        let read_sibling = |index| {
             let device = nvml.device_by_index(index).ok()?;
             let uuid = device.uuid().ok()?;
             let usages = usages(&device).ok()??;
             Some(Sibling { index, name: device.name().ok()?, uuid, usages })
         };
-        let all = (0..self.identity.count.unwrap_or(0)).filter_map(look);
+        let all = (0..self.identity.count.unwrap_or(0)).filter_map(read_sibling);
         all.filter(|sibling| sibling.uuid != self.identity.uuid).collect()
     }
 
-    /// Fans and PCIe cost the driver 100 µs and more; the others change by an operator's hand only.
+    /// Fans and PCIe take 100 µs and more; only an operator changes the others.
     pub(in crate::gpu) fn read_slow(&self) -> Result<SlowReading, GpuState> {
         let device = &self.device;
         let fan = optional(device.num_fans())?.filter(|fans| *fans > 0);
@@ -131,7 +128,7 @@ impl<'nvml> Card<'nvml> {
             optional(device.is_ecc_enabled())?.map(|mode| (mode.currently_enabled, mode.pending_enabled));
         let errors = |kind, counter| optional(device.total_ecc_errors(kind, counter));
         let width = optional(device.current_pcie_link_width())?;
-        let widest = optional(device.max_pcie_link_width())?;
+        let max_width = optional(device.max_pcie_link_width())?;
         let attached = optional(device.is_display_connected())?;
         let mig = optional(device.mig_mode())?;
         let report = GpuReport {
@@ -151,7 +148,7 @@ impl<'nvml> Card<'nvml> {
             pcie_gen_current: optional(device.current_pcie_link_gen())?,
             pcie_gen_max: optional(device.max_pcie_link_gen())?,
             pcie_width_current: width,
-            pcie_width_max: widest,
+            pcie_width_max: max_width,
             utilization_encoder: optional(device.encoder_utilization())?.map(|rate| rate.utilization),
             utilization_decoder: optional(device.decoder_utilization())?.map(|rate| rate.utilization),
             mig_mode_current: mig.as_ref().map(|mode| enabled(mode.current == 1)),
@@ -159,10 +156,10 @@ impl<'nvml> Card<'nvml> {
             energy_joules: optional(device.total_energy_consumption())?.map(joules),
             ..self.identity.clone()
         };
-        Ok(SlowReading { report, ecc_mode: ecc, pcie_width: width.zip(widest) })
+        Ok(SlowReading { report, ecc_mode: ecc, pcie_width: width.zip(max_width) })
     }
 
-    /// Everything else. Two reports of one moment: in words, and for the rules.
+    /// Everything else, in the form for `/readyz` and in the form for the rules.
     pub(in crate::gpu) fn read_fast(
         &self,
         slow: &SlowReading,
@@ -170,7 +167,7 @@ impl<'nvml> Card<'nvml> {
         let device = &self.device;
         let memory = self.memory()?;
         let temperature = device.temperature(TemperatureSensor::Gpu);
-        // One reading must show that the driver still answers.
+        // At least one reading must prove that the driver responds.
         let temperature = if memory.is_some() {
             optional(temperature)
         } else {
@@ -182,9 +179,9 @@ impl<'nvml> Card<'nvml> {
         let clock = |of| optional(device.clock_info(of));
         let slowdown = optional(device.current_throttle_reasons())?.map(|reasons| reasons.bits());
         let uncorrected = optional(device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile))?;
-        let [correctable, uncorrectable, pending, failure, recovery, hot_memory, average, instant] =
+        let [correctable, uncorrectable, pending, failure, recovery, memory_temperature, average, instant] =
             self.fields()?;
-        let small = |value: Option<u64>| value.and_then(|value| u32::try_from(value).ok());
+        let to_u32 = |value: Option<u64>| value.and_then(|value| u32::try_from(value).ok());
         let health = HealthReading {
             clock_event_reasons: slowdown,
             ecc_uncorrected: uncorrected,
@@ -192,7 +189,7 @@ impl<'nvml> Card<'nvml> {
             remapped_uncorrectable: uncorrectable,
             remap_pending: pending.map(|rows| rows > 0),
             remap_failure: failure.map(|rows| rows > 0),
-            recovery_action: small(recovery),
+            recovery_action: to_u32(recovery),
             pcie_width: slow.pcie_width,
             ..HealthReading::default()
         };
@@ -202,12 +199,12 @@ impl<'nvml> Card<'nvml> {
             memory_used: mib(|memory| memory.used),
             memory_free: mib(|memory| memory.free),
             temperature: temperature?,
-            temperature_memory: small(hot_memory),
+            temperature_memory: to_u32(memory_temperature),
             utilization_gpu: rates.as_ref().map(|rates| rates.gpu),
             utilization_memory: rates.as_ref().map(|rates| rates.memory),
             power_draw: optional(device.power_usage())?.map(watts),
-            power_draw_average: small(average).map(watts),
-            power_draw_instant: small(instant).map(watts),
+            power_draw_average: to_u32(average).map(watts),
+            power_draw_instant: to_u32(instant).map(watts),
             clocks_graphics: clock(Clock::Graphics)?,
             clocks_sm: clock(Clock::SM)?,
             clocks_memory: clock(Clock::Memory)?,
@@ -225,7 +222,7 @@ impl<'nvml> Card<'nvml> {
         Ok((report, health))
     }
 
-    /// A lost card can look like a success that holds errors.
+    /// The call for a lost card can succeed, with an error in each value.
     fn fields(&self) -> Result<[Option<u64>; FIELDS.len()], GpuState> {
         let mut values = [None; FIELDS.len()];
         let Some(samples) = optional(self.device.field_values_for(&FIELDS))? else { return Ok(values) };
@@ -245,7 +242,6 @@ fn number(value: &SampleValue) -> Option<u64> {
     }
 }
 
-/// Another card of this host.
 #[derive(Debug)]
 pub(in crate::gpu) struct Sibling {
     pub(in crate::gpu) index: u32,
@@ -255,10 +251,10 @@ pub(in crate::gpu) struct Sibling {
 }
 
 impl Sibling {
-    /// The card of this index; whoever uses it is nobody where the driver does not say.
+    /// The card with this index; without processes if the driver does not list them.
     pub(super) fn at(nvml: &Nvml, index: u32) -> Result<Self, GpuState> {
         let device =
-            nvml.device_by_index(index).map_err(|error| state_from_error("looking for the GPU", &error))?;
+            nvml.device_by_index(index).map_err(|error| state_from_error("finding the GPU", &error))?;
         Ok(Self {
             index,
             name: optional(device.name())?.unwrap_or_else(|| "NVIDIA GPU".to_owned()),
@@ -276,12 +272,12 @@ fn usages(device: &Device<'_>) -> Result<Option<Vec<ProcessUsage>>, GpuState> {
     Ok(Some(compute.chain(graphics).collect()))
 }
 
-fn usage(process: &ProcessInfo, work: GpuProcessType) -> ProcessUsage {
+fn usage(process: &ProcessInfo, process_type: GpuProcessType) -> ProcessUsage {
     let used = match process.used_gpu_memory {
         UsedGpuMemory::Used(bytes) => Some(bytes),
         UsedGpuMemory::Unavailable => None,
     };
-    ProcessUsage { pid: process.pid, used, process_type: work }
+    ProcessUsage { pid: process.pid, used, process_type }
 }
 
 fn watts(milliwatts: u32) -> f64 {
@@ -315,7 +311,7 @@ const fn compute_mode(mode: ComputeMode) -> &'static str {
     }
 }
 
-/// `nvmlDeviceGpuRecoveryAction_t`, as `nvidia-smi` words it.
+/// `nvmlDeviceGpuRecoveryAction_t`, as `nvidia-smi` writes it.
 pub(crate) const fn recovery_action_name(action: u32) -> &'static str {
     match action {
         0 => "None",

@@ -1,5 +1,5 @@
-//! What the driver reports of itself (XIDs), which no reading shows: NVML's event set. Waiting for a report is also how
-//! the sampler sleeps, so that one is acted on at once.
+//! The driver's error reports (XIDs), which no reading shows: NVML's event set. The sampler sleeps by waiting for one, so that
+//! it can act at once.
 
 use std::{
     thread,
@@ -13,15 +13,15 @@ use nvml_wrapper::{
 use super::Card;
 use crate::gpu::GpuState;
 
-/// The code that stands for "not told".
+/// The code for "unknown".
 const UNKNOWN_XID: u32 = 999;
 
-/// The driver's reports of one card.
+/// The driver's reports for one card.
 pub(in crate::gpu) struct XidEvents<'nvml>(Option<EventSet<'nvml>>);
 
 impl<'nvml> XidEvents<'nvml> {
     pub(super) fn register(nvml: &'nvml Nvml, card: &Card<'nvml>) -> Self {
-        // Dropping a set without this symbol would panic.
+        // Without this symbol, dropping the set would panic.
         if nvml.lib().nvmlEventSetFree.is_err() {
             return Self(None);
         }
@@ -29,13 +29,12 @@ impl<'nvml> XidEvents<'nvml> {
         Self(nvml.create_event_set().ok().and_then(register))
     }
 
-    /// Whether the driver reports to us.
     pub(in crate::gpu) fn is_registered(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Sleeps for that long, or until the next report: its code. Several reports between two waits all come with the
-    /// code of the last (as NVML documents).
+    /// Sleeps for that long, or until the next report; returns its code. Several reports between two calls all have the code
+    /// of the last one (as NVML documents).
     pub(in crate::gpu) fn wait(&self, time: Duration) -> Result<Option<u32>, GpuState> {
         let until = Instant::now() + time;
         let waited = match &self.0 {
@@ -49,7 +48,7 @@ impl<'nvml> XidEvents<'nvml> {
             })),
             Err(NvmlError::GpuLost | NvmlError::ResetRequired) => Err(GpuState::Lost),
             Err(_) => {
-                // Also a set that fails at once: never a busy loop.
+                // If the set fails at once, avoid a busy loop.
                 thread::sleep(until.saturating_duration_since(Instant::now()));
                 Ok(None)
             }

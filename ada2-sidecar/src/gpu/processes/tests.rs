@@ -89,7 +89,7 @@ fn a_process_that_computes_and_draws_does_both() {
 }
 
 #[test]
-fn what_the_engine_started_is_the_engines_wherever_it_was_moved_to() {
+fn descendants_of_the_engine_count_as_the_engines() {
     let tree = Tree::new();
     let process = |pid: u32, parent: u32, cgroup: &str| {
         tree.write(&format!("{pid}/cgroup"), &format!("0::{cgroup}\n"));

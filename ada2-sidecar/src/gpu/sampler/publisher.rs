@@ -1,5 +1,5 @@
-//! The sending end of the samples: counts looks and keeps the driver's reports, so that a reader who misses a sample
-//! misses nothing of them.
+//! Publishes samples, with counters and the driver's error reports, so that a reader who misses a sample misses none of
+//! these.
 
 use std::{
     mem::discriminant,
@@ -13,23 +13,22 @@ use tracing::{info, warn};
 
 use crate::gpu::{GpuSample, GpuState, Xid, XidLog};
 
-/// Good looks in a row after which a card that was in trouble has proved itself.
+/// Good samples in a row after which a card has recovered.
 pub(crate) const RECOVERY_SAMPLES: u32 = 3;
-/// One failed call can be chance; so many in a row are not.
+/// One failed call can be chance; this many in a row cannot.
 const FAILURE_THRESHOLD: u32 = 2;
-/// Reports kept one by one; all of them are counted.
+/// Reports kept individually; all are counted.
 const KEPT_XIDS: usize = 32;
 
-/// The sending end, and what it has sent.
 pub(super) struct Publisher {
     sender: watch::Sender<Option<Arc<GpuSample>>>,
     interval: Duration,
     consecutive_good: u32,
     consecutive_failed: u32,
     failed_total: u64,
-    /// The card was well at some time in this session.
+    /// The card was healthy at some time in this session.
     was_healthy: bool,
-    /// The card was in trouble and has not proved itself since.
+    /// The card has failed and not recovered yet.
     recovering: bool,
     driver_unloaded: bool,
     driver_loads: u32,
@@ -56,23 +55,21 @@ impl Publisher {
         self.sender.is_closed()
     }
 
-    /// A session begins.
     pub(super) fn start_session(&mut self) {
         self.was_healthy = false;
     }
 
-    /// Whether the card was well in this session.
     pub(super) fn was_healthy(&self) -> bool {
         self.was_healthy
     }
 
-    /// Whether the next look is awaited: the card was in trouble and is not yet trusted again, or its last call failed.
+    /// Whether to sample again soon: the card is recovering, or the last call failed.
     pub(super) fn is_urgent(&self) -> bool {
         self.recovering || self.consecutive_failed > 0
     }
 
-    /// What a look gave. One failed call of a card that was well can be chance: the last sample stands, so that what it
-    /// gates stays gated, until the next look says more; should that one hang, the sample grows old.
+    /// Publishes the result of a sample. After one failed call of a healthy card the last sample stands until the next one,
+    /// with whatever it gates; if that one hangs, the sample grows old.
     pub(super) fn publish(&mut self, state: GpuState) {
         self.update_counters(&state);
         if self.is_transient(&state) {
@@ -105,17 +102,17 @@ impl Publisher {
             && !self.recovering
     }
 
-    /// The driver reported this. Told at once, before the look that follows.
+    /// Records an error report and publishes it at once, before the next sample.
     pub(super) fn record_xid(&mut self, code: u32) {
-        let (at, wall) = (Instant::now(), SystemTime::now());
+        let (at, timestamp) = (Instant::now(), SystemTime::now());
         let log = Arc::make_mut(&mut self.xids);
         let sequence = log.recent.last().map_or(1, |last| last.sequence + 1);
-        log.recent.push(Xid { sequence, code, at, timestamp: wall });
+        log.recent.push(Xid { sequence, code, at, timestamp });
         if log.recent.len() > KEPT_XIDS {
             log.recent.remove(0);
         }
-        let total = log.totals.entry(code).or_insert((0, wall));
-        *total = (total.0 + 1, wall);
+        let total = log.totals.entry(code).or_insert((0, timestamp));
+        *total = (total.0 + 1, timestamp);
         warn!(xid = code, "the NVIDIA driver reports an error");
         let last = self.sender.borrow().clone();
         if let Some(last) = last {
@@ -123,12 +120,12 @@ impl Publisher {
         }
     }
 
-    /// The same every interval for that long, or until `changed`: an old sample means a hung driver, and nothing else.
+    /// Repeats the state every interval for that long, or until `changed`: only a hung driver may make samples old.
     pub(super) fn republish(&mut self, state: &GpuState, pause: Duration, changed: impl Fn() -> bool) {
         let until = Instant::now() + pause;
-        let seen = SystemTime::now();
+        let first_seen = SystemTime::now();
         while !self.is_closed() {
-            self.send(state.clone(), Instant::now(), seen);
+            self.send(state.clone(), Instant::now(), first_seen);
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || changed() {
                 return;
@@ -139,18 +136,18 @@ impl Publisher {
 
     fn log_change(&self, state: &GpuState) {
         let last = self.sender.borrow();
-        let news = last.as_ref().is_none_or(|sample| discriminant(&sample.state) != discriminant(state));
-        if news && matches!(state, GpuState::Present(_)) {
-            info!(gpu = %state, "GPU");
-        } else if news {
-            warn!(gpu = %state, "GPU");
+        let is_change = last.as_ref().is_none_or(|sample| discriminant(&sample.state) != discriminant(state));
+        if is_change && matches!(state, GpuState::Present(_)) {
+            info!(gpu = %state, "GPU state changed");
+        } else if is_change {
+            warn!(gpu = %state, "GPU state changed");
         }
     }
 
-    fn send(&self, state: GpuState, taken: Instant, wall: SystemTime) {
+    fn send(&self, state: GpuState, taken: Instant, timestamp: SystemTime) {
         let sample = GpuSample {
             taken,
-            timestamp: wall,
+            timestamp,
             state,
             consecutive_good: self.consecutive_good,
             failed_total: self.failed_total,
@@ -185,32 +182,32 @@ mod tests {
         }))
     }
 
-    /// `+` a good look, `x` a failed one, `-` a lost card, `|` a new session; gives what is known after each.
-    fn seen(looks: &str) -> String {
+    /// `+` a good sample, `x` a failed one, `-` a lost card, `|` a new session; returns the published state after each.
+    fn states_after(events: &str) -> String {
         let (mut publisher, samples) = publisher();
-        let word = |sample: &Option<Arc<GpuSample>>| match sample.as_ref().map(|sample| &sample.state) {
+        let symbol = |sample: &Option<Arc<GpuSample>>| match sample.as_ref().map(|sample| &sample.state) {
             Some(GpuState::Present(_)) => '+',
             Some(GpuState::Failed(_)) => 'x',
             Some(_) => '-',
             None => '.',
         };
-        looks
+        events
             .chars()
-            .map(|look| {
-                match look {
+            .map(|event| {
+                match event {
                     '+' => publisher.publish(present()),
                     'x' => publisher.publish(GpuState::Failed("odd".to_owned())),
                     '-' => publisher.publish(GpuState::Lost),
                     _ => publisher.start_session(),
                 }
-                word(&samples.borrow())
+                symbol(&samples.borrow())
             })
             .collect()
     }
 
     #[test]
-    fn one_failed_call_of_a_card_that_was_well_changes_nothing_and_any_other_is_told() {
-        for (looks, expected) in [
+    fn one_failed_call_of_a_healthy_card_changes_nothing_and_any_other_is_published() {
+        for (events, expected) in [
             ("x", "x"),
             ("+x", "++"),
             ("+xx", "++x"),
@@ -222,12 +219,12 @@ mod tests {
             ("-+++x", "-++++"),
             ("+|x", "++x"),
         ] {
-            assert_eq!(seen(looks), expected, "{looks}");
+            assert_eq!(states_after(events), expected, "{events}");
         }
     }
 
     #[test]
-    fn every_look_without_a_reading_is_counted() {
+    fn every_sample_without_a_reading_is_counted() {
         let (mut publisher, samples) = publisher();
         publisher.publish(present());
         publisher.publish(GpuState::Failed("odd".to_owned()));
@@ -238,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_call_the_next_look_presses_until_one_is_good() {
+    fn after_a_failed_call_sampling_is_urgent_until_one_succeeds() {
         let (mut publisher, _samples) = publisher();
         publisher.publish(present());
         assert!(!publisher.is_urgent());

@@ -61,10 +61,10 @@ impl fmt::Display for ModelChoiceError {
                 list(f, available)
             }
             Self::NoDefault { available } if available.is_empty() => {
-                f.write_str("The engine has no model of a kind that is served here.")
+                f.write_str("The engine has no supported model.")
             }
             Self::NoDefault { available } => {
-                f.write_str("No model is the default: say which as \"model\", or set default_model in the sidecar's configuration.")?;
+                f.write_str("No default model is set: name one in \"model\", or set default_model in the sidecar's configuration.")?;
                 list(f, available)
             }
             Self::UnsupportedKind { model, kind } => {
@@ -76,14 +76,14 @@ impl fmt::Display for ModelChoiceError {
                 if kind.evidence == Evidence::Name && kind.variant != ModelVariant::Split {
                     write!(
                         f,
-                        " Only its name tells that kind; if it is wrong, declare it (models: {{{model:?}: {{base: sdxl}}}})."
+                        " The kind was guessed from its name; if it is wrong, declare it (models: {{{model:?}: {{base: sdxl}}}})."
                     )?;
                 }
                 Ok(())
             }
             Self::UnknownKind { model } => write!(
                 f,
-                "The model {model:?} is there, but neither its metadata nor its name tells what kind it is: declare it in the \
+                "The model {model:?} is there, but its kind could not be detected from its metadata or name: declare it in the \
                  sidecar's configuration (models: {{{model:?}: {{base: sd-1}}}}; or sdxl …), or name a preset for it that \
                  brings a graph of its own."
             ),
@@ -93,7 +93,7 @@ impl fmt::Display for ModelChoiceError {
 
 fn list(f: &mut fmt::Formatter<'_>, available: &[String]) -> fmt::Result {
     if available.is_empty() {
-        return f.write_str(" The engine has no model of a kind that is served here.");
+        return f.write_str(" The engine has no supported model.");
     }
     write!(f, " Available: {}.", available.join(", "))
 }

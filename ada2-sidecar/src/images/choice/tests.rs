@@ -20,10 +20,12 @@ fn models() -> Vec<EngineModel> {
 }
 
 #[test]
-fn who_is_meant() {
+fn names_and_aliases_resolve() {
     let models = models();
-    let key = |asked, default| resolve(&models, &[], asked, default).map(|choice| choice.model.unwrap().key);
-    for (asked, default, expected) in [
+    let key = |requested, default| {
+        resolve(&models, &[], requested, default).map(|choice| choice.model.unwrap().key)
+    };
+    for (requested, default, expected) in [
         (Some("k2"), None, "k2"),
         (Some("juggernaut xl"), None, "k1"),
         (Some("sd-xl-base-1.0"), None, "k3"),
@@ -34,30 +36,32 @@ fn who_is_meant() {
         (None, Some("sd-v1-5"), "k2"),
         (None, None, "k1"),
     ] {
-        assert_eq!(key(asked, default), Ok(expected.to_owned()), "{asked:?} {default:?}");
+        assert_eq!(key(requested, default), Ok(expected.to_owned()), "{requested:?} {default:?}");
     }
 }
 
 #[test]
-fn base_is_a_word_and_an_adapter_is_never_meant() {
+fn base_is_a_token_and_adapters_are_never_chosen() {
     let file = |name: &str| EngineModel {
         kind: crate::images::models::classify_checkpoint(None, name),
         ..EngineModel::without_settings(name, name, &SDXL)
     };
-    let meant = |names: &[&str], asked| {
+    let resolved = |names: &[&str], requested| {
         let models: Vec<_> = names.iter().map(|name| file(name)).collect();
-        resolve(&models, &[], asked, None).map(|choice| choice.name)
+        resolve(&models, &[], requested, None).map(|choice| choice.name)
     };
     let files =
         ["a_sdxl_lora", "juggernautXL", "baseballXL", "sd_xl_base_1.0", "sd_xl_offset_example-lora_1.0"];
-    assert_eq!(meant(&files, Some("sd-xl-base-1.0")).as_deref(), Ok("sd_xl_base_1.0"));
-    assert_eq!(meant(&files[..3], Some("sd-xl-base-1.0")).as_deref(), Ok("juggernautXL"));
-    assert_eq!(meant(&files, None).as_deref(), Ok("juggernautXL"));
-    assert!(meant(&["control-lora-sdxl", "ip-adapter_sdxl", "SDXL-Outpaint", "sdxl-depth"], None).is_err());
+    assert_eq!(resolved(&files, Some("sd-xl-base-1.0")).as_deref(), Ok("sd_xl_base_1.0"));
+    assert_eq!(resolved(&files[..3], Some("sd-xl-base-1.0")).as_deref(), Ok("juggernautXL"));
+    assert_eq!(resolved(&files, None).as_deref(), Ok("juggernautXL"));
+    assert!(
+        resolved(&["control-lora-sdxl", "ip-adapter_sdxl", "SDXL-Outpaint", "sdxl-depth"], None).is_err()
+    );
 }
 
 #[test]
-fn an_unknown_model_is_refused_with_what_there_is() {
+fn an_unknown_model_is_rejected_with_the_known_ones() {
     let models = models();
     let error = resolve(&models, &[], Some("flux"), None).unwrap_err();
     assert_eq!(
@@ -86,7 +90,8 @@ fn a_preset_is_a_name_for_a_model_and_its_settings() {
         preset("gpt-image-1", Some("k3")),
         preset("lost", Some("gone")),
     ];
-    let key = |asked| resolve(&models, &presets, Some(asked), None).map(|choice| choice.model.unwrap().key);
+    let key =
+        |requested| resolve(&models, &presets, Some(requested), None).map(|choice| choice.model.unwrap().key);
     assert_eq!(key("GPU_FAST"), Ok("k2".to_owned()));
     assert_eq!(key("gpt-image-1"), Ok("k3".to_owned()), "an OpenAI name can be a preset");
     assert_eq!(key("dall-e-3"), Ok("k1".to_owned()));
@@ -110,7 +115,7 @@ fn family(name: &str) -> &'static Family {
     family_named(name).unwrap()
 }
 
-/// A preset with a graph of its own for pictures from words.
+/// A preset with a template for new images.
 fn with_graph(name: &str, model: Option<&str>) -> Arc<Preset> {
     let graph = r#"{"1":{"class_type":"A","inputs":{"text":"","seed":0}},"2":{"class_type":"SaveImage","inputs":{"images":["1",0]}}}"#;
     let bindings = "output: '2'\nbindings: {prompt: ['1.text'], seed: ['1.seed']}";
@@ -122,13 +127,13 @@ fn with_graph(name: &str, model: Option<&str>) -> Arc<Preset> {
 fn name_of(
     models: &[EngineModel],
     presets: &[Arc<Preset>],
-    asked: Option<&str>,
+    requested: Option<&str>,
 ) -> Result<String, ModelChoiceError> {
-    resolve(models, presets, asked, None).map(|choice| choice.name)
+    resolve(models, presets, requested, None).map(|choice| choice.name)
 }
 
 #[test]
-fn what_is_not_made_for_pictures_from_words_is_never_meant_without_its_name() {
+fn only_text_to_image_models_are_chosen_without_being_named() {
     let (sd, xl) = (family("sd-1"), family("sdxl"));
     let models = [
         of_kind("base-inpainting", sd, ModelVariant::Inpaint),
@@ -139,14 +144,14 @@ fn what_is_not_made_for_pictures_from_words_is_never_meant_without_its_name() {
         of_kind("juggernautXL", xl, ModelVariant::Main),
         of_kind("dreamshaper", sd, ModelVariant::Main),
     ];
-    for (asked, expected) in [
+    for (requested, expected) in [
         (None, "juggernautXL"),
         (Some("gpt-image-1"), "juggernautXL"),
         (Some("sd-xl-base-1.0"), "juggernautXL"),
         (Some("sd-v1-5"), "dreamshaper"),
         (Some("base-inpainting"), "base-inpainting"),
     ] {
-        assert_eq!(name_of(&models, &[], asked), Ok(expected.to_owned()), "{asked:?}");
+        assert_eq!(name_of(&models, &[], requested), Ok(expected.to_owned()), "{requested:?}");
     }
     let plain = Arc::new(Preset { name: "plain".into(), ..Preset::default() });
     let choice = resolve(&models, &[plain], Some("plain"), None).unwrap();
@@ -154,7 +159,7 @@ fn what_is_not_made_for_pictures_from_words_is_never_meant_without_its_name() {
     assert_eq!(
         names(&models, &[]),
         ["base-inpainting", "juggernautXL", "dreamshaper", "sd-xl-base-1.0", "sd-v1-5"],
-        "what can be asked for, and nothing else"
+        "all usable names, and no others"
     );
     let says = name_of(&models[..1], &[], Some("sd-v1-5")).unwrap_err();
     assert!(says.is_not_found());
@@ -166,25 +171,25 @@ fn what_is_not_made_for_pictures_from_words_is_never_meant_without_its_name() {
 }
 
 #[test]
-fn what_is_there_is_never_said_not_to_exist() {
+fn an_unusable_model_is_not_reported_as_missing() {
     let models = [
         of_kind("flux1-dev", family("flux"), ModelVariant::Main),
         of_kind("sd_xl_refiner", family("sdxl"), ModelVariant::Refiner),
         unknown("dreamshaper_8"),
     ];
-    for (asked, says) in [
+    for (requested, says) in [
         (
             "flux1-dev",
             "is there, and of a kind that no graph serves (FLUX.1): it needs a graph of its own, named by a preset",
         ),
         ("FLUX1-dev.safetensors", "(presets: {NAME: {model: \"flux1-dev\", template: FILE}})"),
-        ("flux1-dev", "Only its name tells that kind; if it is wrong, declare it"),
+        ("flux1-dev", "The kind was guessed from its name; if it is wrong, declare it"),
         ("sd_xl_refiner", "(SDXL refiner)"),
-        ("dreamshaper_8", "neither its metadata nor its name tells what kind it is: declare it"),
+        ("dreamshaper_8", "its kind could not be detected from its metadata or name: declare it"),
         ("dreamshaper_8.safetensors", "(models: {\"dreamshaper_8\": {base: sd-1}}"),
     ] {
-        let refused = name_of(&models, &[], Some(asked)).unwrap_err();
-        assert!(!refused.is_not_found() && refused.to_string().contains(says), "{asked}: {refused}");
+        let refused = name_of(&models, &[], Some(requested)).unwrap_err();
+        assert!(!refused.is_not_found() && refused.to_string().contains(says), "{requested}: {refused}");
     }
     assert!(name_of(&models, &[], Some("gone")).unwrap_err().is_not_found());
     let of_engine =
@@ -194,7 +199,7 @@ fn what_is_there_is_never_said_not_to_exist() {
 }
 
 #[test]
-fn a_preset_with_a_graph_of_its_own_runs_any_model_and_one_without_only_what_is_served() {
+fn a_preset_with_a_template_runs_any_model_and_one_without_only_supported_ones() {
     let models = [of_kind("flux1-dev", family("flux"), ModelVariant::Main), unknown("odd")];
     let plain = |name: &str, model: &str| {
         Arc::new(Preset { name: name.into(), model: Some(model.into()), ..Preset::default() })
@@ -220,12 +225,12 @@ fn a_preset_with_a_graph_of_its_own_runs_any_model_and_one_without_only_what_is_
 }
 
 #[test]
-fn the_only_preset_with_a_graph_is_the_default_where_no_model_is_and_of_several_one_must_be_named() {
+fn a_single_preset_with_a_template_is_the_default_without_models_and_of_several_one_must_be_named() {
     let (one, two) = (with_graph("one", None), with_graph("two", None));
     let flux = [of_kind("flux1-dev", family("flux"), ModelVariant::Main)];
-    for asked in [None, Some("dall-e-3")] {
-        assert_eq!(name_of(&flux, std::slice::from_ref(&one), asked), Ok("one".to_owned()));
-        let refused = name_of(&flux, &[one.clone(), two.clone()], asked).unwrap_err();
+    for requested in [None, Some("dall-e-3")] {
+        assert_eq!(name_of(&flux, std::slice::from_ref(&one), requested), Ok("one".to_owned()));
+        let refused = name_of(&flux, &[one.clone(), two.clone()], requested).unwrap_err();
         assert!(!refused.is_not_found());
         assert!(refused.to_string().contains("Available: one, two."), "{refused}");
     }

@@ -69,7 +69,7 @@ mod tests {
     use crate::images::models::{SD_1, families};
 
     #[test]
-    fn what_is_declared_counts_before_everything_else() {
+    fn declarations_win_over_everything_else() {
         let file = |file: &str, kind| EngineModel {
             kind,
             ..EngineModel::without_settings(file, file.trim_end_matches(".ckpt"), &SD_1)

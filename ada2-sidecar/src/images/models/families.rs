@@ -134,14 +134,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_means_one_family() {
-        let words = |of: fn(&Family) -> &[&'static str]| {
+    fn every_phrase_belongs_to_one_family() {
+        let assert_unique = |of: fn(&Family) -> &[&'static str]| {
             let all: Vec<_> = all().flat_map(|family| of(family).iter().copied()).collect();
             let different: HashSet<_> = all.iter().copied().collect();
             assert_eq!(all.len(), different.len(), "{all:?}");
         };
-        words(|family| family.phrases);
-        words(|family| family.metadata_prefixes);
+        assert_unique(|family| family.phrases);
+        assert_unique(|family| family.metadata_prefixes);
         let names: HashSet<_> = all().map(|family| family.name).collect();
         assert_eq!(names.len(), all().count());
         assert!(all().all(|family| !family.name.is_empty() && !family.label.is_empty()));

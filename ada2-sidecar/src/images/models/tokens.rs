@@ -89,9 +89,9 @@ fn token_matches(token: &str, part: &str) -> bool {
 
 /// Whether `xl` is a token, or ends one that is long enough to be a name (`realvisxl`).
 pub(super) fn mentions_xl(tokens: &[String]) -> bool {
-    let ends_so =
+    let ends_with_xl =
         |word: &str| word.strip_suffix("xl").is_some_and(|stem| stem.len() >= 4 && !stem.ends_with('x'));
-    tokens.iter().any(|word| word == "xl" || ends_so(word))
+    tokens.iter().any(|word| word == "xl" || ends_with_xl(word))
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_cut_where_their_words_end() {
+    fn names_are_split_into_tokens() {
         for (name, expected) in [
             ("sd_xl_base_1.0", "sd xl base 1 0"),
             ("ponyDiffusionV6XL", "pony diffusion v 6 xl"),
@@ -118,13 +118,13 @@ mod tests {
             ("", ""),
             ("Größe", "größe"),
         ] {
-            // `SDXL` is one word, told by a phrase of its own.
+            // `SDXL` is one token, and has its own phrase.
             assert_eq!(tokenize(name).join(" "), expected, "{name}");
         }
     }
 
     #[test]
-    fn phrases_are_whole_words_in_a_row() {
+    fn phrases_match_whole_tokens_in_a_row() {
         let has = |name: &str, phrase: &str| contains_phrase(&tokenize(name), phrase);
         assert!(has("sd3.5_large", "sd 3") && !has("mysd3", "sd 3") && !has("sd_x_3", "sd 3"));
         assert!(has("fluxedUp", "flux*") && !has("influx", "flux*"));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn xl_is_a_word_or_ends_a_name() {
+    fn xl_is_a_token_or_ends_a_name() {
         for (name, expected) in [
             ("newXL", true),
             ("realvisxlV50", true),
@@ -151,8 +151,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cutting_loses_no_letter(name in "\\PC{0,40}") {
-            let kept: String = name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+        fn no_character_is_lost(name in "\\PC{0,40}") {
+            let kept: String = name.chars().filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect();
             prop_assert_eq!(tokenize(&name).concat(), kept);
         }
     }

@@ -49,12 +49,12 @@ fn choice(task: Task, bound: &str, size: &str, preset: Preset) -> ModelChoice {
     ModelChoice { name: "p".into(), model, preset: Some(Arc::new(Preset { templates, ..preset })) }
 }
 
-fn generate(asked: &Value, bound: &str, size: &str, preset: Preset) -> Result<Job, FieldError> {
-    Job::plan(&request(asked), choice(Task::Generate, bound, size, preset), None, 7, LIMITS)
+fn generate(body: &Value, bound: &str, size: &str, preset: Preset) -> Result<Job, FieldError> {
+    Job::plan(&request(body), choice(Task::Generate, bound, size, preset), None, 7, LIMITS)
 }
 
 #[test]
-fn what_nobody_asks_for_is_left_to_the_workflow() {
+fn missing_values_are_left_to_the_workflow() {
     for model in [None, Some("m".to_owned())] {
         let preset = Preset { model, ..Preset::default() };
         let job = generate(&json!({"prompt": "a"}), EVERYTHING, "", preset).unwrap();
@@ -71,7 +71,7 @@ fn what_nobody_asks_for_is_left_to_the_workflow() {
 }
 
 #[test]
-fn what_request_or_preset_say_is_set() {
+fn values_of_request_and_preset_are_set() {
     let preset = || Preset {
         size: Some(ImageSize::new(640, 640)),
         steps: Some(6),
@@ -82,17 +82,17 @@ fn what_request_or_preset_say_is_set() {
     let job = generate(&json!({"prompt": "a"}), EVERYTHING, "", preset()).unwrap();
     assert_eq!((job.size, job.steps, job.cfg_scale), (Some(ImageSize::new(640, 640)), Some(6), Some(2.0)));
     assert_eq!((job.scheduler.as_deref(), job.negative_prompt), (Some("lcm"), None));
-    let asked = json!({"prompt": "a", "size": "64x128", "steps": 9, "cfg_scale": 3, "scheduler": "ddim", "negative": "dogs"});
-    let job = generate(&asked, EVERYTHING, "", preset()).unwrap();
+    let body = json!({"prompt": "a", "size": "64x128", "steps": 9, "cfg_scale": 3, "scheduler": "ddim", "negative": "dogs"});
+    let job = generate(&body, EVERYTHING, "", preset()).unwrap();
     assert_eq!((job.size, job.steps, job.cfg_scale), (Some(ImageSize::new(64, 128)), Some(9), Some(3.0)));
     assert_eq!((job.scheduler.as_deref(), job.negative_prompt.as_deref()), (Some("ddim"), Some("dogs")));
     assert_eq!(job.ignored, [""; 0]);
 }
 
 #[test]
-fn quality_scales_the_steps_that_are_known() {
-    let steps = |asked: Value, bound: &str, preset: Option<u32>| {
-        let job = generate(&asked, bound, "", Preset { steps: preset, ..Preset::default() }).unwrap();
+fn quality_scales_known_steps() {
+    let steps = |body: Value, bound: &str, preset: Option<u32>| {
+        let job = generate(&body, bound, "", Preset { steps: preset, ..Preset::default() }).unwrap();
         (job.steps, job.ignored)
     };
     let high = || json!({"prompt": "a", "quality": "high"});
@@ -107,21 +107,21 @@ fn quality_scales_the_steps_that_are_known() {
 }
 
 #[test]
-fn what_the_template_does_not_take_is_left_out_and_named_as_the_request_has_it() {
-    let asked = json!({"prompt": "a", "num_inference_steps": 9, "guidance_scale": 3, "sampler": "ddim", "negative": "dogs",
+fn unbound_values_are_ignored_and_listed_by_their_names_in_the_request() {
+    let body = json!({"prompt": "a", "num_inference_steps": 9, "guidance_scale": 3, "sampler": "ddim", "negative": "dogs",
         "strength": 0.5});
-    let job = generate(&asked, "", "", Preset::default()).unwrap();
+    let job = generate(&body, "", "", Preset::default()).unwrap();
     assert_eq!(job.ignored, ["num_inference_steps", "guidance_scale", "negative", "sampler", "strength"]);
     assert_eq!((job.steps, job.cfg_scale, job.scheduler, job.negative_prompt), (None, None, None, None));
 }
 
 #[test]
-fn a_size_that_cannot_be_made_is_refused_unless_the_template_says_so() {
-    let asked = json!({"prompt": "a", "size": "768x512"});
-    let error = generate(&asked, "", "", Preset::default()).unwrap_err();
+fn an_unbound_size_is_rejected_unless_the_template_ignores_it() {
+    let body = json!({"prompt": "a", "size": "768x512"});
+    let error = generate(&body, "", "", Preset::default()).unwrap_err();
     assert_eq!(error.param.as_deref(), Some("size"));
     assert!(error.message.contains("takes no size") && error.message.contains("size: ignore"), "{error}");
-    let job = generate(&asked, "", "size: ignore", Preset::default()).unwrap();
+    let job = generate(&body, "", "size: ignore", Preset::default()).unwrap();
     assert_eq!((job.size, job.expected_size(), job.ignored), (None, None, vec!["size"]));
     for open in [json!({"prompt": "a"}), json!({"prompt": "a", "size": "auto"})] {
         let job = generate(&open, "", "", Preset::default()).unwrap();
@@ -130,27 +130,30 @@ fn a_size_that_cannot_be_made_is_refused_unless_the_template_says_so() {
 }
 
 #[test]
-fn an_edit_has_its_pictures_size_and_a_template_that_takes_none_its_picture_as_it_is() {
-    let (own, to_make) = (ImageSize::new(101, 77), ImageSize::new(96, 72));
-    let edit = |asked: Value, bound: &str, size: &str| {
-        let (request, choice) = (request(&asked), choice(Task::Edit, bound, size, Preset::default()));
-        let canvas = EditPlan::new(&request, &choice, false, own, to_make);
+fn an_edit_has_the_size_of_its_source_unscaled_if_the_template_takes_no_size() {
+    let (source_size, to_make) = (ImageSize::new(101, 77), ImageSize::new(96, 72));
+    let edit = |body: Value, bound: &str, size: &str| {
+        let (request, choice) = (request(&body), choice(Task::Edit, bound, size, Preset::default()));
+        let canvas = EditPlan::new(&request, &choice, false, source_size, to_make);
         let job = Job::plan(&request, choice, Some(canvas), 7, LIMITS)?;
         Ok::<_, FieldError>((canvas.size, job.size, job.strength, job.ignored))
     };
     let sides = "width: [a.width], height: [a.height], strength: [a.denoise]";
     let open = json!({"prompt": "a"});
     assert_eq!(edit(open.clone(), sides, ""), Ok((to_make, Some(to_make), None, vec![])), "its own denoise");
-    assert_eq!(edit(open, "", ""), Ok((own, Some(own), None, vec![])));
-    let asked = json!({"prompt": "a", "size": "128x64", "strength": 0.25});
+    assert_eq!(edit(open, "", ""), Ok((source_size, Some(source_size), None, vec![])));
+    let body = json!({"prompt": "a", "size": "128x64", "strength": 0.25});
     let size = ImageSize::new(128, 64);
-    assert_eq!(edit(asked.clone(), sides, ""), Ok((size, Some(size), Some(0.25), vec![])));
-    assert_eq!(edit(asked.clone(), "", "").unwrap_err().param.as_deref(), Some("size"));
-    assert_eq!(edit(asked, "", "size: ignore"), Ok((own, Some(own), None, vec!["size", "strength"])));
+    assert_eq!(edit(body.clone(), sides, ""), Ok((size, Some(size), Some(0.25), vec![])));
+    assert_eq!(edit(body.clone(), "", "").unwrap_err().param.as_deref(), Some("size"));
+    assert_eq!(
+        edit(body, "", "size: ignore"),
+        Ok((source_size, Some(source_size), None, vec!["size", "strength"]))
+    );
 }
 
 #[test]
-fn a_preset_serves_the_tasks_that_it_has_graphs_for() {
+fn a_preset_supports_the_tasks_of_its_templates() {
     let open = request(&json!({"prompt": "a", "size": "64x64"}));
     let inpaint = |model: Option<&str>| {
         choice(
@@ -166,7 +169,7 @@ fn a_preset_serves_the_tasks_that_it_has_graphs_for() {
         Job::plan(&open, inpaint(Some("m")), None, 7, LIMITS).unwrap().template.is_none(),
         "the built-in one"
     );
-    // A mask may lie in the picture's own transparency, which is seen when it is decoded.
+    // The image's own transparency may be a mask, which is known when it is decoded.
     let canvas = EditPlan::new(&open, &inpaint(None), false, ImageSize::new(64, 64), ImageSize::new(64, 64));
     let planned = || Job::plan(&open, inpaint(None), Some(canvas), 7, LIMITS).unwrap();
     let source = |mask: bool| SourceImage { image: "p".into(), mask: mask.then(|| "m".into()) };
@@ -176,7 +179,7 @@ fn a_preset_serves_the_tasks_that_it_has_graphs_for() {
 }
 
 #[test]
-fn transparency_that_no_graph_of_the_preset_repaints_is_no_mask() {
+fn transparency_is_no_mask_if_the_preset_cannot_inpaint() {
     let open = request(&json!({"prompt": "a"}));
     let edit = choice(Task::Edit, "", "size: ignore", Preset::default());
     let size = ImageSize::new(64, 64);
@@ -190,7 +193,7 @@ fn transparency_that_no_graph_of_the_preset_repaints_is_no_mask() {
 }
 
 #[test]
-fn a_strength_without_a_picture_is_named_for_the_built_in_graphs_too() {
+fn strength_without_a_source_is_listed_as_ignored_for_built_in_graphs_too() {
     let model = Some(EngineModel::without_settings("k", "n", &SD_1));
     let built_in = ModelChoice { name: "n".into(), model, preset: None };
     let job =

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_names_node_and_input() {
+    fn a_dangling_link_names_node_and_input() {
         assert_eq!(comfy(|_| {}, ""), [""; 0], "a circle that no output needs runs");
         let missing = comfy(|graph| graph["3"]["inputs"]["model"] = json!(["99", 0]), "");
         assert_eq!(
@@ -116,27 +116,33 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_that_the_output_needs_is_named() {
-        let told = comfy(|graph| graph["4"]["inputs"]["ckpt_name"] = json!(["3", 0]), "");
-        assert_eq!(told.len(), 1);
-        assert!(told[0].contains("3.model") && told[0].contains("the nodes 4, 3 form a cycle"), "{told:?}");
+    fn a_cycle_that_the_output_needs_is_an_error() {
+        let messages = comfy(|graph| graph["4"]["inputs"]["ckpt_name"] = json!(["3", 0]), "");
+        assert_eq!(messages.len(), 1);
+        assert!(
+            messages[0].contains("3.model") && messages[0].contains("the nodes 4, 3 form a cycle"),
+            "{messages:?}"
+        );
         let itself = comfy(|graph| graph["5"]["inputs"]["width"] = json!(["5", 0]), "");
         assert!(itself[0].starts_with("5.width: the nodes 5 form a cycle"), "{itself:?}");
     }
 
     #[test]
-    fn a_batch_is_one_unless_n_is_bound_to_it() {
+    fn the_batch_size_is_1_unless_n_is_bound_to_it() {
         let four = |graph: &mut Value| graph["5"]["inputs"]["batch_size"] = json!(4);
-        let told = comfy(four, "");
-        assert!(told.len() == 1 && told[0].starts_with("5.batch_size is 4, but a request's n"), "{told:?}");
+        let messages = comfy(four, "");
+        assert!(
+            messages.len() == 1 && messages[0].starts_with("5.batch_size is 4, but a request's n"),
+            "{messages:?}"
+        );
         assert_eq!(comfy(four, ", n: ['5.batch_size']"), [""; 0]);
         assert_eq!(comfy(|graph| graph["5"]["inputs"]["batch_size"] = json!(1.0), ""), [""; 0]);
     }
 
     #[test]
-    fn invokeais_edges_are_looked_at_too() {
+    fn invokeais_edges_are_checked_too() {
         let edge = |from: &str, target: &str, field: &str| json!({"source": {"node_id": from, "field": "value"}, "destination": {"node_id": target, "field": field}});
-        let told = |edges: Value| -> Vec<String> {
+        let messages = |edges: Value| -> Vec<String> {
             let graph = json!({"nodes": {
                 "a": {"id": "a", "type": "string", "value": "", "seed": 1}, "b": {"id": "b", "type": "l2i"},
                 "c": {"id": "c", "type": "add"}}, "edges": edges});
@@ -145,10 +151,10 @@ mod tests {
             read.err().unwrap_or_default().into_iter().map(|error| error.0).collect()
         };
         let good = edge("a", "b", "x");
-        assert_eq!(told(json!([good])), [""; 0]);
+        assert_eq!(messages(json!([good])), [""; 0]);
         for missing in [edge("gone", "b", "y"), edge("a", "gone", "y")] {
-            assert!(told(json!([good, missing]))[0].contains("refers to node \"gone\""));
+            assert!(messages(json!([good, missing]))[0].contains("refers to node \"gone\""));
         }
-        assert!(told(json!([good, edge("c", "c", "a")]))[0].starts_with("c.a: the nodes c form a cycle"));
+        assert!(messages(json!([good, edge("c", "c", "a")]))[0].starts_with("c.a: the nodes c form a cycle"));
     }
 }

@@ -35,25 +35,29 @@ fn invoke(yaml: &str) -> Result<Template, Vec<TemplateError>> {
     Template::read(invokeai::GRAPH_FORMAT, GRAPH, yaml)
 }
 
-fn told(read: Result<Template, Vec<TemplateError>>) -> Vec<String> {
-    read.unwrap_err().into_iter().map(|fault| fault.0).collect()
+fn messages(read: Result<Template, Vec<TemplateError>>) -> Vec<String> {
+    read.unwrap_err().into_iter().map(|error| error.0).collect()
 }
 
-fn input<'a>(form: GraphFormat, graph: &'a Value, node: &str, field: &str) -> &'a Value {
-    if form == invokeai::GRAPH_FORMAT { &graph["nodes"][node][field] } else { &graph[node]["inputs"][field] }
+fn input<'a>(format: GraphFormat, graph: &'a Value, node: &str, field: &str) -> &'a Value {
+    if format == invokeai::GRAPH_FORMAT {
+        &graph["nodes"][node][field]
+    } else {
+        &graph[node]["inputs"][field]
+    }
 }
 
 #[test]
-fn a_prompt_is_only_ever_a_prompt() {
-    for (form, graph) in BOTH {
-        let template = Template::read(form, graph, &yaml("")).unwrap();
+fn a_prompt_cannot_change_the_graph() {
+    for (format, graph) in BOTH {
+        let template = Template::read(format, graph, &yaml("")).unwrap();
         let bare = template.render(|_, _| Some(json!(0)));
         for prompt in ["\"},\"evil\":{\"id\":\"evil\"", "{{seed}} ${HOME} \\u0000 \u{0}", "ünïcode"] {
             let graph = template.render(|binding, _| match binding {
                 Binding::Prompt => Some(json!(prompt)),
                 _ => Some(json!(9)),
             });
-            assert_eq!(input(form, &graph, "pos", "prompt"), &json!(prompt));
+            assert_eq!(input(format, &graph, "pos", "prompt"), &json!(prompt));
             let keys = |graph: &Value| graph.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
             assert_eq!(keys(&graph), keys(&bare), "no node came in");
         }
@@ -61,13 +65,13 @@ fn a_prompt_is_only_ever_a_prompt() {
 }
 
 #[test]
-fn what_has_no_value_keeps_the_graphs_own() {
-    for (form, graph) in BOTH {
+fn inputs_without_value_keep_the_graphs_own() {
+    for (format, graph) in BOTH {
         let more = ", steps: [out.steps], width: [noise.width], height: [noise.height]";
-        let template = Template::read(form, graph, &yaml(more)).unwrap();
+        let template = Template::read(format, graph, &yaml(more)).unwrap();
         let open = template.render(|binding, _| binding.is_always_set().then(|| json!(4242)));
-        assert_eq!(input(form, &open, "out", "steps"), 8);
-        assert_eq!(input(form, &open, "noise", "width"), 64);
+        assert_eq!(input(format, &open, "out", "steps"), 8);
+        assert_eq!(input(format, &open, "noise", "width"), 64);
         assert_eq!(
             (template.default_steps(), template.default_size()),
             (Some(8), Some(ImageSize::new(64, 64)))
@@ -76,25 +80,25 @@ fn what_has_no_value_keeps_the_graphs_own() {
 }
 
 #[test]
-fn a_value_takes_the_place_of_the_edge_that_feeds_its_input() {
-    for (form, graph) in BOTH {
-        let template = Template::read(form, graph, &yaml("")).unwrap();
+fn a_value_replaces_the_edge_into_its_input() {
+    for (format, graph) in BOTH {
+        let template = Template::read(format, graph, &yaml("")).unwrap();
         assert_eq!(template.notes().len(), 1);
         let (note, output) =
-            (&template.notes()[0], if form == invokeai::GRAPH_FORMAT { "value" } else { "0" });
+            (&template.notes()[0], if format == invokeai::GRAPH_FORMAT { "value" } else { "0" });
         let edge =
             format!("the edge from rnd.{output} to noise.seed is dropped: the binding seed sets that input");
         assert_eq!(*note, edge);
         let rendered = template.render(|_, _| Some(json!(4242)));
-        assert_eq!(input(form, &rendered, "noise", "seed"), 4242);
-        let left = form.edges(&rendered);
+        assert_eq!(input(format, &rendered, "noise", "seed"), 4242);
+        let left = format.edges(&rendered);
         assert!(left.len() == 2 && left.iter().all(|edge| edge.target.field != "seed"), "{left:?}");
-        assert_eq!(form.edges(&template.render(|_, _| None)).len(), 3, "nobody set anything");
+        assert_eq!(format.edges(&template.render(|_, _| None)).len(), 3, "nobody set anything");
     }
 }
 
 #[test]
-fn an_edge_stays_where_nobody_asks_for_the_value() {
+fn an_edge_stays_without_a_value() {
     let graph = GRAPH.replace("\"field\":\"seed\"}", "\"field\":\"width\"}");
     let bindings = yaml(", width: [noise.width], height: [noise.height]");
     let template = Template::read(invokeai::GRAPH_FORMAT, &graph, &bindings).unwrap();
@@ -107,8 +111,8 @@ fn an_edge_stays_where_nobody_asks_for_the_value() {
 }
 
 #[test]
-fn a_place_that_does_not_exist_is_named_and_every_fault_is_told_at_once() {
-    let read = |more: &str| told(invoke(&yaml(more)));
+fn missing_inputs_are_named_and_all_errors_are_reported_at_once() {
+    let read = |more: &str| messages(invoke(&yaml(more)));
     assert_eq!(
         read(", width: [nose.width], height: [noise.girth], steps: [noise], model: [pos.type]"),
         [
@@ -119,23 +123,23 @@ fn a_place_that_does_not_exist_is_named_and_every_fault_is_told_at_once() {
         ]
     );
     assert!(read(", mood: [noise.seed]")[0].contains("mood"));
-    let elsewhere = told(invoke("output: x\nbindings: {prompt: [pos.prompt], seed: [noise.seed]}"));
+    let elsewhere = messages(invoke("output: x\nbindings: {prompt: [pos.prompt], seed: [noise.seed]}"));
     assert_eq!(elsewhere, ["output: the graph has no node \"x\""]);
     assert!(Template::read(invokeai::GRAPH_FORMAT, "[", &yaml("")).is_err());
-    assert!(told(invoke(&format!("{}\nsize: big", yaml(""))))[0].contains("ignore"));
+    assert!(messages(invoke(&format!("{}\nsize: big", yaml(""))))[0].contains("ignore"));
 }
 
 #[test]
-fn an_input_that_only_an_edge_feeds_can_be_bound() {
+fn an_input_with_only_an_edge_can_be_bound() {
     let template = invoke(&yaml(", negative_prompt: [out.positive]")).unwrap();
     let rendered = template.render(|binding, _| (binding != Binding::Seed).then(|| json!("no dogs")));
     assert_eq!(rendered["nodes"]["out"]["positive"], "no dogs");
 }
 
 #[test]
-fn two_values_for_one_input_are_refused() {
-    for (form, graph) in BOTH {
-        let read = |more: &str| told(Template::read(form, graph, &yaml(more)));
+fn two_bindings_of_one_input_are_rejected() {
+    for (format, graph) in BOTH {
+        let read = |more: &str| messages(Template::read(format, graph, &yaml(more)));
         let both = "noise.seed is bound twice, by seed and by steps: an input takes one value";
         assert_eq!(read(", steps: [noise.seed]"), [both]);
         assert_eq!(
@@ -147,9 +151,9 @@ fn two_values_for_one_input_are_refused() {
 }
 
 #[test]
-fn a_binding_without_effect_is_refused() {
-    for (form, graph) in BOTH {
-        let read = |more: &str| told(Template::read(form, graph, &yaml(more)));
+fn bindings_without_effect_are_rejected() {
+    for (format, graph) in BOTH {
+        let read = |more: &str| messages(Template::read(format, graph, &yaml(more)));
         let lost = |binding: &str, node: &str, field: &str| {
             format!(
                 "{binding}: {node}.{field} has no effect: the output \"out\" does not depend on the node {node:?}"
@@ -162,13 +166,13 @@ fn a_binding_without_effect_is_refused() {
         let one_side = "width is bound and height is not: bind both, or neither";
         assert_eq!(read(", width: [noise.width]"), [one_side]);
         let sides = yaml(", width: [noise.width], height: [noise.height]");
-        let ignored = told(Template::read(form, graph, &format!("{sides}\nsize: ignore")));
+        let ignored = messages(Template::read(format, graph, &format!("{sides}\nsize: ignore")));
         assert!(ignored[0].starts_with("size: ignore has no effect"), "{ignored:?}");
     }
 }
 
 #[test]
-fn what_gives_way_only_to_the_same_value_has_an_effect_for_any_other() {
+fn an_edge_replaced_by_the_same_binding_only_still_counts_for_others() {
     let graph = GRAPH.replace("\"field\":\"seed\"}", "\"field\":\"width\"}");
     let read = |more: &str| {
         let sides = format!(", width: [noise.width], height: [noise.height]{more}");
@@ -178,41 +182,41 @@ fn what_gives_way_only_to_the_same_value_has_an_effect_for_any_other() {
     let twice = "output: out\nbindings: {prompt: [pos.prompt], seed: [noise.seed], width: [noise.width, rnd.low], \
                  height: [noise.height]}";
     assert!(
-        told(Template::read(invokeai::GRAPH_FORMAT, &graph, twice))[0]
+        messages(Template::read(invokeai::GRAPH_FORMAT, &graph, twice))[0]
             .starts_with("width: rnd.low has no effect")
     );
 }
 
 #[test]
 fn a_task_needs_its_bindings_and_has_no_others() {
-    let faults = |template: &Template, task| match template.check_task(task) {
+    let errors = |template: &Template, task| match template.check_task(task) {
         Ok(()) => Vec::new(),
-        Err(faults) => faults.into_iter().map(|fault| fault.0).collect(),
+        Err(errors) => errors.into_iter().map(|error| error.0).collect(),
     };
     let bare = invoke("output: out\nbindings: {prompt: [pos.prompt]}").unwrap();
-    assert!(faults(&bare, Task::Generate)[0].starts_with("generate requires a binding for seed"));
+    assert!(errors(&bare, Task::Generate)[0].starts_with("generate requires a binding for seed"));
     let whole = invoke(&yaml("")).unwrap();
     assert_eq!(whole.check_task(Task::Generate), Ok(()));
-    assert!(faults(&whole, Task::Edit)[0].starts_with("edit requires a binding for image"));
+    assert!(errors(&whole, Task::Edit)[0].starts_with("edit requires a binding for image"));
     let edit = invoke(&yaml(", image: [noise.width], strength: [out.steps]")).unwrap();
     assert_eq!(edit.check_task(Task::Edit), Ok(()));
-    let told = faults(&edit, Task::Generate);
+    let messages = errors(&edit, Task::Generate);
     assert!(
-        told.len() == 2 && told[0].starts_with("image has no effect: a request for generate"),
-        "{told:?}"
+        messages.len() == 2 && messages[0].starts_with("image has no effect: a request for generate"),
+        "{messages:?}"
     );
 }
 
 #[test]
-fn a_byte_order_mark_is_no_part_of_a_file() {
-    for (form, graph) in BOTH {
-        let read = Template::read(form, &format!("\u{feff}{graph}"), &format!("\u{feff}{}", yaml("")));
+fn a_byte_order_mark_is_skipped() {
+    for (format, graph) in BOTH {
+        let read = Template::read(format, &format!("\u{feff}{graph}"), &format!("\u{feff}{}", yaml("")));
         assert_eq!(read.map(|template| template.output), Ok("out".to_owned()));
     }
 }
 
 #[test]
-fn a_graph_as_it_is_posted_is_read_and_a_node_may_be_called_prompt() {
+fn a_posted_body_is_unwrapped_and_a_node_may_be_called_prompt() {
     for around in
         [r#"{"prompt":GRAPH}"#, r#"{"client_id":"c","prompt":GRAPH,"extra_data":{"extra_pnginfo":{}}}"#]
     {
@@ -227,10 +231,10 @@ fn a_graph_as_it_is_posted_is_read_and_a_node_may_be_called_prompt() {
 }
 
 #[test]
-fn a_workflow_of_comfyuis_web_page_is_told_from_its_api_format() {
+fn comfyuis_own_workflow_format_is_rejected() {
     let read = |graph: &str| {
         let yaml = "output: '9'\nbindings: {prompt: ['6.text'], seed: ['3.seed']}";
-        told(Template::read(comfyui::GRAPH_FORMAT, graph, yaml)).remove(0)
+        messages(Template::read(comfyui::GRAPH_FORMAT, graph, yaml)).remove(0)
     };
     assert!(read(r#"{"nodes":[],"links":[]}"#).contains("Export (API)"));
     assert!(read(r#"{"3":{"inputs":{}}}"#).contains("\"3\" has no class_type"));

@@ -63,26 +63,25 @@ macro_rules! report {
 // `nvidia-smi --query-gpu` (`/gpu?query=`) and, unless it is text, a metric: `nvidia_smi_` and the key, with `_` for `.` and
 // the suffix of the unit (`_bytes`, `_ratio`, `_watts`, `_clock_hz`).
 report! {
-    /// The whole card. Absent, as what follows of memory, on cards that have none of their own (unified memory).
+    /// In all. This and the next four are absent with unified memory.
     memory_total: u64 = "memory.total" (Mib);
-    /// What the driver keeps for itself.
+    /// Reserved by the driver.
     memory_reserved: u64 = "memory.reserved" (Mib);
     /// In use by processes.
     memory_used: u64 = "memory.used" (Mib);
-    /// In nobody's use.
+    /// Free.
     memory_free: u64 = "memory.free" (Mib);
-    /// What the engine could have: free, and what it holds itself. Not `nvidia-smi`'s; absent if its share cannot be
-    /// told.
+    /// Available to the engine: what is free and what it holds itself. Absent if its share is unknown.
     memory_effective_free: u64 = "memory.effective_free";
     /// For example `595.80`.
     driver_version: String = "driver_version" (Text);
-    /// For example `13.1`: the newest CUDA that this driver serves.
+    /// The newest CUDA that this driver supports, for example `13.1`.
     cuda_version: String = "cuda_version";
     /// Cards in this host.
     count: u32 = "count" (Text);
-    /// The board's serial number; consumer cards tell none.
+    /// The board's; consumer cards have none.
     serial: String = "serial" (Text);
-    /// Of its firmware, for example `95.02.66.00.02`.
+    /// For example `95.02.66.00.02`.
     vbios_version: String = "vbios_version" (Text);
     /// For example `00000000:01:00.0`.
     pci_bus_id: String = "pci.bus_id" (Text);
@@ -94,7 +93,7 @@ report! {
     pci_device: String = "pci.device" (Text);
     /// Device and vendor, for example `0x26B110DE`.
     pci_device_id: String = "pci.device_id" (Text);
-    /// The same of who built the board.
+    /// The same for the board's vendor.
     pci_sub_device_id: String = "pci.sub_device_id" (Text);
     /// For example `8.9`.
     compute_cap: String = "compute_cap" (Unitless);
@@ -104,7 +103,7 @@ report! {
     persistence_mode: String = "persistence_mode" (Unitless);
     /// `Enabled` while a monitor is plugged in.
     display_mode: String = "display_mode" (Unitless);
-    /// The same as `Yes` and `No`.
+    /// The same, as `Yes` and `No`.
     display_attached: String = "display_attached" (Unitless);
     /// `Enabled` while a display is driven.
     display_active: String = "display_active" (Unitless);
@@ -112,17 +111,17 @@ report! {
     pstate: String = "pstate" (Unitless);
     /// Degrees Celsius.
     temperature: u32 = "temperature.gpu" (Unitless);
-    /// Of the memory's chips, in degrees Celsius.
+    /// Of the memory chips, in degrees Celsius.
     temperature_memory: u32 = "temperature.memory" (Unitless);
-    /// Of the time some kernel ran.
+    /// Share of the time in which a kernel ran.
     utilization_gpu: u32 = "utilization.gpu" (Percent);
-    /// Of the time memory was read or written.
+    /// Share of the time in which memory was read or written.
     utilization_memory: u32 = "utilization.memory" (Percent);
-    /// Of the time the encoder was busy.
+    /// Share of the time in which the encoder was busy.
     utilization_encoder: u32 = "utilization.encoder" (Percent);
-    /// Of the time the decoder was busy.
+    /// Share of the time in which the decoder was busy.
     utilization_decoder: u32 = "utilization.decoder" (Percent);
-    /// Of its full speed; the first fan. Absent on passive boards.
+    /// Share of its full speed, of the first fan. Absent on passive boards.
     fan_speed: u32 = "fan.speed" (Percent);
     /// Now.
     power_draw: f64 = "power.draw" (Watts);
@@ -154,9 +153,9 @@ report! {
     clocks_max_sm: u32 = "clocks.max.sm" (Mhz);
     /// The memory's fastest clock.
     clocks_max_memory: u32 = "clocks.max.memory" (Mhz);
-    /// Bit mask of the reasons that this card can tell.
+    /// Bit mask of the reasons that this card reports.
     clocks_event_reasons_supported: String = "clocks_event_reasons.supported" (Unitless);
-    /// Bit mask of what slows the clocks, for example `0x0000000000000004`.
+    /// Bit mask of why the clocks are reduced, for example `0x0000000000000004`.
     clocks_event_reasons: String = "clocks_event_reasons.active" (Unitless);
     /// `Enabled`, `Disabled`.
     ecc_mode_current: String = "ecc.mode.current" (Unitless);
@@ -192,6 +191,6 @@ report! {
     mig_mode_current: String = "mig.mode.current" (Unitless);
     /// After the next reset.
     mig_mode_pending: String = "mig.mode.pending" (Unitless);
-    /// Drawn since the driver was loaded, in joules. Not `nvidia-smi`'s.
+    /// Drawn since the driver was loaded, in joules.
     energy_joules: f64 = "energy.joules";
 }

@@ -61,7 +61,7 @@ fn an_exported_workflow_becomes_a_graph() {
 }
 
 #[test]
-fn an_input_that_an_edge_leads_to_has_no_value_of_its_own() {
+fn an_input_with_an_edge_has_no_value() {
     let nodes = [
         node("a", "add", &json!({})),
         node("b", "sub", &json!({"a": {"value": "no number"}, "b": {"value": 2}})),
@@ -76,7 +76,7 @@ fn an_input_that_an_edge_leads_to_has_no_value_of_its_own() {
 }
 
 #[test]
-fn connectors_are_followed_to_where_an_edge_comes_from() {
+fn edges_are_followed_through_connectors() {
     let connector =
         |id: &str| json!({"id": id, "type": "connector", "data": {"id": id, "type": "connector"}});
     let nodes = [
@@ -104,7 +104,7 @@ fn connectors_are_followed_to_where_an_edge_comes_from() {
 }
 
 #[test]
-fn a_board_that_the_page_would_choose_and_an_empty_value_are_left_out() {
+fn automatic_boards_and_empty_values_are_left_out() {
     let sent =
         |kind: &str, inputs: Value| converted(&[node("n", kind, &inputs)], &[]).graph["nodes"]["n"].clone();
     for open in ["auto", "none", ""] {
@@ -122,7 +122,7 @@ fn a_board_that_the_page_would_choose_and_an_empty_value_are_left_out() {
 }
 
 #[test]
-fn a_workflow_within_a_workflow_has_its_inputs_in_one() {
+fn a_nested_workflow_has_its_inputs_in_one_input() {
     let name = "saved_workflow_input::node-1::a";
     let inputs =
         json!({name: {"value": 23}, "workflow_inputs": {"value": {"old": 1}}, "workflow_id": {"value": "w"}});
@@ -143,7 +143,7 @@ fn a_workflow_within_a_workflow_has_its_inputs_in_one() {
 }
 
 #[test]
-fn a_batch_is_refused_by_its_name_unless_a_binding_fills_what_it_feeds() {
+fn a_batch_is_rejected_unless_its_input_is_bound() {
     let nodes = [
         node("many", "integer_batch", &json!({"integers": {"value": [1, 2]}})),
         node("made", "integer_generator", &json!({"generator": {"value": {}}})),

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// `sdxl`, `sd-1 inpaint`, `?` for unknown; a word of the file's own in quotes.
-fn shown(kind: &ModelKind) -> String {
+fn display(kind: &ModelKind) -> String {
     let family = match &kind.family {
         DetectedFamily::Known(family) => family.name.to_owned(),
         DetectedFamily::Unlisted(words) => format!("{words:?}"),
@@ -97,7 +97,7 @@ const NAMES: &[(&str, &str)] = &[
 fn names_of_real_files() {
     for (kind, names) in NAMES {
         for name in names.split_whitespace() {
-            assert_eq!(shown(&classify_checkpoint(None, name)), *kind, "{name}: {:?}", tokenize(name));
+            assert_eq!(display(&classify_checkpoint(None, name)), *kind, "{name}: {:?}", tokenize(name));
         }
     }
 }
@@ -136,9 +136,9 @@ fn metadata_of_real_files() {
         ("pixart", "pixart-ms-sigma-xl-2"),
     ] {
         for architecture in architectures.split_whitespace() {
-            let told = classify_checkpoint(Some(&metadata(architecture, "")), "mymodel");
-            assert_eq!(shown(&told), kind, "{architecture}");
-            assert_eq!(told.evidence, Evidence::Metadata);
+            let classified = classify_checkpoint(Some(&metadata(architecture, "")), "mymodel");
+            assert_eq!(display(&classified), kind, "{architecture}");
+            assert_eq!(classified.evidence, Evidence::Metadata);
         }
     }
     for (version, kind) in [
@@ -151,36 +151,41 @@ fn metadata_of_real_files() {
         ("sd3m", "sd-3"),
         ("zimage", "z-image"),
     ] {
-        assert_eq!(shown(&classify_checkpoint(Some(&metadata("", version)), "mymodel")), kind, "{version}");
+        assert_eq!(display(&classify_checkpoint(Some(&metadata("", version)), "mymodel")), kind, "{version}");
     }
 }
 
 #[test]
-fn metadata_counts_before_the_name_and_its_silence_says_nothing() {
-    let told =
-        |architecture: &str, name: &str| shown(&classify_checkpoint(Some(&metadata(architecture, "")), name));
-    assert_eq!(told("flux-1-dev", "sd_xl_base_1.0"), "flux");
-    assert_eq!(told("stable-diffusion-xl-v1-base", "dreamshaper_8"), "sdxl");
+fn metadata_wins_over_the_name_and_missing_metadata_means_nothing() {
+    let classified = |architecture: &str, name: &str| {
+        display(&classify_checkpoint(Some(&metadata(architecture, "")), name))
+    };
+    assert_eq!(classified("flux-1-dev", "sd_xl_base_1.0"), "flux");
+    assert_eq!(classified("stable-diffusion-xl-v1-base", "dreamshaper_8"), "sdxl");
     assert_eq!(
-        told("stable-diffusion-xl-v1-base", "dreamshaper-inpainting"),
+        classified("stable-diffusion-xl-v1-base", "dreamshaper-inpainting"),
         "sdxl inpaint",
         "a repacked file"
     );
-    assert_eq!(told("minimax-h3", "sd_xl_base_1.0"), "\"minimax-h3\"", "told, though we have no row for it");
-    assert_eq!(told("SDXL 1.0", "mymodel"), "sdxl", "as people write it");
+    assert_eq!(
+        classified("minimax-h3", "sd_xl_base_1.0"),
+        "\"minimax-h3\"",
+        "told, though we have no row for it"
+    );
+    assert_eq!(classified("SDXL 1.0", "mymodel"), "sdxl", "as people write it");
     for silent in ["", " ", "\u{7}"] {
-        assert_eq!(told(silent, "sd15"), "sd-1", "{silent:?}");
+        assert_eq!(classified(silent, "sd15"), "sd-1", "{silent:?}");
     }
     let both =
         ModelMetadata { base_version: Some("sd_v1".into()), ..metadata("stable-diffusion-xl-v1-base", "") };
-    assert_eq!(shown(&classify_checkpoint(Some(&both), "x")), "sdxl");
+    assert_eq!(display(&classify_checkpoint(Some(&both), "x")), "sdxl");
     assert_eq!(classify_checkpoint(Some(&ModelMetadata::default()), "sd15").evidence, Evidence::Name);
     let long = "x".repeat(500);
-    assert_eq!(told(&long, "sd15").len(), 82, "it is shown to people");
+    assert_eq!(classified(&long, "sd15").len(), 82, "it is shown to people");
 }
 
 #[test]
-fn what_is_no_model_is_never_served() {
+fn files_that_are_not_models_have_no_graphs() {
     for part in ["lora", "textual-inversion", "controlnet", "vae", "control-lora", "tensorrt", "anything"] {
         let kind =
             classify_checkpoint(Some(&metadata(&format!("stable-diffusion-xl-v1-base/{part}"), "")), "sdxl");
@@ -192,7 +197,7 @@ fn what_is_no_model_is_never_served() {
 
 proptest! {
     #[test]
-    fn nothing_but_the_words_makes_a_model_a_default(name in "[a-z_]{1,20}") {
+    fn only_known_phrases_make_a_model_a_default(name in "[a-z_]{1,20}") {
         let kind = classify_checkpoint(None, &name);
         let says = ["xl", "pony", "illustrious", "noob", "animagine", "emaonly"];
         prop_assert!(!kind.is_default_candidate() || says.iter().any(|word| name.contains(word)), "{name}");
