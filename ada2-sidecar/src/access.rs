@@ -45,20 +45,20 @@ pub(crate) async fn guard_layer(
 pub(crate) struct BaseUrl(pub(crate) String);
 
 fn check_own_route<B>(config: &Config, request: &Request<B>, client: &ClientInfo) -> Result<(), ApiError> {
-    config.access.guard.check_host(request, client)?;
+    config.guard.check_host(request, client)?;
     let path = request.uri().path();
     let guarded = path == "/v1" || path.starts_with("/v1/");
     let preflight_request = is_preflight(request);
     let has_token = guarded && !preflight_request && has_valid_token(config, request.headers());
     if !has_token {
-        config.access.guard.check_origin(request.headers(), client)?;
+        config.guard.check_origin(request.headers(), client)?;
     }
     if !guarded {
         return Ok(());
     }
     check_address(config, client, has_token)?;
     // A browser shows no token when it asks whether a page may.
-    if config.access.token.is_some() && !has_token && !is_image_file(path) && !preflight_request {
+    if config.token.is_some() && !has_token && !is_image_file(path) && !preflight_request {
         return Err(ApiError::InvalidToken);
     }
     Ok(())
@@ -66,7 +66,7 @@ fn check_own_route<B>(config: &Config, request: &Request<B>, client: &ClientInfo
 
 /// Lets pages at allowed origins read every answer of ours, refusals included.
 pub(crate) async fn cors(State(app): State<App>, request: Request, next: Next) -> Response {
-    let cors = Cors::for_request(&app.config.access.guard, request.headers());
+    let cors = Cors::for_request(&app.config.guard, request.headers());
     let mut response = next.run(request).await;
     cors.apply(response.headers_mut());
     response
@@ -75,8 +75,8 @@ pub(crate) async fn cors(State(app): State<App>, request: Request, next: Next) -
 /// The guards of the engine's own paths, where no token is asked for; gives who asks.
 pub(crate) fn check_passthrough<B>(config: &Config, request: &Request<B>) -> Result<ClientInfo, ApiError> {
     let client = client_from(config, request)?;
-    config.access.guard.check_host(request, &client)?;
-    config.access.guard.check_origin(request.headers(), &client)?;
+    config.guard.check_host(request, &client)?;
+    config.guard.check_origin(request.headers(), &client)?;
     reject_cross_site(request)?;
     // A tunnel to anywhere is no request to the engine.
     if request.method() == Method::CONNECT {
@@ -113,7 +113,7 @@ fn body_holder<B>(config: &Config, request: &Request<B>, client: &ClientInfo) ->
 
 fn client_from<B>(config: &Config, request: &Request<B>) -> Result<ClientInfo, ApiError> {
     let peer = request.extensions().get::<PeerAddr>().ok_or(ApiError::AddressNotAllowed)?.0.ip();
-    Ok(ClientInfo::from_request(peer, request.headers(), &config.access.trusted_proxies))
+    Ok(ClientInfo::from_request(peer, request.headers(), &config.trusted_proxies))
 }
 
 /// Without a token the address alone guards, and one that somebody claims is none. With a token, a stranger's claim is
@@ -124,25 +124,16 @@ fn check_address(config: &Config, client: &ClientInfo, has_token: bool) -> Resul
     {
         return Err(ApiError::ClientAddressUnknown(reason));
     }
-    if is_in_ranges(client.address, &config.access.allow_from) {
-        Ok(())
-    } else {
-        Err(ApiError::AddressNotAllowed)
-    }
+    if is_in_ranges(client.address, &config.allow_from) { Ok(()) } else { Err(ApiError::AddressNotAllowed) }
 }
 
 fn has_valid_token(config: &Config, headers: &HeaderMap) -> bool {
-    config
-        .access
-        .token
-        .as_ref()
-        .zip(bearer_credential(headers))
-        .is_some_and(|(token, given)| token.matches(given))
+    config.token.as_ref().zip(bearer_credential(headers)).is_some_and(|(token, given)| token.matches(given))
 }
 
 /// Takes out what the engine must not see: our token.
 pub(crate) fn strip_own_token(config: &Config, headers: &mut HeaderMap) {
-    if let Some(token) = &config.access.token {
+    if let Some(token) = &config.token {
         strip_credentials(headers, |given| token.matches(given));
     }
 }

@@ -256,6 +256,7 @@ mod tests {
         engine::{Engine, EngineError, builtin::Builtin},
         gpu::GpuState,
         metrics::Metrics,
+        reload::readiness_rules,
     };
 
     /// The ends at which looks are published.
@@ -275,7 +276,7 @@ mod tests {
         let (graphs, warm_up) = (watch::channel(GraphErrors::default()).1, watch::channel(WarmUp::Off).1);
         let sources = ReadinessSources { gpu: gpus, host: hosts, engine: engines, graphs, warm_up, jobs };
         let (published, rejudge) =
-            start(Reloadable::new(Rules::from_config(&config)), sources, None, &lifecycle);
+            start(Reloadable::new(readiness_rules(&config)), sources, None, &lifecycle);
         (Ends { gpu, host, engine }, published, rejudge, lifecycle)
     }
 

@@ -77,7 +77,8 @@ mod tests {
         graph_validation::GraphErrors,
         jobs::Jobs,
         metrics::Metrics,
-        readiness::{self, ReadinessSources, WarmUp, rules::Rules},
+        readiness::{self, ReadinessSources, WarmUp},
+        reload::readiness_rules,
     };
 
     fn app() -> App {
@@ -96,7 +97,7 @@ mod tests {
         let sources =
             ReadinessSources { gpu, host, engine: state.clone(), graphs, warm_up, jobs: jobs.clone() };
         let (published, _) =
-            readiness::start(Reloadable::new(Rules::from_config(&config)), sources, None, &lifecycle);
+            readiness::start(Reloadable::new(readiness_rules(&config)), sources, None, &lifecycle);
         App::new(Arc::new(config), jobs, state, published, metrics)
     }
 

@@ -3,18 +3,16 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use service::settings::{Settings, nearest_n, unknown_key};
+use service::settings::{nearest_n, unknown_key};
 
 use crate::images::models::{Family, ModelDeclaration, ModelVariant, families, family_named};
 
 const MODEL_KEYS: [&str; 2] = ["base", "variant"];
 
-/// Reads the section; every problem is noted under `models`.
-pub(super) fn read(s: &mut Settings) -> Option<Vec<ModelDeclaration>> {
-    let Some(text) = s.raw("models").map(str::to_owned) else { return Some(Vec::new()) };
-    let Ok(section) = serde_saphyr::from_str::<BTreeMap<String, Value>>(&text) else {
-        s.add_problem("models", "expected a map of names to {base, variant}");
-        return None;
+/// The value of `models`, or every problem in it.
+pub(super) fn parse(text: &str) -> Result<Vec<ModelDeclaration>, Vec<String>> {
+    let Ok(section) = serde_saphyr::from_str::<BTreeMap<String, Value>>(text) else {
+        return Err(vec!["expected a map of names to {base, variant}".to_owned()]);
     };
     let (mut models, mut problems) = (Vec::new(), Vec::new());
     let mut known: BTreeMap<String, &str> = BTreeMap::new();
@@ -31,11 +29,7 @@ pub(super) fn read(s: &mut Settings) -> Option<Vec<ModelDeclaration>> {
             Err(faults) => problems.extend(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
         }
     }
-    let sound = problems.is_empty();
-    for problem in problems {
-        s.add_problem("models", problem);
-    }
-    sound.then_some(models)
+    if problems.is_empty() { Ok(models) } else { Err(problems) }
 }
 
 fn parse_declaration(name: &str, value: &Value) -> Result<ModelDeclaration, Vec<String>> {

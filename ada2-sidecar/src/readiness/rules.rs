@@ -20,10 +20,6 @@ use wire::health::{Check, CheckStatus, EngineReport, ReadyReport, ReadyStatus};
 
 use super::{alarm::Alarm, latch::Latch};
 use crate::{
-    config::{
-        Config,
-        checks::{CardRules, HostRules},
-    },
     engine::monitor::EngineState,
     gpu::{GpuReading, GpuSample, GpuState},
     host::HostSample,
@@ -87,23 +83,6 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The configured ones.
-    pub fn from_config(config: &Config) -> Self {
-        Self {
-            gpu_required: config.gpu_required,
-            min_free_vram: config.min_free_vram,
-            engine_unit: config.engine_unit.clone(),
-            engine: config.engine.name(),
-            engine_url: config.engine_url.as_ref().map(service::secret::redact_url),
-            default_model: config.default_model.clone(),
-            presets: config.presets.clone(),
-            models: config.models.clone(),
-            warn_only: config.warn_only.clone(),
-            card: config.card,
-            host: config.host,
-        }
-    }
-
     /// What a check says of `warn_only`, where it is not set for it.
     fn warn_only_hint(&self, check: &str, text: &'static str) -> &'static str {
         if self.warn_only.contains(&check) { "" } else { text }
@@ -113,6 +92,32 @@ impl Rules {
     fn absent_gpu_status(&self) -> CheckStatus {
         if self.gpu_required { CheckStatus::Fail } else { CheckStatus::Unknown }
     }
+}
+
+/// What the operator thinks of the card's faults.
+#[derive(Debug, Clone, Copy)]
+pub struct CardRules {
+    /// What error correction should be; any without.
+    pub ecc_mode: Option<bool>,
+    /// Whether uncorrected errors from before our start gate.
+    pub old_ecc_errors_gate: bool,
+    /// Whether a row that waits for its replacement gates.
+    pub remap_pending_gates: bool,
+    /// Whether a row that could not be replaced gates.
+    pub remap_failure_gates: bool,
+}
+
+/// The host's thresholds; 0 = off.
+#[derive(Debug, Clone, Copy)]
+pub struct HostRules {
+    /// Bytes.
+    pub min_free_disk: u64,
+    /// Bytes.
+    pub min_free_memory: u64,
+    /// Percent; 100 = off.
+    pub max_swap_used: u64,
+    /// Bytes.
+    pub max_engine_memory: u64,
 }
 
 /// A report, and what the next one must remember.

@@ -163,8 +163,8 @@ async fn run_request(
             (ImageRoute::Edits, Some(input.into_decode_step(&request, choice, canvas, limits)))
         }
     };
-    let job = Job { discard: config.privacy.discard_outputs, ..planned };
-    if config.privacy.log_prompts {
+    let job = Job { discard: config.discard_outputs, ..planned };
+    if config.log_prompts {
         tracing::info!(request_id = id.as_str(), prompt = ?job.prompt, "prompt");
     }
     let time_limit = config.request_timeout.min(client_timeout(headers).unwrap_or(Duration::MAX));

@@ -1,12 +1,14 @@
 //! Settings: flag over environment over file over default, from one table of keys per program. Reading collects
 //! every problem, so that a broken configuration is fixed in one go.
 
+mod deprecation;
 mod environment;
 mod key;
 mod read_errors;
 mod restart_settings;
 mod scalars;
 mod secret_file;
+mod table;
 mod values;
 mod yaml;
 
@@ -16,14 +18,16 @@ use clap::ArgMatches;
 
 use self::yaml::{yaml_error_message, yaml_scalar};
 pub use self::{
+    deprecation::Deprecation,
     environment::EnvVars,
-    key::{Deprecation, HELP_WIDTH, SettingSpec},
+    key::{HELP_WIDTH, SettingSpec},
     read_errors::{describe_read_error, without_consequential},
     restart_settings::RestartSettings,
     scalars::{scalar_text, yaml_value},
+    table::{FieldValue, Parser},
     values::{
-        boolean, bytes, duration, list, nearest, nearest_n, nearest_variable, number, unknown_key,
-        whole_number,
+        boolean, bytes, duration, duration_in, list, nearest, nearest_n, nearest_variable, number,
+        unknown_key, whole_number, whole_number_in,
     },
     yaml::{WHOLE_FILE, YamlFile},
 };
@@ -188,22 +192,6 @@ impl Settings {
     /// Notes a problem with a key.
     pub fn add_problem(&mut self, name: &str, expected: impl Into<String>) {
         self.problems.push(Problem::new(self.source(name), name, expected));
-    }
-
-    /// What is set and going to be removed, each with what takes its place.
-    pub fn deprecated(&self) -> Vec<String> {
-        let set = |key: &&SettingSpec| !matches!(self.source(key.name), SettingSource::Default);
-        let line = |key: &SettingSpec| {
-            let (name, source) = (key.name, self.source(key.name));
-            key.deprecation.map(|outdated| {
-                let advice = match outdated {
-                    Deprecation::ReplacedBy(other) => format!("set {other} in its place"),
-                    Deprecation::Removed(why) => format!("remove it: {why}"),
-                };
-                format!("{source}: {name}: read for this version only; {advice}")
-            })
-        };
-        self.keys.iter().filter(set).filter_map(line).collect()
     }
 
     /// What stands in the file without effect, since a flag or a variable says otherwise: a line each.

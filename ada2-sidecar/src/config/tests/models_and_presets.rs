@@ -5,7 +5,8 @@ use super::*;
 #[test]
 fn models_are_declared_and_every_problem_with_that_is_named() {
     let file = "models: {dreamshaper_8: {base: sd-1}, 'My XL.ckpt': {base: SDXL, variant: inpaint}}";
-    let models = read_with(&[], &[], Some(file)).unwrap().config.models;
+    let config = read_with(&[], &[], Some(file)).unwrap().config;
+    let models = &config.models;
     let shown: Vec<_> = models.iter().map(|one| (one.model.as_str(), one.family.name, one.variant)).collect();
     assert_eq!(
         shown,

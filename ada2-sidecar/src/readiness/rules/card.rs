@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use wire::health::{Check, CheckStatus};
 
-use super::{EvaluationState, Rules, unavailable};
+use super::{CardRules, EvaluationState, Rules, unavailable};
 use crate::{
-    config::checks::CardRules,
     gpu::GpuReading,
     readiness::alarm::{Alarm, Delays},
 };

@@ -7,9 +7,8 @@ use std::{
 
 use wire::health::{Check, CheckStatus};
 
-use super::{EvaluationInputs, Rules};
+use super::{EvaluationInputs, HostRules, Rules};
 use crate::{
-    config::checks::HostRules,
     host::{HostSample, OutputDisk},
     readiness::alarm::{Alarm, Delays},
     sandbox,

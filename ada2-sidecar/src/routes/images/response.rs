@@ -36,7 +36,7 @@ impl ImageResponder {
             recent: app.image_cache.clone(),
             delivery: request.response_format,
             output: request.output,
-            strip_metadata: app.config.privacy.strip_metadata,
+            strip_metadata: app.config.strip_metadata,
             base_url: base,
             quality: request.quality.name(),
             size: job.expected_size(),

@@ -2,6 +2,7 @@
 
 use clap::Arg;
 
+use super::Deprecation;
 use crate::secret::{redact, redact_url_text};
 
 /// What a help text may take of a line of 100 columns that is its own.
@@ -29,8 +30,10 @@ pub struct SettingSpec {
     pub long: Option<&'static str>,
     /// Whether it is no flag: the environment and the file alone may hold it.
     pub no_flag: bool,
-    /// What to do instead, where it is going to be removed in the next version.
+    /// What to do instead, where the next version no longer reads it.
     pub deprecation: Option<Deprecation>,
+    /// A list setting and the entry in it that this setting must not stand beside.
+    pub conflict: Option<(&'static str, &'static str)>,
     /// The heading of the help that it stands under: what a reader wants to do.
     pub group: &'static str,
     /// Whether it is one of the few that people set, which the short help shows.
@@ -41,15 +44,6 @@ pub struct SettingSpec {
     pub default_help: Option<&'static str>,
     /// What it means, for `--help`.
     pub help: &'static str,
-}
-
-/// What takes the place of a key that is going to be removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deprecation {
-    /// This setting.
-    ReplacedBy(&'static str),
-    /// Nothing, and why it is not needed.
-    Removed(&'static str),
 }
 
 impl SettingSpec {
@@ -66,6 +60,7 @@ impl SettingSpec {
             long: None,
             no_flag: false,
             deprecation: None,
+            conflict: None,
             group: "Other settings",
             common: false,
             value_name: "VALUE",
@@ -151,17 +146,24 @@ impl SettingSpec {
         self
     }
 
-    /// Going to be removed in the next version, in favour of this.
+    /// Deprecated in favour of this entry of a list setting.
     #[must_use]
-    pub const fn replaced_by(mut self, other: &'static str) -> Self {
-        self.deprecation = Some(Deprecation::ReplacedBy(other));
-        self
+    pub const fn replaced_by(mut self, list: &'static str, entry: &'static str) -> Self {
+        self.deprecation = Some(Deprecation::ReplacedBy { list, entry });
+        self.conflicts_with(list, entry)
     }
 
-    /// Going to be removed in the next version, for this reason.
+    /// Deprecated without a replacement, for this reason.
     #[must_use]
     pub const fn removed(mut self, why: &'static str) -> Self {
         self.deprecation = Some(Deprecation::Removed(why));
+        self
+    }
+
+    /// An error beside this entry of a list setting, which says the same or the contrary.
+    #[must_use]
+    pub const fn conflicts_with(mut self, list: &'static str, entry: &'static str) -> Self {
+        self.conflict = Some((list, entry));
         self
     }
 

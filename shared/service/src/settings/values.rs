@@ -59,6 +59,11 @@ pub fn whole_number(text: &str) -> Option<u64> {
     u64::from_str_radix(&digits(number)?, radix).ok()
 }
 
+/// A whole number from `LOW` to `HIGH`.
+pub fn whole_number_in<T: TryFrom<u64>, const LOW: u64, const HIGH: u64>(text: &str) -> Option<T> {
+    whole_number(text).filter(|number| (LOW..=HIGH).contains(number))?.try_into().ok()
+}
+
 /// A number as people write it in YAML: `7.5`, `7.50`, `1e3`.
 pub fn number(text: &str) -> Option<f64> {
     digits(text.trim())?.parse().ok().filter(|number: &f64| number.is_finite())
@@ -88,6 +93,11 @@ pub fn duration(text: &str) -> Option<Duration> {
     };
     let seconds = number.trim().parse::<f64>().ok()? * scale;
     (seconds > 0.0 && seconds <= 31_536_000.0).then(|| Duration::from_secs_f64(seconds))
+}
+
+/// A duration from `LOW` to `HIGH` milliseconds.
+pub fn duration_in<const LOW: u64, const HIGH: u64>(text: &str) -> Option<Duration> {
+    duration(text).filter(|duration| (LOW.into()..=HIGH.into()).contains(&duration.as_millis()))
 }
 
 /// `true` and `false` as people write them.
