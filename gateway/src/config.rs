@@ -9,34 +9,34 @@ mod env_file;
 mod expand;
 pub(crate) mod images;
 pub mod keys;
+mod legacy_upstream;
 mod lints;
+mod parsers;
+mod pem_files;
 mod report;
 mod routing;
-mod sections;
 mod tokens;
 
 use std::{
     cell::RefCell,
     collections::BTreeSet,
-    net::SocketAddr,
+    net::IpAddr,
+    ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use clap::ArgMatches;
 use service::settings::{
-    EnvVars, Problem, RestartSettings, SettingSource, Settings, describe_read_error, duration,
-    without_consequential,
+    EnvVars, Problem, RestartSettings, SettingSource, Settings, describe_read_error, without_consequential,
 };
 
 pub use self::{
-    access::AccessConfig,
     backends::{Backend, Backends, Capability, ResponseFormat},
-    images::{ImageEngine, ImagesConfig},
-    keys::KEYS,
+    images::ImageEngine,
+    keys::{AccessConfig, ImagesConfig, KEYS, LogConfig, OutboundTls, ProbeRules, SettingValues},
+    legacy_upstream::LegacyUpstream,
     routing::{ModelAlias, RoutingConfig},
-    sections::{LegacyUpstream, LogConfig, OutboundTls, ProbeRules},
     tokens::{Token, is_name as is_token_name},
 };
 use self::{backends_file::BackendsFile, env_file::EnvFile, report::ConfigWarnings};
@@ -52,27 +52,21 @@ pub const ENV_FILE: &str = "/var/lib/gateway/app/.env";
 /// The backends' file beside the env file.
 const BACKENDS_FILE: &str = "backends_config.yaml";
 
-/// Everything that can be configured, checked.
+/// A valid configuration. The value of a setting that stands for itself is `config.<field>`, by [`SettingValues`].
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The values of the table.
+    pub values: SettingValues,
     /// Host and port to listen on.
     pub listen: (String, u16),
-    /// Where metrics are served without token, if anywhere.
-    pub metrics_listen: Option<SocketAddr>,
     /// What is spoken there.
     pub tls: Tls,
-    /// Who may come.
+    /// Who may use the gateway.
     pub access: AccessConfig,
-    /// Bytes of one request body.
-    pub max_request_bytes: usize,
     /// The images route.
     pub images: ImagesConfig,
-    /// Where pictures are kept.
-    pub store_dir: PathBuf,
-    /// How much of them.
+    /// How many images are kept.
     pub retention: Retention,
-    /// Makes picture addresses absolute; without a slash at the end.
-    pub public_base_url: Option<String>,
     /// When a backend counts as ready.
     pub health: ProbeRules,
     /// The backends.
@@ -83,14 +77,19 @@ pub struct Config {
     pub outbound: OutboundTls,
     /// Who gets every path that is not ours, if anybody.
     pub legacy: Option<LegacyUpstream>,
-    /// Where the local authority, its certificates and the backends' lists of models are kept.
-    pub data_dir: PathBuf,
     /// The log.
     pub log: LogConfig,
-    /// How long running requests may take to finish at shutdown.
-    pub shutdown_grace: Duration,
     /// What a reload must not change.
     pub fixed: RestartSettings,
+}
+
+/// Reads `config.data_dir` from the table without a second list of the same names.
+impl Deref for Config {
+    type Target = SettingValues;
+
+    fn deref(&self) -> &SettingValues {
+        &self.values
+    }
 }
 
 impl Config {
@@ -302,56 +301,39 @@ fn build(
     backends: Option<&BackendsFile>,
     warnings: &mut ConfigWarnings,
 ) -> Option<Config> {
-    let host = settings.required("GATEWAY_HOST", "an IP address, or localhost", |text| {
-        (text == "localhost" || text.parse::<std::net::IpAddr>().is_ok()).then(|| text.to_owned())
-    });
-    let loopback = host.as_deref().is_some_and(|host| {
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-    });
-    let port = settings.required("GATEWAY_PORT", "a port number", |text| text.parse().ok());
-    let metrics_listen =
-        settings.optional("GATEWAY_METRICS_LISTEN", sections::SOCKET, |text| text.trim().parse().ok());
-    let tls = sections::read_tls(settings);
-    // Only a host that was understood can be judged.
-    let access = AccessConfig::read(settings, loopback || host.is_none(), &mut warnings.owners);
-    let max_request = settings.required("MAX_REQUEST_BYTES", "a number of bytes", |text| {
-        service::settings::bytes(text).and_then(|bytes| usize::try_from(bytes).ok())
-    });
-    let images = ImagesConfig::read(settings, backends);
-    let retention = sections::read_retention(settings);
-    let public_base_url =
-        settings.raw("PUBLIC_BASE_URL").map(|text| (backends_file::base_url(text), text.to_owned()));
-    if public_base_url.as_ref().is_some_and(|(url, _)| url.is_none()) {
-        settings.add_problem("PUBLIC_BASE_URL", backends_file::EXPECTED_URL);
-    }
-    let health = sections::read_probe_rules(settings);
+    // Each section is read before any is missed, so that every problem is found.
+    let values = SettingValues::read(settings);
+    let tls = pem_files::read_tls(settings);
+    let loopback = settings.raw("GATEWAY_HOST").is_none_or(is_loopback_or_invalid);
+    let access = access::read(settings, loopback, &mut warnings.owners);
+    let images = images::read(settings, backends);
+    let health = ProbeRules::read(settings);
     let routing = RoutingConfig::read(settings, backends, &mut warnings.routing);
     let outbound = OutboundTls::read(settings);
-    let legacy = LegacyUpstream::read(settings, port);
+    let legacy = LegacyUpstream::read(settings);
     let log = LogConfig::read(settings);
-    let grace = settings.required("GATEWAY_SHUTDOWN_GRACE", "a time such as 30s", duration);
-    let (images, file) = (images?, backends?);
+    let (values, images, file) = (values?, images?, backends?);
     let mock = images::mock(&images, file).map(Arc::new);
     Some(Config {
-        listen: (host?, port?),
-        metrics_listen: metrics_listen?,
+        listen: (values.host.clone(), values.port),
         tls: tls?,
         access: access?,
-        max_request_bytes: max_request?,
         images,
-        store_dir: settings.raw("UI_IMAGE_DIR")?.into(),
-        retention: retention?,
-        public_base_url: public_base_url.map(|(_, text)| text.trim().trim_end_matches('/').to_owned()),
+        retention: Retention { max_age: values.store_max_age, max_bytes: values.store_max_bytes },
         health: health?,
         backends: Backends { mock, ..file.backends.clone() },
         routing: routing?,
         outbound: outbound?,
         legacy,
-        data_dir: settings.raw("GATEWAY_DATA_DIR")?.into(),
         log: log?,
-        shutdown_grace: grace?,
         fixed: settings.restart_settings(),
+        values,
     })
+}
+
+/// Only a host that was understood can be judged.
+fn is_loopback_or_invalid(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().map_or(true, |address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use reqwest::Url;
 use service::{
     guard::PRIVATE_RANGES,
     secret::Secret,
-    settings::{Parser, SettingSpec, boolean, bytes, duration, duration_in, whole_number_in},
+    settings::{Parser, SettingSpec, boolean, bytes, duration, duration_in, limit_bytes, whole_number_in},
     telemetry::LogFormat,
 };
 
@@ -17,8 +17,8 @@ use super::{
     engine_kind::EngineKind,
     models,
     parsers::{
-        LISTEN, absolute, any_or_boolean, either, gates, gpu_id, limit_bytes, log_filter, non_empty,
-        parse_engine_url, ranges, request_bytes,
+        LISTEN, absolute, any_or_boolean, either, gates, gpu_id, log_filter, non_empty, parse_engine_url,
+        ranges, request_bytes,
     },
 };
 use crate::images::models::ModelDeclaration;

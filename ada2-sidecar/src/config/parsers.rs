@@ -53,11 +53,6 @@ pub(super) fn request_bytes(text: &str) -> Option<usize> {
     bytes(text).filter(|bytes| (1 << 10..=256 << 20).contains(bytes))?.try_into().ok()
 }
 
-/// A limit; 0 is none.
-pub(super) fn limit_bytes(text: &str) -> Option<Option<u64>> {
-    bytes(text).map(|limit| Some(limit).filter(|limit| *limit > 0))
-}
-
 pub(crate) fn parse_engine_url(text: &str) -> Option<Url> {
     let url: Url = text.parse().ok()?;
     let is_origin = url.scheme() == "http" && url.has_host() && matches!(url.path(), "" | "/");

@@ -1,11 +1,11 @@
 //! The images route: who makes the pictures, and what holds where nobody does.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use service::settings::{SettingSource, Settings, boolean, duration};
+use service::settings::{SettingSource, Settings};
 
 use super::{
-    Config,
+    Config, ImagesConfig,
     backends::{Backend, Capability},
     backends_file::BackendsFile,
 };
@@ -23,6 +23,11 @@ pub enum ImageEngine {
 }
 
 impl ImageEngine {
+    /// Reads the setting.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Backend, Self::Mock].into_iter().find(|engine| engine.as_str() == text)
+    }
+
     /// The word in the configuration and in the status.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -32,46 +37,15 @@ impl ImageEngine {
     }
 }
 
-/// The images route.
-#[derive(Debug, Clone)]
-pub struct ImagesConfig {
-    /// Who makes the pictures.
-    pub engine: ImageEngine,
-    /// The one class that they come from.
-    pub class: String,
-    /// The model to ask for when a request names none.
-    pub model: Option<String>,
-    /// Pixels of one picture.
-    pub max_pixels: u64,
-    /// For a whole request.
-    pub timeout: Duration,
-    /// Whether OpenAI's own model names get base64 unless they ask otherwise.
-    pub gpt_aliases_base64: bool,
-}
-
-impl ImagesConfig {
-    pub(super) fn read(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<Self> {
-        let engine = settings.required("IMAGES_BACKEND", "http_openai_images or mock", |text| {
-            [ImageEngine::Backend, ImageEngine::Mock].into_iter().find(|engine| engine.as_str() == text)
-        });
-        let class = settings.raw("IMAGES_BACKEND_CLASS")?.trim().to_owned();
-        if let Some(file) = backends.filter(|_| engine != Some(ImageEngine::Mock)) {
-            check_image_class(settings, file, &class);
-        }
-        let max_pixels = settings.required("IMAGES_MAX_PIXELS", "a number of pixels above 0", |text| {
-            text.trim().parse().ok().filter(|pixels| *pixels > 0)
-        });
-        let timeout = settings.required("IMAGES_HTTP_TIMEOUT_SEC", "a time in seconds", duration);
-        let gpt_aliases_base64 = settings.required("IMAGES_GPT_ALIASES_BASE64", "true or false", boolean);
-        Some(Self {
-            engine: engine?,
-            class,
-            model: settings.raw("IMAGES_OPENAI_MODEL").map(|model| model.trim().to_owned()),
-            max_pixels: max_pixels?,
-            timeout: timeout?,
-            gpt_aliases_base64: gpt_aliases_base64?,
-        })
+/// Reads the section, and checks its class unless the gateway makes placeholders itself.
+pub(super) fn read(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<ImagesConfig> {
+    let images = ImagesConfig::read(settings);
+    let engine = settings.raw("IMAGES_BACKEND").and_then(ImageEngine::parse);
+    let class = settings.raw("IMAGES_BACKEND_CLASS").map(|class| class.trim().to_owned());
+    if let Some((file, class)) = backends.zip(class).filter(|_| engine != Some(ImageEngine::Mock)) {
+        check_image_class(settings, file, &class);
     }
+    images
 }
 
 /// Whether the class makes pictures, for the status too.

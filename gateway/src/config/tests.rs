@@ -1,7 +1,7 @@
 mod remarks;
 mod secrets;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::{cli, store::disk::tests::temporary};

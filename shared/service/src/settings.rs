@@ -26,8 +26,8 @@ pub use self::{
     scalars::{scalar_text, yaml_value},
     table::{FieldValue, Parser},
     values::{
-        boolean, bytes, duration, duration_in, list, nearest, nearest_n, nearest_variable, number,
-        unknown_key, whole_number, whole_number_in,
+        boolean, bytes, duration, duration_in, limit_bytes, list, nearest, nearest_n, nearest_variable,
+        number, unknown_key, whole_number, whole_number_in,
     },
     yaml::{WHOLE_FILE, YamlFile},
 };

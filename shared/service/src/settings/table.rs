@@ -83,7 +83,8 @@ impl Settings {
 /// Declares the settings of a program: the constant with every row, for command line and file, and structs of their values.
 ///
 /// Rows stand under the headings of the help. A row is `pub field: Type = parser => row spec;`, or `row spec;` where a setting is read by hand, for example together
-/// with another. `Section::read` reads every field of a section, so that all problems are found at once.
+/// with another. `Section::read` reads every field of a section, so that all problems are found at once. The fields of
+/// `with { … }` behind a section are no settings: `read` takes them, `None` where making one met a problem.
 ///
 /// ```
 /// use service::settings::{Parser, SettingSpec, duration};
@@ -122,7 +123,7 @@ macro_rules! settings {
                         row $spec:expr;
                     )*
                 })*
-            }
+            } $(with { $($(#[$made_meta:meta])* $made:ident: $Made:ty,)* })?
         )*
     ) => {
         $(#[$keys_meta])*
@@ -131,16 +132,20 @@ macro_rules! settings {
             $(#[$meta])*
             pub struct $Section {
                 $($($($(#[$field_meta])* pub $field: $Type,)?)*)*
+                $($($(#[$made_meta])* pub $made: $Made,)*)?
             }
 
             impl $Section {
                 /// Reads every setting of the section. `None` means problems, which are noted.
-                pub fn read(settings: &mut $crate::settings::Settings) -> Option<Self> {
+                pub fn read(
+                    settings: &mut $crate::settings::Settings,
+                    $($($made: Option<$Made>,)*)?
+                ) -> Option<Self> {
                     $($($(let $field = {
                         const SPEC: $crate::settings::SettingSpec = $spec;
                         settings.read(SPEC.name, $parser)
                     };)?)*)*
-                    Some(Self { $($($($field: $field?,)?)*)* })
+                    Some(Self { $($($($field: $field?,)?)*)* $($($made: $made?,)*)? })
                 }
             }
         )*
@@ -149,6 +154,8 @@ macro_rules! settings {
 
 #[cfg(test)]
 mod tests {
+    #![expect(unreachable_pub, reason = "tables are part of a program's interface")]
+
     use clap::{ArgMatches, Command};
 
     use super::*;
@@ -160,7 +167,6 @@ mod tests {
 
         /// What they hold.
         #[derive(Debug, PartialEq)]
-        #[expect(missing_docs, reason = "of a test")]
         pub struct Limits {
             "Limits" {
                 pub most: u8 = Parser::expecting("a whole number from 1 to 9", whole_number_in::<_, 1, 9>) =>

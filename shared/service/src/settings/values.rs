@@ -50,6 +50,11 @@ pub fn bytes(text: &str) -> Option<u64> {
     digits(number)?.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// A number of bytes as a limit; 0 is none.
+pub fn limit_bytes(text: &str) -> Option<Option<u64>> {
+    bytes(text).map(|limit| Some(limit).filter(|limit| *limit > 0))
+}
+
 /// A whole number as people write it in YAML: `4194304`, `4_194_304`, `0x10`, `0o17`.
 pub fn whole_number(text: &str) -> Option<u64> {
     let text = text.trim();
