@@ -137,10 +137,7 @@ pub(crate) async fn wait_for_first_readings(mut published: watch::Receiver<Arc<R
     let in_time = tokio::time::timeout(FIRST_READINGS_TIMEOUT, complete).await.is_ok();
     if !in_time {
         let failing = published.borrow().report.failing_message();
-        warn!(
-            failing,
-            "not everything was looked at within {FIRST_READINGS_TIMEOUT:?}; serving all the same"
-        );
+        warn!(failing, "not every first reading arrived within {FIRST_READINGS_TIMEOUT:?}; serving anyway");
     }
 }
 
@@ -151,7 +148,7 @@ fn load_latch(store: Option<&LatchStore>) -> Latch {
         Some(Ok(Some(latch))) => latch.for_boot(&boot),
         Some(Ok(None)) | None => Latch::new(&boot),
         Some(Err(error)) => {
-            error!(%error, "what was latched before is lost");
+            error!(%error, "cannot read the errors latched by earlier runs; starting without them");
             Latch::new(&boot)
         }
     }
@@ -177,7 +174,7 @@ async fn persist_latch(store: LatchStore, mut latch: watch::Receiver<Latch>, ack
             let value = now.clone();
             match blocking(&store, move |files| files.save(&value)).await {
                 Ok(()) => written = Some(now),
-                Err(error) => warn!(%error, "what is latched cannot be kept; trying again"),
+                Err(error) => warn!(%error, "cannot save the latched errors; retrying"),
             }
         }
         if ack_requested && let Err(error) = blocking(&store, |files| files.clear_ack_request()).await {

@@ -50,6 +50,6 @@ fn parse(name: &str) -> Result<&'static str, String> {
     known().find(|check| *check == name).ok_or_else(|| {
         let near = nearest_n(name, known(), 1).concat();
         let all = known().collect::<Vec<_>>().join(", ");
-        format!("no check is named {name:?}; did you mean {near:?}? There are {all}")
+        format!("no check is named {name:?}; did you mean {near:?}? The checks are {all}")
     })
 }

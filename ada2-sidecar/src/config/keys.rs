@@ -36,7 +36,7 @@ service::settings! {
     #[expect(missing_docs, reason = "the help of a row says what its field is")]
     #[expect(clippy::struct_excessive_bools, reason = "settings that are independent of each other")]
     pub struct SettingValues {
-        "Reach it" {
+        "Make it reachable" {
             pub listen: Vec<SocketAddr> = LISTEN =>
             row SettingSpec::new("listen", "ADA2_LISTEN", "Addresses to listen on")
                 .with_default("0.0.0.0:7860").requires_restart().value_name("ADDRESSES").common();
@@ -61,7 +61,7 @@ service::settings! {
                 "Address ranges (CIDR) of reverse proxies whose X-Forwarded-For, -Proto, -Host, Forwarded and X-Real-IP are trusted",
             ).value_name("CIDRS").default_help("none");
         }
-        "Who may use it" {
+        "Control access" {
             pub allow_from: Vec<IpNet> = Parser::expecting("ranges like 192.168.0.0/16", ranges) =>
             row SettingSpec::new(
                 "allow_from",
@@ -78,7 +78,7 @@ service::settings! {
             row SettingSpec::new("token_file", "ADA2_TOKEN_FILE", "File with a bearer token that /v1 requires")
                 .value_name("FILE").common();
         }
-        "Engine and models" {
+        "Choose engine and models" {
             pub engine: EngineKind = Parser::expecting("invokeai, comfyui or builtin", EngineKind::parse) =>
             row SettingSpec::new("engine", "ADA2_ENGINE", "invokeai, comfyui, or builtin (procedural images, to try it out)")
                 .with_default("invokeai").requires_restart().value_name("NAME").common();
@@ -119,7 +119,7 @@ service::settings! {
             row SettingSpec::new(
                 "models",
                 "ADA2_MODELS",
-                "What a model is, where neither engine, metadata nor name tell: a map of names to {base, variant}, in the file",
+                "Base and variant of models that cannot be detected: a map of names to {base, variant}, in the file",
             ).structured().value_name("YAML");
 
             row SettingSpec::new(
@@ -128,7 +128,7 @@ service::settings! {
                 "Names for a model together with its settings, or for a workflow of your own: a map, in the file",
             ).structured().value_name("YAML");
         }
-        "GPU" {
+        "Choose the GPU" {
             pub gpu_required: bool = Parser::expecting("required or optional", |text| either(text, "optional", "required")) =>
             row SettingSpec::new("gpu", "ADA2_GPU", "required, or optional: a missing GPU is reported and does not gate")
                 .with_default("required").value_name("VALUE").common();
@@ -141,7 +141,7 @@ service::settings! {
             row SettingSpec::new(
                 "min_free_vram",
                 "ADA2_MIN_FREE_VRAM",
-                "Not ready while the engine could have less VRAM than this; 0 = off",
+                "Not ready with less VRAM than this for the engine; 0 = off",
             ).with_default("8GiB").value_name("SIZE").common();
 
             pub sample_interval: Duration = Parser::expecting("a duration from 10ms to 5s", duration_in::<10, 5_000>) =>
@@ -152,7 +152,7 @@ service::settings! {
             row SettingSpec::new("nvml_lib", "ADA2_NVML_LIB", "Absolute path of libnvidia-ml.so.1")
                 .requires_restart().value_name("FILE").default_help("the system's");
         }
-        "Host and checks" {
+        "Decide when it is ready" {
             pub warn_only: Vec<&'static str> = Parser::explaining(checks::parse_list).or_default() =>
             row SettingSpec::new(
                 "warn_only",
@@ -164,8 +164,8 @@ service::settings! {
             row SettingSpec::new(
                 "engine_output_dir",
                 "ADA2_ENGINE_OUTPUT_DIR",
-                "Folder that the engine writes its images to; the free space of its disk is checked",
-            ).requires_restart().value_name("FOLDER");
+                "Directory that the engine writes its images to; the free space of its disk is checked",
+            ).requires_restart().value_name("DIR");
 
             pub min_free_disk: u64 = Parser::expecting("a size like 1GiB, or 0", bytes) =>
             row SettingSpec::new(
@@ -230,13 +230,13 @@ service::settings! {
             .removed("min_free_memory is the floor that gates, unless warn_only: host_memory")
                 .conflicts_with("warn_only", "host_memory");
         }
-        "Limits" {
+        "Limit requests" {
             pub max_inflight: usize = Parser::expecting("a whole number from 1 to 64", whole_number_in::<_, 1, 64>) =>
             row SettingSpec::new("max_inflight", "ADA2_MAX_INFLIGHT", "Image requests at once; one more gets 429")
                 .with_default("4").value_name("NUMBER").common();
 
             pub request_timeout: Duration = Parser::expecting("a duration from 1s to 1h", duration_in::<1_000, 3_600_000>) =>
-            row SettingSpec::new("request_timeout", "ADA2_REQUEST_TIMEOUT", "For a whole image request, from 1s to 1h")
+            row SettingSpec::new("request_timeout", "ADA2_REQUEST_TIMEOUT", "Timeout of an image request, from 1s to 1h")
                 .with_default("270s").value_name("DURATION").common();
 
             pub max_engine_queue: u64 = Parser::expecting("a whole number from 0 to 1000000", whole_number_in::<_, 0, 1_000_000>) =>
@@ -265,7 +265,7 @@ service::settings! {
                 "Size of a body sent to the engine's own paths; 0 = no limit",
             ).with_default("0").requires_restart().value_name("SIZE");
         }
-        "Privacy" {
+        "Protect privacy" {
             pub strip_metadata: bool = Parser::expecting("keep or strip", |text| either(text, "keep", "strip")) =>
             row SettingSpec::new(
                 "png_metadata",
@@ -277,7 +277,7 @@ service::settings! {
             row SettingSpec::new("log_prompts", "ADA2_LOG_PROMPTS", "Whether prompts are written to the log")
                 .with_default("off").value_name("on|off");
         }
-        "Service and log" {
+        "Run the service" {
             pub shutdown_grace: Duration = Parser::expecting("a duration like 30s", duration) =>
             row SettingSpec::new(
                 "shutdown_grace",
@@ -288,8 +288,8 @@ service::settings! {
             row SettingSpec::new(
                 "state_dir",
                 "ADA2_STATE_DIR",
-                "Folder for what outlives a restart: identity and latched errors; STATE_DIRECTORY (systemd) wins",
-            ).with_default("/var/lib/ada2-sidecar").requires_restart().value_name("FOLDER");
+                "Directory for what outlives a restart: identity and latched errors; STATE_DIRECTORY (systemd) wins",
+            ).with_default("/var/lib/ada2-sidecar").requires_restart().value_name("DIR");
 
             pub log_format: LogFormat = Parser::expecting("text or json", LogFormat::parse) =>
             row SettingSpec::new("log_format", "ADA2_LOG_FORMAT", "Format of the log")

@@ -18,9 +18,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<ModelDeclaration>, Vec<String>> {
     let mut known: BTreeMap<String, &str> = BTreeMap::new();
     for name in section.keys() {
         if let Some(first) = known.insert(name.to_lowercase(), name) {
-            problems.push(format!(
-                "{name}: differs from {first:?} in capitals only, which models do not: keep one"
-            ));
+            problems
+                .push(format!("{name}: duplicates {first:?}: model names are not case-sensitive; keep one"));
         }
     }
     for (name, value) in &section {
@@ -62,7 +61,10 @@ fn family(base: &Value) -> Result<&'static Family, String> {
     let name = base.as_str().map_or_else(|| base.to_string(), str::to_owned);
     family_named(name.trim()).ok_or_else(|| {
         let near = nearest_n(&name, families().map(|family| family.name), 1).concat();
-        format!("base: no family is named {name:?}; did you mean {near:?}? There are {}", family_names())
+        format!(
+            "base: no family is named {name:?}; did you mean {near:?}? The families are {}",
+            family_names()
+        )
     })
 }
 

@@ -128,7 +128,9 @@ fn ineffective_settings(preset: &Preset) -> Vec<String> {
         *is_set && !preset.templates.iter().any(|template| takes(template, *binding))
     });
     lost.map(|(key, _, _, inputs)| {
-        format!("{key}: has no effect: no template of this preset binds {inputs}; bind it, or take {key} out of the preset")
+        format!(
+            "{key}: has no effect: no template of this preset binds {inputs}; add a binding, or remove {key}"
+        )
     })
     .collect()
 }

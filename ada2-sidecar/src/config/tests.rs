@@ -43,7 +43,7 @@ fn a_misspelt_variable_is_told_and_those_of_others_are_not() {
     };
     let meant = "environment: ADA2_MAX_INFLIHT: is not a setting; did you mean ADA2_MAX_INFLIGHT?";
     let warnings = read(&[]).unwrap().config.warnings;
-    assert_eq!(warnings, [meant, "environment: no settings, and without effect: ADA2_HOST"]);
+    assert_eq!(warnings, [meant, "environment: unknown settings, ignored: ADA2_HOST"]);
     let problems = read(&["--max-n", "many"]).unwrap_err();
     assert_eq!((problems.len(), problems[1].to_string().as_str()), (2, meant));
 }

@@ -45,8 +45,8 @@ fn read_tokens(
     if tokens.is_empty() {
         settings.add_problem(
             "GATEWAY_BEARER_TOKEN",
-            "expected a token here or in GATEWAY_BEARER_TOKENS; only GATEWAY_AUTH=off on a loopback address \
-             serves without one",
+            "expected a token here or in GATEWAY_BEARER_TOKENS; running without one requires \
+             GATEWAY_AUTH=off and a loopback address",
         );
     }
     Some(apply_owner_tokens(settings, tokens, warnings))

@@ -62,7 +62,7 @@ pub(crate) fn no_images_warning(config: &Config) -> Option<String> {
         _ => format!("or name one that can in IMAGES_BACKEND_CLASS: {}", able.join(", ")),
     };
     Some(format!(
-        "no backend makes pictures: {class} (IMAGES_BACKEND_CLASS) is off or not configured, and picture requests are \
+        "no image backend: {class} (IMAGES_BACKEND_CLASS) is off or not configured, so image requests are \
          refused; give it a base_url in backends_config.yaml, {other}"
     ))
 }

@@ -30,7 +30,7 @@ service::settings! {
     #[derive(Debug, Clone)]
     #[expect(missing_docs, reason = "the help of a row says what its field is")]
     pub struct SettingValues {
-        "Reach it" {
+        "Make it reachable" {
             pub host: String = Parser::expecting("an IP address, or localhost", host) =>
             row key("GATEWAY_HOST", "Address to listen on; 0.0.0.0 for all networks")
                 .with_default("127.0.0.1").requires_restart().value_name("ADDRESS").common();
@@ -62,7 +62,7 @@ service::settings! {
                 "Web origins whose pages may call this gateway and read its answers, such as https://ui.example.org",
             ).value_name("ORIGINS");
         }
-        "Who may use it" {
+        "Control access" {
             row key(
                 "GATEWAY_BEARER_TOKEN_FILE",
                 "File with the bearer token that clients send; or set GATEWAY_BEARER_TOKEN",
@@ -85,19 +85,19 @@ service::settings! {
                 "Names of the tokens that see and delete everybody's images; the others see their own",
             ).value_name("NAMES").default_help("the only token there is");
         }
-        "Backends" {
+        "Connect backends" {
             row key("BACKENDS_CONFIG", "YAML file of backends")
                 .long("backends").value_name("FILE")
                 .default_help("backends_config.yaml beside the env file").common();
         }
-        "Images" {
+        "Serve images" {
             row key("IMAGES_HTTP_BASE_URL", "Address of the image backend, such as http://ada2:7860")
                 .url().value_name("URL").default_help("base_url in --backends").common();
         }
-        "Image store" {
+        "Store images" {
             pub store_dir: PathBuf = Parser::expecting("a directory", path) =>
-            row key("UI_IMAGE_DIR", "Folder that images are stored in")
-                .with_default("/var/lib/gateway/data/ui_images").requires_restart().value_name("FOLDER")
+            row key("UI_IMAGE_DIR", "Directory that images are stored in")
+                .with_default("/var/lib/gateway/data/ui_images").requires_restart().value_name("DIR")
                 .common();
 
             pub store_max_bytes: Option<u64> =
@@ -112,7 +112,7 @@ service::settings! {
             row key("UI_IMAGE_STORE_MAX_AGE_DAYS", "Delete images older than this many days; 0 = never")
                 .value_name("DAYS").default_help("never");
         }
-        "Chat and embeddings" {
+        "Route chat and embeddings" {
             row key(
                 "MODEL_ALIASES_JSON",
                 "Names for models: {\"name\": {\"backend\": …, \"model\": …}}; wins over MODEL_ALIASES_PATH",
@@ -123,17 +123,17 @@ service::settings! {
             row key("DEFAULT_BACKEND", "Backend class for requests whose model no backend offers")
                 .value_name("CLASS").default_help("the first that can serve them");
         }
-        "Limits" {
+        "Limit requests" {
             pub max_request_bytes: usize = Parser::expecting("a number of bytes", |text| bytes(text)?.try_into().ok()) =>
             row key(
                 "MAX_REQUEST_BYTES",
                 "Bytes of a request's body; more is 413. 0 leaves only the 128 MiB that one client may hold",
             ).with_default("33554432").value_name("BYTES");
         }
-        "Old gateway" {
+        "Keep an old gateway" {
             row key(
                 "GATEWAY_LEGACY_UPSTREAM",
-                "Address of the old gateway, which gets every path that is not ours",
+                "Address of an old gateway, which gets every path that this one does not serve",
             ).url().value_name("URL").default_help("none");
 
             row key(
@@ -141,10 +141,10 @@ service::settings! {
                 "Bearer token for the old gateway; clients' tokens are not passed on",
             ).secret().no_flag();
         }
-        "Service, data and log" {
+        "Run the service" {
             pub data_dir: PathBuf = Parser::expecting("a directory", path) =>
-            row key("GATEWAY_DATA_DIR", "Folder for the certificate authority and model lists")
-                .with_default("/var/lib/gateway/data").requires_restart().value_name("FOLDER").common();
+            row key("GATEWAY_DATA_DIR", "Directory for the certificate authority and model lists")
+                .with_default("/var/lib/gateway/data").requires_restart().value_name("DIR").common();
 
             pub metrics_listen: Option<SocketAddr> = Parser::expecting("an IP address with a port, such as 127.0.0.1:8801", socket) =>
             row key(
@@ -162,14 +162,14 @@ service::settings! {
     #[derive(Debug, Clone)]
     #[expect(missing_docs, reason = "the help of a row says what its field is")]
     pub struct AccessConfig {
-        "Reach it" {
+        "Make it reachable" {
             pub trusted_proxies: Vec<IpNet> = Parser::expecting(RANGES, ranges).or_default() =>
             row key(
                 "TRUST_PROXY_CIDRS",
                 "Address ranges (CIDR) of reverse proxies whose X-Forwarded-For, -Proto, -Host, Forwarded and X-Real-IP are trusted",
             ).value_name("CIDRS").default_help("none");
         }
-        "Who may use it" {
+        "Control access" {
             pub auth_required: bool = Parser::expecting("on or off", boolean) =>
             row key("GATEWAY_AUTH", "off: clients need no token; allowed on loopback only")
                 .with_default("on").value_name("on|off");
@@ -195,7 +195,7 @@ service::settings! {
     #[derive(Debug, Clone, Copy)]
     #[expect(missing_docs, reason = "the help of a row says what its field is")]
     pub struct ProbeRules {
-        "Backends" {
+        "Connect backends" {
             pub interval: Duration = Parser::expecting("a time in seconds", duration) =>
             row key(
                 "HEALTH_CHECK_INTERVAL_SEC",
@@ -203,7 +203,7 @@ service::settings! {
             ).with_default("30").value_name("SECONDS");
 
             pub timeout: Duration = Parser::expecting("a time in seconds", duration) =>
-            row key("HEALTH_CHECK_TIMEOUT_SEC", "Seconds for one probe")
+            row key("HEALTH_CHECK_TIMEOUT_SEC", "Timeout of one probe, in seconds")
                 .with_default("15").value_name("SECONDS");
 
             pub threshold: u32 = Parser::expecting("a whole number above 0", positive) =>
@@ -218,7 +218,7 @@ service::settings! {
     #[derive(Debug, Clone)]
     #[expect(missing_docs, reason = "the help of a row says what its field is")]
     pub struct OutboundTls {
-        "Backends" {
+        "Connect backends" {
             pub verify_certificates: bool = Parser::expecting("true or false", boolean) =>
             row key("BACKEND_VERIFY_TLS", "Whether backends' certificates are verified")
                 .with_default("true").value_name("true|false");
@@ -236,7 +236,7 @@ service::settings! {
     #[derive(Debug, Clone)]
     #[expect(missing_docs, reason = "the help of a row says what its field is")]
     pub struct ImagesConfig {
-        "Images" {
+        "Serve images" {
             pub engine: ImageEngine = Parser::expecting("http_openai_images or mock", ImageEngine::parse) =>
             row key("IMAGES_BACKEND", "http_openai_images, or mock: placeholder images without a GPU")
                 .with_default("http_openai_images").value_name("NAME").common();
@@ -255,9 +255,9 @@ service::settings! {
                 "Whether requests for gpt-image models get base64 unless they ask for a URL",
             ).with_default("true").value_name("true|false");
         }
-        "Limits" {
+        "Limit requests" {
             pub timeout: Duration = Parser::expecting("a time in seconds", duration) =>
-            row key("IMAGES_HTTP_TIMEOUT_SEC", "Seconds for a whole image request")
+            row key("IMAGES_HTTP_TIMEOUT_SEC", "Timeout of an image request, in seconds")
                 .with_default("280").value_name("SECONDS");
 
             pub max_pixels: u64 = Parser::expecting("a number of pixels above 0", positive) =>
@@ -270,7 +270,7 @@ service::settings! {
     #[derive(Debug, Clone)]
     #[expect(missing_docs, reason = "the help of a row says what its field is")]
     pub struct LogConfig {
-        "Service, data and log" {
+        "Run the service" {
             pub file: Option<PathBuf> = Parser::expecting("a file", path) =>
             row key("GATEWAY_LOG_FILE", "Log file to append to; SIGHUP reopens it")
                 .value_name("FILE").default_help("standard error").common();

@@ -31,7 +31,8 @@ pub(super) fn foreign_variables(env: &LoadedEnvFile, used: &BTreeSet<String>) ->
         foreign.push(format!("{} written unlike a variable", count - foreign.len()));
     }
     let names = foreign.join(", ");
-    (count > 0).then(|| format!("{}: {count} variables are not the gateway's: {names}", env.path.display()))
+    (count > 0)
+        .then(|| format!("{}: {count} variables are no settings of the gateway: {names}", env.path.display()))
 }
 
 /// A line for each variable of the backends' file that the env file sets in vain.

@@ -41,7 +41,7 @@ fn check_path(path: &str) -> Result<(), String> {
     if pem::looks_like_path(path.as_ref()) {
         Ok(())
     } else {
-        Err("expected the path of a PEM file, found something else; is it what should be in it?".to_owned())
+        Err("expected the path of a PEM file, not its content".to_owned())
     }
 }
 

@@ -116,7 +116,7 @@ impl RoutingParser<'_> {
                 self.report_unsupported(&format!("{key}.backend"));
             }
             BackendLookup::Unconfigured => self.warnings.push(format!(
-                "{}: {key}: {backend:?} leads to no configured class; requests for it are refused",
+                "{}: {key}: {backend:?} is no configured class; requests for it are refused",
                 self.source
             )),
         }
@@ -128,7 +128,7 @@ impl RoutingParser<'_> {
             BackendLookup::Class(class) if self.supports_text(&class) => return Some(class),
             BackendLookup::Class(_) | BackendLookup::Unknown => self.report_unsupported(DEFAULT),
             BackendLookup::Unconfigured => self.warnings.push(format!(
-                "{}: {DEFAULT}: {name:?} leads to no configured class; the first backend that can do it is used",
+                "{}: {DEFAULT}: {name:?} is no configured class; the first backend with the capability is used",
                 self.source
             )),
         }

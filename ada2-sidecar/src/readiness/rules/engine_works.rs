@@ -114,8 +114,7 @@ pub(super) fn check(
     state.engine_usage.update(inputs, reading, rules, now);
     let history = inputs.job_history;
     let on_card = rules.engine_url.is_some() && (rules.gpu_required || reading.is_some());
-    let expected =
-        if on_card { "the last picture succeeded, on this GPU" } else { "the last picture succeeded" };
+    let expected = if on_card { "the last image succeeded, on this GPU" } else { "the last image succeeded" };
     let check = |observed: &str| Check::pass("engine_works", observed, expected);
     let warn = |observed: &str, message: String| check(observed).with_status(CheckStatus::Warn, message);
     let unit = &rules.engine_unit;
@@ -124,7 +123,7 @@ pub(super) fn check(
     }
     if history.failures >= FAILURE_THRESHOLD {
         let message = format!(
-            "the last {} pictures failed in the engine, the last with: {}; look at its log, restart it (`systemctl restart \
+            "the last {} images failed in the engine, the last with: {}; look at its log and restart it (`systemctl restart \
              {unit}`)",
             history.failures,
             history.last_failure.as_deref().unwrap_or("no reason given")
@@ -134,17 +133,19 @@ pub(super) fn check(
     if let Some(code) = state.xid_history.unverified_fault(history.last_success) {
         let what = format!("XID {code} ({})", description(code));
         let message = format!(
-            "a program on the GPU failed ({what}) and no picture has succeeded since: make one; restart {unit} if it fails"
+            "a program on the GPU failed ({what}) and no image has succeeded since: request one, and restart {unit} if it fails"
         );
-        return warn(&format!("{what}, no picture since"), message);
+        return warn(&format!("{what}, no image since"), message);
     }
     if let Some(message) = history.step_timing.as_ref().and_then(slow_steps_message) {
         return warn("slow", message);
     }
     match last_result(history) {
         Some(observed) => check(observed),
-        None => check("no picture yet")
-            .with_status(CheckStatus::Unknown, "no picture was made since our start; the first one tells"),
+        None => check("no image yet").with_status(
+            CheckStatus::Unknown,
+            "no image has been made since the start; the first one will show",
+        ),
     }
 }
 
@@ -163,7 +164,7 @@ fn misplaced_engine(
     }
     usage.no_vram.on.then(|| {
         let message = format!(
-            "{unit} makes pictures and holds no VRAM: it fell back to the CPU (look for CUDA errors in its log, restart it), or \
+            "{unit} makes images and holds no VRAM: it fell back to the CPU (look for CUDA errors in its log, restart it), or \
              its processes run outside that unit (--engine-unit)"
         );
         ("no VRAM held", message)
@@ -178,7 +179,7 @@ fn outside_message(stranger: &GpuProcess, unit: &str) -> String {
         None => ("no unit", "run it in a unit, and name that with --engine-unit".to_owned()),
     };
     format!(
-        "{unit} holds no VRAM while pictures are made, and pid {pid} {name:?} ({belongs}) holds {held}: the engine runs outside \
+        "{unit} holds no VRAM while images are made, and pid {pid} {name:?} ({belongs}) holds {held}: the engine runs outside \
          that unit; {remedy}"
     )
 }
@@ -186,9 +187,9 @@ fn outside_message(stranger: &GpuProcess, unit: &str) -> String {
 fn last_result(history: &JobHistorySnapshot) -> Option<&'static str> {
     match history {
         JobHistorySnapshot { last_success: None, failures: 0, .. } => None,
-        JobHistorySnapshot { failures: 0, .. } => Some("the last picture succeeded"),
-        JobHistorySnapshot { failures: 1, .. } => Some("the last picture failed"),
-        JobHistorySnapshot { .. } => Some("the last two pictures failed"),
+        JobHistorySnapshot { failures: 0, .. } => Some("the last image succeeded"),
+        JobHistorySnapshot { failures: 1, .. } => Some("the last image failed"),
+        JobHistorySnapshot { .. } => Some("the last two images failed"),
     }
 }
 

@@ -32,8 +32,7 @@ impl<'a> EnvVars<'a> {
     pub fn unused_with_prefix(self, prefix: &str) -> Option<String> {
         let other = |name: &&str| name.starts_with(prefix) && self.suggestion(name).is_none();
         let others: Vec<_> = self.unknown_names().into_iter().filter(other).map(escaped).collect();
-        (!others.is_empty())
-            .then(|| format!("environment: no settings, and without effect: {}", others.join(", ")))
+        (!others.is_empty()).then(|| format!("environment: unknown settings, ignored: {}", others.join(", ")))
     }
 
     fn unknown_names(self) -> Vec<&'a str> {
@@ -80,7 +79,7 @@ mod tests {
             told(&["PATH", "MAX_REQEST_BYTES", "GATEWAY_PROT", "GATEWAY_PORT", "GATEWAY_HOME"]),
             (misspelt.map(str::to_owned).to_vec(), None)
         );
-        let others = "environment: no settings, and without effect: GATEWAY_AGE, GATEWAY_COLOUR_OF_DOOR";
+        let others = "environment: unknown settings, ignored: GATEWAY_AGE, GATEWAY_COLOUR_OF_DOOR";
         assert_eq!(
             told(&["GATEWAY_COLOUR_OF_DOOR", "HOME", "GATEWAY_AGE"]),
             (vec![], Some(others.to_owned()))

@@ -23,10 +23,7 @@ fn permission_hint(path: &Path, uid: u32) -> String {
     if Uid::effective().as_raw() == uid {
         return format!("{} is your own: chmod u+rX it", path.display());
     }
-    format!(
-        "{} belongs to {name}: run the same command as that user, behind `sudo -u {name}`",
-        path.display()
-    )
+    format!("{} belongs to {name}: run the same command as that user, with `sudo -u {name}`", path.display())
 }
 
 /// Drops the problems that are no more than consequences. Where a whole file is unread (`file_unread`), nobody knows what it would
@@ -72,7 +69,7 @@ mod tests {
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
         let path = std::env::temp_dir().join("nowhere/at/all");
         let told = describe_read_error(&path, &denied);
-        assert!(told.contains("is your own") || told.contains("behind `sudo -u root`"), "{told}");
+        assert!(told.contains("is your own") || told.contains("with `sudo -u root`"), "{told}");
         assert!(permission_hint(Path::new("/x"), 4_000_000_000).contains("belongs to #4000000000"));
         let missing = io::Error::from(io::ErrorKind::NotFound);
         assert_eq!(describe_read_error(&path, &missing), missing.to_string());
