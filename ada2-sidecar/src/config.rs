@@ -1,4 +1,4 @@
-//! The configuration: one table of keys, read into one valid value, every problem at once.
+//! The configuration: one table of settings, read into one valid value or every problem.
 
 pub mod checks;
 mod engine_kind;
@@ -84,7 +84,7 @@ impl Deref for Config {
     }
 }
 
-/// A configuration, and how it came about.
+/// A configuration, and where each value comes from.
 #[derive(Debug)]
 pub struct LoadedConfig {
     /// The valid values.
@@ -120,7 +120,7 @@ pub fn load_for_reload(
     load_layers(flags, environment, variables, false)
 }
 
-/// `opens` is whether the state directory is taken.
+/// Reads all layers; `take_state_dir` locks the state directory.
 fn load_layers(
     flags: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
@@ -129,15 +129,15 @@ fn load_layers(
 ) -> Result<LoadedConfig, Vec<Problem>> {
     let (file, mut problems) = read_file(flags, environment);
     let is_file_unreadable = problems.iter().any(|problem| problem.key == WHOLE_FILE);
-    // A directory that the file may have named otherwise is not taken.
+    // A broken file may name another directory.
     let opens = take_state_dir && problems.is_empty();
     let lower = |key: &SettingSpec| sandbox::credential(environment, key).or_else(|| file.get(key));
     let mut settings = Settings::resolve(KEYS, flags, environment, &lower);
     let (systemd_state, home) = (environment("STATE_DIRECTORY"), environment("HOME"));
     let state_dirs = Instance::candidates(&settings, systemd_state.as_deref(), home.as_deref());
-    let config = read(&mut settings, file.folder(), &|settings, kind| {
-        // The builtin engine lives and dies with this process and has no jobs to know again: trying it out leaves nothing
-        // behind, unless a directory is named for it.
+    let config = read(&mut settings, file.directory(), &|settings, kind| {
+        // The builtin engine has no jobs that outlive this process: trying it out leaves nothing behind, unless a state
+        // directory is given explicitly.
         let is_explicit = systemd_state.is_some() || settings.source("state_dir") != SettingSource::Default;
         if opens && (kind != EngineKind::Builtin || is_explicit) {
             Instance::open(settings, &state_dirs)
@@ -167,7 +167,7 @@ fn load_layers(
     }
 }
 
-/// A token that is none, in a place that another place overrules, is a forgotten one all the same.
+/// An invalid token is reported even where another source overrides it: somebody forgot it there.
 fn overridden_token_problems(environment: &dyn Fn(&str) -> Option<String>, file: &YamlFile) -> Vec<Problem> {
     let Some(key) = KEYS.iter().find(|key| key.name == "token") else { return Vec::new() };
     let variable = environment(key.env).map(|value| (value, SettingSource::Environment(key.env)));
@@ -205,7 +205,7 @@ fn read(
     let values = SettingValues::read(settings);
     settings.report_conflicts();
     let guard = Guard::from_settings(settings, "allowed_hosts", "allowed_origins");
-    // Whatever else is wrong, the presets and the state directory are looked at, too.
+    // Presets and state directory are read even if another setting is wrong, so that every problem is found.
     let kind = settings.raw("engine").and_then(EngineKind::parse).unwrap_or(EngineKind::Builtin);
     let presets = presets::read(settings, kind, base);
     let instance = instance(settings, kind);

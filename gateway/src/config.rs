@@ -1,5 +1,5 @@
-//! The configuration: one table of settings, the env file, the backends' YAML. Read once, every problem at once;
-//! after that nothing validates again.
+//! The configuration: one table of settings, the env file, the backends' YAML. Read once, with every problem reported;
+//! nothing validates again after that.
 
 mod access;
 pub(crate) mod backends;
@@ -106,9 +106,9 @@ pub struct LoadedConfig {
     pub config: Config,
     /// The same as text, secrets redacted.
     pub effective: String,
-    /// What an operator should know: what was ignored, what looks misspelt.
+    /// What was ignored, and what looks misspelled.
     pub warnings: Vec<String>,
-    /// What is seen of the places that are written to. Who serves finds out by writing.
+    /// Whether the paths that are written to can be; `serve` finds out by writing.
     pub paths: writable_paths::PathReport,
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn inspect(
         used.borrow_mut().insert(name.to_owned());
         environment(name).or_else(|| env.value(name))
     };
-    // What the env file would have set is unknown where it could not be read: the place of the backends' file, and theirs.
+    // An unreadable env file leaves the path of the backends' file unknown.
     let backends =
         if env.is_unreadable { None } else { read_backends(&settings, &env.path, &variable, &mut problems) };
     let mut composed = ConfigWarnings::default();
@@ -153,13 +153,13 @@ pub(crate) fn inspect(
         ("environment".to_owned(), environment),
         (env.path.display().to_string(), &|name| env.value(name)),
     ]);
-    // One that won is already among the problems, under the same key.
+    // The token in force is already among the problems, under the same key.
     let known: BTreeSet<_> = problems.iter().map(|problem| problem.key.clone()).collect();
     problems.extend(unusable.into_iter().filter(|problem| !known.contains(&problem.key)));
     let problems = without_consequential(problems, env.is_unreadable, lints::token_setting_for);
     let is_read = |name: &str| used.borrow().contains(name);
     let variables = EnvVars { names: variable_names, keys: KEYS, is_read: &is_read };
-    let misspelt = [lints::misspelt(&env, &used.borrow()), variables.misspelled()].concat();
+    let misspelled = [lints::misspelled(&env, &used.borrow()), variables.misspelled()].concat();
     let places = if env.is_unreadable {
         writable_paths::PathReport::default()
     } else {
@@ -186,8 +186,8 @@ pub(crate) fn inspect(
     ConfigReport {
         config,
         problems,
-        misspelt,
-        misspelt_backends: of_backends.misspelt,
+        misspelled,
+        misspelled_backends: of_backends.misspelled,
         warnings: notes,
         paths: places,
         settings,
@@ -195,7 +195,7 @@ pub(crate) fn inspect(
     }
 }
 
-/// The places that are written to. Without a certificate of its own making the gateway does without the data's.
+/// The paths that are written to. The data directory is required only for certificates that the gateway makes.
 fn check_paths(settings: &Settings, config: Option<&Config>) -> writable_paths::PathReport {
     let makes_certificates = config.is_some_and(|config| config.local_ca_dir().is_some());
     let named = [
@@ -230,7 +230,7 @@ fn resolve_settings(
 pub(crate) struct LoadedEnvFile {
     pub(crate) path: PathBuf,
     file: EnvFile,
-    /// It is there, and could not be read.
+    /// Whether it exists and cannot be read.
     pub(crate) is_unreadable: bool,
 }
 
@@ -286,7 +286,7 @@ fn read_backends(
             backends_file::parse(None, override_url, variable)
         }
         Err(error) => {
-            // Not as a default: nobody named it, and yet it is there.
+            // Not "default", which would count as a consequence: the file exists.
             let source =
                 named.map_or("backends".to_owned(), |_| settings.source("BACKENDS_CONFIG").to_string());
             let message = format!("expected a file: {}", describe_read_error(&path, &error));

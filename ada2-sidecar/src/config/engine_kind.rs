@@ -26,7 +26,7 @@ impl EngineKind {
         }
     }
 
-    /// The setting's word.
+    /// Its name in the setting.
     pub const fn name(self) -> &'static str {
         match self {
             Self::InvokeAi => "invokeai",
@@ -51,7 +51,7 @@ impl EngineKind {
         }
     }
 
-    /// Where the engine listens if nothing else is said.
+    /// The default address of the engine.
     pub fn default_url(self) -> Option<Url> {
         match self {
             Self::InvokeAi => "http://127.0.0.1:9090".parse().ok(),
@@ -60,7 +60,7 @@ impl EngineKind {
         }
     }
 
-    /// Its systemd unit if nothing else is said.
+    /// The default systemd unit.
     pub const fn default_unit(self) -> &'static str {
         match self {
             Self::InvokeAi => "invokeai.service",

@@ -1,4 +1,4 @@
-//! `models`: what a model is, said by whoever knows.
+//! `models`: base and variant of models that cannot be detected.
 
 use std::collections::BTreeMap;
 
@@ -73,9 +73,9 @@ fn family_names() -> String {
 }
 
 fn variant(value: &Value) -> Result<ModelVariant, String> {
-    let found = ModelVariant::SETTING_VALUES.iter().find(|(word, _)| value.as_str() == Some(word));
+    let found = ModelVariant::SETTING_VALUES.iter().find(|(name, _)| value.as_str() == Some(name));
     found.map(|(_, variant)| *variant).ok_or_else(|| {
-        let names: Vec<_> = ModelVariant::SETTING_VALUES.iter().map(|(word, _)| *word).collect();
+        let names: Vec<_> = ModelVariant::SETTING_VALUES.iter().map(|(name, _)| *name).collect();
         format!("variant: expected one of {}", names.join(", "))
     })
 }

@@ -14,7 +14,7 @@ pub(super) const LISTEN: Parser<Vec<SocketAddr>> = Parser::expecting("addresses 
     list(text, |item| item.parse().ok()).filter(|addresses| !addresses.is_empty())
 });
 
-/// Whether the text is `yes` rather than `no`, each being a word of the setting's own.
+/// Whether the text is `yes` rather than `no`, the two values of the setting.
 pub(super) fn either(text: &str, no: &str, yes: &str) -> Option<bool> {
     (text == yes).then_some(true).or((text == no).then_some(false))
 }

@@ -52,12 +52,12 @@ pub fn read_listen_settings(
     }
 }
 
-/// Where the administration socket of a running service may be. What is wrong with the file, that service says.
+/// Where the administration socket of a running service may be. That service reports problems with the file.
 pub fn admin_sockets(flags: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     admin::AdminPaths::find(&gather(flags, environment), environment).sockets
 }
 
-/// Which card is meant, as far as that can be read.
+/// Which card is configured, as far as that can be read.
 #[derive(Debug)]
 pub struct GpuSettings {
     /// How it is looked at.

@@ -120,7 +120,7 @@ fn ineffective_settings(preset: &Preset) -> Vec<String> {
         ("scheduler", preset.scheduler.is_some(), Binding::Scheduler, "scheduler"),
         ("size", preset.size.is_some(), Binding::Width, "width and height"),
     ];
-    // An edit has the size of its picture.
+    // An edit has the size of its input image.
     let takes = |(task, template): (&Task, &Arc<Template>), binding| {
         template.binds(binding) && (binding != Binding::Width || *task == Task::Generate)
     };

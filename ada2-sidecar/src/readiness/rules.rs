@@ -1,4 +1,4 @@
-//! The rules: from what was seen to the verdict. Pure: no clock, no I/O, no lock; `now` comes in. Each check is a
+//! The rules: from readings to the verdict. Pure: no clock, no I/O, no lock; `now` comes in. Each check is a
 //! function in the file of what it is about; what the next verdict must remember is in [`EvaluationState`].
 
 mod card;
@@ -31,17 +31,17 @@ use crate::{
 /// What is judged.
 #[derive(Debug, Clone, Copy)]
 pub struct EvaluationInputs<'a> {
-    /// The last look at the card; none before the first.
+    /// The last sample of the card; none before the first.
     pub gpu: Option<&'a GpuSample>,
-    /// The last look at the host; none before the first.
+    /// The last sample of the host; none before the first.
     pub host: Option<&'a HostSample>,
-    /// When looking began.
+    /// When sampling began.
     pub started_at: Instant,
     /// The engine as last seen.
     pub engine: &'a EngineState,
-    /// What it has against our graphs.
+    /// Why it rejects our graphs.
     pub graphs: &'a [String],
-    /// What became of the last pictures.
+    /// The outcomes of the last jobs.
     pub job_history: &'a JobHistorySnapshot,
     /// Whether its model is loaded.
     pub warm_up: &'a WarmUp,
@@ -49,7 +49,7 @@ pub struct EvaluationInputs<'a> {
     pub slot_limit: usize,
     /// Slots taken.
     pub inflight: usize,
-    /// How long the engine has been asked to let go of the oldest cancelled job.
+    /// How long the oldest cancelled job has been unconfirmed.
     pub oldest_cancel_age: Option<Duration>,
     /// Whether the service is stopping.
     pub draining: bool,
@@ -76,7 +76,7 @@ pub struct Rules {
     pub models: Vec<ModelDeclaration>,
     /// Checks that warn where they would gate.
     pub warn_only: Vec<&'static str>,
-    /// What the operator thinks of the card's faults.
+    /// How the card's faults count.
     pub card: CardRules,
     /// The host's thresholds.
     pub host: HostRules,
@@ -94,7 +94,7 @@ impl Rules {
     }
 }
 
-/// What the operator thinks of the card's faults.
+/// How the card's faults count.
 #[derive(Debug, Clone, Copy)]
 pub struct CardRules {
     /// What error correction should be; any without.
@@ -148,14 +148,14 @@ impl EvaluationState {
         Self { latch, ..Self::default() }
     }
 
-    /// An operator has seen to it.
+    /// An operator acknowledged the latched faults.
     pub fn acknowledge(&mut self) {
         self.latch = self.latch.cleared();
         self.xid_history.acknowledge();
     }
 }
 
-/// Judges. `prev` is the report before this one; `memory` what it left.
+/// Evaluates every check. `prev` is the report before this one; `memory` what it left.
 pub fn evaluate(
     prev: Option<&ReadyReport>,
     mut memory: EvaluationState,
@@ -213,7 +213,7 @@ fn downgrade_to_warning(check: &mut Check) {
     }
 }
 
-/// Only what is about card and host: for a look without a service, which has neither engine nor slots.
+/// Whether a check is about card or host: without a running service there is neither engine nor slots.
 pub fn is_host_check(check: &Check) -> bool {
     !matches!(
         check.name.as_str(),

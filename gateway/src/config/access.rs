@@ -39,7 +39,7 @@ fn read_tokens(
     let several = tokens(settings, "GATEWAY_BEARER_TOKENS", &parse_list);
     let tokens = merge(&single?, several?);
     if auth_required != Some(true) {
-        // Where nobody is asked for a token, everybody sees everything.
+        // Without authentication everybody sees everything.
         return Some(tokens.into_iter().map(Arc::new).collect());
     }
     if tokens.is_empty() {
@@ -63,14 +63,14 @@ fn tokens(settings: &mut Settings, name: &str, read: &dyn Fn(&str) -> ParsedToke
     }
 }
 
-/// Where a value may come from, and the value of a name there.
+/// A source of values, by name, and its value of a variable.
 pub(super) type TokenSource<'a> = (String, &'a dyn Fn(&str) -> Option<String>);
 
-/// Why a text is no token.
+/// Why a text is not a token.
 type TokenCheck<'a> = &'a dyn Fn(&str) -> Result<(), Cow<'static, str>>;
 
-/// A token that is none (blank, or one that no header can carry), in a place that another place overrules, is a forgotten
-/// one all the same.
+/// An invalid token (blank, or one that no header can carry) is reported even where another source overrides it: somebody
+/// forgot it there.
 pub(super) fn invalid_tokens(sources: &[TokenSource<'_>]) -> Vec<Problem> {
     let one = |text: &str| Secret::token(text).map(drop).map_err(Cow::from);
     let settings: [(&str, TokenCheck<'_>); 3] = [

@@ -1,4 +1,4 @@
-//! The images route: who makes the pictures, and what holds where nobody does.
+//! The images route: which backend makes images, and what applies without one.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{
 /// How many placeholders are made at once where the class is not configured.
 const MOCK_CONCURRENCY: usize = 2;
 
-/// Who makes the pictures.
+/// What makes the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageEngine {
     /// The backend of the images class.
@@ -28,7 +28,7 @@ impl ImageEngine {
         [Self::Backend, Self::Mock].into_iter().find(|engine| engine.as_str() == text)
     }
 
-    /// The word in the configuration and in the status.
+    /// Its name in the configuration and in the status.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Backend => "http_openai_images",
@@ -48,7 +48,7 @@ pub(super) fn read(settings: &mut Settings, backends: Option<&BackendsFile>) -> 
     images
 }
 
-/// Whether the class makes pictures, for the status too.
+/// A warning if no backend makes images; for the status, too.
 pub(crate) fn no_images_warning(config: &Config) -> Option<String> {
     let class = &config.images.class;
     if config.backends.for_images(class).is_some() {
@@ -67,8 +67,7 @@ pub(crate) fn no_images_warning(config: &Config) -> Option<String> {
     ))
 }
 
-/// A class that nobody chose, or that is there and off, is none: there are no pictures then. One that somebody named must be
-/// there.
+/// A default or disabled class may be absent: image requests are refused then. A class that was named must exist.
 fn check_image_class(settings: &mut Settings, file: &BackendsFile, class: &str) {
     let chosen = ["IMAGES_BACKEND_CLASS", "IMAGES_HTTP_BASE_URL"]
         .iter()
@@ -85,7 +84,7 @@ fn check_image_class(settings: &mut Settings, file: &BackendsFile, class: &str) 
     }
 }
 
-/// What placeholders count as, where no backend makes pictures under the name of their class.
+/// The backend that placeholders count under, where no backend makes images under that class.
 pub(super) fn mock(images: &ImagesConfig, file: &BackendsFile) -> Option<Backend> {
     let able = |backend: &Arc<Backend>| backend.limits.contains_key(&Capability::Images);
     if images.engine == ImageEngine::Backend || file.backends.find(&images.class).is_some_and(able) {

@@ -185,7 +185,7 @@ service::settings! {
             ).with_default(PRIVATE_RANGES).value_name("CIDRS").default_help("loopback, private, 100.64/10");
         }
     } with {
-        /// Those that clients send; none where nobody is asked for one.
+        /// The clients' tokens; empty without authentication.
         tokens: Vec<Arc<Token>>,
         /// The host names and origins that are ours.
         guard: Guard,
@@ -214,7 +214,7 @@ service::settings! {
         }
     }
 
-    /// How backends' certificates are judged, and what we show them.
+    /// How backends' certificates are verified, and our client certificate.
     #[derive(Debug, Clone)]
     #[expect(missing_docs, reason = "the help of a row says what its field is")]
     pub struct OutboundTls {
@@ -282,11 +282,11 @@ service::settings! {
     }
 }
 
-/// Keys whose blank value says something: nobody may come, or a token was forgotten.
+/// Keys whose blank value counts: nobody has access, or a token was forgotten.
 pub(super) const BLANK_IS_SIGNIFICANT: &[&str] =
     &["UI_IP_ALLOWLIST", "GATEWAY_BEARER_TOKEN", "GATEWAY_BEARER_TOKENS", "GATEWAY_LEGACY_BEARER_TOKEN"];
 
-/// The key of ours that a name most likely meant.
+/// The key that a misspelled name is likely to stand for.
 pub(super) fn nearest_key(name: &str) -> Option<&'static str> {
     nearest_variable(name, KEYS.iter().map(|key| key.env))
 }

@@ -1,5 +1,5 @@
-//! Settings that name PEM files: the listener's certificate, and what backends are judged by and shown. What is wrong with a
-//! file is told in our own message and never quoted.
+//! Settings that name PEM files: the listener's certificate, and the authorities and client certificate for backends. Messages
+//! never quote a file.
 
 use std::path::Path;
 
@@ -45,7 +45,7 @@ fn check_path(path: &str) -> Result<(), String> {
     }
 }
 
-/// What the listener speaks.
+/// What the listener speaks. Every fault is a problem of its setting.
 pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
     let on = settings.required("GATEWAY_TLS", "on or off", boolean)?;
     // Without TLS, too: the effective configuration shows them.

@@ -15,7 +15,7 @@ const EXPECTED: &str = r#"expected a JSON object such as {"name": {"backend": "l
 /// What the configuration says of routing.
 #[derive(Debug, Clone, Default)]
 pub struct RoutingConfig {
-    /// What callers may give as `model`, and what it means.
+    /// What clients may give as `model`, and what it means.
     pub aliases: BTreeMap<String, ModelAlias>,
     /// The class for requests that nothing else leads anywhere.
     pub default: Option<String>,
@@ -100,7 +100,7 @@ impl RoutingParser<'_> {
             return None;
         };
         if name.trim().is_empty() {
-            self.report("(a name)", "expected the name that callers give as model");
+            self.report("(a name)", "expected the name that clients give as model");
         }
         let (backend, model) = (text(entry, "backend"), text(entry, "model"));
         if model.is_none() {
@@ -144,7 +144,7 @@ impl RoutingParser<'_> {
     }
 
     fn resolve(&self, name: &str) -> BackendLookup {
-        // What is wrong with the backends is told anyway.
+        // Problems with the backends are reported elsewhere.
         let Some(file) = self.file else { return BackendLookup::Unconfigured };
         match file.backends.resolve(name) {
             Some(backend) => BackendLookup::Class(backend.class.clone()),

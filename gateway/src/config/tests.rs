@@ -43,7 +43,7 @@ fn the_existing_files_are_read_as_they_are() {
     assert!(config.access.tokens[0].secret.matches("fixture-ab$cd"));
     assert_eq!(config.max_request_bytes, 16 << 20);
     assert_eq!(config.images.model.as_deref(), Some("sd-xl-base-1.0"));
-    assert_eq!(config.images.max_pixels, 4_194_304, "a misspelt key changes nothing");
+    assert_eq!(config.images.max_pixels, 4_194_304, "a misspelled key changes nothing");
     let days = Duration::from_hours(90 * 24);
     assert_eq!(config.retention, Retention { max_age: Some(days), max_bytes: None });
     assert_eq!(config.public_base_url.as_deref(), Some("https://ai2.local:8800"));

@@ -102,26 +102,26 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The values of all keys as typed, and the problems found while reading them.
+/// The values of all keys as given, and the problems found while reading them.
 #[derive(Debug)]
 pub struct Settings {
     keys: &'static [SettingSpec],
     values: BTreeMap<&'static str, (String, SettingSource)>,
-    /// What the file says otherwise than what counts.
+    /// Values of the file that another source overrides.
     overridden: BTreeMap<&'static str, (String, SettingSource)>,
     /// What is wrong so far.
     pub problems: Vec<Problem>,
 }
 
 impl Settings {
-    /// Takes each key from the first place that has it. `file` maps a key to its value and place.
+    /// Takes each key from the first source that has it. `file` maps a key to its value and source.
     pub fn resolve(
         keys: &'static [SettingSpec],
         flags: &ArgMatches,
         environment: &dyn Fn(&str) -> Option<String>,
         file: &dyn Fn(&SettingSpec) -> Option<(String, SettingSource)>,
     ) -> Self {
-        let (mut values, mut overruled) = (BTreeMap::new(), BTreeMap::new());
+        let (mut values, mut overridden) = (BTreeMap::new(), BTreeMap::new());
         for key in keys {
             let flag = flags.try_get_one::<String>(key.name).ok().flatten();
             let given = flag
@@ -132,14 +132,14 @@ impl Settings {
                 && matches!(other.1, SettingSource::File(_))
                 && given.trim() != other.0.trim()
             {
-                overruled.insert(key.name, other.clone());
+                overridden.insert(key.name, other.clone());
             }
             let default = || key.default.map(|value| (value.to_owned(), SettingSource::Default));
             if let Some(value) = given.or(in_file).or_else(default) {
                 values.insert(key.name, value);
             }
         }
-        Self { keys, values, overridden: overruled, problems: Vec::new() }
+        Self { keys, values, overridden, problems: Vec::new() }
     }
 
     /// The value as typed.
@@ -194,7 +194,7 @@ impl Settings {
         self.problems.push(Problem::new(self.source(name), name, expected));
     }
 
-    /// What stands in the file without effect, since a flag or a variable says otherwise: a line each.
+    /// A line for each value of the file that a flag or a variable overrides.
     pub fn overridden(&self) -> Vec<String> {
         let line = |key: &SettingSpec| {
             let (value, file) = self.overridden.get(key.name)?;

@@ -14,7 +14,7 @@ use crate::{
     readiness::WarmUp,
 };
 
-/// A cancelled job that the engine has not let go of for this long gates.
+/// A cancel that the engine has not confirmed for this long gates.
 const CANCEL_TIMEOUT: Duration = Duration::from_mins(1);
 const MIB: u64 = 1 << 20;
 /// Models and presets that a message names.
@@ -221,7 +221,7 @@ fn with_graph_faults(check: Check, faults: &[String]) -> Check {
     check.with_status(CheckStatus::Warn, message + &before)
 }
 
-/// Informs: a busy sidecar is ready and answers 429. Gates only while the engine does not let go of a cancelled job.
+/// Informs: a busy sidecar is ready and answers 429. Gates only while the engine does not confirm a cancel.
 pub(super) fn slots(inputs: &EvaluationInputs<'_>) -> Check {
     let observed = format!("{} of {} taken", inputs.inflight, inputs.slot_limit);
     let check = Check::pass("slots", observed, "any; cancelled jobs end");

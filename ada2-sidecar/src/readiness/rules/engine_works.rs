@@ -1,4 +1,4 @@
-//! What the last pictures proved of the engine. Warns and never gates: the next picture may prove the contrary, and it
+//! What the last images proved of the engine. Warns and never gates: the next image may prove the contrary, and it
 //! cannot be made where work is refused.
 
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const SLOW_FACTOR: u32 = 4;
 const MIN_SLOW_STEP: Duration = Duration::from_millis(50);
 /// An engine that starts, or moves its models, holds no memory for a moment.
 const DELAYS: Delays = Delays { rise: Duration::from_secs(5), fall: Duration::ZERO };
-/// A list of processes from so long after a picture's end still tells of it. Shorter than what must last: an engine that lets
+/// A list of processes from this long after an image's end still counts for it. Shorter than what must last: an engine that lets
 /// go of the card at the end of a job is no cause for alarm.
 const RECENT_SUCCESS: Duration = Duration::from_secs(3);
 /// Less is no engine with a model.
@@ -59,10 +59,10 @@ impl EngineUsage {
                 now
             }
         };
-        // The builtin engine paints on the CPU, and is meant to.
+        // The builtin engine runs on the CPU by design.
         let Some(reading) = reading.filter(|_| rules.engine_url.is_some()) else { return };
         let Some(processes) = reading.processes.as_deref().filter(|_| reading.engine_unit_active) else {
-            // Whose memory it is cannot be told: what was seen before stands.
+            // Whose memory it is is unknown: keep the previous state.
             return;
         };
         // Where the card has no memory of its own, being listed is all that there is to see.
@@ -77,7 +77,7 @@ impl EngineUsage {
         let outside_process = find_outside_process(processes, &rules.engine_unit);
         let (on_cpu, outside) = (idle && outside_process.is_none(), idle && outside_process.is_some());
         self.no_vram = self.no_vram.update(on_cpu, holds || outside, DELAYS, now);
-        // A container that lets go of the card at once when the picture is finished is still one.
+        // A container that releases the card as soon as the image is finished is still one.
         self.outside_unit = self.outside_unit.update(outside, holds, DELAYS, now);
         self.outside_process = outside_process.cloned().or(self.outside_process.take());
         let on_other_gpu = !holds && !reading.other_gpus.is_empty();
@@ -85,7 +85,7 @@ impl EngineUsage {
     }
 }
 
-/// When the engine began to paint what it is painting now, or was until a moment ago. It may let go of the card at any other
+/// When the engine began the job that runs now, or ran until a moment ago. It may release the card at any other
 /// time.
 fn generating_since(history: &JobHistorySnapshot, now: Instant) -> Option<Instant> {
     let is_fresh = |at: Instant| now.saturating_duration_since(at) < RECENT_SUCCESS;
@@ -149,7 +149,7 @@ pub(super) fn check(
     }
 }
 
-/// Why the engine does not work where it should: observed, and in words.
+/// Why the engine does not run where it should: the observed value and the message.
 fn misplaced_engine(
     usage: &EngineUsage,
     reading: Option<&GpuReading>,

@@ -1,4 +1,4 @@
-//! The host: room for pictures, memory for models.
+//! The host: disk space for images, memory for models.
 
 use std::{
     io::ErrorKind,
@@ -77,9 +77,10 @@ fn disk(
                 "set --engine-output-dir to the directory of the engine's images",
             );
         }
-        Some(OutputDisk::NotFound(folder)) => {
-            let hint = sandbox::access_hint(folder, ErrorKind::NotFound).unwrap_or_default();
-            let message = format!("--engine-output-dir {} cannot be seen from here{hint}", folder.display());
+        Some(OutputDisk::NotFound(directory)) => {
+            let hint = sandbox::access_hint(directory, ErrorKind::NotFound).unwrap_or_default();
+            let message =
+                format!("--engine-output-dir {} cannot be seen from here{hint}", directory.display());
             return check("not seen".to_owned()).with_status(CheckStatus::Unknown, message);
         }
         Some(OutputDisk::Found { mount, available, .. }) => (mount.display(), *available),

@@ -41,7 +41,7 @@ pub(super) fn findings(examined: &ConfigReport, hidden: Option<&str>) -> Vec<Fin
     if let (Some(_), true) = (&examined.config, findings.is_empty()) {
         findings.push(Finding::ok(name, read(examined)));
     }
-    findings.extend(misspelt(examined));
+    findings.extend(misspelled(examined));
     findings.extend(without_effect(examined));
     if let Some(config) = &examined.config {
         findings.push(tokens(config, examined.warnings.owners.first()));
@@ -92,8 +92,8 @@ fn read(examined: &ConfigReport) -> String {
         .join("; ")
 }
 
-fn misspelt(examined: &ConfigReport) -> Vec<Finding> {
-    examined.misspelt.iter().chain(&examined.misspelt_backends).map(spelling).collect()
+fn misspelled(examined: &ConfigReport) -> Vec<Finding> {
+    examined.misspelled.iter().chain(&examined.misspelled_backends).map(spelling).collect()
 }
 
 fn without_effect(examined: &ConfigReport) -> Vec<Finding> {
@@ -106,7 +106,7 @@ fn without_effect(examined: &ConfigReport) -> Vec<Finding> {
 fn routing(examined: &ConfigReport) -> Vec<Finding> {
     let notes = &examined.warnings;
     let is_told =
-        |note: &&String| !examined.misspelt_backends.iter().any(|problem| problem.to_string() == **note);
+        |note: &&String| !examined.misspelled_backends.iter().any(|problem| problem.to_string() == **note);
     let of_file = notes.backends.iter().filter(is_told).filter(|note| note.contains("legacy_mapping"));
     let message = |note: &String| {
         Finding::warn("routing", redact(note), "name a class that is configured, or remove the name")

@@ -24,7 +24,7 @@ pub struct SettingSpec {
     pub structured: bool,
     /// Whether it cannot change while the service runs.
     pub requires_restart: bool,
-    /// Whether it is an address, which is never shown with user name, password or query.
+    /// Whether it is a URL, which is never shown with user name, password or query.
     pub is_url: bool,
     /// The flag, where it is not made from the key.
     pub long: Option<&'static str>,
@@ -34,13 +34,13 @@ pub struct SettingSpec {
     pub deprecation: Option<Deprecation>,
     /// A list setting and the entry in it that this setting must not stand beside.
     pub conflict: Option<(&'static str, &'static str)>,
-    /// The heading of the help that it stands under: what a reader wants to do.
+    /// Its heading in the help: what a reader wants to do.
     pub group: &'static str,
     /// Whether it is one of the few that people set, which the short help shows.
     pub common: bool,
     /// What a value is called in the help, such as `SIZE`.
     pub value_name: &'static str,
-    /// How the default reads in the help, where the value itself would not tell or there is none.
+    /// How the default reads in the help, where the value itself is unclear or there is none.
     pub default_help: Option<&'static str>,
     /// What it means, for `--help`.
     pub help: &'static str,
@@ -125,7 +125,7 @@ impl SettingSpec {
         self
     }
 
-    /// An address, which people put passwords into.
+    /// A URL, which may contain a password.
     #[must_use]
     pub const fn url(mut self) -> Self {
         self.is_url = true;

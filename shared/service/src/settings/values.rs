@@ -1,4 +1,4 @@
-//! What people write as a value, and the names that they may have meant.
+//! Parsers of common values, and suggestions for misspelled names.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ pub fn unknown_key<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Stri
         .map_or_else(|| "unknown key".to_owned(), |known| format!("unknown key; did you mean {known:?}?"))
 }
 
-/// The known name that is most likely meant, if any is likely. Capitals and dashes for underscores are no difference.
+/// The known name that is likely meant, if any. Case, and dashes for underscores, make no difference.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let folded = |name: &str| name.to_ascii_lowercase().replace('-', "_");
     let name = folded(name);
@@ -19,7 +19,7 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, known)| known)
 }
 
-/// The variable of ours that a name most likely meant. Strict: where others' names stand, too, a false guess is only noise.
+/// The variable that a name is likely to stand for. Strict: among other programs' names a false guess is noise.
 pub fn nearest_variable<'a>(name: &str, ours: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_ascii_uppercase().replace('-', "_");
     ours.map(|ours| (strsim::damerau_levenshtein(&name, ours), ours))
@@ -28,7 +28,7 @@ pub fn nearest_variable<'a>(name: &str, ours: impl Iterator<Item = &'a str>) -> 
         .map(|(_, ours)| ours)
 }
 
-/// The known names that are nearest, however far that is; the nearest first.
+/// The nearest known names, however far away; the nearest first.
 pub fn nearest_n<'a>(name: &str, known: impl Iterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
     let mut all: Vec<_> = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).collect();
     all.sort_unstable();
