@@ -34,7 +34,6 @@ service::settings! {
     /// The value of each setting that stands for itself. Sizes are in bytes.
     #[derive(Debug)]
     #[expect(missing_docs, reason = "the help of a row says what its field is")]
-    #[expect(clippy::struct_excessive_bools, reason = "settings that are independent of each other")]
     pub struct SettingValues {
         "Make it reachable" {
             pub listen: Vec<SocketAddr> = LISTEN =>

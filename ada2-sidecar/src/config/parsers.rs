@@ -24,6 +24,7 @@ pub(super) fn gates(text: &str) -> Option<bool> {
     either(text, "degraded", "not_ready")
 }
 
+#[expect(clippy::option_option, reason = "not a value, or the value that there is none")]
 pub(super) fn any_or_boolean(text: &str) -> Option<Option<bool>> {
     if text == "any" { Some(None) } else { boolean(text).map(Some) }
 }

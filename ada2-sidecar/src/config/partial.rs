@@ -44,7 +44,7 @@ pub fn read_listen_settings(
 ) -> Result<ListenSettings, Vec<Problem>> {
     let mut settings = gather(flags, environment);
     let unread = std::mem::take(&mut settings.problems);
-    match settings.read("listen", parsers::LISTEN) {
+    match settings.read("listen", &parsers::LISTEN) {
         Some(addresses) => {
             Ok(ListenSettings { addresses, source: settings.source("listen"), file_problems: unread })
         }

@@ -52,6 +52,7 @@ pub(super) fn positive<T: FromStr + Default + PartialOrd>(text: &str) -> Option<
 }
 
 /// A limit in days; 0 is none.
+#[expect(clippy::option_option, reason = "not a value, or the value that there is none")]
 pub(super) fn limit_days(text: &str) -> Option<Option<Duration>> {
     let days: f64 = text.trim().parse().ok()?;
     let age = || Duration::from_secs_f64(days * 86_400.0);

@@ -57,13 +57,15 @@ impl<T> FieldValue<T> for Option<T> {
 
 impl Settings {
     /// The value of a setting. `None` means a problem, which is noted.
-    pub fn read<T, F: FieldValue<T>>(&mut self, name: &str, parser: Parser<T>) -> Option<F> {
+    pub fn read<T, F: FieldValue<T>>(&mut self, name: &str, parser: &Parser<T>) -> Option<F> {
         let given = match parser.kind {
             ParserKind::Expecting(expected, parse) => self.optional(name, expected, parse)?,
             ParserKind::Explaining(parse) => match self.raw(name).map(parse).transpose() {
                 Ok(given) => given,
                 Err(messages) => {
-                    messages.into_iter().for_each(|message| self.add_problem(name, message));
+                    for message in messages {
+                        self.add_problem(name, message);
+                    }
                     return None;
                 }
             },
@@ -143,7 +145,7 @@ macro_rules! settings {
                 ) -> Option<Self> {
                     $($($(let $field = {
                         const SPEC: $crate::settings::SettingSpec = $spec;
-                        settings.read(SPEC.name, $parser)
+                        settings.read(SPEC.name, &$parser)
                     };)?)*)*
                     Some(Self { $($($($field: $field?,)?)*)* $($($made: $made?,)*)? })
                 }
