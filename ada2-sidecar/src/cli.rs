@@ -13,7 +13,7 @@ pub const PROGRAM: Program = Program {
     about: "GPU-aware front end of InvokeAI or ComfyUI: live readiness and the OpenAI Images API",
     description: &[
         "ada2-sidecar runs on the host with the GPU, in front of InvokeAI or ComfyUI. It reads the GPU through NVML and \
-         asks the engine, and tells in /healthz, /readyz, /gpu and /metrics whether work can be done, and why not. It \
+         asks the engine, and reports in /healthz, /readyz, /gpu and /metrics whether it can serve, and why not. It \
          serves the OpenAI Images API (/v1/images/generations, /v1/images/edits, /v1/models) through the engine's own \
          API, and passes every other request, WebSockets included, to the engine.",
         "If a client disconnects, its job is cancelled in the engine. Requests are refused at once, and never queued, \
@@ -39,8 +39,8 @@ pub const PROGRAM: Program = Program {
     ],
     environment: &[
         ("ADA2_CONFIG", "The YAML file of settings; --config wins"),
-        ("STATE_DIRECTORY", "The state folder, set by systemd; wins over state_dir"),
-        ("RUNTIME_DIRECTORY", "The folder of the administration socket, set by systemd"),
+        ("STATE_DIRECTORY", "The state directory, set by systemd; wins over state_dir"),
+        ("RUNTIME_DIRECTORY", "The directory of the administration socket, set by systemd"),
         ("CREDENTIALS_DIRECTORY", "Set by systemd; a credential named token is read as the token"),
     ],
     see_also: &[
@@ -114,13 +114,13 @@ fn check_config() -> Command {
     Command::new("check-config")
         .about("Check the configuration and print it")
         .arg(flag("live", "Also check every workflow and model against the running engine"))
-        .after_help("Exits with 0, or with 78 and every problem on a line of its own.")
+        .after_help("Exits with 0; if the configuration is broken, with 78 and each problem on its own line.")
 }
 
 fn move_in() -> Command {
     let wait = Arg::new("wait").long("wait").value_name("SECONDS").default_value("60");
     Command::new("move-in")
-        .about("Take nginx's place on the port; if anything fails, everything is as before")
+        .about("Take nginx's place on the port; if a step fails, everything is undone")
         .arg(flag("yes", "Ask nothing; without --allow-from, private addresses have access"))
         .arg(
             wait.value_parser(clap::value_parser!(u64).range(1..=3600))

@@ -159,8 +159,7 @@ pub async fn serve(
     let (readiness, evaluation) = start_readiness(&live, gpu, host, &engine_state, &jobs, &lifecycle);
     let config = live.config.load();
     let engine_url = config.engine_url.as_ref();
-    let passthrough =
-        engine_url.map(|url| PassThrough::new(url, config.access.max_upload, lifecycle.clone()));
+    let passthrough = engine_url.map(|url| PassThrough::new(url, config.max_upload, lifecycle.clone()));
     let app = App::new(config, jobs, engine_state, readiness.clone(), metrics);
     let router = Reloadable::new(RequestRouter::new(app, passthrough.map(Arc::new)));
     let serving = CancellationToken::new();
@@ -223,10 +222,10 @@ fn log_startup(listeners: &[TcpListener], config: &Config) {
         .collect();
     let private: Option<Vec<ipnet::IpNet>> =
         service::settings::list(PRIVATE_RANGES, |range| range.parse().ok());
-    let allowed = if Some(&config.access.allow_from) == private.as_ref() {
+    let allowed = if Some(&config.allow_from) == private.as_ref() {
         "loopback, private and 100.64/10 addresses".to_owned()
     } else {
-        config.access.allow_from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        config.allow_from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
     info!(
         version = version::WITH_COMMIT,
@@ -234,7 +233,7 @@ fn log_startup(listeners: &[TcpListener], config: &Config) {
         engine = config.engine.name(),
         url = config.engine_url.as_ref().map(service::secret::redact_url),
         gpu = if config.gpu_required { "required" } else { "optional" },
-        token = if config.access.token.is_some() { "required on /v1" } else { "none" },
+        token = if config.token.is_some() { "required on /v1" } else { "none" },
         "listening; clients from these addresses may run workflows on this machine: {allowed}"
     );
 }

@@ -14,7 +14,7 @@ use crate::app::App;
 
 /// Lets pages at allowed origins read every response of ours, errors included.
 pub(crate) async fn cors(State(app): State<App>, request: Request, next: Next) -> Response {
-    let cors = Cors::for_request(&app.config.access.guard, request.headers());
+    let cors = Cors::for_request(&app.config.guard, request.headers());
     let mut response = next.run(request).await;
     cors.apply(response.headers_mut());
     response

@@ -1,5 +1,5 @@
-//! Readiness: judged twice a second and at every change, published for everybody to read. No request ever waits for
-//! a driver or an engine to learn it.
+//! Readiness: evaluated twice a second and at every change, and published. No request waits for a driver or an engine to
+//! learn it.
 
 mod alarm;
 pub mod latch;
@@ -32,9 +32,9 @@ pub(crate) use trigger::EvaluationTrigger;
 pub use warm_up::WarmUp;
 pub(crate) use xid::description as xid_meaning;
 
-/// Without a change, how often: ages grow even when nothing happens.
+/// How often without a change: ages grow even when nothing happens.
 const TICK: Duration = Duration::from_millis(500);
-/// A driver or a disk that takes longer for its first look may be hanging: the service begins without it.
+/// A driver or a disk that takes longer for its first reading may be hanging: the service starts without it.
 const FIRST_READINGS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The verdict in force, ready to be sent.
@@ -44,9 +44,9 @@ pub struct ReadinessSnapshot {
     pub report: ReadyReport,
     /// The same as JSON.
     pub json: Bytes,
-    /// The look at the card that it is about.
+    /// The sample of the card that it is about.
     pub gpu_sample: Option<Arc<GpuSample>>,
-    /// Card, engine and host were each looked at before it.
+    /// Whether card, engine and host had each been read.
     is_complete: bool,
 }
 
@@ -57,7 +57,7 @@ impl ReadinessSnapshot {
     }
 }
 
-/// Everything that is looked at.
+/// Everything that is evaluated.
 #[derive(Debug)]
 pub(crate) struct ReadinessSources {
     pub(crate) gpu: watch::Receiver<Option<Arc<GpuSample>>>,
@@ -68,7 +68,7 @@ pub(crate) struct ReadinessSources {
     pub(crate) jobs: Jobs,
 }
 
-/// Starts judging. What is latched is kept in `files`, where there is a state directory.
+/// Starts the evaluation. Latched errors are kept in `files`, if there is a state directory.
 pub(crate) fn start(
     rules: Reloadable<Rules>,
     mut sources: ReadinessSources,
@@ -89,7 +89,7 @@ pub(crate) fn start(
     lifecycle.spawn_worker("readiness", async move {
         let _asks = ack_tx;
         let mut tick = tokio::time::interval(TICK);
-        // Whoever is gone (the warm-up, where nobody wants one) would be told as changed for ever.
+        // A source that is gone (the warm-up, if it is off) would report a change for ever.
         let (mut gpu_open, mut host_open, mut engine_open, mut warm_up_open) = (true, true, true, true);
         let mut draining_seen = false;
         loop {
@@ -108,7 +108,7 @@ pub(crate) fn start(
                 }
                 () = draining.cancelled(), if !draining_seen => draining_seen = true,
             }
-            // Before judging: the verdict is made of no less than this.
+            // Before the evaluation, which uses no less than this.
             let is_complete = (sources.gpu.borrow().is_some() || !gpu_open)
                 && (sources.host.borrow().is_some() || !host_open)
                 && (sources.engine.borrow().has_been_polled() || !engine_open);
@@ -131,34 +131,31 @@ pub(crate) fn start(
     (receiver, trigger)
 }
 
-/// Returns once card, engine and host were each looked at and judged. Should one of them hang, after 5 s.
+/// Returns once card, engine and host have each been read and evaluated; if one of them hangs, after 5 s.
 pub(crate) async fn wait_for_first_readings(mut published: watch::Receiver<Arc<ReadinessSnapshot>>) {
     let complete = published.wait_for(|published| published.is_complete);
     let in_time = tokio::time::timeout(FIRST_READINGS_TIMEOUT, complete).await.is_ok();
     if !in_time {
         let failing = published.borrow().report.failing_message();
-        warn!(
-            failing,
-            "not everything was looked at within {FIRST_READINGS_TIMEOUT:?}; serving all the same"
-        );
+        warn!(failing, "not every first reading arrived within {FIRST_READINGS_TIMEOUT:?}; serving anyway");
     }
 }
 
-/// What an earlier process of ours latched in this boot.
+/// What an earlier process of this service latched in this boot.
 fn load_latch(store: Option<&LatchStore>) -> Latch {
     let boot = latch::store::boot_id();
     match store.map(LatchStore::load) {
         Some(Ok(Some(latch))) => latch.for_boot(&boot),
         Some(Ok(None)) | None => Latch::new(&boot),
         Some(Err(error)) => {
-            error!(%error, "what was latched before is lost");
+            error!(%error, "cannot read the errors latched by earlier runs; starting without them");
             Latch::new(&boot)
         }
     }
 }
 
-/// Writes what is latched when it changes, and looks whether an operator acknowledges it. Beside the judge, because a
-/// disk can hang.
+/// Writes the latch when it changes, and checks whether an operator acknowledged it. A task of its own, because a disk
+/// can hang.
 async fn persist_latch(store: LatchStore, mut latch: watch::Receiver<Latch>, ack_tx: mpsc::Sender<()>) {
     let mut tick = tokio::time::interval(TICK);
     let mut written = None;
@@ -169,7 +166,7 @@ async fn persist_latch(store: LatchStore, mut latch: watch::Receiver<Latch>, ack
         }
         let ack_requested = blocking(&store, |files| Ok(files.is_ack_requested())).await.unwrap_or(false);
         if ack_requested && ack_tx.send(()).await.is_ok() {
-            // The judge clears before it publishes the next verdict.
+            // The evaluation clears the latch before it publishes the next verdict.
             let _ = tokio::time::timeout(TICK, latch.changed()).await;
         }
         let now = latch.borrow_and_update().clone();
@@ -177,7 +174,7 @@ async fn persist_latch(store: LatchStore, mut latch: watch::Receiver<Latch>, ack
             let value = now.clone();
             match blocking(&store, move |files| files.save(&value)).await {
                 Ok(()) => written = Some(now),
-                Err(error) => warn!(%error, "what is latched cannot be kept; trying again"),
+                Err(error) => warn!(%error, "cannot save the latched errors; retrying"),
             }
         }
         if ack_requested && let Err(error) = blocking(&store, |files| files.clear_ack_request()).await {
@@ -256,6 +253,7 @@ mod tests {
         engine::{Engine, EngineError},
         gpu::GpuState,
         metrics::Metrics,
+        reload::readiness_rules,
     };
 
     /// The ends at which looks are published.
@@ -275,7 +273,7 @@ mod tests {
         let (graphs, warm_up) = (watch::channel(GraphErrors::default()).1, watch::channel(WarmUp::Off).1);
         let sources = ReadinessSources { gpu: gpus, host: hosts, engine: engines, graphs, warm_up, jobs };
         let (published, rejudge) =
-            start(Reloadable::new(Rules::from_config(&config)), sources, None, &lifecycle);
+            start(Reloadable::new(readiness_rules(&config)), sources, None, &lifecycle);
         (Ends { gpu, host, engine }, published, rejudge, lifecycle)
     }
 

@@ -13,13 +13,43 @@ use service::{
 use crate::{
     config::{Config, LoadedConfig},
     graph_validation,
-    readiness::{EvaluationTrigger, rules::Rules},
+    readiness::{
+        EvaluationTrigger,
+        rules::{CardRules, HostRules, Rules},
+    },
     router::RequestRouter,
     systemd,
 };
 
 /// Reads the configuration again.
 pub type ConfigSource = service::reload::ConfigLoader<LoadedConfig>;
+
+/// The rules of readiness, as configured.
+pub(crate) fn readiness_rules(config: &Config) -> Rules {
+    Rules {
+        gpu_required: config.gpu_required,
+        min_free_vram: config.min_free_vram,
+        engine_unit: config.engine_unit.clone(),
+        engine: config.engine.name(),
+        engine_url: config.engine_url.as_ref().map(service::secret::redact_url),
+        default_model: config.default_model.clone(),
+        presets: config.presets.clone(),
+        models: config.models.clone(),
+        warn_only: config.warn_only.clone(),
+        card: CardRules {
+            ecc_mode: config.ecc_mode,
+            old_ecc_errors_gate: config.ecc_errors_gate,
+            remap_pending_gates: config.row_remap_pending_gates,
+            remap_failure_gates: config.row_remap_failure_gates,
+        },
+        host: HostRules {
+            min_free_disk: config.min_free_disk,
+            min_free_memory: config.min_free_memory,
+            max_swap_used: config.max_swap_used,
+            max_engine_memory: config.max_engine_memory,
+        },
+    }
+}
 
 /// The parts of the configuration that workers outside the router use.
 #[derive(Debug)]
@@ -31,13 +61,13 @@ pub(crate) struct LiveConfig {
 
 impl LiveConfig {
     pub(crate) fn new(config: Config, slots: Arc<Slots>) -> Self {
-        let rules = Reloadable::new(Rules::from_config(&config));
+        let rules = Reloadable::new(readiness_rules(&config));
         Self { config: Reloadable::new(Arc::new(config)), rules, slots }
     }
 
     fn apply(&self, config: Arc<Config>) {
         self.slots.set_limit(config.max_inflight);
-        self.rules.replace(Rules::from_config(&config));
+        self.rules.replace(readiness_rules(&config));
         self.config.replace(config);
     }
 }

@@ -161,7 +161,7 @@ mod tests {
         host,
         jobs::Jobs,
         metrics::Metrics,
-        readiness::{self, ReadinessSources, WarmUp, rules::Rules},
+        readiness::{self, ReadinessSources, WarmUp},
     };
 
     fn app() -> App {
@@ -190,8 +190,12 @@ mod tests {
         let graphs = watch::channel(GraphErrors::default()).1;
         let sources =
             ReadinessSources { gpu, host, engine: state.clone(), graphs, warm_up, jobs: jobs.clone() };
-        let (published, _) =
-            readiness::start(Reloadable::new(Rules::from_config(&config)), sources, None, &lifecycle);
+        let (published, _) = readiness::start(
+            Reloadable::new(crate::reload::readiness_rules(&config)),
+            sources,
+            None,
+            &lifecycle,
+        );
         App::new(Arc::new(config), jobs, state, published, metrics)
     }
 

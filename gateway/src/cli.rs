@@ -17,8 +17,8 @@ pub const PROGRAM: Program = Program {
          requests go to one backend class, an ada2-sidecar; chat and embeddings go by model name.",
         "Every image is stored and served under /ui/images. The web page is at /ui, the state of all backends at \
          /v1/gateway/status.",
-        "Without a certificate of yours the gateway makes an authority of its own, once, and signs certificates with it; \
-         gateway ca tells how programs learn to trust it.",
+        "Without a certificate of your own, the gateway creates a local certificate authority once and signs its \
+         certificates with it; gateway ca shows how programs trust it.",
     ],
     keys: KEYS,
     config_arg,
@@ -44,7 +44,7 @@ pub const PROGRAM: Program = Program {
         ("/Library/LaunchDaemons/com.ai.gateway.plist", "The launchd job"),
     ],
     environment: &[
-        ("GATEWAY_BEARER_TOKEN, GATEWAY_BEARER_TOKENS", "The tokens; see \"Who may use it\""),
+        ("GATEWAY_BEARER_TOKEN, GATEWAY_BEARER_TOKENS", "The tokens; see \"Control access\""),
         ("NO_COLOR", "If set, status prints no colours"),
     ],
     see_also: &[
@@ -100,7 +100,7 @@ fn serve() -> Command {
 fn check_config() -> Command {
     Command::new("check-config")
         .about("Check the configuration and print it")
-        .after_help("Exits with 0, or with 78 and every problem on a line of its own.")
+        .after_help("Exits with 0; if the configuration is broken, with 78 and each problem on its own line.")
 }
 
 fn token() -> Command {
@@ -112,7 +112,7 @@ fn token() -> Command {
         .subcommand(
             Command::new("new")
                 .about("Create a token and print the line that configures it; changes nothing")
-                .arg(name.help("Who will hold it; the log and the images name it"))
+                .arg(name.help("Its holder's name, which appears in the log and with the images"))
                 .arg(flag("qr", "Also print a QR code, for a phone's camera")),
         )
 }
@@ -135,18 +135,18 @@ fn verify() -> Command {
     Command::new("verify")
         .about("Check a running gateway, a line for each check")
         .args(target())
-        .arg(flag("generate", "Also have one image made, fetched and hashed"))
-        .arg(flag("overload", "Also request one image more than there are slots, all at once"))
+        .arg(flag("generate", "Also request one image, fetch it and check its hash"))
+        .arg(flag("overload", "Also send one more image request than there are slots, all at once"))
         .after_help("Exits with 0 if every check passes, else 1.")
 }
 
 fn doctor() -> Command {
     Command::new("doctor")
-        .about("Show what is wrong on this host and behind it, and what fixes it")
+        .about("Show what is wrong on this host and its backends, and what fixes it")
         .args(target())
         .arg(flag("json", "Print JSON"))
-        .arg(flag("generate", "Also have one image made, fetched and hashed"))
-        .arg(flag("overload", "Also request one image more than there are slots, all at once"))
+        .arg(flag("generate", "Also request one image, fetch it and check its hash"))
+        .arg(flag("overload", "Also send one more image request than there are slots, all at once"))
         .after_help("Changes nothing. Exits with 0, or with 1 if something fails.")
 }
 

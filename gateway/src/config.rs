@@ -1,5 +1,5 @@
-//! The configuration: one table of settings, the env file, the backends' YAML. Read once, every problem at once;
-//! after that nothing validates again.
+//! The configuration: one table of settings, the env file, the backends' YAML. Read once, with every problem reported;
+//! nothing validates again after that.
 
 mod access;
 pub(crate) mod backends;
@@ -9,34 +9,34 @@ mod env_file;
 mod expand;
 pub(crate) mod images;
 pub mod keys;
+mod legacy_upstream;
 mod lints;
+mod parsers;
+mod pem_files;
 mod report;
 mod routing;
-mod sections;
 mod tokens;
 
 use std::{
     cell::RefCell,
     collections::BTreeSet,
-    net::SocketAddr,
+    net::IpAddr,
+    ops::Deref,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use clap::ArgMatches;
 use service::settings::{
-    EnvVars, Problem, RestartSettings, SettingSource, Settings, describe_read_error, duration,
-    without_consequential,
+    EnvVars, Problem, RestartSettings, SettingSource, Settings, describe_read_error, without_consequential,
 };
 
 pub use self::{
-    access::AccessConfig,
     backends::{Backend, Backends, Capability, ResponseFormat},
-    images::{ImageEngine, ImagesConfig},
-    keys::KEYS,
+    images::ImageEngine,
+    keys::{AccessConfig, ImagesConfig, KEYS, LogConfig, OutboundTls, ProbeRules, SettingValues},
+    legacy_upstream::LegacyUpstream,
     routing::{ModelAlias, RoutingConfig},
-    sections::{LegacyUpstream, LogConfig, OutboundTls, ProbeRules},
     tokens::{Token, is_name as is_token_name},
 };
 use self::{backends_file::BackendsFile, env_file::EnvFile, report::ConfigWarnings};
@@ -52,27 +52,21 @@ pub const ENV_FILE: &str = "/var/lib/gateway/app/.env";
 /// The backends' file beside the env file.
 const BACKENDS_FILE: &str = "backends_config.yaml";
 
-/// Everything that can be configured, checked.
+/// A valid configuration. The value of a setting that stands for itself is `config.<field>`, by [`SettingValues`].
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The values of the table.
+    pub values: SettingValues,
     /// Host and port to listen on.
     pub listen: (String, u16),
-    /// Where metrics are served without token, if anywhere.
-    pub metrics_listen: Option<SocketAddr>,
     /// What is spoken there.
     pub tls: Tls,
-    /// Who may come.
+    /// Who may use the gateway.
     pub access: AccessConfig,
-    /// Bytes of one request body.
-    pub max_request_bytes: usize,
     /// The images route.
     pub images: ImagesConfig,
-    /// Where pictures are kept.
-    pub store_dir: PathBuf,
-    /// How much of them.
+    /// How many images are kept.
     pub retention: Retention,
-    /// Makes picture addresses absolute; without a slash at the end.
-    pub public_base_url: Option<String>,
     /// When a backend counts as ready.
     pub health: ProbeRules,
     /// The backends.
@@ -83,14 +77,19 @@ pub struct Config {
     pub outbound: OutboundTls,
     /// Who gets every path that is not ours, if anybody.
     pub legacy: Option<LegacyUpstream>,
-    /// Where the local authority, its certificates and the backends' lists of models are kept.
-    pub data_dir: PathBuf,
     /// The log.
     pub log: LogConfig,
-    /// How long running requests may take to finish at shutdown.
-    pub shutdown_grace: Duration,
     /// What a reload must not change.
     pub fixed: RestartSettings,
+}
+
+/// Reads `config.data_dir` from the table without a second list of the same names.
+impl Deref for Config {
+    type Target = SettingValues;
+
+    fn deref(&self) -> &SettingValues {
+        &self.values
+    }
 }
 
 impl Config {
@@ -107,9 +106,9 @@ pub struct LoadedConfig {
     pub config: Config,
     /// The same as text, secrets redacted.
     pub effective: String,
-    /// What an operator should know: what was ignored, what looks misspelt.
+    /// What was ignored, and what looks misspelled.
     pub warnings: Vec<String>,
-    /// What is seen of the places that are written to. Who serves finds out by writing.
+    /// Whether the paths that are written to can be; `serve` finds out by writing.
     pub paths: writable_paths::PathReport,
 }
 
@@ -144,7 +143,7 @@ pub(crate) fn inspect(
         used.borrow_mut().insert(name.to_owned());
         environment(name).or_else(|| env.value(name))
     };
-    // What the env file would have set is unknown where it could not be read: the place of the backends' file, and theirs.
+    // An unreadable env file leaves the path of the backends' file unknown.
     let backends =
         if env.is_unreadable { None } else { read_backends(&settings, &env.path, &variable, &mut problems) };
     let mut composed = ConfigWarnings::default();
@@ -154,13 +153,13 @@ pub(crate) fn inspect(
         ("environment".to_owned(), environment),
         (env.path.display().to_string(), &|name| env.value(name)),
     ]);
-    // One that won is already among the problems, under the same key.
+    // The token in force is already among the problems, under the same key.
     let known: BTreeSet<_> = problems.iter().map(|problem| problem.key.clone()).collect();
     problems.extend(unusable.into_iter().filter(|problem| !known.contains(&problem.key)));
     let problems = without_consequential(problems, env.is_unreadable, lints::token_setting_for);
     let is_read = |name: &str| used.borrow().contains(name);
     let variables = EnvVars { names: variable_names, keys: KEYS, is_read: &is_read };
-    let misspelt = [lints::misspelt(&env, &used.borrow()), variables.misspelled()].concat();
+    let misspelled = [lints::misspelled(&env, &used.borrow()), variables.misspelled()].concat();
     let places = if env.is_unreadable {
         writable_paths::PathReport::default()
     } else {
@@ -187,8 +186,8 @@ pub(crate) fn inspect(
     ConfigReport {
         config,
         problems,
-        misspelt,
-        misspelt_backends: of_backends.misspelt,
+        misspelled,
+        misspelled_backends: of_backends.misspelled,
         warnings: notes,
         paths: places,
         settings,
@@ -196,7 +195,7 @@ pub(crate) fn inspect(
     }
 }
 
-/// The places that are written to. Without a certificate of its own making the gateway does without the data's.
+/// The paths that are written to. The data directory is required only for certificates that the gateway makes.
 fn check_paths(settings: &Settings, config: Option<&Config>) -> writable_paths::PathReport {
     let makes_certificates = config.is_some_and(|config| config.local_ca_dir().is_some());
     let named = [
@@ -231,7 +230,7 @@ fn resolve_settings(
 pub(crate) struct LoadedEnvFile {
     pub(crate) path: PathBuf,
     file: EnvFile,
-    /// It is there, and could not be read.
+    /// Whether it exists and cannot be read.
     pub(crate) is_unreadable: bool,
 }
 
@@ -287,7 +286,7 @@ fn read_backends(
             backends_file::parse(None, override_url, variable)
         }
         Err(error) => {
-            // Not as a default: nobody named it, and yet it is there.
+            // Not "default", which would count as a consequence: the file exists.
             let source =
                 named.map_or("backends".to_owned(), |_| settings.source("BACKENDS_CONFIG").to_string());
             let message = format!("expected a file: {}", describe_read_error(&path, &error));
@@ -302,56 +301,39 @@ fn build(
     backends: Option<&BackendsFile>,
     warnings: &mut ConfigWarnings,
 ) -> Option<Config> {
-    let host = settings.required("GATEWAY_HOST", "an IP address, or localhost", |text| {
-        (text == "localhost" || text.parse::<std::net::IpAddr>().is_ok()).then(|| text.to_owned())
-    });
-    let loopback = host.as_deref().is_some_and(|host| {
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-    });
-    let port = settings.required("GATEWAY_PORT", "a port number", |text| text.parse().ok());
-    let metrics_listen =
-        settings.optional("GATEWAY_METRICS_LISTEN", sections::SOCKET, |text| text.trim().parse().ok());
-    let tls = sections::read_tls(settings);
-    // Only a host that was understood can be judged.
-    let access = AccessConfig::read(settings, loopback || host.is_none(), &mut warnings.owners);
-    let max_request = settings.required("MAX_REQUEST_BYTES", "a number of bytes", |text| {
-        service::settings::bytes(text).and_then(|bytes| usize::try_from(bytes).ok())
-    });
-    let images = ImagesConfig::read(settings, backends);
-    let retention = sections::read_retention(settings);
-    let public_base_url =
-        settings.raw("PUBLIC_BASE_URL").map(|text| (backends_file::base_url(text), text.to_owned()));
-    if public_base_url.as_ref().is_some_and(|(url, _)| url.is_none()) {
-        settings.add_problem("PUBLIC_BASE_URL", backends_file::EXPECTED_URL);
-    }
-    let health = sections::read_probe_rules(settings);
+    // Each section is read before any is missed, so that every problem is found.
+    let values = SettingValues::read(settings);
+    let tls = pem_files::read_tls(settings);
+    let loopback = settings.raw("GATEWAY_HOST").is_none_or(is_loopback_or_invalid);
+    let access = access::read(settings, loopback, &mut warnings.owners);
+    let images = images::read(settings, backends);
+    let health = ProbeRules::read(settings);
     let routing = RoutingConfig::read(settings, backends, &mut warnings.routing);
     let outbound = OutboundTls::read(settings);
-    let legacy = LegacyUpstream::read(settings, port);
+    let legacy = LegacyUpstream::read(settings);
     let log = LogConfig::read(settings);
-    let grace = settings.required("GATEWAY_SHUTDOWN_GRACE", "a time such as 30s", duration);
-    let (images, file) = (images?, backends?);
+    let (values, images, file) = (values?, images?, backends?);
     let mock = images::mock(&images, file).map(Arc::new);
     Some(Config {
-        listen: (host?, port?),
-        metrics_listen: metrics_listen?,
+        listen: (values.host.clone(), values.port),
         tls: tls?,
         access: access?,
-        max_request_bytes: max_request?,
         images,
-        store_dir: settings.raw("UI_IMAGE_DIR")?.into(),
-        retention: retention?,
-        public_base_url: public_base_url.map(|(_, text)| text.trim().trim_end_matches('/').to_owned()),
+        retention: Retention { max_age: values.store_max_age, max_bytes: values.store_max_bytes },
         health: health?,
         backends: Backends { mock, ..file.backends.clone() },
         routing: routing?,
         outbound: outbound?,
         legacy,
-        data_dir: settings.raw("GATEWAY_DATA_DIR")?.into(),
         log: log?,
-        shutdown_grace: grace?,
         fixed: settings.restart_settings(),
+        values,
     })
+}
+
+/// Only a host that was understood can be judged.
+fn is_loopback_or_invalid(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().map_or(true, |address| address.is_loopback())
 }
 
 #[cfg(test)]

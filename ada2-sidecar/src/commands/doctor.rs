@@ -283,7 +283,7 @@ impl Doctor {
         let service = units.map(|units| &units.service).filter(|service| service.is_loaded());
         let socket = units.map(|units| &units.socket).filter(|socket| socket.is_loaded());
         if let Some(folder) = &config.engine_output_dir {
-            let (floor, fixes) = (config.host.min_free_disk, &setup.fixes);
+            let (floor, fixes) = (config.min_free_disk, &setup.fixes);
             let service_sees = running.and_then(|running| host::service_sees_output_dir(&running.report));
             self.add_all([host::OutputDirFacts {
                 folder,
@@ -354,7 +354,7 @@ impl Doctor {
         if !running.report.admits() {
             return self.add_all([Finding::skip("generate", "the service is not ready, as told above")]);
         }
-        let token = setup.config().and_then(|config| config.access.token.as_ref());
+        let token = setup.config().and_then(|config| config.token.as_ref());
         let finding = generate::check_generation(running.address, token, &setup.card.sampler.engine_unit)?;
         self.add_all([finding])
     }

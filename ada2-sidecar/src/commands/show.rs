@@ -31,8 +31,9 @@ use crate::{
             Latch,
             store::{LatchStore, boot_id},
         },
-        rules::{EvaluationInputs, EvaluationState, Rules, evaluate, is_host_check, status_of},
+        rules::{EvaluationInputs, EvaluationState, evaluate, is_host_check, status_of},
     },
+    reload::readiness_rules,
     smi::{GpuView, SmiQuery, readiness_text::verbose_text, table},
 };
 
@@ -281,7 +282,7 @@ impl HostReadiness {
         let state = EvaluationState::new(stored_latch(config));
         let now = Instant::now();
         let mut report =
-            evaluate(None, state, &inputs, &Rules::from_config(config), now, SystemTime::now()).report;
+            evaluate(None, state, &inputs, &readiness_rules(config), now, SystemTime::now()).report;
         report.checks.retain(is_host_check);
         report.status = status_of(&report.checks);
         Self { sample, report, preamble: String::new() }

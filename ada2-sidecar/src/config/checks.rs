@@ -1,6 +1,8 @@
-//! What the configuration says of readiness checks: their names, and the operator's thresholds.
+//! The readiness checks as `warn_only` names them.
 
-/// Every check, in the order in which they are told.
+use service::settings::nearest_n;
+
+/// Every check, in the order of the report.
 pub const CHECKS: &[&str] = &[
     "nvml",
     "driver",
@@ -24,31 +26,30 @@ pub const CHECKS: &[&str] = &[
     "host_memory",
     "draining",
 ];
-/// Those that gate whatever an operator says: without them nothing else is known, or nothing can be done.
-pub const ALWAYS_GATE: &[&str] = &["nvml", "snapshot_fresh", "engine_reachable", "draining"];
+/// Those that gate in any case: without them nothing else is known, or no request can be served.
+const ALWAYS_GATE: &[&str] = &["nvml", "snapshot_fresh", "engine_reachable", "draining"];
 
-/// What the operator thinks of the card's faults.
-#[derive(Debug, Clone, Copy)]
-pub struct CardRules {
-    /// What error correction should be.
-    pub ecc_mode: Option<bool>,
-    /// Whether uncorrected errors from before our start gate.
-    pub old_ecc_errors_gate: bool,
-    /// Whether a row that waits for its replacement gates.
-    pub remap_pending_gates: bool,
-    /// Whether a row that could not be replaced gates.
-    pub remap_failure_gates: bool,
+/// The value of `warn_only`.
+pub(super) fn parse_list(names: &str) -> Result<Vec<&'static str>, Vec<String>> {
+    let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let (mut checks, mut problems) = (Vec::new(), Vec::new());
+    for name in names {
+        match parse(name) {
+            Ok(check) => checks.push(check),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(checks) } else { Err(problems) }
 }
 
-/// The host's thresholds; 0 = off.
-#[derive(Debug, Clone, Copy)]
-pub struct HostRules {
-    /// Bytes.
-    pub min_free_disk: u64,
-    /// Bytes.
-    pub min_free_memory: u64,
-    /// Percent.
-    pub max_swap_used: u64,
-    /// Bytes.
-    pub max_engine_memory: u64,
+fn parse(name: &str) -> Result<&'static str, String> {
+    if ALWAYS_GATE.contains(&name) {
+        return Err(format!("{name} always gates: without it nothing else is known"));
+    }
+    let known = || CHECKS.iter().copied().filter(|check| !ALWAYS_GATE.contains(check));
+    known().find(|check| *check == name).ok_or_else(|| {
+        let near = nearest_n(name, known(), 1).concat();
+        let all = known().collect::<Vec<_>>().join(", ");
+        format!("no check is named {name:?}; did you mean {near:?}? The checks are {all}")
+    })
 }

@@ -1,28 +1,25 @@
-//! `models`: what a model is, said by whoever knows.
+//! `models`: base and variant of models that cannot be detected.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use service::settings::{Settings, nearest_n, unknown_key};
+use service::settings::{nearest_n, unknown_key};
 
 use crate::images::models::{Family, ModelDeclaration, ModelVariant, families, family_named};
 
 const MODEL_KEYS: [&str; 2] = ["base", "variant"];
 
-/// Reads the section; every problem is noted under `models`.
-pub(super) fn read(s: &mut Settings) -> Option<Vec<ModelDeclaration>> {
-    let Some(text) = s.raw("models").map(str::to_owned) else { return Some(Vec::new()) };
-    let Ok(section) = serde_saphyr::from_str::<BTreeMap<String, Value>>(&text) else {
-        s.add_problem("models", "expected a map of names to {base, variant}");
-        return None;
+/// The value of `models`, or every problem in it.
+pub(super) fn parse(text: &str) -> Result<Vec<ModelDeclaration>, Vec<String>> {
+    let Ok(section) = serde_saphyr::from_str::<BTreeMap<String, Value>>(text) else {
+        return Err(vec!["expected a map of names to {base, variant}".to_owned()]);
     };
     let (mut models, mut problems) = (Vec::new(), Vec::new());
     let mut known: BTreeMap<String, &str> = BTreeMap::new();
     for name in section.keys() {
         if let Some(first) = known.insert(name.to_lowercase(), name) {
-            problems.push(format!(
-                "{name}: differs from {first:?} in capitals only, which models do not: keep one"
-            ));
+            problems
+                .push(format!("{name}: duplicates {first:?}: model names are not case-sensitive; keep one"));
         }
     }
     for (name, value) in &section {
@@ -31,11 +28,7 @@ pub(super) fn read(s: &mut Settings) -> Option<Vec<ModelDeclaration>> {
             Err(faults) => problems.extend(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
         }
     }
-    let sound = problems.is_empty();
-    for problem in problems {
-        s.add_problem("models", problem);
-    }
-    sound.then_some(models)
+    if problems.is_empty() { Ok(models) } else { Err(problems) }
 }
 
 fn parse_declaration(name: &str, value: &Value) -> Result<ModelDeclaration, Vec<String>> {
@@ -68,7 +61,10 @@ fn family(base: &Value) -> Result<&'static Family, String> {
     let name = base.as_str().map_or_else(|| base.to_string(), str::to_owned);
     family_named(name.trim()).ok_or_else(|| {
         let near = nearest_n(&name, families().map(|family| family.name), 1).concat();
-        format!("base: no family is named {name:?}; did you mean {near:?}? There are {}", family_names())
+        format!(
+            "base: no family is named {name:?}; did you mean {near:?}? The families are {}",
+            family_names()
+        )
     })
 }
 
@@ -77,9 +73,9 @@ fn family_names() -> String {
 }
 
 fn variant(value: &Value) -> Result<ModelVariant, String> {
-    let found = ModelVariant::SETTING_VALUES.iter().find(|(word, _)| value.as_str() == Some(word));
+    let found = ModelVariant::SETTING_VALUES.iter().find(|(name, _)| value.as_str() == Some(name));
     found.map(|(_, variant)| *variant).ok_or_else(|| {
-        let names: Vec<_> = ModelVariant::SETTING_VALUES.iter().map(|(word, _)| *word).collect();
+        let names: Vec<_> = ModelVariant::SETTING_VALUES.iter().map(|(name, _)| *name).collect();
         format!("variant: expected one of {}", names.join(", "))
     })
 }

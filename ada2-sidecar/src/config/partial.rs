@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::ArgMatches;
 use service::settings::{Problem, SettingSource, Settings};
 
-use super::{CONFIG_VARIABLE, DEFAULT_CONFIG_FILE, KEYS, read_file, sections};
+use super::{CONFIG_VARIABLE, DEFAULT_CONFIG_FILE, KEYS, parsers, read_file};
 use crate::{
     admin,
     config::EngineKind,
@@ -44,7 +44,7 @@ pub fn read_listen_settings(
 ) -> Result<ListenSettings, Vec<Problem>> {
     let mut settings = gather(flags, environment);
     let unread = std::mem::take(&mut settings.problems);
-    match sections::listen(&mut settings) {
+    match settings.read("listen", &parsers::LISTEN) {
         Some(addresses) => {
             Ok(ListenSettings { addresses, source: settings.source("listen"), file_problems: unread })
         }
@@ -52,12 +52,12 @@ pub fn read_listen_settings(
     }
 }
 
-/// Where the administration socket of a running service may be. What is wrong with the file, that service says.
+/// Where the administration socket of a running service may be. That service reports problems with the file.
 pub fn admin_sockets(flags: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     admin::AdminPaths::find(&gather(flags, environment), environment).sockets
 }
 
-/// Which card is meant, as far as that can be read.
+/// Which card is configured, as far as that can be read.
 #[derive(Debug)]
 pub struct GpuSettings {
     /// How it is looked at.
@@ -72,8 +72,8 @@ pub fn read_gpu_settings(flags: &ArgMatches, environment: &dyn Fn(&str) -> Optio
     let value = |name: &str| settings.raw(name).map(str::to_owned);
     let kind = value("engine").and_then(|text| EngineKind::parse(&text)).unwrap_or(EngineKind::InvokeAi);
     let sampling = GpuSamplerConfig {
-        library: value("nvml_lib").and_then(|text| super::absolute(&text)),
-        gpu_id: value("gpu_id").and_then(|text| sections::gpu_id(&text)).unwrap_or_else(|| "0".to_owned()),
+        library: value("nvml_lib").and_then(|text| parsers::absolute(&text)),
+        gpu_id: value("gpu_id").and_then(|text| parsers::gpu_id(&text)).unwrap_or_else(|| "0".to_owned()),
         interval: Duration::from_millis(500),
         engine_unit: value("engine_unit").unwrap_or_else(|| kind.default_unit().to_owned()),
         kernel: KernelPaths::default(),

@@ -121,7 +121,7 @@ fn ineffective_settings(preset: &Preset) -> Vec<String> {
         ("scheduler", preset.scheduler.is_some(), Binding::Scheduler, "scheduler"),
         ("size", preset.size.is_some(), Binding::Width, "width and height"),
     ];
-    // An edit has the size of its picture.
+    // An edit has the size of its input image.
     let takes = |(task, template): (&Task, &Arc<Template>), binding| {
         template.binds(binding) && (binding != Binding::Width || *task == Task::Generate)
     };
@@ -129,7 +129,9 @@ fn ineffective_settings(preset: &Preset) -> Vec<String> {
         *is_set && !preset.templates.iter().any(|template| takes(template, *binding))
     });
     lost.map(|(key, _, _, inputs)| {
-        format!("{key}: has no effect: no template of this preset binds {inputs}; bind it, or take {key} out of the preset")
+        format!(
+            "{key}: has no effect: no template of this preset binds {inputs}; add a binding, or remove {key}"
+        )
     })
     .collect()
 }

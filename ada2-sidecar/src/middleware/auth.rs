@@ -23,7 +23,7 @@ pub(crate) async fn layer(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let client = ClientInfo::of(&request, &app.config.access.trusted_proxies)?;
+    let client = ClientInfo::of(&request, &app.config.trusted_proxies)?;
     check_own_route(&app.config, &request, &client)?;
     if is_preflight(&request) {
         return Ok(preflight(request.headers()));
@@ -40,20 +40,20 @@ pub(crate) async fn layer(
 pub(crate) struct BaseUrl(pub(crate) String);
 
 fn check_own_route<B>(config: &Config, request: &Request<B>, client: &ClientInfo) -> Result<(), ApiError> {
-    config.access.guard.check_host(request, client)?;
+    config.guard.check_host(request, client)?;
     let path = request.uri().path();
     let guarded = path == "/v1" || path.starts_with("/v1/");
     let preflight_request = is_preflight(request);
     let has_token = guarded && !preflight_request && has_valid_token(config, request.headers());
     if !has_token {
-        config.access.guard.check_origin(request.headers(), client)?;
+        config.guard.check_origin(request.headers(), client)?;
     }
     if !guarded {
         return Ok(());
     }
-    client.check_address(Some(&config.access.allow_from), has_token)?;
+    client.check_address(Some(&config.allow_from), has_token)?;
     // A browser sends no token with a preflight.
-    if config.access.token.is_some() && !has_token && !is_image_file(path) && !preflight_request {
+    if config.token.is_some() && !has_token && !is_image_file(path) && !preflight_request {
         return Err(ApiError::Unauthenticated);
     }
     Ok(())
@@ -61,15 +61,15 @@ fn check_own_route<B>(config: &Config, request: &Request<B>, client: &ClientInfo
 
 /// The guards of the pass-through, which needs no token; returns the client.
 pub(crate) fn check_passthrough<B>(config: &Config, request: &Request<B>) -> Result<ClientInfo, ApiError> {
-    let client = ClientInfo::of(request, &config.access.trusted_proxies)?;
-    config.access.guard.check_host(request, &client)?;
-    config.access.guard.check_origin(request.headers(), &client)?;
+    let client = ClientInfo::of(request, &config.trusted_proxies)?;
+    config.guard.check_host(request, &client)?;
+    config.guard.check_origin(request.headers(), &client)?;
     reject_cross_site(request)?;
     // The pass-through is no forward proxy.
     if request.method() == Method::CONNECT {
         return Err(ApiError::MethodNotAllowed);
     }
-    client.check_address(Some(&config.access.allow_from), false)?;
+    client.check_address(Some(&config.allow_from), false)?;
     Ok(client)
 }
 
@@ -99,17 +99,12 @@ fn body_owner<B>(config: &Config, request: &Request<B>, client: &ClientInfo) -> 
 }
 
 fn has_valid_token(config: &Config, headers: &HeaderMap) -> bool {
-    config
-        .access
-        .token
-        .as_ref()
-        .zip(bearer_credential(headers))
-        .is_some_and(|(token, given)| token.matches(given))
+    config.token.as_ref().zip(bearer_credential(headers)).is_some_and(|(token, given)| token.matches(given))
 }
 
 /// Removes our token, which the engine must not see.
 pub(crate) fn strip_own_token(config: &Config, headers: &mut HeaderMap) {
-    if let Some(token) = &config.access.token {
+    if let Some(token) = &config.token {
         strip_credentials(headers, |given| token.matches(given));
     }
 }

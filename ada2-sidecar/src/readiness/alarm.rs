@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Whether a condition counts, and since when what is seen says otherwise.
+/// Whether a condition counts, and since when observations say otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Alarm {
     /// Whether it counts.
@@ -21,12 +21,12 @@ pub(crate) struct Delays {
 }
 
 impl Alarm {
-    /// One that starts as the first look says.
+    /// Starts with the first observation.
     pub(crate) const fn new(on: bool) -> Self {
         Self { on, changing_since: None }
     }
 
-    /// After one more look: `raise` is the condition; `clear` is that it is surely gone. Between the two (a margin)
+    /// After one more observation: `raise` is the condition; `clear` is that it is surely gone. Between the two (a margin)
     /// nothing changes.
     #[must_use]
     pub(crate) fn update(self, raise: bool, clear: bool, delays: Delays, now: Instant) -> Self {

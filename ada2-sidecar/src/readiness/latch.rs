@@ -1,4 +1,4 @@
-//! What stays wrong until somebody sees to it: fatal XIDs and memory errors that rose. NVML does not tell them again, so
+//! Faults that stay until somebody handles them: fatal XIDs and memory errors that rose. NVML does not report them again, so
 //! they are kept across restarts of this service, together with the boot that they belong to. Pure but for `file`.
 
 pub(crate) mod store;

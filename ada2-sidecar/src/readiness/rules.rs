@@ -1,4 +1,4 @@
-//! The rules: from what was seen to the verdict. Pure: no clock, no I/O, no lock; `now` comes in. Each check is a
+//! The rules: from readings to the verdict. Pure: no clock, no I/O, no lock; `now` comes in. Each check is a
 //! function in the file of what it is about; what the next verdict must remember is in [`EvaluationState`].
 
 mod card;
@@ -20,10 +20,6 @@ use wire::health::{Check, CheckStatus, EngineReport, ReadyReport, ReadyStatus};
 
 use super::{alarm::Alarm, latch::Latch};
 use crate::{
-    config::{
-        Config,
-        checks::{CardRules, HostRules},
-    },
     engine::monitor::EngineState,
     gpu::{GpuReading, GpuSample, GpuState},
     host::HostSample,
@@ -35,17 +31,17 @@ use crate::{
 /// What is judged.
 #[derive(Debug, Clone, Copy)]
 pub struct EvaluationInputs<'a> {
-    /// The last look at the card; none before the first.
+    /// The last sample of the card; none before the first.
     pub gpu: Option<&'a GpuSample>,
-    /// The last look at the host; none before the first.
+    /// The last sample of the host; none before the first.
     pub host: Option<&'a HostSample>,
-    /// When looking began.
+    /// When sampling began.
     pub started_at: Instant,
     /// The engine as last seen.
     pub engine: &'a EngineState,
-    /// What it has against our graphs.
+    /// Why it rejects our graphs.
     pub graphs: &'a [String],
-    /// What became of the last pictures.
+    /// The outcomes of the last jobs.
     pub job_history: &'a JobHistorySnapshot,
     /// Whether its model is loaded.
     pub warm_up: &'a WarmUp,
@@ -53,7 +49,7 @@ pub struct EvaluationInputs<'a> {
     pub slot_limit: usize,
     /// Slots taken.
     pub inflight: usize,
-    /// How long the engine has been asked to let go of the oldest cancelled job.
+    /// How long the oldest cancelled job has been unconfirmed.
     pub oldest_cancel_age: Option<Duration>,
     /// Whether the service is stopping.
     pub draining: bool,
@@ -80,30 +76,13 @@ pub struct Rules {
     pub models: Vec<ModelDeclaration>,
     /// Checks that warn where they would gate.
     pub warn_only: Vec<&'static str>,
-    /// What the operator thinks of the card's faults.
+    /// How the card's faults count.
     pub card: CardRules,
     /// The host's thresholds.
     pub host: HostRules,
 }
 
 impl Rules {
-    /// The configured ones.
-    pub fn from_config(config: &Config) -> Self {
-        Self {
-            gpu_required: config.gpu_required,
-            min_free_vram: config.min_free_vram,
-            engine_unit: config.engine_unit.clone(),
-            engine: config.engine.name(),
-            engine_url: config.engine_url.as_ref().map(service::secret::redact_url),
-            default_model: config.default_model.clone(),
-            presets: config.presets.clone(),
-            models: config.models.clone(),
-            warn_only: config.warn_only.clone(),
-            card: config.card,
-            host: config.host,
-        }
-    }
-
     /// What a check says of `warn_only`, where it is not set for it.
     fn warn_only_hint(&self, check: &str, text: &'static str) -> &'static str {
         if self.warn_only.contains(&check) { "" } else { text }
@@ -113,6 +92,32 @@ impl Rules {
     fn absent_gpu_status(&self) -> CheckStatus {
         if self.gpu_required { CheckStatus::Fail } else { CheckStatus::Unknown }
     }
+}
+
+/// How the card's faults count.
+#[derive(Debug, Clone, Copy)]
+pub struct CardRules {
+    /// What error correction should be; any without.
+    pub ecc_mode: Option<bool>,
+    /// Whether uncorrected errors from before our start gate.
+    pub old_ecc_errors_gate: bool,
+    /// Whether a row that waits for its replacement gates.
+    pub remap_pending_gates: bool,
+    /// Whether a row that could not be replaced gates.
+    pub remap_failure_gates: bool,
+}
+
+/// The host's thresholds; 0 = off.
+#[derive(Debug, Clone, Copy)]
+pub struct HostRules {
+    /// Bytes.
+    pub min_free_disk: u64,
+    /// Bytes.
+    pub min_free_memory: u64,
+    /// Percent; 100 = off.
+    pub max_swap_used: u64,
+    /// Bytes.
+    pub max_engine_memory: u64,
 }
 
 /// A report, and what the next one must remember.
@@ -143,14 +148,14 @@ impl EvaluationState {
         Self { latch, ..Self::default() }
     }
 
-    /// An operator has seen to it.
+    /// An operator acknowledged the latched faults.
     pub fn acknowledge(&mut self) {
         self.latch = self.latch.cleared();
         self.xid_history.acknowledge();
     }
 }
 
-/// Judges. `prev` is the report before this one; `memory` what it left.
+/// Evaluates every check. `prev` is the report before this one; `memory` what it left.
 pub fn evaluate(
     prev: Option<&ReadyReport>,
     mut memory: EvaluationState,
@@ -208,7 +213,7 @@ fn downgrade_to_warning(check: &mut Check) {
     }
 }
 
-/// Only what is about card and host: for a look without a service, which has neither engine nor slots.
+/// Whether a check is about card or host: without a running service there is neither engine nor slots.
 pub fn is_host_check(check: &Check) -> bool {
     !matches!(
         check.name.as_str(),

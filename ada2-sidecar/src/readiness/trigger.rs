@@ -1,4 +1,4 @@
-//! A verdict out of turn, for whoever has changed what it is made of.
+//! An evaluation at once, for whoever changed one of its inputs.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use tokio::{
 };
 use tracing::warn;
 
-/// Judging only reads memory.
+/// An evaluation only reads memory.
 const TRIGGER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Asks for a verdict.
+/// Requests an evaluation.
 #[derive(Debug)]
 pub(crate) struct EvaluationTrigger(mpsc::Sender<oneshot::Sender<()>>);
 
 impl EvaluationTrigger {
-    /// With the judge's end: whoever asks is told there once their verdict is in force.
+    /// With the evaluation's end, which replies once the verdict is in force.
     pub(super) fn channel() -> (Self, mpsc::Receiver<oneshot::Sender<()>>) {
         let (sender, receiver) = mpsc::channel(1);
         (Self(sender), receiver)

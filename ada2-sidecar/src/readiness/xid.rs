@@ -5,7 +5,7 @@
 /// What follows from a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum XidPolicy {
-    /// Nothing: another reading tells it better, or it is only an echo.
+    /// Nothing: another reading shows it better, or it only follows another report.
     Ignore,
     /// A program's fault: a warning for a minute, and until the engine is started anew if they come in numbers.
     Application,

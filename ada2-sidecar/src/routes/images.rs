@@ -139,8 +139,8 @@ async fn run_job(
     if engine.others_waiting > config.max_engine_queue {
         return Err(ApiError::EngineBusy { waiting: engine.others_waiting });
     }
-    let job = Job { discard: config.privacy.discard_outputs, ..planned };
-    if config.privacy.log_prompts {
+    let job = Job { discard: config.discard_outputs, ..planned };
+    if config.log_prompts {
         tracing::info!(request_id = head.id.as_str(), prompt = ?job.prompt, "prompt");
     }
     let route = if edit.is_some() { ImageRoute::Edits } else { ImageRoute::Generations };

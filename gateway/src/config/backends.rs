@@ -20,7 +20,7 @@ impl Capability {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Images, Self::Chat, Self::Embeddings];
 
-    /// The word in the configuration and in `route_kind`.
+    /// Its name in the configuration and in `route_kind`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Images => "images",
@@ -40,7 +40,7 @@ impl fmt::Display for Capability {
     }
 }
 
-/// How a picture is handed to the caller.
+/// How an image is returned to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseFormat {
     /// An address in our store.
@@ -82,11 +82,11 @@ pub struct Backend {
     pub readiness: Url,
     /// What `response_format` is when a request gives none.
     pub images_format: ResponseFormat,
-    /// Whether `b64_json` may be asked for.
+    /// Whether clients may request `b64_json`.
     pub images_allow_base64: bool,
-    /// Its own token, never a caller's.
+    /// Its own token, never a client's.
     pub bearer: Option<Secret>,
-    /// The model to ask for where a request for words or numbers names none.
+    /// The model for text and embedding requests that name none.
     pub default_model: Option<String>,
 }
 
@@ -99,7 +99,7 @@ impl Backend {
         }
     }
 
-    /// Whether what is known of one holds for the other: the same place, asked in the same way.
+    /// Whether the health of one holds for the other: the same address, probed in the same way.
     pub fn is_same_endpoint(&self, other: &Self) -> bool {
         let token = |backend: &Self| backend.bearer.as_ref().map(|secret| secret.expose().to_owned());
         self.base_url == other.base_url
@@ -118,7 +118,7 @@ impl Backend {
         url
     }
 
-    /// The capabilities as words.
+    /// The names of the capabilities.
     pub fn capabilities(&self) -> Vec<String> {
         self.limits.keys().map(ToString::to_string).collect()
     }
@@ -131,12 +131,12 @@ pub struct Backends {
     pub all: Vec<Arc<Backend>>,
     /// Names of earlier versions, each with the class that it means.
     pub legacy_names: BTreeMap<String, String>,
-    /// Of the placeholders' class where none of the others makes pictures under this name: what they count as.
+    /// What placeholders count under, where none of the others makes images under the name of their class.
     pub mock: Option<Arc<Backend>>,
 }
 
 impl Backend {
-    /// What placeholders count as whose class is not configured: nobody is ever asked there.
+    /// What placeholders of an unconfigured class count under; never sent a request.
     pub(super) fn mock(class: &str, limit: usize) -> Self {
         let nowhere = Url::parse("http://localhost").expect("a sound address");
         Self {
@@ -172,7 +172,7 @@ impl Backends {
         }
     }
 
-    /// The backend whose pictures a class makes.
+    /// The backend that makes the images of a class.
     pub fn for_images(&self, class: &str) -> Option<&Arc<Backend>> {
         self.mock.as_ref().filter(|mock| mock.class == class).or_else(|| self.find(class))
     }

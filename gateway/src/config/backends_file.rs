@@ -44,12 +44,12 @@ pub(super) struct BackendsFile {
     pub(super) backends: Backends,
     /// Classes whose `base_url` is empty.
     pub(super) disabled: Vec<String>,
-    /// How many pictures at once those of them would make that make any.
+    /// How many images at once each of them would make.
     pub(super) disabled_image_limits: BTreeMap<String, usize>,
     /// What an operator should know.
     pub(super) warnings: Vec<String>,
-    /// Of that, what looks misspelt: told beside the problems, too, since it may be their cause.
-    pub(super) misspelt: Vec<Problem>,
+    /// Of that, what looks misspelled: reported beside the problems, too, since it may be their cause.
+    pub(super) misspelled: Vec<Problem>,
 }
 
 /// `IMAGES_HTTP_BASE_URL`: a base address in the place of the file's.
@@ -79,7 +79,7 @@ pub(super) fn parse(
         override_url,
         classes: BTreeSet::new(),
         unknown: Vec::new(),
-        misspelt: Vec::new(),
+        misspelled: Vec::new(),
         problems: Vec::new(),
     };
     let mut read = BackendsFile::default();
@@ -88,7 +88,7 @@ pub(super) fn parse(
         Ok(_) => parser.report("(the whole file)", "expected `backends:` and below it one entry per backend"),
         Err(fault) => parser.report("(the whole file)", &fault),
     }
-    read.warnings.splice(0..0, parser.misspelt.iter().map(ToString::to_string));
+    read.warnings.splice(0..0, parser.misspelled.iter().map(ToString::to_string));
     if !parser.unknown.is_empty() {
         read.warnings.push(format!(
             "{}: not the gateway's, left out: {}",
@@ -101,9 +101,9 @@ pub(super) fn parse(
         read.warnings.clear();
     }
     if parser.problems.is_empty() {
-        Ok(BackendsFile { misspelt: parser.misspelt, ..read })
+        Ok(BackendsFile { misspelled: parser.misspelled, ..read })
     } else {
-        Err([parser.problems, parser.misspelt].concat())
+        Err([parser.problems, parser.misspelled].concat())
     }
 }
 
@@ -114,7 +114,7 @@ struct BackendsParser<'a> {
     /// Those of the backends so far that are on, sound or not.
     classes: BTreeSet<String>,
     unknown: Vec<String>,
-    misspelt: Vec<Problem>,
+    misspelled: Vec<Problem>,
     problems: Vec<Problem>,
 }
 
@@ -163,7 +163,7 @@ impl BackendsParser<'_> {
         match address {
             BaseUrl::Valid(base_url) => {
                 let backend = self.backend(&at, class, base_url, limits, map);
-                // What is wrong with any is told, and then none counts.
+                // A problem with any is reported, and then none counts.
                 read.backends.all.extend(backend.map(Arc::new));
             }
             BaseUrl::Empty => {
@@ -241,7 +241,7 @@ impl BackendsParser<'_> {
             None | Some(Value::Null) => Vec::new(),
             Some(_) => {
                 self.report(&key, "expected a list such as [images]");
-                // Whichever is meant, its limit must be one.
+                // Either way its limit must be one.
                 Capability::ALL.map(|capability| capability.as_str().to_owned()).to_vec()
             }
         };
@@ -304,7 +304,7 @@ impl BackendsParser<'_> {
         let auth = self.section(at, map, "auth", AUTH_KEYS);
         let key = format!("{at}.auth.bearer_env");
         let name = self.text(&key, auth.get("bearer_env"))?;
-        // Somebody may have written the token itself there: only what is written like a name is shown.
+        // It may be the token itself: only a text written like a name is shown.
         let expected = "expected the name of a variable that holds a token";
         let wrong = match (self.variable)(&name) {
             None if looks_like_variable(&name) => format!("{expected}; {name} is not set"),

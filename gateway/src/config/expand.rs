@@ -1,5 +1,5 @@
 //! `${NAME}` in values. The env file has python-dotenv's rules, where a name that nothing defines is empty; the backends'
-//! YAML has the shell's, and there such a name is told. `$NAME` is no reference: tokens contain dollar signs.
+//! YAML has the shell's, and there such a name is an error. `$NAME` is no reference: tokens contain dollar signs.
 
 /// What `${NAME}` means, if anything defines it.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -18,7 +18,7 @@ pub(super) fn expand(text: &str, lookup: Lookup<'_>) -> String {
 }
 
 /// As in the YAML: `${NAME}`, `${NAME-default}` (unless it is set) and `${NAME:-default}` (unless it is set and not empty). An
-/// undefined name that is the whole value is empty; inside a longer value it is a mistake, which is told.
+/// undefined name that is the whole value is empty; inside a longer value it is an error.
 pub(super) fn expand_yaml(text: &str, lookup: Lookup<'_>) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;

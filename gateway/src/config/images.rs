@@ -1,11 +1,11 @@
-//! The images route: who makes the pictures, and what holds where nobody does.
+//! The images route: which backend makes images, and what applies without one.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use service::settings::{SettingSource, Settings, boolean, duration};
+use service::settings::{SettingSource, Settings};
 
 use super::{
-    Config,
+    Config, ImagesConfig,
     backends::{Backend, Capability},
     backends_file::BackendsFile,
 };
@@ -13,7 +13,7 @@ use super::{
 /// How many placeholders are made at once where the class is not configured.
 const MOCK_CONCURRENCY: usize = 2;
 
-/// Who makes the pictures.
+/// What makes the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageEngine {
     /// The backend of the images class.
@@ -23,7 +23,12 @@ pub enum ImageEngine {
 }
 
 impl ImageEngine {
-    /// The word in the configuration and in the status.
+    /// Reads the setting.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Backend, Self::Mock].into_iter().find(|engine| engine.as_str() == text)
+    }
+
+    /// Its name in the configuration and in the status.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Backend => "http_openai_images",
@@ -32,49 +37,18 @@ impl ImageEngine {
     }
 }
 
-/// The images route.
-#[derive(Debug, Clone)]
-pub struct ImagesConfig {
-    /// Who makes the pictures.
-    pub engine: ImageEngine,
-    /// The one class that they come from.
-    pub class: String,
-    /// The model to ask for when a request names none.
-    pub model: Option<String>,
-    /// Pixels of one picture.
-    pub max_pixels: u64,
-    /// For a whole request.
-    pub timeout: Duration,
-    /// Whether OpenAI's own model names get base64 unless they ask otherwise.
-    pub gpt_aliases_base64: bool,
-}
-
-impl ImagesConfig {
-    pub(super) fn read(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<Self> {
-        let engine = settings.required("IMAGES_BACKEND", "http_openai_images or mock", |text| {
-            [ImageEngine::Backend, ImageEngine::Mock].into_iter().find(|engine| engine.as_str() == text)
-        });
-        let class = settings.raw("IMAGES_BACKEND_CLASS")?.trim().to_owned();
-        if let Some(file) = backends.filter(|_| engine != Some(ImageEngine::Mock)) {
-            check_image_class(settings, file, &class);
-        }
-        let max_pixels = settings.required("IMAGES_MAX_PIXELS", "a number of pixels above 0", |text| {
-            text.trim().parse().ok().filter(|pixels| *pixels > 0)
-        });
-        let timeout = settings.required("IMAGES_HTTP_TIMEOUT_SEC", "a time in seconds", duration);
-        let gpt_aliases_base64 = settings.required("IMAGES_GPT_ALIASES_BASE64", "true or false", boolean);
-        Some(Self {
-            engine: engine?,
-            class,
-            model: settings.raw("IMAGES_OPENAI_MODEL").map(|model| model.trim().to_owned()),
-            max_pixels: max_pixels?,
-            timeout: timeout?,
-            gpt_aliases_base64: gpt_aliases_base64?,
-        })
+/// Reads the section, and checks its class unless the gateway makes placeholders itself.
+pub(super) fn read(settings: &mut Settings, backends: Option<&BackendsFile>) -> Option<ImagesConfig> {
+    let images = ImagesConfig::read(settings);
+    let engine = settings.raw("IMAGES_BACKEND").and_then(ImageEngine::parse);
+    let class = settings.raw("IMAGES_BACKEND_CLASS").map(|class| class.trim().to_owned());
+    if let Some((file, class)) = backends.zip(class).filter(|_| engine != Some(ImageEngine::Mock)) {
+        check_image_class(settings, file, &class);
     }
+    images
 }
 
-/// Whether the class makes pictures, for the status too.
+/// A warning if no backend makes images; for the status, too.
 pub(crate) fn no_images_warning(config: &Config) -> Option<String> {
     let class = &config.images.class;
     if config.backends.for_images(class).is_some() {
@@ -88,13 +62,12 @@ pub(crate) fn no_images_warning(config: &Config) -> Option<String> {
         _ => format!("or name one that can in IMAGES_BACKEND_CLASS: {}", able.join(", ")),
     };
     Some(format!(
-        "no backend makes pictures: {class} (IMAGES_BACKEND_CLASS) is off or not configured, and picture requests are \
+        "no image backend: {class} (IMAGES_BACKEND_CLASS) is off or not configured, so image requests are \
          refused; give it a base_url in backends_config.yaml, {other}"
     ))
 }
 
-/// A class that nobody chose, or that is there and off, is none: there are no pictures then. One that somebody named must be
-/// there.
+/// A default or disabled class may be absent: image requests are refused then. A class that was named must exist.
 fn check_image_class(settings: &mut Settings, file: &BackendsFile, class: &str) {
     let chosen = ["IMAGES_BACKEND_CLASS", "IMAGES_HTTP_BASE_URL"]
         .iter()
@@ -111,7 +84,7 @@ fn check_image_class(settings: &mut Settings, file: &BackendsFile, class: &str) 
     }
 }
 
-/// What placeholders count as, where no backend makes pictures under the name of their class.
+/// The backend that placeholders count under, where no backend makes images under that class.
 pub(super) fn mock(images: &ImagesConfig, file: &BackendsFile) -> Option<Backend> {
     let able = |backend: &Arc<Backend>| backend.limits.contains_key(&Capability::Images);
     if images.engine == ImageEngine::Backend || file.backends.find(&images.class).is_some_and(able) {

@@ -1,5 +1,4 @@
-//! What an operator should know of a configuration, beside what is wrong with it: names that are not ours, or hardly, and values
-//! without effect.
+//! Warnings about a valid configuration: unknown or misspelled names, and values without effect.
 
 use std::{collections::BTreeSet, time::SystemTime};
 
@@ -9,7 +8,7 @@ use super::{KEYS, LoadedEnvFile, keys};
 use crate::tls::{Tls, lints};
 
 /// The names in the env file that look like a misspelling of ours.
-pub(super) fn misspelt(env: &LoadedEnvFile, used: &BTreeSet<String>) -> Vec<Problem> {
+pub(super) fn misspelled(env: &LoadedEnvFile, used: &BTreeSet<String>) -> Vec<Problem> {
     let problem = |name: &String| {
         let suggestion = keys::nearest_key(name)?;
         let message = format!("is not a setting; did you mean {suggestion}?");
@@ -18,8 +17,8 @@ pub(super) fn misspelt(env: &LoadedEnvFile, used: &BTreeSet<String>) -> Vec<Prob
     unknown_names(env, used).filter_map(problem).collect()
 }
 
-/// One line for the other names that are not ours. What is written as no name of a variable is counted only: it may be the
-/// second line of a secret.
+/// One line for the other unknown names. A name that is not written like a variable is only counted: it may be the second
+/// line of a secret.
 pub(super) fn foreign_variables(env: &LoadedEnvFile, used: &BTreeSet<String>) -> Option<String> {
     let mut foreign: Vec<_> = unknown_names(env, used)
         .filter(|name| keys::nearest_key(name).is_none())
@@ -31,10 +30,11 @@ pub(super) fn foreign_variables(env: &LoadedEnvFile, used: &BTreeSet<String>) ->
         foreign.push(format!("{} written unlike a variable", count - foreign.len()));
     }
     let names = foreign.join(", ");
-    (count > 0).then(|| format!("{}: {count} variables are not the gateway's: {names}", env.path.display()))
+    (count > 0)
+        .then(|| format!("{}: {count} variables are no settings of the gateway: {names}", env.path.display()))
 }
 
-/// A line for each variable of the backends' file that the env file sets in vain.
+/// A line for each variable of the backends' file whose value in the env file the environment overrides.
 pub(super) fn overridden_variables(
     env: &LoadedEnvFile,
     used: &BTreeSet<String>,
@@ -51,7 +51,7 @@ pub(super) fn overridden_variables(
     used.iter().filter(differs).map(line).collect()
 }
 
-/// What clients will not like of the certificate that was given.
+/// What clients reject or will reject in the given certificate.
 pub(super) fn certificate_warnings(tls: &Tls, settings: &Settings) -> Vec<String> {
     let Tls::Pair(pair) = tls else { return Vec::new() };
     let path = settings.raw("GATEWAY_TLS_CERT_PATH").unwrap_or_default();
@@ -61,7 +61,7 @@ pub(super) fn certificate_warnings(tls: &Tls, settings: &Settings) -> Vec<String
 
 /// The setting that the file of a token gives, by the setting that names the file.
 pub(super) fn token_setting_for(key: &str) -> Option<&'static str> {
-    // Without any token the complaint is about the first.
+    // A missing token is reported under the first.
     const TOKENS: [&str; 3] =
         ["GATEWAY_BEARER_TOKEN_FILE", "GATEWAY_BEARER_TOKENS_FILE", "GATEWAY_BEARER_TOKENS"];
     TOKENS.contains(&key).then_some("GATEWAY_BEARER_TOKEN")

@@ -1,5 +1,4 @@
-//! What reading the configuration finds, whether it is sound or broken: what serves takes the sound one, and `doctor` tells the
-//! rest as well.
+//! What reading the configuration finds, valid or broken: `serve` takes a valid one, and `doctor` reports the rest as well.
 
 use service::{
     secret::redact,
@@ -16,13 +15,13 @@ pub(crate) struct ConfigReport {
     pub(crate) config: Option<Config>,
     /// What is wrong with it; with the places on disk, see `places`.
     pub(crate) problems: Vec<Problem>,
-    /// Names in env file and environment that look misspelt.
-    pub(crate) misspelt: Vec<Problem>,
+    /// Names in env file and environment that look misspelled.
+    pub(crate) misspelled: Vec<Problem>,
     /// The same in the backends' file. Where that is broken, they are among the problems.
-    pub(crate) misspelt_backends: Vec<Problem>,
+    pub(crate) misspelled_backends: Vec<Problem>,
     /// What an operator should know beside that.
     pub(crate) warnings: ConfigWarnings,
-    /// What is seen of the places that are written to.
+    /// Whether the paths that are written to can be.
     pub(crate) paths: writable_paths::PathReport,
     /// The settings as written.
     pub(crate) settings: Settings,
@@ -41,15 +40,15 @@ pub(crate) struct ConfigWarnings {
     pub(crate) disabled_backends: Vec<String>,
     /// Of the backends' file, misspellings among them.
     pub(crate) backends: Vec<String>,
-    /// Names that lead nowhere.
+    /// Model names that lead to no backend.
     pub(crate) routing: Vec<String>,
-    /// Whose pictures nobody sees.
+    /// Tokens whose images nobody else sees.
     pub(crate) owners: Vec<String>,
-    /// That nobody makes pictures.
+    /// That there is no image backend.
     pub(crate) images: Option<String>,
-    /// What clients will not like of the certificate.
+    /// What clients reject or will reject in the certificate.
     pub(crate) certificate: Vec<String>,
-    /// What the env file sets in vain.
+    /// Values in the env file that another source overrides.
     pub(crate) overridden: Vec<String>,
 }
 
@@ -57,10 +56,12 @@ impl ConfigReport {
     /// The configuration, or every problem.
     pub(super) fn into_loaded(self) -> Result<LoadedConfig, Vec<Problem>> {
         let Some(config) = self.config else {
-            return Err([self.problems, self.paths.problems, self.misspelt, self.misspelt_backends].concat());
+            return Err(
+                [self.problems, self.paths.problems, self.misspelled, self.misspelled_backends].concat()
+            );
         };
         let effective = format!("{}{}", self.settings.effective(), config.backends);
-        let misspelt: Vec<_> = self.misspelt.iter().map(ToString::to_string).collect();
+        let misspelled: Vec<_> = self.misspelled.iter().map(ToString::to_string).collect();
         let ConfigWarnings {
             without_effect,
             foreign,
@@ -70,11 +71,11 @@ impl ConfigReport {
             owners,
             images,
             certificate,
-            overridden: overruled,
+            overridden,
         } = self.warnings;
         let (foreign, images) = (foreign.into_iter().collect(), images.into_iter().collect());
         let notes = [
-            misspelt,
+            misspelled,
             without_effect,
             foreign,
             off,
@@ -83,7 +84,7 @@ impl ConfigReport {
             owners,
             images,
             certificate,
-            overruled,
+            overridden,
         ];
         let notes = notes.concat().iter().map(|note| redact(note)).collect();
         Ok(LoadedConfig { config, effective, warnings: notes, paths: self.paths })

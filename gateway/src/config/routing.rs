@@ -15,7 +15,7 @@ const EXPECTED: &str = r#"expected a JSON object such as {"name": {"backend": "l
 /// What the configuration says of routing.
 #[derive(Debug, Clone, Default)]
 pub struct RoutingConfig {
-    /// What callers may give as `model`, and what it means.
+    /// What clients may give as `model`, and what it means.
     pub aliases: BTreeMap<String, ModelAlias>,
     /// The class for requests that nothing else leads anywhere.
     pub default: Option<String>,
@@ -100,7 +100,7 @@ impl RoutingParser<'_> {
             return None;
         };
         if name.trim().is_empty() {
-            self.report("(a name)", "expected the name that callers give as model");
+            self.report("(a name)", "expected the name that clients give as model");
         }
         let (backend, model) = (text(entry, "backend"), text(entry, "model"));
         if model.is_none() {
@@ -116,7 +116,7 @@ impl RoutingParser<'_> {
                 self.report_unsupported(&format!("{key}.backend"));
             }
             BackendLookup::Unconfigured => self.warnings.push(format!(
-                "{}: {key}: {backend:?} leads to no configured class; requests for it are refused",
+                "{}: {key}: {backend:?} is no configured class; requests for it are refused",
                 self.source
             )),
         }
@@ -128,7 +128,7 @@ impl RoutingParser<'_> {
             BackendLookup::Class(class) if self.supports_text(&class) => return Some(class),
             BackendLookup::Class(_) | BackendLookup::Unknown => self.report_unsupported(DEFAULT),
             BackendLookup::Unconfigured => self.warnings.push(format!(
-                "{}: {DEFAULT}: {name:?} leads to no configured class; the first backend that can do it is used",
+                "{}: {DEFAULT}: {name:?} is no configured class; the first backend with the capability is used",
                 self.source
             )),
         }
@@ -144,7 +144,7 @@ impl RoutingParser<'_> {
     }
 
     fn resolve(&self, name: &str) -> BackendLookup {
-        // What is wrong with the backends is told anyway.
+        // Problems with the backends are reported elsewhere.
         let Some(file) = self.file else { return BackendLookup::Unconfigured };
         match file.backends.resolve(name) {
             Some(backend) => BackendLookup::Class(backend.class.clone()),

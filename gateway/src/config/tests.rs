@@ -1,7 +1,7 @@
 mod remarks;
 mod secrets;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::{cli, store::disk::tests::temporary};
@@ -43,7 +43,7 @@ fn the_existing_files_are_read_as_they_are() {
     assert!(config.access.tokens[0].secret.matches("fixture-ab$cd"));
     assert_eq!(config.max_request_bytes, 16 << 20);
     assert_eq!(config.images.model.as_deref(), Some("sd-xl-base-1.0"));
-    assert_eq!(config.images.max_pixels, 4_194_304, "a misspelt key changes nothing");
+    assert_eq!(config.images.max_pixels, 4_194_304, "a misspelled key changes nothing");
     let days = Duration::from_hours(90 * 24);
     assert_eq!(config.retention, Retention { max_age: Some(days), max_bytes: None });
     assert_eq!(config.public_base_url.as_deref(), Some("https://ai2.local:8800"));
@@ -68,7 +68,11 @@ fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
         notes[0],
         format!("{env}: IMAGES_MAX_PIXLES: is not a setting; did you mean IMAGES_MAX_PIXELS?")
     );
-    assert!(notes[1].starts_with(&format!("{env}: 100 variables are not the gateway's: ")), "{}", notes[1]);
+    assert!(
+        notes[1].starts_with(&format!("{env}: 100 variables are no settings of the gateway: ")),
+        "{}",
+        notes[1]
+    );
     assert!(notes[1].contains("OLLAMA_HOST") && !notes[1].contains("ADA2_HOST"), "{}", notes[1]);
     assert!(!notes[1].contains("not-a-real"), "names, never values: {}", notes[1]);
     assert_eq!(notes[2], "backend gpu_fast is off: its base_url is empty");
@@ -87,7 +91,7 @@ fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
     let aliases = fixture("model_aliases.json");
     assert_eq!(
         notes[5],
-        format!("{aliases}: llama: \"ollama\" leads to no configured class; requests for it are refused")
+        format!("{aliases}: llama: \"ollama\" is no configured class; requests for it are refused")
     );
     let (owners, aliases) = (&notes[6], &notes[7]);
     assert!(
@@ -262,7 +266,11 @@ fn what_is_wrong_with_routing_is_told_by_place_and_name() {
     let loaded =
         load_with(&["--env-file", &env_file("GATEWAY_BEARER_TOKEN=t\n"), "--default-backend", "ollama"], &[])
             .unwrap();
-    assert!(loaded.warnings[0].contains("the first backend that can do it is used"), "{:?}", loaded.warnings);
+    assert!(
+        loaded.warnings[0].contains("the first backend with the capability is used"),
+        "{:?}",
+        loaded.warnings
+    );
     assert_eq!(loaded.config.routing.default, None);
 }
 

@@ -1,4 +1,4 @@
-//! Tokens are people: who holds one, how much of the backends they may take at once, and whose pictures they see.
+//! Tokens: who holds one, how many requests it may run at once, and whose images it sees.
 
 use std::{
     borrow::Cow,
@@ -12,7 +12,7 @@ use service::{
 };
 use sha2::{Digest, Sha256};
 
-/// Names the tokens that see everybody's pictures.
+/// Names the tokens that see everybody's images.
 const OWNER_TOKENS: &str = "GATEWAY_OWNER_TOKENS";
 const INVALID_MAX: &str = "expected nothing behind `name=token` but `;max=N`, N a whole number above 0: how many requests of that token run \
      at once";
@@ -29,11 +29,11 @@ pub struct Token {
     pub secret: Secret,
     /// How many of its requests may run at once; without, only the backends' limits count.
     pub max_concurrent: Option<usize>,
-    /// Whether it sees and deletes everybody's pictures.
+    /// Whether it sees and deletes everybody's images.
     pub sees_all: bool,
     /// Whether somebody named it. A number is a place in a list, and the list changes.
     is_named: bool,
-    /// What a bare token's pictures are noted under.
+    /// The owner recorded with a bare token's images.
     id: String,
 }
 
@@ -53,12 +53,12 @@ impl Token {
         self.is_named
     }
 
-    /// What its pictures are noted under.
+    /// The owner recorded with its images.
     pub(crate) fn owner(&self) -> &str {
         if self.is_named { &self.name } else { &self.id }
     }
 
-    /// Whether a picture that is noted under this is its own. Also one from before it had a name.
+    /// Whether an image with this owner is its own, including one from before the token had a name.
     pub(crate) fn is_owner(&self, owner: &str) -> bool {
         owner == self.owner() || owner == self.id
     }
@@ -204,8 +204,8 @@ pub(super) fn apply_owner_tokens(
     let is_only_user = owners.len().min(secrets.len()) <= 1;
     if named.is_none() && !is_only_user {
         warnings.push(format!(
-            "{OWNER_TOKENS} is not set and there are several tokens: each sees the pictures that it made, and nobody those of others \
-             or from before; name the tokens that see all"
+            "{OWNER_TOKENS} is not set and there are several tokens: each sees only its own images, and none sees older ones; \
+             name the tokens that see all"
         ));
     }
     let sees_all = |token: &Token| match &named {

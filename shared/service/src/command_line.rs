@@ -1,4 +1,4 @@
-//! The command line that both programs have: settings in groups, a short help and a whole one, a man page.
+//! The command line that both programs have: settings in groups, a short and a full help, a man page.
 
 mod arguments;
 mod man_page;
@@ -36,7 +36,7 @@ pub struct Program {
     pub keys: &'static [SettingSpec],
     /// The option that names the file of settings.
     pub config_arg: fn() -> Arg,
-    /// The subcommands. What comes behind the options in the help of one (`after_help`) tells more about it.
+    /// The subcommands; `after_help` of one stands behind its options and in the man page.
     pub commands: fn() -> Vec<Command>,
     /// Where settings come from, and which place wins.
     pub precedence: &'static str,
@@ -50,7 +50,7 @@ pub struct Program {
     pub files: &'static [HelpEntry],
     /// Variables that are no settings.
     pub environment: &'static [HelpEntry],
-    /// Other pages, each with what it tells.
+    /// Other pages, each with what it describes.
     pub see_also: &'static [HelpEntry],
 }
 

@@ -1,12 +1,14 @@
 //! Settings: flag over environment over file over default, from one table of keys per program. Reading collects
 //! every problem, so that a broken configuration is fixed in one go.
 
+mod deprecation;
 mod environment;
 mod key;
 mod read_errors;
 mod restart_settings;
 mod scalars;
 mod secret_file;
+mod table;
 mod values;
 mod yaml;
 
@@ -16,14 +18,16 @@ use clap::ArgMatches;
 
 use self::yaml::{yaml_error_message, yaml_scalar};
 pub use self::{
+    deprecation::Deprecation,
     environment::EnvVars,
-    key::{Deprecation, HELP_WIDTH, SettingSpec},
+    key::{HELP_WIDTH, SettingSpec},
     read_errors::{describe_read_error, without_consequential},
     restart_settings::RestartSettings,
     scalars::{scalar_text, yaml_value},
+    table::{FieldValue, Parser},
     values::{
-        boolean, bytes, duration, list, nearest, nearest_n, nearest_variable, number, unknown_key,
-        whole_number,
+        boolean, bytes, duration, duration_in, limit_bytes, list, nearest, nearest_n, nearest_variable,
+        number, unknown_key, whole_number, whole_number_in,
     },
     yaml::{WHOLE_FILE, YamlFile},
 };
@@ -98,26 +102,26 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The values of all keys as typed, and the problems found while reading them.
+/// The values of all keys as given, and the problems found while reading them.
 #[derive(Debug)]
 pub struct Settings {
     keys: &'static [SettingSpec],
     values: BTreeMap<&'static str, (String, SettingSource)>,
-    /// What the file says otherwise than what counts.
+    /// Values of the file that another source overrides.
     overridden: BTreeMap<&'static str, (String, SettingSource)>,
     /// What is wrong so far.
     pub problems: Vec<Problem>,
 }
 
 impl Settings {
-    /// Takes each key from the first place that has it. `file` maps a key to its value and place.
+    /// Takes each key from the first source that has it. `file` maps a key to its value and source.
     pub fn resolve(
         keys: &'static [SettingSpec],
         flags: &ArgMatches,
         environment: &dyn Fn(&str) -> Option<String>,
         file: &dyn Fn(&SettingSpec) -> Option<(String, SettingSource)>,
     ) -> Self {
-        let (mut values, mut overruled) = (BTreeMap::new(), BTreeMap::new());
+        let (mut values, mut overridden) = (BTreeMap::new(), BTreeMap::new());
         for key in keys {
             let flag = flags.try_get_one::<String>(key.name).ok().flatten();
             let given = flag
@@ -128,14 +132,14 @@ impl Settings {
                 && matches!(other.1, SettingSource::File(_))
                 && given.trim() != other.0.trim()
             {
-                overruled.insert(key.name, other.clone());
+                overridden.insert(key.name, other.clone());
             }
             let default = || key.default.map(|value| (value.to_owned(), SettingSource::Default));
             if let Some(value) = given.or(in_file).or_else(default) {
                 values.insert(key.name, value);
             }
         }
-        Self { keys, values, overridden: overruled, problems: Vec::new() }
+        Self { keys, values, overridden, problems: Vec::new() }
     }
 
     /// The value as typed.
@@ -190,23 +194,7 @@ impl Settings {
         self.problems.push(Problem::new(self.source(name), name, expected));
     }
 
-    /// What is set and going to be removed, each with what takes its place.
-    pub fn deprecated(&self) -> Vec<String> {
-        let set = |key: &&SettingSpec| !matches!(self.source(key.name), SettingSource::Default);
-        let line = |key: &SettingSpec| {
-            let (name, source) = (key.name, self.source(key.name));
-            key.deprecation.map(|outdated| {
-                let advice = match outdated {
-                    Deprecation::ReplacedBy(other) => format!("set {other} in its place"),
-                    Deprecation::Removed(why) => format!("remove it: {why}"),
-                };
-                format!("{source}: {name}: read for this version only; {advice}")
-            })
-        };
-        self.keys.iter().filter(set).filter_map(line).collect()
-    }
-
-    /// What stands in the file without effect, since a flag or a variable says otherwise: a line each.
+    /// A line for each value of the file that a flag or a variable overrides.
     pub fn overridden(&self) -> Vec<String> {
         let line = |key: &SettingSpec| {
             let (value, file) = self.overridden.get(key.name)?;

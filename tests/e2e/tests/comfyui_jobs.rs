@@ -266,7 +266,7 @@ async fn jobs_that_people_interrupt_are_told_so_and_say_nothing_of_the_engine() 
     fakes::eventually("only its own failure counts", async || {
         let report = sidecar.readyz().await;
         let works = report.checks.into_iter().find(|check| check.name == "engine_works")?;
-        (works.observed == "the last picture failed").then_some(())
+        (works.observed == "the last image failed").then_some(())
     })
     .await;
 }

@@ -27,6 +27,7 @@ mod layers;
 mod models;
 /// Everything that is not the sidecar's own, on its way to the engine and back.
 mod passthrough;
+/// The references' tables of settings.
 /// Refusals arrive, however much of the request is unread.
 mod refusals;
 /// Requests as today's clients write them, read alike by both programs.

@@ -65,10 +65,7 @@ async fn pictures_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
         assert_eq!(order().await, 502);
     }
     let check = until(&sidecar, "engine_works", CheckStatus::Warn).await;
-    assert!(
-        check.message.contains("3 pictures failed in the engine, the last with: CUDA error"),
-        "{check:?}"
-    );
+    assert!(check.message.contains("3 images failed in the engine, the last with: CUDA error"), "{check:?}");
     assert_eq!(sidecar.readyz().await.status, ReadyStatus::Degraded, "it never gates");
     let (status, line) = text(&format!("{}/readyz/engine_works?verbose", sidecar.url)).await;
     assert!(status == 200 && line.starts_with("[+]engine_works warning: the last 3"), "{line}");

@@ -56,7 +56,7 @@ impl SettingsFacts<'_> {
     }
 
     fn open_access(&self) -> Option<Finding> {
-        let open = self.config.access.allow_from.iter().find(|range| range.prefix_len() == 0)?;
+        let open = self.config.allow_from.iter().find(|range| range.prefix_len() == 0)?;
         let message = format!(
             "allow_from lets everybody in ({open}): whoever reaches this host can run workflows on it"
         );

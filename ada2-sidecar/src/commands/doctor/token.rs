@@ -51,8 +51,7 @@ impl TokenFacts {
         secrets.sort();
         secrets.dedup();
         Self {
-            is_set: setup.config().is_some_and(|config| config.access.token.is_some())
-                || credential.is_some(),
+            is_set: setup.config().is_some_and(|config| config.token.is_some()) || credential.is_some(),
             credential_missing: credential.filter(|file| setup.root && !file.exists()),
             unreadable_file: named
                 .filter(|file| service.is_some_and(|service| file.exists() && !readable_by(service, file))),

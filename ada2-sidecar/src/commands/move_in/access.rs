@@ -29,7 +29,7 @@ pub(crate) fn choose_access(
         reporter.ok(STEP, ranges);
         return Ok(());
     }
-    let now = &existing.config.access.allow_from;
+    let now = &existing.config.allow_from;
     let private: Option<Vec<IpNet>> = list(PRIVATE_RANGES, |range| range.parse().ok());
     if Some(now) != private.as_ref() {
         let ranges: Vec<_> = now.iter().map(ToString::to_string).collect();

@@ -156,7 +156,7 @@ fn image_bytes((status, answer): &(StatusCode, Value)) -> Result<usize, MoveErro
 /// The configuration's, or the one that systemd passes to the service.
 fn token(config: &Config) -> Option<Secret> {
     let credential = || Secret::new(&fs::read_to_string(units::token_credential()?).ok()?);
-    config.access.token.clone().or_else(credential)
+    config.token.clone().or_else(credential)
 }
 
 fn address(addresses: &[SocketAddr]) -> SocketAddr {

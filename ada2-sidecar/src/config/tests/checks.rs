@@ -60,11 +60,38 @@ fn settings_of_single_checks_are_read_with_a_warning_that_names_warn_only() {
         ]
     );
     let config = read_with(&["--row-remap-failure", "degraded"], &[], None).unwrap().config;
-    assert!(!config.card.remap_failure_gates, "it still counts");
+    assert!(!config.row_remap_failure_gates, "it still counts");
     assert_eq!(
         config.warnings,
         [
             "--row-remap-failure: row_remap_failure: read for this version only; set warn_only: row_remap in its place"
+        ]
+    );
+}
+
+#[test]
+fn a_setting_beside_the_entry_of_warn_only_that_replaces_it_is_an_error_that_says_which_to_remove() {
+    for (key, value, check) in [
+        ("ecc_mode", "on", "ecc"),
+        ("ecc_errors", "not_ready", "ecc"),
+        ("row_remap_pending", "not_ready", "row_remap"),
+        ("row_remap_failure", "degraded", "row_remap"),
+        ("max_swap_used", "50", "host_memory"),
+        ("max_engine_memory", "48GiB", "host_memory"),
+    ] {
+        let variable = [("ADA2_WARN_ONLY", "disk,ecc,row_remap,host_memory")];
+        let lines = problems(&[], &variable, Some(&format!("{key}: {value}")));
+        let expected = format!(
+            "config.yaml: {key}: expected nothing beside warn_only: {check} (environment ADA2_WARN_ONLY); remove {key}"
+        );
+        assert!(lines.len() == 1 && lines[0].ends_with(&expected), "{lines:?}");
+    }
+    let config =
+        read_with(&["--row-remap-failure", "degraded", "--warn-only", "disk"], &[], None).unwrap().config;
+    assert_eq!(
+        config.warnings,
+        [
+            "--row-remap-failure: row_remap_failure: read for this version only; set warn_only: row_remap,disk in its place"
         ]
     );
 }

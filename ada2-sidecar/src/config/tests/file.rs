@@ -33,7 +33,7 @@ fn scalars_of_the_file_keep_the_text_that_they_were_written_with() {
     let file = "token: 0012345678901234\ndefault_model: 1e3\nmax_pixels: 1_000_000\nwarm_up: yes\n\
                 presets: {010: {model: 0012, steps: 4, cfg_scale: 7.50}, on: {model: 1.50}}";
     let config = read_with(&[], &[], Some(file)).unwrap().config;
-    assert!(config.access.token.as_ref().is_some_and(|token| token.matches("0012345678901234")));
+    assert!(config.token.as_ref().is_some_and(|token| token.matches("0012345678901234")));
     assert_eq!(
         (config.default_model.as_deref(), config.max_pixels, config.warm_up),
         (Some("1e3"), 1_000_000, true)

@@ -5,7 +5,8 @@ use super::*;
 #[test]
 fn models_are_declared_and_every_problem_with_that_is_named() {
     let file = "models: {dreamshaper_8: {base: sd-1}, 'My XL.ckpt': {base: SDXL, variant: inpaint}}";
-    let models = read_with(&[], &[], Some(file)).unwrap().config.models;
+    let config = read_with(&[], &[], Some(file)).unwrap().config;
+    let models = &config.models;
     let shown: Vec<_> = models.iter().map(|one| (one.model.as_str(), one.family.name, one.variant)).collect();
     assert_eq!(
         shown,
@@ -24,7 +25,7 @@ fn models_are_declared_and_every_problem_with_that_is_named() {
         ),
     );
     for words in [
-        "models: a: base: no family is named \"sdxk\"; did you mean \"sdxl\"? There are sd-1, sdxl, sd-2",
+        "models: a: base: no family is named \"sdxk\"; did you mean \"sdxl\"? The families are sd-1, sdxl, sd-2",
         "models: b: bace: unknown key; did you mean \"base\"?",
         "models: b: base: expected one of sd-1, sdxl",
         "models: c: expected a map of settings, like {base: sdxl}",
@@ -46,7 +47,7 @@ fn presets_take_numbers_as_requests_do_and_nothing_is_said_twice() {
         ("presets: {a: {steps: 8.5}}", "a whole number from 1 to 150"),
         ("presets: {a: {cfg_scale: 0.5}}", "0 (none) or a number from 1 to 30"),
         ("presets: {a: {template: {}}}", "template: expected a file, or {generate"),
-        ("models: {Mine: {base: sdxl}, mine: {base: sd-1}}", "differs from \"Mine\" in capitals only"),
+        ("models: {Mine: {base: sdxl}, mine: {base: sd-1}}", "duplicates \"Mine\""),
     ] {
         let found = problems(&[], &[], Some(file));
         assert!(found.len() == 1 && found[0].contains(says), "{file}: {found:?}");

@@ -17,7 +17,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// The files of one state directory.
 #[derive(Debug, Clone)]
 pub(crate) struct LatchStore {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 /// This boot's name.
@@ -28,13 +28,13 @@ pub(crate) fn boot_id() -> String {
 
 impl LatchStore {
     /// In this directory.
-    pub(crate) fn open(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+    pub(crate) fn open(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
     }
 
     /// What was kept. A file that cannot be understood is put aside, never overwritten.
     pub(crate) fn load(&self) -> std::io::Result<Option<Latch>> {
-        let path = self.folder.join("latch.json");
+        let path = self.directory.join("latch.json");
         let mut text = Vec::new();
         match read_no_follow(&path) {
             Ok(mut file) => drop(file.read_to_end(&mut text)?),
@@ -44,7 +44,7 @@ impl LatchStore {
         match serde_json::from_slice(&text) {
             Ok(latch) => Ok(Some(latch)),
             Err(error) => {
-                let aside = self.folder.join("latch.json.unreadable");
+                let aside = self.directory.join("latch.json.unreadable");
                 fs::rename(&path, &aside)?;
                 let message =
                     format!("{} cannot be understood ({error}); kept as {}", path.display(), aside.display());
@@ -55,26 +55,26 @@ impl LatchStore {
 
     /// Whole or not at all.
     pub(crate) fn save(&self, latch: &Latch) -> std::io::Result<()> {
-        let new = self.folder.join("latch.json.new");
+        let new = self.directory.join("latch.json.new");
         let mut file = create_no_follow(&new)?;
         file.write_all(&serde_json::to_vec_pretty(latch)?)?;
         file.sync_all()?;
-        fs::rename(new, self.folder.join("latch.json"))
+        fs::rename(new, self.directory.join("latch.json"))
     }
 
     /// Asks the running service to clear what is latched.
     pub(crate) fn request_ack(&self) -> std::io::Result<()> {
-        create_no_follow(&self.folder.join("ack")).map(drop)
+        create_no_follow(&self.directory.join("ack")).map(drop)
     }
 
     /// Whether somebody asks for it.
     pub(crate) fn is_ack_requested(&self) -> bool {
-        self.folder.join("ack").symlink_metadata().is_ok()
+        self.directory.join("ack").symlink_metadata().is_ok()
     }
 
     /// It is done.
     pub(crate) fn clear_ack_request(&self) -> std::io::Result<()> {
-        match fs::remove_file(self.folder.join("ack")) {
+        match fs::remove_file(self.directory.join("ack")) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -87,30 +87,30 @@ mod tests {
 
     #[test]
     fn what_is_kept_comes_back_and_a_broken_file_is_put_aside() {
-        let folder = std::env::temp_dir().join(format!("ada2-latch-{}", uuid::Uuid::new_v4()));
-        fs::create_dir_all(&folder).unwrap();
-        let file = LatchStore::open(&folder);
+        let directory = std::env::temp_dir().join(format!("ada2-latch-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(&directory).unwrap();
+        let file = LatchStore::open(&directory);
         assert_eq!(file.load().unwrap(), None);
         let mut latch = Latch::new("boot");
         latch.record_xid(79, std::time::SystemTime::now());
         file.save(&latch).unwrap();
         assert_eq!(file.load().unwrap(), Some(latch));
-        fs::write(folder.join("latch.json"), "{").unwrap();
+        fs::write(directory.join("latch.json"), "{").unwrap();
         assert!(file.load().unwrap_err().to_string().contains("latch.json.unreadable"));
         assert_eq!(file.load().unwrap(), None);
-        fs::remove_dir_all(folder).unwrap();
+        fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]
     fn no_file_of_a_latch_is_written_or_read_through_a_link() {
-        let folder = std::env::temp_dir().join(format!("ada2-latch-{}", uuid::Uuid::new_v4()));
-        fs::create_dir_all(&folder).unwrap();
-        let precious = folder.join("precious");
+        let directory = std::env::temp_dir().join(format!("ada2-latch-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(&directory).unwrap();
+        let precious = directory.join("precious");
         fs::write(&precious, "{}").unwrap();
         for name in ["latch.json", "latch.json.new", "ack"] {
-            std::os::unix::fs::symlink(&precious, folder.join(name)).unwrap();
+            std::os::unix::fs::symlink(&precious, directory.join(name)).unwrap();
         }
-        let file = LatchStore::open(&folder);
+        let file = LatchStore::open(&directory);
         assert!(file.load().unwrap_err().to_string().contains("symbolic link"));
         assert!(
             file.save(&Latch::new("boot"))
@@ -120,6 +120,6 @@ mod tests {
         );
         assert!(file.request_ack().unwrap_err().to_string().contains("ack is a symbolic link"));
         assert_eq!(fs::read_to_string(&precious).unwrap(), "{}");
-        fs::remove_dir_all(folder).unwrap();
+        fs::remove_dir_all(directory).unwrap();
     }
 }

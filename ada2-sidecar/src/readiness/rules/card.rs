@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use wire::health::{Check, CheckStatus};
 
-use super::{EvaluationState, Rules, unavailable};
+use super::{CardRules, EvaluationState, Rules, unavailable};
 use crate::{
-    config::checks::CardRules,
     gpu::GpuReading,
     readiness::alarm::{Alarm, Delays},
 };
@@ -85,8 +84,8 @@ fn ecc(state: &EvaluationState, reading: Option<&GpuReading>, rules: CardRules) 
     let check = Check::pass("ecc", observed, expected);
     if let Some(baseline) = baseline.filter(|mark| mark.risen) {
         let message = format!(
-            "uncorrected memory errors rose above the {} of our first look: results cannot be trusted; reload the driver or \
-             reboot, replace the card if they return; `sudo ada2-sidecar ack` to go on",
+            "uncorrected memory errors rose above the {} of the first reading: results cannot be trusted; reload the driver \
+             or reboot, and replace the card if they return; `sudo ada2-sidecar ack` to continue anyway",
             baseline.first
         );
         return check.with_status(CheckStatus::Fail, message);
@@ -112,7 +111,7 @@ fn ecc(state: &EvaluationState, reading: Option<&GpuReading>, rules: CardRules) 
         (_, Some((current, _))) if rules.ecc_mode.is_some_and(|wanted| wanted != current) => check.with_status(
             CheckStatus::Warn,
             format!(
-                "error correction is {}, --ecc-mode wants it otherwise: `sudo nvidia-smi -e {}` and reboot",
+                "error correction is {}, but --ecc-mode expects the opposite: `sudo nvidia-smi -e {}` and reboot",
                 on_or_off(current),
                 u8::from(!current)
             ),
@@ -178,7 +177,7 @@ fn thermal(alarms: &CardAlarms, reading: Option<&GpuReading>) -> Check {
     if alarms.thermal_throttling.on {
         return check.with_status(
             CheckStatus::Warn,
-            format!("the card slows itself down because of heat ({celsius}): pictures take longer; look at fans and airflow"),
+            format!("the card slows itself down because of heat ({celsius}): images take longer; check fans and airflow"),
         );
     }
     check

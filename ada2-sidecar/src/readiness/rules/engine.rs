@@ -14,7 +14,7 @@ use crate::{
     readiness::WarmUp,
 };
 
-/// A cancelled job that the engine has not let go of for this long gates.
+/// A cancel that the engine has not confirmed for this long gates.
 const CANCEL_TIMEOUT: Duration = Duration::from_mins(1);
 const MIB: u64 = 1 << 20;
 /// Models and presets that a message names.
@@ -112,7 +112,7 @@ fn engine_queue(engine: &EngineState) -> Check {
     if status.paused {
         return Check::pass("engine_queue", "paused", expected).with_status(
             CheckStatus::Fail,
-            "the engine's queue is paused, new jobs would wait for ever: resume it in the engine's own web page",
+            "the engine's queue is paused, so new jobs would never start: resume it in the engine's own web page",
         );
     }
     let observed = format!("{} jobs, {} of others waiting", status.queue_depth, status.others_waiting);
@@ -132,7 +132,7 @@ fn engine_model(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
     let check = Check::pass("engine_model", format!("{} models", servable_models(status, rules)), expected);
     if status.unclassified_models > 0 {
         let message = format!(
-            "what {} of the engine's models are is still being read; wait a moment",
+            "{} of the engine's models are still being read; wait a moment",
             status.unclassified_models
         );
         return check.with_status(CheckStatus::Fail, message);
@@ -157,7 +157,7 @@ fn engine_model(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
         WarmUp::Failed(_, cause) => Check { observed: "not warmed".to_owned(), ..check }.with_status(
             CheckStatus::Warn,
             format!(
-                "{:?} could not be loaded in advance ({cause}): the first picture may take long, or fail too",
+                "{:?} could not be loaded in advance ({cause}): the first image may take long, or fail too",
                 model.name
             ),
         ),
@@ -221,10 +221,10 @@ fn with_graph_faults(check: Check, faults: &[String]) -> Check {
     check.with_status(CheckStatus::Warn, message + &before)
 }
 
-/// Informs: a busy sidecar is ready and answers 429. Gates only while the engine does not let go of a cancelled job.
+/// Informs: a busy sidecar is ready and answers 429. Gates only while the engine does not confirm a cancel.
 pub(super) fn slots(inputs: &EvaluationInputs<'_>) -> Check {
     let observed = format!("{} of {} taken", inputs.inflight, inputs.slot_limit);
-    let check = Check::pass("slots", observed, "any; cancelled jobs are let go of");
+    let check = Check::pass("slots", observed, "any; cancelled jobs end");
     match inputs.oldest_cancel_age {
         Some(age) if age >= CANCEL_TIMEOUT => check.with_status(
             CheckStatus::Fail,

@@ -1,4 +1,4 @@
-//! What the last pictures proved of the engine. Warns and never gates: the next picture may prove the contrary, and it
+//! What the last images proved of the engine. Warns and never gates: the next image may prove the contrary, and it
 //! cannot be made where work is refused.
 
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const SLOW_FACTOR: u32 = 4;
 const MIN_SLOW_STEP: Duration = Duration::from_millis(50);
 /// An engine that starts, or moves its models, holds no memory for a moment.
 const DELAYS: Delays = Delays { rise: Duration::from_secs(5), fall: Duration::ZERO };
-/// A list of processes from so long after a picture's end still tells of it. Shorter than what must last: an engine that lets
+/// A list of processes from this long after an image's end still counts for it. Shorter than what must last: an engine that lets
 /// go of the card at the end of a job is no cause for alarm.
 const RECENT_SUCCESS: Duration = Duration::from_secs(3);
 /// Less is no engine with a model.
@@ -59,10 +59,10 @@ impl EngineUsage {
                 now
             }
         };
-        // The builtin engine paints on the CPU, and is meant to.
+        // The builtin engine runs on the CPU by design.
         let Some(reading) = reading.filter(|_| rules.engine_url.is_some()) else { return };
         let Some(processes) = reading.processes.as_deref().filter(|_| reading.engine_unit_active) else {
-            // Whose memory it is cannot be told: what was seen before stands.
+            // Whose memory it is is unknown: keep the previous state.
             return;
         };
         // Where the card has no memory of its own, being listed is all that there is to see.
@@ -77,7 +77,7 @@ impl EngineUsage {
         let outside_process = find_outside_process(processes, &rules.engine_unit);
         let (on_cpu, outside) = (idle && outside_process.is_none(), idle && outside_process.is_some());
         self.no_vram = self.no_vram.update(on_cpu, holds || outside, DELAYS, now);
-        // A container that lets go of the card at once when the picture is finished is still one.
+        // A container that releases the card as soon as the image is finished is still one.
         self.outside_unit = self.outside_unit.update(outside, holds, DELAYS, now);
         self.outside_process = outside_process.cloned().or(self.outside_process.take());
         let on_other_gpu = !holds && !reading.other_gpus.is_empty();
@@ -85,7 +85,7 @@ impl EngineUsage {
     }
 }
 
-/// When the engine began to paint what it is painting now, or was until a moment ago. It may let go of the card at any other
+/// When the engine began the job that runs now, or ran until a moment ago. It may release the card at any other
 /// time.
 fn generating_since(history: &JobHistorySnapshot, now: Instant) -> Option<Instant> {
     let is_fresh = |at: Instant| now.saturating_duration_since(at) < RECENT_SUCCESS;
@@ -114,8 +114,7 @@ pub(super) fn check(
     state.engine_usage.update(inputs, reading, rules, now);
     let history = inputs.job_history;
     let on_card = rules.engine_url.is_some() && (rules.gpu_required || reading.is_some());
-    let expected =
-        if on_card { "the last picture succeeded, on this GPU" } else { "the last picture succeeded" };
+    let expected = if on_card { "the last image succeeded, on this GPU" } else { "the last image succeeded" };
     let check = |observed: &str| Check::pass("engine_works", observed, expected);
     let warn = |observed: &str, message: String| check(observed).with_status(CheckStatus::Warn, message);
     let unit = &rules.engine_unit;
@@ -124,7 +123,7 @@ pub(super) fn check(
     }
     if history.failures >= FAILURE_THRESHOLD {
         let message = format!(
-            "the last {} pictures failed in the engine, the last with: {}; look at its log, restart it (`systemctl restart \
+            "the last {} images failed in the engine, the last with: {}; look at its log and restart it (`systemctl restart \
              {unit}`)",
             history.failures,
             history.last_failure.as_deref().unwrap_or("no reason given")
@@ -134,21 +133,23 @@ pub(super) fn check(
     if let Some(code) = state.xid_history.unverified_fault(history.last_success) {
         let what = format!("XID {code} ({})", description(code));
         let message = format!(
-            "a program on the GPU failed ({what}) and no picture has succeeded since: make one; restart {unit} if it fails"
+            "a program on the GPU failed ({what}) and no image has succeeded since: request one, and restart {unit} if it fails"
         );
-        return warn(&format!("{what}, no picture since"), message);
+        return warn(&format!("{what}, no image since"), message);
     }
     if let Some(message) = history.step_timing.as_ref().and_then(slow_steps_message) {
         return warn("slow", message);
     }
     match last_result(history) {
         Some(observed) => check(observed),
-        None => check("no picture yet")
-            .with_status(CheckStatus::Unknown, "no picture was made since our start; the first one tells"),
+        None => check("no image yet").with_status(
+            CheckStatus::Unknown,
+            "no image has been made since the start; the first one will show",
+        ),
     }
 }
 
-/// Why the engine does not work where it should: observed, and in words.
+/// Why the engine does not run where it should: the observed value and the message.
 fn misplaced_engine(
     usage: &EngineUsage,
     reading: Option<&GpuReading>,
@@ -163,7 +164,7 @@ fn misplaced_engine(
     }
     usage.no_vram.on.then(|| {
         let message = format!(
-            "{unit} makes pictures and holds no VRAM: it fell back to the CPU (look for CUDA errors in its log, restart it), or \
+            "{unit} makes images and holds no VRAM: it fell back to the CPU (look for CUDA errors in its log, restart it), or \
              its processes run outside that unit (--engine-unit)"
         );
         ("no VRAM held", message)
@@ -178,7 +179,7 @@ fn outside_message(stranger: &GpuProcess, unit: &str) -> String {
         None => ("no unit", "run it in a unit, and name that with --engine-unit".to_owned()),
     };
     format!(
-        "{unit} holds no VRAM while pictures are made, and pid {pid} {name:?} ({belongs}) holds {held}: the engine runs outside \
+        "{unit} holds no VRAM while images are made, and pid {pid} {name:?} ({belongs}) holds {held}: the engine runs outside \
          that unit; {remedy}"
     )
 }
@@ -186,9 +187,9 @@ fn outside_message(stranger: &GpuProcess, unit: &str) -> String {
 fn last_result(history: &JobHistorySnapshot) -> Option<&'static str> {
     match history {
         JobHistorySnapshot { last_success: None, failures: 0, .. } => None,
-        JobHistorySnapshot { failures: 0, .. } => Some("the last picture succeeded"),
-        JobHistorySnapshot { failures: 1, .. } => Some("the last picture failed"),
-        JobHistorySnapshot { .. } => Some("the last two pictures failed"),
+        JobHistorySnapshot { failures: 0, .. } => Some("the last image succeeded"),
+        JobHistorySnapshot { failures: 1, .. } => Some("the last image failed"),
+        JobHistorySnapshot { .. } => Some("the last two images failed"),
     }
 }
 

@@ -69,7 +69,7 @@ fn nvml(sample: Option<&GpuSample>, faults: &GpuFaultState, rules: &Rules) -> Ch
         Some(GpuState::VersionMismatch) => {
             check("unknown").with_status(CheckStatus::Unknown, "NVML does not start, see driver")
         }
-        // What failed is said above.
+        // The check above says what failed.
         Some(GpuState::Present(_) | GpuState::Failed(_) | GpuState::NoDevice { .. } | GpuState::Lost) => {
             check("loaded")
         }

@@ -1,4 +1,4 @@
-//! The host: room for pictures, memory for models.
+//! The host: disk space for images, memory for models.
 
 use std::{
     io::ErrorKind,
@@ -7,9 +7,8 @@ use std::{
 
 use wire::health::{Check, CheckStatus};
 
-use super::{EvaluationInputs, Rules};
+use super::{EvaluationInputs, HostRules, Rules};
 use crate::{
-    config::checks::HostRules,
     host::{HostSample, OutputDisk},
     readiness::alarm::{Alarm, Delays},
     sandbox,
@@ -65,36 +64,37 @@ fn disk(
         None if is_stalled => {
             return check("unknown".to_owned()).with_status(
                 CheckStatus::Unknown,
-                "looking at the disks hangs: look for a dead mount with `df`",
+                "reading the disks hangs: look for a dead mount with `df`",
             );
         }
         None => {
             return check("unknown".to_owned())
-                .with_status(CheckStatus::Unknown, "not looked at yet; wait a moment");
+                .with_status(CheckStatus::Unknown, "not read yet; wait a moment");
         }
         Some(OutputDisk::NotConfigured) => {
             return check("not watched".to_owned()).with_status(
                 CheckStatus::Unknown,
-                "name the folder of the engine's pictures with --engine-output-dir",
+                "set --engine-output-dir to the directory of the engine's images",
             );
         }
-        Some(OutputDisk::NotFound(folder)) => {
-            let hint = sandbox::access_hint(folder, ErrorKind::NotFound).unwrap_or_default();
-            let message = format!("--engine-output-dir {} cannot be seen from here{hint}", folder.display());
+        Some(OutputDisk::NotFound(directory)) => {
+            let hint = sandbox::access_hint(directory, ErrorKind::NotFound).unwrap_or_default();
+            let message =
+                format!("--engine-output-dir {} cannot be seen from here{hint}", directory.display());
             return check("not seen".to_owned()).with_status(CheckStatus::Unknown, message);
         }
         Some(OutputDisk::Found { mount, available, .. }) => (mount.display(), *available),
     };
     let result = check(format!("{} MiB on {mount}", available / MIB));
-    let remedy = "delete pictures in the engine, or make room";
+    let remedy = "delete images in the engine, or make room";
     if update_alarm(alarm, available, floor, now) && floor > 0 {
         let message =
-            format!("only {} MiB are left on {mount} for the engine's pictures: {remedy}", available / MIB);
+            format!("only {} MiB are left on {mount} for the engine's images: {remedy}", available / MIB);
         return result.with_status(CheckStatus::Fail, message);
     }
     if available < floor.saturating_mul(2) {
         let message =
-            format!("{} MiB are left on {mount} for the engine's pictures: {remedy} soon", available / MIB);
+            format!("{} MiB are left on {mount} for the engine's images: {remedy} soon", available / MIB);
         return result.with_status(CheckStatus::Warn, message);
     }
     result
@@ -111,14 +111,13 @@ fn host_memory(
         Check::pass("host_memory", observed, format!("at least {} MiB available", floor / MIB))
     };
     let Some(sample) = sample else {
-        return check("unknown".to_owned())
-            .with_status(CheckStatus::Unknown, "not looked at lately, see disk");
+        return check("unknown".to_owned()).with_status(CheckStatus::Unknown, "not read lately, see disk");
     };
     let HostSample { memory_available: available, memory_total, swap_total, swap_used, .. } = sample;
     let percent = (swap_used * 100).checked_div(*swap_total).unwrap_or(0);
     let result =
         check(format!("{} of {} MiB available, swap {percent} % used", available / MIB, memory_total / MIB));
-    let remedy = "stop what needs it not, or lower the engine's caches";
+    let remedy = "stop processes that are not needed, or reduce the engine's caches";
     if update_alarm(alarm, *available, floor, now) && floor > 0 {
         let message = format!(
             "only {} MiB of host memory are available: the engine may be killed while it loads a model; {remedy}",
@@ -133,7 +132,7 @@ fn host_memory(
     if rules.max_swap_used < 100 && percent > rules.max_swap_used {
         return result.with_status(
             CheckStatus::Warn,
-            format!("{percent} % of swap are in use: the host is slow; {remedy}"),
+            format!("{percent} % of swap is in use: the host is slow; {remedy}"),
         );
     }
     result

@@ -38,7 +38,10 @@ pub(super) fn check(
         return (prev.filter(|alarm| !alarm.on), unknown("no GPU is being read"));
     };
     let Some(memory) = &reading.memory else {
-        return (prev, unknown("the driver tells no memory of this card (unified memory): see host_memory"));
+        return (
+            prev,
+            unknown("the driver does not report this GPU's memory (unified memory): see host_memory"),
+        );
     };
     let unit = &rules.engine_unit;
     let headroom = vram::headroom(memory, reading.processes.as_deref(), unit, reading.engine_unit_active);
@@ -49,7 +52,7 @@ pub(super) fn check(
         None => {
             let free = headroom.free / MIB;
             let message = format!(
-                "only {free} MiB are free and the engine's own share of the rest cannot be told: {}; name its unit with \
+                "only {free} MiB are free and the engine's own share of the rest is unknown: {}; name its unit with \
                  --engine-unit, or lower --min-free-vram",
                 unknown_share_reason(reading, unit)
             );
@@ -69,7 +72,7 @@ pub(super) fn check(
     let (has, wants) = (effective / MIB, floor / MIB);
     let message = if low {
         let holders = holders(&headroom, rules);
-        format!("the engine could have only {has} MiB of VRAM, the floor is {wants} MiB: {holders}")
+        format!("only {has} MiB of VRAM are available to the engine, the floor is {wants} MiB: {holders}")
     } else {
         format!(
             "{has} MiB are available again, the floor is {wants} MiB; passes once {} above the floor has lasted {} s",
@@ -105,7 +108,7 @@ fn holders(headroom: &Headroom, rules: &Rules) -> String {
     if headroom.unlisted >= MIN_UNLISTED {
         let container = rules.warn_only_hint(
             "vram_headroom",
-            "; where we run in a container ourselves and cannot see the host's processes, set warn_only: vram_headroom",
+            "; if the sidecar runs in a container and cannot see the host's processes, set warn_only: vram_headroom",
         );
         parts.push(format!(
             "{} are held by no process that the driver lists: left by a process that crashed, or another container's; stop \
@@ -114,7 +117,7 @@ fn holders(headroom: &Headroom, rules: &Rules) -> String {
         ));
     }
     if parts.is_empty() {
-        parts.push("the card has no more to give; lower --min-free-vram".to_owned());
+        parts.push("no other process holds VRAM; lower --min-free-vram".to_owned());
     }
     parts.join("; ")
 }

@@ -44,7 +44,7 @@ impl XidHistory {
         self.last_application = None;
     }
 
-    /// The last program's fault, if no picture succeeded after it.
+    /// The last program's fault, if no image succeeded after it.
     pub(super) fn unverified_fault(&self, succeeded: Option<Instant>) -> Option<u32> {
         let (code, at) = self.last_application?;
         succeeded.is_none_or(|succeeded| succeeded < at).then_some(code)

@@ -350,7 +350,10 @@ mod tests {
         assert_eq!(&EditForm::read(&HeaderMap::new(), &body.into()).unwrap().image[..], b"PIX");
         for damaged in ["data:;base64,", "data:;base64,UElY!"] {
             let error = read_as("application/json", &format!(r#"{{"image":"{damaged}"}}"#)).unwrap_err();
-            assert!(error.param.as_deref() == Some("image") && error.message.contains("invalid base64"), "{error}");
+            assert!(
+                error.param.as_deref() == Some("image") && error.message.contains("invalid base64"),
+                "{error}"
+            );
         }
     }
 

@@ -34,7 +34,7 @@ impl ImageResponder {
             image_cache: app.image_cache.clone(),
             response_format: request.response_format,
             output: request.output,
-            strip_metadata: app.config.privacy.strip_metadata,
+            strip_metadata: app.config.strip_metadata,
             base_url,
             quality: request.quality.name(),
             size: job.expected_size(),

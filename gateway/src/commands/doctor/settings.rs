@@ -38,7 +38,7 @@ pub(super) fn findings(report: &ConfigReport, readable_by: Option<&str>) -> Vec<
     if let (Some(_), true) = (&report.config, findings.is_empty()) {
         findings.push(Finding::ok(name, summary(report)));
     }
-    findings.extend(report.misspelt.iter().chain(&report.misspelt_backends).map(misspelling));
+    findings.extend(report.misspelled.iter().chain(&report.misspelled_backends).map(misspelling));
     findings.extend(without_effect(report));
     if let Some(config) = &report.config {
         findings.push(tokens(config, report.warnings.owners.first()));
@@ -88,7 +88,7 @@ fn without_effect(report: &ConfigReport) -> Vec<Finding> {
 
 fn routing(report: &ConfigReport) -> Vec<Finding> {
     let is_reported =
-        |warning: &String| report.misspelt_backends.iter().any(|problem| problem.to_string() == *warning);
+        |warning: &String| report.misspelled_backends.iter().any(|problem| problem.to_string() == *warning);
     let of_file = report.warnings.backends.iter();
     let of_file = of_file.filter(|warning| !is_reported(warning) && warning.contains("legacy_mapping"));
     let fix = "name a configured class, or remove the name";

@@ -225,7 +225,7 @@ fn a_misspelling_in_every_map_of_ours_is_told_with_the_right_name_and_what_is_fo
                 health: {livness: /a, READINESS: /b, interval: 3}\n    \
                 payload_policy: {image_format: url, images-allow-base64: true, audio: mp3}\n    \
                 auth: {bearer_evn: ADA2_TOKEN, header: x}\n";
-    let misspelt = [
+    let misspelled = [
         "concurrency_limits.imgaes: did you mean \"images\"?",
         "health.READINESS: did you mean \"readiness\"?",
         "health.livness: did you mean \"liveness\"?",
@@ -238,15 +238,15 @@ fn a_misspelling_in_every_map_of_ours_is_told_with_the_right_name_and_what_is_fo
     let foreign = "b.yaml: not the gateway's, left out: backends.a.concurrency_limits.tts, backends.a: capability music, \
                    backends.a.health.interval, backends.a.payload_policy.audio, backends.a.auth.header";
     let notes = read_text(yaml).unwrap().warnings;
-    for told in misspelt.iter().map(String::as_str).chain([capability, foreign]) {
+    for told in misspelled.iter().map(String::as_str).chain([capability, foreign]) {
         assert!(notes.iter().any(|note| note == told), "{told} in {notes:#?}");
     }
-    assert_eq!(notes.len(), misspelt.len() + 2, "{notes:#?}");
+    assert_eq!(notes.len(), misspelled.len() + 2, "{notes:#?}");
     let problems = read_text(&format!("{yaml}    class: 'a b'\n  b: 7\n")).unwrap_err();
     let wrong = problems.iter().filter(|told| told.contains("expected")).count();
-    assert_eq!((wrong, problems.len()), (2, misspelt.len() + 3), "{problems:#?}");
+    assert_eq!((wrong, problems.len()), (2, misspelled.len() + 3), "{problems:#?}");
     let problems = read_text(&yaml.replace("images: 2,", "images: 0, ")).unwrap_err();
-    for told in misspelt
+    for told in misspelled
         .iter()
         .take(1)
         .map(String::as_str)

@@ -27,7 +27,7 @@ impl BackendsParser<'_> {
                     format!("{at}{name}"),
                     format!("did you mean {suggestion:?}?"),
                 );
-                self.misspelt.push(problem);
+                self.misspelled.push(problem);
             }
             None => self.unknown.push(format!("{at}{name}")),
         }

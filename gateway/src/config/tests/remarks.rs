@@ -63,7 +63,7 @@ fn a_misspelt_variable_of_the_environment_is_told_and_what_the_backends_use_is_n
     ];
     let notes = read(&[]).unwrap().warnings;
     assert_eq!(notes[..3], meant);
-    assert_eq!(notes[3..], ["environment: no settings, and without effect: GATEWAY_WHAT"]);
+    assert_eq!(notes[3..], ["environment: unknown settings, ignored: GATEWAY_WHAT"]);
     let problems = read(&["--gateway-port", "many"]).unwrap_err();
     assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>()[1..], meant);
 }
@@ -105,7 +105,7 @@ fn without_a_backend_for_pictures_it_starts_and_says_so_unless_one_was_named() {
     {
         let loaded = read(backends, env).unwrap();
         let told: Vec<_> =
-            loaded.warnings.iter().filter(|note| note.contains("no backend makes pictures: ")).collect();
+            loaded.warnings.iter().filter(|note| note.contains("no image backend: ")).collect();
         assert_eq!(told.len(), 1, "{backends:?}: {:#?}", loaded.warnings);
         assert!(loaded.config.backends.mock.is_none());
     }

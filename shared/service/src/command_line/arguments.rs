@@ -20,7 +20,7 @@ impl Program {
         match matches.subcommand() {
             Some(("help", help_matches)) => {
                 let names = help_matches.get_many::<String>("command").into_iter().flatten();
-                // A word that is no name is not read as an option.
+                // An argument that is not a name is not read as an option.
                 let names = names.filter(|name| !name.starts_with('-')).map(OsString::from);
                 let help_args = [OsString::from(self.name)].into_iter().chain(names).chain(["--help".into()]);
                 parse(command, help_args)

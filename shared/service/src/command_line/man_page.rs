@@ -167,7 +167,7 @@ fn sentence(text: &str) -> String {
     format!("{text}{end}")
 }
 
-/// The same, with a large letter.
+/// The same, with a capital letter.
 fn capitalize(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|ch| ch.to_ascii_uppercase());

@@ -1,5 +1,4 @@
-//! Names in the environment that may have been meant for us. A service's plist or unit is where they stand, and the environment
-//! is everybody's: only what is near one of ours, or has our prefix, is told.
+//! Misspelled settings among the variables of the process. The environment holds variables of other programs, too: only what is near one of ours, or has our prefix, is told.
 
 use super::{Problem, SettingSpec, nearest_variable};
 
@@ -32,8 +31,7 @@ impl<'a> EnvVars<'a> {
     pub fn unused_with_prefix(self, prefix: &str) -> Option<String> {
         let other = |name: &&str| name.starts_with(prefix) && self.suggestion(name).is_none();
         let others: Vec<_> = self.unknown_names().into_iter().filter(other).map(escaped).collect();
-        (!others.is_empty())
-            .then(|| format!("environment: no settings, and without effect: {}", others.join(", ")))
+        (!others.is_empty()).then(|| format!("environment: unknown settings, ignored: {}", others.join(", ")))
     }
 
     fn unknown_names(self) -> Vec<&'a str> {
@@ -63,28 +61,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_near_or_has_the_prefix_is_told() {
+    fn only_what_is_near_or_has_the_prefix_is_reported() {
         let keys =
             [SettingSpec::new("port", "GATEWAY_PORT", ""), SettingSpec::new("max", "MAX_REQUEST_BYTES", "")];
-        let told = |names: &[&str]| {
+        let lints_of = |names: &[&str]| {
             let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
             let variables = EnvVars { names: &names, keys: &keys, is_read: &|name| name == "GATEWAY_HOME" };
-            let misspelt: Vec<_> = variables.misspelled().iter().map(ToString::to_string).collect();
-            (misspelt, variables.unused_with_prefix("GATEWAY_"))
+            let misspelled: Vec<_> = variables.misspelled().iter().map(ToString::to_string).collect();
+            (misspelled, variables.unused_with_prefix("GATEWAY_"))
         };
-        let misspelt = [
+        let misspelled = [
             "environment: GATEWAY_PROT: is not a setting; did you mean GATEWAY_PORT?",
             "environment: MAX_REQEST_BYTES: is not a setting; did you mean MAX_REQUEST_BYTES?",
         ];
         assert_eq!(
-            told(&["PATH", "MAX_REQEST_BYTES", "GATEWAY_PROT", "GATEWAY_PORT", "GATEWAY_HOME"]),
-            (misspelt.map(str::to_owned).to_vec(), None)
+            lints_of(&["PATH", "MAX_REQEST_BYTES", "GATEWAY_PROT", "GATEWAY_PORT", "GATEWAY_HOME"]),
+            (misspelled.map(str::to_owned).to_vec(), None)
         );
-        let others = "environment: no settings, and without effect: GATEWAY_AGE, GATEWAY_COLOUR_OF_DOOR";
+        let others = "environment: unknown settings, ignored: GATEWAY_AGE, GATEWAY_COLOUR_OF_DOOR";
         assert_eq!(
-            told(&["GATEWAY_COLOUR_OF_DOOR", "HOME", "GATEWAY_AGE"]),
+            lints_of(&["GATEWAY_COLOUR_OF_DOOR", "HOME", "GATEWAY_AGE"]),
             (vec![], Some(others.to_owned()))
         );
-        assert_eq!(told(&["HOME", "PORT", "USER", "MAX_BYTES"]), (vec![], None));
+        assert_eq!(lints_of(&["HOME", "PORT", "USER", "MAX_BYTES"]), (vec![], None));
     }
 }

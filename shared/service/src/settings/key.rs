@@ -2,6 +2,7 @@
 
 use clap::Arg;
 
+use super::Deprecation;
 use crate::secret::{redact, redact_url_text};
 
 /// What a help text may take of a line of 100 columns that is its own.
@@ -23,33 +24,26 @@ pub struct SettingSpec {
     pub structured: bool,
     /// Whether it cannot change while the service runs.
     pub requires_restart: bool,
-    /// Whether it is an address, which is never shown with user name, password or query.
+    /// Whether it is a URL, which is never shown with user name, password or query.
     pub is_url: bool,
     /// The flag, where it is not made from the key.
     pub long: Option<&'static str>,
     /// Whether it is no flag: the environment and the file alone may hold it.
     pub no_flag: bool,
-    /// What to do instead, where it is going to be removed in the next version.
+    /// What to do instead, where the next version no longer reads it.
     pub deprecation: Option<Deprecation>,
-    /// The heading of the help that it stands under: what a reader wants to do.
+    /// A list setting and the entry in it that this setting must not stand beside.
+    pub conflict: Option<(&'static str, &'static str)>,
+    /// Its heading in the help: what a reader wants to do.
     pub group: &'static str,
     /// Whether it is one of the few that people set, which the short help shows.
     pub common: bool,
     /// What a value is called in the help, such as `SIZE`.
     pub value_name: &'static str,
-    /// How the default reads in the help, where the value itself would not tell or there is none.
+    /// How the default reads in the help, where the value itself is unclear or there is none.
     pub default_help: Option<&'static str>,
     /// What it means, for `--help`.
     pub help: &'static str,
-}
-
-/// What takes the place of a key that is going to be removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deprecation {
-    /// This setting.
-    ReplacedBy(&'static str),
-    /// Nothing, and why it is not needed.
-    Removed(&'static str),
 }
 
 impl SettingSpec {
@@ -66,6 +60,7 @@ impl SettingSpec {
             long: None,
             no_flag: false,
             deprecation: None,
+            conflict: None,
             group: "Other settings",
             common: false,
             value_name: "VALUE",
@@ -130,7 +125,7 @@ impl SettingSpec {
         self
     }
 
-    /// An address, which people put passwords into.
+    /// A URL, which may contain a password.
     #[must_use]
     pub const fn url(mut self) -> Self {
         self.is_url = true;
@@ -151,17 +146,24 @@ impl SettingSpec {
         self
     }
 
-    /// Going to be removed in the next version, in favour of this.
+    /// Deprecated in favour of this entry of a list setting.
     #[must_use]
-    pub const fn replaced_by(mut self, other: &'static str) -> Self {
-        self.deprecation = Some(Deprecation::ReplacedBy(other));
-        self
+    pub const fn replaced_by(mut self, list: &'static str, entry: &'static str) -> Self {
+        self.deprecation = Some(Deprecation::ReplacedBy { list, entry });
+        self.conflicts_with(list, entry)
     }
 
-    /// Going to be removed in the next version, for this reason.
+    /// Deprecated without a replacement, for this reason.
     #[must_use]
     pub const fn removed(mut self, why: &'static str) -> Self {
         self.deprecation = Some(Deprecation::Removed(why));
+        self
+    }
+
+    /// An error beside this entry of a list setting, which says the same or the contrary.
+    #[must_use]
+    pub const fn conflicts_with(mut self, list: &'static str, entry: &'static str) -> Self {
+        self.conflict = Some((list, entry));
         self
     }
 

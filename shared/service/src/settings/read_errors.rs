@@ -1,4 +1,4 @@
-//! A file that may not be read: who may, and which problems are none then, since they only follow from it.
+//! A file that cannot be read: who can read it, and which other problems only follow from that.
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
@@ -23,15 +23,12 @@ fn permission_hint(path: &Path, uid: u32) -> String {
     if Uid::effective().as_raw() == uid {
         return format!("{} is your own: chmod u+rX it", path.display());
     }
-    format!(
-        "{} belongs to {name}: run the same command as that user, behind `sudo -u {name}`",
-        path.display()
-    )
+    format!("{} belongs to {name}: run the same command as that user, with `sudo -u {name}`", path.display())
 }
 
 /// Drops the problems that are no more than consequences. Where a whole file is unread (`file_unread`), nobody knows what it would
 /// have set: what is wrong with a default is no problem then. Where one line or the file of a secret is, the same holds of its key,
-/// which `meant` gives for the key of a problem.
+/// which `setting_for` gives for the key of a problem.
 pub fn without_consequential(
     problems: Vec<Problem>,
     file_unread: bool,
@@ -59,8 +56,8 @@ mod tests {
         let problems =
             || vec![problem("f:3", "token_file"), problem("default", "token"), problem("default", "url")];
         let keys = |file_unread| {
-            let meant = |key: &str| (key == "token_file").then_some("token");
-            let left = without_consequential(problems(), file_unread, meant);
+            let setting_for = |key: &str| (key == "token_file").then_some("token");
+            let left = without_consequential(problems(), file_unread, setting_for);
             left.into_iter().map(|problem| problem.key).collect::<Vec<_>>()
         };
         assert_eq!(keys(false), ["token_file", "url"]);
@@ -71,8 +68,8 @@ mod tests {
     fn who_may_read_it_is_told_where_it_is_not_allowed() {
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
         let path = std::env::temp_dir().join("nowhere/at/all");
-        let told = describe_read_error(&path, &denied);
-        assert!(told.contains("is your own") || told.contains("behind `sudo -u root`"), "{told}");
+        let message = describe_read_error(&path, &denied);
+        assert!(message.contains("is your own") || message.contains("with `sudo -u root`"), "{message}");
         assert!(permission_hint(Path::new("/x"), 4_000_000_000).contains("belongs to #4000000000"));
         let missing = io::Error::from(io::ErrorKind::NotFound);
         assert_eq!(describe_read_error(&path, &missing), missing.to_string());

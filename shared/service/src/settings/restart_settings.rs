@@ -1,4 +1,4 @@
-//! What cannot change while the service runs. A reload that would change it is refused whole, and names it.
+//! Settings that cannot change while the service runs. A reload that changes one is refused and names it.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ fn change(key: &str, old: Option<&RestartValue>, new: Option<&RestartValue>) -> 
 }
 
 impl Settings {
-    /// What a reload must not change. Secrets are none of it: they would be shown.
+    /// What a reload must not change. Not secrets: a message shows the values.
     pub fn restart_settings(&self) -> RestartSettings {
         let fixed = self.keys.iter().filter(|key| key.requires_restart && !key.secret);
         RestartSettings(

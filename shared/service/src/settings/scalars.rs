@@ -220,14 +220,14 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_by_its_place() {
-        for (text, words) in [
+        for (text, expected) in [
             ("a: 1\na: 2", "line 2, column 1: a key is given twice"),
             ("a: [1", "line 1"),
             ("a: 1\n---\nb: 2", "more than one document"),
             ("a: *b", "line 1"),
         ] {
-            let told = yaml_value(text).unwrap_err();
-            assert!(told.contains(words), "{text:?}: {told}");
+            let message = yaml_value(text).unwrap_err();
+            assert!(message.contains(expected), "{text:?}: {message}");
         }
     }
 

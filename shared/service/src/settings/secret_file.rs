@@ -61,12 +61,12 @@ mod tests {
         );
         assert!(read.problems.is_empty() && !read.effective().contains("hush"));
         assert_eq!(settings(&[("token_file", " ")]).raw("token"), None);
-        for (values, words) in [
+        for (values, expected) in [
             (&[("token", "x"), ("token_file", path.as_str())][..], "found both"),
             (&[("token_file", "/nowhere/at-all")], "expected a readable file"),
         ] {
             let problems = settings(values).problems;
-            assert!(problems.len() == 1 && problems[0].to_string().contains(words), "{problems:?}");
+            assert!(problems.len() == 1 && problems[0].to_string().contains(expected), "{problems:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What people write as a value, and the names that they may have meant.
+//! Parsers of common values, and suggestions for misspelled names.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ pub fn unknown_key<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Stri
         .map_or_else(|| "unknown key".to_owned(), |known| format!("unknown key; did you mean {known:?}?"))
 }
 
-/// The known name that is most likely meant, if any is likely. Capitals and dashes for underscores are no difference.
+/// The known name that is likely meant, if any. Case, and dashes for underscores, make no difference.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let folded = |name: &str| name.to_ascii_lowercase().replace('-', "_");
     let name = folded(name);
@@ -19,7 +19,7 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, known)| known)
 }
 
-/// The variable of ours that a name most likely meant. Strict: where others' names stand, too, a false guess is only noise.
+/// The variable that a name is likely to stand for. Strict: among other programs' names a false guess is noise.
 pub fn nearest_variable<'a>(name: &str, ours: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_ascii_uppercase().replace('-', "_");
     ours.map(|ours| (strsim::damerau_levenshtein(&name, ours), ours))
@@ -28,7 +28,7 @@ pub fn nearest_variable<'a>(name: &str, ours: impl Iterator<Item = &'a str>) -> 
         .map(|(_, ours)| ours)
 }
 
-/// The known names that are nearest, however far that is; the nearest first.
+/// The nearest known names, however far away; the nearest first.
 pub fn nearest_n<'a>(name: &str, known: impl Iterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
     let mut all: Vec<_> = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).collect();
     all.sort_unstable();
@@ -50,6 +50,11 @@ pub fn bytes(text: &str) -> Option<u64> {
     digits(number)?.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// A number of bytes as a limit; 0 is none.
+pub fn limit_bytes(text: &str) -> Option<Option<u64>> {
+    bytes(text).map(|limit| Some(limit).filter(|limit| *limit > 0))
+}
+
 /// A whole number as people write it in YAML: `4194304`, `4_194_304`, `0x10`, `0o17`.
 pub fn whole_number(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -57,6 +62,11 @@ pub fn whole_number(text: &str) -> Option<u64> {
     let written = radix.iter().find_map(|(prefix, radix)| Some((text.strip_prefix(prefix)?, *radix)));
     let (number, radix) = written.unwrap_or((text, 10));
     u64::from_str_radix(&digits(number)?, radix).ok()
+}
+
+/// A whole number from `LOW` to `HIGH`.
+pub fn whole_number_in<T: TryFrom<u64>, const LOW: u64, const HIGH: u64>(text: &str) -> Option<T> {
+    whole_number(text).filter(|number| (LOW..=HIGH).contains(number))?.try_into().ok()
 }
 
 /// A number as people write it in YAML: `7.5`, `7.50`, `1e3`.
@@ -88,6 +98,11 @@ pub fn duration(text: &str) -> Option<Duration> {
     };
     let seconds = number.trim().parse::<f64>().ok()? * scale;
     (seconds > 0.0 && seconds <= 31_536_000.0).then(|| Duration::from_secs_f64(seconds))
+}
+
+/// A duration from `LOW` to `HIGH` milliseconds.
+pub fn duration_in<const LOW: u64, const HIGH: u64>(text: &str) -> Option<Duration> {
+    duration(text).filter(|duration| (LOW.into()..=HIGH.into()).contains(&duration.as_millis()))
 }
 
 /// `true` and `false` as people write them.

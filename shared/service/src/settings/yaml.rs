@@ -56,8 +56,8 @@ impl YamlFile {
         (Self { path: path.to_owned(), values }, problems)
     }
 
-    /// The folder that it lies in: what paths in it are relative to.
-    pub fn folder(&self) -> &Path {
+    /// Its directory, which paths in it are relative to.
+    pub fn directory(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("."))
     }
 
@@ -75,7 +75,7 @@ fn mapping(text: &str) -> Result<serde_json::Map<String, Value>, String> {
     }
 }
 
-/// What is wrong with a YAML text, and where. The library's own words quote the lines around it, and with them any token.
+/// What is wrong with a YAML text, and where. The library's own message would quote the lines around it, and any token in them.
 pub(super) fn yaml_error_message(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error::{DuplicateMappingKey, Eof, MultipleDocuments};
     let what = match error.without_snippet() {

@@ -259,7 +259,7 @@ async fn without_a_backend_for_pictures_the_gateway_serves_words_and_refuses_pic
     assert!(message.starts_with("Backend gpu_heavy is not configured: "), "{message}");
     let warned = async || {
         let status = gateway.get("/v1/gateway/status").await;
-        status.json["gateway"]["warnings"].to_string().contains("no backend makes pictures: ").then_some(())
+        status.json["gateway"]["warnings"].to_string().contains("no image backend: ").then_some(())
     };
     fakes::eventually("the warning", warned).await;
     assert!(mlx.images().is_empty());

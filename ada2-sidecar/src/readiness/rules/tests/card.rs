@@ -87,7 +87,7 @@ fn heat_warns_after_10_s_and_the_hardwares_brake_gates_after_60() {
     world.judge();
     assert_eq!(world.pass(9.5), ReadyStatus::Ready);
     assert_eq!(world.pass(0.5), ReadyStatus::Degraded);
-    assert!(world.check("thermal").message.contains("pictures take longer"));
+    assert!(world.check("thermal").message.contains("images take longer"));
     assert_eq!(world.pass(120.0), ReadyStatus::Degraded, "software's slowing down never gates");
     world.vitals(|vitals| vitals.clock_event_reasons = Some(HW_THERMAL));
     world.judge();

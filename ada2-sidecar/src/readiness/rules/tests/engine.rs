@@ -179,7 +179,7 @@ fn what_models_are_is_waited_for_before_one_is_the_default() {
     world.expect(
         "engine_model",
         CheckStatus::Fail,
-        "7 of the engine's models are is still being read; wait a moment",
+        "7 of the engine's models are still being read; wait a moment",
     );
     world.engine.last_status.as_mut().unwrap().unclassified_models = 0;
     world.expect("engine_model", CheckStatus::Pass, "");

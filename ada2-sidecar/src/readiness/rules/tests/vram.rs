@@ -36,7 +36,7 @@ fn foreign_vram_gates_after_15_s_and_no_longer_after_10_with_a_margin() {
 fn while_a_margin_has_yet_to_last_what_is_there_is_told() {
     let mut world = World::healthy();
     world.state(present(vec![process(7, "ollama.service", 40_000)]));
-    world.expect("vram_headroom", CheckStatus::Fail, "could have only 5459 MiB");
+    world.expect("vram_headroom", CheckStatus::Fail, "only 5459 MiB of VRAM are available to the engine");
     let words = "45459 MiB are available again, the floor is 8192 MiB; passes once 1.0 GiB above the floor has lasted 10 s";
     world.state(present(vec![]));
     world.expect("vram_headroom", CheckStatus::Fail, words);
@@ -125,7 +125,7 @@ fn what_the_driver_needs_for_itself_is_no_trace_of_a_leak() {
     world.judge();
     world.pass(20.0);
     let words = &world.check("vram_headroom").message;
-    assert!(words.contains("no more to give") && !words.contains("lists"), "{words}");
+    assert!(words.contains("no other process holds VRAM") && !words.contains("lists"), "{words}");
 }
 
 #[test]

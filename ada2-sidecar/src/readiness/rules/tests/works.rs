@@ -34,7 +34,7 @@ fn watch(world: &mut World, seconds: u32) -> CheckStatus {
 #[test]
 fn without_a_picture_nothing_is_known_and_one_tells() {
     let mut world = World::healthy();
-    world.expect("engine_works", CheckStatus::Unknown, "no picture was made");
+    world.expect("engine_works", CheckStatus::Unknown, "no image has been made");
     assert_eq!(world.status(), ReadyStatus::Ready);
     world.outcomes.last_success = Some(world.now);
     world.expect("engine_works", CheckStatus::Pass, "");
@@ -52,7 +52,7 @@ fn three_failures_in_a_row_warn_and_never_gate() {
         world.expect("engine_works", status, says);
     }
     assert_eq!(world.status(), ReadyStatus::Degraded);
-    assert!(world.check("engine_works").message.contains("the last 9 pictures failed"));
+    assert!(world.check("engine_works").message.contains("the last 9 images failed"));
     (world.outcomes.failures, world.outcomes.last_success) = (0, Some(world.now));
     world.expect("engine_works", CheckStatus::Pass, "");
 }
@@ -95,7 +95,7 @@ fn an_engine_at_work_that_holds_no_vram_fell_back_to_the_cpu() {
     paints(&mut world);
     assert_eq!(watch(&mut world, 5), CheckStatus::Unknown, "not at once");
     assert_eq!(watch(&mut world, 1), CheckStatus::Warn);
-    world.expect("engine_works", CheckStatus::Warn, "invokeai.service makes pictures and holds no VRAM");
+    world.expect("engine_works", CheckStatus::Warn, "invokeai.service makes images and holds no VRAM");
     assert_eq!(world.status(), ReadyStatus::Degraded);
     world.outcomes.last_success = Some(world.now);
     assert_eq!(watch(&mut world, 60), CheckStatus::Warn, "a picture of the CPU's proves nothing else");
@@ -174,7 +174,7 @@ fn after_a_programs_fault_a_picture_must_prove_the_engine() {
     let state = world.gpu.as_ref().unwrap().state.clone();
     world.state(state);
     world.expect("xid", CheckStatus::Pass, "");
-    world.expect("engine_works", CheckStatus::Warn, "no picture has succeeded since");
+    world.expect("engine_works", CheckStatus::Warn, "no image has succeeded since");
     assert_eq!(world.status(), ReadyStatus::Degraded);
     world.outcomes.last_success = Some(world.now);
     world.expect("engine_works", CheckStatus::Pass, "");
@@ -256,11 +256,11 @@ fn a_card_is_expected_only_where_there_is_to_be_one() {
         world.judge();
         world.check("engine_works").expected.clone()
     };
-    assert_eq!(expected(|_| {}), "the last picture succeeded, on this GPU");
-    assert_eq!(expected(|world| world.rules.engine_url = None), "the last picture succeeded");
+    assert_eq!(expected(|_| {}), "the last image succeeded, on this GPU");
+    assert_eq!(expected(|world| world.rules.engine_url = None), "the last image succeeded");
     let cardless = |world: &mut World| {
         world.rules.gpu_required = false;
         world.state(GpuState::DriverNotLoaded);
     };
-    assert_eq!(expected(cardless), "the last picture succeeded");
+    assert_eq!(expected(cardless), "the last image succeeded");
 }
