@@ -4,11 +4,14 @@
 
 mod ack;
 mod check_port;
+mod client;
 mod doctor;
+mod host_readiness;
 mod live_check;
 mod move_in;
 mod reload;
 mod show;
+mod systemd;
 
 use std::{io, process::ExitCode};
 

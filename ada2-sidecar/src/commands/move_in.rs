@@ -21,7 +21,6 @@ mod recovery_unit;
 mod reporter;
 mod settings;
 mod shutdown;
-mod subprocess;
 mod undo;
 mod units;
 mod worker;

@@ -14,13 +14,10 @@ use service::{
     settings::{Problem, SettingSource, WHOLE_FILE},
 };
 
-use super::{
-    environment::{self, ServiceEnvironment},
-    text::{FixHints, sanitize},
-    unit::{SidecarUnits, SystemdUnit},
-};
+use super::fixes::FixHints;
 use crate::{
     cli,
+    commands::systemd::{ServiceEnvironment, SidecarUnits, SystemdUnit, exec_arguments},
     config::{self, Config, GpuSettings, KEYS},
 };
 
@@ -72,7 +69,7 @@ impl DoctorContext {
         let variables = variables_with_credential(&found, service);
         let lookup = |name: &str| variables.get(name).cloned();
         let names: Vec<_> = variables.keys().cloned().collect();
-        let flags = environment::exec_arguments(service.get("ExecStart"));
+        let flags = exec_arguments(service.get("ExecStart"));
         let flags = flags.and_then(|arguments| cli::command().try_get_matches_from(arguments).ok());
         let flags = flags.unwrap_or_else(|| matches.clone());
         Self::from_settings(&flags, &lookup, &names, found, units.clone(), root)
@@ -164,9 +161,8 @@ impl DoctorContext {
                 vec![Finding::ok(NAME, from)]
             }
             ConfigurationState::Valid(config) => {
-                let warn = |warning: &String| {
-                    Finding::warn(NAME, sanitize(warning), self.fixes.edit("correct it as told in"))
-                };
+                let warn =
+                    |warning: &String| Finding::warn(NAME, warning, self.fixes.edit("correct it as told in"));
                 config.warnings.iter().map(warn).collect()
             }
         }
@@ -182,11 +178,7 @@ impl DoctorContext {
         };
         let then =
             if self.fixes.managed_by_unit { "sudo systemctl restart ada2-sidecar" } else { "start it again" };
-        Finding::fail(
-            NAME,
-            sanitize(&problem.to_string()),
-            format!("correct {}, then {then}", sanitize(&location)),
-        )
+        Finding::fail(NAME, problem.to_string(), format!("correct {}, then {then}", &location))
     }
 
     fn variables_location(&self) -> String {
@@ -213,7 +205,7 @@ fn variables_with_credential(
     service: &SystemdUnit,
 ) -> std::collections::BTreeMap<String, String> {
     let mut variables = environment.variables.clone();
-    if let Some(file) = credential_file(service) {
+    if let Some(file) = service.token_credential() {
         let running = PathBuf::from("/run/credentials").join(&service.name);
         let folder = if running.join("token").is_file() {
             Some(running)
@@ -225,12 +217,6 @@ fn variables_with_credential(
         }
     }
     variables
-}
-
-/// The file behind `LoadCredential=token:FILE`.
-pub(super) fn credential_file(service: &SystemdUnit) -> Option<PathBuf> {
-    let token_path = |value: &String| value.strip_prefix("token:").map(PathBuf::from);
-    service.values_in_files("LoadCredential").iter().rev().find_map(token_path)
 }
 
 /// What keeps an ordinary user from reading the configuration is no fault of it.

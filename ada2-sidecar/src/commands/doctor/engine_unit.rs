@@ -2,11 +2,8 @@
 
 use service::doctor::Finding;
 
-use super::{
-    text::{FixHints, drop_in_fix, sanitize},
-    unit::SystemdUnit,
-};
-use crate::port::Process;
+use super::fixes::{FixHints, drop_in_fix};
+use crate::{commands::systemd::SystemdUnit, port::Process};
 
 const NAME: &str = "engine_unit";
 
@@ -63,7 +60,7 @@ impl EngineUnitFacts<'_> {
             // For root, the engine is on another host or in a container: whose memory is whose is the service's to tell.
             return (!self.root).then(|| Finding::skip(NAME, message));
         };
-        let process = format!("{} (pid {})", sanitize(&holder.name), holder.pid);
+        let process = format!("{} (pid {})", &holder.name, holder.pid);
         match holder.unit.as_deref() {
             // A user's own unit of that name, or a container's way in, which tells nothing of the engine.
             Some(unit) if unit == name => Some(Finding::ok(NAME, format!("{name} runs {process}"))),

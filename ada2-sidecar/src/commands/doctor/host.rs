@@ -6,18 +6,16 @@ use std::{
     time::Duration,
 };
 
-use service::doctor::Finding;
-use sysinfo::Disks;
-use wire::health::{CheckStatus, ReadyReport};
-
-use super::{
-    subprocess,
-    text::{FixHints, drop_in_fix, sanitize, sanitized_path},
-    unit::SystemdUnit,
+use service::{
+    doctor::Finding,
+    subprocess::{ProcessOutput, with_timeout},
 };
-use crate::commands::move_in::nginx;
+use sysinfo::Disks;
 
-const MIB: u64 = 1 << 20;
+use super::run_tool;
+use crate::commands::{move_in::nginx, systemd::SystemdUnit};
+
+pub(super) const MIB: u64 = 1 << 20;
 /// Enough for the latch and a day of log.
 const MIN_FREE_BYTES: u64 = 200 * MIB;
 /// Files of ours, and the log.
@@ -30,15 +28,15 @@ const DISK_TIMEOUT: Duration = Duration::from_secs(3);
 /// A disk with what a program may still write on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DiskSpace {
-    mount: PathBuf,
-    available: u64,
-    read_only: bool,
+    pub(super) mount: PathBuf,
+    pub(super) available: u64,
+    pub(super) read_only: bool,
 }
 
 /// The disk of a folder, or of the nearest above it that is there; none if it cannot be told in time.
 pub(super) fn disk_space_at(folder: &Path) -> Option<DiskSpace> {
     let real = folder.ancestors().find_map(|place| fs::canonicalize(place).ok())?;
-    let disks = subprocess::with_timeout(DISK_TIMEOUT, Disks::new_with_refreshed_list)?.ok()?;
+    let disks = with_timeout(DISK_TIMEOUT, Disks::new_with_refreshed_list)?.ok()?;
     let holding = disks.iter().filter(|disk| real.starts_with(disk.mount_point()));
     let disk = holding.max_by_key(|disk| disk.mount_point().components().count())?;
     let (mount, available) = (disk.mount_point().to_owned(), disk.available_space());
@@ -57,7 +55,7 @@ fn evaluate_disk(state: Option<&DiskSpace>, log: Option<&DiskSpace>) -> Finding 
     const NAME: &str = "disk_space";
     let known = [state, log].into_iter().flatten();
     if let Some(room) = known.clone().find(|room| room.read_only) {
-        let mount = sanitized_path(&room.mount);
+        let mount = room.mount.display();
         let message = format!("{mount} is mounted read-only: neither state nor log can be written");
         return Finding::fail(
             NAME,
@@ -71,108 +69,21 @@ fn evaluate_disk(state: Option<&DiskSpace>, log: Option<&DiskSpace>) -> Finding 
             let message = format!(
                 "{} MiB are left on {} for state and log",
                 room.available / MIB,
-                sanitized_path(&room.mount)
+                room.mount.display()
             );
             Finding::warn(NAME, message, "sudo journalctl --vacuum-size=200M; df -h; make room")
         }
         Some(room) => Finding::ok(
             NAME,
-            format!(
-                "{} MiB are left on {} for state and log",
-                room.available / MIB,
-                sanitized_path(&room.mount)
-            ),
+            format!("{} MiB are left on {} for state and log", room.available / MIB, room.mount.display()),
         ),
-    }
-}
-
-/// The folder of the engine's pictures.
-pub(super) struct OutputDirFacts<'a> {
-    pub(super) folder: &'a Path,
-    /// Bytes below which the service refuses.
-    pub(super) min_free: u64,
-    pub(super) service: Option<&'a SystemdUnit>,
-    /// Whether the running service sees it; none where none runs, or it does not say.
-    pub(super) visible_to_service: Option<bool>,
-    pub(super) fixes: &'a FixHints,
-}
-
-/// Whether the service sees the folder, by its check `disk`.
-pub(super) fn service_sees_output_dir(report: &ReadyReport) -> Option<bool> {
-    let check = report.checks.iter().find(|check| check.name == "disk")?;
-    match (check.status, check.observed.as_str()) {
-        (CheckStatus::Unknown, "not seen") => Some(false),
-        (CheckStatus::Unknown, _) => None,
-        _ => Some(true),
-    }
-}
-
-impl OutputDirFacts<'_> {
-    pub(super) fn evaluate(&self) -> Finding {
-        // For an ordinary user what lies in another's home is not there.
-        let visible = match fs::metadata(self.folder) {
-            Ok(found) => Some(found.is_dir()),
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => None,
-            Err(_) => Some(false),
-        };
-        self.evaluate_with(visible, visible.and_then(|_| disk_space_at(self.folder)).as_ref())
-    }
-
-    fn evaluate_with(&self, exists: Option<bool>, space: Option<&DiskSpace>) -> Finding {
-        const NAME: &str = "output_folder";
-        let (folder, floor) = (sanitized_path(self.folder), self.min_free);
-        if exists == Some(false) {
-            let fix = self.fixes.edit("correct engine_output_dir in");
-            return Finding::warn(
-                NAME,
-                format!("engine_output_dir {folder} is not there: its disk is not watched"),
-                fix,
-            );
-        }
-        let hidden = self.is_hidden_by_unit();
-        if !self.visible_to_service.unwrap_or(!hidden) {
-            let unwatched = "its disk is not watched";
-            if hidden {
-                let message = format!("the unit's ProtectHome= hides {folder} from the service: {unwatched}");
-                let lines = format!("ProtectHome=tmpfs and BindReadOnlyPaths={folder}");
-                return Finding::warn(NAME, message, drop_in_fix("ada2-sidecar", &lines));
-            }
-            let message = format!("the service's own user cannot enter {folder}: {unwatched}");
-            return Finding::warn(NAME, message, format!("sudo chmod a+x {folder} and the folders above it"));
-        }
-        let Some(room) = space.filter(|_| exists.is_some()) else {
-            return Finding::skip(NAME, format!("{folder} cannot be looked at: run with sudo"));
-        };
-        let (mount, left) = (sanitized_path(&room.mount), room.available / MIB);
-        let fix = || format!("df -h {folder}; delete pictures in the engine, or make room");
-        if floor > 0 && room.available < floor {
-            return Finding::fail(
-                NAME,
-                format!("only {left} MiB are left on {mount}, and min_free_disk is {}", floor / MIB),
-                fix(),
-            );
-        }
-        if room.available < floor.saturating_mul(2) {
-            return Finding::warn(NAME, format!("{left} MiB are left on {mount}"), fix());
-        }
-        Finding::ok(NAME, format!("{left} MiB are left on {mount} for {folder}"))
-    }
-
-    /// In a home, of which the unit lets nothing through.
-    fn is_hidden_by_unit(&self) -> bool {
-        let Some(service) = self.service else { return false };
-        let home = ["/home", "/root", "/run/user"].into_iter().find(|home| self.folder.starts_with(home));
-        // systemd quotes and escapes what it shows: that some folder is let through is enough not to be sure.
-        let is_shut =
-            |home: &str| !["BindReadOnlyPaths", "BindPaths"].iter().any(|of| service.get(of).contains(home));
-        matches!(service.get("ProtectHome"), "yes" | "tmpfs") && home.is_some_and(is_shut)
     }
 }
 
 /// Whether the log survives a reboot.
 pub(super) fn journal() -> Option<Finding> {
-    let configured = subprocess::output("systemd-analyze", &["cat-config", "systemd/journald.conf"])?;
-    Some(evaluate_journal(&configured.text, Path::new(JOURNAL_DIR).is_dir()))
+    let configured = run_tool("systemd-analyze", &["cat-config", "systemd/journald.conf"])?;
+    Some(evaluate_journal(&configured.stdout, Path::new(JOURNAL_DIR).is_dir()))
 }
 
 fn evaluate_journal(configured: &str, folder: bool) -> Finding {
@@ -211,8 +122,8 @@ fn evaluate_journal(configured: &str, folder: bool) -> Finding {
 
 /// Whether somebody keeps the clock right.
 pub(super) fn clock() -> Option<Finding> {
-    let output = subprocess::output("timedatectl", &["show"]).filter(|shown| shown.success);
-    output.map(|shown| evaluate_clock(&SystemdUnit::parse("clock", &shown.text)))
+    let output = run_tool("timedatectl", &["show"]).filter(ProcessOutput::success);
+    output.map(|output| evaluate_clock(&SystemdUnit::parse("clock", &output.stdout)))
 }
 
 fn evaluate_clock(clock: &SystemdUnit) -> Finding {
@@ -239,12 +150,12 @@ fn evaluate_clock(clock: &SystemdUnit) -> Finding {
 
 /// Whether the driver may be replaced under a running card. Never a warning: it is a choice.
 pub(super) fn driver_upgrades() -> Option<Finding> {
-    let installed = subprocess::output(
+    let installed = run_tool(
         "dpkg-query",
         &["-W", "-f", "${db:Status-Want} ${db:Status-Status} ${Package}\\n", "nvidia-driver-*"],
     )?;
-    let automatic = subprocess::output("apt-config", &["dump", "APT::Periodic::Unattended-Upgrade"])?;
-    evaluate_upgrades(&installed.text, &automatic.text)
+    let automatic = run_tool("apt-config", &["dump", "APT::Periodic::Unattended-Upgrade"])?;
+    evaluate_upgrades(&installed.stdout, &automatic.stdout)
 }
 
 fn evaluate_upgrades(installed: &str, automatic: &str) -> Option<Finding> {
@@ -298,7 +209,7 @@ fn evaluate_move(record: &str, nginx_error: impl FnOnce() -> Option<String>) -> 
             let from_nginx = record["plan"]["sites"].as_array().is_some_and(|sites| !sites.is_empty());
             Some(match from_nginx.then(nginx_error).flatten() {
                 Some(why) => {
-                    let message = format!("in nginx's place, and the way back is broken: {}", sanitize(&why));
+                    let message = format!("in nginx's place, and the way back is broken: {}", &why);
                     Finding::warn(NAME, message, "sudo nginx -t")
                 }
                 None => Finding::ok(NAME, "in nginx's place; back with sudo ada2-sidecar move-out"),

@@ -7,10 +7,7 @@ use std::{
 
 use service::doctor::Finding;
 
-use super::{
-    environment,
-    unit::{SERVICE, SidecarUnits, SystemdUnit},
-};
+use crate::commands::systemd::{SERVICE, SOCKET, SidecarUnits, SystemdUnit, exec_path};
 
 const ADMIN_UNIT_DIR: &str = "/etc/systemd/system";
 const PACKAGE_UNIT_DIRS: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
@@ -30,7 +27,7 @@ pub(super) struct InstallationFacts<'a> {
 
 impl<'a> InstallationFacts<'a> {
     pub(super) fn gather(units: &'a SidecarUnits) -> Self {
-        let names = [SERVICE, super::unit::SOCKET];
+        let names = [SERVICE, SOCKET];
         let packaged =
             |name: &&str| PACKAGE_UNIT_DIRS.iter().any(|folder| Path::new(folder).join(name).is_file());
         // A link to /dev/null masks the unit, which is told elsewhere.
@@ -42,7 +39,7 @@ impl<'a> InstallationFacts<'a> {
             units,
             shadowing_units: shadowing.filter(is_copy).collect(),
             current_exe: std::env::current_exe().ok().map(real),
-            unit_exe: environment::exec_path(units.service.get("ExecStart")).map(real),
+            unit_exe: exec_path(units.service.get("ExecStart")).map(real),
         }
     }
 
@@ -105,7 +102,7 @@ pub(super) fn unit_settings(service: &SystemdUnit, gpu_required: bool) -> Vec<Fi
     let take_out = |line: &str| {
         format!(
             "take {line} out of {}, then sudo systemctl daemon-reload && sudo systemctl restart ada2-sidecar",
-            service.file_setting(line)
+            service.file_with_line(line)
         )
     };
     let mut found = Vec::new();

@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
-use service::doctor::Finding;
+use service::{doctor::Finding, subprocess::with_timeout};
 
-use super::{subprocess, text::sanitize, unit::SystemdUnit};
+use super::run_tool;
+use crate::commands::systemd::SystemdUnit;
 
 /// A resolver may wait for a server that is not there.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,7 +43,7 @@ pub(super) fn host_names() -> Option<Finding> {
 impl HostNames {
     fn evaluate(&self) -> Finding {
         const NAME: &str = "names";
-        let host = sanitize(&self.host);
+        let host = &self.host;
         let Some(addresses) = &self.addresses else {
             return Finding::skip(
                 NAME,
@@ -69,8 +70,7 @@ impl HostNames {
         match &self.mdns_name {
             Some(name) if *name != format!("{host}.local") => {
                 let message = format!(
-                    "it is announced as {}, because another host on the network has the name {host}.local",
-                    sanitize(name)
+                    "it is announced as {name}, because another host on the network has the name {host}.local"
                 );
                 Finding::warn(
                     NAME,
@@ -78,10 +78,9 @@ impl HostNames {
                     "sudo systemctl restart avahi-daemon once the other host has another name",
                 )
             }
-            Some(name) => Finding::ok(
-                NAME,
-                format!("{host} is this host, and {} is announced on the network", sanitize(name)),
-            ),
+            Some(name) => {
+                Finding::ok(NAME, format!("{host} is this host, and {name} is announced on the network"))
+            }
             None => Finding::ok(
                 NAME,
                 format!("{host} is this host; nothing announces {host}.local (avahi-daemon does)"),
@@ -92,7 +91,7 @@ impl HostNames {
 
 fn resolve(host: &str) -> Option<Vec<IpAddr>> {
     let host = host.to_owned();
-    subprocess::with_timeout(RESOLVE_TIMEOUT, move || {
+    with_timeout(RESOLVE_TIMEOUT, move || {
         let found = (host.as_str(), 0).to_socket_addrs();
         found.map_or_else(|_| Vec::new(), |all| all.map(|address| address.ip()).collect())
     })
@@ -100,8 +99,7 @@ fn resolve(host: &str) -> Option<Vec<IpAddr>> {
 
 /// As the kernel lists them.
 fn local_addresses() -> BTreeSet<IpAddr> {
-    let output =
-        subprocess::output("ip", &["-o", "addr", "show"]).map(|shown| shown.text).unwrap_or_default();
+    let output = run_tool("ip", &["-o", "addr", "show"]).map(|output| output.stdout).unwrap_or_default();
     let address = |line: &str| {
         let mut fields = line.split_whitespace().skip_while(|word| !matches!(*word, "inet" | "inet6"));
         fields.nth(1)?.split('/').next()?.parse().ok()
@@ -132,7 +130,7 @@ pub(super) fn firewall(addresses: &[SocketAddr], root: bool) -> Option<Finding> 
     if !root {
         return Some(Finding::skip(NAME, "ufw is on; what it lets in: run with sudo"));
     }
-    evaluate_firewall(&subprocess::output("ufw", &["status", "verbose"])?.text, port)
+    evaluate_firewall(&run_tool("ufw", &["status", "verbose"])?.stdout, port)
 }
 
 fn evaluate_firewall(status: &str, port: u16) -> Option<Finding> {

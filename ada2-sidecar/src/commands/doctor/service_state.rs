@@ -1,17 +1,12 @@
 //! The service and its socket: do they run, will they after a reboot, and if not, why.
 
-use std::path::Path;
-
 use service::doctor::Finding;
 
-use super::{
-    subprocess,
-    text::sanitize,
-    unit::{SERVICE, SidecarUnits, SystemdUnit},
-};
+use super::run_tool;
+use crate::commands::systemd::{SERVICE, SidecarUnits, SystemdUnit};
 
 const ENABLE: &str = "sudo systemctl enable --now ada2-sidecar.socket ada2-sidecar";
-const RESTART: &str = "sudo systemctl restart ada2-sidecar";
+pub(super) const RESTART: &str = "sudo systemctl restart ada2-sidecar";
 const REINSTALL: &str = "sudo apt install --reinstall ./ada2-sidecar_*.deb";
 /// A broken configuration.
 const EXIT_CONFIG: &str = "78";
@@ -32,8 +27,8 @@ pub(super) fn last_line() -> Option<String> {
     let arguments = [format!("_SYSTEMD_UNIT={SERVICE}"), "--lines=20".to_owned()];
     let more = ["--output=cat", "--no-pager", "--quiet", "--boot"];
     let all: Vec<&str> = arguments.iter().map(String::as_str).chain(more).collect();
-    let printed = subprocess::output("journalctl", &all)?;
-    printed.text.lines().rev().find(|line| !line.trim().is_empty()).map(sanitize)
+    let printed = run_tool("journalctl", &all)?;
+    printed.stdout.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned)
 }
 
 impl ServiceFacts<'_> {
@@ -129,10 +124,8 @@ impl ServiceFacts<'_> {
             }
             ("exit-code" | "resources", "226") => {
                 let paths = service.get("BindReadOnlyPaths");
-                let message = format!(
-                    "a folder that the unit names is not there (BindReadOnlyPaths={})",
-                    sanitize(paths)
-                );
+                let message =
+                    format!("a folder that the unit names is not there (BindReadOnlyPaths={paths})");
                 fail(
                     message,
                     "create the folder, or correct it: sudo systemctl edit ada2-sidecar; then sudo systemctl restart ada2-sidecar",
@@ -145,7 +138,7 @@ impl ServiceFacts<'_> {
             ("exit-code" | "resources", "243") => {
                 let message = format!(
                     "a credential of the unit cannot be read (LoadCredential={})",
-                    sanitize(&service.values_in_files("LoadCredential").join(" "))
+                    &service.values_in_files("LoadCredential").join(" ")
                 );
                 fail(
                     message,
@@ -156,7 +149,7 @@ impl ServiceFacts<'_> {
             ("watchdog", _) => fail(format!("hung, and was ended by its watchdog{last}"), RESTART),
             _ => {
                 let how =
-                    if result == "exit-code" { format!("exit code {status}") } else { sanitize(result) };
+                    if result == "exit-code" { format!("exit code {status}") } else { result.to_owned() };
                 let fix = if self.last_line.is_some() {
                     RESTART.to_owned()
                 } else {
@@ -179,71 +172,13 @@ fn load_failure(name: &'static str, unit: &SystemdUnit) -> Option<Finding> {
         ),
         "not-found" => fail(format!("{} is not installed", unit.name), REINSTALL.replace("--reinstall ", "")),
         state => {
-            let why = sanitize(unit.get("LoadError"));
+            let why = unit.get("LoadError");
             fail(
                 format!("{} cannot be loaded ({state}) {why}", unit.name),
                 format!("systemd-analyze verify {}", unit.name),
             )
         }
     }
-}
-
-/// A service that was upgraded and not restarted.
-pub(super) struct VersionFacts {
-    /// As the service tells it in `/metrics`.
-    pub(super) running: Option<String>,
-    /// Its program's file was replaced; none where this user may not look.
-    pub(super) exe_replaced: Option<bool>,
-    /// The package's upgrade was refused, and the version before stands in.
-    pub(super) upgrade_refused: bool,
-}
-
-/// Where the package keeps the binary that it could not put in place.
-const REFUSED_BINARY_DIR: &str = "/usr/lib/ada2-sidecar/refused";
-
-impl VersionFacts {
-    pub(super) fn gather(metrics: Option<&str>, service: Option<&SystemdUnit>) -> Self {
-        let pid = service.map(|service| service.get("MainPID")).filter(|pid| !matches!(*pid, "" | "0"));
-        let program = pid.and_then(|pid| std::fs::read_link(Path::new("/proc").join(pid).join("exe")).ok());
-        let replaced = program.map(|program| program.to_string_lossy().ends_with(" (deleted)"));
-        Self {
-            running: metrics.and_then(parse_version),
-            exe_replaced: replaced,
-            upgrade_refused: Path::new(REFUSED_BINARY_DIR).exists(),
-        }
-    }
-
-    pub(super) fn evaluate(&self) -> Option<Finding> {
-        const NAME: &str = "version";
-        let installed = env!("CARGO_PKG_VERSION");
-        if self.upgrade_refused {
-            let message = format!("an upgrade is not finished: {installed}, the version before, stands in");
-            return Some(Finding::fail(NAME, message, "sudo dpkg --configure ada2-sidecar"));
-        }
-        match (&self.running, self.exe_replaced) {
-            (Some(running), _) if running != installed => {
-                let message = format!("{} runs, {installed} is installed", sanitize(running));
-                Some(Finding::warn(NAME, message, RESTART))
-            }
-            (_, Some(true)) => {
-                let message = format!(
-                    "the program was replaced since the service was started ({installed} is installed)"
-                );
-                Some(Finding::warn(NAME, message, RESTART))
-            }
-            (Some(running), _) => {
-                Some(Finding::ok(NAME, format!("{} runs and is installed", sanitize(running))))
-            }
-            (None, _) => None,
-        }
-    }
-}
-
-/// `ada2_sidecar_build_info{version="0.1.0"} 1`
-fn parse_version(metrics: &str) -> Option<String> {
-    let line = metrics.lines().find(|line| line.starts_with("ada2_sidecar_build_info{"))?;
-    let (_, rest) = line.split_once("version=\"")?;
-    rest.split('"').next().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -346,29 +281,5 @@ mod tests {
             assert!(last.contains(says), "{last}");
         }
         assert_eq!(told(&failed("exit-code", "78"), LISTENS, true, false).0, [Verdict::Ok]);
-    }
-
-    #[test]
-    fn a_service_that_was_not_restarted_after_an_upgrade_is_told() {
-        let metrics = "# HELP x\nada2_sidecar_build_info{version=\"0.0.9\"} 1\n";
-        let judge = |running: Option<&str>, replaced| {
-            VersionFacts {
-                running: running.map(str::to_owned),
-                exe_replaced: replaced,
-                upgrade_refused: false,
-            }
-            .evaluate()
-            .map(|finding| finding.verdict)
-        };
-        let unfinished =
-            VersionFacts { running: None, exe_replaced: None, upgrade_refused: true }.evaluate().unwrap();
-        let finish = Some("sudo dpkg --configure ada2-sidecar");
-        assert_eq!((unfinished.verdict, unfinished.fix.as_deref()), (Verdict::Fail, finish));
-        assert_eq!(parse_version(metrics).as_deref(), Some("0.0.9"));
-        let own = Some(env!("CARGO_PKG_VERSION"));
-        assert_eq!(judge(Some("0.0.9"), None), Some(Verdict::Warn));
-        assert_eq!(judge(own, Some(true)), Some(Verdict::Warn));
-        assert_eq!(judge(own, Some(false)), Some(Verdict::Ok));
-        assert_eq!((judge(own, None), judge(None, None)), (Some(Verdict::Ok), None));
     }
 }

@@ -7,8 +7,8 @@ use service::{
     settings::{SettingSource, duration},
 };
 
-use super::{text::FixHints, unit::SystemdUnit};
-use crate::config::Config;
+use super::fixes::FixHints;
+use crate::{commands::systemd::SystemdUnit, config::Config};
 
 const NAME: &str = "settings";
 /// The gateway's `IMAGES_HTTP_TIMEOUT_SEC`, unless it is set.

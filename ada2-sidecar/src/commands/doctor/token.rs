@@ -9,10 +9,10 @@ use std::{
 use service::{doctor::Finding, settings::YamlFile};
 
 use super::{
-    configuration::{DoctorContext, credential_file, readable_by},
-    text::drop_in_fix,
+    configuration::{DoctorContext, readable_by},
+    fixes::drop_in_fix,
 };
-use crate::config::KEYS;
+use crate::{commands::systemd::SystemdUnit, config::KEYS};
 
 const NAME: &str = "token";
 const WORLD_READABLE: u32 = 0o004;
@@ -33,7 +33,7 @@ pub(super) struct TokenFacts {
 impl TokenFacts {
     pub(super) fn gather(setup: &DoctorContext) -> Self {
         let service = setup.units.as_ref().map(|units| &units.service).filter(|service| service.is_loaded());
-        let credential = service.and_then(credential_file);
+        let credential = service.and_then(SystemdUnit::token_credential);
         let file = &setup.fixes.file;
         let text = fs::read_to_string(file).unwrap_or_default();
         let (yaml, _) = YamlFile::parse_lenient(file, &text, KEYS);

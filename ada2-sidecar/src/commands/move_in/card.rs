@@ -2,10 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{
-    reporter::{MoveError, StepReporter},
-    subprocess::with_timeout,
-};
+use service::subprocess::with_timeout;
+
+use super::reporter::{MoveError, StepReporter};
 use crate::gpu::{self, CardInfo, GpuState};
 
 const STEP: &str = "card";

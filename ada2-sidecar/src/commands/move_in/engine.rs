@@ -1,18 +1,17 @@
 //! Which engine runs here, and as what: told by its own JSON, and by the process that listens at its address.
 
 use std::{
-    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
 use reqwest::Url;
+use service::subprocess::with_timeout;
 
 use super::{
     output_dir,
-    reporter::{MoveError, StepReporter, sanitize},
-    subprocess::with_timeout,
+    reporter::{MoveError, StepReporter},
 };
 use crate::{
     config::EngineKind,
@@ -126,7 +125,7 @@ pub(crate) fn find(
                 runtime.block_on(async { tokio::time::timeout(RESPONSE_TIMEOUT, engine.identity()).await });
             match response.unwrap_or_else(|_| Err(EngineError::Unresponsive("no answer in time".to_owned())))
             {
-                Ok(identity) => return Ok(FoundEngine { kind, url, version: sanitize(&identity.version) }),
+                Ok(identity) => return Ok(FoundEngine { kind, url, version: identity.version }),
                 Err(EngineError::ConnectionRefused(_)) => {
                     attempts.push(format!("{url} nobody listens"));
                     break;
@@ -222,14 +221,6 @@ fn warn_if_exposed(found: &FoundEngine, asked: &[SocketAddr], reporter: &mut Ste
             &format!("have it listen on {address} (InvokeAI: `host: 127.0.0.1` in invokeai.yaml; ComfyUI: `--listen 127.0.0.1`)"),
         );
     }
-}
-
-/// The folder, if it is the same for us as for the process, which may be in a container.
-pub(crate) fn visible_path(pid: u32, folder: &Path) -> Option<PathBuf> {
-    use std::os::unix::fs::MetadataExt;
-    let inside = Path::new("/proc").join(pid.to_string()).join("root").join(folder.strip_prefix("/").ok()?);
-    let (here, there) = (fs::metadata(folder).ok()?, fs::metadata(inside).ok()?);
-    (here.is_dir() && (here.dev(), here.ino()) == (there.dev(), there.ino())).then(|| folder.to_owned())
 }
 
 #[cfg(test)]

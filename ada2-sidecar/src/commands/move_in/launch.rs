@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
+use service::subprocess::poll_until;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     reporter::MoveError,
-    subprocess::poll_until,
     units::{is_running, systemctl},
 };
 

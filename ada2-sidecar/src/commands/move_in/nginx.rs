@@ -5,11 +5,9 @@ pub(crate) mod site;
 
 use std::time::Duration;
 
-use super::{
-    reporter::MoveError,
-    subprocess::{ProcessOutput, run},
-    units,
-};
+use service::subprocess::{ProcessOutput, run};
+
+use super::{reporter::MoveError, units};
 
 /// nginx reads some files; a name in them may wait for the resolver.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -23,7 +21,7 @@ pub(crate) fn sites(port: u16) -> Result<Option<site::Sites>, MoveError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         output => output.map_err(|error| MoveError::from_cause(STEP, "nginx -T", error))?,
     };
-    if !output.success {
+    if !output.success() {
         return Err(config_error(&output));
     }
     let files = parse::parse_dump(&output.stdout).map_err(|why| {
@@ -40,12 +38,12 @@ pub(crate) fn sites(port: u16) -> Result<Option<site::Sites>, MoveError> {
 pub(crate) fn test() -> Result<(), MoveError> {
     let output =
         run("nginx", &["-t"], TIMEOUT).map_err(|error| MoveError::from_cause(STEP, "nginx -t", error))?;
-    if output.success { Ok(()) } else { Err(config_error(&output)) }
+    if output.success() { Ok(()) } else { Err(config_error(&output)) }
 }
 
 fn config_error(output: &ProcessOutput) -> MoveError {
     let line = |line: &&str| line.contains("[emerg]") || line.contains("[crit]");
-    let why = output.stderr.lines().find(line).unwrap_or(output.text());
+    let why = output.stderr.lines().find(line).unwrap_or(output.error_text());
     MoveError::new(
         STEP,
         format!("nginx -t: {why}"),

@@ -5,12 +5,12 @@ use std::{
     collections::BTreeMap,
     fs, io,
     io::Read,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use service::settings::{scalar_text, yaml_value};
 
-use super::engine::visible_path;
 use crate::config::EngineKind;
 
 /// A settings file is some kilobytes.
@@ -117,6 +117,13 @@ fn comfyui(started: &ProcessInfo) -> Option<PathBuf> {
         .iter()
         .find(|word| Path::new(word).file_name().is_some_and(|name| name == "main.py"))?;
     Some(started.path(main).parent()?.join("output"))
+}
+
+/// The directory, if it is the same for us as for the process, which may run in a container.
+fn visible_path(pid: u32, dir: &Path) -> Option<PathBuf> {
+    let inside = Path::new("/proc").join(pid.to_string()).join("root").join(dir.strip_prefix("/").ok()?);
+    let (ours, theirs) = (fs::metadata(dir).ok()?, fs::metadata(inside).ok()?);
+    (ours.is_dir() && (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())).then(|| dir.to_owned())
 }
 
 /// Without `.` and `..`, where no symbolic link is in the way.

@@ -1,12 +1,18 @@
 //! The service's configuration as the service will read it: its file, and the variables of its unit, not of this shell.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::ArgMatches;
 use service::settings::{YamlFile, list};
 
-use super::{record::Plan, reporter::MoveError, units};
-use crate::config::{self, CONFIG_VARIABLE, Config, DEFAULT_CONFIG_FILE, KEYS};
+use super::{record::Plan, reporter::MoveError};
+use crate::{
+    commands::systemd::{SERVICE, ServiceEnvironment, SystemdUnit},
+    config::{self, CONFIG_VARIABLE, Config, DEFAULT_CONFIG_FILE, KEYS},
+};
 
 const STEP: &str = "configuration";
 /// Settings that move-in takes as flags, and writes into the file.
@@ -75,9 +81,16 @@ pub(crate) fn check_not_overridden(plan: &Plan) -> Result<(), MoveError> {
     Ok(())
 }
 
-fn environment() -> Result<std::collections::BTreeMap<String, String>, MoveError> {
-    units::environment()
-        .map_err(|error| MoveError::from_cause(STEP, "the unit's environment cannot be read", error))
+/// The variables of the service.
+fn environment() -> Result<BTreeMap<String, String>, MoveError> {
+    let environment =
+        SystemdUnit::query(SERVICE).map(|unit| ServiceEnvironment::from_unit(&unit)).unwrap_or_default();
+    match environment.unreadable.or(environment.missing) {
+        Some(file) => {
+            Err(MoveError::from_cause(STEP, "the unit's environment cannot be read", file.display()))
+        }
+        None => Ok(environment.variables),
+    }
 }
 
 /// The settings given as flags. Others belong into the file, by hand.

@@ -7,13 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use service::subprocess::poll_until;
+
 use super::{
     nginx,
     reporter::{MoveError, StepReporter},
-    subprocess::poll_until,
     units::{self, SERVICE, SOCKET, is_running, systemctl},
 };
-use crate::commands::show::reachable;
+use crate::commands::client::reachable;
 
 const STEP: &str = "sidecar";
 /// For running requests to finish, from the stop on. Then their jobs are cancelled in the engine.

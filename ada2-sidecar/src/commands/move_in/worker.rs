@@ -148,7 +148,7 @@ impl MoveIn<'_> {
 
     fn check_cancelled(&self) -> Result<(), MoveError> {
         if self.cancel.is_cancelled() {
-            return Err(interrupted());
+            return Err(MoveError::interrupted());
         }
         Ok(())
     }
@@ -221,14 +221,6 @@ impl MoveIn<'_> {
         self.reporter.ok("sidecar", &format!("runs and listens on {}", listens.join(", ")));
         Ok(())
     }
-}
-
-pub(crate) fn interrupted() -> MoveError {
-    MoveError::new(
-        "stopped",
-        "you, or the end of your session, stopped it",
-        "`sudo ada2-sidecar move-in` starts anew",
-    )
 }
 
 fn read_or_empty(path: &Path) -> Result<String, MoveError> {

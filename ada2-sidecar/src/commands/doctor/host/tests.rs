@@ -22,37 +22,6 @@ fn room_for_state_and_log() {
 }
 
 #[test]
-fn the_folder_of_pictures_is_there_visible_and_has_room() {
-    use Verdict::{Fail, Ok, Skip, Warn};
-    let fixes = FixHints { file: "c".into(), managed_by_unit: true };
-    let hiding = SystemdUnit::parse("a", "ProtectHome=yes\nBindReadOnlyPaths=\n");
-    let bound = SystemdUnit::parse(
-        "a",
-        "ProtectHome=tmpfs\nBindReadOnlyPaths=-/home/x/outputs:/home/x/outputs:rbind\n",
-    );
-    let (home, plenty) = ("/home/x/outputs", Some(room(5000, false)));
-    for (folder, service, sees, there, space, verdict, says) in [
-        ("/srv/outputs", &hiding, None, Some(true), plenty.clone(), Ok, "5000 MiB"),
-        ("/srv/outputs", &hiding, Some(true), Some(true), Some(room(1500, false)), Warn, "1500 MiB"),
-        ("/srv/outputs", &hiding, None, Some(true), Some(room(500, false)), Fail, "only 500 MiB"),
-        ("/srv/outputs", &hiding, None, Some(false), plenty.clone(), Warn, "is not there"),
-        ("/srv/outputs", &hiding, None, None, None, Skip, "run with sudo"),
-        ("/srv/outputs", &hiding, Some(false), Some(true), plenty.clone(), Warn, "cannot enter"),
-        (home, &hiding, None, Some(true), plenty.clone(), Warn, "ProtectHome="),
-        (home, &hiding, Some(false), Some(true), plenty.clone(), Warn, "ProtectHome="),
-        (home, &bound, None, Some(true), plenty.clone(), Ok, "5000 MiB"),
-        (home, &hiding, Some(true), Some(true), plenty.clone(), Ok, "5000 MiB"),
-    ] {
-        let (folder, service) = (Path::new(folder), Some(service));
-        let output =
-            OutputDirFacts { folder, min_free: 1 << 30, service, visible_to_service: sees, fixes: &fixes };
-        let found = output.evaluate_with(there, space.as_ref());
-        assert_eq!(found.verdict, verdict, "{found:?}");
-        assert!(found.message.contains(says), "{found:?}");
-    }
-}
-
-#[test]
 fn the_journal_survives_a_reboot() {
     for (configured, folder, verdict) in [
         ("[Journal]\n#Storage=auto\n", true, Verdict::Ok),

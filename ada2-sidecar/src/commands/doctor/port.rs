@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use service::doctor::Finding;
 
-use super::{
-    configuration::DoctorContext,
-    unit::{SERVICE, SidecarUnits},
+use super::configuration::DoctorContext;
+use crate::{
+    commands::systemd::{SERVICE, SidecarUnits, parse_listen_addresses},
+    port,
 };
-use crate::{commands::check_port::parse_listen_addresses, port};
 
 const NAME: &str = "port";
 

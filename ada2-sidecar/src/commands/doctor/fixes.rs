@@ -1,19 +1,6 @@
-//! Foreign text on the terminal, and steps in words.
+//! Fixes that several checks give.
 
-use std::path::{Path, PathBuf};
-
-/// Characters of a message that somebody else wrote.
-const MAX_CHARS: usize = 400;
-
-/// Foreign text for a line: without control characters, and cut.
-pub(super) fn sanitize(text: &str) -> String {
-    let visible = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut line: String = visible.take(MAX_CHARS + 1).collect();
-    if line.chars().count() > MAX_CHARS {
-        line = line.chars().take(MAX_CHARS).chain(['…']).collect();
-    }
-    line
-}
+use std::path::PathBuf;
 
 /// Where settings are changed.
 #[derive(Debug, Clone)]
@@ -43,21 +30,9 @@ pub(super) fn drop_in_fix(unit: &str, line: &str) -> String {
     format!("sudo systemctl edit {unit}, under [Service] {line}, then sudo systemctl restart {unit}")
 }
 
-/// The mount that holds a path, in words for `df`.
-pub(super) fn sanitized_path(path: &Path) -> String {
-    sanitize(&path.display().to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn foreign_text_is_one_line_and_cut() {
-        assert_eq!(sanitize(" a\u{1b}[31m\nb \t"), "a [31m b");
-        let long = sanitize(&"ä".repeat(1000));
-        assert_eq!((long.chars().count(), long.ends_with('…')), (MAX_CHARS + 1, true));
-    }
 
     #[test]
     fn a_setting_names_the_file_and_what_comes_after() {
