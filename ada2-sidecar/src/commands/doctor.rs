@@ -95,12 +95,6 @@ impl Doctor<'_> {
         findings.into_iter().try_for_each(|finding| self.report.add(finding))
     }
 
-    /// Whether one of these lines so far is not `ok`.
-    fn has_problem(&self, names: &[&str]) -> bool {
-        let findings = self.report.findings().iter();
-        findings.filter(|finding| names.contains(&finding.name)).any(|finding| finding.verdict != Verdict::Ok)
-    }
-
     fn units(&mut self, token: &TokenFacts) -> io::Result<()> {
         let (context, port) = (self.context, self.port);
         let Some(units) = &context.units else { return self.add_all(port.evaluate()) };
@@ -150,14 +144,14 @@ impl Doctor<'_> {
         };
         self.add_all(card.evaluate())?;
         // A unit setting that hides the card has been reported.
-        if !self.has_problem(&["unit_settings"]) {
+        if !self.report.has_problem(&["unit_settings"]) {
             let report = self.running.map(|running| &running.report);
             self.add_all(card.visibility_to_service(report, context.root))?;
         }
-        if self.has_problem(&["driver", "card", "service_card", "unit_settings"]) {
+        if self.report.has_problem(&["driver", "card", "service_card", "unit_settings"]) {
             self.explained_checks.extend(card::GPU_VISIBILITY_CHECKS);
         }
-        if self.has_problem(&["engine_card"]) {
+        if self.report.has_problem(&["engine_card"]) {
             self.explained_checks.push("engine_works");
         }
         Ok(())
@@ -180,10 +174,10 @@ impl Doctor<'_> {
                 "engine_works",
             ]);
         }
-        if self.has_problem(&["engine_version", "engine_websocket"]) {
+        if self.report.has_problem(&["engine_version", "engine_websocket"]) {
             self.explained_checks.push("engine_reachable");
         }
-        if self.has_problem(&["engine_models", "templates"]) {
+        if self.report.has_problem(&["engine_models", "templates"]) {
             self.explained_checks.push("engine_model");
         }
         let unit = engine_unit::EngineUnitFacts {

@@ -16,7 +16,7 @@ mod launch;
 pub(super) mod nginx;
 mod output_dir;
 mod preflight;
-mod record;
+pub(super) mod record;
 mod recovery_unit;
 mod reporter;
 mod settings;

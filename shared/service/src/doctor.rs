@@ -127,6 +127,12 @@ impl DoctorReport {
         &self.findings
     }
 
+    /// Whether a finding of one of these names is not [`Verdict::Ok`].
+    pub fn has_problem(&self, names: &[&str]) -> bool {
+        let mut named = self.findings.iter().filter(|finding| names.contains(&finding.name));
+        named.any(|finding| finding.verdict != Verdict::Ok)
+    }
+
     /// Prints the summary, or the JSON; true if nothing failed.
     pub fn finish(self) -> io::Result<bool> {
         let count = |verdict| self.findings.iter().filter(|finding| finding.verdict == verdict).count();
@@ -172,6 +178,14 @@ mod tests {
             })
         );
         assert_eq!(Finding::ok("card", "one").line(), "ok    card               one");
+    }
+
+    #[test]
+    fn a_finding_that_is_not_ok_is_a_problem() {
+        let mut report = DoctorReport::new(true);
+        report.add(Finding::ok("card", "one")).unwrap();
+        report.add(Finding::fail("driver", "gone", "sudo reboot")).unwrap();
+        assert!(report.has_problem(&["driver"]) && !report.has_problem(&["card", "service"]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The host around the service: disks, journal, clock, updates, and a move that was interrupted.
+//! The host around the service: disks, journal, clock, driver upgrades, and an interrupted move.
 
 use std::{
     fs,
@@ -13,19 +13,20 @@ use service::{
 use sysinfo::Disks;
 
 use super::run_tool;
-use crate::commands::{move_in::nginx, systemd::SystemdUnit};
+use crate::commands::{
+    move_in::{nginx, record},
+    systemd::SystemdUnit,
+};
 
 pub(super) const MIB: u64 = 1 << 20;
 /// Enough for the latch and a day of log.
 const MIN_FREE_BYTES: u64 = 200 * MIB;
-/// Files of ours, and the log.
 const STATE_PARENT_DIR: &str = "/var/lib";
 const JOURNAL_DIR: &str = "/var/log/journal";
-const MOVE_IN_RECORD: &str = "/var/lib/ada2-sidecar-move-in/record.json";
-/// Looking at a dead mount never ends.
+/// A dead mount hangs whoever inspects it.
 const DISK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A disk with what a program may still write on it.
+/// A mounted disk, with the space that is available to programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DiskSpace {
     pub(super) mount: PathBuf,
@@ -33,9 +34,9 @@ pub(super) struct DiskSpace {
     pub(super) read_only: bool,
 }
 
-/// The disk of a folder, or of the nearest above it that is there; none if it cannot be told in time.
-pub(super) fn disk_space_at(folder: &Path) -> Option<DiskSpace> {
-    let real = folder.ancestors().find_map(|place| fs::canonicalize(place).ok())?;
+/// The disk of a directory, or of its nearest parent that exists; none if the disks do not answer in time.
+pub(super) fn disk_space_at(dir: &Path) -> Option<DiskSpace> {
+    let real = dir.ancestors().find_map(|dir| fs::canonicalize(dir).ok())?;
     let disks = with_timeout(DISK_TIMEOUT, Disks::new_with_refreshed_list)?.ok()?;
     let holding = disks.iter().filter(|disk| real.starts_with(disk.mount_point()));
     let disk = holding.max_by_key(|disk| disk.mount_point().components().count())?;
@@ -43,7 +44,7 @@ pub(super) fn disk_space_at(folder: &Path) -> Option<DiskSpace> {
     Some(DiskSpace { mount, available, read_only: disk.is_read_only() })
 }
 
-/// Room for state and log.
+/// Whether there is space for state and log.
 pub(super) fn disk_space() -> Finding {
     evaluate_disk(
         disk_space_at(Path::new(STATE_PARENT_DIR)).as_ref(),
@@ -53,31 +54,25 @@ pub(super) fn disk_space() -> Finding {
 
 fn evaluate_disk(state: Option<&DiskSpace>, log: Option<&DiskSpace>) -> Finding {
     const NAME: &str = "disk_space";
-    let known = [state, log].into_iter().flatten();
-    if let Some(room) = known.clone().find(|room| room.read_only) {
-        let mount = room.mount.display();
+    let spaces = [state, log].into_iter().flatten();
+    if let Some(space) = spaces.clone().find(|space| space.read_only) {
+        let mount = space.mount.display();
         let message = format!("{mount} is mounted read-only: neither state nor log can be written");
         return Finding::fail(
             NAME,
             message,
-            format!("sudo dmesg | tail -30 says why; then sudo mount -o remount,rw {mount}"),
+            format!("sudo dmesg | tail -30 # shows why; then sudo mount -o remount,rw {mount}"),
         );
     }
-    match known.min_by_key(|room| room.available) {
-        None => Finding::skip(NAME, "the disks cannot be looked at; df -h /var shows whether one hangs"),
-        Some(room) if room.available < MIN_FREE_BYTES => {
-            let message = format!(
-                "{} MiB are left on {} for state and log",
-                room.available / MIB,
-                room.mount.display()
-            );
-            Finding::warn(NAME, message, "sudo journalctl --vacuum-size=200M; df -h; make room")
-        }
-        Some(room) => Finding::ok(
-            NAME,
-            format!("{} MiB are left on {} for state and log", room.available / MIB, room.mount.display()),
-        ),
+    let Some(space) = spaces.min_by_key(|space| space.available) else {
+        return Finding::skip(NAME, "the disks do not answer; df -h /var shows whether one hangs");
+    };
+    let (mount, left) = (space.mount.display(), space.available / MIB);
+    let message = format!("{left} MiB are free on {mount} for state and log");
+    if space.available < MIN_FREE_BYTES {
+        return Finding::warn(NAME, message, "sudo journalctl --vacuum-size=200M; df -h # then free space");
     }
+    Finding::ok(NAME, message)
 }
 
 /// Whether the log survives a reboot.
@@ -86,7 +81,7 @@ pub(super) fn journal() -> Option<Finding> {
     Some(evaluate_journal(&configured.stdout, Path::new(JOURNAL_DIR).is_dir()))
 }
 
-fn evaluate_journal(configured: &str, folder: bool) -> Finding {
+fn evaluate_journal(configured: &str, dir_exists: bool) -> Finding {
     const NAME: &str = "journal";
     let value = |key: &str| {
         let mut lines = configured.lines().filter_map(|line| line.trim().split_once('='));
@@ -96,7 +91,7 @@ fn evaluate_journal(configured: &str, folder: bool) -> Finding {
     match storage.as_str() {
         "none" => Finding::warn(
             NAME,
-            "the journal keeps nothing (Storage=none): the service's log is lost",
+            "the journal is not stored (Storage=none): the service's log is lost",
             "sudo mkdir -p /etc/systemd/journald.conf.d && printf '[Journal]\\nStorage=persistent\\n' | sudo tee \
              /etc/systemd/journald.conf.d/persistent.conf && sudo systemctl restart systemd-journald",
         ),
@@ -106,21 +101,21 @@ fn evaluate_journal(configured: &str, folder: bool) -> Finding {
             "sudo mkdir -p /etc/systemd/journald.conf.d && printf '[Journal]\\nStorage=persistent\\n' | sudo tee \
              /etc/systemd/journald.conf.d/zz-persistent.conf && sudo systemctl restart systemd-journald",
         ),
-        "auto" if !folder => Finding::warn(
+        "auto" if !dir_exists => Finding::warn(
             NAME,
-            "the journal is lost at every reboot (/var/log/journal is not there)",
+            "the journal is lost at every reboot (/var/log/journal does not exist)",
             "sudo mkdir -p /var/log/journal && sudo systemd-tmpfiles --create --prefix /var/log/journal && \
              sudo journalctl --flush",
         ),
         _ => {
-            let most = value("SystemMaxUse").filter(|most| !most.is_empty());
-            let most = most.unwrap_or_else(|| "a tenth of the disk, at most 4G".to_owned());
-            Finding::ok(NAME, format!("kept over a reboot, and bounded ({most})"))
+            let limit = value("SystemMaxUse").filter(|limit| !limit.is_empty());
+            let limit = limit.unwrap_or_else(|| "a tenth of the disk, at most 4G".to_owned());
+            Finding::ok(NAME, format!("kept across reboots, and limited ({limit})"))
         }
     }
 }
 
-/// Whether somebody keeps the clock right.
+/// Whether the clock is synchronised.
 pub(super) fn clock() -> Option<Finding> {
     let output = run_tool("timedatectl", &["show"]).filter(ProcessOutput::success);
     output.map(|output| evaluate_clock(&SystemdUnit::parse("clock", &output.stdout)))
@@ -134,21 +129,18 @@ fn evaluate_clock(clock: &SystemdUnit) -> Finding {
     match (clock.get("CanNTP"), clock.get("NTP")) {
         ("yes", "no") => Finding::warn(
             NAME,
-            "nothing keeps the clock right: times in logs and of pictures cannot be compared with other hosts'",
+            "the clock is not synchronised: times in logs and of images cannot be compared with other hosts",
             "sudo timedatectl set-ntp true",
         ),
         ("yes", _) => Finding::skip(
             NAME,
-            "not synchronised yet, or no time server can be reached: timedatectl timesync-status",
+            "not synchronised yet, or no time server can be reached: timedatectl timesync-status shows which",
         ),
-        _ => Finding::skip(
-            NAME,
-            "no time service of systemd's is installed: whether another keeps the clock right cannot be told",
-        ),
+        _ => Finding::skip(NAME, "systemd-timesyncd is not installed; another time service may be in use"),
     }
 }
 
-/// Whether the driver may be replaced under a running card. Never a warning: it is a choice.
+/// Whether the driver may be upgraded while it is in use. Never a warning: it is a choice.
 pub(super) fn driver_upgrades() -> Option<Finding> {
     let installed = run_tool(
         "dpkg-query",
@@ -165,54 +157,54 @@ fn evaluate_upgrades(installed: &str, automatic: &str) -> Option<Finding> {
         all.iter().filter(|fields| fields.get(1) == Some(&"installed")).collect();
     let package = installed_packages.first()?.get(2)?;
     if installed_packages.iter().all(|fields| fields[0] == "hold") {
-        return Some(Finding::ok(NAME, format!("{package} is held: upgrade it by hand, and reboot")));
+        return Some(Finding::ok(NAME, format!("{package} is held: upgrade it manually, then reboot")));
     }
     let unattended = automatic.contains("\"1\"");
     let message = if unattended {
         format!(
-            "{package} may be upgraded unattended, after which programs fail until a reboot; to choose the time: sudo apt-mark hold {package}"
+            "{package} may be upgraded unattended, after which programs fail until a reboot; to choose the time: `sudo apt-mark hold {package}`"
         )
     } else {
-        format!("{package} is upgraded by hand alone; reboot afterwards")
+        format!("{package} is upgraded only manually; reboot afterwards")
     };
     Some(Finding::ok(NAME, message))
 }
 
-/// A move that did not come to its end. Only root may look.
+/// Whether the sidecar has moved in, or a move was interrupted. Only root may read the record.
 pub(super) fn move_in_state(root: bool) -> Option<Finding> {
     if !root {
         return None;
     }
-    let record = fs::read_to_string(MOVE_IN_RECORD).ok()?;
-    evaluate_move(&record, || nginx::test().err().map(|stop| stop.message))
+    let record = fs::read_to_string(record::path()).ok()?;
+    evaluate_move(&record, || nginx::test().err().map(|error| error.message))
 }
 
-/// `refused`: why nginx would not take its configuration, if it would not.
+/// `nginx_error`: why nginx would reject its configuration, if it would.
 fn evaluate_move(record: &str, nginx_error: impl FnOnce() -> Option<String>) -> Option<Finding> {
     const NAME: &str = "move_in";
-    /// Undoes a move-in and finishes a move-out.
+    /// Rolls back a move-in, finishes a move-out.
     const MOVE_OUT_COMMAND: &str = "sudo ada2-sidecar move-out --yes";
     let record: serde_json::Value = serde_json::from_str(record).unwrap_or_default();
     match record["phase"].as_str() {
         Some("moving_in") => Some(Finding::fail(
             NAME,
-            "a move-in is under way, or was interrupted: unless somebody is at it, put everything back",
+            "a move-in is running or was interrupted; if no one is running it now, roll it back",
             MOVE_OUT_COMMAND,
         )),
         Some("moving_out") => Some(Finding::fail(
             NAME,
-            "a move-out is under way, or was interrupted: unless somebody is at it, finish it",
+            "a move-out is running or was interrupted; if no one is running it now, finish it",
             MOVE_OUT_COMMAND,
         )),
         Some("moved_in") => {
-            // Without a site of its own on the port, nginx is not on the way back.
-            let from_nginx = record["plan"]["sites"].as_array().is_some_and(|sites| !sites.is_empty());
-            Some(match from_nginx.then(nginx_error).flatten() {
-                Some(why) => {
-                    let message = format!("in nginx's place, and the way back is broken: {}", &why);
+            // Without a site to restore, moving out does not involve nginx.
+            let has_site = record["plan"]["sites"].as_array().is_some_and(|sites| !sites.is_empty());
+            Some(match has_site.then(nginx_error).flatten() {
+                Some(error) => {
+                    let message = format!("moved in, but moving out would fail: {error}");
                     Finding::warn(NAME, message, "sudo nginx -t")
                 }
-                None => Finding::ok(NAME, "in nginx's place; back with sudo ada2-sidecar move-out"),
+                None => Finding::ok(NAME, "moved in; `sudo ada2-sidecar move-out` gives the port back"),
             })
         }
         _ => None,

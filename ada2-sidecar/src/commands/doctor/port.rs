@@ -1,4 +1,4 @@
-//! Who listens where the service should.
+//! What listens at the service's addresses.
 
 use std::net::SocketAddr;
 
@@ -12,12 +12,12 @@ use crate::{
 
 const NAME: &str = "port";
 
-/// The addresses, and who has them.
+/// What is judged.
 pub(super) struct PortFacts {
     pub(super) addresses: Vec<SocketAddr>,
-    /// The first of them that somebody else holds, in words.
+    /// The first address that another program holds.
     conflict: Option<PortConflict>,
-    /// systemd or the service listens there.
+    /// systemd or the service listens at them.
     is_ours: bool,
 }
 
@@ -26,50 +26,50 @@ struct PortConflict {
     holder: String,
     is_nginx: bool,
     is_engine: bool,
-    /// How it is stopped.
+    /// How to free it.
     fix: String,
 }
 
 impl PortFacts {
-    /// The socket unit's addresses count, where there is one.
+    /// The socket unit's addresses count, if there is one.
     pub(super) fn gather(setup: &DoctorContext) -> Self {
         let units = setup.units.as_ref();
-        let of_socket = units
+        let socket_addresses = units
             .filter(|units| units.socket.is_loaded())
             .map(|units| parse_listen_addresses(units.socket.get("Listen")));
-        let addresses =
-            of_socket.filter(|addresses| !addresses.is_empty()).unwrap_or_else(|| setup.listen.clone());
-        // systemd or the service has bound them, so nobody else has.
-        let ours = units.is_some_and(|units| units.socket.is_active() || units.service.is_active());
+        let addresses = socket_addresses
+            .filter(|addresses| !addresses.is_empty())
+            .unwrap_or_else(|| setup.listen.clone());
+        // systemd or the service has bound them, so no other program has.
+        let is_ours = units.is_some_and(|units| units.socket.is_active() || units.service.is_active());
         let engine = setup.card.sampler.engine_unit.as_str();
-        let taken = if ours {
+        let conflict = if is_ours {
             None
         } else {
             addresses.iter().find_map(|address| find_conflict(*address, units, engine))
         };
-        Self { addresses, conflict: taken, is_ours: ours }
+        Self { addresses, conflict, is_ours }
     }
 
-    /// Whether somebody else keeps the service from listening.
+    /// Whether another program keeps the service from listening.
     pub(super) fn has_conflict(&self) -> bool {
         self.conflict.is_some()
     }
 
-    /// Whether it is the engine that does, and so is not where it should be.
+    /// Whether that program is the engine, which so listens at the wrong address.
     pub(super) fn is_taken_by_engine(&self) -> bool {
-        self.conflict.as_ref().is_some_and(|taken| taken.is_engine)
+        self.conflict.as_ref().is_some_and(|conflict| conflict.is_engine)
     }
 
     pub(super) fn evaluate(&self) -> Vec<Finding> {
         let all: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
         match &self.conflict {
-            Some(PortConflict { address, holder: who, is_nginx: nginx, fix: stop, .. }) => {
-                let message = format!("{address} is held by {who}");
-                let fix = if *nginx { "sudo ada2-sidecar move-in" } else { stop };
-                vec![Finding::fail(NAME, message, fix)]
+            Some(PortConflict { address, holder, is_nginx, fix, .. }) => {
+                let fix = if *is_nginx { "sudo ada2-sidecar move-in" } else { fix };
+                vec![Finding::fail(NAME, format!("{address} is held by {holder}"), fix)]
             }
             None if self.is_ours => vec![Finding::ok(NAME, format!("{} is ours", all.join(", ")))],
-            // Nobody listens, which is the service's own business.
+            // The service's line covers an address that is free.
             None => Vec::new(),
         }
     }
@@ -86,8 +86,8 @@ fn find_conflict(address: SocketAddr, units: Option<&SidecarUnits>, engine: &str
     }
     let port = address.port();
     let restart = "sudo systemctl restart ada2-sidecar";
-    let (who, stop) = match process {
-        // It is needed, and elsewhere.
+    let (description, fix) = match process {
+        // It must run, but at another address.
         Some(port::Process { unit: Some(unit), name, pid }) if unit == engine => (
             format!("the engine itself, {name} (pid {pid}, {unit})"),
             format!(
@@ -100,19 +100,19 @@ fn find_conflict(address: SocketAddr, units: Option<&SidecarUnits>, engine: &str
         ),
         Some(port::Process { name, pid: 1, .. }) => (
             format!("a socket unit of systemd ({name})"),
-            "systemctl list-sockets, then stop the socket that has it".to_owned(),
+            "systemctl list-sockets # then stop the socket unit that has the port".to_owned(),
         ),
         Some(port::Process { name, pid, .. }) => {
             (format!("{name} (pid {pid})"), format!("sudo kill {pid} && {restart}"))
         }
         None => (
             "a process of another user".to_owned(),
-            format!("sudo ss -ltnp 'sport = :{port}' names it; stop it, then {restart}"),
+            format!("sudo ss -ltnp 'sport = :{port}' # names it: stop it, then {restart}"),
         ),
     };
-    let nginx = process.is_some_and(|process| process.name == "nginx");
-    let engine = process.is_some_and(|process| process.unit.as_deref() == Some(engine));
-    Some(PortConflict { address, holder: who, is_nginx: nginx, is_engine: engine, fix: stop })
+    let is_nginx = process.is_some_and(|process| process.name == "nginx");
+    let is_engine = process.is_some_and(|process| process.unit.as_deref() == Some(engine));
+    Some(PortConflict { address, holder: description, is_nginx, is_engine, fix })
 }
 
 #[cfg(test)]
@@ -122,14 +122,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_holds_the_port_is_named_with_the_way_out() {
+    fn the_holder_of_the_port_is_named_with_a_fix() {
         let address: SocketAddr = "0.0.0.0:7860".parse().unwrap();
-        let facts = |ours, taken| PortFacts { addresses: vec![address], conflict: taken, is_ours: ours };
-        let taken = |nginx| {
+        let facts = |is_ours, conflict| PortFacts { addresses: vec![address], conflict, is_ours };
+        let conflict = |is_nginx| {
             Some(PortConflict {
                 address,
                 holder: "x (pid 7)".into(),
-                is_nginx: nginx,
+                is_nginx,
                 is_engine: false,
                 fix: "sudo kill 7".into(),
             })
@@ -137,22 +137,22 @@ mod tests {
         for (facts, verdict, fix) in [
             (facts(true, None), Some(Verdict::Ok), None),
             (facts(false, None), None, None),
-            (facts(false, taken(true)), Some(Verdict::Fail), Some("sudo ada2-sidecar move-in")),
-            (facts(false, taken(false)), Some(Verdict::Fail), Some("sudo kill 7")),
+            (facts(false, conflict(true)), Some(Verdict::Fail), Some("sudo ada2-sidecar move-in")),
+            (facts(false, conflict(false)), Some(Verdict::Fail), Some("sudo kill 7")),
         ] {
-            let found = facts.evaluate();
-            assert_eq!(found.first().map(|finding| finding.verdict), verdict);
-            assert_eq!(found.first().and_then(|finding| finding.fix.as_deref()), fix);
+            let findings = facts.evaluate();
+            assert_eq!(findings.first().map(|finding| finding.verdict), verdict);
+            assert_eq!(findings.first().and_then(|finding| finding.fix.as_deref()), fix);
         }
     }
 
     #[test]
     fn this_process_is_found_on_its_own_port() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let found = find_conflict(listener.local_addr().unwrap(), None, "invokeai.service").unwrap();
+        let conflict = find_conflict(listener.local_addr().unwrap(), None, "invokeai.service").unwrap();
         assert!(
-            !found.is_nginx && found.fix.contains(&std::process::id().to_string())
-                || found.fix.contains("systemctl")
+            !conflict.is_nginx && conflict.fix.contains(&std::process::id().to_string())
+                || conflict.fix.contains("systemctl")
         );
         assert!(
             port::listening_addresses(listener.local_addr().unwrap().port())

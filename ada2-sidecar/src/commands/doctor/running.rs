@@ -47,15 +47,15 @@ impl RunningService {
 
 /// A service that was upgraded and not restarted.
 pub(super) struct VersionFacts {
-    /// As the service tells it in `/metrics`.
+    /// According to `/metrics`.
     pub(super) running: Option<String>,
-    /// Its program's file was replaced; none where this user may not look.
+    /// Whether its program file was replaced; none if this user may not know.
     pub(super) exe_replaced: Option<bool>,
-    /// The package's upgrade was refused, and the version before stands in.
+    /// The package's upgrade was refused, and the previous version is still installed.
     pub(super) upgrade_refused: bool,
 }
 
-/// Where the package keeps the binary that it could not put in place.
+/// Where the package keeps a binary that it could not install.
 const REFUSED_BINARY_DIR: &str = "/usr/lib/ada2-sidecar/refused";
 
 impl VersionFacts {
@@ -74,7 +74,8 @@ impl VersionFacts {
         const NAME: &str = "version";
         let installed = env!("CARGO_PKG_VERSION");
         if self.upgrade_refused {
-            let message = format!("an upgrade is not finished: {installed}, the version before, stands in");
+            let message =
+                format!("an upgrade is incomplete: the previous version {installed} is still in place");
             return Some(Finding::fail(NAME, message, "sudo dpkg --configure ada2-sidecar"));
         }
         match (&self.running, self.exe_replaced) {
@@ -83,9 +84,8 @@ impl VersionFacts {
                 Some(Finding::warn(NAME, message, RESTART))
             }
             (_, Some(true)) => {
-                let message = format!(
-                    "the program was replaced since the service was started ({installed} is installed)"
-                );
+                let message =
+                    format!("the program was replaced after the service started ({installed} is installed)");
                 Some(Finding::warn(NAME, message, RESTART))
             }
             (Some(running), _) => Some(Finding::ok(NAME, format!("{running} runs and is installed"))),
@@ -94,7 +94,7 @@ impl VersionFacts {
     }
 }
 
-/// `ada2_sidecar_build_info{version="0.1.0"} 1`
+/// Of `ada2_sidecar_build_info{version="0.1.0"} 1`.
 fn parse_version(metrics: &str) -> Option<String> {
     let line = metrics.lines().find(|line| line.starts_with("ada2_sidecar_build_info{"))?;
     let (_, rest) = line.split_once("version=\"")?;
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_that_was_not_restarted_after_an_upgrade_is_told() {
+    fn a_service_that_was_not_restarted_after_an_upgrade_is_reported() {
         let metrics = "# HELP x\nada2_sidecar_build_info{version=\"0.0.9\"} 1\n";
         let judge = |running: Option<&str>, replaced| {
             VersionFacts {

@@ -13,10 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::changes::{Change, sync_parent};
 
-/// Where it lies.
-pub(crate) const DIRECTORY: &str = "/var/lib/ada2-sidecar-move-in";
+const DIRECTORY: &str = "/var/lib/ada2-sidecar-move-in";
 const FILE: &str = "record.json";
 const VERSION: u32 = 1;
+
+/// Where this host's record is.
+pub(crate) fn path() -> PathBuf {
+    Path::new(DIRECTORY).join(FILE)
+}
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
