@@ -40,7 +40,7 @@ def whole_way():
     code, text = run("ada2-sidecar", "doctor", "--generate")
     assert code == 0 and all(re.search(f"^ok +{name} ", text, re.M) for name in ("move_in", "generate")), text
     code, text = run("ada2-sidecar", "move-in", "--yes")
-    assert code == 0 and "has moved in already" in text, text
+    assert code == 0 and "has already moved in" in text, text
     settings = CONFIG.read_text()
     code, text = run("ada2-sidecar", "move-in", "--yes", "--gpu-id", "1")
     assert code == 1 and "--gpu-id would change nothing" in text and "sudo ada2-sidecar move-out --yes" in text, text
@@ -292,9 +292,9 @@ def two_at_once():
     before = tree()
     first = MoveIn().until(r"^ok +ready")
     code, text = run("ada2-sidecar", "move-in", "--yes")
-    assert code == 1 and "another move-in or move-out is at work" in text, text
+    assert code == 1 and "another move-in or move-out is running" in text, text
     code, text = run("ada2-sidecar", "move-out", "--yes")
-    assert code == 1 and "another move-in or move-out is at work" in text, text
+    assert code == 1 and "another move-in or move-out is running" in text, text
     first.process.send_signal(signal.SIGINT)
     assert first.end()[0] == 1
     back(before)

@@ -129,8 +129,8 @@ impl DoctorReport {
 
     /// Whether a finding of one of these names is not [`Verdict::Ok`].
     pub fn has_problem(&self, names: &[&str]) -> bool {
-        let mut named = self.findings.iter().filter(|finding| names.contains(&finding.name));
-        named.any(|finding| finding.verdict != Verdict::Ok)
+        let is_problem = |finding: &Finding| finding.verdict != Verdict::Ok && names.contains(&finding.name);
+        self.findings.iter().any(is_problem)
     }
 
     /// Prints the summary, or the JSON; true if nothing failed.
