@@ -34,7 +34,7 @@ use self::{
     card::CardProbe, configuration::DoctorContext, driver::KernelDriver, port::PortFacts,
     running::RunningService, token::TokenFacts,
 };
-use super::{EXIT_FAILURE, host_readiness::HostReadiness};
+use super::{exit_code, host_readiness::HostReadiness};
 
 /// For each program that is run to inspect the host.
 const TOOL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,7 +77,7 @@ pub(super) fn doctor(
     if flag("generate") {
         doctor.generate()?;
     }
-    Ok(if doctor.report.finish()? { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) })
+    doctor.report.finish().map(exit_code)
 }
 
 /// The checks, and the lines so far.

@@ -41,7 +41,7 @@ use self::{
     reporter::{MoveError, StepReporter},
     undo::{RecoveryTime, recover},
 };
-use super::EXIT_FAILURE;
+use super::exit_code;
 use crate::config::KEYS;
 
 /// `move-in`, and its hidden modes that systemd runs.
@@ -68,10 +68,6 @@ pub(super) fn move_out(arguments: &ArgMatches) -> io::Result<ExitCode> {
         report_failure(|reporter| run_move_out(arguments, &program, reporter))
     };
     Ok(exit_code(success))
-}
-
-fn exit_code(success: bool) -> ExitCode {
-    if success { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
 }
 
 fn report_failure(work: impl FnOnce(&mut StepReporter) -> Result<bool, MoveError>) -> bool {

@@ -10,8 +10,8 @@ use service::settings::SettingSource;
 use wire::health::{Check, CheckStatus, ReadyReport};
 
 use super::{
-    EXIT_FAILURE,
     client::{SidecarClient, SidecarResponse, block_on, service_address},
+    exit_code,
     host_readiness::HostReadiness,
     systemd::{SERVICE, SystemdUnit},
 };
@@ -112,7 +112,7 @@ fn print(text: &str, success: bool) -> io::Result<ExitCode> {
     if !text.ends_with('\n') {
         out.write_all(b"\n")?;
     }
-    Ok(if success { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) })
+    Ok(exit_code(success))
 }
 
 /// The sidecar's response. None if none runs; an error if another program answers.

@@ -141,12 +141,12 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
-            folder: "/srv/work".into(),
+            dir: "/srv/work".into(),
         }
     }
 
     #[test]
-    fn invokeai_says_it_in_its_root() {
+    fn the_output_directory_of_invokeai_depends_on_its_root() {
         let home = ("HOME", "/home/x");
         for (line, environment, file, expected) in [
             ("python invokeai-web --root /srv/i", &[home][..], None, "/srv/i/outputs"),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn comfyui_says_it_on_its_command_line() {
+    fn the_output_directory_of_comfyui_depends_on_its_command_line() {
         for (line, expected) in [
             ("python main.py --listen 127.0.0.1", Some("/srv/work/output")),
             ("python /opt/c/main.py", Some("/opt/c/output")),

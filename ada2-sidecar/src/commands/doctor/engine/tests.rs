@@ -122,7 +122,7 @@ fn a_reachable_engine_is_judged_by_what_images_need() {
         "{line}"
     );
     let (name, verdict, line) = judge_one(|facts| {
-        facts.graph_errors = Some(Ok(vec!["preset \"x\": the node \"1\" is unknown".into()]))
+        facts.graph_errors = Some(Ok(vec!["preset \"x\": the node \"1\" is unknown".into()]));
     });
     assert!((name, verdict) == ("templates", Verdict::Fail) && line.contains("the node \"1\""), "{line}");
     let problems = judge(&["--default-model", "gone"], |_| {});
