@@ -188,7 +188,7 @@ fn record_of_manual_start() -> Result<Option<Record>, MoveError> {
     let plan = Plan {
         config: PathBuf::new(),
         settings: Vec::new(),
-        home_folder: None,
+        home_dir: None,
         sites: Vec::new(),
         nginx: None,
         addresses: units::listen_addresses()?,

@@ -84,7 +84,7 @@ pub(super) fn readyz(arguments: &ArgMatches, config: &Config) -> io::Result<Exit
     print(&format!("{}{}", readiness.preamble, verbose_text(&readiness.view())), false)
 }
 
-/// Starts the service that was asked for.
+/// The command that starts the service.
 fn start_command(config: &Config) -> String {
     if let (SettingSource::Flag(_), Some(address)) = (&config.listen_source, config.listen.first()) {
         return format!("ada2-sidecar serve --listen {address}");

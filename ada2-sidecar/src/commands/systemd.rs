@@ -111,6 +111,14 @@ impl SystemdUnit {
         !matches!(self.get("UnitFileState"), "disabled" | "masked" | "masked-runtime" | "enabled-runtime")
     }
 
+    /// For a message: how often systemd has restarted it.
+    pub(crate) fn restart_note(&self) -> String {
+        match self.get("NRestarts") {
+            "" | "0" => String::new(),
+            count => format!(", restarted by systemd {count} times since it was started"),
+        }
+    }
+
     /// The file behind `LoadCredential=token:FILE`.
     pub(crate) fn token_credential(&self) -> Option<PathBuf> {
         let path = |value: &String| value.strip_prefix("token:").map(PathBuf::from);

@@ -41,10 +41,7 @@ impl EngineUnitFacts<'_> {
             findings.push(Finding::warn(NAME, message, drop_in_fix(name, "Restart=on-failure")));
         }
         if findings.is_empty() {
-            let restarts = match unit.get("NRestarts") {
-                "" | "0" => String::new(),
-                many => format!(", restarted by systemd {many} times since it was started"),
-            };
+            let restarts = unit.restart_note();
             findings.push(Finding::ok(NAME, format!("{name} runs, also after a reboot{restarts}")));
         }
         findings

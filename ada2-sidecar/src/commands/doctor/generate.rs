@@ -67,11 +67,11 @@ mod tests {
     fn a_response_is_an_image_or_a_reason() {
         let painted =
             ProceduralImage { label: "t", prompt: "p", seed: 1, size: ImageSize::new(64, 64) }.to_png();
-        let whole = json!({"data": [{"b64_json": base64_simd::STANDARD.encode_to_string(&painted)}]});
+        let complete = json!({"data": [{"b64_json": base64_simd::STANDARD.encode_to_string(&painted)}]});
         let cut = json!({"data": [{"b64_json": base64_simd::STANDARD.encode_to_string(&painted[..painted.len() / 2])}]});
         let error = |code: &str| json!({"error": {"message": "because", "code": code}});
         for (status, body, verdict, expected) in [
-            (200, whole, Verdict::Ok, "(png) in 1.5 s"),
+            (200, complete, Verdict::Ok, "(png) in 1.5 s"),
             (200, cut, Verdict::Fail, "cut off"),
             (200, json!({}), Verdict::Fail, "no image"),
             (401, error("invalid_api_key"), Verdict::Skip, "run with sudo"),

@@ -18,7 +18,7 @@ pub(super) struct PortFacts {
     /// The first address that another program holds.
     conflict: Option<PortConflict>,
     /// systemd or the service listens at them.
-    is_ours: bool,
+    is_bound_by_sidecar: bool,
 }
 
 struct PortConflict {
@@ -41,14 +41,15 @@ impl PortFacts {
             .filter(|addresses| !addresses.is_empty())
             .unwrap_or_else(|| setup.listen.clone());
         // systemd or the service has bound them, so no other program has.
-        let is_ours = units.is_some_and(|units| units.socket.is_active() || units.service.is_active());
+        let is_bound_by_sidecar =
+            units.is_some_and(|units| units.socket.is_active() || units.service.is_active());
         let engine = setup.card.sampler.engine_unit.as_str();
-        let conflict = if is_ours {
+        let conflict = if is_bound_by_sidecar {
             None
         } else {
             addresses.iter().find_map(|address| find_conflict(*address, units, engine))
         };
-        Self { addresses, conflict, is_ours }
+        Self { addresses, conflict, is_bound_by_sidecar }
     }
 
     /// Whether another program keeps the service from listening.
@@ -68,7 +69,9 @@ impl PortFacts {
                 let fix = if *is_nginx { "sudo ada2-sidecar move-in" } else { fix };
                 vec![Finding::fail(NAME, format!("{address} is held by {holder}"), fix)]
             }
-            None if self.is_ours => vec![Finding::ok(NAME, format!("{} is ours", all.join(", ")))],
+            None if self.is_bound_by_sidecar => {
+                vec![Finding::ok(NAME, format!("{} belongs to the sidecar", all.join(", ")))]
+            }
             // The service's line covers an address that is free.
             None => Vec::new(),
         }
@@ -78,41 +81,35 @@ impl PortFacts {
 fn find_conflict(address: SocketAddr, units: Option<&SidecarUnits>, engine: &str) -> Option<PortConflict> {
     let holder = port::find_holder(address)?;
     let process = holder.process();
-    let is_ours = |process: &port::Process| {
+    let is_sidecar = |process: &port::Process| {
         process.unit.as_deref() == Some(SERVICE) || units.is_none() && process.name == "ada2-sidecar"
     };
-    if process.is_some_and(is_ours) {
+    if process.is_some_and(is_sidecar) {
         return None;
     }
     let port = address.port();
     let restart = "sudo systemctl restart ada2-sidecar";
-    let (description, fix) = match process {
+    let description = holder.describe(address);
+    let (holder, fix) = match process {
         // It must run, but at another address.
-        Some(port::Process { unit: Some(unit), name, pid }) if unit == engine => (
-            format!("the engine itself, {name} (pid {pid}, {unit})"),
+        Some(port::Process { unit: Some(unit), .. }) if unit == engine => (
+            format!("the engine itself, {description}"),
             format!(
                 "give the engine another port, name it as engine_url, then sudo systemctl restart {unit} && {restart}"
             ),
         ),
-        Some(port::Process { unit: Some(unit), name, pid }) if unit.ends_with(".service") => (
-            format!("{name} (pid {pid}, {unit})"),
-            format!("sudo systemctl disable --now {unit} && {restart}"),
-        ),
-        Some(port::Process { name, pid: 1, .. }) => (
-            format!("a socket unit of systemd ({name})"),
-            "systemctl list-sockets # then stop the socket unit that has the port".to_owned(),
-        ),
-        Some(port::Process { name, pid, .. }) => {
-            (format!("{name} (pid {pid})"), format!("sudo kill {pid} && {restart}"))
+        Some(port::Process { unit: Some(unit), .. }) if unit.ends_with(".service") => {
+            (description, format!("sudo systemctl disable --now {unit} && {restart}"))
         }
-        None => (
-            "a process of another user".to_owned(),
-            format!("sudo ss -ltnp 'sport = :{port}' # names it: stop it, then {restart}"),
-        ),
+        Some(port::Process { pid: 1, .. }) => {
+            (description, "systemctl list-sockets # then stop the socket unit that has the port".to_owned())
+        }
+        Some(port::Process { pid, .. }) => (description, format!("sudo kill {pid} && {restart}")),
+        None => (description, format!("sudo ss -ltnp 'sport = :{port}' # names it: stop it, then {restart}")),
     };
     let is_nginx = process.is_some_and(|process| process.name == "nginx");
     let is_engine = process.is_some_and(|process| process.unit.as_deref() == Some(engine));
-    Some(PortConflict { address, holder: description, is_nginx, is_engine, fix })
+    Some(PortConflict { address, holder, is_nginx, is_engine, fix })
 }
 
 #[cfg(test)]
@@ -124,7 +121,11 @@ mod tests {
     #[test]
     fn the_holder_of_the_port_is_named_with_a_fix() {
         let address: SocketAddr = "0.0.0.0:7860".parse().unwrap();
-        let facts = |is_ours, conflict| PortFacts { addresses: vec![address], conflict, is_ours };
+        let facts = |is_bound_by_sidecar, conflict| PortFacts {
+            addresses: vec![address],
+            conflict,
+            is_bound_by_sidecar,
+        };
         let conflict = |is_nginx| {
             Some(PortConflict {
                 address,

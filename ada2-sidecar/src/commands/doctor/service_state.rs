@@ -77,10 +77,7 @@ impl ServiceFacts<'_> {
             return Some(finding);
         }
         if service.is_active() {
-            let restarts = match service.get("NRestarts") {
-                "" | "0" => String::new(),
-                many => format!(", restarted by systemd {many} times since it was started"),
-            };
+            let restarts = service.restart_note();
             return Some(Finding::ok(NAME, format!("runs as pid {}{restarts}", service.get("MainPID"))));
         }
         if self.configuration_is_broken || self.port_is_taken || socket.is("LoadState", "masked") {

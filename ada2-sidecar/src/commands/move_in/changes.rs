@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Change {
     /// A directory was created.
-    Folder(PathBuf),
+    #[serde(rename = "folder")]
+    Directory(PathBuf),
     /// A file or link was created.
     Created(PathBuf),
     /// A file was replaced; the old one is kept.
@@ -31,7 +32,7 @@ impl Change {
     /// Undoes it, as far as it was made and is not undone yet.
     pub(crate) fn undo(&self) -> io::Result<()> {
         match self {
-            Self::Folder(path) => match fs::remove_dir(path) {
+            Self::Directory(path) => match fs::remove_dir(path) {
                 Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
                 result => ignore_not_found(result),
             },
@@ -56,7 +57,7 @@ impl Change {
     /// Makes it again after a temporary undo. Only moves and directories: written files are not written again.
     pub(crate) fn redo(&self) -> io::Result<()> {
         match self {
-            Self::Folder(path) if !path.is_dir() => fs::create_dir(path),
+            Self::Directory(path) if !path.is_dir() => fs::create_dir(path),
             Self::Moved { from, to } if exists(from) && !exists(to) => {
                 fs::rename(from, to)?;
                 sync_parent(from)?;
@@ -152,7 +153,7 @@ fn create_dirs(path: &Path, record_change: RecordChange<'_>) -> io::Result<()> {
         return Ok(());
     }
     create_dirs(path.parent().unwrap_or(Path::new("/")), record_change)?;
-    record_change(Change::Folder(path.to_owned()))?;
+    record_change(Change::Directory(path.to_owned()))?;
     fs::create_dir(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     sync_parent(path)

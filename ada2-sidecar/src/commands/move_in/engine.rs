@@ -263,7 +263,7 @@ mod tests {
     fn the_port_that_is_taken_over_is_refused_as_the_engines() {
         let everywhere: SocketAddr = "0.0.0.0:7860".parse().unwrap();
         let local: SocketAddr = "127.0.0.1:7860".parse().unwrap();
-        for (url, listen, ours) in [
+        for (url, listen, is_own) in [
             ("http://127.0.0.1:7860", everywhere, true),
             ("http://127.1.2.3:7860", everywhere, true),
             ("http://[::1]:7860", everywhere, true),
@@ -273,7 +273,7 @@ mod tests {
             ("http://127.0.0.2:7860", local, false),
             ("http://203.0.113.1:7860", everywhere, false),
         ] {
-            assert_eq!(is_own_address(&url.parse().unwrap(), &[listen]), ours, "{url}");
+            assert_eq!(is_own_address(&url.parse().unwrap(), &[listen]), is_own, "{url}");
         }
         let refused = |targets: &[String]| {
             refuse_own_address(&"http://127.0.0.1:7860".parse().unwrap(), &[everywhere], targets).unwrap_err()

@@ -102,8 +102,7 @@ fn image_size(response: Result<(StatusCode, Value), String>) -> Result<usize, Mo
         Err(format!("{}: {reason}", status.as_u16()))
     });
     size.map_err(|error| {
-        let fix =
-            "look at the engine's log (`journalctl -u` its unit), then `sudo ada2-sidecar move-in` again";
+        let fix = "check the engine's log (`journalctl -u` its unit), then `sudo ada2-sidecar move-in` again";
         MoveError::new("picture", format!("no image: {error}"), fix)
     })
 }

@@ -121,8 +121,8 @@ fn comfyui(process: &ProcessInfo) -> Option<PathBuf> {
 /// The directory, if it is the same for us as for the process, which may run in a container.
 fn visible_path(pid: u32, dir: &Path) -> Option<PathBuf> {
     let inside = Path::new("/proc").join(pid.to_string()).join("root").join(dir.strip_prefix("/").ok()?);
-    let (ours, theirs) = (fs::metadata(dir).ok()?, fs::metadata(inside).ok()?);
-    (ours.is_dir() && (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())).then(|| dir.to_owned())
+    let (here, there) = (fs::metadata(dir).ok()?, fs::metadata(inside).ok()?);
+    (here.is_dir() && (here.dev(), here.ino()) == (there.dev(), there.ino())).then(|| dir.to_owned())
 }
 
 /// Without links, `.` and `..`, if it exists.

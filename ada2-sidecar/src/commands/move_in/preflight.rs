@@ -68,7 +68,7 @@ pub(crate) fn inspect(
     let mut plan = Plan {
         config: existing.path.clone(),
         settings: flags,
-        home_folder: None,
+        home_dir: None,
         sites: sites.files.clone(),
         nginx,
         addresses,
@@ -178,7 +178,7 @@ fn inspect_engine(
         if existing.config.engine_output_dir.as_ref() != Some(&dir) {
             set_unless_given(plan, "engine_output_dir", &dir.to_string_lossy());
         }
-        plan.home_folder = sandbox::is_in_home_dir(&dir).then_some(dir);
+        plan.home_dir = sandbox::is_in_home_dir(&dir).then_some(dir);
     }
     let selection = card::CardSelection {
         flag: flag(plan, "gpu_id"),

@@ -40,7 +40,8 @@ pub(crate) struct Plan {
     /// To set in the configuration file.
     pub(crate) settings: Vec<(String, String)>,
     /// The output directory, if it is in a home directory and so must be exposed to the service.
-    pub(crate) home_folder: Option<PathBuf>,
+    #[serde(rename = "home_folder")]
+    pub(crate) home_dir: Option<PathBuf>,
     /// The files of nginx that serve the port.
     pub(crate) sites: Vec<PathBuf>,
     /// nginx's unit, if it runs.
@@ -159,7 +160,7 @@ mod tests {
         let mut record = Record::new(Plan {
             config: "/etc/ada2-sidecar/config.yaml".into(),
             settings: vec![("gpu_id".to_owned(), "GPU-1".to_owned())],
-            home_folder: None,
+            home_dir: None,
             sites: vec!["/etc/nginx/sites-enabled/a".into()],
             nginx: Some("nginx.service".to_owned()),
             addresses: vec!["0.0.0.0:7860".parse().unwrap()],
@@ -167,9 +168,13 @@ mod tests {
             ready_seconds: 60,
         });
         store.save(&record).unwrap();
-        store.with_changes(&mut record, |record_change| record_change(Change::Folder("/x".into()))).unwrap();
+        store
+            .with_changes(&mut record, |record_change| record_change(Change::Directory("/x".into())))
+            .unwrap();
         assert_eq!(store.load().unwrap(), Some(record.clone()));
         assert_eq!(record.changes.len(), 1);
+        let json = fs::read_to_string(dir.join(FILE)).unwrap();
+        assert!(json.contains("\"home_folder\"") && json.contains("\"folder\": \"/x\""), "{json}");
         record.version = 2;
         store.save(&record).unwrap();
         assert!(store.load().unwrap_err().to_string().contains("another version"));

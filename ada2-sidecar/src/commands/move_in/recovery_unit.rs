@@ -26,7 +26,7 @@ pub(crate) fn remove() -> Result<(), MoveError> {
         Change::Created(path).undo().map_err(|error| MoveError::from_cause("record", NAME, error))?;
     }
     // Removed only if it is empty.
-    Change::Folder(Path::new(UNITS).join("multi-user.target.wants")).undo().ok();
+    Change::Directory(Path::new(UNITS).join("multi-user.target.wants")).undo().ok();
     systemctl("record", &["daemon-reload"])
 }
 

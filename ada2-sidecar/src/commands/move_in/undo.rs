@@ -96,7 +96,7 @@ pub(crate) fn site_changes(record: &Record) -> impl DoubleEndedIterator<Item = &
         |dir: &Path| dir.extension().is_some_and(|extension| extension == "moved-by-ada2-sidecar");
     record.changes.iter().filter(move |change| match change {
         Change::Moved { .. } => true,
-        Change::Folder(path) => is_moved_aside(path),
+        Change::Directory(path) => is_moved_aside(path),
         Change::Created(_) | Change::Replaced { .. } => false,
     })
 }

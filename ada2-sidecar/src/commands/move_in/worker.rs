@@ -178,7 +178,7 @@ impl MoveIn<'_> {
         let set: Vec<_> = plan.settings.iter().map(|(key, value)| format!("{key}: {value}")).collect();
         let settings = if set.is_empty() { "nothing to set".to_owned() } else { set.join(", ") };
         self.reporter.ok("configuration", &format!("{}: {settings}", plan.config.display()));
-        if let Some(dir) = &plan.home_folder {
+        if let Some(dir) = &plan.home_dir {
             let text = drop_in(dir);
             if read_or_empty(Path::new(DROP_IN))? != text {
                 self.apply("configuration", |record_change| write(Path::new(DROP_IN), &text, record_change))?;
