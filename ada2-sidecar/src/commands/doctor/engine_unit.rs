@@ -57,7 +57,7 @@ impl EngineUnitFacts<'_> {
             // Root sees all processes of this host, so the engine runs elsewhere or in a container.
             return (!self.root).then(|| Finding::skip(NAME, message));
         };
-        let process = format!("{} (pid {})", &holder.name, holder.pid);
+        let process = format!("{} (pid {})", holder.name, holder.pid);
         match holder.unit.as_deref() {
             // A unit of that name in a user's own service manager.
             Some(unit) if unit == name => Some(Finding::ok(NAME, format!("{name} runs {process}"))),
