@@ -4,9 +4,9 @@
 #   sh systemd/build-deb.sh
 #
 # BIN=FILE         packs this binary; builds nothing
-# VERSION=1.2.3    in place of the workspace's version
+# VERSION=1.2.3    instead of the workspace's version
 # FAST=1           compresses lightly, for tests
-# THIRD_PARTY=FILE these licences of linked code in place of those that .ci/third-party.sh collects, for tests
+# THIRD_PARTY=FILE licences of linked code instead of those that .ci/third-party.sh collects, for tests
 #
 # The package runs on Ubuntu 22.04 and newer, and on Debian 12 and newer.
 set -eu
@@ -36,7 +36,7 @@ if [ -z "$binary" ]; then
     binary=$out/release/ada2-sidecar
 fi
 
-# What is newer than the oldest system's C library would be missed only when the program starts there.
+# Symbols that the oldest system's C library lacks would otherwise show only when the program starts there.
 needed=$(objdump -T "$binary" | grep -o 'GLIBC_[0-9][0-9.]*' | sort -Vu | tail -n 1)
 newest=$(printf '%s\n' "$needed" "GLIBC_$oldest_glibc" | sort -V | tail -n 1)
 [ "$newest" = "GLIBC_$oldest_glibc" ] || fail "$binary needs $needed, and Ubuntu 22.04 has GLIBC_$oldest_glibc.
@@ -45,7 +45,7 @@ Build on Ubuntu 22.04, or link for its library with zig:
   cargo zigbuild --release -p ada2-sidecar --target $host.$oldest_glibc
   BIN=target/$host/release/ada2-sidecar sh systemd/build-deb.sh"
 
-# cargo-deb takes what was built from the folder of its target directory; this is one with nothing else in it.
+# cargo-deb takes the build from a target directory; this one contains nothing else.
 stage=$out/deb
 rm -rf "$stage"
 mkdir -p "$stage/release"
@@ -64,7 +64,7 @@ export SOURCE_DATE_EPOCH
 version=${VERSION:-$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)}
 maintainer=$(sed -n 's/^maintainer = "\([^"]*\)".*/\1/p' ada2-sidecar/Cargo.toml)
 
-# changelog_entry VERSION DATE: as Debian's tools read it.
+# changelog_entry VERSION DATE: in the format of Debian's tools.
 changelog_entry() {
     printf 'ada2-sidecar (%s-1) stable; urgency=medium\n\n  * %s\n\n -- %s  %s\n\n' "$1" \
         "Version $1; what changed is in changelog.gz beside this file." "$maintainer" "$(date -u -R -d "$2")"

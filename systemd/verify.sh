@@ -1,9 +1,9 @@
 #!/bin/sh
-# Checks the units with systemd-analyze, with each program's path replaced by one that exists here.
+# Checks the units with systemd-analyze, with each program's path replaced by one that exists.
 set -eu
 cd "$(dirname "$0")"
 if ! command -v systemd-analyze >/dev/null 2>&1; then
-    echo "skipped: systemd-analyze is not here"
+    echo "skipped: systemd-analyze is not installed"
     exit 0
 fi
 folder=$(mktemp -d)
@@ -13,9 +13,9 @@ for unit in ada2-sidecar.service ada2-sidecar.socket examples/*.service; do
         "$unit" >"$folder/${unit##*/}"
 done
 # The engine's own unit is named in After= and need not exist.
-said=$(systemd-analyze verify --man=no "$folder"/*.service "$folder"/*.socket 2>&1) || { echo "$said"; exit 1; }
-if printf '%s' "$said" | grep -qE 'ada2-sidecar\.|invokeai\.service|comfyui\.service'; then
-    echo "$said"
+output=$(systemd-analyze verify --man=no "$folder"/*.service "$folder"/*.socket 2>&1) || { echo "$output"; exit 1; }
+if printf '%s' "$output" | grep -qE 'ada2-sidecar\.|invokeai\.service|comfyui\.service'; then
+    echo "$output"
     exit 1
 fi
 echo clean

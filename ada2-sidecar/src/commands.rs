@@ -1,14 +1,15 @@
-//! What the binary does besides serving: moves in and out, finds out what is wrong, shows the card and the readiness in a
-//! terminal, acknowledges what is latched, reloads the running service, says who holds its port, and has the engine look at
-//! the graphs.
+//! The subcommands besides `serve`.
 
 mod ack;
 mod check_port;
+mod client;
 mod doctor;
+mod host_readiness;
 mod live_check;
 mod move_in;
 mod reload;
 mod show;
+mod systemd;
 
 use std::{io, process::ExitCode};
 
@@ -19,11 +20,15 @@ use crate::{
     graph_validation,
 };
 
-/// Something does not hold: the service is not ready, or the command could not do its work.
+/// The service is not ready, or the command failed.
 const EXIT_FAILURE: u8 = 1;
 
-/// Runs the subcommand, if it is one of those that a broken configuration must not keep from working. `names` are those of
-/// all variables.
+fn exit_code(success: bool) -> ExitCode {
+    if success { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
+}
+
+/// Runs the subcommand, if it is one of those that must work with an invalid configuration. `names` are those of all
+/// variables.
 pub fn run_without_config(
     matches: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
@@ -56,7 +61,7 @@ pub fn run(matches: &ArgMatches, config: &Config) -> Option<ExitCode> {
     Some(into_exit_code(name, result))
 }
 
-/// The templates' part of `check-config`, in comments behind the configuration.
+/// The templates' part of `check-config`, in comments after the configuration.
 pub fn print_templates(config: &Config) {
     use std::io::Write;
     for line in graph_validation::describe_templates(&config.presets) {

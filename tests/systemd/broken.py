@@ -109,7 +109,7 @@ def not_restarted():
 
 
 def no_devices():
-    """unit_settings fail: take PrivateDevices=yes out of /etc/systemd/system/ada2-sidecar.service.d/test.conf"""
+    """unit_settings fail: remove PrivateDevices=yes from /etc/systemd/system/ada2-sidecar.service.d/test.conf"""
     drop_in(UNIT, "[Service]\nPrivateDevices=yes\n")
     restart()
     ready()
@@ -193,7 +193,7 @@ def fatal_report():
 
 
 def vram_held_by_another():
-    """vram_headroom fail: nvidia-smi shows who holds it"""
+    """vram_headroom fail: nvidia-smi # shows who holds it"""
     card(gpus=[{"memory": {"used": 45000}, "processes": [{"pid": os.getpid(), "used_mib": 45000, "graphics": False}]}])
     restart()
     eventually("not ready", lambda: get("/readyz")[0] == 503)
@@ -303,7 +303,7 @@ def lost_credential():
 
 
 def listen_without_effect():
-    """settings warn: take listen out of /etc/ada2-sidecar/config.yaml"""
+    """settings warn: remove listen from /etc/ada2-sidecar/config.yaml"""
     changed("listen: 127.0.0.1:7999\n")
     ready()
 

@@ -40,7 +40,7 @@ def whole_way():
     code, text = run("ada2-sidecar", "doctor", "--generate")
     assert code == 0 and all(re.search(f"^ok +{name} ", text, re.M) for name in ("move_in", "generate")), text
     code, text = run("ada2-sidecar", "move-in", "--yes")
-    assert code == 0 and "has moved in already" in text, text
+    assert code == 0 and "has already moved in" in text, text
     settings = CONFIG.read_text()
     code, text = run("ada2-sidecar", "move-in", "--yes", "--gpu-id", "1")
     assert code == 1 and "--gpu-id would change nothing" in text and "sudo ada2-sidecar move-out --yes" in text, text
@@ -116,7 +116,7 @@ def nginx_answers():
     for user in ("root", "nobody"):
         for command in (["readyz"], ["readyz", "--json"], ["gpu"], ["gpu", "--json"], ["gpu", "--query", "memory.free"]):
             code, text = run("runuser", "-u", user, "--", "ada2-sidecar", *command)
-            assert code == 1 and "is no sidecar but" in text and "nginx (pid " in text, f"{user}, {command}: {code}: {text}"
+            assert code == 1 and "not the sidecar" in text and "nginx (pid " in text, f"{user}, {command}: {code}: {text}"
             assert text.endswith("; fix: sudo ada2-sidecar move-in\n") and text.count("\n") == 1, text
     return "named"
 
@@ -124,7 +124,7 @@ def nginx_answers():
 def own_port_as_engine():
     """the port that is taken over is refused as the engine's, and what nginx asks is named in its place"""
     told = fails("engine", "--engine-url", f"http://localhost:{PORT}", says="takes over.*--engine-url http://127.0.0.1:9090")
-    fails("configuration", "--engine-url", f"127.0.0.1:{PORT}", says="--engine-url .* is no address")
+    fails("configuration", "--engine-url", f"127.0.0.1:{PORT}", says="--engine-url .* is not a URL")
     return told
 
 
@@ -257,7 +257,7 @@ def everything_killed():
 
 
 def at_a_terminal():
-    """a person is asked who may come; Ctrl-C, and a terminal that closes, undo everything"""
+    """a person is asked who has access; Ctrl-C, and a terminal that closes, undo everything"""
     engine("--item-ms 60000")
     before = tree()
     move = Terminal().until(r"1 or 2 \[2\]: ", b"3\n1\n").until("address .*: ", b"the Mac\n192.168.1.20\n")
@@ -292,9 +292,9 @@ def two_at_once():
     before = tree()
     first = MoveIn().until(r"^ok +ready")
     code, text = run("ada2-sidecar", "move-in", "--yes")
-    assert code == 1 and "another move-in or move-out is at work" in text, text
+    assert code == 1 and "another move-in or move-out is running" in text, text
     code, text = run("ada2-sidecar", "move-out", "--yes")
-    assert code == 1 and "another move-in or move-out is at work" in text, text
+    assert code == 1 and "another move-in or move-out is running" in text, text
     first.process.send_signal(signal.SIGINT)
     assert first.end()[0] == 1
     back(before)

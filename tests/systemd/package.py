@@ -199,7 +199,7 @@ def broken_upgrade():
     file = packaged("1.0.4-1", BREAKS)
     begun = time.monotonic()
     code, text = dpkg("-i", file)
-    assert code != 0 and "the version before it was started again" in text, text
+    assert code != 0 and "the previous version was started again" in text, text
     assert picture()[0] == 200 and state() == "iF 1.0.4-1"
     took = time.monotonic() - begun
     # And a good one after it is installed as if nothing had been.

@@ -1,11 +1,12 @@
-//! `ada2-sidecar ack`: an operator has seen to what is latched. Through the state directory, never the network.
+//! `ada2-sidecar ack`: acknowledges what is latched, through the state directory and never the network.
 
 use std::{
     io::{self, Write},
     process::ExitCode,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use service::subprocess::poll_until;
 
 use crate::{
     config::Config,
@@ -13,38 +14,34 @@ use crate::{
     readiness::latch::store::{LatchStore, boot_id},
 };
 
-/// The service looks twice a second.
+/// The service checks twice a second.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn ack(config: &Config) -> io::Result<ExitCode> {
-    let known = config.state_dirs.iter().find(|folder| folder.join("instance").exists());
-    let Some(folder) = known else {
-        let all: Vec<_> = config.state_dirs.iter().map(|folder| folder.display().to_string()).collect();
+    let dir = config.state_dirs.iter().find(|dir| dir.join("instance").exists());
+    let Some(dir) = dir else {
+        let all: Vec<_> = config.state_dirs.iter().map(|dir| dir.display().to_string()).collect();
         let message = format!(
-            "no state of a sidecar can be seen in {}: use sudo, or name its directory with --state-dir",
+            "this user finds no state of a sidecar in {}: use sudo, or name its directory with --state-dir",
             all.join(" or ")
         );
         return Err(io::Error::new(io::ErrorKind::NotFound, message));
     };
-    let store = LatchStore::open(folder);
+    let store = LatchStore::open(dir);
     let latch = store.load()?.unwrap_or_default().for_boot(&boot_id());
     let mut out = io::stdout();
-    // Nobody holds the lock: no service is there to ask.
-    let running = Instance::lock_holder(folder);
-    match &running {
+    let lock_holder = Instance::lock_holder(dir);
+    match &lock_holder {
+        // No service runs.
         None => store.save(&latch.cleared())?,
         Some(holder) => {
             store.request_ack()?;
-            let deadline = Instant::now() + ACK_TIMEOUT;
-            while store.is_ack_requested() {
-                if Instant::now() > deadline {
-                    store.clear_ack_request()?;
-                    let message = format!(
-                        "the running sidecar ({holder}) did not take it within {ACK_TIMEOUT:?}; look at its log"
-                    );
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, message));
-                }
-                thread::sleep(Duration::from_millis(20));
+            if poll_until(ACK_TIMEOUT, || (!store.is_ack_requested()).then_some(())).is_none() {
+                store.clear_ack_request()?;
+                let message = format!(
+                    "the running sidecar ({holder}) did not react within {ACK_TIMEOUT:?}; see its log"
+                );
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
             }
         }
     }

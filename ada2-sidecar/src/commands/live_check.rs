@@ -1,4 +1,4 @@
-//! `ada2-sidecar check-config --live`: has the engine look at every graph that could be sent to it, and looks at its models.
+//! `ada2-sidecar check-config --live`: checks with the engine every graph that could be sent to it, and its models.
 
 use std::{
     io::{self, Write},
@@ -7,6 +7,7 @@ use std::{
 
 use service::settings::EXIT_CONFIG;
 
+use super::client::block_on;
 use crate::{
     config::Config,
     engine::Engine,
@@ -14,38 +15,33 @@ use crate::{
     images::model_warnings,
 };
 
-/// A line for every fault; nothing is run, and nothing in the engine changes.
+/// One line for each problem. Nothing is run, and the engine does not change.
 pub(super) fn check(config: &Config) -> io::Result<ExitCode> {
-    // Without a tag: only whoever serves may take jobs for his own.
+    // Without a tag: only the service may claim jobs.
     let engine = Engine::new(config.engine, config.engine_url.as_ref(), "");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let templates = all_templates(&engine, &config.presets);
     let kind = config.engine.name();
-    if let Ok(installed) = runtime.block_on(engine.list_models()) {
+    if let Ok(installed) = block_on(engine.list_models())? {
         for warning in model_warnings(&installed, &config.models, &config.presets) {
             writeln!(io::stderr(), "warning: {warning}")?;
         }
     }
-    match runtime.block_on(validate_all(&engine, &templates)) {
+    match block_on(validate_all(&engine, &templates))? {
         Ok(errors) if errors.is_empty() => {
             let mut out = io::stdout();
-            writeln!(
-                out,
-                "# {kind} has nothing against the {} graphs that it was asked about",
-                templates.len()
-            )?;
+            writeln!(out, "# {kind} accepts all {} graphs", templates.len())?;
             Ok(ExitCode::SUCCESS)
         }
-        Ok(faults) => {
+        Ok(errors) => {
             let mut out = io::stderr();
-            for fault in faults {
-                writeln!(out, "{fault}")?;
+            for error in errors {
+                writeln!(out, "{error}")?;
             }
             Ok(ExitCode::from(EXIT_CONFIG))
         }
         Err(error) => {
             let url = config.engine_url.as_ref().map(service::secret::redact_url).unwrap_or_default();
-            writeln!(io::stderr(), "{kind} at {url} cannot be asked about graphs: {error}")?;
+            writeln!(io::stderr(), "{kind} at {url} cannot validate the graphs: {error}")?;
             Ok(ExitCode::from(EXIT_CONFIG))
         }
     }

@@ -1,7 +1,7 @@
-//! `ada2-sidecar move-in` and `move-out`: the sidecar takes nginx's place on its port, and gives it back.
+//! `ada2-sidecar move-in` and `move-out`: the sidecar takes over nginx's port, and gives it back.
 //!
 //! ```text
-//! move-in ─► survey (nothing changes) ─► record on disk ─► transient unit: worker ─► moved in
+//! move-in ─► preflight (changes nothing) ─► record on disk ─► transient unit: worker ─► moved in
 //!                                                            │ any failure, any signal
 //!                                                            ▼
 //!                                                          undo ◄─ ExecStopPost= of the unit, the next boot, the next command
@@ -16,12 +16,11 @@ mod launch;
 pub(super) mod nginx;
 mod output_dir;
 mod preflight;
-mod record;
+pub(super) mod record;
 mod recovery_unit;
 mod reporter;
 mod settings;
 mod shutdown;
-mod subprocess;
 mod undo;
 mod units;
 mod worker;
@@ -42,10 +41,10 @@ use self::{
     reporter::{MoveError, StepReporter},
     undo::{RecoveryTime, recover},
 };
-use super::EXIT_FAILURE;
+use super::exit_code;
 use crate::config::KEYS;
 
-/// `move-in`, and what systemd calls of it.
+/// `move-in`, and its hidden modes that systemd runs.
 pub(super) fn move_in(arguments: &ArgMatches) -> io::Result<ExitCode> {
     let program = std::env::current_exe()?;
     let success = if arguments.get_flag("worker") {
@@ -53,32 +52,28 @@ pub(super) fn move_in(arguments: &ArgMatches) -> io::Result<ExitCode> {
     } else if arguments.get_flag("recover") {
         let when = if arguments.get_flag("at-boot") { RecoveryTime::AtBoot } else { RecoveryTime::Now };
         let mut reporter = StepReporter::new();
-        recover(&RecordStore::system(), when, &mut reporter).inspect_err(|stop| reporter.fail(stop)).is_ok()
+        recover(&RecordStore::system(), when, &mut reporter).inspect_err(|error| reporter.fail(error)).is_ok()
     } else {
-        report_failure(|lines| run_move_in(arguments, &program, lines))
+        report_failure(|reporter| run_move_in(arguments, &program, reporter))
     };
     Ok(exit_code(success))
 }
 
-/// `move-out`, and what systemd calls of it.
+/// `move-out`, and its hidden mode that systemd runs.
 pub(super) fn move_out(arguments: &ArgMatches) -> io::Result<ExitCode> {
     let program = std::env::current_exe()?;
     let success = if arguments.get_flag("worker") {
         worker::move_out(&program)
     } else {
-        report_failure(|lines| run_move_out(arguments, &program, lines))
+        report_failure(|reporter| run_move_out(arguments, &program, reporter))
     };
     Ok(exit_code(success))
 }
 
-fn exit_code(success: bool) -> ExitCode {
-    if success { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
-}
-
 fn report_failure(work: impl FnOnce(&mut StepReporter) -> Result<bool, MoveError>) -> bool {
     let mut reporter = StepReporter::new();
-    work(&mut reporter).unwrap_or_else(|stop| {
-        reporter.fail(&stop);
+    work(&mut reporter).unwrap_or_else(|error| {
+        reporter.fail(&error);
         false
     })
 }
@@ -94,31 +89,31 @@ fn run_move_in(
     recover_first(&store, reporter)?;
     let plan = match preflight::inspect(arguments, reporter)? {
         preflight::PreflightOutcome::AlreadyMovedIn(addresses) => {
-            let given = KEYS.iter().find(|key| {
+            let flag = KEYS.iter().find(|key| {
                 let mut ids = arguments.ids().map(clap::Id::as_str);
                 ids.any(|id| id == key.name && arguments.value_source(id) == Some(ValueSource::CommandLine))
             });
-            if let Some(key) = given {
+            if let Some(key) = flag {
                 let message =
-                    format!("the sidecar has moved in already; --{} would change nothing", key.flag());
+                    format!("the sidecar has already moved in, so --{} would change nothing", key.flag());
                 let fix = "edit /etc/ada2-sidecar/config.yaml, then `sudo ada2-sidecar reload`; or `sudo ada2-sidecar \
-                           move-out --yes` and the same command again";
+                           move-out --yes`, then the same command again";
                 return Err(MoveError::new("settings", message, fix));
             }
-            reporter.ok("port", "the sidecar has moved in already");
+            reporter.ok("port", "the sidecar has already moved in");
             return first_image::check_ready(&addresses, reporter).map(|()| true);
         }
         preflight::PreflightOutcome::Move(plan) => *plan,
     };
     if let Some(record) = load_record(&store)? {
         let message = format!(
-            "the record says that the sidecar has moved in ({:?}), and it does not hold the port",
+            "according to its record the sidecar has moved in ({:?}), but it does not hold the port",
             record.phase
         );
         return Err(MoveError::new(
             "record",
             message,
-            "`sudo ada2-sidecar move-out --yes` puts everything back; then move-in again",
+            "`sudo ada2-sidecar move-out --yes` restores everything; then move-in again",
         ));
     }
     store
@@ -128,7 +123,7 @@ fn run_move_in(
         return Ok(false);
     }
     print_line(
-        "\nMoved in. `sudo ada2-sidecar move-out` gives the port back to nginx; `ada2-sidecar readyz` shows its state.",
+        "\nMoved in. `sudo ada2-sidecar move-out` gives the port back to nginx; `ada2-sidecar readyz` shows the readiness.",
     );
     Ok(true)
 }
@@ -144,11 +139,11 @@ fn run_move_out(
     let store = RecordStore::system();
     let interrupted = load_record(&store)?.is_some_and(|record| record.phase != Phase::MovedIn);
     if interrupted && recover(&store, RecoveryTime::Now, reporter)? {
-        reporter.ok("record", "an interrupted move is undone or finished");
+        reporter.ok("record", "an interrupted move was undone or finished");
         return Ok(true);
     }
-    let known = load_record(&store)?.map_or_else(started_by_hand, |record| Ok(Some(record)))?;
-    let Some(record) = known else {
+    let record = load_record(&store)?.map_or_else(record_of_manual_start, |record| Ok(Some(record)))?;
+    let Some(record) = record else {
         reporter.ok("record", "the sidecar has not moved in; nothing to do");
         return Ok(true);
     };
@@ -158,7 +153,7 @@ fn run_move_out(
         return Ok(false);
     }
     print_line(&format!(
-        "\nMoved out within {:.1} s. Settings stay in /etc/ada2-sidecar: `sudo ada2-sidecar move-in` takes them again, \
+        "\nMoved out within {:.1} s. The settings stay in /etc/ada2-sidecar for the next `sudo ada2-sidecar move-in`; \
          `sudo apt purge ada2-sidecar` removes everything.",
         started.elapsed().as_secs_f32()
     ));
@@ -169,31 +164,31 @@ fn must_be_root(command: &str) -> Result<(), MoveError> {
     if is_root() {
         return Ok(());
     }
-    Err(MoveError::new("root", "this changes the system's files", format!("sudo ada2-sidecar {command}")))
+    Err(MoveError::new("root", "this command changes system files", format!("sudo ada2-sidecar {command}")))
 }
 
 fn load_record(store: &RecordStore) -> Result<Option<Record>, MoveError> {
     store.load().map_err(|error| MoveError::from_cause("record", "cannot be read", error))
 }
 
-/// What an earlier command left half done.
+/// Finishes or undoes what an earlier command left.
 fn recover_first(store: &RecordStore, reporter: &mut StepReporter) -> Result<(), MoveError> {
     if recover(store, RecoveryTime::Now, reporter)? {
-        reporter.ok("record", "an interrupted move is undone or finished");
+        reporter.ok("record", "an interrupted move was undone or finished");
     }
     Ok(())
 }
 
-/// Our units, enabled or started without move-in: there is no site of nginx's to put back.
-fn started_by_hand() -> Result<Option<Record>, MoveError> {
-    let ours = [units::SERVICE, units::SOCKET];
-    if !ours.iter().any(|unit| units::is_running(unit) || units::is_enabled(unit)) {
+/// For units that were enabled or started without move-in: there is no nginx site to restore.
+fn record_of_manual_start() -> Result<Option<Record>, MoveError> {
+    let names = [units::SERVICE, units::SOCKET];
+    if !names.iter().any(|unit| units::is_running(unit) || units::is_enabled(unit)) {
         return Ok(None);
     }
     let plan = Plan {
         config: PathBuf::new(),
         settings: Vec::new(),
-        home_folder: None,
+        home_dir: None,
         sites: Vec::new(),
         nginx: None,
         addresses: units::listen_addresses()?,
@@ -212,11 +207,11 @@ fn confirm(arguments: &ArgMatches, record: &Record) -> Result<(), MoveError> {
     let cancelled =
         |message: &str| Err(MoveError::new("confirm", message, "sudo ada2-sidecar move-out --yes"));
     if !io::stdin().is_terminal() {
-        return cancelled("without a terminal there is nobody to ask");
+        return cancelled("standard input is not a terminal, so you cannot be asked");
     }
-    let nginx = if record.plan.sites.is_empty() { "" } else { ", and put nginx's site back" };
+    let nginx = if record.plan.sites.is_empty() { "" } else { ", and restore nginx's site" };
     let mut out = io::stdout();
-    let question = format!("Stop the sidecar, cancelling pictures that are being made{nginx}? [y/N]: ");
+    let question = format!("Stop the sidecar, cancel the images it is making{nginx}? [y/N]: ");
     let _ = write!(out, "{question}").and_then(|()| out.flush());
     let mut line = String::new();
     match io::stdin().read_line(&mut line) {

@@ -1,4 +1,4 @@
-//! `ada2-sidecar reload`: asks the running sidecar to read its configuration again, and says what came of it.
+//! `ada2-sidecar reload`: the running sidecar reads its configuration again, and reports the result.
 
 use std::{
     io::{self, Write},
@@ -6,12 +6,12 @@ use std::{
     process::ExitCode,
 };
 
-use super::EXIT_FAILURE;
+use super::exit_code;
 use crate::admin::{AdminRequest, send_request};
 
-/// What `systemctl reload` runs: it fails as the reload does.
+/// `systemctl reload` runs it: it fails if the reload does.
 pub(super) fn reload(sockets: &[PathBuf]) -> io::Result<ExitCode> {
-    let Some(answer) = send_request(sockets, AdminRequest::Reload)? else {
+    let Some(response) = send_request(sockets, AdminRequest::Reload)? else {
         let all: Vec<_> = sockets.iter().map(|socket| socket.display().to_string()).collect();
         let message = format!(
             "no sidecar listens at {}; start it, or name its directory with --state-dir",
@@ -19,18 +19,18 @@ pub(super) fn reload(sockets: &[PathBuf]) -> io::Result<ExitCode> {
         );
         return Err(io::Error::new(io::ErrorKind::NotFound, message));
     };
-    if answer.done {
+    if response.done {
         let mut out = io::stdout();
-        for line in answer.lines {
+        for line in response.lines {
             writeln!(out, "{line}")?;
         }
         writeln!(out, "configuration reloaded")?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut out = io::stderr();
-    for line in answer.lines {
+    for line in response.lines {
         writeln!(out, "{line}")?;
     }
     writeln!(out, "configuration not reloaded; the one before stays in force")?;
-    Ok(ExitCode::from(EXIT_FAILURE))
+    Ok(exit_code(false))
 }

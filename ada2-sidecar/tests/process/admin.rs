@@ -1,17 +1,13 @@
-//! The administration socket: a reload that tells what came of it, and where the running service listens.
+//! The administration socket: reloads with their result, and the addresses of the running service.
 
-use std::process::{Child, Output};
+use std::process::Child;
 
-use crate::running::{Running, binary, run};
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
+use crate::running::{Running, binary, run, text};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_says_every_problem_and_fails_as_a_broken_file_does() {
-    let folder = fakes::fresh_folder("admin-reload");
-    let (file, state) = (folder.join("config.yaml"), folder.join("state"));
+async fn a_reload_reports_every_problem_and_fails() {
+    let dir = fakes::fresh_folder("admin-reload");
+    let (file, state) = (dir.join("config.yaml"), dir.join("state"));
     let (config, state_dir) = (file.display().to_string(), state.display().to_string());
     std::fs::write(&file, "max_n: 2\n").unwrap();
     let sidecar = Running::start(&state, &["--engine", "builtin", "--config", &config]);
@@ -22,13 +18,13 @@ async fn a_reload_says_every_problem_and_fails_as_a_broken_file_does() {
     };
     let output = reload("max_n: 3\n");
     assert_eq!((output.status.code(), text(&output).as_str()), (Some(0), "configuration reloaded\n"));
-    // A file that this very command could not read its own settings from.
+    // The command itself cannot read its settings from this file.
     let output = reload("max_n: many\nmax_inflight: 0\n");
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let printed = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
     for part in ["max_n: expected a whole number", "max_inflight: expected", "the one before stays in force"]
     {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(printed.contains(part), "{part}: {printed}");
     }
     let output = reload("engine_unit: other.service\n");
     assert!(
@@ -36,19 +32,19 @@ async fn a_reload_says_every_problem_and_fails_as_a_broken_file_does() {
         "{}",
         text(&output)
     );
-    assert_eq!(reload("max_n: 1\n").status.code(), Some(0), "mended");
+    assert_eq!(reload("max_n: 1\n").status.code(), Some(0), "fixed");
     sidecar.signal("-TERM");
     assert_eq!(sidecar.end().await.0, Some(0));
     let output = reload("max_n: 1\n");
-    let said = text(&output);
-    assert!(output.status.code() == Some(1) && said.contains("no sidecar listens at"), "{said}");
-    assert!(said.contains("admin.sock") && said.contains("--state-dir"), "{said}");
+    let printed = text(&output);
+    assert!(output.status.code() == Some(1) && printed.contains("no sidecar listens at"), "{printed}");
+    assert!(printed.contains("admin.sock") && printed.contains("--state-dir"), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_finds_the_service_by_its_file_and_the_verdict_follows_before_the_answer() {
-    let folder = fakes::fresh_folder("admin-file");
-    let (file, state) = (folder.join("config.yaml"), folder.join("state"));
+async fn a_reload_finds_the_service_by_its_file_and_answers_after_the_new_verdict() {
+    let dir = fakes::fresh_folder("admin-file");
+    let (file, state) = (dir.join("config.yaml"), dir.join("state"));
     let config = file.display().to_string();
     let write = |slots: usize| {
         let yaml = format!("state_dir: {}\nmax_inflight: {slots}\n", state.display());
@@ -62,13 +58,10 @@ async fn a_reload_finds_the_service_by_its_file_and_the_verdict_follows_before_t
         let output = run(&["reload", "--config", &config]);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         let slot = fakes::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.unwrap();
-        let said = slot.text().await.unwrap();
-        assert!(
-            said.contains(&format!("0 of {slots}")),
-            "the verdict that is in force is the new one: {said}"
-        );
+        let printed = slot.text().await.unwrap();
+        assert!(printed.contains(&format!("0 of {slots}")), "the new configuration is in force: {printed}");
     }
-    // A file that is unsound still names the service, whose answer has the problem.
+    // An invalid file still identifies the service, which answers with the problem.
     std::fs::write(&file, format!("state_dir: {}\nmax_nn: 3\n", state.display())).unwrap();
     let output = run(&["reload", "--config", &config]);
     assert!(
@@ -88,9 +81,9 @@ impl Drop for Killed {
     }
 }
 
-/// As systemd hands over a socket: open as descriptor 3, told of by environment.
+/// The socket is passed as systemd does it: as descriptor 3, named by environment variables.
 #[tokio::test(flavor = "multi_thread")]
-async fn readyz_asks_where_a_socket_unit_moved_the_service_and_the_log_says_that_listen_has_no_effect() {
+async fn readyz_asks_where_the_socket_unit_listens_and_the_log_warns_that_listen_has_no_effect() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let runtime = fakes::fresh_folder("moved");
@@ -106,16 +99,16 @@ async fn readyz_asks_where_a_socket_unit_moved_the_service_and_the_log_says_that
     let _sidecar = Killed(sidecar);
     let ask = || {
         let mut command = binary(&["readyz", "--state-dir", "/no/such/folder"]);
-        // What another process of the same unit would see; people meet the usual place.
+        // As another process of the same unit would see it; a user has the default directory.
         command.env("RUNTIME_DIRECTORY", &runtime).env("ADA2_LISTEN", "127.0.0.1:9").output().unwrap()
     };
-    let said = fakes::eventually("it answers", async || {
+    let printed = fakes::eventually("it answers", async || {
         let output = ask();
         (output.status.code() == Some(0)).then(|| text(&output))
     })
     .await;
-    assert!(said.starts_with(&format!("asked the sidecar at {address}\n")), "{said}");
-    assert!(said.ends_with("readyz check passed\n"), "{said}");
+    assert!(printed.starts_with(&format!("asked the sidecar at {address}\n")), "{printed}");
+    assert!(printed.ends_with("readyz check passed\n"), "{printed}");
     let log = std::fs::read_to_string(runtime.join("log")).unwrap();
     assert!(log.contains("listen (--listen) has no effect") && log.contains("ListenStream="), "{log}");
 }

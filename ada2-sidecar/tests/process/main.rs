@@ -1,15 +1,13 @@
 //! The binary as a service manager and a person at a terminal meet it.
 
-/// `ada2-sidecar reload`, and what else the administration socket is asked.
+/// `ada2-sidecar reload`, and other requests to the administration socket.
 mod admin;
-/// What large bodies cost.
-mod bodies;
 /// `ada2-sidecar check-port`.
 mod check_port;
 /// `ada2-sidecar gpu`, `readyz`, `ack`.
 mod commands;
-/// What decoding costs.
-mod decoding;
+/// What large bodies and images cost.
+mod costs;
 /// `ada2-sidecar doctor`.
 mod doctor;
 /// SIGHUP.

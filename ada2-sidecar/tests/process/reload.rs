@@ -1,85 +1,66 @@
-//! The configuration read again on SIGHUP: all of it or nothing.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+//! SIGHUP reloads the configuration: all of it or nothing.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use fakes::gpu::FakeCard;
 use serde_json::json;
 use tokio::net::UnixDatagram;
 
-use crate::running::Running;
+use crate::running::{Running, notification};
 
-/// A sidecar with this file, and the service manager's end of its socket.
-fn start(folder: &Path, yaml: &str) -> (Running, UnixDatagram) {
-    let (file, socket) = (folder.join("config.yaml"), folder.join("notify"));
+/// A sidecar with this configuration, and the service manager's end of its notification socket.
+fn start(dir: &Path, yaml: &str) -> (Running, UnixDatagram) {
+    let (file, socket) = (dir.join("config.yaml"), dir.join("notify"));
     std::fs::write(&file, yaml).unwrap();
     let manager = UnixDatagram::bind(&socket).unwrap();
     let (file, socket) = (file.display().to_string(), socket.display().to_string());
     let flags = ["--engine", "builtin", "--config", &file];
-    (Running::start_with(&folder.join("state"), &flags, &[("NOTIFY_SOCKET", &socket)]), manager)
+    (Running::start_with(&dir.join("state"), &flags, &[("NOTIFY_SOCKET", &socket)]), manager)
 }
 
-/// The next message of the service manager's with these words (bounded).
-async fn told(manager: &UnixDatagram, wanted: &str) -> String {
-    let mut message = [0; 4096];
-    loop {
-        let length = tokio::time::timeout(Duration::from_secs(20), manager.recv(&mut message)).await;
-        let length = length.unwrap_or_else(|_| panic!("never told: {wanted}")).unwrap();
-        let message = String::from_utf8_lossy(&message[..length]).into_owned();
-        if message.contains(wanted) {
-            return message;
-        }
-    }
-}
-
-async fn reload(sidecar: &Running, manager: &UnixDatagram, folder: &Path, yaml: &str) {
-    std::fs::write(folder.join("config.yaml"), yaml).unwrap();
+async fn reload(sidecar: &Running, manager: &UnixDatagram, dir: &Path, yaml: &str) {
+    std::fs::write(dir.join("config.yaml"), yaml).unwrap();
     sidecar.signal("-HUP");
-    assert!(told(manager, "RELOADING=1").await.contains("MONOTONIC_USEC="));
-    told(manager, "READY=1").await;
-}
-
-async fn slots(sidecar: &Running) -> String {
-    let answer = fakes::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.unwrap();
-    answer.text().await.unwrap()
+    assert!(notification(manager, "RELOADING=1").await.contains("MONOTONIC_USEC="));
+    notification(manager, "READY=1").await;
 }
 
 #[tokio::test]
 async fn limits_and_token_change_while_a_job_runs() {
-    let folder = fakes::fresh_folder("reload");
-    let (sidecar, manager) = start(&folder, "max_inflight: 1\n");
+    let dir = fakes::fresh_folder("reload");
+    let (sidecar, manager) = start(&dir, "max_inflight: 1\n");
     sidecar.ready().await;
-    told(&manager, "READY=1").await;
+    notification(&manager, "READY=1").await;
     let url = format!("{}/v1/images/generations", sidecar.url);
     let long = json!({"prompt": "a", "size": "64x64", "steps": 150});
     let short = json!({"prompt": "a", "size": "64x64", "steps": 1});
-    let (begun, ()) = tokio::join!(fakes::post(&url, &long), async {
-        fakes::eventually("the job runs", async || slots(&sidecar).await.contains("1 of 1").then_some(()))
+    let (started, ()) = tokio::join!(fakes::post(&url, &long), async {
+        fakes::eventually("the job runs", async || sidecar.slots().await?.contains("1 of 1").then_some(()))
             .await;
         assert_eq!(fakes::post(&url, &short).await.status, 429);
-        reload(&sidecar, &manager, &folder, "max_inflight: 2\n").await;
+        reload(&sidecar, &manager, &dir, "max_inflight: 2\n").await;
         assert_eq!(fakes::post(&url, &short).await.status, 200, "beside the one that runs");
         let yaml = "max_inflight: 2\ntoken: sesame-sesame-1\n";
-        reload(&sidecar, &manager, &folder, yaml).await;
+        reload(&sidecar, &manager, &dir, yaml).await;
         assert_eq!(fakes::post(&url, &short).await.status, 401);
     });
-    assert_eq!(begun.status, 200, "begun without token, and finished so: {begun:?}");
+    assert_eq!(started.status, 200, "started without a token, and finished: {started:?}");
 }
 
 #[tokio::test]
 async fn a_refused_reload_changes_nothing_and_log_and_status_say_why() {
-    let folder = fakes::fresh_folder("refused");
-    let (sidecar, manager) = start(&folder, "max_n: 2\n");
+    let dir = fakes::fresh_folder("refused");
+    let (sidecar, manager) = start(&dir, "max_n: 2\n");
     sidecar.ready().await;
-    told(&manager, "READY=1").await;
-    reload(&sidecar, &manager, &folder, "max_n: 3\nengine_unit: other.service\ntoken: sesame-sesame-1\n")
-        .await;
-    told(&manager, "last reload refused: ").await;
-    reload(&sidecar, &manager, &folder, "max_n: [").await;
+    notification(&manager, "READY=1").await;
+    reload(&sidecar, &manager, &dir, "max_n: 3\nengine_unit: other.service\ntoken: sesame-sesame-1\n").await;
+    notification(&manager, "last reload refused: ").await;
+    reload(&sidecar, &manager, &dir, "max_n: [").await;
     let url = format!("{}/v1/images/generations", sidecar.url);
     let answer = fakes::post(&url, &json!({"prompt": "a", "size": "64x64", "n": 3})).await;
-    assert_eq!(answer.status, 400, "two is still the most, and no token is asked: {answer:?}");
-    reload(&sidecar, &manager, &folder, "max_n: 3\n").await;
+    assert_eq!(answer.status, 400, "the limit is still 2, and no token is required: {answer:?}");
+    reload(&sidecar, &manager, &dir, "max_n: 3\n").await;
     let answer = fakes::post(&url, &json!({"prompt": "a", "size": "64x64", "n": 3, "steps": 1})).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     sidecar.signal("-TERM");
@@ -95,10 +76,10 @@ async fn a_refused_reload_changes_nothing_and_log_and_status_say_why() {
 
 #[tokio::test]
 async fn warn_only_changes_live_and_what_it_replaces_is_read_with_a_warning() {
-    let (folder, card) = (fakes::fresh_folder("warn-only"), FakeCard::new());
+    let (dir, card) = (fakes::fresh_folder("warn-only"), FakeCard::new());
     card.set(|machine| machine.gpus[0].remapped_rows.failure = true);
     let yaml = format!("gpu: required\nnvml_lib: {}\nsample_interval: 20ms\n", card.library().display());
-    let (sidecar, manager) = start(&folder, &yaml);
+    let (sidecar, manager) = start(&dir, &yaml);
     let until = async |status: u16| {
         fakes::eventually("row_remap", async || {
             let url = format!("{}/readyz", sidecar.url);
@@ -110,25 +91,25 @@ async fn warn_only_changes_live_and_what_it_replaces_is_read_with_a_warning() {
         .await;
     };
     until(503).await;
-    told(&manager, "READY=1").await;
+    notification(&manager, "READY=1").await;
     for (more, status) in [
         ("warn_only: [disk, row_remap]\n", 200),
         ("", 503),
         ("row_remap_failure: degraded\n", 200),
         ("", 503),
     ] {
-        reload(&sidecar, &manager, &folder, &format!("{yaml}{more}")).await;
+        reload(&sidecar, &manager, &dir, &format!("{yaml}{more}")).await;
         until(status).await;
     }
-    reload(&sidecar, &manager, &folder, &format!("{yaml}warn_only: row_remp\n")).await;
+    reload(&sidecar, &manager, &dir, &format!("{yaml}warn_only: row_remp\n")).await;
     until(503).await;
     sidecar.signal("-TERM");
     let (code, log) = sidecar.end().await;
     assert_eq!(code, Some(0));
-    for words in [
+    for part in [
         "config.yaml: row_remap_failure: read for this version only; set warn_only: row_remap in its place",
         "did you mean",
     ] {
-        assert!(log.contains(words), "{words} in {log}");
+        assert!(log.contains(part), "{part} in {log}");
     }
 }

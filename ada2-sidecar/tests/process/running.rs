@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::net::UnixDatagram;
+
 pub(crate) fn binary(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ada2-sidecar"));
     command.args(arguments).env_clear();
@@ -17,17 +19,35 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     binary(arguments).output().expect("the binary starts")
 }
 
+/// Standard output, then standard error.
+pub(crate) fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The next notification to the service manager that contains `expected`.
+pub(crate) async fn notification(manager: &UnixDatagram, expected: &str) -> String {
+    let mut message = [0; 4096];
+    loop {
+        let length = tokio::time::timeout(Duration::from_secs(20), manager.recv(&mut message)).await;
+        let length = length.expect(expected).expect("a datagram");
+        let message = String::from_utf8_lossy(&message[..length]).into_owned();
+        if message.contains(expected) {
+            return message;
+        }
+    }
+}
+
 /// A running sidecar; killed when dropped.
 pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) url: String,
-    /// What it said up to where it listens.
+    /// Its log up to the line that says where it listens.
     pub(crate) first_lines: String,
     log: Option<BufReader<std::process::ChildStderr>>,
 }
 
 impl Running {
-    /// Starts it on a free port, which it tells in its first line.
+    /// Starts it on a free port, which it logs.
     pub(crate) fn start(state: &Path, arguments: &[&str]) -> Self {
         Self::start_with(state, arguments, &[])
     }
@@ -38,7 +58,7 @@ impl Running {
         Self::spawn(command, state, arguments)
     }
 
-    /// With so many descriptors.
+    /// With a limit of open files.
     pub(crate) fn start_limited(state: &Path, arguments: &[&str], descriptors: u32) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]);
@@ -68,7 +88,7 @@ impl Running {
         }
     }
 
-    /// What it has used of the processors.
+    /// The processor time that it has used.
     pub(crate) fn processor_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
         let (_, fields) = stat.rsplit_once(')').expect("proc(5)");
@@ -90,7 +110,13 @@ impl Running {
         .await;
     }
 
-    /// Waits for its end; gives the exit code and the rest of the log.
+    /// The check `slots` of `/readyz`.
+    pub(crate) async fn slots(&self) -> Option<String> {
+        let answer = fakes::http().get(format!("{}/readyz/slots", self.url)).send().await.ok()?;
+        answer.text().await.ok()
+    }
+
+    /// Waits for its end; returns the exit code and the rest of the log.
     pub(crate) async fn end(mut self) -> (Option<i32>, String) {
         let mut log = self.log.take().expect("taken once");
         let mut child =

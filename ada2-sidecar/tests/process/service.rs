@@ -5,7 +5,7 @@ use std::time::Duration;
 use fakes::invokeai::{FakeInvoke, ItemStatus};
 use serde_json::json;
 
-use crate::running::{Running, run};
+use crate::running::{Running, notification, run};
 
 #[test]
 fn a_broken_configuration_is_78_with_every_problem_on_its_own_line() {
@@ -38,7 +38,7 @@ fn check_config_prints_what_is_in_force_and_changes_nothing() {
 }
 
 #[test]
-fn help_and_version_are_for_newcomers() {
+fn help_and_version_are_complete() {
     let printed = |arguments: &[&str]| {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
@@ -67,7 +67,7 @@ fn a_command_that_does_not_exist_is_78_with_the_nearest() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_said() {
+fn the_holder_of_an_address_in_use_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let state = fakes::fresh_folder("taken").display().to_string();
@@ -102,11 +102,8 @@ async fn sigterm_lets_the_running_request_finish_and_exits_0() {
     let url = format!("{}/v1/images/generations", sidecar.url);
     let request = json!({"prompt": "a", "size": "64x64", "steps": 50});
     let (answer, ()) = tokio::join!(fakes::post(&url, &request), async {
-        fakes::eventually("the job runs", async || {
-            let answer = fakes::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.ok()?;
-            answer.text().await.ok()?.contains("1 of 4").then_some(())
-        })
-        .await;
+        fakes::eventually("the job runs", async || sidecar.slots().await?.contains("1 of 4").then_some(()))
+            .await;
         sidecar.signal("-TERM");
     });
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -116,34 +113,24 @@ async fn sigterm_lets_the_running_request_finish_and_exits_0() {
 }
 
 #[tokio::test]
-async fn the_service_manager_is_told_ready_status_watchdog_and_stopping() {
-    let folder = fakes::fresh_folder("notify");
-    let path = folder.join("notify");
+async fn the_service_manager_is_notified_of_ready_status_watchdog_and_stopping() {
+    let dir = fakes::fresh_folder("notify");
+    let path = dir.join("notify");
     let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
     let address = path.display().to_string();
     let environment = [("NOTIFY_SOCKET", address.as_str()), ("WATCHDOG_USEC", "300000")];
-    let sidecar = Running::start_with(&folder.join("state"), &["--engine", "builtin"], &environment);
-    let told = async |wanted: &str| {
-        let mut message = [0; 4096];
-        loop {
-            let length = tokio::time::timeout(Duration::from_secs(20), socket.recv(&mut message)).await;
-            let length = length.unwrap_or_else(|_| panic!("never told: {wanted}")).unwrap();
-            if String::from_utf8_lossy(&message[..length]).contains(wanted) {
-                return;
-            }
-        }
-    };
-    told("READY=1").await;
-    told("STATUS=ready").await;
-    told("WATCHDOG=1").await;
-    told("WATCHDOG=1").await;
+    let sidecar = Running::start_with(&dir.join("state"), &["--engine", "builtin"], &environment);
+    notification(&socket, "READY=1").await;
+    notification(&socket, "STATUS=ready").await;
+    notification(&socket, "WATCHDOG=1").await;
+    notification(&socket, "WATCHDOG=1").await;
     sidecar.signal("-TERM");
-    told("STOPPING=1").await;
+    notification(&socket, "STOPPING=1").await;
     assert_eq!(sidecar.end().await.0, Some(0));
 }
 
 #[tokio::test]
-async fn a_second_signal_gives_up_at_once_and_sighup_does_not_kill() {
+async fn a_second_signal_cancels_at_once_and_sighup_does_not_kill() {
     let sidecar = Running::start(&fakes::fresh_folder("twice"), &["--engine", "builtin"]);
     sidecar.ready().await;
     sidecar.signal("-HUP");
@@ -153,11 +140,8 @@ async fn a_second_signal_gives_up_at_once_and_sighup_does_not_kill() {
     let request =
         request.body(json!({"prompt": "a", "size": "64x64", "steps": 150, "n": 4}).to_string()).send();
     let (answer, ()) = tokio::join!(request, async {
-        fakes::eventually("the job runs", async || {
-            let answer = fakes::http().get(format!("{}/readyz/slots", sidecar.url)).send().await.ok()?;
-            answer.text().await.ok()?.contains("1 of 4").then_some(())
-        })
-        .await;
+        fakes::eventually("the job runs", async || sidecar.slots().await?.contains("1 of 4").then_some(()))
+            .await;
         sidecar.signal("-TERM");
         fakes::eventually("it drains", async || {
             fakes::http().get(format!("{}/healthz", sidecar.url)).send().await.is_err().then_some(())
@@ -186,7 +170,7 @@ async fn after_kill_9_in_mid_job_the_next_start_cancels_the_orphan_and_nobody_el
     });
     assert!(answer.is_err());
     let stranger = fake.foreign_job();
-    assert_eq!(fake.items()[0].status, ItemStatus::InProgress, "nobody has told the engine");
+    assert_eq!(fake.items()[0].status, ItemStatus::InProgress, "the engine was not asked to cancel it");
     let second = Running::start(&state, &flags);
     second.ready().await;
     assert_eq!(fake.items()[0].status, ItemStatus::Canceled);
@@ -195,7 +179,7 @@ async fn after_kill_9_in_mid_job_the_next_start_cancels_the_orphan_and_nobody_el
 }
 
 #[tokio::test]
-async fn where_descriptors_run_out_health_answers_and_nothing_spins() {
+async fn when_descriptors_run_out_health_answers_and_nothing_spins() {
     let state = fakes::fresh_folder("descriptors");
     let sidecar = Running::start_limited(&state, &["--engine", "builtin"], 64);
     sidecar.ready().await;
@@ -214,7 +198,8 @@ async fn where_descriptors_run_out_health_answers_and_nothing_spins() {
     assert!(spent < Duration::from_millis(500), "{spent:?} of a second");
 }
 
-/// As systemd hands over a socket: open as descriptor 3, told of by environment. It stays open while the service is away.
+/// The socket is passed as systemd does it: as descriptor 3, named by environment variables. It stays open while the service
+/// is stopped.
 #[tokio::test]
 async fn a_socket_that_the_service_manager_holds_is_served_and_outlives_a_restart() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -241,10 +226,10 @@ async fn a_socket_that_the_service_manager_holds_is_served_and_outlives_a_restar
     };
     let mut first = start("handed-1");
     let health = async || fakes::http().get(format!("{url}/healthz")).send().await.unwrap().status();
-    assert_eq!(health().await, 200, "and --listen is not bound: that address is nobody's");
+    assert_eq!(health().await, 200, "and --listen, which is not an address of this host, is not bound");
     first.kill().unwrap();
     first.wait().unwrap();
-    // Nobody is there: the request waits in the socket, and is not refused.
+    // No service runs: the request waits in the socket and is not refused.
     let (answered, mut second) = tokio::join!(health(), async { start("handed-2") });
     assert_eq!(answered, 200);
     second.kill().unwrap();
@@ -254,12 +239,12 @@ async fn a_socket_that_the_service_manager_holds_is_served_and_outlives_a_restar
 const CANARY: &str = "c4nary-S3cret";
 
 #[tokio::test]
-async fn no_secret_is_printed_logged_or_told_whatever_is_wrong_with_it() {
-    let folder = fakes::fresh_folder("secrets");
-    let file = folder.join("config.yaml");
+async fn no_secret_is_printed_or_logged_whatever_is_wrong_with_it() {
+    let dir = fakes::fresh_folder("secrets");
+    let file = dir.join("config.yaml");
     std::fs::write(&file, "engine: builtin\n").unwrap();
     let path = file.display().to_string();
-    let sidecar = Running::start_with(&folder.join("state"), &[], &[("ADA2_CONFIG", &path)]);
+    let sidecar = Running::start_with(&dir.join("state"), &[], &[("ADA2_CONFIG", &path)]);
     sidecar.ready().await;
     let broken = [
         format!("engine: builtin\ntoken: \"{CANARY}\n"),
@@ -269,9 +254,9 @@ async fn no_secret_is_printed_logged_or_told_whatever_is_wrong_with_it() {
     for text in &broken {
         std::fs::write(&file, text).unwrap();
         let output = run(&["check-config", "--config", &path]);
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        assert_eq!(output.status.code(), Some(78), "{said}");
-        assert!(!said.contains(CANARY) && said.contains("config.yaml: "), "{said}");
+        let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{printed}");
+        assert!(!printed.contains(CANARY) && printed.contains("config.yaml: "), "{printed}");
         sidecar.signal("-HUP");
     }
     sidecar.ready().await;
@@ -282,18 +267,18 @@ async fn no_secret_is_printed_logged_or_told_whatever_is_wrong_with_it() {
 }
 
 #[test]
-fn a_token_that_is_no_text_at_all_is_no_missing_token() {
+fn a_token_that_is_not_utf8_is_an_error() {
     use std::os::unix::ffi::OsStrExt;
     let mut command = crate::running::binary(&["check-config", "--engine", "builtin"]);
     command.env("ADA2_TOKEN", std::ffi::OsStr::from_bytes(b"schl\xfcssel"));
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(78), "anybody could have come: {said}");
-    assert!(said.contains("environment ADA2_TOKEN: token: expected a token"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "the service would be open: {printed}");
+    assert!(printed.contains("environment ADA2_TOKEN: token: expected a token"), "{printed}");
 }
 
 #[test]
-fn an_instance_file_that_is_a_link_is_named_and_what_it_leads_to_stays_as_it_is() {
+fn an_instance_file_that_is_a_link_is_an_error_and_its_target_stays_unchanged() {
     let state = fakes::fresh_folder("instance-link");
     let precious = state.join("precious");
     std::fs::write(&precious, "precious").unwrap();
@@ -314,11 +299,11 @@ fn an_instance_file_that_is_a_link_is_named_and_what_it_leads_to_stays_as_it_is(
     while child.try_wait().unwrap().is_none() && std::time::Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));
     }
-    // One that went through the link serves, and would for ever.
+    // A process that followed the link would serve for ever.
     let _ = child.kill();
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(78), "{said}");
-    assert!(said.contains("instance is a symbolic link to"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{printed}");
+    assert!(printed.contains("instance is a symbolic link to"), "{printed}");
     assert_eq!(std::fs::read_to_string(precious).unwrap(), "precious");
 }

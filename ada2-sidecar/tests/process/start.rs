@@ -1,4 +1,4 @@
-//! The first moments: nobody is refused because nothing was looked at yet.
+//! The start: no request is refused because nothing was read yet.
 
 use std::time::{Duration, Instant};
 
@@ -18,31 +18,31 @@ fn start(name: &str, card: &FakeCard, environment: &[(&str, &str)]) -> Running {
 }
 
 #[tokio::test]
-async fn requests_that_come_before_the_first_look_wait_for_it_and_none_is_refused() {
+async fn requests_before_the_first_sample_wait_for_it_and_none_is_refused() {
     let card = FakeCard::new();
     card.set(|scenario| scenario.delay_ms = [(INIT.to_owned(), 800)].into());
-    let begun = Instant::now();
+    let started = Instant::now();
     let sidecar = start("first-look", &card, &[]);
     let url = format!("{}/v1/images/generations", sidecar.url);
-    let picture = async || fakes::post(&url, &json!({"prompt": "a", "size": "64x64", "steps": 1})).await;
-    let (one, two, readyz) = tokio::join!(picture(), picture(), async {
+    let generate = async || fakes::post(&url, &json!({"prompt": "a", "size": "64x64", "steps": 1})).await;
+    let (one, two, readyz) = tokio::join!(generate(), generate(), async {
         fakes::http().get(format!("{}/readyz", sidecar.url)).send().await.unwrap().status()
     });
     assert_eq!((one.status, two.status, readyz.as_u16()), (200, 200, 200), "{one:?} {two:?}");
-    assert!(begun.elapsed() > Duration::from_millis(700), "the driver took its time");
+    assert!(started.elapsed() > Duration::from_millis(700), "the driver took its time");
 }
 
 #[tokio::test]
-async fn a_driver_that_hangs_holds_the_start_for_5_s_while_the_watchdog_is_fed() {
+async fn a_hanging_driver_delays_the_start_for_5_s_while_the_watchdog_is_fed() {
     let card = FakeCard::new();
     card.set(|scenario| scenario.hang = vec![INIT.into()]);
     let path = fakes::fresh_folder("hang-notify").join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     let address = path.display().to_string();
     let environment = [("NOTIFY_SOCKET", address.as_str()), ("WATCHDOG_USEC", "300000")];
-    let begun = Instant::now();
+    let started = Instant::now();
     let sidecar = start("hang", &card, &environment);
-    // The end of a reload would tell that the service is ready.
+    // The end of a reload would notify that the service is ready.
     sidecar.signal("-HUP");
     let health =
         async { fakes::http().get(format!("{}/healthz", sidecar.url)).send().await.unwrap().status() };
@@ -53,7 +53,7 @@ async fn a_driver_that_hangs_holds_the_start_for_5_s_while_the_watchdog_is_fed()
             let text = String::from_utf8_lossy(&message[..length]).into_owned();
             pings += usize::from(text.contains("WATCHDOG=1"));
             if text.contains("READY=1") {
-                return (pings, begun.elapsed());
+                return (pings, started.elapsed());
             }
         }
     };
@@ -70,7 +70,7 @@ async fn a_driver_that_hangs_holds_the_start_for_5_s_while_the_watchdog_is_fed()
 }
 
 #[tokio::test]
-async fn a_host_without_any_certificate_of_an_authority_will_do() {
+async fn a_host_without_root_certificates_is_enough() {
     let fake = FakeInvoke::start().await;
     let none = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")];
     let flags = ["--engine-url", &fake.url()];
@@ -79,13 +79,13 @@ async fn a_host_without_any_certificate_of_an_authority_will_do() {
 }
 
 #[tokio::test]
-async fn sigterm_before_the_first_look_ends_at_once() {
+async fn sigterm_before_the_first_sample_ends_at_once() {
     let card = FakeCard::new();
     card.set(|scenario| scenario.hang = vec![INIT.into()]);
     let sidecar = start("term-early", &card, &[]);
-    let begun = Instant::now();
+    let started = Instant::now();
     sidecar.signal("-TERM");
     let (code, log) = sidecar.end().await;
     assert_eq!(code, Some(0), "{log}");
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }

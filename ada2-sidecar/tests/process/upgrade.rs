@@ -1,4 +1,4 @@
-//! State and configuration of the versions before are read by this one: nothing is lost, nothing is complained about.
+//! State and configuration of earlier versions are read without loss or warnings.
 
 use std::fs;
 
@@ -11,24 +11,25 @@ use wire::health::{CheckStatus, ReadyReport};
 use crate::running::{Running, run};
 
 #[test]
-fn the_configuration_of_0_1_means_what_it_meant() {
-    let folder = copy_old_state("0.1", "ada2-sidecar");
-    let file = folder.join("config.yaml").display().to_string();
+fn the_configuration_of_0_1_keeps_its_meaning() {
+    let dir = copy_old_state("0.1", "ada2-sidecar");
+    let file = dir.join("config.yaml").display().to_string();
     let output = run(&["--config", &file, "check-config"]);
-    let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!((output.status.code(), said.as_ref()), (Some(0), ""));
-    assert_eq!(lost_settings(&folder, &printed), [""; 0]);
+    let (printed, warnings) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!((output.status.code(), warnings.as_ref()), (Some(0), ""));
+    assert_eq!(lost_settings(&dir, &printed), [""; 0]);
 }
 
 #[tokio::test]
 async fn the_state_of_0_1_is_taken_over() {
-    let folder = copy_old_state("0.1", "ada2-sidecar");
-    let state = folder.join("state");
-    // A latch holds for its boot alone: as if the upgrade came in the same one.
+    let dir = copy_old_state("0.1", "ada2-sidecar");
+    let state = dir.join("state");
+    // A latch holds for one boot only: the upgrade happens in the same boot.
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a Linux");
     let latch = fs::read_to_string(state.join("latch.json")).expect("the fixture");
     let old_boot = latch.split('"').nth(3).expect("boot_id comes first");
-    fs::write(state.join("latch.json"), latch.replace(old_boot, boot.trim())).expect("the folder is ours");
+    fs::write(state.join("latch.json"), latch.replace(old_boot, boot.trim())).expect("the dir is ours");
     let instance = |state: &std::path::Path| {
         let text = fs::read_to_string(state.join("instance")).expect("the fixture");
         text.lines().next().expect("an id").to_owned()
@@ -47,7 +48,7 @@ async fn the_state_of_0_1_is_taken_over() {
     let xid = report.checks.iter().find(|check| check.name == "xid").expect("just seen");
     assert_eq!(xid.status, CheckStatus::Fail, "{xid:?}");
     assert!(xid.message.contains("XID 79"), "{xid:?}");
-    assert_eq!(instance(&state), before, "the engine's jobs of before are known by it");
+    assert_eq!(instance(&state), before, "earlier jobs in the engine are recognised by it");
     running.signal("-TERM");
     let first_lines = running.first_lines.clone();
     let (code, log) = running.end().await;
@@ -56,7 +57,7 @@ async fn the_state_of_0_1_is_taken_over() {
         .lines()
         .chain(log.lines())
         .filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""))
-        // What the latch is there for, and the end.
+        // Except those that the latch and the end cause.
         .filter(|line| !line.contains("XID 79") && !line.contains("\"draining\""))
         .collect();
     assert_eq!(complaints, [""; 0]);

@@ -119,7 +119,13 @@ impl DoctorReport {
         &self.findings
     }
 
-    /// Prints the summary or the JSON. Returns whether nothing failed.
+    /// Whether a finding of one of these names is not [`Verdict::Ok`].
+    pub fn has_problem(&self, names: &[&str]) -> bool {
+        let is_problem = |finding: &Finding| finding.verdict != Verdict::Ok && names.contains(&finding.name);
+        self.findings.iter().any(is_problem)
+    }
+
+    /// Prints the summary, or the JSON; true if nothing failed.
     pub fn finish(self) -> io::Result<bool> {
         let count = |verdict| self.findings.iter().filter(|finding| finding.verdict == verdict).count();
         let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
@@ -164,6 +170,14 @@ mod tests {
             })
         );
         assert_eq!(Finding::ok("card", "one").line(), "ok    card               one");
+    }
+
+    #[test]
+    fn a_finding_that_is_not_ok_is_a_problem() {
+        let mut report = DoctorReport::new(true);
+        report.add(Finding::ok("card", "one")).unwrap();
+        report.add(Finding::fail("driver", "gone", "sudo reboot")).unwrap();
+        assert!(report.has_problem(&["driver"]) && !report.has_problem(&["card", "service"]));
     }
 
     #[test]

@@ -1,14 +1,51 @@
 //! The card: the configured one, the one that the engine uses, and the one that the service sees.
 
+use std::{io, sync::Arc, time::Instant};
+
 use service::doctor::Finding;
 use wire::health::{CheckStatus, ReadyReport};
 
-use super::text::{FixHints, sanitize};
-use crate::gpu::{GpuReading, GpuState};
+use super::{
+    configuration::{ConfigurationState, DoctorContext},
+    fixes::FixHints,
+};
+use crate::{
+    commands::host_readiness::first_sample,
+    gpu::{GpuReading, GpuSample, GpuState},
+};
 
 const MIB: u64 = 1 << 20;
-/// Checks of the running service that tell whether it sees the card.
+/// Readiness checks that tell whether the service sees the card.
 pub(super) const GPU_VISIBILITY_CHECKS: [&str; 4] = ["nvml", "driver", "snapshot_fresh", "gpu_present"];
+
+/// The card, read by this process.
+pub(super) struct CardProbe {
+    pub(super) started: Instant,
+    /// None if the driver did not answer in time.
+    pub(super) sample: Option<Arc<GpuSample>>,
+}
+
+impl CardProbe {
+    /// None if the configuration, and so the card, is not known.
+    pub(super) fn run(context: &DoctorContext) -> io::Result<Option<Self>> {
+        if matches!(context.configuration, ConfigurationState::PermissionDenied(_)) {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        Ok(Some(Self { started, sample: first_sample(context.card.sampler.clone())? }))
+    }
+
+    pub(super) fn state(&self) -> Option<&GpuState> {
+        self.sample.as_deref().map(|sample| &sample.state)
+    }
+
+    pub(super) fn memory_total_mib(&self) -> Option<u64> {
+        match self.state() {
+            Some(GpuState::Present(reading)) => reading.report.memory_total,
+            _ => None,
+        }
+    }
+}
 
 /// What is judged.
 pub(super) struct CardFacts<'a> {
@@ -26,16 +63,16 @@ impl CardFacts<'_> {
         match self.state {
             Some(GpuState::NoDevice { found, .. }) if found.is_empty() && self.required => {
                 let message =
-                    "the driver knows no card: one that lspci does not list is to be reseated, else reboot";
+                    "the driver reports no GPU: if lspci does not list it, reseat the card; otherwise reboot";
                 vec![Finding::fail(NAME, message, "lspci | grep -i nvidia")]
             }
-            Some(GpuState::NoDevice { requested: wanted, found }) if !found.is_empty() => {
-                let message = format!("no card is {wanted}; there is {}", sanitize(&found.join(", ")));
+            Some(GpuState::NoDevice { requested, found }) if !found.is_empty() => {
+                let message = format!("gpu_id {requested} matches no GPU; found: {}", found.join(", "));
                 vec![Finding::fail(NAME, message, self.fixes.setting("gpu_id", find_uuid(&found[0])))]
             }
             Some(GpuState::Lost) => vec![Finding::fail(
                 NAME,
-                "GPU is lost: it fell off the bus or needs a reset; `sudo dmesg | grep -i xid` says more",
+                "GPU is lost: it fell off the bus or needs a reset; `sudo dmesg | grep -i xid` shows why",
                 "sudo reboot",
             )],
             Some(GpuState::Present(reading)) => self.present(NAME, reading),
@@ -45,17 +82,17 @@ impl CardFacts<'_> {
 
     fn present(&self, name: &'static str, reading: &GpuReading) -> Vec<Finding> {
         let report = &reading.report;
-        let label = format!("{} ({})", sanitize(&report.name), sanitize(&report.uuid));
+        let label = format!("{} ({})", report.name, report.uuid);
         let by_index = self.gpu_id.parse::<u32>().is_ok();
         let gpu_count = report.count.filter(|count| *count > 1);
-        let mut found = vec![match gpu_count {
+        let mut findings = vec![match gpu_count {
             Some(count) if by_index => Finding::warn(
                 name,
                 format!(
-                    "{label} is card {} of {count} now; after a reboot or a change of slots another may be",
+                    "{label} is card {} of {count} now; after a reboot or a change of slots another card may have that index",
                     self.gpu_id
                 ),
-                self.fixes.setting("gpu_id", &sanitize(&report.uuid)),
+                self.fixes.setting("gpu_id", &report.uuid),
             ),
             _ => {
                 let persistence = match report.persistence_mode.as_deref() {
@@ -66,27 +103,27 @@ impl CardFacts<'_> {
             }
         }];
         if report.compute_mode.as_deref() == Some("Prohibited") {
-            let fix = format!("sudo nvidia-smi -i {} -c 0", sanitize(&report.uuid));
-            found.push(Finding::fail(
+            let fix = format!("sudo nvidia-smi -i {} -c 0", report.uuid);
+            findings.push(Finding::fail(
                 "compute_mode",
-                "its compute mode is Prohibited: no engine can use it",
+                "its compute mode is Prohibited, so no engine can use it",
                 fix,
             ));
         }
         if report.mig_mode_current.as_deref() == Some("Enabled") {
-            let fix = format!("sudo nvidia-smi -i {} -mig 0", sanitize(&report.uuid));
-            found.push(Finding::warn(
+            let fix = format!("sudo nvidia-smi -i {} -mig 0", report.uuid);
+            findings.push(Finding::warn(
                 "mig_mode",
-                "it is partitioned (MIG): the VRAM figures are not the engine's",
+                "it is partitioned (MIG), so its VRAM figures are not the engine's",
                 fix,
             ));
         }
-        found.extend(self.engines(reading));
-        found
+        findings.extend(self.engine_memory(reading));
+        findings
     }
 
-    /// Where the engine holds memory; nothing where it cannot be told.
-    fn engines(&self, reading: &GpuReading) -> Option<Finding> {
+    /// Which card the engine uses; none if that is not known.
+    fn engine_memory(&self, reading: &GpuReading) -> Option<Finding> {
         const NAME: &str = "engine_card";
         if !reading.engine_unit_active {
             return None;
@@ -94,12 +131,10 @@ impl CardFacts<'_> {
         let unit = self.engine_unit;
         if let Some(other) = reading.other_gpus.first() {
             let message = format!(
-                "{unit} holds memory of card {} {} ({}), and another card is judged",
-                other.index,
-                sanitize(&other.name),
-                sanitize(&other.uuid)
+                "{unit} holds memory of card {} {} ({}), and gpu_id names another card",
+                other.index, other.name, other.uuid
             );
-            return Some(Finding::warn(NAME, message, self.fixes.setting("gpu_id", &sanitize(&other.uuid))));
+            return Some(Finding::warn(NAME, message, self.fixes.setting("gpu_id", &other.uuid)));
         }
         let own = reading.processes.as_ref()?.iter().filter(|process| process.holds_memory_for(unit));
         let held: u64 = own.clone().filter_map(|process| process.used).sum();
@@ -112,12 +147,8 @@ impl CardFacts<'_> {
         ))
     }
 
-    /// Whether the service sees what is seen here.
-    pub(super) fn seen_by_service(
-        &self,
-        report: Option<&ReadyReport>,
-        seen_by_root: bool,
-    ) -> Option<Finding> {
+    /// Whether the service sees the card, as this process does.
+    pub(super) fn visibility_to_service(&self, report: Option<&ReadyReport>, root: bool) -> Option<Finding> {
         const NAME: &str = "service_card";
         let (Some(GpuState::Present(_)), Some(report)) = (self.state, report) else { return None };
         let failing_check = report.checks.iter().find(|check| {
@@ -127,17 +158,17 @@ impl CardFacts<'_> {
             return report
                 .gpu
                 .as_ref()
-                .map(|gpu| Finding::ok(NAME, format!("the service sees {} too", sanitize(&gpu.name))));
+                .map(|gpu| Finding::ok(NAME, format!("the service sees {} too", gpu.name)));
         };
-        let who = if seen_by_root { "root" } else { "this user" };
-        let message = format!("{who} sees the card and the service does not: {}", sanitize(&check.message));
-        let fix = "sudo systemctl restart ada2-sidecar; if it stays so, systemctl cat ada2-sidecar must show DeviceAllow=char-195 rw \
-                   and no PrivateDevices=";
+        let who = if root { "root" } else { "this user" };
+        let message = format!("{who} sees the card and the service does not: {}", check.message);
+        let fix = "sudo systemctl restart ada2-sidecar # if it persists: systemctl cat ada2-sidecar must show \
+                   DeviceAllow=char-195 rw and no PrivateDevices=";
         Some(Finding::fail(NAME, message, fix))
     }
 }
 
-/// `0 = GPU-… (NVIDIA …)`
+/// Of `0 = GPU-… (NVIDIA …)`.
 fn find_uuid(text: &str) -> &str {
     text.split_whitespace().find(|word| word.starts_with("GPU-")).unwrap_or("0")
 }
@@ -175,12 +206,12 @@ mod tests {
     fn present(change: impl Fn(&mut GpuReading), gpu_id: &str) -> Vec<(&'static str, Verdict, String)> {
         let mut reading = reading();
         change(&mut reading);
-        let found = judge(&GpuState::Present(Box::new(reading)), gpu_id);
-        found.into_iter().map(|one| (one.name, one.verdict, one.fix.unwrap_or(one.message))).collect()
+        let findings = judge(&GpuState::Present(Box::new(reading)), gpu_id);
+        findings.into_iter().map(|one| (one.name, one.verdict, one.fix.unwrap_or(one.message))).collect()
     }
 
     #[test]
-    fn a_card_that_answers_is_judged_by_what_keeps_the_engine_from_it() {
+    fn a_present_card_is_judged_by_what_keeps_the_engine_from_it() {
         use Verdict::{Fail, Ok, Warn};
         let process = |used| GpuProcess {
             pid: 1,
@@ -197,40 +228,43 @@ mod tests {
             ]
         );
         let two = |reading: &mut GpuReading| reading.report.count = Some(2);
-        let found = present(two, "0");
-        assert!(found[0].1 == Warn && found[0].2.contains("`gpu_id: GPU-1`"), "{found:?}");
+        let findings = present(two, "0");
+        assert!(findings[0].1 == Warn && findings[0].2.contains("`gpu_id: GPU-1`"), "{findings:?}");
         assert_eq!(present(two, "GPU-1")[0].1, Ok);
-        let found = present(|reading| reading.report.compute_mode = Some("Prohibited".into()), "0");
-        assert_eq!(found[1], ("compute_mode", Fail, "sudo nvidia-smi -i GPU-1 -c 0".into()));
-        let found = present(|reading| reading.report.mig_mode_current = Some("Enabled".into()), "0");
-        assert_eq!(found[1], ("mig_mode", Warn, "sudo nvidia-smi -i GPU-1 -mig 0".into()));
-        let found = present(|reading| reading.processes = Some(vec![process(3 * MIB)]), "0");
-        assert_eq!(found[1].2, "e.service holds 3 MiB of this card");
+        let findings = present(|reading| reading.report.compute_mode = Some("Prohibited".into()), "0");
+        assert_eq!(findings[1], ("compute_mode", Fail, "sudo nvidia-smi -i GPU-1 -c 0".into()));
+        let findings = present(|reading| reading.report.mig_mode_current = Some("Enabled".into()), "0");
+        assert_eq!(findings[1], ("mig_mode", Warn, "sudo nvidia-smi -i GPU-1 -mig 0".into()));
+        let findings = present(|reading| reading.processes = Some(vec![process(3 * MIB)]), "0");
+        assert_eq!(findings[1].2, "e.service holds 3 MiB of this card");
         let elsewhere = OtherGpuUsage {
             index: 1,
             name: "Other".into(),
             uuid: "GPU-2".into(),
             processes: vec![process(MIB)],
         };
-        let found = present(|reading| reading.other_gpus = vec![elsewhere.clone()], "0");
-        assert!(found[1].1 == Warn && found[1].2.contains("`gpu_id: GPU-2`"), "{found:?}");
+        let findings = present(|reading| reading.other_gpus = vec![elsewhere.clone()], "0");
+        assert!(findings[1].1 == Warn && findings[1].2.contains("`gpu_id: GPU-2`"), "{findings:?}");
         assert_eq!(present(|reading| reading.engine_unit_active = false, "0").len(), 1);
     }
 
     #[test]
-    fn a_card_that_is_not_there_names_those_that_are() {
+    fn a_missing_card_names_those_that_exist() {
         let none = GpuState::NoDevice { requested: "0".into(), found: Vec::new() };
         assert_eq!(judge(&none, "0")[0].fix.as_deref(), Some("lspci | grep -i nvidia"));
         let other = GpuState::NoDevice { requested: "GPU-9".into(), found: vec!["0 = GPU-1 (Ada)".into()] };
-        let found = judge(&other, "GPU-9");
-        assert!(found[0].message.contains("no card is GPU-9; there is 0 = GPU-1 (Ada)"), "{found:?}");
-        assert!(found[0].fix.as_ref().unwrap().contains("`gpu_id: GPU-1`"));
+        let findings = judge(&other, "GPU-9");
+        assert!(
+            findings[0].message.contains("gpu_id GPU-9 matches no GPU; found: 0 = GPU-1 (Ada)"),
+            "{findings:?}"
+        );
+        assert!(findings[0].fix.as_ref().unwrap().contains("`gpu_id: GPU-1`"));
         assert_eq!(judge(&GpuState::Lost, "0")[0].fix.as_deref(), Some("sudo reboot"));
         assert!(judge(&GpuState::DriverNotLoaded, "0").is_empty(), "the driver's line says it");
     }
 
     #[test]
-    fn a_service_that_does_not_see_the_card_is_told_apart_from_a_card_that_is_not_there() {
+    fn a_service_without_access_to_the_card_is_not_taken_for_a_missing_card() {
         let state = GpuState::Present(Box::new(reading()));
         let fixes = FixHints { file: "c".into(), managed_by_unit: true };
         let facts = |state| CardFacts {
@@ -251,16 +285,16 @@ mod tests {
             sampled_at: 1.0,
         };
         let fail = Check::pass("nvml", "", "").with_status(CheckStatus::Fail, "the driver refuses this user");
-        let blind = report(vec![fail], None);
-        let found = facts(&state).seen_by_service(Some(&blind), true).unwrap();
+        let denied = report(vec![fail], None);
+        let findings = facts(&state).visibility_to_service(Some(&denied), true).unwrap();
         assert!(
-            found.verdict == Verdict::Fail
-                && found.message.contains("root sees the card and the service does not"),
-            "{found:?}"
+            findings.verdict == Verdict::Fail
+                && findings.message.contains("root sees the card and the service does not"),
+            "{findings:?}"
         );
-        assert_eq!(facts(&GpuState::DriverNotLoaded).seen_by_service(Some(&blind), true), None);
+        assert_eq!(facts(&GpuState::DriverNotLoaded).visibility_to_service(Some(&denied), true), None);
         let good = report(vec![Check::pass("nvml", "", "")], Some(GpuReport::default()));
-        assert_eq!(facts(&state).seen_by_service(Some(&good), true).unwrap().verdict, Verdict::Ok);
-        assert_eq!(facts(&state).seen_by_service(None, true), None);
+        assert_eq!(facts(&state).visibility_to_service(Some(&good), true).unwrap().verdict, Verdict::Ok);
+        assert_eq!(facts(&state).visibility_to_service(None, true), None);
     }
 }

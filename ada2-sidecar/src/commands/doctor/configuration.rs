@@ -14,81 +14,76 @@ use service::{
     settings::{Problem, SettingSource, WHOLE_FILE},
 };
 
-use super::{
-    environment::{self, ServiceEnvironment},
-    text::{FixHints, sanitize},
-    unit::{SidecarUnits, SystemdUnit},
-};
+use super::fixes::FixHints;
 use crate::{
     cli,
+    commands::systemd::{ServiceEnvironment, SidecarUnits, SystemdUnit, exec_arguments},
     config::{self, Config, GpuSettings, KEYS},
 };
 
 const NAME: &str = "configuration";
 
-/// What the rest is looked at with.
+/// What all checks start from.
 pub(super) struct DoctorContext {
-    /// Ours; none where systemd runs nothing of ours, or another service is meant.
+    /// None if systemd has no such units, or the command line means another service.
     pub(super) units: Option<SidecarUnits>,
-    /// Root sees more.
     pub(super) root: bool,
     pub(super) fixes: FixHints,
     pub(super) configuration: ConfigurationState,
     pub(super) environment: ServiceEnvironment,
     pub(super) card: GpuSettings,
-    /// Where the administration socket may be.
+    /// Candidates for the administration socket.
     pub(super) sockets: Vec<PathBuf>,
-    /// Where it would listen without a socket unit.
+    /// Where the service listens without a socket unit.
     pub(super) listen: Vec<SocketAddr>,
-    /// That is somebody's choice, and no default.
+    /// Whether `listen` was configured.
     pub(super) listen_is_set: bool,
-    /// The file is there and the service's own user may not read it.
+    /// The configuration file exists, and the service's user may not read it.
     unreadable_by_service: bool,
 }
 
-/// How the configuration was found.
 pub(super) enum ConfigurationState {
     Valid(Box<Config>),
     Invalid(Vec<Problem>),
-    /// This user may not read this part of it.
+    /// This user may not read this file.
     PermissionDenied(PathBuf),
 }
 
 impl DoctorContext {
-    /// Looks for it. `variables` are this process's own.
+    /// Reads the configuration of the unit, else of this command line and `environment`.
     pub(super) fn discover(
         matches: &ArgMatches,
         environment: &dyn Fn(&str) -> Option<String>,
         names: &[String],
     ) -> Self {
-        let root = fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0);
+        let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
         let units = SidecarUnits::query().filter(|_| !targets_other_service(matches));
         let service = units.as_ref().map(|units| &units.service).filter(|service| service.is_loaded());
         let Some(service) = service else {
-            let found = ServiceEnvironment::default();
-            return Self::from_settings(matches, environment, names, found, units, root);
+            let none = ServiceEnvironment::default();
+            return Self::from_settings(matches, environment, names, none, units, root);
         };
-        let found = ServiceEnvironment::from_unit(service);
-        let variables = variables_with_credential(&found, service);
+        let unit_environment = ServiceEnvironment::from_unit(service);
+        let variables = variables_with_credential(&unit_environment, service);
         let lookup = |name: &str| variables.get(name).cloned();
         let names: Vec<_> = variables.keys().cloned().collect();
-        let flags = environment::exec_arguments(service.get("ExecStart"));
+        let flags = exec_arguments(service.get("ExecStart"));
         let flags = flags.and_then(|arguments| cli::command().try_get_matches_from(arguments).ok());
         let flags = flags.unwrap_or_else(|| matches.clone());
-        Self::from_settings(&flags, &lookup, &names, found, units.clone(), root)
+        Self::from_settings(&flags, &lookup, &names, unit_environment, units.clone(), root)
     }
 
     fn from_settings(
         flags: &ArgMatches,
         environment: &dyn Fn(&str) -> Option<String>,
         names: &[String],
-        found: ServiceEnvironment,
+        unit_environment: ServiceEnvironment,
         units: Option<SidecarUnits>,
         root: bool,
     ) -> Self {
         let file = config::config_file(flags, environment);
         let loaded = config::load_for_reload(flags, environment, names);
-        let configuration = match (&found.unreadable, loaded) {
+        let configuration = match (&unit_environment.unreadable, loaded) {
             (Some(path), _) => ConfigurationState::PermissionDenied(path.clone()),
             (None, Ok(loaded)) => ConfigurationState::Valid(Box::new(loaded.config)),
             (None, Err(problems)) => match permission_denied_path(&problems, &file, root) {
@@ -96,26 +91,25 @@ impl DoctorContext {
                 None => ConfigurationState::Invalid(problems),
             },
         };
-        let by_unit = units.is_some();
         let listen = config::read_listen_settings(flags, environment).ok();
-        let closed = units.as_ref().is_some_and(|units| {
+        let unreadable_by_service = units.as_ref().is_some_and(|units| {
             units.service.is_loaded() && file.exists() && !readable_by(&units.service, &file)
         });
         Self {
             root,
             configuration,
-            environment: found,
+            environment: unit_environment,
             card: config::read_gpu_settings(flags, environment),
             sockets: config::admin_sockets(flags, environment),
             listen_is_set: listen.as_ref().is_some_and(|listen| listen.source != SettingSource::Default),
             listen: listen.map(|listen| listen.addresses).unwrap_or_default(),
-            fixes: FixHints { file, managed_by_unit: by_unit },
+            fixes: FixHints { file, managed_by_unit: units.is_some() },
             units,
-            unreadable_by_service: closed,
+            unreadable_by_service,
         }
     }
 
-    /// None where it is broken or not known.
+    /// None if it is invalid or unreadable.
     pub(super) fn config(&self) -> Option<&Config> {
         match &self.configuration {
             ConfigurationState::Valid(config) => Some(config),
@@ -123,49 +117,45 @@ impl DoctorContext {
         }
     }
 
-    /// Whether the next start fails of it.
+    /// Whether it makes the next start fail.
     pub(super) fn is_invalid(&self) -> bool {
         self.unreadable_by_service
             || self.environment.missing.is_some()
             || matches!(self.configuration, ConfigurationState::Invalid(_))
     }
 
-    /// Every problem, a line each.
+    /// One line for each problem.
     pub(super) fn evaluate(&self) -> Vec<Finding> {
         let file = self.fixes.file.display();
         if let Some(missing) = &self.environment.missing {
             let message = format!(
-                "the unit's EnvironmentFile={} is not there, so it does not start",
+                "the unit's EnvironmentFile={} does not exist, so the service does not start",
                 missing.display()
             );
             return vec![Finding::fail(NAME, message, format!("sudo touch {}", missing.display()))];
         }
         if self.unreadable_by_service {
-            let message =
-                format!("{file} cannot be read by the service's own user, so its next start or reload fails");
+            let message = format!("the service's user cannot read {file}, so its next start or reload fails");
             return vec![Finding::fail(NAME, message, format!("sudo chmod a+r {file}"))];
         }
         match &self.configuration {
             ConfigurationState::PermissionDenied(path) => {
-                vec![Finding::skip(
-                    NAME,
-                    format!("{} can be read by root only: run with sudo", path.display()),
-                )]
+                vec![Finding::skip(NAME, format!("only root can read {}: run with sudo", path.display()))]
             }
             ConfigurationState::Invalid(problems) => {
                 problems.iter().map(|problem| self.problem(problem)).collect()
             }
             ConfigurationState::Valid(config) if config.warnings.is_empty() => {
-                let from = if self.fixes.file.exists() {
-                    format!("{file} is sound")
+                let message = if self.fixes.file.exists() {
+                    format!("{file} is valid")
                 } else {
-                    format!("sound, without {file}")
+                    format!("valid, without {file}")
                 };
-                vec![Finding::ok(NAME, from)]
+                vec![Finding::ok(NAME, message)]
             }
             ConfigurationState::Valid(config) => {
                 let warn = |warning: &String| {
-                    Finding::warn(NAME, sanitize(warning), self.fixes.edit("correct it as told in"))
+                    Finding::warn(NAME, warning, self.fixes.edit("fix it as described, in"))
                 };
                 config.warnings.iter().map(warn).collect()
             }
@@ -180,13 +170,8 @@ impl DoctorContext {
             None if source == "default" => format!("{} in {}", problem.key, self.fixes.file.display()),
             None => format!("{} in {source}", problem.key),
         };
-        let then =
-            if self.fixes.managed_by_unit { "sudo systemctl restart ada2-sidecar" } else { "start it again" };
-        Finding::fail(
-            NAME,
-            sanitize(&problem.to_string()),
-            format!("correct {}, then {then}", sanitize(&location)),
-        )
+        let fix = format!("correct {location}, then {}", self.fixes.restart());
+        Finding::fail(NAME, problem.to_string(), fix)
     }
 
     fn variables_location(&self) -> String {
@@ -198,7 +183,7 @@ impl DoctorContext {
     }
 }
 
-/// Whether this command line names a file or a setting: then a service that was started by hand is meant.
+/// Whether this command line names a file or a setting: then it means a service that was started by hand.
 fn targets_other_service(matches: &ArgMatches) -> bool {
     let is_given = |name: &str| {
         matches.try_contains_id(name).unwrap_or(false)
@@ -207,33 +192,27 @@ fn targets_other_service(matches: &ArgMatches) -> bool {
     is_given("config") || KEYS.iter().any(|key| is_given(key.name))
 }
 
-/// The folder of the unit's credentials: systemd's own while it runs, else the one that the token comes from.
+/// With the credentials directory: systemd's while the service runs, else the one that the token comes from.
 fn variables_with_credential(
     environment: &ServiceEnvironment,
     service: &SystemdUnit,
 ) -> std::collections::BTreeMap<String, String> {
     let mut variables = environment.variables.clone();
-    if let Some(file) = credential_file(service) {
+    if let Some(file) = service.token_credential() {
         let running = PathBuf::from("/run/credentials").join(&service.name);
-        let folder = if running.join("token").is_file() {
+        let dir = if running.join("token").is_file() {
             Some(running)
         } else {
             file.parent().filter(|_| file.file_name().is_some_and(|name| name == "token")).map(Path::to_owned)
         };
-        if let Some(folder) = folder {
-            variables.insert("CREDENTIALS_DIRECTORY".to_owned(), folder.display().to_string());
+        if let Some(dir) = dir {
+            variables.insert("CREDENTIALS_DIRECTORY".to_owned(), dir.display().to_string());
         }
     }
     variables
 }
 
-/// The file behind `LoadCredential=token:FILE`.
-pub(super) fn credential_file(service: &SystemdUnit) -> Option<PathBuf> {
-    let token_path = |value: &String| value.strip_prefix("token:").map(PathBuf::from);
-    service.values_in_files("LoadCredential").iter().rev().find_map(token_path)
-}
-
-/// What keeps an ordinary user from reading the configuration is no fault of it.
+/// What only root may read is not a problem of the configuration.
 fn permission_denied_path(problems: &[Problem], file: &Path, root: bool) -> Option<PathBuf> {
     let denied = |problem: &Problem| {
         matches!(problem.key.as_str(), WHOLE_FILE | "token_file")
@@ -247,8 +226,7 @@ fn permission_denied_path(problems: &[Problem], file: &Path, root: bool) -> Opti
     })
 }
 
-/// Whether the user that the unit runs as may read a file: everybody, or one of its groups. Another user of a name is
-/// not judged.
+/// Whether the unit's dynamic user may read a file, by its mode and groups. Other users are not judged.
 pub(super) fn readable_by(service: &SystemdUnit, file: &Path) -> bool {
     if !service.is("DynamicUser", "yes") {
         return true;
@@ -256,12 +234,12 @@ pub(super) fn readable_by(service: &SystemdUnit, file: &Path) -> bool {
     let groups: Vec<u32> =
         service.get("SupplementaryGroups").split_whitespace().filter_map(group_id).collect();
     let may = |path: &Path, bit: u32| {
-        fs::metadata(path).map_or(true, |found| {
-            let mode = found.permissions().mode();
-            mode & bit != 0 || mode & (bit << 3) != 0 && groups.contains(&found.gid())
+        fs::metadata(path).map_or(true, |metadata| {
+            let mode = metadata.permissions().mode();
+            mode & bit != 0 || mode & (bit << 3) != 0 && groups.contains(&metadata.gid())
         })
     };
-    may(file, 0o4) && file.ancestors().skip(1).all(|folder| may(folder, 0o1))
+    may(file, 0o4) && file.ancestors().skip(1).all(|dir| may(dir, 0o1))
 }
 
 fn group_id(name: &str) -> Option<u32> {
@@ -298,39 +276,39 @@ mod tests {
         ])));
     }
 
-    fn setup(file: &str, text: &str) -> DoctorContext {
+    fn context(file: &str, text: &str) -> DoctorContext {
         fs::write(file, text).unwrap();
         let flags = cli::command().get_matches_from(["ada2-sidecar", "--config", file, "doctor"]);
         DoctorContext::from_settings(&flags, &|_| None, &[], ServiceEnvironment::default(), None, true)
     }
 
     #[test]
-    fn every_problem_is_a_line_with_file_and_key_and_what_can_be_read_is_used() {
+    fn every_problem_is_a_line_with_file_and_key_and_valid_settings_are_used() {
         let file = std::env::temp_dir().join(format!("ada2-doctor-{}.yaml", uuid::Uuid::new_v4()));
         let name = file.display().to_string();
-        let found = setup(&name, "max_inflight: many\nmax_n: 0\ngpu_id: GPU-1\nlisten: 127.0.0.1:7999\n");
-        let lines = found.evaluate();
+        let doctor = context(&name, "max_inflight: many\nmax_n: 0\ngpu_id: GPU-1\nlisten: 127.0.0.1:7999\n");
+        let lines = doctor.evaluate();
         assert_eq!(lines.len(), 2, "{lines:?}");
-        assert!(found.is_invalid() && found.config().is_none());
+        assert!(doctor.is_invalid() && doctor.config().is_none());
         assert!(lines[0].message.contains("max_inflight: expected"), "{lines:?}");
         assert_eq!(
             lines[0].fix.as_deref().unwrap(),
-            format!("correct max_inflight in {name}, then start it again")
+            format!("correct max_inflight in {name}, then start the service again")
         );
-        assert_eq!((found.card.sampler.gpu_id.as_str(), found.listen[0].port()), ("GPU-1", 7999));
-        let found = setup(&name, "engine: builtin\n");
-        assert_eq!(found.evaluate(), [Finding::ok(NAME, format!("{name} is sound"))]);
-        let found = setup(&name, "engine: builtin\nmax_swap_used: 100\n");
-        let lines = found.evaluate();
-        assert!(lines[0].fix.is_some() && !found.is_invalid(), "{lines:?}");
+        assert_eq!((doctor.card.sampler.gpu_id.as_str(), doctor.listen[0].port()), ("GPU-1", 7999));
+        let doctor = context(&name, "engine: builtin\n");
+        assert_eq!(doctor.evaluate(), [Finding::ok(NAME, format!("{name} is valid"))]);
+        let doctor = context(&name, "engine: builtin\nmax_swap_used: 100\n");
+        let lines = doctor.evaluate();
+        assert!(lines[0].fix.is_some() && !doctor.is_invalid(), "{lines:?}");
         fs::remove_file(file).unwrap();
     }
 
     #[test]
-    fn a_file_that_only_root_may_read_is_closed_to_a_user_of_the_units_own() {
-        let folder = std::env::temp_dir().join(format!("ada2-readable-{}", uuid::Uuid::new_v4()));
-        fs::create_dir_all(&folder).unwrap();
-        let file = folder.join("config.yaml");
+    fn a_dynamic_user_cannot_read_what_only_root_may_read() {
+        let dir = std::env::temp_dir().join(format!("ada2-readable-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("config.yaml");
         fs::write(&file, "").unwrap();
         let dynamic = SystemdUnit::parse("a", "DynamicUser=yes\nSupplementaryGroups=\n");
         for (mode, readable) in [(0o644, true), (0o640, false), (0o600, false), (0o604, true)] {
@@ -338,9 +316,9 @@ mod tests {
             assert_eq!(readable_by(&dynamic, &file), readable, "{mode:o}");
             assert!(readable_by(&SystemdUnit::parse("a", "User=ada\n"), &file));
         }
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
-        assert!(!readable_by(&dynamic, &file), "its folder is closed");
-        fs::remove_dir_all(folder).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(!readable_by(&dynamic, &file), "its directory is closed");
+        fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

@@ -1,23 +1,23 @@
-//! The driver: is it loaded, and does its library fit its kernel module.
+//! The NVIDIA driver: whether it is loaded, and whether its library matches its kernel module.
 
 use std::{fs, path::Path};
 
 use service::doctor::Finding;
 
-use super::text::{FixHints, sanitize};
+use super::fixes::FixHints;
 use crate::gpu::GpuState;
 
 const NAME: &str = "driver";
 const INSTALL: &str = "sudo ubuntu-drivers install && sudo reboot";
 
-/// What the kernel says of it.
+/// The driver as the kernel sees it.
 #[derive(Debug, Default, Clone)]
 pub(super) struct KernelDriver {
-    /// The version of the NVIDIA module that is loaded.
+    /// The version of the loaded NVIDIA module.
     pub(super) module: Option<String>,
-    /// The free driver holds the card.
+    /// The free driver controls the card.
     nouveau_loaded: bool,
-    /// A module of NVIDIA's is there for the kernel that runs.
+    /// An NVIDIA module is installed for the running kernel.
     module_available: bool,
 }
 
@@ -40,9 +40,9 @@ fn module_version(text: &str) -> Option<String> {
     line.split_whitespace().find(is_version).map(str::to_owned)
 }
 
-/// By the list that depmod makes.
-fn has_module(folder: &Path) -> bool {
-    let list = fs::read_to_string(folder.join("modules.dep")).unwrap_or_default();
+/// According to the list that depmod makes.
+fn has_module(dir: &Path) -> bool {
+    let list = fs::read_to_string(dir.join("modules.dep")).unwrap_or_default();
     list.lines().filter_map(|line| line.split(':').next()).any(|file| {
         let name = Path::new(file).file_name().and_then(|name| name.to_str()).unwrap_or_default();
         name == "nvidia.ko" || name.starts_with("nvidia.ko.")
@@ -54,16 +54,16 @@ pub(super) struct DriverFacts<'a> {
     /// None if the driver did not answer in time.
     pub(super) state: Option<&'a GpuState>,
     pub(super) kernel: &'a KernelDriver,
-    /// Whether there must be a card.
+    /// Whether a card is required.
     pub(super) required: bool,
     pub(super) root: bool,
-    /// A library that the configuration names.
+    /// The library that the configuration names.
     pub(super) library: Option<&'a Path>,
     pub(super) fixes: &'a FixHints,
 }
 
 impl DriverFacts<'_> {
-    /// None where no card is needed and none is there.
+    /// None if no card is required and there is none.
     pub(super) fn evaluate(&self) -> Option<Finding> {
         let fail = |message: &str, fix: &str| Some(Finding::fail(NAME, message, fix));
         let absent = matches!(self.state, Some(GpuState::LibraryUnavailable(_) | GpuState::DriverNotLoaded));
@@ -73,15 +73,15 @@ impl DriverFacts<'_> {
         match self.state {
             None => fail(
                 "a call into the NVIDIA driver does not return within 5 s",
-                "sudo dmesg | grep -iE 'nvrm|xid' | tail; if it stays so, sudo reboot",
+                "sudo dmesg | grep -iE 'nvrm|xid' | tail # if it persists: sudo reboot",
             ),
             Some(GpuState::LibraryUnavailable(error)) => Some(self.no_library(error)),
             Some(GpuState::DriverNotLoaded) => Some(self.not_loaded()),
             Some(GpuState::VersionMismatch) => {
-                let module = self.kernel.module.as_ref().map(|version| format!(" ({version} is loaded)"));
+                let loaded =
+                    self.kernel.module.as_ref().map(|version| format!(" ({version})")).unwrap_or_default();
                 let message = format!(
-                    "the driver was upgraded, and its old kernel module is still loaded{}: programs that start now fail",
-                    module.unwrap_or_default()
+                    "the driver was upgraded, but its old kernel module{loaded} is still loaded: programs that start now fail"
                 );
                 fail(&message, "sudo reboot")
             }
@@ -90,33 +90,31 @@ impl DriverFacts<'_> {
             }
             Some(GpuState::NoPermission) => fail(
                 "the driver refuses even root",
-                "ls -l /dev/nvidia*; sudo nvidia-modprobe, else sudo reboot",
+                "ls -l /dev/nvidia*; sudo nvidia-modprobe # if that fails: sudo reboot",
             ),
             Some(GpuState::Failed(error)) => fail(
-                &format!("NVML fails: {}", sanitize(error)),
-                "nvidia-smi; sudo dmesg | grep -iE 'nvrm|xid' | tail; if it stays so, sudo reboot",
+                &format!("NVML fails: {error}"),
+                "nvidia-smi; sudo dmesg | grep -iE 'nvrm|xid' | tail # if it persists: sudo reboot",
             ),
             Some(GpuState::Present(reading)) => Some(match &reading.health.driver_on_disk {
                 Some(installed) => Finding::warn(
                     NAME,
-                    format!("{} was installed since: programs that start now fail", sanitize(installed)),
+                    format!(
+                        "{installed} was installed since the driver was loaded: programs that start now fail"
+                    ),
                     "sudo reboot",
                 ),
                 None => Finding::ok(
                     NAME,
-                    format!(
-                        "{} answers",
-                        sanitize(reading.report.driver_version.as_deref().unwrap_or("NVML"))
-                    ),
+                    format!("{} answers", reading.report.driver_version.as_deref().unwrap_or("NVML")),
                 ),
             }),
-            // NVML answers; the card is another line's business.
+            // The card has a line of its own.
             Some(GpuState::NoDevice { .. } | GpuState::Lost) => Some(Finding::ok(NAME, "NVML answers")),
         }
     }
 
     fn no_library(&self, error: &str) -> Finding {
-        let error = sanitize(error);
         if let Some(library) = self.library {
             let message = format!("nvml_lib cannot be loaded: {error}");
             let fix = self.fixes.edit(&format!("correct nvml_lib: {} in", library.display()));
@@ -126,12 +124,12 @@ impl DriverFacts<'_> {
             Some(version) => {
                 let major = version.split('.').next().unwrap_or_default();
                 let message = format!(
-                    "the kernel module {version} is loaded, and its library is not installed ({error})"
+                    "the kernel module {version} is loaded, but its library is not installed ({error})"
                 );
                 Finding::fail(NAME, message, format!("sudo apt install libnvidia-compute-{major}"))
             }
             None if self.kernel.nouveau_loaded => {
-                Finding::fail(NAME, "the NVIDIA driver is not installed, nouveau holds the card", INSTALL)
+                Finding::fail(NAME, "the NVIDIA driver is not installed; nouveau controls the card", INSTALL)
             }
             None => Finding::fail(NAME, format!("the NVIDIA driver is not installed ({error})"), INSTALL),
         }
@@ -141,15 +139,15 @@ impl DriverFacts<'_> {
         if self.kernel.nouveau_loaded {
             return Finding::fail(
                 NAME,
-                "nouveau holds the card, so NVIDIA's kernel module is not loaded",
+                "nouveau controls the card, so the NVIDIA kernel module is not loaded",
                 INSTALL,
             );
         }
         if self.kernel.module_available {
-            let fix = "sudo modprobe nvidia; if it is refused, sudo dmesg | tail says why (a new kernel: sudo reboot)";
-            return Finding::fail(NAME, "NVIDIA's kernel module is not loaded", fix);
+            let fix = "sudo modprobe nvidia # if that fails: sudo dmesg | tail shows why (after a kernel upgrade: sudo reboot)";
+            return Finding::fail(NAME, "the NVIDIA kernel module is not loaded", fix);
         }
-        let message = "NVIDIA's kernel module is not loaded, and there is none for the kernel that runs";
+        let message = "the NVIDIA kernel module is not loaded, and none is installed for the running kernel";
         Finding::fail(NAME, message, INSTALL)
     }
 }
@@ -171,50 +169,58 @@ mod tests {
         KernelDriver { module: module.map(str::to_owned), nouveau_loaded: nouveau, module_available: built }
     }
 
-    /// Message and fix.
-    fn told(state: Option<&GpuState>, kernel: &KernelDriver, required: bool, root: bool) -> Option<String> {
+    fn message_and_fix(
+        state: Option<&GpuState>,
+        kernel: &KernelDriver,
+        required: bool,
+        root: bool,
+    ) -> Option<String> {
         let fixes = FixHints { file: "/etc/c.yaml".into(), managed_by_unit: true };
         let found = DriverFacts { state, kernel, required, root, library: None, fixes: &fixes }.evaluate()?;
         Some(format!("{} -> {}", found.message, found.fix.unwrap_or_default()))
     }
 
     #[test]
-    fn a_driver_that_is_not_there_is_installed_or_loaded() {
+    fn a_missing_driver_is_installed_or_loaded() {
         let (missing, unloaded) =
             (GpuState::LibraryUnavailable("cannot open".into()), GpuState::DriverNotLoaded);
-        for (state, kernel, says) in [
+        for (state, kernel, expected) in [
             (&missing, kernel(None, false, false), "not installed (cannot open) -> sudo ubuntu-drivers"),
             (&missing, kernel(Some("595.80"), false, true), "-> sudo apt install libnvidia-compute-595"),
-            (&missing, kernel(None, true, false), "nouveau holds the card"),
-            (&unloaded, kernel(None, true, true), "nouveau holds the card, so"),
+            (&missing, kernel(None, true, false), "nouveau controls the card"),
+            (&unloaded, kernel(None, true, true), "nouveau controls the card, so"),
             (&unloaded, kernel(None, false, true), "-> sudo modprobe nvidia"),
-            (&unloaded, kernel(None, false, false), "none for the kernel that runs -> sudo ubuntu"),
+            (
+                &unloaded,
+                kernel(None, false, false),
+                "none is installed for the running kernel -> sudo ubuntu",
+            ),
         ] {
-            let line = told(Some(state), &kernel, true, true).unwrap();
-            assert!(line.contains(says), "{line}");
-            assert_eq!(told(Some(state), &kernel, false, true), None, "no card is needed");
+            let line = message_and_fix(Some(state), &kernel, true, true).unwrap();
+            assert!(line.contains(expected), "{line}");
+            assert_eq!(message_and_fix(Some(state), &kernel, false, true), None, "no card is needed");
         }
     }
 
     #[test]
-    fn a_driver_that_is_there_answers_or_needs_a_reboot() {
+    fn an_installed_driver_answers_or_needs_a_reboot() {
         let kernel = kernel(Some("590.1"), false, true);
         let (mismatch, refused) = (GpuState::VersionMismatch, GpuState::NoPermission);
-        for (state, root, says) in [
+        for (state, root, expected) in [
             (None, true, "does not return within 5 s -> sudo dmesg"),
-            (Some(&mismatch), true, "(590.1 is loaded): programs that start now fail -> sudo reboot"),
+            (Some(&mismatch), true, "(590.1) is still loaded: programs that start now fail -> sudo reboot"),
             (Some(&refused), false, "run with sudo"),
             (Some(&refused), true, "refuses even root"),
             (Some(&GpuState::Failed("error 999".into())), true, "NVML fails: error 999"),
             (Some(&GpuState::Lost), true, "NVML answers"),
         ] {
-            let line = told(state, &kernel, true, root).unwrap();
-            assert!(line.contains(says), "{line}");
+            let line = message_and_fix(state, &kernel, true, root).unwrap();
+            assert!(line.contains(expected), "{line}");
         }
     }
 
     #[test]
-    fn a_library_that_is_configured_is_corrected_there() {
+    fn a_configured_library_is_corrected_in_the_configuration() {
         let (fixes, state) = (
             FixHints { file: "/etc/c.yaml".into(), managed_by_unit: true },
             GpuState::LibraryUnavailable("no".into()),

@@ -1,31 +1,27 @@
-//! The engine's unit: is it the one that the engine runs in, and will it be there after a crash and a reboot.
+//! The engine's unit: whether the engine runs in it, and whether it comes back after a crash or a reboot.
 
 use service::doctor::Finding;
 
-use super::{
-    text::{FixHints, drop_in_fix, sanitize},
-    unit::SystemdUnit,
-};
-use crate::port::Process;
+use super::fixes::{FixHints, drop_in_fix};
+use crate::{commands::systemd::SystemdUnit, port::Process};
 
 const NAME: &str = "engine_unit";
 
 /// What is judged.
 pub(super) struct EngineUnitFacts<'a> {
-    /// As configured.
+    /// `engine_unit`.
     pub(super) name: &'a str,
-    /// As systemd shows it; none where there is no systemd.
+    /// None if there is no systemd.
     pub(super) unit: Option<&'a SystemdUnit>,
-    /// The engine answers.
     pub(super) engine_responds: bool,
-    /// Whoever listens at its address; none where that cannot be told.
+    /// The process that listens at the engine's address, if known.
     pub(super) listener: Option<&'a Process>,
     pub(super) root: bool,
     pub(super) fixes: &'a FixHints,
 }
 
 impl EngineUnitFacts<'_> {
-    /// An engine that is down has its own line.
+    /// No line for an engine that is down, which has its own.
     pub(super) fn evaluate(&self) -> Vec<Finding> {
         let Some(unit) = self.unit else { return Vec::new() };
         let name = self.name;
@@ -35,48 +31,47 @@ impl EngineUnitFacts<'_> {
         if !unit.is_active() {
             return Vec::new();
         }
-        let mut found = Vec::new();
+        let mut findings = Vec::new();
         if !unit.starts_at_boot() {
-            let message = format!("{name} is not enabled: after a reboot there is no engine");
-            found.push(Finding::warn(NAME, message, format!("sudo systemctl enable {name}")));
+            let message = format!("{name} is not enabled: it does not start after a reboot");
+            findings.push(Finding::warn(NAME, message, format!("sudo systemctl enable {name}")));
         }
         if unit.is("Restart", "no") {
-            let message = format!("{name} stays down after a crash (Restart=no)");
-            found.push(Finding::warn(NAME, message, drop_in_fix(name, "Restart=on-failure")));
+            let message = format!("{name} does not restart after a crash (Restart=no)");
+            findings.push(Finding::warn(NAME, message, drop_in_fix(name, "Restart=on-failure")));
         }
-        if found.is_empty() {
-            let restarts = match unit.get("NRestarts") {
-                "" | "0" => String::new(),
-                many => format!(", restarted by systemd {many} times since it was started"),
-            };
-            found.push(Finding::ok(NAME, format!("{name} runs, and does so after a reboot{restarts}")));
+        if findings.is_empty() {
+            let restarts = unit.restart_note();
+            findings.push(Finding::ok(NAME, format!("{name} runs, also after a reboot{restarts}")));
         }
-        found
+        findings
     }
 
-    /// The engine answers, and not out of this unit.
+    /// The engine answers, but not from this unit.
     fn runs_outside_unit(&self, unit: &SystemdUnit) -> Option<Finding> {
         let name = self.name;
-        let state = if unit.is_loaded() { "does not run" } else { "is not there" };
+        let state = if unit.is_loaded() { "is not running" } else { "does not exist" };
         let Some(holder) = self.listener else {
-            let message = format!("the engine answers and {name} {state}; where it runs: run with sudo");
-            // For root, the engine is on another host or in a container: whose memory is whose is the service's to tell.
+            let message =
+                format!("the engine answers, but {name} {state}: run with sudo to see where it runs");
+            // Root sees all processes of this host, so the engine runs elsewhere or in a container.
             return (!self.root).then(|| Finding::skip(NAME, message));
         };
-        let process = format!("{} (pid {})", sanitize(&holder.name), holder.pid);
+        let process = format!("{} (pid {})", holder.name, holder.pid);
         match holder.unit.as_deref() {
-            // A user's own unit of that name, or a container's way in, which tells nothing of the engine.
+            // A unit of that name in a user's own service manager.
             Some(unit) if unit == name => Some(Finding::ok(NAME, format!("{name} runs {process}"))),
+            // It forwards to a container, and says nothing of the engine.
             _ if holder.name == "docker-proxy" => None,
             Some(other) if other.ends_with(".service") && !other.starts_with("user@") => {
                 let message = format!(
-                    "the engine runs in {other}, and engine_unit is {name}: its VRAM counts as a stranger's"
+                    "the engine runs in {other}, but engine_unit is {name}: its VRAM counts as another program's"
                 );
                 Some(Finding::warn(NAME, message, self.fixes.setting("engine_unit", other)))
             }
             _ => {
                 let message = format!(
-                    "the engine was started by hand ({process}): it does not come back after a crash or a reboot"
+                    "the engine was started by hand ({process}): it does not restart after a crash or a reboot"
                 );
                 let fix = "run it as a service, as /usr/share/doc/ada2-sidecar/examples shows".to_owned();
                 Some(Finding::warn(NAME, message, fix))
@@ -92,15 +87,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_unit_is_judged_by_whether_the_engine_is_in_it_and_comes_back() {
+    fn the_engine_must_run_in_its_unit_and_come_back() {
         use Verdict::{Ok, Skip, Warn};
         let up = "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nRestart=on-failure";
-        let gone = "LoadState=not-found\nActiveState=inactive";
+        let missing = "LoadState=not-found\nActiveState=inactive";
         let holder = |name: &str, unit: Option<&str>| {
             Some(Process { pid: 7, name: name.into(), unit: unit.map(str::to_owned) })
         };
-        for (unit, answers, holder, root, verdict, says) in [
-            (up.to_owned(), true, None, true, Some(Ok), "runs, and does so after a reboot"),
+        for (unit, responds, holder, root, verdict, expected) in [
+            (up.to_owned(), true, None, true, Some(Ok), "runs, also after a reboot"),
             (
                 up.replace("enabled", "disabled"),
                 true,
@@ -111,11 +106,11 @@ mod tests {
             ),
             (up.replace("on-failure", "no"), true, None, true, Some(Warn), "Restart=on-failure"),
             (up.replace("enabled", "static"), false, None, true, Some(Ok), "runs"),
-            (gone.to_owned(), false, None, true, None, ""),
-            (gone.to_owned(), true, None, true, None, ""),
-            (gone.to_owned(), true, None, false, Some(Skip), "run with sudo"),
+            (missing.to_owned(), false, None, true, None, ""),
+            (missing.to_owned(), true, None, true, None, ""),
+            (missing.to_owned(), true, None, false, Some(Skip), "run with sudo"),
             (
-                gone.to_owned(),
+                missing.to_owned(),
                 true,
                 holder("python3", Some("paint.service")),
                 true,
@@ -123,7 +118,7 @@ mod tests {
                 "`engine_unit: paint.service`",
             ),
             (
-                gone.to_owned(),
+                missing.to_owned(),
                 true,
                 holder("python3", Some("session-3.scope")),
                 true,
@@ -131,14 +126,14 @@ mod tests {
                 "started by hand (python3 (pid 7))",
             ),
             (
-                gone.to_owned(),
+                missing.to_owned(),
                 true,
                 holder("python3", Some("invokeai.service")),
                 true,
                 Some(Ok),
                 "runs python3",
             ),
-            (gone.to_owned(), true, holder("docker-proxy", Some("docker.service")), true, None, ""),
+            (missing.to_owned(), true, holder("docker-proxy", Some("docker.service")), true, None, ""),
         ] {
             let (unit, fixes) = (
                 SystemdUnit::parse("invokeai.service", &unit),
@@ -147,17 +142,17 @@ mod tests {
             let facts = EngineUnitFacts {
                 name: "invokeai.service",
                 unit: Some(&unit),
-                engine_responds: answers,
+                engine_responds: responds,
                 listener: holder.as_ref(),
                 root,
                 fixes: &fixes,
             };
-            let found = facts.evaluate();
-            assert_eq!(found.first().map(|one| one.verdict), verdict, "{found:?}");
-            let line = found
+            let findings = facts.evaluate();
+            assert_eq!(findings.first().map(|one| one.verdict), verdict, "{findings:?}");
+            let line = findings
                 .first()
                 .map(|one| format!("{} {}", one.message, one.fix.as_deref().unwrap_or_default()));
-            assert!(line.unwrap_or_default().contains(says), "{found:?}");
+            assert!(line.unwrap_or_default().contains(expected), "{findings:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What clients find this host by, and whether the firewall lets them in.
+//! The names by which clients find this host, and its firewall.
 
 use std::{
     collections::BTreeSet,
@@ -8,45 +8,45 @@ use std::{
     time::Duration,
 };
 
-use service::doctor::Finding;
+use service::{doctor::Finding, subprocess::with_timeout};
 
-use super::{subprocess, text::sanitize, unit::SystemdUnit};
+use super::run_tool;
+use crate::commands::systemd::SystemdUnit;
 
-/// A resolver may wait for a server that is not there.
+/// A resolver may wait for a server that is down.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 const UFW: &str = "/etc/ufw/ufw.conf";
 
-/// What is known of the names.
+/// What is judged.
 struct HostNames {
     host: String,
-    /// None where the resolver does not answer in time; empty where nobody knows the name.
+    /// None if the resolver does not answer in time; empty if the name cannot be resolved.
     addresses: Option<Vec<IpAddr>>,
-    /// Addresses of this host.
     local_addresses: BTreeSet<IpAddr>,
-    /// What avahi announces, if it runs: `ada2.local`.
+    /// The name that avahi announces, if it runs: `ada2.local`.
     mdns_name: Option<String>,
 }
 
 /// The host's own name.
 pub(super) fn host_names() -> Option<Finding> {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim().to_owned();
-    let known = HostNames {
+    let names = HostNames {
         addresses: resolve(&host),
         local_addresses: local_addresses(),
         mdns_name: mdns_name(),
         host,
     };
-    Some(known.evaluate())
+    Some(names.evaluate())
 }
 
 impl HostNames {
     fn evaluate(&self) -> Finding {
         const NAME: &str = "names";
-        let host = sanitize(&self.host);
+        let host = &self.host;
         let Some(addresses) = &self.addresses else {
             return Finding::skip(
                 NAME,
-                format!("nobody says within {} s what {host} is", RESOLVE_TIMEOUT.as_secs()),
+                format!("resolving {host} took longer than {} s", RESOLVE_TIMEOUT.as_secs()),
             );
         };
         if addresses.is_empty() {
@@ -57,34 +57,33 @@ impl HostNames {
         if !self.local_addresses.is_empty() && addresses.iter().all(|ip| !is_own(&ip)) {
             let all: Vec<_> = addresses.iter().map(ToString::to_string).collect();
             let message = format!(
-                "{host} is {} here, which is none of this host's addresses: clients reach another host",
+                "{host} resolves to {}, which is not an address of this host: clients may reach another host",
                 all.join(", ")
             );
             return Finding::warn(
                 NAME,
                 message,
-                "getent hosts \"$(hostname)\"; correct it in /etc/hosts or in the router",
+                "getent hosts \"$(hostname)\" # then correct it in /etc/hosts or in the router",
             );
         }
         match &self.mdns_name {
             Some(name) if *name != format!("{host}.local") => {
                 let message = format!(
-                    "it is announced as {}, because another host on the network has the name {host}.local",
-                    sanitize(name)
+                    "it is announced as {name}, because another host on the network is named {host}.local"
                 );
                 Finding::warn(
                     NAME,
                     message,
-                    "sudo systemctl restart avahi-daemon once the other host has another name",
+                    "sudo systemctl restart avahi-daemon # once the other host has another name",
                 )
             }
             Some(name) => Finding::ok(
                 NAME,
-                format!("{host} is this host, and {} is announced on the network", sanitize(name)),
+                format!("{host} resolves to this host, and {name} is announced on the network"),
             ),
             None => Finding::ok(
                 NAME,
-                format!("{host} is this host; nothing announces {host}.local (avahi-daemon does)"),
+                format!("{host} resolves to this host; {host}.local is not announced (avahi-daemon would)"),
             ),
         }
     }
@@ -92,16 +91,14 @@ impl HostNames {
 
 fn resolve(host: &str) -> Option<Vec<IpAddr>> {
     let host = host.to_owned();
-    subprocess::with_timeout(RESOLVE_TIMEOUT, move || {
-        let found = (host.as_str(), 0).to_socket_addrs();
-        found.map_or_else(|_| Vec::new(), |all| all.map(|address| address.ip()).collect())
+    with_timeout(RESOLVE_TIMEOUT, move || {
+        let addresses = (host.as_str(), 0).to_socket_addrs();
+        addresses.map_or_else(|_| Vec::new(), |all| all.map(|address| address.ip()).collect())
     })
 }
 
-/// As the kernel lists them.
 fn local_addresses() -> BTreeSet<IpAddr> {
-    let output =
-        subprocess::output("ip", &["-o", "addr", "show"]).map(|shown| shown.text).unwrap_or_default();
+    let output = run_tool("ip", &["-o", "addr", "show"]).map(|output| output.stdout).unwrap_or_default();
     let address = |line: &str| {
         let mut fields = line.split_whitespace().skip_while(|word| !matches!(*word, "inet" | "inet6"));
         fields.nth(1)?.split('/').next()?.parse().ok()
@@ -109,7 +106,7 @@ fn local_addresses() -> BTreeSet<IpAddr> {
     output.lines().filter_map(address).collect()
 }
 
-/// avahi writes it where a program's name stands: `avahi-daemon: running [ada2.local]`.
+/// avahi puts it into its process title: `avahi-daemon: running [ada2.local]`.
 fn mdns_name() -> Option<String> {
     let unit = SystemdUnit::query("avahi-daemon.service").filter(SystemdUnit::is_active)?;
     let title = fs::read_to_string(Path::new("/proc").join(unit.get("MainPID")).join("cmdline")).ok()?;
@@ -121,7 +118,7 @@ fn parse_mdns_name(title: &str) -> Option<String> {
     rest.split(']').next().map(str::to_owned)
 }
 
-/// Whether ufw lets clients in; nothing where it is off or not installed.
+/// Whether ufw admits clients; none if it is off or not installed.
 pub(super) fn firewall(addresses: &[SocketAddr], root: bool) -> Option<Finding> {
     const NAME: &str = "firewall";
     let port = addresses.iter().find(|address| !address.ip().is_loopback())?.port();
@@ -130,9 +127,9 @@ pub(super) fn firewall(addresses: &[SocketAddr], root: bool) -> Option<Finding> 
         return None;
     }
     if !root {
-        return Some(Finding::skip(NAME, "ufw is on; what it lets in: run with sudo"));
+        return Some(Finding::skip(NAME, "ufw is on: run with sudo to check its rules"));
     }
-    evaluate_firewall(&subprocess::output("ufw", &["status", "verbose"])?.text, port)
+    evaluate_firewall(&run_tool("ufw", &["status", "verbose"])?.stdout, port)
 }
 
 fn evaluate_firewall(status: &str, port: u16) -> Option<Finding> {
@@ -144,7 +141,7 @@ fn evaluate_firewall(status: &str, port: u16) -> Option<Finding> {
     }
     let rules: Vec<_> =
         status.lines().filter(|line| line.contains("ALLOW") || line.contains("LIMIT")).collect();
-    // A rule that names an application may be anything: nothing is said then.
+    // A rule that names an application may cover any port, so it gives no warning.
     let covers_port = |line: &&&str| {
         let target = line.split_whitespace().next().unwrap_or_default();
         let ports = target.split('/').next().unwrap_or_default();
@@ -156,7 +153,7 @@ fn evaluate_firewall(status: &str, port: u16) -> Option<Finding> {
             None => part.parse() == Ok(port),
         };
         let only_digits = !ports.is_empty() && ports.chars().all(|c| c.is_ascii_digit() || ":,".contains(c));
-        // An address in the place of a port lets all of them in.
+        // A rule for an address covers all ports.
         !only_digits
             || ports.split(',').any(has_port)
             || line.split_whitespace().any(|word| word == port.to_string())
@@ -165,9 +162,9 @@ fn evaluate_firewall(status: &str, port: u16) -> Option<Finding> {
         Some(_) => Some(Finding::ok(NAME, format!("ufw has a rule for port {port}"))),
         None => Some(Finding::fail(
             NAME,
-            format!("ufw is on and lets nobody in to port {port}"),
+            format!("ufw is on and has no rule for port {port}"),
             format!(
-                "sudo ufw allow from 192.168.0.0/16 to any port {port} proto tcp (your own network's range)"
+                "sudo ufw allow from 192.168.0.0/16 to any port {port} proto tcp # your own network's range"
             ),
         )),
     }
@@ -180,36 +177,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hosts_own_name_leads_to_this_host() {
+    fn the_hosts_name_must_resolve_to_this_host() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let judge = |addresses: Option<Vec<IpAddr>>, announced: Option<&str>| {
-            let own = BTreeSet::from([ip("127.0.0.1"), ip("192.168.1.5")]);
+        let judge = |addresses: Option<Vec<IpAddr>>, mdns_name: Option<&str>| {
+            let local_addresses = BTreeSet::from([ip("127.0.0.1"), ip("192.168.1.5")]);
             HostNames {
                 host: "ada2".into(),
                 addresses,
-                local_addresses: own,
-                mdns_name: announced.map(str::to_owned),
+                local_addresses,
+                mdns_name: mdns_name.map(str::to_owned),
             }
             .evaluate()
         };
-        for (addresses, announced, verdict, says) in [
-            (Some(vec![ip("127.0.1.1")]), None, Verdict::Ok, "nothing announces ada2.local"),
+        for (addresses, mdns_name, verdict, expected) in [
+            (Some(vec![ip("127.0.1.1")]), None, Verdict::Ok, "ada2.local is not announced"),
             (Some(vec![ip("192.168.1.5")]), Some("ada2.local"), Verdict::Ok, "ada2.local is announced"),
             (Some(vec![ip("127.0.1.1")]), Some("ada2-2.local"), Verdict::Warn, "announced as ada2-2.local"),
-            (Some(vec![ip("192.168.1.9")]), None, Verdict::Warn, "none of this host's addresses"),
+            (Some(vec![ip("192.168.1.9")]), None, Verdict::Warn, "not an address of this host"),
             (Some(vec![]), None, Verdict::Warn, "cannot be resolved"),
-            (None, None, Verdict::Skip, "nobody says"),
+            (None, None, Verdict::Skip, "took longer than"),
         ] {
-            let found = judge(addresses, announced);
-            assert_eq!(found.verdict, verdict, "{found:?}");
-            assert!(found.message.contains(says), "{found:?}");
+            let finding = judge(addresses, mdns_name);
+            assert_eq!(finding.verdict, verdict, "{finding:?}");
+            assert!(finding.message.contains(expected), "{finding:?}");
         }
         assert_eq!(parse_mdns_name("avahi-daemon: running [ada2.local]").as_deref(), Some("ada2.local"));
         assert!(local_addresses().is_empty() || local_addresses().iter().any(IpAddr::is_loopback));
     }
 
     #[test]
-    fn a_firewall_without_a_rule_for_the_port_is_told_and_an_unclear_one_is_not() {
+    fn only_a_firewall_that_certainly_blocks_the_port_is_reported() {
         let status = |rules: &str| {
             format!(
                 "Status: active\nLogging: on (low)\nDefault: deny (incoming), allow (outgoing)\n\nTo  Action  From\n{rules}"

@@ -1,43 +1,38 @@
-//! The service and its socket: do they run, will they after a reboot, and if not, why.
-
-use std::path::Path;
+//! The service and its socket: whether they run, whether they will after a reboot, and why not.
 
 use service::doctor::Finding;
 
-use super::{
-    subprocess,
-    text::sanitize,
-    unit::{SERVICE, SidecarUnits, SystemdUnit},
-};
+use super::run_tool;
+use crate::commands::systemd::{SERVICE, SidecarUnits, SystemdUnit};
 
 const ENABLE: &str = "sudo systemctl enable --now ada2-sidecar.socket ada2-sidecar";
-const RESTART: &str = "sudo systemctl restart ada2-sidecar";
+pub(super) const RESTART: &str = "sudo systemctl restart ada2-sidecar";
 const REINSTALL: &str = "sudo apt install --reinstall ./ada2-sidecar_*.deb";
-/// A broken configuration.
+/// An invalid configuration.
 const EXIT_CONFIG: &str = "78";
 
-/// What is known before the service is judged.
+/// What is judged.
 pub(super) struct ServiceFacts<'a> {
     pub(super) units: &'a SidecarUnits,
-    /// The next start fails of the configuration, which is told.
+    /// The configuration makes the next start fail; an earlier line says so.
     pub(super) configuration_is_broken: bool,
-    /// Somebody else has the port, which is told.
+    /// Another program holds the port; an earlier line says so.
     pub(super) port_is_taken: bool,
-    /// The last line that the service logged.
+    /// The last line of the service's log.
     pub(super) last_line: Option<String>,
 }
 
-/// The last line of the service itself; none where the journal is closed to this user.
+/// The last line that the service itself logged; none if this user may not read the journal.
 pub(super) fn last_line() -> Option<String> {
     let arguments = [format!("_SYSTEMD_UNIT={SERVICE}"), "--lines=20".to_owned()];
     let more = ["--output=cat", "--no-pager", "--quiet", "--boot"];
     let all: Vec<&str> = arguments.iter().map(String::as_str).chain(more).collect();
-    let printed = subprocess::output("journalctl", &all)?;
-    printed.text.lines().rev().find(|line| !line.trim().is_empty()).map(sanitize)
+    let output = run_tool("journalctl", &all)?;
+    output.stdout.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned)
 }
 
 impl ServiceFacts<'_> {
-    /// The socket's line, then the service's. What has a cause that is told already has none.
+    /// The socket's line, then the service's, unless an earlier line explains it.
     pub(super) fn evaluate(&self) -> Vec<Finding> {
         self.socket().into_iter().chain(self.service()).collect()
     }
@@ -54,10 +49,10 @@ impl ServiceFacts<'_> {
         let result = socket.get("Result");
         match socket.get("ActiveState") {
             "active" if socket.starts_at_boot() || service.starts_at_boot() => {
-                Some(Finding::ok(NAME, "listens, and does so after a reboot"))
+                Some(Finding::ok(NAME, "listens, also after a reboot"))
             }
             "active" => {
-                let message = "neither socket nor service is enabled: after a reboot nobody listens";
+                let message = "neither socket nor service is enabled: nothing listens after a reboot";
                 Some(Finding::warn(NAME, message, "sudo systemctl enable ada2-sidecar.socket ada2-sidecar"))
             }
             "failed" if self.configuration_is_broken => None,
@@ -66,11 +61,11 @@ impl ServiceFacts<'_> {
             }
             _ if service.is_active() => {
                 let message =
-                    "the service runs without its socket: every restart refuses connections for a moment";
+                    "the service runs without its socket: each restart refuses connections for a moment";
                 let fix = format!("sudo systemctl stop ada2-sidecar && {ENABLE}");
                 Some(Finding::warn(NAME, message, fix))
             }
-            // Whether the service runs is what matters.
+            // The service's line covers it.
             _ => None,
         }
     }
@@ -82,10 +77,7 @@ impl ServiceFacts<'_> {
             return Some(finding);
         }
         if service.is_active() {
-            let restarts = match service.get("NRestarts") {
-                "" | "0" => String::new(),
-                many => format!(", restarted by systemd {many} times since it was started"),
-            };
+            let restarts = service.restart_note();
             return Some(Finding::ok(NAME, format!("runs as pid {}{restarts}", service.get("MainPID"))));
         }
         if self.configuration_is_broken || self.port_is_taken || socket.is("LoadState", "masked") {
@@ -95,23 +87,21 @@ impl ServiceFacts<'_> {
         match (state, sub) {
             ("failed", _) | ("activating", "auto-restart") => Some(self.failure_finding(NAME)),
             ("inactive", _) if !service.is("Result", "success") => Some(self.failure_finding(NAME)),
-            ("activating", _) => Some(Finding::warn(
-                NAME,
-                "is starting",
-                "wait a few seconds and look again: sudo ada2-sidecar doctor",
-            )),
+            ("activating", _) => {
+                Some(Finding::warn(NAME, "is starting", "sudo ada2-sidecar doctor # again in a few seconds"))
+            }
             ("deactivating", _) => Some(Finding::warn(
                 NAME,
-                "is stopping: running requests are being finished",
-                format!("wait a moment, then {RESTART}"),
+                "is stopping: it finishes running requests",
+                format!("{RESTART} # once it has stopped"),
             )),
             _ if socket.is_active() => Some(Finding::warn(
                 NAME,
-                "does not run; the next connection starts it",
+                "is not running; the next connection starts it",
                 "sudo systemctl start ada2-sidecar",
             )),
             _ if socket.is("ActiveState", "failed") => None,
-            _ => Some(Finding::fail(NAME, "does not run", ENABLE)),
+            _ => Some(Finding::fail(NAME, "is not running", ENABLE)),
         }
     }
 
@@ -122,45 +112,43 @@ impl ServiceFacts<'_> {
         let fail = |message: String, fix: &str| Finding::fail(name, message, fix);
         match (result, status) {
             ("exit-code", EXIT_CONFIG) => {
-                fail(format!("ended because of its configuration, which is sound now{last}"), RESTART)
+                fail(format!("stopped because of its configuration, which is valid now{last}"), RESTART)
             }
             ("exit-code", "203") => {
-                fail(format!("its program cannot be run: {}", service.get("ExecStart")), REINSTALL)
+                fail(format!("its program cannot be executed: {}", service.get("ExecStart")), REINSTALL)
             }
             ("exit-code" | "resources", "226") => {
                 let paths = service.get("BindReadOnlyPaths");
-                let message = format!(
-                    "a folder that the unit names is not there (BindReadOnlyPaths={})",
-                    sanitize(paths)
-                );
+                let message =
+                    format!("a directory that the unit names does not exist (BindReadOnlyPaths={paths})");
                 fail(
                     message,
-                    "create the folder, or correct it: sudo systemctl edit ada2-sidecar; then sudo systemctl restart ada2-sidecar",
+                    "create the directory, or correct it with sudo systemctl edit ada2-sidecar, then sudo systemctl restart ada2-sidecar",
                 )
             }
             ("exit-code" | "resources", "238") => fail(
-                "systemd cannot make its state directory".to_owned(),
-                "ls -ld /var/lib/ada2-sidecar /var/lib/private; move away what is not systemd's, then sudo systemctl restart ada2-sidecar",
+                "systemd cannot create its state directory".to_owned(),
+                "ls -ld /var/lib/ada2-sidecar /var/lib/private # move away what systemd did not create, then sudo systemctl restart ada2-sidecar",
             ),
             ("exit-code" | "resources", "243") => {
                 let message = format!(
                     "a credential of the unit cannot be read (LoadCredential={})",
-                    sanitize(&service.values_in_files("LoadCredential").join(" "))
+                    &service.values_in_files("LoadCredential").join(" ")
                 );
                 fail(
                     message,
-                    "create that file, or sudo systemctl edit ada2-sidecar; then sudo systemctl restart ada2-sidecar",
+                    "create that file, or correct it with sudo systemctl edit ada2-sidecar, then sudo systemctl restart ada2-sidecar",
                 )
             }
             ("oom-kill", _) => fail(format!("was killed because the host ran out of memory{last}"), RESTART),
-            ("watchdog", _) => fail(format!("hung, and was ended by its watchdog{last}"), RESTART),
+            ("watchdog", _) => fail(format!("hung, and its watchdog killed it{last}"), RESTART),
             _ => {
                 let how =
-                    if result == "exit-code" { format!("exit code {status}") } else { sanitize(result) };
+                    if result == "exit-code" { format!("exit code {status}") } else { result.to_owned() };
                 let fix = if self.last_line.is_some() {
                     RESTART.to_owned()
                 } else {
-                    format!("sudo journalctl -u ada2-sidecar -n 20; then {RESTART}")
+                    format!("sudo journalctl -u ada2-sidecar -n 20; {RESTART}")
                 };
                 Finding::fail(name, format!("failed ({how}){last}"), fix)
             }
@@ -168,7 +156,7 @@ impl ServiceFacts<'_> {
     }
 }
 
-/// What keeps a unit from being started at all.
+/// Why a unit cannot be started at all.
 fn load_failure(name: &'static str, unit: &SystemdUnit) -> Option<Finding> {
     let fail = |message: String, fix: String| Some(Finding::fail(name, message, fix));
     match unit.get("LoadState") {
@@ -179,71 +167,13 @@ fn load_failure(name: &'static str, unit: &SystemdUnit) -> Option<Finding> {
         ),
         "not-found" => fail(format!("{} is not installed", unit.name), REINSTALL.replace("--reinstall ", "")),
         state => {
-            let why = sanitize(unit.get("LoadError"));
+            let error = unit.get("LoadError");
             fail(
-                format!("{} cannot be loaded ({state}) {why}", unit.name),
+                format!("{} cannot be loaded ({state}) {error}", unit.name),
                 format!("systemd-analyze verify {}", unit.name),
             )
         }
     }
-}
-
-/// A service that was upgraded and not restarted.
-pub(super) struct VersionFacts {
-    /// As the service tells it in `/metrics`.
-    pub(super) running: Option<String>,
-    /// Its program's file was replaced; none where this user may not look.
-    pub(super) exe_replaced: Option<bool>,
-    /// The package's upgrade was refused, and the version before stands in.
-    pub(super) upgrade_refused: bool,
-}
-
-/// Where the package keeps the binary that it could not put in place.
-const REFUSED_BINARY_DIR: &str = "/usr/lib/ada2-sidecar/refused";
-
-impl VersionFacts {
-    pub(super) fn gather(metrics: Option<&str>, service: Option<&SystemdUnit>) -> Self {
-        let pid = service.map(|service| service.get("MainPID")).filter(|pid| !matches!(*pid, "" | "0"));
-        let program = pid.and_then(|pid| std::fs::read_link(Path::new("/proc").join(pid).join("exe")).ok());
-        let replaced = program.map(|program| program.to_string_lossy().ends_with(" (deleted)"));
-        Self {
-            running: metrics.and_then(parse_version),
-            exe_replaced: replaced,
-            upgrade_refused: Path::new(REFUSED_BINARY_DIR).exists(),
-        }
-    }
-
-    pub(super) fn evaluate(&self) -> Option<Finding> {
-        const NAME: &str = "version";
-        let installed = env!("CARGO_PKG_VERSION");
-        if self.upgrade_refused {
-            let message = format!("an upgrade is not finished: {installed}, the version before, stands in");
-            return Some(Finding::fail(NAME, message, "sudo dpkg --configure ada2-sidecar"));
-        }
-        match (&self.running, self.exe_replaced) {
-            (Some(running), _) if running != installed => {
-                let message = format!("{} runs, {installed} is installed", sanitize(running));
-                Some(Finding::warn(NAME, message, RESTART))
-            }
-            (_, Some(true)) => {
-                let message = format!(
-                    "the program was replaced since the service was started ({installed} is installed)"
-                );
-                Some(Finding::warn(NAME, message, RESTART))
-            }
-            (Some(running), _) => {
-                Some(Finding::ok(NAME, format!("{} runs and is installed", sanitize(running))))
-            }
-            (None, _) => None,
-        }
-    }
-}
-
-/// `ada2_sidecar_build_info{version="0.1.0"} 1`
-fn parse_version(metrics: &str) -> Option<String> {
-    let line = metrics.lines().find(|line| line.starts_with("ada2_sidecar_build_info{"))?;
-    let (_, rest) = line.split_once("version=\"")?;
-    rest.split('"').next().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -262,8 +192,8 @@ mod tests {
     const UP: &str = "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\nMainPID=7\nResult=success";
     const LISTENS: &str = "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nResult=success";
 
-    /// Verdicts of socket and service, the message and the fix of the last.
-    fn told(service: &str, socket: &str, broken: bool, taken: bool) -> (Vec<Verdict>, String) {
+    /// The verdicts of socket and service, and message and fix of the last.
+    fn judge(service: &str, socket: &str, broken: bool, taken: bool) -> (Vec<Verdict>, String) {
         let units = units(service, socket);
         let facts = ServiceFacts {
             units: &units,
@@ -271,18 +201,18 @@ mod tests {
             port_is_taken: taken,
             last_line: Some("no room".into()),
         };
-        let found = facts.evaluate();
-        let last = found
+        let findings = facts.evaluate();
+        let last = findings
             .last()
             .map(|last| format!("{} -> {}", last.message, last.fix.as_deref().unwrap_or_default()));
-        (found.iter().map(|finding| finding.verdict).collect(), last.unwrap_or_default())
+        (findings.iter().map(|finding| finding.verdict).collect(), last.unwrap_or_default())
     }
 
     const DOWN: &str =
         "LoadState=loaded\nActiveState=inactive\nSubState=dead\nResult=success\nUnitFileState=disabled";
 
     #[test]
-    fn what_runs_and_what_does_not_is_told_once_with_the_way_out() {
+    fn each_state_of_the_units_is_reported_once_with_its_fix() {
         use Verdict::{Fail, Ok, Warn};
         let (disabled, starting) = (
             UP.replace("enabled", "disabled"),
@@ -290,12 +220,12 @@ mod tests {
         );
         let open = LISTENS.replace("enabled", "disabled");
         let given_up = DOWN.replace("inactive", "failed").replace("success", "trigger-limit-hit");
-        for (service, socket, broken, taken, verdicts, says) in [
+        for (service, socket, broken, taken, verdicts, expected) in [
             (UP, LISTENS, false, false, &[Ok, Ok][..], "runs as pid 7"),
             (UP, LISTENS, true, false, &[Ok, Ok], "runs"),
             (&disabled, &open, false, false, &[Warn, Ok], "runs"),
             (UP, DOWN, false, false, &[Warn, Ok], "runs"),
-            (DOWN, DOWN, false, false, &[Fail], "does not run -> sudo systemctl enable --now"),
+            (DOWN, DOWN, false, false, &[Fail], "is not running -> sudo systemctl enable --now"),
             (DOWN, LISTENS, false, false, &[Ok, Warn], "the next connection starts it"),
             (DOWN, DOWN, false, true, &[], ""),
             (DOWN, &given_up, false, false, &[Fail], "failed (trigger-limit-hit)"),
@@ -317,58 +247,34 @@ mod tests {
                 "not installed -> sudo apt install ./ada2",
             ),
         ] {
-            let (seen, last) = told(service, socket, broken, taken);
-            assert_eq!(seen, verdicts, "{service}\n{socket}: {last}");
-            assert!(last.contains(says), "{last}");
+            let (found, last) = judge(service, socket, broken, taken);
+            assert_eq!(found, verdicts, "{service}\n{socket}: {last}");
+            assert!(last.contains(expected), "{last}");
         }
     }
 
     #[test]
-    fn a_failure_is_told_with_its_reason_unless_the_configuration_is_it() {
+    fn a_failure_has_its_reason_unless_an_earlier_line_gave_it() {
         let failed = |result: &str, status: &str| {
             format!(
                 "LoadState=loaded\nActiveState=failed\nResult={result}\nExecMainStatus={status}\nUnitFileState=enabled"
             )
         };
-        for (result, status, says) in [
-            ("exit-code", "78", "sound now; its last line: no room -> sudo systemctl restart"),
+        for (result, status, expected) in [
+            ("exit-code", "78", "valid now; its last line: no room -> sudo systemctl restart"),
             ("exit-code", "70", "failed (exit code 70); its last line: no room"),
             ("signal", "9", "failed (signal)"),
             ("exit-code", "243", "credential"),
             ("exit-code", "226", "BindReadOnlyPaths"),
-            ("exit-code", "203", "cannot be run"),
+            ("exit-code", "203", "cannot be executed"),
             ("exit-code", "238", "state directory"),
             ("oom-kill", "9", "out of memory"),
             ("watchdog", "6", "hung"),
         ] {
-            let (seen, last) = told(&failed(result, status), LISTENS, false, false);
-            assert_eq!(seen, [Verdict::Ok, Verdict::Fail], "{last}");
-            assert!(last.contains(says), "{last}");
+            let (found, last) = judge(&failed(result, status), LISTENS, false, false);
+            assert_eq!(found, [Verdict::Ok, Verdict::Fail], "{last}");
+            assert!(last.contains(expected), "{last}");
         }
-        assert_eq!(told(&failed("exit-code", "78"), LISTENS, true, false).0, [Verdict::Ok]);
-    }
-
-    #[test]
-    fn a_service_that_was_not_restarted_after_an_upgrade_is_told() {
-        let metrics = "# HELP x\nada2_sidecar_build_info{version=\"0.0.9\"} 1\n";
-        let judge = |running: Option<&str>, replaced| {
-            VersionFacts {
-                running: running.map(str::to_owned),
-                exe_replaced: replaced,
-                upgrade_refused: false,
-            }
-            .evaluate()
-            .map(|finding| finding.verdict)
-        };
-        let unfinished =
-            VersionFacts { running: None, exe_replaced: None, upgrade_refused: true }.evaluate().unwrap();
-        let finish = Some("sudo dpkg --configure ada2-sidecar");
-        assert_eq!((unfinished.verdict, unfinished.fix.as_deref()), (Verdict::Fail, finish));
-        assert_eq!(parse_version(metrics).as_deref(), Some("0.0.9"));
-        let own = Some(env!("CARGO_PKG_VERSION"));
-        assert_eq!(judge(Some("0.0.9"), None), Some(Verdict::Warn));
-        assert_eq!(judge(own, Some(true)), Some(Verdict::Warn));
-        assert_eq!(judge(own, Some(false)), Some(Verdict::Ok));
-        assert_eq!((judge(own, None), judge(None, None)), (Some(Verdict::Ok), None));
+        assert_eq!(judge(&failed("exit-code", "78"), LISTENS, true, false).0, [Verdict::Ok]);
     }
 }

@@ -1,4 +1,4 @@
-//! Settings that contradict each other or what the host has.
+//! Settings that conflict with each other, the units or the card.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,30 +7,32 @@ use service::{
     settings::{SettingSource, duration},
 };
 
-use super::{text::FixHints, unit::SystemdUnit};
-use crate::config::Config;
+use super::fixes::FixHints;
+use crate::{commands::systemd::SystemdUnit, config::Config};
 
 const NAME: &str = "settings";
-/// The gateway's `IMAGES_HTTP_TIMEOUT_SEC`, unless it is set.
+/// The default of the gateway's `IMAGES_HTTP_TIMEOUT_SEC`.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(280);
 const MIB: u64 = 1 << 20;
 
 /// What is judged.
 pub(super) struct SettingsFacts<'a> {
     pub(super) config: &'a Config,
-    /// Where the socket unit listens, if it is what decides.
+    /// The addresses of the socket unit, if there is one.
     pub(super) sockets: Option<&'a [SocketAddr]>,
     pub(super) service: Option<&'a SystemdUnit>,
-    /// The card's memory in MiB.
     pub(super) gpu_memory_mib: Option<u64>,
     pub(super) fixes: &'a FixHints,
 }
 
 impl SettingsFacts<'_> {
     pub(super) fn evaluate(&self) -> Vec<Finding> {
-        let found: Vec<_> =
-            [self.listen(), self.open_access(), self.grace(), self.floor()].into_iter().flatten().collect();
-        if found.is_empty() { vec![Finding::ok(NAME, self.notes())] } else { found }
+        let problems: Vec<_> =
+            [self.listen(), self.open_access(), self.shutdown_grace(), self.min_free_vram()]
+                .into_iter()
+                .flatten()
+                .collect();
+        if problems.is_empty() { vec![Finding::ok(NAME, self.notes())] } else { problems }
     }
 
     fn listen(&self) -> Option<Finding> {
@@ -49,30 +51,30 @@ impl SettingsFacts<'_> {
             all(sockets)
         );
         let fix = format!(
-            "sudo systemctl edit ada2-sidecar.socket, or take listen out of {}",
+            "sudo systemctl edit ada2-sidecar.socket, or remove listen from {}",
             self.fixes.file.display()
         );
         Some(Finding::warn(NAME, message, fix))
     }
 
     fn open_access(&self) -> Option<Finding> {
-        let open = self.config.allow_from.iter().find(|range| range.prefix_len() == 0)?;
+        let range = self.config.allow_from.iter().find(|range| range.prefix_len() == 0)?;
         let message = format!(
-            "allow_from lets everybody in ({open}): whoever reaches this host can run workflows on it"
+            "allow_from admits everybody ({range}): any client that reaches this host can run workflows on it"
         );
         Some(Finding::warn(
             NAME,
             message,
-            self.fixes.edit("name your own network in allow_from, or take it out, in"),
+            self.fixes.edit("set allow_from to your own network, or remove it, in"),
         ))
     }
 
-    fn grace(&self) -> Option<Finding> {
+    fn shutdown_grace(&self) -> Option<Finding> {
         let limit = parse_time_span(self.service?.get("TimeoutStopUSec"))?;
         let grace = self.config.shutdown_grace;
         (grace >= limit).then(|| {
             let message = format!(
-                "shutdown_grace is {} s, and systemd kills the service {} s after asking it to stop: running pictures are lost",
+                "shutdown_grace is {} s, but systemd kills the service after {} s: running images are lost",
                 grace.as_secs(),
                 limit.as_secs()
             );
@@ -80,21 +82,21 @@ impl SettingsFacts<'_> {
         })
     }
 
-    fn floor(&self) -> Option<Finding> {
-        let (floor, card) = (self.config.min_free_vram / MIB, self.gpu_memory_mib?);
-        (floor > card).then(|| {
+    fn min_free_vram(&self) -> Option<Finding> {
+        let (min_free, total) = (self.config.min_free_vram / MIB, self.gpu_memory_mib?);
+        (min_free > total).then(|| {
             let message =
-                format!("min_free_vram is {floor} MiB, more than the card has ({card} MiB): never ready");
+                format!("min_free_vram is {min_free} MiB, more than the card has ({total} MiB): never ready");
             Finding::fail(NAME, message, self.fixes.setting("min_free_vram", "8GiB"))
         })
     }
 
-    /// Nothing wrong, and worth knowing.
+    /// What is not wrong, but worth knowing.
     fn notes(&self) -> String {
-        let mut notes = vec!["none contradicts another".to_owned()];
+        let mut notes = vec!["no conflicting settings".to_owned()];
         if self.config.request_timeout >= GATEWAY_TIMEOUT {
             notes.push(format!(
-                "request_timeout is {} s: on the Mac IMAGES_HTTP_TIMEOUT_SEC (280 unless set) must be above it",
+                "request_timeout is {} s: the gateway's IMAGES_HTTP_TIMEOUT_SEC (default 280) must be longer",
                 self.config.request_timeout.as_secs()
             ));
         }
@@ -105,7 +107,7 @@ impl SettingsFacts<'_> {
     }
 }
 
-/// `45s`, `1min 30s`, as systemd writes them; none for `infinity`.
+/// Of `45s` or `1min 30s`, as systemd prints them; none for `infinity`.
 fn parse_time_span(text: &str) -> Option<Duration> {
     text.split_whitespace().try_fold(Duration::ZERO, |sum, part| {
         let part = match part.strip_suffix("min") {
@@ -140,27 +142,27 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_told_each_with_its_setting() {
+    fn each_conflict_is_reported_with_its_setting() {
         use Verdict::{Fail, Ok, Warn};
-        for (flags, stop, card, verdict, says) in [
-            (&[][..], "45s", Some(46_068), Ok, "none contradicts"),
-            (&[], "infinity", None, Ok, "none contradicts"),
+        for (flags, stop, card, verdict, expected) in [
+            (&[][..], "45s", Some(46_068), Ok, "no conflicting"),
+            (&[], "infinity", None, Ok, "no conflicting"),
             (&["--listen", "127.0.0.1:7999"], "45s", None, Warn, "listen (127.0.0.1:7999) has no effect"),
-            (&["--listen", "0.0.0.0:7860"], "45s", None, Ok, "none"),
-            (&["--allow-from", "0.0.0.0/0"], "45s", None, Warn, "lets everybody in (0.0.0.0/0)"),
+            (&["--listen", "0.0.0.0:7860"], "45s", None, Ok, "no conflicting"),
+            (&["--allow-from", "0.0.0.0/0"], "45s", None, Warn, "admits everybody (0.0.0.0/0)"),
             (&["--shutdown-grace", "90s"], "1min 30s", None, Warn, "shutdown_grace is 90 s"),
             (&["--min-free-vram", "48GiB"], "45s", Some(46_068), Fail, "more than the card has (46068 MiB)"),
             (&["--request-timeout", "10m"], "45s", None, Ok, "IMAGES_HTTP_TIMEOUT_SEC"),
             (&["--warn-only", "ecc"], "45s", None, Ok, "warn_only: ecc"),
         ] {
-            let found = judge(flags, stop, card);
-            assert_eq!((found.len(), found[0].verdict), (1, verdict), "{flags:?}: {found:?}");
-            assert!(found[0].message.contains(says), "{found:?}");
+            let findings = judge(flags, stop, card);
+            assert_eq!((findings.len(), findings[0].verdict), (1, verdict), "{flags:?}: {findings:?}");
+            assert!(findings[0].message.contains(expected), "{findings:?}");
         }
     }
 
     #[test]
-    fn systemds_spans_are_read() {
+    fn time_spans_of_systemd_are_read() {
         assert_eq!(parse_time_span("1min 30s"), Some(Duration::from_secs(90)));
         assert_eq!(parse_time_span("45s"), Some(Duration::from_secs(45)));
         assert_eq!(parse_time_span("infinity"), None);

@@ -1,4 +1,4 @@
-//! Who may come. The one thing that only a person knows.
+//! Who has access: the one thing that only a person knows.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -8,17 +8,16 @@ use service::{client_info::PRIVATE_RANGES, settings::list};
 use super::{
     record::Plan,
     reporter::{MoveError, StepReporter},
-    settings::{CurrentConfig, allow_from},
+    settings::{ACCESS_STEP as STEP, CurrentConfig, allow_from},
 };
 
-const STEP: &str = "who may come";
 const KEY: &str = "allow_from";
 const PRIVATE_ADDRESSES: &str = "loopback, private and 100.64/10 addresses";
-const QUESTION: &str = "\nWho may use the engine through this host?\n  \
-    1  one computer alone, the Mac that the gateway runs on\n  \
-    2  every address of the house: loopback, private and 100.64/10 ranges\n";
+const QUESTION: &str = "\nWhich clients may use the engine through this host?\n  \
+    1  only the Mac that runs the gateway\n  \
+    2  every private address (loopback, private and 100.64/10 ranges)\n";
 
-/// Decides it: what is set already stays, `--yes` means the house, else a person is asked.
+/// Keeps what is configured. Otherwise `--yes` means every private address, and without it a person is asked.
 pub(crate) fn choose_access(
     existing: &CurrentConfig,
     assume_yes: bool,
@@ -29,17 +28,20 @@ pub(crate) fn choose_access(
         reporter.ok(STEP, ranges);
         return Ok(());
     }
-    let now = &existing.config.allow_from;
+    let current = &existing.config.allow_from;
     let private: Option<Vec<IpNet>> = list(PRIVATE_RANGES, |range| range.parse().ok());
-    if Some(now) != private.as_ref() {
-        let ranges: Vec<_> = now.iter().map(ToString::to_string).collect();
-        let with_us = allow_from(&ranges.join(","))?;
-        let has_loopback = now.iter().any(|range| range.contains(&std::net::IpAddr::from([127, 0, 0, 1])));
+    if Some(current) != private.as_ref() {
+        let ranges: Vec<_> = current.iter().map(ToString::to_string).collect();
+        let with_loopback = allow_from(&ranges.join(","))?;
+        let has_loopback =
+            current.iter().any(|range| range.contains(&std::net::IpAddr::from([127, 0, 0, 1])));
         if !has_loopback {
-            plan.settings.push((KEY.to_owned(), with_us.clone()));
+            plan.settings.push((KEY.to_owned(), with_loopback.clone()));
         }
-        reporter
-            .ok(STEP, &format!("{}, as configured", if has_loopback { ranges.join(",") } else { with_us }));
+        reporter.ok(
+            STEP,
+            &format!("{}, as configured", if has_loopback { ranges.join(",") } else { with_loopback }),
+        );
         return Ok(());
     }
     if !assume_yes && let Some(ranges) = ask()? {
@@ -51,10 +53,10 @@ pub(crate) fn choose_access(
     Ok(())
 }
 
-/// None for the house.
+/// None for every private address.
 fn ask() -> Result<Option<String>, MoveError> {
     if !io::stdin().is_terminal() {
-        let message = "without a terminal there is nobody to ask";
+        let message = "standard input is not a terminal, so you cannot be asked";
         return Err(MoveError::new(
             STEP,
             message,
@@ -75,8 +77,8 @@ fn ask() -> Result<Option<String>, MoveError> {
         let line = prompt(&mut out, "the Mac's address (on it: `ipconfig getifaddr en0`): ")?;
         match allow_from(&line) {
             Ok(ranges) => return Ok(Some(ranges)),
-            Err(stop) => {
-                let _ = writeln!(out, "{}: {}", stop.message, stop.fix);
+            Err(error) => {
+                let _ = writeln!(out, "{}: {}", error.message, error.fix);
             }
         }
     }
@@ -86,7 +88,7 @@ fn prompt(out: &mut io::Stdout, question: &str) -> Result<String, MoveError> {
     let mut line = String::new();
     let _ = write!(out, "{question}").and_then(|()| out.flush());
     match io::stdin().read_line(&mut line) {
-        Ok(0) | Err(_) => Err(MoveError::new(STEP, "no answer", "run it again, or with --yes")),
+        Ok(0) | Err(_) => Err(MoveError::new(STEP, "no answer", "run the command again, or with --yes")),
         Ok(_) => Ok(line.trim().to_owned()),
     }
 }

@@ -1,79 +1,82 @@
-//! Which card: pinned by its UUID, because an index may mean another card after the next boot.
+//! Selects the card, and pins it by its UUID: its index may change with the next boot.
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{
-    reporter::{MoveError, StepReporter},
-    subprocess::with_timeout,
-};
+use service::subprocess::with_timeout;
+
+use super::reporter::{MoveError, StepReporter};
 use crate::gpu::{self, CardInfo, GpuState};
 
 const STEP: &str = "card";
 /// For the driver, which may hang.
 const DRIVER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What is known before the driver is asked.
+/// What the selection depends on.
 #[derive(Debug, Default)]
 pub(crate) struct CardSelection {
-    /// A flag's index or UUID.
+    /// `--gpu-id`: index or UUID.
     pub(crate) flag: Option<String>,
-    /// The file's.
+    /// `gpu_id` of the configuration file.
     pub(crate) file: Option<String>,
-    /// Whether a host without a card will do.
+    /// Whether the host may lack a card.
     pub(crate) optional: bool,
     pub(crate) library: Option<PathBuf>,
     pub(crate) engine_unit: String,
     pub(crate) engine_pid: Option<u32>,
 }
 
-/// The UUID to set; none where there is no card, and none is needed.
+/// The UUID to set; none if there is no card, and none is required.
 pub(crate) fn select(
     selection: &CardSelection,
     reporter: &mut StepReporter,
 ) -> Result<Option<String>, MoveError> {
     let (library, unit, pid) =
         (selection.library.clone(), selection.engine_unit.clone(), selection.engine_pid);
-    let seen = with_timeout(DRIVER_TIMEOUT, move || gpu::cards(library.as_deref(), &unit, pid));
-    let cards = match seen {
+    let result = with_timeout(DRIVER_TIMEOUT, move || gpu::cards(library.as_deref(), &unit, pid));
+    let cards = match result {
         None => {
             let message = format!("the NVIDIA driver does not answer within {} s", DRIVER_TIMEOUT.as_secs());
-            return Err(MoveError::new(STEP, message, "look at `sudo dmesg`; a reboot may be needed"));
+            return Err(MoveError::new(STEP, message, "check `sudo dmesg`; a reboot may be needed"));
         }
-        Some(Err(why)) if selection.optional && is_absent(&why) => {
-            reporter.ok(STEP, &format!("{why}; gpu: optional, so that does not matter"));
+        Some(Err(state)) if selection.optional && is_absent(&state) => {
+            reporter.ok(STEP, &format!("{state}; gpu: optional, so none is required"));
             return Ok(None);
         }
-        Some(Err(why)) => return Err(no_card(&why)),
+        Some(Err(state)) => return Err(no_card(&state)),
         Some(Ok(cards)) => cards,
     };
-    let (card, why) = select_from(&cards, selection)?;
-    reporter.ok(STEP, &format!("{} = {} ({}){why}", card.index, card.uuid, card.name));
+    let (card, reason) = select_from(&cards, selection)?;
+    reporter.ok(STEP, &format!("{} = {} ({}){reason}", card.index, card.uuid, card.name));
     Ok(Some(card.uuid.clone()))
 }
 
-/// Whether there is no card, rather than one in trouble, which gates whatever `gpu` says.
-fn is_absent(why: &GpuState) -> bool {
-    match why {
+/// Whether there is no card at all. A faulty one makes the service not ready, even with `gpu: optional`.
+fn is_absent(state: &GpuState) -> bool {
+    match state {
         GpuState::LibraryUnavailable(_) | GpuState::DriverNotLoaded => true,
         GpuState::NoDevice { found, .. } => found.is_empty(),
         _ => false,
     }
 }
 
-fn no_card(why: &GpuState) -> MoveError {
-    let fix = match why {
-        GpuState::DriverNotLoaded => "`sudo modprobe nvidia`, look at `sudo dmesg`",
+fn no_card(state: &GpuState) -> MoveError {
+    let fix = match state {
+        GpuState::DriverNotLoaded => "`sudo modprobe nvidia`, then check `sudo dmesg`",
         GpuState::VersionMismatch => "reboot: the driver was upgraded",
-        GpuState::Lost => "look at `sudo dmesg` for Xid lines, and reboot",
+        GpuState::Lost => "check `sudo dmesg` for Xid lines, then reboot",
         _ => "`nvidia-smi` must work first",
     };
-    if !is_absent(why) {
-        return MoveError::new(STEP, why.to_string(), fix);
+    if !is_absent(state) {
+        return MoveError::new(STEP, state.to_string(), fix);
     }
-    MoveError::new(STEP, why.to_string(), format!("{fix}; for a host without an NVIDIA card: --gpu optional"))
+    MoveError::new(
+        STEP,
+        state.to_string(),
+        format!("{fix}; for a host without an NVIDIA card: --gpu optional"),
+    )
 }
 
-/// A flag's, a UUID that the file has, the one that the engine uses, the file's index, the first.
+/// In this order: the flag's, the UUID in the file, the one that the engine uses, the index in the file, the first.
 fn select_from<'a>(
     cards: &'a [CardInfo],
     selection: &CardSelection,
@@ -88,28 +91,28 @@ fn select_from<'a>(
         let missing = || {
             MoveError::new(
                 STEP,
-                format!("no card {name}: there is {}", all().join(", ")),
-                "--gpu-id with one of these",
+                format!("no card {name}; found: {}", all().join(", ")),
+                "use --gpu-id with one of these",
             )
         };
         return find(name).map(|card| (card, String::new())).ok_or_else(missing);
     }
     let used = cards.iter().filter(|card| card.engine_holds > 0).max_by_key(|card| card.engine_holds);
     if let Some(card) = used {
-        let why = if cards.len() > 1 { ", where the engine holds memory" } else { "" };
-        return Ok((card, why.to_owned()));
+        let reason = if cards.len() > 1 { ", where the engine holds memory" } else { "" };
+        return Ok((card, reason.to_owned()));
     }
     let card = selection.file.as_deref().and_then(find).or_else(|| find("0")).or_else(|| cards.first());
     let card = card.ok_or_else(|| {
-        MoveError::new(STEP, "the driver knows no card", "for a host without one: --gpu optional")
+        MoveError::new(STEP, "the driver reports no GPU", "for a host without one: --gpu optional")
     })?;
     let others = cards.len() > 1;
-    let why = if others {
-        format!(" of {}: the engine holds memory of none now; --gpu-id names another", cards.len())
+    let reason = if others {
+        format!(" of {}: the engine holds memory of none now; --gpu-id selects another", cards.len())
     } else {
         String::new()
     };
-    Ok((card, why))
+    Ok((card, reason))
 }
 
 #[cfg(test)]
@@ -117,14 +120,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_card_is_the_one_that_is_named_else_the_engines() {
+    fn the_card_is_the_named_one_else_the_engines() {
         let card = |index: u32, engine_holds| CardInfo {
             index,
             uuid: format!("GPU-{index}"),
             name: "NVIDIA".to_owned(),
             engine_holds,
         };
-        let wanted = |flag: Option<&str>, file: Option<&str>| CardSelection {
+        let selection = |flag: Option<&str>, file: Option<&str>| CardSelection {
             flag: flag.map(str::to_owned),
             file: file.map(str::to_owned),
             ..CardSelection::default()
@@ -140,18 +143,18 @@ mod tests {
             (&idle[1..], None, None, "GPU-1"),
         ] {
             assert_eq!(
-                select_from(cards, &wanted(flag, file)).unwrap().0.uuid,
+                select_from(cards, &selection(flag, file)).unwrap().0.uuid,
                 expected,
                 "{flag:?} {file:?}"
             );
         }
-        let stop = select_from(&idle, &wanted(Some("7"), None)).unwrap_err();
+        let error = select_from(&idle, &selection(Some("7"), None)).unwrap_err();
         assert!(
-            stop.message.contains("no card 7: there is 0 = GPU-0 (NVIDIA), 1 = GPU-1"),
+            error.message.contains("no card 7; found: 0 = GPU-0 (NVIDIA), 1 = GPU-1"),
             "{}",
-            stop.message
+            error.message
         );
-        assert!(select_from(&[], &wanted(None, None)).is_err());
+        assert!(select_from(&[], &selection(None, None)).is_err());
         assert!(no_card(&GpuState::DriverNotLoaded).fix.contains("--gpu optional"));
         assert!(!no_card(&GpuState::Lost).fix.contains("--gpu optional"), "it would not help");
     }

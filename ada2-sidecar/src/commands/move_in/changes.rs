@@ -1,5 +1,5 @@
-//! Changes to this host's files, each noted before it is done, so that all of them can be undone exactly: a file that is
-//! replaced is kept under another name and comes back as the very same file.
+//! Changes to files, each recorded before it is made, so that all can be undone exactly: a replaced file is kept under
+//! another name and comes back as the same file.
 
 use std::{
     ffi::OsString,
@@ -11,30 +11,30 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Change {
-    /// A folder was made.
-    Folder(PathBuf),
-    /// A file or link was made.
+    /// A directory was created.
+    #[serde(rename = "folder")]
+    Directory(PathBuf),
+    /// A file or link was created.
     Created(PathBuf),
-    /// A file has other text; the old one is kept.
+    /// A file was replaced; the old one is kept.
     Replaced { path: PathBuf, kept: PathBuf },
-    /// A file lies elsewhere.
+    /// A file was moved.
     Moved { from: PathBuf, to: PathBuf },
 }
 
-/// Notes a change durably, before it is done.
+/// Records a change durably, before it is made.
 pub(crate) type RecordChange<'a> = &'a mut dyn FnMut(Change) -> io::Result<()>;
 
 impl Change {
-    /// Undoes it. What was not done, or is undone already, is left alone.
+    /// Undoes it, as far as it was made and is not undone yet.
     pub(crate) fn undo(&self) -> io::Result<()> {
         match self {
-            Self::Folder(path) => match fs::remove_dir(path) {
+            Self::Directory(path) => match fs::remove_dir(path) {
                 Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
-                done => ignore_not_found(done),
+                result => ignore_not_found(result),
             },
             Self::Created(path) => {
                 ignore_not_found(fs::remove_file(temp_path(path)))?;
@@ -45,7 +45,7 @@ impl Change {
                 ignore_not_found(fs::remove_file(temp_path(path)))?;
                 if exists(kept) {
                     fs::rename(kept, path)?;
-                    // Two names of one file are both still there after a rename.
+                    // A rename between two links to one file keeps both.
                     ignore_not_found(fs::remove_file(kept))?;
                 }
                 sync_parent(path)
@@ -54,10 +54,10 @@ impl Change {
         }
     }
 
-    /// Does it again, after it was undone for a look. Files that were written are not written again.
+    /// Makes it again after a temporary undo. Only moves and directories: written files are not written again.
     pub(crate) fn redo(&self) -> io::Result<()> {
         match self {
-            Self::Folder(path) if !path.is_dir() => fs::create_dir(path),
+            Self::Directory(path) if !path.is_dir() => fs::create_dir(path),
             Self::Moved { from, to } if exists(from) && !exists(to) => {
                 fs::rename(from, to)?;
                 sync_parent(from)?;
@@ -77,17 +77,14 @@ fn move_back(from: &Path, to: &Path) -> io::Result<()> {
             sync_parent(to)
         }
         (true, true) => {
-            let line = format!(
-                "{} is there again; compare it with {}, and remove one",
-                from.display(),
-                to.display()
-            );
-            Err(io::Error::new(ErrorKind::AlreadyExists, line))
+            let message =
+                format!("{} exists again; compare it with {}, and remove one", from.display(), to.display());
+            Err(io::Error::new(ErrorKind::AlreadyExists, message))
         }
     }
 }
 
-/// Writes a file, and makes the folders above it.
+/// Writes a file, and creates its parent directories.
 pub(crate) fn write(path: &Path, text: &str, record_change: RecordChange<'_>) -> io::Result<()> {
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let old = match fs::metadata(path) {
@@ -104,7 +101,7 @@ pub(crate) fn write(path: &Path, text: &str, record_change: RecordChange<'_>) ->
     }
     let draft = temp_path(path);
     ignore_not_found(fs::remove_file(&draft))?;
-    // It may hold a token: nobody else reads it before it has the old one's owner and mode.
+    // It may contain a token: until it has the old file's owner and mode, only root may read it.
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(text.as_bytes())?;
     match &old {
@@ -120,7 +117,6 @@ pub(crate) fn write(path: &Path, text: &str, record_change: RecordChange<'_>) ->
     sync_parent(path)
 }
 
-/// Makes a symbolic link.
 pub(crate) fn create_symlink(target: &Path, path: &Path, record_change: RecordChange<'_>) -> io::Result<()> {
     create_dirs(path.parent().unwrap_or(Path::new("/")), record_change)?;
     record_change(Change::Created(path.to_owned()))?;
@@ -129,20 +125,20 @@ pub(crate) fn create_symlink(target: &Path, path: &Path, record_change: RecordCh
     sync_parent(path)
 }
 
-/// Moves a file aside, where nobody looks for it: beside its folder, so that a relative link still leads where it led.
+/// Moves a file into a directory beside its own, so that a relative link keeps its target.
 pub(crate) fn move_aside(path: &Path, record_change: RecordChange<'_>) -> io::Result<PathBuf> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::new(ErrorKind::InvalidInput, format!("{} is no file", path.display())));
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::new(ErrorKind::InvalidInput, format!("{} is not a file", path.display())));
     };
-    let aside = folder.with_file_name(with_suffix(folder, ".moved-by-ada2-sidecar"));
+    let aside = dir.with_file_name(with_suffix(dir, ".moved-by-ada2-sidecar"));
     let to = aside.join(name);
     if exists(&to) {
-        let line = format!(
-            "{} is there from before: compare it with {}, and remove it",
+        let message = format!(
+            "{} exists from an earlier move: compare it with {}, and remove it",
             to.display(),
             path.display()
         );
-        return Err(io::Error::new(ErrorKind::AlreadyExists, line));
+        return Err(io::Error::new(ErrorKind::AlreadyExists, message));
     }
     create_dirs(&aside, record_change)?;
     record_change(Change::Moved { from: path.to_owned(), to: to.clone() })?;
@@ -157,13 +153,13 @@ fn create_dirs(path: &Path, record_change: RecordChange<'_>) -> io::Result<()> {
         return Ok(());
     }
     create_dirs(path.parent().unwrap_or(Path::new("/")), record_change)?;
-    record_change(Change::Folder(path.to_owned()))?;
+    record_change(Change::Directory(path.to_owned()))?;
     fs::create_dir(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     sync_parent(path)
 }
 
-/// Where the text is written before it takes its name.
+/// Where a file is written before it gets its name.
 fn temp_path(path: &Path) -> PathBuf {
     sibling_path(path, ".move-in-draft")
 }
@@ -185,22 +181,22 @@ fn with_suffix(path: &Path, suffix: &str) -> OsString {
     name
 }
 
-/// A link counts, wherever it leads.
+/// A link counts, even a broken one.
 fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-fn ignore_not_found(done: io::Result<()>) -> io::Result<()> {
-    match done {
+fn ignore_not_found(result: io::Result<()>) -> io::Result<()> {
+    match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        done => done,
+        result => result,
     }
 }
 
-/// A new or gone name lasts once its folder is on disk.
+/// A created or removed name is durable once its directory is.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match File::open(path.parent().unwrap_or(Path::new("/"))) {
-        Ok(folder) => folder.sync_all(),
+        Ok(dir) => dir.sync_all(),
         Err(error) => ignore_not_found(Err(error)),
     }
 }

@@ -1,39 +1,38 @@
-//! Which engine runs here, and as what: told by its own JSON, and by the process that listens at its address.
+//! Finds the engine that runs here, by its own JSON, and its unit, by the process that listens at its address.
 
 use std::{
-    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
 use reqwest::Url;
+use service::subprocess::with_timeout;
 
 use super::{
     output_dir,
-    reporter::{MoveError, StepReporter, sanitize},
-    subprocess::with_timeout,
+    reporter::{MoveError, StepReporter},
 };
 use crate::{
+    commands::client::block_on,
     config::EngineKind,
     engine::{Engine, EngineError},
     port::{self, Process},
 };
 
 const STEP: &str = "engine";
-/// For one question; an idle engine answers in milliseconds, one that loads a model in seconds.
+/// An idle engine answers in milliseconds, one that loads a model in seconds.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For reading of a process: one that is wedged in the driver may hang whoever reads its command line.
+/// A process that hangs in the driver may hang whoever reads its command line.
 const PROCESS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where to look.
+/// An engine that a flag or the configuration file names.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct EngineHint {
     pub(crate) kind: Option<EngineKind>,
     pub(crate) url: Option<Url>,
 }
 
-/// What was found.
 #[derive(Debug)]
 pub(crate) struct FoundEngine {
     pub(crate) kind: EngineKind,
@@ -48,48 +47,49 @@ impl FoundEngine {
     }
 }
 
-/// Whether this leads to one of the addresses where the sidecar itself will listen.
+/// Whether a URL leads to an address of the sidecar itself.
 fn is_own_address(url: &Url, listen: &[SocketAddr]) -> bool {
-    let named = url.clone();
+    let url = url.clone();
     // A resolver may hang.
-    let resolved = with_timeout(RESPONSE_TIMEOUT, move || named.socket_addrs(|| None).unwrap_or_default());
+    let resolved = with_timeout(RESPONSE_TIMEOUT, move || url.socket_addrs(|| None).unwrap_or_default());
     resolved
         .unwrap_or_default()
         .iter()
-        .any(|asked| is_local(asked.ip()) && listen.iter().any(|own| port::conflict(*own, *asked)))
+        .any(|address| is_local(address.ip()) && listen.iter().any(|own| port::conflict(*own, *address)))
 }
 
-/// What the kernel would itself send from to get there. Nothing is sent.
+/// Whether it is an address of this host: the kernel would send from that same address. Nothing is sent.
 fn is_local(ip: IpAddr) -> bool {
-    let from = |any: IpAddr| {
+    let source_for = |any: IpAddr| {
         let socket = UdpSocket::bind((any, 0)).ok()?;
         socket.connect((ip, 9)).ok()?;
         socket.local_addr().ok()
     };
     let any = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    ip.is_loopback() || ip.is_unspecified() || from(any).is_some_and(|from| from.ip() == ip)
+    ip.is_loopback() || ip.is_unspecified() || source_for(any).is_some_and(|source| source.ip() == ip)
 }
 
-/// An engine's address that would have the sidecar ask itself, with what nginx asks in its place if that is known.
+/// Refuses an engine URL that leads back to the sidecar. The fix names the engine behind nginx, if known.
 fn refuse_own_address(url: &Url, listen: &[SocketAddr], targets: &[String]) -> Result<(), MoveError> {
     if !is_own_address(url, listen) {
         return Ok(());
     }
     let address = url.as_str().trim_end_matches('/');
-    let message = format!("--engine-url {address}: that is the port that the sidecar takes over");
+    let message = format!("--engine-url {address} is the port that the sidecar takes over");
     let engine = targets.first().map_or("127.0.0.1:9090", String::as_str);
     Err(MoveError::new(STEP, message, format!("sudo ada2-sidecar move-in --engine-url http://{engine}")))
 }
 
-/// The addresses to ask: the one that a flag names alone; else the file's, nginx's, and the usual ones.
+/// The URLs to try: only the flag's, else the file's, nginx's and the default ones.
 fn candidates(flags: &EngineHint, file: &EngineHint, targets: &[String]) -> Vec<Url> {
     if let Some(url) = &flags.url {
         return vec![url.clone()];
     }
     let nginx = targets.iter().filter_map(|target| format!("http://{target}").parse().ok());
-    let usual = [EngineKind::InvokeAi, EngineKind::ComfyUi].into_iter().filter_map(EngineKind::default_url);
+    let defaults =
+        [EngineKind::InvokeAi, EngineKind::ComfyUi].into_iter().filter_map(EngineKind::default_url);
     let mut all: Vec<Url> = Vec::new();
-    for url in file.url.clone().into_iter().chain(nginx).chain(usual) {
+    for url in file.url.clone().into_iter().chain(nginx).chain(defaults) {
         if !all.contains(&url) {
             all.push(url);
         }
@@ -97,7 +97,7 @@ fn candidates(flags: &EngineHint, file: &EngineHint, targets: &[String]) -> Vec<
     all
 }
 
-/// What to ask for at each: what a flag names alone; else both, the file's first.
+/// The engines to try at each URL: only the flag's, else both, the file's first.
 fn kinds(flags: &EngineHint, file: &EngineHint) -> Vec<EngineKind> {
     match (flags.kind, file.kind) {
         (Some(kind), _) => vec![kind],
@@ -106,7 +106,7 @@ fn kinds(flags: &EngineHint, file: &EngineHint) -> Vec<EngineKind> {
     }
 }
 
-/// Asks each until one says who it is. `listen`: where the sidecar will.
+/// Tries them until an engine identifies itself. `listen`: the sidecar's addresses.
 pub(crate) fn find(
     flags: &EngineHint,
     file: &EngineHint,
@@ -116,22 +116,22 @@ pub(crate) fn find(
     if let Some(url) = &flags.url {
         refuse_own_address(url, listen, targets)?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| MoveError::from_cause(STEP, "no HTTP client", error))?;
     let mut attempts = Vec::new();
     for url in candidates(flags, file, targets) {
         for kind in kinds(flags, file) {
             let engine = Engine::new(kind, Some(&url), "");
             let response =
-                runtime.block_on(async { tokio::time::timeout(RESPONSE_TIMEOUT, engine.identity()).await });
-            match response.unwrap_or_else(|_| Err(EngineError::Unresponsive("no answer in time".to_owned())))
+                block_on(async { tokio::time::timeout(RESPONSE_TIMEOUT, engine.identity()).await });
+            let response = response.map_err(|error| MoveError::from_cause(STEP, "no HTTP client", error))?;
+            match response
+                .unwrap_or_else(|_| Err(EngineError::Unresponsive("no response in time".to_owned())))
             {
-                Ok(identity) => return Ok(FoundEngine { kind, url, version: sanitize(&identity.version) }),
+                Ok(identity) => return Ok(FoundEngine { kind, url, version: identity.version }),
                 Err(EngineError::ConnectionRefused(_)) => {
-                    attempts.push(format!("{url} nobody listens"));
+                    attempts.push(format!("{url} nothing listens"));
                     break;
                 }
-                Err(why) => attempts.push(format!("{url} {why}")),
+                Err(error) => attempts.push(format!("{url} {error}")),
             }
         }
     }
@@ -144,24 +144,22 @@ pub(crate) fn find(
     ))
 }
 
-/// What runs the engine on this host.
+/// The engine's process on this host.
 #[derive(Debug, Default)]
 pub(crate) struct RunningEngine {
     pub(crate) pid: Option<u32>,
-    /// The service that it is, if it is one.
     pub(crate) unit: Option<String>,
-    /// Where it writes its pictures.
     pub(crate) output_dir: Option<PathBuf>,
 }
 
-/// Looks at the process that listens there.
+/// Examines the process that listens at the engine's address.
 pub(crate) fn find_process(found: &FoundEngine, reporter: &mut StepReporter) -> RunningEngine {
     let addresses = found.url.socket_addrs(|| None).unwrap_or_default();
     let holder = addresses.iter().find_map(|address| port::find_holder(*address));
     let Some(process) = holder.as_ref().and_then(port::PortHolder::process) else {
         reporter.warn(
             "engine unit",
-            "the engine's process is not on this host, or cannot be told",
+            "the engine's process is not on this host, or cannot be determined",
             "set `engine_unit` to the unit that it runs in, if it is on this host",
         );
         return RunningEngine::default();
@@ -169,16 +167,16 @@ pub(crate) fn find_process(found: &FoundEngine, reporter: &mut StepReporter) -> 
     warn_if_exposed(found, &addresses, reporter);
     let unit = unit_of(process, found.kind, reporter);
     let (pid, kind) = (process.pid, found.kind);
-    let outputs = with_timeout(PROCESS_TIMEOUT, move || output_dir::find(pid, kind)).flatten();
-    match &outputs {
-        Some(folder) => reporter.ok("engine outputs", &folder.display().to_string()),
+    let output_dir = with_timeout(PROCESS_TIMEOUT, move || output_dir::find(pid, kind)).flatten();
+    match &output_dir {
+        Some(dir) => reporter.ok("engine outputs", &dir.display().to_string()),
         None => reporter.warn(
             "engine outputs",
-            "the folder of the engine's pictures cannot be told, so its disk is not watched",
+            "the engine's output directory cannot be determined, so its disk is not monitored",
             "--engine-output-dir /path/to/outputs",
         ),
     }
-    RunningEngine { pid: Some(pid), unit, output_dir: outputs }
+    RunningEngine { pid: Some(pid), unit, output_dir }
 }
 
 fn unit_of(process: &Process, kind: EngineKind, reporter: &mut StepReporter) -> Option<String> {
@@ -189,12 +187,12 @@ fn unit_of(process: &Process, kind: EngineKind, reporter: &mut StepReporter) -> 
         }
         other => {
             let name = kind.name();
-            let where_it_is = other.map_or_else(|| "no unit".to_owned(), |unit| format!("{unit:?}"));
+            let place = other.map_or_else(|| "no unit".to_owned(), |unit| format!("{unit:?}"));
             reporter.warn(
                 "engine unit",
-                &format!("{process} runs in {where_it_is}: its VRAM cannot be told from others', and it does not come back by itself"),
+                &format!("{process} runs in {place}: its VRAM cannot be distinguished from other programs', and it does not restart by itself"),
                 &format!(
-                    "run it as a service: /usr/share/doc/ada2-sidecar/examples/{name}.service; for a container see engine_unit in \
+                    "run it as a service (/usr/share/doc/ada2-sidecar/examples/{name}.service); for a container see engine_unit in \
                      /usr/share/doc/ada2-sidecar/GUIDE.md"
                 ),
             );
@@ -203,33 +201,25 @@ fn unit_of(process: &Process, kind: EngineKind, reporter: &mut StepReporter) -> 
     }
 }
 
-/// Neither a session, nor what forwards ports to a container.
+/// Whether it is the engine's own service: neither a session, nor what forwards ports to a container.
 fn is_service(unit: &str) -> bool {
     let forwards = ["docker.service", "containerd.service", "podman.service"].contains(&unit);
     unit.ends_with(".service") && !unit.starts_with("user@") && !forwards
 }
 
-/// An engine that all can reach makes every rule of ours one to walk around.
-fn warn_if_exposed(found: &FoundEngine, asked: &[SocketAddr], reporter: &mut StepReporter) {
-    let port = asked.first().map_or(0, SocketAddr::port);
-    let elsewhere = SocketAddr::from(([203, 0, 113, 1], port));
-    // Held for an address that is not this host's: held for all.
-    if port::find_holder(elsewhere).is_some() {
+/// An exposed engine bypasses the sidecar's rules.
+fn warn_if_exposed(found: &FoundEngine, addresses: &[SocketAddr], reporter: &mut StepReporter) {
+    let port = addresses.first().map_or(0, SocketAddr::port);
+    let foreign = SocketAddr::from(([203, 0, 113, 1], port));
+    // Whoever holds the port for an address that is not this host's holds it for all.
+    if port::find_holder(foreign).is_some() {
         let (name, address) = (found.kind.name(), format!("127.0.0.1:{port}"));
         reporter.warn(
             "engine address",
-            &format!("{name} listens on every address of this host: whoever reaches it there passes allow_from and limits by"),
-            &format!("have it listen on {address} (InvokeAI: `host: 127.0.0.1` in invokeai.yaml; ComfyUI: `--listen 127.0.0.1`)"),
+            &format!("{name} listens on every address of this host: clients can bypass allow_from and limits"),
+            &format!("let it listen on {address} (InvokeAI: `host: 127.0.0.1` in invokeai.yaml; ComfyUI: `--listen 127.0.0.1`)"),
         );
     }
-}
-
-/// The folder, if it is the same for us as for the process, which may be in a container.
-pub(crate) fn visible_path(pid: u32, folder: &Path) -> Option<PathBuf> {
-    use std::os::unix::fs::MetadataExt;
-    let inside = Path::new("/proc").join(pid.to_string()).join("root").join(folder.strip_prefix("/").ok()?);
-    let (here, there) = (fs::metadata(folder).ok()?, fs::metadata(inside).ok()?);
-    (here.is_dir() && (here.dev(), here.ino()) == (there.dev(), there.ino())).then(|| folder.to_owned())
 }
 
 #[cfg(test)]
@@ -237,19 +227,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_named_address_is_the_only_one_and_others_come_in_order() {
+    fn a_named_url_is_the_only_candidate_and_others_come_in_order() {
         let url = |text: &str| text.parse::<Url>().unwrap();
-        let wanted = |kind, address: Option<&str>| EngineHint { kind, url: address.map(url) };
+        let hint = |kind, address: Option<&str>| EngineHint { kind, url: address.map(url) };
         let targets = ["127.0.0.1:9090".to_owned(), "127.0.0.1:8000".to_owned()];
         for (flags, file, expected) in [
             (
-                wanted(None, Some("http://10.0.0.1:9")),
-                wanted(None, Some("http://a:1")),
+                hint(None, Some("http://10.0.0.1:9")),
+                hint(None, Some("http://a:1")),
                 &["http://10.0.0.1:9/"][..],
             ),
             (
-                wanted(None, None),
-                wanted(None, Some("http://127.0.0.1:7")),
+                hint(None, None),
+                hint(None, Some("http://127.0.0.1:7")),
                 &[
                     "http://127.0.0.1:7/",
                     "http://127.0.0.1:9090/",
@@ -262,18 +252,18 @@ mod tests {
             assert_eq!(found, expected);
         }
         let both = [EngineKind::ComfyUi, EngineKind::InvokeAi];
-        assert_eq!(kinds(&wanted(None, None), &wanted(Some(EngineKind::ComfyUi), None)), both);
+        assert_eq!(kinds(&hint(None, None), &hint(Some(EngineKind::ComfyUi), None)), both);
         assert_eq!(
-            kinds(&wanted(Some(EngineKind::InvokeAi), None), &wanted(Some(EngineKind::ComfyUi), None)),
+            kinds(&hint(Some(EngineKind::InvokeAi), None), &hint(Some(EngineKind::ComfyUi), None)),
             [EngineKind::InvokeAi]
         );
     }
 
     #[test]
-    fn the_port_that_is_taken_over_is_no_engines() {
+    fn the_port_that_is_taken_over_is_refused_as_the_engines() {
         let everywhere: SocketAddr = "0.0.0.0:7860".parse().unwrap();
         let local: SocketAddr = "127.0.0.1:7860".parse().unwrap();
-        for (url, listen, ours) in [
+        for (url, listen, is_own) in [
             ("http://127.0.0.1:7860", everywhere, true),
             ("http://127.1.2.3:7860", everywhere, true),
             ("http://[::1]:7860", everywhere, true),
@@ -283,18 +273,18 @@ mod tests {
             ("http://127.0.0.2:7860", local, false),
             ("http://203.0.113.1:7860", everywhere, false),
         ] {
-            assert_eq!(is_own_address(&url.parse().unwrap(), &[listen]), ours, "{url}");
+            assert_eq!(is_own_address(&url.parse().unwrap(), &[listen]), is_own, "{url}");
         }
         let refused = |targets: &[String]| {
             refuse_own_address(&"http://127.0.0.1:7860".parse().unwrap(), &[everywhere], targets).unwrap_err()
         };
-        assert!(refused(&[]).message.starts_with("--engine-url http://127.0.0.1:7860: that is the port"));
+        assert!(refused(&[]).message.starts_with("--engine-url http://127.0.0.1:7860 is the port"));
         assert!(refused(&[]).fix.ends_with("--engine-url http://127.0.0.1:9090"));
         assert!(refused(&["127.0.0.1:9191".into()]).fix.ends_with("--engine-url http://127.0.0.1:9191"));
     }
 
     #[test]
-    fn what_only_forwards_or_was_started_by_hand_is_no_service() {
+    fn sessions_and_port_forwarders_are_not_services() {
         for (unit, service) in [
             ("invokeai.service", true),
             ("my-engine.service", true),

@@ -1,5 +1,5 @@
-//! Runs the part that changes things in a transient unit of systemd's, and waits for it. The unit's standard input is a pipe
-//! that we hold: whatever ends this process, the unit reads its end and has everything as before.
+//! Runs the part that changes this host in a transient systemd unit, and waits for it. Its standard input is a pipe from
+//! this process: if this process ends for any reason, the unit reads the end of input and undoes its changes.
 
 use std::{
     fs::File,
@@ -10,41 +10,41 @@ use std::{
     time::Duration,
 };
 
+use service::subprocess::poll_until;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     reporter::MoveError,
-    subprocess::poll_until,
     units::{is_running, systemctl},
 };
+use crate::commands::client::block_on;
 
-/// The unit.
 pub(crate) const UNIT: &str = "ada2-sidecar-move-in.service";
-/// Held while a command is at work.
+/// Held while a command runs.
 const LOCK: &str = "/run/ada2-sidecar-move-in.lock";
 const POLL: Duration = Duration::from_millis(20);
-/// For the unit to have everything as before, should systemd-run be killed.
+/// For the unit to undo its changes, if systemd-run is killed.
 const EXIT_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Makes sure that no other command changes this host meanwhile. The lock ends with the file.
+/// Excludes other move commands until the file is dropped.
 pub(crate) fn lock() -> Result<File, MoveError> {
     let file = File::options().create(true).append(true).open(LOCK);
     let file = file.map_err(|error| MoveError::from_cause("lock", LOCK, error))?;
     if file.try_lock().is_err() || is_running(UNIT) {
-        let message = "another move-in or move-out is at work";
+        let message = "another move-in or move-out is running";
         return Err(MoveError::new(
             "lock",
             message,
-            format!("wait for it, or have it undone: `sudo systemctl stop {UNIT}`"),
+            format!("wait for it, or undo it: `sudo systemctl stop {UNIT}`"),
         ));
     }
     Ok(file)
 }
 
-/// Runs this program with these words in the unit; true if it ended well.
+/// Runs this program in the unit. True if it succeeded.
 pub(crate) fn run_in_unit(program: &Path, arguments: &[&str]) -> Result<bool, MoveError> {
     let failed = |error: io::Error| MoveError::from_cause("unit", "systemd-run", error);
-    // What an earlier one left, if it could not be collected.
+    // An earlier unit that was not collected.
     let _ = systemctl("unit", &["reset-failed", UNIT]);
     let mut command = Command::new("systemd-run");
     command.args(["--quiet", "--collect", "--wait", "--pipe", "--service-type=exec", "--unit", UNIT]);
@@ -52,10 +52,9 @@ pub(crate) fn run_in_unit(program: &Path, arguments: &[&str]) -> Result<bool, Mo
     command.arg("--property=TimeoutStopSec=90");
     command.arg(format!("--property=ExecStopPost={} move-in --recover", program.display()));
     command.arg(program).args(arguments).stdin(Stdio::piped());
-    // Ctrl-C in the terminal is for us to pass on.
+    // In a process group of its own, so that Ctrl-C reaches only this process, which closes the pipe.
     let mut child = command.process_group(0).spawn().map_err(failed)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let ended_well = runtime.block_on(wait(&mut child)).map_err(failed)?;
+    let success = block_on(wait(&mut child)).and_then(|result| result).map_err(failed)?;
     if poll_until(EXIT_TIMEOUT, || (!is_running(UNIT)).then_some(())).is_none() {
         return Err(MoveError::new(
             "unit",
@@ -63,10 +62,10 @@ pub(crate) fn run_in_unit(program: &Path, arguments: &[&str]) -> Result<bool, Mo
             format!("`systemctl status {UNIT}`"),
         ));
     }
-    Ok(ended_well)
+    Ok(success)
 }
 
-/// Until the unit has ended. A signal closes the pipe, and the unit does the rest.
+/// Waits for the unit. A signal closes the pipe, and the unit undoes its changes.
 async fn wait(child: &mut Child) -> io::Result<bool> {
     let mut pipe = child.stdin.take();
     let mut signals = Vec::new();

@@ -1,44 +1,43 @@
-//! Where an engine writes its pictures: told from its command line, its environment and its own settings, by the engine's
-//! own rules.
+//! Where an engine writes its images, according to its command line, environment and settings, by its own rules.
 
 use std::{
     collections::BTreeMap,
     fs, io,
     io::Read,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use service::settings::{scalar_text, yaml_value};
 
-use super::engine::visible_path;
 use crate::config::EngineKind;
 
 /// A settings file is some kilobytes.
 const MAX_SETTINGS: u64 = 1 << 20;
 
-/// A process as it was started.
+/// How a process was process.
 #[derive(Debug, Default)]
 struct ProcessInfo {
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
-    folder: PathBuf,
+    dir: PathBuf,
 }
 
-/// The folder of the engine that runs as this process, if it is there. May wait for the process.
+/// The output directory of the engine that runs as this process, if it exists. May hang with the process.
 pub(crate) fn find(pid: u32, kind: EngineKind) -> Option<PathBuf> {
-    let started = read_process(pid).ok()?;
-    let folder = match kind {
-        EngineKind::InvokeAi => invokeai(&started, &settings),
-        EngineKind::ComfyUi => comfyui(&started),
+    let process = read_process(pid).ok()?;
+    let dir = match kind {
+        EngineKind::InvokeAi => invokeai(&process, &read_settings),
+        EngineKind::ComfyUi => comfyui(&process),
         EngineKind::Builtin => None,
     }?;
-    visible_path(pid, &normalized(&folder))
+    visible_path(pid, &normalized(&dir))
 }
 
 fn read_process(pid: u32) -> io::Result<ProcessInfo> {
-    let folder = Path::new("/proc").join(pid.to_string());
+    let proc = Path::new("/proc").join(pid.to_string());
     let nul_separated = |file: &str| -> io::Result<Vec<String>> {
-        let text = fs::read(folder.join(file))?;
+        let text = fs::read(proc.join(file))?;
         Ok(text.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect())
     };
     let pairs = nul_separated("environ")?;
@@ -46,18 +45,18 @@ fn read_process(pid: u32) -> io::Result<ProcessInfo> {
     Ok(ProcessInfo {
         arguments: nul_separated("cmdline")?,
         environment: pairs.iter().filter_map(pair).collect(),
-        folder: fs::read_link(folder.join("cwd"))?,
+        dir: fs::read_link(proc.join("cwd"))?,
     })
 }
 
-fn settings(path: &Path) -> Option<String> {
+fn read_settings(path: &Path) -> Option<String> {
     let mut text = String::new();
     fs::File::open(path).ok()?.take(MAX_SETTINGS).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
 impl ProcessInfo {
-    /// `--name value` or `--name=value`.
+    /// The value of `--name value` or `--name=value`.
     fn flag(&self, name: &str) -> Option<&str> {
         let mut arguments = self.arguments.iter();
         while let Some(word) = arguments.next() {
@@ -82,46 +81,53 @@ impl ProcessInfo {
     fn path(&self, text: &str) -> PathBuf {
         match (text.strip_prefix("~/"), self.home()) {
             (Some(rest), Some(home)) => home.join(rest),
-            _ => self.folder.join(text),
+            _ => self.dir.join(text),
         }
     }
 }
 
-/// InvokeAI: `outputs_dir` below its root, which is `--root`, `INVOKEAI_ROOT`, the folder around its virtual environment if
-/// that holds an invokeai.yaml, or `~/invokeai`. The environment wins over the file.
-fn invokeai(started: &ProcessInfo, settings: &dyn Fn(&Path) -> Option<String>) -> Option<PathBuf> {
-    let named = started.flag("--root").or(started.variable("INVOKEAI_ROOT")).map(|root| started.path(root));
+/// InvokeAI: `outputs_dir` below its root, which is `--root`, `INVOKEAI_ROOT`, the parent of its virtual environment if that
+/// contains an invokeai.yaml, or `~/invokeai`. The environment wins over the file.
+fn invokeai(process: &ProcessInfo, settings: &dyn Fn(&Path) -> Option<String>) -> Option<PathBuf> {
+    let named = process.flag("--root").or(process.variable("INVOKEAI_ROOT")).map(|root| process.path(root));
     let venv_root = || {
-        let environment = started.path(started.variable("VIRTUAL_ENV").unwrap_or("."));
+        let environment = process.path(process.variable("VIRTUAL_ENV").unwrap_or("."));
         let root =
-            if started.variable("VIRTUAL_ENV").is_some() { environment.parent()? } else { &environment };
+            if process.variable("VIRTUAL_ENV").is_some() { environment.parent()? } else { &environment };
         settings(&root.join("invokeai.yaml")).map(|_| root.to_owned())
     };
-    let root = named.or_else(venv_root).or_else(|| Some(started.home()?.join("invokeai")))?;
-    let file = started.flag("--config").map_or_else(|| root.join("invokeai.yaml"), |file| started.path(file));
+    let root = named.or_else(venv_root).or_else(|| Some(process.home()?.join("invokeai")))?;
+    let file = process.flag("--config").map_or_else(|| root.join("invokeai.yaml"), |file| process.path(file));
     let in_file = || scalar_text(yaml_value(&settings(&file)?).ok()?.get("outputs_dir")?);
-    let folder = started.variable("INVOKEAI_OUTPUTS_DIR").map(str::to_owned).or_else(in_file);
-    Some(root.join(folder.unwrap_or_else(|| "outputs".to_owned())))
+    let dir = process.variable("INVOKEAI_OUTPUTS_DIR").map(str::to_owned).or_else(in_file);
+    Some(root.join(dir.unwrap_or_else(|| "outputs".to_owned())))
 }
 
 /// ComfyUI: `--output-directory`, or `output` below `--base-directory` or beside its main.py.
-fn comfyui(started: &ProcessInfo) -> Option<PathBuf> {
-    if let Some(folder) = started.flag("--output-directory") {
-        return Some(started.path(folder));
+fn comfyui(process: &ProcessInfo) -> Option<PathBuf> {
+    if let Some(dir) = process.flag("--output-directory") {
+        return Some(process.path(dir));
     }
-    if let Some(base) = started.flag("--base-directory") {
-        return Some(started.path(base).join("output"));
+    if let Some(base) = process.flag("--base-directory") {
+        return Some(process.path(base).join("output"));
     }
-    let main = started
+    let main = process
         .arguments
         .iter()
         .find(|word| Path::new(word).file_name().is_some_and(|name| name == "main.py"))?;
-    Some(started.path(main).parent()?.join("output"))
+    Some(process.path(main).parent()?.join("output"))
 }
 
-/// Without `.` and `..`, where no symbolic link is in the way.
-fn normalized(folder: &Path) -> PathBuf {
-    fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned())
+/// The directory, if it is the same for us as for the process, which may run in a container.
+fn visible_path(pid: u32, dir: &Path) -> Option<PathBuf> {
+    let inside = Path::new("/proc").join(pid.to_string()).join("root").join(dir.strip_prefix("/").ok()?);
+    let (here, there) = (fs::metadata(dir).ok()?, fs::metadata(inside).ok()?);
+    (here.is_dir() && (here.dev(), here.ino()) == (there.dev(), there.ino())).then(|| dir.to_owned())
+}
+
+/// Without links, `.` and `..`, if it exists.
+fn normalized(dir: &Path) -> PathBuf {
+    fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned())
 }
 
 #[cfg(test)]
@@ -135,12 +141,12 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
-            folder: "/srv/work".into(),
+            dir: "/srv/work".into(),
         }
     }
 
     #[test]
-    fn invokeai_says_it_in_its_root() {
+    fn the_output_directory_of_invokeai_depends_on_its_root() {
         let home = ("HOME", "/home/x");
         for (line, environment, file, expected) in [
             ("python invokeai-web --root /srv/i", &[home][..], None, "/srv/i/outputs"),
@@ -173,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn comfyui_says_it_on_its_command_line() {
+    fn the_output_directory_of_comfyui_depends_on_its_command_line() {
         for (line, expected) in [
             ("python main.py --listen 127.0.0.1", Some("/srv/work/output")),
             ("python /opt/c/main.py", Some("/opt/c/output")),

@@ -1,4 +1,4 @@
-//! What is looked at before anything changes, and what follows from it: a plan, or the reason why there is none.
+//! Inspects the host before anything changes. The result is a plan, or the reason why there is none.
 
 use std::net::SocketAddr;
 
@@ -14,31 +14,29 @@ use super::{
 };
 use crate::{config::EngineKind, port, sandbox};
 
-/// Where the service keeps its identity; it is there once the service ran.
+/// Exists once the service has run.
 const STATE_DIR: &str = "/var/lib/ada2-sidecar";
 
-/// What to do.
 pub(crate) enum PreflightOutcome {
     Move(Box<Plan>),
-    /// Our socket holds the port already.
+    /// The sidecar's socket holds the port.
     AlreadyMovedIn(Vec<SocketAddr>),
 }
 
 /// Who holds the port.
 enum PortOwner {
     Nobody,
-    /// With its unit.
+    /// Its unit.
     Nginx(String),
     Sidecar,
 }
 
-/// Looks at everything.
 pub(crate) fn inspect(
     arguments: &ArgMatches,
     reporter: &mut StepReporter,
 ) -> Result<PreflightOutcome, MoveError> {
     units::check_installed()?;
-    reporter.ok("units", "systemd runs, ada2-sidecar.service and ada2-sidecar.socket are installed");
+    reporter.ok("units", "ada2-sidecar.service and ada2-sidecar.socket are installed");
     let flags = settings::settings_from_flags(arguments)?;
     let existing = CurrentConfig::read()?;
     reporter.ok("configuration", &format!("{} is valid", existing.path.display()));
@@ -49,7 +47,7 @@ pub(crate) fn inspect(
             let sites = inspect_nginx(&addresses, reporter)?;
             if sites.files.is_empty() {
                 let message =
-                    format!("nginx ({unit}) holds the port, and no file of its configuration says so");
+                    format!("nginx ({unit}) holds the port, but no file of its configuration names it");
                 return Err(MoveError::new(
                     "port",
                     message,
@@ -60,7 +58,7 @@ pub(crate) fn inspect(
         }
         PortOwner::Nobody => {
             reporter.ok("port", &format!("{}: free", join_addresses(&addresses)));
-            // A site that is not in force yet would take the port at nginx's next start.
+            // A site that nginx has not loaded yet would take the port at its next start.
             (
                 units::is_active(nginx::UNIT).then(|| nginx::UNIT.to_owned()),
                 inspect_nginx(&addresses, reporter)?,
@@ -70,7 +68,7 @@ pub(crate) fn inspect(
     let mut plan = Plan {
         config: existing.path.clone(),
         settings: flags,
-        home_folder: None,
+        home_dir: None,
         sites: sites.files.clone(),
         nginx,
         addresses,
@@ -88,20 +86,23 @@ fn join_addresses(addresses: &[SocketAddr]) -> String {
 }
 
 fn port_owner(addresses: &[SocketAddr]) -> Result<PortOwner, MoveError> {
-    let Some((address, holder)) = addresses.iter().find_map(|one| Some((*one, port::find_holder(*one)?)))
+    let Some((address, holder)) =
+        addresses.iter().find_map(|address| Some((*address, port::find_holder(*address)?)))
     else {
         return Ok(PortOwner::Nobody);
     };
-    let ours = units::is_active(units::SOCKET) || units::is_active(units::SERVICE);
+    let is_active = units::is_active(units::SOCKET) || units::is_active(units::SERVICE);
     match holder.process() {
         Some(process) if process.name == "nginx" => {
             let unit = process.unit.clone().filter(|unit| unit.ends_with(".service"));
             unit.map(PortOwner::Nginx).ok_or_else(|| {
-                let message = format!("{address} is held by {process}, which is no service of systemd's");
+                let message = format!("{address} is held by {process}, which is not a systemd service");
                 MoveError::new("port", message, "stop it, then `sudo ada2-sidecar move-in` again")
             })
         }
-        Some(process) if ours && (process.pid == 1 || process.unit.as_deref() == Some(units::SERVICE)) => {
+        Some(process)
+            if is_active && (process.pid == 1 || process.unit.as_deref() == Some(units::SERVICE)) =>
+        {
             Ok(PortOwner::Sidecar)
         }
         other => {
@@ -109,10 +110,10 @@ fn port_owner(addresses: &[SocketAddr]) -> Result<PortOwner, MoveError> {
                 other.and_then(|process| process.unit.clone()).filter(|unit| unit.ends_with(".service"));
             let fix = match unit {
                 Some(unit) => format!(
-                    "`sudo systemctl disable --now {unit}`, if it is not needed; or have it listen elsewhere; then again"
+                    "`sudo systemctl disable --now {unit}` if it is not needed, or let it listen elsewhere; then again"
                 ),
                 None => {
-                    "stop it, or have it listen elsewhere; then `sudo ada2-sidecar move-in` again".to_owned()
+                    "stop it, or let it listen elsewhere; then `sudo ada2-sidecar move-in` again".to_owned()
                 }
             };
             Err(MoveError::new("port", format!("{address} is held by {}", holder.describe(address)), fix))
@@ -128,14 +129,14 @@ fn inspect_nginx(addresses: &[SocketAddr], reporter: &mut StepReporter) -> Resul
         let Some(sites) = nginx::sites(port)? else { continue };
         let new = sites.files.into_iter().filter(|file| !all.files.contains(file)).collect::<Vec<_>>();
         for file in &new {
-            reporter.ok("port", &format!("{port} is nginx's, by {} alone", file.display()));
+            reporter.ok("port", &format!("{port} is nginx's, because of {} alone", file.display()));
         }
         all.files.extend(new);
         all.targets.extend(sites.targets);
         all.differences.extend(sites.differences);
     }
-    for (line, instead) in &all.differences {
-        reporter.warn("nginx", line, instead);
+    for (line, fix) in &all.differences {
+        reporter.warn("nginx", line, fix);
     }
     Ok(all)
 }
@@ -157,27 +158,27 @@ fn inspect_engine(
     let file = hint(existing.value_in_file("engine"), existing.value_in_file("engine_url"));
     let kind = flags.kind.or(Some(existing.config.engine));
     let mut pid = None;
-    let mut outputs = flag(plan, "engine_output_dir").map(Into::into);
+    let mut output_dir = flag(plan, "engine_output_dir").map(Into::into);
     let mut unit = flag(plan, "engine_unit");
     if kind == Some(EngineKind::Builtin) {
-        reporter.ok("engine", "builtin: pictures are painted by the sidecar itself, for trying it out");
+        reporter.ok("engine", "builtin: procedural images, made by the sidecar itself, to try it out");
     } else {
         let targets: Vec<_> = sites.targets.iter().map(|target| target.address.clone()).collect();
         let found = engine::find(&flags, &file, &targets, &plan.addresses)?;
         reporter.ok("engine", &format!("{} {} at {}", found.kind.name(), found.version, found.address()));
         warn_unused_targets(sites, &found, reporter);
-        let runner = engine::find_process(&found, reporter);
-        pid = runner.pid;
-        outputs = outputs.or(runner.output_dir);
-        unit = unit.or(runner.unit);
+        let process = engine::find_process(&found, reporter);
+        pid = process.pid;
+        output_dir = output_dir.or(process.output_dir);
+        unit = unit.or(process.unit);
         plan_engine_settings(existing, &file, &found, unit.as_deref(), plan);
     }
-    let outputs = outputs.or_else(|| existing.config.engine_output_dir.clone());
-    if let Some(folder) = outputs.filter(|folder| !folder.to_string_lossy().contains(char::is_control)) {
-        if existing.config.engine_output_dir.as_ref() != Some(&folder) {
-            set_unless_given(plan, "engine_output_dir", &folder.to_string_lossy());
+    let output_dir = output_dir.or_else(|| existing.config.engine_output_dir.clone());
+    if let Some(dir) = output_dir.filter(|dir| !dir.to_string_lossy().contains(char::is_control)) {
+        if existing.config.engine_output_dir.as_ref() != Some(&dir) {
+            set_unless_given(plan, "engine_output_dir", &dir.to_string_lossy());
         }
-        plan.home_folder = sandbox::is_in_home_dir(&folder).then_some(folder);
+        plan.home_dir = sandbox::is_in_home_dir(&dir).then_some(dir);
     }
     let selection = card::CardSelection {
         flag: flag(plan, "gpu_id"),
@@ -196,7 +197,7 @@ fn inspect_engine(
     Ok(())
 }
 
-/// What the settings must say for this engine, as far as they do not.
+/// The settings that this engine needs and the configuration lacks.
 fn plan_engine_settings(
     existing: &CurrentConfig,
     file: &engine::EngineHint,
@@ -210,35 +211,36 @@ fn plan_engine_settings(
     if file.url.clone().or_else(|| found.kind.default_url()).as_ref() != Some(&found.url) {
         set_unless_given(plan, "engine_url", found.address());
     }
-    let now = existing.value_in_file("engine_unit").unwrap_or_else(|| found.kind.default_unit().to_owned());
-    if let Some(unit) = unit.filter(|unit| *unit != now) {
+    let configured =
+        existing.value_in_file("engine_unit").unwrap_or_else(|| found.kind.default_unit().to_owned());
+    if let Some(unit) = unit.filter(|unit| *unit != configured) {
         set_unless_given(plan, "engine_unit", unit);
     }
 }
 
-/// A flag's value stays.
+/// A flag wins.
 fn set_unless_given(plan: &mut Plan, key: &str, value: &str) {
-    if !plan.settings.iter().any(|(known, _)| known == key) {
+    if !plan.settings.iter().any(|(given, _)| given == key) {
         plan.settings.push((key.to_owned(), value.to_owned()));
     }
 }
 
-/// Programs behind nginx that nobody will ask any more.
+/// Warns of programs behind nginx that will get no more requests.
 fn warn_unused_targets(sites: &Sites, found: &engine::FoundEngine, reporter: &mut StepReporter) {
-    let engine = found.url.socket_addrs(|| None).unwrap_or_default();
+    let engine_addresses = found.url.socket_addrs(|| None).unwrap_or_default();
     for target in &sites.targets {
         let Ok(address) = target.address.replace("localhost", "127.0.0.1").parse::<SocketAddr>() else {
             continue;
         };
-        if engine.contains(&address) {
+        if engine_addresses.contains(&address) {
             continue;
         }
         let who = port::find_holder(address)
-            .map_or_else(|| "nobody listens".to_owned(), |holder| holder.describe(address));
+            .map_or_else(|| "nothing listens".to_owned(), |holder| holder.describe(address));
         reporter.warn(
             "nginx",
-            &format!("{} went to {address} ({who}), which the sidecar does not ask", target.location),
-            "none is needed where it served the Images API, which the sidecar does itself; stop it once you are satisfied",
+            &format!("{} went to {address} ({who}), which gets no more requests", target.location),
+            "no action is needed if it served the Images API, which the sidecar now does; stop it once you are satisfied",
         );
     }
 }

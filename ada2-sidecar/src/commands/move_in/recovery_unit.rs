@@ -1,5 +1,5 @@
-//! What undoes or finishes a move that was cut off by a power failure: a unit that the next boot runs before nginx and
-//! before our socket. It exists only while something is being changed.
+//! The unit that undoes or finishes a move after a power failure: the next boot runs it before nginx and before the
+//! sidecar's socket. It exists only during a move.
 
 use std::{
     io,
@@ -15,19 +15,18 @@ use super::{
 const UNITS: &str = "/etc/systemd/system";
 const NAME: &str = "ada2-sidecar-recover.service";
 
-/// Puts the unit there. Nothing is started: only a boot looks at it.
+/// Installs it without starting it: only a boot does.
 pub(crate) fn install(program: &Path, nginx: &str, record_change: RecordChange<'_>) -> io::Result<()> {
     write(&unit_path(), &unit_text(program, nginx), record_change)?;
     create_symlink(&unit_path(), &wants_link(), record_change)
 }
 
-/// Takes it away.
 pub(crate) fn remove() -> Result<(), MoveError> {
     for path in [wants_link(), unit_path()] {
         Change::Created(path).undo().map_err(|error| MoveError::from_cause("record", NAME, error))?;
     }
-    // The folder is systemd's, and goes if nothing else is in it.
-    Change::Folder(Path::new(UNITS).join("multi-user.target.wants")).undo().ok();
+    // Removed only if it is empty.
+    Change::Directory(Path::new(UNITS).join("multi-user.target.wants")).undo().ok();
     systemctl("record", &["daemon-reload"])
 }
 

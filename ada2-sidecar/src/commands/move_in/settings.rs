@@ -1,18 +1,25 @@
-//! The service's configuration as the service will read it: its file, and the variables of its unit, not of this shell.
+//! The configuration as the service will read it: its file, and the variables of its unit rather than of this shell.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::ArgMatches;
 use service::settings::{YamlFile, list};
 
-use super::{record::Plan, reporter::MoveError, units};
-use crate::config::{self, CONFIG_VARIABLE, Config, DEFAULT_CONFIG_FILE, KEYS};
+use super::{record::Plan, reporter::MoveError};
+use crate::{
+    commands::systemd::{SERVICE, ServiceEnvironment, SystemdUnit},
+    config::{self, CONFIG_VARIABLE, Config, DEFAULT_CONFIG_FILE, KEYS},
+};
 
 const STEP: &str = "configuration";
-/// Settings that move-in takes as flags, and writes into the file.
+pub(crate) const ACCESS_STEP: &str = "access";
+/// Settings that move-in accepts as flags and writes into the file.
 const ACCEPTED_FLAGS: [&str; 8] =
     ["allow_from", "engine", "engine_url", "engine_unit", "engine_output_dir", "gpu", "gpu_id", "nvml_lib"];
-/// This host itself may always come: the engine listens on loopback anyway, and the first picture is asked for from here.
+/// This host always has access: the engine listens on loopback anyway, and the first image is requested from here.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
 /// The configuration before anything changes.
@@ -34,14 +41,13 @@ impl CurrentConfig {
         Ok(Self { path, config, file })
     }
 
-    /// What the file says of this key.
     pub(crate) fn value_in_file(&self, key: &str) -> Option<String> {
         let key = KEYS.iter().find(|known| known.name == key)?;
         self.file.get(key).map(|(value, _)| value)
     }
 }
 
-/// Reads the file as the service will, or says everything that is wrong.
+/// The error names every problem.
 pub(crate) fn load(path: &Path) -> Result<Config, MoveError> {
     let environment = environment()?;
     let mut line = vec!["ada2-sidecar".into(), "check-config".into()];
@@ -53,18 +59,18 @@ pub(crate) fn load(path: &Path) -> Result<Config, MoveError> {
     let loaded = config::load(&flags, &|name| environment.get(name).cloned());
     loaded.map(|loaded| loaded.config).map_err(|problems| {
         let all: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        MoveError::new(STEP, all.join("; "), "correct it; `ada2-sidecar check-config` says when it is right")
+        MoveError::new(STEP, all.join("; "), "correct it; `ada2-sidecar check-config` shows when it is valid")
     })
 }
 
-/// Nothing may overrule what was written into the file.
+/// The unit's environment must not override what is written into the file.
 pub(crate) fn check_not_overridden(plan: &Plan) -> Result<(), MoveError> {
     let environment = environment()?;
     for (name, value) in &plan.settings {
         let Some(key) = KEYS.iter().find(|key| key.name == name) else { continue };
         if environment.get(key.env).is_some_and(|other| other.trim() != value) {
             let message =
-                format!("the unit's environment sets {}, which overrules {name} in the file", key.env);
+                format!("the unit's environment sets {}, which overrides {name} in the file", key.env);
             return Err(MoveError::new(
                 STEP,
                 message,
@@ -75,18 +81,25 @@ pub(crate) fn check_not_overridden(plan: &Plan) -> Result<(), MoveError> {
     Ok(())
 }
 
-fn environment() -> Result<std::collections::BTreeMap<String, String>, MoveError> {
-    units::environment()
-        .map_err(|error| MoveError::from_cause(STEP, "the unit's environment cannot be read", error))
+/// The variables of the service.
+fn environment() -> Result<BTreeMap<String, String>, MoveError> {
+    let environment =
+        SystemdUnit::query(SERVICE).map(|unit| ServiceEnvironment::from_unit(&unit)).unwrap_or_default();
+    match environment.unreadable.or(environment.missing) {
+        Some(file) => {
+            Err(MoveError::from_cause(STEP, "the unit's environment cannot be read", file.display()))
+        }
+        None => Ok(environment.variables),
+    }
 }
 
-/// The settings given as flags. Others belong into the file, by hand.
+/// The settings that were given as flags.
 pub(crate) fn settings_from_flags(arguments: &ArgMatches) -> Result<Vec<(String, String)>, MoveError> {
     let mut given = Vec::new();
     for key in KEYS {
         let Some(value) = arguments.try_get_one::<String>(key.name).ok().flatten() else { continue };
         if !ACCEPTED_FLAGS.contains(&key.name) {
-            let message = format!("move-in does not take --{}", key.flag());
+            let message = format!("move-in does not accept --{}", key.flag());
             return Err(MoveError::new(
                 STEP,
                 message,
@@ -102,34 +115,30 @@ pub(crate) fn settings_from_flags(arguments: &ArgMatches) -> Result<Vec<(String,
     }
     if arguments.get_one::<String>("config").is_some() {
         let message = "--config has no effect here: the service reads the file that its unit names";
-        return Err(MoveError::new(
-            STEP,
-            message,
-            format!("leave it out; the file is {DEFAULT_CONFIG_FILE}"),
-        ));
+        return Err(MoveError::new(STEP, message, format!("omit it; the file is {DEFAULT_CONFIG_FILE}")));
     }
     Ok(given)
 }
 
-/// As it stands, if the service will take it.
+/// Unchanged, if the service accepts it.
 fn engine_url(text: &str) -> Result<String, MoveError> {
     if config::parse_engine_url(text).is_some() {
         return Ok(text.to_owned());
     }
-    let message = format!("--engine-url {text:?} is no address like http://127.0.0.1:9090");
+    let message = format!("--engine-url {text:?} is not a URL like http://127.0.0.1:9090");
     Err(MoveError::new(STEP, message, "sudo ada2-sidecar move-in --engine-url http://127.0.0.1:9090"))
 }
 
-/// These ranges, and this host itself.
+/// These ranges and loopback.
 pub(crate) fn allow_from(text: &str) -> Result<String, MoveError> {
     let ranges = list(text, |range| {
         let address = |text: &str| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from);
         range.parse::<ipnet::IpNet>().ok().or_else(|| address(range))
     });
     let Some(ranges) = ranges.filter(|ranges| !ranges.is_empty()) else {
-        let message = format!("{text:?} is no list of addresses or ranges");
+        let message = format!("{text:?} is not a list of addresses or ranges");
         return Err(MoveError::new(
-            "who may come",
+            ACCESS_STEP,
             message,
             "write addresses like 192.168.1.20 or 192.168.0.0/16",
         ));
@@ -150,21 +159,21 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_settings_are_written_and_others_are_refused() {
+    fn accepted_flags_are_written_and_others_are_refused() {
         let flags =
             given(&["--engine", "comfyui", "--allow-from", "192.168.1.20, 10.0.0.0/8,127.0.0.0/8"]).unwrap();
         let flags: Vec<_> = flags.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert_eq!(flags, ["allow_from=127.0.0.0/8,::1/128,192.168.1.20/32,10.0.0.0/8", "engine=comfyui"]);
-        for (arguments, says) in [
-            (&["--listen", "0.0.0.0:1"][..], "does not take --listen"),
+        for (arguments, expected) in [
+            (&["--listen", "0.0.0.0:1"][..], "does not accept --listen"),
             (&["--config", "x"], "--config has no effect"),
-            (&["--allow-from", "the house"], "no list of addresses"),
-            (&["--allow-from", ""], "no list of addresses"),
-            (&["--engine-url", "127.0.0.1:9090"], "--engine-url \"127.0.0.1:9090\" is no address"),
-            (&["--engine-url", "https://a"], "--engine-url \"https://a\" is no address"),
+            (&["--allow-from", "the house"], "not a list of addresses"),
+            (&["--allow-from", ""], "not a list of addresses"),
+            (&["--engine-url", "127.0.0.1:9090"], "--engine-url \"127.0.0.1:9090\" is not a URL"),
+            (&["--engine-url", "https://a"], "--engine-url \"https://a\" is not a URL"),
         ] {
-            let stop = given(arguments).unwrap_err();
-            assert!(stop.message.contains(says), "{}", stop.message);
+            let error = given(arguments).unwrap_err();
+            assert!(error.message.contains(expected), "{}", error.message);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Stopping our units so that the port is free at once and no running picture keeps anybody waiting, and giving the port
-//! back to nginx. Used by move-out, and by what undoes a move-in.
+//! Stops the sidecar so that the port is free at once, whatever runs, and gives the port back to nginx. Used by move-out and
+//! by the undo of a move-in.
 
 use std::{
     io::{Read, Write},
@@ -7,50 +7,52 @@ use std::{
     time::{Duration, Instant},
 };
 
+use service::subprocess::poll_until;
+
 use super::{
     nginx,
     reporter::{MoveError, StepReporter},
-    subprocess::poll_until,
     units::{self, SERVICE, SOCKET, is_running, systemctl},
 };
-use crate::commands::show::reachable;
+use crate::commands::client::reachable;
 
 const STEP: &str = "sidecar";
-/// For running requests to finish, from the stop on. Then their jobs are cancelled in the engine.
+/// For running requests to finish. Then their jobs are cancelled in the engine.
 const GRACE: Duration = Duration::from_secs(2);
-/// For that; the process is killed then.
+/// For the jobs to be cancelled. Then the process is killed.
 const CANCEL_TIME: Duration = Duration::from_millis(1_500);
 const KILL_TIME: Duration = Duration::from_secs(2);
-/// For nginx to answer after a reload; it tries an address that is taken for two seconds.
+/// For nginx to answer after a reload. It retries an address in use for two seconds.
 const NGINX_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Our units on their way down.
+/// Units that are stopping, and since when.
 #[derive(Debug)]
 pub(crate) struct Stopping(Instant);
 
-/// Stops them, and waits for the port alone: running requests go on until [`Stopping::finish`].
+/// Returns once the port is free: running requests go on until [`Stopping::finish`].
 pub(crate) fn stop_sidecar(addresses: &[SocketAddr]) -> Result<Stopping, MoveError> {
     let stopping = Stopping(Instant::now());
     systemctl(STEP, &["stop", "--no-block", SERVICE])?;
-    // The service is ordered after its socket, so that systemd would keep the socket until the last request is served.
+    // The service is ordered after its socket, so systemd would keep the socket until the last request is served.
     systemctl(STEP, &["stop", "--job-mode=ignore-dependencies", SOCKET])?;
     units::wait_until_free(STEP, addresses)?;
     Ok(stopping)
 }
 
 impl Stopping {
-    /// Waits for the service to end: the second signal cancels what still runs, the third ends it.
+    /// Waits for the service to stop: the second signal cancels what still runs, the third kills it.
     pub(crate) fn finish(self) -> Result<(), MoveError> {
-        let ended = |limit: Duration| poll_until(limit, || (!is_running(SERVICE)).then_some(())).is_some();
-        if ended(GRACE.saturating_sub(self.0.elapsed())) {
+        let has_stopped =
+            |limit: Duration| poll_until(limit, || (!is_running(SERVICE)).then_some(())).is_some();
+        if has_stopped(GRACE.saturating_sub(self.0.elapsed())) {
             return Ok(());
         }
         let _ = systemctl(STEP, &["kill", "--signal=TERM", SERVICE]);
-        if ended(CANCEL_TIME) {
+        if has_stopped(CANCEL_TIME) {
             return Ok(());
         }
         let _ = systemctl(STEP, &["kill", "--signal=KILL", SERVICE]);
-        if ended(KILL_TIME) {
+        if has_stopped(KILL_TIME) {
             return Ok(());
         }
         let message = format!("{SERVICE} does not stop");
@@ -62,7 +64,7 @@ impl Stopping {
     }
 }
 
-/// Has nginx take its port again, and makes sure that it answers there.
+/// Returns once nginx answers on its port.
 pub(crate) fn restore_nginx(
     unit: &str,
     addresses: &[SocketAddr],
@@ -71,7 +73,7 @@ pub(crate) fn restore_nginx(
     nginx::reload(unit)?;
     let Some(address) = addresses.first().map(reachable) else { return Ok(()) };
     if poll_until(NGINX_TIMEOUT, || responds(address)).is_none() {
-        // A reload that found the address taken keeps the old configuration.
+        // A reload that finds the address in use keeps the old configuration.
         nginx::reload(unit)?;
         if poll_until(NGINX_TIMEOUT, || responds(address)).is_none() {
             let message = format!("nginx does not answer at {address}");
@@ -86,13 +88,13 @@ pub(crate) fn restore_nginx(
     Ok(())
 }
 
-/// Whether somebody who speaks HTTP, or TLS, answers there.
+/// Whether an HTTP or TLS server answers there.
 fn responds(address: SocketAddr) -> Option<()> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     write!(stream, "OPTIONS / HTTP/1.0\r\n\r\n").ok()?;
     let mut first = [0; 1];
-    // Nothing within that time: a slow server behind nginx. It took the connection.
+    // A slow server behind nginx: nginx has accepted the connection.
     match stream.read(&mut first) {
         Ok(0) => None,
         Ok(_) => Some(()),

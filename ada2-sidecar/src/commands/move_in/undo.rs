@@ -1,5 +1,7 @@
-//! Undoing a move-in, finishing a move-out, and deciding which of them a record that was left behind asks for. Everything
-//! here can be done again from any point: it may be interrupted itself.
+//! Undoes a move-in, finishes a move-out, and decides which of them a leftover record needs. All of it can be repeated from
+//! any point, as it may be interrupted itself.
+
+use std::path::Path;
 
 use super::{
     changes::Change,
@@ -11,23 +13,25 @@ use super::{
     units::{self, SERVICE, SOCKET, systemctl},
 };
 
-/// When.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecoveryTime {
-    /// On a host that runs.
     Now,
-    /// While it boots: before nginx and our socket, which must not be waited for.
+    /// Before nginx and the sidecar's socket, which must not be waited for.
     AtBoot,
 }
 
-/// Finishes what a record asks for. True if there was something to do.
+/// Finishes or undoes what the record says. True if there was something to do.
 pub(crate) fn recover(
     store: &RecordStore,
     when: RecoveryTime,
     reporter: &mut StepReporter,
 ) -> Result<bool, MoveError> {
     let loaded = store.load().map_err(|error| {
-        MoveError::new("record", error.to_string(), "put nginx's site back by hand, then remove that folder")
+        MoveError::new(
+            "record",
+            error.to_string(),
+            "restore nginx's site manually, then remove that directory",
+        )
     })?;
     match loaded {
         None => return Ok(false),
@@ -40,7 +44,7 @@ pub(crate) fn recover(
     Ok(true)
 }
 
-/// Everything as before.
+/// Restores the state before the move-in.
 pub(crate) fn undo(
     store: &RecordStore,
     record: &Record,
@@ -57,11 +61,11 @@ pub(crate) fn undo(
         stopping.finish()?;
     }
     if record.started && when == RecoveryTime::Now {
-        // A start that failed is no state to leave behind; one that is not failed is nothing to reset.
+        // It fails if no start failed, which does not matter.
         let _ = systemctl("undo", &["reset-failed", SERVICE, SOCKET]);
     }
     if record.started && record.plan.first_time && when == RecoveryTime::Now {
-        // What the service's first start left: its state directory.
+        // The state directory of the service's first start.
         let _ = systemctl("undo", &["clean", "--what=state", SERVICE]);
     }
     remove_record(store)?;
@@ -69,7 +73,7 @@ pub(crate) fn undo(
     Ok(())
 }
 
-/// Takes our units down and has nginx serve again. Settings stay.
+/// Stops the sidecar and lets nginx serve again. Settings stay.
 pub(crate) fn finish_moving_out(
     store: &RecordStore,
     record: &Record,
@@ -86,26 +90,26 @@ pub(crate) fn finish_moving_out(
     remove_record(store)
 }
 
-/// The part of the record that move-out undoes: nginx's files.
+/// The changes that move-out undoes: those of nginx's files.
 pub(crate) fn site_changes(record: &Record) -> impl DoubleEndedIterator<Item = &Change> {
     let is_moved_aside =
-        |folder: &std::path::Path| folder.extension().is_some_and(|ending| ending == "moved-by-ada2-sidecar");
+        |dir: &Path| dir.extension().is_some_and(|extension| extension == "moved-by-ada2-sidecar");
     record.changes.iter().filter(move |change| match change {
         Change::Moved { .. } => true,
-        Change::Folder(path) => is_moved_aside(path),
+        Change::Directory(path) => is_moved_aside(path),
         Change::Created(_) | Change::Replaced { .. } => false,
     })
 }
 
-/// After a move-in that is done: what is left is to forget what will not be undone any more.
+/// Completes a move-in: the record forgets the changes that move-out will not undo.
 pub(crate) fn finalize(store: &RecordStore, mut record: Record) -> Result<bool, MoveError> {
     let remaining: Vec<_> = site_changes(&record).cloned().collect();
     if remaining == record.changes {
         return Ok(false);
     }
-    // A move-out that was cut off in its first look may have left a site in place.
-    let done = remaining.iter().try_for_each(Change::redo);
-    done.map_err(|error| MoveError::from_cause("nginx", "its site cannot be moved aside", error))?;
+    // An interrupted check of move-out may have left a site in place.
+    let result = remaining.iter().try_for_each(Change::redo);
+    result.map_err(|error| MoveError::from_cause("nginx", "its site cannot be moved aside", error))?;
     recovery_unit::remove()?;
     record.changes = remaining;
     store.save(&record).map_err(|error| MoveError::from_cause("record", "cannot be written", error))?;
@@ -116,23 +120,23 @@ fn revert<'a>(
     changes: impl Iterator<Item = &'a Change>,
     reporter: &mut StepReporter,
 ) -> Result<(), MoveError> {
-    let mut first = None;
+    let mut first_error = None;
     for change in changes {
         if let Err(error) = change.undo() {
-            let stop = MoveError::new(
+            let error = MoveError::new(
                 "undo",
                 error.to_string(),
-                "do that by hand, then `sudo ada2-sidecar move-out --yes`",
+                "do that manually, then `sudo ada2-sidecar move-out --yes`",
             );
-            // The others are undone all the same.
-            reporter.fail(&stop);
-            first.get_or_insert(stop);
+            // The other changes are undone all the same.
+            reporter.fail(&error);
+            first_error.get_or_insert(error);
         }
     }
-    first.map_or(Ok(()), Err)
+    first_error.map_or(Ok(()), Err)
 }
 
-/// Disabled and stopped. At boot a start that is queued already is called off.
+/// Disables and stops the units. At boot a queued start is cancelled.
 fn stop_units(record: &Record, when: RecoveryTime) -> Result<Option<Stopping>, MoveError> {
     systemctl("sidecar", &["disable", "--quiet", SERVICE, SOCKET])?;
     match when {
@@ -146,11 +150,11 @@ fn stop_units(record: &Record, when: RecoveryTime) -> Result<Option<Stopping>, M
     }
 }
 
-/// At boot it is started anyway, after us.
+/// At boot nginx starts anyway, later.
 fn restart_nginx(record: &Record, when: RecoveryTime, reporter: &mut StepReporter) -> Result<(), MoveError> {
-    let moved = record.changes.iter().any(|change| matches!(change, Change::Moved { .. }));
+    let is_moved = record.changes.iter().any(|change| matches!(change, Change::Moved { .. }));
     match &record.plan.nginx {
-        Some(unit) if when == RecoveryTime::Now && moved => {
+        Some(unit) if when == RecoveryTime::Now && is_moved => {
             nginx::test()?;
             restore_nginx(unit, &record.plan.addresses, reporter)
         }
@@ -158,7 +162,7 @@ fn restart_nginx(record: &Record, when: RecoveryTime, reporter: &mut StepReporte
     }
 }
 
-/// The guard goes before the record: without a record it does nothing.
+/// The recovery unit goes first: without a record it does nothing.
 fn remove_record(store: &RecordStore) -> Result<(), MoveError> {
     recovery_unit::remove()?;
     store.remove().map_err(|error| MoveError::from_cause("record", "cannot be removed", error))

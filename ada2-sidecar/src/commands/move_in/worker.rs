@@ -1,5 +1,5 @@
-//! The part of move-in that changes this host. It runs in a transient unit of its own, so that whatever happens to the
-//! terminal or to this process, systemd undoes it: `ExecStopPost=` of that unit, and at the next boot the guard.
+//! The part of move-in and move-out that changes this host. It runs in a transient unit of its own, so that systemd undoes
+//! an interrupted move-in: by `ExecStopPost=` of that unit, and at the next boot by the recovery unit.
 
 use std::{
     fs,
@@ -23,10 +23,9 @@ use super::{
 };
 use crate::config::Config;
 
-/// Where the service is shown a folder in a home.
+/// Exposes the output directory in a home to the service.
 const DROP_IN: &str = "/etc/systemd/system/ada2-sidecar.service.d/engine-output.conf";
 
-/// One move-in at work.
 struct MoveIn<'a> {
     store: &'a RecordStore,
     record: Record,
@@ -35,36 +34,37 @@ struct MoveIn<'a> {
     program: PathBuf,
 }
 
-/// Moves in as the record says, or has everything as before.
+/// Moves in according to the record, or restores the previous state.
 pub(crate) fn move_in(program: PathBuf) -> bool {
-    let (book, mut lines, stop) = (RecordStore::system(), StepReporter::new(), CancellationToken::new());
-    cancel_on_signal(&stop);
-    let record = match book.load() {
+    let (store, mut reporter, cancel) =
+        (RecordStore::system(), StepReporter::new(), CancellationToken::new());
+    cancel_on_signal(&cancel);
+    let record = match store.load() {
         Ok(Some(record)) if record.phase == Phase::MovingIn => record,
         Ok(_) => return false,
         Err(error) => {
-            lines.fail(&MoveError::from_cause("record", "cannot be read", error));
+            reporter.fail(&MoveError::from_cause("record", "cannot be read", error));
             return false;
         }
     };
-    let mut move_in = MoveIn { store: &book, record, reporter: lines, cancel: stop, program };
-    let Err(why) = move_in.run() else { return true };
-    move_in.reporter.fail(&why);
-    if let Err(stop) = undo::undo(&book, &move_in.record, undo::RecoveryTime::Now, &mut move_in.reporter) {
-        move_in.reporter.fail(&stop);
+    let mut move_in = MoveIn { store: &store, record, reporter, cancel, program };
+    let Err(error) = move_in.run() else { return true };
+    move_in.reporter.fail(&error);
+    if let Err(error) = undo::undo(&store, &move_in.record, undo::RecoveryTime::Now, &mut move_in.reporter) {
+        move_in.reporter.fail(&error);
     }
     false
 }
 
-/// Moves out as the record says. An interruption does not stop it: half of it is worse than the rest.
+/// Moves out according to the record. An interruption does not stop it: half a move-out is worse than a complete one.
 pub(crate) fn move_out(program: &Path) -> bool {
     let (store, mut reporter) = (RecordStore::system(), StepReporter::new());
-    let done = match store.load() {
+    let result = match store.load() {
         Ok(Some(record)) => move_out_of_host(&store, record, program, &mut reporter),
         Ok(None) => return false,
         Err(error) => Err(MoveError::from_cause("record", "cannot be read", error)),
     };
-    done.inspect_err(|stop| reporter.fail(stop)).is_ok()
+    result.inspect_err(|error| reporter.fail(error)).is_ok()
 }
 
 fn move_out_of_host(
@@ -88,19 +88,19 @@ fn move_out_of_host(
     undo::finish_moving_out(store, &record, undo::RecoveryTime::Now, reporter)
 }
 
-/// Before anything stops: with its site back for a moment, nginx must take its configuration.
+/// Before anything stops: with its site back for a moment, nginx must accept its configuration.
 fn check_nginx_restorable(record: &Record) -> Result<(), MoveError> {
     if undo::site_changes(record).next().is_none() {
         return Ok(());
     }
-    let failed = |error: io::Error| MoveError::from_cause("nginx", "its site cannot be put back", error);
+    let failed = |error: io::Error| MoveError::from_cause("nginx", "its site cannot be restored", error);
     undo::site_changes(record).rev().try_for_each(Change::undo).map_err(failed)?;
-    let tested = nginx::test();
+    let test_result = nginx::test();
     undo::site_changes(record).try_for_each(Change::redo).map_err(failed)?;
-    tested
+    test_result
 }
 
-/// Standard input ends with the command that started us, however that ends.
+/// Standard input ends when the command that started this process ends, for whatever reason.
 fn cancel_on_signal(cancel: &CancellationToken) {
     let on_end_of_input = cancel.clone();
     thread::spawn(move || {
@@ -139,16 +139,16 @@ impl MoveIn<'_> {
         self.record.phase = Phase::MovedIn;
         let saved = self.store.save(&self.record);
         saved.map_err(|error| MoveError::from_cause("record", "cannot be written", error))?;
-        // From here on it is done; what is left over is taken away now, or by the next command.
-        if let Err(stop) = undo::finalize(self.store, self.record.clone()) {
-            self.reporter.warn(stop.step, &stop.message, &stop.fix);
+        // The move is complete; what finalize leaves, the next command finishes.
+        if let Err(error) = undo::finalize(self.store, self.record.clone()) {
+            self.reporter.warn(error.step, &error.message, &error.fix);
         }
         Ok(())
     }
 
     fn check_cancelled(&self) -> Result<(), MoveError> {
         if self.cancel.is_cancelled() {
-            return Err(interrupted());
+            return Err(MoveError::interrupted());
         }
         Ok(())
     }
@@ -159,16 +159,16 @@ impl MoveIn<'_> {
         work: impl FnOnce(RecordChange<'_>) -> io::Result<()>,
     ) -> Result<(), MoveError> {
         self.check_cancelled()?;
-        let done = self.store.with_changes(&mut self.record, work);
-        done.map_err(|error| MoveError::from_cause(step, "cannot be changed", error))
+        let result = self.store.with_changes(&mut self.record, work);
+        result.map_err(|error| MoveError::from_cause(step, "cannot be changed", error))
     }
 
-    /// The configuration file, and the folder that the sandbox must show. What is read then is what the service will read.
+    /// Writes the configuration file and exposes the output directory, then reads the configuration as the service will.
     fn configure(&mut self) -> Result<Config, MoveError> {
         let plan = self.record.plan.clone();
         let old = read_or_empty(&plan.config)?;
-        let new = yaml::set_keys(&old, &plan.settings).map_err(|why| {
-            MoveError::new("configuration", format!("{}: {why}", plan.config.display()), "then again")
+        let new = yaml::set_keys(&old, &plan.settings).map_err(|error| {
+            MoveError::new("configuration", format!("{}: {error}", plan.config.display()), "then again")
         })?;
         if new != old {
             self.apply("configuration", |record_change| write(&plan.config, &new, record_change))?;
@@ -176,15 +176,15 @@ impl MoveIn<'_> {
         let config = settings::load(&plan.config)?;
         settings::check_not_overridden(&plan)?;
         let set: Vec<_> = plan.settings.iter().map(|(key, value)| format!("{key}: {value}")).collect();
-        let what = if set.is_empty() { "nothing to set".to_owned() } else { set.join(", ") };
-        self.reporter.ok("configuration", &format!("{}: {what}", plan.config.display()));
-        if let Some(folder) = &plan.home_folder {
-            let text = drop_in(folder);
+        let settings = if set.is_empty() { "nothing to set".to_owned() } else { set.join(", ") };
+        self.reporter.ok("configuration", &format!("{}: {settings}", plan.config.display()));
+        if let Some(dir) = &plan.home_dir {
+            let text = drop_in(dir);
             if read_or_empty(Path::new(DROP_IN))? != text {
                 self.apply("configuration", |record_change| write(Path::new(DROP_IN), &text, record_change))?;
                 systemctl("configuration", &["daemon-reload"])?;
             }
-            self.reporter.ok("sandbox", &format!("the service sees {} ({DROP_IN})", folder.display()));
+            self.reporter.ok("sandbox", &format!("the service sees {} ({DROP_IN})", dir.display()));
         }
         Ok(config)
     }
@@ -212,23 +212,15 @@ impl MoveIn<'_> {
         self.record.started = true;
         let saved = self.store.save(&self.record);
         saved.map_err(|error| MoveError::from_cause("record", "cannot be written", error))?;
-        systemctl("sidecar", &["start", SOCKET, SERVICE]).map_err(|stop| {
+        systemctl("sidecar", &["start", SOCKET, SERVICE]).map_err(|error| {
             let log = units::last_log_lines(SERVICE);
-            let message = if log.is_empty() { stop.message } else { format!("{}: {log}", stop.message) };
-            MoveError::new("sidecar", message, format!("`journalctl -u {SERVICE}` has the whole story"))
+            let message = if log.is_empty() { error.message } else { format!("{}: {log}", error.message) };
+            MoveError::new("sidecar", message, format!("`journalctl -u {SERVICE}` shows the full log"))
         })?;
-        let listens: Vec<_> = self.record.plan.addresses.iter().map(ToString::to_string).collect();
-        self.reporter.ok("sidecar", &format!("runs and listens on {}", listens.join(", ")));
+        let addresses: Vec<_> = self.record.plan.addresses.iter().map(ToString::to_string).collect();
+        self.reporter.ok("sidecar", &format!("runs and listens on {}", addresses.join(", ")));
         Ok(())
     }
-}
-
-pub(crate) fn interrupted() -> MoveError {
-    MoveError::new(
-        "stopped",
-        "you, or the end of your session, stopped it",
-        "`sudo ada2-sidecar move-in` starts anew",
-    )
 }
 
 fn read_or_empty(path: &Path) -> Result<String, MoveError> {
@@ -240,20 +232,20 @@ fn read_or_empty(path: &Path) -> Result<String, MoveError> {
     }
 }
 
-/// Lets the service see one folder in a home, and nothing else there.
-fn drop_in(folder: &Path) -> String {
+/// Exposes one directory in a home to the service, and nothing else there.
+fn drop_in(dir: &Path) -> String {
     let mut quoted = String::new();
-    for c in folder.display().to_string().chars() {
+    for c in dir.display().to_string().chars() {
         match c {
             '%' => quoted.push_str("%%"),
             '"' | '\\' => quoted.extend(['\\', c]),
-            // Twice: once for the quotes, once for the path.
+            // Escaped twice: for the quotes and for the path.
             ':' => quoted.push_str("\\\\:"),
             c => quoted.push(c),
         }
     }
     format!(
-        "# Written by `ada2-sidecar move-in`: the disk of the engine's pictures is watched, and ProtectHome=yes hides it.\n\
+        "# Written by `ada2-sidecar move-in`: ProtectHome=yes would hide the engine's output directory, whose disk is monitored.\n\
          [Service]\nProtectHome=tmpfs\nBindReadOnlyPaths=\"-{quoted}\"\n"
     )
 }
@@ -263,13 +255,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_in_a_home_is_quoted_for_systemd() {
-        for (folder, says) in [
+    fn a_path_is_quoted_for_systemd() {
+        for (dir, expected) in [
             ("/home/x/outputs", "BindReadOnlyPaths=\"-/home/x/outputs\"\n"),
             ("/home/x/100% \"my\"", "BindReadOnlyPaths=\"-/home/x/100%% \\\"my\\\"\"\n"),
             ("/home/x/a:b", "BindReadOnlyPaths=\"-/home/x/a\\\\:b\"\n"),
         ] {
-            assert!(drop_in(Path::new(folder)).ends_with(says), "{folder}");
+            assert!(drop_in(Path::new(dir)).ends_with(expected), "{dir}");
         }
     }
 }

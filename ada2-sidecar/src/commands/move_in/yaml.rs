@@ -1,10 +1,10 @@
-//! Sets keys in a YAML file of settings line by line, so that comments and order stay. What comes out is read again and
-//! compared: where it is not what was meant, the file stays as it is, and a person is told what to write. Pure.
+//! Sets keys in a YAML file line by line, so that comments and order stay. The result is parsed and compared: if it is not
+//! as intended, the file stays unchanged, and the error says which lines to add by hand. Pure.
 
 use serde_json::{Map, Value};
 use service::settings::{scalar_text, yaml_value};
 
-/// The text with these keys set. The error says what a person would have to write.
+/// The text with these keys set.
 pub(crate) fn set_keys(text: &str, settings: &[(String, String)]) -> Result<String, String> {
     let mut edited = text.to_owned();
     for (key, value) in settings {
@@ -14,10 +14,10 @@ pub(crate) fn set_keys(text: &str, settings: &[(String, String)]) -> Result<Stri
         return Ok(edited);
     }
     let lines: Vec<_> = settings.iter().map(|(key, value)| format!("{key}: {}", scalar(value))).collect();
-    Err(format!("its form keeps it from being edited safely; write into it by hand: {}", lines.join("; ")))
+    Err(format!("it cannot be edited safely; add these lines by hand: {}", lines.join("; ")))
 }
 
-/// Whether `after` says these settings, and of everything else what `before` says.
+/// Whether `after` contains these settings, and otherwise equals `before`.
 fn only_sets(before: &str, after: &str, settings: &[(String, String)]) -> bool {
     let (Some(before), Some(mut after)) = (mapping(before), mapping(after)) else { return false };
     for (key, value) in settings {
@@ -37,7 +37,7 @@ fn mapping(text: &str) -> Option<Map<String, Value>> {
     }
 }
 
-/// In place of the key's lines, else behind a commented example of it, else at the end.
+/// Replaces the key's lines, else adds a line after a commented example of it, else at the end.
 fn set_key(text: &str, key: &str, value: &str) -> String {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
@@ -59,7 +59,7 @@ fn set_key(text: &str, key: &str, value: &str) -> String {
     [before.as_str(), gap, &line, &lines[at..].concat()].concat()
 }
 
-/// Comments and blank lines at the end of a value are about what follows it.
+/// Without the comments and blank lines at the end, which belong to what follows.
 fn value_lines(following: &[&str], rest: usize) -> usize {
     let is_about_next = |line: &&&str| line.trim().is_empty() || line.starts_with('#');
     rest - following[..rest].iter().rev().take_while(is_about_next).count()
@@ -74,12 +74,12 @@ fn is_key(line: &str, key: &str) -> bool {
     })
 }
 
-/// Whether a line continues the value above: it is indented, an item of a list, blank, or a comment between such.
+/// Whether a line continues the value above: indented lines, list items, blank lines and comments do.
 fn continues_value(line: &str) -> bool {
     line.starts_with([' ', '\t', '#', '\n', '\r']) || line.starts_with("- ") || line.trim_end() == "-"
 }
 
-/// The comment at the end of a key's line. None is seen where a `#` may be part of a value in several quotes.
+/// The comment at the end of a key's line. None if a `#` might be inside quotes.
 fn trailing_comment(line: &str) -> Option<&str> {
     let value = line.split_once(':')?.1.trim();
     let rest = match value.chars().next()? {
@@ -92,14 +92,14 @@ fn trailing_comment(line: &str) -> Option<&str> {
     Some(rest[at..].trim())
 }
 
-/// Behind the closing quote.
+/// The position after the closing quote.
 fn closing_quote(text: &str, quote: char) -> Option<usize> {
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
         if c == '\\' && quote == '"' {
             chars.next();
         } else if c == quote {
-            // In single quotes two of them are one.
+            // In single quotes, two of them stand for one.
             if quote == '"' || !text[at + 1..].starts_with(quote) {
                 return Some(at + 1);
             }
@@ -109,7 +109,7 @@ fn closing_quote(text: &str, quote: char) -> Option<usize> {
     None
 }
 
-/// A scalar that reads as this text.
+/// A YAML scalar with this text.
 fn scalar(value: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./,+:".contains(c);
     let is_plain_scalar = value.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/')
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_set_and_everything_else_stays() {
+    fn keys_are_set_and_all_other_lines_stay() {
         for (text, key, value, expected) in [
             ("", "gpu_id", "GPU-1", "gpu_id: GPU-1\n"),
             ("# a\n", "gpu_id", "GPU-1", "# a\ngpu_id: GPU-1\n"),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_that_cannot_be_edited_is_left_alone() {
+    fn a_file_that_cannot_be_edited_safely_is_an_error() {
         for text in
             ["{engine: comfyui}\n", "a: 1\n...\n", "- a\n", "a: [1,\n", "a: |\n  gpu_id: 1\n---\nb: 1\n"]
         {
@@ -188,7 +188,7 @@ mod tests {
         ]
     }
 
-    /// A part of a file: a comment, a blank line, an entry in one of the forms that people write.
+    /// A part of a file: a comment, a blank line, or an entry in one of the common forms.
     fn part(key: String) -> impl Strategy<Value = String> {
         let entry = move |(form, value, other): (u8, String, String)| {
             let (quoted, other) = (Value::from(value.as_str()), Value::from(other.as_str()));
@@ -210,7 +210,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_file_says_only_what_is_meant_changes(
+        fn only_the_given_key_changes_in_any_file(
             parts in ["engine", "engine_url", "gpu_id", "allow_from", "models", "other"]
                 .map(|key| prop::option::of(part(key.to_owned()))),
             key in prop::sample::select(vec!["engine", "gpu_id", "allow_from", "new_key"]),
@@ -218,13 +218,13 @@ mod tests {
         ) {
             let text: String = parts.into_iter().flatten().collect();
             prop_assume!(mapping(&text).is_some());
-            let wanted = [(key.to_owned(), value)];
-            let edited = set_keys(&text, &wanted).unwrap();
-            prop_assert!(only_sets(&text, &edited, &wanted));
+            let settings = [(key.to_owned(), value)];
+            let edited = set_keys(&text, &settings).unwrap();
+            prop_assert!(only_sets(&text, &edited, &settings));
             let comments = |text: &str| text.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
             let kept = comments(&edited);
             prop_assert!(comments(&text).iter().all(|comment| kept.contains(comment)), "{text}\n->\n{edited}");
-            prop_assert_eq!(set_keys(&edited, &wanted).unwrap(), edited);
+            prop_assert_eq!(set_keys(&edited, &settings).unwrap(), edited);
         }
     }
 }

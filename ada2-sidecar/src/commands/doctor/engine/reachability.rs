@@ -1,11 +1,11 @@
-//! Why the engine cannot be used, and where it is instead.
+//! Why the engine cannot be reached, and where it listens instead.
 
 use std::net::SocketAddr;
 
 use service::{doctor::Finding, secret::redact_url};
 
-use super::{EngineFacts, sanitize};
-use crate::{commands::doctor::unit::SystemdUnit, config::EngineKind, engine::EngineError, port};
+use super::EngineFacts;
+use crate::{commands::systemd::SystemdUnit, config::EngineKind, engine::EngineError, port};
 
 impl EngineFacts<'_> {
     pub(super) fn reachability_finding(&self) -> Finding {
@@ -13,42 +13,40 @@ impl EngineFacts<'_> {
         let url = redact_url(self.url);
         let (kind, url) = (self.config.engine.name(), url.trim_end_matches('/'));
         let fail = |message: String, fix: String| Finding::fail(NAME, message, fix);
-        let fault =
+        let error =
             self.identity.as_ref().err().or(self.models.as_ref().and_then(|models| models.as_ref().err()));
-        let Some(error) = fault else { return Finding::ok(NAME, format!("{kind} answers at {url}")) };
-        let why = sanitize(&error.to_string());
+        let Some(error) = error else { return Finding::ok(NAME, format!("{kind} answers at {url}")) };
         match error {
             EngineError::LoginRequired(_) if self.config.engine == EngineKind::InvokeAi => {
                 let fix = format!(
                     "write multiuser: false into its invokeai.yaml, then sudo systemctl restart {}",
                     self.config.engine_unit
                 );
-                fail(format!("{kind} at {url} asks for a login (its multi-user mode is on)"), fix)
+                fail(format!("{kind} at {url} requires a login (its multi-user mode is on)"), fix)
             }
             EngineError::LoginRequired(_) => fail(
-                format!("{kind} at {url} asks for a login"),
+                format!("{kind} at {url} requires a login"),
                 self.fixes.edit("name the address of the engine itself as engine_url in"),
             ),
             EngineError::HostUnresolved(_) => fail(
-                format!("{why} (engine_url {url})"),
+                format!("{error} (engine_url {url})"),
                 self.fixes.edit("correct the name in engine_url in"),
             ),
             EngineError::Unresponsive(_) if self.reachable_from_service => Finding::skip(
                 NAME,
                 format!(
-                    "{kind} at {url} is busy and does not answer now ({why}); the service reached it a moment ago"
+                    "{kind} at {url} is busy and does not answer now ({error}); the service reached it a moment ago"
                 ),
             ),
             EngineError::Unresponsive(_) => fail(
-                format!("{kind} at {url} does not answer ({why})"),
+                format!("{kind} at {url} does not answer ({error})"),
                 format!("sudo systemctl restart {}", self.config.engine_unit),
             ),
             EngineError::ConnectionRefused(_) => self.connection_refused(url),
-            _ => self.unexpected_response(url, &why),
+            _ => self.unexpected_response(url, error),
         }
     }
 
-    /// Nobody listens there.
     fn connection_refused(&self, url: &str) -> Finding {
         const NAME: &str = "engine";
         let unit = &self.config.engine_unit;
@@ -70,59 +68,58 @@ impl EngineFacts<'_> {
             ),
             "active" | "reloading" => Finding::fail(
                 NAME,
-                format!("{message}; {unit} runs: it may still be starting"),
-                format!("wait a minute and look again; sudo journalctl -u {unit} -n 30"),
+                format!("{message}; {unit} is active and may still be starting"),
+                format!("sudo journalctl -u {unit} -n 30 # then run doctor again in a minute"),
             ),
             "failed" => {
                 let result = self.unit.as_ref().map_or("", |unit| unit.get("Result"));
                 Finding::fail(
                     NAME,
-                    format!("{message}: {unit} failed ({})", sanitize(result)),
-                    format!("sudo journalctl -u {unit} -n 30; then sudo systemctl restart {unit}"),
+                    format!("{message}: {unit} failed ({result})"),
+                    format!("sudo journalctl -u {unit} -n 30; sudo systemctl restart {unit}"),
                 )
             }
             "activating" => Finding::fail(
                 NAME,
-                format!("{message}: {unit} is being started again and again, or for the first time"),
+                format!("{message}: {unit} is starting, or restarts again and again"),
                 format!("sudo journalctl -u {unit} -n 30"),
             ),
             _ => Finding::fail(
                 NAME,
-                format!("{message}: {unit} does not run"),
+                format!("{message}: {unit} is not running"),
                 format!("sudo systemctl enable --now {unit}"),
             ),
         }
     }
 
-    /// Something else answers there.
-    fn unexpected_response(&self, url: &str, why: &str) -> Finding {
+    fn unexpected_response(&self, url: &str, error: &EngineError) -> Finding {
         const NAME: &str = "engine";
         let who = match &self.listener {
             Some(port::Process { name, pid, .. }) => {
-                format!("; {} (pid {pid}) listens there", sanitize(name))
+                format!("; {name} (pid {pid}) listens there")
             }
             None => String::new(),
         };
-        // InvokeAI takes the next port where its own is taken, and says so in its log only.
+        // InvokeAI takes the next port if its own is taken, and says so only in its log.
         match self.actual_address() {
             Some(elsewhere) => Finding::fail(
                 NAME,
-                format!("at {url}: {why}{who}, and {} at {elsewhere}", self.config.engine_unit),
+                format!("at {url}: {error}{who}, and {} listens at {elsewhere}", self.config.engine_unit),
                 self.engine_url_fix(elsewhere),
             ),
             None => Finding::fail(
                 NAME,
-                format!("at {url}: {why}{who}"),
+                format!("at {url}: {error}{who}"),
                 self.fixes.edit("correct engine and engine_url in"),
             ),
         }
     }
 
-    /// Another address at which the unit of the engine listens.
+    /// Another address at which the engine's unit listens.
     fn actual_address(&self) -> Option<SocketAddr> {
         let expected = self.url.port_or_known_default();
         let mut others = self.unit_listeners.iter().filter(|address| Some(address.port()) != expected);
-        // One that listens where it should is not elsewhere, and of several nobody knows which is meant.
+        // Of several addresses it is not known which one is the engine's.
         let only = others.next().filter(|_| others.next().is_none() && self.unit_listeners.len() == 1)?;
         Some(*only)
     }

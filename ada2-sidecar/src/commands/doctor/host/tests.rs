@@ -2,59 +2,28 @@ use service::doctor::Verdict;
 
 use super::*;
 
-fn room(available: u64, read_only: bool) -> DiskSpace {
+fn space(available: u64, read_only: bool) -> DiskSpace {
     DiskSpace { mount: "/".into(), available: available * MIB, read_only }
 }
 
 #[test]
-fn room_for_state_and_log() {
+fn state_and_log_need_space() {
     let judge = |state: Option<DiskSpace>, log: Option<DiskSpace>| {
         evaluate_disk(state.as_ref(), log.as_ref()).verdict
     };
-    assert_eq!(judge(Some(room(5000, false)), Some(room(300, false))), Verdict::Ok);
-    assert_eq!(judge(Some(room(5000, false)), Some(room(100, false))), Verdict::Warn);
-    assert_eq!(judge(Some(room(5000, true)), None), Verdict::Fail);
+    assert_eq!(judge(Some(space(5000, false)), Some(space(300, false))), Verdict::Ok);
+    assert_eq!(judge(Some(space(5000, false)), Some(space(100, false))), Verdict::Warn);
+    assert_eq!(judge(Some(space(5000, true)), None), Verdict::Fail);
     assert_eq!(judge(None, None), Verdict::Skip);
     assert!(
         disk_space_at(Path::new("/var/lib/no/such/folder")).is_some(),
-        "the nearest that is there counts"
+        "the nearest directory that exists counts"
     );
 }
 
 #[test]
-fn the_folder_of_pictures_is_there_visible_and_has_room() {
-    use Verdict::{Fail, Ok, Skip, Warn};
-    let fixes = FixHints { file: "c".into(), managed_by_unit: true };
-    let hiding = SystemdUnit::parse("a", "ProtectHome=yes\nBindReadOnlyPaths=\n");
-    let bound = SystemdUnit::parse(
-        "a",
-        "ProtectHome=tmpfs\nBindReadOnlyPaths=-/home/x/outputs:/home/x/outputs:rbind\n",
-    );
-    let (home, plenty) = ("/home/x/outputs", Some(room(5000, false)));
-    for (folder, service, sees, there, space, verdict, says) in [
-        ("/srv/outputs", &hiding, None, Some(true), plenty.clone(), Ok, "5000 MiB"),
-        ("/srv/outputs", &hiding, Some(true), Some(true), Some(room(1500, false)), Warn, "1500 MiB"),
-        ("/srv/outputs", &hiding, None, Some(true), Some(room(500, false)), Fail, "only 500 MiB"),
-        ("/srv/outputs", &hiding, None, Some(false), plenty.clone(), Warn, "is not there"),
-        ("/srv/outputs", &hiding, None, None, None, Skip, "run with sudo"),
-        ("/srv/outputs", &hiding, Some(false), Some(true), plenty.clone(), Warn, "cannot enter"),
-        (home, &hiding, None, Some(true), plenty.clone(), Warn, "ProtectHome="),
-        (home, &hiding, Some(false), Some(true), plenty.clone(), Warn, "ProtectHome="),
-        (home, &bound, None, Some(true), plenty.clone(), Ok, "5000 MiB"),
-        (home, &hiding, Some(true), Some(true), plenty.clone(), Ok, "5000 MiB"),
-    ] {
-        let (folder, service) = (Path::new(folder), Some(service));
-        let output =
-            OutputDirFacts { folder, min_free: 1 << 30, service, visible_to_service: sees, fixes: &fixes };
-        let found = output.evaluate_with(there, space.as_ref());
-        assert_eq!(found.verdict, verdict, "{found:?}");
-        assert!(found.message.contains(says), "{found:?}");
-    }
-}
-
-#[test]
-fn the_journal_survives_a_reboot() {
-    for (configured, folder, verdict) in [
+fn the_journal_must_survive_a_reboot() {
+    for (configured, dir_exists, verdict) in [
         ("[Journal]\n#Storage=auto\n", true, Verdict::Ok),
         ("[Journal]\n#Storage=auto\n", false, Verdict::Warn),
         ("[Journal]\nStorage=persistent\n", false, Verdict::Ok),
@@ -66,13 +35,13 @@ fn the_journal_survives_a_reboot() {
         ),
         ("Storage=none", true, Verdict::Warn),
     ] {
-        assert_eq!(evaluate_journal(configured, folder).verdict, verdict, "{configured}");
+        assert_eq!(evaluate_journal(configured, dir_exists).verdict, verdict, "{configured}");
     }
     assert!(evaluate_journal("SystemMaxUse=1G\n", true).message.contains("(1G)"));
 }
 
 #[test]
-fn a_clock_that_nobody_keeps_is_told_and_one_that_cannot_be_told_is_not() {
+fn an_unsynchronised_clock_is_a_warning_and_an_unknown_one_is_skipped() {
     for (clock, verdict) in [
         ("NTPSynchronized=yes\nCanNTP=yes\nNTP=yes", Verdict::Ok),
         ("NTPSynchronized=yes\nCanNTP=no\nNTP=no", Verdict::Ok),
@@ -85,7 +54,7 @@ fn a_clock_that_nobody_keeps_is_told_and_one_that_cannot_be_told_is_not() {
 }
 
 #[test]
-fn upgrades_of_the_driver_are_a_note() {
+fn driver_upgrades_are_a_note() {
     let judge =
         |installed: &str, automatic: &str| evaluate_upgrades(installed, automatic).map(|found| found.message);
     let on = "APT::Periodic::Unattended-Upgrade \"1\";\n";
@@ -93,24 +62,24 @@ fn upgrades_of_the_driver_are_a_note() {
     assert_eq!(judge("unknown not-installed nvidia-driver-590\n", on), None);
     let install = "install installed nvidia-driver-595\n";
     assert!(judge(install, on).unwrap().contains("sudo apt-mark hold nvidia-driver-595"));
-    assert!(judge(install, "").unwrap().contains("by hand alone"));
+    assert!(judge(install, "").unwrap().contains("only manually"));
     assert!(judge("hold installed nvidia-driver-595\n", on).unwrap().contains("is held"));
 }
 
 #[test]
-fn an_interrupted_move_and_a_broken_way_back_are_told() {
+fn an_interrupted_move_and_an_impossible_move_out_are_reported() {
     let judge = |record: &str, nginx: Option<&str>| {
         evaluate_move(record, || nginx.map(str::to_owned)).map(|found| (found.verdict, found.fix))
     };
     let out = Some((Verdict::Fail, Some("sudo ada2-sidecar move-out --yes".to_owned())));
     assert_eq!(judge(r#"{"phase": "moving_in"}"#, None), out);
     assert_eq!(judge(r#"{"phase": "moving_out"}"#, None), out);
-    let (moved, by_hand) = (
+    let (moved, without_site) = (
         r#"{"phase": "moved_in", "plan": {"sites": ["/etc/nginx/sites-enabled/a"]}}"#,
         r#"{"phase": "moved_in", "plan": {"sites": []}}"#,
     );
     assert_eq!(judge(moved, None), Some((Verdict::Ok, None)));
     assert_eq!(judge(moved, Some("nginx -t: no")), Some((Verdict::Warn, Some("sudo nginx -t".to_owned()))));
-    assert_eq!(judge(by_hand, Some("nginx -t: no")), Some((Verdict::Ok, None)), "nginx had no site");
+    assert_eq!(judge(without_site, Some("nginx -t: no")), Some((Verdict::Ok, None)), "nginx had no site");
     assert_eq!((judge("{", None), judge(r#"{"phase": "later"}"#, None)), (None, None));
 }

@@ -1,12 +1,11 @@
-//! Reads what `nginx -T` prints: every file of the configuration, as nginx itself would read it.
+//! Parses the output of `nginx -T`: every file of the configuration, as nginx reads it.
 
 use std::path::{Path, PathBuf};
 
 const HEADER: &str = "# configuration file ";
-/// nginx itself has a handful.
+/// Real configurations nest a handful of blocks.
 const MAX_DEPTH: usize = 32;
 
-/// One file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfigFile {
     pub(crate) path: PathBuf,
@@ -27,13 +26,13 @@ impl Directive {
         self.arguments.get(at).map_or("", String::as_str)
     }
 
-    /// Of its block, those of this name.
+    /// The directives of this name in its block.
     pub(crate) fn children<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
         self.block.iter().flatten().filter(move |directive| directive.name == name)
     }
 }
 
-/// Reads the whole dump. The error names file and line.
+/// The error names file and line.
 pub(crate) fn parse_dump(text: &str) -> Result<Vec<ConfigFile>, String> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
     for line in text.lines() {
@@ -50,9 +49,9 @@ pub(crate) fn parse_dump(text: &str) -> Result<Vec<ConfigFile>, String> {
 }
 
 fn parse_file(path: &Path, text: &str) -> Result<ConfigFile, String> {
-    let mut reader = Parser { rest: text, line: 1 };
+    let mut parser = Parser { rest: text, line: 1 };
     let directives =
-        reader.directives(0).map_err(|why| format!("{}:{}: {why}", path.display(), reader.line))?;
+        parser.directives(0).map_err(|error| format!("{}:{}: {error}", path.display(), parser.line))?;
     Ok(ConfigFile { path: path.to_owned(), directives })
 }
 
@@ -72,7 +71,7 @@ impl Parser<'_> {
     /// Up to the end of the block, or of the file.
     fn directives(&mut self, depth: usize) -> Result<Vec<Directive>, String> {
         if depth > MAX_DEPTH {
-            return Err("blocks in blocks without end".to_owned());
+            return Err("blocks are nested too deeply".to_owned());
         }
         let mut all = Vec::new();
         let mut words: Vec<String> = Vec::new();
@@ -147,10 +146,10 @@ impl Parser<'_> {
                 c => word.push(c),
             }
         }
-        Err("a quote without end".to_owned())
+        Err("an unterminated quote".to_owned())
     }
 
-    /// A `{` directly behind a `$` belongs to the word: `${name}`.
+    /// A `{` directly after a `$` belongs to the word: `${name}`.
     fn word(&mut self) -> Token {
         let mut word = String::new();
         let mut variable = false;
@@ -180,7 +179,7 @@ impl Parser<'_> {
         Token::Word(word)
     }
 
-    /// Lua is not nginx's language: only its braces are counted.
+    /// In a block of Lua only the braces count.
     fn skip_block(&mut self) -> Result<Vec<Directive>, String> {
         let mut open = 1;
         while let Some(c) = self.next_char() {
@@ -189,7 +188,7 @@ impl Parser<'_> {
                 return Ok(Vec::new());
             }
         }
-        Err("a block without end".to_owned())
+        Err("an unterminated block".to_owned())
     }
 }
 
@@ -204,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_blocks_quotes_and_comments_are_told_apart() {
+    fn files_blocks_quotes_and_comments_are_parsed() {
         let text = "nginx: test is successful\n\
             # configuration file /etc/nginx/nginx.conf:\nhttp { # a } in a comment\n    include sites/*;\n}\n\n\
             # configuration file /etc/nginx/sites/a:\nserver {\n  listen 7860 default_server;\n\
@@ -222,17 +221,17 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_names_its_place() {
-        for (text, says) in [
+    fn an_error_names_file_and_line() {
+        for (text, expected) in [
             ("server {\n listen 1;\n", "/a:3: the file ends"),
             ("}\n", "/a:1: unexpected }"),
-            ("a 'b\n", "/a:2: a quote without end"),
+            ("a 'b\n", "/a:2: an unterminated quote"),
             ("listen 1", "/a:2: the file ends in the middle"),
         ] {
             let error = parse_dump(&format!("# configuration file /a:\n{text}")).unwrap_err();
-            assert!(error.starts_with(says), "{text:?}: {error}");
+            assert!(error.starts_with(expected), "{text:?}: {error}");
         }
         let deep = format!("# configuration file /a:\n{}", "a {".repeat(100_000));
-        assert!(parse_dump(&deep).unwrap_err().contains("without end"));
+        assert!(parse_dump(&deep).unwrap_err().contains("nested too deeply"));
     }
 }

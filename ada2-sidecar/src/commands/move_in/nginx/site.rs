@@ -1,5 +1,5 @@
-//! Which files of nginx's configuration serve a port, whether they can be moved aside whole, and what they do that the
-//! sidecar will not. Pure.
+//! Which files of nginx's configuration serve a port, whether they can be moved aside, and what they do that the sidecar
+//! does not. Pure.
 
 use std::{
     net::SocketAddr,
@@ -8,14 +8,14 @@ use std::{
 
 use super::parse::{ConfigFile, Directive};
 
-/// What serves the port.
+/// The sites that serve the port.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sites {
-    /// The files to move aside.
+    /// To move aside.
     pub(crate) files: Vec<PathBuf>,
-    /// Where requests are sent to, with the path of the `location`; the shortest path first.
+    /// Shortest location first.
     pub(crate) targets: Vec<ProxyTarget>,
-    /// What the sidecar does otherwise, with the setting or step that takes its place.
+    /// What the sidecar does differently, each with the setting or step that replaces it.
     pub(crate) differences: Vec<(String, String)>,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct ProxyTarget {
     pub(crate) address: String,
 }
 
-/// Finds them. The error says which file cannot be moved, why, and what to do.
+/// The error is a message, which names the file that cannot be moved, and a fix.
 pub(crate) fn find_sites(files: &[ConfigFile], port: u16) -> Result<Sites, (String, String)> {
     let mut sites = Sites::default();
     for file in files {
@@ -47,7 +47,7 @@ pub(crate) fn find_sites(files: &[ConfigFile], port: u16) -> Result<Sites, (Stri
     Ok(sites)
 }
 
-/// Every `server` block of HTTP or streams. One in an `upstream` is no block.
+/// All `server` blocks. The `server` of an `upstream` has no block.
 fn servers(directives: &[Directive]) -> Vec<&Directive> {
     let mut found = Vec::new();
     for directive in directives {
@@ -63,7 +63,7 @@ fn servers(directives: &[Directive]) -> Vec<&Directive> {
 fn ports(server: &Directive) -> Vec<u16> {
     let listens: Vec<_> =
         server.children("listen").filter_map(|listen| port_of(listen.argument(0))).collect();
-    // nginx's own default.
+    // nginx's default.
     if server.children("listen").next().is_none() { vec![80] } else { listens }
 }
 
@@ -88,45 +88,45 @@ fn check_movable(
     port: u16,
 ) -> Result<(), (String, String)> {
     let path = file.path.display();
-    let place = |directive: &Directive| format!("{path}:{}", directive.line);
+    let position = |directive: &Directive| format!("{path}:{}", directive.line);
     let advice = format!(
         "move the server block that listens on {port} into a file of its own in /etc/nginx/sites-enabled, \
          `sudo nginx -t && sudo systemctl reload nginx`, then `sudo ada2-sidecar move-in` again"
     );
-    let refuse = |why: String| Err((why, advice.clone()));
+    let refuse = |reason: String| Err((reason, advice.clone()));
     if let Some(other) = others.first() {
         return refuse(format!(
             "{} listens on {port}, and {} serves something else",
-            place(server_block),
-            place(other)
+            position(server_block),
+            position(other)
         ));
     }
     let all = servers(&file.directives);
-    let more = all.iter().find_map(|server| {
+    let other_port = all.iter().find_map(|server| {
         let other = ports(server).into_iter().find(|other| *other != port)?;
         Some((*server, other))
     });
-    if let Some((server, other)) = more {
-        return refuse(format!("{} listens on {port} and on {other}", place(server)));
+    if let Some((server, other)) = other_port {
+        return refuse(format!("{} listens on {port} and on {other}", position(server)));
     }
     match included_by_pattern(files, &file.path) {
         Some(true) => Ok(()),
-        Some(false) => refuse(format!("{path} is included by its name, so nginx would miss it")),
-        None => refuse(format!("{} is in nginx's main file", place(server_block))),
+        Some(false) => refuse(format!("{path} is included by its name, so nginx would fail without it")),
+        None => refuse(format!("{} is in nginx's main file", position(server_block))),
     }
 }
 
-/// Whether a pattern includes the file (it can go) or its name does; none if nothing includes it.
+/// Whether only patterns include the file, so that it can be moved, or its name does; none if nothing includes it.
 fn included_by_pattern(files: &[ConfigFile], path: &Path) -> Option<bool> {
-    let mut by_name = None;
+    let mut by_pattern = None;
     for pattern in files.iter().flat_map(|file| includes(&file.directives)) {
         if pattern.contains('*') && matches_glob(files, pattern, path) {
-            by_name.get_or_insert(true);
+            by_pattern.get_or_insert(true);
         } else if absolute_path(files, pattern) == path {
-            by_name = Some(false);
+            by_pattern = Some(false);
         }
     }
-    by_name
+    by_pattern
 }
 
 fn includes(directives: &[Directive]) -> Vec<&str> {
@@ -140,42 +140,42 @@ fn includes(directives: &[Directive]) -> Vec<&str> {
     found
 }
 
-/// Relative ones lie beside the main file.
+/// Relative patterns start at the main file's directory.
 fn absolute_path(files: &[ConfigFile], pattern: &str) -> PathBuf {
     let main = files.first().and_then(|file| file.path.parent()).unwrap_or(Path::new("/etc/nginx"));
     main.join(pattern)
 }
 
-/// A pattern whose last part has `*` in it.
+/// For a pattern with `*` in its last component.
 fn matches_glob(files: &[ConfigFile], pattern: &str, path: &Path) -> bool {
     let pattern = absolute_path(files, pattern);
     let (Some(pattern_name), Some(name)) = (pattern.file_name(), path.file_name()) else { return false };
-    let (wanted, name) = (pattern_name.to_string_lossy(), name.to_string_lossy());
-    let Some((before, after)) = wanted.split_once('*') else { return false };
+    let (pattern_name, name) = (pattern_name.to_string_lossy(), name.to_string_lossy());
+    let Some((before, after)) = pattern_name.split_once('*') else { return false };
     let fits = name.len() >= before.len() + after.len() && name.starts_with(before) && name.ends_with(after);
     pattern.parent() == path.parent() && fits && !name.starts_with('.')
 }
 
-/// The block with what it includes in place of each `include`.
+/// The block with each `include` replaced by what it includes.
 fn expand_includes(files: &[ConfigFile], directive: &Directive, depth: usize) -> Directive {
-    let mut whole = directive.clone();
-    let inner = std::mem::take(&mut whole.block);
-    whole.block = inner.map(|inner| {
+    let mut expanded = directive.clone();
+    let inner = std::mem::take(&mut expanded.block);
+    expanded.block = inner.map(|inner| {
         let parts = inner.iter().flat_map(|part| {
             if part.name == "include" && depth < 8 {
                 let pattern = part.argument(0);
-                let is_it = |file: &&ConfigFile| {
+                let is_included = |file: &&ConfigFile| {
                     absolute_path(files, pattern) == file.path || matches_glob(files, pattern, &file.path)
                 };
-                let found = files.iter().filter(is_it).flat_map(|file| &file.directives);
-                found.map(|part| expand_includes(files, part, depth + 1)).collect()
+                let included = files.iter().filter(is_included).flat_map(|file| &file.directives);
+                included.map(|part| expand_includes(files, part, depth + 1)).collect()
             } else {
                 vec![expand_includes(files, part, depth)]
             }
         });
         parts.collect()
     });
-    whole
+    expanded
 }
 
 fn targets(files: &[ConfigFile], block: &Directive, location: &str, found: &mut Vec<ProxyTarget>) {
@@ -192,7 +192,7 @@ fn targets(files: &[ConfigFile], block: &Directive, location: &str, found: &mut 
     }
 }
 
-/// Of an `http` address, or of each server of the `upstream` that it names. None of one that is made from variables.
+/// The address of an `http` URL, or those of the `upstream` that it names. None if it contains variables.
 fn addresses(files: &[ConfigFile], proxy_pass: &str) -> Vec<String> {
     let Some(rest) = proxy_pass.strip_prefix("http://") else { return Vec::new() };
     let host = rest.split('/').next().unwrap_or_default();
@@ -226,13 +226,13 @@ fn with_default_port(host: &str) -> String {
     if has_port { host.to_owned() } else { format!("{host}:80") }
 }
 
-/// What the site does that the sidecar does not, or does by another setting.
+/// Collects what the site does that the sidecar does not, or does by another setting.
 fn differences(file: &ConfigFile, block: &Directive, port: u16, found: &mut Vec<(String, String)>) {
     for part in block.block.iter().flatten() {
         let line =
             format!("{}:{}: {} {}", file.path.display(), part.line, part.name, part.arguments.join(" "));
         let value = part.argument(0);
-        let instead = match part.name.as_str() {
+        let fix = match part.name.as_str() {
             "listen" => listen_difference(part, port),
             "ssl_certificate" => Some("the sidecar speaks plain HTTP: point clients at http://".to_owned()),
             "auth_basic" if value == "off" => None,
@@ -240,8 +240,8 @@ fn differences(file: &ConfigFile, block: &Directive, port: u16, found: &mut Vec<
                 Some("set `token` (a bearer token on /v1) and `allow_from` in the configuration".to_owned())
             }
             "allow" | "deny" if value == "all" => None,
-            "allow" | "deny" => Some("`allow_from` says who may come (--allow-from)".to_owned()),
-            // No limit, so there is none to take over.
+            "allow" | "deny" => Some("`allow_from` takes its place (--allow-from)".to_owned()),
+            // No limit to replace.
             "client_max_body_size" if value == "0" => None,
             "client_max_body_size" => {
                 Some("`max_upload_bytes` (engine) and `max_request_bytes` (/v1) take its place".to_owned())
@@ -256,9 +256,9 @@ fn differences(file: &ConfigFile, block: &Directive, port: u16, found: &mut Vec<
             "root" | "alias" => Some("the sidecar serves no files: serve them from another port".to_owned()),
             _ => None,
         };
-        let is_new = |instead: &String| !found.iter().any(|(_, known)| known == instead);
-        if let Some(instead) = instead.filter(is_new) {
-            found.push((line, instead));
+        let is_new = |fix: &String| !found.iter().any(|(_, known)| known == fix);
+        if let Some(fix) = fix.filter(is_new) {
+            found.push((line, fix));
         }
         differences(file, part, port, found);
     }
@@ -279,15 +279,15 @@ fn listen_difference(listen: &Directive, port: u16) -> Option<String> {
     ))
 }
 
-/// Names that the sidecar answers to without being told are no difference.
+/// The sidecar answers to private names without configuration.
 fn server_name_difference(names: &[String]) -> Option<String> {
-    let private = [".local", ".lan", ".home.arpa", ".internal", ".localhost"];
-    let known = |name: &&String| {
+    let suffixes = [".local", ".lan", ".home.arpa", ".internal", ".localhost"];
+    let is_private = |name: &&String| {
         !name.contains('.')
             || name.parse::<std::net::IpAddr>().is_ok()
-            || private.iter().any(|ending| name.to_ascii_lowercase().ends_with(ending))
+            || suffixes.iter().any(|suffix| name.to_ascii_lowercase().ends_with(suffix))
     };
-    let foreign: Vec<_> = names.iter().filter(|name| !known(name)).map(String::as_str).collect();
+    let foreign: Vec<_> = names.iter().filter(|name| !is_private(name)).map(String::as_str).collect();
     (!foreign.is_empty())
         .then(|| format!("set `allowed_hosts` to {} if clients use that name", foreign.join(", ")))
 }

@@ -30,13 +30,13 @@ fn a_port_is_read_as_nginx_reads_it() {
 }
 
 #[test]
-fn todays_site_is_found_with_its_targets_and_nothing_else_is() {
-    let ours = "upstream invoke { server 127.0.0.1:9090 max_fails=0; keepalive 8; }\nserver {\n  listen 7860;\n  \
+fn the_site_of_the_port_is_found_with_its_targets() {
+    let site_text = "upstream invoke { server 127.0.0.1:9090 max_fails=0; keepalive 8; }\nserver {\n  listen 7860;\n  \
         client_max_body_size 0;\n  location / { proxy_pass http://invoke; }\n  location /v1/ { proxy_pass http://127.0.0.1:8000/; }\n  \
         location /x { proxy_pass http://$host; }\n}";
     let other = "server { listen 80; location / { proxy_pass http://127.0.0.1:3000; } }";
     let sites =
-        found(&format!("{}{}", site("sites-enabled/default", other), site("sites-enabled/ada2", ours)))
+        found(&format!("{}{}", site("sites-enabled/default", other), site("sites-enabled/ada2", site_text)))
             .unwrap();
     assert_eq!(sites.files, [Path::new("/etc/nginx/sites-enabled/ada2")]);
     let targets: Vec<_> =
@@ -47,8 +47,8 @@ fn todays_site_is_found_with_its_targets_and_nothing_else_is() {
 }
 
 #[test]
-fn a_file_that_serves_more_is_refused_with_its_place() {
-    for (text, says) in [
+fn a_file_that_serves_more_than_the_port_is_refused_with_its_line() {
+    for (text, expected) in [
         (
             site("sites-enabled/a", "server { listen 7860; }\nserver { listen 80; }"),
             "a:1 listens on 7860, and /etc",
@@ -60,8 +60,8 @@ fn a_file_that_serves_more_is_refused_with_its_place() {
         ),
         (site("other.conf", "server { listen 7860; }"), "other.conf:1 is in nginx's main file"),
     ] {
-        let (why, fix) = found(&text).unwrap_err();
-        assert!(why.contains(says), "{why}");
+        let (message, fix) = found(&text).unwrap_err();
+        assert!(message.contains(expected), "{message}");
         assert!(fix.contains("into a file of its own"), "{fix}");
     }
     let main =
@@ -75,15 +75,14 @@ fn a_file_that_serves_more_is_refused_with_its_place() {
 }
 
 #[test]
-fn what_the_sidecar_does_otherwise_is_named_with_its_setting() {
+fn each_difference_is_named_with_its_setting() {
     let text = "server {\n  listen 7860 ssl;\n  listen [::]:7860;\n  server_name ada2.local ai.example.org;\n  \
         include snippets/login.conf;\n  allow 192.168.0.0/16;\n  deny all;\n  client_max_body_size 100m;\n  \
         location /files { alias /srv; }\n}";
     let included = site("snippets/login.conf", "auth_basic \"x\";");
     let sites = found(&format!("{}{included}", site("conf.d/a.conf", text))).unwrap();
-    let all: Vec<_> =
-        sites.differences.iter().map(|(line, instead)| format!("{line} -> {instead}")).collect();
-    for says in [
+    let all: Vec<_> = sites.differences.iter().map(|(line, fix)| format!("{line} -> {fix}")).collect();
+    for expected in [
         "a.conf:2: listen 7860 ssl -> the sidecar speaks plain HTTP",
         "a.conf:3: listen [::]:7860 -> the socket unit listens on 0.0.0.0:7860",
         "a.conf:4: server_name ada2.local ai.example.org -> set `allowed_hosts` to ai.example.org",
@@ -92,7 +91,7 @@ fn what_the_sidecar_does_otherwise_is_named_with_its_setting() {
         "client_max_body_size 100m -> `max_upload_bytes`",
         "alias /srv -> the sidecar serves no files",
     ] {
-        assert!(all.iter().any(|line| line.contains(says)), "{says}: {all:#?}");
+        assert!(all.iter().any(|line| line.contains(expected)), "{expected}: {all:#?}");
     }
     assert_eq!(all.len(), 7, "{all:#?}");
 }

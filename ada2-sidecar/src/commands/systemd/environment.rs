@@ -1,26 +1,26 @@
-//! The environment and command line that the unit gives the service, so that the doctor reads the configuration as the
+//! The environment and command line that the unit gives the service, so that commands read the configuration as the
 //! service does.
 
 use std::{collections::BTreeMap, fs, io::ErrorKind, path::PathBuf};
 
-use super::unit::SystemdUnit;
+use super::SystemdUnit;
 
-/// What the service's environment is.
+/// The environment of the service.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct ServiceEnvironment {
-    pub(super) variables: BTreeMap<String, String>,
-    /// A file of it that this user may not read: what it says is not known.
-    pub(super) unreadable: Option<PathBuf>,
-    /// Those that were read.
-    pub(super) files: Vec<PathBuf>,
-    /// A file that must be there and is not: the service does not start.
-    pub(super) missing: Option<PathBuf>,
+pub(crate) struct ServiceEnvironment {
+    pub(crate) variables: BTreeMap<String, String>,
+    /// An environment file that this user may not read.
+    pub(crate) unreadable: Option<PathBuf>,
+    /// The environment files that were read.
+    pub(crate) files: Vec<PathBuf>,
+    /// A required environment file that does not exist: the service does not start.
+    pub(crate) missing: Option<PathBuf>,
 }
 
 impl ServiceEnvironment {
-    /// As systemd makes it of the unit's settings; later ones win.
-    pub(super) fn from_unit(service: &SystemdUnit) -> Self {
-        let mut found =
+    /// As systemd composes it from the unit's settings; later ones win.
+    pub(crate) fn from_unit(service: &SystemdUnit) -> Self {
+        let mut environment =
             Self { variables: parse_environment(service.get("Environment")).collect(), ..Self::default() };
         for line in service.get("EnvironmentFiles").lines() {
             let (path, optional) = match line.split_once(" (ignore_errors=") {
@@ -29,34 +29,33 @@ impl ServiceEnvironment {
             };
             match fs::read_to_string(path) {
                 Ok(text) => {
-                    found.variables.extend(parse_environment_file(&text));
-                    found.files.push(path.into());
+                    environment.variables.extend(parse_environment_file(&text));
+                    environment.files.push(path.into());
                 }
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                    found.unreadable = Some(path.into());
+                    environment.unreadable = Some(path.into());
                 }
-                Err(_) if !optional => found.missing = Some(path.into()),
+                Err(_) if !optional => environment.missing = Some(path.into()),
                 Err(_) => {}
             }
         }
-        // systemd tells the service where its state is.
-        let folder = service.get("StateDirectory").split_whitespace().next().unwrap_or_default();
-        if !folder.is_empty() {
-            found.variables.insert("STATE_DIRECTORY".to_owned(), format!("/var/lib/{folder}"));
+        let state_dir = service.get("StateDirectory").split_whitespace().next().unwrap_or_default();
+        if !state_dir.is_empty() {
+            environment.variables.insert("STATE_DIRECTORY".to_owned(), format!("/var/lib/{state_dir}"));
         }
-        found
+        environment
     }
 }
 
-/// The words behind the program's name in `ExecStart={ path=… ; argv[]=/usr/bin/x serve --flag ; … }`.
-pub(super) fn exec_arguments(exec_start: &str) -> Option<Vec<String>> {
+/// The command line of `ExecStart={ path=… ; argv[]=/usr/bin/x serve --flag ; … }`.
+pub(crate) fn exec_arguments(exec_start: &str) -> Option<Vec<String>> {
     let (_, rest) = exec_start.split_once("argv[]=")?;
     let arguments = rest.split(" ; ").next()?.split_whitespace().map(str::to_owned);
-    Some(arguments.collect::<Vec<_>>()).filter(|words| !words.is_empty())
+    Some(arguments.collect::<Vec<_>>()).filter(|arguments| !arguments.is_empty())
 }
 
-/// The program in it.
-pub(super) fn exec_path(exec_start: &str) -> Option<PathBuf> {
+/// The program of `ExecStart=`.
+pub(crate) fn exec_path(exec_start: &str) -> Option<PathBuf> {
     let (_, rest) = exec_start.split_once("path=")?;
     rest.split(" ; ").next().map(|path| PathBuf::from(path.trim())).filter(|path| path.is_absolute())
 }
@@ -74,36 +73,36 @@ fn parse_environment(text: &str) -> impl Iterator<Item = (String, String)> {
     .into_iter()
 }
 
-/// A file of `EnvironmentFile=`: a line each, `#` and `;` begin comments, quotes and backslashes as in a shell.
+/// A file of `EnvironmentFile=`: one variable per line, `#` and `;` start comments, quotes and backslashes as in a shell.
 fn parse_environment_file(text: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
+    let mut variables = Vec::new();
     let mut chars = text.chars().peekable();
     loop {
         while chars.next_if(|c| c.is_whitespace()).is_some() {}
         match chars.peek() {
-            None => return found,
+            None => return variables,
             Some('#' | ';') => while chars.next_if(|c| *c != '\n').is_some() {},
             Some(_) => {
                 let mut name = String::new();
-                while let Some(c) = chars.next_if(|letter| !matches!(letter, '=' | '\n')) {
+                while let Some(c) = chars.next_if(|c| !matches!(c, '=' | '\n')) {
                     name.push(c);
                 }
                 if chars.next_if_eq(&'=').is_some() {
                     while chars.next_if(|c| matches!(c, ' ' | '\t')).is_some() {}
-                    found.push((name.trim().to_owned(), parse_value(&mut chars, |c| c == '\n')));
+                    variables.push((name.trim().to_owned(), parse_value(&mut chars, |c| c == '\n')));
                 }
             }
         }
     }
 }
 
-/// Up to an end outside of quotes; white space at its end counts only within them.
+/// Up to an end outside of quotes, without unquoted white space at its end.
 fn parse_value(
     chars: &mut std::iter::Peekable<impl Iterator<Item = char>>,
     ends: fn(char) -> bool,
 ) -> String {
     let (mut value, mut quoted, mut trimmed_len) = (String::new(), None, 0);
-    while let Some(c) = chars.next_if(|letter| quoted.is_some() || !ends(*letter)) {
+    while let Some(c) = chars.next_if(|c| quoted.is_some() || !ends(*c)) {
         match (c, quoted) {
             ('\\', None | Some('"')) => match chars.next() {
                 Some('\n') | None => continue,
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_a_property_are_told_apart() {
+    fn a_property_is_split_into_variables() {
         let read: Vec<_> = parse_environment("A=b \"C=d e\"  E='f'").collect();
         let expected = [("A", "b"), ("C", "d e"), ("E", "f")];
         assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -158,10 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn later_files_win_and_what_cannot_be_read_is_told() {
-        let folder = std::env::temp_dir().join(format!("ada2-environment-{}", uuid::Uuid::new_v4()));
-        fs::create_dir_all(&folder).unwrap();
-        let file = folder.join("env");
+    fn later_files_win_and_a_missing_required_file_is_reported() {
+        let dir = std::env::temp_dir().join(format!("ada2-environment-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("env");
         fs::write(&file, "ADA2_ENGINE=comfyui\n").unwrap();
         let unit = SystemdUnit::parse(
             "a.service",
@@ -177,6 +176,6 @@ mod tests {
         assert_eq!(found.variables["STATE_DIRECTORY"], "/var/lib/ada2-sidecar");
         let unit = SystemdUnit::parse("a.service", "EnvironmentFiles=/no/such (ignore_errors=no)\n");
         assert_eq!(ServiceEnvironment::from_unit(&unit).missing, Some("/no/such".into()));
-        fs::remove_dir_all(folder).unwrap();
+        fs::remove_dir_all(dir).unwrap();
     }
 }
